@@ -1,0 +1,299 @@
+/* LlamaKivi: C interface of the native engine.
+ *
+ * Errors     Every function that can fail returns an lk_status and leaves a message for lk_last_error() on the
+ *            calling thread. No function throws, aborts or exits, whatever its input.
+ * Ownership  X_create / X_load / X_open give an object that the matching X_free releases; freeing NULL is a no-op.
+ *            A model outlives its contexts: freeing it first only drops the caller's reference.
+ * Threading  A model may be shared by any number of threads and contexts. A context takes one call at a time, except
+ *            lk_context_cancel, which any thread may call at any time.
+ * Units      Sizes are bytes, times are seconds, token positions count from 0 at the start of a sequence.
+ * Versions   Compare lk_abi_version() with LK_ABI_VERSION before anything else. Parameter structs begin with
+ *            struct_size, which the caller sets to sizeof its own definition; lk_*_params_default does.
+ */
+#ifndef LLAMA_KIVI_H
+#define LLAMA_KIVI_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#  ifdef LK_BUILD
+#    define LK_API __declspec(dllexport)
+#  else
+#    define LK_API __declspec(dllimport)
+#  endif
+#else
+#  define LK_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Version of this interface; changes whenever a struct, an enum value or a function's meaning changes. */
+#define LK_ABI_VERSION 1
+
+/** Outcome of a call. */
+typedef enum lk_status {
+    LK_OK = 0,
+    LK_INVALID_ARGUMENT = 1, /**< An argument is out of range or inconsistent with another. */
+    LK_IO_ERROR = 2,         /**< A file cannot be opened, read or mapped. */
+    LK_BAD_FILE = 3,         /**< A file is not valid GGUF, or its tensors do not fit its metadata. */
+    LK_UNSUPPORTED = 4,      /**< Valid, but this engine does not implement it. */
+    LK_OUT_OF_MEMORY = 5,    /**< An allocation failed; the message gives the size asked. */
+    LK_CACHE_FULL = 6,       /**< The KV cache has no room; the message gives used and needed tokens. */
+    LK_CANCELLED = 7,        /**< Stopped by lk_context_cancel or a progress callback; the context is as before the call. */
+    LK_NUMERIC_ERROR = 8,    /**< The model produced NaN or infinity in a key or a value. */
+    LK_INTERNAL_ERROR = 9    /**< A defect of the engine. */
+} lk_status;
+
+/** Type of one side (keys or values) of the KV cache. */
+typedef enum lk_cache_type {
+    LK_CACHE_F16 = 0,         /**< 16-bit floats, no quantization. */
+    LK_CACHE_KIVI4 = 1,       /**< 4-bit KIVI, refined recipe: sinks, window, byte scales. */
+    LK_CACHE_KIVI2 = 2,       /**< 2-bit KIVI, refined recipe: also refined key channels and centred, rotated values. */
+    LK_CACHE_KIVI4_PAPER = 3, /**< 4-bit KIVI exactly as published (arXiv 2402.02750). */
+    LK_CACHE_KIVI2_PAPER = 4, /**< 2-bit KIVI exactly as published. */
+    LK_CACHE_TYPE_COUNT = 5
+} lk_cache_type;
+
+/** Type of a GGUF metadata value; the values are those of the file format. */
+typedef enum lk_value_type {
+    LK_VALUE_UINT8 = 0,
+    LK_VALUE_INT8 = 1,
+    LK_VALUE_UINT16 = 2,
+    LK_VALUE_INT16 = 3,
+    LK_VALUE_UINT32 = 4,
+    LK_VALUE_INT32 = 5,
+    LK_VALUE_FLOAT32 = 6,
+    LK_VALUE_BOOL = 7,
+    LK_VALUE_STRING = 8,
+    LK_VALUE_ARRAY = 9,
+    LK_VALUE_UINT64 = 10,
+    LK_VALUE_INT64 = 11,
+    LK_VALUE_FLOAT64 = 12
+} lk_value_type;
+
+typedef struct lk_gguf lk_gguf;
+typedef struct lk_model lk_model;
+typedef struct lk_context lk_context;
+
+/* ---- library ------------------------------------------------------------------------------------------------- */
+
+/** Returns LK_ABI_VERSION as the library was compiled with. */
+LK_API uint32_t lk_abi_version(void);
+
+/** Returns the engine's version, "major.minor.patch"; static storage. */
+LK_API const char* lk_version(void);
+
+/** Returns the message of the calling thread's last failed call, UTF-8; valid until that thread's next call. Never NULL. */
+LK_API const char* lk_last_error(void);
+
+/** Returns the name of a status ("LK_CACHE_FULL"); "unknown" for a value that is none. Static storage. */
+LK_API const char* lk_status_name(lk_status status);
+
+/** Returns the name of a cache type as users write it ("kivi2-paper"); NULL for a value that is none. Static storage. */
+LK_API const char* lk_cache_type_name(lk_cache_type type);
+
+/** Returns a line naming the processor and the kernels chosen for it ("AMD EPYC | AVX2"); static storage. */
+LK_API const char* lk_cpu_description(void);
+
+/* ---- GGUF files ------------------------------------------------------------------------------------------------ */
+
+/** One metadata entry. Pointers belong to the lk_gguf and live as long as it does. */
+typedef struct lk_gguf_entry {
+    const char* key;            /**< UTF-8, NUL-terminated. */
+    const void* data;           /**< Scalars and arrays of numbers: little-endian elements. Strings: their bytes. Arrays of strings: NULL, use lk_gguf_string. */
+    uint64_t count;             /**< Scalars: 1. Arrays: elements. Strings: bytes. */
+    lk_value_type type;         /**< The entry's type. */
+    lk_value_type element_type; /**< Arrays: the elements' type; otherwise equal to type. */
+} lk_gguf_entry;
+
+/** One tensor as the file declares it. */
+typedef struct lk_gguf_tensor {
+    const char* name;      /**< UTF-8, NUL-terminated. */
+    const char* type_name; /**< "Q4_K", "F32", ...; NULL if this engine does not know the type. */
+    uint64_t shape[4];     /**< Elements, innermost dimension first; unused dimensions are 1. */
+    uint64_t offset;       /**< Bytes from the start of the data section. */
+    uint64_t size;         /**< Bytes; 0 if the type is not known. */
+    uint32_t type;         /**< ggml type number. */
+    uint32_t n_dims;       /**< Dimensions declared, 1..4. */
+} lk_gguf_tensor;
+
+/** What a file holds. */
+typedef struct lk_gguf_info {
+    uint64_t n_entries;
+    uint64_t n_tensors;
+    uint64_t file_size;   /**< Bytes. */
+    uint64_t data_offset; /**< Bytes from the start of the file to the data section. */
+    uint32_t version;     /**< GGUF version, 2 or 3. */
+    uint32_t alignment;   /**< Bytes. */
+} lk_gguf_info;
+
+/** Maps and validates a GGUF file. path: UTF-8. Fails with LK_IO_ERROR or LK_BAD_FILE. Free with lk_gguf_free. */
+LK_API lk_status lk_gguf_open(const char* path, lk_gguf** out);
+
+/** Releases a file opened by lk_gguf_open. Not for the file of a model, which lk_model_gguf lends. */
+LK_API void lk_gguf_free(lk_gguf* gguf);
+
+/** Describes the file. */
+LK_API lk_status lk_gguf_describe(const lk_gguf* gguf, lk_gguf_info* out);
+
+/** Gives entry number index, in file order. */
+LK_API lk_status lk_gguf_entry_at(const lk_gguf* gguf, uint64_t index, lk_gguf_entry* out);
+
+/** Looks an entry up by key; *found is 1 or 0, and absence is no error. */
+LK_API lk_status lk_gguf_find(const lk_gguf* gguf, const char* key, lk_gguf_entry* out, int32_t* found);
+
+/** Gives element `element` of the array of strings under key; *text is not NUL-terminated, *length is bytes. */
+LK_API lk_status lk_gguf_string(const lk_gguf* gguf, const char* key, uint64_t element, const char** text, uint64_t* length);
+
+/** Gives tensor number index, in file order. */
+LK_API lk_status lk_gguf_tensor_at(const lk_gguf* gguf, uint64_t index, lk_gguf_tensor* out);
+
+/* ---- model ------------------------------------------------------------------------------------------------------ */
+
+/** Called while loading with the fraction done, 0..1; return 0 to stop the load (LK_CANCELLED). */
+typedef int32_t (*lk_progress_callback)(float fraction, void* user_data);
+
+/** How to load a model. */
+typedef struct lk_model_params {
+    uint32_t struct_size;          /**< sizeof(lk_model_params). */
+    uint32_t use_mmap;             /**< 1: weights stay in the mapped file. 0: weights are read into memory. */
+    lk_progress_callback progress; /**< May be NULL. */
+    void* progress_user_data;      /**< Passed to progress. */
+} lk_model_params;
+
+/** What a model is. */
+typedef struct lk_model_info {
+    uint64_t n_params;       /**< Weight elements. */
+    uint64_t weight_bytes;   /**< Bytes of all tensors. */
+    uint32_t n_layer;
+    uint32_t n_embd;         /**< Embedding length. */
+    uint32_t n_head;         /**< Query heads. */
+    uint32_t n_head_kv;      /**< KV heads. */
+    uint32_t head_size;      /**< D. */
+    uint32_t n_ff;           /**< Feed-forward length. */
+    uint32_t n_vocab;        /**< Rows of the logits. */
+    uint32_t n_ctx_train;    /**< Context length the model was trained for. */
+    float rope_freq_base;
+    char architecture[32];   /**< "llama", NUL-terminated. */
+    char weight_type[32];    /**< Type holding most weight bytes, "Q4_K". */
+} lk_model_info;
+
+/** Fills *params with defaults: memory-mapped, no progress callback. */
+LK_API void lk_model_params_default(lk_model_params* params);
+
+/** Loads a model. path: UTF-8. Fails with LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY or LK_CANCELLED. */
+LK_API lk_status lk_model_load(const char* path, const lk_model_params* params, lk_model** out);
+
+/** Drops the caller's reference to a model. */
+LK_API void lk_model_free(lk_model* model);
+
+/** Describes a model. */
+LK_API lk_status lk_model_describe(const lk_model* model, lk_model_info* out);
+
+/** Lends the model's file for its metadata; valid until lk_model_free. Never NULL for a valid model. */
+LK_API const lk_gguf* lk_model_gguf(const lk_model* model);
+
+/* ---- context ---------------------------------------------------------------------------------------------------- */
+
+/** The KV cache's types and sizes; keys and values are independent. */
+typedef struct lk_cache_params {
+    lk_cache_type type_k;
+    lk_cache_type type_v;
+    uint32_t group;    /**< G, tokens per key group: 16, 32, 64 or 128. Also channels per value group (kivi4, *-paper). */
+    uint32_t residual; /**< R, full-precision tokens; a positive multiple of group. */
+    int32_t sinks;     /**< S, first tokens kept in full precision; -1: 4 for kivi2/kivi4, 0 for *-paper. At most group. */
+} lk_cache_params;
+
+/** How to create a context. */
+typedef struct lk_context_params {
+    uint32_t struct_size; /**< sizeof(lk_context_params). */
+    uint32_t n_ctx;       /**< Tokens the cache holds over all sequences; 0: what the model was trained for. */
+    uint32_t n_seq_max;   /**< Sequences, numbered 0 .. n_seq_max-1. */
+    uint32_t n_ubatch;    /**< Tokens computed at once; longer batches are cut. Sizes the scratch memory. */
+    uint32_t n_threads;   /**< 0: one per processor. */
+    lk_cache_params cache;
+} lk_context_params;
+
+/** Memory a context needs, in bytes, before it is created. */
+typedef struct lk_memory_estimate {
+    uint64_t weight_bytes;      /**< All tensors. */
+    uint64_t cache_page_bytes;  /**< Pages of n_ctx tokens, allocated as the cache fills. */
+    uint64_t cache_exact_bytes; /**< Full-precision rings and sinks of n_seq_max sequences, allocated at creation. */
+    uint64_t scratch_bytes;     /**< Activations, logits of one row, rows not yet in the cache. */
+    double k_bits_per_element;  /**< Bits one quantized key element takes, scales included. */
+    double v_bits_per_element;  /**< The same for values. */
+    double bits_per_element;    /**< Mean of the two. */
+    double bytes_per_token;     /**< Paged bytes one token takes over all layers and heads, keys and values. */
+} lk_memory_estimate;
+
+/** What the cache holds now. */
+typedef struct lk_cache_usage {
+    uint64_t n_tokens;          /**< Over all sequences; tokens of shared pages count for each. */
+    uint64_t n_capacity;        /**< n_ctx. */
+    uint64_t quantized_bytes;   /**< Codes and scales of the tokens that are quantized; shared pages count once. */
+    uint64_t exact_bytes;       /**< Rows in full precision: rings, sinks, f16 pages. */
+    uint64_t allocated_bytes;   /**< All memory the cache holds: pages, rings, sinks, per-head tables. */
+    uint64_t f16_bytes;         /**< What n_tokens would take as f16. */
+    uint64_t n_quantized_k;     /**< Tokens whose keys are quantized. */
+    uint64_t n_quantized_v;     /**< Tokens whose values are quantized. */
+    double k_bits_per_element;  /**< As in lk_memory_estimate. */
+    double v_bits_per_element;
+} lk_cache_usage;
+
+/** Fills *params with defaults: 1 sequence, 512 tokens at once, kivi2 for keys and values, G 32, R 128. */
+LK_API void lk_context_params_default(lk_context_params* params);
+
+/** Says what a context would need. Validates params as lk_context_create does, and allocates nothing. */
+LK_API lk_status lk_context_estimate(const lk_gguf* gguf, const lk_context_params* params, lk_memory_estimate* out);
+
+/** Creates a context; the model is kept alive by it. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED or LK_OUT_OF_MEMORY. */
+LK_API lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk_context** out);
+
+/** Frees a context. No call on it may be running. */
+LK_API void lk_context_free(lk_context* context);
+
+/** Tokens to run through the model; all arrays have n_tokens elements. */
+typedef struct lk_batch {
+    const int32_t* tokens;   /**< Token ids, 0 .. n_vocab-1. */
+    const int32_t* seq_ids;  /**< Sequence of each token; NULL: all 0. */
+    const int32_t* pos;      /**< Position of each token, which must continue its sequence; NULL: it does. */
+    const uint8_t* outputs;  /**< 1: logits wanted; NULL: only for the last token of the batch. */
+    uint32_t n_tokens;
+} lk_batch;
+
+/** Appends the batch's tokens to their sequences and computes the logits asked for.
+ *  Each token sees its sequence's tokens up to itself. On any failure every sequence is as before the call.
+ *  Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY. */
+LK_API lk_status lk_decode(lk_context* context, const lk_batch* batch);
+
+/** Lends the logits of batch token `index` of the last lk_decode: n_vocab floats, valid until the next lk_decode
+ *  or lk_context_free. The caller may change them. Fails with LK_INVALID_ARGUMENT if they were not asked for. */
+LK_API lk_status lk_logits(lk_context* context, uint32_t index, float** out);
+
+/** Makes the running or else the next lk_decode return LK_CANCELLED. Any thread may call it. */
+LK_API void lk_context_cancel(lk_context* context);
+
+/** Withdraws an lk_context_cancel that no lk_decode has answered yet. */
+LK_API void lk_context_cancel_reset(lk_context* context);
+
+/** Changes the number of threads; 0: one per processor. */
+LK_API lk_status lk_context_set_threads(lk_context* context, uint32_t n_threads);
+
+/** Gives the number of tokens in a sequence. */
+LK_API lk_status lk_seq_length(const lk_context* context, int32_t seq_id, uint32_t* out);
+
+/** Removes a sequence's tokens from position n_keep on. Quantized tokens that stay keep their codes. */
+LK_API lk_status lk_seq_truncate(lk_context* context, int32_t seq_id, uint32_t n_keep);
+
+/** Makes dst an independent continuation of src; what dst held is dropped. Full pages are shared. */
+LK_API lk_status lk_seq_copy(lk_context* context, int32_t src, int32_t dst);
+
+/** Describes what the cache holds. */
+LK_API lk_status lk_cache_describe(const lk_context* context, lk_cache_usage* out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* LLAMA_KIVI_H */

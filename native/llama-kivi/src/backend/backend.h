@@ -1,0 +1,71 @@
+// The operations a model is made of, with their shapes. A backend knows tensors and the cache, but no model.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kv/cache.h"
+#include "quant/blocks.h"
+
+namespace lk {
+
+// A weight matrix as the file holds it: rows [n_rows, n_cols], a row being consecutive blocks.
+struct Tensor {
+    WeightType type = WeightType::F32;
+    const uint8_t* data = nullptr;
+    int64_t n_cols = 0;
+    int64_t n_rows = 0;
+    size_t row_bytes = 0;
+
+    explicit operator bool() const { return data != nullptr; }
+    const float* f32() const { return reinterpret_cast<const float*>(data); }  // type F32 only
+};
+
+// One product of several that share their input: y = x W^T.
+struct Product {
+    const Tensor* w;  // [n_out, n_in]
+    float* y;         // [n, n_out]
+};
+
+// Which two elements of a head a rotation pairs.
+enum class RopePairs {
+    adjacent,  // (2i, 2i+1): llama
+    halves,    // (i, i + n_rot/2): falcon
+};
+
+struct AttentionArgs {
+    const kv::Cache* cache;
+    std::span<const kv::Segment> segments;
+    const float* q;  // [n, n_head, D], rotated
+    float* out;      // [n, n_head, D]
+    int layer;
+    int n_head;
+    float scale;     // 1 / sqrt(D)
+    int window;      // a query sees the keys less than `window` positions before it; 0: all of them
+};
+
+class Backend {
+public:
+    virtual ~Backend() = default;
+
+    // out[n, n_embd] = rows of the table.
+    virtual void embed(const Tensor& table, const int32_t* tokens, int n, float* out) = 0;
+    // out[n, dim] = x / rms(x) * weight[dim]. out may be x.
+    virtual void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out) = 0;
+    // Every y[n, n_out] = x[n, n_in] W^T.
+    virtual void matmul(const float* x, int n, std::span<const Product> products) = 0;
+    // Rotates the first n_rot elements of each head of x[n, n_head, D] in place; cos_sin[n, n_rot/2, 2].
+    virtual void rope(float* x, const float* cos_sin, int n, int n_head, int head_size, int n_rot, RopePairs pairs) = 0;
+    // gate[n] = silu(gate) * up.
+    virtual void swiglu(float* gate, const float* up, int64_t n) = 0;
+    // x[n] += y.
+    virtual void add(float* x, const float* y, int64_t n) = 0;
+    // Hands one layer's keys and values of the call's n rows, [n, n_head_kv, D] each, to the cache.
+    virtual void stage(kv::Cache& cache, int layer, int n, const float* k, const float* v) = 0;
+    // Softmax attention of each row over its sequence's cached tokens and the staged rows up to itself.
+    virtual void attention(const AttentionArgs& args) = 0;
+    // Moves the staged rows of the segments into the cache.
+    virtual void commit(kv::Cache& cache, std::span<const kv::Segment> segments) = 0;
+};
+
+}  // namespace lk

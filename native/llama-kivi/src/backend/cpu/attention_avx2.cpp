@@ -1,0 +1,206 @@
+// Attention over the cache in AVX2: byte codes against int8 weights, and half rows against float ones.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "backend/cpu/kernels_avx2.h"
+#include "backend/cpu/simd_avx2.h"
+
+namespace lk::cpu::avx2 {
+
+namespace {
+
+// Four tokens against one query row: one query load serves four keys.
+void score_four(const half_t* k, int head_size, const float* q, float* scores) {
+    __m256 a[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+    for (int c = 0; c < head_size; c += 8) {
+        const __m256 qc = _mm256_loadu_ps(q + c);
+        for (int t = 0; t < 4; ++t) {
+            a[t] = _mm256_fmadd_ps(qc, load_half8(k + t * head_size + c), a[t]);
+        }
+    }
+    _mm_storeu_ps(scores, sum_four(a[0], a[1], a[2], a[3]));
+}
+
+// Four tokens, already floats, against two query rows.
+void score_four_by_two(const float* k, int head_size, const float* q, float* scores, int ld) {
+    __m256 a[8];
+    for (__m256& x : a) {
+        x = _mm256_setzero_ps();
+    }
+    for (int c = 0; c < head_size; c += 8) {
+        const __m256 q0 = _mm256_loadu_ps(q + c);
+        const __m256 q1 = _mm256_loadu_ps(q + head_size + c);
+        for (int t = 0; t < 4; ++t) {
+            const __m256 kt = _mm256_loadu_ps(k + t * head_size + c);
+            a[t] = _mm256_fmadd_ps(q0, kt, a[t]);
+            a[4 + t] = _mm256_fmadd_ps(q1, kt, a[4 + t]);
+        }
+    }
+    _mm_storeu_ps(scores, sum_four(a[0], a[1], a[2], a[3]));
+    _mm_storeu_ps(scores + ld, sum_four(a[4], a[5], a[6], a[7]));
+}
+
+void to_float(const half_t* x, int n, float* out) {
+    for (int i = 0; i < n; i += 8) {
+        _mm256_storeu_ps(out + i, load_half8(x + i));
+    }
+}
+
+// acc[8 * kVectors] += p[t] * v[t][8 * kVectors] over the tokens.
+template <int kVectors>
+void accumulate_block(const float* v, int n_tokens, int stride, const float* p, float* acc) {
+    __m256 a[kVectors];
+    for (int i = 0; i < kVectors; ++i) {
+        a[i] = _mm256_loadu_ps(acc + 8 * i);
+    }
+    for (int t = 0; t < n_tokens; ++t) {
+        const __m256 pt = _mm256_broadcast_ss(p + t);
+        for (int i = 0; i < kVectors; ++i) {
+            a[i] = _mm256_fmadd_ps(pt, _mm256_loadu_ps(v + t * stride + 8 * i), a[i]);
+        }
+    }
+    for (int i = 0; i < kVectors; ++i) {
+        _mm256_storeu_ps(acc + 8 * i, a[i]);
+    }
+}
+
+template <int kVectors>
+void dot_lanes(const uint8_t* codes, const int8_t* w, int n_quads, float step, float bias, float* out) {
+    __m256i a[kVectors];
+    for (__m256i& x : a) {
+        x = _mm256_setzero_si256();
+    }
+    for (int quad = 0; quad < n_quads; ++quad) {
+        int four;
+        std::memcpy(&four, w + quad * 4, 4);
+        const __m256i wq = _mm256_set1_epi32(four);
+        for (int i = 0; i < kVectors; ++i) {
+            const __m256i u = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + quad * 32 * kVectors + 32 * i));
+            a[i] = _mm256_add_epi32(a[i], dot_u8_i8(u, wq));
+        }
+    }
+    const __m256 s = _mm256_set1_ps(step);
+    const __m256 b = _mm256_set1_ps(bias);
+    for (int i = 0; i < kVectors; ++i) {
+        const __m256 old = _mm256_add_ps(_mm256_loadu_ps(out + 8 * i), b);
+        _mm256_storeu_ps(out + 8 * i, _mm256_fmadd_ps(s, _mm256_cvtepi32_ps(a[i]), old));
+    }
+}
+
+}  // namespace
+
+void score_exact(const half_t* k, int n_tokens, int head_size, const float* q, int n_rows, float* scores, int ld) {
+    const int d = head_size;
+    alignas(32) float wide[4 * kv::kMaxHeadSize];
+    int t = 0;
+    for (; t + 4 <= n_tokens; t += 4) {
+        int r = 0;
+        if (n_rows >= 2) {
+            to_float(k + t * d, 4 * d, wide);
+            for (; r + 2 <= n_rows; r += 2) {
+                score_four_by_two(wide, d, q + r * d, scores + r * ld + t, ld);
+            }
+        }
+        for (; r < n_rows; ++r) {
+            score_four(k + t * d, d, q + r * d, scores + r * ld + t);
+        }
+    }
+    for (; t < n_tokens; ++t) {
+        for (int r = 0; r < n_rows; ++r) {
+            __m256 a = _mm256_setzero_ps();
+            for (int c = 0; c < d; c += 8) {
+                a = _mm256_fmadd_ps(_mm256_loadu_ps(q + r * d + c), load_half8(k + t * d + c), a);
+            }
+            scores[r * ld + t] = sum_lanes(a);
+        }
+    }
+}
+
+void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float* p, int ld, int n_rows, float* acc) {
+    constexpr int kTokens = 16;
+    const int d = head_size;
+    alignas(32) float wide[kTokens * kv::kMaxHeadSize];
+    for (int t = 0; t < n_tokens; t += kTokens) {
+        const int n = std::min(kTokens, n_tokens - t);
+        to_float(v + t * d, n * d, wide);
+        for (int r = 0; r < n_rows; ++r) {
+            int c = 0;
+            for (; c + 64 <= d; c += 64) {
+                accumulate_block<8>(wide + c, n, d, p + r * ld + t, acc + r * d + c);
+            }
+            for (; c < d; c += 8) {
+                accumulate_block<1>(wide + c, n, d, p + r * ld + t, acc + r * d + c);
+            }
+        }
+    }
+}
+
+void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int out_stride) {
+    const int per_byte = 8 / bits;
+    const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << bits) - 1));
+    for (int u = 0; u < n_units; ++u) {
+        uint8_t* to = out + static_cast<ptrdiff_t>(u) * out_stride;
+        int i = 0;
+        for (; i + 32 <= unit_bytes; i += 32) {
+            const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(packed + u * unit_bytes + i));
+            for (int k = 0; k < per_byte; ++k) {
+                const __m256i code = _mm256_and_si256(_mm256_srl_epi16(x, _mm_cvtsi32_si128(bits * k)), mask);
+                _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + k * unit_bytes + i), code);
+            }
+        }
+        for (; i + 16 <= unit_bytes; i += 16) {
+            const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(packed + u * unit_bytes + i));
+            for (int k = 0; k < per_byte; ++k) {
+                const __m128i code = _mm_and_si128(_mm_srl_epi16(x, _mm_cvtsi32_si128(bits * k)), _mm256_castsi256_si128(mask));
+                _mm_storeu_si128(reinterpret_cast<__m128i*>(to + k * unit_bytes + i), code);
+            }
+        }
+    }
+}
+
+Folded fold(const float* a, const float* b, int n, int8_t* w) {
+    __m256 largest = _mm256_setzero_ps();
+    __m256 total = _mm256_setzero_ps();
+    for (int i = 0; i < n; i += 8) {
+        const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
+        largest = _mm256_max_ps(largest, abs_ps(x));
+        total = _mm256_add_ps(total, x);
+    }
+    const float top = max_lanes(largest);
+    const __m256 inverse = _mm256_set1_ps(top > 0 ? 127.0f / top : 0.0f);
+    const __m128i pick = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    __m256i codes = _mm256_setzero_si256();
+    for (int i = 0; i < n; i += 8) {
+        const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
+        const __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
+        codes = _mm256_add_epi32(codes, c);
+        const __m128i low = _mm_shuffle_epi8(_mm256_castsi256_si128(c), pick);
+        const __m128i high = _mm_shuffle_epi8(_mm256_extracti128_si256(c, 1), pick);
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(w + i), _mm_unpacklo_epi32(low, high));
+    }
+    const float step = top / 127.0f;
+    return {step, sum_lanes(total) - step * static_cast<float>(sum_lanes(codes))};
+}
+
+void dot_codes(const uint8_t* codes, const int8_t* w, int n_quads, int lanes, float step, float bias, float* out) {
+    switch (lanes) {
+    case 32:
+        return dot_lanes<4>(codes, w, n_quads, step, bias, out);
+    case 16:
+        return dot_lanes<2>(codes, w, n_quads, step, bias, out);
+    default:
+        return dot_lanes<1>(codes, w, n_quads, step, bias, out);
+    }
+}
+
+void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
+    const __m256 f = _mm256_set1_ps(factor);
+    for (int i = 0; i < n; i += 8) {
+        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales + i));
+        const __m128i halves = _mm_slli_epi16(_mm_cvtepu8_epi16(bytes), 6);
+        _mm256_storeu_ps(s + i, _mm256_mul_ps(_mm256_cvtph_ps(halves), f));
+    }
+}
+
+}  // namespace lk::cpu::avx2

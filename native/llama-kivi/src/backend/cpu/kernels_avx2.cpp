@@ -1,0 +1,127 @@
+// The AVX2 table, and its elementwise loops.
+#include <algorithm>
+#include <cmath>
+
+#include "backend/cpu/kernels_avx2.h"
+#include "backend/cpu/simd_avx2.h"
+
+namespace lk::cpu {
+
+namespace {
+
+void rms_norm(const float* x, const float* weight, float eps, int dim, float* out) {
+    __m256 square = _mm256_setzero_ps();
+    int i = 0;
+    for (; i + 8 <= dim; i += 8) {
+        const __m256 v = _mm256_loadu_ps(x + i);
+        square = _mm256_fmadd_ps(v, v, square);
+    }
+    float total = sum_lanes(square);
+    for (; i < dim; ++i) {
+        total += x[i] * x[i];
+    }
+    const float factor = 1.0f / std::sqrt(total / static_cast<float>(dim) + eps);
+    const __m256 f = _mm256_set1_ps(factor);
+    for (i = 0; i + 8 <= dim; i += 8) {
+        _mm256_storeu_ps(out + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), f), _mm256_loadu_ps(weight + i)));
+    }
+    for (; i < dim; ++i) {
+        out[i] = x[i] * factor * weight[i];
+    }
+}
+
+void swiglu(float* gate, const float* up, int64_t n) {
+    const __m256 one = _mm256_set1_ps(1.0f);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 g = _mm256_loadu_ps(gate + i);
+        const __m256 sigmoid = _mm256_div_ps(g, _mm256_add_ps(one, exp_ps(_mm256_sub_ps(_mm256_setzero_ps(), g))));
+        _mm256_storeu_ps(gate + i, _mm256_mul_ps(sigmoid, _mm256_loadu_ps(up + i)));
+    }
+    portable_kernels().swiglu(gate + i, up + i, n - i);
+}
+
+void add(float* x, const float* y, int64_t n) {
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        _mm256_storeu_ps(x + i, _mm256_add_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i)));
+    }
+    portable_kernels().add(x + i, y + i, n - i);
+}
+
+void half_row(const float* x, int64_t n, half_t* out) {
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), h);
+    }
+    portable_kernels().half_row(x + i, n - i, out + i);
+}
+
+float softmax_part(float* x, int n, float max) {
+    const __m256 m = _mm256_set1_ps(max);
+    __m256 sum = _mm256_setzero_ps();
+    int i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 e = exp_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), m));
+        _mm256_storeu_ps(x + i, e);
+        sum = _mm256_add_ps(sum, e);
+    }
+    return sum_lanes(sum) + portable_kernels().softmax_part(x + i, n - i, max);
+}
+
+float max_of(const float* x, int n) {
+    if (n < 8) {
+        return portable_kernels().max(x, n);
+    }
+    __m256 m = _mm256_loadu_ps(x);
+    for (int i = 8; i + 8 <= n; i += 8) {
+        m = _mm256_max_ps(m, _mm256_loadu_ps(x + i));
+    }
+    return max_lanes(_mm256_max_ps(m, _mm256_loadu_ps(x + n - 8)));
+}
+
+float dot(const float* a, const float* b, int n) {
+    __m256 sum = _mm256_setzero_ps();
+    int i = 0;
+    for (; i + 8 <= n; i += 8) {
+        sum = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), sum);
+    }
+    return sum_lanes(sum) + portable_kernels().dot(a + i, b + i, n - i);
+}
+
+void scale(float* x, int n, float factor) {
+    const __m256 f = _mm256_set1_ps(factor);
+    int i = 0;
+    for (; i + 8 <= n; i += 8) {
+        _mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), f));
+    }
+    portable_kernels().scale(x + i, n - i, factor);
+}
+
+}  // namespace
+
+const Kernels& avx2_kernels() {
+    static const Kernels kernels{
+        "AVX2",
+        avx2::quantize_row,
+        avx2::matmul,
+        rms_norm,
+        swiglu,
+        add,
+        half_row,
+        softmax_part,
+        max_of,
+        dot,
+        scale,
+        avx2::score_exact,
+        avx2::accumulate_exact,
+        avx2::unpack_codes,
+        avx2::fold,
+        avx2::dot_codes,
+        avx2::decode_byte_scales,
+    };
+    return kernels;
+}
+
+}  // namespace lk::cpu

@@ -1,0 +1,53 @@
+// Errors of the engine: one exception type that carries the status the C interface returns.
+#pragma once
+
+#include <cstdarg>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "llama_kivi.h"
+
+namespace lk {
+
+class Error : public std::exception {
+public:
+    Error(lk_status status, std::string message) : status_(status), message_(std::move(message)) {}
+
+    lk_status status() const { return status_; }
+    const char* what() const noexcept override { return message_.c_str(); }
+
+private:
+    lk_status status_;
+    std::string message_;
+};
+
+// printf-style text as a string.
+[[gnu::format(printf, 1, 2)]] inline std::string format(const char* text, ...) {
+    va_list args;
+    va_start(args, text);
+    va_list again;
+    va_copy(again, args);
+    const int length = std::vsnprintf(nullptr, 0, text, args);
+    va_end(args);
+    std::string out(length > 0 ? static_cast<size_t>(length) : 0, '\0');
+    if (length > 0) {
+        std::vsnprintf(out.data(), out.size() + 1, text, again);
+    }
+    va_end(again);
+    return out;
+}
+
+// Throws lk::Error(status, printf-style message).
+#define LK_FAIL(status, ...) throw ::lk::Error((status), ::lk::format(__VA_ARGS__))
+
+// Throws unless the condition holds. The message says what, where, and what to do.
+#define LK_CHECK(condition, status, ...)     \
+    do {                                     \
+        if (!(condition)) {                  \
+            LK_FAIL((status), __VA_ARGS__);  \
+        }                                    \
+    } while (false)
+
+}  // namespace lk

@@ -1,0 +1,254 @@
+// The C interface to models and contexts. Exceptions stop here.
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "backend/cpu/cpu_backend.h"
+#include "c_api_guard.h"
+#include "c_api_types.h"
+#include "runtime/context.h"
+
+using lk::guard;
+
+struct lk_model {
+    std::shared_ptr<const lk::Model> model;
+    lk_gguf gguf;
+};
+
+struct lk_context {
+    lk_context(std::shared_ptr<const lk::Model> model, const lk_context_params& params) : context(std::move(model), params) {}
+
+    lk::Context context;
+};
+
+namespace {
+
+void check_struct_size(uint32_t given, size_t expected, const char* name) {
+    LK_CHECK(given == expected, LK_INVALID_ARGUMENT, "%s.struct_size is %u; this library's is %zu: set it with %s_default", name, given,
+             expected, name);
+}
+
+template <size_t kSize>
+void copy_text(const std::string& text, char (&out)[kSize]) {
+    const size_t n = std::min(text.size(), kSize - 1);
+    std::memcpy(out, text.data(), n);
+    out[n] = '\0';
+}
+
+}  // namespace
+
+extern "C" {
+
+uint32_t lk_abi_version(void) { return LK_ABI_VERSION; }
+
+const char* lk_version(void) { return LK_VERSION; }
+
+const char* lk_last_error(void) { return lk::last_error(); }
+
+const char* lk_status_name(lk_status status) {
+    switch (status) {
+    case LK_OK:
+        return "LK_OK";
+    case LK_INVALID_ARGUMENT:
+        return "LK_INVALID_ARGUMENT";
+    case LK_IO_ERROR:
+        return "LK_IO_ERROR";
+    case LK_BAD_FILE:
+        return "LK_BAD_FILE";
+    case LK_UNSUPPORTED:
+        return "LK_UNSUPPORTED";
+    case LK_OUT_OF_MEMORY:
+        return "LK_OUT_OF_MEMORY";
+    case LK_CACHE_FULL:
+        return "LK_CACHE_FULL";
+    case LK_CANCELLED:
+        return "LK_CANCELLED";
+    case LK_NUMERIC_ERROR:
+        return "LK_NUMERIC_ERROR";
+    case LK_INTERNAL_ERROR:
+        return "LK_INTERNAL_ERROR";
+    }
+    return "unknown";
+}
+
+const char* lk_cache_type_name(lk_cache_type type) {
+    switch (type) {
+    case LK_CACHE_F16:
+        return "f16";
+    case LK_CACHE_KIVI4:
+        return "kivi4";
+    case LK_CACHE_KIVI2:
+        return "kivi2";
+    case LK_CACHE_KIVI4_PAPER:
+        return "kivi4-paper";
+    case LK_CACHE_KIVI2_PAPER:
+        return "kivi2-paper";
+    case LK_CACHE_TYPE_COUNT:
+        break;
+    }
+    return nullptr;
+}
+
+const char* lk_cpu_description(void) {
+    const char* description = "unknown processor";
+    guard([&] { description = lk::cpu_description().c_str(); });
+    return description;
+}
+
+void lk_model_params_default(lk_model_params* params) {
+    if (params != nullptr) {
+        *params = lk_model_params{};
+        params->struct_size = sizeof *params;
+        params->use_mmap = 1;
+    }
+}
+
+lk_status lk_model_load(const char* path, const lk_model_params* params, lk_model** out) {
+    return guard([&] {
+        LK_REQUIRE(path);
+        LK_REQUIRE(params);
+        LK_REQUIRE(out);
+        check_struct_size(params->struct_size, sizeof *params, "lk_model_params");
+        *out = nullptr;
+        std::function<bool(float)> progress;
+        if (params->progress != nullptr) {
+            progress = [params](float fraction) { return params->progress(fraction, params->progress_user_data) != 0; };
+        }
+        auto model = lk::Model::load(path, params->use_mmap != 0, progress);
+        *out = new lk_model{model, lk_gguf{model->file}};
+    });
+}
+
+void lk_model_free(lk_model* model) { delete model; }
+
+lk_status lk_model_describe(const lk_model* model, lk_model_info* out) {
+    return guard([&] {
+        LK_REQUIRE(model);
+        LK_REQUIRE(out);
+        const lk::Model& m = *model->model;
+        *out = lk_model_info{};
+        out->n_params = m.n_params;
+        out->weight_bytes = m.weight_bytes;
+        out->n_layer = m.config.n_layer;
+        out->n_embd = m.config.n_embd;
+        out->n_head = m.config.n_head;
+        out->n_head_kv = m.config.n_head_kv;
+        out->head_size = m.config.head_size;
+        out->n_ff = m.config.n_ff;
+        out->n_vocab = m.config.n_vocab;
+        out->n_ctx_train = m.config.n_ctx_train;
+        out->rope_freq_base = m.config.rope_freq_base;
+        copy_text(m.config.architecture, out->architecture);
+        copy_text(m.weight_type, out->weight_type);
+    });
+}
+
+const lk_gguf* lk_model_gguf(const lk_model* model) { return model != nullptr ? &model->gguf : nullptr; }
+
+void lk_context_params_default(lk_context_params* params) {
+    if (params != nullptr) {
+        *params = lk_context_params{};
+        params->struct_size = sizeof *params;
+        params->n_seq_max = 1;
+        params->n_ubatch = 512;
+        params->cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 32, 128, -1};
+    }
+}
+
+lk_status lk_context_estimate(const lk_gguf* gguf, const lk_context_params* params, lk_memory_estimate* out) {
+    return guard([&] {
+        LK_REQUIRE(gguf);
+        LK_REQUIRE(params);
+        LK_REQUIRE(out);
+        check_struct_size(params->struct_size, sizeof *params, "lk_context_params");
+        *out = lk::Context::estimate(*gguf->file, *params);
+    });
+}
+
+lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk_context** out) {
+    return guard([&] {
+        LK_REQUIRE(model);
+        LK_REQUIRE(params);
+        LK_REQUIRE(out);
+        check_struct_size(params->struct_size, sizeof *params, "lk_context_params");
+        *out = nullptr;
+        try {
+            *out = new lk_context(model->model, *params);
+        } catch (const std::bad_alloc&) {
+            const lk_memory_estimate e = lk::Context::estimate(*model->gguf.file, *params);
+            LK_FAIL(LK_OUT_OF_MEMORY, "out of memory: the context needs %llu bytes for the cache's rings and %llu for scratch; "
+                    "lower n_seq_max, n_ubatch or the residual", static_cast<unsigned long long>(e.cache_exact_bytes),
+                    static_cast<unsigned long long>(e.scratch_bytes));
+        }
+    });
+}
+
+void lk_context_free(lk_context* context) { delete context; }
+
+lk_status lk_decode(lk_context* context, const lk_batch* batch) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        LK_REQUIRE(batch);
+        context->context.decode(*batch);
+    });
+}
+
+lk_status lk_logits(lk_context* context, uint32_t index, float** out) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        LK_REQUIRE(out);
+        *out = context->context.logits(index);
+    });
+}
+
+void lk_context_cancel(lk_context* context) {
+    if (context != nullptr) {
+        context->context.cancel();
+    }
+}
+
+void lk_context_cancel_reset(lk_context* context) {
+    if (context != nullptr) {
+        context->context.cancel_reset();
+    }
+}
+
+lk_status lk_context_set_threads(lk_context* context, uint32_t n_threads) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        context->context.set_threads(n_threads);
+    });
+}
+
+lk_status lk_seq_length(const lk_context* context, int32_t seq_id, uint32_t* out) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        LK_REQUIRE(out);
+        context->context.check_seq(seq_id);
+        *out = context->context.cache().length(seq_id);
+    });
+}
+
+lk_status lk_seq_truncate(lk_context* context, int32_t seq_id, uint32_t n_keep) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        context->context.truncate(seq_id, n_keep);
+    });
+}
+
+lk_status lk_seq_copy(lk_context* context, int32_t src, int32_t dst) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        context->context.copy(src, dst);
+    });
+}
+
+lk_status lk_cache_describe(const lk_context* context, lk_cache_usage* out) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        LK_REQUIRE(out);
+        *out = context->context.cache().usage();
+    });
+}
+
+}  // extern "C"

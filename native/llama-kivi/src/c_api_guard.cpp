@@ -1,0 +1,36 @@
+#include "c_api_guard.h"
+
+#include <cstddef>
+#include <cstring>
+
+namespace lk {
+
+namespace {
+
+// Longer than a path and the sentence around it.
+constexpr size_t kMessageBytes = 6144;
+thread_local char message_buffer[kMessageBytes];
+
+}  // namespace
+
+void set_last_error(const char* message) noexcept {
+    if (message == nullptr) {
+        message = "";
+    }
+    size_t length = strnlen(message, kMessageBytes);
+    if (length == kMessageBytes) {
+        // Cut before a character, not inside one: the text stays valid UTF-8.
+        length = kMessageBytes - 1;
+        while (length > 0 && (static_cast<unsigned char>(message[length]) & 0xC0) == 0x80) {
+            --length;
+        }
+    }
+    std::memmove(message_buffer, message, length);
+    message_buffer[length] = '\0';
+}
+
+const char* last_error() noexcept {
+    return message_buffer;
+}
+
+}  // namespace lk

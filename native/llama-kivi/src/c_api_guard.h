@@ -1,0 +1,42 @@
+// The border of the C interface: exceptions become status codes here, and their text becomes lk_last_error().
+#pragma once
+
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "base/error.h"
+
+namespace lk {
+
+// Keeps a message for the calling thread, cut if it is very long. Allocates nothing, so it works when memory is out.
+void set_last_error(const char* message) noexcept;
+
+// Gives the calling thread's last message, "" before the first; valid until the next set_last_error.
+const char* last_error() noexcept;
+
+// Runs body and returns LK_OK, or the status of what it threw.
+template <class F>
+lk_status guard(F&& body) noexcept {
+    try {
+        std::forward<F>(body)();
+        return LK_OK;
+    } catch (const Error& e) {
+        set_last_error(e.what());
+        return e.status();
+    } catch (const std::bad_alloc&) {
+        set_last_error("out of memory");
+        return LK_OUT_OF_MEMORY;
+    } catch (const std::exception& e) {
+        set_last_error(e.what());
+        return LK_INTERNAL_ERROR;
+    } catch (...) {
+        set_last_error("unknown exception");
+        return LK_INTERNAL_ERROR;
+    }
+}
+
+// Refuses a NULL argument by name. Use inside guard.
+#define LK_REQUIRE(argument) LK_CHECK((argument) != nullptr, LK_INVALID_ARGUMENT, "argument '%s' is NULL", #argument)
+
+}  // namespace lk

@@ -1,0 +1,529 @@
+#include "gguf/reader.h"
+
+#include <algorithm>
+#include <bit>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "base/error.h"
+#include "quant/blocks.h"
+
+namespace lk {
+
+static_assert(std::endian::native == std::endian::little, "GGUF values are read as they lie in the file");
+
+namespace {
+
+constexpr uint32_t kMaxAlignment = 1u << 20;
+constexpr uint64_t kMaxKeyBytes = 65535;
+constexpr uint64_t kMaxTensorNameBytes = 64;
+constexpr const char* kAlignmentKey = "general.alignment";
+
+// The fewest bytes an entry takes: length of the key, type, one byte of value.
+constexpr uint64_t kMinEntryBytes = 8 + 4 + 1;
+// The fewest bytes a tensor takes: length of the name, n_dims, one dimension, type, offset.
+constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
+
+using ull = unsigned long long;
+
+// Bytes of a number or bool; 0 for the other types.
+uint64_t scalar_bytes(lk_value_type type) {
+    switch (type) {
+    case LK_VALUE_UINT8:
+    case LK_VALUE_INT8:
+    case LK_VALUE_BOOL:
+        return 1;
+    case LK_VALUE_UINT16:
+    case LK_VALUE_INT16:
+        return 2;
+    case LK_VALUE_UINT32:
+    case LK_VALUE_INT32:
+    case LK_VALUE_FLOAT32:
+        return 4;
+    case LK_VALUE_UINT64:
+    case LK_VALUE_INT64:
+    case LK_VALUE_FLOAT64:
+        return 8;
+    case LK_VALUE_STRING:
+    case LK_VALUE_ARRAY:
+        return 0;
+    }
+    return 0;
+}
+
+template <class T>
+T load(const uint8_t* bytes) {
+    T value;
+    std::memcpy(&value, bytes, sizeof(T));
+    return value;
+}
+
+// Length of the UTF-8 sequence that text begins with; 0 if it is not valid (RFC 3629: no overlong forms, no
+// surrogates, nothing above U+10FFFF) or text is empty.
+size_t utf8_sequence(std::string_view text) {
+    const auto byte = [&](size_t i) { return i < text.size() ? static_cast<uint8_t>(text[i]) : 0u; };
+    const auto continues = [&](size_t i) { return (byte(i) & 0xC0u) == 0x80u; };
+    const uint32_t first = byte(0);
+    if (first < 0x80) {
+        return text.empty() ? 0 : 1;
+    }
+    if (first >= 0xC2 && first <= 0xDF) {
+        return continues(1) ? 2 : 0;
+    }
+    if (first >= 0xE0 && first <= 0xEF) {
+        const bool overlong = first == 0xE0 && byte(1) < 0xA0;
+        const bool surrogate = first == 0xED && byte(1) >= 0xA0;
+        return continues(1) && continues(2) && !overlong && !surrogate ? 3 : 0;
+    }
+    if (first >= 0xF0 && first <= 0xF4) {
+        const bool overlong = first == 0xF0 && byte(1) < 0x90;
+        const bool too_high = first == 0xF4 && byte(1) >= 0x90;
+        return continues(1) && continues(2) && continues(3) && !overlong && !too_high ? 4 : 0;
+    }
+    return 0;
+}
+
+// Offset of the first byte that is not valid UTF-8 or is NUL; the size of text if there is none.
+size_t first_bad_byte(std::string_view text) {
+    size_t i = 0;
+    while (i < text.size() && text[i] != '\0') {
+        const size_t length = utf8_sequence(text.substr(i));
+        if (length == 0) {
+            break;
+        }
+        i += length;
+    }
+    return i;
+}
+
+}  // namespace
+
+const char* value_type_name(lk_value_type type) {
+    static constexpr const char* names[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                            "bool", "string", "array", "u64", "i64", "f64"};
+    const auto index = static_cast<size_t>(type);
+    return index < std::size(names) ? names[index] : "unknown";
+}
+
+std::string quoted(std::string_view text) {
+    constexpr size_t max_bytes = 80;
+    std::string out = "'";
+    size_t i = 0;
+    while (i < text.size() && i < max_bytes) {
+        const size_t length = utf8_sequence(text.substr(i));
+        const bool printable = length > 1 || (length == 1 && text[i] >= 0x20 && text[i] != 0x7F);
+        out += printable ? text.substr(i, length) : "?";
+        i += std::max<size_t>(length, 1);
+    }
+    out += i < text.size() ? "...'" : "'";
+    return out;
+}
+
+// Reads front to back. pos_ never passes the end, and every read says first how many bytes it needs.
+class GgufFile::Parser {
+public:
+    explicit Parser(GgufFile& file) : file_(file) {}
+
+    void run() {
+        read_header();
+        for (uint64_t i = 0; i < n_entries_; ++i) {
+            read_entry(i);
+        }
+        read_alignment();
+        for (uint64_t i = 0; i < n_tensors_; ++i) {
+            read_tensor(i);
+        }
+        place_data();
+    }
+
+private:
+    // where_ is what is being read: "key 'general.name'".
+    [[noreturn]] void fail(uint64_t at, const std::string& what) const {
+        LK_FAIL(LK_BAD_FILE, "%s: %s, byte %llu: %s", file_.name_.c_str(), where_.c_str(), static_cast<ull>(at),
+                what.c_str());
+    }
+
+    uint64_t remaining() const { return file_.size_ - pos_; }
+
+    const uint8_t* take(uint64_t n, const char* what) {
+        if (n > remaining()) {
+            fail(pos_, format("%s takes %llu bytes, but only %llu are left in the file", what, static_cast<ull>(n),
+                              static_cast<ull>(remaining())));
+        }
+        const uint8_t* bytes = file_.bytes_ + pos_;
+        pos_ += n;
+        return bytes;
+    }
+
+    template <class T>
+    T read(const char* what) {
+        return load<T>(take(sizeof(T), what));
+    }
+
+    std::string_view read_string(const char* what, uint64_t max_bytes = std::numeric_limits<uint64_t>::max()) {
+        const uint64_t at = pos_;
+        const uint64_t length = read<uint64_t>(what);
+        if (length > max_bytes) {
+            fail(at, format("%s is %llu bytes long, expected at most %llu", what, static_cast<ull>(length),
+                            static_cast<ull>(max_bytes)));
+        }
+        return {reinterpret_cast<const char*>(take(length, what)), static_cast<size_t>(length)};
+    }
+
+    // A string that names something: the C interface hands it out NUL-terminated, as UTF-8.
+    std::string_view read_name(const char* what, uint64_t max_bytes) {
+        const std::string_view name = read_string(what, max_bytes);
+        const size_t bad = first_bad_byte(name);
+        if (bad < name.size()) {
+            fail(pos_ - name.size() + bad, format("%s %s is not valid UTF-8 without NUL", what, quoted(name).c_str()));
+        }
+        return name;
+    }
+
+    lk_value_type read_type(const char* what) {
+        const uint64_t at = pos_;
+        const uint32_t type = read<uint32_t>(what);
+        if (type > LK_VALUE_FLOAT64) {
+            fail(at, format("%s %u is not known, expected 0 to %d", what, type, LK_VALUE_FLOAT64));
+        }
+        return static_cast<lk_value_type>(type);
+    }
+
+    // Refuses a count that cannot be true, before it drives a loop or an allocation.
+    void check_count(uint64_t at, const char* what, uint64_t count, uint64_t min_bytes) const {
+        if (count > remaining() / min_bytes) {
+            fail(at, format("%llu %s of at least %llu bytes do not fit in the %llu bytes left in the file",
+                            static_cast<ull>(count), what, static_cast<ull>(min_bytes), static_cast<ull>(remaining())));
+        }
+    }
+
+    void read_header() {
+        where_ = "header";
+        if (file_.size_ == 0) {
+            fail(0, "the file is empty, expected GGUF");
+        }
+        const uint8_t* magic = take(4, "magic");
+        if (std::memcmp(magic, "GGUF", 4) != 0) {
+            fail(0, format("magic is %02x %02x %02x %02x, expected 47 47 55 46 (\"GGUF\")", magic[0], magic[1],
+                           magic[2], magic[3]));
+        }
+        file_.version_ = read<uint32_t>("version");
+        if (file_.version_ != 0 && (file_.version_ & 0xFFFFu) == 0) {
+            fail(4, format("version is 0x%08x: this is a big-endian file, expected little-endian", file_.version_));
+        }
+        if (file_.version_ != 2 && file_.version_ != 3) {
+            fail(4, format("version is %u, expected 2 or 3", file_.version_));
+        }
+        n_tensors_ = read<uint64_t>("tensor count");
+        n_entries_ = read<uint64_t>("entry count");
+        check_count(8, "tensors", n_tensors_, kMinTensorBytes);
+        check_count(16, "entries", n_entries_, kMinEntryBytes);
+    }
+
+    void read_entry(uint64_t index) {
+        where_ = format("entry %llu", static_cast<ull>(index));
+        const uint64_t at = pos_;
+        const std::string_view key = read_name("key", kMaxKeyBytes);
+        where_ = "key " + quoted(key);
+        if (!file_.entry_index_.emplace(key, file_.entries_.size()).second) {
+            fail(at, "duplicate key, expected each key once");
+        }
+        Entry entry{std::string(key), LK_VALUE_UINT8, LK_VALUE_UINT8, 1, nullptr, {}};
+        entry.type = read_type("value type");
+        entry.element_type = entry.type;
+        if (entry.type == LK_VALUE_ARRAY) {
+            read_array(entry);
+        } else if (entry.type == LK_VALUE_STRING) {
+            const std::string_view text = read_string("string");
+            entry.data = reinterpret_cast<const uint8_t*>(text.data());
+            entry.count = text.size();
+        } else {
+            read_numbers(entry);
+        }
+        file_.entries_.push_back(std::move(entry));
+    }
+
+    void read_array(Entry& entry) {
+        const uint64_t type_at = pos_;
+        entry.element_type = read_type("array element type");
+        if (entry.element_type == LK_VALUE_ARRAY) {
+            fail(type_at, "array of arrays, expected an array of numbers, bools or strings");
+        }
+        const uint64_t count_at = pos_;
+        entry.count = read<uint64_t>("array count");
+        if (entry.element_type != LK_VALUE_STRING) {
+            check_count(count_at, "array elements", entry.count, scalar_bytes(entry.element_type));
+            read_numbers(entry);
+            return;
+        }
+        check_count(count_at, "strings", entry.count, sizeof(uint64_t));
+        entry.strings.reserve(static_cast<size_t>(entry.count));
+        for (uint64_t i = 0; i < entry.count; ++i) {
+            entry.strings.push_back(read_string("string in an array"));
+        }
+    }
+
+    // One number or bool, or an array's; for an array the count was checked, so the product does not overflow.
+    void read_numbers(Entry& entry) {
+        const uint64_t at = pos_;
+        entry.data = take(entry.count * scalar_bytes(entry.element_type), value_type_name(entry.element_type));
+        if (entry.element_type == LK_VALUE_BOOL) {
+            for (uint64_t i = 0; i < entry.count; ++i) {
+                if (entry.data[i] > 1) {
+                    fail(at + i, format("bool is %u, expected 0 or 1", entry.data[i]));
+                }
+            }
+        }
+    }
+
+    void read_alignment() {
+        const Entry* entry = file_.find(kAlignmentKey);
+        if (entry == nullptr) {
+            return;
+        }
+        where_ = "key " + quoted(kAlignmentKey);
+        const uint64_t at = static_cast<uint64_t>(entry->data == nullptr ? 0 : entry->data - file_.bytes_);
+        if (entry->type != LK_VALUE_UINT32) {
+            fail(at, format("type is %s, expected u32", value_type_name(entry->type)));
+        }
+        file_.alignment_ = load<uint32_t>(entry->data);
+        if (!std::has_single_bit(file_.alignment_) || file_.alignment_ > kMaxAlignment) {
+            fail(at, format("alignment is %u, expected a power of two from 1 to %u", file_.alignment_, kMaxAlignment));
+        }
+    }
+
+    void read_tensor(uint64_t index) {
+        where_ = format("tensor %llu", static_cast<ull>(index));
+        const uint64_t name_at = pos_;
+        const std::string_view name = read_name("tensor name", kMaxTensorNameBytes);
+        where_ = "tensor " + quoted(name);
+        if (!file_.tensor_index_.emplace(name, file_.tensors_.size()).second) {
+            fail(name_at, "duplicate tensor name, expected each name once");
+        }
+        TensorInfo tensor{std::string(name), 0, 0, {1, 1, 1, 1}, 0, 0};
+        const uint64_t dims_at = pos_;
+        tensor.n_dims = read<uint32_t>("dimension count");
+        if (tensor.n_dims < 1 || tensor.n_dims > 4) {
+            fail(dims_at, format("%u dimensions, expected 1 to 4", tensor.n_dims));
+        }
+        uint64_t elements = 1;
+        for (uint32_t d = 0; d < tensor.n_dims; ++d) {
+            const uint64_t at = pos_;
+            const uint64_t length = read<uint64_t>("dimension");
+            if (length == 0) {
+                fail(at, format("dimension %u is 0, expected at least 1", d));
+            }
+            if (__builtin_mul_overflow(elements, length, &elements) || elements > INT64_MAX) {
+                fail(at, format("dimension %u is %llu: the number of elements passes 2^63 - 1", d,
+                                static_cast<ull>(length)));
+            }
+            tensor.shape[d] = length;
+        }
+        const uint64_t type_at = pos_;
+        tensor.type = read<uint32_t>("tensor type");
+        if (const WeightTypeTraits* traits = weight_type_traits(tensor.type)) {
+            if (tensor.shape[0] % traits->block_elements != 0) {
+                fail(type_at, format("rows of %llu elements, expected a multiple of %u for %s",
+                                     static_cast<ull>(tensor.shape[0]), traits->block_elements, traits->name));
+            }
+            if (__builtin_mul_overflow(elements / traits->block_elements, traits->block_bytes, &tensor.size)) {
+                fail(type_at, format("%llu elements of %s pass 2^64 bytes", static_cast<ull>(elements), traits->name));
+            }
+        }
+        offset_at_.push_back(pos_);
+        tensor.offset = read<uint64_t>("tensor offset");
+        file_.tensors_.push_back(std::move(tensor));
+    }
+
+    // The data section begins where the last tensor's description ends, so only now can the offsets be checked.
+    void place_data() {
+        where_ = "data section";
+        const uint64_t mask = file_.alignment_ - 1;
+        const uint64_t start = (pos_ + mask) & ~mask;
+        if (start > file_.size_) {
+            // A file without tensors may end without the padding.
+            if (n_tensors_ != 0) {
+                fail(pos_, format("it starts at byte %llu, but the file has %llu bytes", static_cast<ull>(start),
+                                  static_cast<ull>(file_.size_)));
+            }
+        }
+        file_.data_offset_ = std::min(start, file_.size_);
+        const uint64_t data_size = file_.size_ - file_.data_offset_;
+        for (size_t i = 0; i < file_.tensors_.size(); ++i) {
+            const TensorInfo& tensor = file_.tensors_[i];
+            where_ = "tensor " + quoted(tensor.name);
+            if ((tensor.offset & mask) != 0) {
+                fail(offset_at_[i], format("offset %llu, expected a multiple of the alignment %u",
+                                           static_cast<ull>(tensor.offset), file_.alignment_));
+            }
+            if (tensor.offset > data_size || tensor.size > data_size - tensor.offset) {
+                fail(offset_at_[i], format("offset %llu and size %llu pass the end of the data section of %llu bytes",
+                                           static_cast<ull>(tensor.offset), static_cast<ull>(tensor.size),
+                                           static_cast<ull>(data_size)));
+            }
+            // An alignment below 4 could put floats where float* may not point.
+            const WeightTypeTraits* traits = weight_type_traits(tensor.type);
+            const uint64_t element_bytes =
+                traits != nullptr && traits->block_elements == 1 ? traits->block_bytes : uint64_t{1};
+            if ((file_.data_offset_ + tensor.offset) % element_bytes != 0) {
+                fail(offset_at_[i], format("data at byte %llu, expected a multiple of %llu for %s",
+                                           static_cast<ull>(file_.data_offset_ + tensor.offset),
+                                           static_cast<ull>(element_bytes), traits->name));
+            }
+        }
+    }
+
+    GgufFile& file_;
+    uint64_t pos_ = 0;
+    uint64_t n_entries_ = 0;
+    uint64_t n_tensors_ = 0;
+    std::string where_;
+    std::vector<uint64_t> offset_at_;  // where each tensor's offset stands in the file
+};
+
+std::unique_ptr<GgufFile> GgufFile::open(const std::string& path) {
+    MappedFile mapping(path);
+    std::unique_ptr<GgufFile> file = parse(mapping.data(), mapping.size(), path);
+    file->mapping_ = std::move(mapping);  // the bytes stay where they are
+    return file;
+}
+
+std::unique_ptr<GgufFile> GgufFile::parse(const uint8_t* bytes, size_t size, std::string name) {
+    std::unique_ptr<GgufFile> file(new GgufFile());
+    file->bytes_ = bytes;
+    file->size_ = size;
+    file->name_ = std::move(name);
+    Parser(*file).run();
+    return file;
+}
+
+const GgufEntry* GgufFile::find(std::string_view key) const {
+    const auto found = entry_index_.find(key);
+    return found == entry_index_.end() ? nullptr : &entries_[found->second];
+}
+
+const TensorInfo* GgufFile::find_tensor(std::string_view name) const {
+    const auto found = tensor_index_.find(name);
+    return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
+}
+
+const GgufEntry& GgufFile::require(std::string_view key, const char* expected) const {
+    const Entry* entry = find(key);
+    LK_CHECK(entry != nullptr, LK_BAD_FILE, "%s: key %s is missing, expected %s", name_.c_str(), quoted(key).c_str(),
+             expected);
+    return *entry;
+}
+
+void GgufFile::fail_type(const Entry& entry, const char* expected) const {
+    const bool array = entry.type == LK_VALUE_ARRAY;
+    LK_FAIL(LK_BAD_FILE, "%s: key %s: type is %s%s, expected %s", name_.c_str(), quoted(entry.key).c_str(),
+            array ? "array of " : "", value_type_name(entry.element_type), expected);
+}
+
+uint32_t GgufFile::u32_at(const Entry& entry, uint64_t index) const {
+    const uint8_t* data = entry.data + index * scalar_bytes(entry.element_type);
+    int64_t value = 0;
+    switch (entry.element_type) {
+    case LK_VALUE_UINT8:
+        return load<uint8_t>(data);
+    case LK_VALUE_UINT16:
+        return load<uint16_t>(data);
+    case LK_VALUE_UINT32:
+        return load<uint32_t>(data);
+    case LK_VALUE_UINT64: {
+        const uint64_t wide = load<uint64_t>(data);
+        LK_CHECK(wide <= UINT32_MAX, LK_BAD_FILE, "%s: key %s: value %llu (u64), expected 0 to %u", name_.c_str(),
+                 quoted(entry.key).c_str(), static_cast<ull>(wide), UINT32_MAX);
+        return static_cast<uint32_t>(wide);
+    }
+    case LK_VALUE_INT8:
+        value = load<int8_t>(data);
+        break;
+    case LK_VALUE_INT16:
+        value = load<int16_t>(data);
+        break;
+    case LK_VALUE_INT32:
+        value = load<int32_t>(data);
+        break;
+    case LK_VALUE_INT64:
+        value = load<int64_t>(data);
+        break;
+    default:
+        fail_type(entry, "an integer");
+    }
+    LK_CHECK(value >= 0 && value <= UINT32_MAX, LK_BAD_FILE, "%s: key %s: value %lld (%s), expected 0 to %u",
+             name_.c_str(), quoted(entry.key).c_str(), static_cast<long long>(value),
+             value_type_name(entry.element_type), UINT32_MAX);
+    return static_cast<uint32_t>(value);
+}
+
+uint32_t GgufFile::get_u32(std::string_view key) const {
+    const Entry& entry = require(key, "an integer");
+    if (entry.type == LK_VALUE_ARRAY) {
+        fail_type(entry, "an integer");
+    }
+    return u32_at(entry, 0);
+}
+
+std::vector<uint32_t> GgufFile::get_u32_array(std::string_view key) const {
+    const Entry& entry = require(key, "integers");
+    if (entry.element_type == LK_VALUE_STRING) {
+        fail_type(entry, "integers");
+    }
+    std::vector<uint32_t> values(static_cast<size_t>(entry.count));
+    for (size_t i = 0; i < values.size(); ++i) {
+        values[i] = u32_at(entry, i);
+    }
+    return values;
+}
+
+float GgufFile::get_f32(std::string_view key) const {
+    const Entry& entry = require(key, "a float");
+    if (entry.type == LK_VALUE_FLOAT32) {
+        return load<float>(entry.data);
+    }
+    if (entry.type != LK_VALUE_FLOAT64) {
+        fail_type(entry, "a float");
+    }
+    const double value = load<double>(entry.data);
+    LK_CHECK(!std::isfinite(value) || std::fabs(value) <= FLT_MAX, LK_BAD_FILE,
+             "%s: key %s: value %g (f64), expected one that fits f32", name_.c_str(), quoted(key).c_str(), value);
+    return static_cast<float>(value);
+}
+
+std::string GgufFile::get_string(std::string_view key) const {
+    const Entry& entry = require(key, "a string");
+    if (entry.type != LK_VALUE_STRING) {
+        fail_type(entry, "a string");
+    }
+    return std::string(reinterpret_cast<const char*>(entry.data), static_cast<size_t>(entry.count));
+}
+
+bool GgufFile::get_bool(std::string_view key) const {
+    const Entry& entry = require(key, "a bool");
+    if (entry.type != LK_VALUE_BOOL) {
+        fail_type(entry, "a bool");
+    }
+    return entry.data[0] != 0;
+}
+
+uint32_t GgufFile::get_u32_or(std::string_view key, uint32_t fallback) const {
+    return find(key) != nullptr ? get_u32(key) : fallback;
+}
+
+float GgufFile::get_f32_or(std::string_view key, float fallback) const {
+    return find(key) != nullptr ? get_f32(key) : fallback;
+}
+
+std::string GgufFile::get_string_or(std::string_view key, std::string_view fallback) const {
+    return find(key) != nullptr ? get_string(key) : std::string(fallback);
+}
+
+bool GgufFile::get_bool_or(std::string_view key, bool fallback) const {
+    return find(key) != nullptr ? get_bool(key) : fallback;
+}
+
+}  // namespace lk

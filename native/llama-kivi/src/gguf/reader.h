@@ -1,0 +1,109 @@
+// Reads GGUF files, versions 2 and 3. The file is untrusted: all of its structure is checked before anything uses it,
+// so that what this class hands out can be used without further bounds checks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/mapped_file.h"
+#include "llama_kivi.h"
+
+namespace lk {
+
+// One metadata entry. Numbers lie in the file at any byte: copy them out, do not cast the pointer.
+struct GgufEntry {
+    std::string key;                        // valid UTF-8 without NUL
+    lk_value_type type;                     // LK_VALUE_ARRAY for arrays
+    lk_value_type element_type;             // of arrays; otherwise equal to type
+    uint64_t count;                         // arrays: elements; strings: bytes; otherwise 1
+    const uint8_t* data;                    // the value's bytes; nullptr for arrays of strings
+    std::vector<std::string_view> strings;  // elements of an array of strings; any bytes
+};
+
+// One tensor. An unknown type has size 0: it can be listed, not used.
+struct TensorInfo {
+    std::string name;   // valid UTF-8 without NUL, at most 64 bytes
+    uint32_t type;      // ggml type number, a WeightType if weight_type_traits knows it
+    uint32_t n_dims;    // 1..4
+    uint64_t shape[4];  // elements, innermost dimension first; unused dimensions are 1
+    uint64_t offset;    // bytes from the start of the data section
+    uint64_t size;      // bytes
+
+    uint64_t elements() const { return shape[0] * shape[1] * shape[2] * shape[3]; }  // checked not to overflow
+};
+
+class GgufFile {
+public:
+    using Entry = GgufEntry;
+
+    // Maps a file and reads its structure. Throws LK_IO_ERROR or LK_BAD_FILE.
+    static std::unique_ptr<GgufFile> open(const std::string& path);
+
+    // Reads a file that lies in memory, which must stay as it is for as long as the object lives; name stands for the
+    // path in messages. F32 and F16 tensors are as aligned as bytes is. Throws LK_BAD_FILE.
+    static std::unique_ptr<GgufFile> parse(const uint8_t* bytes, size_t size, std::string name);
+
+    GgufFile(const GgufFile&) = delete;
+    GgufFile& operator=(const GgufFile&) = delete;
+
+    const std::string& name() const { return name_; }
+    uint32_t version() const { return version_; }
+    uint32_t alignment() const { return alignment_; }
+    uint64_t data_offset() const { return data_offset_; }  // at most file_size()
+    uint64_t file_size() const { return size_; }
+
+    const std::vector<Entry>& entries() const { return entries_; }       // in file order
+    const std::vector<TensorInfo>& tensors() const { return tensors_; }  // in file order
+
+    const Entry* find(std::string_view key) const;               // nullptr if absent
+    const TensorInfo* find_tensor(std::string_view name) const;  // nullptr if absent
+    // tensor is one of this file's; its size bytes are inside the file.
+    const uint8_t* tensor_data(const TensorInfo& tensor) const { return bytes_ + data_offset_ + tensor.offset; }
+
+    // Typed values. Without _or the key must be there. Integers are taken from any integer type, floats from both
+    // float types. A value of another type or out of range throws LK_BAD_FILE naming file, key and type.
+    uint32_t get_u32(std::string_view key) const;
+    float get_f32(std::string_view key) const;
+    std::string get_string(std::string_view key) const;
+    bool get_bool(std::string_view key) const;
+    uint32_t get_u32_or(std::string_view key, uint32_t fallback) const;
+    float get_f32_or(std::string_view key, float fallback) const;
+    std::string get_string_or(std::string_view key, std::string_view fallback) const;
+    bool get_bool_or(std::string_view key, bool fallback) const;
+    // An array of integers; a scalar counts as an array of one. Required.
+    std::vector<uint32_t> get_u32_array(std::string_view key) const;
+
+private:
+    class Parser;
+
+    GgufFile() = default;
+    const Entry& require(std::string_view key, const char* expected) const;
+    uint32_t u32_at(const Entry& entry, uint64_t index) const;
+    [[noreturn]] void fail_type(const Entry& entry, const char* expected) const;
+
+    MappedFile mapping_;  // empty if the bytes are the caller's
+    const uint8_t* bytes_ = nullptr;
+    uint64_t size_ = 0;
+    std::string name_;
+    uint32_t version_ = 0;
+    uint32_t alignment_ = 32;
+    uint64_t data_offset_ = 0;
+    std::vector<Entry> entries_;
+    std::vector<TensorInfo> tensors_;
+    // The views point into the file's bytes, which do not move as the vectors grow.
+    std::unordered_map<std::string_view, size_t> entry_index_;
+    std::unordered_map<std::string_view, size_t> tensor_index_;
+};
+
+// Names a value type as messages do ("u32"); "unknown" for a value that is none.
+const char* value_type_name(lk_value_type type);
+
+// Makes text from a file fit for a message: quoted, control characters and invalid UTF-8 shown as '?', cut if long.
+std::string quoted(std::string_view text);
+
+}  // namespace lk

@@ -1,0 +1,434 @@
+#include "kv/cache.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace lk::kv {
+
+namespace {
+
+const char* name(lk_cache_type type) { return lk_cache_type_name(type); }
+
+int resolved_sinks(const lk_cache_params& params, lk_cache_type type) {
+    constexpr int kDefaultSinks = 4;
+    if (type == LK_CACHE_F16) {
+        return 0;
+    }
+    return params.sinks >= 0 ? params.sinks : is_paper(type) ? 0 : kDefaultSinks;
+}
+
+void validate_side(const CacheConfig& c, lk_cache_type type, const char* side) {
+    LK_CHECK(type >= 0 && type < LK_CACHE_TYPE_COUNT, LK_INVALID_ARGUMENT, "%s: %d is no cache type", side, static_cast<int>(type));
+    if (type == LK_CACHE_F16) {
+        return;
+    }
+    const int d = c.head_size;
+    const int g = static_cast<int>(c.params.group);
+    LK_CHECK(g == 16 || g == 32 || g == 64 || g == 128, LK_INVALID_ARGUMENT,
+             "%s: group is %d; a group is 16, 32, 64 or 128 tokens (pages hold 128)", side, g);
+    LK_CHECK(c.params.residual > 0 && c.params.residual % g == 0, LK_INVALID_ARGUMENT,
+             "%s: residual is %u, which is not a positive multiple of the group (%d); use --kv-residual %d", side,
+             c.params.residual, g, std::max(1, static_cast<int>(c.params.residual) / g) * g);
+    LK_CHECK(c.params.residual <= 1u << 16, LK_INVALID_ARGUMENT, "%s: residual is %u; at most 65536", side, c.params.residual);
+    LK_CHECK(c.params.sinks >= -1 && c.params.sinks <= g, LK_INVALID_ARGUMENT,
+             "%s: sinks is %d; at most one group (%d), or -1 for the default", side, c.params.sinks, g);
+    LK_CHECK(d % 16 == 0 && d <= kMaxHeadSize, LK_UNSUPPORTED,
+             "%s: %s needs a head size that is a multiple of 16 and at most %d; this model has %d; use --kv-cache f16", side,
+             name(type), kMaxHeadSize, d);
+}
+
+}  // namespace
+
+void CacheConfig::validate() const {
+    LK_CHECK(n_ctx > 0, LK_INVALID_ARGUMENT, "n_ctx is 0; give at least 1 token");
+    LK_CHECK(n_seq_max > 0 && n_seq_max <= 1 << 16, LK_INVALID_ARGUMENT, "n_seq_max is %d; it must be 1 to 65536", n_seq_max);
+    LK_CHECK(n_ubatch > 0 && n_ubatch <= 1 << 16, LK_INVALID_ARGUMENT, "n_ubatch is %d; it must be 1 to 65536", n_ubatch);
+    LK_CHECK(head_size <= kMaxHeadSize && head_size % 8 == 0, LK_UNSUPPORTED,
+             "head size %d: the cache takes multiples of 8 up to %d", head_size, kMaxHeadSize);
+    validate_side(*this, params.type_k, "keys");
+    validate_side(*this, params.type_v, "values");
+}
+
+SideSpec make_side_spec(const CacheConfig& c, Side side) {
+    const lk_cache_type type = side == Side::keys ? c.params.type_k : c.params.type_v;
+    const int g = static_cast<int>(c.params.group);
+    const int r = static_cast<int>(c.params.residual);
+    SideSpec spec{};
+    spec.format = make_page_format(type, side, c.head_size, g);
+    spec.n_layer = c.n_layer;
+    spec.n_head_kv = c.n_head_kv;
+    spec.sinks = resolved_sinks(c.params, type);
+    spec.align = type != LK_CACHE_F16 && side == Side::keys ? g : 1;
+    if (type == LK_CACHE_F16) {
+        spec.ageing = {1, 1};
+    } else if (!is_paper(type)) {
+        spec.ageing = {r + g, g};  // the youngest R tokens are never quantized
+    } else if (side == Side::keys) {
+        spec.ageing = {r, r};  // KIVI algorithm 1: a full residual is quantized whole and empties
+    } else {
+        spec.ageing = {r + 1, 1};  // and the oldest value leaves at every token
+    }
+    return spec;
+}
+
+PageBlock::PageBlock(size_t n, std::atomic<int64_t>* live) : data(new uint8_t[n]()), bytes(n), live_bytes(live) {
+    live_bytes->fetch_add(static_cast<int64_t>(n), std::memory_order_relaxed);
+}
+
+PageBlock::~PageBlock() { live_bytes->fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed); }
+
+SequenceSide::SequenceSide(const SideSpec& spec, std::atomic<int64_t>* live_bytes)
+    : spec_(&spec),
+      live_bytes_(live_bytes),
+      ring_(spec.ring_elements()),
+      sinks_(spec.sink_elements()),
+      tables_(spec.head_count()) {}
+
+SequenceSide::SequenceSide(const SequenceSide& other)
+    : spec_(other.spec_),
+      live_bytes_(other.live_bytes_),
+      pages_(other.pages_),
+      ring_(other.ring_),
+      sinks_(other.sinks_),
+      tables_(other.tables_),
+      n_paged_(other.n_paged_),
+      ring_start_(other.ring_start_),
+      n_ring_(other.n_ring_),
+      tables_chosen_(other.tables_chosen_) {
+    // A block that either copy may still write to is not shared.
+    if (!pages_.empty() && pages_.back().count < kPageTokens) {
+        const PageBlock& tail = *pages_.back().block;
+        auto own = std::make_shared<PageBlock>(tail.bytes, live_bytes_);
+        std::memcpy(own->data.get(), tail.data.get(), tail.bytes);
+        pages_.back().block = std::move(own);
+    }
+}
+
+size_t SequenceSide::fixed_bytes() const {
+    size_t tables = tables_.size() * sizeof(HeadTable);
+    for (const HeadTable& t : tables_) {
+        tables += t.refined.size() * sizeof(uint16_t) + t.mu.size() * sizeof(half_t);
+    }
+    return (ring_.size() + sinks_.size()) * sizeof(half_t) + tables;
+}
+
+SideView SequenceSide::view(int layer, int head) const {
+    const size_t i = index(layer, head);
+    const size_t d = spec_->format.head_size;
+    SideView v{};
+    v.spec = spec_;
+    v.table = &tables_[i];
+    v.pages = pages_;
+    v.page_offset = i * spec_->format.page_bytes;
+    v.sinks = sinks_.data() + i * spec_->sinks * d;
+    v.ring = ring_.data() + i * spec_->ageing.trigger * d;
+    v.n_paged = n_paged_;
+    v.n_sinks = n_sinks();
+    v.ring_start = ring_start_;
+    v.n_ring = n_ring_;
+    return v;
+}
+
+void SequenceSide::truncate(int n_keep) {
+    if (n_keep >= length()) {
+        return;
+    }
+    if (n_keep > n_paged_) {
+        n_ring_ = n_keep - n_paged_;
+        return;
+    }
+    n_ring_ = 0;
+    ring_start_ = 0;
+    while (n_paged_ > n_keep) {
+        PageRef& last = pages_.back();
+        const int drop = std::min(last.count, n_paged_ - n_keep);
+        last.count -= drop;
+        n_paged_ -= drop;
+        if (last.count == 0) {
+            pages_.pop_back();
+        }
+    }
+    if (n_paged_ <= spec_->sinks) {
+        tables_chosen_ = false;  // nothing quantized is left that depends on them
+    }
+}
+
+SequenceSide::Cursor SequenceSide::first_cursor() const {
+    if (pages_.empty()) {
+        return {0, 0};
+    }
+    // A block cut inside a token group keeps its codes: the next group starts a block of its own.
+    const PageRef& last = pages_.back();
+    const bool writable = last.count < kPageTokens && last.count % spec_->align == 0 && last.block.use_count() == 1;
+    return writable ? Cursor{pages_.size() - 1, last.count} : Cursor{pages_.size(), 0};
+}
+
+SequenceSide::Cursor SequenceSide::advance(Cursor at, int n_tokens) const {
+    const int token = at.token + n_tokens;
+    return {at.block + token / kPageTokens, token % kPageTokens};
+}
+
+int SequenceSide::flushes(int n_rows) const {
+    const AgeingRule& rule = spec_->ageing;
+    const int rows = n_ring_ + n_rows;
+    return rows < rule.trigger ? 0 : (rows - rule.trigger) / rule.leave + 1;
+}
+
+void SequenceSide::reserve(int n_rows) {
+    const int n_leave = flushes(n_rows) * spec_->ageing.leave;
+    if (n_leave == 0) {
+        return;
+    }
+    const Cursor last = advance(first_cursor(), n_leave - 1);
+    pages_.reserve(last.block + 1);
+    while (pages_.size() + reserved_.size() <= last.block) {
+        reserved_.push_back(std::make_shared<PageBlock>(spec_->block_bytes(), live_bytes_));
+    }
+}
+
+void SequenceSide::leave_ring(size_t head, Cursor at, int ring_start, int first_token, bool first_flush) {
+    const AgeingRule& rule = spec_->ageing;
+    const PageFormat& f = spec_->format;
+    const size_t d = f.head_size;
+    const half_t* ring = ring_.data() + head * rule.trigger * d;
+    const auto ring_row = [&](int i) { return ring + static_cast<size_t>((ring_start + i) % rule.trigger) * d; };
+
+    for (int i = 0; i < rule.leave && first_token + i < spec_->sinks; ++i) {
+        std::copy_n(ring_row(i), d, sinks_.data() + (head * spec_->sinks + first_token + i) * d);
+    }
+    if (!f.quantized()) {
+        for (int i = 0; i < rule.leave; ++i, at = advance(at, 1)) {
+            uint8_t* page = block_at(at.block).data.get() + head * f.page_bytes;
+            std::memcpy(page + at.token * d * sizeof(half_t), ring_row(i), d * sizeof(half_t));
+        }
+        return;
+    }
+    const int n_floats = first_flush ? rule.trigger : rule.leave;
+    thread_local std::vector<float> rows;  // [n_floats, D]
+    rows.resize(static_cast<size_t>(n_floats) * d);
+    for (int i = 0; i < n_floats; ++i) {
+        std::transform(ring_row(i), ring_row(i) + d, rows.begin() + i * d, half_to_float);
+    }
+    HeadTable& table = tables_[head];
+    if (first_flush) {
+        table = choose_head_table(f, rows.data(), n_floats, first_token, spec_->sinks);
+    }
+    const int step = f.side == Side::keys ? f.group : 1;
+    for (int i = 0; i < rule.leave; i += step, at = advance(at, step)) {
+        const int sinks = std::clamp(spec_->sinks - (first_token + i), 0, step);
+        quantize_rows(f, table, rows.data() + i * d, step, at.token, sinks,
+                      block_at(at.block).data.get() + head * f.page_bytes);
+    }
+}
+
+void SequenceSide::append(int layer, int head, const half_t* rows, int n_rows) {
+    const AgeingRule& rule = spec_->ageing;
+    const size_t d = spec_->format.head_size;
+    const size_t h = index(layer, head);
+    half_t* ring = ring_.data() + h * rule.trigger * d;
+    Cursor at = first_cursor();
+    int start = ring_start_;
+    int count = n_ring_;
+    int first_token = n_paged_;
+    bool first_flush = !tables_chosen_;
+    for (int i = 0; i < n_rows; ++i) {
+        std::copy_n(rows + i * d, d, ring + static_cast<size_t>((start + count) % rule.trigger) * d);
+        if (++count == rule.trigger) {
+            leave_ring(h, at, start, first_token, first_flush);
+            first_flush = false;
+            at = advance(at, rule.leave);
+            start = (start + rule.leave) % rule.trigger;
+            count -= rule.leave;
+            first_token += rule.leave;
+        }
+    }
+}
+
+void SequenceSide::finish_append(int n_rows) {
+    const AgeingRule& rule = spec_->ageing;
+    const int n_flushes = flushes(n_rows);
+    Cursor at = first_cursor();
+    for (int left = n_flushes * rule.leave; left > 0;) {
+        const int n = std::min(left, kPageTokens - at.token);
+        if (at.block == pages_.size()) {
+            pages_.push_back({std::move(reserved_.front()), 0});
+            reserved_.erase(reserved_.begin());
+        }
+        pages_[at.block].count += n;
+        n_paged_ += n;
+        left -= n;
+        at = {at.block + 1, 0};
+    }
+    ring_start_ = (ring_start_ + n_flushes * rule.leave) % rule.trigger;
+    n_ring_ += n_rows - n_flushes * rule.leave;
+    tables_chosen_ = tables_chosen_ || n_flushes > 0;
+    reserved_.clear();
+}
+
+Cache::Cache(const CacheConfig& config)
+    : config_((config.validate(), config)),
+      k_spec_(make_side_spec(config, Side::keys)),
+      v_spec_(make_side_spec(config, Side::values)),
+      live_bytes_(std::make_unique<std::atomic<int64_t>>(0)) {
+    sequences_.reserve(config.n_seq_max);
+    for (int i = 0; i < config.n_seq_max; ++i) {
+        sequences_.push_back({SequenceSide(k_spec_, live_bytes_.get()), SequenceSide(v_spec_, live_bytes_.get())});
+    }
+    const size_t staged = static_cast<size_t>(config.n_layer) * config.n_head_kv * config.n_ubatch * config.head_size;
+    staged_k_.resize(staged);
+    staged_v_.resize(staged);
+}
+
+void Cache::truncate(int seq, int n_keep) {
+    sequences_[seq].k.truncate(n_keep);
+    sequences_[seq].v.truncate(n_keep);
+}
+
+void Cache::copy(int src, int dst) {
+    if (src != dst) {
+        sequences_[dst] = Sequence(sequences_[src]);
+    }
+}
+
+int64_t Cache::distinct_paged_tokens(Side side) const {
+    const uint64_t visit = ++visits_;
+    int64_t tokens = 0;
+    for (const Sequence& s : sequences_) {
+        for (const PageRef& page : (side == Side::keys ? s.k : s.v).pages()) {
+            const PageBlock& block = *page.block;
+            const int counted = block.visit == visit ? block.visit_tokens : 0;
+            block.visit = visit;
+            block.visit_tokens = std::max(counted, page.count);
+            tokens += block.visit_tokens - counted;
+        }
+    }
+    return tokens;
+}
+
+void Cache::check_room(int64_t n_tokens) const {
+    int64_t used = distinct_paged_tokens(Side::keys);
+    for (const Sequence& s : sequences_) {
+        used += s.k.n_ring();
+    }
+    LK_CHECK(used + n_tokens <= config_.n_ctx, LK_CACHE_FULL,
+             "the KV cache is full: %lld of %d tokens used, %lld more needed; raise the context size or remove tokens",
+             static_cast<long long>(used), config_.n_ctx, static_cast<long long>(n_tokens));
+}
+
+void Cache::reserve(std::span<const Segment> segments) {
+    try {
+        for (const Segment& s : segments) {
+            sequences_[s.seq].k.reserve(s.n_rows);
+            sequences_[s.seq].v.reserve(s.n_rows);
+        }
+    } catch (const std::bad_alloc&) {
+        release_reserved(segments);
+        LK_FAIL(LK_OUT_OF_MEMORY, "out of memory: cannot allocate %llu bytes of cache pages for 128 tokens",
+                static_cast<unsigned long long>(k_spec_.block_bytes() + v_spec_.block_bytes()));
+    }
+}
+
+void Cache::release_reserved(std::span<const Segment> segments) {
+    for (const Segment& s : segments) {
+        sequences_[s.seq].k.release_reserved();
+        sequences_[s.seq].v.release_reserved();
+    }
+}
+
+void Cache::stage(Side side, int layer, int n_rows, const float* rows, ToHalf to_half) {
+    constexpr half_t kInfinity = 0x7c00;
+    const size_t d = config_.head_size;
+    std::vector<half_t>& staged = staging(side);
+    bool broken = false;
+    for (int h = 0; h < config_.n_head_kv; ++h) {
+        half_t* out = staged.data() + (static_cast<size_t>(layer) * config_.n_head_kv + h) * config_.n_ubatch * d;
+        for (int i = 0; i < n_rows; ++i, out += d) {
+            to_half(rows + (static_cast<size_t>(i) * config_.n_head_kv + h) * d, static_cast<int64_t>(d), out);
+            for (size_t c = 0; c < d; ++c) {
+                broken |= (out[c] & kInfinity) == kInfinity;
+            }
+        }
+    }
+    LK_CHECK(!broken, LK_NUMERIC_ERROR,
+             "layer %d gave a %s that is NaN, infinite or beyond 65504, the range of 16-bit floats: the model file may be damaged",
+             layer, side == Side::keys ? "key" : "value");
+}
+
+SideView Cache::view(Side side, const Segment& segment, int layer, int head) const {
+    const Sequence& s = sequences_[segment.seq];
+    SideView v = (side == Side::keys ? s.k : s.v).view(layer, head);
+    const std::vector<half_t>& staged = side == Side::keys ? staged_k_ : staged_v_;
+    v.staged = staged.data() + ((static_cast<size_t>(layer) * config_.n_head_kv + head) * config_.n_ubatch + segment.row) *
+                                   config_.head_size;
+    v.n_staged = segment.n_rows;
+    return v;
+}
+
+void Cache::commit(std::span<const Segment> segments, ThreadPool& pool) {
+    const int n_heads = config_.n_layer * config_.n_head_kv;
+    for (const Segment& segment : segments) {
+        Sequence& s = sequences_[segment.seq];
+        pool.parallel_for(n_heads, [&](int task, int) {
+            const int layer = task / config_.n_head_kv;
+            const int head = task % config_.n_head_kv;
+            const size_t offset = (static_cast<size_t>(task) * config_.n_ubatch + segment.row) * config_.head_size;
+            s.k.append(layer, head, staged_k_.data() + offset, segment.n_rows);
+            s.v.append(layer, head, staged_v_.data() + offset, segment.n_rows);
+        });
+        s.k.finish_append(segment.n_rows);
+        s.v.finish_append(segment.n_rows);
+    }
+}
+
+lk_cache_usage Cache::usage() const {
+    lk_cache_usage u{};
+    const double elements = static_cast<double>(config_.n_layer) * config_.n_head_kv * config_.head_size;  // a token, one side
+    double quantized = 0;
+    double exact = 0;
+    for (const Side side : {Side::keys, Side::values}) {
+        const PageFormat& f = spec(side).format;
+        const double paged = static_cast<double>(distinct_paged_tokens(side)) * elements * f.bits_per_element() / 8;
+        (f.quantized() ? quantized : exact) += paged;
+        for (const Sequence& s : sequences_) {
+            const SequenceSide& one = side == Side::keys ? s.k : s.v;
+            exact += (one.n_ring() + one.n_sinks()) * elements * sizeof(half_t);
+            u.allocated_bytes += one.fixed_bytes();
+            if (f.quantized()) {
+                (side == Side::keys ? u.n_quantized_k : u.n_quantized_v) += one.n_paged() - one.n_sinks();
+            }
+        }
+        (side == Side::keys ? u.k_bits_per_element : u.v_bits_per_element) = f.bits_per_element();
+    }
+    for (const Sequence& s : sequences_) {
+        u.n_tokens += s.length();
+    }
+    u.n_capacity = config_.n_ctx;
+    u.quantized_bytes = static_cast<uint64_t>(quantized);
+    u.exact_bytes = static_cast<uint64_t>(exact);
+    u.allocated_bytes += live_page_bytes();
+    u.f16_bytes = static_cast<uint64_t>(u.n_tokens * elements * 2 * sizeof(half_t));
+    return u;
+}
+
+uint64_t Cache::fixed_bytes(const CacheConfig& config) {
+    uint64_t elements = 0;
+    for (const Side side : {Side::keys, Side::values}) {
+        const SideSpec spec = make_side_spec(config, side);
+        elements += spec.ring_elements() + spec.sink_elements();
+    }
+    return elements * sizeof(half_t) * config.n_seq_max;
+}
+
+uint64_t Cache::staging_bytes(const CacheConfig& config) {
+    return uint64_t{2} * config.n_layer * config.n_head_kv * config.n_ubatch * config.head_size * sizeof(half_t);
+}
+
+uint64_t Cache::page_bytes(const CacheConfig& config) {
+    const uint64_t n_pages = (static_cast<uint64_t>(config.n_ctx) + kPageTokens - 1) / kPageTokens;
+    return n_pages * (make_side_spec(config, Side::keys).block_bytes() + make_side_spec(config, Side::values).block_bytes());
+}
+
+}  // namespace lk::kv

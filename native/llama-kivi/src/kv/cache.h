@@ -1,0 +1,217 @@
+// The paged KV cache: sequences of pages, a full-precision ring of the youngest tokens, sinks, and the ageing rules.
+//
+// One call goes: reserve (pages for what will leave the rings), stage rows layer by layer while attention reads the
+// sequence and the staged rows, commit (rows enter the ring, the oldest leave it quantized). Only reserve and stage can
+// fail, and neither changes a sequence, so a failed call leaves the cache as it was.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/half.h"
+#include "base/thread_pool.h"
+#include "kv/kivi_format.h"
+#include "kv/quantizer.h"
+
+namespace lk::kv {
+
+// Sizes and types of a cache, checked.
+struct CacheConfig {
+    int n_layer = 0;
+    int n_head_kv = 0;
+    int head_size = 0;  // D
+    int n_ctx = 0;
+    int n_seq_max = 0;
+    int n_ubatch = 0;
+    lk_cache_params params{};
+
+    void validate() const;  // throws LK_INVALID_ARGUMENT or LK_UNSUPPORTED naming what does not fit, and what would
+};
+
+// When rows leave the ring of one side: at `trigger` rows the oldest `leave` leave together.
+struct AgeingRule {
+    int trigger;
+    int leave;
+};
+
+// What one side (keys or values) of every sequence has in common.
+struct SideSpec {
+    PageFormat format;
+    AgeingRule ageing;
+    int sinks;       // S
+    int align;       // tokens a page may be continued at a multiple of: G for quantized keys, else 1
+    int n_layer;
+    int n_head_kv;
+
+    size_t head_count() const { return static_cast<size_t>(n_layer) * n_head_kv; }
+    size_t block_bytes() const { return head_count() * format.page_bytes; }
+    size_t ring_elements() const { return head_count() * ageing.trigger * format.head_size; }
+    size_t sink_elements() const { return head_count() * sinks * format.head_size; }
+};
+
+SideSpec make_side_spec(const CacheConfig& config, Side side);
+
+// The pages of 128 tokens over all layers and heads: page_bytes[layer, head]. Immutable once full; shared by copies.
+struct PageBlock {
+    explicit PageBlock(size_t bytes, std::atomic<int64_t>* live_bytes);
+    ~PageBlock();
+    PageBlock(const PageBlock&) = delete;
+    PageBlock& operator=(const PageBlock&) = delete;
+
+    std::unique_ptr<uint8_t[]> data;
+    size_t bytes;
+    std::atomic<int64_t>* live_bytes;  // of the cache
+    mutable uint64_t visit = 0;        // accounting: last walk that saw it,
+    mutable int visit_tokens = 0;      // and the tokens it has counted
+};
+
+// One block of a sequence: its tokens follow those of the block before.
+struct PageRef {
+    std::shared_ptr<PageBlock> block;
+    int count = 0;  // tokens that belong to the sequence, from the block's start
+};
+
+// What attention reads of one side, one layer, one KV head. Tokens in order: pages, ring, staged.
+struct SideView {
+    const SideSpec* spec;
+    const HeadTable* table;
+    std::span<const PageRef> pages;
+    size_t page_offset;   // of this layer and head in a block
+    const half_t* sinks;  // [n_sinks, D]: the first tokens of the pages, whose codes are masked
+    const half_t* ring;   // [trigger, D], oldest at ring_start
+    const half_t* staged; // [n_staged, D]
+    int n_paged;
+    int n_sinks;
+    int ring_start;
+    int n_ring;
+    int n_staged;
+
+    int length() const { return n_paged + n_ring; }  // tokens before the staged ones
+    const uint8_t* page(size_t index) const { return pages[index].block->data.get() + page_offset; }
+};
+
+// One side of one sequence.
+class SequenceSide {
+public:
+    SequenceSide(const SideSpec& spec, std::atomic<int64_t>* live_bytes);
+    SequenceSide(const SequenceSide& other);  // shares full pages, copies the rest
+    SequenceSide& operator=(SequenceSide&&) = default;
+    SequenceSide(SequenceSide&&) = default;
+
+    int length() const { return n_paged_ + n_ring_; }
+    int n_paged() const { return n_paged_; }
+    int n_sinks() const { return n_paged_ < spec_->sinks ? n_paged_ : spec_->sinks; }
+    int n_ring() const { return n_ring_; }
+    std::span<const PageRef> pages() const { return pages_; }
+    size_t fixed_bytes() const;  // ring, sinks and per-head tables
+
+    SideView view(int layer, int head) const;
+    void truncate(int n_keep);
+
+    // Allocates the blocks that n_rows more rows need.
+    void reserve(int n_rows);
+    // Gives the reserved blocks back.
+    void release_reserved() { reserved_.clear(); }
+    // Moves rows [n_rows, D] of one layer and head through the ring into the pages. Every (layer, head) must be given
+    // the same n_rows, then finish_append called once.
+    void append(int layer, int head, const half_t* rows, int n_rows);
+    void finish_append(int n_rows);
+
+    const HeadTable& table(int layer, int head) const { return tables_[index(layer, head)]; }
+
+private:
+    size_t index(int layer, int head) const { return static_cast<size_t>(layer) * spec_->n_head_kv + head; }
+    // Where the next n_leave rows go, given pages as they are and the reserved blocks after them.
+    struct Cursor {
+        size_t block;  // pages_, then reserved_
+        int token;
+    };
+    Cursor first_cursor() const;
+    Cursor advance(Cursor at, int n_tokens) const;
+    PageBlock& block_at(size_t i) { return i < pages_.size() ? *pages_[i].block : *reserved_[i - pages_.size()]; }
+    int flushes(int n_rows) const;  // how many times the ring sheds its oldest
+    void leave_ring(size_t head, Cursor at, int ring_start, int first_token, bool first_flush);
+
+    const SideSpec* spec_;
+    std::atomic<int64_t>* live_bytes_;
+    std::vector<PageRef> pages_;
+    std::vector<std::shared_ptr<PageBlock>> reserved_;
+    std::vector<half_t> ring_;         // [layer, head, trigger, D]
+    std::vector<half_t> sinks_;        // [layer, head, S, D]
+    std::vector<HeadTable> tables_;    // [layer, head]
+    int n_paged_ = 0;
+    int ring_start_ = 0;
+    int n_ring_ = 0;
+    bool tables_chosen_ = false;
+};
+
+struct Sequence {
+    SequenceSide k;
+    SequenceSide v;
+
+    int length() const { return k.length(); }
+};
+
+// Rows of one call that belong to one sequence: batch rows [row, row + n_rows) continue the sequence.
+struct Segment {
+    int seq;
+    int row;
+    int n_rows;
+};
+
+// Rounds n floats to half.
+using ToHalf = void (*)(const float* x, int64_t n, half_t* out);
+
+class Cache {
+public:
+    explicit Cache(const CacheConfig& config);
+    Cache(const Cache&) = delete;  // sequences point at the specs
+    Cache& operator=(const Cache&) = delete;
+
+    const CacheConfig& config() const { return config_; }
+    const SideSpec& spec(Side side) const { return side == Side::keys ? k_spec_ : v_spec_; }
+    int length(int seq) const { return sequences_[seq].length(); }
+    const Sequence& sequence(int seq) const { return sequences_[seq]; }
+
+    // Sequence operations.
+    void truncate(int seq, int n_keep);
+    void copy(int src, int dst);
+    Sequence snapshot(int seq) const { return sequences_[seq]; }
+    void restore(int seq, Sequence&& sequence) { sequences_[seq] = std::move(sequence); }
+
+    // One call.
+    void check_room(int64_t n_tokens) const;  // LK_CACHE_FULL
+    void reserve(std::span<const Segment> segments);  // LK_OUT_OF_MEMORY
+    void release_reserved(std::span<const Segment> segments);
+    // rows [n_rows, n_head_kv, D] of one layer, all rows of the call; LK_NUMERIC_ERROR names layer and side.
+    void stage(Side side, int layer, int n_rows, const float* rows, ToHalf to_half);
+    SideView view(Side side, const Segment& segment, int layer, int head) const;
+    void commit(std::span<const Segment> segments, ThreadPool& pool);
+
+    lk_cache_usage usage() const;
+    int64_t live_page_bytes() const { return *live_bytes_; }
+
+    // Bytes before anything is allocated.
+    static uint64_t fixed_bytes(const CacheConfig& config);    // rings and sinks
+    static uint64_t staging_bytes(const CacheConfig& config);
+    static uint64_t page_bytes(const CacheConfig& config);     // n_ctx tokens
+
+private:
+    // Distinct tokens in the pages of one side; shared pages count once.
+    int64_t distinct_paged_tokens(Side side) const;
+    std::vector<half_t>& staging(Side side) { return side == Side::keys ? staged_k_ : staged_v_; }
+
+    CacheConfig config_;
+    SideSpec k_spec_;
+    SideSpec v_spec_;
+    std::unique_ptr<std::atomic<int64_t>> live_bytes_;
+    std::vector<Sequence> sequences_;
+    std::vector<half_t> staged_k_;  // [layer, head, n_ubatch, D]
+    std::vector<half_t> staged_v_;
+    mutable uint64_t visits_ = 0;
+};
+
+}  // namespace lk::kv

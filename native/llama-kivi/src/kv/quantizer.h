@@ -1,0 +1,43 @@
+// KIVI quantizers: rows of one KV head into a page, and back (the definition that tests and oracles read).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/half.h"
+#include "kv/kivi_format.h"
+
+namespace lk::kv {
+
+// What the refined recipes fix per (sequence, layer, KV head) at the first flush.
+struct HeadTable {
+    int exponent = 0;              // k of the byte scales
+    std::vector<uint16_t> refined; // [D/4] channels with four bits, ascending (keys of kivi2)
+    std::vector<half_t> mu;        // [D] centre (values of kivi2)
+};
+
+// Byte scale: 4 exponent and 4 mantissa bits, half_from_bits(byte << 6) * 2^k; 255 is the largest.
+float byte_scale_decode(uint8_t byte, int k);
+uint8_t byte_scale_round_up(float scale, int k);       // least byte whose value is >= scale; saturates at 255
+uint8_t byte_scale_round_nearest(float scale, int k);  // ties to even; saturates at 255
+int byte_scale_exponent(float max_scale);              // k that leaves three binades above max_scale
+
+// In-place orthonormal Hadamard transform over blocks of the largest power of two that divides n. Its own inverse.
+void hadamard(float* x, int n);
+
+// Chooses what the refined recipes fix at the first flush, from the rows then in the ring. Other types: nothing.
+//   rows    [n_rows, D]; row i is token first + i of the sequence
+//   sinks   tokens below it are left out
+HeadTable choose_head_table(const PageFormat& format, const float* rows, int n_rows, int first, int sinks);
+
+// Quantizes consecutive rows into a page; throws LK_NUMERIC_ERROR on NaN or infinity.
+//   keys    exactly one token group: n_rows == G, token % G == 0
+//   values  any n_rows
+//   sinks   the first `sinks` rows stay out of the group's range; what is stored for them is masked in attention
+void quantize_rows(const PageFormat& format, const HeadTable& table, const float* rows, int n_rows, int token, int sinks,
+                   uint8_t* page);
+
+// Dequantizes one token of a page into out[D]: the meaning of a page, one element at a time.
+void dequantize_row(const PageFormat& format, const HeadTable& table, const uint8_t* page, int token, float* out);
+
+}  // namespace lk::kv

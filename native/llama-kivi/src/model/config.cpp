@@ -1,0 +1,120 @@
+#include "model/config.h"
+
+#include <cmath>
+
+#include "backend/cpu/attention.h"
+#include "base/error.h"
+#include "kv/kivi_format.h"
+
+namespace lk {
+
+namespace {
+
+constexpr int kMaxLayers = 4096;
+constexpr int kMaxWidth = 1 << 20;  // of any dimension of a layer
+
+class Reader {
+public:
+    Reader(const GgufFile& file, std::string prefix) : file_(file), prefix_(std::move(prefix)) {}
+
+    std::string key(const char* name) const { return prefix_ + "." + name; }
+    bool has(const char* name) const { return file_.find(key(name)) != nullptr; }
+
+    int count(const char* name, int max) const {
+        const uint32_t value = file_.get_u32(key(name));
+        check(name, value, max);
+        return static_cast<int>(value);
+    }
+    int count_or(const char* name, int max, int fallback) const { return has(name) ? count(name, max) : fallback; }
+
+    // A scalar, or an array whose elements are all the same.
+    int uniform_count_or(const char* name, int max, int fallback) const {
+        if (!has(name)) {
+            return fallback;
+        }
+        const std::vector<uint32_t> values = file_.get_u32_array(key(name));
+        LK_CHECK(!values.empty(), LK_BAD_FILE, "%s: key '%s' is an empty array", file_.name().c_str(), key(name).c_str());
+        for (const uint32_t v : values) {
+            LK_CHECK(v == values[0], LK_UNSUPPORTED, "%s: key '%s' differs from layer to layer, which is not supported",
+                     file_.name().c_str(), key(name).c_str());
+        }
+        check(name, values[0], max);
+        return static_cast<int>(values[0]);
+    }
+
+    float positive(const char* name, float fallback) const {
+        const float value = file_.get_f32_or(key(name), fallback);
+        LK_CHECK(std::isfinite(value) && value > 0, LK_BAD_FILE, "%s: key '%s' is %g; it must be a positive number",
+                 file_.name().c_str(), key(name).c_str(), static_cast<double>(value));
+        return value;
+    }
+
+private:
+    void check(const char* name, uint32_t value, int max) const {
+        LK_CHECK(value >= 1 && value <= static_cast<uint32_t>(max), LK_BAD_FILE, "%s: key '%s' is %u; it must be 1 to %d",
+                 file_.name().c_str(), key(name).c_str(), value, max);
+    }
+
+    const GgufFile& file_;
+    std::string prefix_;
+};
+
+// Positions are divided by the result.
+float read_rope_scale(const GgufFile& file, const Reader& r) {
+    const std::string type = file.get_string_or(r.key("rope.scaling.type"), r.has("rope.scale_linear") ? "linear" : "none");
+    if (type == "none") {
+        return 1;
+    }
+    LK_CHECK(type == "linear", LK_UNSUPPORTED, "%s: RoPE scaling '%s' is not supported; supported are: none, linear",
+             file.name().c_str(), type.c_str());
+    return r.has("rope.scaling.factor") ? r.positive("rope.scaling.factor", 1) : r.positive("rope.scale_linear", 1);
+}
+
+}  // namespace
+
+ModelConfig ModelConfig::read(const GgufFile& file) {
+    ModelConfig c;
+    const char* name = file.name().c_str();
+    c.architecture = file.get_string("general.architecture");
+    LK_CHECK(c.architecture == "llama", LK_UNSUPPORTED, "%s: architecture %s is not supported; supported are: llama", name,
+             quoted(c.architecture).c_str());
+    const Reader r(file, c.architecture);
+    c.n_layer = r.count("block_count", kMaxLayers);
+    c.n_embd = r.count("embedding_length", kMaxWidth);
+    c.n_ff = r.uniform_count_or("feed_forward_length", kMaxWidth, 0);
+    LK_CHECK(c.n_ff > 0, LK_BAD_FILE, "%s: key '%s' is missing", name, r.key("feed_forward_length").c_str());
+    c.n_head = r.uniform_count_or("attention.head_count", kMaxWidth, 0);
+    LK_CHECK(c.n_head > 0, LK_BAD_FILE, "%s: key '%s' is missing", name, r.key("attention.head_count").c_str());
+    c.n_head_kv = r.uniform_count_or("attention.head_count_kv", kMaxWidth, c.n_head);
+    c.n_ctx_train = r.count("context_length", 1 << 30);
+    c.norm_eps = r.positive("attention.layer_norm_rms_epsilon", 1e-5f);
+
+    LK_CHECK(c.n_head % c.n_head_kv == 0, LK_BAD_FILE, "%s: %d query heads cannot share %d KV heads evenly", name, c.n_head, c.n_head_kv);
+    LK_CHECK(c.n_head / c.n_head_kv <= cpu::kMaxHeadGroup, LK_UNSUPPORTED, "%s: %d query heads share a KV head; at most %d are supported",
+             name, c.n_head / c.n_head_kv, cpu::kMaxHeadGroup);
+    LK_CHECK(r.has("attention.key_length") || c.n_embd % c.n_head == 0, LK_BAD_FILE,
+             "%s: the embedding length %d is not a multiple of the %d heads, and '%s' is missing", name, c.n_embd, c.n_head,
+             r.key("attention.key_length").c_str());
+    c.head_size = r.count_or("attention.key_length", kMaxWidth, std::max(1, c.n_embd / c.n_head));
+    const int value_size = r.count_or("attention.value_length", kMaxWidth, c.head_size);
+    LK_CHECK(value_size == c.head_size, LK_UNSUPPORTED, "%s: keys of %d and values of %d elements a head are not supported; they must be equal",
+             name, c.head_size, value_size);
+    LK_CHECK(c.head_size % 8 == 0 && c.head_size <= kv::kMaxHeadSize, LK_UNSUPPORTED,
+             "%s: head size %d is not supported; it must be a multiple of 8 up to %d", name, c.head_size, kv::kMaxHeadSize);
+
+    c.n_rot = r.count_or("rope.dimension_count", kMaxWidth, c.head_size);
+    LK_CHECK(c.n_rot % 2 == 0 && c.n_rot <= c.head_size, LK_BAD_FILE, "%s: key '%s' is %d; it must be even and at most the head size %d",
+             name, r.key("rope.dimension_count").c_str(), c.n_rot, c.head_size);
+    c.rope_freq_base = r.positive("rope.freq_base", 10000.0f);
+    c.rope_scale = read_rope_scale(file, r);
+    c.window = r.count_or("attention.sliding_window", 1 << 30, 0);
+
+    const TensorInfo* embedding = file.find_tensor("token_embd.weight");
+    LK_CHECK(embedding != nullptr, LK_BAD_FILE, "%s: tensor 'token_embd.weight' is missing", name);
+    LK_CHECK(embedding->shape[1] >= 1 && embedding->shape[1] <= 1u << 26, LK_BAD_FILE, "%s: tensor 'token_embd.weight' has %llu rows", name,
+             static_cast<unsigned long long>(embedding->shape[1]));
+    c.n_vocab = static_cast<int>(embedding->shape[1]);
+    return c;
+}
+
+}  // namespace lk

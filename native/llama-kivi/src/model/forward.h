@@ -1,0 +1,41 @@
+// One forward pass over a few tokens.
+#pragma once
+
+#include <atomic>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "model/model.h"
+
+namespace lk {
+
+// Tokens of one pass, grouped by sequence.
+struct ForwardBatch {
+    std::span<const int32_t> tokens;        // [n]
+    std::span<const kv::Segment> segments;  // cover the n rows in order
+    std::span<const int32_t> output_rows;   // rows whose logits are wanted, ascending
+    float* logits;                          // [output_rows.size(), n_vocab]
+    const std::atomic<bool>* cancelled;     // looked at between layers: LK_CANCELLED
+};
+
+// Activations of one pass, for up to n_max tokens.
+struct ForwardScratch {
+    ForwardScratch(const ModelConfig& config, int n_max);
+    static uint64_t bytes(const ModelConfig& config, int n_max);
+
+    std::vector<float> x;        // [n, n_embd] the residual stream
+    std::vector<float> h;        // [n, n_embd] normalized, or what a block adds
+    std::vector<float> q;        // [n, n_head, D]
+    std::vector<float> k;        // [n, n_head_kv, D]
+    std::vector<float> v;        // [n, n_head_kv, D]
+    std::vector<float> attn;     // [n, n_head, D]
+    std::vector<float> gate;     // [n, n_ff]
+    std::vector<float> up;       // [n, n_ff]
+    std::vector<float> cos_sin;  // [n, n_rot/2, 2]
+};
+
+// Stages the keys and values of every layer in the cache and writes the logits. The cache is not committed.
+void llama_forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s);
+
+}  // namespace lk

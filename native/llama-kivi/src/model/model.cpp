@@ -1,0 +1,164 @@
+#include "model/model.h"
+
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "base/error.h"
+
+namespace lk {
+
+// Finds, checks and brings in the tensors of a file.
+class WeightLoader {
+public:
+    WeightLoader(Model& model, bool use_mmap, const std::function<bool(float)>& progress)
+        : model_(model), file_(*model.file), use_mmap_(use_mmap), progress_(progress) {}
+
+    bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
+
+    Tensor matrix(const std::string& name, int64_t n_rows, int64_t n_cols) {
+        const TensorInfo& info = require(name, {n_cols, n_rows});
+        const WeightTypeTraits* traits = weight_type_traits(info.type);
+        LK_CHECK(traits != nullptr && traits->supported, LK_UNSUPPORTED,
+                 "%s: tensor '%s' has type %s, which is not supported; supported are: F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q6_K",
+                 file_.name().c_str(), name.c_str(), traits != nullptr ? traits->name : std::to_string(info.type).c_str());
+        Tensor t;
+        t.type = static_cast<WeightType>(info.type);
+        t.n_cols = n_cols;
+        t.n_rows = n_rows;
+        t.row_bytes = static_cast<size_t>(n_cols) / traits->block_elements * traits->block_bytes;
+        t.data = bring_in(info);
+        model_.n_params += info.elements();
+        bytes_by_type_[traits->name] += info.size;
+        return t;
+    }
+
+    // A vector of floats, copied: the file may align it to a single byte.
+    std::vector<float> vector(const std::string& name, int64_t n) {
+        const TensorInfo& info = require(name, {n});
+        LK_CHECK(info.type == static_cast<uint32_t>(WeightType::F32), LK_UNSUPPORTED, "%s: tensor '%s' must have type F32",
+                 file_.name().c_str(), name.c_str());
+        std::vector<float> out(n);
+        std::memcpy(out.data(), file_.tensor_data(info), n * sizeof(float));
+        for (const float x : out) {
+            LK_CHECK(std::isfinite(x), LK_BAD_FILE, "%s: tensor '%s' holds NaN or infinity", file_.name().c_str(), name.c_str());
+        }
+        model_.n_params += info.elements();
+        report(info.size);
+        return out;
+    }
+
+    std::string dominant_type() const {
+        std::string best;
+        uint64_t most = 0;
+        for (const auto& [name, bytes] : bytes_by_type_) {
+            if (bytes > most) {
+                most = bytes;
+                best = name;
+            }
+        }
+        return best;
+    }
+
+private:
+    const TensorInfo& require(const std::string& name, std::vector<int64_t> shape) {
+        const TensorInfo* info = file_.find_tensor(name);
+        LK_CHECK(info != nullptr, LK_BAD_FILE, "%s: tensor '%s' is missing", file_.name().c_str(), name.c_str());
+        shape.resize(4, 1);
+        for (int i = 0; i < 4; ++i) {
+            LK_CHECK(info->shape[i] == static_cast<uint64_t>(shape[i]), LK_BAD_FILE,
+                     "%s: tensor '%s' has shape [%llu, %llu, %llu, %llu]; the metadata wants [%lld, %lld, %lld, %lld]",
+                     file_.name().c_str(), name.c_str(), static_cast<unsigned long long>(info->shape[0]),
+                     static_cast<unsigned long long>(info->shape[1]), static_cast<unsigned long long>(info->shape[2]),
+                     static_cast<unsigned long long>(info->shape[3]), static_cast<long long>(shape[0]),
+                     static_cast<long long>(shape[1]), static_cast<long long>(shape[2]), static_cast<long long>(shape[3]));
+        }
+        return *info;
+    }
+
+    // Reads the tensor's bytes, or touches its pages so that the first token does not wait for the disk.
+    const uint8_t* bring_in(const TensorInfo& info) {
+        constexpr uint64_t kPiece = 16u << 20;
+        constexpr uint64_t kPage = 4096;
+        const uint8_t* data = file_.tensor_data(info);
+        uint8_t* copy = nullptr;
+        if (!use_mmap_) {
+            model_.copies_.push_back(std::unique_ptr<uint8_t[]>(new uint8_t[info.size]));
+            copy = model_.copies_.back().get();
+        }
+        for (uint64_t from = 0; from < info.size; from += kPiece) {
+            const uint64_t n = std::min(kPiece, info.size - from);
+            if (copy != nullptr) {
+                std::memcpy(copy + from, data + from, n);
+            } else {
+                for (uint64_t i = 0; i < n; i += kPage) {
+                    static_cast<void>(*static_cast<const volatile uint8_t*>(data + from + i));
+                }
+            }
+            report(n);
+        }
+        return copy != nullptr ? copy : data;
+    }
+
+    void report(uint64_t n) {
+        done_ += n;
+        const float fraction = model_.weight_bytes > 0 ? static_cast<float>(static_cast<double>(done_) / model_.weight_bytes) : 1.0f;
+        LK_CHECK(!progress_ || progress_(std::min(fraction, 1.0f)), LK_CANCELLED, "loading %s was cancelled", file_.name().c_str());
+    }
+
+    Model& model_;
+    const GgufFile& file_;
+    bool use_mmap_;
+    const std::function<bool(float)>& progress_;
+    uint64_t done_ = 0;
+    std::map<std::string, uint64_t> bytes_by_type_;
+};
+
+uint64_t total_weight_bytes(const GgufFile& file) {
+    uint64_t bytes = 0;
+    for (const TensorInfo& t : file.tensors()) {
+        bytes += t.size;
+    }
+    return bytes;
+}
+
+std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap, const std::function<bool(float)>& progress) {
+    auto model = std::make_shared<Model>();
+    model->file = GgufFile::open(path);
+    model->config = ModelConfig::read(*model->file);
+    model->weight_bytes = total_weight_bytes(*model->file);
+    const ModelConfig& c = model->config;
+    const int64_t n_q = static_cast<int64_t>(c.n_head) * c.head_size;
+    const int64_t n_kv = static_cast<int64_t>(c.n_head_kv) * c.head_size;
+
+    WeightLoader loader(*model, use_mmap, progress);
+    model->token_embd = loader.matrix("token_embd.weight", c.n_vocab, c.n_embd);
+    for (int i = 0; i < c.n_layer; ++i) {
+        const std::string prefix = "blk." + std::to_string(i) + ".";
+        LlamaLayer layer;
+        layer.attn_norm = loader.vector(prefix + "attn_norm.weight", c.n_embd);
+        layer.wq = loader.matrix(prefix + "attn_q.weight", n_q, c.n_embd);
+        layer.wk = loader.matrix(prefix + "attn_k.weight", n_kv, c.n_embd);
+        layer.wv = loader.matrix(prefix + "attn_v.weight", n_kv, c.n_embd);
+        layer.wo = loader.matrix(prefix + "attn_output.weight", c.n_embd, n_q);
+        layer.ffn_norm = loader.vector(prefix + "ffn_norm.weight", c.n_embd);
+        layer.gate = loader.matrix(prefix + "ffn_gate.weight", c.n_ff, c.n_embd);
+        layer.up = loader.matrix(prefix + "ffn_up.weight", c.n_ff, c.n_embd);
+        layer.down = loader.matrix(prefix + "ffn_down.weight", c.n_embd, c.n_ff);
+        model->layers.push_back(std::move(layer));
+    }
+    model->output_norm = loader.vector("output_norm.weight", c.n_embd);
+    model->output = loader.has("output.weight") ? loader.matrix("output.weight", c.n_vocab, c.n_embd) : model->token_embd;
+
+    // Llama 3.1 stretches each frequency by a factor of its own.
+    const std::vector<float> factors =
+        loader.has("rope_freqs.weight") ? loader.vector("rope_freqs.weight", c.n_rot / 2) : std::vector<float>(c.n_rot / 2, 1.0f);
+    for (int i = 0; i < c.n_rot / 2; ++i) {
+        LK_CHECK(factors[i] > 0, LK_BAD_FILE, "%s: tensor 'rope_freqs.weight' holds a factor that is not positive", path.c_str());
+        model->rope_freqs.push_back(static_cast<float>(std::pow(c.rope_freq_base, -2.0 * i / c.n_rot) / factors[i] / c.rope_scale));
+    }
+    model->weight_type = loader.dominant_type();
+    return model;
+}
+
+}  // namespace lk

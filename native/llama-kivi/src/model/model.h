@@ -1,0 +1,51 @@
+// A loaded model: its file, its shape and its weights.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "gguf/reader.h"
+#include "model/config.h"
+
+namespace lk {
+
+struct LlamaLayer {
+    std::vector<float> attn_norm;  // [n_embd]
+    Tensor wq;                     // [n_head * D, n_embd]
+    Tensor wk;                     // [n_head_kv * D, n_embd]
+    Tensor wv;                     // [n_head_kv * D, n_embd]
+    Tensor wo;                     // [n_embd, n_head * D]
+    std::vector<float> ffn_norm;   // [n_embd]
+    Tensor gate;                   // [n_ff, n_embd]
+    Tensor up;                     // [n_ff, n_embd]
+    Tensor down;                   // [n_embd, n_ff]
+};
+
+struct Model {
+    // progress: called with 0..1; returning false stops the load (LK_CANCELLED). May be empty.
+    static std::shared_ptr<const Model> load(const std::string& path, bool use_mmap, const std::function<bool(float)>& progress);
+
+    std::shared_ptr<const GgufFile> file;
+    ModelConfig config;
+    uint64_t n_params = 0;
+    uint64_t weight_bytes = 0;
+    std::string weight_type;  // holding most bytes
+
+    Tensor token_embd;               // [n_vocab, n_embd]
+    std::vector<LlamaLayer> layers;
+    std::vector<float> output_norm;  // [n_embd]
+    Tensor output;                   // [n_vocab, n_embd]; token_embd if the file has none
+    std::vector<float> rope_freqs;   // [n_rot/2] radians per position
+
+private:
+    std::vector<std::unique_ptr<uint8_t[]>> copies_;  // of the weights, without mmap
+    friend class WeightLoader;
+};
+
+// Bytes of all tensors of a file.
+uint64_t total_weight_bytes(const GgufFile& file);
+
+}  // namespace lk

@@ -1,0 +1,197 @@
+#include "quant/blocks.h"
+
+#include <bit>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace lk {
+
+static_assert(std::endian::native == std::endian::little, "blocks are read as they lie in the file");
+
+const WeightTypeTraits* weight_type_traits(uint32_t ggml_type) {
+    static constexpr WeightTypeTraits f32 = {"F32", 1, 4, true};
+    static constexpr WeightTypeTraits f16 = {"F16", 1, 2, true};
+    static constexpr WeightTypeTraits bf16 = {"BF16", 1, 2, false};
+    static constexpr WeightTypeTraits q4_0 = {"Q4_0", kBlock, sizeof(BlockQ4_0), true};
+    static constexpr WeightTypeTraits q4_1 = {"Q4_1", kBlock, sizeof(BlockQ4_1), true};
+    static constexpr WeightTypeTraits q5_0 = {"Q5_0", kBlock, sizeof(BlockQ5_0), true};
+    static constexpr WeightTypeTraits q5_1 = {"Q5_1", kBlock, sizeof(BlockQ5_1), true};
+    static constexpr WeightTypeTraits q8_0 = {"Q8_0", kBlock, sizeof(BlockQ8_0), true};
+    static constexpr WeightTypeTraits q2_k = {"Q2_K", kSuperBlock, 84, false};
+    static constexpr WeightTypeTraits q3_k = {"Q3_K", kSuperBlock, 110, false};
+    static constexpr WeightTypeTraits q4_k = {"Q4_K", kSuperBlock, sizeof(BlockQ4_K), true};
+    static constexpr WeightTypeTraits q5_k = {"Q5_K", kSuperBlock, 176, false};
+    static constexpr WeightTypeTraits q6_k = {"Q6_K", kSuperBlock, sizeof(BlockQ6_K), true};
+
+    switch (static_cast<WeightType>(ggml_type)) {
+    case WeightType::F32:
+        return &f32;
+    case WeightType::F16:
+        return &f16;
+    case WeightType::BF16:
+        return &bf16;
+    case WeightType::Q4_0:
+        return &q4_0;
+    case WeightType::Q4_1:
+        return &q4_1;
+    case WeightType::Q5_0:
+        return &q5_0;
+    case WeightType::Q5_1:
+        return &q5_1;
+    case WeightType::Q8_0:
+        return &q8_0;
+    case WeightType::Q2_K:
+        return &q2_k;
+    case WeightType::Q3_K:
+        return &q3_k;
+    case WeightType::Q4_K:
+        return &q4_k;
+    case WeightType::Q5_K:
+        return &q5_k;
+    case WeightType::Q6_K:
+        return &q6_k;
+    }
+    return nullptr;
+}
+
+namespace {
+
+// Element j (0..31) of a 5-bit block, before any offset.
+int q5(const uint8_t* qh, const uint8_t* qs, int j) {
+    const int low = j < 16 ? qs[j] & 15 : qs[j - 16] >> 4;
+    const int high = (qh[j / 8] >> (j % 8)) & 1;
+    return low | (high << 4);
+}
+
+// Element j (0..31) of a 4-bit block, before any offset.
+int q4(const uint8_t* qs, int j) {
+    return j < 16 ? qs[j] & 15 : qs[j - 16] >> 4;
+}
+
+void dequantize_block(const BlockQ8_0& b, float* out) {
+    const float d = half_to_float(b.d);
+    for (int j = 0; j < kBlock; ++j) {
+        out[j] = static_cast<float>(b.qs[j]) * d;
+    }
+}
+
+void dequantize_block(const BlockQ4_0& b, float* out) {
+    const float d = half_to_float(b.d);
+    for (int j = 0; j < kBlock; ++j) {
+        out[j] = static_cast<float>(q4(b.qs, j) - 8) * d;
+    }
+}
+
+void dequantize_block(const BlockQ4_1& b, float* out) {
+    const float d = half_to_float(b.d);
+    const float m = half_to_float(b.m);
+    for (int j = 0; j < kBlock; ++j) {
+        out[j] = static_cast<float>(q4(b.qs, j)) * d + m;
+    }
+}
+
+void dequantize_block(const BlockQ5_0& b, float* out) {
+    const float d = half_to_float(b.d);
+    for (int j = 0; j < kBlock; ++j) {
+        out[j] = static_cast<float>(q5(b.qh, b.qs, j) - 16) * d;
+    }
+}
+
+void dequantize_block(const BlockQ5_1& b, float* out) {
+    const float d = half_to_float(b.d);
+    const float m = half_to_float(b.m);
+    for (int j = 0; j < kBlock; ++j) {
+        out[j] = static_cast<float>(q5(b.qh, b.qs, j)) * d + m;
+    }
+}
+
+void dequantize_block(const BlockQ4_K& b, float* out) {
+    const float d = half_to_float(b.d);
+    const float dmin = half_to_float(b.dmin);
+    for (int sub = 0; sub < 8; ++sub) {
+        uint8_t sc;
+        uint8_t m;
+        get_scale_min_k4(sub, b.scales, sc, m);
+        const float scale = d * static_cast<float>(sc);
+        const float minimum = dmin * static_cast<float>(m);
+        const uint8_t* qs = b.qs + sub / 2 * 32;
+        const int shift = sub % 2 * 4;
+        for (int l = 0; l < 32; ++l) {
+            out[sub * 32 + l] = scale * static_cast<float>((qs[l] >> shift) & 15) - minimum;
+        }
+    }
+}
+
+void dequantize_block(const BlockQ6_K& b, float* out) {
+    const float d = half_to_float(b.d);
+    for (int half = 0; half < 2; ++half) {
+        const uint8_t* ql = b.ql + half * 64;
+        const uint8_t* qh = b.qh + half * 32;
+        for (int quarter = 0; quarter < 4; ++quarter) {  // 32 elements that share a position in ql and in qh
+            const int first = half * 128 + quarter * 32;
+            for (int l = 0; l < 32; ++l) {
+                const int low = (ql[quarter % 2 * 32 + l] >> (quarter / 2 * 4)) & 15;
+                const int high = (qh[l] >> (quarter * 2)) & 3;
+                const int q = (low | (high << 4)) - 32;
+                const float scale = d * static_cast<float>(b.scales[(first + l) / 16]);
+                out[first + l] = scale * static_cast<float>(q);
+            }
+        }
+    }
+}
+
+template <class Block>
+void dequantize_blocks(const void* blocks, float* out, int64_t n, int block_elements) {
+    const Block* b = static_cast<const Block*>(blocks);
+    for (int64_t i = 0; i < n / block_elements; ++i) {
+        dequantize_block(b[i], out + i * block_elements);
+    }
+}
+
+}  // namespace
+
+void dequantize_row(WeightType type, const void* blocks, float* out, int64_t n) {
+    switch (type) {
+    case WeightType::F32:
+        if (n > 0) {
+            std::memcpy(out, blocks, static_cast<size_t>(n) * sizeof(float));
+        }
+        return;
+    case WeightType::F16: {
+        const uint8_t* bytes = static_cast<const uint8_t*>(blocks);
+        for (int64_t i = 0; i < n; ++i) {
+            half_t h;
+            std::memcpy(&h, bytes + i * 2, sizeof(h));
+            out[i] = half_to_float(h);
+        }
+        return;
+    }
+    case WeightType::Q4_0:
+        return dequantize_blocks<BlockQ4_0>(blocks, out, n, kBlock);
+    case WeightType::Q4_1:
+        return dequantize_blocks<BlockQ4_1>(blocks, out, n, kBlock);
+    case WeightType::Q5_0:
+        return dequantize_blocks<BlockQ5_0>(blocks, out, n, kBlock);
+    case WeightType::Q5_1:
+        return dequantize_blocks<BlockQ5_1>(blocks, out, n, kBlock);
+    case WeightType::Q8_0:
+        return dequantize_blocks<BlockQ8_0>(blocks, out, n, kBlock);
+    case WeightType::Q4_K:
+        return dequantize_blocks<BlockQ4_K>(blocks, out, n, kSuperBlock);
+    case WeightType::Q6_K:
+        return dequantize_blocks<BlockQ6_K>(blocks, out, n, kSuperBlock);
+    case WeightType::Q2_K:
+    case WeightType::Q3_K:
+    case WeightType::Q5_K:
+    case WeightType::BF16:
+        break;
+    }
+    const WeightTypeTraits* traits = weight_type_traits(type);
+    LK_FAIL(LK_UNSUPPORTED,
+            "weights of type %s (%u) are not supported; use F32, F16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, "
+            "Q4_K or Q6_K",
+            traits != nullptr ? traits->name : "unknown", static_cast<unsigned>(type));
+}
+
+}  // namespace lk

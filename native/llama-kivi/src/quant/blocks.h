@@ -1,0 +1,117 @@
+// Weight formats: ggml's block layouts, the table of types, and dequantization as the scalar definition.
+//
+// A row is a sequence of blocks; a block holds 32 or 256 elements with their scales. d and m are halves: q * d or
+// q * d + m gives the element. The structs have no alignment, because a file may place them at any byte.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/half.h"
+
+namespace lk {
+
+// Types by their number in a GGUF file.
+enum class WeightType : uint32_t {
+    F32 = 0,
+    F16 = 1,
+    Q4_0 = 2,
+    Q4_1 = 3,
+    Q5_0 = 6,
+    Q5_1 = 7,
+    Q8_0 = 8,
+    Q2_K = 10,
+    Q3_K = 11,
+    Q4_K = 12,
+    Q5_K = 13,
+    Q6_K = 14,
+    BF16 = 30,
+};
+
+struct WeightTypeTraits {
+    const char* name;
+    uint32_t block_elements;
+    uint32_t block_bytes;
+    bool supported;  // dequantize_row knows it; the others can only be listed
+};
+
+// Gives the traits of a type by its number in the file; nullptr if the number is not known.
+const WeightTypeTraits* weight_type_traits(uint32_t ggml_type);
+
+inline const WeightTypeTraits* weight_type_traits(WeightType type) {
+    return weight_type_traits(static_cast<uint32_t>(type));
+}
+
+constexpr int kBlock = 32;        // elements of a plain block
+constexpr int kSuperBlock = 256;  // elements of a K block
+
+#pragma pack(push, 1)
+
+struct BlockQ8_0 {  // q * d
+    half_t d;
+    int8_t qs[32];
+};
+
+struct BlockQ4_0 {  // (q - 8) * d; low nibble j is element j, high nibble j is element j + 16, as in all four below
+    half_t d;
+    uint8_t qs[16];
+};
+
+struct BlockQ4_1 {  // q * d + m
+    half_t d, m;
+    uint8_t qs[16];
+};
+
+struct BlockQ5_0 {  // (q - 16) * d; bit j of qh, a little-endian u32, is bit 4 of element j
+    half_t d;
+    uint8_t qh[4];
+    uint8_t qs[16];
+};
+
+struct BlockQ5_1 {  // q * d + m; qh as in Q5_0
+    half_t d, m;
+    uint8_t qh[4];
+    uint8_t qs[16];
+};
+
+struct BlockQ4_K {  // d * sc * q - dmin * m, with a 6-bit pair (sc, m) for every 32 elements
+    half_t d, dmin;
+    uint8_t scales[12];  // eight pairs, see get_scale_min_k4
+    uint8_t qs[128];     // 32 bytes hold 64 elements: the low nibbles are the first 32
+};
+
+struct BlockQ6_K {    // d * scale * (q - 32), with a scale for every 16 elements
+    uint8_t ql[128];  // low 4 bits; 64 bytes hold 128 elements
+    uint8_t qh[64];   // high 2 bits; 32 bytes hold 128 elements
+    int8_t scales[16];
+    half_t d;
+};
+
+#pragma pack(pop)
+
+static_assert(sizeof(BlockQ8_0) == 34);
+static_assert(sizeof(BlockQ4_0) == 18);
+static_assert(sizeof(BlockQ4_1) == 20);
+static_assert(sizeof(BlockQ5_0) == 22);
+static_assert(sizeof(BlockQ5_1) == 24);
+static_assert(sizeof(BlockQ4_K) == 144);
+static_assert(sizeof(BlockQ6_K) == 210);
+
+// Gives pair j (0..7) of the 6-bit scales and minimums of a Q4_K block. Bytes 0-3 and 4-7 hold the scales and
+// minimums of pairs 0-3 in their low 6 bits and the top 2 bits of pairs 4-7 above; bytes 8-11 hold the low 4 bits of
+// pairs 4-7, scale in the low nibble.
+inline void get_scale_min_k4(int j, const uint8_t* scales, uint8_t& sc, uint8_t& m) {
+    if (j < 4) {
+        sc = scales[j] & 63;
+        m = scales[j + 4] & 63;
+    } else {
+        sc = static_cast<uint8_t>((scales[j + 4] & 15) | ((scales[j - 4] >> 6) << 4));
+        m = static_cast<uint8_t>((scales[j + 4] >> 4) | ((scales[j] >> 6) << 4));
+    }
+}
+
+// Writes the n elements of a row to out. n is a multiple of the type's block_elements; blocks needs no alignment.
+// Throws LK_UNSUPPORTED for a type whose traits say so.
+void dequantize_row(WeightType type, const void* blocks, float* out, int64_t n);
+
+}  // namespace lk

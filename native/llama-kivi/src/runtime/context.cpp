@@ -1,0 +1,197 @@
+#include "runtime/context.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "backend/cpu/cpu_backend.h"
+#include "base/error.h"
+
+namespace lk {
+
+kv::CacheConfig Context::cache_config(const ModelConfig& model, const lk_context_params& params) {
+    constexpr uint32_t kMaxContext = 1u << 30;
+    LK_CHECK(params.n_ctx <= kMaxContext, LK_INVALID_ARGUMENT, "n_ctx is %u; at most %u tokens", params.n_ctx, kMaxContext);
+    LK_CHECK(params.n_seq_max >= 1 && params.n_seq_max <= 1u << 16, LK_INVALID_ARGUMENT, "n_seq_max is %u; it must be 1 to 65536",
+             params.n_seq_max);
+    LK_CHECK(params.n_ubatch >= 1 && params.n_ubatch <= 1u << 16, LK_INVALID_ARGUMENT, "n_ubatch is %u; it must be 1 to 65536",
+             params.n_ubatch);
+    LK_CHECK(params.n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", params.n_threads);
+    kv::CacheConfig c;
+    c.n_layer = model.n_layer;
+    c.n_head_kv = model.n_head_kv;
+    c.head_size = model.head_size;
+    c.n_ctx = static_cast<int>(params.n_ctx == 0 ? model.n_ctx_train : params.n_ctx);
+    c.n_seq_max = static_cast<int>(params.n_seq_max);
+    c.n_ubatch = std::min(static_cast<int>(params.n_ubatch), c.n_ctx);
+    c.params = params.cache;
+    c.validate();
+    return c;
+}
+
+lk_memory_estimate Context::estimate(const GgufFile& file, const lk_context_params& params) {
+    const ModelConfig model = ModelConfig::read(file);
+    const kv::CacheConfig c = cache_config(model, params);
+    lk_memory_estimate e{};
+    e.weight_bytes = total_weight_bytes(file);
+    e.cache_page_bytes = kv::Cache::page_bytes(c);
+    e.cache_exact_bytes = kv::Cache::fixed_bytes(c);
+    e.scratch_bytes = ForwardScratch::bytes(model, c.n_ubatch) + kv::Cache::staging_bytes(c) + model.n_vocab * sizeof(float);
+    const kv::PageFormat k = kv::make_side_spec(c, kv::Side::keys).format;
+    const kv::PageFormat v = kv::make_side_spec(c, kv::Side::values).format;
+    e.k_bits_per_element = k.bits_per_element();
+    e.v_bits_per_element = v.bits_per_element();
+    e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
+    e.bytes_per_token = static_cast<double>(k.page_bytes + v.page_bytes) / kv::kPageTokens * c.n_layer * c.n_head_kv;
+    return e;
+}
+
+Context::Context(std::shared_ptr<const Model> model, const lk_context_params& params)
+    : model_(std::move(model)),
+      cache_(cache_config(model_->config, params)),
+      backend_(make_cpu_backend(static_cast<int>(params.n_threads))),
+      scratch_(model_->config, cache_.config().n_ubatch),
+      seq_rows_(cache_.config().n_seq_max) {}
+
+void Context::set_threads(uint32_t n_threads) {
+    LK_CHECK(n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", n_threads);
+    backend_ = make_cpu_backend(static_cast<int>(n_threads));
+}
+
+void Context::check_seq(int32_t seq) const {
+    LK_CHECK(seq >= 0 && seq < cache_.config().n_seq_max, LK_INVALID_ARGUMENT,
+             "sequence %d does not exist; this context has sequences 0 to %d (n_seq_max)", seq, cache_.config().n_seq_max - 1);
+}
+
+void Context::truncate(int32_t seq, uint32_t n_keep) {
+    check_seq(seq);
+    cache_.truncate(seq, static_cast<int>(std::min<uint32_t>(n_keep, cache_.length(seq))));
+}
+
+void Context::copy(int32_t src, int32_t dst) {
+    check_seq(src);
+    check_seq(dst);
+    cache_.copy(src, dst);
+}
+
+// Checks the batch and fills order_, tokens_, seqs_, logits_of_ and logits_.
+void Context::order_rows(const lk_batch& batch) {
+    const int n = static_cast<int>(batch.n_tokens);
+    const int n_vocab = model_->config.n_vocab;
+    std::fill(seq_rows_.begin(), seq_rows_.end(), 0);
+    seqs_.resize(n);
+    bool sorted = true;
+    for (int i = 0; i < n; ++i) {
+        const int32_t seq = batch.seq_ids != nullptr ? batch.seq_ids[i] : 0;
+        check_seq(seq);
+        LK_CHECK(batch.tokens[i] >= 0 && batch.tokens[i] < n_vocab, LK_INVALID_ARGUMENT,
+                 "token %d of the batch is %d; this model's tokens are 0 to %d", i, batch.tokens[i], n_vocab - 1);
+        const int next = cache_.length(seq) + seq_rows_[seq]++;
+        LK_CHECK(batch.pos == nullptr || batch.pos[i] == next, LK_INVALID_ARGUMENT,
+                 "token %d of the batch has position %d; sequence %d continues at position %d", i, batch.pos[i], seq, next);
+        sorted = sorted && (i == 0 || seqs_[i - 1] <= seq);
+        seqs_[i] = seq;
+    }
+    order_.resize(n);
+    std::iota(order_.begin(), order_.end(), 0);
+    if (!sorted) {
+        std::stable_sort(order_.begin(), order_.end(), [&](int32_t a, int32_t b) { return seqs_[a] < seqs_[b]; });
+        std::stable_sort(seqs_.begin(), seqs_.end());
+    }
+    tokens_.resize(n);
+    for (int i = 0; i < n; ++i) {
+        tokens_[i] = batch.tokens[order_[i]];
+    }
+    logits_of_.assign(n, -1);
+    int n_outputs = 0;
+    for (int i = 0; i < n; ++i) {
+        const int index = order_[i];
+        if (batch.outputs != nullptr ? batch.outputs[index] != 0 : index == n - 1) {
+            logits_of_[index] = n_outputs++;
+        }
+    }
+    logits_.resize(static_cast<size_t>(n_outputs) * n_vocab);
+}
+
+// Rows [begin, end) in one pass.
+void Context::run_rows(int begin, int end) {
+    segments_.clear();
+    output_rows_.clear();
+    int first_logits = 0;
+    for (int i = begin; i < end; ++i) {
+        if (segments_.empty() || segments_.back().seq != seqs_[i]) {
+            segments_.push_back({seqs_[i], i - begin, 0});
+        }
+        ++segments_.back().n_rows;
+        const int32_t logits = logits_of_[order_[i]];
+        if (logits >= 0) {
+            first_logits = output_rows_.empty() ? logits : first_logits;
+            output_rows_.push_back(i - begin);
+        }
+    }
+    const ForwardBatch batch{std::span(tokens_).subspan(begin, end - begin), segments_, output_rows_,
+                             logits_.data() + static_cast<size_t>(first_logits) * model_->config.n_vocab, &cancelled_};
+    cache_.reserve(segments_);
+    try {
+        llama_forward(*model_, *backend_, cache_, batch, scratch_);
+        backend_->commit(cache_, segments_);
+    } catch (...) {
+        cache_.release_reserved(segments_);
+        throw;
+    }
+}
+
+void Context::run(const lk_batch& batch) {
+    LK_CHECK(batch.n_tokens > 0, LK_INVALID_ARGUMENT, "the batch is empty");
+    LK_CHECK(batch.tokens != nullptr, LK_INVALID_ARGUMENT, "batch.tokens is NULL");
+    LK_CHECK(batch.n_tokens <= 1u << 30, LK_INVALID_ARGUMENT, "the batch has %u tokens; at most 2^30", batch.n_tokens);
+    cache_.check_room(batch.n_tokens);
+    order_rows(batch);
+    const int n = static_cast<int>(batch.n_tokens);
+    const int n_ubatch = cache_.config().n_ubatch;
+    if (n <= n_ubatch) {
+        run_rows(0, n);
+        return;
+    }
+    // A pass that fails leaves the cache alone, but the passes before it are in: keep a way back.
+    std::vector<std::pair<int, kv::Sequence>> before;
+    for (int seq = 0; seq < cache_.config().n_seq_max; ++seq) {
+        if (seq_rows_[seq] > 0) {
+            before.emplace_back(seq, cache_.snapshot(seq));
+        }
+    }
+    try {
+        for (int begin = 0; begin < n; begin += n_ubatch) {
+            run_rows(begin, std::min(n, begin + n_ubatch));
+        }
+    } catch (...) {
+        for (auto& [seq, sequence] : before) {
+            cache_.restore(seq, std::move(sequence));
+        }
+        throw;
+    }
+}
+
+void Context::decode(const lk_batch& batch) {
+    try {
+        run(batch);
+    } catch (const Error& e) {
+        logits_of_.clear();
+        if (e.status() == LK_CANCELLED) {
+            cancelled_.store(false);
+        }
+        throw;
+    } catch (...) {
+        logits_of_.clear();
+        throw;
+    }
+}
+
+float* Context::logits(uint32_t index) {
+    LK_CHECK(!logits_of_.empty(), LK_INVALID_ARGUMENT, "there are no logits: no lk_decode has succeeded since the last failure");
+    LK_CHECK(index < logits_of_.size(), LK_INVALID_ARGUMENT, "logits of token %u asked for; the last batch had %zu tokens", index,
+             logits_of_.size());
+    LK_CHECK(logits_of_[index] >= 0, LK_INVALID_ARGUMENT, "the last batch did not ask for the logits of token %u (see lk_batch.outputs)", index);
+    return logits_.data() + static_cast<size_t>(logits_of_[index]) * model_->config.n_vocab;
+}
+
+}  // namespace lk

@@ -1,0 +1,59 @@
+// A context: a model, a backend, a KV cache and the batches that go through them.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "kv/cache.h"
+#include "model/forward.h"
+#include "model/model.h"
+
+namespace lk {
+
+class Context {
+public:
+    Context(std::shared_ptr<const Model> model, const lk_context_params& params);
+
+    static kv::CacheConfig cache_config(const ModelConfig& model, const lk_context_params& params);  // checked
+    static lk_memory_estimate estimate(const GgufFile& file, const lk_context_params& params);
+
+    const Model& model() const { return *model_; }
+    const kv::Cache& cache() const { return cache_; }
+
+    // All or nothing: on an exception every sequence is as it was.
+    void decode(const lk_batch& batch);
+    float* logits(uint32_t index);
+    void cancel() { cancelled_.store(true); }
+    void cancel_reset() { cancelled_.store(false); }
+    void set_threads(uint32_t n_threads);
+
+    void truncate(int32_t seq, uint32_t n_keep);
+    void copy(int32_t src, int32_t dst);
+    void check_seq(int32_t seq) const;  // LK_INVALID_ARGUMENT unless it is a sequence of this context
+
+private:
+    void order_rows(const lk_batch& batch);
+    void run(const lk_batch& batch);
+    void run_rows(int begin, int end);
+
+    std::shared_ptr<const Model> model_;
+    kv::Cache cache_;
+    std::unique_ptr<Backend> backend_;
+    ForwardScratch scratch_;
+    std::atomic<bool> cancelled_{false};
+
+    // The call's rows, sorted by sequence; the batch's order is kept within one.
+    std::vector<int32_t> order_;     // [n] batch index of each row
+    std::vector<int32_t> tokens_;    // [n]
+    std::vector<int32_t> seqs_;      // [n]
+    std::vector<int32_t> seq_rows_;  // [n_seq_max] rows the call gives each sequence
+    std::vector<kv::Segment> segments_;
+    std::vector<int32_t> output_rows_;
+    std::vector<int32_t> logits_of_;  // [n] by batch index: row of logits_, or -1
+    std::vector<float> logits_;       // [outputs, n_vocab]
+};
+
+}  // namespace lk
