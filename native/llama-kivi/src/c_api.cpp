@@ -16,7 +16,8 @@ struct lk_model {
 };
 
 struct lk_context {
-    lk_context(std::shared_ptr<const lk::Model> model, const lk_context_params& params) : context(std::move(model), params) {}
+    lk_context(std::shared_ptr<const lk::Model> model, const lk_context_params& params)
+        : context(std::move(model), params) {}
 
     lk::Context context;
 };
@@ -24,8 +25,8 @@ struct lk_context {
 namespace {
 
 void check_struct_size(uint32_t given, size_t expected, const char* name) {
-    LK_CHECK(given == expected, LK_INVALID_ARGUMENT, "%s.struct_size is %u; this library's is %zu: set it with %s_default", name, given,
-             expected, name);
+    LK_CHECK(given == expected, LK_INVALID_ARGUMENT,
+             "%s.struct_size is %u; this library's is %zu: set it with %s_default", name, given, expected, name);
 }
 
 template <size_t kSize>
@@ -39,11 +40,17 @@ void copy_text(const std::string& text, char (&out)[kSize]) {
 
 extern "C" {
 
-uint32_t lk_abi_version(void) { return LK_ABI_VERSION; }
+uint32_t lk_abi_version(void) {
+    return LK_ABI_VERSION;
+}
 
-const char* lk_version(void) { return LK_VERSION; }
+const char* lk_version(void) {
+    return LK_VERSION;
+}
 
-const char* lk_last_error(void) { return lk::last_error(); }
+const char* lk_last_error(void) {
+    return lk::last_error();
+}
 
 const char* lk_status_name(lk_status status) {
     switch (status) {
@@ -119,7 +126,9 @@ lk_status lk_model_load(const char* path, const lk_model_params* params, lk_mode
     });
 }
 
-void lk_model_free(lk_model* model) { delete model; }
+void lk_model_free(lk_model* model) {
+    delete model;
+}
 
 lk_status lk_model_describe(const lk_model* model, lk_model_info* out) {
     return guard([&] {
@@ -143,7 +152,9 @@ lk_status lk_model_describe(const lk_model* model, lk_model_info* out) {
     });
 }
 
-const lk_gguf* lk_model_gguf(const lk_model* model) { return model != nullptr ? &model->gguf : nullptr; }
+const lk_gguf* lk_model_gguf(const lk_model* model) {
+    return model != nullptr ? &model->gguf : nullptr;
+}
 
 void lk_context_params_default(lk_context_params* params) {
     if (params != nullptr) {
@@ -176,14 +187,18 @@ lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk
             *out = new lk_context(model->model, *params);
         } catch (const std::bad_alloc&) {
             const lk_memory_estimate e = lk::Context::estimate(*model->gguf.file, *params);
-            LK_FAIL(LK_OUT_OF_MEMORY, "out of memory: the context needs %llu bytes for the cache's rings and %llu for scratch; "
-                    "lower n_seq_max, n_ubatch or the residual", static_cast<unsigned long long>(e.cache_exact_bytes),
+            LK_FAIL(LK_OUT_OF_MEMORY,
+                    "out of memory: the context needs %llu bytes for the cache's rings and %llu for scratch; "
+                    "lower n_seq_max, n_ubatch or the residual",
+                    static_cast<unsigned long long>(e.cache_exact_bytes),
                     static_cast<unsigned long long>(e.scratch_bytes));
         }
     });
 }
 
-void lk_context_free(lk_context* context) { delete context; }
+void lk_context_free(lk_context* context) {
+    delete context;
+}
 
 lk_status lk_decode(lk_context* context, const lk_batch* batch) {
     return guard([&] {

@@ -82,10 +82,10 @@ lk_status lk_gguf_string(const lk_gguf* gguf, const char* key, uint64_t element,
         LK_REQUIRE(text);
         LK_REQUIRE(length);
         const lk::GgufEntry* entry = gguf->file->find(key);
-        LK_CHECK(entry != nullptr, LK_INVALID_ARGUMENT, "key %s is not in '%s'", lk::quoted(key).c_str(),
+        LK_CHECK(entry != nullptr, LK_INVALID_ARGUMENT, "key %s is not in '%s'", lk::quote_text(key).c_str(),
                  gguf->file->name().c_str());
         LK_CHECK(entry->type == LK_VALUE_ARRAY && entry->element_type == LK_VALUE_STRING, LK_INVALID_ARGUMENT,
-                 "key %s is not an array of strings but of type %s", lk::quoted(key).c_str(),
+                 "key %s is not an array of strings but of type %s", lk::quote_text(key).c_str(),
                  lk::value_type_name(entry->type));
         check_index("element", element, entry->strings.size());
         const std::string_view string = entry->strings[element];

@@ -40,8 +40,8 @@ struct AttentionArgs {
     float* out;      // [n, n_head, D]
     int layer;
     int n_head;
-    float scale;     // 1 / sqrt(D)
-    int window;      // a query sees the keys less than `window` positions before it; 0: all of them
+    float scale;  // 1 / sqrt(D)
+    int window;   // a query sees the keys less than `window` positions before it; 0: all of them
 };
 
 class Backend {

@@ -43,11 +43,11 @@ private:
 #define LK_FAIL(status, ...) throw ::lk::Error((status), ::lk::format(__VA_ARGS__))
 
 // Throws unless the condition holds. The message says what, where, and what to do.
-#define LK_CHECK(condition, status, ...)     \
-    do {                                     \
-        if (!(condition)) {                  \
-            LK_FAIL((status), __VA_ARGS__);  \
-        }                                    \
+#define LK_CHECK(condition, status, ...)    \
+    do {                                    \
+        if (!(condition)) {                 \
+            LK_FAIL((status), __VA_ARGS__); \
+        }                                   \
     } while (false)
 
 }  // namespace lk

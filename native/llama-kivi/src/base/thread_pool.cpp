@@ -33,7 +33,9 @@ ThreadPool::ThreadPool(int n_threads) {
     }
 }
 
-ThreadPool::~ThreadPool() { stop(); }
+ThreadPool::~ThreadPool() {
+    stop();
+}
 
 void ThreadPool::stop() {
     stopping_ = true;

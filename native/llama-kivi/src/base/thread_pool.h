@@ -28,7 +28,8 @@ public:
             }
             return;
         }
-        run(n_tasks, [](const void* b, int task, int thread) { (*static_cast<const Body*>(b))(task, thread); }, &body);
+        run(
+            n_tasks, [](const void* b, int task, int thread) { (*static_cast<const Body*>(b))(task, thread); }, &body);
     }
 
 private:

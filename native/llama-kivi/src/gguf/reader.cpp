@@ -108,7 +108,7 @@ const char* value_type_name(lk_value_type type) {
     return index < std::size(names) ? names[index] : "unknown";
 }
 
-std::string quoted(std::string_view text) {
+std::string quote_text(std::string_view text) {
     constexpr size_t max_bytes = 80;
     std::string out = "'";
     size_t i = 0;
@@ -178,7 +178,8 @@ private:
         const std::string_view name = read_string(what, max_bytes);
         const size_t bad = first_bad_byte(name);
         if (bad < name.size()) {
-            fail(pos_ - name.size() + bad, format("%s %s is not valid UTF-8 without NUL", what, quoted(name).c_str()));
+            fail(pos_ - name.size() + bad,
+                 format("%s %s is not valid UTF-8 without NUL", what, quote_text(name).c_str()));
         }
         return name;
     }
@@ -227,7 +228,7 @@ private:
         where_ = format("entry %llu", static_cast<ull>(index));
         const uint64_t at = pos_;
         const std::string_view key = read_name("key", kMaxKeyBytes);
-        where_ = "key " + quoted(key);
+        where_ = "key " + quote_text(key);
         if (!file_.entry_index_.emplace(key, file_.entries_.size()).second) {
             fail(at, "duplicate key, expected each key once");
         }
@@ -284,7 +285,7 @@ private:
         if (entry == nullptr) {
             return;
         }
-        where_ = "key " + quoted(kAlignmentKey);
+        where_ = "key " + quote_text(kAlignmentKey);
         const uint64_t at = static_cast<uint64_t>(entry->data == nullptr ? 0 : entry->data - file_.bytes_);
         if (entry->type != LK_VALUE_UINT32) {
             fail(at, format("type is %s, expected u32", value_type_name(entry->type)));
@@ -299,7 +300,7 @@ private:
         where_ = format("tensor %llu", static_cast<ull>(index));
         const uint64_t name_at = pos_;
         const std::string_view name = read_name("tensor name", kMaxTensorNameBytes);
-        where_ = "tensor " + quoted(name);
+        where_ = "tensor " + quote_text(name);
         if (!file_.tensor_index_.emplace(name, file_.tensors_.size()).second) {
             fail(name_at, "duplicate tensor name, expected each name once");
         }
@@ -343,18 +344,15 @@ private:
         where_ = "data section";
         const uint64_t mask = file_.alignment_ - 1;
         const uint64_t start = (pos_ + mask) & ~mask;
-        if (start > file_.size_) {
-            // A file without tensors may end without the padding.
-            if (n_tensors_ != 0) {
-                fail(pos_, format("it starts at byte %llu, but the file has %llu bytes", static_cast<ull>(start),
-                                  static_cast<ull>(file_.size_)));
-            }
+        if (start > file_.size_ && n_tensors_ != 0) {  // a file without tensors may end without the padding
+            fail(pos_, format("it starts at byte %llu, but the file has %llu bytes", static_cast<ull>(start),
+                              static_cast<ull>(file_.size_)));
         }
         file_.data_offset_ = std::min(start, file_.size_);
         const uint64_t data_size = file_.size_ - file_.data_offset_;
         for (size_t i = 0; i < file_.tensors_.size(); ++i) {
             const TensorInfo& tensor = file_.tensors_[i];
-            where_ = "tensor " + quoted(tensor.name);
+            where_ = "tensor " + quote_text(tensor.name);
             if ((tensor.offset & mask) != 0) {
                 fail(offset_at_[i], format("offset %llu, expected a multiple of the alignment %u",
                                            static_cast<ull>(tensor.offset), file_.alignment_));
@@ -412,14 +410,14 @@ const TensorInfo* GgufFile::find_tensor(std::string_view name) const {
 
 const GgufEntry& GgufFile::require(std::string_view key, const char* expected) const {
     const Entry* entry = find(key);
-    LK_CHECK(entry != nullptr, LK_BAD_FILE, "%s: key %s is missing, expected %s", name_.c_str(), quoted(key).c_str(),
-             expected);
+    LK_CHECK(entry != nullptr, LK_BAD_FILE, "%s: key %s is missing, expected %s", name_.c_str(),
+             quote_text(key).c_str(), expected);
     return *entry;
 }
 
 void GgufFile::fail_type(const Entry& entry, const char* expected) const {
     const bool array = entry.type == LK_VALUE_ARRAY;
-    LK_FAIL(LK_BAD_FILE, "%s: key %s: type is %s%s, expected %s", name_.c_str(), quoted(entry.key).c_str(),
+    LK_FAIL(LK_BAD_FILE, "%s: key %s: type is %s%s, expected %s", name_.c_str(), quote_text(entry.key).c_str(),
             array ? "array of " : "", value_type_name(entry.element_type), expected);
 }
 
@@ -436,7 +434,7 @@ uint32_t GgufFile::u32_at(const Entry& entry, uint64_t index) const {
     case LK_VALUE_UINT64: {
         const uint64_t wide = load<uint64_t>(data);
         LK_CHECK(wide <= UINT32_MAX, LK_BAD_FILE, "%s: key %s: value %llu (u64), expected 0 to %u", name_.c_str(),
-                 quoted(entry.key).c_str(), static_cast<ull>(wide), UINT32_MAX);
+                 quote_text(entry.key).c_str(), static_cast<ull>(wide), UINT32_MAX);
         return static_cast<uint32_t>(wide);
     }
     case LK_VALUE_INT8:
@@ -455,7 +453,7 @@ uint32_t GgufFile::u32_at(const Entry& entry, uint64_t index) const {
         fail_type(entry, "an integer");
     }
     LK_CHECK(value >= 0 && value <= UINT32_MAX, LK_BAD_FILE, "%s: key %s: value %lld (%s), expected 0 to %u",
-             name_.c_str(), quoted(entry.key).c_str(), static_cast<long long>(value),
+             name_.c_str(), quote_text(entry.key).c_str(), static_cast<long long>(value),
              value_type_name(entry.element_type), UINT32_MAX);
     return static_cast<uint32_t>(value);
 }
@@ -490,7 +488,7 @@ float GgufFile::get_f32(std::string_view key) const {
     }
     const double value = load<double>(entry.data);
     LK_CHECK(!std::isfinite(value) || std::fabs(value) <= FLT_MAX, LK_BAD_FILE,
-             "%s: key %s: value %g (f64), expected one that fits f32", name_.c_str(), quoted(key).c_str(), value);
+             "%s: key %s: value %g (f64), expected one that fits f32", name_.c_str(), quote_text(key).c_str(), value);
     return static_cast<float>(value);
 }
 

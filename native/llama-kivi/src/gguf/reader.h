@@ -104,6 +104,6 @@ private:
 const char* value_type_name(lk_value_type type);
 
 // Makes text from a file fit for a message: quoted, control characters and invalid UTF-8 shown as '?', cut if long.
-std::string quoted(std::string_view text);
+std::string quote_text(std::string_view text);
 
 }  // namespace lk

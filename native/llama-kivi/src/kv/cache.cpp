@@ -10,7 +10,9 @@ namespace lk::kv {
 
 namespace {
 
-const char* name(lk_cache_type type) { return lk_cache_type_name(type); }
+const char* name(lk_cache_type type) {
+    return lk_cache_type_name(type);
+}
 
 int resolved_sinks(const lk_cache_params& params, lk_cache_type type) {
     constexpr int kDefaultSinks = 4;
@@ -21,7 +23,8 @@ int resolved_sinks(const lk_cache_params& params, lk_cache_type type) {
 }
 
 void validate_side(const CacheConfig& c, lk_cache_type type, const char* side) {
-    LK_CHECK(type >= 0 && type < LK_CACHE_TYPE_COUNT, LK_INVALID_ARGUMENT, "%s: %d is no cache type", side, static_cast<int>(type));
+    LK_CHECK(type >= 0 && type < LK_CACHE_TYPE_COUNT, LK_INVALID_ARGUMENT, "%s: %d is no cache type", side,
+             static_cast<int>(type));
     if (type == LK_CACHE_F16) {
         return;
     }
@@ -32,20 +35,23 @@ void validate_side(const CacheConfig& c, lk_cache_type type, const char* side) {
     LK_CHECK(c.params.residual > 0 && c.params.residual % g == 0, LK_INVALID_ARGUMENT,
              "%s: residual is %u, which is not a positive multiple of the group (%d); use --kv-residual %d", side,
              c.params.residual, g, std::max(1, static_cast<int>(c.params.residual) / g) * g);
-    LK_CHECK(c.params.residual <= 1u << 16, LK_INVALID_ARGUMENT, "%s: residual is %u; at most 65536", side, c.params.residual);
+    LK_CHECK(c.params.residual <= 1u << 16, LK_INVALID_ARGUMENT, "%s: residual is %u; at most 65536", side,
+             c.params.residual);
     LK_CHECK(c.params.sinks >= -1 && c.params.sinks <= g, LK_INVALID_ARGUMENT,
              "%s: sinks is %d; at most one group (%d), or -1 for the default", side, c.params.sinks, g);
     LK_CHECK(d % 16 == 0 && d <= kMaxHeadSize, LK_UNSUPPORTED,
-             "%s: %s needs a head size that is a multiple of 16 and at most %d; this model has %d; use --kv-cache f16", side,
-             name(type), kMaxHeadSize, d);
+             "%s: %s needs a head size that is a multiple of 16 and at most %d; this model has %d; use --kv-cache f16",
+             side, name(type), kMaxHeadSize, d);
 }
 
 }  // namespace
 
 void CacheConfig::validate() const {
     LK_CHECK(n_ctx > 0, LK_INVALID_ARGUMENT, "n_ctx is 0; give at least 1 token");
-    LK_CHECK(n_seq_max > 0 && n_seq_max <= 1 << 16, LK_INVALID_ARGUMENT, "n_seq_max is %d; it must be 1 to 65536", n_seq_max);
-    LK_CHECK(n_ubatch > 0 && n_ubatch <= 1 << 16, LK_INVALID_ARGUMENT, "n_ubatch is %d; it must be 1 to 65536", n_ubatch);
+    LK_CHECK(n_seq_max > 0 && n_seq_max <= 1 << 16, LK_INVALID_ARGUMENT, "n_seq_max is %d; it must be 1 to 65536",
+             n_seq_max);
+    LK_CHECK(n_ubatch > 0 && n_ubatch <= 1 << 16, LK_INVALID_ARGUMENT, "n_ubatch is %d; it must be 1 to 65536",
+             n_ubatch);
     LK_CHECK(head_size <= kMaxHeadSize && head_size % 8 == 0, LK_UNSUPPORTED,
              "head size %d: the cache takes multiples of 8 up to %d", head_size, kMaxHeadSize);
     validate_side(*this, params.type_k, "keys");
@@ -78,7 +84,9 @@ PageBlock::PageBlock(size_t n, std::atomic<int64_t>* live) : data(new uint8_t[n]
     live_bytes->fetch_add(static_cast<int64_t>(n), std::memory_order_relaxed);
 }
 
-PageBlock::~PageBlock() { live_bytes->fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed); }
+PageBlock::~PageBlock() {
+    live_bytes->fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed);
+}
 
 SequenceSide::SequenceSide(const SideSpec& spec, std::atomic<int64_t>* live_bytes)
     : spec_(&spec),
@@ -353,7 +361,8 @@ void Cache::stage(Side side, int layer, int n_rows, const float* rows, ToHalf to
         }
     }
     LK_CHECK(!broken, LK_NUMERIC_ERROR,
-             "layer %d gave a %s that is NaN, infinite or beyond 65504, the range of 16-bit floats: the model file may be damaged",
+             "layer %d gave a %s that is NaN, infinite or beyond 65504, the range of 16-bit floats: the model file may "
+             "be damaged",
              layer, side == Side::keys ? "key" : "value");
 }
 
@@ -361,8 +370,9 @@ SideView Cache::view(Side side, const Segment& segment, int layer, int head) con
     const Sequence& s = sequences_[segment.seq];
     SideView v = (side == Side::keys ? s.k : s.v).view(layer, head);
     const std::vector<half_t>& staged = side == Side::keys ? staged_k_ : staged_v_;
-    v.staged = staged.data() + ((static_cast<size_t>(layer) * config_.n_head_kv + head) * config_.n_ubatch + segment.row) *
-                                   config_.head_size;
+    v.staged =
+        staged.data() +
+        ((static_cast<size_t>(layer) * config_.n_head_kv + head) * config_.n_ubatch + segment.row) * config_.head_size;
     v.n_staged = segment.n_rows;
     return v;
 }
@@ -385,7 +395,8 @@ void Cache::commit(std::span<const Segment> segments, ThreadPool& pool) {
 
 lk_cache_usage Cache::usage() const {
     lk_cache_usage u{};
-    const double elements = static_cast<double>(config_.n_layer) * config_.n_head_kv * config_.head_size;  // a token, one side
+    const double elements =
+        static_cast<double>(config_.n_layer) * config_.n_head_kv * config_.head_size;  // a token, one side
     double quantized = 0;
     double exact = 0;
     for (const Side side : {Side::keys, Side::values}) {
@@ -428,7 +439,8 @@ uint64_t Cache::staging_bytes(const CacheConfig& config) {
 
 uint64_t Cache::page_bytes(const CacheConfig& config) {
     const uint64_t n_pages = (static_cast<uint64_t>(config.n_ctx) + kPageTokens - 1) / kPageTokens;
-    return n_pages * (make_side_spec(config, Side::keys).block_bytes() + make_side_spec(config, Side::values).block_bytes());
+    return n_pages *
+           (make_side_spec(config, Side::keys).block_bytes() + make_side_spec(config, Side::values).block_bytes());
 }
 
 }  // namespace lk::kv

@@ -41,8 +41,8 @@ struct AgeingRule {
 struct SideSpec {
     PageFormat format;
     AgeingRule ageing;
-    int sinks;       // S
-    int align;       // tokens a page may be continued at a multiple of: G for quantized keys, else 1
+    int sinks;  // S
+    int align;  // tokens a page may be continued at a multiple of: G for quantized keys, else 1
     int n_layer;
     int n_head_kv;
 
@@ -79,10 +79,10 @@ struct SideView {
     const SideSpec* spec;
     const HeadTable* table;
     std::span<const PageRef> pages;
-    size_t page_offset;   // of this layer and head in a block
-    const half_t* sinks;  // [n_sinks, D]: the first tokens of the pages, whose codes are masked
-    const half_t* ring;   // [trigger, D], oldest at ring_start
-    const half_t* staged; // [n_staged, D]
+    size_t page_offset;    // of this layer and head in a block
+    const half_t* sinks;   // [n_sinks, D]: the first tokens of the pages, whose codes are masked
+    const half_t* ring;    // [trigger, D], oldest at ring_start
+    const half_t* staged;  // [n_staged, D]
     int n_paged;
     int n_sinks;
     int ring_start;
@@ -139,9 +139,9 @@ private:
     std::atomic<int64_t>* live_bytes_;
     std::vector<PageRef> pages_;
     std::vector<std::shared_ptr<PageBlock>> reserved_;
-    std::vector<half_t> ring_;         // [layer, head, trigger, D]
-    std::vector<half_t> sinks_;        // [layer, head, S, D]
-    std::vector<HeadTable> tables_;    // [layer, head]
+    std::vector<half_t> ring_;       // [layer, head, trigger, D]
+    std::vector<half_t> sinks_;      // [layer, head, S, D]
+    std::vector<HeadTable> tables_;  // [layer, head]
     int n_paged_ = 0;
     int ring_start_ = 0;
     int n_ring_ = 0;
@@ -183,7 +183,7 @@ public:
     void restore(int seq, Sequence&& sequence) { sequences_[seq] = std::move(sequence); }
 
     // One call.
-    void check_room(int64_t n_tokens) const;  // LK_CACHE_FULL
+    void check_room(int64_t n_tokens) const;          // LK_CACHE_FULL
     void reserve(std::span<const Segment> segments);  // LK_OUT_OF_MEMORY
     void release_reserved(std::span<const Segment> segments);
     // rows [n_rows, n_head_kv, D] of one layer, all rows of the call; LK_NUMERIC_ERROR names layer and side.
@@ -195,9 +195,9 @@ public:
     int64_t live_page_bytes() const { return *live_bytes_; }
 
     // Bytes before anything is allocated.
-    static uint64_t fixed_bytes(const CacheConfig& config);    // rings and sinks
+    static uint64_t fixed_bytes(const CacheConfig& config);  // rings and sinks
     static uint64_t staging_bytes(const CacheConfig& config);
-    static uint64_t page_bytes(const CacheConfig& config);     // n_ctx tokens
+    static uint64_t page_bytes(const CacheConfig& config);  // n_ctx tokens
 
 private:
     // Distinct tokens in the pages of one side; shared pages count once.

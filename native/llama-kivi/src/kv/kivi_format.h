@@ -5,7 +5,8 @@
 //   f16            half[128][D]
 //   keys           codes[128/T tiles][rows/4 quads][T*4*b/8 bytes], then scales[128/G groups][D]
 //                  rows = D, and for kivi2 D/4 more: the low two bits of the refined channels
-//   values         codes[8 blocks of 16 tokens][D/8 blocks of 8 channels][16*8*b/8 bytes], then scales[128 tokens][per token]
+//   values         codes[8 blocks of 16 tokens][D/8 blocks of 8 channels][16*8*b/8 bytes], then scales[128 tokens][per
+//   token]
 //
 // T = min(G, 32) tokens. Scales: *-paper (half scale, half min) pairs; kivi2/kivi4 a byte scale plane, then an int8
 // zero point plane (kivi2 values: one byte scale per token, no zero point).
@@ -43,28 +44,32 @@ enum class ScaleKind {
 struct PageFormat {
     lk_cache_type type;
     Side side;
-    int head_size;          // D
-    int group;              // G: tokens a key group, channels a value group
-    int bits;               // b; 16 for f16
-    ScaleKind scale_kind;   //
-    int rows;               // keys: code rows (D + D/4 for kivi2); values: D
-    int tile_tokens;        // keys: T
-    int scale_groups;       // keys: token groups of a page; values: channel groups of a token
-    size_t scales_offset;   // bytes from the page's start to the scales
-    size_t zeros_offset;    // bytes to the zero points (byte_pair)
+    int head_size;         // D
+    int group;             // G: tokens a key group, channels a value group
+    int bits;              // b; 16 for f16
+    ScaleKind scale_kind;  //
+    int rows;              // keys: code rows (D + D/4 for kivi2); values: D
+    int tile_tokens;       // keys: T
+    int scale_groups;      // keys: token groups of a page; values: channel groups of a token
+    size_t scales_offset;  // bytes from the page's start to the scales
+    size_t zeros_offset;   // bytes to the zero points (byte_pair)
     size_t page_bytes;
 
     constexpr bool quantized() const { return bits != 16; }
     constexpr bool refined_keys() const { return rows > head_size; }
     // Bits one element takes, scales included.
-    constexpr double bits_per_element() const { return 8.0 * static_cast<double>(page_bytes) / (kPageTokens * head_size); }
+    constexpr double bits_per_element() const {
+        return 8.0 * static_cast<double>(page_bytes) / (kPageTokens * head_size);
+    }
     // Keys: bytes of the codes of one quad of rows in one tile.
     constexpr int quad_bytes() const { return tile_tokens * 4 * bits / 8; }
     // Values: bytes of the codes of one block of 16 tokens by 8 channels.
     constexpr int block_bytes() const { return kValueBlockTokens * kValueBlockChannels * bits / 8; }
 };
 
-constexpr bool is_paper(lk_cache_type type) { return type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI4_PAPER; }
+constexpr bool is_paper(lk_cache_type type) {
+    return type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI4_PAPER;
+}
 
 constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_size, int group) {
     PageFormat f{};
@@ -93,16 +98,16 @@ constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_si
         scales = static_cast<size_t>(f.scale_groups) * head_size;
     } else {
         f.scale_groups = type == LK_CACHE_KIVI2 ? 1 : (head_size + group - 1) / group;
-        f.scale_kind = is_paper(type)            ? ScaleKind::half_pair
+        f.scale_kind = is_paper(type)           ? ScaleKind::half_pair
                        : type == LK_CACHE_KIVI2 ? ScaleKind::byte_token
-                                                 : ScaleKind::byte_pair;
+                                                : ScaleKind::byte_pair;
         scales = static_cast<size_t>(kPageTokens) * f.scale_groups;
     }
     f.scales_offset = static_cast<size_t>(kPageTokens) * f.rows * f.bits / 8;
     f.zeros_offset = f.scales_offset + scales;
-    f.page_bytes = f.scales_offset + scales * (f.scale_kind == ScaleKind::half_pair    ? 4
+    f.page_bytes = f.scales_offset + scales * (f.scale_kind == ScaleKind::half_pair   ? 4
                                                : f.scale_kind == ScaleKind::byte_pair ? 2
-                                                                                       : 1);
+                                                                                      : 1);
     return f;
 }
 
@@ -144,7 +149,9 @@ inline CodePlace value_code_place(const PageFormat& f, int token, int channel) {
     return {block * n + i % n, f.bits * (i / n)};
 }
 
-inline int get_code(const uint8_t* page, CodePlace at, int bits) { return (page[at.byte] >> at.shift) & ((1 << bits) - 1); }
+inline int get_code(const uint8_t* page, CodePlace at, int bits) {
+    return (page[at.byte] >> at.shift) & ((1 << bits) - 1);
+}
 
 inline void set_code(uint8_t* page, CodePlace at, int bits, int code) {
     const int mask = ((1 << bits) - 1) << at.shift;

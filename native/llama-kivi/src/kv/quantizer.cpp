@@ -27,7 +27,8 @@ Range range_of(const float* x, int n, int stride) {
     Range r{x[0], x[0]};
     for (int i = 0; i < n; ++i) {
         const float v = x[static_cast<ptrdiff_t>(i) * stride];
-        LK_CHECK(std::isfinite(v), LK_NUMERIC_ERROR, "the KV cache got %s to quantize: the model's weights or input are broken",
+        LK_CHECK(std::isfinite(v), LK_NUMERIC_ERROR,
+                 "the KV cache got %s to quantize: the model's weights or input are broken",
                  std::isnan(v) ? "NaN" : "infinity");
         r.min = std::min(r.min, v);
         r.max = std::max(r.max, v);
@@ -98,7 +99,9 @@ half_t load_half(const uint8_t* p) {
     return h;
 }
 
-void store_half(uint8_t* p, half_t h) { std::memcpy(p, &h, sizeof h); }
+void store_half(uint8_t* p, half_t h) {
+    std::memcpy(p, &h, sizeof h);
+}
 
 // Offset of scale number i: [group, channel] for keys, [token, channel group] for values.
 size_t scale_offset(const PageFormat& f, int outer, int inner) {
@@ -108,7 +111,8 @@ size_t scale_offset(const PageFormat& f, int outer, int inner) {
 
 // Calls visit(first, last, range) for each whole token group among the rows, sinks left out.
 template <class Visit>
-void for_each_token_group(const PageFormat& f, const float* rows, int n_rows, int first, int sinks, int channel, Visit visit) {
+void for_each_token_group(const PageFormat& f, const float* rows, int n_rows, int first, int sinks, int channel,
+                          Visit visit) {
     for (int begin = 0; begin < n_rows; begin += f.group) {
         const int end = std::min(begin + f.group, n_rows);
         const int from = std::min(end, std::max(begin, sinks - first));
@@ -148,7 +152,8 @@ float median_mean_square(const float* rows, int n_rows, int head_size, const std
     for (int t = 0; t < n_rows; ++t) {
         double sum = 0;
         for (int c = 0; c < head_size; ++c) {
-            const double d = rows[static_cast<ptrdiff_t>(t) * head_size + c] - (mu.empty() ? 0.0f : half_to_float(mu[c]));
+            const double d =
+                rows[static_cast<ptrdiff_t>(t) * head_size + c] - (mu.empty() ? 0.0f : half_to_float(mu[c]));
             sum += d * d;
         }
         squares[t] = static_cast<float>(sum / head_size);
@@ -167,7 +172,8 @@ std::vector<half_t> choose_centre(const float* rows, int n_rows, int head_size) 
         }
         mu[c] = float_to_half(median(column));
     }
-    if (!(median_mean_square(rows, n_rows, head_size, mu) < kWorthwhile * median_mean_square(rows, n_rows, head_size, {}))) {
+    if (!(median_mean_square(rows, n_rows, head_size, mu) <
+          kWorthwhile * median_mean_square(rows, n_rows, head_size, {}))) {
         std::fill(mu.begin(), mu.end(), half_t{0});
     }
     return mu;
@@ -203,7 +209,8 @@ struct RotatedValue {
     }
 };
 
-void quantize_keys(const PageFormat& f, const HeadTable& table, const float* rows, int token, int sinks, uint8_t* page) {
+void quantize_keys(const PageFormat& f, const HeadTable& table, const float* rows, int token, int sinks,
+                   uint8_t* page) {
     const std::vector<uint8_t> refined = refined_mask(f, table);
     const int group = token / f.group;
     int next_refined = 0;
@@ -212,12 +219,14 @@ void quantize_keys(const PageFormat& f, const HeadTable& table, const float* row
         const bool split = levels > 1 << f.bits;
         const int low_row = split ? f.head_size + next_refined++ : 0;
         const float* column = rows + c;
-        const Range range = sinks < f.group ? range_of(column + static_cast<ptrdiff_t>(sinks) * f.head_size, f.group - sinks, f.head_size)
+        const Range range = sinks < f.group ? range_of(column + static_cast<ptrdiff_t>(sinks) * f.head_size,
+                                                       f.group - sinks, f.head_size)
                                             : Range{0, 0};
         const size_t at = scale_offset(f, group, c);
         const auto store_codes = [&](const auto& quantizer) {
             for (int t = 0; t < f.group; ++t) {
-                const int code = t < sinks ? 0 : quantizer.code(column[static_cast<ptrdiff_t>(t) * f.head_size], levels);
+                const int code =
+                    t < sinks ? 0 : quantizer.code(column[static_cast<ptrdiff_t>(t) * f.head_size], levels);
                 set_code(page, key_code_place(f, token + t, c), f.bits, split ? code >> 2 : code);
                 if (split) {
                     set_code(page, key_code_place(f, token + t, low_row), f.bits, code & 3);
@@ -274,7 +283,9 @@ void quantize_value(const PageFormat& f, const HeadTable& table, const float* ro
 
 }  // namespace
 
-float byte_scale_decode(uint8_t byte, int k) { return std::ldexp(half_to_float(static_cast<half_t>(byte << 6)), k); }
+float byte_scale_decode(uint8_t byte, int k) {
+    return std::ldexp(half_to_float(static_cast<half_t>(byte << 6)), k);
+}
 
 uint8_t byte_scale_round_up(float scale, int k) {
     const float x = std::ldexp(scale, -k);

@@ -11,9 +11,9 @@ namespace lk::kv {
 
 // What the refined recipes fix per (sequence, layer, KV head) at the first flush.
 struct HeadTable {
-    int exponent = 0;              // k of the byte scales
-    std::vector<uint16_t> refined; // [D/4] channels with four bits, ascending (keys of kivi2)
-    std::vector<half_t> mu;        // [D] centre (values of kivi2)
+    int exponent = 0;               // k of the byte scales
+    std::vector<uint16_t> refined;  // [D/4] channels with four bits, ascending (keys of kivi2)
+    std::vector<half_t> mu;         // [D] centre (values of kivi2)
 };
 
 // Byte scale: 4 exponent and 4 mantissa bits, half_from_bits(byte << 6) * 2^k; 255 is the largest.
@@ -34,8 +34,8 @@ HeadTable choose_head_table(const PageFormat& format, const float* rows, int n_r
 //   keys    exactly one token group: n_rows == G, token % G == 0
 //   values  any n_rows
 //   sinks   the first `sinks` rows stay out of the group's range; what is stored for them is masked in attention
-void quantize_rows(const PageFormat& format, const HeadTable& table, const float* rows, int n_rows, int token, int sinks,
-                   uint8_t* page);
+void quantize_rows(const PageFormat& format, const HeadTable& table, const float* rows, int n_rows, int token,
+                   int sinks, uint8_t* page);
 
 // Dequantizes one token of a page into out[D]: the meaning of a page, one element at a time.
 void dequantize_row(const PageFormat& format, const HeadTable& table, const uint8_t* page, int token, float* out);

@@ -33,7 +33,8 @@ public:
             return fallback;
         }
         const std::vector<uint32_t> values = file_.get_u32_array(key(name));
-        LK_CHECK(!values.empty(), LK_BAD_FILE, "%s: key '%s' is an empty array", file_.name().c_str(), key(name).c_str());
+        LK_CHECK(!values.empty(), LK_BAD_FILE, "%s: key '%s' is an empty array", file_.name().c_str(),
+                 key(name).c_str());
         for (const uint32_t v : values) {
             LK_CHECK(v == values[0], LK_UNSUPPORTED, "%s: key '%s' differs from layer to layer, which is not supported",
                      file_.name().c_str(), key(name).c_str());
@@ -51,8 +52,8 @@ public:
 
 private:
     void check(const char* name, uint32_t value, int max) const {
-        LK_CHECK(value >= 1 && value <= static_cast<uint32_t>(max), LK_BAD_FILE, "%s: key '%s' is %u; it must be 1 to %d",
-                 file_.name().c_str(), key(name).c_str(), value, max);
+        LK_CHECK(value >= 1 && value <= static_cast<uint32_t>(max), LK_BAD_FILE,
+                 "%s: key '%s' is %u; it must be 1 to %d", file_.name().c_str(), key(name).c_str(), value, max);
     }
 
     const GgufFile& file_;
@@ -61,7 +62,8 @@ private:
 
 // Positions are divided by the result.
 float read_rope_scale(const GgufFile& file, const Reader& r) {
-    const std::string type = file.get_string_or(r.key("rope.scaling.type"), r.has("rope.scale_linear") ? "linear" : "none");
+    const std::string type =
+        file.get_string_or(r.key("rope.scaling.type"), r.has("rope.scale_linear") ? "linear" : "none");
     if (type == "none") {
         return 1;
     }
@@ -76,8 +78,8 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
     ModelConfig c;
     const char* name = file.name().c_str();
     c.architecture = file.get_string("general.architecture");
-    LK_CHECK(c.architecture == "llama", LK_UNSUPPORTED, "%s: architecture %s is not supported; supported are: llama", name,
-             quoted(c.architecture).c_str());
+    LK_CHECK(c.architecture == "llama", LK_UNSUPPORTED, "%s: architecture %s is not supported; supported are: llama",
+             name, quote_text(c.architecture).c_str());
     const Reader r(file, c.architecture);
     c.n_layer = r.count("block_count", kMaxLayers);
     c.n_embd = r.count("embedding_length", kMaxWidth);
@@ -89,29 +91,35 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
     c.n_ctx_train = r.count("context_length", 1 << 30);
     c.norm_eps = r.positive("attention.layer_norm_rms_epsilon", 1e-5f);
 
-    LK_CHECK(c.n_head % c.n_head_kv == 0, LK_BAD_FILE, "%s: %d query heads cannot share %d KV heads evenly", name, c.n_head, c.n_head_kv);
-    LK_CHECK(c.n_head / c.n_head_kv <= cpu::kMaxHeadGroup, LK_UNSUPPORTED, "%s: %d query heads share a KV head; at most %d are supported",
-             name, c.n_head / c.n_head_kv, cpu::kMaxHeadGroup);
+    LK_CHECK(c.n_head % c.n_head_kv == 0, LK_BAD_FILE, "%s: %d query heads cannot share %d KV heads evenly", name,
+             c.n_head, c.n_head_kv);
+    LK_CHECK(c.n_head / c.n_head_kv <= cpu::kMaxHeadGroup, LK_UNSUPPORTED,
+             "%s: %d query heads share a KV head; at most %d are supported", name, c.n_head / c.n_head_kv,
+             cpu::kMaxHeadGroup);
     LK_CHECK(r.has("attention.key_length") || c.n_embd % c.n_head == 0, LK_BAD_FILE,
-             "%s: the embedding length %d is not a multiple of the %d heads, and '%s' is missing", name, c.n_embd, c.n_head,
-             r.key("attention.key_length").c_str());
+             "%s: the embedding length %d is not a multiple of the %d heads, and '%s' is missing", name, c.n_embd,
+             c.n_head, r.key("attention.key_length").c_str());
     c.head_size = r.count_or("attention.key_length", kMaxWidth, std::max(1, c.n_embd / c.n_head));
     const int value_size = r.count_or("attention.value_length", kMaxWidth, c.head_size);
-    LK_CHECK(value_size == c.head_size, LK_UNSUPPORTED, "%s: keys of %d and values of %d elements a head are not supported; they must be equal",
-             name, c.head_size, value_size);
+    LK_CHECK(value_size == c.head_size, LK_UNSUPPORTED,
+             "%s: keys of %d and values of %d elements a head are not supported; they must be equal", name, c.head_size,
+             value_size);
     LK_CHECK(c.head_size % 8 == 0 && c.head_size <= kv::kMaxHeadSize, LK_UNSUPPORTED,
-             "%s: head size %d is not supported; it must be a multiple of 8 up to %d", name, c.head_size, kv::kMaxHeadSize);
+             "%s: head size %d is not supported; it must be a multiple of 8 up to %d", name, c.head_size,
+             kv::kMaxHeadSize);
 
     c.n_rot = r.count_or("rope.dimension_count", kMaxWidth, c.head_size);
-    LK_CHECK(c.n_rot % 2 == 0 && c.n_rot <= c.head_size, LK_BAD_FILE, "%s: key '%s' is %d; it must be even and at most the head size %d",
-             name, r.key("rope.dimension_count").c_str(), c.n_rot, c.head_size);
+    LK_CHECK(c.n_rot % 2 == 0 && c.n_rot <= c.head_size, LK_BAD_FILE,
+             "%s: key '%s' is %d; it must be even and at most the head size %d", name,
+             r.key("rope.dimension_count").c_str(), c.n_rot, c.head_size);
     c.rope_freq_base = r.positive("rope.freq_base", 10000.0f);
     c.rope_scale = read_rope_scale(file, r);
     c.window = r.count_or("attention.sliding_window", 1 << 30, 0);
 
     const TensorInfo* embedding = file.find_tensor("token_embd.weight");
     LK_CHECK(embedding != nullptr, LK_BAD_FILE, "%s: tensor 'token_embd.weight' is missing", name);
-    LK_CHECK(embedding->shape[1] >= 1 && embedding->shape[1] <= 1u << 26, LK_BAD_FILE, "%s: tensor 'token_embd.weight' has %llu rows", name,
+    LK_CHECK(embedding->shape[1] >= 1 && embedding->shape[1] <= 1u << 26, LK_BAD_FILE,
+             "%s: tensor 'token_embd.weight' has %llu rows", name,
              static_cast<unsigned long long>(embedding->shape[1]));
     c.n_vocab = static_cast<int>(embedding->shape[1]);
     return c;

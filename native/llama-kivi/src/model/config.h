@@ -17,10 +17,10 @@ struct ModelConfig {
     int n_ff = 0;
     int n_vocab = 0;
     int n_ctx_train = 0;
-    int n_rot = 0;              // elements of a head that are rotated
-    int window = 0;             // sliding window in tokens; 0: none
+    int n_rot = 0;   // elements of a head that are rotated
+    int window = 0;  // sliding window in tokens; 0: none
     float rope_freq_base = 0;
-    float rope_scale = 1;       // positions are divided by it
+    float rope_scale = 1;  // positions are divided by it
     float norm_eps = 0;
 
     // Throws LK_BAD_FILE or LK_UNSUPPORTED, naming the key.

@@ -36,6 +36,7 @@ struct ForwardScratch {
 };
 
 // Stages the keys and values of every layer in the cache and writes the logits. The cache is not committed.
-void llama_forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s);
+void llama_forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch,
+                   ForwardScratch& s);
 
 }  // namespace lk

@@ -21,7 +21,8 @@ ForwardScratch::ForwardScratch(const ModelConfig& c, int n_max) {
 }
 
 uint64_t ForwardScratch::bytes(const ModelConfig& c, int n_max) {
-    const uint64_t per_token = 2ull * c.n_embd + 2ull * c.n_head * c.head_size + 2ull * c.n_head_kv * c.head_size + 2ull * c.n_ff + c.n_rot;
+    const uint64_t per_token =
+        2ull * c.n_embd + 2ull * c.n_head * c.head_size + 2ull * c.n_head_kv * c.head_size + 2ull * c.n_ff + c.n_rot;
     return per_token * n_max * sizeof(float);
 }
 
@@ -44,7 +45,8 @@ void rope_angles(const Model& model, const kv::Cache& cache, std::span<const kv:
 
 }  // namespace
 
-void llama_forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s) {
+void llama_forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch,
+                   ForwardScratch& s) {
     const ModelConfig& c = model.config;
     const int n = static_cast<int>(batch.tokens.size());
     const int64_t n_x = static_cast<int64_t>(n) * c.n_embd;
@@ -83,7 +85,8 @@ void llama_forward(const Model& model, Backend& backend, kv::Cache& cache, const
     const int n_out = static_cast<int>(batch.output_rows.size());
     for (int i = 0; i < n_out; ++i) {
         const float* row = s.x.data() + static_cast<ptrdiff_t>(batch.output_rows[i]) * c.n_embd;
-        backend.rms_norm(row, model.output_norm.data(), c.norm_eps, 1, c.n_embd, s.h.data() + static_cast<ptrdiff_t>(i) * c.n_embd);
+        backend.rms_norm(row, model.output_norm.data(), c.norm_eps, 1, c.n_embd,
+                         s.h.data() + static_cast<ptrdiff_t>(i) * c.n_embd);
     }
     const Product output[] = {{&model.output, batch.logits}};
     backend.matmul(s.h.data(), n_out, output);

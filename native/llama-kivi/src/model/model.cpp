@@ -20,8 +20,10 @@ public:
         const TensorInfo& info = require(name, {n_cols, n_rows});
         const WeightTypeTraits* traits = weight_type_traits(info.type);
         LK_CHECK(traits != nullptr && traits->supported, LK_UNSUPPORTED,
-                 "%s: tensor '%s' has type %s, which is not supported; supported are: F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q6_K",
-                 file_.name().c_str(), name.c_str(), traits != nullptr ? traits->name : std::to_string(info.type).c_str());
+                 "%s: tensor '%s' has type %s, which is not supported; supported are: F32, F16, Q4_0, Q4_1, Q5_0, "
+                 "Q5_1, Q8_0, Q4_K, Q6_K",
+                 file_.name().c_str(), name.c_str(),
+                 traits != nullptr ? traits->name : std::to_string(info.type).c_str());
         Tensor t;
         t.type = static_cast<WeightType>(info.type);
         t.n_cols = n_cols;
@@ -36,12 +38,13 @@ public:
     // A vector of floats, copied: the file may align it to a single byte.
     std::vector<float> vector(const std::string& name, int64_t n) {
         const TensorInfo& info = require(name, {n});
-        LK_CHECK(info.type == static_cast<uint32_t>(WeightType::F32), LK_UNSUPPORTED, "%s: tensor '%s' must have type F32",
-                 file_.name().c_str(), name.c_str());
+        LK_CHECK(info.type == static_cast<uint32_t>(WeightType::F32), LK_UNSUPPORTED,
+                 "%s: tensor '%s' must have type F32", file_.name().c_str(), name.c_str());
         std::vector<float> out(n);
         std::memcpy(out.data(), file_.tensor_data(info), n * sizeof(float));
         for (const float x : out) {
-            LK_CHECK(std::isfinite(x), LK_BAD_FILE, "%s: tensor '%s' holds NaN or infinity", file_.name().c_str(), name.c_str());
+            LK_CHECK(std::isfinite(x), LK_BAD_FILE, "%s: tensor '%s' holds NaN or infinity", file_.name().c_str(),
+                     name.c_str());
         }
         model_.n_params += info.elements();
         report(info.size);
@@ -71,7 +74,8 @@ private:
                      file_.name().c_str(), name.c_str(), static_cast<unsigned long long>(info->shape[0]),
                      static_cast<unsigned long long>(info->shape[1]), static_cast<unsigned long long>(info->shape[2]),
                      static_cast<unsigned long long>(info->shape[3]), static_cast<long long>(shape[0]),
-                     static_cast<long long>(shape[1]), static_cast<long long>(shape[2]), static_cast<long long>(shape[3]));
+                     static_cast<long long>(shape[1]), static_cast<long long>(shape[2]),
+                     static_cast<long long>(shape[3]));
         }
         return *info;
     }
@@ -102,8 +106,10 @@ private:
 
     void report(uint64_t n) {
         done_ += n;
-        const float fraction = model_.weight_bytes > 0 ? static_cast<float>(static_cast<double>(done_) / model_.weight_bytes) : 1.0f;
-        LK_CHECK(!progress_ || progress_(std::min(fraction, 1.0f)), LK_CANCELLED, "loading %s was cancelled", file_.name().c_str());
+        const float fraction =
+            model_.weight_bytes > 0 ? static_cast<float>(static_cast<double>(done_) / model_.weight_bytes) : 1.0f;
+        LK_CHECK(!progress_ || progress_(std::min(fraction, 1.0f)), LK_CANCELLED, "loading %s was cancelled",
+                 file_.name().c_str());
     }
 
     Model& model_;
@@ -122,7 +128,8 @@ uint64_t total_weight_bytes(const GgufFile& file) {
     return bytes;
 }
 
-std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap, const std::function<bool(float)>& progress) {
+std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
+                                         const std::function<bool(float)>& progress) {
     auto model = std::make_shared<Model>();
     model->file = GgufFile::open(path);
     model->config = ModelConfig::read(*model->file);
@@ -148,14 +155,17 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
         model->layers.push_back(std::move(layer));
     }
     model->output_norm = loader.vector("output_norm.weight", c.n_embd);
-    model->output = loader.has("output.weight") ? loader.matrix("output.weight", c.n_vocab, c.n_embd) : model->token_embd;
+    model->output =
+        loader.has("output.weight") ? loader.matrix("output.weight", c.n_vocab, c.n_embd) : model->token_embd;
 
     // Llama 3.1 stretches each frequency by a factor of its own.
-    const std::vector<float> factors =
-        loader.has("rope_freqs.weight") ? loader.vector("rope_freqs.weight", c.n_rot / 2) : std::vector<float>(c.n_rot / 2, 1.0f);
+    const std::vector<float> factors = loader.has("rope_freqs.weight") ? loader.vector("rope_freqs.weight", c.n_rot / 2)
+                                                                       : std::vector<float>(c.n_rot / 2, 1.0f);
     for (int i = 0; i < c.n_rot / 2; ++i) {
-        LK_CHECK(factors[i] > 0, LK_BAD_FILE, "%s: tensor 'rope_freqs.weight' holds a factor that is not positive", path.c_str());
-        model->rope_freqs.push_back(static_cast<float>(std::pow(c.rope_freq_base, -2.0 * i / c.n_rot) / factors[i] / c.rope_scale));
+        LK_CHECK(factors[i] > 0, LK_BAD_FILE, "%s: tensor 'rope_freqs.weight' holds a factor that is not positive",
+                 path.c_str());
+        model->rope_freqs.push_back(
+            static_cast<float>(std::pow(c.rope_freq_base, -2.0 * i / c.n_rot) / factors[i] / c.rope_scale));
     }
     model->weight_type = loader.dominant_type();
     return model;

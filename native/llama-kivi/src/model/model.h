@@ -26,7 +26,8 @@ struct LlamaLayer {
 
 struct Model {
     // progress: called with 0..1; returning false stops the load (LK_CANCELLED). May be empty.
-    static std::shared_ptr<const Model> load(const std::string& path, bool use_mmap, const std::function<bool(float)>& progress);
+    static std::shared_ptr<const Model> load(const std::string& path, bool use_mmap,
+                                             const std::function<bool(float)>& progress);
 
     std::shared_ptr<const GgufFile> file;
     ModelConfig config;
@@ -34,7 +35,7 @@ struct Model {
     uint64_t weight_bytes = 0;
     std::string weight_type;  // holding most bytes
 
-    Tensor token_embd;               // [n_vocab, n_embd]
+    Tensor token_embd;  // [n_vocab, n_embd]
     std::vector<LlamaLayer> layers;
     std::vector<float> output_norm;  // [n_embd]
     Tensor output;                   // [n_vocab, n_embd]; token_embd if the file has none

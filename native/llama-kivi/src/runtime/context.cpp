@@ -10,11 +10,12 @@ namespace lk {
 
 kv::CacheConfig Context::cache_config(const ModelConfig& model, const lk_context_params& params) {
     constexpr uint32_t kMaxContext = 1u << 30;
-    LK_CHECK(params.n_ctx <= kMaxContext, LK_INVALID_ARGUMENT, "n_ctx is %u; at most %u tokens", params.n_ctx, kMaxContext);
-    LK_CHECK(params.n_seq_max >= 1 && params.n_seq_max <= 1u << 16, LK_INVALID_ARGUMENT, "n_seq_max is %u; it must be 1 to 65536",
-             params.n_seq_max);
-    LK_CHECK(params.n_ubatch >= 1 && params.n_ubatch <= 1u << 16, LK_INVALID_ARGUMENT, "n_ubatch is %u; it must be 1 to 65536",
-             params.n_ubatch);
+    LK_CHECK(params.n_ctx <= kMaxContext, LK_INVALID_ARGUMENT, "n_ctx is %u; at most %u tokens", params.n_ctx,
+             kMaxContext);
+    LK_CHECK(params.n_seq_max >= 1 && params.n_seq_max <= 1u << 16, LK_INVALID_ARGUMENT,
+             "n_seq_max is %u; it must be 1 to 65536", params.n_seq_max);
+    LK_CHECK(params.n_ubatch >= 1 && params.n_ubatch <= 1u << 16, LK_INVALID_ARGUMENT,
+             "n_ubatch is %u; it must be 1 to 65536", params.n_ubatch);
     LK_CHECK(params.n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", params.n_threads);
     kv::CacheConfig c;
     c.n_layer = model.n_layer;
@@ -35,7 +36,8 @@ lk_memory_estimate Context::estimate(const GgufFile& file, const lk_context_para
     e.weight_bytes = total_weight_bytes(file);
     e.cache_page_bytes = kv::Cache::page_bytes(c);
     e.cache_exact_bytes = kv::Cache::fixed_bytes(c);
-    e.scratch_bytes = ForwardScratch::bytes(model, c.n_ubatch) + kv::Cache::staging_bytes(c) + model.n_vocab * sizeof(float);
+    e.scratch_bytes =
+        ForwardScratch::bytes(model, c.n_ubatch) + kv::Cache::staging_bytes(c) + model.n_vocab * sizeof(float);
     const kv::PageFormat k = kv::make_side_spec(c, kv::Side::keys).format;
     const kv::PageFormat v = kv::make_side_spec(c, kv::Side::values).format;
     e.k_bits_per_element = k.bits_per_element();
@@ -59,7 +61,8 @@ void Context::set_threads(uint32_t n_threads) {
 
 void Context::check_seq(int32_t seq) const {
     LK_CHECK(seq >= 0 && seq < cache_.config().n_seq_max, LK_INVALID_ARGUMENT,
-             "sequence %d does not exist; this context has sequences 0 to %d (n_seq_max)", seq, cache_.config().n_seq_max - 1);
+             "sequence %d does not exist; this context has sequences 0 to %d (n_seq_max)", seq,
+             cache_.config().n_seq_max - 1);
 }
 
 void Context::truncate(int32_t seq, uint32_t n_keep) {
@@ -87,7 +90,8 @@ void Context::order_rows(const lk_batch& batch) {
                  "token %d of the batch is %d; this model's tokens are 0 to %d", i, batch.tokens[i], n_vocab - 1);
         const int next = cache_.length(seq) + seq_rows_[seq]++;
         LK_CHECK(batch.pos == nullptr || batch.pos[i] == next, LK_INVALID_ARGUMENT,
-                 "token %d of the batch has position %d; sequence %d continues at position %d", i, batch.pos[i], seq, next);
+                 "token %d of the batch has position %d; sequence %d continues at position %d", i, batch.pos[i], seq,
+                 next);
         sorted = sorted && (i == 0 || seqs_[i - 1] <= seq);
         seqs_[i] = seq;
     }
@@ -187,10 +191,12 @@ void Context::decode(const lk_batch& batch) {
 }
 
 float* Context::logits(uint32_t index) {
-    LK_CHECK(!logits_of_.empty(), LK_INVALID_ARGUMENT, "there are no logits: no lk_decode has succeeded since the last failure");
-    LK_CHECK(index < logits_of_.size(), LK_INVALID_ARGUMENT, "logits of token %u asked for; the last batch had %zu tokens", index,
-             logits_of_.size());
-    LK_CHECK(logits_of_[index] >= 0, LK_INVALID_ARGUMENT, "the last batch did not ask for the logits of token %u (see lk_batch.outputs)", index);
+    LK_CHECK(!logits_of_.empty(), LK_INVALID_ARGUMENT,
+             "there are no logits: no lk_decode has succeeded since the last failure");
+    LK_CHECK(index < logits_of_.size(), LK_INVALID_ARGUMENT,
+             "logits of token %u asked for; the last batch had %zu tokens", index, logits_of_.size());
+    LK_CHECK(logits_of_[index] >= 0, LK_INVALID_ARGUMENT,
+             "the last batch did not ask for the logits of token %u (see lk_batch.outputs)", index);
     return logits_.data() + static_cast<size_t>(logits_of_[index]) * model_->config.n_vocab;
 }
 

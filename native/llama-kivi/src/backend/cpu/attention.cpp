@@ -11,15 +11,17 @@ namespace {
 
 using kv::SideView;
 
-constexpr int kTaskRows = 64;      // query rows aimed at: tokens times query heads of a KV head
+constexpr int kTaskRows = 64;  // query rows aimed at: tokens times query heads of a KV head
 constexpr int kMaxRows = kMaxHeadGroup > kTaskRows ? kMaxHeadGroup : kTaskRows;
-constexpr int kChunk = 512;        // cache tokens between two updates of the running softmax
-constexpr int kMinSplit = 256;     // cache tokens worth a task of their own
-constexpr int kValueTokens = 32;   // tokens whose value weights share an int8 step
+constexpr int kChunk = 512;       // cache tokens between two updates of the running softmax
+constexpr int kMinSplit = 256;    // cache tokens worth a task of their own
+constexpr int kValueTokens = 32;  // tokens whose value weights share an int8 step
 constexpr int kMaxCodeRows = kv::kMaxHeadSize + kv::kMaxHeadSize / 4;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-int padded(int n) { return (n + 7) / 8 * 8; }
+int padded(int n) {
+    return (n + 7) / 8 * 8;
+}
 
 // Calls page(page, first_token, n, at) for runs inside one page and exact(rows, n, at) for runs of full-precision rows,
 // which together are the tokens [begin, end) of the view; `at` counts from begin.
@@ -52,17 +54,17 @@ void for_each_run(const SideView& view, int begin, int end, Page page, Exact exa
 
 struct Attention::Scratch {
     float scores[kMaxRows * kChunk];
-    float q[kMaxRows * kv::kMaxHeadSize];            // [row, D], times the softmax scale
-    float q_rows[kMaxRows * (kMaxCodeRows + 8)];     // [row, code rows padded]: q of each code row's channel
-    float row_scale[kMaxCodeRows + 8];               // of one token group
+    float q[kMaxRows * kv::kMaxHeadSize];         // [row, D], times the softmax scale
+    float q_rows[kMaxRows * (kMaxCodeRows + 8)];  // [row, code rows padded]: q of each code row's channel
+    float row_scale[kMaxCodeRows + 8];            // of one token group
     float zero[kv::kMaxHeadSize];
     int8_t folded[kMaxCodeRows + 8];
-    uint8_t codes[kMaxCodeRows * 32];                // a tile of keys, or 32 tokens of values, a byte a code
+    uint8_t codes[kMaxCodeRows * 32];                         // a tile of keys, or 32 tokens of values, a byte a code
     float value_scale[kv::kMaxHeadSize / 16 * kValueTokens];  // [channel group, token]
     float value_zero[kv::kMaxHeadSize / 16 * kValueTokens];
-    float exact[kMaxRows * kv::kMaxHeadSize];        // [row, D]: sum of p v over full-precision values
-    float coded[kMaxRows * kv::kMaxHeadSize];        // over quantized ones, before rotation and centre
-    float mass[kMaxRows];                            // sum of p over quantized values
+    float exact[kMaxRows * kv::kMaxHeadSize];  // [row, D]: sum of p v over full-precision values
+    float coded[kMaxRows * kv::kMaxHeadSize];  // over quantized ones, before rotation and centre
+    float mass[kMaxRows];                      // sum of p over quantized values
     float max[kMaxRows];
     float sum[kMaxRows];
 
@@ -72,8 +74,10 @@ struct Attention::Scratch {
     void finish(const SideView& values, int row, float* out);
 
 private:
-    void score_page(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first, int n, int at, int n_rows);
-    void accumulate_page(const Kernels& kernels, const SideView& values, const uint8_t* page, int first, int n, int at, int n_rows);
+    void score_page(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first, int n, int at,
+                    int n_rows);
+    void accumulate_page(const Kernels& kernels, const SideView& values, const uint8_t* page, int first, int n, int at,
+                         int n_rows);
     void decode_key_scales(const Kernels& kernels, const SideView& keys, const uint8_t* page, int group);
     void decode_value_scales(const Kernels& kernels, const SideView& values, const uint8_t* page, int token);
 };
@@ -102,7 +106,8 @@ void Attention::Scratch::start(const Kernels&, const SideView& keys, int n_rows)
 }
 
 // row_scale[code row] and zero[channel] of a token group: k = row_scale * code + zero.
-void Attention::Scratch::decode_key_scales(const Kernels& kernels, const SideView& keys, const uint8_t* page, int group) {
+void Attention::Scratch::decode_key_scales(const Kernels& kernels, const SideView& keys, const uint8_t* page,
+                                           int group) {
     const kv::PageFormat& f = keys.spec->format;
     const int d = f.head_size;
     if (f.scale_kind == kv::ScaleKind::half_pair) {
@@ -130,8 +135,8 @@ void Attention::Scratch::decode_key_scales(const Kernels& kernels, const SideVie
 }
 
 // Scores of tokens [first, first + n) of a page, added into scores[row, at ..].
-void Attention::Scratch::score_page(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first, int n, int at,
-                                    int n_rows) {
+void Attention::Scratch::score_page(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first, int n,
+                                    int at, int n_rows) {
     const kv::PageFormat& f = keys.spec->format;
     const int width = padded(f.rows);
     const int tile_tokens = f.tile_tokens;
@@ -144,8 +149,8 @@ void Attention::Scratch::score_page(const Kernels& kernels, const SideView& keys
             decode_key_scales(kernels, keys, page, decoded_group);
         }
         const int n_quads = f.rows / 4;
-        kernels.unpack_codes(page + static_cast<size_t>(tile) * n_quads * f.quad_bytes(), n_quads, f.quad_bytes(), f.bits, codes,
-                             4 * tile_tokens);
+        kernels.unpack_codes(page + static_cast<size_t>(tile) * n_quads * f.quad_bytes(), n_quads, f.quad_bytes(),
+                             f.bits, codes, 4 * tile_tokens, 32);
         const int from = std::max(first, token);
         const int to = std::min(first + n, token + tile_tokens);
         for (int r = 0; r < n_rows; ++r) {
@@ -155,10 +160,10 @@ void Attention::Scratch::score_page(const Kernels& kernels, const SideView& keys
             float* out = scores + r * kChunk + at + from - first;
             if (to - from == tile_tokens) {
                 std::fill_n(out, tile_tokens, 0.0f);
-                kernels.dot_codes(codes, folded, n_quads, tile_tokens, w.step, bias, out);
+                kernels.dot_codes(codes, 4 * tile_tokens, folded, n_quads, tile_tokens, w.step, bias, out);
             } else {
                 float whole[32] = {};
-                kernels.dot_codes(codes, folded, n_quads, tile_tokens, w.step, bias, whole);
+                kernels.dot_codes(codes, 4 * tile_tokens, folded, n_quads, tile_tokens, w.step, bias, whole);
                 std::copy(whole + from - token, whole + to - token, out);
             }
         }
@@ -186,7 +191,8 @@ void Attention::Scratch::score(const Kernels& kernels, const SideView& keys, int
 }
 
 // value_scale and value_zero [channel group, 32 tokens] from `token` on: v = value_scale * code + value_zero.
-void Attention::Scratch::decode_value_scales(const Kernels& kernels, const SideView& values, const uint8_t* page, int token) {
+void Attention::Scratch::decode_value_scales(const Kernels& kernels, const SideView& values, const uint8_t* page,
+                                             int token) {
     const kv::PageFormat& f = values.spec->format;
     const float factor = std::ldexp(1.0f, values.table->exponent);
     if (f.scale_kind == kv::ScaleKind::byte_token) {
@@ -215,20 +221,19 @@ void Attention::Scratch::decode_value_scales(const Kernels& kernels, const SideV
 }
 
 // Adds p v of tokens [first, first + n) of a page; scores hold p from `at` on.
-void Attention::Scratch::accumulate_page(const Kernels& kernels, const SideView& values, const uint8_t* page, int first, int n,
-                                         int at, int n_rows) {
+void Attention::Scratch::accumulate_page(const Kernels& kernels, const SideView& values, const uint8_t* page, int first,
+                                         int n, int at, int n_rows) {
     const kv::PageFormat& f = values.spec->format;
     const int d = f.head_size;
     const int n_blocks = d / kv::kValueBlockChannels;
     const float middle = 0.5f * static_cast<float>((1 << f.bits) - 1);
     constexpr int kBlocks = kValueTokens / kv::kValueBlockTokens;
-    constexpr int kBlockCodes = kv::kValueBlockTokens * kv::kValueBlockChannels;
     for (int token = first / kValueTokens * kValueTokens; token < first + n; token += kValueTokens) {
-        // codes[channel block, token quad, channel, token]
+        // codes[token quad, channel, token of the quad]
         for (int b = 0; b < kBlocks; ++b) {
             const size_t block = static_cast<size_t>(token / kv::kValueBlockTokens + b) * n_blocks;
-            kernels.unpack_codes(page + block * f.block_bytes(), n_blocks, f.block_bytes(), f.bits, codes + b * kBlockCodes,
-                                 kBlocks * kBlockCodes);
+            kernels.unpack_codes(page + block * f.block_bytes(), n_blocks, f.block_bytes(), f.bits,
+                                 codes + b * kv::kValueBlockTokens * d, 32, 4 * d);
         }
         decode_value_scales(kernels, values, page, token);
         const int from = std::max(first, token);
@@ -249,10 +254,8 @@ void Attention::Scratch::accumulate_page(const Kernels& kernels, const SideView&
                 const float bias = kernels.dot(p, value_zero + g * kValueTokens, kValueTokens) + w.residual * middle;
                 const int begin = f.scale_groups == 1 ? 0 : g * f.group;
                 const int end = f.scale_groups == 1 ? d : std::min(d, begin + f.group);
-                for (int c = begin; c < end; c += kv::kValueBlockChannels) {
-                    kernels.dot_codes(codes + c / kv::kValueBlockChannels * kBlocks * kBlockCodes, folded, kValueTokens / 4,
-                                      kv::kValueBlockChannels, w.step, bias, coded + r * d + c);
-                }
+                kernels.dot_codes(codes + 4 * begin, 4 * d, folded, kValueTokens / 4, end - begin, w.step, bias,
+                                  coded + r * d + begin);
             }
         }
     }
@@ -315,7 +318,8 @@ void Attention::plan(const AttentionArgs& args, int n_threads) {
     for (const kv::Segment& s : args.segments) {
         n_units += config.n_head_kv * ((s.n_rows + block - 1) / block);
     }
-    const int wanted = n_threads == 1 ? 1 : (4 * n_threads + n_units - 1) / n_units;  // splits that keep every thread busy
+    const int wanted =
+        n_threads == 1 ? 1 : (4 * n_threads + n_units - 1) / n_units;  // splits that keep every thread busy
     int partial = 0;
     for (size_t i = 0; i < args.segments.size(); ++i) {
         const kv::Segment& s = args.segments[i];
@@ -329,8 +333,9 @@ void Attention::plan(const AttentionArgs& args, int n_threads) {
             for (int head = 0; head < config.n_head_kv; ++head) {
                 for (int split = 0; split < n_tasks; ++split) {
                     const bool whole = n_tasks == 1;
-                    tasks_.push_back({static_cast<int>(i), head, token, n_tokens, split * width, std::min(end, (split + 1) * width),
-                                      whole ? -1 : partial, split == 0 ? n_tasks : 0});
+                    tasks_.push_back({static_cast<int>(i), head, token, n_tokens, split * width,
+                                      std::min(end, (split + 1) * width), whole ? -1 : partial,
+                                      split == 0 ? n_tasks : 0});
                     partial += whole ? 0 : n_tokens * group;
                 }
             }
@@ -414,7 +419,9 @@ void Attention::merge(const AttentionArgs& args, const Task& task) {
     const int n_rows = task.n_tokens * group;
     const kv::Segment& segment = args.segments[task.segment];
     for (int r = 0; r < n_rows; ++r) {
-        const auto part = [&](int split) { return partial_.data() + static_cast<ptrdiff_t>(task.partial + split * n_rows + r) * (d + 2); };
+        const auto part = [&](int split) {
+            return partial_.data() + static_cast<ptrdiff_t>(task.partial + split * n_rows + r) * (d + 2);
+        };
         float top = kMinusInfinity;
         for (int i = 0; i < task.n_splits; ++i) {
             top = std::max(top, part(i)[d]);

@@ -65,8 +65,10 @@ void accumulate_block(const float* v, int n_tokens, int stride, const float* p, 
     }
 }
 
+// 8 * kVectors lanes.
 template <int kVectors>
-void dot_lanes(const uint8_t* codes, const int8_t* w, int n_quads, float step, float bias, float* out) {
+void dot_lanes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_quads, __m256 step, __m256 bias,
+               float* out) {
     __m256i a[kVectors];
     for (__m256i& x : a) {
         x = _mm256_setzero_si256();
@@ -75,16 +77,15 @@ void dot_lanes(const uint8_t* codes, const int8_t* w, int n_quads, float step, f
         int four;
         std::memcpy(&four, w + quad * 4, 4);
         const __m256i wq = _mm256_set1_epi32(four);
+        const uint8_t* from = codes + static_cast<ptrdiff_t>(quad) * quad_stride;
         for (int i = 0; i < kVectors; ++i) {
-            const __m256i u = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + quad * 32 * kVectors + 32 * i));
+            const __m256i u = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 32 * i));
             a[i] = _mm256_add_epi32(a[i], dot_u8_i8(u, wq));
         }
     }
-    const __m256 s = _mm256_set1_ps(step);
-    const __m256 b = _mm256_set1_ps(bias);
     for (int i = 0; i < kVectors; ++i) {
-        const __m256 old = _mm256_add_ps(_mm256_loadu_ps(out + 8 * i), b);
-        _mm256_storeu_ps(out + 8 * i, _mm256_fmadd_ps(s, _mm256_cvtepi32_ps(a[i]), old));
+        const __m256 old = _mm256_add_ps(_mm256_loadu_ps(out + 8 * i), bias);
+        _mm256_storeu_ps(out + 8 * i, _mm256_fmadd_ps(step, _mm256_cvtepi32_ps(a[i]), old));
     }
 }
 
@@ -136,24 +137,27 @@ void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float*
     }
 }
 
-void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int out_stride) {
+void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
+                  int piece_stride) {
     const int per_byte = 8 / bits;
     const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << bits) - 1));
     for (int u = 0; u < n_units; ++u) {
-        uint8_t* to = out + static_cast<ptrdiff_t>(u) * out_stride;
-        int i = 0;
-        for (; i + 32 <= unit_bytes; i += 32) {
-            const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(packed + u * unit_bytes + i));
+        const uint8_t* from = packed + static_cast<ptrdiff_t>(u) * unit_bytes;
+        uint8_t* to = out + static_cast<ptrdiff_t>(u) * unit_stride;
+        if (unit_bytes == 16) {  // two bits, tiles of 16 tokens: 64 codes, two pieces
+            const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+            const __m256i low = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 2), x), mask);
+            const __m256i high = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 6), _mm_srli_epi16(x, 4)), mask);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), low);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + piece_stride), high);
+            continue;
+        }
+        const int vectors = unit_bytes / 32;
+        for (int i = 0; i < vectors; ++i) {
+            const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 32 * i));
             for (int k = 0; k < per_byte; ++k) {
                 const __m256i code = _mm256_and_si256(_mm256_srl_epi16(x, _mm_cvtsi32_si128(bits * k)), mask);
-                _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + k * unit_bytes + i), code);
-            }
-        }
-        for (; i + 16 <= unit_bytes; i += 16) {
-            const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(packed + u * unit_bytes + i));
-            for (int k = 0; k < per_byte; ++k) {
-                const __m128i code = _mm_and_si128(_mm_srl_epi16(x, _mm_cvtsi32_si128(bits * k)), _mm256_castsi256_si128(mask));
-                _mm_storeu_si128(reinterpret_cast<__m128i*>(to + k * unit_bytes + i), code);
+                _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + (k * vectors + i) * piece_stride), code);
             }
         }
     }
@@ -183,14 +187,20 @@ Folded fold(const float* a, const float* b, int n, int8_t* w) {
     return {step, sum_lanes(total) - step * static_cast<float>(sum_lanes(codes))};
 }
 
-void dot_codes(const uint8_t* codes, const int8_t* w, int n_quads, int lanes, float step, float bias, float* out) {
-    switch (lanes) {
-    case 32:
-        return dot_lanes<4>(codes, w, n_quads, step, bias, out);
-    case 16:
-        return dot_lanes<2>(codes, w, n_quads, step, bias, out);
-    default:
-        return dot_lanes<1>(codes, w, n_quads, step, bias, out);
+void dot_codes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_quads, int lanes, float step, float bias,
+               float* out) {
+    const __m256 s = _mm256_set1_ps(step);
+    const __m256 b = _mm256_set1_ps(bias);
+    int lane = 0;
+    for (; lane + 32 <= lanes; lane += 32) {
+        dot_lanes<4>(codes + 4 * lane, quad_stride, w, n_quads, s, b, out + lane);
+    }
+    if (lane + 16 <= lanes) {
+        dot_lanes<2>(codes + 4 * lane, quad_stride, w, n_quads, s, b, out + lane);
+        lane += 16;
+    }
+    if (lane < lanes) {
+        dot_lanes<1>(codes + 4 * lane, quad_stride, w, n_quads, s, b, out + lane);
     }
 }
 

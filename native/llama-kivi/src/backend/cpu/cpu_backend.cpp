@@ -12,10 +12,12 @@ namespace lk {
 
 namespace {
 
+using cpu::activation_form;
+using cpu::ActivationForm;
 using cpu::Kernels;
 using cpu::QuantizedRow;
 
-constexpr int64_t kRowsPerTask = 32;    // weight rows: about 10 KB of weights, which stay in the first-level cache
+constexpr int64_t kRowsPerTask = 32;  // weight rows: about 10 KB of weights, which stay in the first-level cache
 constexpr int64_t kElementsPerTask = 1 << 14;
 
 int resolve_threads(int n_threads) {
@@ -34,12 +36,13 @@ public:
     }
 
     void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out) override {
-        for_rows(n, dim, [&](int i) { kernels_.rms_norm(x + int64_t{i} * dim, weight, eps, dim, out + int64_t{i} * dim); });
+        for_rows(n, dim,
+                 [&](int i) { kernels_.rms_norm(x + int64_t{i} * dim, weight, eps, dim, out + int64_t{i} * dim); });
     }
 
     void matmul(const float* x, int n, std::span<const Product> products) override {
         const int n_in = static_cast<int>(products[0].w->n_cols);
-        quantize(x, n, n_in);
+        quantize(x, n, n_in, products);
         int64_t n_rows = 0;
         for (const Product& p : products) {
             n_rows += p.w->n_rows;
@@ -119,38 +122,59 @@ private:
         });
     }
 
-    // rows_[n] of x[n, n_in]. Only grows its buffers.
-    void quantize(const float* x, int n, int n_in) {
-        const size_t blocks = static_cast<size_t>(n_in) / 32;
-        if (codes_.size() < n * blocks * 32) {
-            codes_.resize(n * blocks * 32);
-            scales_.resize(n * blocks);
-            sums_.resize(n * blocks);
-        }
-        if (rows_.size() < static_cast<size_t>(n)) {
-            rows_.resize(n);
-        }
+    // rows_[n] of x[n, n_in], in the forms the weights need. Buffers only grow.
+    void quantize(const float* x, int n, int n_in, std::span<const Product> products) {
+        const auto needed = [&](ActivationForm form) {
+            return std::any_of(products.begin(), products.end(),
+                               [&](const Product& p) { return activation_form(p.w->type) == form; });
+        };
+        const bool plain = needed(ActivationForm::plain);
+        const bool super = needed(ActivationForm::super);
+        const auto grow = [](auto& buffer, size_t size) { buffer.resize(std::max(buffer.size(), size)); };
+        const size_t size = static_cast<size_t>(n) * n_in;
+        grow(plain_.codes, plain ? size : 0);
+        grow(plain_.scales, plain ? size / 32 : 0);
+        grow(plain_.sums, plain ? size / 32 : 0);
+        grow(super_.codes, super ? size : 0);
+        grow(super_.scales, super ? size / kSuperBlock : 0);
+        grow(super_.sums, super ? size / 16 : 0);
+        grow(rows_, n);
         for_rows(n, n_in, [&](int i) {
-            int8_t* q = codes_.data() + i * blocks * 32;
-            float* d = scales_.data() + i * blocks;
-            float* sum = sums_.data() + i * blocks;
-            const float* row = x + static_cast<ptrdiff_t>(i) * n_in;
-            kernels_.quantize_row(row, static_cast<int>(blocks) * 32, q, d, sum);
-            rows_[i] = {row, q, d, sum};
+            const size_t at = static_cast<size_t>(i) * n_in;
+            QuantizedRow row{};
+            row.x = x + at;
+            if (plain) {
+                kernels_.quantize_plain(row.x, n_in, &plain_.codes[at], &plain_.scales[at / 32], &plain_.sums[at / 32]);
+                row.plain = {&plain_.codes[at], &plain_.scales[at / 32], &plain_.sums[at / 32]};
+            }
+            if (super) {
+                kernels_.quantize_super(row.x, n_in, &super_.codes[at], &super_.scales[at / kSuperBlock],
+                                        &super_.sums[at / 16]);
+                row.super = {&super_.codes[at], &super_.scales[at / kSuperBlock], &super_.sums[at / 16]};
+            }
+            rows_[i] = row;
         });
     }
+
+    template <class Sum>
+    struct ActivationBuffer {
+        std::vector<int8_t> codes;
+        std::vector<float> scales;
+        std::vector<Sum> sums;
+    };
 
     const Kernels& kernels_;
     ThreadPool pool_;
     cpu::Attention attention_;
-    std::vector<int8_t> codes_;   // [n, n_in]
-    std::vector<float> scales_;   // [n, n_in/32]
-    std::vector<float> sums_;     // [n, n_in/32]
+    ActivationBuffer<float> plain_;
+    ActivationBuffer<int16_t> super_;
     std::vector<QuantizedRow> rows_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend(int n_threads) { return std::make_unique<CpuBackend>(n_threads); }
+std::unique_ptr<Backend> make_cpu_backend(int n_threads) {
+    return std::make_unique<CpuBackend>(n_threads);
+}
 
 }  // namespace lk

@@ -28,7 +28,8 @@ const cpu::Kernels& cpu::select_kernels() {
     const char* wanted = std::getenv("LLAMA_KIVI_CPU");
     const bool portable = wanted != nullptr && std::strcmp(wanted, "portable") == 0;
 #ifdef LK_HAVE_AVX2
-    if (!portable && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    if (!portable && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c")) {
         return avx2_kernels();
     }
 #endif

@@ -9,13 +9,37 @@
 
 namespace lk::cpu {
 
-// Activations of one token, quantized for products with quantized weights: x ~ d * q per block of 32.
+// Activations of one token for products with quantized weights, in the two forms the ggml formats are defined with, so
+// that results agree with other engines to rounding. Only the forms that the weights at hand need are filled.
 struct QuantizedRow {
-    const float* x;   // [n], as they were
-    const int8_t* q;  // [n]
-    const float* d;   // [n/32]
-    const float* sum; // [n/32] d times the sum of the block's q
+    const float* x;  // [n], as they were; for F32 and F16 weights
+    // For weights in blocks of 32 (Q8_0 and Q8_1 activations): x ~ d q, d rounded to half.
+    struct {
+        const int8_t* q;   // [n]
+        const float* d;    // [n/32]
+        const float* sum;  // [n/32] d times the sum of the block's q, rounded to half
+    } plain;
+    // For weights in blocks of 256 (Q8_K activations): x ~ d q.
+    struct {
+        const int8_t* q;      // [n]
+        const float* d;       // [n/256]
+        const int16_t* sums;  // [n/16] sums of 16 q
+    } super;
 };
+
+// Which form a weight type's products use.
+enum class ActivationForm { exact, plain, super };
+
+inline ActivationForm activation_form(WeightType type) {
+    switch (type) {
+    case WeightType::F32:
+    case WeightType::F16:
+    case WeightType::BF16:
+        return ActivationForm::exact;
+    default:
+        return weight_type_traits(type)->block_elements == kSuperBlock ? ActivationForm::super : ActivationForm::plain;
+    }
+}
 
 // Weights times int8 codes: what folds a scale vector into one side of a dot product with codes.
 struct Folded {
@@ -26,8 +50,9 @@ struct Folded {
 struct Kernels {
     const char* name;
 
-    // q[n], d[n/32], sum[n/32] of x[n]; n % 32 == 0.
-    void (*quantize_row)(const float* x, int n, int8_t* q, float* d, float* sum);
+    // The two forms of x[n]; n % 32 == 0 and n % 256 == 0.
+    void (*quantize_plain)(const float* x, int n, int8_t* q, float* d, float* sum);
+    void (*quantize_super)(const float* x, int n, int8_t* q, float* d, int16_t* sums);
     // y[col * y_stride + row] = dot(weight row, x[col]) for rows [row_begin, row_end) and all columns.
     void (*matmul)(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y,
                    int64_t y_stride);
@@ -45,16 +70,22 @@ struct Kernels {
     void (*scale)(float* x, int n, float factor);
 
     // scores[r * ld + t] = dot(q[r], k[t]) for r < n_rows, t < n_tokens; q [n_rows, D], k [n_tokens, D].
-    void (*score_exact)(const half_t* k, int n_tokens, int head_size, const float* q, int n_rows, float* scores, int ld);
+    void (*score_exact)(const half_t* k, int n_tokens, int head_size, const float* q, int n_rows, float* scores,
+                        int ld);
     // acc[r, D] += sum_t p[r * ld + t] v[t]; v [n_tokens, D].
-    void (*accumulate_exact)(const half_t* v, int n_tokens, int head_size, const float* p, int ld, int n_rows, float* acc);
+    void (*accumulate_exact)(const half_t* v, int n_tokens, int head_size, const float* p, int ld, int n_rows,
+                             float* acc);
 
-    // Expands n_units units of unit_bytes packed codes (kivi_format.h) to a byte a code, in order, `out_stride` bytes apart.
-    void (*unpack_codes)(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int out_stride);
+    // Expands n_units units of unit_bytes packed codes (kivi_format.h) to a byte a code. Code i of unit u goes to
+    // out[u * unit_stride + i / 32 * piece_stride + i % 32].
+    void (*unpack_codes)(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
+                         int piece_stride);
     // w[i] = a[i] * b[i] as int8 times a common step; n % 8 == 0.
     Folded (*fold)(const float* a, const float* b, int n, int8_t* w);
-    // out[lane] += bias + step * sum over quads, i < 4 of codes[quad, lane, i] * w[quad, i]; lanes is 8, 16 or 32.
-    void (*dot_codes)(const uint8_t* codes, const int8_t* w, int n_quads, int lanes, float step, float bias, float* out);
+    // out[lane] += bias + step * sum over quads, i < 4 of codes[quad * quad_stride + 4 * lane + i] * w[4 * quad + i];
+    // lanes % 8 == 0.
+    void (*dot_codes)(const uint8_t* codes, int quad_stride, const int8_t* w, int n_quads, int lanes, float step,
+                      float bias, float* out);
     // s[n] = byte scales times factor; n % 8 == 0.
     void (*decode_byte_scales)(const uint8_t* scales, int n, float factor, float* s);
 };

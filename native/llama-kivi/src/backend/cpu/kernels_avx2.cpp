@@ -104,7 +104,8 @@ void scale(float* x, int n, float factor) {
 const Kernels& avx2_kernels() {
     static const Kernels kernels{
         "AVX2",
-        avx2::quantize_row,
+        avx2::quantize_plain,
+        avx2::quantize_super,
         avx2::matmul,
         rms_norm,
         swiglu,

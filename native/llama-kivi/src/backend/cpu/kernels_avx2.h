@@ -5,14 +5,18 @@
 
 namespace lk::cpu::avx2 {
 
-void quantize_row(const float* x, int n, int8_t* q, float* d, float* sum);
-void matmul(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y, int64_t y_stride);
+void quantize_plain(const float* x, int n, int8_t* q, float* d, float* sum);
+void quantize_super(const float* x, int n, int8_t* q, float* d, int16_t* sums);
+void matmul(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y,
+            int64_t y_stride);
 
 void score_exact(const half_t* k, int n_tokens, int head_size, const float* q, int n_rows, float* scores, int ld);
 void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float* p, int ld, int n_rows, float* acc);
-void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int out_stride);
+void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
+                  int piece_stride);
 Folded fold(const float* a, const float* b, int n, int8_t* w);
-void dot_codes(const uint8_t* codes, const int8_t* w, int n_quads, int lanes, float step, float bias, float* out);
+void dot_codes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_quads, int lanes, float step, float bias,
+               float* out);
 void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s);
 
 }  // namespace lk::cpu::avx2

@@ -1,7 +1,7 @@
 // The kernels as plain loops: what every other table is checked against.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "backend/cpu/kernels.h"
@@ -10,33 +10,58 @@ namespace lk::cpu {
 
 namespace {
 
-void quantize_row(const float* x, int n, int8_t* q, float* d, float* sum) {
+// Codes of n activations with one scale; returns largest / 127.
+float quantize_block(const float* x, int n, int8_t* q) {
+    float largest = 0;
+    for (int i = 0; i < n; ++i) {
+        largest = std::max(largest, std::fabs(x[i]));
+    }
+    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    for (int i = 0; i < n; ++i) {
+        q[i] = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
+    }
+    return largest / 127.0f;
+}
+
+void quantize_plain(const float* x, int n, int8_t* q, float* d, float* sum) {
     for (int b = 0; b < n / 32; ++b) {
-        float largest = 0;
-        for (int i = 0; i < 32; ++i) {
-            largest = std::max(largest, std::fabs(x[b * 32 + i]));
-        }
-        const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-        int total = 0;
-        for (int i = 0; i < 32; ++i) {
-            const int code = static_cast<int>(std::nearbyint(x[b * 32 + i] * inverse));
-            q[b * 32 + i] = static_cast<int8_t>(code);
-            total += code;
-        }
-        d[b] = largest / 127.0f;
-        sum[b] = d[b] * static_cast<float>(total);
+        const float scale = quantize_block(x + b * 32, 32, q + b * 32);
+        d[b] = half_to_float(float_to_half(scale));
+        sum[b] =
+            half_to_float(float_to_half(scale * static_cast<float>(std::accumulate(q + b * 32, q + b * 32 + 32, 0))));
     }
 }
 
-void matmul(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y, int64_t y_stride) {
-    const bool exact = w.type == WeightType::F32 || w.type == WeightType::F16;
+void quantize_super(const float* x, int n, int8_t* q, float* d, int16_t* sums) {
+    for (int b = 0; b < n / 256; ++b) {
+        d[b] = quantize_block(x + b * 256, 256, q + b * 256);
+    }
+    for (int i = 0; i < n / 16; ++i) {
+        sums[i] = static_cast<int16_t>(std::accumulate(q + i * 16, q + i * 16 + 16, 0));
+    }
+}
+
+float activation(const QuantizedRow& x, ActivationForm form, int64_t i) {
+    switch (form) {
+    case ActivationForm::plain:
+        return x.plain.d[i / 32] * static_cast<float>(x.plain.q[i]);
+    case ActivationForm::super:
+        return x.super.d[i / 256] * static_cast<float>(x.super.q[i]);
+    default:
+        return x.x[i];
+    }
+}
+
+void matmul(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y,
+            int64_t y_stride) {
+    const ActivationForm form = activation_form(w.type);
     std::vector<float> row(w.n_cols);
     for (int64_t r = row_begin; r < row_end; ++r) {
         dequantize_row(w.type, w.data + r * w.row_bytes, row.data(), w.n_cols);
         for (int c = 0; c < n_cols; ++c) {
             float sum = 0;
             for (int64_t i = 0; i < w.n_cols; ++i) {
-                sum += row[i] * (exact ? x[c].x[i] : x[c].d[i / 32] * static_cast<float>(x[c].q[i]));
+                sum += row[i] * activation(x[c], form, i);
             }
             y[c * y_stride + r] = sum;
         }
@@ -66,7 +91,9 @@ void add(float* x, const float* y, int64_t n) {
     }
 }
 
-void half_row(const float* x, int64_t n, half_t* out) { std::transform(x, x + n, out, float_to_half); }
+void half_row(const float* x, int64_t n, half_t* out) {
+    std::transform(x, x + n, out, float_to_half);
+}
 
 float softmax_part(float* x, int n, float max) {
     double sum = 0;
@@ -77,7 +104,9 @@ float softmax_part(float* x, int n, float max) {
     return static_cast<float>(sum);
 }
 
-float max_of(const float* x, int n) { return *std::max_element(x, x + n); }
+float max_of(const float* x, int n) {
+    return *std::max_element(x, x + n);
+}
 
 float dot(const float* a, const float* b, int n) {
     float sum = 0;
@@ -115,14 +144,13 @@ void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float*
     }
 }
 
-void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int out_stride) {
-    const int per_byte = 8 / bits;
+void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
+                  int piece_stride) {
+    const int n_codes = unit_bytes * 8 / bits;
     for (int u = 0; u < n_units; ++u) {
-        for (int k = 0; k < per_byte; ++k) {
-            for (int i = 0; i < unit_bytes; ++i) {
-                out[static_cast<ptrdiff_t>(u) * out_stride + k * unit_bytes + i] =
-                    static_cast<uint8_t>((packed[u * unit_bytes + i] >> (bits * k)) & ((1 << bits) - 1));
-            }
+        for (int i = 0; i < n_codes; ++i) {
+            const int code = (packed[u * unit_bytes + i % unit_bytes] >> (bits * (i / unit_bytes))) & ((1 << bits) - 1);
+            out[u * unit_stride + i / 32 * piece_stride + i % 32] = static_cast<uint8_t>(code);
         }
     }
 }
@@ -144,12 +172,13 @@ Folded fold(const float* a, const float* b, int n, int8_t* w) {
     return {step, total - step * static_cast<float>(codes)};
 }
 
-void dot_codes(const uint8_t* codes, const int8_t* w, int n_quads, int lanes, float step, float bias, float* out) {
+void dot_codes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_quads, int lanes, float step, float bias,
+               float* out) {
     for (int lane = 0; lane < lanes; ++lane) {
         int sum = 0;
         for (int quad = 0; quad < n_quads; ++quad) {
             for (int i = 0; i < 4; ++i) {
-                sum += codes[(quad * lanes + lane) * 4 + i] * w[quad * 4 + i];
+                sum += codes[quad * quad_stride + lane * 4 + i] * w[quad * 4 + i];
             }
         }
         out[lane] += step * static_cast<float>(sum) + bias;
@@ -166,8 +195,9 @@ void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
 
 const Kernels& portable_kernels() {
     static const Kernels kernels{
-        "portable", quantize_row,     matmul,       rms_norm,     swiglu, add,       half_row,          softmax_part, max_of, dot, scale,
-        score_exact, accumulate_exact, unpack_codes, fold,         dot_codes, decode_byte_scales,
+        "portable",  quantize_plain,   quantize_super, matmul, rms_norm,  swiglu,
+        add,         half_row,         softmax_part,   max_of, dot,       scale,
+        score_exact, accumulate_exact, unpack_codes,   fold,   dot_codes, decode_byte_scales,
     };
     return kernels;
 }
