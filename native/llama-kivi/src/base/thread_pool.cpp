@@ -39,8 +39,8 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::stop() {
     stopping_ = true;
-    epoch_.fetch_add(1, std::memory_order_release);
-    epoch_.notify_all();
+    state_.fetch_add(kLoop, std::memory_order_release);
+    state_.notify_all();
     for (std::thread& worker : workers_) {
         worker.join();
     }
@@ -65,15 +65,16 @@ void ThreadPool::run(int n_tasks, Call call, const void* body) {
     body_ = body;
     n_tasks_ = n_tasks;
     next_task_.store(0, std::memory_order_relaxed);
-    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    epoch_.fetch_add(1, std::memory_order_release);
-    epoch_.notify_all();
+    // No worker is in the last loop, so nobody else changes the state now.
+    state_.store((loop_of(state_.load(std::memory_order_relaxed)) + 1) * kLoop, std::memory_order_release);
+    state_.notify_all();
     take_tasks(0);
-    for (int spins = 0; int busy = busy_.load(std::memory_order_acquire);) {
+    uint32_t state = state_.fetch_or(kClosed, std::memory_order_acq_rel) | kClosed;
+    for (int spins = 0; has_workers(state); state = state_.load(std::memory_order_acquire)) {
         if (++spins < kSpins) {
             pause();
         } else {
-            busy_.wait(busy, std::memory_order_acquire);
+            state_.wait(state, std::memory_order_acquire);
         }
     }
     if (failed_.exchange(false)) {
@@ -81,24 +82,38 @@ void ThreadPool::run(int n_tasks, Call call, const void* body) {
     }
 }
 
+// Enters a loop unless it has closed or given way to another.
+bool ThreadPool::join(uint32_t loop) {
+    uint32_t state = state_.load(std::memory_order_acquire);
+    while (loop_of(state) == loop && (state & kClosed) == 0) {
+        if (state_.compare_exchange_weak(state, state + kWorker, std::memory_order_acq_rel,
+                                         std::memory_order_acquire)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void ThreadPool::work(int thread) {
-    uint32_t seen = 0;
+    uint32_t seen = loop_of(kClosed);
     for (;;) {
-        uint32_t epoch = epoch_.load(std::memory_order_acquire);
-        for (int spins = 0; epoch == seen; epoch = epoch_.load(std::memory_order_acquire)) {
+        uint32_t state = state_.load(std::memory_order_acquire);
+        for (int spins = 0; loop_of(state) == seen && !stopping_; state = state_.load(std::memory_order_acquire)) {
             if (++spins < kSpins) {
                 pause();
             } else {
-                epoch_.wait(seen, std::memory_order_acquire);
+                state_.wait(state, std::memory_order_acquire);
             }
         }
-        seen = epoch;
         if (stopping_) {
             return;
         }
-        take_tasks(thread);
-        if (busy_.fetch_sub(1, std::memory_order_release) == 1) {
-            busy_.notify_one();
+        seen = loop_of(state);
+        if (join(seen)) {
+            take_tasks(thread);
+            if (!has_workers(state_.fetch_sub(kWorker, std::memory_order_acq_rel) - kWorker)) {
+                state_.notify_all();
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-// A fixed team of threads for short parallel loops: workers spin briefly between loops, then sleep.
+// A fixed team of threads for short parallel loops: workers spin briefly between loops, then sleep. A loop waits only
+// for workers that joined it: one the system has put aside costs its help, not its time slice.
 #pragma once
 
 #include <atomic>
@@ -35,8 +36,16 @@ public:
 private:
     using Call = void (*)(const void* body, int task, int thread);
 
+    // state_: bit 0 says the loop is closed to newcomers, bits 1-11 count the workers in it, the others number it.
+    static constexpr uint32_t kClosed = 1;
+    static constexpr uint32_t kWorker = 2;
+    static constexpr uint32_t kLoop = 1u << 12;
+    static uint32_t loop_of(uint32_t state) { return state / kLoop; }
+    static bool has_workers(uint32_t state) { return state % kLoop >= kWorker; }
+
     void run(int n_tasks, Call call, const void* body);
     void work(int thread);
+    bool join(uint32_t loop);
     void take_tasks(int thread);
     void stop();
 
@@ -45,11 +54,10 @@ private:
     const void* body_ = nullptr;
     int n_tasks_ = 0;
     alignas(64) std::atomic<int> next_task_{0};
-    alignas(64) std::atomic<uint32_t> epoch_{0};  // one more for every loop; workers wait on it
-    alignas(64) std::atomic<int> busy_{0};        // workers still in the current loop
+    alignas(64) std::atomic<uint32_t> state_{kClosed};
     std::atomic<bool> failed_{false};
     std::exception_ptr error_;
-    bool stopping_ = false;
+    std::atomic<bool> stopping_{false};
 };
 
 }  // namespace lk
