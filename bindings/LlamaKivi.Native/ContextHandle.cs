@@ -1,0 +1,203 @@
+namespace LlamaKivi.Native;
+
+/// <summary>A model's context: its KV cache and scratch memory. One call at a time, except <see cref="Cancel"/>.</summary>
+public sealed unsafe class ContextHandle : IDisposable
+{
+    private readonly SafeContextHandle _handle;
+
+    private ContextHandle(SafeContextHandle handle, ModelHandle model)
+    {
+        _handle = handle;
+        VocabularySize = model.Description.VocabularySize;
+    }
+
+    /// <summary>The length of a row of logits.</summary>
+    public int VocabularySize { get; }
+
+    /// <summary>What the cache holds now.</summary>
+    public CacheUsage Usage
+    {
+        get
+        {
+            using var lease = new HandleLease(_handle);
+            lk_cache_usage usage;
+            NativeStatus.Check(NativeMethods.lk_cache_describe(_handle.Pointer, &usage));
+            return new CacheUsage(
+                (long)usage.n_tokens,
+                (long)usage.n_capacity,
+                (long)usage.quantized_bytes,
+                (long)usage.exact_bytes,
+                (long)usage.allocated_bytes,
+                (long)usage.f16_bytes,
+                (long)usage.n_quantized_k,
+                (long)usage.n_quantized_v,
+                usage.k_bits_per_element,
+                usage.v_bits_per_element);
+        }
+    }
+
+    /// <summary>Creates a context, which keeps the model alive. Null options: the engine's defaults.</summary>
+    /// <exception cref="ArgumentException">An option is out of range; the message says which and what fits.</exception>
+    /// <exception cref="UnsupportedModelException">The cache types do not fit the model.</exception>
+    /// <exception cref="NativeOutOfMemoryException">The context does not fit in memory.</exception>
+    public static ContextHandle Create(ModelHandle model, ContextOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        lk_context_params parameters = (options ?? new ContextOptions()).ToNative();
+        using var lease = new HandleLease(model.Handle);
+        lk_context* context = null;
+        NativeStatus.Check(NativeMethods.lk_context_create(model.Handle.Pointer, &parameters, &context));
+        return new ContextHandle(new SafeContextHandle(context, model.Handle), model);
+    }
+
+    /// <summary>Says what a context would need, without a loaded model. Null options: the engine's defaults.</summary>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
+    /// <exception cref="UnsupportedModelException">The cache types do not fit the model.</exception>
+    public static MemoryEstimate Estimate(GgufFile gguf, ContextOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(gguf);
+        lk_context_params parameters = (options ?? new ContextOptions()).ToNative();
+        using var lease = new HandleLease(gguf.Handle);
+        lk_memory_estimate estimate;
+        NativeStatus.Check(NativeMethods.lk_context_estimate(gguf.Handle.Pointer, &parameters, &estimate));
+        return new MemoryEstimate(
+            (long)estimate.weight_bytes,
+            (long)estimate.cache_page_bytes,
+            (long)estimate.cache_exact_bytes,
+            (long)estimate.scratch_bytes,
+            estimate.k_bits_per_element,
+            estimate.v_bits_per_element,
+            estimate.bits_per_element,
+            estimate.bytes_per_token);
+    }
+
+    /// <summary>Appends tokens to their sequences and computes the logits asked for. On any failure every sequence is as before.</summary>
+    /// <param name="tokens">Token ids.</param>
+    /// <param name="sequenceIds">Sequence of each token; empty: all 0.</param>
+    /// <param name="positions">Position of each token, which must continue its sequence; empty: it does.</param>
+    /// <param name="outputs">1 where logits are wanted; empty: only for the last token.</param>
+    /// <param name="cancellationToken">Stops the computation between layers.</param>
+    /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
+    /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
+    /// <exception cref="NumericErrorException">The model produced NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled, or <see cref="Cancel"/> was called.</exception>
+    public void Decode(
+        ReadOnlySpan<int> tokens,
+        ReadOnlySpan<int> sequenceIds = default,
+        ReadOnlySpan<int> positions = default,
+        ReadOnlySpan<byte> outputs = default,
+        CancellationToken cancellationToken = default)
+    {
+        CheckLength(sequenceIds.Length, tokens.Length, nameof(sequenceIds));
+        CheckLength(positions.Length, tokens.Length, nameof(positions));
+        CheckLength(outputs.Length, tokens.Length, nameof(outputs));
+        cancellationToken.ThrowIfCancellationRequested();
+
+        using var lease = new HandleLease(_handle);
+        lk_status status;
+        // Not through Cancel(), which throws after a Dispose that waits for this call's lease.
+        CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(
+            static handle => NativeMethods.lk_context_cancel(((SafeContextHandle)handle!).Pointer), _handle);
+        try
+        {
+            // `fixed` gives null for an empty span, which is what the interface wants for "not given".
+            fixed (int* tokenPointer = tokens, sequencePointer = sequenceIds, positionPointer = positions)
+            fixed (byte* outputPointer = outputs)
+            {
+                lk_batch batch = new()
+                {
+                    tokens = tokenPointer,
+                    seq_ids = sequencePointer,
+                    pos = positionPointer,
+                    outputs = outputPointer,
+                    n_tokens = (uint)tokens.Length,
+                };
+                status = NativeMethods.lk_decode(_handle.Pointer, &batch);
+            }
+
+            if (status != lk_status.LK_OK)
+            {
+                string message = NativeStatus.Text(NativeMethods.lk_last_error());
+                throw NativeStatus.ToException(status, message, cancellationToken.IsCancellationRequested ? cancellationToken : default);
+            }
+        }
+        finally
+        {
+            // Waits for a running callback: after this the token cannot cancel a later decode.
+            registration.Dispose();
+            if (cancellationToken.IsCancellationRequested)
+            {
+                NativeMethods.lk_context_cancel_reset(_handle.Pointer);
+            }
+        }
+    }
+
+    /// <summary>The logits of batch token <paramref name="index"/> of the last <see cref="Decode"/>, one per vocabulary token.</summary>
+    /// <remarks>Engine memory, which the caller may change: use it only until the next <see cref="Decode"/> or <see cref="Dispose"/>.</remarks>
+    /// <exception cref="ArgumentException">Logits were not asked for at this index.</exception>
+    public Span<float> Logits(int index)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        using var lease = new HandleLease(_handle);
+        float* logits = null;
+        NativeStatus.Check(NativeMethods.lk_logits(_handle.Pointer, (uint)index, &logits));
+        return new Span<float>(logits, VocabularySize);
+    }
+
+    /// <summary>Makes the running or else the next <see cref="Decode"/> throw <see cref="OperationCanceledException"/>. Any thread may call it.</summary>
+    public void Cancel()
+    {
+        using var lease = new HandleLease(_handle);
+        NativeMethods.lk_context_cancel(_handle.Pointer);
+    }
+
+    /// <summary>Withdraws a <see cref="Cancel"/> that no <see cref="Decode"/> has answered yet.</summary>
+    public void CancelReset()
+    {
+        using var lease = new HandleLease(_handle);
+        NativeMethods.lk_context_cancel_reset(_handle.Pointer);
+    }
+
+    /// <summary>Changes the number of threads; 0: one per processor.</summary>
+    public void SetThreads(int threads)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(threads);
+        using var lease = new HandleLease(_handle);
+        NativeStatus.Check(NativeMethods.lk_context_set_threads(_handle.Pointer, (uint)threads));
+    }
+
+    /// <summary>The number of tokens in a sequence.</summary>
+    public int SeqLength(int sequenceId)
+    {
+        using var lease = new HandleLease(_handle);
+        uint length;
+        NativeStatus.Check(NativeMethods.lk_seq_length(_handle.Pointer, sequenceId, &length));
+        return (int)length;
+    }
+
+    /// <summary>Removes a sequence's tokens from position <paramref name="keep"/> on. Quantized tokens that stay keep their codes.</summary>
+    public void SeqTruncate(int sequenceId, int keep)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(keep);
+        using var lease = new HandleLease(_handle);
+        NativeStatus.Check(NativeMethods.lk_seq_truncate(_handle.Pointer, sequenceId, (uint)keep));
+    }
+
+    /// <summary>Makes one sequence an independent continuation of another; what it held is dropped. Full pages are shared.</summary>
+    public void SeqCopy(int source, int destination)
+    {
+        using var lease = new HandleLease(_handle);
+        NativeStatus.Check(NativeMethods.lk_seq_copy(_handle.Pointer, source, destination));
+    }
+
+    /// <summary>Frees the context, after the end of a call that is running on another thread.</summary>
+    public void Dispose() => _handle.Dispose();
+
+    private static void CheckLength(int length, int tokens, string name)
+    {
+        if (length != 0 && length != tokens)
+        {
+            throw new ArgumentException($"{length} elements for {tokens} tokens; give one for each, or none.", name);
+        }
+    }
+}

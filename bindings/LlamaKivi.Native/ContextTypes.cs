@@ -1,0 +1,112 @@
+namespace LlamaKivi.Native;
+
+/// <summary>How to create a context. A new object holds the engine's defaults.</summary>
+public sealed unsafe record ContextOptions
+{
+    /// <summary>Takes the defaults from the engine.</summary>
+    public ContextOptions()
+    {
+        lk_context_params parameters;
+        NativeMethods.lk_context_params_default(&parameters);
+        ContextSize = (int)parameters.n_ctx;
+        MaxSequences = (int)parameters.n_seq_max;
+        MicroBatchSize = (int)parameters.n_ubatch;
+        Threads = (int)parameters.n_threads;
+        KeyType = parameters.cache.type_k;
+        ValueType = parameters.cache.type_v;
+        GroupSize = (int)parameters.cache.group;
+        ResidualLength = (int)parameters.cache.residual;
+        SinkTokens = parameters.cache.sinks;
+    }
+
+    /// <summary>Tokens the cache holds over all sequences; 0: what the model was trained for.</summary>
+    public int ContextSize { get; init; }
+
+    /// <summary>Sequences, numbered from 0.</summary>
+    public int MaxSequences { get; init; }
+
+    /// <summary>Tokens computed at once; longer batches are cut. Sizes the scratch memory.</summary>
+    public int MicroBatchSize { get; init; }
+
+    /// <summary>Threads; 0: one per processor.</summary>
+    public int Threads { get; init; }
+
+    /// <summary>How keys are stored.</summary>
+    public lk_cache_type KeyType { get; init; }
+
+    /// <summary>How values are stored.</summary>
+    public lk_cache_type ValueType { get; init; }
+
+    /// <summary>G, tokens per key group: 16, 32, 64 or 128.</summary>
+    public int GroupSize { get; init; }
+
+    /// <summary>R, full-precision tokens; a positive multiple of <see cref="GroupSize"/>.</summary>
+    public int ResidualLength { get; init; }
+
+    /// <summary>S, first tokens kept in full precision; -1: what the cache type prefers.</summary>
+    public int SinkTokens { get; init; }
+
+    internal lk_context_params ToNative()
+    {
+        lk_context_params parameters;
+        NativeMethods.lk_context_params_default(&parameters);
+        parameters.n_ctx = Unsigned(ContextSize, nameof(ContextSize));
+        parameters.n_seq_max = Unsigned(MaxSequences, nameof(MaxSequences));
+        parameters.n_ubatch = Unsigned(MicroBatchSize, nameof(MicroBatchSize));
+        parameters.n_threads = Unsigned(Threads, nameof(Threads));
+        parameters.cache.type_k = KeyType;
+        parameters.cache.type_v = ValueType;
+        parameters.cache.group = Unsigned(GroupSize, nameof(GroupSize));
+        parameters.cache.residual = Unsigned(ResidualLength, nameof(ResidualLength));
+        parameters.cache.sinks = SinkTokens;
+        return parameters;
+    }
+
+    private static uint Unsigned(int value, string name)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(value, name);
+        return (uint)value;
+    }
+}
+
+/// <summary>Memory a context needs, before it is created.</summary>
+/// <param name="WeightBytes">All tensors.</param>
+/// <param name="CachePageBytes">Pages of the whole context size, allocated as the cache fills.</param>
+/// <param name="CacheExactBytes">Full-precision rings and sinks of all sequences, allocated at creation.</param>
+/// <param name="ScratchBytes">Activations, logits of one row, rows not yet in the cache.</param>
+/// <param name="KeyBitsPerElement">Bits one quantized key element takes, scales included.</param>
+/// <param name="ValueBitsPerElement">Bits one quantized value element takes, scales included.</param>
+/// <param name="BitsPerElement">Mean of the two.</param>
+/// <param name="BytesPerToken">Paged bytes one token takes over all layers and heads, keys and values.</param>
+public readonly record struct MemoryEstimate(
+    long WeightBytes,
+    long CachePageBytes,
+    long CacheExactBytes,
+    long ScratchBytes,
+    double KeyBitsPerElement,
+    double ValueBitsPerElement,
+    double BitsPerElement,
+    double BytesPerToken);
+
+/// <summary>What the KV cache holds now.</summary>
+/// <param name="Tokens">Over all sequences; tokens of shared pages count for each.</param>
+/// <param name="Capacity">Tokens the cache can hold.</param>
+/// <param name="QuantizedBytes">Codes and scales of the quantized tokens; shared pages count once.</param>
+/// <param name="ExactBytes">Rows in full precision: rings, sinks, f16 pages.</param>
+/// <param name="AllocatedBytes">All memory the cache holds.</param>
+/// <param name="F16Bytes">What the tokens would take as f16.</param>
+/// <param name="QuantizedKeyTokens">Tokens whose keys are quantized.</param>
+/// <param name="QuantizedValueTokens">Tokens whose values are quantized.</param>
+/// <param name="KeyBitsPerElement">Bits one quantized key element takes, scales included.</param>
+/// <param name="ValueBitsPerElement">Bits one quantized value element takes, scales included.</param>
+public readonly record struct CacheUsage(
+    long Tokens,
+    long Capacity,
+    long QuantizedBytes,
+    long ExactBytes,
+    long AllocatedBytes,
+    long F16Bytes,
+    long QuantizedKeyTokens,
+    long QuantizedValueTokens,
+    double KeyBitsPerElement,
+    double ValueBitsPerElement);

@@ -1,0 +1,187 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
+using System.Runtime.InteropServices;
+using System.Runtime.InteropServices.Marshalling;
+
+namespace LlamaKivi.Native;
+
+/// <summary>What a model is.</summary>
+public sealed record ModelDescription
+{
+    /// <summary>"llama".</summary>
+    public required string Architecture { get; init; }
+
+    /// <summary>Type holding most weight bytes, "Q4_K".</summary>
+    public required string WeightType { get; init; }
+
+    /// <summary>Weight elements.</summary>
+    public required long ParameterCount { get; init; }
+
+    /// <summary>Bytes of all tensors.</summary>
+    public required long WeightBytes { get; init; }
+
+    /// <summary>Transformer layers.</summary>
+    public required int LayerCount { get; init; }
+
+    /// <summary>Embedding length.</summary>
+    public required int EmbeddingSize { get; init; }
+
+    /// <summary>Query heads.</summary>
+    public required int HeadCount { get; init; }
+
+    /// <summary>KV heads.</summary>
+    public required int KvHeadCount { get; init; }
+
+    /// <summary>Elements of one head.</summary>
+    public required int HeadSize { get; init; }
+
+    /// <summary>Feed-forward length.</summary>
+    public required int FeedForwardSize { get; init; }
+
+    /// <summary>Tokens of the vocabulary, the number of logits.</summary>
+    public required int VocabularySize { get; init; }
+
+    /// <summary>Context length the model was trained for.</summary>
+    public required int TrainedContextSize { get; init; }
+
+    /// <summary>Base of the rotary position embedding.</summary>
+    public required float RopeFrequencyBase { get; init; }
+}
+
+/// <summary>A loaded model. Any number of threads and contexts may share it.</summary>
+public sealed unsafe class ModelHandle : IDisposable
+{
+    private readonly Lock _gate = new();
+    private GgufFile? _gguf;
+
+    private ModelHandle(SafeModelHandle handle)
+    {
+        Handle = handle;
+        lk_model_info info;
+        NativeStatus.Check(NativeMethods.lk_model_describe(handle.Pointer, &info));
+        Description = new ModelDescription
+        {
+            Architecture = NativeStatus.Text(info.architecture),
+            WeightType = NativeStatus.Text(info.weight_type),
+            ParameterCount = (long)info.n_params,
+            WeightBytes = (long)info.weight_bytes,
+            LayerCount = (int)info.n_layer,
+            EmbeddingSize = (int)info.n_embd,
+            HeadCount = (int)info.n_head,
+            KvHeadCount = (int)info.n_head_kv,
+            HeadSize = (int)info.head_size,
+            FeedForwardSize = (int)info.n_ff,
+            VocabularySize = (int)info.n_vocab,
+            TrainedContextSize = (int)info.n_ctx_train,
+            RopeFrequencyBase = info.rope_freq_base,
+        };
+    }
+
+    internal SafeModelHandle Handle { get; }
+
+    /// <summary>What the model is.</summary>
+    public ModelDescription Description { get; }
+
+    /// <summary>The model's file, for its metadata; disposed with the model.</summary>
+    public GgufFile Gguf
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _gguf ??= new GgufFile(new SafeGgufHandle(Handle));
+            }
+        }
+    }
+
+    /// <summary>Loads a model.</summary>
+    /// <param name="path">A GGUF file.</param>
+    /// <param name="progress">Called with the fraction done, 0 to 1, on the calling thread; what it throws ends the load and reaches the caller.</param>
+    /// <param name="useMmap">Whether weights stay in the mapped file instead of being read into memory.</param>
+    /// <param name="cancellationToken">Ends the load.</param>
+    /// <exception cref="ModelLoadException">The file cannot be read or is not valid GGUF.</exception>
+    /// <exception cref="UnsupportedModelException">The engine does not implement the model.</exception>
+    /// <exception cref="NativeOutOfMemoryException">The weights do not fit in memory.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public static ModelHandle Load(string path, Action<float>? progress = null, bool useMmap = true, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        cancellationToken.ThrowIfCancellationRequested();
+
+        lk_model_params parameters;
+        NativeMethods.lk_model_params_default(&parameters);
+        parameters.use_mmap = useMmap ? 1u : 0u;
+
+        var state = new LoadState(progress, cancellationToken);
+        var stateHandle = GCHandle.Alloc(state);
+        byte* utf8 = Utf8StringMarshaller.ConvertToUnmanaged(path);
+        try
+        {
+            parameters.progress = &OnProgress;
+            parameters.progress_user_data = (void*)GCHandle.ToIntPtr(stateHandle);
+            lk_model* model = null;
+            lk_status status = NativeMethods.lk_model_load(utf8, &parameters, &model);
+            if (status == lk_status.LK_CANCELLED)
+            {
+                state.Failure?.Throw();
+                throw NativeStatus.ToException(status, NativeStatus.Text(NativeMethods.lk_last_error()), cancellationToken);
+            }
+
+            NativeStatus.Check(status);
+            var handle = new SafeModelHandle(model);
+            try
+            {
+                // An exception at the very last progress call, which the engine may not answer any more.
+                state.Failure?.Throw();
+                return new ModelHandle(handle);
+            }
+            catch
+            {
+                handle.Dispose();
+                throw;
+            }
+        }
+        finally
+        {
+            Utf8StringMarshaller.Free(utf8);
+            stateHandle.Free();
+        }
+    }
+
+    /// <summary>Releases the model once its last context is disposed.</summary>
+    public void Dispose()
+    {
+        lock (_gate)
+        {
+            _gguf?.Dispose();
+        }
+
+        Handle.Dispose();
+    }
+
+    /// <summary>An exception must not cross native frames: it is kept, the load is stopped, and Load rethrows it.</summary>
+    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
+    private static int OnProgress(float fraction, void* userData)
+    {
+        var state = (LoadState)GCHandle.FromIntPtr((nint)userData).Target!;
+        try
+        {
+            state.Progress?.Invoke(fraction);
+            return state.CancellationToken.IsCancellationRequested ? 0 : 1;
+        }
+        catch (Exception e)
+        {
+            state.Failure = ExceptionDispatchInfo.Capture(e);
+            return 0;
+        }
+    }
+
+    private sealed class LoadState(Action<float>? progress, CancellationToken cancellationToken)
+    {
+        public Action<float>? Progress { get; } = progress;
+
+        public CancellationToken CancellationToken { get; } = cancellationToken;
+
+        public ExceptionDispatchInfo? Failure { get; set; }
+    }
+}

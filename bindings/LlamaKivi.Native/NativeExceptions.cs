@@ -1,0 +1,52 @@
+namespace LlamaKivi.Native;
+
+/// <summary>A call of the native engine failed; <see cref="Exception.Message"/> is the engine's own message.</summary>
+public class LlamaKiviException(lk_status status, string message, Exception? innerException = null) : Exception(message, innerException)
+{
+    /// <summary>The status the engine returned.</summary>
+    public lk_status Status { get; } = status;
+}
+
+/// <summary>A GGUF file cannot be read (<see cref="lk_status.LK_IO_ERROR"/>) or is not valid (<see cref="lk_status.LK_BAD_FILE"/>).</summary>
+public sealed class ModelLoadException(lk_status status, string message) : LlamaKiviException(status, message);
+
+/// <summary>The file is valid, but the engine does not implement its architecture, weight type or shape.</summary>
+public sealed class UnsupportedModelException(string message) : LlamaKiviException(lk_status.LK_UNSUPPORTED, message);
+
+/// <summary>The KV cache has no room for the tokens; the message gives used and needed tokens.</summary>
+public sealed class KvCacheFullException(string message) : LlamaKiviException(lk_status.LK_CACHE_FULL, message);
+
+/// <summary>The engine could not allocate memory; the message gives the size asked.</summary>
+public sealed class NativeOutOfMemoryException(string message) : LlamaKiviException(lk_status.LK_OUT_OF_MEMORY, message);
+
+/// <summary>The model produced NaN or infinity in a key or a value.</summary>
+public sealed class NumericErrorException(string message) : LlamaKiviException(lk_status.LK_NUMERIC_ERROR, message);
+
+/// <summary>The native library found implements another version of the interface than these bindings.</summary>
+public sealed class AbiMismatchException(uint expected, uint found, string path) : LlamaKiviException(
+    lk_status.LK_INTERNAL_ERROR,
+    $"The native library {path} has interface version {found}; these bindings need version {expected}. " +
+    "Use the library that was built with this version of LlamaKivi.")
+{
+    /// <summary>The version these bindings were generated from.</summary>
+    public uint Expected { get; } = expected;
+
+    /// <summary>The version the library reports.</summary>
+    public uint Found { get; } = found;
+}
+
+/// <summary>The native library was not found or could not be loaded; the message lists every path tried.</summary>
+public sealed class NativeLibraryNotFoundException : DllNotFoundException
+{
+    internal NativeLibraryNotFoundException(IReadOnlyList<(string Path, string Reason)> attempts)
+        : base(Describe(attempts)) => Attempts = attempts;
+
+    /// <summary>Every path tried, and why it did not work.</summary>
+    public IReadOnlyList<(string Path, string Reason)> Attempts { get; }
+
+    private static string Describe(IReadOnlyList<(string Path, string Reason)> attempts) =>
+        $"The native library of LlamaKivi was not loaded. Tried:{Environment.NewLine}" +
+        string.Join(Environment.NewLine, attempts.Select(attempt => $"  {attempt.Path}: {attempt.Reason}")) +
+        $"{Environment.NewLine}Build the repository (dotnet build), or set {NativeLibraryLoader.DirectoryVariable} to the folder " +
+        $"that holds {NativeLibraryLoader.FileName}.";
+}

@@ -1,0 +1,132 @@
+using Xunit;
+
+namespace LlamaKivi.Native.Tests;
+
+public sealed class ContextHandleTests : IDisposable
+{
+    private static readonly int[] Tokens = [.. Enumerable.Range(5, 20)];
+
+    private readonly ModelHandle _model = ModelHandle.Load(TestFiles.Model);
+
+    private static ContextOptions Small => new() { ContextSize = 512, MaxSequences = 2, Threads = 1 };
+
+    public void Dispose() => _model.Dispose();
+
+    [Fact]
+    public void A_context_keeps_its_model_alive()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        _model.Dispose();
+        context.Decode(Tokens);
+        Assert.Equal(Tokens.Length, context.SeqLength(0));
+    }
+
+    [Fact]
+    public void Logits_are_finite_and_as_many_as_tokens_of_the_vocabulary()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        context.Decode(Tokens);
+        Span<float> logits = context.Logits(Tokens.Length - 1);
+        Assert.Equal(_model.Description.VocabularySize, logits.Length);
+        foreach (float logit in logits)
+        {
+            Assert.True(float.IsFinite(logit));
+        }
+
+        Assert.Throws<ArgumentException>(() => context.Logits(0).Clear());
+    }
+
+    [Fact]
+    public void Sequences_are_truncated_and_copied()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        context.Decode(Tokens);
+        context.SeqCopy(0, 1);
+        context.SeqTruncate(0, 3);
+        Assert.Equal(3, context.SeqLength(0));
+        Assert.Equal(Tokens.Length, context.SeqLength(1));
+        Assert.Equal(3 + Tokens.Length, context.Usage.Tokens);
+        Assert.Equal(512, context.Usage.Capacity);
+    }
+
+    [Fact]
+    public void A_full_cache_says_so_and_changes_nothing()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        context.Decode(Tokens);
+        Assert.Throws<KvCacheFullException>(() => context.Decode(new int[600]));
+        Assert.Equal(Tokens.Length, context.SeqLength(0));
+    }
+
+    [Fact]
+    public void Arguments_are_checked()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        Assert.Throws<ArgumentException>(() => context.Decode([-1]));
+        Assert.Throws<ArgumentException>(() => context.Decode([1, 2], sequenceIds: [0]));
+        Assert.Throws<ArgumentException>(() => context.SeqLength(99));
+        Assert.ThrowsAny<ArgumentException>(() => ContextHandle.Create(_model, Small with { GroupSize = 7 }));
+        Assert.ThrowsAny<ArgumentException>(() => ContextHandle.Create(_model, Small with { ContextSize = -1 }));
+    }
+
+    [Fact]
+    public void Cancel_stops_the_next_decode_once()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        context.Cancel();
+        Assert.ThrowsAny<OperationCanceledException>(() => context.Decode(Tokens));
+        Assert.Equal(0, context.SeqLength(0));
+        context.Decode(Tokens);
+
+        context.Cancel();
+        context.CancelReset();
+        context.Decode([7]);
+        Assert.Equal(Tokens.Length + 1, context.SeqLength(0));
+    }
+
+    [Fact]
+    public void A_cancelled_token_stops_a_decode()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        using var source = new CancellationTokenSource();
+        source.Cancel();
+        Assert.ThrowsAny<OperationCanceledException>(() => context.Decode(Tokens, cancellationToken: source.Token));
+        context.Decode(Tokens);
+    }
+
+    [Fact]
+    public void Decode_and_logits_allocate_nothing()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        using var source = new CancellationTokenSource();
+        int[] token = [7];
+        // The first calls compile, and make the registration that the source uses again.
+        for (int i = 0; i < 40; i++)
+        {
+            context.Decode(token, cancellationToken: source.Token);
+            context.Logits(0).Clear();
+        }
+
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 0; i < 20; i++)
+        {
+            context.Decode(token, cancellationToken: source.Token);
+            context.Logits(0).Clear();
+        }
+
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    [Fact]
+    public void An_estimate_needs_no_loaded_model()
+    {
+        using GgufFile gguf = GgufFile.Open(TestFiles.Model);
+        MemoryEstimate kivi = ContextHandle.Estimate(gguf, Small);
+        MemoryEstimate f16 = ContextHandle.Estimate(
+            gguf, Small with { KeyType = lk_cache_type.LK_CACHE_F16, ValueType = lk_cache_type.LK_CACHE_F16 });
+        Assert.Equal(_model.Description.WeightBytes, kivi.WeightBytes);
+        Assert.Equal(16, f16.BitsPerElement);
+        Assert.InRange(kivi.BitsPerElement, 2, 4);
+        Assert.True(kivi.BytesPerToken < f16.BytesPerToken / 4);
+    }
+}

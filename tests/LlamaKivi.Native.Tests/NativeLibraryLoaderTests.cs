@@ -1,0 +1,51 @@
+using Xunit;
+
+namespace LlamaKivi.Native.Tests;
+
+public class NativeLibraryLoaderTests
+{
+    [Fact]
+    public void A_failed_load_lists_every_path_with_its_reason_and_what_to_do()
+    {
+        using var folder = new TemporaryFolder();
+        string missing = Path.Combine(folder.Path, "missing.so");
+        string text = folder.Write("text.so", "not a library"u8);
+
+        var e = Assert.Throws<NativeLibraryNotFoundException>(() => NativeLibraryLoader.Load([missing, text]));
+
+        Assert.Equal([missing, text], e.Attempts.Select(attempt => attempt.Path));
+        Assert.Contains($"{missing}: no such file", e.Message, StringComparison.Ordinal);
+        Assert.Contains($"{text}: ", e.Message, StringComparison.Ordinal);
+        Assert.NotEmpty(e.Attempts[1].Reason);
+        Assert.Contains(NativeLibraryLoader.DirectoryVariable, e.Message, StringComparison.Ordinal);
+        Assert.IsType<DllNotFoundException>(e, exactMatch: false);
+    }
+
+    [Fact]
+    public void The_folder_of_the_variable_is_the_only_one_tried()
+    {
+        using var folder = new TemporaryFolder();
+        Assert.Equal([Path.Combine(folder.Path, NativeLibraryLoader.FileName)], NativeLibraryLoader.Candidates(folder.Path));
+    }
+
+    [Fact]
+    public void The_output_folder_holds_the_library_where_the_loader_looks_first()
+    {
+        IReadOnlyList<string> candidates = NativeLibraryLoader.Candidates(null);
+        Assert.True(File.Exists(candidates[0]), $"no {candidates[0]}");
+        Assert.Contains(Path.Combine(AppContext.BaseDirectory, NativeLibraryLoader.FileName), candidates);
+    }
+
+    [Fact]
+    public void Another_interface_version_is_refused_with_both_numbers()
+    {
+        uint other = NativeMethods.LK_ABI_VERSION + 7;
+        var e = Assert.Throws<AbiMismatchException>(() => NativeLibraryLoader.CheckAbi(other, "/some/library.so"));
+
+        Assert.Equal(NativeMethods.LK_ABI_VERSION, e.Expected);
+        Assert.Equal(other, e.Found);
+        Assert.Contains($"version {other}", e.Message, StringComparison.Ordinal);
+        Assert.Contains($"version {NativeMethods.LK_ABI_VERSION}", e.Message, StringComparison.Ordinal);
+        Assert.Contains("/some/library.so", e.Message, StringComparison.Ordinal);
+    }
+}
