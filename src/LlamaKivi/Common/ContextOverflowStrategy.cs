@@ -1,0 +1,11 @@
+namespace LlamaKivi.Common;
+
+/// <summary>What an executor does when the context is full.</summary>
+public enum ContextOverflowStrategy
+{
+    /// <summary>Throw a <see cref="Exceptions.ContextOverflowException"/>.</summary>
+    ThrowException,
+
+    /// <summary>Drop the oldest tokens after those to keep, and read the rest again.</summary>
+    TruncateAndReprefill,
+}

@@ -1,0 +1,78 @@
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Common;
+
+/// <summary>Names of the KV cache types.</summary>
+public static class KvCacheTypes
+{
+    /// <summary>Every name, as <see cref="Parse"/> takes it.</summary>
+    public static IReadOnlyList<string> Names { get; } =
+        [.. Enumerable.Range(0, (int)lk_cache_type.LK_CACHE_TYPE_COUNT).Select(i => NativeEngine.CacheTypeName((lk_cache_type)i)!)];
+
+    /// <summary>Gives the type with a name such as "kivi2".</summary>
+    /// <exception cref="ArgumentException">There is no such type; the message lists those there are.</exception>
+    public static lk_cache_type Parse(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        for (int i = 0; i < Names.Count; i++)
+        {
+            if (string.Equals(Names[i], name, StringComparison.OrdinalIgnoreCase))
+            {
+                return (lk_cache_type)i;
+            }
+        }
+
+        throw new ArgumentException($"'{name}' is no KV cache type; there are: {string.Join(", ", Names)}", nameof(name));
+    }
+}
+
+/// <summary>Types and sizes of the KV cache; keys and values are independent.</summary>
+public sealed record KvCacheParams
+{
+    private const int PageTokens = 128;
+
+    /// <summary>Type of the keys.</summary>
+    public lk_cache_type TypeK { get; init; } = lk_cache_type.LK_CACHE_KIVI2;
+
+    /// <summary>Type of the values.</summary>
+    public lk_cache_type TypeV { get; init; } = lk_cache_type.LK_CACHE_KIVI2;
+
+    /// <summary>Tokens a group of quantized keys spans: 16, 32, 64 or 128.</summary>
+    public int Group { get; init; } = 32;
+
+    /// <summary>Youngest tokens kept in full precision; a positive multiple of <see cref="Group"/>.</summary>
+    public int Residual { get; init; } = 128;
+
+    /// <summary>First tokens kept in full precision, at most <see cref="Group"/>; null: 4 for kivi2 and kivi4, 0 for the others.</summary>
+    public int? Sinks { get; init; }
+
+    /// <summary>Makes parameters with keys and values of the type with a name such as "kivi2".</summary>
+    /// <exception cref="ArgumentException">There is no such type.</exception>
+    public static KvCacheParams Parse(string name)
+    {
+        lk_cache_type type = KvCacheTypes.Parse(name);
+        return new KvCacheParams { TypeK = type, TypeV = type };
+    }
+
+    /// <summary>Checks the sizes.</summary>
+    /// <exception cref="ArgumentException">They do not fit; the message says which would.</exception>
+    public void Validate()
+    {
+        if (Group is < 16 or > PageTokens || (Group & (Group - 1)) != 0)
+        {
+            throw new ArgumentException($"KvCache.Group is {Group}; it must be 16, 32, 64 or 128", nameof(Group));
+        }
+
+        if (Residual <= 0 || Residual % Group != 0)
+        {
+            throw new ArgumentException(
+                $"KvCache.Residual is {Residual}; it must be a positive multiple of the group ({Group}), such as {Math.Max(1, Residual / Group) * Group}",
+                nameof(Residual));
+        }
+
+        if (Sinks is < 0 || Sinks > Group)
+        {
+            throw new ArgumentException($"KvCache.Sinks is {Sinks}; it must be 0 to the group ({Group})", nameof(Sinks));
+        }
+    }
+}

@@ -1,0 +1,187 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi;
+
+/// <summary>Reads prompts into one sequence of a context and continues them, token by token.</summary>
+/// <remarks>
+/// The last token written is not in the cache yet: it is read together with what follows it.
+/// </remarks>
+internal sealed class Generation(LLamaContext context, ILogger? logger = null)
+{
+    private readonly List<int> _tokens = [];  // of the sequence, in the cache up to _inCache
+    private readonly List<int> _generated = [];
+    private int _inCache;
+    private int _firstPrompt;
+    private int _lastIndex;  // of the last token read in its batch: where its logits are
+
+    public IReadOnlyList<int> Generated => _generated;
+
+    public InferenceTimings Timings { get; private set; }
+
+    public StopReason StopReason { get; private set; }
+
+    public bool IsEmpty => _tokens.Count == 0;
+
+    public async IAsyncEnumerable<string> RunAsync(int[] prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        Timings = default;
+        StopReason = StopReason.None;
+        _generated.Clear();
+        if (IsEmpty)
+        {
+            _firstPrompt = prompt.Length;
+        }
+
+        _tokens.AddRange(prompt);
+        if (_inCache == _tokens.Count)
+        {
+            throw new ArgumentException("There is nothing to read: the prompt is empty.", nameof(prompt));
+        }
+
+        int unread = _tokens.Count - _inCache;
+        long start = Stopwatch.GetTimestamp();
+        try
+        {
+            await Task.Run(() => Read(options, cancellationToken), cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            // Not read: forget the prompt, so that the sequence and the cache agree.
+            int keep = Math.Max(_inCache, _tokens.Count - prompt.Length);
+            _tokens.RemoveRange(keep, _tokens.Count - keep);
+            throw;
+        }
+
+        Timings = Timings with { PromptTokens = unread, PromptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds };
+
+        var decoder = new StreamingTokenDecoder(context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
+        var antiprompts = new AntipromptProcessor(options.AntiPrompts);
+        while (StopReason == StopReason.None)
+        {
+            if (options.MaxTokens >= 0 && _generated.Count >= options.MaxTokens)
+            {
+                StopReason = StopReason.MaxTokens;
+                break;
+            }
+
+            start = Stopwatch.GetTimestamp();
+            int token = await Task.Run(() => Next(options, cancellationToken), cancellationToken).ConfigureAwait(false);
+            Timings = Timings with
+            {
+                GeneratedTokens = _generated.Count,
+                DecodeSeconds = Timings.DecodeSeconds + Stopwatch.GetElapsedTime(start).TotalSeconds,
+            };
+            bool ended = context.Weights.Tokenizer.IsEndOfGeneration(token);
+            if (!ended || options.DecodeSpecialTokens)
+            {
+                decoder.Add(token);
+            }
+
+            string text = decoder.Read();
+            if (ended)
+            {
+                StopReason = StopReason.EndOfGeneration;
+            }
+            else if (text.Length > 0 && antiprompts.Add(text))
+            {
+                StopReason = StopReason.AntiPrompt;
+            }
+
+            if (text.Length > 0)
+            {
+                yield return text;
+            }
+        }
+
+        string rest = decoder.Flush();
+        if (rest.Length > 0)
+        {
+            yield return rest;
+        }
+    }
+
+    // Brings the cache up to the tokens and leaves the last one's logits.
+    private void Read(IInferenceParams options, CancellationToken cancellationToken)
+    {
+        MakeRoom(options, cancellationToken);
+        int batch = checked((int)context.BatchSize);
+        ReadOnlySpan<int> tokens = CollectionsMarshal.AsSpan(_tokens);
+        int start = _inCache;
+        try
+        {
+            while (_inCache < tokens.Length)
+            {
+                int n = Math.Min(batch, tokens.Length - _inCache);
+                context.Handle.Decode(tokens.Slice(_inCache, n), cancellationToken: cancellationToken);
+                _inCache += n;
+                _lastIndex = n - 1;
+            }
+        }
+        catch
+        {
+            context.Handle.SeqTruncate(0, start);
+            _inCache = start;
+            throw;
+        }
+    }
+
+    // Samples a token; all but the first need the one before them read first.
+    private int Next(IInferenceParams options, CancellationToken cancellationToken)
+    {
+        if (_inCache < _tokens.Count)
+        {
+            Read(options, cancellationToken);
+        }
+
+        int token = (int)options.SamplingPipeline.Sample(context.NativeHandle, _lastIndex);
+        _tokens.Add(token);
+        _generated.Add(token);
+        return token;
+    }
+
+    private void MakeRoom(IInferenceParams options, CancellationToken cancellationToken)
+    {
+        int size = checked((int)context.ContextSize);
+        if (_tokens.Count <= size)
+        {
+            return;
+        }
+
+        int keep = Math.Clamp(options.TokensKeep < 0 ? _firstPrompt : options.TokensKeep, 0, _inCache);
+        if (options.OverflowStrategy == ContextOverflowStrategy.ThrowException)
+        {
+            throw new ContextOverflowException(
+                $"The context is full: {_inCache} of {size} tokens used, {_tokens.Count - _inCache} more needed. Raise ContextSize, " +
+                $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.TruncateAndReprefill)}.");
+        }
+
+        if (options.ContextTruncationPercentage is not (> 0 and <= 1))
+        {
+            throw new ArgumentException(
+                $"ContextTruncationPercentage is {options.ContextTruncationPercentage}; it must be above 0 and at most 1.", nameof(options));
+        }
+
+        int wanted = (int)Math.Ceiling((_tokens.Count - keep) * options.ContextTruncationPercentage);
+        int drop = Math.Max(wanted, _tokens.Count - size);
+        if (keep + drop >= _tokens.Count)
+        {
+            throw new ContextOverflowException(
+                $"The context holds {size} tokens; the {keep} to keep and the {_tokens.Count - _inCache} to read leave no room. Raise ContextSize or lower TokensKeep.");
+        }
+
+        cancellationToken.ThrowIfCancellationRequested();
+        _tokens.RemoveRange(keep, drop);
+        context.Handle.SeqTruncate(0, keep);
+        _inCache = keep;
+        if (logger is not null)
+        {
+            Log.ContextTruncated(logger, drop, _tokens.Count - keep);
+        }
+    }
+}

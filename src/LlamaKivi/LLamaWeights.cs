@@ -1,0 +1,83 @@
+using System.Globalization;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Native;
+using LlamaKivi.Tokenization;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi;
+
+/// <summary>A loaded model. Any number of threads and contexts may share it; contexts keep it alive.</summary>
+public sealed class LLamaWeights : IDisposable
+{
+    private LLamaWeights(ModelHandle model, Tokenizer tokenizer)
+    {
+        Model = model;
+        Tokenizer = tokenizer;
+        Metadata = model.Gguf.Entries
+            .Where(entry => entry.Type != lk_value_type.LK_VALUE_ARRAY)
+            .ToDictionary(entry => entry.Key, entry => Convert.ToString(model.Gguf.GetValue(entry.Key), CultureInfo.InvariantCulture) ?? "");
+    }
+
+    /// <summary>The native model: its shape and its file.</summary>
+    public ModelHandle Model { get; }
+
+    /// <summary>The model's tokenizer.</summary>
+    public Tokenizer Tokenizer { get; }
+
+    /// <summary>The file's metadata as text; arrays are left out.</summary>
+    public IReadOnlyDictionary<string, string> Metadata { get; }
+
+    /// <summary>Tokens the model was trained to handle at once.</summary>
+    public int ContextSize => Model.Description.TrainedContextSize;
+
+    /// <summary>Bytes of the weights.</summary>
+    public ulong SizeInBytes => (ulong)Model.Description.WeightBytes;
+
+    /// <summary>Weights.</summary>
+    public ulong ParameterCount => (ulong)Model.Description.ParameterCount;
+
+    /// <summary>Elements of an embedding.</summary>
+    public int EmbeddingSize => Model.Description.EmbeddingSize;
+
+    /// <summary>Loads a model.</summary>
+    /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
+    /// <exception cref="UnsupportedModelException">The engine does not have this architecture, format or tokenizer.</exception>
+    public static LLamaWeights LoadFromFile(IModelParams @params) => Load(@params, null, null, CancellationToken.None);
+
+    /// <summary>Loads a model on another thread.</summary>
+    /// <param name="params">What to load.</param>
+    /// <param name="token">Stops the load.</param>
+    /// <param name="progressReporter">Told the fraction done, 0 to 1.</param>
+    /// <param name="logger">Told of oddities in the file.</param>
+    public static Task<LLamaWeights> LoadFromFileAsync(
+        IModelParams @params, CancellationToken token = default, IProgress<float>? progressReporter = null, ILogger? logger = null) =>
+        Task.Run(() => Load(@params, progressReporter, logger, token), token);
+
+    /// <summary>Creates a context.</summary>
+    public LLamaContext CreateContext(IContextParams @params, ILogger? logger = null) => new(this, @params, logger);
+
+    /// <summary>Cuts a text into tokens.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="addBos">True: the beginning-of-sequence token comes first, if the model uses one.</param>
+    /// <param name="special">True: special tokens written out in the text become those tokens.</param>
+    public LLamaToken[] Tokenize(string text, bool addBos, bool special) =>
+        [.. Tokenizer.Encode(text, addBos && Tokenizer.AddBos, special).Select(id => (LLamaToken)id)];
+
+    /// <summary>Drops this reference to the model; contexts that use it go on.</summary>
+    public void Dispose() => Model.Dispose();
+
+    private static LLamaWeights Load(IModelParams @params, IProgress<float>? progress, ILogger? logger, CancellationToken token)
+    {
+        ArgumentNullException.ThrowIfNull(@params);
+        ModelHandle model = ModelHandle.Load(@params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, token);
+        try
+        {
+            return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger));
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+}

@@ -1,0 +1,58 @@
+using System.Runtime.CompilerServices;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi;
+
+/// <summary>Continues texts that have nothing to do with each other: each call starts with an empty context.</summary>
+public sealed class StatelessExecutor : ILLamaExecutor
+{
+    private readonly LLamaWeights _weights;
+    private readonly IContextParams _params;
+    private readonly ILogger? _logger;
+
+    /// <summary>Names the model and what contexts to create.</summary>
+    public StatelessExecutor(LLamaWeights weights, IContextParams @params, ILogger? logger = null)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        ArgumentNullException.ThrowIfNull(@params);
+        _weights = weights;
+        _params = @params;
+        _logger = logger;
+        Context = weights.CreateContext(@params, logger);  // a parameter that does not fit is reported here
+        Context.Dispose();
+    }
+
+    /// <summary>The context of the last inference; disposed when that ends.</summary>
+    public LLamaContext Context { get; private set; }
+
+    /// <summary>How long the last inference took.</summary>
+    public InferenceTimings Timings { get; private set; }
+
+    /// <summary>Why the last inference ended.</summary>
+    public StopReason StopReason { get; private set; }
+
+    /// <inheritdoc/>
+    public async IAsyncEnumerable<string> InferAsync(
+        string text, IInferenceParams? inferenceParams = null, [EnumeratorCancellation] CancellationToken token = default)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        using LLamaContext context = _weights.CreateContext(_params, _logger);
+        Context = context;
+        var generation = new Generation(context, _logger);
+        int[] prompt = _weights.Tokenizer.Encode(text, _weights.Tokenizer.AddBos, parseSpecial: true);
+        try
+        {
+            await foreach (string piece in generation.RunAsync(prompt, inferenceParams ?? new InferenceParams(), token).ConfigureAwait(false))
+            {
+                yield return piece;
+            }
+        }
+        finally
+        {
+            Timings = generation.Timings;
+            StopReason = generation.StopReason;
+        }
+    }
+}
