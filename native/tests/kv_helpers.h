@@ -1,0 +1,228 @@
+// What the cache and attention tests share: rows that look like a model's, a way to append them, and a cache's content
+// in a form that compares bit for bit.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backend/cpu/kernels.h"
+#include "base/error.h"
+#include "kv/cache.h"
+
+namespace lk::test {
+
+inline constexpr lk_cache_type kAllTypes[] = {LK_CACHE_F16, LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER,
+                                              LK_CACHE_KIVI2_PAPER};
+
+// Group and residual lengths.
+struct Lengths {
+    int group;
+    int residual;
+};
+inline constexpr Lengths kAllLengths[] = {{32, 128}, {32, 32}, {16, 32}, {64, 128}, {128, 128}};
+
+struct Shape {
+    lk_cache_type type_k = LK_CACHE_KIVI2;
+    lk_cache_type type_v = LK_CACHE_KIVI2;
+    Lengths lengths{32, 128};
+    int head_size = 64;
+    int n_layer = 1;
+    int n_head_kv = 1;
+    int n_seq = 2;
+    int n_ctx = 4096;
+    int n_ubatch = 1024;
+    int sinks = -1;
+
+    kv::CacheConfig config() const {
+        kv::CacheConfig c;
+        c.n_layer = n_layer;
+        c.n_head_kv = n_head_kv;
+        c.head_size = head_size;
+        c.n_ctx = n_ctx;
+        c.n_seq_max = n_seq;
+        c.n_ubatch = n_ubatch;
+        c.params = {type_k, type_v, static_cast<uint32_t>(lengths.group), static_cast<uint32_t>(lengths.residual),
+                    sinks};
+        return c;
+    }
+
+    std::string text() const {
+        return format("K %s, V %s, G %d, R %d, D %d", lk_cache_type_name(type_k), lk_cache_type_name(type_v),
+                      lengths.group, lengths.residual, head_size);
+    }
+};
+
+// Keys and values of n tokens, [layer][token, n_head_kv, D]. As in a model, channels differ in range and centre, and
+// the first token is an outlier.
+struct Tokens {
+    Tokens(const Shape& shape, int n, uint32_t seed) : width(shape.n_head_kv * shape.head_size) {
+        std::mt19937 random(seed);
+        std::normal_distribution<float> normal;
+        const auto draw = [&](bool keys) {
+            std::vector<float> spread(width);
+            std::vector<float> centre(width);
+            for (int c = 0; c < width; ++c) {
+                spread[c] = std::exp(0.7f * normal(random));
+                centre[c] = normal(random);
+            }
+            std::vector<float> rows(static_cast<size_t>(n) * width);
+            for (int t = 0; t < n; ++t) {
+                const float outlier = keys && t == 0 ? 8.0f : 1.0f;
+                for (int c = 0; c < width; ++c) {
+                    rows[static_cast<size_t>(t) * width + c] = outlier * (centre[c] + spread[c] * normal(random));
+                }
+            }
+            return rows;
+        };
+        for (int layer = 0; layer < shape.n_layer; ++layer) {
+            k.push_back(draw(true));
+            v.push_back(draw(false));
+        }
+    }
+
+    int width;
+    std::vector<std::vector<float>> k;
+    std::vector<std::vector<float>> v;
+};
+
+inline void half_row(const float* x, int64_t n, half_t* out) {
+    std::transform(x, x + n, out, float_to_half);
+}
+
+// Stages tokens [begin, end) at a row of the staging area.
+inline void stage(kv::Cache& cache, const Tokens& tokens, int begin, int end) {
+    for (int layer = 0; layer < cache.config().n_layer; ++layer) {
+        const size_t at = static_cast<size_t>(begin) * tokens.width;
+        cache.stage(kv::Side::keys, layer, end - begin, tokens.k[layer].data() + at, half_row);
+        cache.stage(kv::Side::values, layer, end - begin, tokens.v[layer].data() + at, half_row);
+    }
+}
+
+// Appends tokens [begin, end) in one call.
+inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, int end) {
+    ThreadPool pool(1);
+    const kv::Segment segment{seq, 0, end - begin};
+    cache.reserve({&segment, 1});
+    stage(cache, tokens, begin, end);
+    cache.commit({&segment, 1}, pool);
+}
+
+// One token of a view as attention must see it: the meaning of sinks, pages, ring and staged rows.
+inline std::vector<float> cached_row(const kv::SideView& view, int token) {
+    const int d = view.spec->format.head_size;
+    std::vector<float> out(d);
+    const auto from_half = [&](const half_t* row) { std::transform(row, row + d, out.begin(), half_to_float); };
+    if (token < view.n_sinks) {
+        from_half(view.sinks + token * d);
+    } else if (token < view.n_paged) {
+        size_t page = 0;
+        for (; token >= view.pages[page].count; ++page) {
+            token -= view.pages[page].count;
+        }
+        kv::dequantize_row(view.spec->format, *view.table, view.page(page), token, out.data());
+    } else if (token < view.length()) {
+        from_half(view.ring + (view.ring_start + token - view.n_paged) % view.spec->ageing.trigger * d);
+    } else {
+        from_half(view.staged + (token - view.length()) * d);
+    }
+    return out;
+}
+
+// Everything a sequence holds, part by part.
+struct Image {
+    std::vector<int> counts;
+    std::vector<half_t> ring;  // in order of age
+    std::vector<half_t> sinks;
+    std::vector<int> tables;
+    std::vector<std::vector<uint8_t>> pages;
+
+    // The first part that differs; empty if none does.
+    std::string difference(const Image& other) const {
+        return counts != other.counts   ? "counts"
+               : ring != other.ring     ? "ring"
+               : sinks != other.sinks   ? "sinks"
+               : tables != other.tables ? "tables"
+               : pages != other.pages   ? "pages"
+                                        : "";
+    }
+};
+
+inline Image image_of(const kv::Sequence& sequence, const kv::CacheConfig& config) {
+    Image image;
+    for (const kv::SequenceSide* side : {&sequence.k, &sequence.v}) {
+        image.counts.insert(image.counts.end(), {side->length(), side->n_paged(), side->n_ring(), side->n_sinks()});
+        for (const kv::PageRef& page : side->pages()) {
+            image.counts.push_back(page.count);
+        }
+        for (int layer = 0; layer < config.n_layer; ++layer) {
+            for (int head = 0; head < config.n_head_kv; ++head) {
+                const kv::SideView view = side->view(layer, head);
+                const int d = config.head_size;
+                for (int i = 0; i < view.n_ring; ++i) {
+                    const half_t* row = view.ring + (view.ring_start + i) % view.spec->ageing.trigger * d;
+                    image.ring.insert(image.ring.end(), row, row + d);
+                }
+                image.sinks.insert(image.sinks.end(), view.sinks, view.sinks + view.n_sinks * d);
+                image.tables.push_back(view.table->exponent);
+                image.tables.insert(image.tables.end(), view.table->refined.begin(), view.table->refined.end());
+                image.tables.insert(image.tables.end(), view.table->mu.begin(), view.table->mu.end());
+                for (size_t i = 0; i < view.pages.size(); ++i) {
+                    image.pages.emplace_back(view.page(i), view.page(i) + view.spec->format.page_bytes);
+                }
+            }
+        }
+    }
+    return image;
+}
+
+inline Image image_of(const kv::Cache& cache, int seq) {
+    return image_of(cache.sequence(seq), cache.config());
+}
+
+// All rows attention would read of a sequence, as floats.
+inline std::vector<std::vector<float>> rows_of(const kv::Cache& cache, int seq, int n) {
+    std::vector<std::vector<float>> rows;
+    const kv::Sequence& s = cache.sequence(seq);
+    for (const kv::SequenceSide* side : {&s.k, &s.v}) {
+        for (int layer = 0; layer < cache.config().n_layer; ++layer) {
+            for (int head = 0; head < cache.config().n_head_kv; ++head) {
+                for (int t = 0; t < n; ++t) {
+                    rows.push_back(cached_row(side->view(layer, head), t));
+                }
+            }
+        }
+    }
+    return rows;
+}
+
+// Expects body to throw lk::Error with the status and a message that holds every one of the parts.
+template <class Body>
+void expect_error(lk_status status, const std::vector<std::string>& parts, Body body) {
+    try {
+        body();
+        ADD_FAILURE() << "expected " << lk_status_name(status);
+    } catch (const Error& e) {
+        EXPECT_EQ(e.status(), status) << e.what();
+        for (const std::string& part : parts) {
+            EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << "no '" << part << "' in: " << e.what();
+        }
+    }
+}
+
+// The kernel tables this processor can run.
+inline std::vector<const cpu::Kernels*> kernel_tables() {
+    std::vector<const cpu::Kernels*> tables{&cpu::portable_kernels()};
+#ifdef LK_HAVE_AVX2
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+        tables.push_back(&cpu::avx2_kernels());
+    }
+#endif
+    return tables;
+}
+
+}  // namespace lk::test

@@ -1,0 +1,455 @@
+// The quantizers against their formulas, written here a second time in double, and the page format's arithmetic.
+#include "kv/quantizer.h"
+
+#include <cstring>
+#include <limits>
+
+#include "kv_helpers.h"
+
+namespace lk::kv {
+namespace {
+
+constexpr int kHeadSizes[] = {64, 80, 96, 128, 256};
+constexpr int kGroups[] = {16, 32, 64, 128};
+constexpr lk_cache_type kQuantized[] = {LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER};
+constexpr lk_cache_type kPaper[] = {LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER};
+
+class Quantizer : public testing::Test {
+protected:
+    // rows [n, D] of half values, with channels of different ranges and centres.
+    std::vector<float> draw_rows(int n, int d) {
+        std::vector<float> spread(d);
+        std::vector<float> centre(d);
+        for (int c = 0; c < d; ++c) {
+            spread[c] = std::exp(normal_(random_));
+            centre[c] = 2 * normal_(random_);
+        }
+        std::vector<float> rows(static_cast<size_t>(n) * d);
+        for (size_t i = 0; i < rows.size(); ++i) {
+            rows[i] = half_to_float(float_to_half(centre[i % d] + spread[i % d] * normal_(random_)));
+        }
+        return rows;
+    }
+
+    std::mt19937 random_{7};
+    std::normal_distribution<float> normal_;
+};
+
+int get_key(const PageFormat& f, const std::vector<uint8_t>& page, int token, int row) {
+    return get_code(page.data(), key_code_place(f, token, row), f.bits);
+}
+
+int get_value(const PageFormat& f, const std::vector<uint8_t>& page, int token, int channel) {
+    return get_code(page.data(), value_code_place(f, token, channel), f.bits);
+}
+
+half_t get_half(const std::vector<uint8_t>& page, size_t at) {
+    half_t h;
+    std::memcpy(&h, page.data() + at, sizeof h);
+    return h;
+}
+
+// The paper's quantizer of one group.
+struct PaperGroup {
+    half_t scale;
+    half_t min;
+    std::vector<int> codes;
+    std::vector<double> values;
+
+    PaperGroup(const std::vector<double>& x, int bits) {
+        const int top = (1 << bits) - 1;
+        const double mn = *std::min_element(x.begin(), x.end());
+        const double mx = *std::max_element(x.begin(), x.end());
+        scale = float_to_half(static_cast<float>((mx - mn) / top));
+        min = float_to_half(static_cast<float>(mn));
+        const double s = half_to_float(scale);
+        const double m = half_to_float(min);
+        for (const double v : x) {
+            codes.push_back(s == 0 ? 0 : static_cast<int>(std::nearbyint(std::clamp((v - m) / s, 0.0, double(top)))));
+            values.push_back(codes.back() * s + m);
+        }
+    }
+};
+
+// Elements (token, channel) of each group of a page, in the order of its scales: keys run along tokens, values along
+// channels.
+std::vector<std::vector<std::pair<int, int>>> groups_of(Side side, int d, int g) {
+    std::vector<std::vector<std::pair<int, int>>> groups;
+    for (int t = 0; t < kPageTokens; t += side == Side::keys ? g : 1) {
+        for (int c = 0; c < d; c += side == Side::keys ? 1 : g) {
+            groups.emplace_back();
+            for (int i = 0; i < g && (side == Side::keys || c + i < d); ++i) {
+                groups.back().push_back(side == Side::keys ? std::pair(t + i, c) : std::pair(t, c + i));
+            }
+        }
+    }
+    return groups;
+}
+
+TEST_F(Quantizer, PaperGroupsFollowTheFormula) {
+    for (const lk_cache_type type : kPaper) {
+        for (const Side side : {Side::keys, Side::values}) {
+            for (const int d : {64, 80}) {  // 80 leaves values a short last group for every G but 16
+                for (const int g : kGroups) {
+                    const PageFormat f = make_page_format(type, side, d, g);
+                    const std::vector<float> rows = draw_rows(kPageTokens, d);
+                    std::vector<uint8_t> page(f.page_bytes);
+                    const int step = side == Side::keys ? g : 1;  // as the ring sheds them
+                    for (int t = 0; t < kPageTokens; t += step) {
+                        quantize_rows(f, {}, rows.data() + t * d, step, t, 0, page.data());
+                    }
+                    std::vector<float> out(kPageTokens * d);
+                    for (int t = 0; t < kPageTokens; ++t) {
+                        dequantize_row(f, {}, page.data(), t, out.data() + t * d);
+                    }
+                    size_t at = f.scales_offset;
+                    for (const auto& group : groups_of(side, d, g)) {
+                        std::vector<double> x;
+                        for (const auto& [t, c] : group) {
+                            x.push_back(rows[t * d + c]);
+                        }
+                        const PaperGroup expected(x, f.bits);
+                        ASSERT_EQ(get_half(page, at), expected.scale);
+                        ASSERT_EQ(get_half(page, at + 2), expected.min);
+                        at += 4;
+                        for (size_t i = 0; i < group.size(); ++i) {
+                            const auto [t, c] = group[i];
+                            ASSERT_EQ(side == Side::keys ? get_key(f, page, t, c) : get_value(f, page, t, c),
+                                      expected.codes[i]);
+                            ASSERT_FLOAT_EQ(out[t * d + c], static_cast<float>(expected.values[i]));
+                        }
+                    }
+                    ASSERT_EQ(at, f.page_bytes);
+                }
+            }
+        }
+    }
+}
+
+TEST_F(Quantizer, ConstantPaperGroupsAreExactWithCodeZero) {
+    for (const lk_cache_type type : kPaper) {
+        for (const Side side : {Side::keys, Side::values}) {
+            const PageFormat f = make_page_format(type, side, 80, 32);
+            for (const float x : {0.0f, -3.25f, 65504.0f, 0x1p-24f}) {
+                std::vector<uint8_t> page(f.page_bytes, 0xff);
+                quantize_rows(f, {}, std::vector<float>(32 * 80, x).data(), 32, 32, 0, page.data());
+                std::vector<float> out(80);
+                for (int t = 32; t < 64; ++t) {
+                    dequantize_row(f, {}, page.data(), t, out.data());
+                    for (int c = 0; c < 80; ++c) {
+                        ASSERT_EQ(out[c], x);
+                        ASSERT_EQ(side == Side::keys ? get_key(f, page, t, c) : get_value(f, page, t, c), 0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_F(Quantizer, NotANumberIsRefused) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    for (const lk_cache_type type : kQuantized) {
+        for (const Side side : {Side::keys, Side::values}) {
+            const PageFormat f = make_page_format(type, side, 64, 32);
+            const std::vector<float> rows = draw_rows(32, 64);
+            std::vector<uint8_t> page(f.page_bytes);
+            const HeadTable table = choose_head_table(f, rows.data(), 32, 0, 0);
+            for (const float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
+                for (const int at : {0, 63, 31 * 64 + 17}) {
+                    std::vector<float> broken = rows;
+                    broken[at] = bad;
+                    test::expect_error(LK_NUMERIC_ERROR, {"the KV cache got", "to quantize"},
+                                       [&] { quantize_rows(f, table, broken.data(), 32, 0, 0, page.data()); });
+                }
+            }
+        }
+    }
+}
+
+TEST(ByteScale, DecodesEveryByte) {
+    for (int byte = 0; byte < 256; ++byte) {
+        const int e = byte / 16;
+        const int m = byte % 16;
+        const double value = e == 0 ? std::ldexp(m, -18) : std::ldexp(16 + m, e - 19);
+        for (const int k : {-9, 0, 5}) {
+            ASSERT_EQ(byte_scale_decode(static_cast<uint8_t>(byte), k), std::ldexp(value, k)) << byte;
+        }
+    }
+}
+
+TEST(ByteScale, RoundsAgainstTheTableOfItsValues) {
+    for (const int k : {-7, 0, 4}) {
+        std::vector<double> table(256);
+        for (int i = 0; i < 256; ++i) {
+            table[i] = byte_scale_decode(static_cast<uint8_t>(i), k);
+        }
+        std::vector<float> samples{0.0f, -1.0f, std::numeric_limits<float>::min()};
+        for (int i = 0; i < 255; ++i) {
+            const float low = static_cast<float>(table[i]);
+            const float high = static_cast<float>(table[i + 1]);
+            const float middle = (low + high) / 2;
+            samples.insert(samples.end(), {low, std::nextafter(low, 1e30f), std::nextafter(middle, 0.0f), middle,
+                                           std::nextafter(middle, 1e30f), std::nextafter(high, 0.0f)});
+            for (int j = 1; j < 16; ++j) {
+                samples.push_back(low + (high - low) * static_cast<float>(j) / 16);
+            }
+        }
+        samples.insert(samples.end(), {static_cast<float>(table[255]), static_cast<float>(table[255] * 1.01)});
+        EXPECT_EQ(byte_scale_round_up(1e30f, k), 255);
+        EXPECT_EQ(byte_scale_round_nearest(1e30f, k), 255);
+        for (const float s : samples) {
+            const auto least = std::lower_bound(table.begin(), table.end(), static_cast<double>(s)) - table.begin();
+            ASSERT_EQ(byte_scale_round_up(s, k), s <= 0 ? 0 : std::min<long>(least, 255)) << s << " k " << k;
+            const int nearest = byte_scale_round_nearest(s, k);
+            const double error = std::fabs(table[nearest] - std::max(s, 0.0f));
+            for (const int other : {nearest - 1, nearest + 1}) {
+                if (other >= 0 && other < 256) {
+                    const double its = std::fabs(table[other] - std::max(s, 0.0f));
+                    ASSERT_TRUE(error < its || (error == its && nearest % 2 == 0)) << s << " k " << k;
+                }
+            }
+        }
+    }
+}
+
+TEST(ByteScale, ExponentLeavesThreeBinades) {
+    EXPECT_EQ(byte_scale_exponent(0), 0);
+    for (float s = 1e-6f; s < 1e5f; s *= 1.07f) {
+        const int k = byte_scale_exponent(s);
+        ASSERT_LE(8 * s, byte_scale_decode(255, k)) << s;
+        ASSERT_GT(8 * s, byte_scale_decode(255, k - 1)) << s;  // and no more than needed
+    }
+}
+
+TEST_F(Quantizer, ByteKeysErrByHalfAStepAtMost) {
+    for (const lk_cache_type type : {LK_CACHE_KIVI4, LK_CACHE_KIVI2}) {
+        for (const int d : kHeadSizes) {
+            for (const int g : kGroups) {
+                const PageFormat f = make_page_format(type, Side::keys, d, g);
+                const std::vector<float> rows = draw_rows(g, d);
+                const HeadTable table = choose_head_table(f, rows.data(), g, 0, 0);
+                std::vector<uint8_t> page(f.page_bytes);
+                quantize_rows(f, table, rows.data(), g, 128 - g, 0, page.data());
+                std::vector<float> out(d);
+                for (int t = 0; t < g; ++t) {
+                    dequantize_row(f, table, page.data(), 128 - g + t, out.data());
+                    for (int c = 0; c < d; ++c) {
+                        const size_t at = static_cast<size_t>(128 / g - 1) * d + c;
+                        const float step = byte_scale_decode(page[f.scales_offset + at], table.exponent);
+                        // The zero point's quarter steps cost nothing: the scale makes room for them at the top level.
+                        ASSERT_LE(std::fabs(rows[t * d + c] - out[c]), 0.5001f * step) << t << " " << c;
+                        ASSERT_GE(static_cast<int8_t>(page[f.zeros_offset + at]), -127);
+                        ASSERT_LE(static_cast<int8_t>(page[f.zeros_offset + at]), 126);
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_F(Quantizer, FarFromZeroTheScaleKeepsTheZeroPointInAByte) {
+    for (const float centre : {300.0f, -300.0f}) {  // |min| of 300 against a range of 1
+        for (const Side side : {Side::keys, Side::values}) {
+            const PageFormat f = make_page_format(LK_CACHE_KIVI4, side, 64, 32);
+            std::vector<float> rows(32 * 64);
+            for (size_t i = 0; i < rows.size(); ++i) {
+                rows[i] = centre + static_cast<float>((i * 7 + i / 64) % 32) / 32;
+            }
+            const HeadTable table = choose_head_table(f, rows.data(), 32, 0, 0);
+            std::vector<uint8_t> page(f.page_bytes);
+            quantize_rows(f, table, rows.data(), 32, 0, 0, page.data());
+            const float step = byte_scale_decode(page[f.scales_offset], table.exponent);
+            EXPECT_GE(step * 126 / 4, 299.0f);
+            std::vector<float> out(64);
+            dequantize_row(f, table, page.data(), 5, out.data());
+            EXPECT_NEAR(out[9], rows[5 * 64 + 9], 0.5001f * step);
+        }
+    }
+}
+
+TEST_F(Quantizer, RefinedChannelsAreTheWidestQuarter) {
+    for (const int d : kHeadSizes) {
+        const PageFormat f = make_page_format(LK_CACHE_KIVI2, Side::keys, d, 32);
+        std::vector<float> rows = draw_rows(160, d);
+        std::fill_n(rows.begin(), 4 * d, 1000.0f);  // sinks have no say
+        rows[1] = -1000.0f;
+        const HeadTable table = choose_head_table(f, rows.data(), 160, 0, 4);
+        std::vector<std::pair<double, int>> width;  // negated, so that sorting puts lower indices first among equals
+        for (int c = 0; c < d; ++c) {
+            double sum = 0;
+            for (int t = 0; t < 160; t += 32) {
+                float mn = 1e30f;
+                float mx = -1e30f;
+                for (int i = std::max(t, 4); i < t + 32; ++i) {
+                    mn = std::min(mn, rows[i * d + c]);
+                    mx = std::max(mx, rows[i * d + c]);
+                }
+                sum += static_cast<double>(mx) - mn;
+            }
+            width.emplace_back(-sum, c);
+        }
+        std::sort(width.begin(), width.end());
+        std::vector<uint16_t> expected;
+        for (int i = 0; i < d / 4; ++i) {
+            expected.push_back(static_cast<uint16_t>(width[i].second));
+        }
+        std::sort(expected.begin(), expected.end());
+        EXPECT_EQ(table.refined, expected) << d;
+
+        std::vector<float> equal(160 * d);
+        for (size_t i = 0; i < equal.size(); ++i) {
+            equal[i] = static_cast<float>(i / d % 7);
+        }
+        const HeadTable tied = choose_head_table(f, equal.data(), 160, 0, 4);
+        ASSERT_EQ(tied.refined.size(), d / 4u);
+        EXPECT_EQ(tied.refined.back(), d / 4 - 1) << "ties go to the lower index";
+    }
+}
+
+TEST_F(Quantizer, RefinedChannelsHaveSixteenLevels) {
+    const PageFormat f = make_page_format(LK_CACHE_KIVI2, Side::keys, 128, 32);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    std::vector<float> rows(160 * 128);
+    for (float& x : rows) {
+        x = uniform(random_);  // equal spreads, so that the two kinds of channels compare
+    }
+    const HeadTable table = choose_head_table(f, rows.data(), 160, 0, 4);
+    std::vector<uint8_t> page(f.page_bytes);
+    for (int t = 0; t < 128; t += 32) {
+        quantize_rows(f, table, rows.data() + t * 128, 32, t, 0, page.data());
+    }
+    std::vector<double> error(2);
+    std::vector<float> out(128);
+    int top = 0;
+    for (int t = 0; t < 128; ++t) {
+        dequantize_row(f, table, page.data(), t, out.data());
+        for (int c = 0; c < 128; ++c) {
+            const auto at = std::lower_bound(table.refined.begin(), table.refined.end(), c);
+            const bool refined = at != table.refined.end() && *at == c;
+            error[refined] += std::fabs(rows[t * 128 + c] - out[c]) / (refined ? 32.0 : 96.0) / 128;
+            if (refined) {
+                const int low_row = 128 + static_cast<int>(at - table.refined.begin());
+                top = std::max(top, 4 * get_key(f, page, t, c) + get_key(f, page, t, low_row));
+            }
+        }
+    }
+    EXPECT_EQ(top, 15);
+    RecordProperty("ratio", std::to_string(error[0] / error[1]));
+    // 15 - 1/8 steps instead of 3 - 1/8.
+    EXPECT_GT(error[0] / error[1], 4.5);
+    EXPECT_LT(error[0] / error[1], 6.0);
+}
+
+TEST_F(Quantizer, SinksStayOutOfTheRange) {
+    for (const lk_cache_type type : kQuantized) {
+        const PageFormat f = make_page_format(type, Side::keys, 64, 32);
+        std::vector<float> rows = draw_rows(160, 64);
+        const HeadTable table = choose_head_table(f, rows.data(), 160, 0, 4);
+        std::vector<uint8_t> expected(f.page_bytes);
+        quantize_rows(f, table, rows.data(), 32, 0, 4, expected.data());
+        for (int i = 0; i < 4 * 64; ++i) {
+            rows[i] *= i % 2 == 0 ? 1000.0f : -1000.0f;
+        }
+        const HeadTable again = choose_head_table(f, rows.data(), 160, 0, 4);
+        EXPECT_EQ(again.exponent, table.exponent);
+        EXPECT_EQ(again.refined, table.refined);
+        std::vector<uint8_t> page(f.page_bytes);
+        quantize_rows(f, table, rows.data(), 32, 0, 4, page.data());
+        EXPECT_EQ(page, expected) << lk_cache_type_name(type);
+    }
+}
+
+TEST_F(Quantizer, Hadamard) {
+    for (const int d : kHeadSizes) {
+        const int block = d == 80 ? 16 : d == 96 ? 32 : d;  // D's largest power-of-two divisor
+        std::vector<float> identity(d);
+        for (int i = 0; i < d; ++i) {
+            std::vector<float> x(d);
+            x[i] = 1;
+            hadamard(x.data(), d);
+            for (int j = 0; j < d; ++j) {
+                const double entry = j / block == i / block ? 1 / std::sqrt(block) : 0;
+                ASSERT_NEAR(std::fabs(x[j]), entry, 1e-6) << d << ": " << i << " " << j;
+            }
+            hadamard(x.data(), d);
+            for (int j = 0; j < d; ++j) {
+                ASSERT_NEAR(x[j], i == j ? 1 : 0, 1e-6) << "its own inverse, so with equal entries orthonormal";
+            }
+        }
+    }
+}
+
+TEST_F(Quantizer, TwoBitValuesAreUnbiasedAlongThemselves) {
+    for (const int d : kHeadSizes) {
+        const PageFormat f = make_page_format(LK_CACHE_KIVI2, Side::values, d, 32);
+        const std::vector<float> rows = draw_rows(160, d);
+        const HeadTable table = choose_head_table(f, rows.data(), 160, 0, 4);
+        std::vector<uint8_t> page(f.page_bytes);
+        quantize_rows(f, table, rows.data(), 128, 0, 0, page.data());
+        std::vector<float> out(d);
+        for (int t = 0; t < 128; ++t) {
+            std::vector<float> w(d);
+            for (int c = 0; c < d; ++c) {
+                w[c] = rows[t * d + c] - half_to_float(table.mu[c]);
+            }
+            dequantize_row(f, table, page.data(), t, out.data());
+            double square = 0;
+            double along = 0;  // rotation keeps inner products, so <x^ - mu, v - mu> = <s l, w>
+            for (int c = 0; c < d; ++c) {
+                square += static_cast<double>(w[c]) * w[c];
+                along += (out[c] - half_to_float(table.mu[c])) * static_cast<double>(w[c]);
+            }
+            ASSERT_NEAR(along / square, 1, 1.0 / 32) << "half a step of four mantissa bits";
+            hadamard(w.data(), d);
+            const double step = 0.9957 * std::sqrt(square / d);
+            for (int c = 0; c < d; ++c) {
+                const double at = w[c] / step;
+                if (std::fabs(at - std::nearbyint(at)) > 1e-4) {
+                    ASSERT_EQ(get_value(f, page, t, c), std::clamp(std::floor(at), -2.0, 1.0) + 2);
+                }
+            }
+        }
+    }
+}
+
+TEST_F(Quantizer, CentreIsKeptWhereItCutsTheMeanSquareBelowFourFifths) {
+    const PageFormat f = make_page_format(LK_CACHE_KIVI2, Side::values, 64, 32);
+    int kept = 0;
+    for (int i = 0; i < 20; ++i) {  // an offset of 0.5 sits at the threshold: 1 / (1 + 0.5 * 0.5)
+        std::vector<float> rows(160 * 64);
+        for (float& x : rows) {
+            x = half_to_float(float_to_half(normal_(random_) + 0.05f * static_cast<float>(i)));
+        }
+        std::fill_n(rows.begin(), 4 * 64, 500.0f);  // sinks have no say
+        const auto median = [](std::vector<double> x) {
+            std::sort(x.begin(), x.end());
+            return (x[(x.size() - 1) / 2] + x[x.size() / 2]) / 2;
+        };
+        std::vector<half_t> mu;
+        for (int c = 0; c < 64; ++c) {
+            std::vector<double> column;
+            for (int t = 4; t < 160; ++t) {
+                column.push_back(rows[t * 64 + c]);
+            }
+            mu.push_back(float_to_half(static_cast<float>(median(column))));
+        }
+        std::vector<double> before;
+        std::vector<double> after;
+        for (int t = 4; t < 160; ++t) {
+            before.push_back(0);
+            after.push_back(0);
+            for (int c = 0; c < 64; ++c) {
+                before.back() += std::pow(rows[t * 64 + c], 2);
+                after.back() += std::pow(rows[t * 64 + c] - half_to_float(mu[c]), 2);
+            }
+        }
+        const bool keep = median(after) < 0.8 * median(before);
+        kept += keep;
+        EXPECT_EQ(choose_head_table(f, rows.data(), 160, 0, 4).mu, keep ? mu : std::vector<half_t>(64)) << i;
+    }
+    EXPECT_GT(kept, 5);
+    EXPECT_LT(kept, 15);
+}
+
+}  // namespace
+}  // namespace lk::kv

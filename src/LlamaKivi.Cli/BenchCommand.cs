@@ -1,0 +1,159 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+using Spectre.Console;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>`llama-kivi bench`: speed of prefill and decode at a depth, by KV cache type.</summary>
+internal static class BenchCommand
+{
+    private sealed record Row(string KvCache, string Test, double Mean, double Deviation, double CacheMiB);
+
+    public static Command Create()
+    {
+        var common = new CommonOptions();
+        var prompt = new Option<int>("--n-prompt", "-p") { Description = "Tokens of a prefill; 0: no such test", DefaultValueFactory = _ => 512 };
+        var generate = new Option<int>("--n-gen", "-n") { Description = "Tokens of a decode; 0: no such test", DefaultValueFactory = _ => 128 };
+        var depths = new Option<string>("--n-depth", "-d") { Description = "Tokens in the cache before the test, such as 0,3072", DefaultValueFactory = _ => "0" };
+        var repetitions = new Option<int>("--repetitions", "-r") { Description = "Runs counted, after one that is not", DefaultValueFactory = _ => 5 };
+        var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "kivi2" };
+        var command = new Command("bench", "Measure the speed of prefill and decode, by depth and KV cache type");
+        CommonOptions.Add(command, common.Model, prompt, generate, depths, repetitions, types, common.Threads, common.Group, common.Residual, common.Sinks, common.Json);
+        return command.Do(async (parsed, cancellationToken) =>
+        {
+            List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
+            int[] at = [.. parsed.GetValue(depths)!.Split(',').Select(text =>
+                int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int depth) ? depth : throw new UsageException($"-d: '{text}' is no number of tokens"))];
+            int reps = CommonOptions.Positive(parsed.GetValue(repetitions), "-r");
+            int longest = CommonOptions.Positive(Math.Max(parsed.GetValue(prompt), parsed.GetValue(generate)), "-p and -n: the larger");
+            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
+            {
+                Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
+                SeqMax = 2,
+                ContextSize = checked((uint)(at.Max() + longest + 1024)),  // the second sequence has a ring of its own
+            };
+            using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
+            var rows = new List<Row>();
+            foreach ((string name, KvCacheParams cache) in caches)
+            {
+                foreach (int depth in at)
+                {
+                    parameters.KvCache = cache;
+                    parameters.ContextSize = checked((uint)((2 * (depth + longest)) + 1024));
+                    rows.AddRange(await Terminal.WithProgress($"{name} @ {depth}", report => Task.Run(
+                        () => Measure(name, weights, parameters, depth, parsed.GetValue(prompt), parsed.GetValue(generate), reps, report, cancellationToken),
+                        cancellationToken)).ConfigureAwait(false));
+                }
+            }
+
+            Write(rows, parameters.Threads ?? Environment.ProcessorCount, Path.GetFileName(parameters.ModelPath), parsed.GetValue(common.Json));
+            return ExitCode.Ok;
+        });
+    }
+
+    private static List<Row> Measure(
+        string name, LLamaWeights weights, ModelParams parameters, int depth, int prompt, int generate, int reps, IProgress<float> progress, CancellationToken cancellationToken)
+    {
+        using LLamaContext context = weights.CreateContext(parameters);
+        ContextHandle handle = context.Handle;
+        var random = new Random(1);
+        int[] tokens = [.. Enumerable.Range(0, Math.Max(depth, Math.Max(prompt, generate))).Select(_ => random.Next(handle.VocabularySize))];
+        int[] sequence = new int[Math.Max(prompt, 1)];
+        Array.Fill(sequence, 1);
+        if (depth > 0)
+        {
+            handle.Decode(tokens.AsSpan(0, depth), cancellationToken: cancellationToken);
+        }
+
+        var rows = new List<Row>();
+        foreach ((string test, int n, Action run) in new (string, int, Action)[]
+        {
+            ($"pp{prompt}", prompt, () => handle.Decode(tokens.AsSpan(0, prompt), sequence.AsSpan(0, prompt), cancellationToken: cancellationToken)),
+            ($"tg{generate}", generate, () =>
+            {
+                for (int i = 0; i < generate; i++)
+                {
+                    handle.Decode(tokens.AsSpan(i, 1), sequence.AsSpan(0, 1), cancellationToken: cancellationToken);
+                }
+            }),
+        })
+        {
+            if (n == 0)
+            {
+                continue;
+            }
+
+            var speeds = new List<double>();
+            for (int rep = 0; rep <= reps; rep++)
+            {
+                handle.SeqCopy(0, 1);
+                long start = Stopwatch.GetTimestamp();
+                run();
+                double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+                if (rep > 0)
+                {
+                    speeds.Add(n / seconds);
+                }
+
+                progress.Report((float)rep / reps);
+            }
+
+            // What sequence 1 holds after the test is what a context of its own would.
+            handle.SeqTruncate(0, 0);
+            CacheUsage usage = context.KvCacheUsage;
+            handle.SeqCopy(1, 0);
+            handle.SeqTruncate(1, 0);
+            handle.SeqTruncate(0, 0);
+            if (depth > 0)
+            {
+                handle.Decode(tokens.AsSpan(0, depth), cancellationToken: cancellationToken);
+            }
+
+            double mean = speeds.Average();
+            double deviation = Math.Sqrt(speeds.Sum(s => (s - mean) * (s - mean)) / Math.Max(1, speeds.Count - 1));
+            rows.Add(new Row(name, depth > 0 ? $"{test} @ d{depth}" : test, mean, deviation, (usage.QuantizedBytes + usage.ExactBytes) / (double)(1 << 20)));
+        }
+
+        return rows;
+    }
+
+    private static void Write(List<Row> rows, int threads, string model, bool json)
+    {
+        if (json)
+        {
+            Json.Write(writer =>
+            {
+                writer.WriteStartArray();
+                foreach (Row row in rows)
+                {
+                    writer.WriteStartObject();
+                    writer.WriteString("model", model);
+                    writer.WriteString("cpu", NativeEngine.CpuDescription);
+                    writer.WriteNumber("threads", threads);
+                    writer.WriteString("kv_cache", row.KvCache);
+                    writer.WriteString("test", row.Test);
+                    writer.WriteNumber("tokens_per_second", row.Mean);
+                    writer.WriteNumber("stddev", row.Deviation);
+                    writer.WriteNumber("cache_mib", row.CacheMiB);
+                    writer.WriteEndObject();
+                }
+
+                writer.WriteEndArray();
+            });
+            return;
+        }
+
+        AnsiConsole.Profile.Width = Math.Max(AnsiConsole.Profile.Width, 120);
+        AnsiConsole.WriteLine($"{model}, {threads} threads, {NativeEngine.CpuDescription}");
+        Table table = new Table().Border(TableBorder.Markdown).AddColumns("KV cache", "test", "t/s", "+-", "cache MiB");
+        foreach (Row row in rows)
+        {
+            table.AddRow(row.KvCache, row.Test, Terminal.Number(row.Mean), Terminal.Number(row.Deviation), Terminal.Number(row.CacheMiB));
+        }
+
+        AnsiConsole.Write(table);
+    }
+}

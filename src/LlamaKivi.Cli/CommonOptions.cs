@@ -1,0 +1,67 @@
+using System.CommandLine;
+using LlamaKivi.Common;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>Options several commands have.</summary>
+internal sealed class CommonOptions
+{
+    private const string DefaultModel = "kivi-demo-llama-37m-q4_k_m.gguf";
+
+    public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the demo model that comes along)" };
+
+    public Option<int?> Threads { get; } = new("--threads", "-t") { Description = "Threads (default: one per processor)" };
+
+    public Option<int> Group { get; } = new("--kv-group") { Description = "Tokens a group of quantized keys spans: 16, 32, 64 or 128", DefaultValueFactory = _ => 32 };
+
+    public Option<int> Residual { get; } = new("--kv-residual") { Description = "Youngest tokens kept in full precision", DefaultValueFactory = _ => 128 };
+
+    public Option<int?> Sinks { get; } = new("--kv-sink") { Description = "First tokens kept in full precision (default: 4; *-paper: 0)" };
+
+    public Option<bool> Json { get; } = new("--json") { Description = "Print JSON" };
+
+    public static string ModelPath(string? given)
+    {
+        if (given is not null)
+        {
+            return given;
+        }
+
+        string path = Path.Combine(AppContext.BaseDirectory, "models", DefaultModel);
+        return File.Exists(path) ? path : throw new UsageException($"the demo model is not at {path}; name a GGUF file with -m");
+    }
+
+    public KvCacheParams Cache(ParseResult parsed, string typeK, string typeV)
+    {
+        var cache = new KvCacheParams
+        {
+            TypeK = KvCacheTypes.Parse(typeK),
+            TypeV = KvCacheTypes.Parse(typeV),
+            Group = parsed.GetValue(Group),
+            Residual = parsed.GetValue(Residual),
+            Sinks = parsed.GetValue(Sinks),
+        };
+        cache.Validate();
+        return cache;
+    }
+
+    /// <summary>Reads a list such as "f16,kivi2"; every type is checked before anything is loaded.</summary>
+    public List<(string Name, KvCacheParams Params)> Caches(ParseResult parsed, string list)
+    {
+        string[] names = list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+        return names.Length > 0 ? [.. names.Select(name => (name, Cache(parsed, name, name)))] : throw new UsageException("--kv-cache names no type");
+    }
+
+    public static int Positive(int value, string option) =>
+        value > 0 ? value : throw new UsageException($"{option} is {value}; it must be at least 1");
+
+    public static int? Positive(int? value, string option) => value is null ? null : Positive(value.Value, option);
+
+    public static void Add(Command command, params Option[] options)
+    {
+        foreach (Option option in options)
+        {
+            command.Options.Add(option);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+using System.CommandLine;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Cli;
+
+internal static class ExitCode
+{
+    public const int Ok = 0;
+    public const int Failed = 1;
+    public const int Usage = 2;
+    public const int Interrupted = 130;
+}
+
+/// <summary>A mistake in how the program was called.</summary>
+internal sealed class UsageException(string message) : Exception(message);
+
+internal static class Errors
+{
+    /// <summary>Sets what a command does; what goes wrong becomes one line on stderr and an exit code.</summary>
+    public static Command Do(this Command command, Func<ParseResult, CancellationToken, Task<int>> action)
+    {
+        command.SetAction(async (parsed, cancellationToken) =>
+        {
+            try
+            {
+                return await action(parsed, cancellationToken).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException)
+            {
+                Console.Error.WriteLine("llama-kivi: stopped");
+                return ExitCode.Interrupted;
+            }
+            catch (Exception e) when (e is UsageException or ArgumentException)
+            {
+                Console.Error.WriteLine($"llama-kivi: {FirstLine(e)}");
+                return ExitCode.Usage;
+            }
+            catch (Exception e) when (e is LlamaKiviException or IOException or UnauthorizedAccessException or ContextOverflowException
+                or InvalidOperationException or NotSupportedException or DllNotFoundException or OverflowException)
+            {
+                Console.Error.WriteLine($"llama-kivi: {(e is DllNotFoundException ? e.Message : FirstLine(e))}");
+                return ExitCode.Failed;
+            }
+        });
+        return command;
+    }
+
+    // ArgumentException puts "(Parameter 'x')" behind what was said.
+    private static string FirstLine(Exception e) => e.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" ");
+}

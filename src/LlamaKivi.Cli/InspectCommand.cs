@@ -1,0 +1,173 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json;
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+using Spectre.Console;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>`llama-kivi inspect`: what is in a GGUF file, and what a cache for it would take.</summary>
+internal static class InspectCommand
+{
+    private const int LongestText = 60;
+
+    public static Command Create()
+    {
+        var common = new CommonOptions();
+        var path = new Argument<string>("FILE") { Description = "GGUF file" };
+        var command = new Command("inspect", "Show what is in a GGUF file: metadata, tensors, types, and what a KV cache would take") { path };
+        CommonOptions.Add(command, common.Group, common.Residual, common.Sinks, common.Json);
+        return command.Do((parsed, _) =>
+        {
+            List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, string.Join(',', KvCacheTypes.Names));
+            using GgufFile file = GgufFile.Open(parsed.GetValue(path)!);
+            (List<(string Name, MemoryEstimate Estimate)> estimates, string? why) = Estimate(file, caches);
+            if (parsed.GetValue(common.Json))
+            {
+                WriteJson(file, estimates, why);
+            }
+            else
+            {
+                WriteTables(file, estimates, why);
+            }
+
+            return Task.FromResult(ExitCode.Ok);
+        });
+    }
+
+    private static (List<(string, MemoryEstimate)>, string?) Estimate(GgufFile file, List<(string Name, KvCacheParams Params)> caches)
+    {
+        var estimates = new List<(string, MemoryEstimate)>();
+        try
+        {
+            foreach ((string name, KvCacheParams cache) in caches)
+            {
+                estimates.Add((name, ContextHandle.Estimate(file, new ContextOptions
+                {
+                    KeyType = cache.TypeK,
+                    ValueType = cache.TypeV,
+                    GroupSize = cache.Group,
+                    ResidualLength = cache.Residual,
+                    SinkTokens = cache.Sinks ?? -1,
+                })));
+            }
+        }
+        catch (Exception e) when (e is LlamaKiviException or ArgumentException)
+        {
+            return (estimates, e.Message);
+        }
+
+        return (estimates, null);
+    }
+
+    private static string Show(GgufFile file, GgufEntry entry)
+    {
+        if (entry.Type == lk_value_type.LK_VALUE_ARRAY)
+        {
+            return $"{entry.Count} values";
+        }
+
+        string text = (Convert.ToString(file.GetValue(entry.Key), CultureInfo.InvariantCulture) ?? "").ReplaceLineEndings(" ");
+        return text.Length > LongestText ? string.Concat(text.AsSpan(0, LongestText), "...") : text;
+    }
+
+    private static string Type(GgufTensor tensor) => tensor.TypeName ?? $"type {tensor.TypeNumber}";
+
+    private static void WriteTables(GgufFile file, List<(string Name, MemoryEstimate Estimate)> estimates, string? why)
+    {
+        AnsiConsole.Profile.Width = Math.Max(AnsiConsole.Profile.Width, 120);
+        AnsiConsole.WriteLine($"GGUF v{file.Version}, {Terminal.MiB(file.FileSize)} MiB, alignment {file.Alignment}, {file.Entries.Count} entries, {file.Tensors.Count} tensors");
+        Table metadata = new Table().Border(TableBorder.Simple).AddColumns("key", "value");
+        foreach (GgufEntry entry in file.Entries)
+        {
+            metadata.AddRow(Markup.Escape(entry.Key), Markup.Escape(Show(file, entry)));
+        }
+
+        AnsiConsole.Write(metadata);
+        Table tensors = new Table().Border(TableBorder.Simple).AddColumns("tensor", "type", "shape", "MiB");
+        foreach (GgufTensor tensor in file.Tensors)
+        {
+            tensors.AddRow(Markup.Escape(tensor.Name), Type(tensor), string.Join(" x ", tensor.Shape), Terminal.MiB(tensor.Size));
+        }
+
+        AnsiConsole.Write(tensors);
+        Table types = new Table().Border(TableBorder.Simple).AddColumns("type", "tensors", "MiB");
+        foreach (IGrouping<string, GgufTensor> group in file.Tensors.GroupBy(Type))
+        {
+            types.AddRow(group.Key, group.Count().ToString(CultureInfo.InvariantCulture), Terminal.MiB(group.Sum(tensor => (double)tensor.Size)));
+        }
+
+        AnsiConsole.Write(types);
+        if (estimates.Count > 0)
+        {
+            Table cache = new Table().Border(TableBorder.Simple)
+                .AddColumns("KV cache", "bits/element", "bytes/token", "pages at full context MiB", "rings and sinks MiB");
+            foreach ((string name, MemoryEstimate e) in estimates)
+            {
+                cache.AddRow(name, Terminal.Number(e.BitsPerElement, 3), Terminal.Number(e.BytesPerToken, 1), Terminal.MiB(e.CachePageBytes), Terminal.MiB(e.CacheExactBytes));
+            }
+
+            AnsiConsole.Write(cache);
+        }
+
+        if (why is not null)
+        {
+            AnsiConsole.WriteLine($"no cache estimate: {why}");
+        }
+    }
+
+    private static void WriteJson(GgufFile file, List<(string Name, MemoryEstimate Estimate)> estimates, string? why) => Json.Write(writer =>
+    {
+        writer.WriteStartObject();
+        writer.WriteNumber("version", file.Version);
+        writer.WriteNumber("file_size", file.FileSize);
+        writer.WriteNumber("alignment", file.Alignment);
+        writer.WriteStartObject("metadata");
+        foreach (GgufEntry entry in file.Entries)
+        {
+            writer.WriteString(entry.Key, entry.Type == lk_value_type.LK_VALUE_ARRAY
+                ? $"{entry.Count} values"
+                : Convert.ToString(file.GetValue(entry.Key), CultureInfo.InvariantCulture));
+        }
+
+        writer.WriteEndObject();
+        writer.WriteStartArray("tensors");
+        foreach (GgufTensor tensor in file.Tensors)
+        {
+            writer.WriteStartObject();
+            writer.WriteString("name", tensor.Name);
+            writer.WriteString("type", Type(tensor));
+            writer.WriteStartArray("shape");
+            foreach (long n in tensor.Shape)
+            {
+                writer.WriteNumberValue(n);
+            }
+
+            writer.WriteEndArray();
+            writer.WriteNumber("bytes", tensor.Size);
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
+        writer.WriteStartArray("kv_cache");
+        foreach ((string name, MemoryEstimate e) in estimates)
+        {
+            writer.WriteStartObject();
+            writer.WriteString("kv_cache", name);
+            writer.WriteNumber("bits_per_element", e.BitsPerElement);
+            writer.WriteNumber("bytes_per_token", e.BytesPerToken);
+            writer.WriteNumber("page_bytes", e.CachePageBytes);
+            writer.WriteNumber("full_precision_bytes", e.CacheExactBytes);
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
+        if (why is not null)
+        {
+            writer.WriteString("no_estimate", why);
+        }
+
+        writer.WriteEndObject();
+    });
+}

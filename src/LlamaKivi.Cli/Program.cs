@@ -1,0 +1,26 @@
+using System.CommandLine;
+using LlamaKivi.Cli;
+
+var root = new RootCommand("LlamaKivi: GGUF language models with the KIVI KV cache.")
+{
+    RunCommand.Create(),
+    InspectCommand.Create(),
+    PerplexityCommand.Create(),
+    BenchCommand.Create(),
+    TokenizeCommand.Create(),
+    TokenizeCommand.CreateInverse(),
+};
+
+ParseResult parsed = root.Parse(args);
+if (parsed.Errors.Count > 0)
+{
+    foreach (var error in parsed.Errors)
+    {
+        Console.Error.WriteLine($"llama-kivi: {error.Message}");
+    }
+
+    Console.Error.WriteLine("llama-kivi: try --help");
+    return ExitCode.Usage;
+}
+
+return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false }).ConfigureAwait(false);

@@ -1,0 +1,163 @@
+using System.CommandLine;
+using System.Text;
+using System.Text.Json;
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+using LlamaKivi.Sampling;
+using Spectre.Console;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>`llama-kivi run`: continues a prompt.</summary>
+internal static class RunCommand
+{
+    public static Command Create()
+    {
+        var common = new CommonOptions();
+        var prompt = new Option<string?>("--prompt", "-p") { Description = "Text to continue; special tokens written out are read as such" };
+        var file = new Option<string?>("--file", "-f") { Description = "File with the text to continue" };
+        var count = new Option<int>("--predict", "-n") { Description = "Most tokens to write; -1: until the text ends", DefaultValueFactory = _ => 128 };
+        var context = new Option<int?>("--ctx-size", "-c") { Description = "Tokens the context holds (default: what the model was trained for)" };
+        var seed = new Option<uint?>("--seed", "-s") { Description = "Seed of the sampling (default: random)" };
+        var temperature = new Option<float>("--temp") { Description = "Temperature; 0: greedy", DefaultValueFactory = _ => 0.8f };
+        var topK = new Option<int>("--top-k") { Description = "Candidates kept; 0: all", DefaultValueFactory = _ => 40 };
+        var topP = new Option<float>("--top-p") { Description = "Probability mass kept", DefaultValueFactory = _ => 0.95f };
+        var minP = new Option<float>("--min-p") { Description = "Least probability relative to the greatest", DefaultValueFactory = _ => 0.05f };
+        var penalty = new Option<float>("--repeat-penalty") { Description = "Penalty of repetition; 1: none", DefaultValueFactory = _ => 1f };
+        var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "kivi2" };
+        var typeK = new Option<string?>("--cache-type-k") { Description = "Type of the keys, instead of --kv-cache" };
+        var typeV = new Option<string?>("--cache-type-v") { Description = "Type of the values, instead of --kv-cache" };
+        var command = new Command("run", "Continue a prompt");
+        CommonOptions.Add(command, common.Model, prompt, file, count, context, common.Threads, seed, temperature, topK, topP, minP, penalty,
+            type, typeK, typeV, common.Group, common.Residual, common.Sinks, common.Json);
+        return command.Do(async (parsed, cancellationToken) =>
+        {
+            string text = (parsed.GetValue(prompt), parsed.GetValue(file)) switch
+            {
+                ({ } given, null) => given,
+                (null, { } path) => await File.ReadAllTextAsync(path, cancellationToken).ConfigureAwait(false),
+                (null, null) => throw new UsageException("nothing to continue; give a prompt with -p or a file with -f"),
+                _ => throw new UsageException("-p and -f are both given; give one"),
+            };
+            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
+            {
+                ContextSize = (uint?)CommonOptions.Positive(parsed.GetValue(context), "-c"),
+                Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
+                KvCache = common.Cache(parsed, parsed.GetValue(typeK) ?? parsed.GetValue(type)!, parsed.GetValue(typeV) ?? parsed.GetValue(type)!),
+            };
+            using ISamplingPipeline sampling = parsed.GetValue(temperature) <= 0
+                ? new GreedySamplingPipeline()
+                : new DefaultSamplingPipeline
+                {
+                    Temperature = parsed.GetValue(temperature),
+                    TopK = parsed.GetValue(topK),
+                    TopP = parsed.GetValue(topP),
+                    MinP = parsed.GetValue(minP),
+                    RepeatPenalty = parsed.GetValue(penalty),
+                    Seed = parsed.GetValue(seed) ?? (uint)Random.Shared.NextInt64(uint.MaxValue),
+                };
+            var inference = new InferenceParams { MaxTokens = parsed.GetValue(count), SamplingPipeline = sampling };
+            return await RunAsync(text, parameters, inference, parsed.GetValue(common.Json), cancellationToken).ConfigureAwait(false);
+        });
+    }
+
+    private static async Task<int> RunAsync(string prompt, ModelParams parameters, InferenceParams inference, bool json, CancellationToken cancellationToken)
+    {
+        using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
+        using LLamaContext context = weights.CreateContext(parameters);
+        var executor = new InteractiveExecutor(context);
+        var text = new StringBuilder(prompt);
+        bool interrupted = false;
+        if (!json)
+        {
+            Console.Out.Write(prompt);
+        }
+
+        try
+        {
+            await foreach (string piece in executor.InferAsync(prompt, inference, cancellationToken).ConfigureAwait(false))
+            {
+                text.Append(piece);
+                if (!json)
+                {
+                    Console.Out.Write(piece);
+                    Console.Out.Flush();
+                }
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            interrupted = true;
+        }
+
+        if (json)
+        {
+            WriteJson(text.ToString(), executor, context, interrupted);
+        }
+        else
+        {
+            Console.Out.WriteLine();
+            WriteSummary(executor.Timings, context);
+        }
+
+        return interrupted ? ExitCode.Interrupted : ExitCode.Ok;
+    }
+
+    private static void WriteSummary(InferenceTimings timings, LLamaContext context)
+    {
+        CacheUsage usage = context.KvCacheUsage;
+        Terminal.Error.WriteLine();
+        Terminal.Error.WriteLine(
+            $"prefill {timings.PromptTokens} tokens, {Terminal.Number(timings.PromptTokensPerSecond, 1)} tok/s; " +
+            $"decode {timings.GeneratedTokens} tokens, {Terminal.Number(timings.DecodeTokensPerSecond, 1)} tok/s; {NativeEngine.CpuDescription}");
+        var table = new Table().Border(TableBorder.Simple)
+            .AddColumns("KV cache", "tokens", "quantized MiB", "full precision MiB", "as f16 MiB", "ratio");
+        table.AddRow(
+            $"{NativeEngine.CacheTypeName(context.Params.KvCache.TypeK)}/{NativeEngine.CacheTypeName(context.Params.KvCache.TypeV)}",
+            usage.Tokens.ToString(System.Globalization.CultureInfo.InvariantCulture),
+            Terminal.MiB(usage.QuantizedBytes),
+            Terminal.MiB(usage.ExactBytes),
+            Terminal.MiB(usage.F16Bytes),
+            Terminal.Number(Ratio(usage), 2) + "x");
+        Terminal.Error.Write(table);
+    }
+
+    private static double Ratio(CacheUsage usage) =>
+        usage.QuantizedBytes + usage.ExactBytes > 0 ? (double)usage.F16Bytes / (usage.QuantizedBytes + usage.ExactBytes) : 1;
+
+    private static void WriteJson(string text, InteractiveExecutor executor, LLamaContext context, bool interrupted)
+    {
+        CacheUsage usage = context.KvCacheUsage;
+        InferenceTimings timings = executor.Timings;
+        Json.Write(writer =>
+        {
+            writer.WriteStartObject();
+            writer.WriteString("text", text);
+            writer.WriteStartArray("tokens");
+            foreach (int token in executor.GeneratedTokens)
+            {
+                writer.WriteNumberValue(token);
+            }
+
+            writer.WriteEndArray();
+            writer.WriteNumber("prompt_tokens", timings.PromptTokens);
+            writer.WriteNumber("generated_tokens", timings.GeneratedTokens);
+            writer.WriteNumber("prefill_tokens_per_second", timings.PromptTokensPerSecond);
+            writer.WriteNumber("decode_tokens_per_second", timings.DecodeTokensPerSecond);
+            writer.WriteString("stop_reason", interrupted ? "interrupted" : JsonNamingPolicy.SnakeCaseLower.ConvertName(executor.StopReason.ToString()));
+            writer.WriteString("cpu", NativeEngine.CpuDescription);
+            writer.WriteStartObject("kv_cache");
+            writer.WriteString("type_k", NativeEngine.CacheTypeName(context.Params.KvCache.TypeK));
+            writer.WriteString("type_v", NativeEngine.CacheTypeName(context.Params.KvCache.TypeV));
+            writer.WriteNumber("tokens", usage.Tokens);
+            writer.WriteNumber("quantized_bytes", usage.QuantizedBytes);
+            writer.WriteNumber("full_precision_bytes", usage.ExactBytes);
+            writer.WriteNumber("allocated_bytes", usage.AllocatedBytes);
+            writer.WriteNumber("f16_bytes", usage.F16Bytes);
+            writer.WriteNumber("ratio", Ratio(usage));
+            writer.WriteNumber("bits_per_element", (usage.KeyBitsPerElement + usage.ValueBitsPerElement) / 2);
+            writer.WriteEndObject();
+            writer.WriteEndObject();
+        });
+    }
+}

@@ -1,0 +1,28 @@
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Sampling;
+
+/// <summary>Chooses the token with the greatest logit; of equal ones, that with the lowest id.</summary>
+public class GreedySamplingPipeline : BaseSamplingPipeline
+{
+    /// <inheritdoc/>
+    public override LLamaToken Sample(ReadOnlySpan<float> logits) => Greatest(logits);
+
+    /// <inheritdoc/>
+    public override void Apply(SafeLLamaContextHandle ctx, LLamaTokenDataArray data)
+    {
+        Span<LLamaTokenData> candidates = data.Data.Span;
+        var logits = new float[candidates.Length];
+        for (int i = 0; i < logits.Length; i++)
+        {
+            logits[i] = candidates[i].Logit;
+        }
+
+        int chosen = Greatest(logits);
+        for (int i = 0; i < candidates.Length; i++)
+        {
+            candidates[i].Logit = i == chosen ? candidates[i].Logit : float.NegativeInfinity;
+            candidates[i].Probability = i == chosen ? 1 : 0;
+        }
+    }
+}

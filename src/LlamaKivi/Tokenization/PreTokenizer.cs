@@ -1,0 +1,149 @@
+using System.Globalization;
+using System.Text;
+using System.Text.RegularExpressions;
+
+namespace LlamaKivi.Tokenization;
+
+/// <summary>
+/// Splits text into the pieces that merges never cross. Each expression splits every piece the one before it left:
+/// its matches and the gaps between them are the new pieces.
+/// </summary>
+internal sealed partial class PreTokenizer
+{
+    private static readonly PreTokenizer Llama3 = new(ignoreMerges: true, addBos: true, Llama3Regex());
+    private static readonly PreTokenizer Gpt2 = new(ignoreMerges: false, addBos: false, Gpt2Regex());
+    private static readonly PreTokenizer Digits = new(ignoreMerges: false, addBos: false, DigitRegex(), Gpt2Regex());
+    private static readonly PreTokenizer Falcon = new(
+        ignoreMerges: false, addBos: false, FalconPunctuationRegex(), Gpt2Regex(), ThreeDigitsRegex());
+
+    private readonly Regex[] _expressions;
+
+    private PreTokenizer(bool ignoreMerges, bool addBos, params Regex[] expressions)
+    {
+        IgnoreMerges = ignoreMerges;
+        AddBos = addBos;
+        _expressions = expressions;
+    }
+
+    /// <summary>The splitter of files that name none, or one we do not know.</summary>
+    public static PreTokenizer Default { get; } = new(
+        ignoreMerges: false, addBos: false, PunctuationRegex(), Gpt2Regex(), NumberRegex(), ThreeDigitsRegex());
+
+    /// <summary>Whether a whole piece found in the vocabulary is that token, whatever the merges say.</summary>
+    public bool IgnoreMerges { get; }
+
+    /// <summary>Whether BOS is added when the file does not say.</summary>
+    public bool AddBos { get; }
+
+    /// <summary>The splitter of a value of tokenizer.ggml.pre; null if it is not known.</summary>
+    public static PreTokenizer? Find(string name) => name switch
+    {
+        "llama-bpe" or "llama-v3" or "llama3" => Llama3,
+        "gpt-2" => Gpt2,
+        "smollm" or "starcoder" => Digits,
+        "falcon" => Falcon,
+        "default" => Default,
+        _ => null,
+    };
+
+    /// <summary>The pieces of a text, in order and without gaps.</summary>
+    public List<Range> Split(string text)
+    {
+        // Regex sees UTF-16 units; the expressions are about code points. Text beyond the BMP is matched
+        // in a projection with one unit per code point of the same class, and the ranges are mapped back.
+        (string projection, int[]? starts) = Project(text);
+        List<Range> pieces = [0..projection.Length];
+        foreach (Regex expression in _expressions)
+        {
+            pieces = Split(projection, pieces, expression);
+        }
+
+        if (starts is not null)
+        {
+            for (int i = 0; i < pieces.Count; i++)
+            {
+                pieces[i] = starts[pieces[i].Start.Value]..starts[pieces[i].End.Value];
+            }
+        }
+
+        return pieces;
+    }
+
+    private static List<Range> Split(string text, List<Range> pieces, Regex expression)
+    {
+        var split = new List<Range>(Math.Max(pieces.Count, text.Length / 4));
+        foreach (Range piece in pieces)
+        {
+            int start = piece.Start.Value;
+            int done = start;
+            foreach (ValueMatch match in expression.EnumerateMatches(text.AsSpan(piece)))
+            {
+                int from = start + match.Index;
+                if (from > done)
+                {
+                    split.Add(done..from);
+                }
+
+                done = from + match.Length;
+                split.Add(from..done);
+            }
+
+            if (done < piece.End.Value)
+            {
+                split.Add(done..piece.End.Value);
+            }
+        }
+
+        return split;
+    }
+
+    private static (string Projection, int[]? Starts) Project(string text)
+    {
+        if (!text.AsSpan().ContainsAnyInRange('\uD800', '\uDFFF'))
+        {
+            return (text, null);
+        }
+
+        var projection = new StringBuilder(text.Length);
+        var starts = new List<int>(text.Length + 1); // [projected unit] -> index in the text; one more for the end
+        int index = 0;
+        foreach (Rune rune in text.EnumerateRunes())
+        {
+            starts.Add(index);
+            projection.Append(rune.IsBmp ? (char)rune.Value : Representative(Rune.GetUnicodeCategory(rune)));
+            index += rune.Utf16SequenceLength; // an unpaired surrogate enumerates as U+FFFD, also one unit
+        }
+
+        starts.Add(index);
+        return (projection.ToString(), [.. starts]);
+    }
+
+    private static char Representative(UnicodeCategory category) => category switch
+    {
+        <= UnicodeCategory.OtherLetter => '\u4E00',
+        UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber => '\u0660',
+        >= UnicodeCategory.ConnectorPunctuation and <= UnicodeCategory.OtherPunctuation => '\u2016',
+        _ => '\uFFFD',
+    };
+
+    [GeneratedRegex(@"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")]
+    private static partial Regex Llama3Regex();
+
+    [GeneratedRegex(@"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")]
+    private static partial Regex Gpt2Regex();
+
+    [GeneratedRegex(@"\p{N}")]
+    private static partial Regex DigitRegex();
+
+    [GeneratedRegex(@"\p{N}+")]
+    private static partial Regex NumberRegex();
+
+    [GeneratedRegex("[0-9][0-9][0-9]")]
+    private static partial Regex ThreeDigitsRegex();
+
+    [GeneratedRegex(@"[\p{P}$+<=>^~|]+")]
+    private static partial Regex PunctuationRegex();
+
+    [GeneratedRegex(@"[\p{P}$+<=>^~|`]+")]
+    private static partial Regex FalconPunctuationRegex();
+}

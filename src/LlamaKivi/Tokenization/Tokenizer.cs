@@ -1,0 +1,235 @@
+using System.Buffers;
+using System.Text;
+using LlamaKivi.Native;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace LlamaKivi.Tokenization;
+
+/// <summary>Text to token ids and back, as the metadata of a GGUF file describes it. Immutable: may be used by several threads.</summary>
+public abstract class Tokenizer
+{
+    private static readonly string[] EndNames =
+        ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "</s>"];
+
+    private readonly Vocabulary _vocabulary;
+    private readonly byte[][] _bytes; // [id]
+    private readonly int[] _specials; // ids that are matched in the text as a whole, longest text first
+    private readonly HashSet<int> _ends = [];
+
+    private protected Tokenizer(Vocabulary vocabulary, Func<string, byte[]> tokenBytes, bool addBosByDefault)
+    {
+        _vocabulary = vocabulary;
+        _bytes = new byte[vocabulary.Texts.Length][];
+        for (int id = 0; id < _bytes.Length; id++)
+        {
+            string text = vocabulary.Texts[id];
+            bool literal = vocabulary.Types[id] is TokenType.Control or TokenType.UserDefined or TokenType.Unknown;
+            _bytes[id] = literal ? Encoding.UTF8.GetBytes(text) : tokenBytes(text);
+        }
+
+        _specials = [.. Enumerable.Range(0, _bytes.Length)
+            .Where(id => vocabulary.Types[id] is TokenType.Control or TokenType.UserDefined or TokenType.Unknown
+                && vocabulary.Texts[id].Length > 0)
+            .OrderByDescending(id => _bytes[id].Length)];
+
+        BosId = vocabulary.SpecialId("tokenizer.ggml.bos_token_id");
+        EosId = vocabulary.SpecialId("tokenizer.ggml.eos_token_id");
+        EotId = vocabulary.SpecialId("tokenizer.ggml.eot_token_id");
+        EomId = vocabulary.SpecialId("tokenizer.ggml.eom_token_id");
+        UnknownId = vocabulary.SpecialId("tokenizer.ggml.unknown_token_id");
+        PaddingId = vocabulary.SpecialId("tokenizer.ggml.padding_token_id");
+        AddBos = vocabulary.Flag("tokenizer.ggml.add_bos_token", addBosByDefault && BosId is not null);
+        AddEos = vocabulary.Flag("tokenizer.ggml.add_eos_token", false);
+        if (AddBos && BosId is null)
+        {
+            throw Vocabulary.Bad("tokenizer.ggml.add_bos_token is true, but there is no tokenizer.ggml.bos_token_id");
+        }
+
+        if (AddEos && EosId is null)
+        {
+            throw Vocabulary.Bad("tokenizer.ggml.add_eos_token is true, but there is no tokenizer.ggml.eos_token_id");
+        }
+
+        _ends.UnionWith(new[] { EosId, EotId, EomId }.OfType<int>());
+        // By name only if marked special: "</s>" is also a plausible piece of markup in a byte-level vocabulary.
+        _ends.UnionWith(_specials.Where(id => EndNames.Contains(vocabulary.Texts[id])));
+    }
+
+    /// <summary>Number of tokens; ids are 0 to this, exclusive.</summary>
+    public int VocabularySize => _bytes.Length;
+
+    /// <summary>Beginning of a text; null if the vocabulary has none.</summary>
+    public int? BosId { get; }
+
+    /// <summary>End of a text; null if the vocabulary has none.</summary>
+    public int? EosId { get; }
+
+    /// <summary>End of a turn; null if the file names none.</summary>
+    public int? EotId { get; }
+
+    /// <summary>End of a message; null if the file names none.</summary>
+    public int? EomId { get; }
+
+    /// <summary>The unknown token; null if the file names none.</summary>
+    public int? UnknownId { get; }
+
+    /// <summary>The padding token; null if the file names none.</summary>
+    public int? PaddingId { get; }
+
+    /// <summary>Whether the model expects BOS before a text.</summary>
+    public bool AddBos { get; }
+
+    /// <summary>Whether the model expects EOS after a text. <see cref="Encode(string, bool, bool)"/> leaves that to the caller.</summary>
+    public bool AddEos { get; }
+
+    /// <summary>Reads the tokenizer of a model file.</summary>
+    /// <param name="file">The file; not used after the call.</param>
+    /// <param name="logger">Receives warnings about metadata that is legal but not fully understood.</param>
+    /// <exception cref="ModelLoadException">The tokenizer's metadata is missing or contradicts itself.</exception>
+    /// <exception cref="UnsupportedModelException">The tokenizer's kind is not implemented, or the file has no vocabulary.</exception>
+    public static Tokenizer FromGguf(GgufFile file, ILogger? logger = null)
+    {
+        ArgumentNullException.ThrowIfNull(file);
+        string model = file.GetString("tokenizer.ggml.model")
+            ?? throw Vocabulary.Bad("there is no string tokenizer.ggml.model");
+        return model switch
+        {
+            "gpt2" => new BytePairTokenizer(new Vocabulary(file), logger ?? NullLogger.Instance),
+            "no_vocab" => throw new UnsupportedModelException(
+                "tokenizer.ggml.model is 'no_vocab': this file carries no vocabulary, so text cannot be encoded or decoded; " +
+                "give the model token ids"),
+            _ => throw new UnsupportedModelException(
+                $"tokenizer.ggml.model is '{model}', which is not implemented; supported: 'gpt2' (byte-level BPE)"),
+        };
+    }
+
+    /// <summary>The ids of a text.</summary>
+    /// <param name="text">Any text. Unpaired surrogates are encoded as U+FFFD. Bytes that have no token are left out.</param>
+    /// <param name="addBos">Whether to put BOS first; without effect if the vocabulary has none.</param>
+    /// <param name="parseSpecial">Whether names of control tokens in the text become these tokens. Leave it off for
+    /// text from users. User-defined tokens are always recognized.</param>
+    public int[] Encode(string text, bool addBos, bool parseSpecial)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        var ids = new List<int>(text.Length / 3 + 1);
+        if (addBos && BosId is int bos)
+        {
+            ids.Add(bos);
+        }
+
+        foreach ((int special, string fragment) in SplitSpecials(text, parseSpecial))
+        {
+            if (special >= 0)
+            {
+                ids.Add(special);
+            }
+            else
+            {
+                EncodeFragment(fragment, ids);
+            }
+        }
+
+        return [.. ids];
+    }
+
+    /// <summary>The ids of a text given as UTF-8; invalid bytes are encoded as U+FFFD.</summary>
+    /// <inheritdoc cref="Encode(string, bool, bool)"/>
+    public int[] Encode(ReadOnlySpan<byte> text, bool addBos, bool parseSpecial) =>
+        Encode(Encoding.UTF8.GetString(text), addBos, parseSpecial);
+
+    /// <summary>The text of tokens. Bytes that are not UTF-8, such as part of a character, become U+FFFD.</summary>
+    /// <param name="ids">Token ids.</param>
+    /// <param name="special">Whether control tokens appear as their names; otherwise they have no text.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
+    public string Decode(ReadOnlySpan<int> ids, bool special = false)
+    {
+        var bytes = new ArrayBufferWriter<byte>(ids.Length * 4 + 1);
+        foreach (int id in ids)
+        {
+            bytes.Write(GetBytes(id, special).Span);
+        }
+
+        return Encoding.UTF8.GetString(bytes.WrittenSpan);
+    }
+
+    /// <summary>The bytes a token stands for, possibly a part of a UTF-8 character.</summary>
+    /// <param name="id">Token id.</param>
+    /// <param name="special">Whether a control token gives its name; otherwise it has no bytes.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
+    public ReadOnlyMemory<byte> GetBytes(int id, bool special = false)
+    {
+        CheckId(id);
+        bool hidden = !special && _vocabulary.Types[id] is (TokenType.Control or TokenType.Unknown);
+        return hidden ? default : _bytes[id];
+    }
+
+    /// <summary>The vocabulary's entry as the file spells it (byte-level BPE: a space is U+0120).</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
+    public string GetText(int id)
+    {
+        CheckId(id);
+        return _vocabulary.Texts[id];
+    }
+
+    /// <summary>Whether a token controls the model and is not text.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
+    public bool IsControl(int id)
+    {
+        CheckId(id);
+        return _vocabulary.Types[id] == TokenType.Control;
+    }
+
+    /// <summary>
+    /// Whether generation stops at a token: EOS, EOT and EOM of the file, and special tokens of a known name, such as
+    /// &lt;|im_end|&gt; and &lt;|eot_id|&gt;. False for ids the vocabulary does not have.
+    /// </summary>
+    public bool IsEndOfGeneration(int id) => _ends.Contains(id);
+
+    /// <summary>Adds the ids of a text that holds no special tokens.</summary>
+    private protected abstract void EncodeFragment(string text, List<int> ids);
+
+    /// <summary>Cuts special tokens out of a text. The longest one cuts the whole text before the next is looked for.</summary>
+    /// <returns>In order: a special token's id and no text, or -1 and a text between special tokens.</returns>
+    private List<(int Special, string Text)> SplitSpecials(string text, bool parseSpecial)
+    {
+        List<(int Special, string Text)> fragments = [(-1, text)];
+        foreach (int id in _specials)
+        {
+            string name = _vocabulary.Texts[id];
+            bool wanted = parseSpecial || _vocabulary.Types[id] == TokenType.UserDefined;
+            if (!wanted || !fragments.Exists(fragment => fragment.Special < 0 && fragment.Text.Contains(name, StringComparison.Ordinal)))
+            {
+                continue;
+            }
+
+            var split = new List<(int Special, string Text)>();
+            foreach ((int special, string fragment) in fragments)
+            {
+                int done = 0;
+                int found;
+                while (special < 0 && (found = fragment.IndexOf(name, done, StringComparison.Ordinal)) >= 0)
+                {
+                    split.Add((-1, fragment[done..found]));
+                    split.Add((id, ""));
+                    done = found + name.Length;
+                }
+
+                split.Add((special, done == 0 ? fragment : fragment[done..]));
+            }
+
+            split.RemoveAll(fragment => fragment.Special < 0 && fragment.Text.Length == 0);
+            fragments = split;
+        }
+
+        return fragments;
+    }
+
+    private void CheckId(int id)
+    {
+        if ((uint)id >= (uint)_bytes.Length)
+        {
+            throw new ArgumentOutOfRangeException(nameof(id), id, $"Token ids of this vocabulary are 0 to {_bytes.Length - 1}.");
+        }
+    }
+}
