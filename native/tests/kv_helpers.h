@@ -58,9 +58,9 @@ struct Shape {
 };
 
 // Keys and values of n tokens, [layer][token, n_head_kv, D]. As in a model, channels differ in range and centre, and
-// the first token is an outlier.
+// the first key may be an outlier.
 struct Tokens {
-    Tokens(const Shape& shape, int n, uint32_t seed) : width(shape.n_head_kv * shape.head_size) {
+    Tokens(const Shape& shape, int n, uint32_t seed, float first_key = 8) : width(shape.n_head_kv * shape.head_size) {
         std::mt19937 random(seed);
         std::normal_distribution<float> normal;
         const auto draw = [&](bool keys) {
@@ -72,7 +72,7 @@ struct Tokens {
             }
             std::vector<float> rows(static_cast<size_t>(n) * width);
             for (int t = 0; t < n; ++t) {
-                const float outlier = keys && t == 0 ? 8.0f : 1.0f;
+                const float outlier = keys && t == 0 ? first_key : 1.0f;
                 for (int c = 0; c < width; ++c) {
                     rows[static_cast<size_t>(t) * width + c] = outlier * (centre[c] + spread[c] * normal(random));
                 }

@@ -1,0 +1,501 @@
+// Every kernel table against the portable one, and that against formulas in double. With them, the bits kernels read:
+// byte scales and the places of codes.
+#include "backend/cpu/kernels.h"
+
+#include <cstring>
+#include <functional>
+
+#include "kv/quantizer.h"
+#include "kv_helpers.h"
+
+namespace lk {
+
+using namespace kv;
+
+namespace {
+
+constexpr int kHeadSizes[] = {64, 80, 96, 128, 256};
+constexpr int kGroups[] = {16, 32, 64, 128};
+
+TEST(ByteScale, DecodesEveryByte) {
+    for (int byte = 0; byte < 256; ++byte) {
+        const int e = byte / 16;
+        const int m = byte % 16;
+        const double value = e == 0 ? std::ldexp(m, -18) : std::ldexp(16 + m, e - 19);
+        for (const int k : {-9, 0, 5}) {
+            ASSERT_EQ(byte_scale_decode(static_cast<uint8_t>(byte), k), std::ldexp(value, k)) << byte;
+        }
+    }
+}
+
+TEST(ByteScale, RoundsAgainstTheTableOfItsValues) {
+    for (const int k : {-7, 0, 4}) {
+        std::vector<double> table(256);
+        for (int i = 0; i < 256; ++i) {
+            table[i] = byte_scale_decode(static_cast<uint8_t>(i), k);
+        }
+        std::vector<float> samples{0.0f, -1.0f, 1e-30f, static_cast<float>(table[255] * 1.01)};
+        for (int i = 0; i < 255; ++i) {
+            const float low = static_cast<float>(table[i]);
+            const float high = static_cast<float>(table[i + 1]);
+            for (int j = 0; j <= 16; ++j) {  // includes the two values and the tie between them
+                const float x = low + (high - low) * static_cast<float>(j) / 16;
+                samples.insert(samples.end(), {x, x * 1.0000002f, x * 0.9999998f});
+            }
+        }
+        EXPECT_EQ(byte_scale_round_up(1e30f, k), 255);
+        EXPECT_EQ(byte_scale_round_nearest(1e30f, k), 255);
+        for (const float s : samples) {
+            const auto least = std::lower_bound(table.begin(), table.end(), static_cast<double>(s)) - table.begin();
+            ASSERT_EQ(byte_scale_round_up(s, k), s <= 0 ? 0 : std::min<long>(least, 255)) << s << " k " << k;
+            const int nearest = byte_scale_round_nearest(s, k);
+            const double error = std::fabs(table[nearest] - std::max(s, 0.0f));
+            for (const int other : {nearest - 1, nearest + 1}) {
+                if (other >= 0 && other < 256) {
+                    const double its = std::fabs(table[other] - std::max(s, 0.0f));
+                    ASSERT_TRUE(error < its || (error == its && nearest % 2 == 0)) << s << " k " << k;
+                }
+            }
+        }
+    }
+}
+
+TEST(ByteScale, ExponentLeavesThreeBinades) {
+    EXPECT_EQ(byte_scale_exponent(0), 0);
+    for (float s = 1e-6f; s < 1e5f; s *= 1.07f) {
+        const int k = byte_scale_exponent(s);
+        ASSERT_LE(8 * s, byte_scale_decode(255, k)) << s;
+        ASSERT_GT(8 * s, byte_scale_decode(255, k - 1)) << s;  // and no more than needed
+    }
+}
+
+TEST(PageFormats, EveryCodeHasBitsOfItsOwn) {
+    for (const lk_cache_type type : {LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER}) {
+        for (const Side side : {Side::keys, Side::values}) {
+            for (const int d : kHeadSizes) {
+                for (const int g : kGroups) {
+                    const PageFormat f = make_page_format(type, side, d, g);
+                    std::vector<uint8_t> page(f.page_bytes);
+                    std::vector<uint8_t> owned(f.scales_offset);
+                    const auto each = [&](auto visit) {
+                        for (int t = 0; t < kPageTokens; ++t) {
+                            for (int r = 0; r < f.rows; ++r) {
+                                visit(side == Side::keys ? key_code_place(f, t, r) : value_code_place(f, t, r),
+                                      (t * 5 + r * 3 + r / 7) % (1 << f.bits));
+                            }
+                        }
+                    };
+                    each([&](CodePlace at, int code) {
+                        const int mask = ((1 << f.bits) - 1) << at.shift;
+                        ASSERT_LT(at.byte, f.scales_offset);
+                        ASSERT_EQ(owned[at.byte] & mask, 0);
+                        owned[at.byte] = static_cast<uint8_t>(owned[at.byte] | mask);
+                        set_code(page.data(), at, f.bits, code);
+                    });
+                    EXPECT_EQ(std::count(owned.begin(), owned.end(), 0xff), static_cast<long>(f.scales_offset));
+                    each([&](CodePlace at, int code) { ASSERT_EQ(get_code(page.data(), at, f.bits), code); });
+                }
+            }
+        }
+    }
+}
+
+TEST(PageFormats, BitsPerElement) {
+    struct Row {
+        lk_cache_type type;
+        int head_size, group;
+        double k, v;
+    };
+    const Row rows[] = {{LK_CACHE_F16, 64, 32, 16, 16},        {LK_CACHE_KIVI2, 64, 32, 3, 2.125},
+                        {LK_CACHE_KIVI2, 128, 32, 3, 2.0625},  {LK_CACHE_KIVI2, 64, 16, 3.5, 2.125},
+                        {LK_CACHE_KIVI2, 64, 64, 2.75, 2.125}, {LK_CACHE_KIVI2, 80, 32, 3, 2.1},
+                        {LK_CACHE_KIVI4, 128, 32, 4.5, 4.5},   {LK_CACHE_KIVI4_PAPER, 128, 32, 5, 5},
+                        {LK_CACHE_KIVI2_PAPER, 64, 32, 3, 3},  {LK_CACHE_KIVI2_PAPER, 128, 64, 2.5, 2.5},
+                        {LK_CACHE_KIVI2_PAPER, 80, 32, 3, 3.2}};  // a short group pays for a whole scale
+    for (const Row& row : rows) {
+        const PageFormat k = make_page_format(row.type, Side::keys, row.head_size, row.group);
+        const PageFormat v = make_page_format(row.type, Side::values, row.head_size, row.group);
+        EXPECT_DOUBLE_EQ(k.bits_per_element(), row.k) << lk_cache_type_name(row.type) << " " << row.group;
+        EXPECT_DOUBLE_EQ(v.bits_per_element(), row.v) << lk_cache_type_name(row.type) << " " << row.group;
+    }
+}
+
+using cpu::Kernels;
+using cpu::QuantizedRow;
+
+class KernelTables : public testing::Test {
+protected:
+    std::vector<float> draw(size_t n, float spread = 1) {
+        std::vector<float> x(n);
+        for (float& v : x) {
+            v = spread * normal_(random_);
+        }
+        return x;
+    }
+
+    std::vector<half_t> draw_halves(size_t n) {
+        std::vector<half_t> x(n);
+        std::generate(x.begin(), x.end(), [&] { return float_to_half(normal_(random_)); });
+        return x;
+    }
+
+    std::vector<uint8_t> draw_bytes(size_t n, int below = 256) {
+        std::vector<uint8_t> x(n);
+        std::generate(x.begin(), x.end(), [&] { return static_cast<uint8_t>(random_() % below); });
+        return x;
+    }
+
+    // Random blocks with scales near 1/64.
+    std::vector<uint8_t> draw_weights(WeightType type, int64_t n) {
+        const WeightTypeTraits& traits = *weight_type_traits(type);
+        std::vector<uint8_t> bytes = draw_bytes(n / traits.block_elements * traits.block_bytes);
+        const auto set = [&](size_t at, float value) {
+            const half_t h = float_to_half(value);
+            std::memcpy(&bytes[at], &h, sizeof h);
+        };
+        for (size_t at = 0; at < bytes.size(); at += traits.block_bytes) {
+            switch (type) {
+            case WeightType::F32: {
+                const float x = normal_(random_);
+                std::memcpy(&bytes[at], &x, sizeof x);
+                break;
+            }
+            case WeightType::F16:
+                set(at, normal_(random_));
+                break;
+            case WeightType::Q6_K:
+                set(at + offsetof(BlockQ6_K, d), 0.02f * normal_(random_));
+                break;
+            case WeightType::Q4_1:
+            case WeightType::Q5_1:
+            case WeightType::Q4_K:
+                set(at + 2, 0.02f * normal_(random_));  // m, dmin
+                [[fallthrough]];
+            default:
+                set(at, 0.02f * normal_(random_));
+            }
+        }
+        return bytes;
+    }
+
+    std::mt19937 random_{11};
+    std::normal_distribution<float> normal_;
+    const Kernels& portable_ = cpu::portable_kernels();
+};
+
+// Activations in every form.
+struct Activations {
+    Activations(const Kernels& kernels, const std::vector<float>& values, int n)
+        : x(values),
+          q(x.size()),
+          super_q(x.size()),
+          d(x.size() / 32),
+          sum(d.size()),
+          super_d(x.size() / 256),
+          super_sums(x.size() / 16) {
+        for (size_t at = 0; at < x.size(); at += n) {
+            QuantizedRow row{};
+            row.x = &x[at];
+            if (n % 32 == 0) {
+                kernels.quantize_plain(&x[at], n, &q[at], &d[at / 32], &sum[at / 32]);
+                row.plain = {&q[at], &d[at / 32], &sum[at / 32]};
+            }
+            if (n % 256 == 0) {
+                kernels.quantize_super(&x[at], n, &super_q[at], &super_d[at / 256], &super_sums[at / 16]);
+                row.super = {&super_q[at], &super_d[at / 256], &super_sums[at / 16]};
+            }
+            rows.push_back(row);
+        }
+    }
+
+    std::vector<float> x;
+    std::vector<int8_t> q, super_q;
+    std::vector<float> d, sum, super_d;
+    std::vector<int16_t> super_sums;
+    std::vector<QuantizedRow> rows;
+};
+
+TEST_F(KernelTables, QuantizedActivationsAreTheSameEverywhere) {
+    std::vector<float> x = draw(2048, 3);
+    std::fill_n(x.begin() + 256, 256, 0.0f);
+    x[600] = 1e4f;
+    x[1000] = -1e-6f;
+    const Activations expected(portable_, x, 512);
+    for (size_t i = 0; i < x.size(); ++i) {
+        ASSERT_LE(std::fabs(x[i] - expected.d[i / 32] * expected.q[i]), 0.57f * expected.d[i / 32] + 1e-12f) << i;
+        ASSERT_LE(std::fabs(x[i] - expected.super_d[i / 256] * expected.super_q[i]), 0.51f * expected.super_d[i / 256]);
+    }
+    for (const Kernels* kernels : test::kernel_tables()) {
+        const Activations actual(*kernels, x, 512);
+        EXPECT_EQ(actual.q, expected.q);
+        EXPECT_EQ(actual.d, expected.d);
+        EXPECT_EQ(actual.sum, expected.sum);
+        EXPECT_EQ(actual.super_q, expected.super_q);
+        EXPECT_EQ(actual.super_d, expected.super_d);
+        EXPECT_EQ(actual.super_sums, expected.super_sums);
+    }
+}
+
+TEST_F(KernelTables, Matmul) {
+    struct Row {
+        WeightType type;
+        int n_cols;
+    };
+    constexpr int kRows = 13;
+    for (const Row& row : {Row{WeightType::F32, 77}, Row{WeightType::F16, 77}, Row{WeightType::Q8_0, 96},
+                           Row{WeightType::Q4_0, 96}, Row{WeightType::Q4_1, 96}, Row{WeightType::Q5_0, 96},
+                           Row{WeightType::Q5_1, 96}, Row{WeightType::Q4_K, 512}, Row{WeightType::Q6_K, 512}}) {
+        const WeightTypeTraits& traits = *weight_type_traits(row.type);
+        SCOPED_TRACE(traits.name);
+        const int n = row.n_cols;
+        const std::vector<uint8_t> bytes = draw_weights(row.type, int64_t{kRows} * n);
+        const Tensor w{row.type, bytes.data(), n, kRows, bytes.size() / kRows};
+        for (const int n_tokens : {1, 3, 4, 9}) {
+            const Activations a(portable_, draw(static_cast<size_t>(n_tokens) * n), n);
+            for (const Kernels* kernels : test::kernel_tables()) {
+                std::vector<float> y(n_tokens * kRows, -7.0f);
+                kernels->matmul(w, 3, 10, a.rows.data(), n_tokens, y.data(), kRows);
+                for (int i = 0; i < n_tokens * kRows; ++i) {
+                    const int r = i % kRows;
+                    if (r < 3 || r >= 10) {
+                        ASSERT_EQ(y[i], -7.0f) << "rows outside the range stay";
+                        continue;
+                    }
+                    std::vector<float> weights(n);
+                    dequantize_row(row.type, w.data + r * w.row_bytes, weights.data(), n);
+                    const QuantizedRow& x = a.rows[i / kRows];
+                    double as_given = 0;  // the activations the format is defined with
+                    double plain = 0;     // the activations as they were
+                    double magnitude = 0;
+                    double rounding = 0;
+                    for (int c = 0; c < n; ++c) {
+                        const auto form = lk::cpu::activation_form(row.type);
+                        const double step = form == cpu::ActivationForm::plain   ? x.plain.d[c / 32]
+                                            : form == cpu::ActivationForm::super ? x.super.d[c / 256]
+                                                                                 : 0.0;
+                        const double value = form == cpu::ActivationForm::plain   ? step * x.plain.q[c]
+                                             : form == cpu::ActivationForm::super ? step * x.super.q[c]
+                                                                                  : x.x[c];
+                        as_given += weights[c] * value;
+                        plain += static_cast<double>(weights[c]) * x.x[c];
+                        magnitude += std::fabs(weights[c] * value);
+                        rounding += std::fabs(weights[c]) * 0.57 * step;
+                    }
+                    // Blocks with a minimum take the sum of activations rounded to half: 2^-11 of a block's share.
+                    const bool rounds_sums = row.type == WeightType::Q4_1 || row.type == WeightType::Q5_1;
+                    ASSERT_NEAR(y[i], as_given, (rounds_sums ? 1e-3 : 2e-6) * (magnitude + 1)) << kernels->name;
+                    ASSERT_NEAR(y[i], plain, rounding + 1e-3 * (magnitude + 1)) << kernels->name;
+                }
+            }
+        }
+    }
+}
+
+TEST_F(KernelTables, Elementwise) {
+    for (const int n : {1, 7, 8, 33, 200}) {
+        const std::vector<float> x = draw(n, 4);
+        const std::vector<float> y = draw(n);
+        double square = 0;
+        double dot = 0;
+        double magnitude = 0;
+        for (int i = 0; i < n; ++i) {
+            square += static_cast<double>(x[i]) * x[i];
+            dot += static_cast<double>(x[i]) * y[i];
+            magnitude += std::fabs(static_cast<double>(x[i]) * y[i]);
+        }
+        for (const Kernels* kernels : test::kernel_tables()) {
+            SCOPED_TRACE(format("%s, n %d", kernels->name, n));
+            std::vector<float> norm(n);
+            kernels->rms_norm(x.data(), y.data(), 1e-5f, n, norm.data());
+            std::vector<float> gate = x;
+            kernels->swiglu(gate.data(), y.data(), n);
+            std::vector<float> sum = x;
+            kernels->add(sum.data(), y.data(), n);
+            std::vector<float> scaled = x;
+            kernels->scale(scaled.data(), n, 0.37f);
+            for (int i = 0; i < n; ++i) {
+                const double expected = x[i] / std::sqrt(square / n + 1e-5) * y[i];
+                ASSERT_NEAR(norm[i], expected, 1e-6 * std::fabs(expected));
+                const double silu = x[i] / (1 + std::exp(-static_cast<double>(x[i]))) * y[i];
+                ASSERT_NEAR(gate[i], silu, 1e-6 * std::fabs(silu));
+                ASSERT_EQ(sum[i], x[i] + y[i]);
+                ASSERT_EQ(scaled[i], x[i] * 0.37f);
+            }
+            ASSERT_NEAR(kernels->dot(x.data(), y.data(), n), dot, 1e-6 * magnitude);
+            ASSERT_EQ(kernels->max(x.data(), n), *std::max_element(x.begin(), x.end()));
+        }
+    }
+}
+
+TEST_F(KernelTables, FarGatesSaturate) {
+    for (const Kernels* kernels : test::kernel_tables()) {
+        std::vector<float> gate{200, -200, 90, -90, 88, -88, 0, 1e30f, -1e30f};
+        const std::vector<float> x = gate;
+        kernels->swiglu(gate.data(), std::vector<float>(9, 1.0f).data(), 9);
+        for (int i = 0; i < 9; ++i) {
+            ASSERT_NEAR(gate[i], std::max(x[i], 0.0f), 1e-6f * std::fabs(x[i]) + 1e-30f)
+                << kernels->name << " " << x[i];
+        }
+    }
+}
+
+TEST_F(KernelTables, SoftmaxPart) {
+    for (const int n : {1, 5, 8, 100, 513}) {
+        std::vector<float> scores(n);
+        for (int i = 0; i < n; ++i) {
+            scores[i] = 3.0f - 86.0f * static_cast<float>(i) / static_cast<float>(n);
+        }
+        scores[n / 2] = -400;
+        for (const Kernels* kernels : test::kernel_tables()) {
+            std::vector<float> p = scores;
+            const float sum = kernels->softmax_part(p.data(), n, 3);
+            double total = 0;
+            for (int i = 0; i < n; ++i) {
+                const double expected = std::exp(static_cast<double>(scores[i]) - 3);
+                ASSERT_NEAR(p[i], expected, 3e-7 * expected + 1e-37) << kernels->name << " " << scores[i];
+                total += p[i];
+            }
+            ASSERT_NEAR(sum, total, 1e-6 * total);
+        }
+    }
+}
+
+TEST_F(KernelTables, HalfRow) {
+    std::vector<float> x = draw(1003, 100);
+    const float special[] = {0.0f,   -0.0f,    65504,    65519.9f,        65520, 1e30f,
+                             -1e30f, 0x1p-24f, 0x1p-25f, 1.5f * 0x1p-25f, 6e-5f};
+    std::copy(std::begin(special), std::end(special), x.begin());
+    for (const Kernels* kernels : test::kernel_tables()) {
+        std::vector<half_t> h(x.size());
+        kernels->half_row(x.data(), static_cast<int64_t>(x.size()), h.data());
+        for (size_t i = 0; i < x.size(); ++i) {
+            ASSERT_EQ(h[i], float_to_half(x[i])) << kernels->name << " " << x[i];
+        }
+    }
+}
+
+TEST_F(KernelTables, ExactRows) {
+    constexpr int kStride = 40;
+    for (const int d : kHeadSizes) {
+        for (const int n_tokens : {1, 3, 4, 17, 33}) {
+            for (const int n_rows : {1, 2, 5}) {
+                const std::vector<half_t> rows = draw_halves(static_cast<size_t>(n_tokens) * d);
+                const std::vector<float> q = draw(static_cast<size_t>(n_rows) * d);
+                const std::vector<float> p = draw(n_rows * kStride);
+                for (const Kernels* kernels : test::kernel_tables()) {
+                    SCOPED_TRACE(format("%s, D %d, tokens %d, rows %d", kernels->name, d, n_tokens, n_rows));
+                    std::vector<float> scores(n_rows * kStride, -7.0f);
+                    kernels->score_exact(rows.data(), n_tokens, d, q.data(), n_rows, scores.data(), kStride);
+                    std::vector<float> acc(q);
+                    kernels->accumulate_exact(rows.data(), n_tokens, d, p.data(), kStride, n_rows, acc.data());
+                    for (int r = 0; r < n_rows; ++r) {
+                        for (int t = 0; t < kStride; ++t) {
+                            double dot = t < n_tokens ? 0 : -7;
+                            for (int c = 0; c < d && t < n_tokens; ++c) {
+                                dot += static_cast<double>(q[r * d + c]) * half_to_float(rows[t * d + c]);
+                            }
+                            ASSERT_NEAR(scores[r * kStride + t], dot, 2e-5 + 1e-6 * std::fabs(dot));
+                        }
+                        for (int c = 0; c < d; ++c) {
+                            double sum = q[r * d + c];
+                            for (int t = 0; t < n_tokens; ++t) {
+                                sum += static_cast<double>(p[r * kStride + t]) * half_to_float(rows[t * d + c]);
+                            }
+                            ASSERT_NEAR(acc[r * d + c], sum, 2e-5);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_F(KernelTables, UnpackCodes) {
+    struct Row {
+        int bits, unit_bytes;  // tiles of 16 and 32 tokens, blocks of values
+    };
+    for (const Row& row : {Row{2, 16}, Row{2, 32}, Row{4, 32}, Row{4, 64}}) {
+        const int n_codes = row.unit_bytes * 8 / row.bits;
+        const std::vector<uint8_t> packed = draw_bytes(7 * row.unit_bytes);
+        for (const int piece_stride : {32, 32 * 7}) {  // keys; values, whose pieces are rows of a matrix
+            const int unit_stride = piece_stride == 32 ? n_codes : 32;
+            for (const Kernels* kernels : test::kernel_tables()) {
+                std::vector<uint8_t> out(7 * n_codes, 99);
+                kernels->unpack_codes(packed.data(), 7, row.unit_bytes, row.bits, out.data(), unit_stride,
+                                      piece_stride);
+                for (int i = 0; i < 7 * n_codes; ++i) {
+                    const int unit = i / n_codes;
+                    const int code = i % n_codes;
+                    const CodePlace at{static_cast<size_t>(unit * row.unit_bytes + code % row.unit_bytes),
+                                       row.bits * (code / row.unit_bytes)};
+                    ASSERT_EQ(out[unit * unit_stride + code / 32 * piece_stride + code % 32],
+                              get_code(packed.data(), at, row.bits))
+                        << kernels->name;
+                }
+            }
+        }
+    }
+}
+
+TEST_F(KernelTables, FoldAndDotCodes) {
+    for (const int n : {32, 80, 104, 160, 320}) {
+        const std::vector<float> a = draw(n);
+        const std::vector<float> b = draw(n);
+        std::vector<int8_t> expected(n);
+        const cpu::Folded by = portable_.fold(a.data(), b.data(), n, expected.data());
+        double residual = 0;
+        for (int i = 0; i < n; ++i) {
+            ASSERT_LE(std::fabs(a[i] * b[i] - by.step * expected[i]), 0.501f * by.step);
+            residual += static_cast<double>(a[i]) * b[i] - static_cast<double>(by.step) * expected[i];
+        }
+        for (const Kernels* kernels : test::kernel_tables()) {
+            std::vector<int8_t> w(n);
+            const cpu::Folded folded = kernels->fold(a.data(), b.data(), n, w.data());
+            EXPECT_EQ(w, expected) << kernels->name;
+            EXPECT_EQ(folded.step, by.step);
+            EXPECT_NEAR(folded.residual, residual, 1e-5 * n);
+            for (const int lanes : {8, 16, 24, 32, 56, 80, 128}) {
+                const int stride = 4 * lanes + 32;
+                const std::vector<uint8_t> codes = draw_bytes(static_cast<size_t>(n / 4) * stride, 16);
+                const std::vector<float> before = draw(lanes);
+                std::vector<float> out = before;
+                kernels->dot_codes(codes.data(), stride, w.data(), n / 4, lanes, folded.step, 0.25f, out.data());
+                for (int lane = 0; lane < lanes; ++lane) {
+                    double sum = 0;
+                    for (int i = 0; i < n; ++i) {
+                        sum += codes[i / 4 * stride + 4 * lane + i % 4] * w[i];
+                    }
+                    const double value = before[lane] + 0.25 + folded.step * sum;
+                    ASSERT_NEAR(out[lane], value, 1e-6 * (2 + std::fabs(value) + std::fabs(folded.step * sum)));
+                }
+            }
+        }
+        std::fill(expected.begin(), expected.end(), int8_t{5});
+        const std::vector<float> zeros(n);
+        for (const Kernels* kernels : test::kernel_tables()) {
+            const cpu::Folded none = kernels->fold(a.data(), zeros.data(), n, expected.data());
+            EXPECT_EQ(none.step, 0);
+            EXPECT_EQ(none.residual, 0);
+            EXPECT_EQ(expected, std::vector<int8_t>(n));
+        }
+    }
+}
+
+TEST_F(KernelTables, DecodeByteScales) {
+    std::vector<uint8_t> bytes(256);
+    for (int i = 0; i < 256; ++i) {
+        bytes[i] = static_cast<uint8_t>(i);
+    }
+    for (const Kernels* kernels : test::kernel_tables()) {
+        for (const int k : {-9, 0, 6}) {
+            std::vector<float> s(256);
+            kernels->decode_byte_scales(bytes.data(), 256, std::ldexp(1.0f, k), s.data());
+            for (int i = 0; i < 256; ++i) {
+                ASSERT_EQ(s[i], byte_scale_decode(bytes[i], k)) << kernels->name << " " << i;
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace lk

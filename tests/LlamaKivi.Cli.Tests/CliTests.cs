@@ -1,0 +1,126 @@
+using System.Text.Json;
+using Xunit;
+
+namespace LlamaKivi.Cli.Tests;
+
+public sealed class CliTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-tests").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData("f16", 16.0)]
+    [InlineData("kivi2", 2.5625)]
+    public async Task Run_continues_the_prompt(string type, double bits)
+    {
+        CommandLine.Result result = await CommandLine.RunAsync("run", "-p", "The garbage collector", "--temp", "0", "-n", "200", "--kv-cache", type, "--json");
+        Assert.Equal("", result.Error);
+        Assert.Equal(0, result.ExitCode);
+        JsonElement root = JsonDocument.Parse(result.Out).RootElement;
+        Assert.StartsWith("The garbage collector is a new component of the Rust compiler", root.GetProperty("text").GetString(), StringComparison.Ordinal);
+        Assert.Equal(200, root.GetProperty("tokens").GetArrayLength());
+        Assert.Equal("max_tokens", root.GetProperty("stop_reason").GetString());
+        JsonElement cache = root.GetProperty("kv_cache");
+        Assert.Equal(bits, cache.GetProperty("bits_per_element").GetDouble());
+        Assert.Equal(203, cache.GetProperty("tokens").GetInt64());
+        Assert.Equal(type != "f16", cache.GetProperty("quantized_bytes").GetInt64() > 0);
+    }
+
+    [Fact]
+    public async Task Run_writes_text_to_stdout_and_a_summary_to_stderr()
+    {
+        CommandLine.Result result = await CommandLine.RunAsync("run", "-p", "The garbage collector", "-n", "8", "-s", "1");
+        Assert.Equal(0, result.ExitCode);
+        Assert.StartsWith("The garbage collector", result.Out, StringComparison.Ordinal);
+        Assert.Contains("prefill 4 tokens", result.Error, StringComparison.Ordinal);
+        Assert.Contains("kivi2/kivi2", result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_same_seed_gives_the_same_text()
+    {
+        string[] arguments = ["run", "-p", "A thread", "-n", "24", "-s", "7", "-t", "1"];
+        Assert.Equal((await CommandLine.RunAsync(arguments)).Out, (await CommandLine.RunAsync(arguments)).Out);
+    }
+
+    [Fact]
+    public async Task Inspect_describes_the_file()
+    {
+        string model = Path.Combine(AppContext.BaseDirectory, "models", "kivi-demo-llama-37m-q4_k_m.gguf");
+        CommandLine.Result text = await CommandLine.RunAsync("inspect", model);
+        Assert.Contains("general.architecture", text.Out, StringComparison.Ordinal);
+        Assert.Contains("blk.9.ffn_up.weight", text.Out, StringComparison.Ordinal);
+        CommandLine.Result json = await CommandLine.RunAsync("inspect", model, "--json");
+        JsonElement kivi2 = JsonDocument.Parse(json.Out).RootElement.GetProperty("kv_cache").EnumerateArray()
+            .Single(row => row.GetProperty("kv_cache").GetString() == "kivi2");
+        Assert.Equal(820, kivi2.GetProperty("bytes_per_token").GetDouble());  // 10 layers, 2 heads, 64 channels, 2 sides, 2.5625 bits
+    }
+
+    [Fact]
+    public async Task Perplexity_reads_the_cache_back()
+    {
+        string file = Path.Combine(_folder, "text.txt");
+        string paragraph = "A garbage collector finds the objects that a program can no longer reach and takes their memory back. ";
+        await File.WriteAllTextAsync(file, string.Concat(Enumerable.Range(0, 40).Select(i => $"{i}. {paragraph}")));
+        CommandLine.Result result = await CommandLine.RunAsync("perplexity", "-f", file, "-c", "512", "--max-tokens", "512", "--kv-cache", "f16,kivi4,kivi2", "--json");
+        Assert.Equal("", result.Error);
+        JsonElement[] rows = [.. JsonDocument.Parse(result.Out).RootElement.EnumerateArray()];
+        Assert.Equal(["f16", "kivi4", "kivi2"], rows.Select(row => row.GetProperty("kv_cache").GetString()));
+        Assert.All(rows, row => Assert.Equal(256, row.GetProperty("tokens").GetInt64()));
+        double f16 = rows[0].GetProperty("ppl").GetDouble();
+        Assert.InRange(f16, 1.0, 100.0);
+        Assert.InRange(rows[1].GetProperty("ppl").GetDouble() / f16, 0.95, 1.05);
+        Assert.InRange(rows[2].GetProperty("ppl").GetDouble() / f16, 0.9, 1.15);
+        Assert.NotEqual(f16, rows[2].GetProperty("ppl").GetDouble());  // something was quantized
+    }
+
+    [Fact]
+    public async Task Bench_prints_a_row_for_each_test()
+    {
+        CommandLine.Result result = await CommandLine.RunAsync("bench", "-p", "32", "-n", "8", "-d", "0,200", "-r", "1", "--kv-cache", "f16,kivi2", "--json");
+        Assert.Equal(0, result.ExitCode);
+        string?[] tests = [.. JsonDocument.Parse(result.Out).RootElement.EnumerateArray().Select(row => row.GetProperty("test").GetString())];
+        Assert.Equal(["pp32", "tg8", "pp32 @ d200", "tg8 @ d200", "pp32", "tg8", "pp32 @ d200", "tg8 @ d200"], tests);
+    }
+
+    [Fact]
+    public async Task Tokens_go_there_and_back()
+    {
+        const string Text = "int main() { return 42; } // naïve 日本語";
+        CommandLine.Result ids = await CommandLine.RunAsync("tokenize", "-p", Text, "--no-special");
+        CommandLine.Result back = await CommandLine.RunAsync(["detokenize", .. ids.Out.Split((char[])[' ', '\n'], StringSplitOptions.RemoveEmptyEntries)]);
+        Assert.Equal(Text, back.Out.TrimEnd('\n', '\r'));
+    }
+
+    [Theory]
+    [InlineData(2, "Unrecognized", "run", "-p", "x", "--bogus")]
+    [InlineData(2, "nothing to continue", "run")]
+    [InlineData(2, "there are: f16, kivi4, kivi2", "run", "-p", "x", "--kv-cache", "kivi3")]
+    [InlineData(2, "16, 32, 64 or 128", "run", "-p", "x", "--kv-group", "48")]
+    [InlineData(2, "multiple of the group", "run", "-p", "x", "--kv-residual", "100")]
+    [InlineData(2, "0 to the group", "run", "-p", "x", "--kv-sink", "33")]
+    [InlineData(2, "-c is 0", "run", "-p", "x", "-c", "0")]
+    [InlineData(1, "cannot open", "run", "-p", "x", "-m", "nowhere.gguf")]
+    [InlineData(1, "context is full", "run", "-p", "one two three four five six seven eight", "-c", "4")]
+    [InlineData(1, "cannot open", "inspect", "nowhere.gguf")]
+    [InlineData(1, "Could not find", "perplexity", "-f", "nowhere.txt")]
+    [InlineData(2, "no token id", "detokenize", "99999999")]
+    public async Task A_mistake_gives_one_clear_line(int exitCode, string expected, params string[] arguments)
+    {
+        CommandLine.Result result = await CommandLine.RunAsync(arguments);
+        Assert.Equal(exitCode, result.ExitCode);
+        Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_file_that_is_no_model_is_refused_by_name()
+    {
+        string file = Path.Combine(_folder, "notes.gguf");
+        await File.WriteAllTextAsync(file, "These are notes, not a model.");
+        CommandLine.Result result = await CommandLine.RunAsync("run", "-p", "x", "-m", file);
+        Assert.Equal(1, result.ExitCode);
+        Assert.Contains("notes.gguf", result.Error, StringComparison.Ordinal);
+    }
+}
