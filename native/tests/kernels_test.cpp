@@ -2,11 +2,9 @@
 // byte scales and the places of codes.
 #include "backend/cpu/kernels.h"
 
-#include <cstring>
-#include <functional>
-
 #include "kv/quantizer.h"
 #include "kv_helpers.h"
+#include "weight_rows.h"
 
 namespace lk {
 
@@ -15,7 +13,6 @@ using namespace kv;
 namespace {
 
 constexpr int kHeadSizes[] = {64, 80, 96, 128, 256};
-constexpr int kGroups[] = {16, 32, 64, 128};
 
 TEST(ByteScale, DecodesEveryByte) {
     for (int byte = 0; byte < 256; ++byte) {
@@ -69,59 +66,9 @@ TEST(ByteScale, ExponentLeavesThreeBinades) {
     }
 }
 
-TEST(PageFormats, EveryCodeHasBitsOfItsOwn) {
-    for (const lk_cache_type type : {LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER}) {
-        for (const Side side : {Side::keys, Side::values}) {
-            for (const int d : kHeadSizes) {
-                for (const int g : kGroups) {
-                    const PageFormat f = make_page_format(type, side, d, g);
-                    std::vector<uint8_t> page(f.page_bytes);
-                    std::vector<uint8_t> owned(f.scales_offset);
-                    const auto each = [&](auto visit) {
-                        for (int t = 0; t < kPageTokens; ++t) {
-                            for (int r = 0; r < f.rows; ++r) {
-                                visit(side == Side::keys ? key_code_place(f, t, r) : value_code_place(f, t, r),
-                                      (t * 5 + r * 3 + r / 7) % (1 << f.bits));
-                            }
-                        }
-                    };
-                    each([&](CodePlace at, int code) {
-                        const int mask = ((1 << f.bits) - 1) << at.shift;
-                        ASSERT_LT(at.byte, f.scales_offset);
-                        ASSERT_EQ(owned[at.byte] & mask, 0);
-                        owned[at.byte] = static_cast<uint8_t>(owned[at.byte] | mask);
-                        set_code(page.data(), at, f.bits, code);
-                    });
-                    EXPECT_EQ(std::count(owned.begin(), owned.end(), 0xff), static_cast<long>(f.scales_offset));
-                    each([&](CodePlace at, int code) { ASSERT_EQ(get_code(page.data(), at, f.bits), code); });
-                }
-            }
-        }
-    }
-}
-
-TEST(PageFormats, BitsPerElement) {
-    struct Row {
-        lk_cache_type type;
-        int head_size, group;
-        double k, v;
-    };
-    const Row rows[] = {{LK_CACHE_F16, 64, 32, 16, 16},        {LK_CACHE_KIVI2, 64, 32, 3, 2.125},
-                        {LK_CACHE_KIVI2, 128, 32, 3, 2.0625},  {LK_CACHE_KIVI2, 64, 16, 3.5, 2.125},
-                        {LK_CACHE_KIVI2, 64, 64, 2.75, 2.125}, {LK_CACHE_KIVI2, 80, 32, 3, 2.1},
-                        {LK_CACHE_KIVI4, 128, 32, 4.5, 4.5},   {LK_CACHE_KIVI4_PAPER, 128, 32, 5, 5},
-                        {LK_CACHE_KIVI2_PAPER, 64, 32, 3, 3},  {LK_CACHE_KIVI2_PAPER, 128, 64, 2.5, 2.5},
-                        {LK_CACHE_KIVI2_PAPER, 80, 32, 3, 3.2}};  // a short group pays for a whole scale
-    for (const Row& row : rows) {
-        const PageFormat k = make_page_format(row.type, Side::keys, row.head_size, row.group);
-        const PageFormat v = make_page_format(row.type, Side::values, row.head_size, row.group);
-        EXPECT_DOUBLE_EQ(k.bits_per_element(), row.k) << lk_cache_type_name(row.type) << " " << row.group;
-        EXPECT_DOUBLE_EQ(v.bits_per_element(), row.v) << lk_cache_type_name(row.type) << " " << row.group;
-    }
-}
-
 using cpu::Kernels;
 using cpu::QuantizedRow;
+using test::Activations;
 
 class KernelTables : public testing::Test {
 protected:
@@ -145,74 +92,9 @@ protected:
         return x;
     }
 
-    // Random blocks with scales near 1/64.
-    std::vector<uint8_t> draw_weights(WeightType type, int64_t n) {
-        const WeightTypeTraits& traits = *weight_type_traits(type);
-        std::vector<uint8_t> bytes = draw_bytes(n / traits.block_elements * traits.block_bytes);
-        const auto set = [&](size_t at, float value) {
-            const half_t h = float_to_half(value);
-            std::memcpy(&bytes[at], &h, sizeof h);
-        };
-        for (size_t at = 0; at < bytes.size(); at += traits.block_bytes) {
-            switch (type) {
-            case WeightType::F32: {
-                const float x = normal_(random_);
-                std::memcpy(&bytes[at], &x, sizeof x);
-                break;
-            }
-            case WeightType::F16:
-                set(at, normal_(random_));
-                break;
-            case WeightType::Q6_K:
-                set(at + offsetof(BlockQ6_K, d), 0.02f * normal_(random_));
-                break;
-            case WeightType::Q4_1:
-            case WeightType::Q5_1:
-            case WeightType::Q4_K:
-                set(at + 2, 0.02f * normal_(random_));  // m, dmin
-                [[fallthrough]];
-            default:
-                set(at, 0.02f * normal_(random_));
-            }
-        }
-        return bytes;
-    }
-
     std::mt19937 random_{11};
     std::normal_distribution<float> normal_;
     const Kernels& portable_ = cpu::portable_kernels();
-};
-
-// Activations in every form.
-struct Activations {
-    Activations(const Kernels& kernels, const std::vector<float>& values, int n)
-        : x(values),
-          q(x.size()),
-          super_q(x.size()),
-          d(x.size() / 32),
-          sum(d.size()),
-          super_d(x.size() / 256),
-          super_sums(x.size() / 16) {
-        for (size_t at = 0; at < x.size(); at += n) {
-            QuantizedRow row{};
-            row.x = &x[at];
-            if (n % 32 == 0) {
-                kernels.quantize_plain(&x[at], n, &q[at], &d[at / 32], &sum[at / 32]);
-                row.plain = {&q[at], &d[at / 32], &sum[at / 32]};
-            }
-            if (n % 256 == 0) {
-                kernels.quantize_super(&x[at], n, &super_q[at], &super_d[at / 256], &super_sums[at / 16]);
-                row.super = {&super_q[at], &super_d[at / 256], &super_sums[at / 16]};
-            }
-            rows.push_back(row);
-        }
-    }
-
-    std::vector<float> x;
-    std::vector<int8_t> q, super_q;
-    std::vector<float> d, sum, super_d;
-    std::vector<int16_t> super_sums;
-    std::vector<QuantizedRow> rows;
 };
 
 TEST_F(KernelTables, QuantizedActivationsAreTheSameEverywhere) {
@@ -248,7 +130,7 @@ TEST_F(KernelTables, Matmul) {
         const WeightTypeTraits& traits = *weight_type_traits(row.type);
         SCOPED_TRACE(traits.name);
         const int n = row.n_cols;
-        const std::vector<uint8_t> bytes = draw_weights(row.type, int64_t{kRows} * n);
+        const std::vector<uint8_t> bytes = test::draw_weights(row.type, int64_t{kRows} * n, random_);
         const Tensor w{row.type, bytes.data(), n, kRows, bytes.size() / kRows};
         for (const int n_tokens : {1, 3, 4, 9}) {
             const Activations a(portable_, draw(static_cast<size_t>(n_tokens) * n), n);

@@ -1,13 +1,17 @@
-// The quantizers against their formulas, written here a second time in double.
+// The quantizers against their formulas, written a second time in double, and the page format's arithmetic.
 #include "kv/quantizer.h"
 
 #include <cstring>
 #include <limits>
 
 #include "kv_helpers.h"
+#include "quantizer_reference.h"
 
 namespace lk::kv {
 namespace {
+
+using test::groups_of;
+using test::PaperGroup;
 
 constexpr int kHeadSizes[] = {64, 80, 96, 128, 256};
 constexpr int kGroups[] = {16, 32, 64, 128};
@@ -47,43 +51,6 @@ half_t get_half(const std::vector<uint8_t>& page, size_t at) {
     half_t h;
     std::memcpy(&h, page.data() + at, sizeof h);
     return h;
-}
-
-// The paper's quantizer of one group.
-struct PaperGroup {
-    half_t scale;
-    half_t min;
-    std::vector<int> codes;
-    std::vector<double> values;
-
-    PaperGroup(const std::vector<double>& x, int bits) {
-        const int top = (1 << bits) - 1;
-        const double mn = *std::min_element(x.begin(), x.end());
-        const double mx = *std::max_element(x.begin(), x.end());
-        scale = float_to_half(static_cast<float>((mx - mn) / top));
-        min = float_to_half(static_cast<float>(mn));
-        const double s = half_to_float(scale);
-        const double m = half_to_float(min);
-        for (const double v : x) {
-            codes.push_back(s == 0 ? 0 : static_cast<int>(std::nearbyint(std::clamp((v - m) / s, 0.0, double(top)))));
-            values.push_back(codes.back() * s + m);
-        }
-    }
-};
-
-// Elements (token, channel) of each group of a page, in the order of its scales: keys run along tokens, values along
-// channels.
-std::vector<std::vector<std::pair<int, int>>> groups_of(Side side, int d, int g) {
-    std::vector<std::vector<std::pair<int, int>>> groups;
-    for (int t = 0; t < kPageTokens; t += side == Side::keys ? g : 1) {
-        for (int c = 0; c < d; c += side == Side::keys ? 1 : g) {
-            groups.emplace_back();
-            for (int i = 0; i < g && (side == Side::keys || c + i < d); ++i) {
-                groups.back().push_back(side == Side::keys ? std::pair(t + i, c) : std::pair(t, c + i));
-            }
-        }
-    }
-    return groups;
 }
 
 TEST_F(Quantizer, PaperGroupsFollowTheFormula) {
@@ -376,6 +343,57 @@ TEST_F(Quantizer, CentreIsKeptWhereItCutsTheMeanSquareBelowFourFifths) {
     }
     EXPECT_GT(kept, 5);
     EXPECT_LT(kept, 15);
+}
+
+TEST(PageFormats, EveryCodeHasBitsOfItsOwn) {
+    for (const lk_cache_type type : {LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER}) {
+        for (const Side side : {Side::keys, Side::values}) {
+            for (const int d : kHeadSizes) {
+                for (const int g : kGroups) {
+                    const PageFormat f = make_page_format(type, side, d, g);
+                    std::vector<uint8_t> page(f.page_bytes);
+                    std::vector<uint8_t> owned(f.scales_offset);
+                    const auto each = [&](auto visit) {
+                        for (int t = 0; t < kPageTokens; ++t) {
+                            for (int r = 0; r < f.rows; ++r) {
+                                visit(side == Side::keys ? key_code_place(f, t, r) : value_code_place(f, t, r),
+                                      (t * 5 + r * 3 + r / 7) % (1 << f.bits));
+                            }
+                        }
+                    };
+                    each([&](CodePlace at, int code) {
+                        const int mask = ((1 << f.bits) - 1) << at.shift;
+                        ASSERT_LT(at.byte, f.scales_offset);
+                        ASSERT_EQ(owned[at.byte] & mask, 0);
+                        owned[at.byte] = static_cast<uint8_t>(owned[at.byte] | mask);
+                        set_code(page.data(), at, f.bits, code);
+                    });
+                    EXPECT_EQ(std::count(owned.begin(), owned.end(), 0xff), static_cast<long>(f.scales_offset));
+                    each([&](CodePlace at, int code) { ASSERT_EQ(get_code(page.data(), at, f.bits), code); });
+                }
+            }
+        }
+    }
+}
+
+TEST(PageFormats, BitsPerElement) {
+    struct Row {
+        lk_cache_type type;
+        int head_size, group;
+        double k, v;
+    };
+    const Row rows[] = {{LK_CACHE_F16, 64, 32, 16, 16},        {LK_CACHE_KIVI2, 64, 32, 3, 2.125},
+                        {LK_CACHE_KIVI2, 128, 32, 3, 2.0625},  {LK_CACHE_KIVI2, 64, 16, 3.5, 2.125},
+                        {LK_CACHE_KIVI2, 64, 64, 2.75, 2.125}, {LK_CACHE_KIVI2, 80, 32, 3, 2.1},
+                        {LK_CACHE_KIVI4, 128, 32, 4.5, 4.5},   {LK_CACHE_KIVI4_PAPER, 128, 32, 5, 5},
+                        {LK_CACHE_KIVI2_PAPER, 64, 32, 3, 3},  {LK_CACHE_KIVI2_PAPER, 128, 64, 2.5, 2.5},
+                        {LK_CACHE_KIVI2_PAPER, 80, 32, 3, 3.2}};  // a short group pays for a whole scale
+    for (const Row& row : rows) {
+        const PageFormat k = make_page_format(row.type, Side::keys, row.head_size, row.group);
+        const PageFormat v = make_page_format(row.type, Side::values, row.head_size, row.group);
+        EXPECT_DOUBLE_EQ(k.bits_per_element(), row.k) << lk_cache_type_name(row.type) << " " << row.group;
+        EXPECT_DOUBLE_EQ(v.bits_per_element(), row.v) << lk_cache_type_name(row.type) << " " << row.group;
+    }
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ public class NativeValueTests
         var batch = new LLamaBatch();
         Assert.Equal(1, batch.AddRange([7, 8], 3, LLamaSeqId.Zero, logitsLast: true));
         Assert.Equal(2, batch.Add(9, 0, (LLamaSeqId)1, logits: false));
-        Assert.Equal(3, batch.Add(10, 1, [(LLamaSeqId)1], logits: true));
+        Assert.Equal(3, batch.Add(10, 1, (LLamaSeqId[])[(LLamaSeqId)1], logits: true));
         Assert.Equal(4, batch.TokenCount);
         Assert.Equal([7, 8, 9, 10], batch.Tokens.ToArray());
         Assert.Equal([3, 4, 0, 1], batch.Positions.ToArray());

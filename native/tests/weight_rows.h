@@ -1,0 +1,81 @@
+// Random weight rows and activations for products.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "backend/cpu/kernels.h"
+
+namespace lk::test {
+
+// Random blocks with scales of about 1/50.
+inline std::vector<uint8_t> draw_weights(WeightType type, int64_t n, std::mt19937& random) {
+    std::normal_distribution<float> normal;
+    const WeightTypeTraits& traits = *weight_type_traits(type);
+    std::vector<uint8_t> bytes(n / traits.block_elements * traits.block_bytes);
+    std::generate(bytes.begin(), bytes.end(), [&] { return static_cast<uint8_t>(random()); });
+    const auto set = [&](size_t at, float value) {
+        const half_t h = float_to_half(value);
+        std::memcpy(&bytes[at], &h, sizeof h);
+    };
+    for (size_t at = 0; at < bytes.size(); at += traits.block_bytes) {
+        switch (type) {
+        case WeightType::F32: {
+            const float x = normal(random);
+            std::memcpy(&bytes[at], &x, sizeof x);
+            break;
+        }
+        case WeightType::F16:
+            set(at, normal(random));
+            break;
+        case WeightType::Q6_K:
+            set(at + offsetof(BlockQ6_K, d), 0.02f * normal(random));
+            break;
+        case WeightType::Q4_1:
+        case WeightType::Q5_1:
+        case WeightType::Q4_K:
+            set(at + 2, 0.02f * normal(random));  // m, dmin
+            [[fallthrough]];
+        default:
+            set(at, 0.02f * normal(random));
+        }
+    }
+    return bytes;
+}
+
+// Activations in every form.
+struct Activations {
+    Activations(const cpu::Kernels& kernels, const std::vector<float>& values, int n)
+        : x(values),
+          q(x.size()),
+          super_q(x.size()),
+          d(x.size() / 32),
+          sum(d.size()),
+          super_d(x.size() / 256),
+          super_sums(x.size() / 16) {
+        for (size_t at = 0; at < x.size(); at += n) {
+            cpu::QuantizedRow row{};
+            row.x = &x[at];
+            if (n % 32 == 0) {
+                kernels.quantize_plain(&x[at], n, &q[at], &d[at / 32], &sum[at / 32]);
+                row.plain = {&q[at], &d[at / 32], &sum[at / 32]};
+            }
+            if (n % 256 == 0) {
+                kernels.quantize_super(&x[at], n, &super_q[at], &super_d[at / 256], &super_sums[at / 16]);
+                row.super = {&super_q[at], &super_d[at / 256], &super_sums[at / 16]};
+            }
+            rows.push_back(row);
+        }
+    }
+
+    std::vector<float> x;
+    std::vector<int8_t> q, super_q;
+    std::vector<float> d, sum, super_d;
+    std::vector<int16_t> super_sums;
+    std::vector<cpu::QuantizedRow> rows;
+};
+
+}  // namespace lk::test
