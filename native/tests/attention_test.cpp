@@ -24,20 +24,21 @@ struct Tolerance {
     double rms;
 };
 
-// Measured over this file, worst and rms: f16 2.1e-6, MEASURED
+// Measured over this file, worst and rms: f16 2e-6 and 2.3e-7, kivi 0.029 and 0.0013, paper 0.05 and 0.0024.
 Tolerance tolerance(lk_cache_type type) {
     switch (type) {
     case LK_CACHE_F16:
-        return {1e-5, 2e-6};
+        return {1e-5, 1e-6};
     case LK_CACHE_KIVI4:
     case LK_CACHE_KIVI2:
-        return {0.04, 0.008};
+        return {0.04, 0.002};
     default:
-        return {0.07, 0.008};
+        return {0.07, 0.004};
     }
 }
 
-// An outlier among the keys widens its group's scales, and with them the int8 steps: a looser check of the same code.
+// An outlier among the keys widens its group's scales, and with them the int8 steps (worst
+// error 0.3 for a key 8 times the others in the paper recipes): it would only loosen the check.
 constexpr float kFirstKey = 1;
 
 struct Call {
@@ -186,8 +187,6 @@ protected:
     void TearDown() override {
         for (const auto& [type, errors] : measured_) {
             RecordProperty(lk_cache_type_name(type), format("%.2g worst, %.2g rms", errors.worst, errors.rms));
-            if (getenv("LK_SHOW"))
-                printf("   %s %.2g worst, %.2g rms\n", lk_cache_type_name(type), errors.worst, errors.rms);
         }
     }
 

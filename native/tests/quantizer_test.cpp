@@ -228,7 +228,6 @@ TEST_F(Quantizer, RefinedChannelsHaveSixteenLevels) {
         }
     }
     EXPECT_EQ(top, 15);
-    RecordProperty("ratio", std::to_string(error[0] / error[1]));
     // 15 - 1/8 steps instead of 3 - 1/8.
     EXPECT_GT(error[0] / error[1], 4.5);
     EXPECT_LT(error[0] / error[1], 6.0);

@@ -42,6 +42,11 @@ internal sealed class BytePairTokenizer : Tokenizer
 
     private protected override void EncodeFragment(string text, List<int> ids)
     {
+        if (text.Length == 0)
+        {
+            return;
+        }
+
         List<Range> pieces = _preTokenizer.Split(text);
         int longest = pieces.Max(piece => piece.End.Value - piece.Start.Value);
         byte[] utf8 = ArrayPool<byte>.Shared.Rent(Encoding.UTF8.GetMaxByteCount(longest));

@@ -258,7 +258,7 @@ public class DefaultSamplingPipelineTests
         var random = new Random(3);
         float[] logits = [.. Enumerable.Range(0, 50_000).Select(_ => (float)(random.NextDouble() * 20 - 10))];
         var pipeline = new DefaultSamplingPipeline { Seed = 1, RepeatPenalty = 1.1f, LogitBias = new Dictionary<LLamaToken, float> { [5] = 1 } };
-        for (int i = 0; i < 300; i++)
+        for (int i = 0; i < 3000; i++)
         {
             pipeline.Sample(logits);
         }

@@ -1,0 +1,131 @@
+// The demo model and contexts on it, through the C interface.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "llama_kivi.h"
+
+namespace lk::test {
+
+inline const char* demo_model_path() {
+    return LK_MODELS_DIR "/kivi-demo-llama-37m-q4_k_m.gguf";
+}
+
+inline lk_model* load_demo_model() {
+    lk_model_params params;
+    lk_model_params_default(&params);
+    lk_model* model = nullptr;
+    EXPECT_EQ(lk_model_load(demo_model_path(), &params, &model), LK_OK) << lk_last_error();
+    return model;
+}
+
+// Loaded once for all tests.
+inline lk_model* demo_model() {
+    static lk_model* const model = load_demo_model();
+    return model;
+}
+
+// Groups and residuals of 32, so that a hundred tokens reach the pages.
+inline lk_context_params small_params(lk_cache_type type = LK_CACHE_KIVI2) {
+    lk_context_params params;
+    lk_context_params_default(&params);
+    params.n_ctx = 1024;
+    params.n_seq_max = 3;
+    params.n_threads = 2;
+    params.cache = {type, type, 32, 32, -1};
+    return params;
+}
+
+// n token ids of the demo model's vocabulary.
+inline std::vector<int32_t> make_tokens(int n, int seed = 1) {
+    std::vector<int32_t> tokens(n);
+    for (int i = 0; i < n; ++i) {
+        tokens[i] = (i * i * 31 + i * 7919 + seed * 104729) % 16384;
+    }
+    return tokens;
+}
+
+using Logits = std::vector<float>;
+
+class TestContext {
+public:
+    explicit TestContext(const lk_context_params& params, lk_model* model = demo_model()) {
+        EXPECT_EQ(lk_context_create(model, &params, &context_), LK_OK) << lk_last_error();
+    }
+    ~TestContext() { lk_context_free(context_); }
+    TestContext(const TestContext&) = delete;
+    TestContext& operator=(const TestContext&) = delete;
+
+    lk_context* get() const { return context_; }
+
+    // Decodes tokens of one sequence; logits of the last.
+    lk_status decode(const std::vector<int32_t>& tokens, int32_t seq = 0) {
+        const std::vector<int32_t> seqs(tokens.size(), seq);
+        const lk_batch batch{tokens.data(), seqs.data(), nullptr, nullptr, static_cast<uint32_t>(tokens.size())};
+        return lk_decode(context_, &batch);
+    }
+
+    Logits logits(uint32_t index) {
+        lk_model_info info;
+        EXPECT_EQ(lk_model_describe(demo_model(), &info), LK_OK);
+        float* row = nullptr;
+        const lk_status status = lk_logits(context_, index, &row);
+        EXPECT_EQ(status, LK_OK) << lk_last_error();
+        return status == LK_OK ? Logits(row, row + info.n_vocab) : Logits(info.n_vocab);
+    }
+
+    // Decodes, and gives the logits of the last token.
+    Logits run(const std::vector<int32_t>& tokens, int32_t seq = 0) {
+        EXPECT_EQ(decode(tokens, seq), LK_OK) << lk_last_error();
+        return logits(static_cast<uint32_t>(tokens.size() - 1));
+    }
+
+    uint32_t length(int32_t seq = 0) const {
+        uint32_t n = ~0u;
+        EXPECT_EQ(lk_seq_length(context_, seq, &n), LK_OK) << lk_last_error();
+        return n;
+    }
+
+    lk_cache_usage usage() const {
+        lk_cache_usage u{};
+        EXPECT_EQ(lk_cache_describe(context_, &u), LK_OK) << lk_last_error();
+        return u;
+    }
+
+private:
+    lk_context* context_ = nullptr;
+};
+
+// Largest difference, as a part of the spread of the logits.
+inline double distance(const Logits& a, const Logits& b) {
+    double largest = 0;
+    double mean = 0;
+    double square = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+        const double difference = std::fabs(static_cast<double>(a[i]) - b[i]);
+        largest = difference <= largest ? largest : difference;  // a NaN stays
+        mean += a[i] / static_cast<double>(a.size());
+        square += static_cast<double>(a[i]) * a[i] / static_cast<double>(a.size());
+    }
+    return largest / std::sqrt(square - mean * mean);
+}
+
+inline std::vector<int32_t> slice(const std::vector<int32_t>& tokens, size_t begin, size_t end) {
+    return {tokens.begin() + static_cast<ptrdiff_t>(begin), tokens.begin() + static_cast<ptrdiff_t>(end)};
+}
+
+// Expects a failure whose message holds all the parts.
+inline void expect_failure(lk_status status, lk_status expected, const std::vector<std::string>& parts) {
+    const std::string message = lk_last_error();
+    EXPECT_EQ(status, expected) << lk_status_name(status) << ": " << message;
+    for (const std::string& part : parts) {
+        EXPECT_NE(message.find(part), std::string::npos) << "no '" << part << "' in: " << message;
+    }
+}
+
+}  // namespace lk::test

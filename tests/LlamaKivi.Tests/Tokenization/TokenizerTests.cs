@@ -1,0 +1,76 @@
+using System.Text;
+using CsCheck;
+using LlamaKivi.Native;
+using LlamaKivi.Tokenization;
+
+namespace LlamaKivi.Tests.Tokenization;
+
+public sealed class TokenizerTests : IDisposable
+{
+    private const string Separator = "\n__ggml_vocab_test__\n";
+
+    private readonly GgufFile _file = GgufFile.Open(InferenceTests.DemoModel.Path);
+    private readonly Tokenizer _tokenizer;
+
+    public TokenizerTests() => _tokenizer = Tokenizer.FromGguf(_file);
+
+    public void Dispose() => _file.Dispose();
+
+    [Fact]
+    public void Any_text_comes_back() => Gen.String.Where(text => text == Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text))).Sample(
+        text => Assert.Equal(text, _tokenizer.Decode(_tokenizer.Encode(text, addBos: false, parseSpecial: false))), iter: 2000);
+
+    [Fact]
+    public void The_stream_never_breaks_a_character()
+    {
+        const string Text = "naïve 👩‍👩‍👧 日本語のテキスト — ∑ 𝔘𝔫𝔦𝔠𝔬𝔡𝔢 \u00a0 end";
+        var decoder = new StreamingTokenDecoder(_tokenizer);
+        var whole = new StringBuilder();
+        int pieces = 0;
+        foreach (int id in _tokenizer.Encode(Text, addBos: false, parseSpecial: false))
+        {
+            decoder.Add(id);
+            string piece = decoder.Read();
+            pieces += piece.Length == 0 ? 1 : 0;
+            Assert.DoesNotContain('\uFFFD', piece);
+            Assert.False(piece.Length > 0 && char.IsHighSurrogate(piece[^1]), "a surrogate pair was cut");
+            whole.Append(piece);
+        }
+
+        Assert.True(pieces > 0, "no character spans two tokens: the test tests nothing");
+        Assert.Equal("", decoder.Flush());
+        Assert.Equal(Text, whole.ToString());
+    }
+
+    [Fact]
+    public void Special_tokens_are_read_only_when_asked_for()
+    {
+        int end = _tokenizer.EosId!.Value;
+        Assert.Equal(_tokenizer.BosId, _tokenizer.Encode("x", addBos: true, parseSpecial: false)[0]);
+        Assert.Contains(end, _tokenizer.Encode("a<|end_of_text|>b", addBos: false, parseSpecial: true));
+        Assert.DoesNotContain(end, _tokenizer.Encode("a<|end_of_text|>b", addBos: false, parseSpecial: false));
+        Assert.True(_tokenizer.IsEndOfGeneration(end));
+        Assert.Equal("ab", _tokenizer.Decode(_tokenizer.Encode("a<|end_of_text|>b", addBos: false, parseSpecial: true)));
+    }
+
+    [Fact]
+    public void Published_vocabularies_give_the_expected_ids()
+    {
+        string? folder = Environment.GetEnvironmentVariable("LLAMA_KIVI_VOCAB_DIR");
+        Assert.SkipWhen(folder is null, "LLAMA_KIVI_VOCAB_DIR names no folder of *.gguf with *.gguf.inp and *.gguf.out");
+        int texts = 0;
+        foreach (string name in (string[])["ggml-vocab-gpt-2.gguf", "ggml-vocab-llama-bpe.gguf"])
+        {
+            using GgufFile file = GgufFile.Open(Path.Combine(folder!, name));
+            Tokenizer tokenizer = Tokenizer.FromGguf(file);
+            string[] inputs = File.ReadAllText(Path.Combine(folder!, name + ".inp")).Split(Separator);
+            string[] expected = File.ReadAllLines(Path.Combine(folder!, name + ".out"));
+            for (int i = 0; i < expected.Length; i++, texts++)
+            {
+                Assert.Equal(expected[i].Trim(), string.Join(' ', tokenizer.Encode(inputs[i], addBos: false, parseSpecial: false)));
+            }
+        }
+
+        Assert.True(texts > 50, $"only {texts} texts");
+    }
+}
