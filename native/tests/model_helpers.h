@@ -115,10 +115,6 @@ inline double distance(const Logits& a, const Logits& b) {
     return largest / std::sqrt(square - mean * mean);
 }
 
-inline std::vector<int32_t> slice(const std::vector<int32_t>& tokens, size_t begin, size_t end) {
-    return {tokens.begin() + static_cast<ptrdiff_t>(begin), tokens.begin() + static_cast<ptrdiff_t>(end)};
-}
-
 // Expects a failure whose message holds all the parts.
 inline void expect_failure(lk_status status, lk_status expected, const std::vector<std::string>& parts) {
     const std::string message = lk_last_error();

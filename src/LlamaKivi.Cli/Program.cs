@@ -1,18 +1,26 @@
 using System.CommandLine;
-using System.Text;
 using LlamaKivi.Cli;
-using LlamaKivi.Cli.Commands;
 
-Console.OutputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
-
-var root = new RootCommand("Runs GGUF language models with the KIVI KV cache.")
+var root = new RootCommand("LlamaKivi: GGUF language models with the KIVI KV cache.")
 {
     RunCommand.Create(),
     InspectCommand.Create(),
     PerplexityCommand.Create(),
     BenchCommand.Create(),
     TokenizeCommand.Create(),
-    DetokenizeCommand.Create(),
+    TokenizeCommand.CreateInverse(),
 };
 
-return await CommandRunner.RunAsync(root, args);
+ParseResult parsed = root.Parse(args);
+if (parsed.Errors.Count > 0)
+{
+    foreach (var error in parsed.Errors)
+    {
+        Console.Error.WriteLine($"llama-kivi: {error.Message}");
+    }
+
+    Console.Error.WriteLine("llama-kivi: try --help");
+    return ExitCode.Usage;
+}
+
+return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false }).ConfigureAwait(false);
