@@ -141,7 +141,13 @@ public class DefaultSamplingPipelineTests
     {
         var pipeline = new DefaultSamplingPipeline
         {
-            Temperature = 1, TopK = 0, TopP = 1, MinP = 0, RepeatPenalty = 2, FrequencyPenalty = 0.5f, PresencePenalty = 0.25f,
+            Temperature = 1,
+            TopK = 0,
+            TopP = 1,
+            MinP = 0,
+            RepeatPenalty = 2,
+            FrequencyPenalty = 0.5f,
+            PresencePenalty = 0.25f,
         };
         pipeline.Accept(0);
         pipeline.Accept(1);
