@@ -20,8 +20,10 @@ internal static class BenchCommand
         var depths = new Option<string>("--n-depth", "-d") { Description = "Tokens in the cache before the test, such as 0,3072", DefaultValueFactory = _ => "0" };
         var repetitions = new Option<int>("--repetitions", "-r") { Description = "Runs counted, after one that is not", DefaultValueFactory = _ => 5 };
         var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "kivi2" };
+        var output = new Option<string>("--output", "-o") { Description = "What to print: md, csv or json", DefaultValueFactory = _ => "md" };
+        output.AcceptOnlyFromAmong("md", "csv", "json");
         var command = new Command("bench", "Measure the speed of prefill and decode, by depth and KV cache type");
-        CommonOptions.Add(command, common.Model, prompt, generate, depths, repetitions, types, common.Threads, common.Group, common.Residual, common.Sinks, common.Json);
+        CommonOptions.Add(command, common.Model, prompt, generate, depths, repetitions, types, common.Threads, common.Group, common.Residual, common.Sinks, output, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
@@ -49,7 +51,7 @@ internal static class BenchCommand
                 }
             }
 
-            Write(rows, parameters.Threads ?? Environment.ProcessorCount, Path.GetFileName(parameters.ModelPath), parsed.GetValue(common.Json));
+            Write(rows, parameters.Threads ?? Environment.ProcessorCount, Path.GetFileName(parameters.ModelPath), parsed.GetValue(common.Json) ? "json" : parsed.GetValue(output)!);
             return ExitCode.Ok;
         });
     }
@@ -120,9 +122,21 @@ internal static class BenchCommand
         return rows;
     }
 
-    private static void Write(List<Row> rows, int threads, string model, bool json)
+    private static void Write(List<Row> rows, int threads, string model, string form)
     {
-        if (json)
+        if (form == "csv")
+        {
+            Console.Out.WriteLine("model,cpu,threads,kv_cache,test,tokens_per_second,stddev,cache_mib");
+            foreach (Row row in rows)
+            {
+                Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                    $"{Quoted(model)},{Quoted(NativeEngine.CpuDescription)},{threads},{row.KvCache},{row.Test},{row.Mean:F2},{row.Deviation:F2},{row.CacheMiB:F3}"));
+            }
+
+            return;
+        }
+
+        if (form == "json")
         {
             Json.Write(writer =>
             {
@@ -146,14 +160,15 @@ internal static class BenchCommand
             return;
         }
 
-        AnsiConsole.Profile.Width = Math.Max(AnsiConsole.Profile.Width, 120);
-        AnsiConsole.WriteLine($"{model}, {threads} threads, {NativeEngine.CpuDescription}");
+        Terminal.Out.WriteLine($"{model}, {threads} threads, {NativeEngine.CpuDescription}");
         Table table = new Table().Border(TableBorder.Markdown).AddColumns("KV cache", "test", "t/s", "+-", "cache MiB");
         foreach (Row row in rows)
         {
             table.AddRow(row.KvCache, row.Test, Terminal.Number(row.Mean), Terminal.Number(row.Deviation), Terminal.Number(row.CacheMiB));
         }
 
-        AnsiConsole.Write(table);
+        Terminal.Out.Write(table);
     }
+
+    private static string Quoted(string text) => $"\"{text.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
 }

@@ -41,8 +41,19 @@ internal sealed class CommonOptions
             Residual = parsed.GetValue(Residual),
             Sinks = parsed.GetValue(Sinks),
         };
-        cache.Validate();
-        return cache;
+        try
+        {
+            cache.Validate();
+            return cache;
+        }
+        catch (ArgumentException e)
+        {
+            // The API names its properties; here they are options.
+            throw new UsageException(Errors.FirstLine(e)
+                .Replace("KvCache.Group", Group.Name, StringComparison.Ordinal)
+                .Replace("KvCache.Residual", Residual.Name, StringComparison.Ordinal)
+                .Replace("KvCache.Sinks", Sinks.Name, StringComparison.Ordinal));
+        }
     }
 
     /// <summary>Reads a list such as "f16,kivi2"; every type is checked before anything is loaded.</summary>

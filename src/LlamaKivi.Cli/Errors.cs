@@ -47,5 +47,5 @@ internal static class Errors
     }
 
     // ArgumentException puts "(Parameter 'x')" behind what was said.
-    private static string FirstLine(Exception e) => e.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" ");
+    public static string FirstLine(Exception e) => e.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" ");
 }

@@ -76,29 +76,28 @@ internal static class InspectCommand
 
     private static void WriteTables(GgufFile file, List<(string Name, MemoryEstimate Estimate)> estimates, string? why)
     {
-        AnsiConsole.Profile.Width = Math.Max(AnsiConsole.Profile.Width, 120);
-        AnsiConsole.WriteLine($"GGUF v{file.Version}, {Terminal.MiB(file.FileSize)} MiB, alignment {file.Alignment}, {file.Entries.Count} entries, {file.Tensors.Count} tensors");
+        Terminal.Out.WriteLine($"GGUF v{file.Version}, {Terminal.MiB(file.FileSize)} MiB, alignment {file.Alignment}, {file.Entries.Count} entries, {file.Tensors.Count} tensors");
         Table metadata = new Table().Border(TableBorder.Simple).AddColumns("key", "value");
         foreach (GgufEntry entry in file.Entries)
         {
             metadata.AddRow(Markup.Escape(entry.Key), Markup.Escape(Show(file, entry)));
         }
 
-        AnsiConsole.Write(metadata);
+        Terminal.Out.Write(metadata);
         Table tensors = new Table().Border(TableBorder.Simple).AddColumns("tensor", "type", "shape", "MiB");
         foreach (GgufTensor tensor in file.Tensors)
         {
             tensors.AddRow(Markup.Escape(tensor.Name), Type(tensor), string.Join(" x ", tensor.Shape), Terminal.MiB(tensor.Size));
         }
 
-        AnsiConsole.Write(tensors);
+        Terminal.Out.Write(tensors);
         Table types = new Table().Border(TableBorder.Simple).AddColumns("type", "tensors", "MiB");
         foreach (IGrouping<string, GgufTensor> group in file.Tensors.GroupBy(Type))
         {
             types.AddRow(group.Key, group.Count().ToString(CultureInfo.InvariantCulture), Terminal.MiB(group.Sum(tensor => (double)tensor.Size)));
         }
 
-        AnsiConsole.Write(types);
+        Terminal.Out.Write(types);
         if (estimates.Count > 0)
         {
             Table cache = new Table().Border(TableBorder.Simple)
@@ -108,12 +107,12 @@ internal static class InspectCommand
                 cache.AddRow(name, Terminal.Number(e.BitsPerElement, 3), Terminal.Number(e.BytesPerToken, 1), Terminal.MiB(e.CachePageBytes), Terminal.MiB(e.CacheExactBytes));
             }
 
-            AnsiConsole.Write(cache);
+            Terminal.Out.Write(cache);
         }
 
         if (why is not null)
         {
-            AnsiConsole.WriteLine($"no cache estimate: {why}");
+            Terminal.Out.WriteLine($"no cache estimate: {why}");
         }
     }
 

@@ -141,7 +141,6 @@ internal static class PerplexityCommand
 
     private static void WriteTable(List<Result> results)
     {
-        AnsiConsole.Profile.Width = Math.Max(AnsiConsole.Profile.Width, 120);
         Table table = new Table().Border(TableBorder.Simple)
             .AddColumns("KV cache", "perplexity", "+-", "vs f16", "tokens scored", "bits/element", "cache MiB", "seconds");
         foreach (Result r in results)
@@ -152,8 +151,8 @@ internal static class PerplexityCommand
                 Terminal.MiB(r.Usage.QuantizedBytes + r.Usage.ExactBytes), Terminal.Number(r.Seconds, 1));
         }
 
-        AnsiConsole.WriteLine(NativeEngine.CpuDescription);
-        AnsiConsole.Write(table);
+        Terminal.Out.WriteLine(NativeEngine.CpuDescription);
+        Terminal.Out.Write(table);
     }
 
     private static void WriteJson(List<Result> results) => Json.Write(writer =>

@@ -45,17 +45,16 @@ internal static class RunCommand
                 Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
                 KvCache = common.Cache(parsed, parsed.GetValue(typeK) ?? parsed.GetValue(type)!, parsed.GetValue(typeV) ?? parsed.GetValue(type)!),
             };
-            using ISamplingPipeline sampling = parsed.GetValue(temperature) <= 0
-                ? new GreedySamplingPipeline()
-                : new DefaultSamplingPipeline
-                {
-                    Temperature = parsed.GetValue(temperature),
-                    TopK = parsed.GetValue(topK),
-                    TopP = parsed.GetValue(topP),
-                    MinP = parsed.GetValue(minP),
-                    RepeatPenalty = parsed.GetValue(penalty),
-                    Seed = parsed.GetValue(seed) ?? (uint)Random.Shared.NextInt64(uint.MaxValue),
-                };
+            float heat = parsed.GetValue(temperature);
+            using var sampling = new DefaultSamplingPipeline
+            {
+                Temperature = heat >= 0 ? heat : throw new UsageException($"--temp is {heat}; it must be 0 (greedy) or more"),
+                TopK = parsed.GetValue(topK),
+                TopP = parsed.GetValue(topP),
+                MinP = parsed.GetValue(minP),
+                RepeatPenalty = parsed.GetValue(penalty),
+            };
+            sampling.Seed = parsed.GetValue(seed) ?? sampling.Seed;
             var inference = new InferenceParams { MaxTokens = parsed.GetValue(count), SamplingPipeline = sampling };
             return await RunAsync(text, parameters, inference, parsed.GetValue(common.Json), cancellationToken).ConfigureAwait(false);
         });

@@ -7,7 +7,12 @@ namespace LlamaKivi.Cli;
 /// <summary>What is shown beside the results, on stderr, so that stdout can be piped.</summary>
 internal static class Terminal
 {
-    public static IAnsiConsole Error { get; } = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
+    // A pipe or a file has no width, and a table must not be folded for it.
+    private const int WidthOfFiles = 160;
+
+    public static IAnsiConsole Out { get; } = Create(Console.Out, Console.IsOutputRedirected);
+
+    public static IAnsiConsole Error { get; } = Create(Console.Error, Console.IsErrorRedirected);
 
     private static bool ShowsProgress => !Console.IsErrorRedirected;
 
@@ -30,6 +35,17 @@ internal static class Terminal
         }).ConfigureAwait(false);
     }
 
+    private static IAnsiConsole Create(TextWriter writer, bool redirected)
+    {
+        IAnsiConsole console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) });
+        if (redirected)
+        {
+            console.Profile.Width = WidthOfFiles;
+        }
+
+        return console;
+    }
+
     public static string Number(double value, int decimals = 2) => value.ToString("F" + decimals, CultureInfo.InvariantCulture);
 
     public static string MiB(double bytes) => Number(bytes / (1 << 20));
@@ -38,6 +54,5 @@ internal static class Terminal
     private sealed class Reporter(Action<float> action) : IProgress<float>
     {
         public void Report(float value) => action(value);
-
     }
 }

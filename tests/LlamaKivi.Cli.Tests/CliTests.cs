@@ -85,6 +85,25 @@ public sealed class CliTests : IDisposable
     }
 
     [Fact]
+    public async Task Bench_prints_csv()
+    {
+        CommandLine.Result result = await CommandLine.RunAsync("bench", "-p", "8", "-n", "0", "-r", "1", "-o", "csv");
+        string[] lines = result.Out.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Equal(2, lines.Length);
+        Assert.EndsWith("kv_cache,test,tokens_per_second,stddev,cache_mib", lines[0], StringComparison.Ordinal);
+        Assert.Contains(",kivi2,pp8,", lines[1], StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_greedy_run_heeds_the_repeat_penalty()
+    {
+        string[] arguments = ["run", "-p", "The garbage collector", "--temp", "0", "-n", "60"];
+        CommandLine.Result plain = await CommandLine.RunAsync(arguments);
+        CommandLine.Result penalized = await CommandLine.RunAsync([.. arguments, "--repeat-penalty", "1.5"]);
+        Assert.NotEqual(plain.Out, penalized.Out);
+    }
+
+    [Fact]
     public async Task Tokens_go_there_and_back()
     {
         const string Text = "int main() { return 42; } // naïve 日本語";
@@ -97,9 +116,12 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "Unrecognized", "run", "-p", "x", "--bogus")]
     [InlineData(2, "nothing to continue", "run")]
     [InlineData(2, "there are: f16, kivi4, kivi2", "run", "-p", "x", "--kv-cache", "kivi3")]
-    [InlineData(2, "16, 32, 64 or 128", "run", "-p", "x", "--kv-group", "48")]
+    [InlineData(2, "--kv-group is 48; it must be 16, 32, 64 or 128", "run", "-p", "x", "--kv-group", "48")]
     [InlineData(2, "multiple of the group", "run", "-p", "x", "--kv-residual", "100")]
     [InlineData(2, "0 to the group", "run", "-p", "x", "--kv-sink", "33")]
+    [InlineData(2, "--temp is -1", "run", "-p", "x", "--temp", "-1")]
+    [InlineData(2, "TopP is 2", "run", "-p", "x", "--top-p", "2")]
+    [InlineData(2, "xml", "bench", "-o", "xml")]
     [InlineData(2, "-c is 0", "run", "-p", "x", "-c", "0")]
     [InlineData(1, "cannot open", "run", "-p", "x", "-m", "nowhere.gguf")]
     [InlineData(1, "context is full", "run", "-p", "one two three four five six seven eight", "-c", "4")]

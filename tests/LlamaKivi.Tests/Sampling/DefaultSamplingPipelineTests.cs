@@ -259,7 +259,7 @@ public class DefaultSamplingPipelineTests
     }
 
     [Fact]
-    public void A_token_allocates_next_to_nothing_once_warm()
+    public void A_token_allocates_nothing_once_warm()
     {
         var random = new Random(3);
         float[] logits = [.. Enumerable.Range(0, 50_000).Select(_ => (float)(random.NextDouble() * 20 - 10))];
@@ -276,7 +276,8 @@ public class DefaultSamplingPipelineTests
             pipeline.Sample(logits);
         }
 
-        TestContext.Current.TestOutputHelper?.WriteLine($"{Stopwatch.GetElapsedTime(start).TotalMicroseconds / 200:F1} us per token");
-        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 200 * 64);
+        double microseconds = Stopwatch.GetElapsedTime(start).TotalMicroseconds / 200;
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        TestContext.Current.TestOutputHelper?.WriteLine($"{microseconds:F1} us per token");
     }
 }
