@@ -12,6 +12,15 @@ using namespace kv;
 
 namespace {
 
+// 0, 1/4, 2/4, ...
+std::vector<float> ramp(int n) {
+    std::vector<float> x(n);
+    for (int i = 0; i < n; ++i) {
+        x[i] = 0.25f * static_cast<float>(i);
+    }
+    return x;
+}
+
 constexpr int kHeadSizes[] = {64, 80, 96, 128, 256};
 
 TEST(ByteScale, DecodesEveryByte) {
@@ -178,10 +187,12 @@ TEST_F(KernelTables, Elementwise) {
         const std::vector<float> x = draw(n, 4);
         const std::vector<float> y = draw(n);
         double square = 0;
+        double mean = 0;
         double dot = 0;
         double magnitude = 0;
         for (int i = 0; i < n; ++i) {
             square += static_cast<double>(x[i]) * x[i];
+            mean += static_cast<double>(x[i]) / n;
             dot += static_cast<double>(x[i]) * y[i];
             magnitude += std::fabs(static_cast<double>(x[i]) * y[i]);
         }
@@ -189,6 +200,10 @@ TEST_F(KernelTables, Elementwise) {
             SCOPED_TRACE(format("%s, n %d", kernels->name, n));
             std::vector<float> norm(n);
             kernels->rms_norm(x.data(), y.data(), 1e-5f, n, norm.data());
+            std::vector<float> centred(n);
+            kernels->layer_norm(x.data(), y.data(), ramp(n).data(), 1e-5f, n, centred.data());
+            std::vector<float> gelu = x;
+            kernels->gelu(gelu.data(), n);
             std::vector<float> gate = x;
             kernels->swiglu(gate.data(), y.data(), n);
             std::vector<float> sum = x;
@@ -198,6 +213,9 @@ TEST_F(KernelTables, Elementwise) {
             for (int i = 0; i < n; ++i) {
                 const double expected = x[i] / std::sqrt(square / n + 1e-5) * y[i];
                 ASSERT_NEAR(norm[i], expected, 1e-6 * std::fabs(expected));
+                const double deviation = std::sqrt(square / n - mean * mean + 1e-5);
+                ASSERT_NEAR(centred[i], (x[i] - mean) / deviation * y[i] + 0.25 * i, 1e-4 + 1e-6 * i);
+                ASSERT_NEAR(gelu[i], 0.5 * x[i] * (1 + std::erf(x[i] / std::sqrt(2.0))), 1e-6 * (1 + std::fabs(x[i])));
                 const double silu = x[i] / (1 + std::exp(-static_cast<double>(x[i]))) * y[i];
                 ASSERT_NEAR(gate[i], silu, 1e-6 * std::fabs(silu));
                 ASSERT_EQ(sum[i], x[i] + y[i]);

@@ -146,8 +146,8 @@ lk_status lk_model_describe(const lk_model* model, lk_model_info* out) {
         out->n_ff = m.config.n_ff;
         out->n_vocab = m.config.n_vocab;
         out->n_ctx_train = m.config.n_ctx_train;
-        out->rope_freq_base = m.config.rope_freq_base;
-        copy_text(m.config.architecture, out->architecture);
+        out->rope_freq_base = m.config.rope.freq_base;
+        copy_text(m.config.architecture_name, out->architecture);
         copy_text(m.weight_type, out->weight_type);
     });
 }

@@ -52,12 +52,17 @@ public:
     virtual void embed(const Tensor& table, const int32_t* tokens, int n, float* out) = 0;
     // out[n, dim] = x / rms(x) * weight[dim]. out may be x.
     virtual void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out) = 0;
+    // out[n, dim] = (x - mean(x)) / deviation(x) * weight[dim] + bias[dim]. out may be x.
+    virtual void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim,
+                            float* out) = 0;
     // Every y[n, n_out] = x[n, n_in] W^T.
     virtual void matmul(const float* x, int n, std::span<const Product> products) = 0;
     // Rotates the first n_rot elements of each head of x[n, n_head, D] in place; cos_sin[n, n_rot/2, 2].
     virtual void rope(float* x, const float* cos_sin, int n, int n_head, int head_size, int n_rot, RopePairs pairs) = 0;
     // gate[n] = silu(gate) * up.
     virtual void swiglu(float* gate, const float* up, int64_t n) = 0;
+    // x[n] = gelu(x), the exact form with erf.
+    virtual void gelu(float* x, int64_t n) = 0;
     // x[n] += y.
     virtual void add(float* x, const float* y, int64_t n) = 0;
     // Hands one layer's keys and values of the call's n rows, [n, n_head_kv, D] each, to the cache.

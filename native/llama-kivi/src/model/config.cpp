@@ -60,16 +60,42 @@ private:
     std::string prefix_;
 };
 
-// Positions are divided by the result.
-float read_rope_scale(const GgufFile& file, const Reader& r) {
+RopeConfig read_rope(const GgufFile& file, const Reader& r, int head_size, int n_ctx_train) {
+    RopeConfig c;
+    c.n_rot = r.count_or("rope.dimension_count", kMaxWidth, head_size);
+    LK_CHECK(c.n_rot % 2 == 0 && c.n_rot <= head_size, LK_BAD_FILE,
+             "%s: key '%s' is %d; it must be even and at most the head size %d", file.name().c_str(),
+             r.key("rope.dimension_count").c_str(), c.n_rot, head_size);
+    c.freq_base = r.positive("rope.freq_base", 10000.0f);
     const std::string type =
         file.get_string_or(r.key("rope.scaling.type"), r.has("rope.scale_linear") ? "linear" : "none");
     if (type == "none") {
-        return 1;
+        return c;
     }
-    LK_CHECK(type == "linear", LK_UNSUPPORTED, "%s: RoPE scaling '%s' is not supported; supported are: none, linear",
-             file.name().c_str(), type.c_str());
-    return r.has("rope.scaling.factor") ? r.positive("rope.scaling.factor", 1) : r.positive("rope.scale_linear", 1);
+    c.factor = r.positive(r.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear", 1);
+    if (type == "linear") {
+        c.scaling = RopeScaling::linear;
+        return c;
+    }
+    LK_CHECK(type == "yarn", LK_UNSUPPORTED, "%s: RoPE scaling %s is not supported; supported are: none, linear, yarn",
+             file.name().c_str(), quote_text(type).c_str());
+    c.scaling = RopeScaling::yarn;
+    c.original_context = r.count_or("rope.scaling.original_context_length", 1 << 30, n_ctx_train);
+    c.attn_factor = r.positive("rope.scaling.attn_factor", 1);
+    c.beta_fast = r.positive("rope.scaling.yarn_beta_fast", 32);
+    c.beta_slow = r.positive("rope.scaling.yarn_beta_slow", 1);
+    LK_CHECK(c.freq_base > 1, LK_BAD_FILE, "%s: key '%s' is %g; YaRN needs more than 1", file.name().c_str(),
+             r.key("rope.freq_base").c_str(), static_cast<double>(c.freq_base));
+    return c;
+}
+
+Architecture read_architecture(const GgufFile& file, const std::string& name) {
+    if (name == "llama") {
+        return Architecture::llama;
+    }
+    LK_CHECK(name == "falcon", LK_UNSUPPORTED, "%s: architecture %s is not supported; supported are: llama, falcon",
+             file.name().c_str(), quote_text(name).c_str());
+    return Architecture::falcon;
 }
 
 }  // namespace
@@ -77,10 +103,10 @@ float read_rope_scale(const GgufFile& file, const Reader& r) {
 ModelConfig ModelConfig::read(const GgufFile& file) {
     ModelConfig c;
     const char* name = file.name().c_str();
-    c.architecture = file.get_string("general.architecture");
-    LK_CHECK(c.architecture == "llama", LK_UNSUPPORTED, "%s: architecture %s is not supported; supported are: llama",
-             name, quote_text(c.architecture).c_str());
-    const Reader r(file, c.architecture);
+    c.architecture_name = file.get_string("general.architecture");
+    c.architecture = read_architecture(file, c.architecture_name);
+    const bool falcon = c.architecture == Architecture::falcon;
+    const Reader r(file, c.architecture_name);
     c.n_layer = r.count("block_count", kMaxLayers);
     c.n_embd = r.count("embedding_length", kMaxWidth);
     c.n_ff = r.uniform_count_or("feed_forward_length", kMaxWidth, 0);
@@ -89,7 +115,7 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
     LK_CHECK(c.n_head > 0, LK_BAD_FILE, "%s: key '%s' is missing", name, r.key("attention.head_count").c_str());
     c.n_head_kv = r.uniform_count_or("attention.head_count_kv", kMaxWidth, c.n_head);
     c.n_ctx_train = r.count("context_length", 1 << 30);
-    c.norm_eps = r.positive("attention.layer_norm_rms_epsilon", 1e-5f);
+    c.norm_eps = r.positive(falcon ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", 1e-5f);
 
     LK_CHECK(c.n_head % c.n_head_kv == 0, LK_BAD_FILE, "%s: %d query heads cannot share %d KV heads evenly", name,
              c.n_head, c.n_head_kv);
@@ -108,12 +134,7 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
              "%s: head size %d is not supported; it must be a multiple of 8 up to %d", name, c.head_size,
              kv::kMaxHeadSize);
 
-    c.n_rot = r.count_or("rope.dimension_count", kMaxWidth, c.head_size);
-    LK_CHECK(c.n_rot % 2 == 0 && c.n_rot <= c.head_size, LK_BAD_FILE,
-             "%s: key '%s' is %d; it must be even and at most the head size %d", name,
-             r.key("rope.dimension_count").c_str(), c.n_rot, c.head_size);
-    c.rope_freq_base = r.positive("rope.freq_base", 10000.0f);
-    c.rope_scale = read_rope_scale(file, r);
+    c.rope = read_rope(file, r, c.head_size, c.n_ctx_train);
     c.window = r.count_or("attention.sliding_window", 1 << 30, 0);
 
     const TensorInfo* embedding = file.find_tensor("token_embd.weight");

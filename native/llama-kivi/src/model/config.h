@@ -4,11 +4,18 @@
 #include <string>
 
 #include "gguf/reader.h"
+#include "model/rope.h"
 
 namespace lk {
 
+enum class Architecture {
+    llama,   // also Mistral
+    falcon,  // the forms of 7B and of 40B
+};
+
 struct ModelConfig {
-    std::string architecture;
+    Architecture architecture = Architecture::llama;
+    std::string architecture_name;  // as the file spells it
     int n_layer = 0;
     int n_embd = 0;
     int n_head = 0;
@@ -17,10 +24,8 @@ struct ModelConfig {
     int n_ff = 0;
     int n_vocab = 0;
     int n_ctx_train = 0;
-    int n_rot = 0;   // elements of a head that are rotated
     int window = 0;  // sliding window in tokens; 0: none
-    float rope_freq_base = 0;
-    float rope_scale = 1;  // positions are divided by it
+    RopeConfig rope;
     float norm_eps = 0;
 
     // Throws LK_BAD_FILE or LK_UNSUPPORTED, naming the key.

@@ -16,7 +16,7 @@ struct ForwardBatch {
     std::span<const kv::Segment> segments;  // cover the n rows in order
     std::span<const int32_t> output_rows;   // rows whose logits are wanted, ascending
     float* logits;                          // [output_rows.size(), n_vocab]
-    const std::atomic<bool>* cancelled;     // looked at between layers: LK_CANCELLED
+    const std::atomic<bool>* cancelled;     // see check_cancelled
 };
 
 // Activations of one pass, for up to n_max tokens.
@@ -30,13 +30,24 @@ struct ForwardScratch {
     std::vector<float> k;        // [n, n_head_kv, D]
     std::vector<float> v;        // [n, n_head_kv, D]
     std::vector<float> attn;     // [n, n_head, D]
-    std::vector<float> gate;     // [n, n_ff]
+    std::vector<float> gate;     // [n, n_ff], llama
     std::vector<float> up;       // [n, n_ff]
     std::vector<float> cos_sin;  // [n, n_rot/2, 2]
 };
 
 // Stages the keys and values of every layer in the cache and writes the logits. The cache is not committed.
-void llama_forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch,
+void forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s);
+
+// The layers of each architecture: s.x[n, n_embd] in and out.
+void llama_layers(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s);
+void falcon_layers(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch,
                    ForwardScratch& s);
+
+// Looked at between layers: throws LK_CANCELLED.
+void check_cancelled(const ForwardBatch& batch);
+
+// Rotates s.q and s.k, stages s.k and s.v, and attends: s.attn.
+void attend(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, int layer,
+            RopePairs pairs, ForwardScratch& s);
 
 }  // namespace lk

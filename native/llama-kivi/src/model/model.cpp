@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 
@@ -35,13 +36,23 @@ public:
         return t;
     }
 
+    // Rows [first, first + n_rows) of a matrix.
+    static Tensor rows(const Tensor& whole, int64_t first, int64_t n_rows) {
+        Tensor part = whole;
+        part.data += first * whole.row_bytes;
+        part.n_rows = n_rows;
+        return part;
+    }
+
     // A vector of floats, copied: the file may align it to a single byte.
     std::vector<float> vector(const std::string& name, int64_t n) {
         const TensorInfo& info = require(name, {n});
-        LK_CHECK(info.type == static_cast<uint32_t>(WeightType::F32), LK_UNSUPPORTED,
-                 "%s: tensor '%s' must have type F32", file_.name().c_str(), name.c_str());
+        const WeightTypeTraits* traits = weight_type_traits(info.type);
+        LK_CHECK(traits != nullptr && traits->supported && traits->block_elements == 1, LK_UNSUPPORTED,
+                 "%s: tensor '%s' must hold plain floats (F32, F16), not %s", file_.name().c_str(), name.c_str(),
+                 traits != nullptr ? traits->name : std::to_string(info.type).c_str());
         std::vector<float> out(n);
-        std::memcpy(out.data(), file_.tensor_data(info), n * sizeof(float));
+        dequantize_row(static_cast<WeightType>(info.type), file_.tensor_data(info), out.data(), n);
         for (const float x : out) {
             LK_CHECK(std::isfinite(x), LK_BAD_FILE, "%s: tensor '%s' holds NaN or infinity", file_.name().c_str(),
                      name.c_str());
@@ -49,6 +60,27 @@ public:
         model_.n_params += info.elements();
         report(info.size);
         return out;
+    }
+
+    // name.weight, and for falcon name.bias.
+    Norm norm(const std::string& name) {
+        const ModelConfig& c = model_.config;
+        Norm norm;
+        norm.weight = vector(name + ".weight", c.n_embd);
+        if (c.architecture == Architecture::falcon) {
+            norm.bias = vector(name + ".bias", c.n_embd);
+        }
+        return norm;
+    }
+
+    // A tensor that no layer asked for is a part of the model that would be left out in silence.
+    void check_all_used() const {
+        for (const TensorInfo& t : file_.tensors()) {
+            LK_CHECK(used_.count(t.name) != 0 || t.name.find("rotary_emb") != std::string::npos ||
+                         t.name.find("attn_rot_embd") != std::string::npos,
+                     LK_UNSUPPORTED, "%s: tensor %s is no part of architecture '%s' as this engine knows it",
+                     file_.name().c_str(), quote_text(t.name).c_str(), model_.config.architecture_name.c_str());
+        }
     }
 
     std::string dominant_type() const {
@@ -67,6 +99,7 @@ private:
     const TensorInfo& require(const std::string& name, std::vector<int64_t> shape) {
         const TensorInfo* info = file_.find_tensor(name);
         LK_CHECK(info != nullptr, LK_BAD_FILE, "%s: tensor '%s' is missing", file_.name().c_str(), name.c_str());
+        used_.insert(name);
         shape.resize(4, 1);
         for (int i = 0; i < 4; ++i) {
             LK_CHECK(info->shape[i] == static_cast<uint64_t>(shape[i]), LK_BAD_FILE,
@@ -118,6 +151,7 @@ private:
     const std::function<bool(float)>& progress_;
     uint64_t done_ = 0;
     std::map<std::string, uint64_t> bytes_by_type_;
+    std::set<std::string> used_;
 };
 
 uint64_t total_weight_bytes(const GgufFile& file) {
@@ -128,6 +162,44 @@ uint64_t total_weight_bytes(const GgufFile& file) {
     return bytes;
 }
 
+namespace {
+
+Layer load_llama_layer(WeightLoader& loader, const ModelConfig& c, const std::string& prefix) {
+    const int64_t n_q = static_cast<int64_t>(c.n_head) * c.head_size;
+    const int64_t n_kv = static_cast<int64_t>(c.n_head_kv) * c.head_size;
+    Layer layer;
+    layer.attn_norm = loader.norm(prefix + "attn_norm");
+    layer.wq = loader.matrix(prefix + "attn_q.weight", n_q, c.n_embd);
+    layer.wk = loader.matrix(prefix + "attn_k.weight", n_kv, c.n_embd);
+    layer.wv = loader.matrix(prefix + "attn_v.weight", n_kv, c.n_embd);
+    layer.wo = loader.matrix(prefix + "attn_output.weight", c.n_embd, n_q);
+    layer.ffn_norm = loader.norm(prefix + "ffn_norm");
+    layer.gate = loader.matrix(prefix + "ffn_gate.weight", c.n_ff, c.n_embd);
+    layer.up = loader.matrix(prefix + "ffn_up.weight", c.n_ff, c.n_embd);
+    layer.down = loader.matrix(prefix + "ffn_down.weight", c.n_embd, c.n_ff);
+    return layer;
+}
+
+Layer load_falcon_layer(WeightLoader& loader, const ModelConfig& c, const std::string& prefix) {
+    const int64_t n_q = static_cast<int64_t>(c.n_head) * c.head_size;
+    const int64_t n_kv = static_cast<int64_t>(c.n_head_kv) * c.head_size;
+    Layer layer;
+    layer.attn_norm = loader.norm(prefix + "attn_norm");
+    if (loader.has(prefix + "attn_norm_2.weight")) {
+        layer.attn_norm_2 = loader.norm(prefix + "attn_norm_2");
+    }
+    const Tensor qkv = loader.matrix(prefix + "attn_qkv.weight", n_q + 2 * n_kv, c.n_embd);
+    layer.wq = WeightLoader::rows(qkv, 0, n_q);
+    layer.wk = WeightLoader::rows(qkv, n_q, n_kv);
+    layer.wv = WeightLoader::rows(qkv, n_q + n_kv, n_kv);
+    layer.wo = loader.matrix(prefix + "attn_output.weight", c.n_embd, n_q);
+    layer.up = loader.matrix(prefix + "ffn_up.weight", c.n_ff, c.n_embd);
+    layer.down = loader.matrix(prefix + "ffn_down.weight", c.n_embd, c.n_ff);
+    return layer;
+}
+
+}  // namespace
+
 std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
                                          const std::function<bool(float)>& progress) {
     auto model = std::make_shared<Model>();
@@ -135,38 +207,29 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
     model->config = ModelConfig::read(*model->file);
     model->weight_bytes = total_weight_bytes(*model->file);
     const ModelConfig& c = model->config;
-    const int64_t n_q = static_cast<int64_t>(c.n_head) * c.head_size;
-    const int64_t n_kv = static_cast<int64_t>(c.n_head_kv) * c.head_size;
 
     WeightLoader loader(*model, use_mmap, progress);
     model->token_embd = loader.matrix("token_embd.weight", c.n_vocab, c.n_embd);
     for (int i = 0; i < c.n_layer; ++i) {
         const std::string prefix = "blk." + std::to_string(i) + ".";
-        LlamaLayer layer;
-        layer.attn_norm = loader.vector(prefix + "attn_norm.weight", c.n_embd);
-        layer.wq = loader.matrix(prefix + "attn_q.weight", n_q, c.n_embd);
-        layer.wk = loader.matrix(prefix + "attn_k.weight", n_kv, c.n_embd);
-        layer.wv = loader.matrix(prefix + "attn_v.weight", n_kv, c.n_embd);
-        layer.wo = loader.matrix(prefix + "attn_output.weight", c.n_embd, n_q);
-        layer.ffn_norm = loader.vector(prefix + "ffn_norm.weight", c.n_embd);
-        layer.gate = loader.matrix(prefix + "ffn_gate.weight", c.n_ff, c.n_embd);
-        layer.up = loader.matrix(prefix + "ffn_up.weight", c.n_ff, c.n_embd);
-        layer.down = loader.matrix(prefix + "ffn_down.weight", c.n_embd, c.n_ff);
-        model->layers.push_back(std::move(layer));
+        model->layers.push_back(c.architecture == Architecture::falcon ? load_falcon_layer(loader, c, prefix)
+                                                                       : load_llama_layer(loader, c, prefix));
     }
-    model->output_norm = loader.vector("output_norm.weight", c.n_embd);
+    model->output_norm = loader.norm("output_norm");
     model->output =
         loader.has("output.weight") ? loader.matrix("output.weight", c.n_vocab, c.n_embd) : model->token_embd;
 
-    // Llama 3.1 stretches each frequency by a factor of its own.
-    const std::vector<float> factors = loader.has("rope_freqs.weight") ? loader.vector("rope_freqs.weight", c.n_rot / 2)
-                                                                       : std::vector<float>(c.n_rot / 2, 1.0f);
-    for (int i = 0; i < c.n_rot / 2; ++i) {
-        LK_CHECK(factors[i] > 0, LK_BAD_FILE, "%s: tensor 'rope_freqs.weight' holds a factor that is not positive",
-                 path.c_str());
-        model->rope_freqs.push_back(
-            static_cast<float>(std::pow(c.rope_freq_base, -2.0 * i / c.n_rot) / factors[i] / c.rope_scale));
+    // Llama 3.1 divides each frequency by a number of its own.
+    std::vector<float> divisors;
+    if (loader.has("rope_freqs.weight")) {
+        divisors = loader.vector("rope_freqs.weight", c.rope.n_rot / 2);
+        for (const float x : divisors) {
+            LK_CHECK(x > 0, LK_BAD_FILE, "%s: tensor 'rope_freqs.weight' holds a number that is not positive",
+                     path.c_str());
+        }
     }
+    model->rope = RopeTable(c.rope, divisors);
+    loader.check_all_used();
     model->weight_type = loader.dominant_type();
     return model;
 }

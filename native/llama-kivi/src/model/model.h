@@ -12,16 +12,23 @@
 
 namespace lk {
 
-struct LlamaLayer {
-    std::vector<float> attn_norm;  // [n_embd]
-    Tensor wq;                     // [n_head * D, n_embd]
-    Tensor wk;                     // [n_head_kv * D, n_embd]
-    Tensor wv;                     // [n_head_kv * D, n_embd]
-    Tensor wo;                     // [n_embd, n_head * D]
-    std::vector<float> ffn_norm;   // [n_embd]
-    Tensor gate;                   // [n_ff, n_embd]
-    Tensor up;                     // [n_ff, n_embd]
-    Tensor down;                   // [n_embd, n_ff]
+// A normalization: RMS of llama, or with a bias of falcon.
+struct Norm {
+    std::vector<float> weight;  // [n_embd]
+    std::vector<float> bias;    // [n_embd], falcon
+};
+
+struct Layer {
+    Norm attn_norm;
+    Norm attn_norm_2;  // falcon 40B: what attention reads, where attn_norm is what the MLP reads
+    Tensor wq;         // [n_head * D, n_embd]
+    Tensor wk;         // [n_head_kv * D, n_embd]
+    Tensor wv;         // [n_head_kv * D, n_embd]
+    Tensor wo;         // [n_embd, n_head * D]
+    Norm ffn_norm;     // llama
+    Tensor gate;       // [n_ff, n_embd], llama
+    Tensor up;         // [n_ff, n_embd]
+    Tensor down;       // [n_embd, n_ff]
 };
 
 struct Model {
@@ -36,10 +43,10 @@ struct Model {
     std::string weight_type;  // holding most bytes
 
     Tensor token_embd;  // [n_vocab, n_embd]
-    std::vector<LlamaLayer> layers;
-    std::vector<float> output_norm;  // [n_embd]
-    Tensor output;                   // [n_vocab, n_embd]; token_embd if the file has none
-    std::vector<float> rope_freqs;   // [n_rot/2] radians per position
+    std::vector<Layer> layers;
+    Norm output_norm;
+    Tensor output;  // [n_vocab, n_embd]; token_embd if the file has none
+    RopeTable rope;
 
 private:
     std::vector<std::unique_ptr<uint8_t[]>> copies_;  // of the weights, without mmap

@@ -136,7 +136,7 @@ void Context::run_rows(int begin, int end) {
                              logits_.data() + static_cast<size_t>(first_logits) * model_->config.n_vocab, &cancelled_};
     cache_.reserve(segments_);
     try {
-        llama_forward(*model_, *backend_, cache_, batch, scratch_);
+        forward(*model_, *backend_, cache_, batch, scratch_);
         backend_->commit(cache_, segments_);
     } catch (...) {
         cache_.release_reserved(segments_);

@@ -40,6 +40,13 @@ public:
                  [&](int i) { kernels_.rms_norm(x + int64_t{i} * dim, weight, eps, dim, out + int64_t{i} * dim); });
     }
 
+    void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim,
+                    float* out) override {
+        for_rows(n, dim, [&](int i) {
+            kernels_.layer_norm(x + int64_t{i} * dim, weight, bias, eps, dim, out + int64_t{i} * dim);
+        });
+    }
+
     void matmul(const float* x, int n, std::span<const Product> products) override {
         const int n_in = static_cast<int>(products[0].w->n_cols);
         quantize(x, n, n_in, products);
@@ -85,6 +92,10 @@ public:
 
     void swiglu(float* gate, const float* up, int64_t n) override {
         for_elements(n, [&](int64_t from, int64_t count) { kernels_.swiglu(gate + from, up + from, count); });
+    }
+
+    void gelu(float* x, int64_t n) override {
+        for_elements(n, [&](int64_t from, int64_t count) { kernels_.gelu(x + from, count); });
     }
 
     void add(float* x, const float* y, int64_t n) override {

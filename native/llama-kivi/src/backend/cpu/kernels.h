@@ -58,7 +58,9 @@ struct Kernels {
                    int64_t y_stride);
 
     void (*rms_norm)(const float* x, const float* weight, float eps, int dim, float* out);
+    void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int dim, float* out);
     void (*swiglu)(float* gate, const float* up, int64_t n);
+    void (*gelu)(float* x, int64_t n);  // x/2 (1 + erf(x / sqrt 2)), absolute error below 1e-6 |x|
     void (*add)(float* x, const float* y, int64_t n);
     void (*half_row)(const float* x, int64_t n, half_t* out);
 

@@ -30,6 +30,58 @@ void rms_norm(const float* x, const float* weight, float eps, int dim, float* ou
     }
 }
 
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, int dim, float* out) {
+    __m256 sum = _mm256_setzero_ps();
+    int i = 0;
+    for (; i + 8 <= dim; i += 8) {
+        sum = _mm256_add_ps(sum, _mm256_loadu_ps(x + i));
+    }
+    float total = sum_lanes(sum);
+    for (; i < dim; ++i) {
+        total += x[i];
+    }
+    const float mean = total / static_cast<float>(dim);
+    const __m256 m = _mm256_set1_ps(mean);
+    __m256 square = _mm256_setzero_ps();
+    for (i = 0; i + 8 <= dim; i += 8) {
+        const __m256 v = _mm256_sub_ps(_mm256_loadu_ps(x + i), m);
+        square = _mm256_fmadd_ps(v, v, square);
+    }
+    total = sum_lanes(square);
+    for (; i < dim; ++i) {
+        total += (x[i] - mean) * (x[i] - mean);
+    }
+    const float factor = 1.0f / std::sqrt(total / static_cast<float>(dim) + eps);
+    const __m256 f = _mm256_set1_ps(factor);
+    for (i = 0; i + 8 <= dim; i += 8) {
+        const __m256 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), m), f);
+        _mm256_storeu_ps(out + i, _mm256_fmadd_ps(v, _mm256_loadu_ps(weight + i), _mm256_loadu_ps(bias + i)));
+    }
+    for (; i < dim; ++i) {
+        out[i] = (x[i] - mean) * factor * weight[i] + bias[i];
+    }
+}
+
+// erf by Abramowitz and Stegun 7.1.26: 1 - (a1 t + ... + a5 t^5) exp(-x^2), t = 1 / (1 + p x), error below 1.5e-7.
+void gelu(float* x, int64_t n) {
+    const __m256 one = _mm256_set1_ps(1.0f);
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 v = _mm256_loadu_ps(x + i);
+        const __m256 a = abs_ps(_mm256_mul_ps(v, _mm256_set1_ps(0.70710678f)));
+        const __m256 t = _mm256_div_ps(one, _mm256_fmadd_ps(a, _mm256_set1_ps(0.3275911f), one));
+        __m256 p = _mm256_set1_ps(1.061405429f);
+        for (const float c : {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f}) {
+            p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(c));
+        }
+        const __m256 tail = _mm256_mul_ps(_mm256_mul_ps(p, t), exp_ps(_mm256_mul_ps(_mm256_xor_ps(a, sign), a)));
+        const __m256 erf = _mm256_or_ps(_mm256_sub_ps(one, tail), _mm256_and_ps(v, sign));
+        _mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_mul_ps(v, _mm256_set1_ps(0.5f)), _mm256_add_ps(one, erf)));
+    }
+    portable_kernels().gelu(x + i, n - i);
+}
+
 void swiglu(float* gate, const float* up, int64_t n) {
     const __m256 one = _mm256_set1_ps(1.0f);
     int64_t i = 0;
@@ -108,7 +160,9 @@ const Kernels& avx2_kernels() {
         avx2::quantize_super,
         avx2::matmul,
         rms_norm,
+        layer_norm,
         swiglu,
+        gelu,
         add,
         half_row,
         softmax_part,

@@ -79,6 +79,28 @@ void rms_norm(const float* x, const float* weight, float eps, int dim, float* ou
     }
 }
 
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, int dim, float* out) {
+    double sum = 0;
+    for (int i = 0; i < dim; ++i) {
+        sum += x[i];
+    }
+    const float mean = static_cast<float>(sum / dim);
+    double square = 0;
+    for (int i = 0; i < dim; ++i) {
+        square += static_cast<double>(x[i] - mean) * (x[i] - mean);
+    }
+    const float factor = 1.0f / std::sqrt(static_cast<float>(square / dim) + eps);
+    for (int i = 0; i < dim; ++i) {
+        out[i] = (x[i] - mean) * factor * weight[i] + bias[i];
+    }
+}
+
+void gelu(float* x, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+        x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678f));
+    }
+}
+
 void swiglu(float* gate, const float* up, int64_t n) {
     for (int64_t i = 0; i < n; ++i) {
         gate[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
@@ -195,9 +217,11 @@ void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
 
 const Kernels& portable_kernels() {
     static const Kernels kernels{
-        "portable",  quantize_plain,   quantize_super, matmul, rms_norm,  swiglu,
-        add,         half_row,         softmax_part,   max_of, dot,       scale,
-        score_exact, accumulate_exact, unpack_codes,   fold,   dot_codes, decode_byte_scales,
+        "portable",   quantize_plain, quantize_super, matmul,
+        rms_norm,     layer_norm,     swiglu,         gelu,
+        add,          half_row,       softmax_part,   max_of,
+        dot,          scale,          score_exact,    accumulate_exact,
+        unpack_codes, fold,           dot_codes,      decode_byte_scales,
     };
     return kernels;
 }

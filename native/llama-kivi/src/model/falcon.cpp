@@ -1,0 +1,43 @@
+// The falcon architecture: attention and MLP side by side, x + attn(norm(x)) + mlp(norm(x)); LayerNorm, rotary
+// positions on halves, GELU. The 7B form has one norm for both, the 40B form one each.
+#include "model/forward.h"
+
+namespace lk {
+
+void falcon_layers(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch,
+                   ForwardScratch& s) {
+    const ModelConfig& c = model.config;
+    const int n = static_cast<int>(batch.tokens.size());
+    const int64_t n_x = static_cast<int64_t>(n) * c.n_embd;
+    const auto layer_norm = [&](const Norm& norm) {
+        backend.layer_norm(s.x.data(), norm.weight.data(), norm.bias.data(), c.norm_eps, n, c.n_embd, s.h.data());
+    };
+
+    for (int il = 0; il < c.n_layer; ++il) {
+        check_cancelled(batch);
+        const Layer& layer = model.layers[il];
+        const Product qkv_up[] = {
+            {&layer.wq, s.q.data()}, {&layer.wk, s.k.data()}, {&layer.wv, s.v.data()}, {&layer.up, s.up.data()}};
+
+        layer_norm(layer.attn_norm);
+        if (layer.attn_norm_2.weight.empty()) {
+            backend.matmul(s.h.data(), n, qkv_up);
+        } else {
+            backend.matmul(s.h.data(), n, std::span(qkv_up).last(1));
+            layer_norm(layer.attn_norm_2);
+            backend.matmul(s.h.data(), n, std::span(qkv_up).first(3));
+        }
+
+        attend(model, backend, cache, batch, il, RopePairs::halves, s);
+        const Product wo[] = {{&layer.wo, s.h.data()}};
+        backend.matmul(s.attn.data(), n, wo);
+        backend.add(s.x.data(), s.h.data(), n_x);
+
+        backend.gelu(s.up.data(), static_cast<int64_t>(n) * c.n_ff);
+        const Product down[] = {{&layer.down, s.h.data()}};
+        backend.matmul(s.up.data(), n, down);
+        backend.add(s.x.data(), s.h.data(), n_x);
+    }
+}
+
+}  // namespace lk
