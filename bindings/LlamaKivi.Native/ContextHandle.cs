@@ -183,6 +183,18 @@ public sealed unsafe class ContextHandle : IDisposable
         NativeStatus.Check(NativeMethods.lk_seq_truncate(_handle.Pointer, sequenceId, (uint)keep));
     }
 
+    /// <summary>
+    /// Removes a sequence's tokens from position <paramref name="begin"/> to <paramref name="end"/>, exclusive; those behind move down.
+    /// Quantized keys keep their codes, keys in full precision are rotated anew.
+    /// </summary>
+    public void SeqRemove(int sequenceId, int begin, int end)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(begin);
+        ArgumentOutOfRangeException.ThrowIfLessThan(end, begin);
+        using var lease = new HandleLease(_handle);
+        NativeStatus.Check(NativeMethods.lk_seq_remove(_handle.Pointer, sequenceId, (uint)begin, (uint)end));
+    }
+
     /// <summary>Makes one sequence an independent continuation of another; what it held is dropped. Full pages are shared.</summary>
     public void SeqCopy(int source, int destination)
     {

@@ -46,7 +46,11 @@ public enum lk_cache_type
     LK_CACHE_KIVI4_PAPER = 3,
     /// <summary>2-bit KIVI exactly as published.</summary>
     LK_CACHE_KIVI2_PAPER = 4,
-    LK_CACHE_TYPE_COUNT = 5,
+    /// <summary>Blocks of 32 channels of a token, 8 bits, rotated; no residual. For comparison with llama.cpp.</summary>
+    LK_CACHE_Q8_0 = 5,
+    /// <summary>The same in 4 bits.</summary>
+    LK_CACHE_Q4_0 = 6,
+    LK_CACHE_TYPE_COUNT = 7,
 }
 
 /// <summary>Type of a GGUF metadata value; the values are those of the file format.</summary>
@@ -277,7 +281,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface; changes whenever a struct, an enum value or a function's meaning changes.</summary>
-    public const uint LK_ABI_VERSION = 1;
+    public const uint LK_ABI_VERSION = 2;
 
     /// <summary>Returns LK_ABI_VERSION as the library was compiled with.</summary>
     [LibraryImport(LibraryName)]
@@ -428,6 +432,11 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_seq_copy(lk_context* context, int src, int dst);
+
+    /// <summary>Removes a sequence's tokens at positions [begin, end); those behind move down by end - begin (context shift). Quantized keys keep their codes and remember how far they moved; keys in full precision are rotated anew.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_seq_remove(lk_context* context, int seq_id, uint begin, uint end);
 
     /// <summary>Describes what the cache holds.</summary>
     [LibraryImport(LibraryName)]

@@ -108,7 +108,7 @@ TEST(CApi, ContextParamsAreChecked) {
         {[](auto& p) { p.cache.residual = 33; }, LK_INVALID_ARGUMENT, {"33", "--kv-residual 32"}},
         {[](auto& p) { p.cache.residual = ~0u - 31; }, LK_INVALID_ARGUMENT, {"residual"}},
         {[](auto& p) { p.cache.sinks = 33; }, LK_INVALID_ARGUMENT, {"sinks"}},
-        {[](auto& p) { p.cache.type_v = LK_CACHE_TYPE_COUNT; }, LK_INVALID_ARGUMENT, {"values", "5"}},
+        {[](auto& p) { p.cache.type_v = LK_CACHE_TYPE_COUNT; }, LK_INVALID_ARGUMENT, {"values", "7"}},
         {[](auto& p) { p.cache.type_k = static_cast<lk_cache_type>(-1); }, LK_INVALID_ARGUMENT, {"keys"}},
     };
     for (const Row& row : rows) {
@@ -289,7 +289,7 @@ TEST(CApi, Names) {
         EXPECT_STREQ(lk_status_name(static_cast<lk_status>(i)), statuses[i]);
     }
     EXPECT_STREQ(lk_status_name(static_cast<lk_status>(10)), "unknown");
-    const char* types[] = {"f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper"};
+    const char* types[] = {"f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper", "q8_0", "q4_0"};
     for (int i = 0; i < LK_CACHE_TYPE_COUNT; ++i) {
         EXPECT_STREQ(lk_cache_type_name(static_cast<lk_cache_type>(i)), types[i]);
     }

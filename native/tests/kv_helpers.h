@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -16,8 +17,9 @@
 
 namespace lk::test {
 
-inline constexpr lk_cache_type kAllTypes[] = {LK_CACHE_F16, LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER,
-                                              LK_CACHE_KIVI2_PAPER};
+inline constexpr lk_cache_type kAllTypes[] = {LK_CACHE_F16,         LK_CACHE_KIVI4,       LK_CACHE_KIVI2,
+                                              LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0,
+                                              LK_CACHE_Q4_0};
 
 // Group and residual lengths.
 struct Lengths {
@@ -37,6 +39,10 @@ struct Shape {
     int n_ctx = 4096;
     int n_ubatch = 1024;
     int sinks = -1;
+
+    // Blocks of 32 channels fit only some heads.
+    bool valid() const { return head_size % 32 == 0 || (fits(type_k) && fits(type_v)); }
+    static bool fits(lk_cache_type type) { return type == LK_CACHE_F16 || kv::is_kivi(type); }
 
     kv::CacheConfig config() const {
         kv::CacheConfig c;
@@ -112,6 +118,16 @@ inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, i
     cache.commit({&segment, 1}, pool);
 }
 
+// The rotation of the keys, for tokens that move.
+inline kv::Rotation rotation(int head_size) {
+    static std::map<int, std::vector<float>> frequencies;
+    std::vector<float>& f = frequencies[head_size];
+    for (int i = static_cast<int>(f.size()); i < head_size / 2; ++i) {
+        f.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / head_size)));
+    }
+    return {f, RopePairs::adjacent};
+}
+
 // One token of a view as attention must see it: the meaning of sinks, pages, ring and staged rows.
 inline std::vector<float> cached_row(const kv::SideView& view, int token) {
     const int d = view.spec->format.head_size;
@@ -124,7 +140,11 @@ inline std::vector<float> cached_row(const kv::SideView& view, int token) {
         for (; token >= view.pages[page].count; ++page) {
             token -= view.pages[page].count;
         }
-        kv::dequantize_row(view.spec->format, *view.table, view.page(page), token, out.data());
+        const kv::PageRef& ref = view.pages[page];
+        kv::dequantize_row(view.spec->format, *view.table, view.page(page), ref.first + token, out.data());
+        if (view.spec->format.side == kv::Side::keys) {
+            kv::rotate_heads(rotation(d), -ref.frame, out.data(), 1, d);
+        }
     } else if (token < view.length()) {
         from_half(view.ring + (view.ring_start + token - view.n_paged) % view.spec->ageing.trigger * d);
     } else {

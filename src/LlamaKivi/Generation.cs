@@ -158,7 +158,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         {
             throw new ContextOverflowException(
                 $"The context is full: {_inCache} of {size} tokens used, {_tokens.Count - _inCache} more needed. Raise ContextSize, " +
-                $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.TruncateAndReprefill)}.");
+                $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.Shift)}.");
         }
 
         if (options.ContextTruncationPercentage is not (> 0 and <= 1))
@@ -177,8 +177,18 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
 
         cancellationToken.ThrowIfCancellationRequested();
         _tokens.RemoveRange(keep, drop);
-        context.Handle.SeqTruncate(0, keep);
-        _inCache = keep;
+        if (options.OverflowStrategy == ContextOverflowStrategy.Shift)
+        {
+            int cached = Math.Min(keep + drop, _inCache);
+            context.Handle.SeqRemove(0, keep, cached);
+            _inCache -= cached - keep;
+        }
+        else
+        {
+            context.Handle.SeqTruncate(0, keep);
+            _inCache = keep;
+        }
+
         if (logger is not null)
         {
             Log.ContextTruncated(logger, drop, _tokens.Count - keep);

@@ -122,6 +122,24 @@ public sealed class InferenceTests : IClassFixture<InferenceTests.DemoModel>
         Assert.InRange(other.KvCacheUsage.Tokens, 1, 64);
     }
 
+    [Theory]
+    [InlineData("f16")]
+    [InlineData("kivi2")]
+    [InlineData("q8_0")]
+    public async Task A_full_context_is_shifted(string type)
+    {
+        using LLamaContext context = _weights.CreateContext(Params(type, 256));
+        var executor = new InteractiveExecutor(context);
+        InferenceParams shift = Greedy(600);
+        shift.OverflowStrategy = ContextOverflowStrategy.Shift;
+        shift.TokensKeep = 4;
+        shift.ContextTruncationPercentage = 0.25f;
+        string text = await ReadAsync(executor.InferAsync(Prompt, shift));
+        Assert.Equal(600, executor.GeneratedTokens.Count);
+        Assert.InRange(context.KvCacheUsage.Tokens, 150, 256);
+        Assert.True(text.Split(' ').Distinct().Count() > 20, $"the text fell apart: {text}");
+    }
+
     [Fact]
     public async Task An_antiprompt_ends_the_text()
     {

@@ -30,7 +30,7 @@ extern "C" {
 #endif
 
 /** Version of this interface; changes whenever a struct, an enum value or a function's meaning changes. */
-#define LK_ABI_VERSION 1
+#define LK_ABI_VERSION 2
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -53,7 +53,9 @@ typedef enum lk_cache_type {
     LK_CACHE_KIVI2 = 2,       /**< 2-bit KIVI, refined recipe: also refined key channels and centred, rotated values. */
     LK_CACHE_KIVI4_PAPER = 3, /**< 4-bit KIVI exactly as published (arXiv 2402.02750). */
     LK_CACHE_KIVI2_PAPER = 4, /**< 2-bit KIVI exactly as published. */
-    LK_CACHE_TYPE_COUNT = 5
+    LK_CACHE_Q8_0 = 5,        /**< Blocks of 32 channels of a token, 8 bits, rotated; no residual. For comparison with llama.cpp. */
+    LK_CACHE_Q4_0 = 6,        /**< The same in 4 bits. */
+    LK_CACHE_TYPE_COUNT = 7
 } lk_cache_type;
 
 /** Type of a GGUF metadata value; the values are those of the file format. */
@@ -289,6 +291,10 @@ LK_API lk_status lk_seq_truncate(lk_context* context, int32_t seq_id, uint32_t n
 
 /** Makes dst an independent continuation of src; what dst held is dropped. Full pages are shared. */
 LK_API lk_status lk_seq_copy(lk_context* context, int32_t src, int32_t dst);
+
+/** Removes a sequence's tokens at positions [begin, end); those behind move down by end - begin (context shift).
+ *  Quantized keys keep their codes and remember how far they moved; keys in full precision are rotated anew. */
+LK_API lk_status lk_seq_remove(lk_context* context, int32_t seq_id, uint32_t begin, uint32_t end);
 
 /** Describes what the cache holds. */
 LK_API lk_status lk_cache_describe(const lk_context* context, lk_cache_usage* out);

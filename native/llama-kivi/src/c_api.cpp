@@ -90,6 +90,10 @@ const char* lk_cache_type_name(lk_cache_type type) {
         return "kivi4-paper";
     case LK_CACHE_KIVI2_PAPER:
         return "kivi2-paper";
+    case LK_CACHE_Q8_0:
+        return "q8_0";
+    case LK_CACHE_Q4_0:
+        return "q4_0";
     case LK_CACHE_TYPE_COUNT:
         break;
     }
@@ -255,6 +259,13 @@ lk_status lk_seq_copy(lk_context* context, int32_t src, int32_t dst) {
     return guard([&] {
         LK_REQUIRE(context);
         context->context.copy(src, dst);
+    });
+}
+
+lk_status lk_seq_remove(lk_context* context, int32_t seq_id, uint32_t begin, uint32_t end) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        context->context.remove(seq_id, begin, end);
     });
 }
 

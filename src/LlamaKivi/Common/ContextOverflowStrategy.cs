@@ -8,4 +8,7 @@ public enum ContextOverflowStrategy
 
     /// <summary>Drop the oldest tokens after those to keep, and read the rest again.</summary>
     TruncateAndReprefill,
+
+    /// <summary>Drop the oldest tokens after those to keep, and move the rest down in the cache without reading it again.</summary>
+    Shift,
 }

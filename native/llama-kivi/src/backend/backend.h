@@ -27,12 +27,6 @@ struct Product {
     float* y;         // [n, n_out]
 };
 
-// Which two elements of a head a rotation pairs.
-enum class RopePairs {
-    adjacent,  // (2i, 2i+1): llama
-    halves,    // (i, i + n_rot/2): falcon
-};
-
 struct AttentionArgs {
     const kv::Cache* cache;
     std::span<const kv::Segment> segments;
@@ -40,8 +34,9 @@ struct AttentionArgs {
     float* out;      // [n, n_head, D]
     int layer;
     int n_head;
-    float scale;  // 1 / sqrt(D)
-    int window;   // a query sees the keys less than `window` positions before it; 0: all of them
+    float scale;            // 1 / sqrt(D)
+    kv::Rotation rotation;  // of q and of the keys
+    int window;             // a query sees the keys less than `window` positions before it; 0: all of them
 };
 
 class Backend {

@@ -16,7 +16,7 @@ const char* name(lk_cache_type type) {
 
 int resolved_sinks(const lk_cache_params& params, lk_cache_type type) {
     constexpr int kDefaultSinks = 4;
-    if (type == LK_CACHE_F16) {
+    if (!is_kivi(type)) {
         return 0;
     }
     return params.sinks >= 0 ? params.sinks : is_paper(type) ? 0 : kDefaultSinks;
@@ -25,10 +25,13 @@ int resolved_sinks(const lk_cache_params& params, lk_cache_type type) {
 void validate_side(const CacheConfig& c, lk_cache_type type, const char* side) {
     LK_CHECK(type >= 0 && type < LK_CACHE_TYPE_COUNT, LK_INVALID_ARGUMENT, "%s: %d is no cache type", side,
              static_cast<int>(type));
-    if (type == LK_CACHE_F16) {
+    const int d = c.head_size;
+    if (!is_kivi(type)) {
+        LK_CHECK(type == LK_CACHE_F16 || d % 32 == 0, LK_UNSUPPORTED,
+                 "%s: %s needs a head size that is a multiple of 32; this model has %d; use --kv-cache f16 or kivi2",
+                 side, name(type), d);
         return;
     }
-    const int d = c.head_size;
     const int g = static_cast<int>(c.params.group);
     LK_CHECK(g == 16 || g == 32 || g == 64 || g == 128, LK_INVALID_ARGUMENT,
              "%s: group is %d; a group is 16, 32, 64 or 128 tokens (pages hold 128)", side, g);
@@ -67,8 +70,8 @@ SideSpec make_side_spec(const CacheConfig& c, Side side) {
     spec.n_layer = c.n_layer;
     spec.n_head_kv = c.n_head_kv;
     spec.sinks = resolved_sinks(c.params, type);
-    spec.align = type != LK_CACHE_F16 && side == Side::keys ? g : 1;
-    if (type == LK_CACHE_F16) {
+    spec.align = is_kivi(type) && side == Side::keys ? g : 1;
+    if (!is_kivi(type)) {
         spec.ageing = {1, 1};
     } else if (!is_paper(type)) {
         spec.ageing = {r + g, g};  // the youngest R tokens are never quantized
@@ -103,11 +106,12 @@ SequenceSide::SequenceSide(const SequenceSide& other)
       sinks_(other.sinks_),
       tables_(other.tables_),
       n_paged_(other.n_paged_),
+      n_sinks_(other.n_sinks_),
       ring_start_(other.ring_start_),
       n_ring_(other.n_ring_),
       tables_chosen_(other.tables_chosen_) {
     // A block that either copy may still write to is not shared.
-    if (!pages_.empty() && pages_.back().count < kPageTokens) {
+    if (!pages_.empty() && pages_.back().end() < kPageTokens) {
         const PageBlock& tail = *pages_.back().block;
         auto own = std::make_shared<PageBlock>(tail.bytes, live_bytes_);
         std::memcpy(own->data.get(), tail.data.get(), tail.bytes);
@@ -159,9 +163,90 @@ void SequenceSide::truncate(int n_keep) {
             pages_.pop_back();
         }
     }
-    if (n_paged_ <= spec_->sinks) {
+    n_sinks_ = std::min(n_sinks_, n_paged_);
+    if (n_paged_ == n_sinks_) {
         tables_chosen_ = false;  // nothing quantized is left that depends on them
     }
+}
+
+void SequenceSide::remove(int begin, int end, const Rotation& rotation) {
+    end = std::min(end, length());
+    if (begin >= end) {
+        return;
+    }
+    if (end == length()) {
+        truncate(begin);
+        return;
+    }
+    remove_exact(begin, end, rotation);
+    remove_paged(begin, end);
+}
+
+// Sinks and ring rows are exact: they are turned to their new positions.
+void SequenceSide::remove_exact(int begin, int end, const Rotation& rotation) {
+    const size_t d = spec_->format.head_size;
+    const bool turned = spec_->format.side == Side::keys;
+    const int trigger = spec_->ageing.trigger;
+    std::vector<float> row(d);
+    // Copies a row that moves down by `by` positions.
+    const auto move_row = [&](const half_t* from, half_t* to, int by) {
+        if (!turned || by == 0) {
+            std::copy_n(from, d, to);
+            return;
+        }
+        std::transform(from, from + d, row.begin(), half_to_float);
+        rotate_heads(rotation, -by, row.data(), 1, static_cast<int>(d));
+        std::transform(row.begin(), row.end(), to, float_to_half);
+    };
+    const int sinks_removed = std::max(0, std::min(end, n_sinks_) - begin);
+    std::vector<half_t> ring(static_cast<size_t>(trigger) * d);
+    int kept = 0;
+    for (size_t head = 0; head < spec_->head_count(); ++head) {
+        half_t* sinks = sinks_.data() + head * spec_->sinks * d;
+        for (int i = begin + sinks_removed; i < n_sinks_ && sinks_removed > 0; ++i) {
+            move_row(sinks + i * d, sinks + (i - sinks_removed) * d, end - begin);
+        }
+        half_t* old = ring_.data() + head * trigger * d;
+        kept = 0;
+        for (int i = 0; i < n_ring_; ++i) {
+            const int token = n_paged_ + i;
+            if (token < begin || token >= end) {
+                move_row(old + static_cast<size_t>((ring_start_ + i) % trigger) * d, ring.data() + kept++ * d,
+                         token >= end ? end - begin : 0);
+            }
+        }
+        std::copy_n(ring.data(), kept * d, old);
+    }
+    ring_start_ = 0;
+    n_ring_ = kept;
+    n_sinks_ -= sinks_removed;
+}
+
+// Runs are cut; those behind the gap remember how far they moved.
+void SequenceSide::remove_paged(int begin, int end) {
+    std::vector<PageRef> kept;
+    int token = 0;
+    int removed = 0;
+    for (const PageRef& ref : pages_) {
+        const int from = std::clamp(begin - token, 0, ref.count);  // removed: [from, to) of the run
+        const int to = std::clamp(end - token, 0, ref.count);
+        if (from > 0) {
+            kept.push_back({ref.block, from, ref.first, ref.frame});
+        }
+        if (to < ref.count) {
+            const bool behind = token + to >= end;
+            PageRef rest{ref.block, ref.count - to, ref.first + to, ref.frame + (behind ? end - begin : 0)};
+            if (from == to && from > 0) {
+                kept.back().count = ref.count;  // not touched
+            } else {
+                kept.push_back(std::move(rest));
+            }
+        }
+        token += ref.count;
+        removed += to - from;
+    }
+    pages_ = std::move(kept);
+    n_paged_ -= removed;
 }
 
 SequenceSide::Cursor SequenceSide::first_cursor() const {
@@ -170,8 +255,9 @@ SequenceSide::Cursor SequenceSide::first_cursor() const {
     }
     // A block cut inside a token group keeps its codes: the next group starts a block of its own.
     const PageRef& last = pages_.back();
-    const bool writable = last.count < kPageTokens && last.count % spec_->align == 0 && last.block.use_count() == 1;
-    return writable ? Cursor{pages_.size() - 1, last.count} : Cursor{pages_.size(), 0};
+    const bool writable =
+        last.end() < kPageTokens && last.end() % spec_->align == 0 && last.frame == 0 && last.block.use_count() == 1;
+    return writable ? Cursor{pages_.size() - 1, last.end()} : Cursor{pages_.size(), 0};
 }
 
 SequenceSide::Cursor SequenceSide::advance(Cursor at, int n_tokens) const {
@@ -204,7 +290,8 @@ void SequenceSide::leave_ring(size_t head, Cursor at, int ring_start, int first_
     const half_t* ring = ring_.data() + head * rule.trigger * d;
     const auto ring_row = [&](int i) { return ring + static_cast<size_t>((ring_start + i) % rule.trigger) * d; };
 
-    for (int i = 0; i < rule.leave && first_token + i < spec_->sinks; ++i) {
+    const int limit = sink_limit();
+    for (int i = 0; i < rule.leave && first_token + i < limit; ++i) {
         std::copy_n(ring_row(i), d, sinks_.data() + (head * spec_->sinks + first_token + i) * d);
     }
     if (!f.quantized()) {
@@ -222,11 +309,11 @@ void SequenceSide::leave_ring(size_t head, Cursor at, int ring_start, int first_
     }
     HeadTable& table = tables_[head];
     if (first_flush) {
-        table = choose_head_table(f, rows.data(), n_floats, first_token, spec_->sinks);
+        table = choose_head_table(f, rows.data(), n_floats, first_token, limit);
     }
-    const int step = f.side == Side::keys ? f.group : 1;
+    const int step = spec_->align;
     for (int i = 0; i < rule.leave; i += step, at = advance(at, step)) {
-        const int sinks = std::clamp(spec_->sinks - (first_token + i), 0, step);
+        const int sinks = std::clamp(limit - (first_token + i), 0, step);
         quantize_rows(f, table, rows.data() + i * d, step, at.token, sinks,
                       block_at(at.block).data.get() + head * f.page_bytes);
     }
@@ -258,6 +345,7 @@ void SequenceSide::append(int layer, int head, const half_t* rows, int n_rows) {
 void SequenceSide::finish_append(int n_rows) {
     const AgeingRule& rule = spec_->ageing;
     const int n_flushes = flushes(n_rows);
+    const int limit = sink_limit();
     Cursor at = first_cursor();
     for (int left = n_flushes * rule.leave; left > 0;) {
         const int n = std::min(left, kPageTokens - at.token);
@@ -270,6 +358,7 @@ void SequenceSide::finish_append(int n_rows) {
         left -= n;
         at = {at.block + 1, 0};
     }
+    n_sinks_ = std::min(n_paged_, limit);
     ring_start_ = (ring_start_ + n_flushes * rule.leave) % rule.trigger;
     n_ring_ += n_rows - n_flushes * rule.leave;
     tables_chosen_ = tables_chosen_ || n_flushes > 0;
@@ -295,6 +384,13 @@ void Cache::truncate(int seq, int n_keep) {
     sequences_[seq].v.truncate(n_keep);
 }
 
+void Cache::remove(int seq, int begin, int end, const Rotation& rotation) {
+    Sequence changed(sequences_[seq]);  // a failed allocation leaves the sequence as it was
+    changed.k.remove(begin, end, rotation);
+    changed.v.remove(begin, end, rotation);
+    sequences_[seq] = std::move(changed);
+}
+
 void Cache::copy(int src, int dst) {
     if (src != dst) {
         sequences_[dst] = Sequence(sequences_[src]);
@@ -307,10 +403,14 @@ int64_t Cache::distinct_paged_tokens(Side side) const {
     for (const Sequence& s : sequences_) {
         for (const PageRef& page : (side == Side::keys ? s.k : s.v).pages()) {
             const PageBlock& block = *page.block;
-            const int counted = block.visit == visit ? block.visit_tokens : 0;
-            block.visit = visit;
-            block.visit_tokens = std::max(counted, page.count);
-            tokens += block.visit_tokens - counted;
+            if (block.visit != visit) {
+                block.visit = visit;
+                block.visited.reset();
+            }
+            std::bitset<kPageTokens> run;
+            run = (run.set() >> (kPageTokens - page.count)) << page.first;
+            tokens += static_cast<int64_t>((run & ~block.visited).count());
+            block.visited |= run;
         }
     }
     return tokens;
@@ -346,10 +446,29 @@ void Cache::release_reserved(std::span<const Segment> segments) {
     }
 }
 
+namespace {
+
+// A row as its page will give it back. False if the scale of a block is beyond the range of halves.
+bool round_to_blocks(const PageFormat& f, half_t* row, ToHalf to_half) {
+    float x[kMaxHeadSize];
+    uint8_t blocks[kMaxHeadSize / 32 * sizeof(BlockQ8_0)];
+    std::transform(row, row + f.head_size, x, half_to_float);
+    quantize_rows(f, {}, x, 1, 0, 0, blocks);
+    dequantize_row(f, {}, blocks, 0, x);
+    static constexpr float kLargest = 65504.0f;
+    const bool finite = std::all_of(x, x + f.head_size, [](float v) { return std::isfinite(v); });
+    std::transform(x, x + f.head_size, x, [](float v) { return std::clamp(v, -kLargest, kLargest); });
+    to_half(x, f.head_size, row);
+    return finite;
+}
+
+}  // namespace
+
 void Cache::stage(Side side, int layer, int n_rows, const float* rows, ToHalf to_half) {
     constexpr half_t kInfinity = 0x7c00;
     const size_t d = config_.head_size;
     std::vector<half_t>& staged = staging(side);
+    const PageFormat& f = spec(side).format;
     bool broken = false;
     for (int h = 0; h < config_.n_head_kv; ++h) {
         half_t* out = staged.data() + (static_cast<size_t>(layer) * config_.n_head_kv + h) * config_.n_ubatch * d;
@@ -357,6 +476,9 @@ void Cache::stage(Side side, int layer, int n_rows, const float* rows, ToHalf to
             to_half(rows + (static_cast<size_t>(i) * config_.n_head_kv + h) * d, static_cast<int64_t>(d), out);
             for (size_t c = 0; c < d; ++c) {
                 broken |= (out[c] & kInfinity) == kInfinity;
+            }
+            if (f.blocks() && !broken) {
+                broken = !round_to_blocks(f, out, to_half);
             }
         }
     }

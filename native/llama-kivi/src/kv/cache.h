@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -15,6 +16,7 @@
 #include "base/thread_pool.h"
 #include "kv/kivi_format.h"
 #include "kv/quantizer.h"
+#include "kv/rotation.h"
 
 namespace lk::kv {
 
@@ -63,15 +65,19 @@ struct PageBlock {
 
     std::unique_ptr<uint8_t[]> data;
     size_t bytes;
-    std::atomic<int64_t>* live_bytes;  // of the cache
-    mutable uint64_t visit = 0;        // accounting: last walk that saw it,
-    mutable int visit_tokens = 0;      // and the tokens it has counted
+    std::atomic<int64_t>* live_bytes;          // of the cache
+    mutable uint64_t visit = 0;                // accounting: last walk that saw it,
+    mutable std::bitset<kPageTokens> visited;  // and the tokens it has counted
 };
 
-// One block of a sequence: its tokens follow those of the block before.
+// A run of tokens of one block; they follow those of the run before.
 struct PageRef {
     std::shared_ptr<PageBlock> block;
-    int count = 0;  // tokens that belong to the sequence, from the block's start
+    int count = 0;  // tokens of the run
+    int first = 0;  // its first token in the block
+    int frame = 0;  // the position its keys were rotated for, less the position they have now
+
+    int end() const { return first + count; }
 };
 
 // What attention reads of one side, one layer, one KV head. Tokens in order: pages, ring, staged.
@@ -103,13 +109,15 @@ public:
 
     int length() const { return n_paged_ + n_ring_; }
     int n_paged() const { return n_paged_; }
-    int n_sinks() const { return n_paged_ < spec_->sinks ? n_paged_ : spec_->sinks; }
+    int n_sinks() const { return n_sinks_; }
     int n_ring() const { return n_ring_; }
     std::span<const PageRef> pages() const { return pages_; }
     size_t fixed_bytes() const;  // ring, sinks and per-head tables
 
     SideView view(int layer, int head) const;
     void truncate(int n_keep);
+    // Removes tokens [begin, end); those after move down. Codes stay as they are, rows in full precision are turned.
+    void remove(int begin, int end, const Rotation& rotation);
 
     // Allocates the blocks that n_rows more rows need.
     void reserve(int n_rows);
@@ -134,6 +142,10 @@ private:
     PageBlock& block_at(size_t i) { return i < pages_.size() ? *pages_[i].block : *reserved_[i - pages_.size()]; }
     int flushes(int n_rows) const;  // how many times the ring sheds its oldest
     void leave_ring(size_t head, Cursor at, int ring_start, int first_token, bool first_flush);
+    // The first tokens up to which rows become sinks: only while every token before is one.
+    int sink_limit() const { return n_sinks_ == n_paged_ ? spec_->sinks : n_sinks_; }
+    void remove_paged(int begin, int end);
+    void remove_exact(int begin, int end, const Rotation& rotation);
 
     const SideSpec* spec_;
     std::atomic<int64_t>* live_bytes_;
@@ -143,6 +155,7 @@ private:
     std::vector<half_t> sinks_;      // [layer, head, S, D]
     std::vector<HeadTable> tables_;  // [layer, head]
     int n_paged_ = 0;
+    int n_sinks_ = 0;
     int ring_start_ = 0;
     int n_ring_ = 0;
     bool tables_chosen_ = false;
@@ -178,6 +191,7 @@ public:
 
     // Sequence operations.
     void truncate(int seq, int n_keep);
+    void remove(int seq, int begin, int end, const Rotation& rotation);
     void copy(int src, int dst);
     Sequence snapshot(int seq) const { return sequences_[seq]; }
     void restore(int seq, Sequence&& sequence) { sequences_[seq] = std::move(sequence); }

@@ -3,6 +3,7 @@
 // A page holds 128 token positions of one KV head of one layer, one side (keys or values):
 //
 //   f16            half[128][D]
+//   q8_0, q4_0     [128][D/32] ggml blocks of the token's row rotated by a Hadamard transform, as llama.cpp caches them
 //   keys           codes[128/T tiles][rows/4 quads][T*4*b/8 bytes], then scales[128/G groups][D]
 //                  rows = D, and for kivi2 D/4 more: the low two bits of the refined channels
 //   values         codes[8 blocks of 16 tokens][D/8 blocks of 8 channels][16*8*b/8 bytes], then scales[128 tokens][per
@@ -35,6 +36,7 @@ enum class Side { keys, values };
 // How scales are stored.
 enum class ScaleKind {
     none,        // f16 pages
+    block,       // q8_0, q4_0: a half in every block of 32 codes
     half_pair,   // half scale, half min: x = code * scale + min
     byte_pair,   // byte scale s, int8 zero point z: x = s * (code + z/4)
     byte_token,  // byte scale per token: rotated, centred x = s * (code - 3/2)
@@ -56,6 +58,9 @@ struct PageFormat {
     size_t page_bytes;
 
     constexpr bool quantized() const { return bits != 16; }
+    constexpr bool blocks() const { return scale_kind == ScaleKind::block; }
+    // Bytes of a token's row (f16, q8_0, q4_0).
+    constexpr size_t row_bytes() const { return page_bytes / kPageTokens; }
     constexpr bool refined_keys() const { return rows > head_size; }
     // Bits one element takes, scales included.
     constexpr double bits_per_element() const {
@@ -66,6 +71,11 @@ struct PageFormat {
     // Values: bytes of the codes of one block of 16 tokens by 8 channels.
     constexpr int block_bytes() const { return kValueBlockTokens * kValueBlockChannels * bits / 8; }
 };
+
+// Types whose rows wait in a ring before they are quantized in groups.
+constexpr bool is_kivi(lk_cache_type type) {
+    return type != LK_CACHE_F16 && type != LK_CACHE_Q8_0 && type != LK_CACHE_Q4_0;
+}
 
 constexpr bool is_paper(lk_cache_type type) {
     return type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI4_PAPER;
@@ -83,6 +93,13 @@ constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_si
         f.bits = 16;
         f.scale_kind = ScaleKind::none;
         f.page_bytes = static_cast<size_t>(kPageTokens) * head_size * 2;
+        f.scales_offset = f.zeros_offset = f.page_bytes;
+        return f;
+    }
+    if (!is_kivi(type)) {
+        f.bits = type == LK_CACHE_Q8_0 ? 8 : 4;
+        f.scale_kind = ScaleKind::block;
+        f.page_bytes = static_cast<size_t>(kPageTokens) * (head_size / 32) * (2 + 32 * f.bits / 8);
         f.scales_offset = f.zeros_offset = f.page_bytes;
         return f;
     }
@@ -119,6 +136,8 @@ constexpr size_t pair_bytes(lk_cache_type type) {
 static_assert(pair_bytes(LK_CACHE_KIVI2) == 10368);
 static_assert(pair_bytes(LK_CACHE_KIVI2_PAPER) == 12288);
 static_assert(pair_bytes(LK_CACHE_F16) == 65536);
+static_assert(make_page_format(LK_CACHE_Q8_0, Side::keys, 64, 32).bits_per_element() == 8.5);
+static_assert(make_page_format(LK_CACHE_Q4_0, Side::values, 64, 32).bits_per_element() == 4.5);
 static_assert(make_page_format(LK_CACHE_KIVI2, Side::keys, 64, 32).bits_per_element() == 3.0);
 static_assert(make_page_format(LK_CACHE_KIVI2, Side::values, 64, 32).bits_per_element() == 2.125);
 static_assert(make_page_format(LK_CACHE_KIVI4, Side::values, 64, 32).bits_per_element() == 4.5);

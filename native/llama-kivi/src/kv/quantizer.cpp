@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "quant/blocks.h"
 
 namespace lk::kv {
 
@@ -347,6 +348,44 @@ void hadamard(float* x, int n) {
     }
 }
 
+namespace {
+
+// ggml's Q8_0: the largest magnitude is 127 steps.
+void quantize_block(const float* x, BlockQ8_0& b) {
+    float largest = 0;
+    for (int i = 0; i < kBlock; ++i) {
+        largest = std::max(largest, std::fabs(x[i]));
+    }
+    const float d = largest / 127.0f;
+    b.d = float_to_half(d);
+    for (int i = 0; i < kBlock; ++i) {
+        b.qs[i] = static_cast<int8_t>(d > 0 ? std::round(x[i] / d) : 0.0f);
+    }
+}
+
+// ggml's Q4_0: what is largest in magnitude, with its sign, is -8 steps.
+void quantize_block(const float* x, BlockQ4_0& b) {
+    float largest = 0;
+    for (int i = 0; i < kBlock; ++i) {
+        largest = std::fabs(x[i]) > std::fabs(largest) ? x[i] : largest;
+    }
+    const float d = largest / -8.0f;
+    b.d = float_to_half(d);
+    const auto code = [&](float v) { return d != 0 ? std::clamp(static_cast<int>(v / d + 8.5f), 0, 15) : 8; };
+    for (int i = 0; i < kBlock / 2; ++i) {
+        b.qs[i] = static_cast<uint8_t>(code(x[i]) | code(x[i + kBlock / 2]) << 4);
+    }
+}
+
+template <class Block>
+void quantize_block_row(const float* x, int n, uint8_t* out) {
+    for (int i = 0; i < n / kBlock; ++i) {
+        quantize_block(x + i * kBlock, reinterpret_cast<Block*>(out)[i]);
+    }
+}
+
+}  // namespace
+
 HeadTable choose_head_table(const PageFormat& f, const float* rows, int n_rows, int first, int sinks) {
     HeadTable table;
     if (f.scale_kind != ScaleKind::byte_pair && f.scale_kind != ScaleKind::byte_token) {
@@ -387,6 +426,19 @@ HeadTable choose_head_table(const PageFormat& f, const float* rows, int n_rows, 
 
 void quantize_rows(const PageFormat& f, const HeadTable& table, const float* rows, int n_rows, int token, int sinks,
                    uint8_t* page) {
+    if (f.blocks()) {
+        float rotated[kMaxHeadSize];
+        for (int t = 0; t < n_rows; ++t) {
+            const float* row = rows + static_cast<ptrdiff_t>(t) * f.head_size;
+            range_of(row, f.head_size, 1);
+            std::copy_n(row, f.head_size, rotated);
+            hadamard(rotated, f.head_size);
+            uint8_t* out = page + static_cast<size_t>(token + t) * f.row_bytes();
+            f.bits == 8 ? quantize_block_row<BlockQ8_0>(rotated, f.head_size, out)
+                        : quantize_block_row<BlockQ4_0>(rotated, f.head_size, out);
+        }
+        return;
+    }
     if (f.side == Side::keys) {
         quantize_keys(f, table, rows, token, sinks, page);
         return;
@@ -411,6 +463,11 @@ void dequantize_row(const PageFormat& f, const HeadTable& table, const uint8_t* 
         for (int c = 0; c < f.head_size; ++c) {
             out[c] = half_to_float(load_half(page + (static_cast<size_t>(token) * f.head_size + c) * 2));
         }
+        return;
+    }
+    if (f.blocks()) {
+        lk::dequantize_row(block_type(f), page + static_cast<size_t>(token) * f.row_bytes(), out, f.head_size);
+        hadamard(out, f.head_size);
         return;
     }
     if (f.side == Side::keys) {

@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "kv/kivi_format.h"
+#include "quant/blocks.h"
 
 namespace lk::kv {
 
@@ -24,6 +25,11 @@ int byte_scale_exponent(float max_scale);              // k that leaves three bi
 
 // In-place orthonormal Hadamard transform over blocks of the largest power of two that divides n. Its own inverse.
 void hadamard(float* x, int n);
+
+// The block type of q8_0 and q4_0 pages.
+inline WeightType block_type(const PageFormat& format) {
+    return format.bits == 8 ? WeightType::Q8_0 : WeightType::Q4_0;
+}
 
 // Chooses what the refined recipes fix at the first flush, from the rows then in the ring. Other types: nothing.
 //   rows    [n_rows, D]; row i is token first + i of the sequence

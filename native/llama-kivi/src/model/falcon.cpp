@@ -28,7 +28,7 @@ void falcon_layers(const Model& model, Backend& backend, kv::Cache& cache, const
             backend.matmul(s.h.data(), n, std::span(qkv_up).first(3));
         }
 
-        attend(model, backend, cache, batch, il, RopePairs::halves, s);
+        attend(model, backend, cache, batch, il, s);
         const Product wo[] = {{&layer.wo, s.h.data()}};
         backend.matmul(s.attn.data(), n, wo);
         backend.add(s.x.data(), s.h.data(), n_x);

@@ -43,19 +43,25 @@ uint64_t ForwardScratch::bytes(const ModelConfig& c, int n_max) {
     return per_token * n_max * sizeof(float);
 }
 
+kv::Rotation rotation(const Model& model) {
+    return {model.rope.frequency,
+            model.config.architecture == Architecture::falcon ? RopePairs::halves : RopePairs::adjacent};
+}
+
 void check_cancelled(const ForwardBatch& batch) {
     LK_CHECK(!batch.cancelled->load(std::memory_order_relaxed), LK_CANCELLED, "the call was cancelled");
 }
 
 void attend(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, int layer,
-            RopePairs pairs, ForwardScratch& s) {
+            ForwardScratch& s) {
     const ModelConfig& c = model.config;
+    const RopePairs pairs = rotation(model).pairs;
     const int n = static_cast<int>(batch.tokens.size());
     backend.rope(s.q.data(), s.cos_sin.data(), n, c.n_head, c.head_size, c.rope.n_rot, pairs);
     backend.rope(s.k.data(), s.cos_sin.data(), n, c.n_head_kv, c.head_size, c.rope.n_rot, pairs);
     backend.stage(cache, layer, n, s.k.data(), s.v.data());
     backend.attention({&cache, batch.segments, s.q.data(), s.attn.data(), layer, c.n_head,
-                       1.0f / std::sqrt(static_cast<float>(c.head_size)), c.window});
+                       1.0f / std::sqrt(static_cast<float>(c.head_size)), rotation(model), c.window});
 }
 
 void forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s) {

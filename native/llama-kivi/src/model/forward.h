@@ -43,11 +43,14 @@ void llama_layers(const Model& model, Backend& backend, kv::Cache& cache, const 
 void falcon_layers(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch,
                    ForwardScratch& s);
 
+// How a model rotates queries and keys.
+kv::Rotation rotation(const Model& model);
+
 // Looked at between layers: throws LK_CANCELLED.
 void check_cancelled(const ForwardBatch& batch);
 
 // Rotates s.q and s.k, stages s.k and s.v, and attends: s.attn.
 void attend(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, int layer,
-            RopePairs pairs, ForwardScratch& s);
+            ForwardScratch& s);
 
 }  // namespace lk

@@ -16,7 +16,7 @@ void llama_layers(const Model& model, Backend& backend, kv::Cache& cache, const 
         backend.rms_norm(s.x.data(), layer.attn_norm.weight.data(), c.norm_eps, n, c.n_embd, s.h.data());
         const Product qkv[] = {{&layer.wq, s.q.data()}, {&layer.wk, s.k.data()}, {&layer.wv, s.v.data()}};
         backend.matmul(s.h.data(), n, qkv);
-        attend(model, backend, cache, batch, il, RopePairs::adjacent, s);
+        attend(model, backend, cache, batch, il, s);
         const Product wo[] = {{&layer.wo, s.h.data()}};
         backend.matmul(s.attn.data(), n, wo);
         backend.add(s.x.data(), s.h.data(), n_x);

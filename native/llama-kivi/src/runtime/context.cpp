@@ -70,6 +70,15 @@ void Context::truncate(int32_t seq, uint32_t n_keep) {
     cache_.truncate(seq, static_cast<int>(std::min<uint32_t>(n_keep, cache_.length(seq))));
 }
 
+void Context::remove(int32_t seq, uint32_t begin, uint32_t end) {
+    check_seq(seq);
+    const uint32_t length = cache_.length(seq);
+    LK_CHECK(begin <= end, LK_INVALID_ARGUMENT, "tokens [%u, %u) cannot be removed: the end is before the beginning",
+             begin, end);
+    cache_.remove(seq, static_cast<int>(std::min(begin, length)), static_cast<int>(std::min(end, length)),
+                  rotation(*model_));
+}
+
 void Context::copy(int32_t src, int32_t dst) {
     check_seq(src);
     check_seq(dst);

@@ -31,6 +31,7 @@ public:
     void set_threads(uint32_t n_threads);
 
     void truncate(int32_t seq, uint32_t n_keep);
+    void remove(int32_t seq, uint32_t begin, uint32_t end);
     void copy(int32_t src, int32_t dst);
     void check_seq(int32_t seq) const;  // LK_INVALID_ARGUMENT unless it is a sequence of this context
 

@@ -17,24 +17,26 @@ constexpr int kChunk = 512;       // cache tokens between two updates of the run
 constexpr int kMinSplit = 256;    // cache tokens worth a task of their own
 constexpr int kValueTokens = 32;  // tokens whose value weights share an int8 step
 constexpr int kMaxCodeRows = kv::kMaxHeadSize + kv::kMaxHeadSize / 4;
+constexpr int kNoFrame = std::numeric_limits<int>::min();
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 int padded(int n) {
     return (n + 7) / 8 * 8;
 }
 
-// Calls page(page, first_token, n, at) for runs inside one page and exact(rows, n, at) for runs of full-precision rows,
-// which together are the tokens [begin, end) of the view; `at` counts from begin.
+// Calls page(ref, page, first_token, n, at) for runs inside one page and exact(rows, n, at) for runs of full-precision
+// rows, which together are the tokens [begin, end) of the view; `at` counts from begin.
 template <class Page, class Exact>
 void for_each_run(const SideView& view, int begin, int end, Page page, Exact exact) {
     const int d = view.spec->format.head_size;
     int first = 0;
     for (size_t i = 0; i < view.pages.size() && first < end; ++i) {
-        const int count = view.pages[i].count;
+        const kv::PageRef& ref = view.pages[i];
+        const int count = ref.count;
         const int from = std::max(begin, first);
         const int to = std::min(end, first + count);
         if (from < to) {
-            page(view.page(i), from - first, to - from, from - begin);
+            page(ref, view.page(i), ref.first + from - first, to - from, from - begin);
         }
         first += count;
     }
@@ -55,25 +57,33 @@ void for_each_run(const SideView& view, int begin, int end, Page page, Exact exa
 struct Attention::Scratch {
     float scores[kMaxRows * kChunk];
     float q[kMaxRows * kv::kMaxHeadSize];         // [row, D], times the softmax scale
-    float q_rows[kMaxRows * (kMaxCodeRows + 8)];  // [row, code rows padded]: q of each code row's channel
+    float q_framed[kMaxRows * kv::kMaxHeadSize];  // [row, D]: q turned into the frame of a page's keys
+    float q_rows[kMaxRows * (kMaxCodeRows + 8)];  // [row, code rows padded]: q_framed of each code row's channel
     float row_scale[kMaxCodeRows + 8];            // of one token group
     float zero[kv::kMaxHeadSize];
     int8_t folded[kMaxCodeRows + 8];
     uint8_t codes[kMaxCodeRows * 32];                         // a tile of keys, or 32 tokens of values, a byte a code
     float value_scale[kv::kMaxHeadSize / 16 * kValueTokens];  // [channel group, token]
     float value_zero[kv::kMaxHeadSize / 16 * kValueTokens];
+    half_t tile[32 * kv::kMaxHeadSize];        // 32 rows of blocks as halves
     float exact[kMaxRows * kv::kMaxHeadSize];  // [row, D]: sum of p v over full-precision values
     float coded[kMaxRows * kv::kMaxHeadSize];  // over quantized ones, before rotation and centre
     float mass[kMaxRows];                      // sum of p over quantized values
     float max[kMaxRows];
     float sum[kMaxRows];
+    int frame;  // of q_framed and q_rows; kNoFrame: of none
 
-    void start(const Kernels& kernels, const SideView& keys, int n_rows);
-    void score(const Kernels& kernels, const SideView& keys, int begin, int end, int n_rows);
+    void start(int head_size, int n_rows);
+    void score(const Kernels& kernels, const AttentionArgs& args, const SideView& keys, int begin, int end, int n_rows);
     void accumulate(const Kernels& kernels, const SideView& values, int begin, int end, int n_rows);
     void finish(const SideView& values, int row, float* out);
 
 private:
+    void enter_frame(const AttentionArgs& args, const SideView& keys, int new_frame, int n_rows);
+    void score_blocks(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first, int n, int at,
+                      int n_rows);
+    void accumulate_blocks(const Kernels& kernels, const SideView& values, const uint8_t* page, int first, int n,
+                           int at, int n_rows);
     void score_page(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first, int n, int at,
                     int n_rows);
     void accumulate_page(const Kernels& kernels, const SideView& values, const uint8_t* page, int first, int n, int at,
@@ -82,24 +92,38 @@ private:
     void decode_value_scales(const Kernels& kernels, const SideView& values, const uint8_t* page, int token);
 };
 
-void Attention::Scratch::start(const Kernels&, const SideView& keys, int n_rows) {
-    const kv::PageFormat& f = keys.spec->format;
-    const int d = f.head_size;
-    std::fill_n(exact, n_rows * d, 0.0f);
-    std::fill_n(coded, n_rows * d, 0.0f);
+void Attention::Scratch::start(int head_size, int n_rows) {
+    std::fill_n(exact, n_rows * head_size, 0.0f);
+    std::fill_n(coded, n_rows * head_size, 0.0f);
     std::fill_n(mass, n_rows, 0.0f);
     std::fill_n(sum, n_rows, 0.0f);
     std::fill_n(max, n_rows, kMinusInfinity);
-    if (!f.quantized()) {
+    frame = kNoFrame;
+}
+
+// Turns q to meet keys that were rotated for positions `new_frame` higher than theirs are now, and spreads it over the
+// code rows.
+void Attention::Scratch::enter_frame(const AttentionArgs& args, const SideView& keys, int new_frame, int n_rows) {
+    if (frame == new_frame) {
         return;
     }
+    frame = new_frame;
+    const kv::PageFormat& f = keys.spec->format;
+    const int d = f.head_size;
+    std::copy_n(q, n_rows * d, q_framed);
+    if (frame != 0) {
+        kv::rotate_heads(args.rotation, frame, q_framed, n_rows, d);
+    }
     const int width = padded(f.rows);
-    for (int r = 0; r < n_rows; ++r) {
+    for (int r = 0; r < n_rows && f.quantized(); ++r) {
         float* out = q_rows + r * width;
-        std::copy_n(q + r * d, d, out);
+        std::copy_n(q_framed + r * d, d, out);
+        if (f.blocks()) {
+            kv::hadamard(out, d);
+        }
         std::fill(out + d, out + width, 0.0f);
         for (size_t i = 0; i < keys.table->refined.size(); ++i) {
-            out[d + i] = q[r * d + keys.table->refined[i]];
+            out[d + i] = q_framed[r * d + keys.table->refined[i]];
         }
     }
     std::fill_n(row_scale, width, 0.0f);
@@ -156,7 +180,7 @@ void Attention::Scratch::score_page(const Kernels& kernels, const SideView& keys
         for (int r = 0; r < n_rows; ++r) {
             const Folded w = kernels.fold(q_rows + r * width, row_scale, width, folded);
             // What rounding took from the weights is given back at the codes' middle.
-            const float bias = kernels.dot(q + r * f.head_size, zero, f.head_size) + w.residual * middle;
+            const float bias = kernels.dot(q_framed + r * f.head_size, zero, f.head_size) + w.residual * middle;
             float* out = scores + r * kChunk + at + from - first;
             if (to - from == tile_tokens) {
                 std::fill_n(out, tile_tokens, 0.0f);
@@ -170,18 +194,35 @@ void Attention::Scratch::score_page(const Kernels& kernels, const SideView& keys
     }
 }
 
-void Attention::Scratch::score(const Kernels& kernels, const SideView& keys, int begin, int end, int n_rows) {
-    const int d = keys.spec->format.head_size;
+// Scores of tokens [first, first + n) of a page of q8_0 or q4_0.
+void Attention::Scratch::score_blocks(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first,
+                                      int n, int at, int n_rows) {
+    const kv::PageFormat& f = keys.spec->format;
+    for (int t = 0; t < n; t += 32) {
+        const int n_tile = std::min(32, n - t);
+        kernels.half_blocks(kv::block_type(f), page + (first + t) * f.row_bytes(), n_tile * f.head_size, tile);
+        kernels.score_exact(tile, n_tile, f.head_size, q_rows, n_rows, scores + at + t, kChunk);
+    }
+}
+
+void Attention::Scratch::score(const Kernels& kernels, const AttentionArgs& args, const SideView& keys, int begin,
+                               int end, int n_rows) {
+    const kv::PageFormat& f = keys.spec->format;
+    const int d = f.head_size;
     const auto exact_rows = [&](const half_t* rows, int n, int at) {
         kernels.score_exact(rows, n, d, q, n_rows, scores + at, kChunk);
     };
     for_each_run(
         keys, begin, end,
-        [&](const uint8_t* page, int first, int n, int at) {
-            if (keys.spec->format.quantized()) {
+        [&](const kv::PageRef& ref, const uint8_t* page, int first, int n, int at) {
+            enter_frame(args, keys, ref.frame, n_rows);
+            if (f.blocks()) {
+                score_blocks(kernels, keys, page, first, n, at, n_rows);
+            } else if (f.quantized()) {
                 score_page(kernels, keys, page, first, n, at, n_rows);
             } else {
-                exact_rows(reinterpret_cast<const half_t*>(page) + static_cast<ptrdiff_t>(first) * d, n, at);
+                kernels.score_exact(reinterpret_cast<const half_t*>(page) + static_cast<ptrdiff_t>(first) * d, n, d,
+                                    q_framed, n_rows, scores + at, kChunk);
             }
         },
         exact_rows);
@@ -261,6 +302,17 @@ void Attention::Scratch::accumulate_page(const Kernels& kernels, const SideView&
     }
 }
 
+// Adds p v of tokens [first, first + n) of a page of q8_0 or q4_0, rotated as they are.
+void Attention::Scratch::accumulate_blocks(const Kernels& kernels, const SideView& values, const uint8_t* page,
+                                           int first, int n, int at, int n_rows) {
+    const kv::PageFormat& f = values.spec->format;
+    for (int t = 0; t < n; t += 32) {
+        const int n_tile = std::min(32, n - t);
+        kernels.half_blocks(kv::block_type(f), page + (first + t) * f.row_bytes(), n_tile * f.head_size, tile);
+        kernels.accumulate_exact(tile, n_tile, f.head_size, scores + at + t, kChunk, n_rows, coded);
+    }
+}
+
 void Attention::Scratch::accumulate(const Kernels& kernels, const SideView& values, int begin, int end, int n_rows) {
     const int d = values.spec->format.head_size;
     const auto exact_rows = [&](const half_t* rows, int n, int at) {
@@ -275,8 +327,10 @@ void Attention::Scratch::accumulate(const Kernels& kernels, const SideView& valu
     }
     for_each_run(
         values, begin, end,
-        [&](const uint8_t* page, int first, int n, int at) {
-            if (values.spec->format.quantized()) {
+        [&](const kv::PageRef&, const uint8_t* page, int first, int n, int at) {
+            if (values.spec->format.blocks()) {
+                accumulate_blocks(kernels, values, page, first, n, at, n_rows);
+            } else if (values.spec->format.quantized()) {
                 accumulate_page(kernels, values, page, first, n, at, n_rows);
             } else {
                 exact_rows(reinterpret_cast<const half_t*>(page) + static_cast<ptrdiff_t>(first) * d, n, at);
@@ -290,7 +344,9 @@ void Attention::Scratch::finish(const SideView& values, int row, float* out) {
     const kv::PageFormat& f = values.spec->format;
     const int d = f.head_size;
     float* quantized = coded + row * d;
-    if (f.scale_kind == kv::ScaleKind::byte_token && mass[row] > 0) {
+    if (f.blocks()) {
+        kv::hadamard(quantized, d);
+    } else if (f.scale_kind == kv::ScaleKind::byte_token && mass[row] > 0) {
         kv::hadamard(quantized, d);
         for (int c = 0; c < d; ++c) {
             quantized[c] += mass[row] * half_to_float(values.table->mu[c]);
@@ -367,12 +423,12 @@ void Attention::run_task(const AttentionArgs& args, const Task& task, Scratch& s
             s.q[r * d + c] = q[c] * args.scale;
         }
     }
-    s.start(kernels_, keys, n_rows);
+    s.start(d, n_rows);
 
     for (int begin = task.begin; begin < task.end; begin += kChunk) {
         const int end = std::min(begin + kChunk, task.end);
         const int n = end - begin;
-        s.score(kernels_, keys, begin, end, n_rows);
+        s.score(kernels_, args, keys, begin, end, n_rows);
         for (int r = 0; r < n_rows; ++r) {
             float* scores = s.scores + r * kChunk;
             const int position = past + task.token + r / group;

@@ -137,6 +137,34 @@ void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float*
     }
 }
 
+// 32 codes of a byte each as halves, times d.
+static void store_halves(__m256i codes, float d, half_t* out) {
+    const __m256 scale = _mm256_set1_ps(d);
+    const __m128i parts[2] = {_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)};
+    for (int i = 0; i < 4; ++i) {
+        const __m128i bytes = i % 2 ? _mm_srli_si128(parts[i / 2], 8) : parts[i / 2];
+        const __m256 x = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 8 * i), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    }
+}
+
+void half_blocks(WeightType type, const uint8_t* blocks, int n, half_t* out) {
+    if (type == WeightType::Q8_0) {
+        const auto* b = reinterpret_cast<const BlockQ8_0*>(blocks);
+        for (int i = 0; i < n / kBlock; ++i) {
+            store_halves(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(b[i].qs)), _cvtsh_ss(b[i].d),
+                         out + i * kBlock);
+        }
+        return;
+    }
+    const auto* b = reinterpret_cast<const BlockQ4_0*>(blocks);
+    for (int i = 0; i < n / kBlock; ++i) {
+        const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b[i].qs));
+        const __m256i nibbles = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 4), x), _mm256_set1_epi8(15));
+        store_halves(_mm256_sub_epi8(nibbles, _mm256_set1_epi8(8)), _cvtsh_ss(b[i].d), out + i * kBlock);
+    }
+}
+
 void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
                   int piece_stride) {
     const int per_byte = 8 / bits;

@@ -78,6 +78,8 @@ struct Kernels {
     void (*accumulate_exact)(const half_t* v, int n_tokens, int head_size, const float* p, int ld, int n_rows,
                              float* acc);
 
+    // Elements of n/32 blocks of Q8_0 or Q4_0 as halves.
+    void (*half_blocks)(WeightType type, const uint8_t* blocks, int n, half_t* out);
     // Expands n_units units of unit_bytes packed codes (kivi_format.h) to a byte a code. Code i of unit u goes to
     // out[u * unit_stride + i / 32 * piece_stride + i % 32].
     void (*unpack_codes)(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,

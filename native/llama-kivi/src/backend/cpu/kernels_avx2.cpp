@@ -171,6 +171,7 @@ const Kernels& avx2_kernels() {
         scale,
         avx2::score_exact,
         avx2::accumulate_exact,
+        avx2::half_blocks,
         avx2::unpack_codes,
         avx2::fold,
         avx2::dot_codes,

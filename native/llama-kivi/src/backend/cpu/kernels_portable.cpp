@@ -207,6 +207,15 @@ void dot_codes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_qua
     }
 }
 
+void half_blocks(WeightType type, const uint8_t* blocks, int n, half_t* out) {
+    const WeightTypeTraits& traits = *weight_type_traits(type);
+    float x[kBlock];
+    for (int i = 0; i < n / kBlock; ++i) {
+        dequantize_row(type, blocks + static_cast<size_t>(i) * traits.block_bytes, x, kBlock);
+        half_row(x, kBlock, out + i * kBlock);
+    }
+}
+
 void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
     for (int i = 0; i < n; ++i) {
         s[i] = half_to_float(static_cast<half_t>(scales[i] << 6)) * factor;
@@ -217,11 +226,27 @@ void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
 
 const Kernels& portable_kernels() {
     static const Kernels kernels{
-        "portable",   quantize_plain, quantize_super, matmul,
-        rms_norm,     layer_norm,     swiglu,         gelu,
-        add,          half_row,       softmax_part,   max_of,
-        dot,          scale,          score_exact,    accumulate_exact,
-        unpack_codes, fold,           dot_codes,      decode_byte_scales,
+        "portable",
+        quantize_plain,
+        quantize_super,
+        matmul,
+        rms_norm,
+        layer_norm,
+        swiglu,
+        gelu,
+        add,
+        half_row,
+        softmax_part,
+        max_of,
+        dot,
+        scale,
+        score_exact,
+        accumulate_exact,
+        half_blocks,
+        unpack_codes,
+        fold,
+        dot_codes,
+        decode_byte_scales,
     };
     return kernels;
 }
