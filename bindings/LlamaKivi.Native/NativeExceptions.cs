@@ -22,6 +22,9 @@ public sealed class NativeOutOfMemoryException(string message) : LlamaKiviExcept
 /// <summary>The model produced NaN or infinity in a key or a value.</summary>
 public sealed class NumericErrorException(string message) : LlamaKiviException(lk_status.LK_NUMERIC_ERROR, message);
 
+/// <summary>A saved state is damaged, or belongs to another model or another kind of KV cache; the context is as it was.</summary>
+public sealed class StateLoadException(string message) : LlamaKiviException(lk_status.LK_BAD_STATE, message);
+
 /// <summary>The native library found implements another version of the interface than these bindings.</summary>
 public sealed class AbiMismatchException(uint expected, uint found, string path) : LlamaKiviException(
     lk_status.LK_INTERNAL_ERROR,

@@ -31,6 +31,8 @@ public enum lk_status
     LK_NUMERIC_ERROR = 8,
     /// <summary>A defect of the engine.</summary>
     LK_INTERNAL_ERROR = 9,
+    /// <summary>A saved state is damaged, or belongs to another model or another kind of cache.</summary>
+    LK_BAD_STATE = 10,
 }
 
 /// <summary>Type of one side (keys or values) of the KV cache.</summary>
@@ -437,6 +439,21 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_seq_remove(lk_context* context, int seq_id, uint begin, uint end);
+
+    /// <summary>Gives the bytes that lk_seq_state_get writes.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_seq_state_size(lk_context* context, int seq_id, ulong* @out);
+
+    /// <summary>Saves what the cache holds of a sequence, with a versioned header and a checksum; size is what lk_seq_state_size gave.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_seq_state_get(lk_context* context, int seq_id, void* data, ulong size);
+
+    /// <summary>Replaces a sequence by a saved one. On any failure the context is as before. Fails with LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_seq_state_set(lk_context* context, int seq_id, void* data, ulong size);
 
     /// <summary>Describes what the cache holds.</summary>
     [LibraryImport(LibraryName)]

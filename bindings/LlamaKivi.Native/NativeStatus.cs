@@ -25,6 +25,7 @@ internal static unsafe class NativeStatus
         lk_status.LK_OUT_OF_MEMORY => new NativeOutOfMemoryException(message),
         lk_status.LK_CACHE_FULL => new KvCacheFullException(message),
         lk_status.LK_CANCELLED => new OperationCanceledException(message, cancellationToken),
+        lk_status.LK_BAD_STATE => new StateLoadException(message),
         lk_status.LK_NUMERIC_ERROR => new NumericErrorException(message),
         _ => new LlamaKiviException(status, message),
     };

@@ -284,11 +284,12 @@ TEST(CApi, Names) {
                               "LK_CACHE_FULL",
                               "LK_CANCELLED",
                               "LK_NUMERIC_ERROR",
-                              "LK_INTERNAL_ERROR"};
-    for (int i = 0; i < 10; ++i) {
+                              "LK_INTERNAL_ERROR",
+                              "LK_BAD_STATE"};
+    for (int i = 0; i < 11; ++i) {
         EXPECT_STREQ(lk_status_name(static_cast<lk_status>(i)), statuses[i]);
     }
-    EXPECT_STREQ(lk_status_name(static_cast<lk_status>(10)), "unknown");
+    EXPECT_STREQ(lk_status_name(static_cast<lk_status>(11)), "unknown");
     const char* types[] = {"f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper", "q8_0", "q4_0"};
     for (int i = 0; i < LK_CACHE_TYPE_COUNT; ++i) {
         EXPECT_STREQ(lk_cache_type_name(static_cast<lk_cache_type>(i)), types[i]);

@@ -6,7 +6,7 @@ using Microsoft.Extensions.Logging;
 namespace LlamaKivi;
 
 /// <summary>A model's working state: the KV cache and the scratch memory. One thread at a time may use it.</summary>
-public sealed class LLamaContext : IDisposable
+public sealed partial class LLamaContext : IDisposable
 {
     /// <summary>Creates a context.</summary>
     /// <exception cref="ArgumentException">A parameter does not fit; the message says what would.</exception>

@@ -43,7 +43,8 @@ typedef enum lk_status {
     LK_CACHE_FULL = 6,       /**< The KV cache has no room; the message gives used and needed tokens. */
     LK_CANCELLED = 7,        /**< Stopped by lk_context_cancel or a progress callback; the context is as before the call. */
     LK_NUMERIC_ERROR = 8,    /**< The model produced NaN or infinity in a key or a value. */
-    LK_INTERNAL_ERROR = 9    /**< A defect of the engine. */
+    LK_INTERNAL_ERROR = 9,   /**< A defect of the engine. */
+    LK_BAD_STATE = 10        /**< A saved state is damaged, or belongs to another model or another kind of cache. */
 } lk_status;
 
 /** Type of one side (keys or values) of the KV cache. */
@@ -295,6 +296,16 @@ LK_API lk_status lk_seq_copy(lk_context* context, int32_t src, int32_t dst);
 /** Removes a sequence's tokens at positions [begin, end); those behind move down by end - begin (context shift).
  *  Quantized keys keep their codes and remember how far they moved; keys in full precision are rotated anew. */
 LK_API lk_status lk_seq_remove(lk_context* context, int32_t seq_id, uint32_t begin, uint32_t end);
+
+/** Gives the bytes that lk_seq_state_get writes. */
+LK_API lk_status lk_seq_state_size(const lk_context* context, int32_t seq_id, uint64_t* out);
+
+/** Saves what the cache holds of a sequence, with a versioned header and a checksum; size is what lk_seq_state_size gave. */
+LK_API lk_status lk_seq_state_get(const lk_context* context, int32_t seq_id, void* data, uint64_t size);
+
+/** Replaces a sequence by a saved one. On any failure the context is as before.
+ *  Fails with LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY. */
+LK_API lk_status lk_seq_state_set(lk_context* context, int32_t seq_id, const void* data, uint64_t size);
 
 /** Describes what the cache holds. */
 LK_API lk_status lk_cache_describe(const lk_context* context, lk_cache_usage* out);

@@ -72,6 +72,8 @@ const char* lk_status_name(lk_status status) {
         return "LK_CANCELLED";
     case LK_NUMERIC_ERROR:
         return "LK_NUMERIC_ERROR";
+    case LK_BAD_STATE:
+        return "LK_BAD_STATE";
     case LK_INTERNAL_ERROR:
         return "LK_INTERNAL_ERROR";
     }
@@ -266,6 +268,30 @@ lk_status lk_seq_remove(lk_context* context, int32_t seq_id, uint32_t begin, uin
     return guard([&] {
         LK_REQUIRE(context);
         context->context.remove(seq_id, begin, end);
+    });
+}
+
+lk_status lk_seq_state_size(const lk_context* context, int32_t seq_id, uint64_t* out) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        LK_REQUIRE(out);
+        *out = context->context.state_size(seq_id);
+    });
+}
+
+lk_status lk_seq_state_get(const lk_context* context, int32_t seq_id, void* data, uint64_t size) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        LK_REQUIRE(data);
+        context->context.save_state(seq_id, {static_cast<uint8_t*>(data), size});
+    });
+}
+
+lk_status lk_seq_state_set(lk_context* context, int32_t seq_id, const void* data, uint64_t size) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        LK_REQUIRE(data);
+        context->context.load_state(seq_id, {static_cast<const uint8_t*>(data), size});
     });
 }
 

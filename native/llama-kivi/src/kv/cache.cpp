@@ -397,6 +397,18 @@ void Cache::copy(int src, int dst) {
     }
 }
 
+void Cache::swap_in(int seq, Sequence&& sequence) {
+    LK_CHECK(sequence.k.length() == sequence.v.length(), LK_BAD_STATE, "the saved state has %d keys and %d values",
+             sequence.k.length(), sequence.v.length());
+    std::swap(sequences_[seq], sequence);
+    try {
+        check_room(0);
+    } catch (...) {
+        std::swap(sequences_[seq], sequence);
+        throw;
+    }
+}
+
 int64_t Cache::distinct_paged_tokens(Side side) const {
     const uint64_t visit = ++visits_;
     int64_t tokens = 0;

@@ -147,6 +147,8 @@ private:
     void remove_paged(int begin, int end);
     void remove_exact(int begin, int end, const Rotation& rotation);
 
+    friend class SideState;  // saves and loads
+
     const SideSpec* spec_;
     std::atomic<int64_t>* live_bytes_;
     std::vector<PageRef> pages_;
@@ -196,6 +198,15 @@ public:
     Sequence snapshot(int seq) const { return sequences_[seq]; }
     void restore(int seq, Sequence&& sequence) { sequences_[seq] = std::move(sequence); }
 
+    // Puts other content into a sequence, keys first; read makes one side. LK_CACHE_FULL, and what read throws, change
+    // nothing.
+    template <class Read>
+    void replace(int seq, const Read& read) {
+        SequenceSide k = read(k_spec_, live_bytes_.get());
+        SequenceSide v = read(v_spec_, live_bytes_.get());
+        swap_in(seq, {std::move(k), std::move(v)});
+    }
+
     // One call.
     void check_room(int64_t n_tokens) const;          // LK_CACHE_FULL
     void reserve(std::span<const Segment> segments);  // LK_OUT_OF_MEMORY
@@ -214,6 +225,7 @@ public:
     static uint64_t page_bytes(const CacheConfig& config);  // n_ctx tokens
 
 private:
+    void swap_in(int seq, Sequence&& sequence);
     // Distinct tokens in the pages of one side; shared pages count once.
     int64_t distinct_paged_tokens(Side side) const;
     std::vector<half_t>& staging(Side side) { return side == Side::keys ? staged_k_ : staged_v_; }

@@ -164,6 +164,23 @@ uint64_t total_weight_bytes(const GgufFile& file) {
 
 namespace {
 
+// Tells models apart whose caches have the same shape: names, types, sizes and the first bytes of every tensor.
+uint64_t fingerprint_of(const GgufFile& file) {
+    uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
+    const auto add = [&](const void* data, size_t n) {
+        for (size_t i = 0; i < n; ++i) {
+            hash = (hash ^ static_cast<const uint8_t*>(data)[i]) * 0x100000001b3u;
+        }
+    };
+    for (const TensorInfo& t : file.tensors()) {
+        add(t.name.data(), t.name.size());
+        add(&t.type, sizeof(t.type));
+        add(&t.size, sizeof(t.size));
+        add(file.tensor_data(t), std::min<uint64_t>(t.size, 64));
+    }
+    return hash;
+}
+
 Layer load_llama_layer(WeightLoader& loader, const ModelConfig& c, const std::string& prefix) {
     const int64_t n_q = static_cast<int64_t>(c.n_head) * c.head_size;
     const int64_t n_kv = static_cast<int64_t>(c.n_head_kv) * c.head_size;
@@ -230,6 +247,7 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
     }
     model->rope = RopeTable(c.rope, divisors);
     loader.check_all_used();
+    model->fingerprint = fingerprint_of(*model->file);
     model->weight_type = loader.dominant_type();
     return model;
 }

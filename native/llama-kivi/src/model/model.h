@@ -40,7 +40,8 @@ struct Model {
     ModelConfig config;
     uint64_t n_params = 0;
     uint64_t weight_bytes = 0;
-    std::string weight_type;  // holding most bytes
+    uint64_t fingerprint = 0;  // of the shape, the metadata's sizes and some of the weights
+    std::string weight_type;   // holding most bytes
 
     Tensor token_embd;  // [n_vocab, n_embd]
     std::vector<Layer> layers;

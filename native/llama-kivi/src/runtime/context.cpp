@@ -5,6 +5,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "base/error.h"
+#include "kv/state.h"
 
 namespace lk {
 
@@ -77,6 +78,21 @@ void Context::remove(int32_t seq, uint32_t begin, uint32_t end) {
              begin, end);
     cache_.remove(seq, static_cast<int>(std::min(begin, length)), static_cast<int>(std::min(end, length)),
                   rotation(*model_));
+}
+
+uint64_t Context::state_size(int32_t seq) const {
+    check_seq(seq);
+    return kv::state_size(cache_, seq, model_->fingerprint);
+}
+
+void Context::save_state(int32_t seq, std::span<uint8_t> out) const {
+    check_seq(seq);
+    kv::save_state(cache_, seq, model_->fingerprint, out);
+}
+
+void Context::load_state(int32_t seq, std::span<const uint8_t> data) {
+    check_seq(seq);
+    kv::load_state(cache_, seq, model_->fingerprint, data);
 }
 
 void Context::copy(int32_t src, int32_t dst) {

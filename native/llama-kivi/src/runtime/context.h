@@ -33,6 +33,9 @@ public:
     void truncate(int32_t seq, uint32_t n_keep);
     void remove(int32_t seq, uint32_t begin, uint32_t end);
     void copy(int32_t src, int32_t dst);
+    uint64_t state_size(int32_t seq) const;
+    void save_state(int32_t seq, std::span<uint8_t> out) const;
+    void load_state(int32_t seq, std::span<const uint8_t> data);
     void check_seq(int32_t seq) const;  // LK_INVALID_ARGUMENT unless it is a sequence of this context
 
 private:

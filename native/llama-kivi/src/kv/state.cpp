@@ -1,0 +1,270 @@
+#include "kv/state.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "base/error.h"
+
+namespace lk::kv {
+
+namespace {
+
+constexpr char kMagic[4] = {'L', 'K', 'S', 'T'};
+constexpr uint32_t kVersion = 1;
+
+struct Header {
+    char magic[4];
+    uint32_t version;
+    StateKey key;
+    uint64_t payload_bytes;
+};
+
+// Counts bytes, and writes them if there is somewhere to.
+class Writer {
+public:
+    explicit Writer(uint8_t* out) : out_(out) {}
+
+    void bytes(const void* data, size_t n) {
+        if (out_ != nullptr && n > 0) {
+            std::memcpy(out_ + size_, data, n);
+        }
+        size_ += n;
+    }
+    void number(int32_t x) { bytes(&x, sizeof(x)); }
+    uint64_t size() const { return size_; }
+
+private:
+    uint8_t* out_;
+    uint64_t size_ = 0;
+};
+
+class Reader {
+public:
+    explicit Reader(std::span<const uint8_t> data) : data_(data) {}
+
+    void bytes(void* out, size_t n) {
+        LK_CHECK(n <= data_.size(), LK_BAD_STATE, "the saved state ends %zu bytes early", n - data_.size());
+        if (n > 0) {
+            std::memcpy(out, data_.data(), n);
+        }
+        data_ = data_.subspan(n);
+    }
+    int number(const char* what, int min, int max) {
+        int32_t x = 0;
+        bytes(&x, sizeof(x));
+        LK_CHECK(x >= min && x <= max, LK_BAD_STATE, "the saved state says %s is %d; it must be %d to %d", what, x, min,
+                 max);
+        return x;
+    }
+    size_t left() const { return data_.size(); }
+
+private:
+    std::span<const uint8_t> data_;
+};
+
+uint64_t checksum(std::span<const uint8_t> data) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < data.size(); i += 8) {
+        uint64_t word = 0;
+        std::memcpy(&word, data.data() + i, std::min<size_t>(8, data.size() - i));
+        hash = (hash ^ word) * 0x100000001b3u;
+        hash ^= hash >> 29;  // high bits of a word must reach the low ones
+    }
+    return hash;
+}
+
+}  // namespace
+
+StateKey make_state_key(const Cache& cache, uint64_t model) {
+    const CacheConfig& c = cache.config();
+    const bool kivi = is_kivi(c.params.type_k) || is_kivi(c.params.type_v);
+    StateKey key{};
+    key.n_layer = c.n_layer;
+    key.n_head_kv = c.n_head_kv;
+    key.head_size = c.head_size;
+    key.type_k = c.params.type_k;
+    key.type_v = c.params.type_v;
+    key.group = kivi ? static_cast<int32_t>(c.params.group) : 0;
+    key.residual = kivi ? static_cast<int32_t>(c.params.residual) : 0;
+    key.sinks_k = cache.spec(Side::keys).sinks;
+    key.sinks_v = cache.spec(Side::values).sinks;
+    key.model = model;
+    return key;
+}
+
+// Reaches into one side of a sequence.
+class SideState {
+public:
+    static void write(const SequenceSide& side, Writer& out) {
+        const SideSpec& spec = *side.spec_;
+        const size_t d = spec.format.head_size;
+        std::map<const PageBlock*, int32_t> numbers;
+        std::vector<const PageBlock*> blocks;
+        for (const PageRef& ref : side.pages_) {
+            if (numbers.try_emplace(ref.block.get(), static_cast<int32_t>(blocks.size())).second) {
+                blocks.push_back(ref.block.get());
+            }
+        }
+        out.number(side.n_paged_);
+        out.number(side.n_sinks_);
+        out.number(side.n_ring_);
+        out.number(side.tables_chosen_);
+        out.number(static_cast<int32_t>(side.pages_.size()));
+        out.number(static_cast<int32_t>(blocks.size()));
+        for (const PageRef& ref : side.pages_) {
+            out.number(numbers[ref.block.get()]);
+            out.number(ref.first);
+            out.number(ref.count);
+            out.number(ref.frame);
+        }
+        for (const PageBlock* block : blocks) {
+            out.bytes(block->data.get(), block->bytes);
+        }
+        for (size_t head = 0; head < spec.head_count(); ++head) {
+            const half_t* ring = side.ring_.data() + head * spec.ageing.trigger * d;
+            for (int i = 0; i < side.n_ring_; ++i) {
+                out.bytes(ring + static_cast<size_t>((side.ring_start_ + i) % spec.ageing.trigger) * d,
+                          d * sizeof(half_t));
+            }
+            out.bytes(side.sinks_.data() + head * spec.sinks * d, side.n_sinks_ * d * sizeof(half_t));
+            const HeadTable& table = side.tables_[head];
+            out.number(table.exponent);
+            out.number(static_cast<int32_t>(table.refined.size()));
+            out.bytes(table.refined.data(), table.refined.size() * sizeof(uint16_t));
+            out.number(static_cast<int32_t>(table.mu.size()));
+            out.bytes(table.mu.data(), table.mu.size() * sizeof(half_t));
+        }
+    }
+
+    static SequenceSide read(const SideSpec& spec, std::atomic<int64_t>* live_bytes, int n_ctx, Reader& in) {
+        SequenceSide side(spec, live_bytes);
+        const int d = spec.format.head_size;
+        side.n_paged_ = in.number("the count of tokens in pages", 0, n_ctx);
+        side.n_sinks_ = in.number("the count of sinks", 0, std::min(spec.sinks, side.n_paged_));
+        side.n_ring_ = in.number("the count of tokens in the ring", 0, spec.ageing.trigger - 1);
+        side.tables_chosen_ = in.number("a flag", 0, 1) != 0;
+        const int n_runs = in.number("the count of runs", 0, side.n_paged_);
+        const int n_blocks = in.number("the count of blocks", 0, n_runs);
+        std::vector<int> block_of;
+        int n_tokens = 0;
+        for (int i = 0; i < n_runs; ++i) {
+            block_of.push_back(in.number("a block", 0, n_blocks - 1));
+            PageRef ref;
+            ref.first = in.number("the first token of a run", 0, kPageTokens - 1);
+            ref.count = in.number("the tokens of a run", 1, kPageTokens - ref.first);
+            ref.frame = in.number("a frame", -(1 << 30), 1 << 30);
+            n_tokens += ref.count;
+            side.pages_.push_back(ref);
+        }
+        LK_CHECK(n_tokens == side.n_paged_, LK_BAD_STATE, "the saved state has runs of %d tokens, but counts %d",
+                 n_tokens, side.n_paged_);
+        // Before anything is allocated for them.
+        LK_CHECK(in.left() / spec.block_bytes() >= static_cast<size_t>(n_blocks), LK_BAD_STATE,
+                 "the saved state is too short for its %d blocks", n_blocks);
+        std::vector<std::shared_ptr<PageBlock>> blocks;
+        for (int i = 0; i < n_blocks; ++i) {
+            blocks.push_back(std::make_shared<PageBlock>(spec.block_bytes(), live_bytes));
+            in.bytes(blocks.back()->data.get(), blocks.back()->bytes);
+        }
+        for (int i = 0; i < n_runs; ++i) {
+            side.pages_[i].block = blocks[block_of[i]];
+        }
+        const bool coded = side.n_paged_ > side.n_sinks_ && spec.format.quantized();
+        for (size_t head = 0; head < spec.head_count(); ++head) {
+            in.bytes(side.ring_.data() + head * spec.ageing.trigger * d, side.n_ring_ * d * sizeof(half_t));
+            in.bytes(side.sinks_.data() + head * spec.sinks * d, side.n_sinks_ * d * sizeof(half_t));
+            side.tables_[head] = read_table(spec.format, coded, in);
+        }
+        return side;
+    }
+
+private:
+    static HeadTable read_table(const PageFormat& f, bool coded, Reader& in) {
+        HeadTable table;
+        table.exponent = in.number("an exponent", -64, 64);
+        const int n_refined = f.rows - f.head_size;
+        table.refined.resize(in.number("the count of refined channels", 0, n_refined));
+        in.bytes(table.refined.data(), table.refined.size() * sizeof(uint16_t));
+        const int n_mu = f.scale_kind == ScaleKind::byte_token ? f.head_size : 0;
+        table.mu.resize(in.number("the length of a centre", 0, n_mu));
+        in.bytes(table.mu.data(), table.mu.size() * sizeof(half_t));
+        LK_CHECK(!coded ||
+                     (static_cast<int>(table.refined.size()) == n_refined && static_cast<int>(table.mu.size()) == n_mu),
+                 LK_BAD_STATE, "the saved state lacks the tables of its quantized tokens");
+        LK_CHECK(std::adjacent_find(table.refined.begin(), table.refined.end(), std::greater_equal<>()) ==
+                         table.refined.end() &&
+                     (table.refined.empty() || table.refined.back() < f.head_size),
+                 LK_BAD_STATE, "the saved state lists refined channels that do not rise below %d", f.head_size);
+        return table;
+    }
+};
+
+uint64_t state_size(const Cache& cache, int seq, uint64_t) {
+    Writer out(nullptr);
+    SideState::write(cache.sequence(seq).k, out);
+    SideState::write(cache.sequence(seq).v, out);
+    return sizeof(Header) + out.size() + sizeof(uint64_t);
+}
+
+void save_state(const Cache& cache, int seq, uint64_t model, std::span<uint8_t> out) {
+    const uint64_t size = state_size(cache, seq, model);
+    LK_CHECK(out.size() == size, LK_INVALID_ARGUMENT, "the state of sequence %d takes %llu bytes; the buffer has %zu",
+             seq, static_cast<unsigned long long>(size), out.size());
+    Header header{};
+    std::memcpy(header.magic, kMagic, sizeof(kMagic));
+    header.version = kVersion;
+    header.key = make_state_key(cache, model);
+    header.payload_bytes = size - sizeof(Header) - sizeof(uint64_t);
+    Writer writer(out.data());
+    writer.bytes(&header, sizeof(header));
+    SideState::write(cache.sequence(seq).k, writer);
+    SideState::write(cache.sequence(seq).v, writer);
+    const uint64_t sum = checksum(out.first(writer.size()));
+    writer.bytes(&sum, sizeof(sum));
+}
+
+void load_state(Cache& cache, int seq, uint64_t model, std::span<const uint8_t> data) {
+    Header header{};
+    LK_CHECK(data.size() >= sizeof(Header) + sizeof(uint64_t), LK_BAD_STATE, "%zu bytes are too few for a saved state",
+             data.size());
+    std::memcpy(&header, data.data(), sizeof(header));
+    LK_CHECK(std::memcmp(header.magic, kMagic, sizeof(kMagic)) == 0, LK_BAD_STATE,
+             "these bytes are no saved state: they do not begin with LKST");
+    LK_CHECK(header.version == kVersion, LK_BAD_STATE, "the saved state has version %u; this engine reads version %u",
+             header.version, kVersion);
+    LK_CHECK(header.payload_bytes == data.size() - sizeof(Header) - sizeof(uint64_t), LK_BAD_STATE,
+             "the saved state should have %llu bytes and has %zu: it was cut or appended to",
+             static_cast<unsigned long long>(header.payload_bytes + sizeof(Header) + sizeof(uint64_t)), data.size());
+    uint64_t sum = 0;
+    std::memcpy(&sum, data.data() + data.size() - sizeof(sum), sizeof(sum));
+    LK_CHECK(sum == checksum(data.first(data.size() - sizeof(sum))), LK_BAD_STATE,
+             "the saved state is damaged: its checksum does not match");
+    const StateKey key = make_state_key(cache, model);
+    const auto type = [](int32_t t) {
+        const char* text = lk_cache_type_name(static_cast<lk_cache_type>(t));
+        return text != nullptr ? text : "unknown";
+    };
+    LK_CHECK(header.key.type_k == key.type_k && header.key.type_v == key.type_v, LK_BAD_STATE,
+             "the saved state has a cache of %s/%s; this context has %s/%s", type(header.key.type_k),
+             type(header.key.type_v), type(key.type_k), type(key.type_v));
+    LK_CHECK(header.key.group == key.group && header.key.residual == key.residual &&
+                 header.key.sinks_k == key.sinks_k && header.key.sinks_v == key.sinks_v,
+             LK_BAD_STATE, "the saved state has group %d, residual %d, sinks %d/%d; this context has %d, %d, %d/%d",
+             header.key.group, header.key.residual, header.key.sinks_k, header.key.sinks_v, key.group, key.residual,
+             key.sinks_k, key.sinks_v);
+    LK_CHECK(header.key == key, LK_BAD_STATE, "the saved state belongs to another model");
+
+    try {
+        Reader in(data.subspan(sizeof(Header), header.payload_bytes));
+        cache.replace(seq, [&](const SideSpec& spec, std::atomic<int64_t>* live_bytes) {
+            return SideState::read(spec, live_bytes, cache.config().n_ctx, in);
+        });
+    } catch (const std::bad_alloc&) {
+        LK_FAIL(LK_OUT_OF_MEMORY, "out of memory: the saved state needs %llu bytes",
+                static_cast<unsigned long long>(header.payload_bytes));
+    }
+}
+
+}  // namespace lk::kv

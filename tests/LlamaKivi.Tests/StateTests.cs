@@ -1,0 +1,103 @@
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Tests;
+
+public sealed class StateTests : IDisposable
+{
+    private const string Prompt = "The garbage collector";
+
+    private readonly LLamaWeights _weights = LLamaWeights.LoadFromFile(new ModelParams(InferenceTests.DemoModel.Path));
+    private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-state").FullName;
+
+    public void Dispose()
+    {
+        _weights.Dispose();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    [Theory]
+    [InlineData("f16")]
+    [InlineData("kivi2")]
+    [InlineData("q4_0")]
+    public void A_saved_context_goes_on_with_the_same_tokens(string type)
+    {
+        string file = Path.Combine(_folder, "context");
+        using LLamaContext context = Create(type);
+        int next = Feed(context, context.Tokenize(Prompt));
+        for (int i = 0; i < 200; i++)
+        {
+            next = Feed(context, [next]);
+        }
+
+        context.SaveState(file);
+        Assert.Single(Directory.GetFiles(_folder));
+        using LLamaContext other = Create(type);
+        Feed(other, other.Tokenize("Something else that is forgotten"));
+        other.LoadState(file);
+        Assert.Equal(context.KvCacheUsage.Tokens, other.KvCacheUsage.Tokens);
+        int a = next;
+        int b = next;
+        for (int i = 0; i < 50; i++)
+        {
+            a = Feed(context, [a]);
+            b = Feed(other, [b]);
+            Assert.Equal(a, b);
+        }
+    }
+
+    [Fact]
+    public void A_sequence_can_be_put_elsewhere()
+    {
+        string file = Path.Combine(_folder, "sequence");
+        using LLamaContext context = Create("kivi2");
+        Feed(context, context.Tokenize(Prompt));
+        context.SaveState(file, (LLamaSeqId)0);
+        context.LoadState(file, (LLamaSeqId)1);
+        Assert.Equal(context.Handle.SeqLength(0), context.Handle.SeqLength(1));
+        using LLamaContext.SequenceState state = context.GetState((LLamaSeqId)1);
+        Assert.Equal(File.ReadAllBytes(file), state.Data.ToArray());
+    }
+
+    [Fact]
+    public void A_state_that_does_not_fit_leaves_the_context_as_it_was()
+    {
+        string file = Path.Combine(_folder, "context");
+        using LLamaContext context = Create("kivi2");
+        Feed(context, context.Tokenize(Prompt));
+        context.SaveState(file);
+        byte[] good = File.ReadAllBytes(file);
+        using LLamaContext other = Create("kivi4");
+        Feed(other, other.Tokenize("Some other words"));
+        byte[] before = other.Handle.SeqStateGet(0);
+
+        Assert.Contains("kivi2/kivi2", Assert.Throws<StateLoadException>(() => other.LoadState(file)).Message, StringComparison.Ordinal);
+        for (int length = 0; length < good.Length; length += good.Length / 37)
+        {
+            File.WriteAllBytes(file, good[..length]);
+            Assert.Throws<StateLoadException>(() => context.LoadState(file));
+        }
+
+        for (int i = 0; i < good.Length; i += good.Length / 41)
+        {
+            byte[] bad = [.. good];
+            bad[i] ^= 4;
+            File.WriteAllBytes(file, bad);
+            Assert.Throws<StateLoadException>(() => other.LoadState(file));
+        }
+
+        Assert.Throws<FileNotFoundException>(() => other.LoadState(Path.Combine(_folder, "nowhere")));
+        Assert.Equal(before, other.Handle.SeqStateGet(0));
+    }
+
+    private LLamaContext Create(string type) =>
+        _weights.CreateContext(new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 1024, SeqMax = 2, KvCache = KvCacheParams.Parse(type) });
+
+    // Reads tokens into sequence 0; the likeliest next one.
+    private static int Feed(LLamaContext context, LLamaToken[] tokens)
+    {
+        context.Handle.Decode([.. tokens.Select(token => (int)token)]);
+        ReadOnlySpan<float> logits = context.Handle.Logits(tokens.Length - 1);
+        return System.Numerics.Tensors.TensorPrimitives.IndexOfMax(logits);
+    }
+}
