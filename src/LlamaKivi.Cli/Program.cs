@@ -7,6 +7,7 @@ var root = new RootCommand("LlamaKivi: GGUF language models with the KIVI KV cac
     InspectCommand.Create(),
     PerplexityCommand.Create(),
     BenchCommand.Create(),
+    LogitsCommand.Create(),
     TokenizeCommand.Create(),
     TokenizeCommand.CreateInverse(),
 };

@@ -19,7 +19,7 @@ internal static class TokenizeCommand
         return command.Do(async (parsed, cancellationToken) =>
         {
             using GgufFile gguf = GgufFile.Open(CommonOptions.ModelPath(parsed.GetValue(common.Model)));
-            Tokenizer tokenizer = Tokenizer.FromGguf(gguf);
+            Tokenizer tokenizer = Tokenizer.FromGguf(gguf, WarningLogger.Instance);
             bool special = !parsed.GetValue(plain);
             int[] ids = (parsed.GetValue(prompt), parsed.GetValue(file)) switch
             {
@@ -41,7 +41,7 @@ internal static class TokenizeCommand
         return command.Do((parsed, _) =>
         {
             using GgufFile gguf = GgufFile.Open(CommonOptions.ModelPath(parsed.GetValue(common.Model)));
-            Tokenizer tokenizer = Tokenizer.FromGguf(gguf);
+            Tokenizer tokenizer = Tokenizer.FromGguf(gguf, WarningLogger.Instance);
             int[] ids = [.. parsed.GetValue(list)!.SelectMany(part => part.Split([',', ' '], StringSplitOptions.RemoveEmptyEntries)).Select(text =>
                 int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int id) && id < tokenizer.VocabularySize
                     ? id

@@ -103,6 +103,30 @@ public sealed class CliTests : IDisposable
         Assert.NotEqual(plain.Out, penalized.Out);
     }
 
+    [Theory]
+    [InlineData("128")]
+    [InlineData("1")]
+    public async Task Logits_are_those_of_the_model(string chunk)
+    {
+        string file = Path.Combine(_folder, "logits.npy");
+        string ids = (await CommandLine.RunAsync("tokenize", "-p", "The garbage collector")).Out.Trim().Replace(' ', ',');
+        CommandLine.Result result = await CommandLine.RunAsync("logits", "--ids", ids, "-o", file, "--chunk", chunk, "--json");
+        Assert.Equal("", result.Error);
+        JsonElement shape = JsonDocument.Parse(result.Out).RootElement;
+        int vocabulary = shape.GetProperty("vocabulary").GetInt32();
+        byte[] bytes = await File.ReadAllBytesAsync(file, TestContext.Current.CancellationToken);
+        Assert.Equal("\u0093NUMPY\u0001\0", System.Text.Encoding.Latin1.GetString(bytes, 0, 8));
+        int header = 10 + BitConverter.ToUInt16(bytes, 8);
+        Assert.Equal(0, header % 64);
+        Assert.Contains($"'shape': (4, {vocabulary})", System.Text.Encoding.ASCII.GetString(bytes, 10, header - 10), StringComparison.Ordinal);
+        Assert.Equal(header + (4 * vocabulary * sizeof(float)), bytes.Length);
+        float[] last = new float[vocabulary];
+        Buffer.BlockCopy(bytes, header + (3 * vocabulary * sizeof(float)), last, 0, vocabulary * sizeof(float));
+        string next = (await CommandLine.RunAsync("detokenize", Array.IndexOf(last, last.Max()).ToString(System.Globalization.CultureInfo.InvariantCulture))).Out;
+        Assert.Equal(" is", next.TrimEnd('\n'));
+        Assert.Single(Directory.GetFiles(_folder));
+    }
+
     [Fact]
     public async Task Tokens_go_there_and_back()
     {
@@ -127,6 +151,10 @@ public sealed class CliTests : IDisposable
     [InlineData(1, "context is full", "run", "-p", "one two three four five six seven eight", "-c", "4")]
     [InlineData(1, "cannot open", "inspect", "nowhere.gguf")]
     [InlineData(1, "Could not find", "perplexity", "-f", "nowhere.txt")]
+    [InlineData(2, "'x' is no token id", "logits", "--ids", "1,x", "-o", "/dev/null")]
+    [InlineData(2, "token 1 is 99999999; this model's ids are 0 to 16383", "logits", "--ids", "1,99999999", "-o", "/dev/null")]
+    [InlineData(2, "names no token", "logits", "--ids", ",", "-o", "/dev/null")]
+    [InlineData(1, "Could not find", "logits", "--ids", "1", "-o", "/nowhere/at/all.npy")]
     [InlineData(2, "no token id", "detokenize", "99999999")]
     public async Task A_mistake_gives_one_clear_line(int exitCode, string expected, params string[] arguments)
     {

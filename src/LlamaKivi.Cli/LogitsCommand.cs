@@ -1,0 +1,128 @@
+using System.Buffers.Binary;
+using System.CommandLine;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text;
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>`llama-kivi logits`: the logits of every token of a sequence of ids, as a NumPy file.</summary>
+internal static class LogitsCommand
+{
+    private const int DefaultChunk = 128;
+
+    public static Command Create()
+    {
+        var common = new CommonOptions();
+        var list = new Option<string>("--ids") { Description = "Token ids such as 1,2,3; @FILE reads them from a file", Required = true };
+        var output = new Option<string>("--output", "-o") { Description = "File to write: .npy, float32 [tokens, vocabulary]", Required = true };
+        var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "f16" };
+        var chunk = new Option<int>("--chunk") { Description = "Tokens read at once; 1: token by token", DefaultValueFactory = _ => DefaultChunk };
+        var command = new Command("logits", "Write the logits of every token; needs no vocabulary");
+        CommonOptions.Add(command, common.Model, list, output, type, chunk, common.Threads, common.Group, common.Residual, common.Sinks, common.Json);
+        return command.Do(async (parsed, cancellationToken) =>
+        {
+            KvCacheParams cache = common.Cache(parsed, parsed.GetValue(type)!, parsed.GetValue(type)!);
+            int step = CommonOptions.Positive(parsed.GetValue(chunk), "--chunk");
+            int[] ids = await ReadIdsAsync(parsed.GetValue(list)!, cancellationToken).ConfigureAwait(false);
+            int threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t") ?? 0;
+            string model = CommonOptions.ModelPath(parsed.GetValue(common.Model));
+            string path = parsed.GetValue(output)!;
+            int vocabulary = await Terminal.WithProgress($"logits of {ids.Length} tokens", progress => Task.Run(
+                () => Write(model, ids, path, cache, step, threads, progress, cancellationToken), cancellationToken)).ConfigureAwait(false);
+            if (parsed.GetValue(common.Json))
+            {
+                Json.Write(writer =>
+                {
+                    writer.WriteStartObject();
+                    writer.WriteString("output", path);
+                    writer.WriteNumber("tokens", ids.Length);
+                    writer.WriteNumber("vocabulary", vocabulary);
+                    writer.WriteEndObject();
+                });
+            }
+
+            return ExitCode.Ok;
+        });
+    }
+
+    private static async Task<int[]> ReadIdsAsync(string list, CancellationToken cancellationToken)
+    {
+        string text = list.StartsWith('@') ? await File.ReadAllTextAsync(list[1..], cancellationToken).ConfigureAwait(false) : list;
+        int[] ids = [.. text.Split([',', ' ', '\t', '\r', '\n'], StringSplitOptions.RemoveEmptyEntries).Select(part =>
+            int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int id) ? id : throw new UsageException($"--ids: '{part}' is no token id"))];
+        return ids.Length > 0 ? ids : throw new UsageException("--ids names no token");
+    }
+
+    // Returns the size of the vocabulary. The file appears whole or not at all.
+    private static int Write(
+        string modelPath, int[] ids, string path, KvCacheParams cache, int step, int threads, IProgress<float> progress, CancellationToken cancellationToken)
+    {
+        using ModelHandle model = ModelHandle.Load(modelPath, cancellationToken: cancellationToken);
+        using ContextHandle context = ContextHandle.Create(model, new ContextOptions
+        {
+            ContextSize = ids.Length,
+            Threads = threads,
+            KeyType = cache.TypeK,
+            ValueType = cache.TypeV,
+            GroupSize = cache.Group,
+            ResidualLength = cache.Residual,
+            SinkTokens = cache.Sinks ?? -1,
+        });
+        int wrong = Array.FindIndex(ids, id => id >= context.VocabularySize);
+        if (wrong >= 0)
+        {
+            throw new UsageException($"--ids: token {wrong} is {ids[wrong]}; this model's ids are 0 to {context.VocabularySize - 1}");
+        }
+
+        string part = path + ".part";
+        try
+        {
+            using (FileStream file = File.Create(part))
+            {
+                file.Write(NpyHeader(ids.Length, context.VocabularySize));
+                byte[] outputs = new byte[Math.Min(step, ids.Length)];
+                Array.Fill(outputs, (byte)1);
+                for (int at = 0; at < ids.Length; at += step)
+                {
+                    int n = Math.Min(step, ids.Length - at);
+                    context.Decode(ids.AsSpan(at, n), outputs: outputs.AsSpan(0, n), cancellationToken: cancellationToken);
+                    for (int i = 0; i < n; i++)
+                    {
+                        file.Write(MemoryMarshal.AsBytes(context.Logits(i)));
+                    }
+
+                    progress.Report((float)(at + n) / ids.Length);
+                }
+            }
+
+            File.Move(part, path, overwrite: true);
+        }
+        catch
+        {
+            File.Delete(part);
+            throw;
+        }
+
+        return context.VocabularySize;
+    }
+
+    // NumPy's format 1.0: magic, version, length of a Python dictionary that is padded to a multiple of 64 bytes.
+    private static byte[] NpyHeader(int rows, int columns)
+    {
+        const int Fixed = 10;
+        string text = $"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}";
+        int length = (Fixed + text.Length + 1 + 63) / 64 * 64;
+        byte[] header = new byte[length];
+        header[0] = 0x93;
+        Encoding.ASCII.GetBytes("NUMPY", header.AsSpan(1));
+        header[6] = 1;
+        BinaryPrimitives.WriteUInt16LittleEndian(header.AsSpan(8), (ushort)(length - Fixed));
+        header.AsSpan(Fixed).Fill((byte)' ');
+        Encoding.ASCII.GetBytes(text, header.AsSpan(Fixed));
+        header[^1] = (byte)'\n';
+        return header;
+    }
+}
