@@ -133,9 +133,11 @@ TEST_F(KernelTables, Matmul) {
         int n_cols;
     };
     constexpr int kRows = 13;
-    for (const Row& row : {Row{WeightType::F32, 77}, Row{WeightType::F16, 77}, Row{WeightType::Q8_0, 96},
-                           Row{WeightType::Q4_0, 96}, Row{WeightType::Q4_1, 96}, Row{WeightType::Q5_0, 96},
-                           Row{WeightType::Q5_1, 96}, Row{WeightType::Q4_K, 512}, Row{WeightType::Q6_K, 512}}) {
+    for (const Row& row :
+         {Row{WeightType::F32, 77}, Row{WeightType::F16, 77}, Row{WeightType::Q8_0, 96}, Row{WeightType::Q4_0, 96},
+          Row{WeightType::Q4_1, 96}, Row{WeightType::Q5_0, 96}, Row{WeightType::Q5_1, 96}, Row{WeightType::BF16, 77},
+          Row{WeightType::Q2_K, 512}, Row{WeightType::Q3_K, 512}, Row{WeightType::Q4_K, 512},
+          Row{WeightType::Q5_K, 512}, Row{WeightType::Q6_K, 512}}) {
         const WeightTypeTraits& traits = *weight_type_traits(row.type);
         SCOPED_TRACE(traits.name);
         const int n = row.n_cols;

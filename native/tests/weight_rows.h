@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstring>
 #include <random>
@@ -31,12 +32,25 @@ inline std::vector<uint8_t> draw_weights(WeightType type, int64_t n, std::mt1993
         case WeightType::F16:
             set(at, normal(random));
             break;
+        case WeightType::BF16: {
+            const uint32_t bits = std::bit_cast<uint32_t>(normal(random)) >> 16;
+            std::memcpy(&bytes[at], &bits, 2);
+            break;
+        }
         case WeightType::Q6_K:
             set(at + offsetof(BlockQ6_K, d), 0.02f * normal(random));
+            break;
+        case WeightType::Q3_K:
+            set(at + offsetof(BlockQ3_K, d), 0.02f * normal(random));
+            break;
+        case WeightType::Q2_K:
+            set(at + offsetof(BlockQ2_K, d), 0.02f * normal(random));
+            set(at + offsetof(BlockQ2_K, dmin), 0.02f * normal(random));
             break;
         case WeightType::Q4_1:
         case WeightType::Q5_1:
         case WeightType::Q4_K:
+        case WeightType::Q5_K:
             set(at + 2, 0.02f * normal(random));  // m, dmin
             [[fallthrough]];
         default:

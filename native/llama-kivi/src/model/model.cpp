@@ -20,11 +20,11 @@ public:
     Tensor matrix(const std::string& name, int64_t n_rows, int64_t n_cols) {
         const TensorInfo& info = require(name, {n_cols, n_rows});
         const WeightTypeTraits* traits = weight_type_traits(info.type);
-        LK_CHECK(traits != nullptr && traits->supported, LK_UNSUPPORTED,
-                 "%s: tensor '%s' has type %s, which is not supported; supported are: F32, F16, Q4_0, Q4_1, Q5_0, "
-                 "Q5_1, Q8_0, Q4_K, Q6_K",
-                 file_.name().c_str(), name.c_str(),
-                 traits != nullptr ? traits->name : std::to_string(info.type).c_str());
+        LK_CHECK(
+            traits != nullptr, LK_UNSUPPORTED,
+            "%s: tensor '%s' has type %u, which is not supported; supported are: F32, F16, BF16, Q4_0, Q4_1, Q5_0, "
+            "Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K",
+            file_.name().c_str(), name.c_str(), info.type);
         Tensor t;
         t.type = static_cast<WeightType>(info.type);
         t.n_cols = n_cols;
@@ -48,8 +48,8 @@ public:
     std::vector<float> vector(const std::string& name, int64_t n) {
         const TensorInfo& info = require(name, {n});
         const WeightTypeTraits* traits = weight_type_traits(info.type);
-        LK_CHECK(traits != nullptr && traits->supported && traits->block_elements == 1, LK_UNSUPPORTED,
-                 "%s: tensor '%s' must hold plain floats (F32, F16), not %s", file_.name().c_str(), name.c_str(),
+        LK_CHECK(traits != nullptr && traits->block_elements == 1, LK_UNSUPPORTED,
+                 "%s: tensor '%s' must hold plain floats (F32, F16, BF16), not %s", file_.name().c_str(), name.c_str(),
                  traits != nullptr ? traits->name : std::to_string(info.type).c_str());
         std::vector<float> out(n);
         dequantize_row(static_cast<WeightType>(info.type), file_.tensor_data(info), out.data(), n);

@@ -10,19 +10,19 @@ namespace lk {
 static_assert(std::endian::native == std::endian::little, "blocks are read as they lie in the file");
 
 const WeightTypeTraits* weight_type_traits(uint32_t ggml_type) {
-    static constexpr WeightTypeTraits f32 = {"F32", 1, 4, true};
-    static constexpr WeightTypeTraits f16 = {"F16", 1, 2, true};
-    static constexpr WeightTypeTraits bf16 = {"BF16", 1, 2, false};
-    static constexpr WeightTypeTraits q4_0 = {"Q4_0", kBlock, sizeof(BlockQ4_0), true};
-    static constexpr WeightTypeTraits q4_1 = {"Q4_1", kBlock, sizeof(BlockQ4_1), true};
-    static constexpr WeightTypeTraits q5_0 = {"Q5_0", kBlock, sizeof(BlockQ5_0), true};
-    static constexpr WeightTypeTraits q5_1 = {"Q5_1", kBlock, sizeof(BlockQ5_1), true};
-    static constexpr WeightTypeTraits q8_0 = {"Q8_0", kBlock, sizeof(BlockQ8_0), true};
-    static constexpr WeightTypeTraits q2_k = {"Q2_K", kSuperBlock, 84, false};
-    static constexpr WeightTypeTraits q3_k = {"Q3_K", kSuperBlock, 110, false};
-    static constexpr WeightTypeTraits q4_k = {"Q4_K", kSuperBlock, sizeof(BlockQ4_K), true};
-    static constexpr WeightTypeTraits q5_k = {"Q5_K", kSuperBlock, 176, false};
-    static constexpr WeightTypeTraits q6_k = {"Q6_K", kSuperBlock, sizeof(BlockQ6_K), true};
+    static constexpr WeightTypeTraits f32 = {"F32", 1, 4};
+    static constexpr WeightTypeTraits f16 = {"F16", 1, 2};
+    static constexpr WeightTypeTraits bf16 = {"BF16", 1, 2};
+    static constexpr WeightTypeTraits q4_0 = {"Q4_0", kBlock, sizeof(BlockQ4_0)};
+    static constexpr WeightTypeTraits q4_1 = {"Q4_1", kBlock, sizeof(BlockQ4_1)};
+    static constexpr WeightTypeTraits q5_0 = {"Q5_0", kBlock, sizeof(BlockQ5_0)};
+    static constexpr WeightTypeTraits q5_1 = {"Q5_1", kBlock, sizeof(BlockQ5_1)};
+    static constexpr WeightTypeTraits q8_0 = {"Q8_0", kBlock, sizeof(BlockQ8_0)};
+    static constexpr WeightTypeTraits q2_k = {"Q2_K", kSuperBlock, sizeof(BlockQ2_K)};
+    static constexpr WeightTypeTraits q3_k = {"Q3_K", kSuperBlock, sizeof(BlockQ3_K)};
+    static constexpr WeightTypeTraits q4_k = {"Q4_K", kSuperBlock, sizeof(BlockQ4_K)};
+    static constexpr WeightTypeTraits q5_k = {"Q5_K", kSuperBlock, sizeof(BlockQ5_K)};
+    static constexpr WeightTypeTraits q6_k = {"Q6_K", kSuperBlock, sizeof(BlockQ6_K)};
 
     switch (static_cast<WeightType>(ggml_type)) {
     case WeightType::F32:
@@ -106,6 +106,30 @@ void dequantize_block(const BlockQ5_1& b, float* out) {
     }
 }
 
+// The two bits of element i (0..255) of Q2_K and Q3_K.
+int q2(const uint8_t* qs, int i) {
+    return (qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2)) & 3;
+}
+
+void dequantize_block(const BlockQ2_K& b, float* out) {
+    const float d = half_to_float(b.d);
+    const float dmin = half_to_float(b.dmin);
+    for (int i = 0; i < kSuperBlock; ++i) {
+        const uint8_t pair = b.scales[i / 16];
+        out[i] =
+            d * static_cast<float>(pair & 15) * static_cast<float>(q2(b.qs, i)) - dmin * static_cast<float>(pair >> 4);
+    }
+}
+
+void dequantize_block(const BlockQ3_K& b, float* out) {
+    const float d = half_to_float(b.d);
+    for (int i = 0; i < kSuperBlock; ++i) {
+        const int high = (b.hmask[i % 32] >> (i / 32)) & 1;
+        out[i] =
+            d * static_cast<float>(get_scale_q3_k(i / 16, b.scales)) * static_cast<float>(q2(b.qs, i) + 4 * high - 4);
+    }
+}
+
 void dequantize_block(const BlockQ4_K& b, float* out) {
     const float d = half_to_float(b.d);
     const float dmin = half_to_float(b.dmin);
@@ -119,6 +143,23 @@ void dequantize_block(const BlockQ4_K& b, float* out) {
         const int shift = sub % 2 * 4;
         for (int l = 0; l < 32; ++l) {
             out[sub * 32 + l] = scale * static_cast<float>((qs[l] >> shift) & 15) - minimum;
+        }
+    }
+}
+
+void dequantize_block(const BlockQ5_K& b, float* out) {
+    const float d = half_to_float(b.d);
+    const float dmin = half_to_float(b.dmin);
+    for (int sub = 0; sub < 8; ++sub) {
+        uint8_t sc;
+        uint8_t m;
+        get_scale_min_k4(sub, b.scales, sc, m);
+        const float scale = d * static_cast<float>(sc);
+        const float minimum = dmin * static_cast<float>(m);
+        for (int l = 0; l < 32; ++l) {
+            const int low = (b.qs[sub / 2 * 32 + l] >> (sub % 2 * 4)) & 15;
+            const int high = (b.qh[l] >> sub) & 1;
+            out[sub * 32 + l] = scale * static_cast<float>(low | high << 4) - minimum;
         }
     }
 }
@@ -167,6 +208,15 @@ void dequantize_row(WeightType type, const void* blocks, float* out, int64_t n) 
         }
         return;
     }
+    case WeightType::BF16: {
+        const uint8_t* bytes = static_cast<const uint8_t*>(blocks);
+        for (int64_t i = 0; i < n; ++i) {
+            uint16_t bits;
+            std::memcpy(&bits, bytes + i * 2, sizeof(bits));
+            out[i] = bf16_to_float(bits);
+        }
+        return;
+    }
     case WeightType::Q4_0:
         return dequantize_blocks<BlockQ4_0>(blocks, out, n, kBlock);
     case WeightType::Q4_1:
@@ -177,21 +227,18 @@ void dequantize_row(WeightType type, const void* blocks, float* out, int64_t n) 
         return dequantize_blocks<BlockQ5_1>(blocks, out, n, kBlock);
     case WeightType::Q8_0:
         return dequantize_blocks<BlockQ8_0>(blocks, out, n, kBlock);
+    case WeightType::Q2_K:
+        return dequantize_blocks<BlockQ2_K>(blocks, out, n, kSuperBlock);
+    case WeightType::Q3_K:
+        return dequantize_blocks<BlockQ3_K>(blocks, out, n, kSuperBlock);
     case WeightType::Q4_K:
         return dequantize_blocks<BlockQ4_K>(blocks, out, n, kSuperBlock);
+    case WeightType::Q5_K:
+        return dequantize_blocks<BlockQ5_K>(blocks, out, n, kSuperBlock);
     case WeightType::Q6_K:
         return dequantize_blocks<BlockQ6_K>(blocks, out, n, kSuperBlock);
-    case WeightType::Q2_K:
-    case WeightType::Q3_K:
-    case WeightType::Q5_K:
-    case WeightType::BF16:
-        break;
     }
-    const WeightTypeTraits* traits = weight_type_traits(type);
-    LK_FAIL(LK_UNSUPPORTED,
-            "weights of type %s (%u) are not supported; use F32, F16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, "
-            "Q4_K or Q6_K",
-            traits != nullptr ? traits->name : "unknown", static_cast<unsigned>(type));
+    LK_FAIL(LK_UNSUPPORTED, "weights of type %u are not supported", static_cast<unsigned>(type));
 }
 
 }  // namespace lk

@@ -4,6 +4,7 @@
 // q * d + m gives the element. The structs have no alignment, because a file may place them at any byte.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -32,7 +33,6 @@ struct WeightTypeTraits {
     const char* name;
     uint32_t block_elements;
     uint32_t block_bytes;
-    bool supported;  // dequantize_row knows it; the others can only be listed
 };
 
 // Gives the traits of a type by its number in the file; nullptr if the number is not known.
@@ -74,10 +74,30 @@ struct BlockQ5_1 {  // q * d + m; qh as in Q5_0
     uint8_t qs[16];
 };
 
+struct BlockQ2_K {       // d * sc * q - dmin * m, with a pair (sc, m) for every 16 elements
+    uint8_t scales[16];  // sc in the low nibble, m in the high one
+    uint8_t qs[64];      // 32 bytes hold 128 elements: bits 0-1 of each are the first 32
+    half_t d, dmin;
+};
+
+struct BlockQ3_K {       // d * sc * q, with a scale for every 16 elements
+    uint8_t hmask[32];   // bit i of byte l: element 32 i + l is not lowered by 4
+    uint8_t qs[64];      // low 2 bits, as in Q2_K
+    uint8_t scales[12];  // sixteen scales, see get_scale_q3_k
+    half_t d;
+};
+
 struct BlockQ4_K {  // d * sc * q - dmin * m, with a 6-bit pair (sc, m) for every 32 elements
     half_t d, dmin;
     uint8_t scales[12];  // eight pairs, see get_scale_min_k4
     uint8_t qs[128];     // 32 bytes hold 64 elements: the low nibbles are the first 32
+};
+
+struct BlockQ5_K {  // as Q4_K
+    half_t d, dmin;
+    uint8_t scales[12];
+    uint8_t qh[32];   // bit i of byte l: bit 4 of element 32 i + l
+    uint8_t qs[128];  // low 4 bits, as in Q4_K
 };
 
 struct BlockQ6_K {    // d * scale * (q - 32), with a scale for every 16 elements
@@ -94,10 +114,13 @@ static_assert(sizeof(BlockQ4_0) == 18);
 static_assert(sizeof(BlockQ4_1) == 20);
 static_assert(sizeof(BlockQ5_0) == 22);
 static_assert(sizeof(BlockQ5_1) == 24);
+static_assert(sizeof(BlockQ2_K) == 84);
+static_assert(sizeof(BlockQ3_K) == 110);
 static_assert(sizeof(BlockQ4_K) == 144);
+static_assert(sizeof(BlockQ5_K) == 176);
 static_assert(sizeof(BlockQ6_K) == 210);
 
-// Gives pair j (0..7) of the 6-bit scales and minimums of a Q4_K block. Bytes 0-3 and 4-7 hold the scales and
+// Gives pair j (0..7) of the 6-bit scales and minimums of a Q4_K or Q5_K block. Bytes 0-3 and 4-7 hold the scales and
 // minimums of pairs 0-3 in their low 6 bits and the top 2 bits of pairs 4-7 above; bytes 8-11 hold the low 4 bits of
 // pairs 4-7, scale in the low nibble.
 inline void get_scale_min_k4(int j, const uint8_t* scales, uint8_t& sc, uint8_t& m) {
@@ -110,8 +133,20 @@ inline void get_scale_min_k4(int j, const uint8_t* scales, uint8_t& sc, uint8_t&
     }
 }
 
+// Gives scale j (0..15) of a Q3_K block, -32..31. Bytes 0-7 hold the low 4 bits of scales 0-7 in their low nibbles and
+// of scales 8-15 in their high ones; bytes 8-11 the top 2 bits, those of scale j at bits 2 (j / 4) of byte 8 + j % 4.
+inline int get_scale_q3_k(int j, const uint8_t* scales) {
+    const int low = j < 8 ? scales[j] & 15 : scales[j - 8] >> 4;
+    const int high = (scales[8 + j % 4] >> (j / 4 * 2)) & 3;
+    return (low | high << 4) - 32;
+}
+
+inline float bf16_to_float(uint16_t bits) {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
 // Writes the n elements of a row to out. n is a multiple of the type's block_elements; blocks needs no alignment.
-// Throws LK_UNSUPPORTED for a type whose traits say so.
+// Throws LK_UNSUPPORTED for a number that is no type.
 void dequantize_row(WeightType type, const void* blocks, float* out, int64_t n);
 
 }  // namespace lk

@@ -94,15 +94,62 @@ struct Q5_1 {
 
 // Blocks of 256. codes(i): 32 codes; scales(i): the 16-bit factor of each pair of products of codes(i); sum_scale and
 // sum_factor: 16-bit factors of the sums of 16 activations, and the float they are worth.
-struct Q4_K {
-    using Block = BlockQ4_K;
+// 16 scales of 16 elements each: products 0-7 of codes(i) belong to the first 16 elements, 8-15 to the others.
+__m256i scale_pair(const int16_t* scale, int i) {
+    return _mm256_set_m128i(_mm_set1_epi16(scale[2 * i + 1]), _mm_set1_epi16(scale[2 * i]));
+}
+
+// Codes 32 i to 32 i + 31 of the two bits of Q2_K and Q3_K.
+__m256i two_bits(const uint8_t* qs, int i) {
+    const __m256i x = _mm256_srl_epi16(load32(qs + 32 * (i / 4)), _mm_cvtsi32_si128(2 * (i % 4)));
+    return _mm256_and_si256(x, _mm256_set1_epi8(3));
+}
+
+struct Q2_K {
+    using Block = BlockQ2_K;
     const Block& b;
+    __m256i sum_scale;  // of each 16 elements
+    alignas(32) int16_t scale[16];
+    explicit Q2_K(const Block& block) : b(block) {
+        const __m128i pairs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b.scales));
+        const __m128i nibble = _mm_set1_epi8(15);
+        sum_scale = _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16(pairs, 4), nibble));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(scale), _mm256_cvtepu8_epi16(_mm_and_si128(pairs, nibble)));
+    }
+    __m256i codes(int i) const { return two_bits(b.qs, i); }
+    __m256i scales(int i) const { return scale_pair(scale, i); }
+    float factor() const { return _cvtsh_ss(b.d); }
+    float sum_factor() const { return -_cvtsh_ss(b.dmin); }
+};
+
+struct Q3_K {
+    using Block = BlockQ3_K;
+    const Block& b;
+    __m256i sum_scale;
+    alignas(32) int16_t scale[16];
+    explicit Q3_K(const Block& block) : b(block) {
+        for (int j = 0; j < 16; ++j) {
+            scale[j] = static_cast<int16_t>(get_scale_q3_k(j, b.scales));
+        }
+        sum_scale = load32(scale);
+    }
+    __m256i codes(int i) const {
+        const __m256i high = _mm256_srl_epi16(load32(b.hmask), _mm_cvtsi32_si128(i));
+        return _mm256_or_si256(two_bits(b.qs, i), _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 2));
+    }
+    __m256i scales(int i) const { return scale_pair(scale, i); }
+    float factor() const { return _cvtsh_ss(b.d); }
+    float sum_factor() const { return -4.0f * _cvtsh_ss(b.d); }  // the codes are 4 above their meaning
+};
+
+// Blocks with eight pairs of 6-bit scales and minimums.
+struct SixBitPairs {
     alignas(16) uint16_t scale[8];
     __m256i sum_scale;  // each minimum twice: it covers two sums of 16
-    explicit Q4_K(const Block& block) : b(block) {
+    explicit SixBitPairs(const uint8_t* scales) {
         // The twelve bytes hold eight scales and eight minimums of six bits: unpack four of each at a time.
         uint32_t w[3];
-        std::memcpy(w, b.scales, 12);
+        std::memcpy(w, scales, 12);
         const uint32_t s0 = w[0] & 0x3f3f3f3fu;
         const uint32_t m0 = w[1] & 0x3f3f3f3fu;
         const uint32_t s1 = (w[2] & 0x0f0f0f0fu) | (((w[0] >> 6) & 0x03030303u) << 4);
@@ -114,11 +161,31 @@ struct Q4_K {
         const __m128i mins = bytes(m0, m1);
         sum_scale = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(mins, mins));
     }
+    __m256i scales(int i) const { return _mm256_set1_epi16(static_cast<short>(scale[i])); }
+};
+
+struct Q4_K : SixBitPairs {
+    using Block = BlockQ4_K;
+    const Block& b;
+    explicit Q4_K(const Block& block) : SixBitPairs(block.scales), b(block) {}
     __m256i codes(int i) const {
         const __m256i x = load32(b.qs + i / 2 * 32);
         return _mm256_and_si256(i % 2 ? _mm256_srli_epi16(x, 4) : x, _mm256_set1_epi8(15));
     }
-    __m256i scales(int i) const { return _mm256_set1_epi16(static_cast<short>(scale[i])); }
+    float factor() const { return _cvtsh_ss(b.d); }
+    float sum_factor() const { return -_cvtsh_ss(b.dmin); }
+};
+
+struct Q5_K : SixBitPairs {
+    using Block = BlockQ5_K;
+    const Block& b;
+    explicit Q5_K(const Block& block) : SixBitPairs(block.scales), b(block) {}
+    __m256i codes(int i) const {
+        const __m256i x = load32(b.qs + i / 2 * 32);
+        const __m256i low = _mm256_and_si256(i % 2 ? _mm256_srli_epi16(x, 4) : x, _mm256_set1_epi8(15));
+        const __m256i high = _mm256_srl_epi16(load32(b.qh), _mm_cvtsi32_si128(i));
+        return _mm256_or_si256(low, _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 4));
+    }
     float factor() const { return _cvtsh_ss(b.d); }
     float sum_factor() const { return -_cvtsh_ss(b.dmin); }
 };
@@ -140,10 +207,7 @@ struct Q6_K {
         return _mm256_or_si256(_mm256_and_si256(part / 2 ? _mm256_srli_epi16(low, 4) : low, _mm256_set1_epi8(15)),
                                _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(3)), 4));
     }
-    // Products 0-7 belong to the first 16 elements, 8-15 to the others.
-    __m256i scales(int i) const {
-        return _mm256_set_m128i(_mm_set1_epi16(scale[2 * i + 1]), _mm_set1_epi16(scale[2 * i]));
-    }
+    __m256i scales(int i) const { return scale_pair(scale, i); }
     float factor() const { return _cvtsh_ss(b.d); }
     float sum_factor() const { return -32.0f * _cvtsh_ss(b.d); }  // the codes are 32 above their meaning
 };
@@ -217,7 +281,7 @@ void dot_super(const uint8_t* row, int64_t n, const QuantizedRow* x, float* y, i
 
 template <class Format, int kCols>
 void dot_row(const uint8_t* row, int64_t n, const QuantizedRow* x, float* y, int64_t y_stride) {
-    if constexpr (sizeof(typename Format::Block) >= sizeof(BlockQ4_K)) {
+    if constexpr (sizeof(typename Format::Block) >= sizeof(BlockQ2_K)) {
         dot_super<Format, kCols>(row, n, x, y, y_stride);
     } else {
         dot_plain<Format, kCols>(row, n, x, y, y_stride);
@@ -240,7 +304,41 @@ void matmul_format(const Tensor& w, int64_t row_begin, int64_t row_end, const Qu
     }
 }
 
-template <bool kHalf>
+// Weights that are floats of some width, eight at a time and one at a time.
+struct F32 {
+    static constexpr int kBytes = 4;
+    static __m256 load8(const uint8_t* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
+    static float load(const uint8_t* p) {
+        float x;
+        std::memcpy(&x, p, kBytes);
+        return x;
+    }
+};
+
+struct F16 {
+    static constexpr int kBytes = 2;
+    static __m256 load8(const uint8_t* p) { return load_half8(p); }
+    static float load(const uint8_t* p) {
+        half_t x;
+        std::memcpy(&x, p, kBytes);
+        return half_to_float(x);
+    }
+};
+
+struct BF16 {
+    static constexpr int kBytes = 2;
+    static __m256 load8(const uint8_t* p) {
+        const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+    }
+    static float load(const uint8_t* p) {
+        uint16_t x;
+        std::memcpy(&x, p, kBytes);
+        return bf16_to_float(x);
+    }
+};
+
+template <class Float>
 void matmul_float(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y,
                   int64_t y_stride) {
     const int64_t n = w.n_cols;
@@ -250,16 +348,11 @@ void matmul_float(const Tensor& w, int64_t row_begin, int64_t row_end, const Qua
             __m256 sum = _mm256_setzero_ps();
             int64_t i = 0;
             for (; i + 8 <= n; i += 8) {
-                const __m256 v =
-                    kHalf ? load_half8(row + i * 2) : _mm256_loadu_ps(reinterpret_cast<const float*>(row) + i);
-                sum = _mm256_fmadd_ps(v, _mm256_loadu_ps(x[c].x + i), sum);
+                sum = _mm256_fmadd_ps(Float::load8(row + i * Float::kBytes), _mm256_loadu_ps(x[c].x + i), sum);
             }
             float total = sum_lanes(sum);
             for (; i < n; ++i) {
-                half_t h = 0;
-                float v = 0;
-                kHalf ? std::memcpy(&h, row + i * 2, 2) : std::memcpy(&v, row + i * 4, 4);
-                total += (kHalf ? half_to_float(h) : v) * x[c].x[i];
+                total += Float::load(row + i * Float::kBytes) * x[c].x[i];
             }
             y[c * y_stride + r] = total;
         }
@@ -318,9 +411,11 @@ void matmul(const Tensor& w, int64_t row_begin, int64_t row_end, const Quantized
     const auto run = [&](auto kernel) { kernel(w, row_begin, row_end, x, n_cols, y, y_stride); };
     switch (w.type) {
     case WeightType::F32:
-        return run(matmul_float<false>);
+        return run(matmul_float<F32>);
     case WeightType::F16:
-        return run(matmul_float<true>);
+        return run(matmul_float<F16>);
+    case WeightType::BF16:
+        return run(matmul_float<BF16>);
     case WeightType::Q4_0:
         return run(matmul_format<Q4_0>);
     case WeightType::Q4_1:
@@ -331,12 +426,16 @@ void matmul(const Tensor& w, int64_t row_begin, int64_t row_end, const Quantized
         return run(matmul_format<Q5_1>);
     case WeightType::Q8_0:
         return run(matmul_format<Q8_0>);
+    case WeightType::Q2_K:
+        return run(matmul_format<Q2_K>);
+    case WeightType::Q3_K:
+        return run(matmul_format<Q3_K>);
+    case WeightType::Q5_K:
+        return run(matmul_format<Q5_K>);
     case WeightType::Q4_K:
         return run(matmul_format<Q4_K>);
     case WeightType::Q6_K:
         return run(matmul_format<Q6_K>);
-    default:
-        return portable_kernels().matmul(w, row_begin, row_end, x, n_cols, y, y_stride);
     }
 }
 
