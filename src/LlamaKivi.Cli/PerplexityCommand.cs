@@ -19,7 +19,13 @@ internal static class PerplexityCommand
 {
     private const int LongestChunk = 128;
 
-    private sealed record Result(string KvCache, double Perplexity, double StandardError, long Tokens, CacheUsage Usage, double Seconds, double? VersusF16Percent);
+    private const string Reference = "f16";
+
+    private sealed record Result(
+        string KvCache, double Perplexity, double StandardError, int Tokens, Divergence? Divergence, double VersusReferencePercent, CacheUsage Usage, double Seconds);
+
+    // Of the distributions of the next token, from those with an f16 cache.
+    private sealed record Divergence(double Mean, double Percentile99, double SameTop);
 
     public static Command Create()
     {
@@ -34,6 +40,11 @@ internal static class PerplexityCommand
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
+            if (!caches.Exists(cache => cache.Name == Reference))
+            {
+                caches.Insert(0, (Reference, common.Cache(parsed, Reference, Reference)));
+            }
+
             int longest = Math.Min(LongestChunk, parsed.GetValue(common.Residual));
             int step = CommonOptions.Positive(parsed.GetValue(chunk) ?? longest, "--chunk");
             if (step > longest)
@@ -57,16 +68,8 @@ internal static class PerplexityCommand
             }
 
             parameters.ContextSize = (uint)window;
-            var results = new List<Result>();
-            foreach ((string name, KvCacheParams cache) in caches)
-            {
-                parameters.KvCache = cache;
-                Result result = await Terminal.WithProgress(name, report =>
-                    Task.Run(() => Measure(name, weights, parameters, tokens, step, report, cancellationToken), cancellationToken)).ConfigureAwait(false);
-                Result? f16 = name == "f16" ? result : results.Find(r => r.KvCache == "f16");
-                results.Add(f16 is null ? result : result with { VersusF16Percent = (result.Perplexity / f16.Perplexity - 1) * 100 });
-            }
-
+            List<Result> results = await Terminal.WithProgress("perplexity", report => Task.Run(
+                () => Measure(weights, parameters, caches, tokens, step, report, cancellationToken), cancellationToken)).ConfigureAwait(false);
             if (parsed.GetValue(common.Json))
             {
                 WriteJson(results);
@@ -80,61 +83,118 @@ internal static class PerplexityCommand
         });
     }
 
-    private static Result Measure(
-        string name, LLamaWeights weights, ModelParams parameters, int[] tokens, int step, IProgress<float> progress, CancellationToken cancellationToken)
+    // All caches go through the text side by side, so that only one chunk's distributions are held.
+    private static List<Result> Measure(
+        LLamaWeights weights, ModelParams parameters, List<(string Name, KvCacheParams Params)> caches, int[] tokens, int step,
+        IProgress<float> progress, CancellationToken cancellationToken)
     {
-        using LLamaContext context = weights.CreateContext(parameters);
-        Tokenizer tokenizer = weights.Tokenizer;
-        int window = (int)context.ContextSize;
-        int windows = tokens.Length / window;
-        var outputs = new byte[step];
-        var losses = new List<double>();
-        var scratch = new float[context.Handle.VocabularySize];
-        long start = Stopwatch.GetTimestamp();
-        for (int w = 0; w < windows; w++)
+        var runs = new List<CacheRun>();
+        try
         {
-            int[] part = tokens[(w * window)..((w + 1) * window)];
-            if (tokenizer.AddBos && tokenizer.BosId is { } bos)
+            foreach ((string name, KvCacheParams cache) in caches.OrderByDescending(cache => cache.Name == Reference))
             {
-                part[0] = bos;
+                parameters.KvCache = cache;
+                runs.Add(new CacheRun(name, weights.CreateContext(parameters)));
             }
 
-            context.Handle.SeqTruncate(0, 0);
-            for (int at = 0; at < window; at += step)
+            Tokenizer tokenizer = weights.Tokenizer;
+            int window = (int)parameters.ContextSize!.Value;
+            int windows = tokens.Length / window;
+            var outputs = new byte[step];
+            for (int w = 0; w < windows; w++)
             {
-                int n = Math.Min(step, window - at);
-                for (int i = 0; i < n; i++)
+                int[] part = tokens[(w * window)..((w + 1) * window)];
+                if (tokenizer.AddBos && tokenizer.BosId is { } bos)
                 {
-                    // Token t predicts token t + 1, and the second half is scored.
-                    outputs[i] = at + i + 1 >= window / 2 && at + i + 1 < window ? (byte)1 : (byte)0;
+                    part[0] = bos;
                 }
 
-                context.Handle.Decode(part.AsSpan(at, n), outputs: outputs.AsSpan(0, n), cancellationToken: cancellationToken);
-                for (int i = 0; i < n; i++)
+                runs.ForEach(run => run.Clear());
+                for (int at = 0; at < window; at += step)
                 {
-                    if (outputs[i] != 0)
+                    int n = Math.Min(step, window - at);
+                    for (int i = 0; i < n; i++)
                     {
-                        losses.Add(NegativeLogProbability(context.Handle.Logits(i), part[at + i + 1], scratch));
+                        // Token t predicts token t + 1, and the second half is scored.
+                        outputs[i] = at + i + 1 >= window / 2 && at + i + 1 < window ? (byte)1 : (byte)0;
                     }
+
+                    runs.ForEach(run => run.Read(part.AsSpan(at, n), outputs.AsSpan(0, n), cancellationToken));
+                    for (int i = 0; i < n; i++)
+                    {
+                        if (outputs[i] != 0)
+                        {
+                            runs.ForEach(run => run.Score(i, part[at + i + 1], runs[0]));
+                        }
+                    }
+
+                    progress.Report((float)(((double)w * window) + at + n) / ((float)windows * window));
                 }
-
-                progress.Report((float)(((double)w * window) + at + n) / ((float)windows * window));
             }
-        }
 
-        double mean = losses.Average();
-        double variance = losses.Sum(loss => (loss - mean) * (loss - mean)) / Math.Max(1, losses.Count - 1);
-        double perplexity = Math.Exp(mean);
-        return new Result(name, perplexity, perplexity * Math.Sqrt(variance / losses.Count), losses.Count, context.KvCacheUsage,
-            Stopwatch.GetElapsedTime(start).TotalSeconds, null);
+            double reference = runs[0].Perplexity;
+            return [.. caches.Select(cache => runs.First(run => run.Name == cache.Name).ToResult(reference))];
+        }
+        finally
+        {
+            runs.ForEach(run => run.Dispose());
+        }
     }
 
-    private static double NegativeLogProbability(ReadOnlySpan<float> logits, int token, float[] scratch)
+    // One cache type's way through the text.
+    private sealed class CacheRun(string name, LLamaContext context) : IDisposable
     {
-        float max = TensorPrimitives.Max(logits);
-        TensorPrimitives.Subtract(logits, max, scratch);
-        TensorPrimitives.Exp(scratch, scratch);
-        return Math.Log(TensorPrimitives.Sum<float>(scratch)) + max - logits[token];
+        private readonly float[] _logProbabilities = new float[context.Handle.VocabularySize];
+        private readonly float[] _probabilities = new float[context.Handle.VocabularySize];
+        private readonly float[] _scratch = new float[context.Handle.VocabularySize];
+        private readonly List<double> _losses = [];
+        private readonly List<double> _divergences = [];
+        private int _top;
+        private long _sameTop;
+        private double _seconds;
+
+        public string Name => name;
+
+        public double Perplexity => Math.Exp(_losses.Average());
+
+        public void Clear() => context.Handle.SeqTruncate(0, 0);
+
+        public void Read(ReadOnlySpan<int> tokens, ReadOnlySpan<byte> outputs, CancellationToken cancellationToken)
+        {
+            long start = Stopwatch.GetTimestamp();
+            context.Handle.Decode(tokens, outputs: outputs, cancellationToken: cancellationToken);
+            _seconds += Stopwatch.GetElapsedTime(start).TotalSeconds;
+        }
+
+        // The reference has scored the same token before.
+        public void Score(int index, int next, CacheRun reference)
+        {
+            Span<float> logits = context.Handle.Logits(index);
+            float max = TensorPrimitives.Max<float>(logits);
+            TensorPrimitives.Subtract(logits, max, _logProbabilities);
+            TensorPrimitives.Exp(_logProbabilities, _probabilities);
+            float sum = TensorPrimitives.Sum<float>(_probabilities);
+            TensorPrimitives.Subtract(_logProbabilities, MathF.Log(sum), _logProbabilities);
+            TensorPrimitives.Divide(_probabilities, sum, _probabilities);
+            _losses.Add(-_logProbabilities[next]);
+            _top = TensorPrimitives.IndexOfMax<float>(logits);
+            TensorPrimitives.Subtract(reference._logProbabilities, _logProbabilities, _scratch);
+            _divergences.Add(TensorPrimitives.Dot<float>(reference._probabilities, _scratch));
+            _sameTop += _top == reference._top ? 1 : 0;
+        }
+
+        public Result ToResult(double reference)
+        {
+            double mean = _losses.Average();
+            double variance = _losses.Sum(loss => (loss - mean) * (loss - mean)) / Math.Max(1, _losses.Count - 1);
+            double[] sorted = [.. _divergences.Order()];
+            return new Result(
+                name, Perplexity, Perplexity * Math.Sqrt(variance / _losses.Count), _losses.Count,
+                name == Reference ? null : new Divergence(sorted.Average(), sorted[(int)(0.99 * (sorted.Length - 1))], (double)_sameTop / sorted.Length),
+                (Perplexity / reference - 1) * 100, context.KvCacheUsage, _seconds);
+        }
+
+        public void Dispose() => context.Dispose();
     }
 
     private static double Bits(CacheUsage usage) => (usage.KeyBitsPerElement + usage.ValueBitsPerElement) / 2;
@@ -142,11 +202,14 @@ internal static class PerplexityCommand
     private static void WriteTable(List<Result> results)
     {
         Table table = new Table().Border(TableBorder.Simple)
-            .AddColumns("KV cache", "perplexity", "+-", "vs f16", "tokens scored", "bits/element", "cache MiB", "seconds");
+            .AddColumns("KV cache", "perplexity", "+-", "vs f16", "KL mean", "KL 99%", "same top", "tokens scored", "bits/element", "cache MiB", "seconds");
         foreach (Result r in results)
         {
             table.AddRow(r.KvCache, Terminal.Number(r.Perplexity, 4), Terminal.Number(r.StandardError, 4),
-                r.VersusF16Percent is { } percent ? percent.ToString("+0.00;-0.00", CultureInfo.InvariantCulture) + "%" : "",
+                r.Divergence is null ? "" : r.VersusReferencePercent.ToString("+0.00;-0.00", CultureInfo.InvariantCulture) + "%",
+                r.Divergence is { } kl ? Terminal.Number(kl.Mean, 5) : "",
+                r.Divergence is { } tail ? Terminal.Number(tail.Percentile99, 4) : "",
+                r.Divergence is { } top ? Terminal.Number(100 * top.SameTop, 1) + "%" : "",
                 r.Tokens.ToString(CultureInfo.InvariantCulture), Terminal.Number(Bits(r.Usage), 3),
                 Terminal.MiB(r.Usage.QuantizedBytes + r.Usage.ExactBytes), Terminal.Number(r.Seconds, 1));
         }
@@ -164,10 +227,10 @@ internal static class PerplexityCommand
             writer.WriteString("kv_cache", r.KvCache);
             writer.WriteNumber("ppl", r.Perplexity);
             writer.WriteNumber("ppl_stderr", r.StandardError);
-            if (r.VersusF16Percent is { } percent)
-            {
-                writer.WriteNumber("vs_f16_percent", percent);
-            }
+            writer.WriteNumber("vs_f16_percent", r.VersusReferencePercent);
+            writer.WriteNumber("kl_mean", r.Divergence?.Mean ?? 0);
+            writer.WriteNumber("kl_p99", r.Divergence?.Percentile99 ?? 0);
+            writer.WriteNumber("same_top", r.Divergence?.SameTop ?? 1);
 
             writer.WriteNumber("tokens", r.Tokens);
             writer.WriteNumber("bits_per_element", Bits(r.Usage));

@@ -73,6 +73,13 @@ public sealed class CliTests : IDisposable
         Assert.InRange(rows[1].GetProperty("ppl").GetDouble() / f16, 0.95, 1.05);
         Assert.InRange(rows[2].GetProperty("ppl").GetDouble() / f16, 0.9, 1.15);
         Assert.NotEqual(f16, rows[2].GetProperty("ppl").GetDouble());  // something was quantized
+        Assert.Equal(0, rows[0].GetProperty("kl_mean").GetDouble());
+        Assert.Equal(1, rows[0].GetProperty("same_top").GetDouble());
+        double[] divergences = [.. rows[1..].Select(row => row.GetProperty("kl_mean").GetDouble())];
+        Assert.InRange(divergences[0], 1e-5, 0.05);
+        Assert.InRange(divergences[1], divergences[0], 0.2);
+        Assert.All(rows[1..], row => Assert.InRange(row.GetProperty("kl_p99").GetDouble(), row.GetProperty("kl_mean").GetDouble(), 5));
+        Assert.All(rows[1..], row => Assert.InRange(row.GetProperty("same_top").GetDouble(), 0.7, 1));
     }
 
     [Fact]
