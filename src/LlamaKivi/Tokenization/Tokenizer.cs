@@ -105,10 +105,12 @@ public abstract class Tokenizer
     }
 
     /// <summary>The ids of a text.</summary>
-    /// <param name="text">Any text. Unpaired surrogates are encoded as U+FFFD. Bytes that have no token are left out.</param>
+    /// <param name="text">Any text. Unpaired surrogates are encoded as U+FFFD. What has no token, not even of its bytes, is
+    /// left out (byte-level BPE) or becomes the unknown token (SentencePiece).</param>
     /// <param name="addBos">Whether to put BOS first; without effect if the vocabulary has none.</param>
     /// <param name="parseSpecial">Whether names of control tokens in the text become these tokens. Leave it off for
     /// text from users. User-defined tokens are always recognized.</param>
+    /// <exception cref="UnsupportedModelException">The file has no vocabulary.</exception>
     public int[] Encode(string text, bool addBos, bool parseSpecial)
     {
         ArgumentNullException.ThrowIfNull(text);

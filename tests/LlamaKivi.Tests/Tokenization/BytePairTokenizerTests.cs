@@ -43,7 +43,7 @@ public sealed class BytePairTokenizerTests
     }
 
     [Fact]
-    public void Bytes_without_a_token_are_counted_in_a_warning()
+    public void Bytes_without_a_token_are_counted_in_the_log()
     {
         var log = new ListLogger();
         new TestVocabulary("gpt2").Tokens(("a", TokenType.Normal)).Set("tokenizer.ggml.pre", "gpt-2").Set("tokenizer.ggml.merges", Array.Empty<string>()).Load(log);
