@@ -18,7 +18,7 @@ internal static class Terminal
 
     /// <summary>Loads a model behind a progress bar.</summary>
     public static Task<LLamaWeights> LoadAsync(ModelParams model, CancellationToken cancellationToken) =>
-        WithProgress($"loading {Path.GetFileName(model.ModelPath)}", report => LLamaWeights.LoadFromFileAsync(model, cancellationToken, report, WarningLogger.Instance));
+        WithProgress($"loading {Path.GetFileName(model.ModelPath)}", report => LLamaWeights.LoadFromFileAsync(model, cancellationToken, report, ErrorLogger.Instance));
 
     /// <summary>Runs work behind a progress bar; it reports 0 to 1.</summary>
     public static async Task<T> WithProgress<T>(string what, Func<IProgress<float>, Task<T>> work)

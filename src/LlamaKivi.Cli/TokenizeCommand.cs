@@ -19,7 +19,7 @@ internal static class TokenizeCommand
         return command.Do(async (parsed, cancellationToken) =>
         {
             using GgufFile gguf = GgufFile.Open(CommonOptions.ModelPath(parsed.GetValue(common.Model)));
-            Tokenizer tokenizer = Tokenizer.FromGguf(gguf, WarningLogger.Instance);
+            Tokenizer tokenizer = Tokenizer.FromGguf(gguf, ErrorLogger.Instance);
             bool special = !parsed.GetValue(plain);
             int[] ids = (parsed.GetValue(prompt), parsed.GetValue(file)) switch
             {
@@ -27,6 +27,11 @@ internal static class TokenizeCommand
                 (null, { } path) => tokenizer.Encode(await File.ReadAllBytesAsync(path, cancellationToken).ConfigureAwait(false), special && tokenizer.AddBos, special),
                 _ => throw new UsageException("give a text with -p or a file with -f"),
             };
+            if (special && tokenizer is { AddEos: true, EosId: { } eos })
+            {
+                ids = [.. ids, eos];
+            }
+
             Console.Out.WriteLine(string.Join(' ', ids));
             return ExitCode.Ok;
         });
@@ -41,12 +46,14 @@ internal static class TokenizeCommand
         return command.Do((parsed, _) =>
         {
             using GgufFile gguf = GgufFile.Open(CommonOptions.ModelPath(parsed.GetValue(common.Model)));
-            Tokenizer tokenizer = Tokenizer.FromGguf(gguf, WarningLogger.Instance);
+            Tokenizer tokenizer = Tokenizer.FromGguf(gguf, ErrorLogger.Instance);
             int[] ids = [.. parsed.GetValue(list)!.SelectMany(part => part.Split([',', ' '], StringSplitOptions.RemoveEmptyEntries)).Select(text =>
                 int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int id) && id < tokenizer.VocabularySize
                     ? id
                     : throw new UsageException($"'{text}' is no token id of this model; ids are 0 to {tokenizer.VocabularySize - 1}"))];
-            Console.Out.WriteLine(tokenizer.Decode(ids, special: true));
+            using Stream output = Console.OpenStandardOutput();
+            output.Write(tokenizer.DecodeBytes(ids, special: true));
+            output.Write("\n"u8);
             return Task.FromResult(ExitCode.Ok);
         });
     }

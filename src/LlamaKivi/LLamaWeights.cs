@@ -21,7 +21,7 @@ public sealed class LLamaWeights : IDisposable
     /// <summary>The native model: its shape and its file.</summary>
     public ModelHandle Model { get; }
 
-    /// <summary>The model's tokenizer.</summary>
+    /// <summary>The model's tokenizer. Of a file without a vocabulary it takes no text: see <see cref="Tokenizer.HasTexts"/>.</summary>
     public Tokenizer Tokenizer { get; }
 
     /// <summary>The file's metadata as text; arrays are left out.</summary>

@@ -12,6 +12,7 @@ namespace LlamaKivi.Tokenization;
 // give other ids, and they take vocabulary and merges as text to parse instead of the arrays at hand.
 internal sealed class BytePairTokenizer : Tokenizer
 {
+    private readonly Vocabulary _vocabulary;
     private readonly PreTokenizer _preTokenizer;
     private readonly Dictionary<string, int>.AlternateLookup<ReadOnlySpan<char>> _ids;
     private readonly Dictionary<(int Left, int Right), (int Rank, int Id)> _merges;
@@ -20,8 +21,7 @@ internal sealed class BytePairTokenizer : Tokenizer
     public BytePairTokenizer(Vocabulary vocabulary, ILogger logger)
         : this(vocabulary, FindPreTokenizer(vocabulary.Pre, logger))
     {
-        // C0, C1 and F5 to FF never occur in UTF-8.
-        int missing = Enumerable.Range(0, 256).Count(value => _byteIds[value] < 0 && value is not (0xC0 or 0xC1 or >= 0xF5));
+        int missing = Vocabulary.MissingBytes(_byteIds);
         if (missing > 0)
         {
             TokenizerLog.MissingBytes(logger, missing);
@@ -29,8 +29,9 @@ internal sealed class BytePairTokenizer : Tokenizer
     }
 
     private BytePairTokenizer(Vocabulary vocabulary, PreTokenizer preTokenizer)
-        : base(vocabulary, ByteLevel.ToBytes, preTokenizer.AddBos)
+        : base(vocabulary, TokenBytes, preTokenizer.AddBos)
     {
+        _vocabulary = vocabulary;
         _preTokenizer = preTokenizer;
         _ids = vocabulary.Ids.GetAlternateLookup<ReadOnlySpan<char>>();
         _merges = ReadMerges(vocabulary);
@@ -76,7 +77,7 @@ internal sealed class BytePairTokenizer : Tokenizer
             spelling[i] = ByteLevel.ToChar(bytes[i]);
         }
 
-        return _ids.TryGetValue(spelling[..bytes.Length], out id);
+        return _ids.TryGetValue(spelling[..bytes.Length], out id) && !_vocabulary.IsSpecial(id);
     }
 
     /// <summary>Lowest rank first, leftmost on ties. The queue keeps a long piece at n log n; it is empty before and after.</summary>
@@ -138,6 +139,9 @@ internal sealed class BytePairTokenizer : Tokenizer
             queue.Enqueue(new Candidate(left, right, leftId, rightId, merge.Id), (merge.Rank, left));
         }
     }
+
+    private static byte[] TokenBytes(string text, TokenType type) =>
+        type is TokenType.Control or TokenType.UserDefined or TokenType.Unknown ? Encoding.UTF8.GetBytes(text) : ByteLevel.ToBytes(text);
 
     private static PreTokenizer FindPreTokenizer(string? pre, ILogger logger)
     {

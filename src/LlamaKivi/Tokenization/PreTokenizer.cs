@@ -11,6 +11,9 @@ namespace LlamaKivi.Tokenization;
 internal sealed partial class PreTokenizer
 {
     private static readonly PreTokenizer Llama3 = new(ignoreMerges: true, addBos: true, Llama3Regex());
+    private static readonly PreTokenizer Llama3Merges = new(ignoreMerges: false, addBos: false, Llama3Regex());
+    private static readonly PreTokenizer Tekken = new(ignoreMerges: true, addBos: true, TekkenRegex());
+    private static readonly PreTokenizer Qwen2 = new(ignoreMerges: false, addBos: false, Qwen2Regex());
     private static readonly PreTokenizer Gpt2 = new(ignoreMerges: false, addBos: false, Gpt2Regex());
     private static readonly PreTokenizer Digits = new(ignoreMerges: false, addBos: false, DigitRegex(), Gpt2Regex());
     private static readonly PreTokenizer Falcon = new(
@@ -38,9 +41,12 @@ internal sealed partial class PreTokenizer
     /// <summary>The splitter of a value of tokenizer.ggml.pre; null if it is not known.</summary>
     public static PreTokenizer? Find(string name) => name switch
     {
-        "llama-bpe" or "llama-v3" or "llama3" => Llama3,
-        "gpt-2" => Gpt2,
-        "smollm" or "starcoder" => Digits,
+        "llama-bpe" or "llama-v3" or "llama3" or "falcon3" => Llama3,
+        "dbrx" or "smaug-bpe" => Llama3Merges,
+        "tekken" => Tekken,
+        "qwen2" or "deepseek-r1-qwen" or "stablelm2" => Qwen2,
+        "gpt-2" or "mpt" or "olmo" or "phi-2" or "jais" or "roberta-bpe" => Gpt2,
+        "smollm" or "starcoder" or "refact" or "command-r" or "codeshell" or "exaone" => Digits,
         "falcon" => Falcon,
         "default" => Default,
         _ => null,
@@ -118,9 +124,15 @@ internal sealed partial class PreTokenizer
         return (projection.ToString(), [.. starts]);
     }
 
+    // Characters that no expression names.
     private static char Representative(UnicodeCategory category) => category switch
     {
-        <= UnicodeCategory.OtherLetter => '\u4E00',
+        UnicodeCategory.UppercaseLetter => '\u0391',
+        UnicodeCategory.LowercaseLetter => '\u03B1',
+        UnicodeCategory.TitlecaseLetter => '\u01C5',
+        UnicodeCategory.ModifierLetter => '\u02B0',
+        UnicodeCategory.OtherLetter => '\u4E00',
+        UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.EnclosingMark => '\u0300',
         UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber => '\u0660',
         >= UnicodeCategory.ConnectorPunctuation and <= UnicodeCategory.OtherPunctuation => '\u2016',
         _ => '\uFFFD',
@@ -128,6 +140,12 @@ internal sealed partial class PreTokenizer
 
     [GeneratedRegex(@"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")]
     private static partial Regex Llama3Regex();
+
+    [GeneratedRegex(@"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")]
+    private static partial Regex Qwen2Regex();
+
+    [GeneratedRegex(@"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")]
+    private static partial Regex TekkenRegex();
 
     [GeneratedRegex(@"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")]
     private static partial Regex Gpt2Regex();

@@ -14,24 +14,22 @@ public abstract class Tokenizer
 
     private readonly Vocabulary _vocabulary;
     private readonly byte[][] _bytes; // [id]
-    private readonly int[] _specials; // ids that are matched in the text as a whole, longest text first
+    private readonly (int Id, string Name)[] _specials; // found in the text as a whole, longest name first
     private readonly HashSet<int> _ends = [];
 
-    private protected Tokenizer(Vocabulary vocabulary, Func<string, byte[]> tokenBytes, bool addBosByDefault)
+    private protected Tokenizer(Vocabulary vocabulary, Func<string, TokenType, byte[]> tokenBytes, bool addBosByDefault)
     {
         _vocabulary = vocabulary;
         _bytes = new byte[vocabulary.Texts.Length][];
         for (int id = 0; id < _bytes.Length; id++)
         {
-            string text = vocabulary.Texts[id];
-            bool literal = vocabulary.Types[id] is TokenType.Control or TokenType.UserDefined or TokenType.Unknown;
-            _bytes[id] = literal ? Encoding.UTF8.GetBytes(text) : tokenBytes(text);
+            _bytes[id] = tokenBytes(vocabulary.Texts[id], vocabulary.Types[id]);
         }
 
         _specials = [.. Enumerable.Range(0, _bytes.Length)
-            .Where(id => vocabulary.Types[id] is TokenType.Control or TokenType.UserDefined or TokenType.Unknown
-                && vocabulary.Texts[id].Length > 0)
-            .OrderByDescending(id => _bytes[id].Length)];
+            .Where(id => IsCutOut(id) && _bytes[id].Length > 0)
+            .OrderByDescending(id => _bytes[id].Length)
+            .Select(id => (id, Encoding.UTF8.GetString(_bytes[id])))];
 
         BosId = vocabulary.SpecialId("tokenizer.ggml.bos_token_id");
         EosId = vocabulary.SpecialId("tokenizer.ggml.eos_token_id");
@@ -53,11 +51,11 @@ public abstract class Tokenizer
 
         _ends.UnionWith(new[] { EosId, EotId, EomId }.OfType<int>());
         // By name only if marked special: "</s>" is also a plausible piece of markup in a byte-level vocabulary.
-        _ends.UnionWith(_specials.Where(id => EndNames.Contains(vocabulary.Texts[id])));
+        _ends.UnionWith(_specials.Where(special => EndNames.Contains(special.Name)).Select(special => special.Id));
     }
 
     /// <summary>Number of tokens; ids are 0 to this, exclusive.</summary>
-    public int VocabularySize => _bytes.Length;
+    public int VocabularySize => _vocabulary.Size;
 
     /// <summary>Beginning of a text; null if the vocabulary has none.</summary>
     public int? BosId { get; }
@@ -83,11 +81,14 @@ public abstract class Tokenizer
     /// <summary>Whether the model expects EOS after a text. <see cref="Encode(string, bool, bool)"/> leaves that to the caller.</summary>
     public bool AddEos { get; }
 
+    /// <summary>Whether the texts of the tokens are known. If not, what takes or gives text throws <see cref="UnsupportedModelException"/>.</summary>
+    public bool HasTexts => _bytes.Length > 0;
+
     /// <summary>Reads the tokenizer of a model file.</summary>
     /// <param name="file">The file; not used after the call.</param>
     /// <param name="logger">Receives warnings about metadata that is legal but not fully understood.</param>
     /// <exception cref="ModelLoadException">The tokenizer's metadata is missing or contradicts itself.</exception>
-    /// <exception cref="UnsupportedModelException">The tokenizer's kind is not implemented, or the file has no vocabulary.</exception>
+    /// <exception cref="UnsupportedModelException">The tokenizer's kind is not implemented.</exception>
     public static Tokenizer FromGguf(GgufFile file, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(file);
@@ -96,22 +97,24 @@ public abstract class Tokenizer
         return model switch
         {
             "gpt2" => new BytePairTokenizer(new Vocabulary(file), logger ?? NullLogger.Instance),
-            "no_vocab" => throw new UnsupportedModelException(
-                "tokenizer.ggml.model is 'no_vocab': this file carries no vocabulary, so text cannot be encoded or decoded; " +
-                "give the model token ids"),
+            "llama" => new SentencePieceTokenizer(new Vocabulary(file), logger ?? NullLogger.Instance),
+            "no_vocab" => new NoVocabularyTokenizer(Vocabulary.WithoutTexts(file)),
             _ => throw new UnsupportedModelException(
-                $"tokenizer.ggml.model is '{model}', which is not implemented; supported: 'gpt2' (byte-level BPE)"),
+                $"tokenizer.ggml.model is '{model}', which is not implemented; supported: 'gpt2' (byte-level BPE), 'llama' (SentencePiece), 'no_vocab'"),
         };
     }
 
     /// <summary>The ids of a text.</summary>
-    /// <param name="text">Any text. Unpaired surrogates are encoded as U+FFFD. Bytes that have no token are left out.</param>
+    /// <param name="text">Any text. Unpaired surrogates are encoded as U+FFFD. What has no token, not even of its bytes, is
+    /// left out (byte-level BPE) or becomes the unknown token (SentencePiece).</param>
     /// <param name="addBos">Whether to put BOS first; without effect if the vocabulary has none.</param>
     /// <param name="parseSpecial">Whether names of control tokens in the text become these tokens. Leave it off for
     /// text from users. User-defined tokens are always recognized.</param>
+    /// <exception cref="UnsupportedModelException">The file has no vocabulary.</exception>
     public int[] Encode(string text, bool addBos, bool parseSpecial)
     {
         ArgumentNullException.ThrowIfNull(text);
+        CheckTexts();
         var ids = new List<int>(text.Length / 3 + 1);
         if (addBos && BosId is int bos)
         {
@@ -139,18 +142,27 @@ public abstract class Tokenizer
         Encode(Encoding.UTF8.GetString(text), addBos, parseSpecial);
 
     /// <summary>The text of tokens. Bytes that are not UTF-8, such as part of a character, become U+FFFD.</summary>
-    /// <param name="ids">Token ids.</param>
+    /// <inheritdoc cref="DecodeBytes"/>
+    public string Decode(ReadOnlySpan<int> ids, bool special = false) => Encoding.UTF8.GetString(DecodeBytes(ids, special));
+
+    /// <summary>The UTF-8 text of tokens, as <see cref="Encode(string, bool, bool)"/> took it.</summary>
+    /// <param name="ids">Token ids of a text from its start: the space that SentencePiece puts before a text is left out.
+    /// The continuation of a text, whose first space counts, is for <see cref="StreamingTokenDecoder"/>.</param>
     /// <param name="special">Whether control tokens appear as their names; otherwise they have no text.</param>
     /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
-    public string Decode(ReadOnlySpan<int> ids, bool special = false)
+    public byte[] DecodeBytes(ReadOnlySpan<int> ids, bool special = false)
     {
-        var bytes = new ArrayBufferWriter<byte>(ids.Length * 4 + 1);
+        var text = new ArrayBufferWriter<byte>(ids.Length * 4 + 1);
+        bool prefixed = AddsSpacePrefix; // the next text has a space of ours before it
         foreach (int id in ids)
         {
-            bytes.Write(GetBytes(id, special).Span);
+            ReadOnlySpan<byte> bytes = GetBytes(id, special).Span;
+            bool isCut = IsCutOut(id);
+            text.Write(prefixed && !isCut && bytes is [(byte)' ', ..] ? bytes[1..] : bytes);
+            prefixed = AddsSpacePrefix && (isCut || (prefixed && bytes.IsEmpty));
         }
 
-        return Encoding.UTF8.GetString(bytes.WrittenSpan);
+        return text.WrittenSpan.ToArray();
     }
 
     /// <summary>The bytes a token stands for, possibly a part of a UTF-8 character.</summary>
@@ -160,11 +172,10 @@ public abstract class Tokenizer
     public ReadOnlyMemory<byte> GetBytes(int id, bool special = false)
     {
         CheckId(id);
-        bool hidden = !special && _vocabulary.Types[id] is (TokenType.Control or TokenType.Unknown);
-        return hidden ? default : _bytes[id];
+        return !special && _vocabulary.IsSpecial(id) ? default : _bytes[id];
     }
 
-    /// <summary>The vocabulary's entry as the file spells it (byte-level BPE: a space is U+0120).</summary>
+    /// <summary>The vocabulary's entry as the file spells it (a space is U+0120 in byte-level BPE, U+2581 in SentencePiece).</summary>
     /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
     public string GetText(int id)
     {
@@ -186,6 +197,9 @@ public abstract class Tokenizer
     /// </summary>
     public bool IsEndOfGeneration(int id) => _ends.Contains(id);
 
+    /// <summary>Whether a space is put before a text: at its start, and after tokens that were cut out of it.</summary>
+    private protected virtual bool AddsSpacePrefix => false;
+
     /// <summary>Adds the ids of a text that holds no special tokens.</summary>
     private protected abstract void EncodeFragment(string text, List<int> ids);
 
@@ -194,9 +208,8 @@ public abstract class Tokenizer
     private List<(int Special, string Text)> SplitSpecials(string text, bool parseSpecial)
     {
         List<(int Special, string Text)> fragments = [(-1, text)];
-        foreach (int id in _specials)
+        foreach ((int id, string name) in _specials)
         {
-            string name = _vocabulary.Texts[id];
             bool wanted = parseSpecial || _vocabulary.Types[id] == TokenType.UserDefined;
             if (!wanted || !fragments.Exists(fragment => fragment.Special < 0 && fragment.Text.Contains(name, StringComparison.Ordinal)))
             {
@@ -225,11 +238,24 @@ public abstract class Tokenizer
         return fragments;
     }
 
+    private bool IsCutOut(int id) => _vocabulary.IsSpecial(id) || _vocabulary.Types[id] == TokenType.UserDefined;
+
+    private void CheckTexts()
+    {
+        if (!HasTexts)
+        {
+            throw new UnsupportedModelException(
+                "tokenizer.ggml.model is 'no_vocab': this file carries no vocabulary, so text cannot be encoded or decoded; " +
+                "give the model token ids");
+        }
+    }
+
     private void CheckId(int id)
     {
-        if ((uint)id >= (uint)_bytes.Length)
+        CheckTexts();
+        if ((uint)id >= (uint)VocabularySize)
         {
-            throw new ArgumentOutOfRangeException(nameof(id), id, $"Token ids of this vocabulary are 0 to {_bytes.Length - 1}.");
+            throw new ArgumentOutOfRangeException(nameof(id), id, $"Token ids of this vocabulary are 0 to {VocabularySize - 1}.");
         }
     }
 }

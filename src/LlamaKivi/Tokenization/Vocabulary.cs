@@ -14,12 +14,29 @@ internal sealed class Vocabulary
             ? texts
             : throw Bad("tokenizer.ggml.tokens is missing, empty, or not an array of strings");
         Types = ReadTypes();
+        Size = Texts.Length;
         Ids = new Dictionary<string, int>(Texts.Length, StringComparer.Ordinal);
         for (int id = 0; id < Texts.Length; id++)
         {
-            Ids[Texts[id]] = id;
+            // Of equal texts the last counts, but one that plain text can give counts before a special one.
+            if (!IsSpecial(id) || !Ids.TryGetValue(Texts[id], out int other) || IsSpecial(other))
+            {
+                Ids[Texts[id]] = id;
+            }
         }
     }
+
+    private Vocabulary(GgufFile file, int size)
+    {
+        _file = file;
+        Size = size;
+        Texts = [];
+        Types = [];
+        Ids = [];
+    }
+
+    /// <summary>Number of token ids.</summary>
+    public int Size { get; }
 
     /// <summary>[id]</summary>
     public string[] Texts { get; }
@@ -34,6 +51,36 @@ internal sealed class Vocabulary
     public static ModelLoadException Bad(string problem) =>
         new(lk_status.LK_BAD_FILE, $"The file's tokenizer cannot be used: {problem}.");
 
+    /// <summary>The ids of a file that has no texts for them.</summary>
+    public static Vocabulary WithoutTexts(GgufFile file)
+    {
+        string key = file.GetString("general.architecture") + ".vocab_size";
+        GgufTensor? embedding = file.Tensors.FirstOrDefault(tensor => tensor.Name == "token_embd.weight");
+        long size = file.GetInteger(key) ?? embedding?.Shape.ElementAtOrDefault(1)
+            ?? throw Bad($"tokenizer.ggml.model is 'no_vocab', and neither {key} nor token_embd.weight gives the number of tokens");
+        return size is > 0 and <= int.MaxValue ? new Vocabulary(file, (int)size) : throw Bad($"{key} is {size}; expected 1 to {int.MaxValue}");
+    }
+
+    /// <summary>Values of UTF-8 bytes that have no id.</summary>
+    /// <param name="ids">[256], -1: no id</param>
+    public static int MissingBytes(int[] ids) =>
+        // C0, C1 and F5 to FF never occur in UTF-8.
+        Enumerable.Range(0, ids.Length).Count(value => ids[value] < 0 && value is not (0xC0 or 0xC1 or >= 0xF5));
+
+    /// <summary>Whether plain text never gives a token: it controls the model, or stands for what has no token.</summary>
+    public bool IsSpecial(int id) => Types[id] is TokenType.Control or TokenType.Unknown;
+
+    /// <summary>[id], none NaN</summary>
+    public float[] Scores()
+    {
+        const string Key = "tokenizer.ggml.scores";
+        float[] scores = _file.GetArray<float>(Key) ?? throw Bad($"{Key} is missing or not an array of f32");
+        int bad = Array.FindIndex(scores, float.IsNaN);
+        return scores.Length != Size ? throw Bad($"{Key} has {scores.Length} elements, tokenizer.ggml.tokens has {Size}")
+            : bad >= 0 ? throw Bad($"{Key}[{bad}] is not a number")
+            : scores;
+    }
+
     public string[] Merges() => _file.GetStrings("tokenizer.ggml.merges")
         ?? throw Bad("tokenizer.ggml.merges is missing or not an array of strings");
 
@@ -45,9 +92,9 @@ internal sealed class Vocabulary
         }
 
         long? id = _file.GetInteger(key);
-        return id >= 0 && id < Texts.Length
+        return id >= 0 && id < Size
             ? (int)id
-            : throw Bad($"{key} is {id?.ToString() ?? "not an integer"}, but token ids are 0 to {Texts.Length - 1}");
+            : throw Bad($"{key} is {id?.ToString() ?? "not an integer"}, but token ids are 0 to {Size - 1}");
     }
 
     public bool Flag(string key, bool absent) => _file.Contains(key)
