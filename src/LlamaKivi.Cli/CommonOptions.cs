@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using LlamaKivi.Common;
 
 namespace LlamaKivi.Cli;
@@ -65,6 +66,13 @@ internal sealed class CommonOptions
 
     public static int Positive(int value, string option) =>
         value > 0 ? value : throw new UsageException($"{option} is {value}; it must be at least 1");
+
+    /// <summary>Reads a list such as "128,512" of numbers above 0.</summary>
+    public static int[] Counts(string list, string option) =>
+        [.. list.Split(',', StringSplitOptions.TrimEntries).Select(text =>
+            int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n > 0
+                ? n
+                : throw new UsageException($"{option}: '{text}' is no number of at least 1"))];
 
     public static int? Positive(int? value, string option) => value is null ? null : Positive(value.Value, option);
 

@@ -92,6 +92,28 @@ public sealed class CliTests : IDisposable
     }
 
     [Fact]
+    public async Task Retrieval_finds_the_number()
+    {
+        CommandLine.Result result = await CommandLine.RunAsync("retrieval", "--depths", "256..512", "--cases", "6", "--kv-cache", "f16,kivi4", "--json");
+        Assert.Equal("", result.Error);
+        JsonElement[] rows = [.. JsonDocument.Parse(result.Out).RootElement.EnumerateArray()];
+        Assert.Equal([256, 512, 256, 512], rows.Select(row => row.GetProperty("depth").GetInt32()));
+        Assert.All(rows, row => Assert.Equal(6, row.GetProperty("cases").GetInt32()));
+        Assert.InRange(rows.Average(row => row.GetProperty("accuracy").GetDouble()), 0.5, 1);  // a guess is right once in 990,000
+    }
+
+    [Fact]
+    public async Task Batched_bench_prints_a_line_for_each_case()
+    {
+        CommandLine.Result result = await CommandLine.RunAsync("batched-bench", "-npp", "16,32", "-ntg", "4", "-npl", "1,3", "--kv-cache", "kivi2", "--output-format", "jsonl");
+        Assert.Equal("", result.Error);
+        JsonElement[] rows = [.. result.Out.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonDocument.Parse(line).RootElement)];
+        Assert.Equal([20, 36, 60, 108], rows.Select(row => row.GetProperty("n_kv").GetInt32()));
+        Assert.All(rows, row => Assert.Equal(
+            row.GetProperty("pl").GetInt32() * 4 / row.GetProperty("t_tg").GetDouble(), row.GetProperty("speed_tg").GetDouble(), row.GetProperty("speed_tg").GetDouble() / 100));
+    }
+
+    [Fact]
     public async Task Bench_prints_csv()
     {
         CommandLine.Result result = await CommandLine.RunAsync("bench", "-p", "8", "-n", "0", "-r", "1", "-o", "csv");
@@ -153,6 +175,9 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "--temp is -1", "run", "-p", "x", "--temp", "-1")]
     [InlineData(2, "TopP is 2", "run", "-p", "x", "--top-p", "2")]
     [InlineData(2, "xml", "bench", "-o", "xml")]
+    [InlineData(2, "-npl: '0' is no number", "batched-bench", "-npl", "0")]
+    [InlineData(2, "too few", "retrieval", "--depths", "20")]
+    [InlineData(2, "is empty", "retrieval", "--depths", "512..256")]
     [InlineData(2, "-c is 0", "run", "-p", "x", "-c", "0")]
     [InlineData(1, "cannot open", "run", "-p", "x", "-m", "nowhere.gguf")]
     [InlineData(1, "context is full", "run", "-p", "one two three four five six seven eight", "-c", "4")]

@@ -1,0 +1,124 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+using Spectre.Console;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>`llama-kivi batched-bench`: throughput of many sequences at once.</summary>
+internal static class BatchedBenchCommand
+{
+    // T: seconds, S: tokens per second; PP: the prompts, TG: the tokens written after them.
+    private sealed record Row(
+        string KvCache, int Prompt, int Generate, int Batch, int Cached, double PromptSeconds, double GenerateSeconds, double CacheMiB, double PeakMiB)
+    {
+        public double PromptSpeed => Prompt * Batch / PromptSeconds;
+
+        public double GenerateSpeed => Generate * Batch / GenerateSeconds;
+
+        public double Seconds => PromptSeconds + GenerateSeconds;
+
+        public double Speed => (Prompt + Generate) * Batch / Seconds;
+    }
+
+    public static Command Create()
+    {
+        var common = new CommonOptions();
+        var prompts = new Option<string>("--n-prompt", "-npp") { Description = "Tokens of each prompt, such as 128,512", DefaultValueFactory = _ => "128" };
+        var generates = new Option<string>("--n-gen", "-ntg") { Description = "Tokens written after each prompt", DefaultValueFactory = _ => "32" };
+        var batches = new Option<string>("--n-parallel", "-npl") { Description = "Sequences at once, such as 1,8,32", DefaultValueFactory = _ => "1,8" };
+        var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "f16,kivi2" };
+        var output = new Option<string>("--output-format") { Description = "What to print: md or jsonl", DefaultValueFactory = _ => "md" };
+        output.AcceptOnlyFromAmong("md", "jsonl");
+        var command = new Command("batched-bench", "Measure the throughput of many sequences at once");
+        CommonOptions.Add(command, common.Model, prompts, generates, batches, types, common.Threads, common.Group, common.Residual, common.Sinks, output);
+        return command.Do(async (parsed, cancellationToken) =>
+        {
+            List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
+            (int Prompt, int Generate, int Batch)[] cases = [.. from batch in CommonOptions.Counts(parsed.GetValue(batches)!, "-npl")
+                                                                from prompt in CommonOptions.Counts(parsed.GetValue(prompts)!, "-npp")
+                                                                from generate in CommonOptions.Counts(parsed.GetValue(generates)!, "-ntg")
+                                                                select (prompt, generate, batch)];
+            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t") };
+            using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
+            var rows = new List<Row>();
+            foreach ((string name, KvCacheParams cache) in caches)
+            {
+                foreach ((int prompt, int generate, int batch) in cases)
+                {
+                    parameters.KvCache = cache;
+                    parameters.SeqMax = (uint)batch;
+                    parameters.ContextSize = checked((uint)(batch * (prompt + generate)));
+                    rows.Add(await Terminal.WithProgress($"{name}, {batch} x ({prompt} + {generate})", report => Task.Run(
+                        () => Measure(name, weights, parameters, prompt, generate, batch, report, cancellationToken), cancellationToken)).ConfigureAwait(false));
+                }
+            }
+
+            Write(rows, parsed.GetValue(output) == "jsonl");
+            return ExitCode.Ok;
+        });
+    }
+
+    private static Row Measure(
+        string name, LLamaWeights weights, ModelParams parameters, int prompt, int generate, int batch, IProgress<float> progress, CancellationToken cancellationToken)
+    {
+        using LLamaContext context = weights.CreateContext(parameters);
+        ContextHandle handle = context.Handle;
+        var random = new Random(1);
+        int[] tokens = [.. Enumerable.Range(0, batch * Math.Max(prompt, 1)).Select(_ => random.Next(handle.VocabularySize))];
+        int[] sequences = [.. Enumerable.Range(0, batch).SelectMany(sequence => Enumerable.Repeat(sequence, prompt))];
+        byte[] outputs = [.. Enumerable.Range(0, batch * prompt).Select(i => i % prompt == prompt - 1 ? (byte)1 : (byte)0)];
+
+        // Once for the caches of the processor and the memory of the engine.
+        handle.Decode(tokens.AsSpan(0, Math.Min(prompt, 32)), cancellationToken: cancellationToken);
+        handle.SeqTruncate(0, 0);
+        long start = Stopwatch.GetTimestamp();
+        handle.Decode(tokens.AsSpan(0, batch * prompt), sequences, outputs: outputs, cancellationToken: cancellationToken);
+        double promptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+
+        int[] each = [.. Enumerable.Range(0, batch)];
+        byte[] all = [.. Enumerable.Repeat((byte)1, batch)];
+        start = Stopwatch.GetTimestamp();
+        for (int i = 0; i < generate; i++)
+        {
+            handle.Decode(tokens.AsSpan(i % prompt * batch, batch), each, outputs: all, cancellationToken: cancellationToken);
+            progress.Report((float)(i + 1) / generate);
+        }
+
+        double generateSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        CacheUsage usage = context.KvCacheUsage;
+        using var process = Process.GetCurrentProcess();
+        return new Row(name, prompt, generate, batch, batch * (prompt + generate), promptSeconds, generateSeconds,
+            usage.AllocatedBytes / (double)(1 << 20), process.PeakWorkingSet64 / (double)(1 << 20));
+    }
+
+    private static void Write(List<Row> rows, bool jsonLines)
+    {
+        if (jsonLines)
+        {
+            foreach (Row r in rows)
+            {
+                Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                    $"{{\"kv_cache\":\"{r.KvCache}\",\"pp\":{r.Prompt},\"tg\":{r.Generate},\"pl\":{r.Batch},\"n_kv\":{r.Cached},\"t_pp\":{r.PromptSeconds:F6},\"speed_pp\":{r.PromptSpeed:F3},") +
+                    string.Create(CultureInfo.InvariantCulture,
+                    $"\"t_tg\":{r.GenerateSeconds:F6},\"speed_tg\":{r.GenerateSpeed:F3},\"t\":{r.Seconds:F6},\"speed\":{r.Speed:F3},\"cache_mib\":{r.CacheMiB:F3},\"process_peak_mib\":{r.PeakMiB:F1}}}"));
+            }
+
+            return;
+        }
+
+        Terminal.Out.WriteLine(NativeEngine.CpuDescription);
+        Table table = new Table().Border(TableBorder.Markdown)
+            .AddColumns("KV cache", "PP", "TG", "B", "N_KV", "T_PP s", "S_PP t/s", "T_TG s", "S_TG t/s", "T s", "S t/s", "cache MiB", "process peak MiB");
+        foreach (Row r in rows)
+        {
+            string[] counts = [.. new[] { r.Prompt, r.Generate, r.Batch, r.Cached }.Select(n => n.ToString(CultureInfo.InvariantCulture))];
+            table.AddRow([r.KvCache, .. counts, Terminal.Number(r.PromptSeconds, 3), Terminal.Number(r.PromptSpeed), Terminal.Number(r.GenerateSeconds, 3),
+                Terminal.Number(r.GenerateSpeed), Terminal.Number(r.Seconds, 3), Terminal.Number(r.Speed), Terminal.Number(r.CacheMiB), Terminal.Number(r.PeakMiB, 0)]);
+        }
+
+        Terminal.Out.Write(table);
+    }
+}
