@@ -2,6 +2,8 @@
 // byte scales and the places of codes.
 #include "backend/cpu/kernels.h"
 
+#include <cstdlib>
+
 #include "kv/quantizer.h"
 #include "kv_helpers.h"
 #include "weight_rows.h"
@@ -396,6 +398,31 @@ TEST_F(KernelTables, DecodeByteScales) {
                 ASSERT_EQ(s[i], byte_scale_decode(bytes[i], k)) << kernels->name << " " << i;
             }
         }
+    }
+}
+
+class KernelChoice : public ::testing::Test {
+protected:
+    void TearDown() override { unsetenv("LLAMA_KIVI_CPU"); }
+};
+
+TEST_F(KernelChoice, EachByName) {
+    for (const cpu::NamedKernels& table : cpu::available_kernels()) {
+        setenv("LLAMA_KIVI_CPU", table.id, 1);
+        EXPECT_EQ(&cpu::select_kernels(), table.kernels) << table.id;
+    }
+    unsetenv("LLAMA_KIVI_CPU");
+    EXPECT_EQ(&cpu::select_kernels(), cpu::available_kernels().front().kernels);
+}
+
+TEST_F(KernelChoice, UnknownNameIsAnErrorThatNamesIt) {
+    setenv("LLAMA_KIVI_CPU", "sse9", 1);
+    try {
+        cpu::select_kernels();
+        FAIL() << "accepted";
+    } catch (const Error& e) {
+        EXPECT_NE(std::string(e.what()).find("\"sse9\""), std::string::npos) << e.what();
+        EXPECT_NE(std::string(e.what()).find("portable"), std::string::npos) << e.what();
     }
 }
 

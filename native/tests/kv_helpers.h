@@ -236,12 +236,10 @@ void expect_error(lk_status status, const std::vector<std::string>& parts, Body 
 
 // The kernel tables this processor can run.
 inline std::vector<const cpu::Kernels*> kernel_tables() {
-    std::vector<const cpu::Kernels*> tables{&cpu::portable_kernels()};
-#ifdef LK_HAVE_AVX2
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-        tables.push_back(&cpu::avx2_kernels());
+    std::vector<const cpu::Kernels*> tables;
+    for (const cpu::NamedKernels& table : cpu::available_kernels()) {
+        tables.push_back(table.kernels);
     }
-#endif
     return tables;
 }
 

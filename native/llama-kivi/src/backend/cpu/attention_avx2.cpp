@@ -6,7 +6,7 @@
 #include "backend/cpu/kernels_avx2.h"
 #include "backend/cpu/simd_avx2.h"
 
-namespace lk::cpu::avx2 {
+namespace lk::cpu::LK_SIMD {
 
 namespace {
 
@@ -80,7 +80,7 @@ void dot_lanes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_qua
         const uint8_t* from = codes + static_cast<ptrdiff_t>(quad) * quad_stride;
         for (int i = 0; i < kVectors; ++i) {
             const __m256i u = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 32 * i));
-            a[i] = _mm256_add_epi32(a[i], dot_u8_i8(u, wq));
+            a[i] = add_dot_u8_i8(a[i], u, wq);
         }
     }
     for (int i = 0; i < kVectors; ++i) {
@@ -241,4 +241,4 @@ void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
     }
 }
 
-}  // namespace lk::cpu::avx2
+}  // namespace lk::cpu::LK_SIMD

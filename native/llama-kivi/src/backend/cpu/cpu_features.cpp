@@ -5,6 +5,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/kernels.h"
+#include "base/error.h"
 
 namespace lk {
 
@@ -23,18 +24,34 @@ std::string processor_name() {
 
 }  // namespace
 
-const cpu::Kernels& cpu::select_kernels() {
-    // LLAMA_KIVI_CPU=portable runs the reference loops, to compare a result with.
-    const char* wanted = std::getenv("LLAMA_KIVI_CPU");
-    const bool portable = wanted != nullptr && std::strcmp(wanted, "portable") == 0;
+std::vector<cpu::NamedKernels> cpu::available_kernels() {
+    std::vector<NamedKernels> tables;
 #ifdef LK_HAVE_AVX2
-    if (!portable && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c")) {
-        return avx2_kernels();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+        if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
+            tables.push_back({"vnni", &vnni::kernels()});
+        }
+        tables.push_back({"avx2", &avx2::kernels()});
     }
 #endif
-    (void)portable;
-    return portable_kernels();
+    tables.push_back({"portable", &portable_kernels()});
+    return tables;
+}
+
+const cpu::Kernels& cpu::select_kernels() {
+    const std::vector<NamedKernels> tables = available_kernels();
+    const char* wanted = std::getenv("LLAMA_KIVI_CPU");
+    if (wanted == nullptr || *wanted == '\0') {
+        return *tables.front().kernels;
+    }
+    std::string ids;
+    for (const NamedKernels& table : tables) {
+        if (std::strcmp(wanted, table.id) == 0) {
+            return *table.kernels;
+        }
+        ids += (ids.empty() ? "" : ", ") + std::string(table.id);
+    }
+    LK_FAIL(LK_INVALID_ARGUMENT, "LLAMA_KIVI_CPU is \"%s\"; the kernels of this processor are %s", wanted, ids.c_str());
 }
 
 const std::string& cpu_description() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "backend/backend.h"
 #include "base/half.h"
@@ -96,10 +97,24 @@ struct Kernels {
 
 const Kernels& portable_kernels();
 #ifdef LK_HAVE_AVX2
-const Kernels& avx2_kernels();
+namespace avx2 {
+const Kernels& kernels();
+}
+namespace vnni {
+const Kernels& kernels();
+}
 #endif
 
-// The best table for the processor this runs on.
+// A table this processor can run, and how LLAMA_KIVI_CPU names it.
+struct NamedKernels {
+    const char* id;
+    const Kernels* kernels;
+};
+
+// Every table this processor can run, the best first, the portable one last.
+std::vector<NamedKernels> available_kernels();
+
+// The best of them, or the one that LLAMA_KIVI_CPU names; throws when it names none of them.
 const Kernels& select_kernels();
 
 }  // namespace lk::cpu

@@ -5,7 +5,7 @@
 #include "backend/cpu/kernels_avx2.h"
 #include "backend/cpu/simd_avx2.h"
 
-namespace lk::cpu {
+namespace lk::cpu::LK_SIMD {
 
 namespace {
 
@@ -153,12 +153,16 @@ void scale(float* x, int n, float factor) {
 
 }  // namespace
 
-const Kernels& avx2_kernels() {
-    static const Kernels kernels{
+const Kernels& kernels() {
+    static const Kernels table{
+#ifdef LK_VNNI
+        "AVX-512 VNNI",
+#else
         "AVX2",
-        avx2::quantize_plain,
-        avx2::quantize_super,
-        avx2::matmul,
+#endif
+        LK_SIMD::quantize_plain,
+        LK_SIMD::quantize_super,
+        LK_SIMD::matmul,
         rms_norm,
         layer_norm,
         swiglu,
@@ -169,15 +173,15 @@ const Kernels& avx2_kernels() {
         max_of,
         dot,
         scale,
-        avx2::score_exact,
-        avx2::accumulate_exact,
-        avx2::half_blocks,
-        avx2::unpack_codes,
-        avx2::fold,
-        avx2::dot_codes,
-        avx2::decode_byte_scales,
+        LK_SIMD::score_exact,
+        LK_SIMD::accumulate_exact,
+        LK_SIMD::half_blocks,
+        LK_SIMD::unpack_codes,
+        LK_SIMD::fold,
+        LK_SIMD::dot_codes,
+        LK_SIMD::decode_byte_scales,
     };
-    return kernels;
+    return table;
 }
 
-}  // namespace lk::cpu
+}  // namespace lk::cpu::LK_SIMD

@@ -1,9 +1,16 @@
-// The parts of the AVX2 table, one function group a file.
+// The parts of the AVX2 table, one function group a file. The same files, compiled once more with LK_VNNI, are the
+// AVX-512 VNNI table: everything that depends on the instruction set lives in the table's own namespace.
 #pragma once
 
 #include "backend/cpu/kernels.h"
 
-namespace lk::cpu::avx2 {
+#ifdef LK_VNNI
+#define LK_SIMD vnni
+#else
+#define LK_SIMD avx2
+#endif
+
+namespace lk::cpu::LK_SIMD {
 
 void quantize_plain(const float* x, int n, int8_t* q, float* d, float* sum);
 void quantize_super(const float* x, int n, int8_t* q, float* d, int16_t* sums);
@@ -20,4 +27,4 @@ void dot_codes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_qua
                float* out);
 void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s);
 
-}  // namespace lk::cpu::avx2
+}  // namespace lk::cpu::LK_SIMD

@@ -10,7 +10,7 @@
 #include "backend/cpu/kernels_avx2.h"
 #include "backend/cpu/simd_avx2.h"
 
-namespace lk::cpu::avx2 {
+namespace lk::cpu::LK_SIMD {
 
 namespace {
 
@@ -264,7 +264,7 @@ void dot_super(const uint8_t* row, int64_t n, const QuantizedRow* x, float* y, i
 #pragma GCC unroll 4
             for (int c = 0; c < kCols; ++c) {
                 const __m256i pairs = _mm256_maddubs_epi16(codes, load32(x[c].super.q + block * kSuperBlock + i * 32));
-                products[c] = _mm256_add_epi32(products[c], _mm256_madd_epi16(pairs, scales));
+                products[c] = add_dot_i16(products[c], pairs, scales);
             }
         }
         for (int c = 0; c < kCols; ++c) {
@@ -439,4 +439,4 @@ void matmul(const Tensor& w, int64_t row_begin, int64_t row_end, const Quantized
     }
 }
 
-}  // namespace lk::cpu::avx2
+}  // namespace lk::cpu::LK_SIMD

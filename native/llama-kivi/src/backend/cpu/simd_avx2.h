@@ -3,7 +3,9 @@
 
 #include <immintrin.h>
 
-namespace lk::cpu {
+#include "backend/cpu/kernels_avx2.h"
+
+namespace lk::cpu::LK_SIMD {
 
 inline float sum_lanes(__m256 v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -54,9 +56,26 @@ inline __m256 abs_ps(__m256 x) {
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
 }
 
-// Sums of products of adjacent unsigned and signed bytes, four to a lane.
-inline __m256i dot_u8_i8(__m256i u, __m256i s) {
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1));
+// sum plus the products of unsigned and signed bytes, four to a lane.
+inline __m256i add_dot_u8_i8(__m256i sum, __m256i u, __m256i s) {
+#ifdef LK_VNNI
+    return _mm256_dpbusd_epi32(sum, u, s);
+#else
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
+#endif
 }
 
-}  // namespace lk::cpu
+inline __m256i dot_u8_i8(__m256i u, __m256i s) {
+    return add_dot_u8_i8(_mm256_setzero_si256(), u, s);
+}
+
+// sum plus the products of 16-bit integers, two to a lane.
+inline __m256i add_dot_i16(__m256i sum, __m256i a, __m256i b) {
+#ifdef LK_VNNI
+    return _mm256_dpwssd_epi32(sum, a, b);
+#else
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+#endif
+}
+
+}  // namespace lk::cpu::LK_SIMD
