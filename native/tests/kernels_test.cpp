@@ -145,7 +145,7 @@ TEST_F(KernelTables, Matmul) {
         const int n = row.n_cols;
         const std::vector<uint8_t> bytes = test::draw_weights(row.type, int64_t{kRows} * n, random_);
         const Tensor w{row.type, bytes.data(), n, kRows, bytes.size() / kRows};
-        for (const int n_tokens : {1, 3, 4, 9}) {
+        for (const int n_tokens : {1, 3, 4, 9, 13}) {
             const Activations a(portable_, draw(static_cast<size_t>(n_tokens) * n), n);
             for (const Kernels* kernels : test::kernel_tables()) {
                 std::vector<float> y(n_tokens * kRows, -7.0f);

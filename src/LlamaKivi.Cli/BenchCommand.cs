@@ -10,7 +10,7 @@ namespace LlamaKivi.Cli;
 /// <summary>`llama-kivi bench`: speed of prefill and decode at a depth, by KV cache type.</summary>
 internal static class BenchCommand
 {
-    private sealed record Row(string KvCache, string Test, double Mean, double Deviation, double CacheMiB);
+    public sealed record Row(string KvCache, string Test, double Mean, double Deviation, double CacheMiB);
 
     public static Command Create()
     {
@@ -56,7 +56,7 @@ internal static class BenchCommand
         });
     }
 
-    private static List<Row> Measure(
+    public static List<Row> Measure(
         string name, LLamaWeights weights, ModelParams parameters, int depth, int prompt, int generate, int reps, IProgress<float> progress, CancellationToken cancellationToken)
     {
         using LLamaContext context = weights.CreateContext(parameters);

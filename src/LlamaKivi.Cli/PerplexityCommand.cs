@@ -17,15 +17,15 @@ namespace LlamaKivi.Cli;
 /// </remarks>
 internal static class PerplexityCommand
 {
-    private const int LongestChunk = 128;
+    public const int LongestChunk = 128;
 
-    private const string Reference = "f16";
+    public const string Reference = "f16";
 
-    private sealed record Result(
+    public sealed record Result(
         string KvCache, double Perplexity, double StandardError, int Tokens, Divergence? Divergence, double VersusReferencePercent, CacheUsage Usage, double Seconds);
 
     // Of the distributions of the next token, from those with an f16 cache.
-    private sealed record Divergence(double Mean, double Percentile99, double SameTop);
+    public sealed record Divergence(double Mean, double Percentile99, double SameTop);
 
     public static Command Create()
     {
@@ -84,7 +84,7 @@ internal static class PerplexityCommand
     }
 
     // All caches go through the text side by side, so that only one chunk's distributions are held.
-    private static List<Result> Measure(
+    public static List<Result> Measure(
         LLamaWeights weights, ModelParams parameters, List<(string Name, KvCacheParams Params)> caches, int[] tokens, int step,
         IProgress<float> progress, CancellationToken cancellationToken)
     {
@@ -197,7 +197,7 @@ internal static class PerplexityCommand
         public void Dispose() => context.Dispose();
     }
 
-    private static double Bits(CacheUsage usage) => (usage.KeyBitsPerElement + usage.ValueBitsPerElement) / 2;
+    public static double Bits(CacheUsage usage) => (usage.KeyBitsPerElement + usage.ValueBitsPerElement) / 2;
 
     private static void WriteTable(List<Result> results)
     {

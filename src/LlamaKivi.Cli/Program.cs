@@ -7,6 +7,7 @@ var root = new RootCommand("LlamaKivi: GGUF language models with the KIVI KV cac
     InspectCommand.Create(),
     PerplexityCommand.Create(),
     RetrievalCommand.Create(),
+    CompareCommand.Create(),
     BenchCommand.Create(),
     BatchedBenchCommand.Create(),
     LogitsCommand.Create(),

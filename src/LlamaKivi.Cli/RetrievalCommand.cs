@@ -15,9 +15,7 @@ namespace LlamaKivi.Cli;
 /// </remarks>
 internal static class RetrievalCommand
 {
-    private const int LongestChunk = 128;
-
-    private sealed record Row(string KvCache, int Depth, int Cases, int Correct)
+    public sealed record Row(string KvCache, int Depth, int Cases, int Correct)
     {
         public double Accuracy => (double)Correct / Cases;
 
@@ -41,7 +39,7 @@ internal static class RetrievalCommand
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
             int[] lengths = ReadDepths(parsed.GetValue(depths)!);
             int cases = CommonOptions.Positive(parsed.GetValue(count), "--cases");
-            int step = Math.Min(LongestChunk, parsed.GetValue(common.Residual));
+            int step = Math.Min(PerplexityCommand.LongestChunk, parsed.GetValue(common.Residual));
             var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
             {
                 Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
@@ -83,7 +81,7 @@ internal static class RetrievalCommand
         return depths.Count > 0 ? [.. depths] : throw new UsageException($"--depths: {text} is empty; the first depth must not exceed the last");
     }
 
-    private static Row Measure(
+    public static Row Measure(
         string name, LLamaContext context, int depth, int cases, int seed, int step, IProgress<float> progress, CancellationToken cancellationToken)
     {
         int correct = 0;

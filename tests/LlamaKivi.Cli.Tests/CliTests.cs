@@ -114,6 +114,22 @@ public sealed class CliTests : IDisposable
     }
 
     [Fact]
+    public async Task Compare_makes_a_table_and_a_plot()
+    {
+        string file = Path.Combine(_folder, "text.txt");
+        await File.WriteAllTextAsync(file, string.Concat(Enumerable.Range(0, 60).Select(i => $"{i}. The parser reads a token and hands it to the next stage. ")));
+        CommandLine.Result result = await CommandLine.RunAsync(
+            "compare", "-f", file, "-c", "256", "--max-tokens", "512", "-d", "256", "--cases", "2", "--kv-cache", "kivi2", "-o", _folder, "--json");
+        Assert.Equal(0, result.ExitCode);
+        JsonElement[] rows = [.. JsonDocument.Parse(result.Out).RootElement.EnumerateArray()];
+        Assert.Equal(["f16", "kivi2"], rows.Select(row => row.GetProperty("kv_cache").GetString()));
+        Assert.True(rows[1].GetProperty("cache_mib").GetDouble() < rows[0].GetProperty("cache_mib").GetDouble());
+        byte[] plot = await File.ReadAllBytesAsync(Path.Combine(_folder, "compare.png"), TestContext.Current.CancellationToken);
+        Assert.Equal("PNG", System.Text.Encoding.ASCII.GetString(plot, 1, 3));
+        Assert.InRange(plot.Length, 5_000, 1_000_000);
+    }
+
+    [Fact]
     public async Task Bench_prints_csv()
     {
         CommandLine.Result result = await CommandLine.RunAsync("bench", "-p", "8", "-n", "0", "-r", "1", "-o", "csv");

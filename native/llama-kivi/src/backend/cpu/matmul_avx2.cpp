@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "backend/cpu/kernels_avx2.h"
 #include "backend/cpu/simd_avx2.h"
@@ -226,7 +227,7 @@ void dot_plain(const uint8_t* row, int64_t n, const QuantizedRow* x, float* y, i
         const __m256i codes = format.codes();
         const __m256i magnitude = Format::kSigned ? _mm256_abs_epi8(codes) : codes;
         const float scale = format.scale();
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int c = 0; c < kCols; ++c) {
             __m256i a = load32(x[c].plain.q + i * 32);
             if constexpr (Format::kSigned) {
@@ -261,7 +262,7 @@ void dot_super(const uint8_t* row, int64_t n, const QuantizedRow* x, float* y, i
         for (int i = 0; i < 8; ++i) {
             const __m256i codes = format.codes(i);
             const __m256i scales = format.scales(i);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int c = 0; c < kCols; ++c) {
                 const __m256i pairs = _mm256_maddubs_epi16(codes, load32(x[c].super.q + block * kSuperBlock + i * 32));
                 products[c] = add_dot_i16(products[c], pairs, scales);
@@ -288,20 +289,27 @@ void dot_row(const uint8_t* row, int64_t n, const QuantizedRow* x, float* y, int
     }
 }
 
+// Columns that share the unpacking of a block's codes: what the registers hold (16, with AVX-512 32).
+#ifdef LK_VNNI
+constexpr int kTileColumns = 8;
+#else
+constexpr int kTileColumns = 4;
+#endif
+
 template <class Format>
 void matmul_format(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y,
                    int64_t y_stride) {
     int c = 0;
-    for (; c + 4 <= n_cols; c += 4) {
-        for (int64_t r = row_begin; r < row_end; ++r) {
-            dot_row<Format, 4>(w.data + r * w.row_bytes, w.n_cols, x + c, y + c * y_stride + r, y_stride);
+    const auto tiles = [&]<int kCols>(std::integral_constant<int, kCols>) {
+        for (; c + kCols <= n_cols; c += kCols) {
+            for (int64_t r = row_begin; r < row_end; ++r) {
+                dot_row<Format, kCols>(w.data + r * w.row_bytes, w.n_cols, x + c, y + c * y_stride + r, y_stride);
+            }
         }
-    }
-    for (; c < n_cols; ++c) {
-        for (int64_t r = row_begin; r < row_end; ++r) {
-            dot_row<Format, 1>(w.data + r * w.row_bytes, w.n_cols, x + c, y + c * y_stride + r, y_stride);
-        }
-    }
+    };
+    tiles(std::integral_constant<int, kTileColumns>());
+    tiles(std::integral_constant<int, 4>());
+    tiles(std::integral_constant<int, 1>());
 }
 
 // Weights that are floats of some width, eight at a time and one at a time.

@@ -1,0 +1,168 @@
+using System.CommandLine;
+using System.Globalization;
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+using ScottPlot;
+using Spectre.Console;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>`llama-kivi compare`: memory, speed, perplexity and recall of every KV cache type, as one table and one plot.</summary>
+internal static class CompareCommand
+{
+    private const int GeneratedTokens = 64;
+    private const int Repetitions = 3;
+
+    private sealed record Row(PerplexityCommand.Result Quality, double Speed, double SpeedAtDepth, double CacheMiB, RetrievalCommand.Row Recall);
+
+    public static Command Create()
+    {
+        var common = new CommonOptions();
+        var file = new Option<string>("--file", "-f") { Description = "Text", Required = true };
+        var context = new Option<int>("--ctx-size", "-c") { Description = "Tokens of a window of the perplexity", DefaultValueFactory = _ => 2048 };
+        var limit = new Option<int>("--max-tokens") { Description = "Use no more than the first N tokens of the text", DefaultValueFactory = _ => 16384 };
+        var depth = new Option<int>("--n-depth", "-d") { Description = "Tokens in the cache for speed, and of the texts for recall", DefaultValueFactory = _ => 3072 };
+        var cases = new Option<int>("--cases") { Description = "Cases of the recall", DefaultValueFactory = _ => 20 };
+        var types = new Option<string>("--kv-cache") { Description = "KV cache types", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2" };
+        var output = new Option<string?>("--output", "-o") { Description = "Folder for compare.png (default: no plot)" };
+        var command = new Command("compare", "Compare KV cache types: memory, speed, perplexity, KL divergence, recall");
+        CommonOptions.Add(command, common.Model, file, context, limit, depth, cases, types, output, common.Threads, common.Group, common.Residual, common.Sinks, common.Json);
+        return command.Do(async (parsed, cancellationToken) =>
+        {
+            List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
+            if (!caches.Exists(cache => cache.Name == PerplexityCommand.Reference))
+            {
+                caches.Insert(0, (PerplexityCommand.Reference, common.Cache(parsed, PerplexityCommand.Reference, PerplexityCommand.Reference)));
+            }
+
+            uint window = (uint)CommonOptions.Positive(parsed.GetValue(context), "-c");
+            int deep = CommonOptions.Positive(parsed.GetValue(depth), "-d");
+            int count = CommonOptions.Positive(parsed.GetValue(cases), "--cases");
+            int step = Math.Min(PerplexityCommand.LongestChunk, parsed.GetValue(common.Residual));
+            string? folder = parsed.GetValue(output);
+            if (folder is not null)
+            {
+                Directory.CreateDirectory(folder);
+            }
+
+            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t") };
+            string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
+            using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
+            int[] tokens = weights.Tokenizer.Encode(text, addBos: false, parseSpecial: false);
+            tokens = tokens[..Math.Min(tokens.Length, CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens"))];
+            if (window < 4 || tokens.Length < window)
+            {
+                throw new UsageException($"the text has {tokens.Length} tokens and a window {window}; give a longer text, or a smaller -c of at least 4");
+            }
+
+            List<PerplexityCommand.Result> quality = await Terminal.WithProgress("perplexity", report => Task.Run(
+                () => PerplexityCommand.Measure(weights, parameters with { ContextSize = window }, caches, tokens, step, report, cancellationToken),
+                cancellationToken)).ConfigureAwait(false);
+            var rows = new List<Row>();
+            foreach (((string name, KvCacheParams cache), PerplexityCommand.Result result) in caches.Zip(quality))
+            {
+                ModelParams bench = parameters with { KvCache = cache, SeqMax = 2, ContextSize = (uint)((2 * (deep + GeneratedTokens)) + 1024) };
+                Task<List<BenchCommand.Row>> SpeedAt(int at) => Terminal.WithProgress($"{name}: speed @ {at}", report => Task.Run(
+                    () => BenchCommand.Measure(name, weights, bench, at, 0, GeneratedTokens, Repetitions, report, cancellationToken), cancellationToken));
+                BenchCommand.Row shallow = (await SpeedAt(0).ConfigureAwait(false))[0];
+                BenchCommand.Row full = (await SpeedAt(deep).ConfigureAwait(false))[0];
+                using LLamaContext recall = weights.CreateContext(parameters with { KvCache = cache, ContextSize = (uint)deep + 64 });
+                RetrievalCommand.Row found = await Terminal.WithProgress($"{name}: recall", report => Task.Run(
+                    () => RetrievalCommand.Measure(name, recall, deep, count, 1, step, report, cancellationToken), cancellationToken)).ConfigureAwait(false);
+                rows.Add(new Row(result, shallow.Mean, full.Mean, full.CacheMiB, found));
+            }
+
+            if (parsed.GetValue(common.Json))
+            {
+                WriteJson(rows, deep);
+            }
+            else
+            {
+                WriteTable(rows, Path.GetFileName(parameters.ModelPath), deep);
+            }
+
+            if (folder is not null)
+            {
+                string plot = Path.Combine(folder, "compare.png");
+                WritePlot(rows, Path.GetFileName(parameters.ModelPath), deep, plot);
+                Console.Error.WriteLine($"plot: {plot}");
+            }
+
+            return ExitCode.Ok;
+        });
+    }
+
+    private static void WriteTable(List<Row> rows, string model, int depth)
+    {
+        Terminal.Out.WriteLine($"{model}, {NativeEngine.CpuDescription}; speed and memory at depth {depth}, {rows[0].Quality.Tokens} tokens scored, {rows[0].Recall.Cases} numbers to find");
+        Table table = new Table().Border(TableBorder.Markdown).AddColumns(
+            "KV cache", "bits", "cache MiB", "tg t/s", "tg t/s deep", "perplexity", "vs f16", "KL mean", "KL 99%", "same top", "recall");
+        foreach (Row r in rows)
+        {
+            PerplexityCommand.Divergence kl = r.Quality.Divergence ?? new PerplexityCommand.Divergence(0, 0, 1);
+            table.AddRow(r.Quality.KvCache, Terminal.Number(PerplexityCommand.Bits(r.Quality.Usage), 3), Terminal.Number(r.CacheMiB), Terminal.Number(r.Speed, 0),
+                Terminal.Number(r.SpeedAtDepth, 0), Terminal.Number(r.Quality.Perplexity, 3),
+                r.Quality.VersusReferencePercent.ToString("+0.00;-0.00;0.00", CultureInfo.InvariantCulture) + "%", Terminal.Number(kl.Mean, 4), Terminal.Number(kl.Percentile99, 3),
+                Terminal.Number(100 * kl.SameTop, 1) + "%", Terminal.Number(100 * r.Recall.Accuracy, 0) + "%");
+        }
+
+        Terminal.Out.Write(table);
+    }
+
+    private static void WriteJson(List<Row> rows, int depth) => Json.Write(writer =>
+    {
+        writer.WriteStartArray();
+        foreach (Row r in rows)
+        {
+            writer.WriteStartObject();
+            writer.WriteString("kv_cache", r.Quality.KvCache);
+            writer.WriteNumber("bits_per_element", PerplexityCommand.Bits(r.Quality.Usage));
+            writer.WriteNumber("depth", depth);
+            writer.WriteNumber("cache_mib", r.CacheMiB);
+            writer.WriteNumber("tokens_per_second", r.Speed);
+            writer.WriteNumber("tokens_per_second_at_depth", r.SpeedAtDepth);
+            writer.WriteNumber("ppl", r.Quality.Perplexity);
+            writer.WriteNumber("ppl_stderr", r.Quality.StandardError);
+            writer.WriteNumber("vs_f16_percent", r.Quality.VersusReferencePercent);
+            writer.WriteNumber("kl_mean", r.Quality.Divergence?.Mean ?? 0);
+            writer.WriteNumber("kl_p99", r.Quality.Divergence?.Percentile99 ?? 0);
+            writer.WriteNumber("same_top", r.Quality.Divergence?.SameTop ?? 1);
+            writer.WriteNumber("recall", r.Recall.Accuracy);
+            writer.WriteNumber("recall_stderr", r.Recall.StandardError);
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
+    });
+
+    // Left: what the bits cost. Right: how fast the model writes at the depth.
+    private static void WritePlot(List<Row> rows, string model, int depth, string path)
+    {
+        var multiplot = new Multiplot();
+        multiplot.AddPlots(2);
+        multiplot.Layout = new ScottPlot.MultiplotLayouts.Columns();
+
+        Plot quality = multiplot.GetPlot(0);
+        foreach (Row r in rows)
+        {
+            double bits = PerplexityCommand.Bits(r.Quality.Usage);
+            quality.Add.Marker(bits, r.Quality.VersusReferencePercent, MarkerShape.FilledCircle, 10);
+            ScottPlot.Plottables.Text label = quality.Add.Text(r.Quality.KvCache, bits, r.Quality.VersusReferencePercent);
+            label.OffsetX = 8;
+            label.OffsetY = -18;
+        }
+
+        quality.Title(model);
+        quality.XLabel("bits per element");
+        quality.YLabel("perplexity above f16, %");
+        quality.Axes.Margins(0.2, 0.2);
+
+        Plot speed = multiplot.GetPlot(1);
+        speed.Add.Bars(rows.Select((r, i) => new Bar { Position = i, Value = r.SpeedAtDepth }).ToArray());
+        speed.Axes.Bottom.SetTicks([.. rows.Select((_, i) => (double)i)], [.. rows.Select(r => r.Quality.KvCache)]);
+        speed.Title($"decode at depth {depth}");
+        speed.YLabel("tokens per second");
+        speed.Axes.Margins(bottom: 0);
+        multiplot.SavePng(path, 1200, 450);
+    }
+}
