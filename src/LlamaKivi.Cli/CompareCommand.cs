@@ -99,7 +99,7 @@ internal static class CompareCommand
             "KV cache", "bits", "cache MiB", "tg t/s", "tg t/s deep", "perplexity", "vs f16", "KL mean", "KL 99%", "same top", "recall");
         foreach (Row r in rows)
         {
-            PerplexityCommand.Divergence kl = r.Quality.Divergence ?? new PerplexityCommand.Divergence(0, 0, 1);
+            PerplexityCommand.Divergence kl = r.Quality.Divergence;
             table.AddRow(r.Quality.KvCache, Terminal.Number(PerplexityCommand.Bits(r.Quality.Usage), 3), Terminal.Number(r.CacheMiB), Terminal.Number(r.Speed, 0),
                 Terminal.Number(r.SpeedAtDepth, 0), Terminal.Number(r.Quality.Perplexity, 3),
                 r.Quality.VersusReferencePercent.ToString("+0.00;-0.00;0.00", CultureInfo.InvariantCulture) + "%", Terminal.Number(kl.Mean, 4), Terminal.Number(kl.Percentile99, 3),
@@ -124,9 +124,9 @@ internal static class CompareCommand
             writer.WriteNumber("ppl", r.Quality.Perplexity);
             writer.WriteNumber("ppl_stderr", r.Quality.StandardError);
             writer.WriteNumber("vs_f16_percent", r.Quality.VersusReferencePercent);
-            writer.WriteNumber("kl_mean", r.Quality.Divergence?.Mean ?? 0);
-            writer.WriteNumber("kl_p99", r.Quality.Divergence?.Percentile99 ?? 0);
-            writer.WriteNumber("same_top", r.Quality.Divergence?.SameTop ?? 1);
+            writer.WriteNumber("kl_mean", r.Quality.Divergence.Mean);
+            writer.WriteNumber("kl_p99", r.Quality.Divergence.Percentile99);
+            writer.WriteNumber("same_top", r.Quality.Divergence.SameTop);
             writer.WriteNumber("recall", r.Recall.Accuracy);
             writer.WriteNumber("recall_stderr", r.Recall.StandardError);
             writer.WriteEndObject();

@@ -30,6 +30,11 @@ internal static class LogitsCommand
             int threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t") ?? 0;
             string model = CommonOptions.ModelPath(parsed.GetValue(common.Model));
             string path = parsed.GetValue(output)!;
+            if (Path.GetFullPath(path).StartsWith("/dev/", StringComparison.Ordinal))
+            {
+                throw new UsageException($"-o: {path} is a device, which the finished file would replace; name a file");
+            }
+
             int vocabulary = await Terminal.WithProgress($"logits of {ids.Length} tokens", progress => Task.Run(
                 () => Write(model, ids, path, cache, step, threads, progress, cancellationToken), cancellationToken)).ConfigureAwait(false);
             if (parsed.GetValue(common.Json))

@@ -22,7 +22,7 @@ internal static class PerplexityCommand
     public const string Reference = "f16";
 
     public sealed record Result(
-        string KvCache, double Perplexity, double StandardError, int Tokens, Divergence? Divergence, double VersusReferencePercent, CacheUsage Usage, double Seconds);
+        string KvCache, double Perplexity, double StandardError, int Tokens, Divergence Divergence, double VersusReferencePercent, CacheUsage Usage, double Seconds);
 
     // Of the distributions of the next token, from those with an f16 cache.
     public sealed record Divergence(double Mean, double Percentile99, double SameTop);
@@ -190,7 +190,7 @@ internal static class PerplexityCommand
             double[] sorted = [.. _divergences.Order()];
             return new Result(
                 name, Perplexity, Perplexity * Math.Sqrt(variance / _losses.Count), _losses.Count,
-                name == Reference ? null : new Divergence(sorted.Average(), sorted[(int)(0.99 * (sorted.Length - 1))], (double)_sameTop / sorted.Length),
+                new Divergence(sorted.Average(), sorted[(int)(0.99 * (sorted.Length - 1))], (double)_sameTop / sorted.Length),
                 (Perplexity / reference - 1) * 100, context.KvCacheUsage, _seconds);
         }
 
@@ -206,10 +206,10 @@ internal static class PerplexityCommand
         foreach (Result r in results)
         {
             table.AddRow(r.KvCache, Terminal.Number(r.Perplexity, 4), Terminal.Number(r.StandardError, 4),
-                r.Divergence is null ? "" : r.VersusReferencePercent.ToString("+0.00;-0.00", CultureInfo.InvariantCulture) + "%",
-                r.Divergence is { } kl ? Terminal.Number(kl.Mean, 5) : "",
-                r.Divergence is { } tail ? Terminal.Number(tail.Percentile99, 4) : "",
-                r.Divergence is { } top ? Terminal.Number(100 * top.SameTop, 1) + "%" : "",
+                r.KvCache == Reference ? "" : r.VersusReferencePercent.ToString("+0.00;-0.00", CultureInfo.InvariantCulture) + "%",
+                r.KvCache == Reference ? "" : Terminal.Number(r.Divergence.Mean, 5),
+                r.KvCache == Reference ? "" : Terminal.Number(r.Divergence.Percentile99, 4),
+                r.KvCache == Reference ? "" : Terminal.Number(100 * r.Divergence.SameTop, 1) + "%",
                 r.Tokens.ToString(CultureInfo.InvariantCulture), Terminal.Number(Bits(r.Usage), 3),
                 Terminal.MiB(r.Usage.QuantizedBytes + r.Usage.ExactBytes), Terminal.Number(r.Seconds, 1));
         }
@@ -228,9 +228,9 @@ internal static class PerplexityCommand
             writer.WriteNumber("ppl", r.Perplexity);
             writer.WriteNumber("ppl_stderr", r.StandardError);
             writer.WriteNumber("vs_f16_percent", r.VersusReferencePercent);
-            writer.WriteNumber("kl_mean", r.Divergence?.Mean ?? 0);
-            writer.WriteNumber("kl_p99", r.Divergence?.Percentile99 ?? 0);
-            writer.WriteNumber("same_top", r.Divergence?.SameTop ?? 1);
+            writer.WriteNumber("kl_mean", r.Divergence.Mean);
+            writer.WriteNumber("kl_p99", r.Divergence.Percentile99);
+            writer.WriteNumber("same_top", r.Divergence.SameTop);
 
             writer.WriteNumber("tokens", r.Tokens);
             writer.WriteNumber("bits_per_element", Bits(r.Usage));

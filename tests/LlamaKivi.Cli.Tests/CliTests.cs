@@ -199,9 +199,10 @@ public sealed class CliTests : IDisposable
     [InlineData(1, "context is full", "run", "-p", "one two three four five six seven eight", "-c", "4")]
     [InlineData(1, "cannot open", "inspect", "nowhere.gguf")]
     [InlineData(1, "Could not find", "perplexity", "-f", "nowhere.txt")]
-    [InlineData(2, "'x' is no token id", "logits", "--ids", "1,x", "-o", "/dev/null")]
-    [InlineData(2, "token 1 is 99999999; this model's ids are 0 to 16383", "logits", "--ids", "1,99999999", "-o", "/dev/null")]
-    [InlineData(2, "names no token", "logits", "--ids", ",", "-o", "/dev/null")]
+    [InlineData(2, "'x' is no token id", "logits", "--ids", "1,x", "-o", "unused.npy")]
+    [InlineData(2, "token 1 is 99999999; this model's ids are 0 to 16383", "logits", "--ids", "1,99999999", "-o", "unused.npy")]
+    [InlineData(2, "is a device", "logits", "--ids", "1", "-o", "/dev/null")]
+    [InlineData(2, "names no token", "logits", "--ids", ",", "-o", "unused.npy")]
     [InlineData(1, "Could not find", "logits", "--ids", "1", "-o", "/nowhere/at/all.npy")]
     [InlineData(2, "no token id", "detokenize", "99999999")]
     public async Task A_mistake_gives_one_clear_line(int exitCode, string expected, params string[] arguments)
