@@ -15,7 +15,7 @@ using test::Tokens;
 constexpr uint64_t kModel = 42;
 
 std::vector<uint8_t> save(const Cache& cache, int seq) {
-    std::vector<uint8_t> bytes(state_size(cache, seq, kModel));
+    std::vector<uint8_t> bytes(state_size(cache, seq));
     save_state(cache, seq, kModel, bytes);
     return bytes;
 }

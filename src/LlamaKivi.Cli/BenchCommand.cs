@@ -35,7 +35,6 @@ internal static class BenchCommand
             {
                 Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
                 SeqMax = 2,
-                ContextSize = checked((uint)(at.Max() + longest + 1024)),  // the second sequence has a ring of its own
             };
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             var rows = new List<Row>();
@@ -44,7 +43,7 @@ internal static class BenchCommand
                 foreach (int depth in at)
                 {
                     parameters.KvCache = cache;
-                    parameters.ContextSize = checked((uint)((2 * (depth + longest)) + 1024));
+                    parameters.ContextSize = checked((uint)((2 * (depth + longest)) + 1024));  // both sequences have rings
                     rows.AddRange(await Terminal.WithProgress($"{name} @ {depth}", report => Task.Run(
                         () => Measure(name, weights, parameters, depth, parsed.GetValue(prompt), parsed.GetValue(generate), reps, report, cancellationToken),
                         cancellationToken)).ConfigureAwait(false));
@@ -138,24 +137,16 @@ internal static class BenchCommand
 
         if (form == "json")
         {
-            Json.Write(writer =>
+            Json.WriteRows(rows, (writer, row) =>
             {
-                writer.WriteStartArray();
-                foreach (Row row in rows)
-                {
-                    writer.WriteStartObject();
-                    writer.WriteString("model", model);
-                    writer.WriteString("cpu", NativeEngine.CpuDescription);
-                    writer.WriteNumber("threads", threads);
-                    writer.WriteString("kv_cache", row.KvCache);
-                    writer.WriteString("test", row.Test);
-                    writer.WriteNumber("tokens_per_second", row.Mean);
-                    writer.WriteNumber("stddev", row.Deviation);
-                    writer.WriteNumber("cache_mib", row.CacheMiB);
-                    writer.WriteEndObject();
-                }
-
-                writer.WriteEndArray();
+                writer.WriteString("model", model);
+                writer.WriteString("cpu", NativeEngine.CpuDescription);
+                writer.WriteNumber("threads", threads);
+                writer.WriteString("kv_cache", row.KvCache);
+                writer.WriteString("test", row.Test);
+                writer.WriteNumber("tokens_per_second", row.Mean);
+                writer.WriteNumber("stddev", row.Deviation);
+                writer.WriteNumber("cache_mib", row.CacheMiB);
             });
             return;
         }

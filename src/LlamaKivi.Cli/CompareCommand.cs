@@ -29,12 +29,7 @@ internal static class CompareCommand
         CommonOptions.Add(command, common.Model, file, context, limit, depth, cases, types, output, common.Threads, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
-            List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
-            if (!caches.Exists(cache => cache.Name == PerplexityCommand.Reference))
-            {
-                caches.Insert(0, (PerplexityCommand.Reference, common.Cache(parsed, PerplexityCommand.Reference, PerplexityCommand.Reference)));
-            }
-
+            List<(string Name, KvCacheParams Params)> caches = PerplexityCommand.Caches(common, parsed, parsed.GetValue(types)!);
             uint window = (uint)CommonOptions.Positive(parsed.GetValue(context), "-c");
             int deep = CommonOptions.Positive(parsed.GetValue(depth), "-d");
             int count = CommonOptions.Positive(parsed.GetValue(cases), "--cases");
@@ -48,13 +43,7 @@ internal static class CompareCommand
             var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t") };
             string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
-            int[] tokens = weights.Tokenizer.Encode(text, addBos: false, parseSpecial: false);
-            tokens = tokens[..Math.Min(tokens.Length, CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens"))];
-            if (window < 4 || tokens.Length < window)
-            {
-                throw new UsageException($"the text has {tokens.Length} tokens and a window {window}; give a longer text, or a smaller -c of at least 4");
-            }
-
+            int[] tokens = PerplexityCommand.Tokens(weights, text, (int)window, CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens"));
             List<PerplexityCommand.Result> quality = await Terminal.WithProgress("perplexity", report => Task.Run(
                 () => PerplexityCommand.Measure(weights, parameters with { ContextSize = window }, caches, tokens, step, report, cancellationToken),
                 cancellationToken)).ConfigureAwait(false);
@@ -109,30 +98,22 @@ internal static class CompareCommand
         Terminal.Out.Write(table);
     }
 
-    private static void WriteJson(List<Row> rows, int depth) => Json.Write(writer =>
+    private static void WriteJson(List<Row> rows, int depth) => Json.WriteRows(rows, (writer, r) =>
     {
-        writer.WriteStartArray();
-        foreach (Row r in rows)
-        {
-            writer.WriteStartObject();
-            writer.WriteString("kv_cache", r.Quality.KvCache);
-            writer.WriteNumber("bits_per_element", PerplexityCommand.Bits(r.Quality.Usage));
-            writer.WriteNumber("depth", depth);
-            writer.WriteNumber("cache_mib", r.CacheMiB);
-            writer.WriteNumber("tokens_per_second", r.Speed);
-            writer.WriteNumber("tokens_per_second_at_depth", r.SpeedAtDepth);
-            writer.WriteNumber("ppl", r.Quality.Perplexity);
-            writer.WriteNumber("ppl_stderr", r.Quality.StandardError);
-            writer.WriteNumber("vs_f16_percent", r.Quality.VersusReferencePercent);
-            writer.WriteNumber("kl_mean", r.Quality.Divergence.Mean);
-            writer.WriteNumber("kl_p99", r.Quality.Divergence.Percentile99);
-            writer.WriteNumber("same_top", r.Quality.Divergence.SameTop);
-            writer.WriteNumber("recall", r.Recall.Accuracy);
-            writer.WriteNumber("recall_stderr", r.Recall.StandardError);
-            writer.WriteEndObject();
-        }
-
-        writer.WriteEndArray();
+        writer.WriteString("kv_cache", r.Quality.KvCache);
+        writer.WriteNumber("bits_per_element", PerplexityCommand.Bits(r.Quality.Usage));
+        writer.WriteNumber("depth", depth);
+        writer.WriteNumber("cache_mib", r.CacheMiB);
+        writer.WriteNumber("tokens_per_second", r.Speed);
+        writer.WriteNumber("tokens_per_second_at_depth", r.SpeedAtDepth);
+        writer.WriteNumber("ppl", r.Quality.Perplexity);
+        writer.WriteNumber("ppl_stderr", r.Quality.StandardError);
+        writer.WriteNumber("vs_f16_percent", r.Quality.VersusReferencePercent);
+        writer.WriteNumber("kl_mean", r.Quality.Divergence.Mean);
+        writer.WriteNumber("kl_p99", r.Quality.Divergence.Percentile99);
+        writer.WriteNumber("same_top", r.Quality.Divergence.SameTop);
+        writer.WriteNumber("recall", r.Recall.Accuracy);
+        writer.WriteNumber("recall_stderr", r.Recall.StandardError);
     });
 
     // Left: what the bits cost. Right: how fast the model writes at the depth.

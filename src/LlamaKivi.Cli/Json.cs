@@ -7,6 +7,20 @@ internal static class Json
 {
     private static readonly JsonWriterOptions Options = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
+    /// <summary>Writes an array with an object for each row to stdout; write adds a row's properties.</summary>
+    public static void WriteRows<T>(IEnumerable<T> rows, Action<Utf8JsonWriter, T> write) => Write(writer =>
+    {
+        writer.WriteStartArray();
+        foreach (T row in rows)
+        {
+            writer.WriteStartObject();
+            write(writer, row);
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
+    });
+
     /// <summary>Writes one JSON value to stdout.</summary>
     public static void Write(Action<Utf8JsonWriter> write)
     {

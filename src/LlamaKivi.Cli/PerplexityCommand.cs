@@ -39,12 +39,7 @@ internal static class PerplexityCommand
         CommonOptions.Add(command, common.Model, file, context, types, chunk, limit, common.Threads, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
-            List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
-            if (!caches.Exists(cache => cache.Name == Reference))
-            {
-                caches.Insert(0, (Reference, common.Cache(parsed, Reference, Reference)));
-            }
-
+            List<(string Name, KvCacheParams Params)> caches = Caches(common, parsed, parsed.GetValue(types)!);
             int longest = Math.Min(LongestChunk, parsed.GetValue(common.Residual));
             int step = CommonOptions.Positive(parsed.GetValue(chunk) ?? longest, "--chunk");
             if (step > longest)
@@ -56,17 +51,7 @@ internal static class PerplexityCommand
             string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             int window = CommonOptions.Positive(parsed.GetValue(context), "-c") ?? Math.Min(2048, weights.ContextSize);
-            int[] tokens = weights.Tokenizer.Encode(text, addBos: false, parseSpecial: false);
-            if (CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens") is { } most && most < tokens.Length)
-            {
-                tokens = tokens[..most];
-            }
-
-            if (window < 4 || tokens.Length < window)
-            {
-                throw new UsageException($"the text has {tokens.Length} tokens and a window {window}; give a longer text, or a smaller -c of at least 4");
-            }
-
+            int[] tokens = Tokens(weights, text, window, CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens"));
             parameters.ContextSize = (uint)window;
             List<Result> results = await Terminal.WithProgress("perplexity", report => Task.Run(
                 () => Measure(weights, parameters, caches, tokens, step, report, cancellationToken), cancellationToken)).ConfigureAwait(false);
@@ -81,6 +66,28 @@ internal static class PerplexityCommand
 
             return ExitCode.Ok;
         });
+    }
+
+    /// <summary>The caches of a list, with f16, which the others are held against.</summary>
+    public static List<(string Name, KvCacheParams Params)> Caches(CommonOptions common, ParseResult parsed, string list)
+    {
+        List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, list);
+        if (!caches.Exists(cache => cache.Name == Reference))
+        {
+            caches.Insert(0, (Reference, common.Cache(parsed, Reference, Reference)));
+        }
+
+        return caches;
+    }
+
+    /// <summary>The first tokens of a text, at least a window of them.</summary>
+    public static int[] Tokens(LLamaWeights weights, string text, int window, int? limit)
+    {
+        int[] tokens = weights.Tokenizer.Encode(text, addBos: false, parseSpecial: false);
+        tokens = limit < tokens.Length ? tokens[..limit.Value] : tokens;
+        return window >= 4 && tokens.Length >= window
+            ? tokens
+            : throw new UsageException($"the text has {tokens.Length} tokens and a window {window}; give a longer text, or a smaller -c of at least 4");
     }
 
     // All caches go through the text side by side, so that only one chunk's distributions are held.
@@ -218,27 +225,19 @@ internal static class PerplexityCommand
         Terminal.Out.Write(table);
     }
 
-    private static void WriteJson(List<Result> results) => Json.Write(writer =>
+    private static void WriteJson(List<Result> results) => Json.WriteRows(results, (writer, r) =>
     {
-        writer.WriteStartArray();
-        foreach (Result r in results)
-        {
-            writer.WriteStartObject();
-            writer.WriteString("kv_cache", r.KvCache);
-            writer.WriteNumber("ppl", r.Perplexity);
-            writer.WriteNumber("ppl_stderr", r.StandardError);
-            writer.WriteNumber("vs_f16_percent", r.VersusReferencePercent);
-            writer.WriteNumber("kl_mean", r.Divergence.Mean);
-            writer.WriteNumber("kl_p99", r.Divergence.Percentile99);
-            writer.WriteNumber("same_top", r.Divergence.SameTop);
+        writer.WriteString("kv_cache", r.KvCache);
+        writer.WriteNumber("ppl", r.Perplexity);
+        writer.WriteNumber("ppl_stderr", r.StandardError);
+        writer.WriteNumber("vs_f16_percent", r.VersusReferencePercent);
+        writer.WriteNumber("kl_mean", r.Divergence.Mean);
+        writer.WriteNumber("kl_p99", r.Divergence.Percentile99);
+        writer.WriteNumber("same_top", r.Divergence.SameTop);
 
-            writer.WriteNumber("tokens", r.Tokens);
-            writer.WriteNumber("bits_per_element", Bits(r.Usage));
-            writer.WriteNumber("cache_bytes", r.Usage.QuantizedBytes + r.Usage.ExactBytes);
-            writer.WriteNumber("seconds", r.Seconds);
-            writer.WriteEndObject();
-        }
-
-        writer.WriteEndArray();
+        writer.WriteNumber("tokens", r.Tokens);
+        writer.WriteNumber("bits_per_element", Bits(r.Usage));
+        writer.WriteNumber("cache_bytes", r.Usage.QuantizedBytes + r.Usage.ExactBytes);
+        writer.WriteNumber("seconds", r.Seconds);
     });
 }

@@ -156,22 +156,14 @@ internal static class RetrievalCommand
     {
         if (json)
         {
-            Json.Write(writer =>
+            Json.WriteRows(rows, (writer, row) =>
             {
-                writer.WriteStartArray();
-                foreach (Row row in rows)
-                {
-                    writer.WriteStartObject();
-                    writer.WriteString("kv_cache", row.KvCache);
-                    writer.WriteNumber("depth", row.Depth);
-                    writer.WriteNumber("cases", row.Cases);
-                    writer.WriteNumber("correct", row.Correct);
-                    writer.WriteNumber("accuracy", row.Accuracy);
-                    writer.WriteNumber("stderr", row.StandardError);
-                    writer.WriteEndObject();
-                }
-
-                writer.WriteEndArray();
+                writer.WriteString("kv_cache", row.KvCache);
+                writer.WriteNumber("depth", row.Depth);
+                writer.WriteNumber("cases", row.Cases);
+                writer.WriteNumber("correct", row.Correct);
+                writer.WriteNumber("accuracy", row.Accuracy);
+                writer.WriteNumber("stderr", row.StandardError);
             });
             return;
         }

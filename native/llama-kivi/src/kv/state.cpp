@@ -201,7 +201,7 @@ private:
     }
 };
 
-uint64_t state_size(const Cache& cache, int seq, uint64_t) {
+uint64_t state_size(const Cache& cache, int seq) {
     Writer out(nullptr);
     SideState::write(cache.sequence(seq).k, out);
     SideState::write(cache.sequence(seq).v, out);
@@ -209,7 +209,7 @@ uint64_t state_size(const Cache& cache, int seq, uint64_t) {
 }
 
 void save_state(const Cache& cache, int seq, uint64_t model, std::span<uint8_t> out) {
-    const uint64_t size = state_size(cache, seq, model);
+    const uint64_t size = state_size(cache, seq);
     LK_CHECK(out.size() == size, LK_INVALID_ARGUMENT, "the state of sequence %d takes %llu bytes; the buffer has %zu",
              seq, static_cast<unsigned long long>(size), out.size());
     Header header{};

@@ -29,7 +29,7 @@ struct StateKey {
 StateKey make_state_key(const Cache& cache, uint64_t model);
 
 // Bytes that save_state writes.
-uint64_t state_size(const Cache& cache, int seq, uint64_t model);
+uint64_t state_size(const Cache& cache, int seq);
 // out[state_size].
 void save_state(const Cache& cache, int seq, uint64_t model, std::span<uint8_t> out);
 // Replaces a sequence. Throws LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY and leaves it as it was.

@@ -55,13 +55,13 @@ void check_cancelled(const ForwardBatch& batch) {
 void attend(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, int layer,
             ForwardScratch& s) {
     const ModelConfig& c = model.config;
-    const RopePairs pairs = rotation(model).pairs;
+    const kv::Rotation turn = rotation(model);
     const int n = static_cast<int>(batch.tokens.size());
-    backend.rope(s.q.data(), s.cos_sin.data(), n, c.n_head, c.head_size, c.rope.n_rot, pairs);
-    backend.rope(s.k.data(), s.cos_sin.data(), n, c.n_head_kv, c.head_size, c.rope.n_rot, pairs);
+    backend.rope(s.q.data(), s.cos_sin.data(), n, c.n_head, c.head_size, c.rope.n_rot, turn.pairs);
+    backend.rope(s.k.data(), s.cos_sin.data(), n, c.n_head_kv, c.head_size, c.rope.n_rot, turn.pairs);
     backend.stage(cache, layer, n, s.k.data(), s.v.data());
     backend.attention({&cache, batch.segments, s.q.data(), s.attn.data(), layer, c.n_head,
-                       1.0f / std::sqrt(static_cast<float>(c.head_size)), rotation(model), c.window});
+                       1.0f / std::sqrt(static_cast<float>(c.head_size)), turn, c.window});
 }
 
 void forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s) {

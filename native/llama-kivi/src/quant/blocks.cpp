@@ -130,7 +130,9 @@ void dequantize_block(const BlockQ3_K& b, float* out) {
     }
 }
 
-void dequantize_block(const BlockQ4_K& b, float* out) {
+// Q4_K and Q5_K: code(i) is element i before scale and minimum.
+template <class Block, class Code>
+void dequantize_pairs(const Block& b, float* out, Code code) {
     const float d = half_to_float(b.d);
     const float dmin = half_to_float(b.dmin);
     for (int sub = 0; sub < 8; ++sub) {
@@ -139,29 +141,23 @@ void dequantize_block(const BlockQ4_K& b, float* out) {
         get_scale_min_k4(sub, b.scales, sc, m);
         const float scale = d * static_cast<float>(sc);
         const float minimum = dmin * static_cast<float>(m);
-        const uint8_t* qs = b.qs + sub / 2 * 32;
-        const int shift = sub % 2 * 4;
-        for (int l = 0; l < 32; ++l) {
-            out[sub * 32 + l] = scale * static_cast<float>((qs[l] >> shift) & 15) - minimum;
+        for (int i = sub * 32; i < sub * 32 + 32; ++i) {
+            out[i] = scale * static_cast<float>(code(i)) - minimum;
         }
     }
 }
 
+// The nibble of element i (0..255) of Q4_K and Q5_K.
+int q4_of_64(const uint8_t* qs, int i) {
+    return (qs[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4)) & 15;
+}
+
+void dequantize_block(const BlockQ4_K& b, float* out) {
+    dequantize_pairs(b, out, [&](int i) { return q4_of_64(b.qs, i); });
+}
+
 void dequantize_block(const BlockQ5_K& b, float* out) {
-    const float d = half_to_float(b.d);
-    const float dmin = half_to_float(b.dmin);
-    for (int sub = 0; sub < 8; ++sub) {
-        uint8_t sc;
-        uint8_t m;
-        get_scale_min_k4(sub, b.scales, sc, m);
-        const float scale = d * static_cast<float>(sc);
-        const float minimum = dmin * static_cast<float>(m);
-        for (int l = 0; l < 32; ++l) {
-            const int low = (b.qs[sub / 2 * 32 + l] >> (sub % 2 * 4)) & 15;
-            const int high = (b.qh[l] >> sub) & 1;
-            out[sub * 32 + l] = scale * static_cast<float>(low | high << 4) - minimum;
-        }
-    }
+    dequantize_pairs(b, out, [&](int i) { return q4_of_64(b.qs, i) | ((b.qh[i % 32] >> (i / 32)) & 1) << 4; });
 }
 
 void dequantize_block(const BlockQ6_K& b, float* out) {

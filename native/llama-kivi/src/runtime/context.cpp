@@ -82,7 +82,7 @@ void Context::remove(int32_t seq, uint32_t begin, uint32_t end) {
 
 uint64_t Context::state_size(int32_t seq) const {
     check_seq(seq);
-    return kv::state_size(cache_, seq, model_->fingerprint);
+    return kv::state_size(cache_, seq);
 }
 
 void Context::save_state(int32_t seq, std::span<uint8_t> out) const {

@@ -95,6 +95,7 @@ struct Q5_1 {
 
 // Blocks of 256. codes(i): 32 codes; scales(i): the 16-bit factor of each pair of products of codes(i); sum_scale and
 // sum_factor: 16-bit factors of the sums of 16 activations, and the float they are worth.
+
 // 16 scales of 16 elements each: products 0-7 of codes(i) belong to the first 16 elements, 8-15 to the others.
 __m256i scale_pair(const int16_t* scale, int i) {
     return _mm256_set_m128i(_mm_set1_epi16(scale[2 * i + 1]), _mm_set1_epi16(scale[2 * i]));
@@ -143,6 +144,12 @@ struct Q3_K {
     float sum_factor() const { return -4.0f * _cvtsh_ss(b.d); }  // the codes are 4 above their meaning
 };
 
+// Codes 32 i to 32 i + 31 where 32 bytes hold 64 elements, low nibbles first.
+__m256i nibbles_of_64(const uint8_t* qs, int i) {
+    const __m256i x = load32(qs + i / 2 * 32);
+    return _mm256_and_si256(i % 2 ? _mm256_srli_epi16(x, 4) : x, _mm256_set1_epi8(15));
+}
+
 // Blocks with eight pairs of 6-bit scales and minimums.
 struct SixBitPairs {
     alignas(16) uint16_t scale[8];
@@ -169,10 +176,7 @@ struct Q4_K : SixBitPairs {
     using Block = BlockQ4_K;
     const Block& b;
     explicit Q4_K(const Block& block) : SixBitPairs(block.scales), b(block) {}
-    __m256i codes(int i) const {
-        const __m256i x = load32(b.qs + i / 2 * 32);
-        return _mm256_and_si256(i % 2 ? _mm256_srli_epi16(x, 4) : x, _mm256_set1_epi8(15));
-    }
+    __m256i codes(int i) const { return nibbles_of_64(b.qs, i); }
     float factor() const { return _cvtsh_ss(b.d); }
     float sum_factor() const { return -_cvtsh_ss(b.dmin); }
 };
@@ -182,10 +186,9 @@ struct Q5_K : SixBitPairs {
     const Block& b;
     explicit Q5_K(const Block& block) : SixBitPairs(block.scales), b(block) {}
     __m256i codes(int i) const {
-        const __m256i x = load32(b.qs + i / 2 * 32);
-        const __m256i low = _mm256_and_si256(i % 2 ? _mm256_srli_epi16(x, 4) : x, _mm256_set1_epi8(15));
         const __m256i high = _mm256_srl_epi16(load32(b.qh), _mm_cvtsi32_si128(i));
-        return _mm256_or_si256(low, _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 4));
+        return _mm256_or_si256(nibbles_of_64(b.qs, i),
+                               _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 4));
     }
     float factor() const { return _cvtsh_ss(b.d); }
     float sum_factor() const { return -_cvtsh_ss(b.dmin); }
