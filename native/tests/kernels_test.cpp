@@ -123,64 +123,98 @@ TEST_F(KernelTables, QuantizedActivationsAreTheSameEverywhere) {
         EXPECT_EQ(actual.q, expected.q);
         EXPECT_EQ(actual.d, expected.d);
         EXPECT_EQ(actual.sum, expected.sum);
+        EXPECT_EQ(actual.q_sum, expected.q_sum);
         EXPECT_EQ(actual.super_q, expected.super_q);
         EXPECT_EQ(actual.super_d, expected.super_d);
         EXPECT_EQ(actual.super_sums, expected.super_sums);
     }
 }
 
+// Products of rows [3, 42) of 45 with columns in any number, against dot products in double.
+void check_matmul(WeightType type, const std::vector<uint8_t>& bytes, int n, const Activations& a,
+                  double tolerance = 2e-6) {
+    constexpr int kRows = 45;
+    const Tensor w{type, bytes.data(), n, kRows, bytes.size() / kRows};
+    const int n_tokens = static_cast<int>(a.rows.size());
+    std::vector<float> weights(static_cast<size_t>(kRows) * n);
+    for (int r = 0; r < kRows; ++r) {
+        dequantize_row(type, w.data + r * w.row_bytes, &weights[static_cast<size_t>(r) * n], n);
+    }
+    for (const Kernels* kernels : test::kernel_tables()) {
+        SCOPED_TRACE(kernels->name);
+        std::vector<float> y(n_tokens * kRows, -7.0f);
+        kernels->matmul(w, 3, 42, a.rows.data(), n_tokens, y.data(), kRows);
+        for (int i = 0; i < n_tokens * kRows; ++i) {
+            const int r = i % kRows;
+            if (r < 3 || r >= 42) {
+                ASSERT_EQ(y[i], -7.0f) << "rows outside the range stay";
+                continue;
+            }
+            const float* row = &weights[static_cast<size_t>(r) * n];
+            const QuantizedRow& x = a.rows[i / kRows];
+            const auto form = lk::cpu::activation_form(type);
+            double as_given = 0;  // the activations the format is defined with
+            double plain = 0;     // the activations as they were
+            double magnitude = 0;
+            double rounding = 0;
+            for (int c = 0; c < n; ++c) {
+                const double step = form == cpu::ActivationForm::plain   ? x.plain.d[c / 32]
+                                    : form == cpu::ActivationForm::super ? x.super.d[c / 256]
+                                                                         : 0.0;
+                const double value = form == cpu::ActivationForm::plain   ? step * x.plain.q[c]
+                                     : form == cpu::ActivationForm::super ? step * x.super.q[c]
+                                                                          : x.x[c];
+                as_given += row[c] * value;
+                plain += static_cast<double>(row[c]) * x.x[c];
+                magnitude += std::fabs(row[c] * value);
+                rounding += std::fabs(row[c]) * 0.57 * step;
+            }
+            // Blocks with a minimum take the sum of activations rounded to half: 2^-11 of a block's share.
+            const bool rounds_sums = type == WeightType::Q4_1 || type == WeightType::Q5_1;
+            ASSERT_NEAR(y[i], as_given, (rounds_sums ? 1e-3 : tolerance) * (magnitude + 1)) << i;
+            ASSERT_NEAR(y[i], plain, rounding + 1e-3 * (magnitude + 1)) << i;
+        }
+    }
+}
+
+constexpr WeightType kWeightTypes[] = {WeightType::F32,  WeightType::F16,  WeightType::BF16, WeightType::Q4_0,
+                                       WeightType::Q4_1, WeightType::Q5_0, WeightType::Q5_1, WeightType::Q8_0,
+                                       WeightType::Q2_K, WeightType::Q3_K, WeightType::Q4_K, WeightType::Q5_K,
+                                       WeightType::Q6_K};
+
+// Columns and rows short of, at and past whole tiles; rows of more elements than a tile holds.
 TEST_F(KernelTables, Matmul) {
-    struct Row {
-        WeightType type;
-        int n_cols;
-    };
-    constexpr int kRows = 13;
-    for (const Row& row :
-         {Row{WeightType::F32, 77}, Row{WeightType::F16, 77}, Row{WeightType::Q8_0, 96}, Row{WeightType::Q4_0, 96},
-          Row{WeightType::Q4_1, 96}, Row{WeightType::Q5_0, 96}, Row{WeightType::Q5_1, 96}, Row{WeightType::BF16, 77},
-          Row{WeightType::Q2_K, 512}, Row{WeightType::Q3_K, 512}, Row{WeightType::Q4_K, 512},
-          Row{WeightType::Q5_K, 512}, Row{WeightType::Q6_K, 512}}) {
-        const WeightTypeTraits& traits = *weight_type_traits(row.type);
+    for (const WeightType type : kWeightTypes) {
+        const WeightTypeTraits& traits = *weight_type_traits(type);
         SCOPED_TRACE(traits.name);
-        const int n = row.n_cols;
-        const std::vector<uint8_t> bytes = test::draw_weights(row.type, int64_t{kRows} * n, random_);
-        const Tensor w{row.type, bytes.data(), n, kRows, bytes.size() / kRows};
-        for (const int n_tokens : {1, 3, 4, 9, 13}) {
-            const Activations a(portable_, draw(static_cast<size_t>(n_tokens) * n), n);
-            for (const Kernels* kernels : test::kernel_tables()) {
-                std::vector<float> y(n_tokens * kRows, -7.0f);
-                kernels->matmul(w, 3, 10, a.rows.data(), n_tokens, y.data(), kRows);
-                for (int i = 0; i < n_tokens * kRows; ++i) {
-                    const int r = i % kRows;
-                    if (r < 3 || r >= 10) {
-                        ASSERT_EQ(y[i], -7.0f) << "rows outside the range stay";
-                        continue;
-                    }
-                    std::vector<float> weights(n);
-                    dequantize_row(row.type, w.data + r * w.row_bytes, weights.data(), n);
-                    const QuantizedRow& x = a.rows[i / kRows];
-                    double as_given = 0;  // the activations the format is defined with
-                    double plain = 0;     // the activations as they were
-                    double magnitude = 0;
-                    double rounding = 0;
-                    for (int c = 0; c < n; ++c) {
-                        const auto form = lk::cpu::activation_form(row.type);
-                        const double step = form == cpu::ActivationForm::plain   ? x.plain.d[c / 32]
-                                            : form == cpu::ActivationForm::super ? x.super.d[c / 256]
-                                                                                 : 0.0;
-                        const double value = form == cpu::ActivationForm::plain   ? step * x.plain.q[c]
-                                             : form == cpu::ActivationForm::super ? step * x.super.q[c]
-                                                                                  : x.x[c];
-                        as_given += weights[c] * value;
-                        plain += static_cast<double>(weights[c]) * x.x[c];
-                        magnitude += std::fabs(weights[c] * value);
-                        rounding += std::fabs(weights[c]) * 0.57 * step;
-                    }
-                    // Blocks with a minimum take the sum of activations rounded to half: 2^-11 of a block's share.
-                    const bool rounds_sums = row.type == WeightType::Q4_1 || row.type == WeightType::Q5_1;
-                    ASSERT_NEAR(y[i], as_given, (rounds_sums ? 1e-3 : 2e-6) * (magnitude + 1)) << kernels->name;
-                    ASSERT_NEAR(y[i], plain, rounding + 1e-3 * (magnitude + 1)) << kernels->name;
+        const int short_row = traits.block_elements == 1 ? 77 : traits.block_elements == 32 ? 96 : 512;
+        const int long_row = traits.block_elements == 1 ? 1101 : 2048 + static_cast<int>(traits.block_elements);
+        for (const int n : {short_row, long_row}) {
+            const std::vector<uint8_t> bytes = test::draw_weights(type, int64_t{45} * n, random_);
+            for (const int n_tokens : {1, 3, 4, 9, 13, 23}) {
+                if (n == short_row || n_tokens == 9) {
+                    check_matmul(type, bytes, n, Activations(portable_, draw(static_cast<size_t>(n_tokens) * n), n));
                 }
+            }
+        }
+    }
+}
+
+// The largest codes against the largest activations: sums of 16 bits must not saturate.
+TEST_F(KernelTables, MatmulOfExtremeCodes) {
+    for (const WeightType type : kWeightTypes) {
+        const WeightTypeTraits& traits = *weight_type_traits(type);
+        if (traits.block_elements == 1) {
+            continue;
+        }
+        SCOPED_TRACE(traits.name);
+        constexpr int kCols = 256;
+        for (const int byte : {0x00, 0x7f, 0x80, 0xff}) {
+            std::vector<uint8_t> bytes(45 * kCols / traits.block_elements * traits.block_bytes, byte);
+            test::set_scales(type, bytes, random_);
+            for (const float sign : {1.0f, -1.0f}) {
+                check_matmul(type, bytes, kCols, Activations(portable_, std::vector<float>(17 * kCols, sign), kCols),
+                             1e-5);  // equal terms round alike
             }
         }
     }

@@ -12,12 +12,10 @@
 
 namespace lk::test {
 
-// Random blocks with scales of about 1/50.
-inline std::vector<uint8_t> draw_weights(WeightType type, int64_t n, std::mt19937& random) {
+// Sets the half scales of blocks to random ones of about 1/50, and floats to random ones of about 1.
+inline void set_scales(WeightType type, std::vector<uint8_t>& bytes, std::mt19937& random) {
     std::normal_distribution<float> normal;
     const WeightTypeTraits& traits = *weight_type_traits(type);
-    std::vector<uint8_t> bytes(n / traits.block_elements * traits.block_bytes);
-    std::generate(bytes.begin(), bytes.end(), [&] { return static_cast<uint8_t>(random()); });
     const auto set = [&](size_t at, float value) {
         const half_t h = float_to_half(value);
         std::memcpy(&bytes[at], &h, sizeof h);
@@ -57,6 +55,14 @@ inline std::vector<uint8_t> draw_weights(WeightType type, int64_t n, std::mt1993
             set(at, 0.02f * normal(random));
         }
     }
+}
+
+// n elements in random blocks.
+inline std::vector<uint8_t> draw_weights(WeightType type, int64_t n, std::mt19937& random) {
+    const WeightTypeTraits& traits = *weight_type_traits(type);
+    std::vector<uint8_t> bytes(n / traits.block_elements * traits.block_bytes);
+    std::generate(bytes.begin(), bytes.end(), [&] { return static_cast<uint8_t>(random()); });
+    set_scales(type, bytes, random);
     return bytes;
 }
 
@@ -68,14 +74,15 @@ struct Activations {
           super_q(x.size()),
           d(x.size() / 32),
           sum(d.size()),
+          q_sum(d.size()),
           super_d(x.size() / 256),
           super_sums(x.size() / 16) {
         for (size_t at = 0; at < x.size(); at += n) {
             cpu::QuantizedRow row{};
             row.x = &x[at];
             if (n % 32 == 0) {
-                kernels.quantize_plain(&x[at], n, &q[at], &d[at / 32], &sum[at / 32]);
-                row.plain = {&q[at], &d[at / 32], &sum[at / 32]};
+                kernels.quantize_plain(&x[at], n, &q[at], &d[at / 32], &sum[at / 32], &q_sum[at / 32]);
+                row.plain = {&q[at], &d[at / 32], &sum[at / 32], &q_sum[at / 32]};
             }
             if (n % 256 == 0) {
                 kernels.quantize_super(&x[at], n, &super_q[at], &super_d[at / 256], &super_sums[at / 16]);
@@ -87,7 +94,9 @@ struct Activations {
 
     std::vector<float> x;
     std::vector<int8_t> q, super_q;
-    std::vector<float> d, sum, super_d;
+    std::vector<float> d, sum;
+    std::vector<int32_t> q_sum;
+    std::vector<float> super_d;
     std::vector<int16_t> super_sums;
     std::vector<cpu::QuantizedRow> rows;
 };

@@ -17,7 +17,8 @@ using cpu::ActivationForm;
 using cpu::Kernels;
 using cpu::QuantizedRow;
 
-constexpr int64_t kRowsPerTask = 32;  // weight rows: about 10 KB of weights, which stay in the first-level cache
+constexpr int64_t kRowsPerTask = 32;   // weight rows: about 10 KB of weights, which stay in the first-level cache
+constexpr int64_t kRowsTogether = 16;  // rows that kernels may take side by side
 constexpr int64_t kElementsPerTask = 1 << 14;
 
 int resolve_threads(int n_threads) {
@@ -55,7 +56,7 @@ public:
             n_rows += p.w->n_rows;
         }
         // Small enough pieces that threads finish together, large enough that handing them out costs nothing.
-        const int64_t step = std::clamp<int64_t>(n_rows / (8 * pool_.size()), 8, kRowsPerTask);
+        const int64_t step = n_rows / (8 * pool_.size()) < kRowsPerTask ? kRowsTogether : kRowsPerTask;
         const auto pieces = [&](const Product& p) { return (p.w->n_rows + step - 1) / step; };
         int64_t n_tasks = 0;
         for (const Product& p : products) {
@@ -146,6 +147,7 @@ private:
         grow(plain_.codes, plain ? size : 0);
         grow(plain_.scales, plain ? size / 32 : 0);
         grow(plain_.sums, plain ? size / 32 : 0);
+        grow(code_sums_, plain ? size / 32 : 0);
         grow(super_.codes, super ? size : 0);
         grow(super_.scales, super ? size / kSuperBlock : 0);
         grow(super_.sums, super ? size / 16 : 0);
@@ -155,8 +157,9 @@ private:
             QuantizedRow row{};
             row.x = x + at;
             if (plain) {
-                kernels_.quantize_plain(row.x, n_in, &plain_.codes[at], &plain_.scales[at / 32], &plain_.sums[at / 32]);
-                row.plain = {&plain_.codes[at], &plain_.scales[at / 32], &plain_.sums[at / 32]};
+                row.plain = {&plain_.codes[at], &plain_.scales[at / 32], &plain_.sums[at / 32], &code_sums_[at / 32]};
+                kernels_.quantize_plain(row.x, n_in, &plain_.codes[at], &plain_.scales[at / 32], &plain_.sums[at / 32],
+                                        &code_sums_[at / 32]);
             }
             if (super) {
                 kernels_.quantize_super(row.x, n_in, &super_.codes[at], &super_.scales[at / kSuperBlock],
@@ -178,6 +181,7 @@ private:
     ThreadPool pool_;
     cpu::Attention attention_;
     ActivationBuffer<float> plain_;
+    std::vector<int32_t> code_sums_;
     ActivationBuffer<int16_t> super_;
     std::vector<QuantizedRow> rows_;
 };

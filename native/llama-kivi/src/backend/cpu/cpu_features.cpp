@@ -28,7 +28,8 @@ std::vector<cpu::NamedKernels> cpu::available_kernels() {
     std::vector<NamedKernels> tables;
 #ifdef LK_HAVE_AVX2
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-        if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
+        if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
             tables.push_back({"vnni", &vnni::kernels()});
         }
         tables.push_back({"avx2", &avx2::kernels()});

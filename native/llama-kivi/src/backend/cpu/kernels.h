@@ -16,9 +16,10 @@ struct QuantizedRow {
     const float* x;  // [n], as they were; for F32 and F16 weights
     // For weights in blocks of 32 (Q8_0 and Q8_1 activations): x ~ d q, d rounded to half.
     struct {
-        const int8_t* q;   // [n]
-        const float* d;    // [n/32]
-        const float* sum;  // [n/32] d times the sum of the block's q, rounded to half
+        const int8_t* q;       // [n]
+        const float* d;        // [n/32]
+        const float* sum;      // [n/32] the sum of the block's x as its q give it, rounded to half
+        const int32_t* q_sum;  // [n/32] the sum of the block's q
     } plain;
     // For weights in blocks of 256 (Q8_K activations): x ~ d q.
     struct {
@@ -52,7 +53,7 @@ struct Kernels {
     const char* name;
 
     // The two forms of x[n]; n % 32 == 0 and n % 256 == 0.
-    void (*quantize_plain)(const float* x, int n, int8_t* q, float* d, float* sum);
+    void (*quantize_plain)(const float* x, int n, int8_t* q, float* d, float* sum, int32_t* q_sum);
     void (*quantize_super)(const float* x, int n, int8_t* q, float* d, int16_t* sums);
     // y[col * y_stride + row] = dot(weight row, x[col]) for rows [row_begin, row_end) and all columns.
     void (*matmul)(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y,

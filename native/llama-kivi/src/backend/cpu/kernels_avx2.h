@@ -12,7 +12,7 @@
 
 namespace lk::cpu::LK_SIMD {
 
-void quantize_plain(const float* x, int n, int8_t* q, float* d, float* sum);
+void quantize_plain(const float* x, int n, int8_t* q, float* d, float* sum, int32_t* q_sum);
 void quantize_super(const float* x, int n, int8_t* q, float* d, int16_t* sums);
 void matmul(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y,
             int64_t y_stride);

@@ -23,12 +23,12 @@ float quantize_block(const float* x, int n, int8_t* q) {
     return largest / 127.0f;
 }
 
-void quantize_plain(const float* x, int n, int8_t* q, float* d, float* sum) {
+void quantize_plain(const float* x, int n, int8_t* q, float* d, float* sum, int32_t* q_sum) {
     for (int b = 0; b < n / 32; ++b) {
         const float scale = quantize_block(x + b * 32, 32, q + b * 32);
+        q_sum[b] = std::accumulate(q + b * 32, q + b * 32 + 32, 0);
         d[b] = half_to_float(float_to_half(scale));
-        sum[b] =
-            half_to_float(float_to_half(scale * static_cast<float>(std::accumulate(q + b * 32, q + b * 32 + 32, 0))));
+        sum[b] = half_to_float(float_to_half(scale * static_cast<float>(q_sum[b])));
     }
 }
 

@@ -78,4 +78,83 @@ inline __m256i add_dot_i16(__m256i sum, __m256i a, __m256i b) {
 #endif
 }
 
+// The widest vectors of the table; kLanes 32-bit values each.
+#ifdef LK_VNNI
+constexpr int kLanes = 16;
+using WideInt = __m512i;
+using WideFloat = __m512;
+
+inline WideInt wide_zero() {
+    return _mm512_setzero_si512();
+}
+inline WideInt wide_set(int x) {
+    return _mm512_set1_epi32(x);
+}
+inline WideInt wide_load(const void* p) {
+    return _mm512_loadu_si512(p);
+}
+inline WideFloat wide_float(WideInt x) {
+    return _mm512_cvtepi32_ps(x);
+}
+inline WideFloat multiply(WideFloat a, WideFloat b) {
+    return _mm512_mul_ps(a, b);
+}
+inline WideFloat multiply_add(WideFloat a, WideFloat b, WideFloat c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+inline void store_floats(float* p, WideFloat x) {
+    _mm512_storeu_ps(p, x);
+}
+
+inline WideInt add_dot_i16(WideInt sum, WideInt a, WideInt b) {
+    return _mm512_dpwssd_epi32(sum, a, b);
+}
+#else
+constexpr int kLanes = 8;
+using WideInt = __m256i;
+using WideFloat = __m256;
+
+inline WideInt wide_zero() {
+    return _mm256_setzero_si256();
+}
+inline WideInt wide_set(int x) {
+    return _mm256_set1_epi32(x);
+}
+inline WideInt wide_load(const void* p) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+inline WideFloat wide_float(WideInt x) {
+    return _mm256_cvtepi32_ps(x);
+}
+#endif
+
+inline __m256 multiply(__m256 a, __m256 b) {
+    return _mm256_mul_ps(a, b);
+}
+inline __m256 multiply_add(__m256 a, __m256 b, __m256 c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+inline void store_floats(float* p, __m256 x) {
+    _mm256_storeu_ps(p, x);
+}
+
+// Floats as a vector of either width.
+template <class Vector>
+Vector load_floats(const float* p) {
+    if constexpr (sizeof(Vector) == 32) {
+        return _mm256_loadu_ps(p);
+    } else {
+        return _mm512_loadu_ps(p);
+    }
+}
+
+template <class Vector>
+Vector set_floats(float x) {
+    if constexpr (sizeof(Vector) == 32) {
+        return _mm256_set1_ps(x);
+    } else {
+        return _mm512_set1_ps(x);
+    }
+}
+
 }  // namespace lk::cpu::LK_SIMD
