@@ -226,13 +226,11 @@ TEST_F(KernelTables, Elementwise) {
         const std::vector<float> y = draw(n);
         double square = 0;
         double mean = 0;
-        double dot = 0;
         double magnitude = 0;
         for (int i = 0; i < n; ++i) {
             square += static_cast<double>(x[i]) * x[i];
             mean += static_cast<double>(x[i]) / n;
-            dot += static_cast<double>(x[i]) * y[i];
-            magnitude += std::fabs(static_cast<double>(x[i]) * y[i]);
+            magnitude += std::fabs(x[i]);
         }
         for (const Kernels* kernels : test::kernel_tables()) {
             SCOPED_TRACE(format("%s, n %d", kernels->name, n));
@@ -259,7 +257,7 @@ TEST_F(KernelTables, Elementwise) {
                 ASSERT_EQ(sum[i], x[i] + y[i]);
                 ASSERT_EQ(scaled[i], x[i] * 0.37f);
             }
-            ASSERT_NEAR(kernels->dot(x.data(), y.data(), n), dot, 1e-6 * magnitude);
+            ASSERT_NEAR(kernels->sum(x.data(), n), mean * n, 1e-6 * magnitude);
             ASSERT_EQ(kernels->max(x.data(), n), *std::max_element(x.begin(), x.end()));
         }
     }
@@ -375,46 +373,74 @@ TEST_F(KernelTables, UnpackCodes) {
     }
 }
 
-TEST_F(KernelTables, FoldAndDotCodes) {
-    for (const int n : {32, 80, 104, 160, 320}) {
-        const std::vector<float> a = draw(n);
-        const std::vector<float> b = draw(n);
-        std::vector<int8_t> expected(n);
-        const cpu::Folded by = portable_.fold(a.data(), b.data(), n, expected.data());
-        double residual = 0;
-        for (int i = 0; i < n; ++i) {
-            ASSERT_LE(std::fabs(a[i] * b[i] - by.step * expected[i]), 0.501f * by.step);
-            residual += static_cast<double>(a[i]) * b[i] - static_cast<double>(by.step) * expected[i];
-        }
+TEST_F(KernelTables, Fold) {
+    constexpr float kMiddle = 1.5f;
+    for (const int n : {16, 32, 80, 112, 320}) {
+        const int n_rows = n % 7 + 1;
+        const int stride = n + 5;
+        std::vector<float> a = draw(n_rows * stride);
+        std::fill_n(a.begin(), n, 0.0f);  // a row without weights
+        const std::vector<float> scale = draw(n);
+        const std::vector<float> zero = draw(n);
         for (const Kernels* kernels : test::kernel_tables()) {
-            std::vector<int8_t> w(n);
-            const cpu::Folded folded = kernels->fold(a.data(), b.data(), n, w.data());
-            EXPECT_EQ(w, expected) << kernels->name;
-            EXPECT_EQ(folded.step, by.step);
-            EXPECT_NEAR(folded.residual, residual, 1e-5 * n);
-            for (const int lanes : {8, 16, 24, 32, 56, 80, 128}) {
-                const int stride = 4 * lanes + 32;
-                const std::vector<uint8_t> codes = draw_bytes(static_cast<size_t>(n / 4) * stride, 16);
-                const std::vector<float> before = draw(lanes);
-                std::vector<float> out = before;
-                kernels->dot_codes(codes.data(), stride, w.data(), n / 4, lanes, folded.step, 0.25f, out.data());
-                for (int lane = 0; lane < lanes; ++lane) {
-                    double sum = 0;
-                    for (int i = 0; i < n; ++i) {
-                        sum += codes[i / 4 * stride + 4 * lane + i % 4] * w[i];
-                    }
-                    const double value = before[lane] + 0.25 + folded.step * sum;
-                    ASSERT_NEAR(out[lane], value, 1e-6 * (2 + std::fabs(value) + std::fabs(folded.step * sum)));
+            std::vector<int8_t> w(n_rows * n, 5);
+            std::vector<float> step(n_rows);
+            std::vector<float> bias(n_rows);
+            kernels->fold(a.data(), stride, n_rows, scale.data(), zero.data(), kMiddle, n, w.data(), step.data(),
+                          bias.data());
+            EXPECT_EQ(step[0], 0);
+            EXPECT_EQ(bias[0], 0);
+            EXPECT_EQ(std::count(w.begin(), w.begin() + n, 0), n);
+            for (int r = 1; r < n_rows; ++r) {
+                float largest = 0;
+                double expected = 0;
+                for (int i = 0; i < n; ++i) {
+                    const float x = a[r * stride + i] * scale[i];
+                    largest = std::max(largest, std::fabs(x));
+                    ASSERT_LE(std::fabs(x - step[r] * w[r * n + i]), 0.501f * step[r]) << kernels->name;
+                    expected += static_cast<double>(a[r * stride + i]) * zero[i] +
+                                kMiddle * (static_cast<double>(x) - static_cast<double>(step[r]) * w[r * n + i]);
                 }
+                EXPECT_FLOAT_EQ(step[r], largest / 127);
+                EXPECT_NEAR(bias[r], expected, 1e-6 * n) << kernels->name;
             }
         }
-        std::fill(expected.begin(), expected.end(), int8_t{5});
-        const std::vector<float> zeros(n);
-        for (const Kernels* kernels : test::kernel_tables()) {
-            const cpu::Folded none = kernels->fold(a.data(), zeros.data(), n, expected.data());
-            EXPECT_EQ(none.step, 0);
-            EXPECT_EQ(none.residual, 0);
-            EXPECT_EQ(expected, std::vector<int8_t>(n));
+    }
+}
+
+TEST_F(KernelTables, DotCodes) {
+    for (const int n : {16, 80, 320}) {
+        for (const int n_rows : {1, 2, 3, 4, 7}) {
+            const int w_stride = n + 16;
+            const std::vector<uint8_t> weights = draw_bytes(static_cast<size_t>(n_rows) * w_stride, 255);
+            std::vector<int8_t> w(weights.size());
+            std::transform(weights.begin(), weights.end(), w.begin(),
+                           [](uint8_t x) { return static_cast<int8_t>(x - 127); });
+            const std::vector<float> step = draw(n_rows);
+            const std::vector<float> bias = draw(n_rows);
+            for (const int lanes : {8, 16, 24, 32, 56, 80, 128}) {
+                const int stride = 4 * lanes + 32;
+                const int out_stride = lanes + 3;
+                const std::vector<uint8_t> codes = draw_bytes(static_cast<size_t>(n / 4) * stride, 16);
+                const std::vector<float> before = draw(n_rows * out_stride);
+                for (const Kernels* kernels : test::kernel_tables()) {
+                    std::vector<float> out = before;
+                    kernels->dot_codes(codes.data(), stride, n / 4, lanes, w.data(), w_stride, step.data(),
+                                       bias.data(), n_rows, out.data(), out_stride);
+                    for (int i = 0; i < n_rows * out_stride; ++i) {
+                        const int r = i / out_stride;
+                        const int lane = i % out_stride;
+                        double value = before[i];
+                        double sum = 0;
+                        for (int j = 0; j < n && lane < lanes; ++j) {
+                            sum += codes[j / 4 * stride + 4 * lane + j % 4] * w[r * w_stride + j];
+                        }
+                        value += lane < lanes ? bias[r] + step[r] * sum : 0;
+                        ASSERT_NEAR(out[i], value, 1e-6 * (2 + std::fabs(value) + std::fabs(step[r] * sum)))
+                            << kernels->name;
+                    }
+                }
+            }
         }
     }
 }

@@ -16,12 +16,13 @@ constexpr int kMaxRows = kMaxHeadGroup > kTaskRows ? kMaxHeadGroup : kTaskRows;
 constexpr int kChunk = 512;       // cache tokens between two updates of the running softmax
 constexpr int kMinSplit = 256;    // cache tokens worth a task of their own
 constexpr int kValueTokens = 32;  // tokens whose value weights share an int8 step
-constexpr int kMaxCodeRows = kv::kMaxHeadSize + kv::kMaxHeadSize / 4;
+constexpr int kPartTokens = 32;   // the largest tile
+constexpr int kMaxCodeRows = kv::kMaxHeadSize + kv::kMaxHeadSize / 4 + 15;  // padded
 constexpr int kNoFrame = std::numeric_limits<int>::min();
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 int padded(int n) {
-    return (n + 7) / 8 * 8;
+    return (n + 15) / 16 * 16;  // what Kernels::fold takes
 }
 
 // Calls page(ref, page, first_token, n, at) for runs inside one page and exact(rows, n, at) for runs of full-precision
@@ -58,10 +59,13 @@ struct Attention::Scratch {
     float scores[kMaxRows * kChunk];
     float q[kMaxRows * kv::kMaxHeadSize];         // [row, D], times the softmax scale
     float q_framed[kMaxRows * kv::kMaxHeadSize];  // [row, D]: q turned into the frame of a page's keys
-    float q_rows[kMaxRows * (kMaxCodeRows + 8)];  // [row, code rows padded]: q_framed of each code row's channel
-    float row_scale[kMaxCodeRows + 8];            // of one token group
-    float zero[kv::kMaxHeadSize];
-    int8_t folded[kMaxCodeRows + 8];
+    float q_rows[kMaxRows * kMaxCodeRows];        // [row, code rows padded]: q_framed of each code row's channel
+    float row_scale[kMaxCodeRows];                // of one token group
+    float row_zero[kMaxCodeRows];
+    int8_t folded[kMaxRows * kMaxCodeRows];  // weights of codes as steps, [row, code rows padded] or [row, 32 tokens]
+    float step[kMaxRows];
+    float bias[kMaxRows];
+    float part[kMaxRows * kPartTokens];  // scores or p of a part of a tile, [row, token]
     uint8_t codes[kMaxCodeRows * 32];                         // a tile of keys, or 32 tokens of values, a byte a code
     float value_scale[kv::kMaxHeadSize / 16 * kValueTokens];  // [channel group, token]
     float value_zero[kv::kMaxHeadSize / 16 * kValueTokens];
@@ -127,9 +131,10 @@ void Attention::Scratch::enter_frame(const AttentionArgs& args, const SideView& 
         }
     }
     std::fill_n(row_scale, width, 0.0f);
+    std::fill_n(row_zero, width, 0.0f);
 }
 
-// row_scale[code row] and zero[channel] of a token group: k = row_scale * code + zero.
+// row_scale[code row] and row_zero of a token group: k = row_scale * code + row_zero.
 void Attention::Scratch::decode_key_scales(const Kernels& kernels, const SideView& keys, const uint8_t* page,
                                            int group) {
     const kv::PageFormat& f = keys.spec->format;
@@ -140,7 +145,7 @@ void Attention::Scratch::decode_key_scales(const Kernels& kernels, const SideVie
             half_t pair[2];
             std::memcpy(pair, pairs + c * 4, 4);
             row_scale[c] = half_to_float(pair[0]);
-            zero[c] = half_to_float(pair[1]);
+            row_zero[c] = half_to_float(pair[1]);
         }
         return;
     }
@@ -148,7 +153,7 @@ void Attention::Scratch::decode_key_scales(const Kernels& kernels, const SideVie
                                std::ldexp(1.0f, keys.table->exponent), row_scale);
     const int8_t* zeros = reinterpret_cast<const int8_t*>(page + f.zeros_offset + static_cast<size_t>(group) * d);
     for (int c = 0; c < d; ++c) {
-        zero[c] = row_scale[c] * static_cast<float>(zeros[c]) * 0.25f;
+        row_zero[c] = row_scale[c] * static_cast<float>(zeros[c]) * 0.25f;
     }
     // A refined channel's base plane holds the high two of four bits, the row after the plain ones the low two.
     for (size_t i = 0; i < keys.table->refined.size(); ++i) {
@@ -165,31 +170,30 @@ void Attention::Scratch::score_page(const Kernels& kernels, const SideView& keys
     const int width = padded(f.rows);
     const int tile_tokens = f.tile_tokens;
     const float middle = 0.5f * static_cast<float>((1 << f.bits) - 1);
-    int decoded_group = -1;
+    const int n_quads = f.rows / 4;
+    int folded_group = -1;
     for (int tile = first / tile_tokens; tile * tile_tokens < first + n; ++tile) {
         const int token = tile * tile_tokens;
-        if (token / f.group != decoded_group) {
-            decoded_group = token / f.group;
-            decode_key_scales(kernels, keys, page, decoded_group);
+        if (token / f.group != folded_group) {
+            folded_group = token / f.group;
+            decode_key_scales(kernels, keys, page, folded_group);
+            kernels.fold(q_rows, width, n_rows, row_scale, row_zero, middle, width, folded, step, bias);
         }
-        const int n_quads = f.rows / 4;
         kernels.unpack_codes(page + static_cast<size_t>(tile) * n_quads * f.quad_bytes(), n_quads, f.quad_bytes(),
                              f.bits, codes, 4 * tile_tokens, 32);
         const int from = std::max(first, token);
         const int to = std::min(first + n, token + tile_tokens);
+        const bool whole = to - from == tile_tokens;
+        float* out = scores + at + from - first;
+        float* target = whole ? out : part;
+        const int stride = whole ? kChunk : kPartTokens;
         for (int r = 0; r < n_rows; ++r) {
-            const Folded w = kernels.fold(q_rows + r * width, row_scale, width, folded);
-            // What rounding took from the weights is given back at the codes' middle.
-            const float bias = kernels.dot(q_framed + r * f.head_size, zero, f.head_size) + w.residual * middle;
-            float* out = scores + r * kChunk + at + from - first;
-            if (to - from == tile_tokens) {
-                std::fill_n(out, tile_tokens, 0.0f);
-                kernels.dot_codes(codes, 4 * tile_tokens, folded, n_quads, tile_tokens, w.step, bias, out);
-            } else {
-                float whole[32] = {};
-                kernels.dot_codes(codes, 4 * tile_tokens, folded, n_quads, tile_tokens, w.step, bias, whole);
-                std::copy(whole + from - token, whole + to - token, out);
-            }
+            std::fill_n(target + r * stride, tile_tokens, 0.0f);
+        }
+        kernels.dot_codes(codes, 4 * tile_tokens, n_quads, tile_tokens, folded, width, step, bias, n_rows, target,
+                          stride);
+        for (int r = 0; r < n_rows && !whole; ++r) {
+            std::copy(part + r * kPartTokens + from - token, part + r * kPartTokens + to - token, out + r * kChunk);
         }
     }
 }
@@ -279,26 +283,24 @@ void Attention::Scratch::accumulate_page(const Kernels& kernels, const SideView&
         decode_value_scales(kernels, values, page, token);
         const int from = std::max(first, token);
         const int to = std::min(first + n, token + kValueTokens);
-        for (int r = 0; r < n_rows; ++r) {
-            float p[kValueTokens] = {};
-            std::copy_n(scores + r * kChunk + at + from - first, to - from, p + from - token);
-            float total = 0;
-            for (const float x : p) {
-                total += x;
-            }
-            if (total == 0) {
-                continue;
-            }
-            mass[r] += total;
-            for (int g = 0; g < f.scale_groups; ++g) {
-                const Folded w = kernels.fold(p, value_scale + g * kValueTokens, kValueTokens, folded);
-                const float bias = kernels.dot(p, value_zero + g * kValueTokens, kValueTokens) + w.residual * middle;
-                const int begin = f.scale_groups == 1 ? 0 : g * f.group;
-                const int end = f.scale_groups == 1 ? d : std::min(d, begin + f.group);
-                kernels.dot_codes(codes + 4 * begin, 4 * d, folded, kValueTokens / 4, end - begin, w.step, bias,
-                                  coded + r * d + begin);
-            }
+        const bool whole = to - from == kValueTokens;
+        const float* p = whole ? scores + at + from - first : part;
+        const int stride = whole ? kChunk : kValueTokens;
+        for (int r = 0; r < n_rows && !whole; ++r) {
+            std::fill_n(part + r * kValueTokens, kValueTokens, 0.0f);
+            std::copy_n(scores + r * kChunk + at + from - first, to - from, part + r * kValueTokens + from - token);
         }
+        for (int g = 0; g < f.scale_groups; ++g) {
+            const int begin = g * f.group;
+            const int end = f.scale_groups == 1 ? d : std::min(d, begin + f.group);
+            kernels.fold(p, stride, n_rows, value_scale + g * kValueTokens, value_zero + g * kValueTokens, middle,
+                         kValueTokens, folded, step, bias);
+            kernels.dot_codes(codes + 4 * begin, 4 * d, kValueTokens / 4, end - begin, folded, kValueTokens, step, bias,
+                              n_rows, coded + begin, d);
+        }
+    }
+    for (int r = 0; r < n_rows; ++r) {
+        mass[r] += kernels.sum(scores + r * kChunk + at, n);
     }
 }
 

@@ -65,27 +65,77 @@ void accumulate_block(const float* v, int n_tokens, int stride, const float* p, 
     }
 }
 
-// 8 * kVectors lanes.
-template <int kVectors>
-void dot_lanes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_quads, __m256 step, __m256 bias,
-               float* out) {
-    __m256i a[kVectors];
-    for (__m256i& x : a) {
-        x = _mm256_setzero_si256();
+// Vectors of lanes side by side, and rows that share one load of their codes: what the registers hold.
+constexpr int kDotVectors = 32 / kLanes;
+constexpr int kDotRows = 8 / kDotVectors;
+
+template <class Int>
+Int load_ints(const void* p) {
+    if constexpr (sizeof(Int) == 32) {
+        return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+    } else {
+        return wide_load(p);
     }
-    for (int quad = 0; quad < n_quads; ++quad) {
-        int four;
-        std::memcpy(&four, w + quad * 4, 4);
-        const __m256i wq = _mm256_set1_epi32(four);
-        const uint8_t* from = codes + static_cast<ptrdiff_t>(quad) * quad_stride;
-        for (int i = 0; i < kVectors; ++i) {
-            const __m256i u = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 32 * i));
-            a[i] = add_dot_u8_i8(a[i], u, wq);
+}
+
+template <class Int>
+Int set_ints(int x) {
+    if constexpr (sizeof(Int) == 32) {
+        return _mm256_set1_epi32(x);
+    } else {
+        return wide_set(x);
+    }
+}
+
+// R rows of weights against V vectors of lanes.
+template <class Int, int V, int R>
+void dot_block(const uint8_t* codes, int quad_stride, int n_quads, const int8_t* w, int w_stride, const float* step,
+               const float* bias, float* out, int out_stride) {
+    constexpr int kVectorLanes = sizeof(Int) / 4;
+    Int sums[R][V];
+    for (auto& row : sums) {
+        for (Int& sum : row) {
+            sum = set_ints<Int>(0);
         }
     }
-    for (int i = 0; i < kVectors; ++i) {
-        const __m256 old = _mm256_add_ps(_mm256_loadu_ps(out + 8 * i), bias);
-        _mm256_storeu_ps(out + 8 * i, _mm256_fmadd_ps(step, _mm256_cvtepi32_ps(a[i]), old));
+    for (int quad = 0; quad < n_quads; ++quad) {
+        const uint8_t* from = codes + static_cast<ptrdiff_t>(quad) * quad_stride;
+        Int u[V];
+        for (int v = 0; v < V; ++v) {
+            u[v] = load_ints<Int>(from + sizeof(Int) * v);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+            int four;
+            std::memcpy(&four, w + r * w_stride + quad * 4, 4);
+#pragma GCC unroll 8
+            for (int v = 0; v < V; ++v) {
+                sums[r][v] = add_dot_u8_i8(sums[r][v], u[v], set_ints<Int>(four));
+            }
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        for (int v = 0; v < V; ++v) {
+            float* to = out + r * out_stride + v * kVectorLanes;
+            const auto sum = to_floats(sums[r][v]);
+            using Float = std::remove_const_t<decltype(sum)>;
+            const Float line = multiply_add(set_floats<Float>(step[r]), sum, set_floats<Float>(bias[r]));
+            store_floats(to, add(load_floats<Float>(to), line));
+        }
+    }
+}
+
+template <class Int, int V>
+void dot_rows(const uint8_t* codes, int quad_stride, int n_quads, const int8_t* w, int w_stride, const float* step,
+              const float* bias, int n_rows, float* out, int out_stride) {
+    int r = 0;
+    for (; r + kDotRows <= n_rows; r += kDotRows) {
+        dot_block<Int, V, kDotRows>(codes, quad_stride, n_quads, w + r * w_stride, w_stride, step + r, bias + r,
+                                    out + r * out_stride, out_stride);
+    }
+    for (; r < n_rows; ++r) {
+        dot_block<Int, V, 1>(codes, quad_stride, n_quads, w + r * w_stride, w_stride, step + r, bias + r,
+                             out + r * out_stride, out_stride);
     }
 }
 
@@ -191,44 +241,41 @@ void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, 
     }
 }
 
-Folded fold(const float* a, const float* b, int n, int8_t* w) {
-    __m256 largest = _mm256_setzero_ps();
-    __m256 total = _mm256_setzero_ps();
-    for (int i = 0; i < n; i += 8) {
-        const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
-        largest = _mm256_max_ps(largest, abs_ps(x));
-        total = _mm256_add_ps(total, x);
+void fold(const float* a, int a_stride, int n_rows, const float* scale, const float* zero, float middle, int n,
+          int8_t* w, float* step, float* bias) {
+    const WideFloat nothing = set_floats<WideFloat>(0.0f);
+    for (int r = 0; r < n_rows; ++r, a += a_stride, w += n) {
+        WideFloat largest = nothing;
+        WideFloat zeros = nothing;  // sum of a * zero
+        for (int i = 0; i < n; i += kLanes) {
+            const WideFloat x = load_floats<WideFloat>(a + i);
+            largest = wide_max(largest, wide_abs(multiply(x, load_floats<WideFloat>(scale + i))));
+            zeros = multiply_add(x, load_floats<WideFloat>(zero + i), zeros);
+        }
+        const float top = max_lanes(largest);
+        step[r] = top / 127.0f;
+        const WideFloat inverse = set_floats<WideFloat>(top > 0 ? 127.0f / top : 0.0f);
+        WideFloat lost = nothing;  // what rounding took, in steps
+        for (int i = 0; i < n; i += kLanes) {
+            const WideFloat x = multiply(load_floats<WideFloat>(a + i), load_floats<WideFloat>(scale + i));
+            const WideInt code = wide_round(multiply(x, inverse));
+            store_bytes(w + i, code);
+            lost = add(lost, wide_subtract(multiply(x, inverse), to_floats(code)));
+        }
+        bias[r] = sum_lanes(multiply_add(set_floats<WideFloat>(middle * step[r]), lost, zeros));
     }
-    const float top = max_lanes(largest);
-    const __m256 inverse = _mm256_set1_ps(top > 0 ? 127.0f / top : 0.0f);
-    const __m128i pick = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
-    __m256i codes = _mm256_setzero_si256();
-    for (int i = 0; i < n; i += 8) {
-        const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
-        const __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
-        codes = _mm256_add_epi32(codes, c);
-        const __m128i low = _mm_shuffle_epi8(_mm256_castsi256_si128(c), pick);
-        const __m128i high = _mm_shuffle_epi8(_mm256_extracti128_si256(c, 1), pick);
-        _mm_storel_epi64(reinterpret_cast<__m128i*>(w + i), _mm_unpacklo_epi32(low, high));
-    }
-    const float step = top / 127.0f;
-    return {step, sum_lanes(total) - step * static_cast<float>(sum_lanes(codes))};
 }
 
-void dot_codes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_quads, int lanes, float step, float bias,
-               float* out) {
-    const __m256 s = _mm256_set1_ps(step);
-    const __m256 b = _mm256_set1_ps(bias);
+void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
+               const float* step, const float* bias, int n_rows, float* out, int out_stride) {
     int lane = 0;
     for (; lane + 32 <= lanes; lane += 32) {
-        dot_lanes<4>(codes + 4 * lane, quad_stride, w, n_quads, s, b, out + lane);
+        dot_rows<WideInt, kDotVectors>(codes + 4 * lane, quad_stride, n_quads, w, w_stride, step, bias, n_rows,
+                                       out + lane, out_stride);
     }
-    if (lane + 16 <= lanes) {
-        dot_lanes<2>(codes + 4 * lane, quad_stride, w, n_quads, s, b, out + lane);
-        lane += 16;
-    }
-    if (lane < lanes) {
-        dot_lanes<1>(codes + 4 * lane, quad_stride, w, n_quads, s, b, out + lane);
+    for (; lane < lanes; lane += 8) {
+        dot_rows<__m256i, 1>(codes + 4 * lane, quad_stride, n_quads, w, w_stride, step, bias, n_rows, out + lane,
+                             out_stride);
     }
 }
 

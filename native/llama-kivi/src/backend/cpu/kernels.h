@@ -43,12 +43,6 @@ inline ActivationForm activation_form(WeightType type) {
     }
 }
 
-// Weights times int8 codes: what folds a scale vector into one side of a dot product with codes.
-struct Folded {
-    float step;      // w ~ step * int8
-    float residual;  // sum(w) - step * sum(int8)
-};
-
 struct Kernels {
     const char* name;
 
@@ -69,7 +63,7 @@ struct Kernels {
     // x[i] = exp(x[i] - max), returns the sum.
     float (*softmax_part)(float* x, int n, float max);
     float (*max)(const float* x, int n);
-    float (*dot)(const float* a, const float* b, int n);
+    float (*sum)(const float* x, int n);
     // x[n] *= factor.
     void (*scale)(float* x, int n, float factor);
 
@@ -86,12 +80,15 @@ struct Kernels {
     // out[u * unit_stride + i / 32 * piece_stride + i % 32].
     void (*unpack_codes)(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
                          int piece_stride);
-    // w[i] = a[i] * b[i] as int8 times a common step; n % 8 == 0.
-    Folded (*fold)(const float* a, const float* b, int n, int8_t* w);
-    // out[lane] += bias + step * sum over quads, i < 4 of codes[quad * quad_stride + 4 * lane + i] * w[4 * quad + i];
-    // lanes % 8 == 0.
-    void (*dot_codes)(const uint8_t* codes, int quad_stride, const int8_t* w, int n_quads, int lanes, float step,
-                      float bias, float* out);
+    // For rows r < n_rows of a [n_rows, a_stride]: w[r, i] = a[r, i] * scale[i] as int8 times step[r], i < n, and
+    // bias[r] = sum of a[r, i] * zero[i], and what rounding took from the weights, given back at the codes' middle.
+    // n % 16 == 0.
+    void (*fold)(const float* a, int a_stride, int n_rows, const float* scale, const float* zero, float middle, int n,
+                 int8_t* w, float* step, float* bias);
+    // out[r * out_stride + lane] += bias[r] + step[r] * sum over quads, i < 4 of
+    // codes[quad * quad_stride + 4 * lane + i] * w[r * w_stride + 4 * quad + i]; lanes % 8 == 0.
+    void (*dot_codes)(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
+                      const float* step, const float* bias, int n_rows, float* out, int out_stride);
     // s[n] = byte scales times factor; n % 8 == 0.
     void (*decode_byte_scales)(const uint8_t* scales, int n, float factor, float* s);
 };

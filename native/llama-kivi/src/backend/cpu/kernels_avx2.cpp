@@ -133,13 +133,13 @@ float max_of(const float* x, int n) {
     return max_lanes(_mm256_max_ps(m, _mm256_loadu_ps(x + n - 8)));
 }
 
-float dot(const float* a, const float* b, int n) {
-    __m256 sum = _mm256_setzero_ps();
+float sum(const float* x, int n) {
+    __m256 total = _mm256_setzero_ps();
     int i = 0;
     for (; i + 8 <= n; i += 8) {
-        sum = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), sum);
+        total = _mm256_add_ps(total, _mm256_loadu_ps(x + i));
     }
-    return sum_lanes(sum) + portable_kernels().dot(a + i, b + i, n - i);
+    return sum_lanes(total) + portable_kernels().sum(x + i, n - i);
 }
 
 void scale(float* x, int n, float factor) {
@@ -171,7 +171,7 @@ const Kernels& kernels() {
         half_row,
         softmax_part,
         max_of,
-        dot,
+        sum,
         scale,
         LK_SIMD::score_exact,
         LK_SIMD::accumulate_exact,

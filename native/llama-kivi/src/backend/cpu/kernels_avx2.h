@@ -22,9 +22,10 @@ void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float*
 void half_blocks(WeightType type, const uint8_t* blocks, int n, half_t* out);
 void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
                   int piece_stride);
-Folded fold(const float* a, const float* b, int n, int8_t* w);
-void dot_codes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_quads, int lanes, float step, float bias,
-               float* out);
+void fold(const float* a, int a_stride, int n_rows, const float* scale, const float* zero, float middle, int n,
+          int8_t* w, float* step, float* bias);
+void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
+               const float* step, const float* bias, int n_rows, float* out, int out_stride);
 void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s);
 
 }  // namespace lk::cpu::LK_SIMD

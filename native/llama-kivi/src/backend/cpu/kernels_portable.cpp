@@ -130,12 +130,8 @@ float max_of(const float* x, int n) {
     return *std::max_element(x, x + n);
 }
 
-float dot(const float* a, const float* b, int n) {
-    float sum = 0;
-    for (int i = 0; i < n; ++i) {
-        sum += a[i] * b[i];
-    }
-    return sum;
+float sum(const float* x, int n) {
+    return static_cast<float>(std::accumulate(x, x + n, 0.0));
 }
 
 void scale(float* x, int n, float factor) {
@@ -177,33 +173,34 @@ void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, 
     }
 }
 
-Folded fold(const float* a, const float* b, int n, int8_t* w) {
-    float largest = 0;
-    float total = 0;
-    for (int i = 0; i < n; ++i) {
-        largest = std::max(largest, std::fabs(a[i] * b[i]));
-        total += a[i] * b[i];
+void fold(const float* a, int a_stride, int n_rows, const float* scale, const float* zero, float middle, int n,
+          int8_t* w, float* step, float* bias) {
+    for (int r = 0; r < n_rows; ++r, a += a_stride, w += n) {
+        float largest = 0;
+        for (int i = 0; i < n; ++i) {
+            largest = std::max(largest, std::fabs(a[i] * scale[i]));
+        }
+        const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+        step[r] = largest / 127.0f;
+        bias[r] = 0;
+        for (int i = 0; i < n; ++i) {
+            const float x = a[i] * scale[i];
+            w[i] = static_cast<int8_t>(std::nearbyint(x * inverse));
+            bias[r] += a[i] * zero[i] + middle * (x - step[r] * static_cast<float>(w[i]));
+        }
     }
-    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-    const float step = largest / 127.0f;
-    int codes = 0;
-    for (int i = 0; i < n; ++i) {
-        w[i] = static_cast<int8_t>(std::nearbyint(a[i] * b[i] * inverse));
-        codes += w[i];
-    }
-    return {step, total - step * static_cast<float>(codes)};
 }
 
-void dot_codes(const uint8_t* codes, int quad_stride, const int8_t* w, int n_quads, int lanes, float step, float bias,
-               float* out) {
-    for (int lane = 0; lane < lanes; ++lane) {
-        int sum = 0;
-        for (int quad = 0; quad < n_quads; ++quad) {
-            for (int i = 0; i < 4; ++i) {
-                sum += codes[quad * quad_stride + lane * 4 + i] * w[quad * 4 + i];
+void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
+               const float* step, const float* bias, int n_rows, float* out, int out_stride) {
+    for (int r = 0; r < n_rows; ++r) {
+        for (int lane = 0; lane < lanes; ++lane) {
+            int sum = 0;
+            for (int i = 0; i < 4 * n_quads; ++i) {
+                sum += codes[i / 4 * quad_stride + lane * 4 + i % 4] * w[r * w_stride + i];
             }
+            out[r * out_stride + lane] += step[r] * static_cast<float>(sum) + bias[r];
         }
-        out[lane] += step * static_cast<float>(sum) + bias;
     }
 }
 
@@ -238,7 +235,7 @@ const Kernels& portable_kernels() {
         half_row,
         softmax_part,
         max_of,
-        dot,
+        sum,
         scale,
         score_exact,
         accumulate_exact,

@@ -93,8 +93,11 @@ inline WideInt wide_set(int x) {
 inline WideInt wide_load(const void* p) {
     return _mm512_loadu_si512(p);
 }
-inline WideFloat wide_float(WideInt x) {
+inline WideFloat to_floats(WideInt x) {
     return _mm512_cvtepi32_ps(x);
+}
+inline WideFloat add(WideFloat a, WideFloat b) {
+    return _mm512_add_ps(a, b);
 }
 inline WideFloat multiply(WideFloat a, WideFloat b) {
     return _mm512_mul_ps(a, b);
@@ -106,8 +109,34 @@ inline void store_floats(float* p, WideFloat x) {
     _mm512_storeu_ps(p, x);
 }
 
+inline WideFloat wide_abs(WideFloat x) {
+    return _mm512_abs_ps(x);
+}
+inline WideFloat wide_max(WideFloat a, WideFloat b) {
+    return _mm512_max_ps(a, b);
+}
+inline WideFloat wide_subtract(WideFloat a, WideFloat b) {
+    return _mm512_sub_ps(a, b);
+}
+inline WideInt wide_round(WideFloat x) {
+    return _mm512_cvtps_epi32(x);
+}
+inline float max_lanes(WideFloat x) {
+    return max_lanes(_mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)));
+}
+inline float sum_lanes(WideFloat x) {
+    return sum_lanes(_mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)));
+}
+// The low byte of each lane.
+inline void store_bytes(int8_t* p, WideInt x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
+}
+
 inline WideInt add_dot_i16(WideInt sum, WideInt a, WideInt b) {
     return _mm512_dpwssd_epi32(sum, a, b);
+}
+inline WideInt add_dot_u8_i8(WideInt sum, WideInt u, WideInt s) {
+    return _mm512_dpbusd_epi32(sum, u, s);
 }
 #else
 constexpr int kLanes = 8;
@@ -123,8 +152,24 @@ inline WideInt wide_set(int x) {
 inline WideInt wide_load(const void* p) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(p));
 }
-inline WideFloat wide_float(WideInt x) {
-    return _mm256_cvtepi32_ps(x);
+inline WideFloat wide_abs(WideFloat x) {
+    return abs_ps(x);
+}
+inline WideFloat wide_max(WideFloat a, WideFloat b) {
+    return _mm256_max_ps(a, b);
+}
+inline WideFloat wide_subtract(WideFloat a, WideFloat b) {
+    return _mm256_sub_ps(a, b);
+}
+inline WideInt wide_round(WideFloat x) {
+    return _mm256_cvtps_epi32(x);
+}
+// The low byte of each lane.
+inline void store_bytes(int8_t* p, WideInt x) {
+    const __m128i pick = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    const __m128i low = _mm_shuffle_epi8(_mm256_castsi256_si128(x), pick);
+    const __m128i high = _mm_shuffle_epi8(_mm256_extracti128_si256(x, 1), pick);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_unpacklo_epi32(low, high));
 }
 #endif
 
@@ -136,6 +181,13 @@ inline __m256 multiply_add(__m256 a, __m256 b, __m256 c) {
 }
 inline void store_floats(float* p, __m256 x) {
     _mm256_storeu_ps(p, x);
+}
+
+inline __m256 add(__m256 a, __m256 b) {
+    return _mm256_add_ps(a, b);
+}
+inline __m256 to_floats(__m256i x) {
+    return _mm256_cvtepi32_ps(x);
 }
 
 // Floats as a vector of either width.

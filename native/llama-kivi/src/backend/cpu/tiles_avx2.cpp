@@ -207,7 +207,7 @@ void dot_plain(const Tile& tile, int n, const QuantizedRow* x, int64_t at, float
         const WideFloat scale = load_floats<WideFloat>(tile.scale + b * kLanes);
         for (int c = 0; c < C; ++c) {
             const WideFloat factor = multiply(scale, set_floats<WideFloat>(d[c][b]));
-            total[c] = multiply_add(factor, wide_float(products[c]), total[c]);
+            total[c] = multiply_add(factor, to_floats(products[c]), total[c]);
             if constexpr (Format::kOffset == 0) {
                 const WideFloat sum = set_floats<WideFloat>(x[c].plain.sum[at / 32 + b]);
                 total[c] = multiply_add(load_floats<WideFloat>(tile.min + b * kLanes), sum, total[c]);
@@ -238,7 +238,7 @@ void dot_super(const Tile& tile, int n, const QuantizedRow* x, int64_t at, float
             dot_quads<Format::kScaled / 4, Format::kMaxCode, C>(tile.codes + from * kLanes, q, from, products);
             const WideFloat scale = load_floats<WideFloat>(tile.scale + (b * kScales + j) * kLanes);
             for (int c = 0; c < C; ++c) {
-                part[c] = multiply_add(scale, wide_float(products[c]), part[c]);
+                part[c] = multiply_add(scale, to_floats(products[c]), part[c]);
             }
         }
         set_zero<C>(products);
@@ -251,7 +251,7 @@ void dot_super(const Tile& tile, int n, const QuantizedRow* x, int64_t at, float
         }
         const WideFloat factor = load_floats<WideFloat>(tile.sum_factor + b * kLanes);
         for (int c = 0; c < C; ++c) {
-            part[c] = multiply_add(factor, wide_float(products[c]), part[c]);
+            part[c] = multiply_add(factor, to_floats(products[c]), part[c]);
             const WideFloat d = set_floats<WideFloat>(x[c].super.d[at / kSuperBlock + b]);
             store_floats(y + c * y_stride, multiply_add(part[c], d, load_floats<WideFloat>(y + c * y_stride)));
         }
