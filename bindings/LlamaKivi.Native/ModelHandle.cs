@@ -1,6 +1,3 @@
-using System.Runtime.CompilerServices;
-using System.Runtime.ExceptionServices;
-using System.Runtime.InteropServices;
 using System.Runtime.InteropServices.Marshalling;
 
 namespace LlamaKivi.Native;
@@ -112,39 +109,35 @@ public sealed unsafe class ModelHandle : IDisposable
         NativeMethods.lk_model_params_default(&parameters);
         parameters.use_mmap = useMmap ? 1u : 0u;
 
-        var state = new LoadState(progress, cancellationToken);
-        var stateHandle = GCHandle.Alloc(state);
+        using var callback = new ProgressCallback(progress, cancellationToken);
+        parameters.progress = ProgressCallback.Function;
+        parameters.progress_user_data = callback.UserData;
         byte* utf8 = Utf8StringMarshaller.ConvertToUnmanaged(path);
+        lk_model* model = null;
         try
         {
-            parameters.progress = &OnProgress;
-            parameters.progress_user_data = (void*)GCHandle.ToIntPtr(stateHandle);
-            lk_model* model = null;
             lk_status status = NativeMethods.lk_model_load(utf8, &parameters, &model);
-            if (status == lk_status.LK_CANCELLED)
-            {
-                state.Failure?.Throw();
-                throw NativeStatus.ToException(status, NativeStatus.Text(NativeMethods.lk_last_error()), cancellationToken);
-            }
-
-            NativeStatus.Check(status);
-            var handle = new SafeModelHandle(model);
-            try
-            {
-                // An exception at the very last progress call, which the engine may not answer any more.
-                state.Failure?.Throw();
-                return new ModelHandle(handle);
-            }
-            catch
-            {
-                handle.Dispose();
-                throw;
-            }
+            callback.Check(status);
+        }
+        catch
+        {
+            NativeMethods.lk_model_free(model);
+            throw;
         }
         finally
         {
             Utf8StringMarshaller.Free(utf8);
-            stateHandle.Free();
+        }
+
+        var handle = new SafeModelHandle(model);
+        try
+        {
+            return new ModelHandle(handle);
+        }
+        catch
+        {
+            handle.Dispose();
+            throw;
         }
     }
 
@@ -157,31 +150,5 @@ public sealed unsafe class ModelHandle : IDisposable
         }
 
         Handle.Dispose();
-    }
-
-    /// <summary>An exception must not cross native frames: it is kept, the load is stopped, and Load rethrows it.</summary>
-    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
-    private static int OnProgress(float fraction, void* userData)
-    {
-        var state = (LoadState)GCHandle.FromIntPtr((nint)userData).Target!;
-        try
-        {
-            state.Progress?.Invoke(fraction);
-            return state.CancellationToken.IsCancellationRequested ? 0 : 1;
-        }
-        catch (Exception e)
-        {
-            state.Failure = ExceptionDispatchInfo.Capture(e);
-            return 0;
-        }
-    }
-
-    private sealed class LoadState(Action<float>? progress, CancellationToken cancellationToken)
-    {
-        public Action<float>? Progress { get; } = progress;
-
-        public CancellationToken CancellationToken { get; } = cancellationToken;
-
-        public ExceptionDispatchInfo? Failure { get; set; }
     }
 }

@@ -7,7 +7,7 @@ public class LlamaKiviException(lk_status status, string message, Exception? inn
     public lk_status Status { get; } = status;
 }
 
-/// <summary>A GGUF file cannot be read (<see cref="lk_status.LK_IO_ERROR"/>) or is not valid (<see cref="lk_status.LK_BAD_FILE"/>).</summary>
+/// <summary>A GGUF file cannot be read or written (<see cref="lk_status.LK_IO_ERROR"/>) or is not valid (<see cref="lk_status.LK_BAD_FILE"/>).</summary>
 public sealed class ModelLoadException(lk_status status, string message) : LlamaKiviException(status, message);
 
 /// <summary>The file is valid, but the engine does not implement its architecture, weight type or shape.</summary>

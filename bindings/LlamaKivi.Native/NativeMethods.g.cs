@@ -15,7 +15,7 @@ public enum lk_status
     LK_OK = 0,
     /// <summary>An argument is out of range or inconsistent with another.</summary>
     LK_INVALID_ARGUMENT = 1,
-    /// <summary>A file cannot be opened, read or mapped.</summary>
+    /// <summary>A file cannot be opened, read, mapped or written.</summary>
     LK_IO_ERROR = 2,
     /// <summary>A file is not valid GGUF, or its tensors do not fit its metadata.</summary>
     LK_BAD_FILE = 3,
@@ -138,6 +138,46 @@ internal unsafe struct lk_gguf_info
     public uint version;
     /// <summary>Bytes.</summary>
     public uint alignment;
+}
+
+/// <summary>How to write a model with its weights in other formats. Texts: UTF-8.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct lk_quantize_params
+{
+    /// <summary>sizeof(lk_quantize_params).</summary>
+    public uint struct_size;
+    /// <summary>0: one per processor.</summary>
+    public uint n_threads;
+    /// <summary>A type or a mix, one of lk_quantization_name ("Q4_K_M"), in any case.</summary>
+    public byte* type;
+    /// <summary>Type of the output matrix ("Q8_0"); NULL: as the mix says.</summary>
+    public byte* output_type;
+    /// <summary>Type of the token embedding; NULL: as the mix says.</summary>
+    public byte* token_embedding_type;
+    /// <summary>1: weights may be quantized already. 0: then it fails with LK_INVALID_ARGUMENT.</summary>
+    public uint allow_requantize;
+    /// <summary>1: every matrix in the mix's main type.</summary>
+    public uint pure;
+    /// <summary>May be NULL.</summary>
+    public delegate* unmanaged[Cdecl]<float, void*, int> progress;
+    /// <summary>Passed to progress.</summary>
+    public void* progress_user_data;
+}
+
+/// <summary>What lk_quantize did.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct lk_quantize_result
+{
+    /// <summary>Of all tensors.</summary>
+    public ulong bytes_before;
+    public ulong bytes_after;
+    public uint n_tensors;
+    /// <summary>Tensors that got another type.</summary>
+    public uint n_converted;
+    /// <summary>Of those, tensors whose rows do not fill the blocks of the type wanted: they got a wider one.</summary>
+    public uint n_fallback;
+    /// <summary>Of those, tensors that were quantized before.</summary>
+    public uint n_requantized;
 }
 
 /// <summary>How to load a model.</summary>
@@ -283,7 +323,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface; changes whenever a struct, an enum value or a function's meaning changes.</summary>
-    public const uint LK_ABI_VERSION = 2;
+    public const uint LK_ABI_VERSION = 3;
 
     /// <summary>Returns LK_ABI_VERSION as the library was compiled with.</summary>
     [LibraryImport(LibraryName)]
@@ -349,6 +389,21 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_gguf_tensor_at(lk_gguf* gguf, ulong index, lk_gguf_tensor* @out);
+
+    /// <summary>Fills *params with defaults: Q4_K_M, requantizing allowed, no progress callback.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial void lk_quantize_params_default(lk_quantize_params* @params);
+
+    /// <summary>Names what lk_quantize writes, index from 0 on; NULL behind the last. Static storage.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial byte* lk_quantization_name(uint index);
+
+    /// <summary>Reads the GGUF file `from` and writes `to`, which appears whole or not at all. Matrices are converted; vectors and metadata stay. out may be NULL. Fails with LK_INVALID_ARGUMENT, LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY or LK_CANCELLED.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_quantize(byte* from, byte* to, lk_quantize_params* @params, lk_quantize_result* @out);
 
     /// <summary>Fills *params with defaults: memory-mapped, no progress callback.</summary>
     [LibraryImport(LibraryName)]

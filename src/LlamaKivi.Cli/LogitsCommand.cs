@@ -30,11 +30,6 @@ internal static class LogitsCommand
             int threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t") ?? 0;
             string model = CommonOptions.ModelPath(parsed.GetValue(common.Model));
             string path = parsed.GetValue(output)!;
-            if (Path.GetFullPath(path).StartsWith("/dev/", StringComparison.Ordinal))
-            {
-                throw new UsageException($"-o: {path} is a device, which the finished file would replace; name a file");
-            }
-
             int vocabulary = await Terminal.WithProgress($"logits of {ids.Length} tokens", progress => Task.Run(
                 () => Write(model, ids, path, cache, step, threads, progress, cancellationToken), cancellationToken)).ConfigureAwait(false);
             if (parsed.GetValue(common.Json))
@@ -61,7 +56,7 @@ internal static class LogitsCommand
         return ids.Length > 0 ? ids : throw new UsageException("--ids names no token");
     }
 
-    // Returns the size of the vocabulary. The file appears whole or not at all.
+    // Returns the size of the vocabulary.
     private static int Write(
         string modelPath, int[] ids, string path, KvCacheParams cache, int step, int threads, IProgress<float> progress, CancellationToken cancellationToken)
     {
@@ -82,35 +77,23 @@ internal static class LogitsCommand
             throw new UsageException($"--ids: token {wrong} is {ids[wrong]}; this model's ids are 0 to {context.VocabularySize - 1}");
         }
 
-        string part = path + ".part";
-        try
+        WholeFile.Write(path, file =>
         {
-            using (FileStream file = File.Create(part))
+            file.Write(NpyHeader(ids.Length, context.VocabularySize));
+            byte[] outputs = new byte[Math.Min(step, ids.Length)];
+            Array.Fill(outputs, (byte)1);
+            for (int at = 0; at < ids.Length; at += step)
             {
-                file.Write(NpyHeader(ids.Length, context.VocabularySize));
-                byte[] outputs = new byte[Math.Min(step, ids.Length)];
-                Array.Fill(outputs, (byte)1);
-                for (int at = 0; at < ids.Length; at += step)
+                int n = Math.Min(step, ids.Length - at);
+                context.Decode(ids.AsSpan(at, n), outputs: outputs.AsSpan(0, n), cancellationToken: cancellationToken);
+                for (int i = 0; i < n; i++)
                 {
-                    int n = Math.Min(step, ids.Length - at);
-                    context.Decode(ids.AsSpan(at, n), outputs: outputs.AsSpan(0, n), cancellationToken: cancellationToken);
-                    for (int i = 0; i < n; i++)
-                    {
-                        file.Write(MemoryMarshal.AsBytes(context.Logits(i)));
-                    }
-
-                    progress.Report((float)(at + n) / ids.Length);
+                    file.Write(MemoryMarshal.AsBytes(context.Logits(i)));
                 }
+
+                progress.Report((float)(at + n) / ids.Length);
             }
-
-            File.Move(part, path, overwrite: true);
-        }
-        catch
-        {
-            File.Delete(part);
-            throw;
-        }
-
+        });
         return context.VocabularySize;
     }
 

@@ -5,6 +5,7 @@ var root = new RootCommand("LlamaKivi: GGUF language models with the KIVI KV cac
 {
     RunCommand.Create(),
     InspectCommand.Create(),
+    QuantizeCommand.Create(),
     PerplexityCommand.Create(),
     RetrievalCommand.Create(),
     CompareCommand.Create(),

@@ -9,14 +9,14 @@ public sealed partial class LLamaContext
     public void SaveState(string filename)
     {
         using State state = GetState();
-        WriteWhole(filename, state.Save);
+        WholeFile.Write(filename, state.Save);
     }
 
     /// <summary>Saves what the cache holds of a sequence. The file appears whole or not at all.</summary>
     public void SaveState(string filename, LLamaSeqId sequence)
     {
         using SequenceState state = GetState(sequence);
-        WriteWhole(filename, stream => stream.Write(state.Data.Span));
+        WholeFile.Write(filename, stream => stream.Write(state.Data.Span));
     }
 
     /// <summary>Copies what the cache holds of every sequence.</summary>
@@ -83,26 +83,6 @@ public sealed partial class LLamaContext
         foreach ((int sequence, byte[] data) in state.Sequences)
         {
             Handle.SeqStateSet(sequence, data);
-        }
-    }
-
-    private static void WriteWhole(string filename, Action<Stream> write)
-    {
-        ArgumentException.ThrowIfNullOrEmpty(filename);
-        string part = $"{filename}.{Path.GetRandomFileName()}.part";
-        try
-        {
-            using (FileStream stream = File.Create(part))
-            {
-                write(stream);
-            }
-
-            File.Move(part, filename, overwrite: true);
-        }
-        catch
-        {
-            File.Delete(part);
-            throw;
         }
     }
 

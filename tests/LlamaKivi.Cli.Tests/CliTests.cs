@@ -173,6 +173,21 @@ public sealed class CliTests : IDisposable
     }
 
     [Fact]
+    public async Task Quantize_writes_a_model_that_runs()
+    {
+        string model = Path.Combine(AppContext.BaseDirectory, "models", "kivi-demo-llama-37m-q4_k_m.gguf");
+        string file = Path.Combine(_folder, "q5.gguf");
+        CommandLine.Result result = await CommandLine.RunAsync("quantize", model, file, "Q5_K_M", "--json");
+        Assert.Contains("quantized already", result.Error, StringComparison.Ordinal);
+        JsonElement root = JsonDocument.Parse(result.Out).RootElement;
+        Assert.True(root.GetProperty("converted").GetInt32() > 40);
+        Assert.True(root.GetProperty("bytes_after").GetInt64() > root.GetProperty("bytes_before").GetInt64());
+        CommandLine.Result run = await CommandLine.RunAsync("run", "-m", file, "-p", "The garbage collector", "--temp", "0", "-n", "4");
+        Assert.StartsWith("The garbage collector is", run.Out, StringComparison.Ordinal);
+        Assert.Single(Directory.GetFiles(_folder));
+    }
+
+    [Fact]
     public async Task Tokens_go_there_and_back()
     {
         const string Text = "int main() { return 42; } // naïve 日本語";
@@ -201,10 +216,12 @@ public sealed class CliTests : IDisposable
     [InlineData(1, "Could not find", "perplexity", "-f", "nowhere.txt")]
     [InlineData(2, "'x' is no token id", "logits", "--ids", "1,x", "-o", "unused.npy")]
     [InlineData(2, "token 1 is 99999999; this model's ids are 0 to 16383", "logits", "--ids", "1,99999999", "-o", "unused.npy")]
-    [InlineData(2, "is a device", "logits", "--ids", "1", "-o", "/dev/null")]
+    [InlineData(1, "is a device", "logits", "--ids", "1", "-o", "/dev/null")]
     [InlineData(2, "names no token", "logits", "--ids", ",", "-o", "unused.npy")]
     [InlineData(1, "Could not find", "logits", "--ids", "1", "-o", "/nowhere/at/all.npy")]
     [InlineData(2, "no token id", "detokenize", "99999999")]
+    [InlineData(1, "cannot open", "quantize", "nowhere.gguf", "unused.gguf")]
+    [InlineData(2, "type 'Q7' is not known; use one of F32, F16", "quantize", "models/kivi-demo-llama-37m-q4_k_m.gguf", "unused.gguf", "Q7")]
     public async Task A_mistake_gives_one_clear_line(int exitCode, string expected, params string[] arguments)
     {
         CommandLine.Result result = await CommandLine.RunAsync(arguments);

@@ -51,6 +51,37 @@ public unsafe class LayoutTests
     }
 
     [Fact]
+    public void lk_quantize_params_is_laid_out_as_in_c()
+    {
+        lk_quantize_params value = default;
+        byte* start = (byte*)&value;
+        Assert.Equal(56, sizeof(lk_quantize_params));
+        Assert.Equal(0, (byte*)&value.struct_size - start);
+        Assert.Equal(4, (byte*)&value.n_threads - start);
+        Assert.Equal(8, (byte*)&value.type - start);
+        Assert.Equal(16, (byte*)&value.output_type - start);
+        Assert.Equal(24, (byte*)&value.token_embedding_type - start);
+        Assert.Equal(32, (byte*)&value.allow_requantize - start);
+        Assert.Equal(36, (byte*)&value.pure - start);
+        Assert.Equal(40, (byte*)&value.progress - start);
+        Assert.Equal(48, (byte*)&value.progress_user_data - start);
+    }
+
+    [Fact]
+    public void lk_quantize_result_is_laid_out_as_in_c()
+    {
+        lk_quantize_result value = default;
+        byte* start = (byte*)&value;
+        Assert.Equal(32, sizeof(lk_quantize_result));
+        Assert.Equal(0, (byte*)&value.bytes_before - start);
+        Assert.Equal(8, (byte*)&value.bytes_after - start);
+        Assert.Equal(16, (byte*)&value.n_tensors - start);
+        Assert.Equal(20, (byte*)&value.n_converted - start);
+        Assert.Equal(24, (byte*)&value.n_fallback - start);
+        Assert.Equal(28, (byte*)&value.n_requantized - start);
+    }
+
+    [Fact]
     public void lk_model_params_is_laid_out_as_in_c()
     {
         lk_model_params value = default;

@@ -16,6 +16,21 @@ public sealed class StateTests : IDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
+    [Fact]
+    public void A_write_that_fails_keeps_the_file_that_was_there()
+    {
+        string file = Path.Combine(_folder, "context");
+        File.WriteAllText(file, "before");
+        Assert.Throws<InvalidTimeZoneException>(() => WholeFile.Write(file, stream =>
+        {
+            stream.Write("after"u8);
+            throw new InvalidTimeZoneException();
+        }));
+        Assert.Equal("before", File.ReadAllText(file));
+        Assert.Single(Directory.GetFiles(_folder));
+        Assert.Contains("is a device", Assert.Throws<IOException>(() => WholeFile.Write("/dev/null", _ => { })).Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("f16")]
     [InlineData("kivi2")]

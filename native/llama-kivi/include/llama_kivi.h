@@ -30,13 +30,13 @@ extern "C" {
 #endif
 
 /** Version of this interface; changes whenever a struct, an enum value or a function's meaning changes. */
-#define LK_ABI_VERSION 2
+#define LK_ABI_VERSION 3
 
 /** Outcome of a call. */
 typedef enum lk_status {
     LK_OK = 0,
     LK_INVALID_ARGUMENT = 1, /**< An argument is out of range or inconsistent with another. */
-    LK_IO_ERROR = 2,         /**< A file cannot be opened, read or mapped. */
+    LK_IO_ERROR = 2,         /**< A file cannot be opened, read, mapped or written. */
     LK_BAD_FILE = 3,         /**< A file is not valid GGUF, or its tensors do not fit its metadata. */
     LK_UNSUPPORTED = 4,      /**< Valid, but this engine does not implement it. */
     LK_OUT_OF_MEMORY = 5,    /**< An allocation failed; the message gives the size asked. */
@@ -153,10 +153,44 @@ LK_API lk_status lk_gguf_string(const lk_gguf* gguf, const char* key, uint64_t e
 /** Gives tensor number index, in file order. */
 LK_API lk_status lk_gguf_tensor_at(const lk_gguf* gguf, uint64_t index, lk_gguf_tensor* out);
 
-/* ---- model ------------------------------------------------------------------------------------------------------ */
-
-/** Called while loading with the fraction done, 0..1; return 0 to stop the load (LK_CANCELLED). */
+/** Called while a long call runs with the fraction done, 0..1; return 0 to stop it (LK_CANCELLED). */
 typedef int32_t (*lk_progress_callback)(float fraction, void* user_data);
+
+/** How to write a model with its weights in other formats. Texts: UTF-8. */
+typedef struct lk_quantize_params {
+    uint32_t struct_size;             /**< sizeof(lk_quantize_params). */
+    uint32_t n_threads;               /**< 0: one per processor. */
+    const char* type;                 /**< A type or a mix, one of lk_quantization_name ("Q4_K_M"), in any case. */
+    const char* output_type;          /**< Type of the output matrix ("Q8_0"); NULL: as the mix says. */
+    const char* token_embedding_type; /**< Type of the token embedding; NULL: as the mix says. */
+    uint32_t allow_requantize;        /**< 1: weights may be quantized already. 0: then it fails with LK_INVALID_ARGUMENT. */
+    uint32_t pure;                    /**< 1: every matrix in the mix's main type. */
+    lk_progress_callback progress;    /**< May be NULL. */
+    void* progress_user_data;         /**< Passed to progress. */
+} lk_quantize_params;
+
+/** What lk_quantize did. */
+typedef struct lk_quantize_result {
+    uint64_t bytes_before;  /**< Of all tensors. */
+    uint64_t bytes_after;
+    uint32_t n_tensors;
+    uint32_t n_converted;   /**< Tensors that got another type. */
+    uint32_t n_fallback;    /**< Of those, tensors whose rows do not fill the blocks of the type wanted: they got a wider one. */
+    uint32_t n_requantized; /**< Of those, tensors that were quantized before. */
+} lk_quantize_result;
+
+/** Fills *params with defaults: Q4_K_M, requantizing allowed, no progress callback. */
+LK_API void lk_quantize_params_default(lk_quantize_params* params);
+
+/** Names what lk_quantize writes, index from 0 on; NULL behind the last. Static storage. */
+LK_API const char* lk_quantization_name(uint32_t index);
+
+/** Reads the GGUF file `from` and writes `to`, which appears whole or not at all. Matrices are converted; vectors and
+ *  metadata stay. out may be NULL.
+ *  Fails with LK_INVALID_ARGUMENT, LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY or LK_CANCELLED. */
+LK_API lk_status lk_quantize(const char* from, const char* to, const lk_quantize_params* params, lk_quantize_result* out);
+
+/* ---- model ------------------------------------------------------------------------------------------------------ */
 
 /** How to load a model. */
 typedef struct lk_model_params {

@@ -24,11 +24,6 @@ struct lk_context {
 
 namespace {
 
-void check_struct_size(uint32_t given, size_t expected, const char* name) {
-    LK_CHECK(given == expected, LK_INVALID_ARGUMENT,
-             "%s.struct_size is %u; this library's is %zu: set it with %s_default", name, given, expected, name);
-}
-
 template <size_t kSize>
 void copy_text(const std::string& text, char (&out)[kSize]) {
     const size_t n = std::min(text.size(), kSize - 1);
@@ -121,7 +116,7 @@ lk_status lk_model_load(const char* path, const lk_model_params* params, lk_mode
         LK_REQUIRE(path);
         LK_REQUIRE(params);
         LK_REQUIRE(out);
-        check_struct_size(params->struct_size, sizeof *params, "lk_model_params");
+        lk::check_struct_size(params->struct_size, sizeof *params, "lk_model_params");
         *out = nullptr;
         std::function<bool(float)> progress;
         if (params->progress != nullptr) {
@@ -177,7 +172,7 @@ lk_status lk_context_estimate(const lk_gguf* gguf, const lk_context_params* para
         LK_REQUIRE(gguf);
         LK_REQUIRE(params);
         LK_REQUIRE(out);
-        check_struct_size(params->struct_size, sizeof *params, "lk_context_params");
+        lk::check_struct_size(params->struct_size, sizeof *params, "lk_context_params");
         *out = lk::Context::estimate(*gguf->file, *params);
     });
 }
@@ -187,7 +182,7 @@ lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk
         LK_REQUIRE(model);
         LK_REQUIRE(params);
         LK_REQUIRE(out);
-        check_struct_size(params->struct_size, sizeof *params, "lk_context_params");
+        lk::check_struct_size(params->struct_size, sizeof *params, "lk_context_params");
         *out = nullptr;
         try {
             *out = new lk_context(model->model, *params);

@@ -1,9 +1,10 @@
-// The part of the C interface that describes GGUF files.
+// The part of the C interface that describes and rewrites GGUF files.
 #include <cstring>
 #include <string_view>
 
 #include "c_api_guard.h"
 #include "c_api_types.h"
+#include "model/quantize_model.h"
 #include "quant/blocks.h"
 
 namespace {
@@ -110,5 +111,51 @@ lk_status lk_gguf_tensor_at(const lk_gguf* gguf, uint64_t index, lk_gguf_tensor*
         info.type = tensor.type;
         info.n_dims = tensor.n_dims;
         *out = info;
+    });
+}
+
+void lk_quantize_params_default(lk_quantize_params* params) {
+    if (params != nullptr) {
+        *params = lk_quantize_params{};
+        params->struct_size = sizeof(lk_quantize_params);
+        params->type = "Q4_K_M";
+        params->allow_requantize = 1;
+    }
+}
+
+const char* lk_quantization_name(uint32_t index) {
+    const std::vector<const char*>& names = lk::quantization_names();
+    return index < names.size() ? names[index] : nullptr;
+}
+
+lk_status lk_quantize(const char* from, const char* to, const lk_quantize_params* params, lk_quantize_result* out) {
+    return lk::guard([&] {
+        LK_REQUIRE(from);
+        LK_REQUIRE(to);
+        LK_REQUIRE(params);
+        lk::check_struct_size(params->struct_size, sizeof(lk_quantize_params), "lk_quantize_params");
+        LK_REQUIRE(params->type);
+        LK_CHECK(params->n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", params->n_threads);
+        lk::QuantizeOptions options;
+        options.type = params->type;
+        options.output_type = params->output_type != nullptr ? params->output_type : "";
+        options.token_embedding_type = params->token_embedding_type != nullptr ? params->token_embedding_type : "";
+        options.allow_requantize = params->allow_requantize != 0;
+        options.pure = params->pure != 0;
+        options.n_threads = static_cast<int>(params->n_threads);
+        if (params->progress != nullptr) {
+            options.progress = [&](float fraction) {
+                return params->progress(fraction, params->progress_user_data) != 0;
+            };
+        }
+        const lk::QuantizeResult result = lk::quantize_model(from, to, options);
+        if (out != nullptr) {
+            *out = {result.bytes_before,
+                    result.bytes_after,
+                    static_cast<uint32_t>(result.n_tensors),
+                    static_cast<uint32_t>(result.n_converted),
+                    static_cast<uint32_t>(result.n_fallback),
+                    static_cast<uint32_t>(result.n_requantized)};
+        }
     });
 }

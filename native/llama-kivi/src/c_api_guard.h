@@ -1,6 +1,8 @@
 // The border of the C interface: exceptions become status codes here, and their text becomes lk_last_error().
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <new>
 #include <utility>
@@ -34,6 +36,12 @@ lk_status guard(F&& body) noexcept {
         set_last_error("unknown exception");
         return LK_INTERNAL_ERROR;
     }
+}
+
+// Refuses a parameter struct of another version of the interface. Use inside guard.
+inline void check_struct_size(uint32_t given, size_t expected, const char* name) {
+    LK_CHECK(given == expected, LK_INVALID_ARGUMENT,
+             "%s.struct_size is %u; this library's is %zu: set it with %s_default", name, given, expected, name);
 }
 
 // Refuses a NULL argument by name. Use inside guard.

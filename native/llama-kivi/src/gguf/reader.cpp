@@ -29,31 +29,6 @@ constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
 
 using ull = unsigned long long;
 
-// Bytes of a number or bool; 0 for the other types.
-uint64_t scalar_bytes(lk_value_type type) {
-    switch (type) {
-    case LK_VALUE_UINT8:
-    case LK_VALUE_INT8:
-    case LK_VALUE_BOOL:
-        return 1;
-    case LK_VALUE_UINT16:
-    case LK_VALUE_INT16:
-        return 2;
-    case LK_VALUE_UINT32:
-    case LK_VALUE_INT32:
-    case LK_VALUE_FLOAT32:
-        return 4;
-    case LK_VALUE_UINT64:
-    case LK_VALUE_INT64:
-    case LK_VALUE_FLOAT64:
-        return 8;
-    case LK_VALUE_STRING:
-    case LK_VALUE_ARRAY:
-        return 0;
-    }
-    return 0;
-}
-
 template <class T>
 T load(const uint8_t* bytes) {
     T value;
@@ -100,6 +75,30 @@ size_t first_bad_byte(std::string_view text) {
 }
 
 }  // namespace
+
+uint64_t scalar_bytes(lk_value_type type) {
+    switch (type) {
+    case LK_VALUE_UINT8:
+    case LK_VALUE_INT8:
+    case LK_VALUE_BOOL:
+        return 1;
+    case LK_VALUE_UINT16:
+    case LK_VALUE_INT16:
+        return 2;
+    case LK_VALUE_UINT32:
+    case LK_VALUE_INT32:
+    case LK_VALUE_FLOAT32:
+        return 4;
+    case LK_VALUE_UINT64:
+    case LK_VALUE_INT64:
+    case LK_VALUE_FLOAT64:
+        return 8;
+    case LK_VALUE_STRING:
+    case LK_VALUE_ARRAY:
+        return 0;
+    }
+    return 0;
+}
 
 const char* value_type_name(lk_value_type type) {
     static constexpr const char* names[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",

@@ -100,6 +100,9 @@ private:
     std::unordered_map<std::string_view, size_t> tensor_index_;
 };
 
+// Bytes of a number or bool; 0 for the other types.
+uint64_t scalar_bytes(lk_value_type type);
+
 // Names a value type as messages do ("u32"); "unknown" for a value that is none.
 const char* value_type_name(lk_value_type type);
 

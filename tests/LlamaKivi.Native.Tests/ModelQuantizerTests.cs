@@ -1,0 +1,62 @@
+using Xunit;
+
+namespace LlamaKivi.Native.Tests;
+
+public sealed class ModelQuantizerTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    private string Output => Path.Combine(_folder.Path, "out.gguf");
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void A_quantized_model_loads_and_keeps_its_metadata()
+    {
+        var fractions = new List<float>();
+        QuantizeResult result = ModelQuantizer.Quantize(TestFiles.Model, Output, new QuantizeOptions { Type = "q3_k_m", OutputType = "Q4_0" }, fractions.Add);
+        Assert.Equal(fractions.Order(), fractions);
+        Assert.Equal(1f, fractions[^1]);
+        Assert.True(result.Requantized > 40 && result.BytesAfter < result.BytesBefore, result.ToString());
+        using ModelHandle before = ModelHandle.Load(TestFiles.Model);
+        using ModelHandle after = ModelHandle.Load(Output);
+        Assert.Equal(result.BytesAfter, after.Description.WeightBytes);
+        Assert.Equal(before.Description.ParameterCount, after.Description.ParameterCount);
+        Assert.Equal(before.Gguf.GetStrings("tokenizer.ggml.tokens"), after.Gguf.GetStrings("tokenizer.ggml.tokens"));
+        Assert.Equal(12, after.Gguf.GetInteger("general.file_type"));
+        using ContextHandle context = ContextHandle.Create(after, new ContextOptions { ContextSize = 64, Threads = 1 });
+        context.Decode([1, 2, 3]);
+        Assert.True(float.IsFinite(context.Logits(2)[0]));
+    }
+
+    [Fact]
+    public void The_types_are_known_by_name()
+    {
+        Assert.Contains("Q4_K_M", ModelQuantizer.Types);
+        Assert.Contains("BF16", ModelQuantizer.Types);
+        var e = Assert.Throws<ArgumentException>(() => ModelQuantizer.Quantize(TestFiles.Model, Output, new QuantizeOptions { Type = "Q4_X" }));
+        Assert.Contains("'Q4_X' is not known; use one of F32, F16", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Cancelling_and_exceptions_leave_no_file()
+    {
+        using var source = new CancellationTokenSource();
+        var stopped = Assert.ThrowsAny<OperationCanceledException>(
+            () => ModelQuantizer.Quantize(TestFiles.Model, Output, progress: _ => source.Cancel(), cancellationToken: source.Token));
+        Assert.Equal(source.Token, stopped.CancellationToken);
+        Assert.Throws<InvalidTimeZoneException>(
+            () => ModelQuantizer.Quantize(TestFiles.Model, Output, progress: _ => throw new InvalidTimeZoneException()));
+        Assert.Empty(Directory.GetFiles(_folder.Path));
+    }
+
+    [Fact]
+    public void What_cannot_be_done_is_said()
+    {
+        Assert.Throws<ArgumentException>(() => ModelQuantizer.Quantize(TestFiles.Model, TestFiles.Model));
+        Assert.Throws<ModelLoadException>(() => ModelQuantizer.Quantize(Path.Combine(_folder.Path, "none.gguf"), Output));
+        var e = Assert.Throws<ArgumentException>(
+            () => ModelQuantizer.Quantize(TestFiles.Model, Output, new QuantizeOptions { Type = "Q8_0", AllowRequantize = false }));
+        Assert.Contains("quantized already", e.Message, StringComparison.Ordinal);
+    }
+}
