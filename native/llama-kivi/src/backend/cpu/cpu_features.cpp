@@ -3,6 +3,10 @@
 #include <cstring>
 #include <fstream>
 
+#ifdef LK_HAVE_NEON
+#include <sys/auxv.h>
+#endif
+
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/kernels.h"
 #include "base/error.h"
@@ -34,6 +38,13 @@ std::vector<cpu::NamedKernels> cpu::available_kernels() {
         }
         tables.push_back({"avx2", &avx2::kernels()});
     }
+#endif
+#ifdef LK_HAVE_NEON
+    constexpr unsigned long kDotProducts = 1ul << 20;  // HWCAP_ASIMDDP
+    if ((::getauxval(AT_HWCAP) & kDotProducts) != 0) {
+        tables.push_back({"dotprod", &dotprod::kernels()});
+    }
+    tables.push_back({"neon", &neon::kernels()});
 #endif
     tables.push_back({"portable", &portable_kernels()});
     return tables;

@@ -102,6 +102,14 @@ namespace vnni {
 const Kernels& kernels();
 }
 #endif
+#ifdef LK_HAVE_NEON
+namespace neon {
+const Kernels& kernels();
+}
+namespace dotprod {
+const Kernels& kernels();
+}
+#endif
 
 // A table this processor can run, and how LLAMA_KIVI_CPU names it.
 struct NamedKernels {
