@@ -64,6 +64,7 @@ internal static class BatchedBenchCommand
     private static Row Measure(
         string name, LLamaWeights weights, ModelParams parameters, int prompt, int generate, int batch, IProgress<float> progress, CancellationToken cancellationToken)
     {
+        ResetPeak();
         using LLamaContext context = weights.CreateContext(parameters);
         ContextHandle handle = context.Handle;
         var random = new Random(1);
@@ -92,6 +93,19 @@ internal static class BatchedBenchCommand
         using var process = Process.GetCurrentProcess();
         return new Row(name, prompt, generate, batch, batch * (prompt + generate), promptSeconds, generateSeconds,
             usage.AllocatedBytes / (double)(1 << 20), process.PeakWorkingSet64 / (double)(1 << 20));
+    }
+
+    /// <summary>Starts the peak of the process anew, so that a row does not show what one before it took. Linux only.</summary>
+    private static void ResetPeak()
+    {
+        try
+        {
+            File.WriteAllText("/proc/self/clear_refs", "5");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The column then shows the highest peak so far.
+        }
     }
 
     private static void Write(List<Row> rows, bool jsonLines)

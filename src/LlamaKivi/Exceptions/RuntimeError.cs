@@ -1,0 +1,39 @@
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Exceptions;
+
+/// <summary>Something failed while a model was used.</summary>
+public class RuntimeError(string message, Exception? innerException = null) : Exception(message, innerException);
+
+/// <summary>A batch could not be decoded.</summary>
+public class LLamaDecodeError(DecodeResult returnCode) : RuntimeError($"The batch was not decoded: {returnCode}.")
+{
+    /// <summary>What decoding returned.</summary>
+    public DecodeResult ReturnCode { get; } = returnCode;
+}
+
+/// <summary>The model has no chat template.</summary>
+public class MissingTemplateException : RuntimeError
+{
+    /// <summary>Makes the exception with a general message.</summary>
+    public MissingTemplateException()
+        : base("The model's file has no chat template (tokenizer.chat_template); give one.")
+    {
+    }
+
+    /// <summary>Makes the exception.</summary>
+    public MissingTemplateException(string message)
+        : base(message)
+    {
+    }
+}
+
+/// <summary>The model has no chat template of a name.</summary>
+public class TemplateNotFoundException(string name) : RuntimeError($"The model's file has no chat template '{name}' (tokenizer.chat_template.{name}).");
+
+/// <summary>Logits were asked for that were not computed.</summary>
+public class GetLogitsInvalidIndexException(int index) : RuntimeError($"There are no logits at index {index}: they were not asked for.")
+{
+    /// <summary>The index.</summary>
+    public int Index { get; } = index;
+}
