@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
+using LlamaKivi.Native;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
@@ -18,6 +19,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
     private readonly List<int> _generated = [];
     private int _inCache;
     private int _firstPrompt;
+    private int _kept;       // tokens in the cache that the text to come begins with
     private int _lastIndex;  // of the last token read in its batch: where its logits are
 
     public IReadOnlyList<int> Generated => _generated;
@@ -28,36 +30,76 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
 
     public bool IsEmpty => _tokens.Count == 0;
 
+    /// <summary>Tokens of the sequence, the last of which may not be in the cache.</summary>
+    public IReadOnlyList<int> Tokens => _tokens;
+
+    public int CachedCount => _inCache;
+
+    public int FirstPromptLength => _firstPrompt;
+
+    /// <summary>Takes the sequence as it was when its tokens and what of them was in the cache were written down.</summary>
+    /// <exception cref="StateLoadException">The cache does not hold that many tokens.</exception>
+    public void Restore(IEnumerable<int> tokens, int cached, int firstPrompt)
+    {
+        int held = context.Handle.SeqLength(0);
+        if (held != cached)
+        {
+            throw new StateLoadException($"The executor's state goes with {cached} tokens in the cache; it holds {held}. Load the context's state of the same moment first.");
+        }
+
+        _tokens.Clear();
+        _tokens.AddRange(tokens);
+        _inCache = cached;
+        _firstPrompt = firstPrompt;
+    }
+
+    /// <summary>Forgets the tokens from a number on.</summary>
+    public void Rewind(int count)
+    {
+        if (count < _tokens.Count)
+        {
+            _tokens.RemoveRange(count, _tokens.Count - count);
+        }
+
+        // As after a text was written: its last token is not in the cache.
+        int cached = Math.Max(count - 1, 0);
+        if (_inCache > cached)
+        {
+            context.Handle.SeqTruncate(0, cached);
+            _inCache = cached;
+        }
+    }
+
+    /// <summary>Takes the first tokens of what is in the cache for the first tokens of the text to come; the others go.</summary>
+    public void KeepFirst(int count)
+    {
+        context.Handle.SeqTruncate(0, count);
+        _kept = count;
+    }
+
+    /// <summary>Reads tokens into the cache and writes nothing.</summary>
+    public Task PrefillAsync(int[] prompt, IInferenceParams options, CancellationToken cancellationToken)
+    {
+        Append(prompt);
+        return ReadAsync(prompt.Length, options, cancellationToken);
+    }
+
     public async IAsyncEnumerable<string> RunAsync(int[] prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         Timings = default;
         StopReason = StopReason.None;
         _generated.Clear();
+        Append(prompt);
         if (IsEmpty)
-        {
-            _firstPrompt = prompt.Length;
-        }
-
-        _tokens.AddRange(prompt);
-        if (_inCache == _tokens.Count)
         {
             throw new ArgumentException("There is nothing to read: the prompt is empty.", nameof(prompt));
         }
 
+        Rewind(_tokens.Count);  // the logits to go on from are those of the last token
+
         int unread = _tokens.Count - _inCache;
         long start = Stopwatch.GetTimestamp();
-        try
-        {
-            await Task.Run(() => Read(options, cancellationToken), cancellationToken).ConfigureAwait(false);
-        }
-        catch
-        {
-            // Not read: forget the prompt, so that the sequence and the cache agree.
-            int keep = Math.Max(_inCache, _tokens.Count - prompt.Length);
-            _tokens.RemoveRange(keep, _tokens.Count - keep);
-            throw;
-        }
-
+        await ReadAsync(prompt.Length, options, cancellationToken).ConfigureAwait(false);
         Timings = Timings with { PromptTokens = unread, PromptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds };
 
         var decoder = new StreamingTokenDecoder(context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
@@ -103,6 +145,34 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         if (rest.Length > 0)
         {
             yield return rest;
+        }
+    }
+
+    private void Append(int[] prompt)
+    {
+        if (IsEmpty)
+        {
+            _firstPrompt = prompt.Length;
+            context.Handle.SeqTruncate(0, _kept);  // what another executor left there
+            _inCache = _kept;
+            _kept = 0;
+        }
+
+        _tokens.AddRange(prompt);
+    }
+
+    private async Task ReadAsync(int promptLength, IInferenceParams options, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await Task.Run(() => Read(options, cancellationToken), cancellationToken).ConfigureAwait(false);
+        }
+        catch
+        {
+            // Not read: forget the prompt, so that the sequence and the cache agree.
+            int keep = Math.Max(_inCache, _tokens.Count - promptLength);
+            _tokens.RemoveRange(keep, _tokens.Count - keep);
+            throw;
         }
     }
 

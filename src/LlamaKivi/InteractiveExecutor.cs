@@ -1,40 +1,47 @@
-using LlamaKivi.Abstractions;
-using LlamaKivi.Common;
+using System.Text.Json.Serialization;
+using LlamaKivi.Tokenization;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
 /// <summary>Continues one growing text: each call reads more of it and writes on, with all that came before in the cache.</summary>
-public sealed class InteractiveExecutor : ILLamaExecutor
+/// <remarks>A text after the first is a line: where it ends neither with a line break nor with a control token, a line break follows it.</remarks>
+public class InteractiveExecutor(LLamaContext context, ILogger? logger = null) : StatefulExecutorBase(context, logger)
 {
-    private readonly Generation _generation;
-
-    /// <summary>Works on sequence 0 of a context.</summary>
-    public InteractiveExecutor(LLamaContext context, ILogger? logger = null)
+    /// <inheritdoc/>
+    public override ExecutorBaseState GetStateData()
     {
-        ArgumentNullException.ThrowIfNull(context);
-        Context = context;
-        _generation = new Generation(context, logger);
+        var state = new InteractiveExecutorState { IsPromptRun = IsPromptRun };
+        Fill(state);
+        return state;
     }
 
     /// <inheritdoc/>
-    public LLamaContext Context { get; }
-
-    /// <summary>How long the last inference took.</summary>
-    public InferenceTimings Timings => _generation.Timings;
-
-    /// <summary>Why the last inference ended.</summary>
-    public StopReason StopReason => _generation.StopReason;
-
-    /// <summary>Tokens the last inference wrote.</summary>
-    public IReadOnlyList<int> GeneratedTokens => _generation.Generated;
-
-    /// <inheritdoc/>
-    public IAsyncEnumerable<string> InferAsync(
-        string text, IInferenceParams? inferenceParams = null, CancellationToken token = default)
+    public override Task LoadState(ExecutorBaseState data, CancellationToken cancellationToken = default)
     {
-        ArgumentNullException.ThrowIfNull(text);
-        int[] prompt = Context.Weights.Tokenizer.Encode(text, _generation.IsEmpty && Context.Weights.Tokenizer.AddBos, parseSpecial: true);
-        return _generation.RunAsync(prompt, inferenceParams ?? new InferenceParams(), token);
+        cancellationToken.ThrowIfCancellationRequested();
+        if (data is not InteractiveExecutorState)
+        {
+            throw new ArgumentException("The state is not of an InteractiveExecutor.", nameof(data));
+        }
+
+        Restore(data);
+        return Task.CompletedTask;
+    }
+
+    private protected override int[] Prepare(string text)
+    {
+        Tokenizer tokenizer = Context.Weights.Tokenizer;
+        int[] tokens = tokenizer.Encode(text, IsPromptRun && tokenizer.AddBos, parseSpecial: true);
+        bool isLine = IsPromptRun || tokens.Length == 0 || text.EndsWith('\n') || tokenizer.IsControl(tokens[^1]);
+        return isLine ? tokens : tokenizer.Encode(text + "\n", addBos: false, parseSpecial: true);
+    }
+
+    /// <summary>Where the executor is in its text.</summary>
+    public class InteractiveExecutorState : ExecutorBaseState
+    {
+        /// <summary>Whether no text was read yet.</summary>
+        [JsonPropertyName("is_prompt_run")]
+        public bool IsPromptRun { get; set; }
     }
 }

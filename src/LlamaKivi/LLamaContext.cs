@@ -1,4 +1,7 @@
+using System.Runtime.InteropServices;
+using System.Text;
 using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 using Microsoft.Extensions.Logging;
@@ -19,7 +22,7 @@ public sealed partial class LLamaContext : IDisposable
         Weights = model;
         Params = @params;
         Handle = ContextHandle.Create(model.Model, Options);
-        NativeHandle = new SafeLLamaContextHandle(Handle);
+        NativeHandle = new SafeLLamaContextHandle(Handle) { EndTokens = model.Tokenizer.EndTokens, NewlineToken = model.Tokenizer.NewlineId };
         if (logger is not null)
         {
             Log.ContextCreated(logger, Options.ContextSize, NativeEngine.CacheTypeName(Options.KeyType), NativeEngine.CacheTypeName(Options.ValueType));
@@ -47,12 +50,37 @@ public sealed partial class LLamaContext : IDisposable
     /// <summary>Elements of an embedding.</summary>
     public int EmbeddingSize => Weights.EmbeddingSize;
 
+    /// <summary>The model's vocabulary.</summary>
+    public SafeLlamaModelHandle.Vocabulary Vocab => Weights.Vocab;
+
+    /// <summary>Text encoding: UTF-8.</summary>
+    public Encoding Encoding => Params.Encoding;
+
+    /// <summary>Threads; 0: one per processor. The same for reading and for writing.</summary>
+    public int GenerationThreads
+    {
+        get;
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value);
+            Handle.SetThreads(value);
+            field = value;
+        }
+    }
+
+    /// <summary>The same as <see cref="GenerationThreads"/>.</summary>
+    public int BatchThreads
+    {
+        get => GenerationThreads;
+        set => GenerationThreads = value;
+    }
+
     /// <summary>What the KV cache holds now.</summary>
     public CacheUsage KvCacheUsage => Handle.Usage;
 
     private ContextOptions Options { get; }
 
-    /// <summary>Cuts a text into tokens; see <see cref="LLamaWeights.Tokenize"/>.</summary>
+    /// <summary>Cuts a text into tokens; see <see cref="LLamaWeights.Tokenize(string, bool, bool)"/>.</summary>
     public LLamaToken[] Tokenize(string text, bool addBos = true, bool special = false) => Weights.Tokenize(text, addBos, special);
 
     /// <summary>Joins tokens to a text; bytes that are not UTF-8 become U+FFFD.</summary>
@@ -71,6 +99,42 @@ public sealed partial class LLamaContext : IDisposable
     public Task<DecodeResult> DecodeAsync(LLamaBatch batch, CancellationToken cancellationToken = default) =>
         Task.Run(() => Decode(batch, cancellationToken), cancellationToken);
 
+    /// <summary>Appends tokens to a sequence, as many at a time as <see cref="BatchSize"/> allows.</summary>
+    /// <param name="tokens">The tokens.</param>
+    /// <param name="id">The sequence.</param>
+    /// <param name="batch">Memory to use; after the call it holds the last tokens, the very last with logits.</param>
+    /// <param name="n_past">Tokens the sequence has.</param>
+    /// <param name="cancellationToken">Stops it; what was decoded by then stays.</param>
+    /// <returns>What came of it; the tokens that were not decoded; the tokens the sequence has now.</returns>
+    public Task<(DecodeResult, int, int)> DecodeAsync(
+        List<LLamaToken> tokens, LLamaSeqId id, LLamaBatch batch, int n_past, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(tokens);
+        ArgumentNullException.ThrowIfNull(batch);
+        return Task.Run(
+            () =>
+            {
+                int done = 0;
+                while (done < tokens.Count)
+                {
+                    int n = (int)Math.Min(BatchSize, tokens.Count - done);
+                    batch.Clear();
+                    batch.AddRange(CollectionsMarshal.AsSpan(tokens).Slice(done, n), n_past, id, logitsLast: done + n == tokens.Count);
+                    DecodeResult result = Decode(batch, cancellationToken);
+                    if (result != DecodeResult.Ok)
+                    {
+                        return (result, tokens.Count - done, n_past);
+                    }
+
+                    done += n;
+                    n_past += n;
+                }
+
+                return (DecodeResult.Ok, 0, n_past);
+            },
+            cancellationToken);
+    }
+
     /// <summary>Frees the cache; the model goes on.</summary>
     public void Dispose() => Handle.Dispose();
 
@@ -83,18 +147,42 @@ public sealed partial class LLamaContext : IDisposable
             throw new ArgumentException("ContextSize is 0; give the tokens the context shall hold, or null for what the model was trained for.", nameof(@params));
         }
 
+        RefuseWhatIsNotImplemented(@params);
         return new ContextOptions
         {
             ContextSize = checked((int)(@params.ContextSize ?? (uint)model.ContextSize)),
             MaxSequences = checked((int)@params.SeqMax),
             MicroBatchSize = checked((int)@params.UBatchSize),
             Threads = @params.Threads ?? 0,
-            KeyType = @params.KvCache.TypeK,
-            ValueType = @params.KvCache.TypeV,
+            KeyType = CacheType(@params.TypeK, nameof(@params.TypeK)) ?? @params.KvCache.TypeK,
+            ValueType = CacheType(@params.TypeV, nameof(@params.TypeV)) ?? @params.KvCache.TypeV,
             GroupSize = @params.KvCache.Group,
             ResidualLength = @params.KvCache.Residual,
             SinkTokens = @params.KvCache.Sinks ?? -1,
         };
+    }
+
+    private static lk_cache_type? CacheType(GGMLType? type, string name) => type switch
+    {
+        null => null,
+        GGMLType.GGML_TYPE_F16 => lk_cache_type.LK_CACHE_F16,
+        GGMLType.GGML_TYPE_Q8_0 => lk_cache_type.LK_CACHE_Q8_0,
+        GGMLType.GGML_TYPE_Q4_0 => lk_cache_type.LK_CACHE_Q4_0,
+        _ => throw new ArgumentException($"{name} is {type}; a KV cache is of F16, Q8_0 or Q4_0, or of a type of KvCache ({string.Join(", ", KvCacheTypes.Names)})."),
+    };
+
+    // What would change results must not be passed over in silence.
+    private static void RefuseWhatIsNotImplemented(IContextParams p)
+    {
+        string? what = (p.RopeFrequencyBase, p.RopeFrequencyScale) is not (null, null) ? "RopeFrequencyBase or RopeFrequencyScale"
+            : (p.YarnExtrapolationFactor, p.YarnAttentionFactor, p.YarnBetaFast, p.YarnBetaSlow) is not (null, null, null, null) || p.YarnOriginalContext is not null ? "a YaRN parameter"
+            : p.YarnScalingType is not (null or RopeScalingType.Unspecified) ? nameof(p.YarnScalingType)
+            : p.AttentionType == LLamaAttentionType.NonCausal ? nameof(p.AttentionType)
+            : null;
+        if (what is not null)
+        {
+            throw new NotSupportedException($"{what} is set; the engine takes it from the model's file. Leave it unset.");
+        }
     }
 
     private DecodeResult Decode(LLamaBatch batch, CancellationToken cancellationToken)

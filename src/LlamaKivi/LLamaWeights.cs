@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Native;
 using LlamaKivi.Tokenization;
@@ -20,6 +21,12 @@ public sealed class LLamaWeights : IDisposable
 
     /// <summary>The native model: its shape and its file.</summary>
     public ModelHandle Model { get; }
+
+    /// <summary>What can be asked of the model.</summary>
+    public SafeLlamaModelHandle NativeHandle => field ??= new SafeLlamaModelHandle(this);
+
+    /// <summary>The vocabulary.</summary>
+    public SafeLlamaModelHandle.Vocabulary Vocab => NativeHandle.Vocab;
 
     /// <summary>The model's tokenizer. Of a file without a vocabulary it takes no text: see <see cref="Tokenizer.HasTexts"/>.</summary>
     public Tokenizer Tokenizer { get; }
@@ -63,12 +70,24 @@ public sealed class LLamaWeights : IDisposable
     public LLamaToken[] Tokenize(string text, bool addBos, bool special) =>
         [.. Tokenizer.Encode(text, addBos && Tokenizer.AddBos, special).Select(id => (LLamaToken)id)];
 
+    /// <summary>Cuts a text into tokens.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="add_bos">True: the beginning-of-sequence token comes first, if the model uses one.</param>
+    /// <param name="special">True: special tokens written out in the text become those tokens.</param>
+    /// <param name="encoding">Without effect: the text is UTF-8 to the model.</param>
+    public LLamaToken[] Tokenize(string text, bool add_bos, bool special, Encoding encoding) => Tokenize(text, add_bos, special);
+
     /// <summary>Drops this reference to the model; contexts that use it go on.</summary>
     public void Dispose() => Model.Dispose();
 
     private static LLamaWeights Load(IModelParams @params, IProgress<float>? progress, ILogger? logger, CancellationToken token)
     {
         ArgumentNullException.ThrowIfNull(@params);
+        if (@params.VocabOnly || @params.MetadataOverrides.Count > 0 || @params.TensorBufferOverrides.Count > 0)
+        {
+            throw new NotSupportedException("VocabOnly, MetadataOverrides or TensorBufferOverrides is set, which is not implemented. Leave them unset.");
+        }
+
         ModelHandle model = ModelHandle.Load(@params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, token);
         try
         {

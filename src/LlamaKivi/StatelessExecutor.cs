@@ -6,7 +6,7 @@ using Microsoft.Extensions.Logging;
 namespace LlamaKivi;
 
 /// <summary>Continues texts that have nothing to do with each other: each call starts with an empty context.</summary>
-public sealed class StatelessExecutor : ILLamaExecutor
+public class StatelessExecutor : ILLamaExecutor
 {
     private readonly LLamaWeights _weights;
     private readonly IContextParams _params;
@@ -27,6 +27,12 @@ public sealed class StatelessExecutor : ILLamaExecutor
     /// <summary>The context of the last inference; disposed when that ends.</summary>
     public LLamaContext Context { get; private set; }
 
+    /// <summary>Whether a text is a user's message that the model's chat template is put around.</summary>
+    public bool ApplyTemplate { get; init; }
+
+    /// <summary>The system message of that template; null: none.</summary>
+    public string? SystemMessage { get; init; }
+
     /// <summary>How long the last inference took.</summary>
     public InferenceTimings Timings { get; private set; }
 
@@ -38,6 +44,17 @@ public sealed class StatelessExecutor : ILLamaExecutor
         string text, IInferenceParams? inferenceParams = null, [EnumeratorCancellation] CancellationToken token = default)
     {
         ArgumentNullException.ThrowIfNull(text);
+        if (ApplyTemplate)
+        {
+            var template = new LLamaTemplate(_weights) { AddAssistant = true };
+            if (SystemMessage is not null)
+            {
+                template.Add("system", SystemMessage);
+            }
+
+            text = template.Add("user", text).Render(cancellationToken: token);
+        }
+
         using LLamaContext context = _weights.CreateContext(_params, _logger);
         Context = context;
         var generation = new Generation(context, _logger);

@@ -1,4 +1,5 @@
 using System.Text;
+using LlamaKivi.Native;
 using LlamaKivi.Tokenization;
 
 namespace LlamaKivi;
@@ -15,15 +16,65 @@ public sealed class StreamingTokenDecoder(Tokenizer tokenizer)
     private readonly StringBuilder _text = new();
     private char[] _buffer = new char[64];
 
+    /// <summary>Decodes the tokens of a model. The encoding is UTF-8, whatever is given.</summary>
+    public StreamingTokenDecoder(Encoding encoding, LLamaWeights weights)
+        : this((weights ?? throw new ArgumentNullException(nameof(weights))).Tokenizer)
+    {
+    }
+
+    /// <summary>Decodes the tokens of a model. The encoding is UTF-8, whatever is given.</summary>
+    public StreamingTokenDecoder(Encoding encoding, SafeLlamaModelHandle weights)
+        : this((weights ?? throw new ArgumentNullException(nameof(weights))).Vocab.Tokenizer)
+    {
+    }
+
+    /// <summary>Decodes the tokens of a context's model.</summary>
+    public StreamingTokenDecoder(LLamaContext context)
+        : this((context ?? throw new ArgumentNullException(nameof(context))).Weights.Tokenizer)
+    {
+    }
+
     /// <summary>Whether control tokens added from now on appear as their names; by default they have no text.</summary>
     public bool DecodeSpecialTokens { get; set; }
 
-    /// <summary>UTF-16 characters that <see cref="Read"/> would return.</summary>
+    /// <summary>UTF-16 characters that <see cref="Read()"/> would return.</summary>
     public int AvailableCharacters => _text.Length;
 
     /// <summary>Adds a token.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
     public void Add(int token) => Append(_tokenizer.GetBytes(token, DecodeSpecialTokens).Span, flush: false);
+
+    /// <summary>Adds a token.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such token.</exception>
+    public void Add(LLamaToken token) => Add((int)token);
+
+    /// <summary>Adds tokens in order.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such token; the tokens before it were added.</exception>
+    public void AddRange<T>(T tokens)
+        where T : IEnumerable<LLamaToken>
+    {
+        foreach (LLamaToken token in tokens)
+        {
+            Add(token);
+        }
+    }
+
+    /// <summary>Adds tokens in order.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such token; the tokens before it were added.</exception>
+    public void AddRange(ReadOnlySpan<LLamaToken> tokens)
+    {
+        foreach (LLamaToken token in tokens)
+        {
+            Add(token);
+        }
+    }
+
+    /// <summary>Takes the text that is complete so far, as characters at the end of a list.</summary>
+    public void Read(List<char> dest)
+    {
+        ArgumentNullException.ThrowIfNull(dest);
+        dest.AddRange(Read());
+    }
 
     /// <summary>Adds tokens in order.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id; the tokens before it were added.</exception>

@@ -1,8 +1,10 @@
+using System.Text;
 using LlamaKivi.Common;
+using LlamaKivi.Native;
 
 namespace LlamaKivi.Abstractions;
 
-/// <summary>How to create a context.</summary>
+/// <summary>How to create a context. What changes results and is not implemented is refused where a context is created; hints are taken and have no effect.</summary>
 public interface IContextParams
 {
     /// <summary>Tokens the KV cache holds over all sequences; null: what the model was trained for.</summary>
@@ -22,4 +24,73 @@ public interface IContextParams
 
     /// <summary>Types and sizes of the KV cache.</summary>
     KvCacheParams KvCache { get; }
+
+    /// <summary>Type of the cache's keys, instead of <see cref="KvCache"/>'s: F16, Q8_0 or Q4_0; null: that one.</summary>
+    GGMLType? TypeK => null;
+
+    /// <summary>Type of the cache's values, instead of <see cref="KvCache"/>'s: F16, Q8_0 or Q4_0; null: that one.</summary>
+    GGMLType? TypeV => null;
+
+    /// <summary>Threads for prompts; the engine uses <see cref="Threads"/> for both.</summary>
+    int? BatchThreads => null;
+
+    /// <summary>What the context is for.</summary>
+    LLamaContextType ContextType => LLamaContextType.Default;
+
+    /// <summary>Whether the context gives embeddings.</summary>
+    bool Embeddings => false;
+
+    /// <summary>How the embeddings of a text's tokens become one.</summary>
+    LLamaPoolingType PoolingType => LLamaPoolingType.Unspecified;
+
+    /// <summary>Which tokens attend to which.</summary>
+    LLamaAttentionType AttentionType => LLamaAttentionType.Unspecified;
+
+    /// <summary>Base of the rotary position embedding; null: the model's. Nothing else is implemented.</summary>
+    float? RopeFrequencyBase => null;
+
+    /// <summary>Scale of the rotary position embedding; null: the model's. Nothing else is implemented.</summary>
+    float? RopeFrequencyScale => null;
+
+    /// <summary>YaRN's extrapolation factor; null: the model's. Nothing else is implemented.</summary>
+    float? YarnExtrapolationFactor => null;
+
+    /// <summary>YaRN's attention factor; null: the model's. Nothing else is implemented.</summary>
+    float? YarnAttentionFactor => null;
+
+    /// <summary>YaRN's fast beta; null: the model's. Nothing else is implemented.</summary>
+    float? YarnBetaFast => null;
+
+    /// <summary>YaRN's slow beta; null: the model's. Nothing else is implemented.</summary>
+    float? YarnBetaSlow => null;
+
+    /// <summary>YaRN's original context; null: the model's. Nothing else is implemented.</summary>
+    uint? YarnOriginalContext => null;
+
+    /// <summary>How rotary position embeddings are stretched; null: the model's. Nothing else is implemented.</summary>
+    RopeScalingType? YarnScalingType => null;
+
+    /// <summary>Text encoding; the engine's is UTF-8.</summary>
+    Encoding Encoding => Encoding.UTF8;
+
+    /// <summary>A hint.</summary>
+    bool NoKqvOffload => false;
+
+    /// <summary>A hint: attention is always computed without its matrix of scores in memory.</summary>
+    bool? FlashAttention => null;
+
+    /// <summary>A hint: pages need no defragmentation.</summary>
+    float? DefragThreshold => null;
+
+    /// <summary>A hint.</summary>
+    bool? OpOffload => null;
+
+    /// <summary>A hint: sequences share pages.</summary>
+    bool? KVUnified => null;
+
+    /// <summary>A hint.</summary>
+    bool? SwaFull => null;
+
+    /// <summary>A hint for recurrent models.</summary>
+    uint RecurrentRollbackSnapshots => 0;
 }

@@ -1,6 +1,9 @@
+using System.Collections;
+using LlamaKivi.Native;
+
 namespace LlamaKivi.Abstractions;
 
-/// <summary>How to load a model.</summary>
+/// <summary>How to load a model. What changes results and is not implemented is refused at loading; hints are taken and have no effect.</summary>
 public interface IModelParams
 {
     /// <summary>Path of the GGUF file.</summary>
@@ -8,4 +11,114 @@ public interface IModelParams
 
     /// <summary>True: weights stay in the mapped file, which other processes share. False: they are read into memory.</summary>
     bool UseMemorymap { get; }
+
+    /// <summary>Layers to compute on the GPU; without one they stay on the CPU.</summary>
+    int GpuLayerCount => 0;
+
+    /// <summary>A hint.</summary>
+    int MainGpu
+    {
+        get => 0;
+        set { }
+    }
+
+    /// <summary>A hint.</summary>
+    GPUSplitMode? SplitMode => null;
+
+    /// <summary>Where tensors go by name; not implemented.</summary>
+    List<TensorBufferOverride> TensorBufferOverrides => [];
+
+    /// <summary>A hint.</summary>
+    bool UseDirectIO => false;
+
+    /// <summary>A hint.</summary>
+    bool UseMemoryLock => false;
+
+    /// <summary>A hint.</summary>
+    TensorSplitsCollection TensorSplits => [];
+
+    /// <summary>Whether to load the vocabulary alone; not implemented.</summary>
+    bool VocabOnly => false;
+
+    /// <summary>A hint.</summary>
+    bool CheckTensors => false;
+
+    /// <summary>Metadata to read instead of the file's; not implemented.</summary>
+    List<MetadataOverride> MetadataOverrides => [];
+}
+
+/// <summary>How much of a model goes to each device.</summary>
+public sealed class TensorSplitsCollection : IEnumerable<float>
+{
+    private const int Devices = 16;
+
+    private readonly float[] _splits = new float[Devices];
+
+    /// <summary>Nothing set.</summary>
+    public TensorSplitsCollection()
+    {
+    }
+
+    /// <summary>Takes the parts.</summary>
+    /// <exception cref="ArgumentException">There are more than devices.</exception>
+    public TensorSplitsCollection(float[] splits)
+    {
+        ArgumentNullException.ThrowIfNull(splits);
+        if (splits.Length > Devices)
+        {
+            throw new ArgumentException($"{splits.Length} parts are given; there are at most {Devices} devices.", nameof(splits));
+        }
+
+        splits.CopyTo(_splits, 0);
+    }
+
+    /// <summary>Parts.</summary>
+    public int Length => _splits.Length;
+
+    /// <summary>A device's part.</summary>
+    public float this[int index]
+    {
+        get => _splits[index];
+        set => _splits[index] = value;
+    }
+
+    /// <summary>Sets every part to 0.</summary>
+    public void Clear() => Array.Clear(_splits);
+
+    /// <inheritdoc/>
+    public IEnumerator<float> GetEnumerator() => ((IEnumerable<float>)_splits).GetEnumerator();
+
+    /// <inheritdoc/>
+    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+}
+
+/// <summary>A metadata value to read instead of the file's.</summary>
+public sealed record MetadataOverride
+{
+    /// <summary>An integer.</summary>
+    public MetadataOverride(string key, int value) => (Key, Value) = (key, value);
+
+    /// <summary>A number.</summary>
+    public MetadataOverride(string key, float value) => (Key, Value) = (key, value);
+
+    /// <summary>A truth value.</summary>
+    public MetadataOverride(string key, bool value) => (Key, Value) = (key, value);
+
+    /// <summary>A text.</summary>
+    public MetadataOverride(string key, string value) => (Key, Value) = (key, value);
+
+    /// <summary>The entry's key.</summary>
+    public string Key { get; }
+
+    internal object Value { get; }
+}
+
+/// <summary>Where tensors of a name go.</summary>
+public class TensorBufferOverride(string pattern, string bufferType)
+{
+    /// <summary>Pattern of the name.</summary>
+    public string Pattern { get; set; } = pattern;
+
+    /// <summary>The buffer's type.</summary>
+    public string BufferType { get; set; } = bufferType;
 }

@@ -1,9 +1,11 @@
+using System.Text;
 using LlamaKivi.Abstractions;
+using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
 /// <summary>How to load a model and create contexts of it.</summary>
-public sealed record ModelParams : ILLamaParams
+public record ModelParams : ILLamaParams
 {
     /// <summary>Names the file; everything else has a default.</summary>
     /// <param name="modelPath">Path of the GGUF file.</param>
@@ -31,5 +33,104 @@ public sealed record ModelParams : ILLamaParams
     public int? Threads { get; set; }
 
     /// <inheritdoc/>
+    public int? BatchThreads { get; set; }
+
+    /// <inheritdoc/>
     public KvCacheParams KvCache { get; set; } = new();
+
+    /// <inheritdoc/>
+    public GGMLType? TypeK { get; set; }
+
+    /// <inheritdoc/>
+    public GGMLType? TypeV { get; set; }
+
+    /// <inheritdoc/>
+    public int GpuLayerCount { get; set; }
+
+    /// <inheritdoc/>
+    public LLamaContextType ContextType { get; set; } = LLamaContextType.Default;
+
+    /// <inheritdoc/>
+    public int MainGpu { get; set; }
+
+    /// <inheritdoc/>
+    public GPUSplitMode? SplitMode { get; set; }
+
+    /// <inheritdoc/>
+    public List<TensorBufferOverride> TensorBufferOverrides { get; set; } = [];
+
+    /// <inheritdoc/>
+    public uint RecurrentRollbackSnapshots { get; set; }
+
+    /// <inheritdoc/>
+    public bool UseDirectIO { get; set; }
+
+    /// <inheritdoc/>
+    public bool UseMemoryLock { get; set; }
+
+    /// <inheritdoc/>
+    public bool Embeddings { get; set; }
+
+    /// <inheritdoc/>
+    public TensorSplitsCollection TensorSplits { get; set; } = [];
+
+    /// <inheritdoc/>
+    public bool CheckTensors { get; init; }
+
+    /// <inheritdoc/>
+    public List<MetadataOverride> MetadataOverrides { get; set; } = [];
+
+    /// <inheritdoc/>
+    public float? RopeFrequencyBase { get; set; }
+
+    /// <inheritdoc/>
+    public float? RopeFrequencyScale { get; set; }
+
+    /// <inheritdoc/>
+    public float? YarnExtrapolationFactor { get; set; }
+
+    /// <inheritdoc/>
+    public float? YarnAttentionFactor { get; set; }
+
+    /// <inheritdoc/>
+    public float? YarnBetaFast { get; set; }
+
+    /// <inheritdoc/>
+    public float? YarnBetaSlow { get; set; }
+
+    /// <inheritdoc/>
+    public uint? YarnOriginalContext { get; set; }
+
+    /// <inheritdoc/>
+    public RopeScalingType? YarnScalingType { get; set; }
+
+    /// <inheritdoc/>
+    public bool NoKqvOffload { get; set; }
+
+    /// <inheritdoc/>
+    public bool? FlashAttention { get; set; }
+
+    /// <inheritdoc/>
+    public float? DefragThreshold { get; set; }
+
+    /// <inheritdoc/>
+    public LLamaPoolingType PoolingType { get; set; } = LLamaPoolingType.Unspecified;
+
+    /// <inheritdoc/>
+    public LLamaAttentionType AttentionType { get; set; } = LLamaAttentionType.Unspecified;
+
+    /// <inheritdoc/>
+    public bool VocabOnly { get; set; }
+
+    /// <inheritdoc/>
+    public bool? OpOffload { get; set; }
+
+    /// <inheritdoc/>
+    public bool? SwaFull { get; set; }
+
+    /// <inheritdoc/>
+    public bool? KVUnified { get; set; }
+
+    /// <inheritdoc/>
+    public Encoding Encoding { get; set; } = Encoding.UTF8;
 }

@@ -1,9 +1,6 @@
-using System.Diagnostics.CodeAnalysis;
-
 namespace LlamaKivi.Native;
 
 /// <summary>What most of a file's weights are; the values are those of general.file_type.</summary>
-[SuppressMessage("Naming", "CA1707", Justification = "The names users of LLamaSharp write.")]
 public enum LLamaFtype
 {
     /// <summary>32-bit floats.</summary>

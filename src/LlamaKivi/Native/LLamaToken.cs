@@ -16,6 +16,34 @@ public readonly record struct LLamaToken
     /// <summary>The token with an id.</summary>
     public static implicit operator LLamaToken(int value) => new(value);
 
+    /// <summary>Whether the token controls the model and is not text.</summary>
+    public bool IsControl(SafeLlamaModelHandle model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        return IsControl(model.Vocab);
+    }
+
+    /// <summary>Whether the token controls the model and is not text.</summary>
+    public bool IsControl(SafeLlamaModelHandle.Vocabulary vocab)
+    {
+        ArgumentNullException.ThrowIfNull(vocab);
+        return vocab.Tokenizer.IsControl(_value);
+    }
+
+    /// <summary>Whether generation stops at the token.</summary>
+    public bool IsEndOfGeneration(SafeLlamaModelHandle model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        return IsEndOfGeneration(model.Vocab);
+    }
+
+    /// <summary>Whether generation stops at the token.</summary>
+    public bool IsEndOfGeneration(SafeLlamaModelHandle.Vocabulary vocab)
+    {
+        ArgumentNullException.ThrowIfNull(vocab);
+        return vocab.Tokenizer.IsEndOfGeneration(_value);
+    }
+
     /// <summary>The id as text.</summary>
     public override string ToString() => _value.ToString();
 }

@@ -37,6 +37,8 @@ public abstract class Tokenizer
         EomId = vocabulary.SpecialId("tokenizer.ggml.eom_token_id");
         UnknownId = vocabulary.SpecialId("tokenizer.ggml.unknown_token_id");
         PaddingId = vocabulary.SpecialId("tokenizer.ggml.padding_token_id");
+        int newline = Array.FindIndex(_bytes, bytes => bytes is [(byte)'\n']);
+        NewlineId = newline >= 0 ? newline : null;
         AddBos = vocabulary.Flag("tokenizer.ggml.add_bos_token", addBosByDefault && BosId is not null);
         AddEos = vocabulary.Flag("tokenizer.ggml.add_eos_token", false);
         if (AddBos && BosId is null)
@@ -53,6 +55,11 @@ public abstract class Tokenizer
         // By name only if marked special: "</s>" is also a plausible piece of markup in a byte-level vocabulary.
         _ends.UnionWith(_specials.Where(special => EndNames.Contains(special.Name)).Select(special => special.Id));
     }
+
+    /// <summary>The line break; null if it is no token of its own.</summary>
+    public int? NewlineId { get; }
+
+    internal int[] EndTokens => [.. _ends];
 
     /// <summary>Number of tokens; ids are 0 to this, exclusive.</summary>
     public int VocabularySize => _vocabulary.Size;

@@ -1,0 +1,192 @@
+using LlamaKivi.Abstractions;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Batched;
+
+/// <summary>Many conversations on one context: what they have to read is computed together. One thread at a time may use it and its conversations.</summary>
+/// <remarks>A conversation is a sequence of the context, so <see cref="IContextParams.SeqMax"/> bounds how many there are at a time; 1, the default, is raised to 64.</remarks>
+public sealed class BatchedExecutor : IDisposable
+{
+    private const uint DefaultSequences = 64;
+
+    private readonly Stack<int> _free = new();
+    private readonly List<Pending> _queue = [];
+    private int[] _tokens = [];
+    private int[] _sequences = [];
+    private byte[] _outputs = [];
+
+    /// <summary>Creates a context for the conversations.</summary>
+    public BatchedExecutor(LLamaWeights model, IContextParams contextParams)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(contextParams);
+        Model = model;
+        if (contextParams.SeqMax <= 1 && contextParams is Common.ModelParams parameters)
+        {
+            contextParams = parameters with { SeqMax = DefaultSequences };
+        }
+
+        Context = model.CreateContext(contextParams);
+        for (int i = checked((int)contextParams.SeqMax) - 1; i >= 0; i--)
+        {
+            _free.Push(i);
+        }
+    }
+
+    /// <summary>The context of the conversations.</summary>
+    public LLamaContext Context { get; }
+
+    /// <summary>The model.</summary>
+    public LLamaWeights Model { get; }
+
+    /// <summary>Tokens that wait to be read.</summary>
+    public int BatchedTokenCount => _queue.Sum(pending => pending.Tokens.Length);
+
+    /// <summary>Calls of <see cref="Infer"/> that reading them takes.</summary>
+    public int BatchQueueCount => (int)((BatchedTokenCount + (long)Context.BatchSize - 1) / Context.BatchSize);
+
+    /// <summary>Whether the executor was disposed of.</summary>
+    public bool IsDisposed { get; private set; }
+
+    // Counts calls of Infer that read something: a conversation's logits are those of one of them.
+    internal ulong Epoch { get; private set; } = 1;
+
+    /// <summary>Starts a conversation.</summary>
+    /// <exception cref="InvalidOperationException">There are as many as the context has sequences; dispose of one, or raise SeqMax.</exception>
+    public Conversation Create()
+    {
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        return new Conversation(this, TakeSequence());
+    }
+
+    /// <summary>Goes on with a conversation that <see cref="Conversation.Save(string)"/> wrote.</summary>
+    /// <exception cref="StateLoadException">The file is damaged, or belongs to another model or kind of KV cache.</exception>
+    public Conversation Load(string filepath)
+    {
+        using var state = new Conversation.SequenceData(File.ReadAllBytes(filepath));
+        return Load(state);
+    }
+
+    /// <summary>Goes on with a conversation from a state that <see cref="Conversation.Save()"/> gave; any number of times.</summary>
+    /// <exception cref="StateLoadException">The state belongs to another model or kind of KV cache.</exception>
+    public Conversation Load(Conversation.State state)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        Conversation conversation = Create();
+        try
+        {
+            conversation.Restore((Conversation.SequenceData)state);
+            return conversation;
+        }
+        catch
+        {
+            conversation.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Reads what the conversations were prompted with, up to <see cref="LLamaContext.BatchSize"/> tokens.</summary>
+    /// <returns><see cref="DecodeResult.NoKvSlot"/> if the cache has no room: everything is as before, and it may be tried again once there is some.</returns>
+    /// <exception cref="OperationCanceledException">Cancelled; everything is as before.</exception>
+    public async Task<DecodeResult> Infer(CancellationToken cancellation = default)
+    {
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        if (_queue.Count == 0)
+        {
+            return DecodeResult.Ok;
+        }
+
+        (int count, List<(Pending Pending, int Take, int FirstOutput)> parts) = Fill();
+        try
+        {
+            await Task.Run(
+                () => Context.Handle.Decode(_tokens.AsSpan(0, count), _sequences.AsSpan(0, count), outputs: _outputs.AsSpan(0, count), cancellationToken: cancellation),
+                cancellation).ConfigureAwait(false);
+        }
+        catch (KvCacheFullException)
+        {
+            return DecodeResult.NoKvSlot;
+        }
+
+        Epoch++;
+        foreach ((Pending pending, int take, int first) in parts)
+        {
+            pending.Tokens = pending.Tokens[take..];
+            if (pending.Tokens.Length == 0)
+            {
+                _queue.Remove(pending);
+                pending.Conversation.WasRead(Epoch, first + take - 1);
+            }
+        }
+
+        return DecodeResult.Ok;
+    }
+
+    /// <summary>Frees the context and with it all conversations.</summary>
+    public void Dispose()
+    {
+        IsDisposed = true;
+        Context.Dispose();
+    }
+
+    internal int TakeSequence() => _free.TryPop(out int sequence) ? sequence
+        : throw new InvalidOperationException($"All {Context.Params.SeqMax} sequences of the context are in use. Dispose of a conversation, or raise SeqMax.");
+
+    internal void GiveBack(Conversation conversation, int sequence)
+    {
+        if (IsDisposed)
+        {
+            return;
+        }
+
+        _queue.RemoveAll(pending => pending.Conversation == conversation);
+        Context.Handle.SeqTruncate(sequence, 0);
+        _free.Push(sequence);
+    }
+
+    internal void Enqueue(Conversation conversation, int[] tokens, bool allLogits) => _queue.Add(new Pending(conversation, tokens, allLogits));
+
+    private (int Count, List<(Pending, int, int)> Parts) Fill()
+    {
+        int count = (int)Math.Min(BatchedTokenCount, Context.BatchSize);
+        if (_tokens.Length < count)
+        {
+            _tokens = new int[count];
+            _sequences = new int[count];
+            _outputs = new byte[count];
+        }
+
+        var parts = new List<(Pending, int, int)>();
+        int at = 0;
+        foreach (Pending pending in _queue)
+        {
+            int take = Math.Min(pending.Tokens.Length, count - at);
+            if (take == 0)
+            {
+                break;
+            }
+
+            pending.Tokens.AsSpan(0, take).CopyTo(_tokens.AsSpan(at));
+            _sequences.AsSpan(at, take).Fill((int)pending.Conversation.ConversationId);
+            _outputs.AsSpan(at, take).Fill(pending.AllLogits ? (byte)1 : (byte)0);
+            if (take == pending.Tokens.Length)
+            {
+                _outputs[at + take - 1] = 1;
+            }
+
+            parts.Add((pending, take, at));
+            at += take;
+        }
+
+        return (count, parts);
+    }
+
+    private sealed class Pending(Conversation conversation, int[] tokens, bool allLogits)
+    {
+        public Conversation Conversation { get; } = conversation;
+
+        public int[] Tokens { get; set; } = tokens;
+
+        public bool AllLogits { get; } = allLogits;
+    }
+}

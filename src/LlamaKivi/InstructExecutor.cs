@@ -1,0 +1,103 @@
+using System.Text.Json.Serialization;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+using LlamaKivi.Tokenization;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi;
+
+/// <summary>Answers instructions: each text after the first stands between a prefix and a suffix that say so.</summary>
+public class InstructExecutor : StatefulExecutorBase
+{
+    private string _prefix;
+    private int[] _prefixTokens;
+    private int[] _suffixTokens;
+
+    /// <summary>Works on sequence 0 of a context.</summary>
+    /// <param name="context">The context.</param>
+    /// <param name="instructionPrefix">What stands before an instruction; writing it ends an answer.</param>
+    /// <param name="instructionSuffix">What stands before the answer.</param>
+    /// <param name="logger">Told of what happens to the context.</param>
+    public InstructExecutor(
+        LLamaContext context, string instructionPrefix = "\n\n### Instruction:\n\n", string instructionSuffix = "\n\n### Response:\n\n", ILogger? logger = null)
+        : base(context, logger)
+    {
+        ArgumentNullException.ThrowIfNull(instructionPrefix);
+        ArgumentNullException.ThrowIfNull(instructionSuffix);
+        Tokenizer tokenizer = context.Weights.Tokenizer;
+        _prefix = instructionPrefix;
+        _prefixTokens = tokenizer.Encode(instructionPrefix, addBos: false, parseSpecial: true);
+        _suffixTokens = tokenizer.Encode(instructionSuffix, addBos: false, parseSpecial: true);
+    }
+
+    /// <inheritdoc/>
+    public override ExecutorBaseState GetStateData()
+    {
+        var state = new InstructExecutorState
+        {
+            IsPromptRun = IsPromptRun,
+            InputPrefixTokens = [.. _prefixTokens.Select(token => (LLamaToken)token)],
+            InputSuffixTokens = [.. _suffixTokens.Select(token => (LLamaToken)token)],
+        };
+        Fill(state);
+        return state;
+    }
+
+    /// <inheritdoc/>
+    public override Task LoadState(ExecutorBaseState data, CancellationToken cancellationToken = default)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        if (data is not InstructExecutorState state)
+        {
+            throw new ArgumentException("The state is not of an InstructExecutor.", nameof(data));
+        }
+
+        Restore(data);
+        if (state is { InputPrefixTokens: not null, InputSuffixTokens: not null })
+        {
+            _prefixTokens = [.. state.InputPrefixTokens.Select(token => (int)token)];
+            _suffixTokens = [.. state.InputSuffixTokens.Select(token => (int)token)];
+            _prefix = Context.Weights.Tokenizer.Decode(_prefixTokens, special: true);
+        }
+
+        return Task.CompletedTask;
+    }
+
+    private protected override int[] Prepare(string text)
+    {
+        Tokenizer tokenizer = Context.Weights.Tokenizer;
+        return IsPromptRun
+            ? tokenizer.Encode(text, tokenizer.AddBos, parseSpecial: true)
+            : [.. _prefixTokens, .. tokenizer.Encode(text.EndsWith('\n') ? text : text + "\n", addBos: false, parseSpecial: true), .. _suffixTokens];
+    }
+
+    private protected override IInferenceParams Complete(IInferenceParams options) => string.IsNullOrWhiteSpace(_prefix)
+        ? options
+        : new InferenceParams
+        {
+            TokensKeep = options.TokensKeep,
+            MaxTokens = options.MaxTokens,
+            AntiPrompts = [.. options.AntiPrompts, _prefix],
+            SamplingPipeline = options.SamplingPipeline,
+            DecodeSpecialTokens = options.DecodeSpecialTokens,
+            OverflowStrategy = options.OverflowStrategy,
+            ContextTruncationPercentage = options.ContextTruncationPercentage,
+        };
+
+    /// <summary>Where the executor is in its text.</summary>
+    public class InstructExecutorState : ExecutorBaseState
+    {
+        /// <summary>Whether no text was read yet.</summary>
+        [JsonPropertyName("is_prompt_run")]
+        public bool IsPromptRun { get; set; }
+
+        /// <summary>Tokens before an instruction.</summary>
+        [JsonPropertyName("inp_pfx")]
+        public LLamaToken[]? InputPrefixTokens { get; set; }
+
+        /// <summary>Tokens before the answer.</summary>
+        [JsonPropertyName("inp_sfx")]
+        public LLamaToken[]? InputSuffixTokens { get; set; }
+    }
+}

@@ -1,0 +1,139 @@
+using System.Text;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Native;
+using LlamaKivi.Templates;
+using LlamaKivi.Tokenization;
+
+namespace LlamaKivi;
+
+/// <summary>The messages of a conversation, written as a model's chat template has it. The template is the Jinja one of the model's file, or one that is given.</summary>
+public class LLamaTemplate
+{
+    /// <summary>What <see cref="Apply"/> encodes its text with.</summary>
+    public static readonly Encoding Encoding = Encoding.UTF8;
+
+    private readonly JinjaTemplate _template;
+    private readonly string _bos = "";
+    private readonly string _eos = "";
+    private readonly bool _addsBos;
+    private readonly List<TextMessage> _messages = [];
+
+    /// <summary>Takes the template of a model's file.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="name">A template other than the default one, such as "tool_use"; null: the default.</param>
+    /// <param name="strict">Without effect where the name is null. True: a template of that name must be there. False: the default takes its place.</param>
+    /// <exception cref="MissingTemplateException">The file has no template.</exception>
+    /// <exception cref="TemplateNotFoundException">The file has none of the name.</exception>
+    /// <exception cref="TemplateException">The template is not valid.</exception>
+    public LLamaTemplate(SafeLlamaModelHandle model, string? name = null, bool strict = true)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        _template = new JinjaTemplate(model.GetTemplate(name, strict) ?? throw (name is null ? new MissingTemplateException() : new TemplateNotFoundException(name)));
+        Tokenizer tokenizer = model.Weights.Tokenizer;
+        _bos = tokenizer.BosId is int bos && tokenizer.HasTexts ? tokenizer.GetText(bos) : "";
+        _eos = tokenizer.EosId is int eos && tokenizer.HasTexts ? tokenizer.GetText(eos) : "";
+        _addsBos = tokenizer.AddBos;
+    }
+
+    /// <summary>Takes the default template of a model's file.</summary>
+    /// <inheritdoc cref="LLamaTemplate(SafeLlamaModelHandle, string?, bool)"/>
+    public LLamaTemplate(LLamaWeights weights, bool strict = true)
+        : this((weights ?? throw new ArgumentNullException(nameof(weights))).NativeHandle, null, strict)
+    {
+    }
+
+    /// <summary>Takes a template in the Jinja language, or the name of a common one: chatml (also null), llama2, llama3, mistral.</summary>
+    /// <exception cref="TemplateException">The template is not valid.</exception>
+    public LLamaTemplate(string? customTemplate) => _template = new JinjaTemplate(CommonTemplates.Find(customTemplate ?? "chatml") ?? customTemplate!);
+
+    /// <summary>Messages so far.</summary>
+    public int Count => _messages.Count;
+
+    /// <summary>Whether the text ends where the model's answer begins.</summary>
+    public bool AddAssistant { get; set; }
+
+    /// <summary>A message.</summary>
+    public TextMessage this[int index] => _messages[index];
+
+    /// <summary>Adds a message.</summary>
+    /// <param name="role">"system", "user" or "assistant"; templates may know others.</param>
+    /// <param name="content">Its text.</param>
+    public LLamaTemplate Add(string role, string content) => Add(new TextMessage(role, content));
+
+    /// <summary>Adds a message.</summary>
+    public LLamaTemplate Add(TextMessage message)
+    {
+        _messages.Add(message);
+        return this;
+    }
+
+    /// <summary>Removes a message.</summary>
+    public LLamaTemplate RemoveAt(int index)
+    {
+        _messages.RemoveAt(index);
+        return this;
+    }
+
+    /// <summary>Removes all messages.</summary>
+    public void Clear() => _messages.Clear();
+
+    /// <summary>The text of the messages, in UTF-8.</summary>
+    /// <remarks>A BOS that the template writes is left out where reading the text would put another before it.</remarks>
+    /// <exception cref="TemplateException">The template refuses the messages; the message is the template's own.</exception>
+    public ReadOnlySpan<byte> Apply() => Encoding.GetBytes(Render());
+
+    internal string Render(IEnumerable<KeyValuePair<string, object?>>? more = null, IEnumerable<object?>? messages = null, CancellationToken cancellationToken = default)
+    {
+        var variables = new Dictionary<string, object?>
+        {
+            ["messages"] = messages ?? _messages.Select(message => (object?)new Dictionary<string, object?> { ["role"] = message.Role, ["content"] = message.Content }),
+            ["add_generation_prompt"] = AddAssistant,
+            ["bos_token"] = _bos,
+            ["eos_token"] = _eos,
+        };
+        foreach ((string key, object? value) in more ?? [])
+        {
+            variables[key] = value;
+        }
+
+        string text = _template.Render(variables, cancellationToken: cancellationToken);
+        return _addsBos && _bos.Length > 0 && text.StartsWith(_bos, StringComparison.Ordinal) ? text[_bos.Length..] : text;
+    }
+
+    /// <summary>One message.</summary>
+    public readonly struct TextMessage : IEquatable<TextMessage>
+    {
+        /// <summary>Makes a message.</summary>
+        public TextMessage(string role, string content)
+        {
+            ArgumentNullException.ThrowIfNull(role);
+            ArgumentNullException.ThrowIfNull(content);
+            Role = role;
+            Content = content;
+        }
+
+        /// <summary>"system", "user" or "assistant"; templates may know others.</summary>
+        public string Role { get; }
+
+        /// <summary>Its text.</summary>
+        public string Content { get; }
+
+        /// <summary>Whether two messages are the same.</summary>
+        public static bool operator ==(TextMessage left, TextMessage right) => left.Equals(right);
+
+        /// <summary>Whether two messages differ.</summary>
+        public static bool operator !=(TextMessage left, TextMessage right) => !left.Equals(right);
+
+        /// <summary>Takes the message apart.</summary>
+        public void Deconstruct(out string role, out string content) => (role, content) = (Role, Content);
+
+        /// <inheritdoc/>
+        public bool Equals(TextMessage other) => Role == other.Role && Content == other.Content;
+
+        /// <inheritdoc/>
+        public override bool Equals(object? obj) => obj is TextMessage other && Equals(other);
+
+        /// <inheritdoc/>
+        public override int GetHashCode() => HashCode.Combine(Role, Content);
+    }
+}

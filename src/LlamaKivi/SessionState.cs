@@ -1,0 +1,135 @@
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+
+namespace LlamaKivi;
+
+/// <summary>A chat session at one moment: what its cache held, where its executor was, its messages and transforms.</summary>
+public record SessionState
+{
+    /// <summary>Puts a state together; lists and transforms are copied.</summary>
+    public SessionState(
+        LLamaContext.State? contextState,
+        StatefulExecutorBase.ExecutorBaseState executorState,
+        ChatHistory history,
+        List<ITextTransform> inputTransformPipeline,
+        ITextStreamTransform outputTransform,
+        IHistoryTransform historyTransform)
+    {
+        ArgumentNullException.ThrowIfNull(history);
+        ArgumentNullException.ThrowIfNull(inputTransformPipeline);
+        ArgumentNullException.ThrowIfNull(outputTransform);
+        ArgumentNullException.ThrowIfNull(historyTransform);
+        ContextState = contextState;
+        ExecutorState = executorState;
+        History = [.. history.Messages];
+        InputTransformPipeline = [.. inputTransformPipeline.Select(transform => transform.Clone())];
+        OutputTransform = outputTransform.Clone();
+        HistoryTransform = historyTransform.Clone();
+    }
+
+    /// <summary>Where the executor was.</summary>
+    public StatefulExecutorBase.ExecutorBaseState? ExecutorState { get; set; }
+
+    /// <summary>What the cache held; null: nothing.</summary>
+    public LLamaContext.State? ContextState { get; set; }
+
+    /// <summary>What was done to texts before the model read them.</summary>
+    public ITextTransform[] InputTransformPipeline { get; set; }
+
+    /// <summary>What was done to texts the model wrote.</summary>
+    public ITextStreamTransform OutputTransform { get; set; }
+
+    /// <summary>How the conversation became text.</summary>
+    public IHistoryTransform HistoryTransform { get; set; }
+
+    /// <summary>The messages.</summary>
+    public ChatHistory.Message[] History { get; set; }
+
+    /// <summary>Reads a folder that <see cref="Save"/> wrote.</summary>
+    /// <remarks>Transforms that are not this library's own are not kept: the defaults take their place, to be set again.</remarks>
+    /// <exception cref="StateLoadException">A file is something else.</exception>
+    public static SessionState Load(string path)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        string File_(string name) => Path.Combine(path, name);
+        StatefulExecutorBase.ExecutorBaseState executor = Read(File_(ChatSession.EXECUTOR_STATE_FILENAME), LlamaKiviJson.Default.ExecutorBaseState)
+            ?? throw new StateLoadException($"'{File_(ChatSession.EXECUTOR_STATE_FILENAME)}' is not there: '{path}' is no saved session.");
+        LLamaContext.State? context = null;
+        if (File.Exists(File_(ChatSession.MODEL_STATE_FILENAME)))
+        {
+            using FileStream stream = File.OpenRead(File_(ChatSession.MODEL_STATE_FILENAME));
+            context = LLamaContext.State.Load(stream);
+        }
+
+        return new SessionState(
+            context,
+            executor,
+            Read(File_(ChatSession.HISTORY_STATE_FILENAME), LlamaKiviJson.Default.ChatHistory) ?? new ChatHistory(),
+            [.. Read(File_(ChatSession.INPUT_TRANSFORM_FILENAME), LlamaKiviJson.Default.ITextTransformArray) ?? []],
+            Read(File_(ChatSession.OUTPUT_TRANSFORM_FILENAME), LlamaKiviJson.Default.ITextStreamTransform) ?? new LLamaTransforms.EmptyTextOutputStreamTransform(),
+            Read(File_(ChatSession.HISTORY_TRANSFORM_FILENAME), LlamaKiviJson.Default.IHistoryTransform) ?? new LLamaTransforms.DefaultHistoryTransform());
+    }
+
+    /// <summary>Writes the state into a folder, which is made. Each file appears whole or not at all.</summary>
+    public void Save(string path)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        Directory.CreateDirectory(path);
+        string model = Path.Combine(path, ChatSession.MODEL_STATE_FILENAME);
+        if (ContextState is null)
+        {
+            File.Delete(model);
+        }
+        else
+        {
+            WholeFile.Write(model, ContextState.Save);
+        }
+
+        Write(ChatSession.EXECUTOR_STATE_FILENAME, ExecutorState ?? throw new InvalidOperationException("ExecutorState is null: there is nothing to save."), LlamaKiviJson.Default.ExecutorBaseState);
+        Write(ChatSession.HISTORY_STATE_FILENAME, new ChatHistory(History), LlamaKiviJson.Default.ChatHistory);
+        Write(ChatSession.INPUT_TRANSFORM_FILENAME, [.. InputTransformPipeline.Where(Known)], LlamaKiviJson.Default.ITextTransformArray);
+        WriteIfKnown(ChatSession.OUTPUT_TRANSFORM_FILENAME, OutputTransform, LlamaKiviJson.Default.ITextStreamTransform);
+        WriteIfKnown(ChatSession.HISTORY_TRANSFORM_FILENAME, HistoryTransform, LlamaKiviJson.Default.IHistoryTransform);
+
+        void Write<T>(string name, T value, JsonTypeInfo<T> type) =>
+            WholeFile.Write(Path.Combine(path, name), stream => JsonSerializer.Serialize(stream, value, type));
+
+        void WriteIfKnown<T>(string name, T value, JsonTypeInfo<T> type)
+            where T : notnull
+        {
+            if (Known(value))
+            {
+                Write(name, value, type);
+            }
+            else
+            {
+                File.Delete(Path.Combine(path, name));
+            }
+        }
+    }
+
+    // Only this library's own transforms can be written: others may hold anything.
+    private static bool Known(object transform) => transform.GetType().DeclaringType == typeof(LLamaTransforms);
+
+    private static T? Read<T>(string filename, JsonTypeInfo<T> type)
+        where T : class
+    {
+        if (!File.Exists(filename))
+        {
+            return null;
+        }
+
+        try
+        {
+            using FileStream stream = File.OpenRead(filename);
+            return JsonSerializer.Deserialize(stream, type);
+        }
+        catch (JsonException e)
+        {
+            throw new StateLoadException($"'{filename}' is no part of a saved session: {e.Message}");
+        }
+    }
+}

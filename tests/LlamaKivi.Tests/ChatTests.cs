@@ -1,0 +1,276 @@
+using System.Text;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Native;
+using LlamaKivi.Sampling;
+using LlamaKivi.Transformers;
+using Xunit;
+
+namespace LlamaKivi.Tests;
+
+/// <summary>Executors that keep their text, and chat sessions on them.</summary>
+public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDisposable
+{
+    private const string Story = "The borrow checker is the part of the Rust compiler that";
+
+    private readonly LLamaWeights _weights;
+    private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-chat").FullName;
+
+    public ChatTests(InferenceTests.DemoModel model) => _weights = model.Weights;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private LLamaContext CreateContext(string cache = "kivi2") =>
+        _weights.CreateContext(new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 1024, Threads = 1, KvCache = KvCacheParams.Parse(cache) });
+
+    private static InferenceParams Greedy(int tokens = 24) =>
+        new() { MaxTokens = tokens, SamplingPipeline = new GreedySamplingPipeline(), AntiPrompts = ["User:"] };
+
+    private static async Task<string> ReadAsync(IAsyncEnumerable<string> pieces)
+    {
+        var text = new StringBuilder();
+        await foreach (string piece in pieces)
+        {
+            text.Append(piece);
+        }
+
+        return text.ToString();
+    }
+
+    // What the executor has read and written.
+    private static string Text(StatefulExecutorBase executor) =>
+        executor.Context.DeTokenize(executor.GetStateData().Embeds);
+
+    private static ChatHistory.Message User(string text) => new(AuthorRole.User, text);
+
+    private static ChatHistory Start()
+    {
+        var history = new ChatHistory();
+        history.AddMessage(AuthorRole.System, "A talk about compilers.");
+        history.AddMessage(AuthorRole.User, "What is a lexer?");
+        history.AddMessage(AuthorRole.Assistant, "It cuts text into tokens.");
+        return history;
+    }
+
+    [Fact]
+    public async Task A_session_reads_its_history_first_and_then_only_what_is_new()
+    {
+        using LLamaContext context = CreateContext("f16");
+        var executor = new InteractiveExecutor(context);
+        var session = new ChatSession(executor, Start());
+        string first = await ReadAsync(session.ChatAsync(User("What is a parser?"), Greedy()));
+        Assert.Equal(5, session.History.Messages.Count);
+        Assert.Equal(first, session.History.Messages[^1].Content);
+        long before = context.KvCacheUsage.Tokens;
+        string second = await ReadAsync(session.ChatAsync(User("What is a linker?"), Greedy()));
+        int read = context.Tokenize("User: What is a linker?\n", addBos: false).Length;
+        Assert.Equal(before + 1 + read + executor.GeneratedTokens.Count - 1, context.KvCacheUsage.Tokens);
+
+        string whole = "System: A talk about compilers.\nUser: What is a lexer?\nAssistant: It cuts text into tokens.\nUser: What is a parser?\n" +
+            first + "User: What is a linker?\n" + second;
+        Assert.Equal(whole, Text(executor));
+    }
+
+    [Theory]
+    [InlineData("f16")]
+    [InlineData("kivi2")]
+    public async Task An_answer_can_be_written_anew(string cache)
+    {
+        using LLamaContext context = CreateContext(cache);
+        var executor = new InteractiveExecutor(context);
+        var session = new ChatSession(executor, Start());
+        string first = await ReadAsync(session.ChatAsync(User("What is a parser?"), Greedy()));
+        string second = await ReadAsync(session.ChatAsync(User("What is a linker?"), Greedy()));
+        string text = Text(executor);
+        string again = await ReadAsync(session.RegenerateAssistantMessageAsync(Greedy()));
+        Assert.Equal(text[..^second.Length] + again, Text(executor));
+        if (cache == "f16")
+        {
+            Assert.Equal(second, again);  // a cut window is quantized more than it was
+        }
+
+        Assert.Equal(7, session.History.Messages.Count);
+        Assert.Equal(first, session.History.Messages[4].Content);
+        session.RemoveLastMessage();
+        await Assert.ThrowsAsync<InvalidOperationException>(() => ReadAsync(session.RegenerateAssistantMessageAsync(Greedy())));
+    }
+
+    [Theory]
+    [InlineData("f16")]
+    [InlineData("kivi2")]
+    public async Task A_saved_session_goes_on_with_the_same_tokens(string cache)
+    {
+        string folder = Path.Combine(_folder, "session");
+        string next;
+        using (LLamaContext context = CreateContext(cache))
+        {
+            var session = new ChatSession(new InteractiveExecutor(context), Start())
+                .WithOutputTransform(new LLamaTransforms.KeywordTextOutputStreamTransform(["Assistant:"], 5))
+                .AddInputTransform(new LLamaTransforms.NaiveTextInputTransform());
+            await ReadAsync(session.ChatAsync(User("  What is a parser?  "), Greedy(200)));
+            Assert.Equal("What is a parser?", session.History.Messages[3].Content);
+            session.SaveSession(folder);
+            next = await ReadAsync(session.ChatAsync(User("What is a linker?"), Greedy(32)));
+        }
+
+        using LLamaContext other = CreateContext(cache);
+        var restored = new ChatSession(new InteractiveExecutor(other));
+        restored.LoadSession(folder);
+        Assert.Equal(5, restored.History.Messages.Count);
+        Assert.IsType<LLamaTransforms.KeywordTextOutputStreamTransform>(restored.OutputTransform);
+        Assert.IsType<LLamaTransforms.NaiveTextInputTransform>(restored.InputTransformPipeline.Single());
+        Assert.Equal(next, await ReadAsync(restored.ChatAsync(User("What is a linker?"), Greedy(32))));
+    }
+
+    [Fact]
+    public async Task A_session_of_another_kind_is_refused_and_changes_nothing()
+    {
+        using LLamaContext context = CreateContext("f16");
+        var session = new ChatSession(new InteractiveExecutor(context), Start());
+        await ReadAsync(session.ChatAsync(User("What is a parser?"), Greedy()));
+        SessionState state = session.GetSessionState();
+
+        using LLamaContext other = CreateContext("kivi2");
+        var target = new ChatSession(new InteractiveExecutor(other), Start());
+        await ReadAsync(target.ChatAsync(User("What is a linker?"), Greedy()));
+        long tokens = other.KvCacheUsage.Tokens;
+        Assert.Throws<StateLoadException>(() => target.LoadSession(state));
+        Assert.Equal(tokens, other.KvCacheUsage.Tokens);
+        Assert.Equal("What is a linker?", target.History.Messages[3].Content);
+        Assert.Throws<StateLoadException>(() => target.LoadSession(_folder));
+        using LLamaContext third = CreateContext("f16");
+        await Assert.ThrowsAsync<ArgumentException>(() => new InstructExecutor(third).LoadState(state.ExecutorState!));
+    }
+
+    [Fact]
+    public async Task A_cancelled_answer_leaves_the_session_usable()
+    {
+        using LLamaContext context = CreateContext();
+        var session = new ChatSession(new InteractiveExecutor(context), Start());
+        using var source = new CancellationTokenSource();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(async () =>
+        {
+            await foreach (string _ in session.ChatAsync(User("What is a parser?"), Greedy(200), source.Token))
+            {
+                await source.CancelAsync();
+            }
+        });
+        Assert.Equal(AuthorRole.Assistant, session.History.Messages[^1].AuthorRole);
+        Assert.NotEqual("", await ReadAsync(session.ChatAsync(User("What is a linker?"), Greedy())));
+    }
+
+    [Fact]
+    public async Task Messages_can_be_read_ahead()
+    {
+        using LLamaContext context = CreateContext("f16");
+        var executor = new InteractiveExecutor(context);
+        ChatSession session = await ChatSession.InitializeSessionFromHistoryAsync(executor, Start());
+        Assert.True(context.KvCacheUsage.Tokens > 20);
+        await session.AddAndProcessSystemMessage("Answer in one sentence.");
+        string answer = await ReadAsync(session.ChatAsync(User("What is a parser?"), Greedy()));
+        string whole = new LLamaTransforms.DefaultHistoryTransform().HistoryToText(new ChatHistory([.. session.History.Messages.SkipLast(1)]));
+        Assert.Equal(whole + answer, Text(executor));
+        await Assert.ThrowsAsync<ArgumentException>(() => ReadAsync(session.ChatAsync(new ChatHistory.Message(AuthorRole.System, "x"), Greedy())));
+    }
+
+    [Fact]
+    public async Task Instructions_stand_between_prefix_and_suffix()
+    {
+        using LLamaContext context = CreateContext("f16");
+        var executor = new InstructExecutor(context, "\nQuestion: ", "\nAnswer:");
+        string first = await ReadAsync(executor.InferAsync(Story, Greedy(12)));
+        string second = await ReadAsync(executor.InferAsync("What is it?", Greedy(12)));
+        Assert.Equal(Story + first + "\nQuestion: What is it?\n\nAnswer:" + second, Text(executor));
+
+        string file = Path.Combine(_folder, "instruct.json");
+        await executor.SaveState(file, TestContext.Current.CancellationToken);
+        using LLamaContext.State state = context.GetState();
+        string next = await ReadAsync(executor.InferAsync("And then?", Greedy(12)));
+        using LLamaContext fresh = CreateContext("f16");
+        fresh.LoadState(state);
+        var restored = new InstructExecutor(fresh);
+        await restored.LoadState(file, TestContext.Current.CancellationToken);
+        Assert.Equal(next, await ReadAsync(restored.InferAsync("And then?", Greedy(12))));
+    }
+
+    [Fact]
+    public async Task A_session_file_spares_reading_the_same_beginning()
+    {
+        string file = Path.Combine(_folder, "prompt.session");
+        string expected;
+        using (LLamaContext context = CreateContext("f16"))
+        {
+            var executor = new InteractiveExecutor(context);
+            await executor.PrefillPromptAsync(Story, TestContext.Current.CancellationToken);
+            executor.SaveSessionFile(file);
+            expected = await ReadAsync(executor.InferAsync(null, Greedy()));
+        }
+
+        using LLamaContext other = CreateContext("f16");
+        var again = new InteractiveExecutor(other);
+        again.WithSessionFile(file);
+        Assert.Equal(expected, await ReadAsync(again.InferAsync(Story, Greedy())));
+        Assert.Equal(1, again.Timings.PromptTokens);
+        await Assert.ThrowsAsync<ArgumentException>(() => ReadAsync(new InteractiveExecutor(other).InferAsync(null, Greedy())));
+    }
+
+    [Fact]
+    public void Histories_become_text_and_json()
+    {
+        ChatHistory history = Start();
+        Assert.Equal(history.ToJson(), ChatHistory.FromJson(history.ToJson())!.ToJson());
+        var transform = new LLamaTransforms.DefaultHistoryTransform("Bob", "Ada");
+        Assert.StartsWith("System: A talk about compilers.\nBob: What is a lexer?\nAda: It", transform.HistoryToText(history), StringComparison.Ordinal);
+        Assert.Equal("hello", transform.TextToHistory(AuthorRole.User, "Bob: hello").Messages[0].Content);
+        Assert.Equal("fine", transform.TrimNamesFromText("fine\nBob:", AuthorRole.Assistant));
+        Assert.Throws<MissingTemplateException>(() => new PromptTemplateTransformer(_weights).HistoryToText(history));
+        Assert.Equal(
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+            PromptTemplateTransformer.ToModelPrompt(new LLamaTemplate("chatml") { AddAssistant = true }.Add("user", "Hi")));
+        Assert.Equal("[INST] <<SYS>>\nS\n<</SYS>>\n\nHi [/INST]", PromptTemplateTransformer.ToModelPrompt(new LLamaTemplate("llama2").Add("system", "S").Add("user", "Hi")));
+    }
+
+    [Fact]
+    public async Task Keywords_are_left_out_of_the_stream()
+    {
+        static async IAsyncEnumerable<string> Pieces()
+        {
+            foreach (string piece in new[] { "Ass", "istant", ": hi", " there", ", Us", "er: ", "x" })
+            {
+                await Task.Yield();
+                yield return piece;
+            }
+        }
+
+        Assert.Equal(" hi there, x", await ReadAsync(new LLamaTransforms.KeywordTextOutputStreamTransform(["Assistant:", "User: "]).TransformAsync(Pieces())));
+        Assert.Equal(" there, Ux", (await ReadAsync(new LLamaTransforms.KeywordTextOutputStreamTransform(["Assistant:"], 10, true).TransformAsync(Pieces()))).Replace("User: ", "U", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task A_chat_model_is_read_with_its_own_template()
+    {
+        string? path = Environment.GetEnvironmentVariable("LLAMA_KIVI_SMOLLM2");
+        Assert.SkipUnless(File.Exists(path), "LLAMA_KIVI_SMOLLM2 does not name smollm2-135m-instruct-q4_1.gguf");
+        using LLamaWeights weights = LLamaWeights.LoadFromFile(new ModelParams(path!));
+        using LLamaContext context = weights.CreateContext(new ModelParams(path!) { ContextSize = 1024, KvCache = KvCacheParams.Parse("f16") });
+        var executor = new InteractiveExecutor(context);
+        var session = new ChatSession(executor).WithHistoryTransform(new PromptTemplateTransformer(weights));
+        string answer = await ReadAsync(session.ChatAsync(User("What is the capital of France? Answer in one sentence."), Greedy(64)));
+        Assert.Equal("The capital of France is Paris.", answer);
+        await ReadAsync(session.ChatAsync(User("And of Italy?"), Greedy(64)));
+
+        // What the cache holds is what the template makes of the conversation, token for token.
+        string text = weights.Tokenizer.Decode([.. executor.GetStateData().Embeds.Select(token => (int)token)], special: true);
+        var template = new LLamaTemplate(weights);
+        foreach (ChatHistory.Message message in session.History.Messages)
+        {
+            template.Add(message.AuthorRole.ToString().ToLowerInvariant(), message.Content);
+        }
+
+        Assert.Equal(Encoding.UTF8.GetString(template.Apply()).TrimEnd('\n'), text);
+
+        var stateless = new StatelessExecutor(weights, new ModelParams(path!) { ContextSize = 512, KvCache = KvCacheParams.Parse("f16") }) { ApplyTemplate = true };
+        Assert.Equal(answer, await ReadAsync(stateless.InferAsync("What is the capital of France? Answer in one sentence.", Greedy(64))));
+    }
+}
