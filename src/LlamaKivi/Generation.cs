@@ -5,6 +5,7 @@ using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
+using LlamaKivi.Sampling;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
@@ -89,6 +90,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         Timings = default;
         StopReason = StopReason.None;
         _generated.Clear();
+        (options.SamplingPipeline as BaseSamplingPipeline)?.BeginText();
         Append(prompt);
         if (IsEmpty)
         {

@@ -22,7 +22,7 @@ public sealed partial class LLamaContext : IDisposable
         Weights = model;
         Params = @params;
         Handle = ContextHandle.Create(model.Model, Options);
-        NativeHandle = new SafeLLamaContextHandle(Handle) { EndTokens = model.Tokenizer.EndTokens, NewlineToken = model.Tokenizer.NewlineId };
+        NativeHandle = new SafeLLamaContextHandle(Handle) { Tokenizer = model.Tokenizer, EndTokens = model.Tokenizer.EndTokens, NewlineToken = model.Tokenizer.NewlineId };
         if (logger is not null)
         {
             Log.ContextCreated(logger, Options.ContextSize, NativeEngine.CacheTypeName(Options.KeyType), NativeEngine.CacheTypeName(Options.ValueType));

@@ -61,6 +61,15 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         }
     }
 
+    /// <summary>Reads a text from its start, of which what the cache holds already is not read again, and streams its continuation.</summary>
+    internal IAsyncEnumerable<string> InferWholeAsync(string text, IInferenceParams options, CancellationToken cancellationToken)
+    {
+        int[] tokens = Context.Weights.Tokenizer.Encode(text, Context.Weights.Tokenizer.AddBos, parseSpecial: true);
+        int same = Generation.Tokens.Zip(tokens).TakeWhile(pair => pair.First == pair.Second).Count();
+        Generation.Rewind(Math.Min(same, tokens.Length - 1));
+        return Generation.RunAsync(tokens[Generation.Tokens.Count..], Complete(options), cancellationToken);
+    }
+
     /// <inheritdoc/>
     IAsyncEnumerable<string> ILLamaExecutor.InferAsync(string text, IInferenceParams? inferenceParams, CancellationToken token) =>
         InferAsync(text, inferenceParams, token);

@@ -1,3 +1,5 @@
+using LlamaKivi.Tokenization;
+
 namespace LlamaKivi.Native;
 
 /// <summary>What sampling reads of a context. A view: the context owns the memory.</summary>
@@ -9,6 +11,9 @@ public sealed class SafeLLamaContextHandle
     public int VocabCount => Handle.VocabularySize;
 
     internal ContextHandle Handle { get; }
+
+    // The vocabulary; null: not known.
+    internal Tokenizer? Tokenizer { get; init; }
 
     // Tokens that end a text; null: not known.
     internal int[]? EndTokens { get; init; }

@@ -1,11 +1,17 @@
 using System.Numerics.Tensors;
 using LlamaKivi.Native;
+using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Sampling;
 
 /// <summary>A start for pipelines: the choice from a row of logits is left to write.</summary>
 public abstract class BaseSamplingPipeline : ISamplingPipeline
 {
+    private GrammarMatcher? _matcher;
+    private Tokenizer? _matched;  // the vocabulary the matcher is for
+    private float[] _constrained = [];
+
     /// <inheritdoc/>
     public virtual LLamaToken Sample(SafeLLamaContextHandle ctx, int index)
     {
@@ -31,6 +37,42 @@ public abstract class BaseSamplingPipeline : ISamplingPipeline
     public virtual void Accept(LLamaToken token)
     {
     }
+
+    /// <summary>Begins a text: what a grammar has seen of the last one is forgotten.</summary>
+    internal void BeginText() => _matcher?.Reset();
+
+    // The logits with -infinity for the tokens that the grammar does not allow next; the given ones without a grammar.
+    private protected ReadOnlySpan<float> Constrain(SafeLLamaContextHandle ctx, ReadOnlySpan<float> logits, Grammar? grammar)
+    {
+        if (grammar is null)
+        {
+            return logits;
+        }
+
+        if (ctx.Tokenizer is not { HasTexts: true } tokenizer)
+        {
+            throw new InvalidOperationException("A grammar needs the texts of the tokens, and this model's file has no vocabulary.");
+        }
+
+        if (_matcher is null || _matched != tokenizer)
+        {
+            _matcher = new GrammarMatcher(grammar.Compiled, tokenizer);
+            _matched = tokenizer;
+        }
+
+        if (_constrained.Length < logits.Length)
+        {
+            _constrained = new float[logits.Length];
+        }
+
+        Span<float> constrained = _constrained.AsSpan(0, logits.Length);
+        logits.CopyTo(constrained);
+        _matcher.Mask(constrained);
+        return constrained;
+    }
+
+    // Takes a token that was chosen from constrained logits into the grammar's text.
+    private protected void Follow(LLamaToken token) => _matcher?.Accept((int)token);
 
     /// <summary>Frees what the pipeline holds.</summary>
     public void Dispose()

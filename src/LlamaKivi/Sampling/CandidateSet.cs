@@ -134,10 +134,96 @@ internal sealed class CandidateSet
         _count = keep;
     }
 
-    /// <summary>Chooses a candidate with the probabilities of the softmax at a temperature above 0.</summary>
-    public int Draw(float temperature, double uniform)
+    /// <summary>Keeps the tokens whose logit is at most n standard deviations below the greatest.</summary>
+    public void TopNSigma(float n)
     {
-        double rest = uniform * Weigh(temperature);
+        double mean = 0;
+        for (int i = 0; i < _count; i++)
+        {
+            mean += _logits[i] / (double)_count;
+        }
+
+        double square = 0;
+        double max = double.NegativeInfinity;
+        for (int i = 0; i < _count; i++)
+        {
+            square += (_logits[i] - mean) * (_logits[i] - mean) / _count;
+            max = Math.Max(max, _logits[i]);
+        }
+
+        double least = max - n * Math.Sqrt(square);
+        int keep = 0;
+        for (int i = 0; i < _count; i++)
+        {
+            if (_logits[i] >= least)
+            {
+                Move(i, keep++);
+            }
+        }
+
+        _count = keep;
+    }
+
+    /// <summary>Rules out the tokens at least as probable as a threshold, but for the least probable of them. They must be sorted.</summary>
+    public void ExcludeTopChoices(float threshold, int minKeep)
+    {
+        double sum = Weigh(1);
+        int top = 0;
+        while (top < _count && _weights[top] >= threshold * sum)
+        {
+            top++;
+        }
+
+        int drop = Math.Min(top - 1, _count - Math.Max(minKeep, 1));
+        for (int i = 0; drop > 0 && i + drop < _count; i++)
+        {
+            Move(i + drop, i);
+        }
+
+        _count -= Math.Max(drop, 0);
+    }
+
+    /// <summary>Mirostat 2: keeps the tokens whose surprise is at most mu bits, at least one. They must be sorted.</summary>
+    public void KeepLessSurprising(double mu, float temperature)
+    {
+        double sum = Weigh(temperature);
+        int keep = 1;
+        while (keep < _count && -Math.Log2(_weights[keep] / sum) <= mu)
+        {
+            keep++;
+        }
+
+        _count = Math.Min(keep, _count);
+    }
+
+    /// <summary>Mirostat 1: keeps the k tokens that give a surprise of mu bits if probabilities follow Zipf's law, whose exponent the first ones give. They must be sorted.</summary>
+    public void MirostatTopK(double mu, int vocabulary, float temperature)
+    {
+        const int Fitted = 100;
+        double sum = Weigh(temperature);
+        double products = 0;
+        double squares = 0;
+        for (int i = 0; i + 1 < Math.Min(Fitted, _count); i++)
+        {
+            double t = Math.Log((i + 2.0) / (i + 1.0));
+            products += t * Math.Log(_weights[i] / sum / Math.Max(_weights[i + 1] / sum, double.Epsilon));
+            squares += t * t;
+        }
+
+        double exponent = squares > 0 ? products / squares : 1;
+        double epsilon = exponent - 1;
+        double k = Math.Pow(epsilon * Math.Pow(2, mu) / (1 - Math.Pow(vocabulary, -epsilon)), 1 / exponent);
+        _count = Math.Clamp(double.IsFinite(k) ? (int)Math.Round(Math.Min(k, _count)) : _count, 1, _count);
+    }
+
+    /// <summary>Chooses a candidate with the probabilities of the softmax at a temperature above 0.</summary>
+    public int Draw(float temperature, double uniform) => Draw(temperature, uniform, out _);
+
+    /// <summary>Chooses a candidate with the probabilities of the softmax at a temperature above 0, and gives its probability.</summary>
+    public int Draw(float temperature, double uniform, out double probability)
+    {
+        double sum = Weigh(temperature);
+        double rest = uniform * sum;
         int last = 0;
         for (int i = 0; i < _count; i++)
         {
@@ -152,6 +238,7 @@ internal sealed class CandidateSet
             }
         }
 
+        probability = _weights[last] / sum;
         return _ids[last];
     }
 

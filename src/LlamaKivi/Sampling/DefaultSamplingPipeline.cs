@@ -1,10 +1,12 @@
+using System.Runtime.InteropServices;
+using LlamaKivi.Common;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
 /// <summary>Chooses at random, by the model's probabilities after a chain of adjustments.</summary>
 /// <remarks>
-/// The chain: logit bias, penalties, top-k, typical, top-p, min-p, temperature, draw. The draw uses xoshiro256** seeded by <see cref="Seed"/>:
+/// The chain: grammar, logit bias, penalties, DRY, top-k, top-n-sigma, typical, top-p, min-p, XTC, temperature, draw. The draw uses xoshiro256** seeded by <see cref="Seed"/>:
 /// equal logits, options, accepted tokens and seed give equal tokens on every platform. No memory is allocated for a token once the buffers have grown.
 /// </remarks>
 public class DefaultSamplingPipeline : BaseSamplingPipeline
@@ -13,6 +15,9 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     private readonly PenaltyWindow _window = new();
     private KeyValuePair<LLamaToken, float>[] _bias = [];
     private float[] _adjusted = [];  // [vocabulary], the logits after bias and penalties
+    private readonly List<int> _history = [];  // accepted tokens that DRY looks back over
+    private readonly Dictionary<int, int> _repeats = [];  // token: length of the longest sequence it would repeat
+    private double? _mu;  // Mirostat's bound on the surprise
     private Xoshiro256 _random;
 
     /// <summary>Creates a pipeline with a random seed.</summary>
@@ -123,6 +128,85 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
         }
     } = 1;
 
+    /// <summary>What the text must follow; null: anything. Needs a context of a model with a vocabulary.</summary>
+    public Grammar? Grammar { get; init; }
+
+    /// <summary>A hint: what a grammar allows is looked up by state, so that there is nothing to choose.</summary>
+    public GrammarOptimizationMode GrammarOptimization { get; init; } = GrammarOptimizationMode.Extended;
+
+    /// <summary>Keeps the tokens whose logit is at most this many standard deviations below the greatest; 0: off.</summary>
+    /// <remarks>Tang et al., "Top-n-sigma: Not All Logits Are You Need", 2024.</remarks>
+    public float TopNSigma
+    {
+        get;
+        init => field = Check(value, value >= 0 && float.IsFinite(value), nameof(TopNSigma), "a number of 0 or more");
+    }
+
+    /// <summary>How often the tokens above <see cref="XtcThreshold"/> are ruled out but for the least probable of them; 0 to 1, 0: off.</summary>
+    /// <remarks>"Exclude top choices", by P. E. Weidmann, 2024.</remarks>
+    public float XtcProbability
+    {
+        get;
+        init => field = Check(value, value is >= 0 and <= 1, nameof(XtcProbability), "from 0 to 1");
+    }
+
+    /// <summary>Probability from which <see cref="XtcProbability"/> counts a token among the top choices; above 0.5 it never does.</summary>
+    public float XtcThreshold
+    {
+        get;
+        init => field = Check(value, value is >= 0 and <= 1, nameof(XtcThreshold), "from 0 to 1");
+    } = 0.1f;
+
+    /// <summary>Strength of the penalty on tokens that would repeat a sequence of the text ("don't repeat yourself"); 0: off.</summary>
+    /// <remarks>The penalty is DryMultiplier * DryBase ^ (length of the repeated sequence - DryAllowedLength). By P. E. Weidmann, 2024.</remarks>
+    public float DryMultiplier
+    {
+        get;
+        init => field = Check(value, value >= 0 && float.IsFinite(value), nameof(DryMultiplier), "a number of 0 or more");
+    }
+
+    /// <summary>How fast the penalty of <see cref="DryMultiplier"/> grows with the length; at least 1.</summary>
+    public float DryBase
+    {
+        get;
+        init => field = Check(value, value >= 1 && float.IsFinite(value), nameof(DryBase), "a number of 1 or more");
+    } = 1.75f;
+
+    /// <summary>Length of a repeated sequence that goes unpunished.</summary>
+    public int DryAllowedLength
+    {
+        get;
+        init => field = (int)Check(value, value >= 0, nameof(DryAllowedLength), "0 or more");
+    } = 2;
+
+    /// <summary>Accepted tokens that <see cref="DryMultiplier"/> looks back over.</summary>
+    public int DryRange
+    {
+        get;
+        init => field = (int)Check(value, value >= 0, nameof(DryRange), "0 or more");
+    } = 1024;
+
+    /// <summary>Tokens over which a repeated sequence does not reach, such as those of line breaks.</summary>
+    public IReadOnlySet<LLamaToken> DryBreakers { get; init; } = new HashSet<LLamaToken>();
+
+    /// <summary>Mirostat, which steers the surprise of the text to <see cref="MirostatTau"/>; top-k, typical, top-p, min-p, top-n-sigma and XTC are then not used.</summary>
+    /// <remarks>Basu et al., "Mirostat: A Neural Text Decoding Algorithm that Directly Controls Perplexity", 2021.</remarks>
+    public MirostatType Mirostat { get; init; } = MirostatType.Disable;
+
+    /// <summary>The surprise to steer to, in bits for each token.</summary>
+    public float MirostatTau
+    {
+        get;
+        init => field = Check(value, value > 0 && float.IsFinite(value), nameof(MirostatTau), "a number above 0");
+    } = 5;
+
+    /// <summary>How fast Mirostat steers.</summary>
+    public float MirostatEta
+    {
+        get;
+        init => field = Check(value, value is >= 0 and <= 1, nameof(MirostatEta), "from 0 to 1");
+    } = 0.1f;
+
     /// <summary>Where the random numbers start; setting it starts them again.</summary>
     public uint Seed
     {
@@ -140,7 +224,9 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     public override LLamaToken Sample(SafeLLamaContextHandle ctx, int index)
     {
         ArgumentNullException.ThrowIfNull(ctx);
-        return Choose(ctx.GetLogitsIth(index), ctx.EndTokens, ctx.NewlineToken);
+        LLamaToken token = Choose(Constrain(ctx, ctx.GetLogitsIth(index), Grammar), ctx.EndTokens, ctx.NewlineToken);
+        Follow(token);
+        return token;
     }
 
     /// <inheritdoc/>
@@ -157,7 +243,10 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     /// <summary>Forgets the tokens accepted, and starts the random numbers again at <see cref="Seed"/>.</summary>
     public override void Reset()
     {
+        BeginText();
         _window.Clear();
+        _history.Clear();
+        _mu = null;
         _random = new Xoshiro256(Seed);
     }
 
@@ -167,6 +256,15 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     {
         ArgumentOutOfRangeException.ThrowIfNegative((int)token, nameof(token));
         _window.Add((int)token, PenaltyCount);
+        if (DryMultiplier > 0 && DryRange > 0)
+        {
+            if (_history.Count >= 2 * DryRange)
+            {
+                _history.RemoveRange(0, _history.Count - DryRange + 1);
+            }
+
+            _history.Add((int)token);
+        }
     }
 
     internal void Apply(LLamaTokenDataArray data, int[]? endTokens, int? newline)
@@ -232,12 +330,61 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
         else
         {
             CheckedMax(adjusted);
-            Narrow(adjusted);
-            token = _candidates.Draw(Temperature, _random.NextDouble());
+            token = Mirostat == MirostatType.Disable ? Draw(adjusted) : DrawMirostat(adjusted);
         }
 
         Accept(token);
         return token;
+    }
+
+    private int Draw(ReadOnlySpan<float> logits)
+    {
+        Narrow(logits);
+        if (XtcProbability > 0 && XtcThreshold <= 0.5f && _random.NextDouble() < XtcProbability)
+        {
+            _candidates.ExcludeTopChoices(XtcThreshold, MinKeep);
+        }
+
+        return _candidates.Draw(Temperature, _random.NextDouble());
+    }
+
+    private int DrawMirostat(ReadOnlySpan<float> logits)
+    {
+        _candidates.Select(logits, 0, sort: true);
+        double mu = _mu ?? 2 * MirostatTau;
+        if (Mirostat == MirostatType.Mirostat)
+        {
+            _candidates.MirostatTopK(mu, logits.Length, Temperature);
+        }
+        else
+        {
+            _candidates.KeepLessSurprising(mu, Temperature);
+        }
+
+        int token = _candidates.Draw(Temperature, _random.NextDouble(), out double probability);
+        _mu = mu - MirostatEta * (-Math.Log2(probability) - MirostatTau);
+        return token;
+    }
+
+    // For every token that would go on a sequence that the text ends with and has had before: the length of the longest such sequence.
+    private void FindRepeats()
+    {
+        _repeats.Clear();
+        Span<int> text = CollectionsMarshal.AsSpan(_history);
+        text = text[Math.Max(0, text.Length - DryRange)..];
+        for (int end = text.Length - 2; end >= 0; end--)
+        {
+            int length = 0;
+            while (length <= end && text[end - length] == text[^(1 + length)] && !DryBreakers.Contains(text[end - length]))
+            {
+                length++;
+            }
+
+            if (length > 0 && length > _repeats.GetValueOrDefault(text[end + 1]) && !DryBreakers.Contains(text[end + 1]))
+            {
+                _repeats[text[end + 1]] = length;
+            }
+        }
     }
 
     private static float Check(float value, bool valid, string property, string range) =>
@@ -257,7 +404,8 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     // The logits after bias and penalties; the given ones themselves if there is nothing to change.
     private ReadOnlySpan<float> Adjust(ReadOnlySpan<float> logits, int[] ends, int? newline)
     {
-        if (_bias.Length == 0 && ends.Length == 0 && !Penalizes)
+        bool dry = DryMultiplier > 0 && _history.Count > 1;
+        if (_bias.Length == 0 && ends.Length == 0 && !Penalizes && !dry)
         {
             return logits;
         }
@@ -282,6 +430,19 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
                 {
                     ref float logit = ref At(adjusted, token, "The accepted tokens have");
                     logit = Penalize(logit, count);
+                }
+            }
+        }
+
+        if (dry)
+        {
+            FindRepeats();
+            foreach ((int token, int length) in _repeats)
+            {
+                if (length >= DryAllowedLength)
+                {
+                    // Bounded, so that a logit stays a number.
+                    At(adjusted, token, "The accepted tokens have") -= (float)Math.Min(DryMultiplier * Math.Pow(DryBase, length - DryAllowedLength), 1e30);
                 }
             }
         }
@@ -314,7 +475,12 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
 
     private void Narrow(ReadOnlySpan<float> logits)
     {
-        _candidates.Select(logits, TopK, sort: TopP < 1 || MinKeep > 1);
+        _candidates.Select(logits, TopK, sort: TopP < 1 || MinKeep > 1 || XtcProbability > 0);
+        if (TopNSigma > 0)
+        {
+            _candidates.TopNSigma(TopNSigma);
+        }
+
         if (TypicalP < 1)
         {
             _candidates.Typical(TypicalP, MinKeep);
@@ -329,5 +495,18 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
         {
             _candidates.MinP(MinP, MinKeep);
         }
+    }
+
+    /// <summary>How a grammar is applied.</summary>
+    public enum GrammarOptimizationMode
+    {
+        /// <summary>To all tokens first.</summary>
+        None,
+
+        /// <summary>To the chosen token first.</summary>
+        Basic,
+
+        /// <summary>To the most probable tokens first.</summary>
+        Extended,
     }
 }

@@ -5,6 +5,21 @@ namespace LlamaKivi.Sampling;
 /// <summary>Chooses the token with the greatest logit; of equal ones, that with the lowest id.</summary>
 public class GreedySamplingPipeline : BaseSamplingPipeline
 {
+    /// <summary>What the text must follow; null: anything.</summary>
+    public Grammar? Grammar { get; init; }
+
+    /// <inheritdoc/>
+    public override LLamaToken Sample(SafeLLamaContextHandle ctx, int index)
+    {
+        ArgumentNullException.ThrowIfNull(ctx);
+        LLamaToken token = Sample(Constrain(ctx, ctx.GetLogitsIth(index), Grammar));
+        Follow(token);
+        return token;
+    }
+
+    /// <inheritdoc/>
+    public override void Reset() => BeginText();
+
     /// <inheritdoc/>
     public override LLamaToken Sample(ReadOnlySpan<float> logits) => Greatest(logits);
 

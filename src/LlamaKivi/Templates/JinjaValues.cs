@@ -183,7 +183,7 @@ internal static class JinjaValues
         JsonValueKind.Object => new JinjaDict(element.EnumerateObject().Select(property => KeyValuePair.Create(property.Name, FromJson(property.Value)))),
         JsonValueKind.Array => new JinjaList(element.EnumerateArray().Select(FromJson)),
         JsonValueKind.String => element.GetString(),
-        JsonValueKind.Number => element.TryGetInt64(out long n) ? n : element.GetDouble(),
+        JsonValueKind.Number => element.TryGetInt64(out long n) ? n : (object)element.GetDouble(),
         JsonValueKind.True => true,
         JsonValueKind.False => false,
         _ => null,

@@ -1,0 +1,333 @@
+using System.Globalization;
+using System.Text;
+
+namespace LlamaKivi.Sampling.Grammars;
+
+/// <summary>Reads GBNF: names, texts, classes of characters, groups, alternatives, repetitions, comments.</summary>
+internal sealed class GbnfParser
+{
+    private const int MaxDepth = 200;
+    private const int MaxRepetitions = 10_000;
+
+    private readonly string _source;
+    private readonly GrammarBuilder _builder = new();
+    private int _at;
+    private int _depth;
+
+    private GbnfParser(string source) => _source = source;
+
+    public static CompiledGrammar Parse(string source, string root)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        ArgumentNullException.ThrowIfNull(root);
+        var parser = new GbnfParser(source);
+        parser.Run();
+        return parser._builder.Build(root);
+    }
+
+    private void Run()
+    {
+        SkipBlanks(lines: true);
+        while (_at < _source.Length)
+        {
+            string name = Name();
+            SkipBlanks(lines: false);
+            if (!Take("::="))
+            {
+                throw Fail("'::=' is expected");
+            }
+
+            SkipBlanks(lines: true);
+            _builder.Define(name, Alternatives(nested: false));
+            SkipBlanks(lines: true);
+        }
+    }
+
+    private GrammarException Fail(string what)
+    {
+        ReadOnlySpan<char> before = _source.AsSpan(0, Math.Min(_at, _source.Length));
+        return new GrammarException($"The grammar cannot be read: {what} (line {before.Count('\n') + 1}, column {before.Length - before.LastIndexOf('\n')}).");
+    }
+
+    private bool Take(string text)
+    {
+        bool found = _source.AsSpan(_at).StartsWith(text);
+        _at += found ? text.Length : 0;
+        return found;
+    }
+
+    private void SkipBlanks(bool lines)
+    {
+        while (_at < _source.Length)
+        {
+            char c = _source[_at];
+            if (c == '#')
+            {
+                int end = _source.IndexOf('\n', _at);
+                _at = end < 0 ? _source.Length : end;
+            }
+            else if (c is ' ' or '\t' || (lines && c is '\n' or '\r'))
+            {
+                _at++;
+            }
+            else
+            {
+                return;
+            }
+        }
+    }
+
+    private static bool IsNameCharacter(char c) => char.IsAsciiLetterOrDigit(c) || c is '-' or '_';
+
+    private string Name()
+    {
+        int start = _at;
+        while (_at < _source.Length && IsNameCharacter(_source[_at]))
+        {
+            _at++;
+        }
+
+        return _at > start ? _source[start.._at] : throw Fail("a rule's name is expected");
+    }
+
+    // A line break ends a rule, but not inside parentheses and not before a bar.
+    private List<List<Symbol>> Alternatives(bool nested)
+    {
+        if (++_depth > MaxDepth)
+        {
+            throw Fail("the nesting is too deep");
+        }
+
+        var alternatives = new List<List<Symbol>> { Sequence(nested) };
+        while (true)
+        {
+            int before = _at;
+            SkipBlanks(lines: true);
+            if (!Take("|"))
+            {
+                _at = nested ? _at : before;
+                _depth--;
+                return alternatives;
+            }
+
+            SkipBlanks(lines: true);
+            alternatives.Add(Sequence(nested));
+        }
+    }
+
+    private List<Symbol> Sequence(bool nested)
+    {
+        var sequence = new List<Symbol>();
+        while (_at < _source.Length)
+        {
+            int itemStart = sequence.Count;
+            char c = _source[_at];
+            if (c == '"')
+            {
+                sequence.AddRange(Text());
+            }
+            else if (c == '[')
+            {
+                sequence.Add(_builder.Class(CharacterClass()));
+            }
+            else if (c == '.')
+            {
+                _at++;
+                sequence.Add(_builder.Class([(0, 0x10FFFF)]));
+            }
+            else if (c == '(')
+            {
+                _at++;
+                SkipBlanks(lines: true);
+                List<List<Symbol>> group = Alternatives(nested: true);
+                if (!Take(")"))
+                {
+                    throw Fail("')' is expected");
+                }
+
+                sequence.Add(_builder.Group(group));
+            }
+            else if (IsNameCharacter(c))
+            {
+                sequence.Add(_builder.Reference(Name()));
+            }
+            else
+            {
+                break;
+            }
+
+            SkipBlanks(lines: nested);
+            Repetition(sequence, itemStart);
+            SkipBlanks(lines: nested);
+        }
+
+        return sequence;
+    }
+
+    private void Repetition(List<Symbol> sequence, int itemStart)
+    {
+        (int Least, int Most)? times = null;
+        if (_at < _source.Length)
+        {
+            times = _source[_at] switch
+            {
+                '*' => (0, int.MaxValue),
+                '+' => (1, int.MaxValue),
+                '?' => (0, 1),
+                '{' => Braces(),
+                _ => null,
+            };
+        }
+
+        if (times is not var (least, most))
+        {
+            return;
+        }
+
+        _at++;
+        List<Symbol> item = sequence[itemStart..];
+        sequence.RemoveRange(itemStart, item.Count);
+        sequence.Add(_builder.Repeat(item, least, most));
+    }
+
+    private (int, int) Braces()
+    {
+        _at++;
+        int least = Number();
+        int most = least;
+        if (Take(","))
+        {
+            SkipBlanks(lines: false);
+            most = _at < _source.Length && char.IsAsciiDigit(_source[_at]) ? Number() : int.MaxValue;
+        }
+
+        SkipBlanks(lines: false);
+        if (_at >= _source.Length || _source[_at] != '}')
+        {
+            throw Fail("'}' is expected");
+        }
+
+        if (most < least || least > MaxRepetitions || (most > MaxRepetitions && most != int.MaxValue))
+        {
+            throw Fail($"repetitions go from 0 to {MaxRepetitions}, the first number not above the second");
+        }
+
+        return (least, most);
+    }
+
+    private int Number()
+    {
+        SkipBlanks(lines: false);
+        int start = _at;
+        while (_at < _source.Length && char.IsAsciiDigit(_source[_at]))
+        {
+            _at++;
+        }
+
+        return int.TryParse(_source.AsSpan(start, _at - start), NumberStyles.None, CultureInfo.InvariantCulture, out int n) ? n : throw Fail("a number is expected");
+    }
+
+    private List<Symbol> Text()
+    {
+        _at++;
+        var symbols = new List<Symbol>();
+        while (_at < _source.Length && _source[_at] != '"')
+        {
+            foreach (byte b in Encoding.UTF8.GetBytes(char.ConvertFromUtf32(Character())))
+            {
+                symbols.Add(_builder.Byte(b));
+            }
+        }
+
+        if (!Take("\""))
+        {
+            throw Fail("'\"' is expected");
+        }
+
+        // A text is one item: what repeats it repeats all of it.
+        return symbols.Count == 1 ? symbols : [_builder.Group([symbols])];
+    }
+
+    private List<(int, int)> CharacterClass()
+    {
+        _at++;
+        bool negated = Take("^");
+        var ranges = new List<(int Low, int High)>();
+        while (_at < _source.Length && _source[_at] != ']')
+        {
+            int low = Character();
+            int high = low;
+            if (_at + 1 < _source.Length && _source[_at] == '-' && _source[_at + 1] != ']')
+            {
+                _at++;
+                high = Character();
+                if (high < low)
+                {
+                    throw Fail("a range ends before it begins");
+                }
+            }
+
+            ranges.Add((low, high));
+        }
+
+        if (!Take("]"))
+        {
+            throw Fail("']' is expected");
+        }
+
+        return negated ? Complement(ranges) : ranges;
+    }
+
+    private static List<(int, int)> Complement(List<(int Low, int High)> ranges)
+    {
+        var rest = new List<(int, int)>();
+        int next = 0;
+        foreach ((int low, int high) in ranges.Order())
+        {
+            if (low > next)
+            {
+                rest.Add((next, low - 1));
+            }
+
+            next = Math.Max(next, high + 1);
+        }
+
+        if (next <= 0x10FFFF)
+        {
+            rest.Add((next, 0x10FFFF));
+        }
+
+        return rest;
+    }
+
+    // A code point, written as it is or with a backslash.
+    private int Character()
+    {
+        if (_source[_at] != '\\')
+        {
+            if (!Rune.TryGetRuneAt(_source, _at, out Rune rune))
+            {
+                throw Fail("half of a character stands alone");
+            }
+
+            _at += rune.Utf16SequenceLength;
+            return rune.Value;
+        }
+
+        _at++;
+        char c = _at < _source.Length ? _source[_at++] : throw Fail("a character is expected after '\\'");
+        int digits = c switch { 'x' => 2, 'u' => 4, 'U' => 8, _ => 0 };
+        if (digits == 0)
+        {
+            return c switch { 'n' => '\n', 't' => '\t', 'r' => '\r', '"' or '\\' or '[' or ']' or '-' or '^' or '/' => c, _ => throw Fail($"'\\{c}' is not known") };
+        }
+
+        if (_at + digits > _source.Length || !int.TryParse(_source.AsSpan(_at, digits), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out int value) || !Rune.IsValid(value))
+        {
+            throw Fail($"{digits} hexadecimal digits of a character are expected");
+        }
+
+        _at += digits;
+        return value;
+    }
+}

@@ -1,0 +1,46 @@
+using System.Text.Json;
+using LlamaKivi.Sampling.Grammars;
+
+namespace LlamaKivi.Sampling;
+
+/// <summary>A grammar that a text must follow, in the GBNF notation: <c>root ::= "yes" | "no"</c>.</summary>
+/// <param name="Gbnf">The rules.</param>
+/// <param name="Root">Name of the rule for the whole text.</param>
+public sealed record Grammar(string Gbnf, string Root)
+{
+    private (string Gbnf, string Root, CompiledGrammar Grammar)? _compiled;
+
+    // Compiled when it is first used; a copy with other rules does not take it over.
+    internal CompiledGrammar Compiled
+    {
+        get
+        {
+            if (_compiled is not { } known || known.Gbnf != Gbnf || known.Root != Root)
+            {
+                _compiled = known = (Gbnf, Root, GbnfParser.Parse(Gbnf, Root));
+            }
+
+            return known.Grammar;
+        }
+    }
+
+    /// <summary>The grammar of JSON texts that a JSON schema describes.</summary>
+    /// <exception cref="GrammarException">The schema is not valid, or uses what is not supported; the message says where.</exception>
+    public static Grammar FromJsonSchema(JsonElement schema) => new(JsonSchemaGrammar.ToGbnf(schema), "root");
+
+    /// <summary>The grammar of all JSON texts.</summary>
+    public static Grammar Json() => new(JsonSchemaGrammar.AnyJson, "root");
+
+    /// <summary>Checks the rules.</summary>
+    /// <exception cref="GrammarException">A rule is not valid; the message says which and where.</exception>
+    public void Validate() => _ = Compiled;
+
+    /// <inheritdoc/>
+    public bool Equals(Grammar? other) => other is not null && Gbnf == other.Gbnf && Root == other.Root;
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(Gbnf, Root);
+}
+
+/// <summary>A grammar or schema is not valid, or a text cannot go on under it.</summary>
+public sealed class GrammarException(string message) : Exception(message);
