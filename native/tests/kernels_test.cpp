@@ -425,8 +425,8 @@ TEST_F(KernelTables, DotCodes) {
                 const std::vector<float> before = draw(n_rows * out_stride);
                 for (const Kernels* kernels : test::kernel_tables()) {
                     std::vector<float> out = before;
-                    kernels->dot_codes(codes.data(), stride, n / 4, lanes, w.data(), w_stride, step.data(),
-                                       bias.data(), n_rows, out.data(), out_stride);
+                    kernels->dot_codes(codes.data(), stride, n / 4, lanes, w.data(), w_stride, step.data(), bias.data(),
+                                       n_rows, out.data(), out_stride);
                     for (int i = 0; i < n_rows * out_stride; ++i) {
                         const int r = i / out_stride;
                         const int lane = i % out_stride;

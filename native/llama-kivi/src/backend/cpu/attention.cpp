@@ -65,7 +65,7 @@ struct Attention::Scratch {
     int8_t folded[kMaxRows * kMaxCodeRows];  // weights of codes as steps, [row, code rows padded] or [row, 32 tokens]
     float step[kMaxRows];
     float bias[kMaxRows];
-    float part[kMaxRows * kPartTokens];  // scores or p of a part of a tile, [row, token]
+    float part[kMaxRows * kPartTokens];                       // scores or p of a part of a tile, [row, token]
     uint8_t codes[kMaxCodeRows * 32];                         // a tile of keys, or 32 tokens of values, a byte a code
     float value_scale[kv::kMaxHeadSize / 16 * kValueTokens];  // [channel group, token]
     float value_zero[kv::kMaxHeadSize / 16 * kValueTokens];
