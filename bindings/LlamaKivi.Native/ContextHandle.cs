@@ -9,10 +9,14 @@ public sealed unsafe class ContextHandle : IDisposable
     {
         _handle = handle;
         VocabularySize = model.Description.VocabularySize;
+        EmbeddingSize = model.Description.EmbeddingSize;
     }
 
     /// <summary>The length of a row of logits.</summary>
     public int VocabularySize { get; }
+
+    /// <summary>Elements of an embedding.</summary>
+    public int EmbeddingSize { get; }
 
     /// <summary>What the cache holds now.</summary>
     public CacheUsage Usage
@@ -117,8 +121,7 @@ public sealed unsafe class ContextHandle : IDisposable
 
             if (status != lk_status.LK_OK)
             {
-                string message = NativeStatus.Text(NativeMethods.lk_last_error());
-                throw NativeStatus.ToException(status, message, cancellationToken.IsCancellationRequested ? cancellationToken : default);
+                throw NativeStatus.LastError(status, cancellationToken: cancellationToken.IsCancellationRequested ? cancellationToken : default);
             }
         }
         finally
@@ -142,6 +145,18 @@ public sealed unsafe class ContextHandle : IDisposable
         float* logits = null;
         NativeStatus.Check(NativeMethods.lk_logits(_handle.Pointer, (uint)index, &logits));
         return new Span<float>(logits, VocabularySize);
+    }
+
+    /// <summary>The embedding of batch token <paramref name="index"/> of the last <see cref="Decode"/>: its last hidden state after the output norm.</summary>
+    /// <remarks>As with <see cref="Logits"/>. For contexts created with <see cref="ContextOptions.Embeddings"/>.</remarks>
+    /// <exception cref="ArgumentException">It was not asked for at this index, or the context gives logits.</exception>
+    public Span<float> Embedding(int index)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        using var lease = new HandleLease(_handle);
+        float* embedding = null;
+        NativeStatus.Check(NativeMethods.lk_embedding(_handle.Pointer, (uint)index, &embedding));
+        return new Span<float>(embedding, EmbeddingSize);
     }
 
     /// <summary>Makes the running or else the next <see cref="Decode"/> throw <see cref="OperationCanceledException"/>. Any thread may call it.</summary>

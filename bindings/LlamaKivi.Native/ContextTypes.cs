@@ -31,6 +31,9 @@ public sealed unsafe record ContextOptions
     /// <summary>Threads; 0: one per processor.</summary>
     public int Threads { get; init; }
 
+    /// <summary>True: <see cref="ContextHandle.Decode"/> gives embeddings instead of logits.</summary>
+    public bool Embeddings { get; init; }
+
     /// <summary>How keys are stored.</summary>
     public lk_cache_type KeyType { get; init; }
 
@@ -54,6 +57,7 @@ public sealed unsafe record ContextOptions
         parameters.n_seq_max = Unsigned(MaxSequences, nameof(MaxSequences));
         parameters.n_ubatch = Unsigned(MicroBatchSize, nameof(MicroBatchSize));
         parameters.n_threads = Unsigned(Threads, nameof(Threads));
+        parameters.embeddings = Embeddings ? 1u : 0;
         parameters.cache.type_k = KeyType;
         parameters.cache.type_v = ValueType;
         parameters.cache.group = Unsigned(GroupSize, nameof(GroupSize));

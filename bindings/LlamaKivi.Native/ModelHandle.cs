@@ -109,7 +109,7 @@ public sealed unsafe class ModelHandle : IDisposable
         NativeMethods.lk_model_params_default(&parameters);
         parameters.use_mmap = useMmap ? 1u : 0u;
 
-        using var callback = new ProgressCallback(progress, cancellationToken);
+        using var callback = new ProgressCallback(progress, path, cancellationToken);
         parameters.progress = ProgressCallback.Function;
         parameters.progress_user_data = callback.UserData;
         byte* utf8 = Utf8StringMarshaller.ConvertToUnmanaged(path);

@@ -58,7 +58,7 @@ public static unsafe class ModelQuantizer
         ArgumentOutOfRangeException.ThrowIfNegative(options.Threads, nameof(options));
         cancellationToken.ThrowIfCancellationRequested();
 
-        using var callback = new ProgressCallback(progress, cancellationToken);
+        using var callback = new ProgressCallback(progress, from, cancellationToken);
         string?[] texts = [from, to, options.Type, options.OutputType, options.TokenEmbeddingType];
         byte*[] utf8 = new byte*[texts.Length];
         try

@@ -1,23 +1,58 @@
+using LlamaKivi.Exceptions;
+
 namespace LlamaKivi.Native;
 
 /// <summary>A call of the native engine failed; <see cref="Exception.Message"/> is the engine's own message.</summary>
-public class LlamaKiviException(lk_status status, string message, Exception? innerException = null) : Exception(message, innerException)
+public class LlamaKiviException(lk_status status, string message, Exception? innerException = null) : RuntimeError(message, innerException)
 {
     /// <summary>The status the engine returned.</summary>
     public lk_status Status { get; } = status;
 }
 
 /// <summary>A GGUF file cannot be read or written (<see cref="lk_status.LK_IO_ERROR"/>) or is not valid (<see cref="lk_status.LK_BAD_FILE"/>).</summary>
-public sealed class ModelLoadException(lk_status status, string message) : LlamaKiviException(status, message);
+public sealed class ModelLoadException(lk_status status, string message, string modelPath = "") : LoadWeightsFailedException(status, message, modelPath);
 
 /// <summary>The file is valid, but the engine does not implement its architecture, weight type or shape.</summary>
-public sealed class UnsupportedModelException(string message) : LlamaKiviException(lk_status.LK_UNSUPPORTED, message);
+public sealed class UnsupportedModelException(string message, string modelPath = "") : LoadWeightsFailedException(lk_status.LK_UNSUPPORTED, message, modelPath);
 
 /// <summary>The KV cache has no room for the tokens; the message gives used and needed tokens.</summary>
-public sealed class KvCacheFullException(string message) : LlamaKiviException(lk_status.LK_CACHE_FULL, message);
+/// <param name="message">The message.</param>
+/// <param name="needed">Tokens that were to be added.</param>
+/// <param name="available">Tokens there was room for.</param>
+public sealed class KvCacheFullException(string message, long needed = 0, long available = 0) : LlamaKiviException(lk_status.LK_CACHE_FULL, message)
+{
+    /// <summary>Tokens that were to be added.</summary>
+    public long Needed { get; } = needed;
+
+    /// <summary>Tokens there was room for.</summary>
+    public long Available { get; } = available;
+}
 
 /// <summary>The engine could not allocate memory; the message gives the size asked.</summary>
-public sealed class NativeOutOfMemoryException(string message) : LlamaKiviException(lk_status.LK_OUT_OF_MEMORY, message);
+/// <param name="message">The message.</param>
+/// <param name="needed">Bytes asked for; 0: not known.</param>
+public sealed class NativeOutOfMemoryException(string message, long needed = 0) : LlamaKiviException(lk_status.LK_OUT_OF_MEMORY, message)
+{
+    /// <summary>Bytes asked for; 0: not known.</summary>
+    public long Needed { get; } = needed;
+}
+
+/// <summary>The engine could not allocate memory of a device; the context, if there is one, is as it was.</summary>
+/// <param name="message">The message.</param>
+/// <param name="needed">Bytes asked for.</param>
+/// <param name="available">Bytes that were free.</param>
+public sealed class OutOfDeviceMemoryException(string message, long needed, long available)
+    : LlamaKiviException(lk_status.LK_OUT_OF_DEVICE_MEMORY, message)
+{
+    /// <summary>Bytes asked for.</summary>
+    public long Needed { get; } = needed;
+
+    /// <summary>Bytes that were free.</summary>
+    public long Available { get; } = available;
+}
+
+/// <summary>There is no usable device, or a call of its driver failed.</summary>
+public sealed class DeviceException(string message) : LlamaKiviException(lk_status.LK_DEVICE_ERROR, message);
 
 /// <summary>The model produced NaN or infinity in a key or a value.</summary>
 public sealed class NumericErrorException(string message) : LlamaKiviException(lk_status.LK_NUMERIC_ERROR, message);

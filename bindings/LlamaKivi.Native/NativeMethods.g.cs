@@ -33,6 +33,23 @@ public enum lk_status
     LK_INTERNAL_ERROR = 9,
     /// <summary>A saved state is damaged, or belongs to another model or another kind of cache.</summary>
     LK_BAD_STATE = 10,
+    /// <summary>An allocation on a device failed; the message gives the size asked and the size free.</summary>
+    LK_OUT_OF_DEVICE_MEMORY = 11,
+    /// <summary>There is no usable device, or a call of its driver failed.</summary>
+    LK_DEVICE_ERROR = 12,
+}
+
+/// <summary>How grave a line of the log is.</summary>
+public enum lk_log_level
+{
+    /// <summary>What the engine decided.</summary>
+    LK_LOG_DEBUG = 0,
+    /// <summary>What was loaded or created.</summary>
+    LK_LOG_INFO = 1,
+    /// <summary>Something is not as it should be, and the engine goes on.</summary>
+    LK_LOG_WARNING = 2,
+    /// <summary>A call fails.</summary>
+    LK_LOG_ERROR = 3,
 }
 
 /// <summary>Type of one side (keys or values) of the KV cache.</summary>
@@ -252,6 +269,8 @@ internal unsafe struct lk_context_params
     public uint n_ubatch;
     /// <summary>0: one per processor.</summary>
     public uint n_threads;
+    /// <summary>1: lk_decode gives embeddings instead of logits.</summary>
+    public uint embeddings;
     public lk_cache_params cache;
 }
 
@@ -312,7 +331,7 @@ internal unsafe struct lk_batch
     public int* seq_ids;
     /// <summary>Position of each token, which must continue its sequence; NULL: it does.</summary>
     public int* pos;
-    /// <summary>1: logits wanted; NULL: only for the last token of the batch.</summary>
+    /// <summary>1: logits (or the embedding) wanted; NULL: only for the last token of the batch.</summary>
     public byte* outputs;
     public uint n_tokens;
 }
@@ -323,7 +342,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface; changes whenever a struct, an enum value or a function's meaning changes.</summary>
-    public const uint LK_ABI_VERSION = 3;
+    public const uint LK_ABI_VERSION = 4;
 
     /// <summary>Returns LK_ABI_VERSION as the library was compiled with.</summary>
     [LibraryImport(LibraryName)]
@@ -339,6 +358,16 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial byte* lk_last_error();
+
+    /// <summary>What the calling thread's last failed call needed and what there was. LK_CACHE_FULL: tokens. LK_OUT_OF_MEMORY and LK_OUT_OF_DEVICE_MEMORY: bytes. 0: not known, and for every other status. A NULL argument is passed over.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial void lk_last_error_amounts(ulong* needed, ulong* available);
+
+    /// <summary>Sends the engine's log to a callback; NULL: nowhere, as at the start. Afterwards the callback set before is called no more. A callback must not call this.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial void lk_log_set(delegate* unmanaged[Cdecl]<lk_log_level, byte*, void*, void> callback, void* user_data);
 
     /// <summary>Returns the name of a status ("LK_CACHE_FULL"); "unknown" for a value that is none. Static storage.</summary>
     [LibraryImport(LibraryName)]
@@ -459,6 +488,11 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_logits(lk_context* context, uint index, float** @out);
+
+    /// <summary>Lends the embedding of batch token `index` of the last lk_decode: its last hidden state after the output norm, n_embd floats, valid and changeable as what lk_logits lends. For contexts created with lk_context_params.embeddings; lk_batch.outputs says which tokens. Fails with LK_INVALID_ARGUMENT.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_embedding(lk_context* context, uint index, float** @out);
 
     /// <summary>Makes the running or else the next lk_decode return LK_CANCELLED. Any thread may call it.</summary>
     [LibraryImport(LibraryName)]

@@ -13,19 +13,31 @@ internal static unsafe class NativeStatus
         if (status != lk_status.LK_OK)
         {
             // The message is thread-local and lives until this thread's next call.
-            throw ToException(status, Text(NativeMethods.lk_last_error()));
+            throw LastError(status);
         }
     }
 
-    public static Exception ToException(lk_status status, string message, CancellationToken cancellationToken = default) => status switch
+    /// <summary>The exception for the calling thread's last failed call, of a model's path where there is one. Call it on the thread that made the call.</summary>
+    public static Exception LastError(lk_status status, string path = "", CancellationToken cancellationToken = default)
+    {
+        string message = Text(NativeMethods.lk_last_error());
+        ulong needed, available;
+        NativeMethods.lk_last_error_amounts(&needed, &available);
+        return ToException(status, message, (long)needed, (long)available, path, cancellationToken);
+    }
+
+    public static Exception ToException(
+        lk_status status, string message, long needed = 0, long available = 0, string path = "", CancellationToken cancellationToken = default) => status switch
     {
         lk_status.LK_INVALID_ARGUMENT => new ArgumentException(message),
-        lk_status.LK_IO_ERROR or lk_status.LK_BAD_FILE => new ModelLoadException(status, message),
-        lk_status.LK_UNSUPPORTED => new UnsupportedModelException(message),
-        lk_status.LK_OUT_OF_MEMORY => new NativeOutOfMemoryException(message),
-        lk_status.LK_CACHE_FULL => new KvCacheFullException(message),
+        lk_status.LK_IO_ERROR or lk_status.LK_BAD_FILE => new ModelLoadException(status, message, path),
+        lk_status.LK_UNSUPPORTED => new UnsupportedModelException(message, path),
+        lk_status.LK_OUT_OF_MEMORY => new NativeOutOfMemoryException(message, needed),
+        lk_status.LK_CACHE_FULL => new KvCacheFullException(message, needed, available),
         lk_status.LK_CANCELLED => new OperationCanceledException(message, cancellationToken),
         lk_status.LK_BAD_STATE => new StateLoadException(message),
+        lk_status.LK_OUT_OF_DEVICE_MEMORY => new OutOfDeviceMemoryException(message, needed, available),
+        lk_status.LK_DEVICE_ERROR => new DeviceException(message),
         lk_status.LK_NUMERIC_ERROR => new NumericErrorException(message),
         _ => new LlamaKiviException(status, message),
     };

@@ -12,11 +12,16 @@ internal sealed unsafe class ProgressCallback : IDisposable
 {
     private readonly Action<float>? _action;
     private readonly CancellationToken _cancellationToken;
+    private readonly string _path;
     private readonly GCHandle _handle;
     private ExceptionDispatchInfo? _failure;
 
-    public ProgressCallback(Action<float>? action, CancellationToken cancellationToken)
+    /// <param name="action">Takes the progress, 0 to 1.</param>
+    /// <param name="path">The file the call is about.</param>
+    /// <param name="cancellationToken">Stops the call.</param>
+    public ProgressCallback(Action<float>? action, string path, CancellationToken cancellationToken)
     {
+        _path = path;
         _action = action;
         _cancellationToken = cancellationToken;
         _handle = GCHandle.Alloc(this);
@@ -31,12 +36,10 @@ internal sealed unsafe class ProgressCallback : IDisposable
     {
         // Also after success: the exception may come from the last report, which the engine does not answer any more.
         _failure?.Throw();
-        if (status == lk_status.LK_CANCELLED)
+        if (status != lk_status.LK_OK)
         {
-            throw NativeStatus.ToException(status, NativeStatus.Text(NativeMethods.lk_last_error()), _cancellationToken);
+            throw NativeStatus.LastError(status, _path, _cancellationToken);
         }
-
-        NativeStatus.Check(status);
     }
 
     public void Dispose() => _handle.Free();

@@ -4,6 +4,8 @@
 #include <string>
 #include <thread>
 
+#include "backend/cpu/cpu_backend.h"
+#include "model/model.h"
 #include "model_helpers.h"
 
 namespace lk {
@@ -51,6 +53,8 @@ TEST(CApi, NullArgumentsAreNamed) {
         {"batch", [&] { return lk_decode(c, nullptr); }},
         {"context", [&] { return lk_logits(nullptr, 0, &row); }},
         {"out", [&] { return lk_logits(c, 0, nullptr); }},
+        {"context", [&] { return lk_embedding(nullptr, 0, &row); }},
+        {"out", [&] { return lk_embedding(c, 0, nullptr); }},
         {"context", [&] { return lk_context_set_threads(nullptr, 1); }},
         {"context", [&] { return lk_seq_length(nullptr, 0, &n); }},
         {"out", [&] { return lk_seq_length(c, 0, nullptr); }},
@@ -272,6 +276,60 @@ TEST(CApi, MessagesBelongToTheirThread) {
     EXPECT_NE(std::string(lk_last_error()).find("sequence 77"), std::string::npos);
 }
 
+// The output matrix times the embedding is the logits.
+TEST(CApi, EmbeddingsAreWhatTheLogitsAreMadeOf) {
+    lk_context_params params = small_params();
+    TestContext logits(params);
+    params.embeddings = 1;
+    TestContext embeddings(params);
+    const std::vector<int32_t> tokens = make_tokens(150);
+    const test::Logits expected = logits.run(tokens);
+    ASSERT_EQ(embeddings.decode(tokens), LK_OK) << lk_last_error();
+    float* embedding = nullptr;
+    ASSERT_EQ(lk_embedding(embeddings.get(), 149, &embedding), LK_OK) << lk_last_error();
+    const auto model = Model::load(test::demo_model_path(), true, nullptr);
+    test::Logits product(expected.size());
+    const Product products[] = {{&model->output, product.data()}};
+    make_cpu_backend(2)->matmul(embedding, 1, products);
+    EXPECT_EQ(product, expected);
+
+    float* row = nullptr;
+    expect_failure(lk_logits(embeddings.get(), 149, &row), LK_INVALID_ARGUMENT, {"embeddings and no logits"});
+    expect_failure(lk_embedding(logits.get(), 149, &row), LK_INVALID_ARGUMENT, {"logits and no embeddings"});
+    expect_failure(lk_embedding(embeddings.get(), 3, &row), LK_INVALID_ARGUMENT, {"did not ask", "token 3"});
+}
+
+TEST(CApi, AmountsOfTheLastError) {
+    lk_context_params params = small_params();
+    params.n_ctx = 300;
+    TestContext context(params);
+    context.run(make_tokens(290));
+    expect_failure(context.decode(make_tokens(25)), LK_CACHE_FULL, {"25 more"});
+    uint64_t needed = 0;
+    uint64_t available = 0;
+    lk_last_error_amounts(&needed, &available);
+    EXPECT_EQ(needed, 25u);
+    EXPECT_EQ(available, 10u);
+    expect_failure(context.decode({-1}), LK_INVALID_ARGUMENT, {"token 0"});
+    lk_last_error_amounts(&needed, &available);
+    EXPECT_EQ(needed, 0u);
+    lk_last_error_amounts(nullptr, nullptr);
+}
+
+TEST(CApi, LogGoesToTheListener) {
+    std::vector<std::string> lines;
+    lk_log_set([](lk_log_level, const char* text,
+                  void* lines) { static_cast<std::vector<std::string>*>(lines)->push_back(text); },
+               &lines);
+    lk_model_free(test::load_demo_model());
+    { TestContext context(small_params()); }
+    lk_log_set(nullptr, nullptr);
+    { TestContext context(small_params()); }
+    ASSERT_EQ(lines.size(), 2u);
+    EXPECT_NE(lines[0].find("36.6 million weights"), std::string::npos) << lines[0];
+    EXPECT_NE(lines[1].find("1024 tokens in 3 sequences, keys kivi2"), std::string::npos) << lines[1];
+}
+
 TEST(CApi, Names) {
     EXPECT_EQ(lk_abi_version(), static_cast<uint32_t>(LK_ABI_VERSION));
     EXPECT_EQ(std::count(lk_version(), lk_version() + std::char_traits<char>::length(lk_version()), '.'), 2);
@@ -285,11 +343,13 @@ TEST(CApi, Names) {
                               "LK_CANCELLED",
                               "LK_NUMERIC_ERROR",
                               "LK_INTERNAL_ERROR",
-                              "LK_BAD_STATE"};
-    for (int i = 0; i < 11; ++i) {
+                              "LK_BAD_STATE",
+                              "LK_OUT_OF_DEVICE_MEMORY",
+                              "LK_DEVICE_ERROR"};
+    for (int i = 0; i < 13; ++i) {
         EXPECT_STREQ(lk_status_name(static_cast<lk_status>(i)), statuses[i]);
     }
-    EXPECT_STREQ(lk_status_name(static_cast<lk_status>(11)), "unknown");
+    EXPECT_STREQ(lk_status_name(static_cast<lk_status>(13)), "unknown");
     const char* types[] = {"f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper", "q8_0", "q4_0"};
     for (int i = 0; i < LK_CACHE_TYPE_COUNT; ++i) {
         EXPECT_STREQ(lk_cache_type_name(static_cast<lk_cache_type>(i)), types[i]);

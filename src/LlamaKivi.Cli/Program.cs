@@ -4,6 +4,7 @@ using LlamaKivi.Cli;
 var root = new RootCommand("LlamaKivi: GGUF language models with the KIVI KV cache.")
 {
     RunCommand.Create(),
+    ChatCommand.Create(),
     InspectCommand.Create(),
     QuantizeCommand.Create(),
     PerplexityCommand.Create(),
@@ -28,4 +29,10 @@ if (parsed.Errors.Count > 0)
     return ExitCode.Usage;
 }
 
-return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false }).ConfigureAwait(false);
+var invocation = new InvocationConfiguration { EnableDefaultExceptionHandler = false };
+if (parsed.CommandResult.Command.Name == ChatCommand.Name)
+{
+    invocation.ProcessTerminationTimeout = null;  // it answers Ctrl-C itself
+}
+
+return await parsed.InvokeAsync(invocation).ConfigureAwait(false);

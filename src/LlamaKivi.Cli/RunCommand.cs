@@ -18,18 +18,13 @@ internal static class RunCommand
         var file = new Option<string?>("--file", "-f") { Description = "File with the text to continue" };
         var count = new Option<int>("--predict", "-n") { Description = "Most tokens to write; -1: until the text ends", DefaultValueFactory = _ => 128 };
         var context = new Option<int?>("--ctx-size", "-c") { Description = "Tokens the context holds (default: what the model was trained for)" };
-        var seed = new Option<uint?>("--seed", "-s") { Description = "Seed of the sampling (default: random)" };
-        var temperature = new Option<float>("--temp") { Description = "Temperature; 0: greedy", DefaultValueFactory = _ => 0.8f };
-        var topK = new Option<int>("--top-k") { Description = "Candidates kept; 0: all", DefaultValueFactory = _ => 40 };
-        var topP = new Option<float>("--top-p") { Description = "Probability mass kept", DefaultValueFactory = _ => 0.95f };
-        var minP = new Option<float>("--min-p") { Description = "Least probability relative to the greatest", DefaultValueFactory = _ => 0.05f };
-        var penalty = new Option<float>("--repeat-penalty") { Description = "Penalty of repetition; 1: none", DefaultValueFactory = _ => 1f };
+        var sampling = new SamplingOptions();
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "kivi2" };
         var typeK = new Option<string?>("--cache-type-k") { Description = "Type of the keys, instead of --kv-cache" };
         var typeV = new Option<string?>("--cache-type-v") { Description = "Type of the values, instead of --kv-cache" };
         var command = new Command("run", "Continue a prompt");
-        CommonOptions.Add(command, common.Model, prompt, file, count, context, common.Threads, seed, temperature, topK, topP, minP, penalty,
-            type, typeK, typeV, common.Group, common.Residual, common.Sinks, common.Json);
+        CommonOptions.Add(command, [common.Model, prompt, file, count, context, common.Threads, .. sampling.All,
+            type, typeK, typeV, common.Group, common.Residual, common.Sinks, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             string text = (parsed.GetValue(prompt), parsed.GetValue(file)) switch
@@ -45,17 +40,8 @@ internal static class RunCommand
                 Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
                 KvCache = common.Cache(parsed, parsed.GetValue(typeK) ?? parsed.GetValue(type)!, parsed.GetValue(typeV) ?? parsed.GetValue(type)!),
             };
-            float heat = parsed.GetValue(temperature);
-            using var sampling = new DefaultSamplingPipeline
-            {
-                Temperature = heat >= 0 ? heat : throw new UsageException($"--temp is {heat}; it must be 0 (greedy) or more"),
-                TopK = parsed.GetValue(topK),
-                TopP = parsed.GetValue(topP),
-                MinP = parsed.GetValue(minP),
-                RepeatPenalty = parsed.GetValue(penalty),
-            };
-            sampling.Seed = parsed.GetValue(seed) ?? sampling.Seed;
-            var inference = new InferenceParams { MaxTokens = parsed.GetValue(count), SamplingPipeline = sampling };
+            using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
+            var inference = new InferenceParams { MaxTokens = parsed.GetValue(count), SamplingPipeline = pipeline };
             return await RunAsync(text, parameters, inference, parsed.GetValue(common.Json), cancellationToken).ConfigureAwait(false);
         });
     }

@@ -15,10 +15,15 @@ public sealed partial class LLamaContext : IDisposable
     /// <exception cref="ArgumentException">A parameter does not fit; the message says what would.</exception>
     /// <exception cref="NativeOutOfMemoryException">There is not enough memory.</exception>
     public LLamaContext(LLamaWeights model, IContextParams @params, ILogger? logger = null)
+        : this(model, @params, logger, embeddings: @params?.Embeddings ?? false)
+    {
+    }
+
+    internal LLamaContext(LLamaWeights model, IContextParams @params, ILogger? logger, bool embeddings)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(@params);
-        Options = ToOptions(model, @params);
+        Options = ToOptions(model, @params) with { Embeddings = embeddings };
         Weights = model;
         Params = @params;
         Handle = ContextHandle.Create(model.Model, Options);
@@ -90,7 +95,14 @@ public sealed partial class LLamaContext : IDisposable
         return Weights.Tokenizer.Decode([.. tokens.Select(token => (int)token)]);
     }
 
-    /// <summary>Appends a batch's tokens to their sequences and computes the logits asked for.</summary>
+    /// <summary>Computes the embeddings of a batch's tokens and leaves the sequences as they were. The context must be one with Embeddings.</summary>
+    public EncodeResult Encode(LLamaBatch batch) => Encode(batch, CancellationToken.None);
+
+    /// <summary>Does what <see cref="Encode(LLamaBatch)"/> does, on another thread.</summary>
+    public Task<EncodeResult> EncodeAsync(LLamaBatch batch, CancellationToken cancellationToken = default) =>
+        Task.Run(() => Encode(batch, cancellationToken), cancellationToken);
+
+    /// <summary>Appends a batch's tokens to their sequences and computes the logits asked for, or the embeddings in a context with Embeddings.</summary>
     /// <returns><see cref="DecodeResult.NoKvSlot"/> if the cache has no room; the context is then as it was.</returns>
     public DecodeResult Decode(LLamaBatch batch) => Decode(batch, CancellationToken.None);
 
@@ -183,6 +195,29 @@ public sealed partial class LLamaContext : IDisposable
         {
             throw new NotSupportedException($"{what} is set; the engine takes it from the model's file. Leave it unset.");
         }
+    }
+
+    private EncodeResult Encode(LLamaBatch batch, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        if (!Options.Embeddings)
+        {
+            throw new NotSupportedException("Encode gives embeddings; create the context with Embeddings = true.");
+        }
+
+        int[] sequences = [.. batch.SequenceIds.ToArray().Distinct()];
+        int[] lengths = [.. sequences.Select(Handle.SeqLength)];
+        if (Decode(batch, cancellationToken) != DecodeResult.Ok)
+        {
+            return EncodeResult.Error;
+        }
+
+        for (int i = 0; i < sequences.Length; i++)
+        {
+            Handle.SeqTruncate(sequences[i], lengths[i]);
+        }
+
+        return EncodeResult.Ok;
     }
 
     private DecodeResult Decode(LLamaBatch batch, CancellationToken cancellationToken)

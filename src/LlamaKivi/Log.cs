@@ -9,4 +9,7 @@ internal static partial class Log
 
     [LoggerMessage(2, LogLevel.Information, "The context is full: {Dropped} tokens dropped, {Kept} read again")]
     public static partial void ContextTruncated(ILogger logger, int dropped, int kept);
+
+    [LoggerMessage(EventId = 3, Message = "{Text}")]
+    public static partial void Engine(ILogger logger, LogLevel level, string text);
 }

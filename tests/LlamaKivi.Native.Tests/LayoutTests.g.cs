@@ -132,13 +132,14 @@ public unsafe class LayoutTests
     {
         lk_context_params value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(40, sizeof(lk_context_params));
+        Assert.Equal(44, sizeof(lk_context_params));
         Assert.Equal(0, (byte*)&value.struct_size - start);
         Assert.Equal(4, (byte*)&value.n_ctx - start);
         Assert.Equal(8, (byte*)&value.n_seq_max - start);
         Assert.Equal(12, (byte*)&value.n_ubatch - start);
         Assert.Equal(16, (byte*)&value.n_threads - start);
-        Assert.Equal(20, (byte*)&value.cache - start);
+        Assert.Equal(20, (byte*)&value.embeddings - start);
+        Assert.Equal(24, (byte*)&value.cache - start);
     }
 
     [Fact]

@@ -30,7 +30,7 @@ extern "C" {
 #endif
 
 /** Version of this interface; changes whenever a struct, an enum value or a function's meaning changes. */
-#define LK_ABI_VERSION 3
+#define LK_ABI_VERSION 4
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -44,8 +44,18 @@ typedef enum lk_status {
     LK_CANCELLED = 7,        /**< Stopped by lk_context_cancel or a progress callback; the context is as before the call. */
     LK_NUMERIC_ERROR = 8,    /**< The model produced NaN or infinity in a key or a value. */
     LK_INTERNAL_ERROR = 9,   /**< A defect of the engine. */
-    LK_BAD_STATE = 10        /**< A saved state is damaged, or belongs to another model or another kind of cache. */
+    LK_BAD_STATE = 10,       /**< A saved state is damaged, or belongs to another model or another kind of cache. */
+    LK_OUT_OF_DEVICE_MEMORY = 11, /**< An allocation on a device failed; the message gives the size asked and the size free. */
+    LK_DEVICE_ERROR = 12     /**< There is no usable device, or a call of its driver failed. */
 } lk_status;
+
+/** How grave a line of the log is. */
+typedef enum lk_log_level {
+    LK_LOG_DEBUG = 0,   /**< What the engine decided. */
+    LK_LOG_INFO = 1,    /**< What was loaded or created. */
+    LK_LOG_WARNING = 2, /**< Something is not as it should be, and the engine goes on. */
+    LK_LOG_ERROR = 3    /**< A call fails. */
+} lk_log_level;
 
 /** Type of one side (keys or values) of the KV cache. */
 typedef enum lk_cache_type {
@@ -90,6 +100,17 @@ LK_API const char* lk_version(void);
 
 /** Returns the message of the calling thread's last failed call, UTF-8; valid until that thread's next call. Never NULL. */
 LK_API const char* lk_last_error(void);
+
+/** What the calling thread's last failed call needed and what there was. LK_CACHE_FULL: tokens. LK_OUT_OF_MEMORY and
+ *  LK_OUT_OF_DEVICE_MEMORY: bytes. 0: not known, and for every other status. A NULL argument is passed over. */
+LK_API void lk_last_error_amounts(uint64_t* needed, uint64_t* available);
+
+/** Takes a line of the log, UTF-8 without a line break, valid during the call; any thread may call. */
+typedef void (*lk_log_callback)(lk_log_level level, const char* text, void* user_data);
+
+/** Sends the engine's log to a callback; NULL: nowhere, as at the start. Afterwards the callback set before is called no
+ *  more. A callback must not call this. */
+LK_API void lk_log_set(lk_log_callback callback, void* user_data);
 
 /** Returns the name of a status ("LK_CACHE_FULL"); "unknown" for a value that is none. Static storage. */
 LK_API const char* lk_status_name(lk_status status);
@@ -250,6 +271,7 @@ typedef struct lk_context_params {
     uint32_t n_seq_max;   /**< Sequences, numbered 0 .. n_seq_max-1. */
     uint32_t n_ubatch;    /**< Tokens computed at once; longer batches are cut. Sizes the scratch memory. */
     uint32_t n_threads;   /**< 0: one per processor. */
+    uint32_t embeddings;  /**< 1: lk_decode gives embeddings instead of logits. */
     lk_cache_params cache;
 } lk_context_params;
 
@@ -296,7 +318,7 @@ typedef struct lk_batch {
     const int32_t* tokens;   /**< Token ids, 0 .. n_vocab-1. */
     const int32_t* seq_ids;  /**< Sequence of each token; NULL: all 0. */
     const int32_t* pos;      /**< Position of each token, which must continue its sequence; NULL: it does. */
-    const uint8_t* outputs;  /**< 1: logits wanted; NULL: only for the last token of the batch. */
+    const uint8_t* outputs;  /**< 1: logits (or the embedding) wanted; NULL: only for the last token of the batch. */
     uint32_t n_tokens;
 } lk_batch;
 
@@ -308,6 +330,11 @@ LK_API lk_status lk_decode(lk_context* context, const lk_batch* batch);
 /** Lends the logits of batch token `index` of the last lk_decode: n_vocab floats, valid until the next lk_decode
  *  or lk_context_free. The caller may change them. Fails with LK_INVALID_ARGUMENT if they were not asked for. */
 LK_API lk_status lk_logits(lk_context* context, uint32_t index, float** out);
+
+/** Lends the embedding of batch token `index` of the last lk_decode: its last hidden state after the output norm, n_embd
+ *  floats, valid and changeable as what lk_logits lends. For contexts created with lk_context_params.embeddings; lk_batch.outputs
+ *  says which tokens. Fails with LK_INVALID_ARGUMENT. */
+LK_API lk_status lk_embedding(lk_context* context, uint32_t index, float** out);
 
 /** Makes the running or else the next lk_decode return LK_CANCELLED. Any thread may call it. */
 LK_API void lk_context_cancel(lk_context* context);

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "backend/cpu/cpu_backend.h"
+#include "base/log.h"
 #include "c_api_guard.h"
 #include "c_api_types.h"
 #include "runtime/context.h"
@@ -47,6 +48,20 @@ const char* lk_last_error(void) {
     return lk::last_error();
 }
 
+void lk_last_error_amounts(uint64_t* needed, uint64_t* available) {
+    const lk::ErrorAmounts amounts = lk::last_error_amounts();
+    if (needed != nullptr) {
+        *needed = amounts.needed;
+    }
+    if (available != nullptr) {
+        *available = amounts.available;
+    }
+}
+
+void lk_log_set(lk_log_callback callback, void* user_data) {
+    lk::set_log(callback, user_data);
+}
+
 const char* lk_status_name(lk_status status) {
     switch (status) {
     case LK_OK:
@@ -69,6 +84,10 @@ const char* lk_status_name(lk_status status) {
         return "LK_NUMERIC_ERROR";
     case LK_BAD_STATE:
         return "LK_BAD_STATE";
+    case LK_OUT_OF_DEVICE_MEMORY:
+        return "LK_OUT_OF_DEVICE_MEMORY";
+    case LK_DEVICE_ERROR:
+        return "LK_DEVICE_ERROR";
     case LK_INTERNAL_ERROR:
         return "LK_INTERNAL_ERROR";
     }
@@ -124,6 +143,9 @@ lk_status lk_model_load(const char* path, const lk_model_params* params, lk_mode
         }
         auto model = lk::Model::load(path, params->use_mmap != 0, progress);
         *out = new lk_model{model, lk_gguf{model->file}};
+        lk::log(LK_LOG_INFO, "%s: %s, %.1f million weights in %s, %.1f MiB, %s", path,
+                model->config.architecture_name.c_str(), model->n_params / 1e6, model->weight_type.c_str(),
+                model->weight_bytes / 0x1p20, params->use_mmap != 0 ? "mapped" : "read");
     });
 }
 
@@ -188,12 +210,16 @@ lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk
             *out = new lk_context(model->model, *params);
         } catch (const std::bad_alloc&) {
             const lk_memory_estimate e = lk::Context::estimate(*model->gguf.file, *params);
-            LK_FAIL(LK_OUT_OF_MEMORY,
-                    "out of memory: the context needs %llu bytes for the cache's rings and %llu for scratch; "
-                    "lower n_seq_max, n_ubatch or the residual",
-                    static_cast<unsigned long long>(e.cache_exact_bytes),
-                    static_cast<unsigned long long>(e.scratch_bytes));
+            throw lk::Error(LK_OUT_OF_MEMORY,
+                            lk::format("out of memory: the context needs %llu bytes for the cache's rings and %llu for "
+                                       "scratch; lower n_seq_max, n_ubatch or the residual",
+                                       static_cast<unsigned long long>(e.cache_exact_bytes),
+                                       static_cast<unsigned long long>(e.scratch_bytes)),
+                            e.cache_exact_bytes + e.scratch_bytes);
         }
+        const lk::kv::CacheConfig& cache = (*out)->context.cache().config();
+        lk::log(LK_LOG_INFO, "context of %d tokens in %d sequences, keys %s, values %s", cache.n_ctx, cache.n_seq_max,
+                lk_cache_type_name(cache.params.type_k), lk_cache_type_name(cache.params.type_v));
     });
 }
 
@@ -214,6 +240,14 @@ lk_status lk_logits(lk_context* context, uint32_t index, float** out) {
         LK_REQUIRE(context);
         LK_REQUIRE(out);
         *out = context->context.logits(index);
+    });
+}
+
+lk_status lk_embedding(lk_context* context, uint32_t index, float** out) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        LK_REQUIRE(out);
+        *out = context->context.embedding(index);
     });
 }
 

@@ -10,10 +10,12 @@ namespace {
 // Longer than a path and the sentence around it.
 constexpr size_t kMessageBytes = 6144;
 thread_local char message_buffer[kMessageBytes];
+thread_local ErrorAmounts amounts_buffer;
 
 }  // namespace
 
-void set_last_error(const char* message) noexcept {
+void set_last_error(const char* message, ErrorAmounts amounts) noexcept {
+    amounts_buffer = amounts;
     if (message == nullptr) {
         message = "";
     }
@@ -31,6 +33,10 @@ void set_last_error(const char* message) noexcept {
 
 const char* last_error() noexcept {
     return message_buffer;
+}
+
+ErrorAmounts last_error_amounts() noexcept {
+    return amounts_buffer;
 }
 
 }  // namespace lk

@@ -11,11 +11,17 @@
 
 namespace lk {
 
+struct ErrorAmounts {
+    uint64_t needed = 0;
+    uint64_t available = 0;
+};
+
 // Keeps a message for the calling thread, cut if it is very long. Allocates nothing, so it works when memory is out.
-void set_last_error(const char* message) noexcept;
+void set_last_error(const char* message, ErrorAmounts amounts = {}) noexcept;
 
 // Gives the calling thread's last message, "" before the first; valid until the next set_last_error.
 const char* last_error() noexcept;
+ErrorAmounts last_error_amounts() noexcept;
 
 // Runs body and returns LK_OK, or the status of what it threw.
 template <class F>
@@ -24,7 +30,7 @@ lk_status guard(F&& body) noexcept {
         std::forward<F>(body)();
         return LK_OK;
     } catch (const Error& e) {
-        set_last_error(e.what());
+        set_last_error(e.what(), {e.needed(), e.available()});
         return e.status();
     } catch (const std::bad_alloc&) {
         set_last_error("out of memory");

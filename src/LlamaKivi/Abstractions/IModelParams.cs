@@ -1,4 +1,5 @@
 using System.Collections;
+using System.Text.Json.Serialization;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Abstractions;
@@ -48,6 +49,7 @@ public interface IModelParams
 }
 
 /// <summary>How much of a model goes to each device.</summary>
+[JsonConverter(typeof(TensorSplitsCollectionConverter))]
 public sealed class TensorSplitsCollection : IEnumerable<float>
 {
     private const int Devices = 16;
@@ -93,6 +95,7 @@ public sealed class TensorSplitsCollection : IEnumerable<float>
 }
 
 /// <summary>A metadata value to read instead of the file's.</summary>
+[JsonConverter(typeof(MetadataOverrideConverter))]
 public sealed record MetadataOverride
 {
     /// <summary>An integer.</summary>

@@ -14,6 +14,14 @@ public static class ConversationExtensions
         return sampler.Sample(conversation.Executor.Context.NativeHandle, conversation.GetSampleIndex(offset));
     }
 
+    /// <summary>Chooses the next token with a chain of samplers; prompt the conversation with it to go on.</summary>
+    public static LLamaToken Sample(this Conversation conversation, SafeLLamaSamplerChainHandle sampler, int offset = 0)
+    {
+        ArgumentNullException.ThrowIfNull(conversation);
+        ArgumentNullException.ThrowIfNull(sampler);
+        return sampler.Sample(conversation.Executor.Context.NativeHandle, conversation.GetSampleIndex(offset));
+    }
+
     /// <summary>Forgets the last tokens.</summary>
     public static void Rewind(this Conversation conversation, int tokens)
     {

@@ -44,6 +44,27 @@ public readonly record struct LLamaToken
         return vocab.Tokenizer.IsEndOfGeneration(_value);
     }
 
+    /// <summary>What kind of token it is.</summary>
+    public LLamaTokenAttr GetAttributes(SafeLlamaModelHandle model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        return GetAttributes(model.Vocab);
+    }
+
+    /// <summary>What kind of token it is.</summary>
+    public LLamaTokenAttr GetAttributes(SafeLlamaModelHandle.Vocabulary vocab)
+    {
+        ArgumentNullException.ThrowIfNull(vocab);
+        return vocab.Tokenizer.AttributesOf(_value);
+    }
+
+    /// <summary>The token's score in the file: the logarithm of its probability in a SentencePiece vocabulary, 0 where there is none.</summary>
+    public float GetScore(SafeLlamaModelHandle.Vocabulary vocab)
+    {
+        ArgumentNullException.ThrowIfNull(vocab);
+        return vocab.Tokenizer.ScoreOf(_value);
+    }
+
     /// <summary>The id as text.</summary>
     public override string ToString() => _value.ToString();
 }

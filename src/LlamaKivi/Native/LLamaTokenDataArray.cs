@@ -1,3 +1,5 @@
+using System.Buffers;
+
 namespace LlamaKivi.Native;
 
 /// <summary>The candidates for the next token.</summary>
@@ -58,31 +60,10 @@ public struct LLamaTokenDataArray
     /// <summary>Sorts the candidates by falling logit, equal ones by rising id, and computes their probabilities.</summary>
     public void Softmax()
     {
-        Span<LLamaTokenData> data = Data.Span;
-        if (data.IsEmpty)
-        {
-            return;
-        }
-
-        if (!Sorted)
-        {
-            data.Sort(static (a, b) => a.Logit == b.Logit ? ((int)a.ID).CompareTo((int)b.ID) : b.Logit.CompareTo(a.Logit));
-            Sorted = true;
-        }
-
-        double max = data[0].Logit;
-        double sum = 0;
-        foreach (ref LLamaTokenData candidate in data)
-        {
-            double weight = Math.Exp(candidate.Logit - max);
-            candidate.Probability = (float)weight;
-            sum += weight;
-        }
-
-        foreach (ref LLamaTokenData candidate in data)
-        {
-            candidate.Probability = (float)(candidate.Probability / sum);
-        }
+        using MemoryHandle pin = LLamaTokenDataArrayNative.Create(this, out LLamaTokenDataArrayNative native);
+        native.Sort();
+        native.Softmax();
+        Sorted = true;
     }
 
     private static int IndexOf(ReadOnlySpan<LLamaTokenData> data, LLamaToken token)

@@ -25,4 +25,9 @@ public sealed class SafeLLamaContextHandle
     /// <remarks>Engine memory: use it only until the context decodes again or is disposed of.</remarks>
     /// <exception cref="ArgumentException">Logits were not asked for at this index.</exception>
     public Span<float> GetLogitsIth(int i) => Handle.Logits(i);
+
+    /// <summary>The embedding of batch token <paramref name="i"/> of the last decode: its last hidden state after the output norm.</summary>
+    /// <remarks>Engine memory, as with <see cref="GetLogitsIth"/>. For contexts with Embeddings.</remarks>
+    /// <exception cref="ArgumentException">It was not asked for at this index, or the context gives logits.</exception>
+    public Span<float> GetEmbeddingsIth(int i) => Handle.Embedding(i);
 }

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Numerics.Tensors;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling.Grammars;
@@ -5,9 +6,10 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>A start for pipelines: the choice from a row of logits is left to write.</summary>
+/// <summary>A start for pipelines: <see cref="CreateChain"/> or the choice from a row of logits is left to write.</summary>
 public abstract class BaseSamplingPipeline : ISamplingPipeline
 {
+    private SafeLLamaSamplerChainHandle? _chain;
     private GrammarMatcher? _matcher;
     private Tokenizer? _matched;  // the vocabulary the matcher is for
     private float[] _constrained = [];
@@ -16,27 +18,40 @@ public abstract class BaseSamplingPipeline : ISamplingPipeline
     public virtual LLamaToken Sample(SafeLLamaContextHandle ctx, int index)
     {
         ArgumentNullException.ThrowIfNull(ctx);
+        _chain ??= CreateChain(ctx);
         return Sample(ctx.GetLogitsIth(index));
     }
+
+    /// <summary>Makes the samplers of a pipeline that is a chain of them. Called once, with the first token.</summary>
+    protected virtual SafeLLamaSamplerChainHandle CreateChain(SafeLLamaContextHandle context) =>
+        throw new NotSupportedException($"{GetType().Name} says neither how to choose from logits nor which samplers to use: override CreateChain or Sample.");
 
     /// <summary>Chooses a token from a row of logits, one per vocabulary token, and accepts it. The logits stay as they are.</summary>
     /// <exception cref="ArgumentException">There are no logits.</exception>
     /// <exception cref="NumericErrorException">A logit is NaN or +infinity.</exception>
     /// <exception cref="InvalidOperationException">Every logit is -infinity.</exception>
-    public abstract LLamaToken Sample(ReadOnlySpan<float> logits);
+    public virtual LLamaToken Sample(ReadOnlySpan<float> logits) =>
+        _chain is { } chain ? chain.Sample(logits) : throw new NotSupportedException($"{GetType().Name} has no samplers yet; sample from a context first.");
 
     /// <inheritdoc/>
-    public abstract void Apply(SafeLLamaContextHandle ctx, LLamaTokenDataArray data);
-
-    /// <inheritdoc/>
-    public virtual void Reset()
+    public virtual void Apply(SafeLLamaContextHandle ctx, LLamaTokenDataArray data)
     {
+        using MemoryHandle pin = LLamaTokenDataArrayNative.Create(data, out LLamaTokenDataArrayNative native);
+        Apply(ctx, ref native);
+    }
+
+    /// <summary>Applies the pipeline's samplers to candidates.</summary>
+    public virtual void Apply(SafeLLamaContextHandle ctx, ref LLamaTokenDataArrayNative data)
+    {
+        _chain ??= CreateChain(ctx);
+        _chain.Apply(ref data);
     }
 
     /// <inheritdoc/>
-    public virtual void Accept(LLamaToken token)
-    {
-    }
+    public virtual void Reset() => _chain?.Reset();
+
+    /// <inheritdoc/>
+    public virtual void Accept(LLamaToken token) => _chain?.Accept(token);
 
     /// <summary>Begins a text: what a grammar has seen of the last one is forgotten.</summary>
     internal void BeginText() => _matcher?.Reset();
@@ -84,6 +99,8 @@ public abstract class BaseSamplingPipeline : ISamplingPipeline
     /// <summary>Frees what the pipeline holds.</summary>
     protected virtual void Dispose(bool disposing)
     {
+        _chain?.Dispose();
+        _chain = null;
     }
 
     // The greatest logit; equal ones: the lowest index.

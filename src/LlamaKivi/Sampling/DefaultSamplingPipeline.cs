@@ -234,6 +234,13 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
 
     /// <inheritdoc/>
     /// <remarks>The tokens kept come first. They have their logits divided by the temperature and their probabilities.</remarks>
+    public override void Apply(SafeLLamaContextHandle ctx, ref LLamaTokenDataArrayNative data)
+    {
+        Apply(ctx, new LLamaTokenDataArray(data.Memory, data.Sorted));
+        data.Sorted = false;
+    }
+
+    /// <inheritdoc/>
     public override void Apply(SafeLLamaContextHandle ctx, LLamaTokenDataArray data)
     {
         ArgumentNullException.ThrowIfNull(ctx);

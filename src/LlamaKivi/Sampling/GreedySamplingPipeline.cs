@@ -24,6 +24,13 @@ public class GreedySamplingPipeline : BaseSamplingPipeline
     public override LLamaToken Sample(ReadOnlySpan<float> logits) => Greatest(logits);
 
     /// <inheritdoc/>
+    public override void Apply(SafeLLamaContextHandle ctx, ref LLamaTokenDataArrayNative data)
+    {
+        Apply(ctx, new LLamaTokenDataArray(data.Memory, data.Sorted));
+        data.Sorted = false;
+    }
+
+    /// <inheritdoc/>
     public override void Apply(SafeLLamaContextHandle ctx, LLamaTokenDataArray data)
     {
         Span<LLamaTokenData> candidates = data.Data.Span;

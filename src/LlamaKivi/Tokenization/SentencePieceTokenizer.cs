@@ -50,6 +50,9 @@ internal sealed class SentencePieceTokenizer : Tokenizer
         }
     }
 
+    /// <inheritdoc/>
+    public override float ScoreOf(int id) => (uint)id < (uint)_scores.Length ? _scores[id] : 0;
+
     private protected override bool AddsSpacePrefix { get; }
 
     private protected override void EncodeFragment(string text, List<int> ids)

@@ -245,6 +245,20 @@ public abstract class Tokenizer
         return fragments;
     }
 
+    /// <summary>What kind of token an id is.</summary>
+    public LLamaTokenAttr AttributesOf(int id) => !HasTexts || (uint)id >= (uint)VocabularySize ? LLamaTokenAttr.Undefined : _vocabulary.Types[id] switch
+    {
+        TokenType.Unknown => LLamaTokenAttr.Unknown,
+        TokenType.Control => LLamaTokenAttr.Control,
+        TokenType.UserDefined => LLamaTokenAttr.UserDefined,
+        TokenType.Unused => LLamaTokenAttr.Unused,
+        TokenType.Byte => LLamaTokenAttr.Byte,
+        _ => LLamaTokenAttr.Normal,
+    };
+
+    /// <summary>The score of an id; 0 where the vocabulary has none.</summary>
+    public virtual float ScoreOf(int id) => 0;
+
     private bool IsCutOut(int id) => _vocabulary.IsSpecial(id) || _vocabulary.Types[id] == TokenType.UserDefined;
 
     private void CheckTexts()

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdarg>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -13,14 +14,20 @@ namespace lk {
 
 class Error : public std::exception {
 public:
-    Error(lk_status status, std::string message) : status_(status), message_(std::move(message)) {}
+    // needed, available: see lk_last_error_amounts.
+    Error(lk_status status, std::string message, uint64_t needed = 0, uint64_t available = 0)
+        : status_(status), message_(std::move(message)), needed_(needed), available_(available) {}
 
     lk_status status() const { return status_; }
+    uint64_t needed() const { return needed_; }
+    uint64_t available() const { return available_; }
     const char* what() const noexcept override { return message_.c_str(); }
 
 private:
     lk_status status_;
     std::string message_;
+    uint64_t needed_;
+    uint64_t available_;
 };
 
 // printf-style text as a string.

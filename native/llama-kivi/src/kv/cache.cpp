@@ -433,9 +433,13 @@ void Cache::check_room(int64_t n_tokens) const {
     for (const Sequence& s : sequences_) {
         used += s.k.n_ring();
     }
-    LK_CHECK(used + n_tokens <= config_.n_ctx, LK_CACHE_FULL,
-             "the KV cache is full: %lld of %d tokens used, %lld more needed; raise the context size or remove tokens",
-             static_cast<long long>(used), config_.n_ctx, static_cast<long long>(n_tokens));
+    if (used + n_tokens > config_.n_ctx) {
+        throw Error(LK_CACHE_FULL,
+                    format("the KV cache is full: %lld of %d tokens used, %lld more needed; raise the context size or "
+                           "remove tokens",
+                           static_cast<long long>(used), config_.n_ctx, static_cast<long long>(n_tokens)),
+                    n_tokens, std::max<int64_t>(config_.n_ctx - used, 0));
+    }
 }
 
 void Cache::reserve(std::span<const Segment> segments) {
@@ -446,8 +450,9 @@ void Cache::reserve(std::span<const Segment> segments) {
         }
     } catch (const std::bad_alloc&) {
         release_reserved(segments);
-        LK_FAIL(LK_OUT_OF_MEMORY, "out of memory: cannot allocate %llu bytes of cache pages for 128 tokens",
-                static_cast<unsigned long long>(k_spec_.block_bytes() + v_spec_.block_bytes()));
+        const unsigned long long bytes = k_spec_.block_bytes() + v_spec_.block_bytes();
+        throw Error(LK_OUT_OF_MEMORY,
+                    format("out of memory: cannot allocate %llu bytes of cache pages for 128 tokens", bytes), bytes);
     }
 }
 

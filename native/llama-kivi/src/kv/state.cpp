@@ -262,8 +262,10 @@ void load_state(Cache& cache, int seq, uint64_t model, std::span<const uint8_t> 
             return SideState::read(spec, live_bytes, cache.config().n_ctx, in);
         });
     } catch (const std::bad_alloc&) {
-        LK_FAIL(LK_OUT_OF_MEMORY, "out of memory: the saved state needs %llu bytes",
-                static_cast<unsigned long long>(header.payload_bytes));
+        throw Error(LK_OUT_OF_MEMORY,
+                    format("out of memory: the saved state needs %llu bytes",
+                           static_cast<unsigned long long>(header.payload_bytes)),
+                    header.payload_bytes);
     }
 }
 

@@ -81,13 +81,16 @@ void forward(const Model& model, Backend& backend, kv::Cache& cache, const Forwa
         return;
     }
     const int n_out = static_cast<int>(batch.output_rows.size());
+    float* const normal = batch.embeddings != nullptr ? batch.embeddings : s.h.data();
     for (int i = 0; i < n_out; ++i) {
         normalize(model, backend, model.output_norm,
                   s.x.data() + static_cast<ptrdiff_t>(batch.output_rows[i]) * c.n_embd,
-                  s.h.data() + static_cast<ptrdiff_t>(i) * c.n_embd);
+                  normal + static_cast<ptrdiff_t>(i) * c.n_embd);
     }
-    const Product output[] = {{&model.output, batch.logits}};
-    backend.matmul(s.h.data(), n_out, output);
+    if (batch.logits != nullptr) {
+        const Product output[] = {{&model.output, batch.logits}};
+        backend.matmul(normal, n_out, output);
+    }
 }
 
 }  // namespace lk

@@ -14,8 +14,9 @@ namespace lk {
 struct ForwardBatch {
     std::span<const int32_t> tokens;        // [n]
     std::span<const kv::Segment> segments;  // cover the n rows in order
-    std::span<const int32_t> output_rows;   // rows whose logits are wanted, ascending
-    float* logits;                          // [output_rows.size(), n_vocab]
+    std::span<const int32_t> output_rows;   // rows whose outputs are wanted, ascending
+    float* logits;                          // [output_rows.size(), n_vocab]; null: not wanted
+    float* embeddings;                      // [output_rows.size(), n_embd] after the output norm; null: not wanted
     const std::atomic<bool>* cancelled;     // see check_cancelled
 };
 
@@ -35,7 +36,7 @@ struct ForwardScratch {
     std::vector<float> cos_sin;  // [n, n_rot/2, 2]
 };
 
-// Stages the keys and values of every layer in the cache and writes the logits. The cache is not committed.
+// Stages the keys and values of every layer in the cache and writes the outputs. The cache is not committed.
 void forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s);
 
 // The layers of each architecture: s.x[n, n_embd] in and out.

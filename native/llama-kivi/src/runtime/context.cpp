@@ -53,6 +53,8 @@ Context::Context(std::shared_ptr<const Model> model, const lk_context_params& pa
       cache_(cache_config(model_->config, params)),
       backend_(make_cpu_backend(static_cast<int>(params.n_threads))),
       scratch_(model_->config, cache_.config().n_ubatch),
+      embeddings_(params.embeddings != 0),
+      output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab),
       seq_rows_(cache_.config().n_seq_max) {}
 
 void Context::set_threads(uint32_t n_threads) {
@@ -101,7 +103,7 @@ void Context::copy(int32_t src, int32_t dst) {
     cache_.copy(src, dst);
 }
 
-// Checks the batch and fills order_, tokens_, seqs_, logits_of_ and logits_.
+// Checks the batch and fills order_, tokens_, seqs_, output_of_ and outputs_.
 void Context::order_rows(const lk_batch& batch) {
     const int n = static_cast<int>(batch.n_tokens);
     const int n_vocab = model_->config.n_vocab;
@@ -130,35 +132,40 @@ void Context::order_rows(const lk_batch& batch) {
     for (int i = 0; i < n; ++i) {
         tokens_[i] = batch.tokens[order_[i]];
     }
-    logits_of_.assign(n, -1);
+    output_of_.assign(n, -1);
     int n_outputs = 0;
     for (int i = 0; i < n; ++i) {
         const int index = order_[i];
         if (batch.outputs != nullptr ? batch.outputs[index] != 0 : index == n - 1) {
-            logits_of_[index] = n_outputs++;
+            output_of_[index] = n_outputs++;
         }
     }
-    logits_.resize(static_cast<size_t>(n_outputs) * n_vocab);
+    outputs_.resize(static_cast<size_t>(n_outputs) * output_size_);
 }
 
 // Rows [begin, end) in one pass.
 void Context::run_rows(int begin, int end) {
     segments_.clear();
     output_rows_.clear();
-    int first_logits = 0;
+    int first_output = 0;
     for (int i = begin; i < end; ++i) {
         if (segments_.empty() || segments_.back().seq != seqs_[i]) {
             segments_.push_back({seqs_[i], i - begin, 0});
         }
         ++segments_.back().n_rows;
-        const int32_t logits = logits_of_[order_[i]];
-        if (logits >= 0) {
-            first_logits = output_rows_.empty() ? logits : first_logits;
+        const int32_t output = output_of_[order_[i]];
+        if (output >= 0) {
+            first_output = output_rows_.empty() ? output : first_output;
             output_rows_.push_back(i - begin);
         }
     }
-    const ForwardBatch batch{std::span(tokens_).subspan(begin, end - begin), segments_, output_rows_,
-                             logits_.data() + static_cast<size_t>(first_logits) * model_->config.n_vocab, &cancelled_};
+    float* const outputs = outputs_.data() + static_cast<size_t>(first_output) * output_size_;
+    const ForwardBatch batch{.tokens = std::span(tokens_).subspan(begin, end - begin),
+                             .segments = segments_,
+                             .output_rows = output_rows_,
+                             .logits = embeddings_ ? nullptr : outputs,
+                             .embeddings = embeddings_ ? outputs : nullptr,
+                             .cancelled = &cancelled_};
     cache_.reserve(segments_);
     try {
         forward(*model_, *backend_, cache_, batch, scratch_);
@@ -204,25 +211,38 @@ void Context::decode(const lk_batch& batch) {
     try {
         run(batch);
     } catch (const Error& e) {
-        logits_of_.clear();
+        output_of_.clear();
         if (e.status() == LK_CANCELLED) {
             cancelled_.store(false);
         }
         throw;
     } catch (...) {
-        logits_of_.clear();
+        output_of_.clear();
         throw;
     }
 }
 
+float* Context::output(uint32_t index) {
+    const char* const name = embeddings_ ? "embedding" : "logits";
+    LK_CHECK(!output_of_.empty(), LK_INVALID_ARGUMENT,
+             "there are no %s: no lk_decode has succeeded since the last failure", name);
+    LK_CHECK(index < output_of_.size(), LK_INVALID_ARGUMENT, "%s of token %u asked for; the last batch had %zu tokens",
+             name, index, output_of_.size());
+    LK_CHECK(output_of_[index] >= 0, LK_INVALID_ARGUMENT,
+             "the last batch did not ask for the %s of token %u (see lk_batch.outputs)", name, index);
+    return outputs_.data() + static_cast<size_t>(output_of_[index]) * output_size_;
+}
+
 float* Context::logits(uint32_t index) {
-    LK_CHECK(!logits_of_.empty(), LK_INVALID_ARGUMENT,
-             "there are no logits: no lk_decode has succeeded since the last failure");
-    LK_CHECK(index < logits_of_.size(), LK_INVALID_ARGUMENT,
-             "logits of token %u asked for; the last batch had %zu tokens", index, logits_of_.size());
-    LK_CHECK(logits_of_[index] >= 0, LK_INVALID_ARGUMENT,
-             "the last batch did not ask for the logits of token %u (see lk_batch.outputs)", index);
-    return logits_.data() + static_cast<size_t>(logits_of_[index]) * model_->config.n_vocab;
+    LK_CHECK(!embeddings_, LK_INVALID_ARGUMENT,
+             "this context gives embeddings and no logits (see lk_context_params.embeddings)");
+    return output(index);
+}
+
+float* Context::embedding(uint32_t index) {
+    LK_CHECK(embeddings_, LK_INVALID_ARGUMENT,
+             "this context gives logits and no embeddings (see lk_context_params.embeddings)");
+    return output(index);
 }
 
 }  // namespace lk

@@ -25,7 +25,8 @@ public:
 
     // All or nothing: on an exception every sequence is as it was.
     void decode(const lk_batch& batch);
-    float* logits(uint32_t index);
+    float* logits(uint32_t index);     // of the batch's token; LK_INVALID_ARGUMENT unless they were asked for
+    float* embedding(uint32_t index);  // the same
     void cancel() { cancelled_.store(true); }
     void cancel_reset() { cancelled_.store(false); }
     void set_threads(uint32_t n_threads);
@@ -42,11 +43,14 @@ private:
     void order_rows(const lk_batch& batch);
     void run(const lk_batch& batch);
     void run_rows(int begin, int end);
+    float* output(uint32_t index);
 
     std::shared_ptr<const Model> model_;
     kv::Cache cache_;
     std::unique_ptr<Backend> backend_;
     ForwardScratch scratch_;
+    bool embeddings_;  // the outputs are embeddings, otherwise logits
+    int output_size_;  // elements of one
     std::atomic<bool> cancelled_{false};
 
     // The call's rows, sorted by sequence; the batch's order is kept within one.
@@ -56,8 +60,8 @@ private:
     std::vector<int32_t> seq_rows_;  // [n_seq_max] rows the call gives each sequence
     std::vector<kv::Segment> segments_;
     std::vector<int32_t> output_rows_;
-    std::vector<int32_t> logits_of_;  // [n] by batch index: row of logits_, or -1
-    std::vector<float> logits_;       // [outputs, n_vocab]
+    std::vector<int32_t> output_of_;  // [n] by batch index: row of outputs_, or -1
+    std::vector<float> outputs_;      // [outputs, output_size_]
 };
 
 }  // namespace lk

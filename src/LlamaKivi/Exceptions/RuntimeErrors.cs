@@ -2,9 +2,6 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Exceptions;
 
-/// <summary>Something failed while a model was used.</summary>
-public class RuntimeError(string message, Exception? innerException = null) : Exception(message, innerException);
-
 /// <summary>A batch could not be decoded.</summary>
 public class LLamaDecodeError(DecodeResult returnCode) : RuntimeError($"The batch was not decoded: {returnCode}.")
 {

@@ -1,0 +1,39 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace LlamaKivi.Native;
+
+/// <summary>The engine's log.</summary>
+public static unsafe class NativeLog
+{
+    private static readonly Lock Gate = new();
+    private static Action<lk_log_level, string>? s_listener;
+
+    /// <summary>Sends the engine's log to a listener, which any thread may call; null: nowhere, as at the start.</summary>
+    /// <remarks>What a listener throws is dropped: an exception must not cross the engine. It must not call this method.</remarks>
+    public static void Listen(Action<lk_log_level, string>? listener)
+    {
+        lock (Gate)
+        {
+            NativeMethods.lk_log_set(null, null);  // returns after the last call of the one before
+            s_listener = listener;
+            if (listener is not null)
+            {
+                NativeMethods.lk_log_set(&OnLine, null);
+            }
+        }
+    }
+
+    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
+    private static void OnLine(lk_log_level level, byte* text, void* userData)
+    {
+        try
+        {
+            s_listener?.Invoke(level, NativeStatus.Text(text));
+        }
+        catch
+        {
+            // See the remarks of Listen.
+        }
+    }
+}

@@ -1,0 +1,16 @@
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Exceptions;
+
+/// <summary>Something failed while a model was used.</summary>
+public class RuntimeError(string message, Exception? innerException = null) : Exception(message, innerException);
+
+/// <summary>A model cannot be loaded; see the exceptions derived from it.</summary>
+/// <param name="status">The status the engine returned.</param>
+/// <param name="message">Why.</param>
+/// <param name="modelPath">The file; empty where it is not known.</param>
+public abstract class LoadWeightsFailedException(lk_status status, string message, string modelPath) : LlamaKiviException(status, message)
+{
+    /// <summary>The file; empty where it is not known.</summary>
+    public string ModelPath { get; } = modelPath;
+}

@@ -1,0 +1,216 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Native;
+using LlamaKivi.Sampling;
+using LlamaKivi.Transformers;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>`llama-kivi chat`: a conversation with a model.</summary>
+internal sealed class ChatCommand
+{
+    /// <summary>The command's name.</summary>
+    public const string Name = "chat";
+
+    private const string Help = """
+        /help         this list
+        /clear        forget the conversation
+        /save FOLDER  write the conversation and its cache
+        /load FOLDER  go on with a conversation that was saved
+        /stats        speed and cache so far
+        /exit         leave; Ctrl-D does too
+        Ctrl-C stops an answer.
+        """;
+
+    private readonly LLamaContext _context;
+    private readonly InferenceParams _inference;
+    private readonly string? _system;
+    private InteractiveExecutor _executor;
+    private ChatSession _session;
+
+    private ChatCommand(LLamaContext context, InferenceParams inference, string? system)
+    {
+        _context = context;
+        _inference = inference;
+        _system = system;
+        (_executor, _session) = Start();
+    }
+
+    public static Command Create()
+    {
+        var common = new CommonOptions();
+        var sampling = new SamplingOptions();
+        var system = new Option<string?>("--system") { Description = "What the model is told before the conversation" };
+        var count = new Option<int>("--predict", "-n") { Description = "Most tokens of an answer; -1: until it ends", DefaultValueFactory = _ => -1 };
+        var context = new Option<int?>("--ctx-size", "-c") { Description = "Tokens the context holds (default: what the model was trained for)" };
+        var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "kivi2" };
+        var command = new Command(Name, "Talk with a model, in the words of its own chat template");
+        CommonOptions.Add(command, [common.Model, system, count, context, common.Threads, .. sampling.All, type, common.Group, common.Residual, common.Sinks]);
+        return command.Do(async (parsed, cancellationToken) =>
+        {
+            string name = parsed.GetValue(type)!;
+            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
+            {
+                ContextSize = (uint?)CommonOptions.Positive(parsed.GetValue(context), "-c"),
+                Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
+                KvCache = common.Cache(parsed, name, name),
+            };
+            using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
+            using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
+            using LLamaContext model = weights.CreateContext(parameters);
+            bool hasTemplate = weights.NativeHandle.GetTemplate() is not null;
+            var inference = new InferenceParams
+            {
+                MaxTokens = parsed.GetValue(count),
+                SamplingPipeline = pipeline,
+                AntiPrompts = hasTemplate ? [] : ["User:"],
+                OverflowStrategy = ContextOverflowStrategy.Shift,
+            };
+            Console.Error.WriteLine($"{Path.GetFileName(parameters.ModelPath)}, {name} cache of {model.ContextSize} tokens. /help lists the commands.");
+            if (!hasTemplate)
+            {
+                Console.Error.WriteLine("The model's file has no chat template: it may not have learned to talk. \"User:\" and \"Assistant:\" stand before the messages.");
+            }
+
+            return await new ChatCommand(model, inference, parsed.GetValue(system)).TalkAsync(cancellationToken).ConfigureAwait(false);
+        });
+    }
+
+    private async Task<int> TalkAsync(CancellationToken cancellationToken)
+    {
+        bool terminal = !Console.IsInputRedirected;
+        var editor = new LineEditor(ReadKey, Console.Out.Write);
+        while (!cancellationToken.IsCancellationRequested)
+        {
+            string? line = terminal ? editor.ReadLine("> ") : await Console.In.ReadLineAsync(cancellationToken).ConfigureAwait(false);
+            switch (line?.Trim())
+            {
+                case null or "/exit":
+                    return ExitCode.Ok;
+                case "":
+                    break;
+                case ['/', ..] command:
+                    Do(command);
+                    break;
+                case var message:
+                    await AnswerAsync(message, cancellationToken).ConfigureAwait(false);
+                    break;
+            }
+        }
+
+        return ExitCode.Interrupted;
+    }
+
+    // While a line is edited Ctrl-C is a key like others.
+    private static ConsoleKeyInfo? ReadKey()
+    {
+        Console.TreatControlCAsInput = true;
+        try
+        {
+            return Console.ReadKey(intercept: true);
+        }
+        finally
+        {
+            Console.TreatControlCAsInput = false;
+        }
+    }
+
+    private async Task AnswerAsync(string message, CancellationToken cancellationToken)
+    {
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        // Ends the answer and not the program.
+        using var signal = PosixSignalRegistration.Create(PosixSignal.SIGINT, context =>
+        {
+            context.Cancel = true;
+            stop.Cancel();
+        });
+        try
+        {
+            await foreach (string piece in _session.ChatAsync(new ChatHistory.Message(AuthorRole.User, message), _inference, stop.Token).ConfigureAwait(false))
+            {
+                Console.Out.Write(piece);
+                Console.Out.Flush();
+            }
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            Console.Error.Write(" [stopped]");
+        }
+        catch (ContextOverflowException e)
+        {
+            Console.Error.Write($"{Errors.FirstLine(e)} /clear starts anew.");
+        }
+
+        Console.Out.WriteLine();
+    }
+
+    private void Do(string command)
+    {
+        string[] parts = command.Split(' ', 2, StringSplitOptions.TrimEntries);
+        try
+        {
+            switch (parts)
+            {
+                case ["/help"]:
+                    Console.Out.WriteLine(Help);
+                    break;
+                case ["/clear"]:
+                    _context.Handle.SeqTruncate(0, 0);
+                    (_executor, _session) = Start();
+                    break;
+                case ["/save", { Length: > 0 } folder]:
+                    _session.SaveSession(folder);
+                    Console.Out.WriteLine($"{_session.History.Messages.Count} messages, {_context.KvCacheUsage.Tokens} tokens written to {folder}");
+                    break;
+                case ["/load", { Length: > 0 } folder]:
+                    _session.LoadSession(folder, loadTransforms: false);
+                    Console.Out.WriteLine($"{_session.History.Messages.Count} messages, {_context.KvCacheUsage.Tokens} tokens read from {folder}");
+                    break;
+                case ["/save" or "/load", ..]:
+                    Console.Error.WriteLine($"{parts[0]} needs a folder");
+                    break;
+                case ["/stats"]:
+                    WriteStats();
+                    break;
+                default:
+                    Console.Error.WriteLine($"There is no command {parts[0]}; /help lists them.");
+                    break;
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or LlamaKiviException or System.Text.Json.JsonException or ArgumentException)
+        {
+            Console.Error.WriteLine($"{parts[0]} failed: {Errors.FirstLine(e)}");
+        }
+    }
+
+    private (InteractiveExecutor Executor, ChatSession Session) Start()
+    {
+        var executor = new InteractiveExecutor(_context);
+        var session = new ChatSession(executor);
+        if (_context.Weights.NativeHandle.GetTemplate() is not null)
+        {
+            session.WithHistoryTransform(new PromptTemplateTransformer(_context.Weights));
+        }
+
+        if (_system is not null)
+        {
+            session.AddSystemMessage(_system);
+        }
+
+        return (executor, session);
+    }
+
+    private void WriteStats()
+    {
+        CacheUsage usage = _context.KvCacheUsage;
+        InferenceTimings last = _executor.Timings;
+        double stored = usage.QuantizedBytes + usage.ExactBytes;
+        Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"last answer: {last.PromptTokens} tokens read at {last.PromptTokensPerSecond:F1} tok/s, {last.GeneratedTokens} written at {last.DecodeTokensPerSecond:F1} tok/s"));
+        Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"cache: {usage.Tokens} of {usage.Capacity} tokens, {stored / (1 << 20):F2} MiB ({usage.F16Bytes / (double)(1 << 20):F2} MiB as f16)"));
+    }
+}

@@ -1,0 +1,156 @@
+using System.Numerics.Tensors;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Extensions;
+using LlamaKivi.Native;
+using Microsoft.Extensions.AI;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi;
+
+/// <summary>Turns texts into embeddings: the model's last hidden states after the output norm, pooled and of Euclidean length 1.</summary>
+/// <remarks>Any number of threads may use it; it does one text at a time.</remarks>
+public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>>
+{
+    private readonly SemaphoreSlim _turn = new(1);
+    private readonly LLamaPoolingType _pooling;
+
+    /// <summary>Creates an embedder with a context of its own.</summary>
+    /// <param name="weights">The model.</param>
+    /// <param name="params">The context. PoolingType says how the embeddings of a text's tokens become one: Mean, CLS (the first
+    /// token's), Last, or None (one for each token); Unspecified: as the model's file says, and None if it says nothing.</param>
+    /// <param name="logger">Told of the context.</param>
+    /// <exception cref="NotSupportedException">PoolingType is Rank.</exception>
+    public LLamaEmbedder(LLamaWeights weights, IContextParams @params, ILogger? logger = null)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        ArgumentNullException.ThrowIfNull(@params);
+        _pooling = @params.PoolingType == LLamaPoolingType.Unspecified
+            ? (LLamaPoolingType)(weights.Model.Gguf.GetInteger($"{weights.Model.Description.Architecture}.pooling_type") ?? (long)LLamaPoolingType.None)
+            : @params.PoolingType;
+        if (_pooling is not (LLamaPoolingType.None or LLamaPoolingType.Mean or LLamaPoolingType.CLS or LLamaPoolingType.Last))
+        {
+            throw new NotSupportedException($"PoolingType is {_pooling}; an embedder has None, Mean, CLS and Last.");
+        }
+
+        Context = new LLamaContext(weights, @params, logger, embeddings: true);
+    }
+
+    /// <summary>Elements of an embedding.</summary>
+    public int EmbeddingSize => Context.EmbeddingSize;
+
+    /// <summary>The embedder's context.</summary>
+    public LLamaContext Context { get; private set; }
+
+    /// <summary>Gives the embeddings of a text: one, or one for each token if PoolingType is None.</summary>
+    /// <exception cref="ContextOverflowException">The text has more tokens than the context holds.</exception>
+    /// <exception cref="ArgumentException">The text has no tokens.</exception>
+    public async Task<IReadOnlyList<float[]>> GetEmbeddings(string input, CancellationToken cancellationToken = default) =>
+        (await EmbedAsync(input, cancellationToken).ConfigureAwait(false)).Embeddings;
+
+    /// <inheritdoc/>
+    /// <exception cref="NotSupportedException">PoolingType is None: there is more than one embedding for a text.</exception>
+    public async Task<GeneratedEmbeddings<Embedding<float>>> GenerateAsync(
+        IEnumerable<string> values, EmbeddingGenerationOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(values);
+        if (_pooling == LLamaPoolingType.None)
+        {
+            throw new NotSupportedException("PoolingType is None, which gives an embedding for each token. Set it to Mean, Last or CLS.");
+        }
+
+        if (options?.Dimensions is { } dimensions && dimensions != EmbeddingSize)
+        {
+            throw new NotSupportedException($"Embeddings of {dimensions} elements are asked for; this model's have {EmbeddingSize}.");
+        }
+
+        var results = new GeneratedEmbeddings<Embedding<float>>();
+        long tokens = 0;
+        foreach (string value in values)
+        {
+            (List<float[]> embeddings, int count) = await EmbedAsync(value, cancellationToken).ConfigureAwait(false);
+            results.Add(new Embedding<float>(embeddings[0]) { CreatedAt = DateTimeOffset.UtcNow, ModelId = options?.ModelId });
+            tokens += count;
+        }
+
+        results.Usage = new UsageDetails { InputTokenCount = tokens, TotalTokenCount = tokens };
+        return results;
+    }
+
+    /// <inheritdoc/>
+    public object? GetService(Type serviceType, object? serviceKey = null)
+    {
+        ArgumentNullException.ThrowIfNull(serviceType);
+        return serviceKey is not null ? null
+            : serviceType == typeof(EmbeddingGeneratorMetadata) ? new EmbeddingGeneratorMetadata("LlamaKivi", defaultModelDimensions: EmbeddingSize)
+            : serviceType == typeof(LLamaContext) ? Context
+            : serviceType.IsInstanceOfType(this) ? this
+            : null;
+    }
+
+    /// <summary>Frees the context.</summary>
+    public void Dispose()
+    {
+        Context.Dispose();
+        _turn.Dispose();
+    }
+
+    private async Task<(List<float[]> Embeddings, int Tokens)> EmbedAsync(string input, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        int[] tokens = [.. Context.Tokenize(input, addBos: true, special: true).Select(token => (int)token)];
+        if (tokens.Length == 0)
+        {
+            throw new ArgumentException("The text is empty: it has no tokens.", nameof(input));
+        }
+
+        if (tokens.Length > Context.ContextSize)
+        {
+            throw new ContextOverflowException($"The text has {tokens.Length} tokens; the context holds {Context.ContextSize}. Raise ContextSize or cut the text.");
+        }
+
+        await _turn.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            return (await Task.Run(() => Embed(tokens, cancellationToken), cancellationToken).ConfigureAwait(false), tokens.Length);
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    private List<float[]> Embed(int[] tokens, CancellationToken cancellationToken)
+    {
+        var embeddings = new List<float[]>();
+        float[] mean = [];
+        Context.Handle.SeqTruncate(0, 0);
+        int batch = checked((int)Context.BatchSize);
+        for (int begin = 0; begin < tokens.Length; begin += batch)
+        {
+            int n = Math.Min(batch, tokens.Length - begin);
+            var outputs = new byte[n];
+            outputs.AsSpan().Fill(1);
+            Context.Handle.Decode(tokens.AsSpan(begin, n), outputs: outputs, cancellationToken: cancellationToken);
+            for (int i = 0; i < n; i++)
+            {
+                if (_pooling == LLamaPoolingType.Mean)
+                {
+                    mean = mean.Length == 0 ? new float[EmbeddingSize] : mean;
+                    TensorPrimitives.Add(mean, Context.Handle.Embedding(i), mean);
+                }
+                else if (_pooling == LLamaPoolingType.None || begin + i == (_pooling == LLamaPoolingType.CLS ? 0 : tokens.Length - 1))
+                {
+                    embeddings.Add(Context.Handle.Embedding(i).ToArray().EuclideanNormalization());
+                }
+            }
+        }
+
+        if (_pooling == LLamaPoolingType.Mean)
+        {
+            embeddings.Add(mean.EuclideanNormalization());  // the sum has the mean's direction
+        }
+
+        return embeddings;
+    }
+}

@@ -1,0 +1,195 @@
+using LlamaKivi.Abstractions;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi.Native;
+
+/// <summary>How grave a line of the engine's log is.</summary>
+public enum LLamaLogLevel
+{
+    /// <summary>None.</summary>
+    None = 0,
+
+    /// <summary>What the engine decided.</summary>
+    Debug = 1,
+
+    /// <summary>What was loaded or created.</summary>
+    Info = 2,
+
+    /// <summary>Something is not as it should be, and the engine goes on.</summary>
+    Warning = 3,
+
+    /// <summary>A call fails.</summary>
+    Error = 4,
+
+    /// <summary>Goes on with the line before; the engine writes whole lines.</summary>
+    Continue = 5,
+}
+
+/// <summary>A native library.</summary>
+public enum NativeLibraryName
+{
+    /// <summary>The engine.</summary>
+    LLama,
+
+    /// <summary>The library of multimodal models, which the engine does not have.</summary>
+    Mtmd,
+}
+
+/// <summary>The engine's log.</summary>
+public static class NativeLogConfig
+{
+    /// <summary>Takes a line of the log, with its line break. Any thread may call it.</summary>
+    public delegate void LLamaLogCallback(LLamaLogLevel level, string message);
+
+    /// <summary>Sends the engine's log to a callback; null: nowhere.</summary>
+    public static void llama_log_set(LLamaLogCallback? logCallback) =>
+        NativeLog.Listen(logCallback is null ? null : (level, text) => logCallback(ToLevel(level), text + "\n"));
+
+    /// <summary>Sends the engine's log to a logger; null: nowhere.</summary>
+    public static void llama_log_set(ILogger? logger) =>
+        NativeLog.Listen(logger is null ? null : (level, text) => Log.Engine(logger, ToLogLevel(level), text));
+
+    private static LLamaLogLevel ToLevel(lk_log_level level) => level switch
+    {
+        lk_log_level.LK_LOG_DEBUG => LLamaLogLevel.Debug,
+        lk_log_level.LK_LOG_INFO => LLamaLogLevel.Info,
+        lk_log_level.LK_LOG_WARNING => LLamaLogLevel.Warning,
+        _ => LLamaLogLevel.Error,
+    };
+
+    private static LogLevel ToLogLevel(lk_log_level level) => level switch
+    {
+        lk_log_level.LK_LOG_DEBUG => LogLevel.Debug,
+        lk_log_level.LK_LOG_INFO => LogLevel.Information,
+        lk_log_level.LK_LOG_WARNING => LogLevel.Warning,
+        _ => LogLevel.Error,
+    };
+}
+
+/// <summary>What is known of a native library.</summary>
+/// <param name="NativeLibraryName">Which one.</param>
+/// <param name="Version">Its version.</param>
+/// <param name="Cpu">The processor and the kernels chosen for it.</param>
+public sealed record NativeLibraryMetadata(NativeLibraryName NativeLibraryName, string Version, string Cpu);
+
+/// <summary>How the native library is loaded. It is found beside the program or through LLAMA_KIVI_NATIVE_DIR, and chooses its kernels itself.</summary>
+public sealed class NativeLibraryConfig
+{
+    private readonly NativeLibraryName _name;
+
+    internal NativeLibraryConfig(NativeLibraryName name) => _name = name;
+
+    /// <summary>All libraries.</summary>
+    public static NativeLibraryConfigContainer All { get; } = new(new(NativeLibraryName.LLama), new(NativeLibraryName.Mtmd));
+
+    /// <summary>The same as <see cref="All"/>.</summary>
+    public static NativeLibraryConfigContainer Instance => All;
+
+    /// <summary>The engine.</summary>
+    public static NativeLibraryConfig LLama => All.LLama;
+
+    /// <summary>The library of multimodal models, which the engine does not have.</summary>
+    public static NativeLibraryConfig Mtmd => All.Mtmd;
+
+    /// <summary>Whether the library is in use.</summary>
+    public bool LibraryHasLoaded { get; internal set; }
+
+    /// <summary>Sends the library's log to a callback; null: nowhere.</summary>
+    public NativeLibraryConfig WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
+    {
+        if (_name == NativeLibraryName.LLama)
+        {
+            NativeLogConfig.llama_log_set(callback);
+        }
+
+        return this;
+    }
+
+    /// <summary>Sends the library's log to a logger; null: nowhere.</summary>
+    public NativeLibraryConfig WithLogCallback(ILogger? logger)
+    {
+        if (_name == NativeLibraryName.LLama)
+        {
+            NativeLogConfig.llama_log_set(logger);
+        }
+
+        return this;
+    }
+
+    /// <summary>Loads the library and says whether that works.</summary>
+    /// <param name="loadedLibrary">The library; null if it cannot be loaded.</param>
+    public bool DryRun(out INativeLibrary? loadedLibrary)
+    {
+        loadedLibrary = null;
+        if (_name != NativeLibraryName.LLama)
+        {
+            return false;
+        }
+
+        try
+        {
+            loadedLibrary = new LoadedLibrary(new NativeLibraryMetadata(_name, NativeEngine.Version, NativeEngine.CpuDescription));
+            LibraryHasLoaded = true;
+            return true;
+        }
+        catch (Exception e) when (e is DllNotFoundException or AbiMismatchException)
+        {
+            return false;
+        }
+    }
+
+    private sealed record LoadedLibrary(NativeLibraryMetadata? Metadata) : INativeLibrary;
+}
+
+/// <summary>The configurations of all native libraries.</summary>
+public sealed class NativeLibraryConfigContainer
+{
+    internal NativeLibraryConfigContainer(NativeLibraryConfig llama, NativeLibraryConfig mtmd) => (LLama, Mtmd) = (llama, mtmd);
+
+    internal NativeLibraryConfig LLama { get; }
+
+    internal NativeLibraryConfig Mtmd { get; }
+
+    /// <summary>Does something with each.</summary>
+    public void ForEach(Action<NativeLibraryConfig> action)
+    {
+        ArgumentNullException.ThrowIfNull(action);
+        action(LLama);
+        action(Mtmd);
+    }
+
+    /// <summary>Sends the logs to a callback; null: nowhere.</summary>
+    public NativeLibraryConfigContainer WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
+    {
+        ForEach(config => config.WithLogCallback(callback));
+        return this;
+    }
+
+    /// <summary>Sends the logs to a logger; null: nowhere.</summary>
+    public NativeLibraryConfigContainer WithLogCallback(ILogger? logger)
+    {
+        ForEach(config => config.WithLogCallback(logger));
+        return this;
+    }
+
+    /// <summary>Loads the engine and says whether that works.</summary>
+    /// <param name="loadedLLamaNativeLibrary">The engine; null if it cannot be loaded.</param>
+    /// <param name="loadedMtmdNativeLibrary">Always null: the engine runs text models.</param>
+    public bool DryRun(out INativeLibrary? loadedLLamaNativeLibrary, out INativeLibrary? loadedMtmdNativeLibrary)
+    {
+        loadedMtmdNativeLibrary = null;
+        return LLama.DryRun(out loadedLLamaNativeLibrary);
+    }
+}
+
+/// <summary>Direct calls of the native library.</summary>
+public static class NativeApi
+{
+    /// <summary>Loads the native library now, rather than with the first use.</summary>
+    /// <exception cref="NativeLibraryNotFoundException">The library is missing or cannot be loaded.</exception>
+    /// <exception cref="AbiMismatchException">The library has another interface version.</exception>
+    public static void llama_empty_call() => NativeLibraryConfig.LLama.LibraryHasLoaded = NativeEngine.AbiVersion > 0;
+
+    /// <summary>Sends the engine's log to a callback; null: nowhere.</summary>
+    public static void llama_log_set(NativeLogConfig.LLamaLogCallback? logCallback) => NativeLogConfig.llama_log_set(logCallback);
+}
