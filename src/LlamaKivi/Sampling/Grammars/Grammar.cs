@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using LlamaKivi.Sampling.Grammars;
 
@@ -27,6 +28,15 @@ public sealed record Grammar(string Gbnf, string Root)
     /// <summary>The grammar of JSON texts that a JSON schema describes.</summary>
     /// <exception cref="GrammarException">The schema is not valid, or uses what is not supported; the message says where.</exception>
     public static Grammar FromJsonSchema(JsonElement schema) => new(JsonSchemaGrammar.ToGbnf(schema), "root");
+
+    /// <summary>The grammar of JSON texts that a JSON schema describes.</summary>
+    /// <exception cref="GrammarException">The schema is not valid, or uses what is not supported; the message says where.</exception>
+    /// <exception cref="JsonException">The text is no JSON.</exception>
+    public static Grammar FromJsonSchema([StringSyntax(StringSyntaxAttribute.Json)] string schema)
+    {
+        using JsonDocument document = JsonDocument.Parse(schema);
+        return FromJsonSchema(document.RootElement);
+    }
 
     /// <summary>The grammar of all JSON texts.</summary>
     public static Grammar Json() => new(JsonSchemaGrammar.AnyJson, "root");
