@@ -1,0 +1,199 @@
+using System.Diagnostics;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Native;
+using LlamaKivi.Sampling;
+using Microsoft.Extensions.Logging;
+using Xunit;
+
+namespace LlamaKivi.Tests;
+
+/// <summary>What goes wrong has a type of its own and says what to do; the log; how threads get on.</summary>
+public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
+{
+    private readonly LLamaWeights _weights = model.Weights;
+
+    private static ModelParams Params(uint size = 256) => new(InferenceTests.DemoModel.Path) { ContextSize = size, Threads = 1 };
+
+    [Fact]
+    public void A_full_cache_tells_how_much_is_missing()
+    {
+        using LLamaContext context = _weights.CreateContext(Params());
+        context.Handle.Decode(new int[250]);
+        var error = Assert.Throws<KvCacheFullException>(() => context.Handle.Decode(new int[10]));
+        Assert.Equal(10, error.Needed);
+        Assert.Equal(6, error.Available);
+        Assert.Contains("250 of 256", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_file_that_is_no_model_is_named()
+    {
+        string path = Path.GetTempFileName();
+        File.WriteAllText(path, "GGUF, but not really");
+        foreach (string file in (string[])[path, path + ".none"])
+        {
+            var error = Assert.ThrowsAny<LoadWeightsFailedException>(() => LLamaWeights.LoadFromFile(new ModelParams(file)));
+            Assert.IsType<ModelLoadException>(error);
+            Assert.IsAssignableFrom<RuntimeError>(error);
+            Assert.Equal(file, error.ModelPath);
+            Assert.Contains(file, error.Message, StringComparison.Ordinal);
+        }
+
+        File.Delete(path);
+    }
+
+    [Fact]
+    public void What_is_out_of_range_is_an_argument_error()
+    {
+        using LLamaContext context = _weights.CreateContext(Params());
+        Assert.Throws<ArgumentException>(() => context.Handle.Decode([-1]));
+        Assert.Throws<ArgumentException>(() => context.Handle.Logits(3));
+        Assert.Throws<ArgumentException>(() => context.Handle.Embedding(0));
+        Assert.Throws<ArgumentException>(() => _weights.CreateContext(new ModelParams("") { KvCache = new KvCacheParams { Group = 33 } }));
+        Assert.Throws<StateLoadException>(() => context.Handle.SeqStateSet(0, new byte[100]));
+        Assert.Throws<NumericErrorException>(() => new GreedySamplingPipeline().Sample([float.NaN]));
+        context.Dispose();
+        Assert.Throws<ObjectDisposedException>(() => context.Handle.Decode([1]));
+    }
+
+    [Fact]
+    public void The_engine_writes_its_log_to_a_logger()
+    {
+        var logger = new Lines();
+        NativeLibraryConfig.All.WithLogCallback(logger);
+        try
+        {
+            _weights.CreateContext(Params()).Dispose();
+        }
+        finally
+        {
+            NativeLibraryConfig.All.WithLogCallback((ILogger?)null);
+        }
+
+        _weights.CreateContext(Params(300)).Dispose();
+        Assert.Contains(logger.Written, line => line.Contains("context of 256 tokens", StringComparison.Ordinal));
+        Assert.DoesNotContain(logger.Written, line => line.Contains("context of 300 tokens", StringComparison.Ordinal));
+        Assert.True(NativeLibraryConfig.All.DryRun(out INativeLibrary? engine, out INativeLibrary? other));
+        Assert.Equal(NativeEngine.Version, engine!.Metadata!.Version);
+        Assert.Null(other);
+        NativeApi.llama_empty_call();
+    }
+
+    // Long enough that it cannot have ended by itself.
+    [Fact]
+    public async Task A_long_prefill_stops_within_50_milliseconds()
+    {
+        using LLamaContext context = _weights.CreateContext(Params(16384));
+        var best = TimeSpan.MaxValue;
+        for (int attempt = 0; attempt < 5; attempt++)
+        {
+            using var stop = new CancellationTokenSource();
+            Task prefill = Task.Run(() => context.Handle.Decode(new int[16000], cancellationToken: stop.Token), TestContext.Current.CancellationToken);
+            await Task.Delay(100, TestContext.Current.CancellationToken);
+            Assert.False(prefill.IsCompleted);
+            long start = Stopwatch.GetTimestamp();
+            await stop.CancelAsync();
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => prefill);
+            TimeSpan taken = Stopwatch.GetElapsedTime(start);
+            best = taken < best ? taken : best;
+            Assert.Equal(0, context.Handle.SeqLength(0));
+        }
+
+        // Of a few, because other programs may have the processor for a while.
+        Assert.True(best < TimeSpan.FromMilliseconds(50), $"{best.TotalMilliseconds} ms");
+        context.Handle.Decode([1, 2, 3]);
+        Assert.Equal(3, context.Handle.SeqLength(0));
+    }
+
+    // LLAMA_KIVI_STRESS_SECONDS makes it longer.
+    [Fact]
+    public async Task Threads_share_a_model_without_errors_or_leaks()
+    {
+        double seconds = double.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_STRESS_SECONDS"), out double given) ? given : 4;
+        const int Threads = 8;
+        string expected = await TextAsync(0);
+        await Task.WhenAll(Enumerable.Range(0, Threads).Select(TextAsync));  // what is allocated once
+        (long managed, long native) = Memory();
+        long end = Stopwatch.GetTimestamp() + (long)(seconds * Stopwatch.Frequency);
+        int[] runs = await Task.WhenAll(Enumerable.Range(0, Threads).Select(thread => Task.Run(async () =>
+        {
+            int n = 0;
+            for (; n == 0 || Stopwatch.GetTimestamp() < end; n++)
+            {
+                Assert.Equal(expected, await TextAsync(thread));
+            }
+
+            return n;
+        })));
+        (long managedAfter, long nativeAfter) = Memory();
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"{runs.Sum()} contexts in {seconds} s; managed {managed / 1048576.0:F1} -> {managedAfter / 1048576.0:F1} MiB, resident {native / 1048576.0:F1} -> {nativeAfter / 1048576.0:F1} MiB");
+        Assert.True(managedAfter - managed < 4 << 20, $"managed memory grew from {managed} to {managedAfter}");
+        // The allocator's own, one pool for each thread; contexts that leaked, some MiB each, would be gigabytes.
+        Assert.True(nativeAfter - native < 128 << 20, $"resident memory grew from {native} to {nativeAfter}");
+
+        async Task<string> TextAsync(int thread)
+        {
+            using LLamaContext context = _weights.CreateContext(Params());
+            var executor = new InteractiveExecutor(context);
+            string text = "";
+            await foreach (string piece in executor.InferAsync("The garbage collector", new InferenceParams { MaxTokens = 24, SamplingPipeline = new GreedySamplingPipeline() }))
+            {
+                text += piece;
+            }
+
+            return text;
+        }
+
+        static (long Managed, long Native) Memory()
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            GC.Collect();
+            using var process = Process.GetCurrentProcess();
+            return (GC.GetTotalMemory(true), process.WorkingSet64);
+        }
+    }
+
+    [Fact]
+    public void Decoding_allocates_nothing_once_it_runs()
+    {
+        using LLamaContext context = _weights.CreateContext(Params(2048));
+        int token = 1;
+        Steps(300);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        Steps(300);
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+
+        void Steps(int n)
+        {
+            Span<int> one = stackalloc int[1];
+            for (int i = 0; i < n; i++)
+            {
+                one[0] = token;
+                context.Handle.Decode(one);
+                token = BaseSamplingPipeline.Greatest(context.Handle.Logits(0));
+            }
+        }
+    }
+
+    private sealed class Lines : ILogger
+    {
+        public List<string> Written { get; } = [];
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => true;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        {
+            lock (Written)
+            {
+                Written.Add(formatter(state, exception));
+            }
+        }
+    }
+}

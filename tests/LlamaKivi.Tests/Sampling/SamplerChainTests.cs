@@ -1,0 +1,153 @@
+using LlamaKivi.Native;
+using LlamaKivi.Sampling;
+using Xunit;
+
+namespace LlamaKivi.Tests.Sampling;
+
+public sealed class SamplerChainTests
+{
+    // Probabilities 0.4, 0.3, 0.2, 0.1 of tokens 2, 0, 3, 1.
+    private static readonly float[] Logits = [MathF.Log(0.3f), MathF.Log(0.1f), MathF.Log(0.4f), MathF.Log(0.2f)];
+
+    private static int[] Kept(Action<SafeLLamaSamplerChainHandle> add)
+    {
+        using var chain = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+        add(chain);
+        using var pin = LLamaTokenDataArrayNative.Create(LLamaTokenDataArray.Create(Logits), out LLamaTokenDataArrayNative data);
+        chain.Apply(ref data);
+        return [.. data.Data.ToArray().Select(candidate => (int)candidate.ID).Order()];
+    }
+
+    [Fact]
+    public void Stages_keep_what_they_should()
+    {
+        Assert.Equal([0, 2], Kept(chain => chain.AddTopK(2)));
+        Assert.Equal([0, 1, 2, 3], Kept(chain => chain.AddTopK(0)));
+        Assert.Equal([0, 2], Kept(chain => chain.AddTopP(0.69f, 1)));
+        Assert.Equal([0, 2, 3], Kept(chain => chain.AddTopP(0.71f, 1)));
+        Assert.Equal([0, 2], Kept(chain => chain.AddMinP(0.7f, 1)));
+        Assert.Equal([0, 2, 3], Kept(chain => chain.AddMinP(0.7f, 3)));
+        Assert.Equal([2], Kept(chain => chain.AddTopNSigma(0.1f)));
+        Assert.Equal([0, 1, 3], Kept(chain => chain.AddXTC(1, 0.25f, 1, 1)).Except([2]));
+        Assert.Equal([2], Kept(chain => chain.AddTemperature(0)));
+        Assert.Equal(4, Kept(chain => chain.AddDynamicTemperature(1, 0.5f, 1)).Length);
+    }
+
+    [Fact]
+    public void Chains_choose()
+    {
+        using var greedy = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+        Assert.Throws<InvalidOperationException>(() => greedy.Sample(Logits));
+        greedy.AddGreedySampler();
+        Assert.Equal(2, (int)greedy.Sample(Logits));
+
+        using var drawn = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+        drawn.AddDistributionSampler(7);
+        var counts = new int[4];
+        for (int i = 0; i < 4000; i++)
+        {
+            counts[(int)drawn.Sample(Logits)]++;
+        }
+
+        Assert.Equal([1200.0, 400, 1600, 800], counts.Select(n => (double)n), (a, b) => Math.Abs(a - b) < 120);
+        drawn.Reset();
+        int[] again = [.. Enumerable.Range(0, 20).Select(_ => (int)drawn.Sample(Logits))];
+        drawn.Reset();
+        Assert.Equal(again, Enumerable.Range(0, 20).Select(_ => (int)drawn.Sample(Logits)));
+    }
+
+    [Fact]
+    public void Penalties_and_biases_change_the_choice()
+    {
+        using var chain = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+        chain.AddPenalties(2, 1, 0, 10);
+        chain.AddLogitBias(4, [new LLamaLogitBias { Token = 1, Bias = 1 }]);
+        chain.AddGreedySampler();
+        Assert.Equal([2, 0, 1, 2], Enumerable.Range(0, 4).Select(_ => (int)chain.Sample(Logits)));
+        using var copy = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+        copy.AddClone(chain, 0);
+        copy.AddGreedySampler();
+        Assert.Equal(0, (int)copy.Sample(Logits));  // 1 and 2 were accepted last
+        Assert.Equal(2, copy.Count);
+        copy.Remove(0);
+        Assert.Equal(2, (int)copy.Sample(Logits));
+        Assert.Equal("greedy", copy.GetName(0));
+    }
+
+    [Fact]
+    public void Mirostat_steers_the_surprise()
+    {
+        float[] logits = [.. Enumerable.Range(0, 1000).Select(i => -MathF.Log(i + 1))];
+        foreach (int version in (int[])[1, 2])
+        {
+            using var chain = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+            if (version == 1)
+            {
+                chain.AddMirostat1Sampler(1000, 3, 3, 0.1f, 100);
+            }
+            else
+            {
+                chain.AddMirostat2Sampler(3, 3, 0.1f);
+            }
+
+            double sum = logits.Sum(logit => Math.Exp(logit));
+            double bits = 0;
+            for (int i = 0; i < 2000; i++)
+            {
+                bits -= Math.Log2(Math.Exp(logits[(int)chain.Sample(logits)]) / sum) / 2000;
+            }
+
+            Assert.True(bits is > 2.5 and < 6, $"mirostat {version}: {bits} bits");
+        }
+    }
+
+    [Fact]
+    public void A_custom_sampler_has_its_say()
+    {
+        using var pipeline = new WithoutTheBest();
+        Assert.Throws<NotSupportedException>(() => new Empty().Sample(Logits));
+        using var chain = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+        chain.AddTopK(3);
+        chain.AddCustom(new RemoveMostLikely());
+        chain.AddGreedySampler();
+        Assert.Equal(0, (int)chain.Sample(Logits));
+    }
+
+    private sealed class Empty : BaseSamplingPipeline;
+
+    private sealed class WithoutTheBest : BaseSamplingPipeline
+    {
+        protected override SafeLLamaSamplerChainHandle CreateChain(SafeLLamaContextHandle context)
+        {
+            var chain = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+            chain.AddCustom(new RemoveMostLikely());
+            chain.AddGreedySampler();
+            return chain;
+        }
+    }
+
+    private sealed class RemoveMostLikely : ICustomSampler
+    {
+        public string Name => nameof(RemoveMostLikely);
+
+        public void Apply(ref LLamaTokenDataArrayNative tokenData)
+        {
+            tokenData.Data[0].Logit = float.NegativeInfinity;
+            tokenData.Sorted = false;
+        }
+
+        public void Accept(LLamaToken token)
+        {
+        }
+
+        public void Reset()
+        {
+        }
+
+        public ICustomSampler Clone() => new RemoveMostLikely();
+
+        public void Dispose()
+        {
+        }
+    }
+}
