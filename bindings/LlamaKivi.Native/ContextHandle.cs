@@ -18,6 +18,9 @@ public sealed unsafe class ContextHandle : IDisposable
     /// <summary>Elements of an embedding.</summary>
     public int EmbeddingSize { get; }
 
+    // For measuring the calls by themselves: valid while the context is.
+    internal lk_context* Pointer => _handle.Pointer;
+
     /// <summary>What the cache holds now.</summary>
     public CacheUsage Usage
     {
