@@ -28,19 +28,19 @@ internal static unsafe class NativeStatus
 
     public static Exception ToException(
         lk_status status, string message, long needed = 0, long available = 0, string path = "", CancellationToken cancellationToken = default) => status switch
-    {
-        lk_status.LK_INVALID_ARGUMENT => new ArgumentException(message),
-        lk_status.LK_IO_ERROR or lk_status.LK_BAD_FILE => new ModelLoadException(status, message, path),
-        lk_status.LK_UNSUPPORTED => new UnsupportedModelException(message, path),
-        lk_status.LK_OUT_OF_MEMORY => new NativeOutOfMemoryException(message, needed),
-        lk_status.LK_CACHE_FULL => new KvCacheFullException(message, needed, available),
-        lk_status.LK_CANCELLED => new OperationCanceledException(message, cancellationToken),
-        lk_status.LK_BAD_STATE => new StateLoadException(message),
-        lk_status.LK_OUT_OF_DEVICE_MEMORY => new OutOfDeviceMemoryException(message, needed, available),
-        lk_status.LK_DEVICE_ERROR => new DeviceException(message),
-        lk_status.LK_NUMERIC_ERROR => new NumericErrorException(message),
-        _ => new LlamaKiviException(status, message),
-    };
+        {
+            lk_status.LK_INVALID_ARGUMENT => new ArgumentException(message),
+            lk_status.LK_IO_ERROR or lk_status.LK_BAD_FILE => new ModelLoadException(status, message, path),
+            lk_status.LK_UNSUPPORTED => new UnsupportedModelException(message, path),
+            lk_status.LK_OUT_OF_MEMORY => new NativeOutOfMemoryException(message, needed),
+            lk_status.LK_CACHE_FULL => new KvCacheFullException(message, needed, available),
+            lk_status.LK_CANCELLED => new OperationCanceledException(message, cancellationToken),
+            lk_status.LK_BAD_STATE => new StateLoadException(message),
+            lk_status.LK_OUT_OF_DEVICE_MEMORY => new OutOfDeviceMemoryException(message, needed, available),
+            lk_status.LK_DEVICE_ERROR => new DeviceException(message),
+            lk_status.LK_NUMERIC_ERROR => new NumericErrorException(message),
+            _ => new LlamaKiviException(status, message),
+        };
 
     /// <summary>Copies a NUL-terminated UTF-8 string; NULL gives an empty one.</summary>
     public static string Text(byte* utf8) => Marshal.PtrToStringUTF8((nint)utf8) ?? "";

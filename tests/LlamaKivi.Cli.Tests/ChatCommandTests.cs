@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Xunit;
 
 namespace LlamaKivi.Cli.Tests;
@@ -50,6 +51,41 @@ public sealed class ChatCommandTests : IDisposable
         CommandLine.Result result = await ChatAsync($"/load {saved}\nA compiler\n", "--kv-cache", "kivi2");
         Assert.Contains("/load failed", result.Error, StringComparison.Ordinal);
         Assert.NotEqual("", result.Out.Trim());
+    }
+
+    [Fact]
+    public async Task Ctrl_C_ends_the_answer_and_not_the_program()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return;  // there is no signal to send
+        }
+
+        using var timeout = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        using Process process = CommandLine.Start("llama-kivi", "chat", "--temp", "0", "-c", "4096");
+        await process.StandardInput.WriteLineAsync("Tell me everything about compilers.");
+        await process.StandardInput.FlushAsync(timeout.Token);
+        var some = new char[20];
+        for (int read = 0; read < some.Length;)
+        {
+            int n = await process.StandardOutput.ReadAsync(some.AsMemory(read), timeout.Token);
+            Assert.True(n > 0, "the program ended");
+            read += n;
+        }
+
+        using (Process kill = Process.Start("kill", ["-INT", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]))
+        {
+            await kill.WaitForExitAsync(timeout.Token);
+        }
+
+        await process.StandardInput.WriteLineAsync("/stats");
+        process.StandardInput.Close();
+        string rest = await process.StandardOutput.ReadToEndAsync(timeout.Token);
+        string error = await process.StandardError.ReadToEndAsync(timeout.Token);
+        await process.WaitForExitAsync(timeout.Token);
+        Assert.Equal(0, process.ExitCode);
+        Assert.Contains("[stopped]", error, StringComparison.Ordinal);
+        Assert.Contains("of 4096 tokens", rest, StringComparison.Ordinal);
     }
 
     [Fact]

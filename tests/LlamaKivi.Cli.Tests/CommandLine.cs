@@ -11,8 +11,8 @@ internal static class CommandLine
 
     public static Task<Result> RunAsync(params string[] arguments) => RunAsync("llama-kivi", "", arguments);
 
-    /// <summary>Runs a program that lies beside the tests.</summary>
-    public static async Task<Result> RunAsync(string program, string input, string[] arguments)
+    /// <summary>Starts a program that lies beside the tests.</summary>
+    public static Process Start(string program, params string[] arguments)
     {
         var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, WorkingDirectory = AppContext.BaseDirectory };
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, program + ".dll"));
@@ -21,7 +21,13 @@ internal static class CommandLine
             start.ArgumentList.Add(argument);
         }
 
-        using Process process = Process.Start(start)!;
+        return Process.Start(start)!;
+    }
+
+    /// <summary>Runs a program that lies beside the tests.</summary>
+    public static async Task<Result> RunAsync(string program, string input, string[] arguments)
+    {
+        using Process process = Start(program, arguments);
         Task<string> output = process.StandardOutput.ReadToEndAsync();
         Task<string> error = process.StandardError.ReadToEndAsync();
         await process.StandardInput.WriteAsync(input);

@@ -157,9 +157,12 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
         }
     }
 
-    [Fact]
-    public void Decoding_allocates_nothing_once_it_runs()
+    [Theory]
+    [InlineData(0f)]
+    [InlineData(0.8f)]
+    public void Decoding_allocates_nothing_once_it_runs(float temperature)
     {
+        using ISamplingPipeline sampling = temperature == 0 ? new GreedySamplingPipeline() : new DefaultSamplingPipeline { Temperature = temperature, Seed = 1 };
         using LLamaContext context = _weights.CreateContext(Params(2048));
         int token = 1;
         Steps(300);
@@ -174,7 +177,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
             {
                 one[0] = token;
                 context.Handle.Decode(one);
-                token = BaseSamplingPipeline.Greatest(context.Handle.Logits(0));
+                token = (int)sampling.Sample(context.NativeHandle, 0);
             }
         }
     }
