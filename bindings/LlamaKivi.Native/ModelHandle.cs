@@ -95,12 +95,16 @@ public sealed unsafe class ModelHandle : IDisposable
     /// <param name="path">A GGUF file.</param>
     /// <param name="progress">Called with the fraction done, 0 to 1, on the calling thread; what it throws ends the load and reaches the caller.</param>
     /// <param name="useMmap">Whether weights stay in the mapped file instead of being read into memory.</param>
+    /// <param name="gpuLayers">0: the CPU computes. -1, or at least the model's layers: the GPU does.</param>
     /// <param name="cancellationToken">Ends the load.</param>
     /// <exception cref="ModelLoadException">The file cannot be read or is not valid GGUF.</exception>
     /// <exception cref="UnsupportedModelException">The engine does not implement the model.</exception>
     /// <exception cref="NativeOutOfMemoryException">The weights do not fit in memory.</exception>
+    /// <exception cref="OutOfDeviceMemoryException">The weights do not fit in the GPU's memory.</exception>
+    /// <exception cref="DeviceException">Layers are asked for on a GPU and there is none to use; the message says why.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
-    public static ModelHandle Load(string path, Action<float>? progress = null, bool useMmap = true, CancellationToken cancellationToken = default)
+    public static ModelHandle Load(
+        string path, Action<float>? progress = null, bool useMmap = true, int gpuLayers = 0, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         cancellationToken.ThrowIfCancellationRequested();
@@ -108,6 +112,7 @@ public sealed unsafe class ModelHandle : IDisposable
         lk_model_params parameters;
         NativeMethods.lk_model_params_default(&parameters);
         parameters.use_mmap = useMmap ? 1u : 0u;
+        parameters.n_gpu_layers = gpuLayers;
 
         using var callback = new ProgressCallback(progress, path, cancellationToken);
         parameters.progress = ProgressCallback.Function;

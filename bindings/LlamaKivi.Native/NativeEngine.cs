@@ -14,6 +14,23 @@ public static unsafe class NativeEngine
     /// <summary>The processor and the kernels chosen for it.</summary>
     public static string CpuDescription => NativeStatus.Text(NativeMethods.lk_cpu_description());
 
+    /// <summary>Describes a GPU.</summary>
+    /// <param name="index">Its number, from 0.</param>
+    /// <exception cref="DeviceException">There is none of that number; the message says why.</exception>
+    public static DeviceDescription DescribeDevice(int index = 0)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        lk_device_info info;
+        NativeStatus.Check(NativeMethods.lk_device_describe((uint)index, &info));
+        return new DeviceDescription(
+            NativeStatus.Text(info.name), NativeStatus.Text(info.driver), (int)info.capability, (int)info.n_processors, (long)info.memory_bytes, (long)info.free_bytes);
+    }
+
+    /// <summary>Where the library is looked for, in order, with what each place has; for people.</summary>
+    public static IReadOnlyList<string> LibraryPaths =>
+        [.. NativeLibraryLoader.Candidates(Environment.GetEnvironmentVariable(NativeLibraryLoader.DirectoryVariable))
+            .Select(path => File.Exists(path) ? path : path + " (no such file)")];
+
     /// <summary>The name of a cache type as users write it ("kivi2-paper"); null for a value that is none.</summary>
     public static string? CacheTypeName(lk_cache_type type)
     {
@@ -24,3 +41,12 @@ public static unsafe class NativeEngine
     /// <summary>The name of a status ("LK_CACHE_FULL").</summary>
     public static string StatusName(lk_status status) => NativeStatus.Text(NativeMethods.lk_status_name(status));
 }
+
+/// <summary>A GPU.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Driver">The driver's and the runtime's versions.</param>
+/// <param name="Capability">Compute capability: 10 times the major number, plus the minor one.</param>
+/// <param name="Processors">Multiprocessors.</param>
+/// <param name="MemoryBytes">Its memory.</param>
+/// <param name="FreeBytes">Of it, what is free at this moment.</param>
+public sealed record DeviceDescription(string Name, string Driver, int Capability, int Processors, long MemoryBytes, long FreeBytes);

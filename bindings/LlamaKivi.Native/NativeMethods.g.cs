@@ -105,6 +105,23 @@ internal struct lk_context
 {
 }
 
+/// <summary>A device that can compute.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct lk_device_info
+{
+    /// <summary>"NVIDIA H200".</summary>
+    public fixed byte name[128];
+    /// <summary>The driver's and the runtime's versions.</summary>
+    public fixed byte driver[64];
+    /// <summary>Compute capability: 10 times the major number, plus the minor one.</summary>
+    public uint capability;
+    /// <summary>Multiprocessors.</summary>
+    public uint n_processors;
+    public ulong memory_bytes;
+    /// <summary>At this moment.</summary>
+    public ulong free_bytes;
+}
+
 /// <summary>One metadata entry. Pointers belong to the lk_gguf and live as long as it does.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct lk_gguf_entry
@@ -205,6 +222,8 @@ internal unsafe struct lk_model_params
     public uint struct_size;
     /// <summary>1: weights stay in the mapped file. 0: weights are read into memory.</summary>
     public uint use_mmap;
+    /// <summary>0: the CPU computes. -1, or at least the model's layers: the GPU does.</summary>
+    public int n_gpu_layers;
     /// <summary>May be NULL.</summary>
     public delegate* unmanaged[Cdecl]<float, void*, int> progress;
     /// <summary>Passed to progress.</summary>
@@ -342,7 +361,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface; changes whenever a struct, an enum value or a function's meaning changes.</summary>
-    public const uint LK_ABI_VERSION = 4;
+    public const uint LK_ABI_VERSION = 5;
 
     /// <summary>Returns LK_ABI_VERSION as the library was compiled with.</summary>
     [LibraryImport(LibraryName)]
@@ -383,6 +402,11 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial byte* lk_cpu_description();
+
+    /// <summary>Describes device number index, from 0. Fails with LK_DEVICE_ERROR; the message says why there is none.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_device_describe(uint index, lk_device_info* @out);
 
     /// <summary>Maps and validates a GGUF file. path: UTF-8. Fails with LK_IO_ERROR or LK_BAD_FILE. Free with lk_gguf_free.</summary>
     [LibraryImport(LibraryName)]
@@ -439,7 +463,7 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void lk_model_params_default(lk_model_params* @params);
 
-    /// <summary>Loads a model. path: UTF-8. Fails with LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY or LK_CANCELLED.</summary>
+    /// <summary>Loads a model. path: UTF-8. Fails with LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY, LK_OUT_OF_DEVICE_MEMORY, LK_DEVICE_ERROR or LK_CANCELLED.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_model_load(byte* path, lk_model_params* @params, lk_model** @out);

@@ -33,7 +33,7 @@ internal static class BatchedBenchCommand
         var output = new Option<string>("--output-format") { Description = "What to print: md or jsonl", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "jsonl");
         var command = new Command("batched-bench", "Measure the throughput of many sequences at once");
-        CommonOptions.Add(command, common.Model, prompts, generates, batches, types, common.Threads, common.Group, common.Residual, common.Sinks, output);
+        CommonOptions.Add(command, common.Model, prompts, generates, batches, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, output);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
@@ -41,7 +41,7 @@ internal static class BatchedBenchCommand
                                                                 from prompt in CommonOptions.Counts(parsed.GetValue(prompts)!, "-npp")
                                                                 from generate in CommonOptions.Counts(parsed.GetValue(generates)!, "-ntg")
                                                                 select (prompt, generate, batch)];
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t") };
+            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"), GpuLayerCount = parsed.GetValue(common.GpuLayers) };
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             var rows = new List<Row>();
             foreach ((string name, KvCacheParams cache) in caches)

@@ -23,7 +23,7 @@ internal static class BenchCommand
         var output = new Option<string>("--output", "-o") { Description = "What to print: md, csv or json", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "csv", "json");
         var command = new Command("bench", "Measure the speed of prefill and decode, by depth and KV cache type");
-        CommonOptions.Add(command, common.Model, prompt, generate, depths, repetitions, types, common.Threads, common.Group, common.Residual, common.Sinks, output, common.Json);
+        CommonOptions.Add(command, common.Model, prompt, generate, depths, repetitions, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, output, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
@@ -34,6 +34,7 @@ internal static class BenchCommand
             var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
             {
                 Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
+                GpuLayerCount = parsed.GetValue(common.GpuLayers),
                 SeqMax = 2,
             };
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);

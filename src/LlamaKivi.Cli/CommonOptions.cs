@@ -11,6 +11,8 @@ internal sealed class CommonOptions
 
     public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the demo model that comes along)" };
 
+    public Option<int> GpuLayers { get; } = new("--gpu-layers", "-ngl") { Description = "Layers on the GPU: -1 (or at least the model's): all; 0: none", DefaultValueFactory = _ => 0 };
+
     public Option<int?> Threads { get; } = new("--threads", "-t") { Description = "Threads (default: one per processor)" };
 
     public Option<int> Group { get; } = new("--kv-group") { Description = "Tokens a group of quantized keys spans: 16, 32, 64 or 128", DefaultValueFactory = _ => 32 };

@@ -26,7 +26,7 @@ internal static class CompareCommand
         var types = new Option<string>("--kv-cache") { Description = "KV cache types", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for compare.png (default: no plot)" };
         var command = new Command("compare", "Compare KV cache types: memory, speed, perplexity, KL divergence, recall");
-        CommonOptions.Add(command, common.Model, file, context, limit, depth, cases, types, output, common.Threads, common.Group, common.Residual, common.Sinks, common.Json);
+        CommonOptions.Add(command, common.Model, file, context, limit, depth, cases, types, output, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = PerplexityCommand.Caches(common, parsed, parsed.GetValue(types)!);
@@ -40,7 +40,7 @@ internal static class CompareCommand
                 Directory.CreateDirectory(folder);
             }
 
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t") };
+            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"), GpuLayerCount = parsed.GetValue(common.GpuLayers) };
             string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             int[] tokens = PerplexityCommand.Tokens(weights, text, (int)window, CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens"));

@@ -21,7 +21,7 @@ internal static class LogitsCommand
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "f16" };
         var chunk = new Option<int>("--chunk") { Description = "Tokens read at once; 1: token by token", DefaultValueFactory = _ => DefaultChunk };
         var command = new Command("logits", "Write the logits of every token; needs no vocabulary");
-        CommonOptions.Add(command, common.Model, list, output, type, chunk, common.Threads, common.Group, common.Residual, common.Sinks, common.Json);
+        CommonOptions.Add(command, common.Model, list, output, type, chunk, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
             KvCacheParams cache = common.Cache(parsed, parsed.GetValue(type)!, parsed.GetValue(type)!);
@@ -31,7 +31,7 @@ internal static class LogitsCommand
             string model = CommonOptions.ModelPath(parsed.GetValue(common.Model));
             string path = parsed.GetValue(output)!;
             int vocabulary = await Terminal.WithProgress($"logits of {ids.Length} tokens", progress => Task.Run(
-                () => Write(model, ids, path, cache, step, threads, progress, cancellationToken), cancellationToken)).ConfigureAwait(false);
+                () => Write(model, parsed.GetValue(common.GpuLayers), ids, path, cache, step, threads, progress, cancellationToken), cancellationToken)).ConfigureAwait(false);
             if (parsed.GetValue(common.Json))
             {
                 Json.Write(writer =>
@@ -58,9 +58,9 @@ internal static class LogitsCommand
 
     // Returns the size of the vocabulary.
     private static int Write(
-        string modelPath, int[] ids, string path, KvCacheParams cache, int step, int threads, IProgress<float> progress, CancellationToken cancellationToken)
+        string modelPath, int gpuLayers, int[] ids, string path, KvCacheParams cache, int step, int threads, IProgress<float> progress, CancellationToken cancellationToken)
     {
-        using ModelHandle model = ModelHandle.Load(modelPath, cancellationToken: cancellationToken);
+        using ModelHandle model = ModelHandle.Load(modelPath, gpuLayers: gpuLayers, cancellationToken: cancellationToken);
         using ContextHandle context = ContextHandle.Create(model, new ContextOptions
         {
             ContextSize = ids.Length,

@@ -36,7 +36,7 @@ internal static class PerplexityCommand
         var chunk = new Option<int?>("--chunk") { Description = $"Tokens read at once, at most the residual and {LongestChunk} (the default); 1: token by token" };
         var limit = new Option<int?>("--max-tokens") { Description = "Use no more than the first N tokens" };
         var command = new Command("perplexity", "Measure how well a model predicts a text, by KV cache type");
-        CommonOptions.Add(command, common.Model, file, context, types, chunk, limit, common.Threads, common.Group, common.Residual, common.Sinks, common.Json);
+        CommonOptions.Add(command, common.Model, file, context, types, chunk, limit, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = Caches(common, parsed, parsed.GetValue(types)!);
@@ -47,7 +47,7 @@ internal static class PerplexityCommand
                 throw new UsageException($"--chunk is {step}; above {longest} a chunk would hide the cache");
             }
 
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t") };
+            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"), GpuLayerCount = parsed.GetValue(common.GpuLayers) };
             string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             int window = CommonOptions.Positive(parsed.GetValue(context), "-c") ?? Math.Min(2048, weights.ContextSize);

@@ -6,6 +6,7 @@ var root = new RootCommand("LlamaKivi: GGUF language models with the KIVI KV cac
     RunCommand.Create(),
     ChatCommand.Create(),
     InspectCommand.Create(),
+    DoctorCommand.Create(),
     QuantizeCommand.Create(),
     PerplexityCommand.Create(),
     RetrievalCommand.Create(),

@@ -33,7 +33,7 @@ internal static class RetrievalCommand
         var seed = new Option<int>("--seed", "-s") { Description = "Seed of the texts and numbers", DefaultValueFactory = _ => 1 };
         var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "f16,kivi2" };
         var command = new Command("retrieval", "Measure whether a number in a long text is found, by length and KV cache type");
-        CommonOptions.Add(command, common.Model, depths, count, seed, types, common.Threads, common.Group, common.Residual, common.Sinks, common.Json);
+        CommonOptions.Add(command, common.Model, depths, count, seed, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
@@ -43,6 +43,7 @@ internal static class RetrievalCommand
             var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
             {
                 Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
+                GpuLayerCount = parsed.GetValue(common.GpuLayers),
                 ContextSize = (uint)lengths.Max() + 64,
             };
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);

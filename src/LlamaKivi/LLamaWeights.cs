@@ -80,6 +80,9 @@ public sealed class LLamaWeights : IDisposable
     /// <summary>Drops this reference to the model; contexts that use it go on.</summary>
     public void Dispose() => Model.Dispose();
 
+    // Negative counts mean all layers.
+    private static int GpuLayers(int count) => Math.Max(count, -1);
+
     private static LLamaWeights Load(IModelParams @params, IProgress<float>? progress, ILogger? logger, CancellationToken token)
     {
         ArgumentNullException.ThrowIfNull(@params);
@@ -88,7 +91,7 @@ public sealed class LLamaWeights : IDisposable
             throw new NotSupportedException("VocabOnly, MetadataOverrides or TensorBufferOverrides is set, which is not implemented. Leave them unset.");
         }
 
-        ModelHandle model = ModelHandle.Load(@params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, token);
+        ModelHandle model = ModelHandle.Load(@params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, GpuLayers(@params.GpuLayerCount), token);
         try
         {
             return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger));

@@ -239,4 +239,22 @@ public sealed class CliTests : IDisposable
         Assert.Equal(1, result.ExitCode);
         Assert.Contains("notes.gguf", result.Error, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public async Task Without_a_usable_GPU_layers_on_it_are_an_error_that_says_why()
+    {
+        CommandLine.Result doctor = await CommandLine.RunAsync("doctor", "--json");
+        Assert.Equal(0, doctor.ExitCode);
+        JsonElement found = JsonDocument.Parse(doctor.Out).RootElement;
+        Assert.NotEqual(0, found.GetProperty("libraries").GetArrayLength());
+        Assert.SkipWhen(found.GetProperty("gpu").ValueKind == JsonValueKind.Object, "There is a usable GPU.");
+        string reason = found.GetProperty("gpu_reason").GetString()!;
+        Assert.Contains("cannot be used", reason, StringComparison.Ordinal);
+        CommandLine.Result run = await CommandLine.RunAsync("run", "-p", "A", "-ngl", "-1");
+        Assert.Equal(1, run.ExitCode);
+        Assert.Contains(reason, run.Error, StringComparison.Ordinal);
+        CommandLine.Result part = await CommandLine.RunAsync("run", "-p", "A", "-ngl", "3");
+        Assert.Equal(1, part.ExitCode);
+        Assert.Contains("all of them there or none", part.Error, StringComparison.Ordinal);
+    }
 }

@@ -9,6 +9,20 @@ namespace LlamaKivi.Native.Tests;
 public unsafe class LayoutTests
 {
     [Fact]
+    public void lk_device_info_is_laid_out_as_in_c()
+    {
+        lk_device_info value = default;
+        byte* start = (byte*)&value;
+        Assert.Equal(216, sizeof(lk_device_info));
+        Assert.Equal(0, (byte*)value.name - start);
+        Assert.Equal(128, (byte*)value.driver - start);
+        Assert.Equal(192, (byte*)&value.capability - start);
+        Assert.Equal(196, (byte*)&value.n_processors - start);
+        Assert.Equal(200, (byte*)&value.memory_bytes - start);
+        Assert.Equal(208, (byte*)&value.free_bytes - start);
+    }
+
+    [Fact]
     public void lk_gguf_entry_is_laid_out_as_in_c()
     {
         lk_gguf_entry value = default;
@@ -86,11 +100,12 @@ public unsafe class LayoutTests
     {
         lk_model_params value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(24, sizeof(lk_model_params));
+        Assert.Equal(32, sizeof(lk_model_params));
         Assert.Equal(0, (byte*)&value.struct_size - start);
         Assert.Equal(4, (byte*)&value.use_mmap - start);
-        Assert.Equal(8, (byte*)&value.progress - start);
-        Assert.Equal(16, (byte*)&value.progress_user_data - start);
+        Assert.Equal(8, (byte*)&value.n_gpu_layers - start);
+        Assert.Equal(16, (byte*)&value.progress - start);
+        Assert.Equal(24, (byte*)&value.progress_user_data - start);
     }
 
     [Fact]

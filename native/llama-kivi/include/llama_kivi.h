@@ -30,7 +30,7 @@ extern "C" {
 #endif
 
 /** Version of this interface; changes whenever a struct, an enum value or a function's meaning changes. */
-#define LK_ABI_VERSION 4
+#define LK_ABI_VERSION 5
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -120,6 +120,19 @@ LK_API const char* lk_cache_type_name(lk_cache_type type);
 
 /** Returns a line naming the processor and the kernels chosen for it ("AMD EPYC | AVX2"); static storage. */
 LK_API const char* lk_cpu_description(void);
+
+/** A device that can compute. */
+typedef struct lk_device_info {
+    char name[128];          /**< "NVIDIA H200". */
+    char driver[64];         /**< The driver's and the runtime's versions. */
+    uint32_t capability;     /**< Compute capability: 10 times the major number, plus the minor one. */
+    uint32_t n_processors;   /**< Multiprocessors. */
+    uint64_t memory_bytes;
+    uint64_t free_bytes;     /**< At this moment. */
+} lk_device_info;
+
+/** Describes device number index, from 0. Fails with LK_DEVICE_ERROR; the message says why there is none. */
+LK_API lk_status lk_device_describe(uint32_t index, lk_device_info* out);
 
 /* ---- GGUF files ------------------------------------------------------------------------------------------------ */
 
@@ -217,6 +230,7 @@ LK_API lk_status lk_quantize(const char* from, const char* to, const lk_quantize
 typedef struct lk_model_params {
     uint32_t struct_size;          /**< sizeof(lk_model_params). */
     uint32_t use_mmap;             /**< 1: weights stay in the mapped file. 0: weights are read into memory. */
+    int32_t n_gpu_layers;          /**< 0: the CPU computes. -1, or at least the model's layers: the GPU does. */
     lk_progress_callback progress; /**< May be NULL. */
     void* progress_user_data;      /**< Passed to progress. */
 } lk_model_params;
@@ -241,7 +255,8 @@ typedef struct lk_model_info {
 /** Fills *params with defaults: memory-mapped, no progress callback. */
 LK_API void lk_model_params_default(lk_model_params* params);
 
-/** Loads a model. path: UTF-8. Fails with LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY or LK_CANCELLED. */
+/** Loads a model. path: UTF-8. Fails with LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY,
+ *  LK_OUT_OF_DEVICE_MEMORY, LK_DEVICE_ERROR or LK_CANCELLED. */
 LK_API lk_status lk_model_load(const char* path, const lk_model_params* params, lk_model** out);
 
 /** Drops the caller's reference to a model. */

@@ -116,6 +116,13 @@ const char* lk_cache_type_name(lk_cache_type type) {
     return nullptr;
 }
 
+lk_status lk_device_describe(uint32_t index, lk_device_info* out) {
+    return guard([&] {
+        LK_REQUIRE(out);
+        *out = lk::describe_device(index);
+    });
+}
+
 const char* lk_cpu_description(void) {
     const char* description = "unknown processor";
     guard([&] { description = lk::cpu_description().c_str(); });
@@ -141,7 +148,7 @@ lk_status lk_model_load(const char* path, const lk_model_params* params, lk_mode
         if (params->progress != nullptr) {
             progress = [params](float fraction) { return params->progress(fraction, params->progress_user_data) != 0; };
         }
-        auto model = lk::Model::load(path, params->use_mmap != 0, progress);
+        auto model = lk::Model::load(path, params->use_mmap != 0, params->n_gpu_layers, progress);
         *out = new lk_model{model, lk_gguf{model->file}};
         lk::log(LK_LOG_INFO, "%s: %s, %.1f million weights in %s, %.1f MiB, %s", path,
                 model->config.architecture_name.c_str(), model->n_params / 1e6, model->weight_type.c_str(),

@@ -13,7 +13,7 @@ public interface IModelParams
     /// <summary>True: weights stay in the mapped file, which other processes share. False: they are read into memory.</summary>
     bool UseMemorymap { get; }
 
-    /// <summary>Layers to compute on the GPU; without one they stay on the CPU.</summary>
+    /// <summary>0: the CPU computes. -1, or at least the model's layers: the GPU does; without a usable one loading fails and says why.</summary>
     int GpuLayerCount => 0;
 
     /// <summary>A hint.</summary>

@@ -1,9 +1,12 @@
 // The operations a model is made of, with their shapes. A backend knows tensors and the cache, but no model.
+// Activations and the cache lie in the backend's memory; weights, norms and token ids are named by where they lie on
+// the host. A device may work on after an operation has returned, until finish.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
+#include "base/memory.h"
 #include "kv/cache.h"
 #include "quant/blocks.h"
 
@@ -42,6 +45,12 @@ struct AttentionArgs {
 class Backend {
 public:
     virtual ~Backend() = default;
+
+    virtual Memory& memory() { return host_memory(); }
+    // Begins a pass over the rows of the segments, whose pages are reserved.
+    virtual void begin(kv::Cache&, std::span<const kv::Segment>) {}
+    // Waits until all is done. Throws what went wrong on the way.
+    virtual void finish() {}
 
     // out[n, n_embd] = rows of the table.
     virtual void embed(const Tensor& table, const int32_t* tokens, int n, float* out) = 0;

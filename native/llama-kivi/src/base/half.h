@@ -1,12 +1,21 @@
 // IEEE half precision as bits, for the portable code. Round to nearest, ties to even; subnormals kept.
 #pragma once
 
-#include <bit>
 #include <cstdint>
+#include <cstring>
 
 namespace lk {
 
 using half_t = uint16_t;  // bits of an IEEE binary16
+
+// std::bit_cast for 4 bytes, in the C++17 that kernels of devices are compiled as.
+template <class To, class From>
+inline To bits_as(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
 
 inline float half_to_float(half_t h) {
     const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
@@ -14,16 +23,16 @@ inline float half_to_float(half_t h) {
     const uint32_t mantissa = h & 0x3ffu;
     if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24 is exact in float
         const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-        return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+        return bits_as<float>(sign | bits_as<uint32_t>(magnitude));
     }
     if (exponent == 31) {
-        return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
+        return bits_as<float>(sign | 0x7f800000u | (mantissa << 13));
     }
-    return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+    return bits_as<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
 inline half_t float_to_half(float f) {
-    const uint32_t bits = std::bit_cast<uint32_t>(f);
+    const uint32_t bits = bits_as<uint32_t>(f);
     const uint32_t sign = (bits >> 16) & 0x8000u;
     const uint32_t magnitude = bits & 0x7fffffffu;
     if (magnitude >= 0x7f800000u) {  // infinity or NaN (made quiet)
@@ -33,8 +42,8 @@ inline half_t float_to_half(float f) {
         return static_cast<half_t>(sign | 0x7c00u);
     }
     if (magnitude < 0x38800000u) {  // subnormal half: let the float adder round at 2^-24
-        const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
-        return static_cast<half_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u));
+        const float shifted = bits_as<float>(magnitude) + 0.5f;
+        return static_cast<half_t>(sign | (bits_as<uint32_t>(shifted) - 0x3f000000u));
     }
     const uint32_t odd = (magnitude >> 13) & 1u;
     return static_cast<half_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));

@@ -83,28 +83,35 @@ SideSpec make_side_spec(const CacheConfig& c, Side side) {
     return spec;
 }
 
-PageBlock::PageBlock(size_t n, std::atomic<int64_t>* live) : data(new uint8_t[n]()), bytes(n), live_bytes(live) {
-    live_bytes->fetch_add(static_cast<int64_t>(n), std::memory_order_relaxed);
+PageBlock::PageBlock(Memory& memory, size_t bytes, std::atomic<int64_t>* live)
+    : PageBlock(Buffer<uint8_t>(memory, bytes), live) {}
+
+PageBlock::PageBlock(Buffer<uint8_t> content, std::atomic<int64_t>* live) : data(std::move(content)), live_bytes(live) {
+    live_bytes->fetch_add(static_cast<int64_t>(data.bytes()), std::memory_order_relaxed);
 }
 
 PageBlock::~PageBlock() {
-    live_bytes->fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed);
+    live_bytes->fetch_sub(static_cast<int64_t>(data.bytes()), std::memory_order_relaxed);
 }
 
-SequenceSide::SequenceSide(const SideSpec& spec, std::atomic<int64_t>* live_bytes)
+SequenceSide::SequenceSide(const SideSpec& spec, Memory& memory, std::atomic<int64_t>* live_bytes)
     : spec_(&spec),
+      memory_(&memory),
       live_bytes_(live_bytes),
-      ring_(spec.ring_elements()),
-      sinks_(spec.sink_elements()),
-      tables_(spec.head_count()) {}
+      ring_(memory, spec.ring_elements()),
+      sinks_(memory, spec.sink_elements()),
+      tables_(memory.on_host() ? spec.head_count() : 0),
+      raw_tables_(memory, memory.on_host() ? 0 : spec.head_count() * spec.table_bytes()) {}
 
 SequenceSide::SequenceSide(const SequenceSide& other)
     : spec_(other.spec_),
+      memory_(other.memory_),
       live_bytes_(other.live_bytes_),
       pages_(other.pages_),
       ring_(other.ring_),
       sinks_(other.sinks_),
       tables_(other.tables_),
+      raw_tables_(other.raw_tables_),
       n_paged_(other.n_paged_),
       n_sinks_(other.n_sinks_),
       ring_start_(other.ring_start_),
@@ -112,15 +119,12 @@ SequenceSide::SequenceSide(const SequenceSide& other)
       tables_chosen_(other.tables_chosen_) {
     // A block that either copy may still write to is not shared.
     if (!pages_.empty() && pages_.back().end() < kPageTokens) {
-        const PageBlock& tail = *pages_.back().block;
-        auto own = std::make_shared<PageBlock>(tail.bytes, live_bytes_);
-        std::memcpy(own->data.get(), tail.data.get(), tail.bytes);
-        pages_.back().block = std::move(own);
+        pages_.back().block = std::make_shared<PageBlock>(pages_.back().block->data, live_bytes_);
     }
 }
 
 size_t SequenceSide::fixed_bytes() const {
-    size_t tables = tables_.size() * sizeof(HeadTable);
+    size_t tables = tables_.size() * sizeof(HeadTable) + raw_tables_.bytes();
     for (const HeadTable& t : tables_) {
         tables += t.refined.size() * sizeof(uint16_t) + t.mu.size() * sizeof(half_t);
     }
@@ -132,7 +136,7 @@ SideView SequenceSide::view(int layer, int head) const {
     const size_t d = spec_->format.head_size;
     SideView v{};
     v.spec = spec_;
-    v.table = &tables_[i];
+    v.table = tables_.empty() ? nullptr : &tables_[i];
     v.pages = pages_;
     v.page_offset = i * spec_->format.page_bytes;
     v.sinks = sinks_.data() + i * spec_->sinks * d;
@@ -200,13 +204,17 @@ void SequenceSide::remove_exact(int begin, int end, const Rotation& rotation) {
     };
     const int sinks_removed = std::max(0, std::min(end, n_sinks_) - begin);
     std::vector<half_t> ring(static_cast<size_t>(trigger) * d);
+    std::vector<half_t> all_sinks(sinks_.size());
+    std::vector<half_t> all_rings(ring_.size());
+    memory_->read(all_sinks.data(), sinks_.data(), sinks_.bytes());
+    memory_->read(all_rings.data(), ring_.data(), ring_.bytes());
     int kept = 0;
     for (size_t head = 0; head < spec_->head_count(); ++head) {
-        half_t* sinks = sinks_.data() + head * spec_->sinks * d;
+        half_t* sinks = all_sinks.data() + head * spec_->sinks * d;
         for (int i = begin + sinks_removed; i < n_sinks_ && sinks_removed > 0; ++i) {
             move_row(sinks + i * d, sinks + (i - sinks_removed) * d, end - begin);
         }
-        half_t* old = ring_.data() + head * trigger * d;
+        half_t* old = all_rings.data() + head * trigger * d;
         kept = 0;
         for (int i = 0; i < n_ring_; ++i) {
             const int token = n_paged_ + i;
@@ -217,6 +225,8 @@ void SequenceSide::remove_exact(int begin, int end, const Rotation& rotation) {
         }
         std::copy_n(ring.data(), kept * d, old);
     }
+    memory_->write(sinks_.data(), all_sinks.data(), sinks_.bytes());
+    memory_->write(ring_.data(), all_rings.data(), ring_.bytes());
     ring_start_ = 0;
     n_ring_ = kept;
     n_sinks_ -= sinks_removed;
@@ -279,7 +289,7 @@ void SequenceSide::reserve(int n_rows) {
     const Cursor last = advance(first_cursor(), n_leave - 1);
     pages_.reserve(last.block + 1);
     while (pages_.size() + reserved_.size() <= last.block) {
-        reserved_.push_back(std::make_shared<PageBlock>(spec_->block_bytes(), live_bytes_));
+        reserved_.push_back(std::make_shared<PageBlock>(*memory_, spec_->block_bytes(), live_bytes_));
     }
 }
 
@@ -296,7 +306,7 @@ void SequenceSide::leave_ring(size_t head, Cursor at, int ring_start, int first_
     }
     if (!f.quantized()) {
         for (int i = 0; i < rule.leave; ++i, at = advance(at, 1)) {
-            uint8_t* page = block_at(at.block).data.get() + head * f.page_bytes;
+            uint8_t* page = block_at(at.block).data.data() + head * f.page_bytes;
             std::memcpy(page + at.token * d * sizeof(half_t), ring_row(i), d * sizeof(half_t));
         }
         return;
@@ -315,7 +325,7 @@ void SequenceSide::leave_ring(size_t head, Cursor at, int ring_start, int first_
     for (int i = 0; i < rule.leave; i += step, at = advance(at, step)) {
         const int sinks = std::clamp(limit - (first_token + i), 0, step);
         quantize_rows(f, table, rows.data() + i * d, step, at.token, sinks,
-                      block_at(at.block).data.get() + head * f.page_bytes);
+                      block_at(at.block).data.data() + head * f.page_bytes);
     }
 }
 
@@ -342,6 +352,25 @@ void SequenceSide::append(int layer, int head, const half_t* rows, int n_rows) {
     }
 }
 
+AppendPlan SequenceSide::plan_append(int n_rows) {
+    const Cursor first = first_cursor();
+    AppendPlan plan{};
+    plan.ring = ring_.data();
+    plan.sinks = sinks_.data();
+    plan.tables = raw_tables_.data();
+    plan.ring_start = ring_start_;
+    plan.n_ring = n_ring_;
+    plan.first_token = n_paged_;
+    plan.sink_limit = sink_limit();
+    plan.choose_tables = !tables_chosen_;
+    plan.page_token = first.token;
+    const int n_leave = flushes(n_rows) * spec_->ageing.leave;
+    for (size_t i = first.block; n_leave > 0 && i <= advance(first, n_leave - 1).block; ++i) {
+        plan.blocks.push_back(block_at(i).data.data());
+    }
+    return plan;
+}
+
 void SequenceSide::finish_append(int n_rows) {
     const AgeingRule& rule = spec_->ageing;
     const int n_flushes = flushes(n_rows);
@@ -365,18 +394,20 @@ void SequenceSide::finish_append(int n_rows) {
     reserved_.clear();
 }
 
-Cache::Cache(const CacheConfig& config)
+Cache::Cache(const CacheConfig& config, Memory& memory)
     : config_((config.validate(), config)),
+      memory_(&memory),
       k_spec_(make_side_spec(config, Side::keys)),
       v_spec_(make_side_spec(config, Side::values)),
       live_bytes_(std::make_unique<std::atomic<int64_t>>(0)) {
     sequences_.reserve(config.n_seq_max);
     for (int i = 0; i < config.n_seq_max; ++i) {
-        sequences_.push_back({SequenceSide(k_spec_, live_bytes_.get()), SequenceSide(v_spec_, live_bytes_.get())});
+        sequences_.push_back(
+            {SequenceSide(k_spec_, memory, live_bytes_.get()), SequenceSide(v_spec_, memory, live_bytes_.get())});
     }
     const size_t staged = static_cast<size_t>(config.n_layer) * config.n_head_kv * config.n_ubatch * config.head_size;
-    staged_k_.resize(staged);
-    staged_v_.resize(staged);
+    staged_k_ = Buffer<half_t>(memory, staged);
+    staged_v_ = Buffer<half_t>(memory, staged);
 }
 
 void Cache::truncate(int seq, int n_keep) {
@@ -484,7 +515,7 @@ bool round_to_blocks(const PageFormat& f, half_t* row, ToHalf to_half) {
 void Cache::stage(Side side, int layer, int n_rows, const float* rows, ToHalf to_half) {
     constexpr half_t kInfinity = 0x7c00;
     const size_t d = config_.head_size;
-    std::vector<half_t>& staged = staging(side);
+    Buffer<half_t>& staged = staging(side);
     const PageFormat& f = spec(side).format;
     bool broken = false;
     for (int h = 0; h < config_.n_head_kv; ++h) {
@@ -508,7 +539,7 @@ void Cache::stage(Side side, int layer, int n_rows, const float* rows, ToHalf to
 SideView Cache::view(Side side, const Segment& segment, int layer, int head) const {
     const Sequence& s = sequences_[segment.seq];
     SideView v = (side == Side::keys ? s.k : s.v).view(layer, head);
-    const std::vector<half_t>& staged = side == Side::keys ? staged_k_ : staged_v_;
+    const Buffer<half_t>& staged = side == Side::keys ? staged_k_ : staged_v_;
     v.staged =
         staged.data() +
         ((static_cast<size_t>(layer) * config_.n_head_kv + head) * config_.n_ubatch + segment.row) * config_.head_size;
@@ -527,8 +558,19 @@ void Cache::commit(std::span<const Segment> segments, ThreadPool& pool) {
             s.k.append(layer, head, staged_k_.data() + offset, segment.n_rows);
             s.v.append(layer, head, staged_v_.data() + offset, segment.n_rows);
         });
-        s.k.finish_append(segment.n_rows);
-        s.v.finish_append(segment.n_rows);
+    }
+    finish_append(segments);
+}
+
+AppendPlan Cache::plan_append(Side side, const Segment& segment) {
+    Sequence& s = sequences_[segment.seq];
+    return (side == Side::keys ? s.k : s.v).plan_append(segment.n_rows);
+}
+
+void Cache::finish_append(std::span<const Segment> segments) {
+    for (const Segment& segment : segments) {
+        sequences_[segment.seq].k.finish_append(segment.n_rows);
+        sequences_[segment.seq].v.finish_append(segment.n_rows);
     }
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/half.h"
+#include "base/memory.h"
 #include "base/thread_pool.h"
 #include "kv/kivi_format.h"
 #include "kv/quantizer.h"
@@ -52,19 +53,25 @@ struct SideSpec {
     size_t block_bytes() const { return head_count() * format.page_bytes; }
     size_t ring_elements() const { return head_count() * ageing.trigger * format.head_size; }
     size_t sink_elements() const { return head_count() * sinks * format.head_size; }
+    // Bytes of a head's table in a device's memory: int32 exponent, then half mu[D] (values of kivi2) or uint16
+    // refined[D/4] (its keys).
+    size_t table_bytes() const {
+        return sizeof(int32_t) + (format.scale_kind == ScaleKind::byte_token ? format.head_size * sizeof(half_t)
+                                                                             : (format.rows - format.head_size) * 2);
+    }
 };
 
 SideSpec make_side_spec(const CacheConfig& config, Side side);
 
 // The pages of 128 tokens over all layers and heads: page_bytes[layer, head]. Immutable once full; shared by copies.
 struct PageBlock {
-    explicit PageBlock(size_t bytes, std::atomic<int64_t>* live_bytes);
+    PageBlock(Memory& memory, size_t bytes, std::atomic<int64_t>* live_bytes);
+    PageBlock(Buffer<uint8_t> content, std::atomic<int64_t>* live_bytes);
     ~PageBlock();
     PageBlock(const PageBlock&) = delete;
     PageBlock& operator=(const PageBlock&) = delete;
 
-    std::unique_ptr<uint8_t[]> data;
-    size_t bytes;
+    Buffer<uint8_t> data;
     std::atomic<int64_t>* live_bytes;          // of the cache
     mutable uint64_t visit = 0;                // accounting: last walk that saw it,
     mutable std::bitset<kPageTokens> visited;  // and the tokens it has counted
@@ -80,7 +87,7 @@ struct PageRef {
     int end() const { return first + count; }
 };
 
-// What attention reads of one side, one layer, one KV head. Tokens in order: pages, ring, staged.
+// What attention reads of one side, one layer, one KV head, in the host's memory. Tokens in order: pages, ring, staged.
 struct SideView {
     const SideSpec* spec;
     const HeadTable* table;
@@ -96,13 +103,27 @@ struct SideView {
     int n_staged;
 
     int length() const { return n_paged + n_ring; }  // tokens before the staged ones
-    const uint8_t* page(size_t index) const { return pages[index].block->data.get() + page_offset; }
+    const uint8_t* page(size_t index) const { return pages[index].block->data.data() + page_offset; }
+};
+
+// Where the rows of an append go in a device's memory, whose kernels do what SequenceSide::append does on the host.
+struct AppendPlan {
+    half_t* ring;                  // [layer, head, trigger, D]
+    half_t* sinks;                 // [layer, head, S, D]
+    uint8_t* tables;               // [layer, head, table_bytes]
+    int ring_start;                // before the append
+    int n_ring;                    // before the append
+    int first_token;               // of the sequence, that leaves the ring next
+    int sink_limit;                // tokens below it become sinks
+    bool choose_tables;            // at the first flush
+    int page_token;                // of the first page, where the next token goes
+    std::vector<uint8_t*> blocks;  // pages to write, as far as the rows go
 };
 
 // One side of one sequence.
 class SequenceSide {
 public:
-    SequenceSide(const SideSpec& spec, std::atomic<int64_t>* live_bytes);
+    SequenceSide(const SideSpec& spec, Memory& memory, std::atomic<int64_t>* live_bytes);
     SequenceSide(const SequenceSide& other);  // shares full pages, copies the rest
     SequenceSide& operator=(SequenceSide&&) = default;
     SequenceSide(SequenceSide&&) = default;
@@ -113,6 +134,11 @@ public:
     int n_ring() const { return n_ring_; }
     std::span<const PageRef> pages() const { return pages_; }
     size_t fixed_bytes() const;  // ring, sinks and per-head tables
+
+    const half_t* ring() const { return ring_.data(); }           // [layer, head, trigger, D], oldest at ring_start
+    const half_t* sinks() const { return sinks_.data(); }         // [layer, head, S, D]
+    const uint8_t* tables() const { return raw_tables_.data(); }  // [layer, head, table_bytes], not on the host
+    int ring_start() const { return ring_start_; }
 
     SideView view(int layer, int head) const;
     void truncate(int n_keep);
@@ -127,6 +153,7 @@ public:
     // the same n_rows, then finish_append called once.
     void append(int layer, int head, const half_t* rows, int n_rows);
     void finish_append(int n_rows);
+    AppendPlan plan_append(int n_rows);  // after reserve(n_rows); finish_append ends it as well
 
     const HeadTable& table(int layer, int head) const { return tables_[index(layer, head)]; }
 
@@ -150,12 +177,14 @@ private:
     friend class SideState;  // saves and loads
 
     const SideSpec* spec_;
+    Memory* memory_;
     std::atomic<int64_t>* live_bytes_;
     std::vector<PageRef> pages_;
     std::vector<std::shared_ptr<PageBlock>> reserved_;
-    std::vector<half_t> ring_;       // [layer, head, trigger, D]
-    std::vector<half_t> sinks_;      // [layer, head, S, D]
-    std::vector<HeadTable> tables_;  // [layer, head]
+    Buffer<half_t> ring_;            // [layer, head, trigger, D]
+    Buffer<half_t> sinks_;           // [layer, head, S, D]
+    std::vector<HeadTable> tables_;  // [layer, head]; on the host
+    Buffer<uint8_t> raw_tables_;     // [layer, head, table_bytes]; elsewhere
     int n_paged_ = 0;
     int n_sinks_ = 0;
     int ring_start_ = 0;
@@ -182,7 +211,7 @@ using ToHalf = void (*)(const float* x, int64_t n, half_t* out);
 
 class Cache {
 public:
-    explicit Cache(const CacheConfig& config);
+    explicit Cache(const CacheConfig& config, Memory& memory = host_memory());
     Cache(const Cache&) = delete;  // sequences point at the specs
     Cache& operator=(const Cache&) = delete;
 
@@ -202,8 +231,8 @@ public:
     // nothing.
     template <class Read>
     void replace(int seq, const Read& read) {
-        SequenceSide k = read(k_spec_, live_bytes_.get());
-        SequenceSide v = read(v_spec_, live_bytes_.get());
+        SequenceSide k = read(k_spec_, *memory_, live_bytes_.get());
+        SequenceSide v = read(v_spec_, *memory_, live_bytes_.get());
         swap_in(seq, {std::move(k), std::move(v)});
     }
 
@@ -215,6 +244,10 @@ public:
     void stage(Side side, int layer, int n_rows, const float* rows, ToHalf to_half);
     SideView view(Side side, const Segment& segment, int layer, int head) const;
     void commit(std::span<const Segment> segments, ThreadPool& pool);
+    // A device's part of a call: rows staged by its kernels, [layer, head, n_ubatch, D], and the two halves of commit.
+    half_t* staged(Side side) { return staging(side).data(); }
+    AppendPlan plan_append(Side side, const Segment& segment);
+    void finish_append(std::span<const Segment> segments);
 
     lk_cache_usage usage() const;
     int64_t live_page_bytes() const { return *live_bytes_; }
@@ -228,15 +261,16 @@ private:
     void swap_in(int seq, Sequence&& sequence);
     // Distinct tokens in the pages of one side; shared pages count once.
     int64_t distinct_paged_tokens(Side side) const;
-    std::vector<half_t>& staging(Side side) { return side == Side::keys ? staged_k_ : staged_v_; }
+    Buffer<half_t>& staging(Side side) { return side == Side::keys ? staged_k_ : staged_v_; }
 
     CacheConfig config_;
+    Memory* memory_;
     SideSpec k_spec_;
     SideSpec v_spec_;
     std::unique_ptr<std::atomic<int64_t>> live_bytes_;
     std::vector<Sequence> sequences_;
-    std::vector<half_t> staged_k_;  // [layer, head, n_ubatch, D]
-    std::vector<half_t> staged_v_;
+    Buffer<half_t> staged_k_;  // [layer, head, n_ubatch, D]
+    Buffer<half_t> staged_v_;
     mutable uint64_t visits_ = 0;
 };
 

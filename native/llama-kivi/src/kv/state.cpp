@@ -33,6 +33,22 @@ public:
         size_ += n;
     }
     void number(int32_t x) { bytes(&x, sizeof(x)); }
+    template <class T>
+    void bytes_of(const Buffer<T>& buffer) {
+        if (out_ != nullptr && buffer.size() > 0) {
+            buffer.memory().read(out_ + size_, buffer.data(), buffer.bytes());
+        }
+        size_ += buffer.bytes();
+    }
+    // A buffer on the host; zeros while only bytes are counted.
+    template <class T>
+    std::vector<T> fetch(const Buffer<T>& buffer) const {
+        std::vector<T> copy(buffer.size());
+        if (out_ != nullptr && buffer.size() > 0) {
+            buffer.memory().read(copy.data(), buffer.data(), buffer.bytes());
+        }
+        return copy;
+    }
     uint64_t size() const { return size_; }
 
 private:
@@ -59,6 +75,13 @@ public:
         return x;
     }
     size_t left() const { return data_.size(); }
+    // The next n bytes, in place.
+    std::span<const uint8_t> view(size_t n) {
+        LK_CHECK(n <= data_.size(), LK_BAD_STATE, "the saved state ends %zu bytes early", n - data_.size());
+        const std::span<const uint8_t> bytes = data_.first(n);
+        data_ = data_.subspan(n);
+        return bytes;
+    }
 
 private:
     std::span<const uint8_t> data_;
@@ -120,16 +143,21 @@ public:
             out.number(ref.frame);
         }
         for (const PageBlock* block : blocks) {
-            out.bytes(block->data.get(), block->bytes);
+            out.bytes_of(block->data);
         }
+        const std::vector<half_t> rings = out.fetch(side.ring_);
+        const std::vector<half_t> sinks = out.fetch(side.sinks_);
+        const std::vector<uint8_t> tables = out.fetch(side.raw_tables_);
         for (size_t head = 0; head < spec.head_count(); ++head) {
-            const half_t* ring = side.ring_.data() + head * spec.ageing.trigger * d;
+            const half_t* ring = rings.data() + head * spec.ageing.trigger * d;
             for (int i = 0; i < side.n_ring_; ++i) {
                 out.bytes(ring + static_cast<size_t>((side.ring_start_ + i) % spec.ageing.trigger) * d,
                           d * sizeof(half_t));
             }
-            out.bytes(side.sinks_.data() + head * spec.sinks * d, side.n_sinks_ * d * sizeof(half_t));
-            const HeadTable& table = side.tables_[head];
+            out.bytes(sinks.data() + head * spec.sinks * d, side.n_sinks_ * d * sizeof(half_t));
+            const HeadTable table =
+                tables.empty() ? side.tables_[head]
+                               : unpack_table(spec, tables.data() + head * spec.table_bytes(), side.tables_chosen_);
             out.number(table.exponent);
             out.number(static_cast<int32_t>(table.refined.size()));
             out.bytes(table.refined.data(), table.refined.size() * sizeof(uint16_t));
@@ -138,8 +166,9 @@ public:
         }
     }
 
-    static SequenceSide read(const SideSpec& spec, std::atomic<int64_t>* live_bytes, int n_ctx, Reader& in) {
-        SequenceSide side(spec, live_bytes);
+    static SequenceSide read(const SideSpec& spec, Memory& memory, std::atomic<int64_t>* live_bytes, int n_ctx,
+                             Reader& in) {
+        SequenceSide side(spec, memory, live_bytes);
         const int d = spec.format.head_size;
         side.n_paged_ = in.number("the count of tokens in pages", 0, n_ctx);
         side.n_sinks_ = in.number("the count of sinks", 0, std::min(spec.sinks, side.n_paged_));
@@ -165,22 +194,64 @@ public:
                  "the saved state is too short for its %d blocks", n_blocks);
         std::vector<std::shared_ptr<PageBlock>> blocks;
         for (int i = 0; i < n_blocks; ++i) {
-            blocks.push_back(std::make_shared<PageBlock>(spec.block_bytes(), live_bytes));
-            in.bytes(blocks.back()->data.get(), blocks.back()->bytes);
+            blocks.push_back(std::make_shared<PageBlock>(memory, spec.block_bytes(), live_bytes));
+            const std::span<const uint8_t> content = in.view(spec.block_bytes());
+            memory.write(blocks.back()->data.data(), content.data(), content.size());
         }
         for (int i = 0; i < n_runs; ++i) {
             side.pages_[i].block = blocks[block_of[i]];
         }
         const bool coded = side.n_paged_ > side.n_sinks_ && spec.format.quantized();
+        std::vector<half_t> rings(side.ring_.size());
+        std::vector<half_t> sinks(side.sinks_.size());
+        std::vector<uint8_t> tables(side.raw_tables_.size());
         for (size_t head = 0; head < spec.head_count(); ++head) {
-            in.bytes(side.ring_.data() + head * spec.ageing.trigger * d, side.n_ring_ * d * sizeof(half_t));
-            in.bytes(side.sinks_.data() + head * spec.sinks * d, side.n_sinks_ * d * sizeof(half_t));
-            side.tables_[head] = read_table(spec.format, coded, in);
+            in.bytes(rings.data() + head * spec.ageing.trigger * d, side.n_ring_ * d * sizeof(half_t));
+            in.bytes(sinks.data() + head * spec.sinks * d, side.n_sinks_ * d * sizeof(half_t));
+            HeadTable table = read_table(spec.format, coded, in);
+            if (tables.empty()) {
+                side.tables_[head] = std::move(table);
+            } else {
+                pack_table(table, tables.data() + head * spec.table_bytes());
+            }
         }
+        memory.write(side.ring_.data(), rings.data(), side.ring_.bytes());
+        memory.write(side.sinks_.data(), sinks.data(), side.sinks_.bytes());
+        memory.write(side.raw_tables_.data(), tables.data(), side.raw_tables_.bytes());
         return side;
     }
 
 private:
+    // As SideSpec::table_bytes lays them out.
+    static HeadTable unpack_table(const SideSpec& spec, const uint8_t* bytes, bool chosen) {
+        HeadTable table;
+        int32_t exponent = 0;
+        std::memcpy(&exponent, bytes, sizeof(exponent));
+        table.exponent = exponent;
+        if (chosen) {
+            const bool centred = spec.format.scale_kind == ScaleKind::byte_token;
+            table.mu.resize(centred ? spec.format.head_size : 0);
+            table.refined.resize(spec.format.rows - spec.format.head_size);
+            void* list = centred ? static_cast<void*>(table.mu.data()) : table.refined.data();
+            if (list != nullptr) {
+                std::memcpy(list, bytes + sizeof(exponent), spec.table_bytes() - sizeof(exponent));
+            }
+        }
+        return table;
+    }
+
+    static void pack_table(const HeadTable& table, uint8_t* bytes) {
+        const int32_t exponent = table.exponent;
+        std::memcpy(bytes, &exponent, sizeof(exponent));
+        const auto store = [&](const std::vector<uint16_t>& list) {
+            if (!list.empty()) {
+                std::memcpy(bytes + sizeof(exponent), list.data(), list.size() * sizeof(uint16_t));
+            }
+        };
+        store(table.refined);
+        store(table.mu);
+    }
+
     static HeadTable read_table(const PageFormat& f, bool coded, Reader& in) {
         HeadTable table;
         table.exponent = in.number("an exponent", -64, 64);
@@ -258,8 +329,8 @@ void load_state(Cache& cache, int seq, uint64_t model, std::span<const uint8_t> 
 
     try {
         Reader in(data.subspan(sizeof(Header), header.payload_bytes));
-        cache.replace(seq, [&](const SideSpec& spec, std::atomic<int64_t>* live_bytes) {
-            return SideState::read(spec, live_bytes, cache.config().n_ctx, in);
+        cache.replace(seq, [&](const SideSpec& spec, Memory& memory, std::atomic<int64_t>* live_bytes) {
+            return SideState::read(spec, memory, live_bytes, cache.config().n_ctx, in);
         });
     } catch (const std::bad_alloc&) {
         throw Error(LK_OUT_OF_MEMORY,

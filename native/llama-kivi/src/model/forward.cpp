@@ -13,28 +13,30 @@ int ffn_width(const ModelConfig& c) {
     return c.architecture == Architecture::llama ? 2 * c.n_ff : c.n_ff;
 }
 
-void normalize(const Model& model, Backend& backend, const Norm& norm, const float* x, float* out) {
+void normalize(const Model& model, Backend& backend, const Norm& norm, const float* x, int n, float* out) {
     const ModelConfig& c = model.config;
     if (norm.bias.empty()) {
-        backend.rms_norm(x, norm.weight.data(), c.norm_eps, 1, c.n_embd, out);
+        backend.rms_norm(x, norm.weight.data(), c.norm_eps, n, c.n_embd, out);
     } else {
-        backend.layer_norm(x, norm.weight.data(), norm.bias.data(), c.norm_eps, 1, c.n_embd, out);
+        backend.layer_norm(x, norm.weight.data(), norm.bias.data(), c.norm_eps, n, c.n_embd, out);
     }
 }
 
 }  // namespace
 
-ForwardScratch::ForwardScratch(const ModelConfig& c, int n_max) {
+ForwardScratch::ForwardScratch(const ModelConfig& c, int n_max, Memory& memory) {
     const size_t n = n_max;
-    x.resize(n * c.n_embd);
-    h.resize(n * c.n_embd);
-    q.resize(n * c.n_head * c.head_size);
-    k.resize(n * c.n_head_kv * c.head_size);
-    v.resize(n * c.n_head_kv * c.head_size);
-    attn.resize(n * c.n_head * c.head_size);
-    gate.resize(n * (ffn_width(c) - c.n_ff));
-    up.resize(n * c.n_ff);
-    cos_sin.resize(n * c.rope.n_rot);
+    const auto floats = [&](size_t count) { return Buffer<float>(memory, count); };
+    x = floats(n * c.n_embd);
+    h = floats(n * c.n_embd);
+    q = floats(n * c.n_head * c.head_size);
+    k = floats(n * c.n_head_kv * c.head_size);
+    v = floats(n * c.n_head_kv * c.head_size);
+    attn = floats(n * c.n_head * c.head_size);
+    gate = floats(n * (ffn_width(c) - c.n_ff));
+    up = floats(n * c.n_ff);
+    cos_sin = floats(n * c.rope.n_rot);
+    angles.resize(memory.on_host() ? 0 : cos_sin.size());
 }
 
 uint64_t ForwardScratch::bytes(const ModelConfig& c, int n_max) {
@@ -64,9 +66,40 @@ void attend(const Model& model, Backend& backend, kv::Cache& cache, const Forwar
                        1.0f / std::sqrt(static_cast<float>(c.head_size)), turn, c.window});
 }
 
+namespace {
+
+void write_angles(const Model& model, const kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s) {
+    Memory& memory = s.cos_sin.memory();
+    if (memory.on_host()) {
+        rope_angles(model.rope, cache, batch.segments, s.cos_sin.data());
+    } else {
+        rope_angles(model.rope, cache, batch.segments, s.angles.data());
+        memory.write(s.cos_sin.data(), s.angles.data(), batch.tokens.size() * model.config.rope.n_rot * sizeof(float));
+    }
+}
+
+// Writes the output rows' embeddings to `normal`, [n_out, n_embd] in the backend's memory. Rows that follow one another
+// are done together.
+void normalize_outputs(const Model& model, Backend& backend, std::span<const int32_t> rows, const float* x,
+                       float* normal) {
+    const int64_t n_embd = model.config.n_embd;
+    for (size_t i = 0; i < rows.size();) {
+        size_t n = 1;
+        while (i + n < rows.size() && rows[i + n] == rows[i] + static_cast<int32_t>(n)) {
+            ++n;
+        }
+        normalize(model, backend, model.output_norm, x + rows[i] * n_embd, static_cast<int>(n),
+                  normal + static_cast<int64_t>(i) * n_embd);
+        i += n;
+    }
+}
+
+}  // namespace
+
 void forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s) {
     const ModelConfig& c = model.config;
-    rope_angles(model.rope, cache, batch.segments, s.cos_sin.data());
+    backend.begin(cache, batch.segments);
+    write_angles(model, cache, batch, s);
     backend.embed(model.token_embd, batch.tokens.data(), static_cast<int>(batch.tokens.size()), s.x.data());
     switch (c.architecture) {
     case Architecture::llama:
@@ -77,19 +110,25 @@ void forward(const Model& model, Backend& backend, kv::Cache& cache, const Forwa
         break;
     }
 
-    if (batch.output_rows.empty()) {
-        return;
-    }
     const int n_out = static_cast<int>(batch.output_rows.size());
-    float* const normal = batch.embeddings != nullptr ? batch.embeddings : s.h.data();
-    for (int i = 0; i < n_out; ++i) {
-        normalize(model, backend, model.output_norm,
-                  s.x.data() + static_cast<ptrdiff_t>(batch.output_rows[i]) * c.n_embd,
-                  normal + static_cast<ptrdiff_t>(i) * c.n_embd);
+    float* const host = batch.embeddings != nullptr ? batch.embeddings : batch.logits;
+    const size_t size = static_cast<size_t>(n_out) * (batch.embeddings != nullptr ? c.n_embd : c.n_vocab);
+    Memory& memory = backend.memory();
+    if (!memory.on_host() && s.outputs.size() < size) {
+        s.outputs = Buffer<float>(memory, size);
     }
-    if (batch.logits != nullptr) {
-        const Product output[] = {{&model.output, batch.logits}};
-        backend.matmul(normal, n_out, output);
+    float* const out = memory.on_host() ? host : s.outputs.data();
+    if (n_out > 0) {
+        float* const normal = batch.embeddings != nullptr ? out : s.h.data();
+        normalize_outputs(model, backend, batch.output_rows, s.x.data(), normal);
+        if (batch.logits != nullptr) {
+            const Product output[] = {{&model.output, out}};
+            backend.matmul(normal, n_out, output);
+        }
+    }
+    backend.finish();
+    if (!memory.on_host() && n_out > 0) {
+        memory.read(host, out, size * sizeof(float));
     }
 }
 

@@ -20,20 +20,22 @@ struct ForwardBatch {
     const std::atomic<bool>* cancelled;     // see check_cancelled
 };
 
-// Activations of one pass, for up to n_max tokens.
+// Activations of one pass, for up to n_max tokens, in the backend's memory.
 struct ForwardScratch {
-    ForwardScratch(const ModelConfig& config, int n_max);
+    ForwardScratch(const ModelConfig& config, int n_max, Memory& memory);
     static uint64_t bytes(const ModelConfig& config, int n_max);
 
-    std::vector<float> x;        // [n, n_embd] the residual stream
-    std::vector<float> h;        // [n, n_embd] normalized, or what a block adds
-    std::vector<float> q;        // [n, n_head, D]
-    std::vector<float> k;        // [n, n_head_kv, D]
-    std::vector<float> v;        // [n, n_head_kv, D]
-    std::vector<float> attn;     // [n, n_head, D]
-    std::vector<float> gate;     // [n, n_ff], llama
-    std::vector<float> up;       // [n, n_ff]
-    std::vector<float> cos_sin;  // [n, n_rot/2, 2]
+    Buffer<float> x;            // [n, n_embd] the residual stream
+    Buffer<float> h;            // [n, n_embd] normalized, or what a block adds
+    Buffer<float> q;            // [n, n_head, D]
+    Buffer<float> k;            // [n, n_head_kv, D]
+    Buffer<float> v;            // [n, n_head_kv, D]
+    Buffer<float> attn;         // [n, n_head, D]
+    Buffer<float> gate;         // [n, n_ff], llama
+    Buffer<float> up;           // [n, n_ff]
+    Buffer<float> cos_sin;      // [n, n_rot/2, 2]
+    Buffer<float> outputs;      // what goes to the host, where the memory is not the host's; grows
+    std::vector<float> angles;  // cos_sin on its way to a device
 };
 
 // Stages the keys and values of every layer in the cache and writes the outputs. The cache is not committed.

@@ -148,7 +148,7 @@ private:
     Model& model_;
     const GgufFile& file_;
     bool use_mmap_;
-    const std::function<bool(float)>& progress_;
+    const std::function<bool(float)> progress_;
     uint64_t done_ = 0;
     std::map<std::string, uint64_t> bytes_by_type_;
     std::set<std::string> used_;
@@ -217,15 +217,32 @@ Layer load_falcon_layer(WeightLoader& loader, const ModelConfig& c, const std::s
 
 }  // namespace
 
-std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
+namespace {
+
+// Progress from `from` to `to` of the whole.
+std::function<bool(float)> part_of(const std::function<bool(float)>& progress, float from, float to) {
+    if (!progress) {
+        return progress;
+    }
+    return [=](float fraction) { return progress(from + fraction * (to - from)); };
+}
+
+}  // namespace
+
+std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap, int n_gpu_layers,
                                          const std::function<bool(float)>& progress) {
+    LK_CHECK(n_gpu_layers >= -1, LK_INVALID_ARGUMENT, "n_gpu_layers is %d; it must be -1 (all) or more", n_gpu_layers);
     auto model = std::make_shared<Model>();
     model->file = GgufFile::open(path);
     model->config = ModelConfig::read(*model->file);
     model->weight_bytes = total_weight_bytes(*model->file);
     const ModelConfig& c = model->config;
 
-    WeightLoader loader(*model, use_mmap, progress);
+    LK_CHECK(n_gpu_layers <= 0 || n_gpu_layers >= c.n_layer, LK_UNSUPPORTED,
+             "%s: %d of %d layers on the GPU: this version puts all of them there or none; give %d, -1 or 0",
+             path.c_str(), n_gpu_layers, c.n_layer, c.n_layer);
+    const float read = n_gpu_layers == 0 ? 1.0f : 0.1f;
+    WeightLoader loader(*model, use_mmap, part_of(progress, 0, read));
     model->token_embd = loader.matrix("token_embd.weight", c.n_vocab, c.n_embd);
     for (int i = 0; i < c.n_layer; ++i) {
         const std::string prefix = "blk." + std::to_string(i) + ".";
@@ -249,6 +266,9 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
     loader.check_all_used();
     model->fingerprint = fingerprint_of(*model->file);
     model->weight_type = loader.dominant_type();
+    if (n_gpu_layers != 0) {
+        model->device = open_device(*model, part_of(progress, read, 1));
+    }
     return model;
 }
 

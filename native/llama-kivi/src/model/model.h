@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "backend/device.h"
 #include "gguf/reader.h"
 #include "model/config.h"
 
@@ -33,7 +33,8 @@ struct Layer {
 
 struct Model {
     // progress: called with 0..1; returning false stops the load (LK_CANCELLED). May be empty.
-    static std::shared_ptr<const Model> load(const std::string& path, bool use_mmap,
+    // n_gpu_layers: see lk_model_params.
+    static std::shared_ptr<const Model> load(const std::string& path, bool use_mmap, int n_gpu_layers,
                                              const std::function<bool(float)>& progress);
 
     std::shared_ptr<const GgufFile> file;
@@ -48,6 +49,7 @@ struct Model {
     Norm output_norm;
     Tensor output;  // [n_vocab, n_embd]; token_embd if the file has none
     RopeTable rope;
+    std::shared_ptr<Device> device;  // that holds the weights too; null: the CPU computes
 
 private:
     std::vector<std::unique_ptr<uint8_t[]>> copies_;  // of the weights, without mmap

@@ -4,7 +4,6 @@
 // q * d + m gives the element. The structs have no alignment, because a file may place them at any byte.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -142,7 +141,7 @@ inline int get_scale_q3_k(int j, const uint8_t* scales) {
 }
 
 inline float bf16_to_float(uint16_t bits) {
-    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+    return bits_as<float>(static_cast<uint32_t>(bits) << 16);
 }
 
 // Writes the n elements of a row to out. n is a multiple of the type's block_elements; blocks needs no alignment.

@@ -50,16 +50,18 @@ lk_memory_estimate Context::estimate(const GgufFile& file, const lk_context_para
 
 Context::Context(std::shared_ptr<const Model> model, const lk_context_params& params)
     : model_(std::move(model)),
-      cache_(cache_config(model_->config, params)),
-      backend_(make_cpu_backend(static_cast<int>(params.n_threads))),
-      scratch_(model_->config, cache_.config().n_ubatch),
+      cache_(cache_config(model_->config, params), model_->device ? model_->device->memory() : host_memory()),
+      backend_(model_->device ? model_->device->make_backend() : make_cpu_backend(static_cast<int>(params.n_threads))),
+      scratch_(model_->config, cache_.config().n_ubatch, backend_->memory()),
       embeddings_(params.embeddings != 0),
       output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab),
       seq_rows_(cache_.config().n_seq_max) {}
 
 void Context::set_threads(uint32_t n_threads) {
     LK_CHECK(n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", n_threads);
-    backend_ = make_cpu_backend(static_cast<int>(n_threads));
+    if (model_->device == nullptr) {
+        backend_ = make_cpu_backend(static_cast<int>(n_threads));
+    }
 }
 
 void Context::check_seq(int32_t seq) const {

@@ -1,0 +1,131 @@
+// What the host asks of the kernels: plain functions that queue work on a stream. All pointers are to device memory.
+// Shared by the backend (C++20) and the kernels (C++17, as the CUDA compiler wants).
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kv/kivi_format.h"
+#include "quant/blocks.h"
+
+namespace lk::cuda {
+
+// ---- elementwise.cu
+
+// out[n, n_cols] = rows `tokens` of a table.
+void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols, float* out,
+           cudaStream_t stream);
+void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out, cudaStream_t stream);
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim, float* out,
+                cudaStream_t stream);
+void rope(float* x, const float* cos_sin, int n, int n_head, int head_size, int n_rot, bool halves,
+          cudaStream_t stream);
+void swiglu(float* gate, const float* up, int64_t n, cudaStream_t stream);
+void gelu(float* x, int64_t n, cudaStream_t stream);
+void add(float* x, const float* y, int64_t n, cudaStream_t stream);
+void to_half(const float* x, int64_t n, uint16_t* out, cudaStream_t stream);
+
+// ---- matmul.cu
+
+constexpr int kFewColumns = 8;
+
+// y[n, n_rows] = x[n, n_cols] W^T for n <= kFewColumns: one read of the weights.
+void multiply_few(WeightType type, const uint8_t* w, size_t row_bytes, int n_rows, int n_cols, const float* x, int n,
+                  float* y, cudaStream_t stream);
+// out[n] = the elements of n_rows rows of n_cols, as halves.
+void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cudaStream_t stream);
+
+// ---- the cache
+
+// A run of tokens of one page block; see kv::PageRef.
+struct Run {
+    const uint8_t* block;
+    int start;  // its first token's place in the sequence
+    int count;
+    int first;
+    int frame;
+};
+
+// One side of the sequence of a segment, before the call's rows. Pointers are those of layer 0, head 0.
+struct SideWork {
+    const Run* runs;
+    const uint16_t* sinks;   // [layer, head, S, D]
+    const uint16_t* ring;    // [layer, head, trigger, D]
+    const uint8_t* tables;   // [layer, head, table_bytes]
+    const uint16_t* staged;  // [layer, head, n_ubatch, D], from the segment's first row on
+    int n_runs;
+    int n_paged;
+    int n_sinks;
+    int ring_start;
+    int n_ring;
+};
+
+struct SegmentWork {
+    SideWork k;
+    SideWork v;
+    int row;     // of the call
+    int n_rows;  // of the call
+    int length;  // tokens before the call's
+};
+
+// What the sides have in common.
+struct SideShape {
+    kv::PageFormat format;
+    int trigger;
+    int leave;
+    int align;
+    int sinks;  // S
+    int n_ubatch;
+    int table_bytes;
+};
+
+struct AttentionWork {
+    const SegmentWork* segments;
+    const float* q;          // [n, n_head, D], rotated
+    float* out;              // [n, n_head, D]
+    float* partial;          // [split, n * n_head, D + 2], if n_splits > 1
+    const float* frequency;  // [n_rot/2]
+    SideShape k;
+    SideShape v;
+    int n_segments;
+    int max_rows;  // of a segment
+    int n_rows;    // of the call
+    int layer;
+    int n_head;
+    int n_head_kv;
+    int head_size;
+    int n_rot;
+    int halves;  // RoPE pairs (i, i + n_rot/2)
+    int window;
+    int n_splits;
+    float scale;
+};
+
+void attention(const AttentionWork& work, cudaStream_t stream);
+
+// Rows [n, n_head_kv, D] of a layer into staged[head, n_ubatch, D] of that layer. *broken becomes 1 + 2 * layer + side
+// if a number is not finite or beyond the range of halves.
+void stage(const SideShape& shape, const float* rows, int n, int n_head_kv, uint16_t* staged, int mark, int* broken,
+           cudaStream_t stream);
+
+// See kv::AppendPlan. staged: from the segment's first row on.
+struct AppendWork {
+    uint16_t* ring;
+    uint16_t* sinks;
+    uint8_t* tables;
+    const uint16_t* staged;
+    uint8_t* const* blocks;
+    int n_rows;
+    int ring_start;
+    int n_ring;
+    int first_token;
+    int sink_limit;
+    int choose_tables;
+    int page_token;
+};
+
+// Moves the staged rows of n_segments segments through the rings into the pages.
+void append(const SideShape& shape, const AppendWork* work, int n_segments, int n_heads, cudaStream_t stream);
+
+}  // namespace lk::cuda

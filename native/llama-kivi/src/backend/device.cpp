@@ -1,0 +1,78 @@
+#include "backend/device.h"
+
+#include <mutex>
+
+#include "base/error.h"
+#include "base/log.h"
+
+#if defined(__linux__)
+#include <dlfcn.h>
+#endif
+
+namespace lk {
+
+namespace {
+
+#if defined(__linux__)
+
+constexpr const char* kPlugin = "libllama-kivi-cuda.so";
+
+// Beside the library that holds this function.
+std::string plugin_path() {
+    Dl_info here{};
+    if (dladdr(reinterpret_cast<void*>(&plugin_path), &here) == 0 || here.dli_fname == nullptr) {
+        return kPlugin;
+    }
+    const std::string self = here.dli_fname;
+    const size_t slash = self.rfind('/');
+    return slash == std::string::npos ? kPlugin : self.substr(0, slash + 1) + kPlugin;
+}
+
+const DevicePlugin& load_plugin() {
+    const std::string path = plugin_path();
+    void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+        const char* reason = dlerror();
+        LK_FAIL(
+            LK_DEVICE_ERROR,
+            "the GPU cannot be used: %s was not loaded (%s). Build the library where CUDA is installed, or leave all "
+            "layers on the CPU",
+            path.c_str(), reason != nullptr ? reason : "no reason given");
+    }
+    const auto* plugin = static_cast<const DevicePlugin*>(dlsym(library, "lk_device_plugin"));
+    LK_CHECK(plugin != nullptr && plugin->abi_version == LK_ABI_VERSION, LK_DEVICE_ERROR,
+             "the GPU cannot be used: %s belongs to another version of the library", path.c_str());
+    log(LK_LOG_INFO, "%s loaded", path.c_str());
+    return *plugin;
+}
+
+#else
+
+const DevicePlugin& load_plugin() {
+    LK_FAIL(LK_DEVICE_ERROR, "the GPU cannot be used: there is no plugin for this system; leave all layers on the CPU");
+}
+
+#endif
+
+// Loaded once; a failure is tried again.
+const DevicePlugin& plugin() {
+    static std::mutex mutex;
+    static const DevicePlugin* loaded = nullptr;
+    const std::lock_guard lock(mutex);
+    if (loaded == nullptr) {
+        loaded = &load_plugin();
+    }
+    return *loaded;
+}
+
+}  // namespace
+
+std::shared_ptr<Device> open_device(const Model& model, const std::function<bool(float)>& progress) {
+    return std::shared_ptr<Device>(plugin().open(model, progress));
+}
+
+lk_device_info describe_device(uint32_t index) {
+    return plugin().describe(index);
+}
+
+}  // namespace lk

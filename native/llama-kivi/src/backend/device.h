@@ -1,0 +1,37 @@
+// Devices that compute: plugins beside the library, loaded when asked for.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "backend/backend.h"
+
+namespace lk {
+
+struct Model;
+
+// A device with the weights of a model. Contexts share it; each has a backend of its own.
+class Device {
+public:
+    virtual ~Device() = default;
+
+    virtual Memory& memory() = 0;
+    virtual std::unique_ptr<Backend> make_backend() = 0;
+};
+
+// Copies a model's weights to the first usable device. progress: as for Model::load.
+// Throws LK_DEVICE_ERROR with the reason if there is none, or LK_OUT_OF_DEVICE_MEMORY.
+std::shared_ptr<Device> open_device(const Model& model, const std::function<bool(float)>& progress);
+
+// Describes a device; LK_DEVICE_ERROR with the reason if there is none of that number.
+lk_device_info describe_device(uint32_t index);
+
+// What a plugin exports as lk_device_plugin.
+struct DevicePlugin {
+    uint32_t abi_version;  // LK_ABI_VERSION
+    Device* (*open)(const Model& model, const std::function<bool(float)>& progress);
+    lk_device_info (*describe)(uint32_t index);
+};
+
+}  // namespace lk

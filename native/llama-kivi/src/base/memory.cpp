@@ -1,0 +1,38 @@
+#include "base/memory.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace lk {
+
+namespace {
+
+constexpr std::align_val_t kAlignment{256};
+
+class HostMemory final : public Memory {
+public:
+    bool on_host() const override { return true; }
+    void* allocate(size_t bytes) override {
+        void* data = ::operator new(bytes, kAlignment);
+        std::memset(data, 0, bytes);
+        return data;
+    }
+    void free(void* data, size_t) noexcept override { ::operator delete(data, kAlignment); }
+    void copy(void* to, const void* from, size_t bytes) override {
+        if (bytes > 0) {  // of nothing, the pointers may be null
+            std::memcpy(to, from, bytes);
+        }
+    }
+    void read(void* to, const void* from, size_t bytes) override { copy(to, from, bytes); }
+    void write(void* to, const void* from, size_t bytes) override { copy(to, from, bytes); }
+};
+
+}  // namespace
+
+Memory& host_memory() {
+    static HostMemory memory;
+    return memory;
+}
+
+}  // namespace lk

@@ -1,0 +1,70 @@
+// Where buffers lie: the host's memory, or a device's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace lk {
+
+class Memory {
+public:
+    virtual ~Memory() = default;
+
+    virtual bool on_host() const = 0;
+    // Zeros, aligned to 256 bytes. Throws std::bad_alloc, or LK_OUT_OF_DEVICE_MEMORY with the bytes asked and free.
+    virtual void* allocate(size_t bytes) = 0;
+    virtual void free(void* data, size_t bytes) noexcept = 0;
+    // Within this memory.
+    virtual void copy(void* to, const void* from, size_t bytes) = 0;
+    // To and from the host; done when they return.
+    virtual void read(void* to, const void* from, size_t bytes) = 0;
+    virtual void write(void* to, const void* from, size_t bytes) = 0;
+};
+
+Memory& host_memory();
+
+// Elements in a memory; zeros at first. A copy lies in the same memory.
+template <class T>
+class Buffer {
+public:
+    Buffer() = default;
+    Buffer(Memory& memory, size_t size)
+        : memory_(&memory),
+          data_(size > 0 ? static_cast<T*>(memory.allocate(size * sizeof(T))) : nullptr),
+          size_(size) {}
+    Buffer(const Buffer& other) : Buffer(*other.memory_, other.size_) {
+        if (size_ > 0) {
+            memory_->copy(data_, other.data_, bytes());
+        }
+    }
+    Buffer(Buffer&& other) noexcept { swap(other); }
+    Buffer& operator=(Buffer other) noexcept {
+        swap(other);
+        return *this;
+    }
+    ~Buffer() {
+        if (data_ != nullptr) {
+            memory_->free(data_, bytes());
+        }
+    }
+
+    T* data() { return data_; }
+    const T* data() const { return data_; }
+    size_t size() const { return size_; }
+    size_t bytes() const { return size_ * sizeof(T); }
+    Memory& memory() const { return *memory_; }
+
+private:
+    void swap(Buffer& other) noexcept {
+        std::swap(memory_, other.memory_);
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+    }
+
+    Memory* memory_ = &host_memory();
+    T* data_ = nullptr;
+    size_t size_ = 0;
+};
+
+}  // namespace lk

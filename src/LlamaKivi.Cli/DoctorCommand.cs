@@ -1,0 +1,90 @@
+using System.CommandLine;
+using System.Globalization;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>`llama-kivi doctor`: what the engine found on this machine.</summary>
+internal static class DoctorCommand
+{
+    public static Command Create()
+    {
+        var common = new CommonOptions();
+        var command = new Command("doctor", "Say what the engine found: processor, GPU, libraries");
+        CommonOptions.Add(command, common.Json);
+        return command.Do((parsed, _) =>
+        {
+            (DeviceDescription? device, string? reason) = Device();
+            if (parsed.GetValue(common.Json))
+            {
+                WriteJson(device, reason);
+            }
+            else
+            {
+                Write(device, reason);
+            }
+
+            return Task.FromResult(ExitCode.Ok);
+        });
+    }
+
+    private static (DeviceDescription? Device, string? Reason) Device()
+    {
+        try
+        {
+            return (NativeEngine.DescribeDevice(), null);
+        }
+        catch (DeviceException e)
+        {
+            return (null, e.Message);
+        }
+    }
+
+    private static void Write(DeviceDescription? device, string? reason)
+    {
+        Console.Out.WriteLine($"engine   {NativeEngine.Version}, interface {NativeEngine.AbiVersion}");
+        Console.Out.WriteLine($"CPU      {NativeEngine.CpuDescription}, {Environment.ProcessorCount} processors");
+        Console.Out.WriteLine(device is null
+            ? $"GPU      none: {reason}"
+            : string.Create(CultureInfo.InvariantCulture,
+                $"GPU      {device.Name}, compute capability {device.Capability / 10}.{device.Capability % 10}, {device.Processors} multiprocessors, " +
+                $"{device.FreeBytes / (double)(1 << 30):F1} of {device.MemoryBytes / (double)(1 << 30):F1} GiB free; {device.Driver}"));
+        foreach (string path in NativeEngine.LibraryPaths)
+        {
+            Console.Out.WriteLine($"library  {path}");
+        }
+    }
+
+    private static void WriteJson(DeviceDescription? device, string? reason) => Json.Write(writer =>
+    {
+        writer.WriteStartObject();
+        writer.WriteString("version", NativeEngine.Version);
+        writer.WriteNumber("interface", NativeEngine.AbiVersion);
+        writer.WriteString("cpu", NativeEngine.CpuDescription);
+        if (device is null)
+        {
+            writer.WriteNull("gpu");
+            writer.WriteString("gpu_reason", reason);
+        }
+        else
+        {
+            writer.WriteStartObject("gpu");
+            writer.WriteString("name", device.Name);
+            writer.WriteString("driver", device.Driver);
+            writer.WriteNumber("compute_capability", device.Capability);
+            writer.WriteNumber("multiprocessors", device.Processors);
+            writer.WriteNumber("memory_bytes", device.MemoryBytes);
+            writer.WriteNumber("free_bytes", device.FreeBytes);
+            writer.WriteEndObject();
+        }
+
+        writer.WriteStartArray("libraries");
+        foreach (string path in NativeEngine.LibraryPaths)
+        {
+            writer.WriteStringValue(path);
+        }
+
+        writer.WriteEndArray();
+        writer.WriteEndObject();
+    });
+}
