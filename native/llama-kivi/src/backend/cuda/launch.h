@@ -102,6 +102,8 @@ struct AttentionWork {
     float scale;
 };
 
+// Whether there is a kernel for a pair of formats.
+bool attention_exists(const kv::PageFormat& k, const kv::PageFormat& v);
 void attention(const AttentionWork& work, cudaStream_t stream);
 
 // Rows [n, n_head_kv, D] of a layer into staged[head, n_ubatch, D] of that layer. *broken becomes 1 + 2 * layer + side
@@ -126,6 +128,7 @@ struct AppendWork {
 };
 
 // Moves the staged rows of n_segments segments through the rings into the pages.
-void append(const SideShape& shape, const AppendWork* work, int n_segments, int n_heads, cudaStream_t stream);
+void append(const SideShape& shape, const AppendWork* work, int max_rows, int n_segments, int n_heads,
+            cudaStream_t stream);
 
 }  // namespace lk::cuda

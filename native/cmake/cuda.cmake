@@ -1,0 +1,36 @@
+# The CUDA plugin, libllama-kivi-cuda.so: kernels in C++17 for CUDA 11.8 and later, the rest in C++20 like the library.
+if(LK_CUDA STREQUAL "OFF")
+    return()
+endif()
+include(CheckLanguage)
+if(NOT CMAKE_CUDA_HOST_COMPILER AND EXISTS /usr/bin/g++-11)
+    set(CMAKE_CUDA_HOST_COMPILER /usr/bin/g++-11)  # CUDA 11 takes no later one
+endif()
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+    if(LK_CUDA STREQUAL "ON")
+        message(FATAL_ERROR "LK_CUDA is ON and no CUDA compiler was found")
+    endif()
+    message(STATUS "No CUDA compiler: the library is built for the CPU alone (Debian: nvidia-cuda-toolkit)")
+    return()
+endif()
+set(CMAKE_CUDA_ARCHITECTURES ${LK_CUDA_ARCHITECTURES})
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
+
+file(GLOB LK_CUDA_KERNELS CONFIGURE_DEPENDS ${LK_ROOT}/src/backend/cuda/*.cu)
+add_library(llama-kivi-cuda-kernels OBJECT ${LK_CUDA_KERNELS})
+set_target_properties(llama-kivi-cuda-kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON POSITION_INDEPENDENT_CODE ON)
+target_include_directories(llama-kivi-cuda-kernels PRIVATE ${LK_ROOT}/include ${LK_ROOT}/src)
+set_target_properties(llama-kivi-cuda-kernels PROPERTIES COMPILE_OPTIONS "--expt-relaxed-constexpr")
+# Codes must come out as on the CPU.
+set_source_files_properties(${LK_ROOT}/src/backend/cuda/append.cu PROPERTIES COMPILE_OPTIONS "--fmad=false")
+
+# What the plugin needs of the library's inner parts, it has a copy of.
+add_library(llama-kivi-parts STATIC)
+target_link_libraries(llama-kivi-parts PRIVATE llama-kivi-objects)
+add_library(llama-kivi-cuda SHARED ${LK_CUDA_SOURCES} $<TARGET_OBJECTS:llama-kivi-cuda-kernels>)
+target_include_directories(llama-kivi-cuda PRIVATE ${LK_ROOT}/include ${LK_ROOT}/src)
+target_link_libraries(llama-kivi-cuda PRIVATE llama-kivi llama-kivi-parts CUDA::cudart_static CUDA::cublas)
+target_link_options(llama-kivi-cuda PRIVATE -Wl,--no-undefined -Wl,--exclude-libs,ALL -static-libstdc++ -static-libgcc)
+set_target_properties(llama-kivi-cuda PROPERTIES BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")

@@ -1,0 +1,20 @@
+// The pairs of stores that attention is compiled for, a few to a file.
+#pragma once
+
+#include "backend/cuda/launch.h"
+
+namespace lk::cuda {
+
+void attention_exact_exact(const AttentionWork& a, cudaStream_t stream);
+void attention_exact_codes2(const AttentionWork& a, cudaStream_t stream);
+void attention_exact_codes4(const AttentionWork& a, cudaStream_t stream);
+void attention_codes2_exact(const AttentionWork& a, cudaStream_t stream);
+void attention_codes2_codes2(const AttentionWork& a, cudaStream_t stream);
+void attention_codes2_codes4(const AttentionWork& a, cudaStream_t stream);
+void attention_codes4_exact(const AttentionWork& a, cudaStream_t stream);
+void attention_codes4_codes2(const AttentionWork& a, cudaStream_t stream);
+void attention_codes4_codes4(const AttentionWork& a, cudaStream_t stream);
+void attention_blocks8_blocks8(const AttentionWork& a, cudaStream_t stream);
+void attention_blocks4_blocks4(const AttentionWork& a, cudaStream_t stream);
+
+}  // namespace lk::cuda

@@ -1,0 +1,301 @@
+// The operations on a CUDA device: which kernel, with which arguments.
+#include <cublas_v2.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cuda/cuda_device.h"
+#include "backend/cuda/launch.h"
+
+namespace lk::cuda {
+
+namespace {
+
+using kv::Side;
+
+constexpr size_t kDequantizedElements = size_t{64} << 20;  // at once, of a large matrix
+
+void check_blas(cublasStatus_t status, const char* call) {
+    LK_CHECK(status == CUBLAS_STATUS_SUCCESS, LK_DEVICE_ERROR, "cuBLAS failed: status %d (%s)", status, call);
+}
+
+SideShape shape_of(const kv::SideSpec& spec, int n_ubatch) {
+    return {spec.format, spec.ageing.trigger, spec.ageing.leave, spec.align,
+            spec.sinks,  n_ubatch,            static_cast<int>(spec.table_bytes())};
+}
+
+class CudaBackend final : public Backend {
+public:
+    explicit CudaBackend(CudaDevice& device) : device_(device), broken_(device.memory(), 1) {
+        // Ordered with the legacy stream, on which buffers are allocated and copied.
+        LK_CUDA(cudaStreamCreate(&stream_));
+        check_blas(cublasCreate(&blas_), "cublasCreate");
+        check_blas(cublasSetStream(blas_, stream_), "cublasSetStream");
+    }
+
+    ~CudaBackend() override {
+        cudaStreamSynchronize(stream_);
+        cublasDestroy(blas_);
+        cudaStreamDestroy(stream_);
+    }
+
+    Memory& memory() override { return device_.memory(); }
+
+    void begin(kv::Cache& cache, std::span<const kv::Segment> segments) override {
+        size_t n_runs = 0;
+        for (const kv::Segment& s : segments) {
+            n_runs += cache.sequence(s.seq).k.pages().size() + cache.sequence(s.seq).v.pages().size();
+        }
+        const size_t work_bytes = segments.size() * sizeof(SegmentWork);
+        const size_t bytes = work_bytes + n_runs * sizeof(Run);
+        reserve(work_, bytes);
+        uint8_t* host = pinned_work_.reserve(bytes);
+        auto* works = reinterpret_cast<SegmentWork*>(host);
+        auto* runs = reinterpret_cast<Run*>(host + work_bytes);
+        const auto* device_runs = reinterpret_cast<const Run*>(work_.data() + work_bytes);
+        max_rows_ = 0;
+        max_tokens_ = 0;
+        n_rows_ = 0;
+        size_t at = 0;
+        const auto side = [&](const kv::SequenceSide& s, const half_t* staged, int row) {
+            SideWork w{};
+            w.runs = device_runs + at;
+            w.n_runs = static_cast<int>(s.pages().size());
+            int start = 0;
+            for (const kv::PageRef& ref : s.pages()) {
+                runs[at++] = {ref.block->data.data(), start, ref.count, ref.first, ref.frame};
+                start += ref.count;
+            }
+            w.sinks = s.sinks();
+            w.ring = s.ring();
+            w.tables = s.tables();
+            w.staged = staged + static_cast<size_t>(row) * cache.config().head_size;
+            w.n_paged = s.n_paged();
+            w.n_sinks = s.n_sinks();
+            w.ring_start = s.ring_start();
+            w.n_ring = s.n_ring();
+            return w;
+        };
+        for (const kv::Segment& s : segments) {
+            const kv::Sequence& sequence = cache.sequence(s.seq);
+            *works++ = {side(sequence.k, cache.staged(Side::keys), s.row),
+                        side(sequence.v, cache.staged(Side::values), s.row), s.row, s.n_rows, sequence.length()};
+            max_rows_ = std::max(max_rows_, s.n_rows);
+            max_tokens_ = std::max(max_tokens_, sequence.length() + s.n_rows);
+            n_rows_ += s.n_rows;
+        }
+        LK_CUDA(cudaMemcpyAsync(work_.data(), host, bytes, cudaMemcpyHostToDevice, stream_));
+        LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
+        n_segments_ = static_cast<int>(segments.size());
+    }
+
+    void finish() override {
+        int broken = 0;
+        LK_CUDA(cudaGetLastError());
+        LK_CUDA(cudaMemcpyAsync(&broken, broken_.data(), sizeof(int), cudaMemcpyDeviceToHost, stream_));
+        LK_CUDA(cudaStreamSynchronize(stream_));
+        LK_CHECK(broken == 0, LK_NUMERIC_ERROR,
+                 "layer %d gave a %s that is NaN, infinite or beyond 65504, the range of 16-bit floats: the model file "
+                 "may be damaged",
+                 (broken - 1) / 2, broken % 2 == 1 ? "key" : "value");
+    }
+
+    void embed(const Tensor& table, const int32_t* tokens, int n, float* out) override {
+        reserve(tokens_, n);
+        int32_t* host = reinterpret_cast<int32_t*>(pinned_tokens_.reserve(n * sizeof(int32_t)));
+        std::memcpy(host, tokens, n * sizeof(int32_t));
+        LK_CUDA(cudaMemcpyAsync(tokens_.data(), host, n * sizeof(int32_t), cudaMemcpyHostToDevice, stream_));
+        cuda::embed(table.type, device_.weights(table.data), table.row_bytes, tokens_.data(), n,
+                    static_cast<int>(table.n_cols), out, stream_);
+    }
+
+    void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out) override {
+        cuda::rms_norm(x, device_.floats(weight), eps, n, dim, out, stream_);
+    }
+
+    void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim,
+                    float* out) override {
+        cuda::layer_norm(x, device_.floats(weight), device_.floats(bias), eps, n, dim, out, stream_);
+    }
+
+    void matmul(const float* x, int n, std::span<const Product> products) override {
+        if (n <= kFewColumns) {
+            for (const Product& p : products) {
+                multiply_few(p.w->type, device_.weights(p.w->data), p.w->row_bytes, static_cast<int>(p.w->n_rows),
+                             static_cast<int>(p.w->n_cols), x, n, p.y, stream_);
+            }
+            return;
+        }
+        const int64_t n_cols = products[0].w->n_cols;
+        reserve(half_x_, n * n_cols);
+        to_half(x, n * n_cols, half_x_.data(), stream_);
+        for (const Product& p : products) {
+            multiply_halves(*p.w, n, p.y);
+        }
+    }
+
+    void rope(float* x, const float* cos_sin, int n, int n_head, int head_size, int n_rot, RopePairs pairs) override {
+        cuda::rope(x, cos_sin, n, n_head, head_size, n_rot, pairs == RopePairs::halves, stream_);
+    }
+
+    void swiglu(float* gate, const float* up, int64_t n) override { cuda::swiglu(gate, up, n, stream_); }
+    void gelu(float* x, int64_t n) override { cuda::gelu(x, n, stream_); }
+    void add(float* x, const float* y, int64_t n) override { cuda::add(x, y, n, stream_); }
+
+    void stage(kv::Cache& cache, int layer, int n, const float* k, const float* v) override {
+        const kv::CacheConfig& c = cache.config();
+        const size_t offset = static_cast<size_t>(layer) * c.n_head_kv * c.n_ubatch * c.head_size;
+        for (const Side side : {Side::keys, Side::values}) {
+            cuda::stage(shape_of(cache.spec(side), c.n_ubatch), side == Side::keys ? k : v, n, c.n_head_kv,
+                        cache.staged(side) + offset, 1 + 2 * layer + (side == Side::values), broken_.data(), stream_);
+        }
+    }
+
+    void attention(const AttentionArgs& args) override {
+        const kv::CacheConfig& c = args.cache->config();
+        AttentionWork a{};
+        a.segments = reinterpret_cast<const SegmentWork*>(work_.data());
+        a.q = args.q;
+        a.out = args.out;
+        a.frequency = device_.frequency();
+        a.k = shape_of(args.cache->spec(Side::keys), c.n_ubatch);
+        a.v = shape_of(args.cache->spec(Side::values), c.n_ubatch);
+        LK_CHECK(attention_exists(a.k.format, a.v.format), LK_UNSUPPORTED,
+                 "on the GPU, caches of q8_0 and q4_0 are for keys and values together; these are %s and %s",
+                 lk_cache_type_name(a.k.format.type), lk_cache_type_name(a.v.format.type));
+        a.n_segments = n_segments_;
+        a.max_rows = max_rows_;
+        a.n_rows = n_rows_;
+        a.layer = args.layer;
+        a.n_head = args.n_head;
+        a.n_head_kv = c.n_head_kv;
+        a.head_size = c.head_size;
+        a.n_rot = device_.n_rot();
+        a.halves = args.rotation.pairs == RopePairs::halves;
+        a.window = args.window;
+        a.scale = args.scale;
+        a.n_splits = splits(a);
+        if (a.n_splits > 1) {
+            reserve(partial_, static_cast<size_t>(a.n_splits) * a.n_rows * a.n_head * (a.head_size + 2));
+            a.partial = partial_.data();
+        }
+        cuda::attention(a, stream_);
+    }
+
+    void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
+        const kv::CacheConfig& c = cache.config();
+        const int n_heads = c.n_layer * c.n_head_kv;
+        std::vector<AppendWork> works;
+        std::vector<uint8_t*> blocks;
+        std::vector<size_t> first_block;
+        int max_rows = 0;
+        for (const Side side : {Side::keys, Side::values}) {
+            for (const kv::Segment& s : segments) {
+                const kv::AppendPlan plan = cache.plan_append(side, s);
+                AppendWork w{};
+                w.ring = plan.ring;
+                w.sinks = plan.sinks;
+                w.tables = plan.tables;
+                w.staged = cache.staged(side) + static_cast<size_t>(s.row) * c.head_size;
+                w.n_rows = s.n_rows;
+                w.ring_start = plan.ring_start;
+                w.n_ring = plan.n_ring;
+                w.first_token = plan.first_token;
+                w.sink_limit = plan.sink_limit;
+                w.choose_tables = plan.choose_tables;
+                w.page_token = plan.page_token;
+                works.push_back(w);
+                first_block.push_back(blocks.size());
+                blocks.insert(blocks.end(), plan.blocks.begin(), plan.blocks.end());
+                max_rows = std::max(max_rows, s.n_rows);
+            }
+        }
+        const size_t work_bytes = works.size() * sizeof(AppendWork);
+        const size_t bytes = work_bytes + blocks.size() * sizeof(uint8_t*);
+        reserve(append_, bytes);
+        for (size_t i = 0; i < works.size(); ++i) {
+            works[i].blocks = reinterpret_cast<uint8_t* const*>(append_.data() + work_bytes) + first_block[i];
+        }
+        uint8_t* host = pinned_append_.reserve(bytes);
+        std::memcpy(host, works.data(), work_bytes);
+        if (!blocks.empty()) {
+            std::memcpy(host + work_bytes, blocks.data(), blocks.size() * sizeof(uint8_t*));
+        }
+        LK_CUDA(cudaMemcpyAsync(append_.data(), host, bytes, cudaMemcpyHostToDevice, stream_));
+        const auto* device_works = reinterpret_cast<const AppendWork*>(append_.data());
+        const int n = static_cast<int>(segments.size());
+        append(shape_of(cache.spec(Side::keys), c.n_ubatch), device_works, max_rows, n, n_heads, stream_);
+        append(shape_of(cache.spec(Side::values), c.n_ubatch), device_works + n, max_rows, n, n_heads, stream_);
+        LK_CUDA(cudaGetLastError());
+        cache.finish_append(segments);
+    }
+
+private:
+    // Grows; what was there is lost, and queued work that uses it is ordered before its release.
+    template <class T>
+    void reserve(Buffer<T>& buffer, size_t size) {
+        if (buffer.size() < size) {
+            buffer = Buffer<T>(device_.memory(), size + size / 2);
+        }
+    }
+
+    // y[n, n_rows] = half_x_[n, n_cols] W^T on the matrix units; quantized weights become halves first, a part at a time.
+    void multiply_halves(const Tensor& w, int n, float* y) {
+        const uint8_t* data = device_.weights(w.data);
+        const int64_t step = w.type == WeightType::F16
+                                 ? w.n_rows
+                                 : std::max<int64_t>(1, static_cast<int64_t>(kDequantizedElements) / w.n_cols);
+        for (int64_t row = 0; row < w.n_rows; row += step) {
+            const int64_t count = std::min(step, w.n_rows - row);
+            const uint16_t* halves = reinterpret_cast<const uint16_t*>(data);
+            if (w.type != WeightType::F16) {
+                reserve(half_w_, count * w.n_cols);
+                dequantize(w.type, data + row * w.row_bytes, count * w.n_cols, half_w_.data(), stream_);
+                halves = half_w_.data();
+            }
+            const float one = 1;
+            const float zero = 0;
+            check_blas(cublasGemmEx(blas_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(count), n,
+                                    static_cast<int>(w.n_cols), &one, halves, CUDA_R_16F, static_cast<int>(w.n_cols),
+                                    half_x_.data(), CUDA_R_16F, static_cast<int>(w.n_cols), &zero, y + row, CUDA_R_32F,
+                                    static_cast<int>(w.n_rows), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+                       "cublasGemmEx");
+        }
+    }
+
+    // Enough blocks to fill the device, and no more.
+    int splits(const AttentionWork& a) const {
+        constexpr int kBlocksEach = 8;  // of a multiprocessor
+        constexpr int kRowsEach = 8;
+        const int group = a.n_head / a.n_head_kv;
+        const int blocks = a.n_head_kv * ((a.max_rows * group + kRowsEach - 1) / kRowsEach) * a.n_segments;
+        const int chunks = (max_tokens_ + kv::kPageTokens - 1) / kv::kPageTokens;
+        return std::clamp(device_.n_processors() * kBlocksEach / blocks, 1, chunks);
+    }
+
+    CudaDevice& device_;
+    cudaStream_t stream_ = nullptr;
+    cublasHandle_t blas_ = nullptr;
+    Buffer<int> broken_;
+    Buffer<uint8_t> work_;
+    Buffer<uint8_t> append_;
+    Buffer<int32_t> tokens_;
+    Buffer<uint16_t> half_x_;
+    Buffer<uint16_t> half_w_;
+    Buffer<float> partial_;
+    PinnedBuffer pinned_work_;
+    PinnedBuffer pinned_append_;
+    PinnedBuffer pinned_tokens_;
+    int n_segments_ = 0;
+    int max_rows_ = 0;
+    int max_tokens_ = 0;
+    int n_rows_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> CudaDevice::make_backend() {
+    return std::make_unique<CudaBackend>(*this);
+}
+
+}  // namespace lk::cuda

@@ -1,0 +1,66 @@
+// A CUDA device: its memory, its errors, and the weights of a model.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <unordered_map>
+#include <vector>
+
+#include "backend/device.h"
+#include "base/error.h"
+
+namespace lk::cuda {
+
+// Throws LK_DEVICE_ERROR unless a call of the runtime succeeded.
+void check(cudaError_t status, const char* call);
+#define LK_CUDA(call) ::lk::cuda::check((call), #call)
+
+class DeviceMemory final : public Memory {
+public:
+    bool on_host() const override { return false; }
+    void* allocate(size_t bytes) override;
+    void free(void* data, size_t bytes) noexcept override;
+    void copy(void* to, const void* from, size_t bytes) override;
+    void read(void* to, const void* from, size_t bytes) override;
+    void write(void* to, const void* from, size_t bytes) override;
+};
+
+// Host memory that the device copies from while the host goes on; grows.
+class PinnedBuffer {
+public:
+    PinnedBuffer() = default;
+    PinnedBuffer(const PinnedBuffer&) = delete;
+    PinnedBuffer& operator=(const PinnedBuffer&) = delete;
+    ~PinnedBuffer();
+    uint8_t* reserve(size_t bytes);
+
+private:
+    uint8_t* data_ = nullptr;
+    size_t size_ = 0;
+};
+
+class CudaDevice final : public Device {
+public:
+    CudaDevice(const Model& model, const std::function<bool(float)>& progress);
+
+    Memory& memory() override { return memory_; }
+    std::unique_ptr<Backend> make_backend() override;
+
+    // The copy on the device of weights on the host.
+    const uint8_t* weights(const void* host) const;
+    const float* floats(const void* host) const { return reinterpret_cast<const float*>(weights(host)); }
+    int n_processors() const { return n_processors_; }
+    int n_rot() const { return n_rot_; }
+    const float* frequency() const { return floats(frequency_); }
+
+private:
+    void upload(const void* host, size_t bytes);
+
+    DeviceMemory memory_;
+    std::unordered_map<const void*, Buffer<uint8_t>> weights_;
+    const void* frequency_ = nullptr;
+    int n_rot_ = 0;
+    int n_processors_ = 0;
+};
+
+}  // namespace lk::cuda

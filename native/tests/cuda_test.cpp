@@ -1,0 +1,374 @@
+// The CUDA backend against the CPU: pages, attention, whole models. Without a GPU the tests are skipped.
+#include <cstring>
+#include <random>
+
+#include "backend/cpu/attention.h"
+#include "backend/cpu/cpu_backend.h"
+#include "kv/state.h"
+#include "kv_helpers.h"
+#include "model/model.h"
+#include "model_helpers.h"
+
+namespace lk {
+namespace {
+
+using kv::Segment;
+using kv::Side;
+using test::kAllLengths;
+using test::kAllTypes;
+using test::Shape;
+using test::Tokens;
+
+// The demo model with its weights on the GPU; null without one.
+const Model* gpu_model() {
+    static const std::shared_ptr<const Model> model = []() -> std::shared_ptr<const Model> {
+        try {
+            return Model::load(test::demo_model_path(), true, -1, nullptr);
+        } catch (const Error& e) {
+            std::printf("no GPU: %s\n", e.what());
+            return nullptr;
+        }
+    }();
+    return model.get();
+}
+
+class Cuda : public testing::Test {
+protected:
+    void SetUp() override {
+        if (gpu_model() == nullptr) {
+            GTEST_SKIP() << "there is no usable GPU";
+        }
+        device_ = gpu_model()->device.get();
+        backend_ = device_->make_backend();
+    }
+
+    Buffer<float> upload(const std::vector<float>& x) {
+        Buffer<float> buffer(device_->memory(), x.size());
+        device_->memory().write(buffer.data(), x.data(), buffer.bytes());
+        return buffer;
+    }
+
+    // Stages tokens [begin, end) of one sequence at row 0; the pages are reserved.
+    void stage(kv::Cache& cache, const Segment& segment, const Tokens& tokens, int begin, int end) {
+        for (int layer = 0; layer < cache.config().n_layer; ++layer) {
+            const auto rows = [&](const std::vector<float>& all) {
+                return upload({all.begin() + static_cast<ptrdiff_t>(begin) * tokens.width,
+                               all.begin() + static_cast<ptrdiff_t>(end) * tokens.width});
+            };
+            const Buffer<float> k = rows(tokens.k[layer]);
+            const Buffer<float> v = rows(tokens.v[layer]);
+            if (layer == 0) {
+                backend_->begin(cache, {&segment, 1});
+            }
+            backend_->stage(cache, layer, end - begin, k.data(), v.data());
+            backend_->finish();
+        }
+    }
+
+    void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, int end) {
+        const Segment segment{seq, 0, end - begin};
+        cache.reserve({&segment, 1});
+        stage(cache, segment, tokens, begin, end);
+        backend_->commit(cache, {&segment, 1});
+    }
+
+    static std::vector<uint8_t> state(const kv::Cache& cache, int seq = 0) {
+        std::vector<uint8_t> bytes(kv::state_size(cache, seq));
+        kv::save_state(cache, seq, 0, bytes);
+        return bytes;
+    }
+
+    // Both fold scales into weights of 8 bits, so that a rounding that falls otherwise shows.
+    static double tolerance(lk_cache_type k, lk_cache_type v) {
+        const bool exact = k == LK_CACHE_F16 && v == LK_CACHE_F16;
+        return exact ? 2e-4 : kv::is_paper(k) || kv::is_paper(v) ? 0.05 : 0.03;
+    }
+
+    // Largest difference between the CPU's and the GPU's attention of one call of n_rows over n cached tokens.
+    double attention_error(const Shape& shape, int n_head, int n, int n_rows, int window) {
+        kv::Cache cpu(shape.config());
+        kv::Cache gpu(shape.config(), device_->memory());
+        const Tokens tokens(shape, n + n_rows, 31 * n + n_rows, 1);
+        if (n > 0) {
+            test::append(cpu, 0, tokens, 0, n);
+            kv::load_state(gpu, 0, 0, state(cpu));
+        }
+        test::stage(cpu, tokens, n, n + n_rows);
+        const Segment segment{0, 0, n_rows};
+        gpu.reserve({&segment, 1});
+        stage(gpu, segment, tokens, n, n + n_rows);
+        return difference(cpu, gpu, {&segment, 1}, n_head, window);
+    }
+
+    double difference(const kv::Cache& cpu, kv::Cache& gpu, std::span<const Segment> segments, int n_head, int window) {
+        const kv::CacheConfig& config = cpu.config();
+        const int d = config.head_size;
+        int n = 0;
+        for (const Segment& s : segments) {
+            n += s.n_rows;
+        }
+        std::mt19937 random(5);
+        std::normal_distribution<float> normal;
+        std::vector<float> q(static_cast<size_t>(n) * n_head * d);
+        for (float& x : q) {
+            x = 0.5f * normal(random);
+        }
+        const float scale = 1.0f / std::sqrt(static_cast<float>(d));
+        std::vector<float> expected(q.size());
+        make_cpu_backend(2)->attention(
+            {&cpu, segments, q.data(), expected.data(), 0, n_head, scale, test::rotation(d), window});
+        const Buffer<float> device_q = upload(q);
+        Buffer<float> device_out = upload(std::vector<float>(q.size(), std::nanf("")));
+        backend_->attention(
+            {&gpu, segments, device_q.data(), device_out.data(), 0, n_head, scale, test::rotation(d), window});
+        backend_->finish();
+        std::vector<float> actual(q.size());
+        device_->memory().read(actual.data(), device_out.data(), device_out.bytes());
+        double square = 0;
+        for (const float x : expected) {
+            square += static_cast<double>(x) * x / static_cast<double>(expected.size());
+        }
+        double worst = 0;
+        for (size_t i = 0; i < expected.size(); ++i) {
+            const double error = std::fabs(actual[i] - expected[i]) / std::sqrt(square);
+            worst = error <= worst ? worst : error;  // a NaN stays
+        }
+        return worst;
+    }
+
+    Device* device_ = nullptr;
+    std::unique_ptr<Backend> backend_;
+};
+
+TEST_F(Cuda, PagesEqualTheCpus) {
+    size_t n_bytes = 0;
+    size_t n_different = 0;
+    for (const lk_cache_type type : kAllTypes) {
+        for (const test::Lengths& lengths : kAllLengths) {
+            for (const int d : {64, 80, 96, 128, 256}) {
+                const Shape shape{
+                    .type_k = type, .type_v = type, .lengths = lengths, .head_size = d, .n_layer = 2, .n_head_kv = 2};
+                if (!shape.valid()) {
+                    continue;
+                }
+                SCOPED_TRACE(shape.text());
+                kv::Cache cpu(shape.config());
+                kv::Cache gpu(shape.config(), device_->memory());
+                const Tokens tokens(shape, 700, 3);
+                int at = 0;
+                for (const int n : {1, 3, 130, 1, 1, 200, 31, 300, 33}) {
+                    test::append(cpu, 0, tokens, at, at + n);
+                    append(gpu, 0, tokens, at, at + n);
+                    at += n;
+                }
+                const std::vector<uint8_t> expected = state(cpu);
+                const std::vector<uint8_t> actual = state(gpu);
+                ASSERT_EQ(actual.size(), expected.size());
+                size_t different = 0;
+                for (size_t i = 0; i < expected.size(); ++i) {
+                    different += actual[i] != expected[i];
+                }
+                EXPECT_LE(different, 8 + expected.size() / 1000);  // 8: the checksum
+                n_bytes += expected.size();
+                n_different += different > 8 ? different - 8 : 0;
+            }
+        }
+    }
+    std::printf("pages: %zu of %zu bytes differ from the CPU's\n", n_different, n_bytes);
+}
+
+// Outputs of attention over the same cache, in units of the values' size.
+TEST_F(Cuda, AttentionEqualsTheCpus) {
+    struct Heads {
+        int n_head, n_head_kv;
+    };
+    double worst[LK_CACHE_TYPE_COUNT] = {};
+    for (const lk_cache_type type_k : kAllTypes) {
+        for (const lk_cache_type type_v : kAllTypes) {
+            const bool blocks = !Shape::fits(type_k) || !Shape::fits(type_v);
+            if (type_k != type_v && (blocks || kv::is_paper(type_k) != kv::is_paper(type_v))) {
+                continue;
+            }
+            for (const int d : {64, 80, 128, 256}) {
+                for (const Heads heads : {Heads{2, 2}, Heads{4, 1}, Heads{16, 2}, Heads{9, 1}}) {
+                    for (const int n : {0, 1, 127, 160, 300, 700}) {
+                        for (const int n_rows : {1, 5}) {
+                            Shape shape{.type_k = type_k,
+                                        .type_v = type_v,
+                                        .lengths = kAllLengths[(n + d) % std::size(kAllLengths)],
+                                        .head_size = d,
+                                        .n_head_kv = heads.n_head_kv,
+                                        .n_ubatch = 1024};
+                            if (!shape.valid()) {
+                                continue;
+                            }
+                            const int window = n == 300 ? 150 : 0;
+                            const double error = attention_error(shape, heads.n_head, n, n_rows, window);
+                            worst[type_k] = std::max(worst[type_k], error);
+                            EXPECT_LT(error, tolerance(type_k, type_v))
+                                << shape.text() << ", heads " << heads.n_head << "/" << heads.n_head_kv << ", cached "
+                                << n << ", rows " << n_rows << ", window " << window;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    for (const lk_cache_type type : kAllTypes) {
+        std::printf("attention, keys %s: worst difference %.2g\n", lk_cache_type_name(type), worst[type]);
+    }
+}
+
+// After cuts and shifts: runs of pages in other frames.
+TEST_F(Cuda, AttentionOverTokensThatMoved) {
+    for (const lk_cache_type type : kAllTypes) {
+        const Shape shape{.type_k = type, .type_v = type, .n_head_kv = 2};
+        for (const auto& [begin, end] : {std::pair{1, 3}, {10, 50}, {128, 256}, {100, 420}, {300, 600}}) {
+            kv::Cache cpu(shape.config());
+            kv::Cache gpu(shape.config(), device_->memory());
+            const Tokens tokens(shape, 705, 9, 1);
+            test::append(cpu, 0, tokens, 0, 700);
+            kv::load_state(gpu, 0, 0, state(cpu));
+            cpu.remove(0, begin, end, test::rotation(64));
+            gpu.remove(0, begin, end, test::rotation(64));
+            ASSERT_EQ(state(gpu), state(cpu));
+            test::stage(cpu, tokens, 700, 703);
+            const Segment segment{0, 0, 3};
+            gpu.reserve({&segment, 1});
+            stage(gpu, segment, tokens, 700, 703);
+            EXPECT_LT(difference(cpu, gpu, {&segment, 1}, 4, 0), tolerance(type, type))
+                << shape.text() << ", removed " << begin << " to " << end;
+        }
+    }
+}
+
+// ---- whole models, through the C interface
+
+lk_model* load(int n_gpu_layers) {
+    lk_model_params params;
+    lk_model_params_default(&params);
+    params.n_gpu_layers = n_gpu_layers;
+    lk_model* model = nullptr;
+    EXPECT_EQ(lk_model_load(test::demo_model_path(), &params, &model), LK_OK) << lk_last_error();
+    return model;
+}
+
+class CudaModel : public testing::Test {
+protected:
+    void SetUp() override {
+        if (gpu_model() == nullptr) {
+            GTEST_SKIP() << "there is no usable GPU";
+        }
+        static lk_model* const model = load(-1);
+        model_ = model;
+    }
+
+    // Quantized caches of a CPU and a GPU drift where a code falls otherwise.
+    static double tolerance(lk_cache_type type) { return type == LK_CACHE_F16 ? 0.02 : 0.25; }
+
+    lk_model* model_ = nullptr;
+};
+
+TEST_F(CudaModel, LogitsEqualTheCpus) {
+    for (const lk_cache_type type : kAllTypes) {
+        SCOPED_TRACE(lk_cache_type_name(type));
+        test::TestContext cpu(test::small_params(type));
+        test::TestContext gpu(test::small_params(type), model_);
+        double worst = test::distance(gpu.run(test::make_tokens(200)), cpu.run(test::make_tokens(200)));
+        for (int i = 0; i < 20; ++i) {
+            worst = std::max(worst, test::distance(gpu.run({100 + i}), cpu.run({100 + i})));
+        }
+        std::printf("logits, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
+        EXPECT_LT(worst, tolerance(type));
+    }
+}
+
+TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
+    for (const lk_cache_type type : kAllTypes) {
+        SCOPED_TRACE(lk_cache_type_name(type));
+        test::TestContext cpu(test::small_params(type));
+        test::TestContext gpu(test::small_params(type), model_);
+        test::TestContext again(test::small_params(type), model_);
+        gpu.run(test::make_tokens(180));
+        const auto move = [](lk_context* from, lk_context* to) {
+            uint64_t size = 0;
+            ASSERT_EQ(lk_seq_state_size(from, 0, &size), LK_OK) << lk_last_error();
+            std::vector<uint8_t> state(size);
+            ASSERT_EQ(lk_seq_state_get(from, 0, state.data(), size), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_seq_state_set(to, 0, state.data(), size), LK_OK) << lk_last_error();
+        };
+        move(gpu.get(), cpu.get());
+        move(cpu.get(), again.get());
+        const test::Logits expected = gpu.run({7});
+        EXPECT_LT(test::distance(cpu.run({7}), expected), 0.05);
+        EXPECT_EQ(again.run({7}), expected) << "the same bits on the same device";
+    }
+}
+
+TEST_F(CudaModel, SequencesOfABatchDoNotMix) {
+    lk_context_params params = test::small_params();
+    params.n_seq_max = 20;
+    params.n_ctx = 8192;
+    test::TestContext together(params, model_);
+    test::TestContext apart(params, model_);
+    std::vector<int32_t> tokens;
+    std::vector<int32_t> seqs;
+    for (int s = 0; s < 20; ++s) {
+        for (const int32_t token : test::make_tokens(5 + 13 * s, s)) {
+            tokens.push_back(token);
+            seqs.push_back(s);
+        }
+    }
+    lk_batch batch{tokens.data(), seqs.data(), nullptr, nullptr, static_cast<uint32_t>(tokens.size())};
+    ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
+    std::vector<int32_t> next;
+    std::vector<uint8_t> outputs(20, 1);
+    std::vector<test::Logits> expected;
+    for (int s = 0; s < 20; ++s) {
+        apart.run(test::make_tokens(5 + 13 * s, s), s);
+        expected.push_back(apart.run({s}, s));
+        next.push_back(s);
+    }
+    batch = {next.data(), next.data(), nullptr, outputs.data(), 20};
+    ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
+    for (int s = 0; s < 20; ++s) {
+        EXPECT_LT(test::distance(together.logits(s), expected[s]), 0.2) << "sequence " << s;
+    }
+}
+
+TEST_F(CudaModel, SequenceOperations) {
+    for (const lk_cache_type type : kAllTypes) {
+        SCOPED_TRACE(lk_cache_type_name(type));
+        test::TestContext gpu(test::small_params(type), model_);
+        test::TestContext cpu(test::small_params(type));
+        for (test::TestContext* c : {&gpu, &cpu}) {
+            c->run(test::make_tokens(200));
+            ASSERT_EQ(lk_seq_copy(c->get(), 0, 1), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_seq_truncate(c->get(), 0, 150), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_seq_remove(c->get(), 1, 20, 90), LK_OK) << lk_last_error();
+        }
+        EXPECT_LT(test::distance(gpu.run(test::make_tokens(40, 2)), cpu.run(test::make_tokens(40, 2))),
+                  tolerance(type));
+        EXPECT_LT(test::distance(gpu.run(test::make_tokens(40, 3), 1), cpu.run(test::make_tokens(40, 3), 1)),
+                  tolerance(type));
+    }
+}
+
+TEST_F(CudaModel, TooLittleMemoryIsAnErrorThatLosesNothing) {
+    test::TestContext context(test::small_params(), model_);
+    const test::Logits before = context.run(test::make_tokens(100));
+    lk_context_params params = test::small_params();
+    params.n_seq_max = 60000;
+    params.cache.residual = 8192;
+    lk_context* large = nullptr;
+    test::expect_failure(lk_context_create(model_, &params, &large), LK_OUT_OF_DEVICE_MEMORY, {"MiB asked", "free"});
+    EXPECT_EQ(large, nullptr);
+    uint64_t needed = 0;
+    uint64_t available = 0;
+    lk_last_error_amounts(&needed, &available);
+    EXPECT_GT(needed, available);
+    EXPECT_EQ(context.decode({1}), LK_OK) << lk_last_error();
+}
+
+}  // namespace
+}  // namespace lk
