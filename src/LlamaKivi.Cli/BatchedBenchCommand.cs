@@ -12,7 +12,7 @@ internal static class BatchedBenchCommand
 {
     // T: seconds, S: tokens per second; PP: the prompts, TG: the tokens written after them.
     private sealed record Row(
-        string KvCache, int Prompt, int Generate, int Batch, int Cached, double PromptSeconds, double GenerateSeconds, double CacheMiB, double PeakMiB)
+        string KvCache, int Prompt, int Generate, int Batch, int Cached, double PromptSeconds, double GenerateSeconds, double CacheMiB, double PeakMiB, double GpuMiB)
     {
         public double PromptSpeed => Prompt * Batch / PromptSeconds;
 
@@ -33,7 +33,7 @@ internal static class BatchedBenchCommand
         var output = new Option<string>("--output-format") { Description = "What to print: md or jsonl", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "jsonl");
         var command = new Command("batched-bench", "Measure the throughput of many sequences at once");
-        CommonOptions.Add(command, common.Model, prompts, generates, batches, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, output);
+        CommonOptions.Add(command, common.Model, common.Synthetic, common.Weights, prompts, generates, batches, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, output);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
@@ -41,7 +41,8 @@ internal static class BatchedBenchCommand
                                                                 from prompt in CommonOptions.Counts(parsed.GetValue(prompts)!, "-npp")
                                                                 from generate in CommonOptions.Counts(parsed.GetValue(generates)!, "-ntg")
                                                                 select (prompt, generate, batch)];
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"), GpuLayerCount = parsed.GetValue(common.GpuLayers) };
+            using SyntheticModel? synthetic = common.CreateSynthetic(parsed);
+            var parameters = new ModelParams(synthetic?.Path ?? CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"), GpuLayerCount = parsed.GetValue(common.GpuLayers), UBatchSize = CommonOptions.MicroBatch(parsed.GetValue(common.GpuLayers)) };
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             var rows = new List<Row>();
             foreach ((string name, KvCacheParams cache) in caches)
@@ -92,7 +93,19 @@ internal static class BatchedBenchCommand
         CacheUsage usage = context.KvCacheUsage;
         using var process = Process.GetCurrentProcess();
         return new Row(name, prompt, generate, batch, batch * (prompt + generate), promptSeconds, generateSeconds,
-            usage.AllocatedBytes / (double)(1 << 20), process.PeakWorkingSet64 / (double)(1 << 20));
+            usage.AllocatedBytes / (double)(1 << 20), process.PeakWorkingSet64 / (double)(1 << 20), GpuMiB(parameters.GpuLayerCount));
+    }
+
+    // What is taken of the GPU's memory, freed memory that the engine keeps included: the peak so far.
+    private static double GpuMiB(int gpuLayers)
+    {
+        if (gpuLayers == 0)
+        {
+            return 0;
+        }
+
+        DeviceDescription device = NativeEngine.DescribeDevice();
+        return (device.MemoryBytes - device.FreeBytes) / (double)(1 << 20);
     }
 
     /// <summary>Starts the peak of the process anew, so that a row does not show what one before it took. Linux only.</summary>
@@ -117,7 +130,7 @@ internal static class BatchedBenchCommand
                 Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture,
                     $"{{\"kv_cache\":\"{r.KvCache}\",\"pp\":{r.Prompt},\"tg\":{r.Generate},\"pl\":{r.Batch},\"n_kv\":{r.Cached},\"t_pp\":{r.PromptSeconds:F6},\"speed_pp\":{r.PromptSpeed:F3},") +
                     string.Create(CultureInfo.InvariantCulture,
-                    $"\"t_tg\":{r.GenerateSeconds:F6},\"speed_tg\":{r.GenerateSpeed:F3},\"t\":{r.Seconds:F6},\"speed\":{r.Speed:F3},\"cache_mib\":{r.CacheMiB:F3},\"process_peak_mib\":{r.PeakMiB:F1}}}"));
+                    $"\"t_tg\":{r.GenerateSeconds:F6},\"speed_tg\":{r.GenerateSpeed:F3},\"t\":{r.Seconds:F6},\"speed\":{r.Speed:F3},\"cache_mib\":{r.CacheMiB:F3},\"process_peak_mib\":{r.PeakMiB:F1},\"gpu_peak_mib\":{r.GpuMiB:F1}}}"));
             }
 
             return;
@@ -125,12 +138,12 @@ internal static class BatchedBenchCommand
 
         Terminal.Out.WriteLine(NativeEngine.CpuDescription);
         Table table = new Table().Border(TableBorder.Markdown)
-            .AddColumns("KV cache", "PP", "TG", "B", "N_KV", "T_PP s", "S_PP t/s", "T_TG s", "S_TG t/s", "T s", "S t/s", "cache MiB", "process peak MiB");
+            .AddColumns("KV cache", "PP", "TG", "B", "N_KV", "T_PP s", "S_PP t/s", "T_TG s", "S_TG t/s", "T s", "S t/s", "cache MiB", "process peak MiB", "GPU peak MiB");
         foreach (Row r in rows)
         {
             string[] counts = [.. new[] { r.Prompt, r.Generate, r.Batch, r.Cached }.Select(n => n.ToString(CultureInfo.InvariantCulture))];
             table.AddRow([r.KvCache, .. counts, Terminal.Number(r.PromptSeconds, 3), Terminal.Number(r.PromptSpeed), Terminal.Number(r.GenerateSeconds, 3),
-                Terminal.Number(r.GenerateSpeed), Terminal.Number(r.Seconds, 3), Terminal.Number(r.Speed), Terminal.Number(r.CacheMiB), Terminal.Number(r.PeakMiB, 0)]);
+                Terminal.Number(r.GenerateSpeed), Terminal.Number(r.Seconds, 3), Terminal.Number(r.Speed), Terminal.Number(r.CacheMiB), Terminal.Number(r.PeakMiB, 0), Terminal.Number(r.GpuMiB, 0)]);
         }
 
         Terminal.Out.Write(table);

@@ -23,7 +23,7 @@ internal static class BenchCommand
         var output = new Option<string>("--output", "-o") { Description = "What to print: md, csv or json", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "csv", "json");
         var command = new Command("bench", "Measure the speed of prefill and decode, by depth and KV cache type");
-        CommonOptions.Add(command, common.Model, prompt, generate, depths, repetitions, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, output, common.Json);
+        CommonOptions.Add(command, common.Model, common.Synthetic, common.Weights, prompt, generate, depths, repetitions, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, output, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
@@ -31,10 +31,12 @@ internal static class BenchCommand
                 int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int depth) ? depth : throw new UsageException($"-d: '{text}' is no number of tokens"))];
             int reps = CommonOptions.Positive(parsed.GetValue(repetitions), "-r");
             int longest = CommonOptions.Positive(Math.Max(parsed.GetValue(prompt), parsed.GetValue(generate)), "-p and -n: the larger");
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
+            using SyntheticModel? synthetic = common.CreateSynthetic(parsed);
+            var parameters = new ModelParams(synthetic?.Path ?? CommonOptions.ModelPath(parsed.GetValue(common.Model)))
             {
                 Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
                 GpuLayerCount = parsed.GetValue(common.GpuLayers),
+                UBatchSize = CommonOptions.MicroBatch(parsed.GetValue(common.GpuLayers)),
                 SeqMax = 2,
             };
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);

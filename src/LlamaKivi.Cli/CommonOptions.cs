@@ -15,6 +15,10 @@ internal sealed class CommonOptions
 
     public Option<int?> Threads { get; } = new("--threads", "-t") { Description = "Threads (default: one per processor)" };
 
+    public Option<string?> Synthetic { get; } = new("--synthetic") { Description = $"Measure a shape with random weights instead of a file: {string.Join(", ", SyntheticModel.Names)}" };
+
+    public Option<string> Weights { get; } = new("--weights") { Description = "Weights of --synthetic: f16, q8_0 or q4_k_m", DefaultValueFactory = _ => "f16" };
+
     public Option<int> Group { get; } = new("--kv-group") { Description = "Tokens a group of quantized keys spans: 16, 32, 64 or 128", DefaultValueFactory = _ => 32 };
 
     public Option<int> Residual { get; } = new("--kv-residual") { Description = "Youngest tokens kept in full precision", DefaultValueFactory = _ => 128 };
@@ -33,6 +37,14 @@ internal sealed class CommonOptions
         string path = Path.Combine(AppContext.BaseDirectory, "models", DefaultModel);
         return File.Exists(path) ? path : throw new UsageException($"the demo model is not at {path}; name a GGUF file with -m");
     }
+
+    /// <summary>The file that --synthetic asks for; null without it.</summary>
+    public SyntheticModel? CreateSynthetic(ParseResult parsed) => (parsed.GetValue(Synthetic), parsed.GetValue(Model)) switch
+    {
+        (null, _) => null,
+        (_, not null) => throw new UsageException("-m and --synthetic are both given; give one"),
+        ({ } name, _) => SyntheticModel.Create(name, parsed.GetValue(Weights)!),
+    };
 
     public KvCacheParams Cache(ParseResult parsed, string typeK, string typeV)
     {
@@ -65,6 +77,9 @@ internal sealed class CommonOptions
         string[] names = list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
         return names.Length > 0 ? [.. names.Select(name => (name, Cache(parsed, name, name)))] : throw new UsageException("--kv-cache names no type");
     }
+
+    /// <summary>Tokens computed at once: a GPU wants more of them.</summary>
+    public static uint MicroBatch(int gpuLayers) => gpuLayers == 0 ? 512u : 2048u;
 
     public static int Positive(int value, string option) =>
         value > 0 ? value : throw new UsageException($"{option} is {value}; it must be at least 1");

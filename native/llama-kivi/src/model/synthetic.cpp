@@ -1,0 +1,74 @@
+#include "model/synthetic.h"
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "base/half.h"
+
+namespace lk {
+
+namespace {
+
+constexpr float kSize = 0.02f;
+constexpr size_t kPoolBlocks = 1 << 15;
+
+// A scale for codes up to `largest`, at byte `at` of every block.
+void set_scale(std::vector<uint8_t>& pool, size_t block_bytes, size_t at, float largest) {
+    const half_t d = float_to_half(kSize / largest);
+    for (size_t i = at; i < pool.size(); i += block_bytes) {
+        std::memcpy(&pool[i], &d, sizeof(d));
+    }
+}
+
+std::vector<uint8_t> make_pool(WeightType type, uint64_t seed) {
+    const size_t block_bytes = weight_type_traits(type)->block_bytes;
+    std::mt19937_64 random(seed);
+    std::vector<uint8_t> pool(kPoolBlocks * block_bytes);
+    for (size_t i = 0; i < pool.size(); i += 8) {
+        const uint64_t x = random();
+        std::memcpy(&pool[i], &x, std::min<size_t>(8, pool.size() - i));
+    }
+    std::normal_distribution<float> normal(0, kSize);
+    for (size_t i = 0; i < pool.size() && weight_type_traits(type)->block_elements == 1; i += block_bytes) {
+        const float x = normal(random);
+        const uint32_t bits = bits_as<uint32_t>(x);
+        const half_t half = float_to_half(x);
+        if (type == WeightType::F32) {
+            std::memcpy(&pool[i], &bits, 4);
+        } else {
+            const uint16_t two = type == WeightType::F16 ? half : static_cast<uint16_t>(bits >> 16);
+            std::memcpy(&pool[i], &two, 2);
+        }
+    }
+    switch (type) {
+    case WeightType::Q8_0:
+        set_scale(pool, block_bytes, offsetof(BlockQ8_0, d), 128);
+        break;
+    case WeightType::Q4_0:
+        set_scale(pool, block_bytes, offsetof(BlockQ4_0, d), 8);
+        break;
+    case WeightType::Q4_K:  // 6-bit scales of 4-bit codes
+        set_scale(pool, block_bytes, offsetof(BlockQ4_K, d), 63 * 15);
+        set_scale(pool, block_bytes, offsetof(BlockQ4_K, dmin), 63 * 2);
+        break;
+    case WeightType::Q6_K:
+        set_scale(pool, block_bytes, offsetof(BlockQ6_K, d), 128 * 32);
+        break;
+    default:
+        break;
+    }
+    return pool;
+}
+
+}  // namespace
+
+void fill_synthetic(WeightType type, uint64_t seed, uint8_t* out, size_t bytes) {
+    const std::vector<uint8_t> pool = make_pool(type, seed);
+    for (size_t at = 0; at < bytes; at += pool.size()) {
+        std::memcpy(out + at, pool.data(), std::min(pool.size(), bytes - at));
+    }
+}
+
+}  // namespace lk

@@ -1,0 +1,191 @@
+using System.Text;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>A file that declares a model's tensors and holds none: the engine fills them with random weights. It takes no room on the disk.</summary>
+internal sealed class SyntheticModel : IDisposable
+{
+    private const int Alignment = 32;
+
+    // Values of ggml types: number, elements and bytes of a block.
+    private static readonly WeightType F32 = new(0, 1, 4);
+    private static readonly WeightType F16 = new(1, 1, 2);
+    private static readonly WeightType Q8_0 = new(8, 32, 34);
+    private static readonly WeightType Q4_K = new(12, 256, 144);
+    private static readonly WeightType Q6_K = new(14, 256, 210);
+
+    private static readonly Dictionary<string, Shape> Shapes = new(StringComparer.Ordinal)
+    {
+        ["llama2-7b"] = new("llama", 32, 4096, 32, 32, 11008, 32000, 4096, 10000),
+        ["llama3-8b"] = new("llama", 32, 4096, 32, 8, 14336, 128256, 8192, 500000),
+        ["mistral-7b"] = new("llama", 32, 4096, 32, 8, 14336, 32000, 32768, 1000000),
+        ["falcon-7b"] = new("falcon", 32, 4544, 71, 1, 18176, 65024, 2048, 10000),
+        ["tinyllama-1b"] = new("llama", 22, 2048, 32, 4, 5632, 32000, 2048, 10000),
+    };
+
+    private SyntheticModel(string path) => Path = path;
+
+    /// <summary>The names of the shapes.</summary>
+    public static IEnumerable<string> Names => Shapes.Keys;
+
+    /// <summary>The file; gone after <see cref="Dispose"/>.</summary>
+    public string Path { get; }
+
+    /// <summary>Writes the file.</summary>
+    /// <param name="name">One of <see cref="Names"/>.</param>
+    /// <param name="weights">f16, q8_0 or q4_k_m.</param>
+    public static SyntheticModel Create(string name, string weights)
+    {
+        if (!Shapes.TryGetValue(name, out Shape? shape))
+        {
+            throw new UsageException($"--synthetic is '{name}'; shapes are {string.Join(", ", Names)}");
+        }
+
+        if (weights is not ("f16" or "q8_0" or "q4_k_m"))
+        {
+            throw new UsageException($"--weights is '{weights}'; weights are f16, q8_0 or q4_k_m");
+        }
+
+        var model = new SyntheticModel(System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"llama-kivi-{name}-{weights}-{Environment.ProcessId}.gguf"));
+        try
+        {
+            model.Write(shape, weights);
+            return model;
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    public void Dispose() => File.Delete(Path);
+
+    private static IEnumerable<Tensor> Tensors(Shape s, string weights)
+    {
+        // As llama.cpp's mixes: Q4_K_M gives some layers' attn_v and ffn_down, and the output, more bits.
+        WeightType Of(int layer, bool mayBeWide) => weights switch
+        {
+            "f16" => F16,
+            "q8_0" => Q8_0,
+            _ => mayBeWide && (layer < s.Layers / 8 || layer >= 7 * s.Layers / 8 || (layer - s.Layers / 8) % 3 == 2) ? Q6_K : Q4_K,
+        };
+
+        // Rows of 4544 are no whole super blocks: ggml falls back to blocks of 32.
+        WeightType Fit(WeightType type, int columns) => columns % type.Elements == 0 ? type : Q8_0;
+
+        WeightType plain = Fit(Of(s.Layers, false), s.Width);
+        WeightType output = weights == "q4_k_m" ? Fit(Q6_K, s.Width) : plain;
+        int kv = s.Width / s.Heads * s.KvHeads;
+        yield return new("token_embd.weight", s.Width, s.Vocabulary, plain);
+        yield return new("output.weight", s.Width, s.Vocabulary, output);
+        yield return new("output_norm.weight", s.Width, 1, F32);
+        bool falcon = s.Architecture == "falcon";
+        if (falcon)
+        {
+            yield return new("output_norm.bias", s.Width, 1, F32);
+        }
+
+        for (int i = 0; i < s.Layers; i++)
+        {
+            string p = $"blk.{i}.";
+            yield return new(p + "attn_norm.weight", s.Width, 1, F32);
+            if (falcon)
+            {
+                yield return new(p + "attn_norm.bias", s.Width, 1, F32);
+                yield return new(p + "attn_qkv.weight", s.Width, s.Width + 2 * kv, plain);
+            }
+            else
+            {
+                yield return new(p + "attn_q.weight", s.Width, s.Width, plain);
+                yield return new(p + "attn_k.weight", s.Width, kv, plain);
+                yield return new(p + "attn_v.weight", s.Width, kv, Of(i, true));
+                yield return new(p + "ffn_norm.weight", s.Width, 1, F32);
+                yield return new(p + "ffn_gate.weight", s.Width, s.FeedForward, plain);
+            }
+
+            yield return new(p + "attn_output.weight", s.Width, s.Width, plain);
+            yield return new(p + "ffn_up.weight", s.Width, s.FeedForward, plain);
+            yield return new(p + "ffn_down.weight", s.FeedForward, s.Width, Fit(Of(i, true), s.FeedForward));
+        }
+    }
+
+    private void Write(Shape s, string weights)
+    {
+        (string Key, object Value)[] entries =
+        [
+            ("general.architecture", s.Architecture), ("general.synthetic", true), ("tokenizer.ggml.model", "no_vocab"),
+            (s.Architecture + ".vocab_size", s.Vocabulary), (s.Architecture + ".context_length", s.Context), (s.Architecture + ".embedding_length", s.Width),
+            (s.Architecture + ".block_count", s.Layers), (s.Architecture + ".feed_forward_length", s.FeedForward),
+            (s.Architecture + ".attention.head_count", s.Heads), (s.Architecture + ".attention.head_count_kv", s.KvHeads),
+            (s.Architecture + ".rope.freq_base", s.FrequencyBase),
+            (s.Architecture + (s.Architecture == "falcon" ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon"), 1e-5f),
+        ];
+        Tensor[] tensors = [.. Tensors(s, weights)];
+        using FileStream file = File.Create(Path);
+        using var writer = new BinaryWriter(file);
+        writer.Write("GGUF"u8);
+        writer.Write(3);
+        writer.Write((long)tensors.Length);
+        writer.Write((long)entries.Length);
+        foreach ((string key, object value) in entries)
+        {
+            Text(writer, key);
+            switch (value)
+            {
+                case string text:
+                    writer.Write((int)lk_value_type.LK_VALUE_STRING);
+                    Text(writer, text);
+                    break;
+                case bool truth:
+                    writer.Write((int)lk_value_type.LK_VALUE_BOOL);
+                    writer.Write(truth);
+                    break;
+                case float number:
+                    writer.Write((int)lk_value_type.LK_VALUE_FLOAT32);
+                    writer.Write(number);
+                    break;
+                default:
+                    writer.Write((int)lk_value_type.LK_VALUE_UINT32);
+                    writer.Write((int)value);
+                    break;
+            }
+        }
+
+        long offset = 0;
+        foreach (Tensor tensor in tensors)
+        {
+            Text(writer, tensor.Name);
+            writer.Write(tensor.Rows == 1 ? 1 : 2);
+            writer.Write((long)tensor.Columns);
+            if (tensor.Rows > 1)
+            {
+                writer.Write((long)tensor.Rows);
+            }
+
+            writer.Write(tensor.Type.Number);
+            writer.Write(offset);
+            offset += Align((long)tensor.Columns * tensor.Rows / tensor.Type.Elements * tensor.Type.Bytes);
+        }
+
+        writer.Flush();
+        file.SetLength(Align(file.Position) + offset);  // a hole, which is read as zeros and takes no room
+    }
+
+    private static long Align(long size) => (size + Alignment - 1) / Alignment * Alignment;
+
+    private static void Text(BinaryWriter writer, string text)
+    {
+        byte[] utf8 = Encoding.UTF8.GetBytes(text);
+        writer.Write((long)utf8.Length);
+        writer.Write(utf8);
+    }
+
+    private sealed record WeightType(int Number, int Elements, int Bytes);
+
+    private sealed record Tensor(string Name, int Columns, int Rows, WeightType Type);
+
+    private sealed record Shape(
+        string Architecture, int Layers, int Width, int Heads, int KvHeads, int FeedForward, int Vocabulary, int Context, float FrequencyBase);
+}
