@@ -36,3 +36,6 @@ target_include_directories(llama-kivi-cuda PRIVATE ${LK_ROOT}/include ${LK_ROOT}
 target_link_libraries(llama-kivi-cuda PRIVATE llama-kivi llama-kivi-parts CUDA::cudart_static CUDA::cublas)
 target_link_options(llama-kivi-cuda PRIVATE -Wl,--no-undefined -Wl,--exclude-libs,ALL -static-libstdc++ -static-libgcc)
 set_target_properties(llama-kivi-cuda PROPERTIES LINKER_LANGUAGE CXX BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
+
+add_executable(llama-kivi-bench-attention EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/bench/gpu/attention.cpp)
+target_link_libraries(llama-kivi-bench-attention PRIVATE llama-kivi-objects)

@@ -1,0 +1,160 @@
+// Times attention over a cache larger than the GPU's own caches, beside a copy in the same run.
+//   llama-kivi-bench-attention MODEL.gguf [GiB]     the model only opens the device
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <vector>
+
+#include "base/error.h"
+#include "kv/cache.h"
+#include "model/model.h"
+
+namespace {
+
+using namespace lk;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Bytes read and written a second by a copy within the device's memory.
+double copy_speed(Device& device) {
+    constexpr size_t kBytes = size_t{2} << 30;
+    constexpr int kRuns = 20;
+    Memory& memory = device.memory();
+    Buffer<uint8_t> from(memory, kBytes);
+    Buffer<uint8_t> to(memory, kBytes);
+    uint8_t last = 0;
+    const auto run = [&](int n) {
+        for (int i = 0; i < n; ++i) {
+            memory.copy(to.data(), from.data(), kBytes);
+        }
+        memory.read(&last, to.data() + kBytes - 1, 1);
+    };
+    run(3);
+    const auto start = Clock::now();
+    run(kRuns);
+    return 2.0 * kBytes * kRuns / seconds_since(start);
+}
+
+struct Case {
+    const char* name;
+    lk_cache_type type;
+    int n_head;
+    int n_head_kv;
+    int n_seq;
+};
+
+void measure(Device& device, const Case& c, double gib, double copy) {
+    constexpr int d = 128;
+    constexpr int kChunk = 2048;
+    const int width = c.n_head_kv * d;
+    kv::CacheConfig config;
+    config.n_layer = 1;
+    config.n_head_kv = c.n_head_kv;
+    config.head_size = d;
+    config.n_ctx = 1 << 30;
+    config.n_seq_max = c.n_seq;
+    config.n_ubatch = kChunk;
+    config.params = {c.type, c.type, 32, 128, -1};
+    kv::Cache cache(config, device.memory());
+    const double bytes_per_token = (cache.spec(kv::Side::keys).format.bits_per_element() +
+                                    cache.spec(kv::Side::values).format.bits_per_element()) *
+                                   width / 8;
+    const int n_tokens = static_cast<int>(gib * 0x1p30 / bytes_per_token / c.n_seq) / kChunk * kChunk + kChunk;
+    const auto backend = device.make_backend();
+    Memory& memory = device.memory();
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    std::vector<float> rows(static_cast<size_t>(kChunk) * width);
+    for (float& x : rows) {
+        x = normal(random);
+    }
+    Buffer<float> k(memory, rows.size());
+    memory.write(k.data(), rows.data(), k.bytes());
+    for (int seq = 0; seq < c.n_seq; ++seq) {
+        for (int at = 0; at < n_tokens; at += kChunk) {
+            const kv::Segment segment{seq, 0, kChunk};
+            cache.reserve({&segment, 1});
+            backend->begin(cache, {&segment, 1});
+            backend->stage(cache, 0, kChunk, k.data(), k.data());
+            backend->finish();
+            backend->commit(cache, {&segment, 1});
+        }
+    }
+
+    std::vector<kv::Segment> segments;
+    for (int seq = 0; seq < c.n_seq; ++seq) {
+        segments.push_back({seq, seq, 1});
+    }
+    Buffer<float> q(memory, static_cast<size_t>(c.n_seq) * c.n_head * d);
+    Buffer<float> out(memory, q.size());
+    memory.write(q.data(), rows.data(), std::min(q.bytes(), k.bytes()));
+    const std::vector<float> frequency(d / 2, 1.0f);
+    cache.reserve(segments);
+    backend->begin(cache, segments);
+    backend->stage(cache, 0, c.n_seq, k.data(), k.data());
+    const auto run = [&](int n) {
+        for (int i = 0; i < n; ++i) {
+            backend->attention({&cache,
+                                segments,
+                                q.data(),
+                                out.data(),
+                                0,
+                                c.n_head,
+                                1 / std::sqrt(float{d}),
+                                {frequency, RopePairs::adjacent},
+                                0});
+        }
+        backend->finish();
+    };
+    run(3);
+    std::vector<double> times;
+    for (int i = 0; i < 11; ++i) {
+        const auto start = Clock::now();
+        run(10);
+        times.push_back(seconds_since(start) / 10);
+    }
+    std::sort(times.begin(), times.end());
+    const double time = times[times.size() / 2];
+    const lk_cache_usage usage = cache.usage();
+    const double bytes = static_cast<double>(usage.quantized_bytes + usage.exact_bytes);
+    std::printf("| %-6s | %-5s | %2d/%-2d | %4d | %6d | %6.2f | %8.1f | %6.0f | %3.0f%% |\n",
+                lk_cache_type_name(c.type), c.name, c.n_head, c.n_head_kv, c.n_seq, n_tokens, bytes / 0x1p30,
+                time * 1e6, bytes / time / 1e9, 100 * bytes / time / copy);
+    std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc < 2) {
+        std::fprintf(stderr, "usage: %s MODEL.gguf [GiB]\n", argv[0]);
+        return 2;
+    }
+    try {
+        const auto model = Model::load(argv[1], true, -1, nullptr);
+        Device& device = *model->device;
+        const double gib = argc > 2 ? std::atof(argv[2]) : 2;
+        const double copy = copy_speed(device);
+        std::printf("%s, copy %.0f GB/s\n\n", describe_device(0).name, copy / 1e9);
+        std::printf(
+            "| cache | heads | q/kv | seqs | tokens | GiB | us | GB/s | of the copy "
+            "|\n|---|---|---|---|---|---|---|---|---|\n");
+        for (const lk_cache_type type :
+             {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0}) {
+            measure(device, {"MHA", type, 32, 32, 16}, gib, copy);
+            measure(device, {"GQA 4", type, 32, 8, 32}, gib, copy);
+        }
+        measure(device, {"GQA 8", LK_CACHE_KIVI2, 64, 8, 32}, gib, copy);
+        measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 256}, gib, copy);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "%s\n", e.what());
+        return 1;
+    }
+    return 0;
+}
