@@ -16,4 +16,5 @@ cmake --build "$build" --target all llama-kivi-bench-attention --parallel "$(npr
 echo "built in $SECONDS s"
 
 "$build/llama-kivi-tests" --gtest_filter="${FILTER:-Cuda*:*OnTheGpu*}" --gtest_brief=1 --gtest_output="xml:$out/tests.xml" 2>&1 | tee "$out/tests.log" || true
+grep -A3 "terminate" "$out/tests.log" || true
 "$build/llama-kivi-bench-attention" models/kivi-demo-llama-37m-q4_k_m.gguf 2>&1 | tee "$out/attention.md"

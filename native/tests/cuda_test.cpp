@@ -291,9 +291,11 @@ TEST_F(CudaModel, LogitsEqualTheCpus) {
         SCOPED_TRACE(lk_cache_type_name(type));
         test::TestContext cpu(test::small_params(type), cpu_model_);
         test::TestContext gpu(test::small_params(type), model_);
-        double worst = test::distance(gpu.run(test::make_tokens(200)), cpu.run(test::make_tokens(200)));
-        for (int i = 0; i < 20; ++i) {
-            worst = std::max(worst, test::distance(gpu.run({100 + i}), cpu.run({100 + i})));
+        const std::vector<int32_t> text = test::text_tokens(220);
+        const std::vector<int32_t> prompt(text.begin(), text.end() - 20);
+        double worst = test::distance(gpu.run(prompt), cpu.run(prompt));
+        for (int i = 200; i < 220; ++i) {
+            worst = std::max(worst, test::distance(gpu.run({text[i]}), cpu.run({text[i]})));
         }
         std::printf("logits, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
         EXPECT_LT(worst, tolerance(type));
@@ -306,7 +308,7 @@ TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
         test::TestContext cpu(test::small_params(type), cpu_model_);
         test::TestContext gpu(test::small_params(type), model_);
         test::TestContext again(test::small_params(type), model_);
-        gpu.run(test::make_tokens(180));
+        gpu.run(test::text_tokens(180));
         const auto move = [](lk_context* from, lk_context* to) {
             uint64_t size = 0;
             ASSERT_EQ(lk_seq_state_size(from, 0, &size), LK_OK) << lk_last_error();
@@ -359,14 +361,13 @@ TEST_F(CudaModel, SequenceOperations) {
         test::TestContext gpu(test::small_params(type), model_);
         test::TestContext cpu(test::small_params(type), cpu_model_);
         for (test::TestContext* c : {&gpu, &cpu}) {
-            c->run(test::make_tokens(200));
+            c->run(test::text_tokens(200));
             ASSERT_EQ(lk_seq_copy(c->get(), 0, 1), LK_OK) << lk_last_error();
             ASSERT_EQ(lk_seq_truncate(c->get(), 0, 150), LK_OK) << lk_last_error();
             ASSERT_EQ(lk_seq_remove(c->get(), 1, 20, 90), LK_OK) << lk_last_error();
         }
-        EXPECT_LT(test::distance(gpu.run(test::make_tokens(40, 2)), cpu.run(test::make_tokens(40, 2))),
-                  tolerance(type));
-        EXPECT_LT(test::distance(gpu.run(test::make_tokens(40, 3), 1), cpu.run(test::make_tokens(40, 3), 1)),
+        EXPECT_LT(test::distance(gpu.run(test::text_tokens(40)), cpu.run(test::text_tokens(40))), tolerance(type));
+        EXPECT_LT(test::distance(gpu.run(test::text_tokens(40), 1), cpu.run(test::text_tokens(40), 1)),
                   tolerance(type));
     }
 }

@@ -14,7 +14,11 @@ namespace lk {
 class WeightLoader {
 public:
     WeightLoader(Model& model, bool use_mmap, const std::function<bool(float)>& progress)
-        : model_(model), file_(*model.file), use_mmap_(use_mmap), synthetic_(file_.get_bool_or("general.synthetic", false)), progress_(progress) {}
+        : model_(model),
+          file_(*model.file),
+          use_mmap_(use_mmap),
+          synthetic_(file_.get_bool_or("general.synthetic", false)),
+          progress_(progress) {}
 
     bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
 

@@ -314,7 +314,10 @@ struct Ring {
     int trigger;
     int d;
 
-    __device__ const uint16_t* row(int i) const { return rows + static_cast<size_t>((start + i) % trigger) * d; }
+    __device__ const uint16_t* row(int i) const {
+        const int at = start + i;
+        return rows + static_cast<size_t>(at < trigger ? at : at - trigger) * d;
+    }
     __device__ float at(int i, int c) const { return half_bits_to_float(row(i)[c]); }
 };
 
@@ -402,27 +405,38 @@ __device__ void choose_key_table(const PageFormat& f, const Ring& ring, int n, i
     __syncthreads();
 }
 
-// The k-th smallest of n values get(i), ties by index; the value with that rank.
-template <class Get>
-__device__ float ranked(int n, int k, const Get& get) {
-    for (int i = 0; i < n; ++i) {
-        const float x = get(i);
-        int rank = 0;
-        for (int o = 0; o < n; ++o) {
-            const float y = get(o);
-            rank += y < x || (y == x && o < i);
-        }
-        if (rank == k) {
-            return x;
-        }
-    }
-    return 0;
+// Bits of a half, in the order of the numbers.
+__device__ unsigned ordered(uint16_t half) {
+    return half & 0x8000u ? 0xffffu & ~static_cast<unsigned>(half) : half | 0x8000u;
 }
 
-template <class Get>
-__device__ float median(int n, const Get& get) {
-    const float upper = ranked(n, n / 2, get);
-    return n % 2 == 1 ? upper : 0.5f * (ranked(n, n / 2 - 1, get) + upper);
+// Median of channel c over rows [skip, n) of the ring: bit by bit, the number that n / 2 rows are below.
+__device__ float median(const Ring& ring, int skip, int n, int c) {
+    const int count = n - skip;
+    const int rank = count / 2;
+    unsigned upper = 0;
+    for (int bit = 15; bit >= 0; --bit) {
+        const unsigned trial = upper | 1u << bit;
+        int below = 0;
+        for (int i = skip; i < n; ++i) {
+            below += ordered(ring.row(i)[c]) < trial;
+        }
+        upper = below <= rank ? trial : upper;
+    }
+    int below = 0;
+    unsigned lower = 0;  // the greatest below
+    for (int i = skip; i < n; ++i) {
+        const unsigned x = ordered(ring.row(i)[c]);
+        below += x < upper;
+        lower = x < upper ? max(lower, x) : lower;
+    }
+    const auto value = [](unsigned key) {
+        return half_bits_to_float(static_cast<uint16_t>(key & 0x8000u ? key & 0x7fffu : ~key));
+    };
+    if (count % 2 == 1) {
+        return value(upper);
+    }
+    return 0.5f * (value(below == rank ? lower : upper) + value(upper));
 }
 
 // Median over rows [skip, n) of the mean square of row - mu; warps take rows, then thread 0 the median.
@@ -462,8 +476,7 @@ __device__ float median_mean_square(const Ring& ring, int skip, int n, const uin
     return result;
 }
 
-// Centre and exponent of values, over the n rows in the ring. squares: n floats of global scratch are not needed: n is the
-// ring, which is in shared memory as floats once.
+// Centre and exponent of values, over the n rows in the ring. squares: n floats.
 __device__ void choose_value_table(const PageFormat& f, const Ring& ring, int n, int skip, float* squares,
                                    float* scratch, uint8_t* table) {
     const int d = f.head_size;
@@ -472,7 +485,7 @@ __device__ void choose_value_table(const PageFormat& f, const Ring& ring, int n,
     if (f.scale_kind == ScaleKind::byte_token) {
         const int c = threadIdx.x;
         if (c < d) {
-            mu[c] = float_to_half_bits(median(n - skip, [&](int i) { return ring.at(skip + i, c); }));
+            mu[c] = float_to_half_bits(median(ring, skip, n, c));
         }
         __syncthreads();
         const float centred = median_mean_square(ring, skip, n, mu, squares, scratch);
@@ -636,8 +649,9 @@ __device__ void quantize_values(const PageFormat& f, const Ring& ring, int first
     __syncthreads();
 }
 
-// Rows with a ring. Shared memory: widths double [256], squares float [trigger], codes.
-__global__ void __launch_bounds__(kThreads) append_kernel(const SideShape shape, const AppendWork* works) {
+// Rows with a ring. Shared memory: widths double [256], squares float [trigger], codes, and from `copy` on, if it is not 0,
+// the ring in order, which is read many times.
+__global__ void __launch_bounds__(kThreads) append_kernel(const SideShape shape, const AppendWork* works, int copy) {
     extern __shared__ __align__(16) uint8_t shared[];
     __shared__ float scratch[32];
     double* widths = reinterpret_cast<double*>(shared);
@@ -669,7 +683,17 @@ __global__ void __launch_bounds__(kThreads) append_kernel(const SideShape shape,
         if (count < shape.trigger) {
             break;
         }
-        const Ring ring{rows, start, shape.trigger, d};
+        uint16_t* const copied = reinterpret_cast<uint16_t*>(shared + copy);
+        const int n_copied = choose ? shape.trigger : shape.leave;
+        if (copy > 0) {
+            const Ring whole{rows, start, shape.trigger, d};
+            for (int i = threadIdx.x; i < n_copied * d / 2; i += kThreads) {
+                reinterpret_cast<uint32_t*>(copied)[i] =
+                    reinterpret_cast<const uint32_t*>(whole.row(2 * i / d))[i % (d / 2)];
+            }
+            __syncthreads();
+        }
+        const Ring ring = copy > 0 ? Ring{copied, 0, shape.trigger, d} : Ring{rows, start, shape.trigger, d};
         const int limit = work.sink_limit;
         for (int i = 0; i < shape.leave && first_token + i < limit; ++i) {
             for (int c = threadIdx.x; c < d; c += kThreads) {
@@ -722,11 +746,18 @@ void append(const SideShape& shape, const AppendWork* work, int max_rows, int n_
     }
     const int rows = shape.format.side == Side::keys ? shape.format.rows : shape.format.head_size;
     const int group = shape.format.side == Side::keys ? shape.format.group : min(shape.leave, kv::kPageTokens);
-    const int bytes = kMaxHead * 8 + shape.trigger * 4 + group * rows;
+    constexpr int kMostShared = 100 << 10;  // two blocks of a multiprocessor
+    int bytes = (kMaxHead * 8 + shape.trigger * 4 + group * rows + 15) / 16 * 16;
+    int copy = 0;
+    const int ring_bytes = shape.trigger * shape.format.head_size * 2;
+    if (bytes + ring_bytes <= kMostShared) {
+        copy = bytes;
+        bytes += ring_bytes;
+    }
     if (bytes > 48 << 10) {
         cudaFuncSetAttribute(append_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     }
-    append_kernel<<<dim3(n_heads, n_segments), kThreads, bytes, stream>>>(shape, work);
+    append_kernel<<<dim3(n_heads, n_segments), kThreads, bytes, stream>>>(shape, work, copy);
 }
 
 }  // namespace lk::cuda

@@ -48,11 +48,14 @@ bool attention_exists(const kv::PageFormat& k, const kv::PageFormat& v) {
 }
 
 void attention(const AttentionWork& a, cudaStream_t stream) {
+    if (a.n_page_splits > 0) {
+        attention_pages(a, stream);
+    }
     launch_of(a.k.format, a.v.format)(a, stream);
-    if (a.n_splits > 1) {
+    const int n_splits = a.n_page_splits + a.n_splits;
+    if (n_splits > 1) {
         const int64_t rows = static_cast<int64_t>(a.n_rows) * a.n_head;
-        merge_kernel<<<static_cast<int>(rows), a.head_size, 0, stream>>>(a.partial, a.n_splits, rows, a.head_size,
-                                                                        a.out);
+        merge_kernel<<<static_cast<int>(rows), a.head_size, 0, stream>>>(a.partial, n_splits, rows, a.head_size, a.out);
     }
 }
 

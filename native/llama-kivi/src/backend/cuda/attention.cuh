@@ -48,7 +48,7 @@ struct Layout {
     int scores;    // float [rows, 128], then the probabilities
     int k_row;     // const half* [128], null where the token is in a page of codes or blocks
     int v_row;
-    int stats;       // float [4, rows]: maximum, sum, correction, mass on quantized values
+    int stats;       // float [3, rows]: maximum, sum, correction; [4 warps, rows]: mass on quantized values
     int multiplier;  // float [D]: 4 for refined channels
     int refined;     // uint16 [D/4]
     int fold_k;      // int8 [4 warps, rows, code rows]
@@ -72,7 +72,7 @@ struct Layout {
         scores = take(rows * kChunk * 4);
         k_row = take(kChunk * 8);
         v_row = take(kChunk * 8);
-        stats = take(4 * rows * 4);
+        stats = take((3 + kWarps) * rows * 4);
         multiplier = take(d * 4);
         refined = take(d / 2);
         reduce = at;
@@ -122,9 +122,10 @@ __device__ inline int first_run(const SideWork& side, int token) {
     return i;
 }
 
-__device__ inline Part part_of(const Run& run, size_t page_offset, int t0, int t1) {
-    const int from = max(run.start, t0);
-    const int to = min(run.start + run.count, t1);
+// Its tokens [begin, end), in a chunk that begins at t0.
+__device__ inline Part part_of(const Run& run, size_t page_offset, int t0, int begin, int end) {
+    const int from = max(run.start, begin);
+    const int to = min(run.start + run.count, end);
     return {run.block + page_offset, run.first + from - run.start, from - t0, to - from, run.frame};
 }
 
@@ -134,7 +135,7 @@ struct Block {
     static constexpr int kFoldSteps = (kCh * 32 * 5 / 4 + 31) / 32;  // 32 code rows each
 
     const AttentionWork& a;
-    const SegmentWork& seg;
+    const SegmentWork seg;  // a copy: in registers
     const Layout at;
     char* shared;
     const int d;
@@ -192,6 +193,8 @@ struct Block {
         if (threadIdx.x < kRows) {
             stats[threadIdx.x] = -INFINITY;
             stats[kRows + threadIdx.x] = 0;
+        }
+        if (threadIdx.x < kWarps * kRows) {
             stats[3 * kRows + threadIdx.x] = 0;
         }
         if constexpr (coded(kK)) {
@@ -304,7 +307,7 @@ struct Block {
     // ---- scores
 
     // Eight lanes take a token, four tokens a warp; q as floats.
-    __device__ void score_exact(const float* q, bool framed_pages, int t0) {
+    __device__ void score_exact(const float* q, int t0) {
         const uint16_t* const* rows = in_shared<const uint16_t*>(at.k_row);
         float* scores = in_shared<float>(at.scores);
         const int part = lane % 8;
@@ -510,6 +513,7 @@ struct Block {
 
     // Starts copying the pages that a chunk begins with.
     __device__ void fetch_first(int t0) {
+        t0 = max(t0, seg.page_tokens);
         if constexpr (coded(kK)) {
             if (t0 < seg.k.n_paged) {
                 fetch(at.page_k, seg.k.runs[first_run(seg.k, t0)].block + k_offset, a.k.format.page_bytes);
@@ -529,12 +533,13 @@ struct Block {
     __device__ void for_parts(const SideWork& side, size_t page_offset, size_t page_bytes, int offset, int t0, int t1,
                               const Body& body) {
         const int end = min(t1, side.n_paged);
-        if (t0 >= end) {
+        const int from = max(t0, seg.page_tokens);
+        if (from >= end) {
             return;
         }
-        int i = first_run(side, t0);
+        int i = first_run(side, from);
         for (bool first = true; i < side.n_runs && side.runs[i].start < end; ++i, first = false) {
-            const Part part = part_of(side.runs[i], page_offset, t0, end);
+            const Part part = part_of(side.runs[i], page_offset, t0, from, end);
             if (kFetch && !first) {
                 __syncthreads();
                 fetch(offset, part.page, page_bytes);
@@ -546,28 +551,34 @@ struct Block {
         }
     }
 
-    __device__ void score(int t0, int t1) {
+    __device__ void score_parts(int t0, int t1) {
+        for_parts<coded(kK)>(seg.k, k_offset, a.k.format.page_bytes, at.page_k, t0, t1, [&](const Part& part) {
+            if (part.frame != frame) {
+                __syncthreads();
+                enter_frame(part.frame);
+            }
+            if constexpr (coded(kK)) {
+                score_codes(reinterpret_cast<const uint8_t*>(shared + at.page_k), part);
+            } else {
+                score_blocks(part);
+            }
+        });
+    }
+
+    __device__ void score(int t0, int t1, bool any_exact) {
         if constexpr (kK == Store::exact) {
             // Pages of other frames are rare: one frame of q at a time, over the tokens it is for.
             if (t0 < seg.k.n_paged && seg.k.runs[seg.k.n_runs - 1].frame != 0) {
                 score_framed_pages(t0, t1);
-                return;
+            } else {
+                score_exact(in_shared<float>(at.q), t0);
             }
-            score_exact(in_shared<float>(at.q), true, t0);
         } else {
-            for_parts<coded(kK)>(seg.k, k_offset, a.k.format.page_bytes, at.page_k, t0, t1, [&](const Part& part) {
-                if (part.frame != frame) {
-                    __syncthreads();
-                    enter_frame(part.frame);
-                }
-                if constexpr (coded(kK)) {
-                    score_codes(reinterpret_cast<const uint8_t*>(shared + at.page_k), part);
-                } else {
-                    score_blocks(part);
-                }
-            });
-            __syncthreads();  // sinks lie over codes of the same tokens
-            score_exact(in_shared<float>(at.q), false, t0);
+            score_parts(t0, t1);
+            if (any_exact) {
+                __syncthreads();  // sinks lie over codes of the same tokens
+                score_exact(in_shared<float>(at.q), t0);
+            }
         }
     }
 
@@ -590,7 +601,7 @@ struct Block {
             __syncthreads();
             rows[threadIdx.x] = own_frame == wanted ? own : nullptr;
             enter_frame(wanted);
-            score_exact(in_shared<float>(at.q_framed), true, t0);
+            score_exact(in_shared<float>(at.q_framed), t0);
         }
         __syncthreads();
     }
@@ -608,7 +619,8 @@ struct Block {
 #pragma unroll
             for (int j = 0; j < kChunk / 32; ++j) {
                 const int token = t0 + lane + 32 * j;
-                const bool seen = token < t1 && token <= last && token >= first;
+                const bool elsewhere = token >= seg.k.n_sinks && token < seg.page_tokens;
+                const bool seen = token < t1 && token <= last && token >= first && !elsewhere;
                 x[j] = seen ? scores[r * kChunk + lane + 32 * j] : -INFINITY;
                 largest = fmaxf(largest, x[j]);
             }
@@ -677,13 +689,13 @@ struct Block {
         const float middle = 0.5f * static_cast<float>((1 << bits_of(kV)) - 1);
         const int token = warp * 32 + lane;
         float p[kRows];
-        float* mass = in_shared<float>(at.stats) + 3 * kRows;
+        float* mass = in_shared<float>(at.stats) + (3 + warp) * kRows;
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
             p[r] = probability(r, part, token, t0);
             const float total = warp_sum(p[r]);
             if (lane == 0) {
-                atomicAdd(mass + r, total);
+                mass[r] += total;
             }
         }
         int8_t* folded = in_shared<int8_t>(at.fold_v) + warp * f.scale_groups * kRows * 32;
@@ -821,13 +833,21 @@ struct Block {
 
     // ---- the whole
 
+    // Chunks are counted over the tokens that attention_pages leaves: the first one if sinks are in it, and those from the
+    // end of the pages on.
+    __device__ int extra_chunk() const { return seg.k.n_sinks > 0 && seg.page_tokens >= kChunk ? 1 : 0; }
+    __device__ int start_of(int chunk) const {
+        const int extra = extra_chunk();
+        return chunk < extra ? 0 : (seg.page_tokens / kChunk + chunk - extra) * kChunk;
+    }
+
     __device__ void run(int begin, int end, int n_tokens) {
         start();
         if (begin < end) {
-            fetch_first(begin * kChunk);
+            fetch_first(start_of(begin));
         }
         for (int chunk = begin; chunk < end; ++chunk) {
-            const int t0 = chunk * kChunk;
+            const int t0 = start_of(chunk);
             const int t1 = min(t0 + kChunk, n_tokens);
             const int token = t0 + threadIdx.x;
             const uint16_t* k_row = row_of<kK>(seg.k, a.k, k_offset, token, t1);
@@ -836,15 +856,15 @@ struct Block {
             in_shared<const uint16_t*>(at.v_row)[threadIdx.x] = v_row;
             copy_wait<1>();
             const bool any_k = __syncthreads_or(k_row != nullptr);
-            score_chunk(t0, t1, any_k);
+            score(t0, t1, any_k);
             __syncthreads();
             softmax(t0, t1);
             copy_wait<0>();
             const bool any_v = __syncthreads_or(v_row != nullptr);
             if constexpr (coded(kV)) {
-                if (threadIdx.x < kRows) {
+                if (threadIdx.x < kWarps * kRows) {
                     in_shared<float>(at.stats)[3 * kRows + threadIdx.x] *=
-                        in_shared<float>(at.stats)[2 * kRows + threadIdx.x];
+                        in_shared<float>(at.stats)[2 * kRows + threadIdx.x % kRows];
                 }
                 __syncthreads();
             }
@@ -854,30 +874,10 @@ struct Block {
             }
             __syncthreads();
             if (chunk + 1 < end) {
-                fetch_first((chunk + 1) * kChunk);
+                fetch_first(start_of(chunk + 1));
             }
         }
         finish();
-    }
-
-    __device__ void score_chunk(int t0, int t1, bool any_exact) {
-        if constexpr (kK == Store::exact) {
-            score(t0, t1);
-        } else if (any_exact) {
-            score(t0, t1);
-        } else {
-            for_parts<coded(kK)>(seg.k, k_offset, a.k.format.page_bytes, at.page_k, t0, t1, [&](const Part& part) {
-                if (part.frame != frame) {
-                    __syncthreads();
-                    enter_frame(part.frame);
-                }
-                if constexpr (coded(kK)) {
-                    score_codes(reinterpret_cast<const uint8_t*>(shared + at.page_k), part);
-                } else {
-                    score_blocks(part);
-                }
-            });
-        }
     }
 
     __device__ void reduce(const float (&sums)[kRows][kCh]) {
@@ -917,7 +917,11 @@ struct Block {
             const bool centred =
                 a.v.format.scale_kind == ScaleKind::byte_token && seg.v.n_paged > seg.v.n_sinks;
             for (int i = threadIdx.x; i < kRows * d; i += kThreads) {
-                total[i] = sums[i] + (centred ? stats[3 * kRows + i / d] * half_bits_to_float(mu[i % d]) : 0.0f);
+                float mass = 0;
+                for (int w = 0; w < kWarps; ++w) {
+                    mass += stats[(3 + w) * kRows + i / d];
+                }
+                total[i] = sums[i] + (centred ? mass * half_bits_to_float(mu[i % d]) : 0.0f);
             }
         } else {
             for (int i = threadIdx.x; i < kRows * d; i += kThreads) {
@@ -928,11 +932,11 @@ struct Block {
         for (int i = threadIdx.x; i < n_rows * d; i += kThreads) {
             const int r = i / d;
             const float x = total[i] + sums[i];
-            if (a.n_splits == 1) {
+            if (a.n_page_splits + a.n_splits == 1) {
                 a.out[output_row(r) * d + i % d] = x / stats[kRows + r];
             } else {
                 float* part =
-                    a.partial + (static_cast<size_t>(blockIdx.y) * a.n_rows * a.n_head + output_row(r)) * (d + 2);
+                    a.partial + (static_cast<size_t>(a.n_page_splits + blockIdx.y) * a.n_rows * a.n_head + output_row(r)) * (d + 2);
                 part[2 + i % d] = x;
                 if (i % d == 0) {
                     part[0] = stats[r];
@@ -955,12 +959,13 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionWork
     }
     const int last_row = min(row0 + kRows, seg.n_rows * group) - 1;
     const int n_tokens = seg.length + last_row / group + 1;
+    Block<kRows, kK, kV, kCh> block(a, seg, shared, blockIdx.x % a.n_head_kv, row0);
+    const int before = seg.page_tokens / kChunk - block.extra_chunk();  // chunks that are not counted
     const int first = a.window > 0 ? max(0, seg.length + row0 / group + 1 - a.window) : 0;
-    const int begin = first / kChunk;
-    const int end = (n_tokens + kChunk - 1) / kChunk;
+    const int begin = seg.page_tokens > 0 ? max(0, first / kChunk - before) : first / kChunk;
+    const int end = (n_tokens + kChunk - 1) / kChunk - before;
     const int per_split = (end - begin + a.n_splits - 1) / a.n_splits;
     const int from = begin + static_cast<int>(blockIdx.y) * per_split;
-    Block<kRows, kK, kV, kCh> block(a, seg, shared, blockIdx.x % a.n_head_kv, row0);
     block.run(min(from, end), min(from + per_split, end), n_tokens);
 }
 

@@ -17,4 +17,7 @@ void attention_codes4_codes4(const AttentionWork& a, cudaStream_t stream);
 void attention_blocks8_blocks8(const AttentionWork& a, cudaStream_t stream);
 void attention_blocks4_blocks4(const AttentionWork& a, cudaStream_t stream);
 
+// The pages of every segment, in a.n_page_splits splits.
+void attention_pages(const AttentionWork& a, cudaStream_t stream);
+
 }  // namespace lk::cuda

@@ -13,6 +13,7 @@ namespace {
 
 using kv::Side;
 
+constexpr int kFewRows = 4;                                // of a segment, for attention_pages
 constexpr size_t kDequantizedElements = size_t{64} << 20;  // at once, of a large matrix
 
 void check_blas(cublasStatus_t status, const char* call) {
@@ -20,8 +21,13 @@ void check_blas(cublasStatus_t status, const char* call) {
 }
 
 SideShape shape_of(const kv::SideSpec& spec, int n_ubatch) {
-    return {spec.format, spec.ageing.trigger, spec.ageing.leave, spec.align,
-            spec.sinks,  n_ubatch,            static_cast<int>(spec.table_bytes())};
+    return {spec.format,
+            spec.ageing.trigger,
+            spec.ageing.leave,
+            spec.align,
+            spec.sinks,
+            n_ubatch,
+            static_cast<int>(spec.table_bytes())};
 }
 
 class CudaBackend final : public Backend {
@@ -56,6 +62,9 @@ public:
         max_rows_ = 0;
         max_tokens_ = 0;
         n_rows_ = 0;
+        max_page_runs_ = 0;
+        max_other_tokens_ = 0;
+        const bool paged = pages_apply(cache.spec(Side::keys).format, cache.spec(Side::values).format);
         size_t at = 0;
         const auto side = [&](const kv::SequenceSide& s, const half_t* staged, int row) {
             SideWork w{};
@@ -78,8 +87,20 @@ public:
         };
         for (const kv::Segment& s : segments) {
             const kv::Sequence& sequence = cache.sequence(s.seq);
-            *works++ = {side(sequence.k, cache.staged(Side::keys), s.row),
-                        side(sequence.v, cache.staged(Side::values), s.row), s.row, s.n_rows, sequence.length()};
+            SegmentWork w{side(sequence.k, cache.staged(Side::keys), s.row),
+                          side(sequence.v, cache.staged(Side::values), s.row),
+                          s.row,
+                          s.n_rows,
+                          sequence.length(),
+                          0,
+                          0};
+            // A few rows: with many, the other kernel reads as much and shares more.
+            if (paged && s.n_rows <= kFewRows) {
+                for_common_runs(sequence, w);
+            }
+            max_page_runs_ = std::max(max_page_runs_, w.page_runs);
+            max_other_tokens_ = std::max(max_other_tokens_, w.length + w.n_rows - w.page_tokens + kv::kPageTokens);
+            *works++ = w;
             max_rows_ = std::max(max_rows_, s.n_rows);
             max_tokens_ = std::max(max_tokens_, sequence.length() + s.n_rows);
             n_rows_ += s.n_rows;
@@ -174,9 +195,10 @@ public:
         a.halves = args.rotation.pairs == RopePairs::halves;
         a.window = args.window;
         a.scale = args.scale;
-        a.n_splits = splits(a);
-        if (a.n_splits > 1) {
-            reserve(partial_, static_cast<size_t>(a.n_splits) * a.n_rows * a.n_head * (a.head_size + 2));
+        choose_splits(a);
+        const int n_splits = a.n_page_splits + a.n_splits;
+        if (n_splits > 1) {
+            reserve(partial_, static_cast<size_t>(n_splits) * a.n_rows * a.n_head * (a.head_size + 2));
             a.partial = partial_.data();
         }
         cuda::attention(a, stream_);
@@ -239,7 +261,8 @@ private:
         }
     }
 
-    // y[n, n_rows] = half_x_[n, n_cols] W^T on the matrix units; quantized weights become halves first, a part at a time.
+    // y[n, n_rows] = half_x_[n, n_cols] W^T on the matrix units; quantized weights become halves first, a part at a
+    // time.
     void multiply_halves(const Tensor& w, int n, float* y) {
         const uint8_t* data = device_.weights(w.data);
         const int64_t step = w.type == WeightType::F16
@@ -263,14 +286,30 @@ private:
         }
     }
 
-    // Enough blocks to fill the device, and no more.
-    int splits(const AttentionWork& a) const {
-        constexpr int kBlocksEach = 8;  // of a multiprocessor
-        constexpr int kRowsEach = 8;
+    // The leading runs in which keys and values of the same tokens lie alike, and for the positions they have now.
+    static void for_common_runs(const kv::Sequence& sequence, SegmentWork& w) {
+        const std::span<const kv::PageRef> k = sequence.k.pages();
+        const std::span<const kv::PageRef> v = sequence.v.pages();
+        const size_t n = std::min(k.size(), v.size());
+        for (size_t i = 0; i < n && k[i].frame == 0 && k[i].count == v[i].count && k[i].first == v[i].first; ++i) {
+            ++w.page_runs;
+            w.page_tokens += k[i].count;
+        }
+    }
+
+    // Enough blocks to fill the device a few times, so that the last ones do not wait alone.
+    void choose_splits(AttentionWork& a) const {
         const int group = a.n_head / a.n_head_kv;
-        const int blocks = a.n_head_kv * ((a.max_rows * group + kRowsEach - 1) / kRowsEach) * a.n_segments;
-        const int chunks = (max_tokens_ + kv::kPageTokens - 1) / kv::kPageTokens;
-        return std::clamp(device_.n_processors() * kBlocksEach / blocks, 1, chunks);
+        const int rows = a.max_rows * group;
+        const auto splits = [&](int rows_each, int blocks_each, int pieces) {
+            const int blocks = a.n_head_kv * ((rows + rows_each - 1) / rows_each) * a.n_segments;
+            return std::clamp((device_.n_processors() * blocks_each + blocks - 1) / blocks, 1, std::max(1, pieces));
+        };
+        constexpr int kWarps = 4;  // of a block, each with a page at a time
+        a.n_page_splits =
+            max_page_runs_ == 0 ? 0 : splits(rows == 1 ? 1 : 4, 20, (max_page_runs_ + kWarps - 1) / kWarps);
+        const int tokens = max_page_runs_ == 0 ? max_tokens_ : max_other_tokens_;
+        a.n_splits = splits(8, 8, (tokens + kv::kPageTokens - 1) / kv::kPageTokens);
     }
 
     CudaDevice& device_;
@@ -289,6 +328,8 @@ private:
     int n_segments_ = 0;
     int max_rows_ = 0;
     int max_tokens_ = 0;
+    int max_other_tokens_ = 0;  // that are in no page of attention_pages
+    int max_page_runs_ = 0;
     int n_rows_ = 0;
 };
 

@@ -51,11 +51,12 @@ void* DeviceMemory::allocate(size_t bytes) {
         size_t free = 0;
         size_t total = 0;
         cudaMemGetInfo(&free, &total);
-        throw Error(LK_OUT_OF_DEVICE_MEMORY,
-                    format("the GPU is out of memory: %.1f MiB asked, %.1f of %.1f MiB free; lower the context size, the "
-                           "sequences or the bits of the KV cache",
-                           bytes / 0x1p20, free / 0x1p20, total / 0x1p20),
-                    bytes, free);
+        throw Error(
+            LK_OUT_OF_DEVICE_MEMORY,
+            format("the GPU is out of memory: %.1f MiB asked, %.1f of %.1f MiB free; lower the context size, the "
+                   "sequences or the bits of the KV cache",
+                   bytes / 0x1p20, free / 0x1p20, total / 0x1p20),
+            bytes, free);
     }
     check(status, "cudaMallocAsync");
     return data;
@@ -120,8 +121,7 @@ CudaDevice::CudaDevice(const Model& model, const std::function<bool(float)>& pro
         for (const Norm* n : {&layer.attn_norm, &layer.attn_norm_2, &layer.ffn_norm}) {
             norm(*n);
         }
-        for (const Tensor* t :
-             {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.gate, &layer.up, &layer.down}) {
+        for (const Tensor* t : {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.gate, &layer.up, &layer.down}) {
             matrix(*t);
         }
     }
@@ -189,5 +189,5 @@ Device* open(const Model& model, const std::function<bool(float)>& progress) {
 
 }  // namespace lk::cuda
 
-extern "C" __attribute__((visibility("default"))) const lk::DevicePlugin lk_device_plugin = {
-    LK_ABI_VERSION, lk::cuda::open, lk::cuda::describe};
+extern "C" __attribute__((visibility("default")))
+const lk::DevicePlugin lk_device_plugin = {LK_ABI_VERSION, lk::cuda::open, lk::cuda::describe};

@@ -14,8 +14,8 @@ namespace lk::cuda {
 // ---- elementwise.cu
 
 // out[n, n_cols] = rows `tokens` of a table.
-void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols, float* out,
-           cudaStream_t stream);
+void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols,
+           float* out, cudaStream_t stream);
 void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out, cudaStream_t stream);
 void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim, float* out,
                 cudaStream_t stream);
@@ -64,9 +64,11 @@ struct SideWork {
 struct SegmentWork {
     SideWork k;
     SideWork v;
-    int row;     // of the call
-    int n_rows;  // of the call
-    int length;  // tokens before the call's
+    int row;          // of the call
+    int n_rows;       // of the call
+    int length;       // tokens before the call's
+    int page_runs;    // leading runs of both sides that attention_pages takes
+    int page_tokens;  // their tokens
 };
 
 // What the sides have in common.
@@ -84,7 +86,7 @@ struct AttentionWork {
     const SegmentWork* segments;
     const float* q;          // [n, n_head, D], rotated
     float* out;              // [n, n_head, D]
-    float* partial;          // [split, n * n_head, D + 2], if n_splits > 1
+    float* partial;          // [split, n * n_head, D + 2]: maximum, sum, values; if there is more than one split
     const float* frequency;  // [n_rot/2]
     SideShape k;
     SideShape v;
@@ -98,12 +100,15 @@ struct AttentionWork {
     int n_rot;
     int halves;  // RoPE pairs (i, i + n_rot/2)
     int window;
-    int n_splits;
+    int n_page_splits;  // by attention_pages
+    int n_splits;       // of the other tokens, behind those
     float scale;
 };
 
 // Whether there is a kernel for a pair of formats.
 bool attention_exists(const kv::PageFormat& k, const kv::PageFormat& v);
+// Whether attention_pages.cu takes the pages of a pair of formats.
+bool pages_apply(const kv::PageFormat& k, const kv::PageFormat& v);
 void attention(const AttentionWork& work, cudaStream_t stream);
 
 // Rows [n, n_head_kv, D] of a layer into staged[head, n_ubatch, D] of that layer. *broken becomes 1 + 2 * layer + side
