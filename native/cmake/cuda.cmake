@@ -34,7 +34,7 @@ target_link_libraries(llama-kivi-parts PRIVATE llama-kivi-objects)
 add_library(llama-kivi-cuda SHARED ${LK_CUDA_SOURCES} $<TARGET_OBJECTS:llama-kivi-cuda-kernels>)
 target_include_directories(llama-kivi-cuda PRIVATE ${LK_ROOT}/include ${LK_ROOT}/src)
 target_link_libraries(llama-kivi-cuda PRIVATE llama-kivi llama-kivi-parts CUDA::cudart_static CUDA::cublas)
-target_link_options(llama-kivi-cuda PRIVATE -Wl,--no-undefined -Wl,--exclude-libs,ALL -static-libstdc++ -static-libgcc)
+target_link_options(llama-kivi-cuda PRIVATE -Wl,--no-undefined -Wl,--exclude-libs,ALL)
 set_target_properties(llama-kivi-cuda PROPERTIES LINKER_LANGUAGE CXX BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
 
 add_executable(llama-kivi-bench-attention EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/bench/gpu/attention.cpp)

@@ -280,7 +280,9 @@ protected:
     }
 
     // In units of the logits' spread. Quantized caches drift where a code falls otherwise.
-    static double tolerance(lk_cache_type type) { return type == LK_CACHE_F16 ? 0.02 : 0.25; }
+    static double tolerance(lk_cache_type type) {
+        return type == LK_CACHE_F16 ? 0.02 : type == LK_CACHE_Q4_0 ? 0.8 : type == LK_CACHE_KIVI2_PAPER ? 0.4 : 0.2;
+    }
 
     lk_model* model_ = nullptr;      // on the GPU
     lk_model* cpu_model_ = nullptr;  // the same on the CPU
@@ -319,7 +321,7 @@ TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
         move(gpu.get(), cpu.get());
         move(cpu.get(), again.get());
         const test::Logits expected = gpu.run({7});
-        EXPECT_LT(test::distance(cpu.run({7}), expected), 0.02);
+        EXPECT_LT(test::distance(cpu.run({7}), expected), 0.06);
         EXPECT_EQ(again.run({7}), expected) << "the same bits on the same device";
     }
 }

@@ -51,7 +51,8 @@ void attention(const AttentionWork& a, cudaStream_t stream) {
     if (a.n_page_splits > 0) {
         attention_pages(a, stream);
     }
-    launch_of(a.k.format, a.v.format)(a, stream);
+    const Launch others = a.others_exact ? attention_rows : launch_of(a.k.format, a.v.format);
+    others(a, stream);
     const int n_splits = a.n_page_splits + a.n_splits;
     if (n_splits > 1) {
         const int64_t rows = static_cast<int64_t>(a.n_rows) * a.n_head;

@@ -11,28 +11,14 @@
 
 #include <cmath>
 
-#include "backend/cuda/device_math.cuh"
+#include "backend/cuda/attention_join.cuh"
 #include "backend/cuda/launch.h"
 
 namespace lk::cuda {
 
 namespace {
 
-constexpr int kPageWarps = 4;
 constexpr int kTiles = 4;  // of 32 tokens in a page
-
-// The greatest of a warp, for any floats: their bits, put in the order of unsigned integers.
-__device__ inline float warp_max_any(float x) {
-    const int bits = __float_as_int(x);
-    const unsigned key = bits < 0 ? ~static_cast<unsigned>(bits) : static_cast<unsigned>(bits) | 0x80000000u;
-    const unsigned top = __reduce_max_sync(kAllLanes, key);
-    return __uint_as_float(top & 0x80000000u ? top & 0x7fffffffu : ~top);
-}
-
-// The same for floats that are not negative.
-__device__ inline float warp_max_positive(float x) {
-    return __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x)));
-}
 
 // x rounded to an integer of -127..127, in the low byte: adding 1.5 * 2^23 leaves it there.
 __device__ inline unsigned low_byte(float x) {
@@ -59,16 +45,16 @@ __host__ __device__ inline int page_warp_bytes(const kv::PageFormat& k, const kv
     return fold_k + v.scale_groups * rows * kv::kPageTokens;
 }
 
-// Of a block: what its warps need, and at the end their sums, float [4, rows, D + 2] and [rows, D].
+// Of a block: what its warps need, and at the end their sums.
 __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const kv::PageFormat& v, int rows) {
-    const int work = kPageWarps * page_warp_bytes(k, v, rows);
-    const int sums = (kPageWarps * rows * (k.head_size + 2) + rows * k.head_size) * 4;
+    const int work = kJoinWarps * page_warp_bytes(k, v, rows);
+    const int sums = join_bytes(rows, k.head_size);
     return work > sums ? work : sums;
 }
 
 // kBits: of a code. kPaper: scales are pairs of halves. Byte scales of 2-bit codes mean refined keys and rotated values.
 template <int kRows, int kBits, bool kPaper, int kCh>
-__global__ void __launch_bounds__(kPageWarps * 32)
+__global__ void __launch_bounds__(kJoinWarps * 32)
     attention_pages_kernel(const AttentionWork a) {
     extern __shared__ __align__(16) char shared[];
     constexpr bool kRotated = kBits == 2 && !kPaper;
@@ -154,7 +140,7 @@ __global__ void __launch_bounds__(kPageWarps * 32)
         }
     }
 
-    for (int p = begin + warp; p < end; p += kPageWarps) {
+    for (int p = begin + warp; p < end; p += kJoinWarps) {
         const Run run = k_runs[p];
         const uint8_t* const k_page = run.block + k_offset;
         const uint8_t* const v_page = v_runs[p].block + v_offset;
@@ -436,73 +422,9 @@ __global__ void __launch_bounds__(kPageWarps * 32)
         }
     }
 
-    // ---- the warps together: sums[warp, row] = maximum, sum, D values
-    __syncthreads();
-    float* const sums = reinterpret_cast<float*>(shared);
-    float* const joined = sums + kPageWarps * kRows * (kD + 2);
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-        float* to = sums + (warp * kRows + r) * (kD + 2);
-        const float total = warp_sum(sum[r]);
-        if (lane == 0) {
-            to[0] = largest[r];
-            to[1] = total;
-        }
-#pragma unroll
-        for (int c = 0; c < kCh; ++c) {
-            to[2 + lane * kCh + c] = out[r][c];
-        }
-    }
-    __syncthreads();
-    const auto part = [&](int w, int r) { return sums + (w * kRows + r) * (kD + 2); };
-    for (int i = threadIdx.x; i < kRows * kD; i += blockDim.x) {
-        const int r = i / kD;
-        float top = part(0, r)[0];
-        for (int w = 1; w < kPageWarps; ++w) {
-            top = fmaxf(top, part(w, r)[0]);
-        }
-        float x = 0;
-        for (int w = 0; w < kPageWarps; ++w) {
-            x += part(w, r)[0] == -INFINITY ? 0.0f : __expf(part(w, r)[0] - top) * part(w, r)[2 + i % kD];
-        }
-        joined[i] = x;
-    }
-    __syncthreads();
-    if (kRotated) {
-        for (int half = 1; half < kD; half *= 2) {
-            for (int i = threadIdx.x; i < kRows * kD / 2; i += blockDim.x) {
-                const int first = i / half * 2 * half + i % half;
-                const float u = joined[first];
-                const float v = joined[first + half];
-                joined[first] = u + v;
-                joined[first + half] = u - v;
-            }
-            __syncthreads();
-        }
-    }
-    for (int i = threadIdx.x; i < n_rows * kD; i += blockDim.x) {
-        const int r = i / kD;
-        const int c = i % kD;
-        float top = part(0, r)[0];
-        for (int w = 1; w < kPageWarps; ++w) {
-            top = fmaxf(top, part(w, r)[0]);
-        }
-        float mass = 0;
-        for (int w = 0; w < kPageWarps; ++w) {
-            mass += part(w, r)[0] == -INFINITY ? 0.0f : __expf(part(w, r)[0] - top) * part(w, r)[1];
-        }
-        float x = joined[i];
-        if (kRotated) {
-            const uint16_t* mu = reinterpret_cast<const uint16_t*>(v_table + 4);
-            x = x * rsqrtf(static_cast<float>(kD)) + (mass > 0 ? mass * half_bits_to_float(mu[c]) : 0.0f);
-        }
-        float* to = a.partial + (static_cast<size_t>(blockIdx.y) * a.n_rows * a.n_head + output_row(r)) * (kD + 2);
-        to[2 + c] = x;
-        if (c == 0) {
-            to[0] = top;
-            to[1] = mass;
-        }
-    }
+    join_warps<kRows, kCh, kRotated>(a, blockIdx.y, largest, sum, out, n_rows, output_row,
+                                     kRotated ? reinterpret_cast<const uint16_t*>(v_table + 4) : nullptr,
+                                     reinterpret_cast<float*>(shared));
 }
 
 template <int kRows, int kBits, bool kPaper, int kCh>
@@ -514,7 +436,7 @@ void launch_pages(const AttentionWork& a, cudaStream_t stream) {
     }
     const int group = a.n_head / a.n_head_kv;
     const dim3 grid(a.n_head_kv * ((a.max_rows * group + kRows - 1) / kRows), a.n_page_splits, a.n_segments);
-    attention_pages_kernel<kRows, kBits, kPaper, kCh><<<grid, kPageWarps * 32, bytes, stream>>>(a);
+    attention_pages_kernel<kRows, kBits, kPaper, kCh><<<grid, kJoinWarps * 32, bytes, stream>>>(a);
 }
 
 template <int kBits, bool kPaper, int kCh>

@@ -64,6 +64,7 @@ public:
         n_rows_ = 0;
         max_page_runs_ = 0;
         max_other_tokens_ = 0;
+        others_exact_ = cache.config().head_size == 64 || cache.config().head_size == 128;
         const bool paged = pages_apply(cache.spec(Side::keys).format, cache.spec(Side::values).format);
         size_t at = 0;
         const auto side = [&](const kv::SequenceSide& s, const half_t* staged, int row) {
@@ -98,6 +99,8 @@ public:
             if (paged && s.n_rows <= kFewRows) {
                 for_common_runs(sequence, w);
             }
+            others_exact_ = others_exact_ && s.n_rows <= kFewRows && is_exact(cache, Side::keys, sequence.k, w) &&
+                            is_exact(cache, Side::values, sequence.v, w);
             max_page_runs_ = std::max(max_page_runs_, w.page_runs);
             max_other_tokens_ = std::max(max_other_tokens_, w.length + w.n_rows - w.page_tokens + kv::kPageTokens);
             *works++ = w;
@@ -297,6 +300,16 @@ private:
         }
     }
 
+    // Whether a side has in full precision, and for the positions they have now, all tokens that attention_pages
+    // leaves.
+    static bool is_exact(const kv::Cache& cache, Side side, const kv::SequenceSide& s, const SegmentWork& w) {
+        if (cache.spec(side).format.quantized()) {
+            return s.n_paged() == w.page_tokens;
+        }
+        return w.page_tokens == 0 &&
+               std::all_of(s.pages().begin(), s.pages().end(), [](const kv::PageRef& ref) { return ref.frame == 0; });
+    }
+
     // Enough blocks to fill the device a few times, so that the last ones do not wait alone.
     void choose_splits(AttentionWork& a) const {
         const int group = a.n_head / a.n_head_kv;
@@ -309,7 +322,9 @@ private:
         a.n_page_splits =
             max_page_runs_ == 0 ? 0 : splits(rows == 1 ? 1 : 4, 20, (max_page_runs_ + kWarps - 1) / kWarps);
         const int tokens = max_page_runs_ == 0 ? max_tokens_ : max_other_tokens_;
-        a.n_splits = splits(8, 8, (tokens + kv::kPageTokens - 1) / kv::kPageTokens);
+        a.n_splits = others_exact_ ? splits(rows == 1 ? 1 : 4, 20, (tokens + kv::kPageTokens - 1) / kv::kPageTokens)
+                                   : splits(8, 8, (tokens + kv::kPageTokens - 1) / kv::kPageTokens);
+        a.others_exact = others_exact_;
     }
 
     CudaDevice& device_;
@@ -330,6 +345,7 @@ private:
     int max_tokens_ = 0;
     int max_other_tokens_ = 0;  // that are in no page of attention_pages
     int max_page_runs_ = 0;
+    bool others_exact_ = false;
     int n_rows_ = 0;
 };
 

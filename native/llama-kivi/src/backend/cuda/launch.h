@@ -102,6 +102,7 @@ struct AttentionWork {
     int window;
     int n_page_splits;  // by attention_pages
     int n_splits;       // of the other tokens, behind those
+    int others_exact;   // these are all in full precision, and the rows few: attention_rows takes them
     float scale;
 };
 

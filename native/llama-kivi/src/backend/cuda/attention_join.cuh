@@ -1,0 +1,114 @@
+// Warps that attend by themselves, and how their sums become a split's.
+#pragma once
+
+#include <cmath>
+
+#include "backend/cuda/device_math.cuh"
+#include "backend/cuda/launch.h"
+
+namespace lk::cuda {
+
+namespace {
+
+constexpr int kJoinWarps = 4;  // of a block
+
+// The greatest of a warp, for any floats: their bits, put in the order of unsigned integers.
+__device__ inline float warp_max_any(float x) {
+    const int bits = __float_as_int(x);
+    const unsigned key = bits < 0 ? ~static_cast<unsigned>(bits) : static_cast<unsigned>(bits) | 0x80000000u;
+    const unsigned top = __reduce_max_sync(kAllLanes, key);
+    return __uint_as_float(top & 0x80000000u ? top & 0x7fffffffu : ~top);
+}
+
+// The same for floats that are not negative.
+__device__ inline float warp_max_positive(float x) {
+    return __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x)));
+}
+
+// Shared memory of join_warps: float [4, rows, D + 2] and [rows, D].
+__host__ __device__ inline int join_bytes(int rows, int d) {
+    return (kJoinWarps * rows * (d + 2) + rows * d) * 4;
+}
+
+// Writes a block's rows of a.partial. A lane has kCh channels of `out`, and of `sum` its own tokens' part.
+// kRotated: values are in the rotated frame of kivi2, mu their centre.
+template <int kRows, int kCh, bool kRotated, class OutputRow>
+__device__ void join_warps(const AttentionWork& a, int split, const float (&largest)[kRows], const float (&sum)[kRows],
+                           const float (&out)[kRows][kCh], int n_rows, const OutputRow& output_row, const uint16_t* mu,
+                           float* shared) {
+    constexpr int kD = kCh * 32;
+    const int warp = threadIdx.x / 32;
+    const int lane = threadIdx.x % 32;
+    float* const joined = shared + kJoinWarps * kRows * (kD + 2);
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        float* to = shared + (warp * kRows + r) * (kD + 2);
+        const float total = warp_sum(sum[r]);
+        if (lane == 0) {
+            to[0] = largest[r];
+            to[1] = total;
+        }
+#pragma unroll
+        for (int c = 0; c < kCh; ++c) {
+            to[2 + lane * kCh + c] = out[r][c];
+        }
+    }
+    __syncthreads();
+    const auto part = [&](int w, int r) { return shared + (w * kRows + r) * (kD + 2); };
+    const auto top_of = [&](int r) {
+        float top = part(0, r)[0];
+        for (int w = 1; w < kJoinWarps; ++w) {
+            top = fmaxf(top, part(w, r)[0]);
+        }
+        return top;
+    };
+    // Value i of a row's parts, each times what its maximum is below the greatest.
+    const auto total_of = [&](int r, int i, float top) {
+        float x = 0;
+        for (int w = 0; w < kJoinWarps; ++w) {
+            x += part(w, r)[0] == -INFINITY ? 0.0f : __expf(part(w, r)[0] - top) * part(w, r)[i];
+        }
+        return x;
+    };
+    for (int i = threadIdx.x; i < kRows * kD; i += blockDim.x) {
+        joined[i] = total_of(i / kD, 2 + i % kD, top_of(i / kD));
+    }
+    __syncthreads();
+    if (kRotated) {
+        for (int half = 1; half < kD; half *= 2) {
+            for (int i = threadIdx.x; i < kRows * kD / 2; i += blockDim.x) {
+                const int first = i / half * 2 * half + i % half;
+                const float u = joined[first];
+                const float v = joined[first + half];
+                joined[first] = u + v;
+                joined[first + half] = u - v;
+            }
+            __syncthreads();
+        }
+    }
+    for (int i = threadIdx.x; i < n_rows * kD; i += blockDim.x) {
+        const int r = i / kD;
+        const int c = i % kD;
+        const float top = top_of(r);
+        const float mass = total_of(r, 1, top);
+        float x = joined[i];
+        if (kRotated) {
+            x = x * rsqrtf(static_cast<float>(kD)) + (mass > 0 ? mass * half_bits_to_float(mu[c]) : 0.0f);
+        }
+        if (a.n_page_splits + a.n_splits == 1) {
+            a.out[output_row(r) * kD + c] = x / mass;
+            continue;
+        }
+        float* to = a.partial + (static_cast<size_t>(split) * a.n_rows * a.n_head + output_row(r)) * (kD + 2);
+        to[2 + c] = x;
+        if (c == 0) {
+            to[0] = top;
+            to[1] = mass;
+        }
+    }
+}
+
+}  // namespace
+
+}  // namespace lk::cuda
