@@ -306,6 +306,25 @@ __global__ void append_rows_kernel(const SideShape shape, const AppendWork* work
     }
 }
 
+// ---- rows that fit in the ring: nothing leaves it
+
+__global__ void append_to_ring_kernel(const SideShape shape, const AppendWork* works) {
+    const AppendWork& work = works[blockIdx.z];
+    const int d = shape.format.head_size;
+    const int i = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    const int head = blockIdx.y * kWarps + i % kWarps;
+    const int row = i / kWarps;
+    if (head >= work.n_heads || row >= work.n_rows) {
+        return;
+    }
+    const int at = (work.ring_start + work.n_ring + row) % shape.trigger;
+    const auto* from = reinterpret_cast<const uint32_t*>(work.staged + (static_cast<size_t>(head) * shape.n_ubatch + row) * d);
+    auto* to = reinterpret_cast<uint32_t*>(work.ring + (static_cast<size_t>(head) * shape.trigger + at) * d);
+    for (int c = threadIdx.x % 32; c < d / 2; c += 32) {
+        to[c] = from[c];
+    }
+}
+
 // ---- the ring and what leaves it: a block for each head of a segment
 
 struct Ring {
@@ -735,6 +754,13 @@ void stage(const SideShape& shape, const float* rows, int n, int n_head_kv, uint
            cudaStream_t stream) {
     const int n_blocks = (n * n_head_kv + kWarps - 1) / kWarps;
     stage_kernel<<<n_blocks, kThreads, 0, stream>>>(shape, rows, n, n_head_kv, staged, mark, broken);
+}
+
+void append_to_ring(const SideShape& shape, const AppendWork* work, int max_rows, int n_segments, int n_heads,
+                    cudaStream_t stream) {
+    // A block takes a row of several heads.
+    const dim3 grid(max_rows, (n_heads + kWarps - 1) / kWarps, n_segments);
+    append_to_ring_kernel<<<grid, kThreads, 0, stream>>>(shape, work);
 }
 
 void append(const SideShape& shape, const AppendWork* work, int max_rows, int n_segments, int n_heads,

@@ -30,32 +30,20 @@ __host__ __device__ inline int join_bytes(int rows, int d) {
     return (kJoinWarps * rows * (d + 2) + rows * d) * 4;
 }
 
-// Writes a block's rows of a.partial. A lane has kCh channels of `out`, and of `sum` its own tokens' part.
+// Where a warp leaves a row for join_parts: maximum, sum, D values.
+template <int kRows, int kD>
+__device__ float* warp_part(float* shared, int warp, int r) {
+    return shared + (warp * kRows + r) * (kD + 2);
+}
+
+// Writes a block's rows of a.partial, or of a.out if there is one split, from what its warps have left.
 // kRotated: values are in the rotated frame of kivi2, mu their centre.
-template <int kRows, int kCh, bool kRotated, class OutputRow>
-__device__ void join_warps(const AttentionWork& a, int split, const float (&largest)[kRows], const float (&sum)[kRows],
-                           const float (&out)[kRows][kCh], int n_rows, const OutputRow& output_row, const uint16_t* mu,
-                           float* shared) {
-    constexpr int kD = kCh * 32;
-    const int warp = threadIdx.x / 32;
-    const int lane = threadIdx.x % 32;
+template <int kRows, int kD, bool kRotated, class OutputRow>
+__device__ void join_parts(const AttentionWork& a, int split, int n_rows, const OutputRow& output_row,
+                           const uint16_t* mu, float* shared) {
     float* const joined = shared + kJoinWarps * kRows * (kD + 2);
     __syncthreads();
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-        float* to = shared + (warp * kRows + r) * (kD + 2);
-        const float total = warp_sum(sum[r]);
-        if (lane == 0) {
-            to[0] = largest[r];
-            to[1] = total;
-        }
-#pragma unroll
-        for (int c = 0; c < kCh; ++c) {
-            to[2 + lane * kCh + c] = out[r][c];
-        }
-    }
-    __syncthreads();
-    const auto part = [&](int w, int r) { return shared + (w * kRows + r) * (kD + 2); };
+    const auto part = [&](int w, int r) { return warp_part<kRows, kD>(shared, w, r); };
     const auto top_of = [&](int r) {
         float top = part(0, r)[0];
         for (int w = 1; w < kJoinWarps; ++w) {
@@ -107,6 +95,30 @@ __device__ void join_warps(const AttentionWork& a, int split, const float (&larg
             to[1] = mass;
         }
     }
+}
+
+// The same from registers. A lane has kCh channels of `out`, and of `sum` its own tokens' part.
+template <int kRows, int kCh, bool kRotated, class OutputRow>
+__device__ void join_warps(const AttentionWork& a, int split, const float (&largest)[kRows], const float (&sum)[kRows],
+                           const float (&out)[kRows][kCh], int n_rows, const OutputRow& output_row, const uint16_t* mu,
+                           float* shared) {
+    constexpr int kD = kCh * 32;
+    const int lane = threadIdx.x % 32;
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        float* to = warp_part<kRows, kD>(shared, threadIdx.x / 32, r);
+        const float total = warp_sum(sum[r]);
+        if (lane == 0) {
+            to[0] = largest[r];
+            to[1] = total;
+        }
+#pragma unroll
+        for (int c = 0; c < kCh; ++c) {
+            to[2 + lane * kCh + c] = out[r][c];
+        }
+    }
+    join_parts<kRows, kD, kRotated>(a, split, n_rows, output_row, mu, shared);
 }
 
 }  // namespace

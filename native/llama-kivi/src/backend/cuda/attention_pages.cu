@@ -12,6 +12,9 @@ void attention_pages(const AttentionWork& a, cudaStream_t stream) {
     const bool wide = a.head_size == 128;
     switch (a.k.format.type) {
     case LK_CACHE_KIVI2:
+        if (a.max_rows * (a.n_head / a.n_head_kv) > 1) {
+            return attention_pages_mma(a, stream);
+        }
         return wide ? launch_pages_rows<2, false, 4>(a, stream)
                     : launch_pages_rows<2, false, 2>(a, stream);
     case LK_CACHE_KIVI4:

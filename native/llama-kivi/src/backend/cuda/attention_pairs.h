@@ -19,6 +19,8 @@ void attention_blocks4_blocks4(const AttentionWork& a, cudaStream_t stream);
 
 // The pages of every segment, in a.n_page_splits splits.
 void attention_pages(const AttentionWork& a, cudaStream_t stream);
+// The same for several rows of kivi2.
+void attention_pages_mma(const AttentionWork& a, cudaStream_t stream);
 // The other tokens, where those of every segment are in full precision.
 void attention_rows(const AttentionWork& a, cudaStream_t stream);
 

@@ -213,26 +213,42 @@ public:
         std::vector<AppendWork> works;
         std::vector<uint8_t*> blocks;
         std::vector<size_t> first_block;
-        int max_rows = 0;
+        struct Launch {
+            Side side;
+            bool leaves;  // the rings lose rows to the pages
+            size_t first;
+            size_t count;
+            int max_rows;
+        };
+        std::vector<Launch> launches;
         for (const Side side : {Side::keys, Side::values}) {
-            for (const kv::Segment& s : segments) {
-                const kv::AppendPlan plan = cache.plan_append(side, s);
-                AppendWork w{};
-                w.ring = plan.ring;
-                w.sinks = plan.sinks;
-                w.tables = plan.tables;
-                w.staged = cache.staged(side) + static_cast<size_t>(s.row) * c.head_size;
-                w.n_rows = s.n_rows;
-                w.ring_start = plan.ring_start;
-                w.n_ring = plan.n_ring;
-                w.first_token = plan.first_token;
-                w.sink_limit = plan.sink_limit;
-                w.choose_tables = plan.choose_tables;
-                w.page_token = plan.page_token;
-                works.push_back(w);
-                first_block.push_back(blocks.size());
-                blocks.insert(blocks.end(), plan.blocks.begin(), plan.blocks.end());
-                max_rows = std::max(max_rows, s.n_rows);
+            for (const bool leaves : {false, true}) {
+                Launch launch{side, leaves, works.size(), 0, 0};
+                for (const kv::Segment& s : segments) {
+                    const kv::AppendPlan plan = cache.plan_append(side, s);
+                    if (leaves != !plan.blocks.empty()) {
+                        continue;
+                    }
+                    AppendWork w{};
+                    w.ring = plan.ring;
+                    w.sinks = plan.sinks;
+                    w.tables = plan.tables;
+                    w.staged = cache.staged(side) + static_cast<size_t>(s.row) * c.head_size;
+                    w.n_rows = s.n_rows;
+                    w.ring_start = plan.ring_start;
+                    w.n_ring = plan.n_ring;
+                    w.first_token = plan.first_token;
+                    w.sink_limit = plan.sink_limit;
+                    w.choose_tables = plan.choose_tables;
+                    w.page_token = plan.page_token;
+                    w.n_heads = n_heads;
+                    works.push_back(w);
+                    first_block.push_back(blocks.size());
+                    blocks.insert(blocks.end(), plan.blocks.begin(), plan.blocks.end());
+                    launch.max_rows = std::max(launch.max_rows, s.n_rows);
+                }
+                launch.count = works.size() - launch.first;
+                launches.push_back(launch);
             }
         }
         const size_t work_bytes = works.size() * sizeof(AppendWork);
@@ -247,10 +263,13 @@ public:
             std::memcpy(host + work_bytes, blocks.data(), blocks.size() * sizeof(uint8_t*));
         }
         LK_CUDA(cudaMemcpyAsync(append_.data(), host, bytes, cudaMemcpyHostToDevice, stream_));
-        const auto* device_works = reinterpret_cast<const AppendWork*>(append_.data());
-        const int n = static_cast<int>(segments.size());
-        append(shape_of(cache.spec(Side::keys), c.n_ubatch), device_works, max_rows, n, n_heads, stream_);
-        append(shape_of(cache.spec(Side::values), c.n_ubatch), device_works + n, max_rows, n, n_heads, stream_);
+        for (const Launch& l : launches) {
+            if (l.count > 0) {
+                const auto* work = reinterpret_cast<const AppendWork*>(append_.data()) + l.first;
+                (l.leaves ? append : append_to_ring)(shape_of(cache.spec(l.side), c.n_ubatch), work, l.max_rows,
+                                                     static_cast<int>(l.count), n_heads, stream_);
+            }
+        }
         LK_CUDA(cudaGetLastError());
         cache.finish_append(segments);
     }
@@ -320,7 +339,7 @@ private:
         };
         constexpr int kWarps = 4;  // of a block, each with a page at a time
         a.n_page_splits =
-            max_page_runs_ == 0 ? 0 : splits(rows == 1 ? 1 : 4, 20, (max_page_runs_ + kWarps - 1) / kWarps);
+            max_page_runs_ == 0 ? 0 : splits(rows == 1 ? 1 : 8, 20, (max_page_runs_ + kWarps - 1) / kWarps);
         const int tokens = max_page_runs_ == 0 ? max_tokens_ : max_other_tokens_;
         a.n_splits = others_exact_ ? splits(rows == 1 ? 1 : 4, 20, (tokens + kv::kPageTokens - 1) / kv::kPageTokens)
                                    : splits(8, 8, (tokens + kv::kPageTokens - 1) / kv::kPageTokens);

@@ -131,9 +131,13 @@ struct AppendWork {
     int sink_limit;
     int choose_tables;
     int page_token;
+    int n_heads;  // layers times KV heads
 };
 
-// Moves the staged rows of n_segments segments through the rings into the pages.
+// Moves the staged rows of segments into their rings, from which nothing leaves by that.
+void append_to_ring(const SideShape& shape, const AppendWork* work, int max_rows, int n_segments, int n_heads,
+                    cudaStream_t stream);
+// Moves the staged rows of segments through the rings into the pages.
 void append(const SideShape& shape, const AppendWork* work, int max_rows, int n_segments, int n_heads,
             cudaStream_t stream);
 
