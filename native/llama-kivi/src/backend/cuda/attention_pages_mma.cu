@@ -6,6 +6,8 @@
 //           ends with the scores of tokens 8 t + g for rows 2 j and 2 j + 1
 //   values  a word holds 16 tokens of a channel; a lane takes those of channels g and g + 8 for tokens 16 j .. and
 //           64 + 16 j .., and ends with these channels for rows 2 j and 2 j + 1
+// While a page is worked on, the warp's next one is on its way to shared memory: eight rows take so many registers that there
+// are too few warps to hide that way.
 #include "backend/cuda/attention_join.cuh"
 #include "backend/cuda/attention_pairs.h"
 
@@ -85,9 +87,39 @@ struct Sizes {
     static constexpr int kUnits = (kQuads + 7) / 8;              // of 32 code rows
     static constexpr int kKeyStride = kCh == 4 ? 176 : 80;       // bytes of a row of key weights: no two rows in one bank
     static constexpr int kQueries = kRows * kCodeRows * 4;       // of the block: q of each code row
-    static constexpr int kWarpBytes = kRows * kKeyStride + 64 + kRows * 8 + kRows * kValueStride;
+    static constexpr int kWeightBytes = kRows * kKeyStride + 64 + kRows * 8 + kRows * kValueStride;
+    // A page in shared memory: the keys' as it lies; of the values, blocks of 16 tokens apart, so that lanes of different
+    // j meet different banks, then their scales.
+    static constexpr int kKeyBytes = kv::make_page_format(LK_CACHE_KIVI2, kv::Side::keys, kD, 32).page_bytes;
+    static constexpr int kBlockWords = kD + 8;
+    static constexpr int kScales = kKeyBytes + 8 * kBlockWords * 4;
+    static constexpr int kPageBytes = kScales + kv::kPageTokens;
+    static constexpr int kWarpBytes = kWeightBytes + 2 * kPageBytes;
     static constexpr int kBytes = kQueries + kJoinWarps * kWarpBytes;
 };
+
+__device__ void copy_async(void* shared, const void* global) {
+    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global));
+}
+
+// Starts copying a page; a group of copies of its own.
+template <int kCh>
+__device__ void fetch(char* to, const uint8_t* k_page, size_t k_bytes, const uint8_t* v_page) {
+    using S = Sizes<kCh>;
+    const int lane = threadIdx.x % 32;
+    for (int i = lane * 16; i < static_cast<int>(k_bytes); i += 32 * 16) {
+        copy_async(to + i, k_page + i);
+    }
+    constexpr int kPieces = S::kD / 4;  // of a block
+#pragma unroll
+    for (int i = lane; i < 8 * kPieces; i += 32) {
+        copy_async(to + S::kKeyBytes + (i / kPieces * S::kBlockWords + i % kPieces * 4) * 4, v_page + i * 16);
+    }
+    if (lane < kv::kPageTokens / 16) {
+        copy_async(to + S::kScales + 16 * lane, v_page + 8 * S::kD * 4 + 16 * lane);
+    }
+}
 
 template <int kCh>
 __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_mma_kernel(const AttentionWork a) {
@@ -96,7 +128,6 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_mma_kernel(co
     extern __shared__ __align__(16) char shared[];
     const SegmentWork& seg = a.segments[blockIdx.z];
     const kv::PageFormat& fk = a.k.format;
-    const kv::PageFormat& fv = a.v.format;
     const int group = a.n_head / a.n_head_kv;
     const int kv_head = blockIdx.x % a.n_head_kv;
     const int row0 = blockIdx.x / a.n_head_kv * kRows;
@@ -110,7 +141,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_mma_kernel(co
     const int g = lane / 4;
     const int j = lane % 4;
     const size_t k_offset = static_cast<size_t>(head) * fk.page_bytes;
-    const size_t v_offset = static_cast<size_t>(head) * fv.page_bytes;
+    const size_t v_offset = static_cast<size_t>(head) * a.v.format.page_bytes;
     const uint8_t* k_table = seg.k.tables + static_cast<size_t>(head) * a.k.table_bytes;
     const uint8_t* v_table = seg.v.tables + static_cast<size_t>(head) * a.v.table_bytes;
     const Run* const k_runs = seg.k.runs;
@@ -128,6 +159,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_mma_kernel(co
     int8_t* const fold_k = reinterpret_cast<int8_t*>(own);
     float2* const steps = reinterpret_cast<float2*>(own + kRows * S::kKeyStride + 64);  // step and bias of a row
     int8_t* const fold_v = reinterpret_cast<int8_t*>(steps + kRows);
+    char* const pages = own + S::kWeightBytes;
 
     const bool has_quad = lane < kD / 4;
     const float v_factor = ldexpf(1.0f, *reinterpret_cast<const int*>(v_table));
@@ -149,7 +181,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_mma_kernel(co
         wide[2] = c == 2 ? 4.0f : wide[2];
         wide[3] = c == 3 ? 4.0f : wide[3];
     }
-    for (int i = lane; i < S::kWarpBytes / 4; i += 32) {
+    for (int i = lane; i < S::kWeightBytes / 4; i += 32) {
         reinterpret_cast<unsigned*>(own)[i] = 0;
     }
     __syncthreads();
@@ -170,10 +202,30 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_mma_kernel(co
         }
     }
 
-    for (int p = begin + warp; p < end; p += kJoinWarps) {
-        const Run run = k_runs[p];
-        const uint8_t* const k_page = run.block + k_offset;
-        const uint8_t* const v_page = v_runs[p].block + v_offset;
+    // Where pages are is read one page before they are fetched, which is one before they are needed.
+    const auto run_at = [&](const Run* runs, int p) { return runs[min(p, end - 1)]; };
+    Run run{};
+    Run next{};
+    const uint8_t* next_values = nullptr;
+    if (begin + warp < end) {
+        run = run_at(k_runs, begin + warp);
+        fetch<kCh>(pages, run.block + k_offset, fk.page_bytes, run_at(v_runs, begin + warp).block + v_offset);
+        next = run_at(k_runs, begin + warp + kJoinWarps);
+        next_values = run_at(v_runs, begin + warp + kJoinWarps).block;
+    }
+    asm volatile("cp.async.commit_group;\n" ::);
+    for (int p = begin + warp, buffer = 0; p < end; p += kJoinWarps, buffer ^= 1) {
+        if (p + kJoinWarps < end) {
+            fetch<kCh>(pages + (buffer ^ 1) * S::kPageBytes, next.block + k_offset, fk.page_bytes,
+                       next_values + v_offset);
+        }
+        asm volatile("cp.async.commit_group;\n" ::);
+        const Run after = run_at(k_runs, p + 2 * kJoinWarps);
+        const uint8_t* const after_values = run_at(v_runs, p + 2 * kJoinWarps).block;
+        asm volatile("cp.async.wait_group 1;\n" ::);
+        __syncwarp();
+        const char* const page = pages + buffer * S::kPageBytes;
+        const uint8_t* const k_page = reinterpret_cast<const uint8_t*>(page);
 
         // ---- scores of tokens 32 tile + 8 t + g
         float score[kTiles][4][2];
@@ -183,7 +235,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_mma_kernel(co
             unsigned words[2 * S::kUnits];
 #pragma unroll
             for (int i = 0; i < 2 * S::kUnits; ++i) {
-                words[i] = 4 * i < S::kQuads ? __ldg(codes + 32 * i) : 0;
+                words[i] = 4 * i < S::kQuads ? codes[32 * i] : 0;
             }
             if (tile * 32 % fk.group == 0) {
                 const int token_group = tile * 32 / fk.group;
@@ -313,7 +365,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_mma_kernel(co
         for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
             for (int t = 0; t < 4; ++t) {
-                const uint8_t byte = v_page[fv.scales_offset + 32 * tile + 8 * t + g];
+                const uint8_t byte = static_cast<uint8_t>(page[S::kScales + 32 * tile + 8 * t + g]);
                 const float s = half_bits_to_float(static_cast<uint16_t>(byte << 6)) * v_factor;
 #pragma unroll
                 for (int e = 0; e < 2; ++e) {
@@ -348,13 +400,13 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_mma_kernel(co
         const uint4 high = *reinterpret_cast<const uint4*>(fold_v + g * kValueStride + 64 + 16 * j);
         const unsigned b0[4] = {low.x, low.y, low.z, low.w};
         const unsigned b1[4] = {high.x, high.y, high.z, high.w};
-        const unsigned* const values = reinterpret_cast<const unsigned*>(v_page) + j * kD + g;
+        const unsigned* const values = reinterpret_cast<const unsigned*>(page + S::kKeyBytes) + j * S::kBlockWords + g;
 #pragma unroll
         for (int i = 0; i < kD / 16; ++i) {
-            const unsigned w0 = __ldg(values + 16 * i);
-            const unsigned w1 = __ldg(values + 16 * i + 8);
-            const unsigned w2 = __ldg(values + 4 * kD + 16 * i);
-            const unsigned w3 = __ldg(values + 4 * kD + 16 * i + 8);
+            const unsigned w0 = values[16 * i];
+            const unsigned w1 = values[16 * i + 8];
+            const unsigned w2 = values[4 * S::kBlockWords + 16 * i];
+            const unsigned w3 = values[4 * S::kBlockWords + 16 * i + 8];
             int dot[4] = {};
 #pragma unroll
             for (int s = 0; s < 4; ++s) {
@@ -366,6 +418,10 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_mma_kernel(co
                 out[i][k] += step[k % 2] * static_cast<float>(dot[k]) + bias[k % 2];
             }
         }
+        __syncwarp();  // the buffer is free
+        run = next;
+        next = after;
+        next_values = after_values;
     }
 
     __syncthreads();
@@ -393,6 +449,7 @@ void launch(const AttentionWork& a, cudaStream_t stream) {
     const int bytes = joined > Sizes<kCh>::kBytes ? joined : Sizes<kCh>::kBytes;
     const int group = a.n_head / a.n_head_kv;
     const dim3 grid(a.n_head_kv * ((a.max_rows * group + kRows - 1) / kRows), a.n_page_splits, a.n_segments);
+    cudaFuncSetAttribute(attention_pages_mma_kernel<kCh>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     attention_pages_mma_kernel<kCh><<<grid, kJoinWarps * 32, bytes, stream>>>(a);
 }
 

@@ -144,9 +144,16 @@ public:
 
     void matmul(const float* x, int n, std::span<const Product> products) override {
         if (n <= kFewColumns) {
-            for (const Product& p : products) {
-                multiply_few(p.w->type, device_.weights(p.w->data), p.w->row_bytes, static_cast<int>(p.w->n_rows),
-                             static_cast<int>(p.w->n_cols), x, n, p.y, stream_);
+            for (size_t i = 0; i < products.size();) {
+                const Tensor& first = *products[i].w;
+                FewProducts few{};
+                for (; i < products.size() && products[i].w->type == first.type && few.count < FewProducts::kMost;
+                     ++i) {
+                    few.w[few.count] = device_.weights(products[i].w->data);
+                    few.y[few.count] = products[i].y;
+                    few.n_rows[few.count++] = static_cast<int>(products[i].w->n_rows);
+                }
+                multiply_few(first.type, few, first.row_bytes, static_cast<int>(first.n_cols), x, n, stream_);
             }
             return;
         }
@@ -338,8 +345,9 @@ private:
             return std::clamp((device_.n_processors() * blocks_each + blocks - 1) / blocks, 1, std::max(1, pieces));
         };
         constexpr int kWarps = 4;  // of a block, each with a page at a time
-        a.n_page_splits =
-            max_page_runs_ == 0 ? 0 : splits(rows == 1 ? 1 : 8, 20, (max_page_runs_ + kWarps - 1) / kWarps);
+        a.n_page_splits = max_page_runs_ == 0
+                              ? 0
+                              : splits(rows == 1 ? 1 : 8, rows == 1 ? 20 : 8, (max_page_runs_ + kWarps - 1) / kWarps);
         const int tokens = max_page_runs_ == 0 ? max_tokens_ : max_other_tokens_;
         a.n_splits = others_exact_ ? splits(rows == 1 ? 1 : 4, 20, (tokens + kv::kPageTokens - 1) / kv::kPageTokens)
                                    : splits(8, 8, (tokens + kv::kPageTokens - 1) / kv::kPageTokens);

@@ -30,9 +30,19 @@ void to_half(const float* x, int64_t n, uint16_t* out, cudaStream_t stream);
 
 constexpr int kFewColumns = 8;
 
-// y[n, n_rows] = x[n, n_cols] W^T for n <= kFewColumns: one read of the weights.
-void multiply_few(WeightType type, const uint8_t* w, size_t row_bytes, int n_rows, int n_cols, const float* x, int n,
-                  float* y, cudaStream_t stream);
+// Matrices of one type and width that are multiplied with the same input, in one launch.
+struct FewProducts {
+    static constexpr int kMost = 4;
+    const uint8_t* w[kMost];  // [n_rows, n_cols]
+    float* y[kMost];          // [n, n_rows]
+    int n_rows[kMost];
+    int first_block[kMost];  // filled in by multiply_few
+    int count;
+};
+
+// Every y = x[n, n_cols] W^T for n <= kFewColumns: one read of the weights.
+void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x, int n,
+                  cudaStream_t stream);
 // out[n] = the elements of n_rows rows of n_cols, as halves.
 void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cudaStream_t stream);
 

@@ -10,15 +10,22 @@ constexpr int kWarps = 4;
 
 // A warp multiplies kRows rows of weights with kColumns columns.
 template <WeightType kType, int kColumns, int kRows>
-__global__ void __launch_bounds__(kWarps * 32) multiply_few_kernel(const uint8_t* w, size_t row_bytes, int n_rows,
-                                                                  int n_cols, const float* x, int n, float* y) {
-    const int first = (blockIdx.x * kWarps + threadIdx.x / 32) * kRows;
+__global__ void __launch_bounds__(kWarps * 32)
+    multiply_few_kernel(const FewProducts products, size_t row_bytes, int n_cols, const float* x, int n) {
+    int which = 0;
+    while (which + 1 < products.count && static_cast<int>(blockIdx.x) >= products.first_block[which + 1]) {
+        ++which;
+    }
+    const uint8_t* const w = products.w[which];
+    float* const y = products.y[which];
+    const int n_rows = products.n_rows[which];
+    const int first = ((blockIdx.x - products.first_block[which]) * kWarps + threadIdx.x / 32) * kRows;
     const int lane = threadIdx.x % 32;
     if (first >= n_rows) {
         return;
     }
     float sum[kRows][kColumns] = {};
-#pragma unroll 2
+#pragma unroll(kColumns == 1 ? 4 : 2)
     for (int i = lane * 8; i < n_cols; i += 256) {
         float a[kRows][8];
 #pragma unroll
@@ -84,26 +91,29 @@ __global__ void dequantize_kernel(const uint8_t* w, int64_t n, uint16_t* out) {
 }
 
 template <WeightType kType, int kColumns>
-void launch(const uint8_t* w, size_t row_bytes, int n_rows, int n_cols, const float* x, int n, float* y,
-            cudaStream_t stream) {
+void launch(FewProducts products, size_t row_bytes, int n_cols, const float* x, int n, cudaStream_t stream) {
     constexpr int rows = 2;
-    const int n_blocks = (n_rows + kWarps * rows - 1) / (kWarps * rows);
+    int n_blocks = 0;
+    for (int i = 0; i < products.count; ++i) {
+        products.first_block[i] = n_blocks;
+        n_blocks += (products.n_rows[i] + kWarps * rows - 1) / (kWarps * rows);
+    }
     multiply_few_kernel<kType, kColumns, rows>
-        <<<n_blocks, kWarps * 32, 0, stream>>>(w, row_bytes, n_rows, n_cols, x, n, y);
+        <<<n_blocks, kWarps * 32, 0, stream>>>(products, row_bytes, n_cols, x, n);
 }
 
 }  // namespace
 
-void multiply_few(WeightType type, const uint8_t* w, size_t row_bytes, int n_rows, int n_cols, const float* x, int n,
-                  float* y, cudaStream_t stream) {
+void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x, int n,
+                  cudaStream_t stream) {
     dispatch(type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         if (n == 1) {
-            launch<kType, 1>(w, row_bytes, n_rows, n_cols, x, n, y, stream);
+            launch<kType, 1>(products, row_bytes, n_cols, x, n, stream);
         } else if (n <= 4) {
-            launch<kType, 4>(w, row_bytes, n_rows, n_cols, x, n, y, stream);
+            launch<kType, 4>(products, row_bytes, n_cols, x, n, stream);
         } else {
-            launch<kType, 8>(w, row_bytes, n_rows, n_cols, x, n, y, stream);
+            launch<kType, 8>(products, row_bytes, n_cols, x, n, stream);
         }
     });
 }
