@@ -9,7 +9,12 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
+/// <summary>Tests that measure memory or time, and so run while no other does.</summary>
+[CollectionDefinition(nameof(Alone), DisableParallelization = true)]
+public static class Alone;
+
 /// <summary>What goes wrong has a type of its own and says what to do; the log; how threads get on.</summary>
+[Collection(nameof(Alone))]
 public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     private readonly LLamaWeights _weights = model.Weights;

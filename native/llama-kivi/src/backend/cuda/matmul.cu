@@ -11,7 +11,7 @@ constexpr int kWarps = 4;
 // A warp multiplies kRows rows of weights with kColumns columns.
 template <WeightType kType, int kColumns, int kRows>
 __global__ void __launch_bounds__(kWarps * 32)
-    multiply_few_kernel(const FewProducts products, size_t row_bytes, int n_cols, const float* x, int n) {
+    multiply_few_kernel(const __grid_constant__ FewProducts products, size_t row_bytes, int n_cols, const float* x, int n) {
     int which = 0;
     while (which + 1 < products.count && static_cast<int>(blockIdx.x) >= products.first_block[which + 1]) {
         ++which;
@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kWarps * 32)
         return;
     }
     float sum[kRows][kColumns] = {};
-#pragma unroll(kColumns == 1 ? 4 : 2)
+#pragma unroll 2
     for (int i = lane * 8; i < n_cols; i += 256) {
         float a[kRows][8];
 #pragma unroll
