@@ -93,11 +93,43 @@ public sealed unsafe class ContextHandle : IDisposable
         ReadOnlySpan<int> sequenceIds = default,
         ReadOnlySpan<int> positions = default,
         ReadOnlySpan<byte> outputs = default,
+        CancellationToken cancellationToken = default) =>
+        Decode(tokens, [], tokens.Length, sequenceIds, positions, outputs, cancellationToken);
+
+    /// <summary>Does what <see cref="Decode"/> does with what the first layer is to read instead of tokens.</summary>
+    /// <param name="embeddings">One after the other, <see cref="EmbeddingSize"/> elements each.</param>
+    /// <param name="sequenceIds">Sequence of each; empty: all 0.</param>
+    /// <param name="positions">Position of each, which must continue its sequence; empty: it does.</param>
+    /// <param name="outputs">1 where logits are wanted; empty: only for the last.</param>
+    /// <param name="cancellationToken">Stops the computation between layers.</param>
+    /// <inheritdoc cref="Decode"/>
+    public void DecodeEmbeddings(
+        ReadOnlySpan<float> embeddings,
+        ReadOnlySpan<int> sequenceIds = default,
+        ReadOnlySpan<int> positions = default,
+        ReadOnlySpan<byte> outputs = default,
         CancellationToken cancellationToken = default)
     {
-        CheckLength(sequenceIds.Length, tokens.Length, nameof(sequenceIds));
-        CheckLength(positions.Length, tokens.Length, nameof(positions));
-        CheckLength(outputs.Length, tokens.Length, nameof(outputs));
+        if (embeddings.IsEmpty || embeddings.Length % EmbeddingSize != 0)
+        {
+            throw new ArgumentException($"{embeddings.Length} elements are no whole embeddings; this model's have {EmbeddingSize} each.", nameof(embeddings));
+        }
+
+        Decode([], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, cancellationToken);
+    }
+
+    private void Decode(
+        ReadOnlySpan<int> tokens,
+        ReadOnlySpan<float> embeddings,
+        int count,
+        ReadOnlySpan<int> sequenceIds,
+        ReadOnlySpan<int> positions,
+        ReadOnlySpan<byte> outputs,
+        CancellationToken cancellationToken)
+    {
+        CheckLength(sequenceIds.Length, count, nameof(sequenceIds));
+        CheckLength(positions.Length, count, nameof(positions));
+        CheckLength(outputs.Length, count, nameof(outputs));
         cancellationToken.ThrowIfCancellationRequested();
 
         using var lease = new HandleLease(_handle);
@@ -109,15 +141,17 @@ public sealed unsafe class ContextHandle : IDisposable
         {
             // `fixed` gives null for an empty span, which is what the interface wants for "not given".
             fixed (int* tokenPointer = tokens, sequencePointer = sequenceIds, positionPointer = positions)
+            fixed (float* embeddingPointer = embeddings)
             fixed (byte* outputPointer = outputs)
             {
                 lk_batch batch = new()
                 {
                     tokens = tokenPointer,
+                    embeddings = embeddingPointer,
                     seq_ids = sequencePointer,
                     pos = positionPointer,
                     outputs = outputPointer,
-                    n_tokens = (uint)tokens.Length,
+                    n_tokens = (uint)count,
                 };
                 status = NativeMethods.lk_decode(_handle.Pointer, &batch);
             }

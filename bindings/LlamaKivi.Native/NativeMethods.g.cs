@@ -340,12 +340,14 @@ internal unsafe struct lk_cache_usage
     public double v_bits_per_element;
 }
 
-/// <summary>Tokens to run through the model; all arrays have n_tokens elements.</summary>
+/// <summary>Tokens to run through the model; all arrays but embeddings have n_tokens elements.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct lk_batch
 {
-    /// <summary>Token ids, 0 .. n_vocab-1.</summary>
+    /// <summary>Token ids, 0 .. n_vocab-1; NULL: the batch has embeddings.</summary>
     public int* tokens;
+    /// <summary>Instead of tokens, what the first layer reads: [n_tokens, n_embd]; otherwise NULL.</summary>
+    public float* embeddings;
     /// <summary>Sequence of each token; NULL: all 0.</summary>
     public int* seq_ids;
     /// <summary>Position of each token, which must continue its sequence; NULL: it does.</summary>
@@ -361,7 +363,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface; changes whenever a struct, an enum value or a function's meaning changes.</summary>
-    public const uint LK_ABI_VERSION = 5;
+    public const uint LK_ABI_VERSION = 6;
 
     /// <summary>Returns LK_ABI_VERSION as the library was compiled with.</summary>
     [LibraryImport(LibraryName)]

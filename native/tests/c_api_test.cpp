@@ -25,7 +25,7 @@ TEST(CApi, NullArgumentsAreNamed) {
     lk_model_params_default(&model_params);
     const lk_context_params params = small_params();
     const int32_t token = 1;
-    const lk_batch batch{&token, nullptr, nullptr, nullptr, 1};
+    const lk_batch batch{&token, nullptr, nullptr, nullptr, nullptr, 1};
     lk_model* model_out = nullptr;
     lk_model_info info;
     lk_context* context_out = nullptr;
@@ -153,17 +153,18 @@ TEST(CApi, BadBatchesChangeNothing) {
         {{1}, {}, {-1}, {"position -1"}},
     };
     for (const Row& r : rows) {
-        const lk_batch batch{r.tokens.empty() ? &token : r.tokens.data(), r.seqs.empty() ? nullptr : r.seqs.data(),
-                             r.pos.empty() ? nullptr : r.pos.data(), nullptr, static_cast<uint32_t>(r.tokens.size())};
+        const lk_batch batch{
+            r.tokens.empty() ? &token : r.tokens.data(), nullptr, r.seqs.empty() ? nullptr : r.seqs.data(),
+            r.pos.empty() ? nullptr : r.pos.data(),      nullptr, static_cast<uint32_t>(r.tokens.size())};
         expect_failure(lk_decode(context.get(), &batch), LK_INVALID_ARGUMENT, r.parts);
         EXPECT_EQ(context.length(0), 70u);
         EXPECT_EQ(context.length(1), 0u);
         float* row = nullptr;
         expect_failure(lk_logits(context.get(), 0, &row), LK_INVALID_ARGUMENT, {"no logits"});
     }
-    const lk_batch no_tokens{nullptr, nullptr, nullptr, nullptr, 3};
+    const lk_batch no_tokens{nullptr, nullptr, nullptr, nullptr, nullptr, 3};
     expect_failure(lk_decode(context.get(), &no_tokens), LK_INVALID_ARGUMENT, {"batch.tokens", "NULL"});
-    const lk_batch huge{&token, nullptr, nullptr, nullptr, ~0u};
+    const lk_batch huge{&token, nullptr, nullptr, nullptr, nullptr, ~0u};
     EXPECT_NE(lk_decode(context.get(), &huge), LK_OK);
     EXPECT_EQ(context.run({1, 2, 3}), untouched.run({1, 2, 3}));
 }
@@ -175,7 +176,7 @@ TEST(CApi, OnlyLogitsAskedForAreLent) {
     const std::vector<int32_t> tokens = make_tokens(6);
     const std::vector<int32_t> seqs{1, 0, 1, 0, 2, 1};
     const std::vector<uint8_t> outputs{0, 1, 0, 0, 7, 1};
-    const lk_batch batch{tokens.data(), seqs.data(), nullptr, outputs.data(), 6};
+    const lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, outputs.data(), 6};
     ASSERT_EQ(lk_decode(context.get(), &batch), LK_OK) << lk_last_error();
     for (uint32_t i = 0; i < 6; ++i) {
         if (outputs[i] != 0) {
@@ -195,7 +196,7 @@ TEST(CApi, OnlyLogitsAskedForAreLent) {
     EXPECT_LT(test::distance(apart.run({tokens[0], tokens[2], tokens[5]}, 1), context.logits(5)), 0.3);
 
     const std::vector<uint8_t> none(6, 0);
-    const lk_batch silent{tokens.data(), seqs.data(), nullptr, none.data(), 6};
+    const lk_batch silent{tokens.data(), nullptr, seqs.data(), nullptr, none.data(), 6};
     ASSERT_EQ(lk_decode(context.get(), &silent), LK_OK) << lk_last_error();
     expect_failure(lk_logits(context.get(), 5, &row), LK_INVALID_ARGUMENT, {"token 5"});
     EXPECT_EQ(context.length(1), 6u);
@@ -297,6 +298,35 @@ TEST(CApi, EmbeddingsAreWhatTheLogitsAreMadeOf) {
     expect_failure(lk_logits(embeddings.get(), 149, &row), LK_INVALID_ARGUMENT, {"embeddings and no logits"});
     expect_failure(lk_embedding(logits.get(), 149, &row), LK_INVALID_ARGUMENT, {"logits and no embeddings"});
     expect_failure(lk_embedding(embeddings.get(), 3, &row), LK_INVALID_ARGUMENT, {"did not ask", "token 3"});
+}
+
+// The rows of the token embedding, given as such, are the tokens.
+TEST(CApi, BatchesOfEmbeddings) {
+    const auto model = Model::load(test::demo_model_path(), true, 0, nullptr);
+    const std::vector<int32_t> tokens = make_tokens(70);
+    const int n_embd = model->config.n_embd;
+    std::vector<float> rows(tokens.size() * n_embd);
+    make_cpu_backend(1)->embed(model->token_embd, tokens.data(), 70, rows.data());
+    lk_context_params params = small_params();
+    params.n_ubatch = 32;
+    TestContext expected(params);
+    TestContext context(params);
+    std::vector<int32_t> seqs(70);
+    for (int i = 0; i < 70; ++i) {
+        seqs[i] = i % 2;  // not in order
+    }
+    const std::vector<uint8_t> outputs(70, 1);
+    lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, outputs.data(), 70};
+    ASSERT_EQ(lk_decode(expected.get(), &batch), LK_OK) << lk_last_error();
+    batch.embeddings = rows.data();
+    expect_failure(lk_decode(context.get(), &batch), LK_INVALID_ARGUMENT, {"both given"});
+    batch.tokens = nullptr;
+    ASSERT_EQ(lk_decode(context.get(), &batch), LK_OK) << lk_last_error();
+    for (int i = 0; i < 70; ++i) {
+        ASSERT_EQ(context.logits(i), expected.logits(i)) << i;
+    }
+    batch.embeddings = nullptr;
+    expect_failure(lk_decode(context.get(), &batch), LK_INVALID_ARGUMENT, {"NULL"});
 }
 
 TEST(CApi, AmountsOfTheLastError) {

@@ -46,8 +46,8 @@ TEST(ContextBatch, SequencesInOneCallEqualSeparateCalls) {
                     }
                 }
             }
-            const lk_batch batch{tokens.data(), seqs.data(), pos.data(), outputs.data(),
-                                 static_cast<uint32_t>(tokens.size())};
+            const lk_batch batch{tokens.data(), nullptr,        seqs.data(),
+                                 pos.data(),    outputs.data(), static_cast<uint32_t>(tokens.size())};
             ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
             for (int seq = 0; seq < 3; ++seq) {
                 std::vector<int32_t> own;
@@ -67,7 +67,7 @@ TEST(ContextBatch, SequencesInOneCallEqualSeparateCalls) {
 TEST(ContextBatch, UbatchesOnlyCutTheWork) {
     const std::vector<int32_t> tokens = make_tokens(200);
     const std::vector<uint8_t> outputs(200, 1);
-    const lk_batch batch{tokens.data(), nullptr, nullptr, outputs.data(), 200};
+    const lk_batch batch{tokens.data(), nullptr, nullptr, nullptr, outputs.data(), 200};
     for (const lk_cache_type type : kTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         TestContext whole(small_params(type));
@@ -213,7 +213,7 @@ TEST(ContextCancel, DuringALongCallLeavesNoTrace) {
             });
             std::vector<int32_t> seqs(300, 0);
             std::fill(seqs.begin() + 200, seqs.end(), 1);
-            const lk_batch batch{tokens.data(), seqs.data(), nullptr, nullptr, 300};
+            const lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, nullptr, 300};
             const lk_status status = lk_decode(context.get(), &batch);
             other.join();
             lk_context_cancel_reset(context.get());

@@ -340,7 +340,7 @@ TEST_F(CudaModel, SequencesOfABatchDoNotMix) {
             seqs.push_back(s);
         }
     }
-    lk_batch batch{tokens.data(), seqs.data(), nullptr, nullptr, static_cast<uint32_t>(tokens.size())};
+    lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, nullptr, static_cast<uint32_t>(tokens.size())};
     ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
     std::vector<int32_t> next;
     std::vector<uint8_t> outputs(20, 1);
@@ -350,7 +350,7 @@ TEST_F(CudaModel, SequencesOfABatchDoNotMix) {
         expected.push_back(apart.run({s}, s));
         next.push_back(s);
     }
-    batch = {next.data(), next.data(), nullptr, outputs.data(), 20};
+    batch = {next.data(), nullptr, next.data(), nullptr, outputs.data(), 20};
     ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
     for (int s = 0; s < 20; ++s) {
         EXPECT_LT(test::distance(together.logits(s), expected[s]), 0.02) << "sequence " << s;

@@ -47,7 +47,7 @@ void check_logits(const std::string& name, int n_gpu_layers, double tolerance) {
                 tokens[i] = (7 * t * t + 13 * t + 5) % kVocab;
             }
             const std::vector<uint8_t> outputs(n, 1);
-            const lk_batch batch{tokens.data(), nullptr, nullptr, outputs.data(), static_cast<uint32_t>(n)};
+            const lk_batch batch{tokens.data(), nullptr, nullptr, nullptr, outputs.data(), static_cast<uint32_t>(n)};
             ASSERT_EQ(lk_decode(context.get(), &batch), LK_OK) << lk_last_error();
             for (int i = 0; i < n; ++i) {
                 float* row = nullptr;

@@ -91,7 +91,8 @@ public:
     // Decodes tokens of one sequence; logits of the last.
     lk_status decode(const std::vector<int32_t>& tokens, int32_t seq = 0) {
         const std::vector<int32_t> seqs(tokens.size(), seq);
-        const lk_batch batch{tokens.data(), seqs.data(), nullptr, nullptr, static_cast<uint32_t>(tokens.size())};
+        const lk_batch batch{tokens.data(), nullptr, seqs.data(),
+                             nullptr,       nullptr, static_cast<uint32_t>(tokens.size())};
         return lk_decode(context_, &batch);
     }
 

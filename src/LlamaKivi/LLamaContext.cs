@@ -111,6 +111,14 @@ public sealed partial class LLamaContext : IDisposable
     public Task<DecodeResult> DecodeAsync(LLamaBatch batch, CancellationToken cancellationToken = default) =>
         Task.Run(() => Decode(batch, cancellationToken), cancellationToken);
 
+    /// <summary>Does what <see cref="Decode(LLamaBatch)"/> does with embeddings in the place of tokens.</summary>
+    public DecodeResult Decode(LLamaBatchEmbeddings batch) => Decode(batch, CancellationToken.None);
+
+    /// <summary>Does what <see cref="Decode(LLamaBatchEmbeddings)"/> does, on another thread.</summary>
+    /// <exception cref="OperationCanceledException">Cancelled; the context is as it was.</exception>
+    public Task<DecodeResult> DecodeAsync(LLamaBatchEmbeddings batch, CancellationToken cancellationToken = default) =>
+        Task.Run(() => Decode(batch, cancellationToken), cancellationToken);
+
     /// <summary>Appends tokens to a sequence, as many at a time as <see cref="BatchSize"/> allows.</summary>
     /// <param name="tokens">The tokens.</param>
     /// <param name="id">The sequence.</param>
@@ -194,6 +202,20 @@ public sealed partial class LLamaContext : IDisposable
         if (what is not null)
         {
             throw new NotSupportedException($"{what} is set; the engine takes it from the model's file. Leave it unset.");
+        }
+    }
+
+    private DecodeResult Decode(LLamaBatchEmbeddings batch, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        try
+        {
+            Handle.DecodeEmbeddings(batch.Embeddings, batch.SequenceIds, batch.Positions, batch.Outputs, cancellationToken);
+            return DecodeResult.Ok;
+        }
+        catch (KvCacheFullException)
+        {
+            return DecodeResult.NoKvSlot;
         }
     }
 

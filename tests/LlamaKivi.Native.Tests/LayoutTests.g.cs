@@ -196,11 +196,12 @@ public unsafe class LayoutTests
     {
         lk_batch value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(40, sizeof(lk_batch));
+        Assert.Equal(48, sizeof(lk_batch));
         Assert.Equal(0, (byte*)&value.tokens - start);
-        Assert.Equal(8, (byte*)&value.seq_ids - start);
-        Assert.Equal(16, (byte*)&value.pos - start);
-        Assert.Equal(24, (byte*)&value.outputs - start);
-        Assert.Equal(32, (byte*)&value.n_tokens - start);
+        Assert.Equal(8, (byte*)&value.embeddings - start);
+        Assert.Equal(16, (byte*)&value.seq_ids - start);
+        Assert.Equal(24, (byte*)&value.pos - start);
+        Assert.Equal(32, (byte*)&value.outputs - start);
+        Assert.Equal(40, (byte*)&value.n_tokens - start);
     }
 }

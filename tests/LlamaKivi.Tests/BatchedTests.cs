@@ -180,4 +180,36 @@ public sealed class BatchedTests : IClassFixture<InferenceTests.DemoModel>, IDis
         Assert.NotEqual(first, conversation.Sample(greedy));
         Assert.Throws<ArgumentOutOfRangeException>(() => conversation.Sample(tokens.Length));
     }
+
+    // Together with a conversation of tokens, which are read in a batch of their own.
+    [Fact]
+    public async Task Embeddings_can_stand_for_tokens()
+    {
+        var parameters = new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 256, SeqMax = 2, Threads = 1 };
+        using LLamaWeights weights = LLamaWeights.LoadFromFile(parameters);
+        using var executor = new BatchedExecutor(weights, parameters);
+        float[] embeddings = [.. Enumerable.Range(0, 5 * weights.EmbeddingSize).Select(i => MathF.Sin(i))];
+        using Conversation tokens = executor.Create();
+        using Conversation floats = executor.Create();
+        floats.Prompt(embeddings.AsSpan());
+        tokens.Prompt("A compiler");
+        Assert.Throws<AlreadyPromptedConversationException>(() => floats.Prompt(embeddings.AsSpan()));
+        Assert.Throws<ArgumentException>(() => executor.Context.Handle.DecodeEmbeddings(new float[3]));
+        Assert.Equal(DecodeResult.Ok, await executor.Infer());
+        Assert.True(tokens.RequiresInference);
+        float[] logits = floats.Sample().ToArray();
+        Assert.Equal(DecodeResult.Ok, await executor.Infer());
+        Assert.True(tokens.RequiresSampling);
+
+        using LLamaContext context = weights.CreateContext(parameters);
+        var batch = new LLamaBatchEmbeddings(weights.EmbeddingSize);
+        for (int i = 0; i < 5; i++)
+        {
+            batch.Add(embeddings.AsSpan(i * weights.EmbeddingSize, weights.EmbeddingSize), i, LLamaSeqId.Zero, i == 4);
+        }
+
+        Assert.Throws<ArgumentException>(() => batch.Add(embeddings.AsSpan(), 5, LLamaSeqId.Zero, false));
+        Assert.Equal(DecodeResult.Ok, await context.DecodeAsync(batch));
+        Assert.Equal(logits, context.NativeHandle.GetLogitsIth(4).ToArray());
+    }
 }

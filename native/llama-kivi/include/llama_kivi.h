@@ -30,7 +30,7 @@ extern "C" {
 #endif
 
 /** Version of this interface; changes whenever a struct, an enum value or a function's meaning changes. */
-#define LK_ABI_VERSION 5
+#define LK_ABI_VERSION 6
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -328,9 +328,10 @@ LK_API lk_status lk_context_create(lk_model* model, const lk_context_params* par
 /** Frees a context. No call on it may be running. */
 LK_API void lk_context_free(lk_context* context);
 
-/** Tokens to run through the model; all arrays have n_tokens elements. */
+/** Tokens to run through the model; all arrays but embeddings have n_tokens elements. */
 typedef struct lk_batch {
-    const int32_t* tokens;   /**< Token ids, 0 .. n_vocab-1. */
+    const int32_t* tokens;   /**< Token ids, 0 .. n_vocab-1; NULL: the batch has embeddings. */
+    const float* embeddings; /**< Instead of tokens, what the first layer reads: [n_tokens, n_embd]; otherwise NULL. */
     const int32_t* seq_ids;  /**< Sequence of each token; NULL: all 0. */
     const int32_t* pos;      /**< Position of each token, which must continue its sequence; NULL: it does. */
     const uint8_t* outputs;  /**< 1: logits (or the embedding) wanted; NULL: only for the last token of the batch. */

@@ -40,7 +40,7 @@ public sealed class BatchedExecutor : IDisposable
     public LLamaWeights Model { get; }
 
     /// <summary>Tokens that wait to be read.</summary>
-    public int BatchedTokenCount => _queue.Sum(pending => pending.Tokens.Length);
+    public int BatchedTokenCount => _queue.Sum(pending => pending.Count);
 
     /// <summary>Calls of <see cref="Infer"/> that reading them takes.</summary>
     public int BatchQueueCount => (int)((BatchedTokenCount + (long)Context.BatchSize - 1) / Context.BatchSize);
@@ -96,11 +96,26 @@ public sealed class BatchedExecutor : IDisposable
             return DecodeResult.Ok;
         }
 
-        (int count, List<(Pending Pending, int Take, int FirstOutput)> parts) = Fill();
+        // A batch is of tokens or of embeddings: what is of the other kind waits for the next one.
+        int width = _queue[0].Width;
+        (int count, List<(Pending Pending, int Take, int FirstOutput)> parts) = Fill(width);
         try
         {
             await Task.Run(
-                () => Context.Handle.Decode(_tokens.AsSpan(0, count), _sequences.AsSpan(0, count), outputs: _outputs.AsSpan(0, count), cancellationToken: cancellation),
+                () =>
+                {
+                    ReadOnlySpan<int> sequences = _sequences.AsSpan(0, count);
+                    ReadOnlySpan<byte> outputs = _outputs.AsSpan(0, count);
+                    if (width > 0)
+                    {
+                        float[] embeddings = [.. parts.SelectMany(part => part.Pending.Embeddings.Take(part.Take * width))];
+                        Context.Handle.DecodeEmbeddings(embeddings, sequences, outputs: outputs, cancellationToken: cancellation);
+                    }
+                    else
+                    {
+                        Context.Handle.Decode(_tokens.AsSpan(0, count), sequences, outputs: outputs, cancellationToken: cancellation);
+                    }
+                },
                 cancellation).ConfigureAwait(false);
         }
         catch (KvCacheFullException)
@@ -111,8 +126,8 @@ public sealed class BatchedExecutor : IDisposable
         Epoch++;
         foreach ((Pending pending, int take, int first) in parts)
         {
-            pending.Tokens = pending.Tokens[take..];
-            if (pending.Tokens.Length == 0)
+            pending.Remove(take);
+            if (pending.Count == 0)
             {
                 _queue.Remove(pending);
                 pending.Conversation.WasRead(Epoch, first + take - 1);
@@ -144,11 +159,14 @@ public sealed class BatchedExecutor : IDisposable
         _free.Push(sequence);
     }
 
-    internal void Enqueue(Conversation conversation, int[] tokens, bool allLogits) => _queue.Add(new Pending(conversation, tokens, allLogits));
+    internal void Enqueue(Conversation conversation, int[] tokens, bool allLogits) => _queue.Add(new Pending(conversation, tokens, [], 0, allLogits));
 
-    private (int Count, List<(Pending, int, int)> Parts) Fill()
+    internal void Enqueue(Conversation conversation, float[] embeddings) => _queue.Add(new Pending(conversation, [], embeddings, Context.EmbeddingSize, false));
+
+    // width: 0 for tokens, otherwise the elements of an embedding.
+    private (int Count, List<(Pending, int, int)> Parts) Fill(int width)
     {
-        int count = (int)Math.Min(BatchedTokenCount, Context.BatchSize);
+        int count = (int)Math.Min(_queue.Where(pending => pending.Width == width).Sum(pending => pending.Count), Context.BatchSize);
         if (_tokens.Length < count)
         {
             _tokens = new int[count];
@@ -158,18 +176,18 @@ public sealed class BatchedExecutor : IDisposable
 
         var parts = new List<(Pending, int, int)>();
         int at = 0;
-        foreach (Pending pending in _queue)
+        foreach (Pending pending in _queue.Where(pending => pending.Width == width))
         {
-            int take = Math.Min(pending.Tokens.Length, count - at);
+            int take = Math.Min(pending.Count, count - at);
             if (take == 0)
             {
                 break;
             }
 
-            pending.Tokens.AsSpan(0, take).CopyTo(_tokens.AsSpan(at));
+            pending.Tokens.AsSpan(0, width > 0 ? 0 : take).CopyTo(_tokens.AsSpan(at));
             _sequences.AsSpan(at, take).Fill((int)pending.Conversation.ConversationId);
             _outputs.AsSpan(at, take).Fill(pending.AllLogits ? (byte)1 : (byte)0);
-            if (take == pending.Tokens.Length)
+            if (take == pending.Count)
             {
                 _outputs[at + take - 1] = 1;
             }
@@ -181,12 +199,31 @@ public sealed class BatchedExecutor : IDisposable
         return (count, parts);
     }
 
-    private sealed class Pending(Conversation conversation, int[] tokens, bool allLogits)
+    // A prompt, or what is left of it: tokens, or embeddings of `width` elements.
+    private sealed class Pending(Conversation conversation, int[] tokens, float[] embeddings, int width, bool allLogits)
     {
         public Conversation Conversation { get; } = conversation;
 
-        public int[] Tokens { get; set; } = tokens;
+        public int[] Tokens { get; private set; } = tokens;
+
+        public float[] Embeddings { get; private set; } = embeddings;
+
+        public int Width => width;
+
+        public int Count => width > 0 ? Embeddings.Length / width : Tokens.Length;
 
         public bool AllLogits { get; } = allLogits;
+
+        public void Remove(int count)
+        {
+            if (width > 0)
+            {
+                Embeddings = Embeddings[(count * width)..];
+            }
+            else
+            {
+                Tokens = Tokens[count..];
+            }
+        }
     }
 }

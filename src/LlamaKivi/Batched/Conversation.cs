@@ -155,6 +155,30 @@ public sealed class Conversation : IDisposable
     /// <summary>Adds a token, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
     public void Prompt(LLamaToken token) => Prompt(new ReadOnlySpan<LLamaToken>(in token));
 
+    /// <summary>Adds embeddings in the place of tokens, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
+    /// <param name="embeddings">One after the other.</param>
+    /// <exception cref="AlreadyPromptedConversationException">A prompt waits to be read.</exception>
+    /// <exception cref="ArgumentException">There are none, or no whole ones.</exception>
+    public void Prompt(ReadOnlySpan<float> embeddings)
+    {
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        if (RequiresInference)
+        {
+            throw new AlreadyPromptedConversationException();
+        }
+
+        int size = Executor.Context.EmbeddingSize;
+        if (embeddings.IsEmpty || embeddings.Length % size != 0)
+        {
+            throw new ArgumentException($"{embeddings.Length} elements are no whole embeddings; this model's have {size} each.", nameof(embeddings));
+        }
+
+        RequiresInference = true;
+        TokenCount += embeddings.Length / size;
+        _allLogitsFrom = 0;
+        Executor.Enqueue(this, embeddings.ToArray());
+    }
+
     /// <summary>Changes what the cache holds of the conversation.</summary>
     /// <exception cref="CannotModifyWhileRequiresInferenceException">A prompt waits to be read.</exception>
     public void Modify(ModifyKvCache modifier)

@@ -100,7 +100,11 @@ void forward(const Model& model, Backend& backend, kv::Cache& cache, const Forwa
     const ModelConfig& c = model.config;
     backend.begin(cache, batch.segments);
     write_angles(model, cache, batch, s);
-    backend.embed(model.token_embd, batch.tokens.data(), static_cast<int>(batch.tokens.size()), s.x.data());
+    if (batch.inputs != nullptr) {
+        backend.memory().write(s.x.data(), batch.inputs, batch.tokens.size() * c.n_embd * sizeof(float));
+    } else {
+        backend.embed(model.token_embd, batch.tokens.data(), static_cast<int>(batch.tokens.size()), s.x.data());
+    }
     switch (c.architecture) {
     case Architecture::llama:
         llama_layers(model, backend, cache, batch, s);

@@ -13,6 +13,7 @@ namespace lk {
 // Tokens of one pass, grouped by sequence.
 struct ForwardBatch {
     std::span<const int32_t> tokens;        // [n]
+    const float* inputs;                    // [n, n_embd] instead of the tokens' embeddings; null: theirs
     std::span<const kv::Segment> segments;  // cover the n rows in order
     std::span<const int32_t> output_rows;   // rows whose outputs are wanted, ascending
     float* logits;                          // [output_rows.size(), n_vocab]; null: not wanted

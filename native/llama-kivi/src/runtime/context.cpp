@@ -115,7 +115,7 @@ void Context::order_rows(const lk_batch& batch) {
     for (int i = 0; i < n; ++i) {
         const int32_t seq = batch.seq_ids != nullptr ? batch.seq_ids[i] : 0;
         check_seq(seq);
-        LK_CHECK(batch.tokens[i] >= 0 && batch.tokens[i] < n_vocab, LK_INVALID_ARGUMENT,
+        LK_CHECK(batch.tokens == nullptr || (batch.tokens[i] >= 0 && batch.tokens[i] < n_vocab), LK_INVALID_ARGUMENT,
                  "token %d of the batch is %d; this model's tokens are 0 to %d", i, batch.tokens[i], n_vocab - 1);
         const int next = cache_.length(seq) + seq_rows_[seq]++;
         LK_CHECK(batch.pos == nullptr || batch.pos[i] == next, LK_INVALID_ARGUMENT,
@@ -131,8 +131,14 @@ void Context::order_rows(const lk_batch& batch) {
         std::stable_sort(seqs_.begin(), seqs_.end());
     }
     tokens_.resize(n);
+    const size_t n_embd = model_->config.n_embd;
+    inputs_.resize(batch.embeddings != nullptr ? n * n_embd : 0);
     for (int i = 0; i < n; ++i) {
-        tokens_[i] = batch.tokens[order_[i]];
+        if (batch.embeddings != nullptr) {
+            std::copy_n(batch.embeddings + order_[i] * n_embd, n_embd, inputs_.data() + i * n_embd);
+        } else {
+            tokens_[i] = batch.tokens[order_[i]];
+        }
     }
     output_of_.assign(n, -1);
     int n_outputs = 0;
@@ -161,8 +167,10 @@ void Context::run_rows(int begin, int end) {
             output_rows_.push_back(i - begin);
         }
     }
+    const size_t n_embd = model_->config.n_embd;
     float* const outputs = outputs_.data() + static_cast<size_t>(first_output) * output_size_;
     const ForwardBatch batch{.tokens = std::span(tokens_).subspan(begin, end - begin),
+                             .inputs = inputs_.empty() ? nullptr : inputs_.data() + begin * n_embd,
                              .segments = segments_,
                              .output_rows = output_rows_,
                              .logits = embeddings_ ? nullptr : outputs,
@@ -180,7 +188,9 @@ void Context::run_rows(int begin, int end) {
 
 void Context::run(const lk_batch& batch) {
     LK_CHECK(batch.n_tokens > 0, LK_INVALID_ARGUMENT, "the batch is empty");
-    LK_CHECK(batch.tokens != nullptr, LK_INVALID_ARGUMENT, "batch.tokens is NULL");
+    LK_CHECK((batch.tokens != nullptr) != (batch.embeddings != nullptr), LK_INVALID_ARGUMENT,
+             "batch.tokens and batch.embeddings are %s; one must be NULL",
+             batch.tokens == nullptr ? "NULL" : "both given");
     LK_CHECK(batch.n_tokens <= 1u << 30, LK_INVALID_ARGUMENT, "the batch has %u tokens; at most 2^30", batch.n_tokens);
     cache_.check_room(batch.n_tokens);
     order_rows(batch);

@@ -56,6 +56,7 @@ private:
     // The call's rows, sorted by sequence; the batch's order is kept within one.
     std::vector<int32_t> order_;     // [n] batch index of each row
     std::vector<int32_t> tokens_;    // [n]
+    std::vector<float> inputs_;      // [n, n_embd], of a batch of embeddings
     std::vector<int32_t> seqs_;      // [n]
     std::vector<int32_t> seq_rows_;  // [n_seq_max] rows the call gives each sequence
     std::vector<kv::Segment> segments_;
