@@ -94,7 +94,7 @@ public sealed unsafe class ContextHandle : IDisposable
         ReadOnlySpan<int> positions = default,
         ReadOnlySpan<byte> outputs = default,
         CancellationToken cancellationToken = default) =>
-        Decode(tokens, [], tokens.Length, sequenceIds, positions, outputs, cancellationToken);
+        DecodeBatch(tokens, [], tokens.Length, sequenceIds, positions, outputs, cancellationToken);
 
     /// <summary>Does what <see cref="Decode"/> does with what the first layer is to read instead of tokens.</summary>
     /// <param name="embeddings">One after the other, <see cref="EmbeddingSize"/> elements each.</param>
@@ -115,10 +115,10 @@ public sealed unsafe class ContextHandle : IDisposable
             throw new ArgumentException($"{embeddings.Length} elements are no whole embeddings; this model's have {EmbeddingSize} each.", nameof(embeddings));
         }
 
-        Decode([], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, cancellationToken);
+        DecodeBatch([], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, cancellationToken);
     }
 
-    private void Decode(
+    private void DecodeBatch(
         ReadOnlySpan<int> tokens,
         ReadOnlySpan<float> embeddings,
         int count,

@@ -54,4 +54,27 @@ public class ModelHandleTests
         Assert.Throws<ObjectDisposedException>(() => gguf.GetString("general.architecture"));
         Assert.Throws<ObjectDisposedException>(() => ContextHandle.Create(model));
     }
+
+    // What a full device says; on a machine with one, the native tests provoke it (cuda_test.cpp).
+    [Fact]
+    public void A_full_device_tells_how_much_was_asked_and_free()
+    {
+        var error = Assert.IsType<OutOfDeviceMemoryException>(NativeStatus.ToException(lk_status.LK_OUT_OF_DEVICE_MEMORY, "full", 200, 100));
+        Assert.Equal((200, 100, lk_status.LK_OUT_OF_DEVICE_MEMORY), (error.Needed, error.Available, error.Status));
+        Assert.IsType<DeviceException>(NativeStatus.ToException(lk_status.LK_DEVICE_ERROR, "none"));
+    }
+
+    [Fact]
+    public void Layers_on_a_GPU_that_is_not_there_are_an_error_that_says_why()
+    {
+        try
+        {
+            NativeEngine.DescribeDevice();
+            Assert.Skip("There is a usable GPU.");
+        }
+        catch (DeviceException e)
+        {
+            Assert.Equal(e.Message, Assert.Throws<DeviceException>(() => ModelHandle.Load(TestFiles.Model, gpuLayers: -1)).Message);
+        }
+    }
 }
