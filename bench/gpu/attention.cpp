@@ -49,9 +49,11 @@ struct Case {
     int n_seq;
 };
 
+constexpr int kChunk = 2048;  // rows of a prompt in a pass
+
+// One query row of every sequence over a cache of gib; or, with gib 0, a prompt's chunk over 8192 tokens.
 void measure(Device& device, const Case& c, double gib, double copy) {
     constexpr int d = 128;
-    constexpr int kChunk = 2048;
     const int width = c.n_head_kv * d;
     kv::CacheConfig config;
     config.n_layer = 1;
@@ -65,7 +67,10 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     const double bytes_per_token = (cache.spec(kv::Side::keys).format.bits_per_element() +
                                     cache.spec(kv::Side::values).format.bits_per_element()) *
                                    width / 8;
-    const int n_tokens = static_cast<int>(gib * 0x1p30 / bytes_per_token / c.n_seq) / kChunk * kChunk + kChunk;
+    const bool prompt = gib == 0;
+    const int n_tokens =
+        prompt ? 8192 : static_cast<int>(gib * 0x1p30 / bytes_per_token / c.n_seq) / kChunk * kChunk + kChunk;
+    const int n_rows = prompt ? kChunk : 1;
     const auto backend = device.make_backend();
     Memory& memory = device.memory();
     std::mt19937 random(1);
@@ -89,15 +94,19 @@ void measure(Device& device, const Case& c, double gib, double copy) {
 
     std::vector<kv::Segment> segments;
     for (int seq = 0; seq < c.n_seq; ++seq) {
-        segments.push_back({seq, seq, 1});
+        segments.push_back({seq, seq * n_rows, n_rows});
     }
-    Buffer<float> q(memory, static_cast<size_t>(c.n_seq) * c.n_head * d);
+    std::vector<float> queries(static_cast<size_t>(c.n_seq) * n_rows * c.n_head * d);
+    for (float& x : queries) {
+        x = normal(random);
+    }
+    Buffer<float> q(memory, queries.size());
     Buffer<float> out(memory, q.size());
-    memory.write(q.data(), rows.data(), std::min(q.bytes(), k.bytes()));
+    memory.write(q.data(), queries.data(), q.bytes());
     const std::vector<float> frequency(d / 2, 1.0f);
     cache.reserve(segments);
     backend->begin(cache, segments);
-    backend->stage(cache, 0, c.n_seq, k.data(), k.data());
+    backend->stage(cache, 0, c.n_seq * n_rows, k.data(), k.data());
     const auto run = [&](int n) {
         for (int i = 0; i < n; ++i) {
             backend->attention({&cache,
@@ -121,9 +130,17 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     }
     std::sort(times.begin(), times.end());
     const double time = times[times.size() / 2];
+    if (prompt) {
+        const double products =
+            4.0 * d * c.n_head * (static_cast<double>(n_rows) * n_tokens + 0.5 * n_rows * (n_rows + 1));
+        std::printf("| %-11s | %-6s | %2d/%-2d | %8.1f | %4.0f |\n", lk_cache_type_name(c.type), c.name, c.n_head,
+                    c.n_head_kv, time * 1e6, products / time / 1e12);
+        std::fflush(stdout);
+        return;
+    }
     const lk_cache_usage usage = cache.usage();
     const double bytes = static_cast<double>(usage.quantized_bytes + usage.exact_bytes);
-    std::printf("| %-6s | %-5s | %2d/%-2d | %4d | %6d | %6.2f | %8.1f | %6.0f | %3.0f%% |\n",
+    std::printf("| %-11s | %-5s | %2d/%-2d | %4d | %6d | %6.2f | %8.1f | %6.0f | %3.0f%% |\n",
                 lk_cache_type_name(c.type), c.name, c.n_head, c.n_head_kv, c.n_seq, n_tokens, bytes / 0x1p30,
                 time * 1e6, bytes / time / 1e9, 100 * bytes / time / copy);
     std::fflush(stdout);
@@ -146,12 +163,23 @@ int main(int argc, char** argv) {
             "| cache | heads | q/kv | seqs | tokens | GiB | us | GB/s | of the copy "
             "|\n|---|---|---|---|---|---|---|---|---|\n");
         for (const lk_cache_type type :
-             {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0}) {
+             {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0, LK_CACHE_Q4_0}) {
             measure(device, {"MHA", type, 32, 32, 16}, gib, copy);
             measure(device, {"GQA 4", type, 32, 8, 32}, gib, copy);
         }
-        measure(device, {"GQA 8", LK_CACHE_KIVI2, 64, 8, 32}, gib, copy);
-        measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 256}, gib, copy);
+        for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2}) {
+            measure(device, {"GQA 8", type, 64, 8, 32}, gib, copy);
+            measure(device, {"MHA", type, 32, 32, 256}, gib, copy);
+        }
+        std::printf(
+            "\n%d rows of a prompt over 8192 tokens\n\n| cache | heads | q/kv | us | TFLOP/s "
+            "|\n|---|---|---|---|---|\n",
+            kChunk);
+        for (const lk_cache_type type :
+             {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0}) {
+            measure(device, {"MHA", type, 32, 32, 1}, 0, copy);
+            measure(device, {"GQA 4", type, 32, 8, 1}, 0, copy);
+        }
     } catch (const std::exception& e) {
         std::fprintf(stderr, "%s\n", e.what());
         return 1;

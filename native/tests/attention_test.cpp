@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "kv_helpers.h"
+#include "attention_oracle.h"
 
 namespace lk::cpu {
 namespace {
@@ -50,40 +50,9 @@ struct Call {
     int window = 0;
 };
 
-// What one query head of one query token should give.
-std::vector<double> expected_output(const std::vector<std::vector<float>>& k, const std::vector<std::vector<float>>& v,
-                                    const float* q, int position, double scale, int window) {
-    const size_t d = k[0].size();
-    const int first = window > 0 ? std::max(0, position + 1 - window) : 0;
-    std::vector<double> p;
-    double top = -1e300;
-    for (int t = first; t <= position; ++t) {
-        double dot = 0;
-        for (size_t c = 0; c < d; ++c) {
-            dot += static_cast<double>(q[c]) * k[t][c];
-        }
-        p.push_back(dot * scale);
-        top = std::max(top, p.back());
-    }
-    double sum = 0;
-    for (double& x : p) {
-        x = std::exp(x - top);
-        sum += x;
-    }
-    std::vector<double> out(d);
-    for (int t = first; t <= position; ++t) {
-        for (size_t c = 0; c < d; ++c) {
-            out[c] += p[t - first] / sum * v[t][c];
-        }
-    }
-    return out;
-}
-
 // Runs attention with every kernel table on 1 and 2 threads over staged rows, and gives its errors.
 Tolerance errors_of(const kv::Cache& cache, const Call& call, uint32_t seed) {
-    const kv::CacheConfig& config = cache.config();
-    const int d = config.head_size;
-    const int group = call.n_head / config.n_head_kv;
+    const int d = cache.config().head_size;
     int n = 0;
     for (const Segment& s : call.segments) {
         n += s.n_rows;
@@ -96,35 +65,7 @@ Tolerance errors_of(const kv::Cache& cache, const Call& call, uint32_t seed) {
     }
     const float scale = 1.0f / std::sqrt(static_cast<float>(d));
 
-    std::vector<double> expected(q.size());
-    std::vector<double> rms(q.size() / d);
-    for (const Segment& s : call.segments) {
-        for (int head = 0; head < config.n_head_kv; ++head) {
-            const int length = cache.length(s.seq) + s.n_rows;
-            const auto rows = [&](Side side) {
-                std::vector<std::vector<float>> out;
-                for (int t = 0; t < length; ++t) {
-                    out.push_back(test::cached_row(cache.view(side, s, 0, head), t));
-                }
-                return out;
-            };
-            const auto k = rows(Side::keys);
-            const auto v = rows(Side::values);
-            double square = 0;
-            for (const auto& row : v) {
-                for (const float x : row) {
-                    square += static_cast<double>(x) * x / (length * d);
-                }
-            }
-            for (int i = 0; i < s.n_rows * group; ++i) {
-                const size_t at = static_cast<size_t>(s.row + i / group) * call.n_head + head * group + i % group;
-                const auto out =
-                    expected_output(k, v, q.data() + at * d, cache.length(s.seq) + i / group, scale, call.window);
-                std::copy(out.begin(), out.end(), expected.begin() + at * d);
-                rms[at] = std::sqrt(square);
-            }
-        }
-    }
+    const test::Expected expected = test::expected_attention(cache, call.segments, q, call.n_head, scale, call.window);
 
     Tolerance errors{0, 0};
     for (const Kernels* kernels : test::kernel_tables()) {
@@ -139,7 +80,7 @@ Tolerance errors_of(const kv::Cache& cache, const Call& call, uint32_t seed) {
             }
             double square = 0;
             for (size_t i = 0; i < out.size(); ++i) {
-                const double error = std::fabs(out[i] - expected[i]) / rms[i / d];
+                const double error = std::fabs(out[i] - expected.out[i]) / expected.rms[i / d];
                 errors.worst = std::isnan(error) ? 1e30 : std::max(errors.worst, error);
                 square += error * error / static_cast<double>(out.size());
             }

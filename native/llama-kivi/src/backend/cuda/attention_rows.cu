@@ -2,8 +2,7 @@
 // of codes. A warp takes 32 tokens by itself, and needs no other until the end.
 //   scores  8 lanes a token, 4 tokens at once; a lane ends with the score of its own token
 //   values  a token at a time, kCh channels a lane
-#include "backend/cuda/attention_join.cuh"
-#include "backend/cuda/attention_pairs.h"
+#include "backend/cuda/attention_common.cuh"
 
 namespace lk::cuda {
 
@@ -19,27 +18,6 @@ struct ExactTokens {
     __device__ int count(int n_tokens) const { return n_sinks + n_tokens - rest; }
     __device__ int token(int i) const { return i < n_sinks ? i : rest + i - n_sinks; }
 };
-
-__device__ const uint16_t* exact_row(const SideWork& side, const SideShape& shape, int head, int d, int token) {
-    if (token < side.n_sinks) {
-        return side.sinks + (static_cast<size_t>(head) * shape.sinks + token) * d;
-    }
-    if (token < side.n_paged) {
-        int i = min(token / kv::kPageTokens, side.n_runs - 1);
-        while (i + 1 < side.n_runs && side.runs[i + 1].start <= token) {
-            ++i;
-        }
-        const Run& run = side.runs[i];
-        return reinterpret_cast<const uint16_t*>(run.block + static_cast<size_t>(head) * shape.format.page_bytes) +
-               static_cast<size_t>(run.first + token - run.start) * d;
-    }
-    const int i = token - side.n_paged;
-    if (i < side.n_ring) {
-        const int at = side.ring_start + i;
-        return side.ring + (static_cast<size_t>(head) * shape.trigger + (at < shape.trigger ? at : at - shape.trigger)) * d;
-    }
-    return side.staged + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
-}
 
 template <int kRows, int kCh>
 __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const AttentionWork a) {
@@ -192,25 +170,18 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
 }
 
 template <int kRows, int kCh>
-void launch(const AttentionWork& a, cudaStream_t stream) {
-    const int group = a.n_head / a.n_head_kv;
-    const dim3 grid(a.n_head_kv * ((a.max_rows * group + kRows - 1) / kRows), a.n_splits, a.n_segments);
-    attention_rows_kernel<kRows, kCh><<<grid, kJoinWarps * 32, join_bytes(kRows, kCh * 32), stream>>>(a);
-}
-
-template <int kCh>
-void launch_rows(const AttentionWork& a, cudaStream_t stream) {
-    if (a.max_rows * (a.n_head / a.n_head_kv) == 1) {
-        launch<1, kCh>(a, stream);
-    } else {
-        launch<4, kCh>(a, stream);
-    }
+AttentionKernel kernel() {
+    return {reinterpret_cast<const void*>(attention_rows_kernel<kRows, kCh>), join_bytes(kRows, kCh * 32), kRows};
 }
 
 }  // namespace
 
-void attention_rows(const AttentionWork& a, cudaStream_t stream) {
-    a.head_size == 128 ? launch_rows<4>(a, stream) : launch_rows<2>(a, stream);
+AttentionKernel rows_kernel(const AttentionWork& a) {
+    const bool one = a.max_rows * (a.n_head / a.n_head_kv) == 1;
+    if (a.head_size == 128) {
+        return one ? kernel<1, 4>() : kernel<4, 4>();
+    }
+    return one ? kernel<1, 2>() : kernel<4, 2>();
 }
 
 }  // namespace lk::cuda

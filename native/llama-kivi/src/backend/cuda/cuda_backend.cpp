@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/launch.h"
+#include "backend/cuda/splits.h"
 
 namespace lk::cuda {
 
@@ -13,7 +15,9 @@ namespace {
 
 using kv::Side;
 
-constexpr int kFewRows = 4;                                // of a segment, for attention_pages
+constexpr int kFewRows = 4;                                // of a segment, for the kernels of decoding
+constexpr int kRowsTile = 32;                              // tokens that a warp of rows_kernel takes at once
+constexpr int kFlashTile = 64;                             // tokens that a block of flash_kernel takes at once
 constexpr size_t kDequantizedElements = size_t{64} << 20;  // at once, of a large matrix
 
 void check_blas(cublasStatus_t status, const char* call) {
@@ -55,17 +59,9 @@ public:
         const size_t work_bytes = segments.size() * sizeof(SegmentWork);
         const size_t bytes = work_bytes + n_runs * sizeof(Run);
         reserve(work_, bytes);
-        uint8_t* host = pinned_work_.reserve(bytes);
-        auto* works = reinterpret_cast<SegmentWork*>(host);
-        auto* runs = reinterpret_cast<Run*>(host + work_bytes);
+        uint8_t* const host = pinned_work_.reserve(bytes);
+        auto* const runs = reinterpret_cast<Run*>(host + work_bytes);
         const auto* device_runs = reinterpret_cast<const Run*>(work_.data() + work_bytes);
-        max_rows_ = 0;
-        max_tokens_ = 0;
-        n_rows_ = 0;
-        max_page_runs_ = 0;
-        max_other_tokens_ = 0;
-        others_exact_ = cache.config().head_size == 64 || cache.config().head_size == 128;
-        const bool paged = pages_apply(cache.spec(Side::keys).format, cache.spec(Side::values).format);
         size_t at = 0;
         const auto side = [&](const kv::SequenceSide& s, const half_t* staged, int row) {
             SideWork w{};
@@ -86,6 +82,10 @@ public:
             w.n_ring = s.n_ring();
             return w;
         };
+        for (Group& group : groups_) {
+            group.segments.clear();
+        }
+        n_rows_ = 0;
         for (const kv::Segment& s : segments) {
             const kv::Sequence& sequence = cache.sequence(s.seq);
             SegmentWork w{side(sequence.k, cache.staged(Side::keys), s.row),
@@ -95,22 +95,18 @@ public:
                           sequence.length(),
                           0,
                           0};
-            // A few rows: with many, the other kernel reads as much and shares more.
-            if (paged && s.n_rows <= kFewRows) {
-                for_common_runs(sequence, w);
-            }
-            others_exact_ = others_exact_ && s.n_rows <= kFewRows && is_exact(cache, Side::keys, sequence.k, w) &&
-                            is_exact(cache, Side::values, sequence.v, w);
-            max_page_runs_ = std::max(max_page_runs_, w.page_runs);
-            max_other_tokens_ = std::max(max_other_tokens_, w.length + w.n_rows - w.page_tokens + kv::kPageTokens);
-            *works++ = w;
-            max_rows_ = std::max(max_rows_, s.n_rows);
-            max_tokens_ = std::max(max_tokens_, sequence.length() + s.n_rows);
+            groups_[group_of(cache, sequence, w)].segments.push_back(w);
             n_rows_ += s.n_rows;
+        }
+        auto* works = reinterpret_cast<SegmentWork*>(host);
+        auto* device_works = reinterpret_cast<const SegmentWork*>(work_.data());
+        for (Group& group : groups_) {
+            group.device_segments = device_works;
+            device_works += group.segments.size();
+            works = std::copy(group.segments.begin(), group.segments.end(), works);
         }
         LK_CUDA(cudaMemcpyAsync(work_.data(), host, bytes, cudaMemcpyHostToDevice, stream_));
         LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
-        n_segments_ = static_cast<int>(segments.size());
     }
 
     void finish() override {
@@ -185,17 +181,11 @@ public:
     void attention(const AttentionArgs& args) override {
         const kv::CacheConfig& c = args.cache->config();
         AttentionWork a{};
-        a.segments = reinterpret_cast<const SegmentWork*>(work_.data());
         a.q = args.q;
         a.out = args.out;
         a.frequency = device_.frequency();
         a.k = shape_of(args.cache->spec(Side::keys), c.n_ubatch);
         a.v = shape_of(args.cache->spec(Side::values), c.n_ubatch);
-        LK_CHECK(attention_exists(a.k.format, a.v.format), LK_UNSUPPORTED,
-                 "on the GPU, caches of q8_0 and q4_0 are for keys and values together; these are %s and %s",
-                 lk_cache_type_name(a.k.format.type), lk_cache_type_name(a.v.format.type));
-        a.n_segments = n_segments_;
-        a.max_rows = max_rows_;
         a.n_rows = n_rows_;
         a.layer = args.layer;
         a.n_head = args.n_head;
@@ -205,13 +195,12 @@ public:
         a.halves = args.rotation.pairs == RopePairs::halves;
         a.window = args.window;
         a.scale = args.scale;
-        choose_splits(a);
-        const int n_splits = a.n_page_splits + a.n_splits;
-        if (n_splits > 1) {
-            reserve(partial_, static_cast<size_t>(n_splits) * a.n_rows * a.n_head * (a.head_size + 2));
-            a.partial = partial_.data();
+        for (const Group& group : groups_) {
+            if (!group.segments.empty()) {
+                a.segments = group.device_segments;
+                attend(group, &group == &groups_[kFewExact], a);
+            }
         }
-        cuda::attention(a, stream_);
     }
 
     void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
@@ -315,8 +304,26 @@ private:
         }
     }
 
+    // Segments that the same kernels take.
+    struct Group {
+        std::vector<SegmentWork> segments;
+        const SegmentWork* device_segments;
+    };
+    enum { kFewExact, kFew, kMany, kGroups };  // few rows, and all but the pages in full precision; few; many
+
+    static int group_of(const kv::Cache& cache, const kv::Sequence& sequence, SegmentWork& w) {
+        if (w.n_rows > kFewRows) {
+            return kMany;
+        }
+        if (pages_apply(cache.spec(Side::keys).format, cache.spec(Side::values).format)) {
+            count_common_runs(sequence, w);
+        }
+        return is_exact(cache, Side::keys, sequence.k, w) && is_exact(cache, Side::values, sequence.v, w) ? kFewExact
+                                                                                                          : kFew;
+    }
+
     // The leading runs in which keys and values of the same tokens lie alike, and for the positions they have now.
-    static void for_common_runs(const kv::Sequence& sequence, SegmentWork& w) {
+    static void count_common_runs(const kv::Sequence& sequence, SegmentWork& w) {
         const std::span<const kv::PageRef> k = sequence.k.pages();
         const std::span<const kv::PageRef> v = sequence.v.pages();
         const size_t n = std::min(k.size(), v.size());
@@ -326,7 +333,7 @@ private:
         }
     }
 
-    // Whether a side has in full precision, and for the positions they have now, all tokens that attention_pages
+    // Whether a side has in full precision, and for the positions they have now, all tokens that the kernel for pages
     // leaves.
     static bool is_exact(const kv::Cache& cache, Side side, const kv::SequenceSide& s, const SegmentWork& w) {
         if (cache.spec(side).format.quantized()) {
@@ -336,22 +343,71 @@ private:
                std::all_of(s.pages().begin(), s.pages().end(), [](const kv::PageRef& ref) { return ref.frame == 0; });
     }
 
-    // Enough blocks to fill the device a few times, so that the last ones do not wait alone.
-    void choose_splits(AttentionWork& a) const {
-        const int group = a.n_head / a.n_head_kv;
-        const int rows = a.max_rows * group;
-        const auto splits = [&](int rows_each, int blocks_each, int pieces) {
-            const int blocks = a.n_head_kv * ((rows + rows_each - 1) / rows_each) * a.n_segments;
-            return std::clamp((device_.n_processors() * blocks_each + blocks - 1) / blocks, 1, std::max(1, pieces));
-        };
-        constexpr int kWarps = 4;  // of a block, each with a page at a time
-        a.n_page_splits = max_page_runs_ == 0
-                              ? 0
-                              : splits(rows == 1 ? 1 : 8, rows == 1 ? 20 : 8, (max_page_runs_ + kWarps - 1) / kWarps);
-        const int tokens = max_page_runs_ == 0 ? max_tokens_ : max_other_tokens_;
-        a.n_splits = others_exact_ ? splits(rows == 1 ? 1 : 4, 20, (tokens + kv::kPageTokens - 1) / kv::kPageTokens)
-                                   : splits(8, 8, (tokens + kv::kPageTokens - 1) / kv::kPageTokens);
-        a.others_exact = others_exact_;
+    void attend(const Group& group, bool exact, AttentionWork& a) {
+        a.n_segments = static_cast<int>(group.segments.size());
+        a.max_rows = 0;
+        int tokens = 0;     // of the longest segment, outside the pages
+        int page_runs = 0;  // of the segment with most
+        for (const SegmentWork& w : group.segments) {
+            a.max_rows = std::max(a.max_rows, w.n_rows);
+            tokens = std::max(tokens, w.length + w.n_rows - w.page_tokens + w.k.n_sinks);
+            page_runs = std::max(page_runs, w.page_runs);
+        }
+        constexpr int kWarps = AttentionKernel::kThreads / 32;
+        const auto pieces = [](int n, int each) { return (n + each - 1) / each; };
+        const int rows = a.max_rows * (a.n_head / a.n_head_kv);
+        const bool by_rows = exact && rows <= kFewRows && (a.head_size == 64 || a.head_size == 128);
+        const AttentionKernel others = by_rows ? rows_kernel(a) : flash_kernel(a);
+        a.n_splits = splits(a, others, pieces(tokens, by_rows ? kRowsTile * kWarps : kFlashTile));
+        AttentionKernel pages{};
+        a.n_page_splits = 0;
+        if (page_runs > 0) {
+            pages = rows == 1 ? pages_row_kernel(a) : pages_kernel(a);
+            a.n_page_splits = splits(a, pages, pieces(page_runs, kWarps));
+        }
+        const int n_splits = a.n_page_splits + a.n_splits;
+        if (n_splits > 1) {
+            reserve(partial_, static_cast<size_t>(n_splits) * a.n_rows * a.n_head * (a.head_size + 2));
+            a.partial = partial_.data();
+        }
+        if (a.n_page_splits > 0) {
+            launch(a, pages, a.n_page_splits);
+        }
+        launch(a, others, a.n_splits);
+        if (n_splits > 1) {
+            attention_join(a, stream_);
+        }
+    }
+
+    static int count_blocks(const AttentionWork& a, const AttentionKernel& kernel) {
+        const int rows = a.max_rows * (a.n_head / a.n_head_kv);
+        return a.n_head_kv * ((rows + kernel.n_rows - 1) / kernel.n_rows);
+    }
+
+    int splits(const AttentionWork& a, const AttentionKernel& kernel, int n_pieces) {
+        constexpr double kOverhead = 1.5;  // of a block, in its steps
+        return choose_splits(count_blocks(a, kernel) * a.n_segments, n_pieces, slots(kernel), kOverhead);
+    }
+
+    // How many blocks run at once.
+    int slots(const AttentionKernel& kernel) {
+        const auto known = slots_.find(kernel.function);
+        if (known != slots_.end()) {
+            return known->second;
+        }
+        LK_CUDA(
+            cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, kernel.shared_bytes));
+        int blocks = 0;
+        LK_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel.function, AttentionKernel::kThreads,
+                                                              kernel.shared_bytes));
+        return slots_[kernel.function] = std::max(1, blocks) * device_.n_processors();
+    }
+
+    void launch(AttentionWork& a, const AttentionKernel& kernel, int n_splits) {
+        const dim3 grid(count_blocks(a, kernel), n_splits, a.n_segments);
+        void* arguments[] = {&a};
+        LK_CUDA(cudaLaunchKernel(kernel.function, grid, dim3(AttentionKernel::kThreads), arguments, kernel.shared_bytes,
+                                 stream_));
     }
 
     CudaDevice& device_;
@@ -367,12 +423,8 @@ private:
     PinnedBuffer pinned_work_;
     PinnedBuffer pinned_append_;
     PinnedBuffer pinned_tokens_;
-    int n_segments_ = 0;
-    int max_rows_ = 0;
-    int max_tokens_ = 0;
-    int max_other_tokens_ = 0;  // that are in no page of attention_pages
-    int max_page_runs_ = 0;
-    bool others_exact_ = false;
+    std::map<const void*, int> slots_;  // of kernels
+    Group groups_[kGroups];
     int n_rows_ = 0;
 };
 

@@ -112,15 +112,31 @@ struct AttentionWork {
     int window;
     int n_page_splits;  // by attention_pages
     int n_splits;       // of the other tokens, behind those
-    int others_exact;   // these are all in full precision, and the rows few: attention_rows takes them
     float scale;
 };
 
-// Whether there is a kernel for a pair of formats.
-bool attention_exists(const kv::PageFormat& k, const kv::PageFormat& v);
-// Whether attention_pages.cu takes the pages of a pair of formats.
+// A kernel of attention. Grid: KV heads times groups of n_rows query rows, splits, segments.
+struct AttentionKernel {
+    static constexpr int kThreads = 128;
+    const void* function;  // (AttentionWork)
+    int shared_bytes;
+    int n_rows;  // query rows of a block
+};
+
+// Few query rows over the pages of every segment, in n_page_splits splits.
+AttentionKernel pages_kernel(const AttentionWork& work);
+// The same for one query row of a KV head.
+AttentionKernel pages_row_kernel(const AttentionWork& work);
+// Whether it takes the pages of a pair of formats.
 bool pages_apply(const kv::PageFormat& k, const kv::PageFormat& v);
-void attention(const AttentionWork& work, cudaStream_t stream);
+// Few query rows over the other tokens, if these are all in full precision and for the positions they have now; heads
+// of 64 or 128.
+AttentionKernel rows_kernel(const AttentionWork& work);
+// Any query rows over the other tokens.
+AttentionKernel flash_kernel(const AttentionWork& work);
+constexpr int kFlashSplitRows = 48;  // up to so many of a KV head, its warps share rows and split tokens
+// Joins the splits of the segments' rows.
+void attention_join(const AttentionWork& work, cudaStream_t stream);
 
 // Rows [n, n_head_kv, D] of a layer into staged[head, n_ubatch, D] of that layer. *broken becomes 1 + 2 * layer + side
 // if a number is not finite or beyond the range of halves.

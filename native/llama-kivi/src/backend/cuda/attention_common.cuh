@@ -1,4 +1,4 @@
-// Warps that attend by themselves, and how their sums become a split's.
+// What the attention kernels share: where tokens lie, and how the sums of warps that attend by themselves become a split's.
 #pragma once
 
 #include <cmath>
@@ -20,9 +20,52 @@ __device__ inline float warp_max_any(float x) {
     return __uint_as_float(top & 0x80000000u ? top & 0x7fffffffu : ~top);
 }
 
-// The same for floats that are not negative.
-__device__ inline float warp_max_positive(float x) {
-    return __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x)));
+__device__ inline float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ inline void copy_async(void* shared, const void* global) {
+    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global));
+}
+
+__device__ inline void copy_commit() {
+    asm volatile("cp.async.commit_group;\n" ::);
+}
+
+// Waits for all of this thread's copies but the last kPending groups.
+template <int kPending>
+__device__ inline void copy_wait() {
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending));
+}
+
+// The run of a token that lies in pages.
+__device__ inline int find_run(const SideWork& side, int token) {
+    int i = min(token / kv::kPageTokens, side.n_runs - 1);  // runs are at most a page long
+    while (i + 1 < side.n_runs && side.runs[i + 1].start <= token) {
+        ++i;
+    }
+    return i;
+}
+
+// A token's row in full precision: a sink, or in a page of f16, in the ring, or of the call itself. head: over all layers.
+__device__ inline const uint16_t* exact_row(const SideWork& side, const SideShape& shape, int head, int d, int token) {
+    if (token < side.n_sinks) {
+        return side.sinks + (static_cast<size_t>(head) * shape.sinks + token) * d;
+    }
+    if (token < side.n_paged) {
+        const Run& run = side.runs[find_run(side, token)];
+        return reinterpret_cast<const uint16_t*>(run.block + static_cast<size_t>(head) * shape.format.page_bytes) +
+               static_cast<size_t>(run.first + token - run.start) * d;
+    }
+    const int i = token - side.n_paged;
+    if (i < side.n_ring) {
+        const int at = side.ring_start + i;
+        return side.ring + (static_cast<size_t>(head) * shape.trigger + (at < shape.trigger ? at : at - shape.trigger)) * d;
+    }
+    return side.staged + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
 }
 
 // Shared memory of join_warps: float [4, rows, D + 2] and [rows, D].
@@ -75,9 +118,13 @@ __device__ void join_parts(const AttentionWork& a, int split, int n_rows, const 
             __syncthreads();
         }
     }
+    const int d = a.head_size;  // kD at most
     for (int i = threadIdx.x; i < n_rows * kD; i += blockDim.x) {
         const int r = i / kD;
         const int c = i % kD;
+        if (c >= d) {
+            continue;
+        }
         const float top = top_of(r);
         const float mass = total_of(r, 1, top);
         float x = joined[i];
@@ -85,10 +132,10 @@ __device__ void join_parts(const AttentionWork& a, int split, int n_rows, const 
             x = x * rsqrtf(static_cast<float>(kD)) + (mass > 0 ? mass * half_bits_to_float(mu[c]) : 0.0f);
         }
         if (a.n_page_splits + a.n_splits == 1) {
-            a.out[output_row(r) * kD + c] = x / mass;
+            a.out[output_row(r) * d + c] = x / mass;
             continue;
         }
-        float* to = a.partial + (static_cast<size_t>(split) * a.n_rows * a.n_head + output_row(r)) * (kD + 2);
+        float* to = a.partial + (static_cast<size_t>(split) * a.n_rows * a.n_head + output_row(r)) * (d + 2);
         to[2 + c] = x;
         if (c == 0) {
             to[0] = top;

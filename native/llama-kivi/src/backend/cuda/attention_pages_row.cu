@@ -1,4 +1,5 @@
-// Attention over whole pages of codes: what decoding spends its time on.
+// Attention of one query row over whole pages of codes. Where no other row shares the codes, dp4a is nearer to the memory's
+// speed than the matrix units of attention_pages.cu.
 //
 // A warp takes a page by itself and needs no other warp until the end: it reads the codes from memory as they lie, each
 // of them once for all query rows, straight into registers.
@@ -7,18 +8,18 @@
 //   values  a lane owns kCh channels; the probabilities of the page's 128 tokens, times their scales, are folded into
 //           weights of 8 bits once for each group of channels
 // Rows in full precision (sinks, ring, the call's own) are another split, by attention.cuh; merge_kernel joins them.
-#pragma once
-
-#include <cmath>
-
-#include "backend/cuda/attention_join.cuh"
-#include "backend/cuda/launch.h"
+#include "backend/cuda/attention_common.cuh"
 
 namespace lk::cuda {
 
 namespace {
 
 constexpr int kTiles = 4;  // of 32 tokens in a page
+
+// The greatest of a warp, for floats that are not negative.
+__device__ inline float warp_max_positive(float x) {
+    return __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x)));
+}
 
 // x rounded to an integer of -127..127, in the low byte: adding 1.5 * 2^23 leaves it there.
 __device__ inline unsigned low_byte(float x) {
@@ -55,7 +56,7 @@ __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const k
 // kBits: of a code. kPaper: scales are pairs of halves. Byte scales of 2-bit codes mean refined keys and rotated values.
 template <int kRows, int kBits, bool kPaper, int kCh>
 __global__ void __launch_bounds__(kJoinWarps * 32)
-    attention_pages_kernel(const AttentionWork a) {
+    attention_pages_row_kernel(const AttentionWork a) {
     extern __shared__ __align__(16) char shared[];
     constexpr bool kRotated = kBits == 2 && !kPaper;
     constexpr int kD = kCh * 32;
@@ -427,27 +428,27 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
                                      reinterpret_cast<float*>(shared));
 }
 
-template <int kRows, int kBits, bool kPaper, int kCh>
-void launch_pages(const AttentionWork& a, cudaStream_t stream) {
-    const int bytes = page_block_bytes(a.k.format, a.v.format, kRows);
-    if (bytes > 48 << 10) {
-        cudaFuncSetAttribute(attention_pages_kernel<kRows, kBits, kPaper, kCh>,
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    }
-    const int group = a.n_head / a.n_head_kv;
-    const dim3 grid(a.n_head_kv * ((a.max_rows * group + kRows - 1) / kRows), a.n_page_splits, a.n_segments);
-    attention_pages_kernel<kRows, kBits, kPaper, kCh><<<grid, kJoinWarps * 32, bytes, stream>>>(a);
-}
-
 template <int kBits, bool kPaper, int kCh>
-void launch_pages_rows(const AttentionWork& a, cudaStream_t stream) {
-    if (a.max_rows * (a.n_head / a.n_head_kv) == 1) {
-        launch_pages<1, kBits, kPaper, kCh>(a, stream);
-    } else {
-        launch_pages<4, kBits, kPaper, kCh>(a, stream);
-    }
+AttentionKernel kernel(const AttentionWork& a) {
+    constexpr int kRows = 1;
+    return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, kCh>),
+            page_block_bytes(a.k.format, a.v.format, kRows), kRows};
 }
 
 }  // namespace
+
+AttentionKernel pages_row_kernel(const AttentionWork& a) {
+    const bool wide = a.head_size == 128;
+    switch (a.k.format.type) {
+    case LK_CACHE_KIVI2:
+        return wide ? kernel<2, false, 4>(a) : kernel<2, false, 2>(a);
+    case LK_CACHE_KIVI4:
+        return wide ? kernel<4, false, 4>(a) : kernel<4, false, 2>(a);
+    case LK_CACHE_KIVI2_PAPER:
+        return wide ? kernel<2, true, 4>(a) : kernel<2, true, 2>(a);
+    default:
+        return wide ? kernel<4, true, 4>(a) : kernel<4, true, 2>(a);
+    }
+}
 
 }  // namespace lk::cuda
