@@ -35,4 +35,8 @@ Memory& host_memory() {
     return memory;
 }
 
+Memory& Memory::nearest_host() {
+    return host_memory();
+}
+
 }  // namespace lk

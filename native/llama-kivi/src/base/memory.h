@@ -20,6 +20,8 @@ public:
     // To and from the host; done when they return.
     virtual void read(void* to, const void* from, size_t bytes) = 0;
     virtual void write(void* to, const void* from, size_t bytes) = 0;
+    // Memory of the host that copies from this one reach fastest.
+    virtual Memory& nearest_host();
 };
 
 Memory& host_memory();

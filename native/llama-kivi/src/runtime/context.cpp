@@ -148,7 +148,10 @@ void Context::order_rows(const lk_batch& batch) {
             output_of_[index] = n_outputs++;
         }
     }
-    outputs_.resize(static_cast<size_t>(n_outputs) * output_size_);
+    const size_t size = static_cast<size_t>(n_outputs) * output_size_;
+    if (outputs_.size() < size) {
+        outputs_ = Buffer<float>(backend_->memory().nearest_host(), size);
+    }
 }
 
 // Rows [begin, end) in one pass.

@@ -62,7 +62,7 @@ private:
     std::vector<kv::Segment> segments_;
     std::vector<int32_t> output_rows_;
     std::vector<int32_t> output_of_;  // [n] by batch index: row of outputs_, or -1
-    std::vector<float> outputs_;      // [outputs, output_size_]
+    Buffer<float> outputs_;           // [outputs, output_size_] at least
 };
 
 }  // namespace lk

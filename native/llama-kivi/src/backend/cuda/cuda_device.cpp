@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 #include "model/model.h"
 
@@ -76,6 +77,36 @@ void DeviceMemory::read(void* to, const void* from, size_t bytes) {
 
 void DeviceMemory::write(void* to, const void* from, size_t bytes) {
     LK_CUDA(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
+}
+
+namespace {
+
+// Pages that stay where they are, so that the device writes them itself.
+class PinnedMemory final : public Memory {
+public:
+    bool on_host() const override { return true; }
+    void* allocate(size_t bytes) override {
+        void* data = nullptr;
+        const cudaError_t status = cudaMallocHost(&data, bytes);
+        if (status == cudaErrorMemoryAllocation) {
+            cudaGetLastError();
+            throw std::bad_alloc();
+        }
+        check(status, "cudaMallocHost");
+        std::memset(data, 0, bytes);
+        return data;
+    }
+    void free(void* data, size_t) noexcept override { cudaFreeHost(data); }
+    void copy(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+    void read(void* to, const void* from, size_t bytes) override { copy(to, from, bytes); }
+    void write(void* to, const void* from, size_t bytes) override { copy(to, from, bytes); }
+};
+
+}  // namespace
+
+Memory& DeviceMemory::nearest_host() {
+    static PinnedMemory memory;
+    return memory;
 }
 
 PinnedBuffer::~PinnedBuffer() {

@@ -23,6 +23,7 @@ public:
     void copy(void* to, const void* from, size_t bytes) override;
     void read(void* to, const void* from, size_t bytes) override;
     void write(void* to, const void* from, size_t bytes) override;
+    Memory& nearest_host() override;
 };
 
 // Host memory that the device copies from while the host goes on; grows.
