@@ -340,7 +340,7 @@ TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
         move(gpu.get(), cpu.get());
         move(cpu.get(), again.get());
         const test::Logits expected = gpu.run({7});
-        EXPECT_LT(test::distance(cpu.run({7}), expected), 0.06);
+        EXPECT_LT(test::distance(cpu.run({7}), expected), type == LK_CACHE_Q4_0 ? 0.2 : 0.06);
         EXPECT_EQ(again.run({7}), expected) << "the same bits on the same device";
     }
 }

@@ -139,25 +139,28 @@ public:
     }
 
     void matmul(const float* x, int n, std::span<const Product> products) override {
-        if (n <= kFewColumns) {
-            for (size_t i = 0; i < products.size();) {
-                const Tensor& first = *products[i].w;
-                FewProducts few{};
-                for (; i < products.size() && products[i].w->type == first.type && few.count < FewProducts::kMost;
-                     ++i) {
-                    few.w[few.count] = device_.weights(products[i].w->data);
-                    few.y[few.count] = products[i].y;
-                    few.n_rows[few.count++] = static_cast<int>(products[i].w->n_rows);
-                }
-                multiply_few(first.type, few, first.row_bytes, static_cast<int>(first.n_cols), x, n, stream_);
-            }
-            return;
+        const int n_cols = static_cast<int>(products[0].w->n_cols);
+        if (n > 1) {
+            reserve(half_x_, static_cast<size_t>(n) * n_cols);
+            to_half(x, static_cast<int64_t>(n) * n_cols, half_x_.data(), stream_);
         }
-        const int64_t n_cols = products[0].w->n_cols;
-        reserve(half_x_, n * n_cols);
-        to_half(x, n * n_cols, half_x_.data(), stream_);
-        for (const Product& p : products) {
-            multiply_halves(*p.w, n, p.y);
+        for (size_t i = 0; i < products.size();) {
+            const Tensor& first = *products[i].w;
+            if (n > few_columns(first.type)) {
+                multiply_halves(first, n, products[i++].y);
+                continue;
+            }
+            FewProducts few{};
+            for (; i < products.size() && products[i].w->type == first.type && few.count < FewProducts::kMost; ++i) {
+                few.w[few.count] = device_.weights(products[i].w->data);
+                few.y[few.count] = products[i].y;
+                few.n_rows[few.count++] = static_cast<int>(products[i].w->n_rows);
+            }
+            if (n == 1) {
+                multiply_vector(first.type, few, first.row_bytes, n_cols, x, stream_);
+            } else {
+                multiply_few(first.type, few, first.row_bytes, n_cols, half_x_.data(), n, stream_);
+            }
         }
     }
 

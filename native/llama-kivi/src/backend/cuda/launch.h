@@ -28,7 +28,10 @@ void to_half(const float* x, int64_t n, uint16_t* out, cudaStream_t stream);
 
 // ---- matmul.cu
 
-constexpr int kFewColumns = 8;
+// Up to so many columns a product is bound by reading the weights as they are.
+constexpr int few_columns(WeightType type) {
+    return type == WeightType::F16 ? 16 : 32;
+}
 
 // Matrices of one type and width that are multiplied with the same input, in one launch.
 struct FewProducts {
@@ -36,12 +39,15 @@ struct FewProducts {
     const uint8_t* w[kMost];  // [n_rows, n_cols]
     float* y[kMost];          // [n, n_rows]
     int n_rows[kMost];
-    int first_block[kMost];  // filled in by multiply_few
+    int first_block[kMost];  // filled in by the launch
     int count;
 };
 
-// Every y = x[n, n_cols] W^T for n <= kFewColumns: one read of the weights.
-void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x, int n,
+// Every y = x[n_cols] W^T.
+void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
+                     cudaStream_t stream);
+// Every y = x[n, n_cols] W^T, x in halves, for n <= 32: one read of the weights.
+void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                   cudaStream_t stream);
 // out[n] = the elements of n_rows rows of n_cols, as halves.
 void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cudaStream_t stream);
