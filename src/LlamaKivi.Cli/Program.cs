@@ -1,22 +1,17 @@
 using System.CommandLine;
 using LlamaKivi.Cli;
 
-var root = new RootCommand("LlamaKivi: GGUF language models with the KIVI KV cache.")
+RootCommand root;
+try
 {
-    RunCommand.Create(),
-    ChatCommand.Create(),
-    InspectCommand.Create(),
-    DoctorCommand.Create(),
-    QuantizeCommand.Create(),
-    PerplexityCommand.Create(),
-    RetrievalCommand.Create(),
-    CompareCommand.Create(),
-    BenchCommand.Create(),
-    BatchedBenchCommand.Create(),
-    LogitsCommand.Create(),
-    TokenizeCommand.Create(),
-    TokenizeCommand.CreateInverse(),
-};
+    root = CreateRoot();
+}
+catch (TypeInitializationException e) when (e.GetBaseException() is DllNotFoundException missing)
+{
+    // The options name the cache types, which the native library knows.
+    Console.Error.WriteLine($"llama-kivi: {missing.Message}");
+    return ExitCode.Failed;
+}
 
 ParseResult parsed = root.Parse(args);
 if (parsed.Errors.Count > 0)
@@ -37,3 +32,20 @@ if (parsed.CommandResult.Command.Name == ChatCommand.Name)
 }
 
 return await parsed.InvokeAsync(invocation).ConfigureAwait(false);
+
+static RootCommand CreateRoot() => new("LlamaKivi: GGUF language models with the KIVI KV cache.")
+{
+    RunCommand.Create(),
+    ChatCommand.Create(),
+    InspectCommand.Create(),
+    DoctorCommand.Create(),
+    QuantizeCommand.Create(),
+    PerplexityCommand.Create(),
+    RetrievalCommand.Create(),
+    CompareCommand.Create(),
+    BenchCommand.Create(),
+    BatchedBenchCommand.Create(),
+    LogitsCommand.Create(),
+    TokenizeCommand.Create(),
+    TokenizeCommand.CreateInverse(),
+};
