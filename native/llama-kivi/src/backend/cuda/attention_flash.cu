@@ -36,13 +36,6 @@ struct Sizes {
     static constexpr int kBytes = kWork > kJoin ? kWork : kJoin;
 };
 
-__device__ void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 __device__ void load_matrices(unsigned (&x)[4], const uint16_t* row) {
     const unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
@@ -55,14 +48,6 @@ __device__ void load_transposed(unsigned (&x)[4], const uint16_t* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
                  : "r"(from));
-}
-
-__device__ __half2 halves(unsigned x) {
-    return *reinterpret_cast<const __half2*>(&x);
-}
-
-__device__ unsigned bits(__half2 x) {
-    return *reinterpret_cast<const unsigned*>(&x);
 }
 
 // Over the four lanes of a row.
@@ -662,8 +647,8 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
                                      lane / 8 % 2 * 8);
 #pragma unroll
                 for (int m = 0; m < kM; ++m) {
-                    multiply(score[m][n], rows[m], b[0], b[1]);
-                    multiply(score[m][n + 1], rows[m], b[2], b[3]);
+                    multiply(score[m][n], rows[m][0], rows[m][1], rows[m][2], rows[m][3], b[0], b[1]);
+                    multiply(score[m][n + 1], rows[m][0], rows[m][1], rows[m][2], rows[m][3], b[2], b[3]);
                 }
             }
         }
@@ -724,10 +709,10 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
             unsigned p[kM][4];
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
-                p[m][0] = bits(__floats2half2_rn(score[m][n][0], score[m][n][1]));
-                p[m][1] = bits(__floats2half2_rn(score[m][n][2], score[m][n][3]));
-                p[m][2] = bits(__floats2half2_rn(score[m][n + 1][0], score[m][n + 1][1]));
-                p[m][3] = bits(__floats2half2_rn(score[m][n + 1][2], score[m][n + 1][3]));
+                p[m][0] = pack(score[m][n][0], score[m][n][1]);
+                p[m][1] = pack(score[m][n][2], score[m][n][3]);
+                p[m][2] = pack(score[m][n + 1][0], score[m][n + 1][1]);
+                p[m][3] = pack(score[m][n + 1][2], score[m][n + 1][3]);
             }
 #pragma unroll
             for (int c = 0; c < kD / 8; c += 2) {
@@ -735,8 +720,8 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
                 load_transposed(b, values + (own_token + 8 * n + lane % 16) * kStride + 8 * c + lane / 16 * 8);
 #pragma unroll
                 for (int m = 0; m < kM; ++m) {
-                    multiply(out[m][c], p[m], b[0], b[1]);
-                    multiply(out[m][c + 1], p[m], b[2], b[3]);
+                    multiply(out[m][c], p[m][0], p[m][1], p[m][2], p[m][3], b[0], b[1]);
+                    multiply(out[m][c + 1], p[m][0], p[m][1], p[m][2], p[m][3], b[2], b[3]);
                 }
             }
         }

@@ -50,13 +50,6 @@ struct Layout {
     }
 };
 
-__device__ void multiply(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 // Transposes an 8 x 8 matrix of halves, of which a lane has columns 2 j and 2 j + 1 of row g.
 __device__ unsigned transpose(unsigned x) {
     unsigned y;
@@ -65,13 +58,7 @@ __device__ unsigned transpose(unsigned x) {
 }
 
 __device__ unsigned times(unsigned a, unsigned b) {
-    const __half2 x = __hmul2(*reinterpret_cast<__half2*>(&a), *reinterpret_cast<__half2*>(&b));
-    return *reinterpret_cast<const unsigned*>(&x);
-}
-
-__device__ unsigned pack(float low, float high) {
-    const __half2 x = __floats2half2_rn(low, high);
-    return *reinterpret_cast<const unsigned*>(&x);
+    return bits(__hmul2(halves(a), halves(b)));
 }
 
 // Halves 0 and 2, or 1 and 3, of four.
@@ -97,8 +84,7 @@ __device__ unsigned odd_scales(unsigned word) {
 // Signed bytes 0 and 2 of a word as halves: 1024 + 128 + x has x in its low bits.
 __device__ unsigned even_zeros(unsigned word) {
     const unsigned raised = (word & 0x00ff00ffu) ^ 0x64806480u;
-    const __half2 x = __hsub2(*reinterpret_cast<const __half2*>(&raised), __half2half2(__ushort_as_half(0x6480)));
-    return *reinterpret_cast<const unsigned*>(&x);
+    return bits(__hsub2(halves(raised), __half2half2(__ushort_as_half(0x6480))));
 }
 
 // Waits for all copies of the warp but the last group.

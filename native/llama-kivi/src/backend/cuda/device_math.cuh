@@ -59,6 +59,30 @@ __device__ inline float block_sum(float x, float* scratch) {
     return warp_sum(threadIdx.x % 32 < n_warps ? scratch[threadIdx.x % 32] : 0.0f);
 }
 
+// Two halves in a word, and back.
+__device__ inline unsigned bits(__half2 x) {
+    return *reinterpret_cast<const unsigned*>(&x);
+}
+
+__device__ inline __half2 halves(unsigned x) {
+    return *reinterpret_cast<const __half2*>(&x);
+}
+
+__device__ inline unsigned pack(float low, float high) {
+    return bits(__floats2half2_rn(low, high));
+}
+
+// d[16 x 8] += a[16 x 16] b[16 x 8] on the matrix units, halves into floats. With g = lane / 4 and j = lane % 4, a lane has
+// rows g and g + 8 of a and of d, column g of b, columns 2 j and 2 j + 1 of d; of the 16, a0, a1 and b0 have 2 j and
+// 2 j + 1, the others these and 8 more.
+__device__ inline void multiply(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                                unsigned b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
 __device__ inline uint16_t load_u16(const uint8_t* p) {
     return *reinterpret_cast<const uint16_t*>(p);
 }

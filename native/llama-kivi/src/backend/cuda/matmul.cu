@@ -9,14 +9,6 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kTileRows = 16;
 
-__device__ unsigned bits(__half2 x) {
-    return *reinterpret_cast<const unsigned*>(&x);
-}
-
-__device__ __half2 halves(unsigned x) {
-    return *reinterpret_cast<const __half2*>(&x);
-}
-
 // Bytes of 0..255, less what they are too high, times a scale, as eight halves.
 __device__ uint4 scaled(unsigned low, unsigned high, float less, __half2 scale) {
     const __half2 all_less = __float2half2_rn(-1024.0f - less);
@@ -44,16 +36,9 @@ __device__ uint4 decode8_halves(const uint8_t* row, int i) {
     } else {
         float x[8];
         decode8<kType>(row, i, x);
-        return make_uint4(bits(__floats2half2_rn(x[0], x[1])), bits(__floats2half2_rn(x[2], x[3])),
-                          bits(__floats2half2_rn(x[4], x[5])), bits(__floats2half2_rn(x[6], x[7])));
+        return make_uint4(pack(x[0], x[1]), pack(x[2], x[3]),
+                          pack(x[4], x[5]), pack(x[6], x[7]));
     }
-}
-
-__device__ void multiply(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 constexpr int kVectorWarps = 4;
