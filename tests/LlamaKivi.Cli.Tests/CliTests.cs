@@ -257,4 +257,16 @@ public sealed class CliTests : IDisposable
         Assert.Equal(1, part.ExitCode);
         Assert.Contains("all of them there or none", part.Error, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public async Task AMissingNativeLibraryIsOneMessage()
+    {
+        string folder = Path.Combine(Path.GetTempPath(), "llama-kivi-no-library");
+        CommandLine.Result result = await CommandLine.RunAsync("llama-kivi", "", ["doctor"], ("LLAMA_KIVI_NATIVE_DIR", folder));
+        Assert.Equal(1, result.ExitCode);
+        Assert.StartsWith("llama-kivi: The native library of LlamaKivi was not loaded.", result.Error);
+        Assert.Contains(Path.Combine(folder, "libllama-kivi.so"), result.Error);
+        Assert.DoesNotContain("   at ", result.Error);
+        Assert.Equal("", result.Out);
+    }
 }

@@ -12,7 +12,9 @@ internal static class CommandLine
     public static Task<Result> RunAsync(params string[] arguments) => RunAsync("llama-kivi", "", arguments);
 
     /// <summary>Starts a program that lies beside the tests.</summary>
-    public static Process Start(string program, params string[] arguments)
+    public static Process Start(string program, params string[] arguments) => Start(program, [], arguments);
+
+    private static Process Start(string program, (string Name, string Value)[] environment, string[] arguments)
     {
         var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, WorkingDirectory = AppContext.BaseDirectory };
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, program + ".dll"));
@@ -21,13 +23,19 @@ internal static class CommandLine
             start.ArgumentList.Add(argument);
         }
 
+        foreach ((string name, string value) in environment)
+        {
+            start.Environment[name] = value;
+        }
+
         return Process.Start(start)!;
     }
 
     /// <summary>Runs a program that lies beside the tests.</summary>
-    public static async Task<Result> RunAsync(string program, string input, string[] arguments)
+    public static async Task<Result> RunAsync(
+        string program, string input, string[] arguments, params (string Name, string Value)[] environment)
     {
-        using Process process = Start(program, arguments);
+        using Process process = Start(program, environment, arguments);
         Task<string> output = process.StandardOutput.ReadToEndAsync();
         Task<string> error = process.StandardError.ReadToEndAsync();
         await process.StandardInput.WriteAsync(input);
