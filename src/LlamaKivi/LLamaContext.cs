@@ -205,20 +205,6 @@ public sealed partial class LLamaContext : IDisposable
         }
     }
 
-    private DecodeResult Decode(LLamaBatchEmbeddings batch, CancellationToken cancellationToken)
-    {
-        ArgumentNullException.ThrowIfNull(batch);
-        try
-        {
-            Handle.DecodeEmbeddings(batch.Embeddings, batch.SequenceIds, batch.Positions, batch.Outputs, cancellationToken);
-            return DecodeResult.Ok;
-        }
-        catch (KvCacheFullException)
-        {
-            return DecodeResult.NoKvSlot;
-        }
-    }
-
     private EncodeResult Encode(LLamaBatch batch, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(batch);
@@ -242,12 +228,18 @@ public sealed partial class LLamaContext : IDisposable
         return EncodeResult.Ok;
     }
 
-    private DecodeResult Decode(LLamaBatch batch, CancellationToken cancellationToken)
+    private DecodeResult Decode(LLamaBatch batch, CancellationToken cancellationToken) =>
+        Decode(batch, static (handle, b, token) => handle.Decode(b.Tokens, b.SequenceIds, b.Positions, b.Outputs, token), cancellationToken);
+
+    private DecodeResult Decode(LLamaBatchEmbeddings batch, CancellationToken cancellationToken) =>
+        Decode(batch, static (handle, b, token) => handle.DecodeEmbeddings(b.Embeddings, b.SequenceIds, b.Positions, b.Outputs, token), cancellationToken);
+
+    private DecodeResult Decode<TBatch>(TBatch batch, Action<ContextHandle, TBatch, CancellationToken> decode, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(batch);
         try
         {
-            Handle.Decode(batch.Tokens, batch.SequenceIds, batch.Positions, batch.Outputs, cancellationToken);
+            decode(Handle, batch, cancellationToken);
             return DecodeResult.Ok;
         }
         catch (KvCacheFullException)
