@@ -25,7 +25,7 @@ static_assert(kThreads == kMaxHead, "a thread takes a channel");
 // ---- scales, as in kv/quantizer.cpp
 
 __device__ float byte_scale_decode(uint8_t byte, int k) {
-    return ldexpf(half_bits_to_float(static_cast<uint16_t>(byte << 6)), k);
+    return ldexpf(byte_scale(byte), k);
 }
 
 // What is common to rounding up and to nearest: zero, the largest, subnormals and the rest.

@@ -41,6 +41,34 @@ __device__ inline void copy_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending));
 }
 
+// The query rows of a block: up to `most` rows of one KV head of a segment, each a row of the call and a query head.
+struct QueryRows {
+    const AttentionWork& a;
+    const SegmentWork& seg;
+    int group;    // query heads of the KV head
+    int kv_head;  //
+    int first;    // of the segment's
+    int n;        // not positive: the block has none
+
+    __device__ QueryRows(const AttentionWork& work, const SegmentWork& segment, int most, int block)
+        : a(work),
+          seg(segment),
+          group(work.n_head / work.n_head_kv),
+          kv_head(blockIdx.x % work.n_head_kv),
+          first(block * most),
+          n(min(most, segment.n_rows * group - first)) {}
+    __device__ QueryRows(const AttentionWork& work, const SegmentWork& segment, int most)
+        : QueryRows(work, segment, most, blockIdx.x / work.n_head_kv) {}
+
+    // The KV head, counted over all layers.
+    __device__ int head() const { return a.layer * a.n_head_kv + kv_head; }
+    // Row r of the block in q and out, [n, n_head].
+    __device__ size_t output(int r) const {
+        return static_cast<size_t>(seg.row + (first + r) / group) * a.n_head + kv_head * group + (first + r) % group;
+    }
+    __device__ int position(int r) const { return seg.length + (first + r) / group; }
+};
+
 // The run of a token that lies in pages.
 __device__ inline int find_run(const SideWork& side, int token) {
     int i = min(token / kv::kPageTokens, side.n_runs - 1);  // runs are at most a page long
@@ -81,9 +109,9 @@ __device__ float* warp_part(float* shared, int warp, int r) {
 
 // Writes a block's rows of a.partial, or of a.out if there is one split, from what its warps have left.
 // kRotated: values are in the rotated frame of kivi2, mu their centre.
-template <int kRows, int kD, bool kRotated, class OutputRow>
-__device__ void join_parts(const AttentionWork& a, int split, int n_rows, const OutputRow& output_row,
-                           const uint16_t* mu, float* shared) {
+template <int kRows, int kD, bool kRotated>
+__device__ void join_parts(const AttentionWork& a, int split, const QueryRows& rows, const uint16_t* mu,
+                           float* shared) {
     float* const joined = shared + kJoinWarps * kRows * (kD + 2);
     __syncthreads();
     const auto part = [&](int w, int r) { return warp_part<kRows, kD>(shared, w, r); };
@@ -119,7 +147,7 @@ __device__ void join_parts(const AttentionWork& a, int split, int n_rows, const 
         }
     }
     const int d = a.head_size;  // kD at most
-    for (int i = threadIdx.x; i < n_rows * kD; i += blockDim.x) {
+    for (int i = threadIdx.x; i < rows.n * kD; i += blockDim.x) {
         const int r = i / kD;
         const int c = i % kD;
         if (c >= d) {
@@ -132,10 +160,10 @@ __device__ void join_parts(const AttentionWork& a, int split, int n_rows, const 
             x = x * rsqrtf(static_cast<float>(kD)) + (mass > 0 ? mass * half_bits_to_float(mu[c]) : 0.0f);
         }
         if (a.n_page_splits + a.n_splits == 1) {
-            a.out[output_row(r) * d + c] = x / mass;
+            a.out[rows.output(r) * d + c] = x / mass;
             continue;
         }
-        float* to = a.partial + (static_cast<size_t>(split) * a.n_rows * a.n_head + output_row(r)) * (d + 2);
+        float* to = a.partial + (static_cast<size_t>(split) * a.n_rows * a.n_head + rows.output(r)) * (d + 2);
         to[2 + c] = x;
         if (c == 0) {
             to[0] = top;
@@ -145,10 +173,9 @@ __device__ void join_parts(const AttentionWork& a, int split, int n_rows, const 
 }
 
 // The same from registers. A lane has kCh channels of `out`, and of `sum` its own tokens' part.
-template <int kRows, int kCh, bool kRotated, class OutputRow>
+template <int kRows, int kCh, bool kRotated>
 __device__ void join_warps(const AttentionWork& a, int split, const float (&largest)[kRows], const float (&sum)[kRows],
-                           const float (&out)[kRows][kCh], int n_rows, const OutputRow& output_row, const uint16_t* mu,
-                           float* shared) {
+                           const float (&out)[kRows][kCh], const QueryRows& rows, const uint16_t* mu, float* shared) {
     constexpr int kD = kCh * 32;
     const int lane = threadIdx.x % 32;
     __syncthreads();
@@ -165,7 +192,7 @@ __device__ void join_warps(const AttentionWork& a, int split, const float (&larg
             to[2 + lane * kCh + c] = out[r][c];
         }
     }
-    join_parts<kRows, kD, kRotated>(a, split, n_rows, output_row, mu, shared);
+    join_parts<kRows, kD, kRotated>(a, split, rows, mu, shared);
 }
 
 }  // namespace

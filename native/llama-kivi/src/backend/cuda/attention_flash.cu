@@ -153,10 +153,6 @@ __device__ void with_known(const PageFormat& f, const Load& load) {
     }
 }
 
-__device__ float byte_scale(unsigned byte) {
-    return half_bits_to_float(static_cast<uint16_t>(byte << 6));
-}
-
 // Keys in codes become halves, but for the fine plane of refined channels. A thread takes four words of a quad at once.
 template <int kStride, class K>
 __device__ void load_keys(const K known, const Tile& tile, float factor, const uint8_t* wide, uint16_t* to) {
@@ -358,18 +354,15 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     constexpr int kStride = S::kStride;
     extern __shared__ __align__(16) char shared[];
     const SegmentWork& seg = a.segments[blockIdx.z];
-    const int group = a.n_head / a.n_head_kv;
     const int d = a.head_size;
     const int block = d & -d;  // of the Hadamard transform, 8 at least
-    const int n_all = seg.n_rows * group;
-    const int n_blocks = (n_all + S::kRows - 1) / S::kRows;
-    const int row0 = (n_blocks - 1 - static_cast<int>(blockIdx.x) / a.n_head_kv) * S::kRows;  // the longest first
-    if (row0 < 0) {
+    const int n_blocks = (seg.n_rows * (a.n_head / a.n_head_kv) + S::kRows - 1) / S::kRows;
+    const int last_first = n_blocks - 1 - static_cast<int>(blockIdx.x) / a.n_head_kv;  // the longest first
+    if (last_first < 0) {
         return;
     }
-    const int kv_head = blockIdx.x % a.n_head_kv;
-    const int head = a.layer * a.n_head_kv + kv_head;
-    const int n_rows = min(S::kRows, n_all - row0);
+    const QueryRows rows(a, seg, S::kRows, last_first);
+    const int head = rows.head();
     const int warp = threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
     const int g = lane / 4;
@@ -383,14 +376,10 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     uint16_t* const tiles = reinterpret_cast<uint16_t*>(shared + S::kTiles);  // [2 buffers, keys and values, 64, stride]
     auto* const pointers = reinterpret_cast<const uint16_t**>(shared + S::kPointers);
     uint8_t* const wide = reinterpret_cast<uint8_t*>(shared + S::kWide);
-    const auto output_row = [&](int r) {
-        return static_cast<size_t>(seg.row + (row0 + r) / group) * a.n_head + kv_head * group + (row0 + r) % group;
-    };
-    const auto position = [&](int r) { return seg.length + (row0 + r) / group; };
 
     // ---- which places of the order are this block's
-    const int n_tokens = position(n_rows - 1) + 1;
-    const int first_seen = a.window > 0 ? max(0, position(0) + 1 - a.window) : 0;
+    const int n_tokens = rows.position(rows.n - 1) + 1;
+    const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
     // Whole pages are the first tokens, and in codes on both sides.
     const int window_from = first_seen < v.n_coded || first_seen == 0
                          ? first_seen / kTile * kTile
@@ -420,7 +409,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         constexpr int kOwn = (kD + 31) / 32;
         const int pairs = a.n_rot / 2;
         for (int r = warp; r < S::kRows; r += kWarps) {
-            const float* const row = a.q + output_row(min(r, n_rows - 1)) * d;
+            const float* const row = a.q + rows.output(min(r, rows.n - 1)) * d;
             float x[kOwn];
 #pragma unroll
             for (int i = 0; i < kOwn; ++i) {
@@ -635,10 +624,10 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         }
 #pragma unroll
         for (int step = 0; step < kD / 16; ++step) {
-            unsigned rows[kM][4];
+            unsigned q_part[kM][4];
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
-                load_matrices(rows[m], q + (own_row + 16 * m + lane % 16) * kStride + step * 16 + lane / 16 * 8);
+                load_matrices(q_part[m], q + (own_row + 16 * m + lane % 16) * kStride + step * 16 + lane / 16 * 8);
             }
 #pragma unroll
             for (int n = 0; n < kN; n += 2) {
@@ -647,20 +636,20 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
                                      lane / 8 % 2 * 8);
 #pragma unroll
                 for (int m = 0; m < kM; ++m) {
-                    multiply(score[m][n], rows[m][0], rows[m][1], rows[m][2], rows[m][3], b[0], b[1]);
-                    multiply(score[m][n + 1], rows[m][0], rows[m][1], rows[m][2], rows[m][3], b[2], b[3]);
+                    multiply(score[m][n], q_part[m][0], q_part[m][1], q_part[m][2], q_part[m][3], b[0], b[1]);
+                    multiply(score[m][n + 1], q_part[m][0], q_part[m][1], q_part[m][2], q_part[m][3], b[2], b[3]);
                 }
             }
         }
 
         // A token is seen by the rows at its position or after, and by those that have it in their window.
         const int hidden = tile.v_token >= 0 ? v.n_sinks : 0;
-        if (tile.n < kTile || tile.token < hidden || tile.token + kTile - 1 > position(0) || a.window > 0) {
+        if (tile.n < kTile || tile.token < hidden || tile.token + kTile - 1 > rows.position(0) || a.window > 0) {
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
 #pragma unroll
                 for (int e = 0; e < 2; ++e) {
-                    const int last = position(min(own_row + 16 * m + 8 * e + g, n_rows - 1));
+                    const int last = rows.position(min(own_row + 16 * m + 8 * e + g, rows.n - 1));
                     const int first = a.window > 0 ? last + 1 - a.window : 0;
 #pragma unroll
                     for (int n = 0; n < kN; ++n) {
@@ -749,7 +738,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
                 to[2 + 8 * n + 2 * j + 1] = out[0][n][2 * e + 1];
             }
         }
-        join_parts<16, kD, false>(a, a.n_page_splits + blockIdx.y, n_rows, output_row, nullptr, sums);
+        join_parts<16, kD, false>(a, a.n_page_splits + blockIdx.y, rows, nullptr, sums);
     } else {
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
@@ -757,13 +746,13 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         for (int e = 0; e < 2; ++e) {
             const int r = warp * 16 * kM + 16 * m + 8 * e + g;
             const float total = sum_of_row(sum[m][e]);
-            if (r >= n_rows) {
+            if (r >= rows.n) {
                 continue;
             }
-            float* to = a.out + output_row(r) * d;
+            float* to = a.out + rows.output(r) * d;
             float times = 1 / total;
             if (a.n_page_splits + a.n_splits > 1) {
-                to = a.partial + ((a.n_page_splits + blockIdx.y) * static_cast<size_t>(a.n_rows) * a.n_head + output_row(r)) *
+                to = a.partial + ((a.n_page_splits + blockIdx.y) * static_cast<size_t>(a.n_rows) * a.n_head + rows.output(r)) *
                                      (d + 2);
                 if (j == 0) {
                     to[0] = largest[m][e] * 0.69314718f;

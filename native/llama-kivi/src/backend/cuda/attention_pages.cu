@@ -130,14 +130,11 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     const SegmentWork& seg = a.segments[blockIdx.z];
     const kv::PageFormat& fk = a.k.format;
     const kv::PageFormat& fv = a.v.format;
-    const int group = a.n_head / a.n_head_kv;
-    const int kv_head = blockIdx.x % a.n_head_kv;
-    const int row0 = blockIdx.x / a.n_head_kv * kRows;
-    const int n_rows = min(kRows, seg.n_rows * group - row0);
-    if (n_rows <= 0) {
+    const QueryRows rows(a, seg, kRows);
+    if (rows.n <= 0) {
         return;
     }
-    const int head = a.layer * a.n_head_kv + kv_head;
+    const int head = rows.head();
     const int warp = threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
     const int g = lane / 4;
@@ -152,9 +149,6 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     const int per_split = (seg.page_runs + a.n_page_splits - 1) / a.n_page_splits;
     const int begin = blockIdx.y * per_split;
     const int end = min(begin + per_split, seg.page_runs);
-    const auto output_row = [&](int r) {
-        return static_cast<size_t>(seg.row + (row0 + r) / group) * a.n_head + kv_head * group + (row0 + r) % group;
-    };
     const Layout at(kKind, fk, fv);
     char* const own = shared + warp * at.bytes;
 
@@ -172,7 +166,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
             wide[refined[threadIdx.x]] = 4;
         }
         __syncthreads();
-        const float* const row = a.q + output_row(min(g, n_rows - 1)) * kD;
+        const float* const row = a.q + rows.output(min(g, rows.n - 1)) * kD;
         const auto value = [&](int step, int i) {
             const int code_row = 16 * step + 4 * j + i;
             return code_row < kD ? row[code_row] * wide[code_row] : row[refined[code_row - kD]];
@@ -187,7 +181,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         }
         top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
         top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
-        const float lift = top > 0 && g < n_rows ? kTop / top : 0.0f;
+        const float lift = top > 0 && g < rows.n ? kTop / top : 0.0f;
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
             q[step][0] = pack(value(step, 0) * lift, value(step, 2) * lift);
@@ -346,7 +340,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
                 const bool there = in_run >= 0 && in_run < run.count && token >= n_sinks;
 #pragma unroll
                 for (int e = 0; e < 2; ++e) {
-                    const int last = seg.length + (row0 + min(2 * j + e, n_rows - 1)) / group;
+                    const int last = rows.position(min(2 * j + e, rows.n - 1));
                     const bool seen = there && (a.window == 0 || token > last - a.window);
                     score[t / 4][t % 4][e] = seen ? score[t / 4][t % 4][e] : -INFINITY;
                 }
@@ -514,7 +508,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
             to[2 + 16 * i + 8 + g] = (out[i][2 + e] - less) * back;
         }
     }
-    join_parts<kRows, kD, kRotated>(a, blockIdx.y, n_rows, output_row, reinterpret_cast<const uint16_t*>(v_table + 4), sums);
+    join_parts<kRows, kD, kRotated>(a, blockIdx.y, rows, reinterpret_cast<const uint16_t*>(v_table + 4), sums);
 }
 
 template <int kD, int kBits, bool kPaper, int kBlocks>

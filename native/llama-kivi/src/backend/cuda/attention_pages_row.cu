@@ -31,11 +31,6 @@ __device__ inline unsigned pack(unsigned a, unsigned b, unsigned c, unsigned d) 
     return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
 }
 
-// Byte i of a word of byte scales, before 2^k.
-__device__ inline float byte_scale(unsigned word, int i) {
-    return half_bits_to_float(static_cast<uint16_t>((word >> (8 * i) & 0xffu) << 6));
-}
-
 __device__ inline float signed_byte(unsigned word, int i) {
     return static_cast<float>(static_cast<int8_t>(word >> (8 * i)));
 }
@@ -72,14 +67,11 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
     const SegmentWork& seg = a.segments[blockIdx.z];
     const kv::PageFormat& fk = a.k.format;
     const kv::PageFormat& fv = a.v.format;
-    const int group = a.n_head / a.n_head_kv;
-    const int kv_head = blockIdx.x % a.n_head_kv;
-    const int row0 = blockIdx.x / a.n_head_kv * kRows;
-    const int n_rows = min(kRows, seg.n_rows * group - row0);
-    if (n_rows <= 0) {
+    const QueryRows rows(a, seg, kRows);
+    if (rows.n <= 0) {
         return;
     }
-    const int head = a.layer * a.n_head_kv + kv_head;
+    const int head = rows.head();
     const int warp = threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
     const size_t k_offset = static_cast<size_t>(head) * fk.page_bytes;
@@ -95,9 +87,6 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
     char* const own = shared + warp * page_warp_bytes(fk, fv, kRows);
     int8_t* const fold_k = reinterpret_cast<int8_t*>(own);
     int8_t* const fold_v = reinterpret_cast<int8_t*>(own) + (kRows * kCodeRows + 15) / 16 * 16;
-    const auto output_row = [&](int r) {
-        return static_cast<size_t>(seg.row + (row0 + r) / group) * a.n_head + kv_head * group + (row0 + r) % group;
-    };
 
     // A lane folds code rows 4 lane .. + 3 (quad `lane`), and refined row `lane`.
     const bool has_quad = lane < kD / 4;
@@ -125,14 +114,14 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
     float out[kRows][kCh];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-        const float* row = a.q + output_row(min(r, n_rows - 1)) * kD;
+        const float* row = a.q + rows.output(min(r, rows.n - 1)) * kD;
         const float scale = a.scale * k_factor;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             q[r][i] = has_quad ? row[4 * lane + i] * scale : 0.0f;
         }
         q_refined[r] = has_refined ? row[refined] * scale : 0.0f;
-        last[r] = seg.length + (row0 + r) / group;
+        last[r] = rows.position(r);
         largest[r] = -INFINITY;
         sum[r] = 0;
 #pragma unroll
@@ -152,7 +141,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
 #pragma unroll
             for (int t = 0; t < kTiles; ++t) {
                 v_scale[t] =
-                    half_bits_to_float(static_cast<uint16_t>(v_page[fv.scales_offset + 32 * t + lane] << 6)) * v_factor;
+                    byte_scale(v_page[fv.scales_offset + 32 * t + lane]) * v_factor;
             }
         }
 
@@ -189,14 +178,13 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
                             *reinterpret_cast<const unsigned*>(k_page + fk.zeros_offset + g * kD + 4 * lane);
 #pragma unroll
                         for (int i = 0; i < 4; ++i) {
-                            s[i] = byte_scale(w, i);
+                            s[i] = byte_scale(w >> (8 * i) & 0xffu);
                             z[i] = s[i] * 0.25f * signed_byte(zeros, i);
                         }
                     }
                 }
                 if (has_refined) {
-                    s_refined = half_bits_to_float(
-                        static_cast<uint16_t>(k_page[fk.scales_offset + g * kD + refined] << 6));
+                    s_refined = byte_scale(k_page[fk.scales_offset + g * kD + refined]);
                 }
                 __syncwarp();  // the weights of the group before are used
 #pragma unroll
@@ -325,7 +313,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
                         v_zero[t] = half_bits_to_float(static_cast<uint16_t>(pair >> 16));
                     } else {
                         v_scale[t] =
-                            half_bits_to_float(static_cast<uint16_t>(v_page[fv.scales_offset + at] << 6)) * v_factor;
+                            byte_scale(v_page[fv.scales_offset + at]) * v_factor;
                         v_zero[t] =
                             v_scale[t] * 0.25f * static_cast<float>(static_cast<int8_t>(v_page[fv.zeros_offset + at]));
                     }
@@ -423,8 +411,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
         }
     }
 
-    join_warps<kRows, kCh, kRotated>(a, blockIdx.y, largest, sum, out, n_rows, output_row,
-                                     kRotated ? reinterpret_cast<const uint16_t*>(v_table + 4) : nullptr,
+    join_warps<kRows, kCh, kRotated>(a, blockIdx.y, largest, sum, out, rows, kRotated ? reinterpret_cast<const uint16_t*>(v_table + 4) : nullptr,
                                      reinterpret_cast<float*>(shared));
 }
 

@@ -27,23 +27,17 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     constexpr int kTogether = 4;     // steps of 4 tokens whose loads are under way at once
 
     const SegmentWork& seg = a.segments[blockIdx.z];
-    const int group = a.n_head / a.n_head_kv;
-    const int kv_head = blockIdx.x % a.n_head_kv;
-    const int row0 = blockIdx.x / a.n_head_kv * kRows;
-    const int n_rows = min(kRows, seg.n_rows * group - row0);
-    if (n_rows <= 0) {
+    const QueryRows rows(a, seg, kRows);
+    if (rows.n <= 0) {
         return;
     }
-    const int head = a.layer * a.n_head_kv + kv_head;
+    const int head = rows.head();
     const int warp = threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
-    const auto output_row = [&](int r) {
-        return static_cast<size_t>(seg.row + (row0 + r) / group) * a.n_head + kv_head * group + (row0 + r) % group;
-    };
-    const int position = seg.length + (row0 + n_rows - 1) / group;  // of the last row
+    const int position = rows.position(rows.n - 1);  // of the last row
     const ExactTokens tokens(seg);
     const int count = tokens.count(position + 1);
-    const int first_seen = a.window > 0 ? max(0, seg.length + row0 / group + 1 - a.window) : 0;
+    const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
     const int first_tile = first_seen > tokens.rest ? (tokens.n_sinks + first_seen - tokens.rest) / 32 : 0;
     const int n_tiles = (count + 31) / 32 - first_tile;
     const int per_split = (n_tiles + a.n_splits - 1) / a.n_splits;
@@ -57,7 +51,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     float out[kRows][kCh];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-        const float* row = a.q + output_row(min(r, n_rows - 1)) * kD;
+        const float* row = a.q + rows.output(min(r, rows.n - 1)) * kD;
 #pragma unroll
         for (int j = 0; j < kParts; ++j) {
 #pragma unroll
@@ -65,7 +59,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
                 q[r][8 * j + i] = row[64 * j + lane % 8 * 8 + i] * a.scale;
             }
         }
-        last[r] = seg.length + (row0 + min(r, n_rows - 1)) / group;
+        last[r] = rows.position(min(r, rows.n - 1));
         largest[r] = -INFINITY;
         sum[r] = 0;
 #pragma unroll
@@ -165,7 +159,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
             }
         }
     }
-    join_warps<kRows, kCh, false>(a, a.n_page_splits + blockIdx.y, largest, sum, out, n_rows, output_row, nullptr,
+    join_warps<kRows, kCh, false>(a, a.n_page_splits + blockIdx.y, largest, sum, out, rows, nullptr,
                                   joined);
 }
 

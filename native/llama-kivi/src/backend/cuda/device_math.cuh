@@ -19,6 +19,11 @@ __device__ inline uint16_t float_to_half_bits(float x) {
     return __half_as_ushort(__float2half_rn(x));
 }
 
+// A byte scale of the cache, before its head's power of two.
+__device__ inline float byte_scale(unsigned byte) {
+    return half_bits_to_float(static_cast<uint16_t>(byte << 6));
+}
+
 __device__ inline float warp_sum(float x) {
     for (int offset = 16; offset > 0; offset /= 2) {
         x += __shfl_xor_sync(kAllLanes, x, offset);
