@@ -4,12 +4,14 @@ namespace LlamaKivi.Native;
 public sealed unsafe class ContextHandle : IDisposable
 {
     private readonly SafeContextHandle _handle;
+    private readonly int _rankScoreCount;
 
     private ContextHandle(SafeContextHandle handle, ModelHandle model)
     {
         _handle = handle;
         VocabularySize = model.Description.VocabularySize;
         EmbeddingSize = model.Description.EmbeddingSize;
+        _rankScoreCount = model.Description.RankScoreCount;
     }
 
     /// <summary>The length of a row of logits.</summary>
@@ -194,6 +196,22 @@ public sealed unsafe class ContextHandle : IDisposable
         float* embedding = null;
         NativeStatus.Check(NativeMethods.lk_embedding(_handle.Pointer, (uint)index, &embedding));
         return new Span<float>(embedding, EmbeddingSize);
+    }
+
+    /// <summary>What a reranker's head makes of <see cref="Embedding"/>: <see cref="ModelDescription.RankScoreCount"/> scores.</summary>
+    /// <exception cref="ArgumentException">The embedding was not asked for at this index, or the context gives logits.</exception>
+    /// <exception cref="UnsupportedModelException">The model is no reranker.</exception>
+    public float[] RankScores(int index)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        using var lease = new HandleLease(_handle);
+        var scores = new float[Math.Max(1, _rankScoreCount)];
+        fixed (float* data = scores)
+        {
+            NativeStatus.Check(NativeMethods.lk_rank_scores(_handle.Pointer, (uint)index, data));
+        }
+
+        return scores;
     }
 
     /// <summary>Makes the running or else the next <see cref="Decode"/> throw <see cref="OperationCanceledException"/>. Any thread may call it.</summary>

@@ -41,6 +41,9 @@ public sealed record ModelDescription
     /// <summary>Context length the model was trained for.</summary>
     public required int TrainedContextSize { get; init; }
 
+    /// <summary>Scores that <see cref="ContextHandle.RankScores"/> gives; 0: the model is no reranker.</summary>
+    public required int RankScoreCount { get; init; }
+
     /// <summary>Base of the rotary position embedding.</summary>
     public required float RopeFrequencyBase { get; init; }
 }
@@ -70,6 +73,7 @@ public sealed unsafe class ModelHandle : IDisposable
             FeedForwardSize = (int)info.n_ff,
             VocabularySize = (int)info.n_vocab,
             TrainedContextSize = (int)info.n_ctx_train,
+            RankScoreCount = (int)info.n_rank,
             RopeFrequencyBase = info.rope_freq_base,
         };
     }

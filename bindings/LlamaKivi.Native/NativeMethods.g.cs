@@ -253,6 +253,8 @@ internal unsafe struct lk_model_info
     public uint n_vocab;
     /// <summary>Context length the model was trained for.</summary>
     public uint n_ctx_train;
+    /// <summary>Scores that lk_rank_scores gives; 0: the model is no reranker.</summary>
+    public uint n_rank;
     public float rope_freq_base;
     /// <summary>"llama", NUL-terminated.</summary>
     public fixed byte architecture[32];
@@ -363,7 +365,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface; changes whenever a struct, an enum value or a function's meaning changes.</summary>
-    public const uint LK_ABI_VERSION = 6;
+    public const uint LK_ABI_VERSION = 7;
 
     /// <summary>Returns LK_ABI_VERSION as the library was compiled with.</summary>
     [LibraryImport(LibraryName)]
@@ -519,6 +521,11 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_embedding(lk_context* context, uint index, float** @out);
+
+    /// <summary>Scores the embedding of batch token `index` of the last lk_decode with a reranker's head, cls.output(tanh(cls(embedding))): lk_model_info.n_rank numbers. The last token of a causal model has read the whole text. For contexts as lk_embedding's. Fails with LK_INVALID_ARGUMENT, or LK_UNSUPPORTED if the model has no such head.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_rank_scores(lk_context* context, uint index, float* @out);
 
     /// <summary>Makes the running or else the next lk_decode return LK_CANCELLED. Any thread may call it.</summary>
     [LibraryImport(LibraryName)]

@@ -1,4 +1,3 @@
-using System.Text;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Cli;
@@ -6,8 +5,6 @@ namespace LlamaKivi.Cli;
 /// <summary>A file that declares a model's tensors and holds none: the engine fills them with random weights. It takes no room on the disk.</summary>
 internal sealed class SyntheticModel : IDisposable
 {
-    private const int Alignment = 32;
-
     // Values of ggml types: number, elements and bytes of a block.
     private static readonly WeightType F32 = new(0, 1, 4);
     private static readonly WeightType F16 = new(1, 1, 2);
@@ -113,73 +110,26 @@ internal sealed class SyntheticModel : IDisposable
 
     private void Write(Shape s, string weights)
     {
-        (string Key, object Value)[] entries =
-        [
-            ("general.architecture", s.Architecture), ("general.synthetic", true), ("tokenizer.ggml.model", "no_vocab"),
-            (s.Architecture + ".vocab_size", s.Vocabulary), (s.Architecture + ".context_length", s.Context), (s.Architecture + ".embedding_length", s.Width),
-            (s.Architecture + ".block_count", s.Layers), (s.Architecture + ".feed_forward_length", s.FeedForward),
-            (s.Architecture + ".attention.head_count", s.Heads), (s.Architecture + ".attention.head_count_kv", s.KvHeads),
-            (s.Architecture + ".rope.freq_base", s.FrequencyBase),
-            (s.Architecture + (s.Architecture == "falcon" ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon"), 1e-5f),
-        ];
-        Tensor[] tensors = [.. Tensors(s, weights)];
-        using FileStream file = File.Create(Path);
-        using var writer = new BinaryWriter(file);
-        writer.Write("GGUF"u8);
-        writer.Write(3);
-        writer.Write((long)tensors.Length);
-        writer.Write((long)entries.Length);
-        foreach ((string key, object value) in entries)
+        GgufWriter writer = new GgufWriter()
+            .Add("general.architecture", s.Architecture)
+            .Add("general.synthetic", true)
+            .Add("tokenizer.ggml.model", "no_vocab")
+            .Add(s.Architecture + ".vocab_size", s.Vocabulary)
+            .Add(s.Architecture + ".context_length", s.Context)
+            .Add(s.Architecture + ".embedding_length", s.Width)
+            .Add(s.Architecture + ".block_count", s.Layers)
+            .Add(s.Architecture + ".feed_forward_length", s.FeedForward)
+            .Add(s.Architecture + ".attention.head_count", s.Heads)
+            .Add(s.Architecture + ".attention.head_count_kv", s.KvHeads)
+            .Add(s.Architecture + ".rope.freq_base", s.FrequencyBase)
+            .Add(s.Architecture + (s.Architecture == "falcon" ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon"), 1e-5f);
+        foreach (Tensor tensor in Tensors(s, weights))
         {
-            Text(writer, key);
-            switch (value)
-            {
-                case string text:
-                    writer.Write((int)lk_value_type.LK_VALUE_STRING);
-                    Text(writer, text);
-                    break;
-                case bool truth:
-                    writer.Write((int)lk_value_type.LK_VALUE_BOOL);
-                    writer.Write(truth);
-                    break;
-                case float number:
-                    writer.Write((int)lk_value_type.LK_VALUE_FLOAT32);
-                    writer.Write(number);
-                    break;
-                default:
-                    writer.Write((int)lk_value_type.LK_VALUE_UINT32);
-                    writer.Write((int)value);
-                    break;
-            }
+            long[] shape = tensor.Rows == 1 ? [tensor.Columns] : [tensor.Columns, tensor.Rows];
+            writer.AddTensor(tensor.Name, tensor.Type.Number, shape, (long)tensor.Columns * tensor.Rows / tensor.Type.Elements * tensor.Type.Bytes);
         }
 
-        long offset = 0;
-        foreach (Tensor tensor in tensors)
-        {
-            Text(writer, tensor.Name);
-            writer.Write(tensor.Rows == 1 ? 1 : 2);
-            writer.Write((long)tensor.Columns);
-            if (tensor.Rows > 1)
-            {
-                writer.Write((long)tensor.Rows);
-            }
-
-            writer.Write(tensor.Type.Number);
-            writer.Write(offset);
-            offset += Align((long)tensor.Columns * tensor.Rows / tensor.Type.Elements * tensor.Type.Bytes);
-        }
-
-        writer.Flush();
-        file.SetLength(Align(file.Position) + offset);  // a hole, which is read as zeros and takes no room
-    }
-
-    private static long Align(long size) => (size + Alignment - 1) / Alignment * Alignment;
-
-    private static void Text(BinaryWriter writer, string text)
-    {
-        byte[] utf8 = Encoding.UTF8.GetBytes(text);
-        writer.Write((long)utf8.Length);
-        writer.Write(utf8);
+        writer.Write(Path);
     }
 
     private sealed record WeightType(int Number, int Elements, int Bytes);

@@ -124,9 +124,10 @@ public unsafe class LayoutTests
         Assert.Equal(36, (byte*)&value.n_ff - start);
         Assert.Equal(40, (byte*)&value.n_vocab - start);
         Assert.Equal(44, (byte*)&value.n_ctx_train - start);
-        Assert.Equal(48, (byte*)&value.rope_freq_base - start);
-        Assert.Equal(52, (byte*)value.architecture - start);
-        Assert.Equal(84, (byte*)value.weight_type - start);
+        Assert.Equal(48, (byte*)&value.n_rank - start);
+        Assert.Equal(52, (byte*)&value.rope_freq_base - start);
+        Assert.Equal(56, (byte*)value.architecture - start);
+        Assert.Equal(88, (byte*)value.weight_type - start);
     }
 
     [Fact]

@@ -30,7 +30,7 @@ extern "C" {
 #endif
 
 /** Version of this interface; changes whenever a struct, an enum value or a function's meaning changes. */
-#define LK_ABI_VERSION 6
+#define LK_ABI_VERSION 7
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -247,6 +247,7 @@ typedef struct lk_model_info {
     uint32_t n_ff;           /**< Feed-forward length. */
     uint32_t n_vocab;        /**< Rows of the logits. */
     uint32_t n_ctx_train;    /**< Context length the model was trained for. */
+    uint32_t n_rank;         /**< Scores that lk_rank_scores gives; 0: the model is no reranker. */
     float rope_freq_base;
     char architecture[32];   /**< "llama", NUL-terminated. */
     char weight_type[32];    /**< Type holding most weight bytes, "Q4_K". */
@@ -351,6 +352,11 @@ LK_API lk_status lk_logits(lk_context* context, uint32_t index, float** out);
  *  floats, valid and changeable as what lk_logits lends. For contexts created with lk_context_params.embeddings; lk_batch.outputs
  *  says which tokens. Fails with LK_INVALID_ARGUMENT. */
 LK_API lk_status lk_embedding(lk_context* context, uint32_t index, float** out);
+
+/** Scores the embedding of batch token `index` of the last lk_decode with a reranker's head, cls.output(tanh(cls(embedding))):
+ *  lk_model_info.n_rank numbers. The last token of a causal model has read the whole text. For contexts as lk_embedding's.
+ *  Fails with LK_INVALID_ARGUMENT, or LK_UNSUPPORTED if the model has no such head. */
+LK_API lk_status lk_rank_scores(lk_context* context, uint32_t index, float* out);
 
 /** Makes the running or else the next lk_decode return LK_CANCELLED. Any thread may call it. */
 LK_API void lk_context_cancel(lk_context* context);

@@ -176,6 +176,7 @@ lk_status lk_model_describe(const lk_model* model, lk_model_info* out) {
         out->n_ff = m.config.n_ff;
         out->n_vocab = m.config.n_vocab;
         out->n_ctx_train = m.config.n_ctx_train;
+        out->n_rank = m.rank.n_scores;
         out->rope_freq_base = m.config.rope.freq_base;
         copy_text(m.config.architecture_name, out->architecture);
         copy_text(m.weight_type, out->weight_type);
@@ -255,6 +256,18 @@ lk_status lk_embedding(lk_context* context, uint32_t index, float** out) {
         LK_REQUIRE(context);
         LK_REQUIRE(out);
         *out = context->context.embedding(index);
+    });
+}
+
+lk_status lk_rank_scores(lk_context* context, uint32_t index, float* out) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        LK_REQUIRE(out);
+        const lk::Model& model = context->context.model();
+        LK_CHECK(model.rank.n_scores > 0, LK_UNSUPPORTED,
+                 "%s has no tensor 'cls.output.weight': it is no reranker and gives no scores",
+                 model.file->name().c_str());
+        model.rank.score({context->context.embedding(index), static_cast<size_t>(model.config.n_embd)}, out);
     });
 }
 

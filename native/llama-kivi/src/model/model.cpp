@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "base/error.h"
@@ -68,6 +69,42 @@ public:
         model_.n_params += info.elements();
         report(info.size);
         return out;
+    }
+
+    // A matrix as floats.
+    std::vector<float> floats(const std::string& name, int64_t n_rows, int64_t n_cols) {
+        const Tensor t = matrix(name, n_rows, n_cols);
+        std::vector<float> out(n_rows * n_cols);
+        for (int64_t i = 0; i < n_rows; ++i) {
+            dequantize_row(t.type, t.data + i * t.row_bytes, out.data() + i * n_cols, n_cols);
+        }
+        return out;
+    }
+
+    // cls.output, and cls before it, of a reranker.
+    RankHead rank_head() {
+        RankHead head;
+        const TensorInfo* out = file_.find_tensor("cls.output.weight");
+        if (out == nullptr) {
+            return head;
+        }
+        constexpr uint64_t kMostScores = 1u << 16;
+        LK_CHECK(out->shape[1] >= 1 && out->shape[1] <= kMostScores, LK_BAD_FILE,
+                 "%s: tensor 'cls.output.weight' has %llu rows; 1 to %llu are possible", file_.name().c_str(),
+                 static_cast<unsigned long long>(out->shape[1]), static_cast<unsigned long long>(kMostScores));
+        const int64_t n_embd = model_.config.n_embd;
+        head.n_scores = static_cast<int>(out->shape[1]);
+        head.out = floats("cls.output.weight", head.n_scores, n_embd);
+        if (has("cls.output.bias")) {
+            head.out_bias = vector("cls.output.bias", head.n_scores);
+        }
+        if (has("cls.weight")) {
+            head.dense = floats("cls.weight", n_embd, n_embd);
+            if (has("cls.bias")) {
+                head.dense_bias = vector("cls.bias", n_embd);
+            }
+        }
+        return head;
     }
 
     // name.weight, and for falcon name.bias.
@@ -167,6 +204,31 @@ private:
     std::map<std::string, uint64_t> bytes_by_type_;
     std::set<std::string> used_;
 };
+
+namespace {
+
+// out[n_rows] = w[n_rows, x.size()] x + bias.
+void multiply(std::span<const float> x, const std::vector<float>& w, const std::vector<float>& bias, float* out) {
+    for (size_t i = 0; i * x.size() < w.size(); ++i) {
+        out[i] = std::inner_product(x.begin(), x.end(), w.begin() + static_cast<ptrdiff_t>(i * x.size()),
+                                    bias.empty() ? 0.0f : bias[i]);
+    }
+}
+
+}  // namespace
+
+void RankHead::score(std::span<const float> embedding, float* scores) const {
+    if (dense.empty()) {
+        multiply(embedding, out, out_bias, scores);
+        return;
+    }
+    std::vector<float> hidden(embedding.size());
+    multiply(embedding, dense, dense_bias, hidden.data());
+    for (float& x : hidden) {
+        x = std::tanh(x);
+    }
+    multiply(hidden, out, out_bias, scores);
+}
 
 uint64_t total_weight_bytes(const GgufFile& file) {
     uint64_t bytes = 0;
@@ -277,6 +339,7 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
         }
     }
     model->rope = RopeTable(c.rope, divisors);
+    model->rank = loader.rank_head();
     loader.check_all_used();
     model->fingerprint = fingerprint_of(*model->file);
     model->weight_type = loader.dominant_type();

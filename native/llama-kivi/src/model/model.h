@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,17 @@ struct Layer {
     Tensor down;       // [n_embd, n_ff]
 };
 
+// What a reranker adds: scores of an embedding. Small, and always computed on the CPU.
+struct RankHead {
+    int n_scores = 0;               // 0: the model is no reranker
+    std::vector<float> dense;       // [n_embd, n_embd], followed by tanh; may be empty
+    std::vector<float> dense_bias;  // [n_embd]; may be empty
+    std::vector<float> out;         // [n_scores, n_embd]
+    std::vector<float> out_bias;    // [n_scores]; may be empty
+
+    void score(std::span<const float> embedding, float* scores) const;  // [n_embd] to [n_scores]
+};
+
 struct Model {
     // progress: called with 0..1; returning false stops the load (LK_CANCELLED). May be empty.
     // n_gpu_layers: see lk_model_params.
@@ -48,6 +60,7 @@ struct Model {
     std::vector<Layer> layers;
     Norm output_norm;
     Tensor output;  // [n_vocab, n_embd]; token_embd if the file has none
+    RankHead rank;
     RopeTable rope;
     std::shared_ptr<Device> device;  // that holds the weights too; null: the CPU computes
 

@@ -1,0 +1,121 @@
+using System.Runtime.InteropServices;
+using System.Text;
+
+namespace LlamaKivi.Native;
+
+/// <summary>Writes GGUF files of version 3: metadata, then tensors at multiples of 32 bytes.</summary>
+internal sealed class GgufWriter
+{
+    private const int Alignment = 32;
+
+    private readonly List<(string Key, object Value)> _entries = [];
+    private readonly List<(string Name, int Type, long[] Shape, long Bytes, ReadOnlyMemory<byte> Data)> _tensors = [];
+
+    /// <summary>Adds metadata: a string, strings, a bool, an int (written as a 32-bit unsigned integer) or a float.</summary>
+    public GgufWriter Add(string key, object value)
+    {
+        _entries.Add((key, value));
+        return this;
+    }
+
+    /// <summary>Adds a tensor.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="type">Its ggml type.</param>
+    /// <param name="shape">Elements along each dimension, the innermost first.</param>
+    /// <param name="bytes">Bytes it takes.</param>
+    /// <param name="data">Those bytes; empty: zeros, as a hole of the file that takes no room.</param>
+    public GgufWriter AddTensor(string name, int type, long[] shape, long bytes, ReadOnlyMemory<byte> data = default)
+    {
+        _tensors.Add((name, type, shape, bytes, data));
+        return this;
+    }
+
+    /// <summary>Adds a tensor of 32-bit floats.</summary>
+    public GgufWriter AddTensor(string name, long[] shape, ReadOnlySpan<float> data) =>
+        AddTensor(name, 0, shape, data.Length * sizeof(float), MemoryMarshal.AsBytes(data).ToArray());
+
+    /// <summary>Writes the file.</summary>
+    public void Write(string path)
+    {
+        using FileStream file = File.Create(path);
+        using var writer = new BinaryWriter(file);
+        writer.Write("GGUF"u8);
+        writer.Write(3);
+        writer.Write((long)_tensors.Count);
+        writer.Write((long)_entries.Count);
+        foreach ((string key, object value) in _entries)
+        {
+            WriteText(writer, key);
+            WriteValue(writer, value);
+        }
+
+        long offset = 0;
+        foreach ((string name, int type, long[] shape, long bytes, _) in _tensors)
+        {
+            WriteText(writer, name);
+            writer.Write(shape.Length);
+            foreach (long length in shape)
+            {
+                writer.Write(length);
+            }
+
+            writer.Write(type);
+            writer.Write(offset);
+            offset += Align(bytes);
+        }
+
+        writer.Flush();
+        long start = Align(file.Position);
+        file.SetLength(start + offset);
+        foreach ((_, _, _, long bytes, ReadOnlyMemory<byte> data) in _tensors)
+        {
+            file.Position = start;
+            file.Write(data.Span);
+            start += Align(bytes);
+        }
+    }
+
+    private static long Align(long size) => (size + Alignment - 1) / Alignment * Alignment;
+
+    private static void WriteValue(BinaryWriter writer, object value)
+    {
+        switch (value)
+        {
+            case string text:
+                writer.Write((int)lk_value_type.LK_VALUE_STRING);
+                WriteText(writer, text);
+                break;
+            case string[] texts:
+                writer.Write((int)lk_value_type.LK_VALUE_ARRAY);
+                writer.Write((int)lk_value_type.LK_VALUE_STRING);
+                writer.Write((long)texts.Length);
+                foreach (string text in texts)
+                {
+                    WriteText(writer, text);
+                }
+
+                break;
+            case bool truth:
+                writer.Write((int)lk_value_type.LK_VALUE_BOOL);
+                writer.Write(truth);
+                break;
+            case float number:
+                writer.Write((int)lk_value_type.LK_VALUE_FLOAT32);
+                writer.Write(number);
+                break;
+            case int number:
+                writer.Write((int)lk_value_type.LK_VALUE_UINT32);
+                writer.Write(number);
+                break;
+            default:
+                throw new ArgumentException($"Metadata cannot be a {value.GetType()}.", nameof(value));
+        }
+    }
+
+    private static void WriteText(BinaryWriter writer, string text)
+    {
+        byte[] utf8 = Encoding.UTF8.GetBytes(text);
+        writer.Write((long)utf8.Length);
+        writer.Write(utf8);
+    }
+}
