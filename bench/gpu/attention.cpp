@@ -86,7 +86,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
             const kv::Segment segment{seq, 0, kChunk};
             cache.reserve({&segment, 1});
             backend->begin(cache, {&segment, 1});
-            backend->stage(cache, 0, kChunk, k.data(), k.data());
+            backend->stage({.cache = &cache, .n = kChunk, .k = k.data(), .v = k.data()});
             backend->finish();
             backend->commit(cache, {&segment, 1});
         }
@@ -106,7 +106,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     const std::vector<float> frequency(d / 2, 1.0f);
     cache.reserve(segments);
     backend->begin(cache, segments);
-    backend->stage(cache, 0, c.n_seq * n_rows, k.data(), k.data());
+    backend->stage({.cache = &cache, .n = c.n_seq * n_rows, .k = k.data(), .v = k.data()});
     const auto run = [&](int n) {
         for (int i = 0; i < n; ++i) {
             backend->attention({&cache,

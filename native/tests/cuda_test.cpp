@@ -1,5 +1,6 @@
 // The CUDA backend against the CPU: pages, attention, whole models. Without a GPU the tests are skipped.
 #include <cstring>
+#include <deque>
 #include <random>
 
 #include "attention_oracle.h"
@@ -7,6 +8,7 @@
 #include "kv/state.h"
 #include "model/model.h"
 #include "model_helpers.h"
+#include "weight_rows.h"
 
 namespace lk {
 namespace {
@@ -54,12 +56,12 @@ protected:
                 return upload({all.begin() + static_cast<ptrdiff_t>(begin) * tokens.width,
                                all.begin() + static_cast<ptrdiff_t>(end) * tokens.width});
             };
-            const Buffer<float> k = rows(tokens.k[layer]);
+            Buffer<float> k = rows(tokens.k[layer]);
             const Buffer<float> v = rows(tokens.v[layer]);
             if (layer == 0) {
                 backend_->begin(cache, {&segment, 1});
             }
-            backend_->stage(cache, layer, end - begin, k.data(), v.data());
+            backend_->stage({.cache = &cache, .layer = layer, .n = end - begin, .k = k.data(), .v = v.data()});
             backend_->finish();
         }
     }
@@ -254,6 +256,214 @@ TEST_F(Cuda, AttentionOverTokensThatMoved) {
                                                         : kv::is_paper(type) ? 0.15
                                                                              : 0.05)
                 << shape.text() << ", removed " << begin << " to " << end;
+        }
+    }
+}
+
+// ---- operations
+
+class CudaOperations : public Cuda {
+protected:
+    std::vector<float> download(const Buffer<float>& buffer) {
+        std::vector<float> out(buffer.size());
+        device_->memory().read(out.data(), buffer.data(), buffer.bytes());
+        return out;
+    }
+
+    std::vector<float> random_floats(size_t n) {
+        std::normal_distribution<float> normal;
+        std::vector<float> x(n);
+        for (float& v : x) {
+            v = normal(random_);
+        }
+        return x;
+    }
+
+    // Weights that stay where they are, for the device knows them by that.
+    Tensor random_tensor(WeightType type, int64_t n_rows, int64_t n_cols) {
+        static std::deque<std::vector<uint8_t>> kept;
+        kept.push_back(test::draw_weights(type, n_rows * n_cols, random_));
+        device_->upload(kept.back().data(), kept.back().size());
+        return {type, kept.back().data(), n_cols, n_rows, kept.back().size() / n_rows};
+    }
+
+    const float* kept_floats(size_t n) {
+        static std::deque<std::vector<float>> kept;
+        kept.push_back(random_floats(n));
+        device_->upload(kept.back().data(), n * sizeof(float));
+        return kept.back().data();
+    }
+
+    static std::vector<float> floats_of(const Tensor& w) {
+        std::vector<float> out(w.n_rows * w.n_cols);
+        for (int64_t i = 0; i < w.n_rows; ++i) {
+            dequantize_row(w.type, w.data + i * w.row_bytes, out.data() + i * w.n_cols, w.n_cols);
+        }
+        return out;
+    }
+
+    // Largest error of y[n, n_out] = x[n, n_in] W^T + before, each in units of |row of W| |row of x|.
+    static double product_error(const Tensor& w, const std::vector<float>& x, int n, const std::vector<float>& before,
+                                const std::vector<float>& y) {
+        const std::vector<float> weights = floats_of(w);
+        double worst = 0;
+        for (int64_t i = 0; i < n; ++i) {
+            for (int64_t j = 0; j < w.n_rows; ++j) {
+                double sum = before.empty() ? 0 : before[i * w.n_rows + j];
+                double of_w = 0;
+                double of_x = 0;
+                for (int64_t k = 0; k < w.n_cols; ++k) {
+                    const double a = weights[j * w.n_cols + k];
+                    const double b = x[i * w.n_cols + k];
+                    sum += a * b;
+                    of_w += a * a;
+                    of_x += b * b;
+                }
+                const double error = std::fabs(y[i * w.n_rows + j] - sum) / std::sqrt(of_w * of_x);
+                worst = error <= worst ? worst : error;  // a NaN stays
+            }
+        }
+        return worst;
+    }
+
+    static double worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
+        double worst = 0;
+        for (size_t i = 0; i < a.size(); ++i) {
+            const double error = std::fabs(static_cast<double>(a[i]) - b[i]) / (1 + std::fabs(b[i]));
+            worst = error <= worst ? worst : error;
+        }
+        return worst;
+    }
+
+    std::mt19937 random_{7};
+    std::unique_ptr<Backend> cpu_ = make_cpu_backend(2);
+};
+
+// One column: vectors in 8 bits where the weights have few. More: halves.
+TEST_F(CudaOperations, Products) {
+    for (const WeightType type : test::kWeightTypes) {
+        const char* const name = weight_type_traits(type)->name;
+        double worst = 0;
+        double worst_vector = 0;
+        for (const int n_cols : {256, 2304}) {
+            const Tensor first = random_tensor(type, 37, n_cols);
+            const Tensor second = random_tensor(type, 130, n_cols);
+            for (const int n : {1, 2, 7, 8, 9, 16, 17, 32, 33, 64, 300}) {
+                const std::vector<float> x = random_floats(static_cast<size_t>(n) * n_cols);
+                const std::vector<float> before = random_floats(static_cast<size_t>(n) * 130);
+                const Buffer<float> device_x = upload(x);
+                Buffer<float> y = upload(std::vector<float>(n * 37, std::nanf("")));
+                Buffer<float> added = upload(before);
+                const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
+                backend_->matmul(device_x.data(), n, products);
+                backend_->finish();
+                const double error = std::max(product_error(first, x, n, {}, download(y)),
+                                              product_error(second, x, n, before, download(added)));
+                double& kind = n == 1 ? worst_vector : worst;
+                kind = std::max(kind, error);
+                EXPECT_LT(error, n == 1 ? 2e-3 : 5e-4) << name << ", " << n_cols << " columns, " << n << " rows of x";
+            }
+        }
+        std::printf("products, %s: worst error %.2g, of one column %.2g\n", name, worst, worst_vector);
+    }
+}
+
+TEST_F(CudaOperations, RowsOfTables) {
+    for (const WeightType type : test::kWeightTypes) {
+        const Tensor table = random_tensor(type, 40, 512);
+        const int32_t tokens[] = {3, 0, 39, 3, 17};
+        Buffer<float> out(device_->memory(), std::size(tokens) * 512);
+        backend_->embed(table, tokens, std::size(tokens), out.data());
+        backend_->finish();
+        std::vector<float> expected(out.size());
+        cpu_->embed(table, tokens, std::size(tokens), expected.data());
+        EXPECT_LT(worst_difference(download(out), expected), 1e-5) << weight_type_traits(type)->name;
+    }
+}
+
+TEST_F(CudaOperations, Norms) {
+    for (const int dim : {64, 576, 4544, 8192}) {
+        const float* const weight = kept_floats(dim);
+        const float* const bias = kept_floats(dim);
+        for (const int n : {1, 3, 300}) {
+            const std::vector<float> x = random_floats(static_cast<size_t>(n) * dim);
+            const Buffer<float> device_x = upload(x);
+            Buffer<float> out(device_->memory(), x.size());
+            std::vector<float> expected(x.size());
+            backend_->rms_norm(device_x.data(), weight, 1e-5f, n, dim, out.data());
+            backend_->finish();
+            cpu_->rms_norm(x.data(), weight, 1e-5f, n, dim, expected.data());
+            EXPECT_LT(worst_difference(download(out), expected), 1e-5) << n << " rows of " << dim;
+            backend_->layer_norm(device_x.data(), weight, bias, 1e-5f, n, dim, out.data());
+            backend_->finish();
+            cpu_->layer_norm(x.data(), weight, bias, 1e-5f, n, dim, expected.data());
+            EXPECT_LT(worst_difference(download(out), expected), 1e-5) << n << " rows of " << dim;
+        }
+    }
+}
+
+TEST_F(CudaOperations, Activations) {
+    for (const int n : {1, 255, 11008, 100003}) {
+        const std::vector<float> x = random_floats(n);
+        std::vector<float> expected = random_floats(n);
+        Buffer<float> gate = upload(expected);
+        const Buffer<float> up = upload(x);
+        backend_->swiglu(gate.data(), up.data(), n);
+        cpu_->swiglu(expected.data(), x.data(), n);
+        backend_->finish();
+        EXPECT_LT(worst_difference(download(gate), expected), 1e-5) << n;
+        expected = x;
+        Buffer<float> y = upload(x);
+        backend_->gelu(y.data(), n);
+        cpu_->gelu(expected.data(), n);
+        backend_->finish();
+        EXPECT_LT(worst_difference(download(y), expected), 1e-5) << n;
+    }
+}
+
+TEST_F(CudaOperations, RotationAndStaging) {
+    for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_Q8_0}) {
+        for (const int d : {64, 80, 96, 128, 256}) {
+            for (const RopePairs pairs : {RopePairs::adjacent, RopePairs::halves}) {
+                for (const int n_rot : {d, d / 2}) {
+                    const Shape shape{.type_k = type, .type_v = type, .head_size = d, .n_head_kv = 2};
+                    if (!shape.valid()) {
+                        continue;
+                    }
+                    SCOPED_TRACE(shape.text());
+                    constexpr int n = 5;
+                    constexpr int n_head = 6;
+                    kv::Cache cpu(shape.config());
+                    kv::Cache gpu(shape.config(), device_->memory());
+                    const Segment segment{0, 0, n};
+                    std::vector<float> q = random_floats(static_cast<size_t>(n) * n_head * d);
+                    std::vector<float> k = random_floats(static_cast<size_t>(n) * 2 * d);
+                    const std::vector<float> v = random_floats(k.size());
+                    const std::vector<float> angles = random_floats(static_cast<size_t>(n) * n_rot);
+                    Buffer<float> device_q = upload(q);
+                    Buffer<float> device_k = upload(k);
+                    const Buffer<float> device_v = upload(v);
+                    const Buffer<float> device_angles = upload(angles);
+                    gpu.reserve({&segment, 1});
+                    backend_->begin(gpu, {&segment, 1});
+                    backend_->stage({&gpu, 0, n, n_head, n_rot, pairs, device_angles.data(), device_q.data(),
+                                     device_k.data(), device_v.data()});
+                    backend_->finish();
+                    cpu.reserve({&segment, 1});
+                    cpu_->stage({&cpu, 0, n, n_head, n_rot, pairs, angles.data(), q.data(), k.data(), v.data()});
+                    EXPECT_EQ(download(device_q), q);
+                    EXPECT_EQ(download(device_k), k);
+                    for (const Side side : {Side::keys, Side::values}) {
+                        const size_t count = static_cast<size_t>(2) * shape.config().n_ubatch * d;
+                        std::vector<half_t> staged(count);
+                        device_->memory().read(staged.data(), gpu.staged(side), count * sizeof(half_t));
+                        for (int head = 0; head < 2; ++head) {
+                            const size_t at = static_cast<size_t>(head) * shape.config().n_ubatch * d;
+                            EXPECT_EQ(std::memcmp(&staged[at], cpu.staged(side) + at, n * d * sizeof(half_t)), 0);
+                        }
+                    }
+                }
+            }
         }
     }
 }

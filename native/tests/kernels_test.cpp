@@ -177,14 +177,9 @@ void check_matmul(WeightType type, const std::vector<uint8_t>& bytes, int n, con
     }
 }
 
-constexpr WeightType kWeightTypes[] = {WeightType::F32,  WeightType::F16,  WeightType::BF16, WeightType::Q4_0,
-                                       WeightType::Q4_1, WeightType::Q5_0, WeightType::Q5_1, WeightType::Q8_0,
-                                       WeightType::Q2_K, WeightType::Q3_K, WeightType::Q4_K, WeightType::Q5_K,
-                                       WeightType::Q6_K};
-
 // Columns and rows short of, at and past whole tiles; rows of more elements than a tile holds.
 TEST_F(KernelTables, Matmul) {
-    for (const WeightType type : kWeightTypes) {
+    for (const WeightType type : test::kWeightTypes) {
         const WeightTypeTraits& traits = *weight_type_traits(type);
         SCOPED_TRACE(traits.name);
         const int short_row = traits.block_elements == 1 ? 77 : traits.block_elements == 32 ? 96 : 512;
@@ -202,7 +197,7 @@ TEST_F(KernelTables, Matmul) {
 
 // The largest codes against the largest activations: sums of 16 bits must not saturate.
 TEST_F(KernelTables, MatmulOfExtremeCodes) {
-    for (const WeightType type : kWeightTypes) {
+    for (const WeightType type : test::kWeightTypes) {
         const WeightTypeTraits& traits = *weight_type_traits(type);
         if (traits.block_elements == 1) {
             continue;

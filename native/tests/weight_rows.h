@@ -12,6 +12,11 @@
 
 namespace lk::test {
 
+inline constexpr WeightType kWeightTypes[] = {WeightType::F32,  WeightType::F16,  WeightType::BF16, WeightType::Q4_0,
+                                              WeightType::Q4_1, WeightType::Q5_0, WeightType::Q5_1, WeightType::Q8_0,
+                                              WeightType::Q2_K, WeightType::Q3_K, WeightType::Q4_K, WeightType::Q5_K,
+                                              WeightType::Q6_K};
+
 // Sets the half scales of blocks to random ones of about 1/50, and floats to random ones of about 1.
 inline void set_scales(WeightType type, std::vector<uint8_t>& bytes, std::mt19937& random) {
     std::normal_distribution<float> normal;

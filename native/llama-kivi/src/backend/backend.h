@@ -24,10 +24,25 @@ struct Tensor {
     const float* f32() const { return reinterpret_cast<const float*>(data); }  // type F32 only
 };
 
-// One product of several that share their input: y = x W^T.
+// One product of several that share their input: y = x W^T, or y += x W^T.
 struct Product {
     const Tensor* w;  // [n_out, n_in]
     float* y;         // [n, n_out]
+    bool add = false;
+};
+
+// One layer's queries, keys and values of a call's n rows.
+struct StageArgs {
+    kv::Cache* cache = nullptr;
+    int layer = 0;
+    int n = 0;
+    int n_head = 0;
+    int n_rot = 0;                          // elements of a head that are rotated, the first ones
+    RopePairs pairs = RopePairs::adjacent;  // of those
+    const float* cos_sin = nullptr;         // [n, n_rot/2, 2]
+    float* q = nullptr;                     // [n, n_head, D], rotated in place
+    float* k = nullptr;                     // [n, n_head_kv, D], rotated in place
+    const float* v = nullptr;               // [n, n_head_kv, D]
 };
 
 struct AttentionArgs {
@@ -59,18 +74,14 @@ public:
     // out[n, dim] = (x - mean(x)) / deviation(x) * weight[dim] + bias[dim]. out may be x.
     virtual void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim,
                             float* out) = 0;
-    // Every y[n, n_out] = x[n, n_in] W^T.
+    // Every product of x[n, n_in], which none of them writes to.
     virtual void matmul(const float* x, int n, std::span<const Product> products) = 0;
-    // Rotates the first n_rot elements of each head of x[n, n_head, D] in place; cos_sin[n, n_rot/2, 2].
-    virtual void rope(float* x, const float* cos_sin, int n, int n_head, int head_size, int n_rot, RopePairs pairs) = 0;
     // gate[n] = silu(gate) * up.
     virtual void swiglu(float* gate, const float* up, int64_t n) = 0;
     // x[n] = gelu(x), the exact form with erf.
     virtual void gelu(float* x, int64_t n) = 0;
-    // x[n] += y.
-    virtual void add(float* x, const float* y, int64_t n) = 0;
-    // Hands one layer's keys and values of the call's n rows, [n, n_head_kv, D] each, to the cache.
-    virtual void stage(kv::Cache& cache, int layer, int n, const float* k, const float* v) = 0;
+    // Rotates queries and keys, and hands keys and values to the cache.
+    virtual void stage(const StageArgs& args) = 0;
     // Softmax attention of each row over its sequence's cached tokens and the staged rows up to itself.
     virtual void attention(const AttentionArgs& args) = 0;
     // Moves the staged rows of the segments into the cache.

@@ -18,6 +18,8 @@ public:
 
     virtual Memory& memory() = 0;
     virtual std::unique_ptr<Backend> make_backend() = 0;
+    // Copies what operations will name by where it lies on the host: weights, norms. What is there already stays.
+    virtual void upload(const void* host, size_t bytes) = 0;
 };
 
 // Copies a model's weights to the first usable device. progress: as for Model::load.

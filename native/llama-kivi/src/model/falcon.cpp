@@ -8,7 +8,6 @@ void falcon_layers(const Model& model, Backend& backend, kv::Cache& cache, const
                    ForwardScratch& s) {
     const ModelConfig& c = model.config;
     const int n = static_cast<int>(batch.tokens.size());
-    const int64_t n_x = static_cast<int64_t>(n) * c.n_embd;
     const auto layer_norm = [&](const Norm& norm) {
         backend.layer_norm(s.x.data(), norm.weight.data(), norm.bias.data(), c.norm_eps, n, c.n_embd, s.h.data());
     };
@@ -29,14 +28,12 @@ void falcon_layers(const Model& model, Backend& backend, kv::Cache& cache, const
         }
 
         attend(model, backend, cache, batch, il, s);
-        const Product wo[] = {{&layer.wo, s.h.data()}};
+        const Product wo[] = {{&layer.wo, s.x.data(), true}};
         backend.matmul(s.attn.data(), n, wo);
-        backend.add(s.x.data(), s.h.data(), n_x);
 
         backend.gelu(s.up.data(), static_cast<int64_t>(n) * c.n_ff);
-        const Product down[] = {{&layer.down, s.h.data()}};
+        const Product down[] = {{&layer.down, s.x.data(), true}};
         backend.matmul(s.up.data(), n, down);
-        backend.add(s.x.data(), s.h.data(), n_x);
     }
 }
 

@@ -59,9 +59,16 @@ void attend(const Model& model, Backend& backend, kv::Cache& cache, const Forwar
     const ModelConfig& c = model.config;
     const kv::Rotation turn = rotation(model);
     const int n = static_cast<int>(batch.tokens.size());
-    backend.rope(s.q.data(), s.cos_sin.data(), n, c.n_head, c.head_size, c.rope.n_rot, turn.pairs);
-    backend.rope(s.k.data(), s.cos_sin.data(), n, c.n_head_kv, c.head_size, c.rope.n_rot, turn.pairs);
-    backend.stage(cache, layer, n, s.k.data(), s.v.data());
+    backend.stage({.cache = &cache,
+                   .layer = layer,
+                   .n = n,
+                   .n_head = c.n_head,
+                   .n_rot = c.rope.n_rot,
+                   .pairs = turn.pairs,
+                   .cos_sin = s.cos_sin.data(),
+                   .q = s.q.data(),
+                   .k = s.k.data(),
+                   .v = s.v.data()});
     backend.attention({&cache, batch.segments, s.q.data(), s.attn.data(), layer, c.n_head,
                        1.0f / std::sqrt(static_cast<float>(c.head_size)), turn, c.window});
 }

@@ -7,7 +7,6 @@ void llama_layers(const Model& model, Backend& backend, kv::Cache& cache, const 
                   ForwardScratch& s) {
     const ModelConfig& c = model.config;
     const int n = static_cast<int>(batch.tokens.size());
-    const int64_t n_x = static_cast<int64_t>(n) * c.n_embd;
 
     for (int il = 0; il < c.n_layer; ++il) {
         check_cancelled(batch);
@@ -17,17 +16,15 @@ void llama_layers(const Model& model, Backend& backend, kv::Cache& cache, const 
         const Product qkv[] = {{&layer.wq, s.q.data()}, {&layer.wk, s.k.data()}, {&layer.wv, s.v.data()}};
         backend.matmul(s.h.data(), n, qkv);
         attend(model, backend, cache, batch, il, s);
-        const Product wo[] = {{&layer.wo, s.h.data()}};
+        const Product wo[] = {{&layer.wo, s.x.data(), true}};
         backend.matmul(s.attn.data(), n, wo);
-        backend.add(s.x.data(), s.h.data(), n_x);
 
         backend.rms_norm(s.x.data(), layer.ffn_norm.weight.data(), c.norm_eps, n, c.n_embd, s.h.data());
         const Product gate_up[] = {{&layer.gate, s.gate.data()}, {&layer.up, s.up.data()}};
         backend.matmul(s.h.data(), n, gate_up);
         backend.swiglu(s.gate.data(), s.up.data(), static_cast<int64_t>(n) * c.n_ff);
-        const Product down[] = {{&layer.down, s.h.data()}};
+        const Product down[] = {{&layer.down, s.x.data(), true}};
         backend.matmul(s.gate.data(), n, down);
-        backend.add(s.x.data(), s.h.data(), n_x);
     }
 }
 

@@ -59,34 +59,28 @@ public:
         const int64_t step = n_rows / (8 * pool_.size()) < kRowsPerTask ? kRowsTogether : kRowsPerTask;
         const auto pieces = [&](const Product& p) { return (p.w->n_rows + step - 1) / step; };
         int64_t n_tasks = 0;
+        bool adds = false;
         for (const Product& p : products) {
             n_tasks += pieces(p);
+            adds |= p.add;
+        }
+        if (adds) {
+            sums_.resize(std::max(sums_.size(), static_cast<size_t>(n * n_rows)));
         }
         pool_.parallel_for(static_cast<int>(n_tasks), [&](int task, int) {
             const Product* p = products.data();
             int64_t piece = task;
+            float* sums = sums_.data();
             for (; piece >= pieces(*p); ++p) {
                 piece -= pieces(*p);
+                sums += n * p->w->n_rows;
             }
-            const int64_t end = std::min(p->w->n_rows, (piece + 1) * step);
-            kernels_.matmul(*p->w, piece * step, end, rows_.data(), n, p->y, p->w->n_rows);
-        });
-    }
-
-    void rope(float* x, const float* cos_sin, int n, int n_head, int head_size, int n_rot, RopePairs pairs) override {
-        for_rows(n, n_head * head_size, [&](int i) {
-            const float* angles = cos_sin + static_cast<ptrdiff_t>(i) * n_rot;
-            for (int h = 0; h < n_head; ++h) {
-                float* head = x + (static_cast<ptrdiff_t>(i) * n_head + h) * head_size;
-                for (int j = 0; j < n_rot / 2; ++j) {
-                    float& a = pairs == RopePairs::adjacent ? head[2 * j] : head[j];
-                    float& b = pairs == RopePairs::adjacent ? head[2 * j + 1] : head[j + n_rot / 2];
-                    const float c = angles[2 * j];
-                    const float s = angles[2 * j + 1];
-                    const float rotated = a * c - b * s;
-                    b = a * s + b * c;
-                    a = rotated;
-                }
+            const int64_t n_out = p->w->n_rows;
+            const int64_t begin = piece * step;
+            const int64_t end = std::min(n_out, begin + step);
+            kernels_.matmul(*p->w, begin, end, rows_.data(), n, p->add ? sums : p->y, n_out);
+            for (int64_t at = begin; p->add && at < n * n_out; at += n_out) {
+                kernels_.add(p->y + at, sums + at, end - begin);
             }
         });
     }
@@ -99,13 +93,12 @@ public:
         for_elements(n, [&](int64_t from, int64_t count) { kernels_.gelu(x + from, count); });
     }
 
-    void add(float* x, const float* y, int64_t n) override {
-        for_elements(n, [&](int64_t from, int64_t count) { kernels_.add(x + from, y + from, count); });
-    }
-
-    void stage(kv::Cache& cache, int layer, int n, const float* k, const float* v) override {
-        cache.stage(kv::Side::keys, layer, n, k, kernels_.half_row);
-        cache.stage(kv::Side::values, layer, n, v, kernels_.half_row);
+    void stage(const StageArgs& args) override {
+        const kv::CacheConfig& c = args.cache->config();
+        rotate(args, args.n_head, c.head_size, args.q);
+        rotate(args, c.n_head_kv, c.head_size, args.k);
+        args.cache->stage(kv::Side::keys, args.layer, args.n, args.k, kernels_.half_row);
+        args.cache->stage(kv::Side::values, args.layer, args.n, args.v, kernels_.half_row);
     }
 
     void attention(const AttentionArgs& args) override { attention_.run(args, pool_); }
@@ -113,6 +106,25 @@ public:
     void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override { cache.commit(segments, pool_); }
 
 private:
+    // x[n, n_head, D] in place.
+    void rotate(const StageArgs& args, int n_head, int head_size, float* x) {
+        for_rows(args.n, n_head * head_size, [&](int i) {
+            const float* angles = args.cos_sin + static_cast<ptrdiff_t>(i) * args.n_rot;
+            for (int h = 0; h < n_head; ++h) {
+                float* head = x + (static_cast<ptrdiff_t>(i) * n_head + h) * head_size;
+                for (int j = 0; j < args.n_rot / 2; ++j) {
+                    float& a = args.pairs == RopePairs::adjacent ? head[2 * j] : head[j];
+                    float& b = args.pairs == RopePairs::adjacent ? head[2 * j + 1] : head[j + args.n_rot / 2];
+                    const float c = angles[2 * j];
+                    const float s = angles[2 * j + 1];
+                    const float rotated = a * c - b * s;
+                    b = a * s + b * c;
+                    a = rotated;
+                }
+            }
+        });
+    }
+
     // body(row) for n rows of `width` elements; a few short rows are not worth waking threads for.
     template <class Body>
     void for_rows(int n, int64_t width, const Body& body) {
@@ -184,6 +196,7 @@ private:
     std::vector<int32_t> code_sums_;
     ActivationBuffer<int16_t> super_;
     std::vector<QuantizedRow> rows_;
+    std::vector<float> sums_;  // of products that are added to something
 };
 
 }  // namespace

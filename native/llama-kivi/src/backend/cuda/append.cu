@@ -210,23 +210,66 @@ __device__ void load_row(const uint16_t* row, int d, float (&x)[kLaneChannels]) 
 
 // ---- staging
 
-// A warp takes a row of a head. Rows for blocks become what their page will give back, as on the CPU.
-__global__ void stage_kernel(const SideShape shape, const float* rows, int n, int n_head_kv, uint16_t* staged, int mark,
-                             int* broken) {
-    const PageFormat& f = shape.format;
-    const int d = f.head_size;
-    const int index = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+// Element c of a head after its rotation.
+__device__ float rotated(const float* head, const float* angles, int c, int n_rot, bool halves) {
+    if (c >= n_rot) {
+        return head[c];
+    }
+    const int pairs = n_rot / 2;
+    const int pair = halves ? c % pairs : c / 2;
+    const bool second = halves ? c >= pairs : c % 2 == 1;
+    const float a = head[halves ? pair : 2 * pair];
+    const float b = head[halves ? pair + pairs : 2 * pair + 1];
+    const float cosine = angles[2 * pair];
+    const float sine = angles[2 * pair + 1];
+    return second ? a * sine + b * cosine : a * cosine - b * sine;
+}
+
+// A warp takes a row of a head: of the queries, the keys or the values. Rows for blocks become what their page will give
+// back, as on the CPU.
+__global__ void stage_kernel(const __grid_constant__ StageWork w) {
+    const int d = w.k_shape.format.head_size;
     const int lane = threadIdx.x % 32;
-    if (index >= n * n_head_kv) {
+    const int n_heads = w.n_head + 2 * w.n_head_kv;
+    const int index = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    const int row = index / n_heads;
+    if (row >= w.n) {
         return;
     }
-    const int head = index % n_head_kv;
-    uint16_t* out = staged + (static_cast<size_t>(head) * shape.n_ubatch + index / n_head_kv) * d;
+    const int h = index % n_heads;
+    const bool is_query = h < w.n_head;
+    const bool is_key = !is_query && h < w.n_head + w.n_head_kv;
+    const int head = is_query ? h : is_key ? h - w.n_head : h - w.n_head - w.n_head_kv;
     float x[kLaneChannels];
+    if (is_query || is_key) {
+        float* const in = is_query ? w.q + (static_cast<size_t>(row) * w.n_head + head) * d
+                                   : w.k + (static_cast<size_t>(row) * w.n_head_kv + head) * d;
+        for (int j = 0; j < kLaneChannels; ++j) {
+            const int c = lane + 32 * j;
+            x[j] = c < d ? rotated(in, w.cos_sin + static_cast<size_t>(row) * w.n_rot, c, w.n_rot, w.halves) : 0.0f;
+        }
+        __syncwarp();
+        for (int j = 0; j < kLaneChannels; ++j) {
+            if (lane + 32 * j < d) {
+                in[lane + 32 * j] = x[j];
+            }
+        }
+        if (is_query) {
+            return;
+        }
+    } else {
+        const float* const in = w.v + (static_cast<size_t>(row) * w.n_head_kv + head) * d;
+        for (int j = 0; j < kLaneChannels; ++j) {
+            x[j] = lane + 32 * j < d ? in[lane + 32 * j] : 0.0f;
+        }
+    }
+    const SideShape& shape = is_key ? w.k_shape : w.v_shape;
+    const PageFormat& f = shape.format;
+    uint16_t* const out =
+        (is_key ? w.staged_k : w.staged_v) + (static_cast<size_t>(head) * shape.n_ubatch + row) * d;
     bool bad = false;
     for (int j = 0; j < kLaneChannels; ++j) {
-        const int c = lane + 32 * j;
-        const uint16_t half = c < d ? float_to_half_bits(rows[static_cast<size_t>(index) * d + c]) : 0;
+        const uint16_t half = float_to_half_bits(x[j]);
         bad |= (half & 0x7c00u) == 0x7c00u;
         x[j] = half_bits_to_float(half);
     }
@@ -251,7 +294,7 @@ __global__ void stage_kernel(const SideShape shape, const float* rows, int n, in
         }
     }
     if (__any_sync(kAllLanes, bad) && lane == 0) {
-        atomicCAS(broken, 0, mark);
+        atomicCAS(w.broken, 0, 1 + 2 * w.layer + (is_key ? 0 : 1));
     }
 }
 
@@ -750,10 +793,9 @@ __global__ void __launch_bounds__(kThreads) append_kernel(const SideShape shape,
 
 }  // namespace
 
-void stage(const SideShape& shape, const float* rows, int n, int n_head_kv, uint16_t* staged, int mark, int* broken,
-           cudaStream_t stream) {
-    const int n_blocks = (n * n_head_kv + kWarps - 1) / kWarps;
-    stage_kernel<<<n_blocks, kThreads, 0, stream>>>(shape, rows, n, n_head_kv, staged, mark, broken);
+void stage(const StageWork& work, cudaStream_t stream) {
+    const int n_blocks = (work.n * (work.n_head + 2 * work.n_head_kv) + kWarps - 1) / kWarps;
+    stage_kernel<<<n_blocks, kThreads, 0, stream>>>(work);
 }
 
 void append_to_ring(const SideShape& shape, const AppendWork* work, int max_rows, int n_segments, int n_heads,

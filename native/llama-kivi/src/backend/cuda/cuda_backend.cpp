@@ -140,6 +140,14 @@ public:
 
     void matmul(const float* x, int n, std::span<const Product> products) override {
         const int n_cols = static_cast<int>(products[0].w->n_cols);
+        VectorCodes codes{};
+        const auto wants = [](const Product& p) { return wants_codes(p.w->type); };
+        if (n == 1 && std::any_of(products.begin(), products.end(), wants)) {
+            reserve(codes_, n_cols);
+            reserve(code_blocks_, n_cols / 32);
+            quantize_vector(x, n_cols, codes_.data(), code_blocks_.data(), stream_);
+            codes = {codes_.data(), code_blocks_.data()};
+        }
         if (n > 1) {
             reserve(half_x_, static_cast<size_t>(n) * n_cols);
             to_half(x, static_cast<int64_t>(n) * n_cols, half_x_.data(), stream_);
@@ -147,38 +155,48 @@ public:
         for (size_t i = 0; i < products.size();) {
             const Tensor& first = *products[i].w;
             if (n > few_columns(first.type)) {
-                multiply_halves(first, n, products[i++].y);
+                multiply_halves(products[i++], n);
                 continue;
             }
             FewProducts few{};
             for (; i < products.size() && products[i].w->type == first.type && few.count < FewProducts::kMost; ++i) {
                 few.w[few.count] = device_.weights(products[i].w->data);
                 few.y[few.count] = products[i].y;
+                few.add[few.count] = products[i].add;
                 few.n_rows[few.count++] = static_cast<int>(products[i].w->n_rows);
             }
             if (n == 1) {
-                multiply_vector(first.type, few, first.row_bytes, n_cols, x, stream_);
+                multiply_vector(first.type, few, first.row_bytes, n_cols, x, codes, stream_);
             } else {
                 multiply_few(first.type, few, first.row_bytes, n_cols, half_x_.data(), n, stream_);
             }
         }
     }
 
-    void rope(float* x, const float* cos_sin, int n, int n_head, int head_size, int n_rot, RopePairs pairs) override {
-        cuda::rope(x, cos_sin, n, n_head, head_size, n_rot, pairs == RopePairs::halves, stream_);
-    }
-
     void swiglu(float* gate, const float* up, int64_t n) override { cuda::swiglu(gate, up, n, stream_); }
     void gelu(float* x, int64_t n) override { cuda::gelu(x, n, stream_); }
-    void add(float* x, const float* y, int64_t n) override { cuda::add(x, y, n, stream_); }
 
-    void stage(kv::Cache& cache, int layer, int n, const float* k, const float* v) override {
+    void stage(const StageArgs& args) override {
+        kv::Cache& cache = *args.cache;
         const kv::CacheConfig& c = cache.config();
-        const size_t offset = static_cast<size_t>(layer) * c.n_head_kv * c.n_ubatch * c.head_size;
-        for (const Side side : {Side::keys, Side::values}) {
-            cuda::stage(shape_of(cache.spec(side), c.n_ubatch), side == Side::keys ? k : v, n, c.n_head_kv,
-                        cache.staged(side) + offset, 1 + 2 * layer + (side == Side::values), broken_.data(), stream_);
-        }
+        const size_t offset = static_cast<size_t>(args.layer) * c.n_head_kv * c.n_ubatch * c.head_size;
+        StageWork w{};
+        w.k_shape = shape_of(cache.spec(Side::keys), c.n_ubatch);
+        w.v_shape = shape_of(cache.spec(Side::values), c.n_ubatch);
+        w.q = args.q;
+        w.k = args.k;
+        w.v = args.v;
+        w.cos_sin = args.cos_sin;
+        w.staged_k = cache.staged(Side::keys) + offset;
+        w.staged_v = cache.staged(Side::values) + offset;
+        w.broken = broken_.data();
+        w.layer = args.layer;
+        w.n = args.n;
+        w.n_head = args.n_head;
+        w.n_head_kv = c.n_head_kv;
+        w.n_rot = args.n_rot;
+        w.halves = args.pairs == RopePairs::halves;
+        cuda::stage(w, stream_);
     }
 
     void attention(const AttentionArgs& args) override {
@@ -282,9 +300,9 @@ private:
         }
     }
 
-    // y[n, n_rows] = half_x_[n, n_cols] W^T on the matrix units; quantized weights become halves first, a part at a
-    // time.
-    void multiply_halves(const Tensor& w, int n, float* y) {
+    // The product of half_x_[n, n_cols] on the matrix units; quantized weights become halves first, a part at a time.
+    void multiply_halves(const Product& product, int n) {
+        const Tensor& w = *product.w;
         const uint8_t* data = device_.weights(w.data);
         const int64_t step = w.type == WeightType::F16
                                  ? w.n_rows
@@ -298,11 +316,11 @@ private:
                 halves = half_w_.data();
             }
             const float one = 1;
-            const float zero = 0;
+            const float before = product.add ? 1 : 0;
             check_blas(cublasGemmEx(blas_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(count), n,
                                     static_cast<int>(w.n_cols), &one, halves, CUDA_R_16F, static_cast<int>(w.n_cols),
-                                    half_x_.data(), CUDA_R_16F, static_cast<int>(w.n_cols), &zero, y + row, CUDA_R_32F,
-                                    static_cast<int>(w.n_rows), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+                                    half_x_.data(), CUDA_R_16F, static_cast<int>(w.n_cols), &before, product.y + row,
+                                    CUDA_R_32F, static_cast<int>(w.n_rows), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                        "cublasGemmEx");
         }
     }
@@ -422,6 +440,8 @@ private:
     Buffer<int32_t> tokens_;
     Buffer<uint16_t> half_x_;
     Buffer<uint16_t> half_w_;
+    Buffer<int8_t> codes_;  // of a vector
+    Buffer<float2> code_blocks_;
     Buffer<float> partial_;
     PinnedBuffer pinned_work_;
     PinnedBuffer pinned_append_;

@@ -175,7 +175,8 @@ void CudaDevice::upload(const void* host, size_t bytes) {
     if (bytes == 0 || weights_.count(host) > 0) {
         return;  // the output matrix may be the embedding
     }
-    Buffer<uint8_t> buffer(memory_, bytes);
+    constexpr size_t kPadding = 16;  // kernels read words at odd places; see load_words
+    Buffer<uint8_t> buffer(memory_, bytes + kPadding);
     memory_.write(buffer.data(), host, bytes);
     weights_.emplace(host, std::move(buffer));
 }

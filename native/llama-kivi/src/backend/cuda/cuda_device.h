@@ -46,6 +46,7 @@ public:
 
     Memory& memory() override { return memory_; }
     std::unique_ptr<Backend> make_backend() override;
+    void upload(const void* host, size_t bytes) override;
 
     // The copy on the device of weights on the host.
     const uint8_t* weights(const void* host) const;
@@ -55,8 +56,6 @@ public:
     const float* frequency() const { return floats(frequency_); }
 
 private:
-    void upload(const void* host, size_t bytes);
-
     DeviceMemory memory_;
     std::unordered_map<const void*, Buffer<uint8_t>> weights_;
     const void* frequency_ = nullptr;

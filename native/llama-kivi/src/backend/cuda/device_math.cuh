@@ -97,11 +97,127 @@ __device__ inline uint32_t load_u32(const uint8_t* p) {
     return load_u16(p) | static_cast<uint32_t>(load_u16(p + 2)) << 16;
 }
 
-__device__ inline float nibble(uint32_t word, int byte, int high) {
-    return static_cast<float>((word >> (8 * byte + 4 * high)) & 15);
+// kCount words at an even address; up to two bytes on either side are read with them.
+template <int kCount>
+__device__ inline void load_words(const uint8_t* p, unsigned (&words)[kCount]) {
+    const auto address = reinterpret_cast<uintptr_t>(p);
+    const auto* const aligned = reinterpret_cast<const unsigned*>(address & ~uintptr_t{3});
+    const unsigned shift = static_cast<unsigned>(address & 2) * 8;
+    unsigned low = aligned[0];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+        const unsigned high = aligned[i + 1];
+        words[i] = __funnelshift_r(low, high, shift);
+        low = high;
+    }
 }
 
-// Elements [i, i + 8) of a row of weights, i a multiple of 8. The layouts are those of quant/blocks.h.
+// Eight elements of a row of quantized weights: byte codes, whose elements are code * scale + offset.
+struct Codes8 {
+    unsigned words[2];
+    float scale;
+    float offset;
+};
+
+// Elements [i, i + 8) of a row, i a multiple of 8. The layouts are those of quant/blocks.h.
+template <WeightType kType>
+__device__ inline Codes8 codes8(const uint8_t* row, int i) {
+    Codes8 out;
+    const auto mask = [&](const unsigned (&words)[2], int shift, unsigned bits) {
+        out.words[0] = words[0] >> shift & bits;
+        out.words[1] = words[1] >> shift & bits;
+    };
+    // Ones of two words, as bit `bit` of the codes.
+    const auto set = [&](unsigned first, unsigned second, int bit) {
+        out.words[0] |= first << bit;
+        out.words[1] |= second << bit;
+    };
+    unsigned w[2];
+    if constexpr (kType == WeightType::Q8_0) {
+        const uint8_t* const b = row + static_cast<size_t>(i / 32) * sizeof(BlockQ8_0);
+        load_words(b + 2 + i % 32, w);
+        out.words[0] = w[0] ^ 0x80808080u;
+        out.words[1] = w[1] ^ 0x80808080u;
+        out.scale = half_bits_to_float(load_u16(b));
+        out.offset = -128 * out.scale;
+    } else if constexpr (kType == WeightType::Q4_0 || kType == WeightType::Q4_1 || kType == WeightType::Q5_0 ||
+                         kType == WeightType::Q5_1) {
+        constexpr bool five = kType == WeightType::Q5_0 || kType == WeightType::Q5_1;
+        constexpr bool minimum = kType == WeightType::Q4_1 || kType == WeightType::Q5_1;
+        constexpr int header = minimum ? 4 : 2;
+        constexpr int size = header + (five ? 4 : 0) + 16;
+        const uint8_t* const b = row + static_cast<size_t>(i / 32) * size;
+        const int at = i % 32;
+        load_words(b + header + (five ? 4 : 0) + at % 16, w);
+        mask(w, at / 16 * 4, 0x0f0f0f0fu);
+        if constexpr (five) {
+            const unsigned high = load_u32(b + header) >> at;
+            // Bits 0 to 3 become bit 0 of four bytes.
+            const auto spread = [](unsigned x) { return (x & 0xfu) * 0x00204081u & 0x01010101u; };
+            set(spread(high), spread(high >> 4), 4);
+        }
+        out.scale = half_bits_to_float(load_u16(b));
+        out.offset = minimum ? half_bits_to_float(load_u16(b + 2)) : (five ? -16.0f : -8.0f) * out.scale;
+    } else if constexpr (kType == WeightType::Q4_K || kType == WeightType::Q5_K) {
+        constexpr bool five = kType == WeightType::Q5_K;
+        const uint8_t* const b = row + static_cast<size_t>(i / 256) * (five ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K));
+        const int at = i % 256;
+        const int sub = at / 32;
+        const uint2 codes = *reinterpret_cast<const uint2*>(b + 16 + (five ? 32 : 0) + at / 64 * 32 + at % 32);
+        w[0] = codes.x;
+        w[1] = codes.y;
+        mask(w, sub % 2 * 4, 0x0f0f0f0fu);
+        if constexpr (five) {
+            const uint2 high = *reinterpret_cast<const uint2*>(b + 16 + at % 32);
+            set(high.x >> sub & 0x01010101u, high.y >> sub & 0x01010101u, 4);
+        }
+        const uint8_t* const scales = b + 4;
+        const int scale = sub < 4 ? scales[sub] & 63 : (scales[sub + 4] & 15) | (scales[sub - 4] >> 6 << 4);
+        const int least = sub < 4 ? scales[sub + 4] & 63 : (scales[sub + 4] >> 4) | (scales[sub] >> 6 << 4);
+        const float2 d = __half22float2(*reinterpret_cast<const __half2*>(b));
+        out.scale = d.x * static_cast<float>(scale);
+        out.offset = -d.y * static_cast<float>(least);
+    } else if constexpr (kType == WeightType::Q6_K) {
+        const uint8_t* const b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ6_K);
+        const int at = i % 256;
+        const int part = at / 128;
+        const int quarter = at % 128 / 32;
+        load_words(b + part * 64 + quarter % 2 * 32 + at % 32, w);
+        mask(w, quarter / 2 * 4, 0x0f0f0f0fu);
+        load_words(b + 128 + part * 32 + at % 32, w);
+        set(w[0] >> (quarter * 2) & 0x03030303u, w[1] >> (quarter * 2) & 0x03030303u, 4);
+        out.scale = half_bits_to_float(load_u16(b + 208)) * static_cast<float>(static_cast<int8_t>(b[192 + at / 16]));
+        out.offset = -32 * out.scale;
+    } else if constexpr (kType == WeightType::Q2_K) {
+        const uint8_t* const b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ2_K);
+        const int at = i % 256;
+        load_words(b + 16 + at / 128 * 32 + at % 32, w);
+        mask(w, at % 128 / 32 * 2, 0x03030303u);
+        out.scale = half_bits_to_float(load_u16(b + 80)) * static_cast<float>(b[at / 16] & 15);
+        out.offset = -half_bits_to_float(load_u16(b + 82)) * static_cast<float>(b[at / 16] >> 4);
+    } else {
+        static_assert(kType == WeightType::Q3_K);
+        const uint8_t* const b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ3_K);
+        const int at = i % 256;
+        load_words(b + 32 + at / 128 * 32 + at % 32, w);
+        mask(w, at % 128 / 32 * 2, 0x03030303u);
+        load_words(b + at % 32, w);
+        set(w[0] >> (at / 32) & 0x01010101u, w[1] >> (at / 32) & 0x01010101u, 2);
+        const uint8_t* const scales = b + 96;
+        const int s = at / 16;
+        const int low = s < 8 ? scales[s] & 15 : scales[s - 8] >> 4;
+        const int high = scales[8 + s % 4] >> (s / 4 * 2) & 3;
+        out.scale = half_bits_to_float(load_u16(b + 108)) * static_cast<float>((low | high << 4) - 32);
+        out.offset = -4 * out.scale;
+    }
+    return out;
+}
+
+constexpr bool is_float(WeightType type) {
+    return type == WeightType::F32 || type == WeightType::F16 || type == WeightType::BF16;
+}
+
+// Elements [i, i + 8) of a row of weights, i a multiple of 8.
 template <WeightType kType>
 __device__ inline void decode8(const uint8_t* row, int i, float* out) {
     if constexpr (kType == WeightType::F32) {
@@ -110,12 +226,12 @@ __device__ inline void decode8(const uint8_t* row, int i, float* out) {
         const float4 b = p[1];
         out[0] = a.x, out[1] = a.y, out[2] = a.z, out[3] = a.w;
         out[4] = b.x, out[5] = b.y, out[6] = b.z, out[7] = b.w;
-    } else if constexpr (kType == WeightType::F16 || kType == WeightType::BF16) {
+    } else if constexpr (is_float(kType)) {
         const uint4 words = *(reinterpret_cast<const uint4*>(row) + i / 8);
-        const uint32_t w[4] = {words.x, words.y, words.z, words.w};
+        const unsigned w[4] = {words.x, words.y, words.z, words.w};
         for (int j = 0; j < 4; ++j) {
             if constexpr (kType == WeightType::F16) {
-                const float2 pair = __half22float2(*reinterpret_cast<const __half2*>(&w[j]));
+                const float2 pair = __half22float2(halves(w[j]));
                 out[2 * j] = pair.x;
                 out[2 * j + 1] = pair.y;
             } else {
@@ -123,108 +239,36 @@ __device__ inline void decode8(const uint8_t* row, int i, float* out) {
                 out[2 * j + 1] = __uint_as_float(w[j] & 0xffff0000u);
             }
         }
-    } else if constexpr (kType == WeightType::Q8_0) {
-        const uint8_t* b = row + static_cast<size_t>(i / 32) * sizeof(BlockQ8_0);
-        const float d = half_bits_to_float(load_u16(b));
-        for (int j = 0; j < 2; ++j) {
-            const uint32_t w = load_u32(b + 2 + i % 32 + 4 * j);
-            for (int k = 0; k < 4; ++k) {
-                out[4 * j + k] = d * static_cast<float>(static_cast<int8_t>(w >> (8 * k)));
-            }
-        }
-    } else if constexpr (kType == WeightType::Q4_0 || kType == WeightType::Q4_1 || kType == WeightType::Q5_0 ||
-                         kType == WeightType::Q5_1) {
-        constexpr bool five = kType == WeightType::Q5_0 || kType == WeightType::Q5_1;
-        constexpr bool minimum = kType == WeightType::Q4_1 || kType == WeightType::Q5_1;
-        constexpr int header = minimum ? 4 : 2;
-        constexpr int size = header + (five ? 4 : 0) + 16;
-        const uint8_t* b = row + static_cast<size_t>(i / 32) * size;
-        const float d = half_bits_to_float(load_u16(b));
-        const float m = minimum ? half_bits_to_float(load_u16(b + 2)) : (five ? -16.0f : -8.0f) * d;
-        const int at = i % 32;
-        const int high = at / 16;
-        const uint8_t* qs = b + header + (five ? 4 : 0) + at % 16;
-        const uint32_t qh = five ? load_u32(b + header) >> at : 0;
-        for (int j = 0; j < 2; ++j) {
-            const uint32_t w = load_u32(qs + 4 * j);
-            for (int k = 0; k < 4; ++k) {
-                float q = nibble(w, k, high);
-                if (five) {
-                    q += static_cast<float>((qh >> (4 * j + k) & 1) << 4);
-                }
-                out[4 * j + k] = q * d + m;
-            }
-        }
-    } else if constexpr (kType == WeightType::Q4_K || kType == WeightType::Q5_K) {
-        constexpr bool five = kType == WeightType::Q5_K;
-        const uint8_t* b = row + static_cast<size_t>(i / 256) * (five ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K));
-        const int at = i % 256;
-        const int sub = at / 32;
-        const uint8_t* scales = b + 4;
-        int sc;
-        int m;
-        if (sub < 4) {
-            sc = scales[sub] & 63;
-            m = scales[sub + 4] & 63;
-        } else {
-            sc = (scales[sub + 4] & 15) | (scales[sub - 4] >> 6 << 4);
-            m = (scales[sub + 4] >> 4) | (scales[sub] >> 6 << 4);
-        }
-        const float d = half_bits_to_float(load_u16(b)) * static_cast<float>(sc);
-        const float minimum = half_bits_to_float(load_u16(b + 2)) * static_cast<float>(m);
-        const uint8_t* qs = b + 16 + (five ? 32 : 0) + at / 64 * 32 + at % 32;
-        const uint8_t* qh = b + 16 + at % 32;
-        for (int j = 0; j < 2; ++j) {
-            const uint32_t w = load_u32(qs + 4 * j);
-            const uint32_t h = five ? load_u32(qh + 4 * j) >> sub : 0;
-            for (int k = 0; k < 4; ++k) {
-                float q = nibble(w, k, sub % 2);
-                if (five) {
-                    q += static_cast<float>((h >> (8 * k) & 1) << 4);
-                }
-                out[4 * j + k] = q * d - minimum;
-            }
-        }
-    } else if constexpr (kType == WeightType::Q6_K) {
-        const uint8_t* b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ6_K);
-        const int at = i % 256;
-        const int part = at / 128;
-        const int quarter = at % 128 / 32;
-        const float d = half_bits_to_float(load_u16(b + 208)) *
-                        static_cast<float>(static_cast<int8_t>(b[192 + at / 16]));
-        const uint8_t* ql = b + part * 64 + quarter % 2 * 32 + at % 32;
-        const uint8_t* qh = b + 128 + part * 32 + at % 32;
-        for (int j = 0; j < 2; ++j) {
-            const uint32_t low = load_u32(ql + 4 * j) >> (quarter / 2 * 4);
-            const uint32_t high = load_u32(qh + 4 * j) >> (quarter * 2);
-            for (int k = 0; k < 4; ++k) {
-                const int q = static_cast<int>((low >> (8 * k) & 15) | (high >> (8 * k) & 3) << 4) - 32;
-                out[4 * j + k] = d * static_cast<float>(q);
-            }
-        }
-    } else if constexpr (kType == WeightType::Q2_K) {
-        const uint8_t* b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ2_K);
-        const int at = i % 256;
-        const float d = half_bits_to_float(load_u16(b + 80)) * static_cast<float>(b[at / 16] & 15);
-        const float m = half_bits_to_float(load_u16(b + 82)) * static_cast<float>(b[at / 16] >> 4);
-        const uint8_t* qs = b + 16 + at / 128 * 32 + at % 32;
-        for (int j = 0; j < 8; ++j) {
-            out[j] = d * static_cast<float>(qs[j] >> (at % 128 / 32 * 2) & 3) - m;
-        }
     } else {
-        static_assert(kType == WeightType::Q3_K);
-        const uint8_t* b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ3_K);
-        const int at = i % 256;
-        const uint8_t* scales = b + 96;
-        const int s = at / 16;
-        const int low = s < 8 ? scales[s] & 15 : scales[s - 8] >> 4;
-        const int high = scales[8 + s % 4] >> (s / 4 * 2) & 3;
-        const float d = half_bits_to_float(load_u16(b + 108)) * static_cast<float>((low | high << 4) - 32);
-        const uint8_t* qs = b + 32 + at / 128 * 32 + at % 32;
+        const Codes8 codes = codes8<kType>(row, i);
         for (int j = 0; j < 8; ++j) {
-            const int q = (qs[j] >> (at % 128 / 32 * 2) & 3) + 4 * (b[at % 32 + j] >> (at / 32) & 1) - 4;
-            out[j] = d * static_cast<float>(q);
+            const unsigned code = codes.words[j / 4] >> (8 * (j % 4)) & 0xff;
+            out[j] = static_cast<float>(code) * codes.scale + codes.offset;
         }
+    }
+}
+
+// The same in halves.
+template <WeightType kType>
+__device__ inline uint4 decode8_halves(const uint8_t* row, int i) {
+    if constexpr (kType == WeightType::F16) {
+        return *(reinterpret_cast<const uint4*>(row) + i / 8);
+    } else if constexpr (is_float(kType)) {
+        float x[8];
+        decode8<kType>(row, i, x);
+        return make_uint4(pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7]));
+    } else {
+        const Codes8 codes = codes8<kType>(row, i);
+        const __half2 scale = __float2half2_rn(codes.scale);
+        const __half2 offset = __float2half2_rn(codes.offset);
+        // A byte below the upper byte of 1024 is a half of 1024 more.
+        const __half2 too_much = __float2half2_rn(1024);
+        const auto pair = [&](unsigned word, unsigned select) {
+            const __half2 code = __hsub2(halves(__byte_perm(word, 0x64646464u, select)), too_much);
+            return bits(__hfma2(code, scale, offset));
+        };
+        return make_uint4(pair(codes.words[0], 0x4140), pair(codes.words[0], 0x4342), pair(codes.words[1], 0x4140),
+                          pair(codes.words[1], 0x4342));
     }
 }
 

@@ -58,27 +58,6 @@ __global__ void layer_norm_kernel(const float* x, const float* weight, const flo
     }
 }
 
-__global__ void rope_kernel(float* x, const float* cos_sin, int64_t n_pairs, int n_head, int head_size, int n_rot,
-                            bool halves) {
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i >= n_pairs) {
-        return;
-    }
-    const int pairs = n_rot / 2;
-    const int j = static_cast<int>(i % pairs);
-    const int64_t head = i / pairs;
-    const int64_t row = head / n_head;
-    float* p = x + head * head_size;
-    const int first = halves ? j : 2 * j;
-    const int second = halves ? j + pairs : 2 * j + 1;
-    const float c = cos_sin[row * n_rot + 2 * j];
-    const float s = cos_sin[row * n_rot + 2 * j + 1];
-    const float a = p[first];
-    const float b = p[second];
-    p[first] = a * c - b * s;
-    p[second] = a * s + b * c;
-}
-
 __global__ void swiglu_kernel(float* gate, const float* up, int64_t n) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < n) {
@@ -91,13 +70,6 @@ __global__ void gelu_kernel(float* x, int64_t n) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < n) {
         x[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f));
-    }
-}
-
-__global__ void add_kernel(float* x, const float* y, int64_t n) {
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i < n) {
-        x[i] += y[i];
     }
 }
 
@@ -131,22 +103,12 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
     layer_norm_kernel<<<n, 512, 0, stream>>>(x, weight, bias, eps, dim, out);
 }
 
-void rope(float* x, const float* cos_sin, int n, int n_head, int head_size, int n_rot, bool halves,
-          cudaStream_t stream) {
-    const int64_t n_pairs = static_cast<int64_t>(n) * n_head * (n_rot / 2);
-    rope_kernel<<<blocks_for(n_pairs), kThreads, 0, stream>>>(x, cos_sin, n_pairs, n_head, head_size, n_rot, halves);
-}
-
 void swiglu(float* gate, const float* up, int64_t n, cudaStream_t stream) {
     swiglu_kernel<<<blocks_for(n), kThreads, 0, stream>>>(gate, up, n);
 }
 
 void gelu(float* x, int64_t n, cudaStream_t stream) {
     gelu_kernel<<<blocks_for(n), kThreads, 0, stream>>>(x, n);
-}
-
-void add(float* x, const float* y, int64_t n, cudaStream_t stream) {
-    add_kernel<<<blocks_for(n), kThreads, 0, stream>>>(x, y, n);
 }
 
 void to_half(const float* x, int64_t n, uint16_t* out, cudaStream_t stream) {

@@ -19,14 +19,11 @@ void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_
 void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out, cudaStream_t stream);
 void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim, float* out,
                 cudaStream_t stream);
-void rope(float* x, const float* cos_sin, int n, int n_head, int head_size, int n_rot, bool halves,
-          cudaStream_t stream);
 void swiglu(float* gate, const float* up, int64_t n, cudaStream_t stream);
 void gelu(float* x, int64_t n, cudaStream_t stream);
-void add(float* x, const float* y, int64_t n, cudaStream_t stream);
 void to_half(const float* x, int64_t n, uint16_t* out, cudaStream_t stream);
 
-// ---- matmul.cu
+// ---- matmul_vector.cu, matmul.cu
 
 // Up to so many columns a product is bound by reading the weights as they are.
 constexpr int few_columns(WeightType type) {
@@ -38,14 +35,24 @@ struct FewProducts {
     static constexpr int kMost = 4;
     const uint8_t* w[kMost];  // [n_rows, n_cols]
     float* y[kMost];          // [n, n_rows]
+    bool add[kMost];          // to what y holds
     int n_rows[kMost];
     int first_block[kMost];  // filled in by the launch
     int count;
 };
 
-// Every y = x[n_cols] W^T.
+// Whether multiply_vector takes a vector in 8 bits.
+bool wants_codes(WeightType type);
+// A vector in 8 bits: codes[n_cols], and for each 32 of them their scale and the sum of what they stand for.
+struct VectorCodes {
+    const int8_t* codes;
+    const float2* blocks;
+};
+// n_cols: a multiple of 32.
+void quantize_vector(const float* x, int n_cols, int8_t* codes, float2* blocks, cudaStream_t stream);
+// Every y = x[n_cols] W^T. codes: of x, if they are wanted.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
-                     cudaStream_t stream);
+                     VectorCodes codes, cudaStream_t stream);
 // Every y = x[n, n_cols] W^T, x in halves, for n <= 32: one read of the weights.
 void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                   cudaStream_t stream);
@@ -144,10 +151,25 @@ constexpr int kFlashSplitRows = 48;  // up to so many of a KV head, its warps sh
 // Joins the splits of the segments' rows.
 void attention_join(const AttentionWork& work, cudaStream_t stream);
 
-// Rows [n, n_head_kv, D] of a layer into staged[head, n_ubatch, D] of that layer. *broken becomes 1 + 2 * layer + side
-// if a number is not finite or beyond the range of halves.
-void stage(const SideShape& shape, const float* rows, int n, int n_head_kv, uint16_t* staged, int mark, int* broken,
-           cudaStream_t stream);
+// A layer's rows on their way to attention and the cache; see StageArgs.
+struct StageWork {
+    SideShape k_shape;
+    SideShape v_shape;
+    float* q;
+    float* k;
+    const float* v;
+    const float* cos_sin;
+    uint16_t* staged_k;  // [head, n_ubatch, D] of the layer
+    uint16_t* staged_v;
+    int* broken;  // becomes 1 + 2 * layer + side if a number is not finite or beyond the range of halves
+    int layer;
+    int n;
+    int n_head;
+    int n_head_kv;
+    int n_rot;
+    int halves;  // RoPE pairs (i, i + n_rot/2)
+};
+void stage(const StageWork& work, cudaStream_t stream);
 
 // See kv::AppendPlan. staged: from the segment's first row on.
 struct AppendWork {
