@@ -4,6 +4,7 @@
 
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
+#include "backend/cuda/queue.h"
 
 namespace lk::cuda {
 
@@ -228,6 +229,7 @@ __device__ float rotated(const float* head, const float* angles, int c, int n_ro
 // A warp takes a row of a head: of the queries, the keys or the values. Rows for blocks become what their page will give
 // back, as on the CPU.
 __global__ void stage_kernel(const __grid_constant__ StageWork w) {
+    after_previous();
     const int d = w.k_shape.format.head_size;
     const int lane = threadIdx.x % 32;
     const int n_heads = w.n_head + 2 * w.n_head_kv;
@@ -301,6 +303,7 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
 // ---- formats without a ring: rows go straight to their pages
 
 __global__ void append_rows_kernel(const SideShape shape, const AppendWork* works) {
+    after_previous();
     const AppendWork& work = works[blockIdx.z];
     const PageFormat& f = shape.format;
     const int d = f.head_size;
@@ -352,6 +355,7 @@ __global__ void append_rows_kernel(const SideShape shape, const AppendWork* work
 // ---- rows that fit in the ring: nothing leaves it
 
 __global__ void append_to_ring_kernel(const SideShape shape, const AppendWork* works) {
+    after_previous();
     const AppendWork& work = works[blockIdx.z];
     const int d = shape.format.head_size;
     const int i = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
@@ -714,6 +718,7 @@ __device__ void quantize_values(const PageFormat& f, const Ring& ring, int first
 // Rows with a ring. Shared memory: widths double [256], squares float [trigger], codes, and from `copy` on, if it is not 0,
 // the ring in order, which is read many times.
 __global__ void __launch_bounds__(kThreads) append_kernel(const SideShape shape, const AppendWork* works, int copy) {
+    after_previous();
     extern __shared__ __align__(16) uint8_t shared[];
     __shared__ float scratch[32];
     double* widths = reinterpret_cast<double*>(shared);
@@ -795,21 +800,21 @@ __global__ void __launch_bounds__(kThreads) append_kernel(const SideShape shape,
 
 void stage(const StageWork& work, cudaStream_t stream) {
     const int n_blocks = (work.n * (work.n_head + 2 * work.n_head_kv) + kWarps - 1) / kWarps;
-    stage_kernel<<<n_blocks, kThreads, 0, stream>>>(work);
+    queue(stage_kernel, n_blocks, kThreads, 0, stream, work);
 }
 
 void append_to_ring(const SideShape& shape, const AppendWork* work, int max_rows, int n_segments, int n_heads,
                     cudaStream_t stream) {
     // A block takes a row of several heads.
     const dim3 grid(max_rows, (n_heads + kWarps - 1) / kWarps, n_segments);
-    append_to_ring_kernel<<<grid, kThreads, 0, stream>>>(shape, work);
+    queue(append_to_ring_kernel, grid, kThreads, 0, stream, shape, work);
 }
 
 void append(const SideShape& shape, const AppendWork* work, int max_rows, int n_segments, int n_heads,
             cudaStream_t stream) {
     if (!kv::is_kivi(shape.format.type)) {
         const dim3 grid((max_rows + kWarps - 1) / kWarps, n_heads, n_segments);
-        append_rows_kernel<<<grid, kThreads, 0, stream>>>(shape, work);
+        queue(append_rows_kernel, grid, kThreads, 0, stream, shape, work);
         return;
     }
     const int rows = shape.format.side == Side::keys ? shape.format.rows : shape.format.head_size;
@@ -825,7 +830,7 @@ void append(const SideShape& shape, const AppendWork* work, int max_rows, int n_
     if (bytes > 48 << 10) {
         cudaFuncSetAttribute(append_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     }
-    append_kernel<<<dim3(n_heads, n_segments), kThreads, bytes, stream>>>(shape, work, copy);
+    queue(append_kernel, dim3(n_heads, n_segments), kThreads, bytes, stream, shape, work, copy);
 }
 
 }  // namespace lk::cuda

@@ -96,6 +96,21 @@ __device__ inline const uint16_t* exact_row(const SideWork& side, const SideShap
     return side.staged + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
 }
 
+// The Hadamard transform of rows in shared memory, times sqrt(kD). All threads of the block take part.
+template <int kRows, int kD>
+__device__ void hadamard_rows(float* rows) {
+    for (int half = 1; half < kD; half *= 2) {
+        for (int i = threadIdx.x; i < kRows * kD / 2; i += blockDim.x) {
+            const int first = i / half * 2 * half + i % half;
+            const float u = rows[first];
+            const float v = rows[first + half];
+            rows[first] = u + v;
+            rows[first + half] = u - v;
+        }
+        __syncthreads();
+    }
+}
+
 // Shared memory of join_warps: float [4, rows, D + 2] and [rows, D].
 __host__ __device__ inline int join_bytes(int rows, int d) {
     return (kJoinWarps * rows * (d + 2) + rows * d) * 4;
@@ -108,7 +123,7 @@ __device__ float* warp_part(float* shared, int warp, int r) {
 }
 
 // Writes a block's rows of a.partial, or of a.out if there is one split, from what its warps have left.
-// kRotated: values are in the rotated frame of kivi2, mu their centre.
+// kRotated: values are in a rotated frame; mu: their centre, null if it is zero.
 template <int kRows, int kD, bool kRotated>
 __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& rows, const uint16_t* mu,
                            float* shared) {
@@ -135,16 +150,7 @@ __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& r
     }
     __syncthreads();
     if (kRotated) {
-        for (int half = 1; half < kD; half *= 2) {
-            for (int i = threadIdx.x; i < kRows * kD / 2; i += blockDim.x) {
-                const int first = i / half * 2 * half + i % half;
-                const float u = joined[first];
-                const float v = joined[first + half];
-                joined[first] = u + v;
-                joined[first + half] = u - v;
-            }
-            __syncthreads();
-        }
+        hadamard_rows<kRows, kD>(joined);
     }
     const int d = a.head_size;  // kD at most
     for (int i = threadIdx.x; i < rows.n * kD; i += blockDim.x) {
@@ -157,7 +163,8 @@ __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& r
         const float mass = total_of(r, 1, top);
         float x = joined[i];
         if (kRotated) {
-            x = x * rsqrtf(static_cast<float>(kD)) + (mass > 0 ? mass * half_bits_to_float(mu[c]) : 0.0f);
+            const float centre = mu != nullptr ? half_bits_to_float(mu[c]) : 0.0f;
+            x = x * rsqrtf(static_cast<float>(kD)) + (mass > 0 ? mass * centre : 0.0f);
         }
         if (a.n_page_splits + a.n_splits == 1) {
             a.out[rows.output(r) * d + c] = x / mass;

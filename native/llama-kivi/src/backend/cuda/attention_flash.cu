@@ -9,6 +9,7 @@
 // Tokens whose values are codes come first: their sum is in the codes' frame (rotated, centred, without the head's power of
 // two), and is turned back once, before the first exact value.
 #include "backend/cuda/attention_common.cuh"
+#include "backend/cuda/queue.h"
 
 namespace lk::cuda {
 
@@ -348,6 +349,7 @@ __device__ void load_rows(const uint16_t* const* rows, int n, int d, uint16_t* t
 // Grid: KV heads times groups of kRows rows, splits, segments.
 template <int kD, bool kSplit>
 __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_kernel(const AttentionWork a) {
+    after_previous();
     using S = Sizes<kD, kSplit>;
     constexpr int kM = S::kM;
     constexpr int kN = S::kN;
@@ -777,10 +779,10 @@ template <int kD>
 AttentionKernel kernel_of_rows(const AttentionWork& a) {
     if (a.max_rows * (a.n_head / a.n_head_kv) <= kFlashSplitRows) {
         using S = Sizes<kD, true>;
-        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, true>), S::kBytes, S::kRows};
+        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, true>), S::kBytes, S::kRows, kTile};
     }
     using S = Sizes<kD, false>;
-    return {reinterpret_cast<const void*>(attention_flash_kernel<kD, false>), S::kBytes, S::kRows};
+    return {reinterpret_cast<const void*>(attention_flash_kernel<kD, false>), S::kBytes, S::kRows, kTile};
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "backend/cuda/launch.h"
+#include "backend/cuda/queue.h"
 
 namespace lk::cuda {
 
@@ -9,6 +10,7 @@ namespace {
 
 // One block of D threads for each row and query head of a segment.
 __global__ void join_kernel(const AttentionWork a) {
+    after_previous();
     const SegmentWork& seg = a.segments[blockIdx.y];
     const int i = blockIdx.x / a.n_head;
     if (i >= seg.n_rows) {
@@ -37,7 +39,7 @@ __global__ void join_kernel(const AttentionWork a) {
 }  // namespace
 
 void attention_join(const AttentionWork& a, cudaStream_t stream) {
-    join_kernel<<<dim3(a.max_rows * a.n_head, a.n_segments), a.head_size, 0, stream>>>(a);
+    queue(join_kernel, dim3(a.max_rows * a.n_head, a.n_segments), a.head_size, 0, stream, a);
 }
 
 }  // namespace lk::cuda

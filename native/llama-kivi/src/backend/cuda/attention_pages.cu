@@ -10,6 +10,7 @@
 //           j and 4 + j of 16 tokens, and ends with these channels for rows 2 j and 2 j + 1.
 // Both halves of a page lie in shared memory while they are used; the next page's are fetched as soon as they are not.
 #include "backend/cuda/attention_common.cuh"
+#include "backend/cuda/queue.h"
 
 namespace lk::cuda {
 
@@ -115,6 +116,7 @@ __device__ float power2(int e) {
 // kBlocks: of a multiprocessor.
 template <int kD, int kBits, bool kPaper, int kBlocks>
 __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kernel(const AttentionWork a) {
+    beside_previous();
     extern __shared__ __align__(16) char shared[];
     constexpr Kind kKind{kD, kBits, kPaper};
     constexpr bool kRotated = kKind.rotated();
@@ -509,6 +511,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         }
     }
     join_parts<kRows, kD, kRotated>(a, blockIdx.y, rows, reinterpret_cast<const uint16_t*>(v_table + 4), sums);
+    after_previous();
 }
 
 template <int kD, int kBits, bool kPaper, int kBlocks>
@@ -516,7 +519,7 @@ AttentionKernel kernel(const AttentionWork& a) {
     const int joined = join_bytes(kRows, kD);
     const int pages = kJoinWarps * Layout(Kind{kD, kBits, kPaper}, a.k.format, a.v.format).bytes;
     return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kBlocks>),
-            joined > pages ? joined : pages, kRows};
+            joined > pages ? joined : pages, kRows, kv::kPageTokens * kJoinWarps};
 }
 
 template <int kBits, bool kPaper, int kBlocks>
@@ -527,7 +530,8 @@ AttentionKernel kernel_of_width(const AttentionWork& a) {
 }  // namespace
 
 bool pages_apply(const kv::PageFormat& k, const kv::PageFormat& v) {
-    return k.type == v.type && kv::is_kivi(k.type) && k.group >= 32 && (k.head_size == 64 || k.head_size == 128);
+    return k.type == v.type && (k.blocks() || (kv::is_kivi(k.type) && k.group >= 32)) &&
+           (k.head_size == 64 || k.head_size == 128);
 }
 
 AttentionKernel pages_kernel(const AttentionWork& a) {

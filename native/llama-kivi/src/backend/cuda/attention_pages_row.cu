@@ -9,6 +9,7 @@
 //           weights of 8 bits once for each group of channels
 // Rows in full precision (sinks, ring, the call's own) are another split, by attention.cuh; merge_kernel joins them.
 #include "backend/cuda/attention_common.cuh"
+#include "backend/cuda/queue.h"
 
 namespace lk::cuda {
 
@@ -52,6 +53,7 @@ __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const k
 template <int kRows, int kBits, bool kPaper, int kCh>
 __global__ void __launch_bounds__(kJoinWarps * 32)
     attention_pages_row_kernel(const AttentionWork a) {
+    beside_previous();
     extern __shared__ __align__(16) char shared[];
     constexpr bool kRotated = kBits == 2 && !kPaper;
     constexpr int kD = kCh * 32;
@@ -413,13 +415,14 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
 
     join_warps<kRows, kCh, kRotated>(a, blockIdx.y, largest, sum, out, rows, kRotated ? reinterpret_cast<const uint16_t*>(v_table + 4) : nullptr,
                                      reinterpret_cast<float*>(shared));
+    after_previous();
 }
 
 template <int kBits, bool kPaper, int kCh>
 AttentionKernel kernel(const AttentionWork& a) {
     constexpr int kRows = 1;
     return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, kCh>),
-            page_block_bytes(a.k.format, a.v.format, kRows), kRows};
+            page_block_bytes(a.k.format, a.v.format, kRows), kRows, kv::kPageTokens * kJoinWarps};
 }
 
 }  // namespace

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <optional>
 
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/launch.h"
+#include "backend/cuda/queue.h"
 #include "backend/cuda/splits.h"
 
 namespace lk::cuda {
@@ -16,8 +18,6 @@ namespace {
 using kv::Side;
 
 constexpr int kFewRows = 4;                                // of a segment, for the kernels of decoding
-constexpr int kRowsTile = 32;                              // tokens that a warp of rows_kernel takes at once
-constexpr int kFlashTile = 64;                             // tokens that a block of flash_kernel takes at once
 constexpr size_t kDequantizedElements = size_t{64} << 20;  // at once, of a large matrix
 
 void check_blas(cublasStatus_t status, const char* call) {
@@ -84,6 +84,7 @@ public:
         };
         for (Group& group : groups_) {
             group.segments.clear();
+            group.plan.reset();
         }
         n_rows_ = 0;
         for (const kv::Segment& s : segments) {
@@ -216,10 +217,9 @@ public:
         a.halves = args.rotation.pairs == RopePairs::halves;
         a.window = args.window;
         a.scale = args.scale;
-        for (const Group& group : groups_) {
+        for (Group& group : groups_) {
             if (!group.segments.empty()) {
-                a.segments = group.device_segments;
-                attend(group, &group == &groups_[kFewExact], a);
+                attend(group, a);
             }
         }
     }
@@ -325,10 +325,18 @@ private:
         }
     }
 
+    struct Plan {
+        AttentionKernel others;  // outside the pages
+        AttentionKernel pages;
+        int max_rows;  // of a segment
+        int n_splits;
+        int n_page_splits;
+    };
     // Segments that the same kernels take.
     struct Group {
         std::vector<SegmentWork> segments;
         const SegmentWork* device_segments;
+        std::optional<Plan> plan;
     };
     enum { kFewExact, kFew, kMany, kGroups };  // few rows, and all but the pages in full precision; few; many
 
@@ -364,8 +372,8 @@ private:
                std::all_of(s.pages().begin(), s.pages().end(), [](const kv::PageRef& ref) { return ref.frame == 0; });
     }
 
-    void attend(const Group& group, bool exact, AttentionWork& a) {
-        a.n_segments = static_cast<int>(group.segments.size());
+    // Which kernels a group's attention takes, the same in every layer.
+    Plan make_plan(const Group& group, AttentionWork& a) {
         a.max_rows = 0;
         int tokens = 0;     // of the longest segment, outside the pages
         int page_runs = 0;  // of the segment with most
@@ -374,27 +382,41 @@ private:
             tokens = std::max(tokens, w.length + w.n_rows - w.page_tokens + w.k.n_sinks);
             page_runs = std::max(page_runs, w.page_runs);
         }
-        constexpr int kWarps = AttentionKernel::kThreads / 32;
-        const auto pieces = [](int n, int each) { return (n + each - 1) / each; };
         const int rows = a.max_rows * (a.n_head / a.n_head_kv);
+        const bool exact = &group == &groups_[kFewExact];
         const bool by_rows = exact && rows <= kFewRows && (a.head_size == 64 || a.head_size == 128);
-        const AttentionKernel others = by_rows ? rows_kernel(a) : flash_kernel(a);
-        a.n_splits = splits(a, others, pieces(tokens, by_rows ? kRowsTile * kWarps : kFlashTile));
-        AttentionKernel pages{};
-        a.n_page_splits = 0;
+        Plan plan{};
+        plan.max_rows = a.max_rows;
+        plan.others = by_rows ? rows_kernel(a) : flash_kernel(a);
+        plan.n_splits = splits(a, plan.others, tokens);
         if (page_runs > 0) {
-            pages = rows == 1 ? pages_row_kernel(a) : pages_kernel(a);
-            a.n_page_splits = splits(a, pages, pieces(page_runs, kWarps));
+            plan.pages = a.k.format.blocks() ? block_pages_kernel(a)
+                         : rows == 1         ? pages_row_kernel(a)
+                                             : pages_kernel(a);
+            plan.n_page_splits = splits(a, plan.pages, page_runs * kv::kPageTokens);
         }
+        return plan;
+    }
+
+    void attend(Group& group, AttentionWork& a) {
+        a.segments = group.device_segments;
+        a.n_segments = static_cast<int>(group.segments.size());
+        if (!group.plan) {
+            group.plan = make_plan(group, a);
+        }
+        const Plan& plan = *group.plan;
+        a.max_rows = plan.max_rows;
+        a.n_splits = plan.n_splits;
+        a.n_page_splits = plan.n_page_splits;
         const int n_splits = a.n_page_splits + a.n_splits;
         if (n_splits > 1) {
             reserve(partial_, static_cast<size_t>(n_splits) * a.n_rows * a.n_head * (a.head_size + 2));
             a.partial = partial_.data();
         }
+        launch(a, plan.others, a.n_splits);
         if (a.n_page_splits > 0) {
-            launch(a, pages, a.n_page_splits);
+            launch(a, plan.pages, a.n_page_splits);
         }
-        launch(a, others, a.n_splits);
         if (n_splits > 1) {
             attention_join(a, stream_);
         }
@@ -405,8 +427,9 @@ private:
         return a.n_head_kv * ((rows + kernel.n_rows - 1) / kernel.n_rows);
     }
 
-    int splits(const AttentionWork& a, const AttentionKernel& kernel, int n_pieces) {
+    int splits(const AttentionWork& a, const AttentionKernel& kernel, int n_tokens) {
         constexpr double kOverhead = 1.5;  // of a block, in its steps
+        const int n_pieces = (n_tokens + kernel.n_tokens - 1) / kernel.n_tokens;
         return choose_splits(count_blocks(a, kernel) * a.n_segments, n_pieces, slots(kernel), kOverhead);
     }
 
@@ -427,8 +450,8 @@ private:
     void launch(AttentionWork& a, const AttentionKernel& kernel, int n_splits) {
         const dim3 grid(count_blocks(a, kernel), n_splits, a.n_segments);
         void* arguments[] = {&a};
-        LK_CUDA(cudaLaunchKernel(kernel.function, grid, dim3(AttentionKernel::kThreads), arguments, kernel.shared_bytes,
-                                 stream_));
+        LK_CUDA(
+            queue_kernel(kernel.function, grid, AttentionKernel::kThreads, kernel.shared_bytes, stream_, arguments));
     }
 
     CudaDevice& device_;

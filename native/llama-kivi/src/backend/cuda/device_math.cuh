@@ -97,7 +97,7 @@ __device__ inline uint32_t load_u32(const uint8_t* p) {
     return load_u16(p) | static_cast<uint32_t>(load_u16(p + 2)) << 16;
 }
 
-// kCount words at an even address; up to two bytes on either side are read with them.
+// kCount words at an even address; where that is no multiple of four, two bytes on either side are read with them.
 template <int kCount>
 __device__ inline void load_words(const uint8_t* p, unsigned (&words)[kCount]) {
     const auto address = reinterpret_cast<uintptr_t>(p);
@@ -106,7 +106,7 @@ __device__ inline void load_words(const uint8_t* p, unsigned (&words)[kCount]) {
     unsigned low = aligned[0];
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-        const unsigned high = aligned[i + 1];
+        const unsigned high = i + 1 < kCount || shift != 0 ? aligned[i + 1] : 0;
         words[i] = __funnelshift_r(low, high, shift);
         low = high;
     }
@@ -117,6 +117,27 @@ struct Codes8 {
     unsigned words[2];
     float scale;
     float offset;
+};
+
+// Scales and offsets of two sub-blocks of Q4_K or Q5_K that share their bytes: 2 pair and 2 pair + 1 of a super block.
+struct PairScales {
+    // header: the first 16 bytes, d, dmin and 6-bit scales and minima in twelve bytes; see quant/blocks.h for their places.
+    __device__ PairScales(uint4 header, int pair) {
+        const int shift = pair % 2 * 16;
+        const unsigned first = header.y >> shift;
+        const unsigned second = header.z >> shift;
+        const unsigned third = header.w >> shift;
+        const unsigned scales = pair < 2 ? first & 0x3f3fu : (third & 0x0f0fu) | (first >> 2 & 0x3030u);
+        const unsigned minima = pair < 2 ? second & 0x3f3fu : (third >> 4 & 0x0f0fu) | (second >> 2 & 0x3030u);
+        const float2 d = __half22float2(halves(header.x));
+        for (int k = 0; k < 2; ++k) {
+            scale[k] = d.x * static_cast<float>(scales >> (8 * k) & 63);
+            offset[k] = -d.y * static_cast<float>(minima >> (8 * k) & 63);
+        }
+    }
+
+    float scale[2];
+    float offset[2];
 };
 
 // Elements [i, i + 8) of a row, i a multiple of 8. The layouts are those of quant/blocks.h.
@@ -248,7 +269,21 @@ __device__ inline void decode8(const uint8_t* row, int i, float* out) {
     }
 }
 
-// The same in halves.
+// What codes stand for, in halves.
+__device__ inline uint4 to_halves(const Codes8& codes) {
+    const __half2 scale = __float2half2_rn(codes.scale);
+    const __half2 offset = __float2half2_rn(codes.offset);
+    // A byte below the upper byte of 1024 is a half of 1024 more.
+    const __half2 too_much = __float2half2_rn(1024);
+    const auto pair = [&](unsigned word, unsigned select) {
+        const __half2 code = __hsub2(halves(__byte_perm(word, 0x64646464u, select)), too_much);
+        return bits(__hfma2(code, scale, offset));
+    };
+    return make_uint4(pair(codes.words[0], 0x4140), pair(codes.words[0], 0x4342), pair(codes.words[1], 0x4140),
+                      pair(codes.words[1], 0x4342));
+}
+
+// Elements [i, i + 8) of a row of weights in halves.
 template <WeightType kType>
 __device__ inline uint4 decode8_halves(const uint8_t* row, int i) {
     if constexpr (kType == WeightType::F16) {
@@ -258,17 +293,7 @@ __device__ inline uint4 decode8_halves(const uint8_t* row, int i) {
         decode8<kType>(row, i, x);
         return make_uint4(pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7]));
     } else {
-        const Codes8 codes = codes8<kType>(row, i);
-        const __half2 scale = __float2half2_rn(codes.scale);
-        const __half2 offset = __float2half2_rn(codes.offset);
-        // A byte below the upper byte of 1024 is a half of 1024 more.
-        const __half2 too_much = __float2half2_rn(1024);
-        const auto pair = [&](unsigned word, unsigned select) {
-            const __half2 code = __hsub2(halves(__byte_perm(word, 0x64646464u, select)), too_much);
-            return bits(__hfma2(code, scale, offset));
-        };
-        return make_uint4(pair(codes.words[0], 0x4140), pair(codes.words[0], 0x4342), pair(codes.words[1], 0x4140),
-                          pair(codes.words[1], 0x4342));
+        return to_halves(codes8<kType>(row, i));
     }
 }
 

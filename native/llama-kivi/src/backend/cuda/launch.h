@@ -133,13 +133,15 @@ struct AttentionKernel {
     static constexpr int kThreads = 128;
     const void* function;  // (AttentionWork)
     int shared_bytes;
-    int n_rows;  // query rows of a block
+    int n_rows;    // query rows of a block
+    int n_tokens;  // that a block takes at once
 };
 
-// Few query rows over the pages of every segment, in n_page_splits splits.
+// Few query rows over the pages of every segment, in n_page_splits splits: KIVI pages; the same for one query row of a
+// KV head; pages of q8_0 and q4_0. They run beside the kernel that is queued before them; see queue.h.
 AttentionKernel pages_kernel(const AttentionWork& work);
-// The same for one query row of a KV head.
 AttentionKernel pages_row_kernel(const AttentionWork& work);
+AttentionKernel block_pages_kernel(const AttentionWork& work);
 // Whether it takes the pages of a pair of formats.
 bool pages_apply(const kv::PageFormat& k, const kv::PageFormat& v);
 // Few query rows over the other tokens, if these are all in full precision and for the positions they have now; heads

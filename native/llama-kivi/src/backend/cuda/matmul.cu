@@ -2,6 +2,7 @@
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/products.cuh"
+#include "backend/cuda/queue.h"
 
 namespace lk::cuda {
 
@@ -9,6 +10,59 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kTileRows = 16;
+
+// Chunks of 32 elements that share their bytes are decoded together: a read of a warp costs as much as the lines it
+// touches, and here it touches one for each of eight rows.
+constexpr int chunks_together(WeightType type) {
+    return type == WeightType::Q4_K || type == WeightType::Q5_K ? 2 : type == WeightType::Q6_K ? 4 : 1;
+}
+
+// Elements [i, i + 8) of each of the chunks, and of those that follow, as halves; i is of the first one.
+template <WeightType kType, int kChunks>
+__device__ void decode_chunks(const uint8_t* row, int i, uint4 (&out)[kChunks]) {
+    if constexpr (kType == WeightType::Q4_K || kType == WeightType::Q5_K) {
+        constexpr bool five = kType == WeightType::Q5_K;
+        const uint8_t* const b = row + static_cast<size_t>(i / 256) * (five ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K));
+        const int pair = i % 256 / 64;
+        const PairScales scales(*reinterpret_cast<const uint4*>(b), pair);
+        const uint2 codes = *reinterpret_cast<const uint2*>(b + 16 + (five ? 32 : 0) + pair * 32 + i % 32);
+        uint2 fifth = make_uint2(0, 0);
+        if constexpr (five) {
+            fifth = *reinterpret_cast<const uint2*>(b + 16 + i % 32);
+        }
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+            const auto word = [&](unsigned w, unsigned high) {
+                const unsigned bit = five ? (high >> (2 * pair + k) & 0x01010101u) << 4 : 0;
+                return (w >> 4 * k & 0x0f0f0f0fu) | bit;
+            };
+            out[k] = to_halves({{word(codes.x, fifth.x), word(codes.y, fifth.y)}, scales.scale[k], scales.offset[k]});
+        }
+    } else if constexpr (kType == WeightType::Q6_K) {
+        const uint8_t* const b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ6_K);
+        const int part = i % 256 / 128;
+        const int at = i % 32;
+        unsigned low[2][2];
+        unsigned high[2];
+        load_words(b + part * 64 + at, low[0]);
+        load_words(b + part * 64 + 32 + at, low[1]);
+        load_words(b + 128 + part * 32 + at, high);
+        unsigned scales[2];  // of 16 elements each
+        load_words(b + 192 + part * 8, scales);
+        const float d = half_bits_to_float(load_u16(b + 208));
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+            const auto word = [&](int w) {
+                return (low[k % 2][w] >> (k / 2 * 4) & 0x0f0f0f0fu) | (high[w] >> (2 * k) & 0x03030303u) << 4;
+            };
+            const unsigned byte = scales[k / 2] >> (k % 2 * 16 + at / 16 * 8);
+            const float scale = d * static_cast<float>(static_cast<int8_t>(byte));
+            out[k] = to_halves({{word(0), word(1)}, scale, -32 * scale});
+        }
+    } else {
+        out[0] = decode8_halves<kType>(row, i);
+    }
+}
 
 // A block multiplies 16 rows of weights with 8 kTiles columns; its warps share the rows' length, a lane 8 elements of 32 of
 // rows g and g + 8 (g = lane / 4), in whatever order the matrix units take them: that of the columns is the same.
@@ -27,44 +81,46 @@ __global__ void __launch_bounds__(kWarps * 32)
     const int j = lane % 4;
     const uint8_t* const row0 = products.w[which] + static_cast<size_t>(min(first + g, n_rows - 1)) * row_bytes;
     const uint8_t* const row1 = products.w[which] + static_cast<size_t>(min(first + 8 + g, n_rows - 1)) * row_bytes;
-    const int n_chunks = (n_cols + 31) / 32;
-    // Blocks of quantized weights are no multiple of a sector: neighbours stay in one warp.
-    constexpr bool kTurns = is_float(kType);
-    const int per_warp = (n_chunks + kWarps - 1) / kWarps;
-    const int begin = kTurns ? warp : warp * per_warp;
-    const int end = kTurns ? n_chunks : min(n_chunks, begin + per_warp);
+    after_previous();
     float acc[kTiles][4] = {};
-#pragma unroll(kTiles <= 2 ? 4 : 2)
-    for (int chunk = begin; chunk < end; chunk += kTurns ? kWarps : 1) {
-        const int i = chunk * 32 + 8 * j;
-        if (n_cols % 32 != 0 && __any_sync(kAllLanes, i >= n_cols)) {
-            // The end of a row that is no multiple of 32.
-            const bool there = i < n_cols;
-            const uint4 none = make_uint4(0, 0, 0, 0);
-            const uint4 a = there ? decode8_halves<kType>(row0, i) : none;
-            const uint4 b = there ? decode8_halves<kType>(row1, i) : none;
-#pragma unroll
-            for (int t = 0; t < kTiles; ++t) {
-                const int column = 8 * t + g;
-                const uint4 c = there && column < n
-                                    ? *reinterpret_cast<const uint4*>(x + static_cast<size_t>(column) * n_cols + i)
-                                    : none;
-                multiply(acc[t], a.x, b.x, a.y, b.y, c.x, c.y);
-                multiply(acc[t], a.z, b.z, a.w, b.w, c.z, c.w);
-            }
-            continue;
-        }
-        const uint4 a = decode8_halves<kType>(row0, i);
-        const uint4 b = decode8_halves<kType>(row1, i);
+    const auto multiply_chunk = [&](const uint4& a, const uint4& b, int i, bool there) {
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
             const int column = 8 * t + g;
             uint4 c = make_uint4(0, 0, 0, 0);
-            if (column < n) {
+            if (there && column < n) {
                 c = *reinterpret_cast<const uint4*>(x + static_cast<size_t>(column) * n_cols + i);
             }
             multiply(acc[t], a.x, b.x, a.y, b.y, c.x, c.y);
             multiply(acc[t], a.z, b.z, a.w, b.w, c.z, c.w);
+        }
+    };
+    constexpr int kChunks = chunks_together(kType);
+    constexpr int kStep = 32 * kChunks;
+    const int n_steps = (n_cols + kStep - 1) / kStep;
+    // Blocks of quantized weights are no multiple of a sector: neighbours stay in one warp.
+    constexpr bool kTurns = is_float(kType);
+    const int per_warp = (n_steps + kWarps - 1) / kWarps;
+    const int begin = kTurns ? warp : warp * per_warp;
+    const int end = kTurns ? n_steps : min(n_steps, begin + per_warp);
+#pragma unroll(kTiles <= 2 && kChunks == 1 ? 4 : kChunks <= 2 ? 2 : 1)
+    for (int step = begin; step < end; step += kTurns ? kWarps : 1) {
+        const int i = step * kStep + 8 * j;
+        if (n_cols % 32 != 0 && __any_sync(kAllLanes, i >= n_cols)) {
+            // The end of a row that is no multiple of 32.
+            const bool there = i < n_cols;
+            const uint4 none = make_uint4(0, 0, 0, 0);
+            multiply_chunk(there ? decode8_halves<kType>(row0, i) : none,
+                           there ? decode8_halves<kType>(row1, i) : none, i, there);
+            continue;
+        }
+        uint4 a[kChunks];
+        uint4 b[kChunks];
+        decode_chunks<kType>(row0, i, a);
+        decode_chunks<kType>(row1, i, b);
+#pragma unroll
+        for (int k = 0; k < kChunks; ++k) {
+            multiply_chunk(a[k], b[k], i + 32 * k, true);
         }
     }
 #pragma unroll
@@ -92,6 +148,7 @@ __global__ void __launch_bounds__(kWarps * 32)
 
 template <WeightType kType>
 __global__ void dequantize_kernel(const uint8_t* w, int64_t n, uint16_t* out) {
+    after_previous();
     // Rows are whole blocks, so that the matrix is one row.
     const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 8;
     if (i >= n) {
@@ -127,7 +184,7 @@ void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n
         const auto kernel = n <= 8    ? multiply_few_kernel<kType, 1>
                             : n <= 16 ? multiply_few_kernel<kType, 2>
                                       : multiply_few_kernel<kType, 4>;
-        kernel<<<n_blocks, kWarps * 32, 0, stream>>>(products, row_bytes, n_cols, x, n);
+        queue(kernel, n_blocks, kWarps * 32, 0, stream, products, row_bytes, n_cols, x, n);
     });
 }
 
@@ -135,7 +192,7 @@ void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cud
     dispatch(type, [&](auto t) {
         constexpr int threads = 256;
         const int n_blocks = static_cast<int>((n / 8 + threads - 1) / threads);
-        dequantize_kernel<decltype(t)::value><<<n_blocks, threads, 0, stream>>>(w, n, out);
+        queue(dequantize_kernel<decltype(t)::value>, n_blocks, threads, 0, stream, w, n, out);
     });
 }
 

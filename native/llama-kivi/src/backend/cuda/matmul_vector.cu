@@ -3,6 +3,7 @@
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/products.cuh"
+#include "backend/cuda/queue.h"
 
 namespace lk::cuda {
 
@@ -15,6 +16,7 @@ constexpr int kRows = 2;  // of a warp
 
 // A thread takes four elements, eight threads a block of 32.
 __global__ void quantize_vector_kernel(const float* x, int n_cols, int8_t* codes, float2* blocks) {
+    after_previous();
     const int i = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
     const float4 v = i < n_cols ? *reinterpret_cast<const float4*>(x + i) : make_float4(0, 0, 0, 0);
     float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
@@ -104,14 +106,7 @@ struct PieceK {
         const int pair = piece % 4;
         const uint8_t* const b =
             row + static_cast<size_t>(piece / 4) * (kFive ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K));
-        const uint4 header = *reinterpret_cast<const uint4*>(b);
-        // Scales and minima of both sub-blocks, 6 bits each, in bytes 0 and 1; see quant/blocks.h for their places.
-        const int shift = pair % 2 * 16;
-        const unsigned first = header.y >> shift;
-        const unsigned second = header.z >> shift;
-        const unsigned third = header.w >> shift;
-        const unsigned scales = pair < 2 ? first & 0x3f3fu : (third & 0x0f0fu) | (first >> 2 & 0x3030u);
-        const unsigned minima = pair < 2 ? second & 0x3f3fu : (third >> 4 & 0x0f0fu) | (second >> 2 & 0x3030u);
+        const PairScales scales(*reinterpret_cast<const uint4*>(b), pair);
         int low = 0;
         int high = 0;
 #pragma unroll
@@ -140,10 +135,8 @@ struct PieceK {
             add(w.w, fifth.w, u.w, v.w);
         }
         const float4 blocks = *reinterpret_cast<const float4*>(x.blocks + 2 * piece);
-        const float2 d = __half22float2(halves(header.x));
-        return d.x * (static_cast<float>(scales & 63) * blocks.x * static_cast<float>(low) +
-                      static_cast<float>(scales >> 8 & 63) * blocks.z * static_cast<float>(high)) -
-               d.y * (static_cast<float>(minima & 63) * blocks.y + static_cast<float>(minima >> 8 & 63) * blocks.w);
+        return scales.scale[0] * blocks.x * static_cast<float>(low) + scales.scale[1] * blocks.z * static_cast<float>(high) +
+               scales.offset[0] * blocks.y + scales.offset[1] * blocks.w;
     }
 };
 
@@ -241,6 +234,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     for (int r = 0; r < kRows; ++r) {
         rows[r] = products.w[which] + static_cast<size_t>(min(first + r, n_rows - 1)) * row_bytes;
     }
+    after_previous();
     float sum[kRows] = {};
     multiply_rows<kType>(rows, n_cols, x, codes, sum);
 #pragma unroll
@@ -261,15 +255,15 @@ bool wants_codes(WeightType type) {
 
 void quantize_vector(const float* x, int n_cols, int8_t* codes, float2* blocks, cudaStream_t stream) {
     constexpr int kThreads = 256;
-    quantize_vector_kernel<<<(n_cols / 4 + kThreads - 1) / kThreads, kThreads, 0, stream>>>(x, n_cols, codes, blocks);
+    queue(quantize_vector_kernel, (n_cols / 4 + kThreads - 1) / kThreads, kThreads, 0, stream, x, n_cols, codes, blocks);
 }
 
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, cudaStream_t stream) {
     const int n_blocks = count_blocks(products, kWarps * kRows);
     dispatch(type, [&](auto t) {
-        multiply_vector_kernel<decltype(t)::value>
-            <<<n_blocks, kWarps * 32, 0, stream>>>(products, row_bytes, n_cols, x, codes);
+        queue(multiply_vector_kernel<decltype(t)::value>, n_blocks, kWarps * 32, 0, stream, products, row_bytes, n_cols, x,
+              codes);
     });
 }
 
