@@ -59,21 +59,25 @@ public sealed unsafe class ContextHandle : IDisposable
         return new ContextHandle(new SafeContextHandle(context, model.Handle), model);
     }
 
-    /// <summary>Says what a context would need, without a loaded model. Null options: the engine's defaults.</summary>
+    /// <summary>Says what a context would need, without a loaded model.</summary>
+    /// <param name="gguf">The model's file.</param>
+    /// <param name="options">The context; null: the engine's defaults.</param>
+    /// <param name="gpuLayers">As for <see cref="ModelHandle.Load"/>.</param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     /// <exception cref="UnsupportedModelException">The cache types do not fit the model.</exception>
-    public static MemoryEstimate Estimate(GgufFile gguf, ContextOptions? options = null)
+    public static MemoryEstimate Estimate(GgufFile gguf, ContextOptions? options = null, int gpuLayers = 0)
     {
         ArgumentNullException.ThrowIfNull(gguf);
         lk_context_params parameters = (options ?? new ContextOptions()).ToNative();
         using var lease = new HandleLease(gguf.Handle);
         lk_memory_estimate estimate;
-        NativeStatus.Check(NativeMethods.lk_context_estimate(gguf.Handle.Pointer, &parameters, &estimate));
+        NativeStatus.Check(NativeMethods.lk_context_estimate(gguf.Handle.Pointer, gpuLayers, &parameters, &estimate));
         return new MemoryEstimate(
             (long)estimate.weight_bytes,
             (long)estimate.cache_page_bytes,
             (long)estimate.cache_exact_bytes,
             (long)estimate.scratch_bytes,
+            (long)estimate.device_bytes,
             estimate.k_bits_per_element,
             estimate.v_bits_per_element,
             estimate.bits_per_element,

@@ -78,6 +78,7 @@ public sealed unsafe record ContextOptions
 /// <param name="CachePageBytes">Pages of the whole context size, allocated as the cache fills.</param>
 /// <param name="CacheExactBytes">Full-precision rings and sinks of all sequences, allocated at creation.</param>
 /// <param name="ScratchBytes">Activations, logits of one row, rows not yet in the cache.</param>
+/// <param name="DeviceBytes">Of a GPU's memory, about, when the cache is full: the weights it holds, all of the above and its working buffers; 0 without layers on it.</param>
 /// <param name="KeyBitsPerElement">Bits one quantized key element takes, scales included.</param>
 /// <param name="ValueBitsPerElement">Bits one quantized value element takes, scales included.</param>
 /// <param name="BitsPerElement">Mean of the two.</param>
@@ -87,6 +88,7 @@ public readonly record struct MemoryEstimate(
     long CachePageBytes,
     long CacheExactBytes,
     long ScratchBytes,
+    long DeviceBytes,
     double KeyBitsPerElement,
     double ValueBitsPerElement,
     double BitsPerElement,

@@ -99,7 +99,7 @@ public sealed unsafe class ModelHandle : IDisposable
     /// <param name="path">A GGUF file.</param>
     /// <param name="progress">Called with the fraction done, 0 to 1, on the calling thread; what it throws ends the load and reaches the caller.</param>
     /// <param name="useMmap">Whether weights stay in the mapped file instead of being read into memory.</param>
-    /// <param name="gpuLayers">0: the CPU computes. -1, or at least the model's layers: the GPU does.</param>
+    /// <param name="gpuLayers">0: the CPU computes. Otherwise the GPU does, with the weights of so many layers in its memory and those of the others in the host's; -1, or at least the model's layers: all in its memory.</param>
     /// <param name="cancellationToken">Ends the load.</param>
     /// <exception cref="ModelLoadException">The file cannot be read or is not valid GGUF.</exception>
     /// <exception cref="UnsupportedModelException">The engine does not implement the model.</exception>

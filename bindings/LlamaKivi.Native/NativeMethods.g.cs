@@ -222,7 +222,7 @@ internal unsafe struct lk_model_params
     public uint struct_size;
     /// <summary>1: weights stay in the mapped file. 0: weights are read into memory.</summary>
     public uint use_mmap;
-    /// <summary>0: the CPU computes. -1, or at least the model's layers: the GPU does.</summary>
+    /// <summary>0: the CPU computes. Otherwise the GPU does, with the weights of so many layers, the last ones, in its memory and those of the others in the host's, from which it reads them; -1, or at least the model's layers: all in its memory.</summary>
     public int n_gpu_layers;
     /// <summary>May be NULL.</summary>
     public delegate* unmanaged[Cdecl]<float, void*, int> progress;
@@ -307,6 +307,8 @@ internal unsafe struct lk_memory_estimate
     public ulong cache_exact_bytes;
     /// <summary>Activations, logits of one row, rows not yet in the cache.</summary>
     public ulong scratch_bytes;
+    /// <summary>Of a GPU's memory, about, when the cache is full: the weights it holds, all of the above and its working buffers; without what its driver takes. 0 without layers on the GPU.</summary>
+    public ulong device_bytes;
     /// <summary>Bits one quantized key element takes, scales included.</summary>
     public double k_bits_per_element;
     /// <summary>The same for values.</summary>
@@ -492,10 +494,10 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void lk_context_params_default(lk_context_params* @params);
 
-    /// <summary>Says what a context would need. Validates params as lk_context_create does, and allocates nothing.</summary>
+    /// <summary>Says what a context would need. Validates params as lk_context_create does, and allocates nothing. n_gpu_layers: as in lk_model_params.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
-    public static partial lk_status lk_context_estimate(lk_gguf* gguf, lk_context_params* @params, lk_memory_estimate* @out);
+    public static partial lk_status lk_context_estimate(lk_gguf* gguf, int n_gpu_layers, lk_context_params* @params, lk_memory_estimate* @out);
 
     /// <summary>Creates a context; the model is kept alive by it. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED or LK_OUT_OF_MEMORY.</summary>
     [LibraryImport(LibraryName)]

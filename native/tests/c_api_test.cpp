@@ -43,9 +43,9 @@ TEST(CApi, NullArgumentsAreNamed) {
         {"out", [&] { return lk_model_load(test::demo_model_path(), &model_params, nullptr); }},
         {"model", [&] { return lk_model_describe(nullptr, &info); }},
         {"out", [&] { return lk_model_describe(model, nullptr); }},
-        {"gguf", [&] { return lk_context_estimate(nullptr, &params, &estimate); }},
-        {"params", [&] { return lk_context_estimate(gguf, nullptr, &estimate); }},
-        {"out", [&] { return lk_context_estimate(gguf, &params, nullptr); }},
+        {"gguf", [&] { return lk_context_estimate(nullptr, 0, &params, &estimate); }},
+        {"params", [&] { return lk_context_estimate(gguf, 0, nullptr, &estimate); }},
+        {"out", [&] { return lk_context_estimate(gguf, 0, &params, nullptr); }},
         {"model", [&] { return lk_context_create(nullptr, &params, &context_out); }},
         {"params", [&] { return lk_context_create(model, nullptr, &context_out); }},
         {"out", [&] { return lk_context_create(model, &params, nullptr); }},
@@ -91,7 +91,7 @@ TEST(CApi, StructSizesAreChecked) {
         expect_failure(lk_context_create(model, &params, &context), LK_INVALID_ARGUMENT, {"lk_context_params", text});
         EXPECT_EQ(context, nullptr);
         lk_memory_estimate estimate;
-        expect_failure(lk_context_estimate(lk_model_gguf(model), &params, &estimate), LK_INVALID_ARGUMENT, {text});
+        expect_failure(lk_context_estimate(lk_model_gguf(model), 0, &params, &estimate), LK_INVALID_ARGUMENT, {text});
     }
 }
 
@@ -122,7 +122,7 @@ TEST(CApi, ContextParamsAreChecked) {
         expect_failure(lk_context_create(test::demo_model(), &params, &context), row.status, row.parts);
         EXPECT_EQ(context, nullptr);
         lk_memory_estimate estimate;
-        expect_failure(lk_context_estimate(lk_model_gguf(test::demo_model()), &params, &estimate), row.status,
+        expect_failure(lk_context_estimate(lk_model_gguf(test::demo_model()), 0, &params, &estimate), row.status,
                        row.parts);
     }
 }

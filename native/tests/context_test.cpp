@@ -240,13 +240,24 @@ TEST(ContextMemory, EstimateHoldsWhatTheCacheTakes) {
         lk_context_params params = small_params(type);
         params.n_ctx = 384;
         lk_memory_estimate e{};
-        ASSERT_EQ(lk_context_estimate(lk_model_gguf(test::demo_model()), &params, &e), LK_OK) << lk_last_error();
+        ASSERT_EQ(lk_context_estimate(lk_model_gguf(test::demo_model()), 0, &params, &e), LK_OK) << lk_last_error();
         lk_model_info info;
         ASSERT_EQ(lk_model_describe(test::demo_model(), &info), LK_OK);
         EXPECT_EQ(e.weight_bytes, info.weight_bytes);
         EXPECT_DOUBLE_EQ(e.bits_per_element, (e.k_bits_per_element + e.v_bits_per_element) / 2);
         EXPECT_DOUBLE_EQ(e.bytes_per_token * 384, static_cast<double>(e.cache_page_bytes));
         EXPECT_GT(e.scratch_bytes, 0u);
+        EXPECT_EQ(e.device_bytes, 0u);
+        uint64_t fewer = 0;
+        for (const int n_gpu_layers : {1, static_cast<int>(info.n_layer) / 2, static_cast<int>(info.n_layer)}) {
+            ASSERT_EQ(lk_context_estimate(lk_model_gguf(test::demo_model()), n_gpu_layers, &params, &e), LK_OK);
+            EXPECT_GT(e.device_bytes, fewer + e.cache_page_bytes);
+            fewer = e.device_bytes - e.cache_page_bytes;
+        }
+        const uint64_t with_each_layer = e.device_bytes;
+        ASSERT_EQ(lk_context_estimate(lk_model_gguf(test::demo_model()), -1, &params, &e), LK_OK);
+        EXPECT_EQ(e.device_bytes, with_each_layer);
+        EXPECT_GT(e.device_bytes, e.weight_bytes + e.cache_page_bytes + e.cache_exact_bytes + e.scratch_bytes);
 
         TestContext context(params);
         const uint64_t empty = context.usage().allocated_bytes;

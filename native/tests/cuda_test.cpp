@@ -533,6 +533,17 @@ TEST_F(CudaModel, LogitsEqualTheCpus) {
     }
 }
 
+// Weights of the first layers stay in the host's memory: one row at a time, few, and as many as go through halves.
+TEST_F(CudaModel, SomeLayersOnTheGpu) {
+    static lk_model* const split = load(5);
+    test::TestContext part(test::small_params(LK_CACHE_F16), split);
+    test::TestContext whole(test::small_params(LK_CACHE_F16), model_);
+    for (const int n : {100, 1, 7, 20, 1}) {
+        const std::vector<int32_t> tokens = test::text_tokens(n);
+        EXPECT_EQ(part.run(tokens), whole.run(tokens)) << n;
+    }
+}
+
 TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
     for (const lk_cache_type type : kAllTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));

@@ -12,7 +12,7 @@ internal static class BatchedBenchCommand
 {
     // T: seconds, S: tokens per second; PP: the prompts, TG: the tokens written after them.
     private sealed record Row(
-        string KvCache, int Prompt, int Generate, int Batch, int Cached, double PromptSeconds, double GenerateSeconds, double CacheMiB, double PeakMiB, double GpuMiB)
+        string KvCache, int Prompt, int Generate, int Batch, int Cached, double PromptSeconds, double GenerateSeconds, double CacheMiB, double PeakMiB, double GpuMiB, double GpuEstimateMiB)
     {
         public double PromptSpeed => Prompt * Batch / PromptSeconds;
 
@@ -33,7 +33,7 @@ internal static class BatchedBenchCommand
         var output = new Option<string>("--output-format") { Description = "What to print: md or jsonl", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "jsonl");
         var command = new Command("batched-bench", "Measure the throughput of many sequences at once");
-        CommonOptions.Add(command, common.Model, common.Synthetic, common.Weights, prompts, generates, batches, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, output);
+        CommonOptions.Add(command, common.Model, common.Synthetic, common.Weights, prompts, generates, batches, types, common.Threads, common.GpuLayers, common.Fit, common.Group, common.Residual, common.Sinks, output);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
@@ -43,23 +43,46 @@ internal static class BatchedBenchCommand
                                                                 select (prompt, generate, batch)];
             using SyntheticModel? synthetic = common.CreateSynthetic(parsed);
             var parameters = new ModelParams(synthetic?.Path ?? CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"), GpuLayerCount = parsed.GetValue(common.GpuLayers), UBatchSize = CommonOptions.MicroBatch(parsed.GetValue(common.GpuLayers)) };
+            // Before anything is loaded.
+            using GgufFile file = GgufFile.Open(parameters.ModelPath);
+            long available = MemoryFit.Available(parameters);
+            double gpuBefore = GpuMiB(parameters.GpuLayerCount);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             var rows = new List<Row>();
             foreach ((string name, KvCacheParams cache) in caches)
             {
-                foreach ((int prompt, int generate, int batch) in cases)
+                foreach ((int prompt, int generate, int asked) in cases)
                 {
                     parameters.KvCache = cache;
-                    parameters.SeqMax = (uint)batch;
-                    parameters.ContextSize = checked((uint)(batch * (prompt + generate)));
+                    long needed = Shape(parameters, file, asked, prompt + generate);
+                    int batch = asked;
+                    while (parsed.GetValue(common.Fit) && needed > available && batch > 1)
+                    {
+                        needed = Shape(parameters, file, --batch, prompt + generate);
+                    }
+
+                    if (batch < asked)
+                    {
+                        Terminal.Error.WriteLine($"--fit: {name}: {batch} sequences of {prompt + generate} tokens instead of {asked}, which fit in the {available >> 20} MiB that are free");
+                    }
+
+                    double estimate = gpuBefore > 0 ? gpuBefore + needed / (double)(1 << 20) : 0;
                     rows.Add(await Terminal.WithProgress($"{name}, {batch} x ({prompt} + {generate})", report => Task.Run(
-                        () => Measure(name, weights, parameters, prompt, generate, batch, report, cancellationToken), cancellationToken)).ConfigureAwait(false));
+                        () => Measure(name, weights, parameters, prompt, generate, batch, report, cancellationToken) with { GpuEstimateMiB = estimate }, cancellationToken)).ConfigureAwait(false));
                 }
             }
 
             Write(rows, parsed.GetValue(output) == "jsonl");
             return ExitCode.Ok;
         });
+    }
+
+    // Sets the context for so many sequences; gives the bytes it and the model take.
+    private static long Shape(ModelParams parameters, GgufFile file, int batch, int length)
+    {
+        parameters.SeqMax = (uint)batch;
+        parameters.ContextSize = checked((uint)(batch * length));
+        return MemoryFit.Needed(file, parameters);
     }
 
     private static Row Measure(
@@ -93,7 +116,7 @@ internal static class BatchedBenchCommand
         CacheUsage usage = context.KvCacheUsage;
         using var process = Process.GetCurrentProcess();
         return new Row(name, prompt, generate, batch, batch * (prompt + generate), promptSeconds, generateSeconds,
-            usage.AllocatedBytes / (double)(1 << 20), process.PeakWorkingSet64 / (double)(1 << 20), GpuMiB(parameters.GpuLayerCount));
+            usage.AllocatedBytes / (double)(1 << 20), process.PeakWorkingSet64 / (double)(1 << 20), GpuMiB(parameters.GpuLayerCount), 0);
     }
 
     // What is taken of the GPU's memory, freed memory that the engine keeps included: the peak so far.
@@ -130,7 +153,7 @@ internal static class BatchedBenchCommand
                 Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture,
                     $"{{\"kv_cache\":\"{r.KvCache}\",\"pp\":{r.Prompt},\"tg\":{r.Generate},\"pl\":{r.Batch},\"n_kv\":{r.Cached},\"t_pp\":{r.PromptSeconds:F6},\"speed_pp\":{r.PromptSpeed:F3},") +
                     string.Create(CultureInfo.InvariantCulture,
-                    $"\"t_tg\":{r.GenerateSeconds:F6},\"speed_tg\":{r.GenerateSpeed:F3},\"t\":{r.Seconds:F6},\"speed\":{r.Speed:F3},\"cache_mib\":{r.CacheMiB:F3},\"process_peak_mib\":{r.PeakMiB:F1},\"gpu_peak_mib\":{r.GpuMiB:F1}}}"));
+                    $"\"t_tg\":{r.GenerateSeconds:F6},\"speed_tg\":{r.GenerateSpeed:F3},\"t\":{r.Seconds:F6},\"speed\":{r.Speed:F3},\"cache_mib\":{r.CacheMiB:F3},\"process_peak_mib\":{r.PeakMiB:F1},\"gpu_peak_mib\":{r.GpuMiB:F1},\"gpu_estimate_mib\":{r.GpuEstimateMiB:F1}}}"));
             }
 
             return;
@@ -138,12 +161,12 @@ internal static class BatchedBenchCommand
 
         Terminal.Out.WriteLine(NativeEngine.CpuDescription);
         Table table = new Table().Border(TableBorder.Markdown)
-            .AddColumns("KV cache", "PP", "TG", "B", "N_KV", "T_PP s", "S_PP t/s", "T_TG s", "S_TG t/s", "T s", "S t/s", "cache MiB", "process peak MiB", "GPU peak MiB");
+            .AddColumns("KV cache", "PP", "TG", "B", "N_KV", "T_PP s", "S_PP t/s", "T_TG s", "S_TG t/s", "T s", "S t/s", "cache MiB", "process peak MiB", "GPU peak MiB", "GPU estimate MiB");
         foreach (Row r in rows)
         {
             string[] counts = [.. new[] { r.Prompt, r.Generate, r.Batch, r.Cached }.Select(n => n.ToString(CultureInfo.InvariantCulture))];
             table.AddRow([r.KvCache, .. counts, Terminal.Number(r.PromptSeconds, 3), Terminal.Number(r.PromptSpeed), Terminal.Number(r.GenerateSeconds, 3),
-                Terminal.Number(r.GenerateSpeed), Terminal.Number(r.Seconds, 3), Terminal.Number(r.Speed), Terminal.Number(r.CacheMiB), Terminal.Number(r.PeakMiB, 0), Terminal.Number(r.GpuMiB, 0)]);
+                Terminal.Number(r.GenerateSpeed), Terminal.Number(r.Seconds, 3), Terminal.Number(r.Speed), Terminal.Number(r.CacheMiB), Terminal.Number(r.PeakMiB, 0), Terminal.Number(r.GpuMiB, 0), Terminal.Number(r.GpuEstimateMiB, 0)]);
         }
 
         Terminal.Out.Write(table);

@@ -48,7 +48,7 @@ internal sealed class ChatCommand
         var context = new Option<int?>("--ctx-size", "-c") { Description = "Tokens the context holds (default: what the model was trained for)" };
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "kivi2" };
         var command = new Command(Name, "Talk with a model, in the words of its own chat template");
-        CommonOptions.Add(command, [common.Model, system, count, context, common.Threads, common.GpuLayers, .. sampling.All, type, common.Group, common.Residual, common.Sinks]);
+        CommonOptions.Add(command, [common.Model, system, count, context, common.Threads, common.GpuLayers, common.Fit, .. sampling.All, type, common.Group, common.Residual, common.Sinks]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             string name = parsed.GetValue(type)!;
@@ -59,6 +59,7 @@ internal sealed class ChatCommand
                 GpuLayerCount = parsed.GetValue(common.GpuLayers),
                 KvCache = common.Cache(parsed, name, name),
             };
+            common.ApplyFit(parsed, parameters);
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             using LLamaContext model = weights.CreateContext(parameters);

@@ -1,6 +1,8 @@
 using System.CommandLine;
 using System.Globalization;
 using LlamaKivi.Common;
+using LlamaKivi.Native;
+using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
@@ -11,7 +13,9 @@ internal sealed class CommonOptions
 
     public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the demo model that comes along)" };
 
-    public Option<int> GpuLayers { get; } = new("--gpu-layers", "-ngl") { Description = "Layers on the GPU: -1 (or at least the model's): all; 0: none", DefaultValueFactory = _ => 0 };
+    public Option<int> GpuLayers { get; } = new("--gpu-layers", "-ngl") { Description = "Layers in the GPU's memory: -1 (or at least the model's): all; 0: the CPU computes", DefaultValueFactory = _ => 0 };
+
+    public Option<bool> Fit { get; } = new("--fit") { Description = "Lower the context, or else the sequences, to what fits in memory, and say so" };
 
     public Option<int?> Threads { get; } = new("--threads", "-t") { Description = "Threads (default: one per processor)" };
 
@@ -76,6 +80,21 @@ internal sealed class CommonOptions
     {
         string[] names = list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
         return names.Length > 0 ? [.. names.Select(name => (name, Cache(parsed, name, name)))] : throw new UsageException("--kv-cache names no type");
+    }
+
+    /// <summary>Does what --fit says.</summary>
+    public void ApplyFit(ParseResult parsed, ModelParams parameters)
+    {
+        if (!parsed.GetValue(Fit))
+        {
+            return;
+        }
+
+        using GgufFile file = GgufFile.Open(parameters.ModelPath);
+        if (MemoryFit.Apply(file, parameters) is { } change)
+        {
+            Terminal.Error.WriteLine($"--fit: {change}");
+        }
     }
 
     /// <summary>Tokens computed at once: a GPU wants more of them.</summary>

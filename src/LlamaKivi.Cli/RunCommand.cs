@@ -23,7 +23,7 @@ internal static class RunCommand
         var typeK = new Option<string?>("--cache-type-k") { Description = "Type of the keys, instead of --kv-cache" };
         var typeV = new Option<string?>("--cache-type-v") { Description = "Type of the values, instead of --kv-cache" };
         var command = new Command("run", "Continue a prompt");
-        CommonOptions.Add(command, [common.Model, prompt, file, count, context, common.Threads, common.GpuLayers, .. sampling.All,
+        CommonOptions.Add(command, [common.Model, prompt, file, count, context, common.Threads, common.GpuLayers, common.Fit, .. sampling.All,
             type, typeK, typeV, common.Group, common.Residual, common.Sinks, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
@@ -41,6 +41,7 @@ internal static class RunCommand
                 GpuLayerCount = parsed.GetValue(common.GpuLayers),
                 KvCache = common.Cache(parsed, parsed.GetValue(typeK) ?? parsed.GetValue(type)!, parsed.GetValue(typeV) ?? parsed.GetValue(type)!),
             };
+            common.ApplyFit(parsed, parameters);
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
             var inference = new InferenceParams { MaxTokens = parsed.GetValue(count), SamplingPipeline = pipeline };
             return await RunAsync(text, parameters, inference, parsed.GetValue(common.Json), cancellationToken).ConfigureAwait(false);

@@ -23,7 +23,7 @@ public sealed partial class LLamaContext : IDisposable
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(@params);
-        Options = ToOptions(model, @params) with { Embeddings = embeddings };
+        Options = ToOptions((uint)model.ContextSize, @params) with { Embeddings = embeddings };
         Weights = model;
         Params = @params;
         Handle = ContextHandle.Create(model.Model, Options);
@@ -158,7 +158,7 @@ public sealed partial class LLamaContext : IDisposable
     /// <summary>Frees the cache; the model goes on.</summary>
     public void Dispose() => Handle.Dispose();
 
-    internal static ContextOptions ToOptions(LLamaWeights model, IContextParams @params)
+    internal static ContextOptions ToOptions(uint trainedContextSize, IContextParams @params)
     {
         @params.KvCache.Validate();
         ArgumentOutOfRangeException.ThrowIfZero(@params.BatchSize, "BatchSize");
@@ -170,7 +170,7 @@ public sealed partial class LLamaContext : IDisposable
         RefuseWhatIsNotImplemented(@params);
         return new ContextOptions
         {
-            ContextSize = checked((int)(@params.ContextSize ?? (uint)model.ContextSize)),
+            ContextSize = checked((int)(@params.ContextSize ?? trainedContextSize)),
             MaxSequences = checked((int)@params.SeqMax),
             MicroBatchSize = checked((int)@params.UBatchSize),
             Threads = @params.Threads ?? 0,

@@ -163,15 +163,16 @@ public unsafe class LayoutTests
     {
         lk_memory_estimate value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(64, sizeof(lk_memory_estimate));
+        Assert.Equal(72, sizeof(lk_memory_estimate));
         Assert.Equal(0, (byte*)&value.weight_bytes - start);
         Assert.Equal(8, (byte*)&value.cache_page_bytes - start);
         Assert.Equal(16, (byte*)&value.cache_exact_bytes - start);
         Assert.Equal(24, (byte*)&value.scratch_bytes - start);
-        Assert.Equal(32, (byte*)&value.k_bits_per_element - start);
-        Assert.Equal(40, (byte*)&value.v_bits_per_element - start);
-        Assert.Equal(48, (byte*)&value.bits_per_element - start);
-        Assert.Equal(56, (byte*)&value.bytes_per_token - start);
+        Assert.Equal(32, (byte*)&value.device_bytes - start);
+        Assert.Equal(40, (byte*)&value.k_bits_per_element - start);
+        Assert.Equal(48, (byte*)&value.v_bits_per_element - start);
+        Assert.Equal(56, (byte*)&value.bits_per_element - start);
+        Assert.Equal(64, (byte*)&value.bytes_per_token - start);
     }
 
     [Fact]

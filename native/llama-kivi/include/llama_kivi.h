@@ -230,7 +230,9 @@ LK_API lk_status lk_quantize(const char* from, const char* to, const lk_quantize
 typedef struct lk_model_params {
     uint32_t struct_size;          /**< sizeof(lk_model_params). */
     uint32_t use_mmap;             /**< 1: weights stay in the mapped file. 0: weights are read into memory. */
-    int32_t n_gpu_layers;          /**< 0: the CPU computes. -1, or at least the model's layers: the GPU does. */
+    int32_t n_gpu_layers;          /**< 0: the CPU computes. Otherwise the GPU does, with the weights of so many layers, the last
+                                        ones, in its memory and those of the others in the host's, from which it reads
+                                        them; -1, or at least the model's layers: all in its memory. */
     lk_progress_callback progress; /**< May be NULL. */
     void* progress_user_data;      /**< Passed to progress. */
 } lk_model_params;
@@ -297,6 +299,8 @@ typedef struct lk_memory_estimate {
     uint64_t cache_page_bytes;  /**< Pages of n_ctx tokens, allocated as the cache fills. */
     uint64_t cache_exact_bytes; /**< Full-precision rings and sinks of n_seq_max sequences, allocated at creation. */
     uint64_t scratch_bytes;     /**< Activations, logits of one row, rows not yet in the cache. */
+    uint64_t device_bytes;      /**< Of a GPU's memory, about, when the cache is full: the weights it holds, all of the above and
+                                     its working buffers; without what its driver takes. 0 without layers on the GPU. */
     double k_bits_per_element;  /**< Bits one quantized key element takes, scales included. */
     double v_bits_per_element;  /**< The same for values. */
     double bits_per_element;    /**< Mean of the two. */
@@ -320,8 +324,10 @@ typedef struct lk_cache_usage {
 /** Fills *params with defaults: 1 sequence, 512 tokens at once, kivi2 for keys and values, G 32, R 128. */
 LK_API void lk_context_params_default(lk_context_params* params);
 
-/** Says what a context would need. Validates params as lk_context_create does, and allocates nothing. */
-LK_API lk_status lk_context_estimate(const lk_gguf* gguf, const lk_context_params* params, lk_memory_estimate* out);
+/** Says what a context would need. Validates params as lk_context_create does, and allocates nothing.
+ *  n_gpu_layers: as in lk_model_params. */
+LK_API lk_status lk_context_estimate(const lk_gguf* gguf, int32_t n_gpu_layers, const lk_context_params* params,
+                                     lk_memory_estimate* out);
 
 /** Creates a context; the model is kept alive by it. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED or LK_OUT_OF_MEMORY. */
 LK_API lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk_context** out);

@@ -13,7 +13,10 @@ public interface IModelParams
     /// <summary>True: weights stay in the mapped file, which other processes share. False: they are read into memory.</summary>
     bool UseMemorymap { get; }
 
-    /// <summary>0: the CPU computes. -1, or at least the model's layers: the GPU does; without a usable one loading fails and says why.</summary>
+    /// <summary>
+    /// 0: the CPU computes. Otherwise the GPU does, with the weights of so many layers in its memory and those of the others in the host's, from which it reads
+    /// them; -1, or at least the model's layers: all in its memory. Without a usable GPU loading fails and says why.
+    /// </summary>
     int GpuLayerCount => 0;
 
     /// <summary>A hint.</summary>

@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -238,6 +239,15 @@ uint64_t total_weight_bytes(const GgufFile& file) {
     return bytes;
 }
 
+int layer_of(std::string_view tensor) {
+    constexpr std::string_view kPrefix = "blk.";
+    int layer = -1;
+    if (tensor.starts_with(kPrefix)) {
+        std::from_chars(tensor.data() + kPrefix.size(), tensor.data() + tensor.size(), layer);
+    }
+    return layer;
+}
+
 namespace {
 
 // Tells models apart whose caches have the same shape: names, types, sizes and the first bytes of every tensor.
@@ -314,9 +324,6 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
     model->weight_bytes = total_weight_bytes(*model->file);
     const ModelConfig& c = model->config;
 
-    LK_CHECK(n_gpu_layers <= 0 || n_gpu_layers >= c.n_layer, LK_UNSUPPORTED,
-             "%s: %d of %d layers on the GPU: this version puts all of them there or none; give %d, -1 or 0",
-             path.c_str(), n_gpu_layers, c.n_layer, c.n_layer);
     const float read = n_gpu_layers == 0 ? 1.0f : 0.1f;
     WeightLoader loader(*model, use_mmap, part_of(progress, 0, read));
     model->token_embd = loader.matrix("token_embd.weight", c.n_vocab, c.n_embd);
@@ -344,7 +351,7 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
     model->fingerprint = fingerprint_of(*model->file);
     model->weight_type = loader.dominant_type();
     if (n_gpu_layers != 0) {
-        model->device = open_device(*model, part_of(progress, read, 1));
+        model->device = open_device(*model, n_gpu_layers, part_of(progress, read, 1));
     }
     return model;
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/device.h"
@@ -71,5 +72,13 @@ private:
 
 // Bytes of all tensors of a file.
 uint64_t total_weight_bytes(const GgufFile& file);
+
+// The layer a tensor belongs to, from its name; -1 if to none.
+int layer_of(std::string_view tensor);
+
+// Whether a layer's weights are in the device's memory; n_gpu_layers: see lk_model_params.
+constexpr bool on_device(int layer, int n_layer, int n_gpu_layers) {
+    return n_gpu_layers < 0 || layer >= n_layer - n_gpu_layers;
+}
 
 }  // namespace lk

@@ -30,7 +30,29 @@ kv::CacheConfig Context::cache_config(const ModelConfig& model, const lk_context
     return c;
 }
 
-lk_memory_estimate Context::estimate(const GgufFile& file, const lk_context_params& params) {
+namespace {
+
+// Bytes of the weights that a GPU holds with n_gpu_layers of the layers; see CudaDevice.
+uint64_t device_weight_bytes(const GgufFile& file, const ModelConfig& model, int n_gpu_layers) {
+    uint64_t bytes = 0;
+    for (const TensorInfo& t : file.tensors()) {
+        const int layer = layer_of(t.name);
+        bytes += layer < 0 || on_device(layer, model.n_layer, n_gpu_layers) ? t.size : 0;
+    }
+    return bytes;
+}
+
+// Bytes of the buffers in which a GPU multiplies n_ubatch rows: the rows in 16 bits, quantized weights in 16 bits a
+// part at a time, and what the library of products asks for.
+uint64_t device_work_bytes(const ModelConfig& model, int n_ubatch) {
+    constexpr uint64_t kWeights = 192u << 20;
+    constexpr uint64_t kLibrary = 96u << 20;
+    return 3ull * n_ubatch * std::max(model.n_ff, model.n_embd) + kWeights + kLibrary;
+}
+
+}  // namespace
+
+lk_memory_estimate Context::estimate(const GgufFile& file, int n_gpu_layers, const lk_context_params& params) {
     const ModelConfig model = ModelConfig::read(file);
     const kv::CacheConfig c = cache_config(model, params);
     lk_memory_estimate e{};
@@ -44,6 +66,11 @@ lk_memory_estimate Context::estimate(const GgufFile& file, const lk_context_para
     e.k_bits_per_element = k.bits_per_element();
     e.v_bits_per_element = v.bits_per_element();
     e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
+    if (n_gpu_layers != 0) {
+        const uint64_t outputs = uint64_t{params.n_seq_max} * model.n_vocab * sizeof(float);
+        e.device_bytes = device_weight_bytes(file, model, n_gpu_layers) + e.cache_page_bytes + e.cache_exact_bytes +
+                         e.scratch_bytes + outputs + device_work_bytes(model, c.n_ubatch);
+    }
     e.bytes_per_token = static_cast<double>(k.page_bytes + v.page_bytes) / kv::kPageTokens * c.n_layer * c.n_head_kv;
     return e;
 }

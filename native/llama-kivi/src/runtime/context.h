@@ -18,7 +18,7 @@ public:
     Context(std::shared_ptr<const Model> model, const lk_context_params& params);
 
     static kv::CacheConfig cache_config(const ModelConfig& model, const lk_context_params& params);  // checked
-    static lk_memory_estimate estimate(const GgufFile& file, const lk_context_params& params);
+    static lk_memory_estimate estimate(const GgufFile& file, int n_gpu_layers, const lk_context_params& params);
 
     const Model& model() const { return *model_; }
     const kv::Cache& cache() const { return cache_; }

@@ -300,17 +300,18 @@ private:
         }
     }
 
-    // The product of half_x_[n, n_cols] on the matrix units; quantized weights become halves first, a part at a time.
+    // The product of half_x_[n, n_cols] on the matrix units. Weights that are quantized, or far, become halves nearby
+    // first, a part at a time.
     void multiply_halves(const Product& product, int n) {
         const Tensor& w = *product.w;
         const uint8_t* data = device_.weights(w.data);
-        const int64_t step = w.type == WeightType::F16
-                                 ? w.n_rows
-                                 : std::max<int64_t>(1, static_cast<int64_t>(kDequantizedElements) / w.n_cols);
+        const bool as_is = w.type == WeightType::F16 && device_.is_near(w.data);
+        const int64_t step =
+            as_is ? w.n_rows : std::max<int64_t>(1, static_cast<int64_t>(kDequantizedElements) / w.n_cols);
         for (int64_t row = 0; row < w.n_rows; row += step) {
             const int64_t count = std::min(step, w.n_rows - row);
             const uint16_t* halves = reinterpret_cast<const uint16_t*>(data);
-            if (w.type != WeightType::F16) {
+            if (!as_is) {
                 reserve(half_w_, count * w.n_cols);
                 dequantize(w.type, data + row * w.row_bytes, count * w.n_cols, half_w_.data(), stream_);
                 halves = half_w_.data();

@@ -126,7 +126,7 @@ uint8_t* PinnedBuffer::reserve(size_t bytes) {
     return data_;
 }
 
-CudaDevice::CudaDevice(const Model& model, const std::function<bool(float)>& progress) {
+CudaDevice::CudaDevice(const Model& model, int n_gpu_layers, const std::function<bool(float)>& progress) {
     count_devices();
     cudaDeviceProp properties{};
     LK_CUDA(cudaSetDevice(0));
@@ -137,18 +137,28 @@ CudaDevice::CudaDevice(const Model& model, const std::function<bool(float)>& pro
     n_processors_ = properties.multiProcessorCount;
     keep_freed_memory();
 
-    std::vector<std::pair<const void*, size_t>> parts;
-    const auto vector = [&](const std::vector<float>& v) { parts.emplace_back(v.data(), v.size() * sizeof(float)); };
+    struct Part {
+        const void* host;
+        size_t bytes;
+        Memory* memory;
+    };
+    std::vector<Part> parts;
+    Memory* memory = &memory_;
+    const auto vector = [&](const std::vector<float>& v) {
+        parts.push_back({v.data(), v.size() * sizeof(float), &memory_});
+    };
     const auto norm = [&](const Norm& n) {
         vector(n.weight);
         vector(n.bias);
     };
-    const auto matrix = [&](const Tensor& t) { parts.emplace_back(t.data, t.row_bytes * t.n_rows); };
+    const auto matrix = [&](const Tensor& t) { parts.push_back({t.data, t.row_bytes * t.n_rows, memory}); };
     matrix(model.token_embd);
     matrix(model.output);
     norm(model.output_norm);
     vector(model.rope.frequency);
     for (const Layer& layer : model.layers) {
+        const int index = static_cast<int>(&layer - model.layers.data());
+        memory = on_device(index, model.config.n_layer, n_gpu_layers) ? &memory_ : &memory_.nearest_host();
         for (const Norm* n : {&layer.attn_norm, &layer.attn_norm_2, &layer.ffn_norm}) {
             norm(*n);
         }
@@ -158,33 +168,37 @@ CudaDevice::CudaDevice(const Model& model, const std::function<bool(float)>& pro
     }
     size_t total = 1;
     size_t done = 0;
-    for (const auto& [host, bytes] : parts) {
-        total += bytes;
+    for (const Part& part : parts) {
+        total += part.bytes;
     }
-    for (const auto& [host, bytes] : parts) {
+    for (const Part& part : parts) {
         LK_CHECK(!progress || progress(static_cast<float>(done) / static_cast<float>(total)), LK_CANCELLED,
                  "copying the model to the GPU was cancelled");
-        upload(host, bytes);
-        done += bytes;
+        upload(part.host, part.bytes, *part.memory);
+        done += part.bytes;
     }
     frequency_ = model.rope.frequency.data();
     n_rot_ = static_cast<int>(model.rope.frequency.size()) * 2;
 }
 
 void CudaDevice::upload(const void* host, size_t bytes) {
+    upload(host, bytes, memory_);
+}
+
+void CudaDevice::upload(const void* host, size_t bytes, Memory& memory) {
     if (bytes == 0 || weights_.count(host) > 0) {
         return;  // the output matrix may be the embedding
     }
     constexpr size_t kPadding = 16;  // kernels read words at odd places; see load_words
-    Buffer<uint8_t> buffer(memory_, bytes + kPadding);
-    memory_.write(buffer.data(), host, bytes);
+    Buffer<uint8_t> buffer(memory, bytes + kPadding);
+    memory.write(buffer.data(), host, bytes);
     weights_.emplace(host, std::move(buffer));
 }
 
-const uint8_t* CudaDevice::weights(const void* host) const {
+const Buffer<uint8_t>& CudaDevice::copy_of(const void* host) const {
     const auto found = weights_.find(host);
     LK_CHECK(found != weights_.end(), LK_INTERNAL_ERROR, "weights were asked for that are not on the GPU");
-    return found->second.data();
+    return found->second;
 }
 
 namespace {
@@ -213,8 +227,8 @@ lk_device_info describe(uint32_t index) {
     return info;
 }
 
-Device* open(const Model& model, const std::function<bool(float)>& progress) {
-    return new CudaDevice(model, progress);
+Device* open(const Model& model, int n_gpu_layers, const std::function<bool(float)>& progress) {
+    return new CudaDevice(model, n_gpu_layers, progress);
 }
 
 }  // namespace
