@@ -75,7 +75,7 @@ public sealed unsafe record ContextOptions
 
 /// <summary>Memory a context needs, before it is created.</summary>
 /// <param name="WeightBytes">All tensors.</param>
-/// <param name="CachePageBytes">Pages of the whole context size, allocated as the cache fills.</param>
+/// <param name="CachePageBytes">Pages of the whole context size in sequences of one length, allocated as the cache fills.</param>
 /// <param name="CacheExactBytes">Full-precision rings and sinks of all sequences, allocated at creation.</param>
 /// <param name="ScratchBytes">Activations, logits of one row, rows not yet in the cache.</param>
 /// <param name="DeviceBytes">Of a GPU's memory, about, when the cache is full: the weights it holds, all of the above and its working buffers; 0 without layers on it.</param>

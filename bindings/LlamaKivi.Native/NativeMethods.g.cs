@@ -301,7 +301,7 @@ internal unsafe struct lk_memory_estimate
 {
     /// <summary>All tensors.</summary>
     public ulong weight_bytes;
-    /// <summary>Pages of n_ctx tokens, allocated as the cache fills.</summary>
+    /// <summary>Pages of n_ctx tokens in sequences of one length, allocated as the cache fills.</summary>
     public ulong cache_page_bytes;
     /// <summary>Full-precision rings and sinks of n_seq_max sequences, allocated at creation.</summary>
     public ulong cache_exact_bytes;

@@ -296,7 +296,7 @@ typedef struct lk_context_params {
 /** Memory a context needs, in bytes, before it is created. */
 typedef struct lk_memory_estimate {
     uint64_t weight_bytes;      /**< All tensors. */
-    uint64_t cache_page_bytes;  /**< Pages of n_ctx tokens, allocated as the cache fills. */
+    uint64_t cache_page_bytes;  /**< Pages of n_ctx tokens in sequences of one length, allocated as the cache fills. */
     uint64_t cache_exact_bytes; /**< Full-precision rings and sinks of n_seq_max sequences, allocated at creation. */
     uint64_t scratch_bytes;     /**< Activations, logits of one row, rows not yet in the cache. */
     uint64_t device_bytes;      /**< Of a GPU's memory, about, when the cache is full: the weights it holds, all of the above and

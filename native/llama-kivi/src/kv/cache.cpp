@@ -619,7 +619,9 @@ uint64_t Cache::staging_bytes(const CacheConfig& config) {
 }
 
 uint64_t Cache::page_bytes(const CacheConfig& config) {
-    const uint64_t n_pages = (static_cast<uint64_t>(config.n_ctx) + kPageTokens - 1) / kPageTokens;
+    // A sequence's last page is not full.
+    const uint64_t tokens = (static_cast<uint64_t>(config.n_ctx) + config.n_seq_max - 1) / config.n_seq_max;
+    const uint64_t n_pages = (tokens + kPageTokens - 1) / kPageTokens * config.n_seq_max;
     return n_pages *
            (make_side_spec(config, Side::keys).block_bytes() + make_side_spec(config, Side::values).block_bytes());
 }
