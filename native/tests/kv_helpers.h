@@ -14,6 +14,7 @@
 #include "backend/cpu/kernels.h"
 #include "base/error.h"
 #include "kv/cache.h"
+#include "kv/round_trip.h"
 
 namespace lk::test {
 
@@ -128,28 +129,11 @@ inline kv::Rotation rotation(int head_size) {
     return {f, RopePairs::adjacent};
 }
 
-// One token of a view as attention must see it: the meaning of sinks, pages, ring and staged rows.
+// One token of a view as attention must see it.
 inline std::vector<float> cached_row(const kv::SideView& view, int token) {
     const int d = view.spec->format.head_size;
     std::vector<float> out(d);
-    const auto from_half = [&](const half_t* row) { std::transform(row, row + d, out.begin(), half_to_float); };
-    if (token < view.n_sinks) {
-        from_half(view.sinks + token * d);
-    } else if (token < view.n_paged) {
-        size_t page = 0;
-        for (; token >= view.pages[page].count; ++page) {
-            token -= view.pages[page].count;
-        }
-        const kv::PageRef& ref = view.pages[page];
-        kv::dequantize_row(view.spec->format, *view.table, view.page(page), ref.first + token, out.data());
-        if (view.spec->format.side == kv::Side::keys) {
-            kv::rotate_heads(rotation(d), -ref.frame, out.data(), 1, d);
-        }
-    } else if (token < view.length()) {
-        from_half(view.ring + (view.ring_start + token - view.n_paged) % view.spec->ageing.trigger * d);
-    } else {
-        from_half(view.staged + (token - view.length()) * d);
-    }
+    kv::read_row(view, token, rotation(d), out.data());
     return out;
 }
 

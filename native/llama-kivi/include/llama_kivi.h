@@ -399,6 +399,32 @@ LK_API lk_status lk_seq_state_set(lk_context* context, int32_t seq_id, const voi
 /** Describes what the cache holds. */
 LK_API lk_status lk_cache_describe(const lk_context* context, lk_cache_usage* out);
 
+/* ---- looking inside --------------------------------------------------------------------------------------------- */
+
+/** What a layer computes of the rows of a pass, before the cache takes keys and values; in the host's memory, and valid only
+ *  during the call. Rows are sorted by sequence. */
+typedef struct lk_observation {
+    uint32_t layer;
+    uint32_t n_rows;
+    const int32_t* seq_ids;   /**< [n_rows] */
+    const int32_t* positions; /**< [n_rows] in their sequences */
+    const float* q;           /**< Queries after RoPE, [n_rows, n_head, D]. */
+    const float* k;           /**< Keys after RoPE, [n_rows, n_head_kv, D]. */
+    const float* v;           /**< Values, [n_rows, n_head_kv, D]. */
+} lk_observation;
+
+/** Called by lk_decode for each layer of each pass, on its thread; return 0 to stop it (LK_CANCELLED). */
+typedef int32_t (*lk_observer)(const lk_observation* observation, void* user_data);
+
+/** Shows every following lk_decode's queries, keys and values to an observer; NULL: to nobody, which costs nothing. */
+LK_API lk_status lk_context_observe(lk_context* context, lk_observer observer, void* user_data);
+
+/** Puts keys and values through a cache of one layer and one sequence, as one call: k and v, [n_tokens, n_head_kv, head_size],
+ *  become what attention would see of them afterwards.
+ *  Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY. */
+LK_API lk_status lk_cache_round_trip(const lk_cache_params* params, uint32_t n_head_kv, uint32_t head_size,
+                                     uint32_t n_tokens, float* k, float* v);
+
 #ifdef __cplusplus
 }
 #endif

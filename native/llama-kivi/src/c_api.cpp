@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "c_api_guard.h"
 #include "c_api_types.h"
+#include "kv/round_trip.h"
 #include "runtime/context.h"
 
 using lk::guard;
@@ -350,6 +351,35 @@ lk_status lk_cache_describe(const lk_context* context, lk_cache_usage* out) {
         LK_REQUIRE(context);
         LK_REQUIRE(out);
         *out = context->context.cache().usage();
+    });
+}
+
+lk_status lk_context_observe(lk_context* context, lk_observer observer, void* user_data) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        context->context.observe({observer, user_data});
+    });
+}
+
+lk_status lk_cache_round_trip(const lk_cache_params* params, uint32_t n_head_kv, uint32_t head_size, uint32_t n_tokens,
+                              float* k, float* v) {
+    return guard([&] {
+        LK_REQUIRE(params);
+        LK_REQUIRE(k);
+        LK_REQUIRE(v);
+        constexpr uint32_t kMostHeads = 1u << 10;
+        constexpr uint32_t kMostTokens = 1u << 20;
+        LK_CHECK(n_head_kv >= 1 && n_head_kv <= kMostHeads, LK_INVALID_ARGUMENT, "n_head_kv is %u; it must be 1 to %u",
+                 n_head_kv, kMostHeads);
+        LK_CHECK(head_size >= 1 && head_size <= lk::kv::kMaxHeadSize, LK_INVALID_ARGUMENT,
+                 "head_size is %u; it must be 1 to %d", head_size, lk::kv::kMaxHeadSize);
+        LK_CHECK(n_tokens >= 1 && n_tokens <= kMostTokens, LK_INVALID_ARGUMENT, "n_tokens is %u; it must be 1 to %u",
+                 n_tokens, kMostTokens);
+        lk::kv::CacheConfig config;
+        config.n_head_kv = static_cast<int>(n_head_kv);
+        config.head_size = static_cast<int>(head_size);
+        config.params = *params;
+        lk::kv::round_trip(config, static_cast<int>(n_tokens), k, v);
     });
 }
 

@@ -54,6 +54,45 @@ void check_cancelled(const ForwardBatch& batch) {
     LK_CHECK(!batch.cancelled->load(std::memory_order_relaxed), LK_CANCELLED, "the call was cancelled");
 }
 
+namespace {
+
+// What a layer has staged, to the observer.
+void observe(const Model& model, Backend& backend, const kv::Cache& cache, const ForwardBatch& batch, int layer,
+             const ForwardScratch& s) {
+    const ModelConfig& c = model.config;
+    const size_t n = batch.tokens.size();
+    std::vector<int32_t> seqs;
+    std::vector<int32_t> positions;
+    for (const kv::Segment& segment : batch.segments) {
+        for (int i = 0; i < segment.n_rows; ++i) {
+            seqs.push_back(segment.seq);
+            positions.push_back(cache.length(segment.seq) + i);
+        }
+    }
+    lk_observation seen{static_cast<uint32_t>(layer),
+                        static_cast<uint32_t>(n),
+                        seqs.data(),
+                        positions.data(),
+                        s.q.data(),
+                        s.k.data(),
+                        s.v.data()};
+    std::vector<float> copies[3];
+    if (!backend.memory().on_host()) {
+        backend.finish();
+        const auto copy = [&](std::vector<float>& to, const Buffer<float>& from, int n_head) {
+            to.resize(n * n_head * c.head_size);
+            backend.memory().read(to.data(), from.data(), to.size() * sizeof(float));
+            return to.data();
+        };
+        seen.q = copy(copies[0], s.q, c.n_head);
+        seen.k = copy(copies[1], s.k, c.n_head_kv);
+        seen.v = copy(copies[2], s.v, c.n_head_kv);
+    }
+    LK_CHECK(batch.observer.call(&seen, batch.observer.user_data) != 0, LK_CANCELLED, "the observer stopped the call");
+}
+
+}  // namespace
+
 void attend(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, int layer,
             ForwardScratch& s) {
     const ModelConfig& c = model.config;
@@ -69,6 +108,9 @@ void attend(const Model& model, Backend& backend, kv::Cache& cache, const Forwar
                    .q = s.q.data(),
                    .k = s.k.data(),
                    .v = s.v.data()});
+    if (batch.observer.call != nullptr) {
+        observe(model, backend, cache, batch, layer, s);
+    }
     backend.attention({&cache, batch.segments, s.q.data(), s.attn.data(), layer, c.n_head,
                        1.0f / std::sqrt(static_cast<float>(c.head_size)), turn, c.window});
 }

@@ -10,6 +10,12 @@
 
 namespace lk {
 
+// Who is shown a pass's queries, keys and values.
+struct Observer {
+    lk_observer call = nullptr;  // null: nobody is
+    void* user_data = nullptr;
+};
+
 // Tokens of one pass, grouped by sequence.
 struct ForwardBatch {
     std::span<const int32_t> tokens;        // [n]
@@ -19,6 +25,7 @@ struct ForwardBatch {
     float* logits;                          // [output_rows.size(), n_vocab]; null: not wanted
     float* embeddings;                      // [output_rows.size(), n_embd] after the output norm; null: not wanted
     const std::atomic<bool>* cancelled;     // see check_cancelled
+    Observer observer;
 };
 
 // Activations of one pass, for up to n_max tokens, in the backend's memory.

@@ -205,7 +205,8 @@ void Context::run_rows(int begin, int end) {
                              .output_rows = output_rows_,
                              .logits = embeddings_ ? nullptr : outputs,
                              .embeddings = embeddings_ ? outputs : nullptr,
-                             .cancelled = &cancelled_};
+                             .cancelled = &cancelled_,
+                             .observer = observer_};
     cache_.reserve(segments_);
     try {
         forward(*model_, *backend_, cache_, batch, scratch_);

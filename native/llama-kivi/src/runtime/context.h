@@ -30,6 +30,7 @@ public:
     void cancel() { cancelled_.store(true); }
     void cancel_reset() { cancelled_.store(false); }
     void set_threads(uint32_t n_threads);
+    void observe(const Observer& observer) { observer_ = observer; }
 
     void truncate(int32_t seq, uint32_t n_keep);
     void remove(int32_t seq, uint32_t begin, uint32_t end);
@@ -52,6 +53,7 @@ private:
     bool embeddings_;  // the outputs are embeddings, otherwise logits
     int output_size_;  // elements of one
     std::atomic<bool> cancelled_{false};
+    Observer observer_;
 
     // The call's rows, sorted by sequence; the batch's order is kept within one.
     std::vector<int32_t> order_;     // [n] batch index of each row
