@@ -4,14 +4,15 @@ namespace LlamaKivi.Native;
 public sealed unsafe class ContextHandle : IDisposable
 {
     private readonly SafeContextHandle _handle;
-    private readonly int _rankScoreCount;
+    private readonly ModelDescription _model;
+    private ObserverCallback? _observer;
 
     private ContextHandle(SafeContextHandle handle, ModelHandle model)
     {
         _handle = handle;
         VocabularySize = model.Description.VocabularySize;
         EmbeddingSize = model.Description.EmbeddingSize;
-        _rankScoreCount = model.Description.RankScoreCount;
+        _model = model.Description;
     }
 
     /// <summary>The length of a row of logits.</summary>
@@ -162,6 +163,7 @@ public sealed unsafe class ContextHandle : IDisposable
                 status = NativeMethods.lk_decode(_handle.Pointer, &batch);
             }
 
+            _observer?.Check();
             if (status != lk_status.LK_OK)
             {
                 throw NativeStatus.LastError(status, cancellationToken: cancellationToken.IsCancellationRequested ? cancellationToken : default);
@@ -209,7 +211,7 @@ public sealed unsafe class ContextHandle : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
         using var lease = new HandleLease(_handle);
-        var scores = new float[Math.Max(1, _rankScoreCount)];
+        var scores = new float[Math.Max(1, _model.RankScoreCount)];
         fixed (float* data = scores)
         {
             NativeStatus.Check(NativeMethods.lk_rank_scores(_handle.Pointer, (uint)index, data));
@@ -230,6 +232,16 @@ public sealed unsafe class ContextHandle : IDisposable
     {
         using var lease = new HandleLease(_handle);
         NativeMethods.lk_context_cancel_reset(_handle.Pointer);
+    }
+
+    /// <summary>Shows every following <see cref="Decode"/>'s queries, keys and values to an observer; null: to nobody, which costs nothing.</summary>
+    /// <remarks>The observer is called on the decoding thread. What it throws ends the call, which changes nothing, and reaches the caller.</remarks>
+    public void Observe(ContextObserver? observer)
+    {
+        using var lease = new HandleLease(_handle);
+        _observer = observer is null ? null : new ObserverCallback(observer, _model);
+        NativeStatus.Check(NativeMethods.lk_context_observe(
+            _handle.Pointer, _observer is null ? null : ObserverCallback.Function, _observer is null ? null : _observer.UserData));
     }
 
     /// <summary>Changes the number of threads; 0: one per processor.</summary>

@@ -38,6 +38,33 @@ public static unsafe class NativeEngine
         return name is null ? null : NativeStatus.Text(name);
     }
 
+    /// <summary>Puts keys and values through a cache of one layer and one sequence, as one call: they become what attention would see of them afterwards.</summary>
+    /// <param name="cache">The cache's types, group, residual and sinks.</param>
+    /// <param name="headCount">KV heads.</param>
+    /// <param name="headSize">Elements of a head.</param>
+    /// <param name="keys">[tokens, KV heads, head size], changed in place.</param>
+    /// <param name="values">The same shape, changed in place.</param>
+    /// <exception cref="ArgumentException">A parameter is out of range, or the shapes differ.</exception>
+    /// <exception cref="UnsupportedModelException">The cache types do not fit the head size.</exception>
+    /// <exception cref="NumericErrorException">A number is NaN, infinite or out of the range of 16-bit floats.</exception>
+    public static void CacheRoundTrip(ContextOptions cache, int headCount, int headSize, Span<float> keys, Span<float> values)
+    {
+        ArgumentNullException.ThrowIfNull(cache);
+        ArgumentOutOfRangeException.ThrowIfLessThan(headCount, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(headSize, 1);
+        int width = checked(headCount * headSize);
+        if (keys.IsEmpty || keys.Length % width != 0 || values.Length != keys.Length)
+        {
+            throw new ArgumentException($"{keys.Length} keys and {values.Length} values are no rows of {headCount} heads of {headSize}.", nameof(keys));
+        }
+
+        lk_cache_params parameters = cache.ToNative().cache;
+        fixed (float* k = keys, v = values)
+        {
+            NativeStatus.Check(NativeMethods.lk_cache_round_trip(&parameters, (uint)headCount, (uint)headSize, (uint)(keys.Length / width), k, v));
+        }
+    }
+
     /// <summary>The name of a status ("LK_CACHE_FULL").</summary>
     public static string StatusName(lk_status status) => NativeStatus.Text(NativeMethods.lk_status_name(status));
 }

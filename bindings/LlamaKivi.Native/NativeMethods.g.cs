@@ -361,6 +361,24 @@ internal unsafe struct lk_batch
     public uint n_tokens;
 }
 
+/// <summary>What a layer computes of the rows of a pass, before the cache takes keys and values; in the host's memory, and valid only during the call. Rows are sorted by sequence.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct lk_observation
+{
+    public uint layer;
+    public uint n_rows;
+    /// <summary>[n_rows]</summary>
+    public int* seq_ids;
+    /// <summary>[n_rows] in their sequences</summary>
+    public int* positions;
+    /// <summary>Queries after RoPE, [n_rows, n_head, D].</summary>
+    public float* q;
+    /// <summary>Keys after RoPE, [n_rows, n_head_kv, D].</summary>
+    public float* k;
+    /// <summary>Values, [n_rows, n_head_kv, D].</summary>
+    public float* v;
+}
+
 /// <summary>The functions of llama_kivi.h.</summary>
 internal static unsafe partial class NativeMethods
 {
@@ -583,4 +601,14 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_cache_describe(lk_context* context, lk_cache_usage* @out);
+
+    /// <summary>Shows every following lk_decode's queries, keys and values to an observer; NULL: to nobody, which costs nothing.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_context_observe(lk_context* context, delegate* unmanaged[Cdecl]<lk_observation*, void*, int> observer, void* user_data);
+
+    /// <summary>Puts keys and values through a cache of one layer and one sequence, as one call: k and v, [n_tokens, n_head_kv, head_size], become what attention would see of them afterwards. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_cache_round_trip(lk_cache_params* @params, uint n_head_kv, uint head_size, uint n_tokens, float* k, float* v);
 }

@@ -1,5 +1,7 @@
 using System.CommandLine;
 using LlamaKivi.Cli;
+using LlamaKivi.Cli.Analysis;
+using LlamaKivi.Cli.Evaluation;
 
 RootCommand root;
 try
@@ -43,6 +45,8 @@ static RootCommand CreateRoot() => new("LlamaKivi: GGUF language models with the
     PerplexityCommand.Create(),
     RetrievalCommand.Create(),
     CompareCommand.Create(),
+    AnalyzeCommand.Create(),
+    EvalCommand.Create(),
     BenchCommand.Create(),
     BatchedBenchCommand.Create(),
     LogitsCommand.Create(),

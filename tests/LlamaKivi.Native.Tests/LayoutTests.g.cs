@@ -206,4 +206,19 @@ public unsafe class LayoutTests
         Assert.Equal(32, (byte*)&value.outputs - start);
         Assert.Equal(40, (byte*)&value.n_tokens - start);
     }
+
+    [Fact]
+    public void lk_observation_is_laid_out_as_in_c()
+    {
+        lk_observation value = default;
+        byte* start = (byte*)&value;
+        Assert.Equal(48, sizeof(lk_observation));
+        Assert.Equal(0, (byte*)&value.layer - start);
+        Assert.Equal(4, (byte*)&value.n_rows - start);
+        Assert.Equal(8, (byte*)&value.seq_ids - start);
+        Assert.Equal(16, (byte*)&value.positions - start);
+        Assert.Equal(24, (byte*)&value.q - start);
+        Assert.Equal(32, (byte*)&value.k - start);
+        Assert.Equal(40, (byte*)&value.v - start);
+    }
 }

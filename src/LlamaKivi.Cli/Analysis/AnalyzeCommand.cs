@@ -1,0 +1,295 @@
+using System.CommandLine;
+using System.Globalization;
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+using ScottPlot;
+using Spectre.Console;
+
+namespace LlamaKivi.Cli.Analysis;
+
+/// <summary>`llama-kivi analyze`: what a model's keys and values look like, and what storing them in few bits does to attention.</summary>
+internal static class AnalyzeCommand
+{
+    private const int MapTokens = 256;
+    private const int Multiple = 128;  // windows are whole groups of all sizes
+
+    private static readonly int[] Groups = [32, 64, 128];
+    private static readonly int[] Bits = [2, 4];
+    private static readonly bool[] Either = [true, false];
+
+    // |K| and |V| of the first KV head, [tokens, channels].
+    private sealed record Map(double[,] Keys, double[,] Values, int Step);
+
+    public static Command Create()
+    {
+        var common = new CommonOptions();
+        var file = new Option<string>("--file", "-f") { Description = "Text", Required = true };
+        var window = new Option<int>("--ctx-size", "-c") { Description = "Tokens of a window, at most what the model was trained for", DefaultValueFactory = _ => 1024 };
+        var limit = new Option<int>("--max-tokens") { Description = "Use no more than the first N tokens of the text", DefaultValueFactory = _ => 4096 };
+        var layers = new Option<string?>("--layers") { Description = "Layers, such as 0,5,11 (default: all)" };
+        var types = new Option<string>("--kv-cache") { Description = "KV cache types whose errors are measured", DefaultValueFactory = _ => "q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper" };
+        var output = new Option<string?>("--output", "-o") { Description = "Folder for the heat maps, analyze-layer-N.png (default: none)" };
+        var command = new Command("analyze", "Look at a model's keys and values, and at what quantizing them along each axis costs");
+        CommonOptions.Add(command, common.Model, file, window, limit, layers, types, output, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
+        return command.Do(async (parsed, cancellationToken) =>
+        {
+            List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
+            string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
+            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
+            {
+                Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
+                GpuLayerCount = parsed.GetValue(common.GpuLayers),
+                KvCache = KvCacheParams.Parse("f16"),
+            };
+            using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
+            int size = Math.Min(CommonOptions.Positive(parsed.GetValue(window), "-c"), weights.ContextSize) / Multiple * Multiple;
+            int[] tokens = weights.Tokenizer.Encode(text, weights.Tokenizer.AddBos, parseSpecial: false);
+            tokens = tokens[..Math.Min(tokens.Length, CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens"))];
+            size = Math.Min(size, tokens.Length / Multiple * Multiple);
+            if (size == 0)
+            {
+                throw new UsageException($"the text has {tokens.Length} tokens; give one of at least {Multiple}, and a -c of at least {Multiple}");
+            }
+
+            ModelDescription model = weights.Model.Description;
+            int[] chosen = Layers(parsed.GetValue(layers), model.LayerCount);
+            List<Variant> variants = [.. Variants(model.HeadSize), .. caches.Select(cache => OfCache(cache.Name, cache.Params))];
+            var analysis = new CacheAnalysis(model, variants, chosen);
+            string? folder = parsed.GetValue(output);
+            var maps = new SortedDictionary<int, Map>();
+            int windows = tokens.Length / size;
+            await Terminal.WithProgress($"{windows} windows of {size} tokens", report => Task.Run(
+                () => Run(weights, parameters with { ContextSize = (uint)size, BatchSize = (uint)size, UBatchSize = (uint)size }, analysis, tokens, size, folder is null ? null : maps, report, cancellationToken),
+                cancellationToken)).ConfigureAwait(false);
+
+            if (folder is not null)
+            {
+                Directory.CreateDirectory(folder);
+                foreach ((int layer, Map map) in maps)
+                {
+                    Draw(map, $"layer {layer}, KV head 0", Path.Combine(folder, $"analyze-layer-{layer}.png"));
+                }
+
+                Console.Error.WriteLine($"{maps.Count} heat maps in {folder}");
+            }
+
+            if (parsed.GetValue(common.Json))
+            {
+                WriteJson(analysis, variants, windows * size);
+            }
+            else
+            {
+                WriteTables(analysis, variants, Path.GetFileName(parameters.ModelPath), windows, size);
+            }
+
+            return ExitCode.Ok;
+        });
+    }
+
+    private static bool Run(
+        LLamaWeights weights, ModelParams parameters, CacheAnalysis analysis, int[] tokens, int size, SortedDictionary<int, Map>? maps,
+        IProgress<float> progress, CancellationToken cancellationToken)
+    {
+        using LLamaContext context = weights.CreateContext(parameters);
+        int windows = tokens.Length / size;
+        int done = 0;
+        ModelDescription model = weights.Model.Description;
+        context.Handle.Observe(seen =>
+        {
+            if (analysis.Profiles.ContainsKey(seen.Layer))
+            {
+                if (maps is not null && !maps.ContainsKey(seen.Layer))
+                {
+                    maps[seen.Layer] = Sample(seen, model);
+                }
+
+                analysis.Add(seen.Layer, seen.Queries, seen.Keys, seen.Values, seen.RowCount, cancellationToken);
+            }
+
+            progress.Report(++done / (float)(windows * model.LayerCount));
+        });
+        for (int i = 0; i < windows; i++)
+        {
+            context.Handle.SeqTruncate(0, 0);
+            context.Handle.Decode(tokens.AsSpan(i * size, size), cancellationToken: cancellationToken);
+        }
+
+        return true;
+    }
+
+    private static IEnumerable<Variant> Variants(int headSize) =>
+        from keys in Either
+        from perChannel in Either.Reverse()
+        from bits in Bits
+        from allGroups in Groups
+        where perChannel || allGroups <= headSize
+        select Variant.Plain(keys, perChannel, bits, allGroups);
+
+    private static Variant OfCache(string name, KvCacheParams cache)
+    {
+        var options = new ContextOptions { KeyType = cache.TypeK, ValueType = cache.TypeV, GroupSize = cache.Group, ResidualLength = cache.Residual, SinkTokens = cache.Sinks ?? -1 };
+        return new Variant(name, true, true, false, 0, cache.Group, 0, options);
+    }
+
+    private static int[] Layers(string? list, int count)
+    {
+        if (list is null)
+        {
+            return [.. Enumerable.Range(0, count)];
+        }
+
+        return [.. list.Split(',', StringSplitOptions.TrimEntries).Select(text =>
+            int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int layer) && layer < count
+                ? layer
+                : throw new UsageException($"--layers: '{text}' is no layer; this model has layers 0 to {count - 1}")).Distinct()];
+    }
+
+    private static Map Sample(Observation seen, ModelDescription model)
+    {
+        int step = (seen.RowCount + MapTokens - 1) / MapTokens;
+        int rows = seen.RowCount / step;
+        var keys = new double[rows, model.HeadSize];
+        var values = new double[rows, model.HeadSize];
+        for (int i = 0; i < rows; i++)
+        {
+            for (int c = 0; c < model.HeadSize; c++)
+            {
+                int at = (i * step * model.KvHeadCount * model.HeadSize) + c;
+                keys[i, c] = Math.Abs(seen.Keys[at]);
+                values[i, c] = Math.Abs(seen.Values[at]);
+            }
+        }
+
+        return new Map(keys, values, step);
+    }
+
+    private static void Draw(Map map, string title, string path)
+    {
+        var multiplot = new Multiplot();
+        multiplot.AddPlots(2);
+        multiplot.Layout = new ScottPlot.MultiplotLayouts.Columns();
+        foreach ((int index, string name, double[,] data) in (ReadOnlySpan<(int, string, double[,])>)[(0, "|K| after RoPE", map.Keys), (1, "|V|", map.Values)])
+        {
+            Plot plot = multiplot.GetPlot(index);
+            ScottPlot.Plottables.Heatmap heat = plot.Add.Heatmap(data);
+            heat.FlipVertically = true;
+            plot.Add.ColorBar(heat);
+            plot.Title(index == 0 ? $"{title}: {name}" : name);
+            plot.XLabel("channel");
+            plot.YLabel(map.Step == 1 ? "token" : $"token / {map.Step}");
+            plot.Axes.Margins(0, 0);
+        }
+
+        multiplot.SavePng(path, 1200, 500);
+    }
+
+    private static void WriteTables(CacheAnalysis analysis, List<Variant> variants, string model, int windows, int size)
+    {
+        Terminal.Out.WriteLine($"{model}: {windows} windows of {size} tokens, {analysis.Layers.Count} layers. Relative errors in percent, over all layers:");
+        Table axes = new Table().Border(TableBorder.Markdown).AddColumns("stored", "bits", "group", "bits/element", "K", "V", "attention weights", "attention output");
+        Table types = new Table().Border(TableBorder.Markdown).AddColumns("KV cache", "K", "V", "attention weights", "attention output");
+        for (int i = 0; i < variants.Count; i++)
+        {
+            Variant v = variants[i];
+            ErrorSums e = analysis.Total(i);
+            if (v.Cache is null)
+            {
+                axes.AddRow(v.Name, Whole(v.Bits), Whole(v.Group), Terminal.Number(v.BitsPerElement, 2), v.Keys ? Percent(e.Keys) : "", v.Values ? Percent(e.Values) : "",
+                    v.Keys ? Percent(e.Weights) : "", Percent(e.Output));
+            }
+            else
+            {
+                types.AddRow(v.Name, Percent(e.Keys), Percent(e.Values), Percent(e.Weights), Percent(e.Output));
+            }
+        }
+
+        Terminal.Out.Write(axes);
+        Terminal.Out.WriteLine();
+        Terminal.Out.Write(types);
+        Terminal.Out.WriteLine();
+        Terminal.Out.WriteLine($"By layer: lengths of the first {LayerProfile.FirstTokens} tokens' keys over the others'; channels whose mean magnitude is over {LayerProfile.OutlierFactor} times the median of their head; error of attention's output by KV cache:");
+        int[] caches = [.. Enumerable.Range(0, variants.Count).Where(i => variants[i].Cache is not null)];
+        Table layers = new Table().Border(TableBorder.Markdown).AddColumns(["layer", "first keys", "K outliers", "V outliers", .. caches.Select(i => variants[i].Name)]);
+        foreach ((int layer, LayerProfile profile) in analysis.Profiles)
+        {
+            List<(int Head, int Channel, double Factor)> outliers = profile.KeyOutliers;
+            string worst = outliers.Count == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $" ({outliers.MaxBy(c => c.Factor).Factor:F1}x)");
+            layers.AddRow([Whole(layer), Terminal.Number(profile.FirstKeyNorm) + "x", Whole(outliers.Count) + worst, Whole(profile.ValueOutliers.Count), .. caches.Select(i => Percent(analysis.Errors[layer][i].Output))]);
+        }
+
+        Terminal.Out.Write(layers);
+    }
+
+    private static void WriteJson(CacheAnalysis analysis, List<Variant> variants, int tokens) => Json.Write(writer =>
+    {
+        writer.WriteStartObject();
+        writer.WriteNumber("tokens", tokens);
+        writer.WriteStartArray("variants");
+        for (int i = 0; i < variants.Count; i++)
+        {
+            Variant v = variants[i];
+            writer.WriteStartObject();
+            writer.WriteString("name", v.Name);
+            if (v.Cache is null)
+            {
+                writer.WriteNumber("bits", v.Bits);
+                writer.WriteNumber("group", v.Group);
+                writer.WriteNumber("bits_per_element", v.BitsPerElement);
+            }
+
+            WriteErrors(writer, analysis.Total(i));
+            writer.WriteStartObject("layers");
+            foreach (int layer in analysis.Layers)
+            {
+                writer.WriteStartObject(Whole(layer));
+                WriteErrors(writer, analysis.Errors[layer][i]);
+                writer.WriteEndObject();
+            }
+
+            writer.WriteEndObject();
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
+        writer.WriteStartArray("layers");
+        foreach ((int layer, LayerProfile profile) in analysis.Profiles)
+        {
+            writer.WriteStartObject();
+            writer.WriteNumber("layer", layer);
+            writer.WriteNumber("first_key_norm", profile.FirstKeyNorm);
+            WriteOutliers(writer, "key_outliers", profile.KeyOutliers);
+            WriteOutliers(writer, "value_outliers", profile.ValueOutliers);
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
+        writer.WriteEndObject();
+    });
+
+    private static void WriteErrors(System.Text.Json.Utf8JsonWriter writer, ErrorSums e)
+    {
+        writer.WriteNumber("k_error", e.Keys);
+        writer.WriteNumber("v_error", e.Values);
+        writer.WriteNumber("weights_error", e.Weights);
+        writer.WriteNumber("output_error", e.Output);
+    }
+
+    private static void WriteOutliers(System.Text.Json.Utf8JsonWriter writer, string name, List<(int Head, int Channel, double Factor)> outliers)
+    {
+        writer.WriteStartArray(name);
+        foreach ((int head, int channel, double factor) in outliers)
+        {
+            writer.WriteStartObject();
+            writer.WriteNumber("head", head);
+            writer.WriteNumber("channel", channel);
+            writer.WriteNumber("factor", factor);
+            writer.WriteEndObject();
+        }
+
+        writer.WriteEndArray();
+    }
+
+    private static string Percent(double error) => Terminal.Number(100 * error, 2);
+
+    private static string Whole(int value) => value.ToString(CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,108 @@
+using System.Text.Json;
+using Xunit;
+
+namespace LlamaKivi.Cli.Tests;
+
+/// <summary>`analyze` and `eval` as processes of their own.</summary>
+public sealed class StudyTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-study").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, true);
+
+    [Fact]
+    public async Task Analyze_measures_errors_along_both_axes_and_by_cache_type()
+    {
+        string text = Path.Combine(_folder, "text.txt");
+        await File.WriteAllTextAsync(text, string.Concat(Enumerable.Range(0, 200).Select(i => $"The train number {i} leaves the station in the morning, and {i * 7} people wait for it. ")));
+        CommandLine.Result result = await CommandLine.RunAsync(
+            "analyze", "-f", text, "-c", "256", "--max-tokens", "512", "--layers", "1,4", "--kv-cache", "f16,kivi4,kivi2,kivi2-paper", "-o", Path.Combine(_folder, "maps"), "--json");
+        Assert.Equal(0, result.ExitCode);
+        JsonElement root = JsonDocument.Parse(result.Out).RootElement;
+        Assert.Equal(512, root.GetProperty("tokens").GetInt32());
+        JsonElement[] variants = [.. root.GetProperty("variants").EnumerateArray()];
+        JsonElement Plain(string name, int bits, int group) => variants.Single(v =>
+            v.GetProperty("name").GetString() == name && v.TryGetProperty("bits", out JsonElement b) && b.GetInt32() == bits && v.GetProperty("group").GetInt32() == group);
+        double Error(JsonElement variant, string what) => variant.GetProperty(what).GetDouble();
+        Assert.Equal(3, Error(Plain("keys per channel", 2, 32), "bits_per_element"));
+        Assert.True(Error(Plain("keys per channel", 2, 32), "k_error") < Error(Plain("keys per token", 2, 32), "k_error"));
+        Assert.True(Error(Plain("keys per channel", 4, 32), "k_error") < Error(Plain("keys per channel", 2, 32), "k_error"));
+        Assert.Equal(0, Error(Plain("keys per channel", 2, 32), "v_error"));
+        Assert.Equal(0, Error(Plain("values per token", 2, 32), "weights_error"), 6);
+        Assert.True(Error(Plain("values per token", 2, 32), "output_error") > 0.01);
+
+        double Output(string cache) => Error(variants.Single(v => v.GetProperty("name").GetString() == cache), "output_error");
+        Assert.InRange(Output("f16"), 1e-6, 2e-3);
+        Assert.True(Output("f16") < Output("kivi4") && Output("kivi4") < Output("kivi2") && Output("kivi2") < Output("kivi2-paper"));
+        Assert.Equal(["1", "4"], variants[0].GetProperty("layers").EnumerateObject().Select(l => l.Name));
+        Assert.Equal([1, 4], root.GetProperty("layers").EnumerateArray().Select(l => l.GetProperty("layer").GetInt32()));
+        Assert.Equal(2, Directory.GetFiles(Path.Combine(_folder, "maps"), "analyze-layer-*.png").Length);
+
+        CommandLine.Result bad = await CommandLine.RunAsync("analyze", "-f", text, "--layers", "99");
+        Assert.Equal(2, bad.ExitCode);
+        Assert.Contains("layers 0 to 9", bad.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Eval_goes_on_where_it_was_stopped_and_scores_the_same()
+    {
+        string task = WriteTask();
+        string[] arguments = ["eval", "--task", task, "--kv-cache", "f16,kivi2", "-n", "6", "-c", "512", "--json"];
+        CommandLine.Result whole = await CommandLine.RunAsync([.. arguments, "-o", Path.Combine(_folder, "a")]);
+        Assert.Equal(0, whole.ExitCode);
+        Assert.Contains("task.jsonl:3: ", whole.Error, StringComparison.Ordinal);
+        Assert.Contains("task.jsonl:4: there is neither 'answers' nor 'choices'", whole.Error, StringComparison.Ordinal);
+        Assert.Contains("task.jsonl:5: 'gold' names none of the 2 choices", whole.Error, StringComparison.Ordinal);
+
+        // As after a kill: some rows, and one half written.
+        string made = Path.Combine(_folder, "a", "task-kivi2.jsonl");
+        string[] lines = await File.ReadAllLinesAsync(made);
+        Directory.CreateDirectory(Path.Combine(_folder, "b"));
+        File.Copy(Path.Combine(_folder, "a", "task-f16.jsonl"), Path.Combine(_folder, "b", "task-f16.jsonl"));
+        await File.WriteAllTextAsync(Path.Combine(_folder, "b", "task-kivi2.jsonl"), string.Join('\n', lines[..3]) + "\n" + lines[3][..20]);
+        CommandLine.Result again = await CommandLine.RunAsync([.. arguments, "-o", Path.Combine(_folder, "b")]);
+        Assert.Equal(0, again.ExitCode);
+        Assert.Equal(Scores(whole.Out), Scores(again.Out));
+        Assert.Equal(lines.Order(), (await File.ReadAllLinesAsync(Path.Combine(_folder, "b", "task-kivi2.jsonl"))).Order());
+
+        // Other settings do not go on with these rows.
+        CommandLine.Result other = await CommandLine.RunAsync("eval", "--task", task, "--kv-cache", "kivi2", "-n", "7", "-o", Path.Combine(_folder, "b"));
+        Assert.Equal(2, other.ExitCode);
+        Assert.Contains("task-kivi2.jsonl is of another run", other.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Published_row_shapes_are_read_through_field_names()
+    {
+        string gsm = Path.Combine(_folder, "gsm.jsonl");
+        await File.WriteAllLinesAsync(gsm, ["""{"question": "Two and three are", "answer": "Count on. #### 5"}""", """{"question": "One and one are", "answer": "#### 2"}"""]);
+        CommandLine.Result result = await CommandLine.RunAsync("eval", "--task", gsm, "--fields", "prompt=question,answers=answer", "--metrics", "last_number", "--kv-cache", "f16", "-n", "4", "--shots", "1", "--json");
+        Assert.Equal(0, result.ExitCode);
+        Assert.Equal(1, JsonDocument.Parse(result.Out).RootElement[0].GetProperty("rows").GetInt32());
+
+        string longBench = Path.Combine(_folder, "longbench.jsonl");
+        await File.WriteAllTextAsync(longBench, """{"input": "Where is the key?", "context": "The key is under the mat.", "answers": ["under the mat"], "length": 9}""");
+        result = await CommandLine.RunAsync("eval", "--task", longBench, "--prompt-format", "{context}\\n\\n{input}\\nAnswer:", "--metrics", "f1,rouge_l", "--kv-cache", "f16", "-n", "4", "--json");
+        Assert.Equal(0, result.ExitCode);
+        Assert.Equal(["f1", "rouge_l"], JsonDocument.Parse(result.Out).RootElement.EnumerateArray().Select(c => c.GetProperty("metric").GetString()));
+    }
+
+    private static List<string> Scores(string json) =>
+        [.. JsonDocument.Parse(json).RootElement.EnumerateArray().Select(c => $"{c.GetProperty("kv_cache")} {c.GetProperty("metric")} {c.GetProperty("score")} {c.GetProperty("difference")}")];
+
+    private string WriteTask()
+    {
+        string path = Path.Combine(_folder, "task.jsonl");
+        string filler = string.Concat(Enumerable.Repeat("The harbor was quiet in the morning, and the boats lay still. ", 16));
+        string[] rows =
+        [
+            .. Enumerable.Range(0, 2).Select(i => JsonSerializer.Serialize($"{filler} The pass key is {4711 + i}. What is the pass key? The pass key is")).Select((prompt, i) => $$"""{"prompt": {{prompt}}, "answers": ["{{4711 + i}}"]}"""),
+            "this is no JSON",
+            """{"prompt": "A"}""",
+            """{"prompt": "A", "choices": ["b", "c"], "gold": 2}""",
+            .. Enumerable.Range(0, 3).Select(i => JsonSerializer.Serialize($"{filler} Question: what lay still? Answer {i}:")).Select(prompt => $$"""{"messages": [{"role": "user", "content": {{prompt}}}], "choices": ["the boats", "the moon"], "gold": "the boats"}"""),
+        ];
+        File.WriteAllLines(path, rows);
+        return path;
+    }
+}
