@@ -101,7 +101,36 @@ public sealed unsafe class ContextHandle : IDisposable
         ReadOnlySpan<int> positions = default,
         ReadOnlySpan<byte> outputs = default,
         CancellationToken cancellationToken = default) =>
-        DecodeBatch(tokens, [], tokens.Length, sequenceIds, positions, outputs, cancellationToken);
+        DecodeBatch(tokens, [], tokens.Length, sequenceIds, positions, outputs, null, [], cancellationToken);
+
+    /// <summary>Does what <see cref="Decode"/> does, and draws a token from the logits asked for where they are computed: on a GPU only the tokens come back.</summary>
+    /// <param name="tokens">Token ids.</param>
+    /// <param name="sampling">How to draw.</param>
+    /// <param name="sampled">The tokens drawn, one for each output, in the batch's order.</param>
+    /// <param name="sequenceIds">Sequence of each token; empty: all 0.</param>
+    /// <param name="positions">Position of each token, which must continue its sequence; empty: it does.</param>
+    /// <param name="outputs">1 where a token is to be drawn; empty: only for the last token.</param>
+    /// <param name="cancellationToken">Stops the computation between layers.</param>
+    /// <remarks>There are no logits afterwards.</remarks>
+    /// <inheritdoc cref="Decode"/>
+    public void DecodeSample(
+        ReadOnlySpan<int> tokens,
+        SamplingParameters sampling,
+        Span<int> sampled,
+        ReadOnlySpan<int> sequenceIds = default,
+        ReadOnlySpan<int> positions = default,
+        ReadOnlySpan<byte> outputs = default,
+        CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(sampling);
+        int wanted = outputs.IsEmpty ? Math.Min(1, tokens.Length) : outputs.Length - outputs.Count((byte)0);
+        if (sampled.Length != wanted)
+        {
+            throw new ArgumentException($"There is room for {sampled.Length} drawn tokens; {wanted} outputs are asked for.", nameof(sampled));
+        }
+
+        DecodeBatch(tokens, [], tokens.Length, sequenceIds, positions, outputs, sampling, sampled, cancellationToken);
+    }
 
     /// <summary>Does what <see cref="Decode"/> does with what the first layer is to read instead of tokens.</summary>
     /// <param name="embeddings">One after the other, <see cref="EmbeddingSize"/> elements each.</param>
@@ -122,7 +151,7 @@ public sealed unsafe class ContextHandle : IDisposable
             throw new ArgumentException($"{embeddings.Length} elements are no whole embeddings; this model's have {EmbeddingSize} each.", nameof(embeddings));
         }
 
-        DecodeBatch([], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, cancellationToken);
+        DecodeBatch([], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, null, [], cancellationToken);
     }
 
     private void DecodeBatch(
@@ -132,6 +161,8 @@ public sealed unsafe class ContextHandle : IDisposable
         ReadOnlySpan<int> sequenceIds,
         ReadOnlySpan<int> positions,
         ReadOnlySpan<byte> outputs,
+        SamplingParameters? sampling,
+        Span<int> sampled,
         CancellationToken cancellationToken)
     {
         CheckLength(sequenceIds.Length, count, nameof(sequenceIds));
@@ -150,6 +181,7 @@ public sealed unsafe class ContextHandle : IDisposable
             fixed (int* tokenPointer = tokens, sequencePointer = sequenceIds, positionPointer = positions)
             fixed (float* embeddingPointer = embeddings)
             fixed (byte* outputPointer = outputs)
+            fixed (int* sampledPointer = sampled)
             {
                 lk_batch batch = new()
                 {
@@ -160,7 +192,10 @@ public sealed unsafe class ContextHandle : IDisposable
                     outputs = outputPointer,
                     n_tokens = (uint)count,
                 };
-                status = NativeMethods.lk_decode(_handle.Pointer, &batch);
+                lk_sampling parameters = sampling?.ToNative() ?? default;
+                status = sampling is null
+                    ? NativeMethods.lk_decode(_handle.Pointer, &batch)
+                    : NativeMethods.lk_decode_sample(_handle.Pointer, &batch, &parameters, sampledPointer);
             }
 
             _observer?.Check();

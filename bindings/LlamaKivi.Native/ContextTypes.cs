@@ -73,6 +73,32 @@ public sealed unsafe record ContextOptions
     }
 }
 
+/// <summary>How <see cref="ContextHandle.DecodeSample"/> draws tokens.</summary>
+/// <remarks>Tokens stay if they are among the <see cref="TopK"/> most probable, then among the fewest of these that have <see cref="TopP"/> of their probability, and have <see cref="MinP"/> of the most probable one's.</remarks>
+public sealed record SamplingParameters
+{
+    /// <summary>Divides the logits of the tokens that stay; 0: the most probable token.</summary>
+    public float Temperature { get; init; }
+
+    /// <summary>0: all.</summary>
+    public int TopK { get; init; }
+
+    /// <summary>Above 0; 1: all.</summary>
+    public float TopP { get; init; } = 1;
+
+    /// <summary>0: all.</summary>
+    public float MinP { get; init; }
+
+    /// <summary>With the sequence and the position it decides what is drawn.</summary>
+    public ulong Seed { get; init; }
+
+    internal lk_sampling ToNative()
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(TopK);
+        return new lk_sampling { temperature = Temperature, top_k = (uint)TopK, top_p = TopP, min_p = MinP, seed = Seed };
+    }
+}
+
 /// <summary>Memory a context needs, before it is created.</summary>
 /// <param name="WeightBytes">All tensors.</param>
 /// <param name="CachePageBytes">Pages of the whole context size in sequences of one length, allocated as the cache fills.</param>

@@ -361,6 +361,22 @@ internal unsafe struct lk_batch
     public uint n_tokens;
 }
 
+/// <summary>How to draw tokens from logits. Tokens stay if they are among the top_k most probable, then among the fewest of these that have top_p of their probability, and have min_p of the most probable one's.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct lk_sampling
+{
+    /// <summary>Divides the logits of those that stay; 0: the most probable token.</summary>
+    public float temperature;
+    /// <summary>0: all.</summary>
+    public uint top_k;
+    /// <summary>Above 0; 1: all.</summary>
+    public float top_p;
+    /// <summary>0: all.</summary>
+    public float min_p;
+    /// <summary>With the sequence and the position it decides what is drawn.</summary>
+    public ulong seed;
+}
+
 /// <summary>What a layer computes of the rows of a pass, before the cache takes keys and values; in the host's memory, and valid only during the call. Rows are sorted by sequence.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct lk_observation
@@ -531,6 +547,11 @@ internal static unsafe partial class NativeMethods
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_decode(lk_context* context, lk_batch* batch);
+
+    /// <summary>As lk_decode, and draws a token from the logits asked for where they are computed: tokens[i], in the batch's order of the tokens whose output is wanted. There are no logits afterwards. For contexts that give logits.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_decode_sample(lk_context* context, lk_batch* batch, lk_sampling* sampling, int* tokens);
 
     /// <summary>Lends the logits of batch token `index` of the last lk_decode: n_vocab floats, valid until the next lk_decode or lk_context_free. The caller may change them. Fails with LK_INVALID_ARGUMENT if they were not asked for.</summary>
     [LibraryImport(LibraryName)]

@@ -421,6 +421,38 @@ TEST_F(CudaOperations, Activations) {
     }
 }
 
+// Draws on the border between two tokens may fall to either.
+TEST_F(CudaOperations, Sampling) {
+    int n_drawn = 0;
+    int n_different = 0;
+    for (const int n_vocab : {100, 32000, 128256}) {
+        constexpr int n = 40;
+        std::vector<float> logits = random_floats(static_cast<size_t>(n) * n_vocab);
+        std::for_each(logits.begin(), logits.end(), [](float& x) { x *= 3; });
+        const Buffer<float> device_logits = upload(logits);
+        std::vector<double> draws(n);
+        for (int i = 0; i < n; ++i) {
+            draws[i] = (i + 0.5) / n;
+        }
+        for (const lk_sampling& sampling : {lk_sampling{0, 0, 1, 0, 0}, lk_sampling{1, 0, 1, 0, 0},
+                                            lk_sampling{0.7f, 40, 1, 0, 0}, lk_sampling{1, 0, 0.9f, 0, 0},
+                                            lk_sampling{1, 0, 1, 0.05f, 0}, lk_sampling{1.2f, 1000, 0.95f, 0.01f, 0}}) {
+            std::vector<int32_t> actual(n, -1);
+            std::vector<int32_t> expected(n, -1);
+            backend_->sample(device_logits.data(), n, n_vocab, sampling, draws.data(), actual.data());
+            backend_->finish();
+            cpu_->sample(logits.data(), n, n_vocab, sampling, draws.data(), expected.data());
+            for (int i = 0; i < n; ++i) {
+                n_different += actual[i] != expected[i];
+                EXPECT_TRUE(sampling.temperature > 0 || actual[i] == expected[i]);
+            }
+            n_drawn += n;
+        }
+    }
+    std::printf("tokens drawn: %d of %d differ from the CPU's\n", n_different, n_drawn);
+    EXPECT_LE(n_different, n_drawn / 100);
+}
+
 TEST_F(CudaOperations, RotationAndStaging) {
     for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_Q8_0}) {
         for (const int d : {64, 80, 96, 128, 256}) {
@@ -594,6 +626,23 @@ TEST_F(CudaModel, SequencesOfABatchDoNotMix) {
     ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
     for (int s = 0; s < 20; ++s) {
         EXPECT_LT(test::distance(together.logits(s), expected[s]), 0.02) << "sequence " << s;
+    }
+}
+
+TEST_F(CudaModel, DrawsTokensOnTheDevice) {
+    test::TestContext gpu(test::small_params(LK_CACHE_F16), model_);
+    test::TestContext cpu(test::small_params(LK_CACHE_F16), cpu_model_);
+    const std::vector<int32_t> text = test::text_tokens(60);
+    for (const lk_sampling& sampling : {lk_sampling{0, 0, 1, 0, 0}, lk_sampling{1, 50, 0.9f, 0, 3}}) {
+        int same = 0;
+        int32_t next[2] = {text[0], text[0]};
+        for (int i = 0; i < 60; ++i) {
+            const lk_batch batch{&text[i], nullptr, nullptr, nullptr, nullptr, 1};
+            ASSERT_EQ(lk_decode_sample(gpu.get(), &batch, &sampling, &next[0]), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_decode_sample(cpu.get(), &batch, &sampling, &next[1]), LK_OK) << lk_last_error();
+            same += next[0] == next[1];
+        }
+        EXPECT_GE(same, 58);
     }
 }
 

@@ -94,13 +94,15 @@ internal static class BatchedBenchCommand
         var random = new Random(1);
         int[] tokens = [.. Enumerable.Range(0, batch * Math.Max(prompt, 1)).Select(_ => random.Next(handle.VocabularySize))];
         int[] sequences = [.. Enumerable.Range(0, batch).SelectMany(sequence => Enumerable.Repeat(sequence, prompt))];
+        var greedy = new SamplingParameters();
+        int[] next = new int[batch];
         byte[] outputs = [.. Enumerable.Range(0, batch * prompt).Select(i => i % prompt == prompt - 1 ? (byte)1 : (byte)0)];
 
         // Once for the caches of the processor and the memory of the engine.
         handle.Decode(tokens.AsSpan(0, Math.Min(prompt, 32)), cancellationToken: cancellationToken);
         handle.SeqTruncate(0, 0);
         long start = Stopwatch.GetTimestamp();
-        handle.Decode(tokens.AsSpan(0, batch * prompt), sequences, outputs: outputs, cancellationToken: cancellationToken);
+        handle.DecodeSample(tokens.AsSpan(0, batch * prompt), greedy, next, sequences, outputs: outputs, cancellationToken: cancellationToken);
         double promptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
 
         int[] each = [.. Enumerable.Range(0, batch)];
@@ -108,7 +110,7 @@ internal static class BatchedBenchCommand
         start = Stopwatch.GetTimestamp();
         for (int i = 0; i < generate; i++)
         {
-            handle.Decode(tokens.AsSpan(i % prompt * batch, batch), each, outputs: all, cancellationToken: cancellationToken);
+            handle.DecodeSample(next, greedy, next, each, outputs: all, cancellationToken: cancellationToken);
             progress.Report((float)(i + 1) / generate);
         }
 

@@ -50,6 +50,77 @@ public sealed class ContextHandleTests : IDisposable
     }
 
     [Fact]
+    public void Tokens_are_drawn_where_logits_are_computed()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        context.Decode(Tokens);
+        int best = context.Logits(Tokens.Length - 1).IndexOf(context.Logits(Tokens.Length - 1).ToArray().Max());
+        context.SeqTruncate(0, 0);
+        int[] sampled = new int[1];
+        context.DecodeSample(Tokens, new SamplingParameters(), sampled);
+        Assert.Equal(best, sampled[0]);
+        Assert.Throws<ArgumentException>(() => context.Logits(Tokens.Length - 1).Length);
+        Assert.Throws<ArgumentException>(() => context.DecodeSample(Tokens, new SamplingParameters(), new int[2]));
+        Assert.Throws<ArgumentException>(() => context.DecodeSample(Tokens, new SamplingParameters { TopP = 0 }, sampled));
+        Assert.Equal(Tokens.Length, context.SeqLength(0));
+
+        context.SeqTruncate(0, 0);
+        context.DecodeSample(Tokens, new SamplingParameters { Temperature = 5, TopK = 1, Seed = 3 }, sampled);
+        Assert.Equal(best, sampled[0]);
+    }
+
+    [Fact]
+    public void An_observer_is_shown_every_layer_and_what_it_throws_reaches_the_caller()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        var layers = new List<int>();
+        int rows = 0;
+        ModelDescription model = _model.Description;
+        context.Observe(seen =>
+        {
+            layers.Add(seen.Layer);
+            rows = seen.RowCount;
+            Assert.Equal(Enumerable.Range(0, rows), seen.Positions.ToArray());
+            Assert.Equal(rows * model.HeadCount * model.HeadSize, seen.Queries.Length);
+            Assert.Equal(rows * model.KvHeadCount * model.HeadSize, seen.Keys.Length);
+            Assert.Equal(seen.Keys.Length, seen.Values.Length);
+            Assert.True(seen.SequenceIds.IndexOfAnyExcept(0) < 0);
+        });
+        context.Decode(Tokens);
+        Assert.Equal(Enumerable.Range(0, model.LayerCount), layers);
+        Assert.Equal(Tokens.Length, rows);
+
+        context.Observe(_ => throw new InvalidOperationException("enough"));
+        Assert.Equal("enough", Assert.Throws<InvalidOperationException>(() => context.Decode(Tokens)).Message);
+        Assert.Equal(Tokens.Length, context.SeqLength(0));
+        context.Observe(null);
+        GC.Collect();
+        context.Decode(Tokens);
+        Assert.Equal(2 * Tokens.Length, context.SeqLength(0));
+    }
+
+    [Fact]
+    public void Rows_go_through_a_cache()
+    {
+        var random = new Random(1);
+        float[] Rows() => [.. Enumerable.Range(0, 300 * 2 * 64).Select(_ => random.NextSingle() - 0.5f)];
+        double Error(lk_cache_type type)
+        {
+            float[] keys = Rows();
+            float[] before = [.. keys];
+            NativeEngine.CacheRoundTrip(Small with { KeyType = type, ValueType = type }, 2, 64, keys, Rows());
+            Assert.Equal(before.AsSpan(256 * 128).ToArray(), keys.AsSpan(256 * 128).ToArray(), (a, b) => Math.Abs(a - b) < 1e-3);  // in the ring
+            return Math.Sqrt(keys.Zip(before, (a, b) => (a - b) * (a - b)).Sum() / before.Sum(x => x * x));
+        }
+
+        Assert.InRange(Error(lk_cache_type.LK_CACHE_F16), 0, 1e-3);
+        Assert.InRange(Error(lk_cache_type.LK_CACHE_KIVI4), 0.01, 0.06);
+        Assert.InRange(Error(lk_cache_type.LK_CACHE_KIVI2_PAPER), 0.1, 0.3);
+        Assert.Throws<ArgumentException>(() => NativeEngine.CacheRoundTrip(Small, 2, 64, new float[100], new float[100]));
+        Assert.Throws<ArgumentException>(() => NativeEngine.CacheRoundTrip(Small with { GroupSize = 33 }, 1, 64, new float[64], new float[64]));
+    }
+
+    [Fact]
     public void A_full_cache_says_so_and_changes_nothing()
     {
         using ContextHandle context = ContextHandle.Create(_model, Small);

@@ -208,6 +208,19 @@ public unsafe class LayoutTests
     }
 
     [Fact]
+    public void lk_sampling_is_laid_out_as_in_c()
+    {
+        lk_sampling value = default;
+        byte* start = (byte*)&value;
+        Assert.Equal(24, sizeof(lk_sampling));
+        Assert.Equal(0, (byte*)&value.temperature - start);
+        Assert.Equal(4, (byte*)&value.top_k - start);
+        Assert.Equal(8, (byte*)&value.top_p - start);
+        Assert.Equal(12, (byte*)&value.min_p - start);
+        Assert.Equal(16, (byte*)&value.seed - start);
+    }
+
+    [Fact]
     public void lk_observation_is_laid_out_as_in_c()
     {
         lk_observation value = default;

@@ -350,6 +350,20 @@ typedef struct lk_batch {
  *  Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY. */
 LK_API lk_status lk_decode(lk_context* context, const lk_batch* batch);
 
+/** How to draw tokens from logits. Tokens stay if they are among the top_k most probable, then among the fewest of these that
+ *  have top_p of their probability, and have min_p of the most probable one's. */
+typedef struct lk_sampling {
+    float temperature; /**< Divides the logits of those that stay; 0: the most probable token. */
+    uint32_t top_k;    /**< 0: all. */
+    float top_p;       /**< Above 0; 1: all. */
+    float min_p;       /**< 0: all. */
+    uint64_t seed;     /**< With the sequence and the position it decides what is drawn. */
+} lk_sampling;
+
+/** As lk_decode, and draws a token from the logits asked for where they are computed: tokens[i], in the batch's order of the
+ *  tokens whose output is wanted. There are no logits afterwards. For contexts that give logits. */
+LK_API lk_status lk_decode_sample(lk_context* context, const lk_batch* batch, const lk_sampling* sampling, int32_t* tokens);
+
 /** Lends the logits of batch token `index` of the last lk_decode: n_vocab floats, valid until the next lk_decode
  *  or lk_context_free. The caller may change them. Fails with LK_INVALID_ARGUMENT if they were not asked for. */
 LK_API lk_status lk_logits(lk_context* context, uint32_t index, float** out);

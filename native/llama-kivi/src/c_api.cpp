@@ -245,6 +245,16 @@ lk_status lk_decode(lk_context* context, const lk_batch* batch) {
     });
 }
 
+lk_status lk_decode_sample(lk_context* context, const lk_batch* batch, const lk_sampling* sampling, int32_t* tokens) {
+    return guard([&] {
+        LK_REQUIRE(context);
+        LK_REQUIRE(batch);
+        LK_REQUIRE(sampling);
+        LK_REQUIRE(tokens);
+        context->context.decode_sample(*batch, *sampling, tokens);
+    });
+}
+
 lk_status lk_logits(lk_context* context, uint32_t index, float** out) {
     return guard([&] {
         LK_REQUIRE(context);

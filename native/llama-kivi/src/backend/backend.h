@@ -84,6 +84,10 @@ public:
     virtual void stage(const StageArgs& args) = 0;
     // Softmax attention of each row over its sequence's cached tokens and the staged rows up to itself.
     virtual void attention(const AttentionArgs& args) = 0;
+    // Draws tokens[n] from logits[n, n_vocab] as sample_row does; draws[n] and tokens lie on the host. tokens are there
+    // after finish.
+    virtual void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
+                        int32_t* tokens) = 0;
     // Moves the staged rows of the segments into the cache.
     virtual void commit(kv::Cache& cache, std::span<const kv::Segment> segments) = 0;
 };

@@ -174,13 +174,16 @@ void forward(const Model& model, Backend& backend, kv::Cache& cache, const Forwa
     if (n_out > 0) {
         float* const normal = batch.embeddings != nullptr ? out : s.h.data();
         normalize_outputs(model, backend, batch.output_rows, s.x.data(), normal);
-        if (batch.logits != nullptr) {
+        if (batch.embeddings == nullptr) {
             const Product output[] = {{&model.output, out}};
             backend.matmul(normal, n_out, output);
         }
     }
+    if (batch.sampling != nullptr && n_out > 0) {
+        backend.sample(out, n_out, c.n_vocab, *batch.sampling, batch.draws, batch.sampled);
+    }
     backend.finish();
-    if (!memory.on_host() && n_out > 0) {
+    if (!memory.on_host() && n_out > 0 && batch.sampling == nullptr) {
         memory.read(host, out, size * sizeof(float));
     }
 }

@@ -26,6 +26,9 @@ struct ForwardBatch {
     float* embeddings;                      // [output_rows.size(), n_embd] after the output norm; null: not wanted
     const std::atomic<bool>* cancelled;     // see check_cancelled
     Observer observer;
+    const lk_sampling* sampling;  // of the logits, which then are no output where they stay on a device; null: none
+    const double* draws;          // [output_rows.size()] in [0, 1)
+    int32_t* sampled;             // [output_rows.size()] tokens
 };
 
 // Activations of one pass, for up to n_max tokens, in the backend's memory.

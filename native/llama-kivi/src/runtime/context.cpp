@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/sampling.h"
 #include "base/error.h"
 #include "kv/state.h"
 
@@ -175,7 +176,11 @@ void Context::order_rows(const lk_batch& batch) {
             output_of_[index] = n_outputs++;
         }
     }
-    const size_t size = static_cast<size_t>(n_outputs) * output_size_;
+    if (sampling_ != nullptr) {
+        sampled_.resize(n_outputs);
+    }
+    const bool stay = sampling_ != nullptr && !backend_->memory().on_host();  // the logits, on the device
+    const size_t size = stay ? 0 : static_cast<size_t>(n_outputs) * output_size_;
     if (outputs_.size() < size) {
         outputs_ = Buffer<float>(backend_->memory().nearest_host(), size);
     }
@@ -185,6 +190,7 @@ void Context::order_rows(const lk_batch& batch) {
 void Context::run_rows(int begin, int end) {
     segments_.clear();
     output_rows_.clear();
+    draws_.clear();
     int first_output = 0;
     for (int i = begin; i < end; ++i) {
         if (segments_.empty() || segments_.back().seq != seqs_[i]) {
@@ -195,10 +201,15 @@ void Context::run_rows(int begin, int end) {
         if (output >= 0) {
             first_output = output_rows_.empty() ? output : first_output;
             output_rows_.push_back(i - begin);
+            if (sampling_ != nullptr) {
+                const int position = cache_.length(seqs_[i]) + segments_.back().n_rows;
+                draws_.push_back(uniform_draw(sampling_->seed, seqs_[i], static_cast<uint32_t>(position)));
+            }
         }
     }
     const size_t n_embd = model_->config.n_embd;
-    float* const outputs = outputs_.data() + static_cast<size_t>(first_output) * output_size_;
+    float* const outputs =
+        outputs_.size() > 0 ? outputs_.data() + static_cast<size_t>(first_output) * output_size_ : nullptr;
     const ForwardBatch batch{.tokens = std::span(tokens_).subspan(begin, end - begin),
                              .inputs = inputs_.empty() ? nullptr : inputs_.data() + begin * n_embd,
                              .segments = segments_,
@@ -206,7 +217,10 @@ void Context::run_rows(int begin, int end) {
                              .logits = embeddings_ ? nullptr : outputs,
                              .embeddings = embeddings_ ? outputs : nullptr,
                              .cancelled = &cancelled_,
-                             .observer = observer_};
+                             .observer = observer_,
+                             .sampling = sampling_,
+                             .draws = draws_.data(),
+                             .sampled = sampled_.data() + first_output};
     cache_.reserve(segments_);
     try {
         forward(*model_, *backend_, cache_, batch, scratch_);
@@ -265,10 +279,31 @@ void Context::decode(const lk_batch& batch) {
     }
 }
 
+void Context::decode_sample(const lk_batch& batch, const lk_sampling& sampling, int32_t* tokens) {
+    LK_CHECK(!embeddings_, LK_INVALID_ARGUMENT,
+             "this context gives embeddings and no logits to draw from (see lk_context_params.embeddings)");
+    check_sampling(sampling);
+    sampling_ = &sampling;
+    try {
+        decode(batch);
+    } catch (...) {
+        sampling_ = nullptr;
+        throw;
+    }
+    sampling_ = nullptr;
+    // In the batch's order.
+    for (const int32_t output : output_of_) {
+        if (output >= 0) {
+            *tokens++ = sampled_[output];
+        }
+    }
+    output_of_.clear();
+}
+
 float* Context::output(uint32_t index) {
     const char* const name = embeddings_ ? "embedding" : "logits";
     LK_CHECK(!output_of_.empty(), LK_INVALID_ARGUMENT,
-             "there are no %s: no lk_decode has succeeded since the last failure", name);
+             "there are no %s: the last lk_decode failed, or drew tokens instead", name);
     LK_CHECK(index < output_of_.size(), LK_INVALID_ARGUMENT, "%s of token %u asked for; the last batch had %zu tokens",
              name, index, output_of_.size());
     LK_CHECK(output_of_[index] >= 0, LK_INVALID_ARGUMENT,

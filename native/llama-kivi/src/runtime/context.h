@@ -25,6 +25,8 @@ public:
 
     // All or nothing: on an exception every sequence is as it was.
     void decode(const lk_batch& batch);
+    // The same, and a token for every output, drawn from its logits, which are not kept.
+    void decode_sample(const lk_batch& batch, const lk_sampling& sampling, int32_t* tokens);
     float* logits(uint32_t index);     // of the batch's token; LK_INVALID_ARGUMENT unless they were asked for
     float* embedding(uint32_t index);  // the same
     void cancel() { cancelled_.store(true); }
@@ -63,8 +65,11 @@ private:
     std::vector<int32_t> seq_rows_;  // [n_seq_max] rows the call gives each sequence
     std::vector<kv::Segment> segments_;
     std::vector<int32_t> output_rows_;
-    std::vector<int32_t> output_of_;  // [n] by batch index: row of outputs_, or -1
-    Buffer<float> outputs_;           // [outputs, output_size_] at least
+    std::vector<int32_t> output_of_;         // [n] by batch index: row of outputs_, or -1
+    Buffer<float> outputs_;                  // [outputs, output_size_] at least
+    const lk_sampling* sampling_ = nullptr;  // of decode_sample
+    std::vector<double> draws_;              // [outputs] of a pass
+    std::vector<int32_t> sampled_;           // [outputs] of the call
 };
 
 }  // namespace lk

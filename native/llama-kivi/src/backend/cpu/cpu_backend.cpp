@@ -6,6 +6,7 @@
 
 #include "backend/cpu/attention.h"
 #include "backend/cpu/kernels.h"
+#include "backend/sampling.h"
 #include "base/thread_pool.h"
 
 namespace lk {
@@ -102,6 +103,12 @@ public:
     }
 
     void attention(const AttentionArgs& args) override { attention_.run(args, pool_); }
+
+    void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
+                int32_t* tokens) override {
+        pool_.parallel_for(
+            n, [&](int i, int) { tokens[i] = sample_row(logits + int64_t{i} * n_vocab, n_vocab, sampling, draws[i]); });
+    }
 
     void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override { cache.commit(segments, pool_); }
 

@@ -224,6 +224,17 @@ public:
         }
     }
 
+    void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
+                int32_t* tokens) override {
+        reserve(draws_, n);
+        reserve(sampled_, n);
+        double* const host = reinterpret_cast<double*>(pinned_draws_.reserve(n * sizeof(double)));
+        std::memcpy(host, draws, n * sizeof(double));
+        LK_CUDA(cudaMemcpyAsync(draws_.data(), host, n * sizeof(double), cudaMemcpyHostToDevice, stream_));
+        cuda::sample(logits, n, n_vocab, sampling, draws_.data(), sampled_.data(), stream_);
+        LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
+    }
+
     void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
         const kv::CacheConfig& c = cache.config();
         const int n_heads = c.n_layer * c.n_head_kv;
@@ -467,9 +478,12 @@ private:
     Buffer<int8_t> codes_;  // of a vector
     Buffer<float2> code_blocks_;
     Buffer<float> partial_;
+    Buffer<double> draws_;
+    Buffer<int32_t> sampled_;
     PinnedBuffer pinned_work_;
     PinnedBuffer pinned_append_;
     PinnedBuffer pinned_tokens_;
+    PinnedBuffer pinned_draws_;
     std::map<const void*, int> slots_;  // of kernels
     Group groups_[kGroups];
     int n_rows_ = 0;

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kv/kivi_format.h"
+#include "llama_kivi.h"
 #include "quant/blocks.h"
 
 namespace lk::cuda {
@@ -58,6 +59,12 @@ void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n
                   cudaStream_t stream);
 // out[n] = the elements of n_rows rows of n_cols, as halves.
 void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cudaStream_t stream);
+
+// ---- sample.cu
+
+// tokens[n] from logits[n, n_vocab]; see sample_row.
+void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws, int32_t* tokens,
+            cudaStream_t stream);
 
 // ---- the cache
 
