@@ -245,10 +245,14 @@ void Context::run(const lk_batch& batch) {
         run_rows(0, n);
         return;
     }
-    // A pass that fails leaves the cache alone, but the passes before it are in: keep a way back.
+    // A pass that fails leaves the cache alone, but the passes before it are in: keep a way back. A sequence that was empty
+    // needs no copy of its ring.
+    std::vector<int> empty;
     std::vector<std::pair<int, kv::Sequence>> before;
     for (int seq = 0; seq < cache_.config().n_seq_max; ++seq) {
-        if (seq_rows_[seq] > 0) {
+        if (seq_rows_[seq] > 0 && cache_.length(seq) == 0) {
+            empty.push_back(seq);
+        } else if (seq_rows_[seq] > 0) {
             before.emplace_back(seq, cache_.snapshot(seq));
         }
     }
@@ -259,6 +263,9 @@ void Context::run(const lk_batch& batch) {
     } catch (...) {
         for (auto& [seq, sequence] : before) {
             cache_.restore(seq, std::move(sequence));
+        }
+        for (const int seq : empty) {
+            cache_.truncate(seq, 0);
         }
         throw;
     }
