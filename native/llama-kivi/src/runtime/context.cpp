@@ -69,8 +69,15 @@ lk_memory_estimate Context::estimate(const GgufFile& file, int n_gpu_layers, con
     e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
     if (n_gpu_layers != 0) {
         const uint64_t outputs = uint64_t{params.n_seq_max} * model.n_vocab * sizeof(float);
-        e.device_bytes = device_weight_bytes(file, model, n_gpu_layers) + e.cache_page_bytes + e.cache_exact_bytes +
-                         e.scratch_bytes + outputs + device_work_bytes(model, c.n_ubatch);
+        // What stays in the rings takes no pages.
+        const auto kept = [&](kv::Side side) {
+            const kv::SideSpec spec = kv::make_side_spec(c, side);
+            return spec.ageing.trigger - spec.ageing.leave;
+        };
+        kv::CacheConfig paged = c;
+        paged.n_ctx = std::max(0, c.n_ctx - c.n_seq_max * std::min(kept(kv::Side::keys), kept(kv::Side::values)));
+        e.device_bytes = device_weight_bytes(file, model, n_gpu_layers) + kv::Cache::page_bytes(paged) +
+                         e.cache_exact_bytes + e.scratch_bytes + outputs + device_work_bytes(model, c.n_ubatch);
     }
     e.bytes_per_token = static_cast<double>(k.page_bytes + v.page_bytes) / kv::kPageTokens * c.n_layer * c.n_head_kv;
     return e;
@@ -245,8 +252,8 @@ void Context::run(const lk_batch& batch) {
         run_rows(0, n);
         return;
     }
-    // A pass that fails leaves the cache alone, but the passes before it are in: keep a way back. A sequence that was empty
-    // needs no copy of its ring.
+    // A pass that fails leaves the cache alone, but the passes before it are in: keep a way back. A sequence that was
+    // empty needs no copy of its ring.
     std::vector<int> empty;
     std::vector<std::pair<int, kv::Sequence>> before;
     for (int seq = 0; seq < cache_.config().n_seq_max; ++seq) {
