@@ -598,33 +598,32 @@ TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
     }
 }
 
+// 300 sequences of 1 to 280 tokens, so that some end before, on and behind the borders of pages.
 TEST_F(CudaModel, SequencesOfABatchDoNotMix) {
+    constexpr int n_seq = 300;
     lk_context_params params = test::small_params(LK_CACHE_F16);
-    params.n_seq_max = 20;
-    params.n_ctx = 8192;
+    params.n_seq_max = n_seq;
+    params.n_ctx = n_seq * 384;
     test::TestContext together(params, model_);
     test::TestContext apart(params, model_);
     std::vector<int32_t> tokens;
     std::vector<int32_t> seqs;
-    for (int s = 0; s < 20; ++s) {
-        for (const int32_t token : test::make_tokens(5 + 13 * s, s)) {
-            tokens.push_back(token);
-            seqs.push_back(s);
-        }
-    }
-    lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, nullptr, static_cast<uint32_t>(tokens.size())};
-    ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
     std::vector<int32_t> next;
-    std::vector<uint8_t> outputs(20, 1);
     std::vector<test::Logits> expected;
-    for (int s = 0; s < 20; ++s) {
-        apart.run(test::make_tokens(5 + 13 * s, s), s);
+    for (int s = 0; s < n_seq; ++s) {
+        const std::vector<int32_t> text = test::text_tokens(1 + s * 37 % 280);
+        tokens.insert(tokens.end(), text.begin(), text.end());
+        seqs.insert(seqs.end(), text.size(), s);
+        apart.run(text, s);
         expected.push_back(apart.run({s}, s));
         next.push_back(s);
     }
-    batch = {next.data(), nullptr, next.data(), nullptr, outputs.data(), 20};
+    lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, nullptr, static_cast<uint32_t>(tokens.size())};
     ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
-    for (int s = 0; s < 20; ++s) {
+    const std::vector<uint8_t> outputs(n_seq, 1);
+    batch = {next.data(), nullptr, next.data(), nullptr, outputs.data(), n_seq};
+    ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
+    for (int s = 0; s < n_seq; ++s) {
         EXPECT_LT(test::distance(together.logits(s), expected[s]), 0.02) << "sequence " << s;
     }
 }
