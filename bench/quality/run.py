@@ -78,7 +78,7 @@ def verdict(result):
 
 def layer_table(result):
     caches = [v for v in result["variants"] if "bits" not in v]
-    rows = ["| layer | first 4 keys' length | K outliers | V outliers | " + " | ".join(v["name"] for v in caches) + " |", "|---" * (4 + len(caches)) + "|"]
+    rows = ["| layer | first 4 keys' length | K outliers | V outliers | " + " | ".join(f"{v['name']} ({v['bits_per_element']:.2f} bits)" for v in caches) + " |", "|---" * (4 + len(caches)) + "|"]
     for layer in result["layers"]:
         errors = [percent(v["layers"][str(layer["layer"])]["output_error"]) for v in caches]
         outliers = layer["key_outliers"]

@@ -31,6 +31,7 @@ public sealed class StudyTests : IDisposable
         Assert.Equal(0, Error(Plain("values per token", 2, 32), "weights_error"), 6);
         Assert.True(Error(Plain("values per token", 2, 32), "output_error") > 0.01);
 
+        Assert.Equal(2.5625, Error(variants.Single(v => v.GetProperty("name").GetString() == "kivi2"), "bits_per_element"), 3);
         double Output(string cache) => Error(variants.Single(v => v.GetProperty("name").GetString() == cache), "output_error");
         Assert.InRange(Output("f16"), 1e-6, 2e-3);
         Assert.True(Output("f16") < Output("kivi4") && Output("kivi4") < Output("kivi2") && Output("kivi2") < Output("kivi2-paper"));

@@ -53,7 +53,7 @@ internal static class AnalyzeCommand
 
             ModelDescription model = weights.Model.Description;
             int[] chosen = Layers(parsed.GetValue(layers), model.LayerCount);
-            List<Variant> variants = [.. Variants(model.HeadSize), .. caches.Select(cache => OfCache(cache.Name, cache.Params))];
+            List<Variant> variants = [.. Variants(model.HeadSize), .. caches.Select(cache => OfCache(weights.Model.Gguf, cache.Name, cache.Params))];
             var analysis = new CacheAnalysis(model, variants, chosen);
             string? folder = parsed.GetValue(output);
             var maps = new SortedDictionary<int, Map>();
@@ -125,10 +125,10 @@ internal static class AnalyzeCommand
         where perChannel || allGroups <= headSize
         select Variant.Plain(keys, perChannel, bits, allGroups);
 
-    private static Variant OfCache(string name, KvCacheParams cache)
+    private static Variant OfCache(GgufFile file, string name, KvCacheParams cache)
     {
         var options = new ContextOptions { KeyType = cache.TypeK, ValueType = cache.TypeV, GroupSize = cache.Group, ResidualLength = cache.Residual, SinkTokens = cache.Sinks ?? -1 };
-        return new Variant(name, true, true, false, 0, cache.Group, 0, options);
+        return new Variant(name, true, true, false, 0, cache.Group, ContextHandle.Estimate(file, options).BitsPerElement, options);
     }
 
     private static int[] Layers(string? list, int count)
@@ -187,7 +187,7 @@ internal static class AnalyzeCommand
     {
         Terminal.Out.WriteLine($"{model}: {windows} windows of {size} tokens, {analysis.Layers.Count} layers. Relative errors in percent, over all layers:");
         Table axes = new Table().Border(TableBorder.Markdown).AddColumns("stored", "bits", "group", "bits/element", "K", "V", "attention weights", "attention output");
-        Table types = new Table().Border(TableBorder.Markdown).AddColumns("KV cache", "K", "V", "attention weights", "attention output");
+        Table types = new Table().Border(TableBorder.Markdown).AddColumns("KV cache", "bits/element", "K", "V", "attention weights", "attention output");
         for (int i = 0; i < variants.Count; i++)
         {
             Variant v = variants[i];
@@ -199,7 +199,7 @@ internal static class AnalyzeCommand
             }
             else
             {
-                types.AddRow(v.Name, Percent(e.Keys), Percent(e.Values), Percent(e.Weights), Percent(e.Output));
+                types.AddRow(v.Name, Terminal.Number(v.BitsPerElement, 2), Percent(e.Keys), Percent(e.Values), Percent(e.Weights), Percent(e.Output));
             }
         }
 
@@ -234,9 +234,9 @@ internal static class AnalyzeCommand
             {
                 writer.WriteNumber("bits", v.Bits);
                 writer.WriteNumber("group", v.Group);
-                writer.WriteNumber("bits_per_element", v.BitsPerElement);
             }
 
+            writer.WriteNumber("bits_per_element", v.BitsPerElement);
             WriteErrors(writer, analysis.Total(i));
             writer.WriteStartObject("layers");
             foreach (int layer in analysis.Layers)

@@ -10,7 +10,7 @@ namespace LlamaKivi.Cli.Analysis;
 /// <param name="PerChannel">Groups span tokens of a channel; otherwise channels of a token.</param>
 /// <param name="Bits">Of a code.</param>
 /// <param name="Group">Elements of a group.</param>
-/// <param name="BitsPerElement">Codes, and two halves for each group.</param>
+/// <param name="BitsPerElement">Codes, and two halves for each group; of a cache, what its pages take.</param>
 /// <param name="Cache">The engine's cache instead of plain rounding; null: the latter.</param>
 internal sealed record Variant(string Name, bool Keys, bool Values, bool PerChannel, int Bits, int Group, double BitsPerElement, ContextOptions? Cache = null)
 {
