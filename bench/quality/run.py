@@ -129,7 +129,7 @@ def main():
                 result, took = run(["eval", "-m", model, "--task", ROOT / f"bench/quality/tasks/{task}.jsonl", "--kv-cache", CACHES, "-c", 2048, "-o", folder / "eval", *options], folder / f"eval-{task}.json")
                 evals += eval_rows(model.stem, task, result, took)
     if "compare" in steps:
-        run(["compare", "-f", text, "-o", IMAGES], WORK / "compare.json")
+        run(["compare", "-f", text, "--cases", 40, "-o", IMAGES], WORK / "compare.json")
 
     names = CACHES.split(",")
     parts = [f"""# What the cache's quantization does
