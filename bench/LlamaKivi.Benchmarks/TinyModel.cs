@@ -11,21 +11,7 @@ internal static class TinyModel
     {
         using GgufFile source = GgufFile.Open(demo);
         string[] tokens = source.GetStrings("tokenizer.ggml.tokens")!;
-        GgufWriter writer = new GgufWriter()
-            .Add("general.architecture", "llama")
-            .Add("llama.context_length", 4096)
-            .Add("llama.embedding_length", Width)
-            .Add("llama.block_count", 1)
-            .Add("llama.feed_forward_length", Width)
-            .Add("llama.attention.head_count", 1)
-            .Add("llama.attention.head_count_kv", 1)
-            .Add("llama.attention.layer_norm_rms_epsilon", 1e-5f)
-            .Add("tokenizer.ggml.model", source.GetString("tokenizer.ggml.model")!)
-            .Add("tokenizer.ggml.pre", source.GetString("tokenizer.ggml.pre")!)
-            .Add("tokenizer.ggml.tokens", tokens)
-            .Add("tokenizer.ggml.merges", source.GetStrings("tokenizer.ggml.merges")!)
-            .Add("tokenizer.ggml.bos_token_id", (int)source.GetInteger("tokenizer.ggml.bos_token_id")!)
-            .Add("tokenizer.ggml.eos_token_id", (int)source.GetInteger("tokenizer.ggml.eos_token_id")!);
+        GgufWriter writer = GgufWriter.OneLayer(source, Width, 4096);
 
         var random = new Random(1);
         void AddRandom(string name, params long[] shape)

@@ -11,6 +11,26 @@ internal sealed class GgufWriter
     private readonly List<(string Key, object Value)> _entries = [];
     private readonly List<(string Name, int Type, long[] Shape, long Bytes, ReadOnlyMemory<byte> Data)> _tensors = [];
 
+    /// <summary>Begins a file with the metadata of a llama model of one layer and one head, and with the BPE tokenizer of another file.</summary>
+    /// <param name="tokenizer">The other file.</param>
+    /// <param name="width">Embedding and feed-forward length.</param>
+    /// <param name="context">Context length.</param>
+    public static GgufWriter OneLayer(GgufFile tokenizer, int width, int context) => new GgufWriter()
+        .Add("general.architecture", "llama")
+        .Add("llama.context_length", context)
+        .Add("llama.embedding_length", width)
+        .Add("llama.block_count", 1)
+        .Add("llama.feed_forward_length", width)
+        .Add("llama.attention.head_count", 1)
+        .Add("llama.attention.head_count_kv", 1)
+        .Add("llama.attention.layer_norm_rms_epsilon", 1e-5f)
+        .Add("tokenizer.ggml.model", tokenizer.GetString("tokenizer.ggml.model")!)
+        .Add("tokenizer.ggml.pre", tokenizer.GetString("tokenizer.ggml.pre")!)
+        .Add("tokenizer.ggml.tokens", tokenizer.GetStrings("tokenizer.ggml.tokens")!)
+        .Add("tokenizer.ggml.merges", tokenizer.GetStrings("tokenizer.ggml.merges")!)
+        .Add("tokenizer.ggml.bos_token_id", (int)tokenizer.GetInteger("tokenizer.ggml.bos_token_id")!)
+        .Add("tokenizer.ggml.eos_token_id", (int)tokenizer.GetInteger("tokenizer.ggml.eos_token_id")!);
+
     /// <summary>Adds metadata: a string, strings, a bool, an int (written as a 32-bit unsigned integer) or a float.</summary>
     public GgufWriter Add(string key, object value)
     {

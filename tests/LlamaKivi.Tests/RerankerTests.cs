@@ -5,7 +5,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>A model of no layers: the embedding of a token goes through the output norm into the reranker's head, so that scores can be computed by hand.</summary>
+/// <summary>A model whose layer adds nothing: the embedding of a token goes through the output norm into the reranker's head, so that scores can be computed by hand.</summary>
 public sealed class RerankerTests(InferenceTests.DemoModel demo) : IClassFixture<InferenceTests.DemoModel>, IDisposable
 {
     private const int Width = 32;
@@ -83,21 +83,7 @@ public sealed class RerankerTests(InferenceTests.DemoModel demo) : IClassFixture
     {
         GgufFile source = demo.Weights.Model.Gguf;
         string[] tokens = source.GetStrings("tokenizer.ggml.tokens")!;
-        GgufWriter writer = new GgufWriter()
-            .Add("general.architecture", "llama")
-            .Add("llama.context_length", 128)
-            .Add("llama.embedding_length", Width)
-            .Add("llama.block_count", 1)
-            .Add("llama.feed_forward_length", Width)
-            .Add("llama.attention.head_count", 1)
-            .Add("llama.attention.head_count_kv", 1)
-            .Add("llama.attention.layer_norm_rms_epsilon", 1e-5f)
-            .Add("tokenizer.ggml.model", source.GetString("tokenizer.ggml.model")!)
-            .Add("tokenizer.ggml.pre", source.GetString("tokenizer.ggml.pre")!)
-            .Add("tokenizer.ggml.tokens", tokens)
-            .Add("tokenizer.ggml.merges", source.GetStrings("tokenizer.ggml.merges")!)
-            .Add("tokenizer.ggml.bos_token_id", (int)source.GetInteger("tokenizer.ggml.bos_token_id")!)
-            .Add("tokenizer.ggml.eos_token_id", (int)source.GetInteger("tokenizer.ggml.eos_token_id")!);
+        GgufWriter writer = GgufWriter.OneLayer(source, Width, 128);
         if (template is not null)
         {
             writer.Add("tokenizer.chat_template.rerank", template);

@@ -26,9 +26,15 @@ double uniform_draw(uint64_t seed, int32_t seq, uint32_t position) {
     return static_cast<double>(x >> 11) * 0x1p-53;
 }
 
-uint64_t sampling_weight(float difference) {
+namespace {
+
+// A part of 2^32 in whole numbers, whose sums do not depend on their order. difference: a logit less the greatest, over
+// the temperature.
+uint64_t weight_of(float difference) {
     return static_cast<uint64_t>(std::exp(difference) * 4294967296.0f);
 }
+
+}  // namespace
 
 int32_t sample_row(const float* logits, int n_vocab, const lk_sampling& s, double draw) {
     const float* const top = std::max_element(logits, logits + n_vocab);
@@ -46,21 +52,19 @@ int32_t sample_row(const float* logits, int n_vocab, const lk_sampling& s, doubl
         std::sort(sorted.begin(), sorted.end(), std::greater<>());
         uint64_t total = 0;
         for (const float x : sorted) {
-            total += sampling_weight(x - *top);
+            total += weight_of(x - *top);
         }
         const auto wanted = static_cast<uint64_t>(static_cast<double>(s.top_p) * static_cast<double>(total));
         uint64_t sum = 0;
         for (size_t i = 0; i < sorted.size() && sum < wanted; ++i) {
-            sum += sampling_weight(sorted[i] - *top);
+            sum += weight_of(sorted[i] - *top);
             least = sorted[i];
         }
     }
     if (s.min_p > 0) {
         least = std::max(least, *top + std::log(s.min_p));
     }
-    const auto weight = [&](int i) {
-        return logits[i] >= least ? sampling_weight((logits[i] - *top) / s.temperature) : 0;
-    };
+    const auto weight = [&](int i) { return logits[i] >= least ? weight_of((logits[i] - *top) / s.temperature) : 0; };
     uint64_t total = 0;
     for (int i = 0; i < n_vocab; ++i) {
         total += weight(i);

@@ -19,8 +19,4 @@ double uniform_draw(uint64_t seed, int32_t seq, uint32_t position);
 // the same.
 int32_t sample_row(const float* logits, int n_vocab, const lk_sampling& sampling, double draw);
 
-// A part of 2^32 in whole numbers, whose sums do not depend on their order. difference: a logit less the greatest, over
-// the temperature.
-uint64_t sampling_weight(float difference);
-
 }  // namespace lk
