@@ -80,18 +80,16 @@ public sealed class LLamaWeights : IDisposable
     /// <summary>Drops this reference to the model; contexts that use it go on.</summary>
     public void Dispose() => Model.Dispose();
 
-    // Negative counts mean all layers.
-    private static int GpuLayers(int count) => Math.Max(count, -1);
+    // Checks the parameters. Negative counts of layers mean all.
+    internal static int GpuLayers(IModelParams @params) =>
+        @params.VocabOnly || @params.MetadataOverrides.Count > 0 || @params.TensorBufferOverrides.Count > 0
+            ? throw new NotSupportedException("VocabOnly, MetadataOverrides or TensorBufferOverrides is set, which is not implemented. Leave them unset.")
+            : Math.Max(@params.GpuLayerCount, -1);
 
     private static LLamaWeights Load(IModelParams @params, IProgress<float>? progress, ILogger? logger, CancellationToken token)
     {
         ArgumentNullException.ThrowIfNull(@params);
-        if (@params.VocabOnly || @params.MetadataOverrides.Count > 0 || @params.TensorBufferOverrides.Count > 0)
-        {
-            throw new NotSupportedException("VocabOnly, MetadataOverrides or TensorBufferOverrides is set, which is not implemented. Leave them unset.");
-        }
-
-        ModelHandle model = ModelHandle.Load(@params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, GpuLayers(@params.GpuLayerCount), token);
+        ModelHandle model = ModelHandle.Load(@params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, GpuLayers(@params), token);
         try
         {
             return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger));

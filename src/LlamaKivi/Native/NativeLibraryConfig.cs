@@ -138,7 +138,19 @@ public sealed class NativeLibraryConfig
         }
     }
 
-    private sealed record LoadedLibrary(NativeLibraryMetadata? Metadata) : INativeLibrary;
+    private sealed record LoadedLibrary(NativeLibraryMetadata? Metadata) : INativeLibrary
+    {
+        public IEnumerable<string> Prepare(SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null)
+        {
+            string[] files = [.. NativeEngine.LibraryPaths.Where(File.Exists)];
+            foreach (string file in files)
+            {
+                logCallback?.Invoke(LLamaLogLevel.Info, $"library {file}\n");
+            }
+
+            return files;
+        }
+    }
 }
 
 /// <summary>The configurations of all native libraries.</summary>

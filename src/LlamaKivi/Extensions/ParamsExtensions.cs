@@ -1,0 +1,73 @@
+using System.Runtime.InteropServices;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Extensions;
+
+/// <summary>What a context's parameters ask the engine for.</summary>
+public static class IContextParamsExtensions
+{
+    /// <summary>Checks the parameters and gives what a context would be created with.</summary>
+    /// <exception cref="ArgumentException">A parameter is out of range.</exception>
+    /// <exception cref="NotSupportedException">A parameter is not implemented.</exception>
+    public static void ToLlamaContextParams(this IContextParams @params, out LLamaContextParams result)
+    {
+        ArgumentNullException.ThrowIfNull(@params);
+        ContextOptions options = LLamaContext.ToOptions(trainedContextSize: 0, @params);
+        result = new LLamaContextParams
+        {
+            n_ctx = (uint)options.ContextSize,
+            n_batch = @params.BatchSize,
+            n_ubatch = (uint)options.MicroBatchSize,
+            n_seq_max = (uint)options.MaxSequences,
+            n_threads = options.Threads,
+            n_threads_batch = options.Threads,
+            type_k = options.KeyType,
+            type_v = options.ValueType,
+            group = (uint)options.GroupSize,
+            residual = (uint)options.ResidualLength,
+            sinks = options.SinkTokens,
+            embeddings = @params.Embeddings,
+        };
+    }
+}
+
+/// <summary>What a model's parameters ask the engine for.</summary>
+public static class IModelParamsExtensions
+{
+    /// <summary>Checks the parameters and gives what a model would be loaded with.</summary>
+    /// <returns>Keeps <see cref="LLamaModelParams.tensor_split"/> valid until it is disposed of.</returns>
+    /// <exception cref="NotSupportedException">A parameter is not implemented.</exception>
+    public static IDisposable ToLlamaModelParams(this IModelParams @params, out LLamaModelParams result)
+    {
+        ArgumentNullException.ThrowIfNull(@params);
+        int gpuLayers = LLamaWeights.GpuLayers(@params);
+        var splits = new Pinned([.. @params.TensorSplits]);
+        result = new LLamaModelParams
+        {
+            n_gpu_layers = gpuLayers,
+            split_mode = @params.SplitMode ?? GPUSplitMode.Layer,
+            main_gpu = @params.MainGpu,
+            tensor_split = splits.Address,
+            use_mmap = @params.UseMemorymap,
+            use_mlock = @params.UseMemoryLock,
+            check_tensors = @params.CheckTensors,
+        };
+        return splits;
+    }
+
+    private sealed class Pinned(float[] values) : IDisposable
+    {
+        private GCHandle _handle = GCHandle.Alloc(values, GCHandleType.Pinned);
+
+        public nint Address => _handle.AddrOfPinnedObject();
+
+        public void Dispose()
+        {
+            if (_handle.IsAllocated)
+            {
+                _handle.Free();
+            }
+        }
+    }
+}

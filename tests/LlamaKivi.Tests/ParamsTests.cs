@@ -1,0 +1,68 @@
+using System.Runtime.InteropServices;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Extensions;
+using LlamaKivi.Native;
+using Xunit;
+
+namespace LlamaKivi.Tests;
+
+/// <summary>What parameters ask the engine for.</summary>
+public sealed class ParamsTests
+{
+    [Fact]
+    public void A_context_s_parameters_become_the_engine_s()
+    {
+        var parameters = new ModelParams("none")
+        {
+            ContextSize = 512,
+            BatchSize = 96,
+            UBatchSize = 48,
+            SeqMax = 3,
+            Threads = 2,
+            Embeddings = true,
+            KvCache = KvCacheParams.Parse("kivi4") with { Group = 64, Residual = 256, Sinks = 8 },
+            TypeV = GGMLType.GGML_TYPE_Q8_0,
+        };
+        parameters.ToLlamaContextParams(out LLamaContextParams native);
+        Assert.Equal((512u, 96u, 48u, 3u, 2), (native.n_ctx, native.n_batch, native.n_ubatch, native.n_seq_max, native.n_threads));
+        Assert.Equal((lk_cache_type.LK_CACHE_KIVI4, lk_cache_type.LK_CACHE_Q8_0), (native.type_k, native.type_v));
+        Assert.Equal((64u, 256u, 8), (native.group, native.residual, native.sinks));
+        Assert.True(native.embeddings);
+    }
+
+    [Fact]
+    public void What_is_left_open_is_the_model_s_or_the_engine_s()
+    {
+        new ModelParams("none") { ContextSize = null }.ToLlamaContextParams(out LLamaContextParams native);
+        Assert.Equal((0u, 0, -1), (native.n_ctx, native.n_threads, native.sinks));
+    }
+
+    [Fact]
+    public void What_cannot_be_is_refused_as_it_is_when_a_context_is_created()
+    {
+        Assert.Throws<ArgumentException>(() => new ModelParams("none") { TypeK = GGMLType.GGML_TYPE_Q6_K }.ToLlamaContextParams(out _));
+        Assert.Throws<NotSupportedException>(() => new ModelParams("none") { YarnBetaFast = 1 }.ToLlamaContextParams(out _));
+        Assert.Throws<NotSupportedException>(() => new ModelParams("none") { MetadataOverrides = [new MetadataOverride("a", 1)] }.ToLlamaModelParams(out _));
+    }
+
+    [Fact]
+    public void A_model_s_parameters_become_the_engine_s()
+    {
+        var parameters = new ModelParams("none")
+        {
+            GpuLayerCount = -7,
+            MainGpu = 1,
+            SplitMode = GPUSplitMode.Row,
+            UseMemorymap = false,
+            UseMemoryLock = true,
+            TensorSplits = new TensorSplitsCollection([0.25f, 0.75f]),
+        };
+        using IDisposable pin = parameters.ToLlamaModelParams(out LLamaModelParams native);
+        Assert.Equal((-1, 1, GPUSplitMode.Row), (native.n_gpu_layers, native.main_gpu, native.split_mode));
+        Assert.Equal((false, true), (native.use_mmap, native.use_mlock));
+        var splits = new float[2];
+        Marshal.Copy(native.tensor_split, splits, 0, 2);
+        Assert.Equal([0.25f, 0.75f], splits);
+    }
+}
