@@ -54,73 +54,80 @@ def copying(rng):
         yield {"prompt": f"{text}\n\n{text}\n\n{start}", "answers": [" ".join(line.split()[2:])]}
 
 
-def arithmetic(rng):
-    """Sums and differences of small numbers, with four choices."""
-    for i in range(60):
+def sums(rng, count):
+    """Sums and differences of small numbers, in turn."""
+    for i in range(count):
         a, b = rng.randrange(2, 50), rng.randrange(2, 50)
         if i % 2:
             a, b = max(a, b), min(a, b)
-        right = a - b if i % 2 else a + b
+        yield a, "-" if i % 2 else "+", b, a - b if i % 2 else a + b
+
+
+def arithmetic(rng):
+    """A sum behind forty that are solved, with four choices: most of the examples have left the ring."""
+    for a, sign, b, right in sums(rng, 60):
         wrong = rng.sample([x for x in range(max(0, right - 12), right + 13) if x != right], 3)
         choices = [str(x) for x in [right, *wrong]]
         rng.shuffle(choices)
-        sign = "-" if i % 2 else "+"
-        prompt = f"2 + 3 = 5\n9 - 4 = 5\n12 + 7 = 19\n{a} {sign} {b} ="
-        yield {"prompt": prompt, "choices": choices, "gold": choices.index(str(right))}
+        examples = "".join(f"{x} {op} {y} = {z}\n" for x, op, y, z in sums(rng, 40))
+        yield {"prompt": f"{examples}{a} {sign} {b} =", "choices": choices, "gold": choices.index(str(right))}
 
 
 PASSAGES = [
-    ("Marta keeps bees behind her house. She has six hives, which she painted blue so that the bees find them easily. "
+    ("Bees", "Marta keeps bees behind her house. She has six hives, which she painted blue so that the bees find them easily. "
      "In spring she gives the bees sugar water, because few flowers are open. In July she takes the honey and sells it in the village on Saturdays.",
      [("How many hives does Marta have?", ["six", "two", "twelve"]), ("What color are the hives?", ["blue", "red", "white"]),
       ("What do the bees get in spring?", ["sugar water", "milk", "bread"]), ("When does Marta sell the honey?", ["on Saturdays", "on Mondays", "every night"])]),
-    ("The night train leaves the capital at ten and reaches the sea at seven in the morning. It has four sleeping cars and a small restaurant. "
+    ("The night train", "The night train leaves the capital at ten and reaches the sea at seven in the morning. It has four sleeping cars and a small restaurant. "
      "The conductor, Mr. Olsen, wakes the passengers half an hour before they arrive and brings them tea.",
      [("When does the train leave?", ["at ten", "at noon", "at four"]), ("Where does the train go?", ["to the sea", "to the desert", "to the airport"]),
       ("Who wakes the passengers?", ["the conductor", "the cook", "nobody"]), ("What does he bring them?", ["tea", "soup", "newspapers"])]),
-    ("When the old mill burned down, the town did not build it again. Instead the stones were used for a school. "
+    ("The mill", "When the old mill burned down, the town did not build it again. Instead the stones were used for a school. "
      "Above its door one still sees the wheel that was carved by the miller's daughter. The school has forty pupils and two teachers.",
      [("What burned down?", ["the mill", "the school", "the church"]), ("What were the stones used for?", ["a school", "a bridge", "a road"]),
       ("Who carved the wheel?", ["the miller's daughter", "a teacher", "the king"]), ("How many teachers are there?", ["two", "forty", "ten"])]),
-    ("Ivo repairs clocks. His shop is so narrow that only one customer fits in at a time. He never writes down what he promised, and never forgets it. "
+    ("The clock shop", "Ivo repairs clocks. His shop is so narrow that only one customer fits in at a time. He never writes down what he promised, and never forgets it. "
      "The clock he likes best is a ship's clock that runs for eight days. He says he will not sell it.",
      [("What does Ivo repair?", ["clocks", "shoes", "bicycles"]), ("How many customers fit into the shop?", ["one", "ten", "fifty"]),
       ("How long does the ship's clock run?", ["eight days", "one hour", "a year"]), ("Will Ivo sell the ship's clock?", ["no", "yes, tomorrow", "yes, for gold"])]),
-    ("Snow closed the pass on Tuesday. A truck with apples stood there for two days before the plough came. The driver ate nothing but apples. "
+    ("Snow on the pass", "Snow closed the pass on Tuesday. A truck with apples stood there for two days before the plough came. The driver ate nothing but apples. "
      "When he came down at last, he gave the rest to the children, and said that he would carry nuts the next time.",
      [("What closed the pass?", ["snow", "a fire", "a flood"]), ("What did the truck carry?", ["apples", "coal", "books"]),
       ("How long did the truck stand there?", ["two days", "two months", "one hour"]), ("Who got the rest of the apples?", ["the children", "the police", "the horses"])]),
-    ("A computer program that is never stopped must give back the memory it takes. If it forgets a little in each hour, it will fail after some weeks, "
+    ("The program", "A computer program that is never stopped must give back the memory it takes. If it forgets a little in each hour, it will fail after some weeks, "
      "usually at night. The engineers therefore wrote a test that runs the program for three days and compares the memory at the beginning and at the end.",
      [("What must the program give back?", ["memory", "money", "keys"]), ("When does it usually fail?", ["at night", "at lunch", "in spring"]),
       ("How long does the test run?", ["three days", "one minute", "ten years"]), ("What is compared?", ["the memory", "the colors", "the names"])]),
-    ("Lena and her brother built a raft of four barrels and an old door. It carried both of them across the lake, but not back, because one barrel had a hole. "
+    ("The raft", "Lena and her brother built a raft of four barrels and an old door. It carried both of them across the lake, but not back, because one barrel had a hole. "
      "They walked home around the lake, which took three hours, and their father laughed.",
      [("What was the raft made of?", ["barrels and a door", "ice", "paper"]), ("Why did it not carry them back?", ["a barrel had a hole", "it was stolen", "it burned"]),
       ("How long did they walk?", ["three hours", "one week", "a minute"]), ("Who laughed?", ["their father", "the raft", "a fisherman"])]),
-    ("The museum of salt has only three rooms. In the first stand tools of miners, in the second a horse made of salt, and in the third one may taste twelve kinds of salt. "
+    ("The museum of salt", "The museum of salt has only three rooms. In the first stand tools of miners, in the second a horse made of salt, and in the third one may taste twelve kinds of salt. "
      "Most visitors stay longest in the third room, and all of them leave thirsty.",
      [("How many rooms are there?", ["three", "thirty", "seven"]), ("What stands in the second room?", ["a horse made of salt", "a ship", "a piano"]),
       ("Where do most visitors stay longest?", ["in the third room", "in the garden", "in the first room"]), ("How do the visitors leave?", ["thirsty", "asleep", "wet"])]),
-    ("To make the green dye, the weavers boil the leaves for an hour and let the water cool. Then the wool is laid in for a night. "
+    ("The green dye", "To make the green dye, the weavers boil the leaves for an hour and let the water cool. Then the wool is laid in for a night. "
      "If it hangs in the sun afterwards it turns yellow, and so they dry it in the cellar.",
      [("How long are the leaves boiled?", ["an hour", "a week", "a second"]), ("What color is the dye?", ["green", "black", "pink"]),
       ("What happens in the sun?", ["the wool turns yellow", "the wool grows", "nothing at all"]), ("Where is the wool dried?", ["in the cellar", "on the roof", "in the oven"])]),
-    ("Captain Brandt kept a list of all the islands he had seen, with the weather of the day. There were 212 of them when he stopped sailing. "
+    ("The captain's list", "Captain Brandt kept a list of all the islands he had seen, with the weather of the day. There were 212 of them when he stopped sailing. "
      "On the last page he wrote that the smallest island had been the best, since it had a spring and no flies.",
-     [("What did the captain keep a list of?", ["islands", "songs", "debts"]), ("How many were there?", ["212", "3", "9000"]),
-      ("Which island was the best?", ["the smallest", "the largest", "the first"]), ("What did it not have?", ["flies", "water", "a name"])]),
+     [("What did the captain keep a list of?", ["islands", "songs", "debts"]), ("How many islands were there?", ["212", "3", "9000"]),
+      ("Which island was the best?", ["the smallest", "the largest", "the first"]), ("What did the best island not have?", ["flies", "water", "a name"])]),
 ]
 
 
 def reading(rng):
-    """Questions about short texts, with three choices."""
-    for text, questions in PASSAGES:
+    """Questions about one of six short texts, with three choices."""
+    for title, text, questions in PASSAGES:
         for question, choices in questions:
             right = choices[0]
             shuffled = choices[:]
             rng.shuffle(shuffled)
-            yield {"prompt": f"{text}\n\nQuestion: {question}\nAnswer:", "choices": shuffled, "gold": shuffled.index(right)}
+            texts = [(title, text), *((t, x) for t, x, _ in rng.sample([p for p in PASSAGES if p[0] != title], 5))]
+            rng.shuffle(texts)
+            pages = "".join(f"# {t}\n\n{x}\n\n" for t, x in texts)
+            yield {"prompt": f"{pages}Question about \"{title}\": {question}\nAnswer:", "choices": shuffled, "gold": shuffled.index(right)}
 
 
 def main():

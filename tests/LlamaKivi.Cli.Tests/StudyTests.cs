@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json;
 using Xunit;
 
@@ -48,26 +49,40 @@ public sealed class StudyTests : IDisposable
     public async Task Eval_goes_on_where_it_was_stopped_and_scores_the_same()
     {
         string task = WriteTask();
-        string[] arguments = ["eval", "--task", task, "--kv-cache", "f16,kivi2", "-n", "6", "-c", "512", "--json"];
+        string[] arguments = ["eval", "--task", task, "--kv-cache", "f16,kivi2", "-n", "6", "-c", "512", "-npl", "2", "--json"];
         CommandLine.Result whole = await CommandLine.RunAsync([.. arguments, "-o", Path.Combine(_folder, "a")]);
         Assert.Equal(0, whole.ExitCode);
         Assert.Contains("task.jsonl:3: ", whole.Error, StringComparison.Ordinal);
         Assert.Contains("task.jsonl:4: there is neither 'answers' nor 'choices'", whole.Error, StringComparison.Ordinal);
         Assert.Contains("task.jsonl:5: 'gold' names none of the 2 choices", whole.Error, StringComparison.Ordinal);
 
-        // As after a kill: some rows, and one half written.
-        string made = Path.Combine(_folder, "a", "task-kivi2.jsonl");
-        string[] lines = await File.ReadAllLinesAsync(made);
-        Directory.CreateDirectory(Path.Combine(_folder, "b"));
-        File.Copy(Path.Combine(_folder, "a", "task-f16.jsonl"), Path.Combine(_folder, "b", "task-f16.jsonl"));
-        await File.WriteAllTextAsync(Path.Combine(_folder, "b", "task-kivi2.jsonl"), string.Join('\n', lines[..3]) + "\n" + lines[3][..20]);
-        CommandLine.Result again = await CommandLine.RunAsync([.. arguments, "-o", Path.Combine(_folder, "b")]);
+        // Killed when two of five rows are there, and the last of them left half written.
+        string folder = Path.Combine(_folder, "b");
+        string kept = Path.Combine(folder, "task-f16.jsonl");
+        using (Process process = CommandLine.Start("llama-kivi", [.. arguments, "-o", folder]))
+        {
+            while (!process.HasExited && (!File.Exists(kept) || LinesOf(kept).Length < 3))
+            {
+                await Task.Delay(1, TestContext.Current.CancellationToken);
+            }
+
+            process.Kill();
+            await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        }
+
+        string[] left = await File.ReadAllLinesAsync(kept, TestContext.Current.CancellationToken);
+        Assert.InRange(left.Length, 3, 6);
+        await File.WriteAllTextAsync(kept, string.Join('\n', left[..2]) + "\n" + left[2][..20], TestContext.Current.CancellationToken);
+        CommandLine.Result again = await CommandLine.RunAsync([.. arguments, "-o", folder]);
         Assert.Equal(0, again.ExitCode);
         Assert.Equal(Scores(whole.Out), Scores(again.Out));
-        Assert.Equal(lines.Order(), (await File.ReadAllLinesAsync(Path.Combine(_folder, "b", "task-kivi2.jsonl"))).Order());
+        foreach (string file in (string[])["task-f16.jsonl", "task-kivi2.jsonl"])
+        {
+            Assert.Equal(LinesOf(Path.Combine(_folder, "a", file)).Order(StringComparer.Ordinal), LinesOf(Path.Combine(folder, file)).Order(StringComparer.Ordinal));
+        }
 
         // Other settings do not go on with these rows.
-        CommandLine.Result other = await CommandLine.RunAsync("eval", "--task", task, "--kv-cache", "kivi2", "-n", "7", "-o", Path.Combine(_folder, "b"));
+        CommandLine.Result other = await CommandLine.RunAsync("eval", "--task", task, "--kv-cache", "kivi2", "-n", "7", "-o", folder);
         Assert.Equal(2, other.ExitCode);
         Assert.Contains("task-kivi2.jsonl is of another run", other.Error, StringComparison.Ordinal);
     }
@@ -86,6 +101,13 @@ public sealed class StudyTests : IDisposable
         result = await CommandLine.RunAsync("eval", "--task", longBench, "--prompt-format", "{context}\\n\\n{input}\\nAnswer:", "--metrics", "f1,rouge_l", "--kv-cache", "f16", "-n", "4", "--json");
         Assert.Equal(0, result.ExitCode);
         Assert.Equal(["f1", "rouge_l"], JsonDocument.Parse(result.Out).RootElement.EnumerateArray().Select(c => c.GetProperty("metric").GetString()));
+    }
+
+    // Also while another process writes them.
+    private static string[] LinesOf(string path)
+    {
+        using var reader = new StreamReader(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete));
+        return reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries);
     }
 
     private static List<string> Scores(string json) =>

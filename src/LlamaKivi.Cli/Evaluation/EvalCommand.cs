@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using LlamaKivi.Common;
@@ -26,7 +27,7 @@ internal static class EvalCommand
         var count = new Option<int>("--n-predict", "-n") { Description = "Tokens written at most", DefaultValueFactory = _ => 32 };
         var stop = new Option<string>("--stop") { Description = "Ends what is written", DefaultValueFactory = _ => "\\n" };
         var context = new Option<int>("--ctx-size", "-c") { Description = "Tokens of the longest row, what is written included", DefaultValueFactory = _ => 2048 };
-        var parallel = new Option<int>("--n-parallel", "-npl") { Description = "Rows written at once", DefaultValueFactory = _ => 8 };
+        var parallel = new Option<int>("--n-parallel", "-npl") { Description = "Rows scored side by side", DefaultValueFactory = _ => 8 };
         var types = new Option<string>("--kv-cache") { Description = "KV cache types; differences are from the first", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2,kivi2-paper" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder that keeps every row's output, TASK-CACHE.jsonl; an interrupted run goes on there" };
         var command = new Command("eval", "Score a task for several KV cache types");
@@ -50,8 +51,8 @@ internal static class EvalCommand
             {
                 Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
                 GpuLayerCount = parsed.GetValue(common.GpuLayers),
-                SeqMax = (uint)Math.Max(2, together),
-                ContextSize = checked((uint)(length * Math.Max(2, together))),
+                SeqMax = (uint)Evaluator.SequencesOf(together),
+                ContextSize = checked((uint)(length * Evaluator.SequencesOf(together))),
             };
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             List<PreparedRow> prepared = Prepare(weights, rows, parsed.GetValue(shots), parsed.GetValue(template), length - most, path);
@@ -61,25 +62,29 @@ internal static class EvalCommand
             }
 
             string? folder = parsed.GetValue(output);
+            string content = Convert.ToHexString(SHA256.HashData(await File.ReadAllBytesAsync(path, cancellationToken).ConfigureAwait(false)))[..16];
             var results = new List<(string Name, List<RowResult> Rows, double Seconds)>();
             foreach ((string name, KvCacheParams cache) in caches)
             {
                 parameters.KvCache = cache;
-                string settings = string.Join(' ', Path.GetFileName(parameters.ModelPath), weights.SizeInBytes, name, cache.Group, cache.Residual, cache.Sinks, parsed.GetValue(shots), parsed.GetValue(template), most,
+                string settings = string.Join(' ', content, Path.GetFileName(parameters.ModelPath), weights.SizeInBytes, name, cache.Group, cache.Residual, cache.Sinks, parsed.GetValue(shots), parsed.GetValue(template), together, most,
                     parsed.GetValue(stop), string.Join('+', chosen), parsed.GetValue(fields), parsed.GetValue(format));
                 using RowStore store = RowStore.Open(folder, $"{Path.GetFileNameWithoutExtension(path)}-{name}", settings);
-                List<PreparedRow> left = [.. prepared.Where(row => !store.Rows.ContainsKey(row.Row.Line))];
+                bool Done(PreparedRow row) => store.Rows.ContainsKey(row.Row.Line);
+                int left = prepared.Count(row => !Done(row));
                 long start = Stopwatch.GetTimestamp();
-                await Terminal.WithProgress($"{name}: {left.Count} rows", report => Task.Run(
+                await Terminal.WithProgress($"{name}: {left} rows", report => Task.Run(
                     () =>
                     {
                         using LLamaContext model = weights.CreateContext(parameters);
                         var evaluator = new Evaluator(model, together, most, [Unescape(parsed.GetValue(stop))!], chosen);
                         int done = 0;
-                        evaluator.Run(left, result =>
+                        evaluator.Run(prepared, Done, result =>
                         {
-                            store.Add(result);
-                            report.Report(++done / (float)left.Count);
+                            if (store.Add(result))
+                            {
+                                report.Report(++done / (float)left);
+                            }
                         }, cancellationToken);
                         return done;
                     },
@@ -240,10 +245,16 @@ internal static class EvalCommand
             return store;
         }
 
-        public void Add(RowResult row)
+        /// <summary>Keeps a row's result; false if there is one already.</summary>
+        public bool Add(RowResult row)
         {
-            Rows[row.Line] = row;
+            if (!Rows.TryAdd(row.Line, row))
+            {
+                return false;
+            }
+
             _file?.WriteLine(Write(row));
+            return true;
         }
 
         public void Dispose() => _file?.Dispose();

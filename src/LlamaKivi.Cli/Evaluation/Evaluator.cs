@@ -17,7 +17,7 @@ internal sealed record PreparedRow(TaskRow Row, int[] Prompt, int[][] Choices);
 /// <param name="Scores">By metric.</param>
 internal sealed record RowResult(int Line, string Output, double[] LogLikelihoods, SortedDictionary<string, double> Scores);
 
-/// <summary>Runs rows through a context: several at once where the model writes, one by one where it chooses.</summary>
+/// <summary>Runs rows through a context, several side by side. It must have <see cref="SequencesOf"/> sequences.</summary>
 internal sealed class Evaluator(LLamaContext context, int parallel, int maxTokens, string[] stops, string[] metrics)
 {
     private static readonly Dictionary<string, Func<string, IEnumerable<string>, double>> Known = new(StringComparer.Ordinal)
@@ -32,70 +32,86 @@ internal sealed class Evaluator(LLamaContext context, int parallel, int maxToken
 
     public static IEnumerable<string> MetricNames => Known.Keys;
 
-    /// <summary>Runs the rows; each result is handed over when it is there.</summary>
-    public void Run(IReadOnlyList<PreparedRow> rows, Action<RowResult> take, CancellationToken cancellationToken)
-    {
-        foreach (PreparedRow row in rows.Where(row => row.Choices.Length > 0))
-        {
-            take(Choose(row, cancellationToken));
-        }
+    /// <summary>Sequences for <paramref name="parallel"/> rows: their prompts, and a copy of each.</summary>
+    public static int SequencesOf(int parallel) => 2 * parallel;
 
-        foreach (PreparedRow[] batch in rows.Where(row => row.Choices.Length == 0).Chunk(parallel))
+    /// <summary>Runs the rows; each result is handed over when it is there.</summary>
+    /// <param name="rows">All rows of the task. The same rows run side by side however many are done: what runs beside a row moves its last digits.</param>
+    /// <param name="done">Whether a row's result is known; a row that runs beside one that is not comes again.</param>
+    /// <param name="take">Gets the results.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    public void Run(IReadOnlyList<PreparedRow> rows, Func<PreparedRow, bool> done, Action<RowResult> take, CancellationToken cancellationToken)
+    {
+        foreach (IGrouping<bool, PreparedRow> kind in rows.GroupBy(row => row.Choices.Length > 0))
         {
-            foreach (RowResult result in Write(batch, cancellationToken))
+            foreach (PreparedRow[] batch in kind.Chunk(parallel).Where(batch => !batch.All(done)))
             {
-                take(result);
+                foreach (RowResult result in kind.Key ? Choose(batch, cancellationToken) : Write(batch, cancellationToken))
+                {
+                    take(result);
+                }
             }
         }
     }
 
-    // The prompt is read once; each choice continues a copy of it.
-    private RowResult Choose(PreparedRow row, CancellationToken cancellationToken)
+    // Prompts are read once; the rows' first choices continue copies of them side by side, then the second ones.
+    private IEnumerable<RowResult> Choose(PreparedRow[] batch, CancellationToken cancellationToken)
     {
         ContextHandle handle = context.Handle;
-        handle.SeqTruncate(0, 0);
-        handle.Decode(row.Prompt, cancellationToken: cancellationToken);
-        float[] first = handle.Logits(row.Prompt.Length - 1).ToArray();
-        var likelihoods = new double[row.Choices.Length];
-        for (int i = 0; i < row.Choices.Length; i++)
+        float[][] first = [.. batch.Select((row, i) => Read(row, i, cancellationToken).ToArray())];
+        double[][] likelihoods = [.. batch.Select(row => new double[row.Choices.Length])];
+        for (int c = 0; c < batch.Max(row => row.Choices.Length); c++)
         {
-            int[] choice = row.Choices[i];
-            likelihoods[i] = LogProbability(first, choice[0]);
-            if (choice.Length > 1)
+            var tokens = new List<int>();
+            var sequences = new List<int>();
+            var scored = new List<(int Row, int Token)>();
+            for (int i = 0; i < batch.Length; i++)
             {
-                handle.SeqCopy(0, 1);
-                int[] read = choice[..^1];
-                handle.Decode(read, [.. read.Select(_ => 1)], outputs: [.. read.Select(_ => (byte)1)], cancellationToken: cancellationToken);
-                for (int t = 0; t < read.Length; t++)
+                if (c >= batch[i].Choices.Length)
                 {
-                    likelihoods[i] += LogProbability(handle.Logits(t), choice[t + 1]);
+                    continue;
+                }
+
+                int[] choice = batch[i].Choices[c];
+                likelihoods[i][c] = LogProbability(first[i], choice[0]);
+                if (choice.Length > 1)
+                {
+                    handle.SeqCopy(i, parallel + i);
+                    tokens.AddRange(choice[..^1]);
+                    sequences.AddRange(Enumerable.Repeat(parallel + i, choice.Length - 1));
+                    scored.AddRange(choice[1..].Select(token => (i, token)));
+                }
+            }
+
+            if (tokens.Count > 0)
+            {
+                handle.Decode([.. tokens], [.. sequences], outputs: [.. tokens.Select(_ => (byte)1)], cancellationToken: cancellationToken);
+                for (int t = 0; t < scored.Count; t++)
+                {
+                    likelihoods[scored[t].Row][c] += LogProbability(handle.Logits(t), scored[t].Token);
                 }
             }
         }
 
+        return batch.Select((row, i) => Chosen(row.Row, likelihoods[i]));
+    }
+
+    private static RowResult Chosen(TaskRow row, double[] likelihoods)
+    {
         int best = IndexOfMax(likelihoods);
-        int bestByLength = IndexOfMax([.. likelihoods.Select((l, i) => l / Math.Max(1, row.Row.Choices[i].EnumerateRunes().Count()))]);
-        return new RowResult(row.Row.Line, row.Row.Choices[best], likelihoods, new(StringComparer.Ordinal)
+        int bestByLength = IndexOfMax([.. likelihoods.Select((l, i) => l / Math.Max(1, row.Choices[i].EnumerateRunes().Count()))]);
+        return new RowResult(row.Line, row.Choices[best], likelihoods, new(StringComparer.Ordinal)
         {
-            ["acc"] = best == row.Row.Gold ? 1 : 0,
-            ["acc_norm"] = bestByLength == row.Row.Gold ? 1 : 0,
+            ["acc"] = best == row.Gold ? 1 : 0,
+            ["acc_norm"] = bestByLength == row.Gold ? 1 : 0,
         });
     }
 
     private IEnumerable<RowResult> Write(PreparedRow[] batch, CancellationToken cancellationToken)
     {
         ContextHandle handle = context.Handle;
-        var next = new int[batch.Length];
+        int[] next = [.. batch.Select((row, i) => TensorPrimitives.IndexOfMax(Read(row, i, cancellationToken)))];
         var bytes = batch.Select(_ => new List<byte>()).ToArray();
-        for (int i = 0; i < batch.Length; i++)
-        {
-            handle.SeqTruncate(i, 0);
-            int[] prompt = batch[i].Prompt;
-            int sequence = i;
-            handle.Decode(prompt, [.. prompt.Select(_ => sequence)], cancellationToken: cancellationToken);
-            next[i] = TensorPrimitives.IndexOfMax<float>(handle.Logits(prompt.Length - 1));
-        }
-
         List<int> running = [.. Enumerable.Range(0, batch.Length)];
         for (int written = 0; running.Count > 0; written++)
         {
@@ -116,6 +132,14 @@ internal sealed class Evaluator(LLamaContext context, int parallel, int maxToken
             var scores = new SortedDictionary<string, double>(metrics.ToDictionary(m => m, m => Known[m](output, row.Row.Answers)), StringComparer.Ordinal);
             return new RowResult(row.Row.Line, output, [], scores);
         });
+    }
+
+    // The logits behind a row's prompt, which becomes the content of a sequence; until the next call.
+    private ReadOnlySpan<float> Read(PreparedRow row, int sequence, CancellationToken cancellationToken)
+    {
+        context.Handle.SeqTruncate(sequence, 0);
+        context.Handle.Decode(row.Prompt, [.. row.Prompt.Select(_ => sequence)], cancellationToken: cancellationToken);
+        return context.Handle.Logits(row.Prompt.Length - 1);
     }
 
     private bool IsEnd(int token) => _ends.Contains(token);
