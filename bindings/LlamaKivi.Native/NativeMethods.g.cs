@@ -222,7 +222,7 @@ internal unsafe struct lk_model_params
     public uint struct_size;
     /// <summary>1: weights stay in the mapped file. 0: weights are read into memory.</summary>
     public uint use_mmap;
-    /// <summary>0: the CPU computes. Otherwise the GPU does, with the weights of so many layers, the last ones, in its memory and those of the others in the host's, from which it reads them; -1, or at least the model's layers: all in its memory.</summary>
+    /// <summary>0: the CPU computes. Otherwise so many layers, the last ones, and the outputs are computed on the GPU, which holds their weights and their part of the cache, and the layers before them on the CPU; -1, or at least the model's layers: all on the GPU.</summary>
     public int n_gpu_layers;
     /// <summary>May be NULL.</summary>
     public delegate* unmanaged[Cdecl]<float, void*, int> progress;

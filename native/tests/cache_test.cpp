@@ -307,7 +307,7 @@ TEST(CacheCopy, SnapshotGoesBack) {
         append(cache, 0, tokens, 333, 600);
         cache.truncate(0, 40);
         append(cache, 0, tokens, 100, 333);
-        cache.restore(0, std::move(snapshot));
+        cache.swap(0, snapshot);
         EXPECT_EQ(image_of(cache, 0).difference(before), "");
         append(cache, 0, tokens, 333, 600);
         append(cache, 1, tokens, 0, 600);

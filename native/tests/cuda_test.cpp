@@ -19,6 +19,7 @@ using test::kAllLengths;
 using test::kAllTypes;
 using test::Shape;
 using test::Tokens;
+using test::Whole;
 
 // The demo model with its weights on the GPU; null without one.
 const Model* gpu_model() {
@@ -73,9 +74,9 @@ protected:
         backend_->commit(cache, {&segment, 1});
     }
 
-    static std::vector<uint8_t> state(const kv::Cache& cache, int seq = 0) {
-        std::vector<uint8_t> bytes(kv::state_size(cache, seq));
-        kv::save_state(cache, seq, 0, bytes);
+    static std::vector<uint8_t> state(kv::Cache& cache, int seq = 0) {
+        std::vector<uint8_t> bytes(kv::state_size(Whole(cache), seq));
+        kv::save_state(Whole(cache), seq, 0, bytes);
         return bytes;
     }
 
@@ -86,7 +87,7 @@ protected:
         const Tokens tokens(shape, n + n_rows, 31 * n + n_rows, 1);
         if (n > 0) {
             test::append(cpu, 0, tokens, 0, n);
-            kv::load_state(gpu, 0, 0, state(cpu));
+            kv::load_state(Whole(gpu), 0, 0, state(cpu));
         }
         test::stage(cpu, tokens, n, n + n_rows);
         const Segment segment{0, 0, n_rows};
@@ -244,7 +245,7 @@ TEST_F(Cuda, AttentionOverTokensThatMoved) {
             kv::Cache gpu(shape.config(), device_->memory());
             const Tokens tokens(shape, 705, 9, 1);
             test::append(cpu, 0, tokens, 0, 700);
-            kv::load_state(gpu, 0, 0, state(cpu));
+            kv::load_state(Whole(gpu), 0, 0, state(cpu));
             cpu.remove(0, begin, end, test::rotation(64));
             gpu.remove(0, begin, end, test::rotation(64));
             ASSERT_EQ(state(gpu), state(cpu));

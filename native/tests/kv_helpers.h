@@ -29,6 +29,16 @@ struct Lengths {
 };
 inline constexpr Lengths kAllLengths[] = {{32, 128}, {32, 32}, {16, 32}, {64, 128}, {128, 128}};
 
+// A cache in one piece, as the functions of kv/state.h take it.
+class Whole {
+public:
+    explicit Whole(kv::Cache& cache) : parts_{&cache} {}
+    operator kv::CacheParts() const { return parts_; }  // NOLINT: on purpose
+
+private:
+    kv::Cache* parts_[1];
+};
+
 struct Shape {
     lk_cache_type type_k = LK_CACHE_KIVI2;
     lk_cache_type type_v = LK_CACHE_KIVI2;

@@ -66,7 +66,7 @@ TEST_F(ObserverTest, SeesWhatTheCacheTakes) {
         EXPECT_EQ(seen.positions[i], i);
         EXPECT_EQ(seen.seqs[i], 0);
     }
-    const kv::Sequence& held = context.cache().sequence(0);
+    const kv::Sequence& held = context.cache().parts().front()->sequence(0);
     for (int layer = 0; layer < c.n_layer; ++layer) {
         for (int head = 0; head < c.n_head_kv; ++head) {
             for (int i = 0; i < 150; ++i) {

@@ -11,12 +11,13 @@ using test::append;
 using test::image_of;
 using test::Shape;
 using test::Tokens;
+using test::Whole;
 
 constexpr uint64_t kModel = 42;
 
-std::vector<uint8_t> save(const Cache& cache, int seq) {
-    std::vector<uint8_t> bytes(state_size(cache, seq));
-    save_state(cache, seq, kModel, bytes);
+std::vector<uint8_t> save(Cache& cache, int seq) {
+    std::vector<uint8_t> bytes(state_size(Whole(cache), seq));
+    save_state(Whole(cache), seq, kModel, bytes);
     return bytes;
 }
 
@@ -36,7 +37,7 @@ TEST(State, ComesBackBitForBit) {
                 }
                 Cache other(shape.config());
                 append(other, 1, tokens, 100, 250);  // is replaced
-                load_state(other, 1, kModel, save(cache, 0));
+                load_state(Whole(other), 1, kModel, save(cache, 0));
                 EXPECT_EQ(image_of(other, 1).difference(image_of(cache, 0)), "");
                 append(cache, 0, tokens, 700, 900);
                 append(other, 1, tokens, 700, 900);
@@ -56,16 +57,16 @@ TEST(State, DamageIsRefusedAndChangesNothing) {
     const test::Image before = image_of(cache, 1);
     const int64_t bytes = cache.live_page_bytes();
     for (size_t size = 0; size < good.size(); size += size < 200 ? 1 : 997) {
-        test::expect_error(LK_BAD_STATE, {}, [&] { load_state(cache, 1, kModel, std::span(good).first(size)); });
+        test::expect_error(LK_BAD_STATE, {}, [&] { load_state(Whole(cache), 1, kModel, std::span(good).first(size)); });
     }
     for (size_t i = 0; i < good.size(); i += i < 400 ? 1 : 313) {
         std::vector<uint8_t> bad = good;
         bad[i] ^= 0x10;
-        test::expect_error(LK_BAD_STATE, {}, [&] { load_state(cache, 1, kModel, bad); });
+        test::expect_error(LK_BAD_STATE, {}, [&] { load_state(Whole(cache), 1, kModel, bad); });
     }
     std::vector<uint8_t> longer = good;
     longer.push_back(0);
-    test::expect_error(LK_BAD_STATE, {"cut or appended"}, [&] { load_state(cache, 1, kModel, longer); });
+    test::expect_error(LK_BAD_STATE, {"cut or appended"}, [&] { load_state(Whole(cache), 1, kModel, longer); });
     EXPECT_EQ(image_of(cache, 1).difference(before), "");
     EXPECT_EQ(cache.live_page_bytes(), bytes);
 }
@@ -78,7 +79,7 @@ TEST(State, AnotherCacheOrModelIsRefusedByName) {
     const std::vector<uint8_t> state = save(cache, 0);
     const auto refused = [&](Shape other, uint64_t model, const std::vector<std::string>& parts) {
         Cache target(other.config());
-        test::expect_error(LK_BAD_STATE, parts, [&] { load_state(target, 0, model, state); });
+        test::expect_error(LK_BAD_STATE, parts, [&] { load_state(Whole(target), 0, model, state); });
     };
     Shape other = shape;
     other.type_k = LK_CACHE_F16;
@@ -94,7 +95,7 @@ TEST(State, AnotherCacheOrModelIsRefusedByName) {
     other = shape;
     other.n_ctx = 256;
     Cache small(other.config());
-    EXPECT_THROW(load_state(small, 0, kModel, state), Error);
+    EXPECT_THROW(load_state(Whole(small), 0, kModel, state), Error);
     EXPECT_EQ(small.length(0), 0);
 }
 
@@ -122,7 +123,7 @@ TEST(State, ForgedCountsAreRefused) {
             std::memcpy(bad.data() + n, &hash, 8);
             Cache target(shape.config());
             try {
-                load_state(target, 0, kModel, bad);
+                load_state(Whole(target), 0, kModel, bad);
             } catch (const Error&) {
                 ++refused;
                 EXPECT_EQ(target.length(0), 0);

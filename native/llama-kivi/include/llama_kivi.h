@@ -230,9 +230,10 @@ LK_API lk_status lk_quantize(const char* from, const char* to, const lk_quantize
 typedef struct lk_model_params {
     uint32_t struct_size;          /**< sizeof(lk_model_params). */
     uint32_t use_mmap;             /**< 1: weights stay in the mapped file. 0: weights are read into memory. */
-    int32_t n_gpu_layers;          /**< 0: the CPU computes. Otherwise the GPU does, with the weights of so many layers, the last
-                                        ones, in its memory and those of the others in the host's, from which it reads
-                                        them; -1, or at least the model's layers: all in its memory. */
+    int32_t n_gpu_layers;          /**< 0: the CPU computes. Otherwise so many layers, the last ones, and the outputs are
+                                        computed on the GPU, which holds their weights and their part of the cache, and
+                                        the layers before them on the CPU; -1, or at least the model's layers: all on the
+                                        GPU. */
     lk_progress_callback progress; /**< May be NULL. */
     void* progress_user_data;      /**< Passed to progress. */
 } lk_model_params;

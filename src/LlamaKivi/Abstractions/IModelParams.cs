@@ -14,8 +14,8 @@ public interface IModelParams
     bool UseMemorymap { get; }
 
     /// <summary>
-    /// 0: the CPU computes. Otherwise the GPU does, with the weights of so many layers in its memory and those of the others in the host's, from which it reads
-    /// them; -1, or at least the model's layers: all in its memory. Without a usable GPU loading fails and says why.
+    /// 0: the CPU computes. Otherwise so many layers, the last ones, are computed on the GPU, which holds their weights and their part of the KV cache, and the others
+    /// on the CPU; -1, or at least the model's layers: all on the GPU. Without a usable GPU loading fails and says why.
     /// </summary>
     int GpuLayerCount => 0;
 

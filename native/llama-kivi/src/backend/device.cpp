@@ -67,8 +67,8 @@ const DevicePlugin& plugin() {
 
 }  // namespace
 
-std::shared_ptr<Device> open_device(const Model& model, int n_gpu_layers, const std::function<bool(float)>& progress) {
-    return std::shared_ptr<Device>(plugin().open(model, n_gpu_layers, progress));
+std::shared_ptr<Device> open_device(const Model& model, const std::function<bool(float)>& progress) {
+    return std::shared_ptr<Device>(plugin().open(model, progress));
 }
 
 lk_device_info describe_device(uint32_t index) {

@@ -11,7 +11,7 @@ namespace lk {
 
 struct Model;
 
-// A device with the weights of a model. Contexts share it; each has a backend of its own.
+// A device with weights of a model. Contexts share it; each has a backend of its own.
 class Device {
 public:
     virtual ~Device() = default;
@@ -22,9 +22,9 @@ public:
     virtual void upload(const void* host, size_t bytes) = 0;
 };
 
-// Copies a model's weights to the first usable device. n_gpu_layers, progress: as for Model::load.
+// Copies the weights of a model's n_device_layers and outputs to the first usable device. progress: as for Model::load.
 // Throws LK_DEVICE_ERROR with the reason if there is none, or LK_OUT_OF_DEVICE_MEMORY.
-std::shared_ptr<Device> open_device(const Model& model, int n_gpu_layers, const std::function<bool(float)>& progress);
+std::shared_ptr<Device> open_device(const Model& model, const std::function<bool(float)>& progress);
 
 // Describes a device; LK_DEVICE_ERROR with the reason if there is none of that number.
 lk_device_info describe_device(uint32_t index);
@@ -32,7 +32,7 @@ lk_device_info describe_device(uint32_t index);
 // What a plugin exports as lk_device_plugin.
 struct DevicePlugin {
     uint32_t abi_version;  // LK_ABI_VERSION
-    Device* (*open)(const Model& model, int n_gpu_layers, const std::function<bool(float)>& progress);
+    Device* (*open)(const Model& model, const std::function<bool(float)>& progress);
     lk_device_info (*describe)(uint32_t index);
 };
 

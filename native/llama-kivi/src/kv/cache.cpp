@@ -415,29 +415,11 @@ void Cache::truncate(int seq, int n_keep) {
     sequences_[seq].v.truncate(n_keep);
 }
 
-void Cache::remove(int seq, int begin, int end, const Rotation& rotation) {
-    Sequence changed(sequences_[seq]);  // a failed allocation leaves the sequence as it was
+Sequence Cache::removed(int seq, int begin, int end, const Rotation& rotation) const {
+    Sequence changed(sequences_[seq]);
     changed.k.remove(begin, end, rotation);
     changed.v.remove(begin, end, rotation);
-    sequences_[seq] = std::move(changed);
-}
-
-void Cache::copy(int src, int dst) {
-    if (src != dst) {
-        sequences_[dst] = Sequence(sequences_[src]);
-    }
-}
-
-void Cache::swap_in(int seq, Sequence&& sequence) {
-    LK_CHECK(sequence.k.length() == sequence.v.length(), LK_BAD_STATE, "the saved state has %d keys and %d values",
-             sequence.k.length(), sequence.v.length());
-    std::swap(sequences_[seq], sequence);
-    try {
-        check_room(0);
-    } catch (...) {
-        std::swap(sequences_[seq], sequence);
-        throw;
-    }
+    return changed;
 }
 
 int64_t Cache::distinct_paged_tokens(Side side) const {
@@ -533,7 +515,7 @@ void Cache::stage(Side side, int layer, int n_rows, const float* rows, ToHalf to
     LK_CHECK(!broken, LK_NUMERIC_ERROR,
              "layer %d gave a %s that is NaN, infinite or beyond 65504, the range of 16-bit floats: the model file may "
              "be damaged",
-             layer, side == Side::keys ? "key" : "value");
+             config_.first_layer + layer, side == Side::keys ? "key" : "value");
 }
 
 SideView Cache::view(Side side, const Segment& segment, int layer, int head) const {

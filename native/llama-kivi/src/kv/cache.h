@@ -24,6 +24,7 @@ namespace lk::kv {
 // Sizes and types of a cache, checked.
 struct CacheConfig {
     int n_layer = 0;
+    int first_layer = 0;  // of the model, that this cache holds as layer 0
     int n_head_kv = 0;
     int head_size = 0;  // D
     int n_ctx = 0;
@@ -220,20 +221,19 @@ public:
     int length(int seq) const { return sequences_[seq].length(); }
     const Sequence& sequence(int seq) const { return sequences_[seq]; }
 
-    // Sequence operations.
+    // Sequence operations. What can fail makes a new sequence, and swap, which cannot, puts it in.
     void truncate(int seq, int n_keep);
-    void remove(int seq, int begin, int end, const Rotation& rotation);
-    void copy(int src, int dst);
+    Sequence removed(int seq, int begin, int end, const Rotation& rotation) const;
     Sequence snapshot(int seq) const { return sequences_[seq]; }
-    void restore(int seq, Sequence&& sequence) { sequences_[seq] = std::move(sequence); }
-
-    // Puts other content into a sequence, keys first; read makes one side. LK_CACHE_FULL, and what read throws, change
-    // nothing.
-    template <class Read>
-    void replace(int seq, const Read& read) {
-        SequenceSide k = read(k_spec_, *memory_, live_bytes_.get());
-        SequenceSide v = read(v_spec_, *memory_, live_bytes_.get());
-        swap_in(seq, {std::move(k), std::move(v)});
+    SequenceSide empty_side(Side side) const { return {spec(side), *memory_, live_bytes_.get()}; }
+    void swap(int seq, Sequence& sequence) noexcept { std::swap(sequences_[seq], sequence); }
+    void remove(int seq, int begin, int end, const Rotation& rotation) {
+        Sequence changed = removed(seq, begin, end, rotation);
+        swap(seq, changed);
+    }
+    void copy(int src, int dst) {
+        Sequence copied = snapshot(src);
+        swap(dst, copied);
     }
 
     // One call.
@@ -258,7 +258,6 @@ public:
     static uint64_t page_bytes(const CacheConfig& config);  // n_ctx tokens
 
 private:
-    void swap_in(int seq, Sequence&& sequence);
     // Distinct tokens in the pages of one side; shared pages count once.
     int64_t distinct_paged_tokens(Side side) const;
     Buffer<half_t>& staging(Side side) { return side == Side::keys ? staged_k_ : staged_v_; }
@@ -273,5 +272,8 @@ private:
     Buffer<half_t> staged_v_;
     mutable uint64_t visits_ = 0;
 };
+
+// The parts of one cache that lie in several places, the first layers' first. All hold the same tokens.
+using CacheParts = std::span<Cache* const>;
 
 }  // namespace lk::kv

@@ -98,53 +98,119 @@ uint64_t checksum(std::span<const uint8_t> data) {
     return hash;
 }
 
-}  // namespace
-
-StateKey make_state_key(const Cache& cache, uint64_t model) {
-    const CacheConfig& c = cache.config();
+StateKey make_state_key(CacheParts parts, uint64_t model) {
+    const CacheConfig& c = parts.front()->config();
     const bool kivi = is_kivi(c.params.type_k) || is_kivi(c.params.type_v);
     StateKey key{};
-    key.n_layer = c.n_layer;
+    for (const Cache* part : parts) {
+        key.n_layer += part->config().n_layer;
+    }
     key.n_head_kv = c.n_head_kv;
     key.head_size = c.head_size;
     key.type_k = c.params.type_k;
     key.type_v = c.params.type_v;
     key.group = kivi ? static_cast<int32_t>(c.params.group) : 0;
     key.residual = kivi ? static_cast<int32_t>(c.params.residual) : 0;
-    key.sinks_k = cache.spec(Side::keys).sinks;
-    key.sinks_v = cache.spec(Side::values).sinks;
+    key.sinks_k = parts.front()->spec(Side::keys).sinks;
+    key.sinks_v = parts.front()->spec(Side::values).sinks;
     key.model = model;
     return key;
 }
 
-// Reaches into one side of a sequence.
+}  // namespace
+
+// Reaches into one side of a sequence, in all parts of the cache.
 class SideState {
 public:
-    static void write(const SequenceSide& side, Writer& out) {
-        const SideSpec& spec = *side.spec_;
-        const size_t d = spec.format.head_size;
+    static void write(std::span<const SequenceSide* const> parts, Writer& out) {
+        const SequenceSide& first = *parts.front();
+        // Places of the distinct blocks' first runs, and the block of every run.
         std::map<const PageBlock*, int32_t> numbers;
-        std::vector<const PageBlock*> blocks;
-        for (const PageRef& ref : side.pages_) {
-            if (numbers.try_emplace(ref.block.get(), static_cast<int32_t>(blocks.size())).second) {
-                blocks.push_back(ref.block.get());
+        std::vector<size_t> blocks;
+        for (size_t i = 0; i < first.pages_.size(); ++i) {
+            if (numbers.try_emplace(first.pages_[i].block.get(), static_cast<int32_t>(blocks.size())).second) {
+                blocks.push_back(i);
             }
         }
-        out.number(side.n_paged_);
-        out.number(side.n_sinks_);
-        out.number(side.n_ring_);
-        out.number(side.tables_chosen_);
-        out.number(static_cast<int32_t>(side.pages_.size()));
+        out.number(first.n_paged_);
+        out.number(first.n_sinks_);
+        out.number(first.n_ring_);
+        out.number(first.tables_chosen_);
+        out.number(static_cast<int32_t>(first.pages_.size()));
         out.number(static_cast<int32_t>(blocks.size()));
-        for (const PageRef& ref : side.pages_) {
+        for (const PageRef& ref : first.pages_) {
             out.number(numbers[ref.block.get()]);
             out.number(ref.first);
             out.number(ref.count);
             out.number(ref.frame);
         }
-        for (const PageBlock* block : blocks) {
-            out.bytes_of(block->data);
+        for (const size_t run : blocks) {
+            for (const SequenceSide* side : parts) {
+                out.bytes_of(side->pages_[run].block->data);
+            }
         }
+        for (const SequenceSide* side : parts) {
+            write_heads(*side, out);
+        }
+    }
+
+    // sides: empty ones of every part.
+    static void read(std::span<SequenceSide> sides, int n_ctx, Reader& in) {
+        SequenceSide& first = sides.front();
+        const SideSpec& spec = *first.spec_;
+        first.n_paged_ = in.number("the count of tokens in pages", 0, n_ctx);
+        first.n_sinks_ = in.number("the count of sinks", 0, std::min(spec.sinks, first.n_paged_));
+        first.n_ring_ = in.number("the count of tokens in the ring", 0, spec.ageing.trigger - 1);
+        first.tables_chosen_ = in.number("a flag", 0, 1) != 0;
+        const int n_runs = in.number("the count of runs", 0, first.n_paged_);
+        const int n_blocks = in.number("the count of blocks", 0, n_runs);
+        std::vector<int> block_of;
+        int n_tokens = 0;
+        for (int i = 0; i < n_runs; ++i) {
+            block_of.push_back(in.number("a block", 0, n_blocks - 1));
+            PageRef ref;
+            ref.first = in.number("the first token of a run", 0, kPageTokens - 1);
+            ref.count = in.number("the tokens of a run", 1, kPageTokens - ref.first);
+            ref.frame = in.number("a frame", -(1 << 30), 1 << 30);
+            n_tokens += ref.count;
+            first.pages_.push_back(ref);
+        }
+        LK_CHECK(n_tokens == first.n_paged_, LK_BAD_STATE, "the saved state has runs of %d tokens, but counts %d",
+                 n_tokens, first.n_paged_);
+        size_t block_bytes = 0;
+        for (SequenceSide& side : sides) {
+            block_bytes += side.spec_->block_bytes();
+            side.n_paged_ = first.n_paged_;
+            side.n_sinks_ = first.n_sinks_;
+            side.n_ring_ = first.n_ring_;
+            side.tables_chosen_ = first.tables_chosen_;
+            side.pages_ = first.pages_;
+        }
+        // Before anything is allocated for them.
+        LK_CHECK(in.left() / block_bytes >= static_cast<size_t>(n_blocks), LK_BAD_STATE,
+                 "the saved state is too short for its %d blocks", n_blocks);
+        for (int block = 0; block < n_blocks; ++block) {
+            for (SequenceSide& side : sides) {
+                const std::span<const uint8_t> content = in.view(side.spec_->block_bytes());
+                const auto made = std::make_shared<PageBlock>(*side.memory_, content.size(), side.live_bytes_);
+                side.memory_->write(made->data.data(), content.data(), content.size());
+                for (int run = 0; run < n_runs; ++run) {
+                    if (block_of[run] == block) {
+                        side.pages_[run].block = made;
+                    }
+                }
+            }
+        }
+        for (SequenceSide& side : sides) {
+            read_heads(side, in);
+        }
+    }
+
+private:
+    // Rings, sinks and tables.
+    static void write_heads(const SequenceSide& side, Writer& out) {
+        const SideSpec& spec = *side.spec_;
+        const size_t d = spec.format.head_size;
         const std::vector<half_t> rings = out.fetch(side.ring_);
         const std::vector<half_t> sinks = out.fetch(side.sinks_);
         const std::vector<uint8_t> tables = out.fetch(side.raw_tables_);
@@ -166,41 +232,9 @@ public:
         }
     }
 
-    static SequenceSide read(const SideSpec& spec, Memory& memory, std::atomic<int64_t>* live_bytes, int n_ctx,
-                             Reader& in) {
-        SequenceSide side(spec, memory, live_bytes);
-        const int d = spec.format.head_size;
-        side.n_paged_ = in.number("the count of tokens in pages", 0, n_ctx);
-        side.n_sinks_ = in.number("the count of sinks", 0, std::min(spec.sinks, side.n_paged_));
-        side.n_ring_ = in.number("the count of tokens in the ring", 0, spec.ageing.trigger - 1);
-        side.tables_chosen_ = in.number("a flag", 0, 1) != 0;
-        const int n_runs = in.number("the count of runs", 0, side.n_paged_);
-        const int n_blocks = in.number("the count of blocks", 0, n_runs);
-        std::vector<int> block_of;
-        int n_tokens = 0;
-        for (int i = 0; i < n_runs; ++i) {
-            block_of.push_back(in.number("a block", 0, n_blocks - 1));
-            PageRef ref;
-            ref.first = in.number("the first token of a run", 0, kPageTokens - 1);
-            ref.count = in.number("the tokens of a run", 1, kPageTokens - ref.first);
-            ref.frame = in.number("a frame", -(1 << 30), 1 << 30);
-            n_tokens += ref.count;
-            side.pages_.push_back(ref);
-        }
-        LK_CHECK(n_tokens == side.n_paged_, LK_BAD_STATE, "the saved state has runs of %d tokens, but counts %d",
-                 n_tokens, side.n_paged_);
-        // Before anything is allocated for them.
-        LK_CHECK(in.left() / spec.block_bytes() >= static_cast<size_t>(n_blocks), LK_BAD_STATE,
-                 "the saved state is too short for its %d blocks", n_blocks);
-        std::vector<std::shared_ptr<PageBlock>> blocks;
-        for (int i = 0; i < n_blocks; ++i) {
-            blocks.push_back(std::make_shared<PageBlock>(memory, spec.block_bytes(), live_bytes));
-            const std::span<const uint8_t> content = in.view(spec.block_bytes());
-            memory.write(blocks.back()->data.data(), content.data(), content.size());
-        }
-        for (int i = 0; i < n_runs; ++i) {
-            side.pages_[i].block = blocks[block_of[i]];
-        }
+    static void read_heads(SequenceSide& side, Reader& in) {
+        const SideSpec& spec = *side.spec_;
+        const size_t d = spec.format.head_size;
         const bool coded = side.n_paged_ > side.n_sinks_ && spec.format.quantized();
         std::vector<half_t> rings(side.ring_.size());
         std::vector<half_t> sinks(side.sinks_.size());
@@ -215,13 +249,12 @@ public:
                 pack_table(table, tables.data() + head * spec.table_bytes());
             }
         }
+        Memory& memory = *side.memory_;
         memory.write(side.ring_.data(), rings.data(), side.ring_.bytes());
         memory.write(side.sinks_.data(), sinks.data(), side.sinks_.bytes());
         memory.write(side.raw_tables_.data(), tables.data(), side.raw_tables_.bytes());
-        return side;
     }
 
-private:
     // As SideSpec::table_bytes lays them out.
     static HeadTable unpack_table(const SideSpec& spec, const uint8_t* bytes, bool chosen) {
         HeadTable table;
@@ -272,31 +305,65 @@ private:
     }
 };
 
-uint64_t state_size(const Cache& cache, int seq) {
+namespace {
+
+void write_payload(CacheParts parts, int seq, Writer& out) {
+    std::vector<const SequenceSide*> keys;
+    std::vector<const SequenceSide*> values;
+    for (const Cache* part : parts) {
+        keys.push_back(&part->sequence(seq).k);
+        values.push_back(&part->sequence(seq).v);
+    }
+    SideState::write(keys, out);
+    SideState::write(values, out);
+}
+
+// One sequence of every part.
+std::vector<Sequence> read_payload(CacheParts parts, Reader& in) {
+    const auto read = [&](Side side) {
+        std::vector<SequenceSide> sides;
+        for (const Cache* part : parts) {
+            sides.push_back(part->empty_side(side));
+        }
+        SideState::read(sides, parts.front()->config().n_ctx, in);
+        return sides;
+    };
+    std::vector<SequenceSide> keys = read(Side::keys);
+    std::vector<SequenceSide> values = read(Side::values);
+    LK_CHECK(keys[0].length() == values[0].length(), LK_BAD_STATE, "the saved state has %d keys and %d values",
+             keys[0].length(), values[0].length());
+    std::vector<Sequence> sequences;
+    for (size_t i = 0; i < parts.size(); ++i) {
+        sequences.push_back({std::move(keys[i]), std::move(values[i])});
+    }
+    return sequences;
+}
+
+}  // namespace
+
+uint64_t state_size(CacheParts parts, int seq) {
     Writer out(nullptr);
-    SideState::write(cache.sequence(seq).k, out);
-    SideState::write(cache.sequence(seq).v, out);
+    write_payload(parts, seq, out);
     return sizeof(Header) + out.size() + sizeof(uint64_t);
 }
 
-void save_state(const Cache& cache, int seq, uint64_t model, std::span<uint8_t> out) {
-    const uint64_t size = state_size(cache, seq);
+void save_state(CacheParts parts, int seq, uint64_t model, std::span<uint8_t> out) {
+    const uint64_t size = state_size(parts, seq);
     LK_CHECK(out.size() == size, LK_INVALID_ARGUMENT, "the state of sequence %d takes %llu bytes; the buffer has %zu",
              seq, static_cast<unsigned long long>(size), out.size());
     Header header{};
     std::memcpy(header.magic, kMagic, sizeof(kMagic));
     header.version = kVersion;
-    header.key = make_state_key(cache, model);
+    header.key = make_state_key(parts, model);
     header.payload_bytes = size - sizeof(Header) - sizeof(uint64_t);
     Writer writer(out.data());
     writer.bytes(&header, sizeof(header));
-    SideState::write(cache.sequence(seq).k, writer);
-    SideState::write(cache.sequence(seq).v, writer);
+    write_payload(parts, seq, writer);
     const uint64_t sum = checksum(out.first(writer.size()));
     writer.bytes(&sum, sizeof(sum));
 }
 
-void load_state(Cache& cache, int seq, uint64_t model, std::span<const uint8_t> data) {
+void load_state(CacheParts parts, int seq, uint64_t model, std::span<const uint8_t> data) {
     Header header{};
     LK_CHECK(data.size() >= sizeof(Header) + sizeof(uint64_t), LK_BAD_STATE, "%zu bytes are too few for a saved state",
              data.size());
@@ -312,7 +379,7 @@ void load_state(Cache& cache, int seq, uint64_t model, std::span<const uint8_t> 
     std::memcpy(&sum, data.data() + data.size() - sizeof(sum), sizeof(sum));
     LK_CHECK(sum == checksum(data.first(data.size() - sizeof(sum))), LK_BAD_STATE,
              "the saved state is damaged: its checksum does not match");
-    const StateKey key = make_state_key(cache, model);
+    const StateKey key = make_state_key(parts, model);
     const auto type = [](int32_t t) {
         const char* text = lk_cache_type_name(static_cast<lk_cache_type>(t));
         return text != nullptr ? text : "unknown";
@@ -329,9 +396,19 @@ void load_state(Cache& cache, int seq, uint64_t model, std::span<const uint8_t> 
 
     try {
         Reader in(data.subspan(sizeof(Header), header.payload_bytes));
-        cache.replace(seq, [&](const SideSpec& spec, Memory& memory, std::atomic<int64_t>* live_bytes) {
-            return SideState::read(spec, memory, live_bytes, cache.config().n_ctx, in);
-        });
+        std::vector<Sequence> sequences = read_payload(parts, in);
+        const auto swap = [&] {
+            for (size_t i = 0; i < parts.size(); ++i) {
+                parts[i]->swap(seq, sequences[i]);
+            }
+        };
+        swap();
+        try {
+            parts.front()->check_room(0);
+        } catch (...) {
+            swap();
+            throw;
+        }
     } catch (const std::bad_alloc&) {
         throw Error(LK_OUT_OF_MEMORY,
                     format("out of memory: the saved state needs %llu bytes",

@@ -26,13 +26,11 @@ struct StateKey {
     bool operator==(const StateKey&) const = default;
 };
 
-StateKey make_state_key(const Cache& cache, uint64_t model);
-
 // Bytes that save_state writes.
-uint64_t state_size(const Cache& cache, int seq);
-// out[state_size].
-void save_state(const Cache& cache, int seq, uint64_t model, std::span<uint8_t> out);
+uint64_t state_size(CacheParts parts, int seq);
+// out[state_size]. The same bytes whatever the parts are.
+void save_state(CacheParts parts, int seq, uint64_t model, std::span<uint8_t> out);
 // Replaces a sequence. Throws LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY and leaves it as it was.
-void load_state(Cache& cache, int seq, uint64_t model, std::span<const uint8_t> data);
+void load_state(CacheParts parts, int seq, uint64_t model, std::span<const uint8_t> data);
 
 }  // namespace lk::kv

@@ -4,15 +4,16 @@
 
 namespace lk {
 
-void falcon_layers(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch,
-                   ForwardScratch& s) {
+void falcon_layers(const Model& model, ModelPart& part, const ForwardBatch& batch) {
     const ModelConfig& c = model.config;
+    Backend& backend = *part.backend;
+    ForwardScratch& s = part.scratch;
     const int n = static_cast<int>(batch.tokens.size());
     const auto layer_norm = [&](const Norm& norm) {
         backend.layer_norm(s.x.data(), norm.weight.data(), norm.bias.data(), c.norm_eps, n, c.n_embd, s.h.data());
     };
 
-    for (int il = 0; il < c.n_layer; ++il) {
+    for (int il = part.begin; il < part.end; ++il) {
         check_cancelled(batch);
         const Layer& layer = model.layers[il];
         const Product qkv_up[] = {
@@ -27,7 +28,7 @@ void falcon_layers(const Model& model, Backend& backend, kv::Cache& cache, const
             backend.matmul(s.h.data(), n, std::span(qkv_up).first(3));
         }
 
-        attend(model, backend, cache, batch, il, s);
+        attend(model, part, batch, il);
         const Product wo[] = {{&layer.wo, s.x.data(), true}};
         backend.matmul(s.attn.data(), n, wo);
 

@@ -57,16 +57,16 @@ void check_cancelled(const ForwardBatch& batch) {
 namespace {
 
 // What a layer has staged, to the observer.
-void observe(const Model& model, Backend& backend, const kv::Cache& cache, const ForwardBatch& batch, int layer,
-             const ForwardScratch& s) {
+void observe(const Model& model, const ModelPart& part, const ForwardBatch& batch, int layer) {
     const ModelConfig& c = model.config;
+    const ForwardScratch& s = part.scratch;
     const size_t n = batch.tokens.size();
     std::vector<int32_t> seqs;
     std::vector<int32_t> positions;
     for (const kv::Segment& segment : batch.segments) {
         for (int i = 0; i < segment.n_rows; ++i) {
             seqs.push_back(segment.seq);
-            positions.push_back(cache.length(segment.seq) + i);
+            positions.push_back(part.cache->length(segment.seq) + i);
         }
     }
     lk_observation seen{static_cast<uint32_t>(layer),
@@ -77,11 +77,12 @@ void observe(const Model& model, Backend& backend, const kv::Cache& cache, const
                         s.k.data(),
                         s.v.data()};
     std::vector<float> copies[3];
-    if (!backend.memory().on_host()) {
-        backend.finish();
+    Memory& memory = part.backend->memory();
+    if (!memory.on_host()) {
+        part.backend->finish();
         const auto copy = [&](std::vector<float>& to, const Buffer<float>& from, int n_head) {
             to.resize(n * n_head * c.head_size);
-            backend.memory().read(to.data(), from.data(), to.size() * sizeof(float));
+            memory.read(to.data(), from.data(), to.size() * sizeof(float));
             return to.data();
         };
         seen.q = copy(copies[0], s.q, c.n_head);
@@ -93,36 +94,37 @@ void observe(const Model& model, Backend& backend, const kv::Cache& cache, const
 
 }  // namespace
 
-void attend(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, int layer,
-            ForwardScratch& s) {
+void attend(const Model& model, ModelPart& part, const ForwardBatch& batch, int layer) {
     const ModelConfig& c = model.config;
+    ForwardScratch& s = part.scratch;
     const kv::Rotation turn = rotation(model);
     const int n = static_cast<int>(batch.tokens.size());
-    backend.stage({.cache = &cache,
-                   .layer = layer,
-                   .n = n,
-                   .n_head = c.n_head,
-                   .n_rot = c.rope.n_rot,
-                   .pairs = turn.pairs,
-                   .cos_sin = s.cos_sin.data(),
-                   .q = s.q.data(),
-                   .k = s.k.data(),
-                   .v = s.v.data()});
+    part.backend->stage({.cache = part.cache,
+                         .layer = layer - part.begin,
+                         .n = n,
+                         .n_head = c.n_head,
+                         .n_rot = c.rope.n_rot,
+                         .pairs = turn.pairs,
+                         .cos_sin = s.cos_sin.data(),
+                         .q = s.q.data(),
+                         .k = s.k.data(),
+                         .v = s.v.data()});
     if (batch.observer.call != nullptr) {
-        observe(model, backend, cache, batch, layer, s);
+        observe(model, part, batch, layer);
     }
-    backend.attention({&cache, batch.segments, s.q.data(), s.attn.data(), layer, c.n_head,
-                       1.0f / std::sqrt(static_cast<float>(c.head_size)), turn, c.window});
+    part.backend->attention({part.cache, batch.segments, s.q.data(), s.attn.data(), layer - part.begin, c.n_head,
+                             1.0f / std::sqrt(static_cast<float>(c.head_size)), turn, c.window});
 }
 
 namespace {
 
-void write_angles(const Model& model, const kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s) {
+void write_angles(const Model& model, ModelPart& part, const ForwardBatch& batch) {
+    ForwardScratch& s = part.scratch;
     Memory& memory = s.cos_sin.memory();
     if (memory.on_host()) {
-        rope_angles(model.rope, cache, batch.segments, s.cos_sin.data());
+        rope_angles(model.rope, *part.cache, batch.segments, s.cos_sin.data());
     } else {
-        rope_angles(model.rope, cache, batch.segments, s.angles.data());
+        rope_angles(model.rope, *part.cache, batch.segments, s.angles.data());
         memory.write(s.cos_sin.data(), s.angles.data(), batch.tokens.size() * model.config.rope.n_rot * sizeof(float));
     }
 }
@@ -143,26 +145,11 @@ void normalize_outputs(const Model& model, Backend& backend, std::span<const int
     }
 }
 
-}  // namespace
-
-void forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s) {
+// The outputs of the last part's rows.
+void write_outputs(const Model& model, ModelPart& part, const ForwardBatch& batch) {
     const ModelConfig& c = model.config;
-    backend.begin(cache, batch.segments);
-    write_angles(model, cache, batch, s);
-    if (batch.inputs != nullptr) {
-        backend.memory().write(s.x.data(), batch.inputs, batch.tokens.size() * c.n_embd * sizeof(float));
-    } else {
-        backend.embed(model.token_embd, batch.tokens.data(), static_cast<int>(batch.tokens.size()), s.x.data());
-    }
-    switch (c.architecture) {
-    case Architecture::llama:
-        llama_layers(model, backend, cache, batch, s);
-        break;
-    case Architecture::falcon:
-        falcon_layers(model, backend, cache, batch, s);
-        break;
-    }
-
+    Backend& backend = *part.backend;
+    ForwardScratch& s = part.scratch;
     const int n_out = static_cast<int>(batch.output_rows.size());
     float* const host = batch.embeddings != nullptr ? batch.embeddings : batch.logits;
     const size_t size = static_cast<size_t>(n_out) * (batch.embeddings != nullptr ? c.n_embd : c.n_vocab);
@@ -186,6 +173,36 @@ void forward(const Model& model, Backend& backend, kv::Cache& cache, const Forwa
     if (!memory.on_host() && n_out > 0 && batch.sampling == nullptr) {
         memory.read(host, out, size * sizeof(float));
     }
+}
+
+}  // namespace
+
+void forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch& batch) {
+    const ModelConfig& c = model.config;
+    const int n = static_cast<int>(batch.tokens.size());
+    const size_t stream_bytes = static_cast<size_t>(n) * c.n_embd * sizeof(float);
+    const float* stream = batch.inputs;  // what the next part reads, on the host
+    for (ModelPart& part : parts) {
+        Backend& backend = *part.backend;
+        float* const x = part.scratch.x.data();
+        backend.begin(*part.cache, batch.segments);
+        write_angles(model, part, batch);
+        if (stream != nullptr) {
+            backend.memory().write(x, stream, stream_bytes);
+        } else {
+            backend.embed(model.token_embd, batch.tokens.data(), n, x);
+        }
+        switch (c.architecture) {
+        case Architecture::llama:
+            llama_layers(model, part, batch);
+            break;
+        case Architecture::falcon:
+            falcon_layers(model, part, batch);
+            break;
+        }
+        stream = x;
+    }
+    write_outputs(model, parts.back(), batch);
 }
 
 }  // namespace lk

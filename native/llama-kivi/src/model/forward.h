@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -49,13 +50,22 @@ struct ForwardScratch {
     std::vector<float> angles;  // cos_sin on its way to a device
 };
 
-// Stages the keys and values of every layer in the cache and writes the outputs. The cache is not committed.
-void forward(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s);
+// Consecutive layers that one backend computes.
+struct ModelPart {
+    int begin;  // layers [begin, end)
+    int end;
+    std::unique_ptr<Backend> backend;
+    kv::Cache* cache;  // of these layers
+    ForwardScratch scratch;
+};
 
-// The layers of each architecture: s.x[n, n_embd] in and out.
-void llama_layers(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, ForwardScratch& s);
-void falcon_layers(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch,
-                   ForwardScratch& s);
+// Stages the keys and values of every layer in the parts' caches and writes the outputs. The caches are not committed.
+// The parts have all layers in order; all but the last lie on the host.
+void forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch& batch);
+
+// The layers of each architecture: scratch.x[n, n_embd] in and out.
+void llama_layers(const Model& model, ModelPart& part, const ForwardBatch& batch);
+void falcon_layers(const Model& model, ModelPart& part, const ForwardBatch& batch);
 
 // How a model rotates queries and keys.
 kv::Rotation rotation(const Model& model);
@@ -63,8 +73,7 @@ kv::Rotation rotation(const Model& model);
 // Looked at between layers: throws LK_CANCELLED.
 void check_cancelled(const ForwardBatch& batch);
 
-// Rotates s.q and s.k, stages s.k and s.v, and attends: s.attn.
-void attend(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch, int layer,
-            ForwardScratch& s);
+// Rotates scratch.q and .k, stages .k and .v, and attends: scratch.attn. layer: of the model.
+void attend(const Model& model, ModelPart& part, const ForwardBatch& batch, int layer);
 
 }  // namespace lk

@@ -3,19 +3,20 @@
 
 namespace lk {
 
-void llama_layers(const Model& model, Backend& backend, kv::Cache& cache, const ForwardBatch& batch,
-                  ForwardScratch& s) {
+void llama_layers(const Model& model, ModelPart& part, const ForwardBatch& batch) {
     const ModelConfig& c = model.config;
+    Backend& backend = *part.backend;
+    ForwardScratch& s = part.scratch;
     const int n = static_cast<int>(batch.tokens.size());
 
-    for (int il = 0; il < c.n_layer; ++il) {
+    for (int il = part.begin; il < part.end; ++il) {
         check_cancelled(batch);
         const Layer& layer = model.layers[il];
 
         backend.rms_norm(s.x.data(), layer.attn_norm.weight.data(), c.norm_eps, n, c.n_embd, s.h.data());
         const Product qkv[] = {{&layer.wq, s.q.data()}, {&layer.wk, s.k.data()}, {&layer.wv, s.v.data()}};
         backend.matmul(s.h.data(), n, qkv);
-        attend(model, backend, cache, batch, il, s);
+        attend(model, part, batch, il);
         const Product wo[] = {{&layer.wo, s.x.data(), true}};
         backend.matmul(s.attn.data(), n, wo);
 

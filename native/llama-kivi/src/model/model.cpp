@@ -351,7 +351,8 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
     model->fingerprint = fingerprint_of(*model->file);
     model->weight_type = loader.dominant_type();
     if (n_gpu_layers != 0) {
-        model->device = open_device(*model, n_gpu_layers, part_of(progress, read, 1));
+        model->n_device_layers = device_layers(model->config.n_layer, n_gpu_layers);
+        model->device = open_device(*model, part_of(progress, read, 1));
     }
     return model;
 }

@@ -63,7 +63,10 @@ struct Model {
     Tensor output;  // [n_vocab, n_embd]; token_embd if the file has none
     RankHead rank;
     RopeTable rope;
-    std::shared_ptr<Device> device;  // that holds the weights too; null: the CPU computes
+    std::shared_ptr<Device> device;  // that computes the last layers and the outputs; null: the CPU computes all
+    int n_device_layers = 0;         // whose weights it holds
+
+    int n_host_layers() const { return config.n_layer - n_device_layers; }  // the first ones, which the CPU computes
 
 private:
     std::vector<std::unique_ptr<uint8_t[]>> copies_;  // of the weights, without mmap
@@ -76,9 +79,9 @@ uint64_t total_weight_bytes(const GgufFile& file);
 // The layer a tensor belongs to, from its name; -1 if to none.
 int layer_of(std::string_view tensor);
 
-// Whether a layer's weights are in the device's memory; n_gpu_layers: see lk_model_params.
-constexpr bool on_device(int layer, int n_layer, int n_gpu_layers) {
-    return n_gpu_layers < 0 || layer >= n_layer - n_gpu_layers;
+// How many layers the device computes; n_gpu_layers: see lk_model_params.
+constexpr int device_layers(int n_layer, int n_gpu_layers) {
+    return n_gpu_layers < 0 || n_gpu_layers > n_layer ? n_layer : n_gpu_layers;
 }
 
 }  // namespace lk

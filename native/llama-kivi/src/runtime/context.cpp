@@ -33,14 +33,42 @@ kv::CacheConfig Context::cache_config(const ModelConfig& model, const lk_context
 
 namespace {
 
-// Bytes of the weights that a GPU holds with n_gpu_layers of the layers; see CudaDevice.
-uint64_t device_weight_bytes(const GgufFile& file, const ModelConfig& model, int n_gpu_layers) {
+// Bytes of the weights that a GPU holds with the last n_device_layers of the layers; see CudaDevice.
+uint64_t device_weight_bytes(const GgufFile& file, const ModelConfig& model, int n_device_layers) {
+    const bool embeds = n_device_layers == model.n_layer || file.find_tensor("output.weight") == nullptr;
     uint64_t bytes = 0;
     for (const TensorInfo& t : file.tensors()) {
         const int layer = layer_of(t.name);
-        bytes += layer < 0 || on_device(layer, model.n_layer, n_gpu_layers) ? t.size : 0;
+        const bool there =
+            layer >= 0 ? layer >= model.n_layer - n_device_layers : embeds || t.name != "token_embd.weight";
+        bytes += there ? t.size : 0;
     }
     return bytes;
+}
+
+// The layers that the CPU computes, and those of the device.
+std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int n_threads) {
+    std::vector<ModelPart> parts;
+    for (kv::Cache* part : cache.parts()) {
+        const kv::CacheConfig& c = part->config();
+        std::unique_ptr<Backend> backend =
+            c.first_layer < model.n_host_layers() ? make_cpu_backend(n_threads) : model.device->make_backend();
+        ForwardScratch scratch(model.config, c.n_ubatch, backend->memory());
+        parts.push_back({c.first_layer, c.first_layer + c.n_layer, std::move(backend), part, std::move(scratch)});
+    }
+    return parts;
+}
+
+// Where the layers' parts of the cache lie.
+std::vector<kv::CachePlace> cache_places(const Model& model) {
+    std::vector<kv::CachePlace> places;
+    if (model.n_host_layers() > 0) {
+        places.push_back({model.n_host_layers(), &host_memory()});
+    }
+    if (model.n_device_layers > 0) {
+        places.push_back({model.n_device_layers, &model.device->memory()});
+    }
+    return places;
 }
 
 // Bytes of the buffers in which a GPU multiplies n_ubatch rows: the rows in 16 bits, quantized weights in 16 bits a
@@ -67,17 +95,20 @@ lk_memory_estimate Context::estimate(const GgufFile& file, int n_gpu_layers, con
     e.k_bits_per_element = k.bits_per_element();
     e.v_bits_per_element = v.bits_per_element();
     e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
-    if (n_gpu_layers != 0) {
+    if (const int n_device_layers = device_layers(model.n_layer, n_gpu_layers); n_device_layers > 0) {
         const uint64_t outputs = uint64_t{params.n_seq_max} * model.n_vocab * sizeof(float);
         // What stays in the rings takes no pages.
         const auto kept = [&](kv::Side side) {
             const kv::SideSpec spec = kv::make_side_spec(c, side);
             return spec.ageing.trigger - spec.ageing.leave;
         };
-        kv::CacheConfig paged = c;
+        kv::CacheConfig there = c;
+        there.n_layer = n_device_layers;
+        kv::CacheConfig paged = there;
         paged.n_ctx = std::max(0, c.n_ctx - c.n_seq_max * std::min(kept(kv::Side::keys), kept(kv::Side::values)));
-        e.device_bytes = device_weight_bytes(file, model, n_gpu_layers) + kv::Cache::page_bytes(paged) +
-                         e.cache_exact_bytes + e.scratch_bytes + outputs + device_work_bytes(model, c.n_ubatch);
+        e.device_bytes = device_weight_bytes(file, model, n_device_layers) + kv::Cache::page_bytes(paged) +
+                         kv::Cache::fixed_bytes(there) + kv::Cache::staging_bytes(there) +
+                         ForwardScratch::bytes(model, c.n_ubatch) + outputs + device_work_bytes(model, c.n_ubatch);
     }
     e.bytes_per_token = static_cast<double>(k.page_bytes + v.page_bytes) / kv::kPageTokens * c.n_layer * c.n_head_kv;
     return e;
@@ -85,17 +116,18 @@ lk_memory_estimate Context::estimate(const GgufFile& file, int n_gpu_layers, con
 
 Context::Context(std::shared_ptr<const Model> model, const lk_context_params& params)
     : model_(std::move(model)),
-      cache_(cache_config(model_->config, params), model_->device ? model_->device->memory() : host_memory()),
-      backend_(model_->device ? model_->device->make_backend() : make_cpu_backend(static_cast<int>(params.n_threads))),
-      scratch_(model_->config, cache_.config().n_ubatch, backend_->memory()),
+      cache_(cache_config(model_->config, params), cache_places(*model_)),
+      parts_(make_parts(*model_, cache_, static_cast<int>(params.n_threads))),
       embeddings_(params.embeddings != 0),
       output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab),
       seq_rows_(cache_.config().n_seq_max) {}
 
 void Context::set_threads(uint32_t n_threads) {
     LK_CHECK(n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", n_threads);
-    if (model_->device == nullptr) {
-        backend_ = make_cpu_backend(static_cast<int>(n_threads));
+    for (ModelPart& part : parts_) {
+        if (part.begin < model_->n_host_layers()) {
+            part.backend = make_cpu_backend(static_cast<int>(n_threads));
+        }
     }
 }
 
@@ -121,17 +153,17 @@ void Context::remove(int32_t seq, uint32_t begin, uint32_t end) {
 
 uint64_t Context::state_size(int32_t seq) const {
     check_seq(seq);
-    return kv::state_size(cache_, seq);
+    return kv::state_size(cache_.parts(), seq);
 }
 
 void Context::save_state(int32_t seq, std::span<uint8_t> out) const {
     check_seq(seq);
-    kv::save_state(cache_, seq, model_->fingerprint, out);
+    kv::save_state(cache_.parts(), seq, model_->fingerprint, out);
 }
 
 void Context::load_state(int32_t seq, std::span<const uint8_t> data) {
     check_seq(seq);
-    kv::load_state(cache_, seq, model_->fingerprint, data);
+    kv::load_state(cache_.parts(), seq, model_->fingerprint, data);
 }
 
 void Context::copy(int32_t src, int32_t dst) {
@@ -186,10 +218,10 @@ void Context::order_rows(const lk_batch& batch) {
     if (sampling_ != nullptr) {
         sampled_.resize(n_outputs);
     }
-    const bool stay = sampling_ != nullptr && !backend_->memory().on_host();  // the logits, on the device
+    const bool stay = sampling_ != nullptr && !last_memory().on_host();  // the logits, on the device
     const size_t size = stay ? 0 : static_cast<size_t>(n_outputs) * output_size_;
     if (outputs_.size() < size) {
-        outputs_ = Buffer<float>(backend_->memory().nearest_host(), size);
+        outputs_ = Buffer<float>(last_memory().nearest_host(), size);
     }
 }
 
@@ -230,8 +262,11 @@ void Context::run_rows(int begin, int end) {
                              .sampled = sampled_.data() + first_output};
     cache_.reserve(segments_);
     try {
-        forward(*model_, *backend_, cache_, batch, scratch_);
-        backend_->commit(cache_, segments_);
+        forward(*model_, parts_, batch);
+        // Those first that may fail: a device's, which is the last.
+        for (size_t i = parts_.size(); i-- > 0;) {
+            parts_[i].backend->commit(*parts_[i].cache, segments_);
+        }
     } catch (...) {
         cache_.release_reserved(segments_);
         throw;
@@ -255,7 +290,7 @@ void Context::run(const lk_batch& batch) {
     // A pass that fails leaves the cache alone, but the passes before it are in: keep a way back. A sequence that was
     // empty needs no copy of its ring.
     std::vector<int> empty;
-    std::vector<std::pair<int, kv::Sequence>> before;
+    std::vector<std::pair<int, kv::SplitSequence>> before;
     for (int seq = 0; seq < cache_.config().n_seq_max; ++seq) {
         if (seq_rows_[seq] > 0 && cache_.length(seq) == 0) {
             empty.push_back(seq);
@@ -269,7 +304,7 @@ void Context::run(const lk_batch& batch) {
         }
     } catch (...) {
         for (auto& [seq, sequence] : before) {
-            cache_.restore(seq, std::move(sequence));
+            cache_.swap(seq, sequence);
         }
         for (const int seq : empty) {
             cache_.truncate(seq, 0);

@@ -1,4 +1,4 @@
-// A context: a model, a backend, a KV cache and the batches that go through them.
+// A context: a model, its parts with a backend each, a KV cache and the batches that go through them.
 #pragma once
 
 #include <atomic>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "kv/cache.h"
+#include "kv/split_cache.h"
 #include "model/forward.h"
 #include "model/model.h"
 
@@ -21,7 +21,7 @@ public:
     static lk_memory_estimate estimate(const GgufFile& file, int n_gpu_layers, const lk_context_params& params);
 
     const Model& model() const { return *model_; }
-    const kv::Cache& cache() const { return cache_; }
+    const kv::SplitCache& cache() const { return cache_; }
 
     // All or nothing: on an exception every sequence is as it was.
     void decode(const lk_batch& batch);
@@ -47,11 +47,11 @@ private:
     void run(const lk_batch& batch);
     void run_rows(int begin, int end);
     float* output(uint32_t index);
+    Memory& last_memory() { return parts_.back().backend->memory(); }  // that outputs are computed in
 
     std::shared_ptr<const Model> model_;
-    kv::Cache cache_;
-    std::unique_ptr<Backend> backend_;
-    ForwardScratch scratch_;
+    kv::SplitCache cache_;
+    std::vector<ModelPart> parts_;
     bool embeddings_;  // the outputs are embeddings, otherwise logits
     int output_size_;  // elements of one
     std::atomic<bool> cancelled_{false};

@@ -191,7 +191,7 @@ public:
         w.staged_k = cache.staged(Side::keys) + offset;
         w.staged_v = cache.staged(Side::values) + offset;
         w.broken = broken_.data();
-        w.layer = args.layer;
+        w.layer = c.first_layer + args.layer;
         w.n = args.n;
         w.n_head = args.n_head;
         w.n_head_kv = c.n_head_kv;
@@ -311,12 +311,12 @@ private:
         }
     }
 
-    // The product of half_x_[n, n_cols] on the matrix units. Weights that are quantized, or far, become halves nearby
-    // first, a part at a time.
+    // The product of half_x_[n, n_cols] on the matrix units. Weights in another form become halves first, a part at a
+    // time.
     void multiply_halves(const Product& product, int n) {
         const Tensor& w = *product.w;
         const uint8_t* data = device_.weights(w.data);
-        const bool as_is = w.type == WeightType::F16 && device_.is_near(w.data);
+        const bool as_is = w.type == WeightType::F16;
         const int64_t step =
             as_is ? w.n_rows : std::max<int64_t>(1, static_cast<int64_t>(kDequantizedElements) / w.n_cols);
         for (int64_t row = 0; row < w.n_rows; row += step) {

@@ -126,7 +126,7 @@ uint8_t* PinnedBuffer::reserve(size_t bytes) {
     return data_;
 }
 
-CudaDevice::CudaDevice(const Model& model, int n_gpu_layers, const std::function<bool(float)>& progress) {
+CudaDevice::CudaDevice(const Model& model, const std::function<bool(float)>& progress) {
     count_devices();
     cudaDeviceProp properties{};
     LK_CUDA(cudaSetDevice(0));
@@ -140,25 +140,22 @@ CudaDevice::CudaDevice(const Model& model, int n_gpu_layers, const std::function
     struct Part {
         const void* host;
         size_t bytes;
-        Memory* memory;
     };
     std::vector<Part> parts;
-    Memory* memory = &memory_;
-    const auto vector = [&](const std::vector<float>& v) {
-        parts.push_back({v.data(), v.size() * sizeof(float), &memory_});
-    };
+    const auto vector = [&](const std::vector<float>& v) { parts.push_back({v.data(), v.size() * sizeof(float)}); };
     const auto norm = [&](const Norm& n) {
         vector(n.weight);
         vector(n.bias);
     };
-    const auto matrix = [&](const Tensor& t) { parts.push_back({t.data, t.row_bytes * t.n_rows, memory}); };
-    matrix(model.token_embd);
+    const auto matrix = [&](const Tensor& t) { parts.push_back({t.data, t.row_bytes * t.n_rows}); };
+    const int n_host_layers = model.n_host_layers();
+    if (n_host_layers == 0) {
+        matrix(model.token_embd);
+    }
     matrix(model.output);
     norm(model.output_norm);
     vector(model.rope.frequency);
-    for (const Layer& layer : model.layers) {
-        const int index = static_cast<int>(&layer - model.layers.data());
-        memory = on_device(index, model.config.n_layer, n_gpu_layers) ? &memory_ : &memory_.nearest_host();
+    for (const Layer& layer : std::span(model.layers).subspan(n_host_layers)) {
         for (const Norm* n : {&layer.attn_norm, &layer.attn_norm_2, &layer.ffn_norm}) {
             norm(*n);
         }
@@ -174,7 +171,7 @@ CudaDevice::CudaDevice(const Model& model, int n_gpu_layers, const std::function
     for (const Part& part : parts) {
         LK_CHECK(!progress || progress(static_cast<float>(done) / static_cast<float>(total)), LK_CANCELLED,
                  "copying the model to the GPU was cancelled");
-        upload(part.host, part.bytes, *part.memory);
+        upload(part.host, part.bytes);
         done += part.bytes;
     }
     frequency_ = model.rope.frequency.data();
@@ -182,23 +179,19 @@ CudaDevice::CudaDevice(const Model& model, int n_gpu_layers, const std::function
 }
 
 void CudaDevice::upload(const void* host, size_t bytes) {
-    upload(host, bytes, memory_);
-}
-
-void CudaDevice::upload(const void* host, size_t bytes, Memory& memory) {
     if (bytes == 0 || weights_.count(host) > 0) {
         return;  // the output matrix may be the embedding
     }
     constexpr size_t kPadding = 16;  // kernels read words at odd places; see load_words
-    Buffer<uint8_t> buffer(memory, bytes + kPadding);
-    memory.write(buffer.data(), host, bytes);
+    Buffer<uint8_t> buffer(memory_, bytes + kPadding);
+    memory_.write(buffer.data(), host, bytes);
     weights_.emplace(host, std::move(buffer));
 }
 
-const Buffer<uint8_t>& CudaDevice::copy_of(const void* host) const {
+const uint8_t* CudaDevice::weights(const void* host) const {
     const auto found = weights_.find(host);
     LK_CHECK(found != weights_.end(), LK_INTERNAL_ERROR, "weights were asked for that are not on the GPU");
-    return found->second;
+    return found->second.data();
 }
 
 namespace {
@@ -227,8 +220,8 @@ lk_device_info describe(uint32_t index) {
     return info;
 }
 
-Device* open(const Model& model, int n_gpu_layers, const std::function<bool(float)>& progress) {
-    return new CudaDevice(model, n_gpu_layers, progress);
+Device* open(const Model& model, const std::function<bool(float)>& progress) {
+    return new CudaDevice(model, progress);
 }
 
 }  // namespace

@@ -42,25 +42,20 @@ private:
 
 class CudaDevice final : public Device {
 public:
-    CudaDevice(const Model& model, int n_gpu_layers, const std::function<bool(float)>& progress);
+    CudaDevice(const Model& model, const std::function<bool(float)>& progress);
 
     Memory& memory() override { return memory_; }
     std::unique_ptr<Backend> make_backend() override;
     void upload(const void* host, size_t bytes) override;
 
     // The copy that the device reads of weights on the host.
-    const uint8_t* weights(const void* host) const { return copy_of(host).data(); }
-    // Whether that copy is in the device's own memory.
-    bool is_near(const void* host) const { return !copy_of(host).memory().on_host(); }
+    const uint8_t* weights(const void* host) const;
     const float* floats(const void* host) const { return reinterpret_cast<const float*>(weights(host)); }
     int n_processors() const { return n_processors_; }
     int n_rot() const { return n_rot_; }
     const float* frequency() const { return floats(frequency_); }
 
 private:
-    void upload(const void* host, size_t bytes, Memory& memory);
-    const Buffer<uint8_t>& copy_of(const void* host) const;
-
     DeviceMemory memory_;
     std::unordered_map<const void*, Buffer<uint8_t>> weights_;
     const void* frequency_ = nullptr;

@@ -1,0 +1,49 @@
+// The KV cache of a model whose layers are computed in several places: one cache for the layers of each. All hold the
+// same tokens; what fails in one leaves every one as it was.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kv/cache.h"
+
+namespace lk::kv {
+
+// Consecutive layers, and the memory their part of the cache lies in.
+struct CachePlace {
+    int n_layer;
+    Memory* memory;
+};
+
+// A sequence in every part.
+using SplitSequence = std::vector<Sequence>;
+
+class SplitCache {
+public:
+    // The places have config.n_layer layers together.
+    SplitCache(const CacheConfig& config, std::span<const CachePlace> places);
+
+    const CacheConfig& config() const { return config_; }
+    int length(int seq) const { return parts_.front()->length(seq); }
+    CacheParts parts() const { return parts_; }
+
+    void truncate(int seq, int n_keep);
+    void remove(int seq, int begin, int end, const Rotation& rotation);
+    void copy(int src, int dst);
+    SplitSequence snapshot(int seq) const;
+    void swap(int seq, SplitSequence& sequence) noexcept;
+
+    void check_room(int64_t n_tokens) const { parts_.front()->check_room(n_tokens); }  // LK_CACHE_FULL
+    void reserve(std::span<const Segment> segments);                                   // LK_OUT_OF_MEMORY
+    void release_reserved(std::span<const Segment> segments);
+
+    lk_cache_usage usage() const;
+
+private:
+    CacheConfig config_;
+    std::vector<std::unique_ptr<Cache>> caches_;
+    std::vector<Cache*> parts_;  // the same
+};
+
+}  // namespace lk::kv
