@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 namespace LlamaKivi.Native;
 
 /// <summary>Facts about the native engine. The first use loads the library.</summary>
@@ -24,6 +25,24 @@ public static unsafe class NativeEngine
         NativeStatus.Check(NativeMethods.lk_device_describe((uint)index, &info));
         return new DeviceDescription(
             NativeStatus.Text(info.name), NativeStatus.Text(info.driver), (int)info.capability, (int)info.n_processors, (long)info.memory_bytes, (long)info.free_bytes);
+    }
+
+    /// <summary>Describes a GPU, if there is one to use.</summary>
+    /// <param name="device">The GPU.</param>
+    /// <param name="reason">Why there is none.</param>
+    /// <param name="index">Its number, from 0.</param>
+    public static bool TryDescribeDevice([NotNullWhen(true)] out DeviceDescription? device, [NotNullWhen(false)] out string? reason, int index = 0)
+    {
+        try
+        {
+            (device, reason) = (DescribeDevice(index), null);
+            return true;
+        }
+        catch (DeviceException e)
+        {
+            (device, reason) = (null, e.Message);
+            return false;
+        }
     }
 
     /// <summary>Where the library is looked for, in order, with what each place has; for people.</summary>

@@ -24,16 +24,19 @@ public static unsafe class NativeLog
         }
     }
 
-    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
-    private static void OnLine(lk_log_level level, byte* text, void* userData)
+    /// <summary>Adds a line to the engine's log.</summary>
+    public static void Write(lk_log_level level, string text)
     {
         try
         {
-            s_listener?.Invoke(level, NativeStatus.Text(text));
+            s_listener?.Invoke(level, text);
         }
         catch
         {
             // See the remarks of Listen.
         }
     }
+
+    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
+    private static void OnLine(lk_log_level level, byte* text, void* userData) => Write(level, NativeStatus.Text(text));
 }

@@ -42,7 +42,8 @@ internal static class BatchedBenchCommand
                                                                 from generate in CommonOptions.Counts(parsed.GetValue(generates)!, "-ntg")
                                                                 select (prompt, generate, batch)];
             using SyntheticModel? synthetic = common.CreateSynthetic(parsed);
-            var parameters = new ModelParams(synthetic?.Path ?? CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"), GpuLayerCount = parsed.GetValue(common.GpuLayers), UBatchSize = CommonOptions.MicroBatch(parsed.GetValue(common.GpuLayers)) };
+            ModelParams parameters = common.Parameters(parsed, synthetic?.Path);
+            parameters.UBatchSize = CommonOptions.MicroBatch(parameters.GpuLayerCount);
             // Before anything is loaded.
             using GgufFile file = GgufFile.Open(parameters.ModelPath);
             long available = MemoryFit.Available(parameters);
@@ -72,7 +73,7 @@ internal static class BatchedBenchCommand
                 }
             }
 
-            Write(rows, parsed.GetValue(output) == "jsonl");
+            Write(rows, CommonOptions.Processor(weights.GpuLayerCount), parsed.GetValue(output) == "jsonl");
             return ExitCode.Ok;
         });
     }
@@ -146,7 +147,7 @@ internal static class BatchedBenchCommand
         }
     }
 
-    private static void Write(List<Row> rows, bool jsonLines)
+    private static void Write(List<Row> rows, string processor, bool jsonLines)
     {
         if (jsonLines)
         {
@@ -161,7 +162,7 @@ internal static class BatchedBenchCommand
             return;
         }
 
-        Terminal.Out.WriteLine(NativeEngine.CpuDescription);
+        Terminal.Out.WriteLine(processor);
         Table table = new Table().Border(TableBorder.Markdown)
             .AddColumns("KV cache", "PP", "TG", "B", "N_KV", "T_PP s", "S_PP t/s", "T_TG s", "S_TG t/s", "T s", "S t/s", "cache MiB", "process peak MiB", "GPU peak MiB", "GPU estimate MiB");
         foreach (Row r in rows)

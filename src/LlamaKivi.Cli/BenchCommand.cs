@@ -32,13 +32,9 @@ internal static class BenchCommand
             int reps = CommonOptions.Positive(parsed.GetValue(repetitions), "-r");
             int longest = CommonOptions.Positive(Math.Max(parsed.GetValue(prompt), parsed.GetValue(generate)), "-p and -n: the larger");
             using SyntheticModel? synthetic = common.CreateSynthetic(parsed);
-            var parameters = new ModelParams(synthetic?.Path ?? CommonOptions.ModelPath(parsed.GetValue(common.Model)))
-            {
-                Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
-                GpuLayerCount = parsed.GetValue(common.GpuLayers),
-                UBatchSize = CommonOptions.MicroBatch(parsed.GetValue(common.GpuLayers)),
-                SeqMax = 2,
-            };
+            ModelParams parameters = common.Parameters(parsed, synthetic?.Path);
+            parameters.UBatchSize = CommonOptions.MicroBatch(parameters.GpuLayerCount);
+            parameters.SeqMax = 2;
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             var rows = new List<Row>();
             foreach ((string name, KvCacheParams cache) in caches)
@@ -53,7 +49,7 @@ internal static class BenchCommand
                 }
             }
 
-            Write(rows, parameters.Threads ?? Environment.ProcessorCount, Path.GetFileName(parameters.ModelPath), parsed.GetValue(common.Json) ? "json" : parsed.GetValue(output)!);
+            Write(rows, parameters.Threads ?? Environment.ProcessorCount, Path.GetFileName(parameters.ModelPath), CommonOptions.Processor(weights.GpuLayerCount), parsed.GetValue(common.Json) ? "json" : parsed.GetValue(output)!);
             return ExitCode.Ok;
         });
     }
@@ -124,15 +120,15 @@ internal static class BenchCommand
         return rows;
     }
 
-    private static void Write(List<Row> rows, int threads, string model, string form)
+    private static void Write(List<Row> rows, int threads, string model, string processor, string form)
     {
         if (form == "csv")
         {
-            Console.Out.WriteLine("model,cpu,threads,kv_cache,test,tokens_per_second,stddev,cache_mib");
+            Console.Out.WriteLine("model,processor,threads,kv_cache,test,tokens_per_second,stddev,cache_mib");
             foreach (Row row in rows)
             {
                 Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                    $"{Quoted(model)},{Quoted(NativeEngine.CpuDescription)},{threads},{row.KvCache},{row.Test},{row.Mean:F2},{row.Deviation:F2},{row.CacheMiB:F3}"));
+                    $"{Quoted(model)},{Quoted(processor)},{threads},{row.KvCache},{row.Test},{row.Mean:F2},{row.Deviation:F2},{row.CacheMiB:F3}"));
             }
 
             return;
@@ -143,7 +139,7 @@ internal static class BenchCommand
             Json.WriteRows(rows, (writer, row) =>
             {
                 writer.WriteString("model", model);
-                writer.WriteString("cpu", NativeEngine.CpuDescription);
+                writer.WriteString("processor", processor);
                 writer.WriteNumber("threads", threads);
                 writer.WriteString("kv_cache", row.KvCache);
                 writer.WriteString("test", row.Test);
@@ -154,7 +150,7 @@ internal static class BenchCommand
             return;
         }
 
-        Terminal.Out.WriteLine($"{model}, {threads} threads, {NativeEngine.CpuDescription}");
+        Terminal.Out.WriteLine($"{model}, {threads} threads, {processor}");
         Table table = new Table().Border(TableBorder.Markdown).AddColumns("KV cache", "test", "t/s", "+-", "cache MiB");
         foreach (Row row in rows)
         {

@@ -52,13 +52,9 @@ internal sealed class ChatCommand
         return command.Do(async (parsed, cancellationToken) =>
         {
             string name = parsed.GetValue(type)!;
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
-            {
-                ContextSize = (uint?)CommonOptions.Positive(parsed.GetValue(context), "-c"),
-                Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
-                GpuLayerCount = parsed.GetValue(common.GpuLayers),
-                KvCache = common.Cache(parsed, name, name),
-            };
+            ModelParams parameters = common.Parameters(parsed);
+            parameters.ContextSize = (uint?)CommonOptions.Positive(parsed.GetValue(context), "-c");
+            parameters.KvCache = common.Cache(parsed, name, name);
             common.ApplyFit(parsed, parameters);
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);

@@ -13,7 +13,7 @@ internal sealed class CommonOptions
 
     public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the demo model that comes along)" };
 
-    public Option<int> GpuLayers { get; } = new("--gpu-layers", "-ngl") { Description = "Layers in the GPU's memory: -1 (or at least the model's): all; 0: the CPU computes", DefaultValueFactory = _ => 0 };
+    public Option<int?> GpuLayers { get; } = new("--gpu-layers", "-ngl") { Description = "Layers that the GPU computes, the last ones; -1: all; 0: none (default: all if a GPU is usable)" };
 
     public Option<bool> Fit { get; } = new("--fit") { Description = "Lower the context, or else the sequences, to what fits in memory, and say so" };
 
@@ -40,6 +40,20 @@ internal sealed class CommonOptions
 
         string path = Path.Combine(AppContext.BaseDirectory, "models", DefaultModel);
         return File.Exists(path) ? path : throw new UsageException($"the demo model is not at {path}; name a GGUF file with -m");
+    }
+
+    /// <summary>What --model, --threads and --gpu-layers say. Layers asked for are an error without a usable GPU; by default all are on it if there is one.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="path">Another model than --model.</param>
+    public ModelParams Parameters(ParseResult parsed, string? path = null)
+    {
+        int? layers = parsed.GetValue(GpuLayers);
+        return new ModelParams(path ?? ModelPath(parsed.GetValue(Model)))
+        {
+            Threads = Positive(parsed.GetValue(Threads), "-t"),
+            GpuLayerCount = layers ?? (NativeEngine.TryDescribeDevice(out _, out _) ? -1 : 0),
+            RequireGpu = true,
+        };
     }
 
     /// <summary>The file that --synthetic asks for; null without it.</summary>
@@ -99,6 +113,9 @@ internal sealed class CommonOptions
 
     /// <summary>Tokens computed at once: a GPU wants more of them.</summary>
     public static uint MicroBatch(int gpuLayers) => gpuLayers == 0 ? 512u : 2048u;
+
+    /// <summary>What computes: the processor, or the GPU.</summary>
+    public static string Processor(int gpuLayers) => gpuLayers == 0 ? NativeEngine.CpuDescription : $"{NativeEngine.DescribeDevice().Name}; {NativeEngine.CpuDescription}";
 
     public static int Positive(int value, string option) =>
         value > 0 ? value : throw new UsageException($"{option} is {value}; it must be at least 1");

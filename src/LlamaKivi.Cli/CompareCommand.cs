@@ -40,7 +40,7 @@ internal static class CompareCommand
                 Directory.CreateDirectory(folder);
             }
 
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"), GpuLayerCount = parsed.GetValue(common.GpuLayers) };
+            ModelParams parameters = common.Parameters(parsed);
             string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             int[] tokens = PerplexityCommand.Tokens(weights, text, (int)window, CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens"));
@@ -67,7 +67,7 @@ internal static class CompareCommand
             }
             else
             {
-                WriteTable(rows, Path.GetFileName(parameters.ModelPath), deep);
+                WriteTable(rows, $"{Path.GetFileName(parameters.ModelPath)}, {CommonOptions.Processor(weights.GpuLayerCount)}", deep);
             }
 
             if (folder is not null)
@@ -81,9 +81,9 @@ internal static class CompareCommand
         });
     }
 
-    private static void WriteTable(List<Row> rows, string model, int depth)
+    private static void WriteTable(List<Row> rows, string what, int depth)
     {
-        Terminal.Out.WriteLine($"{model}, {NativeEngine.CpuDescription}; speed and memory at depth {depth}, {rows[0].Quality.Tokens} tokens scored, {rows[0].Recall.Cases} numbers to find");
+        Terminal.Out.WriteLine($"{what}; speed and memory at depth {depth}, {rows[0].Quality.Tokens} tokens scored, {rows[0].Recall.Cases} numbers to find");
         Table table = new Table().Border(TableBorder.Markdown).AddColumns(
             "KV cache", "bits", "cache MiB", "tg t/s", "tg t/s deep", "perplexity", "vs f16", "KL mean", "KL 99%", "same top", "recall");
         foreach (Row r in rows)

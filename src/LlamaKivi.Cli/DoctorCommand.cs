@@ -14,7 +14,7 @@ internal static class DoctorCommand
         CommonOptions.Add(command, common.Json);
         return command.Do((parsed, _) =>
         {
-            (DeviceDescription? device, string? reason) = Device();
+            NativeEngine.TryDescribeDevice(out DeviceDescription? device, out string? reason);
             if (parsed.GetValue(common.Json))
             {
                 WriteJson(device, reason);
@@ -26,18 +26,6 @@ internal static class DoctorCommand
 
             return Task.FromResult(ExitCode.Ok);
         });
-    }
-
-    private static (DeviceDescription? Device, string? Reason) Device()
-    {
-        try
-        {
-            return (NativeEngine.DescribeDevice(), null);
-        }
-        catch (DeviceException e)
-        {
-            return (null, e.Message);
-        }
     }
 
     private static void Write(DeviceDescription? device, string? reason)

@@ -27,11 +27,11 @@ internal static class LogitsCommand
             KvCacheParams cache = common.Cache(parsed, parsed.GetValue(type)!, parsed.GetValue(type)!);
             int step = CommonOptions.Positive(parsed.GetValue(chunk), "--chunk");
             int[] ids = await ReadIdsAsync(parsed.GetValue(list)!, cancellationToken).ConfigureAwait(false);
-            int threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t") ?? 0;
-            string model = CommonOptions.ModelPath(parsed.GetValue(common.Model));
+            ModelParams parameters = common.Parameters(parsed);
+            parameters.KvCache = cache;
             string path = parsed.GetValue(output)!;
             int vocabulary = await Terminal.WithProgress($"logits of {ids.Length} tokens", progress => Task.Run(
-                () => Write(model, parsed.GetValue(common.GpuLayers), ids, path, cache, step, threads, progress, cancellationToken), cancellationToken)).ConfigureAwait(false);
+                () => Write(parameters, ids, path, step, progress, cancellationToken), cancellationToken)).ConfigureAwait(false);
             if (parsed.GetValue(common.Json))
             {
                 Json.Write(writer =>
@@ -57,14 +57,14 @@ internal static class LogitsCommand
     }
 
     // Returns the size of the vocabulary.
-    private static int Write(
-        string modelPath, int gpuLayers, int[] ids, string path, KvCacheParams cache, int step, int threads, IProgress<float> progress, CancellationToken cancellationToken)
+    private static int Write(ModelParams parameters, int[] ids, string path, int step, IProgress<float> progress, CancellationToken cancellationToken)
     {
-        using ModelHandle model = ModelHandle.Load(modelPath, gpuLayers: gpuLayers, cancellationToken: cancellationToken);
+        KvCacheParams cache = parameters.KvCache;
+        using ModelHandle model = ModelHandle.Load(parameters.ModelPath, gpuLayers: parameters.GpuLayerCount, cancellationToken: cancellationToken);
         using ContextHandle context = ContextHandle.Create(model, new ContextOptions
         {
             ContextSize = ids.Length,
-            Threads = threads,
+            Threads = parameters.Threads ?? 0,
             KeyType = cache.TypeK,
             ValueType = cache.TypeV,
             GroupSize = cache.Group,

@@ -47,7 +47,7 @@ internal static class PerplexityCommand
                 throw new UsageException($"--chunk is {step}; above {longest} a chunk would hide the cache");
             }
 
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model))) { Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"), GpuLayerCount = parsed.GetValue(common.GpuLayers) };
+            ModelParams parameters = common.Parameters(parsed);
             string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             int window = CommonOptions.Positive(parsed.GetValue(context), "-c") ?? Math.Min(2048, weights.ContextSize);
@@ -61,7 +61,7 @@ internal static class PerplexityCommand
             }
             else
             {
-                WriteTable(results);
+                WriteTable(results, CommonOptions.Processor(weights.GpuLayerCount));
             }
 
             return ExitCode.Ok;
@@ -206,7 +206,7 @@ internal static class PerplexityCommand
 
     public static double Bits(CacheUsage usage) => (usage.KeyBitsPerElement + usage.ValueBitsPerElement) / 2;
 
-    private static void WriteTable(List<Result> results)
+    private static void WriteTable(List<Result> results, string processor)
     {
         Table table = new Table().Border(TableBorder.Simple)
             .AddColumns("KV cache", "perplexity", "+-", "vs f16", "KL mean", "KL 99%", "same top", "tokens scored", "bits/element", "cache MiB", "seconds");
@@ -221,7 +221,7 @@ internal static class PerplexityCommand
                 Terminal.MiB(r.Usage.QuantizedBytes + r.Usage.ExactBytes), Terminal.Number(r.Seconds, 1));
         }
 
-        Terminal.Out.WriteLine(NativeEngine.CpuDescription);
+        Terminal.Out.WriteLine(processor);
         Terminal.Out.Write(table);
     }
 

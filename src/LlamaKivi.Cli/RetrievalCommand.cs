@@ -40,12 +40,8 @@ internal static class RetrievalCommand
             int[] lengths = ReadDepths(parsed.GetValue(depths)!);
             int cases = CommonOptions.Positive(parsed.GetValue(count), "--cases");
             int step = Math.Min(PerplexityCommand.LongestChunk, parsed.GetValue(common.Residual));
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
-            {
-                Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
-                GpuLayerCount = parsed.GetValue(common.GpuLayers),
-                ContextSize = (uint)lengths.Max() + 64,
-            };
+            ModelParams parameters = common.Parameters(parsed);
+            parameters.ContextSize = (uint)lengths.Max() + 64;
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             var rows = new List<Row>();
             foreach ((string name, KvCacheParams cache) in caches)

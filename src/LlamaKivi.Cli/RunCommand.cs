@@ -34,13 +34,9 @@ internal static class RunCommand
                 (null, null) => throw new UsageException("nothing to continue; give a prompt with -p or a file with -f"),
                 _ => throw new UsageException("-p and -f are both given; give one"),
             };
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
-            {
-                ContextSize = (uint?)CommonOptions.Positive(parsed.GetValue(context), "-c"),
-                Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
-                GpuLayerCount = parsed.GetValue(common.GpuLayers),
-                KvCache = common.Cache(parsed, parsed.GetValue(typeK) ?? parsed.GetValue(type)!, parsed.GetValue(typeV) ?? parsed.GetValue(type)!),
-            };
+            ModelParams parameters = common.Parameters(parsed);
+            parameters.ContextSize = (uint?)CommonOptions.Positive(parsed.GetValue(context), "-c");
+            parameters.KvCache = common.Cache(parsed, parsed.GetValue(typeK) ?? parsed.GetValue(type)!, parsed.GetValue(typeV) ?? parsed.GetValue(type)!);
             common.ApplyFit(parsed, parameters);
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
             var inference = new InferenceParams { MaxTokens = parsed.GetValue(count), SamplingPipeline = pipeline };
@@ -96,7 +92,7 @@ internal static class RunCommand
         Terminal.Error.WriteLine();
         Terminal.Error.WriteLine(
             $"prefill {timings.PromptTokens} tokens, {Terminal.Number(timings.PromptTokensPerSecond, 1)} tok/s; " +
-            $"decode {timings.GeneratedTokens} tokens, {Terminal.Number(timings.DecodeTokensPerSecond, 1)} tok/s; {NativeEngine.CpuDescription}");
+            $"decode {timings.GeneratedTokens} tokens, {Terminal.Number(timings.DecodeTokensPerSecond, 1)} tok/s; {CommonOptions.Processor(context.Weights.GpuLayerCount)}");
         var table = new Table().Border(TableBorder.Simple)
             .AddColumns("KV cache", "tokens", "quantized MiB", "full precision MiB", "as f16 MiB", "ratio");
         table.AddRow(
@@ -133,6 +129,7 @@ internal static class RunCommand
             writer.WriteNumber("decode_tokens_per_second", timings.DecodeTokensPerSecond);
             writer.WriteString("stop_reason", interrupted ? "interrupted" : JsonNamingPolicy.SnakeCaseLower.ConvertName(executor.StopReason.ToString()));
             writer.WriteString("cpu", NativeEngine.CpuDescription);
+            writer.WriteNumber("gpu_layers", context.Weights.GpuLayerCount);
             writer.WriteStartObject("kv_cache");
             writer.WriteString("type_k", NativeEngine.CacheTypeName(context.Params.KvCache.TypeK));
             writer.WriteString("type_v", NativeEngine.CacheTypeName(context.Params.KvCache.TypeV));

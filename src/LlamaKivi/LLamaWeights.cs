@@ -10,9 +10,10 @@ namespace LlamaKivi;
 /// <summary>A loaded model. Any number of threads and contexts may share it; contexts keep it alive.</summary>
 public sealed class LLamaWeights : IDisposable
 {
-    private LLamaWeights(ModelHandle model, Tokenizer tokenizer)
+    private LLamaWeights(ModelHandle model, Tokenizer tokenizer, int gpuLayers)
     {
         Model = model;
+        GpuLayerCount = gpuLayers < 0 ? model.Description.LayerCount : Math.Min(gpuLayers, model.Description.LayerCount);
         Tokenizer = tokenizer;
         Metadata = model.Gguf.Entries
             .Where(entry => entry.Type != lk_value_type.LK_VALUE_ARRAY)
@@ -21,6 +22,9 @@ public sealed class LLamaWeights : IDisposable
 
     /// <summary>The native model: its shape and its file.</summary>
     public ModelHandle Model { get; }
+
+    /// <summary>Layers that the GPU computes; 0: the CPU computes all.</summary>
+    public int GpuLayerCount { get; }
 
     /// <summary>What can be asked of the model.</summary>
     public SafeLlamaModelHandle NativeHandle => field ??= new SafeLlamaModelHandle(this);
@@ -49,6 +53,7 @@ public sealed class LLamaWeights : IDisposable
     /// <summary>Loads a model.</summary>
     /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
     /// <exception cref="UnsupportedModelException">The engine does not have this architecture, format or tokenizer.</exception>
+    /// <exception cref="DeviceException">RequireGpu is set, and no GPU is usable.</exception>
     public static LLamaWeights LoadFromFile(IModelParams @params) => Load(@params, null, null, CancellationToken.None);
 
     /// <summary>Loads a model on another thread.</summary>
@@ -86,13 +91,35 @@ public sealed class LLamaWeights : IDisposable
             ? throw new NotSupportedException("VocabOnly, MetadataOverrides or TensorBufferOverrides is set, which is not implemented. Leave them unset.")
             : Math.Max(@params.GpuLayerCount, -1);
 
+    // What RequireGpu says of a machine without one.
+    internal static int UsableGpuLayers(IModelParams @params, ILogger? logger = null)
+    {
+        int layers = GpuLayers(@params);
+        if (layers == 0 || @params.RequireGpu || NativeEngine.TryDescribeDevice(out _, out string? reason))
+        {
+            return layers;
+        }
+
+        if (layers > 0)
+        {
+            NativeLog.Write(lk_log_level.LK_LOG_WARNING, $"{layers} layers are to be on a GPU, and the CPU computes them: {reason}");
+            if (logger is not null)
+            {
+                Log.NoGpu(logger, layers, reason);
+            }
+        }
+
+        return 0;
+    }
+
     private static LLamaWeights Load(IModelParams @params, IProgress<float>? progress, ILogger? logger, CancellationToken token)
     {
         ArgumentNullException.ThrowIfNull(@params);
-        ModelHandle model = ModelHandle.Load(@params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, GpuLayers(@params), token);
+        int gpuLayers = UsableGpuLayers(@params, logger);
+        ModelHandle model = ModelHandle.Load(@params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, token);
         try
         {
-            return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger));
+            return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger), gpuLayers);
         }
         catch
         {

@@ -10,6 +10,9 @@ internal static partial class Log
     [LoggerMessage(2, LogLevel.Information, "The context is full: {Dropped} tokens dropped, {Kept} read again")]
     public static partial void ContextTruncated(ILogger logger, int dropped, int kept);
 
+    [LoggerMessage(4, LogLevel.Warning, "{Layers} layers are to be on a GPU, and the CPU computes them: {Reason}")]
+    public static partial void NoGpu(ILogger logger, int layers, string reason);
+
     [LoggerMessage(EventId = 3, Message = "{Text}")]
     public static partial void Engine(ILogger logger, LogLevel level, string text);
 }

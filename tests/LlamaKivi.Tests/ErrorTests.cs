@@ -91,6 +91,26 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
         NativeApi.llama_empty_call();
     }
 
+    [Fact]
+    public async Task Without_a_usable_GPU_the_CPU_computes_and_says_so_or_loading_fails()
+    {
+        Assert.SkipWhen(NativeEngine.TryDescribeDevice(out _, out string? reason), "There is a usable GPU.");
+        ModelParams parameters = new(InferenceTests.DemoModel.Path) { GpuLayerCount = 5 };
+        var logger = new Lines();
+        using (LLamaWeights weights = await LLamaWeights.LoadFromFileAsync(parameters, TestContext.Current.CancellationToken, logger: logger))
+        {
+            Assert.Equal(0, weights.GpuLayerCount);
+            Assert.Contains(logger.Written, line => line.StartsWith("5 layers are to be on a GPU", StringComparison.Ordinal) && line.Contains(reason!, StringComparison.Ordinal));
+        }
+
+        logger.Written.Clear();
+        (await LLamaWeights.LoadFromFileAsync(parameters with { GpuLayerCount = -1 }, TestContext.Current.CancellationToken, logger: logger)).Dispose();
+        Assert.Empty(logger.Written);
+        DeviceException error = await Assert.ThrowsAsync<DeviceException>(() => LLamaWeights.LoadFromFileAsync(parameters with { RequireGpu = true }));
+        Assert.Equal(reason, error.Message);
+        (await LLamaWeights.LoadFromFileAsync(parameters with { GpuLayerCount = 0, RequireGpu = true })).Dispose();
+    }
+
     // Long enough that it cannot have ended by itself.
     [Fact]
     public async Task A_long_prefill_stops_within_50_milliseconds()

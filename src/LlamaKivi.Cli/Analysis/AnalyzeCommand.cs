@@ -35,12 +35,8 @@ internal static class AnalyzeCommand
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
             string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
-            {
-                Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
-                GpuLayerCount = parsed.GetValue(common.GpuLayers),
-                KvCache = KvCacheParams.Parse("f16"),
-            };
+            ModelParams parameters = common.Parameters(parsed);
+            parameters.KvCache = KvCacheParams.Parse("f16");
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             int size = Math.Min(CommonOptions.Positive(parsed.GetValue(window), "-c"), weights.ContextSize) / Multiple * Multiple;
             int[] tokens = weights.Tokenizer.Encode(text, weights.Tokenizer.AddBos, parseSpecial: false);

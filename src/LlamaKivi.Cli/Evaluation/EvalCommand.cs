@@ -47,13 +47,9 @@ internal static class EvalCommand
             int together = CommonOptions.Positive(parsed.GetValue(parallel), "-npl");
             int most = CommonOptions.Positive(parsed.GetValue(count), "-n");
             List<TaskRow> rows = TaskFile.Read(path, parsed.GetValue(fields), Unescape(parsed.GetValue(format)), message => Console.Error.WriteLine($"llama-kivi: {message}"));
-            var parameters = new ModelParams(CommonOptions.ModelPath(parsed.GetValue(common.Model)))
-            {
-                Threads = CommonOptions.Positive(parsed.GetValue(common.Threads), "-t"),
-                GpuLayerCount = parsed.GetValue(common.GpuLayers),
-                SeqMax = (uint)Evaluator.SequencesOf(together),
-                ContextSize = checked((uint)(length * Evaluator.SequencesOf(together))),
-            };
+            ModelParams parameters = common.Parameters(parsed);
+            parameters.SeqMax = (uint)Evaluator.SequencesOf(together);
+            parameters.ContextSize = checked((uint)(length * Evaluator.SequencesOf(together)));
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             List<PreparedRow> prepared = Prepare(weights, rows, parsed.GetValue(shots), parsed.GetValue(template), length - most, path);
             if (prepared.Count == 0)
@@ -99,7 +95,7 @@ internal static class EvalCommand
             }
             else
             {
-                Terminal.Out.WriteLine($"{Path.GetFileName(parameters.ModelPath)}, {Path.GetFileName(path)}: {prepared.Count} rows, {rows.Count - prepared.Count} examples or left out; {NativeEngine.CpuDescription}");
+                Terminal.Out.WriteLine($"{Path.GetFileName(parameters.ModelPath)}, {Path.GetFileName(path)}: {prepared.Count} rows, {rows.Count - prepared.Count} examples or left out; {CommonOptions.Processor(weights.GpuLayerCount)}");
                 WriteTable(cells);
             }
 

@@ -15,9 +15,15 @@ public interface IModelParams
 
     /// <summary>
     /// 0: the CPU computes. Otherwise so many layers, the last ones, are computed on the GPU, which holds their weights and their part of the KV cache, and the others
-    /// on the CPU; -1, or at least the model's layers: all on the GPU. Without a usable GPU loading fails and says why.
+    /// on the CPU; -1, or at least the model's layers: all on the GPU. Without a usable GPU see <see cref="RequireGpu"/>.
     /// </summary>
-    int GpuLayerCount => 0;
+    int GpuLayerCount => -1;
+
+    /// <summary>
+    /// What happens if layers are to be on a GPU and none is usable. True: loading fails and says why. False: the CPU computes; where the count is not -1, a warning says why.
+    /// <see cref="LLamaWeights.GpuLayerCount"/> tells what came of it.
+    /// </summary>
+    bool RequireGpu => false;
 
     /// <summary>A hint.</summary>
     int MainGpu

@@ -17,17 +17,17 @@ public static class MemoryFit
     {
         ArgumentNullException.ThrowIfNull(file);
         ArgumentNullException.ThrowIfNull(parameters);
-        int gpuLayers = Math.Max(parameters.GpuLayerCount, -1);
+        int gpuLayers = LLamaWeights.UsableGpuLayers(parameters);
         MemoryEstimate e = ContextHandle.Estimate(file, LLamaContext.ToOptions(TrainedContextSize(file), parameters), gpuLayers);
         return gpuLayers != 0 ? e.DeviceBytes : e.WeightBytes + e.CachePageBytes + e.CacheExactBytes + e.ScratchBytes;
     }
 
     /// <summary>Bytes that are free: of the GPU's memory if layers are on it, otherwise of the host's.</summary>
-    /// <exception cref="DeviceException">Layers are on a GPU, and there is none to use.</exception>
+    /// <exception cref="DeviceException">RequireGpu is set, and there is no GPU to use.</exception>
     public static long Available(ModelParams parameters)
     {
         ArgumentNullException.ThrowIfNull(parameters);
-        if (parameters.GpuLayerCount != 0)
+        if (LLamaWeights.UsableGpuLayers(parameters) != 0)
         {
             return NativeEngine.DescribeDevice().FreeBytes;
         }
@@ -71,7 +71,7 @@ public static class MemoryFit
             parameters.ContextSize = context;
             parameters.SeqMax = sequences;
             string message = $"{MiB(wanted)} are needed and {MiB(free)} are free: not even a context of {Step} tokens fits. Take a smaller model or fewer layers on the GPU.";
-            throw parameters.GpuLayerCount != 0 ? new OutOfDeviceMemoryException(message, wanted, free) : new NativeOutOfMemoryException(message, wanted);
+            throw LLamaWeights.UsableGpuLayers(parameters) != 0 ? new OutOfDeviceMemoryException(message, wanted, free) : new NativeOutOfMemoryException(message, wanted);
         }
 
         Fits(steps > 0 ? steps * Step : Math.Min(Step, context), kept);

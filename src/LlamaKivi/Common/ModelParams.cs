@@ -45,7 +45,10 @@ public record ModelParams : ILLamaParams
     public GGMLType? TypeV { get; set; }
 
     /// <inheritdoc/>
-    public int GpuLayerCount { get; set; }
+    public int GpuLayerCount { get; set; } = -1;
+
+    /// <inheritdoc/>
+    public bool RequireGpu { get; set; }
 
     /// <inheritdoc/>
     public LLamaContextType ContextType { get; set; } = LLamaContextType.Default;

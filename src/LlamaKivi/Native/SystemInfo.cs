@@ -8,20 +8,8 @@ namespace LlamaKivi.Native;
 public sealed record SystemInfo(OSPlatform OSPlatform, DeviceDescription? Gpu)
 {
     /// <summary>Looks at this machine.</summary>
-    public static SystemInfo Get() => new(Platform(), FirstGpu());
+    public static SystemInfo Get() => new(Platform(), NativeEngine.TryDescribeDevice(out DeviceDescription? gpu, out _) ? gpu : null);
 
     private static OSPlatform Platform() =>
         OperatingSystem.IsWindows() ? OSPlatform.Windows : OperatingSystem.IsMacOS() ? OSPlatform.OSX : OSPlatform.Linux;
-
-    private static DeviceDescription? FirstGpu()
-    {
-        try
-        {
-            return NativeEngine.DescribeDevice();
-        }
-        catch (DeviceException)
-        {
-            return null;
-        }
-    }
 }
