@@ -291,7 +291,7 @@ TEST(CApi, EmbeddingsAreWhatTheLogitsAreMadeOf) {
     const auto model = Model::load(test::demo_model_path(), true, 0, nullptr);
     test::Logits product(expected.size());
     const Product products[] = {{&model->output, product.data()}};
-    make_cpu_backend(2)->matmul(embedding, 1, products);
+    make_cpu_backend(2)->matmul(Rows::plain(embedding), 1, products);
     EXPECT_EQ(product, expected);
 
     float* row = nullptr;

@@ -356,7 +356,7 @@ TEST_F(CudaOperations, Products) {
                 Buffer<float> y = upload(std::vector<float>(n * 37, std::nanf("")));
                 Buffer<float> added = upload(before);
                 const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
-                backend_->matmul(device_x.data(), n, products);
+                backend_->matmul(Rows::plain(device_x.data()), n, products);
                 backend_->finish();
                 const double error = std::max(product_error(first, x, n, {}, download(y)),
                                               product_error(second, x, n, before, download(added)));
@@ -382,47 +382,43 @@ TEST_F(CudaOperations, RowsOfTables) {
     }
 }
 
-TEST_F(CudaOperations, Norms) {
-    for (const int dim : {64, 576, 4544, 8192}) {
+// Every form, by itself and on the way into products of one column and of several.
+TEST_F(CudaOperations, RowsAreMade) {
+    for (const int dim : {64, 576, 4544, 8192, 11008}) {
         const float* const weight = kept_floats(dim);
         const float* const bias = kept_floats(dim);
+        const Tensor halves = random_tensor(WeightType::F16, 24, dim);
+        const Tensor codes = random_tensor(WeightType::Q8_0, 40, dim);
         for (const int n : {1, 3, 300}) {
             const std::vector<float> x = random_floats(static_cast<size_t>(n) * dim);
+            const std::vector<float> up = random_floats(x.size());
             const Buffer<float> device_x = upload(x);
-            Buffer<float> out(device_->memory(), x.size());
-            std::vector<float> expected(x.size());
-            backend_->rms_norm(device_x.data(), weight, 1e-5f, n, dim, out.data());
-            backend_->finish();
-            cpu_->rms_norm(x.data(), weight, 1e-5f, n, dim, expected.data());
-            EXPECT_LT(worst_difference(download(out), expected), 1e-5) << n << " rows of " << dim;
-            backend_->layer_norm(device_x.data(), weight, bias, 1e-5f, n, dim, out.data());
-            backend_->finish();
-            cpu_->layer_norm(x.data(), weight, bias, 1e-5f, n, dim, expected.data());
-            EXPECT_LT(worst_difference(download(out), expected), 1e-5) << n << " rows of " << dim;
+            const Buffer<float> device_up = upload(up);
+            const auto forms = [&](const float* a, const float* b) {
+                return std::vector<Rows>{Rows::plain(a), Rows::rms_norm(a, weight, 1e-5f),
+                                         Rows::layer_norm(a, weight, bias, 1e-5f), Rows::swiglu(a, b), Rows::gelu(a)};
+            };
+            const std::vector<Rows> there = forms(device_x.data(), device_up.data());
+            const std::vector<Rows> here = forms(x.data(), up.data());
+            for (size_t i = 0; i < here.size(); ++i) {
+                SCOPED_TRACE(format("form %zu, %d rows of %d", i, n, dim));
+                std::vector<float> expected(x.size());
+                cpu_->make(here[i], n, dim, expected.data());
+                Buffer<float> made = upload(std::vector<float>(x.size(), std::nanf("")));
+                Buffer<float> y = upload(std::vector<float>(n * 24, std::nanf("")));
+                Buffer<float> z = upload(std::vector<float>(n * 40, std::nanf("")));
+                const Product products[] = {{&halves, y.data()}, {&codes, z.data()}};
+                backend_->make(there[i], n, dim, made.data());
+                backend_->matmul(there[i], n, products);
+                backend_->finish();
+                EXPECT_LT(worst_difference(download(made), expected), 1e-5);
+                EXPECT_LT(product_error(halves, expected, n, {}, download(y)), 5e-4);
+                EXPECT_LT(product_error(codes, expected, n, {}, download(z)), n == 1 ? 2e-3 : 5e-4);
+            }
         }
     }
 }
 
-TEST_F(CudaOperations, Activations) {
-    for (const int n : {1, 255, 11008, 100003}) {
-        const std::vector<float> x = random_floats(n);
-        std::vector<float> expected = random_floats(n);
-        Buffer<float> gate = upload(expected);
-        const Buffer<float> up = upload(x);
-        backend_->swiglu(gate.data(), up.data(), n);
-        cpu_->swiglu(expected.data(), x.data(), n);
-        backend_->finish();
-        EXPECT_LT(worst_difference(download(gate), expected), 1e-5) << n;
-        expected = x;
-        Buffer<float> y = upload(x);
-        backend_->gelu(y.data(), n);
-        cpu_->gelu(expected.data(), n);
-        backend_->finish();
-        EXPECT_LT(worst_difference(download(y), expected), 1e-5) << n;
-    }
-}
-
-// Draws on the border between two tokens may fall to either.
 TEST_F(CudaOperations, Sampling) {
     int n_drawn = 0;
     int n_different = 0;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "backend/rows.h"
 #include "base/memory.h"
 #include "kv/cache.h"
 #include "quant/blocks.h"
@@ -69,17 +70,10 @@ public:
 
     // out[n, n_embd] = rows of the table.
     virtual void embed(const Tensor& table, const int32_t* tokens, int n, float* out) = 0;
-    // out[n, dim] = x / rms(x) * weight[dim]. out may be x.
-    virtual void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out) = 0;
-    // out[n, dim] = (x - mean(x)) / deviation(x) * weight[dim] + bias[dim]. out may be x.
-    virtual void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim,
-                            float* out) = 0;
-    // Every product of x[n, n_in], which none of them writes to.
-    virtual void matmul(const float* x, int n, std::span<const Product> products) = 0;
-    // gate[n] = silu(gate) * up.
-    virtual void swiglu(float* gate, const float* up, int64_t n) = 0;
-    // x[n] = gelu(x), the exact form with erf.
-    virtual void gelu(float* x, int64_t n) = 0;
+    // out[n, dim] = the rows.
+    virtual void make(const Rows& rows, int n, int dim, float* out) = 0;
+    // Every product of the rows [n, n_in]. None writes to what these are made of.
+    virtual void matmul(const Rows& rows, int n, std::span<const Product> products) = 0;
     // Rotates queries and keys, and hands keys and values to the cache.
     virtual void stage(const StageArgs& args) = 0;
     // Softmax attention of each row over its sequence's cached tokens and the staged rows up to itself.

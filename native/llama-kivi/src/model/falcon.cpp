@@ -9,8 +9,8 @@ void falcon_layers(const Model& model, ModelPart& part, const ForwardBatch& batc
     Backend& backend = *part.backend;
     ForwardScratch& s = part.scratch;
     const int n = static_cast<int>(batch.tokens.size());
-    const auto layer_norm = [&](const Norm& norm) {
-        backend.layer_norm(s.x.data(), norm.weight.data(), norm.bias.data(), c.norm_eps, n, c.n_embd, s.h.data());
+    const auto normal = [&](const Norm& norm) {
+        return Rows::layer_norm(s.x.data(), norm.weight.data(), norm.bias.data(), c.norm_eps);
     };
 
     for (int il = part.begin; il < part.end; ++il) {
@@ -19,22 +19,19 @@ void falcon_layers(const Model& model, ModelPart& part, const ForwardBatch& batc
         const Product qkv_up[] = {
             {&layer.wq, s.q.data()}, {&layer.wk, s.k.data()}, {&layer.wv, s.v.data()}, {&layer.up, s.up.data()}};
 
-        layer_norm(layer.attn_norm);
         if (layer.attn_norm_2.weight.empty()) {
-            backend.matmul(s.h.data(), n, qkv_up);
+            backend.matmul(normal(layer.attn_norm), n, qkv_up);
         } else {
-            backend.matmul(s.h.data(), n, std::span(qkv_up).last(1));
-            layer_norm(layer.attn_norm_2);
-            backend.matmul(s.h.data(), n, std::span(qkv_up).first(3));
+            backend.matmul(normal(layer.attn_norm), n, std::span(qkv_up).last(1));
+            backend.matmul(normal(layer.attn_norm_2), n, std::span(qkv_up).first(3));
         }
 
         attend(model, part, batch, il);
         const Product wo[] = {{&layer.wo, s.x.data(), true}};
-        backend.matmul(s.attn.data(), n, wo);
+        backend.matmul(Rows::plain(s.attn.data()), n, wo);
 
-        backend.gelu(s.up.data(), static_cast<int64_t>(n) * c.n_ff);
         const Product down[] = {{&layer.down, s.x.data(), true}};
-        backend.matmul(s.up.data(), n, down);
+        backend.matmul(Rows::gelu(s.up.data()), n, down);
     }
 }
 

@@ -13,15 +13,6 @@ int ffn_width(const ModelConfig& c) {
     return c.architecture == Architecture::llama ? 2 * c.n_ff : c.n_ff;
 }
 
-void normalize(const Model& model, Backend& backend, const Norm& norm, const float* x, int n, float* out) {
-    const ModelConfig& c = model.config;
-    if (norm.bias.empty()) {
-        backend.rms_norm(x, norm.weight.data(), c.norm_eps, n, c.n_embd, out);
-    } else {
-        backend.layer_norm(x, norm.weight.data(), norm.bias.data(), c.norm_eps, n, c.n_embd, out);
-    }
-}
-
 }  // namespace
 
 ForwardScratch::ForwardScratch(const ModelConfig& c, int n_max, Memory& memory) {
@@ -134,13 +125,17 @@ void write_angles(const Model& model, ModelPart& part, const ForwardBatch& batch
 void normalize_outputs(const Model& model, Backend& backend, std::span<const int32_t> rows, const float* x,
                        float* normal) {
     const int64_t n_embd = model.config.n_embd;
+    const float eps = model.config.norm_eps;
+    const Norm& norm = model.output_norm;
     for (size_t i = 0; i < rows.size();) {
         size_t n = 1;
         while (i + n < rows.size() && rows[i + n] == rows[i] + static_cast<int32_t>(n)) {
             ++n;
         }
-        normalize(model, backend, model.output_norm, x + rows[i] * n_embd, static_cast<int>(n),
-                  normal + static_cast<int64_t>(i) * n_embd);
+        const float* const from = x + rows[i] * n_embd;
+        backend.make(norm.bias.empty() ? Rows::rms_norm(from, norm.weight.data(), eps)
+                                       : Rows::layer_norm(from, norm.weight.data(), norm.bias.data(), eps),
+                     static_cast<int>(n), static_cast<int>(n_embd), normal + static_cast<int64_t>(i) * n_embd);
         i += n;
     }
 }
@@ -163,7 +158,7 @@ void write_outputs(const Model& model, ModelPart& part, const ForwardBatch& batc
         normalize_outputs(model, backend, batch.output_rows, s.x.data(), normal);
         if (batch.embeddings == nullptr) {
             const Product output[] = {{&model.output, out}};
-            backend.matmul(normal, n_out, output);
+            backend.matmul(Rows::plain(normal), n_out, output);
         }
     }
     if (batch.sampling != nullptr && n_out > 0) {

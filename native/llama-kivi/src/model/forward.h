@@ -38,7 +38,7 @@ struct ForwardScratch {
     static uint64_t bytes(const ModelConfig& config, int n_max);
 
     Buffer<float> x;            // [n, n_embd] the residual stream
-    Buffer<float> h;            // [n, n_embd] normalized
+    Buffer<float> h;            // [n, n_embd] rows for the outputs, normalized
     Buffer<float> q;            // [n, n_head, D]
     Buffer<float> k;            // [n, n_head_kv, D]
     Buffer<float> v;            // [n, n_head_kv, D]

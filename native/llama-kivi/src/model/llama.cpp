@@ -13,19 +13,16 @@ void llama_layers(const Model& model, ModelPart& part, const ForwardBatch& batch
         check_cancelled(batch);
         const Layer& layer = model.layers[il];
 
-        backend.rms_norm(s.x.data(), layer.attn_norm.weight.data(), c.norm_eps, n, c.n_embd, s.h.data());
         const Product qkv[] = {{&layer.wq, s.q.data()}, {&layer.wk, s.k.data()}, {&layer.wv, s.v.data()}};
-        backend.matmul(s.h.data(), n, qkv);
+        backend.matmul(Rows::rms_norm(s.x.data(), layer.attn_norm.weight.data(), c.norm_eps), n, qkv);
         attend(model, part, batch, il);
         const Product wo[] = {{&layer.wo, s.x.data(), true}};
-        backend.matmul(s.attn.data(), n, wo);
+        backend.matmul(Rows::plain(s.attn.data()), n, wo);
 
-        backend.rms_norm(s.x.data(), layer.ffn_norm.weight.data(), c.norm_eps, n, c.n_embd, s.h.data());
         const Product gate_up[] = {{&layer.gate, s.gate.data()}, {&layer.up, s.up.data()}};
-        backend.matmul(s.h.data(), n, gate_up);
-        backend.swiglu(s.gate.data(), s.up.data(), static_cast<int64_t>(n) * c.n_ff);
+        backend.matmul(Rows::rms_norm(s.x.data(), layer.ffn_norm.weight.data(), c.norm_eps), n, gate_up);
         const Product down[] = {{&layer.down, s.x.data(), true}};
-        backend.matmul(s.gate.data(), n, down);
+        backend.matmul(Rows::swiglu(s.gate.data(), s.up.data()), n, down);
     }
 }
 

@@ -37,21 +37,13 @@ public:
         }
     }
 
-    void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out) override {
-        for_rows(n, dim,
-                 [&](int i) { kernels_.rms_norm(x + int64_t{i} * dim, weight, eps, dim, out + int64_t{i} * dim); });
+    void make(const Rows& rows, int n, int dim, float* out) override {
+        for_rows(n, dim, [&](int i) { make_row(rows, i, dim, out + int64_t{i} * dim); });
     }
 
-    void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim,
-                    float* out) override {
-        for_rows(n, dim, [&](int i) {
-            kernels_.layer_norm(x + int64_t{i} * dim, weight, bias, eps, dim, out + int64_t{i} * dim);
-        });
-    }
-
-    void matmul(const float* x, int n, std::span<const Product> products) override {
+    void matmul(const Rows& rows, int n, std::span<const Product> products) override {
         const int n_in = static_cast<int>(products[0].w->n_cols);
-        quantize(x, n, n_in, products);
+        quantize(rows, n, n_in, products);
         int64_t n_rows = 0;
         for (const Product& p : products) {
             n_rows += p.w->n_rows;
@@ -84,14 +76,6 @@ public:
                 kernels_.add(p->y + at, sums + at, end - begin);
             }
         });
-    }
-
-    void swiglu(float* gate, const float* up, int64_t n) override {
-        for_elements(n, [&](int64_t from, int64_t count) { kernels_.swiglu(gate + from, up + from, count); });
-    }
-
-    void gelu(float* x, int64_t n) override {
-        for_elements(n, [&](int64_t from, int64_t count) { kernels_.gelu(x + from, count); });
     }
 
     void stage(const StageArgs& args) override {
@@ -144,17 +128,32 @@ private:
         }
     }
 
-    template <class Body>
-    void for_elements(int64_t n, const Body& body) {
-        const int n_tasks = static_cast<int>((n + kElementsPerTask - 1) / kElementsPerTask);
-        pool_.parallel_for(n_tasks, [&](int i, int) {
-            const int64_t from = i * kElementsPerTask;
-            body(from, std::min(kElementsPerTask, n - from));
-        });
+    // Row i of `rows`.
+    void make_row(const Rows& rows, int64_t i, int dim, float* out) const {
+        const float* const x = rows.x + i * dim;
+        switch (rows.form) {
+        case Rows::Form::plain:
+            std::copy_n(x, dim, out);
+            break;
+        case Rows::Form::rms_norm:
+            kernels_.rms_norm(x, rows.weight, rows.eps, dim, out);
+            break;
+        case Rows::Form::layer_norm:
+            kernels_.layer_norm(x, rows.weight, rows.bias, rows.eps, dim, out);
+            break;
+        case Rows::Form::swiglu:
+            std::copy_n(x, dim, out);
+            kernels_.swiglu(out, rows.up + i * dim, dim);
+            break;
+        case Rows::Form::gelu:
+            std::copy_n(x, dim, out);
+            kernels_.gelu(out, dim);
+            break;
+        }
     }
 
-    // rows_[n] of x[n, n_in], in the forms the weights need. Buffers only grow.
-    void quantize(const float* x, int n, int n_in, std::span<const Product> products) {
+    // rows_[n] of `rows` [n, n_in], in the forms the weights need. Buffers only grow.
+    void quantize(const Rows& rows, int n, int n_in, std::span<const Product> products) {
         const auto needed = [&](ActivationForm form) {
             return std::any_of(products.begin(), products.end(),
                                [&](const Product& p) { return activation_form(p.w->type) == form; });
@@ -171,10 +170,15 @@ private:
         grow(super_.scales, super ? size / kSuperBlock : 0);
         grow(super_.sums, super ? size / 16 : 0);
         grow(rows_, n);
+        const bool made = rows.form != Rows::Form::plain;
+        grow(made_, made ? size : 0);
         for_rows(n, n_in, [&](int i) {
             const size_t at = static_cast<size_t>(i) * n_in;
             QuantizedRow row{};
-            row.x = x + at;
+            if (made) {
+                make_row(rows, i, n_in, &made_[at]);
+            }
+            row.x = made ? &made_[at] : rows.x + at;
             if (plain) {
                 row.plain = {&plain_.codes[at], &plain_.scales[at / 32], &plain_.sums[at / 32], &code_sums_[at / 32]};
                 kernels_.quantize_plain(row.x, n_in, &plain_.codes[at], &plain_.scales[at / 32], &plain_.sums[at / 32],
@@ -202,6 +206,7 @@ private:
     ActivationBuffer<float> plain_;
     std::vector<int32_t> code_sums_;
     ActivationBuffer<int16_t> super_;
+    std::vector<float> made_;  // rows that are not plain
     std::vector<QuantizedRow> rows_;
     std::vector<float> sums_;  // of products that are added to something
 };

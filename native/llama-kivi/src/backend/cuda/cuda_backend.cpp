@@ -130,28 +130,29 @@ public:
                     static_cast<int>(table.n_cols), out, stream_);
     }
 
-    void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out) override {
-        cuda::rms_norm(x, device_.floats(weight), eps, n, dim, out, stream_);
-    }
+    void make(const Rows& rows, int n, int dim, float* out) override { make_floats(there(rows), n, dim, out, stream_); }
 
-    void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim,
-                    float* out) override {
-        cuda::layer_norm(x, device_.floats(weight), device_.floats(bias), eps, n, dim, out, stream_);
-    }
-
-    void matmul(const float* x, int n, std::span<const Product> products) override {
+    void matmul(const Rows& host_rows, int n, std::span<const Product> products) override {
         const int n_cols = static_cast<int>(products[0].w->n_cols);
+        const Rows rows = there(host_rows);
+        const float* x = rows.x;
         VectorCodes codes{};
-        const auto wants = [](const Product& p) { return wants_codes(p.w->type); };
-        if (n == 1 && std::any_of(products.begin(), products.end(), wants)) {
-            reserve(codes_, n_cols);
-            reserve(code_blocks_, n_cols / 32);
-            quantize_vector(x, n_cols, codes_.data(), code_blocks_.data(), stream_);
-            codes = {codes_.data(), code_blocks_.data()};
-        }
         if (n > 1) {
             reserve(half_x_, static_cast<size_t>(n) * n_cols);
-            to_half(x, static_cast<int64_t>(n) * n_cols, half_x_.data(), stream_);
+            make_halves(rows, n, n_cols, half_x_.data(), stream_);
+        } else {
+            const auto wants = [](const Product& p) { return wants_codes(p.w->type); };
+            if (std::any_of(products.begin(), products.end(), wants)) {
+                reserve(codes_, n_cols);
+                reserve(code_blocks_, n_cols / 32);
+                make_codes(rows, n_cols, codes_.data(), code_blocks_.data(), stream_);
+                codes = {codes_.data(), code_blocks_.data()};
+            }
+            if (rows.form != Rows::Form::plain && !std::all_of(products.begin(), products.end(), wants)) {
+                reserve(made_, n_cols);
+                make_floats(rows, 1, n_cols, made_.data(), stream_);
+                x = made_.data();
+            }
         }
         for (size_t i = 0; i < products.size();) {
             const Tensor& first = *products[i].w;
@@ -173,9 +174,6 @@ public:
             }
         }
     }
-
-    void swiglu(float* gate, const float* up, int64_t n) override { cuda::swiglu(gate, up, n, stream_); }
-    void gelu(float* x, int64_t n) override { cuda::gelu(x, n, stream_); }
 
     void stage(const StageArgs& args) override {
         kv::Cache& cache = *args.cache;
@@ -303,6 +301,14 @@ public:
     }
 
 private:
+    // Rows whose weights are named by where they lie on the device.
+    Rows there(const Rows& rows) const {
+        Rows r = rows;
+        r.weight = rows.weight != nullptr ? device_.floats(rows.weight) : nullptr;
+        r.bias = rows.bias != nullptr ? device_.floats(rows.bias) : nullptr;
+        return r;
+    }
+
     // Grows; what was there is lost, and queued work that uses it is ordered before its release.
     template <class T>
     void reserve(Buffer<T>& buffer, size_t size) {
@@ -475,7 +481,8 @@ private:
     Buffer<int32_t> tokens_;
     Buffer<uint16_t> half_x_;
     Buffer<uint16_t> half_w_;
-    Buffer<int8_t> codes_;  // of a vector
+    Buffer<float> made_;    // a row that is not plain
+    Buffer<int8_t> codes_;  // of a row
     Buffer<float2> code_blocks_;
     Buffer<float> partial_;
     Buffer<double> draws_;

@@ -1,4 +1,4 @@
-// Operations that touch each activation once.
+// Operations that touch each activation once: rows of tables, and rows on their way into products.
 #include <algorithm>
 
 #include "backend/cuda/device_math.cuh"
@@ -28,7 +28,53 @@ __global__ void embed_kernel(const uint8_t* table, size_t row_bytes, const int32
     }
 }
 
-// A row of a block of threads: the first elements stay in registers.
+// ---- where rows go: four elements at a time, i a multiple of four
+
+struct ToFloats {
+    float* out;
+
+    __device__ void operator()(int64_t i, float4 v) const { *reinterpret_cast<float4*>(out + i) = v; }
+};
+
+struct ToHalves {
+    uint16_t* out;
+
+    __device__ void operator()(int64_t i, float4 v) const {
+        *reinterpret_cast<uint2*>(out + i) = make_uint2(pack(v.x, v.y), pack(v.z, v.w));
+    }
+};
+
+// Eight neighbouring threads have a block of 32.
+struct ToCodes {
+    int8_t* codes;
+    float2* blocks;
+
+    __device__ void operator()(int64_t i, float4 v) const {
+        const unsigned neighbours = 0xffu << (threadIdx.x % 32 / 8 * 8);
+        float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
+        for (int offset = 4; offset > 0; offset /= 2) {
+            largest = fmaxf(largest, __shfl_xor_sync(neighbours, largest, offset));
+        }
+        const float scale = largest / 127;
+        const float inverse = largest > 0 ? 127 / largest : 0;
+        const int q[4] = {__float2int_rn(v.x * inverse), __float2int_rn(v.y * inverse), __float2int_rn(v.z * inverse),
+                          __float2int_rn(v.w * inverse)};
+        int sum = q[0] + q[1] + q[2] + q[3];
+        for (int offset = 4; offset > 0; offset /= 2) {
+            sum += __shfl_xor_sync(neighbours, sum, offset);
+        }
+        *reinterpret_cast<char4*>(codes + i) =
+            make_char4(static_cast<signed char>(q[0]), static_cast<signed char>(q[1]), static_cast<signed char>(q[2]),
+                       static_cast<signed char>(q[3]));
+        if (threadIdx.x % 8 == 0) {
+            blocks[i / 32] = make_float2(scale, scale * static_cast<float>(sum));
+        }
+    }
+};
+
+// ---- norms: a block of threads takes a row
+
+// The first elements of a row stay in registers.
 class Row {
 public:
     static constexpr int kHeld = 2;
@@ -64,28 +110,29 @@ private:
     int dim_;
 };
 
+template <class To>
 __global__ void __launch_bounds__(1024)
-    rms_norm_kernel(const float* x, const float* weight, float eps, int dim, float* out) {
+    rms_norm_kernel(const float* x, const float* weight, float eps, int dim, const To to) {
     __shared__ float scratch[32];
     after_previous();
-    const Row row(x + static_cast<size_t>(blockIdx.x) * dim, dim);
-    float* const y = out + static_cast<size_t>(blockIdx.x) * dim;
+    const int64_t begin = static_cast<int64_t>(blockIdx.x) * dim;
+    const Row row(x + begin, dim);
     float sum = 0;
     row.for_each([&](int, float4 v) { sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w; });
     const float scale = rsqrtf(block_sum(sum, scratch) / dim + eps);
     row.for_each([&](int i, float4 v) {
         const float4 w = Row::load(weight, i);
-        *reinterpret_cast<float4*>(y + i) =
-            make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+        to(begin + i, make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w));
     });
 }
 
+template <class To>
 __global__ void __launch_bounds__(1024)
-    layer_norm_kernel(const float* x, const float* weight, const float* bias, float eps, int dim, float* out) {
+    layer_norm_kernel(const float* x, const float* weight, const float* bias, float eps, int dim, const To to) {
     __shared__ float scratch[32];
     after_previous();
-    const Row row(x + static_cast<size_t>(blockIdx.x) * dim, dim);
-    float* const y = out + static_cast<size_t>(blockIdx.x) * dim;
+    const int64_t begin = static_cast<int64_t>(blockIdx.x) * dim;
+    const Row row(x + begin, dim);
     float sum = 0;
     row.for_each([&](int, float4 v) { sum += v.x + v.y + v.z + v.w; });
     const float mean = block_sum(sum, scratch) / dim;
@@ -98,9 +145,8 @@ __global__ void __launch_bounds__(1024)
     row.for_each([&](int i, float4 v) {
         const float4 w = Row::load(weight, i);
         const float4 b = Row::load(bias, i);
-        *reinterpret_cast<float4*>(y + i) =
-            make_float4((v.x - mean) * scale * w.x + b.x, (v.y - mean) * scale * w.y + b.y,
-                        (v.z - mean) * scale * w.z + b.z, (v.w - mean) * scale * w.w + b.w);
+        to(begin + i, make_float4((v.x - mean) * scale * w.x + b.x, (v.y - mean) * scale * w.y + b.y,
+                                  (v.z - mean) * scale * w.z + b.z, (v.w - mean) * scale * w.w + b.w));
     });
 }
 
@@ -109,33 +155,46 @@ int norm_threads(int dim) {
     return std::min(1024, (dim / 4 + 31) / 32 * 32);
 }
 
-__global__ void swiglu_kernel(float* gate, const float* up, int64_t n) {
+// ---- activations: a thread takes four elements
+
+template <Rows::Form kForm, class To>
+__global__ void activation_kernel(const float* x, const float* up, int64_t n, const To to) {
     after_previous();
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i < n) {
-        const float g = gate[i];
-        gate[i] = g / (1.0f + expf(-g)) * up[i];
+    const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
+    if (i >= n) {
+        return;
     }
+    const auto silu = [](float g) { return g / (1.0f + expf(-g)); };
+    const auto gelu = [](float v) { return 0.5f * v * (1.0f + erff(v * 0.70710678f)); };
+    float4 v = *reinterpret_cast<const float4*>(x + i);
+    if constexpr (kForm == Rows::Form::swiglu) {
+        const float4 u = *reinterpret_cast<const float4*>(up + i);
+        v = make_float4(silu(v.x) * u.x, silu(v.y) * u.y, silu(v.z) * u.z, silu(v.w) * u.w);
+    } else if constexpr (kForm == Rows::Form::gelu) {
+        v = make_float4(gelu(v.x), gelu(v.y), gelu(v.z), gelu(v.w));
+    }
+    to(i, v);
 }
 
-__global__ void gelu_kernel(float* x, int64_t n) {
-    after_previous();
-    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i < n) {
-        x[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f));
-    }
-}
-
-// n: a multiple of 8.
-__global__ void to_half_kernel(const float* x, int64_t n, uint16_t* out) {
-    after_previous();
-    const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 8;
-    if (i < n) {
-        const float4 a = *reinterpret_cast<const float4*>(x + i);
-        const float4 b = *reinterpret_cast<const float4*>(x + i + 4);
-        __half2 pairs[4] = {__floats2half2_rn(a.x, a.y), __floats2half2_rn(a.z, a.w), __floats2half2_rn(b.x, b.y),
-                            __floats2half2_rn(b.z, b.w)};
-        *reinterpret_cast<uint4*>(out + i) = *reinterpret_cast<const uint4*>(pairs);
+template <class To>
+void make_rows(const Rows& r, int n, int dim, const To& to, cudaStream_t stream) {
+    const int64_t size = static_cast<int64_t>(n) * dim;
+    switch (r.form) {
+    case Rows::Form::plain:
+        queue(activation_kernel<Rows::Form::plain, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to);
+        break;
+    case Rows::Form::rms_norm:
+        queue(rms_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.eps, dim, to);
+        break;
+    case Rows::Form::layer_norm:
+        queue(layer_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.bias, r.eps, dim, to);
+        break;
+    case Rows::Form::swiglu:
+        queue(activation_kernel<Rows::Form::swiglu, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to);
+        break;
+    case Rows::Form::gelu:
+        queue(activation_kernel<Rows::Form::gelu, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to);
+        break;
     }
 }
 
@@ -148,25 +207,16 @@ void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_
     });
 }
 
-void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out, cudaStream_t stream) {
-    queue(rms_norm_kernel, n, norm_threads(dim), 0, stream, x, weight, eps, dim, out);
+void make_floats(const Rows& rows, int n, int dim, float* out, cudaStream_t stream) {
+    make_rows(rows, n, dim, ToFloats{out}, stream);
 }
 
-void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim, float* out,
-                cudaStream_t stream) {
-    queue(layer_norm_kernel, n, norm_threads(dim), 0, stream, x, weight, bias, eps, dim, out);
+void make_halves(const Rows& rows, int n, int dim, uint16_t* out, cudaStream_t stream) {
+    make_rows(rows, n, dim, ToHalves{out}, stream);
 }
 
-void swiglu(float* gate, const float* up, int64_t n, cudaStream_t stream) {
-    queue(swiglu_kernel, blocks_for(n), kThreads, 0, stream, gate, up, n);
-}
-
-void gelu(float* x, int64_t n, cudaStream_t stream) {
-    queue(gelu_kernel, blocks_for(n), kThreads, 0, stream, x, n);
-}
-
-void to_half(const float* x, int64_t n, uint16_t* out, cudaStream_t stream) {
-    queue(to_half_kernel, blocks_for(n / 8), kThreads, 0, stream, x, n, out);
+void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, cudaStream_t stream) {
+    make_rows(rows, 1, dim, ToCodes{codes, blocks}, stream);
 }
 
 }  // namespace lk::cuda

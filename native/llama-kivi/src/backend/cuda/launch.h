@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "backend/rows.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"
 #include "quant/blocks.h"
@@ -17,12 +18,12 @@ namespace lk::cuda {
 // out[n, n_cols] = rows `tokens` of a table.
 void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols,
            float* out, cudaStream_t stream);
-void rms_norm(const float* x, const float* weight, float eps, int n, int dim, float* out, cudaStream_t stream);
-void layer_norm(const float* x, const float* weight, const float* bias, float eps, int n, int dim, float* out,
-                cudaStream_t stream);
-void swiglu(float* gate, const float* up, int64_t n, cudaStream_t stream);
-void gelu(float* x, int64_t n, cudaStream_t stream);
-void to_half(const float* x, int64_t n, uint16_t* out, cudaStream_t stream);
+// out[n, dim] = the rows, dim a multiple of four.
+void make_floats(const Rows& rows, int n, int dim, float* out, cudaStream_t stream);
+void make_halves(const Rows& rows, int n, int dim, uint16_t* out, cudaStream_t stream);
+// One row in 8 bits, dim a multiple of 32: codes[dim], and for each 32 of them their scale and the sum of what they
+// stand for.
+void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, cudaStream_t stream);
 
 // ---- matmul_vector.cu, matmul.cu
 
@@ -44,13 +45,11 @@ struct FewProducts {
 
 // Whether multiply_vector takes a vector in 8 bits.
 bool wants_codes(WeightType type);
-// A vector in 8 bits: codes[n_cols], and for each 32 of them their scale and the sum of what they stand for.
+// A vector in 8 bits; see make_codes.
 struct VectorCodes {
     const int8_t* codes;
     const float2* blocks;
 };
-// n_cols: a multiple of 32.
-void quantize_vector(const float* x, int n_cols, int8_t* codes, float2* blocks, cudaStream_t stream);
 // Every y = x[n_cols] W^T. codes: of x, if they are wanted.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, cudaStream_t stream);

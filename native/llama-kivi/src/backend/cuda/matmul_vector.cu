@@ -12,36 +12,6 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kRows = 2;  // of a warp
 
-// ---- the vector in 8 bits
-
-// A thread takes four elements, eight threads a block of 32.
-__global__ void quantize_vector_kernel(const float* x, int n_cols, int8_t* codes, float2* blocks) {
-    after_previous();
-    const int i = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
-    const float4 v = i < n_cols ? *reinterpret_cast<const float4*>(x + i) : make_float4(0, 0, 0, 0);
-    float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
-    for (int offset = 4; offset > 0; offset /= 2) {
-        largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, offset));
-    }
-    const float scale = largest / 127;
-    const float inverse = largest > 0 ? 127 / largest : 0;
-    const int q[4] = {__float2int_rn(v.x * inverse), __float2int_rn(v.y * inverse), __float2int_rn(v.z * inverse),
-                      __float2int_rn(v.w * inverse)};
-    int sum = q[0] + q[1] + q[2] + q[3];
-    for (int offset = 4; offset > 0; offset /= 2) {
-        sum += __shfl_xor_sync(kAllLanes, sum, offset);
-    }
-    if (i >= n_cols) {
-        return;
-    }
-    *reinterpret_cast<char4*>(codes + i) =
-        make_char4(static_cast<signed char>(q[0]), static_cast<signed char>(q[1]), static_cast<signed char>(q[2]),
-                   static_cast<signed char>(q[3]));
-    if (threadIdx.x % 8 == 0) {
-        blocks[i / 32] = make_float2(scale, scale * static_cast<float>(sum));
-    }
-}
-
 __device__ uint2 load_codes8(const int8_t* p) {
     return *reinterpret_cast<const uint2*>(p);
 }
@@ -251,11 +221,6 @@ __global__ void __launch_bounds__(kWarps * 32)
 
 bool wants_codes(WeightType type) {
     return has_pieces(type);
-}
-
-void quantize_vector(const float* x, int n_cols, int8_t* codes, float2* blocks, cudaStream_t stream) {
-    constexpr int kThreads = 256;
-    queue(quantize_vector_kernel, (n_cols / 4 + kThreads - 1) / kThreads, kThreads, 0, stream, x, n_cols, codes, blocks);
 }
 
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
