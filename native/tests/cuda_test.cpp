@@ -1,4 +1,5 @@
 // The CUDA backend against the CPU: pages, attention, whole models. Without a GPU the tests are skipped.
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <random>
@@ -499,27 +500,36 @@ TEST_F(CudaOperations, RotationAndStaging) {
 
 // ---- whole models, through the C interface
 
-// The demo model with 16-bit weights, with which the CPU leaves activations in float: what differs is the GPU's
-// rounding.
+// The model with its weights in halves, so that the CPU leaves activations in float, as the GPU does.
+std::string in_halves(const std::string& from, const char* name) {
+    std::string to = testing::TempDir() + name;
+    lk_quantize_params params;
+    lk_quantize_params_default(&params);
+    params.type = "F16";
+    EXPECT_EQ(lk_quantize(from.c_str(), to.c_str(), &params, nullptr), LK_OK) << lk_last_error();
+    return to;
+}
+
 const std::string& exact_demo_path() {
-    static const std::string path = [] {
-        std::string to = testing::TempDir() + "llama-kivi-demo-f16.gguf";
-        lk_quantize_params params;
-        lk_quantize_params_default(&params);
-        params.type = "F16";
-        EXPECT_EQ(lk_quantize(test::demo_model_path(), to.c_str(), &params, nullptr), LK_OK) << lk_last_error();
-        return to;
-    }();
+    static const std::string path = in_halves(test::demo_model_path(), "llama-kivi-demo-f16.gguf");
     return path;
 }
 
-lk_model* load(int n_gpu_layers) {
+lk_model* load(const std::string& path, int n_gpu_layers) {
     lk_model_params params;
     lk_model_params_default(&params);
     params.n_gpu_layers = n_gpu_layers;
     lk_model* model = nullptr;
-    EXPECT_EQ(lk_model_load(exact_demo_path().c_str(), &params, &model), LK_OK) << lk_last_error();
+    EXPECT_EQ(lk_model_load(path.c_str(), &params, &model), LK_OK) << lk_last_error();
     return model;
+}
+
+void move_state(lk_context* from, lk_context* to, int32_t seq) {
+    uint64_t size = 0;
+    ASSERT_EQ(lk_seq_state_size(from, seq, &size), LK_OK) << lk_last_error();
+    std::vector<uint8_t> state(size);
+    ASSERT_EQ(lk_seq_state_get(from, seq, state.data(), size), LK_OK) << lk_last_error();
+    ASSERT_EQ(lk_seq_state_set(to, seq, state.data(), size), LK_OK) << lk_last_error();
 }
 
 class CudaModel : public testing::Test {
@@ -528,8 +538,8 @@ protected:
         if (gpu_model() == nullptr) {
             GTEST_SKIP() << "there is no usable GPU";
         }
-        static lk_model* const gpu = load(-1);
-        static lk_model* const cpu = load(0);
+        static lk_model* const gpu = load(exact_demo_path(), -1);
+        static lk_model* const cpu = load(exact_demo_path(), 0);
         model_ = gpu;
         cpu_model_ = cpu;
     }
@@ -546,30 +556,65 @@ protected:
     lk_model* cpu_model_ = nullptr;  // the same on the CPU
 };
 
+// The largest difference of logits over a text, a prompt of it at once and then token by token.
+double logits_difference(lk_model* gpu_model, lk_model* cpu_model, lk_cache_type type) {
+    test::TestContext cpu(test::small_params(type), cpu_model);
+    test::TestContext gpu(test::small_params(type), gpu_model);
+    const std::vector<int32_t> text = test::text_tokens(220);
+    const std::vector<int32_t> prompt(text.begin(), text.end() - 20);
+    double worst = test::distance(gpu.run(prompt), cpu.run(prompt));
+    for (int i = 200; i < 220; ++i) {
+        worst = std::max(worst, test::distance(gpu.run({text[i]}), cpu.run({text[i]})));
+    }
+    return worst;
+}
+
 TEST_F(CudaModel, LogitsEqualTheCpus) {
     for (const lk_cache_type type : kAllTypes) {
-        SCOPED_TRACE(lk_cache_type_name(type));
-        test::TestContext cpu(test::small_params(type), cpu_model_);
-        test::TestContext gpu(test::small_params(type), model_);
-        const std::vector<int32_t> text = test::text_tokens(220);
-        const std::vector<int32_t> prompt(text.begin(), text.end() - 20);
-        double worst = test::distance(gpu.run(prompt), cpu.run(prompt));
-        for (int i = 200; i < 220; ++i) {
-            worst = std::max(worst, test::distance(gpu.run({text[i]}), cpu.run({text[i]})));
-        }
+        const double worst = logits_difference(model_, cpu_model_, type);
         std::printf("logits, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
-        EXPECT_LT(worst, tolerance(type));
+        EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type);
     }
 }
 
-// Weights of the first layers stay in the host's memory: one row at a time, few, and as many as go through halves.
+// LLAMA_KIVI_FALCON: a falcon model with the demo model's vocabulary.
+TEST_F(CudaModel, LogitsOfFalconEqualTheCpus) {
+    const char* const path = std::getenv("LLAMA_KIVI_FALCON");
+    if (path == nullptr) {
+        GTEST_SKIP() << "LLAMA_KIVI_FALCON names no file";
+    }
+    const std::string exact = in_halves(path, "llama-kivi-falcon-f16.gguf");
+    lk_model* const gpu = load(exact, -1);
+    lk_model* const cpu = load(exact, 0);
+    for (const lk_cache_type type : kAllTypes) {
+        const double worst = logits_difference(gpu, cpu, type);
+        std::printf("logits of falcon, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
+        EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type);
+    }
+    lk_model_free(gpu);
+    lk_model_free(cpu);
+}
+
+// The other layers are the CPU's. What a conversation's state is does not depend on that.
 TEST_F(CudaModel, SomeLayersOnTheGpu) {
-    static lk_model* const split = load(5);
-    test::TestContext part(test::small_params(LK_CACHE_F16), split);
-    test::TestContext whole(test::small_params(LK_CACHE_F16), model_);
-    for (const int n : {100, 1, 7, 20, 1}) {
-        const std::vector<int32_t> tokens = test::text_tokens(n);
-        EXPECT_EQ(part.run(tokens), whole.run(tokens)) << n;
+    for (const int n_gpu_layers : {1, 5, 9}) {
+        lk_model* const split = load(exact_demo_path(), n_gpu_layers);
+        for (const lk_cache_type type : kAllTypes) {
+            SCOPED_TRACE(format("%d layers, %s", n_gpu_layers, lk_cache_type_name(type)));
+            EXPECT_LT(logits_difference(split, cpu_model_, type), tolerance(type));
+            test::TestContext part(test::small_params(type), split);
+            test::TestContext whole(test::small_params(type), model_);
+            part.run(test::text_tokens(200));
+            ASSERT_EQ(lk_seq_copy(part.get(), 0, 1), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_seq_remove(part.get(), 1, 20, 90), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_seq_truncate(part.get(), 0, 150), LK_OK) << lk_last_error();
+            for (const int seq : {0, 1}) {
+                move_state(part.get(), whole.get(), seq);
+                EXPECT_LT(test::distance(part.run(test::text_tokens(9), seq), whole.run(test::text_tokens(9), seq)),
+                          tolerance(type));
+            }
+        }
+        lk_model_free(split);
     }
 }
 
@@ -580,15 +625,8 @@ TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
         test::TestContext gpu(test::small_params(type), model_);
         test::TestContext again(test::small_params(type), model_);
         gpu.run(test::text_tokens(180));
-        const auto move = [](lk_context* from, lk_context* to) {
-            uint64_t size = 0;
-            ASSERT_EQ(lk_seq_state_size(from, 0, &size), LK_OK) << lk_last_error();
-            std::vector<uint8_t> state(size);
-            ASSERT_EQ(lk_seq_state_get(from, 0, state.data(), size), LK_OK) << lk_last_error();
-            ASSERT_EQ(lk_seq_state_set(to, 0, state.data(), size), LK_OK) << lk_last_error();
-        };
-        move(gpu.get(), cpu.get());
-        move(cpu.get(), again.get());
+        move_state(gpu.get(), cpu.get(), 0);
+        move_state(cpu.get(), again.get(), 0);
         const test::Logits expected = gpu.run({7});
         EXPECT_LT(test::distance(cpu.run({7}), expected), type == LK_CACHE_Q4_0 ? 0.2 : 0.06);
         EXPECT_EQ(again.run({7}), expected) << "the same bits on the same device";
