@@ -1,46 +1,16 @@
 // Times attention over a cache larger than the GPU's own caches, beside a copy in the same run.
 //   llama-kivi-bench-attention MODEL.gguf [GiB]     the model only opens the device
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
 #include <vector>
 
-#include "base/error.h"
-#include "kv/cache.h"
-#include "model/model.h"
+#include "device_bench.h"
 
 namespace {
 
 using namespace lk;
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// Bytes read and written a second by a copy within the device's memory.
-double copy_speed(Device& device) {
-    constexpr size_t kBytes = size_t{2} << 30;
-    constexpr int kRuns = 20;
-    Memory& memory = device.memory();
-    Buffer<uint8_t> from(memory, kBytes);
-    Buffer<uint8_t> to(memory, kBytes);
-    uint8_t last = 0;
-    const auto run = [&](int n) {
-        for (int i = 0; i < n; ++i) {
-            memory.copy(to.data(), from.data(), kBytes);
-        }
-        memory.read(&last, to.data() + kBytes - 1, 1);
-    };
-    run(3);
-    const auto start = Clock::now();
-    run(kRuns);
-    return 2.0 * kBytes * kRuns / seconds_since(start);
-}
-
 struct Case {
     const char* name;
     lk_cache_type type;
@@ -107,8 +77,9 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     cache.reserve(segments);
     backend->begin(cache, segments);
     backend->stage({.cache = &cache, .n = c.n_seq * n_rows, .k = k.data(), .v = k.data()});
-    const auto run = [&](int n) {
-        for (int i = 0; i < n; ++i) {
+    const double time = bench::median_seconds(
+        *backend,
+        [&] {
             backend->attention({&cache,
                                 segments,
                                 q.data(),
@@ -118,18 +89,8 @@ void measure(Device& device, const Case& c, double gib, double copy) {
                                 1 / std::sqrt(float{d}),
                                 {frequency, RopePairs::adjacent},
                                 0});
-        }
-        backend->finish();
-    };
-    run(3);
-    std::vector<double> times;
-    for (int i = 0; i < 11; ++i) {
-        const auto start = Clock::now();
-        run(10);
-        times.push_back(seconds_since(start) / 10);
-    }
-    std::sort(times.begin(), times.end());
-    const double time = times[times.size() / 2];
+        },
+        10);
     if (prompt) {
         const double products =
             4.0 * d * c.n_head * (static_cast<double>(n_rows) * n_tokens + 0.5 * n_rows * (n_rows + 1));
@@ -157,7 +118,7 @@ int main(int argc, char** argv) {
         const auto model = Model::load(argv[1], true, -1, nullptr);
         Device& device = *model->device;
         const double gib = argc > 2 ? std::atof(argv[2]) : 2;
-        const double copy = copy_speed(device);
+        const double copy = bench::copy_speed(device);
         std::printf("%s, copy %.0f GB/s\n\n", describe_device(0).name, copy / 1e9);
         std::printf(
             "| cache | heads | q/kv | seqs | tokens | GiB | us | GB/s | of the copy "

@@ -347,10 +347,10 @@ TEST_F(CudaOperations, Products) {
         const char* const name = weight_type_traits(type)->name;
         double worst = 0;
         double worst_vector = 0;
-        for (const int n_cols : {256, 2304}) {
+        for (const int n_cols : {256, 2304, 16384}) {
             const Tensor first = random_tensor(type, 37, n_cols);
             const Tensor second = random_tensor(type, 130, n_cols);
-            for (const int n : {1, 2, 7, 8, 9, 16, 17, 32, 33, 64, 300}) {
+            for (const int n : {1, 2, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 300}) {
                 const std::vector<float> x = random_floats(static_cast<size_t>(n) * n_cols);
                 const std::vector<float> before = random_floats(static_cast<size_t>(n) * 130);
                 const Buffer<float> device_x = upload(x);
@@ -414,7 +414,7 @@ TEST_F(CudaOperations, RowsAreMade) {
                 backend_->finish();
                 EXPECT_LT(worst_difference(download(made), expected), 1e-5);
                 EXPECT_LT(product_error(halves, expected, n, {}, download(y)), 5e-4);
-                EXPECT_LT(product_error(codes, expected, n, {}, download(z)), n == 1 ? 2e-3 : 5e-4);
+                EXPECT_LT(product_error(codes, expected, n, {}, download(z)), n == 1 ? 4e-3 : 5e-4);
             }
         }
     }
@@ -546,10 +546,10 @@ protected:
 
     // In units of the logits' spread. Quantized caches drift where a code falls otherwise.
     static double tolerance(lk_cache_type type) {
-        return type == LK_CACHE_F16                                     ? 0.02
-               : type == LK_CACHE_Q4_0                                  ? 0.8
-               : type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI2 ? 0.4
-                                                                        : 0.2;
+        return type == LK_CACHE_F16                                    ? 0.02
+               : type == LK_CACHE_Q4_0 || type == LK_CACHE_KIVI2_PAPER ? 0.8
+               : type == LK_CACHE_KIVI2                                ? 0.4
+                                                                       : 0.2;
     }
 
     lk_model* model_ = nullptr;      // on the GPU

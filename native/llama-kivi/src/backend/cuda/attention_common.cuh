@@ -26,21 +26,6 @@ __device__ inline float exp2_fast(float x) {
     return y;
 }
 
-__device__ inline void copy_async(void* shared, const void* global) {
-    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global));
-}
-
-__device__ inline void copy_commit() {
-    asm volatile("cp.async.commit_group;\n" ::);
-}
-
-// Waits for all of this thread's copies but the last kPending groups.
-template <int kPending>
-__device__ inline void copy_wait() {
-    asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending));
-}
-
 // The query rows of a block: up to `most` rows of one KV head of a segment, each a row of the call and a query head.
 struct QueryRows {
     const AttentionWork& a;

@@ -156,7 +156,7 @@ public:
         }
         for (size_t i = 0; i < products.size();) {
             const Tensor& first = *products[i].w;
-            if (n > few_columns(first.type)) {
+            if (n > (is_float(first.type) ? few_columns(first.type) : kTileColumns)) {
                 multiply_halves(products[i++], n);
                 continue;
             }
@@ -169,8 +169,14 @@ public:
             }
             if (n == 1) {
                 multiply_vector(first.type, few, first.row_bytes, n_cols, x, codes, stream_);
-            } else {
+            } else if (n <= few_columns(first.type)) {
                 multiply_few(first.type, few, first.row_bytes, n_cols, half_x_.data(), n, stream_);
+            } else {
+                const TilePlan plan = plan_tiles(first.type, few, n_cols, n, device_.n_processors());
+                reserve(tile_sums_, plan.n_sums());
+                reserve(tile_counts_, plan.n_blocks);
+                multiply_tiles(first.type, few, first.row_bytes, n_cols, half_x_.data(), n, plan, tile_sums_.data(),
+                               tile_counts_.data(), stream_);
             }
         }
     }
@@ -485,6 +491,8 @@ private:
     Buffer<int8_t> codes_;  // of a row
     Buffer<float2> code_blocks_;
     Buffer<float> partial_;
+    Buffer<float> tile_sums_;
+    Buffer<int> tile_counts_;
     Buffer<double> draws_;
     Buffer<int32_t> sampled_;
     PinnedBuffer pinned_work_;

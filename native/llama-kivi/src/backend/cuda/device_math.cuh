@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "backend/cuda/launch.h"
 #include "quant/blocks.h"
 
 namespace lk::cuda {
@@ -86,6 +87,29 @@ __device__ inline void multiply(float (&d)[4], unsigned a0, unsigned a1, unsigne
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Copies 16 bytes to shared memory while the thread goes on.
+__device__ inline void copy_async(void* shared, const void* global) {
+    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global));
+}
+
+__device__ inline void copy_commit() {
+    asm volatile("cp.async.commit_group;\n" ::);
+}
+
+// Waits for all of this thread's copies but the last kPending groups.
+template <int kPending>
+__device__ inline void copy_wait() {
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending));
+}
+
+// The same, or zeros.
+__device__ inline void copy_async_if(bool there, void* shared, const void* global) {
+    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    const int bytes = there ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global), "r"(bytes));
 }
 
 __device__ inline uint16_t load_u16(const uint8_t* p) {
@@ -232,10 +256,6 @@ __device__ inline Codes8 codes8(const uint8_t* row, int i) {
         out.offset = -4 * out.scale;
     }
     return out;
-}
-
-constexpr bool is_float(WeightType type) {
-    return type == WeightType::F32 || type == WeightType::F16 || type == WeightType::BF16;
 }
 
 // Elements [i, i + 8) of a row of weights, i a multiple of 8.

@@ -25,12 +25,18 @@ void make_halves(const Rows& rows, int n, int dim, uint16_t* out, cudaStream_t s
 // stand for.
 void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, cudaStream_t stream);
 
-// ---- matmul_vector.cu, matmul.cu
+// ---- matmul_vector.cu, matmul.cu, matmul_tile.cu
 
-// Up to so many columns a product is bound by reading the weights as they are.
-constexpr int few_columns(WeightType type) {
-    return type == WeightType::F16 ? 16 : 32;
+constexpr bool is_float(WeightType type) {
+    return type == WeightType::F32 || type == WeightType::F16 || type == WeightType::BF16;
 }
+
+// The kernels of products by their columns: one (multiply_vector), few (multiply_few), up to kTileColumns of quantized
+// weights (multiply_tiles), more (cuBLAS, in halves).
+constexpr int few_columns(WeightType type) {
+    return type == WeightType::F16 ? 16 : is_float(type) ? 32 : 8;
+}
+constexpr int kTileColumns = 64;
 
 // Matrices of one type and width that are multiplied with the same input, in one launch.
 struct FewProducts {
@@ -56,6 +62,20 @@ void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, in
 // Every y = x[n, n_cols] W^T, x in halves, for n <= 32: one read of the weights.
 void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                   cudaStream_t stream);
+// What multiply_tiles is launched with, so that all multiprocessors have work.
+struct TilePlan {
+    int n_blocks;  // of rows
+    int n_splits;  // of a row's length
+    size_t n_sums() const { return n_splits > 1 ? size_t{kSums} * n_blocks * n_splits : 0; }
+
+    static constexpr int kRows = 64;  // of a block
+    static constexpr int kSums = kRows * kTileColumns;
+};
+TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, int n_processors);
+// Every y = x[n, n_cols] W^T, x in halves, for quantized weights and n <= kTileColumns. sums[plan.n_sums()] and
+// counts[plan.n_blocks], which are zero and are so again afterwards, are its own.
+void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
+                    const TilePlan& plan, float* sums, int* counts, cudaStream_t stream);
 // out[n] = the elements of n_rows rows of n_cols, as halves.
 void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cudaStream_t stream);
 

@@ -1,4 +1,5 @@
-// Products with weights: 2 to 32 columns read each weight once; more go through halves and cuBLAS (cuda_backend.cpp).
+// Products with few columns, where reading the weights is most of the work: 2 to 8 of quantized weights, 2 to 16 or 32 of
+// others. More: matmul_tile.cu, and through halves and cuBLAS (cuda_backend.cpp).
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/products.cuh"
@@ -10,59 +11,6 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kTileRows = 16;
-
-// Chunks of 32 elements that share their bytes are decoded together: a read of a warp costs as much as the lines it
-// touches, and here it touches one for each of eight rows.
-constexpr int chunks_together(WeightType type) {
-    return type == WeightType::Q4_K || type == WeightType::Q5_K ? 2 : type == WeightType::Q6_K ? 4 : 1;
-}
-
-// Elements [i, i + 8) of each of the chunks, and of those that follow, as halves; i is of the first one.
-template <WeightType kType, int kChunks>
-__device__ void decode_chunks(const uint8_t* row, int i, uint4 (&out)[kChunks]) {
-    if constexpr (kType == WeightType::Q4_K || kType == WeightType::Q5_K) {
-        constexpr bool five = kType == WeightType::Q5_K;
-        const uint8_t* const b = row + static_cast<size_t>(i / 256) * (five ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K));
-        const int pair = i % 256 / 64;
-        const PairScales scales(*reinterpret_cast<const uint4*>(b), pair);
-        const uint2 codes = *reinterpret_cast<const uint2*>(b + 16 + (five ? 32 : 0) + pair * 32 + i % 32);
-        uint2 fifth = make_uint2(0, 0);
-        if constexpr (five) {
-            fifth = *reinterpret_cast<const uint2*>(b + 16 + i % 32);
-        }
-#pragma unroll
-        for (int k = 0; k < 2; ++k) {
-            const auto word = [&](unsigned w, unsigned high) {
-                const unsigned bit = five ? (high >> (2 * pair + k) & 0x01010101u) << 4 : 0;
-                return (w >> 4 * k & 0x0f0f0f0fu) | bit;
-            };
-            out[k] = to_halves({{word(codes.x, fifth.x), word(codes.y, fifth.y)}, scales.scale[k], scales.offset[k]});
-        }
-    } else if constexpr (kType == WeightType::Q6_K) {
-        const uint8_t* const b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ6_K);
-        const int part = i % 256 / 128;
-        const int at = i % 32;
-        unsigned low[2][2];
-        unsigned high[2];
-        load_words(b + part * 64 + at, low[0]);
-        load_words(b + part * 64 + 32 + at, low[1]);
-        load_words(b + 128 + part * 32 + at, high);
-        unsigned scales[2];  // of 16 elements each
-        load_words(b + 192 + part * 8, scales);
-        const float d = half_bits_to_float(load_u16(b + 208));
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-            const auto word = [&](int w) {
-                return (low[k % 2][w] >> (k / 2 * 4) & 0x0f0f0f0fu) | (high[w] >> (2 * k) & 0x03030303u) << 4;
-            };
-            const unsigned byte = scales[k / 2] >> (k % 2 * 16 + at / 16 * 8);
-            const float scale = d * static_cast<float>(static_cast<int8_t>(byte));
-            out[k] = to_halves({{word(0), word(1)}, scale, -32 * scale});
-        }
-    } else {
-        out[0] = decode8_halves<kType>(row, i);
-    }
-}
 
 // A block multiplies 16 rows of weights with 8 kTiles columns; its warps share the rows' length, a lane 8 elements of 32 of
 // rows g and g + 8 (g = lane / 4), in whatever order the matrix units take them: that of the columns is the same.

@@ -1,0 +1,94 @@
+// Times products with weights by their columns, beside a copy in the same run.
+//   llama-kivi-bench-products MODEL.gguf     the model only opens the device
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "device_bench.h"
+#include "quant/quantize.h"
+
+namespace {
+
+using namespace lk;
+
+constexpr int kRows = 4096;
+constexpr int kColumns = 4096;
+constexpr size_t kBytes = size_t{512} << 20;  // of all weights: more than the chip's own caches
+
+// Weights of kRows rows, over and over in memory.
+std::vector<Tensor> make_weights(Device& device, WeightType type, std::vector<std::vector<uint8_t>>& kept) {
+    const WeightTypeTraits& traits = *weight_type_traits(type);
+    const size_t row_bytes = kColumns / traits.block_elements * traits.block_bytes;
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    std::vector<float> row(kColumns);
+    std::vector<uint8_t> one(row_bytes * kRows);
+    for (int i = 0; i < 64; ++i) {
+        for (float& x : row) {
+            x = normal(random);
+        }
+        quantize_row(type, row.data(), kColumns, &one[i * row_bytes]);
+    }
+    for (int i = 64; i < kRows; ++i) {
+        std::copy_n(&one[i % 64 * row_bytes], row_bytes, &one[i * row_bytes]);
+    }
+    std::vector<Tensor> tensors;
+    for (size_t bytes = 0; bytes < kBytes; bytes += one.size()) {
+        kept.push_back(one);
+        device.upload(kept.back().data(), one.size());
+        tensors.push_back({type, kept.back().data(), kColumns, kRows, row_bytes});
+    }
+    return tensors;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc < 2) {
+        std::fprintf(stderr, "usage: %s MODEL.gguf\n", argv[0]);
+        return 2;
+    }
+    try {
+        const auto model = Model::load(argv[1], true, -1, nullptr);
+        Device& device = *model->device;
+        const auto backend = device.make_backend();
+        const double copy = bench::copy_speed(device);
+        std::printf("%s, copy %.0f GB/s; %d x %d\n\n", describe_device(0).name, copy / 1e9, kRows, kColumns);
+        std::printf(
+            "| weights | columns | us | GB/s of weights | of the copy | TFLOP/s |\n|---|---|---|---|---|---|\n");
+        std::vector<std::vector<uint8_t>> kept;
+        for (const WeightType type : {WeightType::F16, WeightType::Q8_0, WeightType::Q4_0, WeightType::Q4_K,
+                                      WeightType::Q5_K, WeightType::Q6_K}) {
+            const std::vector<Tensor> weights = make_weights(device, type, kept);
+            std::mt19937 random(2);
+            std::normal_distribution<float> normal;
+            std::vector<float> input(size_t{512} * kColumns);
+            for (float& x : input) {
+                x = normal(random);
+            }
+            Buffer<float> x(device.memory(), input.size());
+            Buffer<float> y(device.memory(), size_t{512} * kRows);
+            x.memory().write(x.data(), input.data(), x.bytes());
+            for (const int n : {1, 2, 4, 8, 16, 24, 32, 48, 64, 128, 512}) {
+                const double seconds = bench::median_seconds(*backend, [&] {
+                    for (const Tensor& w : weights) {
+                        const Product product[] = {{&w, y.data()}};
+                        backend->matmul(Rows::plain(x.data()), n, product);
+                    }
+                });
+                const double each = seconds / static_cast<double>(weights.size());
+                const double bytes = static_cast<double>(weights[0].row_bytes) * kRows;
+                std::printf("| %-5s | %3d | %7.2f | %5.0f | %3.0f%% | %5.1f |\n", weight_type_traits(type)->name, n,
+                            each * 1e6, bytes / each / 1e9, 100 * bytes / each / copy,
+                            2.0 * kRows * kColumns * n / each / 1e12);
+                std::fflush(stdout);
+            }
+        }
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "%s\n", e.what());
+        return 1;
+    }
+    return 0;
+}

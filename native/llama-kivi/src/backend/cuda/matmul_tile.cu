@@ -1,0 +1,209 @@
+// Products with 9 to 64 columns of quantized weights. A block multiplies 64 rows of weights with all columns: these lie in
+// shared memory, fetched some steps ahead, and each warp turns 16 rows of weights into halves for the matrix units. Each
+// weight is read and decoded once. A row's length may be split: the last block of some rows to end adds up their sums.
+#include "backend/cuda/device_math.cuh"
+#include "backend/cuda/launch.h"
+#include "backend/cuda/products.cuh"
+#include "backend/cuda/queue.h"
+#include "backend/cuda/splits.h"
+
+namespace lk::cuda {
+
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kWarpRows = 16;
+static_assert(kWarps * kWarpRows == TilePlan::kRows);
+
+// What a block takes of every row at once.
+template <WeightType kType>
+struct Step {
+    static constexpr int kTogether = chunks_together(kType);
+    static constexpr int kChunks = kTogether < 2 ? 2 : kTogether;  // of 32 elements
+    static constexpr int kElements = 32 * kChunks;
+    // Bytes of a column in shared memory: neighbours begin in other banks.
+    static constexpr int kPitch = 2 * kElements + 64;
+    static constexpr int kStages = kElements <= 64 ? 3 : 2;
+};
+
+// Elements of a step of a row from element `first` on, a lane's eight of every 32; zeros behind the row's end.
+template <WeightType kType>
+__device__ void decode_step(const uint8_t* row, int first, int n_cols, uint4 (&out)[Step<kType>::kChunks]) {
+    const int i = first + threadIdx.x % 4 * 8;
+    if constexpr (Step<kType>::kTogether > 1) {
+        decode_chunks<kType>(row, i, out);
+    } else {
+#pragma unroll
+        for (int k = 0; k < Step<kType>::kChunks; ++k) {
+            out[k] = first + 32 * k < n_cols ? decode8_halves<kType>(row, i + 32 * k) : make_uint4(0, 0, 0, 0);
+        }
+    }
+}
+
+// kTiles: of 8 columns.
+template <WeightType kType, int kTiles>
+__global__ void __launch_bounds__(kWarps * 32)
+    multiply_tiles_kernel(const __grid_constant__ FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x,
+                          int n, float* sums, int* counts) {
+    using S = Step<kType>;
+    constexpr int kColumns = 8 * kTiles;
+    __shared__ __align__(128) uint8_t tiles[S::kStages][kColumns * S::kPitch];
+    __shared__ bool is_last;
+    const int which = product_of(products);
+    const int n_rows = products.n_rows[which];
+    const int first_row = (blockIdx.x - products.first_block[which]) * TilePlan::kRows;
+    const int warp_row = threadIdx.x / 32 * kWarpRows;
+    const int g = threadIdx.x % 32 / 4;
+    const int j = threadIdx.x % 4;
+    const auto row_at = [&](int row) {
+        return products.w[which] + static_cast<size_t>(min(first_row + warp_row + row, n_rows - 1)) * row_bytes;
+    };
+    const uint8_t* const row0 = row_at(g);
+    const uint8_t* const row1 = row_at(g + 8);
+    const int n_steps = (n_cols + S::kElements - 1) / S::kElements;
+    const int per_split = (n_steps + gridDim.y - 1) / gridDim.y;
+    const int begin = blockIdx.y * per_split;
+    const int end = min(begin + per_split, n_steps);
+    after_previous();
+
+    const auto fetch = [&](int step) {
+        constexpr int kPieces = S::kElements / 8;  // of a column
+        if (step < end) {
+            uint8_t* const tile = tiles[(step - begin) % S::kStages];
+#pragma unroll
+            for (int p = threadIdx.x; p < kColumns * kPieces; p += kWarps * 32) {
+                const int column = p / kPieces;
+                const int piece = p % kPieces;
+                const int element = step * S::kElements + 8 * piece;
+                const bool there = column < n && element < n_cols;
+                copy_async_if(there, tile + column * S::kPitch + 16 * piece,
+                              there ? x + static_cast<size_t>(column) * n_cols + element : x);
+            }
+        }
+        copy_commit();
+    };
+#pragma unroll
+    for (int s = 0; s + 1 < S::kStages; ++s) {
+        fetch(begin + s);
+    }
+    float acc[kTiles][4] = {};
+    uint4 a[S::kChunks] = {};
+    uint4 b[S::kChunks] = {};
+    if (begin < end) {
+        decode_step<kType>(row0, begin * S::kElements, n_cols, a);
+        decode_step<kType>(row1, begin * S::kElements, n_cols, b);
+    }
+    for (int step = begin; step < end; ++step) {
+        copy_wait<S::kStages - 2>();
+        __syncthreads();
+        fetch(step + S::kStages - 1);  // where all warps have done their part
+        uint4 next_a[S::kChunks] = {};
+        uint4 next_b[S::kChunks] = {};
+        if (step + 1 < end) {
+            decode_step<kType>(row0, (step + 1) * S::kElements, n_cols, next_a);
+            decode_step<kType>(row1, (step + 1) * S::kElements, n_cols, next_b);
+        }
+        const uint8_t* const tile = tiles[(step - begin) % S::kStages];
+#pragma unroll
+        for (int k = 0; k < S::kChunks; ++k) {
+#pragma unroll
+            for (int t = 0; t < kTiles; ++t) {
+                const uint4 c = *reinterpret_cast<const uint4*>(tile + (8 * t + g) * S::kPitch + 64 * k + 16 * j);
+                multiply(acc[t], a[k].x, b[k].x, a[k].y, b[k].y, c.x, c.y);
+                multiply(acc[t], a[k].z, b[k].z, a[k].w, b[k].w, c.z, c.w);
+            }
+            a[k] = next_a[k];
+            b[k] = next_b[k];
+        }
+    }
+
+    const auto write = [&](int column, int row, float total) {
+        if (column < n && first_row + row < n_rows) {
+            float& out = products.y[which][static_cast<size_t>(column) * n_rows + first_row + row];
+            out = products.add[which] ? out + total : total;
+        }
+    };
+    // f(column, row of the block, sum) of all this lane has.
+    const auto for_each_sum = [&](const auto& f) {
+#pragma unroll
+        for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                f(8 * t + 2 * j + k % 2, warp_row + g + k / 2 * 8, acc[t][k]);
+            }
+        }
+    };
+    if (gridDim.y == 1) {
+        for_each_sum(write);
+        return;
+    }
+    const size_t block_sums = static_cast<size_t>(blockIdx.x) * gridDim.y * TilePlan::kSums;
+    const auto sum_at = [&](int split, int column, int row) {
+        return sums + block_sums + static_cast<size_t>(split) * TilePlan::kSums + column * TilePlan::kRows + row;
+    };
+    for_each_sum([&](int column, int row, float sum) { *sum_at(blockIdx.y, column, row) = sum; });
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        is_last = atomicAdd(&counts[blockIdx.x], 1) == static_cast<int>(gridDim.y) - 1;
+    }
+    __syncthreads();
+    if (!is_last) {
+        return;
+    }
+    __threadfence();
+    // In the same order whichever block is the last.
+    for (int i = threadIdx.x; i < n * TilePlan::kRows; i += kWarps * 32) {
+        const int column = i / TilePlan::kRows;
+        const int row = i % TilePlan::kRows;
+        float total = 0;
+        for (int split = 0; split < static_cast<int>(gridDim.y); ++split) {
+            total += __ldcg(sum_at(split, column, row));
+        }
+        write(column, row, total);
+    }
+    if (threadIdx.x == 0) {
+        counts[blockIdx.x] = 0;
+    }
+}
+
+// The kernel of a type, as f(kernel, elements of a step).
+template <class F>
+void with_kernel(WeightType type, int n, F&& f) {
+    dispatch(type, [&](auto t) {
+        constexpr WeightType kType = decltype(t)::value;
+        if constexpr (!is_float(kType)) {
+            const auto kernel = n <= 16   ? multiply_tiles_kernel<kType, 2>
+                                : n <= 32 ? multiply_tiles_kernel<kType, 4>
+                                          : multiply_tiles_kernel<kType, 8>;
+            f(kernel, Step<kType>::kElements);
+        }
+    });
+}
+
+}  // namespace
+
+TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, int n_processors) {
+    constexpr double kOverhead = 8;  // of a block, in steps
+    TilePlan plan{0, 1};
+    for (int i = 0; i < products.count; ++i) {
+        plan.n_blocks += (products.n_rows[i] + TilePlan::kRows - 1) / TilePlan::kRows;
+    }
+    with_kernel(type, n, [&](auto* kernel, int step) {
+        int blocks = 1;  // of a multiprocessor
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kWarps * 32, 0);
+        plan.n_splits = choose_splits(plan.n_blocks, (n_cols + step - 1) / step, std::max(1, blocks) * n_processors, kOverhead);
+    });
+    return plan;
+}
+
+void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
+                    const TilePlan& plan, float* sums, int* counts, cudaStream_t stream) {
+    count_blocks(products, TilePlan::kRows);
+    with_kernel(type, n, [&](auto* kernel, int) {
+        queue(kernel, dim3(plan.n_blocks, plan.n_splits), kWarps * 32, 0, stream, products, row_bytes, n_cols, x, n, sums,
+              counts);
+    });
+}
+
+}  // namespace lk::cuda
