@@ -1,6 +1,9 @@
 // Products with 9 to 64 columns of quantized weights. A block multiplies 64 rows of weights with all columns: these lie in
 // shared memory, fetched some steps ahead, and each warp turns 16 rows of weights into halves for the matrix units. Each
 // weight is read and decoded once. A row's length may be split: the last block of some rows to end adds up their sums.
+#include <algorithm>
+#include <type_traits>
+
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/products.cuh"
@@ -152,31 +155,57 @@ __global__ void __launch_bounds__(kWarps * 32)
         return;
     }
     __threadfence();
-    // In the same order whichever block is the last.
-    for (int i = threadIdx.x; i < n * TilePlan::kRows; i += kWarps * 32) {
-        const int column = i / TilePlan::kRows;
-        const int row = i % TilePlan::kRows;
-        float total = 0;
-        for (int split = 0; split < static_cast<int>(gridDim.y); ++split) {
-            total += __ldcg(sum_at(split, column, row));
+    // In the same order whichever block is the last; many loads at once.
+    constexpr int kRowFours = TilePlan::kRows / 4;
+    constexpr int kFours = kColumns * kRowFours / (kWarps * 32);  // of a thread
+    float4 totals[kFours] = {};
+#pragma unroll(kFours <= 4 ? 4 : 2)
+    for (int split = 0; split < static_cast<int>(gridDim.y); ++split) {
+#pragma unroll
+        for (int f = 0; f < kFours; ++f) {
+            const int i = f * kWarps * 32 + threadIdx.x;
+            const float4 v = __ldcg(reinterpret_cast<const float4*>(sum_at(split, i / kRowFours, i % kRowFours * 4)));
+            totals[f] = make_float4(totals[f].x + v.x, totals[f].y + v.y, totals[f].z + v.z, totals[f].w + v.w);
         }
-        write(column, row, total);
+    }
+#pragma unroll
+    for (int f = 0; f < kFours; ++f) {
+        const int i = f * kWarps * 32 + threadIdx.x;
+        const float4 v = totals[f];
+        write(i / kRowFours, i % kRowFours * 4, v.x);
+        write(i / kRowFours, i % kRowFours * 4 + 1, v.y);
+        write(i / kRowFours, i % kRowFours * 4 + 2, v.z);
+        write(i / kRowFours, i % kRowFours * 4 + 3, v.w);
     }
     if (threadIdx.x == 0) {
         counts[blockIdx.x] = 0;
     }
 }
 
-// The kernel of a type, as f(kernel, elements of a step).
+// Blocks of a kernel that a multiprocessor runs at once.
+template <WeightType kType, int kTiles>
+int resident_blocks() {
+    static const int blocks = [] {
+        int n = 1;
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&n, multiply_tiles_kernel<kType, kTiles>, kWarps * 32, 0);
+        return std::max(1, n);
+    }();
+    return blocks;
+}
+
+// f(kernel, elements of a step, resident blocks) of the kernel for a type and n columns.
 template <class F>
 void with_kernel(WeightType type, int n, F&& f) {
     dispatch(type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         if constexpr (!is_float(kType)) {
-            const auto kernel = n <= 16   ? multiply_tiles_kernel<kType, 2>
-                                : n <= 32 ? multiply_tiles_kernel<kType, 4>
-                                          : multiply_tiles_kernel<kType, 8>;
-            f(kernel, Step<kType>::kElements);
+            const auto call = [&](auto tiles) {
+                constexpr int kTiles = decltype(tiles)::value;
+                f(multiply_tiles_kernel<kType, kTiles>, Step<kType>::kElements, resident_blocks<kType, kTiles>());
+            };
+            n <= 16   ? call(std::integral_constant<int, 2>{})
+            : n <= 32 ? call(std::integral_constant<int, 4>{})
+                      : call(std::integral_constant<int, 8>{});
         }
     });
 }
@@ -189,10 +218,8 @@ TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, in
     for (int i = 0; i < products.count; ++i) {
         plan.n_blocks += (products.n_rows[i] + TilePlan::kRows - 1) / TilePlan::kRows;
     }
-    with_kernel(type, n, [&](auto* kernel, int step) {
-        int blocks = 1;  // of a multiprocessor
-        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kWarps * 32, 0);
-        plan.n_splits = choose_splits(plan.n_blocks, (n_cols + step - 1) / step, std::max(1, blocks) * n_processors, kOverhead);
+    with_kernel(type, n, [&](auto*, int step, int resident) {
+        plan.n_splits = choose_splits(plan.n_blocks, (n_cols + step - 1) / step, resident * n_processors, kOverhead);
     });
     return plan;
 }
@@ -200,7 +227,7 @@ TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, in
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, cudaStream_t stream) {
     count_blocks(products, TilePlan::kRows);
-    with_kernel(type, n, [&](auto* kernel, int) {
+    with_kernel(type, n, [&](auto* kernel, int, int) {
         queue(kernel, dim3(plan.n_blocks, plan.n_splits), kWarps * 32, 0, stream, products, row_bytes, n_cols, x, n, sums,
               counts);
     });
