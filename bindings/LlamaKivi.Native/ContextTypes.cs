@@ -10,6 +10,7 @@ public sealed unsafe record ContextOptions
         NativeMethods.lk_context_params_default(&parameters);
         ContextSize = (int)parameters.n_ctx;
         MaxSequences = (int)parameters.n_seq_max;
+        ReadySequences = (int)parameters.n_seq_ready;
         MicroBatchSize = (int)parameters.n_ubatch;
         Threads = (int)parameters.n_threads;
         KeyType = parameters.cache.type_k;
@@ -24,6 +25,9 @@ public sealed unsafe record ContextOptions
 
     /// <summary>Sequences, numbered from 0.</summary>
     public int MaxSequences { get; init; }
+
+    /// <summary>So many sequences, the first ones, have their rings from the creation on, the others from their first token on; 0: all.</summary>
+    public int ReadySequences { get; init; }
 
     /// <summary>Tokens computed at once; longer batches are cut. Sizes the scratch memory.</summary>
     public int MicroBatchSize { get; init; }
@@ -55,6 +59,7 @@ public sealed unsafe record ContextOptions
         NativeMethods.lk_context_params_default(&parameters);
         parameters.n_ctx = Unsigned(ContextSize, nameof(ContextSize));
         parameters.n_seq_max = Unsigned(MaxSequences, nameof(MaxSequences));
+        parameters.n_seq_ready = Unsigned(ReadySequences, nameof(ReadySequences));
         parameters.n_ubatch = Unsigned(MicroBatchSize, nameof(MicroBatchSize));
         parameters.n_threads = Unsigned(Threads, nameof(Threads));
         parameters.embeddings = Embeddings ? 1u : 0;

@@ -99,7 +99,9 @@ public sealed unsafe class ModelHandle : IDisposable
     /// <param name="path">A GGUF file.</param>
     /// <param name="progress">Called with the fraction done, 0 to 1, on the calling thread; what it throws ends the load and reaches the caller.</param>
     /// <param name="useMmap">Whether weights stay in the mapped file instead of being read into memory.</param>
-    /// <param name="gpuLayers">0: the CPU computes. Otherwise the GPU does, with the weights of so many layers in its memory and those of the others in the host's; -1, or at least the model's layers: all in its memory.</param>
+    /// <param name="gpuLayers">0: the CPU computes. Otherwise so many layers, the last ones, are computed on the GPU and the others on the CPU; -1, or at least the model's layers: all on the GPU.</param>
+    /// <param name="vocabularyOnly">Whether to read the metadata alone, of any architecture; such a model has no contexts.</param>
+    /// <param name="overrides">Metadata to read instead of the file's: bool, long (or another integer), double (or float) or string by key; later ones of a key win.</param>
     /// <param name="cancellationToken">Ends the load.</param>
     /// <exception cref="ModelLoadException">The file cannot be read or is not valid GGUF.</exception>
     /// <exception cref="UnsupportedModelException">The engine does not implement the model.</exception>
@@ -108,7 +110,8 @@ public sealed unsafe class ModelHandle : IDisposable
     /// <exception cref="DeviceException">Layers are asked for on a GPU and there is none to use; the message says why.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public static ModelHandle Load(
-        string path, Action<float>? progress = null, bool useMmap = true, int gpuLayers = 0, CancellationToken cancellationToken = default)
+        string path, Action<float>? progress = null, bool useMmap = true, int gpuLayers = 0, bool vocabularyOnly = false,
+        IReadOnlyList<KeyValuePair<string, object>>? overrides = null, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         cancellationToken.ThrowIfCancellationRequested();
@@ -117,7 +120,11 @@ public sealed unsafe class ModelHandle : IDisposable
         NativeMethods.lk_model_params_default(&parameters);
         parameters.use_mmap = useMmap ? 1u : 0u;
         parameters.n_gpu_layers = gpuLayers;
+        parameters.vocab_only = vocabularyOnly ? 1u : 0u;
 
+        using var natives = new MetadataOverrides(overrides ?? []);
+        parameters.n_overrides = (uint)natives.Count;
+        parameters.overrides = natives.Pointer;
         using var callback = new ProgressCallback(progress, path, cancellationToken);
         parameters.progress = ProgressCallback.Function;
         parameters.progress_user_data = callback.UserData;

@@ -214,6 +214,21 @@ internal unsafe struct lk_quantize_result
     public uint n_requantized;
 }
 
+/// <summary>A metadata entry that is read instead of the file's, or as if the file had it. Texts: UTF-8.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct lk_metadata_override
+{
+    public byte* key;
+    /// <summary>LK_VALUE_STRING.</summary>
+    public byte* text;
+    /// <summary>LK_VALUE_INT64; LK_VALUE_BOOL: 0 or 1.</summary>
+    public long integer;
+    /// <summary>LK_VALUE_FLOAT64.</summary>
+    public double real;
+    /// <summary>One of these four.</summary>
+    public lk_value_type type;
+}
+
 /// <summary>How to load a model.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct lk_model_params
@@ -224,6 +239,11 @@ internal unsafe struct lk_model_params
     public uint use_mmap;
     /// <summary>0: the CPU computes. Otherwise so many layers, the last ones, and the outputs are computed on the GPU, which holds their weights and their part of the cache, and the layers before them on the CPU; -1, or at least the model's layers: all on the GPU.</summary>
     public int n_gpu_layers;
+    /// <summary>1: the metadata alone, of any architecture. The model has no contexts.</summary>
+    public uint vocab_only;
+    public uint n_overrides;
+    /// <summary>[n_overrides], read during the call; later ones of a key win.</summary>
+    public lk_metadata_override* overrides;
     /// <summary>May be NULL.</summary>
     public delegate* unmanaged[Cdecl]<float, void*, int> progress;
     /// <summary>Passed to progress.</summary>
@@ -286,6 +306,8 @@ internal unsafe struct lk_context_params
     public uint n_ctx;
     /// <summary>Sequences, numbered 0 .. n_seq_max-1.</summary>
     public uint n_seq_max;
+    /// <summary>So many, the first ones, have their rings and sinks from the creation on, the others from their first token on, which may then fail for lack of memory. 0: all.</summary>
+    public uint n_seq_ready;
     /// <summary>Tokens computed at once; longer batches are cut. Sizes the scratch memory.</summary>
     public uint n_ubatch;
     /// <summary>0: one per processor.</summary>
@@ -301,9 +323,9 @@ internal unsafe struct lk_memory_estimate
 {
     /// <summary>All tensors.</summary>
     public ulong weight_bytes;
-    /// <summary>Pages of n_ctx tokens in sequences of one length, allocated as the cache fills.</summary>
+    /// <summary>Pages of n_ctx tokens in n_seq_ready sequences of one length, allocated as the cache fills.</summary>
     public ulong cache_page_bytes;
-    /// <summary>Full-precision rings and sinks of n_seq_max sequences, allocated at creation.</summary>
+    /// <summary>Full-precision rings and sinks of n_seq_ready sequences, allocated at creation.</summary>
     public ulong cache_exact_bytes;
     /// <summary>Activations, logits of one row, rows not yet in the cache.</summary>
     public ulong scratch_bytes;
@@ -401,7 +423,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface; changes whenever a struct, an enum value or a function's meaning changes.</summary>
-    public const uint LK_ABI_VERSION = 7;
+    public const uint LK_ABI_VERSION = 8;
 
     /// <summary>Returns LK_ABI_VERSION as the library was compiled with.</summary>
     [LibraryImport(LibraryName)]

@@ -280,5 +280,37 @@ TEST(ContextModel, OutlivesTheCallersReference) {
     EXPECT_EQ(context.run(make_tokens(40)), other.run(make_tokens(40)));
 }
 
+TEST(Context, SequencesTakeTheirMemoryWithTheirFirstToken) {
+    lk_context_params params = test::small_params();
+    params.n_seq_max = 200;
+    params.n_seq_ready = 1;
+    TestContext few(params);
+    params.n_seq_ready = 0;
+    TestContext all(params);
+    const uint64_t one = few.usage().allocated_bytes;
+    EXPECT_GT(one, 0u);
+    EXPECT_EQ(all.usage().allocated_bytes, 200 * one);
+    EXPECT_EQ(few.run(test::text_tokens(100), 150), all.run(test::text_tokens(100), 150));
+    EXPECT_EQ(lk_seq_copy(few.get(), 150, 199), LK_OK) << lk_last_error();
+    EXPECT_EQ(few.run({5}, 199), all.run({5}, 150));
+    EXPECT_LT(few.usage().allocated_bytes, all.usage().allocated_bytes / 10);
+
+    // One that never had a token can be saved, copied and cleared.
+    uint64_t size = 0;
+    ASSERT_EQ(lk_seq_state_size(few.get(), 7, &size), LK_OK) << lk_last_error();
+    std::vector<uint8_t> state(size);
+    ASSERT_EQ(lk_seq_state_get(few.get(), 7, state.data(), size), LK_OK) << lk_last_error();
+    EXPECT_EQ(lk_seq_state_set(few.get(), 199, state.data(), size), LK_OK) << lk_last_error();
+    EXPECT_EQ(few.length(199), 0u);
+    EXPECT_EQ(lk_seq_copy(few.get(), 8, 150), LK_OK) << lk_last_error();
+    EXPECT_EQ(lk_seq_truncate(few.get(), 9, 0), LK_OK) << lk_last_error();
+    EXPECT_EQ(few.run({5}, 150), few.run({5}, 199));
+
+    params.n_seq_ready = 201;
+    lk_context* none = nullptr;
+    test::expect_failure(lk_context_create(test::demo_model(), &params, &none), LK_INVALID_ARGUMENT,
+                         {"n_seq_ready is 201", "200"});
+}
+
 }  // namespace
 }  // namespace lk

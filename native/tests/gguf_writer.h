@@ -120,8 +120,9 @@ public:
     static constexpr size_t kEntryCountOffset = 16;
     static constexpr size_t kHeaderBytes = 24;
 
+    // Not inlined: GCC 12 warns of writes that do not happen where it knows the sizes.
     template <class T>
-    static void append(Bytes& out, T value) {
+    [[gnu::noinline]] static void append(Bytes& out, T value) {
         out.resize(out.size() + sizeof(T));
         patch(out, out.size() - sizeof(T), value);
     }

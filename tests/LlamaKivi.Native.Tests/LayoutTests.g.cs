@@ -96,16 +96,32 @@ public unsafe class LayoutTests
     }
 
     [Fact]
+    public void lk_metadata_override_is_laid_out_as_in_c()
+    {
+        lk_metadata_override value = default;
+        byte* start = (byte*)&value;
+        Assert.Equal(40, sizeof(lk_metadata_override));
+        Assert.Equal(0, (byte*)&value.key - start);
+        Assert.Equal(8, (byte*)&value.text - start);
+        Assert.Equal(16, (byte*)&value.integer - start);
+        Assert.Equal(24, (byte*)&value.real - start);
+        Assert.Equal(32, (byte*)&value.type - start);
+    }
+
+    [Fact]
     public void lk_model_params_is_laid_out_as_in_c()
     {
         lk_model_params value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(32, sizeof(lk_model_params));
+        Assert.Equal(48, sizeof(lk_model_params));
         Assert.Equal(0, (byte*)&value.struct_size - start);
         Assert.Equal(4, (byte*)&value.use_mmap - start);
         Assert.Equal(8, (byte*)&value.n_gpu_layers - start);
-        Assert.Equal(16, (byte*)&value.progress - start);
-        Assert.Equal(24, (byte*)&value.progress_user_data - start);
+        Assert.Equal(12, (byte*)&value.vocab_only - start);
+        Assert.Equal(16, (byte*)&value.n_overrides - start);
+        Assert.Equal(24, (byte*)&value.overrides - start);
+        Assert.Equal(32, (byte*)&value.progress - start);
+        Assert.Equal(40, (byte*)&value.progress_user_data - start);
     }
 
     [Fact]
@@ -148,14 +164,15 @@ public unsafe class LayoutTests
     {
         lk_context_params value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(44, sizeof(lk_context_params));
+        Assert.Equal(48, sizeof(lk_context_params));
         Assert.Equal(0, (byte*)&value.struct_size - start);
         Assert.Equal(4, (byte*)&value.n_ctx - start);
         Assert.Equal(8, (byte*)&value.n_seq_max - start);
-        Assert.Equal(12, (byte*)&value.n_ubatch - start);
-        Assert.Equal(16, (byte*)&value.n_threads - start);
-        Assert.Equal(20, (byte*)&value.embeddings - start);
-        Assert.Equal(24, (byte*)&value.cache - start);
+        Assert.Equal(12, (byte*)&value.n_seq_ready - start);
+        Assert.Equal(16, (byte*)&value.n_ubatch - start);
+        Assert.Equal(20, (byte*)&value.n_threads - start);
+        Assert.Equal(24, (byte*)&value.embeddings - start);
+        Assert.Equal(28, (byte*)&value.cache - start);
     }
 
     [Fact]

@@ -30,7 +30,7 @@ extern "C" {
 #endif
 
 /** Version of this interface; changes whenever a struct, an enum value or a function's meaning changes. */
-#define LK_ABI_VERSION 7
+#define LK_ABI_VERSION 8
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -226,6 +226,15 @@ LK_API lk_status lk_quantize(const char* from, const char* to, const lk_quantize
 
 /* ---- model ------------------------------------------------------------------------------------------------------ */
 
+/** A metadata entry that is read instead of the file's, or as if the file had it. Texts: UTF-8. */
+typedef struct lk_metadata_override {
+    const char* key;
+    const char* text;   /**< LK_VALUE_STRING. */
+    int64_t integer;    /**< LK_VALUE_INT64; LK_VALUE_BOOL: 0 or 1. */
+    double real;        /**< LK_VALUE_FLOAT64. */
+    lk_value_type type; /**< One of these four. */
+} lk_metadata_override;
+
 /** How to load a model. */
 typedef struct lk_model_params {
     uint32_t struct_size;          /**< sizeof(lk_model_params). */
@@ -234,6 +243,9 @@ typedef struct lk_model_params {
                                         computed on the GPU, which holds their weights and their part of the cache, and
                                         the layers before them on the CPU; -1, or at least the model's layers: all on the
                                         GPU. */
+    uint32_t vocab_only;           /**< 1: the metadata alone, of any architecture. The model has no contexts. */
+    uint32_t n_overrides;
+    const lk_metadata_override* overrides; /**< [n_overrides], read during the call; later ones of a key win. */
     lk_progress_callback progress; /**< May be NULL. */
     void* progress_user_data;      /**< Passed to progress. */
 } lk_model_params;
@@ -288,6 +300,8 @@ typedef struct lk_context_params {
     uint32_t struct_size; /**< sizeof(lk_context_params). */
     uint32_t n_ctx;       /**< Tokens the cache holds over all sequences; 0: what the model was trained for. */
     uint32_t n_seq_max;   /**< Sequences, numbered 0 .. n_seq_max-1. */
+    uint32_t n_seq_ready; /**< So many, the first ones, have their rings and sinks from the creation on, the others from
+                               their first token on, which may then fail for lack of memory. 0: all. */
     uint32_t n_ubatch;    /**< Tokens computed at once; longer batches are cut. Sizes the scratch memory. */
     uint32_t n_threads;   /**< 0: one per processor. */
     uint32_t embeddings;  /**< 1: lk_decode gives embeddings instead of logits. */
@@ -297,8 +311,9 @@ typedef struct lk_context_params {
 /** Memory a context needs, in bytes, before it is created. */
 typedef struct lk_memory_estimate {
     uint64_t weight_bytes;      /**< All tensors. */
-    uint64_t cache_page_bytes;  /**< Pages of n_ctx tokens in sequences of one length, allocated as the cache fills. */
-    uint64_t cache_exact_bytes; /**< Full-precision rings and sinks of n_seq_max sequences, allocated at creation. */
+    uint64_t cache_page_bytes;  /**< Pages of n_ctx tokens in n_seq_ready sequences of one length, allocated as the cache
+                                     fills. */
+    uint64_t cache_exact_bytes; /**< Full-precision rings and sinks of n_seq_ready sequences, allocated at creation. */
     uint64_t scratch_bytes;     /**< Activations, logits of one row, rows not yet in the cache. */
     uint64_t device_bytes;      /**< Of a GPU's memory, about, when the cache is full: the weights it holds, all of the above and
                                      its working buffers; without what its driver takes. 0 without layers on the GPU. */

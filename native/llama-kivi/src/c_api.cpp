@@ -149,7 +149,12 @@ lk_status lk_model_load(const char* path, const lk_model_params* params, lk_mode
         if (params->progress != nullptr) {
             progress = [params](float fraction) { return params->progress(fraction, params->progress_user_data) != 0; };
         }
-        auto model = lk::Model::load(path, params->use_mmap != 0, params->n_gpu_layers, progress);
+        LK_CHECK(params->n_overrides == 0 || params->overrides != nullptr, LK_INVALID_ARGUMENT,
+                 "n_overrides is %u, and overrides is NULL", params->n_overrides);
+        const std::span overrides(params->overrides, params->n_overrides);
+        auto model = params->vocab_only != 0
+                         ? lk::Model::load_vocabulary(path, overrides)
+                         : lk::Model::load(path, params->use_mmap != 0, params->n_gpu_layers, progress, overrides);
         *out = new lk_model{model, lk_gguf{model->file}};
         lk::log(LK_LOG_INFO, "%s: %s, %.1f million weights in %s, %.1f MiB, %s", path,
                 model->config.architecture_name.c_str(), model->n_params / 1e6, model->weight_type.c_str(),

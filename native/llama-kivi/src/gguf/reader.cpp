@@ -397,6 +397,39 @@ std::unique_ptr<GgufFile> GgufFile::parse(const uint8_t* bytes, size_t size, std
     return file;
 }
 
+void GgufFile::set(const lk_metadata_override& o) {
+    LK_CHECK(o.key != nullptr && *o.key != 0, LK_INVALID_ARGUMENT, "an override of the metadata has no key");
+    std::string value;
+    const auto store = [&](const auto& x) { value.assign(reinterpret_cast<const char*>(&x), sizeof(x)); };
+    switch (o.type) {
+    case LK_VALUE_BOOL:
+        store(static_cast<uint8_t>(o.integer != 0));
+        break;
+    case LK_VALUE_INT64:
+        store(o.integer);
+        break;
+    case LK_VALUE_FLOAT64:
+        store(o.real);
+        break;
+    case LK_VALUE_STRING:
+        LK_CHECK(o.text != nullptr, LK_INVALID_ARGUMENT, "the override of '%s' is a text and has none", o.key);
+        value = o.text;
+        break;
+    default:
+        LK_FAIL(LK_INVALID_ARGUMENT, "the override of '%s' has type %d; it must be BOOL, INT64, FLOAT64 or STRING",
+                o.key, static_cast<int>(o.type));
+    }
+    const uint64_t count = o.type == LK_VALUE_STRING ? value.size() : 1;
+    const std::string& kept = set_.emplace_back(std::move(value));
+    Entry entry{o.key, o.type, o.type, count, reinterpret_cast<const uint8_t*>(kept.data()), {}};
+    if (const auto found = entry_index_.find(entry.key); found != entry_index_.end()) {
+        entries_[found->second] = std::move(entry);
+    } else {
+        entry_index_.emplace(set_.emplace_back(entry.key), entries_.size());
+        entries_.push_back(std::move(entry));
+    }
+}
+
 const GgufEntry* GgufFile::find(std::string_view key) const {
     const auto found = entry_index_.find(key);
     return found == entry_index_.end() ? nullptr : &entries_[found->second];

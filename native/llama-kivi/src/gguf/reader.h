@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -50,6 +51,9 @@ public:
 
     GgufFile(const GgufFile&) = delete;
     GgufFile& operator=(const GgufFile&) = delete;
+
+    // Reads an entry instead of the file's, or as if the file had it. Throws LK_INVALID_ARGUMENT.
+    void set(const lk_metadata_override& override);
 
     const std::string& name() const { return name_; }
     uint32_t version() const { return version_; }
@@ -98,6 +102,7 @@ private:
     // The views point into the file's bytes, which do not move as the vectors grow.
     std::unordered_map<std::string_view, size_t> entry_index_;
     std::unordered_map<std::string_view, size_t> tensor_index_;
+    std::deque<std::string> set_;  // keys and values of `set`
 };
 
 // Bytes of a number or bool; 0 for the other types.

@@ -53,6 +53,8 @@ void CacheConfig::validate() const {
     LK_CHECK(n_ctx > 0, LK_INVALID_ARGUMENT, "n_ctx is 0; give at least 1 token");
     LK_CHECK(n_seq_max > 0 && n_seq_max <= 1 << 16, LK_INVALID_ARGUMENT, "n_seq_max is %d; it must be 1 to 65536",
              n_seq_max);
+    LK_CHECK(n_seq_ready >= 0 && n_seq_ready <= n_seq_max, LK_INVALID_ARGUMENT,
+             "n_seq_ready is %d; it must be at most n_seq_max (%d)", n_seq_ready, n_seq_max);
     LK_CHECK(n_ubatch > 0 && n_ubatch <= 1 << 16, LK_INVALID_ARGUMENT, "n_ubatch is %d; it must be 1 to 65536",
              n_ubatch);
     LK_CHECK(head_size <= kMaxHeadSize && head_size % 8 == 0, LK_UNSUPPORTED,
@@ -95,13 +97,7 @@ PageBlock::~PageBlock() {
 }
 
 SequenceSide::SequenceSide(const SideSpec& spec, Memory& memory, std::atomic<int64_t>* live_bytes)
-    : spec_(&spec),
-      memory_(&memory),
-      live_bytes_(live_bytes),
-      ring_(memory, spec.ring_elements()),
-      sinks_(memory, spec.sink_elements()),
-      tables_(memory.on_host() ? spec.head_count() : 0),
-      raw_tables_(memory, memory.on_host() ? 0 : spec.head_count() * spec.table_bytes()) {}
+    : spec_(&spec), memory_(&memory), live_bytes_(live_bytes) {}
 
 SequenceSide::SequenceSide(const SequenceSide& other)
     : spec_(other.spec_),
@@ -281,7 +277,22 @@ int SequenceSide::flushes(int n_rows) const {
     return rows < rule.trigger ? 0 : (rows - rule.trigger) / rule.leave + 1;
 }
 
+void SequenceSide::make_ready() {
+    if (ring_.size() > 0) {
+        return;
+    }
+    const bool on_host = memory_->on_host();
+    Buffer<half_t> sinks(*memory_, spec_->sink_elements());
+    std::vector<HeadTable> tables(on_host ? spec_->head_count() : 0);
+    Buffer<uint8_t> raw_tables(*memory_, on_host ? 0 : spec_->head_count() * spec_->table_bytes());
+    ring_ = Buffer<half_t>(*memory_, spec_->ring_elements());
+    sinks_ = std::move(sinks);
+    tables_ = std::move(tables);
+    raw_tables_ = std::move(raw_tables);
+}
+
 void SequenceSide::reserve(int n_rows) {
+    make_ready();
     const int n_leave = flushes(n_rows) * spec_->ageing.leave;
     if (n_leave == 0) {
         return;
@@ -404,6 +415,10 @@ Cache::Cache(const CacheConfig& config, Memory& memory)
     for (int i = 0; i < config.n_seq_max; ++i) {
         sequences_.push_back(
             {SequenceSide(k_spec_, memory, live_bytes_.get()), SequenceSide(v_spec_, memory, live_bytes_.get())});
+        if (i < config.ready_sequences()) {
+            sequences_.back().k.make_ready();
+            sequences_.back().v.make_ready();
+        }
     }
     const size_t staged = static_cast<size_t>(config.n_layer) * config.n_head_kv * config.n_ubatch * config.head_size;
     staged_k_ = Buffer<half_t>(memory, staged);
@@ -465,7 +480,10 @@ void Cache::reserve(std::span<const Segment> segments) {
         release_reserved(segments);
         const unsigned long long bytes = k_spec_.block_bytes() + v_spec_.block_bytes();
         throw Error(LK_OUT_OF_MEMORY,
-                    format("out of memory: cannot allocate %llu bytes of cache pages for 128 tokens", bytes), bytes);
+                    format("out of memory: cannot allocate the cache's memory of a sequence; pages of 128 tokens take "
+                           "%llu bytes",
+                           bytes),
+                    bytes);
     }
 }
 
@@ -593,7 +611,7 @@ uint64_t Cache::fixed_bytes(const CacheConfig& config) {
         const SideSpec spec = make_side_spec(config, side);
         elements += spec.ring_elements() + spec.sink_elements();
     }
-    return elements * sizeof(half_t) * config.n_seq_max;
+    return elements * sizeof(half_t) * config.ready_sequences();
 }
 
 uint64_t Cache::staging_bytes(const CacheConfig& config) {
@@ -602,8 +620,9 @@ uint64_t Cache::staging_bytes(const CacheConfig& config) {
 
 uint64_t Cache::page_bytes(const CacheConfig& config) {
     // A sequence's last page is not full.
-    const uint64_t tokens = (static_cast<uint64_t>(config.n_ctx) + config.n_seq_max - 1) / config.n_seq_max;
-    const uint64_t n_pages = (tokens + kPageTokens - 1) / kPageTokens * config.n_seq_max;
+    const uint64_t n_seq = config.ready_sequences();
+    const uint64_t tokens = (static_cast<uint64_t>(config.n_ctx) + n_seq - 1) / n_seq;
+    const uint64_t n_pages = (tokens + kPageTokens - 1) / kPageTokens * n_seq;
     return n_pages *
            (make_side_spec(config, Side::keys).block_bytes() + make_side_spec(config, Side::values).block_bytes());
 }

@@ -29,8 +29,11 @@ struct CacheConfig {
     int head_size = 0;  // D
     int n_ctx = 0;
     int n_seq_max = 0;
+    int n_seq_ready = 0;  // that have their rings from the start; 0: all
     int n_ubatch = 0;
     lk_cache_params params{};
+
+    int ready_sequences() const { return n_seq_ready > 0 ? n_seq_ready : n_seq_max; }
 
     void validate() const;  // throws LK_INVALID_ARGUMENT or LK_UNSUPPORTED naming what does not fit, and what would
 };
@@ -146,7 +149,9 @@ public:
     // Removes tokens [begin, end); those after move down. Codes stay as they are, rows in full precision are turned.
     void remove(int begin, int end, const Rotation& rotation);
 
-    // Allocates the blocks that n_rows more rows need.
+    // Allocates ring, sinks and tables. Done once.
+    void make_ready();
+    // Allocates the blocks that n_rows more rows need, and makes ready.
     void reserve(int n_rows);
     // Gives the reserved blocks back.
     void release_reserved() { reserved_.clear(); }
@@ -182,6 +187,7 @@ private:
     std::atomic<int64_t>* live_bytes_;
     std::vector<PageRef> pages_;
     std::vector<std::shared_ptr<PageBlock>> reserved_;
+    // Empty until make_ready.
     Buffer<half_t> ring_;            // [layer, head, trigger, D]
     Buffer<half_t> sinks_;           // [layer, head, S, D]
     std::vector<HeadTable> tables_;  // [layer, head]; on the host
@@ -252,7 +258,7 @@ public:
     lk_cache_usage usage() const;
     int64_t live_page_bytes() const { return *live_bytes_; }
 
-    // Bytes before anything is allocated.
+    // Bytes before anything is allocated, of as many sequences as are ready from the start.
     static uint64_t fixed_bytes(const CacheConfig& config);  // rings and sinks
     static uint64_t staging_bytes(const CacheConfig& config);
     static uint64_t page_bytes(const CacheConfig& config);  // n_ctx tokens

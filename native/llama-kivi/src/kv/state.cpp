@@ -222,8 +222,9 @@ private:
             }
             out.bytes(sinks.data() + head * spec.sinks * d, side.n_sinks_ * d * sizeof(half_t));
             const HeadTable table =
-                tables.empty() ? side.tables_[head]
-                               : unpack_table(spec, tables.data() + head * spec.table_bytes(), side.tables_chosen_);
+                side.ring_.size() == 0 ? HeadTable()  // of a sequence that never had a token
+                : tables.empty()       ? side.tables_[head]
+                                 : unpack_table(spec, tables.data() + head * spec.table_bytes(), side.tables_chosen_);
             out.number(table.exponent);
             out.number(static_cast<int32_t>(table.refined.size()));
             out.bytes(table.refined.data(), table.refined.size() * sizeof(uint16_t));
@@ -233,6 +234,7 @@ private:
     }
 
     static void read_heads(SequenceSide& side, Reader& in) {
+        side.make_ready();
         const SideSpec& spec = *side.spec_;
         const size_t d = spec.format.head_size;
         const bool coded = side.n_paged_ > side.n_sinks_ && spec.format.quantized();

@@ -146,4 +146,22 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
     return c;
 }
 
+ModelConfig ModelConfig::read_metadata(const GgufFile& file) {
+    ModelConfig c;
+    c.architecture_name = file.get_string_or("general.architecture", "");
+    const auto number = [&](const char* key) {
+        const GgufEntry* entry = file.find(c.architecture_name + "." + key);
+        return entry != nullptr && entry->type != LK_VALUE_ARRAY ? static_cast<int>(file.get_u32(entry->key)) : 0;
+    };
+    c.n_layer = number("block_count");
+    c.n_embd = number("embedding_length");
+    c.n_ff = number("feed_forward_length");
+    c.n_head = number("attention.head_count");
+    c.n_head_kv = number("attention.head_count_kv");
+    c.n_ctx_train = number("context_length");
+    const GgufEntry* tokens = file.find("tokenizer.ggml.tokens");
+    c.n_vocab = tokens != nullptr && tokens->type == LK_VALUE_ARRAY ? static_cast<int>(tokens->count) : 0;
+    return c;
+}
+
 }  // namespace lk

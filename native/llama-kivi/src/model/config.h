@@ -30,6 +30,8 @@ struct ModelConfig {
 
     // Throws LK_BAD_FILE or LK_UNSUPPORTED, naming the key.
     static ModelConfig read(const GgufFile& file);
+    // What there is of a file of any architecture, which may have no weights; what is missing is 0.
+    static ModelConfig read_metadata(const GgufFile& file);
 };
 
 }  // namespace lk

@@ -313,13 +313,36 @@ std::function<bool(float)> part_of(const std::function<bool(float)>& progress, f
     return [=](float fraction) { return progress(from + fraction * (to - from)); };
 }
 
+std::shared_ptr<const GgufFile> open_file(const std::string& path, std::span<const lk_metadata_override> overrides) {
+    std::unique_ptr<GgufFile> file = GgufFile::open(path);
+    for (const lk_metadata_override& o : overrides) {
+        file->set(o);
+    }
+    return file;
+}
+
 }  // namespace
 
+std::shared_ptr<const Model> Model::load_vocabulary(const std::string& path,
+                                                    std::span<const lk_metadata_override> overrides) {
+    auto model = std::make_shared<Model>();
+    model->file = open_file(path, overrides);
+    model->config = ModelConfig::read_metadata(*model->file);
+    return model;
+}
+
+void Model::check_complete() const {
+    LK_CHECK(token_embd, LK_UNSUPPORTED,
+             "%s was loaded for its vocabulary alone; load it without vocab_only to create contexts",
+             file->name().c_str());
+}
+
 std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap, int n_gpu_layers,
-                                         const std::function<bool(float)>& progress) {
+                                         const std::function<bool(float)>& progress,
+                                         std::span<const lk_metadata_override> overrides) {
     LK_CHECK(n_gpu_layers >= -1, LK_INVALID_ARGUMENT, "n_gpu_layers is %d; it must be -1 (all) or more", n_gpu_layers);
     auto model = std::make_shared<Model>();
-    model->file = GgufFile::open(path);
+    model->file = open_file(path, overrides);
     model->config = ModelConfig::read(*model->file);
     model->weight_bytes = total_weight_bytes(*model->file);
     const ModelConfig& c = model->config;

@@ -46,9 +46,14 @@ struct RankHead {
 
 struct Model {
     // progress: called with 0..1; returning false stops the load (LK_CANCELLED). May be empty.
-    // n_gpu_layers: see lk_model_params.
+    // n_gpu_layers, overrides: see lk_model_params.
     static std::shared_ptr<const Model> load(const std::string& path, bool use_mmap, int n_gpu_layers,
-                                             const std::function<bool(float)>& progress);
+                                             const std::function<bool(float)>& progress,
+                                             std::span<const lk_metadata_override> overrides = {});
+    // The file and what its metadata says of the shape, without weights.
+    static std::shared_ptr<const Model> load_vocabulary(const std::string& path,
+                                                        std::span<const lk_metadata_override> overrides);
+    void check_complete() const;  // LK_UNSUPPORTED if it was loaded without weights
 
     std::shared_ptr<const GgufFile> file;
     ModelConfig config;

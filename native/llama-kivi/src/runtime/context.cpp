@@ -25,6 +25,8 @@ kv::CacheConfig Context::cache_config(const ModelConfig& model, const lk_context
     c.head_size = model.head_size;
     c.n_ctx = static_cast<int>(params.n_ctx == 0 ? model.n_ctx_train : params.n_ctx);
     c.n_seq_max = static_cast<int>(params.n_seq_max);
+    c.n_seq_ready =
+        static_cast<int>(std::min(params.n_seq_ready, params.n_seq_max + 1));  // refused there if it is more
     c.n_ubatch = std::min(static_cast<int>(params.n_ubatch), c.n_ctx);
     c.params = params.cache;
     c.validate();
@@ -96,7 +98,7 @@ lk_memory_estimate Context::estimate(const GgufFile& file, int n_gpu_layers, con
     e.v_bits_per_element = v.bits_per_element();
     e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
     if (const int n_device_layers = device_layers(model.n_layer, n_gpu_layers); n_device_layers > 0) {
-        const uint64_t outputs = uint64_t{params.n_seq_max} * model.n_vocab * sizeof(float);
+        const uint64_t outputs = uint64_t(c.ready_sequences()) * model.n_vocab * sizeof(float);
         // What stays in the rings takes no pages.
         const auto kept = [&](kv::Side side) {
             const kv::SideSpec spec = kv::make_side_spec(c, side);
@@ -105,7 +107,8 @@ lk_memory_estimate Context::estimate(const GgufFile& file, int n_gpu_layers, con
         kv::CacheConfig there = c;
         there.n_layer = n_device_layers;
         kv::CacheConfig paged = there;
-        paged.n_ctx = std::max(0, c.n_ctx - c.n_seq_max * std::min(kept(kv::Side::keys), kept(kv::Side::values)));
+        paged.n_ctx =
+            std::max(0, c.n_ctx - c.ready_sequences() * std::min(kept(kv::Side::keys), kept(kv::Side::values)));
         e.device_bytes = device_weight_bytes(file, model, n_device_layers) + kv::Cache::page_bytes(paged) +
                          kv::Cache::fixed_bytes(there) + kv::Cache::staging_bytes(there) +
                          ForwardScratch::bytes(model, c.n_ubatch) + outputs + device_work_bytes(model, c.n_ubatch);
@@ -115,7 +118,7 @@ lk_memory_estimate Context::estimate(const GgufFile& file, int n_gpu_layers, con
 }
 
 Context::Context(std::shared_ptr<const Model> model, const lk_context_params& params)
-    : model_(std::move(model)),
+    : model_((model->check_complete(), std::move(model))),
       cache_(cache_config(model_->config, params), cache_places(*model_)),
       parts_(make_parts(*model_, cache_, static_cast<int>(params.n_threads))),
       embeddings_(params.embeddings != 0),
