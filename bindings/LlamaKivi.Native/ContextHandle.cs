@@ -1,8 +1,10 @@
+using System.Diagnostics;
 namespace LlamaKivi.Native;
 
 /// <summary>A model's context: its KV cache and scratch memory. One call at a time, except <see cref="Cancel"/>.</summary>
 public sealed unsafe class ContextHandle : IDisposable
 {
+    private readonly List<int> _outputs = [];
     private readonly SafeContextHandle _handle;
     private readonly ModelDescription _model;
     private ObserverCallback? _observer;
@@ -172,6 +174,8 @@ public sealed unsafe class ContextHandle : IDisposable
 
         using var lease = new HandleLease(_handle);
         lk_status status;
+        _outputs.Clear();
+        long start = Stopwatch.GetTimestamp();
         // Not through Cancel(), which throws after a Dispose that waits for this call's lease.
         CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(
             static handle => NativeMethods.lk_context_cancel(((SafeContextHandle)handle!).Pointer), _handle);
@@ -203,6 +207,16 @@ public sealed unsafe class ContextHandle : IDisposable
             {
                 throw NativeStatus.LastError(status, cancellationToken: cancellationToken.IsCancellationRequested ? cancellationToken : default);
             }
+
+            for (int i = outputs.IsEmpty ? count - 1 : 0; i < count; i++)
+            {
+                if (outputs.IsEmpty || outputs[i] != 0)
+                {
+                    _outputs.Add(i);
+                }
+            }
+
+            Timings = Timings.Plus(count, Stopwatch.GetElapsedTime(start));
         }
         finally
         {
@@ -214,6 +228,18 @@ public sealed unsafe class ContextHandle : IDisposable
             }
         }
     }
+
+    /// <summary>The indexes of the last batch for which outputs were asked for, ascending; empty after a batch that failed.</summary>
+    public IReadOnlyList<int> OutputIndexes => _outputs;
+
+    /// <summary>Whether the context was disposed of.</summary>
+    public bool IsDisposed => _handle.IsClosed;
+
+    /// <summary>What decoding took until now.</summary>
+    public DecodeTimings Timings { get; private set; }
+
+    /// <summary>Starts <see cref="Timings"/> anew.</summary>
+    public void ResetTimings() => Timings = default;
 
     /// <summary>The logits of batch token <paramref name="index"/> of the last <see cref="Decode"/>, one per vocabulary token.</summary>
     /// <remarks>Engine memory, which the caller may change: use it only until the next <see cref="Decode"/> or <see cref="Dispose"/>.</remarks>

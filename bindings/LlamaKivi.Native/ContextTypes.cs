@@ -147,3 +147,15 @@ public readonly record struct CacheUsage(
     long QuantizedValueTokens,
     double KeyBitsPerElement,
     double ValueBitsPerElement);
+
+/// <summary>What a context's batches took.</summary>
+/// <param name="PromptTokens">Tokens of batches of several.</param>
+/// <param name="PromptTime">Time of those.</param>
+/// <param name="SingleTokens">Tokens that came alone.</param>
+/// <param name="SingleTime">Time of those.</param>
+public readonly record struct DecodeTimings(long PromptTokens, TimeSpan PromptTime, long SingleTokens, TimeSpan SingleTime)
+{
+    internal DecodeTimings Plus(int count, TimeSpan time) => count > 1
+        ? this with { PromptTokens = PromptTokens + count, PromptTime = PromptTime + time }
+        : this with { SingleTokens = SingleTokens + count, SingleTime = SingleTime + time };
+}

@@ -22,7 +22,8 @@ internal sealed unsafe class MetadataOverrides : IDisposable
                     (native->type, native->integer) = (lk_value_type.LK_VALUE_BOOL, truth ? 1 : 0);
                     break;
                 case string text:
-                    (native->type, native->text) = (lk_value_type.LK_VALUE_STRING, Text(text));
+                    native->type = lk_value_type.LK_VALUE_STRING;
+                    native->text = Text(text);
                     break;
                 case float or double:
                     (native->type, native->real) = (lk_value_type.LK_VALUE_FLOAT64, Convert.ToDouble(value, CultureInfo.InvariantCulture));

@@ -78,6 +78,9 @@ public sealed unsafe class ModelHandle : IDisposable
         };
     }
 
+    /// <summary>Whether the handle was disposed of; contexts keep the model.</summary>
+    public bool IsDisposed => Handle.IsClosed;
+
     internal SafeModelHandle Handle { get; }
 
     /// <summary>What the model is.</summary>

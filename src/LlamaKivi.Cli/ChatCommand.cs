@@ -135,13 +135,19 @@ internal sealed class ChatCommand
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            Console.Error.Write(" [stopped]");
+            // Before the answer began.
         }
         catch (ContextOverflowException e)
         {
             Console.Error.Write($"{Errors.FirstLine(e)} /clear starts anew.");
         }
 
+        if (stop.IsCancellationRequested)
+        {
+            Console.Error.Write(" [stopped]");
+        }
+
+        cancellationToken.ThrowIfCancellationRequested();
         Console.Out.WriteLine();
     }
 

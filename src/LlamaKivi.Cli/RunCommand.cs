@@ -73,6 +73,7 @@ internal static class RunCommand
             interrupted = true;
         }
 
+        interrupted |= executor.StopReason == StopReason.Cancelled;
         if (json)
         {
             WriteJson(text.ToString(), executor, context, interrupted);

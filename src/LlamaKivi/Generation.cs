@@ -27,7 +27,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
 
     public InferenceTimings Timings { get; private set; }
 
-    public StopReason StopReason { get; private set; }
+    public StopReason StopReason { get; set; }
 
     public bool IsEmpty => _tokens.Count == 0;
 

@@ -28,4 +28,7 @@ public enum StopReason
 
     /// <summary>One of <see cref="Abstractions.IInferenceParams.AntiPrompts"/> was written.</summary>
     AntiPrompt,
+
+    /// <summary>It was cancelled after some of the text was written.</summary>
+    Cancelled,
 }

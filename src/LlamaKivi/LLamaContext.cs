@@ -11,6 +11,9 @@ namespace LlamaKivi;
 /// <summary>A model's working state: the KV cache and the scratch memory. One thread at a time may use it.</summary>
 public sealed partial class LLamaContext : IDisposable
 {
+    // Sequences a context has at least. Beyond SeqMax they take memory with their first token.
+    private const uint DefaultSequences = 256;
+
     /// <summary>Creates a context.</summary>
     /// <exception cref="ArgumentException">A parameter does not fit; the message says what would.</exception>
     /// <exception cref="NativeOutOfMemoryException">There is not enough memory.</exception>
@@ -24,10 +27,11 @@ public sealed partial class LLamaContext : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(@params);
         Options = ToOptions((uint)model.ContextSize, @params) with { Embeddings = embeddings };
+        model.CheckRope(@params);
         Weights = model;
         Params = @params;
         Handle = ContextHandle.Create(model.Model, Options);
-        NativeHandle = new SafeLLamaContextHandle(Handle) { Tokenizer = model.Tokenizer, EndTokens = model.Tokenizer.EndTokens, NewlineToken = model.Tokenizer.NewlineId };
+        NativeHandle = new SafeLLamaContextHandle(this);
         if (logger is not null)
         {
             Log.ContextCreated(logger, Options.ContextSize, NativeEngine.CacheTypeName(Options.KeyType), NativeEngine.CacheTypeName(Options.ValueType));
@@ -50,7 +54,7 @@ public sealed partial class LLamaContext : IDisposable
     public uint ContextSize => (uint)Options.ContextSize;
 
     /// <summary>Most tokens handed to the engine in one call.</summary>
-    public uint BatchSize => Params.BatchSize;
+    public uint BatchSize => Math.Min(Params.BatchSize, ContextSize);
 
     /// <summary>Elements of an embedding.</summary>
     public int EmbeddingSize => Weights.EmbeddingSize;
@@ -82,6 +86,8 @@ public sealed partial class LLamaContext : IDisposable
 
     /// <summary>What the KV cache holds now.</summary>
     public CacheUsage KvCacheUsage => Handle.Usage;
+
+    internal int MaxSequences => Options.MaxSequences;
 
     private ContextOptions Options { get; }
 
@@ -162,16 +168,16 @@ public sealed partial class LLamaContext : IDisposable
     {
         @params.KvCache.Validate();
         ArgumentOutOfRangeException.ThrowIfZero(@params.BatchSize, "BatchSize");
-        if (@params.ContextSize == 0)
+        if (@params.AttentionType == LLamaAttentionType.NonCausal)
         {
-            throw new ArgumentException("ContextSize is 0; give the tokens the context shall hold, or null for what the model was trained for.", nameof(@params));
+            throw new NotSupportedException("AttentionType is NonCausal, which is not implemented. Leave it unset.");
         }
 
-        RefuseWhatIsNotImplemented(@params);
         return new ContextOptions
         {
-            ContextSize = checked((int)(@params.ContextSize ?? trainedContextSize)),
-            MaxSequences = checked((int)@params.SeqMax),
+            ContextSize = checked((int)(@params.ContextSize is > 0 ? @params.ContextSize.Value : trainedContextSize)),
+            MaxSequences = checked((int)Math.Max(@params.SeqMax, DefaultSequences)),
+            ReadySequences = checked((int)Math.Max(@params.SeqMax, 1)),
             MicroBatchSize = checked((int)@params.UBatchSize),
             Threads = @params.Threads ?? 0,
             KeyType = CacheType(@params.TypeK, nameof(@params.TypeK)) ?? @params.KvCache.TypeK,
@@ -190,20 +196,6 @@ public sealed partial class LLamaContext : IDisposable
         GGMLType.GGML_TYPE_Q4_0 => lk_cache_type.LK_CACHE_Q4_0,
         _ => throw new ArgumentException($"{name} is {type}; a KV cache is of F16, Q8_0 or Q4_0, or of a type of KvCache ({string.Join(", ", KvCacheTypes.Names)})."),
     };
-
-    // What would change results must not be passed over in silence.
-    private static void RefuseWhatIsNotImplemented(IContextParams p)
-    {
-        string? what = (p.RopeFrequencyBase, p.RopeFrequencyScale) is not (null, null) ? "RopeFrequencyBase or RopeFrequencyScale"
-            : (p.YarnExtrapolationFactor, p.YarnAttentionFactor, p.YarnBetaFast, p.YarnBetaSlow) is not (null, null, null, null) || p.YarnOriginalContext is not null ? "a YaRN parameter"
-            : p.YarnScalingType is not (null or RopeScalingType.Unspecified) ? nameof(p.YarnScalingType)
-            : p.AttentionType == LLamaAttentionType.NonCausal ? nameof(p.AttentionType)
-            : null;
-        if (what is not null)
-        {
-            throw new NotSupportedException($"{what} is set; the engine takes it from the model's file. Leave it unset.");
-        }
-    }
 
     private EncodeResult Encode(LLamaBatch batch, CancellationToken cancellationToken)
     {
@@ -228,15 +220,62 @@ public sealed partial class LLamaContext : IDisposable
         return EncodeResult.Ok;
     }
 
-    private DecodeResult Decode(LLamaBatch batch, CancellationToken cancellationToken) =>
-        Decode(batch, static (handle, b, token) => handle.Decode(b.Tokens, b.SequenceIds, b.Positions, b.Outputs, token), cancellationToken);
-
-    private DecodeResult Decode(LLamaBatchEmbeddings batch, CancellationToken cancellationToken) =>
-        Decode(batch, static (handle, b, token) => handle.DecodeEmbeddings(b.Embeddings, b.SequenceIds, b.Positions, b.Outputs, token), cancellationToken);
-
-    private DecodeResult Decode<TBatch>(TBatch batch, Action<ContextHandle, TBatch, CancellationToken> decode, CancellationToken cancellationToken)
+    private DecodeResult Decode(LLamaBatch batch, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(batch);
+        if (batch.Tokens.ContainsAnyExceptInRange(0, Handle.VocabularySize - 1))
+        {
+            return DecodeResult.InvalidInputBatch;
+        }
+
+        foreach ((int first, int[] others) in batch.Shared)
+        {
+            CheckEmpty(first);
+            Array.ForEach(others, CheckEmpty);
+        }
+
+        DecodeResult result = Decode(
+            batch, batch.TokenCount, static (handle, b, token) => handle.Decode(b.Tokens, b.SequenceIds, b.Positions, b.Outputs, token), cancellationToken);
+        if (result == DecodeResult.Ok)
+        {
+            foreach ((int first, int[] others) in batch.Shared)
+            {
+                Array.ForEach(others, other => Handle.SeqCopy(first, other));
+            }
+        }
+
+        return result;
+    }
+
+    // What is shared is decoded in one sequence and copied to the others.
+    private void CheckEmpty(int sequence)
+    {
+        if (Handle.SeqLength(sequence) > 0)
+        {
+            throw new NotSupportedException(
+                $"A token of the batch belongs to several sequences, and sequence {sequence} has tokens already. Sequences can share what they begin with; after that, decode in one and copy it to the others.");
+        }
+    }
+
+    private DecodeResult Decode(LLamaBatchEmbeddings batch, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        return Decode(
+            batch, batch.EmbeddingsCount, static (handle, b, token) => handle.DecodeEmbeddings(b.Embeddings, b.SequenceIds, b.Positions, b.Outputs, token), cancellationToken);
+    }
+
+    private DecodeResult Decode<TBatch>(TBatch batch, int count, Action<ContextHandle, TBatch, CancellationToken> decode, CancellationToken cancellationToken)
+    {
+        if (count > BatchSize)
+        {
+            throw new ArgumentException($"The batch has {count} tokens; this context takes {BatchSize} at a time. Raise BatchSize, or decode in pieces.", nameof(batch));
+        }
+
+        if (count == 0)
+        {
+            return DecodeResult.Ok;
+        }
+
         try
         {
             decode(Handle, batch, cancellationToken);

@@ -18,7 +18,7 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
     /// <summary>Creates an embedder with a context of its own.</summary>
     /// <param name="weights">The model.</param>
     /// <param name="params">The context. PoolingType says how the embeddings of a text's tokens become one: Mean, CLS (the first
-    /// token's), Last, or None (one for each token); Unspecified: as the model's file says, and None if it says nothing.</param>
+    /// token's), Last, or None (one for each token); Unspecified: as the model's file says, and Last if it says nothing.</param>
     /// <param name="logger">Told of the context.</param>
     /// <exception cref="NotSupportedException">PoolingType is Rank.</exception>
     public LLamaEmbedder(LLamaWeights weights, IContextParams @params, ILogger? logger = null)
@@ -26,7 +26,7 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
         ArgumentNullException.ThrowIfNull(weights);
         ArgumentNullException.ThrowIfNull(@params);
         _pooling = @params.PoolingType == LLamaPoolingType.Unspecified
-            ? (LLamaPoolingType)(weights.Model.Gguf.GetInteger($"{weights.Model.Description.Architecture}.pooling_type") ?? (long)LLamaPoolingType.None)
+            ? (LLamaPoolingType)(weights.Model.Gguf.GetInteger($"{weights.Model.Description.Architecture}.pooling_type") ?? (long)LLamaPoolingType.Last)
             : @params.PoolingType;
         if (_pooling is not (LLamaPoolingType.None or LLamaPoolingType.Mean or LLamaPoolingType.CLS or LLamaPoolingType.Last))
         {

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
 using LlamaKivi.Native;
 using LlamaKivi.Tokenization;
 using Microsoft.Extensions.Logging;
@@ -85,11 +86,39 @@ public sealed class LLamaWeights : IDisposable
     /// <summary>Drops this reference to the model; contexts that use it go on.</summary>
     public void Dispose() => Model.Dispose();
 
-    // Checks the parameters. Negative counts of layers mean all.
-    internal static int GpuLayers(IModelParams @params) =>
-        @params.VocabOnly || @params.MetadataOverrides.Count > 0 || @params.TensorBufferOverrides.Count > 0
-            ? throw new NotSupportedException("VocabOnly, MetadataOverrides or TensorBufferOverrides is set, which is not implemented. Leave them unset.")
-            : Math.Max(@params.GpuLayerCount, -1);
+    // Negative counts of layers mean all.
+    internal static int GpuLayers(IModelParams @params) => @params.VocabOnly ? 0 : Math.Max(@params.GpuLayerCount, -1);
+
+    // The engine takes what a context's parameters say of rotary positions when a model is loaded.
+    internal void CheckRope(IContextParams @params)
+    {
+        foreach ((string key, object value) in RopeSettings.Of(@params).ToMetadata(Model.Description.Architecture, RopeScaling(Model.Gguf)))
+        {
+            object? known = Model.Gguf.GetValue(key);
+            bool same = value is string text ? text == (known as string ?? "none")
+                : known is not null and not string && Math.Abs(Convert.ToDouble(known, CultureInfo.InvariantCulture) / Convert.ToDouble(value, CultureInfo.InvariantCulture) - 1) < 1e-5;
+            if (!same)
+            {
+                throw new NotSupportedException($"The context's parameters say that {key} is {value}; the model was loaded with {known ?? "none"}. Load the model with the same parameters.");
+            }
+        }
+    }
+
+    private static string? RopeScaling(GgufFile file) => file.GetString($"{file.GetString("general.architecture")}.rope.scaling.type");
+
+    // What is read instead of the file's metadata; what is given by name comes last, and wins.
+    private static List<KeyValuePair<string, object>> Overrides(IModelParams @params)
+    {
+        var overrides = new List<KeyValuePair<string, object>>();
+        if (@params is IContextParams context && RopeSettings.Of(context) is var rope && rope != RopeSettings.None)
+        {
+            using GgufFile file = GgufFile.Open(@params.ModelPath);
+            overrides.AddRange(rope.ToMetadata(file.GetString("general.architecture") ?? "", RopeScaling(file)));
+        }
+
+        overrides.AddRange(@params.MetadataOverrides.Select(o => KeyValuePair.Create(o.Key, o.Value)));
+        return overrides;
+    }
 
     // What RequireGpu says of a machine without one.
     internal static int UsableGpuLayers(IModelParams @params, ILogger? logger = null)
@@ -116,7 +145,8 @@ public sealed class LLamaWeights : IDisposable
     {
         ArgumentNullException.ThrowIfNull(@params);
         int gpuLayers = UsableGpuLayers(@params, logger);
-        ModelHandle model = ModelHandle.Load(@params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, token);
+        ModelHandle model = ModelHandle.Load(
+            @params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, @params.VocabOnly, Overrides(@params), token);
         try
         {
             return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger), gpuLayers);

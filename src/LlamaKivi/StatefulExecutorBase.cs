@@ -43,7 +43,9 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
     internal bool IsPromptRun => Generation.IsEmpty;
 
     /// <summary>Reads a text and streams its continuation; null: goes on where the last one ended.</summary>
+    /// <remarks>Cancelled while it writes, it ends, as LLamaSharp's does: <see cref="StopReason"/> tells. The next call goes on from what was written.</remarks>
     /// <exception cref="ArgumentException">There is nothing to go on from.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled before anything was written; the text is as before.</exception>
     public virtual async IAsyncEnumerable<string> InferAsync(
         string? text, IInferenceParams? inferenceParams = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
@@ -55,9 +57,23 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         IInferenceParams options = inferenceParams ?? new InferenceParams();
         int[] prompt = text is null ? [] : Prepare(text);
         await TakeSessionAsync(prompt).ConfigureAwait(false);
-        await foreach (string piece in Generation.RunAsync(prompt, Complete(options), cancellationToken).ConfigureAwait(false))
+        await using IAsyncEnumerator<string> pieces = Generation.RunAsync(prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
+        while (await MoveNextAsync(pieces, cancellationToken).ConfigureAwait(false))
         {
-            yield return piece;
+            yield return pieces.Current;
+        }
+    }
+
+    private async Task<bool> MoveNextAsync(IAsyncEnumerator<string> pieces, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await pieces.MoveNextAsync().ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && Generation.Generated.Count > 0)
+        {
+            Generation.StopReason = StopReason.Cancelled;
+            return false;
         }
     }
 

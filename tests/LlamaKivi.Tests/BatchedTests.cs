@@ -139,17 +139,34 @@ public sealed class BatchedTests : IClassFixture<InferenceTests.DemoModel>, IDis
         conversation.Prompt(Prompt);
         Assert.Throws<AlreadyPromptedConversationException>(() => conversation.Prompt(" is"));
         Assert.Throws<CannotSampleRequiresInferenceException>(() => conversation.Sample());
-        Assert.Throws<CannotModifyWhileRequiresInferenceException>(() => conversation.Fork());
+        Assert.Throws<CannotModifyWhileRequiresInferenceException>(() => conversation.Rewind(1));
         await executor.Infer(TestContext.Current.CancellationToken);
         Assert.Throws<ArgumentOutOfRangeException>(() => conversation.Rewind(1000));
-        Conversation second = executor.Create();
+        Conversation[] others = [.. Enumerable.Range(0, 255).Select(_ => executor.Create())];
         InvalidOperationException e = Assert.Throws<InvalidOperationException>(() => executor.Create());
-        Assert.Contains("All 2 sequences", e.Message, StringComparison.Ordinal);
-        second.Dispose();
+        Assert.Contains("All 256 sequences", e.Message, StringComparison.Ordinal);
+        others[7].Dispose();
         executor.Create().Dispose();
         executor.Dispose();
         Assert.True(conversation.IsDisposed);
         conversation.Dispose();
+    }
+
+    [Fact]
+    public async Task A_prompt_that_waits_is_read_for_a_fork_too()
+    {
+        using BatchedExecutor executor = Create();
+        Conversation conversation = executor.Create();
+        conversation.Prompt(Prompt);
+        await executor.Infer(TestContext.Current.CancellationToken);
+        conversation.Prompt(" is", addBos: false);
+        Conversation fork = conversation.Fork();
+        Assert.True(fork.RequiresInference);
+        Assert.Equal(2 * executor.Context.Tokenize(" is", addBos: false).Length, executor.BatchedTokenCount);
+        await executor.Infer(TestContext.Current.CancellationToken);
+        Assert.Equal(conversation.TokenCount, fork.TokenCount);
+        string[] texts = await WriteAsync(executor, 12, conversation, fork);
+        Assert.Equal(texts[0], texts[1]);
     }
 
     [Fact]

@@ -28,7 +28,8 @@ public sealed class EmbedderTests(InferenceTests.DemoModel model) : IClassFixtur
     public async Task Pooling_chooses_among_the_tokens(uint batch)
     {
         const string Text = "The garbage collector frees memory that nothing refers to any more.";
-        using var none = new LLamaEmbedder(_weights, Params(LLamaPoolingType.Unspecified, batch));
+        using var none = new LLamaEmbedder(_weights, Params(LLamaPoolingType.None, batch));
+        using var open = new LLamaEmbedder(_weights, Params(LLamaPoolingType.Unspecified, batch));
         using var mean = new LLamaEmbedder(_weights, Params(LLamaPoolingType.Mean, batch));
         using var first = new LLamaEmbedder(_weights, Params(LLamaPoolingType.CLS, batch));
         using var last = new LLamaEmbedder(_weights, Params(LLamaPoolingType.Last, batch));
@@ -37,6 +38,7 @@ public sealed class EmbedderTests(InferenceTests.DemoModel model) : IClassFixtur
         Assert.All(all, embedding => Assert.Equal(1, TensorPrimitives.Norm<float>(embedding), 1e-4));
         Assert.Equal(all[0], Assert.Single(await first.GetEmbeddings(Text)));
         Assert.Equal(all[^1], Assert.Single(await last.GetEmbeddings(Text)));
+        Assert.Equal(all[^1], Assert.Single(await open.GetEmbeddings(Text)));
         float[] pooled = Assert.Single(await mean.GetEmbeddings(Text));
         Assert.Equal(1, TensorPrimitives.Norm<float>(pooled), 1e-4);
 

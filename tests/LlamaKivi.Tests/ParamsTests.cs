@@ -42,8 +42,7 @@ public sealed class ParamsTests
     public void What_cannot_be_is_refused_as_it_is_when_a_context_is_created()
     {
         Assert.Throws<ArgumentException>(() => new ModelParams("none") { TypeK = GGMLType.GGML_TYPE_Q6_K }.ToLlamaContextParams(out _));
-        Assert.Throws<NotSupportedException>(() => new ModelParams("none") { YarnBetaFast = 1 }.ToLlamaContextParams(out _));
-        Assert.Throws<NotSupportedException>(() => new ModelParams("none") { MetadataOverrides = [new MetadataOverride("a", 1)] }.ToLlamaModelParams(out _));
+        Assert.Throws<NotSupportedException>(() => new ModelParams("none") { AttentionType = LLamaAttentionType.NonCausal }.ToLlamaContextParams(out _));
     }
 
     [Fact]

@@ -5,9 +5,10 @@ using LlamaKivi.Native;
 namespace LlamaKivi.Abstractions;
 
 /// <summary>How to create a context. What changes results and is not implemented is refused where a context is created; hints are taken and have no effect.</summary>
+/// <remarks>What is said of rotary positions takes effect where a model is loaded with the same parameters, as <see cref="Common.ModelParams"/> are for both; a context whose parameters say something else than its model is refused.</remarks>
 public interface IContextParams
 {
-    /// <summary>Tokens the KV cache holds over all sequences; null: what the model was trained for.</summary>
+    /// <summary>Tokens the KV cache holds over all sequences; null or 0: what the model was trained for.</summary>
     uint? ContextSize { get; }
 
     /// <summary>Most tokens handed to the engine in one call; a longer prompt is handed over in pieces.</summary>
@@ -16,7 +17,7 @@ public interface IContextParams
     /// <summary>Tokens computed at once; sizes the scratch memory.</summary>
     uint UBatchSize { get; }
 
-    /// <summary>Sequences that may be in the cache at the same time, numbered from 0.</summary>
+    /// <summary>Sequences whose rings in full precision are set aside when the context is created. There are at least 256, numbered from 0; the others take that memory with their first token.</summary>
     uint SeqMax { get; }
 
     /// <summary>Threads; null: one per processor.</summary>
@@ -46,28 +47,28 @@ public interface IContextParams
     /// <summary>Which tokens attend to which.</summary>
     LLamaAttentionType AttentionType => LLamaAttentionType.Unspecified;
 
-    /// <summary>Base of the rotary position embedding; null: the model's. Nothing else is implemented.</summary>
+    /// <summary>Base of the rotary position embedding; null or not positive: the model's.</summary>
     float? RopeFrequencyBase => null;
 
-    /// <summary>Scale of the rotary position embedding; null: the model's. Nothing else is implemented.</summary>
+    /// <summary>Scale of the rotary position embedding; null or not positive: the model's.</summary>
     float? RopeFrequencyScale => null;
 
-    /// <summary>YaRN's extrapolation factor; null: the model's. Nothing else is implemented.</summary>
+    /// <summary>YaRN's extrapolation factor; null or not positive: the model's.</summary>
     float? YarnExtrapolationFactor => null;
 
-    /// <summary>YaRN's attention factor; null: the model's. Nothing else is implemented.</summary>
+    /// <summary>YaRN's attention factor; null or not positive: the model's.</summary>
     float? YarnAttentionFactor => null;
 
-    /// <summary>YaRN's fast beta; null: the model's. Nothing else is implemented.</summary>
+    /// <summary>YaRN's fast beta; null or not positive: the model's.</summary>
     float? YarnBetaFast => null;
 
-    /// <summary>YaRN's slow beta; null: the model's. Nothing else is implemented.</summary>
+    /// <summary>YaRN's slow beta; null or not positive: the model's.</summary>
     float? YarnBetaSlow => null;
 
-    /// <summary>YaRN's original context; null: the model's. Nothing else is implemented.</summary>
+    /// <summary>YaRN's original context; null or not positive: the model's.</summary>
     uint? YarnOriginalContext => null;
 
-    /// <summary>How rotary position embeddings are stretched; null: the model's. Nothing else is implemented.</summary>
+    /// <summary>How rotary position embeddings are stretched; null or not positive: the model's.</summary>
     RopeScalingType? YarnScalingType => null;
 
     /// <summary>Text encoding; the engine's is UTF-8.</summary>

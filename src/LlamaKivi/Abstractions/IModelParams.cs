@@ -35,7 +35,7 @@ public interface IModelParams
     /// <summary>A hint.</summary>
     GPUSplitMode? SplitMode => null;
 
-    /// <summary>Where tensors go by name; not implemented.</summary>
+    /// <summary>Where tensors go by name. A hint: results do not depend on it.</summary>
     List<TensorBufferOverride> TensorBufferOverrides => [];
 
     /// <summary>A hint.</summary>
@@ -47,13 +47,13 @@ public interface IModelParams
     /// <summary>A hint.</summary>
     TensorSplitsCollection TensorSplits => [];
 
-    /// <summary>Whether to load the vocabulary alone; not implemented.</summary>
+    /// <summary>Whether to load the metadata and the vocabulary alone, of a model of any architecture; it has no contexts.</summary>
     bool VocabOnly => false;
 
     /// <summary>A hint.</summary>
     bool CheckTensors => false;
 
-    /// <summary>Metadata to read instead of the file's; not implemented.</summary>
+    /// <summary>Metadata to read instead of the file's, or as if the file had it.</summary>
     List<MetadataOverride> MetadataOverrides => [];
 }
 

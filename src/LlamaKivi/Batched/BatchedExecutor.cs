@@ -4,11 +4,9 @@ using LlamaKivi.Native;
 namespace LlamaKivi.Batched;
 
 /// <summary>Many conversations on one context: what they have to read is computed together. One thread at a time may use it and its conversations.</summary>
-/// <remarks>A conversation is a sequence of the context, so <see cref="IContextParams.SeqMax"/> bounds how many there are at a time; 1, the default, is raised to 64.</remarks>
+/// <remarks>A conversation is a sequence of the context. It has 256, or <see cref="IContextParams.SeqMax"/> if that is more; those beyond SeqMax take their memory when they are first read.</remarks>
 public sealed class BatchedExecutor : IDisposable
 {
-    private const uint DefaultSequences = 64;
-
     private readonly Stack<int> _free = new();
     private readonly List<Pending> _queue = [];
     private int[] _tokens = [];
@@ -21,13 +19,8 @@ public sealed class BatchedExecutor : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(contextParams);
         Model = model;
-        if (contextParams.SeqMax <= 1 && contextParams is Common.ModelParams parameters)
-        {
-            contextParams = parameters with { SeqMax = DefaultSequences };
-        }
-
         Context = model.CreateContext(contextParams);
-        for (int i = checked((int)contextParams.SeqMax) - 1; i >= 0; i--)
+        for (int i = Context.MaxSequences - 1; i >= 0; i--)
         {
             _free.Push(i);
         }
@@ -145,7 +138,7 @@ public sealed class BatchedExecutor : IDisposable
     }
 
     internal int TakeSequence() => _free.TryPop(out int sequence) ? sequence
-        : throw new InvalidOperationException($"All {Context.Params.SeqMax} sequences of the context are in use. Dispose of a conversation, or raise SeqMax.");
+        : throw new InvalidOperationException($"All {Context.MaxSequences} sequences of the context are in use. Dispose of a conversation, or raise SeqMax.");
 
     internal void GiveBack(Conversation conversation, int sequence)
     {
@@ -158,6 +151,10 @@ public sealed class BatchedExecutor : IDisposable
         Context.Handle.SeqTruncate(sequence, 0);
         _free.Push(sequence);
     }
+
+    // What waits to be read of a conversation waits for its fork too.
+    internal void CopyQueue(Conversation from, Conversation to) =>
+        _queue.AddRange(_queue.Where(pending => pending.Conversation == from).Select(pending => pending.For(to)).ToArray());
 
     internal void Enqueue(Conversation conversation, int[] tokens, bool allLogits) => _queue.Add(new Pending(conversation, tokens, [], 0, allLogits));
 
@@ -213,6 +210,8 @@ public sealed class BatchedExecutor : IDisposable
         public int Count => width > 0 ? Embeddings.Length / width : Tokens.Length;
 
         public bool AllLogits { get; } = allLogits;
+
+        public Pending For(Conversation other) => new(other, Tokens, Embeddings, width, AllLogits);
 
         public void Remove(int count)
         {

@@ -56,11 +56,10 @@ public sealed class Conversation : IDisposable
         IsDisposed = true;
     }
 
-    /// <summary>Starts another conversation that goes on where this one is. Full pages of the cache are shared.</summary>
-    /// <exception cref="CannotModifyWhileRequiresInferenceException">A prompt waits to be read.</exception>
+    /// <summary>Starts another conversation that goes on where this one is. Full pages of the cache are shared; a prompt that waits to be read is read for both.</summary>
     public Conversation Fork()
     {
-        CheckReadable();
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
         Conversation fork = Executor.Create();
         try
         {
@@ -72,6 +71,8 @@ public sealed class Conversation : IDisposable
             throw;
         }
 
+        Executor.CopyQueue(this, fork);
+        fork.RequiresInference = RequiresInference;
         fork.TokenCount = TokenCount;
         fork._readIn = _readIn;
         fork._lastIndex = _lastIndex;

@@ -21,7 +21,7 @@ public record ModelParams : ILLamaParams
     public uint? ContextSize { get; set; }
 
     /// <inheritdoc/>
-    public uint BatchSize { get; set; } = 2048;
+    public uint BatchSize { get; set; } = 512;
 
     /// <inheritdoc/>
     public uint UBatchSize { get; set; } = 512;

@@ -19,7 +19,7 @@ public static class IContextParamsExtensions
             n_ctx = (uint)options.ContextSize,
             n_batch = @params.BatchSize,
             n_ubatch = (uint)options.MicroBatchSize,
-            n_seq_max = (uint)options.MaxSequences,
+            n_seq_max = (uint)options.ReadySequences,
             n_threads = options.Threads,
             n_threads_batch = options.Threads,
             type_k = options.KeyType,

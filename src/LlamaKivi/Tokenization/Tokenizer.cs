@@ -91,6 +91,9 @@ public abstract class Tokenizer
     /// <summary>Whether the texts of the tokens are known. If not, what takes or gives text throws <see cref="UnsupportedModelException"/>.</summary>
     public bool HasTexts => _bytes.Length > 0;
 
+    // A token of a name that the file gives, such as "mask"; null if it gives none.
+    internal int? NamedId(string name) => _vocabulary.SpecialId($"tokenizer.ggml.{name}_token_id");
+
     /// <summary>Reads the tokenizer of a model file.</summary>
     /// <param name="file">The file; not used after the call.</param>
     /// <param name="logger">Receives warnings about metadata that is legal but not fully understood.</param>

@@ -32,12 +32,23 @@ public class NativeValueTests
     }
 
     [Fact]
-    public void A_token_belongs_to_one_sequence()
+    public void Sequences_share_all_their_tokens_of_a_batch_or_none()
     {
+        static List<LLamaSeqId> Sequences(params int[] ids) => [.. ids.Select(id => (LLamaSeqId)id)];
         var batch = new LLamaBatch();
-        Assert.Throws<NotSupportedException>(() => batch.Add(1, 0, new List<LLamaSeqId> { LLamaSeqId.Zero, (LLamaSeqId)1 }, true));
-        Assert.Throws<ArgumentException>(() => batch.Add(1, 0, new List<LLamaSeqId>(), true));
-        Assert.Equal(0, batch.TokenCount);
+        Assert.Throws<ArgumentException>(() => batch.Add(1, 0, Sequences(), true));
+        batch.Add(1, 0, Sequences(0, 1, 2), false);
+        batch.Add(2, 1, Sequences(0, 1, 2), true);
+        batch.Add(3, 0, (LLamaSeqId)5, true);
+        Assert.Equal((3, 3), (batch.TokenCount, batch.SequenceCapacity));
+        Assert.Throws<NotSupportedException>(() => batch.Add(3, 2, (LLamaSeqId)0, true));
+        Assert.Throws<NotSupportedException>(() => batch.Add(3, 2, (LLamaSeqId)2, true));
+        Assert.Throws<NotSupportedException>(() => batch.Add(3, 2, Sequences(0, 1), true));
+        Assert.Throws<NotSupportedException>(() => batch.Add(3, 0, Sequences(6, 1), true));
+        Assert.Throws<NotSupportedException>(() => batch.Add(3, 0, Sequences(6, 5), true));
+        Assert.Equal(3, batch.TokenCount);
+        batch.Clear();
+        batch.Add(3, 2, (LLamaSeqId)2, true);
     }
 
     [Fact]
