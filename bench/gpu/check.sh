@@ -23,10 +23,12 @@ echo "tested at $SECONDS s"
 
 if [ -n "${SANITIZE=CudaOperations.*:Cuda.AttentionOverTokensThatMoved}" ]; then
     for tool in memcheck racecheck; do
-        # cuBLAS's kernels are not this project's.
-        compute-sanitizer --tool "$tool" --kernel-name-exclude kernel_substring=nvjet --error-exitcode 9 "$tests" --gtest_filter="$SANITIZE" --gtest_brief=1 >"$out/$tool.log" 2>&1 ||
-            { tail -30 "$out/$tool.log"; exit 1; }
-        echo "$tool: $(grep -oE "ERROR SUMMARY: .*|RACECHECK SUMMARY: .*" "$out/$tool.log"), at $SECONDS s"
+        status=0
+        compute-sanitizer --tool "$tool" --print-limit 100000 "$tests" --gtest_filter="$SANITIZE" --gtest_brief=1 >"$out/$tool.log" 2>&1 || status=$?
+        # What cuBLAS's kernels do to their shared memory is not this project's.
+        found=$(grep -E "Race reported|Invalid|Uninitialized|Misaligned|Program hit" "$out/$tool.log" | grep -vcE "nvjet|cublas" || true)
+        [ "$status" -eq 0 ] && [ "$found" -eq 0 ] || { grep -vE "nvjet|cublas|^=========  *$" "$out/$tool.log" | tail -30; exit 1; }
+        echo "$tool: $found errors, at $SECONDS s"
     done
 fi
 
