@@ -81,27 +81,47 @@ protected:
         return bytes;
     }
 
-    // Largest error of the GPU's attention of one call of n_rows over n cached tokens.
-    double attention_error(const Shape& shape, int n_head, int n, int n_rows, int window) {
-        kv::Cache cpu(shape.config());
-        kv::Cache gpu(shape.config(), device_->memory());
-        const Tokens tokens(shape, n + n_rows, 31 * n + n_rows, 1);
-        if (n > 0) {
-            test::append(cpu, 0, tokens, 0, n);
-            kv::load_state(Whole(gpu), 0, 0, state(cpu));
+    // One call of n_rows over n cached tokens.
+    struct AttentionCase {
+        Shape shape;
+        int n_head;
+        int n;
+        int n_rows;
+        int window;
+        // What the host makes of it.
+        Tokens tokens{shape, n + n_rows, static_cast<uint32_t>(31 * n + n_rows), 1};
+        std::vector<float> q = queries(n_rows, n_head, shape.head_size);
+        std::vector<uint8_t> cached = {};
+        test::Expected expected = {};
+
+        Segment segment() const { return {0, 0, n_rows}; }
+
+        void prepare() {
+            kv::Cache cpu(shape.config());
+            if (n > 0) {
+                test::append(cpu, 0, tokens, 0, n);
+                cached = state(cpu);
+            }
+            test::stage(cpu, tokens, n, n + n_rows);
+            const Segment one = segment();
+            expected = test::expected_attention(cpu, {&one, 1}, q, n_head, 1 / std::sqrt(shape.head_size), window);
         }
-        test::stage(cpu, tokens, n, n + n_rows);
-        const Segment segment{0, 0, n_rows};
+    };
+
+    // Largest error of the GPU's attention.
+    double attention_error(const AttentionCase& c) {
+        kv::Cache gpu(c.shape.config(), device_->memory());
+        if (c.n > 0) {
+            kv::load_state(Whole(gpu), 0, 0, c.cached);
+        }
+        const Segment segment = c.segment();
         gpu.reserve({&segment, 1});
-        stage(gpu, segment, tokens, n, n + n_rows);
-        const std::vector<float> q = queries(n_rows, n_head, shape.head_size);
-        const test::Expected expected =
-            test::expected_attention(cpu, {&segment, 1}, q, n_head, 1 / std::sqrt(shape.head_size), window);
-        const std::vector<float> actual = attend(gpu, {&segment, 1}, q, n_head, window);
+        stage(gpu, segment, c.tokens, c.n, c.n + c.n_rows);
+        const std::vector<float> actual = attend(gpu, {&segment, 1}, c.q, c.n_head, c.window);
         double worst = 0;
         for (size_t i = 0; i < actual.size(); ++i) {
-            const double error = std::fabs(actual[i] - expected.out[i]) / expected.rms[i / shape.head_size];
-            worst = error <= worst ? worst : error;  // a NaN stays
+            const double error = std::fabs(actual[i] - c.expected.out[i]) / c.expected.rms[i / c.shape.head_size];
+            worst = test::worse(worst, error);
         }
         return worst;
     }
@@ -146,7 +166,7 @@ protected:
         double worst = 0;
         for (size_t i = 0; i < expected.size(); ++i) {
             const double error = std::fabs(actual[i] - expected[i]) / std::sqrt(square);
-            worst = error <= worst ? worst : error;
+            worst = test::worse(worst, error);
         }
         return worst;
     }
@@ -199,6 +219,20 @@ TEST_F(Cuda, AttentionIsThatOfTheRowsTheCacheMeans) {
         int n_head, n_head_kv;
     };
     double worst[LK_CACHE_TYPE_COUNT] = {};
+    std::deque<AttentionCase> cases;
+    // The host's part of many at once.
+    const auto measure_all = [&] {
+        test::team().parallel_for(static_cast<int>(cases.size()), [&](int i, int) { cases[i].prepare(); });
+        for (const AttentionCase& c : cases) {
+            const lk_cache_type type_k = c.shape.type_k;
+            const double error = attention_error(c);
+            worst[type_k] = test::worse(worst[type_k], error);
+            EXPECT_LT(error, type_k == LK_CACHE_F16 && c.shape.type_v == LK_CACHE_F16 ? 4e-3 : 0.02)
+                << c.shape.text() << ", heads " << c.n_head << "/" << c.shape.n_head_kv << ", cached " << c.n
+                << ", rows " << c.n_rows << ", window " << c.window;
+        }
+        cases.clear();
+    };
     for (const lk_cache_type type_k : kAllTypes) {
         for (const lk_cache_type type_v : kAllTypes) {
             if (type_k != type_v && kv::is_paper(type_k) != kv::is_paper(type_v)) {
@@ -220,18 +254,17 @@ TEST_F(Cuda, AttentionIsThatOfTheRowsTheCacheMeans) {
                             if (!shape.valid()) {
                                 continue;
                             }
-                            const int window = n == 300 ? 150 : 0;
-                            const double error = attention_error(shape, heads.n_head, n, n_rows, window);
-                            worst[type_k] = std::max(worst[type_k], error);
-                            EXPECT_LT(error, type_k == LK_CACHE_F16 && type_v == LK_CACHE_F16 ? 4e-3 : 0.02)
-                                << shape.text() << ", heads " << heads.n_head << "/" << heads.n_head_kv << ", cached "
-                                << n << ", rows " << n_rows << ", window " << window;
+                            cases.push_back({shape, heads.n_head, n, n_rows, n == 300 ? 150 : 0});
+                            if (cases.size() == 256) {
+                                measure_all();
+                            }
                         }
                     }
                 }
             }
         }
     }
+    measure_all();
     for (const lk_cache_type type : kAllTypes) {
         std::printf("attention, keys %s: worst difference %.2g\n", lk_cache_type_name(type), worst[type]);
     }
@@ -308,9 +341,9 @@ protected:
     static double product_error(const Tensor& w, const std::vector<float>& x, int n, const std::vector<float>& before,
                                 const std::vector<float>& y) {
         const std::vector<float> weights = floats_of(w);
-        double worst = 0;
-        for (int64_t i = 0; i < n; ++i) {
-            for (int64_t j = 0; j < w.n_rows; ++j) {
+        std::vector<double> worst(w.n_rows);
+        test::team().parallel_for(static_cast<int>(w.n_rows), [&](int j, int) {
+            for (int64_t i = 0; i < n; ++i) {
                 double sum = before.empty() ? 0 : before[i * w.n_rows + j];
                 double of_w = 0;
                 double of_x = 0;
@@ -322,17 +355,21 @@ protected:
                     of_x += b * b;
                 }
                 const double error = std::fabs(y[i * w.n_rows + j] - sum) / std::sqrt(of_w * of_x);
-                worst = error <= worst ? worst : error;  // a NaN stays
+                worst[j] = test::worse(worst[j], error);
             }
+        });
+        double all = 0;
+        for (const double error : worst) {
+            all = test::worse(all, error);
         }
-        return worst;
+        return all;
     }
 
     static double worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
         double worst = 0;
         for (size_t i = 0; i < a.size(); ++i) {
             const double error = std::fabs(static_cast<double>(a[i]) - b[i]) / (1 + std::fabs(b[i]));
-            worst = error <= worst ? worst : error;
+            worst = test::worse(worst, error);
         }
         return worst;
     }
@@ -359,8 +396,8 @@ TEST_F(CudaOperations, Products) {
                 const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
                 backend_->matmul(Rows::plain(device_x.data()), n, products);
                 backend_->finish();
-                const double error = std::max(product_error(first, x, n, {}, download(y)),
-                                              product_error(second, x, n, before, download(added)));
+                const double error = test::worse(product_error(first, x, n, {}, download(y)),
+                                                 product_error(second, x, n, before, download(added)));
                 double& kind = n == 1 ? worst_vector : worst;
                 kind = std::max(kind, error);
                 EXPECT_LT(error, n == 1 ? 2e-3 : 5e-4) << name << ", " << n_cols << " columns, " << n << " rows of x";
@@ -564,7 +601,7 @@ double logits_difference(lk_model* gpu_model, lk_model* cpu_model, lk_cache_type
     const std::vector<int32_t> prompt(text.begin(), text.end() - 20);
     double worst = test::distance(gpu.run(prompt), cpu.run(prompt));
     for (int i = 200; i < 220; ++i) {
-        worst = std::max(worst, test::distance(gpu.run({text[i]}), cpu.run({text[i]})));
+        worst = test::worse(worst, test::distance(gpu.run({text[i]}), cpu.run({text[i]})));
     }
     return worst;
 }

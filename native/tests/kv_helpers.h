@@ -9,14 +9,22 @@
 #include <map>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "backend/cpu/kernels.h"
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "kv/cache.h"
 #include "kv/round_trip.h"
 
 namespace lk::test {
+
+// All processors, for what a test computes by itself.
+inline ThreadPool& team() {
+    static ThreadPool pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+    return pool;
+}
 
 inline constexpr lk_cache_type kAllTypes[] = {LK_CACHE_F16,         LK_CACHE_KIVI4,       LK_CACHE_KIVI2,
                                               LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0,

@@ -127,6 +127,11 @@ private:
     lk_context* context_ = nullptr;
 };
 
+// The larger of two errors; once one is NaN, NaN.
+inline double worse(double a, double b) {
+    return std::isnan(a) || b <= a ? a : b;
+}
+
 // Largest difference, as a part of the spread of the logits.
 inline double distance(const Logits& a, const Logits& b) {
     double largest = 0;
@@ -134,7 +139,7 @@ inline double distance(const Logits& a, const Logits& b) {
     double square = 0;
     for (size_t i = 0; i < a.size(); ++i) {
         const double difference = std::fabs(static_cast<double>(a[i]) - b[i]);
-        largest = difference <= largest ? largest : difference;  // a NaN stays
+        largest = worse(largest, difference);
         mean += a[i] / static_cast<double>(a.size());
         square += static_cast<double>(a[i]) * a[i] / static_cast<double>(a.size());
     }
