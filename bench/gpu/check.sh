@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the library and its CUDA plugin, runs the tests of the GPU against the CPU, some of them under compute-sanitizer,
-# and prints tables of the speed of attention and products. Fails if a step does. On a machine with a GPU and CUDA, from the repository's
-# root; needs cmake, a C++20 compiler and GoogleTest's sources.
+# Builds the library and its CUDA plugin, runs the tests of the GPU against the CPU, prints tables of the speed of
+# attention and products, and runs some tests under compute-sanitizer. Fails if a step does. On a machine with a GPU and
+# CUDA, from the repository's root; needs cmake, a C++20 compiler and GoogleTest's sources.
 #   FILTER, SANITIZE: tests to run, and those under compute-sanitizer (empty: none); LK_GTEST_SOURCES, BUILD, OUT: folders
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -21,6 +21,11 @@ tests=$build/llama-kivi-tests
 "$tests" --gtest_filter="${FILTER:-Cuda*:*OnTheGpu*}" --gtest_brief=1 --gtest_output="xml:$out/tests.xml" 2>&1 | tee "$out/tests.log"
 echo "tested at $SECONDS s"
 
+for bench in attention products; do
+    "$build/llama-kivi-bench-$bench" models/kivi-demo-llama-37m-q4_k_m.gguf 2>&1 | tee "$out/$bench.md"
+done
+echo "timed at $SECONDS s"
+
 if [ -n "${SANITIZE=CudaOperations.*:Cuda.AttentionOverTokensThatMoved}" ]; then
     for tool in memcheck racecheck; do
         status=0
@@ -32,7 +37,4 @@ if [ -n "${SANITIZE=CudaOperations.*:Cuda.AttentionOverTokensThatMoved}" ]; then
     done
 fi
 
-for bench in attention products; do
-    "$build/llama-kivi-bench-$bench" models/kivi-demo-llama-37m-q4_k_m.gguf 2>&1 | tee "$out/$bench.md"
-done
 echo "done in $SECONDS s"

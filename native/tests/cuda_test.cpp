@@ -614,6 +614,28 @@ TEST_F(CudaModel, LogitsEqualTheCpus) {
     }
 }
 
+// "The garbage collector", and the likeliest token 64 times.
+TEST_F(CudaModel, GreedyTextEqualsTheCpus) {
+    const auto write = [](lk_model* model, lk_cache_type type) {
+        test::TestContext context(test::small_params(type), model);
+        std::vector<int32_t> text = {16380, 486, 10282, 15156};
+        test::Logits logits = context.run(text);
+        for (int i = 0; i < 64; ++i) {
+            text.push_back(static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+            logits = context.run({text.back()});
+        }
+        return text;
+    };
+    for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2}) {
+        const std::vector<int32_t> expected = write(cpu_model_, type);
+        const std::vector<int32_t> actual = write(model_, type);
+        const auto parted = std::mismatch(expected.begin(), expected.end(), actual.begin()).first;
+        std::printf("greedy text, %s: %d of 64 tokens are the CPU's\n", lk_cache_type_name(type),
+                    static_cast<int>(parted - expected.begin()) - 4);
+        EXPECT_EQ(actual, expected) << lk_cache_type_name(type);
+    }
+}
+
 // LLAMA_KIVI_FALCON: a falcon model with the demo model's vocabulary.
 TEST_F(CudaModel, LogitsOfFalconEqualTheCpus) {
     const char* const path = std::getenv("LLAMA_KIVI_FALCON");

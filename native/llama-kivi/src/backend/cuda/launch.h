@@ -34,7 +34,7 @@ constexpr bool is_float(WeightType type) {
 // The kernels of products by their columns: one (multiply_vector), few (multiply_few), up to kTileColumns of quantized
 // weights (multiply_tiles), more (cuBLAS, in halves).
 constexpr int few_columns(WeightType type) {
-    return type == WeightType::F16 ? 16 : is_float(type) ? 32 : 8;
+    return type == WeightType::F16 || !is_float(type) ? 8 : 32;
 }
 constexpr int kTileColumns = 64;
 

@@ -1,5 +1,5 @@
-// Products with few columns, where reading the weights is most of the work: 2 to 8 of quantized weights, 2 to 16 or 32 of
-// others. More: matmul_tile.cu, and through halves and cuBLAS (cuda_backend.cpp).
+// Products with few columns, where reading the weights is most of the work: 2 to 8, of F32 and BF16 weights 2 to 32.
+// More: matmul_tile.cu, and through halves and cuBLAS (cuda_backend.cpp).
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/products.cuh"

@@ -43,9 +43,14 @@ __device__ void decode_step(const uint8_t* row, int first, int n_cols, uint4 (&o
     }
 }
 
+// Asks for the weights of a later step, so that they are in the chip's own cache when they are read.
+__device__ void prefetch(const uint8_t* row, size_t offset) {
+    asm volatile("prefetch.global.L2 [%0];\n" ::"l"(row + offset));
+}
+
 // kTiles: of 8 columns.
 template <WeightType kType, int kTiles>
-__global__ void __launch_bounds__(kWarps * 32)
+__global__ void __launch_bounds__(kWarps * 32, kTiles == 8 ? 4 : 5)
     multiply_tiles_kernel(const __grid_constant__ FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x,
                           int n, float* sums, int* counts) {
     using S = Step<kType>;
@@ -67,6 +72,8 @@ __global__ void __launch_bounds__(kWarps * 32)
     const int per_split = (n_steps + gridDim.y - 1) / gridDim.y;
     const int begin = blockIdx.y * per_split;
     const int end = min(begin + per_split, n_steps);
+    constexpr int kAhead = 8;  // steps
+    const size_t step_bytes = row_bytes * S::kElements / n_cols;  // about
     after_previous();
 
     const auto fetch = [&](int step) {
@@ -100,6 +107,9 @@ __global__ void __launch_bounds__(kWarps * 32)
         copy_wait<S::kStages - 2>();
         __syncthreads();
         fetch(step + S::kStages - 1);  // where all warps have done their part
+        if (j < 2 && step + kAhead < end) {
+            prefetch(j == 0 ? row0 : row1, (step + kAhead) * step_bytes);
+        }
         uint4 next_a[S::kChunks] = {};
         uint4 next_b[S::kChunks] = {};
         if (step + 1 < end) {
