@@ -224,11 +224,11 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
         Assert.StartsWith("System: A talk about compilers.\nBob: What is a lexer?\nAda: It", transform.HistoryToText(history), StringComparison.Ordinal);
         Assert.Equal("hello", transform.TextToHistory(AuthorRole.User, "Bob: hello").Messages[0].Content);
         Assert.Equal("fine", transform.TrimNamesFromText("fine\nBob:", AuthorRole.Assistant));
-        Assert.Throws<MissingTemplateException>(() => new PromptTemplateTransformer(_weights).HistoryToText(history));
+        Assert.Throws<TemplateNotFoundException>(() => new PromptTemplateTransformer(_weights).HistoryToText(history));
         Assert.Equal(
             "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
             PromptTemplateTransformer.ToModelPrompt(new LLamaTemplate("chatml") { AddAssistant = true }.Add("user", "Hi")));
-        Assert.Equal("[INST] <<SYS>>\nS\n<</SYS>>\n\nHi [/INST]", PromptTemplateTransformer.ToModelPrompt(new LLamaTemplate("llama2").Add("system", "S").Add("user", "Hi")));
+        Assert.Equal("[INST] <<SYS>>\nS\n<</SYS>>\n\nHi [/INST]", PromptTemplateTransformer.ToModelPrompt(new LLamaTemplate("llama2-sys").Add("system", "S").Add("user", "Hi")));
     }
 
     [Fact]
