@@ -59,6 +59,11 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         {
             yield return piece;
         }
+
+        if (EndMark.Length > 0 && StopReason is (StopReason.EndOfGeneration or StopReason.MaxTokens))
+        {
+            yield return EndMark;
+        }
     }
 
     /// <summary>Reads a text from its start, of which what the cache holds already is not read again, and streams its continuation.</summary>
@@ -137,6 +142,9 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         cancellationToken.ThrowIfCancellationRequested();
         return LoadState(Read(filename), cancellationToken);
     }
+
+    /// <summary>What the reader is shown after an answer that no antiprompt ended; empty: nothing.</summary>
+    private protected virtual string EndMark => "";
 
     /// <summary>The tokens to read for a text.</summary>
     private protected abstract int[] Prepare(string text);
