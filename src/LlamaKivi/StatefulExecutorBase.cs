@@ -25,6 +25,9 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
     /// <inheritdoc/>
     public LLamaContext Context { get; }
 
+    /// <summary>False: the engine runs text models.</summary>
+    public bool IsMultiModal => false;
+
     /// <summary>How long the last inference took.</summary>
     public InferenceTimings Timings => Generation.Timings;
 
