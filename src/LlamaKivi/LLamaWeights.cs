@@ -17,7 +17,7 @@ public sealed class LLamaWeights : IDisposable
         Tokenizer = tokenizer;
         Metadata = model.Gguf.Entries
             .Where(entry => entry.Type != lk_value_type.LK_VALUE_ARRAY)
-            .ToDictionary(entry => entry.Key, entry => Convert.ToString(model.Gguf.GetValue(entry.Key), CultureInfo.InvariantCulture) ?? "");
+            .ToDictionary(entry => entry.Key, entry => Text(model.Gguf.GetValue(entry.Key)));
     }
 
     /// <summary>The native model: its shape and its file.</summary>
@@ -35,8 +35,8 @@ public sealed class LLamaWeights : IDisposable
     /// <summary>The model's tokenizer. Of a file without a vocabulary it takes no text: see <see cref="Tokenizer.HasTexts"/>.</summary>
     public Tokenizer Tokenizer { get; }
 
-    /// <summary>The file's metadata as text; arrays are left out.</summary>
-    public IReadOnlyDictionary<string, string> Metadata { get; }
+    /// <summary>The file's metadata as text; arrays are left out. Truth values are true and false; numbers that are no integers have six decimals.</summary>
+    public IReadOnlyDictionary<string, string> Metadata { get; set; }
 
     /// <summary>Tokens the model was trained to handle at once.</summary>
     public int ContextSize => Model.Description.TrainedContextSize;
@@ -111,6 +111,14 @@ public sealed class LLamaWeights : IDisposable
 
         return 0;
     }
+
+    // As stock llama.cpp writes it: programs compare with "true" and read "10000.000000".
+    private static string Text(object? value) => value switch
+    {
+        bool truth => truth ? "true" : "false",
+        float or double => string.Create(CultureInfo.InvariantCulture, $"{value:F6}"),
+        _ => Convert.ToString(value, CultureInfo.InvariantCulture) ?? "",
+    };
 
     private static LLamaWeights Load(IModelParams @params, IProgress<float>? progress, ILogger? logger, CancellationToken token)
     {

@@ -69,6 +69,19 @@ public sealed class CompatibilityTests(InferenceTests.DemoModel model) : IClassF
     }
 
     [Fact]
+    public void Metadata_is_text_as_programs_read_it()
+    {
+        using LLamaWeights weights = LLamaWeights.LoadFromFile(new ModelParams(InferenceTests.DemoModel.Path));
+        Assert.Equal("0.000010", weights.Metadata["llama.attention.layer_norm_rms_epsilon"]);
+        Assert.Equal("10000.000000", weights.Metadata["llama.rope.freq_base"]);
+        Assert.Equal("true", weights.Metadata["tokenizer.ggml.add_bos_token"]);
+        Assert.Equal("10", weights.Metadata["llama.block_count"]);
+        Assert.DoesNotContain("tokenizer.ggml.tokens", weights.Metadata);
+        weights.Metadata = new Dictionary<string, string> { ["a"] = "b" };
+        Assert.Equal("b", weights.NativeHandle.ReadMetadata()["a"]);
+    }
+
+    [Fact]
     public void How_the_library_is_chosen_is_taken_as_hints()
     {
         NativeLibraryConfig one = NativeLibraryConfig.LLama;
