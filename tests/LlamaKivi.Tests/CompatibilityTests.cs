@@ -82,6 +82,9 @@ public sealed class CompatibilityTests(InferenceTests.DemoModel model) : IClassF
     }
 
     [Fact]
+    public void The_end_of_a_turn_is_found_by_its_name() => Assert.Equal(model.Weights.Vocab.EOS, model.Weights.Vocab.EOT);
+
+    [Fact]
     public void How_the_library_is_chosen_is_taken_as_hints()
     {
         NativeLibraryConfig one = NativeLibraryConfig.LLama;

@@ -74,7 +74,7 @@ public sealed class SafeLlamaModelHandle
         /// <summary>End of a text; null if there is none.</summary>
         public LLamaToken? EOS => _tokenizer.EosId;
 
-        /// <summary>End of a turn; null if the file names none.</summary>
+        /// <summary>End of a turn: what the file says, or a special token of a known name; null if there is none.</summary>
         public LLamaToken? EOT => _tokenizer.EotId;
 
         /// <summary>Padding; null if the file names none.</summary>
