@@ -200,6 +200,25 @@ public abstract class Tokenizer
     /// </summary>
     public bool IsEndOfGeneration(int id) => _ends.Contains(id);
 
+    /// <summary>The tokens whose text has one of some texts in it.</summary>
+    internal HashSet<LLamaToken> TokensWith(ReadOnlySpan<string> texts)
+    {
+        var found = new HashSet<LLamaToken>();
+        foreach (string text in texts)
+        {
+            byte[] wanted = Encoding.UTF8.GetBytes(text);
+            for (int id = 0; id < _bytes.Length && wanted.Length > 0; id++)
+            {
+                if (_bytes[id].AsSpan().IndexOf(wanted) >= 0)
+                {
+                    found.Add(id);
+                }
+            }
+        }
+
+        return found;
+    }
+
     /// <summary>Whether a space is put before a text: at its start, and after tokens that were cut out of it.</summary>
     private protected virtual bool AddsSpacePrefix => false;
 
