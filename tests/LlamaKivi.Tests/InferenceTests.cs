@@ -1,4 +1,5 @@
 using System.Text;
+using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
@@ -147,6 +148,20 @@ public sealed class InferenceTests : IClassFixture<InferenceTests.DemoModel>
         var executor = new InteractiveExecutor(context);
         Assert.Equal(" is a new component of the Rust compiler", await ReadAsync(executor.InferAsync(Prompt, inference)));
         Assert.Equal(StopReason.AntiPrompt, executor.StopReason);
+    }
+
+    [Theory]
+    [InlineData("the Rus", " is a new component of the Rust")]  // " Rust" is one token, which goes beyond it
+    [InlineData("", " is")]
+    public async Task An_antiprompt_ends_the_text_with_the_token_that_completes_it(string antiprompt, string expected)
+    {
+        InferenceParams inference = Greedy(64);
+        inference.AntiPrompts = [antiprompt];
+        using LLamaContext context = _weights.CreateContext(Params());
+        foreach (ILLamaExecutor executor in new ILLamaExecutor[] { new InteractiveExecutor(context), new StatelessExecutor(_weights, Params()) })
+        {
+            Assert.Equal(expected, await ReadAsync(executor.InferAsync(Prompt, inference)));
+        }
     }
 
     [Fact]
