@@ -32,13 +32,7 @@ public class LLamaTemplate
     public LLamaTemplate(SafeLlamaModelHandle model, string? name = null, bool strict = true)
     {
         ArgumentNullException.ThrowIfNull(model);
-        string? source = model.GetTemplate(name, strict);
-        if (source is null && strict)
-        {
-            throw new TemplateNotFoundException(name ?? TemplateNotFoundException.Default);
-        }
-
-        _template = new JinjaTemplate(source ?? CommonTemplates.Find("chatml")!);
+        _template = new JinjaTemplate(model.GetTemplate(name, strict) ?? CommonTemplates.Find("chatml")!);
         Tokenizer tokenizer = model.Weights.Tokenizer;
         _bos = tokenizer.BosId is int bos && tokenizer.HasTexts ? tokenizer.GetText(bos) : "";
         _eos = tokenizer.EosId is int eos && tokenizer.HasTexts ? tokenizer.GetText(eos) : "";

@@ -16,6 +16,8 @@ public sealed class LLamaTemplateTests(InferenceTests.DemoModel model) : IClassF
         Assert.Contains("tokenizer.chat_template.tool_use", error.Message, StringComparison.Ordinal);
         foreach (string? name in new[] { null, "tool_use" })
         {
+            Assert.Throws<TemplateNotFoundException>(() => model.Weights.NativeHandle.GetTemplate(name));
+            Assert.Null(model.Weights.NativeHandle.GetTemplate(name, strict: false));
             var template = new LLamaTemplate(model.Weights.NativeHandle, name, strict: false);
             Assert.Equal("<|im_start|>user\nx<|im_end|>\n", Encoding.UTF8.GetString(template.Add("user", "x").Apply()));
         }
