@@ -51,6 +51,7 @@ public sealed class LLamaWeights : IDisposable
     public int EmbeddingSize => Model.Description.EmbeddingSize;
 
     /// <summary>Loads a model.</summary>
+    /// <exception cref="FileNotFoundException">There is no such file.</exception>
     /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
     /// <exception cref="UnsupportedModelException">The engine does not have this architecture, format or tokenizer.</exception>
     /// <exception cref="DeviceException">RequireGpu is set, and no GPU is usable.</exception>
@@ -124,7 +125,7 @@ public sealed class LLamaWeights : IDisposable
     {
         ArgumentNullException.ThrowIfNull(@params);
         int gpuLayers = UsableGpuLayers(@params, logger);
-        ModelHandle model = ModelHandle.Load(@params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, token);
+        ModelHandle model = Open(@params, progress, gpuLayers, token);
         try
         {
             return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger), gpuLayers);
@@ -133,6 +134,19 @@ public sealed class LLamaWeights : IDisposable
         {
             model.Dispose();
             throw;
+        }
+    }
+
+    private static ModelHandle Open(IModelParams @params, IProgress<float>? progress, int gpuLayers, CancellationToken token)
+    {
+        string path = @params.ModelPath;
+        try
+        {
+            return ModelHandle.Load(path, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, token);
+        }
+        catch (ModelLoadException e) when (e.Status == lk_status.LK_IO_ERROR && !Path.Exists(path))
+        {
+            throw new FileNotFoundException(e.Message, path, e);
         }
     }
 }
