@@ -1,6 +1,7 @@
 using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 
@@ -83,6 +84,14 @@ public sealed class CompatibilityTests(InferenceTests.DemoModel model) : IClassF
 
     [Fact]
     public void The_end_of_a_turn_is_found_by_its_name() => Assert.Equal(model.Weights.Vocab.EOS, model.Weights.Vocab.EOT);
+
+    [Fact]
+    public void What_failed_can_be_said_in_a_program_s_own_words()
+    {
+        Exception error = new LoadWeightsFailedException("model.gguf");
+        Assert.IsAssignableFrom<RuntimeError>(error);
+        Assert.Equal(("model.gguf", "The model 'model.gguf' cannot be loaded."), (((LoadWeightsFailedException)error).ModelPath, error.Message));
+    }
 
     [Fact]
     public void How_the_library_is_chosen_is_taken_as_hints()
