@@ -9,8 +9,14 @@ public class RuntimeError(string message, Exception? innerException = null) : Ex
 /// <param name="status">The status the engine returned.</param>
 /// <param name="message">Why.</param>
 /// <param name="modelPath">The file; empty where it is not known.</param>
-public abstract class LoadWeightsFailedException(lk_status status, string message, string modelPath) : LlamaKiviException(status, message)
+public class LoadWeightsFailedException(lk_status status, string message, string modelPath) : LlamaKiviException(status, message)
 {
+    /// <summary>Makes the exception with a general message.</summary>
+    public LoadWeightsFailedException(string modelPath)
+        : this(lk_status.LK_IO_ERROR, $"The model '{modelPath}' cannot be loaded.", modelPath)
+    {
+    }
+
     /// <summary>The file; empty where it is not known.</summary>
     public string ModelPath { get; } = modelPath;
 }

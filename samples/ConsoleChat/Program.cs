@@ -13,7 +13,7 @@ using LLamaWeights weights = await LLamaWeights.LoadFromFileAsync(parameters);
 using LLamaContext context = weights.CreateContext(parameters);
 
 var session = new ChatSession(new InteractiveExecutor(context));
-if (weights.NativeHandle.GetTemplate() is not null)
+if (weights.NativeHandle.GetTemplate(strict: false) is not null)
 {
     session.WithHistoryTransform(new PromptTemplateTransformer(weights));
 }

@@ -59,7 +59,7 @@ internal sealed class ChatCommand
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             using LLamaContext model = weights.CreateContext(parameters);
-            bool hasTemplate = weights.NativeHandle.GetTemplate() is not null;
+            bool hasTemplate = weights.NativeHandle.GetTemplate(strict: false) is not null;
             var inference = new InferenceParams
             {
                 MaxTokens = parsed.GetValue(count),
@@ -194,7 +194,7 @@ internal sealed class ChatCommand
     {
         var executor = new InteractiveExecutor(_context);
         var session = new ChatSession(executor);
-        if (_context.Weights.NativeHandle.GetTemplate() is not null)
+        if (_context.Weights.NativeHandle.GetTemplate(strict: false) is not null)
         {
             session.WithHistoryTransform(new PromptTemplateTransformer(_context.Weights));
         }

@@ -153,14 +153,16 @@ public class ChatSession
     public void LoadSession(string path, bool loadTransforms = true) => LoadSession(SessionState.Load(path), loadTransforms);
 
     /// <summary>Adds a message to the history; the model does not read it by that.</summary>
+    /// <exception cref="ArgumentException">It is a system message, and not the first.</exception>
     public ChatSession AddMessage(ChatHistory.Message message)
     {
-        ArgumentNullException.ThrowIfNull(message);
+        CheckPlace(message);
         History.Messages.Add(message);
         return this;
     }
 
     /// <summary>Adds a system message to the history.</summary>
+    /// <exception cref="ArgumentException">It is not the first message.</exception>
     public ChatSession AddSystemMessage(string content) => AddMessage(new ChatHistory.Message(AuthorRole.System, content));
 
     /// <summary>Adds an answer to the history.</summary>
@@ -183,16 +185,18 @@ public class ChatSession
     }
 
     /// <summary>Adds a message to the history and has the model read it now, without an answer.</summary>
+    /// <exception cref="ArgumentException">It is a system message, and not the first.</exception>
     /// <exception cref="InvalidOperationException">The executor keeps no text.</exception>
     public async Task<ChatSession> AddAndProcessMessage(ChatHistory.Message message, CancellationToken cancellationToken = default)
     {
-        ArgumentNullException.ThrowIfNull(message);
+        CheckPlace(message);
         StatefulExecutorBase executor = Stateful();
         await executor.PrefillPromptAsync(HistoryTransform.HistoryToText(HistoryTransform.TextToHistory(message.AuthorRole, message.Content)), cancellationToken).ConfigureAwait(false);
         return AddMessage(message);
     }
 
     /// <summary>Adds a system message and has the model read it now.</summary>
+    /// <exception cref="ArgumentException">It is not the first message.</exception>
     public Task<ChatSession> AddAndProcessSystemMessage(string content, CancellationToken cancellationToken = default) =>
         AddAndProcessMessage(new ChatHistory.Message(AuthorRole.System, content), cancellationToken);
 
@@ -316,6 +320,16 @@ public class ChatSession
         await foreach (string text in ChatAsync(question, applyInputTransformPipeline: false, inferenceParams, cancellationToken).ConfigureAwait(false))
         {
             yield return text;
+        }
+    }
+
+    // Models are trained on conversations that the system begins.
+    private void CheckPlace(ChatHistory.Message message)
+    {
+        ArgumentNullException.ThrowIfNull(message);
+        if (message.AuthorRole == AuthorRole.System && History.Messages.Count > 0)
+        {
+            throw new ArgumentException($"A system message must be the first of a conversation; there are {History.Messages.Count} before it.", nameof(message));
         }
     }
 

@@ -105,7 +105,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         Timings = Timings with { PromptTokens = unread, PromptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds };
 
         var decoder = new StreamingTokenDecoder(context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
-        var antiprompts = new AntipromptProcessor(options.AntiPrompts);
+        var antiprompts = new StopStrings(options.AntiPrompts);
         while (StopReason == StopReason.None)
         {
             if (options.MaxTokens >= 0 && _generated.Count >= options.MaxTokens)

@@ -8,8 +8,14 @@ using Microsoft.Extensions.Logging;
 namespace LlamaKivi;
 
 /// <summary>Answers instructions: each text after the first stands between a prefix and a suffix that say so.</summary>
+/// <remarks>
+/// An answer that the model ended, or that is as long as it may be, is followed by the piece "\n> ", which asks the reader for the next instruction. It is not a part of
+/// the text that the model reads.
+/// </remarks>
 public class InstructExecutor : StatefulExecutorBase
 {
+    internal const string AnswerEnd = "\n> ";
+
     private string _prefix;
     private int[] _prefixTokens;
     private int[] _suffixTokens;
@@ -63,6 +69,8 @@ public class InstructExecutor : StatefulExecutorBase
 
         return Task.CompletedTask;
     }
+
+    private protected override string EndMark => AnswerEnd;
 
     private protected override int[] Prepare(string text)
     {

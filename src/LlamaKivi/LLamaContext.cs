@@ -3,7 +3,6 @@ using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
-using LlamaKivi.Sampling;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
@@ -285,17 +284,5 @@ public sealed partial class LLamaContext : IDisposable
         {
             return DecodeResult.NoKvSlot;
         }
-    }
-}
-
-/// <summary>Sampling from a context.</summary>
-public static class ISamplingPipelineExtensions
-{
-    /// <summary>Chooses a token from the logits of batch token <paramref name="index"/>.</summary>
-    public static LLamaToken Sample(this ISamplingPipeline pipe, LLamaContext ctx, int index)
-    {
-        ArgumentNullException.ThrowIfNull(pipe);
-        ArgumentNullException.ThrowIfNull(ctx);
-        return pipe.Sample(ctx.NativeHandle, index);
     }
 }

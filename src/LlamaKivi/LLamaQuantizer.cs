@@ -13,11 +13,11 @@ public static class LLamaQuantizer
     /// <param name="allowRequantize">Whether weights may be quantized already.</param>
     /// <param name="quantizeOutputTensor">Whether the output matrix is quantized too, if the model has one of its own.</param>
     /// <returns>True; what goes wrong is thrown.</returns>
-    /// <exception cref="ArgumentException">The type is not known, both files are the same, or requantizing is needed and not allowed.</exception>
+    /// <exception cref="ArgumentException">The type is not one that the engine writes, both files are the same, or requantizing is needed and not allowed.</exception>
     /// <exception cref="ModelLoadException">A file cannot be read or written, or is not valid GGUF.</exception>
     public static bool Quantize(
         string srcFileName, string dstFilename, LLamaFtype ftype, int nthread = -1, bool allowRequantize = true, bool quantizeOutputTensor = false) =>
-        Quantize(srcFileName, dstFilename, Enum.IsDefined(ftype) ? ftype.ToString().Split('_', 2)[1] : $"{ftype}", nthread, allowRequantize, quantizeOutputTensor);
+        Quantize(srcFileName, dstFilename, NameOf(ftype), nthread, allowRequantize, quantizeOutputTensor);
 
     /// <inheritdoc cref="Quantize(string, string, LLamaFtype, int, bool, bool)"/>
     /// <param name="srcFileName">The GGUF file to read.</param>
@@ -37,6 +37,16 @@ public static class LLamaQuantizer
             Threads = Math.Max(nthread, 0),
         });
         return true;
+    }
+
+    // "Q4_K_M" of MOSTLY_Q4_K_M.
+    private static string NameOf(LLamaFtype ftype)
+    {
+        string name = ftype.ToString();
+        name = name[(name.IndexOf('_', StringComparison.Ordinal) + 1)..];
+        return ModelQuantizer.Types.Contains(name, StringComparer.OrdinalIgnoreCase)
+            ? name
+            : throw new ArgumentException($"{ftype} is not available; there are: {string.Join(", ", ModelQuantizer.Types)}", nameof(ftype));
     }
 
     private static string? OutputType(string path)

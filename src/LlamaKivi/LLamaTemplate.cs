@@ -7,12 +7,17 @@ using LlamaKivi.Tokenization;
 namespace LlamaKivi;
 
 /// <summary>The messages of a conversation, written as a model's chat template has it. The template is the Jinja one of the model's file, or one that is given.</summary>
+/// <remarks>
+/// The model's own template is evaluated as it stands, and not replaced by a common format that looks like it. Where it puts in a system message of its own if
+/// the conversation has none, as SmolLM2's does, that is in the text.
+/// </remarks>
 public class LLamaTemplate
 {
     /// <summary>What <see cref="Apply"/> encodes its text with.</summary>
     public static readonly Encoding Encoding = Encoding.UTF8;
 
-    private readonly JinjaTemplate _template;
+    private readonly JinjaTemplate? _template;  // null: what was given is no template
+    private readonly string _given = "";
     private readonly string _bos = "";
     private readonly string _eos = "";
     private readonly bool _addsBos;
@@ -21,14 +26,13 @@ public class LLamaTemplate
     /// <summary>Takes the template of a model's file.</summary>
     /// <param name="model">The model.</param>
     /// <param name="name">A template other than the default one, such as "tool_use"; null: the default.</param>
-    /// <param name="strict">Without effect where the name is null. True: a template of that name must be there. False: the default takes its place.</param>
-    /// <exception cref="MissingTemplateException">The file has no template.</exception>
-    /// <exception cref="TemplateNotFoundException">The file has none of the name.</exception>
+    /// <param name="strict">True: the template must be there. False: where there is none of the name, the default takes its place, and where there is no default, chatml.</param>
+    /// <exception cref="TemplateNotFoundException">The file has no template, or none of the name.</exception>
     /// <exception cref="TemplateException">The template is not valid.</exception>
     public LLamaTemplate(SafeLlamaModelHandle model, string? name = null, bool strict = true)
     {
         ArgumentNullException.ThrowIfNull(model);
-        _template = new JinjaTemplate(model.GetTemplate(name, strict) ?? throw (name is null ? new MissingTemplateException() : new TemplateNotFoundException(name)));
+        _template = new JinjaTemplate(model.GetTemplate(name, strict) ?? CommonTemplates.Find("chatml")!);
         Tokenizer tokenizer = model.Weights.Tokenizer;
         _bos = tokenizer.BosId is int bos && tokenizer.HasTexts ? tokenizer.GetText(bos) : "";
         _eos = tokenizer.EosId is int eos && tokenizer.HasTexts ? tokenizer.GetText(eos) : "";
@@ -42,9 +46,20 @@ public class LLamaTemplate
     {
     }
 
-    /// <summary>Takes a template in the Jinja language, or the name of a common one: chatml (also null), llama2, llama3, mistral.</summary>
+    /// <summary>Takes a template in the Jinja language, or the name of a common format. What is neither is found out when it is applied.</summary>
+    /// <param name="customTemplate">
+    /// The template; null: chatml. The names are bailing, bailing-think, bailing2, chatglm3, chatglm4, chatml, command-r, deepseek, deepseek-ocr, deepseek2, deepseek3,
+    /// exaone-moe, exaone3, exaone4, falcon3, gemma, gigachat, glmedge, gpt-oss, granite, granite-4.0, granite-4.1, grok-2, hunyuan-dense, hunyuan-moe, hunyuan-vl, kimi-k2,
+    /// llama2, llama2-sys, llama2-sys-bos, llama2-sys-strip, llama3, llama4, megrez, minicpm, mistral, mistral-v1, mistral-v3, mistral-v3-tekken, mistral-v7,
+    /// mistral-v7-tekken, monarch, openchat, orion, pangu-embedded, phi3, phi4, rwkv-world, seed_oss, smolvlm, solar-open, vicuna, vicuna-orca, yandex and zephyr.
+    /// </param>
     /// <exception cref="TemplateException">The template is not valid.</exception>
-    public LLamaTemplate(string? customTemplate) => _template = new JinjaTemplate(CommonTemplates.Find(customTemplate ?? "chatml") ?? customTemplate!);
+    public LLamaTemplate(string? customTemplate)
+    {
+        _given = customTemplate ?? "chatml";
+        string? source = CommonTemplates.Find(_given) ?? (_given.Contains("{{", StringComparison.Ordinal) || _given.Contains("{%", StringComparison.Ordinal) ? _given : null);
+        _template = source is null ? null : new JinjaTemplate(source);
+    }
 
     /// <summary>Messages so far.</summary>
     public int Count => _messages.Count;
@@ -79,11 +94,14 @@ public class LLamaTemplate
 
     /// <summary>The text of the messages, in UTF-8.</summary>
     /// <remarks>A BOS that the template writes is left out where reading the text would put another before it.</remarks>
+    /// <exception cref="MissingTemplateException">What was given is neither a template nor the name of one.</exception>
     /// <exception cref="TemplateException">The template refuses the messages; the message is the template's own.</exception>
     public ReadOnlySpan<byte> Apply() => Encoding.GetBytes(Render());
 
     internal string Render(IEnumerable<KeyValuePair<string, object?>>? more = null, IEnumerable<object?>? messages = null, CancellationToken cancellationToken = default)
     {
+        JinjaTemplate template = _template ?? throw new MissingTemplateException(
+            $"'{_given}' is neither a template in the Jinja language nor the name of one; the names are {string.Join(", ", CommonTemplates.Names.Order(StringComparer.Ordinal))}.");
         var variables = new Dictionary<string, object?>
         {
             ["messages"] = messages ?? _messages.Select(message => (object?)new Dictionary<string, object?> { ["role"] = message.Role, ["content"] = message.Content }),
@@ -96,7 +114,7 @@ public class LLamaTemplate
             variables[key] = value;
         }
 
-        string text = _template.Render(variables, cancellationToken: cancellationToken);
+        string text = template.Render(variables, cancellationToken: cancellationToken);
         return _addsBos && _bos.Length > 0 && text.StartsWith(_bos, StringComparison.Ordinal) ? text[_bos.Length..] : text;
     }
 

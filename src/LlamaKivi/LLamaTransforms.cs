@@ -35,7 +35,7 @@ public class LLamaTransforms
         /// <summary>Name of anyone else.</summary>
         public string UnknownName { get; }
 
-        /// <summary>Whether texts go to the model as they are, for an executor that puts its own words around them.</summary>
+        /// <summary>Whether the conversation is with an <see cref="InstructExecutor"/>, which ends an answer with a mark of its own.</summary>
         public bool IsInstructMode { get; }
 
         /// <inheritdoc/>
@@ -48,12 +48,7 @@ public class LLamaTransforms
             var text = new StringBuilder();
             foreach (ChatHistory.Message message in history.Messages)
             {
-                if (!IsInstructMode)
-                {
-                    text.Append(Name(message.AuthorRole)).Append(": ");
-                }
-
-                text.Append(message.Content).Append('\n');
+                text.Append(Name(message.AuthorRole)).Append(": ").Append(message.Content).Append('\n');
             }
 
             return text.ToString();
@@ -67,18 +62,27 @@ public class LLamaTransforms
             return history;
         }
 
-        /// <summary>A text without its speaker's name before it, and without the person's name that a model wrote behind it.</summary>
+        /// <summary>
+        /// A user's text without the user's name before it; a model's without the model's name after it, and, of an executor for instructions, without
+        /// the mark that asks for the next one.
+        /// </summary>
+        /// <remarks>An antiprompt that ended a model's text stays: it is what the model wrote.</remarks>
         public virtual string TrimNamesFromText(string text, AuthorRole role)
         {
             ArgumentNullException.ThrowIfNull(text);
-            string name = $"{Name(role)}:";
-            if (role == AuthorRole.User && text.StartsWith(name, StringComparison.Ordinal))
+            if (role == AuthorRole.User && text.StartsWith($"{UserName}:", StringComparison.Ordinal))
             {
-                return text[name.Length..].TrimStart();
+                return text[(UserName.Length + 1)..].TrimStart();
             }
 
-            string next = $"{UserName}:";
-            return role == AuthorRole.Assistant && text.EndsWith(next, StringComparison.Ordinal) ? text[..^next.Length].TrimEnd() : text;
+            if (role == AuthorRole.Assistant && text.EndsWith($"{AssistantName}:", StringComparison.Ordinal))
+            {
+                text = text[..^(AssistantName.Length + 1)].TrimEnd();
+            }
+
+            return role == AuthorRole.Assistant && IsInstructMode && text.EndsWith(InstructExecutor.AnswerEnd, StringComparison.Ordinal)
+                ? text[..^InstructExecutor.AnswerEnd.Length].TrimEnd()
+                : text;
         }
 
         private string Name(AuthorRole role) => role switch

@@ -18,7 +18,7 @@ public sealed class LLamaWeights : IDisposable
         Tokenizer = tokenizer;
         Metadata = model.Gguf.Entries
             .Where(entry => entry.Type != lk_value_type.LK_VALUE_ARRAY)
-            .ToDictionary(entry => entry.Key, entry => Convert.ToString(model.Gguf.GetValue(entry.Key), CultureInfo.InvariantCulture) ?? "");
+            .ToDictionary(entry => entry.Key, entry => Text(model.Gguf.GetValue(entry.Key)));
     }
 
     /// <summary>The native model: its shape and its file.</summary>
@@ -36,8 +36,8 @@ public sealed class LLamaWeights : IDisposable
     /// <summary>The model's tokenizer. Of a file without a vocabulary it takes no text: see <see cref="Tokenizer.HasTexts"/>.</summary>
     public Tokenizer Tokenizer { get; }
 
-    /// <summary>The file's metadata as text; arrays are left out.</summary>
-    public IReadOnlyDictionary<string, string> Metadata { get; }
+    /// <summary>The file's metadata as text; arrays are left out. Truth values are true and false; numbers that are no integers have six decimals.</summary>
+    public IReadOnlyDictionary<string, string> Metadata { get; set; }
 
     /// <summary>Tokens the model was trained to handle at once.</summary>
     public int ContextSize => Model.Description.TrainedContextSize;
@@ -52,6 +52,7 @@ public sealed class LLamaWeights : IDisposable
     public int EmbeddingSize => Model.Description.EmbeddingSize;
 
     /// <summary>Loads a model.</summary>
+    /// <exception cref="FileNotFoundException">There is no such file.</exception>
     /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
     /// <exception cref="UnsupportedModelException">The engine does not have this architecture, format or tokenizer.</exception>
     /// <exception cref="DeviceException">RequireGpu is set, and no GPU is usable.</exception>
@@ -141,12 +142,19 @@ public sealed class LLamaWeights : IDisposable
         return 0;
     }
 
+    // As stock llama.cpp writes it: programs compare with "true" and read "10000.000000".
+    private static string Text(object? value) => value switch
+    {
+        bool truth => truth ? "true" : "false",
+        float or double => string.Create(CultureInfo.InvariantCulture, $"{value:F6}"),
+        _ => Convert.ToString(value, CultureInfo.InvariantCulture) ?? "",
+    };
+
     private static LLamaWeights Load(IModelParams @params, IProgress<float>? progress, ILogger? logger, CancellationToken token)
     {
         ArgumentNullException.ThrowIfNull(@params);
         int gpuLayers = UsableGpuLayers(@params, logger);
-        ModelHandle model = ModelHandle.Load(
-            @params.ModelPath, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, @params.VocabOnly, Overrides(@params), token);
+        ModelHandle model = Open(@params, progress, gpuLayers, token);
         try
         {
             return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger), gpuLayers);
@@ -155,6 +163,19 @@ public sealed class LLamaWeights : IDisposable
         {
             model.Dispose();
             throw;
+        }
+    }
+
+    private static ModelHandle Open(IModelParams @params, IProgress<float>? progress, int gpuLayers, CancellationToken token)
+    {
+        string path = @params.ModelPath;
+        try
+        {
+            return ModelHandle.Load(path, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, @params.VocabOnly, Overrides(@params), token);
+        }
+        catch (ModelLoadException e) when (e.Status == lk_status.LK_IO_ERROR && !Path.Exists(path))
+        {
+            throw new FileNotFoundException(e.Message, path, e);
         }
     }
 }

@@ -7,7 +7,8 @@ using LlamaKivi.Native;
 namespace LlamaKivi;
 
 /// <summary>How what the library saves as JSON is written; generated, so that trimming and native compilation keep it.</summary>
-[JsonSourceGenerationOptions(WriteIndented = true, Converters = [typeof(LLamaTokenConverter)])]
+/// <remarks>Names are read in any case: chats were saved with "Messages" once.</remarks>
+[JsonSourceGenerationOptions(WriteIndented = true, PropertyNameCaseInsensitive = true, Converters = [typeof(LLamaTokenConverter)])]
 [JsonSerializable(typeof(ChatHistory))]
 [JsonSerializable(typeof(StatefulExecutorBase.ExecutorBaseState))]
 [JsonSerializable(typeof(IHistoryTransform))]

@@ -25,6 +25,9 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
     /// <inheritdoc/>
     public LLamaContext Context { get; }
 
+    /// <summary>False: the engine runs text models.</summary>
+    public bool IsMultiModal => false;
+
     /// <summary>How long the last inference took.</summary>
     public InferenceTimings Timings => Generation.Timings;
 
@@ -74,6 +77,11 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         {
             Generation.StopReason = StopReason.Cancelled;
             return false;
+        }
+
+        if (EndMark.Length > 0 && StopReason is (StopReason.EndOfGeneration or StopReason.MaxTokens))
+        {
+            yield return EndMark;
         }
     }
 
@@ -153,6 +161,9 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         cancellationToken.ThrowIfCancellationRequested();
         return LoadState(Read(filename), cancellationToken);
     }
+
+    /// <summary>What the reader is shown after an answer that no antiprompt ended; empty: nothing.</summary>
+    private protected virtual string EndMark => "";
 
     /// <summary>The tokens to read for a text.</summary>
     private protected abstract int[] Prepare(string text);

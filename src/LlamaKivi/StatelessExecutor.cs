@@ -27,6 +27,9 @@ public class StatelessExecutor : ILLamaExecutor
     /// <summary>The context of the last inference; disposed when that ends.</summary>
     public LLamaContext Context { get; private set; }
 
+    /// <summary>False: the engine runs text models.</summary>
+    public bool IsMultiModal => false;
+
     /// <summary>Whether a text is a user's message that the model's chat template is put around.</summary>
     public bool ApplyTemplate { get; init; }
 
@@ -39,11 +42,15 @@ public class StatelessExecutor : ILLamaExecutor
     /// <summary>Why the last inference ended.</summary>
     public StopReason StopReason { get; private set; }
 
-    /// <inheritdoc/>
+    /// <summary>Reads a text and streams its continuation.</summary>
+    /// <param name="prompt">What to read.</param>
+    /// <param name="inferenceParams">How to continue; null: the defaults.</param>
+    /// <param name="cancellationToken">Stops reading or writing.</param>
+    /// <returns>Pieces of text, none of which ends inside a character.</returns>
     public async IAsyncEnumerable<string> InferAsync(
-        string text, IInferenceParams? inferenceParams = null, [EnumeratorCancellation] CancellationToken token = default)
+        string prompt, IInferenceParams? inferenceParams = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        ArgumentNullException.ThrowIfNull(text);
+        ArgumentNullException.ThrowIfNull(prompt);
         if (ApplyTemplate)
         {
             var template = new LLamaTemplate(_weights) { AddAssistant = true };
@@ -52,16 +59,16 @@ public class StatelessExecutor : ILLamaExecutor
                 template.Add("system", SystemMessage);
             }
 
-            text = template.Add("user", text).Render(cancellationToken: token);
+            prompt = template.Add("user", prompt).Render(cancellationToken: cancellationToken);
         }
 
         using LLamaContext context = _weights.CreateContext(_params, _logger);
         Context = context;
         var generation = new Generation(context, _logger);
-        int[] prompt = _weights.Tokenizer.Encode(text, _weights.Tokenizer.AddBos, parseSpecial: true);
+        int[] tokens = _weights.Tokenizer.Encode(prompt, _weights.Tokenizer.AddBos, parseSpecial: true);
         try
         {
-            await foreach (string piece in generation.RunAsync(prompt, inferenceParams ?? new InferenceParams(), token).ConfigureAwait(false))
+            await foreach (string piece in generation.RunAsync(tokens, inferenceParams ?? new InferenceParams(), cancellationToken).ConfigureAwait(false))
             {
                 yield return piece;
             }
@@ -72,4 +79,8 @@ public class StatelessExecutor : ILLamaExecutor
             StopReason = generation.StopReason;
         }
     }
+
+    /// <inheritdoc/>
+    IAsyncEnumerable<string> ILLamaExecutor.InferAsync(string text, IInferenceParams? inferenceParams, CancellationToken token) =>
+        InferAsync(text, inferenceParams, token);
 }

@@ -28,6 +28,13 @@ public sealed class StreamingTokenDecoder(Tokenizer tokenizer)
     {
     }
 
+    /// <summary>Decodes the tokens of a context's model. The encoding is UTF-8, whatever is given.</summary>
+    /// <exception cref="ArgumentException">The context's vocabulary is not known.</exception>
+    public StreamingTokenDecoder(Encoding encoding, SafeLLamaContextHandle context)
+        : this((context ?? throw new ArgumentNullException(nameof(context))).Tokenizer ?? throw new ArgumentException("The context's vocabulary is not known.", nameof(context)))
+    {
+    }
+
     /// <summary>Decodes the tokens of a context's model.</summary>
     public StreamingTokenDecoder(LLamaContext context)
         : this((context ?? throw new ArgumentNullException(nameof(context))).Weights.Tokenizer)

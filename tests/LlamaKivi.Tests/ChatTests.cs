@@ -170,11 +170,61 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
         var executor = new InteractiveExecutor(context);
         ChatSession session = await ChatSession.InitializeSessionFromHistoryAsync(executor, Start());
         Assert.True(context.KvCacheUsage.Tokens > 20);
-        await session.AddAndProcessSystemMessage("Answer in one sentence.");
+        await session.AddAndProcessUserMessage("Answer in one sentence.");
         string answer = await ReadAsync(session.ChatAsync(User("What is a parser?"), Greedy()));
         string whole = new LLamaTransforms.DefaultHistoryTransform().HistoryToText(new ChatHistory([.. session.History.Messages.SkipLast(1)]));
         Assert.Equal(whole + answer, Text(executor));
         await Assert.ThrowsAsync<ArgumentException>(() => ReadAsync(session.ChatAsync(new ChatHistory.Message(AuthorRole.System, "x"), Greedy())));
+    }
+
+    [Fact]
+    public async Task A_system_message_comes_first()
+    {
+        using LLamaContext context = CreateContext();
+        ChatSession Empty() => new(new InteractiveExecutor(context));
+        Assert.Single(Empty().AddSystemMessage("a").History.Messages);
+        Assert.Contains("2 before it", Assert.Throws<ArgumentException>(() => Empty().AddSystemMessage("a").AddUserMessage("b").AddSystemMessage("c")).Message, StringComparison.Ordinal);
+        ChatSession session = Empty().AddUserMessage("a");
+        await Assert.ThrowsAsync<ArgumentException>(() => session.AddAndProcessSystemMessage("b"));
+        Assert.Equal(0, context.KvCacheUsage.Tokens);
+        await Assert.ThrowsAsync<ArgumentException>(() => ReadAsync(session.ChatAsync(new ChatHistory([new(AuthorRole.System, "b"), User("c")]), Greedy())));
+        Assert.Equal("a", session.History.Messages.Single().Content);
+        Assert.Equal(2, new ChatSession(session.Executor, new ChatHistory([User("a"), new(AuthorRole.System, "b")])).History.Messages.Count);
+    }
+
+    [Fact]
+    public async Task An_answer_is_kept_with_the_antiprompt_that_ended_it()
+    {
+        using LLamaContext context = CreateContext("f16");
+        var executor = new InteractiveExecutor(context);
+        var session = new ChatSession(executor);
+        InferenceParams inference = Greedy(64);
+        string whole = await ReadAsync(session.ChatAsync(User("What is a parser?"), inference));
+        inference.AntiPrompts = [whole[10..14]];
+        string cut = await ReadAsync(session.RegenerateAssistantMessageAsync(inference));
+        Assert.Equal(StopReason.AntiPrompt, executor.StopReason);
+        Assert.Contains(inference.AntiPrompts[0], cut, StringComparison.Ordinal);
+        Assert.Equal(cut, session.History.Messages[^1].Content);
+    }
+
+    [Fact]
+    public async Task Answers_to_instructions_end_with_a_mark_for_the_reader()
+    {
+        using LLamaContext context = CreateContext("f16");
+        var executor = new InstructExecutor(context);
+        string text = await ReadAsync(executor.InferAsync(Story, Greedy(12)));
+        Assert.Equal(StopReason.MaxTokens, executor.StopReason);
+        Assert.EndsWith("\n> ", text, StringComparison.Ordinal);
+        Assert.Equal(Story + text[..^3], Text(executor));
+        Assert.Equal("\n> ", await ReadAsync(executor.InferAsync("And?", Greedy(0))));
+
+        using LLamaContext other = CreateContext("f16");
+        InferenceParams inference = Greedy(12);
+        inference.AntiPrompts = [text[2..5]];
+        executor = new InstructExecutor(other);
+        text = await ReadAsync(executor.InferAsync(Story, inference));
+        Assert.Equal(StopReason.AntiPrompt, executor.StopReason);
+        Assert.Equal(Story + text, Text(executor));
     }
 
     [Fact]
@@ -184,7 +234,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
         var executor = new InstructExecutor(context, "\nQuestion: ", "\nAnswer:");
         string first = await ReadAsync(executor.InferAsync(Story, Greedy(12)));
         string second = await ReadAsync(executor.InferAsync("What is it?", Greedy(12)));
-        Assert.Equal(Story + first + "\nQuestion: What is it?\n\nAnswer:" + second, Text(executor));
+        Assert.Equal(Story + first[..^3] + "\nQuestion: What is it?\n\nAnswer:" + second[..^3], Text(executor));  // without the mark "\n> "
 
         string file = Path.Combine(_folder, "instruct.json");
         await executor.SaveState(file, TestContext.Current.CancellationToken);
@@ -226,12 +276,11 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
         var transform = new LLamaTransforms.DefaultHistoryTransform("Bob", "Ada");
         Assert.StartsWith("System: A talk about compilers.\nBob: What is a lexer?\nAda: It", transform.HistoryToText(history), StringComparison.Ordinal);
         Assert.Equal("hello", transform.TextToHistory(AuthorRole.User, "Bob: hello").Messages[0].Content);
-        Assert.Equal("fine", transform.TrimNamesFromText("fine\nBob:", AuthorRole.Assistant));
-        Assert.Throws<MissingTemplateException>(() => new PromptTemplateTransformer(_weights).HistoryToText(history));
+        Assert.Throws<TemplateNotFoundException>(() => new PromptTemplateTransformer(_weights).HistoryToText(history));
         Assert.Equal(
             "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
             PromptTemplateTransformer.ToModelPrompt(new LLamaTemplate("chatml") { AddAssistant = true }.Add("user", "Hi")));
-        Assert.Equal("[INST] <<SYS>>\nS\n<</SYS>>\n\nHi [/INST]", PromptTemplateTransformer.ToModelPrompt(new LLamaTemplate("llama2").Add("system", "S").Add("user", "Hi")));
+        Assert.Equal("[INST] <<SYS>>\nS\n<</SYS>>\n\nHi [/INST]", PromptTemplateTransformer.ToModelPrompt(new LLamaTemplate("llama2-sys").Add("system", "S").Add("user", "Hi")));
     }
 
     [Fact]

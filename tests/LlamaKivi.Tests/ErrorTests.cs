@@ -38,7 +38,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
     {
         string path = Path.GetTempFileName();
         File.WriteAllText(path, "GGUF, but not really");
-        foreach (string file in (string[])[path, path + ".none"])
+        foreach (string file in (string[])[path, Path.GetTempPath()])
         {
             var error = Assert.ThrowsAny<LoadWeightsFailedException>(() => LLamaWeights.LoadFromFile(new ModelParams(file)));
             Assert.IsType<ModelLoadException>(error);
@@ -48,6 +48,19 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
         }
 
         File.Delete(path);
+    }
+
+    [Fact]
+    public async Task A_file_that_is_not_there_is_named()
+    {
+        foreach (string file in (string[])[Path.Combine(Path.GetTempPath(), "none.gguf"), Path.Combine(Path.GetTempPath(), "none", "none.gguf")])
+        {
+            var error = Assert.Throws<FileNotFoundException>(() => LLamaWeights.LoadFromFile(new ModelParams(file)));
+            Assert.Equal(file, error.FileName);
+            Assert.Contains(file, error.Message, StringComparison.Ordinal);
+            error = await Assert.ThrowsAsync<FileNotFoundException>(() => LLamaWeights.LoadFromFileAsync(new ModelParams(file)));
+            Assert.Equal(file, error.FileName);
+        }
     }
 
     [Fact]

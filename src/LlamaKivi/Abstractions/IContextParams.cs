@@ -24,7 +24,7 @@ public interface IContextParams
     int? Threads { get; }
 
     /// <summary>Types and sizes of the KV cache.</summary>
-    KvCacheParams KvCache { get; }
+    KvCacheParams KvCache => new();
 
     /// <summary>Type of the cache's keys, instead of <see cref="KvCache"/>'s: F16, Q8_0 or Q4_0; null: that one.</summary>
     GGMLType? TypeK => null;

@@ -44,29 +44,32 @@ public sealed class TensorSplitsCollectionConverter : JsonConverter<TensorSplits
     }
 }
 
-/// <summary>A <see cref="MetadataOverride"/> as an object with "Key", "Type" (int, float, bool or string) and "Value".</summary>
+/// <summary>A <see cref="MetadataOverride"/> as an object with "Type" (0: integer, 1: number, 2: truth value, 3: text), "Key" and "Value".</summary>
 public sealed class MetadataOverrideConverter : JsonConverter<MetadataOverride>
 {
+    private static readonly string[] Types = ["int", "float", "bool", "string"];  // as the type was written once
+
     /// <inheritdoc/>
     /// <exception cref="JsonException">It is no such object.</exception>
     public override MetadataOverride Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         using JsonDocument document = JsonDocument.ParseValue(ref reader);
         JsonElement root = document.RootElement;
-        if (root.ValueKind != JsonValueKind.Object || !root.TryGetProperty("Key", out JsonElement key) || !root.TryGetProperty("Value", out JsonElement value))
+        if (root.ValueKind != JsonValueKind.Object || !root.TryGetProperty("Key", out JsonElement key) || !root.TryGetProperty("Value", out JsonElement value) ||
+            !root.TryGetProperty("Type", out JsonElement type) || key.ValueKind != JsonValueKind.String)
         {
-            throw new JsonException("An object with Key, Type and Value was expected.");
+            throw new JsonException("An object with Type, Key (a string) and Value was expected.");
         }
 
-        string name = key.GetString() ?? throw new JsonException("Key is null.");
-        string? type = root.TryGetProperty("Type", out JsonElement given) ? given.GetString() : null;
-        return (type, value.ValueKind) switch
+        string name = key.GetString()!;
+        int number = type.ValueKind == JsonValueKind.String ? Array.IndexOf(Types, type.GetString()) : type.ValueKind == JsonValueKind.Number && type.TryGetInt32(out int given) ? given : -1;
+        return (number, value.ValueKind) switch
         {
-            ("int", JsonValueKind.Number) => new MetadataOverride(name, value.GetInt32()),
-            ("float", JsonValueKind.Number) => new MetadataOverride(name, value.GetSingle()),
-            ("bool", JsonValueKind.True or JsonValueKind.False) => new MetadataOverride(name, value.GetBoolean()),
-            ("string", JsonValueKind.String) => new MetadataOverride(name, value.GetString()!),
-            _ => throw new JsonException($"Type is '{type}' and Value is a {value.ValueKind}; types are int, float, bool and string."),
+            (0, JsonValueKind.Number) when value.TryGetInt32(out int integer) => new MetadataOverride(name, integer),
+            (1, JsonValueKind.Number) => new MetadataOverride(name, value.GetSingle()),
+            (2, JsonValueKind.True or JsonValueKind.False) => new MetadataOverride(name, value.GetBoolean()),
+            (3, JsonValueKind.String) => new MetadataOverride(name, value.GetString()!),
+            _ => throw new JsonException($"Type is {type} and Value is {value.GetRawText()}; types are 0 (integer), 1 (number), 2 (true or false) and 3 (text)."),
         };
     }
 
@@ -76,23 +79,20 @@ public sealed class MetadataOverrideConverter : JsonConverter<MetadataOverride>
         ArgumentNullException.ThrowIfNull(writer);
         ArgumentNullException.ThrowIfNull(value);
         writer.WriteStartObject();
+        writer.WriteNumber("Type", value.Value switch { int => 0, float => 1, bool => 2, _ => 3 });
         writer.WriteString("Key", value.Key);
         switch (value.Value)
         {
             case int number:
-                writer.WriteString("Type", "int");
                 writer.WriteNumber("Value", number);
                 break;
             case float number:
-                writer.WriteString("Type", "float");
                 writer.WriteNumber("Value", number);
                 break;
             case bool truth:
-                writer.WriteString("Type", "bool");
                 writer.WriteBoolean("Value", truth);
                 break;
             default:
-                writer.WriteString("Type", "string");
                 writer.WriteString("Value", (string)value.Value);
                 break;
         }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 
@@ -36,10 +37,11 @@ public class ChatHistory
     }
 
     /// <summary>The messages.</summary>
+    [JsonPropertyName("messages")]
     public List<Message> Messages { get; set; } = [];
 
-    /// <summary>Reads what <see cref="ToJson"/> wrote.</summary>
-    /// <exception cref="JsonException">The text is something else.</exception>
+    /// <summary>Reads what <see cref="ToJson"/> wrote. Names of properties and roles may be in any case, and roles numbers.</summary>
+    /// <exception cref="JsonException">The text is something else, or a role is none of <see cref="AuthorRole"/>.</exception>
     public static ChatHistory? FromJson(string json) => JsonSerializer.Deserialize(json, LlamaKiviJson.Default.ChatHistory);
 
     /// <summary>Adds a message at the end.</summary>
@@ -59,7 +61,7 @@ public class ChatHistory
         }
 
         /// <summary>Who wrote it.</summary>
-        [JsonConverter(typeof(JsonStringEnumConverter<AuthorRole>))]
+        [JsonConverter(typeof(AuthorRoleConverter))]
         [JsonPropertyName("author_role")]
         public AuthorRole AuthorRole { get; set; }
 
@@ -67,4 +69,25 @@ public class ChatHistory
         [JsonPropertyName("content")]
         public string Content { get; set; }
     }
+}
+
+/// <summary>A role as its name; read in any case, or from its number.</summary>
+internal sealed class AuthorRoleConverter : JsonConverter<AuthorRole>
+{
+    public override AuthorRole Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+    {
+        string given = reader.TokenType switch
+        {
+            JsonTokenType.String => reader.GetString()!,
+            JsonTokenType.Number => reader.GetDouble().ToString(CultureInfo.InvariantCulture),
+            _ => $"{reader.TokenType}",
+        };
+
+        // TryParse takes numbers that are no role, too.
+        return Enum.TryParse(given, ignoreCase: true, out AuthorRole role) && Enum.IsDefined(role)
+            ? role
+            : throw new JsonException($"'{given}' is no role; there are: {string.Join(", ", Enum.GetValues<AuthorRole>().Select(known => $"{known} ({known:D})"))}.");
+    }
+
+    public override void Write(Utf8JsonWriter writer, AuthorRole value, JsonSerializerOptions options) => writer.WriteStringValue(value.ToString());
 }

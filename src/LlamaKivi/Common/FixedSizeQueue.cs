@@ -9,19 +9,27 @@ public class FixedSizeQueue<T> : IReadOnlyList<T>
     private int _start;
 
     /// <summary>Makes an empty queue.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The size is 0 or less.</exception>
     public FixedSizeQueue(int size)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(size);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(size);
         _items = new T[size];
     }
 
-    /// <summary>Makes a queue of the last items of a sequence.</summary>
+    /// <summary>Makes a queue of items.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The size is 0 or less.</exception>
+    /// <exception cref="ArgumentException">There are more items than the queue holds.</exception>
     public FixedSizeQueue(int size, IEnumerable<T> data)
         : this(size)
     {
         ArgumentNullException.ThrowIfNull(data);
         foreach (T item in data)
         {
+            if (Count == Capacity)
+            {
+                throw new ArgumentException($"There are more items than the {size} that the queue holds.", nameof(data));
+            }
+
             Enqueue(item);
         }
     }
@@ -46,11 +54,6 @@ public class FixedSizeQueue<T> : IReadOnlyList<T>
     /// <summary>Adds an item.</summary>
     public void Enqueue(T item)
     {
-        if (Capacity == 0)
-        {
-            return;
-        }
-
         _items[(_start + Count) % Capacity] = item;
         if (Count < Capacity)
         {

@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
@@ -32,9 +33,11 @@ public sealed record KvCacheParams
     private const int PageTokens = 128;
 
     /// <summary>Type of the keys.</summary>
+    [JsonConverter(typeof(JsonStringEnumConverter<lk_cache_type>))]
     public lk_cache_type TypeK { get; init; } = lk_cache_type.LK_CACHE_KIVI2;
 
     /// <summary>Type of the values.</summary>
+    [JsonConverter(typeof(JsonStringEnumConverter<lk_cache_type>))]
     public lk_cache_type TypeV { get; init; } = lk_cache_type.LK_CACHE_KIVI2;
 
     /// <summary>Tokens a group of quantized keys spans: 16, 32, 64 or 128.</summary>

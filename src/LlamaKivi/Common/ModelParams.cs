@@ -1,10 +1,12 @@
 using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
-/// <summary>How to load a model and create contexts of it.</summary>
+/// <summary>How to load a model and create contexts of it. Can be written as JSON and read back.</summary>
 public record ModelParams : ILLamaParams
 {
     /// <summary>Names the file; everything else has a default.</summary>
@@ -135,5 +137,25 @@ public record ModelParams : ILLamaParams
     public bool? KVUnified { get; set; }
 
     /// <inheritdoc/>
+    [JsonIgnore]
     public Encoding Encoding { get; set; } = Encoding.UTF8;
+
+    /// <summary>The name of <see cref="Encoding"/>; JSON has it in that one's place.</summary>
+    /// <exception cref="JsonException">There is no encoding of the name.</exception>
+    [JsonPropertyName(nameof(Encoding))]
+    public string EncodingName
+    {
+        get => Encoding.WebName;
+        set
+        {
+            try
+            {
+                Encoding = Encoding.GetEncoding(value);
+            }
+            catch (ArgumentException e)
+            {
+                throw new JsonException($"'{value}' is no encoding.", e);
+            }
+        }
+    }
 }

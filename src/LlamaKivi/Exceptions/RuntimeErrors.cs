@@ -9,12 +9,12 @@ public class LLamaDecodeError(DecodeResult returnCode) : RuntimeError($"The batc
     public DecodeResult ReturnCode { get; } = returnCode;
 }
 
-/// <summary>The model has no chat template.</summary>
+/// <summary>There is no chat template.</summary>
 public class MissingTemplateException : RuntimeError
 {
     /// <summary>Makes the exception with a general message.</summary>
     public MissingTemplateException()
-        : base("The model's file has no chat template (tokenizer.chat_template); give one.")
+        : base("There is no chat template; give one.")
     {
     }
 
@@ -25,8 +25,14 @@ public class MissingTemplateException : RuntimeError
     }
 }
 
-/// <summary>The model has no chat template of a name.</summary>
-public class TemplateNotFoundException(string name) : RuntimeError($"The model's file has no chat template '{name}' (tokenizer.chat_template.{name}).");
+/// <summary>The model has no chat template of a name, or none at all.</summary>
+public class TemplateNotFoundException(string name) : RuntimeError(name == Default
+    ? "The model's file has no chat template (tokenizer.chat_template); give one."
+    : $"The model's file has no chat template '{name}' (tokenizer.chat_template.{name}).")
+{
+    // The name of the one without a name.
+    internal const string Default = "default template";
+}
 
 /// <summary>Logits were asked for that were not computed.</summary>
 public class GetLogitsInvalidIndexException(int index) : RuntimeError($"There are no logits at index {index}: they were not asked for.")

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Native;
 
-/// <summary>Number formats by their number in GGUF files.</summary>
+/// <summary>Number formats by their number in GGUF files. The engine does not have them all; what takes one refuses those.</summary>
 public enum GGMLType
 {
     /// <summary>32-bit floats.</summary>
@@ -24,6 +24,9 @@ public enum GGMLType
     /// <summary>8 bits, blocks of 32 with a scale.</summary>
     GGML_TYPE_Q8_0 = 8,
 
+    /// <summary>8 bits, blocks of 32 with a scale and a sum; of no file.</summary>
+    GGML_TYPE_Q8_1 = 9,
+
     /// <summary>2 bits, blocks of 256.</summary>
     GGML_TYPE_Q2_K = 10,
 
@@ -38,6 +41,21 @@ public enum GGMLType
 
     /// <summary>6 bits, blocks of 256.</summary>
     GGML_TYPE_Q6_K = 14,
+
+    /// <summary>8 bits, blocks of 256; of no file.</summary>
+    GGML_TYPE_Q8_K = 15,
+
+    /// <summary>8-bit integers.</summary>
+    GGML_TYPE_I8 = 16,
+
+    /// <summary>16-bit integers.</summary>
+    GGML_TYPE_I16 = 17,
+
+    /// <summary>32-bit integers.</summary>
+    GGML_TYPE_I32 = 18,
+
+    /// <summary>No format: the number of formats there were once.</summary>
+    GGML_TYPE_COUNT = 19,
 
     /// <summary>16-bit brain floats.</summary>
     GGML_TYPE_BF16 = 30,

@@ -35,6 +35,22 @@ public enum NativeLibraryName
     Mtmd,
 }
 
+/// <summary>Vector instructions of a processor.</summary>
+public enum AvxLevel
+{
+    /// <summary>None of these.</summary>
+    None = 0,
+
+    /// <summary>AVX.</summary>
+    Avx = 1,
+
+    /// <summary>AVX2.</summary>
+    Avx2 = 2,
+
+    /// <summary>AVX-512.</summary>
+    Avx512 = 3,
+}
+
 /// <summary>The engine's log.</summary>
 public static class NativeLogConfig
 {
@@ -93,6 +109,30 @@ public sealed class NativeLibraryConfig
 
     /// <summary>Whether the library is in use.</summary>
     public bool LibraryHasLoaded { get; internal set; }
+
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
+    public NativeLibraryConfig WithLibrary(string? libraryPath) => this;
+
+    /// <summary>A hint, without effect: the GPU's kernels are a library that is loaded where a driver is. Whether they are used says <see cref="IModelParams.GpuLayerCount"/>.</summary>
+    public NativeLibraryConfig WithCuda(bool enable = true) => this;
+
+    /// <summary>A hint, without effect: there are kernels for CUDA and for the CPU.</summary>
+    public NativeLibraryConfig WithVulkan(bool enable = true) => this;
+
+    /// <summary>A hint, without effect: the library has the kernels of all levels and chooses those of the processor.</summary>
+    public NativeLibraryConfig WithAvx(AvxLevel level) => this;
+
+    /// <summary>A hint, without effect: there is one library, so none to fall back to.</summary>
+    public NativeLibraryConfig WithAutoFallback(bool enable = true) => this;
+
+    /// <summary>A hint, without effect: there is one library, so no choice to check.</summary>
+    public NativeLibraryConfig SkipCheck(bool enable = true) => this;
+
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    public NativeLibraryConfig WithSearchDirectories(IEnumerable<string> directories) => this;
+
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    public NativeLibraryConfig WithSearchDirectory(string directory) => this;
 
     /// <summary>Sends the library's log to a callback; null: nowhere.</summary>
     public NativeLibraryConfig WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
@@ -169,6 +209,30 @@ public sealed class NativeLibraryConfigContainer
         action(LLama);
         action(Mtmd);
     }
+
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
+    public NativeLibraryConfigContainer WithLibrary(string? llamaPath, string? mtmdPath) => this;
+
+    /// <summary>A hint, without effect: the GPU's kernels are a library that is loaded where a driver is. Whether they are used says <see cref="IModelParams.GpuLayerCount"/>.</summary>
+    public NativeLibraryConfigContainer WithCuda(bool enable = true) => this;
+
+    /// <summary>A hint, without effect: there are kernels for CUDA and for the CPU.</summary>
+    public NativeLibraryConfigContainer WithVulkan(bool enable = true) => this;
+
+    /// <summary>A hint, without effect: the library has the kernels of all levels and chooses those of the processor.</summary>
+    public NativeLibraryConfigContainer WithAvx(AvxLevel level) => this;
+
+    /// <summary>A hint, without effect: there is one library, so none to fall back to.</summary>
+    public NativeLibraryConfigContainer WithAutoFallback(bool enable = true) => this;
+
+    /// <summary>A hint, without effect: there is one library, so no choice to check.</summary>
+    public NativeLibraryConfigContainer SkipCheck(bool enable = true) => this;
+
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    public NativeLibraryConfigContainer WithSearchDirectories(IEnumerable<string> directories) => this;
+
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    public NativeLibraryConfigContainer WithSearchDirectory(string directory) => this;
 
     /// <summary>Sends the logs to a callback; null: nowhere.</summary>
     public NativeLibraryConfigContainer WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)

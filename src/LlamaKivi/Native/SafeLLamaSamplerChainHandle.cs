@@ -63,6 +63,9 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     /// <summary>The name of a sampler.</summary>
     public string GetName(int index) => _samplers[index].Name;
 
+    /// <summary>The seed of a sampler that chooses with random numbers; of others <see cref="uint.MaxValue"/>.</summary>
+    public uint GetSeed(int index) => _samplers[index] is ISeeded sampler ? sampler.Seed : uint.MaxValue;
+
     /// <summary>Applies the samplers to candidates.</summary>
     public void Apply(ref LLamaTokenDataArrayNative candidates)
     {
@@ -238,7 +241,50 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     public void AddGrammar(SafeLlamaModelHandle model, string grammar, string root)
     {
         ArgumentNullException.ThrowIfNull(model);
-        _samplers.Add(new Constraint(new Grammar(grammar, root), model));
+        AddGrammar(model.Vocab, grammar, root);
+    }
+
+    /// <summary>Rules out what a grammar does not allow next.</summary>
+    /// <param name="vocab">Whose tokens.</param>
+    /// <param name="grammar">The grammar, in GBNF.</param>
+    /// <param name="root">The rule a text follows.</param>
+    /// <exception cref="FormatException">The grammar is not valid.</exception>
+    public void AddGrammar(SafeLlamaModelHandle.Vocabulary vocab, string grammar, string root)
+    {
+        ArgumentNullException.ThrowIfNull(vocab);
+        _samplers.Add(new GrammarSampler(new Grammar(grammar, root), vocab));
+    }
+
+    /// <summary>Rules out what a grammar does not allow next, from where the text accepted calls for it. Before that it allows everything.</summary>
+    /// <param name="model">Whose tokens.</param>
+    /// <param name="grammar">The grammar, in GBNF.</param>
+    /// <param name="root">The rule that the text from there on follows.</param>
+    /// <param name="patterns">
+    /// Regular expressions of .NET, which are matched from the start of the text, with the names of control tokens in it. The grammar takes the text from the first group
+    /// of one that is not empty, or all of it if there is none.
+    /// </param>
+    /// <param name="triggerTokens">Tokens whose text the grammar begins with.</param>
+    /// <exception cref="FormatException">The grammar is not valid.</exception>
+    /// <exception cref="ArgumentException">A pattern is not valid.</exception>
+    public void AddLazyGrammar(SafeLlamaModelHandle model, string grammar, string root, ReadOnlySpan<string> patterns, ReadOnlySpan<LLamaToken> triggerTokens)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        _samplers.Add(new GrammarSampler(new Grammar(grammar, root), model.Vocab, new GrammarSampler.Triggers(patterns, triggerTokens)));
+    }
+
+    /// <summary>Lowers the logits of tokens that would repeat a sequence of the tokens accepted ("don't repeat yourself", P. E. Weidmann, 2024).</summary>
+    /// <param name="model">Whose tokens.</param>
+    /// <param name="sequenceBreakers">Texts; a sequence does not reach over a token that has one in it.</param>
+    /// <param name="multiplier">Strength: multiplier * base ^ (length of the sequence - allowedLength) is subtracted.</param>
+    /// <param name="base">How fast that grows with the length.</param>
+    /// <param name="allowedLength">Sequences shorter than this go unpunished.</param>
+    /// <param name="penaltyLastN">How many of the tokens are looked at; 0: none, which switches it off; -1: all.</param>
+    public void AddDry(
+        SafeLlamaModelHandle model, ReadOnlySpan<string> sequenceBreakers, float multiplier = 0.8f, float @base = 1.75f, int allowedLength = 2, int penaltyLastN = 0)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        _samplers.Add(new RepetitionSampler(
+            multiplier, @base, allowedLength, penaltyLastN < 0 ? int.MaxValue : penaltyLastN, model.Vocab.Tokenizer.TokensWith(sequenceBreakers)));
     }
 
     /// <summary>Mirostat 1 (Basu et al. 2021): steers the surprise of the text to tau bits for each token, and chooses.</summary>
@@ -323,6 +369,11 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
         }
     }
 
+    private interface ISeeded
+    {
+        uint Seed { get; }
+    }
+
     // A sampler that remembers nothing.
     private sealed class Stage(string name, Stage.Change change) : ICustomSampler
     {
@@ -347,9 +398,11 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
         }
     }
 
-    private sealed class Drawing(uint seed) : ICustomSampler
+    private sealed class Drawing(uint seed) : ICustomSampler, ISeeded
     {
         private Xoshiro256 _random = new(seed);
+
+        public uint Seed => seed;
 
         public string Name => "distribution " + seed.ToString(CultureInfo.InvariantCulture);
 
@@ -416,60 +469,13 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
         }
     }
 
-    private sealed class Constraint(Grammar grammar, SafeLlamaModelHandle model) : ICustomSampler
-    {
-        private readonly GrammarMatcher _matcher = new(grammar.Compiled, model.Vocab.Tokenizer);
-        private readonly List<int> _accepted = [];
-
-        public string Name => "grammar";
-
-        public void Apply(ref LLamaTokenDataArrayNative tokenData)
-        {
-            var logits = new float[model.Vocab.Count];
-            logits.AsSpan().Fill(float.NegativeInfinity);
-            foreach (LLamaTokenData candidate in tokenData.Data)
-            {
-                logits[(int)candidate.ID] = candidate.Logit;
-            }
-
-            _matcher.Mask(logits);
-            foreach (ref LLamaTokenData candidate in tokenData.Data)
-            {
-                candidate.Logit = logits[(int)candidate.ID];
-            }
-
-            tokenData.Sorted = false;
-        }
-
-        public void Accept(LLamaToken token)
-        {
-            _matcher.Accept((int)token);
-            _accepted.Add((int)token);
-        }
-
-        public void Reset()
-        {
-            _matcher.Reset();
-            _accepted.Clear();
-        }
-
-        public ICustomSampler Clone()
-        {
-            var copy = new Constraint(grammar, model);
-            _accepted.ForEach(token => copy.Accept(token));
-            return copy;
-        }
-
-        public void Dispose()
-        {
-        }
-    }
-
-    private sealed class Mirostat(string name, uint seed, float tau, float eta, Action<CandidateSet, double> narrow) : ICustomSampler
+    private sealed class Mirostat(string name, uint seed, float tau, float eta, Action<CandidateSet, double> narrow) : ICustomSampler, ISeeded
     {
         private readonly CandidateSet _set = new();
         private Xoshiro256 _random = new(seed);
         private double _mu = 2 * tau;
+
+        public uint Seed => seed;
 
         public string Name => name;
 

@@ -1,4 +1,5 @@
 using System.Text;
+using LlamaKivi.Exceptions;
 using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Native;
@@ -67,13 +68,16 @@ public sealed class SafeLlamaModelHandle
 
     /// <summary>A chat template of the file, in the Jinja language.</summary>
     /// <param name="name">Null: the default one.</param>
-    /// <param name="strict">False: where there is none of the name, the default.</param>
-    /// <returns>Null if there is none.</returns>
+    /// <param name="strict">True: the template must be there. False: where there is none of the name, the default.</param>
+    /// <returns>Null if there is none, and that is allowed.</returns>
+    /// <exception cref="TemplateNotFoundException">The file has no template, or none of the name.</exception>
     public string? GetTemplate(string? name = null, bool strict = true)
     {
         const string Key = "tokenizer.chat_template";
         string? named = name is null ? null : Weights.Model.Gguf.GetString($"{Key}.{name}");
-        return named ?? (name is null || !strict ? Weights.Model.Gguf.GetString(Key) : null);
+        return named
+            ?? (name is null || !strict ? Weights.Model.Gguf.GetString(Key) : null)
+            ?? (strict ? throw new TemplateNotFoundException(name ?? TemplateNotFoundException.Default) : null);
     }
 
     /// <summary>The file's metadata as text; arrays are left out.</summary>
@@ -125,7 +129,7 @@ public sealed class SafeLlamaModelHandle
         /// <summary>End of a text; null if there is none.</summary>
         public LLamaToken? EOS => _tokenizer.EosId;
 
-        /// <summary>End of a turn; null if the file names none.</summary>
+        /// <summary>End of a turn: what the file says, or a special token of a known name; null if there is none.</summary>
         public LLamaToken? EOT => _tokenizer.EotId;
 
         /// <summary>How the vocabulary cuts text.</summary>

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
 
@@ -15,8 +14,7 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     private readonly PenaltyWindow _window = new();
     private KeyValuePair<LLamaToken, float>[] _bias = [];
     private float[] _adjusted = [];  // [vocabulary], the logits after bias and penalties
-    private readonly List<int> _history = [];  // accepted tokens that DRY looks back over
-    private readonly Dictionary<int, int> _repeats = [];  // token: length of the longest sequence it would repeat
+    private readonly RepeatedSequences _repeats = new();
     private double? _mu;  // Mirostat's bound on the surprise
     private Xoshiro256 _random;
 
@@ -252,7 +250,7 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     {
         BeginText();
         _window.Clear();
-        _history.Clear();
+        _repeats.Clear();
         _mu = null;
         _random = new Xoshiro256(Seed);
     }
@@ -265,12 +263,7 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
         _window.Add((int)token, PenaltyCount);
         if (DryMultiplier > 0 && DryRange > 0)
         {
-            if (_history.Count >= 2 * DryRange)
-            {
-                _history.RemoveRange(0, _history.Count - DryRange + 1);
-            }
-
-            _history.Add((int)token);
+            _repeats.Accept((int)token, DryRange);
         }
     }
 
@@ -373,27 +366,6 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
         return token;
     }
 
-    // For every token that would go on a sequence that the text ends with and has had before: the length of the longest such sequence.
-    private void FindRepeats()
-    {
-        _repeats.Clear();
-        Span<int> text = CollectionsMarshal.AsSpan(_history);
-        text = text[Math.Max(0, text.Length - DryRange)..];
-        for (int end = text.Length - 2; end >= 0; end--)
-        {
-            int length = 0;
-            while (length <= end && text[end - length] == text[^(1 + length)] && !DryBreakers.Contains(text[end - length]))
-            {
-                length++;
-            }
-
-            if (length > 0 && length > _repeats.GetValueOrDefault(text[end + 1]) && !DryBreakers.Contains(text[end + 1]))
-            {
-                _repeats[text[end + 1]] = length;
-            }
-        }
-    }
-
     private static float Check(float value, bool valid, string property, string range) =>
         valid ? value : throw new ArgumentOutOfRangeException(property, $"{property} is {value}; it must be {range}.");
 
@@ -411,7 +383,7 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     // The logits after bias and penalties; the given ones themselves if there is nothing to change.
     private ReadOnlySpan<float> Adjust(ReadOnlySpan<float> logits, int[] ends, int? newline)
     {
-        bool dry = DryMultiplier > 0 && _history.Count > 1;
+        bool dry = DryMultiplier > 0 && DryRange > 0;
         if (_bias.Length == 0 && ends.Length == 0 && !Penalizes && !dry)
         {
             return logits;
@@ -443,14 +415,9 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
 
         if (dry)
         {
-            FindRepeats();
-            foreach ((int token, int length) in _repeats)
+            foreach ((int token, float penalty) in _repeats.Penalties(DryMultiplier, DryBase, DryAllowedLength, DryRange, DryBreakers))
             {
-                if (length >= DryAllowedLength)
-                {
-                    // Bounded, so that a logit stays a number.
-                    At(adjusted, token, "The accepted tokens have") -= (float)Math.Min(DryMultiplier * Math.Pow(DryBase, length - DryAllowedLength), 1e30);
-                }
+                At(adjusted, token, "The accepted tokens have") -= penalty;
             }
         }
 

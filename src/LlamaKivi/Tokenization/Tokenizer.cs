@@ -9,9 +9,6 @@ namespace LlamaKivi.Tokenization;
 /// <summary>Text to token ids and back, as the metadata of a GGUF file describes it. Immutable: may be used by several threads.</summary>
 public abstract class Tokenizer
 {
-    private static readonly string[] EndNames =
-        ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "</s>"];
-
     private readonly Vocabulary _vocabulary;
     private readonly byte[][] _bytes; // [id]
     private readonly (int Id, string Name)[] _specials; // found in the text as a whole, longest name first
@@ -33,7 +30,7 @@ public abstract class Tokenizer
 
         BosId = vocabulary.SpecialId("tokenizer.ggml.bos_token_id");
         EosId = vocabulary.SpecialId("tokenizer.ggml.eos_token_id");
-        EotId = vocabulary.SpecialId("tokenizer.ggml.eot_token_id");
+        EotId = vocabulary.SpecialId("tokenizer.ggml.eot_token_id") ?? EndTokenNames.FindEndOfTurn(_specials, EosId);
         EomId = vocabulary.SpecialId("tokenizer.ggml.eom_token_id");
         UnknownId = vocabulary.SpecialId("tokenizer.ggml.unknown_token_id");
         PaddingId = vocabulary.SpecialId("tokenizer.ggml.padding_token_id");
@@ -52,8 +49,7 @@ public abstract class Tokenizer
         }
 
         _ends.UnionWith(new[] { EosId, EotId, EomId }.OfType<int>());
-        // By name only if marked special: "</s>" is also a plausible piece of markup in a byte-level vocabulary.
-        _ends.UnionWith(_specials.Where(special => EndNames.Contains(special.Name)).Select(special => special.Id));
+        _ends.UnionWith(EndTokenNames.Find(_specials));
     }
 
     /// <summary>The line break; null if it is no token of its own.</summary>
@@ -70,7 +66,7 @@ public abstract class Tokenizer
     /// <summary>End of a text; null if the vocabulary has none.</summary>
     public int? EosId { get; }
 
-    /// <summary>End of a turn; null if the file names none.</summary>
+    /// <summary>End of a turn: what the file says, or a special token of a known name, such as &lt;|eot_id|&gt;; null if there is none.</summary>
     public int? EotId { get; }
 
     /// <summary>End of a message; null if the file names none.</summary>
@@ -202,10 +198,29 @@ public abstract class Tokenizer
     }
 
     /// <summary>
-    /// Whether generation stops at a token: EOS, EOT and EOM of the file, and special tokens of a known name, such as
+    /// Whether generation stops at a token: EOS, EOT and EOM of the file, and special tokens of a name that is known to end something, such as
     /// &lt;|im_end|&gt; and &lt;|eot_id|&gt;. False for ids the vocabulary does not have.
     /// </summary>
     public bool IsEndOfGeneration(int id) => _ends.Contains(id);
+
+    /// <summary>The tokens whose text has one of some texts in it.</summary>
+    internal HashSet<LLamaToken> TokensWith(ReadOnlySpan<string> texts)
+    {
+        var found = new HashSet<LLamaToken>();
+        foreach (string text in texts)
+        {
+            byte[] wanted = Encoding.UTF8.GetBytes(text);
+            for (int id = 0; id < _bytes.Length && wanted.Length > 0; id++)
+            {
+                if (_bytes[id].AsSpan().IndexOf(wanted) >= 0)
+                {
+                    found.Add(id);
+                }
+            }
+        }
+
+        return found;
+    }
 
     /// <summary>Whether a space is put before a text: at its start, and after tokens that were cut out of it.</summary>
     private protected virtual bool AddsSpacePrefix => false;

@@ -57,6 +57,18 @@ public sealed class SamplerChainTests
     }
 
     [Fact]
+    public void Seeds_are_of_those_that_choose_with_them()
+    {
+        using var chain = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+        chain.AddTopK(3);
+        chain.AddXTC(0.1f, 0.1f, 1, 7);
+        chain.AddDistributionSampler(42);
+        chain.AddMirostat1Sampler(100, 8, 5, 0.1f, 100);
+        chain.AddMirostat2Sampler(9, 5, 0.1f);
+        Assert.Equal([uint.MaxValue, uint.MaxValue, 42, 8, 9], Enumerable.Range(0, chain.Count).Select(chain.GetSeed));
+    }
+
+    [Fact]
     public void Penalties_and_biases_change_the_choice()
     {
         using var chain = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Text;
 using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Sampling.Grammars;
@@ -55,10 +56,23 @@ internal sealed class GrammarMatcher
             return;
         }
 
+        Accept(_tokenizer.GetBytes(token).Span, () => $"The grammar does not allow the token {token} here.");
+    }
+
+    /// <summary>Takes bytes of the text.</summary>
+    /// <exception cref="GrammarException">The grammar does not allow them.</exception>
+    public void AcceptText(ReadOnlySpan<byte> text)
+    {
+        string shown = Encoding.UTF8.GetString(text);
+        Accept(text, () => $"The grammar does not allow the text '{shown}' here.");
+    }
+
+    private void Accept(ReadOnlySpan<byte> text, Func<string> error)
+    {
         GrammarStates.State? state = _state;
-        foreach (byte value in _tokenizer.GetBytes(token).Span)
+        foreach (byte value in text)
         {
-            state = _states.Next(state, value) ?? throw new GrammarException($"The grammar does not allow the token {token} here.");
+            state = _states.Next(state, value) ?? throw new GrammarException(error());
         }
 
         _state = _states.Trim(state);

@@ -1,0 +1,154 @@
+using System.Text;
+using System.Text.RegularExpressions;
+using LlamaKivi.Native;
+using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Tokenization;
+
+namespace LlamaKivi.Sampling;
+
+/// <summary>Rules out what a grammar does not allow next; from the start, or from where something in the text calls for it.</summary>
+internal sealed class GrammarSampler : ICustomSampler
+{
+    private readonly Grammar _grammar;
+    private readonly SafeLlamaModelHandle.Vocabulary _vocabulary;
+    private readonly Triggers? _triggers;
+    private readonly GrammarMatcher _matcher;
+    private readonly List<int> _accepted = [];
+    private readonly List<byte> _before = [];  // the text without the grammar
+    private bool _applies;
+
+    /// <summary>Makes a sampler.</summary>
+    /// <param name="grammar">What the text follows.</param>
+    /// <param name="vocabulary">Whose tokens.</param>
+    /// <param name="triggers">What calls for the grammar; null: it applies from the start.</param>
+    public GrammarSampler(Grammar grammar, SafeLlamaModelHandle.Vocabulary vocabulary, Triggers? triggers = null)
+    {
+        (_grammar, _vocabulary, _triggers) = (grammar, vocabulary, triggers);
+        _matcher = new GrammarMatcher(grammar.Compiled, vocabulary.Tokenizer);
+        _applies = triggers is null;
+    }
+
+    public string Name => "grammar";
+
+    public void Apply(ref LLamaTokenDataArrayNative tokenData)
+    {
+        if (!_applies)
+        {
+            return;
+        }
+
+        var logits = new float[_vocabulary.Count];
+        logits.AsSpan().Fill(float.NegativeInfinity);
+        foreach (LLamaTokenData candidate in tokenData.Data)
+        {
+            logits[(int)candidate.ID] = candidate.Logit;
+        }
+
+        _matcher.Mask(logits);
+        foreach (ref LLamaTokenData candidate in tokenData.Data)
+        {
+            candidate.Logit = logits[(int)candidate.ID];
+        }
+
+        tokenData.Sorted = false;
+    }
+
+    public void Accept(LLamaToken token)
+    {
+        _accepted.Add((int)token);
+        if (_applies)
+        {
+            _matcher.Accept((int)token);
+        }
+        else
+        {
+            Wait((int)token);
+        }
+    }
+
+    public void Reset()
+    {
+        _matcher.Reset();
+        _accepted.Clear();
+        _before.Clear();
+        _applies = _triggers is null;
+    }
+
+    public ICustomSampler Clone()
+    {
+        var copy = new GrammarSampler(_grammar, _vocabulary, _triggers);
+        _accepted.ForEach(token => copy.Accept(token));
+        return copy;
+    }
+
+    public void Dispose()
+    {
+    }
+
+    // Looks for a trigger in the text with one more token. The grammar takes the text from there on.
+    private void Wait(int token)
+    {
+        byte[] text = _vocabulary.Tokenizer.GetBytes(token, special: true).ToArray();
+        if (_triggers!.Tokens.Contains(token))
+        {
+            Start(text);
+            return;
+        }
+
+        _before.AddRange(text);
+        string before = Encoding.UTF8.GetString([.. _before]);
+        foreach (Regex pattern in _triggers.Patterns)
+        {
+            Match match = pattern.Match(before);
+            if (match.Success)
+            {
+                int at = match.Groups.Values.Skip(1).FirstOrDefault(group => group.Length > 0)?.Index ?? match.Index;
+                Start([.. _before[BytesOf(at)..]]);
+                return;
+            }
+        }
+    }
+
+    private void Start(byte[] text)
+    {
+        _matcher.AcceptText(text);
+        _before.Clear();
+        _applies = true;
+    }
+
+    // Bytes of the first characters; some may be no UTF-8, such as the last ones of a token that ends inside a character.
+    private int BytesOf(int characters)
+    {
+        ReadOnlySpan<byte> rest = _before.ToArray();
+        int bytes = 0;
+        while (characters > 0)
+        {
+            Rune.DecodeFromUtf8(rest[bytes..], out Rune rune, out int read);
+            characters -= rune.Utf16SequenceLength;
+            bytes += read;
+        }
+
+        return bytes;
+    }
+
+    /// <summary>What in a text calls for a grammar.</summary>
+    public sealed class Triggers
+    {
+        public Triggers(ReadOnlySpan<string> patterns, ReadOnlySpan<LLamaToken> tokens)
+        {
+            foreach (string pattern in patterns)
+            {
+                Patterns.Add(new Regex($@"\A(?:{pattern})", RegexOptions.CultureInvariant));
+            }
+
+            foreach (LLamaToken token in tokens)
+            {
+                Tokens.Add((int)token);
+            }
+        }
+
+        public List<Regex> Patterns { get; } = [];
+
+        public HashSet<int> Tokens { get; } = [];
+    }
+}
