@@ -122,9 +122,9 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
                 DecodeSeconds = Timings.DecodeSeconds + Stopwatch.GetElapsedTime(start).TotalSeconds,
             };
             bool ended = context.Weights.Tokenizer.IsEndOfGeneration(token);
-            if (!ended || options.DecodeSpecialTokens)
+            if (!ended)
             {
-                decoder.Add(token);
+                decoder.Add(token);  // what ends a text is not written, whatever DecodeSpecialTokens says
             }
 
             string text = decoder.Read();

@@ -65,6 +65,11 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         {
             yield return pieces.Current;
         }
+
+        if (EndMark.Length > 0 && StopReason is (StopReason.EndOfGeneration or StopReason.MaxTokens))
+        {
+            yield return EndMark;
+        }
     }
 
     private async Task<bool> MoveNextAsync(IAsyncEnumerator<string> pieces, CancellationToken cancellationToken)
@@ -77,11 +82,6 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         {
             Generation.StopReason = StopReason.Cancelled;
             return false;
-        }
-
-        if (EndMark.Length > 0 && StopReason is (StopReason.EndOfGeneration or StopReason.MaxTokens))
-        {
-            yield return EndMark;
         }
     }
 
