@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Benchmarks;
 
-/// <summary>Writes a model of one narrow layer with random weights and the demo model's tokenizer: next to nothing to compute.</summary>
+/// <summary>Writes a model of one narrow layer with random Q8_0 weights and the demo model's tokenizer: next to nothing to compute, and little to read.</summary>
 internal static class TinyModel
 {
     private const int Width = 64;
@@ -35,8 +35,11 @@ internal static class TinyModel
         AddRandom("blk.0.attn_norm.weight", Width);
         AddRandom("blk.0.ffn_norm.weight", Width);
 
+        string floats = Path.Combine(Path.GetTempPath(), $"llama-kivi-tiny-{Environment.ProcessId}-f32.gguf");
         string path = Path.Combine(Path.GetTempPath(), $"llama-kivi-tiny-{Environment.ProcessId}.gguf");
-        writer.Write(path);
+        writer.Write(floats);
+        LLamaQuantizer.Quantize(floats, path, "Q8_0", quantizeOutputTensor: true);
+        File.Delete(floats);
         return path;
     }
 }

@@ -106,6 +106,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
 
         var decoder = new StreamingTokenDecoder(context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
         var antiprompts = new StopStrings(options.AntiPrompts);
+        Func<int> next = () => Next(options, cancellationToken);
         while (StopReason == StopReason.None)
         {
             if (options.MaxTokens >= 0 && _generated.Count >= options.MaxTokens)
@@ -115,7 +116,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             }
 
             start = Stopwatch.GetTimestamp();
-            int token = await Task.Run(() => Next(options, cancellationToken), cancellationToken).ConfigureAwait(false);
+            int token = await Task.Run(next, cancellationToken).ConfigureAwait(false);
             Timings = Timings with
             {
                 GeneratedTokens = _generated.Count,

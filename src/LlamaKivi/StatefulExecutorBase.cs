@@ -61,27 +61,27 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         int[] prompt = text is null ? [] : Prepare(text);
         await TakeSessionAsync(prompt).ConfigureAwait(false);
         await using IAsyncEnumerator<string> pieces = Generation.RunAsync(prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
-        while (await MoveNextAsync(pieces, cancellationToken).ConfigureAwait(false))
+        while (true)
         {
+            try
+            {
+                if (!await pieces.MoveNextAsync().ConfigureAwait(false))
+                {
+                    break;
+                }
+            }
+            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && Generation.Generated.Count > 0)
+            {
+                Generation.StopReason = StopReason.Cancelled;
+                break;
+            }
+
             yield return pieces.Current;
         }
 
         if (EndMark.Length > 0 && StopReason is (StopReason.EndOfGeneration or StopReason.MaxTokens))
         {
             yield return EndMark;
-        }
-    }
-
-    private async Task<bool> MoveNextAsync(IAsyncEnumerator<string> pieces, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await pieces.MoveNextAsync().ConfigureAwait(false);
-        }
-        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && Generation.Generated.Count > 0)
-        {
-            Generation.StopReason = StopReason.Cancelled;
-            return false;
         }
     }
 
