@@ -160,6 +160,7 @@ public:
                 multiply_halves(products[i++], n);
                 continue;
             }
+            const size_t begin = i;
             FewProducts few{};
             for (; i < products.size() && products[i].w->type == first.type && few.count < FewProducts::kMost; ++i) {
                 few.w[few.count] = device_.weights(products[i].w->data);
@@ -169,15 +170,23 @@ public:
             }
             if (n == 1) {
                 multiply_vector(first.type, few, first.row_bytes, n_cols, x, codes, stream_);
-            } else if (n <= few_columns(first.type)) {
-                multiply_few(first.type, few, first.row_bytes, n_cols, half_x_.data(), n, stream_);
-            } else {
-                const TilePlan plan = plan_tiles(first.type, few, n_cols, n, device_.n_processors());
-                reserve(tile_sums_, plan.n_sums());
-                reserve(tile_counts_, plan.n_blocks);
-                multiply_tiles(first.type, few, first.row_bytes, n_cols, half_x_.data(), n, plan, tile_sums_.data(),
-                               tile_counts_.data(), stream_);
+                continue;
             }
+            if (n <= few_columns(first.type)) {
+                multiply_few(first.type, few, first.row_bytes, n_cols, half_x_.data(), n, stream_);
+                continue;
+            }
+            const TilePlan plan = plan_tiles(first.type, few, n_cols, n, device_.processors());
+            if (!plan.fits()) {
+                for (const Product& product : products.subspan(begin, i - begin)) {
+                    multiply_halves(product, n);
+                }
+                continue;
+            }
+            reserve(tile_sums_, plan.n_sums());
+            reserve(tile_counts_, plan.n_tiles);
+            multiply_tiles(first.type, few, first.row_bytes, n_cols, half_x_.data(), n, plan, tile_sums_.data(),
+                           tile_counts_.data(), stream_);
         }
     }
 
@@ -468,7 +477,7 @@ private:
         int blocks = 0;
         LK_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel.function, AttentionKernel::kThreads,
                                                               kernel.shared_bytes));
-        return slots_[kernel.function] = std::max(1, blocks) * device_.n_processors();
+        return slots_[kernel.function] = std::max(1, blocks) * device_.processors().count;
     }
 
     void launch(AttentionWork& a, const AttentionKernel& kernel, int n_splits) {

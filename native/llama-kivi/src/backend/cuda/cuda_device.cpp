@@ -134,7 +134,7 @@ CudaDevice::CudaDevice(const Model& model, const std::function<bool(float)>& pro
     LK_CHECK(properties.major * 10 + properties.minor >= kLeastCapability, LK_DEVICE_ERROR,
              "the GPU cannot be used: %s has compute capability %d.%d; 8.0 or later is needed", properties.name,
              properties.major, properties.minor);
-    n_processors_ = properties.multiProcessorCount;
+    processors_ = {properties.multiProcessorCount, static_cast<int>(properties.sharedMemPerBlockOptin)};
     keep_freed_memory();
 
     struct Part {

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "backend/cuda/launch.h"
 #include "backend/device.h"
 #include "base/error.h"
 
@@ -51,7 +52,7 @@ public:
     // The copy that the device reads of weights on the host.
     const uint8_t* weights(const void* host) const;
     const float* floats(const void* host) const { return reinterpret_cast<const float*>(weights(host)); }
-    int n_processors() const { return n_processors_; }
+    const Processors& processors() const { return processors_; }
     int n_rot() const { return n_rot_; }
     const float* frequency() const { return floats(frequency_); }
 
@@ -60,7 +61,7 @@ private:
     std::unordered_map<const void*, Buffer<uint8_t>> weights_;
     const void* frequency_ = nullptr;
     int n_rot_ = 0;
-    int n_processors_ = 0;
+    Processors processors_{};
 };
 
 }  // namespace lk::cuda

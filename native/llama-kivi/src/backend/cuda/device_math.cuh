@@ -78,9 +78,9 @@ __device__ inline unsigned pack(float low, float high) {
     return bits(__floats2half2_rn(low, high));
 }
 
-// d[16 x 8] += a[16 x 16] b[16 x 8] on the matrix units, halves into floats. With g = lane / 4 and j = lane % 4, a lane has
-// rows g and g + 8 of a and of d, column g of b, columns 2 j and 2 j + 1 of d; of the 16, a0, a1 and b0 have 2 j and
-// 2 j + 1, the others these and 8 more.
+// d[16 x 8] += a[16 x 16] b[16 x 8] on the matrix units, halves into floats. With g = lane / 4 and j = lane % 4, a lane
+// has rows g and g + 8 of a and of d, column g of b, columns 2 j and 2 j + 1 of d; of the 16, a0, a1 and b0 have 2 j
+// and 2 j + 1, the others these and 8 more.
 __device__ inline void multiply(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
                                 unsigned b1) {
     asm volatile(
@@ -105,10 +105,9 @@ __device__ inline void copy_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending));
 }
 
-// The same, or zeros.
-__device__ inline void copy_async_if(bool there, void* shared, const void* global) {
+// The same of the first `bytes`, with zeros behind them.
+__device__ inline void copy_async_some(void* shared, const void* global, int bytes) {
     const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-    const int bytes = there ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global), "r"(bytes));
 }
 
@@ -121,11 +120,15 @@ __device__ inline uint32_t load_u32(const uint8_t* p) {
     return load_u16(p) | static_cast<uint32_t>(load_u16(p + 2)) << 16;
 }
 
-// kCount words at an even address; where that is no multiple of four, two bytes on either side are read with them.
-template <int kCount>
+enum class Space { global, shared };
+
+// kCount words at an even address; where that is no multiple of four, two bytes on either side are read with them. In
+// shared memory the address is reached from p, so that the compiler sees where it is; elsewhere that is slower.
+template <Space kSpace = Space::global, int kCount>
 __device__ inline void load_words(const uint8_t* p, unsigned (&words)[kCount]) {
     const auto address = reinterpret_cast<uintptr_t>(p);
-    const auto* const aligned = reinterpret_cast<const unsigned*>(address & ~uintptr_t{3});
+    const auto* const aligned = kSpace == Space::shared ? reinterpret_cast<const unsigned*>(p - (address & 2))
+                                                        : reinterpret_cast<const unsigned*>(address & ~uintptr_t{3});
     const unsigned shift = static_cast<unsigned>(address & 2) * 8;
     unsigned low = aligned[0];
 #pragma unroll
@@ -143,32 +146,44 @@ struct Codes8 {
     float offset;
 };
 
+// Two bytes of a word, selected as by __byte_perm, less `zero`, as halves: below the upper byte of 1024 a byte is a
+// half of 1024 more.
+__device__ inline __half2 bytes_to_halves(unsigned word, unsigned select, float zero = 0) {
+    return __hsub2(halves(__byte_perm(word, 0x64646464u, select)), __float2half2_rn(1024 + zero));
+}
+
 // Scales and offsets of two sub-blocks of Q4_K or Q5_K that share their bytes: 2 pair and 2 pair + 1 of a super block.
 struct PairScales {
-    // header: the first 16 bytes, d, dmin and 6-bit scales and minima in twelve bytes; see quant/blocks.h for their places.
+    // header: the first 16 bytes, d, dmin and 6-bit scales and minima in twelve bytes; see quant/blocks.h for their
+    // places.
     __device__ PairScales(uint4 header, int pair) {
         const int shift = pair % 2 * 16;
         const unsigned first = header.y >> shift;
         const unsigned second = header.z >> shift;
         const unsigned third = header.w >> shift;
-        const unsigned scales = pair < 2 ? first & 0x3f3fu : (third & 0x0f0fu) | (first >> 2 & 0x3030u);
-        const unsigned minima = pair < 2 ? second & 0x3f3fu : (third >> 4 & 0x0f0fu) | (second >> 2 & 0x3030u);
-        const float2 d = __half22float2(halves(header.x));
-        for (int k = 0; k < 2; ++k) {
-            scale[k] = d.x * static_cast<float>(scales >> (8 * k) & 63);
-            offset[k] = -d.y * static_cast<float>(minima >> (8 * k) & 63);
-        }
+        scales = pair < 2 ? first & 0x3f3fu : (third & 0x0f0fu) | (first >> 2 & 0x3030u);
+        minima = pair < 2 ? second & 0x3f3fu : (third >> 4 & 0x0f0fu) | (second >> 2 & 0x3030u);
+        d = halves(header.x);
     }
 
-    float scale[2];
-    float offset[2];
+    __device__ float scale(int k) const { return __low2float(d) * static_cast<float>(scales >> (8 * k) & 63); }
+    __device__ float offset(int k) const { return -__high2float(d) * static_cast<float>(minima >> (8 * k) & 63); }
+    // Both, rounded to halves.
+    __device__ __half2 half_scales() const { return __hmul2(bytes_to_halves(scales, 0x4140), __low2half2(d)); }
+    __device__ __half2 half_offsets() const {
+        return __hmul2(bytes_to_halves(minima, 0x4140), __hneg2(__high2half2(d)));
+    }
+
+    unsigned scales;  // two bytes
+    unsigned minima;
+    __half2 d;
 };
 
 // Elements [i, i + 8) of a row, i a multiple of 8. The layouts are those of quant/blocks.h.
-template <WeightType kType>
+template <WeightType kType, Space kSpace = Space::global>
 __device__ inline Codes8 codes8(const uint8_t* row, int i) {
     Codes8 out;
-    const auto mask = [&](const unsigned (&words)[2], int shift, unsigned bits) {
+    const auto mask = [&](const unsigned(&words)[2], int shift, unsigned bits) {
         out.words[0] = words[0] >> shift & bits;
         out.words[1] = words[1] >> shift & bits;
     };
@@ -180,7 +195,7 @@ __device__ inline Codes8 codes8(const uint8_t* row, int i) {
     unsigned w[2];
     if constexpr (kType == WeightType::Q8_0) {
         const uint8_t* const b = row + static_cast<size_t>(i / 32) * sizeof(BlockQ8_0);
-        load_words(b + 2 + i % 32, w);
+        load_words<kSpace>(b + 2 + i % 32, w);
         out.words[0] = w[0] ^ 0x80808080u;
         out.words[1] = w[1] ^ 0x80808080u;
         out.scale = half_bits_to_float(load_u16(b));
@@ -193,7 +208,7 @@ __device__ inline Codes8 codes8(const uint8_t* row, int i) {
         constexpr int size = header + (five ? 4 : 0) + 16;
         const uint8_t* const b = row + static_cast<size_t>(i / 32) * size;
         const int at = i % 32;
-        load_words(b + header + (five ? 4 : 0) + at % 16, w);
+        load_words<kSpace>(b + header + (five ? 4 : 0) + at % 16, w);
         mask(w, at / 16 * 4, 0x0f0f0f0fu);
         if constexpr (five) {
             const unsigned high = load_u32(b + header) >> at;
@@ -227,16 +242,16 @@ __device__ inline Codes8 codes8(const uint8_t* row, int i) {
         const int at = i % 256;
         const int part = at / 128;
         const int quarter = at % 128 / 32;
-        load_words(b + part * 64 + quarter % 2 * 32 + at % 32, w);
+        load_words<kSpace>(b + part * 64 + quarter % 2 * 32 + at % 32, w);
         mask(w, quarter / 2 * 4, 0x0f0f0f0fu);
-        load_words(b + 128 + part * 32 + at % 32, w);
+        load_words<kSpace>(b + 128 + part * 32 + at % 32, w);
         set(w[0] >> (quarter * 2) & 0x03030303u, w[1] >> (quarter * 2) & 0x03030303u, 4);
         out.scale = half_bits_to_float(load_u16(b + 208)) * static_cast<float>(static_cast<int8_t>(b[192 + at / 16]));
         out.offset = -32 * out.scale;
     } else if constexpr (kType == WeightType::Q2_K) {
         const uint8_t* const b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ2_K);
         const int at = i % 256;
-        load_words(b + 16 + at / 128 * 32 + at % 32, w);
+        load_words<kSpace>(b + 16 + at / 128 * 32 + at % 32, w);
         mask(w, at % 128 / 32 * 2, 0x03030303u);
         out.scale = half_bits_to_float(load_u16(b + 80)) * static_cast<float>(b[at / 16] & 15);
         out.offset = -half_bits_to_float(load_u16(b + 82)) * static_cast<float>(b[at / 16] >> 4);
@@ -244,9 +259,9 @@ __device__ inline Codes8 codes8(const uint8_t* row, int i) {
         static_assert(kType == WeightType::Q3_K);
         const uint8_t* const b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ3_K);
         const int at = i % 256;
-        load_words(b + 32 + at / 128 * 32 + at % 32, w);
+        load_words<kSpace>(b + 32 + at / 128 * 32 + at % 32, w);
         mask(w, at % 128 / 32 * 2, 0x03030303u);
-        load_words(b + at % 32, w);
+        load_words<kSpace>(b + at % 32, w);
         set(w[0] >> (at / 32) & 0x01010101u, w[1] >> (at / 32) & 0x01010101u, 2);
         const uint8_t* const scales = b + 96;
         const int s = at / 16;
@@ -289,22 +304,20 @@ __device__ inline void decode8(const uint8_t* row, int i, float* out) {
     }
 }
 
-// What codes stand for, in halves.
-__device__ inline uint4 to_halves(const Codes8& codes) {
-    const __half2 scale = __float2half2_rn(codes.scale);
-    const __half2 offset = __float2half2_rn(codes.offset);
-    // A byte below the upper byte of 1024 is a half of 1024 more.
-    const __half2 too_much = __float2half2_rn(1024);
+// What eight codes stand for, in halves.
+__device__ inline uint4 to_halves(const unsigned (&words)[2], __half2 scale, __half2 offset) {
     const auto pair = [&](unsigned word, unsigned select) {
-        const __half2 code = __hsub2(halves(__byte_perm(word, 0x64646464u, select)), too_much);
-        return bits(__hfma2(code, scale, offset));
+        return bits(__hfma2(bytes_to_halves(word, select), scale, offset));
     };
-    return make_uint4(pair(codes.words[0], 0x4140), pair(codes.words[0], 0x4342), pair(codes.words[1], 0x4140),
-                      pair(codes.words[1], 0x4342));
+    return make_uint4(pair(words[0], 0x4140), pair(words[0], 0x4342), pair(words[1], 0x4140), pair(words[1], 0x4342));
+}
+
+__device__ inline uint4 to_halves(const Codes8& codes) {
+    return to_halves(codes.words, __float2half2_rn(codes.scale), __float2half2_rn(codes.offset));
 }
 
 // Elements [i, i + 8) of a row of weights in halves.
-template <WeightType kType>
+template <WeightType kType, Space kSpace = Space::global>
 __device__ inline uint4 decode8_halves(const uint8_t* row, int i) {
     if constexpr (kType == WeightType::F16) {
         return *(reinterpret_cast<const uint4*>(row) + i / 8);
@@ -313,7 +326,7 @@ __device__ inline uint4 decode8_halves(const uint8_t* row, int i) {
         decode8<kType>(row, i, x);
         return make_uint4(pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7]));
     } else {
-        return to_halves(codes8<kType>(row, i));
+        return to_halves(codes8<kType, kSpace>(row, i));
     }
 }
 

@@ -34,7 +34,9 @@ constexpr bool is_float(WeightType type) {
 // The kernels of products by their columns: one (multiply_vector), few (multiply_few), up to kTileColumns of quantized
 // weights (multiply_tiles), more (cuBLAS, in halves).
 constexpr int few_columns(WeightType type) {
-    return type == WeightType::F16 || !is_float(type) ? 8 : 32;
+    return type == WeightType::F32 || type == WeightType::BF16   ? 32
+           : type == WeightType::F16 || type >= WeightType::Q2_K ? 8
+                                                                 : 1;
 }
 constexpr int kTileColumns = 64;
 
@@ -59,21 +61,34 @@ struct VectorCodes {
 // Every y = x[n_cols] W^T. codes: of x, if they are wanted.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, cudaStream_t stream);
-// Every y = x[n, n_cols] W^T, x in halves, for n <= 32: one read of the weights.
+// Every y = x[n, n_cols] W^T, x in halves, for 1 < n <= few_columns(type): one read of the weights.
 void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                   cudaStream_t stream);
-// What multiply_tiles is launched with, so that all multiprocessors have work.
-struct TilePlan {
-    int n_blocks;  // of rows
-    int n_splits;  // of a row's length
-    size_t n_sums() const { return n_splits > 1 ? size_t{kSums} * n_blocks * n_splits : 0; }
-
-    static constexpr int kRows = 64;  // of a block
-    static constexpr int kSums = kRows * kTileColumns;
+// What a device runs at once.
+struct Processors {
+    int count;
+    int shared_bytes;  // of a block, at most
 };
-TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, int n_processors);
-// Every y = x[n, n_cols] W^T, x in halves, for quantized weights and n <= kTileColumns. sums[plan.n_sums()] and
-// counts[plan.n_blocks], which are zero and are so again afterwards, are its own.
+// How multiply_tiles shares its work: see matmul_tile.cu.
+struct TilePlan {
+    static constexpr int kRows = 96;
+    static constexpr int kSums = kRows * kTileColumns;
+
+    int n_tiles;  // of rows
+    int n_steps;  // of a row
+    int n_blocks;
+    int n_each;  // steps of a block; the first n_more have one more
+    int n_more;
+    int n_stages;
+    int shared_bytes;
+
+    __host__ __device__ int n_units() const { return n_tiles * n_steps; }
+    size_t n_sums() const { return size_t{2} * n_blocks * kSums; }
+    bool fits() const { return n_stages > 2; }
+};
+TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, const Processors& processors);
+// Every y = x[n, n_cols] W^T, x in halves, for quantized weights, n <= kTileColumns and a plan that fits.
+// sums[plan.n_sums()] and counts[plan.n_tiles], which are zero and are so again afterwards, are its own.
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, cudaStream_t stream);
 // out[n] = the elements of n_rows rows of n_cols, as halves.

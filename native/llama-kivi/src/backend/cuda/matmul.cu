@@ -1,5 +1,5 @@
 // Products with few columns, where reading the weights is most of the work: 2 to 8, of F32 and BF16 weights 2 to 32.
-// More: matmul_tile.cu, and through halves and cuBLAS (cuda_backend.cpp).
+// Weights in blocks of 32 are not among them. More: matmul_tile.cu, and through halves and cuBLAS (cuda_backend.cpp).
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/products.cuh"
@@ -12,14 +12,14 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kTileRows = 16;
 
-// A block multiplies 16 rows of weights with 8 kTiles columns; its warps share the rows' length, a lane 8 elements of 32 of
-// rows g and g + 8 (g = lane / 4), in whatever order the matrix units take them: that of the columns is the same.
+// A block multiplies 16 rows of weights with 8 kTiles columns; its warps share the rows' length, a lane 8 elements of
+// 32 of rows g and g + 8 (g = lane / 4), in whatever order the matrix units take them: that of the columns is the same.
 template <WeightType kType, int kTiles>
 __global__ void __launch_bounds__(kWarps * 32)
     multiply_few_kernel(const __grid_constant__ FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x,
                         int n) {
     __shared__ float sums[kWarps][8 * kTiles][kTileRows + 1];
-    const int which = product_of(products);
+    const int which = product_of(products, blockIdx.x);
     float* const y = products.y[which];
     const int n_rows = products.n_rows[which];
     const int first = (blockIdx.x - products.first_block[which]) * kTileRows;
@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(kWarps * 32)
             // The end of a row that is no multiple of 32.
             const bool there = i < n_cols;
             const uint4 none = make_uint4(0, 0, 0, 0);
-            multiply_chunk(there ? decode8_halves<kType>(row0, i) : none,
-                           there ? decode8_halves<kType>(row1, i) : none, i, there);
+            multiply_chunk(there ? decode8_halves<kType>(row0, i) : none, there ? decode8_halves<kType>(row1, i) : none,
+                           i, there);
             continue;
         }
         uint4 a[kChunks];
@@ -102,24 +102,11 @@ __global__ void dequantize_kernel(const uint8_t* w, int64_t n, uint16_t* out) {
     if (i >= n) {
         return;
     }
-    // decode8 counts in int: from the super block on.
-    constexpr int block = kType == WeightType::F32 || kType == WeightType::F16 || kType == WeightType::BF16 ? 8
-                          : kType >= WeightType::Q2_K                                                        ? 256
-                                                                                                             : 32;
-    const size_t bytes = kType == WeightType::F32                                    ? 32
-                         : kType == WeightType::F16 || kType == WeightType::BF16     ? 16
-                         : kType == WeightType::Q4_0                                 ? sizeof(BlockQ4_0)
-                         : kType == WeightType::Q4_1                                 ? sizeof(BlockQ4_1)
-                         : kType == WeightType::Q5_0                                 ? sizeof(BlockQ5_0)
-                         : kType == WeightType::Q5_1                                 ? sizeof(BlockQ5_1)
-                         : kType == WeightType::Q8_0                                 ? sizeof(BlockQ8_0)
-                         : kType == WeightType::Q2_K                                 ? sizeof(BlockQ2_K)
-                         : kType == WeightType::Q3_K                                 ? sizeof(BlockQ3_K)
-                         : kType == WeightType::Q4_K                                 ? sizeof(BlockQ4_K)
-                         : kType == WeightType::Q5_K                                 ? sizeof(BlockQ5_K)
-                                                                                     : sizeof(BlockQ6_K);
+    // decode8 counts in int: from the block on.
+    constexpr int elements = is_float(kType) ? 8 : block_elements(kType);
+    constexpr size_t bytes = elements / block_elements(kType) * block_bytes(kType);
     *reinterpret_cast<uint4*>(out + i) =
-        decode8_halves<kType>(w + static_cast<size_t>(i / block) * bytes, static_cast<int>(i % block));
+        decode8_halves<kType>(w + static_cast<size_t>(i / elements) * bytes, static_cast<int>(i % elements));
 }
 
 }  // namespace
@@ -129,10 +116,16 @@ void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n
     const int n_blocks = count_blocks(products, kTileRows);
     dispatch(type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
-        const auto kernel = n <= 8    ? multiply_few_kernel<kType, 1>
-                            : n <= 16 ? multiply_few_kernel<kType, 2>
-                                      : multiply_few_kernel<kType, 4>;
-        queue(kernel, n_blocks, kWarps * 32, 0, stream, products, row_bytes, n_cols, x, n);
+        const auto call = [&](auto kernel) {
+            queue(kernel, n_blocks, kWarps * 32, 0, stream, products, row_bytes, n_cols, x, n);
+        };
+        if constexpr (few_columns(kType) > 8) {
+            call(n <= 8    ? multiply_few_kernel<kType, 1>
+                 : n <= 16 ? multiply_few_kernel<kType, 2>
+                           : multiply_few_kernel<kType, 4>);
+        } else if constexpr (few_columns(kType) > 1) {
+            call(multiply_few_kernel<kType, 1>);
+        }
     });
 }
 

@@ -105,8 +105,8 @@ struct PieceK {
             add(w.w, fifth.w, u.w, v.w);
         }
         const float4 blocks = *reinterpret_cast<const float4*>(x.blocks + 2 * piece);
-        return scales.scale[0] * blocks.x * static_cast<float>(low) + scales.scale[1] * blocks.z * static_cast<float>(high) +
-               scales.offset[0] * blocks.y + scales.offset[1] * blocks.w;
+        return scales.scale(0) * blocks.x * static_cast<float>(low) + scales.scale(1) * blocks.z * static_cast<float>(high) +
+               scales.offset(0) * blocks.y + scales.offset(1) * blocks.w;
     }
 };
 
@@ -193,7 +193,7 @@ template <WeightType kType>
 __global__ void __launch_bounds__(kWarps * 32)
     multiply_vector_kernel(const __grid_constant__ FewProducts products, size_t row_bytes, int n_cols, const float* x,
                            VectorCodes codes) {
-    const int which = product_of(products);
+    const int which = product_of(products, blockIdx.x);
     const int n_rows = products.n_rows[which];
     const int first = ((blockIdx.x - products.first_block[which]) * kWarps + threadIdx.x / 32) * kRows;
     if (first >= n_rows) {

@@ -6,10 +6,10 @@
 
 namespace lk::cuda {
 
-// Which product a block is of.
-__device__ inline int product_of(const FewProducts& products) {
+// Which product a block of rows is of.
+__device__ inline int product_of(const FewProducts& products, int block) {
     int which = 0;
-    while (which + 1 < products.count && static_cast<int>(blockIdx.x) >= products.first_block[which + 1]) {
+    while (which + 1 < products.count && block >= products.first_block[which + 1]) {
         ++which;
     }
     return which;
@@ -25,10 +25,48 @@ inline int count_blocks(FewProducts& products, int rows_each) {
     return n_blocks;
 }
 
+constexpr int block_elements(WeightType type) {
+    return is_float(type) ? 1 : type >= WeightType::Q2_K ? kSuperBlock : kBlock;
+}
+
+constexpr int block_bytes(WeightType type) {
+    return type == WeightType::F32                               ? 4
+           : type == WeightType::F16 || type == WeightType::BF16 ? 2
+           : type == WeightType::Q4_0                            ? sizeof(BlockQ4_0)
+           : type == WeightType::Q4_1                            ? sizeof(BlockQ4_1)
+           : type == WeightType::Q5_0                            ? sizeof(BlockQ5_0)
+           : type == WeightType::Q5_1                            ? sizeof(BlockQ5_1)
+           : type == WeightType::Q8_0                            ? sizeof(BlockQ8_0)
+           : type == WeightType::Q2_K                            ? sizeof(BlockQ2_K)
+           : type == WeightType::Q3_K                            ? sizeof(BlockQ3_K)
+           : type == WeightType::Q4_K                            ? sizeof(BlockQ4_K)
+           : type == WeightType::Q5_K                            ? sizeof(BlockQ5_K)
+                                                                 : sizeof(BlockQ6_K);
+}
+
 // Chunks of 32 elements that share their bytes are decoded together: a read of a warp costs as much as the lines it
 // touches, and here it touches one for each of eight rows.
 constexpr int chunks_together(WeightType type) {
     return type == WeightType::Q4_K || type == WeightType::Q5_K ? 2 : type == WeightType::Q6_K ? 4 : 1;
+}
+
+// Elements [i + 32 kHalf, i + 32 kHalf + 8) of a block of Q4_K or, with a fifth bit, Q5_K; i is in the first of two
+// sub-blocks that share their bytes, scale and offset are those of both.
+template <bool kFive, int kHalf>
+__device__ inline uint4 decode_half_pair(const uint8_t* block, int i, __half2 scale, __half2 offset) {
+    const int pair = i / 64;
+    const uint2 codes = *reinterpret_cast<const uint2*>(block + 16 + (kFive ? 32 : 0) + pair * 32 + i % 32);
+    uint2 fifth = make_uint2(0, 0);
+    if constexpr (kFive) {
+        fifth = *reinterpret_cast<const uint2*>(block + 16 + i % 32);
+    }
+    const auto word = [&](unsigned w, unsigned high) {
+        const unsigned bit = kFive ? (high >> (2 * pair + kHalf) & 0x01010101u) << 4 : 0;
+        return (w >> 4 * kHalf & 0x0f0f0f0fu) | bit;
+    };
+    const unsigned words[2] = {word(codes.x, fifth.x), word(codes.y, fifth.y)};
+    return kHalf == 0 ? to_halves(words, __low2half2(scale), __low2half2(offset))
+                      : to_halves(words, __high2half2(scale), __high2half2(offset));
 }
 
 // Elements [i, i + 8) of each of the chunks, and of those that follow, as halves; i is of the first one.
@@ -37,21 +75,9 @@ __device__ inline void decode_chunks(const uint8_t* row, int i, uint4 (&out)[kCh
     if constexpr (kType == WeightType::Q4_K || kType == WeightType::Q5_K) {
         constexpr bool five = kType == WeightType::Q5_K;
         const uint8_t* const b = row + static_cast<size_t>(i / 256) * (five ? sizeof(BlockQ5_K) : sizeof(BlockQ4_K));
-        const int pair = i % 256 / 64;
-        const PairScales scales(*reinterpret_cast<const uint4*>(b), pair);
-        const uint2 codes = *reinterpret_cast<const uint2*>(b + 16 + (five ? 32 : 0) + pair * 32 + i % 32);
-        uint2 fifth = make_uint2(0, 0);
-        if constexpr (five) {
-            fifth = *reinterpret_cast<const uint2*>(b + 16 + i % 32);
-        }
-#pragma unroll
-        for (int k = 0; k < 2; ++k) {
-            const auto word = [&](unsigned w, unsigned high) {
-                const unsigned bit = five ? (high >> (2 * pair + k) & 0x01010101u) << 4 : 0;
-                return (w >> 4 * k & 0x0f0f0f0fu) | bit;
-            };
-            out[k] = to_halves({{word(codes.x, fifth.x), word(codes.y, fifth.y)}, scales.scale[k], scales.offset[k]});
-        }
+        const PairScales scales(*reinterpret_cast<const uint4*>(b), i % 256 / 64);
+        out[0] = decode_half_pair<five, 0>(b, i % 256, scales.half_scales(), scales.half_offsets());
+        out[1] = decode_half_pair<five, 1>(b, i % 256, scales.half_scales(), scales.half_offsets());
     } else if constexpr (kType == WeightType::Q6_K) {
         const uint8_t* const b = row + static_cast<size_t>(i / 256) * sizeof(BlockQ6_K);
         const int part = i % 256 / 128;
