@@ -141,6 +141,13 @@ __device__ inline void load_words(const uint8_t* p, unsigned (&words)[kCount]) {
 
 // Eight elements of a row of quantized weights: byte codes, whose elements are code * scale + offset.
 struct Codes8 {
+    __device__ void unpack(float* out) const {
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+            out[j] = static_cast<float>(words[j / 4] >> (8 * (j % 4)) & 0xff) * scale + offset;
+        }
+    }
+
     unsigned words[2];
     float scale;
     float offset;
@@ -273,34 +280,51 @@ __device__ inline Codes8 codes8(const uint8_t* row, int i) {
     return out;
 }
 
+// Eight elements of a row of F32, F16 or BF16 weights, as they lie there.
+template <WeightType kType>
+struct Floats8 {
+    // i: of the first, a multiple of 8.
+    __device__ Floats8(const uint8_t* row, int i) {
+#pragma unroll
+        for (int k = 0; k < kFours; ++k) {
+            fours[k] = *(reinterpret_cast<const uint4*>(row) + i / 8 * kFours + k);
+        }
+    }
+    Floats8() = default;
+
+    __device__ void unpack(float* out) const {
+        const auto put = [&](int k, unsigned word) {
+            if constexpr (kType == WeightType::F32) {
+                out[k] = __uint_as_float(word);
+            } else if constexpr (kType == WeightType::F16) {
+                const float2 pair = __half22float2(halves(word));
+                out[2 * k] = pair.x;
+                out[2 * k + 1] = pair.y;
+            } else {
+                out[2 * k] = __uint_as_float(word << 16);
+                out[2 * k + 1] = __uint_as_float(word & 0xffff0000u);
+            }
+        };
+#pragma unroll
+        for (int k = 0; k < kFours; ++k) {
+            put(4 * k, fours[k].x);
+            put(4 * k + 1, fours[k].y);
+            put(4 * k + 2, fours[k].z);
+            put(4 * k + 3, fours[k].w);
+        }
+    }
+
+    static constexpr int kFours = kType == WeightType::F32 ? 2 : 1;
+    uint4 fours[kFours];
+};
+
 // Elements [i, i + 8) of a row of weights, i a multiple of 8.
 template <WeightType kType>
 __device__ inline void decode8(const uint8_t* row, int i, float* out) {
-    if constexpr (kType == WeightType::F32) {
-        const float4* p = reinterpret_cast<const float4*>(row) + i / 4;
-        const float4 a = p[0];
-        const float4 b = p[1];
-        out[0] = a.x, out[1] = a.y, out[2] = a.z, out[3] = a.w;
-        out[4] = b.x, out[5] = b.y, out[6] = b.z, out[7] = b.w;
-    } else if constexpr (is_float(kType)) {
-        const uint4 words = *(reinterpret_cast<const uint4*>(row) + i / 8);
-        const unsigned w[4] = {words.x, words.y, words.z, words.w};
-        for (int j = 0; j < 4; ++j) {
-            if constexpr (kType == WeightType::F16) {
-                const float2 pair = __half22float2(halves(w[j]));
-                out[2 * j] = pair.x;
-                out[2 * j + 1] = pair.y;
-            } else {
-                out[2 * j] = __uint_as_float(w[j] << 16);
-                out[2 * j + 1] = __uint_as_float(w[j] & 0xffff0000u);
-            }
-        }
+    if constexpr (is_float(kType)) {
+        Floats8<kType>(row, i).unpack(out);
     } else {
-        const Codes8 codes = codes8<kType>(row, i);
-        for (int j = 0; j < 8; ++j) {
-            const unsigned code = codes.words[j / 4] >> (8 * (j % 4)) & 0xff;
-            out[j] = static_cast<float>(code) * codes.scale + codes.offset;
-        }
+        codes8<kType>(row, i).unpack(out);
     }
 }
 
