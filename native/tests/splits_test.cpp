@@ -1,7 +1,9 @@
-// How the GPU's attention is cut: a plain function of the host.
+// How work on a GPU is cut and shared: plain functions of the host.
 #include "backend/cuda/splits.h"
 
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 namespace lk::cuda {
 namespace {
@@ -34,4 +36,25 @@ TEST(Splits, AreNeverMoreThanSteps) {
 }
 
 }  // namespace
+// Every step has one block, in order, and no block has two more than another.
+TEST(Shares, AreWholeAndEven) {
+    for (const int n_slots : {1, 3, 7, 132}) {
+        for (const int n_steps : {1, 2, 3, 6, 7, 8, 131, 132, 133, 700, 3680}) {
+            const Shares shares = Shares::of(n_steps, n_slots);
+            EXPECT_EQ(shares.n_blocks, std::min(n_steps, n_slots));
+            EXPECT_EQ(shares.begin(0), 0);
+            EXPECT_EQ(shares.begin(shares.n_blocks), n_steps);
+            for (int block = 0; block < shares.n_blocks; ++block) {
+                const int begin = shares.begin(block);
+                const int end = shares.begin(block + 1);
+                EXPECT_GE(end - begin, n_steps / shares.n_blocks);
+                EXPECT_LE(end - begin, n_steps / shares.n_blocks + 1);
+                for (int step = begin; step < end; ++step) {
+                    EXPECT_EQ(shares.block_of(step), block) << n_steps << " steps, " << n_slots << " slots";
+                }
+            }
+        }
+    }
+}
+
 }  // namespace lk::cuda

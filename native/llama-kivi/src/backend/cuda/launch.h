@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "backend/cuda/splits.h"
 #include "backend/rows.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"
@@ -76,14 +77,11 @@ struct TilePlan {
 
     int n_tiles;  // of rows
     int n_steps;  // of a row
-    int n_blocks;
-    int n_each;  // steps of a block; the first n_more have one more
-    int n_more;
+    Shares shares;
     int n_stages;
     int shared_bytes;
 
-    __host__ __device__ int n_units() const { return n_tiles * n_steps; }
-    size_t n_sums() const { return size_t{2} * n_blocks * kSums; }
+    size_t n_sums() const { return size_t{2} * shares.n_blocks * kSums; }
     bool fits() const { return n_stages > 2; }
 };
 TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, const Processors& processors);

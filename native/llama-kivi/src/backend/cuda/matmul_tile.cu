@@ -156,16 +156,6 @@ struct Place {
     int first_row;  // of the tile
 };
 
-// The first unit of a block, and the block that has a unit: the first n_units % n_blocks blocks have one more.
-__device__ int first_unit(const TilePlan& plan, int block) {
-    return block * plan.n_each + min(block, plan.n_more);
-}
-
-__device__ int block_of(const TilePlan& plan, int unit) {
-    const int of_longer = plan.n_more * (plan.n_each + 1);
-    return unit < of_longer ? unit / (plan.n_each + 1) : plan.n_more + (unit - of_longer) / plan.n_each;
-}
-
 // kTiles: of 8 columns.
 template <WeightType kType, int kTiles>
 __global__ void __launch_bounds__(kThreads, 1)
@@ -176,8 +166,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     constexpr int kColumns = 8 * kTiles;
     constexpr int kStageBytes = S::kWeightBytes + kColumns * S::kColumnPitch;
     extern __shared__ __align__(128) uint8_t shared[];
-    const int begin = first_unit(plan, blockIdx.x);
-    const int end = first_unit(plan, blockIdx.x + 1);
+    const int begin = plan.shares.begin(blockIdx.x);
+    const int end = plan.shares.begin(blockIdx.x + 1);
     const bool has_rest = n_cols % S::kElements != 0;
 
     // A lane copies one piece of some rows, all lanes of kLanes neighbours the same row's.
@@ -362,7 +352,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         }
         // A block has parts of two tiles at most: that which it begins with, and that which it ends with.
         const auto sum_at = [&](int block, int k) {
-            const int slot = 2 * block + (first_unit(plan, block) <= tile_begin);
+            const int slot = 2 * block + (plan.shares.begin(block) <= tile_begin);
             return reinterpret_cast<float2*>(sums + static_cast<size_t>(slot) * TilePlan::kSums) + k * kThreads +
                    threadIdx.x;
         };
@@ -384,9 +374,9 @@ __global__ void __launch_bounds__(kThreads, 1)
         for (int k = 0; k < kKept; ++k) {
             sum[k] = 0;
         }
-        const int last_block = block_of(plan, tile_begin + plan.n_steps - 1);
+        const int last_block = plan.shares.block_of(tile_begin + plan.n_steps - 1);
 #pragma unroll 2
-        for (int block = block_of(plan, tile_begin); block <= last_block; ++block) {
+        for (int block = plan.shares.block_of(tile_begin); block <= last_block; ++block) {
 #pragma unroll
             for (int k = 0; k < kKept / 2; ++k) {
                 const float2 v = __ldcg(sum_at(block, k));
@@ -480,9 +470,7 @@ TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, in
         plan.n_stages = std::min(kMostStages, processors.shared_bytes / stage_bytes);
         plan.shared_bytes = plan.n_stages * stage_bytes;
         plan.n_steps = (n_cols + step - 1) / step;
-        plan.n_blocks = std::min(processors.count, plan.n_units());
-        plan.n_each = plan.n_units() / plan.n_blocks;
-        plan.n_more = plan.n_units() % plan.n_blocks;
+        plan.shares = Shares::of(plan.n_tiles * plan.n_steps, processors.count);
     });
     return plan;
 }
@@ -491,8 +479,8 @@ void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int
                     const TilePlan& plan, float* sums, int* counts, cudaStream_t stream) {
     count_blocks(products, TilePlan::kRows);
     with_kernel(type, n, [&](auto* kernel, int, int) {
-        queue(kernel, dim3(plan.n_blocks), kThreads, plan.shared_bytes, stream, products, row_bytes, n_cols, x, n, plan,
-              sums, counts);
+        queue(kernel, dim3(plan.shares.n_blocks), kThreads, plan.shared_bytes, stream, products, row_bytes, n_cols, x,
+              n, plan, sums, counts);
     });
 }
 

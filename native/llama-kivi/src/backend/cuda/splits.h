@@ -1,4 +1,4 @@
-// Into how many parts a sequence's tokens are cut, so that all multiprocessors have work to the end.
+// How work is cut and shared, so that all multiprocessors have some to the end.
 #pragma once
 
 #include <algorithm>
@@ -6,8 +6,9 @@
 
 namespace lk::cuda {
 
-// n_blocks: of one split. n_pieces: steps of a block that is not split. n_slots: blocks that run at once.
-// overhead: of a block, in steps. The time is that of the waves of blocks, each as long as its longest.
+// Into how many parts a sequence's tokens are cut. n_blocks: of one split. n_pieces: steps of a block that is not
+// split. n_slots: blocks that run at once. overhead: of a block, in steps. The time is that of the waves of blocks,
+// each as long as its longest.
 inline int choose_splits(int n_blocks, int n_pieces, int n_slots, double overhead) {
     constexpr int kMost = 256;
     const int most = std::clamp(n_pieces, 1, kMost);
@@ -27,5 +28,27 @@ inline int choose_splits(int n_blocks, int n_pieces, int n_slots, double overhea
     }
     return best;
 }
+
+// Steps, one after the other, shared among blocks: each has n_each, the first n_more one more.
+struct Shares {
+    int n_blocks;
+    int n_each;
+    int n_more;
+
+    // Among at most n_slots blocks, none without a step; n_steps is positive.
+    static constexpr Shares of(int n_steps, int n_slots) {
+        const int n_blocks = n_steps < n_slots ? n_steps : n_slots;
+        return {n_blocks, n_steps / n_blocks, n_steps % n_blocks};
+    }
+
+    // The first step of a block; of n_blocks: all.
+    constexpr int begin(int block) const { return block * n_each + (block < n_more ? block : n_more); }
+
+    // The block that has a step.
+    constexpr int block_of(int step) const {
+        const int of_longer = n_more * (n_each + 1);
+        return step < of_longer ? step / (n_each + 1) : n_more + (step - of_longer) / n_each;
+    }
+};
 
 }  // namespace lk::cuda
