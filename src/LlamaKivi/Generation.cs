@@ -106,7 +106,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
 
         var decoder = new StreamingTokenDecoder(context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
         var antiprompts = new StopStrings(options.AntiPrompts);
-        Func<int> next = () => Next(options, cancellationToken);
+        using var steps = new StepLoop<int>(() => Next(options, cancellationToken));
         while (StopReason == StopReason.None)
         {
             if (options.MaxTokens >= 0 && _generated.Count >= options.MaxTokens)
@@ -116,7 +116,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             }
 
             start = Stopwatch.GetTimestamp();
-            int token = await Task.Run(next, cancellationToken).ConfigureAwait(false);
+            int token = await steps.RunAsync().ConfigureAwait(false);
             Timings = Timings with
             {
                 GeneratedTokens = _generated.Count,
@@ -207,6 +207,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
     // Samples a token; all but the first need the one before them read first.
     private int Next(IInferenceParams options, CancellationToken cancellationToken)
     {
+        cancellationToken.ThrowIfCancellationRequested();
         if (_inCache < _tokens.Count)
         {
             Read(options, cancellationToken);
