@@ -7,8 +7,8 @@ namespace LlamaKivi;
 /// the caller has returned. Waking another thread takes tens of microseconds, and its caches are cold.
 /// </summary>
 /// <remarks>
-/// One step at a time. A step that was left and is not begun after some milliseconds, because the caller does something else or waits for it, goes to another thread; and where other work waits for the pool, it queues
-/// behind that.
+/// One step at a time. A step that was left and is not begun after some milliseconds, because the caller does something else or waits for it, goes to another thread; and while other work waits for the pool, each step is
+/// an item of its own there, as with <see cref="Task.Run(Action)"/>.
 /// </remarks>
 internal sealed class StepLoop<T>(Func<T> step) : IValueTaskSource<T>, IThreadPoolWorkItem, IDisposable
 {
@@ -67,7 +67,8 @@ internal sealed class StepLoop<T>(Func<T> step) : IValueTaskSource<T>, IThreadPo
     void IValueTaskSource<T>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _result.OnCompleted(continuation, state, token, flags);
 
-    private void Queue() => ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    // Near the thread that asks, as Task.Run has it: many streams that take turns on all threads would leave memory in reserve for each of them.
+    private void Queue() => ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: true);
 
     private void PassOn()
     {
