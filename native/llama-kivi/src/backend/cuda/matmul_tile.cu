@@ -20,19 +20,19 @@ constexpr int kRowWarps = TilePlan::kRows / kWarpRows;
 constexpr int kSharers = 4;  // warps that share the elements of rows
 constexpr int kThreads = kRowWarps * kSharers * 32;
 constexpr int kMostStages = 6;
+constexpr int kStepElements = 256;
 
 // What a block takes of every row at once, and how it lies in shared memory.
 template <WeightType kType>
 struct Step {
-    static constexpr int kElements = 256;
-    static constexpr int kBytes = kElements / block_elements(kType) * block_bytes(kType);
+    static constexpr int kBytes = kStepElements / block_elements(kType) * block_bytes(kType);
     // A row of weights begins at any multiple of kAlign, and is copied from the multiple of 16 before.
     static constexpr int kAlign = std::min(16, block_bytes(kType) & -block_bytes(kType));
     static constexpr int kPieces = (kBytes + 16 - kAlign + 15) / 16;
     // Neighbours begin in other banks: an odd multiple of what four lanes read.
     static constexpr int kPitch = ((16 * kPieces + 31) / 32 | 1) * 32;
     static constexpr int kWeightBytes = TilePlan::kRows * kPitch;
-    static constexpr int kColumnPitch = 2 * kElements + 64;
+    static constexpr int kColumnPitch = 2 * kStepElements + 64;
 };
 
 // A lane's elements of a step: [i, i + 8) of two chunks of 32, of the rows g, g + 8, g + 16 and g + 24 of its warp.
@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     extern __shared__ __align__(128) uint8_t shared[];
     const int begin = plan.shares.begin(blockIdx.x);
     const int end = plan.shares.begin(blockIdx.x + 1);
-    const bool has_rest = n_cols % S::kElements != 0;
+    const bool has_rest = n_cols % kStepElements != 0;
 
     // A lane copies one piece of some rows, all lanes of kLanes neighbours the same row's.
     const auto fetch_weights = [&](const Place& at, uint8_t* stage) {
@@ -203,11 +203,11 @@ __global__ void __launch_bounds__(kThreads, 1)
         }
     };
     const auto fetch_columns = [&](const Place& at, uint8_t* stage) {
-        constexpr int kLanes = S::kElements / 8;
+        constexpr int kLanes = kStepElements / 8;
         constexpr int kTogether = kThreads / kLanes;  // columns
         const int column = threadIdx.x / kLanes;
         const int piece = threadIdx.x % kLanes;
-        const int element = at.step * S::kElements + 8 * piece;
+        const int element = at.step * kStepElements + 8 * piece;
         const int bytes = element < n_cols ? 16 : 0;
         const uint16_t* from = x + static_cast<size_t>(column) * n_cols + (bytes > 0 ? element : 0);
         uint8_t* const to = stage + S::kWeightBytes + column * S::kColumnPitch + 16 * piece;
@@ -248,7 +248,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     const int j = threadIdx.x % 4;
     float acc[2][kTiles][4] = {};
 
-    constexpr int kEach = S::kElements / kSharers;
+    constexpr int kEach = kStepElements / kSharers;
     static_assert(kEach == 64);  // two chunks
     const int first = sharer * kEach + 8 * j;
     RowDecoder<kType> decoder;
@@ -438,7 +438,7 @@ bool raise_shared_bytes(Kernel kernel) {
     return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) == cudaSuccess;
 }
 
-// f(kernel, elements of a step, bytes of a stage) of the kernel for a type and n columns.
+// f(kernel, bytes of a stage) of the kernel for a type and n columns.
 template <class F>
 void with_kernel(WeightType type, int n, F&& f) {
     dispatch(type, [&](auto t) {
@@ -449,7 +449,7 @@ void with_kernel(WeightType type, int n, F&& f) {
                 using S = Step<kType>;
                 static const bool raised = raise_shared_bytes(multiply_tiles_kernel<kType, kTiles>);
                 static_cast<void>(raised);
-                f(multiply_tiles_kernel<kType, kTiles>, S::kElements, S::kWeightBytes + 8 * kTiles * S::kColumnPitch);
+                f(multiply_tiles_kernel<kType, kTiles>, S::kWeightBytes + 8 * kTiles * S::kColumnPitch);
             };
             n <= 8    ? call(std::integral_constant<int, 1>{})
             : n <= 16 ? call(std::integral_constant<int, 2>{})
@@ -466,10 +466,10 @@ TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, in
     for (int i = 0; i < products.count; ++i) {
         plan.n_tiles += (products.n_rows[i] + TilePlan::kRows - 1) / TilePlan::kRows;
     }
-    with_kernel(type, n, [&](auto*, int step, int stage_bytes) {
+    with_kernel(type, n, [&](auto*, int stage_bytes) {
         plan.n_stages = std::min(kMostStages, processors.shared_bytes / stage_bytes);
         plan.shared_bytes = plan.n_stages * stage_bytes;
-        plan.n_steps = (n_cols + step - 1) / step;
+        plan.n_steps = (n_cols + kStepElements - 1) / kStepElements;
         plan.shares = Shares::of(plan.n_tiles * plan.n_steps, processors.count);
     });
     return plan;
@@ -478,7 +478,7 @@ TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, in
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, cudaStream_t stream) {
     count_blocks(products, TilePlan::kRows);
-    with_kernel(type, n, [&](auto* kernel, int, int) {
+    with_kernel(type, n, [&](auto* kernel, int) {
         queue(kernel, dim3(plan.shares.n_blocks), kThreads, plan.shared_bytes, stream, products, row_bytes, n_cols, x,
               n, plan, sums, counts);
     });

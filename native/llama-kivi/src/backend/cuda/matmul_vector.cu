@@ -62,12 +62,10 @@ struct Piece {
     }
 };
 
-// Eight elements of a block of 32.
-template <>
-struct Piece<WeightType::Q8_0> {
-    static constexpr int kElements = 8;
-    static constexpr int kUnroll = 4;
-    static constexpr int kAhead = 0;  // more made it slower
+// Eight bytes of a block of 32 elements: a scale, and codes behind it.
+template <class Block>
+struct PieceOfBlock {
+    static constexpr int kPieces = (sizeof(Block) - 2) / 8;  // of a block
     struct Raw {
         unsigned w[2];
         uint16_t d;
@@ -75,12 +73,19 @@ struct Piece<WeightType::Q8_0> {
 
     __device__ static Raw load(const uint8_t* row, int piece) {
         Raw raw;
-        const uint8_t* const b = row + static_cast<size_t>(piece / 4) * sizeof(BlockQ8_0);
-        load_words(b + 2 + piece % 4 * 8, raw.w);
+        const uint8_t* const b = row + static_cast<size_t>(piece / kPieces) * sizeof(Block);
+        load_words(b + 2 + piece % kPieces * 8, raw.w);
         raw.d = load_u16(b);
         return raw;
     }
+};
 
+// As many elements.
+template <>
+struct Piece<WeightType::Q8_0> : PieceOfBlock<BlockQ8_0> {
+    static constexpr int kElements = 8;
+    static constexpr int kUnroll = 4;
+    static constexpr int kAhead = 0;  // more made it slower
     __device__ static float dot(const Raw& raw, int piece, const Vector& x) {
         const uint2 v = load_codes8(x.codes.codes + piece * 8);
         const float scale = half_bits_to_float(raw.d) * x.codes.blocks[piece / 4].x;
@@ -88,25 +93,12 @@ struct Piece<WeightType::Q8_0> {
     }
 };
 
-// Eight bytes of a block of 32: as many elements of its first half and of its second.
+// As many elements of the block's first half and of its second.
 template <>
-struct Piece<WeightType::Q4_0> {
+struct Piece<WeightType::Q4_0> : PieceOfBlock<BlockQ4_0> {
     static constexpr int kElements = 16;
     static constexpr int kUnroll = 4;
     static constexpr int kAhead = 4;
-    struct Raw {
-        unsigned w[2];
-        uint16_t d;
-    };
-
-    __device__ static Raw load(const uint8_t* row, int piece) {
-        Raw raw;
-        const uint8_t* const b = row + static_cast<size_t>(piece / 2) * sizeof(BlockQ4_0);
-        load_words(b + 2 + piece % 2 * 8, raw.w);
-        raw.d = load_u16(b);
-        return raw;
-    }
-
     __device__ static float dot(const Raw& raw, int piece, const Vector& x) {
         const int block = piece / 2;
         const int at = piece % 2 * 8;
