@@ -4,7 +4,7 @@
     bench/quality/run.py [--steps analyze,eval,compare] [MODEL.gguf ...]
 
 Runs the command line (dotnet build -c Release src/LlamaKivi.Cli first) on the demo model and on the models named. The text is
-this project's own documents. Results of a step stay in artifacts/quality, so that an interrupted run goes on.
+bench/quality/corpus. Results of a step stay in artifacts/quality, so that an interrupted run goes on.
 """
 import argparse
 import datetime
@@ -18,6 +18,7 @@ WORK = ROOT / "artifacts" / "quality"
 IMAGES = ROOT / "docs" / "images"
 CLI = ["dotnet", str(ROOT / "src/LlamaKivi.Cli/bin/Release/net10.0/llama-kivi.dll")]
 DEMO = ROOT / "models/kivi-demo-llama-37m-q4_k_m.gguf"
+CORPUS = ROOT / "bench/quality/corpus/jargon-file-4.4.7.txt"
 CACHES = "f16,q8_0,q4_0,kivi4,kivi2,kivi2-paper"
 TASKS = {
     "retrieval": ["--metrics", "last_number", "-n", "12"],
@@ -36,15 +37,6 @@ def run(arguments, result):
         result.write_text(json.dumps({"seconds": time.time() - start, "result": json.loads(out)}))
     kept = json.loads(result.read_text())
     return kept["result"], kept["seconds"]
-
-
-def text_file():
-    """The documents of this project, in order."""
-    path = WORK / "text.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "bench/results").glob("*.md"))]
-    path.write_text("\n\n".join(f.read_text() for f in files if f.name != "quality.md"))
-    return path
 
 
 def percent(x, digits=1):
@@ -106,7 +98,6 @@ def main():
     args = parser.parse_args()
     steps = args.steps.split(",")
     models = [DEMO, *args.models]
-    text = text_file()
     IMAGES.mkdir(exist_ok=True)
     doctor = subprocess.run([*CLI, "doctor", "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
@@ -116,7 +107,7 @@ def main():
         folder = WORK / model.stem
         if "analyze" in steps:
             maps = folder / "maps"
-            result, took = run(["analyze", "-m", model, "-f", text, "-c", 1024, "--max-tokens", 4096, "-o", maps], folder / "analyze.json")
+            result, took = run(["analyze", "-m", model, "-f", CORPUS, "-c", 1024, "--max-tokens", 4096, "-o", maps], folder / "analyze.json")
             analyses.append((model.stem, result))
             seconds[f"analyze {model.stem}"] = took
             middle = result["layers"][len(result["layers"]) // 2]["layer"]
@@ -129,7 +120,7 @@ def main():
                 result, took = run(["eval", "-m", model, "--task", ROOT / f"bench/quality/tasks/{task}.jsonl", "--kv-cache", CACHES, "-c", 2048, "-o", folder / "eval", *options], folder / f"eval-{task}.json")
                 evals += eval_rows(model.stem, task, result, took)
     if "compare" in steps:
-        run(["compare", "-f", text, "--cases", 40, "-o", IMAGES], WORK / "compare.json")
+        run(["compare", "-f", CORPUS, "--cases", 40, "-o", IMAGES], WORK / "compare.json")
 
     names = CACHES.split(",")
     parts = [f"""# What the cache's quantization does
@@ -138,7 +129,7 @@ Written by [bench/quality/run.py](../bench/quality/run.py): commit {commit}, {da
 
 ## Method
 
-`llama-kivi analyze` runs a text (4,096 tokens of this project's documents, windows of 1,024) with an f16 cache and observes every layer's queries, keys (after the rotary embedding) and values. Each is stored in
+`llama-kivi analyze` runs a text (4,096 tokens of the [corpus](../bench/quality/corpus/README.md), windows of 1,024) with an f16 cache and observes every layer's queries, keys (after the rotary embedding) and values. Each is stored in
 several ways, and compared: relative errors are square roots of summed squared differences over summed squares, over all tokens, heads and windows, in percent. Attention's weights are softmax probabilities (the
 paper's "attention scores"), its output is weights times values; both for 32 queries of every head, spread over a window's second half. *Per channel* means groups of consecutive tokens in one channel, *per token*
 groups of channels of one token; rounding is asymmetric between a group's least and greatest element, and a group costs two halves. Cache types are the engine's own, rings and sinks included: a window of 1,024 tokens
