@@ -32,7 +32,7 @@ for (let round = 0; round < Number(rounds); round++) {
     }
     const rows = run(ours[0], [...ours.slice(1), "bench", "-m", model, "-t", threads, "-p", sizes[0], "-n", sizes[1], "-d", depths,
         "-r", "1", "--kv-cache", ourTypes, "--json"]);
-    cpu = rows[0].cpu;
+    cpu = rows[0].processor;
     record(results.ours, rows);
 }
 
