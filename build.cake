@@ -1,37 +1,111 @@
-// Native -> Bindings -> Build -> Test -> Pack. Run: dotnet tool restore && dotnet cake [--target=Test] [--configuration=Debug]
-var target = Argument("target", "Pack");
+// The front door: dotnet tool restore && dotnet cake [--target=NAME] [--configuration=Debug]
+//
+//   Native     builds the engine                    Lint       formatting, include directions, clang-tidy, analyzers
+//   Bindings   writes the C# bindings               Coverage   line coverage of native and managed code
+//   Build      everything                           Docs       the documentation site, in artifacts/docs/site
+//   Test       all tests (the default)              Bench      speed of the demo model on this machine
+//                                                   Pack       NuGet packages, in artifacts/packages
+//
+// --check: Bindings and Lint report differences and write nothing.
+var target = Argument("target", "Test");
 var configuration = Argument("configuration", "Release");
-var packages = MakeAbsolute(Directory("artifacts/packages"));
+var check = HasArgument("check");
+var artifacts = MakeAbsolute(Directory("artifacts"));
 
-void DotNet(string arguments)
+void Run(string program, string arguments, string workingDirectory = ".")
 {
-    Information("dotnet {0}", arguments);
-    if (StartProcess("dotnet", arguments) is var exitCode and not 0)
+    Information("{0} {1}", program, arguments);
+    var exitCode = StartProcess(program, new ProcessSettings { Arguments = arguments, WorkingDirectory = workingDirectory });
+    if (exitCode != 0)
     {
-        throw new CakeException($"dotnet {arguments}: exit {exitCode}");
+        throw new CakeException($"{program} {arguments}: exit {exitCode}");
     }
 }
+
+void DotNet(string arguments) => Run("dotnet", arguments);
+
+string[] NativeFiles(params string[] extensions) =>
+    [.. GetFiles("native/**/*").Select(file => MakeAbsolute(Directory(".")).GetRelativePath(file).FullPath)
+        .Where(file => extensions.Any(extension => file.EndsWith(extension)))];
+
+// The public header is laid out by hand, with its comments in columns.
+string[] FormattedFiles() => [.. NativeFiles(".h", ".cpp", ".cu", ".cuh").Where(file => !file.EndsWith("/llama_kivi.h"))];
 
 Task("Native")
     .Description("Builds the native engine, if its sources changed.")
     .Does(() => DotNet($"build bindings/LlamaKivi.Native -c {configuration}"));
 
 Task("Bindings")
-    .Description("Writes the C# bindings anew from llama_kivi.h.")
+    .Description("Writes the C# bindings from llama_kivi.h; --check: compares them.")
     .IsDependentOn("Native")
-    .Does(() => DotNet("run --project bindings/generator -c Release"));
+    .Does(() => DotNet($"run --project bindings/generator -c Release{(check ? " -- --check" : "")}"));
 
 Task("Build")
-    .IsDependentOn("Bindings")
+    .Description("Builds everything.")
     .Does(() => DotNet($"build LlamaKivi.slnx -c {configuration}"));
 
 Task("Test")
+    .Description("Runs all tests, managed and native.")
+    .Does(() => DotNet($"test -c {configuration}"));
+
+Task("Format")
+    .Description("Formats native and managed code; --check: compares.")
+    .Does(() =>
+    {
+        Run("clang-format", $"{(check ? "--dry-run -Werror" : "-i")} {string.Join(' ', FormattedFiles())}");
+        DotNet($"format whitespace --folder{(check ? " --verify-no-changes" : "")} --include bench/ bindings/ samples/ src/ tests/");
+    });
+
+Task("Includes")
+    .Description("Checks that includes of the engine point in allowed directions (native/include-directions.txt).")
+    .Does(() =>
+    {
+        var allowed = System.IO.File.ReadAllLines("native/include-directions.txt")
+            .Where(line => line.Length > 0 && line[0] != '#')
+            .Select(line => line.Split(':'))
+            .ToDictionary(line => line[0], line => line[1].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        const string root = "native/llama-kivi/src/";
+        string FolderOf(string path) => path.Contains('/') ? path[..path.LastIndexOf('/')] : ".";
+        var wrong = new List<string>();
+        foreach (var file in NativeFiles(".h", ".cpp", ".cu", ".cuh").Where(file => file.StartsWith(root)))
+        {
+            var from = FolderOf(file[root.Length..]);
+            foreach (var line in System.IO.File.ReadLines(file).Where(line => line.StartsWith("#include \"") && !line.Contains("llama_kivi.h")))
+            {
+                var included = line.Split('"')[1];
+                var to = FolderOf(included);
+                if (to != from && !(allowed.TryGetValue(from, out var folders) && folders.Contains(to)))
+                {
+                    wrong.Add($"{file} includes {included}: {from} may include {(allowed.ContainsKey(from) ? string.Join(", ", allowed[from]) : "nothing, as it is not listed")}");
+                }
+            }
+        }
+
+        wrong.ForEach(Error);
+        if (wrong.Count > 0)
+        {
+            throw new CakeException($"{wrong.Count} includes point in a direction that native/include-directions.txt does not allow");
+        }
+    });
+
+Task("Lint")
+    .Description("Formatting and include directions; compiler and analyzer warnings are errors in every build.")
+    .IsDependentOn("Format")
+    .IsDependentOn("Includes");
+
+Task("Docs")
+    .Description("Builds the documentation site. A warning fails it.")
+    .IsDependentOn("Native")
+    .Does(() => DotNet("docfx docfx.json --warningsAsErrors"));
+
+Task("Bench")
+    .Description("Measures prefill and decode of the demo model by cache type.")
     .IsDependentOn("Build")
-    .Does(() => DotNet($"test -c {configuration} --no-build"));
+    .Does(() => DotNet($"run --no-build -c {configuration} --project src/LlamaKivi.Cli -- bench -d 0,3072 --kv-cache f16,q8_0,q4_0,kivi4,kivi2"));
 
 Task("Pack")
     .Description("Makes the NuGet packages of this machine's runtime identifier.")
-    .IsDependentOn("Test")
-    .Does(() => DotNet($"pack LlamaKivi.slnx -c {configuration} --no-build -o \"{packages}\""));
+    .IsDependentOn("Build")
+    .Does(() => DotNet($"pack LlamaKivi.slnx -c {configuration} --no-build -o \"{artifacts}/packages\""));
 
 RunTarget(target);

@@ -13,6 +13,9 @@
 
 namespace lk {
 
+// Query heads that one KV head may serve.
+inline constexpr int kMaxHeadGroup = 128;
+
 // A weight matrix as the file holds it: rows [n_rows, n_cols], a row being consecutive blocks.
 struct Tensor {
     WeightType type = WeightType::F32;

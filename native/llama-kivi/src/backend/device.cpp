@@ -1,6 +1,7 @@
 #include "backend/device.h"
 
 #include <mutex>
+#include <string>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -67,8 +68,8 @@ const DevicePlugin& plugin() {
 
 }  // namespace
 
-std::shared_ptr<Device> open_device(const Model& model, const std::function<bool(float)>& progress) {
-    return std::shared_ptr<Device>(plugin().open(model, progress));
+std::shared_ptr<Device> open_device(const DeviceWeights& weights, const std::function<bool(float)>& progress) {
+    return std::shared_ptr<Device>(plugin().open(weights, progress));
 }
 
 lk_device_info describe_device(uint32_t index) {

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "backend/cpu/attention.h"
+#include "backend/backend.h"
 #include "base/error.h"
 #include "kv/kivi_format.h"
 
@@ -119,9 +119,9 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
 
     LK_CHECK(c.n_head % c.n_head_kv == 0, LK_BAD_FILE, "%s: %d query heads cannot share %d KV heads evenly", name,
              c.n_head, c.n_head_kv);
-    LK_CHECK(c.n_head / c.n_head_kv <= cpu::kMaxHeadGroup, LK_UNSUPPORTED,
+    LK_CHECK(c.n_head / c.n_head_kv <= kMaxHeadGroup, LK_UNSUPPORTED,
              "%s: %d query heads share a KV head; at most %d are supported", name, c.n_head / c.n_head_kv,
-             cpu::kMaxHeadGroup);
+             kMaxHeadGroup);
     LK_CHECK(r.has("attention.key_length") || c.n_embd % c.n_head == 0, LK_BAD_FILE,
              "%s: the embedding length %d is not a multiple of the %d heads, and '%s' is missing", name, c.n_embd,
              c.n_head, r.key("attention.key_length").c_str());

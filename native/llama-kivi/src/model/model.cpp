@@ -313,6 +313,36 @@ std::function<bool(float)> part_of(const std::function<bool(float)>& progress, f
     return [=](float fraction) { return progress(from + fraction * (to - from)); };
 }
 
+// The weights and norms of the layers and outputs that the device computes.
+DeviceWeights device_weights(const Model& model) {
+    DeviceWeights weights;
+    const auto vector = [&](const std::vector<float>& v) {
+        weights.data.emplace_back(reinterpret_cast<const uint8_t*>(v.data()), v.size() * sizeof(float));
+    };
+    const auto norm = [&](const Norm& n) {
+        vector(n.weight);
+        vector(n.bias);
+    };
+    const auto matrix = [&](const Tensor& t) { weights.data.emplace_back(t.data, t.row_bytes * t.n_rows); };
+    const int n_host_layers = model.n_host_layers();
+    if (n_host_layers == 0) {
+        matrix(model.token_embd);
+    }
+    matrix(model.output);
+    norm(model.output_norm);
+    vector(model.rope.frequency);
+    weights.rope_frequency = model.rope.frequency;
+    for (const Layer& layer : std::span(model.layers).subspan(n_host_layers)) {
+        for (const Norm* n : {&layer.attn_norm, &layer.attn_norm_2, &layer.ffn_norm}) {
+            norm(*n);
+        }
+        for (const Tensor* t : {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.gate, &layer.up, &layer.down}) {
+            matrix(*t);
+        }
+    }
+    return weights;
+}
+
 std::shared_ptr<const GgufFile> open_file(const std::string& path, std::span<const lk_metadata_override> overrides) {
     std::unique_ptr<GgufFile> file = GgufFile::open(path);
     for (const lk_metadata_override& o : overrides) {
@@ -375,7 +405,7 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
     model->weight_type = loader.dominant_type();
     if (n_gpu_layers != 0) {
         model->n_device_layers = device_layers(model->config.n_layer, n_gpu_layers);
-        model->device = open_device(*model, part_of(progress, read, 1));
+        model->device = open_device(device_weights(*model), part_of(progress, read, 1));
     }
     return model;
 }

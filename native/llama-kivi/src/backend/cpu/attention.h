@@ -10,9 +10,6 @@
 
 namespace lk::cpu {
 
-// Query heads that one KV head may serve.
-inline constexpr int kMaxHeadGroup = 128;
-
 class Attention {
 public:
     Attention(const Kernels& kernels, int n_threads);

@@ -4,8 +4,6 @@
 #include <cstring>
 #include <new>
 
-#include "model/model.h"
-
 namespace lk::cuda {
 
 void check(cudaError_t status, const char* call) {
@@ -126,7 +124,7 @@ uint8_t* PinnedBuffer::reserve(size_t bytes) {
     return data_;
 }
 
-CudaDevice::CudaDevice(const Model& model, const std::function<bool(float)>& progress) {
+CudaDevice::CudaDevice(const DeviceWeights& weights, const std::function<bool(float)>& progress) {
     count_devices();
     cudaDeviceProp properties{};
     LK_CUDA(cudaSetDevice(0));
@@ -137,45 +135,19 @@ CudaDevice::CudaDevice(const Model& model, const std::function<bool(float)>& pro
     processors_ = {properties.multiProcessorCount, static_cast<int>(properties.sharedMemPerBlockOptin)};
     keep_freed_memory();
 
-    struct Part {
-        const void* host;
-        size_t bytes;
-    };
-    std::vector<Part> parts;
-    const auto vector = [&](const std::vector<float>& v) { parts.push_back({v.data(), v.size() * sizeof(float)}); };
-    const auto norm = [&](const Norm& n) {
-        vector(n.weight);
-        vector(n.bias);
-    };
-    const auto matrix = [&](const Tensor& t) { parts.push_back({t.data, t.row_bytes * t.n_rows}); };
-    const int n_host_layers = model.n_host_layers();
-    if (n_host_layers == 0) {
-        matrix(model.token_embd);
-    }
-    matrix(model.output);
-    norm(model.output_norm);
-    vector(model.rope.frequency);
-    for (const Layer& layer : std::span(model.layers).subspan(n_host_layers)) {
-        for (const Norm* n : {&layer.attn_norm, &layer.attn_norm_2, &layer.ffn_norm}) {
-            norm(*n);
-        }
-        for (const Tensor* t : {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.gate, &layer.up, &layer.down}) {
-            matrix(*t);
-        }
-    }
     size_t total = 1;
     size_t done = 0;
-    for (const Part& part : parts) {
-        total += part.bytes;
+    for (const std::span<const uint8_t>& part : weights.data) {
+        total += part.size();
     }
-    for (const Part& part : parts) {
+    for (const std::span<const uint8_t>& part : weights.data) {
         LK_CHECK(!progress || progress(static_cast<float>(done) / static_cast<float>(total)), LK_CANCELLED,
                  "copying the model to the GPU was cancelled");
-        upload(part.host, part.bytes);
-        done += part.bytes;
+        upload(part.data(), part.size());
+        done += part.size();
     }
-    frequency_ = model.rope.frequency.data();
-    n_rot_ = static_cast<int>(model.rope.frequency.size()) * 2;
+    frequency_ = weights.rope_frequency.data();
+    n_rot_ = static_cast<int>(weights.rope_frequency.size()) * 2;
 }
 
 void CudaDevice::upload(const void* host, size_t bytes) {
@@ -220,8 +192,8 @@ lk_device_info describe(uint32_t index) {
     return info;
 }
 
-Device* open(const Model& model, const std::function<bool(float)>& progress) {
-    return new CudaDevice(model, progress);
+Device* open(const DeviceWeights& weights, const std::function<bool(float)>& progress) {
+    return new CudaDevice(weights, progress);
 }
 
 }  // namespace

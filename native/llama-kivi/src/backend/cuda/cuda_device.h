@@ -43,7 +43,7 @@ private:
 
 class CudaDevice final : public Device {
 public:
-    CudaDevice(const Model& model, const std::function<bool(float)>& progress);
+    CudaDevice(const DeviceWeights& weights, const std::function<bool(float)>& progress);
 
     Memory& memory() override { return memory_; }
     std::unique_ptr<Backend> make_backend() override;
