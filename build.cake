@@ -93,6 +93,37 @@ Task("Lint")
     .IsDependentOn("Format")
     .IsDependentOn("Includes");
 
+Task("Coverage")
+    .Description("Prints line coverage: native code by gcovr (Debian: gcovr), managed code by coverlet.")
+    .Does(() =>
+    {
+        var native = artifacts.Combine("coverage/native");
+        var managed = artifacts.Combine("coverage/managed");
+        CleanDirectory(managed);
+        Run("cmake", $"-S . -B {native} -DCMAKE_BUILD_TYPE=Release -DLK_CUDA=OFF -DLK_COVERAGE=ON");
+        Run("cmake", $"--build {native} --parallel {Environment.ProcessorCount}");
+        Run($"{native}/llama-kivi-tests", "--gtest_brief=1");
+        DotNet($"test -c {configuration} --coverlet --coverlet-output-format cobertura --results-directory {managed}");
+
+        Run("gcovr", $"--root . --filter native/llama-kivi/src/ {native} --print-summary --output {native}/coverage.txt");
+
+        // Several test projects run the same assembly: a line is covered if any of them ran it.
+        var lines = GetFiles($"{managed}/**/*.cobertura*.xml")
+            .SelectMany(report => System.Xml.Linq.XDocument.Load(report.FullPath).Descendants("class"))
+            .Where(type => !((string)type.Attribute("filename")).Contains("/obj/"))
+            .SelectMany(type => type.Descendants("line").Select(line => (
+                Assembly: (string)type.Ancestors("package").First().Attribute("name"),
+                File: (string)type.Attribute("filename"),
+                Number: (int)line.Attribute("number"),
+                Hits: (long)line.Attribute("hits"))))
+            .GroupBy(line => (line.Assembly, line.File, line.Number), line => line.Hits > 0)
+            .GroupBy(line => line.Key.Assembly, line => line.Any(hit => hit));
+        foreach (var assembly in lines.OrderBy(assembly => assembly.Key))
+        {
+            Information("{0}: {1:0.0}% of {2} lines", assembly.Key, 100.0 * assembly.Count(hit => hit) / assembly.Count(), assembly.Count());
+        }
+    });
+
 Task("Docs")
     .Description("Builds the documentation site. A warning fails it.")
     .IsDependentOn("Native")
