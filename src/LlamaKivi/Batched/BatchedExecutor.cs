@@ -106,7 +106,8 @@ public sealed class BatchedExecutor : IDisposable
     /// waits for as long as smaller ones take the room.
     /// </remarks>
     /// <returns>
-    /// <see cref="DecodeResult.NoKvSlot"/> if the cache has no room for any of the prompts: none was read or lost. Dispose of a conversation or shorten one, and try again.
+    /// <see cref="DecodeResult.NoKvSlot"/> if the cache has no room for any of the prompts: none was read or lost. Dispose of a conversation or shorten one, and try again. The logits of the batch
+    /// before are still there, unless conversations were forked.
     /// </returns>
     /// <exception cref="InvalidOperationException">Another call is running.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; the conversations and their prompts are as before.</exception>
@@ -263,7 +264,8 @@ public sealed class BatchedExecutor : IDisposable
         return usage.Capacity - usage.Tokens;
     }
 
-    // Forks share pages, so there may be more room than the lengths of the sequences leave. The engine says how much when it refuses a batch, which it does before it computes anything.
+    // Forks share pages, so there may be more room than the lengths of the sequences leave. The engine says how much when it refuses a batch, which it does before it computes anything; but it
+    // forgets the logits of the batch before.
     private long ExactRoom()
     {
         Epoch++;

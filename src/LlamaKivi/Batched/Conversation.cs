@@ -119,7 +119,7 @@ public sealed class Conversation : IDisposable
         if (_readIn != Executor.Epoch)
         {
             throw new CannotSampleRequiresPromptException(
-                "The conversation's logits are gone: a later Infer() took their place. Sample before the next Infer(), or call Rewind(1) and prompt the last token again.");
+                "The conversation's logits are gone with a later Infer(). Sample before the next Infer(), or call Rewind(1) and prompt the last token again.");
         }
 
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
@@ -254,11 +254,11 @@ public sealed class Conversation : IDisposable
     }
 
     // mayChange: whether the sampler may leave changes in the context's logits.
-    internal LLamaToken Sample(int offset, bool mayChange, Func<SafeLLamaContextHandle, int, LLamaToken> sample)
+    internal LLamaToken Sample<TSampler>(int offset, bool mayChange, TSampler sampler, Func<TSampler, SafeLLamaContextHandle, int, LLamaToken> sample)
     {
         int index = GetSampleIndex(offset);
         SafeLLamaContextHandle context = Executor.Context.NativeHandle;
-        return _logits.Sample(context, index, mayChange, sample);
+        return _logits.Sample(context, index, mayChange, sampler, sample);
     }
 
     internal void Restore(SequenceData state)

@@ -13,7 +13,7 @@ public static class ConversationExtensions
         ArgumentNullException.ThrowIfNull(sampler);
         using PipelineGuard.Entry entry = PipelineGuard.Of(sampler) is { } guard ? guard.EnterToSample(sampler) : default;
         bool mayChange = sampler.GetType() != typeof(DefaultSamplingPipeline) && sampler.GetType() != typeof(GreedySamplingPipeline);
-        return conversation.Sample(offset, mayChange, sampler.Sample);
+        return conversation.Sample(offset, mayChange, sampler, static (one, context, index) => one.Sample(context, index));
     }
 
     /// <summary>Chooses the next token with a chain of samplers; prompt the conversation with it to go on.</summary>
@@ -21,7 +21,7 @@ public static class ConversationExtensions
     {
         ArgumentNullException.ThrowIfNull(conversation);
         ArgumentNullException.ThrowIfNull(sampler);
-        return conversation.Sample(offset, mayChange: false, sampler.Sample);
+        return conversation.Sample(offset, mayChange: false, sampler, static (one, context, index) => one.Sample(context, index));
     }
 
     /// <summary>Forgets the last tokens.</summary>

@@ -59,26 +59,28 @@ internal sealed class ConversationLogits
     /// <param name="context">The context.</param>
     /// <param name="index">The row.</param>
     /// <param name="mayChange">Whether the sampler may leave changes in the row.</param>
-    /// <param name="sample">Chooses.</param>
-    public LLamaToken Sample(SafeLLamaContextHandle context, int index, bool mayChange, Func<SafeLLamaContextHandle, int, LLamaToken> sample)
+    /// <param name="sampler">The sampler.</param>
+    /// <param name="sample">Has it choose.</param>
+    public LLamaToken Sample<TSampler>(
+        SafeLLamaContextHandle context, int index, bool mayChange, TSampler sampler, Func<TSampler, SafeLLamaContextHandle, int, LLamaToken> sample)
     {
         if (!_copies.ContainsKey(index) && !(mayChange && _shared))
         {
-            return sample(context, index);
+            return sample(sampler, context, index);
         }
 
         Span<float> own = Row(context, index);
         Span<float> row = context.GetLogitsIth(index);
         if (own == row)
         {
-            return sample(context, index);
+            return sample(sampler, context, index);
         }
 
         float[] others = row.ToArray();
         own.CopyTo(row);
         try
         {
-            return sample(context, index);
+            return sample(sampler, context, index);
         }
         finally
         {
