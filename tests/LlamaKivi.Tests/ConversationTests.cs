@@ -74,6 +74,40 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         Assert.Equal(greatest, (int)fork.Sample(greedy));
     }
 
+    // A sampler of somebody's own is guarded where a conversation is sampled with it.
+    [Fact]
+    public async Task Two_conversations_cannot_use_one_sampler_at_once()
+    {
+        using BatchedExecutor executor = Create();
+        Conversation one = executor.Create();
+        one.Prompt(Prompt);
+        await executor.Infer(Cancel);
+        Conversation two = one.Fork();
+        using var reached = new ManualResetEventSlim();
+        using var go = new ManualResetEventSlim();
+        using var writer = new Writer(3, () =>
+        {
+            reached.Set();
+            go.Wait(Cancel);
+        });
+        Task<LLamaToken> inside = Task.Run(() => one.Sample(writer), Cancel);
+        reached.Wait(Cancel);
+        Assert.Contains("This Writer is in use by another call", Assert.Throws<InvalidOperationException>(() => two.Sample(writer)).Message, StringComparison.Ordinal);
+        go.Set();
+        Assert.Equal(3, (int)await inside);
+
+        // Nor one that an executor's call has.
+        using var pipeline = new DefaultSamplingPipeline { Temperature = 0 };
+        await foreach (string _ in new StatelessExecutor(model.Weights, new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 64 })
+            .InferAsync(Prompt, new InferenceParams { SamplingPipeline = pipeline }, Cancel))
+        {
+            Assert.Contains("in use by another call", Assert.Throws<InvalidOperationException>(() => two.Sample(pipeline)).Message, StringComparison.Ordinal);
+            break;
+        }
+
+        two.Sample(pipeline);
+    }
+
     [Fact]
     public async Task The_reason_why_nothing_can_be_sampled_is_the_right_one()
     {
@@ -247,10 +281,11 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
     }
 
     // Makes a token the greatest, where it reads the logits.
-    private sealed class Writer(int token) : ISamplingPipeline
+    private sealed class Writer(int token, Action? wait = null) : ISamplingPipeline
     {
         public LLamaToken Sample(SafeLLamaContextHandle ctx, int index)
         {
+            wait?.Invoke();
             Span<float> logits = ctx.GetLogitsIth(index);
             logits[token] = 2000;
             return BaseSamplingPipeline.Greatest(logits);
