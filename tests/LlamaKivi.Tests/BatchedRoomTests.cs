@@ -107,6 +107,24 @@ public sealed class BatchedRoomTests(InferenceTests.DemoModel model) : IClassFix
         Assert.Equal(64, Cached(conversation));
     }
 
+    // The engine would refuse each batch that it is in, with all other prompts of the batch.
+    [Fact]
+    public async Task A_prompt_that_cannot_be_read_is_refused_and_blocks_nobody()
+    {
+        using BatchedExecutor executor = Create(64);
+        Conversation conversation = Prompted(executor, 10);
+        Conversation other = executor.Create();
+        int count = executor.Context.NativeHandle.VocabCount;
+        Assert.Contains($"Token 1 of the prompt is {count}", Assert.Throws<ArgumentException>(() => other.Prompt(new List<LLamaToken> { 1, count })).Message, StringComparison.Ordinal);
+        Assert.Throws<ArgumentException>(() => other.Prompt((LLamaToken)(-1)));
+        float[] embedding = new float[model.Weights.EmbeddingSize];
+        embedding[3] = float.NaN;
+        Assert.Contains("Element 3 of the embeddings is NaN", Assert.Throws<ArgumentException>(() => other.Prompt(embedding)).Message, StringComparison.Ordinal);
+        Assert.Equal((0, false, 10), (other.TokenCount, other.RequiresInference, executor.BatchedTokenCount));
+        Assert.Equal(DecodeResult.Ok, await executor.Infer(Cancel));
+        Assert.True(conversation.RequiresSampling);
+    }
+
     // What forks share counts once: of 3 * 300 tokens 256 are shared.
     [Fact]
     public async Task The_room_that_forks_share_is_used()

@@ -190,6 +190,8 @@ public sealed class BatchedExecutor : IDisposable
     {
         lock (_gate)
         {
+            // Its sequence may be another's by now.
+            ObjectDisposedException.ThrowIf(prompt.Conversation.IsDisposed, prompt.Conversation);
             _queue.Add(prompt);
         }
     }

@@ -71,24 +71,23 @@ public sealed class Conversation : IDisposable
         try
         {
             Executor.Copy(this, fork);
+            fork._waits = _waits;
+            fork.TokenCount = TokenCount;
+            fork._readIn = _readIn;
+            fork._lastIndex = _lastIndex;
+            fork._allLogitsFrom = _allLogitsFrom;
+            if (RequiresSampling)
+            {
+                _logits.CopyTo(fork._logits, Executor.Context.NativeHandle);
+            }
+
+            return fork;
         }
         catch
         {
             fork.Dispose();
             throw;
         }
-
-        fork._waits = _waits;
-        fork.TokenCount = TokenCount;
-        fork._readIn = _readIn;
-        fork._lastIndex = _lastIndex;
-        fork._allLogitsFrom = _allLogitsFrom;
-        if (RequiresSampling)
-        {
-            _logits.CopyTo(fork._logits, Executor.Context.NativeHandle);
-        }
-
-        return fork;
     }
 
     /// <summary>The index under which the context gives the logits: as they were read, without what was written to the copy that <see cref="Sample(int)"/> gives of those that a fork has too.</summary>
@@ -147,7 +146,7 @@ public sealed class Conversation : IDisposable
     /// <param name="tokens">The tokens.</param>
     /// <param name="allLogits">Whether to compute the logits of all of them; they must fit into one batch.</param>
     /// <exception cref="AlreadyPromptedConversationException">A prompt waits to be read.</exception>
-    /// <exception cref="ArgumentException">There are none.</exception>
+    /// <exception cref="ArgumentException">There are none, or the model has no such tokens.</exception>
     /// <exception cref="ContextOverflowException">The context could not hold the conversation with them even if it held nothing else.</exception>
     public void Prompt(ReadOnlySpan<LLamaToken> tokens, bool allLogits = false)
     {
@@ -174,6 +173,12 @@ public sealed class Conversation : IDisposable
             ids[i] = (int)tokens[i];
         }
 
+        int strange = ids.AsSpan().IndexOfAnyExceptInRange(0, Executor.Context.NativeHandle.VocabCount - 1);
+        if (strange >= 0)
+        {
+            throw new ArgumentException($"Token {strange} of the prompt is {ids[strange]}; this model's tokens are 0 to {Executor.Context.NativeHandle.VocabCount - 1}.", nameof(tokens));
+        }
+
         _waits = true;
         TokenCount += ids.Length;
         _allLogitsFrom = allLogits ? ids.Length - 1 : 0;
@@ -186,7 +191,7 @@ public sealed class Conversation : IDisposable
     /// <summary>Adds embeddings in the place of tokens, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <param name="embeddings">One after the other.</param>
     /// <exception cref="AlreadyPromptedConversationException">A prompt waits to be read.</exception>
-    /// <exception cref="ArgumentException">There are none, or no whole ones.</exception>
+    /// <exception cref="ArgumentException">There are none, or no whole ones, or an element is no number.</exception>
     /// <exception cref="ContextOverflowException">The context could not hold the conversation with them even if it held nothing else.</exception>
     public void Prompt(ReadOnlySpan<float> embeddings)
     {
@@ -200,6 +205,14 @@ public sealed class Conversation : IDisposable
         if (embeddings.IsEmpty || embeddings.Length % size != 0)
         {
             throw new ArgumentException($"{embeddings.Length} elements are no whole embeddings; this model's have {size} each.", nameof(embeddings));
+        }
+
+        for (int i = 0; i < embeddings.Length; i++)
+        {
+            if (!float.IsFinite(embeddings[i]))
+            {
+                throw new ArgumentException($"Element {i} of the embeddings is {embeddings[i]}.", nameof(embeddings));
+            }
         }
 
         CheckFits(embeddings.Length / size);
