@@ -38,6 +38,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
             IAsyncEnumerable<string> pieces = executor is StatefulExecutorBase stateful
                 ? stateful.InferWholeAsync(prompt, parameters.Inference, cancellationToken)
                 : executor.InferAsync(prompt, parameters.Inference, cancellationToken);
+            var results = pieces as InferenceStream;  // the call's own; of the executor are those of whichever call was last
             IAsyncEnumerable<string> text = (outputTransform ?? new LLamaTransforms.EmptyTextOutputStreamTransform()).TransformAsync(pieces);
             await foreach (string piece in parameters.WithoutStops(text).WithCancellation(cancellationToken).ConfigureAwait(false))
             {
@@ -59,19 +60,14 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
                 yield return Update(new TextContent(whole.ToString()));
             }
 
-            (InferenceTimings timings, StopReason reason) = executor switch
-            {
-                StatefulExecutorBase s => (s.Timings, s.StopReason),
-                StatelessExecutor s => (s.Timings, s.StopReason),
-                _ => (default, StopReason.None),
-            };
+            InferenceTimings timings = results?.Timings ?? default;
             ChatResponseUpdate last = Update(new UsageContent(new UsageDetails
             {
                 InputTokenCount = timings.PromptTokens,
                 OutputTokenCount = timings.GeneratedTokens,
                 TotalTokenCount = timings.PromptTokens + timings.GeneratedTokens,
             }));
-            last.FinishReason = calls.Count > 0 ? ChatFinishReason.ToolCalls : reason == StopReason.MaxTokens ? ChatFinishReason.Length : ChatFinishReason.Stop;
+            last.FinishReason = calls.Count > 0 ? ChatFinishReason.ToolCalls : results?.StopReason == StopReason.MaxTokens ? ChatFinishReason.Length : ChatFinishReason.Stop;
             yield return last;
 
             ChatResponseUpdate Update(params AIContent[] contents) => new(ChatRole.Assistant, contents)

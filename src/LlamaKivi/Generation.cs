@@ -16,18 +16,30 @@ namespace LlamaKivi;
 /// </remarks>
 internal sealed class Generation(LLamaContext context, ILogger? logger = null)
 {
+    private InferenceStream _call = InferenceStream.Empty;  // the last: what came of it is told there
+    private int[] _kept = [];  // tokens in the cache that a first text may begin with
     private readonly List<int> _tokens = [];  // of the sequence, in the cache up to _inCache
     private readonly List<int> _generated = [];
     private int _inCache;
     private int _firstPrompt;
-    private int _kept;       // tokens in the cache that the text to come begins with
     private int _lastIndex;  // of the last token read in its batch: where its logits are
 
     public IReadOnlyList<int> Generated => _generated;
 
-    public InferenceTimings Timings { get; private set; }
+    /// <summary>Whether each text has the pipeline forget the one before.</summary>
+    public bool ResetsPipeline { get; init; }
 
-    public StopReason StopReason { get; set; }
+    public InferenceTimings Timings
+    {
+        get => _call.Timings;
+        private set => _call.Timings = value;
+    }
+
+    public StopReason StopReason
+    {
+        get => _call.StopReason;
+        set => _call.StopReason = value;
+    }
 
     public bool IsEmpty => _tokens.Count == 0;
 
@@ -71,11 +83,11 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         }
     }
 
-    /// <summary>Takes the first tokens of what is in the cache for the first tokens of the text to come; the others go.</summary>
-    public void KeepFirst(int count)
+    /// <summary>Keeps the first tokens of what is in the cache for the text to come, if it begins with them; the others go.</summary>
+    public void KeepFirst(int[] tokens)
     {
-        context.Handle.SeqTruncate(0, count);
-        _kept = count;
+        context.Handle.SeqTruncate(0, tokens.Length);
+        _kept = tokens;
     }
 
     /// <summary>Reads tokens into the cache and writes nothing.</summary>
@@ -85,12 +97,16 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         return ReadAsync(prompt.Length, options, cancellationToken);
     }
 
-    public async IAsyncEnumerable<string> RunAsync(int[] prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
+    /// <summary>Reads tokens and streams their continuation.</summary>
+    /// <exception cref="InvalidOperationException">Another call uses the pipeline; nothing has changed.</exception>
+    public async IAsyncEnumerable<string> RunAsync(
+        InferenceStream call, int[] prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
+        using PipelineUse pipeline = PipelineUse.Begin(options.SamplingPipeline, ResetsPipeline);
+        _call = call;
         Timings = default;
         StopReason = StopReason.None;
         _generated.Clear();
-        (options.SamplingPipeline as BaseSamplingPipeline)?.BeginText();
         Append(prompt);
         if (IsEmpty)
         {
@@ -106,7 +122,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
 
         var decoder = new StreamingTokenDecoder(context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
         var antiprompts = new StopStrings(options.AntiPrompts);
-        using var steps = new StepLoop<int>(() => Next(options, cancellationToken));
+        using var steps = new StepLoop<int>(() => Next(options, pipeline, cancellationToken));
         while (StopReason == StopReason.None)
         {
             if (options.MaxTokens >= 0 && _generated.Count >= options.MaxTokens)
@@ -156,9 +172,10 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         if (IsEmpty)
         {
             _firstPrompt = prompt.Length;
-            context.Handle.SeqTruncate(0, _kept);  // what another executor left there
-            _inCache = _kept;
-            _kept = 0;
+            int kept = Math.Min(_kept.AsSpan().CommonPrefixLength(prompt), Math.Max(prompt.Length - 1, 0));
+            context.Handle.SeqTruncate(0, kept);  // what another executor left there goes
+            _inCache = kept;
+            _kept = [];
         }
 
         _tokens.AddRange(prompt);
@@ -205,7 +222,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
     }
 
     // Samples a token; all but the first need the one before them read first.
-    private int Next(IInferenceParams options, CancellationToken cancellationToken)
+    private int Next(IInferenceParams options, PipelineUse pipeline, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
         if (_inCache < _tokens.Count)
@@ -213,7 +230,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             Read(options, cancellationToken);
         }
 
-        int token = (int)options.SamplingPipeline.Sample(context.NativeHandle, _lastIndex);
+        int token = (int)pipeline.Sample(context.NativeHandle, _lastIndex);
         _tokens.Add(token);
         _generated.Add(token);
         return token;

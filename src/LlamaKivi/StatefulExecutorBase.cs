@@ -28,10 +28,10 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
     /// <summary>False: the engine runs text models.</summary>
     public bool IsMultiModal => false;
 
-    /// <summary>How long the last inference took.</summary>
+    /// <summary>How long the last inference took; <see cref="InferenceStream.Timings"/> of what <see cref="InferAsync"/> returned says it of that one.</summary>
     public InferenceTimings Timings => Generation.Timings;
 
-    /// <summary>Why the last inference ended.</summary>
+    /// <summary>Why the last inference ended; <see cref="InferenceStream.StopReason"/> of what <see cref="InferAsync"/> returned says it of that one.</summary>
     public StopReason StopReason => Generation.StopReason;
 
     /// <summary>Tokens the last inference wrote.</summary>
@@ -48,9 +48,13 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
     /// <summary>Reads a text and streams its continuation; null: goes on where the last one ended.</summary>
     /// <remarks>Cancelled while it writes, it ends, as LLamaSharp's does: <see cref="StopReason"/> tells. The next call goes on from what was written.</remarks>
     /// <exception cref="ArgumentException">There is nothing to go on from.</exception>
+    /// <exception cref="InvalidOperationException">Another call uses the sampling pipeline.</exception>
     /// <exception cref="OperationCanceledException">Cancelled before anything was written; the text is as before.</exception>
-    public virtual async IAsyncEnumerable<string> InferAsync(
-        string? text, IInferenceParams? inferenceParams = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    public virtual InferenceStream InferAsync(string? text, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
+        new(Context, call => RunAsync(call, text, inferenceParams, cancellationToken));
+
+    private async IAsyncEnumerable<string> RunAsync(
+        InferenceStream call, string? text, IInferenceParams? inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         if (text is null && IsPromptRun)
         {
@@ -60,7 +64,7 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         IInferenceParams options = inferenceParams ?? new InferenceParams();
         int[] prompt = text is null ? [] : Prepare(text);
         await TakeSessionAsync(prompt).ConfigureAwait(false);
-        await using IAsyncEnumerator<string> pieces = Generation.RunAsync(prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
+        await using IAsyncEnumerator<string> pieces = Generation.RunAsync(call, prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
         while (true)
         {
             try
@@ -79,20 +83,20 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
             yield return pieces.Current;
         }
 
-        if (EndMark.Length > 0 && StopReason is (StopReason.EndOfGeneration or StopReason.MaxTokens))
+        if (EndMark.Length > 0 && call.StopReason is (StopReason.EndOfGeneration or StopReason.MaxTokens))
         {
             yield return EndMark;
         }
     }
 
     /// <summary>Reads a text from its start, of which what the cache holds already is not read again, and streams its continuation.</summary>
-    internal IAsyncEnumerable<string> InferWholeAsync(string text, IInferenceParams options, CancellationToken cancellationToken)
+    internal InferenceStream InferWholeAsync(string text, IInferenceParams options, CancellationToken cancellationToken) => new(Context, call =>
     {
         int[] tokens = Context.Weights.Tokenizer.Encode(text, Context.Weights.Tokenizer.AddBos, parseSpecial: true);
         int same = Generation.Tokens.Zip(tokens).TakeWhile(pair => pair.First == pair.Second).Count();
         Generation.Rewind(Math.Min(same, tokens.Length - 1));
-        return Generation.RunAsync(tokens[Generation.Tokens.Count..], Complete(options), cancellationToken);
-    }
+        return Generation.RunAsync(call, tokens[Generation.Tokens.Count..], Complete(options), cancellationToken);
+    });
 
     /// <inheritdoc/>
     IAsyncEnumerable<string> ILLamaExecutor.InferAsync(string text, IInferenceParams? inferenceParams, CancellationToken token) =>
@@ -202,7 +206,7 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         }
 
         _sessionTokens = [];
-        return Task.Run(() => Generation.KeepFirst(same));
+        return Task.Run(() => Generation.KeepFirst(prompt[..same]));
     }
 
     private static ExecutorBaseState Read(string filename)

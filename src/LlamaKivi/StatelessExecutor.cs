@@ -5,7 +5,8 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-/// <summary>Continues texts that have nothing to do with each other: each call starts with an empty context.</summary>
+/// <summary>Continues texts that have nothing to do with each other: each call starts with an empty context, and a sampling pipeline that was reset.</summary>
+/// <remarks>Any number of calls may run at once, each with a context and a pipeline of its own. What came of a call is told by the <see cref="InferenceStream"/> that it returned.</remarks>
 public class StatelessExecutor : ILLamaExecutor
 {
     private readonly LLamaWeights _weights;
@@ -24,7 +25,7 @@ public class StatelessExecutor : ILLamaExecutor
         Context.Dispose();
     }
 
-    /// <summary>The context of the last inference; disposed when that ends.</summary>
+    /// <summary>The context of the inference that was begun last, which is disposed of when it ends. Of calls at once: see <see cref="InferenceStream.Context"/>.</summary>
     public LLamaContext Context { get; private set; }
 
     /// <summary>False: the engine runs text models.</summary>
@@ -36,10 +37,10 @@ public class StatelessExecutor : ILLamaExecutor
     /// <summary>The system message of that template; null: none.</summary>
     public string? SystemMessage { get; init; }
 
-    /// <summary>How long the last inference took.</summary>
+    /// <summary>How long the inference took that ended last. Of calls at once: see <see cref="InferenceStream.Timings"/>.</summary>
     public InferenceTimings Timings { get; private set; }
 
-    /// <summary>Why the last inference ended.</summary>
+    /// <summary>Why the inference ended that ended last. Of calls at once: see <see cref="InferenceStream.StopReason"/>.</summary>
     public StopReason StopReason { get; private set; }
 
     /// <summary>Reads a text and streams its continuation.</summary>
@@ -47,8 +48,16 @@ public class StatelessExecutor : ILLamaExecutor
     /// <param name="inferenceParams">How to continue; null: the defaults.</param>
     /// <param name="cancellationToken">Stops reading or writing.</param>
     /// <returns>Pieces of text, none of which ends inside a character.</returns>
-    public async IAsyncEnumerable<string> InferAsync(
-        string prompt, IInferenceParams? inferenceParams = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    /// <exception cref="InvalidOperationException">Another call uses the sampling pipeline.</exception>
+    public InferenceStream InferAsync(string prompt, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
+        new(null, call => RunAsync(call, prompt, inferenceParams ?? new InferenceParams(), cancellationToken));
+
+    /// <inheritdoc/>
+    IAsyncEnumerable<string> ILLamaExecutor.InferAsync(string text, IInferenceParams? inferenceParams, CancellationToken token) =>
+        InferAsync(text, inferenceParams, token);
+
+    private async IAsyncEnumerable<string> RunAsync(
+        InferenceStream call, string prompt, IInferenceParams inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(prompt);
         if (ApplyTemplate)
@@ -64,23 +73,20 @@ public class StatelessExecutor : ILLamaExecutor
 
         using LLamaContext context = _weights.CreateContext(_params, _logger);
         Context = context;
-        var generation = new Generation(context, _logger);
+        call.Context = context;
+        var generation = new Generation(context, _logger) { ResetsPipeline = true };
         int[] tokens = _weights.Tokenizer.Encode(prompt, _weights.Tokenizer.AddBos, parseSpecial: true);
         try
         {
-            await foreach (string piece in generation.RunAsync(tokens, inferenceParams ?? new InferenceParams(), cancellationToken).ConfigureAwait(false))
+            await foreach (string piece in generation.RunAsync(call, tokens, inferenceParams, cancellationToken).ConfigureAwait(false))
             {
                 yield return piece;
             }
         }
         finally
         {
-            Timings = generation.Timings;
-            StopReason = generation.StopReason;
+            Timings = call.Timings;
+            StopReason = call.StopReason;
         }
     }
-
-    /// <inheritdoc/>
-    IAsyncEnumerable<string> ILLamaExecutor.InferAsync(string text, IInferenceParams? inferenceParams, CancellationToken token) =>
-        InferAsync(text, inferenceParams, token);
 }

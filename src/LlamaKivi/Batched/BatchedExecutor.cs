@@ -1,17 +1,25 @@
+using System.Diagnostics;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Batched;
 
 /// <summary>Many conversations on one context: what they have to read is computed together. One thread at a time may use it and its conversations.</summary>
-/// <remarks>A conversation is a sequence of the context. It has 256, or <see cref="IContextParams.SeqMax"/> if that is more; those beyond SeqMax take their memory when they are first read.</remarks>
+/// <remarks>
+/// A conversation is a sequence of the context. It has 256, or <see cref="IContextParams.SeqMax"/> if that is more; those beyond SeqMax take their memory when they are first read.
+/// While <see cref="Infer"/> runs, conversations can be created, prompted and disposed of; one that it reads is freed when it ends.
+/// </remarks>
 public sealed class BatchedExecutor : IDisposable
 {
+    private readonly Lock _gate = new();  // for what an Infer and its callers change
     private readonly Stack<int> _free = new();
-    private readonly List<Pending> _queue = [];
+    private readonly List<int> _left = [];  // sequences whose conversations were disposed of during an Infer
+    private readonly List<PendingPrompt> _queue = [];
     private int[] _tokens = [];
     private int[] _sequences = [];
     private byte[] _outputs = [];
+    private int[]? _tooMany;    // tokens that no cache of this size holds
+    private bool _sharesPages;  // perhaps
 
     /// <summary>Creates a context for the conversations.</summary>
     public BatchedExecutor(LLamaWeights model, IContextParams contextParams)
@@ -33,7 +41,16 @@ public sealed class BatchedExecutor : IDisposable
     public LLamaWeights Model { get; }
 
     /// <summary>Tokens that wait to be read.</summary>
-    public int BatchedTokenCount => _queue.Sum(pending => pending.Count);
+    public int BatchedTokenCount
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _queue.Sum(prompt => prompt.Count);
+            }
+        }
+    }
 
     /// <summary>Calls of <see cref="Infer"/> that reading them takes.</summary>
     public int BatchQueueCount => (int)((BatchedTokenCount + (long)Context.BatchSize - 1) / Context.BatchSize);
@@ -41,8 +58,10 @@ public sealed class BatchedExecutor : IDisposable
     /// <summary>Whether the executor was disposed of.</summary>
     public bool IsDisposed { get; private set; }
 
-    // Counts calls of Infer that read something: a conversation's logits are those of one of them.
+    // Counts batches handed to the engine: a conversation's logits are those of one of them, and gone with the next.
     internal ulong Epoch { get; private set; } = 1;
+
+    internal bool IsInferring { get; private set; }
 
     /// <summary>Starts a conversation.</summary>
     /// <exception cref="InvalidOperationException">There are as many as the context has sequences; dispose of one, or raise SeqMax.</exception>
@@ -54,6 +73,7 @@ public sealed class BatchedExecutor : IDisposable
 
     /// <summary>Goes on with a conversation that <see cref="Conversation.Save(string)"/> wrote.</summary>
     /// <exception cref="StateLoadException">The file is damaged, or belongs to another model or kind of KV cache.</exception>
+    /// <exception cref="InvalidOperationException"><see cref="Infer"/> is running.</exception>
     public Conversation Load(string filepath)
     {
         using var state = new Conversation.SequenceData(File.ReadAllBytes(filepath));
@@ -62,9 +82,11 @@ public sealed class BatchedExecutor : IDisposable
 
     /// <summary>Goes on with a conversation from a state that <see cref="Conversation.Save()"/> gave; any number of times.</summary>
     /// <exception cref="StateLoadException">The state belongs to another model or kind of KV cache.</exception>
+    /// <exception cref="InvalidOperationException"><see cref="Infer"/> is running.</exception>
     public Conversation Load(Conversation.State state)
     {
         ArgumentNullException.ThrowIfNull(state);
+        CheckIdle("Load()");
         Conversation conversation = Create();
         try
         {
@@ -78,56 +100,43 @@ public sealed class BatchedExecutor : IDisposable
         }
     }
 
-    /// <summary>Reads what the conversations were prompted with, up to <see cref="LLamaContext.BatchSize"/> tokens.</summary>
-    /// <returns><see cref="DecodeResult.NoKvSlot"/> if the cache has no room: everything is as before, and it may be tried again once there is some.</returns>
-    /// <exception cref="OperationCanceledException">Cancelled; everything is as before.</exception>
+    /// <summary>Reads what the conversations were prompted with, up to <see cref="LLamaContext.BatchSize"/> tokens, the oldest prompts first.</summary>
+    /// <remarks>
+    /// A prompt is begun when the cache has room for all of it. One for which there is none waits (<see cref="Conversation.WaitsForRoom"/>), and younger ones that fit go on before it: a large prompt
+    /// waits for as long as smaller ones take the room.
+    /// </remarks>
+    /// <returns>
+    /// <see cref="DecodeResult.NoKvSlot"/> if the cache has no room for any of the prompts: none was read or lost. Dispose of a conversation or shorten one, and try again. The logits of the batch
+    /// before are still there, unless conversations were forked.
+    /// </returns>
+    /// <exception cref="InvalidOperationException">Another call is running.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; the conversations and their prompts are as before.</exception>
     public async Task<DecodeResult> Infer(CancellationToken cancellation = default)
     {
-        ObjectDisposedException.ThrowIf(IsDisposed, this);
-        if (_queue.Count == 0)
+        lock (_gate)
         {
-            return DecodeResult.Ok;
+            CheckIdle("another Infer()");
+            if (_queue.Count == 0)
+            {
+                return DecodeResult.Ok;
+            }
+
+            IsInferring = true;
         }
 
-        // A batch is of tokens or of embeddings: what is of the other kind waits for the next one.
-        int width = _queue[0].Width;
-        (int count, List<(Pending Pending, int Take, int FirstOutput)> parts) = Fill(width);
         try
         {
-            await Task.Run(
-                () =>
-                {
-                    ReadOnlySpan<int> sequences = _sequences.AsSpan(0, count);
-                    ReadOnlySpan<byte> outputs = _outputs.AsSpan(0, count);
-                    if (width > 0)
-                    {
-                        float[] embeddings = [.. parts.SelectMany(part => part.Pending.Embeddings.Take(part.Take * width))];
-                        Context.Handle.DecodeEmbeddings(embeddings, sequences, outputs: outputs, cancellationToken: cancellation);
-                    }
-                    else
-                    {
-                        Context.Handle.Decode(_tokens.AsSpan(0, count), sequences, outputs: outputs, cancellationToken: cancellation);
-                    }
-                },
-                cancellation).ConfigureAwait(false);
+            return await Task.Run(() => Read(cancellation), cancellation).ConfigureAwait(false);
         }
-        catch (KvCacheFullException)
+        finally
         {
-            return DecodeResult.NoKvSlot;
-        }
-
-        Epoch++;
-        foreach ((Pending pending, int take, int first) in parts)
-        {
-            pending.Remove(take);
-            if (pending.Count == 0)
+            lock (_gate)
             {
-                _queue.Remove(pending);
-                pending.Conversation.WasRead(Epoch, first + take - 1);
+                IsInferring = false;
+                _left.ForEach(Free);
+                _left.Clear();
             }
         }
-
-        return DecodeResult.Ok;
     }
 
     /// <summary>Frees the context and with it all conversations.</summary>
@@ -137,91 +146,208 @@ public sealed class BatchedExecutor : IDisposable
         Context.Dispose();
     }
 
-    internal int TakeSequence() => _free.TryPop(out int sequence) ? sequence
-        : throw new InvalidOperationException($"All {Context.MaxSequences} sequences of the context are in use. Dispose of a conversation, or raise SeqMax.");
+    internal void CheckIdle(string operation)
+    {
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        if (IsInferring)
+        {
+            throw new InvalidOperationException($"Infer() is running: await it before {operation}.");
+        }
+    }
 
     internal void GiveBack(Conversation conversation, int sequence)
     {
-        if (IsDisposed)
+        lock (_gate)
         {
-            return;
-        }
-
-        _queue.RemoveAll(pending => pending.Conversation == conversation);
-        Context.Handle.SeqTruncate(sequence, 0);
-        _free.Push(sequence);
-    }
-
-    // What waits to be read of a conversation waits for its fork too.
-    internal void CopyQueue(Conversation from, Conversation to) =>
-        _queue.AddRange(_queue.Where(pending => pending.Conversation == from).Select(pending => pending.For(to)).ToArray());
-
-    internal void Enqueue(Conversation conversation, int[] tokens, bool allLogits) => _queue.Add(new Pending(conversation, tokens, [], 0, allLogits));
-
-    internal void Enqueue(Conversation conversation, float[] embeddings) => _queue.Add(new Pending(conversation, [], embeddings, Context.EmbeddingSize, false));
-
-    // width: 0 for tokens, otherwise the elements of an embedding.
-    private (int Count, List<(Pending, int, int)> Parts) Fill(int width)
-    {
-        int count = (int)Math.Min(_queue.Where(pending => pending.Width == width).Sum(pending => pending.Count), Context.BatchSize);
-        if (_tokens.Length < count)
-        {
-            _tokens = new int[count];
-            _sequences = new int[count];
-            _outputs = new byte[count];
-        }
-
-        var parts = new List<(Pending, int, int)>();
-        int at = 0;
-        foreach (Pending pending in _queue.Where(pending => pending.Width == width))
-        {
-            int take = Math.Min(pending.Count, count - at);
-            if (take == 0)
+            _queue.RemoveAll(prompt => prompt.Conversation == conversation);
+            if (IsInferring)
             {
-                break;
-            }
-
-            pending.Tokens.AsSpan(0, width > 0 ? 0 : take).CopyTo(_tokens.AsSpan(at));
-            _sequences.AsSpan(at, take).Fill((int)pending.Conversation.ConversationId);
-            _outputs.AsSpan(at, take).Fill(pending.AllLogits ? (byte)1 : (byte)0);
-            if (take == pending.Count)
-            {
-                _outputs[at + take - 1] = 1;
-            }
-
-            parts.Add((pending, take, at));
-            at += take;
-        }
-
-        return (count, parts);
-    }
-
-    // A prompt, or what is left of it: tokens, or embeddings of `width` elements.
-    private sealed class Pending(Conversation conversation, int[] tokens, float[] embeddings, int width, bool allLogits)
-    {
-        public Conversation Conversation { get; } = conversation;
-
-        public int[] Tokens { get; private set; } = tokens;
-
-        public float[] Embeddings { get; private set; } = embeddings;
-
-        public int Width => width;
-
-        public int Count => width > 0 ? Embeddings.Length / width : Tokens.Length;
-
-        public bool AllLogits { get; } = allLogits;
-
-        public Pending For(Conversation other) => new(other, Tokens, Embeddings, width, AllLogits);
-
-        public void Remove(int count)
-        {
-            if (width > 0)
-            {
-                Embeddings = Embeddings[(count * width)..];
+                _left.Add(sequence);
             }
             else
             {
-                Tokens = Tokens[count..];
+                Free(sequence);
+            }
+        }
+    }
+
+    // What waits to be read of a conversation waits for its fork too.
+    internal void Copy(Conversation from, Conversation to)
+    {
+        Context.Handle.SeqCopy((int)from.ConversationId, (int)to.ConversationId);
+        lock (_gate)
+        {
+            _sharesPages = true;
+            _queue.AddRange(_queue.Where(prompt => prompt.Conversation == from).Select(prompt => prompt.For(to)).ToArray());
+        }
+    }
+
+    internal void Enqueue(Conversation conversation, int[] tokens, bool allLogits) => Enqueue(new PendingPrompt(conversation, tokens, default, 0, allLogits));
+
+    internal void Enqueue(Conversation conversation, float[] embeddings) => Enqueue(new PendingPrompt(conversation, default, embeddings, Context.EmbeddingSize, false));
+
+    private void Enqueue(PendingPrompt prompt)
+    {
+        lock (_gate)
+        {
+            // Its sequence may be another's by now.
+            ObjectDisposedException.ThrowIf(prompt.Conversation.IsDisposed, prompt.Conversation);
+            _queue.Add(prompt);
+        }
+    }
+
+    private int TakeSequence()
+    {
+        lock (_gate)
+        {
+            return _free.TryPop(out int sequence) ? sequence
+                : throw new InvalidOperationException($"All {Context.MaxSequences} sequences of the context are in use. Dispose of a conversation, or raise SeqMax.");
+        }
+    }
+
+    private void Free(int sequence)
+    {
+        try
+        {
+            Context.Handle.SeqTruncate(sequence, 0);
+            _free.Push(sequence);
+        }
+        catch (ObjectDisposedException)
+        {
+            // The executor went before the conversation, and the cache with it.
+        }
+    }
+
+    private DecodeResult Read(CancellationToken cancellation)
+    {
+        BatchPlan plan = Plan(Room());
+        if (plan.WithoutRoom.Count > 0 && _sharesPages)
+        {
+            plan = Plan(ExactRoom());
+        }
+
+        while (plan.Count > 0)
+        {
+            try
+            {
+                Decode(plan, cancellation);
+                Take(plan);
+                return DecodeResult.Ok;
+            }
+            catch (KvCacheFullException e)
+            {
+                // Somebody else has taken room in the meantime.
+                int before = plan.Count;
+                plan = Plan(e.Available);
+                if (plan.Count >= before)
+                {
+                    throw new UnreachableException($"The engine has no room for {before} tokens and says that it has room for {e.Available}.", e);
+                }
+            }
+        }
+
+        return DecodeResult.NoKvSlot;
+    }
+
+    private BatchPlan Plan(long room)
+    {
+        lock (_gate)
+        {
+            BatchPlan plan = BatchPlan.Make(_queue, checked((int)Context.BatchSize), room);
+            _queue.ForEach(prompt => prompt.Conversation.WaitsForRoom = plan.WithoutRoom.Contains(prompt));
+            return plan;
+        }
+    }
+
+    // Tokens that there is room for at least.
+    private long Room()
+    {
+        CacheUsage usage = Context.KvCacheUsage;
+        return usage.Capacity - usage.Tokens;
+    }
+
+    // Forks share pages, so there may be more room than the lengths of the sequences leave. The engine says how much when it refuses a batch, which it does before it computes anything; but it
+    // forgets the logits of the batch before.
+    private long ExactRoom()
+    {
+        Epoch++;
+        try
+        {
+            Context.Handle.Decode(_tooMany ??= new int[Context.ContextSize + 1]);
+        }
+        catch (KvCacheFullException e)
+        {
+            return e.Available;
+        }
+
+        throw new UnreachableException("The engine took more tokens than its cache holds.");
+    }
+
+    private void Decode(BatchPlan plan, CancellationToken cancellation)
+    {
+        if (_tokens.Length < plan.Count)
+        {
+            _tokens = new int[plan.Count];
+            _sequences = new int[plan.Count];
+            _outputs = new byte[plan.Count];
+        }
+
+        float[] embeddings = new float[plan.Count * plan.Width];
+        foreach ((PendingPrompt prompt, int count, int first) in plan.Parts)
+        {
+            if (plan.Width > 0)
+            {
+                prompt.Embeddings.Span[..(count * plan.Width)].CopyTo(embeddings.AsSpan(first * plan.Width));
+            }
+            else
+            {
+                prompt.Tokens.Span[..count].CopyTo(_tokens.AsSpan(first));
+            }
+
+            _sequences.AsSpan(first, count).Fill((int)prompt.Conversation.ConversationId);
+            _outputs.AsSpan(first, count).Fill(prompt.AllLogits ? (byte)1 : (byte)0);
+            if (count == prompt.Count)
+            {
+                _outputs[first + count - 1] = 1;
+            }
+        }
+
+        cancellation.ThrowIfCancellationRequested();
+        Epoch++;
+        ReadOnlySpan<int> sequences = _sequences.AsSpan(0, plan.Count);
+        ReadOnlySpan<byte> outputs = _outputs.AsSpan(0, plan.Count);
+        if (plan.Width > 0)
+        {
+            Context.Handle.DecodeEmbeddings(embeddings, sequences, outputs: outputs, cancellationToken: cancellation);
+        }
+        else
+        {
+            Context.Handle.Decode(_tokens.AsSpan(0, plan.Count), sequences, outputs: outputs, cancellationToken: cancellation);
+        }
+    }
+
+    // Takes what was read off the queue.
+    private void Take(BatchPlan plan)
+    {
+        lock (_gate)
+        {
+            foreach ((PendingPrompt prompt, int count, int first) in plan.Parts)
+            {
+                int place = _queue.IndexOf(prompt);
+                if (place < 0)
+                {
+                    continue;  // its conversation was disposed of
+                }
+
+                if (count < prompt.Count)
+                {
+                    _queue[place] = prompt.Without(count);
+                }
+                else
+                {
+                    _queue.RemoveAt(place);
+                    prompt.Conversation.WasRead(Epoch, first + count - 1);
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Batched;
@@ -7,9 +8,12 @@ namespace LlamaKivi.Batched;
 public sealed class Conversation : IDisposable
 {
     private readonly int _sequence;
+    private readonly ConversationLogits _logits = new();
     private ulong _readIn;       // epoch of the executor in which the last prompt was read; 0: none
     private int _lastIndex;      // of its last token in that batch
     private int _allLogitsFrom;  // tokens before the last whose logits were asked for
+    private int _disposed;
+    private bool _waits;         // a prompt, to be read
 
     internal Conversation(BatchedExecutor executor, int sequence)
     {
@@ -33,68 +37,88 @@ public sealed class Conversation : IDisposable
     public int TokenCount { get; private set; }
 
     /// <summary>Whether the conversation or its executor was disposed of.</summary>
-    public bool IsDisposed
-    {
-        get => field || Executor.IsDisposed;
-        private set;
-    }
+    public bool IsDisposed => _disposed != 0 || Executor.IsDisposed;
 
     /// <summary>Whether a prompt waits to be read.</summary>
-    public bool RequiresInference { get; private set; }
+    public bool RequiresInference => _waits && !IsDisposed;
 
     /// <summary>Whether a prompt was read and its logits are there to sample from.</summary>
-    public bool RequiresSampling => !RequiresInference && _readIn != 0 && _readIn == Executor.Epoch;
+    public bool RequiresSampling => !_waits && !IsDisposed && !Executor.IsInferring && _readIn == Executor.Epoch;
 
-    /// <summary>Ends the conversation; its sequence is free for another.</summary>
+    /// <summary>Whether the last <see cref="BatchedExecutor.Infer"/> passed the prompt over, because the cache has no room for all of it.</summary>
+    public bool WaitsForRoom
+    {
+        get => field && RequiresInference;
+        internal set;
+    }
+
+    /// <summary>Ends the conversation; its sequence is free for another, once an <see cref="BatchedExecutor.Infer"/> that is running has ended.</summary>
     public void Dispose()
     {
-        if (!IsDisposed)
+        if (Interlocked.Exchange(ref _disposed, 1) == 0)
         {
             Executor.GiveBack(this, _sequence);
         }
-
-        IsDisposed = true;
     }
 
     /// <summary>Starts another conversation that goes on where this one is. Full pages of the cache are shared; a prompt that waits to be read is read for both.</summary>
+    /// <exception cref="InvalidOperationException"><see cref="BatchedExecutor.Infer"/> is running.</exception>
     public Conversation Fork()
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
+        Executor.CheckIdle("Fork()");
         Conversation fork = Executor.Create();
         try
         {
-            Executor.Context.Handle.SeqCopy(_sequence, fork._sequence);
+            Executor.Copy(this, fork);
+            fork._waits = _waits;
+            fork.TokenCount = TokenCount;
+            fork._readIn = _readIn;
+            fork._lastIndex = _lastIndex;
+            fork._allLogitsFrom = _allLogitsFrom;
+            if (RequiresSampling)
+            {
+                _logits.CopyTo(fork._logits, Executor.Context.NativeHandle);
+            }
+
+            return fork;
         }
         catch
         {
             fork.Dispose();
             throw;
         }
-
-        Executor.CopyQueue(this, fork);
-        fork.RequiresInference = RequiresInference;
-        fork.TokenCount = TokenCount;
-        fork._readIn = _readIn;
-        fork._lastIndex = _lastIndex;
-        fork._allLogitsFrom = _allLogitsFrom;
-        return fork;
     }
 
-    /// <summary>The index under which the context gives the logits.</summary>
+    /// <summary>The index under which the context gives the logits: as they were read, without what was written to the copy that <see cref="Sample(int)"/> gives of those that a fork has too.</summary>
     /// <param name="offset">Tokens before the last; of a prompt whose logits were all asked for.</param>
-    /// <exception cref="CannotSampleRequiresInferenceException">A prompt waits to be read.</exception>
-    /// <exception cref="CannotSampleRequiresPromptException">There is no prompt since the last sample was due.</exception>
+    /// <exception cref="CannotSampleRequiresInferenceException">A prompt waits to be read, or <see cref="BatchedExecutor.Infer"/> is running.</exception>
+    /// <exception cref="CannotSampleRequiresPromptException">No prompt was read yet, or its logits are gone with a later <see cref="BatchedExecutor.Infer"/>.</exception>
     public int GetSampleIndex(int offset = 0)
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
-        if (RequiresInference)
+        if (Executor.IsInferring)
         {
-            throw new CannotSampleRequiresInferenceException();
+            throw new CannotSampleRequiresInferenceException("Infer() is running: await it before Sample().");
         }
 
-        if (!RequiresSampling)
+        if (RequiresInference)
+        {
+            throw WaitsForRoom
+                ? new CannotSampleRequiresInferenceException(
+                    "The conversation's prompt was not read, because the cache has no room for all of it: dispose of a conversation or shorten one, and call Infer() before Sample().")
+                : new CannotSampleRequiresInferenceException();
+        }
+
+        if (_readIn == 0)
         {
             throw new CannotSampleRequiresPromptException();
+        }
+
+        if (_readIn != Executor.Epoch)
+        {
+            throw new CannotSampleRequiresPromptException(
+                "The conversation's logits are gone with a later Infer(). Sample before the next Infer(), or call Rewind(1) and prompt the last token again.");
         }
 
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
@@ -102,9 +126,9 @@ public sealed class Conversation : IDisposable
         return _lastIndex - offset;
     }
 
-    /// <summary>The logits to choose the next token from, in the engine's memory: good until the next <see cref="BatchedExecutor.Infer"/>.</summary>
+    /// <summary>The logits to choose the next token from, for this conversation to change: good until the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <inheritdoc cref="GetSampleIndex"/>
-    public Span<float> Sample(int offset = 0) => Executor.Context.NativeHandle.GetLogitsIth(GetSampleIndex(offset));
+    public Span<float> Sample(int offset = 0) => _logits.Row(Executor.Context.NativeHandle, GetSampleIndex(offset));
 
     /// <summary>Adds a text, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <param name="promptText">The text.</param>
@@ -122,7 +146,8 @@ public sealed class Conversation : IDisposable
     /// <param name="tokens">The tokens.</param>
     /// <param name="allLogits">Whether to compute the logits of all of them; they must fit into one batch.</param>
     /// <exception cref="AlreadyPromptedConversationException">A prompt waits to be read.</exception>
-    /// <exception cref="ArgumentException">There are none.</exception>
+    /// <exception cref="ArgumentException">There are none, or the model has no such tokens.</exception>
+    /// <exception cref="ContextOverflowException">The context could not hold the conversation with them even if it held nothing else.</exception>
     public void Prompt(ReadOnlySpan<LLamaToken> tokens, bool allLogits = false)
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
@@ -141,13 +166,20 @@ public sealed class Conversation : IDisposable
             throw new ArgumentException($"All logits of {tokens.Length} tokens are asked for; a batch has {Executor.Context.BatchSize}. Raise BatchSize.", nameof(allLogits));
         }
 
+        CheckFits(tokens.Length);
         int[] ids = new int[tokens.Length];
         for (int i = 0; i < ids.Length; i++)
         {
             ids[i] = (int)tokens[i];
         }
 
-        RequiresInference = true;
+        int strange = ids.AsSpan().IndexOfAnyExceptInRange(0, Executor.Context.NativeHandle.VocabCount - 1);
+        if (strange >= 0)
+        {
+            throw new ArgumentException($"Token {strange} of the prompt is {ids[strange]}; this model's tokens are 0 to {Executor.Context.NativeHandle.VocabCount - 1}.", nameof(tokens));
+        }
+
+        _waits = true;
         TokenCount += ids.Length;
         _allLogitsFrom = allLogits ? ids.Length - 1 : 0;
         Executor.Enqueue(this, ids, allLogits);
@@ -159,7 +191,8 @@ public sealed class Conversation : IDisposable
     /// <summary>Adds embeddings in the place of tokens, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <param name="embeddings">One after the other.</param>
     /// <exception cref="AlreadyPromptedConversationException">A prompt waits to be read.</exception>
-    /// <exception cref="ArgumentException">There are none, or no whole ones.</exception>
+    /// <exception cref="ArgumentException">There are none, or no whole ones, or an element is no number.</exception>
+    /// <exception cref="ContextOverflowException">The context could not hold the conversation with them even if it held nothing else.</exception>
     public void Prompt(ReadOnlySpan<float> embeddings)
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
@@ -174,7 +207,16 @@ public sealed class Conversation : IDisposable
             throw new ArgumentException($"{embeddings.Length} elements are no whole embeddings; this model's have {size} each.", nameof(embeddings));
         }
 
-        RequiresInference = true;
+        for (int i = 0; i < embeddings.Length; i++)
+        {
+            if (!float.IsFinite(embeddings[i]))
+            {
+                throw new ArgumentException($"Element {i} of the embeddings is {embeddings[i]}.", nameof(embeddings));
+            }
+        }
+
+        CheckFits(embeddings.Length / size);
+        _waits = true;
         TokenCount += embeddings.Length / size;
         _allLogitsFrom = 0;
         Executor.Enqueue(this, embeddings.ToArray());
@@ -182,18 +224,26 @@ public sealed class Conversation : IDisposable
 
     /// <summary>Changes what the cache holds of the conversation.</summary>
     /// <exception cref="CannotModifyWhileRequiresInferenceException">A prompt waits to be read.</exception>
+    /// <exception cref="InvalidOperationException"><see cref="BatchedExecutor.Infer"/> is running, or the cache holds other tokens afterwards than the modifier says.</exception>
     public void Modify(ModifyKvCache modifier)
     {
         ArgumentNullException.ThrowIfNull(modifier);
         CheckReadable();
-        LLamaPos end = modifier(TokenCount, new KvAccessor(this));
-        TokenCount = Executor.Context.Handle.SeqLength(_sequence);
+        _readIn = 0;
+        LLamaPos end;
+        try
+        {
+            end = modifier(TokenCount, new KvAccessor(this));
+        }
+        finally
+        {
+            TokenCount = Executor.Context.Handle.SeqLength(_sequence);
+        }
+
         if (end.Value != TokenCount)
         {
             throw new InvalidOperationException($"The modifier says that {end.Value} tokens are left; the cache holds {TokenCount}.");
         }
-
-        _readIn = 0;
     }
 
     /// <summary>Writes what the cache holds of the conversation into a file, which appears whole or not at all.</summary>
@@ -210,9 +260,18 @@ public sealed class Conversation : IDisposable
 
     internal void WasRead(ulong epoch, int lastIndex)
     {
-        RequiresInference = false;
+        _logits.Clear();
+        _waits = false;
         _readIn = epoch;
         _lastIndex = lastIndex;
+    }
+
+    // mayChange: whether the sampler may leave changes in the context's logits.
+    internal LLamaToken Sample<TSampler>(int offset, bool mayChange, TSampler sampler, Func<TSampler, SafeLLamaContextHandle, int, LLamaToken> sample)
+    {
+        int index = GetSampleIndex(offset);
+        SafeLLamaContextHandle context = Executor.Context.NativeHandle;
+        return _logits.Sample(context, index, mayChange, sampler, sample);
     }
 
     internal void Restore(SequenceData state)
@@ -224,12 +283,23 @@ public sealed class Conversation : IDisposable
     private SequenceData Data()
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
+        Executor.CheckIdle("Save()");
         return RequiresInference ? throw new CannotSaveWhileRequiresInferenceException() : new SequenceData(Executor.Context.Handle.SeqStateGet(_sequence));
+    }
+
+    private void CheckFits(int tokens)
+    {
+        if (TokenCount + (long)tokens > Executor.Context.ContextSize)
+        {
+            throw new ContextOverflowException(
+                $"The conversation has {TokenCount} tokens and the prompt {tokens}; the context holds {Executor.Context.ContextSize}. Raise ContextSize, or make room with Rewind or ShiftLeft.");
+        }
     }
 
     private void CheckReadable()
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
+        Executor.CheckIdle("a change of the cache");
         if (RequiresInference)
         {
             throw new CannotModifyWhileRequiresInferenceException();

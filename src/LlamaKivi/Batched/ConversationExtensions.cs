@@ -11,7 +11,9 @@ public static class ConversationExtensions
     {
         ArgumentNullException.ThrowIfNull(conversation);
         ArgumentNullException.ThrowIfNull(sampler);
-        return sampler.Sample(conversation.Executor.Context.NativeHandle, conversation.GetSampleIndex(offset));
+        using PipelineGuard.Entry entry = PipelineGuard.Of(sampler) is { } guard ? guard.EnterToSample(sampler) : default;
+        bool mayChange = sampler.GetType() != typeof(DefaultSamplingPipeline) && sampler.GetType() != typeof(GreedySamplingPipeline);
+        return conversation.Sample(offset, mayChange, sampler, static (one, context, index) => one.Sample(context, index));
     }
 
     /// <summary>Chooses the next token with a chain of samplers; prompt the conversation with it to go on.</summary>
@@ -19,7 +21,7 @@ public static class ConversationExtensions
     {
         ArgumentNullException.ThrowIfNull(conversation);
         ArgumentNullException.ThrowIfNull(sampler);
-        return sampler.Sample(conversation.Executor.Context.NativeHandle, conversation.GetSampleIndex(offset));
+        return conversation.Sample(offset, mayChange: false, sampler, static (one, context, index) => one.Sample(context, index));
     }
 
     /// <summary>Forgets the last tokens.</summary>
@@ -61,13 +63,35 @@ public class ExperimentalBatchedExecutorException(string message) : Exception(me
 public class AlreadyPromptedConversationException()
     : ExperimentalBatchedExecutorException("The conversation has a prompt that was not read yet: call Infer() before the next Prompt().");
 
-/// <summary>A conversation was sampled from while a prompt waits to be read.</summary>
-public class CannotSampleRequiresInferenceException()
-    : ExperimentalBatchedExecutorException("The conversation has a prompt that was not read yet: call Infer() before Sample().");
+/// <summary>A conversation was sampled from while a prompt waits to be read, or is being read.</summary>
+public class CannotSampleRequiresInferenceException : ExperimentalBatchedExecutorException
+{
+    /// <summary>Makes the exception of a prompt that waits.</summary>
+    public CannotSampleRequiresInferenceException()
+        : base("The conversation has a prompt that was not read yet, or not to its end: call Infer() before Sample().")
+    {
+    }
+
+    internal CannotSampleRequiresInferenceException(string message)
+        : base(message)
+    {
+    }
+}
 
 /// <summary>A conversation was sampled from that has nothing to sample from.</summary>
-public class CannotSampleRequiresPromptException()
-    : ExperimentalBatchedExecutorException("The conversation has no logits: call Prompt() and Infer() before Sample().");
+public class CannotSampleRequiresPromptException : ExperimentalBatchedExecutorException
+{
+    /// <summary>Makes the exception of a conversation of which nothing was read since it was made or changed.</summary>
+    public CannotSampleRequiresPromptException()
+        : base("The conversation has no logits: call Prompt() and Infer() before Sample().")
+    {
+    }
+
+    internal CannotSampleRequiresPromptException(string message)
+        : base(message)
+    {
+    }
+}
 
 /// <summary>A conversation was changed while a prompt waits to be read.</summary>
 public class CannotModifyWhileRequiresInferenceException()

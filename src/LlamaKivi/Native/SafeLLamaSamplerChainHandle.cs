@@ -45,9 +45,11 @@ public struct LLamaLogitBias
 }
 
 /// <summary>Samplers that are applied one after the other to the candidates for the next token; the last one chooses.</summary>
+/// <remarks>Samplers keep state from token to token: use a chain for one text at a time. A thread that uses it while another does gets an <see cref="InvalidOperationException"/>.</remarks>
 public sealed class SafeLLamaSamplerChainHandle : IDisposable
 {
     private readonly List<ICustomSampler> _samplers = [];
+    private readonly PipelineGuard _guard = new();
     private LLamaTokenData[] _buffer = [];
 
     private SafeLLamaSamplerChainHandle()
@@ -69,6 +71,7 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     /// <summary>Applies the samplers to candidates.</summary>
     public void Apply(ref LLamaTokenDataArrayNative candidates)
     {
+        using PipelineGuard.Entry entry = _guard.Enter(this);
         foreach (ICustomSampler sampler in _samplers)
         {
             sampler.Apply(ref candidates);
@@ -87,6 +90,7 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     /// <exception cref="InvalidOperationException">No sampler of the chain chooses.</exception>
     public LLamaToken Sample(ReadOnlySpan<float> logits)
     {
+        using PipelineGuard.Entry entry = _guard.Enter(this);
         BaseSamplingPipeline.CheckedMax(logits);
         _buffer = _buffer.Length < logits.Length ? new LLamaTokenData[logits.Length] : _buffer;
         using MemoryHandle pin = LLamaTokenDataArrayNative.Create(LLamaTokenDataArray.Create(logits, _buffer), out LLamaTokenDataArrayNative candidates);
@@ -103,21 +107,31 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     }
 
     /// <summary>Tells the samplers of a token that was chosen.</summary>
-    public void Accept(LLamaToken token) => _samplers.ForEach(sampler => sampler.Accept(token));
+    public void Accept(LLamaToken token)
+    {
+        using PipelineGuard.Entry entry = _guard.Enter(this);
+        _samplers.ForEach(sampler => sampler.Accept(token));
+    }
 
     /// <summary>Lets the samplers forget the tokens they were told of.</summary>
-    public void Reset() => _samplers.ForEach(sampler => sampler.Reset());
+    public void Reset()
+    {
+        using PipelineGuard.Entry entry = _guard.Enter(this);
+        _samplers.ForEach(sampler => sampler.Reset());
+    }
 
     /// <summary>Adds a copy of another chain's sampler.</summary>
     public void AddClone(SafeLLamaSamplerChainHandle src, int index)
     {
         ArgumentNullException.ThrowIfNull(src);
-        _samplers.Add(src._samplers[index].Clone());
+        using PipelineGuard.Entry entry = src._guard.Enter(src);
+        Add(src._samplers[index].Clone());
     }
 
     /// <summary>Removes a sampler and frees it.</summary>
     public void Remove(int index)
     {
+        using PipelineGuard.Entry entry = _guard.Enter(this);
         _samplers[index].Dispose();
         _samplers.RemoveAt(index);
     }
@@ -127,7 +141,7 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
         where TSampler : class, ICustomSampler
     {
         ArgumentNullException.ThrowIfNull(sampler);
-        _samplers.Add(sampler);
+        Add(sampler);
     }
 
     /// <summary>Chooses the greatest logit.</summary>
@@ -143,7 +157,7 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     });
 
     /// <summary>Chooses with the probabilities of the softmax.</summary>
-    public void AddDistributionSampler(uint seed) => _samplers.Add(new Drawing(seed));
+    public void AddDistributionSampler(uint seed) => Add(new Drawing(seed));
 
     /// <summary>Computes the probabilities and sorts by them.</summary>
     public void AddSoftmax() => Add("softmax", static (ref LLamaTokenDataArrayNative data) =>
@@ -209,7 +223,7 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     /// <param name="freq">Subtracted for each occurrence.</param>
     /// <param name="presence">Subtracted once.</param>
     public void AddPenalties(int penaltyCount, float repeat, float freq, float presence) =>
-        _samplers.Add(new Penalties(penaltyCount, repeat, freq, presence));
+        Add(new Penalties(penaltyCount, repeat, freq, presence));
 
     /// <summary>Adds to logits.</summary>
     public void AddLogitBias(int vocabSize, Span<LLamaLogitBias> biases)
@@ -252,7 +266,7 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     public void AddGrammar(SafeLlamaModelHandle.Vocabulary vocab, string grammar, string root)
     {
         ArgumentNullException.ThrowIfNull(vocab);
-        _samplers.Add(new GrammarSampler(new Grammar(grammar, root), vocab));
+        Add(new GrammarSampler(new Grammar(grammar, root), vocab));
     }
 
     /// <summary>Rules out what a grammar does not allow next, from where the text accepted calls for it. Before that it allows everything.</summary>
@@ -269,7 +283,7 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     public void AddLazyGrammar(SafeLlamaModelHandle model, string grammar, string root, ReadOnlySpan<string> patterns, ReadOnlySpan<LLamaToken> triggerTokens)
     {
         ArgumentNullException.ThrowIfNull(model);
-        _samplers.Add(new GrammarSampler(new Grammar(grammar, root), model.Vocab, new GrammarSampler.Triggers(patterns, triggerTokens)));
+        Add(new GrammarSampler(new Grammar(grammar, root), model.Vocab, new GrammarSampler.Triggers(patterns, triggerTokens)));
     }
 
     /// <summary>Lowers the logits of tokens that would repeat a sequence of the tokens accepted ("don't repeat yourself", P. E. Weidmann, 2024).</summary>
@@ -283,7 +297,7 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
         SafeLlamaModelHandle model, ReadOnlySpan<string> sequenceBreakers, float multiplier = 0.8f, float @base = 1.75f, int allowedLength = 2, int penaltyLastN = 0)
     {
         ArgumentNullException.ThrowIfNull(model);
-        _samplers.Add(new RepetitionSampler(
+        Add(new RepetitionSampler(
             multiplier, @base, allowedLength, penaltyLastN < 0 ? int.MaxValue : penaltyLastN, model.Vocab.Tokenizer.TokensWith(sequenceBreakers)));
     }
 
@@ -294,11 +308,11 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     /// <param name="eta">How fast it steers.</param>
     /// <param name="m">Without effect: the exponent comes from the first 100 tokens.</param>
     public void AddMirostat1Sampler(int vocabCount, uint seed, float tau, float eta, int m) =>
-        _samplers.Add(new Mirostat("mirostat", seed, tau, eta, (set, mu) => set.MirostatTopK(mu, vocabCount, 1)));
+        Add(new Mirostat("mirostat", seed, tau, eta, (set, mu) => set.MirostatTopK(mu, vocabCount, 1)));
 
     /// <summary>Mirostat 2 (Basu et al. 2021): steers the surprise of the text to tau bits for each token, and chooses.</summary>
     public void AddMirostat2Sampler(uint seed, float tau, float eta) =>
-        _samplers.Add(new Mirostat("mirostat 2", seed, tau, eta, static (set, mu) => set.KeepLessSurprising(mu, 1)));
+        Add(new Mirostat("mirostat 2", seed, tau, eta, static (set, mu) => set.KeepLessSurprising(mu, 1)));
 
     /// <summary>Disposes of the samplers.</summary>
     public void Dispose()
@@ -307,7 +321,13 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
         _samplers.Clear();
     }
 
-    private void Add(string name, Stage.Change change) => _samplers.Add(new Stage(name, change));
+    private void Add(string name, Stage.Change change) => Add(new Stage(name, change));
+
+    private void Add(ICustomSampler sampler)
+    {
+        using PipelineGuard.Entry entry = _guard.Enter(this);
+        _samplers.Add(sampler);
+    }
 
     private void AddNarrowing(string name, bool sort, Action<CandidateSet> narrow)
     {

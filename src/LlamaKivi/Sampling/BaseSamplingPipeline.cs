@@ -7,17 +7,23 @@ using LlamaKivi.Tokenization;
 namespace LlamaKivi.Sampling;
 
 /// <summary>A start for pipelines: <see cref="CreateChain"/> or the choice from a row of logits is left to write.</summary>
+/// <inheritdoc cref="ISamplingPipeline" path="/remarks"/>
 public abstract class BaseSamplingPipeline : ISamplingPipeline
 {
+    private readonly PipelineGuard _guard = new();
     private SafeLLamaSamplerChainHandle? _chain;
     private GrammarMatcher? _matcher;
     private Tokenizer? _matched;  // the vocabulary the matcher is for
     private float[] _constrained = [];
 
+    // Null: any number of calls may use the pipeline at once.
+    internal virtual PipelineGuard? Guard => _guard;
+
     /// <inheritdoc/>
     public virtual LLamaToken Sample(SafeLLamaContextHandle ctx, int index)
     {
         ArgumentNullException.ThrowIfNull(ctx);
+        using PipelineGuard.Entry entry = EnterToSample();
         _chain ??= CreateChain(ctx);
         return Sample(ctx.GetLogitsIth(index));
     }
@@ -30,8 +36,11 @@ public abstract class BaseSamplingPipeline : ISamplingPipeline
     /// <exception cref="ArgumentException">There are no logits.</exception>
     /// <exception cref="NumericErrorException">A logit is NaN or +infinity.</exception>
     /// <exception cref="InvalidOperationException">Every logit is -infinity.</exception>
-    public virtual LLamaToken Sample(ReadOnlySpan<float> logits) =>
-        _chain is { } chain ? chain.Sample(logits) : throw new NotSupportedException($"{GetType().Name} has no samplers yet; sample from a context first.");
+    public virtual LLamaToken Sample(ReadOnlySpan<float> logits)
+    {
+        using PipelineGuard.Entry entry = EnterToSample();
+        return _chain is { } chain ? chain.Sample(logits) : throw new NotSupportedException($"{GetType().Name} has no samplers yet; sample from a context first.");
+    }
 
     /// <inheritdoc/>
     public virtual void Apply(SafeLLamaContextHandle ctx, LLamaTokenDataArray data)
@@ -43,18 +52,35 @@ public abstract class BaseSamplingPipeline : ISamplingPipeline
     /// <summary>Applies the pipeline's samplers to candidates.</summary>
     public virtual void Apply(SafeLLamaContextHandle ctx, ref LLamaTokenDataArrayNative data)
     {
+        using PipelineGuard.Entry entry = Enter();
         _chain ??= CreateChain(ctx);
         _chain.Apply(ref data);
     }
 
     /// <inheritdoc/>
-    public virtual void Reset() => _chain?.Reset();
+    public virtual void Reset()
+    {
+        using PipelineGuard.Entry entry = Enter();
+        _chain?.Reset();
+    }
 
     /// <inheritdoc/>
-    public virtual void Accept(LLamaToken token) => _chain?.Accept(token);
+    public virtual void Accept(LLamaToken token)
+    {
+        using PipelineGuard.Entry entry = Enter();
+        _chain?.Accept(token);
+    }
 
     /// <summary>Begins a text: what a grammar has seen of the last one is forgotten.</summary>
-    internal void BeginText() => _matcher?.Reset();
+    internal void BeginText()
+    {
+        using PipelineGuard.Entry entry = Enter();
+        _matcher?.Reset();
+    }
+
+    private protected PipelineGuard.Entry Enter() => Guard is { } guard ? guard.Enter(this) : default;
+
+    private protected PipelineGuard.Entry EnterToSample() => Guard is { } guard ? guard.EnterToSample(this) : default;
 
     // The logits with -infinity for the tokens that the grammar does not allow next; the given ones without a grammar.
     private protected ReadOnlySpan<float> Constrain(SafeLLamaContextHandle ctx, ReadOnlySpan<float> logits, Grammar? grammar)

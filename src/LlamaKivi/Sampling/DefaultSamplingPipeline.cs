@@ -211,6 +211,7 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
         get;
         set
         {
+            using PipelineGuard.Entry entry = Enter();
             field = value;
             _random = new Xoshiro256(value);
         }
@@ -222,13 +223,18 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     public override LLamaToken Sample(SafeLLamaContextHandle ctx, int index)
     {
         ArgumentNullException.ThrowIfNull(ctx);
+        using PipelineGuard.Entry entry = EnterToSample();
         LLamaToken token = Choose(Constrain(ctx, ctx.GetLogitsIth(index), Grammar), ctx.EndTokens, ctx.NewlineToken);
         Follow(token);
         return token;
     }
 
     /// <inheritdoc/>
-    public override LLamaToken Sample(ReadOnlySpan<float> logits) => Choose(logits, null, null);
+    public override LLamaToken Sample(ReadOnlySpan<float> logits)
+    {
+        using PipelineGuard.Entry entry = EnterToSample();
+        return Choose(logits, null, null);
+    }
 
     /// <inheritdoc/>
     /// <remarks>The tokens kept come first. They have their logits divided by the temperature and their probabilities.</remarks>
@@ -242,12 +248,14 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     public override void Apply(SafeLLamaContextHandle ctx, LLamaTokenDataArray data)
     {
         ArgumentNullException.ThrowIfNull(ctx);
+        using PipelineGuard.Entry entry = Enter();
         Apply(data, ctx.EndTokens, ctx.NewlineToken);
     }
 
     /// <summary>Forgets the tokens accepted, and starts the random numbers again at <see cref="Seed"/>.</summary>
     public override void Reset()
     {
+        using PipelineGuard.Entry entry = Enter();
         BeginText();
         _window.Clear();
         _repeats.Clear();
@@ -260,6 +268,7 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     public override void Accept(LLamaToken token)
     {
         ArgumentOutOfRangeException.ThrowIfNegative((int)token, nameof(token));
+        using PipelineGuard.Entry entry = Enter();
         _window.Add((int)token, PenaltyCount);
         if (DryMultiplier > 0 && DryRange > 0)
         {

@@ -2,7 +2,11 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Chooses the next token from a model's logits. One thread at a time may use it.</summary>
+/// <summary>Chooses the next token from a model's logits.</summary>
+/// <remarks>
+/// A pipeline keeps state from token to token: tokens accepted, random numbers, the place in a grammar. So one call at a time may use it, from its start until its stream was read to the end or its
+/// enumerator was disposed of; a second call gets an <see cref="InvalidOperationException"/>. A <see cref="Grammar"/> has no state and may be in any number of pipelines.
+/// </remarks>
 public interface ISamplingPipeline : IDisposable
 {
     /// <summary>Chooses a token from the logits of batch token <paramref name="index"/>, and accepts it.</summary>

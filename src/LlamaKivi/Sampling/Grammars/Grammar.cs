@@ -9,7 +9,7 @@ namespace LlamaKivi.Sampling;
 /// <param name="Root">Name of the rule for the whole text.</param>
 public sealed record Grammar(string Gbnf, string Root)
 {
-    private (string Gbnf, string Root, CompiledGrammar Grammar)? _compiled;
+    private Compilation? _compiled;  // one reference, so that threads that share the grammar see all of it or none
 
     // Compiled when it is first used; a copy with other rules does not take it over.
     internal CompiledGrammar Compiled
@@ -18,7 +18,7 @@ public sealed record Grammar(string Gbnf, string Root)
         {
             if (_compiled is not { } known || known.Gbnf != Gbnf || known.Root != Root)
             {
-                _compiled = known = (Gbnf, Root, GbnfParser.Parse(Gbnf, Root));
+                _compiled = known = new Compilation(Gbnf, Root, GbnfParser.Parse(Gbnf, Root));
             }
 
             return known.Grammar;
@@ -50,6 +50,8 @@ public sealed record Grammar(string Gbnf, string Root)
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(Gbnf, Root);
+
+    private sealed record Compilation(string Gbnf, string Root, CompiledGrammar Grammar);
 }
 
 /// <summary>A grammar or schema is not valid, or a text cannot go on under it.</summary>
