@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Text;
+using System.Text.Unicode;
 using LlamaKivi.Native;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -121,31 +122,45 @@ public abstract class Tokenizer
     {
         ArgumentNullException.ThrowIfNull(text);
         CheckTexts();
-        var ids = new List<int>(text.Length / 3 + 1);
-        if (addBos && BosId is int bos)
-        {
-            ids.Add(bos);
-        }
-
-        foreach ((int special, string fragment) in SplitSpecials(text, parseSpecial))
-        {
-            if (special >= 0)
-            {
-                ids.Add(special);
-            }
-            else
-            {
-                EncodeFragment(fragment, ids);
-            }
-        }
-
+        List<int> ids = Begin(text.Length, addBos);
+        EncodeText(text, parseSpecial, isStart: true, ids);
         return [.. ids];
     }
 
-    /// <summary>The ids of a text given as UTF-8; invalid bytes are encoded as U+FFFD.</summary>
-    /// <inheritdoc cref="Encode(string, bool, bool)"/>
-    public int[] Encode(ReadOnlySpan<byte> text, bool addBos, bool parseSpecial) =>
-        Encode(Encoding.UTF8.GetString(text), addBos, parseSpecial);
+    /// <summary>The ids of a text given as UTF-8. Bytes that are not UTF-8 become the tokens of these bytes, so that <see cref="DecodeBytes"/> gives them back.</summary>
+    /// <param name="text">Any bytes. What has no token, not even of its bytes, is left out (byte-level BPE) or becomes the unknown token (SentencePiece).</param>
+    /// <param name="addBos">Whether to put BOS first; without effect if the vocabulary has none.</param>
+    /// <param name="parseSpecial">Whether names of control tokens in the text become these tokens.</param>
+    /// <exception cref="UnsupportedModelException">The file has no vocabulary.</exception>
+    public int[] Encode(ReadOnlySpan<byte> text, bool addBos, bool parseSpecial)
+    {
+        CheckTexts();
+        List<int> ids = Begin(text.Length, addBos);
+        char[] characters = ArrayPool<char>.Shared.Rent(Encoding.UTF8.GetMaxCharCount(text.Length));
+        for (bool isStart = true; !text.IsEmpty; isStart = false)
+        {
+            OperationStatus status = Utf8.ToUtf16(text, characters, out int read, out int written, replaceInvalidSequences: false);
+            if (written > 0)
+            {
+                EncodeText(new string(characters, 0, written), parseSpecial, isStart, ids);
+            }
+
+            text = text[read..];
+            if (status != OperationStatus.Done)
+            {
+                _ = Rune.DecodeFromUtf8(text, out _, out int broken);
+                foreach (byte value in text[..broken])
+                {
+                    EncodeByte(value, ids);
+                }
+
+                text = text[broken..];
+            }
+        }
+
+        ArrayPool<char>.Shared.Return(characters);
+        return [.. ids];
+    }
 
     /// <summary>The text of tokens. Bytes that are not UTF-8, such as part of a character, become U+FFFD.</summary>
     /// <inheritdoc cref="DecodeBytes"/>
@@ -226,7 +241,41 @@ public abstract class Tokenizer
     private protected virtual bool AddsSpacePrefix => false;
 
     /// <summary>Adds the ids of a text that holds no special tokens.</summary>
-    private protected abstract void EncodeFragment(string text, List<int> ids);
+    /// <param name="text">The text.</param>
+    /// <param name="isStart">Whether it stands at the start or behind a special token, and not behind bytes that are no text.</param>
+    /// <param name="ids">The ids so far.</param>
+    private protected abstract void EncodeFragment(string text, bool isStart, List<int> ids);
+
+    /// <summary>Adds the id of a byte that is no text.</summary>
+    private protected abstract void EncodeByte(byte value, List<int> ids);
+
+    private List<int> Begin(int length, bool addBos)
+    {
+        var ids = new List<int>((length / 3) + 1);
+        if (addBos && BosId is int bos)
+        {
+            ids.Add(bos);
+        }
+
+        return ids;
+    }
+
+    private void EncodeText(string text, bool parseSpecial, bool isStart, List<int> ids)
+    {
+        foreach ((int special, string fragment) in SplitSpecials(text, parseSpecial))
+        {
+            if (special >= 0)
+            {
+                ids.Add(special);
+            }
+            else
+            {
+                EncodeFragment(fragment, isStart, ids);
+            }
+
+            isStart = true;
+        }
+    }
 
     /// <summary>Cuts special tokens out of a text. The longest one cuts the whole text before the next is looked for.</summary>
     /// <returns>In order: a special token's id and no text, or -1 and a text between special tokens.</returns>
