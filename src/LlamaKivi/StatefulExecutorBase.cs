@@ -4,6 +4,7 @@ using System.Text.Json.Serialization;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
+using LlamaKivi.Tokenization;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
@@ -13,6 +14,7 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
 {
     private string? _sessionFile;
     private LLamaToken[] _sessionTokens = [];
+    private Conversation? _conversation;
 
     /// <summary>Works on sequence 0 of a context, which the first text empties.</summary>
     protected StatefulExecutorBase(LLamaContext context, ILogger? logger = null)
@@ -58,8 +60,8 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         }
 
         IInferenceParams options = inferenceParams ?? new InferenceParams();
-        int[] prompt = text is null ? [] : Prepare(text);
-        await TakeSessionAsync(prompt).ConfigureAwait(false);
+        Prompt prompt = TakePrompt(text);
+        await TakeSessionAsync(prompt.Tokens).ConfigureAwait(false);
         await using IAsyncEnumerator<string> pieces = Generation.RunAsync(prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
         while (true)
         {
@@ -89,10 +91,31 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
     internal IAsyncEnumerable<string> InferWholeAsync(string text, IInferenceParams options, CancellationToken cancellationToken)
     {
         int[] tokens = Context.Weights.Tokenizer.Encode(text, Context.Weights.Tokenizer.AddBos, parseSpecial: true);
-        int same = Generation.Tokens.Zip(tokens).TakeWhile(pair => pair.First == pair.Second).Count();
-        Generation.Rewind(Math.Min(same, tokens.Length - 1));
-        return Generation.RunAsync(tokens[Generation.Tokens.Count..], Complete(options), cancellationToken);
+        return Generation.RunAsync(Prompt.Whole(tokens), Complete(options), cancellationToken);
     }
+
+    /// <summary>A conversation as tokens, behind the text that came before it.</summary>
+    /// <param name="text">The conversation as text.</param>
+    /// <param name="history">Its messages, of which there is at least one.</param>
+    /// <param name="transform">Made the text of the messages.</param>
+    internal Prompt ToPrompt(string text, ChatHistory history, IHistoryTransform transform)
+    {
+        int[] before = Generation.BeforeConversation ?? [];
+        (int[] tokens, int last) = EncodeConversation(text, history, transform, addBos: before.Length == 0 && Context.Weights.Tokenizer.AddBos);
+        return Prompt.Conversation([.. before, .. tokens], last);
+    }
+
+    /// <summary>Takes what the text is so far for what a conversation follows, if it does and this is its start.</summary>
+    /// <param name="hasBegun">Whether the conversation was read from before.</param>
+    /// <param name="follows">Whether it began without messages.</param>
+    internal void BeginConversation(bool hasBegun, bool follows)
+    {
+        int[]? before = Generation.BeforeConversation;
+        Generation.BeforeConversation = hasBegun ? before ?? [] : follows ? before ?? [.. Generation.Tokens] : [];
+    }
+
+    /// <summary>Has the next call of <see cref="InferAsync"/> read a conversation from its start; null: what it is given.</summary>
+    internal void SetConversation(Conversation? conversation) => Volatile.Write(ref _conversation, conversation);
 
     /// <inheritdoc/>
     IAsyncEnumerable<string> ILLamaExecutor.InferAsync(string text, IInferenceParams? inferenceParams, CancellationToken token) =>
@@ -102,11 +125,15 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
     public virtual async Task PrefillPromptAsync(string prompt, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(prompt);
-        int[] tokens = Prepare(prompt);
-        await TakeSessionAsync(tokens).ConfigureAwait(false);
-        if (tokens.Length > 0)
+        await PrefillAsync(Prompt.Next(Prepare(prompt)), cancellationToken).ConfigureAwait(false);
+    }
+
+    internal async Task PrefillAsync(Prompt prompt, CancellationToken cancellationToken)
+    {
+        await TakeSessionAsync(prompt.Tokens).ConfigureAwait(false);
+        if (prompt.Tokens.Length > 0)
         {
-            await Generation.PrefillAsync(tokens, new InferenceParams(), cancellationToken).ConfigureAwait(false);
+            await Generation.PrefillAsync(prompt, new InferenceParams(), cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -168,6 +195,15 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
     /// <summary>The tokens to read for a text.</summary>
     private protected abstract int[] Prepare(string text);
 
+    /// <summary>The tokens of a conversation and how many of them are the last message's.</summary>
+    private protected virtual (int[] Tokens, int Last) EncodeConversation(string text, ChatHistory history, IHistoryTransform transform, bool addBos)
+    {
+        Tokenizer tokenizer = Context.Weights.Tokenizer;
+        int[] tokens = tokenizer.Encode(text, addBos, parseSpecial: true);
+        int at = text.LastIndexOf(history.Messages[^1].Content.Trim(), StringComparison.Ordinal);
+        return (tokens, at < 0 ? tokens.Length : tokenizer.Encode(text[at..], addBos: false, parseSpecial: true).Length);
+    }
+
     /// <summary>The parameters to use for those given.</summary>
     private protected virtual IInferenceParams Complete(IInferenceParams options) => options;
 
@@ -176,16 +212,27 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         state.Embeds = [.. Generation.Tokens.Select(token => (LLamaToken)token)];
         state.PastTokensCount = Generation.CachedCount;
         state.ConsumedTokensCount = Generation.FirstPromptLength;
+        state.WrittenCount = Generation.WrittenCount;
+        state.BeforeConversation = Generation.BeforeConversation;
+        state.Dropped = [.. Generation.Tokens.Dropped];
         state.SessionFilePath = _sessionFile;
         state.SessionTokens = _sessionTokens;
     }
 
     private protected void Restore(ExecutorBaseState state)
     {
-        Generation.Restore(state.Embeds.Select(token => (int)token), state.PastTokensCount, state.ConsumedTokensCount);
+        Generation.Restore(state);
         _sessionFile = state.SessionFilePath;
         _sessionTokens = state.SessionTokens;
     }
+
+    private Prompt TakePrompt(string? text) => (Interlocked.Exchange(ref _conversation, null), text) switch
+    {
+        ({ } conversation, { } given) when ReferenceEquals(conversation.Text, given) => conversation.Prompt,
+        ({ } conversation, { } given) => ToPrompt(given, conversation.History, conversation.Transform),  // an override gave another text
+        (_, { } given) => Prompt.Next(Prepare(given)),
+        _ => Prompt.Next([]),
+    };
 
     // A first text that begins as the session does goes on from the cache: all but its last token, whose logits are needed.
     private Task TakeSessionAsync(int[] prompt)
@@ -269,5 +316,27 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         /// <summary>Mirostat's state; pipelines keep their own.</summary>
         [JsonPropertyName("mirostat_mu")]
         public float? MirostatMu { get; set; }
+
+        // Last tokens that the model wrote.
+        [JsonInclude]
+        [JsonPropertyName("n_written")]
+        internal int WrittenCount { get; set; }
+
+        // Tokens before the conversation that the text is; null: it is none.
+        [JsonInclude]
+        [JsonPropertyName("before_conversation")]
+        internal int[]? BeforeConversation { get; set; }
+
+        // What a full context lost.
+        [JsonInclude]
+        [JsonPropertyName("dropped")]
+        internal DroppedTokens[] Dropped { get; set; } = [];
     }
+
+    /// <summary>A conversation to read.</summary>
+    /// <param name="Text">As text.</param>
+    /// <param name="Prompt">As tokens.</param>
+    /// <param name="History">As messages.</param>
+    /// <param name="Transform">Made the text of the messages.</param>
+    internal sealed record Conversation(string Text, Prompt Prompt, ChatHistory History, IHistoryTransform Transform);
 }

@@ -68,7 +68,7 @@ public class StatelessExecutor : ILLamaExecutor
         int[] tokens = _weights.Tokenizer.Encode(prompt, _weights.Tokenizer.AddBos, parseSpecial: true);
         try
         {
-            await foreach (string piece in generation.RunAsync(tokens, inferenceParams ?? new InferenceParams(), cancellationToken).ConfigureAwait(false))
+            await foreach (string piece in generation.RunAsync(Prompt.Next(tokens), inferenceParams ?? new InferenceParams(), cancellationToken).ConfigureAwait(false))
             {
                 yield return piece;
             }
