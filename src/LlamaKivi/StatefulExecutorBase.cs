@@ -41,9 +41,6 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
 
     internal Generation Generation { get; }
 
-    // Whether the last token of the text is the end the model wrote.
-    internal bool EndedByItself => Generation.Tokens.Count > 0 && Context.Weights.Tokenizer.IsEndOfGeneration(Generation.Tokens[^1]);
-
     // Whether no text was read yet.
     internal bool IsPromptRun => Generation.IsEmpty;
 
