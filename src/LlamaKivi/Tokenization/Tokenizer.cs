@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.Text;
-using System.Text.Unicode;
 using LlamaKivi.Native;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -8,7 +7,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace LlamaKivi.Tokenization;
 
 /// <summary>Text to token ids and back, as the metadata of a GGUF file describes it. Immutable: may be used by several threads.</summary>
-public abstract class Tokenizer
+public abstract partial class Tokenizer
 {
     private readonly Vocabulary _vocabulary;
     private readonly byte[][] _bytes; // [id]
@@ -127,41 +126,6 @@ public abstract class Tokenizer
         return [.. ids];
     }
 
-    /// <summary>The ids of a text given as UTF-8. Bytes that are not UTF-8 become the tokens of these bytes, so that <see cref="DecodeBytes"/> gives them back.</summary>
-    /// <param name="text">Any bytes. What has no token, not even of its bytes, is left out (byte-level BPE) or becomes the unknown token (SentencePiece).</param>
-    /// <param name="addBos">Whether to put BOS first; without effect if the vocabulary has none.</param>
-    /// <param name="parseSpecial">Whether names of control tokens in the text become these tokens.</param>
-    /// <exception cref="UnsupportedModelException">The file has no vocabulary.</exception>
-    public int[] Encode(ReadOnlySpan<byte> text, bool addBos, bool parseSpecial)
-    {
-        CheckTexts();
-        List<int> ids = Begin(text.Length, addBos);
-        char[] characters = ArrayPool<char>.Shared.Rent(Encoding.UTF8.GetMaxCharCount(text.Length));
-        for (bool isStart = true; !text.IsEmpty; isStart = false)
-        {
-            OperationStatus status = Utf8.ToUtf16(text, characters, out int read, out int written, replaceInvalidSequences: false);
-            if (written > 0)
-            {
-                EncodeText(new string(characters, 0, written), parseSpecial, isStart, ids);
-            }
-
-            text = text[read..];
-            if (status != OperationStatus.Done)
-            {
-                _ = Rune.DecodeFromUtf8(text, out _, out int broken);
-                foreach (byte value in text[..broken])
-                {
-                    EncodeByte(value, ids);
-                }
-
-                text = text[broken..];
-            }
-        }
-
-        ArrayPool<char>.Shared.Return(characters);
-        return [.. ids];
-    }
-
     /// <summary>The text of tokens. Bytes that are not UTF-8, such as part of a character, become U+FFFD.</summary>
     /// <inheritdoc cref="DecodeBytes"/>
     public string Decode(ReadOnlySpan<int> ids, bool special = false) => Encoding.UTF8.GetString(DecodeBytes(ids, special));
@@ -245,37 +209,6 @@ public abstract class Tokenizer
     /// <param name="isStart">Whether it stands at the start or behind a special token, and not behind bytes that are no text.</param>
     /// <param name="ids">The ids so far.</param>
     private protected abstract void EncodeFragment(string text, bool isStart, List<int> ids);
-
-    /// <summary>Adds the id of a byte that is no text.</summary>
-    private protected abstract void EncodeByte(byte value, List<int> ids);
-
-    private List<int> Begin(int length, bool addBos)
-    {
-        var ids = new List<int>((length / 3) + 1);
-        if (addBos && BosId is int bos)
-        {
-            ids.Add(bos);
-        }
-
-        return ids;
-    }
-
-    private void EncodeText(string text, bool parseSpecial, bool isStart, List<int> ids)
-    {
-        foreach ((int special, string fragment) in SplitSpecials(text, parseSpecial))
-        {
-            if (special >= 0)
-            {
-                ids.Add(special);
-            }
-            else
-            {
-                EncodeFragment(fragment, isStart, ids);
-            }
-
-            isStart = true;
-        }
-    }
 
     /// <summary>Cuts special tokens out of a text. The longest one cuts the whole text before the next is looked for.</summary>
     /// <returns>In order: a special token's id and no text, or -1 and a text between special tokens.</returns>
