@@ -1,8 +1,6 @@
 using System.Runtime.CompilerServices;
-using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
-using LlamaKivi.Transformers;
 
 namespace LlamaKivi;
 
@@ -12,7 +10,7 @@ namespace LlamaKivi;
 /// added, replaced and removed between turns. An executor that keeps no text is given the whole conversation each time. A session that begins without messages on an executor that has read or
 /// written text follows that text; any other text of the executor that is not of the history is removed.
 /// </remarks>
-public class ChatSession
+public partial class ChatSession
 {
     /// <summary>File with what the cache held.</summary>
     public const string MODEL_STATE_FILENAME = "ModelState.st";
@@ -34,8 +32,6 @@ public class ChatSession
 
     /// <summary>What is done to texts the model writes.</summary>
     public ITextStreamTransform OutputTransform = new LLamaTransforms.EmptyTextOutputStreamTransform();
-
-    private bool _hasBegun;  // a message was read, or a state was loaded
 
     /// <summary>Starts a conversation.</summary>
     public ChatSession(ILLamaExecutor executor)
@@ -83,7 +79,8 @@ public class ChatSession
 
         if (history.Messages.Count > 0)
         {
-            await stateful.PrefillAsync(session.ToRead(stateful, forAnswer: false, messagesBefore: history.Messages.Count).Prompt, cancellationToken).ConfigureAwait(false);
+            await stateful.PrefillAsync(session.ToRead(forAnswer: false, history.Messages.Count), cancellationToken).ConfigureAwait(false);
+            session._hasBegun = true;
         }
 
         return session;
@@ -201,11 +198,12 @@ public class ChatSession
         AddMessage(message);
         try
         {
-            await executor.PrefillAsync(ToRead(executor, forAnswer: false, messagesBefore: History.Messages.Count - 1).Prompt, cancellationToken).ConfigureAwait(false);
+            await executor.PrefillAsync(ToRead(forAnswer: false, History.Messages.Count - 1), cancellationToken).ConfigureAwait(false);
+            _hasBegun = true;
         }
         catch
         {
-            History.Messages.Remove(message);
+            Remove(History, message);
             throw;
         }
 
@@ -320,113 +318,6 @@ public class ChatSession
             yield return text;
         }
     }
-
-    // Streams the answer to the history with new messages and without an old answer at its end. What fails puts the history back.
-    private async IAsyncEnumerable<string> AnswerAsync(
-        ChatHistory.Message[] added, ChatHistory.Message? old, IInferenceParams? inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
-    {
-        ChatHistory history = History;
-        int before = history.Messages.Count;
-        history.Messages.AddRange(added);
-        if (old is not null)
-        {
-            history.Messages.Remove(old);
-        }
-
-        var answer = new StringBuilder();
-        bool stands = false;  // whether the turn stays in the history when this method is left
-        IAsyncEnumerator<string>? pieces = null;
-        try
-        {
-            pieces = OutputTransform.TransformAsync(Infer(before, inferenceParams, cancellationToken)).GetAsyncEnumerator(cancellationToken);
-            while (await MoveNextAsync().ConfigureAwait(false))
-            {
-                answer.Append(pieces.Current);
-                stands = true;  // the reader may leave
-                yield return pieces.Current;
-            }
-
-            if (answer.Length == 0)
-            {
-                cancellationToken.ThrowIfCancellationRequested();
-            }
-
-            stands = true;
-        }
-        finally
-        {
-            (Executor as StatefulExecutorBase)?.SetConversation(null);
-            if (pieces is not null)
-            {
-                await pieces.DisposeAsync().ConfigureAwait(false);
-            }
-
-            End();
-        }
-
-        async ValueTask<bool> MoveNextAsync()
-        {
-            stands = false;
-            try
-            {
-                return await pieces.MoveNextAsync().ConfigureAwait(false);
-            }
-            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
-            {
-                stands = answer.Length > 0;  // stopped, as by an executor that ends its answer then
-                throw;
-            }
-        }
-
-        void End()
-        {
-            try
-            {
-                if (stands)
-                {
-                    history.Messages.Add(new ChatHistory.Message(AuthorRole.Assistant, HistoryTransform.TextToHistory(AuthorRole.Assistant, answer.ToString()).Messages[0].Content));
-                }
-            }
-            catch
-            {
-                stands = false;
-                throw;
-            }
-            finally
-            {
-                if (!stands)
-                {
-                    history.Messages.RemoveAll(added.Contains);
-                    history.Messages.AddRange(old is null ? [] : [old]);
-                }
-            }
-        }
-    }
-
-    private IAsyncEnumerable<string> Infer(int messagesBefore, IInferenceParams? inferenceParams, CancellationToken cancellationToken)
-    {
-        if (Executor is not StatefulExecutorBase stateful)
-        {
-            return Executor.InferAsync(Render(forAnswer: true), inferenceParams, cancellationToken);
-        }
-
-        StatefulExecutorBase.Conversation conversation = ToRead(stateful, forAnswer: true, messagesBefore);
-        stateful.SetConversation(conversation);
-        return stateful.InferAsync(conversation.Text, inferenceParams, cancellationToken);
-    }
-
-    // What the executor has to hold before the next answer or message.
-    private StatefulExecutorBase.Conversation ToRead(StatefulExecutorBase executor, bool forAnswer, int messagesBefore)
-    {
-        string text = Render(forAnswer);
-        executor.BeginConversation(hasBegun: _hasBegun, follows: messagesBefore == 0);
-        _hasBegun = true;
-        return new StatefulExecutorBase.Conversation(text, executor.ToPrompt(text, History, HistoryTransform), History, HistoryTransform);
-    }
-
-    private string Render(bool forAnswer) => HistoryTransform is PromptTemplateTransformer template && template.GetType() == typeof(PromptTemplateTransformer) && !forAnswer
-        ? template.HistoryToText(History, withAssistant: false)
-        : HistoryTransform.HistoryToText(History);
 
     // Models are trained on conversations that the system begins.
     private static void CheckPlace(ChatHistory.Message message, int before)

@@ -9,18 +9,19 @@ internal static class ContextRoom
 {
     private const int MostLeast = 32;  // tokens: dropping more at a time saves nothing that can be measured
 
-    /// <summary>Refuses settings that cannot work, before anything is read.</summary>
+    /// <summary>Refuses settings that cannot work and a prompt that the context cannot hold, before anything is read.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The tokens to keep leave no room, or the part to drop is none.</exception>
-    public static void Check(IInferenceParams options, int size, bool addsBos)
+    /// <exception cref="ContextOverflowException">The prompt is longer than the context.</exception>
+    public static void Check(Prompt prompt, IInferenceParams options, int size, bool addsBos)
     {
         bool drops = options.OverflowStrategy != ContextOverflowStrategy.ThrowException;
-        int bos = drops && addsBos ? 1 : 0;
-        if (options.TokensKeep >= size - bos)
+        bool keepsBos = drops && addsBos;
+        if (options.TokensKeep >= (keepsBos ? size - 1 : size))
         {
             throw new ArgumentOutOfRangeException(
                 nameof(options),
                 options.TokensKeep,
-                $"TokensKeep is {options.TokensKeep}{(bos > 0 ? ", and the beginning-of-text token stays too" : "")}; the context holds {size} tokens, so nothing could be dropped. Lower TokensKeep or raise ContextSize.");
+                $"TokensKeep is {options.TokensKeep}{(keepsBos ? ", and the beginning-of-text token stays too" : "")}; the context holds {size} tokens, so nothing could be dropped. Lower TokensKeep or raise ContextSize.");
         }
 
         if (drops && options.ContextTruncationPercentage is not (> 0 and < 1))
@@ -28,15 +29,10 @@ internal static class ContextRoom
             throw new ArgumentOutOfRangeException(
                 nameof(options), options.ContextTruncationPercentage, $"ContextTruncationPercentage is {options.ContextTruncationPercentage}; it must be above 0 and below 1.");
         }
-    }
 
-    /// <summary>Refuses a prompt that the context cannot hold.</summary>
-    public static void CheckPrompt(Prompt prompt, IInferenceParams options, int size)
-    {
-        int tokens = options.OverflowStrategy == ContextOverflowStrategy.ThrowException ? prompt.Tokens.Length : prompt.Needed;
-        if (tokens > size)
+        if (prompt.Needed > size)
         {
-            throw new ContextOverflowException($"The prompt has {tokens} tokens; the context holds {size}. Shorten the prompt or raise ContextSize.");
+            throw new ContextOverflowException($"The prompt has {prompt.Needed} tokens; the context holds {size}. Shorten the prompt or raise ContextSize.");
         }
     }
 

@@ -55,33 +55,11 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             throw new StateLoadException($"The executor's state goes with {cached} tokens in the cache; it holds {held}. Load the context's state of the same moment first.");
         }
 
-        if (cached > state.Embeds.Length)
-        {
-            throw new StateLoadException($"The executor's state says that {cached} tokens are in the cache, and names {state.Embeds.Length}.");
-        }
-
-        _tokens.Restore(state.Embeds.Select(token => (int)token), state.Dropped);
+        _tokens.Restore([.. state.Embeds.Select(token => (int)token)], cached, state.Dropped ?? []);
         _inCache = cached;
         _firstPrompt = state.ConsumedTokensCount;
         _written = Math.Clamp(state.WrittenCount, 0, _tokens.Count);
         BeforeConversation = state.BeforeConversation;
-    }
-
-    /// <summary>Forgets the tokens from a number on.</summary>
-    public void Rewind(int count)
-    {
-        if (count < _tokens.Count)
-        {
-            Truncate(count);
-        }
-
-        // As after a text was written: its last token is not in the cache.
-        int cached = Math.Max(count - 1, 0);
-        if (_inCache > cached)
-        {
-            context.Handle.SeqTruncate(0, cached);
-            _inCache = cached;
-        }
     }
 
     /// <summary>Takes the first tokens of what is in the cache for the first tokens of the text to come; the others go.</summary>
@@ -103,7 +81,6 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         Timings = default;
         StopReason = StopReason.None;
         _generated.Clear();
-        ContextRoom.Check(options, checked((int)context.ContextSize), context.Weights.Tokenizer.AddBos);
         (options.SamplingPipeline as BaseSamplingPipeline)?.BeginText();
         int read = Append(prompt, options);
         if (IsEmpty)
@@ -111,7 +88,10 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             throw new ArgumentException("There is nothing to read: the prompt is empty.", nameof(prompt));
         }
 
-        Rewind(_tokens.Count);  // the logits to go on from are those of the last token
+        if (_inCache == _tokens.Count)
+        {
+            Cut(_tokens.Count - 1);  // the logits to go on from are those of the last token
+        }
 
         int unread = _tokens.Count - _inCache;
         long start = Stopwatch.GetTimestamp();
@@ -185,56 +165,55 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
     private int Append(Prompt prompt, IInferenceParams options)
     {
         int size = checked((int)context.ContextSize);
-        ContextRoom.CheckPrompt(prompt, options, size);
+        int kept = _kept;
+        _kept = 0;
+        ContextRoom.Check(prompt, options, size, context.Weights.Tokenizer.AddBos);
         int known = 0;
         if (prompt.IsWhole)
         {
             known = _tokens.KeepCommon(prompt.Tokens, size);
+            _written = 0;
             BeforeConversation ??= [];
-            if (_inCache > _tokens.Count)
-            {
-                context.Handle.SeqTruncate(0, _tokens.Count);
-                _inCache = _tokens.Count;
-            }
-
-            if (_tokens.Count < _firstPrompt)
-            {
-                _firstPrompt = prompt.Tokens.Length;
-            }
+            Cut(_tokens.Count);
+            _firstPrompt = _tokens.Count < _firstPrompt ? prompt.Tokens.Length : _firstPrompt;
         }
 
         ReadOnlySpan<int> unread = prompt.Tokens.AsSpan(known);
         if (IsEmpty)
         {
             _firstPrompt = unread.Length;
-            context.Handle.SeqTruncate(0, _kept);  // what another executor left there
-            _inCache = _kept;
-            _kept = 0;
+            context.Handle.SeqTruncate(0, kept);  // what another executor left there
+            _inCache = kept;
         }
 
         _tokens.AddRange(unread);
-        _written = unread.Length > 0 ? 0 : _written;
         return unread.Length;
     }
 
-    private void Truncate(int count)
+    private void Cut(int cached)
     {
-        _written = Math.Max(0, _written - (_tokens.Count - count));
-        _tokens.Truncate(count);
+        if (_inCache > cached)
+        {
+            context.Handle.SeqTruncate(0, cached);
+            _inCache = cached;
+        }
     }
 
     private async Task ReadAsync(int unread, int needed, IInferenceParams options, CancellationToken cancellationToken)
     {
         try
         {
-            await Task.Run(() => Read(needed, options, cancellationToken), cancellationToken).ConfigureAwait(false);
+            await Task.Run(() => Read(Math.Max(needed, 1), options, cancellationToken), cancellationToken).ConfigureAwait(false);
         }
         catch
         {
             // Not read: forget the prompt, so that the sequence and the cache agree.
-            Truncate(Math.Max(_inCache, _tokens.Count - unread));
+            _tokens.Truncate(Math.Max(_inCache, _tokens.Count - unread));
+            _written = Math.Min(_written, _tokens.Count);
             throw;
         }
+
+        _written = unread > 0 ? 0 : _written;
     }
 
     // Brings the cache up to the tokens and leaves the last one's logits.
@@ -299,16 +278,15 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         int keep = Math.Clamp(options.TokensKeep < 0 ? _firstPrompt : options.TokensKeep + bos, 0, _tokens.Count - needed);
         int drop = ContextRoom.ToDrop(_tokens.Count, keep, needed, size, options.ContextTruncationPercentage);
         cancellationToken.ThrowIfCancellationRequested();
-        int cached = Math.Min(keep + drop, _inCache);
-        if (options.OverflowStrategy != ContextOverflowStrategy.Shift && _inCache > keep)
+        int end = Math.Min(keep + drop, _inCache);
+        if (options.OverflowStrategy != ContextOverflowStrategy.Shift)
         {
-            context.Handle.SeqTruncate(0, keep);
-            _inCache = keep;
+            Cut(keep);
         }
-        else if (cached > keep)
+        else if (end > keep)
         {
-            context.Handle.SeqRemove(0, keep, cached);
-            _inCache -= cached - keep;
+            context.Handle.SeqRemove(0, keep, end);
+            _inCache -= end - keep;
         }
 
         _tokens.Drop(keep, drop);

@@ -132,7 +132,7 @@ public class InstructExecutor : StatefulExecutorBase
         {
             TokensKeep = options.TokensKeep,
             MaxTokens = options.MaxTokens,
-            AntiPrompts = [.. options.AntiPrompts, _prefix],
+            AntiPrompts = [.. options.AntiPrompts ?? [], _prefix],
             SamplingPipeline = options.SamplingPipeline,
             DecodeSpecialTokens = options.DecodeSpecialTokens,
             OverflowStrategy = options.OverflowStrategy,

@@ -1,5 +1,6 @@
 using System.Collections;
 using System.Runtime.InteropServices;
+using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
@@ -26,8 +27,17 @@ internal sealed class SequenceTokens : IReadOnlyList<int>
 
     public void AddRange(ReadOnlySpan<int> tokens) => _tokens.AddRange(tokens);
 
-    public void Restore(IEnumerable<int> tokens, IEnumerable<DroppedTokens> dropped)
+    /// <summary>Takes the tokens of a state.</summary>
+    /// <exception cref="StateLoadException">The state contradicts itself.</exception>
+    public void Restore(int[] tokens, int cached, DroppedTokens[] dropped)
     {
+        int[] positions = [0, .. dropped.Select(part => part.Position), tokens.Length];
+        if (cached > tokens.Length || !positions.SequenceEqual(positions.Order()) || dropped.Any(part => part.Tokens is null))
+        {
+            throw new StateLoadException(
+                $"The executor's state contradicts itself: it names {tokens.Length} tokens, of which {cached} are in the cache, and dropped ones at {string.Join(", ", positions[1..^1])}.");
+        }
+
         _tokens.Clear();
         _tokens.AddRange(tokens);
         _dropped.Clear();

@@ -4,17 +4,15 @@ using System.Text.Json.Serialization;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
-using LlamaKivi.Tokenization;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
 /// <summary>An executor that works on one growing text: sequence 0 of its context.</summary>
-public abstract class StatefulExecutorBase : ILLamaExecutor
+public abstract partial class StatefulExecutorBase : ILLamaExecutor
 {
     private string? _sessionFile;
     private LLamaToken[] _sessionTokens = [];
-    private Conversation? _conversation;
 
     /// <summary>Works on sequence 0 of a context, which the first text empties.</summary>
     protected StatefulExecutorBase(LLamaContext context, ILogger? logger = null)
@@ -83,36 +81,6 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
             yield return EndMark;
         }
     }
-
-    /// <summary>Reads a text from its start, of which what the cache holds already is not read again, and streams its continuation.</summary>
-    internal IAsyncEnumerable<string> InferWholeAsync(string text, IInferenceParams options, CancellationToken cancellationToken)
-    {
-        int[] tokens = Context.Weights.Tokenizer.Encode(text, Context.Weights.Tokenizer.AddBos, parseSpecial: true);
-        return Generation.RunAsync(Prompt.Whole(tokens), Complete(options), cancellationToken);
-    }
-
-    /// <summary>A conversation as tokens, behind the text that came before it.</summary>
-    /// <param name="text">The conversation as text.</param>
-    /// <param name="history">Its messages, of which there is at least one.</param>
-    /// <param name="transform">Made the text of the messages.</param>
-    internal Prompt ToPrompt(string text, ChatHistory history, IHistoryTransform transform)
-    {
-        int[] before = Generation.BeforeConversation ?? [];
-        (int[] tokens, int last) = EncodeConversation(text, history, transform, addBos: before.Length == 0 && Context.Weights.Tokenizer.AddBos);
-        return Prompt.Conversation([.. before, .. tokens], last);
-    }
-
-    /// <summary>Takes what the text is so far for what a conversation follows, if it does and this is its start.</summary>
-    /// <param name="hasBegun">Whether the conversation was read from before.</param>
-    /// <param name="follows">Whether it began without messages.</param>
-    internal void BeginConversation(bool hasBegun, bool follows)
-    {
-        int[]? before = Generation.BeforeConversation;
-        Generation.BeforeConversation = hasBegun ? before ?? [] : follows ? before ?? [.. Generation.Tokens] : [];
-    }
-
-    /// <summary>Has the next call of <see cref="InferAsync"/> read a conversation from its start; null: what it is given.</summary>
-    internal void SetConversation(Conversation? conversation) => Volatile.Write(ref _conversation, conversation);
 
     /// <inheritdoc/>
     IAsyncEnumerable<string> ILLamaExecutor.InferAsync(string text, IInferenceParams? inferenceParams, CancellationToken token) =>
@@ -192,15 +160,6 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
     /// <summary>The tokens to read for a text.</summary>
     private protected abstract int[] Prepare(string text);
 
-    /// <summary>The tokens of a conversation and how many of them are the last message's.</summary>
-    private protected virtual (int[] Tokens, int Last) EncodeConversation(string text, ChatHistory history, IHistoryTransform transform, bool addBos)
-    {
-        Tokenizer tokenizer = Context.Weights.Tokenizer;
-        int[] tokens = tokenizer.Encode(text, addBos, parseSpecial: true);
-        int at = text.LastIndexOf(history.Messages[^1].Content.Trim(), StringComparison.Ordinal);
-        return (tokens, at < 0 ? tokens.Length : tokenizer.Encode(text[at..], addBos: false, parseSpecial: true).Length);
-    }
-
     /// <summary>The parameters to use for those given.</summary>
     private protected virtual IInferenceParams Complete(IInferenceParams options) => options;
 
@@ -222,14 +181,6 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         _sessionFile = state.SessionFilePath;
         _sessionTokens = state.SessionTokens;
     }
-
-    private Prompt TakePrompt(string? text) => (Interlocked.Exchange(ref _conversation, null), text) switch
-    {
-        ({ } conversation, { } given) when ReferenceEquals(conversation.Text, given) => conversation.Prompt,
-        ({ } conversation, { } given) => ToPrompt(given, conversation.History, conversation.Transform),  // an override gave another text
-        (_, { } given) => Prompt.Next(Prepare(given)),
-        _ => Prompt.Next([]),
-    };
 
     // A first text that begins as the session does goes on from the cache: all but its last token, whose logits are needed.
     private Task TakeSessionAsync(int[] prompt)
@@ -329,11 +280,4 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         [JsonPropertyName("dropped")]
         internal DroppedTokens[] Dropped { get; set; } = [];
     }
-
-    /// <summary>A conversation to read.</summary>
-    /// <param name="Text">As text.</param>
-    /// <param name="Prompt">As tokens.</param>
-    /// <param name="History">As messages.</param>
-    /// <param name="Transform">Made the text of the messages.</param>
-    internal sealed record Conversation(string Text, Prompt Prompt, ChatHistory History, IHistoryTransform Transform);
 }

@@ -151,6 +151,30 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         Assert.Equal($"{Bos}[user]Null?{End}\n[assistant]0{End}\n[user]Four?{End}\n[assistant]4{End}", Text(executor));
     }
 
+    // Also into pages of the cache that are quantized and full.
+    [Theory]
+    [InlineData("kivi2")]
+    [InlineData("q4_0")]
+    public async Task A_history_can_be_cut_anywhere(string cache)
+    {
+        using LLamaContext context = CreateContext(1024, cache);
+        var executor = new InteractiveExecutor(context);
+        ChatSession session = Session(executor);
+        for (int turn = 0; turn < 45; turn++)
+        {
+            session.AddUserMessage($"What is {turn}?").AddAssistantMessage($"It is {turn}.");
+        }
+
+        for (int left = 90; left > 0; left -= 22)
+        {
+            session.History.Messages.RemoveRange(left, session.History.Messages.Count - left);
+            await ReadAsync(session.ChatAsync(User("And now?"), Say("1")));
+            string text = string.Concat(session.History.Messages.Select(message => $"[{(message.AuthorRole == AuthorRole.User ? "user" : "assistant")}]{message.Content}{End}\n"));
+            Assert.Equal(Bos + text.TrimEnd('\n'), Text(executor));
+            Assert.Equal(executor.GetStateData().Embeds.Length - 1, context.KvCacheUsage.Tokens);
+        }
+    }
+
     [Fact]
     public async Task A_message_that_the_template_refuses_changes_nothing()
     {
@@ -361,6 +385,16 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         Assert.StartsWith($"{Bos}[system]Be short.{End}\n[user]What is 0?{End}\n[assistant]", Text(executor), StringComparison.Ordinal);
         Assert.EndsWith($"[assistant]It is 28.{End}\n[user]What is 29?{End}\n[assistant]It is 29.{End}", Text(executor), StringComparison.Ordinal);
         Assert.InRange(small.KvCacheUsage.Tokens, 64, 128);
+
+        // Reading ahead needs room, which messages that are removed leave.
+        session.RemoveLastMessage().RemoveLastMessage();
+        await session.AddAndProcessUserMessage("And?", Token);
+        await session.AddAndProcessAssistantMessage("No.", Token);
+        Assert.EndsWith($"It is 28.{End}\n[user]And?{End}\n[assistant]No.{End}\n", Text(executor), StringComparison.Ordinal);
+        InteractiveExecutor.ExecutorBaseState state = executor.GetStateData();
+        state.Dropped = [.. state.Dropped, new DroppedTokens(1, [])];
+        StateLoadException error = await Assert.ThrowsAsync<StateLoadException>(() => new InteractiveExecutor(small).LoadState(state, Token));
+        Assert.Contains("contradicts itself", error.Message, StringComparison.Ordinal);
 
         // What the cache has lost is needed again once the history is shorter than that.
         while (session.History.Messages.Count > 5)

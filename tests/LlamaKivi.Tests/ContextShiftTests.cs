@@ -124,6 +124,30 @@ public sealed class ContextShiftTests : IClassFixture<InferenceTests.DemoModel>
         Assert.Equal(3, executor.GeneratedTokens.Count);
     }
 
+    // The session file's tokens are not taken for the next text's.
+    [Fact]
+    public async Task A_refused_prompt_leaves_nothing_of_a_session_file()
+    {
+        string folder = Directory.CreateTempSubdirectory("llama-kivi-shift").FullName;
+        try
+        {
+            using LLamaContext context = CreateContext();
+            var executor = new InteractiveExecutor(context);
+            const string Text = "The garbage collector of a compiler";
+            await executor.PrefillPromptAsync(Text, TestContext.Current.CancellationToken);
+            executor.SaveSessionFile(folder + "/session");
+            var other = new InteractiveExecutor(context);
+            other.WithSessionFile(folder + "/session");
+            await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => DrainAsync(other.InferAsync(Text, Greedy(ContextOverflowStrategy.Shift, Size))));
+            await DrainAsync(other.InferAsync("Another", Greedy(ContextOverflowStrategy.Shift, 0, 1)));
+            Assert.Equal(_weights.Tokenizer.Encode("Another", addBos: true, parseSpecial: true).Length, context.KvCacheUsage.Tokens);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
     // What was there before makes room, the prompt itself is whole.
     [Fact]
     public async Task A_prompt_that_fits_alone_is_read_whole()

@@ -1,7 +1,8 @@
+using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using Microsoft.Extensions.AI;
-using LlamaKivi.Abstractions;
 using Xunit;
 
 namespace LlamaKivi.Tests;
@@ -80,6 +81,17 @@ public sealed class TextBorderTests : IClassFixture<InferenceTests.DemoModel>, I
         Assert.Equal("a", await ReadAsync(executor.InferAsync("A piece:", inference, source.Token)));
         int written = executor.GeneratedTokens.Count;
         Assert.Equal(Character, await ReadAsync(executor.InferAsync(null, Script(Bytes("a" + Character)[written..]))));
+    }
+
+    [Fact]
+    public async Task A_prompt_that_is_refused_leaves_what_was_begun()
+    {
+        var executor = new InteractiveExecutor(_context);
+        await ReadAsync(executor.InferAsync("A piece:", Script(Bytes(Character)[..2])));
+        await Assert.ThrowsAsync<ContextOverflowException>(() => ReadAsync(executor.InferAsync(string.Concat(Enumerable.Repeat("compiler ", 300)), Script(1))));
+        await Assert.ThrowsAsync<ContextOverflowException>(() => ReadAsync(executor.InferAsync(string.Concat(Enumerable.Repeat("compiler ", 254)), Script(1))));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => ReadAsync(executor.InferAsync("Another:", Script(1), new CancellationToken(canceled: true))));
+        Assert.Equal(Character, await ReadAsync(executor.InferAsync(null, Script(Bytes(Character)[2..]))));
     }
 
     [Fact]
