@@ -5,6 +5,7 @@ using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
+using LlamaKivi.Templates;
 using LlamaKivi.Transformers;
 
 namespace LlamaKivi.Cli;
@@ -137,9 +138,9 @@ internal sealed class ChatCommand
         {
             // Before the answer began.
         }
-        catch (ContextOverflowException e)
+        catch (Exception e) when (e is ContextOverflowException or TemplateException)
         {
-            Console.Error.Write($"{Errors.FirstLine(e)} /clear starts anew.");
+            Console.Error.Write($"The message was not answered and is forgotten. {Errors.FirstLine(e)}{(e is ContextOverflowException ? " /clear starts anew." : "")}");
         }
 
         if (stop.IsCancellationRequested)

@@ -12,7 +12,7 @@ internal static class TokenizeCommand
     {
         var common = new CommonOptions();
         var prompt = new Option<string?>("--prompt", "-p") { Description = "Text" };
-        var file = new Option<string?>("--file", "-f") { Description = "File whose bytes are taken as they are" };
+        var file = new Option<string?>("--file", "-f") { Description = "File whose bytes are taken as they are; those that are not UTF-8 become the tokens of these bytes" };
         var plain = new Option<bool>("--no-special") { Description = "Add no BOS or EOS, and take special tokens in the text as text" };
         var command = new Command("tokenize", "Print the token ids of a text on one line");
         CommonOptions.Add(command, common.Model, prompt, file, plain);

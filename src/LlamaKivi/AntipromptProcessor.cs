@@ -18,10 +18,15 @@ public sealed class AntipromptProcessor
         }
     }
 
-    /// <summary>Adds a string to watch for. Every text ends with the empty one.</summary>
+    /// <summary>Adds a string to watch for. The empty one is left out: every text ends with it.</summary>
     public void AddAntiprompt(string antiprompt)
     {
         ArgumentNullException.ThrowIfNull(antiprompt);
+        if (antiprompt.Length == 0)
+        {
+            return;
+        }
+
         _antiprompts.Add(antiprompt);
         _longest = Math.Max(_longest, antiprompt.Length);
     }

@@ -1,13 +1,16 @@
 using System.Runtime.CompilerServices;
-using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
-using LlamaKivi.Transformers;
 
 namespace LlamaKivi;
 
-/// <summary>A conversation with a model: it keeps the messages, and hands the executor what it has not read yet.</summary>
-public class ChatSession
+/// <summary>A conversation with a model: it keeps the messages, and has the executor read them.</summary>
+/// <remarks>
+/// The history is what counts. Before each turn it is compared, token by token, with what the executor holds: the common beginning stays in the cache, and the rest is read. So messages may be
+/// added, replaced and removed between turns. An executor that keeps no text is given the whole conversation each time. A session that begins without messages on an executor that has read or
+/// written text follows that text; any other text of the executor that is not of the history is removed.
+/// </remarks>
+public partial class ChatSession
 {
     /// <summary>File with what the cache held.</summary>
     public const string MODEL_STATE_FILENAME = "ModelState.st";
@@ -29,9 +32,6 @@ public class ChatSession
 
     /// <summary>What is done to texts the model writes.</summary>
     public ITextStreamTransform OutputTransform = new LLamaTransforms.EmptyTextOutputStreamTransform();
-
-    // Tokens of the executor before the last answer's question; -1: not known.
-    private int _beforeLastTurn = -1;
 
     /// <summary>Starts a conversation.</summary>
     public ChatSession(ILLamaExecutor executor)
@@ -77,7 +77,12 @@ public class ChatSession
             session.HistoryTransform = transform;
         }
 
-        await stateful.PrefillPromptAsync(session.HistoryTransform.HistoryToText(history), cancellationToken).ConfigureAwait(false);
+        if (history.Messages.Count > 0)
+        {
+            await stateful.PrefillAsync(session.ToRead(forAnswer: false, history.Messages.Count), cancellationToken).ConfigureAwait(false);
+            session._hasBegun = true;
+        }
+
         return session;
     }
 
@@ -117,10 +122,14 @@ public class ChatSession
     /// <param name="state">The state.</param>
     /// <param name="loadTransforms">Whether the state's transforms take the place of this session's.</param>
     /// <exception cref="Native.StateLoadException">The state belongs to another model or kind of KV cache.</exception>
+    /// <exception cref="InvalidOperationException">The state was saved with a transform that is not this library's own and that this session does not have.</exception>
     public void LoadSession(SessionState state, bool loadTransforms = true)
     {
         ArgumentNullException.ThrowIfNull(state);
         StatefulExecutorBase executor = Stateful();
+        (IHistoryTransform history, List<ITextTransform> input, ITextStreamTransform output) = loadTransforms
+            ? SavedTransforms.Restore(state, this)
+            : (HistoryTransform, InputTransformPipeline, OutputTransform);
         using LLamaContext.State before = executor.Context.GetState();
         StatefulExecutorBase.ExecutorBaseState executorBefore = executor.GetStateData();
         try
@@ -139,24 +148,19 @@ public class ChatSession
         }
 
         History = new ChatHistory(state.History);
-        _beforeLastTurn = -1;
-        if (loadTransforms)
-        {
-            InputTransformPipeline = [.. state.InputTransformPipeline.Select(transform => transform.Clone())];
-            OutputTransform = state.OutputTransform.Clone();
-            HistoryTransform = state.HistoryTransform.Clone();
-        }
+        (HistoryTransform, InputTransformPipeline, OutputTransform) = (history, input, output);
+        _hasBegun = true;
     }
 
     /// <summary>Goes on with what <see cref="SaveSession"/> wrote.</summary>
     /// <inheritdoc cref="LoadSession(SessionState, bool)"/>
     public void LoadSession(string path, bool loadTransforms = true) => LoadSession(SessionState.Load(path), loadTransforms);
 
-    /// <summary>Adds a message to the history; the model does not read it by that.</summary>
+    /// <summary>Adds a message to the history; the model reads it with the next turn.</summary>
     /// <exception cref="ArgumentException">It is a system message, and not the first.</exception>
     public ChatSession AddMessage(ChatHistory.Message message)
     {
-        CheckPlace(message);
+        CheckPlace(message, History.Messages.Count);
         History.Messages.Add(message);
         return this;
     }
@@ -171,7 +175,7 @@ public class ChatSession
     /// <summary>Adds a user's message to the history.</summary>
     public ChatSession AddUserMessage(string content) => AddMessage(new ChatHistory.Message(AuthorRole.User, content));
 
-    /// <summary>Removes the last message of the history.</summary>
+    /// <summary>Removes the last message of the history; the model has not read it when the next turn begins.</summary>
     /// <exception cref="InvalidOperationException">There is none.</exception>
     public ChatSession RemoveLastMessage()
     {
@@ -185,14 +189,25 @@ public class ChatSession
     }
 
     /// <summary>Adds a message to the history and has the model read it now, without an answer.</summary>
+    /// <remarks>What fails or is cancelled leaves the history as it was.</remarks>
     /// <exception cref="ArgumentException">It is a system message, and not the first.</exception>
     /// <exception cref="InvalidOperationException">The executor keeps no text.</exception>
     public async Task<ChatSession> AddAndProcessMessage(ChatHistory.Message message, CancellationToken cancellationToken = default)
     {
-        CheckPlace(message);
         StatefulExecutorBase executor = Stateful();
-        await executor.PrefillPromptAsync(HistoryTransform.HistoryToText(HistoryTransform.TextToHistory(message.AuthorRole, message.Content)), cancellationToken).ConfigureAwait(false);
-        return AddMessage(message);
+        AddMessage(message);
+        try
+        {
+            await executor.PrefillAsync(ToRead(forAnswer: false, History.Messages.Count - 1), cancellationToken).ConfigureAwait(false);
+            _hasBegun = true;
+        }
+        catch
+        {
+            Remove(History, message);
+            throw;
+        }
+
+        return this;
     }
 
     /// <summary>Adds a system message and has the model read it now.</summary>
@@ -231,50 +246,20 @@ public class ChatSession
     }
 
     /// <summary>Adds a user's message and streams the answer, which joins the history when it ends.</summary>
+    /// <remarks>
+    /// An answer that is stopped, by the token or because its reader leaves the loop, joins the history as far as it was read. A turn that fails leaves the history as it was: a template
+    /// that refuses the message, a full context, an error in the middle of the answer, a stop before its first piece.
+    /// </remarks>
     /// <param name="message">The message.</param>
     /// <param name="applyInputTransformPipeline">Whether <see cref="InputTransformPipeline"/> changes it first.</param>
     /// <param name="inferenceParams">How to answer.</param>
     /// <param name="cancellationToken">Stops the answer; what was written by then joins the history.</param>
     /// <exception cref="ArgumentException">The message is not a user's.</exception>
-    public async IAsyncEnumerable<string> ChatAsync(
-        ChatHistory.Message message,
-        bool applyInputTransformPipeline,
-        IInferenceParams? inferenceParams = null,
-        [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    public IAsyncEnumerable<string> ChatAsync(
+        ChatHistory.Message message, bool applyInputTransformPipeline, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(message);
-        if (message.AuthorRole != AuthorRole.User)
-        {
-            throw new ArgumentException($"The message to answer must be a user's; this one is of role {message.AuthorRole}.", nameof(message));
-        }
-
-        if (applyInputTransformPipeline)
-        {
-            message = new ChatHistory.Message(message.AuthorRole, InputTransformPipeline.Aggregate(message.Content, (text, transform) => transform.Transform(text)));
-        }
-
-        AddUserMessage(message.Content);
-        var stateful = Executor as StatefulExecutorBase;
-        _beforeLastTurn = stateful?.Generation.Tokens.Count ?? -1;
-
-        // An executor that has read nothing, or keeps nothing, is given the whole conversation; one that has read it so far, the new message.
-        string prompt = stateful is null or { IsPromptRun: true } ? HistoryTransform.HistoryToText(History)
-            : HistoryTransform is PromptTemplateTransformer template ? template.NextTurn(History, stateful.EndedByItself)
-            : HistoryTransform.HistoryToText(HistoryTransform.TextToHistory(message.AuthorRole, message.Content));
-        var answer = new StringBuilder();
-        try
-        {
-            await foreach (string text in OutputTransform.TransformAsync(Executor.InferAsync(prompt, inferenceParams, cancellationToken))
-                .WithCancellation(cancellationToken).ConfigureAwait(false))
-            {
-                answer.Append(text);
-                yield return text;
-            }
-        }
-        finally
-        {
-            AddAssistantMessage(HistoryTransform.TextToHistory(AuthorRole.Assistant, answer.ToString()).Messages[0].Content);
-        }
+        return ChatAsync([message], applyInputTransformPipeline, inferenceParams, cancellationToken);
     }
 
     /// <inheritdoc cref="ChatAsync(ChatHistory.Message, bool, IInferenceParams?, CancellationToken)"/>
@@ -287,13 +272,9 @@ public class ChatSession
         ChatHistory history, bool applyInputTransformPipeline, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(history);
-        ChatHistory.Message last = history.Messages.LastOrDefault() ?? throw new ArgumentException("The history has no message.", nameof(history));
-        foreach (ChatHistory.Message message in history.Messages.SkipLast(1))
-        {
-            AddMessage(message);
-        }
-
-        return ChatAsync(last, applyInputTransformPipeline, inferenceParams, cancellationToken);
+        return history.Messages.Count > 0
+            ? ChatAsync([.. history.Messages], applyInputTransformPipeline, inferenceParams, cancellationToken)
+            : throw new ArgumentException("The history has no message.", nameof(history));
     }
 
     /// <inheritdoc cref="ChatAsync(ChatHistory, bool, IInferenceParams?, CancellationToken)"/>
@@ -301,35 +282,50 @@ public class ChatSession
         ChatAsync(history, applyInputTransformPipeline: true, inferenceParams, cancellationToken);
 
     /// <summary>Answers the last user's message once more, in place of the answer it got.</summary>
+    /// <remarks>The old answer comes back where the new one fails or is stopped before its first piece.</remarks>
     /// <exception cref="InvalidOperationException">The history does not end with a user's message and an answer.</exception>
     public async IAsyncEnumerable<string> RegenerateAssistantMessageAsync(
         InferenceParams? inferenceParams = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        if (History.Messages is not [.., { AuthorRole: AuthorRole.User } question, { AuthorRole: AuthorRole.Assistant }])
+        if (History.Messages is not [.., { AuthorRole: AuthorRole.User }, { AuthorRole: AuthorRole.Assistant } old])
         {
             throw new InvalidOperationException("There is no answer to write anew: the history must end with a user's message and an answer.");
         }
 
-        RemoveLastMessage();
-        RemoveLastMessage();
-        if (Executor is StatefulExecutorBase stateful && _beforeLastTurn >= 0)
+        await foreach (string text in AnswerAsync([], old, inferenceParams, cancellationToken).ConfigureAwait(false))
         {
-            stateful.Generation.Rewind(_beforeLastTurn);
+            yield return text;
+        }
+    }
+
+    private async IAsyncEnumerable<string> ChatAsync(
+        ChatHistory.Message[] messages, bool applyInputTransformPipeline, IInferenceParams? inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        ChatHistory.Message last = messages[^1];
+        if (last.AuthorRole != AuthorRole.User)
+        {
+            throw new ArgumentException($"The message to answer must be a user's; this one is of role {last.AuthorRole}.", nameof(messages));
         }
 
-        await foreach (string text in ChatAsync(question, applyInputTransformPipeline: false, inferenceParams, cancellationToken).ConfigureAwait(false))
+        for (int i = 0; i < messages.Length; i++)
+        {
+            CheckPlace(messages[i], History.Messages.Count + i);
+        }
+
+        string content = applyInputTransformPipeline ? InputTransformPipeline.Aggregate(last.Content, (text, transform) => transform.Transform(text)) : last.Content;
+        await foreach (string text in AnswerAsync([.. messages[..^1], new ChatHistory.Message(AuthorRole.User, content)], null, inferenceParams, cancellationToken).ConfigureAwait(false))
         {
             yield return text;
         }
     }
 
     // Models are trained on conversations that the system begins.
-    private void CheckPlace(ChatHistory.Message message)
+    private static void CheckPlace(ChatHistory.Message message, int before)
     {
         ArgumentNullException.ThrowIfNull(message);
-        if (message.AuthorRole == AuthorRole.System && History.Messages.Count > 0)
+        if (message.AuthorRole == AuthorRole.System && before > 0)
         {
-            throw new ArgumentException($"A system message must be the first of a conversation; there are {History.Messages.Count} before it.", nameof(message));
+            throw new ArgumentException($"A system message must be the first of a conversation; there are {before} before it.", nameof(message));
         }
     }
 

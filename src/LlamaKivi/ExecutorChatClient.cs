@@ -178,7 +178,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
                     _ => null,
                 },
             };
-            _stops = [.. options?.StopSequences ?? [], .. transform is LLamaTransforms.DefaultHistoryTransform lines ? [$"{lines.UserName}:"] : Array.Empty<string>()];
+            _stops = [.. (options?.StopSequences ?? []).Where(stop => !string.IsNullOrEmpty(stop)), .. transform is LLamaTransforms.DefaultHistoryTransform lines ? [$"{lines.UserName}:"] : Array.Empty<string>()];
             Inference = new InferenceParams
             {
                 MaxTokens = options?.MaxOutputTokens ?? -1,

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
@@ -18,9 +17,10 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
 {
     private InferenceStream _call = InferenceStream.Empty;  // the last: what came of it is told there
     private int[] _kept = [];  // tokens in the cache that a first text may begin with
-    private readonly List<int> _tokens = [];  // of the sequence, in the cache up to _inCache
+    private readonly SequenceTokens _tokens = new();  // in the cache up to _inCache
     private readonly List<int> _generated = [];
     private int _inCache;
+    private int _written;    // last tokens that the model wrote
     private int _firstPrompt;
     private int _lastIndex;  // of the last token read in its batch: where its logits are
 
@@ -44,43 +44,34 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
     public bool IsEmpty => _tokens.Count == 0;
 
     /// <summary>Tokens of the sequence, the last of which may not be in the cache.</summary>
-    public IReadOnlyList<int> Tokens => _tokens;
+    public SequenceTokens Tokens => _tokens;
+
+    /// <summary>Tokens that came before the conversation that the sequence holds; null: it was not given one.</summary>
+    public int[]? BeforeConversation { get; set; }
+
+    /// <summary>Last tokens of the sequence that the model wrote.</summary>
+    public int WrittenCount => _written;
 
     public int CachedCount => _inCache;
 
     public int FirstPromptLength => _firstPrompt;
 
-    /// <summary>Takes the sequence as it was when its tokens and what of them was in the cache were written down.</summary>
+    /// <summary>Takes the sequence as it was when a state was written down.</summary>
     /// <exception cref="StateLoadException">The cache does not hold that many tokens.</exception>
-    public void Restore(IEnumerable<int> tokens, int cached, int firstPrompt)
+    public void Restore(StatefulExecutorBase.ExecutorBaseState state)
     {
         int held = context.Handle.SeqLength(0);
+        int cached = state.PastTokensCount;
         if (held != cached)
         {
             throw new StateLoadException($"The executor's state goes with {cached} tokens in the cache; it holds {held}. Load the context's state of the same moment first.");
         }
 
-        _tokens.Clear();
-        _tokens.AddRange(tokens);
+        _tokens.Restore([.. state.Embeds.Select(token => (int)token)], cached, state.Dropped ?? []);
         _inCache = cached;
-        _firstPrompt = firstPrompt;
-    }
-
-    /// <summary>Forgets the tokens from a number on.</summary>
-    public void Rewind(int count)
-    {
-        if (count < _tokens.Count)
-        {
-            _tokens.RemoveRange(count, _tokens.Count - count);
-        }
-
-        // As after a text was written: its last token is not in the cache.
-        int cached = Math.Max(count - 1, 0);
-        if (_inCache > cached)
-        {
-            context.Handle.SeqTruncate(0, cached);
-            _inCache = cached;
-        }
+        _firstPrompt = state.ConsumedTokensCount;
+        _written = Math.Clamp(state.WrittenCount, 0, _tokens.Count);
+        BeforeConversation = state.BeforeConversation;
     }
 
     /// <summary>Keeps the first tokens of what is in the cache for the text to come, if it begins with them; the others go.</summary>
@@ -91,37 +82,41 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
     }
 
     /// <summary>Reads tokens into the cache and writes nothing.</summary>
-    public Task PrefillAsync(int[] prompt, IInferenceParams options, CancellationToken cancellationToken)
+    public Task PrefillAsync(Prompt prompt, IInferenceParams options, CancellationToken cancellationToken)
     {
-        Append(prompt);
-        return ReadAsync(prompt.Length, options, cancellationToken);
+        int read = Append(prompt, options);
+        return ReadAsync(read, prompt.Needed, options, cancellationToken);
     }
 
     /// <summary>Reads tokens and streams their continuation.</summary>
     /// <exception cref="InvalidOperationException">Another call uses the pipeline; nothing has changed.</exception>
     public async IAsyncEnumerable<string> RunAsync(
-        InferenceStream call, int[] prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
+        InferenceStream call, Prompt prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         using PipelineUse pipeline = PipelineUse.Begin(options.SamplingPipeline, ResetsPipeline);
         _call = call;
         Timings = default;
         StopReason = StopReason.None;
         _generated.Clear();
-        Append(prompt);
+        int read = Append(prompt, options);
         if (IsEmpty)
         {
             throw new ArgumentException("There is nothing to read: the prompt is empty.", nameof(prompt));
         }
 
-        Rewind(_tokens.Count);  // the logits to go on from are those of the last token
+        if (_inCache == _tokens.Count)
+        {
+            Cut(_tokens.Count - 1);  // the logits to go on from are those of the last token
+        }
 
         int unread = _tokens.Count - _inCache;
         long start = Stopwatch.GetTimestamp();
-        await ReadAsync(prompt.Length, options, cancellationToken).ConfigureAwait(false);
+        await ReadAsync(read, prompt.Needed, options, cancellationToken).ConfigureAwait(false);
         Timings = Timings with { PromptTokens = unread, PromptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds };
 
         var decoder = new StreamingTokenDecoder(context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
         var antiprompts = new StopStrings(options.AntiPrompts);
+        GoOn(decoder, antiprompts);
         using var steps = new StepLoop<int>(() => Next(options, pipeline, cancellationToken));
         while (StopReason == StopReason.None)
         {
@@ -160,48 +155,89 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             }
         }
 
-        string rest = decoder.Flush();
+        // The bytes of an unfinished character wait for the call that goes on; where the model ended its text there is none to wait for.
+        string rest = StopReason == StopReason.EndOfGeneration ? decoder.Flush() : "";
         if (rest.Length > 0)
         {
             yield return rest;
         }
     }
 
-    private void Append(int[] prompt)
+    // A text that was cut goes on: what was written of it may end inside a character or an antiprompt.
+    private void GoOn(StreamingTokenDecoder decoder, StopStrings antiprompts)
     {
+        ReadOnlySpan<int> written = _tokens.Span[^Math.Min(_written, 4 * (antiprompts.Longest + 1))..];  // a character is of at most four tokens
+        int start = written.Length;
+        while (start > 0 && !context.Weights.Tokenizer.IsEndOfGeneration(written[start - 1]))
+        {
+            start--;
+        }
+
+        decoder.AddRange(written[start..]);
+        antiprompts.Add(decoder.Read());
+    }
+
+    // The number of tokens that are left to be read of a prompt.
+    private int Append(Prompt prompt, IInferenceParams options)
+    {
+        int size = checked((int)context.ContextSize);
+        ContextRoom.Check(prompt, options, size, context.Weights.Tokenizer.AddBos);
+        int known = 0;
+        if (prompt.IsWhole)
+        {
+            known = _tokens.KeepCommon(prompt.Tokens, size);
+            _written = 0;
+            BeforeConversation ??= [];
+            Cut(_tokens.Count);
+            _firstPrompt = _tokens.Count < _firstPrompt ? prompt.Tokens.Length : _firstPrompt;
+        }
+
+        ReadOnlySpan<int> unread = prompt.Tokens.AsSpan(known);
         if (IsEmpty)
         {
-            _firstPrompt = prompt.Length;
-            int kept = Math.Min(_kept.AsSpan().CommonPrefixLength(prompt), Math.Max(prompt.Length - 1, 0));
-            context.Handle.SeqTruncate(0, kept);  // what another executor left there goes
+            _firstPrompt = unread.Length;
+            int kept = Math.Min(_kept.AsSpan().CommonPrefixLength(unread), Math.Max(unread.Length - 1, 0));
+            context.Handle.SeqTruncate(0, kept);  // what another executor left there
             _inCache = kept;
             _kept = [];
         }
 
-        _tokens.AddRange(prompt);
+        _tokens.AddRange(unread);
+        return unread.Length;
     }
 
-    private async Task ReadAsync(int promptLength, IInferenceParams options, CancellationToken cancellationToken)
+    private void Cut(int cached)
+    {
+        if (_inCache > cached)
+        {
+            context.Handle.SeqTruncate(0, cached);
+            _inCache = cached;
+        }
+    }
+
+    private async Task ReadAsync(int unread, int needed, IInferenceParams options, CancellationToken cancellationToken)
     {
         try
         {
-            await Task.Run(() => Read(options, cancellationToken), cancellationToken).ConfigureAwait(false);
+            await Task.Run(() => Read(Math.Max(needed, 1), options, cancellationToken), cancellationToken).ConfigureAwait(false);
         }
         catch
         {
             // Not read: forget the prompt, so that the sequence and the cache agree.
-            int keep = Math.Max(_inCache, _tokens.Count - promptLength);
-            _tokens.RemoveRange(keep, _tokens.Count - keep);
+            _tokens.Truncate(Math.Max(_inCache, _tokens.Count - unread));
+            _written = Math.Min(_written, _tokens.Count);
             throw;
         }
+
+        _written = unread > 0 ? 0 : _written;
     }
 
     // Brings the cache up to the tokens and leaves the last one's logits.
-    private void Read(IInferenceParams options, CancellationToken cancellationToken)
+    private void Read(int needed, IInferenceParams options, CancellationToken cancellationToken)
     {
-        MakeRoom(options, cancellationToken);
+        MakeRoom(needed, options, cancellationToken);
         int batch = checked((int)context.BatchSize);
-        ReadOnlySpan<int> tokens = CollectionsMarshal.AsSpan(_tokens);
+        ReadOnlySpan<int> tokens = _tokens.Span;
         int start = _inCache;
         try
         {
@@ -227,16 +263,18 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         cancellationToken.ThrowIfCancellationRequested();
         if (_inCache < _tokens.Count)
         {
-            Read(options, cancellationToken);
+            Read(_tokens.Count - _inCache, options, cancellationToken);
         }
 
         int token = (int)pipeline.Sample(context.NativeHandle, _lastIndex);
         _tokens.Add(token);
+        _written++;
         _generated.Add(token);
         return token;
     }
 
-    private void MakeRoom(IInferenceParams options, CancellationToken cancellationToken)
+    // needed: tokens at the end that stay.
+    private void MakeRoom(int needed, IInferenceParams options, CancellationToken cancellationToken)
     {
         int size = checked((int)context.ContextSize);
         if (_tokens.Count <= size)
@@ -244,7 +282,6 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             return;
         }
 
-        int keep = Math.Clamp(options.TokensKeep < 0 ? _firstPrompt : options.TokensKeep, 0, _inCache);
         if (options.OverflowStrategy == ContextOverflowStrategy.ThrowException)
         {
             throw new ContextOverflowException(
@@ -252,34 +289,24 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
                 $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.Shift)}.");
         }
 
-        if (options.ContextTruncationPercentage is not (> 0 and <= 1))
-        {
-            throw new ArgumentException(
-                $"ContextTruncationPercentage is {options.ContextTruncationPercentage}; it must be above 0 and at most 1.", nameof(options));
-        }
-
-        int wanted = (int)Math.Ceiling((_tokens.Count - keep) * options.ContextTruncationPercentage);
-        int drop = Math.Max(wanted, _tokens.Count - size);
-        if (keep + drop >= _tokens.Count)
-        {
-            throw new ContextOverflowException(
-                $"The context holds {size} tokens; the {keep} to keep and the {_tokens.Count - _inCache} to read leave no room. Raise ContextSize or lower TokensKeep.");
-        }
-
+        // A text without its beginning-of-text token is none that the model knows.
+        int bos = _tokens[0] == context.Weights.Tokenizer.BosId ? 1 : 0;
+        int keep = Math.Clamp(options.TokensKeep < 0 ? _firstPrompt : options.TokensKeep + bos, 0, _tokens.Count - needed);
+        int drop = ContextRoom.ToDrop(_tokens.Count, keep, needed, size, options.ContextTruncationPercentage);
         cancellationToken.ThrowIfCancellationRequested();
-        _tokens.RemoveRange(keep, drop);
-        if (options.OverflowStrategy == ContextOverflowStrategy.Shift)
+        int end = Math.Min(keep + drop, _inCache);
+        if (options.OverflowStrategy != ContextOverflowStrategy.Shift)
         {
-            int cached = Math.Min(keep + drop, _inCache);
-            context.Handle.SeqRemove(0, keep, cached);
-            _inCache -= cached - keep;
+            Cut(keep);
         }
-        else
+        else if (end > keep)
         {
-            context.Handle.SeqTruncate(0, keep);
-            _inCache = keep;
+            context.Handle.SeqRemove(0, keep, end);
+            _inCache -= end - keep;
         }
 
+        _tokens.Drop(keep, drop);
+        _written = Math.Min(_written, _tokens.Count);
         if (logger is not null)
         {
             Log.ContextTruncated(logger, drop, _tokens.Count - keep);

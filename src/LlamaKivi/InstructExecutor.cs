@@ -3,6 +3,7 @@ using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
 using LlamaKivi.Tokenization;
+using LlamaKivi.Transformers;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
@@ -75,10 +76,55 @@ public class InstructExecutor : StatefulExecutorBase
     private protected override int[] Prepare(string text)
     {
         Tokenizer tokenizer = Context.Weights.Tokenizer;
-        return IsPromptRun
-            ? tokenizer.Encode(text, tokenizer.AddBos, parseSpecial: true)
-            : [.. _prefixTokens, .. tokenizer.Encode(text.EndsWith('\n') ? text : text + "\n", addBos: false, parseSpecial: true), .. _suffixTokens];
+        return IsPromptRun ? tokenizer.Encode(text, tokenizer.AddBos, parseSpecial: true) : Instruction(text);
     }
+
+    // As the turns one by one: the messages up to the first answer as they are, those after an answer as an instruction, an answer as it was written.
+    private protected override (int[] Tokens, int Last) EncodeConversation(string text, ChatHistory history, IHistoryTransform transform, bool addBos)
+    {
+        if (transform is PromptTemplateTransformer)
+        {
+            return base.EncodeConversation(text, history, transform, addBos);  // the template marks the turns
+        }
+
+        Tokenizer tokenizer = Context.Weights.Tokenizer;
+        var tokens = new List<int>(tokenizer.Encode("", addBos, parseSpecial: true));
+        var asked = new List<ChatHistory.Message>();
+        int last = 0;
+        bool isFirst = true;
+        foreach (ChatHistory.Message message in history.Messages)
+        {
+            if (message.AuthorRole != AuthorRole.Assistant)
+            {
+                asked.Add(message);
+                continue;
+            }
+
+            Ask();
+            string answer = message.Content.EndsWith(AnswerEnd, StringComparison.Ordinal) ? message.Content[..^AnswerEnd.Length] : message.Content;
+            tokens.AddRange(tokenizer.Encode(answer, addBos: false, parseSpecial: true));
+        }
+
+        Ask();
+        return ([.. tokens], last);
+
+        void Ask()
+        {
+            if (asked.Count > 0)
+            {
+                string lines = transform.HistoryToText(new ChatHistory([.. asked]));
+                int[] read = isFirst ? tokenizer.Encode(lines, addBos: false, parseSpecial: true) : Instruction(lines);
+                tokens.AddRange(read);
+                last = read.Length;
+                asked.Clear();
+            }
+
+            isFirst = false;
+        }
+    }
+
+    private int[] Instruction(string text) =>
+        [.. _prefixTokens, .. Context.Weights.Tokenizer.Encode(text.EndsWith('\n') ? text : text + "\n", addBos: false, parseSpecial: true), .. _suffixTokens];
 
     private protected override IInferenceParams Complete(IInferenceParams options) => string.IsNullOrWhiteSpace(_prefix)
         ? options
@@ -86,7 +132,7 @@ public class InstructExecutor : StatefulExecutorBase
         {
             TokensKeep = options.TokensKeep,
             MaxTokens = options.MaxTokens,
-            AntiPrompts = [.. options.AntiPrompts, _prefix],
+            AntiPrompts = [.. options.AntiPrompts ?? [], _prefix],
             SamplingPipeline = options.SamplingPipeline,
             DecodeSpecialTokens = options.DecodeSpecialTokens,
             OverflowStrategy = options.OverflowStrategy,

@@ -42,13 +42,14 @@ public class LLamaTransforms
         public virtual IHistoryTransform Clone() => new DefaultHistoryTransform(UserName, AssistantName, SystemName, UnknownName, IsInstructMode);
 
         /// <inheritdoc/>
+        /// <remarks>A name that a message brings along, as answers that the model wrote into such lines do, is not written twice.</remarks>
         public virtual string HistoryToText(ChatHistory history)
         {
             ArgumentNullException.ThrowIfNull(history);
             var text = new StringBuilder();
             foreach (ChatHistory.Message message in history.Messages)
             {
-                text.Append(Name(message.AuthorRole)).Append(": ").Append(message.Content).Append('\n');
+                text.Append(Name(message.AuthorRole)).Append(": ").Append(Line(message)).Append('\n');
             }
 
             return text.ToString();
@@ -83,6 +84,21 @@ public class LLamaTransforms
             return role == AuthorRole.Assistant && IsInstructMode && text.EndsWith(InstructExecutor.AnswerEnd, StringComparison.Ordinal)
                 ? text[..^InstructExecutor.AnswerEnd.Length].TrimEnd()
                 : text;
+        }
+
+        // What stands behind the name: an answer of "Assistant: text\nUser:" goes on as it was written.
+        private string Line(ChatHistory.Message message)
+        {
+            if (message.AuthorRole != AuthorRole.Assistant)
+            {
+                return TrimNamesFromText(message.Content, message.AuthorRole);
+            }
+
+            string text = message.Content;
+            string own = $"{AssistantName}:";
+            string next = $"\n{UserName}:";
+            text = text.TrimStart().StartsWith(own, StringComparison.Ordinal) ? text.TrimStart()[own.Length..].TrimStart() : text;
+            return text.TrimEnd().EndsWith(next, StringComparison.Ordinal) ? text.TrimEnd()[..^next.Length].TrimEnd() : text;
         }
 
         private string Name(AuthorRole role) => role switch

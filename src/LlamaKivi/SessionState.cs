@@ -49,7 +49,10 @@ public record SessionState
     public ChatHistory.Message[] History { get; set; }
 
     /// <summary>Reads a folder that <see cref="Save"/> wrote.</summary>
-    /// <remarks>Transforms that are not this library's own are not kept: the defaults take their place, to be set again.</remarks>
+    /// <remarks>
+    /// A transform that a file cannot hold is only named: <see cref="ChatSession.LoadSession(SessionState, bool)"/> makes the model's chat template anew, and takes one that is not this library's own from
+    /// the session.
+    /// </remarks>
     /// <exception cref="StateLoadException">A file is something else.</exception>
     public static SessionState Load(string path)
     {
@@ -69,8 +72,8 @@ public record SessionState
             executor,
             Read(File_(ChatSession.HISTORY_STATE_FILENAME), LlamaKiviJson.Default.ChatHistory) ?? new ChatHistory(),
             [.. Read(File_(ChatSession.INPUT_TRANSFORM_FILENAME), LlamaKiviJson.Default.ITextTransformArray) ?? []],
-            Read(File_(ChatSession.OUTPUT_TRANSFORM_FILENAME), LlamaKiviJson.Default.ITextStreamTransform) ?? new LLamaTransforms.EmptyTextOutputStreamTransform(),
-            Read(File_(ChatSession.HISTORY_TRANSFORM_FILENAME), LlamaKiviJson.Default.IHistoryTransform) ?? new LLamaTransforms.DefaultHistoryTransform());
+            Read(File_(ChatSession.OUTPUT_TRANSFORM_FILENAME), LlamaKiviJson.Default.ITextStreamTransform) ?? new ForeignTransform(null),
+            Read(File_(ChatSession.HISTORY_TRANSFORM_FILENAME), LlamaKiviJson.Default.IHistoryTransform) ?? new ForeignTransform(null));
     }
 
     /// <summary>Writes the state into a folder, which is made. Each file appears whole or not at all.</summary>
@@ -90,29 +93,13 @@ public record SessionState
 
         Write(ChatSession.EXECUTOR_STATE_FILENAME, ExecutorState ?? throw new InvalidOperationException("ExecutorState is null: there is nothing to save."), LlamaKiviJson.Default.ExecutorBaseState);
         Write(ChatSession.HISTORY_STATE_FILENAME, new ChatHistory(History), LlamaKiviJson.Default.ChatHistory);
-        Write(ChatSession.INPUT_TRANSFORM_FILENAME, [.. InputTransformPipeline.Where(Known)], LlamaKiviJson.Default.ITextTransformArray);
-        WriteIfKnown(ChatSession.OUTPUT_TRANSFORM_FILENAME, OutputTransform, LlamaKiviJson.Default.ITextStreamTransform);
-        WriteIfKnown(ChatSession.HISTORY_TRANSFORM_FILENAME, HistoryTransform, LlamaKiviJson.Default.IHistoryTransform);
+        Write(ChatSession.INPUT_TRANSFORM_FILENAME, [.. InputTransformPipeline.Select(SavedTransforms.ToSave)], LlamaKiviJson.Default.ITextTransformArray);
+        Write(ChatSession.OUTPUT_TRANSFORM_FILENAME, SavedTransforms.ToSave(OutputTransform), LlamaKiviJson.Default.ITextStreamTransform);
+        Write(ChatSession.HISTORY_TRANSFORM_FILENAME, SavedTransforms.ToSave(HistoryTransform), LlamaKiviJson.Default.IHistoryTransform);
 
         void Write<T>(string name, T value, JsonTypeInfo<T> type) =>
             WholeFile.Write(Path.Combine(path, name), stream => JsonSerializer.Serialize(stream, value, type));
-
-        void WriteIfKnown<T>(string name, T value, JsonTypeInfo<T> type)
-            where T : notnull
-        {
-            if (Known(value))
-            {
-                Write(name, value, type);
-            }
-            else
-            {
-                File.Delete(Path.Combine(path, name));
-            }
-        }
     }
-
-    // Only this library's own transforms can be written: others may hold anything.
-    private static bool Known(object transform) => transform.GetType().DeclaringType == typeof(LLamaTransforms);
 
     private static T? Read<T>(string filename, JsonTypeInfo<T> type)
         where T : class

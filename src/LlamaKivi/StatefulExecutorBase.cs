@@ -9,7 +9,7 @@ using Microsoft.Extensions.Logging;
 namespace LlamaKivi;
 
 /// <summary>An executor that works on one growing text: sequence 0 of its context.</summary>
-public abstract class StatefulExecutorBase : ILLamaExecutor
+public abstract partial class StatefulExecutorBase : ILLamaExecutor
 {
     private string? _sessionFile;
     private LLamaToken[] _sessionTokens = [];
@@ -39,9 +39,6 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
 
     internal Generation Generation { get; }
 
-    // Whether the last token of the text is the end the model wrote.
-    internal bool EndedByItself => Generation.Tokens.Count > 0 && Context.Weights.Tokenizer.IsEndOfGeneration(Generation.Tokens[^1]);
-
     // Whether no text was read yet.
     internal bool IsPromptRun => Generation.IsEmpty;
 
@@ -62,8 +59,8 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         }
 
         IInferenceParams options = inferenceParams ?? new InferenceParams();
-        int[] prompt = text is null ? [] : Prepare(text);
-        await TakeSessionAsync(prompt).ConfigureAwait(false);
+        Prompt prompt = TakePrompt(text);
+        await TakeSessionAsync(prompt.Tokens).ConfigureAwait(false);
         await using IAsyncEnumerator<string> pieces = Generation.RunAsync(call, prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
         while (true)
         {
@@ -89,15 +86,6 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         }
     }
 
-    /// <summary>Reads a text from its start, of which what the cache holds already is not read again, and streams its continuation.</summary>
-    internal InferenceStream InferWholeAsync(string text, IInferenceParams options, CancellationToken cancellationToken) => new(Context, call =>
-    {
-        int[] tokens = Context.Weights.Tokenizer.Encode(text, Context.Weights.Tokenizer.AddBos, parseSpecial: true);
-        int same = Generation.Tokens.Zip(tokens).TakeWhile(pair => pair.First == pair.Second).Count();
-        Generation.Rewind(Math.Min(same, tokens.Length - 1));
-        return Generation.RunAsync(call, tokens[Generation.Tokens.Count..], Complete(options), cancellationToken);
-    });
-
     /// <inheritdoc/>
     IAsyncEnumerable<string> ILLamaExecutor.InferAsync(string text, IInferenceParams? inferenceParams, CancellationToken token) =>
         InferAsync(text, inferenceParams, token);
@@ -106,11 +94,15 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
     public virtual async Task PrefillPromptAsync(string prompt, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(prompt);
-        int[] tokens = Prepare(prompt);
-        await TakeSessionAsync(tokens).ConfigureAwait(false);
-        if (tokens.Length > 0)
+        await PrefillAsync(Prompt.Next(Prepare(prompt)), cancellationToken).ConfigureAwait(false);
+    }
+
+    internal async Task PrefillAsync(Prompt prompt, CancellationToken cancellationToken)
+    {
+        await TakeSessionAsync(prompt.Tokens).ConfigureAwait(false);
+        if (prompt.Tokens.Length > 0)
         {
-            await Generation.PrefillAsync(tokens, new InferenceParams(), cancellationToken).ConfigureAwait(false);
+            await Generation.PrefillAsync(prompt, new InferenceParams(), cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -180,13 +172,16 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         state.Embeds = [.. Generation.Tokens.Select(token => (LLamaToken)token)];
         state.PastTokensCount = Generation.CachedCount;
         state.ConsumedTokensCount = Generation.FirstPromptLength;
+        state.WrittenCount = Generation.WrittenCount;
+        state.BeforeConversation = Generation.BeforeConversation;
+        state.Dropped = [.. Generation.Tokens.Dropped];
         state.SessionFilePath = _sessionFile;
         state.SessionTokens = _sessionTokens;
     }
 
     private protected void Restore(ExecutorBaseState state)
     {
-        Generation.Restore(state.Embeds.Select(token => (int)token), state.PastTokensCount, state.ConsumedTokensCount);
+        Generation.Restore(state);
         _sessionFile = state.SessionFilePath;
         _sessionTokens = state.SessionTokens;
     }
@@ -273,5 +268,20 @@ public abstract class StatefulExecutorBase : ILLamaExecutor
         /// <summary>Mirostat's state; pipelines keep their own.</summary>
         [JsonPropertyName("mirostat_mu")]
         public float? MirostatMu { get; set; }
+
+        // Last tokens that the model wrote.
+        [JsonInclude]
+        [JsonPropertyName("n_written")]
+        internal int WrittenCount { get; set; }
+
+        // Tokens before the conversation that the text is; null: it is none.
+        [JsonInclude]
+        [JsonPropertyName("before_conversation")]
+        internal int[]? BeforeConversation { get; set; }
+
+        // What a full context lost.
+        [JsonInclude]
+        [JsonPropertyName("dropped")]
+        internal DroppedTokens[] Dropped { get; set; } = [];
     }
 }

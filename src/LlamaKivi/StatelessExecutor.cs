@@ -78,7 +78,7 @@ public class StatelessExecutor : ILLamaExecutor
         int[] tokens = _weights.Tokenizer.Encode(prompt, _weights.Tokenizer.AddBos, parseSpecial: true);
         try
         {
-            await foreach (string piece in generation.RunAsync(call, tokens, inferenceParams, cancellationToken).ConfigureAwait(false))
+            await foreach (string piece in generation.RunAsync(call, Prompt.Next(tokens), inferenceParams, cancellationToken).ConfigureAwait(false))
             {
                 yield return piece;
             }

@@ -5,18 +5,21 @@ namespace LlamaKivi;
 internal sealed class StopStrings
 {
     private readonly string[] _strings;
-    private readonly int _longest;
     private char[] _buffer = [];  // the last pieces' end, up to the longest string less 1, and the new piece
     private int _tail;            // characters kept from earlier pieces
 
-    public StopStrings(IEnumerable<string> strings)
+    /// <summary>Names the strings. Empty ones are left out: they would end every text.</summary>
+    public StopStrings(IEnumerable<string?>? strings)
     {
-        _strings = [.. strings];
-        _longest = _strings.Select(text => text.Length).DefaultIfEmpty().Max();
+        _strings = [.. (strings ?? []).OfType<string>().Where(text => text.Length > 0)];
+        Longest = _strings.Select(text => text.Length).DefaultIfEmpty().Max();
     }
 
+    /// <summary>Characters of the longest string.</summary>
+    public int Longest { get; }
+
     /// <summary>Appends a piece of text.</summary>
-    /// <returns>Whether a string ends in this piece; it may have begun in earlier ones. Case matters. An empty string ends in every piece.</returns>
+    /// <returns>Whether a string ends in this piece; it may have begun in earlier ones. Case matters.</returns>
     public bool Add(string text)
     {
         if (_strings.Length == 0)
@@ -35,7 +38,7 @@ internal sealed class StopStrings
         foreach (string stop in _strings)
         {
             // One character in: a string wholly in the tail was reported with its own piece.
-            int start = Math.Max(0, _tail - Math.Max(stop.Length - 1, 0));
+            int start = Math.Max(0, _tail - (stop.Length - 1));
             if (_buffer.AsSpan(start, length - start).IndexOf(stop) >= 0)
             {
                 found = true;
@@ -43,7 +46,7 @@ internal sealed class StopStrings
             }
         }
 
-        _tail = Math.Min(length, Math.Max(_longest - 1, 0));
+        _tail = Math.Min(length, Math.Max(Longest - 1, 0));
         _buffer.AsSpan(length - _tail, _tail).CopyTo(_buffer);
         return found;
     }

@@ -43,6 +43,18 @@ public sealed class ChatCommandTests : IDisposable
         Assert.Equal(2, result.Out.Split("cache: 0 of").Length - 1);
     }
 
+    // Said, and not cut in silence; the conversation goes on without the message.
+    [Fact]
+    public async Task A_message_longer_than_the_context_is_told_and_the_conversation_goes_on()
+    {
+        string many = string.Concat(Enumerable.Repeat("compiler ", 100));
+        CommandLine.Result result = await ChatAsync($"{many}\nA compiler\n/stats\n/exit\n", "-c", "64");
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains("the context holds 64", result.Error, StringComparison.Ordinal);
+        Assert.Contains("is forgotten", result.Error, StringComparison.Ordinal);
+        Assert.Matches("[1-9][0-9]* written", result.Out);
+    }
+
     [Fact]
     public async Task A_folder_of_another_cache_type_is_refused_and_the_conversation_goes_on()
     {

@@ -188,6 +188,22 @@ public sealed class CliTests : IDisposable
     }
 
     [Fact]
+    public async Task Bytes_that_are_no_text_are_tokens_of_their_own()
+    {
+        string file = Path.GetTempFileName();
+        try
+        {
+            await File.WriteAllBytesAsync(file, [(byte)'a', 0xFF, (byte)'b', 0xE2, 0x82], TestContext.Current.CancellationToken);
+            CommandLine.Result ids = await CommandLine.RunAsync("tokenize", "-f", file, "--no-special");
+            Assert.Equal(5, ids.Out.Split((char[])[' ', '\n'], StringSplitOptions.RemoveEmptyEntries).Length);
+        }
+        finally
+        {
+            File.Delete(file);
+        }
+    }
+
+    [Fact]
     public async Task Tokens_go_there_and_back()
     {
         const string Text = "int main() { return 42; } // naïve 日本語";

@@ -5,7 +5,7 @@ public class AntipromptProcessorTests
     [Theory]
     [InlineData("User:", "Us=", "er:=found", " x=", "y User: z=", "User:=found", "=found")]
     [InlineData("aab", "a=", "a=", "ab=found", "x=")]
-    [InlineData("", "=found", "x=found")]
+    [InlineData("", "=", "x=")]
     public void Is_found_where_the_text_so_far_ends_with_it(string antiprompt, params string[] pieces)
     {
         var processor = new AntipromptProcessor([antiprompt, "a much longer one that never comes"]);

@@ -28,10 +28,11 @@ public class StopStringsTests
     }
 
     [Fact]
-    public void The_empty_one_ends_in_every_piece()
+    public void The_empty_one_ends_nothing()
     {
-        var strings = new StopStrings([""]);
-        Assert.True(strings.Add("x"));
+        var strings = new StopStrings(["", null, "y"]);
+        Assert.False(strings.Add("x"));
         Assert.True(strings.Add("y"));
+        Assert.False(new StopStrings(null).Add("x"));
     }
 }

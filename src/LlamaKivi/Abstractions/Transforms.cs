@@ -7,6 +7,8 @@ namespace LlamaKivi.Abstractions;
 /// <summary>Turns a conversation into the text a model reads, and what it wrote into a message.</summary>
 [JsonPolymorphic(UnknownDerivedTypeHandling = JsonUnknownDerivedTypeHandling.FallBackToBaseType)]
 [JsonDerivedType(typeof(LLamaTransforms.DefaultHistoryTransform), "default")]
+[JsonDerivedType(typeof(SavedTemplate), "template")]
+[JsonDerivedType(typeof(ForeignTransform), "foreign")]
 public interface IHistoryTransform
 {
     /// <summary>The text of a conversation.</summary>
@@ -22,6 +24,7 @@ public interface IHistoryTransform
 /// <summary>Changes a text before the model reads it.</summary>
 [JsonPolymorphic(UnknownDerivedTypeHandling = JsonUnknownDerivedTypeHandling.FallBackToBaseType)]
 [JsonDerivedType(typeof(LLamaTransforms.NaiveTextInputTransform), "naive")]
+[JsonDerivedType(typeof(ForeignTransform), "foreign")]
 public interface ITextTransform
 {
     /// <summary>The text to use instead.</summary>
@@ -35,6 +38,7 @@ public interface ITextTransform
 [JsonPolymorphic(UnknownDerivedTypeHandling = JsonUnknownDerivedTypeHandling.FallBackToBaseType)]
 [JsonDerivedType(typeof(LLamaTransforms.EmptyTextOutputStreamTransform), "empty")]
 [JsonDerivedType(typeof(LLamaTransforms.KeywordTextOutputStreamTransform), "keyword")]
+[JsonDerivedType(typeof(ForeignTransform), "foreign")]
 public interface ITextStreamTransform
 {
     /// <summary>The pieces to use instead.</summary>

@@ -41,7 +41,7 @@ internal sealed class BytePairTokenizer : Tokenizer
         }
     }
 
-    private protected override void EncodeFragment(string text, List<int> ids)
+    private protected override void EncodeFragment(string text, bool isStart, List<int> ids)
     {
         if (text.Length == 0)
         {
@@ -68,6 +68,14 @@ internal sealed class BytePairTokenizer : Tokenizer
 
         ArrayPool<byte>.Shared.Return(utf8);
         ArrayPool<char>.Shared.Return(spelling);
+    }
+
+    private protected override void EncodeByte(byte value, List<int> ids)
+    {
+        if (_byteIds[value] >= 0)
+        {
+            ids.Add(_byteIds[value]);
+        }
     }
 
     private bool TryFindWhole(ReadOnlySpan<byte> bytes, Span<char> spelling, out int id)

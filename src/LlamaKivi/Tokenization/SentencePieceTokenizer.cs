@@ -55,7 +55,7 @@ internal sealed class SentencePieceTokenizer : Tokenizer
 
     private protected override bool AddsSpacePrefix { get; }
 
-    private protected override void EncodeFragment(string text, List<int> ids)
+    private protected override void EncodeFragment(string text, bool isStart, List<int> ids)
     {
         if (text.Length == 0)
         {
@@ -67,7 +67,7 @@ internal sealed class SentencePieceTokenizer : Tokenizer
             text = Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text)); // unpaired surrogates become U+FFFD
         }
 
-        text = (AddsSpacePrefix ? " " + text : text).Replace(' ', Space);
+        text = (AddsSpacePrefix && isStart ? " " + text : text).Replace(' ', Space);
         Symbol[] symbols = ArrayPool<Symbol>.Shared.Rent(text.Length); // a list linked by index; [0] stays its head
         int count = 0;
         for (int start = 0; start < text.Length; count++)
@@ -174,7 +174,13 @@ internal sealed class SentencePieceTokenizer : Tokenizer
     private void AddBytes(ReadOnlySpan<char> character, List<int> ids)
     {
         Span<byte> utf8 = stackalloc byte[4];
-        utf8 = utf8[..Encoding.UTF8.GetBytes(character, utf8)];
+        AddBytes(utf8[..Encoding.UTF8.GetBytes(character, utf8)], ids);
+    }
+
+    private protected override void EncodeByte(byte value, List<int> ids) => AddBytes([value], ids);
+
+    private void AddBytes(ReadOnlySpan<byte> utf8, List<int> ids)
+    {
         bool known = true;
         foreach (byte value in utf8)
         {

@@ -7,7 +7,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace LlamaKivi.Tokenization;
 
 /// <summary>Text to token ids and back, as the metadata of a GGUF file describes it. Immutable: may be used by several threads.</summary>
-public abstract class Tokenizer
+public abstract partial class Tokenizer
 {
     private readonly Vocabulary _vocabulary;
     private readonly byte[][] _bytes; // [id]
@@ -121,31 +121,10 @@ public abstract class Tokenizer
     {
         ArgumentNullException.ThrowIfNull(text);
         CheckTexts();
-        var ids = new List<int>(text.Length / 3 + 1);
-        if (addBos && BosId is int bos)
-        {
-            ids.Add(bos);
-        }
-
-        foreach ((int special, string fragment) in SplitSpecials(text, parseSpecial))
-        {
-            if (special >= 0)
-            {
-                ids.Add(special);
-            }
-            else
-            {
-                EncodeFragment(fragment, ids);
-            }
-        }
-
+        List<int> ids = Begin(text.Length, addBos);
+        EncodeText(text, parseSpecial, isStart: true, ids);
         return [.. ids];
     }
-
-    /// <summary>The ids of a text given as UTF-8; invalid bytes are encoded as U+FFFD.</summary>
-    /// <inheritdoc cref="Encode(string, bool, bool)"/>
-    public int[] Encode(ReadOnlySpan<byte> text, bool addBos, bool parseSpecial) =>
-        Encode(Encoding.UTF8.GetString(text), addBos, parseSpecial);
 
     /// <summary>The text of tokens. Bytes that are not UTF-8, such as part of a character, become U+FFFD.</summary>
     /// <inheritdoc cref="DecodeBytes"/>
@@ -226,7 +205,10 @@ public abstract class Tokenizer
     private protected virtual bool AddsSpacePrefix => false;
 
     /// <summary>Adds the ids of a text that holds no special tokens.</summary>
-    private protected abstract void EncodeFragment(string text, List<int> ids);
+    /// <param name="text">The text.</param>
+    /// <param name="isStart">Whether it stands at the start or behind a special token, and not behind bytes that are no text.</param>
+    /// <param name="ids">The ids so far.</param>
+    private protected abstract void EncodeFragment(string text, bool isStart, List<int> ids);
 
     /// <summary>Cuts special tokens out of a text. The longest one cuts the whole text before the next is looked for.</summary>
     /// <returns>In order: a special token's id and no text, or -1 and a text between special tokens.</returns>

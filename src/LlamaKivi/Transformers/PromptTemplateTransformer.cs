@@ -16,8 +16,12 @@ public class PromptTemplateTransformer(LLamaWeights model, bool withAssistant = 
         return Encoding.UTF8.GetString(template.Apply());
     }
 
+    internal bool WithAssistant => withAssistant;
+
     /// <inheritdoc/>
-    public string HistoryToText(ChatHistory history)
+    public string HistoryToText(ChatHistory history) => HistoryToText(history, withAssistant);
+
+    internal string HistoryToText(ChatHistory history, bool withAssistant)
     {
         ArgumentNullException.ThrowIfNull(history);
         var template = new LLamaTemplate(model) { AddAssistant = withAssistant };
@@ -27,22 +31,6 @@ public class PromptTemplateTransformer(LLamaWeights model, bool withAssistant = 
         }
 
         return ToModelPrompt(template);
-    }
-
-    // The text between the end of the last answer and the start of the next: what the model has not read of a conversation whose last message is new.
-    // ended: whether the model wrote the end of its answer itself.
-    internal string NextTurn(ChatHistory history, bool ended)
-    {
-        string whole = HistoryToText(history);
-        if (history.Messages is not [.., { AuthorRole: AuthorRole.Assistant } answer, _]
-            || answer.Content.Length == 0 || whole.LastIndexOf(answer.Content, StringComparison.Ordinal) is not (>= 0 and var at))
-        {
-            return HistoryToText(new ChatHistory([history.Messages[^1]]));
-        }
-
-        string rest = whole[(at + answer.Content.Length)..];
-        string? end = ended ? model.Tokenizer.EndTokens.Select(model.Tokenizer.GetText).FirstOrDefault(text => rest.TrimStart().StartsWith(text, StringComparison.Ordinal)) : null;
-        return end is null ? rest : rest[(rest.IndexOf(end, StringComparison.Ordinal) + end.Length)..];
     }
 
     /// <inheritdoc/>

@@ -1,0 +1,92 @@
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Transformers;
+
+namespace LlamaKivi;
+
+/// <summary>How a saved session names the transforms that a file cannot hold: those that need a model, and those of other libraries.</summary>
+internal static class SavedTransforms
+{
+    /// <summary>A transform as a file has it.</summary>
+    public static IHistoryTransform ToSave(IHistoryTransform transform) =>
+        IsOwn(transform) ? transform
+        : transform.GetType() == typeof(PromptTemplateTransformer) ? new SavedTemplate(((PromptTemplateTransformer)transform).WithAssistant)
+        : new ForeignTransform(transform.GetType().FullName);
+
+    /// <inheritdoc cref="ToSave(IHistoryTransform)"/>
+    public static ITextTransform ToSave(ITextTransform transform) => IsOwn(transform) ? transform : new ForeignTransform(transform.GetType().FullName);
+
+    /// <inheritdoc cref="ToSave(IHistoryTransform)"/>
+    public static ITextStreamTransform ToSave(ITextStreamTransform transform) => IsOwn(transform) ? transform : new ForeignTransform(transform.GetType().FullName);
+
+    /// <summary>The transforms of a state for a session, which gives those that the state only names.</summary>
+    /// <exception cref="InvalidOperationException">The session does not have one of them.</exception>
+    public static (IHistoryTransform History, List<ITextTransform> Input, ITextStreamTransform Output) Restore(SessionState state, ChatSession session)
+    {
+        var left = new List<ITextTransform>(session.InputTransformPipeline);
+        IHistoryTransform history = state.HistoryTransform switch
+        {
+            SavedTemplate template => new PromptTemplateTransformer(session.Executor.Context.Weights, template.WithAssistant),
+            ForeignTransform foreign => Own(foreign, session.HistoryTransform, nameof(ChatSession.WithHistoryTransform)),
+            var known => known.Clone(),
+        };
+        var input = new List<ITextTransform>();
+        foreach (ITextTransform transform in state.InputTransformPipeline)
+        {
+            ITextTransform? own = transform is ForeignTransform named ? left.Find(other => Is(named, other)) : null;
+            left.Remove(own!);
+            input.Add(transform is ForeignTransform foreign ? Own(foreign, own, nameof(ChatSession.AddInputTransform)) : transform.Clone());
+        }
+
+        ITextStreamTransform output = state.OutputTransform is ForeignTransform other
+            ? Own(other, session.OutputTransform, nameof(ChatSession.WithOutputTransform))
+            : state.OutputTransform.Clone();
+        return (history, input, output);
+    }
+
+    private static bool IsOwn(object transform) => transform.GetType().DeclaringType == typeof(LLamaTransforms) || transform is ForeignTransform or SavedTemplate;
+
+    private static bool Is(ForeignTransform saved, object? own) => own is not null && (saved.Type is null || own.GetType().FullName == saved.Type);
+
+    private static T Own<T>(ForeignTransform saved, T? own, string method)
+        where T : class => Is(saved, own) ? own! : throw saved.Missing(method);
+}
+
+/// <summary>The place of a model's chat template in a saved session.</summary>
+internal sealed class SavedTemplate(bool withAssistant) : IHistoryTransform
+{
+    public bool WithAssistant => withAssistant;
+
+    public string HistoryToText(ChatHistory history) => throw NotLoaded();
+
+    public ChatHistory TextToHistory(AuthorRole role, string text) => throw NotLoaded();
+
+    public IHistoryTransform Clone() => this;
+
+    private static InvalidOperationException NotLoaded() =>
+        new($"The saved session uses the model's chat template. Hand the state to {nameof(ChatSession)}.{nameof(ChatSession.LoadSession)}, which knows the model.");
+}
+
+/// <summary>The place of a transform of another library in a saved session.</summary>
+/// <param name="type">Its type; null: not known, as in sessions that were saved without it.</param>
+internal sealed class ForeignTransform(string? type) : IHistoryTransform, ITextTransform, ITextStreamTransform
+{
+    public string? Type => type;
+
+    public string HistoryToText(ChatHistory history) => throw Missing(nameof(ChatSession.WithHistoryTransform));
+
+    public ChatHistory TextToHistory(AuthorRole role, string text) => throw Missing(nameof(ChatSession.WithHistoryTransform));
+
+    public string Transform(string text) => throw Missing(nameof(ChatSession.AddInputTransform));
+
+    public IAsyncEnumerable<string> TransformAsync(IAsyncEnumerable<string> tokens) => throw Missing(nameof(ChatSession.WithOutputTransform));
+
+    IHistoryTransform IHistoryTransform.Clone() => this;
+
+    ITextTransform ITextTransform.Clone() => this;
+
+    ITextStreamTransform ITextStreamTransform.Clone() => this;
+
+    public InvalidOperationException Missing(string method) => new(
+        $"The session was saved with the transform {type ?? "of another library"}, which a file cannot hold. Give the session one with {method} before it is loaded, or load it with loadTransforms: false.");
+}

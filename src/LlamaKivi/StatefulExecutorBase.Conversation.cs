@@ -1,0 +1,73 @@
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Tokenization;
+
+namespace LlamaKivi;
+
+// Texts that are given from their start: of chat clients and sessions.
+public abstract partial class StatefulExecutorBase
+{
+    private Conversation? _expected;  // what the next call reads
+
+    /// <summary>Reads a text from its start, of which what the cache holds already is not read again, and streams its continuation.</summary>
+    internal InferenceStream InferWholeAsync(string text, IInferenceParams options, CancellationToken cancellationToken) => new(Context, call =>
+    {
+        int[] tokens = Context.Weights.Tokenizer.Encode(text, Context.Weights.Tokenizer.AddBos, parseSpecial: true);
+        return Generation.RunAsync(call, Prompt.Whole(tokens), Complete(options), cancellationToken);
+    });
+
+    /// <summary>Reads a conversation from its start into the cache and writes nothing.</summary>
+    internal Task PrefillAsync(Conversation conversation, CancellationToken cancellationToken) => PrefillAsync(ToPrompt(conversation, conversation.Text), cancellationToken);
+
+    /// <summary>Has the call of <see cref="InferAsync"/> with the text of a conversation read it from its start.</summary>
+    /// <exception cref="InvalidOperationException">Another conversation waits to be read.</exception>
+    internal void Expect(Conversation conversation)
+    {
+        if (Interlocked.CompareExchange(ref _expected, conversation, null) is not null)
+        {
+            throw new InvalidOperationException("The executor begins another answer. It gives one at a time: wait for it, or give each conversation a context of its own.");
+        }
+    }
+
+    /// <summary>Takes back what <see cref="Expect"/> said, if that was not read.</summary>
+    internal void Forget(Conversation conversation) => Interlocked.CompareExchange(ref _expected, null, conversation);
+
+    /// <summary>The tokens of a conversation and how many of them are the last message's.</summary>
+    private protected virtual (int[] Tokens, int Last) EncodeConversation(string text, ChatHistory history, IHistoryTransform transform, bool addBos)
+    {
+        Tokenizer tokenizer = Context.Weights.Tokenizer;
+        int[] tokens = tokenizer.Encode(text, addBos, parseSpecial: true);
+        int at = text.LastIndexOf(history.Messages[^1].Content.Trim(), StringComparison.Ordinal);
+        return (tokens, at < 0 ? tokens.Length : tokenizer.Encode(text[at..], addBos: false, parseSpecial: true).Length);
+    }
+
+    // A derived executor may have changed the text on its way.
+    private Prompt TakePrompt(string? text)
+    {
+        Conversation? conversation = Volatile.Read(ref _expected);
+        if (conversation is null || text is null || (!ReferenceEquals(conversation.Text, text) && GetType().Assembly == typeof(StatefulExecutorBase).Assembly))
+        {
+            return Prompt.Next(text is null ? [] : Prepare(text));
+        }
+
+        Forget(conversation);
+        return ToPrompt(conversation, text);
+    }
+
+    private Prompt ToPrompt(Conversation conversation, string text)
+    {
+        int[]? before = Generation.BeforeConversation;
+        Generation.BeforeConversation = before = conversation.HasBegun ? before ?? [] : conversation.Follows ? before ?? [.. Generation.Tokens] : [];
+        bool addBos = before.Length == 0 && Context.Weights.Tokenizer.AddBos;
+        (int[] tokens, int last) = EncodeConversation(text, conversation.History, conversation.Transform, addBos);
+        return Prompt.Conversation([.. before, .. tokens], last);
+    }
+
+    /// <summary>A conversation to read.</summary>
+    /// <param name="Text">As text.</param>
+    /// <param name="History">As messages, of which there is at least one.</param>
+    /// <param name="Transform">Made the text of the messages.</param>
+    /// <param name="HasBegun">Whether it was read from before.</param>
+    /// <param name="Follows">Whether it began without messages, and so follows what the executor has read and written before.</param>
+    internal sealed record Conversation(string Text, ChatHistory History, IHistoryTransform Transform, bool HasBegun, bool Follows);
+}

@@ -1,0 +1,55 @@
+using CsCheck;
+
+namespace LlamaKivi.Tests;
+
+/// <summary>What is known of a text whose tokens were partly dropped.</summary>
+public sealed class SequenceTokensTests
+{
+    private static readonly Gen<(int[] Tokens, (int Start, int Count)[] Drops, int[] Text, int Same, int Capacity)> Cases = Gen.Select(
+        Gen.Int[0, 2].Array[1, 30], Gen.Select(Gen.Int[0, 30], Gen.Int[1, 10]).Array[0, 4], Gen.Int[0, 2].Array[1, 10], Gen.Int[0, 30], Gen.Int[0, 50]);
+
+    // All that was read, with what was dropped in its places.
+    private static List<int> Whole(SequenceTokens tokens)
+    {
+        var whole = new List<int>(tokens);
+        foreach (DroppedTokens part in tokens.Dropped.Reverse())
+        {
+            whole.InsertRange(part.Position, part.Tokens);
+        }
+
+        return whole;
+    }
+
+    [Fact]
+    public void What_is_kept_is_the_beginning_of_the_text() => Cases.Sample(
+        test =>
+        {
+            var tokens = new SequenceTokens();
+            tokens.AddRange(test.Tokens);
+            foreach ((int start, int count) in test.Drops)
+            {
+                if (start < tokens.Count)
+                {
+                    tokens.Drop(start, Math.Min(count, tokens.Count - start));
+                    Assert.Equal(test.Tokens, Whole(tokens));
+                    Assert.Equal(tokens.Dropped.Select(part => part.Position).Distinct().Order(), tokens.Dropped.Select(part => part.Position));
+                }
+            }
+
+            bool hasDropped = tokens.Dropped.Count > 0;
+            int[] text = [.. test.Tokens[..Math.Min(test.Same, test.Tokens.Length)], .. test.Text];
+            int same = text.AsSpan(0, text.Length - 1).CommonPrefixLength(test.Tokens);
+            int read = tokens.KeepCommon(text, test.Capacity);
+            Assert.Equal(text[..read], Whole(tokens));
+            Assert.True(read < text.Length);
+            if (!hasDropped || (same == test.Tokens.Length && text.Length > test.Capacity))
+            {
+                Assert.Equal(same, read);  // nothing is read twice
+            }
+            else if (text.Length <= test.Capacity)
+            {
+                Assert.Empty(tokens.Dropped);  // what fits is read whole
+            }
+        },
+        iter: 20_000);
+}
