@@ -17,11 +17,8 @@ public sealed class LLamaWeights : IDisposable
         Model = model;
         GpuLayerCount = gpuLayers < 0 ? model.Description.LayerCount : Math.Min(gpuLayers, model.Description.LayerCount);
         Tokenizer = tokenizer;
-
-        // Keys that are not text, or have a zero in them, may look the same when they are read as text.
         Metadata = model.Gguf.Entries
             .Where(entry => entry.Type != lk_value_type.LK_VALUE_ARRAY)
-            .DistinctBy(entry => entry.Key)
             .ToDictionary(entry => entry.Key, entry => Text(model.Gguf.GetValue(entry.Key)));
     }
 
