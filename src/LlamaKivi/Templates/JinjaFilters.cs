@@ -97,7 +97,11 @@ internal sealed class JinjaFilters(JinjaValues values)
                 return new JinjaList(values.Iterate(value).Where(item => Passes(Attribute(item, args[0]), args, 1) == (name == "selectattr")));
             case "batch":
                 return new JinjaList(values.Iterate(value).Chunk((int)Math.Clamp(JinjaValues.Integer(Argument(0, "linecount", 1L)), 1, JinjaBudget.MaxSteps))
-                    .Select(chunk => (object?)new JinjaList(chunk)));
+                    .Select(chunk =>
+                    {
+                        values.Budget.Step(2);  // of memory a list takes more than an item
+                        return (object?)new JinjaList(chunk);
+                    }));
             case "format":
                 return new JinjaFormat(values, args, named).Run(values.Text(value));
             case "wordcount":
