@@ -78,6 +78,26 @@ public class MetadataFuzzTests(ITestOutputHelper output)
         Assert.InRange(Stopwatch.GetElapsedTime(start).TotalSeconds, 0, 20);
     }
 
+    [Theory]
+    [InlineData("{{ bos_token }}\n{{ l.x.y }}", ", chat template: x of something undefined was asked for. (Line 2 of the template.)")]
+    [InlineData("{% if x %}", ", chat template: The template cannot be read: '{% endif %}' is missing (line 1, column 11).")]
+    public void An_error_in_a_files_template_names_the_file_and_the_place(string template, string expected)
+    {
+        List<(byte[] Key, object Value)> entries = Vocabulary("llama");
+        entries[entries.FindIndex(entry => entry.Key.AsSpan().SequenceEqual("tokenizer.chat_template"u8))] = ([.. "tokenizer.chat_template"u8], Encoding.UTF8.GetBytes(template));
+        string path = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllBytes(path, Bytes(entries));
+            using LLamaWeights weights = LLamaWeights.LoadFromFile(new ModelParams(path) { VocabOnly = true });
+            Assert.Equal(Path.GetFileName(path) + expected, Assert.Throws<TemplateException>(() => new LLamaTemplate(weights).Add("user", "Hi").Apply().Length).Message);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
     // All that reads the metadata of a file.
     private static void Use(string path)
     {
