@@ -32,7 +32,8 @@ public class LLamaTemplate
     public LLamaTemplate(SafeLlamaModelHandle model, string? name = null, bool strict = true)
     {
         ArgumentNullException.ThrowIfNull(model);
-        _template = new JinjaTemplate(model.GetTemplate(name, strict) ?? CommonTemplates.Find("chatml")!);
+        string origin = $"{Path.GetFileName(model.Weights.ModelPath)}, chat template{(name is null ? "" : $" '{name}'")}";
+        _template = new JinjaTemplate(model.GetTemplate(name, strict) ?? CommonTemplates.Find("chatml")!, origin);
         Tokenizer tokenizer = model.Weights.Tokenizer;
         _bos = tokenizer.BosId is int bos && tokenizer.HasTexts ? tokenizer.GetText(bos) : "";
         _eos = tokenizer.EosId is int eos && tokenizer.HasTexts ? tokenizer.GetText(eos) : "";

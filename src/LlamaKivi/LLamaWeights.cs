@@ -11,8 +11,9 @@ namespace LlamaKivi;
 /// <summary>A loaded model. Any number of threads and contexts may share it; contexts keep it alive.</summary>
 public sealed class LLamaWeights : IDisposable
 {
-    private LLamaWeights(ModelHandle model, Tokenizer tokenizer, int gpuLayers)
+    private LLamaWeights(ModelHandle model, Tokenizer tokenizer, string modelPath, int gpuLayers)
     {
+        ModelPath = modelPath;
         Model = model;
         GpuLayerCount = gpuLayers < 0 ? model.Description.LayerCount : Math.Min(gpuLayers, model.Description.LayerCount);
         Tokenizer = tokenizer;
@@ -20,6 +21,9 @@ public sealed class LLamaWeights : IDisposable
             .Where(entry => entry.Type != lk_value_type.LK_VALUE_ARRAY)
             .ToDictionary(entry => entry.Key, entry => Text(model.Gguf.GetValue(entry.Key)));
     }
+
+    /// <summary>Where the model was loaded from.</summary>
+    internal string ModelPath { get; }
 
     /// <summary>The native model: its shape and its file.</summary>
     public ModelHandle Model { get; }
@@ -157,7 +161,7 @@ public sealed class LLamaWeights : IDisposable
         ModelHandle model = Open(@params, progress, gpuLayers, token);
         try
         {
-            return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger), gpuLayers);
+            return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger), @params.ModelPath, gpuLayers);
         }
         catch
         {

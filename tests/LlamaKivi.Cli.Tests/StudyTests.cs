@@ -103,6 +103,25 @@ public sealed class StudyTests : IDisposable
         Assert.Equal(["f1", "rouge_l"], JsonDocument.Parse(result.Out).RootElement.EnumerateArray().Select(c => c.GetProperty("metric").GetString()));
     }
 
+    [Fact]
+    public async Task Choices_that_differ_in_blanks_score_differently()
+    {
+        // The blanks before "return" go into one token with the prompt's end or with each other.
+        string task = Path.Combine(_folder, "code.jsonl");
+        await File.WriteAllLinesAsync(task,
+        [
+            """{"prompt": "def f(x):\n", "choices": ["  return x", "    return x"], "gold": 0}""",
+            """{"prompt": "def f(x):", "choices": ["  return x", "    return x"], "gold": 0}""",
+            """{"prompt": "The sea is  ", "choices": ["deep", " deep"], "gold": 0}""",
+        ]);
+        CommandLine.Result result = await CommandLine.RunAsync("eval", "--task", task, "--kv-cache", "f16", "-c", "128", "-o", _folder);
+        Assert.Equal(0, result.ExitCode);
+        double[][] likelihoods = [.. LinesOf(Path.Combine(_folder, "code-f16.jsonl")).Skip(1)
+            .Select(line => JsonDocument.Parse(line).RootElement.GetProperty("loglikelihoods").EnumerateArray().Select(l => l.GetDouble()).ToArray())];
+        Assert.Equal(3, likelihoods.Length);
+        Assert.All(likelihoods, row => Assert.NotEqual(row[0], row[1], 0.01));
+    }
+
     // Also while another process writes them.
     private static string[] LinesOf(string path)
     {

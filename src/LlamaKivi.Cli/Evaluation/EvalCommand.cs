@@ -13,6 +13,9 @@ namespace LlamaKivi.Cli.Evaluation;
 /// <summary>`llama-kivi eval`: scores of a task by KV cache type, with paired differences from the first.</summary>
 internal static class EvalCommand
 {
+    // Part of what a kept row was made with: rows of another rule are not gone on with.
+    private const string ChoiceRule = "joint-tokens";
+
     private sealed record Cell(string KvCache, string Metric, int Rows, double Mean, double StandardError, double Difference, double DifferenceError, double Seconds);
 
     public static Command Create()
@@ -64,7 +67,7 @@ internal static class EvalCommand
             {
                 parameters.KvCache = cache;
                 string settings = string.Join(' ', content, Path.GetFileName(parameters.ModelPath), weights.SizeInBytes, name, cache.Group, cache.Residual, cache.Sinks, parsed.GetValue(shots), parsed.GetValue(template), together, most,
-                    parsed.GetValue(stop), string.Join('+', chosen), parsed.GetValue(fields), parsed.GetValue(format));
+                    parsed.GetValue(stop), string.Join('+', chosen), parsed.GetValue(fields), parsed.GetValue(format), ChoiceRule);
                 using RowStore store = RowStore.Open(folder, $"{Path.GetFileNameWithoutExtension(path)}-{name}", settings);
                 bool Done(PreparedRow row) => store.Rows.ContainsKey(row.Row.Line);
                 int left = prepared.Count(row => !Done(row));
@@ -131,12 +134,12 @@ internal static class EvalCommand
         foreach (TaskRow row in rows.Skip(shots))
         {
             string prompt = template ? Chat(weights, examples, row) : string.Concat(examples.Select(e => $"{e.Prompt} {e.Right}\n\n")) + row.Prompt;
-            int[] tokens = weights.Tokenizer.Encode(prompt, weights.Tokenizer.AddBos && !template, template);
-            // The choice's tokens are those that the whole text has behind the prompt's.
-            int[][] choices = [.. row.Choices.Select(choice => weights.Tokenizer.Encode($"{prompt}{(template ? "" : " ")}{choice}", weights.Tokenizer.AddBos && !template, template))
-                .Select(whole => whole[Math.Min(tokens.Length, whole.Length)..])];
+            int[] Encode(string text) => weights.Tokenizer.Encode(text, weights.Tokenizer.AddBos && !template, template);
+            (int[] tokens, int[][] choices) = row.Choices.Length > 0
+                ? ChoiceTokens.Encode(Encode, prompt, row.Choices.Select(choice => (template ? "" : " ") + choice))
+                : new ChoiceTokens(Encode(prompt), []);
             int length = tokens.Length + (choices.Length > 0 ? choices.Max(c => c.Length) : 0);
-            string? why = tokens.Length == 0 ? "the prompt is empty."
+            string? why = tokens.Length == 0 ? (prompt.Length == 0 ? "the prompt is empty." : "no token of the prompt is left to score the choices against.")
                 : length > longest ? $"it has {length} tokens; -c leaves room for {longest}."
                 : choices.Any(c => c.Length == 0) ? "a choice is empty."
                 : null;

@@ -1,12 +1,23 @@
 using System.Globalization;
-using System.Text;
 
 namespace LlamaKivi.Templates;
 
 /// <summary>What stands behind a bar: {{ value | filter }}.</summary>
-internal static class JinjaFilters
+internal sealed class JinjaFilters(JinjaValues values)
 {
-    public static object? Apply(string name, object? value, object?[] args, Dictionary<string, object?> named)
+    private readonly JinjaTests _tests = new(values);
+
+    public object? Apply(string name, object? value, object?[] args, Dictionary<string, object?> named)
+    {
+        JinjaBudget budget = values.Budget;
+        budget.Enter();  // map takes filters, of which one may be map
+        budget.Read(value, args, named);
+        object? result = Filtered(name, value, args, named);
+        budget.Leave();
+        return result;
+    }
+
+    private object? Filtered(string name, object? value, object?[] args, Dictionary<string, object?> named)
     {
         object? Argument(int index, string key, object? fallback) =>
             index < args.Length ? args[index] : named.GetValueOrDefault(key, fallback);
@@ -14,21 +25,21 @@ internal static class JinjaFilters
         switch (name)
         {
             case "trim":
-                return args.Length > 0 ? JinjaValues.Text(value).Trim(JinjaValues.Text(args[0]).ToCharArray()) : JinjaValues.Text(value).Trim();
+                return JinjaText.Trim(values.Text(value), args.Length > 0 ? values.Text(args[0]) : null, start: true, end: true);
             case "upper":
-                return JinjaValues.Text(value).ToUpperInvariant();
+                return values.Text(value).ToUpperInvariant();
             case "lower":
-                return JinjaValues.Text(value).ToLowerInvariant();
+                return values.Text(value).ToLowerInvariant();
             case "capitalize":
-                return Capitalized(JinjaValues.Text(value));
+                return Capitalized(values.Text(value));
             case "title":
-                return CultureInfo.InvariantCulture.TextInfo.ToTitleCase(JinjaValues.Text(value).ToLowerInvariant());
+                return CultureInfo.InvariantCulture.TextInfo.ToTitleCase(values.Text(value).ToLowerInvariant());
             case "length" or "count":
-                return (long)JinjaValues.Length(value);
+                return values.Length(value);
             case "string" or "safe":
-                return JinjaValues.Text(value);
+                return values.Text(value);
             case "escape" or "e":
-                return System.Net.WebUtility.HtmlEncode(JinjaValues.Text(value));
+                return JinjaText.Escaped(values.Text(value));
             case "int":
                 return Parsed(value, Argument(0, "default", 0L));
             case "float":
@@ -36,65 +47,65 @@ internal static class JinjaFilters
                     ? double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double parsed) ? parsed : Argument(0, "default", 0.0)
                     : JinjaValues.Number(value);
             case "abs":
-                return value is double real ? Math.Abs(real) : (object)Math.Abs(JinjaValues.Integer(value));
+                return value is double real ? Math.Abs(real) : (object)Absolute(JinjaValues.Integer(value));
             case "round":
-                double factor = Math.Pow(10, JinjaValues.Number(Argument(0, "precision", 0L)));
-                return Math.Round(JinjaValues.Number(value) * factor, MidpointRounding.ToEven) / factor;
+                return Rounded(JinjaValues.Number(value), JinjaValues.Integer(Argument(0, "precision", 0L)));
             case "default" or "d":
                 bool alsoFalse = JinjaValues.IsTrue(Argument(1, "boolean", false));
                 return value is Undefined || (alsoFalse && !JinjaValues.IsTrue(value)) ? Argument(0, "default_value", "") : value;
             case "tojson":
                 object? indent = Argument(0, "indent", null);
-                return JinjaValues.Json(value, indent is null ? null : (int)JinjaValues.Integer(indent));
+                return values.Json(value, indent is null ? null : JinjaValues.Integer(indent));
             case "join":
-                string separator = JinjaValues.Text(Argument(0, "d", ""));
-                object? attribute = Argument(1, "attribute", null);
-                return string.Join(separator, JinjaValues.Iterate(value).Select(item => JinjaValues.Text(attribute is null ? item : Attribute(item, attribute))));
+                return Joined(value, values.Text(Argument(0, "d", "")), Argument(1, "attribute", null));
             case "replace":
-                string old = JinjaValues.Text(Argument(0, "old", ""));
-                return old.Length == 0 ? JinjaValues.Text(value) : JinjaValues.Text(value).Replace(old, JinjaValues.Text(Argument(1, "new", "")), StringComparison.Ordinal);
+                return JinjaText.Replace(values.Text(value), values.Text(Argument(0, "old", "")), values.Text(Argument(1, "new", "")), long.MaxValue);
             case "indent":
-                return Indented(JinjaValues.Text(value), Argument(0, "width", 4L), JinjaValues.IsTrue(Argument(1, "first", false)), JinjaValues.IsTrue(Argument(2, "blank", false)));
+                return Indented(values.Text(value), Argument(0, "width", 4L), JinjaValues.IsTrue(Argument(1, "first", false)), JinjaValues.IsTrue(Argument(2, "blank", false)));
             case "first":
-                return JinjaValues.Iterate(value).FirstOrDefault(Undefined.Value);
+                return values.Iterate(value).FirstOrDefault(Undefined.Value);
             case "last":
-                return JinjaValues.Iterate(value).LastOrDefault(Undefined.Value);
+                return value is JinjaList all ? all.Items.LastOrDefault(Undefined.Value) : values.Iterate(value).LastOrDefault(Undefined.Value);
             case "list":
-                return new JinjaList(JinjaValues.Iterate(value));
+                return new JinjaList(values.Iterate(value));
             case "reverse":
-                return value is string s ? string.Concat(JinjaValues.Iterate(s).Reverse()) : new JinjaList(JinjaValues.Iterate(value).Reverse());
+                return value is string s ? string.Concat(values.Iterate(s).Reverse()) : new JinjaList(values.Iterate(value).Reverse());
             case "sum":
-                return Sum(JinjaValues.Iterate(value));
+                return Sum(values.Iterate(value));
             case "min":
-                return JinjaValues.Iterate(value).Order(Comparer<object?>.Create(JinjaValues.Compare)).FirstOrDefault(Undefined.Value);
+                return Extreme(value, 1);
             case "max":
-                return JinjaValues.Iterate(value).OrderDescending(Comparer<object?>.Create(JinjaValues.Compare)).FirstOrDefault(Undefined.Value);
+                return Extreme(value, -1);
             case "sort":
                 return Sorted(value, Argument(2, "attribute", null), JinjaValues.IsTrue(Argument(0, "reverse", false)));
             case "unique":
                 return Unique(value);
             case "items":
-                return new JinjaList(Pairs(value));
+                return new JinjaList(PaidPairs(value));
             case "dictsort":
-                return new JinjaList(Pairs(value).OrderBy(pair => JinjaValues.Text(((JinjaList)pair!).Items[0]), StringComparer.OrdinalIgnoreCase));
+                return new JinjaList(JinjaValues.Sorted(PaidPairs(value), (a, b) => CompareIgnoringCase(((JinjaList)a!).Items[0], ((JinjaList)b!).Items[0])));
             case "map":
                 return Map(value, args, named);
             case "select" or "reject":
-                return new JinjaList(JinjaValues.Iterate(value).Where(item => Passes(item, args, 0) == (name == "select")));
+                return new JinjaList(values.Iterate(value).Where(item => Passes(item, args, 0) == (name == "select")));
             case "selectattr" or "rejectattr":
                 if (args.Length == 0)
                 {
                     throw new TemplateException($"{name} needs the name of an attribute.");
                 }
 
-                return new JinjaList(JinjaValues.Iterate(value).Where(item => Passes(Attribute(item, args[0]), args, 1) == (name == "selectattr")));
+                return new JinjaList(values.Iterate(value).Where(item => Passes(Attribute(item, args[0]), args, 1) == (name == "selectattr")));
             case "batch":
-                return new JinjaList(JinjaValues.Iterate(value).Chunk((int)Math.Clamp(JinjaValues.Integer(Argument(0, "linecount", 1L)), 1, int.MaxValue))
-                    .Select(chunk => (object?)new JinjaList(chunk)));
+                return new JinjaList(values.Iterate(value).Chunk((int)Math.Clamp(JinjaValues.Integer(Argument(0, "linecount", 1L)), 1, JinjaBudget.MaxSteps))
+                    .Select(chunk =>
+                    {
+                        values.Budget.Step(2);  // of memory a list takes more than an item
+                        return (object?)new JinjaList(chunk);
+                    }));
             case "format":
-                return string.Format(CultureInfo.InvariantCulture, JinjaValues.Text(value).Replace("%s", "{0}", StringComparison.Ordinal), args);
+                return new JinjaFormat(values, args, named).Run(values.Text(value));
             case "wordcount":
-                return (long)JinjaValues.Text(value).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Length;
+                return (long)JinjaText.Words(values.Text(value));
             default:
                 throw new TemplateException($"The filter '{name}' is not known.");
         }
@@ -121,27 +132,98 @@ internal static class JinjaFilters
     private static object Sum(IEnumerable<object?> items)
     {
         object?[] numbers = [.. items];
-        return numbers.Any(item => item is double) ? numbers.Sum(JinjaValues.Number) : (object)numbers.Sum(JinjaValues.Integer);
+        try
+        {
+            return numbers.Any(item => item is double) ? numbers.Sum(JinjaValues.Number) : (object)numbers.Sum(JinjaValues.Integer);
+        }
+        catch (OverflowException)
+        {
+            throw new TemplateException("The sum is too large for an integer.");
+        }
     }
 
     private static string Indented(string text, object? width, bool first, bool blank)
     {
-        string indent = width is string s ? s : new string(' ', (int)Math.Clamp(JinjaValues.Integer(width), 0, 1000));
-        string[] lines = text.Split('\n');
-        var result = new StringBuilder();
-        for (int i = 0; i < lines.Length; i++)
+        var result = new JinjaTextBuilder();
+        bool starts = true;
+        foreach (Range line in text.AsSpan().Split('\n'))
         {
-            bool indents = (i > 0 || first) && (blank || lines[i].Length > 0);
-            result.Append(i > 0 ? "\n" : "").Append(indents ? indent : "").Append(lines[i]);
+            ReadOnlySpan<char> content = text.AsSpan()[line];
+            result.Append(starts ? "" : "\n");
+            if ((!starts || first) && (blank || content.Length > 0))
+            {
+                _ = width is string indent ? result.Append(indent) : result.Append(' ', JinjaValues.Integer(width));
+            }
+
+            result.Append(content);
+            starts = false;
         }
 
         return result.ToString();
     }
 
-    // The value of "a.b" of an item.
-    private static object? Attribute(object? item, object? path)
+    private static long Absolute(long n) => n == long.MinValue ? throw new TemplateException($"The absolute value of {n} is too large for an integer.") : Math.Abs(n);
+
+    // Beyond 300 digits before or behind the point nothing of a number is left to round, or nothing at all.
+    private static double Rounded(double x, long precision)
     {
-        foreach (string name in JinjaValues.Text(path).Split('.'))
+        double factor = Math.Pow(10, Math.Clamp(precision, -400, 400));
+        double rounded = precision is > 300 ? x : precision is < -308 ? 0 : Math.Round(x * factor, MidpointRounding.ToEven) / factor;
+        return double.IsFinite(rounded) ? rounded : x;
+    }
+
+    private string Joined(object? value, string separator, object? attribute)
+    {
+        var text = new JinjaTextBuilder();
+        bool any = false;
+        foreach (object? item in values.Iterate(value))
+        {
+            text.Append(any ? separator : "").Append(values.Text(attribute is null ? item : Attribute(item, attribute)));
+            any = true;
+        }
+
+        return text.ToString();
+    }
+
+    // The first of the least items (sign 1), or of the greatest (-1).
+    private object? Extreme(object? value, int sign)
+    {
+        object? best = Undefined.Value;
+        bool any = false;
+        foreach (object? item in values.Iterate(value))
+        {
+            best = !any || Math.Sign(values.Compare(item, best)) == -sign ? item : best;
+            any = true;
+        }
+
+        return best;
+    }
+
+    private int CompareIgnoringCase(object? a, object? b)
+    {
+        if (a is not string x || b is not string y)
+        {
+            return values.Compare(a, b);
+        }
+
+        values.Budget.Step();
+        values.Budget.Run(Math.Min(x.Length, y.Length));
+        return string.Compare(x, y, StringComparison.OrdinalIgnoreCase);
+    }
+
+    private IEnumerable<object?> PaidPairs(object? value)
+    {
+        values.Budget.Step(value is JinjaDict dict ? dict.Count : 0);
+        return Pairs(value);
+    }
+
+    // The value of "a.b" of an item.
+    private object? Attribute(object? item, object? path)
+    {
+        string names = values.Text(path);
+        values.Budget.Run(names.Length);
+        values.Budget.Step(names.AsSpan().Count('.') + 1);
+        foreach (string name in names.Split('.'))
         {
             item = item is JinjaDict dict && dict.TryGetValue(name, out object? value) ? value
                 : item is JinjaList list && int.TryParse(name, NumberStyles.None, CultureInfo.InvariantCulture, out int index) && index < list.Items.Count ? list.Items[index]
@@ -151,16 +233,16 @@ internal static class JinjaFilters
         return item;
     }
 
-    private static bool Passes(object? value, object?[] args, int testAt) => args.Length > testAt
-        ? JinjaTests.Apply(JinjaValues.Text(args[testAt]), value, args[(testAt + 1)..])
+    private bool Passes(object? value, object?[] args, int testAt) => args.Length > testAt
+        ? _tests.Apply(values.Text(args[testAt]), value, args[(testAt + 1)..])
         : JinjaValues.IsTrue(value);
 
-    private static JinjaList Map(object? value, object?[] args, Dictionary<string, object?> named)
+    private JinjaList Map(object? value, object?[] args, Dictionary<string, object?> named)
     {
         if (named.TryGetValue("attribute", out object? attribute))
         {
             named.TryGetValue("default", out object? fallback);
-            return new JinjaList(JinjaValues.Iterate(value).Select(item =>
+            return new JinjaList(values.Iterate(value).Select(item =>
                 Attribute(item, attribute) is var found && found is Undefined && named.ContainsKey("default") ? fallback : found));
         }
 
@@ -169,260 +251,27 @@ internal static class JinjaFilters
             throw new TemplateException("map needs a filter or an attribute.");
         }
 
-        return new JinjaList(JinjaValues.Iterate(value).Select(item => Apply(JinjaValues.Text(args[0]), item, args[1..], named)));
+        return new JinjaList(values.Iterate(value).Select(item => Apply(values.Text(args[0]), item, args[1..], named)));
     }
 
-    private static JinjaList Sorted(object? value, object? attribute, bool reverse)
+    private JinjaList Sorted(object? value, object? attribute, bool reverse)
     {
-        var order = Comparer<object?>.Create((a, b) => a is string x && b is string y ? string.Compare(x, y, StringComparison.OrdinalIgnoreCase) : JinjaValues.Compare(a, b));
         object? Key(object? item) => attribute is null ? item : Attribute(item, attribute);
-        IEnumerable<object?> items = JinjaValues.Iterate(value);
-        return new JinjaList(reverse ? items.OrderByDescending(Key, order) : items.OrderBy(Key, order));
+        int sign = reverse ? -1 : 1;
+        return new JinjaList(JinjaValues.Sorted(values.Iterate(value), (a, b) => sign * Math.Sign(CompareIgnoringCase(Key(a), Key(b)))));
     }
 
-    private static JinjaList Unique(object? value)
+    private JinjaList Unique(object? value)
     {
         var unique = new List<object?>();
-        foreach (object? item in JinjaValues.Iterate(value))
+        foreach (object? item in values.Iterate(value))
         {
-            if (!unique.Exists(other => JinjaValues.Equals(item, other)))
+            if (!unique.Exists(other => values.AreEqual(item, other)))
             {
                 unique.Add(item);
             }
         }
 
         return new JinjaList(unique);
-    }
-}
-
-/// <summary>What stands behind "is".</summary>
-internal static class JinjaTests
-{
-    public static bool Apply(string name, object? value, object?[] args)
-    {
-        object? Argument() => args.Length > 0 ? args[0] : throw new TemplateException($"The test '{name}' needs an argument.");
-        return name switch
-        {
-            "defined" => value is not Undefined,
-            "undefined" => value is Undefined,
-            "none" => value is null,
-            "string" => value is string,
-            "number" => value is long or double or bool,
-            "integer" => value is long,
-            "float" => value is double,
-            "boolean" => value is bool,
-            "true" => value is true,
-            "false" => value is false,
-            "mapping" => value is JinjaDict,
-            "sequence" => value is JinjaList or string or JinjaDict,
-            "iterable" => value is JinjaList or string or JinjaDict or Undefined,
-            "callable" => value is Callable,
-            "odd" => JinjaValues.Integer(value) % 2 != 0,
-            "even" => JinjaValues.Integer(value) % 2 == 0,
-            "divisibleby" => JinjaValues.Integer(Argument()) is var n && n != 0 && JinjaValues.Integer(value) % n == 0,
-            "equalto" or "eq" or "==" or "sameas" => JinjaValues.Equals(value, Argument()),
-            "ne" or "!=" => !JinjaValues.Equals(value, Argument()),
-            "lt" or "<" or "lessthan" => JinjaValues.Compare(value, Argument()) < 0,
-            "gt" or ">" or "greaterthan" => JinjaValues.Compare(value, Argument()) > 0,
-            "le" or "<=" => JinjaValues.Compare(value, Argument()) <= 0,
-            "ge" or ">=" => JinjaValues.Compare(value, Argument()) >= 0,
-            "in" => IsIn(value, Argument()),
-            "upper" => value is string text && text.Any(char.IsUpper) && !text.Any(char.IsLower),
-            "lower" => value is string text && text.Any(char.IsLower) && !text.Any(char.IsUpper),
-            _ => throw new TemplateException($"The test '{name}' is not known."),
-        };
-    }
-
-    public static bool IsIn(object? item, object? container) => container switch
-    {
-        string text => item is string part ? text.Contains(part, StringComparison.Ordinal)
-            : throw new TemplateException($"A {JinjaValues.TypeName(item)} cannot be in a text."),
-        JinjaDict dict => item is string key && dict.ContainsKey(key),
-        JinjaList list => list.Items.Exists(other => JinjaValues.Equals(item, other)),
-        Undefined => false,
-        _ => throw new TemplateException($"A {JinjaValues.TypeName(container)} contains nothing."),
-    };
-}
-
-/// <summary>Methods of texts, lists and dictionaries, as Python has them.</summary>
-internal static class JinjaMethods
-{
-    public static object? Call(object? target, string name, object?[] args, IReadOnlyDictionary<string, object?> named)
-    {
-        string Text(int index) => index < args.Length ? JinjaValues.Text(args[index]) : throw new TemplateException($"{name}() needs more arguments.");
-        char[]? Set() => args.Length > 0 && args[0] is string set ? set.ToCharArray() : null;
-        switch (target, name)
-        {
-            case (string s, "strip"):
-                return s.Trim(Set());
-            case (string s, "lstrip"):
-                return s.TrimStart(Set());
-            case (string s, "rstrip"):
-                return s.TrimEnd(Set());
-            case (string s, "upper"):
-                return s.ToUpperInvariant();
-            case (string s, "lower"):
-                return s.ToLowerInvariant();
-            case (string s, "title"):
-                return CultureInfo.InvariantCulture.TextInfo.ToTitleCase(s.ToLowerInvariant());
-            case (string s, "capitalize"):
-                return JinjaFilters.Capitalized(s);
-            case (string s, "startswith"):
-                return Any(args, part => s.StartsWith(part, StringComparison.Ordinal));
-            case (string s, "endswith"):
-                return Any(args, part => s.EndsWith(part, StringComparison.Ordinal));
-            case (string s, "replace"):
-                return Text(0).Length == 0 ? s : Replaced(s, Text(0), Text(1), args.Length > 2 ? JinjaValues.Integer(args[2]) : long.MaxValue);
-            case (string s, "split"):
-                return new JinjaList(Split(s, args.Length > 0 ? args[0] : named.GetValueOrDefault("sep"), args.Length > 1 ? args[1] : named.GetValueOrDefault("maxsplit", -1L)));
-            case (string s, "rsplit"):
-                return new JinjaList(SplitFromEnd(s, Text(0), args.Length > 1 ? JinjaValues.Integer(args[1]) : -1));
-            case (string s, "splitlines"):
-                return new JinjaList(s.TrimEnd('\n').ReplaceLineEndings("\n").Split('\n'));
-            case (string s, "join"):
-                return string.Join(s, JinjaValues.Iterate(args.FirstOrDefault()).Select(JinjaValues.Text));
-            case (string s, "find"):
-                return (long)s.IndexOf(Text(0), StringComparison.Ordinal);
-            case (string s, "count"):
-                return (long)(Text(0).Length == 0 ? s.Length + 1 : s.AsSpan().Count(Text(0)));
-            case (string s, "isdigit"):
-                return s.Length > 0 && s.All(char.IsDigit);
-            case (string s, "isalpha"):
-                return s.Length > 0 && s.All(char.IsLetter);
-            case (string s, "isspace"):
-                return s.Length > 0 && s.All(char.IsWhiteSpace);
-            case (string s, "removeprefix"):
-                return s.StartsWith(Text(0), StringComparison.Ordinal) ? s[Text(0).Length..] : s;
-            case (string s, "removesuffix"):
-                return s.EndsWith(Text(0), StringComparison.Ordinal) ? s[..^Text(0).Length] : s;
-            case (JinjaDict dict, "items"):
-                return new JinjaList(JinjaFilters.Pairs(dict));
-            case (JinjaDict dict, "keys"):
-                return new JinjaList(dict.Keys);
-            case (JinjaDict dict, "values"):
-                return new JinjaList(dict.Items.Select(item => item.Value));
-            case (JinjaDict dict, "get"):
-                return dict.TryGetValue(Text(0), out object? value) ? value : args.Length > 1 ? args[1] : null;
-            case (JinjaDict dict, "update"):
-                foreach ((string key, object? item) in (args.FirstOrDefault() as JinjaDict)?.Items.Concat(named) ?? named)
-                {
-                    dict[key] = item;
-                }
-
-                return null;
-            case (JinjaList list, "append"):
-                list.Items.Add(args.FirstOrDefault());
-                return null;
-            case (JinjaList list, "extend"):
-                list.Items.AddRange([.. JinjaValues.Iterate(args.FirstOrDefault())]);
-                return null;
-            case (JinjaList list, "insert"):
-                list.Items.Insert((int)Math.Clamp(JinjaValues.Integer(args.FirstOrDefault()), 0, list.Items.Count), args.ElementAtOrDefault(1));
-                return null;
-            case (JinjaList list, "pop"):
-                return Pop(list, args);
-            case (JinjaList list, "index"):
-                return (long)list.Items.FindIndex(item => JinjaValues.Equals(item, args.FirstOrDefault()));
-            case (JinjaList list, "count"):
-                return (long)list.Items.Count(item => JinjaValues.Equals(item, args.FirstOrDefault()));
-            default:
-                throw new TemplateException($"A {JinjaValues.TypeName(target)} has no method {name}().");
-        }
-    }
-
-    private static bool Any(object?[] args, Predicate<string> matches) =>
-        (args.FirstOrDefault() is JinjaList list ? list.Items : [.. args.Take(1)]).Exists(part => matches(JinjaValues.Text(part)));
-
-    private static string Replaced(string text, string old, string with, long most)
-    {
-        var result = new StringBuilder();
-        int at = 0;
-        for (long i = 0; i < most && text.IndexOf(old, at, StringComparison.Ordinal) is var found and >= 0; i++)
-        {
-            result.Append(text, at, found - at).Append(with);
-            at = found + old.Length;
-        }
-
-        return result.Append(text, at, text.Length - at).ToString();
-    }
-
-    private static string[] Split(string text, object? separator, object? most)
-    {
-        long limit = JinjaValues.Integer(most);
-        int parts = limit < 0 ? int.MaxValue : (int)Math.Min(limit + 1, int.MaxValue);
-        return separator is string s && s.Length > 0
-            ? text.Split(s, parts)
-            : text.Split((char[]?)null, parts, StringSplitOptions.RemoveEmptyEntries);
-    }
-
-    private static List<string> SplitFromEnd(string text, string separator, long most)
-    {
-        var parts = new List<string>();
-        while ((most < 0 || parts.Count < most) && separator.Length > 0 && text.LastIndexOf(separator, StringComparison.Ordinal) is var at and >= 0)
-        {
-            parts.Insert(0, text[(at + separator.Length)..]);
-            text = text[..at];
-        }
-
-        parts.Insert(0, text);
-        return parts;
-    }
-
-    private static object? Pop(JinjaList list, object?[] args)
-    {
-        long at = args.Length > 0 ? JinjaValues.Integer(args[0]) : -1;
-        at += at < 0 ? list.Items.Count : 0;
-        if (at < 0 || at >= list.Items.Count)
-        {
-            throw new TemplateException("pop() from a list without that item.");
-        }
-
-        object? item = list.Items[(int)at];
-        list.Items.RemoveAt((int)at);
-        return item;
-    }
-}
-
-/// <summary>Times as strftime writes them.</summary>
-internal static class StrfTime
-{
-    public static string Format(string format, DateTimeOffset time)
-    {
-        var text = new StringBuilder();
-        for (int i = 0; i < format.Length; i++)
-        {
-            if (format[i] != '%' || i + 1 == format.Length)
-            {
-                text.Append(format[i]);
-                continue;
-            }
-
-            char code = format[++i];
-            bool unpadded = code == '-' && i + 1 < format.Length;
-            code = unpadded ? format[++i] : code;
-            string part = code switch
-            {
-                'Y' => time.ToString("yyyy", CultureInfo.InvariantCulture),
-                'y' => time.ToString("yy", CultureInfo.InvariantCulture),
-                'm' => time.ToString("MM", CultureInfo.InvariantCulture),
-                'd' => time.ToString("dd", CultureInfo.InvariantCulture),
-                'e' => time.Day.ToString(CultureInfo.InvariantCulture).PadLeft(2),
-                'H' => time.ToString("HH", CultureInfo.InvariantCulture),
-                'I' => time.ToString("hh", CultureInfo.InvariantCulture),
-                'M' => time.ToString("mm", CultureInfo.InvariantCulture),
-                'S' => time.ToString("ss", CultureInfo.InvariantCulture),
-                'p' => time.ToString("tt", CultureInfo.InvariantCulture),
-                'B' => time.ToString("MMMM", CultureInfo.InvariantCulture),
-                'b' => time.ToString("MMM", CultureInfo.InvariantCulture),
-                'A' => time.ToString("dddd", CultureInfo.InvariantCulture),
-                'a' => time.ToString("ddd", CultureInfo.InvariantCulture),
-                'j' => time.DayOfYear.ToString("000", CultureInfo.InvariantCulture),
-                '%' => "%",
-                _ => throw new TemplateException($"strftime_now does not know %{code}."),
-            };
-            text.Append(unpadded ? part.TrimStart('0', ' ') is { Length: > 0 } trimmed ? trimmed : "0" : part);
-        }
-
-        return text.ToString();
     }
 }

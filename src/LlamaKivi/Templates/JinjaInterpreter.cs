@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text;
 
 namespace LlamaKivi.Templates;
@@ -6,31 +5,34 @@ namespace LlamaKivi.Templates;
 /// <summary>Runs a template's tree. What it may do is bounded: steps, characters written, depth of calls.</summary>
 internal sealed class JinjaInterpreter
 {
-    private const int MaxSteps = 2_000_000;
-    private const int MaxCharacters = 16 << 20;
     private const int MaxDepth = 100;
 
     private static readonly Dictionary<string, object?> NoNames = [];
 
-    private readonly CancellationToken _cancellationToken;
-    private readonly TimeProvider _time;
+    private readonly JinjaBudget _budget;
+    private readonly JinjaValues _values;
+    private readonly JinjaFilters _filters;
+    private readonly JinjaTests _tests;
+    private readonly JinjaMethods _methods;
     private Dictionary<string, object?> _scope;
     private readonly Stack<Dictionary<string, object?>> _outer = new();
-    private StringBuilder _out = new();
-    private int _steps;
+    private JinjaTextBuilder _out = new();
     private int _depth;
 
     public JinjaInterpreter(IEnumerable<KeyValuePair<string, object?>> variables, TimeProvider time, CancellationToken cancellationToken)
     {
-        _time = time;
-        _cancellationToken = cancellationToken;
+        _budget = new JinjaBudget(cancellationToken);
+        _values = new JinjaValues(_budget);
+        _filters = new JinjaFilters(_values);
+        _tests = new JinjaTests(_values);
+        _methods = new JinjaMethods(_values);
         _scope = new Dictionary<string, object?>(StringComparer.Ordinal)
         {
             ["range"] = (Callable)Range,
-            ["namespace"] = (Callable)((positional, named) => new JinjaDict((positional.FirstOrDefault() as JinjaDict)?.Items.Concat(named) ?? named) { IsNamespace = true }),
-            ["dict"] = (Callable)((positional, named) => new JinjaDict((positional.FirstOrDefault() as JinjaDict)?.Items.Concat(named) ?? named)),
-            ["raise_exception"] = (Callable)((positional, _) => throw new TemplateException(JinjaValues.Text(positional.FirstOrDefault()))),
-            ["strftime_now"] = (Callable)((positional, _) => StrfTime.Format(JinjaValues.Text(positional.FirstOrDefault()), _time.GetLocalNow())),
+            ["namespace"] = (Callable)((positional, named) => Dict(positional, named, isNamespace: true)),
+            ["dict"] = (Callable)((positional, named) => Dict(positional, named, isNamespace: false)),
+            ["raise_exception"] = (Callable)((positional, _) => throw new TemplateException(_values.Text(positional.FirstOrDefault())) { IsRaised = true }),
+            ["strftime_now"] = (Callable)((positional, _) => StrfTime.Format(_values.Text(positional.FirstOrDefault()), time.GetLocalNow())),
         };
         foreach ((string name, object? value) in variables)
         {
@@ -51,49 +53,27 @@ internal sealed class JinjaInterpreter
         return _out.ToString();
     }
 
-    private void Step(int count = 1)
+    /// <summary>The line of the statement that runs, or failed.</summary>
+    public int Line { get; private set; } = 1;
+
+    private JinjaDict Dict(object?[] positional, IReadOnlyDictionary<string, object?> named, bool isNamespace)
     {
-        _steps += count;
-        if (_steps > MaxSteps)
-        {
-            throw new TemplateException($"The template takes more than {MaxSteps} steps; it was stopped.");
-        }
-
-        if (_steps % 1024 < count)
-        {
-            _cancellationToken.ThrowIfCancellationRequested();
-        }
-    }
-
-    // A text that came to be; long ones count for more.
-    private string Made(string text)
-    {
-        if (text.Length > MaxCharacters)
-        {
-            throw TooLong();
-        }
-
-        Step(text.Length / 64 + 1);
-        return text;
-    }
-
-    private static TemplateException TooLong() => new($"The template makes a text of more than {MaxCharacters} characters; it was stopped.");
-
-    private void Write(string text)
-    {
-        _out.Append(text);
-        if (_out.Length > MaxCharacters)
-        {
-            throw new TemplateException($"The template writes more than {MaxCharacters} characters; it was stopped.");
-        }
+        var given = positional.FirstOrDefault() as JinjaDict;
+        _budget.Step((given?.Count ?? 0) + named.Count);
+        return new JinjaDict(given?.Items.Concat(named) ?? named) { IsNamespace = isNamespace };
     }
 
     private Flow Execute(Statement[] body)
     {
         foreach (Statement statement in body)
         {
-            Step();
+            _budget.Step();
+            _budget.Enter();
+            int line = Line;
+            Line = statement.Line;
             Flow flow = Execute(statement);
+            Line = line;
+            _budget.Leave();
             if (flow != Flow.Next)
             {
                 return flow;
@@ -108,10 +88,10 @@ internal sealed class JinjaInterpreter
         switch (statement)
         {
             case TextStatement text:
-                Write(text.Text);
+                _out.Append(text.Text);
                 return Flow.Next;
             case OutputStatement output:
-                Write(JinjaValues.Text(Evaluate(output.Value)));
+                _out.Append(_values.Text(Evaluate(output.Value)));
                 return Flow.Next;
             case IfStatement choice:
                 foreach ((Expression condition, Statement[] body) in choice.Branches)
@@ -132,7 +112,7 @@ internal sealed class JinjaInterpreter
                 _scope[macro.Name] = Macro(macro.Parameters, macro.Body);
                 return Flow.Next;
             case CallStatement call:
-                Write(JinjaValues.Text(InScope(() =>
+                _out.Append(_values.Text(InScope(() =>
                 {
                     _scope["caller"] = Macro([], call.Body);
                     return Evaluate(call.Target);
@@ -140,7 +120,7 @@ internal sealed class JinjaInterpreter
                 return Flow.Next;
             case FilterStatement filter:
                 string captured = Capture(filter.Body);
-                Write(JinjaValues.Text(Filtered(filter.Name, captured, filter.Arguments)));
+                _out.Append(_values.Text(Filtered(filter.Name, captured, filter.Arguments)));
                 return Flow.Next;
             case BlockStatement block:
                 return Execute(block.Body);
@@ -154,9 +134,8 @@ internal sealed class JinjaInterpreter
     private Flow For(ForStatement loop)
     {
         var items = new List<object?>();
-        foreach (object? item in JinjaValues.Iterate(Evaluate(loop.Sequence)))
+        foreach (object? item in _values.Iterate(Evaluate(loop.Sequence)))
         {
-            Step();
             if (loop.Condition is null || InScope(() =>
                 {
                     Assign(loop.Names, item);
@@ -210,30 +189,20 @@ internal sealed class JinjaInterpreter
 
         _outer.Push(_scope);
         _scope = new Dictionary<string, object?>(StringComparer.Ordinal);
-        try
-        {
-            return body();
-        }
-        finally
-        {
-            _scope = _outer.Pop();
-            _depth--;
-        }
+        T result = body();
+        _scope = _outer.Pop();
+        _depth--;
+        return result;
     }
 
     private string Capture(Statement[] body)
     {
-        StringBuilder before = _out;
-        _out = new StringBuilder();
-        try
-        {
-            Execute(body);
-            return Made(_out.ToString());
-        }
-        finally
-        {
-            _out = before;
-        }
+        JinjaTextBuilder before = _out;
+        _out = new JinjaTextBuilder();
+        Execute(body);
+        string captured = _budget.Made(_out.ToString());
+        _out = before;
+        return captured;
     }
 
     private void Assign(string[] names, object? value)
@@ -244,7 +213,7 @@ internal sealed class JinjaInterpreter
             return;
         }
 
-        object?[] parts = [.. JinjaValues.Iterate(value)];
+        object?[] parts = [.. _values.Iterate(value)];
         if (parts.Length != names.Length)
         {
             throw new TemplateException($"{parts.Length} values do not go into the {names.Length} names {string.Join(", ", names)}.");
@@ -306,7 +275,15 @@ internal sealed class JinjaInterpreter
 
     private object? Evaluate(Expression expression)
     {
-        Step();
+        _budget.Step();
+        _budget.Enter();
+        object? value = ValueOf(expression);
+        _budget.Leave();
+        return value;
+    }
+
+    private object? ValueOf(Expression expression)
+    {
         switch (expression)
         {
             case Literal literal:
@@ -316,7 +293,7 @@ internal sealed class JinjaInterpreter
             case ListLiteral list:
                 return new JinjaList(list.Items.Select(Evaluate));
             case DictLiteral dict:
-                return new JinjaDict(dict.Items.Select(item => KeyValuePair.Create(JinjaValues.Text(Evaluate(item.Key)), Evaluate(item.Value))));
+                return new JinjaDict(dict.Items.Select(item => KeyValuePair.Create(_values.Text(Evaluate(item.Key)), Evaluate(item.Value))));
             case Member member:
                 return GetMember(Evaluate(member.Target), Evaluate(member.Key), member.IsAttribute);
             case Slice slice:
@@ -326,7 +303,7 @@ internal sealed class JinjaInterpreter
             case Filter filter:
                 return Filtered(filter.Name, Evaluate(filter.Target), filter.Arguments);
             case Test test:
-                return JinjaTests.Apply(test.Name, Evaluate(test.Target), [.. test.Arguments.Positional.Select(Evaluate)]) != test.Negated;
+                return _tests.Apply(test.Name, Evaluate(test.Target), [.. test.Arguments.Positional.Select(Evaluate)]) != test.Negated;
             case Unary unary:
                 return Apply(unary.Operator, Evaluate(unary.Operand));
             case Binary binary:
@@ -342,8 +319,7 @@ internal sealed class JinjaInterpreter
     private object? Filtered(string name, object? value, Arguments arguments)
     {
         (object?[] positional, Dictionary<string, object?> named) = Evaluate(arguments);
-        object? result = JinjaFilters.Apply(name, value, positional, named);
-        return result is string text ? Made(text) : result;
+        return Made(_filters.Apply(name, value, positional, named));
     }
 
     private (object?[] Positional, Dictionary<string, object?> Named) Evaluate(Arguments arguments) =>
@@ -359,37 +335,40 @@ internal sealed class JinjaInterpreter
             string name = (string)((Literal)member.Key).Value!;
             if (target is JinjaDict dict && dict.TryGetValue(name, out object? stored) && stored is Callable function)
             {
-                return function(positional, named);
+                return Made(function(positional, named));
             }
 
-            object? result = JinjaMethods.Call(target, name, positional, named);
-            return result is string text ? Made(text) : result;
+            return Made(_methods.Call(target, name, positional, named));
         }
 
         if (Evaluate(call.Target) is Callable callable)
         {
-            return callable(positional, named);
+            return Made(callable(positional, named));
         }
 
         throw new TemplateException($"{(call.Target is Variable v ? v.Name : "The value")} is no function.");
     }
 
-    private static object? GetMember(object? target, object? key, bool isAttribute)
+    private object? Made(object? value) => value is string text ? _budget.Made(text) : value;
+
+    private object? GetMember(object? target, object? key, bool isAttribute)
     {
         switch (target)
         {
             case JinjaDict dict when key is string name:
+                _budget.Read(name);
                 return dict.TryGetValue(name, out object? value) ? value : Undefined.Value;
             case JinjaList list when key is long or bool:
                 long at = JinjaValues.Integer(key);
                 at += at < 0 ? list.Items.Count : 0;
                 return at >= 0 && at < list.Items.Count ? list.Items[(int)at] : Undefined.Value;
             case string text when key is long index:
+                _budget.Read(text);
                 Rune[] runes = [.. text.EnumerateRunes()];
                 index += index < 0 ? runes.Length : 0;
                 return index >= 0 && index < runes.Length ? runes[index].ToString() : Undefined.Value;
             case null or Undefined:
-                throw new TemplateException($"{JinjaValues.Text(key)} of {(target is null ? "none" : "something undefined")} was asked for.");
+                throw new TemplateException($"{_values.Text(key)} of {(target is null ? "none" : "something undefined")} was asked for.");
             default:
                 return isAttribute || key is string ? Undefined.Value : throw new TemplateException($"A {JinjaValues.TypeName(target)} has no parts.");
         }
@@ -398,13 +377,18 @@ internal sealed class JinjaInterpreter
     private object? GetSlice(Slice slice)
     {
         object? target = Evaluate(slice.Target);
-        object?[] items = [.. JinjaValues.Iterate(target)];
-        long step = slice.Step is null ? 1 : JinjaValues.Integer(Evaluate(slice.Step));
+        _budget.Read(target);
+        string? text = target as string;
+        Rune[] runes = text is null ? [] : [.. text.EnumerateRunes()];
+        object?[] items = text is null ? [.. _values.Iterate(target)] : [];
+        int count = runes.Length + items.Length;
+        long step = slice.Step is null || Evaluate(slice.Step) is not { } given ? 1 : JinjaValues.Integer(given);
         if (step == 0)
         {
             throw new TemplateException("The step of a slice is 0.");
         }
 
+        step = Math.Clamp(step, -count - 1, count + 1);
         long Bound(Expression? expression, long fallback)
         {
             if (expression is null || Evaluate(expression) is not { } value)
@@ -413,26 +397,34 @@ internal sealed class JinjaInterpreter
             }
 
             long at = JinjaValues.Integer(value);
-            at += at < 0 ? items.Length : 0;
-            return step > 0 ? Math.Clamp(at, 0, items.Length) : Math.Clamp(at, -1, items.Length - 1);
+            at += at < 0 ? count : 0;
+            return step > 0 ? Math.Clamp(at, 0, count) : Math.Clamp(at, -1, count - 1);
         }
 
-        long start = Bound(slice.Start, step > 0 ? 0 : items.Length - 1);
-        long stop = Bound(slice.Stop, step > 0 ? items.Length : -1);
+        long start = Bound(slice.Start, step > 0 ? 0 : count - 1);
+        long stop = Bound(slice.Stop, step > 0 ? count : -1);
+        var cut = new StringBuilder();
         var part = new List<object?>();
         for (long i = start; step > 0 ? i < stop : i > stop; i += step)
         {
-            Step();
-            part.Add(items[i]);
+            if (text is null)
+            {
+                _budget.Step();
+                part.Add(items[i]);
+            }
+            else
+            {
+                cut.Append(runes[i]);
+            }
         }
 
-        return target is string ? string.Concat(part) : new JinjaList(part);
+        return text is null ? new JinjaList(part) : _budget.Made(cut.ToString());
     }
 
     private static object? Apply(string op, object? value) => op switch
     {
         "not" => !JinjaValues.IsTrue(value),
-        "-" => value is double x ? -x : (object)-JinjaValues.Integer(value),
+        "-" => value is double x ? -x : Arithmetic("-", 0L, value),
         _ => value is double ? value : JinjaValues.Integer(value),
     };
 
@@ -448,38 +440,45 @@ internal sealed class JinjaInterpreter
         switch (binary.Operator)
         {
             case "==":
-                return JinjaValues.Equals(a, b);
+                return _values.AreEqual(a, b);
             case "!=":
-                return !JinjaValues.Equals(a, b);
+                return !_values.AreEqual(a, b);
             case "<":
-                return JinjaValues.Compare(a, b) < 0;
+                return _values.Compare(a, b) < 0;
             case ">":
-                return JinjaValues.Compare(a, b) > 0;
+                return _values.Compare(a, b) > 0;
             case "<=":
-                return JinjaValues.Compare(a, b) <= 0;
+                return _values.Compare(a, b) <= 0;
             case ">=":
-                return JinjaValues.Compare(a, b) >= 0;
+                return _values.Compare(a, b) >= 0;
             case "in":
-                return JinjaTests.IsIn(a, b);
+                return _tests.IsIn(a, b);
             case "not in":
-                return !JinjaTests.IsIn(a, b);
+                return !_tests.IsIn(a, b);
             case "~":
-                return Made(JinjaValues.Text(a) + JinjaValues.Text(b));
+                return Added(_values.Text(a), _values.Text(b));
             case "+" when a is string x && b is string y:
-                return Made(x + y);
+                return Added(x, y);
             case "+" when a is JinjaList x && b is JinjaList y:
-                Step(x.Items.Count + y.Items.Count);
+                _budget.Step((long)x.Items.Count + y.Items.Count);
                 return new JinjaList(x.Items.Concat(y.Items));
             case "+" when a is string or JinjaList || b is string or JinjaList:
                 throw new TemplateException($"A {JinjaValues.TypeName(a)} and a {JinjaValues.TypeName(b)} cannot be added.");
             case "*" when a is string text:
-                long times = Math.Clamp(JinjaValues.Integer(b), 0, MaxCharacters + 1);
-                return text.Length * times <= MaxCharacters ? Made(string.Concat(Enumerable.Repeat(text, (int)times))) : throw TooLong();
+                long times = Math.Clamp(JinjaValues.Integer(b), 0, JinjaBudget.MaxCharacters + 1L);
+                JinjaBudget.Room(text.Length * times);
+                return _budget.Made(string.Concat(Enumerable.Repeat(text, (int)(text.Length == 0 ? 0 : times))));
             case "%" when a is string format:
                 throw new TemplateException($"'{format}': texts with % are not supported; use ~ or the filter format.");
             default:
                 return Arithmetic(binary.Operator, a, b);
         }
+    }
+
+    private string Added(string a, string b)
+    {
+        JinjaBudget.Room((long)a.Length + b.Length);
+        return _budget.Made(a + b);
     }
 
     private static object Arithmetic(string op, object? a, object? b)
@@ -521,9 +520,9 @@ internal sealed class JinjaInterpreter
                     "+" => m + n,
                     "-" => m - n,
                     "*" => m * n,
-                    "//" => (long)Math.Floor((decimal)m / n),
-                    "%" => m - n * (long)Math.Floor((decimal)m / n),
-                    _ => (long)Math.Pow(m, n),
+                    "//" => m / n - (m % n != 0 && m < 0 != n < 0 ? 1 : 0),
+                    "%" => n == -1 ? 0 : m % n + (m % n != 0 && m < 0 != n < 0 ? n : 0),
+                    _ => Power(m, n),
                 };
             }
         }
@@ -531,6 +530,19 @@ internal sealed class JinjaInterpreter
         {
             throw new TemplateException($"{m} {op} {n} is too large.");
         }
+    }
+
+    // By squares; a factor that is not used in the end may not be too large.
+    private static long Power(long number, long exponent)
+    {
+        long power = 1;
+        for (; exponent > 0 && number is not 1; exponent >>= 1)
+        {
+            power = checked((exponent & 1) != 0 ? power * number : power);
+            number = exponent > 1 ? checked(number * number) : number;
+        }
+
+        return power;
     }
 
     private object? Range(object?[] positional, IReadOnlyDictionary<string, object?> named)
@@ -548,10 +560,10 @@ internal sealed class JinjaInterpreter
         }
 
         var items = new List<object?>();
-        for (long i = start; step > 0 ? i < stop : i > stop; i += step)
+        for (Int128 i = start; step > 0 ? i < stop : i > stop; i += step)
         {
-            Step();
-            items.Add(i);
+            _budget.Step();
+            items.Add((long)i);
         }
 
         return new JinjaList(items);

@@ -31,7 +31,11 @@ internal sealed record Arguments(Expression[] Positional, (string Name, Expressi
     public static readonly Arguments None = new([], []);
 }
 
-internal abstract record Statement;
+internal abstract record Statement
+{
+    /// <summary>Where it begins.</summary>
+    public int Line { get; init; }
+}
 
 internal sealed record TextStatement(string Text) : Statement;
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 
 namespace LlamaKivi.Templates;
 
@@ -11,6 +12,8 @@ internal sealed class JinjaParser(string source)
     private readonly List<JinjaToken> _tokens = new JinjaLexer(source).Run();
     private int _at;
     private int _depth;
+    private int _line = 1;
+    private int _lineAt;  // where counting lines has come to
 
     private JinjaToken Current => _tokens[_at];
 
@@ -21,6 +24,22 @@ internal sealed class JinjaParser(string source)
     }
 
     private TemplateException Fail(string what) => JinjaLexer.Fail(source, what, Current.Position);
+
+    private void Enter()
+    {
+        if (++_depth > MaxDepth || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
+        {
+            throw Fail("the nesting is too deep");
+        }
+    }
+
+    // Of positions in their order.
+    private int LineOf(int position)
+    {
+        _line += source.AsSpan(_lineAt, position - _lineAt).Count('\n');
+        _lineAt = position;
+        return _line;
+    }
 
     private bool IsOperator(string text) => Current.Kind == TokenKind.Operator && Current.Text == text;
 
@@ -71,11 +90,7 @@ internal sealed class JinjaParser(string source)
     // Statements up to one of the given ends, which is taken; at the top, up to the end of the template.
     private Statement[] Body(string[] ends, out string end)
     {
-        if (++_depth > MaxDepth)
-        {
-            throw Fail("the nesting is too deep");
-        }
-
+        Enter();
         var body = new List<Statement>();
         while (true)
         {
@@ -86,7 +101,8 @@ internal sealed class JinjaParser(string source)
                     body.Add(new TextStatement(token.Text));
                     break;
                 case TokenKind.BeginOutput:
-                    body.Add(new OutputStatement(Expr()));
+                    int line = LineOf(token.Position);
+                    body.Add(new OutputStatement(Expr()) { Line = line });
                     Expect(TokenKind.EndOutput, "}}");
                     break;
                 case TokenKind.BeginStatement:
@@ -98,7 +114,8 @@ internal sealed class JinjaParser(string source)
                         return [.. body];
                     }
 
-                    body.Add(StatementOf(name));
+                    int begins = LineOf(token.Position);
+                    body.Add(StatementOf(name) with { Line = begins });
                     break;
                 default:
                     _at--;
@@ -261,11 +278,7 @@ internal sealed class JinjaParser(string source)
 
     private Expression Expr()
     {
-        if (++_depth > MaxDepth)
-        {
-            throw Fail("the nesting is too deep");
-        }
-
+        Enter();
         Expression value = Or();
         while (TakeName("if"))
         {
@@ -386,18 +399,21 @@ internal sealed class JinjaParser(string source)
     {
         if (IsOperator("-") || IsOperator("+"))
         {
-            if (++_depth > MaxDepth)
-            {
-                throw Fail("the nesting is too deep");
-            }
-
-            var value = new Unary(_tokens[_at++].Text, Sign());
+            Enter();
+            var signed = new Unary(_tokens[_at++].Text, Sign());
             _depth--;
-            return value;
+            return signed;
         }
 
-        Expression power = Postfix(Primary());
-        return TakeOperator("**") ? new Binary("**", power, Sign()) : power;
+        Expression value = Postfix(Primary());
+        if (TakeOperator("**"))
+        {
+            Enter();
+            value = new Binary("**", value, Sign());
+            _depth--;
+        }
+
+        return value;
     }
 
     private Expression Postfix(Expression value)
@@ -464,11 +480,17 @@ internal sealed class JinjaParser(string source)
         ExpectOperator("(");
         var positional = new List<Expression>();
         var named = new List<(string, Expression)>();
+        var names = new HashSet<string>(StringComparer.Ordinal);
         while (!TakeOperator(")"))
         {
             if (Current.Kind == TokenKind.Name && _tokens[_at + 1] is { Kind: TokenKind.Operator, Text: "=" })
             {
                 string name = ExpectName();
+                if (!names.Add(name))
+                {
+                    throw Fail($"the argument '{name}' is given twice");
+                }
+
                 _at++;
                 named.Add((name, Expr()));
             }
@@ -492,13 +514,13 @@ internal sealed class JinjaParser(string source)
         switch (token.Kind)
         {
             case TokenKind.String:
-                string text = token.Text;
+                int first = _at - 1;
                 while (Current.Kind == TokenKind.String)
                 {
-                    text += _tokens[_at++].Text;  // neighbours are one text
+                    _at++;  // neighbours are one text
                 }
 
-                return new Literal(text);
+                return new Literal(string.Concat(_tokens.Skip(first).Take(_at - first).Select(part => part.Text)));
             case TokenKind.Integer:
                 return new Literal(long.Parse(token.Text, CultureInfo.InvariantCulture));
             case TokenKind.Float:

@@ -1,70 +1,16 @@
 using System.Globalization;
-using System.Text;
-using System.Text.Encodings.Web;
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 
 namespace LlamaKivi.Templates;
 
-/// <summary>What a template computes with: null (none), bool, long, double, string, lists, dictionaries, callables and <see cref="Undefined"/>.</summary>
-internal sealed class JinjaList(IEnumerable<object?> items, bool isTuple = false)
+/// <summary>The conversions and comparisons of the template language, which are Python's. Those that go through values pay for it.</summary>
+internal sealed class JinjaValues(JinjaBudget budget)
 {
-    public List<object?> Items { get; } = [.. items];
+    // Of what the caller hands over; JSON has 64 unless its reader is told otherwise.
+    private const int MaxDepth = 500;
 
-    public bool IsTuple { get; } = isTuple;
-}
-
-/// <summary>A dictionary that keeps the order in which keys came.</summary>
-internal sealed class JinjaDict
-{
-    private readonly OrderedDictionary<string, object?> _items = new(StringComparer.Ordinal);
-
-    public JinjaDict()
-    {
-    }
-
-    public JinjaDict(IEnumerable<KeyValuePair<string, object?>> items)
-    {
-        foreach ((string key, object? value) in items)
-        {
-            _items[key] = value;
-        }
-    }
-
-    public int Count => _items.Count;
-
-    public ICollection<string> Keys => _items.Keys;
-
-    public IEnumerable<KeyValuePair<string, object?>> Items => _items;
-
-    public bool IsNamespace { get; init; }
-
-    public object? this[string key]
-    {
-        get => _items[key];
-        set => _items[key] = value;
-    }
-
-    public bool TryGetValue(string key, out object? value) => _items.TryGetValue(key, out value);
-
-    public bool ContainsKey(string key) => _items.ContainsKey(key);
-}
-
-/// <summary>The value of a name that means nothing: false, empty, and an error where a value is needed.</summary>
-internal sealed class Undefined
-{
-    public static readonly Undefined Value = new();
-
-    private Undefined()
-    {
-    }
-}
-
-internal delegate object? Callable(object?[] positional, IReadOnlyDictionary<string, object?> named);
-
-/// <summary>The conversions and comparisons of the template language, which are Python's.</summary>
-internal static class JinjaValues
-{
-    private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    public JinjaBudget Budget => budget;
 
     public static bool IsTrue(object? value) => value switch
     {
@@ -78,7 +24,8 @@ internal static class JinjaValues
         _ => true,
     };
 
-    public static string Text(object? value) => value switch
+    /// <summary>The text of a value that holds no others.</summary>
+    public static string Plain(object? value) => value switch
     {
         null => "None",
         Undefined => "",
@@ -86,7 +33,6 @@ internal static class JinjaValues
         long n => n.ToString(CultureInfo.InvariantCulture),
         double x => Real(x),
         string s => s,
-        JinjaList or JinjaDict => Represent(value),
         _ => "<function>",
     };
 
@@ -103,24 +49,6 @@ internal static class JinjaValues
         _ => "function",
     };
 
-    public static new bool Equals(object? a, object? b) => (a, b) switch
-    {
-        (bool x, long y) => (x ? 1 : 0) == y,
-        (long x, bool y) => x == (y ? 1 : 0),
-        (long x, double y) => x == y,
-        (double x, long y) => x == y,
-        (JinjaList x, JinjaList y) => x.Items.Count == y.Items.Count && x.Items.Zip(y.Items).All(pair => Equals(pair.First, pair.Second)),
-        (JinjaDict x, JinjaDict y) => x.Count == y.Count && x.Items.All(item => y.TryGetValue(item.Key, out object? other) && Equals(item.Value, other)),
-        _ => object.Equals(a, b),
-    };
-
-    public static int Compare(object? a, object? b) => (a, b) switch
-    {
-        (string x, string y) => string.CompareOrdinal(x, y),
-        (JinjaList x, JinjaList y) => x.Items.Zip(y.Items).Select(pair => Compare(pair.First, pair.Second)).FirstOrDefault(order => order != 0, x.Items.Count - y.Items.Count),
-        _ => Number(a).CompareTo(Number(b)),
-    };
-
     public static double Number(object? value) => value switch
     {
         bool b => b ? 1 : 0,
@@ -134,148 +62,226 @@ internal static class JinjaValues
         bool b => b ? 1 : 0,
         long n => n,
         double x when Math.Abs(x) < 9e18 => (long)x,
+        double => throw new TemplateException($"{Plain(value)} is no integer, or too large for one."),
         _ => throw new TemplateException($"A {TypeName(value)} is no integer."),
     };
 
-    public static IEnumerable<object?> Iterate(object? value) => value switch
+    /// <summary>What a template sees of a .NET value.</summary>
+    /// <exception cref="ArgumentException">The value is of a type that a template cannot use, or nests too deep.</exception>
+    public static object? From(object? value) => From(value, 0);
+
+    /// <summary>A value as JSON, as templates write it, outside of a rendering.</summary>
+    public static string JsonOf(object? value) => new JinjaWriter(new JinjaBudget(CancellationToken.None)).Json(From(value), null).ToString();
+
+    public string Text(object? value) => value is JinjaList or JinjaDict ? new JinjaWriter(budget).Represent(value).ToString() : Plain(value);
+
+    public string Represent(object? value) => new JinjaWriter(budget).Represent(value).ToString();
+
+    /// <summary>A value as JSON, as the filter tojson writes it.</summary>
+    public string Json(object? value, long? indent) => new JinjaWriter(budget).Json(value, indent).ToString();
+
+    public bool AreEqual(object? a, object? b)
     {
-        JinjaList list => list.Items,
-        JinjaDict dict => dict.Keys,
-        string s => Characters(s),
+        budget.Step();
+        switch (a, b)
+        {
+            case (bool x, long y):
+                return (x ? 1 : 0) == y;
+            case (long x, bool y):
+                return x == (y ? 1 : 0);
+            case (long x, double y):
+                return x == y;
+            case (double x, long y):
+                return x == y;
+            case (string x, string y):
+                budget.Run(Math.Min(x.Length, y.Length));
+                return x == y;
+            case (JinjaList or JinjaDict, JinjaList or JinjaDict) when ReferenceEquals(a, b):
+                return true;  // also where it contains itself
+            case (JinjaList x, JinjaList y):
+                return x.Items.Count == y.Items.Count && FirstDifference(x, y) == x.Items.Count;
+            case (JinjaDict x, JinjaDict y):
+                if (x.Count != y.Count)
+                {
+                    return false;
+                }
+
+                budget.Enter();
+                foreach ((string key, object? value) in x.Items)
+                {
+                    budget.Run(key.Length);
+                    if (!y.TryGetValue(key, out object? other) || !AreEqual(value, other))
+                    {
+                        budget.Leave();
+                        return false;
+                    }
+                }
+
+                budget.Leave();
+                return true;
+            default:
+                return object.Equals(a, b);
+        }
+    }
+
+    public int Compare(object? a, object? b)
+    {
+        budget.Step();
+        switch (a, b)
+        {
+            case (string x, string y):
+                budget.Run(Math.Min(x.Length, y.Length));
+                return string.CompareOrdinal(x, y);
+            case (JinjaList x, JinjaList y):
+                int at = ReferenceEquals(x, y) ? x.Items.Count : FirstDifference(x, y);
+                if (at == Math.Min(x.Items.Count, y.Items.Count))
+                {
+                    return x.Items.Count.CompareTo(y.Items.Count);
+                }
+
+                budget.Enter();
+                int order = Compare(x.Items[at], y.Items[at]);
+                budget.Leave();
+                return order;
+            case (string or JinjaList, _) or (_, string or JinjaList):
+                throw new TemplateException($"A {TypeName(a)} and a {TypeName(b)} have no order.");
+            default:
+                return Number(a).CompareTo(Number(b));
+        }
+    }
+
+    /// <summary>The items of a value; an item that is appended while they are gone through comes too.</summary>
+    public IEnumerable<object?> Iterate(object? value) => value switch
+    {
+        JinjaList list => Items(list),
+        JinjaDict dict => Each([.. dict.Keys]),
+        string s => Each(s.EnumerateRunes().Select(rune => (object?)rune.ToString())),
         Undefined => [],
         _ => throw new TemplateException($"A {TypeName(value)} cannot be gone through."),
     };
 
-    public static int Length(object? value) => value switch
+    public long Length(object? value)
     {
-        string s => s.EnumerateRunes().Count(),
-        JinjaList list => list.Items.Count,
-        JinjaDict dict => dict.Count,
-        Undefined => 0,
-        _ => throw new TemplateException($"A {TypeName(value)} has no length."),
-    };
-
-    /// <summary>A value as JSON, as the filter tojson writes it: with a blank after colons and commas, keys in their order.</summary>
-    public static string Json(object? value, int? indent)
-    {
-        var text = new StringBuilder();
-        WriteJson(text, value, indent, 0);
-        return text.ToString();
+        budget.Read(value);
+        return value switch
+        {
+            string s => s.EnumerateRunes().Count(),
+            JinjaList list => list.Items.Count,
+            JinjaDict dict => dict.Count,
+            Undefined => 0,
+            _ => throw new TemplateException($"A {TypeName(value)} has no length."),
+        };
     }
 
-    /// <summary>What a template sees of a .NET value.</summary>
-    public static object? From(object? value) => value switch
+    /// <summary>The items in their order; equal ones stay as they were.</summary>
+    /// <remarks>A merge sort of its own: the library's does not let the exceptions of a comparison through as they are.</remarks>
+    public static object?[] Sorted(IEnumerable<object?> items, Comparison<object?> order)
     {
-        null or bool or long or double or string or JinjaList or JinjaDict or Undefined or Callable => value,
-        int n => (long)n,
-        uint n => (long)n,
-        float x => (double)x,
-        JsonElement element => FromJson(element),
-        IEnumerable<KeyValuePair<string, object?>> items => new JinjaDict(items.Select(item => KeyValuePair.Create(item.Key, From(item.Value)))),
-        IEnumerable<object?> items => new JinjaList(items.Select(From)),
-        _ => throw new ArgumentException($"A template cannot use a {value.GetType()}."),
-    };
+        object?[] from = [.. items];
+        object?[] to = new object?[from.Length];
+        for (int width = 1; width < from.Length; width = (int)Math.Min(2L * width, from.Length))
+        {
+            for (int start = 0; start < from.Length;)
+            {
+                int middle = (int)Math.Min((long)start + width, from.Length);
+                int end = (int)Math.Min((long)middle + width, from.Length);
+                int left = start;
+                int right = middle;
+                while (start < end)
+                {
+                    to[start++] = right == end || (left < middle && order(from[left], from[right]) <= 0) ? from[left++] : from[right++];
+                }
+            }
 
-    private static IEnumerable<object?> Characters(string text) => text.EnumerateRunes().Select(rune => (object?)rune.ToString());
+            (from, to) = (to, from);
+        }
 
-    private static object? FromJson(JsonElement element) => element.ValueKind switch
+        return from;
+    }
+
+    private static object? From(object? value, int depth)
     {
-        JsonValueKind.Object => new JinjaDict(element.EnumerateObject().Select(property => KeyValuePair.Create(property.Name, FromJson(property.Value)))),
-        JsonValueKind.Array => new JinjaList(element.EnumerateArray().Select(FromJson)),
-        JsonValueKind.String => element.GetString(),
+        if (depth > MaxDepth || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
+        {
+            throw new ArgumentException($"A template cannot use a value that contains itself, or nests more than {MaxDepth} deep.");
+        }
+
+        return value switch
+        {
+            null or bool or long or double or string or JinjaList or JinjaDict or Undefined or Callable => value,
+            int n => (long)n,
+            uint n => (long)n,
+            float x => (double)x,
+            JsonElement element => FromJson(element, depth),
+            IEnumerable<KeyValuePair<string, object?>> items => new JinjaDict(items.Select(item => KeyValuePair.Create(item.Key, From(item.Value, depth + 1)))),
+            IEnumerable<object?> items => new JinjaList(items.Select(item => From(item, depth + 1))),
+            _ => throw new ArgumentException($"A template cannot use a {value.GetType()}."),
+        };
+    }
+
+    private static object? FromJson(JsonElement element, int depth) => element.ValueKind switch
+    {
+        JsonValueKind.Object => new JinjaDict(element.EnumerateObject().Select(property => KeyValuePair.Create(property.Name, From(property.Value, depth + 1)))),
+        JsonValueKind.Array => new JinjaList(element.EnumerateArray().Select(item => From(item, depth + 1))),
+        JsonValueKind.String => JsonText(element),
         JsonValueKind.Number => element.TryGetInt64(out long n) ? n : (object)element.GetDouble(),
         JsonValueKind.True => true,
         JsonValueKind.False => false,
         _ => null,
     };
 
+    private static string JsonText(JsonElement element)
+    {
+        try
+        {
+            return element.GetString()!;
+        }
+        catch (InvalidOperationException e)
+        {
+            throw new ArgumentException($"A template cannot use a text with half a character: {e.Message}", e);
+        }
+    }
+
     private static string Real(double x)
     {
+        if (!double.IsFinite(x))
+        {
+            return double.IsNaN(x) ? "nan" : x > 0 ? "inf" : "-inf";
+        }
+
         string text = x.ToString("R", CultureInfo.InvariantCulture);
         return text.All(c => char.IsAsciiDigit(c) || c == '-') ? text + ".0" : text;
     }
 
-    // A text, list or dictionary as Python shows it.
-    private static string Represent(object? value) => value switch
+    // Where two lists differ first; the length of the shorter one if they do not.
+    private int FirstDifference(JinjaList x, JinjaList y)
     {
-        string s => s.Contains('\'') && !s.Contains('"') ? $"\"{Escape(s)}\"" : $"'{Escape(s).Replace("'", "\\'", StringComparison.Ordinal)}'",
-        JinjaList { IsTuple: true, Items.Count: 1 } list => $"({Represent(list.Items[0])},)",
-        JinjaList list => (list.IsTuple ? "(" : "[") + string.Join(", ", list.Items.Select(Represent)) + (list.IsTuple ? ")" : "]"),
-        JinjaDict dict => "{" + string.Join(", ", dict.Items.Select(item => $"{Represent(item.Key)}: {Represent(item.Value)}")) + "}",
-        _ => Text(value),
-    };
-
-    private static string Escape(string text) => text
-        .Replace("\\", "\\\\", StringComparison.Ordinal)
-        .Replace("\n", "\\n", StringComparison.Ordinal)
-        .Replace("\r", "\\r", StringComparison.Ordinal)
-        .Replace("\t", "\\t", StringComparison.Ordinal);
-
-    private static void WriteJson(StringBuilder text, object? value, int? indent, int level)
-    {
-        switch (value)
+        budget.Enter();
+        int at = 0;
+        while (at < x.Items.Count && at < y.Items.Count && AreEqual(x.Items[at], y.Items[at]))
         {
-            case null or Undefined:
-                text.Append("null");
-                break;
-            case bool b:
-                text.Append(b ? "true" : "false");
-                break;
-            case string s:
-                text.Append(JsonText(s));
-                break;
-            case JinjaList list:
-                WriteItems(text, '[', ']', list.Items, indent, level, item => WriteJson(text, item, indent, level + 1));
-                break;
-            case JinjaDict dict:
-                WriteItems(text, '{', '}', dict.Items, indent, level, item =>
-                {
-                    text.Append(JsonText(item.Key)).Append(": ");
-                    WriteJson(text, item.Value, indent, level + 1);
-                });
-                break;
-            default:
-                text.Append(Text(value));
-                break;
+            at++;
+        }
+
+        budget.Leave();
+        return at;
+    }
+
+    private IEnumerable<object?> Items(JinjaList list)
+    {
+        for (int i = 0; i < list.Items.Count; i++)
+        {
+            budget.Step();
+            yield return list.Items[i];
         }
     }
 
-    private static void WriteItems<T>(StringBuilder text, char open, char close, IEnumerable<T> items, int? indent, int level, Action<T> write)
+    private IEnumerable<object?> Each(IEnumerable<object?> items)
     {
-        text.Append(open);
-        bool any = false;
-        foreach (T item in items)
+        foreach (object? item in items)
         {
-            text.Append(any ? (indent is null ? ", " : ",") : "");
-            any = true;
-            NewLine(text, indent, level + 1);
-            write(item);
+            budget.Step();
+            yield return item;
         }
-
-        if (any)
-        {
-            NewLine(text, indent, level);
-        }
-
-        text.Append(close);
-    }
-
-    private static void NewLine(StringBuilder text, int? indent, int level)
-    {
-        if (indent is int width)
-        {
-            text.Append('\n').Append(' ', width * level);
-        }
-    }
-
-    private static string JsonText(string s)
-    {
-        using var stream = new MemoryStream();
-        using (var writer = new Utf8JsonWriter(stream, Compact))
-        {
-            writer.WriteStringValue(s);
-        }
-
-        return Encoding.UTF8.GetString(stream.GetBuffer(), 0, (int)stream.Length);
     }
 }

@@ -21,19 +21,31 @@ internal static class EndTokenNames
 
     /// <summary>The tokens that end a text.</summary>
     /// <param name="specials">The special tokens. By name plain ones end nothing: "&lt;/s&gt;" is also a plausible piece of markup.</param>
-    public static IEnumerable<int> Find(IReadOnlyCollection<(int Id, string Name)> specials) =>
-        specials.Where(special => IsEndOfTurn(special.Name, specials) || Others.Contains(special.Name)).Select(special => special.Id);
+    public static IEnumerable<int> Find(IReadOnlyCollection<(int Id, string Name)> specials)
+    {
+        HashSet<string> turns = EndsOfTurns(specials);
+        return specials.Where(special => turns.Contains(special.Name) || Others.Contains(special.Name)).Select(special => special.Id);
+    }
 
     /// <summary>The token that ends a turn; null: none has such a name. Where there are several it is one that does not end the text, too.</summary>
     /// <param name="specials">The special tokens.</param>
     /// <param name="eos">The end of a text.</param>
     public static int? FindEndOfTurn(IReadOnlyCollection<(int Id, string Name)> specials, int? eos)
     {
-        int[] found = [.. specials.Where(special => IsEndOfTurn(special.Name, specials)).OrderBy(special => Array.IndexOf(OfTurns, special.Name)).Select(special => special.Id)];
+        HashSet<string> turns = EndsOfTurns(specials);
+        int[] found = [.. specials.Where(special => turns.Contains(special.Name)).OrderBy(special => Array.IndexOf(OfTurns, special.Name)).Select(special => special.Id)];
         return found.Length == 0 ? null : found.FirstOrDefault(id => id != eos, found[0]);
     }
 
     // In the harmony format, of which these two are known, the third one ends a part of an answer.
-    private static bool IsEndOfTurn(string name, IReadOnlyCollection<(int Id, string Name)> specials) =>
-        name == HarmonyPart ? !(specials.Any(other => other.Name == "<|return|>") && specials.Any(other => other.Name == "<|call|>")) : OfTurns.Contains(name);
+    private static HashSet<string> EndsOfTurns(IReadOnlyCollection<(int Id, string Name)> specials)
+    {
+        HashSet<string> turns = [.. OfTurns];
+        if (specials.Any(special => special.Name == "<|return|>") && specials.Any(special => special.Name == "<|call|>"))
+        {
+            turns.Remove(HarmonyPart);
+        }
+
+        return turns;
+    }
 }

@@ -209,7 +209,7 @@ internal sealed class JsonSchemaGrammar
     private static string Literal(JsonElement value) => Quote(JinjaJson(value));
 
     // As a model writes JSON by itself.
-    private static string JinjaJson(JsonElement value) => Templates.JinjaValues.Json(Templates.JinjaValues.From(value), null);
+    private static string JinjaJson(JsonElement value) => Templates.JinjaValues.JsonOf(value);
 
     private static string Quote(string text)
     {
@@ -324,7 +324,7 @@ internal sealed class JsonSchemaGrammar
                 foreach (JsonProperty property in described.EnumerateObject())
                 {
                     string value = Visit(property.Value, $"{path}/properties/{property.Name}");
-                    string key = Quote(Templates.JinjaValues.Json(property.Name, null));
+                    string key = Quote(Templates.JinjaValues.JsonOf(property.Name));
                     properties.Add((property.Name, NewRule($"{key} ws \":\" ws {value} ws"), required.Contains(property.Name)));
                 }
             }
