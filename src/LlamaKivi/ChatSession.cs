@@ -150,7 +150,8 @@ public class ChatSession
 
     /// <summary>Goes on with what <see cref="SaveSession"/> wrote.</summary>
     /// <inheritdoc cref="LoadSession(SessionState, bool)"/>
-    public void LoadSession(string path, bool loadTransforms = true) => LoadSession(SessionState.Load(path), loadTransforms);
+    public void LoadSession(string path, bool loadTransforms = true) =>
+        StateFile.Read(path, () => LoadSession(SessionState.Load(path), loadTransforms));
 
     /// <summary>Adds a message to the history; the model does not read it by that.</summary>
     /// <exception cref="ArgumentException">It is a system message, and not the first.</exception>

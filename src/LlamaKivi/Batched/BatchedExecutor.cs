@@ -56,8 +56,13 @@ public sealed class BatchedExecutor : IDisposable
     /// <exception cref="StateLoadException">The file is damaged, or belongs to another model or kind of KV cache.</exception>
     public Conversation Load(string filepath)
     {
-        using var state = new Conversation.SequenceData(File.ReadAllBytes(filepath));
-        return Load(state);
+        Conversation? conversation = null;
+        StateFile.Read(filepath, () =>
+        {
+            using var state = new Conversation.SequenceData(File.ReadAllBytes(filepath));
+            conversation = Load(state);
+        });
+        return conversation!;
     }
 
     /// <summary>Goes on with a conversation from a state that <see cref="Conversation.Save()"/> gave; any number of times.</summary>
