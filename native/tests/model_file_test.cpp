@@ -1,6 +1,6 @@
 // Whole model files with something wrong in their structure: each is loaded, run and quantized, or refused with a
 // message that names it; and none takes more memory than its size explains.
-#include <sys/stat.h>
+#include <sys/resource.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -214,22 +214,50 @@ TEST_F(ModelFile, EveryTokenHasARow) {
 
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
 
+// A line of what the system says of the process.
+int64_t status_bytes(const std::string& name) {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);) {
+        if (line.rfind(name, 0) == 0) {
+            return std::atoll(line.c_str() + name.size()) * 1024;
+        }
+    }
+    return 0;
+}
+
 // Bytes by which the process grew at most while body ran.
 template <class F>
 int64_t growth(F&& body) {
-    const auto field = [](const char* name) {
-        std::ifstream status("/proc/self/status");
-        for (std::string line; std::getline(status, line);) {
-            if (line.rfind(name, 0) == 0) {
-                return std::atoll(line.c_str() + std::string(name).size()) * 1024;
-            }
-        }
-        return 0ll;
-    };
     std::ofstream("/proc/self/clear_refs") << "5";  // the highest mark is where the process is now
-    const int64_t before = field("VmRSS:");
+    const int64_t before = status_bytes("VmRSS:");
     body();
-    return field("VmHWM:") - before;
+    return status_bytes("VmHWM:") - before;
+}
+
+// The address space is made small for the copy of the weights, not for the mapping they come from.
+TEST_F(ModelFile, MemoryThatRunsOutNamesTheFile) {
+    FileParts parts = golden("llama");
+    constexpr uint64_t kBytes = 64u << 20;
+    std::erase_if(parts.tensors, [](const TensorParts& t) { return t.name == "output.weight"; });
+    TensorParts& embedding = parts.tensors[0];
+    ASSERT_EQ(embedding.name, "token_embd.weight");
+    embedding.shape[1] = kBytes / (embedding.shape[0] * sizeof(float));
+    embedding.type = 0;
+    embedding.offset = (parts.data.size() + 31) / 32 * 32;
+    const std::string path = write("large.gguf", parts.bytes());
+    fs::resize_file(path, fs::file_size(path) + kBytes + 64);
+    lk_model* model = nullptr;
+    ASSERT_EQ(load(path, &model, true), LK_OK) << lk_last_error();
+    lk_model_free(model);
+    rlimit before;
+    ASSERT_EQ(::getrlimit(RLIMIT_AS, &before), 0);
+    rlimit small = before;
+    small.rlim_cur = static_cast<rlim_t>(status_bytes("VmSize:")) + kBytes + kBytes / 2;
+    ASSERT_EQ(::setrlimit(RLIMIT_AS, &small), 0);
+    const lk_status status = load(path, &model, false);
+    ASSERT_EQ(::setrlimit(RLIMIT_AS, &before), 0);
+    expect_failure(status, LK_OUT_OF_MEMORY, {path, "not enough memory"});
+    lk_model_free(model);
 }
 
 // Files that pack as much as they can into few bytes.

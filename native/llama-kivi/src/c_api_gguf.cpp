@@ -32,7 +32,7 @@ lk_status lk_gguf_open(const char* path, lk_gguf** out) {
         LK_REQUIRE(out);
         *out = nullptr;
         LK_REQUIRE(path);
-        *out = new lk_gguf{lk::naming_split(path, [&] { return lk::GgufFile::open(path); })};
+        *out = new lk_gguf{lk::naming_file(path, [&] { return lk::GgufFile::open(path); })};
     });
 }
 

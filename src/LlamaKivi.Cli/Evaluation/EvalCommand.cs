@@ -239,9 +239,14 @@ internal static class EvalCommand
             }
 
             // What a kill left half written is dropped; the file is there whole all the time.
-            string whole = path + ".new";
-            File.WriteAllLines(whole, [Write(w => w.WriteString("settings", settings)), .. found.Select(Write)]);
-            File.Move(whole, path, overwrite: true);
+            WholeFile.Write(path, stream =>
+            {
+                using var writer = new StreamWriter(stream, leaveOpen: true);
+                foreach (string line in (string[])[Write(w => w.WriteString("settings", settings)), .. found.Select(Write)])
+                {
+                    writer.WriteLine(line);
+                }
+            });
             var store = new RowStore(new StreamWriter(path, append: true) { AutoFlush = true });
             found.ForEach(row => store.Rows[row.Line] = row);
             return store;

@@ -326,7 +326,7 @@ std::shared_ptr<const GgufFile> open_file(const std::string& path, std::span<con
 
 std::shared_ptr<const Model> Model::load_vocabulary(const std::string& path,
                                                     std::span<const lk_metadata_override> overrides) {
-    return naming_split(path, [&] {
+    return naming_file(path, [&] {
         auto model = std::make_shared<Model>();
         model->file = open_file(path, overrides);
         model->config = ModelConfig::read_metadata(*model->file);
@@ -344,7 +344,7 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
                                          const std::function<bool(float)>& progress,
                                          std::span<const lk_metadata_override> overrides) {
     LK_CHECK(n_gpu_layers >= -1, LK_INVALID_ARGUMENT, "n_gpu_layers is %d; it must be -1 (all) or more", n_gpu_layers);
-    return naming_split(path, [&] { return load_whole(path, use_mmap, n_gpu_layers, progress, overrides); });
+    return naming_file(path, [&] { return load_whole(path, use_mmap, n_gpu_layers, progress, overrides); });
 }
 
 std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use_mmap, int n_gpu_layers,

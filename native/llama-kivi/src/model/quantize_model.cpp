@@ -299,7 +299,7 @@ const std::vector<const char*>& quantization_names() {
 }
 
 QuantizeResult quantize_model(const std::string& from, const std::string& to, const QuantizeOptions& options) {
-    const std::unique_ptr<GgufFile> file = naming_split(from, [&] { return GgufFile::open(from); });
+    const std::unique_ptr<GgufFile> file = naming_file(from, [&] { return GgufFile::open(from); });
     refuse_split(*file);
     const TypeChooser chooser(*file, options);
     LK_CHECK(!same_file(from, to), LK_INVALID_ARGUMENT, "'%s' is the file that is read; write another one", to.c_str());

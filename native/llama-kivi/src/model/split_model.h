@@ -2,6 +2,7 @@
 // loaded; this says so, and how to make one file of them.
 #pragma once
 
+#include <new>
 #include <string>
 
 #include "base/error.h"
@@ -26,12 +27,14 @@ std::string describe_split(const std::string& path, const SplitPart& part);
 // Throws LK_UNSUPPORTED if the file says that it is a part of a split model.
 void refuse_split(const GgufFile& file);
 
-// Runs body. LK_BAD_FILE of a file whose name says that it is a part of a split model says so too: a part that was cut
-// without regard to its content has no keys to tell.
+// Runs body, which reads the file. Memory that runs out names the file. LK_BAD_FILE of a file whose name says that it
+// is a part of a split model says so too: a part that was cut without regard to its content has no keys to tell.
 template <class F>
-auto naming_split(const std::string& path, F&& body) {
+auto naming_file(const std::string& path, F&& body) {
     try {
         return body();
+    } catch (const std::bad_alloc&) {
+        LK_FAIL(LK_OUT_OF_MEMORY, "%s: there is not enough memory to read the file", path.c_str());
     } catch (const Error& e) {
         const SplitPart part = split_part(path);
         if (e.status() != LK_BAD_FILE || part.count == 1) {
