@@ -10,9 +10,10 @@ public sealed unsafe class GgufFile : IDisposable
     private IReadOnlyList<GgufEntry>? _entries;
     private IReadOnlyList<GgufTensor>? _tensors;
 
-    internal GgufFile(SafeGgufHandle handle)
+    internal GgufFile(SafeGgufHandle handle, string path)
     {
         Handle = handle;
+        Path = path;
         using var lease = new HandleLease(handle);
         lk_gguf_info info;
         NativeStatus.Check(NativeMethods.lk_gguf_describe(handle.Pointer, &info));
@@ -20,6 +21,9 @@ public sealed unsafe class GgufFile : IDisposable
     }
 
     internal SafeGgufHandle Handle { get; }
+
+    /// <summary>The path that the file was opened with.</summary>
+    public string Path { get; }
 
     /// <summary>GGUF version, 2 or 3.</summary>
     public int Version => (int)_info.version;
@@ -52,7 +56,7 @@ public sealed unsafe class GgufFile : IDisposable
             var handle = new SafeGgufHandle(gguf);
             try
             {
-                return new GgufFile(handle);
+                return new GgufFile(handle, path);
             }
             catch
             {
@@ -119,11 +123,25 @@ public sealed unsafe class GgufFile : IDisposable
         return TryFind(key, out lk_gguf_entry entry) ? GgufValues.Number(entry.type, entry.data) : null;
     }
 
-    /// <summary>A bool entry; null if absent or of another type.</summary>
+    /// <summary>A bool entry, or an integer 0 or 1; null if absent, of another type, or another number.</summary>
     public bool? GetBool(string key)
     {
         using var lease = new HandleLease(Handle);
-        return TryFind(key, out lk_gguf_entry entry) && entry.type == lk_value_type.LK_VALUE_BOOL ? *(byte*)entry.data != 0 : null;
+        return TryFind(key, out lk_gguf_entry entry) ? GgufValues.Truth(entry.type, entry.data) : null;
+    }
+
+    /// <summary>An array of integers of any width; null if absent, of another type, or with a number beyond 63 bits.</summary>
+    public long[]? GetIntegers(string key)
+    {
+        using var lease = new HandleLease(Handle);
+        return TryFind(key, out lk_gguf_entry entry) ? GgufValues.Integers(entry) : null;
+    }
+
+    /// <summary>An array of floating-point numbers or integers, as 32-bit floats; null if absent or of another type.</summary>
+    public float[]? GetFloats(string key)
+    {
+        using var lease = new HandleLease(Handle);
+        return TryFind(key, out lk_gguf_entry entry) ? GgufValues.Floats(entry) : null;
     }
 
     /// <summary>An array of numbers, whose element type must be <typeparamref name="T"/>; null if absent or of another type.</summary>

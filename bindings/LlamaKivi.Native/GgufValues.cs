@@ -42,6 +42,33 @@ internal static unsafe class GgufValues
         _ => Integer(type, data),
     };
 
+    public static bool? Truth(lk_value_type type, void* data) => Scalar(type, data) is bool value ? value : Integer(type, data) switch
+    {
+        0 => false,
+        1 => true,
+        _ => null,
+    };
+
+    public static long[]? Integers(in lk_gguf_entry entry) => Array(entry) switch
+    {
+        byte[] values => System.Array.ConvertAll(values, value => (long)value),
+        sbyte[] values => System.Array.ConvertAll(values, value => (long)value),
+        ushort[] values => System.Array.ConvertAll(values, value => (long)value),
+        short[] values => System.Array.ConvertAll(values, value => (long)value),
+        uint[] values => System.Array.ConvertAll(values, value => (long)value),
+        int[] values => System.Array.ConvertAll(values, value => (long)value),
+        long[] values => values,
+        ulong[] values when System.Array.TrueForAll(values, value => value <= long.MaxValue) => System.Array.ConvertAll(values, value => (long)value),
+        _ => null,
+    };
+
+    public static float[]? Floats(in lk_gguf_entry entry) => Array(entry) switch
+    {
+        float[] values => values,
+        double[] values => System.Array.ConvertAll(values, value => (float)value),
+        _ => Integers(entry) is { } integers ? System.Array.ConvertAll(integers, value => (float)value) : null,
+    };
+
     /// <summary>An array of numbers or bools; null for an array of anything else.</summary>
     public static Array? Array(in lk_gguf_entry entry) => entry.type != lk_value_type.LK_VALUE_ARRAY ? null : entry.element_type switch
     {

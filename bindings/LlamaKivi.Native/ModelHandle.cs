@@ -52,11 +52,13 @@ public sealed record ModelDescription
 public sealed unsafe class ModelHandle : IDisposable
 {
     private readonly Lock _gate = new();
+    private readonly string _path;
     private GgufFile? _gguf;
 
-    private ModelHandle(SafeModelHandle handle)
+    private ModelHandle(SafeModelHandle handle, string path)
     {
         Handle = handle;
+        _path = path;
         lk_model_info info;
         NativeStatus.Check(NativeMethods.lk_model_describe(handle.Pointer, &info));
         Description = new ModelDescription
@@ -93,7 +95,7 @@ public sealed unsafe class ModelHandle : IDisposable
         {
             lock (_gate)
             {
-                return _gguf ??= new GgufFile(new SafeGgufHandle(Handle));
+                return _gguf ??= new GgufFile(new SafeGgufHandle(Handle), _path);
             }
         }
     }
@@ -151,7 +153,7 @@ public sealed unsafe class ModelHandle : IDisposable
         var handle = new SafeModelHandle(model);
         try
         {
-            return new ModelHandle(handle);
+            return new ModelHandle(handle, path);
         }
         catch
         {

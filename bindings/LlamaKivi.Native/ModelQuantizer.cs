@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Runtime.InteropServices.Marshalling;
 
 namespace LlamaKivi.Native;
@@ -8,7 +10,7 @@ public sealed record QuantizeOptions
     /// <summary>A type or a mix, one of <see cref="ModelQuantizer.Types"/>, in any case.</summary>
     public string Type { get; init; } = "Q4_K_M";
 
-    /// <summary>Type of the output matrix, such as "Q8_0"; null: as the mix says.</summary>
+    /// <summary>Type of the output matrix, such as "Q8_0", which is the token embedding in a model that has no other; null: as the mix says.</summary>
     public string? OutputType { get; init; }
 
     /// <summary>Type of the token embedding; null: as the mix says.</summary>
@@ -29,9 +31,19 @@ public sealed record QuantizeOptions
 /// <param name="BytesAfter">Bytes of all tensors written.</param>
 /// <param name="Tensors">Tensors.</param>
 /// <param name="Converted">Tensors that got another type.</param>
-/// <param name="Fallback">Of those, tensors whose rows do not fill the blocks of the type wanted: they got a wider one.</param>
-/// <param name="Requantized">Of those, tensors that were quantized before.</param>
-public sealed record QuantizeResult(long BytesBefore, long BytesAfter, int Tensors, int Converted, int Fallback, int Requantized);
+/// <param name="Fallback">Tensors whose rows do not fill the blocks of the type that the mix wants: they have a wider one.</param>
+/// <param name="Requantized">Tensors that got another type and were quantized before.</param>
+public sealed record QuantizeResult(long BytesBefore, long BytesAfter, int Tensors, int Converted, int Fallback, int Requantized)
+{
+    /// <summary>The tensors that <see cref="Fallback"/> counts, in file order.</summary>
+    public IReadOnlyList<QuantizeFallback> Fallbacks { get; init; } = [];
+}
+
+/// <summary>A tensor whose rows do not fill the blocks of the type that the mix wants.</summary>
+/// <param name="Tensor">The tensor's name.</param>
+/// <param name="Wanted">The type that the mix wants, such as "Q6_K".</param>
+/// <param name="Given">The wider type that it has instead, such as "Q8_0".</param>
+public sealed record QuantizeFallback(string Tensor, string Wanted, string Given);
 
 /// <summary>Writes models with their weights in other formats.</summary>
 public static unsafe class ModelQuantizer
@@ -41,11 +53,11 @@ public static unsafe class ModelQuantizer
 
     /// <summary>Reads a GGUF file and writes another, which appears whole or not at all. Vectors and metadata stay as they are.</summary>
     /// <param name="from">The file to read.</param>
-    /// <param name="to">The file to write; one that is there is replaced.</param>
+    /// <param name="to">The file to write; one that is there is replaced unless it is read-only, and a symbolic link is followed.</param>
     /// <param name="options">Null: the defaults.</param>
     /// <param name="progress">Called with the fraction done, 0 to 1, on the calling thread; what it throws ends the work and reaches the caller.</param>
     /// <param name="cancellationToken">Ends the work.</param>
-    /// <exception cref="ArgumentException">A type is not known, both files are the same, or requantizing is needed and not allowed.</exception>
+    /// <exception cref="ArgumentException">A type is not known, or was asked for by name and does not fit a tensor's rows; both files are the same, or requantizing is needed and not allowed.</exception>
     /// <exception cref="ModelLoadException">A file cannot be read or written, is not valid GGUF, or holds a weight the type cannot hold.</exception>
     /// <exception cref="UnsupportedModelException">A tensor is of a type that is not known.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
@@ -78,15 +90,30 @@ public static unsafe class ModelQuantizer
             parameters.pure = options.Pure ? 1u : 0u;
             parameters.progress = ProgressCallback.Function;
             parameters.progress_user_data = callback.UserData;
+            var fallbacks = new List<QuantizeFallback>();
+            GCHandle list = GCHandle.Alloc(fallbacks);
+            parameters.fallback = &OnFallback;
+            parameters.fallback_user_data = (void*)GCHandle.ToIntPtr(list);
             lk_quantize_result result;
-            callback.Check(NativeMethods.lk_quantize(utf8[0], utf8[1], &parameters, &result));
+            try
+            {
+                callback.Check(NativeMethods.lk_quantize(utf8[0], utf8[1], &parameters, &result));
+            }
+            finally
+            {
+                list.Free();
+            }
+
             return new QuantizeResult(
                 (long)result.bytes_before,
                 (long)result.bytes_after,
                 (int)result.n_tensors,
                 (int)result.n_converted,
                 (int)result.n_fallback,
-                (int)result.n_requantized);
+                (int)result.n_requantized)
+            {
+                Fallbacks = fallbacks,
+            };
         }
         finally
         {
@@ -96,6 +123,11 @@ public static unsafe class ModelQuantizer
             }
         }
     }
+
+    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
+    private static void OnFallback(byte* tensor, byte* wanted, byte* given, void* userData) =>
+        ((List<QuantizeFallback>)GCHandle.FromIntPtr((nint)userData).Target!)
+            .Add(new QuantizeFallback(NativeStatus.Text(tensor), NativeStatus.Text(wanted), NativeStatus.Text(given)));
 
     private static List<string> Names()
     {

@@ -31,12 +31,11 @@ internal static unsafe class NativeLibraryLoader
             return [Path.GetFullPath(Path.Combine(nativeDirectory, FileName))];
         }
 
-        string[] folders = [AssemblyFolder(), AppContext.BaseDirectory];
-        // Where the host found the native assets of NuGet packages.
+        // Where the host found the native assets of NuGet packages, and where a single-file program was extracted to.
         string[] hostFolders = (AppContext.GetData("NATIVE_DLL_SEARCH_DIRECTORIES") as string ?? "").Split(Path.PathSeparator);
+        string[] folders = [AssemblyFolder(), AppContext.BaseDirectory, .. hostFolders];
         return [.. folders.Where(folder => folder.Length > 0)
             .SelectMany(folder => RuntimeIdentifiers().Select(rid => Path.Combine(folder, "runtimes", rid, "native")).Append(folder))
-            .Concat(hostFolders.Where(folder => folder.Length > 0))
             .Select(folder => Path.GetFullPath(Path.Combine(folder, FileName)))
             .Distinct()];
     }

@@ -184,9 +184,9 @@ internal unsafe struct lk_quantize_params
     public uint n_threads;
     /// <summary>A type or a mix, one of lk_quantization_name ("Q4_K_M"), in any case.</summary>
     public byte* type;
-    /// <summary>Type of the output matrix ("Q8_0"); NULL: as the mix says.</summary>
+    /// <summary>Type of the output matrix ("Q8_0"), which is the token embedding in a model that has no other; LK_INVALID_ARGUMENT if its rows do not fill the type's blocks. NULL: as the mix says.</summary>
     public byte* output_type;
-    /// <summary>Type of the token embedding; NULL: as the mix says.</summary>
+    /// <summary>The same of the token embedding.</summary>
     public byte* token_embedding_type;
     /// <summary>1: weights may be quantized already. 0: then it fails with LK_INVALID_ARGUMENT.</summary>
     public uint allow_requantize;
@@ -196,6 +196,10 @@ internal unsafe struct lk_quantize_params
     public delegate* unmanaged[Cdecl]<float, void*, int> progress;
     /// <summary>Passed to progress.</summary>
     public void* progress_user_data;
+    /// <summary>Called on success for each of lk_quantize_result.n_fallback. May be NULL.</summary>
+    public delegate* unmanaged[Cdecl]<byte*, byte*, byte*, void*, void> fallback;
+    /// <summary>Passed to fallback.</summary>
+    public void* fallback_user_data;
 }
 
 /// <summary>What lk_quantize did.</summary>
@@ -208,9 +212,9 @@ internal unsafe struct lk_quantize_result
     public uint n_tensors;
     /// <summary>Tensors that got another type.</summary>
     public uint n_converted;
-    /// <summary>Of those, tensors whose rows do not fill the blocks of the type wanted: they got a wider one.</summary>
+    /// <summary>Tensors whose rows do not fill the blocks of the type that the mix wants: they have a wider one.</summary>
     public uint n_fallback;
-    /// <summary>Of those, tensors that were quantized before.</summary>
+    /// <summary>Tensors that got another type and were quantized before.</summary>
     public uint n_requantized;
 }
 
@@ -423,7 +427,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface; changes whenever a struct, an enum value or a function's meaning changes.</summary>
-    public const uint LK_ABI_VERSION = 8;
+    public const uint LK_ABI_VERSION = 9;
 
     /// <summary>Returns LK_ABI_VERSION as the library was compiled with.</summary>
     [LibraryImport(LibraryName)]
@@ -515,7 +519,7 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial byte* lk_quantization_name(uint index);
 
-    /// <summary>Reads the GGUF file `from` and writes `to`, which appears whole or not at all. Matrices are converted; vectors and metadata stay. out may be NULL. Fails with LK_INVALID_ARGUMENT, LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY or LK_CANCELLED.</summary>
+    /// <summary>Reads the GGUF file `from` and writes `to`, which appears whole or not at all. Matrices are converted; vectors and metadata stay. A symbolic link at `to` is followed; a read-only file there is not replaced. out may be NULL. Fails with LK_INVALID_ARGUMENT, LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY or LK_CANCELLED.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_quantize(byte* from, byte* to, lk_quantize_params* @params, lk_quantize_result* @out);

@@ -20,7 +20,7 @@ internal static unsafe class NativeStatus
     /// <summary>The exception for the calling thread's last failed call, of a model's path where there is one. Call it on the thread that made the call.</summary>
     public static Exception LastError(lk_status status, string path = "", CancellationToken cancellationToken = default)
     {
-        string message = Text(NativeMethods.lk_last_error());
+        string message = ParameterNames.Translate(Text(NativeMethods.lk_last_error()));
         ulong needed, available;
         NativeMethods.lk_last_error_amounts(&needed, &available);
         return ToException(status, message, (long)needed, (long)available, path, cancellationToken);

@@ -109,7 +109,7 @@ TEST(CApi, ContextParamsAreChecked) {
         {[](auto& p) { p.n_ubatch = ~0u; }, LK_INVALID_ARGUMENT, {"n_ubatch"}},
         {[](auto& p) { p.n_threads = ~0u; }, LK_INVALID_ARGUMENT, {"n_threads"}},
         {[](auto& p) { p.cache.group = 48; }, LK_INVALID_ARGUMENT, {"keys", "48"}},
-        {[](auto& p) { p.cache.residual = 33; }, LK_INVALID_ARGUMENT, {"33", "--kv-residual 32"}},
+        {[](auto& p) { p.cache.residual = 33; }, LK_INVALID_ARGUMENT, {"33", "such as 32"}},
         {[](auto& p) { p.cache.residual = ~0u - 31; }, LK_INVALID_ARGUMENT, {"residual"}},
         {[](auto& p) { p.cache.sinks = 33; }, LK_INVALID_ARGUMENT, {"sinks"}},
         {[](auto& p) { p.cache.type_v = LK_CACHE_TYPE_COUNT; }, LK_INVALID_ARGUMENT, {"values", "7"}},

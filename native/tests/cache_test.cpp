@@ -411,9 +411,9 @@ TEST(CacheConfigs, RefusalsNameWhatDoesNotFit) {
         Shape shape;
     };
     const Row rows[] = {
-        {LK_INVALID_ARGUMENT, {"residual is 100", "group (32)", "--kv-residual 96"}, {.lengths = {32, 100}}},
+        {LK_INVALID_ARGUMENT, {"residual is 100", "group (32)", "such as 96"}, {.lengths = {32, 100}}},
         {LK_INVALID_ARGUMENT, {"residual is 0"}, {.lengths = {32, 0}}},
-        {LK_INVALID_ARGUMENT, {"residual is 64", "group (128)", "--kv-residual 128"}, {.lengths = {128, 64}}},
+        {LK_INVALID_ARGUMENT, {"residual is 64", "group (128)", "such as 128"}, {.lengths = {128, 64}}},
         {LK_INVALID_ARGUMENT, {"group is 48", "16, 32, 64 or 128"}, {.lengths = {48, 96}}},
         {LK_INVALID_ARGUMENT, {"sinks is 33", "32"}, {.sinks = 33}},
         {LK_INVALID_ARGUMENT, {"sinks is -2"}, {.sinks = -2}},

@@ -250,7 +250,7 @@ TEST_F(QuantizeModel, MixesGiveMoreBitsWhereTheyCount) {
         EXPECT_EQ(file->get_u32("general.file_type"), row.file_type);
         EXPECT_EQ(result.n_tensors, 115);
         EXPECT_EQ(result.n_converted, 82);
-        EXPECT_EQ(result.n_fallback + result.n_requantized, 0);
+        EXPECT_EQ(result.fallbacks.size() + result.n_requantized, 0u);
         EXPECT_LT(result.bytes_after, result.bytes_before);
     }
 }
@@ -310,7 +310,12 @@ TEST_F(QuantizeModel, OptionsAndFallbacks) {
     EXPECT_EQ(type_of(*pure, "blk.0.attn_v.weight"), "Q4_K");
 
     // Rows of 96 fill no super-block, rows of 40 no block.
-    EXPECT_EQ(quantize_model(write_model("falcon", false, 96), path("out.gguf"), options("Q4_K_M")).n_fallback, 65);
+    const std::vector<QuantizeFallback> fallbacks =
+        quantize_model(write_model("falcon", false, 96), path("out.gguf"), options("Q4_K_M")).fallbacks;
+    ASSERT_EQ(fallbacks.size(), 65u);
+    EXPECT_EQ(fallbacks[0].tensor, "token_embd.weight");
+    EXPECT_EQ(fallbacks[0].wanted, WeightType::Q4_K);
+    EXPECT_EQ(fallbacks[0].given, WeightType::Q5_0);
     const auto narrow = GgufFile::open(path("out.gguf"));
     EXPECT_EQ(type_of(*narrow, "blk.0.attn_q.weight"), "Q5_0");
     EXPECT_EQ(type_of(*narrow, "blk.0.attn_v.weight"), "Q8_0");
@@ -320,6 +325,80 @@ TEST_F(QuantizeModel, OptionsAndFallbacks) {
     EXPECT_EQ(type_of(*narrow, "blk.5.ffn_down.weight"), "Q4_K");
     quantize_model(write_model("llama", false, 40), path("out.gguf"), options("Q4_0"));
     EXPECT_EQ(type_of(*GgufFile::open(path("out.gguf")), "blk.0.attn_q.weight"), "F16");
+}
+
+TEST_F(QuantizeModel, ATypeAskedForByNameMustFit) {
+    const std::string from = write_model("llama", false, 96);
+    QuantizeOptions how = options("Q8_0");
+    how.output_type = "q6_k";
+    const std::string fits =
+        "rows of 96 elements, which do not fill the blocks of 256 of Q6_K; types that fit: F32, F16, "
+        "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, BF16";
+    expect_refusal(LK_INVALID_ARGUMENT, "tensor 'output.weight' has " + fits, from, path("out.gguf"), how);
+    EXPECT_FALSE(fs::exists(path("out.gguf")));
+    how = options("Q8_0");
+    how.token_embedding_type = "Q6_K";
+    expect_refusal(LK_INVALID_ARGUMENT, "tensor 'token_embd.weight' has " + fits, from, path("out.gguf"), how);
+    // The output matrix of a model that has none of its own is the embedding, whatever the mix.
+    for (const char* mix : {"Q8_0", "Q4_K_M", "F16"}) {
+        for (const char* architecture : {"llama", "falcon"}) {
+            how = options(mix);
+            how.output_type = "Q5_0";
+            quantize_model(write_model(architecture, true), path("out.gguf"), how);
+            EXPECT_EQ(type_of(*GgufFile::open(path("out.gguf")), "token_embd.weight"), "Q5_0") << mix << architecture;
+        }
+    }
+}
+
+TEST_F(QuantizeModel, ALinkIsFollowedAndAReadOnlyFileIsNotReplaced) {
+    const std::string from = write_model("llama", true, 96);
+    const auto write = [&](const std::string& to) { return quantize_model(from, to, options("Q8_0")).bytes_after; };
+    const auto content = [](const std::string& name) {
+        std::ifstream file(name, std::ios::binary);
+        return std::string(std::istreambuf_iterator<char>(file), {});
+    };
+    fs::create_directory(directory_ / "folder");
+    std::ofstream(path("folder/target.gguf")) << "old";
+    fs::create_symlink("folder/target.gguf", path("link.gguf"));
+    fs::create_symlink(path("link.gguf"), path("folder/link2.gguf"));
+    write(path("folder/link2.gguf"));
+    EXPECT_TRUE(fs::is_symlink(path("folder/link2.gguf")));
+    EXPECT_TRUE(fs::is_symlink(path("link.gguf")));
+    EXPECT_EQ(content(path("folder/target.gguf")).substr(0, 4), "GGUF");
+    fs::create_symlink("folder/new.gguf", path("to-nothing.gguf"));
+    write(path("to-nothing.gguf"));
+    EXPECT_TRUE(fs::is_regular_file(path("folder/new.gguf")));
+    fs::create_symlink("circle.gguf", path("circle.gguf"));
+    expect_refusal(LK_IO_ERROR, "cannot write '" + path("circle.gguf") + "'", from, path("circle.gguf"),
+                   options("Q8_0"));
+    // The file that is read, by a link.
+    fs::create_symlink("in.gguf", path("input-link.gguf"));
+    expect_refusal(LK_INVALID_ARGUMENT, "is the file that is read", from, path("input-link.gguf"), options("Q8_0"));
+
+    std::ofstream(path("kept.gguf")) << "kept";
+    fs::permissions(path("kept.gguf"), fs::perms::owner_read | fs::perms::group_read);
+    expect_refusal(LK_IO_ERROR, "the file is there and is read-only", from, path("kept.gguf"), options("Q8_0"));
+    EXPECT_EQ(content(path("kept.gguf")), "kept");
+    fs::permissions(path("folder/target.gguf"), fs::perms::owner_read | fs::perms::owner_write);
+    write(path("link.gguf"));
+    EXPECT_EQ(fs::status(path("folder/target.gguf")).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+}
+
+TEST_F(QuantizeModel, TheLongestNameWorksAndTemporaryNamesDoNotShow) {
+    const std::string from = write_model("llama", true, 96);
+    const std::string longest_name = std::string(250, 'n') + ".gguf";
+    quantize_model(from, path(longest_name.c_str()), options("Q8_0"));
+    EXPECT_TRUE(fs::is_regular_file(path(longest_name.c_str())));
+    for (const std::string& to : {path("nowhere/out.gguf"), path((std::string(252, 'n') + ".gguf").c_str())}) {
+        try {
+            quantize_model(from, to, options("Q8_0"));
+            ADD_FAILURE() << "written: " << to;
+        } catch (const Error& e) {
+            EXPECT_EQ(e.status(), LK_IO_ERROR);
+            EXPECT_NE(std::string(e.what()).find("'" + to + "'"), std::string::npos) << e.what();
+            EXPECT_EQ(std::string(e.what()).find(".part"), std::string::npos) << e.what();
+        }
+    }
 }
 
 TEST_F(QuantizeModel, RefusalsLeaveNothingBehind) {

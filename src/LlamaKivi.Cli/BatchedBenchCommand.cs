@@ -37,13 +37,14 @@ internal static class BatchedBenchCommand
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
-            (int Prompt, int Generate, int Batch)[] cases = [.. from batch in CommonOptions.Counts(parsed.GetValue(batches)!, "-npl")
+            (int Prompt, int Generate, int Batch)[] cases = [.. from batch in CommonOptions.Counts(parsed.GetValue(batches)!, "-npl", most: 65536)
                                                                 from prompt in CommonOptions.Counts(parsed.GetValue(prompts)!, "-npp")
                                                                 from generate in CommonOptions.Counts(parsed.GetValue(generates)!, "-ntg")
                                                                 select (prompt, generate, batch)];
             using SyntheticModel? synthetic = common.CreateSynthetic(parsed);
             ModelParams parameters = common.Parameters(parsed, synthetic?.Path);
             parameters.UBatchSize = CommonOptions.MicroBatch(parameters.GpuLayerCount);
+            caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
             // Before anything is loaded.
             using GgufFile file = GgufFile.Open(parameters.ModelPath);
             long available = MemoryFit.Available(parameters);
@@ -82,7 +83,7 @@ internal static class BatchedBenchCommand
     private static long Shape(ModelParams parameters, GgufFile file, int batch, int length)
     {
         parameters.SeqMax = (uint)batch;
-        parameters.ContextSize = checked((uint)(batch * length));
+        parameters.ContextSize = NumberOptions.ContextSize((long)batch * length, "-npl, -npp and -ntg");
         return MemoryFit.Needed(file, parameters);
     }
 

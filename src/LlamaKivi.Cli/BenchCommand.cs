@@ -15,10 +15,10 @@ internal static class BenchCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var prompt = new Option<int>("--n-prompt", "-p") { Description = "Tokens of a prefill; 0: no such test", DefaultValueFactory = _ => 512 };
-        var generate = new Option<int>("--n-gen", "-n") { Description = "Tokens of a decode; 0: no such test", DefaultValueFactory = _ => 128 };
+        var prompt = NumberOptions.Whole("--n-prompt", "-p", "Tokens of a prefill; 0: no such test", 0, CommonOptions.MostListed, 512);
+        var generate = NumberOptions.Whole("--n-gen", "-n", "Tokens of a decode; 0: no such test", 0, CommonOptions.MostListed, 128);
         var depths = new Option<string>("--n-depth", "-d") { Description = "Tokens in the cache before the test, such as 0,3072", DefaultValueFactory = _ => "0" };
-        var repetitions = new Option<int>("--repetitions", "-r") { Description = "Runs counted, after one that is not", DefaultValueFactory = _ => 5 };
+        var repetitions = NumberOptions.Whole("--repetitions", "-r", "Runs counted, after one that is not", 1, int.MaxValue, 5);
         var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "kivi2" };
         var output = new Option<string>("--output", "-o") { Description = "What to print: md, csv or json", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "csv", "json");
@@ -27,14 +27,19 @@ internal static class BenchCommand
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
-            int[] at = [.. parsed.GetValue(depths)!.Split(',').Select(text =>
-                int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int depth) ? depth : throw new UsageException($"-d: '{text}' is no number of tokens"))];
-            int reps = CommonOptions.Positive(parsed.GetValue(repetitions), "-r");
-            int longest = CommonOptions.Positive(Math.Max(parsed.GetValue(prompt), parsed.GetValue(generate)), "-p and -n: the larger");
+            int[] at = CommonOptions.Counts(parsed.GetValue(depths)!, "-d", least: 0);
+            int reps = parsed.GetValue(repetitions);
+            int longest = Math.Max(parsed.GetValue(prompt), parsed.GetValue(generate));
+            if (longest == 0)
+            {
+                throw new UsageException("-p and -n are 0: there is no test");
+            }
+
             using SyntheticModel? synthetic = common.CreateSynthetic(parsed);
             ModelParams parameters = common.Parameters(parsed, synthetic?.Path);
             parameters.UBatchSize = CommonOptions.MicroBatch(parameters.GpuLayerCount);
             parameters.SeqMax = 2;
+            caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             var rows = new List<Row>();
             foreach ((string name, KvCacheParams cache) in caches)
@@ -42,7 +47,7 @@ internal static class BenchCommand
                 foreach (int depth in at)
                 {
                     parameters.KvCache = cache;
-                    parameters.ContextSize = checked((uint)((2 * (depth + longest)) + 1024));  // both sequences have rings
+                    parameters.ContextSize = NumberOptions.ContextSize((2L * (depth + longest)) + 1024, "-d, -p and -n");  // both sequences have rings
                     rows.AddRange(await Terminal.WithProgress($"{name} @ {depth}", report => Task.Run(
                         () => Measure(name, weights, parameters, depth, parsed.GetValue(prompt), parsed.GetValue(generate), reps, report, cancellationToken),
                         cancellationToken)).ConfigureAwait(false));

@@ -45,17 +45,17 @@ internal sealed class ChatCommand
         var common = new CommonOptions();
         var sampling = new SamplingOptions();
         var system = new Option<string?>("--system") { Description = "What the model is told before the conversation" };
-        var count = new Option<int>("--predict", "-n") { Description = "Most tokens of an answer; -1: until it ends", DefaultValueFactory = _ => -1 };
-        var context = new Option<int?>("--ctx-size", "-c") { Description = "Tokens the context holds (default: what the model was trained for)" };
+        var count = NumberOptions.Whole("--predict", "-n", "Most tokens of an answer; -1: until it ends", -1, int.MaxValue, -1);
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens the context holds (default: what the model was trained for)", 1, NumberOptions.MostTokens);
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "kivi2" };
         var command = new Command(Name, "Talk with a model, in the words of its own chat template");
         CommonOptions.Add(command, [common.Model, system, count, context, common.Threads, common.GpuLayers, common.Fit, .. sampling.All, type, common.Group, common.Residual, common.Sinks]);
         return command.Do(async (parsed, cancellationToken) =>
         {
-            string name = parsed.GetValue(type)!;
             ModelParams parameters = common.Parameters(parsed);
-            parameters.ContextSize = (uint?)CommonOptions.Positive(parsed.GetValue(context), "-c");
-            parameters.KvCache = common.Cache(parsed, name, name);
+            parameters.ContextSize = (uint?)parsed.GetValue(context);
+            parameters.KvCache = common.DefaultCache(parsed, type, parameters.ModelPath, out _);
+            string name = NativeEngine.CacheTypeName(parameters.KvCache.TypeK)!;
             common.ApplyFit(parsed, parameters);
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);

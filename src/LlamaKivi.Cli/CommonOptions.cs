@@ -9,25 +9,28 @@ namespace LlamaKivi.Cli;
 /// <summary>Options several commands have.</summary>
 internal sealed class CommonOptions
 {
+    /// <summary>Most tokens of a measurement: what is to be read is made before.</summary>
+    public const int MostListed = 1 << 24;
+
     private const string DefaultModel = "kivi-demo-llama-37m-q4_k_m.gguf";
 
     public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the demo model that comes along)" };
 
-    public Option<int?> GpuLayers { get; } = new("--gpu-layers", "-ngl") { Description = "Layers that the GPU computes, the last ones; -1: all; 0: none (default: all if a GPU is usable)" };
+    public Option<int?> GpuLayers { get; } = NumberOptions.Whole("--gpu-layers", "-ngl", "Layers that the GPU computes, the last ones; -1: all; 0: none (default: all if a GPU is usable)", -1, int.MaxValue);
 
     public Option<bool> Fit { get; } = new("--fit") { Description = "Lower the context, or else the sequences, to what fits in memory, and say so" };
 
-    public Option<int?> Threads { get; } = new("--threads", "-t") { Description = "Threads (default: one per processor)" };
+    public Option<int?> Threads { get; } = NumberOptions.Whole("--threads", "-t", "Threads (default: one per processor)", 1, 1024);
 
     public Option<string?> Synthetic { get; } = new("--synthetic") { Description = $"Measure a shape with random weights instead of a file: {string.Join(", ", SyntheticModel.Names)}" };
 
     public Option<string> Weights { get; } = new("--weights") { Description = "Weights of --synthetic: f16, q8_0 or q4_k_m", DefaultValueFactory = _ => "f16" };
 
-    public Option<int> Group { get; } = new("--kv-group") { Description = "Tokens a group of quantized keys spans: 16, 32, 64 or 128", DefaultValueFactory = _ => 32 };
+    public Option<int> Group { get; } = NumberOptions.Whole("--kv-group", null, "Tokens a group of quantized keys spans: 16, 32, 64 or 128", 16, 128, 32);
 
-    public Option<int> Residual { get; } = new("--kv-residual") { Description = "Youngest tokens kept in full precision", DefaultValueFactory = _ => 128 };
+    public Option<int> Residual { get; } = NumberOptions.Whole("--kv-residual", null, "Youngest tokens kept in full precision", 1, 65536, 128);
 
-    public Option<int?> Sinks { get; } = new("--kv-sink") { Description = "First tokens kept in full precision (default: 4; *-paper: 0)" };
+    public Option<int?> Sinks { get; } = NumberOptions.Whole("--kv-sink", null, "First tokens kept in full precision (default: 4; *-paper: 0)", 0, 128);
 
     public Option<bool> Json { get; } = new("--json") { Description = "Print JSON" };
 
@@ -50,7 +53,7 @@ internal sealed class CommonOptions
         int? layers = parsed.GetValue(GpuLayers);
         return new ModelParams(path ?? ModelPath(parsed.GetValue(Model)))
         {
-            Threads = Positive(parsed.GetValue(Threads), "-t"),
+            Threads = parsed.GetValue(Threads),
             GpuLayerCount = layers ?? (NativeEngine.TryDescribeDevice(out _, out _) ? -1 : 0),
             RequireGpu = true,
         };
@@ -74,19 +77,34 @@ internal sealed class CommonOptions
             Residual = parsed.GetValue(Residual),
             Sinks = parsed.GetValue(Sinks),
         };
-        try
+        cache.Validate();
+        return cache;
+    }
+
+    /// <summary>The cache of an option that names one type. One that nobody asked for gives way to a type that fits the model, which is said on stderr.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="type">The option.</param>
+    /// <param name="model">The model's file.</param>
+    /// <param name="fallback">What was done; null if nothing.</param>
+    public KvCacheParams DefaultCache(ParseResult parsed, Option<string> type, string model, out string? fallback)
+    {
+        fallback = null;
+        string name = parsed.GetValue(type)!;
+        KvCacheParams cache = Cache(parsed, name, name);
+        if (!IsDefault(parsed, type))
         {
-            cache.Validate();
             return cache;
         }
-        catch (ArgumentException e)
+
+        using GgufFile file = GgufFile.Open(model);
+        cache = KvCacheFallback.Fit(file, cache, out fallback);
+        fallback = fallback is null ? null : Errors.Words(fallback);
+        if (fallback is not null)
         {
-            // The API names its properties; here they are options.
-            throw new UsageException(Errors.FirstLine(e)
-                .Replace("KvCache.Group", Group.Name, StringComparison.Ordinal)
-                .Replace("KvCache.Residual", Residual.Name, StringComparison.Ordinal)
-                .Replace("KvCache.Sinks", Sinks.Name, StringComparison.Ordinal));
+            Console.Error.WriteLine($"llama-kivi: {fallback}");
         }
+
+        return cache;
     }
 
     /// <summary>Reads a list such as "f16,kivi2"; every type is checked before anything is loaded.</summary>
@@ -95,6 +113,39 @@ internal sealed class CommonOptions
         string[] names = list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
         return names.Length > 0 ? [.. names.Select(name => (name, Cache(parsed, name, name)))] : throw new UsageException("--kv-cache names no type");
     }
+
+    /// <summary>Leaves the types out that do not fit the model if nobody asked for them, and says so on stderr.</summary>
+    public static List<(string Name, KvCacheParams Params)> Fitting(
+        ParseResult parsed, Option<string> types, string model, List<(string Name, KvCacheParams Params)> caches)
+    {
+        if (!IsDefault(parsed, types))
+        {
+            return caches;
+        }
+
+        using GgufFile file = GgufFile.Open(model);
+        var reasons = caches.Select(cache => (cache.Name, Reason: KvCacheFallback.Misfit(file, cache.Params))).Where(cache => cache.Reason is not null).ToList();
+        if (reasons.Count == 0)
+        {
+            return caches;
+        }
+
+        List<(string Name, KvCacheParams Params)> fitting = [.. caches.Where(cache => !reasons.Exists(left => left.Name == cache.Name))];
+        if (fitting.Count == 0 && KvCacheFallback.Fit(file, caches[0].Params, out string? reason) is var other && reason is not null)
+        {
+            Console.Error.WriteLine($"llama-kivi: {Errors.Words(reason)}");
+            return [(NativeEngine.CacheTypeName(other.TypeK)!, other)];
+        }
+
+        foreach ((string name, string? why) in fitting.Count > 0 ? reasons : [])
+        {
+            Console.Error.WriteLine($"llama-kivi: {name} is left out ({Errors.Words(why!)})");
+        }
+
+        return fitting.Count > 0 ? fitting : caches;
+    }
+
+    private static bool IsDefault(ParseResult parsed, Option option) => parsed.GetResult(option) is null or { Implicit: true };
 
     /// <summary>Does what --fit says.</summary>
     public void ApplyFit(ParseResult parsed, ModelParams parameters)
@@ -117,17 +168,12 @@ internal sealed class CommonOptions
     /// <summary>What computes: the processor, or the GPU.</summary>
     public static string Processor(int gpuLayers) => gpuLayers == 0 ? NativeEngine.CpuDescription : $"{NativeEngine.DescribeDevice().Name}; {NativeEngine.CpuDescription}";
 
-    public static int Positive(int value, string option) =>
-        value > 0 ? value : throw new UsageException($"{option} is {value}; it must be at least 1");
-
     /// <summary>Reads a list such as "128,512" of numbers above 0.</summary>
-    public static int[] Counts(string list, string option) =>
+    public static int[] Counts(string list, string option, int least = 1, int most = MostListed) =>
         [.. list.Split(',', StringSplitOptions.TrimEntries).Select(text =>
-            int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n > 0
+            int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n >= least && n <= most
                 ? n
-                : throw new UsageException($"{option}: '{text}' is no number of at least 1"))];
-
-    public static int? Positive(int? value, string option) => value is null ? null : Positive(value.Value, option);
+                : throw new UsageException($"{option}: '{text}' is no number from {least} to {most}"))];
 
     public static void Add(Command command, params Option[] options)
     {

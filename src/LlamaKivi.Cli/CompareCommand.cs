@@ -18,11 +18,11 @@ internal static class CompareCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var file = new Option<string>("--file", "-f") { Description = "Text", Required = true };
-        var context = new Option<int>("--ctx-size", "-c") { Description = "Tokens of a window of the perplexity", DefaultValueFactory = _ => 2048 };
-        var limit = new Option<int>("--max-tokens") { Description = "Use no more than the first N tokens of the text", DefaultValueFactory = _ => 16384 };
-        var depth = new Option<int>("--n-depth", "-d") { Description = "Tokens in the cache for speed, and of the texts for recall", DefaultValueFactory = _ => 3072 };
-        var cases = new Option<int>("--cases") { Description = "Cases of the recall", DefaultValueFactory = _ => 20 };
+        var file = new Option<string>("--file", "-f") { Description = $"Text; {TextInput.Hint}", Required = true };
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens of a window of the perplexity", 4, NumberOptions.MostTokens, 2048);
+        var limit = NumberOptions.Whole("--max-tokens", null, "Use no more than the first N tokens of the text", 1, int.MaxValue, 16384);
+        var depth = NumberOptions.Whole("--n-depth", "-d", "Tokens in the cache for speed, and of the texts for recall", 1, CommonOptions.MostListed, 3072);
+        var cases = NumberOptions.Whole("--cases", null, "Cases of the recall", 1, int.MaxValue, 20);
         var types = new Option<string>("--kv-cache") { Description = "KV cache types", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for compare.png (default: no plot)" };
         var command = new Command("compare", "Compare KV cache types: memory, speed, perplexity, KL divergence, recall");
@@ -30,9 +30,9 @@ internal static class CompareCommand
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = PerplexityCommand.Caches(common, parsed, parsed.GetValue(types)!);
-            uint window = (uint)CommonOptions.Positive(parsed.GetValue(context), "-c");
-            int deep = CommonOptions.Positive(parsed.GetValue(depth), "-d");
-            int count = CommonOptions.Positive(parsed.GetValue(cases), "--cases");
+            uint window = (uint)parsed.GetValue(context);
+            int deep = parsed.GetValue(depth);
+            int count = parsed.GetValue(cases);
             int step = Math.Min(PerplexityCommand.LongestChunk, parsed.GetValue(common.Residual));
             string? folder = parsed.GetValue(output);
             if (folder is not null)
@@ -41,9 +41,10 @@ internal static class CompareCommand
             }
 
             ModelParams parameters = common.Parameters(parsed);
-            string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
+            caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
+            string text = await TextInput.ReadAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
-            int[] tokens = PerplexityCommand.Tokens(weights, text, (int)window, CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens"));
+            int[] tokens = PerplexityCommand.Tokens(weights, text, (int)window, parsed.GetValue(limit));
             List<PerplexityCommand.Result> quality = await Terminal.WithProgress("perplexity", report => Task.Run(
                 () => PerplexityCommand.Measure(weights, parameters with { ContextSize = window }, caches, tokens, step, report, cancellationToken),
                 cancellationToken)).ConfigureAwait(false);
@@ -144,6 +145,6 @@ internal static class CompareCommand
         speed.Title($"decode at depth {depth}");
         speed.YLabel("tokens per second");
         speed.Axes.Margins(bottom: 0);
-        multiplot.SavePng(path, 1200, 450);
+        WholeFile.Write(path, file => file.Write(multiplot.Render(1200, 450).GetImageBytes(ImageFormat.Png)));
     }
 }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text.RegularExpressions;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 
@@ -15,7 +16,7 @@ internal static class ExitCode
 /// <summary>A mistake in how the program was called.</summary>
 internal sealed class UsageException(string message) : Exception(message);
 
-internal static class Errors
+internal static partial class Errors
 {
     /// <summary>Sets what a command does; what goes wrong becomes one line on stderr and an exit code.</summary>
     public static Command Do(this Command command, Func<ParseResult, CancellationToken, Task<int>> action)
@@ -36,6 +37,11 @@ internal static class Errors
                 Console.Error.WriteLine($"llama-kivi: {FirstLine(e)}");
                 return ExitCode.Usage;
             }
+            catch (OutOfMemoryException)
+            {
+                Console.Error.WriteLine("llama-kivi: there is not enough memory for what was asked");
+                return ExitCode.Failed;
+            }
             catch (Exception e) when (e is LlamaKiviException or IOException or UnauthorizedAccessException or ContextOverflowException
                 or InvalidOperationException or NotSupportedException or DllNotFoundException or OverflowException)
             {
@@ -47,5 +53,26 @@ internal static class Errors
     }
 
     // ArgumentException puts "(Parameter 'x')" behind what was said.
-    public static string FirstLine(Exception e) => e.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" ");
+    public static string FirstLine(Exception e) => Words(e.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" "));
+
+    /// <summary>Puts the names of options in the place of the API's parameters, of which its messages speak.</summary>
+    public static string Words(string message) => Parameter().Replace(message, match => Options[match.Value]);
+
+    private static readonly Dictionary<string, string> Options = new(StringComparer.Ordinal)
+    {
+        ["ContextSize"] = "-c",
+        ["SeqMax"] = "-npl",
+        ["Threads"] = "-t",
+        ["GpuLayerCount"] = "-ngl",
+        ["KvCache.TypeK"] = "--kv-cache",
+        ["KvCache.TypeV"] = "--kv-cache",
+        ["KvCache.Group"] = "--kv-group",
+        ["KvCache.Residual"] = "--kv-residual",
+        ["KvCache.Sinks"] = "--kv-sink",
+        ["MaxTokens"] = "-n",
+        [", or set OverflowStrategy to Shift"] = "",
+    };
+
+    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|KvCache\.(TypeK|TypeV|Group|Residual|Sinks)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift")]
+    private static partial Regex Parameter();
 }

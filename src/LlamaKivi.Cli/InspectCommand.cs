@@ -12,6 +12,9 @@ internal static class InspectCommand
 {
     private const int LongestText = 60;
 
+    // What a cache of a type would take, or why the model cannot have one.
+    private sealed record CacheRow(string Name, MemoryEstimate? Estimate, string? Reason);
+
     public static Command Create()
     {
         var common = new CommonOptions();
@@ -22,44 +25,41 @@ internal static class InspectCommand
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, string.Join(',', KvCacheTypes.Names));
             using GgufFile file = GgufFile.Open(parsed.GetValue(path)!);
-            (List<(string Name, MemoryEstimate Estimate)> estimates, string? why) = Estimate(file, caches);
+            List<CacheRow> rows = [.. caches.Select(cache => Estimate(file, cache.Name, cache.Params))];
             if (parsed.GetValue(common.Json))
             {
-                WriteJson(file, estimates, why);
+                WriteJson(file, rows);
             }
             else
             {
-                WriteTables(file, estimates, why);
+                WriteTables(file, rows);
             }
 
             return Task.FromResult(ExitCode.Ok);
         });
     }
 
-    private static (List<(string, MemoryEstimate)>, string?) Estimate(GgufFile file, List<(string Name, KvCacheParams Params)> caches)
+    private static CacheRow Estimate(GgufFile file, string name, KvCacheParams cache)
     {
-        var estimates = new List<(string, MemoryEstimate)>();
         try
         {
-            foreach ((string name, KvCacheParams cache) in caches)
+            return new CacheRow(name, ContextHandle.Estimate(file, new ContextOptions
             {
-                estimates.Add((name, ContextHandle.Estimate(file, new ContextOptions
-                {
-                    KeyType = cache.TypeK,
-                    ValueType = cache.TypeV,
-                    GroupSize = cache.Group,
-                    ResidualLength = cache.Residual,
-                    SinkTokens = cache.Sinks ?? -1,
-                })));
-            }
+                KeyType = cache.TypeK,
+                ValueType = cache.TypeV,
+                GroupSize = cache.Group,
+                ResidualLength = cache.Residual,
+                SinkTokens = cache.Sinks ?? -1,
+            }), null);
         }
         catch (Exception e) when (e is LlamaKiviException or ArgumentException)
         {
-            return (estimates, e.Message);
+            return new CacheRow(name, null, Errors.FirstLine(e));
         }
-
-        return (estimates, null);
     }
+
+    // The reason if it is of the file, and not of a type.
+    private static string? NoEstimate(List<CacheRow> rows) => rows.TrueForAll(row => row.Reason is not null && row.Reason == rows[0].Reason) ? rows[0].Reason : null;
 
     private static string Show(GgufFile file, GgufEntry entry)
     {
@@ -74,7 +74,7 @@ internal static class InspectCommand
 
     private static string Type(GgufTensor tensor) => tensor.TypeName ?? $"type {tensor.TypeNumber}";
 
-    private static void WriteTables(GgufFile file, List<(string Name, MemoryEstimate Estimate)> estimates, string? why)
+    private static void WriteTables(GgufFile file, List<CacheRow> rows)
     {
         Terminal.Out.WriteLine($"GGUF v{file.Version}, {Terminal.MiB(file.FileSize)} MiB, alignment {file.Alignment}, {file.Entries.Count} entries, {file.Tensors.Count} tensors");
         Table metadata = new Table().Border(TableBorder.Simple).AddColumns("key", "value");
@@ -98,25 +98,34 @@ internal static class InspectCommand
         }
 
         Terminal.Out.Write(types);
-        if (estimates.Count > 0)
-        {
-            Table cache = new Table().Border(TableBorder.Simple)
-                .AddColumns("KV cache", "bits/element", "bytes/token", "pages at full context MiB", "rings and sinks MiB");
-            foreach ((string name, MemoryEstimate e) in estimates)
-            {
-                cache.AddRow(name, Terminal.Number(e.BitsPerElement, 3), Terminal.Number(e.BytesPerToken, 1), Terminal.MiB(e.CachePageBytes), Terminal.MiB(e.CacheExactBytes));
-            }
-
-            Terminal.Out.Write(cache);
-        }
-
-        if (why is not null)
+        if (NoEstimate(rows) is { } why)
         {
             Terminal.Out.WriteLine($"no cache estimate: {why}");
+            return;
+        }
+
+        Table cache = new Table().Border(TableBorder.Simple)
+            .AddColumns("KV cache", "bits/element", "bytes/token", "pages at full context MiB", "rings and sinks MiB");
+        foreach (CacheRow row in rows)
+        {
+            if (row.Estimate is { } e)
+            {
+                cache.AddRow(row.Name, Terminal.Number(e.BitsPerElement, 3), Terminal.Number(e.BytesPerToken, 1), Terminal.MiB(e.CachePageBytes), Terminal.MiB(e.CacheExactBytes));
+            }
+            else
+            {
+                cache.AddRow(row.Name, "-", "-", "-", "-");
+            }
+        }
+
+        Terminal.Out.Write(cache);
+        foreach (CacheRow row in rows.Where(row => row.Reason is not null))
+        {
+            Terminal.Out.WriteLine($"{row.Name}: {row.Reason}");
         }
     }
 
-    private static void WriteJson(GgufFile file, List<(string Name, MemoryEstimate Estimate)> estimates, string? why) => Json.Write(writer =>
+    private static void WriteJson(GgufFile file, List<CacheRow> rows) => Json.Write(writer =>
     {
         writer.WriteStartObject();
         writer.WriteNumber("version", file.Version);
@@ -150,19 +159,27 @@ internal static class InspectCommand
 
         writer.WriteEndArray();
         writer.WriteStartArray("kv_cache");
-        foreach ((string name, MemoryEstimate e) in estimates)
+        foreach (CacheRow row in rows)
         {
             writer.WriteStartObject();
-            writer.WriteString("kv_cache", name);
-            writer.WriteNumber("bits_per_element", e.BitsPerElement);
-            writer.WriteNumber("bytes_per_token", e.BytesPerToken);
-            writer.WriteNumber("page_bytes", e.CachePageBytes);
-            writer.WriteNumber("full_precision_bytes", e.CacheExactBytes);
+            writer.WriteString("kv_cache", row.Name);
+            if (row.Estimate is { } e)
+            {
+                writer.WriteNumber("bits_per_element", e.BitsPerElement);
+                writer.WriteNumber("bytes_per_token", e.BytesPerToken);
+                writer.WriteNumber("page_bytes", e.CachePageBytes);
+                writer.WriteNumber("full_precision_bytes", e.CacheExactBytes);
+            }
+            else
+            {
+                writer.WriteString("reason", row.Reason);
+            }
+
             writer.WriteEndObject();
         }
 
         writer.WriteEndArray();
-        if (why is not null)
+        if (NoEstimate(rows) is { } why)
         {
             writer.WriteString("no_estimate", why);
         }

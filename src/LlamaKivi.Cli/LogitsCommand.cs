@@ -16,16 +16,16 @@ internal static class LogitsCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var list = new Option<string>("--ids") { Description = "Token ids such as 1,2,3; @FILE reads them from a file", Required = true };
+        var list = new Option<string>("--ids") { Description = "Token ids such as 1,2,3; @FILE reads them from a file, @- from standard input", Required = true };
         var output = new Option<string>("--output", "-o") { Description = "File to write: .npy, float32 [tokens, vocabulary]", Required = true };
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "f16" };
-        var chunk = new Option<int>("--chunk") { Description = "Tokens read at once; 1: token by token", DefaultValueFactory = _ => DefaultChunk };
+        var chunk = NumberOptions.Whole("--chunk", null, "Tokens read at once; 1: token by token", 1, int.MaxValue, DefaultChunk);
         var command = new Command("logits", "Write the logits of every token; needs no vocabulary");
         CommonOptions.Add(command, common.Model, list, output, type, chunk, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
             KvCacheParams cache = common.Cache(parsed, parsed.GetValue(type)!, parsed.GetValue(type)!);
-            int step = CommonOptions.Positive(parsed.GetValue(chunk), "--chunk");
+            int step = parsed.GetValue(chunk);
             int[] ids = await ReadIdsAsync(parsed.GetValue(list)!, cancellationToken).ConfigureAwait(false);
             ModelParams parameters = common.Parameters(parsed);
             parameters.KvCache = cache;
@@ -50,7 +50,7 @@ internal static class LogitsCommand
 
     private static async Task<int[]> ReadIdsAsync(string list, CancellationToken cancellationToken)
     {
-        string text = list.StartsWith('@') ? await File.ReadAllTextAsync(list[1..], cancellationToken).ConfigureAwait(false) : list;
+        string text = list.StartsWith('@') ? await TextInput.ReadAsync(list[1..], cancellationToken).ConfigureAwait(false) : list;
         int[] ids = [.. text.Split([',', ' ', '\t', '\r', '\n'], StringSplitOptions.RemoveEmptyEntries).Select(part =>
             int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int id) ? id : throw new UsageException($"--ids: '{part}' is no token id"))];
         return ids.Length > 0 ? ids : throw new UsageException("--ids names no token");

@@ -30,28 +30,29 @@ internal static class PerplexityCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var file = new Option<string>("--file", "-f") { Description = "Text", Required = true };
-        var context = new Option<int?>("--ctx-size", "-c") { Description = "Tokens of a window (default: 2048, or what the model was trained for)" };
+        var file = new Option<string>("--file", "-f") { Description = $"Text; {TextInput.Hint}", Required = true };
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens of a window (default: 2048, or what the model was trained for)", 4, NumberOptions.MostTokens);
         var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "f16,kivi2" };
-        var chunk = new Option<int?>("--chunk") { Description = $"Tokens read at once, at most the residual and {LongestChunk} (the default); 1: token by token" };
-        var limit = new Option<int?>("--max-tokens") { Description = "Use no more than the first N tokens" };
+        var chunk = NumberOptions.Whole("--chunk", null, $"Tokens read at once, at most the residual and {LongestChunk} (the default); 1: token by token", 1, int.MaxValue);
+        var limit = NumberOptions.Whole("--max-tokens", null, "Use no more than the first N tokens", 1, int.MaxValue);
         var command = new Command("perplexity", "Measure how well a model predicts a text, by KV cache type");
         CommonOptions.Add(command, common.Model, file, context, types, chunk, limit, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = Caches(common, parsed, parsed.GetValue(types)!);
             int longest = Math.Min(LongestChunk, parsed.GetValue(common.Residual));
-            int step = CommonOptions.Positive(parsed.GetValue(chunk) ?? longest, "--chunk");
+            int step = parsed.GetValue(chunk) ?? longest;
             if (step > longest)
             {
                 throw new UsageException($"--chunk is {step}; above {longest} a chunk would hide the cache");
             }
 
             ModelParams parameters = common.Parameters(parsed);
-            string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
+            caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
+            string text = await TextInput.ReadAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
-            int window = CommonOptions.Positive(parsed.GetValue(context), "-c") ?? Math.Min(2048, weights.ContextSize);
-            int[] tokens = Tokens(weights, text, window, CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens"));
+            int window = parsed.GetValue(context) ?? Math.Min(2048, weights.ContextSize);
+            int[] tokens = Tokens(weights, text, window, parsed.GetValue(limit));
             parameters.ContextSize = (uint)window;
             List<Result> results = await Terminal.WithProgress("perplexity", report => Task.Run(
                 () => Measure(weights, parameters, caches, tokens, step, report, cancellationToken), cancellationToken)).ConfigureAwait(false);

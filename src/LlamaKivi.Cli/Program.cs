@@ -1,12 +1,10 @@
 using System.CommandLine;
 using LlamaKivi.Cli;
-using LlamaKivi.Cli.Analysis;
-using LlamaKivi.Cli.Evaluation;
 
 RootCommand root;
 try
 {
-    root = CreateRoot();
+    root = Commands.CreateRoot();
 }
 catch (TypeInitializationException e) when (e.GetBaseException() is DllNotFoundException missing)
 {
@@ -15,7 +13,8 @@ catch (TypeInitializationException e) when (e.GetBaseException() is DllNotFoundE
     return ExitCode.Failed;
 }
 
-ParseResult parsed = root.Parse(args);
+// A text may begin with @.
+ParseResult parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
 if (parsed.Errors.Count > 0)
 {
     foreach (var error in parsed.Errors)
@@ -34,22 +33,3 @@ if (parsed.CommandResult.Command.Name == ChatCommand.Name)
 }
 
 return await parsed.InvokeAsync(invocation).ConfigureAwait(false);
-
-static RootCommand CreateRoot() => new("LlamaKivi: GGUF language models with the KIVI KV cache.")
-{
-    RunCommand.Create(),
-    ChatCommand.Create(),
-    InspectCommand.Create(),
-    DoctorCommand.Create(),
-    QuantizeCommand.Create(),
-    PerplexityCommand.Create(),
-    RetrievalCommand.Create(),
-    CompareCommand.Create(),
-    AnalyzeCommand.Create(),
-    EvalCommand.Create(),
-    BenchCommand.Create(),
-    BatchedBenchCommand.Create(),
-    LogitsCommand.Create(),
-    TokenizeCommand.Create(),
-    TokenizeCommand.CreateInverse(),
-};

@@ -29,8 +29,8 @@ internal static class RetrievalCommand
     {
         var common = new CommonOptions();
         var depths = new Option<string>("--depths") { Description = "Tokens of the text, such as 512,1024 or 512..4096 (doubling)", DefaultValueFactory = _ => "512..2048" };
-        var count = new Option<int>("--cases") { Description = "Cases of each depth", DefaultValueFactory = _ => 20 };
-        var seed = new Option<int>("--seed", "-s") { Description = "Seed of the texts and numbers", DefaultValueFactory = _ => 1 };
+        var count = NumberOptions.Whole("--cases", null, "Cases of each depth", 1, int.MaxValue, 20);
+        var seed = NumberOptions.Whole("--seed", "-s", "Seed of the texts and numbers", 0, int.MaxValue, 1);
         var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "f16,kivi2" };
         var command = new Command("retrieval", "Measure whether a number in a long text is found, by length and KV cache type");
         CommonOptions.Add(command, common.Model, depths, count, seed, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
@@ -38,10 +38,11 @@ internal static class RetrievalCommand
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
             int[] lengths = ReadDepths(parsed.GetValue(depths)!);
-            int cases = CommonOptions.Positive(parsed.GetValue(count), "--cases");
+            int cases = parsed.GetValue(count);
             int step = Math.Min(PerplexityCommand.LongestChunk, parsed.GetValue(common.Residual));
             ModelParams parameters = common.Parameters(parsed);
             parameters.ContextSize = (uint)lengths.Max() + 64;
+            caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             var rows = new List<Row>();
             foreach ((string name, KvCacheParams cache) in caches)

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Text;
 using System.Text.Json;
 using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 using Spectre.Console;
@@ -14,10 +15,10 @@ internal static class RunCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var prompt = new Option<string?>("--prompt", "-p") { Description = "Text to continue; special tokens written out are read as such" };
-        var file = new Option<string?>("--file", "-f") { Description = "File with the text to continue" };
-        var count = new Option<int>("--predict", "-n") { Description = "Most tokens to write; -1: until the text ends", DefaultValueFactory = _ => 128 };
-        var context = new Option<int?>("--ctx-size", "-c") { Description = "Tokens the context holds (default: what the model was trained for)" };
+        var prompt = new Option<string?>("--prompt", "-p") { Description = "Text to continue; special tokens written out are read as such (default: standard input, if it is no terminal)" };
+        var file = new Option<string?>("--file", "-f") { Description = $"File with the text to continue, without its last line break; {TextInput.Hint}" };
+        var count = NumberOptions.Whole("--predict", "-n", "Most tokens to write; -1: until the text ends", -1, int.MaxValue, 128);
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens the context holds (default: what the model was trained for)", 1, NumberOptions.MostTokens);
         var sampling = new SamplingOptions();
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "kivi2" };
         var typeK = new Option<string?>("--cache-type-k") { Description = "Type of the keys, instead of --kv-cache" };
@@ -27,30 +28,28 @@ internal static class RunCommand
             type, typeK, typeV, common.Group, common.Residual, common.Sinks, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
-            string text = (parsed.GetValue(prompt), parsed.GetValue(file)) switch
-            {
-                ({ } given, null) => given,
-                (null, { } path) => await File.ReadAllTextAsync(path, cancellationToken).ConfigureAwait(false),
-                (null, null) => throw new UsageException("nothing to continue; give a prompt with -p or a file with -f"),
-                _ => throw new UsageException("-p and -f are both given; give one"),
-            };
+            string text = await TextInput.PromptAsync(parsed.GetValue(prompt), parsed.GetValue(file), cancellationToken).ConfigureAwait(false);
             ModelParams parameters = common.Parameters(parsed);
-            parameters.ContextSize = (uint?)CommonOptions.Positive(parsed.GetValue(context), "-c");
-            parameters.KvCache = common.Cache(parsed, parsed.GetValue(typeK) ?? parsed.GetValue(type)!, parsed.GetValue(typeV) ?? parsed.GetValue(type)!);
+            parameters.ContextSize = (uint?)parsed.GetValue(context);
+            string? fallback = null;
+            parameters.KvCache = (parsed.GetValue(typeK), parsed.GetValue(typeV)) is (null, null)
+                ? common.DefaultCache(parsed, type, parameters.ModelPath, out fallback)
+                : common.Cache(parsed, parsed.GetValue(typeK) ?? parsed.GetValue(type)!, parsed.GetValue(typeV) ?? parsed.GetValue(type)!);
             common.ApplyFit(parsed, parameters);
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
             var inference = new InferenceParams { MaxTokens = parsed.GetValue(count), SamplingPipeline = pipeline };
-            return await RunAsync(text, parameters, inference, parsed.GetValue(common.Json), cancellationToken).ConfigureAwait(false);
+            return await RunAsync(text, parameters, inference, fallback, parsed.GetValue(common.Json), cancellationToken).ConfigureAwait(false);
         });
     }
 
-    private static async Task<int> RunAsync(string prompt, ModelParams parameters, InferenceParams inference, bool json, CancellationToken cancellationToken)
+    private static async Task<int> RunAsync(string prompt, ModelParams parameters, InferenceParams inference, string? fallback, bool json, CancellationToken cancellationToken)
     {
         using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
         using LLamaContext context = weights.CreateContext(parameters);
         var executor = new InteractiveExecutor(context);
         var text = new StringBuilder(prompt);
         bool interrupted = false;
+        bool full = false;
         if (!json)
         {
             Console.Out.Write(prompt);
@@ -72,11 +71,16 @@ internal static class RunCommand
         {
             interrupted = true;
         }
+        catch (ContextOverflowException) when (executor.Timings.GeneratedTokens > 0)
+        {
+            // What was written by then is an answer that was cut.
+            full = true;
+        }
 
         interrupted |= executor.StopReason == StopReason.Cancelled;
         if (json)
         {
-            WriteJson(text.ToString(), executor, context, interrupted);
+            WriteJson(text.ToString(), executor, context, interrupted ? "interrupted" : full ? "context_full" : null, fallback);
         }
         else
         {
@@ -84,7 +88,14 @@ internal static class RunCommand
             WriteSummary(executor.Timings, context);
         }
 
-        return interrupted ? ExitCode.Interrupted : ExitCode.Ok;
+        if (full)
+        {
+            Console.Error.WriteLine(
+                $"llama-kivi: the context of {context.ContextSize} tokens is full: {executor.Timings.GeneratedTokens} tokens were written behind the prompt's {executor.Timings.PromptTokens}; raise -c to write more");
+        }
+
+        // -1 asks for as much as there is room for.
+        return interrupted ? ExitCode.Interrupted : full && inference.MaxTokens >= 0 ? ExitCode.Failed : ExitCode.Ok;
     }
 
     private static void WriteSummary(InferenceTimings timings, LLamaContext context)
@@ -109,7 +120,7 @@ internal static class RunCommand
     private static double Ratio(CacheUsage usage) =>
         usage.QuantizedBytes + usage.ExactBytes > 0 ? (double)usage.F16Bytes / (usage.QuantizedBytes + usage.ExactBytes) : 1;
 
-    private static void WriteJson(string text, InteractiveExecutor executor, LLamaContext context, bool interrupted)
+    private static void WriteJson(string text, InteractiveExecutor executor, LLamaContext context, string? stopReason, string? fallback)
     {
         CacheUsage usage = context.KvCacheUsage;
         InferenceTimings timings = executor.Timings;
@@ -128,12 +139,17 @@ internal static class RunCommand
             writer.WriteNumber("generated_tokens", timings.GeneratedTokens);
             writer.WriteNumber("prefill_tokens_per_second", timings.PromptTokensPerSecond);
             writer.WriteNumber("decode_tokens_per_second", timings.DecodeTokensPerSecond);
-            writer.WriteString("stop_reason", interrupted ? "interrupted" : JsonNamingPolicy.SnakeCaseLower.ConvertName(executor.StopReason.ToString()));
+            writer.WriteString("stop_reason", stopReason ?? JsonNamingPolicy.SnakeCaseLower.ConvertName(executor.StopReason.ToString()));
             writer.WriteString("cpu", NativeEngine.CpuDescription);
             writer.WriteNumber("gpu_layers", context.Weights.GpuLayerCount);
             writer.WriteStartObject("kv_cache");
             writer.WriteString("type_k", NativeEngine.CacheTypeName(context.Params.KvCache.TypeK));
             writer.WriteString("type_v", NativeEngine.CacheTypeName(context.Params.KvCache.TypeV));
+            if (fallback is not null)
+            {
+                writer.WriteString("fallback", fallback);
+            }
+
             writer.WriteNumber("tokens", usage.Tokens);
             writer.WriteNumber("quantized_bytes", usage.QuantizedBytes);
             writer.WriteNumber("full_precision_bytes", usage.ExactBytes);

@@ -6,21 +6,20 @@ namespace LlamaKivi.Cli;
 /// <summary>Options of the commands that write text.</summary>
 internal sealed class SamplingOptions
 {
-    private readonly Option<uint?> _seed = new("--seed", "-s") { Description = "Seed of the sampling (default: random)" };
-    private readonly Option<float> _temperature = new("--temp") { Description = "Temperature; 0: greedy", DefaultValueFactory = _ => 0.8f };
-    private readonly Option<int> _topK = new("--top-k") { Description = "Candidates kept; 0: all", DefaultValueFactory = _ => 40 };
-    private readonly Option<float> _topP = new("--top-p") { Description = "Probability mass kept", DefaultValueFactory = _ => 0.95f };
-    private readonly Option<float> _minP = new("--min-p") { Description = "Least probability relative to the greatest", DefaultValueFactory = _ => 0.05f };
-    private readonly Option<float> _penalty = new("--repeat-penalty") { Description = "Penalty of repetition; 1: none", DefaultValueFactory = _ => 1f };
+    private readonly Option<uint?> _seed = NumberOptions.Seed("--seed", "-s", "Seed of the sampling (default: random)");
+    private readonly Option<float> _temperature = NumberOptions.Real("--temp", "Temperature; 0: greedy", 0, float.MaxValue, 0.8f);
+    private readonly Option<int> _topK = NumberOptions.Whole("--top-k", null, "Candidates kept; 0: all", 0, int.MaxValue, 40);
+    private readonly Option<float> _topP = NumberOptions.Real("--top-p", "Probability mass kept", 0, 1, 0.95f);
+    private readonly Option<float> _minP = NumberOptions.Real("--min-p", "Least probability relative to the greatest", 0, 1, 0.05f);
+    private readonly Option<float> _penalty = NumberOptions.Real("--repeat-penalty", "Penalty of repetition; 1: none", 0.01f, float.MaxValue, 1);
 
     public Option[] All => [_seed, _temperature, _topK, _topP, _minP, _penalty];
 
     public DefaultSamplingPipeline Pipeline(ParseResult parsed)
     {
-        float temperature = parsed.GetValue(_temperature);
         var pipeline = new DefaultSamplingPipeline
         {
-            Temperature = temperature >= 0 ? temperature : throw new UsageException($"--temp is {temperature}; it must be 0 (greedy) or more"),
+            Temperature = parsed.GetValue(_temperature),
             TopK = parsed.GetValue(_topK),
             TopP = parsed.GetValue(_topP),
             MinP = parsed.GetValue(_minP),

@@ -11,8 +11,8 @@ internal static class TokenizeCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var prompt = new Option<string?>("--prompt", "-p") { Description = "Text" };
-        var file = new Option<string?>("--file", "-f") { Description = "File whose bytes are taken as they are; those that are not UTF-8 become the tokens of these bytes" };
+        var prompt = new Option<string?>("--prompt", "-p") { Description = "Text (default: standard input, if it is no terminal)" };
+        var file = new Option<string?>("--file", "-f") { Description = $"File whose bytes are taken as they are, those that are not UTF-8 as byte tokens; {TextInput.Hint}" };
         var plain = new Option<bool>("--no-special") { Description = "Add no BOS or EOS, and take special tokens in the text as text" };
         var command = new Command("tokenize", "Print the token ids of a text on one line");
         CommonOptions.Add(command, common.Model, prompt, file, plain);
@@ -21,12 +21,9 @@ internal static class TokenizeCommand
             using GgufFile gguf = GgufFile.Open(CommonOptions.ModelPath(parsed.GetValue(common.Model)));
             Tokenizer tokenizer = Tokenizer.FromGguf(gguf, ErrorLogger.Instance);
             bool special = !parsed.GetValue(plain);
-            int[] ids = (parsed.GetValue(prompt), parsed.GetValue(file)) switch
-            {
-                ({ } text, null) => tokenizer.Encode(text, special && tokenizer.AddBos, special),
-                (null, { } path) => tokenizer.Encode(await File.ReadAllBytesAsync(path, cancellationToken).ConfigureAwait(false), special && tokenizer.AddBos, special),
-                _ => throw new UsageException("give a text with -p or a file with -f"),
-            };
+            int[] ids = TextInput.Source(parsed.GetValue(prompt), parsed.GetValue(file)) is { } source
+                ? tokenizer.Encode(await TextInput.ReadBytesAsync(source, cancellationToken).ConfigureAwait(false), special && tokenizer.AddBos, special)
+                : tokenizer.Encode(parsed.GetValue(prompt)!, special && tokenizer.AddBos, special);
             if (special && tokenizer is { AddEos: true, EosId: { } eos })
             {
                 ids = [.. ids, eos];
@@ -40,21 +37,24 @@ internal static class TokenizeCommand
     public static Command CreateInverse()
     {
         var common = new CommonOptions();
-        var list = new Argument<string[]>("IDS") { Description = "Token ids, with spaces or commas between" };
+        var list = new Argument<string[]>("IDS") { Description = "Token ids, with spaces or commas between (default: standard input, if it is no terminal)", Arity = ArgumentArity.ZeroOrMore };
         var command = new Command("detokenize", "Print the text of token ids") { list };
         CommonOptions.Add(command, common.Model);
-        return command.Do((parsed, _) =>
+        return command.Do(async (parsed, cancellationToken) =>
         {
+            string[] given = parsed.GetValue(list) is { Length: > 0 } arguments
+                ? arguments
+                : [await TextInput.ReadAsync(TextInput.Source(null, null)!, cancellationToken).ConfigureAwait(false)];
             using GgufFile gguf = GgufFile.Open(CommonOptions.ModelPath(parsed.GetValue(common.Model)));
             Tokenizer tokenizer = Tokenizer.FromGguf(gguf, ErrorLogger.Instance);
-            int[] ids = [.. parsed.GetValue(list)!.SelectMany(part => part.Split([',', ' '], StringSplitOptions.RemoveEmptyEntries)).Select(text =>
+            int[] ids = [.. given.SelectMany(part => part.Split([',', ' ', '\t', '\r', '\n'], StringSplitOptions.RemoveEmptyEntries)).Select(text =>
                 int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int id) && id < tokenizer.VocabularySize
                     ? id
                     : throw new UsageException($"'{text}' is no token id of this model; ids are 0 to {tokenizer.VocabularySize - 1}"))];
             using Stream output = Console.OpenStandardOutput();
             output.Write(tokenizer.DecodeBytes(ids, special: true));
             output.Write("\n"u8);
-            return Task.FromResult(ExitCode.Ok);
+            return ExitCode.Ok;
         });
     }
 }

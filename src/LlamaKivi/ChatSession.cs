@@ -154,7 +154,8 @@ public partial class ChatSession
 
     /// <summary>Goes on with what <see cref="SaveSession"/> wrote.</summary>
     /// <inheritdoc cref="LoadSession(SessionState, bool)"/>
-    public void LoadSession(string path, bool loadTransforms = true) => LoadSession(SessionState.Load(path), loadTransforms);
+    public void LoadSession(string path, bool loadTransforms = true) =>
+        StateFile.Read(path, () => LoadSession(SessionState.Load(path), loadTransforms));
 
     /// <summary>Adds a message to the history; the model reads it with the next turn.</summary>
     /// <exception cref="ArgumentException">It is a system message, and not the first.</exception>

@@ -31,14 +31,18 @@ public sealed partial class LLamaContext
     /// <exception cref="StateLoadException">The file is damaged, or belongs to another model or kind of KV cache; the context is as it was.</exception>
     public void LoadState(string filename)
     {
-        using FileStream stream = File.OpenRead(filename);
-        using State state = State.Load(stream);
-        LoadState(state);
+        StateFile.Read(filename, () =>
+        {
+            using FileStream stream = File.OpenRead(filename);
+            using State state = State.Load(stream);
+            LoadState(state);
+        });
     }
 
     /// <summary>Puts back what <see cref="SaveState(string, LLamaSeqId)"/> saved, in place of a sequence.</summary>
     /// <exception cref="StateLoadException">The file is damaged, or belongs to another model or kind of KV cache; the context is as it was.</exception>
-    public void LoadState(string filename, LLamaSeqId sequence) => Handle.SeqStateSet((int)sequence, File.ReadAllBytes(filename));
+    public void LoadState(string filename, LLamaSeqId sequence) =>
+        StateFile.Read(filename, () => Handle.SeqStateSet((int)sequence, File.ReadAllBytes(filename)));
 
     /// <summary>Puts back what <see cref="GetState()"/> copied; sequences it does not hold become empty.</summary>
     /// <exception cref="StateLoadException">The state belongs to another model or kind of KV cache; the context is as it was.</exception>

@@ -25,12 +25,22 @@ public sealed partial class LLamaContext : IDisposable
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(@params);
-        Options = ToOptions((uint)model.ContextSize, @params) with { Embeddings = embeddings };
+        KvCacheParams cache = KvCacheFallback.Of(model.Model.Gguf, @params, out string? fallback);
+        Options = ToOptions((uint)model.ContextSize, @params, cache) with { Embeddings = embeddings };
         model.CheckRope(@params);
         Weights = model;
         Params = @params;
         Handle = ContextHandle.Create(model.Model, Options);
         NativeHandle = new SafeLLamaContextHandle(this);
+        if (fallback is not null)
+        {
+            NativeLog.Write(lk_log_level.LK_LOG_WARNING, fallback);
+            if (logger is not null)
+            {
+                Log.Engine(logger, LogLevel.Warning, fallback);
+            }
+        }
+
         if (logger is not null)
         {
             Log.ContextCreated(logger, Options.ContextSize, NativeEngine.CacheTypeName(Options.KeyType), NativeEngine.CacheTypeName(Options.ValueType));
@@ -163,9 +173,9 @@ public sealed partial class LLamaContext : IDisposable
     /// <summary>Frees the cache; the model goes on.</summary>
     public void Dispose() => Handle.Dispose();
 
-    internal static ContextOptions ToOptions(uint trainedContextSize, IContextParams @params)
+    internal static ContextOptions ToOptions(uint trainedContextSize, IContextParams @params, KvCacheParams cache)
     {
-        @params.KvCache.Validate();
+        cache.Validate();
         ArgumentOutOfRangeException.ThrowIfZero(@params.BatchSize, "BatchSize");
         if (@params.AttentionType == LLamaAttentionType.NonCausal)
         {
@@ -179,11 +189,11 @@ public sealed partial class LLamaContext : IDisposable
             ReadySequences = checked((int)Math.Max(@params.SeqMax, 1)),
             MicroBatchSize = checked((int)@params.UBatchSize),
             Threads = @params.Threads ?? 0,
-            KeyType = CacheType(@params.TypeK, nameof(@params.TypeK)) ?? @params.KvCache.TypeK,
-            ValueType = CacheType(@params.TypeV, nameof(@params.TypeV)) ?? @params.KvCache.TypeV,
-            GroupSize = @params.KvCache.Group,
-            ResidualLength = @params.KvCache.Residual,
-            SinkTokens = @params.KvCache.Sinks ?? -1,
+            KeyType = CacheType(@params.TypeK, nameof(@params.TypeK)) ?? cache.TypeK,
+            ValueType = CacheType(@params.TypeV, nameof(@params.TypeV)) ?? cache.TypeV,
+            GroupSize = cache.Group,
+            ResidualLength = cache.Residual,
+            SinkTokens = cache.Sinks ?? -1,
         };
     }
 

@@ -63,8 +63,12 @@ public record SessionState
         LLamaContext.State? context = null;
         if (File.Exists(File_(ChatSession.MODEL_STATE_FILENAME)))
         {
-            using FileStream stream = File.OpenRead(File_(ChatSession.MODEL_STATE_FILENAME));
-            context = LLamaContext.State.Load(stream);
+            string file = File_(ChatSession.MODEL_STATE_FILENAME);
+            StateFile.Read(file, () =>
+            {
+                using FileStream stream = File.OpenRead(file);
+                context = LLamaContext.State.Load(stream);
+            });
         }
 
         return new SessionState(

@@ -155,7 +155,7 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     public virtual Task LoadState(string filename, CancellationToken cancellationToken = default)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        return LoadState(Read(filename), cancellationToken);
+        return StateFile.ReadAsync(filename, () => LoadState(Read(filename), cancellationToken));
     }
 
     /// <summary>What the reader is shown after an answer that no antiprompt ended; empty: nothing.</summary>

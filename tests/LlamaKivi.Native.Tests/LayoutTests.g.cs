@@ -69,7 +69,7 @@ public unsafe class LayoutTests
     {
         lk_quantize_params value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(56, sizeof(lk_quantize_params));
+        Assert.Equal(72, sizeof(lk_quantize_params));
         Assert.Equal(0, (byte*)&value.struct_size - start);
         Assert.Equal(4, (byte*)&value.n_threads - start);
         Assert.Equal(8, (byte*)&value.type - start);
@@ -79,6 +79,8 @@ public unsafe class LayoutTests
         Assert.Equal(36, (byte*)&value.pure - start);
         Assert.Equal(40, (byte*)&value.progress - start);
         Assert.Equal(48, (byte*)&value.progress_user_data - start);
+        Assert.Equal(56, (byte*)&value.fallback - start);
+        Assert.Equal(64, (byte*)&value.fallback_user_data - start);
     }
 
     [Fact]

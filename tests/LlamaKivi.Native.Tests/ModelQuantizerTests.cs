@@ -30,6 +30,26 @@ public sealed class ModelQuantizerTests : IDisposable
     }
 
     [Fact]
+    public void Tensors_that_fall_back_are_listed_by_name_and_type()
+    {
+        string narrow = Path.Combine(_folder.Path, "narrow.gguf");
+        new GgufWriter().Add("general.architecture", "other")
+            .AddTensor("output.weight", [96, 4], new float[96 * 4])
+            .AddTensor("blk.0.ffn_up.weight", [96, 4], new float[96 * 4])
+            .AddTensor("blk.0.ffn_gate.weight", [256, 1], new float[256])
+            .Write(narrow);
+        QuantizeResult result = ModelQuantizer.Quantize(narrow, Output, new QuantizeOptions { Type = "Q4_K_S" });
+        Assert.Equal(
+            [new QuantizeFallback("output.weight", "Q6_K", "Q8_0"), new QuantizeFallback("blk.0.ffn_up.weight", "Q4_K", "Q5_0")], result.Fallbacks);
+        Assert.Equal(2, result.Fallback);
+        // Also of tensors that have the wider type already.
+        Assert.Equal(result.Fallbacks, ModelQuantizer.Quantize(Output, Path.Combine(_folder.Path, "again.gguf"), new QuantizeOptions { Type = "Q4_K_S" }).Fallbacks);
+        var e = Assert.Throws<ArgumentException>(() => ModelQuantizer.Quantize(narrow, Output, new QuantizeOptions { Type = "Q8_0", OutputType = "q6_k" }));
+        Assert.Contains("tensor 'output.weight'", e.Message, StringComparison.Ordinal);
+        Assert.Contains("types that fit: F32, F16, Q4_0", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void The_types_are_known_by_name()
     {
         Assert.Contains("Q4_K_M", ModelQuantizer.Types);

@@ -36,6 +36,26 @@ public class NativeLibraryLoaderTests
         Assert.Contains(Path.Combine(AppContext.BaseDirectory, NativeLibraryLoader.FileName), candidates);
     }
 
+    // A single-file program that carries native libraries unpacks them into a folder that only the host knows of.
+    [Fact]
+    public void Where_the_host_unpacked_a_single_file_program_is_looked_for_too()
+    {
+        const string Folders = "NATIVE_DLL_SEARCH_DIRECTORIES";
+        object? before = AppContext.GetData(Folders);
+        using var folder = new TemporaryFolder();
+        try
+        {
+            AppContext.SetData(Folders, $"{folder.Path}/{Path.PathSeparator}{before}");
+            string here = NativeLibraryLoader.Candidates(null)[0];
+            string inside = Path.GetRelativePath(AppContext.BaseDirectory, here);
+            Assert.Contains(Path.Combine(folder.Path, inside), NativeLibraryLoader.Candidates(null));
+        }
+        finally
+        {
+            AppContext.SetData(Folders, before);
+        }
+    }
+
     [Fact]
     public void Another_interface_version_is_refused_with_both_numbers()
     {

@@ -30,7 +30,7 @@ extern "C" {
 #endif
 
 /** Version of this interface; changes whenever a struct, an enum value or a function's meaning changes. */
-#define LK_ABI_VERSION 8
+#define LK_ABI_VERSION 9
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -190,17 +190,24 @@ LK_API lk_status lk_gguf_tensor_at(const lk_gguf* gguf, uint64_t index, lk_gguf_
 /** Called while a long call runs with the fraction done, 0..1; return 0 to stop it (LK_CANCELLED). */
 typedef int32_t (*lk_progress_callback)(float fraction, void* user_data);
 
+/** Told of a tensor whose rows do not fill the blocks of the type that the mix wants, and which gets a wider one; texts: UTF-8,
+ *  valid during the call. */
+typedef void (*lk_fallback_callback)(const char* tensor, const char* wanted_type, const char* given_type, void* user_data);
+
 /** How to write a model with its weights in other formats. Texts: UTF-8. */
 typedef struct lk_quantize_params {
     uint32_t struct_size;             /**< sizeof(lk_quantize_params). */
     uint32_t n_threads;               /**< 0: one per processor. */
     const char* type;                 /**< A type or a mix, one of lk_quantization_name ("Q4_K_M"), in any case. */
-    const char* output_type;          /**< Type of the output matrix ("Q8_0"); NULL: as the mix says. */
-    const char* token_embedding_type; /**< Type of the token embedding; NULL: as the mix says. */
+    const char* output_type;          /**< Type of the output matrix ("Q8_0"), which is the token embedding in a model that has no
+                                           other; LK_INVALID_ARGUMENT if its rows do not fill the type's blocks. NULL: as the mix says. */
+    const char* token_embedding_type; /**< The same of the token embedding. */
     uint32_t allow_requantize;        /**< 1: weights may be quantized already. 0: then it fails with LK_INVALID_ARGUMENT. */
     uint32_t pure;                    /**< 1: every matrix in the mix's main type. */
     lk_progress_callback progress;    /**< May be NULL. */
     void* progress_user_data;         /**< Passed to progress. */
+    lk_fallback_callback fallback;    /**< Called on success for each of lk_quantize_result.n_fallback. May be NULL. */
+    void* fallback_user_data;         /**< Passed to fallback. */
 } lk_quantize_params;
 
 /** What lk_quantize did. */
@@ -209,8 +216,8 @@ typedef struct lk_quantize_result {
     uint64_t bytes_after;
     uint32_t n_tensors;
     uint32_t n_converted;   /**< Tensors that got another type. */
-    uint32_t n_fallback;    /**< Of those, tensors whose rows do not fill the blocks of the type wanted: they got a wider one. */
-    uint32_t n_requantized; /**< Of those, tensors that were quantized before. */
+    uint32_t n_fallback;    /**< Tensors whose rows do not fill the blocks of the type that the mix wants: they have a wider one. */
+    uint32_t n_requantized; /**< Tensors that got another type and were quantized before. */
 } lk_quantize_result;
 
 /** Fills *params with defaults: Q4_K_M, requantizing allowed, no progress callback. */
@@ -220,7 +227,7 @@ LK_API void lk_quantize_params_default(lk_quantize_params* params);
 LK_API const char* lk_quantization_name(uint32_t index);
 
 /** Reads the GGUF file `from` and writes `to`, which appears whole or not at all. Matrices are converted; vectors and
- *  metadata stay. out may be NULL.
+ *  metadata stay. A symbolic link at `to` is followed; a read-only file there is not replaced. out may be NULL.
  *  Fails with LK_INVALID_ARGUMENT, LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY or LK_CANCELLED. */
 LK_API lk_status lk_quantize(const char* from, const char* to, const lk_quantize_params* params, lk_quantize_result* out);
 

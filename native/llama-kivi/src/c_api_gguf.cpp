@@ -5,6 +5,7 @@
 #include "c_api_guard.h"
 #include "c_api_types.h"
 #include "model/quantize_model.h"
+#include "model/split_model.h"
 #include "quant/blocks.h"
 
 namespace {
@@ -31,7 +32,7 @@ lk_status lk_gguf_open(const char* path, lk_gguf** out) {
         LK_REQUIRE(out);
         *out = nullptr;
         LK_REQUIRE(path);
-        *out = new lk_gguf{lk::GgufFile::open(path)};
+        *out = new lk_gguf{lk::naming_file(path, [&] { return lk::GgufFile::open(path); })};
     });
 }
 
@@ -149,12 +150,18 @@ lk_status lk_quantize(const char* from, const char* to, const lk_quantize_params
             };
         }
         const lk::QuantizeResult result = lk::quantize_model(from, to, options);
+        if (params->fallback != nullptr) {
+            for (const lk::QuantizeFallback& f : result.fallbacks) {
+                params->fallback(f.tensor.c_str(), lk::weight_type_traits(f.wanted)->name,
+                                 lk::weight_type_traits(f.given)->name, params->fallback_user_data);
+            }
+        }
         if (out != nullptr) {
             *out = {result.bytes_before,
                     result.bytes_after,
                     static_cast<uint32_t>(result.n_tensors),
                     static_cast<uint32_t>(result.n_converted),
-                    static_cast<uint32_t>(result.n_fallback),
+                    static_cast<uint32_t>(result.fallbacks.size()),
                     static_cast<uint32_t>(result.n_requantized)};
         }
     });

@@ -23,9 +23,9 @@ internal static class AnalyzeCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var file = new Option<string>("--file", "-f") { Description = "Text", Required = true };
-        var window = new Option<int>("--ctx-size", "-c") { Description = "Tokens of a window, at most what the model was trained for", DefaultValueFactory = _ => 1024 };
-        var limit = new Option<int>("--max-tokens") { Description = "Use no more than the first N tokens of the text", DefaultValueFactory = _ => 4096 };
+        var file = new Option<string>("--file", "-f") { Description = $"Text; {TextInput.Hint}", Required = true };
+        var window = NumberOptions.Whole("--ctx-size", "-c", "Tokens of a window, at most what the model was trained for", Multiple, NumberOptions.MostTokens, 1024);
+        var limit = NumberOptions.Whole("--max-tokens", null, "Use no more than the first N tokens of the text", 1, int.MaxValue, 4096);
         var layers = new Option<string?>("--layers") { Description = "Layers, such as 0,5,11 (default: all)" };
         var types = new Option<string>("--kv-cache") { Description = "KV cache types whose errors are measured", DefaultValueFactory = _ => "q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for the heat maps, analyze-layer-N.png (default: none)" };
@@ -34,13 +34,14 @@ internal static class AnalyzeCommand
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
-            string text = await File.ReadAllTextAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             ModelParams parameters = common.Parameters(parsed);
+            caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
+            string text = await TextInput.ReadAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             parameters.KvCache = KvCacheParams.Parse("f16");
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
-            int size = Math.Min(CommonOptions.Positive(parsed.GetValue(window), "-c"), weights.ContextSize) / Multiple * Multiple;
+            int size = Math.Min(parsed.GetValue(window), weights.ContextSize) / Multiple * Multiple;
             int[] tokens = weights.Tokenizer.Encode(text, weights.Tokenizer.AddBos, parseSpecial: false);
-            tokens = tokens[..Math.Min(tokens.Length, CommonOptions.Positive(parsed.GetValue(limit), "--max-tokens"))];
+            tokens = tokens[..Math.Min(tokens.Length, parsed.GetValue(limit))];
             size = Math.Min(size, tokens.Length / Multiple * Multiple);
             if (size == 0)
             {
@@ -176,7 +177,7 @@ internal static class AnalyzeCommand
             plot.Axes.Margins(0, 0);
         }
 
-        multiplot.SavePng(path, 1200, 500);
+        WholeFile.Write(path, file => file.Write(multiplot.Render(1200, 500).GetImageBytes(ImageFormat.Png)));
     }
 
     private static void WriteTables(CacheAnalysis analysis, List<Variant> variants, string model, int windows, int size)

@@ -26,11 +26,11 @@ internal static class EvalCommand
         var format = new Option<string?>("--prompt-format") { Description = "What the prompt is made of, such as \"{context}\\n\\n{input}\\nAnswer:\" (LongBench)" };
         var metrics = new Option<string>("--metrics") { Description = $"Of rows with answers: {string.Join(", ", Evaluator.MetricNames)}", DefaultValueFactory = _ => "exact_match,f1" };
         var template = new Option<bool>("--template") { Description = "Put prompts into the model's chat template" };
-        var shots = new Option<int>("--shots") { Description = "The first N rows are examples before every other row", DefaultValueFactory = _ => 0 };
-        var count = new Option<int>("--n-predict", "-n") { Description = "Tokens written at most", DefaultValueFactory = _ => 32 };
+        var shots = NumberOptions.Whole("--shots", null, "The first N rows are examples before every other row", 0, int.MaxValue, 0);
+        var count = NumberOptions.Whole("--n-predict", "-n", "Tokens written at most", 1, NumberOptions.MostTokens, 32);
         var stop = new Option<string>("--stop") { Description = "Ends what is written", DefaultValueFactory = _ => "\\n" };
-        var context = new Option<int>("--ctx-size", "-c") { Description = "Tokens of the longest row, what is written included", DefaultValueFactory = _ => 2048 };
-        var parallel = new Option<int>("--n-parallel", "-npl") { Description = "Rows scored side by side", DefaultValueFactory = _ => 8 };
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens of the longest row, what is written included", 1, NumberOptions.MostTokens, 2048);
+        var parallel = NumberOptions.Whole("--n-parallel", "-npl", "Rows scored side by side", 1, 4096, 8);
         var types = new Option<string>("--kv-cache") { Description = "KV cache types; differences are from the first", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2,kivi2-paper" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder that keeps every row's output, TASK-CACHE.jsonl; an interrupted run goes on there" };
         var command = new Command("eval", "Score a task for several KV cache types");
@@ -46,13 +46,19 @@ internal static class EvalCommand
                 throw new UsageException($"--metrics: '{unknown}' is none of {string.Join(", ", Evaluator.MetricNames)}");
             }
 
-            int length = CommonOptions.Positive(parsed.GetValue(context), "-c");
-            int together = CommonOptions.Positive(parsed.GetValue(parallel), "-npl");
-            int most = CommonOptions.Positive(parsed.GetValue(count), "-n");
+            int length = parsed.GetValue(context);
+            int together = parsed.GetValue(parallel);
+            int most = parsed.GetValue(count);
+            if (most >= length)
+            {
+                throw new UsageException($"-n is {most} and -c is {length}: the context holds a row's prompt and what is written; raise -c above {most}, or lower -n");
+            }
+
             List<TaskRow> rows = TaskFile.Read(path, parsed.GetValue(fields), Unescape(parsed.GetValue(format)), message => Console.Error.WriteLine($"llama-kivi: {message}"));
             ModelParams parameters = common.Parameters(parsed);
             parameters.SeqMax = (uint)Evaluator.SequencesOf(together);
-            parameters.ContextSize = checked((uint)(length * Evaluator.SequencesOf(together)));
+            parameters.ContextSize = NumberOptions.ContextSize((long)length * Evaluator.SequencesOf(together), "-c and -npl");
+            caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             List<PreparedRow> prepared = Prepare(weights, rows, parsed.GetValue(shots), parsed.GetValue(template), length - most, path);
             if (prepared.Count == 0)
@@ -236,9 +242,14 @@ internal static class EvalCommand
             }
 
             // What a kill left half written is dropped; the file is there whole all the time.
-            string whole = path + ".new";
-            File.WriteAllLines(whole, [Write(w => w.WriteString("settings", settings)), .. found.Select(Write)]);
-            File.Move(whole, path, overwrite: true);
+            WholeFile.Write(path, stream =>
+            {
+                using var writer = new StreamWriter(stream, leaveOpen: true);
+                foreach (string line in (string[])[Write(w => w.WriteString("settings", settings)), .. found.Select(Write)])
+                {
+                    writer.WriteLine(line);
+                }
+            });
             var store = new RowStore(new StreamWriter(path, append: true) { AutoFlush = true });
             found.ForEach(row => store.Rows[row.Line] = row);
             return store;

@@ -23,8 +23,8 @@ public interface IContextParams
     /// <summary>Threads; null: one per processor.</summary>
     int? Threads { get; }
 
-    /// <summary>Types and sizes of the KV cache.</summary>
-    KvCacheParams KvCache => new();
+    /// <summary>Types and sizes of the KV cache. Left alone: kivi2, or another type if that does not fit the model's heads, which the log says.</summary>
+    KvCacheParams KvCache => KvCacheParams.Default;
 
     /// <summary>Type of the cache's keys, instead of <see cref="KvCache"/>'s: F16, Q8_0 or Q4_0; null: that one.</summary>
     GGMLType? TypeK => null;

@@ -76,8 +76,13 @@ public sealed class BatchedExecutor : IDisposable
     /// <exception cref="InvalidOperationException"><see cref="Infer"/> is running.</exception>
     public Conversation Load(string filepath)
     {
-        using var state = new Conversation.SequenceData(File.ReadAllBytes(filepath));
-        return Load(state);
+        Conversation? conversation = null;
+        StateFile.Read(filepath, () =>
+        {
+            using var state = new Conversation.SequenceData(File.ReadAllBytes(filepath));
+            conversation = Load(state);
+        });
+        return conversation!;
     }
 
     /// <summary>Goes on with a conversation from a state that <see cref="Conversation.Save()"/> gave; any number of times.</summary>

@@ -32,6 +32,9 @@ public sealed record KvCacheParams
 {
     private const int PageTokens = 128;
 
+    // What is taken when nothing is asked for. A model that it does not fit gets another type; one that was asked for is an error.
+    internal static KvCacheParams Default { get; } = new();
+
     /// <summary>Type of the keys.</summary>
     [JsonConverter(typeof(JsonStringEnumConverter<lk_cache_type>))]
     public lk_cache_type TypeK { get; init; } = lk_cache_type.LK_CACHE_KIVI2;

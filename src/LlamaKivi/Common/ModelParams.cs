@@ -38,7 +38,7 @@ public record ModelParams : ILLamaParams
     public int? BatchThreads { get; set; }
 
     /// <inheritdoc/>
-    public KvCacheParams KvCache { get; set; } = new();
+    public KvCacheParams KvCache { get; set; } = KvCacheParams.Default;
 
     /// <inheritdoc/>
     public GGMLType? TypeK { get; set; }

@@ -13,7 +13,7 @@ public static class IContextParamsExtensions
     public static void ToLlamaContextParams(this IContextParams @params, out LLamaContextParams result)
     {
         ArgumentNullException.ThrowIfNull(@params);
-        ContextOptions options = LLamaContext.ToOptions(trainedContextSize: 0, @params);
+        ContextOptions options = LLamaContext.ToOptions(trainedContextSize: 0, @params, @params.KvCache);
         result = new LLamaContextParams
         {
             n_ctx = (uint)options.ContextSize,

@@ -98,8 +98,25 @@ public abstract partial class Tokenizer
     public static Tokenizer FromGguf(GgufFile file, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(file);
-        string model = file.GetString("tokenizer.ggml.model")
-            ?? throw Vocabulary.Bad("there is no string tokenizer.ggml.model");
+        try
+        {
+            return Read(file, logger);
+        }
+        catch (ModelLoadException e) when (e.ModelPath.Length == 0)
+        {
+            throw new ModelLoadException(e.Status, $"{file.Path}: {e.Message}", file.Path);
+        }
+        catch (UnsupportedModelException e) when (e.ModelPath.Length == 0)
+        {
+            throw new UnsupportedModelException($"{file.Path}: {e.Message}", file.Path);
+        }
+    }
+
+    private static Tokenizer Read(GgufFile file, ILogger? logger)
+    {
+        string model = file.GetString("tokenizer.ggml.model") ?? throw (file.GetInteger("split.no") > 0
+            ? Vocabulary.Bad($"this is part {file.GetInteger("split.no") + 1} of {file.GetInteger("split.count")} of a split model; give the first part, which has the tokenizer")
+            : Vocabulary.Bad("there is no string tokenizer.ggml.model"));
         return model switch
         {
             "gpt2" => new BytePairTokenizer(new Vocabulary(file), logger ?? NullLogger.Instance),

@@ -49,7 +49,7 @@ internal sealed class Vocabulary
     public string? Pre => _file.GetString("tokenizer.ggml.pre");
 
     public static ModelLoadException Bad(string problem) =>
-        new(lk_status.LK_BAD_FILE, $"The file's tokenizer cannot be used: {problem}.");
+        new(lk_status.LK_BAD_FILE, $"the tokenizer cannot be used: {problem}.");
 
     /// <summary>The ids of a file that has no texts for them.</summary>
     public static Vocabulary WithoutTexts(GgufFile file)
@@ -74,7 +74,7 @@ internal sealed class Vocabulary
     public float[] Scores()
     {
         const string Key = "tokenizer.ggml.scores";
-        float[] scores = _file.GetArray<float>(Key) ?? throw Bad($"{Key} is missing or not an array of f32");
+        float[] scores = _file.GetFloats(Key) ?? throw Bad($"{Key} is missing or not an array of numbers");
         int bad = Array.FindIndex(scores, float.IsNaN);
         return scores.Length != Size ? throw Bad($"{Key} has {scores.Length} elements, tokenizer.ggml.tokens has {Size}")
             : bad >= 0 ? throw Bad($"{Key}[{bad}] is not a number")
@@ -98,7 +98,7 @@ internal sealed class Vocabulary
     }
 
     public bool Flag(string key, bool absent) => _file.Contains(key)
-        ? _file.GetBool(key) ?? throw Bad($"{key} is not a bool")
+        ? _file.GetBool(key) ?? throw Bad($"{key} is not a bool, nor 0 or 1")
         : absent;
 
     private TokenType[] ReadTypes()
@@ -111,7 +111,7 @@ internal sealed class Vocabulary
             return types;
         }
 
-        int[] values = _file.GetArray<int>(Key) ?? throw Bad($"{Key} is not an array of i32");
+        long[] values = _file.GetIntegers(Key) ?? throw Bad($"{Key} is not an array of integers");
         if (values.Length != types.Length)
         {
             throw Bad($"{Key} has {values.Length} elements, tokenizer.ggml.tokens has {types.Length}");

@@ -110,6 +110,12 @@ internal sealed class TestVocabulary
             case int number: writer.Write(number); break;
             case float number: writer.Write(number); break;
             case bool flag: writer.Write(flag); break;
+            case byte number: writer.Write(number); break;
+            case sbyte number: writer.Write(number); break;
+            case short number: writer.Write(number); break;
+            case long number: writer.Write(number); break;
+            case ulong number: writer.Write(number); break;
+            case double number: writer.Write(number); break;
         }
     }
 
@@ -120,6 +126,12 @@ internal sealed class TestVocabulary
         TypeCode.Int32 => lk_value_type.LK_VALUE_INT32,
         TypeCode.Single => lk_value_type.LK_VALUE_FLOAT32,
         TypeCode.Boolean => lk_value_type.LK_VALUE_BOOL,
+        TypeCode.Byte => lk_value_type.LK_VALUE_UINT8,
+        TypeCode.SByte => lk_value_type.LK_VALUE_INT8,
+        TypeCode.Int16 => lk_value_type.LK_VALUE_INT16,
+        TypeCode.Int64 => lk_value_type.LK_VALUE_INT64,
+        TypeCode.UInt64 => lk_value_type.LK_VALUE_UINT64,
+        TypeCode.Double => lk_value_type.LK_VALUE_FLOAT64,
         _ => throw new ArgumentException($"no GGUF type for {type}", nameof(type)),
     };
 

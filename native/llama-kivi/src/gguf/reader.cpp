@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
@@ -17,7 +18,6 @@ static_assert(std::endian::native == std::endian::little, "GGUF values are read 
 
 namespace {
 
-constexpr uint32_t kMaxAlignment = 1u << 20;
 constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr uint64_t kMaxTensorNameBytes = 64;
 constexpr const char* kAlignmentKey = "general.alignment";
@@ -285,13 +285,14 @@ private:
             return;
         }
         where_ = "key " + quote_text(kAlignmentKey);
-        const uint64_t at = static_cast<uint64_t>(entry->data == nullptr ? 0 : entry->data - file_.bytes_);
-        if (entry->type != LK_VALUE_UINT32) {
-            fail(at, format("type is %s, expected u32", value_type_name(entry->type)));
+        if (entry->type == LK_VALUE_ARRAY) {
+            fail(pos_, "type is array, expected an integer");
         }
-        file_.alignment_ = load<uint32_t>(entry->data);
-        if (!std::has_single_bit(file_.alignment_) || file_.alignment_ > kMaxAlignment) {
-            fail(at, format("alignment is %u, expected a power of two from 1 to %u", file_.alignment_, kMaxAlignment));
+        file_.alignment_ = file_.u32_at(*entry, 0);
+        if (!is_alignment(file_.alignment_)) {
+            fail(static_cast<uint64_t>(entry->data - file_.bytes_),
+                 format("alignment is %u, expected a power of two from %u to %u", file_.alignment_, kMinAlignment,
+                        kMaxAlignment));
         }
     }
 
@@ -361,14 +362,29 @@ private:
                                            static_cast<ull>(tensor.offset), static_cast<ull>(tensor.size),
                                            static_cast<ull>(data_size)));
             }
-            // An alignment below 4 could put floats where float* may not point.
-            const WeightTypeTraits* traits = weight_type_traits(tensor.type);
-            const uint64_t element_bytes =
-                traits != nullptr && traits->block_elements == 1 ? traits->block_bytes : uint64_t{1};
-            if ((file_.data_offset_ + tensor.offset) % element_bytes != 0) {
-                fail(offset_at_[i], format("data at byte %llu, expected a multiple of %llu for %s",
-                                           static_cast<ull>(file_.data_offset_ + tensor.offset),
-                                           static_cast<ull>(element_bytes), traits->name));
+        }
+        refuse_overlap();
+    }
+
+    // Bytes that two tensors share would let a small file stand for a large model. A tensor of an unknown type has an
+    // unknown size, and takes at least the byte it starts with.
+    void refuse_overlap() {
+        std::vector<size_t> order(file_.tensors_.size());
+        std::iota(order.begin(), order.end(), size_t{0});
+        std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+            return std::pair(file_.tensors_[a].offset, a) < std::pair(file_.tensors_[b].offset, b);
+        });
+        for (size_t i = 1; i < order.size(); ++i) {
+            const TensorInfo& before = file_.tensors_[order[i - 1]];
+            const TensorInfo& tensor = file_.tensors_[order[i]];
+            const uint64_t end = before.offset + std::max<uint64_t>(before.size, 1);
+            if (tensor.offset < end) {
+                where_ = "tensor " + quote_text(tensor.name);
+                fail(offset_at_[order[i]],
+                     format("offset %llu lies in the data of tensor %s (bytes %llu to %llu), expected tensors that do "
+                            "not overlap",
+                            static_cast<ull>(tensor.offset), quote_text(before.name).c_str(),
+                            static_cast<ull>(before.offset), static_cast<ull>(end)));
             }
         }
     }
@@ -512,16 +528,33 @@ std::vector<uint32_t> GgufFile::get_u32_array(std::string_view key) const {
 
 float GgufFile::get_f32(std::string_view key) const {
     const Entry& entry = require(key, "a float");
-    if (entry.type == LK_VALUE_FLOAT32) {
+    switch (entry.type) {
+    case LK_VALUE_FLOAT32:
         return load<float>(entry.data);
+    case LK_VALUE_FLOAT64: {
+        const double value = load<double>(entry.data);
+        LK_CHECK(!std::isfinite(value) || std::fabs(value) <= FLT_MAX, LK_BAD_FILE,
+                 "%s: key %s: value %g (f64), expected one that fits f32", name_.c_str(), quote_text(key).c_str(),
+                 value);
+        return static_cast<float>(value);
     }
-    if (entry.type != LK_VALUE_FLOAT64) {
+    case LK_VALUE_INT8:
+        return load<int8_t>(entry.data);
+    case LK_VALUE_INT16:
+        return load<int16_t>(entry.data);
+    case LK_VALUE_INT32:
+        return static_cast<float>(load<int32_t>(entry.data));
+    case LK_VALUE_INT64:
+        return static_cast<float>(load<int64_t>(entry.data));
+    case LK_VALUE_UINT64:
+        return static_cast<float>(load<uint64_t>(entry.data));
+    case LK_VALUE_UINT8:
+    case LK_VALUE_UINT16:
+    case LK_VALUE_UINT32:
+        return static_cast<float>(u32_at(entry, 0));
+    default:
         fail_type(entry, "a float");
     }
-    const double value = load<double>(entry.data);
-    LK_CHECK(!std::isfinite(value) || std::fabs(value) <= FLT_MAX, LK_BAD_FILE,
-             "%s: key %s: value %g (f64), expected one that fits f32", name_.c_str(), quote_text(key).c_str(), value);
-    return static_cast<float>(value);
 }
 
 std::string GgufFile::get_string(std::string_view key) const {
@@ -534,10 +567,17 @@ std::string GgufFile::get_string(std::string_view key) const {
 
 bool GgufFile::get_bool(std::string_view key) const {
     const Entry& entry = require(key, "a bool");
-    if (entry.type != LK_VALUE_BOOL) {
+    if (entry.type == LK_VALUE_BOOL) {
+        return entry.data[0] != 0;
+    }
+    if (entry.type == LK_VALUE_ARRAY || entry.type == LK_VALUE_STRING || entry.type == LK_VALUE_FLOAT32 ||
+        entry.type == LK_VALUE_FLOAT64) {
         fail_type(entry, "a bool");
     }
-    return entry.data[0] != 0;
+    const uint32_t value = u32_at(entry, 0);
+    LK_CHECK(value <= 1, LK_BAD_FILE, "%s: key %s: value %u (%s), expected a bool, or 0 or 1", name_.c_str(),
+             quote_text(key).c_str(), value, value_type_name(entry.type));
+    return value != 0;
 }
 
 uint32_t GgufFile::get_u32_or(std::string_view key, uint32_t fallback) const {

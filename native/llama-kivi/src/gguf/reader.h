@@ -2,6 +2,7 @@
 // so that what this class hands out can be used without further bounds checks.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -15,6 +16,14 @@
 #include "llama_kivi.h"
 
 namespace lk {
+
+// What general.alignment may be. Below 4, floats could lie where a float* may not point; far above, padding takes more
+// than tensors do.
+inline constexpr uint32_t kMinAlignment = 4;
+inline constexpr uint32_t kMaxAlignment = 1u << 16;
+constexpr bool is_alignment(uint32_t bytes) {
+    return std::has_single_bit(bytes) && bytes >= kMinAlignment && bytes <= kMaxAlignment;
+}
 
 // One metadata entry. Numbers lie in the file at any byte: copy them out, do not cast the pointer.
 struct GgufEntry {
@@ -46,7 +55,7 @@ public:
     static std::unique_ptr<GgufFile> open(const std::string& path);
 
     // Reads a file that lies in memory, which must stay as it is for as long as the object lives; name stands for the
-    // path in messages. F32 and F16 tensors are as aligned as bytes is. Throws LK_BAD_FILE.
+    // path in messages. F32 and F16 tensors are as aligned as bytes is. No two tensors share bytes. Throws LK_BAD_FILE.
     static std::unique_ptr<GgufFile> parse(const uint8_t* bytes, size_t size, std::string name);
 
     GgufFile(const GgufFile&) = delete;
@@ -69,8 +78,9 @@ public:
     // tensor is one of this file's; its size bytes are inside the file.
     const uint8_t* tensor_data(const TensorInfo& tensor) const { return bytes_ + data_offset_ + tensor.offset; }
 
-    // Typed values. Without _or the key must be there. Integers are taken from any integer type, floats from both
-    // float types. A value of another type or out of range throws LK_BAD_FILE naming file, key and type.
+    // Typed values. Without _or the key must be there. Integers are taken from any integer type, floats from every
+    // type of numbers, bools also from the integers 0 and 1. A value of another type or out of range throws LK_BAD_FILE
+    // naming file, key and type.
     uint32_t get_u32(std::string_view key) const;
     float get_f32(std::string_view key) const;
     std::string get_string(std::string_view key) const;

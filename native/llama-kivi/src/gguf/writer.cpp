@@ -1,12 +1,6 @@
 #include "gguf/writer.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-#include <system_error>
+#include <utility>
 
 #include "base/error.h"
 
@@ -15,10 +9,6 @@ namespace lk {
 namespace {
 
 constexpr uint32_t kVersion = 3;
-
-[[noreturn]] void fail(const char* what, const std::string& path, int error) {
-    LK_FAIL(LK_IO_ERROR, "cannot %s '%s': %s", what, path.c_str(), std::generic_category().message(error).c_str());
-}
 
 void append(std::vector<uint8_t>& out, const void* bytes, size_t size) {
     const uint8_t* from = static_cast<const uint8_t*>(bytes);
@@ -37,27 +27,10 @@ void append_string(std::vector<uint8_t>& out, std::string_view text) {
 
 }  // namespace
 
-GgufWriter::GgufWriter(std::string path, uint32_t alignment) : path_(std::move(path)), alignment_(alignment) {
-    struct stat status;
-    if (::stat(path_.c_str(), &status) == 0) {
-        LK_CHECK(S_ISREG(status.st_mode), LK_IO_ERROR, "cannot write '%s': it is there and is no regular file",
-                 path_.c_str());
-    }
-    // A name of its own: two writers of one path do not meet.
-    for (int i = 0; file_ < 0; ++i) {
-        part_path_ = format("%s.%ld-%d.part", path_.c_str(), static_cast<long>(::getpid()), i);
-        file_ = ::open(part_path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (file_ < 0 && errno != EEXIST) {
-            fail("create", part_path_, errno);
-        }
-    }
-}
-
-GgufWriter::~GgufWriter() {
-    if (file_ >= 0) {
-        ::close(file_);
-        ::unlink(part_path_.c_str());
-    }
+GgufWriter::GgufWriter(std::string path, uint32_t alignment) : file_(std::move(path)), alignment_(alignment) {
+    LK_CHECK(is_alignment(alignment), LK_INVALID_ARGUMENT,
+             "cannot write '%s': alignment is %u; it must be a power of two from %u to %u", file_.path().c_str(),
+             alignment, kMinAlignment, kMaxAlignment);
 }
 
 void GgufWriter::begin_entry(std::string_view key, lk_value_type type) {
@@ -106,16 +79,16 @@ void GgufWriter::begin_data() {
     append<uint32_t>(header, kVersion);
     append<uint64_t>(header, sizes_.size());
     append<uint64_t>(header, n_entries_);
-    put(header.data(), header.size());
-    put(entries_.data(), entries_.size());
-    put(tensors_.data(), tensors_.size());
+    file_.write(header.data(), header.size());
+    file_.write(entries_.data(), entries_.size());
+    file_.write(tensors_.data(), tensors_.size());
     pad();
 }
 
 void GgufWriter::write(const void* bytes, size_t size) {
     LK_CHECK(current_ < sizes_.size() && size <= sizes_[current_] - current_written_, LK_INTERNAL_ERROR,
-             "'%s': more bytes than tensor %zu was declared with", path_.c_str(), current_);
-    put(bytes, size);
+             "'%s': more bytes than tensor %zu was declared with", file_.path().c_str(), current_);
+    file_.write(bytes, size);
     current_written_ += size;
     if (current_written_ == sizes_[current_]) {
         pad();
@@ -125,35 +98,14 @@ void GgufWriter::write(const void* bytes, size_t size) {
 }
 
 void GgufWriter::finish() {
-    LK_CHECK(current_ == sizes_.size(), LK_INTERNAL_ERROR, "'%s': tensor %zu of %zu is not complete", path_.c_str(),
-             current_, sizes_.size());
-    if (::fsync(file_) != 0) {
-        fail("write", part_path_, errno);
-    }
-    if (::rename(part_path_.c_str(), path_.c_str()) != 0) {
-        fail("put the finished file in place of", path_, errno);
-    }
-    ::close(file_);
-    file_ = -1;
-}
-
-void GgufWriter::put(const void* bytes, size_t size) {
-    const uint8_t* from = static_cast<const uint8_t*>(bytes);
-    written_ += size;
-    while (size > 0) {
-        const ssize_t n = ::write(file_, from, size);
-        if (n < 0 && errno != EINTR) {
-            fail("write", part_path_, errno);
-        }
-        const size_t done = n > 0 ? static_cast<size_t>(n) : 0;
-        from += done;
-        size -= done;
-    }
+    LK_CHECK(current_ == sizes_.size(), LK_INTERNAL_ERROR, "'%s': tensor %zu of %zu is not complete",
+             file_.path().c_str(), current_, sizes_.size());
+    file_.commit();
 }
 
 void GgufWriter::pad() {
-    const std::vector<uint8_t> zeros((alignment_ - written_ % alignment_) % alignment_);
-    put(zeros.data(), zeros.size());
+    const std::vector<uint8_t> zeros((alignment_ - written() % alignment_) % alignment_);
+    file_.write(zeros.data(), zeros.size());
 }
 
 }  // namespace lk

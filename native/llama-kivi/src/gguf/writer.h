@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/output_file.h"
 #include "gguf/reader.h"
 #include "quant/blocks.h"
 
@@ -15,13 +16,8 @@ namespace lk {
 // Order of calls: entries and tensors, begin_data, the tensors' bytes in the order of their declaration, finish.
 class GgufWriter {
 public:
-    // Creates a file beside path, which takes its place in finish(). alignment: of the tensors, in bytes.
-    // Throws LK_IO_ERROR; also if path is there and is no regular file.
+    // path: see OutputFile, also for what is thrown. alignment: of the tensors, in bytes (is_alignment).
     GgufWriter(std::string path, uint32_t alignment);
-    // Without finish() nothing is left behind.
-    ~GgufWriter();
-    GgufWriter(const GgufWriter&) = delete;
-    GgufWriter& operator=(const GgufWriter&) = delete;
 
     // Copies an entry of another file.
     void add(const GgufEntry& entry);
@@ -35,16 +31,13 @@ public:
     // Puts the file in its place. Every declared byte must have been written.
     void finish();
 
-    uint64_t written() const { return written_; }  // bytes, padding included
+    uint64_t written() const { return file_.written(); }  // bytes, padding included
 
 private:
     void begin_entry(std::string_view key, lk_value_type type);
-    void put(const void* bytes, size_t size);
     void pad();
 
-    std::string path_;
-    std::string part_path_;
-    int file_ = -1;
+    OutputFile file_;
     uint32_t alignment_;
     uint64_t n_entries_ = 0;
     std::vector<uint8_t> entries_;
@@ -53,7 +46,6 @@ private:
     uint64_t data_size_ = 0;       // bytes of the tensors declared so far, padding included
     size_t current_ = 0;           // tensor that write() continues
     uint64_t current_written_ = 0;
-    uint64_t written_ = 0;
 };
 
 }  // namespace lk

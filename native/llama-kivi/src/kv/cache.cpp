@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
+#include <string>
 
 #include "base/error.h"
 
@@ -22,29 +24,60 @@ int resolved_sinks(const lk_cache_params& params, lk_cache_type type) {
     return params.sinks >= 0 ? params.sinks : is_paper(type) ? 0 : kDefaultSinks;
 }
 
-void validate_side(const CacheConfig& c, lk_cache_type type, const char* side) {
-    LK_CHECK(type >= 0 && type < LK_CACHE_TYPE_COUNT, LK_INVALID_ARGUMENT, "%s: %d is no cache type", side,
-             static_cast<int>(type));
-    const int d = c.head_size;
-    if (!is_kivi(type)) {
-        LK_CHECK(type == LK_CACHE_F16 || d % 32 == 0, LK_UNSUPPORTED,
-                 "%s: %s needs a head size that is a multiple of 32; this model has %d; use --kv-cache f16 or kivi2",
-                 side, name(type), d);
-        return;
+// Why a side's type does not fit the head size; nothing if it does.
+std::optional<std::string> head_size_misfit(lk_cache_type type, int head_size) {
+    if (is_kivi(type) && head_size % 16 != 0) {
+        return format("%s needs a head size that is a multiple of 16", name(type));
     }
+    if (!is_kivi(type) && type != LK_CACHE_F16 && head_size % 32 != 0) {
+        return format("%s needs a head size that is a multiple of 32", name(type));
+    }
+    return std::nullopt;
+}
+
+void check_sizes(const CacheConfig& c, const char* side) {
     const int g = static_cast<int>(c.params.group);
     LK_CHECK(g == 16 || g == 32 || g == 64 || g == 128, LK_INVALID_ARGUMENT,
-             "%s: group is %d; a group is 16, 32, 64 or 128 tokens (pages hold 128)", side, g);
+             "%s: cache.group is %d; a group is 16, 32, 64 or 128 tokens (pages hold 128)", side, g);
     LK_CHECK(c.params.residual > 0 && c.params.residual % g == 0, LK_INVALID_ARGUMENT,
-             "%s: residual is %u, which is not a positive multiple of the group (%d); use --kv-residual %d", side,
+             "%s: cache.residual is %u, which is not a positive multiple of cache.group (%d), such as %d", side,
              c.params.residual, g, std::max(1, static_cast<int>(c.params.residual) / g) * g);
-    LK_CHECK(c.params.residual <= 1u << 16, LK_INVALID_ARGUMENT, "%s: residual is %u; at most 65536", side,
+    LK_CHECK(c.params.residual <= 1u << 16, LK_INVALID_ARGUMENT, "%s: cache.residual is %u; at most 65536", side,
              c.params.residual);
     LK_CHECK(c.params.sinks >= -1 && c.params.sinks <= g, LK_INVALID_ARGUMENT,
-             "%s: sinks is %d; at most one group (%d), or -1 for the default", side, c.params.sinks, g);
-    LK_CHECK(d % 16 == 0 && d <= kMaxHeadSize, LK_UNSUPPORTED,
-             "%s: %s needs a head size that is a multiple of 16 and at most %d; this model has %d; use --kv-cache f16",
-             side, name(type), kMaxHeadSize, d);
+             "%s: cache.sinks is %d; at most one group (%d), or -1 for the default", side, c.params.sinks, g);
+}
+
+// Names of the types that a side can have with these sizes.
+std::string fitting_types(const CacheConfig& c, const char* side) {
+    std::string names;
+    for (int i = 0; i < LK_CACHE_TYPE_COUNT; ++i) {
+        const auto type = static_cast<lk_cache_type>(i);
+        if (head_size_misfit(type, c.head_size)) {
+            continue;
+        }
+        try {
+            if (is_kivi(type)) {
+                check_sizes(c, side);
+            }
+        } catch (const Error&) {
+            continue;
+        }
+        names += (names.empty() ? "" : ", ") + std::string(name(type));
+    }
+    return names;
+}
+
+void validate_side(const CacheConfig& c, lk_cache_type type, const char* side, const char* parameter) {
+    LK_CHECK(type >= 0 && type < LK_CACHE_TYPE_COUNT, LK_INVALID_ARGUMENT, "%s: %d is no cache type (%s)", side,
+             static_cast<int>(type), parameter);
+    if (const std::optional<std::string> misfit = head_size_misfit(type, c.head_size)) {
+        LK_FAIL(LK_UNSUPPORTED, "%s: %s; this model has %d; types that fit for %s: %s", side, misfit->c_str(),
+                c.head_size, parameter, fitting_types(c, side).c_str());
+    }
+    if (is_kivi(type)) {
+        check_sizes(c, side);
+    }
 }
 
 }  // namespace
@@ -59,8 +92,8 @@ void CacheConfig::validate() const {
              n_ubatch);
     LK_CHECK(head_size <= kMaxHeadSize && head_size % 8 == 0, LK_UNSUPPORTED,
              "head size %d: the cache takes multiples of 8 up to %d", head_size, kMaxHeadSize);
-    validate_side(*this, params.type_k, "keys");
-    validate_side(*this, params.type_v, "values");
+    validate_side(*this, params.type_k, "keys", "cache.type_k");
+    validate_side(*this, params.type_v, "values", "cache.type_v");
 }
 
 SideSpec make_side_spec(const CacheConfig& c, Side side) {
@@ -456,15 +489,23 @@ int64_t Cache::distinct_paged_tokens(Side side) const {
     return tokens;
 }
 
-void Cache::check_room(int64_t n_tokens) const {
+int64_t Cache::used_tokens() const {
     int64_t used = distinct_paged_tokens(Side::keys);
     for (const Sequence& s : sequences_) {
         used += s.k.n_ring();
     }
+    return used;
+}
+
+void Cache::check_room(int64_t n_tokens) const {
+    check_room(used_tokens(), n_tokens);
+}
+
+void Cache::check_room(int64_t used, int64_t n_tokens) const {
     if (used + n_tokens > config_.n_ctx) {
         throw Error(LK_CACHE_FULL,
-                    format("the KV cache is full: %lld of %d tokens used, %lld more needed; raise the context size or "
-                           "remove tokens",
+                    format("the KV cache is full: %lld of %d tokens used, %lld more needed; raise n_ctx or remove "
+                           "tokens",
                            static_cast<long long>(used), config_.n_ctx, static_cast<long long>(n_tokens)),
                     n_tokens, std::max<int64_t>(config_.n_ctx - used, 0));
     }

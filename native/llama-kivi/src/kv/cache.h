@@ -243,7 +243,9 @@ public:
     }
 
     // One call.
-    void check_room(int64_t n_tokens) const;          // LK_CACHE_FULL
+    int64_t used_tokens() const;              // of all sequences; shared ones count once
+    void check_room(int64_t n_tokens) const;  // LK_CACHE_FULL
+    void check_room(int64_t used, int64_t n_tokens) const;
     void reserve(std::span<const Segment> segments);  // LK_OUT_OF_MEMORY
     void release_reserved(std::span<const Segment> segments);
     // rows [n_rows, n_head_kv, D] of one layer, all rows of the call; LK_NUMERIC_ERROR names layer and side.

@@ -406,7 +406,9 @@ void load_state(CacheParts parts, int seq, uint64_t model, std::span<const uint8
         };
         swap();
         try {
-            parts.front()->check_room(0);
+            // Its pages are its own: the rest is what other sequences hold.
+            const int64_t length = parts.front()->length(seq);
+            parts.front()->check_room(parts.front()->used_tokens() - length, length);
         } catch (...) {
             swap();
             throw;

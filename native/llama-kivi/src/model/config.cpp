@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "base/error.h"
 #include "kv/kivi_format.h"
+#include "model/split_model.h"
 
 namespace lk {
 
@@ -89,6 +90,20 @@ RopeConfig read_rope(const GgufFile& file, const Reader& r, int head_size, int n
     return c;
 }
 
+// A token that has a text, or that the width promises, must have a row. More rows than tokens are padding.
+void check_vocabulary(const GgufFile& file, const Reader& r, int n_rows) {
+    const GgufEntry* model = file.find("tokenizer.ggml.model");
+    const GgufEntry* tokens = file.find("tokenizer.ggml.tokens");
+    const bool no_texts =
+        model != nullptr && model->type == LK_VALUE_STRING && file.get_string(model->key) == "no_vocab";
+    const bool has_texts = !no_texts && tokens != nullptr && tokens->type == LK_VALUE_ARRAY;
+    const std::string key = has_texts ? tokens->key : r.key("vocab_size");
+    const uint64_t n_tokens = has_texts ? tokens->count : file.get_u32_or(key, 0);
+    LK_CHECK(n_tokens <= static_cast<uint64_t>(n_rows), LK_BAD_FILE,
+             "%s: key '%s' gives %llu tokens; tensor 'token_embd.weight' has rows for %d", file.name().c_str(),
+             key.c_str(), static_cast<unsigned long long>(n_tokens), n_rows);
+}
+
 Architecture read_architecture(const GgufFile& file, const std::string& name) {
     if (name == "llama") {
         return Architecture::llama;
@@ -101,6 +116,7 @@ Architecture read_architecture(const GgufFile& file, const std::string& name) {
 }  // namespace
 
 ModelConfig ModelConfig::read(const GgufFile& file) {
+    refuse_split(file);
     ModelConfig c;
     const char* name = file.name().c_str();
     c.architecture_name = file.get_string("general.architecture");
@@ -143,10 +159,15 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
              "%s: tensor 'token_embd.weight' has %llu rows", name,
              static_cast<unsigned long long>(embedding->shape[1]));
     c.n_vocab = static_cast<int>(embedding->shape[1]);
+    check_vocabulary(file, r, c.n_vocab);
     return c;
 }
 
 ModelConfig ModelConfig::read_metadata(const GgufFile& file) {
+    const SplitPart part = split_part(file);
+    if (part.number > 1) {  // the first part has the metadata
+        refuse_split(file);
+    }
     ModelConfig c;
     c.architecture_name = file.get_string_or("general.architecture", "");
     const auto number = [&](const char* key) {

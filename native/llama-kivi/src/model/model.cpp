@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "model/split_model.h"
 #include "model/synthetic.h"
 
 namespace lk {
@@ -355,10 +356,12 @@ std::shared_ptr<const GgufFile> open_file(const std::string& path, std::span<con
 
 std::shared_ptr<const Model> Model::load_vocabulary(const std::string& path,
                                                     std::span<const lk_metadata_override> overrides) {
-    auto model = std::make_shared<Model>();
-    model->file = open_file(path, overrides);
-    model->config = ModelConfig::read_metadata(*model->file);
-    return model;
+    return naming_file(path, [&] {
+        auto model = std::make_shared<Model>();
+        model->file = open_file(path, overrides);
+        model->config = ModelConfig::read_metadata(*model->file);
+        return std::shared_ptr<const Model>(model);
+    });
 }
 
 void Model::check_complete() const {
@@ -371,6 +374,12 @@ std::shared_ptr<const Model> Model::load(const std::string& path, bool use_mmap,
                                          const std::function<bool(float)>& progress,
                                          std::span<const lk_metadata_override> overrides) {
     LK_CHECK(n_gpu_layers >= -1, LK_INVALID_ARGUMENT, "n_gpu_layers is %d; it must be -1 (all) or more", n_gpu_layers);
+    return naming_file(path, [&] { return load_whole(path, use_mmap, n_gpu_layers, progress, overrides); });
+}
+
+std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use_mmap, int n_gpu_layers,
+                                               const std::function<bool(float)>& progress,
+                                               std::span<const lk_metadata_override> overrides) {
     auto model = std::make_shared<Model>();
     model->file = open_file(path, overrides);
     model->config = ModelConfig::read(*model->file);

@@ -74,6 +74,10 @@ struct Model {
     int n_host_layers() const { return config.n_layer - n_device_layers; }  // the first ones, which the CPU computes
 
 private:
+    static std::shared_ptr<const Model> load_whole(const std::string& path, bool use_mmap, int n_gpu_layers,
+                                                   const std::function<bool(float)>& progress,
+                                                   std::span<const lk_metadata_override> overrides);
+
     std::vector<std::unique_ptr<uint8_t[]>> copies_;  // of the weights, without mmap
     friend class WeightLoader;
 };

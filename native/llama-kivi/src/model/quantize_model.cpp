@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "gguf/writer.h"
+#include "model/split_model.h"
 #include "quant/quantize.h"
 
 namespace lk {
@@ -130,16 +131,27 @@ public:
 
     const Mix& mix() const { return mix_; }
 
-    // What a tensor becomes; nothing if it stays as it is. fell_back says that its rows forced a wider type.
-    std::optional<WeightType> choose(const TensorInfo& tensor, bool& fell_back) const {
-        fell_back = false;
+    // What a tensor becomes; nothing if it stays as it is. Where its rows do not fill the blocks of what the mix wants,
+    // it gets a wider type, and `wanted` is what the mix wanted. Throws LK_INVALID_ARGUMENT where a type was asked for
+    // by name and does not fit.
+    std::optional<WeightType> choose(const TensorInfo& tensor, WeightType& wanted) const {
         const std::optional<Role> role = role_of(tensor.name);
         if (tensor.n_dims < 2 || tensor.elements() == 0 || !role || role->name.find("norm") != std::string_view::npos) {
             return std::nullopt;
         }
-        WeightType type = wanted(*role);
-        while (tensor.shape[0] % weight_type_traits(type)->block_elements != 0) {
-            fell_back = true;
+        if (const std::optional<WeightType> asked = asked_for(*role)) {
+            LK_CHECK(
+                fits(tensor, *asked), LK_INVALID_ARGUMENT,
+                "tensor %s has rows of %llu elements, which do not fill the blocks of %u of %s; types that fit: %s",
+                quote_text(tensor.name).c_str(), static_cast<unsigned long long>(tensor.shape[0]),
+                weight_type_traits(*asked)->block_elements, weight_type_traits(*asked)->name,
+                fitting_types(tensor).c_str());
+            wanted = *asked;
+            return asked;
+        }
+        wanted = mixed(*role);
+        WeightType type = wanted;
+        while (!fits(tensor, type)) {
             type = wider(type);
         }
         return type;
@@ -162,19 +174,40 @@ private:
         }
     }
 
-    WeightType wanted(const Role& role) const {
-        if (role.name == "output" && output_) {
-            return *output_;
+    static bool fits(const TensorInfo& tensor, WeightType type) {
+        return tensor.shape[0] % weight_type_traits(type)->block_elements == 0;
+    }
+
+    static std::string fitting_types(const TensorInfo& tensor) {
+        std::string names;
+        for (uint32_t number = 0; number <= static_cast<uint32_t>(BF16); ++number) {
+            const WeightTypeTraits* traits = weight_type_traits(number);
+            if (traits != nullptr && fits(tensor, static_cast<WeightType>(number))) {
+                names += (names.empty() ? "" : ", ") + std::string(traits->name);
+            }
         }
-        if (role.name == "token_embd" && embedding_) {
-            return *embedding_;
+        return names;
+    }
+
+    // The type that was asked for by name.
+    std::optional<WeightType> asked_for(const Role& role) const {
+        if (role.layer >= 0) {
+            return std::nullopt;
         }
+        if (role.name == "token_embd" && (embedding_ || !tied_)) {
+            return embedding_;
+        }
+        return role.name == "output" || role.name == "token_embd" ? output_ : std::nullopt;
+    }
+
+    // The type as the mix says.
+    WeightType mixed(const Role& role) const {
         const WeightType base = mix_.base;
         if (pure_ || is_float(base) || base == Q8_0) {
             return base;
         }
         if (role.name == "output" || (role.name == "token_embd" && tied_)) {
-            return falcon_ ? Q8_0 : output_.value_or(Q6_K);
+            return falcon_ ? Q8_0 : Q6_K;
         }
         if (mix_.size == Size::plain) {
             return base;
@@ -266,7 +299,8 @@ const std::vector<const char*>& quantization_names() {
 }
 
 QuantizeResult quantize_model(const std::string& from, const std::string& to, const QuantizeOptions& options) {
-    const std::unique_ptr<GgufFile> file = GgufFile::open(from);
+    const std::unique_ptr<GgufFile> file = naming_file(from, [&] { return GgufFile::open(from); });
+    refuse_split(*file);
     const TypeChooser chooser(*file, options);
     LK_CHECK(!same_file(from, to), LK_INVALID_ARGUMENT, "'%s' is the file that is read; write another one", to.c_str());
 
@@ -281,8 +315,11 @@ QuantizeResult quantize_model(const std::string& from, const std::string& to, co
         LK_CHECK(traits != nullptr, LK_UNSUPPORTED, "'%s': tensor %s is of type %u, which is not known", from.c_str(),
                  tensor.name.c_str(), tensor.type);
         const auto before = static_cast<WeightType>(tensor.type);
-        bool fell_back;
-        const WeightType after = chooser.choose(tensor, fell_back).value_or(before);
+        WeightType wanted = before;
+        const WeightType after = chooser.choose(tensor, wanted).value_or(before);
+        if (after != wanted) {
+            result.fallbacks.push_back({tensor.name, wanted, after});
+        }
         if (after != before) {
             const bool requantized = !is_float(before);
             LK_CHECK(!requantized || options.allow_requantize, LK_INVALID_ARGUMENT,
@@ -290,7 +327,6 @@ QuantizeResult quantize_model(const std::string& from, const std::string& to, co
                      "in F32, F16 or BF16, or allow it",
                      from.c_str(), tensor.name.c_str(), traits->name);
             ++result.n_converted;
-            result.n_fallback += fell_back ? 1 : 0;
             result.n_requantized += requantized ? 1 : 0;
         }
         steps.push_back({&tensor, before, after});

@@ -11,13 +11,22 @@
 namespace lk {
 
 struct QuantizeOptions {
-    std::string type;                     // a name of quantization_names(), in any case
-    std::string output_type;              // of the output matrix, a WeightType's name; empty: as the mix says
-    std::string token_embedding_type;     // of the token embedding; empty: as the mix says
+    std::string type;  // a name of quantization_names(), in any case
+    // Of the output matrix, which is the token embedding in a model that has no other, and of the token embedding: a
+    // WeightType's name, which must fit; empty: as the mix says.
+    std::string output_type;
+    std::string token_embedding_type;
     bool allow_requantize = true;         // whether weights may be quantized already
     bool pure = false;                    // every matrix in the mix's main type
     int n_threads = 0;                    // 0: one per processor
     std::function<bool(float)> progress;  // called with 0..1; returning false stops it (LK_CANCELLED). May be empty.
+};
+
+// A tensor whose rows do not fill the blocks of the type that the mix wants.
+struct QuantizeFallback {
+    std::string tensor;
+    WeightType wanted;
+    WeightType given;  // a wider one
 };
 
 struct QuantizeResult {
@@ -25,8 +34,8 @@ struct QuantizeResult {
     uint64_t bytes_after = 0;
     int n_tensors = 0;
     int n_converted = 0;    // got another type
-    int n_fallback = 0;     // of those, rows that do not fill the blocks of the type wanted: got a wider one
     int n_requantized = 0;  // of those, were quantized before
+    std::vector<QuantizeFallback> fallbacks;
 };
 
 // Names of the types and mixes quantize_model writes ("Q4_K_M").

@@ -1,0 +1,28 @@
+using System.CommandLine;
+using LlamaKivi.Cli.Analysis;
+using LlamaKivi.Cli.Evaluation;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>All commands.</summary>
+internal static class Commands
+{
+    public static RootCommand CreateRoot() => new("LlamaKivi: GGUF language models with the KIVI KV cache.")
+    {
+        RunCommand.Create(),
+        ChatCommand.Create(),
+        InspectCommand.Create(),
+        DoctorCommand.Create(),
+        QuantizeCommand.Create(),
+        PerplexityCommand.Create(),
+        RetrievalCommand.Create(),
+        CompareCommand.Create(),
+        AnalyzeCommand.Create(),
+        EvalCommand.Create(),
+        BenchCommand.Create(),
+        BatchedBenchCommand.Create(),
+        LogitsCommand.Create(),
+        TokenizeCommand.Create(),
+        TokenizeCommand.CreateInverse(),
+    };
+}

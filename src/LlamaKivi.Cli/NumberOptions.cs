@@ -1,0 +1,72 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>Options whose values are numbers. What is no number, or out of range, is one sentence that says what it must be.</summary>
+internal static class NumberOptions
+{
+    /// <summary>Most tokens of a context, as the engine has it.</summary>
+    public const int MostTokens = 1 << 30;
+
+    /// <summary>An option that may be left out.</summary>
+    public static Option<int?> Whole(string name, string? alias, string description, int least, int most, string? hint = null) =>
+        Create<int?>(name, alias, description, argument => Parse(argument, least, most, hint) is { } value ? (int)value : null);
+
+    /// <summary>An option with a default.</summary>
+    public static Option<int> Whole(string name, string? alias, string description, int least, int most, int otherwise)
+    {
+        Option<int> option = Create<int>(name, alias, description, argument => (int)(Parse(argument, least, most, null) ?? otherwise));
+        option.DefaultValueFactory = _ => otherwise;
+        return option;
+    }
+
+    /// <summary>A seed of 32 bits, which may be left out.</summary>
+    public static Option<uint?> Seed(string name, string? alias, string description) =>
+        Create<uint?>(name, alias, description, argument => Parse(argument, 0, uint.MaxValue, "leave it out for a random one") is { } value ? (uint)value : null);
+
+    /// <summary>A real number; least and most are included.</summary>
+    public static Option<float> Real(string name, string description, float least, float most, float otherwise)
+    {
+        Option<float> option = Create<float>(name, null, description, argument =>
+        {
+            string text = argument.Tokens[0].Value;
+            if (float.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out float value) && value >= least && value <= most)
+            {
+                return value;
+            }
+
+            argument.AddError(string.Create(CultureInfo.InvariantCulture, $"{name} is {text}; it must be a number {Range(least, most, float.MaxValue)}"));
+            return otherwise;
+        });
+        option.DefaultValueFactory = _ => otherwise;
+        return option;
+    }
+
+    /// <summary>The context size of a product or sum that options give.</summary>
+    /// <param name="tokens">The tokens.</param>
+    /// <param name="options">The options they are of.</param>
+    public static uint ContextSize(long tokens, string options) => tokens <= MostTokens
+        ? (uint)tokens
+        : throw new UsageException($"{options} ask for a context of {tokens} tokens; it holds at most {MostTokens}");
+
+    private static Option<T> Create<T>(string name, string? alias, string description, Func<ArgumentResult, T> parse) =>
+        new(name, alias is null ? [] : [alias]) { Description = description, CustomParser = parse };
+
+    private static long? Parse(ArgumentResult argument, long least, long most, string? hint)
+    {
+        string text = argument.Tokens[0].Value;
+        if (long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long value) && value >= least && value <= most)
+        {
+            return value;
+        }
+
+        string name = argument.Parent is OptionResult { Option: var option } ? option.Aliases.FirstOrDefault() ?? option.Name : "the number";
+        argument.AddError($"{name} is {text}; it must be a whole number {Range(least, most, int.MaxValue)}{(hint is null ? "" : $", or {hint}")}");
+        return null;
+    }
+
+    private static string Range<T>(T least, T most, T boundless)
+        where T : IFormattable, IEquatable<T> => most.Equals(boundless) ? FormattableString.Invariant($"of at least {least}") : FormattableString.Invariant($"from {least} to {most}");
+}

@@ -1,0 +1,67 @@
+using LlamaKivi.Abstractions;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Common;
+
+/// <summary>Takes another type in the place of the default one for a model whose heads it does not fit.</summary>
+internal static class KvCacheFallback
+{
+    // By memory.
+    private static readonly lk_cache_type[] Types =
+        [lk_cache_type.LK_CACHE_KIVI2, lk_cache_type.LK_CACHE_KIVI4, lk_cache_type.LK_CACHE_Q4_0, lk_cache_type.LK_CACHE_Q8_0, lk_cache_type.LK_CACHE_F16];
+
+    /// <summary>Why a cache does not fit a model; null if it does.</summary>
+    public static string? Misfit(GgufFile file, KvCacheParams cache)
+    {
+        try
+        {
+            ContextHandle.Estimate(file, new ContextOptions
+            {
+                ContextSize = 1,
+                KeyType = cache.TypeK,
+                ValueType = cache.TypeV,
+                GroupSize = cache.Group,
+                ResidualLength = cache.Residual,
+                SinkTokens = cache.Sinks ?? -1,
+            });
+            return null;
+        }
+        catch (Exception e) when (e is LlamaKiviException or ArgumentException)
+        {
+            return e.Message;
+        }
+    }
+
+    /// <summary>The cache, or, if its types do not fit the model, one of the same sizes and another type.</summary>
+    /// <param name="file">The model's file.</param>
+    /// <param name="cache">What is taken by default.</param>
+    /// <param name="reason">What was done and why; null if the cache fits, or no type would.</param>
+    public static KvCacheParams Fit(GgufFile file, KvCacheParams cache, out string? reason)
+    {
+        reason = Misfit(file, cache);
+        if (reason is null)
+        {
+            return cache;
+        }
+
+        foreach (lk_cache_type type in Types)
+        {
+            KvCacheParams other = cache with { TypeK = type, TypeV = type };
+            if (Misfit(file, other) is null)
+            {
+                reason = $"the KV cache is {NativeEngine.CacheTypeName(type)} instead of the default {NativeEngine.CacheTypeName(cache.TypeK)} ({reason})";
+                return other;
+            }
+        }
+
+        reason = null;
+        return cache;
+    }
+
+    /// <summary>The cache of a context's parameters: what they ask for, or what fits if they ask for nothing.</summary>
+    public static KvCacheParams Of(GgufFile file, IContextParams parameters, out string? reason)
+    {
+        reason = null;
+        return ReferenceEquals(parameters.KvCache, KvCacheParams.Default) ? Fit(file, parameters.KvCache, out reason) : parameters.KvCache;
+    }
+}

@@ -1,0 +1,53 @@
+using LlamaKivi.Native;
+
+namespace LlamaKivi;
+
+/// <summary>Reads saved states: what goes wrong names the file.</summary>
+internal static class StateFile
+{
+    /// <summary>Runs what reads a file, or a folder of files.</summary>
+    public static void Read(string path, Action read)
+    {
+        try
+        {
+            read();
+        }
+        catch (Exception e) when (Named(path, e) is { } named)
+        {
+            throw named;
+        }
+    }
+
+    /// <inheritdoc cref="Read"/>
+    public static async Task ReadAsync(string path, Func<Task> read)
+    {
+        try
+        {
+            await read().ConfigureAwait(false);
+        }
+        catch (Exception e) when (Named(path, e) is { } named)
+        {
+            throw named;
+        }
+    }
+
+    // The exception with the path; null if it has it, or says nothing of a file.
+    private static Exception? Named(string path, Exception e)
+    {
+        if (string.IsNullOrEmpty(path) || e.Message.Contains(path, StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        string message = $"'{path}': {e.Message}";
+        return e switch
+        {
+            StateLoadException => new StateLoadException(message),
+            KvCacheFullException full => new KvCacheFullException(message, full.Needed, full.Available),
+            NativeOutOfMemoryException memory => new NativeOutOfMemoryException(message, memory.Needed),
+            OutOfDeviceMemoryException memory => new OutOfDeviceMemoryException(message, memory.Needed, memory.Available),
+            _ when e.GetType() == typeof(IOException) => new IOException(message, e),
+            _ => null,
+        };
+    }
+}

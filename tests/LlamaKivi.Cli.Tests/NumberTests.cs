@@ -1,0 +1,83 @@
+using System.CommandLine;
+using System.Globalization;
+
+namespace LlamaKivi.Cli.Tests;
+
+/// <summary>Every option of every command whose value is a number: what is none, or out of range, is said in plain words.</summary>
+public sealed class NumberTests
+{
+    private static readonly RootCommand Root = Commands.CreateRoot();
+
+    public static TheoryData<string, string> Options
+    {
+        get
+        {
+            var data = new TheoryData<string, string>();
+            foreach (Command command in Root.Subcommands)
+            {
+                foreach (Option option in command.Options.Where(option => IsNumber(option.ValueType)))
+                {
+                    data.Add(command.Name, option.Name);
+                }
+            }
+
+            return data;
+        }
+    }
+
+    private static bool IsNumber(Type type) => (Nullable.GetUnderlyingType(type) ?? type) is var t && t != typeof(bool) && t.IsPrimitive;
+
+    [Fact]
+    public void There_are_many() => Assert.True(Options.Count > 60, $"{Options.Count}");
+
+    [Theory]
+    [MemberData(nameof(Options))]
+    public void Numbers_that_cannot_be_are_told_in_plain_words(string command, string name)
+    {
+        Option option = Root.Subcommands.Single(c => c.Name == command).Options.Single(o => o.Name == name);
+        foreach (string alias in option.Aliases.Append(option.Name))
+        {
+            foreach (string value in (string[])["abc", "", "NaN", "-Infinity", "-99999999999999999999", "99999999999999999999999999999999999999999", "1e99", "-7", "1,5", "0x10"])
+            {
+                string[] said = [.. Root.Parse([command, alias, value]).Errors.Select(error => error.Message).Where(message => !message.Contains("equired", StringComparison.Ordinal))];
+                string message = Assert.Single(said);
+                Assert.Matches($"^--?[a-z-]+ is {System.Text.RegularExpressions.Regex.Escape(value)}; it must be a (whole )?number ", message);
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Options))]
+    public void The_default_is_a_value_that_is_taken(string command, string name)
+    {
+        Option option = Root.Subcommands.Single(c => c.Name == command).Options.Single(o => o.Name == name);
+        if (option.HasDefaultValue && option.GetDefaultValue() is { } value)
+        {
+            string text = Convert.ToString(value, CultureInfo.InvariantCulture)!;
+            Assert.DoesNotContain(Root.Parse([command, name, text]).Errors, error => error.Message.Contains("must be", StringComparison.Ordinal));
+        }
+    }
+
+    [Theory]
+    [InlineData("-s is -1; it must be a whole number from 0 to 4294967295, or leave it out for a random one", "run", "-p", "x", "-s", "-1")]
+    [InlineData("-n is 4000 and -c is 2048: the context holds a row's prompt and what is written; raise -c above 4000", "eval", "--task", "unused", "-n", "4000")]
+    [InlineData("-c and -npl ask for a context of", "eval", "--task", "/dev/null", "-c", "1000000000", "-npl", "4096")]
+    [InlineData("-npl, -npp and -ntg ask for a context of", "batched-bench", "-npl", "60000", "-npp", "1000000", "-ntg", "1")]
+    [InlineData("-p and -n are 0: there is no test", "bench", "-p", "0", "-n", "0")]
+    [InlineData("-d: '-1' is no number from 0 to", "bench", "-d", "-1")]
+    [InlineData("--depths: '99999999999' is no number from 1 to", "retrieval", "--depths", "99999999999")]
+    public async Task What_options_ask_for_together_is_checked(string expected, params string[] arguments)
+    {
+        CommandLine.Result result = await CommandLine.RunAsync(arguments);
+        Assert.Equal(2, result.ExitCode);
+        Assert.Contains(expected, result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("raise ContextSize, or set OverflowStrategy to Shift.", "raise -c.")]
+    [InlineData("KvCache.Group is 48; types that fit for KvCache.TypeK: f16", "--kv-group is 48; types that fit for --kv-cache: f16")]
+    [InlineData("Threads is 2000; GpuLayerCount is -2; SeqMax", "-t is 2000; -ngl is -2; -npl")]
+    [InlineData("cannot open '/Threads/ContextSize.gguf'", "cannot open '/Threads/ContextSize.gguf'")]
+    public void Messages_speak_of_options(string message, string expected) => Assert.Equal(expected, Errors.Words(message));
+}
