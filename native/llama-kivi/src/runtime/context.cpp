@@ -190,12 +190,12 @@ uint64_t Context::state_size(int32_t seq) const {
 
 void Context::save_state(int32_t seq, std::span<uint8_t> out) const {
     check_seq(seq);
-    with_device([&] { kv::save_state(cache_.parts(), seq, model_->fingerprint, out); });
+    with_device([&] { kv::save_state(cache_.parts(), seq, model_->state, out); });
 }
 
 void Context::load_state(int32_t seq, std::span<const uint8_t> data) {
     check_seq(seq);
-    with_device([&] { kv::load_state(cache_.parts(), seq, model_->fingerprint, data); });
+    with_device([&] { kv::load_state(cache_.parts(), seq, model_->state, data); });
 }
 
 void Context::copy(int32_t src, int32_t dst) {
