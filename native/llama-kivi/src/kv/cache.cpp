@@ -472,11 +472,19 @@ int64_t Cache::distinct_paged_tokens(Side side, int except) const {
     return tokens;
 }
 
-void Cache::check_room(int64_t n_tokens, int replaced) const {
-    int64_t used = distinct_paged_tokens(Side::keys, replaced);
+int64_t Cache::used_tokens(int except) const {
+    int64_t used = distinct_paged_tokens(Side::keys, except);
     for (size_t seq = 0; seq < sequences_.size(); ++seq) {
-        used += static_cast<int>(seq) == replaced ? 0 : sequences_[seq].k.n_ring();
+        used += static_cast<int>(seq) == except ? 0 : sequences_[seq].k.n_ring();
     }
+    return used;
+}
+
+void Cache::check_room(int64_t n_tokens) const {
+    check_room(used_tokens(), n_tokens);
+}
+
+void Cache::check_room(int64_t used, int64_t n_tokens) const {
     if (used + n_tokens > config_.n_ctx) {
         throw Error(LK_CACHE_FULL,
                     format("the KV cache is full: %lld of %d tokens used, %lld more needed; raise the context size or "

@@ -2,7 +2,8 @@
 //
 // One call goes: reserve (pages for what will leave the rings), stage rows layer by layer while attention reads the
 // sequence and the staged rows, prepare_commit (working memory), commit (rows enter the ring, the oldest leave it
-// quantized). Commit cannot fail, and nothing before it changes a sequence, so a failed call leaves the cache as it was.
+// quantized). Commit cannot fail, and nothing before it changes a sequence, so a failed call leaves the cache as it
+// was.
 #pragma once
 
 #include <atomic>
@@ -251,8 +252,9 @@ public:
     }
 
     // One call.
-    // LK_CACHE_FULL unless there is room for n_tokens more, in place of what sequence `replaced` holds (-1: of nothing).
-    void check_room(int64_t n_tokens, int replaced = -1) const;
+    int64_t used_tokens(int except = -1) const;  // of all sequences but one; shared ones count once
+    void check_room(int64_t n_tokens) const;     // LK_CACHE_FULL
+    void check_room(int64_t used, int64_t n_tokens) const;
     void reserve(std::span<const Segment> segments);  // LK_OUT_OF_MEMORY
     void release_reserved(std::span<const Segment> segments);
     // rows [n_rows, n_head_kv, D] of one layer, all rows of the call; LK_NUMERIC_ERROR names layer and side.

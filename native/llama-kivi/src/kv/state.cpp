@@ -106,7 +106,7 @@ void load_state(CacheParts parts, int seq, const ModelKey& model, std::span<cons
         LK_CHECK(in.left() == 0, LK_BAD_STATE, "the saved state has %zu bytes behind its values", in.left());
         LK_CHECK(keys.length() == values.length(), LK_BAD_STATE, "the saved state has %d keys and %d values",
                  keys.length(), values.length());
-        parts.front()->check_room(keys.length(), seq);
+        parts.front()->check_room(parts.front()->used_tokens(seq), keys.length());
 
         std::vector<SequenceSide> sides[2];
         for (const Side side : kSides) {
