@@ -58,6 +58,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
             backend->begin(cache, {&segment, 1});
             backend->stage({.cache = &cache, .n = kChunk, .k = k.data(), .v = k.data()});
             backend->finish();
+            backend->prepare_commit(cache, {&segment, 1});
             backend->commit(cache, {&segment, 1});
         }
     }

@@ -569,7 +569,7 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void lk_context_free(lk_context* context);
 
-    /// <summary>Appends the batch's tokens to their sequences and computes the logits asked for. Each token sees its sequence's tokens up to itself. On any failure every sequence is as before the call. Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY.</summary>
+    /// <summary>Appends the batch's tokens to their sequences and computes the logits asked for. Each token sees its sequence's tokens up to itself. On any failure every sequence is as before the call, but for LK_DEVICE_ERROR: the device may have failed while it wrote, and every later call on the context fails with it too. Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR, LK_OUT_OF_MEMORY, LK_OUT_OF_DEVICE_MEMORY or LK_DEVICE_ERROR.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_decode(lk_context* context, lk_batch* batch);
@@ -639,7 +639,7 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_seq_state_get(lk_context* context, int seq_id, void* data, ulong size);
 
-    /// <summary>Replaces a sequence by a saved one. On any failure the context is as before. Fails with LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY.</summary>
+    /// <summary>Replaces a sequence by a saved one. The bytes need not be trusted: every field is checked. A state of another model, of other settings of it (RoPE, sliding window, ...), of another kind of cache or of another format version is refused, and the message names what differs. On any failure the context is as before. Fails with LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_seq_state_set(lk_context* context, int seq_id, void* data, ulong size);
@@ -654,7 +654,7 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_context_observe(lk_context* context, delegate* unmanaged[Cdecl]<lk_observation*, void*, int> observer, void* user_data);
 
-    /// <summary>Puts keys and values through a cache of one layer and one sequence, as one call: k and v, [n_tokens, n_head_kv, head_size], become what attention would see of them afterwards. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY.</summary>
+    /// <summary>Puts keys and values through a cache of one layer and one sequence, as one call: k and v, [n_tokens, n_head_kv, head_size], become what attention would see of them afterwards. n_tokens: at most 2^20; n_head_kv: at most 1024. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_cache_round_trip(lk_cache_params* @params, uint n_head_kv, uint head_size, uint n_tokens, float* k, float* v);

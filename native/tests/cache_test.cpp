@@ -358,6 +358,41 @@ TEST(CacheErrors, BrokenRowsChangeNothing) {
     }
 }
 
+// A row whose rotation adds up to more than a half holds.
+TEST(CacheErrors, RowsTooLongForBlocksAreRefused) {
+    for (const lk_cache_type type : {LK_CACHE_Q8_0, LK_CACHE_Q4_0}) {
+        const Shape shape{.type_k = type, .type_v = type};
+        Tokens tokens(shape, 1, 3);
+        Cache cache(shape.config());
+        std::fill(tokens.k[0].begin(), tokens.k[0].end(), 60000.0f);
+        test::expect_error(LK_NUMERIC_ERROR, {"key", "beyond 65504"}, [&] { append(cache, 0, tokens, 0, 1); });
+        std::fill(tokens.k[0].begin(), tokens.k[0].end(), 8000.0f);  // 64000 times a unit vector
+        EXPECT_NO_THROW(append(cache, 0, tokens, 0, 1));
+    }
+}
+
+// What staging lets through, commit can store: also groups that span all there is.
+TEST(CacheErrors, TheWidestGroupsAreStored) {
+    static_assert(noexcept(std::declval<Cache&>().commit({}, std::declval<ThreadPool&>())));
+    for (const lk_cache_type type :
+         {LK_CACHE_F16, LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER}) {
+        const Shape shape{.type_k = type, .type_v = type, .lengths = {32, 32}};
+        Tokens tokens(shape, 300, 3);
+        for (std::vector<float>* rows : {&tokens.k[0], &tokens.v[0]}) {
+            for (size_t i = 0; i < rows->size(); ++i) {
+                (*rows)[i] = (i * 2654435761u >> 7) % 2 == 0 ? 65504.0f : -65504.0f;
+            }
+        }
+        Cache cache(shape.config());
+        append(cache, 0, tokens, 0, 300);
+        for (const std::vector<float>& row : test::rows_of(cache, 0, 300)) {
+            for (const float x : row) {
+                ASSERT_TRUE(std::isfinite(x)) << shape.text();
+            }
+        }
+    }
+}
+
 TEST(CacheUsage, CountsWhatTheFormatsSay) {
     struct Row {
         lk_cache_type type;

@@ -72,12 +72,13 @@ protected:
         const Segment segment{seq, 0, end - begin};
         cache.reserve({&segment, 1});
         stage(cache, segment, tokens, begin, end);
+        backend_->prepare_commit(cache, {&segment, 1});
         backend_->commit(cache, {&segment, 1});
     }
 
     static std::vector<uint8_t> state(kv::Cache& cache, int seq = 0) {
         std::vector<uint8_t> bytes(kv::state_size(Whole(cache), seq));
-        kv::save_state(Whole(cache), seq, 0, bytes);
+        kv::save_state(Whole(cache), seq, {}, bytes);
         return bytes;
     }
 
@@ -112,7 +113,7 @@ protected:
     double attention_error(const AttentionCase& c) {
         kv::Cache gpu(c.shape.config(), device_->memory());
         if (c.n > 0) {
-            kv::load_state(Whole(gpu), 0, 0, c.cached);
+            kv::load_state(Whole(gpu), 0, {}, c.cached);
         }
         const Segment segment = c.segment();
         gpu.reserve({&segment, 1});
@@ -279,7 +280,7 @@ TEST_F(Cuda, AttentionOverTokensThatMoved) {
             kv::Cache gpu(shape.config(), device_->memory());
             const Tokens tokens(shape, 705, 9, 1);
             test::append(cpu, 0, tokens, 0, 700);
-            kv::load_state(Whole(gpu), 0, 0, state(cpu));
+            kv::load_state(Whole(gpu), 0, {}, state(cpu));
             cpu.remove(0, begin, end, test::rotation(64));
             gpu.remove(0, begin, end, test::rotation(64));
             ASSERT_EQ(state(gpu), state(cpu));

@@ -134,6 +134,7 @@ inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, i
     const kv::Segment segment{seq, 0, end - begin};
     cache.reserve({&segment, 1});
     stage(cache, tokens, begin, end);
+    cache.prepare_commit({&segment, 1}, pool.size());
     cache.commit({&segment, 1}, pool);
 }
 

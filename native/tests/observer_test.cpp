@@ -132,6 +132,26 @@ TEST(RoundTrip, GivesTheRowsOfACache) {
     }
 }
 
+// More tokens than a cache takes at once.
+TEST(RoundTrip, TakesAsManyTokensAsItSays) {
+    constexpr uint32_t kTokens = 70000;
+    constexpr uint32_t kMost = 1u << 20;
+    const test::Shape shape{.type_k = LK_CACHE_KIVI4, .type_v = LK_CACHE_KIVI4, .head_size = 16};
+    const test::Tokens tokens(shape, kTokens, 4);
+    std::vector<float> k = tokens.k[0];
+    std::vector<float> v = tokens.v[0];
+    lk_cache_params params{shape.type_k, shape.type_v, 32, 128, -1};
+    ASSERT_EQ(lk_cache_round_trip(&params, 1, 16, kTokens, k.data(), v.data()), LK_OK) << lk_last_error();
+    std::vector<float> first(tokens.k[0].begin(), tokens.k[0].begin() + 1000 * 16);
+    std::vector<float> values(tokens.v[0].begin(), tokens.v[0].begin() + 1000 * 16);
+    ASSERT_EQ(lk_cache_round_trip(&params, 1, 16, 1000, first.data(), values.data()), LK_OK) << lk_last_error();
+    EXPECT_TRUE(std::equal(first.begin(), first.begin() + 800 * 16, k.begin()));
+    EXPECT_TRUE(std::equal(values.begin(), values.begin() + 800 * 16, v.begin()));
+    EXPECT_EQ(k.back(), half_to_float(float_to_half(tokens.k[0].back())));
+    test::expect_failure(lk_cache_round_trip(&params, 1, 16, kMost + 1, k.data(), v.data()), LK_INVALID_ARGUMENT,
+                         {"n_tokens is 1048577", "1 to 1048576"});
+}
+
 TEST(RoundTrip, NamesWhatDoesNotFit) {
     std::vector<float> rows(64, 1.0f);
     lk_cache_params params{LK_CACHE_KIVI2, LK_CACHE_KIVI2, 32, 128, -1};

@@ -113,26 +113,6 @@ TEST_F(Quantizer, ConstantPaperGroupsAreExactWithCodeZero) {
     }
 }
 
-TEST_F(Quantizer, NotANumberIsRefused) {
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    for (const lk_cache_type type : kQuantized) {
-        for (const Side side : {Side::keys, Side::values}) {
-            const PageFormat f = make_page_format(type, side, 64, 32);
-            const std::vector<float> rows = draw_rows(32, 64);
-            std::vector<uint8_t> page(f.page_bytes);
-            const HeadTable table = choose_head_table(f, rows.data(), 32, 0, 0);
-            for (const float bad : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
-                for (const int at : {0, 63, 31 * 64 + 17}) {
-                    std::vector<float> broken = rows;
-                    broken[at] = bad;
-                    test::expect_error(LK_NUMERIC_ERROR, {"the KV cache got", "to quantize"},
-                                       [&] { quantize_rows(f, table, broken.data(), 32, 0, 0, page.data()); });
-                }
-            }
-        }
-    }
-}
-
 TEST_F(Quantizer, ByteKeysErrByHalfAStepAtMost) {
     for (const lk_cache_type type : {LK_CACHE_KIVI4, LK_CACHE_KIVI2}) {
         for (const int d : kHeadSizes) {

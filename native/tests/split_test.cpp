@@ -28,13 +28,58 @@ public:
     bool fails = false;
 };
 
+// Where a device fails.
+enum class Failure { none, forward, prepare, commit };
+
+// The CPU, until it fails as a device does.
+class FragileBackend final : public Backend {
+public:
+    explicit FragileBackend(const Failure& failure) : failure_(failure) {}
+
+    void embed(const Tensor& table, const int32_t* tokens, int n, float* out) override {
+        cpu_->embed(table, tokens, n, out);
+    }
+    void make(const Rows& rows, int n, int dim, float* out) override { cpu_->make(rows, n, dim, out); }
+    void matmul(const Rows& rows, int n, std::span<const Product> products) override {
+        cpu_->matmul(rows, n, products);
+    }
+    void stage(const StageArgs& args) override { cpu_->stage(args); }
+    void attention(const AttentionArgs& args) override {
+        cpu_->attention(args);
+        fail_at(Failure::forward);
+    }
+    void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
+                int32_t* tokens) override {
+        cpu_->sample(logits, n, n_vocab, sampling, draws, tokens);
+    }
+    void prepare_commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
+        cpu_->prepare_commit(cache, segments);
+        if (failure_ == Failure::prepare) {
+            throw std::bad_alloc();
+        }
+    }
+    void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
+        cpu_->commit(cache, segments);
+        fail_at(Failure::commit);
+    }
+
+private:
+    void fail_at(Failure place) const {
+        LK_CHECK(failure_ != place, LK_DEVICE_ERROR, "the GPU's driver failed: unspecified launch failure");
+    }
+
+    const Failure& failure_;
+    std::unique_ptr<Backend> cpu_ = make_cpu_backend(1);
+};
+
 class OtherCpu final : public Device {
 public:
     Memory& memory() override { return memory_; }
-    std::unique_ptr<Backend> make_backend() override { return make_cpu_backend(1); }
+    std::unique_ptr<Backend> make_backend() override { return std::make_unique<FragileBackend>(failure_); }
     void upload(const void*, size_t) override {}
 
     ScarceMemory memory_;
+    Failure failure_ = Failure::none;
 };
 
 struct SplitModel {
@@ -152,6 +197,52 @@ TEST(Split, AFailureInOnePlaceChangesNoPlace) {
     expect_unchanged([&] { context.remove(0, 10, 20); });
     expect_unchanged([&] { context.load_state(1, before); });
     EXPECT_EQ(read(context, 0, 100, 160), read(calm, 0, 100, 160));
+}
+
+TEST(Split, NoRoomForACommitChangesNoPlace) {
+    const SplitModel split(test::demo_model_path(), 4);
+    Context context(split.model, params_of(LK_CACHE_KIVI2));
+    Context calm(split.model, params_of(LK_CACHE_KIVI2));
+    read(context, 0, 0, 60);
+    read(calm, 0, 0, 60);
+    const std::vector<uint8_t> before = save(context, 0);
+    split.device->failure_ = Failure::prepare;
+    EXPECT_THROW(read(context, 0, 60, 100), std::bad_alloc);
+    split.device->failure_ = Failure::none;
+    EXPECT_EQ(save(context, 0), before);
+    EXPECT_EQ(read(context, 0, 60, 100), read(calm, 0, 60, 100));
+}
+
+// A device that failed may have written half of a commit.
+TEST(Split, ADevicesFailureEndsTheContext) {
+    for (const Failure failure : {Failure::forward, Failure::commit}) {
+        const SplitModel split(test::demo_model_path(), 4);
+        Context context(split.model, params_of(LK_CACHE_KIVI2));
+        read(context, 0, 0, 20);
+        const std::vector<uint8_t> state = save(context, 0);
+        const auto refused = [](const std::vector<std::string>& parts, const auto& act) {
+            test::expect_error(LK_DEVICE_ERROR, parts, act);
+        };
+        split.device->failure_ = failure;
+        refused({"unspecified launch failure"}, [&] { read(context, 0, 20, 60); });
+        split.device->failure_ = Failure::none;
+        const std::vector<std::string> lost = {"this context is lost", "unspecified launch failure", "create another"};
+        refused(lost, [&] { read(context, 0, 20, 60); });
+        refused(lost, [&] { context.logits(0); });
+        refused(lost, [&] { context.cache().usage(); });
+        refused(lost, [&] { context.check_seq(0); });
+        refused(lost, [&] { context.truncate(0, 1); });
+        refused(lost, [&] { context.remove(0, 0, 1); });
+        refused(lost, [&] { context.copy(0, 1); });
+        refused(lost, [&] { save(context, 0); });
+        refused(lost, [&] { context.load_state(0, state); });
+        refused(lost, [&] { context.set_threads(1); });
+        refused(lost, [&] { context.observe({}); });
+        // The model and its other contexts are not.
+        Context another(split.model, params_of(LK_CACHE_KIVI2));
+        another.load_state(0, state);
+        read(another, 0, 20, 60);
+    }
 }
 
 TEST(Split, TheEstimateCountsTheDevicesPart) {

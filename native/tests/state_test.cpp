@@ -13,7 +13,7 @@ using test::Shape;
 using test::Tokens;
 using test::Whole;
 
-constexpr uint64_t kModel = 42;
+const ModelKey kModel{.architecture = "llama", .rope_base = 10000, .weights = 42};
 
 std::vector<uint8_t> save(Cache& cache, int seq) {
     std::vector<uint8_t> bytes(state_size(Whole(cache), seq));
@@ -77,7 +77,7 @@ TEST(State, AnotherCacheOrModelIsRefusedByName) {
     Cache cache(shape.config());
     append(cache, 0, tokens, 0, 300);
     const std::vector<uint8_t> state = save(cache, 0);
-    const auto refused = [&](Shape other, uint64_t model, const std::vector<std::string>& parts) {
+    const auto refused = [&](Shape other, const ModelKey& model, const std::vector<std::string>& parts) {
         Cache target(other.config());
         test::expect_error(LK_BAD_STATE, parts, [&] { load_state(Whole(target), 0, model, state); });
     };
@@ -90,7 +90,9 @@ TEST(State, AnotherCacheOrModelIsRefusedByName) {
     other = shape;
     other.n_head_kv = 1;
     refused(other, kModel, {"another model"});
-    refused(shape, kModel + 1, {"another model"});
+    ModelKey model = kModel;
+    ++model.weights;
+    refused(shape, model, {"another model", "weights"});
 
     other = shape;
     other.n_ctx = 256;

@@ -105,6 +105,57 @@ public sealed class StateTests : IDisposable
         Assert.Equal(before, other.Handle.SeqStateGet(0));
     }
 
+    [Fact]
+    public void A_state_made_with_other_settings_of_the_model_is_refused_by_name()
+    {
+        string file = Path.Combine(_folder, "context");
+        string sequence = Path.Combine(_folder, "sequence");
+        using LLamaContext context = Create("kivi2");
+        Feed(context, context.Tokenize(Prompt));
+        context.SaveState(file);
+        context.SaveState(sequence, (LLamaSeqId)0);
+
+        void Refuses(ModelParams parameters, params string[] parts)
+        {
+            parameters.ContextSize = 1024;
+            parameters.SeqMax = 2;
+            using LLamaWeights weights = LLamaWeights.LoadFromFile(parameters);
+            using LLamaContext other = weights.CreateContext(parameters);
+            Feed(other, other.Tokenize("Some other words"));
+            byte[] before = other.Handle.SeqStateGet(0);
+            foreach (Action load in (Action[])[() => other.LoadState(file), () => other.LoadState(sequence, (LLamaSeqId)0)])
+            {
+                string message = Assert.Throws<StateLoadException>(load).Message;
+                Assert.All(parts, part => Assert.Contains(part, message, StringComparison.Ordinal));
+                Assert.Equal(before, other.Handle.SeqStateGet(0));
+            }
+        }
+
+        string path = InferenceTests.DemoModel.Path;
+        Refuses(new ModelParams(path) { RopeFrequencyBase = 12345 }, "RoPE frequency base", "10000 in the state", "12345 here");
+        Refuses(new ModelParams(path) { RopeFrequencyScale = 0.5f }, "RoPE scaling", "\"none\" in the state", "\"linear\" here", "2 here");
+        Refuses(new ModelParams(path) { YarnScalingType = RopeScalingType.Yarn, RopeFrequencyScale = 0.25f, YarnOriginalContext = 4096 }, "\"yarn\" here", "4 here");
+        var overridden = new ModelParams(path);
+        overridden.MetadataOverrides.Add(new MetadataOverride("llama.attention.layer_norm_rms_epsilon", 0.25f));
+        Refuses(overridden, "norm epsilon", "0.25 here");
+        context.LoadState(file);
+    }
+
+    [Fact]
+    public void A_state_of_another_format_version_is_refused_in_plain_words()
+    {
+        string file = Path.Combine(_folder, "sequence");
+        using LLamaContext context = Create("kivi2");
+        Feed(context, context.Tokenize(Prompt));
+        context.SaveState(file, (LLamaSeqId)0);
+        byte[] state = File.ReadAllBytes(file);
+        state[4] = 1;
+        File.WriteAllBytes(file, state);
+        string message = Assert.Throws<StateLoadException>(() => context.LoadState(file, (LLamaSeqId)0)).Message;
+        Assert.Contains("format version 1", message, StringComparison.Ordinal);
+        Assert.Contains("version 2", message, StringComparison.Ordinal);
+    }
+
     private LLamaContext Create(string type) =>
         _weights.CreateContext(new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 1024, SeqMax = 2, KvCache = KvCacheParams.Parse(type) });
 

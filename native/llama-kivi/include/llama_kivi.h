@@ -369,8 +369,10 @@ typedef struct lk_batch {
 } lk_batch;
 
 /** Appends the batch's tokens to their sequences and computes the logits asked for.
- *  Each token sees its sequence's tokens up to itself. On any failure every sequence is as before the call.
- *  Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY. */
+ *  Each token sees its sequence's tokens up to itself. On any failure every sequence is as before the call, but for
+ *  LK_DEVICE_ERROR: the device may have failed while it wrote, and every later call on the context fails with it too.
+ *  Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR, LK_OUT_OF_MEMORY,
+ *  LK_OUT_OF_DEVICE_MEMORY or LK_DEVICE_ERROR. */
 LK_API lk_status lk_decode(lk_context* context, const lk_batch* batch);
 
 /** How to draw tokens from logits. Tokens stay if they are among the top_k most probable, then among the fewest of these that
@@ -429,7 +431,9 @@ LK_API lk_status lk_seq_state_size(const lk_context* context, int32_t seq_id, ui
 /** Saves what the cache holds of a sequence, with a versioned header and a checksum; size is what lk_seq_state_size gave. */
 LK_API lk_status lk_seq_state_get(const lk_context* context, int32_t seq_id, void* data, uint64_t size);
 
-/** Replaces a sequence by a saved one. On any failure the context is as before.
+/** Replaces a sequence by a saved one. The bytes need not be trusted: every field is checked. A state of another model, of
+ *  other settings of it (RoPE, sliding window, ...), of another kind of cache or of another format version is refused, and
+ *  the message names what differs. On any failure the context is as before.
  *  Fails with LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY. */
 LK_API lk_status lk_seq_state_set(lk_context* context, int32_t seq_id, const void* data, uint64_t size);
 
@@ -457,7 +461,7 @@ typedef int32_t (*lk_observer)(const lk_observation* observation, void* user_dat
 LK_API lk_status lk_context_observe(lk_context* context, lk_observer observer, void* user_data);
 
 /** Puts keys and values through a cache of one layer and one sequence, as one call: k and v, [n_tokens, n_head_kv, head_size],
- *  become what attention would see of them afterwards.
+ *  become what attention would see of them afterwards. n_tokens: at most 2^20; n_head_kv: at most 1024.
  *  Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY. */
 LK_API lk_status lk_cache_round_trip(const lk_cache_params* params, uint32_t n_head_kv, uint32_t head_size,
                                      uint32_t n_tokens, float* k, float* v);

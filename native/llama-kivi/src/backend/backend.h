@@ -85,7 +85,9 @@ public:
     // after finish.
     virtual void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
                         int32_t* tokens) = 0;
-    // Moves the staged rows of the segments into the cache.
+    // Allocates what commit of the segments needs. May fail, and changes no sequence.
+    virtual void prepare_commit(kv::Cache& cache, std::span<const kv::Segment> segments) = 0;
+    // Moves the staged rows of the segments into the cache. Only a device may fail here, and leaves sequences undefined.
     virtual void commit(kv::Cache& cache, std::span<const kv::Segment> segments) = 0;
 };
 

@@ -335,9 +335,22 @@ void SequenceSide::reserve(int n_rows) {
     while (pages_.size() + reserved_.size() <= last.block) {
         reserved_.push_back(std::make_shared<PageBlock>(*memory_, spec_->block_bytes(), live_bytes_));
     }
+    for (HeadTable& table : tables_) {
+        reserve_lists(spec_->format, table);
+    }
 }
 
-void SequenceSide::leave_ring(size_t head, Cursor at, int ring_start, int first_token, bool first_flush) {
+void SequenceSide::reserve_scratch(int n_rows, FlushScratch& scratch) const {
+    if (flushes(n_rows) == 0 || !spec_->format.quantized()) {
+        return;
+    }
+    const size_t tokens = tables_chosen_ ? spec_->ageing.leave : spec_->ageing.trigger;
+    scratch.rows.resize(std::max(scratch.rows.size(), tokens * spec_->format.head_size));
+    scratch.column.resize(std::max(scratch.column.size(), tokens));
+}
+
+void SequenceSide::leave_ring(size_t head, Cursor at, int ring_start, int first_token, bool first_flush,
+                              FlushScratch& scratch) {
     const AgeingRule& rule = spec_->ageing;
     const PageFormat& f = spec_->format;
     const size_t d = f.head_size;
@@ -356,24 +369,23 @@ void SequenceSide::leave_ring(size_t head, Cursor at, int ring_start, int first_
         return;
     }
     const int n_floats = first_flush ? rule.trigger : rule.leave;
-    thread_local std::vector<float> rows;  // [n_floats, D]
-    rows.resize(static_cast<size_t>(n_floats) * d);
+    float* const rows = scratch.rows.data();  // [n_floats, D]
     for (int i = 0; i < n_floats; ++i) {
-        std::transform(ring_row(i), ring_row(i) + d, rows.begin() + i * d, half_to_float);
+        std::transform(ring_row(i), ring_row(i) + d, rows + i * d, half_to_float);
     }
     HeadTable& table = tables_[head];
     if (first_flush) {
-        table = choose_head_table(f, rows.data(), n_floats, first_token, limit);
+        choose_head_table(f, rows, n_floats, first_token, limit, scratch.column.data(), table);
     }
     const int step = spec_->align;
     for (int i = 0; i < rule.leave; i += step, at = advance(at, step)) {
         const int sinks = std::clamp(limit - (first_token + i), 0, step);
-        quantize_rows(f, table, rows.data() + i * d, step, at.token, sinks,
+        quantize_rows(f, table, rows + i * d, step, at.token, sinks,
                       block_at(at.block).data.data() + head * f.page_bytes);
     }
 }
 
-void SequenceSide::append(int layer, int head, const half_t* rows, int n_rows) {
+void SequenceSide::append(int layer, int head, const half_t* rows, int n_rows, FlushScratch& scratch) noexcept {
     const AgeingRule& rule = spec_->ageing;
     const size_t d = spec_->format.head_size;
     const size_t h = index(layer, head);
@@ -386,7 +398,7 @@ void SequenceSide::append(int layer, int head, const half_t* rows, int n_rows) {
     for (int i = 0; i < n_rows; ++i) {
         std::copy_n(rows + i * d, d, ring + static_cast<size_t>((start + count) % rule.trigger) * d);
         if (++count == rule.trigger) {
-            leave_ring(h, at, start, first_token, first_flush);
+            leave_ring(h, at, start, first_token, first_flush, scratch);
             first_flush = false;
             at = advance(at, rule.leave);
             start = (start + rule.leave) % rule.trigger;
@@ -415,7 +427,7 @@ AppendPlan SequenceSide::plan_append(int n_rows) {
     return plan;
 }
 
-void SequenceSide::finish_append(int n_rows) {
+void SequenceSide::finish_append(int n_rows) noexcept {
     const AgeingRule& rule = spec_->ageing;
     const int n_flushes = flushes(n_rows);
     const int limit = sink_limit();
@@ -470,10 +482,14 @@ Sequence Cache::removed(int seq, int begin, int end, const Rotation& rotation) c
     return changed;
 }
 
-int64_t Cache::distinct_paged_tokens(Side side) const {
+int64_t Cache::distinct_paged_tokens(Side side, int except) const {
     const uint64_t visit = ++visits_;
     int64_t tokens = 0;
-    for (const Sequence& s : sequences_) {
+    for (size_t seq = 0; seq < sequences_.size(); ++seq) {
+        const Sequence& s = sequences_[seq];
+        if (static_cast<int>(seq) == except) {
+            continue;
+        }
         for (const PageRef& page : (side == Side::keys ? s.k : s.v).pages()) {
             const PageBlock& block = *page.block;
             if (block.visit != visit) {
@@ -489,10 +505,10 @@ int64_t Cache::distinct_paged_tokens(Side side) const {
     return tokens;
 }
 
-int64_t Cache::used_tokens() const {
-    int64_t used = distinct_paged_tokens(Side::keys);
-    for (const Sequence& s : sequences_) {
-        used += s.k.n_ring();
+int64_t Cache::used_tokens(int except) const {
+    int64_t used = distinct_paged_tokens(Side::keys, except);
+    for (size_t seq = 0; seq < sequences_.size(); ++seq) {
+        used += static_cast<int>(seq) == except ? 0 : sequences_[seq].k.n_ring();
     }
     return used;
 }
@@ -537,18 +553,20 @@ void Cache::release_reserved(std::span<const Segment> segments) {
 
 namespace {
 
-// A row as its page will give it back. False if the scale of a block is beyond the range of halves.
+// A row as its page will give it back. False if a rotated element is beyond the range of halves, in which attention
+// reads them.
 bool round_to_blocks(const PageFormat& f, half_t* row, ToHalf to_half) {
+    static constexpr float kLargest = 65504.0f;
     float x[kMaxHeadSize];
     uint8_t blocks[kMaxHeadSize / 32 * sizeof(BlockQ8_0)];
     std::transform(row, row + f.head_size, x, half_to_float);
     quantize_rows(f, {}, x, 1, 0, 0, blocks);
-    dequantize_row(f, {}, blocks, 0, x);
-    static constexpr float kLargest = 65504.0f;
-    const bool finite = std::all_of(x, x + f.head_size, [](float v) { return std::isfinite(v); });
+    dequantize_row(block_type(f), blocks, x, f.head_size);
+    const bool fits = std::all_of(x, x + f.head_size, [](float v) { return std::fabs(v) <= kLargest; });
+    hadamard(x, f.head_size);
     std::transform(x, x + f.head_size, x, [](float v) { return std::clamp(v, -kLargest, kLargest); });
     to_half(x, f.head_size, row);
-    return finite;
+    return fits;
 }
 
 }  // namespace
@@ -588,16 +606,26 @@ SideView Cache::view(Side side, const Segment& segment, int layer, int head) con
     return v;
 }
 
-void Cache::commit(std::span<const Segment> segments, ThreadPool& pool) {
+void Cache::prepare_commit(std::span<const Segment> segments, int n_threads) {
+    scratch_.resize(std::max(scratch_.size(), static_cast<size_t>(n_threads)));
+    for (int i = 0; i < n_threads; ++i) {
+        for (const Segment& segment : segments) {
+            sequences_[segment.seq].k.reserve_scratch(segment.n_rows, scratch_[i]);
+            sequences_[segment.seq].v.reserve_scratch(segment.n_rows, scratch_[i]);
+        }
+    }
+}
+
+void Cache::commit(std::span<const Segment> segments, ThreadPool& pool) noexcept {
     const int n_heads = config_.n_layer * config_.n_head_kv;
     for (const Segment& segment : segments) {
         Sequence& s = sequences_[segment.seq];
-        pool.parallel_for(n_heads, [&](int task, int) {
+        pool.parallel_for(n_heads, [&](int task, int thread) noexcept {
             const int layer = task / config_.n_head_kv;
             const int head = task % config_.n_head_kv;
             const size_t offset = (static_cast<size_t>(task) * config_.n_ubatch + segment.row) * config_.head_size;
-            s.k.append(layer, head, staged_k_.data() + offset, segment.n_rows);
-            s.v.append(layer, head, staged_v_.data() + offset, segment.n_rows);
+            s.k.append(layer, head, staged_k_.data() + offset, segment.n_rows, scratch_[thread]);
+            s.v.append(layer, head, staged_v_.data() + offset, segment.n_rows, scratch_[thread]);
         });
     }
     finish_append(segments);
@@ -608,7 +636,7 @@ AppendPlan Cache::plan_append(Side side, const Segment& segment) {
     return (side == Side::keys ? s.k : s.v).plan_append(segment.n_rows);
 }
 
-void Cache::finish_append(std::span<const Segment> segments) {
+void Cache::finish_append(std::span<const Segment> segments) noexcept {
     for (const Segment& segment : segments) {
         sequences_[segment.seq].k.finish_append(segment.n_rows);
         sequences_[segment.seq].v.finish_append(segment.n_rows);

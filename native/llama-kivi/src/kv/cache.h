@@ -1,8 +1,9 @@
 // The paged KV cache: sequences of pages, a full-precision ring of the youngest tokens, sinks, and the ageing rules.
 //
 // One call goes: reserve (pages for what will leave the rings), stage rows layer by layer while attention reads the
-// sequence and the staged rows, commit (rows enter the ring, the oldest leave it quantized). Only reserve and stage can
-// fail, and neither changes a sequence, so a failed call leaves the cache as it was.
+// sequence and the staged rows, prepare_commit (working memory), commit (rows enter the ring, the oldest leave it
+// quantized). Commit cannot fail, and nothing before it changes a sequence, so a failed call leaves the cache as it
+// was.
 #pragma once
 
 #include <atomic>
@@ -124,6 +125,12 @@ struct AppendPlan {
     std::vector<uint8_t*> blocks;  // pages to write, as far as the rows go
 };
 
+// Working memory of a thread while rows leave a ring.
+struct FlushScratch {
+    std::vector<float> rows;    // [tokens, D]
+    std::vector<float> column;  // [tokens]
+};
+
 // One side of one sequence.
 class SequenceSide {
 public:
@@ -151,14 +158,16 @@ public:
 
     // Allocates ring, sinks and tables. Done once.
     void make_ready();
-    // Allocates the blocks that n_rows more rows need, and makes ready.
+    // Allocates the blocks that n_rows more rows need and, on the host, the lists of tables that they fix; makes ready.
     void reserve(int n_rows);
+    // Gives scratch the room that append needs for n_rows rows.
+    void reserve_scratch(int n_rows, FlushScratch& scratch) const;
     // Gives the reserved blocks back.
     void release_reserved() { reserved_.clear(); }
     // Moves rows [n_rows, D] of one layer and head through the ring into the pages. Every (layer, head) must be given
-    // the same n_rows, then finish_append called once.
-    void append(int layer, int head, const half_t* rows, int n_rows);
-    void finish_append(int n_rows);
+    // the same n_rows, then finish_append called once. After reserve(n_rows) and reserve_scratch.
+    void append(int layer, int head, const half_t* rows, int n_rows, FlushScratch& scratch) noexcept;
+    void finish_append(int n_rows) noexcept;
     AppendPlan plan_append(int n_rows);  // after reserve(n_rows); finish_append ends it as well
 
     const HeadTable& table(int layer, int head) const { return tables_[index(layer, head)]; }
@@ -174,13 +183,13 @@ private:
     Cursor advance(Cursor at, int n_tokens) const;
     PageBlock& block_at(size_t i) { return i < pages_.size() ? *pages_[i].block : *reserved_[i - pages_.size()]; }
     int flushes(int n_rows) const;  // how many times the ring sheds its oldest
-    void leave_ring(size_t head, Cursor at, int ring_start, int first_token, bool first_flush);
+    void leave_ring(size_t head, Cursor at, int ring_start, int first_token, bool first_flush, FlushScratch& scratch);
     // The first tokens up to which rows become sinks: only while every token before is one.
     int sink_limit() const { return n_sinks_ == n_paged_ ? spec_->sinks : n_sinks_; }
     void remove_paged(int begin, int end);
     void remove_exact(int begin, int end, const Rotation& rotation);
 
-    friend class SideState;  // saves and loads
+    friend class SideState;  // saves and builds
 
     const SideSpec* spec_;
     Memory* memory_;
@@ -243,19 +252,21 @@ public:
     }
 
     // One call.
-    int64_t used_tokens() const;              // of all sequences; shared ones count once
-    void check_room(int64_t n_tokens) const;  // LK_CACHE_FULL
+    int64_t used_tokens(int except = -1) const;  // of all sequences but one; shared ones count once
+    void check_room(int64_t n_tokens) const;     // LK_CACHE_FULL
     void check_room(int64_t used, int64_t n_tokens) const;
     void reserve(std::span<const Segment> segments);  // LK_OUT_OF_MEMORY
     void release_reserved(std::span<const Segment> segments);
     // rows [n_rows, n_head_kv, D] of one layer, all rows of the call; LK_NUMERIC_ERROR names layer and side.
     void stage(Side side, int layer, int n_rows, const float* rows, ToHalf to_half);
     SideView view(Side side, const Segment& segment, int layer, int head) const;
-    void commit(std::span<const Segment> segments, ThreadPool& pool);
+    // Allocates what commit works in; n_threads: of its pool.
+    void prepare_commit(std::span<const Segment> segments, int n_threads);
+    void commit(std::span<const Segment> segments, ThreadPool& pool) noexcept;
     // A device's part of a call: rows staged by its kernels, [layer, head, n_ubatch, D], and the two halves of commit.
     half_t* staged(Side side) { return staging(side).data(); }
     AppendPlan plan_append(Side side, const Segment& segment);
-    void finish_append(std::span<const Segment> segments);
+    void finish_append(std::span<const Segment> segments) noexcept;
 
     lk_cache_usage usage() const;
     int64_t live_page_bytes() const { return *live_bytes_; }
@@ -266,8 +277,8 @@ public:
     static uint64_t page_bytes(const CacheConfig& config);  // n_ctx tokens
 
 private:
-    // Distinct tokens in the pages of one side; shared pages count once.
-    int64_t distinct_paged_tokens(Side side) const;
+    // Distinct tokens in the pages of one side of all sequences but one; shared pages count once.
+    int64_t distinct_paged_tokens(Side side, int except = -1) const;
     Buffer<half_t>& staging(Side side) { return side == Side::keys ? staged_k_ : staged_v_; }
 
     CacheConfig config_;
@@ -278,6 +289,7 @@ private:
     std::vector<Sequence> sequences_;
     Buffer<half_t> staged_k_;  // [layer, head, n_ubatch, D]
     Buffer<half_t> staged_v_;
+    std::vector<FlushScratch> scratch_;  // [threads that commit]
     mutable uint64_t visits_ = 0;
 };
 

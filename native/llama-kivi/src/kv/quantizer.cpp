@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <bitset>
 #include <cmath>
 #include <cstring>
 #include <numeric>
 
-#include "base/error.h"
+#include "base/finite.h"
 #include "quant/blocks.h"
 
 namespace lk::kv {
@@ -28,9 +29,6 @@ Range range_of(const float* x, int n, int stride) {
     Range r{x[0], x[0]};
     for (int i = 0; i < n; ++i) {
         const float v = x[static_cast<ptrdiff_t>(i) * stride];
-        LK_CHECK(std::isfinite(v), LK_NUMERIC_ERROR,
-                 "the KV cache got %s to quantize: the model's weights or input are broken",
-                 std::isnan(v) ? "NaN" : "infinity");
         r.min = std::min(r.min, v);
         r.max = std::max(r.max, v);
     }
@@ -82,14 +80,16 @@ struct BytePair {
     int code(float x, int levels) const { return s > 0 ? round_code((x - m) / s, levels) : 0; }
 };
 
-int channel_levels(const PageFormat& f, const std::vector<uint8_t>& is_refined, int channel) {
+using ChannelMask = std::bitset<kMaxHeadSize>;
+
+int channel_levels(const PageFormat& f, const ChannelMask& is_refined, int channel) {
     return f.refined_keys() && is_refined[channel] ? 16 : 1 << f.bits;
 }
 
-std::vector<uint8_t> refined_mask(const PageFormat& f, const HeadTable& table) {
-    std::vector<uint8_t> mask(f.head_size, 0);
+ChannelMask refined_mask(const HeadTable& table) {
+    ChannelMask mask;
     for (const uint16_t c : table.refined) {
-        mask[c] = 1;
+        mask[c] = true;
     }
     return mask;
 }
@@ -123,61 +123,60 @@ void for_each_token_group(const PageFormat& f, const float* rows, int n_rows, in
     }
 }
 
-// The D/4 channels with the widest mean group range; ties go to the lower index.
-std::vector<uint16_t> choose_refined(const PageFormat& f, const float* rows, int n_rows, int first, int sinks) {
-    std::vector<double> width(f.head_size, 0.0);
+// The D/4 channels with the widest mean group range, ascending; ties go to the lower index.
+void choose_refined(const PageFormat& f, const float* rows, int n_rows, int first, int sinks,
+                    std::vector<uint16_t>& refined) {
+    double width[kMaxHeadSize] = {};
+    uint16_t order[kMaxHeadSize];
     for (int c = 0; c < f.head_size; ++c) {
         for_each_token_group(f, rows, n_rows, first, sinks, c,
                              [&](Range r) { width[c] += static_cast<double>(r.max) - r.min; });
     }
-    std::vector<uint16_t> order(f.head_size);
-    std::iota(order.begin(), order.end(), uint16_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](uint16_t a, uint16_t b) { return width[a] > width[b]; });
-    order.resize(f.head_size / 4);
-    std::sort(order.begin(), order.end());
-    return order;
+    std::iota(order, order + f.head_size, uint16_t{0});
+    std::sort(order, order + f.head_size,
+              [&](uint16_t a, uint16_t b) { return width[a] != width[b] ? width[a] > width[b] : a < b; });
+    refined.assign(order, order + f.head_size / 4);
+    std::sort(refined.begin(), refined.end());
 }
 
-float median(std::vector<float>& x) {
-    const size_t middle = x.size() / 2;
-    std::nth_element(x.begin(), x.begin() + middle, x.end());
+float median(float* x, int n) {
+    const int middle = n / 2;
+    std::nth_element(x, x + middle, x + n);
     const float upper = x[middle];
-    if (x.size() % 2 == 1) {
+    if (n % 2 == 1) {
         return upper;
     }
-    return 0.5f * (*std::max_element(x.begin(), x.begin() + middle) + upper);
+    return 0.5f * (*std::max_element(x, x + middle) + upper);
 }
 
-float median_mean_square(const float* rows, int n_rows, int head_size, const std::vector<half_t>& mu) {
-    std::vector<float> squares(n_rows);
+// mu: [D]; null: zeros.
+float median_mean_square(const float* rows, int n_rows, int head_size, const half_t* mu, float* squares) {
     for (int t = 0; t < n_rows; ++t) {
         double sum = 0;
         for (int c = 0; c < head_size; ++c) {
             const double d =
-                rows[static_cast<ptrdiff_t>(t) * head_size + c] - (mu.empty() ? 0.0f : half_to_float(mu[c]));
+                rows[static_cast<ptrdiff_t>(t) * head_size + c] - (mu == nullptr ? 0.0f : half_to_float(mu[c]));
             sum += d * d;
         }
         squares[t] = static_cast<float>(sum / head_size);
     }
-    return median(squares);
+    return median(squares, n_rows);
 }
 
-// The channels' medians, or zeros where centring does not pay.
-std::vector<half_t> choose_centre(const float* rows, int n_rows, int head_size) {
+// The channels' medians, or zeros where centring does not pay. column: [n_rows] to work in.
+void choose_centre(const float* rows, int n_rows, int head_size, float* column, std::vector<half_t>& mu) {
     constexpr float kWorthwhile = 0.8f;
-    std::vector<half_t> mu(head_size);
-    std::vector<float> column(n_rows);
+    mu.resize(head_size);
     for (int c = 0; c < head_size; ++c) {
         for (int t = 0; t < n_rows; ++t) {
             column[t] = rows[static_cast<ptrdiff_t>(t) * head_size + c];
         }
-        mu[c] = float_to_half(median(column));
+        mu[c] = float_to_half(median(column, n_rows));
     }
-    if (!(median_mean_square(rows, n_rows, head_size, mu) <
-          kWorthwhile * median_mean_square(rows, n_rows, head_size, {}))) {
+    const float centred = median_mean_square(rows, n_rows, head_size, mu.data(), column);
+    if (!(centred < kWorthwhile * median_mean_square(rows, n_rows, head_size, nullptr, column))) {
         std::fill(mu.begin(), mu.end(), half_t{0});
     }
-    return mu;
 }
 
 // A value of kivi2, centred and rotated, with its codes and unbiased scale.
@@ -189,8 +188,6 @@ struct RotatedValue {
     RotatedValue(const float* row, const std::vector<half_t>& mu, int head_size) : scale(0) {
         double square = 0;
         for (int c = 0; c < head_size; ++c) {
-            LK_CHECK(std::isfinite(row[c]), LK_NUMERIC_ERROR,
-                     "the KV cache got NaN or infinity to quantize: the model's weights or input are broken");
             w[c] = row[c] - half_to_float(mu[c]);
         }
         hadamard(w, head_size);
@@ -201,7 +198,7 @@ struct RotatedValue {
         const float step = 0.9957f * static_cast<float>(std::sqrt(square / head_size));
         double along = 0;  // <w, levels>
         for (int c = 0; c < head_size; ++c) {
-            const float code = step > 0 ? std::clamp(std::floor(w[c] / step), -2.0f, 1.0f) : 0.0f;
+            const float code = std::clamp(std::floor(finite_quotient(w[c], step)), -2.0f, 1.0f);
             codes[c] = static_cast<uint8_t>(code + 2.0f);
             along += w[c] * (code + 0.5);
         }
@@ -212,7 +209,7 @@ struct RotatedValue {
 
 void quantize_keys(const PageFormat& f, const HeadTable& table, const float* rows, int token, int sinks,
                    uint8_t* page) {
-    const std::vector<uint8_t> refined = refined_mask(f, table);
+    const ChannelMask refined = refined_mask(table);
     const int group = token / f.group;
     int next_refined = 0;
     for (int c = 0; c < f.head_size; ++c) {
@@ -359,7 +356,7 @@ void quantize_block(const float* x, BlockQ8_0& b) {
     const float d = largest / 127.0f;
     b.d = float_to_half(d);
     for (int i = 0; i < kBlock; ++i) {
-        b.qs[i] = static_cast<int8_t>(d > 0 ? std::round(x[i] / d) : 0.0f);
+        b.qs[i] = static_cast<int8_t>(std::clamp(std::round(finite_quotient(x[i], d)), -127.0f, 127.0f));
     }
 }
 
@@ -371,7 +368,7 @@ void quantize_block(const float* x, BlockQ4_0& b) {
     }
     const float d = largest / -8.0f;
     b.d = float_to_half(d);
-    const auto code = [&](float v) { return d != 0 ? std::clamp(static_cast<int>(v / d + 8.5f), 0, 15) : 8; };
+    const auto code = [&](float v) { return std::clamp(static_cast<int>(finite_quotient(v, d) + 8.5f), 0, 15); };
     for (int i = 0; i < kBlock / 2; ++i) {
         b.qs[i] = static_cast<uint8_t>(code(x[i]) | code(x[i + kBlock / 2]) << 4);
     }
@@ -386,18 +383,34 @@ void quantize_block_row(const float* x, int n, uint8_t* out) {
 
 }  // namespace
 
+void reserve_lists(const PageFormat& f, HeadTable& table) {
+    table.refined.reserve(f.rows - f.head_size);
+    table.mu.reserve(f.scale_kind == ScaleKind::byte_token ? f.head_size : 0);
+}
+
 HeadTable choose_head_table(const PageFormat& f, const float* rows, int n_rows, int first, int sinks) {
     HeadTable table;
+    reserve_lists(f, table);
+    std::vector<float> column(n_rows);
+    choose_head_table(f, rows, n_rows, first, sinks, column.data(), table);
+    return table;
+}
+
+void choose_head_table(const PageFormat& f, const float* rows, int n_rows, int first, int sinks, float* column,
+                       HeadTable& table) noexcept {
+    table.exponent = 0;
+    table.refined.clear();
+    table.mu.clear();
     if (f.scale_kind != ScaleKind::byte_pair && f.scale_kind != ScaleKind::byte_token) {
-        return table;
+        return;
     }
     const int skip = std::clamp(sinks - first, 0, n_rows - 1);
     float max_scale = 0;
     if (f.side == Side::keys) {
         if (f.refined_keys()) {
-            table.refined = choose_refined(f, rows, n_rows, first, sinks);
+            choose_refined(f, rows, n_rows, first, sinks, table.refined);
         }
-        const std::vector<uint8_t> refined = refined_mask(f, table);
+        const ChannelMask refined = refined_mask(table);
         for (int c = 0; c < f.head_size; ++c) {
             const int levels = channel_levels(f, refined, c);
             for_each_token_group(f, rows, n_rows, first, sinks, c,
@@ -406,7 +419,7 @@ HeadTable choose_head_table(const PageFormat& f, const float* rows, int n_rows, 
     } else {
         const float* kept = rows + static_cast<ptrdiff_t>(skip) * f.head_size;
         if (f.scale_kind == ScaleKind::byte_token) {
-            table.mu = choose_centre(kept, n_rows - skip, f.head_size);
+            choose_centre(kept, n_rows - skip, f.head_size, column, table.mu);
         }
         for (int t = skip; t < n_rows; ++t) {
             const float* row = rows + static_cast<ptrdiff_t>(t) * f.head_size;
@@ -421,16 +434,14 @@ HeadTable choose_head_table(const PageFormat& f, const float* rows, int n_rows, 
         }
     }
     table.exponent = byte_scale_exponent(max_scale);
-    return table;
 }
 
 void quantize_rows(const PageFormat& f, const HeadTable& table, const float* rows, int n_rows, int token, int sinks,
-                   uint8_t* page) {
+                   uint8_t* page) noexcept {
     if (f.blocks()) {
         float rotated[kMaxHeadSize];
         for (int t = 0; t < n_rows; ++t) {
             const float* row = rows + static_cast<ptrdiff_t>(t) * f.head_size;
-            range_of(row, f.head_size, 1);
             std::copy_n(row, f.head_size, rotated);
             hadamard(rotated, f.head_size);
             uint8_t* out = page + static_cast<size_t>(token + t) * f.row_bytes();
@@ -471,7 +482,7 @@ void dequantize_row(const PageFormat& f, const HeadTable& table, const uint8_t* 
         return;
     }
     if (f.side == Side::keys) {
-        const std::vector<uint8_t> refined = refined_mask(f, table);
+        const ChannelMask refined = refined_mask(table);
         int next_refined = 0;
         for (int c = 0; c < f.head_size; ++c) {
             float s = 0;

@@ -31,17 +31,25 @@ inline WeightType block_type(const PageFormat& format) {
     return format.bits == 8 ? WeightType::Q8_0 : WeightType::Q4_0;
 }
 
+// Gives a table's lists the room that choose_head_table fills.
+void reserve_lists(const PageFormat& format, HeadTable& table);
+
 // Chooses what the refined recipes fix at the first flush, from the rows then in the ring. Other types: nothing.
-//   rows    [n_rows, D]; row i is token first + i of the sequence
+//   rows    [n_rows, D], finite; row i is token first + i of the sequence
 //   sinks   tokens below it are left out
+//   column  [n_rows] to work in
+//   table   as reserve_lists left it, so that nothing is allocated
+void choose_head_table(const PageFormat& format, const float* rows, int n_rows, int first, int sinks, float* column,
+                       HeadTable& table) noexcept;
+// The same with memory of its own.
 HeadTable choose_head_table(const PageFormat& format, const float* rows, int n_rows, int first, int sinks);
 
-// Quantizes consecutive rows into a page; throws LK_NUMERIC_ERROR on NaN or infinity.
+// Quantizes consecutive rows, which are finite (Cache::stage refuses others), into a page.
 //   keys    exactly one token group: n_rows == G, token % G == 0
 //   values  any n_rows
 //   sinks   the first `sinks` rows stay out of the group's range; what is stored for them is masked in attention
 void quantize_rows(const PageFormat& format, const HeadTable& table, const float* rows, int n_rows, int token,
-                   int sinks, uint8_t* page);
+                   int sinks, uint8_t* page) noexcept;
 
 // Dequantizes one token of a page into out[D]: the meaning of a page, one element at a time.
 void dequantize_row(const PageFormat& format, const HeadTable& table, const uint8_t* page, int token, float* out);

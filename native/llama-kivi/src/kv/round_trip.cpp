@@ -31,21 +31,26 @@ void read_row(const SideView& view, int token, const Rotation& rotation, float* 
 }
 
 void round_trip(CacheConfig config, int n, float* k, float* v) {
+    constexpr int kMostAtOnce = 512;  // what is cached does not depend on it
     config.n_layer = 1;
     config.n_seq_max = 1;
     config.n_ctx = n;
-    config.n_ubatch = n;
+    config.n_ubatch = std::min(n, kMostAtOnce);
     config.validate();
     Cache cache(config);
-    const Segment segment{0, 0, n};
-    cache.reserve({&segment, 1});
+    ThreadPool pool(1);
     const auto to_half = [](const float* x, int64_t count, half_t* out) {
         std::transform(x, x + count, out, float_to_half);
     };
-    cache.stage(Side::keys, 0, n, k, to_half);
-    cache.stage(Side::values, 0, n, v, to_half);
-    ThreadPool pool(1);
-    cache.commit({&segment, 1}, pool);
+    const size_t width = static_cast<size_t>(config.n_head_kv) * config.head_size;
+    for (int begin = 0; begin < n; begin += config.n_ubatch) {
+        const Segment segment{0, 0, std::min(config.n_ubatch, n - begin)};
+        cache.reserve({&segment, 1});
+        cache.stage(Side::keys, 0, segment.n_rows, k + begin * width, to_half);
+        cache.stage(Side::values, 0, segment.n_rows, v + begin * width, to_half);
+        cache.prepare_commit({&segment, 1}, pool.size());
+        cache.commit({&segment, 1}, pool);
+    }
     for (int head = 0; head < config.n_head_kv; ++head) {
         const SideView keys = cache.sequence(0).k.view(0, head);
         const SideView values = cache.sequence(0).v.view(0, head);

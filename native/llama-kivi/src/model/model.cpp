@@ -251,21 +251,73 @@ int layer_of(std::string_view tensor) {
 
 namespace {
 
-// Tells models apart whose caches have the same shape: names, types, sizes and the first bytes of every tensor.
-uint64_t fingerprint_of(const GgufFile& file) {
-    uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-    const auto add = [&](const void* data, size_t n) {
+class Hash {  // FNV-1a
+public:
+    void add(const void* data, size_t n) {
         for (size_t i = 0; i < n; ++i) {
-            hash = (hash ^ static_cast<const uint8_t*>(data)[i]) * 0x100000001b3u;
+            hash_ = (hash_ ^ static_cast<const uint8_t*>(data)[i]) * 0x100000001b3u;
         }
-    };
-    for (const TensorInfo& t : file.tensors()) {
-        add(t.name.data(), t.name.size());
-        add(&t.type, sizeof(t.type));
-        add(&t.size, sizeof(t.size));
-        add(file.tensor_data(t), std::min<uint64_t>(t.size, 64));
     }
-    return hash;
+    uint64_t value() const { return hash_; }
+
+private:
+    uint64_t hash_ = 0xcbf29ce484222325u;
+};
+
+constexpr const char* kRopeDivisors = "rope_freqs.weight";
+
+// Tells models apart whose caches have the same shape: names, types and sizes of tensors, all bytes of the small ones and
+// a sample of the others.
+uint64_t hash_weights(const GgufFile& file) {
+    constexpr uint64_t kSmall = 4096;
+    constexpr uint64_t kSamples = 8;
+    constexpr uint64_t kSampleBytes = 64;
+    Hash hash;
+    for (const TensorInfo& t : file.tensors()) {
+        if (t.name == kRopeDivisors) {
+            continue;  // ModelKey::rope_divisors
+        }
+        hash.add(t.name.data(), t.name.size());
+        hash.add(&t.type, sizeof(t.type));
+        hash.add(&t.size, sizeof(t.size));
+        const uint8_t* const data = file.tensor_data(t);
+        if (t.size <= kSmall) {
+            hash.add(data, t.size);
+            continue;
+        }
+        for (uint64_t i = 0; i < kSamples; ++i) {
+            hash.add(data + (t.size - kSampleBytes) / (kSamples - 1) * i, kSampleBytes);
+        }
+    }
+    return hash.value();
+}
+
+// Every setting that decides which keys and values come out of the same tokens and weights.
+kv::ModelKey make_model_key(const GgufFile& file, const ModelConfig& c, std::span<const float> rope_divisors) {
+    const auto copy = [](const std::string& text, auto& to) { text.copy(to, sizeof(to)); };
+    const RopeConfig& rope = c.rope;
+    kv::ModelKey key;
+    copy(c.architecture_name, key.architecture);
+    key.n_head = c.n_head;
+    key.window = c.window;
+    key.norm_eps = c.norm_eps;
+    key.synthetic = file.get_bool_or("general.synthetic", false) ? 1 : 0;
+    key.rope_dims = rope.n_rot;
+    key.rope_base = rope.freq_base;
+    copy(rope.scaling == RopeScaling::linear ? "linear" : rope.scaling == RopeScaling::yarn ? "yarn" : "none",
+         key.rope_scaling);
+    key.rope_factor = rope.factor;
+    key.rope_context = rope.original_context;
+    key.rope_attn_factor = rope.attn_factor;
+    key.rope_beta_fast = rope.beta_fast;
+    key.rope_beta_slow = rope.beta_slow;
+    if (!rope_divisors.empty()) {
+        Hash hash;
+        hash.add(rope_divisors.data(), rope_divisors.size_bytes());
+        key.rope_divisors = hash.value();
+    }
+    key.weights = hash_weights(file);
+    return key;
 }
 
 Layer load_llama_layer(WeightLoader& loader, const ModelConfig& c, const std::string& prefix) {
@@ -400,17 +452,17 @@ std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use
 
     // Llama 3.1 divides each frequency by a number of its own.
     std::vector<float> divisors;
-    if (loader.has("rope_freqs.weight")) {
-        divisors = loader.vector("rope_freqs.weight", c.rope.n_rot / 2);
+    if (loader.has(kRopeDivisors)) {
+        divisors = loader.vector(kRopeDivisors, c.rope.n_rot / 2);
         for (const float x : divisors) {
-            LK_CHECK(x > 0, LK_BAD_FILE, "%s: tensor 'rope_freqs.weight' holds a number that is not positive",
-                     path.c_str());
+            LK_CHECK(x > 0, LK_BAD_FILE, "%s: tensor '%s' holds a number that is not positive", path.c_str(),
+                     kRopeDivisors);
         }
     }
     model->rope = RopeTable(c.rope, divisors);
     model->rank = loader.rank_head();
     loader.check_all_used();
-    model->fingerprint = fingerprint_of(*model->file);
+    model->state = make_model_key(*model->file, c, divisors);
     model->weight_type = loader.dominant_type();
     if (n_gpu_layers != 0) {
         model->n_device_layers = device_layers(model->config.n_layer, n_gpu_layers);

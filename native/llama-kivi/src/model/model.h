@@ -10,6 +10,7 @@
 
 #include "backend/device.h"
 #include "gguf/reader.h"
+#include "kv/state_key.h"
 #include "model/config.h"
 
 namespace lk {
@@ -59,8 +60,8 @@ struct Model {
     ModelConfig config;
     uint64_t n_params = 0;
     uint64_t weight_bytes = 0;
-    uint64_t fingerprint = 0;  // of the shape, the metadata's sizes and some of the weights
-    std::string weight_type;   // holding most bytes
+    kv::ModelKey state;       // what saved states depend on
+    std::string weight_type;  // holding most bytes
 
     Tensor token_embd;  // [n_vocab, n_embd]
     std::vector<Layer> layers;

@@ -125,7 +125,33 @@ Context::Context(std::shared_ptr<const Model> model, const lk_context_params& pa
       output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab),
       seq_rows_(cache_.config().n_seq_max) {}
 
+void Context::check_usable() const {
+    LK_CHECK(!device_failed_, LK_DEVICE_ERROR,
+             "this context is lost, because an earlier call failed on the device (%s); free it and create another",
+             device_failure_.empty() ? "no reason kept" : device_failure_.c_str());
+}
+
+// Errors of a device may come late, from the kernels of an earlier commit, so each of them ends the context.
+template <class F>
+auto Context::with_device(F&& body) const {
+    check_usable();
+    try {
+        return body();
+    } catch (const Error& e) {
+        if (e.status() == LK_DEVICE_ERROR) {
+            device_failed_ = true;
+            try {
+                device_failure_ = e.what();
+            } catch (const std::bad_alloc&) {
+                device_failure_.clear();
+            }
+        }
+        throw;
+    }
+}
+
 void Context::set_threads(uint32_t n_threads) {
+    check_usable();
     LK_CHECK(n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", n_threads);
     for (ModelPart& part : parts_) {
         if (part.begin < model_->n_host_layers()) {
@@ -135,6 +161,7 @@ void Context::set_threads(uint32_t n_threads) {
 }
 
 void Context::check_seq(int32_t seq) const {
+    check_usable();
     LK_CHECK(seq >= 0 && seq < cache_.config().n_seq_max, LK_INVALID_ARGUMENT,
              "sequence %d does not exist; this context has sequences 0 to %d (n_seq_max)", seq,
              cache_.config().n_seq_max - 1);
@@ -150,8 +177,10 @@ void Context::remove(int32_t seq, uint32_t begin, uint32_t end) {
     const uint32_t length = cache_.length(seq);
     LK_CHECK(begin <= end, LK_INVALID_ARGUMENT, "tokens [%u, %u) cannot be removed: the end is before the beginning",
              begin, end);
-    cache_.remove(seq, static_cast<int>(std::min(begin, length)), static_cast<int>(std::min(end, length)),
-                  rotation(*model_));
+    with_device([&] {
+        cache_.remove(seq, static_cast<int>(std::min(begin, length)), static_cast<int>(std::min(end, length)),
+                      rotation(*model_));
+    });
 }
 
 uint64_t Context::state_size(int32_t seq) const {
@@ -161,18 +190,18 @@ uint64_t Context::state_size(int32_t seq) const {
 
 void Context::save_state(int32_t seq, std::span<uint8_t> out) const {
     check_seq(seq);
-    kv::save_state(cache_.parts(), seq, model_->fingerprint, out);
+    with_device([&] { kv::save_state(cache_.parts(), seq, model_->state, out); });
 }
 
 void Context::load_state(int32_t seq, std::span<const uint8_t> data) {
     check_seq(seq);
-    kv::load_state(cache_.parts(), seq, model_->fingerprint, data);
+    with_device([&] { kv::load_state(cache_.parts(), seq, model_->state, data); });
 }
 
 void Context::copy(int32_t src, int32_t dst) {
     check_seq(src);
     check_seq(dst);
-    cache_.copy(src, dst);
+    with_device([&] { cache_.copy(src, dst); });
 }
 
 // Checks the batch and fills order_, tokens_, seqs_, output_of_ and outputs_.
@@ -262,11 +291,14 @@ void Context::run_rows(int begin, int end) {
                              .observer = observer_,
                              .sampling = sampling_,
                              .draws = draws_.data(),
-                             .sampled = sampled_.data() + first_output};
+                             .sampled = sampling_ == nullptr ? nullptr : sampled_.data() + first_output};
     cache_.reserve(segments_);
     try {
         forward(*model_, parts_, batch);
-        // Those first that may fail: a device's, which is the last.
+        for (const ModelPart& part : parts_) {
+            part.backend->prepare_commit(*part.cache, segments_);
+        }
+        // A device's part is the last and may fail: it goes first.
         for (size_t i = parts_.size(); i-- > 0;) {
             parts_[i].backend->commit(*parts_[i].cache, segments_);
         }
@@ -318,7 +350,7 @@ void Context::run(const lk_batch& batch) {
 
 void Context::decode(const lk_batch& batch) {
     try {
-        run(batch);
+        with_device([&] { run(batch); });
     } catch (const Error& e) {
         output_of_.clear();
         if (e.status() == LK_CANCELLED) {
@@ -332,6 +364,7 @@ void Context::decode(const lk_batch& batch) {
 }
 
 void Context::decode_sample(const lk_batch& batch, const lk_sampling& sampling, int32_t* tokens) {
+    check_usable();
     LK_CHECK(!embeddings_, LK_INVALID_ARGUMENT,
              "this context gives embeddings and no logits to draw from (see lk_context_params.embeddings)");
     check_sampling(sampling);
@@ -353,6 +386,7 @@ void Context::decode_sample(const lk_batch& batch, const lk_sampling& sampling, 
 }
 
 float* Context::output(uint32_t index) {
+    check_usable();
     const char* const name = embeddings_ ? "embedding" : "logits";
     LK_CHECK(!output_of_.empty(), LK_INVALID_ARGUMENT,
              "there are no %s: the last lk_decode failed, or drew tokens instead", name);
@@ -364,12 +398,14 @@ float* Context::output(uint32_t index) {
 }
 
 float* Context::logits(uint32_t index) {
+    check_usable();
     LK_CHECK(!embeddings_, LK_INVALID_ARGUMENT,
              "this context gives embeddings and no logits (see lk_context_params.embeddings)");
     return output(index);
 }
 
 float* Context::embedding(uint32_t index) {
+    check_usable();
     LK_CHECK(embeddings_, LK_INVALID_ARGUMENT,
              "this context gives logits and no embeddings (see lk_context_params.embeddings)");
     return output(index);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "backend/backend.h"
@@ -21,9 +22,13 @@ public:
     static lk_memory_estimate estimate(const GgufFile& file, int n_gpu_layers, const lk_context_params& params);
 
     const Model& model() const { return *model_; }
-    const kv::SplitCache& cache() const { return cache_; }
+    const kv::SplitCache& cache() const {
+        check_usable();
+        return cache_;
+    }
 
-    // All or nothing: on an exception every sequence is as it was.
+    // All or nothing: on an exception every sequence is as it was. LK_DEVICE_ERROR alone ends the context: a device may
+    // have failed while it wrote to the cache, and every later call throws LK_DEVICE_ERROR too.
     void decode(const lk_batch& batch);
     // The same, and a token for every output, drawn from its logits, which are not kept.
     void decode_sample(const lk_batch& batch, const lk_sampling& sampling, int32_t* tokens);
@@ -32,7 +37,10 @@ public:
     void cancel() { cancelled_.store(true); }
     void cancel_reset() { cancelled_.store(false); }
     void set_threads(uint32_t n_threads);
-    void observe(const Observer& observer) { observer_ = observer; }
+    void observe(const Observer& observer) {
+        check_usable();
+        observer_ = observer;
+    }
 
     void truncate(int32_t seq, uint32_t n_keep);
     void remove(int32_t seq, uint32_t begin, uint32_t end);
@@ -43,6 +51,10 @@ public:
     void check_seq(int32_t seq) const;  // LK_INVALID_ARGUMENT unless it is a sequence of this context
 
 private:
+    void check_usable() const;  // LK_DEVICE_ERROR after one
+    // Runs what may reach a device, and keeps its failure.
+    template <class F>
+    auto with_device(F&& body) const;
     void order_rows(const lk_batch& batch);
     void run(const lk_batch& batch);
     void run_rows(int begin, int end);
@@ -55,6 +67,9 @@ private:
     bool embeddings_;  // the outputs are embeddings, otherwise logits
     int output_size_;  // elements of one
     std::atomic<bool> cancelled_{false};
+    // Of the device; what was said of it may be lost when memory is short.
+    mutable bool device_failed_ = false;
+    mutable std::string device_failure_;
     Observer observer_;
 
     // The call's rows, sorted by sequence; the batch's order is kept within one.

@@ -63,11 +63,12 @@ public:
         pool_.parallel_for(static_cast<int>(n_tasks), [&](int task, int) {
             const Product* p = products.data();
             int64_t piece = task;
-            float* sums = sums_.data();
+            int64_t first_sum = 0;
             for (; piece >= pieces(*p); ++p) {
                 piece -= pieces(*p);
-                sums += n * p->w->n_rows;
+                first_sum += n * p->w->n_rows;
             }
+            float* const sums = adds ? sums_.data() + first_sum : nullptr;
             const int64_t n_out = p->w->n_rows;
             const int64_t begin = piece * step;
             const int64_t end = std::min(n_out, begin + step);
@@ -94,7 +95,13 @@ public:
             n, [&](int i, int) { tokens[i] = sample_row(logits + int64_t{i} * n_vocab, n_vocab, sampling, draws[i]); });
     }
 
-    void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override { cache.commit(segments, pool_); }
+    void prepare_commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
+        cache.prepare_commit(segments, pool_.size());
+    }
+
+    void commit(kv::Cache& cache, std::span<const kv::Segment> segments) noexcept override {
+        cache.commit(segments, pool_);
+    }
 
 private:
     // x[n, n_head, D] in place.

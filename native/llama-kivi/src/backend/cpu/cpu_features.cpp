@@ -3,6 +3,9 @@
 #include <cstring>
 #include <fstream>
 
+#ifdef LK_HAVE_AVX2
+#include <cpuid.h>
+#endif
 #ifdef LK_HAVE_NEON
 #include <sys/auxv.h>
 #endif
@@ -26,12 +29,23 @@ std::string processor_name() {
     return "unknown processor";
 }
 
+#ifdef LK_HAVE_AVX2
+// __builtin_cpu_supports does not know "f16c" in every compiler.
+bool has_f16c() {
+    unsigned eax = 0;
+    unsigned ebx = 0;
+    unsigned ecx = 0;
+    unsigned edx = 0;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 }  // namespace
 
 std::vector<cpu::NamedKernels> cpu::available_kernels() {
     std::vector<NamedKernels> tables;
 #ifdef LK_HAVE_AVX2
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
         if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
             tables.push_back({"vnni", &vnni::kernels()});

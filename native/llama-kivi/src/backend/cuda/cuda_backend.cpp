@@ -248,23 +248,16 @@ public:
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
     }
 
-    void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
+    // Everything but the kernels: works and their blocks lie in pinned memory, with room for them on the device.
+    void prepare_commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
         const kv::CacheConfig& c = cache.config();
-        const int n_heads = c.n_layer * c.n_head_kv;
         std::vector<AppendWork> works;
         std::vector<uint8_t*> blocks;
         std::vector<size_t> first_block;
-        struct Launch {
-            Side side;
-            bool leaves;  // the rings lose rows to the pages
-            size_t first;
-            size_t count;
-            int max_rows;
-        };
-        std::vector<Launch> launches;
+        append_launches_.clear();
         for (const Side side : {Side::keys, Side::values}) {
             for (const bool leaves : {false, true}) {
-                Launch launch{side, leaves, works.size(), 0, 0};
+                AppendLaunch launch{side, leaves, works.size(), 0, 0};
                 for (const kv::Segment& s : segments) {
                     const kv::AppendPlan plan = cache.plan_append(side, s);
                     if (leaves != !plan.blocks.empty()) {
@@ -282,33 +275,37 @@ public:
                     w.sink_limit = plan.sink_limit;
                     w.choose_tables = plan.choose_tables;
                     w.page_token = plan.page_token;
-                    w.n_heads = n_heads;
+                    w.n_heads = c.n_layer * c.n_head_kv;
                     works.push_back(w);
                     first_block.push_back(blocks.size());
                     blocks.insert(blocks.end(), plan.blocks.begin(), plan.blocks.end());
                     launch.max_rows = std::max(launch.max_rows, s.n_rows);
                 }
                 launch.count = works.size() - launch.first;
-                launches.push_back(launch);
+                append_launches_.push_back(launch);
             }
         }
         const size_t work_bytes = works.size() * sizeof(AppendWork);
-        const size_t bytes = work_bytes + blocks.size() * sizeof(uint8_t*);
-        reserve(append_, bytes);
+        append_bytes_ = work_bytes + blocks.size() * sizeof(uint8_t*);
+        reserve(append_, append_bytes_);
         for (size_t i = 0; i < works.size(); ++i) {
             works[i].blocks = reinterpret_cast<uint8_t* const*>(append_.data() + work_bytes) + first_block[i];
         }
-        uint8_t* host = pinned_append_.reserve(bytes);
-        std::memcpy(host, works.data(), work_bytes);
+        append_host_ = pinned_append_.reserve(append_bytes_);
+        std::memcpy(append_host_, works.data(), work_bytes);
         if (!blocks.empty()) {
-            std::memcpy(host + work_bytes, blocks.data(), blocks.size() * sizeof(uint8_t*));
+            std::memcpy(append_host_ + work_bytes, blocks.data(), blocks.size() * sizeof(uint8_t*));
         }
-        LK_CUDA(cudaMemcpyAsync(append_.data(), host, bytes, cudaMemcpyHostToDevice, stream_));
-        for (const Launch& l : launches) {
+    }
+
+    void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
+        const kv::CacheConfig& c = cache.config();
+        LK_CUDA(cudaMemcpyAsync(append_.data(), append_host_, append_bytes_, cudaMemcpyHostToDevice, stream_));
+        for (const AppendLaunch& l : append_launches_) {
             if (l.count > 0) {
                 const auto* work = reinterpret_cast<const AppendWork*>(append_.data()) + l.first;
                 (l.leaves ? append : append_to_ring)(shape_of(cache.spec(l.side), c.n_ubatch), work, l.max_rows,
-                                                     static_cast<int>(l.count), n_heads, stream_);
+                                                     static_cast<int>(l.count), c.n_layer * c.n_head_kv, stream_);
             }
         }
         LK_CUDA(cudaGetLastError());
@@ -357,6 +354,15 @@ private:
                        "cublasGemmEx");
         }
     }
+
+    // Kernels of a commit, for segments that are alike.
+    struct AppendLaunch {
+        Side side;
+        bool leaves;  // the rings lose rows to the pages
+        size_t first;
+        size_t count;
+        int max_rows;
+    };
 
     struct Plan {
         AttentionKernel others;  // outside the pages
@@ -506,6 +512,10 @@ private:
     Buffer<int32_t> sampled_;
     PinnedBuffer pinned_work_;
     PinnedBuffer pinned_append_;
+    // Of prepare_commit, for commit.
+    std::vector<AppendLaunch> append_launches_;
+    uint8_t* append_host_ = nullptr;
+    size_t append_bytes_ = 0;
     PinnedBuffer pinned_tokens_;
     PinnedBuffer pinned_draws_;
     std::map<const void*, int> slots_;  // of kernels

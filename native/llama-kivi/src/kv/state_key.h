@@ -1,0 +1,50 @@
+// What a saved sequence depends on besides its tokens: settings of the model and of the cache.
+#pragma once
+
+#include <cstdint>
+
+#include "kv/cache.h"
+
+namespace lk::kv {
+
+// What decides which keys and values a model makes of tokens. Texts are padded with zeros.
+struct ModelKey {
+    char architecture[16] = {};
+    int32_t n_head = 0;
+    int32_t window = 0;
+    float norm_eps = 0;
+    int32_t synthetic = 0;       // weights are made up
+    int32_t rope_dims = 0;       // elements of a head that are rotated
+    float rope_base = 0;         //
+    char rope_scaling[8] = {};   // "none", "linear" or "yarn"
+    float rope_factor = 0;       // linear, yarn
+    int32_t rope_context = 0;    // yarn: original context
+    float rope_attn_factor = 0;  // yarn
+    float rope_beta_fast = 0;    // yarn
+    float rope_beta_slow = 0;    // yarn
+    uint64_t rope_divisors = 0;  // hash of rope_freqs.weight
+    uint64_t weights = 0;        // hash of a sample of the others
+};
+
+// As the header of a state has it.
+struct StateKey {
+    int32_t n_layer;
+    int32_t n_head_kv;
+    int32_t head_size;
+    int32_t type_k;
+    int32_t type_v;
+    int32_t group;     // 0 where no side is a KIVI type
+    int32_t residual;  // likewise
+    int32_t sinks_k;
+    int32_t sinks_v;
+    int32_t reserved;  // 0
+    ModelKey model;
+};
+static_assert(sizeof(ModelKey) == 88 && sizeof(StateKey) == 128);
+
+StateKey make_state_key(CacheParts parts, const ModelKey& model);
+
+// Throws LK_BAD_STATE that names every setting which differs, with both values.
+void check_state_key(const StateKey& saved, const StateKey& here);
+
+}  // namespace lk::kv

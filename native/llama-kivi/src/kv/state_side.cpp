@@ -1,0 +1,330 @@
+#include "kv/state_side.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+
+namespace lk::kv {
+
+namespace {
+
+// Positions stay below it (Context::cache_config).
+constexpr int kMostTokens = 1 << 30;
+// Exponents of byte scales that rows of halves can lead to lie well inside (byte_scale_exponent).
+constexpr int kMostExponent = 32;
+
+const char* name(Side side) {
+    return side == Side::keys ? "keys" : "values";
+}
+
+bool is_finite(half_t x) {
+    return (x & 0x7c00) != 0x7c00;
+}
+
+half_t half_at(std::span<const uint8_t> bytes, size_t at) {
+    half_t x;
+    std::memcpy(&x, bytes.data() + at, sizeof(x));
+    return x;
+}
+
+bool all_finite(std::span<const uint8_t> halves) {
+    for (size_t i = 0; i < halves.size(); i += sizeof(half_t)) {
+        if (!is_finite(half_at(halves, i))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Whether attention can read a page: codes may be anything, floats may not.
+bool is_sound(const PageFormat& f, std::span<const uint8_t> page) {
+    switch (f.scale_kind) {
+    case ScaleKind::none:
+        return all_finite(page);
+    case ScaleKind::block: {
+        float row[kMaxHeadSize];
+        for (size_t at = 0; at < page.size(); at += f.row_bytes()) {
+            dequantize_row(block_type(f), page.data() + at, row, f.head_size);
+            // Attention reads them as halves.
+            if (!std::all_of(row, row + f.head_size, [](float x) { return std::fabs(x) <= 65504.0f; })) {
+                return false;
+            }
+        }
+        return true;
+    }
+    case ScaleKind::half_pair: {
+        const std::span<const uint8_t> pairs = page.subspan(f.scales_offset);
+        for (size_t at = 0; at < pairs.size(); at += 2 * sizeof(half_t)) {
+            const half_t scale = half_at(pairs, at);
+            if (!is_finite(scale) || (scale & 0x8000) != 0 || !is_finite(half_at(pairs, at + sizeof(half_t)))) {
+                return false;
+            }
+        }
+        return true;
+    }
+    case ScaleKind::byte_pair:
+    case ScaleKind::byte_token:
+        return true;
+    }
+    return false;
+}
+
+// As SideSpec::table_bytes lays it out; null without a list.
+std::vector<uint16_t>* list_of(const PageFormat& f, HeadTable& table) {
+    return f.scale_kind == ScaleKind::byte_token ? &table.mu : f.refined_keys() ? &table.refined : nullptr;
+}
+
+std::vector<uint8_t> pack(const SideSpec& spec, HeadTable table) {
+    std::vector<uint8_t> bytes(spec.table_bytes());
+    const int32_t exponent = table.exponent;
+    std::memcpy(bytes.data(), &exponent, sizeof(exponent));
+    if (const std::vector<uint16_t>* list = list_of(spec.format, table); list != nullptr && !list->empty()) {
+        std::memcpy(bytes.data() + sizeof(exponent), list->data(), bytes.size() - sizeof(exponent));
+    }
+    return bytes;
+}
+
+HeadTable unpack(const SideSpec& spec, std::span<const uint8_t> bytes) {
+    HeadTable table;
+    int32_t exponent = 0;
+    std::memcpy(&exponent, bytes.data(), sizeof(exponent));
+    table.exponent = exponent;
+    if (std::vector<uint16_t>* list = list_of(spec.format, table); list != nullptr) {
+        list->resize((bytes.size() - sizeof(exponent)) / sizeof(uint16_t));
+        std::memcpy(list->data(), bytes.data() + sizeof(exponent), bytes.size() - sizeof(exponent));
+    }
+    return table;
+}
+
+void check_table(const SideSpec& spec, std::span<const uint8_t> bytes) {
+    const PageFormat& f = spec.format;
+    const HeadTable table = unpack(spec, bytes);
+    const bool scaled = f.scale_kind == ScaleKind::byte_pair || f.scale_kind == ScaleKind::byte_token;
+    const int most = scaled ? kMostExponent : 0;
+    LK_CHECK(table.exponent >= -most && table.exponent <= most, LK_BAD_STATE,
+             "the saved state says the exponent of a head's scales is %d (%s); it must be %d to %d", table.exponent,
+             name(f.side), -most, most);
+    for (size_t i = 0; i < table.refined.size(); ++i) {
+        LK_CHECK(table.refined[i] < f.head_size && (i == 0 || table.refined[i - 1] < table.refined[i]), LK_BAD_STATE,
+                 "the saved state lists refined channels that do not rise below %d: %d is number %zu", f.head_size,
+                 table.refined[i], i);
+    }
+    LK_CHECK(std::all_of(table.mu.begin(), table.mu.end(), is_finite), LK_BAD_STATE,
+             "the saved state has a centre of values that is NaN or infinite");
+}
+
+void read_runs(SideContent& side, const char* which, StateReader& in) {
+    const int n_runs = in.number("the count of runs", 0, side.n_paged);
+    const int n_blocks = in.number("the count of blocks", 0, n_runs);
+    LK_CHECK(in.left() / sizeof(SideContent::Run) >= static_cast<size_t>(n_runs), LK_BAD_STATE,
+             "the saved state is too short for its %d runs", n_runs);
+    int n_tokens = 0;
+    int last_block = -1;
+    for (int i = 0; i < n_runs; ++i) {
+        SideContent::Run run;
+        // Runs of a block follow one another, and do not overlap: pages are cut, never sorted or repeated.
+        run.block = in.number("the block of a run", std::max(0, last_block), std::min(last_block + 1, n_blocks - 1));
+        const int begin = run.block == last_block ? side.runs.back().first + side.runs.back().count : 0;
+        LK_CHECK(begin < kPageTokens, LK_BAD_STATE, "the saved state has runs behind the end of block %d (%s)",
+                 run.block, which);
+        run.first = in.number("the first token of a run", begin, kPageTokens - 1);
+        run.count = in.number("the tokens of a run", 1, kPageTokens - run.first);
+        LK_CHECK(run.count <= side.n_paged - n_tokens, LK_BAD_STATE,
+                 "the saved state has runs of more than the %d tokens that it counts (%s)", side.n_paged, which);
+        // The last token's position before it moved.
+        run.frame = in.number("the frame of a run", 0, kMostTokens - 1 - n_tokens - run.count);
+        n_tokens += run.count;
+        last_block = run.block;
+        side.runs.push_back(run);
+    }
+    LK_CHECK(n_tokens == side.n_paged, LK_BAD_STATE, "the saved state has runs of %d tokens, but counts %d (%s)",
+             n_tokens, side.n_paged, which);
+    LK_CHECK(last_block == n_blocks - 1, LK_BAD_STATE, "the saved state has %d blocks, of which runs use %d (%s)",
+             n_blocks, last_block + 1, which);
+}
+
+}  // namespace
+
+void StateWriter::bytes(const void* data, size_t n) {
+    if (out_ != nullptr && n > 0) {
+        std::memcpy(out_ + size_, data, n);
+    }
+    size_ += n;
+}
+
+int StateReader::number(const char* what, int min, int max) {
+    int32_t x = 0;
+    std::memcpy(&x, view(sizeof(x), what).data(), sizeof(x));
+    LK_CHECK(x >= min && x <= max, LK_BAD_STATE, "the saved state says %s is %d; it must be %d to %d", what, x, min,
+             max);
+    return x;
+}
+
+std::span<const uint8_t> StateReader::view(size_t n, const char* what) {
+    LK_CHECK(n <= data_.size(), LK_BAD_STATE, "the saved state ends %zu bytes early, in %s", n - data_.size(), what);
+    const std::span<const uint8_t> bytes = data_.first(n);
+    data_ = data_.subspan(n);
+    return bytes;
+}
+
+SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in) {
+    const SideSpec& spec = *specs.front();
+    const PageFormat& f = spec.format;
+    const char* const which = name(f.side);
+    SideContent side;
+    side.n_paged = in.number("the count of tokens in pages", 0, kMostTokens);
+    side.n_sinks = in.number("the count of sinks", 0, std::min(spec.sinks, side.n_paged));
+    side.n_ring = in.number("the count of tokens in the ring", 0, spec.ageing.trigger - 1);
+    side.tables_chosen = in.number("the flag of chosen tables", 0, 1) != 0;
+    LK_CHECK(side.tables_chosen || side.n_paged == side.n_sinks, LK_BAD_STATE,
+             "the saved state has %d quantized %s, and the flag of chosen tables is 0", side.n_paged - side.n_sinks,
+             which);
+    read_runs(side, which, in);
+
+    const int n_blocks = side.runs.empty() ? 0 : side.runs.back().block + 1;
+    for (int block = 0; block < n_blocks; ++block) {
+        for (const SideSpec* part : specs) {
+            const std::span<const uint8_t> bytes = in.view(part->block_bytes(), "a block");
+            for (size_t at = 0; at < bytes.size(); at += f.page_bytes) {
+                LK_CHECK(is_sound(f, bytes.subspan(at, f.page_bytes)), LK_BAD_STATE,
+                         "the saved state has a page of %s with %s that is NaN, infinite, negative or beyond 65504",
+                         which, f.quantized() ? "a scale" : "a number");
+            }
+            side.blocks.push_back(bytes);
+        }
+    }
+    const size_t row_bytes = f.head_size * sizeof(half_t);
+    for (const SideSpec* part : specs) {
+        for (size_t i = 0; i < part->head_count(); ++i) {
+            SideContent::Head head;
+            head.ring = in.view(side.n_ring * row_bytes, "the ring");
+            LK_CHECK(all_finite(head.ring), LK_BAD_STATE, "the saved state has a ring of %s that holds NaN or infinity",
+                     which);
+            head.sinks = in.view(side.n_sinks * row_bytes, "the sinks");
+            LK_CHECK(all_finite(head.sinks), LK_BAD_STATE, "the saved state has sinks of %s that hold NaN or infinity",
+                     which);
+            if (side.tables_chosen) {
+                head.table = in.view(part->table_bytes(), "the table of a head");
+                check_table(*part, head.table);
+            }
+            side.heads.push_back(head);
+        }
+    }
+    return side;
+}
+
+void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& out) {
+    const SequenceSide& first = *parts.front();
+    // The first runs of the distinct blocks, and the block of every run.
+    std::map<const PageBlock*, int32_t> numbers;
+    std::vector<size_t> blocks;
+    for (size_t i = 0; i < first.pages_.size(); ++i) {
+        if (numbers.try_emplace(first.pages_[i].block.get(), static_cast<int32_t>(blocks.size())).second) {
+            blocks.push_back(i);
+        }
+    }
+    out.number(first.n_paged_);
+    out.number(first.n_sinks_);
+    out.number(first.n_ring_);
+    out.number(first.tables_chosen_);
+    out.number(static_cast<int32_t>(first.pages_.size()));
+    out.number(static_cast<int32_t>(blocks.size()));
+    for (const PageRef& ref : first.pages_) {
+        out.number(numbers[ref.block.get()]);
+        out.number(ref.first);
+        out.number(ref.count);
+        out.number(ref.frame);
+    }
+    for (const size_t run : blocks) {
+        for (const SequenceSide* side : parts) {
+            out.bytes_of(side->pages_[run].block->data);
+        }
+    }
+    for (const SequenceSide* side : parts) {
+        write_heads(*side, out);
+    }
+}
+
+void SideState::write_heads(const SequenceSide& side, StateWriter& out) {
+    const SideSpec& spec = *side.spec_;
+    const size_t d = spec.format.head_size;
+    const int trigger = spec.ageing.trigger;
+    const std::vector<half_t> rings = out.fetch(side.ring_);
+    const std::vector<half_t> sinks = out.fetch(side.sinks_);
+    const std::vector<uint8_t> tables = out.fetch(side.raw_tables_);
+    for (size_t head = 0; head < spec.head_count(); ++head) {
+        for (int i = 0; i < side.n_ring_; ++i) {
+            const size_t row = head * trigger + (side.ring_start_ + i) % trigger;
+            out.bytes(rings.data() + row * d, d * sizeof(half_t));
+        }
+        if (side.n_sinks_ > 0) {
+            out.bytes(sinks.data() + head * spec.sinks * d, side.n_sinks_ * d * sizeof(half_t));
+        }
+        if (!side.tables_chosen_) {
+            continue;
+        }
+        if (side.memory_->on_host()) {
+            const std::vector<uint8_t> table = pack(spec, side.tables_[head]);
+            out.bytes(table.data(), table.size());
+        } else {
+            out.bytes(tables.data() + head * spec.table_bytes(), spec.table_bytes());
+        }
+    }
+}
+
+void SideState::build(const SideContent& content, std::span<SequenceSide> sides) {
+    std::span<const SideContent::Head> heads = content.heads;
+    for (size_t part = 0; part < sides.size(); ++part) {
+        SequenceSide& side = sides[part];
+        side.n_paged_ = content.n_paged;
+        side.n_sinks_ = content.n_sinks;
+        side.n_ring_ = content.n_ring;
+        side.tables_chosen_ = content.tables_chosen;
+        int last_block = -1;
+        for (const SideContent::Run& run : content.runs) {
+            PageRef ref{nullptr, run.count, run.first, run.frame};
+            if (run.block == last_block) {
+                ref.block = side.pages_.back().block;
+            } else {
+                const std::span<const uint8_t> bytes = content.blocks[run.block * sides.size() + part];
+                ref.block = std::make_shared<PageBlock>(*side.memory_, bytes.size(), side.live_bytes_);
+                side.memory_->write(ref.block->data.data(), bytes.data(), bytes.size());
+            }
+            last_block = run.block;
+            side.pages_.push_back(std::move(ref));
+        }
+        build_heads(heads.first(side.spec_->head_count()), side);
+        heads = heads.subspan(side.spec_->head_count());
+    }
+}
+
+void SideState::build_heads(std::span<const SideContent::Head> heads, SequenceSide& side) {
+    side.make_ready();
+    const SideSpec& spec = *side.spec_;
+    const size_t d = spec.format.head_size;
+    std::vector<half_t> rings(side.ring_.size());
+    std::vector<half_t> sinks(side.sinks_.size());
+    std::vector<uint8_t> tables(side.raw_tables_.size());
+    const auto put = [](void* to, std::span<const uint8_t> bytes) {
+        if (!bytes.empty()) {
+            std::memcpy(to, bytes.data(), bytes.size());
+        }
+    };
+    for (size_t i = 0; i < heads.size(); ++i) {
+        const SideContent::Head& head = heads[i];
+        put(rings.data() + i * spec.ageing.trigger * d, head.ring);
+        put(sinks.empty() ? nullptr : sinks.data() + i * spec.sinks * d, head.sinks);
+        if (!tables.empty()) {
+            put(tables.data() + i * spec.table_bytes(), head.table);
+        } else if (side.tables_chosen_) {
+            side.tables_[i] = unpack(spec, head.table);
+        }
+    }
+    Memory& memory = *side.memory_;
+    memory.write(side.ring_.data(), rings.data(), side.ring_.bytes());
+    memory.write(side.sinks_.data(), sinks.data(), side.sinks_.bytes());
+    memory.write(side.raw_tables_.data(), tables.data(), side.raw_tables_.bytes());
+}
+
+}  // namespace lk::kv

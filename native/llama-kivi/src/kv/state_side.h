@@ -1,0 +1,105 @@
+// One side (keys or values) of a sequence, all parts of the cache together, as bytes of a saved state:
+//
+//   counts   int32: tokens in pages, sinks, tokens in the ring, whether tables are chosen (0 or 1), runs, blocks
+//   runs     int32 each: block, first token in the block, tokens, frame; blocks are numbered in the order of the runs
+//   blocks   block_bytes of every part's SideSpec, part after part
+//   heads    of every layer and KV head: ring rows by age, sink rows, and the table if tables are chosen
+//            (SideSpec::table_bytes)
+//
+// Bytes are not trusted: what reads them checks every field against the type and the geometry, so that attention and
+// later appends may rely on it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/error.h"
+#include "kv/cache.h"
+
+namespace lk::kv {
+
+// Counts bytes, and writes them if there is somewhere to.
+class StateWriter {
+public:
+    explicit StateWriter(uint8_t* out) : out_(out) {}
+
+    void bytes(const void* data, size_t n);
+    void number(int32_t x) { bytes(&x, sizeof(x)); }
+    template <class T>
+    void bytes_of(const Buffer<T>& buffer) {
+        if (out_ != nullptr && buffer.size() > 0) {
+            buffer.memory().read(out_ + size_, buffer.data(), buffer.bytes());
+        }
+        size_ += buffer.bytes();
+    }
+    // A buffer on the host; zeros while only bytes are counted.
+    template <class T>
+    std::vector<T> fetch(const Buffer<T>& buffer) const {
+        std::vector<T> copy(buffer.size());
+        if (out_ != nullptr && buffer.size() > 0) {
+            buffer.memory().read(copy.data(), buffer.data(), buffer.bytes());
+        }
+        return copy;
+    }
+    uint64_t size() const { return size_; }
+
+private:
+    uint8_t* out_;
+    uint64_t size_ = 0;
+};
+
+// Takes bytes from the front of a payload; throws LK_BAD_STATE where there are none left.
+class StateReader {
+public:
+    explicit StateReader(std::span<const uint8_t> data) : data_(data) {}
+
+    int number(const char* what, int min, int max);
+    std::span<const uint8_t> view(size_t n, const char* what);
+    size_t left() const { return data_.size(); }
+
+private:
+    std::span<const uint8_t> data_;
+};
+
+// A checked side, in the bytes it was read from.
+struct SideContent {
+    struct Run {
+        int block;
+        int first;
+        int count;
+        int frame;
+    };
+    struct Head {
+        std::span<const uint8_t> ring;   // [n_ring, D] halves
+        std::span<const uint8_t> sinks;  // [n_sinks, D] halves
+        std::span<const uint8_t> table;  // SideSpec::table_bytes, if tables are chosen
+    };
+
+    int n_paged = 0;
+    int n_sinks = 0;
+    int n_ring = 0;
+    bool tables_chosen = false;
+    std::vector<Run> runs;
+    std::vector<std::span<const uint8_t>> blocks;  // [block, part]
+    std::vector<Head> heads;                       // of all parts
+
+    int length() const { return n_paged + n_ring; }
+};
+
+// specs: one side's, of every part. Allocates no memory of the cache. Throws LK_BAD_STATE.
+SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in);
+
+// Reaches into the sides of sequences.
+class SideState {
+public:
+    static void write(std::span<const SequenceSide* const> parts, StateWriter& out);
+    // sides: empty ones of every part.
+    static void build(const SideContent& content, std::span<SequenceSide> sides);
+
+private:
+    static void write_heads(const SequenceSide& side, StateWriter& out);
+    static void build_heads(std::span<const SideContent::Head> heads, SequenceSide& side);
+};
+
+}  // namespace lk::kv
