@@ -507,7 +507,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     {
         public int Calls { get; private set; }
 
-        public override IAsyncEnumerable<string> InferAsync(string? text, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default)
+        public override InferenceStream InferAsync(string? text, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default)
         {
             Calls++;
             return base.InferAsync(text, inferenceParams, cancellationToken);
