@@ -119,7 +119,7 @@ public sealed class SentencePieceTokenizerTests
     [InlineData("scores is missing", null)]
     [InlineData("scores has 1 elements", new[] { 0f })]
     [InlineData("scores[3] is not a number", new[] { 0f, 0f, 0f, float.NaN })]
-    [InlineData("scores is missing or not an array of f32", new[] { 0, 0, 0, 0 })]
+    [InlineData("scores is missing or not an array of numbers", new[] { "0", "0", "0", "0" })]
     public void Unusable_scores_are_refused(string expected, object? scores)
     {
         TestVocabulary vocabulary = TestVocabulary.SentencePiece(bytes: false, ("▁", -1, TokenType.Normal));
