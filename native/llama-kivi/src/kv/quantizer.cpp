@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/finite.h"
 #include "quant/blocks.h"
 
 namespace lk::kv {
@@ -29,7 +30,7 @@ Range range_of(const float* x, int n, int stride) {
     for (int i = 0; i < n; ++i) {
         const float v = x[static_cast<ptrdiff_t>(i) * stride];
         LK_CHECK(std::isfinite(v), LK_NUMERIC_ERROR,
-                 "the KV cache got %s to quantize: the model's weights or input are broken",
+                 "the KV cache got %s to quantize, which staging refuses: the cache's rows are damaged",
                  std::isnan(v) ? "NaN" : "infinity");
         r.min = std::min(r.min, v);
         r.max = std::max(r.max, v);
@@ -189,8 +190,9 @@ struct RotatedValue {
     RotatedValue(const float* row, const std::vector<half_t>& mu, int head_size) : scale(0) {
         double square = 0;
         for (int c = 0; c < head_size; ++c) {
-            LK_CHECK(std::isfinite(row[c]), LK_NUMERIC_ERROR,
-                     "the KV cache got NaN or infinity to quantize: the model's weights or input are broken");
+            LK_CHECK(
+                std::isfinite(row[c]), LK_NUMERIC_ERROR,
+                "the KV cache got NaN or infinity to quantize, which staging refuses: the cache's rows are damaged");
             w[c] = row[c] - half_to_float(mu[c]);
         }
         hadamard(w, head_size);
@@ -201,7 +203,7 @@ struct RotatedValue {
         const float step = 0.9957f * static_cast<float>(std::sqrt(square / head_size));
         double along = 0;  // <w, levels>
         for (int c = 0; c < head_size; ++c) {
-            const float code = step > 0 ? std::clamp(std::floor(w[c] / step), -2.0f, 1.0f) : 0.0f;
+            const float code = std::clamp(std::floor(finite_quotient(w[c], step)), -2.0f, 1.0f);
             codes[c] = static_cast<uint8_t>(code + 2.0f);
             along += w[c] * (code + 0.5);
         }
@@ -359,7 +361,7 @@ void quantize_block(const float* x, BlockQ8_0& b) {
     const float d = largest / 127.0f;
     b.d = float_to_half(d);
     for (int i = 0; i < kBlock; ++i) {
-        b.qs[i] = static_cast<int8_t>(d > 0 ? std::round(x[i] / d) : 0.0f);
+        b.qs[i] = static_cast<int8_t>(std::clamp(std::round(finite_quotient(x[i], d)), -127.0f, 127.0f));
     }
 }
 
@@ -371,7 +373,7 @@ void quantize_block(const float* x, BlockQ4_0& b) {
     }
     const float d = largest / -8.0f;
     b.d = float_to_half(d);
-    const auto code = [&](float v) { return d != 0 ? std::clamp(static_cast<int>(v / d + 8.5f), 0, 15) : 8; };
+    const auto code = [&](float v) { return std::clamp(static_cast<int>(finite_quotient(v, d) + 8.5f), 0, 15); };
     for (int i = 0; i < kBlock / 2; ++i) {
         b.qs[i] = static_cast<uint8_t>(code(x[i]) | code(x[i + kBlock / 2]) << 4);
     }

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/finite.h"
 
 namespace lk {
 
@@ -22,7 +23,7 @@ int to_code(float x, int low, int high) {
 }
 
 float inverse_of(float x) {
-    return x != 0 ? 1.0f / x : 0.0f;
+    return finite_quotient(1.0f, x);
 }
 
 // What an error on an element costs: large elements more, but the small ones of a block are not given up.
@@ -47,7 +48,7 @@ float fit_scale(const float* x, const float* w, int n, int low, int high) {
     float best = -1;
     float d = 0;
     for (int step = -9; step <= 9; ++step) {
-        const float inverse = (static_cast<float>(low) + 0.1f * static_cast<float>(step)) / extreme;
+        const float inverse = finite_quotient(static_cast<float>(low) + 0.1f * static_cast<float>(step), extreme);
         float xc = 0;
         float cc = 0;
         for (int i = 0; i < n; ++i) {
@@ -87,7 +88,7 @@ Line fit_line(const float* x, const float* w, int n, int high, bool not_above_ze
     Line best = {(most - least) / static_cast<float>(high), least};
     float best_gain = -1;
     for (int step = -10; step <= 10; ++step) {
-        const float inverse = (static_cast<float>(high) + 0.1f * static_cast<float>(step)) / (most - least);
+        const float inverse = finite_quotient(static_cast<float>(high) + 0.1f * static_cast<float>(step), most - least);
         float c_sum = 0;
         float cc = 0;
         float xc = 0;

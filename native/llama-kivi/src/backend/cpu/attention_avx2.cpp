@@ -254,7 +254,7 @@ void fold(const float* a, int a_stride, int n_rows, const float* scale, const fl
         }
         const float top = max_lanes(largest);
         step[r] = top / 127.0f;
-        const WideFloat inverse = set_floats<WideFloat>(top > 0 ? 127.0f / top : 0.0f);
+        const WideFloat inverse = set_floats<WideFloat>(finite_quotient(127.0f, top));
         WideFloat lost = nothing;  // what rounding took, in steps
         for (int i = 0; i < n; i += kLanes) {
             const WideFloat x = multiply(load_floats<WideFloat>(a + i), load_floats<WideFloat>(scale + i));

@@ -128,7 +128,7 @@ void fold(const float* a, int a_stride, int n_rows, const float* scale, const fl
         }
         const float top = vmaxvq_f32(most);
         step[r] = top / 127.0f;
-        const float inverse = top > 0 ? 127.0f / top : 0.0f;
+        const float inverse = finite_quotient(127.0f, top);
         float32x4_t lost = vdupq_n_f32(0);  // what rounding took, in steps
         for (int i = 0; i < n; i += 8) {
             int32x4_t c[2];

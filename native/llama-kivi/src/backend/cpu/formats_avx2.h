@@ -11,10 +11,6 @@
 
 namespace lk::cpu::LK_SIMD {
 
-inline __m256i load32(const void* p) {
-    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
-}
-
 // 16 bytes of nibbles as 32 codes: low nibbles first.
 inline __m256i nibbles(const uint8_t* qs) {
     const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(qs));

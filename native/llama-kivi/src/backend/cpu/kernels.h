@@ -2,10 +2,13 @@
 // match it (exactly in the integer parts, to rounding in the floating ones) and are chosen at run time.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/finite.h"
 #include "base/half.h"
 
 namespace lk::cpu {
@@ -43,6 +46,13 @@ inline ActivationForm activation_form(WeightType type) {
     }
 }
 
+// What a norm multiplies with: 1 / sqrt(mean_square + eps). NaN where no float holds the mean square, so that the row
+// does not become zeros in silence.
+inline float norm_factor(float mean_square, float eps) {
+    return is_finite(mean_square) ? 1.0f / std::sqrt(mean_square + eps) : std::numeric_limits<float>::quiet_NaN();
+}
+
+// NaN and infinity go through every function but max: what is computed from them is NaN or infinite.
 struct Kernels {
     const char* name;
 
@@ -58,6 +68,8 @@ struct Kernels {
     void (*swiglu)(float* gate, const float* up, int64_t n);
     void (*gelu)(float* x, int64_t n);  // x/2 (1 + erf(x / sqrt 2)), absolute error below 1e-6 |x|
     void (*add)(float* x, const float* y, int64_t n);
+    // Whether none of x[n_rows, n], whose rows are `stride` apart, is NaN or infinite.
+    bool (*finite)(const float* x, int64_t n, int64_t n_rows, int64_t stride);
     void (*half_row)(const float* x, int64_t n, half_t* out);
 
     // x[i] = exp(x[i] - max), returns the sum.

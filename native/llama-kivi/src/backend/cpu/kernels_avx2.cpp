@@ -20,7 +20,7 @@ void rms_norm(const float* x, const float* weight, float eps, int dim, float* ou
     for (; i < dim; ++i) {
         total += x[i] * x[i];
     }
-    const float factor = 1.0f / std::sqrt(total / static_cast<float>(dim) + eps);
+    const float factor = norm_factor(total / static_cast<float>(dim), eps);
     const __m256 f = _mm256_set1_ps(factor);
     for (i = 0; i + 8 <= dim; i += 8) {
         _mm256_storeu_ps(out + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), f), _mm256_loadu_ps(weight + i)));
@@ -51,7 +51,7 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
     for (; i < dim; ++i) {
         total += (x[i] - mean) * (x[i] - mean);
     }
-    const float factor = 1.0f / std::sqrt(total / static_cast<float>(dim) + eps);
+    const float factor = norm_factor(total / static_cast<float>(dim), eps);
     const __m256 f = _mm256_set1_ps(factor);
     for (i = 0; i + 8 <= dim; i += 8) {
         const __m256 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), m), f);
@@ -99,6 +99,20 @@ void add(float* x, const float* y, int64_t n) {
         _mm256_storeu_ps(x + i, _mm256_add_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i)));
     }
     portable_kernels().add(x + i, y + i, n - i);
+}
+
+bool finite(const float* x, int64_t n, int64_t n_rows, int64_t stride) {
+    // The largest exponent of all: that of NaN and infinity is above every other.
+    const __m256i exponent = _mm256_set1_epi32(0x7f800000);
+    __m256i most = _mm256_setzero_si256();
+    for (int64_t r = 0; r < n_rows; ++r) {
+        for (int64_t i = 0; i + 8 <= n; i += 8) {
+            most = _mm256_max_epi32(most, _mm256_and_si256(load32(x + r * stride + i), exponent));
+        }
+    }
+    const int64_t whole = n / 8 * 8;
+    return max_lanes(most) != 0x7f800000 &&
+           (whole == n || portable_kernels().finite(x + whole, n - whole, n_rows, stride));
 }
 
 void half_row(const float* x, int64_t n, half_t* out) {
@@ -168,6 +182,7 @@ const Kernels& kernels() {
         swiglu,
         gelu,
         add,
+        finite,
         half_row,
         softmax_part,
         max_of,

@@ -8,14 +8,15 @@ namespace lk::cpu::LK_SIMD {
 
 namespace {
 
-// Codes of n activations with one scale, n % 16 == 0; returns largest / 127.
+// Codes of n activations with one scale, n % 16 == 0; returns largest / 127, which is NaN or infinite if one of them
+// is: maxima of NEON keep NaN.
 float quantize_block(const float* x, int n, int8_t* q) {
     float32x4_t most = vdupq_n_f32(0);
     for (int i = 0; i < n; i += 4) {
         most = vmaxq_f32(most, vabsq_f32(vld1q_f32(x + i)));
     }
     const float largest = vmaxvq_f32(most);
-    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    const float inverse = finite_quotient(127.0f, largest);
     for (int i = 0; i < n; i += 16) {
         int32x4_t c[4];
         for (int k = 0; k < 4; ++k) {

@@ -5,18 +5,29 @@
 #include <vector>
 
 #include "backend/cpu/kernels.h"
+#include "base/finite.h"
 
 namespace lk::cpu {
 
 namespace {
 
-// Codes of n activations with one scale; returns largest / 127.
+// Bits of a magnitude, which order as the magnitudes do; NaN is above infinity.
+uint32_t magnitude_bits(float x) {
+    return bits_as<uint32_t>(x) & 0x7fffffffu;
+}
+
+// Codes of n activations with one scale; returns largest / 127, which is NaN or infinite if one of them is.
 float quantize_block(const float* x, int n, int8_t* q) {
-    float largest = 0;
+    uint32_t most = 0;
     for (int i = 0; i < n; ++i) {
-        largest = std::max(largest, std::fabs(x[i]));
+        most = std::max(most, magnitude_bits(x[i]));
     }
-    const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    const float largest = bits_as<float>(most);
+    const float inverse = finite_quotient(127.0f, largest);
+    if (inverse == 0) {
+        std::fill_n(q, n, int8_t{0});
+        return largest / 127.0f;
+    }
     for (int i = 0; i < n; ++i) {
         q[i] = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
     }
@@ -73,7 +84,7 @@ void rms_norm(const float* x, const float* weight, float eps, int dim, float* ou
     for (int i = 0; i < dim; ++i) {
         square += static_cast<double>(x[i]) * x[i];
     }
-    const float factor = 1.0f / std::sqrt(static_cast<float>(square / dim) + eps);
+    const float factor = norm_factor(static_cast<float>(square / dim), eps);
     for (int i = 0; i < dim; ++i) {
         out[i] = x[i] * factor * weight[i];
     }
@@ -89,7 +100,7 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
     for (int i = 0; i < dim; ++i) {
         square += static_cast<double>(x[i] - mean) * (x[i] - mean);
     }
-    const float factor = 1.0f / std::sqrt(static_cast<float>(square / dim) + eps);
+    const float factor = norm_factor(static_cast<float>(square / dim), eps);
     for (int i = 0; i < dim; ++i) {
         out[i] = (x[i] - mean) * factor * weight[i] + bias[i];
     }
@@ -111,6 +122,16 @@ void add(float* x, const float* y, int64_t n) {
     for (int64_t i = 0; i < n; ++i) {
         x[i] += y[i];
     }
+}
+
+bool finite(const float* x, int64_t n, int64_t n_rows, int64_t stride) {
+    uint32_t most = 0;
+    for (int64_t r = 0; r < n_rows; ++r) {
+        for (int64_t i = 0; i < n; ++i) {
+            most = std::max(most, magnitude_bits(x[r * stride + i]));
+        }
+    }
+    return is_finite(bits_as<float>(most));
 }
 
 void half_row(const float* x, int64_t n, half_t* out) {
@@ -180,12 +201,12 @@ void fold(const float* a, int a_stride, int n_rows, const float* scale, const fl
         for (int i = 0; i < n; ++i) {
             largest = std::max(largest, std::fabs(a[i] * scale[i]));
         }
-        const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+        const float inverse = finite_quotient(127.0f, largest);
         step[r] = largest / 127.0f;
         bias[r] = 0;
         for (int i = 0; i < n; ++i) {
             const float x = a[i] * scale[i];
-            w[i] = static_cast<int8_t>(std::nearbyint(x * inverse));
+            w[i] = static_cast<int8_t>(inverse == 0 ? 0.0f : std::nearbyint(x * inverse));
             bias[r] += a[i] * zero[i] + middle * (x - step[r] * static_cast<float>(w[i]));
         }
     }
@@ -232,6 +253,7 @@ const Kernels& portable_kernels() {
         swiglu,
         gelu,
         add,
+        finite,
         half_row,
         softmax_part,
         max_of,

@@ -4,6 +4,7 @@
 // sum in integers, scaled by the block's own small integers, and meet the float scale once. Many columns share rows
 // that were unpacked to tiles (tiles_avx2.h).
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -97,15 +98,17 @@ float round_to_half(float x) {
     return _cvtsh_ss(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
 }
 
-// Codes of n activations with one scale; returns largest / 127.
+// Codes of n activations with one scale; returns largest / 127, which is NaN or infinite if one of them is.
 float quantize_block(const float* x, int n, int8_t* q) {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    __m256 largest = _mm256_setzero_ps();
+    // Bits of magnitudes order as the magnitudes do, with NaN above infinity; a maximum of floats would lose it.
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    __m256i largest = _mm256_setzero_si256();
     for (int i = 0; i < n; i += 8) {
-        largest = _mm256_max_ps(largest, abs_ps(_mm256_loadu_ps(x + i)));
+        largest = _mm256_max_epi32(largest, _mm256_and_si256(load32(x + i), magnitude));
     }
-    const float top = max_lanes(largest);
-    const __m256 inverse = _mm256_set1_ps(top > 0 ? 127.0f / top : 0.0f);
+    const float top = std::bit_cast<float>(max_lanes(largest));
+    const __m256 inverse = _mm256_set1_ps(finite_quotient(127.0f, top));
     for (int i = 0; i < n; i += 32) {
         __m256i codes[4];
         for (int j = 0; j < 4; ++j) {
