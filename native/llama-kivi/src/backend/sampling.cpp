@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/finite.h"
 
 namespace lk {
 
@@ -34,10 +35,27 @@ uint64_t weight_of(float difference) {
     return static_cast<uint64_t>(std::exp(difference) * 4294967296.0f);
 }
 
+// The greatest logit, the first of equals.
+const float* checked_top(const float* logits, int n_vocab) {
+    const float* top = logits;
+    bool broken = false;
+    for (int i = 0; i < n_vocab; ++i) {
+        broken |= !(logits[i] <= FLT_MAX);  // NaN too
+        top = logits[i] > *top ? logits + i : top;
+    }
+    if (broken) {
+        const float* const first = std::find_if(logits, logits + n_vocab, [](float x) { return !(x <= FLT_MAX); });
+        LK_FAIL(LK_NUMERIC_ERROR, "output: the logit of token %td is %s; no token can be drawn", first - logits,
+                std::isnan(*first) ? "NaN" : "infinite");
+    }
+    LK_CHECK(*top >= -FLT_MAX, LK_NUMERIC_ERROR, "output: every logit is -infinity; no token can be drawn");
+    return top;
+}
+
 }  // namespace
 
 int32_t sample_row(const float* logits, int n_vocab, const lk_sampling& s, double draw) {
-    const float* const top = std::max_element(logits, logits + n_vocab);
+    const float* const top = checked_top(logits, n_vocab);
     if (s.temperature == 0) {
         return static_cast<int32_t>(top - logits);
     }
