@@ -11,7 +11,7 @@ namespace lk {
 
 namespace {
 
-// What can be said when neither weights nor inputs explain it.
+// What can be said when the weights do not explain it.
 constexpr const char* kTooLarge =
     "the numbers left the range of floats. The weights may not belong to a working model (a damaged or wrongly "
     "converted file), or the engine is at fault";
@@ -22,45 +22,37 @@ std::string place_of(const Tensor& w) {
     return w.layer < 0 ? operation : format("layer %d, %s", w.layer, operation.c_str());
 }
 
-// The first row that holds NaN or infinity; -1: none.
-int64_t find_broken_row(const Tensor& w) {
+bool row_is_finite(const Tensor& w, int64_t i) {
     std::vector<float> row(w.n_cols);
-    for (int64_t i = 0; i < w.n_rows; ++i) {
-        dequantize_row(w.type, w.data + i * w.row_bytes, row.data(), w.n_cols);
-        if (!std::all_of(row.begin(), row.end(), is_finite)) {
-            return i;
-        }
-    }
-    return -1;
+    dequantize_row(w.type, w.data + i * w.row_bytes, row.data(), w.n_cols);
+    return std::all_of(row.begin(), row.end(), is_finite);
 }
 
 }  // namespace
 
 void fail_product(const Tensor& w) {
-    const std::string name(w.name);
-    if (const int64_t row = find_broken_row(w); row >= 0) {
-        LK_FAIL(LK_NUMERIC_ERROR,
-                "%s gave NaN or infinity: the tensor '%s' holds such numbers (row %lld); the model "
-                "file is damaged",
-                place_of(w).c_str(), name.c_str(), static_cast<long long>(row));
+    for (int64_t i = 0; i < w.n_rows; ++i) {
+        LK_CHECK(row_is_finite(w, i), LK_NUMERIC_ERROR,
+                 "%s gave NaN or infinity: row %lld of the tensor '%s' holds such numbers; the model file is damaged",
+                 place_of(w).c_str(), static_cast<long long>(i), std::string(w.name).c_str());
     }
-    LK_FAIL(LK_NUMERIC_ERROR, "%s gave NaN or infinity from finite weights and inputs: %s", place_of(w).c_str(),
-            kTooLarge);
+    LK_FAIL(LK_NUMERIC_ERROR, "%s gave NaN or infinity from finite weights: %s", place_of(w).c_str(), kTooLarge);
 }
 
-void fail_rows(const Rows& rows, const Tensor* w) {
-    const bool norm = rows.form == Rows::Form::rms_norm || rows.form == Rows::Form::layer_norm;
-    const char* const what = norm ? "the norm" : rows.form == Rows::Form::plain ? "what comes" : "the activation";
+void fail_rows(Rows::Form form, const Tensor* w) {
+    const bool norm = form == Rows::Form::rms_norm || form == Rows::Form::layer_norm;
+    const char* const what = norm ? "the norm" : form == Rows::Form::plain ? "what comes" : "the activation";
     const std::string place = w != nullptr ? format("%s: %s before it", place_of(*w).c_str(), what) : "output_norm";
     LK_FAIL(LK_NUMERIC_ERROR, "%s gave NaN or infinity: %s", place.c_str(), kTooLarge);
 }
 
-void fail_embedding(const Tensor& table, int32_t token) {
-    const std::string name(table.name);
+void fail_embedding(const Tensor& table, std::span<const int32_t> tokens) {
+    const auto broken =
+        std::find_if_not(tokens.begin(), tokens.end(), [&](int32_t token) { return row_is_finite(table, token); });
     LK_FAIL(LK_NUMERIC_ERROR,
-            "token_embd gave NaN or infinity: the tensor '%s' holds such numbers (row %d, the "
-            "token's); the model file is damaged",
-            name.c_str(), token);
+            "token_embd gave NaN or infinity: row %d of the tensor '%s', of that token, holds such numbers; the model "
+            "file is damaged",
+            broken != tokens.end() ? *broken : -1, std::string(table.name).c_str());
 }
 
 void fail_attention(int layer) {

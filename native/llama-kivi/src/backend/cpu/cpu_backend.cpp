@@ -38,7 +38,7 @@ public:
             float* const row = out + i * table.n_cols;
             dequantize_row(table.type, table.data + tokens[i] * table.row_bytes, row, table.n_cols);
             if (!finite(row, table.n_cols)) {
-                fail_embedding(table, tokens[i]);
+                fail_embedding(table, {tokens + i, 1});
             }
         }
     }
@@ -46,7 +46,7 @@ public:
     void make(const Rows& rows, int n, int dim, float* out) override {
         for_rows(n, dim, [&](int i) { make_row(rows, i, dim, out + int64_t{i} * dim); });
         if (!finite(out, int64_t{n} * dim)) {
-            fail_rows(rows, nullptr);
+            fail_rows(rows.form, nullptr);
         }
     }
 
@@ -128,7 +128,7 @@ private:
     [[noreturn]] void fail(const Rows& rows, int n, int n_in, std::span<const Product> products) const {
         for (int i = 0; i < n; ++i) {
             if (!finite(rows_[i].x, n_in)) {
-                fail_rows(rows, products[0].w);
+                fail_rows(rows.form, products[0].w);
             }
         }
         const auto broken = [this, n](const Product& p) { return !finite(p.y, n * p.w->n_rows); };
