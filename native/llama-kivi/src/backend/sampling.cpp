@@ -1,11 +1,12 @@
 #include "backend/sampling.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <vector>
 
 #include "base/error.h"
-#include "base/finite.h"
+#include "base/half.h"
 
 namespace lk {
 
@@ -37,19 +38,19 @@ uint64_t weight_of(float difference) {
 
 // The greatest logit, the first of equals.
 const float* checked_top(const float* logits, int n_vocab) {
-    const float* top = logits;
-    bool broken = false;
+    int n_infinite = 0;  // or NaN; counted, for that is a vector operation
     for (int i = 0; i < n_vocab; ++i) {
-        broken |= !(logits[i] <= FLT_MAX);  // NaN too
-        top = logits[i] > *top ? logits + i : top;
+        n_infinite += (bits_as<uint32_t>(logits[i]) & 0x7f800000u) == 0x7f800000u ? 1 : 0;
     }
-    if (broken) {
-        const float* const first = std::find_if(logits, logits + n_vocab, [](float x) { return !(x <= FLT_MAX); });
-        LK_FAIL(LK_NUMERIC_ERROR, "output: the logit of token %td is %s; no token can be drawn", first - logits,
-                std::isnan(*first) ? "NaN" : "infinite");
+    if (n_infinite > 0) {
+        const float* const broken =
+            std::find_if(logits, logits + n_vocab, [](float x) { return !(x <= FLT_MAX); });  // not -infinity
+        LK_CHECK(broken == logits + n_vocab, LK_NUMERIC_ERROR,
+                 "output: the logit of token %td is %s; no token can be drawn", broken - logits,
+                 std::isnan(*broken) ? "NaN" : "infinite");
+        LK_CHECK(n_infinite < n_vocab, LK_NUMERIC_ERROR, "output: every logit is -infinity; no token can be drawn");
     }
-    LK_CHECK(*top >= -FLT_MAX, LK_NUMERIC_ERROR, "output: every logit is -infinity; no token can be drawn");
-    return top;
+    return std::max_element(logits, logits + n_vocab);
 }
 
 }  // namespace
