@@ -212,6 +212,19 @@ TEST(KernelNotFinite, EmbeddingsOfTheCaller) {
     }
 }
 
+TEST(KernelNotFinite, RotaryFrequenciesThatOverflowAreRefused) {
+    const lk_metadata_override overrides[] = {{"llama.rope.scaling.type", "linear", 0, 0, LK_VALUE_STRING},
+                                              {"llama.rope.scaling.factor", nullptr, 0, 1e-40, LK_VALUE_FLOAT64}};
+    lk_model_params params;
+    lk_model_params_default(&params);
+    params.n_overrides = 2;
+    params.overrides = overrides;
+    lk_model* model = nullptr;
+    test::expect_failure(lk_model_load(LK_GOLDEN_DIR "/llama.gguf", &params, &model), LK_BAD_FILE,
+                         {"rotary frequencies", "rope.scaling"});
+    EXPECT_EQ(model, nullptr);
+}
+
 // A product of a broken block or with a broken activation is never finite.
 TEST(KernelNotFinite, ProductsPassItOn) {
     constexpr int kRows = 45;
