@@ -141,6 +141,7 @@ behind the first are paired differences from it, in points, with their standard 
 that differences of a row or two mean nothing."""]
     if evals:
         parts.append("## Tasks\n\n| model | task | metric | rows | " + " | ".join(names) + " | s |\n" + "|---" * (5 + len(names)) + "|\n" + "\n".join(evals))
+    parts.append((ROOT / "bench/quality/outliers.md").read_text().strip())
     for name, result in analyses:
         parts.append(f"""## {name}
 

@@ -95,7 +95,7 @@ public sealed unsafe class ContextHandle : IDisposable
     /// <param name="cancellationToken">Stops the computation between layers.</param>
     /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
-    /// <exception cref="NumericErrorException">The model produced NaN or infinity.</exception>
+    /// <exception cref="NumericErrorException">A computation gave NaN or infinity.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled, or <see cref="Cancel"/> was called.</exception>
     public void Decode(
         ReadOnlySpan<int> tokens,

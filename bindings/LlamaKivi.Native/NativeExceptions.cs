@@ -54,7 +54,7 @@ public sealed class OutOfDeviceMemoryException(string message, long needed, long
 /// <summary>There is no usable device, or a call of its driver failed.</summary>
 public sealed class DeviceException(string message) : LlamaKiviException(lk_status.LK_DEVICE_ERROR, message);
 
-/// <summary>The model produced NaN or infinity in a key or a value.</summary>
+/// <summary>A computation gave NaN or infinity; the message names layer and operation.</summary>
 public sealed class NumericErrorException(string message) : LlamaKiviException(lk_status.LK_NUMERIC_ERROR, message);
 
 /// <summary>A saved state is damaged, or belongs to another model or another kind of KV cache; the context is as it was.</summary>

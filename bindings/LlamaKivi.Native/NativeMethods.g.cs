@@ -27,7 +27,7 @@ public enum lk_status
     LK_CACHE_FULL = 6,
     /// <summary>Stopped by lk_context_cancel or a progress callback; the context is as before the call.</summary>
     LK_CANCELLED = 7,
-    /// <summary>The model produced NaN or infinity in a key or a value.</summary>
+    /// <summary>A computation gave NaN or infinity; the message names layer and operation.</summary>
     LK_NUMERIC_ERROR = 8,
     /// <summary>A defect of the engine.</summary>
     LK_INTERNAL_ERROR = 9,
@@ -376,7 +376,7 @@ internal unsafe struct lk_batch
 {
     /// <summary>Token ids, 0 .. n_vocab-1; NULL: the batch has embeddings.</summary>
     public int* tokens;
-    /// <summary>Instead of tokens, what the first layer reads: [n_tokens, n_embd]; otherwise NULL.</summary>
+    /// <summary>Instead of tokens, what the first layer reads: [n_tokens, n_embd], finite; otherwise NULL.</summary>
     public float* embeddings;
     /// <summary>Sequence of each token; NULL: all 0.</summary>
     public int* seq_ids;
@@ -569,7 +569,7 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void lk_context_free(lk_context* context);
 
-    /// <summary>Appends the batch's tokens to their sequences and computes the logits asked for. Each token sees its sequence's tokens up to itself. On any failure every sequence is as before the call, but for LK_DEVICE_ERROR: the device may have failed while it wrote, and every later call on the context fails with it too. Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR, LK_OUT_OF_MEMORY, LK_OUT_OF_DEVICE_MEMORY or LK_DEVICE_ERROR.</summary>
+    /// <summary>Appends the batch's tokens to their sequences and computes the logits asked for. Each token sees its sequence's tokens up to itself. On any failure every sequence is as before the call, but for LK_DEVICE_ERROR: the device may have failed while it wrote, and every later call on the context fails with it too. LK_NUMERIC_ERROR: an operation gave NaN or infinity, as damaged weights make it; logits and embeddings are always finite. Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR, LK_OUT_OF_MEMORY, LK_OUT_OF_DEVICE_MEMORY or LK_DEVICE_ERROR.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_decode(lk_context* context, lk_batch* batch);
@@ -589,7 +589,7 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_embedding(lk_context* context, uint index, float** @out);
 
-    /// <summary>Scores the embedding of batch token `index` of the last lk_decode with a reranker's head, cls.output(tanh(cls(embedding))): lk_model_info.n_rank numbers. The last token of a causal model has read the whole text. For contexts as lk_embedding's. Fails with LK_INVALID_ARGUMENT, or LK_UNSUPPORTED if the model has no such head.</summary>
+    /// <summary>Scores the embedding of batch token `index` of the last lk_decode with a reranker's head, cls.output(tanh(cls(embedding))): lk_model_info.n_rank numbers. The last token of a causal model has read the whole text. For contexts as lk_embedding's. Fails with LK_INVALID_ARGUMENT, LK_NUMERIC_ERROR, or LK_UNSUPPORTED if the model has no such head.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_rank_scores(lk_context* context, uint index, float* @out);

@@ -42,7 +42,7 @@ typedef enum lk_status {
     LK_OUT_OF_MEMORY = 5,    /**< An allocation failed; the message gives the size asked. */
     LK_CACHE_FULL = 6,       /**< The KV cache has no room; the message gives used and needed tokens. */
     LK_CANCELLED = 7,        /**< Stopped by lk_context_cancel or a progress callback; the context is as before the call. */
-    LK_NUMERIC_ERROR = 8,    /**< The model produced NaN or infinity in a key or a value. */
+    LK_NUMERIC_ERROR = 8,    /**< A computation gave NaN or infinity; the message names layer and operation. */
     LK_INTERNAL_ERROR = 9,   /**< A defect of the engine. */
     LK_BAD_STATE = 10,       /**< A saved state is damaged, or belongs to another model or another kind of cache. */
     LK_OUT_OF_DEVICE_MEMORY = 11, /**< An allocation on a device failed; the message gives the size asked and the size free. */
@@ -361,7 +361,7 @@ LK_API void lk_context_free(lk_context* context);
 /** Tokens to run through the model; all arrays but embeddings have n_tokens elements. */
 typedef struct lk_batch {
     const int32_t* tokens;   /**< Token ids, 0 .. n_vocab-1; NULL: the batch has embeddings. */
-    const float* embeddings; /**< Instead of tokens, what the first layer reads: [n_tokens, n_embd]; otherwise NULL. */
+    const float* embeddings; /**< Instead of tokens, what the first layer reads: [n_tokens, n_embd], finite; otherwise NULL. */
     const int32_t* seq_ids;  /**< Sequence of each token; NULL: all 0. */
     const int32_t* pos;      /**< Position of each token, which must continue its sequence; NULL: it does. */
     const uint8_t* outputs;  /**< 1: logits (or the embedding) wanted; NULL: only for the last token of the batch. */
@@ -371,6 +371,7 @@ typedef struct lk_batch {
 /** Appends the batch's tokens to their sequences and computes the logits asked for.
  *  Each token sees its sequence's tokens up to itself. On any failure every sequence is as before the call, but for
  *  LK_DEVICE_ERROR: the device may have failed while it wrote, and every later call on the context fails with it too.
+ *  LK_NUMERIC_ERROR: an operation gave NaN or infinity, as damaged weights make it; logits and embeddings are always finite.
  *  Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR, LK_OUT_OF_MEMORY,
  *  LK_OUT_OF_DEVICE_MEMORY or LK_DEVICE_ERROR. */
 LK_API lk_status lk_decode(lk_context* context, const lk_batch* batch);
@@ -400,7 +401,7 @@ LK_API lk_status lk_embedding(lk_context* context, uint32_t index, float** out);
 
 /** Scores the embedding of batch token `index` of the last lk_decode with a reranker's head, cls.output(tanh(cls(embedding))):
  *  lk_model_info.n_rank numbers. The last token of a causal model has read the whole text. For contexts as lk_embedding's.
- *  Fails with LK_INVALID_ARGUMENT, or LK_UNSUPPORTED if the model has no such head. */
+ *  Fails with LK_INVALID_ARGUMENT, LK_NUMERIC_ERROR, or LK_UNSUPPORTED if the model has no such head. */
 LK_API lk_status lk_rank_scores(lk_context* context, uint32_t index, float* out);
 
 /** Makes the running or else the next lk_decode return LK_CANCELLED. Any thread may call it. */

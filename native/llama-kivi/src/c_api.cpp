@@ -4,6 +4,7 @@
 #include <new>
 
 #include "backend/cpu/cpu_backend.h"
+#include "base/finite.h"
 #include "base/log.h"
 #include "c_api_guard.h"
 #include "c_api_types.h"
@@ -285,6 +286,8 @@ lk_status lk_rank_scores(lk_context* context, uint32_t index, float* out) {
                  "%s has no tensor 'cls.output.weight': it is no reranker and gives no scores",
                  model.file->name().c_str());
         model.rank.score({context->context.embedding(index), static_cast<size_t>(model.config.n_embd)}, out);
+        LK_CHECK(std::all_of(out, out + model.rank.n_scores, lk::is_finite), LK_NUMERIC_ERROR,
+                 "cls.output gave NaN or infinity: the numbers left the range of floats");
     });
 }
 

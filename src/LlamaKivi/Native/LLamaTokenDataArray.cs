@@ -58,6 +58,8 @@ public struct LLamaTokenDataArray
     }
 
     /// <summary>Sorts the candidates by falling logit, equal ones by rising id, and computes their probabilities.</summary>
+    /// <exception cref="NumericErrorException">A logit is NaN or +infinity.</exception>
+    /// <exception cref="InvalidOperationException">Every logit is -infinity.</exception>
     public void Softmax()
     {
         using MemoryHandle pin = LLamaTokenDataArrayNative.Create(this, out LLamaTokenDataArrayNative native);

@@ -1,4 +1,5 @@
 using System.Buffers;
+using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Native;
 
@@ -49,7 +50,7 @@ public struct LLamaTokenDataArrayNative
         }
     }
 
-    // Computes the probabilities; they add up to 1. The candidates must be sorted.
+    // Computes the probabilities; they add up to 1. The candidates must be sorted. Throws as LogitCheck.Check does.
     internal readonly void Softmax()
     {
         Span<LLamaTokenData> data = Data;
@@ -59,6 +60,11 @@ public struct LLamaTokenDataArrayNative
             double weight = Math.Exp((double)candidate.Logit - data[0].Logit);
             candidate.Probability = (float)weight;
             sum += weight;
+        }
+
+        if (!double.IsFinite(sum))
+        {
+            LogitCheck.Check(data, null);
         }
 
         foreach (ref LLamaTokenData candidate in data)

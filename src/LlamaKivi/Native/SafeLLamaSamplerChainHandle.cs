@@ -69,12 +69,16 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     public uint GetSeed(int index) => _samplers[index] is ISeeded sampler ? sampler.Seed : uint.MaxValue;
 
     /// <summary>Applies the samplers to candidates.</summary>
+    /// <exception cref="NumericErrorException">A logit is NaN or +infinity, or became so by a sampler, which the message names.</exception>
+    /// <exception cref="InvalidOperationException">No candidate is left, or every logit is -infinity.</exception>
     public void Apply(ref LLamaTokenDataArrayNative candidates)
     {
         using PipelineGuard.Entry entry = _guard.Enter(this);
+        LogitCheck.Check(candidates.Data, null);
         foreach (ICustomSampler sampler in _samplers)
         {
             sampler.Apply(ref candidates);
+            LogitCheck.Check(candidates.Data, sampler.Name);
         }
     }
 
@@ -174,20 +178,38 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     });
 
     /// <summary>Keeps the fewest most probable tokens that together have the probability p (Holtzman et al. 2020).</summary>
-    public void AddTopP(float p, nint minKeep) => AddNarrowing("top-p", true, set => set.TopP(p, (int)minKeep));
+    public void AddTopP(float p, nint minKeep)
+    {
+        LogitCheck.Finite(p, nameof(p));
+        AddNarrowing("top-p", true, set => set.TopP(p, (int)minKeep));
+    }
 
     /// <summary>Keeps the tokens at least p times as probable as the most probable one.</summary>
-    public void AddMinP(float p, nint minKeep) => AddNarrowing("min-p", true, set => set.MinP(p, (int)minKeep));
+    public void AddMinP(float p, nint minKeep)
+    {
+        LogitCheck.Finite(p, nameof(p));
+        AddNarrowing("min-p", true, set => set.MinP(p, (int)minKeep));
+    }
 
     /// <summary>Keeps the tokens whose surprise is nearest the entropy, up to the probability p (Meister et al. 2022).</summary>
-    public void AddTypical(float p, nint minKeep) => AddNarrowing("typical", true, set => set.Typical(p, (int)minKeep));
+    public void AddTypical(float p, nint minKeep)
+    {
+        LogitCheck.Finite(p, nameof(p));
+        AddNarrowing("typical", true, set => set.Typical(p, (int)minKeep));
+    }
 
     /// <summary>Keeps the tokens whose logit is at most n standard deviations below the greatest.</summary>
-    public void AddTopNSigma(float n) => AddNarrowing("top-n-sigma", false, set => set.TopNSigma(n));
+    public void AddTopNSigma(float n)
+    {
+        LogitCheck.Finite(n, nameof(n));
+        AddNarrowing("top-n-sigma", false, set => set.TopNSigma(n));
+    }
 
     /// <summary>With a probability of p, rules out the tokens at least as probable as t but for the least probable of them.</summary>
     public void AddXTC(float p, float t, int minKeep, uint seed)
     {
+        LogitCheck.Finite(p, nameof(p));
+        LogitCheck.Finite(t, nameof(t));
         var random = new Xoshiro256(seed);
         AddNarrowing("xtc", true, set =>
         {
@@ -199,31 +221,51 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     }
 
     /// <summary>Divides the logits by a temperature; 0 or less leaves the greatest alone.</summary>
-    public void AddTemperature(float t) => Add("temperature", (ref LLamaTokenDataArrayNative data) => Heat(ref data, t));
+    public void AddTemperature(float t)
+    {
+        LogitCheck.Finite(t, nameof(t));
+        Add("temperature", (ref LLamaTokenDataArrayNative data) => Heat(ref data, t));
+    }
 
     /// <summary>Divides the logits by a temperature that grows with the entropy from t - delta to t + delta.</summary>
-    public void AddDynamicTemperature(float t, float delta, float exponent) => Add("dynamic temperature", (ref LLamaTokenDataArrayNative data) =>
+    public void AddDynamicTemperature(float t, float delta, float exponent)
     {
-        data.Sort();
-        data.Softmax();
-        double entropy = 0;
-        foreach (LLamaTokenData candidate in data.Data)
+        LogitCheck.Finite(t, nameof(t));
+        LogitCheck.Finite(delta, nameof(delta));
+        LogitCheck.Finite(exponent, nameof(exponent));
+        Add("dynamic temperature", (ref LLamaTokenDataArrayNative data) =>
         {
-            entropy -= candidate.Probability > 0 ? candidate.Probability * Math.Log(candidate.Probability) : 0;
-        }
+            data.Sort();
+            data.Softmax();
+            double entropy = 0;
+            foreach (LLamaTokenData candidate in data.Data)
+            {
+                entropy -= candidate.Probability > 0 ? candidate.Probability * Math.Log(candidate.Probability) : 0;
+            }
 
-        double part = data.Size > 1 ? entropy / Math.Log(data.Size) : 0;
-        double low = Math.Max(0, t - delta);
-        Heat(ref data, (float)(low + (t + delta - low) * Math.Pow(part, exponent)));
-    });
+            double part = data.Size > 1 ? entropy / Math.Log(data.Size) : 0;
+            double low = Math.Max(0, t - delta);
+            Heat(ref data, (float)(low + (t + delta - low) * Math.Pow(part, exponent)));
+        });
+    }
 
     /// <summary>Lowers the logits of the last tokens accepted.</summary>
     /// <param name="penaltyCount">How many of them.</param>
     /// <param name="repeat">Divides positive logits, multiplies others; 1: off.</param>
     /// <param name="freq">Subtracted for each occurrence.</param>
     /// <param name="presence">Subtracted once.</param>
-    public void AddPenalties(int penaltyCount, float repeat, float freq, float presence) =>
+    public void AddPenalties(int penaltyCount, float repeat, float freq, float presence)
+    {
+        if (!(repeat > 0))
+        {
+            throw new ArgumentOutOfRangeException(nameof(repeat), $"{nameof(repeat)} is {repeat}; it must be above 0.");
+        }
+
+        LogitCheck.Finite(repeat, nameof(repeat));
+        LogitCheck.Finite(freq, nameof(freq));
+        LogitCheck.Finite(presence, nameof(presence));
         Add(new Penalties(penaltyCount, repeat, freq, presence));
+    }
 
     /// <summary>Adds to logits.</summary>
     public void AddLogitBias(int vocabSize, Span<LLamaLogitBias> biases)
@@ -234,6 +276,10 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
             int token = (int)bias.Token;
             ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)token, (uint)vocabSize, nameof(biases));
             added[token] = added.GetValueOrDefault(token) + bias.Bias;
+            if (!(added[token] <= float.MaxValue))
+            {
+                throw new ArgumentOutOfRangeException(nameof(biases), $"The bias of token {token} is {added[token]}; it must be a number or -infinity.");
+            }
         }
 
         Add("logit bias", (ref LLamaTokenDataArrayNative data) =>
@@ -297,6 +343,8 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
         SafeLlamaModelHandle model, ReadOnlySpan<string> sequenceBreakers, float multiplier = 0.8f, float @base = 1.75f, int allowedLength = 2, int penaltyLastN = 0)
     {
         ArgumentNullException.ThrowIfNull(model);
+        LogitCheck.Finite(multiplier, nameof(multiplier));
+        LogitCheck.Finite(@base, nameof(@base));
         Add(new RepetitionSampler(
             multiplier, @base, allowedLength, penaltyLastN < 0 ? int.MaxValue : penaltyLastN, model.Vocab.Tokenizer.TokensWith(sequenceBreakers)));
     }
@@ -308,11 +356,13 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
     /// <param name="eta">How fast it steers.</param>
     /// <param name="m">Without effect: the exponent comes from the first 100 tokens.</param>
     public void AddMirostat1Sampler(int vocabCount, uint seed, float tau, float eta, int m) =>
-        Add(new Mirostat("mirostat", seed, tau, eta, (set, mu) => set.MirostatTopK(mu, vocabCount, 1)));
+        Add(new Mirostat(
+            "mirostat", seed, LogitCheck.Finite(tau, nameof(tau)), LogitCheck.Finite(eta, nameof(eta)), (set, mu) => set.MirostatTopK(mu, vocabCount, 1)));
 
     /// <summary>Mirostat 2 (Basu et al. 2021): steers the surprise of the text to tau bits for each token, and chooses.</summary>
     public void AddMirostat2Sampler(uint seed, float tau, float eta) =>
-        Add(new Mirostat("mirostat 2", seed, tau, eta, static (set, mu) => set.KeepLessSurprising(mu, 1)));
+        Add(new Mirostat(
+            "mirostat 2", seed, LogitCheck.Finite(tau, nameof(tau)), LogitCheck.Finite(eta, nameof(eta)), static (set, mu) => set.KeepLessSurprising(mu, 1)));
 
     /// <summary>Disposes of the samplers.</summary>
     public void Dispose()
@@ -383,9 +433,17 @@ public sealed class SafeLLamaSamplerChainHandle : IDisposable
             return;
         }
 
+        // Below the greatest, where the quotient of that has no float.
+        float max = float.NegativeInfinity;
+        foreach (ref readonly LLamaTokenData candidate in data.Data)
+        {
+            max = Math.Max(max, candidate.Logit);
+        }
+
+        float less = float.IsFinite(max / temperature) ? 0 : max;
         foreach (ref LLamaTokenData candidate in data.Data)
         {
-            candidate.Logit /= temperature;
+            candidate.Logit = (candidate.Logit - less) / temperature;
         }
     }
 

@@ -146,8 +146,7 @@ public abstract class BaseSamplingPipeline : ISamplingPipeline
         float max = TensorPrimitives.Max(logits);  // NaN if any is
         if (float.IsNaN(max) || float.IsPositiveInfinity(max))
         {
-            throw new NumericErrorException(
-                $"The logit of token {logits.IndexOf(max)} is {(float.IsNaN(max) ? "NaN" : "+infinity")}: the model's computation failed; no token can be chosen.");
+            throw LogitCheck.Broken("", logits.IndexOf(max), max);
         }
 
         if (float.IsNegativeInfinity(max))

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "backend/rows.h"
 #include "base/memory.h"
@@ -23,6 +24,11 @@ struct Tensor {
     int64_t n_cols = 0;
     int64_t n_rows = 0;
     size_t row_bytes = 0;
+    // For messages: the tensor of the file, and what is computed with it ("attn_q", "output") in which layer (-1:
+    // none).
+    std::string_view name = {};
+    std::string_view operation = {};
+    int layer = -1;
 
     explicit operator bool() const { return data != nullptr; }
     const float* f32() const { return reinterpret_cast<const float*>(data); }  // type F32 only
@@ -61,6 +67,8 @@ struct AttentionArgs {
     int window;             // a query sees the keys less than `window` positions before it; 0: all of them
 };
 
+// Whoever gets NaN or infinity from an operation is told: it throws LK_NUMERIC_ERROR (backend/numeric_error.h), or, on
+// a device, finish does.
 class Backend {
 public:
     virtual ~Backend() = default;
@@ -73,7 +81,7 @@ public:
 
     // out[n, n_embd] = rows of the table.
     virtual void embed(const Tensor& table, const int32_t* tokens, int n, float* out) = 0;
-    // out[n, dim] = the rows.
+    // out[n, dim] = the rows, of which the outputs are made.
     virtual void make(const Rows& rows, int n, int dim, float* out) = 0;
     // Every product of the rows [n, n_in]. None writes to what these are made of.
     virtual void matmul(const Rows& rows, int n, std::span<const Product> products) = 0;
@@ -81,8 +89,8 @@ public:
     virtual void stage(const StageArgs& args) = 0;
     // Softmax attention of each row over its sequence's cached tokens and the staged rows up to itself.
     virtual void attention(const AttentionArgs& args) = 0;
-    // Draws tokens[n] from logits[n, n_vocab] as sample_row does; draws[n] and tokens lie on the host. tokens are there
-    // after finish.
+    // Draws tokens[n] from finite logits[n, n_vocab] as sample_row does; draws[n] and tokens lie on the host. tokens
+    // are there after finish.
     virtual void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
                         int32_t* tokens) = 0;
     // Allocates what commit of the segments needs. May fail, and changes no sequence.

@@ -1,10 +1,12 @@
 #include "backend/sampling.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <vector>
 
 #include "base/error.h"
+#include "base/half.h"
 
 namespace lk {
 
@@ -34,10 +36,27 @@ uint64_t weight_of(float difference) {
     return static_cast<uint64_t>(std::exp(difference) * 4294967296.0f);
 }
 
+// The greatest logit, the first of equals.
+const float* checked_top(const float* logits, int n_vocab) {
+    int n_infinite = 0;  // or NaN; counted, for that is a vector operation
+    for (int i = 0; i < n_vocab; ++i) {
+        n_infinite += (bits_as<uint32_t>(logits[i]) & 0x7f800000u) == 0x7f800000u ? 1 : 0;
+    }
+    if (n_infinite > 0) {
+        const float* const broken =
+            std::find_if(logits, logits + n_vocab, [](float x) { return !(x <= FLT_MAX); });  // not -infinity
+        LK_CHECK(broken == logits + n_vocab, LK_NUMERIC_ERROR,
+                 "output: the logit of token %td is %s; no token can be drawn", broken - logits,
+                 std::isnan(*broken) ? "NaN" : "infinite");
+        LK_CHECK(n_infinite < n_vocab, LK_NUMERIC_ERROR, "output: every logit is -infinity; no token can be drawn");
+    }
+    return std::max_element(logits, logits + n_vocab);
+}
+
 }  // namespace
 
 int32_t sample_row(const float* logits, int n_vocab, const lk_sampling& s, double draw) {
-    const float* const top = std::max_element(logits, logits + n_vocab);
+    const float* const top = checked_top(logits, n_vocab);
     if (s.temperature == 0) {
         return static_cast<int32_t>(top - logits);
     }

@@ -16,7 +16,8 @@ double uniform_draw(uint64_t seed, int32_t seq, uint32_t position);
 // The token that `draw` means. Tokens stay if they are among the top_k most probable, then among the fewest of these
 // that have top_p of their probability, and have min_p of the most probable one's; ties at a border stay. Of those that
 // stay, in the order of their numbers, at the temperature, the one in whose part `draw` falls. The CUDA backend does
-// the same.
+// the same. A logit of -infinity rules its token out. LK_NUMERIC_ERROR if one is NaN or +infinity, or all are
+// -infinity.
 int32_t sample_row(const float* logits, int n_vocab, const lk_sampling& sampling, double draw);
 
 }  // namespace lk

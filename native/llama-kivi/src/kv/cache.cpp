@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/finite.h"
 
 namespace lk::kv {
 
@@ -571,28 +572,34 @@ bool round_to_blocks(const PageFormat& f, half_t* row, ToHalf to_half) {
 
 }  // namespace
 
+void fail_staged(Side side, int layer, bool finite) {
+    const char* const what = side == Side::keys ? "key" : "value";
+    LK_CHECK(finite, LK_NUMERIC_ERROR, "layer %d gave a %s that is NaN or infinite", layer, what);
+    LK_FAIL(LK_NUMERIC_ERROR,
+            "layer %d gave a %s beyond 65504, the range of the cache's 16-bit floats: the weights may not belong to a "
+            "working model (a damaged or wrongly converted file)",
+            layer, what);
+}
+
 void Cache::stage(Side side, int layer, int n_rows, const float* rows, ToHalf to_half) {
     constexpr half_t kInfinity = 0x7c00;
     const size_t d = config_.head_size;
     Buffer<half_t>& staged = staging(side);
     const PageFormat& f = spec(side).format;
-    bool broken = false;
     for (int h = 0; h < config_.n_head_kv; ++h) {
         half_t* out = staged.data() + (static_cast<size_t>(layer) * config_.n_head_kv + h) * config_.n_ubatch * d;
         for (int i = 0; i < n_rows; ++i, out += d) {
-            to_half(rows + (static_cast<size_t>(i) * config_.n_head_kv + h) * d, static_cast<int64_t>(d), out);
+            const float* const row = rows + (static_cast<size_t>(i) * config_.n_head_kv + h) * d;
+            to_half(row, static_cast<int64_t>(d), out);
+            bool broken = false;
             for (size_t c = 0; c < d; ++c) {
                 broken |= (out[c] & kInfinity) == kInfinity;
             }
-            if (f.blocks() && !broken) {
-                broken = !round_to_blocks(f, out, to_half);
+            if (broken || (f.blocks() && !round_to_blocks(f, out, to_half))) {
+                fail_staged(side, config_.first_layer + layer, std::all_of(row, row + d, is_finite));
             }
         }
     }
-    LK_CHECK(!broken, LK_NUMERIC_ERROR,
-             "layer %d gave a %s that is NaN, infinite or beyond 65504, the range of 16-bit floats: the model file may "
-             "be damaged",
-             config_.first_layer + layer, side == Side::keys ? "key" : "value");
 }
 
 SideView Cache::view(Side side, const Segment& segment, int layer, int head) const {

@@ -225,6 +225,9 @@ struct Segment {
 // Rounds n floats to half.
 using ToHalf = void (*)(const float* x, int64_t n, half_t* out);
 
+// Throws LK_NUMERIC_ERROR: a key or a value was NaN or infinite, or beyond what the cache holds. layer: of the model.
+[[noreturn]] void fail_staged(Side side, int layer, bool finite);
+
 class Cache {
 public:
     explicit Cache(const CacheConfig& config, Memory& memory = host_memory());

@@ -1,5 +1,6 @@
 #include "model/model.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -8,6 +9,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/finite.h"
 #include "model/split_model.h"
 #include "model/synthetic.h"
 
@@ -39,14 +41,18 @@ public:
         t.n_rows = n_rows;
         t.row_bytes = static_cast<size_t>(n_cols) / traits->block_elements * traits->block_bytes;
         t.data = bring_in(info);
+        t.name = info.name;
+        t.layer = layer_of(info.name);
+        t.operation = operation_of(info.name);
         model_.n_params += info.elements();
         bytes_by_type_[traits->name] += info.size;
         return t;
     }
 
-    // Rows [first, first + n_rows) of a matrix.
-    static Tensor rows(const Tensor& whole, int64_t first, int64_t n_rows) {
+    // Rows [first, first + n_rows) of a matrix, which are a matrix of their own to what is computed.
+    static Tensor rows(const Tensor& whole, int64_t first, int64_t n_rows, std::string_view operation) {
         Tensor part = whole;
+        part.operation = operation;
         part.data += first * whole.row_bytes;
         part.n_rows = n_rows;
         return part;
@@ -64,10 +70,7 @@ public:
         if (synthetic_) {
             std::fill(out.begin(), out.end(), 1.0f);
         }
-        for (const float x : out) {
-            LK_CHECK(std::isfinite(x), LK_BAD_FILE, "%s: tensor '%s' holds NaN or infinity", file_.name().c_str(),
-                     name.c_str());
-        }
+        check_finite(out, name);
         model_.n_params += info.elements();
         report(info.size);
         return out;
@@ -80,6 +83,7 @@ public:
         for (int64_t i = 0; i < n_rows; ++i) {
             dequantize_row(t.type, t.data + i * t.row_bytes, out.data() + i * n_cols, n_cols);
         }
+        check_finite(out, name);
         return out;
     }
 
@@ -143,6 +147,21 @@ public:
     }
 
 private:
+    // "attn_q" of "blk.3.attn_q.weight".
+    static std::string_view operation_of(std::string_view tensor) {
+        constexpr std::string_view kSuffix = ".weight";
+        if (tensor.ends_with(kSuffix)) {
+            tensor.remove_suffix(kSuffix.size());
+        }
+        return tensor.substr(tensor.rfind('.') + 1);
+    }
+
+    // Small tensors; those of the layers' products are looked at when a product is not finite.
+    void check_finite(std::span<const float> values, const std::string& name) const {
+        LK_CHECK(std::all_of(values.begin(), values.end(), is_finite), LK_BAD_FILE,
+                 "%s: tensor '%s' holds NaN or infinity", file_.name().c_str(), name.c_str());
+    }
+
     const TensorInfo& require(const std::string& name, std::vector<int64_t> shape) {
         const TensorInfo* info = file_.find_tensor(name);
         LK_CHECK(info != nullptr, LK_BAD_FILE, "%s: tensor '%s' is missing", file_.name().c_str(), name.c_str());
@@ -345,9 +364,9 @@ Layer load_falcon_layer(WeightLoader& loader, const ModelConfig& c, const std::s
         layer.attn_norm_2 = loader.norm(prefix + "attn_norm_2");
     }
     const Tensor qkv = loader.matrix(prefix + "attn_qkv.weight", n_q + 2 * n_kv, c.n_embd);
-    layer.wq = WeightLoader::rows(qkv, 0, n_q);
-    layer.wk = WeightLoader::rows(qkv, n_q, n_kv);
-    layer.wv = WeightLoader::rows(qkv, n_q + n_kv, n_kv);
+    layer.wq = WeightLoader::rows(qkv, 0, n_q, "attn_q");
+    layer.wk = WeightLoader::rows(qkv, n_q, n_kv, "attn_k");
+    layer.wv = WeightLoader::rows(qkv, n_q + n_kv, n_kv, "attn_v");
     layer.wo = loader.matrix(prefix + "attn_output.weight", c.n_embd, n_q);
     layer.up = loader.matrix(prefix + "ffn_up.weight", c.n_ff, c.n_embd);
     layer.down = loader.matrix(prefix + "ffn_down.weight", c.n_embd, c.n_ff);
@@ -447,8 +466,8 @@ std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use
                                                                        : load_llama_layer(loader, c, prefix));
     }
     model->output_norm = loader.norm("output_norm");
-    model->output =
-        loader.has("output.weight") ? loader.matrix("output.weight", c.n_vocab, c.n_embd) : model->token_embd;
+    model->output = loader.has("output.weight") ? loader.matrix("output.weight", c.n_vocab, c.n_embd)
+                                                : WeightLoader::rows(model->token_embd, 0, c.n_vocab, "output");
 
     // Llama 3.1 divides each frequency by a number of its own.
     std::vector<float> divisors;
@@ -460,6 +479,10 @@ std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use
         }
     }
     model->rope = RopeTable(c.rope, divisors);
+    LK_CHECK(model->rope.finite(), LK_BAD_FILE,
+             "%s: the rotary frequencies are not finite; '%s.rope.freq_base', the keys of '%s.rope.scaling' and "
+             "'rope_freqs.weight' give them",
+             path.c_str(), c.architecture_name.c_str(), c.architecture_name.c_str());
     model->rank = loader.rank_head();
     loader.check_all_used();
     model->state = make_model_key(*model->file, c, divisors);

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/finite.h"
+
 namespace lk {
 
 namespace {
@@ -36,6 +38,10 @@ RopeTable::RopeTable(const RopeConfig& c, std::span<const float> divisors) {
         }
         frequency.push_back(static_cast<float>(f));
     }
+}
+
+bool RopeTable::finite() const {
+    return is_finite(magnitude) && std::all_of(frequency.begin(), frequency.end(), is_finite);
 }
 
 // Angles are taken in double: at position 100,000 a float has lost three digits of the fraction of a turn.

@@ -32,6 +32,8 @@ struct RopeTable {
     // divisors: [n_rot/2] of Llama 3.1's rope_freqs tensor; empty: none.
     RopeTable() = default;
     RopeTable(const RopeConfig& config, std::span<const float> divisors);
+
+    bool finite() const;  // no angle of any position is NaN
 };
 
 // cos_sin[n, n_rot/2, 2] for the rows of the segments, which continue their sequences.

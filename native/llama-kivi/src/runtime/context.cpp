@@ -1,11 +1,13 @@
 #include "runtime/context.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/sampling.h"
 #include "base/error.h"
+#include "base/finite.h"
 #include "kv/state.h"
 
 namespace lk {
@@ -234,7 +236,11 @@ void Context::order_rows(const lk_batch& batch) {
     inputs_.resize(batch.embeddings != nullptr ? n * n_embd : 0);
     for (int i = 0; i < n; ++i) {
         if (batch.embeddings != nullptr) {
-            std::copy_n(batch.embeddings + order_[i] * n_embd, n_embd, inputs_.data() + i * n_embd);
+            const float* const row = batch.embeddings + order_[i] * n_embd;
+            const float* const broken = std::find_if_not(row, row + n_embd, is_finite);
+            LK_CHECK(broken == row + n_embd, LK_NUMERIC_ERROR, "element %td of embedding %d of the batch is %s",
+                     broken - row, order_[i], std::isnan(*broken) ? "NaN" : "infinite");
+            std::copy_n(row, n_embd, inputs_.data() + i * n_embd);
         } else {
             tokens_[i] = batch.tokens[order_[i]];
         }

@@ -1,11 +1,13 @@
 #include "backend/cpu/cpu_backend.h"
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 #include <vector>
 
 #include "backend/cpu/attention.h"
 #include "backend/cpu/kernels.h"
+#include "backend/numeric_error.h"
 #include "backend/sampling.h"
 #include "base/thread_pool.h"
 
@@ -33,12 +35,19 @@ public:
 
     void embed(const Tensor& table, const int32_t* tokens, int n, float* out) override {
         for (int i = 0; i < n; ++i) {
-            dequantize_row(table.type, table.data + tokens[i] * table.row_bytes, out + i * table.n_cols, table.n_cols);
+            float* const row = out + i * table.n_cols;
+            dequantize_row(table.type, table.data + tokens[i] * table.row_bytes, row, table.n_cols);
+            if (!finite(row, table.n_cols)) {
+                fail_embedding(table, {tokens + i, 1});
+            }
         }
     }
 
     void make(const Rows& rows, int n, int dim, float* out) override {
         for_rows(n, dim, [&](int i) { make_row(rows, i, dim, out + int64_t{i} * dim); });
+        if (!finite(out, int64_t{n} * dim)) {
+            fail_rows(rows.form, nullptr);
+        }
     }
 
     void matmul(const Rows& rows, int n, std::span<const Product> products) override {
@@ -60,6 +69,7 @@ public:
         if (adds) {
             sums_.resize(std::max(sums_.size(), static_cast<size_t>(n * n_rows)));
         }
+        std::atomic<bool> broken = false;
         pool_.parallel_for(static_cast<int>(n_tasks), [&](int task, int) {
             const Product* p = products.data();
             int64_t piece = task;
@@ -76,7 +86,18 @@ public:
             for (int64_t at = begin; p->add && at < n * n_out; at += n_out) {
                 kernels_.add(p->y + at, sums + at, end - begin);
             }
+            if (n > 1 && !kernels_.finite(p->y + begin, end - begin, n, n_out)) {
+                broken = true;
+            }
         });
+        // What one row gives is looked at together: a call for each piece would be a part of its time.
+        if (n == 1) {
+            broken = !std::all_of(products.begin(), products.end(),
+                                  [this](const Product& p) { return finite(p.y, p.w->n_rows); });
+        }
+        if (broken) {
+            fail(rows, n, n_in, products);
+        }
     }
 
     void stage(const StageArgs& args) override {
@@ -87,7 +108,16 @@ public:
         args.cache->stage(kv::Side::values, args.layer, args.n, args.v, kernels_.half_row);
     }
 
-    void attention(const AttentionArgs& args) override { attention_.run(args, pool_); }
+    void attention(const AttentionArgs& args) override {
+        attention_.run(args, pool_);
+        const kv::CacheConfig& c = args.cache->config();
+        for (const kv::Segment& s : args.segments) {
+            const int64_t width = int64_t{args.n_head} * c.head_size;
+            if (!finite(args.out + s.row * width, s.n_rows * width)) {
+                fail_attention(c.first_layer + args.layer);
+            }
+        }
+    }
 
     void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
                 int32_t* tokens) override {
@@ -104,6 +134,19 @@ public:
     }
 
 private:
+    bool finite(const float* x, int64_t n) const { return kernels_.finite(x, n, 1, n); }
+
+    // Tells which of the products of `rows` is not finite, the first of them, and why.
+    [[noreturn]] void fail(const Rows& rows, int n, int n_in, std::span<const Product> products) const {
+        for (int i = 0; i < n; ++i) {
+            if (!finite(rows_[i].x, n_in)) {
+                fail_rows(rows.form, products[0].w);
+            }
+        }
+        const auto broken = [this, n](const Product& p) { return !finite(p.y, n * p.w->n_rows); };
+        fail_product(*std::find_if(products.begin(), products.end() - 1, broken)->w);
+    }
+
     // x[n, n_head, D] in place.
     void rotate(const StageArgs& args, int n_head, int head_size, float* x) {
         for_rows(args.n, n_head * head_size, [&](int i) {

@@ -161,7 +161,7 @@ __device__ float rotated_value(float (&w)[kLaneChannels], uint8_t (&codes)[kLane
     const float step = 0.9957f * static_cast<float>(sqrt(square / d));
     double along = 0;
     for (int j = 0; j < kLaneChannels; ++j) {
-        const float code = step > 0 ? fminf(fmaxf(floorf(w[j] / step), -2.0f), 1.0f) : 0.0f;
+        const float code = fminf(fmaxf(floorf(finite_quotient(w[j], step)), -2.0f), 1.0f);
         codes[j] = static_cast<uint8_t>(code + 2.0f);
         if (lane + 32 * j < d) {
             along += w[j] * (static_cast<double>(code) + 0.5);
@@ -181,7 +181,7 @@ __device__ void quantize_blocks(const float (&x)[kLaneChannels], int n_blocks, i
         if (bits == 8) {
             const float d = warp_max(fabsf(x[j])) / 127.0f;
             scales[j] = float_to_half_bits(d);
-            codes[j] = d > 0 ? static_cast<int>(roundf(x[j] / d)) : 0;
+            codes[j] = static_cast<int>(fminf(fmaxf(roundf(finite_quotient(x[j], d)), -127.0f), 127.0f));
         } else {
             // What is largest in magnitude, the first of equals, with its sign.
             float largest = x[j];
@@ -196,7 +196,7 @@ __device__ void quantize_blocks(const float (&x)[kLaneChannels], int n_blocks, i
             }
             const float d = largest / -8.0f;
             scales[j] = float_to_half_bits(d);
-            codes[j] = d != 0 ? min(max(static_cast<int>(x[j] / d + 8.5f), 0), 15) : 8;
+            codes[j] = min(max(static_cast<int>(finite_quotient(x[j], d) + 8.5f), 0), 15);
         }
     }
 }
@@ -251,12 +251,17 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
             x[j] = c < d ? rotated(in, w.cos_sin + static_cast<size_t>(row) * w.n_rot, c, w.n_rot, w.halves) : 0.0f;
         }
         __syncwarp();
+        bool finite = true;
         for (int j = 0; j < kLaneChannels; ++j) {
             if (lane + 32 * j < d) {
                 in[lane + 32 * j] = x[j];
+                finite = finite && is_finite(x[j]);
             }
         }
         if (is_query) {
+            if (!finite) {
+                report(w.broken, w.q_place);
+            }
             return;
         }
     } else {
@@ -269,10 +274,12 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
     const PageFormat& f = shape.format;
     uint16_t* const out =
         (is_key ? w.staged_k : w.staged_v) + (static_cast<size_t>(head) * shape.n_ubatch + row) * d;
-    bool bad = false;
+    bool finite = true;
+    bool large = false;
     for (int j = 0; j < kLaneChannels; ++j) {
         const uint16_t half = float_to_half_bits(x[j]);
-        bad |= (half & 0x7c00u) == 0x7c00u;
+        finite = finite && is_finite(x[j]);
+        large |= (half & 0x7c00u) == 0x7c00u;
         x[j] = half_bits_to_float(half);
     }
     if (f.blocks()) {
@@ -282,7 +289,7 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
         quantize_blocks(x, d / 32, f.bits, codes, scales);
         for (int j = 0; j < kLaneChannels; ++j) {
             const bool inside = lane + 32 * j < d;
-            bad |= inside && (scales[j] & 0x7c00u) == 0x7c00u;
+            large |= inside && (scales[j] & 0x7c00u) == 0x7c00u;
             x[j] = inside ? half_bits_to_float(scales[j]) * static_cast<float>(f.bits == 8 ? codes[j] : codes[j] - 8) : 0;
         }
         hadamard(x, d);
@@ -295,8 +302,10 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
             out[lane + 32 * j] = float_to_half_bits(x[j]);
         }
     }
-    if (__any_sync(kAllLanes, bad) && lane == 0) {
-        atomicCAS(w.broken, 0, 1 + 2 * w.layer + (is_key ? 0 : 1));
+    if (__any_sync(kAllLanes, !finite)) {
+        report(w.broken, is_key ? w.k_place : w.v_place);
+    } else if (large) {
+        report(w.broken, is_key ? w.large_k_place : w.large_v_place);
     }
 }
 

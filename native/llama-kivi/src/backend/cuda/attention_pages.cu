@@ -183,14 +183,15 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         }
         top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
         top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
-        const float lift = top > 0 && g < rows.n ? kTop / top : 0.0f;
+        const float lift = g < rows.n ? finite_quotient(kTop, top) : 0.0f;
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
             q[step][0] = pack(value(step, 0) * lift, value(step, 2) * lift);
             q[step][1] = pack(value(step, 1) * lift, value(step, 3) * lift);
         }
         const float k_factor = kPaper ? 1.0f : ldexpf(1.0f, *reinterpret_cast<const int*>(k_table));
-        const float back = top > 0 ? top / kTop * a.scale * k_factor * 1.44269504f : 1.0f;
+        // Never 0, with which the score of what is masked would be NaN.
+        const float back = lift > 0 ? fmaxf(top / kTop * a.scale * k_factor * 1.44269504f, FLT_MIN) : 1.0f;
         factor[0] = __shfl_sync(kAllLanes, back, 8 * j);
         factor[1] = __shfl_sync(kAllLanes, back, 8 * j + 4);
         __syncthreads();

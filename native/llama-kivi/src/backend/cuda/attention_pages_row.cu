@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
                     }
                     constant += w_refined * kMiddle;
                     top = warp_max_positive(top);
-                    const float inverse = top > 0 ? 127.0f / top : 0.0f;
+                    const float inverse = finite_quotient(127.0f, top);
                     const unsigned packed = pack(low_byte(w[0] * inverse), low_byte(w[1] * inverse),
                                                  low_byte(w[2] * inverse), low_byte(w[3] * inverse));
                     int total = __dp4a(static_cast<int>(packed), 0x01010101, 0);
@@ -336,7 +336,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
                     }
                 }
                 top = warp_max_positive(top);
-                const float inverse = top > 0 ? 127.0f / top : 0.0f;
+                const float inverse = finite_quotient(127.0f, top);
                 int total = 0;
 #pragma unroll
                 for (int t = 0; t < kTiles; ++t) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <optional>
 
@@ -10,6 +11,7 @@
 #include "backend/cuda/launch.h"
 #include "backend/cuda/queue.h"
 #include "backend/cuda/splits.h"
+#include "backend/numeric_error.h"
 
 namespace lk::cuda {
 
@@ -87,6 +89,8 @@ public:
             group.plan.reset();
         }
         n_rows_ = 0;
+        places_.clear();
+        results_.clear();
         for (const kv::Segment& s : segments) {
             const kv::Sequence& sequence = cache.sequence(s.seq);
             SegmentWork w{side(sequence.k, cache.staged(Side::keys), s.row),
@@ -111,14 +115,21 @@ public:
     }
 
     void finish() override {
+        // What no kernel has read, logits foremost, has not been looked at.
+        for (Result& result : results_) {
+            if (!result.read) {
+                check_finite(result.data, result.size, {broken_.data(), result.place}, stream_);
+                result.read = true;
+            }
+        }
         int broken = 0;
         LK_CUDA(cudaGetLastError());
         LK_CUDA(cudaMemcpyAsync(&broken, broken_.data(), sizeof(int), cudaMemcpyDeviceToHost, stream_));
         LK_CUDA(cudaStreamSynchronize(stream_));
-        LK_CHECK(broken == 0, LK_NUMERIC_ERROR,
-                 "layer %d gave a %s that is NaN, infinite or beyond 65504, the range of 16-bit floats: the model file "
-                 "may be damaged",
-                 (broken - 1) / 2, broken % 2 == 1 ? "key" : "value");
+        if (broken != 0) {
+            LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
+            places_[broken - 1]();
+        }
     }
 
     void embed(const Tensor& table, const int32_t* tokens, int n, float* out) override {
@@ -126,11 +137,20 @@ public:
         int32_t* host = reinterpret_cast<int32_t*>(pinned_tokens_.reserve(n * sizeof(int32_t)));
         std::memcpy(host, tokens, n * sizeof(int32_t));
         LK_CUDA(cudaMemcpyAsync(tokens_.data(), host, n * sizeof(int32_t), cudaMemcpyHostToDevice, stream_));
+        const int place = add_place([this, n, t = &table] {
+            const auto* const first = reinterpret_cast<const int32_t*>(pinned_tokens_.data());
+            fail_embedding(*t, {first, static_cast<size_t>(n)});
+        });
         cuda::embed(table.type, device_.weights(table.data), table.row_bytes, tokens_.data(), n,
-                    static_cast<int>(table.n_cols), out, stream_);
+                    static_cast<int>(table.n_cols), out, {broken_.data(), place}, stream_);
+        add_result(out, n * table.n_cols, place, true);
     }
 
-    void make(const Rows& rows, int n, int dim, float* out) override { make_floats(there(rows), n, dim, out, stream_); }
+    void make(const Rows& rows, int n, int dim, float* out) override {
+        const RowsWatch watch = watch_rows(rows, nullptr);
+        make_floats(there(rows), n, dim, out, watch, stream_);
+        add_result(out, int64_t{n} * dim, watch.made, true);
+    }
 
     void matmul(const Rows& host_rows, int n, std::span<const Product> products) override {
         const int n_cols = static_cast<int>(products[0].w->n_cols);
@@ -139,20 +159,24 @@ public:
         VectorCodes codes{};
         if (n > 1) {
             reserve(half_x_, static_cast<size_t>(n) * n_cols);
-            make_halves(rows, n, n_cols, half_x_.data(), stream_);
+            make_halves(rows, n, n_cols, half_x_.data(), watch_rows(host_rows, products[0].w), stream_);
         } else {
             const auto wants = [](const Product& p) { return wants_codes(p.w->type); };
             if (std::any_of(products.begin(), products.end(), wants)) {
                 reserve(codes_, n_cols);
                 reserve(code_blocks_, n_cols / 32);
-                make_codes(rows, n_cols, codes_.data(), code_blocks_.data(), stream_);
+                make_codes(rows, n_cols, codes_.data(), code_blocks_.data(), watch_rows(host_rows, products[0].w),
+                           stream_);
                 codes = {codes_.data(), code_blocks_.data()};
             }
             if (rows.form != Rows::Form::plain && !std::all_of(products.begin(), products.end(), wants)) {
                 reserve(made_, n_cols);
-                make_floats(rows, 1, n_cols, made_.data(), stream_);
+                make_floats(rows, 1, n_cols, made_.data(), watch_rows(host_rows, products[0].w), stream_);
                 x = made_.data();
             }
+        }
+        for (const Product& p : products) {
+            add_result(p.y, n * p.w->n_rows, add_place([w = p.w] { fail_product(*w); }));
         }
         for (size_t i = 0; i < products.size();) {
             const Tensor& first = *products[i].w;
@@ -203,8 +227,13 @@ public:
         w.cos_sin = args.cos_sin;
         w.staged_k = cache.staged(Side::keys) + offset;
         w.staged_v = cache.staged(Side::values) + offset;
+        const int layer = c.first_layer + args.layer;
         w.broken = broken_.data();
-        w.layer = c.first_layer + args.layer;
+        w.q_place = read_result(args.q, [] { LK_FAIL(LK_NUMERIC_ERROR, "a query is NaN or infinite"); });
+        w.k_place = read_result(args.k, [layer] { kv::fail_staged(Side::keys, layer, false); });
+        w.v_place = read_result(args.v, [layer] { kv::fail_staged(Side::values, layer, false); });
+        w.large_k_place = add_place([layer] { kv::fail_staged(Side::keys, layer, true); });
+        w.large_v_place = add_place([layer] { kv::fail_staged(Side::values, layer, true); });
         w.n = args.n;
         w.n_head = args.n_head;
         w.n_head_kv = c.n_head_kv;
@@ -235,6 +264,8 @@ public:
                 attend(group, a);
             }
         }
+        const int layer = c.first_layer + args.layer;
+        add_result(args.out, int64_t{n_rows_} * a.n_head * a.head_size, add_place([layer] { fail_attention(layer); }));
     }
 
     void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
@@ -244,7 +275,8 @@ public:
         double* const host = reinterpret_cast<double*>(pinned_draws_.reserve(n * sizeof(double)));
         std::memcpy(host, draws, n * sizeof(double));
         LK_CUDA(cudaMemcpyAsync(draws_.data(), host, n * sizeof(double), cudaMemcpyHostToDevice, stream_));
-        cuda::sample(logits, n, n_vocab, sampling, draws_.data(), sampled_.data(), stream_);
+        const int place = read_result(logits, [] { LK_FAIL(LK_NUMERIC_ERROR, "a logit is NaN or infinite"); });
+        cuda::sample(logits, n, n_vocab, sampling, draws_.data(), sampled_.data(), {broken_.data(), place}, stream_);
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
     }
 
@@ -313,6 +345,46 @@ public:
     }
 
 private:
+    using Place = std::function<void()>;  // throws what is said of it
+    // What an operation writes, until another writes there.
+    struct Result {
+        const float* data;
+        int64_t size;
+        int place;
+        bool read;  // by a kernel that reports what is not finite
+    };
+
+    // The number of a place.
+    int add_place(Place place) {
+        places_.push_back(std::move(place));
+        return static_cast<int>(places_.size());
+    }
+
+    void add_result(const float* data, int64_t size, int place, bool read = false) {
+        const auto known =
+            std::find_if(results_.begin(), results_.end(), [=](const Result& r) { return r.data == data; });
+        (known != results_.end() ? *known : results_.emplace_back()) = {data, size, place, read};
+    }
+
+    // The place of what x points into, which a kernel that reports now reads; otherwise: if no operation wrote it.
+    int read_result(const float* x, Place otherwise) {
+        for (Result& r : results_) {
+            if (x >= r.data && x < r.data + r.size) {
+                r.read = true;
+                return r.place;
+            }
+        }
+        return add_place(std::move(otherwise));
+    }
+
+    // rows: as they are named on the host. w: what they are made for; null: the outputs.
+    RowsWatch watch_rows(const Rows& rows, const Tensor* w) {
+        const Place made = [form = rows.form, w] { fail_rows(form, w); };
+        const int place = add_place(made);
+        return {broken_.data(), read_result(rows.x, made), rows.up != nullptr ? read_result(rows.up, made) : place,
+                place};
+    }
+
     // Rows whose weights are named by where they lie on the device.
     Rows there(const Rows& rows) const {
         Rows r = rows;
@@ -496,7 +568,9 @@ private:
     CudaDevice& device_;
     cudaStream_t stream_ = nullptr;
     cublasHandle_t blas_ = nullptr;
-    Buffer<int> broken_;
+    Buffer<int> broken_;         // see Watch
+    std::vector<Place> places_;  // of the pass
+    std::vector<Result> results_;
     Buffer<uint8_t> work_;
     Buffer<uint8_t> append_;
     Buffer<int32_t> tokens_;

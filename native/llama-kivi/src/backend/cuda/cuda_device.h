@@ -35,6 +35,7 @@ public:
     PinnedBuffer& operator=(const PinnedBuffer&) = delete;
     ~PinnedBuffer();
     uint8_t* reserve(size_t bytes);
+    const uint8_t* data() const { return data_; }
 
 private:
     uint8_t* data_ = nullptr;

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "backend/cuda/launch.h"
+#include "base/finite.h"
 #include "quant/blocks.h"
 
 namespace lk::cuda {
@@ -18,6 +19,10 @@ __device__ inline float half_bits_to_float(uint16_t bits) {
 
 __device__ inline uint16_t float_to_half_bits(float x) {
     return __half_as_ushort(__float2half_rn(x));
+}
+
+__device__ inline void report(int* broken, int place) {
+    atomicCAS(broken, 0, place);
 }
 
 // A byte scale of the cache, before its head's power of two.

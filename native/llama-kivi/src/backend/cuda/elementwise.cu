@@ -15,8 +15,17 @@ int blocks_for(int64_t n) {
     return static_cast<int>((n + kThreads - 1) / kThreads);
 }
 
+__device__ float greatest(float4 v) {
+    return fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
+}
+
+__device__ bool is_finite(float4 v) {
+    return lk::is_finite(v.x) && lk::is_finite(v.y) && lk::is_finite(v.z) && lk::is_finite(v.w);
+}
+
 template <WeightType kType>
-__global__ void embed_kernel(const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n_cols, float* out) {
+__global__ void embed_kernel(const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n_cols, float* out,
+                             const Watch watch) {
     after_previous();
     const uint8_t* row = table + static_cast<size_t>(tokens[blockIdx.x]) * row_bytes;
     for (int i = threadIdx.x * 8; i < n_cols; i += blockDim.x * 8) {
@@ -24,7 +33,21 @@ __global__ void embed_kernel(const uint8_t* table, size_t row_bytes, const int32
         decode8<kType>(row, i, x);
         for (int j = 0; j < 8; ++j) {
             out[static_cast<size_t>(blockIdx.x) * n_cols + i + j] = x[j];
+            if (!lk::is_finite(x[j])) {
+                report(watch.broken, watch.place);
+            }
         }
+    }
+}
+
+__global__ void check_finite_kernel(const float* x, int64_t n, const Watch watch) {
+    after_previous();
+    bool bad = false;
+    for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
+        bad |= !lk::is_finite(x[i]);
+    }
+    if (bad) {
+        report(watch.broken, watch.place);
     }
 }
 
@@ -33,11 +56,16 @@ __global__ void embed_kernel(const uint8_t* table, size_t row_bytes, const int32
 struct ToFloats {
     float* out;
 
+    __device__ static bool fits(float4 v) { return is_finite(v); }
+
     __device__ void operator()(int64_t i, float4 v) const { *reinterpret_cast<float4*>(out + i) = v; }
 };
 
 struct ToHalves {
     uint16_t* out;
+
+    // 65520 is the first to become infinity.
+    __device__ static bool fits(float4 v) { return is_finite(v) && greatest(v) < 65520.0f; }
 
     __device__ void operator()(int64_t i, float4 v) const {
         *reinterpret_cast<uint2*>(out + i) = make_uint2(pack(v.x, v.y), pack(v.z, v.w));
@@ -49,14 +77,16 @@ struct ToCodes {
     int8_t* codes;
     float2* blocks;
 
+    __device__ static bool fits(float4 v) { return is_finite(v); }
+
     __device__ void operator()(int64_t i, float4 v) const {
         const unsigned neighbours = 0xffu << (threadIdx.x % 32 / 8 * 8);
-        float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
+        float largest = greatest(v);
         for (int offset = 4; offset > 0; offset /= 2) {
             largest = fmaxf(largest, __shfl_xor_sync(neighbours, largest, offset));
         }
         const float scale = largest / 127;
-        const float inverse = largest > 0 ? 127 / largest : 0;
+        const float inverse = finite_quotient(127, largest);
         const int q[4] = {__float2int_rn(v.x * inverse), __float2int_rn(v.y * inverse), __float2int_rn(v.z * inverse),
                           __float2int_rn(v.w * inverse)};
         int sum = q[0] + q[1] + q[2] + q[3];
@@ -110,25 +140,47 @@ private:
     int dim_;
 };
 
+// Reports why the mean square of a row is not finite. Every thread of the block calls it.
+__device__ void report_square(const Row& row, const RowsWatch& watch) {
+    row.for_each([&](int, float4 v) {
+        if (!is_finite(v)) {
+            report(watch.broken, watch.x);
+        }
+    });
+    __syncthreads();
+    report(watch.broken, watch.made);  // too large to square
+}
+
 template <class To>
 __global__ void __launch_bounds__(1024)
-    rms_norm_kernel(const float* x, const float* weight, float eps, int dim, const To to) {
+    rms_norm_kernel(const float* x, const float* weight, float eps, int dim, const To to, const RowsWatch watch) {
     __shared__ float scratch[32];
     after_previous();
     const int64_t begin = static_cast<int64_t>(blockIdx.x) * dim;
     const Row row(x + begin, dim);
     float sum = 0;
     row.for_each([&](int, float4 v) { sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w; });
-    const float scale = rsqrtf(block_sum(sum, scratch) / dim + eps);
+    const float square = block_sum(sum, scratch) / dim;
+    if (!lk::is_finite(square)) {
+        report_square(row, watch);
+    }
+    const float scale = rsqrtf(square + eps);
+    bool fits = true;
     row.for_each([&](int i, float4 v) {
         const float4 w = Row::load(weight, i);
-        to(begin + i, make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w));
+        v = make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+        fits = fits && To::fits(v);
+        to(begin + i, v);
     });
+    if (!fits) {
+        report(watch.broken, watch.made);
+    }
 }
 
 template <class To>
 __global__ void __launch_bounds__(1024)
-    layer_norm_kernel(const float* x, const float* weight, const float* bias, float eps, int dim, const To to) {
+    layer_norm_kernel(const float* x, const float* weight, const float* bias, float eps, int dim, const To to,
+                      const RowsWatch watch) {
     __shared__ float scratch[32];
     after_previous();
     const int64_t begin = static_cast<int64_t>(blockIdx.x) * dim;
@@ -141,13 +193,23 @@ __global__ void __launch_bounds__(1024)
         const float4 d = make_float4(v.x - mean, v.y - mean, v.z - mean, v.w - mean);
         square += d.x * d.x + d.y * d.y + d.z * d.z + d.w * d.w;
     });
-    const float scale = rsqrtf(block_sum(square, scratch) / dim + eps);
+    const float mean_square = block_sum(square, scratch) / dim;
+    if (!lk::is_finite(mean_square)) {
+        report_square(row, watch);
+    }
+    const float scale = rsqrtf(mean_square + eps);
+    bool fits = true;
     row.for_each([&](int i, float4 v) {
         const float4 w = Row::load(weight, i);
         const float4 b = Row::load(bias, i);
-        to(begin + i, make_float4((v.x - mean) * scale * w.x + b.x, (v.y - mean) * scale * w.y + b.y,
-                                  (v.z - mean) * scale * w.z + b.z, (v.w - mean) * scale * w.w + b.w));
+        v = make_float4((v.x - mean) * scale * w.x + b.x, (v.y - mean) * scale * w.y + b.y,
+                        (v.z - mean) * scale * w.z + b.z, (v.w - mean) * scale * w.w + b.w);
+        fits = fits && To::fits(v);
+        to(begin + i, v);
     });
+    if (!fits) {
+        report(watch.broken, watch.made);
+    }
 }
 
 // Threads for a row: one for four elements, whole warps.
@@ -158,7 +220,7 @@ int norm_threads(int dim) {
 // ---- activations: a thread takes four elements
 
 template <Rows::Form kForm, class To>
-__global__ void activation_kernel(const float* x, const float* up, int64_t n, const To to) {
+__global__ void activation_kernel(const float* x, const float* up, int64_t n, const To to, const RowsWatch watch) {
     after_previous();
     const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
     if (i >= n) {
@@ -167,33 +229,47 @@ __global__ void activation_kernel(const float* x, const float* up, int64_t n, co
     const auto silu = [](float g) { return g / (1.0f + expf(-g)); };
     const auto gelu = [](float v) { return 0.5f * v * (1.0f + erff(v * 0.70710678f)); };
     float4 v = *reinterpret_cast<const float4*>(x + i);
+    if (!is_finite(v)) {
+        report(watch.broken, watch.x);
+    }
     if constexpr (kForm == Rows::Form::swiglu) {
         const float4 u = *reinterpret_cast<const float4*>(up + i);
+        if (!is_finite(u)) {
+            report(watch.broken, watch.up);
+        }
         v = make_float4(silu(v.x) * u.x, silu(v.y) * u.y, silu(v.z) * u.z, silu(v.w) * u.w);
     } else if constexpr (kForm == Rows::Form::gelu) {
         v = make_float4(gelu(v.x), gelu(v.y), gelu(v.z), gelu(v.w));
+    }
+    if (!To::fits(v)) {
+        report(watch.broken, watch.made);
     }
     to(i, v);
 }
 
 template <class To>
-void make_rows(const Rows& r, int n, int dim, const To& to, cudaStream_t stream) {
+void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& watch, cudaStream_t stream) {
     const int64_t size = static_cast<int64_t>(n) * dim;
     switch (r.form) {
     case Rows::Form::plain:
-        queue(activation_kernel<Rows::Form::plain, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to);
+        queue(activation_kernel<Rows::Form::plain, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to,
+              watch);
         break;
     case Rows::Form::rms_norm:
-        queue(rms_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.eps, dim, to);
+        queue(rms_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.eps, dim, to,
+              watch);
         break;
     case Rows::Form::layer_norm:
-        queue(layer_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.bias, r.eps, dim, to);
+        queue(layer_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.bias, r.eps, dim, to,
+              watch);
         break;
     case Rows::Form::swiglu:
-        queue(activation_kernel<Rows::Form::swiglu, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to);
+        queue(activation_kernel<Rows::Form::swiglu, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to,
+              watch);
         break;
     case Rows::Form::gelu:
-        queue(activation_kernel<Rows::Form::gelu, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to);
+        queue(activation_kernel<Rows::Form::gelu, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to,
+              watch);
         break;
     }
 }
@@ -201,22 +277,27 @@ void make_rows(const Rows& r, int n, int dim, const To& to, cudaStream_t stream)
 }  // namespace
 
 void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols, float* out,
-           cudaStream_t stream) {
+           const Watch& watch, cudaStream_t stream) {
     dispatch(type, [&](auto t) {
-        queue(embed_kernel<decltype(t)::value>, n, 128, 0, stream, table, row_bytes, tokens, n_cols, out);
+        queue(embed_kernel<decltype(t)::value>, n, 128, 0, stream, table, row_bytes, tokens, n_cols, out, watch);
     });
 }
 
-void make_floats(const Rows& rows, int n, int dim, float* out, cudaStream_t stream) {
-    make_rows(rows, n, dim, ToFloats{out}, stream);
+void make_floats(const Rows& rows, int n, int dim, float* out, const RowsWatch& watch, cudaStream_t stream) {
+    make_rows(rows, n, dim, ToFloats{out}, watch, stream);
 }
 
-void make_halves(const Rows& rows, int n, int dim, uint16_t* out, cudaStream_t stream) {
-    make_rows(rows, n, dim, ToHalves{out}, stream);
+void make_halves(const Rows& rows, int n, int dim, uint16_t* out, const RowsWatch& watch, cudaStream_t stream) {
+    make_rows(rows, n, dim, ToHalves{out}, watch, stream);
 }
 
-void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, cudaStream_t stream) {
-    make_rows(rows, 1, dim, ToCodes{codes, blocks}, stream);
+void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, const RowsWatch& watch, cudaStream_t stream) {
+    make_rows(rows, 1, dim, ToCodes{codes, blocks}, watch, stream);
+}
+
+void check_finite(const float* x, int64_t n, const Watch& watch, cudaStream_t stream) {
+    constexpr int kMostBlocks = 1024;
+    queue(check_finite_kernel, std::min(kMostBlocks, blocks_for(n)), kThreads, 0, stream, x, n, watch);
 }
 
 }  // namespace lk::cuda

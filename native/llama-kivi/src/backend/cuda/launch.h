@@ -14,17 +14,33 @@
 
 namespace lk::cuda {
 
+// Where kernels report what is not finite. Places are numbers from 1 on, which the host gives to what a pass computes;
+// *broken, 0 at first, becomes the place of what was found first.
+struct Watch {
+    int* broken;
+    int place;
+};
+// What rows are made of, and the rows themselves, also if they are beyond the range of the form they are made in.
+struct RowsWatch {
+    int* broken;
+    int x;
+    int up;
+    int made;
+};
+
 // ---- elementwise.cu
 
 // out[n, n_cols] = rows `tokens` of a table.
 void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols,
-           float* out, cudaStream_t stream);
+           float* out, const Watch& watch, cudaStream_t stream);
 // out[n, dim] = the rows, dim a multiple of four.
-void make_floats(const Rows& rows, int n, int dim, float* out, cudaStream_t stream);
-void make_halves(const Rows& rows, int n, int dim, uint16_t* out, cudaStream_t stream);
+void make_floats(const Rows& rows, int n, int dim, float* out, const RowsWatch& watch, cudaStream_t stream);
+void make_halves(const Rows& rows, int n, int dim, uint16_t* out, const RowsWatch& watch, cudaStream_t stream);
 // One row in 8 bits, dim a multiple of 32: codes[dim], and for each 32 of them their scale and the sum of what they
 // stand for.
-void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, cudaStream_t stream);
+void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, const RowsWatch& watch, cudaStream_t stream);
+// Looks at x[n].
+void check_finite(const float* x, int64_t n, const Watch& watch, cudaStream_t stream);
 
 // ---- matmul_vector.cu, matmul.cu, matmul_tile.cu
 
@@ -96,7 +112,7 @@ void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cud
 
 // tokens[n] from logits[n, n_vocab]; see sample_row.
 void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws, int32_t* tokens,
-            cudaStream_t stream);
+            const Watch& watch, cudaStream_t stream);
 
 // ---- the cache
 
@@ -202,8 +218,12 @@ struct StageWork {
     const float* cos_sin;
     uint16_t* staged_k;  // [head, n_ubatch, D] of the layer
     uint16_t* staged_v;
-    int* broken;  // becomes 1 + 2 * layer + side if a number is not finite or beyond the range of halves
-    int layer;
+    int* broken;  // see Watch
+    int q_place;
+    int k_place;
+    int v_place;
+    int large_k_place;  // of keys beyond the range of halves
+    int large_v_place;
     int n;
     int n_head;
     int n_head_kv;

@@ -93,18 +93,24 @@ __device__ unsigned select_key(const float* logits, int n, Sum target, Shared& s
 }
 
 __global__ void __launch_bounds__(kThreads)
-    sample_kernel(const float* all, int n, const lk_sampling sampling, const double* draws, int32_t* tokens) {
+    sample_kernel(const float* all, int n, const lk_sampling sampling, const double* draws, int32_t* tokens,
+                  const Watch watch) {
     __shared__ Shared s;
     after_previous();
     const float* const logits = all + static_cast<size_t>(blockIdx.x) * n;
     // The greatest logit, the first of them.
     float top = -INFINITY;
     int place = 0;
+    bool finite = true;
     for (int i = threadIdx.x; i < n; i += kThreads) {
+        finite = finite && is_finite(logits[i]);
         if (logits[i] > top) {
             top = logits[i];
             place = i;
         }
+    }
+    if (!finite) {
+        report(watch.broken, watch.place);
     }
     for (int round = 0; round < 2; ++round) {
         for (int offset = 16; offset > 0; offset /= 2) {
@@ -194,8 +200,8 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws, int32_t* tokens,
-            cudaStream_t stream) {
-    queue(sample_kernel, n, kThreads, 0, stream, logits, n_vocab, sampling, draws, tokens);
+            const Watch& watch, cudaStream_t stream) {
+    queue(sample_kernel, n, kThreads, 0, stream, logits, n_vocab, sampling, draws, tokens, watch);
 }
 
 }  // namespace lk::cuda
