@@ -6,6 +6,7 @@ using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
+using LlamaKivi.Sampling.Grammars;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
@@ -213,6 +214,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             Read(options, cancellationToken);
         }
 
+        using StepCancellation.Scope scope = StepCancellation.Enter(cancellationToken);
         int token = (int)options.SamplingPipeline.Sample(context.NativeHandle, _lastIndex);
         _tokens.Add(token);
         _generated.Add(token);

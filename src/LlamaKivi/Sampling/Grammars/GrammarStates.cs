@@ -1,0 +1,479 @@
+using System.Runtime.InteropServices;
+
+namespace LlamaKivi.Sampling.Grammars;
+
+/// <summary>
+/// The states that a text can be in under a grammar, found as they are needed. A rule that is called from several places at one byte of the text is followed
+/// once, with all its callers in one frame (generalized LR parsing with a graph-structured stack, Tomita 1986), so that ambiguity adds callers and not copies.
+/// One thread at a time may use it.
+/// </summary>
+internal sealed class GrammarStates
+{
+    // Places, callers and classes of bytes that the tables hold before they are emptied: some 50 MB.
+    private const long MaxSize = 2_000_000;
+
+    private readonly CompiledGrammar _grammar;
+    private readonly int _reach;
+    private readonly Dictionary<int, Closure> _closures = [];  // [node]
+    private readonly HashSet<GrammarFrame> _frames = new(new FrameComparer());
+    private readonly HashSet<GrammarState> _states = new(new StateComparer());
+    private readonly GrammarFrame _root;
+    private long _frameIds;
+    private long _size;
+    private int _generation;
+
+    // Of the step that is computed.
+    private readonly List<GrammarPlace> _places = [];
+    private readonly Stack<GrammarPlace> _open = [];  // any node, not only one that takes a byte
+    private readonly HashSet<GrammarPlace> _seen = [];
+    private readonly List<FrameEntry>?[] _callers;  // [rule]
+    private readonly PriorityQueue<int, int> _called = new();
+    private bool _canEnd;
+    private long _step;
+
+    /// <summary>Makes the states of a grammar.</summary>
+    /// <param name="grammar">The grammar.</param>
+    /// <param name="reach">Bytes of the longest token: states that allow the same texts of that length share their mask.</param>
+    public GrammarStates(CompiledGrammar grammar, int reach = 32)
+    {
+        (_grammar, _reach) = (grammar, reach);
+        _callers = new List<FrameEntry>?[grammar.Starts.Length];
+        _root = FrameOf([new FrameEntry(FrameEntry.Root, 0, 0, null)]);
+    }
+
+    /// <summary>What the work since its last beginning came to.</summary>
+    public GrammarWork Work { get; } = new();
+
+    /// <summary>The state before the text.</summary>
+    public GrammarState Start => field is { } start && start.Generation == _generation ? start : field = FindStart();
+
+    /// <summary>The state that was stepped from last, for messages.</summary>
+    public GrammarState? Last { get; private set; }
+
+    /// <summary>The state after a byte; null if the grammar does not allow it.</summary>
+    public GrammarState? Next(GrammarState state, byte value)
+    {
+        int byteClass = _grammar.ByteClasses[value];
+        GrammarState? known = state.After?[byteClass] ?? Step(state, byteClass);
+        return ReferenceEquals(known, GrammarState.Dead) ? null : known;
+    }
+
+    /// <summary>
+    /// The state itself, with the tables emptied if they are full; from then on the state returned stands for the one given. Any other state keeps its
+    /// meaning and can be given as well.
+    /// </summary>
+    public GrammarState Refresh(GrammarState state)
+    {
+        if (_size > MaxSize)
+        {
+            _generation++;
+            _size = 0;
+            _closures.Clear();
+            _frames.Clear();
+            _states.Clear();
+            Intern(_root);
+        }
+
+        return state.Generation == _generation ? state : Copy(state);
+    }
+
+    /// <summary>The state that allows the same tokens as a state and stands for all that do so because their counts are far from the bounds of their loops.</summary>
+    public GrammarState Canonical(GrammarState state)
+    {
+        if (state.Canonical is null)
+        {
+            bool same = true;
+            _places.Clear();
+            foreach (GrammarPlace place in state.Places)
+            {
+                GrammarFrame frame = Canonical(place.Frame);
+                same &= ReferenceEquals(frame, place.Frame);
+                _places.Add(place with { Frame = frame });
+            }
+
+            state.Canonical = same ? state : StateOf(_places, state.CanEnd);
+            state.Canonical.Canonical = state.Canonical;
+        }
+
+        return state.Canonical;
+    }
+
+    /// <summary>Counts what is kept beside the tables, such as masks, to the size that they are emptied at.</summary>
+    public void AddSize(long size) => _size += size;
+
+    private GrammarState FindStart()
+    {
+        Begin();
+        Call(_grammar.Root, new FrameEntry(FrameEntry.Root, 0, 0, null));
+        FollowCalls();
+        return StateOf(_places, _grammar.Nullable[_grammar.Root]);
+    }
+
+    private GrammarState Step(GrammarState state, int byteClass)
+    {
+        Last = state;
+        (int Set, GrammarPlace[] Places)[] groups = state.Groups ??= GroupsOf(state);
+        byte value = _grammar.ClassBytes[byteClass];
+        ulong taken = 0;
+        bool any = false;
+        for (int i = 0; i < groups.Length; i++)
+        {
+            if (_grammar.Sets[groups[i].Set].Contains(value))
+            {
+                taken |= 1ul << (i & 63);
+                any = true;
+            }
+        }
+
+        Work.Add(groups.Length / 8 + 1);
+        GrammarState? next = null;
+        if (!any)
+        {
+            next = GrammarState.Dead;
+        }
+        else if (groups.Length > 64 || state.AfterGroups?.TryGetValue(taken, out next) != true)
+        {
+            Begin();
+            foreach ((int set, GrammarPlace[] places) in groups)
+            {
+                if (_grammar.Sets[set].Contains(value))
+                {
+                    foreach (GrammarPlace place in places)
+                    {
+                        Reach(_grammar.Nodes[place.Node].Target, place.Frame);
+                    }
+                }
+            }
+
+            FollowOpen();
+            FollowCalls();
+            next = _places.Count == 0 && !_canEnd ? GrammarState.Dead : StateOf(_places, _canEnd);
+            if (groups.Length <= 64)
+            {
+                (state.AfterGroups ??= [])[taken] = next;
+            }
+        }
+
+        if (state.After is null)
+        {
+            state.After = new GrammarState?[_grammar.ClassBytes.Length];
+            _size += state.After.Length;
+        }
+
+        return state.After[byteClass] = next!;
+    }
+
+    private (int, GrammarPlace[])[] GroupsOf(GrammarState state)
+    {
+        Work.Add(state.Places.Length);
+        _size += state.Places.Length;
+        return [.. state.Places.GroupBy(place => _grammar.Nodes[place.Node].Index).Select(group => (group.Key, group.ToArray()))];
+    }
+
+    private void Begin()
+    {
+        _step++;
+        _places.Clear();
+        _open.Clear();
+        _seen.Clear();
+        _canEnd = false;
+        while (_called.TryDequeue(out int rule, out _))
+        {
+            _callers[rule]!.Clear();  // left by a step that was ended
+        }
+    }
+
+    private void Reach(int node, GrammarFrame frame)
+    {
+        var place = new GrammarPlace(node, frame);
+        if (node == CompiledGrammar.EndNode || _seen.Add(place))
+        {
+            _open.Push(place);
+        }
+    }
+
+    // Everything that is reached without a call: what the nodes take, and what follows in the callers of rules that end.
+    private void FollowOpen()
+    {
+        while (_open.TryPop(out GrammarPlace place))
+        {
+            if (place.Node == CompiledGrammar.EndNode)
+            {
+                Leave(place.Frame);
+                continue;
+            }
+
+            Closure closure = ClosureOf(place.Node);
+            Enter(closure, place.Frame);
+            if (closure.Ends)
+            {
+                Leave(place.Frame);
+            }
+        }
+    }
+
+    private void Enter(Closure closure, GrammarFrame frame)
+    {
+        Work.Add(closure.Bytes.Length + closure.Calls.Length + 1);
+        foreach (int node in closure.Bytes)
+        {
+            _places.Add(new GrammarPlace(node, frame));
+        }
+
+        foreach (int node in closure.Calls)
+        {
+            (NodeKind kind, int index, int target) = _grammar.Nodes[node];
+            if (kind == NodeKind.Loop)
+            {
+                Call(_grammar.Loops[index].Body, new FrameEntry(node, 1, 1, frame));
+            }
+            else if (target == CompiledGrammar.EndNode)
+            {
+                // Nothing is left to do in the rule: the callers go on, so that recursion at the end does not grow.
+                Work.Add(frame.Entries.Length);
+                foreach (FrameEntry entry in frame.Entries)
+                {
+                    Call(index, entry);
+                }
+            }
+            else
+            {
+                Call(index, new FrameEntry(node, 0, 0, frame));
+            }
+        }
+    }
+
+    private void Call(int rule, FrameEntry caller)
+    {
+        List<FrameEntry> callers = _callers[rule] ??= [];
+        if (callers.Count == 0)
+        {
+            _called.Enqueue(rule, -_grammar.Ranks[rule]);
+        }
+
+        callers.Add(caller);
+    }
+
+    private void Leave(GrammarFrame frame)
+    {
+        if (frame.Step == _step)
+        {
+            return;
+        }
+
+        frame.Step = _step;
+        Work.Add(frame.Entries.Length);
+        foreach ((int node, int low, int high, GrammarFrame? parent) in frame.Entries)
+        {
+            if (node == FrameEntry.Root)
+            {
+                _canEnd = true;
+                continue;
+            }
+
+            (NodeKind kind, int index, int target) = _grammar.Nodes[node];
+            if (kind == NodeKind.Call)
+            {
+                Reach(target, parent!);
+                continue;
+            }
+
+            Loop loop = _grammar.Loops[index];
+            if (high >= loop.Least)
+            {
+                Reach(target, parent!);
+            }
+
+            if (low < loop.Most)
+            {
+                int highest = high == loop.Most ? high : high + 1;
+                Call(loop.Body, new FrameEntry(node, low + 1, highest, parent));
+            }
+        }
+    }
+
+    // Rules with greater ranks first: all callers of a rule are known when it is followed. That a rule has the empty text was taken into account where it was called.
+    private void FollowCalls()
+    {
+        while (_called.TryPeek(out int rule, out _))
+        {
+            List<FrameEntry> callers = _callers[rule]!;
+            Work.Add(callers.Count);
+            GrammarFrame frame = FrameOf(callers);
+            callers.Clear();
+            _called.Dequeue();
+            Enter(ClosureOf(_grammar.Starts[rule]), frame);
+        }
+    }
+
+    private Closure ClosureOf(int start)
+    {
+        if (_closures.TryGetValue(start, out Closure? known))
+        {
+            return known;
+        }
+
+        var bytes = new List<int>();
+        var calls = new List<int>();
+        bool ends = false;
+        var seen = new HashSet<int> { start };
+        var open = new Stack<int>();
+        open.Push(start);
+        while (open.TryPop(out int node))
+        {
+            Work.Add(1);
+            (NodeKind kind, int index, int target) = _grammar.Nodes[node];
+            switch (kind)
+            {
+                case NodeKind.End:
+                    ends = true;
+                    break;
+                case NodeKind.Bytes:
+                    bytes.Add(node);
+                    break;
+                case NodeKind.Split:
+                    foreach (int to in _grammar.SplitTargets.AsSpan(index, target))
+                    {
+                        Open(to);
+                    }
+
+                    break;
+                default:
+                    calls.Add(node);
+                    if (kind == NodeKind.Call ? _grammar.Nullable[index] : _grammar.Loops[index].Least == 0)
+                    {
+                        Open(target);
+                    }
+
+                    break;
+            }
+        }
+
+        var closure = new Closure([.. bytes], [.. calls], ends);
+        _closures.Add(start, closure);
+        _size += bytes.Count + calls.Count + 4;
+        return closure;
+
+        void Open(int node)
+        {
+            if (seen.Add(node))
+            {
+                open.Push(node);
+            }
+        }
+    }
+
+    // Takes the entries' order and duplicates away.
+    private GrammarFrame FrameOf(List<FrameEntry> entries)
+    {
+        FrameEntry.Normalize(entries, _grammar);
+        return Intern(new GrammarFrame(_frameIds + 1, [.. entries]));
+    }
+
+    private GrammarFrame Intern(GrammarFrame frame)
+    {
+        if (_frames.TryGetValue(frame, out GrammarFrame? known))
+        {
+            return known;
+        }
+
+        _frames.Add(frame);
+        _frameIds = Math.Max(_frameIds, frame.Id);
+        _size += frame.Entries.Length + 4;
+        return frame;
+    }
+
+    private GrammarFrame Canonical(GrammarFrame frame)
+    {
+        if (frame.Canonical is null)
+        {
+            // Parents first, without recursion: texts nest deep.
+            foreach (GrammarFrame each in Ancestors(frame, static f => f.Canonical is null))
+            {
+                List<FrameEntry> entries = [.. each.Entries.Select(entry => entry.Parent is null ? entry
+                    : (entry.Low > 0 ? entry.Within(_reach, _grammar.Loops[_grammar.Nodes[entry.Node].Index]) : entry) with { Parent = entry.Parent.Canonical })];
+                Work.Add(entries.Count);
+                each.Canonical = FrameOf(entries);
+                each.Canonical.Canonical = each.Canonical;
+            }
+        }
+
+        return frame.Canonical!;
+    }
+
+    // The state again, in tables that were emptied since.
+    private GrammarState Copy(GrammarState state)
+    {
+        var copies = new Dictionary<GrammarFrame, GrammarFrame>();
+        var places = new List<GrammarPlace>();
+        foreach (GrammarPlace place in state.Places)
+        {
+            foreach (GrammarFrame frame in Ancestors(place.Frame, f => !copies.ContainsKey(f)))
+            {
+                copies[frame] = FrameOf([.. frame.Entries.Select(entry => entry.Parent is null ? entry : entry with { Parent = copies[entry.Parent] })]);
+            }
+
+            places.Add(place with { Frame = copies[place.Frame] });
+        }
+
+        return StateOf(places, state.CanEnd);
+    }
+
+    // A frame and those that it leads to, as far as they are wanted, parents before children.
+    private static List<GrammarFrame> Ancestors(GrammarFrame frame, Func<GrammarFrame, bool> wanted)
+    {
+        var found = new HashSet<GrammarFrame>(ReferenceEqualityComparer.Instance);
+        var open = new Stack<GrammarFrame>();
+        open.Push(frame);
+        while (open.TryPop(out GrammarFrame? at))
+        {
+            if (!wanted(at) || !found.Add(at))
+            {
+                continue;
+            }
+
+            foreach (FrameEntry entry in at.Entries)
+            {
+                if (entry.Parent is not null)
+                {
+                    open.Push(entry.Parent);
+                }
+            }
+        }
+
+        return [.. found.OrderBy(each => each.Id)];
+    }
+
+    // Takes the places' order and duplicates away.
+    private GrammarState StateOf(List<GrammarPlace> places, bool canEnd)
+    {
+        Span<GrammarPlace> span = CollectionsMarshal.AsSpan(places);
+        if (span.Length > 1)
+        {
+            span.Sort(static (a, b) => a.Frame.Id != b.Frame.Id ? a.Frame.Id.CompareTo(b.Frame.Id) : a.Node.CompareTo(b.Node));
+            int kept = 1;
+            for (int i = 1; i < span.Length; i++)
+            {
+                if (span[i].Node != span[kept - 1].Node || !ReferenceEquals(span[i].Frame, span[kept - 1].Frame))
+                {
+                    span[kept++] = span[i];
+                }
+            }
+
+            span = span[..kept];
+        }
+
+        var state = new GrammarState(span.ToArray(), canEnd, _generation);
+        if (_states.TryGetValue(state, out GrammarState? known))
+        {
+            return known;
+        }
+
+        _states.Add(state);
+        _size += span.Length + 8;
+        return state;
+    }
+
+    // What a node leads to without a byte.
+    private sealed record Closure(int[] Bytes, int[] Calls, bool Ends);
+}
