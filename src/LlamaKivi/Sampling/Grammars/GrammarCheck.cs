@@ -7,9 +7,8 @@ namespace LlamaKivi.Sampling.Grammars;
 internal static class GrammarCheck
 {
     /// <summary>Most places and callers that a mask of the reference vocabulary may look at.</summary>
-    public const int MaxMaskWork = 40_000;
+    public const int MaxMaskWork = 30_000;
 
-    private const int MaxStepWork = 10_000;  // of a byte
     private const int MaxTotalWork = 1_500_000;
     private const int WalkLength = 160;
 
@@ -33,15 +32,21 @@ internal static class GrammarCheck
         {
             var visited = new HashSet<GrammarState>(ReferenceEqualityComparer.Instance);
             var random = new Random(1);
-            GrammarState? state = Bounded(MaxStepWork, () => states.Start);
+            GrammarState? state = Bounded(MaxMaskWork, () => states.Start);
             for (int step = 0; step < WalkLength && state is not null && total < MaxTotalWork; step++)
             {
                 GrammarState at = state;
                 visited.Add(at);
-                if (step < 4 || int.IsPow2(step) || int.IsPow2(step / 3 * 2))
+                if (step == 0 || int.IsPow2(step))
                 {
-                    GrammarState canonical = states.Canonical(at);
-                    canonical.Allowed ??= Bounded(MaxMaskWork, () => Reference.Value.Allowed(states, canonical));
+                    for (int part = 0; part < TokenTrie.Parts; part++)
+                    {
+                        Bounded(MaxMaskWork, () =>
+                        {
+                            GrammarState canonical = states.Canonical(at, part);
+                            return canonical.Allowed[part] ??= Reference.Value.Allowed(part, states, canonical);
+                        });
+                    }
                 }
 
                 state = Choose(at, walk == Walk.DeepThenMostPlaces ? step < WalkLength / 2 ? Walk.Deepest : Walk.MostPlaces : walk, visited, random);
@@ -54,7 +59,7 @@ internal static class GrammarCheck
             long bestScore = -1;
             foreach (byte value in grammar.ClassBytes)
             {
-                if (Bounded(MaxStepWork, () => states.Next(at, value)) is { Places.Length: > 0 } next)
+                if (Bounded(MaxMaskWork, () => states.Next(at, value)) is { Places.Length: > 0 } next)
                 {
                     long score = walk switch
                     {
@@ -82,7 +87,7 @@ internal static class GrammarCheck
             }
             catch (WorkExceededException)
             {
-                throw GrammarMasks.TooAmbiguous(grammar, states.Last, "to be followed");
+                throw GrammarMasks.TooAmbiguous(grammar, states, "to be followed");
             }
             finally
             {

@@ -93,8 +93,8 @@ internal sealed class GrammarFrame(long id, FrameEntry[] entries)
     /// <summary>Calls that are under way.</summary>
     public int Depth { get; } = entries.Max(entry => entry.Parent is null ? 0 : entry.Parent.Depth + 1);
 
-    /// <summary>The frame that allows the same tokens next; see <see cref="FrameEntry.Within"/>.</summary>
-    public GrammarFrame? Canonical { get; set; }
+    /// <summary>[<see cref="TokenTrie"/> part]: the frame that allows the same tokens next; see <see cref="FrameEntry.Within"/>. Null: not computed.</summary>
+    public GrammarFrame?[] Canonical { get; } = new GrammarFrame?[TokenTrie.Parts];
 
     /// <summary>The last step that went on from the frame.</summary>
     public long Step { get; set; }

@@ -17,10 +17,10 @@ internal sealed class GrammarMasks
     private readonly GrammarStates _states;
     private readonly long _maxWork;
 
-    public GrammarMasks(CompiledGrammar grammar, TokenTrie trie, long maxWork = MaxWork)
+    public GrammarMasks(CompiledGrammar grammar, TokenTrie trie, long maxWork = MaxWork, long maxSize = GrammarStates.DefaultMaxSize)
     {
         (_grammar, _trie, _maxWork) = (grammar, trie, maxWork);
-        _states = new GrammarStates(grammar, trie.Longest);
+        _states = new GrammarStates(grammar, trie.Longest) { MaxSize = maxSize };
     }
 
     /// <summary>Work of the last call.</summary>
@@ -32,26 +32,34 @@ internal sealed class GrammarMasks
     /// <summary>The state before the text.</summary>
     public GrammarState Start() => Bounded(static (masks, _) => masks._states.Start, GrammarState.Dead);
 
-    /// <summary>A bit for each token that is allowed in a state. The state is changed to one that means the same.</summary>
+    /// <summary>
+    /// A bit for each token that is allowed in a state, in either of two sets: that of short tokens and of ends, and that of long ones, which is empty if there
+    /// are none. The state is changed to one that means the same.
+    /// </summary>
     /// <exception cref="GrammarException">The text is at too many places of the grammar.</exception>
     /// <exception cref="OperationCanceledException">The generation was cancelled.</exception>
-    public ulong[] Allowed(ref GrammarState state)
+    public (ulong[] Short, ulong[] Long) Allowed(ref GrammarState state)
     {
-        (state, ulong[] allowed) = Bounded(
+        (state, ulong[] shorts, ulong[] longs) = Bounded(
             static (masks, state) =>
             {
                 state = masks._states.Refresh(state);
-                GrammarState canonical = masks._states.Canonical(state);
-                if (canonical.Allowed is null)
-                {
-                    canonical.Allowed = masks._trie.Allowed(masks._states, canonical);
-                    masks._states.AddSize(canonical.Allowed.Length / 2);
-                }
-
-                return (state, canonical.Allowed);
+                return (state, masks.Allowed(state, 0), masks.Allowed(state, 1));
             },
             state);
-        return allowed;
+        return (shorts, longs);
+    }
+
+    private ulong[] Allowed(GrammarState state, int part)
+    {
+        GrammarState canonical = _states.Canonical(state, part);
+        if (canonical.Allowed[part] is null)
+        {
+            ulong[] allowed = canonical.Allowed[part] = _trie.Allowed(part, _states, canonical);
+            _states.AddSize(allowed.Length / 2);
+        }
+
+        return canonical.Allowed[part]!;
     }
 
     /// <summary>The state after some bytes; null if the grammar does not allow them.</summary>
@@ -81,19 +89,24 @@ internal sealed class GrammarMasks
             }
             catch (WorkExceededException)
             {
-                throw TooAmbiguous(_grammar, _states.Last, "here");
+                throw TooAmbiguous(_grammar, _states, "here");
             }
         }
     }
 
-    /// <summary>The error for a text that is at too many places.</summary>
-    public static GrammarException TooAmbiguous(CompiledGrammar grammar, GrammarState? state, string where)
+    /// <summary>The error for a grammar that has taken too much work.</summary>
+    public static GrammarException TooAmbiguous(CompiledGrammar grammar, GrammarStates states, string where)
     {
-        string rule = state is not { Places.Length: > 0 } ? grammar.Describe(CompiledGrammar.EndNode)
-            : grammar.Describe(state.Places.CountBy(place => grammar.Owners[place.Node]).MaxBy(count => count.Value) is var most
-                ? state.Places.First(place => grammar.Owners[place.Node] == most.Key).Node : 0);
+        IReadOnlyList<GrammarPlace> places = states.Last is { } last && last.Places.Length >= states.Pending.Count ? last.Places : states.Pending;
+        string what = "it can begin in too many ways";
+        if (places.Count > 0)
+        {
+            GrammarPlace most = places.GroupBy(place => grammar.Owners[place.Node]).MaxBy(group => group.Count())!.First();
+            what = $"most of it in the rule {grammar.Describe(most.Node)}, where a text can be at {places.Count} places at once";
+        }
+
         return new GrammarException(
-            $"The grammar is too ambiguous {where}: the tokens that may come next take too long to find, most of it in the rule {rule}, " +
-            $"where a text can be at {state?.Places.Length ?? 0} places at once. Let optional and repeated parts and alternatives begin with different characters, or have fewer of them.");
+            $"The grammar is too ambiguous {where}: finding the tokens that may come next takes too long; {what}. " +
+            "Let alternatives, optional parts and repetitions begin with different characters, or have fewer of them.");
     }
 }

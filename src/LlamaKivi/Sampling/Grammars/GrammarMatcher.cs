@@ -29,12 +29,13 @@ internal sealed class GrammarMatcher
     /// <exception cref="OperationCanceledException">The step was cancelled.</exception>
     public void Mask(Span<float> logits)
     {
-        ulong[] allowed = _masks.Allowed(ref _state);
+        (ulong[] shorts, ulong[] longs) = _masks.Allowed(ref _state);
         bool any = false;
         int size = Math.Min(logits.Length, _tokenizer.VocabularySize);
         for (int i = 0; i < size; i++)
         {
-            bool may = (allowed[i >> 6] >> (i & 63) & 1) != 0 && (!_ended || _tokenizer.IsEndOfGeneration(i));
+            ulong allowed = longs.Length == 0 ? shorts[i >> 6] : shorts[i >> 6] | longs[i >> 6];
+            bool may = (allowed >> (i & 63) & 1) != 0 && (!_ended || _tokenizer.IsEndOfGeneration(i));
             any |= may;
             logits[i] = may ? logits[i] : float.NegativeInfinity;
         }

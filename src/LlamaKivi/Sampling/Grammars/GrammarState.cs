@@ -20,20 +20,32 @@ internal sealed class GrammarState(GrammarPlace[] places, bool canEnd, int gener
     /// <summary>Which filling of the tables the state is from.</summary>
     public int Generation { get; } = generation;
 
-    /// <summary>[class of bytes]: the state after one; null: not computed. Null as a whole: none is.</summary>
+    /// <summary>[class of bytes]: the state after one; null: not computed. Null as a whole until the state has been stepped from often.</summary>
     public GrammarState?[]? After { get; set; }
 
-    /// <summary>The places by the set of bytes that they take; null: not computed.</summary>
-    public (int Set, GrammarPlace[] Places)[]? Groups { get; set; }
+    /// <summary>Places by the set of bytes that they take; null: not computed.</summary>
+    public Group[]? Groups { get; set; }
 
-    /// <summary>[groups that take a byte, a bit each]: the state after it.</summary>
-    public Dictionary<ulong, GrammarState>? AfterGroups { get; set; }
+    /// <summary>The state after a byte, by the groups that take it, a bit each.</summary>
+    public List<(ulong Groups, GrammarState State)> AfterGroups { get; } = [];
 
-    /// <summary>The state that allows the same tokens; null: not computed.</summary>
-    public GrammarState? Canonical { get; set; }
+    /// <summary>Steps that <see cref="After"/> did not know.</summary>
+    public int Steps { get; set; }
 
-    /// <summary>Tokens that are allowed, a bit each; null: not computed.</summary>
-    public ulong[]? Allowed { get; set; }
+    /// <summary>[<see cref="TokenTrie"/> part]: the state that allows the same tokens. Null: not computed.</summary>
+    public GrammarState?[] Canonical { get; } = new GrammarState?[TokenTrie.Parts];
+
+    /// <summary>[<see cref="TokenTrie"/> part]: the tokens that are allowed, a bit each. Null: not computed.</summary>
+    public ulong[]?[] Allowed { get; } = new ulong[]?[TokenTrie.Parts];
+
+    /// <summary>Some of the places.</summary>
+    /// <param name="Set">The set of bytes that they take.</param>
+    /// <param name="First">The first of them in <see cref="Order"/>.</param>
+    /// <param name="Count">Number of them.</param>
+    public readonly record struct Group(int Set, int First, int Count);
+
+    /// <summary>Indices of places, those of a group one after the other; null: not computed.</summary>
+    public int[]? Order { get; set; }
 }
 
 /// <summary>Compares states by their places.</summary>

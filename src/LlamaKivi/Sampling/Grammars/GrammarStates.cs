@@ -9,14 +9,21 @@ namespace LlamaKivi.Sampling.Grammars;
 /// </summary>
 internal sealed class GrammarStates
 {
-    // Places, callers and classes of bytes that the tables hold before they are emptied: some 50 MB.
-    private const long MaxSize = 2_000_000;
+    /// <summary>Places, callers and classes of bytes that the tables hold before they are emptied: some 50 MB.</summary>
+    public const long DefaultMaxSize = 2_000_000;
+
+    // A state that is left more often than this has a table of its next states; most are left once or twice.
+    private const int StepsBeforeTable = 12;
+
+    // What a new state or frame costs, in places that are looked at.
+    private const int CreationWork = 4;
 
     private readonly CompiledGrammar _grammar;
-    private readonly int _reach;
+    private readonly int[] _reach;
     private readonly Dictionary<int, Closure> _closures = [];  // [node]
     private readonly HashSet<GrammarFrame> _frames = new(new FrameComparer());
     private readonly HashSet<GrammarState> _states = new(new StateComparer());
+    private readonly Dictionary<GrammarPlace, GrammarState> _reached = [];  // [any node and its callers]: the state before the next byte
     private readonly GrammarFrame _root;
     private long _frameIds;
     private long _size;
@@ -33,13 +40,16 @@ internal sealed class GrammarStates
 
     /// <summary>Makes the states of a grammar.</summary>
     /// <param name="grammar">The grammar.</param>
-    /// <param name="reach">Bytes of the longest token: states that allow the same texts of that length share their mask.</param>
-    public GrammarStates(CompiledGrammar grammar, int reach = 32)
+    /// <param name="reach">[<see cref="TokenTrie"/> part]: bytes of its longest token. States that allow the same texts of that length share their mask.</param>
+    public GrammarStates(CompiledGrammar grammar, params int[] reach)
     {
         (_grammar, _reach) = (grammar, reach);
         _callers = new List<FrameEntry>?[grammar.Starts.Length];
         _root = FrameOf([new FrameEntry(FrameEntry.Root, 0, 0, null)]);
     }
+
+    /// <summary>What the tables hold before they are emptied.</summary>
+    public long MaxSize { get; init; } = DefaultMaxSize;
 
     /// <summary>What the work since its last beginning came to.</summary>
     public GrammarWork Work { get; } = new();
@@ -50,11 +60,14 @@ internal sealed class GrammarStates
     /// <summary>The state that was stepped from last, for messages.</summary>
     public GrammarState? Last { get; private set; }
 
+    /// <summary>Places that the step under way has found so far, for messages.</summary>
+    public IReadOnlyList<GrammarPlace> Pending => _places;
+
     /// <summary>The state after a byte; null if the grammar does not allow it.</summary>
     public GrammarState? Next(GrammarState state, byte value)
     {
         int byteClass = _grammar.ByteClasses[value];
-        GrammarState? known = state.After?[byteClass] ?? Step(state, byteClass);
+        GrammarState known = state.After?[byteClass] ?? Step(state, byteClass);
         return ReferenceEquals(known, GrammarState.Dead) ? null : known;
     }
 
@@ -71,31 +84,37 @@ internal sealed class GrammarStates
             _closures.Clear();
             _frames.Clear();
             _states.Clear();
+            _reached.Clear();
             Intern(_root);
         }
 
         return state.Generation == _generation ? state : Copy(state);
     }
 
-    /// <summary>The state that allows the same tokens as a state and stands for all that do so because their counts are far from the bounds of their loops.</summary>
-    public GrammarState Canonical(GrammarState state)
+    /// <summary>
+    /// The state that allows the same tokens of a part of the vocabulary as a state and stands for all that do so because their counts are far from the bounds
+    /// of their loops.
+    /// </summary>
+    public GrammarState Canonical(GrammarState state, int part)
     {
-        if (state.Canonical is null)
+        if (state.Canonical[part] is { } known)
         {
-            bool same = true;
-            _places.Clear();
-            foreach (GrammarPlace place in state.Places)
-            {
-                GrammarFrame frame = Canonical(place.Frame);
-                same &= ReferenceEquals(frame, place.Frame);
-                _places.Add(place with { Frame = frame });
-            }
-
-            state.Canonical = same ? state : StateOf(_places, state.CanEnd);
-            state.Canonical.Canonical = state.Canonical;
+            return known;
         }
 
-        return state.Canonical;
+        bool same = true;
+        _places.Clear();
+        foreach (GrammarPlace place in state.Places)
+        {
+            GrammarFrame frame = Canonical(place.Frame, part);
+            same &= ReferenceEquals(frame, place.Frame);
+            _places.Add(place with { Frame = frame });
+        }
+
+        Work.Add(_places.Count);
+        GrammarState canonical = same ? state : StateOf(_places, state.CanEnd);
+        state.Canonical[part] = canonical.Canonical[part] = canonical;
+        return canonical;
     }
 
     /// <summary>Counts what is kept beside the tables, such as masks, to the size that they are emptied at.</summary>
@@ -112,7 +131,7 @@ internal sealed class GrammarStates
     private GrammarState Step(GrammarState state, int byteClass)
     {
         Last = state;
-        (int Set, GrammarPlace[] Places)[] groups = state.Groups ??= GroupsOf(state);
+        ReadOnlySpan<GrammarState.Group> groups = state.Groups ?? Group(state);
         byte value = _grammar.ClassBytes[byteClass];
         ulong taken = 0;
         bool any = false;
@@ -126,48 +145,100 @@ internal sealed class GrammarStates
         }
 
         Work.Add(groups.Length / 8 + 1);
-        GrammarState? next = null;
-        if (!any)
-        {
-            next = GrammarState.Dead;
-        }
-        else if (groups.Length > 64 || state.AfterGroups?.TryGetValue(taken, out next) != true)
-        {
-            Begin();
-            foreach ((int set, GrammarPlace[] places) in groups)
-            {
-                if (_grammar.Sets[set].Contains(value))
-                {
-                    foreach (GrammarPlace place in places)
-                    {
-                        Reach(_grammar.Nodes[place.Node].Target, place.Frame);
-                    }
-                }
-            }
-
-            FollowOpen();
-            FollowCalls();
-            next = _places.Count == 0 && !_canEnd ? GrammarState.Dead : StateOf(_places, _canEnd);
-            if (groups.Length <= 64)
-            {
-                (state.AfterGroups ??= [])[taken] = next;
-            }
-        }
-
-        if (state.After is null)
+        GrammarState next = !any ? GrammarState.Dead
+            : (groups.Length <= 64 ? Known(state, taken) : null) ?? Follow(state, groups, value, groups.Length <= 64 ? taken : 0);
+        if (state.After is null && ++state.Steps > StepsBeforeTable)
         {
             state.After = new GrammarState?[_grammar.ClassBytes.Length];
             _size += state.After.Length;
         }
 
-        return state.After[byteClass] = next!;
+        if (state.After is { } after)
+        {
+            after[byteClass] = next;
+        }
+
+        return next;
     }
 
-    private (int, GrammarPlace[])[] GroupsOf(GrammarState state)
+    private static GrammarState? Known(GrammarState state, ulong taken)
+    {
+        foreach ((ulong groups, GrammarState after) in state.AfterGroups)
+        {
+            if (groups == taken)
+            {
+                return after;
+            }
+        }
+
+        return null;
+    }
+
+    private GrammarState Follow(GrammarState state, ReadOnlySpan<GrammarState.Group> groups, byte value, ulong taken)
+    {
+        Begin();
+        GrammarPlace reached = default;
+        int count = 0;
+        foreach (GrammarState.Group group in groups)
+        {
+            if (_grammar.Sets[group.Set].Contains(value))
+            {
+                count += group.Count;
+                foreach (int i in state.Order.AsSpan(group.First, group.Count))
+                {
+                    reached = state.Places[i] with { Node = _grammar.Nodes[state.Places[i].Node].Target };
+                    Reach(reached.Node, reached.Frame);
+                }
+            }
+        }
+
+        // Where one place goes on, what it leads to does not depend on the state that it was in.
+        if (count > 1 || !_reached.TryGetValue(reached, out GrammarState? next))
+        {
+            FollowOpen();
+            FollowCalls();
+            next = _places.Count == 0 && !_canEnd ? GrammarState.Dead : StateOf(_places, _canEnd);
+            if (count == 1)
+            {
+                _reached.Add(reached, next);
+                _size += 2;
+            }
+        }
+
+        if (taken != 0)
+        {
+            state.AfterGroups.Add((taken, next));
+            _size++;
+        }
+
+        return next;
+    }
+
+    private GrammarState.Group[] Group(GrammarState state)
     {
         Work.Add(state.Places.Length);
-        _size += state.Places.Length;
-        return [.. state.Places.GroupBy(place => _grammar.Nodes[place.Node].Index).Select(group => (group.Key, group.ToArray()))];
+        _size += state.Places.Length / 2;
+        var sets = new int[state.Places.Length];
+        var order = new int[sets.Length];
+        for (int i = 0; i < sets.Length; i++)
+        {
+            (sets[i], order[i]) = (_grammar.Nodes[state.Places[i].Node].Index, i);
+        }
+
+        Array.Sort(sets, order);
+        var groups = new List<GrammarState.Group>();
+        for (int i = 0; i < sets.Length; i++)
+        {
+            if (i == 0 || sets[i] != sets[i - 1])
+            {
+                groups.Add(new GrammarState.Group(sets[i], i, 0));
+            }
+
+            groups[^1] = groups[^1] with { Count = groups[^1].Count + 1 };
+        }
+
+        state.Order = order;
+        return state.Groups = [.. groups];
     }
 
     private void Begin()
@@ -377,28 +448,29 @@ internal sealed class GrammarStates
             return known;
         }
 
+        Work.Add(CreationWork);
         _frames.Add(frame);
         _frameIds = Math.Max(_frameIds, frame.Id);
         _size += frame.Entries.Length + 4;
         return frame;
     }
 
-    private GrammarFrame Canonical(GrammarFrame frame)
+    private GrammarFrame Canonical(GrammarFrame frame, int part)
     {
-        if (frame.Canonical is null)
+        if (frame.Canonical[part] is null)
         {
             // Parents first, without recursion: texts nest deep.
-            foreach (GrammarFrame each in Ancestors(frame, static f => f.Canonical is null))
+            foreach (GrammarFrame each in Ancestors(frame, f => f.Canonical[part] is null))
             {
                 List<FrameEntry> entries = [.. each.Entries.Select(entry => entry.Parent is null ? entry
-                    : (entry.Low > 0 ? entry.Within(_reach, _grammar.Loops[_grammar.Nodes[entry.Node].Index]) : entry) with { Parent = entry.Parent.Canonical })];
+                    : (entry.Low > 0 ? entry.Within(_reach[part], _grammar.Loops[_grammar.Nodes[entry.Node].Index]) : entry) with { Parent = entry.Parent.Canonical[part] })];
                 Work.Add(entries.Count);
-                each.Canonical = FrameOf(entries);
-                each.Canonical.Canonical = each.Canonical;
+                GrammarFrame canonical = FrameOf(entries);
+                each.Canonical[part] = canonical.Canonical[part] = canonical;
             }
         }
 
-        return frame.Canonical!;
+        return frame.Canonical[part]!;
     }
 
     // The state again, in tables that were emptied since.
@@ -469,8 +541,9 @@ internal sealed class GrammarStates
             return known;
         }
 
+        Work.Add(CreationWork);
         _states.Add(state);
-        _size += span.Length + 8;
+        _size += span.Length + 16;
         return state;
     }
 

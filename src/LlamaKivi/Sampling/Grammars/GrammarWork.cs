@@ -17,7 +17,7 @@ internal sealed class GrammarWork
     public void Begin(long limit, CancellationToken cancellation)
     {
         (Done, _limit, _cancellation) = (0, limit, cancellation);
-        _nextCheck = Math.Min(CheckInterval, limit + 1);
+        _nextCheck = Math.Min(CheckInterval, limit);
     }
 
     /// <summary>Adds work that was done.</summary>
@@ -40,7 +40,7 @@ internal sealed class GrammarWork
             throw new WorkExceededException();
         }
 
-        _nextCheck = Math.Min(Done + CheckInterval, _limit + 1);
+        _nextCheck = Done < _limit ? Math.Min(Done + CheckInterval, _limit) : Done + 1;
     }
 }
 

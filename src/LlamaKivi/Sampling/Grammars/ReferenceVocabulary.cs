@@ -13,14 +13,16 @@ internal static class ReferenceVocabulary
     {
         var tokens = new HashSet<string>(StringComparer.Ordinal);
 
-        // Syllables and pairs of them, as words are cut; with a capital, after a blank, after a quote.
-        for (int i = 0; i < Consonants.Length; i++)
+        // Syllables, and words of them: as they are, after a blank, and with what often touches them.
+        for (int i = 0; i < Consonants.Length * Vowels.Length; i++)
         {
-            for (int j = 0; j < Vowels.Length; j++)
+            string syllable = Syllable(i);
+            tokens.UnionWith([syllable, $" {syllable}", $"\"{syllable}", $"{syllable[1]}{syllable[0]}"]);
+            for (int j = 0; j < 32; j++)
             {
-                string syllable = $"{Consonants[i]}{Vowels[j]}";
-                string word = $"{syllable}{Consonants[(i * 5 + j * 3) % Consonants.Length]}{Vowels[(i + j) % Vowels.Length]}{Consonants[(i * 7 + j) % Consonants.Length]}";
-                tokens.UnionWith([syllable, $"{Vowels[j]}{Consonants[i]}", word, $" {word}", $" {syllable}", $"\"{syllable}", $"{char.ToUpperInvariant(word[0])}{word[1..]}", $"{word}ing", $"_{word}"]);
+                string word = syllable + Syllable(i * 11 + j * 37) + (j % 3 == 0 ? "" : j % 3 == 1 ? $"{Consonants[(i + j) % Consonants.Length]}" : Syllable(i * 5 + j));
+                tokens.UnionWith([word, $" {word}"]);
+                tokens.Add((j % 8) switch { 0 => $"{word}ing", 1 => $"_{word}", 2 => $"\"{word}", 3 => $"{word}:", 4 => $" {char.ToUpperInvariant(word[0])}{word[1..]}", 5 => $"{word}(", 6 => $".{word}", _ => $"{word}s" });
             }
         }
 
@@ -38,7 +40,7 @@ internal static class ReferenceVocabulary
         // Runs, which count.
         foreach (char c in " \n\t-=*#_./aeghnstxAX0159)]}\"")
         {
-            foreach (int n in new[] { 2, 3, 4, 6, 8, 16 })
+            foreach (int n in new[] { 2, 3, 4, 6, 8, 12, 16, 32, 64 })
             {
                 tokens.Add(new string(c, n));
             }
@@ -67,6 +69,8 @@ internal static class ReferenceVocabulary
         bytes.AddRange([[0xE2, 0x80], [0xF0, 0x9F], [0xF0, 0x9F, 0x98], [0x80, 0x99], [0xBF, (byte)' ']]);
         return new TokenTrie(bytes.Count + 1, bytes.Select((token, id) => (id, token)), [bytes.Count]);
     }
+
+    private static string Syllable(int number) => $"{Consonants[number / Vowels.Length % Consonants.Length]}{Vowels[number % Vowels.Length]}";
 
     private static void UnionWith(this HashSet<string> tokens, ReadOnlySpan<string> rests, char first)
     {
