@@ -27,6 +27,7 @@ internal static class GrammarCheck
     public static void Run(CompiledGrammar grammar)
     {
         var states = new GrammarStates(grammar, Reference.Value.Longest);
+        var masked = new HashSet<(GrammarState, int)>();
         long total = 0;
         foreach (Walk walk in Enum.GetValues<Walk>())
         {
@@ -44,7 +45,7 @@ internal static class GrammarCheck
                         Bounded(MaxMaskWork, () =>
                         {
                             GrammarState canonical = states.Canonical(at, part);
-                            return canonical.Allowed[part] ??= Reference.Value.Allowed(part, states, canonical);
+                            return masked.Add((canonical, part)) ? Reference.Value.Allowed(part, states, canonical) : [];
                         });
                     }
                 }

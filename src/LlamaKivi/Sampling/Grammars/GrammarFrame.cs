@@ -94,7 +94,7 @@ internal sealed class GrammarFrame(long id, FrameEntry[] entries)
     public int Depth { get; } = entries.Max(entry => entry.Parent is null ? 0 : entry.Parent.Depth + 1);
 
     /// <summary>[<see cref="TokenTrie"/> part]: the frame that allows the same tokens next; see <see cref="FrameEntry.Within"/>. Null: not computed.</summary>
-    public GrammarFrame?[] Canonical { get; } = new GrammarFrame?[TokenTrie.Parts];
+    public GrammarFrame?[]? Canonical { get; set; }
 
     /// <summary>The last step that went on from the frame.</summary>
     public long Step { get; set; }

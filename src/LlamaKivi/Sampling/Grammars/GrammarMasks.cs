@@ -53,13 +53,14 @@ internal sealed class GrammarMasks
     private ulong[] Allowed(GrammarState state, int part)
     {
         GrammarState canonical = _states.Canonical(state, part);
-        if (canonical.Allowed[part] is null)
+        if (canonical.Allowed?[part] is not { } allowed)
         {
-            ulong[] allowed = canonical.Allowed[part] = _trie.Allowed(part, _states, canonical);
+            allowed = _trie.Allowed(part, _states, canonical);
+            (canonical.Allowed ??= new ulong[]?[TokenTrie.Parts])[part] = allowed;
             _states.AddSize(allowed.Length / 2);
         }
 
-        return canonical.Allowed[part]!;
+        return allowed;
     }
 
     /// <summary>The state after some bytes; null if the grammar does not allow them.</summary>

@@ -26,26 +26,26 @@ internal sealed class GrammarState(GrammarPlace[] places, bool canEnd, int gener
     /// <summary>Places by the set of bytes that they take; null: not computed.</summary>
     public Group[]? Groups { get; set; }
 
-    /// <summary>The state after a byte, by the groups that take it, a bit each.</summary>
-    public List<(ulong Groups, GrammarState State)> AfterGroups { get; } = [];
+    /// <summary>Indices of places, those of a group one after the other; null: not computed.</summary>
+    public int[]? Order { get; set; }
+
+    /// <summary>The state after a byte, by the groups that take it, a bit each; null: none is known.</summary>
+    public List<(ulong Groups, GrammarState State)>? AfterGroups { get; set; }
 
     /// <summary>Steps that <see cref="After"/> did not know.</summary>
     public int Steps { get; set; }
 
     /// <summary>[<see cref="TokenTrie"/> part]: the state that allows the same tokens. Null: not computed.</summary>
-    public GrammarState?[] Canonical { get; } = new GrammarState?[TokenTrie.Parts];
+    public GrammarState?[]? Canonical { get; set; }
 
     /// <summary>[<see cref="TokenTrie"/> part]: the tokens that are allowed, a bit each. Null: not computed.</summary>
-    public ulong[]?[] Allowed { get; } = new ulong[]?[TokenTrie.Parts];
+    public ulong[]?[]? Allowed { get; set; }
 
     /// <summary>Some of the places.</summary>
     /// <param name="Set">The set of bytes that they take.</param>
     /// <param name="First">The first of them in <see cref="Order"/>.</param>
     /// <param name="Count">Number of them.</param>
     public readonly record struct Group(int Set, int First, int Count);
-
-    /// <summary>Indices of places, those of a group one after the other; null: not computed.</summary>
-    public int[]? Order { get; set; }
 }
 
 /// <summary>Compares states by their places.</summary>

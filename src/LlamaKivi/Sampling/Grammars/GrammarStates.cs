@@ -32,7 +32,8 @@ internal sealed class GrammarStates
     // Of the step that is computed.
     private readonly List<GrammarPlace> _places = [];
     private readonly Stack<GrammarPlace> _open = [];  // any node, not only one that takes a byte
-    private readonly HashSet<GrammarPlace> _seen = [];
+    private readonly List<GrammarPlace> _reachedFew = [];
+    private readonly HashSet<GrammarPlace> _reachedMany = [];
     private readonly List<FrameEntry>?[] _callers;  // [rule]
     private readonly PriorityQueue<int, int> _called = new();
     private bool _canEnd;
@@ -97,7 +98,7 @@ internal sealed class GrammarStates
     /// </summary>
     public GrammarState Canonical(GrammarState state, int part)
     {
-        if (state.Canonical[part] is { } known)
+        if (state.Canonical?[part] is { } known)
         {
             return known;
         }
@@ -113,7 +114,8 @@ internal sealed class GrammarStates
 
         Work.Add(_places.Count);
         GrammarState canonical = same ? state : StateOf(_places, state.CanEnd);
-        state.Canonical[part] = canonical.Canonical[part] = canonical;
+        (canonical.Canonical ??= new GrammarState?[_reach.Length])[part] = canonical;
+        (state.Canonical ??= new GrammarState?[_reach.Length])[part] = canonical;
         return canonical;
     }
 
@@ -163,7 +165,7 @@ internal sealed class GrammarStates
 
     private static GrammarState? Known(GrammarState state, ulong taken)
     {
-        foreach ((ulong groups, GrammarState after) in state.AfterGroups)
+        foreach ((ulong groups, GrammarState after) in CollectionsMarshal.AsSpan(state.AfterGroups))
         {
             if (groups == taken)
             {
@@ -207,7 +209,7 @@ internal sealed class GrammarStates
 
         if (taken != 0)
         {
-            state.AfterGroups.Add((taken, next));
+            (state.AfterGroups ??= []).Add((taken, next));
             _size++;
         }
 
@@ -246,7 +248,12 @@ internal sealed class GrammarStates
         _step++;
         _places.Clear();
         _open.Clear();
-        _seen.Clear();
+        _reachedFew.Clear();
+        if (_reachedMany.Count > 0)
+        {
+            _reachedMany.Clear();
+        }
+
         _canEnd = false;
         while (_called.TryDequeue(out int rule, out _))
         {
@@ -257,10 +264,28 @@ internal sealed class GrammarStates
     private void Reach(int node, GrammarFrame frame)
     {
         var place = new GrammarPlace(node, frame);
-        if (node == CompiledGrammar.EndNode || _seen.Add(place))
+        if (node == CompiledGrammar.EndNode || IsNew(place))
         {
             _open.Push(place);
         }
+    }
+
+    // Most steps reach a place or two.
+    private bool IsNew(GrammarPlace place)
+    {
+        const int Few = 8;
+        if (_reachedFew.Count == Few)
+        {
+            return !_reachedFew.Contains(place) && _reachedMany.Add(place);
+        }
+
+        if (_reachedFew.Contains(place))
+        {
+            return false;
+        }
+
+        _reachedFew.Add(place);
+        return true;
     }
 
     // Everything that is reached without a call: what the nodes take, and what follows in the callers of rules that end.
@@ -457,20 +482,21 @@ internal sealed class GrammarStates
 
     private GrammarFrame Canonical(GrammarFrame frame, int part)
     {
-        if (frame.Canonical[part] is null)
+        if (frame.Canonical?[part] is null)
         {
             // Parents first, without recursion: texts nest deep.
-            foreach (GrammarFrame each in Ancestors(frame, f => f.Canonical[part] is null))
+            foreach (GrammarFrame each in Ancestors(frame, f => f.Canonical?[part] is null))
             {
                 List<FrameEntry> entries = [.. each.Entries.Select(entry => entry.Parent is null ? entry
-                    : (entry.Low > 0 ? entry.Within(_reach[part], _grammar.Loops[_grammar.Nodes[entry.Node].Index]) : entry) with { Parent = entry.Parent.Canonical[part] })];
+                    : (entry.Low > 0 ? entry.Within(_reach[part], _grammar.Loops[_grammar.Nodes[entry.Node].Index]) : entry) with { Parent = entry.Parent.Canonical![part] })];
                 Work.Add(entries.Count);
                 GrammarFrame canonical = FrameOf(entries);
-                each.Canonical[part] = canonical.Canonical[part] = canonical;
+                (canonical.Canonical ??= new GrammarFrame?[_reach.Length])[part] = canonical;
+                (each.Canonical ??= new GrammarFrame?[_reach.Length])[part] = canonical;
             }
         }
 
-        return frame.Canonical[part]!;
+        return frame.Canonical![part]!;
     }
 
     // The state again, in tables that were emptied since.
