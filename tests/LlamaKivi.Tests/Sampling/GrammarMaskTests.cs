@@ -31,7 +31,7 @@ public sealed class GrammarMaskTests(InferenceTests.DemoModel model, ITestOutput
     [Fact]
     public void Masks_are_those_of_the_definition()
     {
-        int cases = int.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_GRAMMAR_CASES"), out int n) ? n : 200;
+        int cases = int.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_GRAMMAR_CASES"), out int n) ? n : 120;
         TokenTrie trie = Trie();
         int followed = 0;
         int masks = 0;

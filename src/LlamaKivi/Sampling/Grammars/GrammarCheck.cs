@@ -7,7 +7,7 @@ namespace LlamaKivi.Sampling.Grammars;
 internal static class GrammarCheck
 {
     /// <summary>Most places and callers that a mask of the reference vocabulary may look at.</summary>
-    public const int MaxMaskWork = 30_000;
+    public const int MaxMaskWork = 40_000;
 
     private const int MaxTotalWork = 1_500_000;
     private const int WalkLength = 160;
@@ -29,6 +29,7 @@ internal static class GrammarCheck
         var states = new GrammarStates(grammar, Reference.Value.Longest);
         var masked = new HashSet<(GrammarState, int)>();
         long total = 0;
+        long heaviest = 1;  // state that had its mask computed
         foreach (Walk walk in Enum.GetValues<Walk>())
         {
             var visited = new HashSet<GrammarState>(ReferenceEqualityComparer.Instance);
@@ -38,8 +39,9 @@ internal static class GrammarCheck
             {
                 GrammarState at = state;
                 visited.Add(at);
-                if (step == 0 || int.IsPow2(step))
+                if (step == 0 || int.IsPow2(step) || Weight(at) >= 2 * heaviest)
                 {
+                    heaviest = Math.Max(heaviest, Weight(at));
                     for (int part = 0; part < TokenTrie.Parts; part++)
                     {
                         Bounded(MaxMaskWork, () =>

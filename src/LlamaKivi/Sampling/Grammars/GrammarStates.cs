@@ -20,7 +20,7 @@ internal sealed class GrammarStates
 
     private readonly CompiledGrammar _grammar;
     private readonly int[] _reach;
-    private readonly Dictionary<int, Closure> _closures = [];  // [node]
+    private readonly GrammarClosures _closures;
     private readonly HashSet<GrammarFrame> _frames = new(new FrameComparer());
     private readonly HashSet<GrammarState> _states = new(new StateComparer());
     private readonly Dictionary<GrammarPlace, GrammarState> _reached = [];  // [any node and its callers]: the state before the next byte
@@ -45,6 +45,7 @@ internal sealed class GrammarStates
     public GrammarStates(CompiledGrammar grammar, params int[] reach)
     {
         (_grammar, _reach) = (grammar, reach);
+        _closures = new GrammarClosures(grammar, Work);
         _callers = new List<FrameEntry>?[grammar.Starts.Length];
         _root = FrameOf([new FrameEntry(FrameEntry.Root, 0, 0, null)]);
     }
@@ -78,7 +79,7 @@ internal sealed class GrammarStates
     /// </summary>
     public GrammarState Refresh(GrammarState state)
     {
-        if (_size > MaxSize)
+        if (_size + _closures.Size > MaxSize)
         {
             _generation++;
             _size = 0;
@@ -299,7 +300,7 @@ internal sealed class GrammarStates
                 continue;
             }
 
-            Closure closure = ClosureOf(place.Node);
+            GrammarClosures.Closure closure = _closures.Of(place.Node);
             Enter(closure, place.Frame);
             if (closure.Ends)
             {
@@ -308,7 +309,7 @@ internal sealed class GrammarStates
         }
     }
 
-    private void Enter(Closure closure, GrammarFrame frame)
+    private void Enter(GrammarClosures.Closure closure, GrammarFrame frame)
     {
         Work.Add(closure.Bytes.Length + closure.Calls.Length + 1);
         foreach (int node in closure.Bytes)
@@ -398,64 +399,7 @@ internal sealed class GrammarStates
             GrammarFrame frame = FrameOf(callers);
             callers.Clear();
             _called.Dequeue();
-            Enter(ClosureOf(_grammar.Starts[rule]), frame);
-        }
-    }
-
-    private Closure ClosureOf(int start)
-    {
-        if (_closures.TryGetValue(start, out Closure? known))
-        {
-            return known;
-        }
-
-        var bytes = new List<int>();
-        var calls = new List<int>();
-        bool ends = false;
-        var seen = new HashSet<int> { start };
-        var open = new Stack<int>();
-        open.Push(start);
-        while (open.TryPop(out int node))
-        {
-            Work.Add(1);
-            (NodeKind kind, int index, int target) = _grammar.Nodes[node];
-            switch (kind)
-            {
-                case NodeKind.End:
-                    ends = true;
-                    break;
-                case NodeKind.Bytes:
-                    bytes.Add(node);
-                    break;
-                case NodeKind.Split:
-                    foreach (int to in _grammar.SplitTargets.AsSpan(index, target))
-                    {
-                        Open(to);
-                    }
-
-                    break;
-                default:
-                    calls.Add(node);
-                    if (kind == NodeKind.Call ? _grammar.Nullable[index] : _grammar.Loops[index].Least == 0)
-                    {
-                        Open(target);
-                    }
-
-                    break;
-            }
-        }
-
-        var closure = new Closure([.. bytes], [.. calls], ends);
-        _closures.Add(start, closure);
-        _size += bytes.Count + calls.Count + 4;
-        return closure;
-
-        void Open(int node)
-        {
-            if (seen.Add(node))
-            {
-                open.Push(node);
-            }
+            Enter(_closures.Of(_grammar.Starts[rule]), frame);
         }
     }
 
@@ -572,7 +516,4 @@ internal sealed class GrammarStates
         _size += span.Length + 16;
         return state;
     }
-
-    // What a node leads to without a byte.
-    private sealed record Closure(int[] Bytes, int[] Calls, bool Ends);
 }

@@ -46,6 +46,14 @@ internal static class ReferenceVocabulary
             }
         }
 
+        foreach (char c in " -=*_#/.\n")
+        {
+            for (int n = 128; n <= 512; n *= 2)
+            {
+                tokens.Add(new string(c, n));
+            }
+        }
+
         tokens.UnionWith(["true", "false", "null", "\": \"", "\", \"", "\":{\"", "\"},{\"", "}}\n", "]]", "();\n", "http://", "://", "0x", "\\u00", "\\\"", "<|", "|>", "</"]);
         for (int rune = 0xA1; rune < 0x530; rune += 3)
         {
