@@ -5,6 +5,7 @@ using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
+using LlamaKivi.Sampling.Grammars;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
@@ -266,6 +267,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             Read(_tokens.Count - _inCache, options, cancellationToken);
         }
 
+        using StepCancellation.Scope scope = StepCancellation.Enter(cancellationToken);
         int token = (int)pipeline.Sample(context.NativeHandle, _lastIndex);
         _tokens.Add(token);
         _written++;

@@ -99,13 +99,27 @@ internal sealed class GrammarSampler : ICustomSampler
         string before = Encoding.UTF8.GetString([.. _before]);
         foreach (Regex pattern in _triggers.Patterns)
         {
-            Match match = pattern.Match(before);
+            Match match = Match(pattern, before);
             if (match.Success)
             {
                 int at = match.Groups.Values.Skip(1).FirstOrDefault(group => group.Length > 0)?.Index ?? match.Index;
                 Start([.. _before[BytesOf(at)..]]);
                 return;
             }
+        }
+    }
+
+    private static Match Match(Regex pattern, string text)
+    {
+        try
+        {
+            return pattern.Match(text);
+        }
+        catch (RegexMatchTimeoutException)
+        {
+            throw new GrammarException(
+                $"The pattern '{pattern}' that calls for the grammar takes more than {pattern.MatchTimeout.TotalSeconds} s to look for in {text.Length} characters. " +
+                "Let its repetitions not contain each other.");
         }
     }
 
@@ -138,7 +152,7 @@ internal sealed class GrammarSampler : ICustomSampler
         {
             foreach (string pattern in patterns)
             {
-                Patterns.Add(new Regex($@"\A(?:{pattern})", RegexOptions.CultureInvariant));
+                Patterns.Add(new Regex($@"\A(?:{pattern})", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1)));
             }
 
             foreach (LLamaToken token in tokens)

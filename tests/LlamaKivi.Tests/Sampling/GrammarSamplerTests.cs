@@ -90,6 +90,15 @@ public sealed class GrammarSamplerTests(InferenceTests.DemoModel model) : IClass
     }
 
     [Fact]
+    public void A_pattern_that_takes_too_long_is_an_error()
+    {
+        using SafeLLamaSamplerChainHandle chain = Create();
+        chain.AddLazyGrammar(model.Weights.NativeHandle, Cat, "root", ["(?:a|aa|aaa)+x"], []);
+        GrammarException e = Assert.Throws<GrammarException>(() => Accept(chain, new string('a', 200)));
+        Assert.Contains("(?:a|aa|aaa)+x", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void What_calls_for_a_grammar_must_begin_its_text()
     {
         using SafeLLamaSamplerChainHandle chain = Create();

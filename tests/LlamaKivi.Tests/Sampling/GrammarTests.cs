@@ -18,7 +18,7 @@ public sealed class GrammarTests : IClassFixture<InferenceTests.DemoModel>
     private static bool Matches(string gbnf, string text)
     {
         var states = new GrammarStates(new Grammar(gbnf, "root").Compiled);
-        GrammarStates.State? state = states.Start;
+        GrammarState? state = states.Start;
         foreach (byte value in Encoding.UTF8.GetBytes(text))
         {
             state = states.Next(state, value);
@@ -39,6 +39,8 @@ public sealed class GrammarTests : IClassFixture<InferenceTests.DemoModel>
     [InlineData("root ::= \"\\\"\" [à-ü]{1,} \"\\x41\\u00e9\"", "\"éA\u00e9", "\"àüA\u00e9", "\"A\u00e9", "\"zA\u00e9", "\"éA")]
     [InlineData("root ::= e\ne ::= t (\"+\" t)*\nt ::= \"n\" |\n  \"(\" e \")\"", "n+(n+n)", "((n))", "n+", "(n", "()")]
     [InlineData("root ::= . . \"!\"", "ab!", "é日!", "a!", "abc!", "!")]
+    [InlineData("root ::= (\"a\"?)*", "", "aaa", "b", "ab", "ba")]
+    [InlineData("root ::= (\"a\"* \"b\"?){40} \"c\"", "c", "aabbac", "a", "cc", "abcb")]
     [InlineData("root ::= a b\na ::= \"x\"?\nb ::= \"y\"*", "", "xyy", "yx", "xx", "z")]
     [InlineData("root ::= ( \"a\" # first\n | \"b\" ) \"c\"", "ac", "bc", "c", "a", "abc")]
     public void Texts_are_matched(string gbnf, string first, string second, params string[] wrong)
@@ -60,7 +62,7 @@ public sealed class GrammarTests : IClassFixture<InferenceTests.DemoModel>
             bool all = !(Rune.IsValid(low) && Rune.IsValid(high));
             foreach (int value in new[] { low - 1, low, low + 1, (low + high) / 2, high - 1, high, high + 1, 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x10FFFF }.Where(Rune.IsValid))
             {
-                GrammarStates.State? state = states.Start;
+                GrammarState? state = states.Start;
                 foreach (byte b in Encoding.UTF8.GetBytes(char.ConvertFromUtf32(value)))
                 {
                     state = state is null ? null : states.Next(state, b);
@@ -77,7 +79,8 @@ public sealed class GrammarTests : IClassFixture<InferenceTests.DemoModel>
     [InlineData("root ::= b", "no rule 'b'")]
     [InlineData("start ::= \"a\"", "no rule 'root', which is to be its root")]
     [InlineData("root ::= root \"a\" | \"a\"", "'root' can begin with itself")]
-    [InlineData("root ::= (\"a\"?)*", "can begin with itself")]
+    [InlineData("root ::= \"x\"\nb ::= \"b\" | c? \"y\"\nc ::= \"z\"* b", "'c' can begin with itself (left recursion, line 3)")]
+    [InlineData("root ::= (\"a\"* root){500}", "'root' can begin with itself (left recursion, line 1)")]
     [InlineData("root ::= \"a\"\nroot ::= \"b\"", "'root' twice")]
     [InlineData("root ::= [z-a]", "a range ends before it begins")]
     [InlineData("root ::= \"a\"{3,1}", "the first number not above the second")]
@@ -155,7 +158,7 @@ public sealed class GrammarTests : IClassFixture<InferenceTests.DemoModel>
         var grammar = new Grammar("root ::= (\"The \" [a-z]+ \" \" [0-9]{1,3} \"é\")+", "root");
         var matcher = new GrammarMatcher(grammar.Compiled, _weights.Tokenizer);
         var states = new GrammarStates(grammar.Compiled);
-        GrammarStates.State state = states.Start;
+        GrammarState state = states.Start;
         var random = new Random(2);
         for (int step = 0; step < 12; step++)
         {
@@ -164,7 +167,7 @@ public sealed class GrammarTests : IClassFixture<InferenceTests.DemoModel>
             var allowed = new List<int>();
             for (int id = 0; id < logits.Length; id++)
             {
-                GrammarStates.State? next = state;
+                GrammarState? next = state;
                 ReadOnlySpan<byte> bytes = _weights.Tokenizer.GetBytes(id).Span;
                 foreach (byte b in bytes)
                 {

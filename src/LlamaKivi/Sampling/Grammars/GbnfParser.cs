@@ -12,6 +12,8 @@ internal sealed class GbnfParser
     private readonly string _source;
     private readonly GrammarBuilder _builder = new();
     private int _at;
+    private int _line = 1;  // of the rule that is read
+    private int _counted;   // characters whose line breaks _line counts
     private int _depth;
 
     private GbnfParser(string source) => _source = source;
@@ -30,6 +32,7 @@ internal sealed class GbnfParser
         SkipBlanks(lines: true);
         while (_at < _source.Length)
         {
+            CountLines();
             string name = Name();
             SkipBlanks(lines: false);
             if (!Take("::="))
@@ -38,9 +41,15 @@ internal sealed class GbnfParser
             }
 
             SkipBlanks(lines: true);
-            _builder.Define(name, Alternatives(nested: false));
+            _builder.Define(name, _line, Alternatives(nested: false));
             SkipBlanks(lines: true);
         }
+    }
+
+    private void CountLines()
+    {
+        _line += _source.AsSpan(_counted, _at - _counted).Count('\n');
+        _counted = _at;
     }
 
     private GrammarException Fail(string what)
@@ -91,14 +100,14 @@ internal sealed class GbnfParser
     }
 
     // A line break ends a rule, but not inside parentheses and not before a bar.
-    private List<List<Symbol>> Alternatives(bool nested)
+    private Expression Alternatives(bool nested)
     {
         if (++_depth > MaxDepth)
         {
             throw Fail("the nesting is too deep");
         }
 
-        var alternatives = new List<List<Symbol>> { Sequence(nested) };
+        var alternatives = new List<Expression> { Sequence(nested) };
         while (true)
         {
             int before = _at;
@@ -107,7 +116,7 @@ internal sealed class GbnfParser
             {
                 _at = nested ? _at : before;
                 _depth--;
-                return alternatives;
+                return Expression.Choice.Of(alternatives);
             }
 
             SkipBlanks(lines: true);
@@ -115,16 +124,15 @@ internal sealed class GbnfParser
         }
     }
 
-    private List<Symbol> Sequence(bool nested)
+    private Expression Sequence(bool nested)
     {
-        var sequence = new List<Symbol>();
+        var sequence = new List<Expression>();
         while (_at < _source.Length)
         {
-            int itemStart = sequence.Count;
             char c = _source[_at];
             if (c == '"')
             {
-                sequence.AddRange(Text());
+                sequence.Add(Text());
             }
             else if (c == '[')
             {
@@ -139,13 +147,13 @@ internal sealed class GbnfParser
             {
                 _at++;
                 SkipBlanks(lines: true);
-                List<List<Symbol>> group = Alternatives(nested: true);
+                Expression group = Alternatives(nested: true);
                 if (!Take(")"))
                 {
                     throw Fail("')' is expected");
                 }
 
-                sequence.Add(_builder.Group(group));
+                sequence.Add(group);
             }
             else if (IsNameCharacter(c))
             {
@@ -157,22 +165,22 @@ internal sealed class GbnfParser
             }
 
             SkipBlanks(lines: nested);
-            Repetition(sequence, itemStart);
+            sequence[^1] = Repetition(sequence[^1]);
             SkipBlanks(lines: nested);
         }
 
-        return sequence;
+        return Expression.Sequence.Of(sequence);
     }
 
-    private void Repetition(List<Symbol> sequence, int itemStart)
+    private Expression Repetition(Expression item)
     {
         (int Least, int Most)? times = null;
         if (_at < _source.Length)
         {
             times = _source[_at] switch
             {
-                '*' => (0, int.MaxValue),
-                '+' => (1, int.MaxValue),
+                '*' => (0, Expression.Repeat.Unbounded),
+                '+' => (1, Expression.Repeat.Unbounded),
                 '?' => (0, 1),
                 '{' => Braces(),
                 _ => null,
@@ -181,13 +189,11 @@ internal sealed class GbnfParser
 
         if (times is not var (least, most))
         {
-            return;
+            return item;
         }
 
         _at++;
-        List<Symbol> item = sequence[itemStart..];
-        sequence.RemoveRange(itemStart, item.Count);
-        sequence.Add(_builder.Repeat(item, least, most));
+        return Expression.Repeat.Of(item, least, most);
     }
 
     private (int, int) Braces()
@@ -198,7 +204,7 @@ internal sealed class GbnfParser
         if (Take(","))
         {
             SkipBlanks(lines: false);
-            most = _at < _source.Length && char.IsAsciiDigit(_source[_at]) ? Number() : int.MaxValue;
+            most = _at < _source.Length && char.IsAsciiDigit(_source[_at]) ? Number() : Expression.Repeat.Unbounded;
         }
 
         SkipBlanks(lines: false);
@@ -207,7 +213,7 @@ internal sealed class GbnfParser
             throw Fail("'}' is expected");
         }
 
-        if (most < least || least > MaxRepetitions || (most > MaxRepetitions && most != int.MaxValue))
+        if (most < least || least > MaxRepetitions || (most > MaxRepetitions && most != Expression.Repeat.Unbounded))
         {
             throw Fail($"repetitions go from 0 to {MaxRepetitions}, the first number not above the second");
         }
@@ -227,25 +233,21 @@ internal sealed class GbnfParser
         return int.TryParse(_source.AsSpan(start, _at - start), NumberStyles.None, CultureInfo.InvariantCulture, out int n) ? n : throw Fail("a number is expected");
     }
 
-    private List<Symbol> Text()
+    // A text is one item: what repeats it repeats all of it.
+    private Expression Text()
     {
         _at++;
-        var symbols = new List<Symbol>();
+        var bytes = new List<Expression>();
+        Span<byte> utf8 = stackalloc byte[4];
         while (_at < _source.Length && _source[_at] != '"')
         {
-            foreach (byte b in Encoding.UTF8.GetBytes(char.ConvertFromUtf32(Character())))
+            foreach (byte b in utf8[..new Rune(Character()).EncodeToUtf8(utf8)])
             {
-                symbols.Add(_builder.Byte(b));
+                bytes.Add(_builder.Byte(b));
             }
         }
 
-        if (!Take("\""))
-        {
-            throw Fail("'\"' is expected");
-        }
-
-        // A text is one item: what repeats it repeats all of it.
-        return symbols.Count == 1 ? symbols : [_builder.Group([symbols])];
+        return Take("\"") ? Expression.Sequence.Of(bytes) : throw Fail("'\"' is expected");
     }
 
     private List<(int, int)> CharacterClass()

@@ -9,16 +9,19 @@ namespace LlamaKivi.Sampling;
 /// <param name="Root">Name of the rule for the whole text.</param>
 public sealed record Grammar(string Gbnf, string Root)
 {
-    private Compilation? _compiled;  // one reference, so that threads that share the grammar see all of it or none
+    private Compilation? _compiled;
 
     // Compiled when it is first used; a copy with other rules does not take it over.
     internal CompiledGrammar Compiled
     {
         get
         {
-            if (_compiled is not { } known || known.Gbnf != Gbnf || known.Root != Root)
+            Compilation? known = _compiled;
+            if (known is null || known.Gbnf != Gbnf || known.Root != Root)
             {
-                _compiled = known = new Compilation(Gbnf, Root, GbnfParser.Parse(Gbnf, Root));
+                CompiledGrammar grammar = GbnfParser.Parse(Gbnf, Root);
+                GrammarCheck.Run(grammar);
+                _compiled = known = new Compilation(Gbnf, Root, grammar);
             }
 
             return known.Grammar;
@@ -41,8 +44,8 @@ public sealed record Grammar(string Gbnf, string Root)
     /// <summary>The grammar of all JSON texts.</summary>
     public static Grammar Json() => new(JsonSchemaGrammar.AnyJson, "root");
 
-    /// <summary>Checks the rules.</summary>
-    /// <exception cref="GrammarException">A rule is not valid; the message says which and where.</exception>
+    /// <summary>Checks the rules, and that what they allow next can be found within milliseconds for each token.</summary>
+    /// <exception cref="GrammarException">A rule is not valid, too large or too ambiguous; the message says which and where.</exception>
     public void Validate() => _ = Compiled;
 
     /// <inheritdoc/>
@@ -51,6 +54,7 @@ public sealed record Grammar(string Gbnf, string Root)
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(Gbnf, Root);
 
+    // One object, so that threads that use the grammar at once see all of it or none.
     private sealed record Compilation(string Gbnf, string Root, CompiledGrammar Grammar);
 }
 

@@ -298,7 +298,7 @@ internal sealed class JsonSchemaGrammar
 
     private string ObjectOf((JsonElement Schema, string Path)[] parts)
     {
-        var properties = new List<(string Name, string Rule, bool Required)>();
+        var properties = new List<(string Name, string Body, bool Required)>();  // Body: after the quote that a name begins with
         var required = new HashSet<string>();
         string? others = null;
         bool isOpen = true;
@@ -324,8 +324,8 @@ internal sealed class JsonSchemaGrammar
                 foreach (JsonProperty property in described.EnumerateObject())
                 {
                     string value = Visit(property.Value, $"{path}/properties/{property.Name}");
-                    string key = Quote(Templates.JinjaValues.JsonOf(property.Name));
-                    properties.Add((property.Name, NewRule($"{key} ws \":\" ws {value} ws"), required.Contains(property.Name)));
+                    string key = Quote(Templates.JinjaValues.JsonOf(property.Name)[1..]);
+                    properties.Add((property.Name, $"{key} ws \":\" ws {value} ws", required.Contains(property.Name)));
                 }
             }
         }
@@ -340,19 +340,19 @@ internal sealed class JsonSchemaGrammar
 
         // Described properties only, unless the schema says otherwise or describes none.
         others ??= isOpen && properties.Count == 0 ? "value" : null;
-        string more = others is null ? "\"\"" : NewRule($"(\",\" ws string ws \":\" ws {others} ws)*");
-        string only = others is null ? "\"\"" : NewRule($"(string ws \":\" ws {others} ws {more})?");
-        // after: what may follow once a property was written; fresh: what may follow where none was.
-        string after = more;
-        string fresh = only;
+        // rest: one or more properties after the quote of the first, from the last described one backwards; null: none is left. What follows a property begins
+        // with its comma, and what follows that with a quote, so that many properties that may come next cost no more than one until their names differ.
+        string? rest = others is null ? null : NewRule($"char* \"\\\"\" ws \":\" ws {others} ws (\",\" ws string ws \":\" ws {others} ws)*");
+        bool optional = true;
         for (int i = properties.Count - 1; i >= 0; i--)
         {
-            (_, string rule, bool isRequired) = properties[i];
-            string next = after;
-            after = NewRule($"\",\" ws {rule} {next}{(isRequired ? "" : $" | {next}")}");
-            fresh = NewRule($"{rule} {next}{(isRequired ? "" : $" | {fresh}")}");
+            (_, string body, bool isRequired) = properties[i];
+            rest = NewRule($"{body} {Following("\",\" ws ")}{(isRequired || rest is null ? "" : $" | {rest}")}");
+            optional &= !isRequired;
         }
 
-        return NewRule($"\"{{\" ws {fresh} \"}}\"");
+        return NewRule($"\"{{\" ws {Following("")} \"}}\"");
+
+        string Following(string comma) => rest is null ? "" : optional ? $"({comma}\"\\\"\" {rest})?" : $"{comma}\"\\\"\" {rest}";
     }
 }

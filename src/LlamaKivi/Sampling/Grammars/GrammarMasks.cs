@@ -1,0 +1,113 @@
+using System.Runtime.CompilerServices;
+using LlamaKivi.Tokenization;
+
+namespace LlamaKivi.Sampling.Grammars;
+
+/// <summary>A grammar's states and the masks of their tokens for one vocabulary. Shared by all texts under the grammar; any thread may use it.</summary>
+internal sealed class GrammarMasks
+{
+    // A mask or a token of an accepted grammar takes some thousands; this much takes about 0.1 s, and is an error rather than a wait.
+    private const long MaxWork = 4_000_000;
+
+    private static readonly ConditionalWeakTable<CompiledGrammar, ConditionalWeakTable<Tokenizer, GrammarMasks>> Known = [];
+
+    private readonly Lock _lock = new();
+    private readonly CompiledGrammar _grammar;
+    private readonly TokenTrie _trie;
+    private readonly GrammarStates _states;
+    private readonly long _maxWork;
+
+    public GrammarMasks(CompiledGrammar grammar, TokenTrie trie, long maxWork = MaxWork, long maxSize = GrammarStates.DefaultMaxSize)
+    {
+        (_grammar, _trie, _maxWork) = (grammar, trie, maxWork);
+        _states = new GrammarStates(grammar, trie.Longest) { MaxSize = maxSize };
+    }
+
+    /// <summary>Work of the last call.</summary>
+    public long Work => _states.Work.Done;
+
+    public static GrammarMasks Of(CompiledGrammar grammar, Tokenizer tokenizer) =>
+        Known.GetOrCreateValue(grammar).GetValue(tokenizer, t => new GrammarMasks(grammar, TokenTrie.Of(t)));
+
+    /// <summary>The state before the text.</summary>
+    public GrammarState Start() => Bounded(static (masks, _) => masks._states.Start, GrammarState.Dead);
+
+    /// <summary>
+    /// A bit for each token that is allowed in a state, in either of two sets: that of short tokens and of ends, and that of long ones, which is empty if there
+    /// are none. The state is changed to one that means the same.
+    /// </summary>
+    /// <exception cref="GrammarException">The text is at too many places of the grammar.</exception>
+    /// <exception cref="OperationCanceledException">The generation was cancelled.</exception>
+    public (ulong[] Short, ulong[] Long) Allowed(ref GrammarState state)
+    {
+        (state, ulong[] shorts, ulong[] longs) = Bounded(
+            static (masks, state) =>
+            {
+                state = masks._states.Refresh(state);
+                return (state, masks.Allowed(state, 0), masks.Allowed(state, 1));
+            },
+            state);
+        return (shorts, longs);
+    }
+
+    private ulong[] Allowed(GrammarState state, int part)
+    {
+        GrammarState canonical = _states.Canonical(state, part);
+        if (canonical.Allowed?[part] is not { } allowed)
+        {
+            allowed = _trie.Allowed(part, _states, canonical);
+            (canonical.Allowed ??= new ulong[]?[TokenTrie.Parts])[part] = allowed;
+            _states.AddSize(allowed.Length / 2);
+        }
+
+        return allowed;
+    }
+
+    /// <summary>The state after some bytes; null if the grammar does not allow them.</summary>
+    /// <exception cref="GrammarException">The text is at too many places of the grammar.</exception>
+    /// <exception cref="OperationCanceledException">The generation was cancelled.</exception>
+    public GrammarState? After(GrammarState state, ReadOnlyMemory<byte> text) => Bounded(
+        static (masks, at) =>
+        {
+            GrammarState? state = masks._states.Refresh(at.state);
+            foreach (byte value in at.text.Span)
+            {
+                state = state is null ? null : masks._states.Next(state, value);
+            }
+
+            return state;
+        },
+        (state, text));
+
+    private TResult Bounded<TState, TResult>(Func<GrammarMasks, TState, TResult> call, TState state)
+    {
+        lock (_lock)
+        {
+            _states.Work.Begin(_maxWork, StepCancellation.Token);
+            try
+            {
+                return call(this, state);
+            }
+            catch (WorkExceededException)
+            {
+                throw TooAmbiguous(_grammar, _states, "here");
+            }
+        }
+    }
+
+    /// <summary>The error for a grammar that has taken too much work.</summary>
+    public static GrammarException TooAmbiguous(CompiledGrammar grammar, GrammarStates states, string where)
+    {
+        IReadOnlyList<GrammarPlace> places = states.Last is { } last && last.Places.Length >= states.Pending.Count ? last.Places : states.Pending;
+        string what = "it can begin in too many ways";
+        if (places.Count > 0)
+        {
+            GrammarPlace most = places.GroupBy(place => grammar.Owners[place.Node]).MaxBy(group => group.Count())!.First();
+            what = $"most of it in the rule {grammar.Describe(most.Node)}, where a text can be at {places.Count} places at once";
+        }
+
+        return new GrammarException(
+            $"The grammar is too ambiguous {where}: finding the tokens that may come next takes too long; {what}. " +
+            "Let alternatives, optional parts and repetitions begin with different characters, or have fewer of them.");
+    }
+}
