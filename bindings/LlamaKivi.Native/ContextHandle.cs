@@ -1,17 +1,28 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
+
 namespace LlamaKivi.Native;
 
-/// <summary>A model's context: its KV cache and scratch memory. One call at a time, except <see cref="Cancel"/>.</summary>
+/// <summary>A model's context: its KV cache and scratch memory.</summary>
+/// <remarks>
+/// One call at a time: one that comes while another runs throws <see cref="ContextBusyException"/>. Calls that copy something out, as <see cref="Usage"/> and
+/// <see cref="SeqStateGet"/>, are waited for instead; <see cref="Cancel"/>, <see cref="CancelReset"/> and <see cref="Dispose"/> are let in at any time.
+/// </remarks>
 public sealed unsafe class ContextHandle : IDisposable
 {
-    private readonly List<int> _outputs = [];
+    private readonly ContextGate _gate;
     private readonly SafeContextHandle _handle;
     private readonly ModelDescription _model;
+    private readonly OutputRows _rows = new();
+    private readonly Lock _timingsLock = new();
+    private DecodeTimings _timings;
     private ObserverCallback? _observer;
+    private int[] _outputs = [];
 
     private ContextHandle(SafeContextHandle handle, ModelHandle model)
     {
         _handle = handle;
+        _gate = new ContextGate(handle.Owner);
         VocabularySize = model.Description.VocabularySize;
         EmbeddingSize = model.Description.EmbeddingSize;
         _model = model.Description;
@@ -26,12 +37,19 @@ public sealed unsafe class ContextHandle : IDisposable
     // For measuring the calls by themselves: valid while the context is.
     internal lk_context* Pointer => _handle.Pointer;
 
+    /// <summary>The public type that is named when the context is used after its disposal.</summary>
+    internal string Owner
+    {
+        get => _gate.Owner;
+        set => _handle.Owner = _gate.Owner = value;
+    }
+
     /// <summary>What the cache holds now.</summary>
     public CacheUsage Usage
     {
         get
         {
-            using var lease = new HandleLease(_handle);
+            using ContextCall call = Look();
             lk_cache_usage usage;
             NativeStatus.Check(NativeMethods.lk_cache_describe(_handle.Pointer, &usage));
             return new CacheUsage(
@@ -103,7 +121,7 @@ public sealed unsafe class ContextHandle : IDisposable
         ReadOnlySpan<int> positions = default,
         ReadOnlySpan<byte> outputs = default,
         CancellationToken cancellationToken = default) =>
-        DecodeBatch(tokens, [], tokens.Length, sequenceIds, positions, outputs, null, [], cancellationToken);
+        DecodeBatch(nameof(Decode), tokens, [], tokens.Length, sequenceIds, positions, outputs, null, [], cancellationToken);
 
     /// <summary>Does what <see cref="Decode"/> does, and draws a token from the logits asked for where they are computed: on a GPU only the tokens come back.</summary>
     /// <param name="tokens">Token ids.</param>
@@ -131,7 +149,7 @@ public sealed unsafe class ContextHandle : IDisposable
             throw new ArgumentException($"There is room for {sampled.Length} drawn tokens; {wanted} outputs are asked for.", nameof(sampled));
         }
 
-        DecodeBatch(tokens, [], tokens.Length, sequenceIds, positions, outputs, sampling, sampled, cancellationToken);
+        DecodeBatch(nameof(DecodeSample), tokens, [], tokens.Length, sequenceIds, positions, outputs, sampling, sampled, cancellationToken);
     }
 
     /// <summary>Does what <see cref="Decode"/> does with what the first layer is to read instead of tokens.</summary>
@@ -153,10 +171,11 @@ public sealed unsafe class ContextHandle : IDisposable
             throw new ArgumentException($"{embeddings.Length} elements are no whole embeddings; this model's have {EmbeddingSize} each.", nameof(embeddings));
         }
 
-        DecodeBatch([], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, null, [], cancellationToken);
+        DecodeBatch(nameof(DecodeEmbeddings), [], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, null, [], cancellationToken);
     }
 
     private void DecodeBatch(
+        string name,
         ReadOnlySpan<int> tokens,
         ReadOnlySpan<float> embeddings,
         int count,
@@ -172,9 +191,10 @@ public sealed unsafe class ContextHandle : IDisposable
         CheckLength(outputs.Length, count, nameof(outputs));
         cancellationToken.ThrowIfCancellationRequested();
 
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Enter(name);
         lk_status status;
-        _outputs.Clear();
+        _outputs = [];
+        _rows.Forget();
         long start = Stopwatch.GetTimestamp();
         // Not through Cancel(), which throws after a Dispose that waits for this call's lease.
         CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(
@@ -205,18 +225,16 @@ public sealed unsafe class ContextHandle : IDisposable
             _observer?.Check();
             if (status != lk_status.LK_OK)
             {
-                throw NativeStatus.LastError(status, cancellationToken: cancellationToken.IsCancellationRequested ? cancellationToken : default);
+                throw status == lk_status.LK_CANCELLED && _gate.IsClosed && !cancellationToken.IsCancellationRequested
+                    ? _gate.DisposedError()  // which cancelled it
+                    : NativeStatus.LastError(status, cancellationToken: cancellationToken.IsCancellationRequested ? cancellationToken : default);
             }
 
-            for (int i = outputs.IsEmpty ? count - 1 : 0; i < count; i++)
+            _outputs = _rows.Indexes(count, outputs);
+            lock (_timingsLock)
             {
-                if (outputs.IsEmpty || outputs[i] != 0)
-                {
-                    _outputs.Add(i);
-                }
+                _timings = _timings.Plus(count, Stopwatch.GetElapsedTime(start));
             }
-
-            Timings = Timings.Plus(count, Stopwatch.GetElapsedTime(start));
         }
         finally
         {
@@ -233,24 +251,47 @@ public sealed unsafe class ContextHandle : IDisposable
     public IReadOnlyList<int> OutputIndexes => _outputs;
 
     /// <summary>Whether the context was disposed of.</summary>
-    public bool IsDisposed => _handle.IsClosed;
+    public bool IsDisposed => _gate.IsClosed;
 
     /// <summary>What decoding took until now.</summary>
-    public DecodeTimings Timings { get; private set; }
+    public DecodeTimings Timings
+    {
+        get
+        {
+            lock (_timingsLock)
+            {
+                return _timings;
+            }
+        }
+    }
 
     /// <summary>Starts <see cref="Timings"/> anew.</summary>
-    public void ResetTimings() => Timings = default;
+    public void ResetTimings()
+    {
+        lock (_timingsLock)
+        {
+            _timings = default;
+        }
+    }
 
     /// <summary>The logits of batch token <paramref name="index"/> of the last <see cref="Decode"/>, one per vocabulary token.</summary>
-    /// <remarks>Engine memory, which the caller may change: use it only until the next <see cref="Decode"/> or <see cref="Dispose"/>.</remarks>
+    /// <remarks>A copy, which the caller may change; the same one for an index until the next <see cref="Decode"/>, after which its memory is used again.</remarks>
     /// <exception cref="ArgumentException">Logits were not asked for at this index.</exception>
     public Span<float> Logits(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
-        using var lease = new HandleLease(_handle);
-        float* logits = null;
-        NativeStatus.Check(NativeMethods.lk_logits(_handle.Pointer, (uint)index, &logits));
-        return new Span<float>(logits, VocabularySize);
+        using ContextCall call = Look();
+        return _rows.TryGet(index, out float[]? row) ? row : _rows.Add(index, LentLogits(index));
+    }
+
+    /// <summary>Copies logits without keeping the copy, for readers of many rows.</summary>
+    /// <param name="index">As for <see cref="Logits"/>.</param>
+    /// <param name="destination">Takes them: <see cref="VocabularySize"/> elements.</param>
+    internal void CopyLogits(int index, Span<float> destination)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        using ContextCall call = Look();
+        LentLogits(index).CopyTo(destination);
     }
 
     /// <summary>The embedding of batch token <paramref name="index"/> of the last <see cref="Decode"/>: its last hidden state after the output norm.</summary>
@@ -259,10 +300,15 @@ public sealed unsafe class ContextHandle : IDisposable
     public Span<float> Embedding(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Look();
+        if (_rows.TryGet(index, out float[]? row))
+        {
+            return row;
+        }
+
         float* embedding = null;
         NativeStatus.Check(NativeMethods.lk_embedding(_handle.Pointer, (uint)index, &embedding));
-        return new Span<float>(embedding, EmbeddingSize);
+        return _rows.Add(index, new ReadOnlySpan<float>(embedding, EmbeddingSize));
     }
 
     /// <summary>What a reranker's head makes of <see cref="Embedding"/>: <see cref="ModelDescription.RankScoreCount"/> scores.</summary>
@@ -271,7 +317,7 @@ public sealed unsafe class ContextHandle : IDisposable
     public float[] RankScores(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Look();
         var scores = new float[Math.Max(1, _model.RankScoreCount)];
         fixed (float* data = scores)
         {
@@ -299,7 +345,7 @@ public sealed unsafe class ContextHandle : IDisposable
     /// <remarks>The observer is called on the decoding thread. What it throws ends the call, which changes nothing, and reaches the caller.</remarks>
     public void Observe(ContextObserver? observer)
     {
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Look();
         _observer = observer is null ? null : new ObserverCallback(observer, _model);
         NativeStatus.Check(NativeMethods.lk_context_observe(
             _handle.Pointer, _observer is null ? null : ObserverCallback.Function, _observer is null ? null : _observer.UserData));
@@ -309,14 +355,14 @@ public sealed unsafe class ContextHandle : IDisposable
     public void SetThreads(int threads)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Look();
         NativeStatus.Check(NativeMethods.lk_context_set_threads(_handle.Pointer, (uint)threads));
     }
 
     /// <summary>The number of tokens in a sequence.</summary>
     public int SeqLength(int sequenceId)
     {
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Look();
         uint length;
         NativeStatus.Check(NativeMethods.lk_seq_length(_handle.Pointer, sequenceId, &length));
         return (int)length;
@@ -326,7 +372,7 @@ public sealed unsafe class ContextHandle : IDisposable
     public void SeqTruncate(int sequenceId, int keep)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(keep);
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Enter();
         NativeStatus.Check(NativeMethods.lk_seq_truncate(_handle.Pointer, sequenceId, (uint)keep));
     }
 
@@ -338,7 +384,7 @@ public sealed unsafe class ContextHandle : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(begin);
         ArgumentOutOfRangeException.ThrowIfLessThan(end, begin);
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Enter();
         NativeStatus.Check(NativeMethods.lk_seq_remove(_handle.Pointer, sequenceId, (uint)begin, (uint)end));
     }
 
@@ -346,7 +392,7 @@ public sealed unsafe class ContextHandle : IDisposable
     /// <exception cref="NotSupportedException">It takes more bytes than an array holds.</exception>
     public byte[] SeqStateGet(int sequenceId)
     {
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Look();
         ulong size;
         NativeStatus.Check(NativeMethods.lk_seq_state_size(_handle.Pointer, sequenceId, &size));
         if (size > (ulong)Array.MaxLength)
@@ -368,7 +414,7 @@ public sealed unsafe class ContextHandle : IDisposable
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
     public void SeqStateSet(int sequenceId, ReadOnlySpan<byte> state)
     {
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Enter();
         ReadOnlySpan<byte> given = state.IsEmpty ? [0] : state;  // never a null pointer
         fixed (byte* data = given)
         {
@@ -379,12 +425,65 @@ public sealed unsafe class ContextHandle : IDisposable
     /// <summary>Makes one sequence an independent continuation of another; what it held is dropped. Full pages are shared.</summary>
     public void SeqCopy(int source, int destination)
     {
-        using var lease = new HandleLease(_handle);
+        using ContextCall call = Enter();
         NativeStatus.Check(NativeMethods.lk_seq_copy(_handle.Pointer, source, destination));
     }
 
-    /// <summary>Frees the context, after the end of a call that is running on another thread.</summary>
-    public void Dispose() => _handle.Dispose();
+    /// <summary>Frees the context. A call that is running on another thread is cancelled and, as those that wait, throws <see cref="ObjectDisposedException"/>.</summary>
+    public void Dispose()
+    {
+        _gate.Close();
+        try
+        {
+            using var lease = new HandleLease(_handle);
+            NativeMethods.lk_context_cancel(_handle.Pointer);
+        }
+        catch (ObjectDisposedException)
+        {
+            return;  // before
+        }
+
+        _handle.Dispose();
+    }
+
+    /// <summary>Lets a call in that changes sequences or outputs. Calls on the same thread until its end are a part of it.</summary>
+    /// <exception cref="ContextBusyException">Something else uses the context.</exception>
+    internal ContextCall Enter([CallerMemberName] string call = "")
+    {
+        _gate.Enter(call, isLook: false);
+        return new ContextCall(_gate, _handle);
+    }
+
+    /// <summary>Lets a call in that changes neither and ends soon: also between the calls of an operation that has the turn.</summary>
+    /// <exception cref="ContextBusyException">Another call is running.</exception>
+    internal ContextCall Look([CallerMemberName] string call = "")
+    {
+        _gate.Enter(call, isLook: true);
+        return new ContextCall(_gate, _handle);
+    }
+
+    /// <summary>Lets a call of an operation in that has the turn.</summary>
+    /// <exception cref="OperationCanceledException">The turn was given back.</exception>
+    internal ContextCall Enter(ContextTurn turn)
+    {
+        _gate.Enter(turn);
+        return new ContextCall(_gate, _handle);
+    }
+
+    /// <summary>Takes the turn: until it is given back, others' calls that are no looks are refused.</summary>
+    /// <exception cref="ContextBusyException">Something else uses the context.</exception>
+    internal ContextTurn TakeTurn(string operation) => _gate.TakeTurn(operation);
+
+    /// <summary>Waits for the turn. Who asks first gets it first.</summary>
+    /// <exception cref="ObjectDisposedException">The context was disposed of, also while it waited.</exception>
+    internal Task<ContextTurn> WaitTurnAsync(string operation, CancellationToken cancellationToken) => _gate.WaitTurnAsync(operation, cancellationToken);
+
+    private ReadOnlySpan<float> LentLogits(int index)
+    {
+        float* logits = null;
+        NativeStatus.Check(NativeMethods.lk_logits(_handle.Pointer, (uint)index, &logits));
+        return new ReadOnlySpan<float>(logits, VocabularySize);
+    }
 
     private static void CheckLength(int length, int tokens, string name)
     {

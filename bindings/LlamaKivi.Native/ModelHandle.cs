@@ -81,9 +81,15 @@ public sealed unsafe class ModelHandle : IDisposable
     }
 
     /// <summary>Whether the handle was disposed of; contexts keep the model.</summary>
-    public bool IsDisposed => Handle.IsClosed;
+    public bool IsDisposed => Handle.IsDisposed;
 
     internal SafeModelHandle Handle { get; }
+
+    /// <summary>The public type that is named when the model is used after its disposal.</summary>
+    internal string Owner
+    {
+        set => Handle.Owner = value;
+    }
 
     /// <summary>What the model is.</summary>
     public ModelDescription Description { get; }

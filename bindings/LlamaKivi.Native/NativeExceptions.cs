@@ -60,6 +60,16 @@ public sealed class NumericErrorException(string message) : LlamaKiviException(l
 /// <summary>A saved state is damaged, or belongs to another model or another kind of KV cache; the context is as it was.</summary>
 public sealed class StateLoadException(string message) : LlamaKiviException(lk_status.LK_BAD_STATE, message);
 
+/// <summary>Something else uses the context, which does one thing at a time; the message names it. Nothing was done.</summary>
+/// <remarks>Wait for its end and call again, or use another context of the model. Chat clients, embedders and rerankers wait their turn by themselves.</remarks>
+/// <param name="message">The message.</param>
+/// <param name="holder">What uses the context, "InteractiveExecutor.InferAsync"; empty: the message alone says it.</param>
+public sealed class ContextBusyException(string message, string holder = "") : LlamaKiviException(lk_status.LK_BUSY, message)
+{
+    /// <summary>What uses the context, "InteractiveExecutor.InferAsync"; empty: the message alone says it.</summary>
+    public string Holder { get; } = holder;
+}
+
 /// <summary>The native library found implements another version of the interface than these bindings.</summary>
 public sealed class AbiMismatchException(uint expected, uint found, string path) : LlamaKiviException(
     lk_status.LK_INTERNAL_ERROR,

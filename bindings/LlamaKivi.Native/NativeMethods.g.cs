@@ -37,6 +37,8 @@ public enum lk_status
     LK_OUT_OF_DEVICE_MEMORY = 11,
     /// <summary>There is no usable device, or a call of its driver failed.</summary>
     LK_DEVICE_ERROR = 12,
+    /// <summary>Another call uses the context; the message names it. Nothing was done.</summary>
+    LK_BUSY = 13,
 }
 
 /// <summary>How grave a line of the log is.</summary>
@@ -564,7 +566,7 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_context_create(lk_model* model, lk_context_params* @params, lk_context** @out);
 
-    /// <summary>Frees a context. No call on it may be running.</summary>
+    /// <summary>Frees a context. A call that is running on another thread is cancelled and still ends as it should: the memory goes with the last such call. None may begin any more.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void lk_context_free(lk_context* context);

@@ -38,6 +38,7 @@ internal static unsafe class NativeStatus
             lk_status.LK_BAD_STATE => new StateLoadException(message),
             lk_status.LK_OUT_OF_DEVICE_MEMORY => new OutOfDeviceMemoryException(message, needed, available),
             lk_status.LK_DEVICE_ERROR => new DeviceException(message),
+            lk_status.LK_BUSY => new ContextBusyException(message),
             lk_status.LK_NUMERIC_ERROR => new NumericErrorException(message),
             _ => new LlamaKiviException(status, message),
         };

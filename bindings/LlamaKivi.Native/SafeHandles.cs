@@ -2,24 +2,47 @@ using System.Runtime.InteropServices;
 
 namespace LlamaKivi.Native;
 
+/// <summary>A handle of the engine.</summary>
+internal abstract class EngineHandle() : SafeHandle(0, ownsHandle: true)
+{
+    /// <summary>The public type that disposes of the handle: it is named when the handle is used afterwards.</summary>
+    public abstract string Owner { get; set; }
+
+    /// <summary>Whether it was disposed of; it is open until the calls end that use it.</summary>
+    public bool IsDisposed { get; private set; }
+
+    public override bool IsInvalid => handle == 0;
+
+    public ObjectDisposedException DisposedError() => new(Owner);
+
+    protected override void Dispose(bool disposing)
+    {
+        IsDisposed = true;
+        base.Dispose(disposing);
+    }
+}
+
 /// <summary>Owns an opened GGUF file, or borrows the file of a model, which it then keeps alive.</summary>
-internal sealed unsafe class SafeGgufHandle : SafeHandle
+internal sealed unsafe class SafeGgufHandle : EngineHandle
 {
     private readonly SafeModelHandle? _owner;
 
-    public SafeGgufHandle(lk_gguf* gguf)
-        : base(0, ownsHandle: true) => SetHandle((nint)gguf);
+    public SafeGgufHandle(lk_gguf* gguf) => SetHandle((nint)gguf);
 
     public SafeGgufHandle(SafeModelHandle owner)
-        : base(0, ownsHandle: true)
     {
+        using var lease = new HandleLease(owner);
         bool added = false;
         owner.DangerousAddRef(ref added);
         _owner = owner;
         SetHandle((nint)NativeMethods.lk_model_gguf(owner.Pointer));
     }
 
-    public override bool IsInvalid => handle == 0;
+    public override string Owner
+    {
+        get => _owner?.Owner ?? field;
+        set;
+    } = typeof(GgufFile).FullName!;
 
     public lk_gguf* Pointer => (lk_gguf*)handle;
 
@@ -39,12 +62,11 @@ internal sealed unsafe class SafeGgufHandle : SafeHandle
 }
 
 /// <summary>Owns a reference to a loaded model.</summary>
-internal sealed unsafe class SafeModelHandle : SafeHandle
+internal sealed unsafe class SafeModelHandle : EngineHandle
 {
-    public SafeModelHandle(lk_model* model)
-        : base(0, ownsHandle: true) => SetHandle((nint)model);
+    public SafeModelHandle(lk_model* model) => SetHandle((nint)model);
 
-    public override bool IsInvalid => handle == 0;
+    public override string Owner { get; set; } = typeof(ModelHandle).FullName!;
 
     public lk_model* Pointer => (lk_model*)handle;
 
@@ -56,12 +78,11 @@ internal sealed unsafe class SafeModelHandle : SafeHandle
 }
 
 /// <summary>Owns a context, and keeps its model alive.</summary>
-internal sealed unsafe class SafeContextHandle : SafeHandle
+internal sealed unsafe class SafeContextHandle : EngineHandle
 {
     private readonly SafeModelHandle _model;
 
     public SafeContextHandle(lk_context* context, SafeModelHandle model)
-        : base(0, ownsHandle: true)
     {
         bool added = false;
         model.DangerousAddRef(ref added);
@@ -69,7 +90,7 @@ internal sealed unsafe class SafeContextHandle : SafeHandle
         SetHandle((nint)context);
     }
 
-    public override bool IsInvalid => handle == 0;
+    public override string Owner { get; set; } = typeof(ContextHandle).FullName!;
 
     public lk_context* Pointer => (lk_context*)handle;
 
@@ -81,16 +102,30 @@ internal sealed unsafe class SafeContextHandle : SafeHandle
     }
 }
 
-/// <summary>Keeps a handle open for the length of a call, so that a concurrent Dispose waits for the call's end.</summary>
+/// <summary>Keeps a handle open for the length of a call: a Dispose meanwhile takes effect at the call's end.</summary>
 internal readonly ref struct HandleLease
 {
-    private readonly SafeHandle _handle;
+    private readonly EngineHandle _handle;
 
-    /// <exception cref="ObjectDisposedException">The handle is closed.</exception>
-    public HandleLease(SafeHandle handle)
+    /// <exception cref="ObjectDisposedException">The handle was disposed of.</exception>
+    public HandleLease(EngineHandle handle)
     {
         bool added = false;
-        handle.DangerousAddRef(ref added);
+        try
+        {
+            handle.DangerousAddRef(ref added);
+        }
+        catch (ObjectDisposedException)
+        {
+            throw handle.DisposedError();
+        }
+
+        if (handle.IsDisposed)
+        {
+            handle.DangerousRelease();
+            throw handle.DisposedError();
+        }
+
         _handle = handle;
     }
 

@@ -376,11 +376,12 @@ TEST(CApi, Names) {
                               "LK_INTERNAL_ERROR",
                               "LK_BAD_STATE",
                               "LK_OUT_OF_DEVICE_MEMORY",
-                              "LK_DEVICE_ERROR"};
-    for (int i = 0; i < 13; ++i) {
+                              "LK_DEVICE_ERROR",
+                              "LK_BUSY"};
+    for (int i = 0; i < 14; ++i) {
         EXPECT_STREQ(lk_status_name(static_cast<lk_status>(i)), statuses[i]);
     }
-    EXPECT_STREQ(lk_status_name(static_cast<lk_status>(13)), "unknown");
+    EXPECT_STREQ(lk_status_name(static_cast<lk_status>(14)), "unknown");
     const char* types[] = {"f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper", "q8_0", "q4_0"};
     for (int i = 0; i < LK_CACHE_TYPE_COUNT; ++i) {
         EXPECT_STREQ(lk_cache_type_name(static_cast<lk_cache_type>(i)), types[i]);

@@ -82,13 +82,15 @@ internal static class LogitsCommand
             file.Write(NpyHeader(ids.Length, context.VocabularySize));
             byte[] outputs = new byte[Math.Min(step, ids.Length)];
             Array.Fill(outputs, (byte)1);
+            float[] row = new float[context.VocabularySize];
             for (int at = 0; at < ids.Length; at += step)
             {
                 int n = Math.Min(step, ids.Length - at);
                 context.Decode(ids.AsSpan(at, n), outputs: outputs.AsSpan(0, n), cancellationToken: cancellationToken);
                 for (int i = 0; i < n; i++)
                 {
-                    file.Write(MemoryMarshal.AsBytes(context.Logits(i)));
+                    context.CopyLogits(i, row);
+                    file.Write(MemoryMarshal.AsBytes(row.AsSpan()));
                 }
 
                 progress.Report((float)(at + n) / ids.Length);

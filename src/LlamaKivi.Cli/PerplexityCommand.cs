@@ -152,6 +152,7 @@ internal static class PerplexityCommand
     // One cache type's way through the text.
     private sealed class CacheRun(string name, LLamaContext context) : IDisposable
     {
+        private readonly float[] _logits = new float[context.Handle.VocabularySize];
         private readonly float[] _logProbabilities = new float[context.Handle.VocabularySize];
         private readonly float[] _probabilities = new float[context.Handle.VocabularySize];
         private readonly float[] _scratch = new float[context.Handle.VocabularySize];
@@ -177,7 +178,8 @@ internal static class PerplexityCommand
         // The reference has scored the same token before.
         public void Score(int index, int next, CacheRun reference)
         {
-            Span<float> logits = context.Handle.Logits(index);
+            context.Handle.CopyLogits(index, _logits);  // all rows of a batch would take as much again as the engine has for them
+            Span<float> logits = _logits;
             float max = TensorPrimitives.Max<float>(logits);
             TensorPrimitives.Subtract(logits, max, _logProbabilities);
             TensorPrimitives.Exp(_logProbabilities, _probabilities);

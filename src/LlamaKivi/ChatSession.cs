@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
+using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
@@ -115,6 +116,7 @@ public partial class ChatSession
     public SessionState GetSessionState()
     {
         StatefulExecutorBase executor = Stateful();
+        using ContextCall call = executor.Context.Handle.Look($"{nameof(ChatSession)}.{nameof(GetSessionState)}");
         return new SessionState(executor.Context.GetState(), executor.GetStateData(), History, InputTransformPipeline, OutputTransform, HistoryTransform);
     }
 
@@ -130,6 +132,7 @@ public partial class ChatSession
         (IHistoryTransform history, List<ITextTransform> input, ITextStreamTransform output) = loadTransforms
             ? SavedTransforms.Restore(state, this)
             : (HistoryTransform, InputTransformPipeline, OutputTransform);
+        using ContextCall call = executor.Context.Handle.Enter($"{nameof(ChatSession)}.{nameof(LoadSession)}");
         using LLamaContext.State before = executor.Context.GetState();
         StatefulExecutorBase.ExecutorBaseState executorBefore = executor.GetStateData();
         try

@@ -12,12 +12,20 @@ using Microsoft.Extensions.AI;
 namespace LlamaKivi;
 
 /// <summary>An executor as a chat client of Microsoft.Extensions.AI.</summary>
+/// <remarks>
+/// A response has the turn on the executor's context, which belongs to the context and not to the client: clients of executors that share one wait for each other, first
+/// come, first served. A StatelessExecutor has a context for each call: its clients do not know of each other, and each does one thing at a time. Any other executor does one
+/// thing at a time for all of its clients.
+/// </remarks>
 internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransform? historyTransform, ITextStreamTransform? outputTransform) : IChatClient
 {
     private const string ProviderName = "LlamaKivi";
 
-    private readonly SemaphoreSlim _turn = new(1);  // an executor does one thing at a time
+    private static readonly ConditionalWeakTable<ILLamaExecutor, ContextGate> Turns = [];
+
+    private readonly ContextGate _own = new(typeof(IChatClient).FullName!);
     private readonly ChatClientMetadata _metadata = new(ProviderName);
+    private readonly CancellationTokenSource _disposal = new();  // never disposed of itself: a call that begins then still asks it
 
     public async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
         await GetStreamingResponseAsync(messages, options, cancellationToken).ToChatResponseAsync(cancellationToken).ConfigureAwait(false);
@@ -26,61 +34,27 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(messages);
-        await _turn.WaitAsync(cancellationToken).ConfigureAwait(false);
-        try
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _disposal.Token);
+        await using IAsyncEnumerator<ChatResponseUpdate> updates = RespondAsync(messages, options, either.Token).GetAsyncEnumerator(CancellationToken.None);
+        while (true)
         {
-            bool hasTools = options?.Tools is { Count: > 0 } && options.ToolMode is not NoneChatToolMode;
-            string prompt = Prompt([.. messages], hasTools ? options!.Tools! : [], cancellationToken);
-            using var parameters = new Parameters(options, historyTransform);
-            string id = Guid.NewGuid().ToString("N");
-            string? model = options?.ModelId ?? _metadata.DefaultModelId;
-            var whole = new StringBuilder();
-            IAsyncEnumerable<string> pieces = executor is StatefulExecutorBase stateful
-                ? stateful.InferWholeAsync(prompt, parameters.Inference, cancellationToken)
-                : executor.InferAsync(prompt, parameters.Inference, cancellationToken);
-            var results = pieces as InferenceStream;  // the call's own; of the executor are those of whichever call was last
-            IAsyncEnumerable<string> text = (outputTransform ?? new LLamaTransforms.EmptyTextOutputStreamTransform()).TransformAsync(pieces);
-            await foreach (string piece in parameters.WithoutStops(text).WithCancellation(cancellationToken).ConfigureAwait(false))
+            try
             {
-                whole.Append(piece);
-                if (!hasTools)
+                if (!await updates.MoveNextAsync().ConfigureAwait(false))
                 {
-                    yield return Update(new TextContent(piece));
+                    break;
                 }
             }
-
-            // Text that may be calls of tools is known to be some or not once it is whole.
-            List<FunctionCallContent> calls = hasTools ? ToolCalls.Parse(whole.ToString()) : [];
-            if (calls.Count > 0)
+            catch (OperationCanceledException e) when (cancellationToken.IsCancellationRequested)
             {
-                yield return Update([.. calls]);
+                throw new OperationCanceledException(e.Message, e, cancellationToken);
             }
-            else if (hasTools)
+            catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException && _disposal.IsCancellationRequested)
             {
-                yield return Update(new TextContent(whole.ToString()));
+                throw new ObjectDisposedException(typeof(IChatClient).FullName);
             }
 
-            InferenceTimings timings = results?.Timings ?? default;
-            ChatResponseUpdate last = Update(new UsageContent(new UsageDetails
-            {
-                InputTokenCount = timings.PromptTokens,
-                OutputTokenCount = timings.GeneratedTokens,
-                TotalTokenCount = timings.PromptTokens + timings.GeneratedTokens,
-            }));
-            last.FinishReason = calls.Count > 0 ? ChatFinishReason.ToolCalls : results?.StopReason == StopReason.MaxTokens ? ChatFinishReason.Length : ChatFinishReason.Stop;
-            yield return last;
-
-            ChatResponseUpdate Update(params AIContent[] contents) => new(ChatRole.Assistant, contents)
-            {
-                ResponseId = id,
-                MessageId = id,
-                ModelId = model,
-                CreatedAt = DateTimeOffset.UtcNow,
-            };
-        }
-        finally
-        {
-            _turn.Release();
+            yield return updates.Current;
         }
     }
 
@@ -94,8 +68,77 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
             : null;
     }
 
-    // The executor is the caller's.
-    public void Dispose() => _turn.Dispose();
+    /// <summary>Cancels the client's responses; they and those that wait throw <see cref="ObjectDisposedException"/>. The executor is the caller's, and goes on.</summary>
+    public void Dispose() => _disposal.Cancel();
+
+    private async IAsyncEnumerable<ChatResponseUpdate> RespondAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        using ContextTurn turn = await WaitTurnAsync(cancellationToken).ConfigureAwait(false);
+        // Who waits does not wait for a reader that asks for no more. Weakly: the token lives longer than a response that nobody reads to its end.
+        using CancellationTokenRegistration ending = cancellationToken.UnsafeRegister(
+            static turn => (((WeakReference<ContextTurn>)turn!).TryGetTarget(out ContextTurn? target) ? target : null)?.Dispose(), new WeakReference<ContextTurn>(turn));
+        bool hasTools = options?.Tools is { Count: > 0 } && options.ToolMode is not NoneChatToolMode;
+        string prompt = Prompt([.. messages], hasTools ? options!.Tools! : [], cancellationToken);
+        using var parameters = new Parameters(options, historyTransform);
+        string id = Guid.NewGuid().ToString("N");
+        string? model = options?.ModelId ?? _metadata.DefaultModelId;
+        var whole = new StringBuilder();
+        var results = new InferenceResults();
+        IAsyncEnumerable<string> pieces = executor is StatefulExecutorBase stateful
+            ? stateful.InferWholeAsync(turn, results, prompt, parameters.Inference, cancellationToken)
+            : executor.InferAsync(prompt, parameters.Inference, cancellationToken);
+        results = (pieces as InferenceStream)?.Results ?? results;  // the call's own; of the executor are those of whichever call was last
+        IAsyncEnumerable<string> text = (outputTransform ?? new LLamaTransforms.EmptyTextOutputStreamTransform()).TransformAsync(pieces);
+        await foreach (string piece in parameters.WithoutStops(text).WithCancellation(cancellationToken).ConfigureAwait(false))
+        {
+            whole.Append(piece);
+            if (!hasTools)
+            {
+                yield return Update(new TextContent(piece));
+            }
+        }
+
+        // Text that may be calls of tools is known to be some or not once it is whole.
+        List<FunctionCallContent> calls = hasTools ? ToolCalls.Parse(whole.ToString()) : [];
+        if (calls.Count > 0)
+        {
+            yield return Update([.. calls]);
+        }
+        else if (hasTools)
+        {
+            yield return Update(new TextContent(whole.ToString()));
+        }
+
+        InferenceTimings timings = results.Timings;
+        ChatResponseUpdate last = Update(new UsageContent(new UsageDetails
+        {
+            InputTokenCount = timings.PromptTokens,
+            OutputTokenCount = timings.GeneratedTokens,
+            TotalTokenCount = timings.PromptTokens + timings.GeneratedTokens,
+        }));
+        last.FinishReason = calls.Count > 0 ? ChatFinishReason.ToolCalls : results.StopReason == StopReason.MaxTokens ? ChatFinishReason.Length : ChatFinishReason.Stop;
+        yield return last;
+
+        ChatResponseUpdate Update(params AIContent[] contents) => new(ChatRole.Assistant, contents)
+        {
+            ResponseId = id,
+            MessageId = id,
+            ModelId = model,
+            CreatedAt = DateTimeOffset.UtcNow,
+        };
+    }
+
+    private Task<ContextTurn> WaitTurnAsync(CancellationToken cancellationToken)
+    {
+        const string Operation = $"{nameof(IChatClient)}.{nameof(GetResponseAsync)}";
+        return executor switch
+        {
+            StatefulExecutorBase => executor.Context.Handle.WaitTurnAsync(Operation, cancellationToken),
+            StatelessExecutor => _own.WaitTurnAsync(Operation, cancellationToken),
+            _ => Turns.GetValue(executor, static executor => new ContextGate(executor.GetType().FullName!)).WaitTurnAsync(Operation, cancellationToken),
+        };
+    }
 
     private string Prompt(ChatMessage[] messages, IList<AITool> tools, CancellationToken cancellationToken)
     {

@@ -16,31 +16,35 @@ namespace LlamaKivi;
 /// </remarks>
 internal sealed class Generation(LLamaContext context, ILogger? logger = null)
 {
-    private InferenceStream _call = InferenceStream.Empty;  // the last: what came of it is told there
+    private InferenceResults _call = new();  // of the last one. Not its stream: nothing here may keep the turn
     private int[] _kept = [];  // tokens in the cache that a first text may begin with
     private readonly SequenceTokens _tokens = new();  // in the cache up to _inCache
-    private readonly List<int> _generated = [];
+    private readonly List<int> _generated = [];  // locked: any thread may ask for it
     private int _inCache;
     private int _written;    // last tokens that the model wrote
     private int _firstPrompt;
     private int _lastIndex;  // of the last token read in its batch: where its logits are
 
-    public IReadOnlyList<int> Generated => _generated;
+    /// <summary>What was written until now.</summary>
+    public int[] Generated
+    {
+        get
+        {
+            lock (_generated)
+            {
+                return [.. _generated];
+            }
+        }
+    }
+
+    public int GeneratedCount => _generated.Count;
 
     /// <summary>Whether each text has the pipeline forget the one before.</summary>
     public bool ResetsPipeline { get; init; }
 
-    public InferenceTimings Timings
-    {
-        get => _call.Timings;
-        private set => _call.Timings = value;
-    }
+    public InferenceTimings Timings => _call.Timings;
 
-    public StopReason StopReason
-    {
-        get => _call.StopReason;
-        set => _call.StopReason = value;
-    }
+    public StopReason StopReason => _call.StopReason;
 
     public bool IsEmpty => _tokens.Count == 0;
 
@@ -68,6 +72,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             throw new StateLoadException($"The executor's state goes with {cached} tokens in the cache; it holds {held}. Load the context's state of the same moment first.");
         }
 
+        context.SequenceHolder = this;
         _tokens.Restore([.. state.Embeds.Select(token => (int)token)], cached, state.Dropped ?? []);
         _inCache = cached;
         _firstPrompt = state.ConsumedTokensCount;
@@ -78,27 +83,97 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
     /// <summary>Keeps the first tokens of what is in the cache for the text to come, if it begins with them; the others go.</summary>
     public void KeepFirst(int[] tokens)
     {
+        context.SequenceHolder = this;
         context.Handle.SeqTruncate(0, tokens.Length);
         _kept = tokens;
     }
 
     /// <summary>Reads tokens into the cache and writes nothing.</summary>
-    public Task PrefillAsync(Prompt prompt, IInferenceParams options, CancellationToken cancellationToken)
+    public Task PrefillAsync(ContextTurn turn, Prompt prompt, IInferenceParams options, CancellationToken cancellationToken)
     {
-        int read = Append(prompt, options);
-        return ReadAsync(read, prompt.Needed, options, cancellationToken);
+        int read;
+        using (context.Handle.Enter(turn))
+        {
+            read = Append(prompt, options);
+        }
+
+        return ReadAsync(turn, read, prompt.Needed, options, cancellationToken);
     }
 
     /// <summary>Reads tokens and streams their continuation.</summary>
+    /// <remarks>The turn is the caller's, and nothing here keeps it but the enumerator.</remarks>
     /// <exception cref="InvalidOperationException">Another call uses the pipeline; nothing has changed.</exception>
     public async IAsyncEnumerable<string> RunAsync(
-        InferenceStream call, Prompt prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
+        ContextTurn turn, InferenceResults call, Prompt prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         using PipelineUse pipeline = PipelineUse.Begin(options.SamplingPipeline, ResetsPipeline);
-        _call = call;
-        Timings = default;
-        StopReason = StopReason.None;
-        _generated.Clear();
+        (int read, int unread) = Begin(turn, call, prompt, options);
+        long start = Stopwatch.GetTimestamp();
+        await ReadAsync(turn, read, prompt.Needed, options, cancellationToken).ConfigureAwait(false);
+        call.Timings = call.Timings with { PromptTokens = unread, PromptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds };
+
+        var decoder = new StreamingTokenDecoder(context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
+        var antiprompts = new StopStrings(options.AntiPrompts);
+        GoOn(turn, decoder, antiprompts);
+        int written = 0;
+        using var steps = new StepLoop<int>(() => Next(turn, options, pipeline, cancellationToken));
+        while (call.StopReason == StopReason.None)
+        {
+            if (options.MaxTokens >= 0 && written >= options.MaxTokens)
+            {
+                call.StopReason = StopReason.MaxTokens;
+                break;
+            }
+
+            start = Stopwatch.GetTimestamp();
+            int token = await steps.RunAsync().ConfigureAwait(false);
+            call.Timings = call.Timings with
+            {
+                GeneratedTokens = ++written,
+                DecodeSeconds = call.Timings.DecodeSeconds + Stopwatch.GetElapsedTime(start).TotalSeconds,
+            };
+            bool ended = context.Weights.Tokenizer.IsEndOfGeneration(token);
+            if (!ended)
+            {
+                decoder.Add(token);  // what ends a text is not written, whatever DecodeSpecialTokens says
+            }
+
+            string text = decoder.Read();
+            if (ended)
+            {
+                call.StopReason = StopReason.EndOfGeneration;
+            }
+            else if (text.Length > 0 && antiprompts.Add(text))
+            {
+                call.StopReason = StopReason.AntiPrompt;
+            }
+
+            if (text.Length > 0)
+            {
+                yield return text;
+            }
+        }
+
+        // The bytes of an unfinished character wait for the call that goes on; where the model ended its text there is none to wait for.
+        string rest = call.StopReason == StopReason.EndOfGeneration ? decoder.Flush() : "";
+        if (rest.Length > 0)
+        {
+            yield return rest;
+        }
+    }
+
+    // Gives the tokens of the prompt that are left to be read, and how many that makes with those the cache lacks.
+    private (int OfPrompt, int InAll) Begin(ContextTurn turn, InferenceResults results, Prompt prompt, IInferenceParams options)
+    {
+        using ContextCall call = context.Handle.Enter(turn);
+        results.Timings = default;
+        results.StopReason = StopReason.None;
+        _call = results;
+        lock (_generated)
+        {
+            _generated.Clear();
+        }
+
         int read = Append(prompt, options);
         if (IsEmpty)
         {
@@ -110,63 +185,13 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             Cut(_tokens.Count - 1);  // the logits to go on from are those of the last token
         }
 
-        int unread = _tokens.Count - _inCache;
-        long start = Stopwatch.GetTimestamp();
-        await ReadAsync(read, prompt.Needed, options, cancellationToken).ConfigureAwait(false);
-        Timings = Timings with { PromptTokens = unread, PromptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds };
-
-        var decoder = new StreamingTokenDecoder(context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
-        var antiprompts = new StopStrings(options.AntiPrompts);
-        GoOn(decoder, antiprompts);
-        using var steps = new StepLoop<int>(() => Next(options, pipeline, cancellationToken));
-        while (StopReason == StopReason.None)
-        {
-            if (options.MaxTokens >= 0 && _generated.Count >= options.MaxTokens)
-            {
-                StopReason = StopReason.MaxTokens;
-                break;
-            }
-
-            start = Stopwatch.GetTimestamp();
-            int token = await steps.RunAsync().ConfigureAwait(false);
-            Timings = Timings with
-            {
-                GeneratedTokens = _generated.Count,
-                DecodeSeconds = Timings.DecodeSeconds + Stopwatch.GetElapsedTime(start).TotalSeconds,
-            };
-            bool ended = context.Weights.Tokenizer.IsEndOfGeneration(token);
-            if (!ended)
-            {
-                decoder.Add(token);  // what ends a text is not written, whatever DecodeSpecialTokens says
-            }
-
-            string text = decoder.Read();
-            if (ended)
-            {
-                StopReason = StopReason.EndOfGeneration;
-            }
-            else if (text.Length > 0 && antiprompts.Add(text))
-            {
-                StopReason = StopReason.AntiPrompt;
-            }
-
-            if (text.Length > 0)
-            {
-                yield return text;
-            }
-        }
-
-        // The bytes of an unfinished character wait for the call that goes on; where the model ended its text there is none to wait for.
-        string rest = StopReason == StopReason.EndOfGeneration ? decoder.Flush() : "";
-        if (rest.Length > 0)
-        {
-            yield return rest;
-        }
+        return (read, _tokens.Count - _inCache);
     }
 
     // A text that was cut goes on: what was written of it may end inside a character or an antiprompt.
-    private void GoOn(StreamingTokenDecoder decoder, StopStrings antiprompts)
+    private void GoOn(ContextTurn turn, StreamingTokenDecoder decoder, StopStrings antiprompts)
     {
+        using ContextCall call = context.Handle.Enter(turn);
         ReadOnlySpan<int> written = _tokens.Span[^Math.Min(_written, 4 * (antiprompts.Longest + 1))..];  // a character is of at most four tokens
         int start = written.Length;
         while (start > 0 && !context.Weights.Tokenizer.IsEndOfGeneration(written[start - 1]))
@@ -183,6 +208,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
     {
         int size = checked((int)context.ContextSize);
         ContextRoom.Check(prompt, options, size, context.Weights.Tokenizer.AddBos);
+        HoldSequence();
         int known = 0;
         if (prompt.IsWhole)
         {
@@ -207,6 +233,18 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         return unread.Length;
     }
 
+    // Of a text whose sequence another executor of the context took meanwhile nothing is in the cache: it is read again.
+    private void HoldSequence()
+    {
+        if (context.SequenceHolder is { } other && other != this)
+        {
+            context.Handle.SeqTruncate(0, 0);
+            _inCache = 0;
+        }
+
+        context.SequenceHolder = this;
+    }
+
     private void Cut(int cached)
     {
         if (_inCache > cached)
@@ -216,22 +254,27 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         }
     }
 
-    private async Task ReadAsync(int unread, int needed, IInferenceParams options, CancellationToken cancellationToken)
-    {
-        try
+    // Not with the token: a task that never ran would not forget the prompt.
+    private Task ReadAsync(ContextTurn turn, int unread, int needed, IInferenceParams options, CancellationToken cancellationToken) => Task.Run(
+        () =>
         {
-            await Task.Run(() => Read(Math.Max(needed, 1), options, cancellationToken), cancellationToken).ConfigureAwait(false);
-        }
-        catch
-        {
-            // Not read: forget the prompt, so that the sequence and the cache agree.
-            _tokens.Truncate(Math.Max(_inCache, _tokens.Count - unread));
-            _written = Math.Min(_written, _tokens.Count);
-            throw;
-        }
+            using ContextCall call = context.Handle.Enter(turn);
+            try
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                Read(Math.Max(needed, 1), options, cancellationToken);
+            }
+            catch
+            {
+                // Not read: forget the prompt, so that the sequence and the cache agree.
+                _tokens.Truncate(Math.Max(_inCache, _tokens.Count - unread));
+                _written = Math.Min(_written, _tokens.Count);
+                throw;
+            }
 
-        _written = unread > 0 ? 0 : _written;
-    }
+            _written = unread > 0 ? 0 : _written;
+        },
+        CancellationToken.None);
 
     // Brings the cache up to the tokens and leaves the last one's logits.
     private void Read(int needed, IInferenceParams options, CancellationToken cancellationToken)
@@ -259,9 +302,10 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
     }
 
     // Samples a token; all but the first need the one before them read first.
-    private int Next(IInferenceParams options, PipelineUse pipeline, CancellationToken cancellationToken)
+    private int Next(ContextTurn turn, IInferenceParams options, PipelineUse pipeline, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
+        using ContextCall call = context.Handle.Enter(turn);
         if (_inCache < _tokens.Count)
         {
             Read(_tokens.Count - _inCache, options, cancellationToken);
@@ -271,7 +315,11 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         int token = (int)pipeline.Sample(context.NativeHandle, _lastIndex);
         _tokens.Add(token);
         _written++;
-        _generated.Add(token);
+        lock (_generated)
+        {
+            _generated.Add(token);
+        }
+
         return token;
     }
 

@@ -16,14 +16,40 @@ public sealed class InferenceStream : IAsyncEnumerable<string>
     public LLamaContext? Context { get; internal set; }
 
     /// <summary>How long the call took, once the stream was read to its end.</summary>
-    public InferenceTimings Timings { get; internal set; }
+    public InferenceTimings Timings => Results.Timings;
 
     /// <summary>Why the call ended, once the stream was read to its end.</summary>
-    public StopReason StopReason { get; internal set; }
+    public StopReason StopReason => Results.StopReason;
 
-    // Of an executor that was not called.
-    internal static InferenceStream Empty => new(null, static _ => throw new InvalidOperationException("There was no call."));
+    internal InferenceResults Results { get; } = new();
 
     /// <inheritdoc/>
     public IAsyncEnumerator<string> GetAsyncEnumerator(CancellationToken cancellationToken = default) => _run(this).GetAsyncEnumerator(cancellationToken);
+}
+
+/// <summary>What came of a call of an executor; any thread may ask.</summary>
+internal sealed class InferenceResults
+{
+    private readonly Lock _lock = new();
+
+    public InferenceTimings Timings
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return field;
+            }
+        }
+
+        set
+        {
+            lock (_lock)
+            {
+                field = value;
+            }
+        }
+    }
+
+    public StopReason StopReason { get; set; }
 }

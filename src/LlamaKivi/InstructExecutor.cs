@@ -41,6 +41,7 @@ public class InstructExecutor : StatefulExecutorBase
     /// <inheritdoc/>
     public override ExecutorBaseState GetStateData()
     {
+        using ContextCall call = Look();
         var state = new InstructExecutorState
         {
             IsPromptRun = IsPromptRun,
@@ -60,6 +61,7 @@ public class InstructExecutor : StatefulExecutorBase
             throw new ArgumentException("The state is not of an InstructExecutor.", nameof(data));
         }
 
+        using ContextCall call = Enter();
         Restore(data);
         if (state is { InputPrefixTokens: not null, InputSuffixTokens: not null })
         {

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using LlamaKivi.Native;
 using LlamaKivi.Tokenization;
 using Microsoft.Extensions.Logging;
 
@@ -11,6 +12,7 @@ public class InteractiveExecutor(LLamaContext context, ILogger? logger = null) :
     /// <inheritdoc/>
     public override ExecutorBaseState GetStateData()
     {
+        using ContextCall call = Look();
         var state = new InteractiveExecutorState { IsPromptRun = IsPromptRun };
         Fill(state);
         return state;

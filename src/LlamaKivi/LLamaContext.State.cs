@@ -20,9 +20,14 @@ public sealed partial class LLamaContext
     }
 
     /// <summary>Copies what the cache holds of every sequence.</summary>
-    public State GetState() => new([.. Enumerable.Range(0, Options.MaxSequences)
-        .Where(sequence => Handle.SeqLength(sequence) > 0)
-        .Select(sequence => (sequence, Handle.SeqStateGet(sequence)))]);
+    /// <exception cref="ContextBusyException">The context computes.</exception>
+    public State GetState()
+    {
+        using ContextCall call = Handle.Look($"{nameof(LLamaContext)}.{nameof(GetState)}");
+        return new([.. Enumerable.Range(0, Options.MaxSequences)
+            .Where(sequence => Handle.SeqLength(sequence) > 0)
+            .Select(sequence => (sequence, Handle.SeqStateGet(sequence)))]);
+    }
 
     /// <summary>Copies what the cache holds of a sequence.</summary>
     public SequenceState GetState(LLamaSeqId sequence) => new(Handle.SeqStateGet((int)sequence));
@@ -57,6 +62,7 @@ public sealed partial class LLamaContext
             }
         }
 
+        using ContextCall call = Enter();
         using State before = GetState();
         try
         {

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Text;
 using LlamaKivi.Abstractions;
@@ -7,7 +8,12 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-/// <summary>A model's working state: the KV cache and the scratch memory. One thread at a time may use it.</summary>
+/// <summary>A model's working state: the KV cache and the scratch memory. It does one thing at a time.</summary>
+/// <remarks>
+/// What comes second throws <see cref="ContextBusyException"/>, which says what runs. An executor's stream, prefill or Infer has the context from its first token to its end; in
+/// the body of a loop over a stream, and from other threads between two of its tokens, the cache's usage, states and logits can be read and the threads set, and nothing
+/// else be changed. <see cref="Dispose"/> is let in at any time.
+/// </remarks>
 public sealed partial class LLamaContext : IDisposable
 {
     // Sequences a context has at least. Beyond SeqMax they take memory with their first token.
@@ -31,6 +37,7 @@ public sealed partial class LLamaContext : IDisposable
         Weights = model;
         Params = @params;
         Handle = ContextHandle.Create(model.Model, Options);
+        Handle.Owner = typeof(LLamaContext).FullName!;
         NativeHandle = new SafeLLamaContextHandle(this);
         if (fallback is not null)
         {
@@ -74,7 +81,8 @@ public sealed partial class LLamaContext : IDisposable
     /// <summary>Text encoding: UTF-8.</summary>
     public Encoding Encoding => Params.Encoding;
 
-    /// <summary>Threads; 0: one per processor. The same for reading and for writing.</summary>
+    /// <summary>Threads; 0: one per processor. The same for reading and for writing. Set it between two steps of a stream, not while a prompt is read.</summary>
+    /// <exception cref="ContextBusyException">The context computes.</exception>
     public int GenerationThreads
     {
         get;
@@ -95,6 +103,9 @@ public sealed partial class LLamaContext : IDisposable
 
     /// <summary>What the KV cache holds now.</summary>
     public CacheUsage KvCacheUsage => Handle.Usage;
+
+    // Whose text sequence 0 holds; null: nobody's that would have to read it again.
+    internal Generation? SequenceHolder { get; set; }
 
     internal int MaxSequences => Options.MaxSequences;
 
@@ -149,6 +160,7 @@ public sealed partial class LLamaContext : IDisposable
         return Task.Run(
             () =>
             {
+                using ContextCall call = Enter();
                 int done = 0;
                 while (done < tokens.Count)
                 {
@@ -170,7 +182,7 @@ public sealed partial class LLamaContext : IDisposable
             cancellationToken);
     }
 
-    /// <summary>Frees the cache; the model goes on.</summary>
+    /// <summary>Frees the cache; the model goes on. What computes is cancelled, and what waits for the context ends: with <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose() => Handle.Dispose();
 
     internal static ContextOptions ToOptions(uint trainedContextSize, IContextParams @params, KvCacheParams cache)
@@ -206,6 +218,9 @@ public sealed partial class LLamaContext : IDisposable
         _ => throw new ArgumentException($"{name} is {type}; a KV cache is of F16, Q8_0 or Q4_0, or of a type of KvCache ({string.Join(", ", KvCacheTypes.Names)})."),
     };
 
+    // The calls of a method are one.
+    private ContextCall Enter([CallerMemberName] string method = "") => Handle.Enter($"{nameof(LLamaContext)}.{method}");
+
     private EncodeResult Encode(LLamaBatch batch, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(batch);
@@ -214,6 +229,7 @@ public sealed partial class LLamaContext : IDisposable
             throw new NotSupportedException("Encode gives embeddings; create the context with Embeddings = true.");
         }
 
+        using ContextCall call = Enter();
         int[] sequences = [.. batch.SequenceIds.ToArray().Distinct()];
         int[] lengths = [.. sequences.Select(Handle.SeqLength)];
         if (Decode(batch, cancellationToken) != DecodeResult.Ok)
@@ -237,6 +253,7 @@ public sealed partial class LLamaContext : IDisposable
             return DecodeResult.InvalidInputBatch;
         }
 
+        using ContextCall call = Enter();
         foreach ((int first, int[] others) in batch.Shared)
         {
             CheckEmpty(first);

@@ -12,7 +12,6 @@ namespace LlamaKivi;
 /// <remarks>Any number of threads may use it; it does one text at a time.</remarks>
 public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>>
 {
-    private readonly SemaphoreSlim _turn = new(1);
     private readonly LLamaPoolingType _pooling;
 
     /// <summary>Creates an embedder with a context of its own.</summary>
@@ -34,6 +33,7 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
         }
 
         Context = new LLamaContext(weights, @params, logger, embeddings: true);
+        Context.Handle.Owner = typeof(LLamaEmbedder).FullName!;
     }
 
     /// <summary>Elements of an embedding.</summary>
@@ -88,12 +88,8 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
             : null;
     }
 
-    /// <summary>Frees the context.</summary>
-    public void Dispose()
-    {
-        Context.Dispose();
-        _turn.Dispose();
-    }
+    /// <summary>Frees the context. Calls that run are cancelled, and they and those that wait throw <see cref="ObjectDisposedException"/>.</summary>
+    public void Dispose() => Context.Dispose();
 
     private async Task<(List<float[]> Embeddings, int Tokens)> EmbedAsync(string input, CancellationToken cancellationToken)
     {
@@ -109,19 +105,13 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
             throw new ContextOverflowException($"The text has {tokens.Length} tokens; the context holds {Context.ContextSize}. Raise ContextSize or cut the text.");
         }
 
-        await _turn.WaitAsync(cancellationToken).ConfigureAwait(false);
-        try
-        {
-            return (await Task.Run(() => Embed(tokens, cancellationToken), cancellationToken).ConfigureAwait(false), tokens.Length);
-        }
-        finally
-        {
-            _turn.Release();
-        }
+        using ContextTurn turn = await Context.Handle.WaitTurnAsync($"{nameof(LLamaEmbedder)}.{nameof(GetEmbeddings)}", cancellationToken).ConfigureAwait(false);
+        return (await Task.Run(() => Embed(turn, tokens, cancellationToken), cancellationToken).ConfigureAwait(false), tokens.Length);
     }
 
-    private List<float[]> Embed(int[] tokens, CancellationToken cancellationToken)
+    private List<float[]> Embed(ContextTurn turn, int[] tokens, CancellationToken cancellationToken)
     {
+        using ContextCall call = Context.Handle.Enter(turn);
         var embeddings = new List<float[]>();
         float[] mean = [];
         Context.Handle.SeqTruncate(0, 0);

@@ -10,7 +10,6 @@ namespace LlamaKivi;
 /// <remarks>Any number of threads may use it; it does one document at a time.</remarks>
 public sealed class LLamaReranker : IDisposable
 {
-    private readonly SemaphoreSlim _turn = new(1);
     private readonly Tokenizer _tokenizer;
     private readonly int? _separator;
     private readonly string? _template;
@@ -40,6 +39,7 @@ public sealed class LLamaReranker : IDisposable
         _template = file.GetString("tokenizer.chat_template.rerank");
         _separator = (int?)file.GetInteger("tokenizer.ggml.seperator_token_id");  // the key's spelling in the GGUF specification
         Context = new LLamaContext(weights, @params, logger, embeddings: true);
+        Context.Handle.Owner = typeof(LLamaReranker).FullName!;
     }
 
     /// <summary>Elements of an embedding.</summary>
@@ -92,24 +92,13 @@ public sealed class LLamaReranker : IDisposable
                 $"Query and document have {tokens.Length} tokens; the context holds {Context.ContextSize}. Raise ContextSize or cut the document.");
         }
 
-        await _turn.WaitAsync(cancellationToken).ConfigureAwait(false);
-        try
-        {
-            float score = await Task.Run(() => Score(tokens, cancellationToken), cancellationToken).ConfigureAwait(false);
-            return (normalize ? 1 / (1 + MathF.Exp(-score)) : score, tokens.Length);
-        }
-        finally
-        {
-            _turn.Release();
-        }
+        using ContextTurn turn = await Context.Handle.WaitTurnAsync($"{nameof(LLamaReranker)}.{nameof(GetRelevanceScores)}", cancellationToken).ConfigureAwait(false);
+        float score = await Task.Run(() => Score(turn, tokens, cancellationToken), cancellationToken).ConfigureAwait(false);
+        return (normalize ? 1 / (1 + MathF.Exp(-score)) : score, tokens.Length);
     }
 
-    /// <summary>Frees the context.</summary>
-    public void Dispose()
-    {
-        Context.Dispose();
-        _turn.Dispose();
-    }
+    /// <summary>Frees the context. Calls that run are cancelled, and they and those that wait throw <see cref="ObjectDisposedException"/>.</summary>
+    public void Dispose() => Context.Dispose();
 
     // The model's own template, or [BOS] query [EOS] [SEP] document [EOS] with the tokens that the vocabulary has.
     private int[] Write(string query, string document)
@@ -127,8 +116,9 @@ public sealed class LLamaReranker : IDisposable
     }
 
     // A causal model has read the whole text at its last token, which is where its head looks.
-    private float Score(int[] tokens, CancellationToken cancellationToken)
+    private float Score(ContextTurn turn, int[] tokens, CancellationToken cancellationToken)
     {
+        using ContextCall call = Context.Handle.Enter(turn);
         Context.Handle.SeqTruncate(0, 0);
         Context.Handle.Decode(tokens, cancellationToken: cancellationToken);
         return Context.Handle.RankScores(tokens.Length - 1)[0];

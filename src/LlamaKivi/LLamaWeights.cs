@@ -15,6 +15,7 @@ public sealed class LLamaWeights : IDisposable
     {
         ModelPath = modelPath;
         Model = model;
+        model.Owner = typeof(LLamaWeights).FullName!;
         GpuLayerCount = gpuLayers < 0 ? model.Description.LayerCount : Math.Min(gpuLayers, model.Description.LayerCount);
         Tokenizer = tokenizer;
         Metadata = model.Gguf.Entries

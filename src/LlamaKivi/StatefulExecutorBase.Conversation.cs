@@ -1,5 +1,6 @@
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
+using LlamaKivi.Native;
 using LlamaKivi.Tokenization;
 
 namespace LlamaKivi;
@@ -10,22 +11,29 @@ public abstract partial class StatefulExecutorBase
     private Conversation? _expected;  // what the next call reads
 
     /// <summary>Reads a text from its start, of which what the cache holds already is not read again, and streams its continuation.</summary>
-    internal InferenceStream InferWholeAsync(string text, IInferenceParams options, CancellationToken cancellationToken) => new(Context, call =>
+    internal IAsyncEnumerable<string> InferWholeAsync(
+        ContextTurn turn, InferenceResults results, string text, IInferenceParams options, CancellationToken cancellationToken)
     {
         int[] tokens = Context.Weights.Tokenizer.Encode(text, Context.Weights.Tokenizer.AddBos, parseSpecial: true);
-        return Generation.RunAsync(call, Prompt.Whole(tokens), Complete(options), cancellationToken);
-    });
+        return Generation.RunAsync(turn, results, Prompt.Whole(tokens), Complete(options), cancellationToken);
+    }
 
     /// <summary>Reads a conversation from its start into the cache and writes nothing.</summary>
-    internal Task PrefillAsync(Conversation conversation, CancellationToken cancellationToken) => PrefillAsync(ToPrompt(conversation, conversation.Text), cancellationToken);
+    /// <exception cref="ContextBusyException">Something else uses the context.</exception>
+    internal async Task PrefillAsync(Conversation conversation, CancellationToken cancellationToken)
+    {
+        using ContextTurn turn = TakeTurn(nameof(PrefillPromptAsync));
+        await PrefillAsync(turn, ToPrompt(turn, conversation, conversation.Text), cancellationToken).ConfigureAwait(false);
+    }
 
     /// <summary>Has the call of <see cref="InferAsync"/> with the text of a conversation read it from its start.</summary>
-    /// <exception cref="InvalidOperationException">Another conversation waits to be read.</exception>
+    /// <exception cref="ContextBusyException">Another conversation waits to be read.</exception>
     internal void Expect(Conversation conversation)
     {
         if (Interlocked.CompareExchange(ref _expected, conversation, null) is not null)
         {
-            throw new InvalidOperationException("The executor begins another answer. It gives one at a time: wait for it, or give each conversation a context of its own.");
+            throw new ContextBusyException(
+                "The executor begins another answer. It gives one at a time: wait for it, or give each conversation a context of its own.", $"{GetType().Name}.{nameof(InferAsync)}");
         }
     }
 
@@ -42,7 +50,7 @@ public abstract partial class StatefulExecutorBase
     }
 
     // A derived executor may have changed the text on its way.
-    private Prompt TakePrompt(string? text)
+    private Prompt TakePrompt(ContextTurn turn, string? text)
     {
         Conversation? conversation = Volatile.Read(ref _expected);
         if (conversation is null || text is null || (!ReferenceEquals(conversation.Text, text) && GetType().Assembly == typeof(StatefulExecutorBase).Assembly))
@@ -51,11 +59,12 @@ public abstract partial class StatefulExecutorBase
         }
 
         Forget(conversation);
-        return ToPrompt(conversation, text);
+        return ToPrompt(turn, conversation, text);
     }
 
-    private Prompt ToPrompt(Conversation conversation, string text)
+    private Prompt ToPrompt(ContextTurn turn, Conversation conversation, string text)
     {
+        using ContextCall call = Context.Handle.Enter(turn);
         int[]? before = Generation.BeforeConversation;
         Generation.BeforeConversation = before = conversation.HasBegun ? before ?? [] : conversation.Follows ? before ?? [.. Generation.Tokens] : [];
         bool addBos = before.Length == 0 && Context.Weights.Tokenizer.AddBos;

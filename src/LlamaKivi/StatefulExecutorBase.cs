@@ -43,7 +43,12 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     internal bool IsPromptRun => Generation.IsEmpty;
 
     /// <summary>Reads a text and streams its continuation; null: goes on where the last one ended.</summary>
-    /// <remarks>Cancelled while it writes, it ends, as LLamaSharp's does: <see cref="StopReason"/> tells. The next call goes on from what was written.</remarks>
+    /// <remarks>
+    /// From its first token until it ends or is disposed of, the stream has the context: what would change it meanwhile throws <see cref="ContextBusyException"/>.
+    /// Cancelled while it writes, it ends, as LLamaSharp's does: <see cref="StopReason"/> tells. The next call goes on from what was written.
+    /// </remarks>
+    /// <exception cref="ContextBusyException">Something else uses the context.</exception>
+    /// <exception cref="ObjectDisposedException">The context was disposed of, also in the middle of the text.</exception>
     /// <exception cref="ArgumentException">There is nothing to go on from.</exception>
     /// <exception cref="InvalidOperationException">Another call uses the sampling pipeline.</exception>
     /// <exception cref="OperationCanceledException">Cancelled before anything was written; the text is as before.</exception>
@@ -53,15 +58,16 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     private async IAsyncEnumerable<string> RunAsync(
         InferenceStream call, string? text, IInferenceParams? inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
+        using ContextTurn turn = TakeTurn(nameof(InferAsync));
         if (text is null && IsPromptRun)
         {
             throw new ArgumentException("There is no text to continue: the first one must not be null.", nameof(text));
         }
 
         IInferenceParams options = inferenceParams ?? new InferenceParams();
-        Prompt prompt = TakePrompt(text);
-        await TakeSessionAsync(prompt.Tokens).ConfigureAwait(false);
-        await using IAsyncEnumerator<string> pieces = Generation.RunAsync(call, prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
+        Prompt prompt = TakePrompt(turn, text);
+        await TakeSessionAsync(turn, prompt.Tokens).ConfigureAwait(false);
+        await using IAsyncEnumerator<string> pieces = Generation.RunAsync(turn, call.Results, prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
         while (true)
         {
             try
@@ -71,9 +77,9 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
                     break;
                 }
             }
-            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && Generation.Generated.Count > 0)
+            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && Generation.GeneratedCount > 0)
             {
-                Generation.StopReason = StopReason.Cancelled;
+                call.Results.StopReason = StopReason.Cancelled;
                 break;
             }
 
@@ -91,18 +97,20 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
         InferAsync(text, inferenceParams, token);
 
     /// <summary>Reads a text into the cache and writes nothing.</summary>
+    /// <exception cref="ContextBusyException">Something else uses the context.</exception>
     public virtual async Task PrefillPromptAsync(string prompt, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(prompt);
-        await PrefillAsync(Prompt.Next(Prepare(prompt)), cancellationToken).ConfigureAwait(false);
+        using ContextTurn turn = TakeTurn();
+        await PrefillAsync(turn, Prompt.Next(Prepare(prompt)), cancellationToken).ConfigureAwait(false);
     }
 
-    internal async Task PrefillAsync(Prompt prompt, CancellationToken cancellationToken)
+    private async Task PrefillAsync(ContextTurn turn, Prompt prompt, CancellationToken cancellationToken)
     {
-        await TakeSessionAsync(prompt.Tokens).ConfigureAwait(false);
+        await TakeSessionAsync(turn, prompt.Tokens).ConfigureAwait(false);
         if (prompt.Tokens.Length > 0)
         {
-            await Generation.PrefillAsync(prompt, new InferenceParams(), cancellationToken).ConfigureAwait(false);
+            await Generation.PrefillAsync(turn, prompt, new InferenceParams(), cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -112,12 +120,14 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     public StatefulExecutorBase WithSessionFile(string filename)
     {
         ArgumentException.ThrowIfNullOrEmpty(filename);
+        using ContextCall call = Enter();
         _sessionFile = filename;
         _sessionTokens = [];
         if (File.Exists(filename))
         {
             ExecutorBaseState state = Read(filename + ".json");
             Context.LoadState(filename, LLamaSeqId.Zero);
+            Context.SequenceHolder = Generation;
             _sessionTokens = state.SessionTokens;
         }
 
@@ -128,9 +138,16 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     public void SaveSessionFile(string filename)
     {
         ArgumentException.ThrowIfNullOrEmpty(filename);
-        Context.SaveState(filename, LLamaSeqId.Zero);
-        ExecutorBaseState state = GetStateData();
-        state.SessionTokens = [.. Generation.Tokens.Take(Generation.CachedCount).Select(token => (LLamaToken)token)];
+        LLamaContext.SequenceState cache;
+        ExecutorBaseState state;
+        using (Look())
+        {
+            cache = Context.GetState(LLamaSeqId.Zero);
+            state = GetStateData();
+            state.SessionTokens = [.. Generation.Tokens.Take(Generation.CachedCount).Select(token => (LLamaToken)token)];
+        }
+
+        WholeFile.Write(filename, stream => stream.Write(cache.Data.Span));
         Write(filename + ".json", state);
     }
 
@@ -167,6 +184,15 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     /// <summary>The parameters to use for those given.</summary>
     private protected virtual IInferenceParams Complete(IInferenceParams options) => options;
 
+    // An operation of many calls.
+    private ContextTurn TakeTurn([CallerMemberName] string method = "") => Context.Handle.TakeTurn($"{GetType().Name}.{method}");
+
+    // What changes the executor or its sequence is a call on the context.
+    private protected ContextCall Enter([CallerMemberName] string method = "") => Context.Handle.Enter($"{GetType().Name}.{method}");
+
+    // What reads the executor's text: a step of a stream on another thread may be changing it.
+    private protected ContextCall Look([CallerMemberName] string method = "") => Context.Handle.Look($"{GetType().Name}.{method}");
+
     private protected void Fill(ExecutorBaseState state)
     {
         state.Embeds = [.. Generation.Tokens.Select(token => (LLamaToken)token)];
@@ -181,13 +207,14 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
 
     private protected void Restore(ExecutorBaseState state)
     {
+        using ContextCall call = Enter(nameof(LoadState));
         Generation.Restore(state);
         _sessionFile = state.SessionFilePath;
         _sessionTokens = state.SessionTokens;
     }
 
     // A first text that begins as the session does goes on from the cache: all but its last token, whose logits are needed.
-    private Task TakeSessionAsync(int[] prompt)
+    private Task TakeSessionAsync(ContextTurn turn, int[] prompt)
     {
         if (_sessionTokens.Length == 0 || !IsPromptRun)
         {
@@ -201,7 +228,11 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
         }
 
         _sessionTokens = [];
-        return Task.Run(() => Generation.KeepFirst(prompt[..same]));
+        return Task.Run(() =>
+        {
+            using ContextCall call = Context.Handle.Enter(turn);
+            Generation.KeepFirst(prompt[..same]);
+        });
     }
 
     private static ExecutorBaseState Read(string filename)

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
+using LlamaKivi.Native;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
@@ -74,11 +75,12 @@ public class StatelessExecutor : ILLamaExecutor
         using LLamaContext context = _weights.CreateContext(_params, _logger);
         Context = context;
         call.Context = context;
+        using ContextTurn turn = context.Handle.TakeTurn($"{nameof(StatelessExecutor)}.{nameof(InferAsync)}");
         var generation = new Generation(context, _logger) { ResetsPipeline = true };
         int[] tokens = _weights.Tokenizer.Encode(prompt, _weights.Tokenizer.AddBos, parseSpecial: true);
         try
         {
-            await foreach (string piece in generation.RunAsync(call, Prompt.Next(tokens), inferenceParams, cancellationToken).ConfigureAwait(false))
+            await foreach (string piece in generation.RunAsync(turn, call.Results, Prompt.Next(tokens), inferenceParams, cancellationToken).ConfigureAwait(false))
             {
                 yield return piece;
             }

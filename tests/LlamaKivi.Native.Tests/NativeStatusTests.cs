@@ -13,6 +13,7 @@ public class NativeStatusTests
     [InlineData(lk_status.LK_CACHE_FULL, typeof(KvCacheFullException))]
     [InlineData(lk_status.LK_CANCELLED, typeof(OperationCanceledException))]
     [InlineData(lk_status.LK_NUMERIC_ERROR, typeof(NumericErrorException))]
+    [InlineData(lk_status.LK_BUSY, typeof(ContextBusyException))]
     [InlineData(lk_status.LK_INTERNAL_ERROR, typeof(LlamaKiviException))]
     [InlineData((lk_status)999, typeof(LlamaKiviException))]
     public void Every_status_has_its_exception_with_the_message(lk_status status, Type expected)

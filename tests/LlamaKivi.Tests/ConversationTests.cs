@@ -129,13 +129,13 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
             Assert.False(read.RequiresSampling);
             foreach (Action operation in new Action[] { () => read.Fork(), () => read.Rewind(1), () => read.Save(), () => executor.Load(new Conversation.SequenceData([1])) })
             {
-                Assert.Contains("Infer() is running: await it before", Assert.Throws<InvalidOperationException>(operation).Message, StringComparison.Ordinal);
+                Assert.Contains("Infer() is running: await it before", Assert.Throws<ContextBusyException>(operation).Message, StringComparison.Ordinal);
             }
 
             during.Add(Record.Exception(() => executor.Infer(Cancel).GetAwaiter().GetResult()));
         });
         Assert.All(during.Take(2), e => Assert.Equal("Infer() is running: await it before Sample().", Assert.IsType<CannotSampleRequiresInferenceException>(e).Message));
-        Assert.Contains("Infer() is running", Assert.IsType<InvalidOperationException>(during[2]).Message, StringComparison.Ordinal);
+        Assert.Equal("BatchedExecutor.Infer", Assert.IsType<ContextBusyException>(during[2]).Holder);
 
         // After it.
         Assert.True(other.RequiresSampling);

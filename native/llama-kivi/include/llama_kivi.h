@@ -4,8 +4,9 @@
  *            calling thread. No function throws, aborts or exits, whatever its input.
  * Ownership  X_create / X_load / X_open give an object that the matching X_free releases; freeing NULL is a no-op.
  *            A model outlives its contexts: freeing it first only drops the caller's reference.
- * Threading  A model may be shared by any number of threads and contexts. A context takes one call at a time, except
- *            lk_context_cancel, which any thread may call at any time.
+ * Threading  A model may be shared by any number of threads and contexts. A context takes one call at a time: one that
+ *            comes while another runs, also from its callbacks, returns LK_BUSY. lk_context_cancel, lk_context_cancel_reset
+ *            and lk_context_free are let in at any time.
  * Units      Sizes are bytes, times are seconds, token positions count from 0 at the start of a sequence.
  * Versions   Compare lk_abi_version() with LK_ABI_VERSION before anything else. Parameter structs begin with
  *            struct_size, which the caller sets to sizeof its own definition; lk_*_params_default does.
@@ -46,7 +47,8 @@ typedef enum lk_status {
     LK_INTERNAL_ERROR = 9,   /**< A defect of the engine. */
     LK_BAD_STATE = 10,       /**< A saved state is damaged, or belongs to another model or another kind of cache. */
     LK_OUT_OF_DEVICE_MEMORY = 11, /**< An allocation on a device failed; the message gives the size asked and the size free. */
-    LK_DEVICE_ERROR = 12     /**< There is no usable device, or a call of its driver failed. */
+    LK_DEVICE_ERROR = 12,    /**< There is no usable device, or a call of its driver failed. */
+    LK_BUSY = 13             /**< Another call uses the context; the message names it. Nothing was done. */
 } lk_status;
 
 /** How grave a line of the log is. */
@@ -355,7 +357,8 @@ LK_API lk_status lk_context_estimate(const lk_gguf* gguf, int32_t n_gpu_layers, 
 /** Creates a context; the model is kept alive by it. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED or LK_OUT_OF_MEMORY. */
 LK_API lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk_context** out);
 
-/** Frees a context. No call on it may be running. */
+/** Frees a context. A call that is running on another thread is cancelled and still ends as it should: the memory goes
+ *  with the last such call. None may begin any more. */
 LK_API void lk_context_free(lk_context* context);
 
 /** Tokens to run through the model; all arrays but embeddings have n_tokens elements. */

@@ -6,23 +6,17 @@
 #include "backend/cpu/cpu_backend.h"
 #include "base/finite.h"
 #include "base/log.h"
+#include "c_api_entry.h"
 #include "c_api_guard.h"
 #include "c_api_types.h"
 #include "kv/round_trip.h"
-#include "runtime/context.h"
 
+using lk::enter;
 using lk::guard;
 
 struct lk_model {
     std::shared_ptr<const lk::Model> model;
     lk_gguf gguf;
-};
-
-struct lk_context {
-    lk_context(std::shared_ptr<const lk::Model> model, const lk_context_params& params)
-        : context(std::move(model), params) {}
-
-    lk::Context context;
 };
 
 namespace {
@@ -90,6 +84,8 @@ const char* lk_status_name(lk_status status) {
         return "LK_OUT_OF_DEVICE_MEMORY";
     case LK_DEVICE_ERROR:
         return "LK_DEVICE_ERROR";
+    case LK_BUSY:
+        return "LK_BUSY";
     case LK_INTERNAL_ERROR:
         return "LK_INTERNAL_ERROR";
     }
@@ -240,52 +236,51 @@ lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk
 }
 
 void lk_context_free(lk_context* context) {
-    delete context;
+    if (context != nullptr) {
+        const lk::ContextVisit visit(context);
+        context->state.fetch_or(lk::kContextFreed);
+        context->context.cancel();  // the call that uses it, if there is one
+    }
 }
 
 lk_status lk_decode(lk_context* context, const lk_batch* batch) {
-    return guard([&] {
-        LK_REQUIRE(context);
+    return enter(context, "lk_decode", [&](lk::Context& c) {
         LK_REQUIRE(batch);
-        context->context.decode(*batch);
+        c.decode(*batch);
     });
 }
 
 lk_status lk_decode_sample(lk_context* context, const lk_batch* batch, const lk_sampling* sampling, int32_t* tokens) {
-    return guard([&] {
-        LK_REQUIRE(context);
+    return enter(context, "lk_decode_sample", [&](lk::Context& c) {
         LK_REQUIRE(batch);
         LK_REQUIRE(sampling);
         LK_REQUIRE(tokens);
-        context->context.decode_sample(*batch, *sampling, tokens);
+        c.decode_sample(*batch, *sampling, tokens);
     });
 }
 
 lk_status lk_logits(lk_context* context, uint32_t index, float** out) {
-    return guard([&] {
-        LK_REQUIRE(context);
+    return enter(context, "lk_logits", [&](lk::Context& c) {
         LK_REQUIRE(out);
-        *out = context->context.logits(index);
+        *out = c.logits(index);
     });
 }
 
 lk_status lk_embedding(lk_context* context, uint32_t index, float** out) {
-    return guard([&] {
-        LK_REQUIRE(context);
+    return enter(context, "lk_embedding", [&](lk::Context& c) {
         LK_REQUIRE(out);
-        *out = context->context.embedding(index);
+        *out = c.embedding(index);
     });
 }
 
 lk_status lk_rank_scores(lk_context* context, uint32_t index, float* out) {
-    return guard([&] {
-        LK_REQUIRE(context);
+    return enter(context, "lk_rank_scores", [&](lk::Context& c) {
         LK_REQUIRE(out);
-        const lk::Model& model = context->context.model();
+        const lk::Model& model = c.model();
         LK_CHECK(model.rank.n_scores > 0, LK_UNSUPPORTED,
                  "%s has no tensor 'cls.output.weight': it is no reranker and gives no scores",
                  model.file->name().c_str());
-        model.rank.score({context->context.embedding(index), static_cast<size_t>(model.config.n_embd)}, out);
+        model.rank.score({c.embedding(index), static_cast<size_t>(model.config.n_embd)}, out);
         LK_CHECK(std::all_of(out, out + model.rank.n_scores, lk::is_finite), LK_NUMERIC_ERROR,
                  "cls.output gave NaN or infinity: the numbers left the range of floats");
     });
@@ -293,90 +288,72 @@ lk_status lk_rank_scores(lk_context* context, uint32_t index, float* out) {
 
 void lk_context_cancel(lk_context* context) {
     if (context != nullptr) {
+        const lk::ContextVisit visit(context);
         context->context.cancel();
     }
 }
 
 void lk_context_cancel_reset(lk_context* context) {
     if (context != nullptr) {
+        const lk::ContextVisit visit(context);
         context->context.cancel_reset();
     }
 }
 
 lk_status lk_context_set_threads(lk_context* context, uint32_t n_threads) {
-    return guard([&] {
-        LK_REQUIRE(context);
-        context->context.set_threads(n_threads);
-    });
+    return enter(context, "lk_context_set_threads", [&](lk::Context& c) { c.set_threads(n_threads); });
 }
 
 lk_status lk_seq_length(const lk_context* context, int32_t seq_id, uint32_t* out) {
-    return guard([&] {
-        LK_REQUIRE(context);
+    return enter(context, "lk_seq_length", [&](const lk::Context& c) {
         LK_REQUIRE(out);
-        context->context.check_seq(seq_id);
-        *out = context->context.cache().length(seq_id);
+        c.check_seq(seq_id);
+        *out = c.cache().length(seq_id);
     });
 }
 
 lk_status lk_seq_truncate(lk_context* context, int32_t seq_id, uint32_t n_keep) {
-    return guard([&] {
-        LK_REQUIRE(context);
-        context->context.truncate(seq_id, n_keep);
-    });
+    return enter(context, "lk_seq_truncate", [&](lk::Context& c) { c.truncate(seq_id, n_keep); });
 }
 
 lk_status lk_seq_copy(lk_context* context, int32_t src, int32_t dst) {
-    return guard([&] {
-        LK_REQUIRE(context);
-        context->context.copy(src, dst);
-    });
+    return enter(context, "lk_seq_copy", [&](lk::Context& c) { c.copy(src, dst); });
 }
 
 lk_status lk_seq_remove(lk_context* context, int32_t seq_id, uint32_t begin, uint32_t end) {
-    return guard([&] {
-        LK_REQUIRE(context);
-        context->context.remove(seq_id, begin, end);
-    });
+    return enter(context, "lk_seq_remove", [&](lk::Context& c) { c.remove(seq_id, begin, end); });
 }
 
 lk_status lk_seq_state_size(const lk_context* context, int32_t seq_id, uint64_t* out) {
-    return guard([&] {
-        LK_REQUIRE(context);
+    return enter(context, "lk_seq_state_size", [&](const lk::Context& c) {
         LK_REQUIRE(out);
-        *out = context->context.state_size(seq_id);
+        *out = c.state_size(seq_id);
     });
 }
 
 lk_status lk_seq_state_get(const lk_context* context, int32_t seq_id, void* data, uint64_t size) {
-    return guard([&] {
-        LK_REQUIRE(context);
+    return enter(context, "lk_seq_state_get", [&](const lk::Context& c) {
         LK_REQUIRE(data);
-        context->context.save_state(seq_id, {static_cast<uint8_t*>(data), size});
+        c.save_state(seq_id, {static_cast<uint8_t*>(data), size});
     });
 }
 
 lk_status lk_seq_state_set(lk_context* context, int32_t seq_id, const void* data, uint64_t size) {
-    return guard([&] {
-        LK_REQUIRE(context);
+    return enter(context, "lk_seq_state_set", [&](lk::Context& c) {
         LK_REQUIRE(data);
-        context->context.load_state(seq_id, {static_cast<const uint8_t*>(data), size});
+        c.load_state(seq_id, {static_cast<const uint8_t*>(data), size});
     });
 }
 
 lk_status lk_cache_describe(const lk_context* context, lk_cache_usage* out) {
-    return guard([&] {
-        LK_REQUIRE(context);
+    return enter(context, "lk_cache_describe", [&](const lk::Context& c) {
         LK_REQUIRE(out);
-        *out = context->context.cache().usage();
+        *out = c.cache().usage();
     });
 }
 
 lk_status lk_context_observe(lk_context* context, lk_observer observer, void* user_data) {
-    return guard([&] {
-        LK_REQUIRE(context);
-        context->context.observe({observer, user_data});
-    });
+    return enter(context, "lk_context_observe", [&](lk::Context& c) { c.observe({observer, user_data}); });
 }
 
 lk_status lk_cache_round_trip(const lk_cache_params* params, uint32_t n_head_kv, uint32_t head_size, uint32_t n_tokens,

@@ -11,9 +11,11 @@ namespace LlamaKivi.Batched;
 /// </remarks>
 public sealed class BatchedExecutor : IDisposable
 {
-    private readonly Lock _gate = new();  // for what an Infer and its callers change
+    private const string InferName = $"{nameof(BatchedExecutor)}.{nameof(Infer)}";
+
+    private readonly Lock _gate = new();  // for what an Infer and its callers change; nobody waits for the context in it
     private readonly Stack<int> _free = new();
-    private readonly List<int> _left = [];  // sequences whose conversations were disposed of during an Infer
+    private readonly List<int> _left = [];  // sequences whose conversations were disposed of, to be freed when the context is
     private readonly List<PendingPrompt> _queue = [];
     private int[] _tokens = [];
     private int[] _sequences = [];
@@ -28,6 +30,7 @@ public sealed class BatchedExecutor : IDisposable
         ArgumentNullException.ThrowIfNull(contextParams);
         Model = model;
         Context = model.CreateContext(contextParams);
+        Context.Handle.Owner = typeof(BatchedExecutor).FullName!;
         for (int i = Context.MaxSequences - 1; i >= 0; i--)
         {
             _free.Push(i);
@@ -73,7 +76,7 @@ public sealed class BatchedExecutor : IDisposable
 
     /// <summary>Goes on with a conversation that <see cref="Conversation.Save(string)"/> wrote.</summary>
     /// <exception cref="StateLoadException">The file is damaged, or belongs to another model or kind of KV cache.</exception>
-    /// <exception cref="InvalidOperationException"><see cref="Infer"/> is running.</exception>
+    /// <exception cref="ContextBusyException"><see cref="Infer"/> is running.</exception>
     public Conversation Load(string filepath)
     {
         Conversation? conversation = null;
@@ -87,7 +90,7 @@ public sealed class BatchedExecutor : IDisposable
 
     /// <summary>Goes on with a conversation from a state that <see cref="Conversation.Save()"/> gave; any number of times.</summary>
     /// <exception cref="StateLoadException">The state belongs to another model or kind of KV cache.</exception>
-    /// <exception cref="InvalidOperationException"><see cref="Infer"/> is running.</exception>
+    /// <exception cref="ContextBusyException"><see cref="Infer"/> is running.</exception>
     public Conversation Load(Conversation.State state)
     {
         ArgumentNullException.ThrowIfNull(state);
@@ -114,13 +117,15 @@ public sealed class BatchedExecutor : IDisposable
     /// <see cref="DecodeResult.NoKvSlot"/> if the cache has no room for any of the prompts: none was read or lost. Dispose of a conversation or shorten one, and try again. The logits of the batch
     /// before are still there, unless conversations were forked.
     /// </returns>
-    /// <exception cref="InvalidOperationException">Another call is running.</exception>
+    /// <exception cref="ContextBusyException">Another call is running.</exception>
+    /// <exception cref="ObjectDisposedException">The executor was disposed of, also while it computed.</exception>
     /// <exception cref="OperationCanceledException">Cancelled; the conversations and their prompts are as before.</exception>
     public async Task<DecodeResult> Infer(CancellationToken cancellation = default)
     {
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        using ContextTurn turn = Context.Handle.TakeTurn(InferName);
         lock (_gate)
         {
-            CheckIdle("another Infer()");
             if (_queue.Count == 0)
             {
                 return DecodeResult.Ok;
@@ -131,20 +136,28 @@ public sealed class BatchedExecutor : IDisposable
 
         try
         {
-            return await Task.Run(() => Read(cancellation), cancellation).ConfigureAwait(false);
+            return await Task.Run(() => Read(turn, cancellation), cancellation).ConfigureAwait(false);
         }
         finally
         {
             lock (_gate)
             {
                 IsInferring = false;
-                _left.ForEach(Free);
-                _left.Clear();
+            }
+
+            try
+            {
+                using ContextCall call = Context.Handle.Enter(turn);
+                FreeLeft();
+            }
+            catch (ObjectDisposedException)
+            {
+                // The cache is gone, and the sequences with it.
             }
         }
     }
 
-    /// <summary>Frees the context and with it all conversations.</summary>
+    /// <summary>Frees the context and with it all conversations. An <see cref="Infer"/> that is running is cancelled and throws <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose()
     {
         IsDisposed = true;
@@ -156,7 +169,7 @@ public sealed class BatchedExecutor : IDisposable
         ObjectDisposedException.ThrowIf(IsDisposed, this);
         if (IsInferring)
         {
-            throw new InvalidOperationException($"Infer() is running: await it before {operation}.");
+            throw new ContextBusyException($"Infer() is running: await it before {operation}.", InferName);
         }
     }
 
@@ -165,15 +178,10 @@ public sealed class BatchedExecutor : IDisposable
         lock (_gate)
         {
             _queue.RemoveAll(prompt => prompt.Conversation == conversation);
-            if (IsInferring)
-            {
-                _left.Add(sequence);
-            }
-            else
-            {
-                Free(sequence);
-            }
+            _left.Add(sequence);
         }
+
+        TryFreeLeft();
     }
 
     // What waits to be read of a conversation waits for its fork too.
@@ -183,6 +191,7 @@ public sealed class BatchedExecutor : IDisposable
         lock (_gate)
         {
             _sharesPages = true;
+            to.Copy(from);
             _queue.AddRange(_queue.Where(prompt => prompt.Conversation == from).Select(prompt => prompt.For(to)).ToArray());
         }
     }
@@ -197,12 +206,14 @@ public sealed class BatchedExecutor : IDisposable
         {
             // Its sequence may be another's by now.
             ObjectDisposedException.ThrowIf(prompt.Conversation.IsDisposed, prompt.Conversation);
+            prompt.Conversation.Waits(prompt.Count, prompt.AllLogits);
             _queue.Add(prompt);
         }
     }
 
     private int TakeSequence()
     {
+        TryFreeLeft();
         lock (_gate)
         {
             return _free.TryPop(out int sequence) ? sequence
@@ -210,12 +221,16 @@ public sealed class BatchedExecutor : IDisposable
         }
     }
 
-    private void Free(int sequence)
+    // What uses the context frees them when it ends, if it is an Infer; otherwise the next one that wants to.
+    private void TryFreeLeft()
     {
         try
         {
-            Context.Handle.SeqTruncate(sequence, 0);
-            _free.Push(sequence);
+            using ContextCall call = Context.Handle.Enter(nameof(Conversation));
+            FreeLeft();
+        }
+        catch (ContextBusyException)
+        {
         }
         catch (ObjectDisposedException)
         {
@@ -223,8 +238,24 @@ public sealed class BatchedExecutor : IDisposable
         }
     }
 
-    private DecodeResult Read(CancellationToken cancellation)
+    // Within a call on the context.
+    private void FreeLeft()
     {
+        lock (_gate)
+        {
+            foreach (int sequence in _left)
+            {
+                Context.Handle.SeqTruncate(sequence, 0);
+                _free.Push(sequence);
+            }
+
+            _left.Clear();
+        }
+    }
+
+    private DecodeResult Read(ContextTurn turn, CancellationToken cancellation)
+    {
+        using ContextCall call = Context.Handle.Enter(turn);
         BatchPlan plan = Plan(Room());
         if (plan.WithoutRoom.Count > 0 && _sharesPages)
         {

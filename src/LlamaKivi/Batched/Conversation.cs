@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
@@ -39,7 +40,7 @@ public sealed class Conversation : IDisposable
     /// <summary>Whether the conversation or its executor was disposed of.</summary>
     public bool IsDisposed => _disposed != 0 || Executor.IsDisposed;
 
-    /// <summary>Whether a prompt waits to be read.</summary>
+    /// <summary>Whether a prompt waits to be read. One of a conversation that was disposed of does not.</summary>
     public bool RequiresInference => _waits && !IsDisposed;
 
     /// <summary>Whether a prompt was read and its logits are there to sample from.</summary>
@@ -62,20 +63,15 @@ public sealed class Conversation : IDisposable
     }
 
     /// <summary>Starts another conversation that goes on where this one is. Full pages of the cache are shared; a prompt that waits to be read is read for both.</summary>
-    /// <exception cref="InvalidOperationException"><see cref="BatchedExecutor.Infer"/> is running.</exception>
+    /// <exception cref="ContextBusyException"><see cref="BatchedExecutor.Infer"/> is running.</exception>
     public Conversation Fork()
     {
-        ObjectDisposedException.ThrowIf(IsDisposed, this);
         Executor.CheckIdle("Fork()");
+        using ContextCall call = Enter();
         Conversation fork = Executor.Create();
         try
         {
             Executor.Copy(this, fork);
-            fork._waits = _waits;
-            fork.TokenCount = TokenCount;
-            fork._readIn = _readIn;
-            fork._lastIndex = _lastIndex;
-            fork._allLogitsFrom = _allLogitsFrom;
             if (RequiresSampling)
             {
                 _logits.CopyTo(fork._logits, Executor.Context.NativeHandle);
@@ -128,7 +124,12 @@ public sealed class Conversation : IDisposable
 
     /// <summary>The logits to choose the next token from, for this conversation to change: good until the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <inheritdoc cref="GetSampleIndex"/>
-    public Span<float> Sample(int offset = 0) => _logits.Row(Executor.Context.NativeHandle, GetSampleIndex(offset));
+    public Span<float> Sample(int offset = 0)
+    {
+        int index = GetSampleIndex(offset);
+        using ContextCall call = Look();
+        return _logits.Row(Executor.Context.NativeHandle, index);
+    }
 
     /// <summary>Adds a text, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <param name="promptText">The text.</param>
@@ -179,9 +180,6 @@ public sealed class Conversation : IDisposable
             throw new ArgumentException($"Token {strange} of the prompt is {ids[strange]}; this model's tokens are 0 to {Executor.Context.NativeHandle.VocabCount - 1}.", nameof(tokens));
         }
 
-        _waits = true;
-        TokenCount += ids.Length;
-        _allLogitsFrom = allLogits ? ids.Length - 1 : 0;
         Executor.Enqueue(this, ids, allLogits);
     }
 
@@ -216,18 +214,18 @@ public sealed class Conversation : IDisposable
         }
 
         CheckFits(embeddings.Length / size);
-        _waits = true;
-        TokenCount += embeddings.Length / size;
-        _allLogitsFrom = 0;
         Executor.Enqueue(this, embeddings.ToArray());
     }
 
     /// <summary>Changes what the cache holds of the conversation.</summary>
     /// <exception cref="CannotModifyWhileRequiresInferenceException">A prompt waits to be read.</exception>
-    /// <exception cref="InvalidOperationException"><see cref="BatchedExecutor.Infer"/> is running, or the cache holds other tokens afterwards than the modifier says.</exception>
+    /// <exception cref="ContextBusyException"><see cref="BatchedExecutor.Infer"/> is running.</exception>
+    /// <exception cref="InvalidOperationException">The cache holds other tokens afterwards than the modifier says.</exception>
     public void Modify(ModifyKvCache modifier)
     {
         ArgumentNullException.ThrowIfNull(modifier);
+        Executor.CheckIdle("a change of the cache");
+        using ContextCall call = Enter();
         CheckReadable();
         _readIn = 0;
         LLamaPos end;
@@ -258,6 +256,30 @@ public sealed class Conversation : IDisposable
     /// <exception cref="CannotSaveWhileRequiresInferenceException">A prompt waits to be read.</exception>
     public State Save() => Data();
 
+    /// <summary>Takes note of a prompt that was queued. Under the executor's lock.</summary>
+    /// <exception cref="AlreadyPromptedConversationException">Another was queued before.</exception>
+    internal void Waits(int count, bool allLogits)
+    {
+        if (_waits)
+        {
+            throw new AlreadyPromptedConversationException();
+        }
+
+        _waits = true;
+        TokenCount += count;
+        _allLogitsFrom = allLogits ? count - 1 : 0;
+    }
+
+    /// <summary>Becomes a copy of a conversation, but for its sequence. Under the executor's lock.</summary>
+    internal void Copy(Conversation other)
+    {
+        _waits = other._waits;
+        TokenCount = other.TokenCount;
+        _readIn = other._readIn;
+        _lastIndex = other._lastIndex;
+        _allLogitsFrom = other._allLogitsFrom;
+    }
+
     internal void WasRead(ulong epoch, int lastIndex)
     {
         _logits.Clear();
@@ -270,20 +292,22 @@ public sealed class Conversation : IDisposable
     internal LLamaToken Sample<TSampler>(int offset, bool mayChange, TSampler sampler, Func<TSampler, SafeLLamaContextHandle, int, LLamaToken> sample)
     {
         int index = GetSampleIndex(offset);
+        using ContextCall call = Look();
         SafeLLamaContextHandle context = Executor.Context.NativeHandle;
         return _logits.Sample(context, index, mayChange, sampler, sample);
     }
 
     internal void Restore(SequenceData state)
     {
+        using ContextCall call = Enter(nameof(BatchedExecutor.Load));
         Executor.Context.Handle.SeqStateSet(_sequence, state.Bytes);
         TokenCount = Executor.Context.Handle.SeqLength(_sequence);
     }
 
     private SequenceData Data()
     {
-        ObjectDisposedException.ThrowIf(IsDisposed, this);
         Executor.CheckIdle("Save()");
+        using ContextCall call = Look(nameof(Save));
         return RequiresInference ? throw new CannotSaveWhileRequiresInferenceException() : new SequenceData(Executor.Context.Handle.SeqStateGet(_sequence));
     }
 
@@ -296,10 +320,24 @@ public sealed class Conversation : IDisposable
         }
     }
 
+    // Until the call ends its sequence stays this conversation's.
+    private ContextCall Enter([CallerMemberName] string method = "") => Checked(Executor.Context.Handle.Enter($"{nameof(Conversation)}.{method}"));
+
+    private ContextCall Look([CallerMemberName] string method = "") => Checked(Executor.Context.Handle.Look($"{nameof(Conversation)}.{method}"));
+
+    private ContextCall Checked(ContextCall call)
+    {
+        if (IsDisposed)
+        {
+            call.Dispose();
+            ObjectDisposedException.ThrowIf(true, this);
+        }
+
+        return call;
+    }
+
     private void CheckReadable()
     {
-        ObjectDisposedException.ThrowIf(IsDisposed, this);
-        Executor.CheckIdle("a change of the cache");
         if (RequiresInference)
         {
             throw new CannotModifyWhileRequiresInferenceException();

@@ -55,7 +55,7 @@ public sealed class SafeLLamaContextHandle
     internal int? NewlineToken => Tokenizer.NewlineId;
 
     /// <summary>The logits of batch token <paramref name="i"/> of the last decode, one per vocabulary token; -1: of the last one that has any.</summary>
-    /// <remarks>Engine memory: use it only until the context decodes again or is disposed of.</remarks>
+    /// <remarks>A copy, which the caller may change; the same one for an index until the context decodes again, after which its memory is used again.</remarks>
     /// <exception cref="GetLogitsInvalidIndexException">Logits were not asked for at this index.</exception>
     public Span<float> GetLogitsIth(int i)
     {
@@ -74,11 +74,12 @@ public sealed class SafeLLamaContextHandle
 
     /// <summary>The logits of the last decode, in the order of the batch.</summary>
     /// <param name="numTokens">Rows: as many as were asked for with the batch.</param>
-    /// <remarks>One row: engine memory, as with <see cref="GetLogitsIth"/>. Several: a copy.</remarks>
+    /// <remarks>One row: as with <see cref="GetLogitsIth"/>. Several: a copy of those.</remarks>
     /// <exception cref="GetLogitsInvalidIndexException">There are fewer.</exception>
     public Span<float> GetLogits(int numTokens = 1)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(numTokens, 1);
+        using ContextCall call = Handle.Look();
         IReadOnlyList<int> there = Handle.OutputIndexes;
         if (there.Count < numTokens)
         {
@@ -87,7 +88,7 @@ public sealed class SafeLLamaContextHandle
 
         if (numTokens == 1)
         {
-            return Handle.Logits(there[0]);
+            return GetLogitsIth(there[0]);
         }
 
         var copy = new float[numTokens * VocabCount];
@@ -100,7 +101,7 @@ public sealed class SafeLLamaContextHandle
     }
 
     /// <summary>The embedding of batch token <paramref name="i"/> of the last decode: its last hidden state after the output norm.</summary>
-    /// <remarks>Engine memory, as with <see cref="GetLogitsIth"/>. For contexts with Embeddings.</remarks>
+    /// <remarks>A copy, as with <see cref="GetLogitsIth"/>. For contexts with Embeddings.</remarks>
     /// <exception cref="ArgumentException">It was not asked for at this index, or the context gives logits.</exception>
     public Span<float> GetEmbeddingsIth(int i) => Handle.Embedding(i);
 
@@ -125,6 +126,7 @@ public sealed class SafeLLamaContextHandle
     /// <param name="data">Without effect: the memory stays for what comes.</param>
     public void MemoryClear(bool data = true)
     {
+        using ContextCall call = Handle.Enter();
         for (int sequence = 0; sequence < _context.MaxSequences; sequence++)
         {
             Handle.SeqTruncate(sequence, 0);
@@ -134,6 +136,7 @@ public sealed class SafeLLamaContextHandle
     /// <summary>Removes the tokens at positions [p0, p1) of a sequence; what follows moves down. -1: from the beginning, to the end.</summary>
     public void MemorySequenceRemove(LLamaSeqId seq, LLamaPos p0, LLamaPos p1)
     {
+        using ContextCall call = Handle.Enter();
         (int begin, int end) = Range((int)seq, p0, p1);
         if (end == Handle.SeqLength((int)seq))
         {
@@ -153,6 +156,7 @@ public sealed class SafeLLamaContextHandle
     /// <exception cref="NotSupportedException">Tokens before <paramref name="p0"/> are left out: sequences have no gaps.</exception>
     public void MemorySequenceCopy(LLamaSeqId src, LLamaSeqId dest, LLamaPos p0, LLamaPos p1)
     {
+        using ContextCall call = Handle.Enter();
         (int begin, int end) = Range((int)src, p0, p1);
         if (begin > 0)
         {
@@ -166,6 +170,7 @@ public sealed class SafeLLamaContextHandle
     /// <summary>Empties all sequences but one.</summary>
     public void MemorySequenceKeep(LLamaSeqId seq)
     {
+        using ContextCall call = Handle.Enter();
         for (int sequence = 0; sequence < _context.MaxSequences; sequence++)
         {
             if (sequence != (int)seq)

@@ -1,0 +1,278 @@
+using System.Diagnostics;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Batched;
+using LlamaKivi.Native;
+using Microsoft.Extensions.AI;
+using Xunit;
+
+namespace LlamaKivi.Tests.Ownership;
+
+/// <summary>What is disposed of in the middle of its work: every call ends at once, with an exception that names what was disposed of.</summary>
+public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
+{
+    private const string Chat = "Microsoft.Extensions.AI.IChatClient";
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(1);
+    private static readonly ChatOptions Many = new() { Temperature = 0, MaxOutputTokens = 2000 };
+
+    // LLAMA_KIVI_DISPOSAL_ROUNDS: more of them.
+    private static int Rounds { get; } = int.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_DISPOSAL_ROUNDS"), out int rounds) ? rounds : 100;
+
+    private static string Text { get; } = string.Concat(Enumerable.Repeat("The compiler reads the file. ", 60));
+
+    private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
+
+    private LLamaContext CreateContext() => model.Weights.CreateContext(model.Params(4096));
+
+    private static async Task ReadAsync<T>(IAsyncEnumerable<T> pieces)
+    {
+        await foreach (T _ in pieces)
+        {
+        }
+    }
+
+    // Gives how many calls were stopped.
+    private static async Task<int> EndAsync(string owner, params Task[] calls)
+    {
+        long start = Stopwatch.GetTimestamp();
+        await Task.WhenAny(Task.WhenAll(calls), Task.Delay(TimeSpan.FromSeconds(20), Cancelled));
+        TimeSpan took = Stopwatch.GetElapsedTime(start);
+        Assert.All(calls, call => Assert.True(call.IsCompleted, "a call does not end"));
+        Assert.True(took < Limit, $"the calls took {took} to end");
+        int stopped = 0;
+        foreach (Task call in calls.Where(call => !call.IsCompletedSuccessfully))
+        {
+            Assert.False(call.IsCanceled, "cancelled, and not by its own token");
+            var disposed = Assert.IsType<ObjectDisposedException>(call.Exception!.InnerException);
+            Assert.Equal(owner, disposed.ObjectName);
+            stopped++;
+        }
+
+        return stopped;
+    }
+
+    [Fact]
+    public async Task An_embedders_calls_end()
+    {
+        var embedder = new LLamaEmbedder(model.Weights, model.Params(4096));
+        Task[] calls = [.. Enumerable.Range(0, 4).Select(_ => embedder.GetEmbeddings(Text, Cancelled))];
+        embedder.Dispose();
+        Assert.InRange(await EndAsync("LlamaKivi.LLamaEmbedder", calls), 3, 4);
+        Assert.Equal("LlamaKivi.LLamaEmbedder", (await Assert.ThrowsAsync<ObjectDisposedException>(() => embedder.GetEmbeddings("x", Cancelled))).ObjectName);
+        embedder.Dispose();
+    }
+
+    [Fact]
+    public async Task A_rerankers_calls_end()
+    {
+        var reranker = new LLamaReranker(model.Weights, model.Params(4096));
+        Task[] calls = [.. Enumerable.Range(0, 4).Select(_ => reranker.GetRelevanceScores("a", [Text, Text], cancellationToken: Cancelled))];
+        reranker.Dispose();
+        Assert.InRange(await EndAsync("LlamaKivi.LLamaReranker", calls), 3, 4);
+        reranker.Dispose();
+    }
+
+    [Fact]
+    public async Task A_chat_clients_calls_end_and_others_of_its_executor_go_on()
+    {
+        using LLamaContext context = CreateContext();
+        var executor = new InteractiveExecutor(context);
+        using IChatClient other = executor.AsChatClient();
+        IChatClient client = executor.AsChatClient();
+        Task[] calls = [.. Enumerable.Range(0, 3).Select(_ => client.GetResponseAsync(Text, Many, Cancelled))];
+        Task<ChatResponse> others = other.GetResponseAsync("Hello", new ChatOptions { MaxOutputTokens = 4 }, Cancelled);
+        client.Dispose();
+        Assert.InRange(await EndAsync(Chat, calls), 2, 3);
+        Assert.Equal(4, (await others.WaitAsync(TimeSpan.FromSeconds(30), Cancelled)).Usage!.OutputTokenCount);
+        Assert.Equal(Chat, (await Assert.ThrowsAsync<ObjectDisposedException>(() => client.GetResponseAsync("x", Many, Cancelled))).ObjectName);
+        client.Dispose();
+    }
+
+    [Fact]
+    public async Task A_response_that_nobody_reads_on_does_not_hold_others_up_once_its_client_is_disposed_of()
+    {
+        using LLamaContext context = CreateContext();
+        var executor = new InteractiveExecutor(context);
+        IChatClient client = executor.AsChatClient();
+        await using IAsyncEnumerator<ChatResponseUpdate> paused = client.GetStreamingResponseAsync("Hello", Many, Cancelled).GetAsyncEnumerator(Cancelled);
+        Assert.True(await paused.MoveNextAsync());
+        using IChatClient other = executor.AsChatClient();
+        Task<ChatResponse> others = other.GetResponseAsync("Hello", new ChatOptions { MaxOutputTokens = 4 }, Cancelled);
+        Assert.False(others.IsCompleted);
+        client.Dispose();
+        await others.WaitAsync(TimeSpan.FromSeconds(30), Cancelled);
+        Assert.Equal(Chat, (await Assert.ThrowsAsync<ObjectDisposedException>(async () => await paused.MoveNextAsync())).ObjectName);
+    }
+
+    // As a container does it: in the reverse order of creation.
+    [Fact]
+    public async Task Everything_at_once_ends()
+    {
+        var weights = LLamaWeights.LoadFromFile(model.Params());
+        LLamaContext context = weights.CreateContext(model.Params(4096));
+        var embedder = new LLamaEmbedder(weights, model.Params(4096));
+        IChatClient client = new InteractiveExecutor(context).AsChatClient();
+        Task[] chats = [.. Enumerable.Range(0, 4).Select(_ => client.GetResponseAsync(Text, Many, Cancelled))];
+        Task[] embeddings = [.. Enumerable.Range(0, 4).Select(_ => embedder.GetEmbeddings(Text, Cancelled))];
+        foreach (IDisposable service in (IDisposable[])[client, embedder, context, weights])
+        {
+            service.Dispose();
+        }
+
+        await EndAsync(Chat, chats);
+        await EndAsync("LlamaKivi.LLamaEmbedder", embeddings);
+    }
+
+    [Fact]
+    public async Task A_stream_in_the_middle_ends()
+    {
+        LLamaContext context = CreateContext();
+        var executor = new InteractiveExecutor(context);
+        int pieces = 0;
+        ObjectDisposedException e = await Assert.ThrowsAsync<ObjectDisposedException>(async () =>
+        {
+            await foreach (string _ in executor.InferAsync("Begin", TinyModel.Greedy(100)))
+            {
+                if (++pieces == 3)
+                {
+                    context.Dispose();
+                }
+            }
+        });
+        Assert.Equal(("LlamaKivi.LLamaContext", 3), (e.ObjectName, pieces));
+        Assert.Equal(3, executor.GeneratedTokens.Count);
+        Assert.Equal("LlamaKivi.LLamaContext", Assert.Throws<ObjectDisposedException>(() => executor.GetStateData()).ObjectName);
+        Assert.Equal("LlamaKivi.LLamaContext", Assert.Throws<ObjectDisposedException>(() => context.KvCacheUsage).ObjectName);
+        Assert.Equal("LlamaKivi.LLamaContext", Assert.Throws<ObjectDisposedException>(() => context.Handle.Logits(0).Clear()).ObjectName);
+        Assert.True(context.NativeHandle.IsClosed);
+    }
+
+    [Fact]
+    public async Task An_observer_may_dispose_of_the_context()
+    {
+        LLamaContext context = CreateContext();
+        context.Handle.Observe(_ => context.Dispose());
+        int[] passes = new int[65];  // two, the second of which sees it
+        Assert.Equal("LlamaKivi.LLamaContext", (await Assert.ThrowsAsync<ObjectDisposedException>(() => Task.Run(() => context.Handle.Decode(passes), Cancelled))).ObjectName);
+    }
+
+    [Fact]
+    public void Weights_that_are_disposed_of_are_named_and_their_contexts_go_on()
+    {
+        var weights = LLamaWeights.LoadFromFile(model.Params());
+        using LLamaContext context = weights.CreateContext(model.Params());
+        weights.Dispose();
+        Assert.True(weights.NativeHandle.IsClosed);
+        Assert.Equal("LlamaKivi.LLamaWeights", Assert.Throws<ObjectDisposedException>(() => weights.CreateContext(model.Params())).ObjectName);
+        Assert.Equal("LlamaKivi.LLamaWeights", Assert.Throws<ObjectDisposedException>(() => weights.NativeHandle.GetTemplate(strict: false)).ObjectName);
+        context.Handle.Decode([5]);
+    }
+
+    [Fact]
+    public Task At_random_moments_of_a_load() => AtRandomMomentsAsync(round =>
+    {
+        var source = new CancellationTokenSource();
+        var weights = Task.Run(async () =>
+        {
+            try
+            {
+                using LLamaWeights loaded = await LLamaWeights.LoadFromFileAsync(model.Params(), source.Token);
+                Task<LLamaContext> context = Task.Run(() => loaded.CreateContext(model.Params()));
+                loaded.Dispose();
+                (await context).Dispose();
+            }
+            catch (OperationCanceledException e) when (e.CancellationToken == source.Token)
+            {
+            }
+        });
+        return ("LlamaKivi.LLamaWeights", source.Cancel, weights);
+    });
+
+    [Fact]
+    public Task At_random_moments_of_a_prefill() => AtRandomMomentsAsync(_ =>
+    {
+        LLamaContext context = CreateContext();
+        return ("LlamaKivi.LLamaContext", context.Dispose, Task.Run(() => new InteractiveExecutor(context).PrefillPromptAsync(Text, Cancelled)));
+    });
+
+    [Fact]
+    public Task At_random_moments_of_a_stream() => AtRandomMomentsAsync(_ =>
+    {
+        LLamaContext context = CreateContext();
+        return ("LlamaKivi.LLamaContext", context.Dispose, Task.Run(() => ReadAsync(new InteractiveExecutor(context).InferAsync("Begin", TinyModel.Greedy(1000)))));
+    });
+
+    [Fact]
+    public Task At_random_moments_of_saving() => AtRandomMomentsAsync(_ =>
+    {
+        LLamaContext context = CreateContext();
+        context.Handle.Decode([.. Enumerable.Range(0, 64)]);
+        return ("LlamaKivi.LLamaContext", context.Dispose, Task.Run(() =>
+        {
+            for (int i = 0; i < 100; i++)
+            {
+                using LLamaContext.State state = context.GetState();
+                context.LoadState(state);
+                state.Save(Stream.Null);
+            }
+        }));
+    });
+
+    [Fact]
+    public Task At_random_moments_of_an_embedding() => AtRandomMomentsAsync(_ =>
+    {
+        var embedder = new LLamaEmbedder(model.Weights, model.Params(4096));
+        return ("LlamaKivi.LLamaEmbedder", embedder.Dispose, Task.WhenAll(Enumerable.Range(0, 3).Select(_ => embedder.GetEmbeddings(Text, Cancelled))));
+    });
+
+    [Fact]
+    public Task At_random_moments_of_a_response() => AtRandomMomentsAsync(round =>
+    {
+        LLamaContext context = CreateContext();
+        IChatClient client = new InteractiveExecutor(context).AsChatClient();
+        Task calls = Task.WhenAll(Enumerable.Range(0, 3).Select(_ => client.GetResponseAsync("Hello", new ChatOptions { MaxOutputTokens = 30 }, Cancelled)));
+        // The client's alone, or the context's under it.
+        return round % 2 == 0 ? (Chat, client.Dispose, calls) : ("LlamaKivi.LLamaContext", context.Dispose, calls);
+    });
+
+    [Fact]
+    public Task At_random_moments_of_a_batch() => AtRandomMomentsAsync(_ =>
+    {
+        var executor = new BatchedExecutor(model.Weights, model.Params(4096));
+        Conversation[] conversations = [executor.Create(), executor.Create()];
+        Array.ForEach(conversations, conversation => conversation.Prompt(Text));
+        return ("LlamaKivi.Batched.BatchedExecutor", executor.Dispose, Task.Run(async () =>
+        {
+            while (conversations.Any(conversation => conversation.RequiresInference))
+            {
+                await executor.Infer(Cancelled);
+            }
+        }));
+    });
+
+    private static async Task AtRandomMomentsAsync(Func<int, (string Owner, Action Dispose, Task Calls)> begin)
+    {
+        var random = new Random(1);
+        long start = 0;
+        double most = 0;
+        for (int i = 0; i < 5; i++)
+        {
+            Task calls = begin(0).Calls;
+            start = Stopwatch.GetTimestamp();
+            await calls.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            most = Stopwatch.GetElapsedTime(start).TotalMicroseconds;  // when nobody stops it, and all is compiled
+        }
+
+        int stopped = 0;
+        for (int round = 0; round < Rounds; round++)
+        {
+            (string owner, Action dispose, Task calls) = begin(round);
+            start = Stopwatch.GetTimestamp();
+            double moment = random.NextDouble() * most;
+            SpinWait.SpinUntil(() => calls.IsCompleted || Stopwatch.GetElapsedTime(start).TotalMicroseconds > moment);
+            dispose();
+            stopped += await EndAsync(owner, calls);
+        }
+
+        TestContext.Current.TestOutputHelper?.WriteLine($"{stopped} of {Rounds} were stopped");
+    }
+}
