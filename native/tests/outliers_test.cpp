@@ -33,7 +33,7 @@ std::vector<Logits> logits_of(lk_model* model, lk_cache_type type, int n) {
 
 TEST(KernelOutliers, EveryTypeIsFiniteOnEveryTable) {
     constexpr int kTokens = 200;
-    for (const float factor : {1.0f, 10.0f, 20.0f, 70.0f, 200.0f}) {
+    for (const float factor : {10.0f, 20.0f, 70.0f, 200.0f}) {
         TinyModel tiny;
         tiny.scale_rows("blk.0.attn_k.weight", {3, 40}, factor);
         tiny.scale_rows("blk.1.attn_k.weight", {7, 22}, factor);
