@@ -1,3 +1,4 @@
+using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
 
