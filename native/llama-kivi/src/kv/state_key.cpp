@@ -95,6 +95,7 @@ void check_state_key(const StateKey& saved, const StateKey& here) {
     shape.compare("KV heads (attention.head_count_kv)", saved.n_head_kv, here.n_head_kv);
     shape.compare("head size (attention.key_length)", saved.head_size, here.head_size);
     shape.compare("reserved field", saved.reserved, here.reserved);
+    shape.compare("second reserved field", a.reserved, b.reserved);
     LK_CHECK(shape.empty(), LK_BAD_STATE, "the saved state belongs to another model: %s", shape.text());
     LK_CHECK(a.weights == b.weights, LK_BAD_STATE,
              "the saved state belongs to another model: the weights are different ones");

@@ -22,6 +22,7 @@ struct ModelKey {
     float rope_attn_factor = 0;  // yarn
     float rope_beta_fast = 0;    // yarn
     float rope_beta_slow = 0;    // yarn
+    int32_t reserved = 0;
     uint64_t rope_divisors = 0;  // hash of rope_freqs.weight
     uint64_t weights = 0;        // hash of a sample of the others
 };
@@ -40,7 +41,8 @@ struct StateKey {
     int32_t reserved;  // 0
     ModelKey model;
 };
-static_assert(sizeof(ModelKey) == 88 && sizeof(StateKey) == 128);
+// No padding, whose bytes would be undefined.
+static_assert(sizeof(ModelKey) == 12 * 4 + 16 + 8 + 2 * 8 && sizeof(StateKey) == 10 * 4 + sizeof(ModelKey));
 
 StateKey make_state_key(CacheParts parts, const ModelKey& model);
 
