@@ -228,7 +228,7 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "is empty", "retrieval", "--depths", "512..256")]
     [InlineData(2, "-c is 0", "run", "-p", "x", "-c", "0")]
     [InlineData(1, "cannot open", "run", "-p", "x", "-m", "nowhere.gguf")]
-    [InlineData(1, "context is full", "run", "-p", "one two three four five six seven eight", "-c", "4")]
+    [InlineData(1, "The prompt has 11 tokens; the context holds 4. Shorten the prompt or raise -c.", "run", "-p", "one two three four five six seven eight", "-c", "4")]
     [InlineData(1, "cannot open", "inspect", "nowhere.gguf")]
     [InlineData(1, "Could not find", "perplexity", "-f", "nowhere.txt")]
     [InlineData(2, "'x' is no token id", "logits", "--ids", "1,x", "-o", "unused.npy")]
