@@ -72,6 +72,7 @@ internal sealed class Pair : IDisposable
 {
     private readonly Barrier _all = new(3);  // the two, and who asks them
     private readonly Action?[] _work = new Action?[2];
+    private int _awake;  // of the two
     private bool _isOver;
 
     public Pair()
@@ -86,6 +87,7 @@ internal sealed class Pair : IDisposable
     public bool Run(Action first, Action second, TimeSpan limit)
     {
         (_work[0], _work[1]) = (first, second);
+        _awake = 0;
         return _all.SignalAndWait(limit) && _all.SignalAndWait(limit);
     }
 
@@ -103,6 +105,14 @@ internal sealed class Pair : IDisposable
             if (_isOver)
             {
                 return;
+            }
+
+            // The barrier wakes them one after the other, and what they do takes microseconds.
+            Interlocked.Increment(ref _awake);
+            var spin = default(SpinWait);
+            while (Volatile.Read(ref _awake) < 2)
+            {
+                spin.SpinOnce(sleep1Threshold: -1);
             }
 
             _work[index]!();
