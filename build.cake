@@ -88,10 +88,32 @@ Task("Includes")
         }
     });
 
+Task("Tidy")
+    .Description("Runs clang-tidy (Debian: clang-tidy-19) over the engine's files that sizes of files and requests reach.")
+    .Does(() =>
+    {
+        Run("cmake", "-S . -B artifacts/tidy -DCMAKE_BUILD_TYPE=Release -DLK_CUDA=OFF -DLK_BUILD_TESTS=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON");
+        var folders = new[] { "base", "gguf", "kv", "model", "runtime" };
+        var files = NativeFiles(".cpp").Where(file => folders.Any(folder => file.StartsWith($"native/llama-kivi/src/{folder}/"))).ToArray();
+        var failed = new System.Collections.Concurrent.ConcurrentBag<string>();
+        System.Threading.Tasks.Parallel.ForEach(files, new System.Threading.Tasks.ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount }, file =>
+        {
+            if (StartProcess("clang-tidy-19", $"-p artifacts/tidy --quiet {file}") != 0)
+            {
+                failed.Add(file);
+            }
+        });
+        if (!failed.IsEmpty)
+        {
+            throw new CakeException($"clang-tidy: {string.Join(", ", failed.Order())}");
+        }
+    });
+
 Task("Lint")
-    .Description("Formatting and include directions; compiler and analyzer warnings are errors in every build.")
+    .Description("Formatting, include directions and clang-tidy; compiler and analyzer warnings are errors in every build.")
     .IsDependentOn("Format")
-    .IsDependentOn("Includes");
+    .IsDependentOn("Includes")
+    .IsDependentOn("Tidy");
 
 Task("Coverage")
     .Description("Prints line coverage: native code by gcovr (Debian: gcovr), managed code by coverlet.")

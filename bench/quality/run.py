@@ -135,7 +135,7 @@ paper's "attention scores"), its output is weights times values; both for 32 que
 groups of channels of one token; rounding is asymmetric between a group's least and greatest element, and a group costs two halves. Cache types are the engine's own, rings and sinks included: a window of 1,024 tokens
 has its last 128 to 159 in full precision. Outliers are channels whose mean magnitude is over 4 times their head's median.
 
-`llama-kivi eval` scores tasks written for this project ([bench/quality/tasks](../bench/quality/tasks), 210 rows): a number in a text of 120 to 900 words, a line to be copied, sums with four choices behind forty that are solved, questions
+`llama-kivi eval` scores tasks written for this project ([bench/quality/tasks](../bench/quality/tasks/retrieval.jsonl), 210 rows): a number in a text of 120 to 900 words, a line to be copied, sums with four choices behind forty that are solved, questions
 about one of six short texts with three choices. All but a few are longer than the ring of 128 tokens in full precision. Choices are scored by log-likelihood (`acc`), and by that over their length in characters (`acc_norm`), as the Language Model Evaluation Harness does, from the first token that differs from the prompt's (docs/eval.md); numbers as GSM8K is; F1 as SQuAD. Columns
 behind the first are paired differences from it, in points, with their standard error. Eight rows run side by side; with quantized weights that alone moves log-likelihoods by some hundredths (docs/eval.md), so
 that differences of a row or two mean nothing."""]

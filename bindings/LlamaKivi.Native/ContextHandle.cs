@@ -132,7 +132,10 @@ public sealed unsafe class ContextHandle : IDisposable
     /// <param name="outputs">1 where a token is to be drawn; empty: only for the last token.</param>
     /// <param name="cancellationToken">Stops the computation between layers.</param>
     /// <remarks>There are no logits afterwards.</remarks>
-    /// <inheritdoc cref="Decode"/>
+    /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
+    /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
+    /// <exception cref="NumericErrorException">A computation gave NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled, or <see cref="Cancel"/> was called.</exception>
     public void DecodeSample(
         ReadOnlySpan<int> tokens,
         SamplingParameters sampling,
@@ -158,7 +161,10 @@ public sealed unsafe class ContextHandle : IDisposable
     /// <param name="positions">Position of each, which must continue its sequence; empty: it does.</param>
     /// <param name="outputs">1 where logits are wanted; empty: only for the last.</param>
     /// <param name="cancellationToken">Stops the computation between layers.</param>
-    /// <inheritdoc cref="Decode"/>
+    /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
+    /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
+    /// <exception cref="NumericErrorException">A computation gave NaN or infinity.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled, or <see cref="Cancel"/> was called.</exception>
     public void DecodeEmbeddings(
         ReadOnlySpan<float> embeddings,
         ReadOnlySpan<int> sequenceIds = default,
