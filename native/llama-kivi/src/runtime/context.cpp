@@ -9,46 +9,11 @@
 #include "base/error.h"
 #include "base/finite.h"
 #include "kv/state.h"
+#include "runtime/context_params.h"
 
 namespace lk {
 
-kv::CacheConfig Context::cache_config(const ModelConfig& model, const lk_context_params& params) {
-    constexpr uint32_t kMaxContext = 1u << 30;
-    LK_CHECK(params.n_ctx <= kMaxContext, LK_INVALID_ARGUMENT, "n_ctx is %u; at most %u tokens", params.n_ctx,
-             kMaxContext);
-    LK_CHECK(params.n_seq_max >= 1 && params.n_seq_max <= 1u << 16, LK_INVALID_ARGUMENT,
-             "n_seq_max is %u; it must be 1 to 65536", params.n_seq_max);
-    LK_CHECK(params.n_ubatch >= 1 && params.n_ubatch <= 1u << 16, LK_INVALID_ARGUMENT,
-             "n_ubatch is %u; it must be 1 to 65536", params.n_ubatch);
-    LK_CHECK(params.n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", params.n_threads);
-    kv::CacheConfig c;
-    c.n_layer = model.n_layer;
-    c.n_head_kv = model.n_head_kv;
-    c.head_size = model.head_size;
-    c.n_ctx = static_cast<int>(params.n_ctx == 0 ? model.n_ctx_train : params.n_ctx);
-    c.n_seq_max = static_cast<int>(params.n_seq_max);
-    c.n_seq_ready =
-        static_cast<int>(std::min(params.n_seq_ready, params.n_seq_max + 1));  // refused there if it is more
-    c.n_ubatch = std::min(static_cast<int>(params.n_ubatch), c.n_ctx);
-    c.params = params.cache;
-    c.validate();
-    return c;
-}
-
 namespace {
-
-// Bytes of the weights that a GPU holds with the last n_device_layers of the layers; see CudaDevice.
-uint64_t device_weight_bytes(const GgufFile& file, const ModelConfig& model, int n_device_layers) {
-    const bool embeds = n_device_layers == model.n_layer || file.find_tensor("output.weight") == nullptr;
-    uint64_t bytes = 0;
-    for (const TensorInfo& t : file.tensors()) {
-        const int layer = layer_of(t.name);
-        const bool there =
-            layer >= 0 ? layer >= model.n_layer - n_device_layers : embeds || t.name != "token_embd.weight";
-        bytes += there ? t.size : 0;
-    }
-    return bytes;
-}
 
 // The layers that the CPU computes, and those of the device.
 std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int n_threads) {
@@ -75,53 +40,11 @@ std::vector<kv::CachePlace> cache_places(const Model& model) {
     return places;
 }
 
-// Bytes of the buffers in which a GPU multiplies n_ubatch rows: the rows in 16 bits, quantized weights in 16 bits a
-// part at a time, and what the library of products asks for.
-uint64_t device_work_bytes(const ModelConfig& model, int n_ubatch) {
-    constexpr uint64_t kWeights = 192u << 20;
-    constexpr uint64_t kLibrary = 96u << 20;
-    return 3ull * n_ubatch * std::max(model.n_ff, model.n_embd) + kWeights + kLibrary;
-}
-
 }  // namespace
-
-lk_memory_estimate Context::estimate(const GgufFile& file, int n_gpu_layers, const lk_context_params& params) {
-    const ModelConfig model = ModelConfig::read(file);
-    const kv::CacheConfig c = cache_config(model, params);
-    lk_memory_estimate e{};
-    e.weight_bytes = total_weight_bytes(file);
-    e.cache_page_bytes = kv::Cache::page_bytes(c);
-    e.cache_exact_bytes = kv::Cache::fixed_bytes(c);
-    e.scratch_bytes =
-        ForwardScratch::bytes(model, c.n_ubatch) + kv::Cache::staging_bytes(c) + model.n_vocab * sizeof(float);
-    const kv::PageFormat k = kv::make_side_spec(c, kv::Side::keys).format;
-    const kv::PageFormat v = kv::make_side_spec(c, kv::Side::values).format;
-    e.k_bits_per_element = k.bits_per_element();
-    e.v_bits_per_element = v.bits_per_element();
-    e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
-    if (const int n_device_layers = device_layers(model.n_layer, n_gpu_layers); n_device_layers > 0) {
-        const uint64_t outputs = uint64_t(c.ready_sequences()) * model.n_vocab * sizeof(float);
-        // What stays in the rings takes no pages.
-        const auto kept = [&](kv::Side side) {
-            const kv::SideSpec spec = kv::make_side_spec(c, side);
-            return spec.ageing.trigger - spec.ageing.leave;
-        };
-        kv::CacheConfig there = c;
-        there.n_layer = n_device_layers;
-        kv::CacheConfig paged = there;
-        paged.n_ctx =
-            std::max(0, c.n_ctx - c.ready_sequences() * std::min(kept(kv::Side::keys), kept(kv::Side::values)));
-        e.device_bytes = device_weight_bytes(file, model, n_device_layers) + kv::Cache::page_bytes(paged) +
-                         kv::Cache::fixed_bytes(there) + kv::Cache::staging_bytes(there) +
-                         ForwardScratch::bytes(model, c.n_ubatch) + outputs + device_work_bytes(model, c.n_ubatch);
-    }
-    e.bytes_per_token = static_cast<double>(k.page_bytes + v.page_bytes) / kv::kPageTokens * c.n_layer * c.n_head_kv;
-    return e;
-}
 
 Context::Context(std::shared_ptr<const Model> model, const lk_context_params& params)
     : model_((model->check_complete(), std::move(model))),
-      cache_(cache_config(model_->config, params), cache_places(*model_)),
+      cache_(make_cache_config(model_->config, params), cache_places(*model_)),
       parts_(make_parts(*model_, cache_, static_cast<int>(params.n_threads))),
       embeddings_(params.embeddings != 0),
       output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab),

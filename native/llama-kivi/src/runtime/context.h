@@ -18,9 +18,6 @@ class Context {
 public:
     Context(std::shared_ptr<const Model> model, const lk_context_params& params);
 
-    static kv::CacheConfig cache_config(const ModelConfig& model, const lk_context_params& params);  // checked
-    static lk_memory_estimate estimate(const GgufFile& file, int n_gpu_layers, const lk_context_params& params);
-
     const Model& model() const { return *model_; }
     const kv::SplitCache& cache() const {
         check_usable();
