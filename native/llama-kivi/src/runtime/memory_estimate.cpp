@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/forward.h"
+#include "model/weight_loader.h"
 #include "runtime/context_params.h"
 
 namespace lk {
