@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include "base/error.h"
+#include "model/architecture.h"
 #include "model/model_key.h"
 #include "model/split_model.h"
 #include "model/weight_loader.h"
@@ -8,40 +9,6 @@
 namespace lk {
 
 namespace {
-
-Layer load_llama_layer(WeightLoader& loader, const ModelConfig& c, const std::string& prefix) {
-    const int64_t n_q = static_cast<int64_t>(c.n_head) * c.head_size;
-    const int64_t n_kv = static_cast<int64_t>(c.n_head_kv) * c.head_size;
-    Layer layer;
-    layer.attn_norm = loader.norm(prefix + "attn_norm");
-    layer.wq = loader.matrix(prefix + "attn_q.weight", n_q, c.n_embd);
-    layer.wk = loader.matrix(prefix + "attn_k.weight", n_kv, c.n_embd);
-    layer.wv = loader.matrix(prefix + "attn_v.weight", n_kv, c.n_embd);
-    layer.wo = loader.matrix(prefix + "attn_output.weight", c.n_embd, n_q);
-    layer.ffn_norm = loader.norm(prefix + "ffn_norm");
-    layer.gate = loader.matrix(prefix + "ffn_gate.weight", c.n_ff, c.n_embd);
-    layer.up = loader.matrix(prefix + "ffn_up.weight", c.n_ff, c.n_embd);
-    layer.down = loader.matrix(prefix + "ffn_down.weight", c.n_embd, c.n_ff);
-    return layer;
-}
-
-Layer load_falcon_layer(WeightLoader& loader, const ModelConfig& c, const std::string& prefix) {
-    const int64_t n_q = static_cast<int64_t>(c.n_head) * c.head_size;
-    const int64_t n_kv = static_cast<int64_t>(c.n_head_kv) * c.head_size;
-    Layer layer;
-    layer.attn_norm = loader.norm(prefix + "attn_norm");
-    if (loader.has(prefix + "attn_norm_2.weight")) {
-        layer.attn_norm_2 = loader.norm(prefix + "attn_norm_2");
-    }
-    const Tensor qkv = loader.matrix(prefix + "attn_qkv.weight", n_q + 2 * n_kv, c.n_embd);
-    layer.wq = WeightLoader::rows(qkv, 0, n_q, "attn_q");
-    layer.wk = WeightLoader::rows(qkv, n_q, n_kv, "attn_k");
-    layer.wv = WeightLoader::rows(qkv, n_q + n_kv, n_kv, "attn_v");
-    layer.wo = loader.matrix(prefix + "attn_output.weight", c.n_embd, n_q);
-    layer.up = loader.matrix(prefix + "ffn_up.weight", c.n_ff, c.n_embd);
-    layer.down = loader.matrix(prefix + "ffn_down.weight", c.n_embd, c.n_ff);
-    return layer;
-}
 
 // Progress from `from` to `to` of the whole.
 std::function<bool(float)> part_of(const std::function<bool(float)>& progress, float from, float to) {
@@ -129,8 +96,7 @@ std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use
     model->token_embd = loader.matrix("token_embd.weight", c.n_vocab, c.n_embd);
     for (int i = 0; i < c.n_layer; ++i) {
         const std::string prefix = "blk." + std::to_string(i) + ".";
-        model->layers.push_back(c.architecture == Architecture::falcon ? load_falcon_layer(loader, c, prefix)
-                                                                       : load_llama_layer(loader, c, prefix));
+        model->layers.push_back(c.architecture->load_layer(loader, c, prefix));
     }
     model->output_norm = loader.norm("output_norm");
     model->output = loader.has("output.weight") ? loader.matrix("output.weight", c.n_vocab, c.n_embd)

@@ -85,7 +85,7 @@ std::vector<float> WeightLoader::floats(const std::string& name, int64_t n_rows,
 Norm WeightLoader::norm(const std::string& name) {
     Norm norm;
     norm.weight = vector(name + ".weight", config_.n_embd);
-    if (config_.architecture == Architecture::falcon) {
+    if (config_.norm == NormType::layer) {
         norm.bias = vector(name + ".bias", config_.n_embd);
     }
     return norm;
