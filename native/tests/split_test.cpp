@@ -87,7 +87,7 @@ struct SplitModel {
     SplitModel(const std::string& path, int n_device_layers) : device(std::make_shared<OtherCpu>()) {
         auto loaded = std::const_pointer_cast<Model>(Model::load(path, true, 0, nullptr));
         loaded->device = device;
-        loaded->n_device_layers = n_device_layers;
+        loaded->placement.n_device_layers = n_device_layers;
         model = loaded;
     }
 

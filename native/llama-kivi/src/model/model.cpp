@@ -18,36 +18,6 @@ std::function<bool(float)> part_of(const std::function<bool(float)>& progress, f
     return [=](float fraction) { return progress(from + fraction * (to - from)); };
 }
 
-// The weights and norms of the layers and outputs that the device computes.
-DeviceWeights device_weights(const Model& model) {
-    DeviceWeights weights;
-    const auto vector = [&](const std::vector<float>& v) {
-        weights.data.emplace_back(reinterpret_cast<const uint8_t*>(v.data()), v.size() * sizeof(float));
-    };
-    const auto norm = [&](const Norm& n) {
-        vector(n.weight);
-        vector(n.bias);
-    };
-    const auto matrix = [&](const Tensor& t) { weights.data.emplace_back(t.data, t.row_bytes * t.n_rows); };
-    const int n_host_layers = model.n_host_layers();
-    if (n_host_layers == 0) {
-        matrix(model.token_embd);
-    }
-    matrix(model.output);
-    norm(model.output_norm);
-    vector(model.rope.frequency);
-    weights.rope_frequency = model.rope.frequency;
-    for (const Layer& layer : std::span(model.layers).subspan(n_host_layers)) {
-        for (const Norm* n : {&layer.attn_norm, &layer.attn_norm_2, &layer.ffn_norm}) {
-            norm(*n);
-        }
-        for (const Tensor* t : {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.gate, &layer.up, &layer.down}) {
-            matrix(*t);
-        }
-    }
-    return weights;
-}
-
 std::shared_ptr<const GgufFile> open_file(const std::string& path, std::span<const lk_metadata_override> overrides) {
     std::unique_ptr<GgufFile> file = GgufFile::open(path);
     for (const lk_metadata_override& o : overrides) {
@@ -90,17 +60,19 @@ std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use
     model->weight_bytes = total_weight_bytes(*model->file);
     const ModelConfig& c = model->config;
 
-    const float read = n_gpu_layers == 0 ? 1.0f : 0.1f;
+    model->placement = Placement::make(c.n_layer, n_gpu_layers);
+
+    const float read = model->placement.uses_device() ? 0.1f : 1.0f;
     model->weights = open_weights(model->file, use_mmap);
     WeightLoader loader(*model->file, c, *model->weights, part_of(progress, 0, read));
-    model->token_embd = loader.matrix("token_embd.weight", c.n_vocab, c.n_embd);
+    model->token_embd = loader.matrix(kTokenEmbedding, c.n_vocab, c.n_embd);
     for (int i = 0; i < c.n_layer; ++i) {
         const std::string prefix = "blk." + std::to_string(i) + ".";
         model->layers.push_back(c.architecture->load_layer(loader, c, prefix));
     }
     model->output_norm = loader.norm("output_norm");
-    model->output = loader.has("output.weight") ? loader.matrix("output.weight", c.n_vocab, c.n_embd)
-                                                : WeightLoader::rows(model->token_embd, 0, c.n_vocab, "output");
+    model->output = loader.has(kOutput) ? loader.matrix(kOutput, c.n_vocab, c.n_embd)
+                                        : WeightLoader::rows(model->token_embd, 0, c.n_vocab, "output");
 
     // Llama 3.1 divides each frequency by a number of its own.
     std::vector<float> divisors;
@@ -121,8 +93,7 @@ std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use
     model->state = make_model_key(*model->file, c, divisors);
     model->n_params = loader.n_params();
     model->weight_type = loader.dominant_type();
-    if (n_gpu_layers != 0) {
-        model->n_device_layers = device_layers(model->config.n_layer, n_gpu_layers);
+    if (model->placement.uses_device()) {
         model->device = open_device(device_weights(*model), part_of(progress, read, 1));
     }
     return model;

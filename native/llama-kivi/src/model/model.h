@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "backend/device.h"
 #include "gguf/reader.h"
 #include "kv/state_key.h"
 #include "model/config.h"
 #include "model/layer.h"
+#include "model/placement.h"
 #include "model/rank_head.h"
 #include "model/weight_source.h"
 
@@ -42,20 +42,13 @@ struct Model {
     Tensor output;  // [n_vocab, n_embd]; token_embd if the file has none
     RankHead rank;
     RopeTable rope;
-    std::shared_ptr<Device> device;  // that computes the last layers and the outputs; null: the CPU computes all
-    int n_device_layers = 0;         // whose weights it holds
-
-    int n_host_layers() const { return config.n_layer - n_device_layers; }  // the first ones, which the CPU computes
+    Placement placement;
+    std::shared_ptr<Device> device;  // of the placement; null: the CPU computes all
 
 private:
     static std::shared_ptr<const Model> load_whole(const std::string& path, bool use_mmap, int n_gpu_layers,
                                                    const std::function<bool(float)>& progress,
                                                    std::span<const lk_metadata_override> overrides);
 };
-
-// How many layers the device computes; n_gpu_layers: see lk_model_params.
-constexpr int device_layers(int n_layer, int n_gpu_layers) {
-    return n_gpu_layers < 0 || n_gpu_layers > n_layer ? n_layer : n_gpu_layers;
-}
 
 }  // namespace lk

@@ -56,6 +56,9 @@ private:
     std::set<std::string> used_;
 };
 
+inline constexpr const char* kTokenEmbedding = "token_embd.weight";
+inline constexpr const char* kOutput = "output.weight";  // absent: the token embedding's
+
 // Bytes of all tensors of a file.
 uint64_t total_weight_bytes(const GgufFile& file);
 

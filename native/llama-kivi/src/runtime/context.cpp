@@ -12,29 +12,25 @@ namespace lk {
 
 namespace {
 
-// The layers that the CPU computes, and those of the device.
-std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int n_threads) {
-    std::vector<ModelPart> parts;
-    for (kv::Cache* part : cache.parts()) {
-        const kv::CacheConfig& c = part->config();
-        std::unique_ptr<Backend> backend =
-            c.first_layer < model.n_host_layers() ? make_cpu_backend(n_threads) : model.device->make_backend();
-        ForwardScratch scratch(model.config, c.n_ubatch, backend->memory());
-        parts.push_back({c.first_layer, c.first_layer + c.n_layer, std::move(backend), part, std::move(scratch)});
-    }
-    return parts;
-}
-
 // Where the layers' parts of the cache lie.
 std::vector<kv::CachePlace> cache_places(const Model& model) {
     std::vector<kv::CachePlace> places;
-    if (model.n_host_layers() > 0) {
-        places.push_back({model.n_host_layers(), &host_memory()});
-    }
-    if (model.n_device_layers > 0) {
-        places.push_back({model.n_device_layers, &model.device->memory()});
+    for (const LayerRange& range : model.placement.ranges()) {
+        places.push_back({range.n_layer(), range.on_device ? &model.device->memory() : &host_memory()});
     }
     return places;
+}
+
+// The cache has a part for each range of layers.
+std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int n_threads) {
+    std::vector<ModelPart> parts;
+    const kv::CacheParts caches = cache.parts();
+    for (const LayerRange& range : model.placement.ranges()) {
+        std::unique_ptr<Backend> backend = range.on_device ? model.device->make_backend() : make_cpu_backend(n_threads);
+        ForwardScratch scratch(model.config, cache.config().n_ubatch, backend->memory());
+        parts.push_back({range.begin, range.end, std::move(backend), caches[parts.size()], std::move(scratch)});
+    }
+    return parts;
 }
 
 }  // namespace
@@ -75,7 +71,7 @@ void Context::set_threads(uint32_t n_threads) {
     check_usable();
     LK_CHECK(n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", n_threads);
     for (ModelPart& part : parts_) {
-        if (part.begin < model_->n_host_layers()) {
+        if (!model_->placement.on_device(part.begin)) {
             part.backend = make_cpu_backend(static_cast<int>(n_threads));
         }
     }

@@ -3,25 +3,13 @@
 #include <algorithm>
 
 #include "model/forward.h"
+#include "model/placement.h"
 #include "model/weight_loader.h"
 #include "runtime/context_params.h"
 
 namespace lk {
 
 namespace {
-
-// Bytes of the weights that a GPU holds with the last n_device_layers of the layers; see CudaDevice.
-uint64_t device_weight_bytes(const GgufFile& file, const ModelConfig& model, int n_device_layers) {
-    const bool embeds = n_device_layers == model.n_layer || file.find_tensor("output.weight") == nullptr;
-    uint64_t bytes = 0;
-    for (const TensorInfo& t : file.tensors()) {
-        const int layer = layer_of(t.name);
-        const bool there =
-            layer >= 0 ? layer >= model.n_layer - n_device_layers : embeds || t.name != "token_embd.weight";
-        bytes += there ? t.size : 0;
-    }
-    return bytes;
-}
 
 // Bytes of the buffers in which a GPU multiplies n_ubatch rows: the rows in 16 bits, quantized weights in 16 bits a
 // part at a time, and what the library of products asks for.
@@ -47,7 +35,7 @@ lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const
     e.k_bits_per_element = k.bits_per_element();
     e.v_bits_per_element = v.bits_per_element();
     e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
-    if (const int n_device_layers = device_layers(model.n_layer, n_gpu_layers); n_device_layers > 0) {
+    if (const Placement placement = Placement::make(model.n_layer, n_gpu_layers); placement.uses_device()) {
         const uint64_t outputs = uint64_t(c.ready_sequences()) * model.n_vocab * sizeof(float);
         // What stays in the rings takes no pages.
         const auto kept = [&](kv::Side side) {
@@ -55,11 +43,11 @@ lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const
             return spec.ageing.trigger - spec.ageing.leave;
         };
         kv::CacheConfig there = c;
-        there.n_layer = n_device_layers;
+        there.n_layer = placement.n_device_layers;
         kv::CacheConfig paged = there;
         paged.n_ctx =
             std::max(0, c.n_ctx - c.ready_sequences() * std::min(kept(kv::Side::keys), kept(kv::Side::values)));
-        e.device_bytes = device_weight_bytes(file, model, n_device_layers) + kv::Cache::page_bytes(paged) +
+        e.device_bytes = device_weight_bytes(file, placement) + kv::Cache::page_bytes(paged) +
                          kv::Cache::fixed_bytes(there) + kv::Cache::staging_bytes(there) +
                          ForwardScratch::bytes(model, c.n_ubatch) + outputs + device_work_bytes(model, c.n_ubatch);
     }
