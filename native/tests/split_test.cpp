@@ -6,6 +6,7 @@
 #include "kv_helpers.h"
 #include "model_helpers.h"
 #include "runtime/context.h"
+#include "runtime/memory_estimate.h"
 
 namespace lk {
 namespace {
@@ -86,7 +87,7 @@ struct SplitModel {
     SplitModel(const std::string& path, int n_device_layers) : device(std::make_shared<OtherCpu>()) {
         auto loaded = std::const_pointer_cast<Model>(Model::load(path, true, 0, nullptr));
         loaded->device = device;
-        loaded->n_device_layers = n_device_layers;
+        loaded->placement.n_device_layers = n_device_layers;
         model = loaded;
     }
 
@@ -249,7 +250,7 @@ TEST(Split, TheEstimateCountsTheDevicesPart) {
     const auto model = Model::load(test::demo_model_path(), true, 0, nullptr);
     const lk_context_params params = params_of(LK_CACHE_KIVI2);
     const auto bytes = [&](int n_gpu_layers) {
-        return Context::estimate(*model->file, n_gpu_layers, params).device_bytes;
+        return estimate_memory(*model->file, n_gpu_layers, params).device_bytes;
     };
     EXPECT_EQ(bytes(0), 0u);
     EXPECT_LT(bytes(1), bytes(4));

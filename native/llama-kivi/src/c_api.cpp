@@ -10,6 +10,7 @@
 #include "c_api_guard.h"
 #include "c_api_types.h"
 #include "kv/round_trip.h"
+#include "runtime/memory_estimate.h"
 
 using lk::enter;
 using lk::guard;
@@ -207,7 +208,7 @@ lk_status lk_context_estimate(const lk_gguf* gguf, int32_t n_gpu_layers, const l
         LK_REQUIRE(params);
         LK_REQUIRE(out);
         lk::check_struct_size(params->struct_size, sizeof *params, "lk_context_params");
-        *out = lk::Context::estimate(*gguf->file, n_gpu_layers, *params);
+        *out = lk::estimate_memory(*gguf->file, n_gpu_layers, *params);
     });
 }
 
@@ -221,7 +222,7 @@ lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk
         try {
             *out = new lk_context(model->model, *params);
         } catch (const std::bad_alloc&) {
-            const lk_memory_estimate e = lk::Context::estimate(*model->gguf.file, 0, *params);
+            const lk_memory_estimate e = lk::estimate_memory(*model->gguf.file, 0, *params);
             throw lk::Error(LK_OUT_OF_MEMORY,
                             lk::format("out of memory: the context needs %llu bytes for the cache's rings and %llu for "
                                        "scratch; lower n_seq_max, n_ubatch or the residual",

@@ -1,10 +1,12 @@
 #include "model/config.h"
 
-#include <cmath>
+#include <algorithm>
 
 #include "backend/backend.h"
 #include "base/error.h"
 #include "kv/kivi_format.h"
+#include "model/architecture.h"
+#include "model/metadata_keys.h"
 #include "model/split_model.h"
 
 namespace lk {
@@ -14,54 +16,7 @@ namespace {
 constexpr int kMaxLayers = 4096;
 constexpr int kMaxWidth = 1 << 20;  // of any dimension of a layer
 
-class Reader {
-public:
-    Reader(const GgufFile& file, std::string prefix) : file_(file), prefix_(std::move(prefix)) {}
-
-    std::string key(const char* name) const { return prefix_ + "." + name; }
-    bool has(const char* name) const { return file_.find(key(name)) != nullptr; }
-
-    int count(const char* name, int max) const {
-        const uint32_t value = file_.get_u32(key(name));
-        check(name, value, max);
-        return static_cast<int>(value);
-    }
-    int count_or(const char* name, int max, int fallback) const { return has(name) ? count(name, max) : fallback; }
-
-    // A scalar, or an array whose elements are all the same.
-    int uniform_count_or(const char* name, int max, int fallback) const {
-        if (!has(name)) {
-            return fallback;
-        }
-        const std::vector<uint32_t> values = file_.get_u32_array(key(name));
-        LK_CHECK(!values.empty(), LK_BAD_FILE, "%s: key '%s' is an empty array", file_.name().c_str(),
-                 key(name).c_str());
-        for (const uint32_t v : values) {
-            LK_CHECK(v == values[0], LK_UNSUPPORTED, "%s: key '%s' differs from layer to layer, which is not supported",
-                     file_.name().c_str(), key(name).c_str());
-        }
-        check(name, values[0], max);
-        return static_cast<int>(values[0]);
-    }
-
-    float positive(const char* name, float fallback) const {
-        const float value = file_.get_f32_or(key(name), fallback);
-        LK_CHECK(std::isfinite(value) && value > 0, LK_BAD_FILE, "%s: key '%s' is %g; it must be a positive number",
-                 file_.name().c_str(), key(name).c_str(), static_cast<double>(value));
-        return value;
-    }
-
-private:
-    void check(const char* name, uint32_t value, int max) const {
-        LK_CHECK(value >= 1 && value <= static_cast<uint32_t>(max), LK_BAD_FILE,
-                 "%s: key '%s' is %u; it must be 1 to %d", file_.name().c_str(), key(name).c_str(), value, max);
-    }
-
-    const GgufFile& file_;
-    std::string prefix_;
-};
-
-RopeConfig read_rope(const GgufFile& file, const Reader& r, int head_size, int n_ctx_train) {
+RopeConfig read_rope(const GgufFile& file, const MetadataKeys& r, int head_size, int n_ctx_train) {
     RopeConfig c;
     c.n_rot = r.count_or("rope.dimension_count", kMaxWidth, head_size);
     LK_CHECK(c.n_rot % 2 == 0 && c.n_rot <= head_size, LK_BAD_FILE,
@@ -91,7 +46,7 @@ RopeConfig read_rope(const GgufFile& file, const Reader& r, int head_size, int n
 }
 
 // A token that has a text, or that the width promises, must have a row. More rows than tokens are padding.
-void check_vocabulary(const GgufFile& file, const Reader& r, int n_rows) {
+void check_vocabulary(const GgufFile& file, const MetadataKeys& r, int n_rows) {
     const GgufEntry* model = file.find("tokenizer.ggml.model");
     const GgufEntry* tokens = file.find("tokenizer.ggml.tokens");
     const bool no_texts =
@@ -104,15 +59,6 @@ void check_vocabulary(const GgufFile& file, const Reader& r, int n_rows) {
              key.c_str(), static_cast<unsigned long long>(n_tokens), n_rows);
 }
 
-Architecture read_architecture(const GgufFile& file, const std::string& name) {
-    if (name == "llama") {
-        return Architecture::llama;
-    }
-    LK_CHECK(name == "falcon", LK_UNSUPPORTED, "%s: architecture %s is not supported; supported are: llama, falcon",
-             file.name().c_str(), quote_text(name).c_str());
-    return Architecture::falcon;
-}
-
 }  // namespace
 
 ModelConfig ModelConfig::read(const GgufFile& file) {
@@ -120,9 +66,8 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
     ModelConfig c;
     const char* name = file.name().c_str();
     c.architecture_name = file.get_string("general.architecture");
-    c.architecture = read_architecture(file, c.architecture_name);
-    const bool falcon = c.architecture == Architecture::falcon;
-    const Reader r(file, c.architecture_name);
+    c.architecture = &find_architecture(file, c.architecture_name);
+    const MetadataKeys r(file, c.architecture_name);
     c.n_layer = r.count("block_count", kMaxLayers);
     c.n_embd = r.count("embedding_length", kMaxWidth);
     c.n_ff = r.uniform_count_or("feed_forward_length", kMaxWidth, 0);
@@ -131,7 +76,7 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
     LK_CHECK(c.n_head > 0, LK_BAD_FILE, "%s: key '%s' is missing", name, r.key("attention.head_count").c_str());
     c.n_head_kv = r.uniform_count_or("attention.head_count_kv", kMaxWidth, c.n_head);
     c.n_ctx_train = r.count("context_length", 1 << 30);
-    c.norm_eps = r.positive(falcon ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", 1e-5f);
+    c.architecture->read_config(r, c);
 
     LK_CHECK(c.n_head % c.n_head_kv == 0, LK_BAD_FILE, "%s: %d query heads cannot share %d KV heads evenly", name,
              c.n_head, c.n_head_kv);

@@ -8,13 +8,15 @@
 
 namespace lk {
 
-enum class Architecture {
-    llama,   // also Mistral
-    falcon,  // the forms of 7B and of 40B
+struct Architecture;
+
+enum class NormType {
+    rms,    // RMSNorm
+    layer,  // LayerNorm, with a bias
 };
 
 struct ModelConfig {
-    Architecture architecture = Architecture::llama;
+    const Architecture* architecture = nullptr;
     std::string architecture_name;  // as the file spells it
     int n_layer = 0;
     int n_embd = 0;
@@ -26,7 +28,10 @@ struct ModelConfig {
     int n_ctx_train = 0;
     int window = 0;  // sliding window in tokens; 0: none
     RopeConfig rope;
+    // What architectures differ in; each sets it.
+    NormType norm = NormType::rms;
     float norm_eps = 0;
+    bool gated_ffn = false;  // an MLP of gate, up and down; otherwise of up and down
 
     // Throws LK_BAD_FILE or LK_UNSUPPORTED, naming the key.
     static ModelConfig read(const GgufFile& file);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/architecture.h"
 
 namespace lk {
 
@@ -10,7 +11,7 @@ namespace {
 
 // Elements of the widest feed-forward activations: gate and up, or up alone.
 int ffn_width(const ModelConfig& c) {
-    return c.architecture == Architecture::llama ? 2 * c.n_ff : c.n_ff;
+    return c.gated_ffn ? 2 * c.n_ff : c.n_ff;
 }
 
 }  // namespace
@@ -37,8 +38,7 @@ uint64_t ForwardScratch::bytes(const ModelConfig& c, int n_max) {
 }
 
 kv::Rotation rotation(const Model& model) {
-    return {model.rope.frequency,
-            model.config.architecture == Architecture::falcon ? RopePairs::halves : RopePairs::adjacent};
+    return {model.rope.frequency, model.config.architecture->rope_pairs};
 }
 
 void check_cancelled(const ForwardBatch& batch) {
@@ -133,8 +133,9 @@ void normalize_outputs(const Model& model, Backend& backend, std::span<const int
             ++n;
         }
         const float* const from = x + rows[i] * n_embd;
-        backend.make(norm.bias.empty() ? Rows::rms_norm(from, norm.weight.data(), eps)
-                                       : Rows::layer_norm(from, norm.weight.data(), norm.bias.data(), eps),
+        backend.make(model.config.norm == NormType::rms
+                         ? Rows::rms_norm(from, norm.weight.data(), eps)
+                         : Rows::layer_norm(from, norm.weight.data(), norm.bias.data(), eps),
                      static_cast<int>(n), static_cast<int>(n_embd), normal + static_cast<int64_t>(i) * n_embd);
         i += n;
     }
@@ -187,13 +188,9 @@ void forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch&
         } else {
             backend.embed(model.token_embd, batch.tokens.data(), n, x);
         }
-        switch (c.architecture) {
-        case Architecture::llama:
-            llama_layers(model, part, batch);
-            break;
-        case Architecture::falcon:
-            falcon_layers(model, part, batch);
-            break;
+        for (int layer = part.begin; layer < part.end; ++layer) {
+            check_cancelled(batch);
+            c.architecture->forward_layer(model, part, batch, layer);
         }
         stream = x;
     }

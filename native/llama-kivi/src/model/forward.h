@@ -25,7 +25,7 @@ struct ForwardBatch {
     std::span<const int32_t> output_rows;   // rows whose outputs are wanted, ascending
     float* logits;                          // [output_rows.size(), n_vocab]; null: not wanted
     float* embeddings;                      // [output_rows.size(), n_embd] after the output norm; null: not wanted
-    const std::atomic<bool>* cancelled;     // see check_cancelled
+    const std::atomic<bool>* cancelled;     // looked at between layers: LK_CANCELLED
     Observer observer;
     const lk_sampling* sampling;  // of the logits, which then are no output where they stay on a device; null: none
     const double* draws;          // [output_rows.size()] in [0, 1)
@@ -63,15 +63,8 @@ struct ModelPart {
 // The parts have all layers in order; all but the last lie on the host.
 void forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch& batch);
 
-// The layers of each architecture: scratch.x[n, n_embd] in and out.
-void llama_layers(const Model& model, ModelPart& part, const ForwardBatch& batch);
-void falcon_layers(const Model& model, ModelPart& part, const ForwardBatch& batch);
-
 // How a model rotates queries and keys.
 kv::Rotation rotation(const Model& model);
-
-// Looked at between layers: throws LK_CANCELLED.
-void check_cancelled(const ForwardBatch& batch);
 
 // Rotates scratch.q and .k, stages .k and .v, and attends: scratch.attn. layer: of the model.
 void attend(const Model& model, ModelPart& part, const ForwardBatch& batch, int layer);

@@ -6,13 +6,14 @@
 #include <vector>
 
 #include "base/half.h"
+#include "quant/blocks.h"
 
 namespace lk {
 
 namespace {
 
 constexpr float kSize = 0.02f;
-constexpr size_t kPoolBlocks = 1 << 15;
+constexpr size_t kPoolBlocks = 1 << 15;  // random blocks of a tensor, over and over
 
 // A scale for codes up to `largest`, at byte `at` of every block.
 void set_scale(std::vector<uint8_t>& pool, size_t block_bytes, size_t at, float largest) {
@@ -62,13 +63,37 @@ std::vector<uint8_t> make_pool(WeightType type, uint64_t seed) {
     return pool;
 }
 
+class SyntheticWeights final : public WeightSource {
+public:
+    const uint8_t* matrix(const TensorInfo& info, const Report& report) override {
+        const std::vector<uint8_t> pool = make_pool(static_cast<WeightType>(info.type), ++n_tensors_);
+        data_.push_back(std::unique_ptr<uint8_t[]>(new uint8_t[info.size]));
+        uint8_t* const out = data_.back().get();
+        for (uint64_t at = 0; at < info.size; at += pool.size()) {
+            std::memcpy(out + at, pool.data(), std::min<uint64_t>(pool.size(), info.size - at));
+        }
+        report(info.size);
+        return out;
+    }
+
+    void vector(const TensorInfo&, std::span<float> out) override {
+        ++n_tensors_;
+        std::fill(out.begin(), out.end(), 1.0f);
+    }
+
+private:
+    uint64_t n_tensors_ = 0;  // asked for so far; the seed of one
+    std::vector<std::unique_ptr<uint8_t[]>> data_;
+};
+
 }  // namespace
 
-void fill_synthetic(WeightType type, uint64_t seed, uint8_t* out, size_t bytes) {
-    const std::vector<uint8_t> pool = make_pool(type, seed);
-    for (size_t at = 0; at < bytes; at += pool.size()) {
-        std::memcpy(out + at, pool.data(), std::min(pool.size(), bytes - at));
-    }
+bool is_synthetic(const GgufFile& file) {
+    return file.get_bool_or("general.synthetic", false);
+}
+
+std::shared_ptr<WeightSource> synthetic_weights() {
+    return std::make_shared<SyntheticWeights>();
 }
 
 }  // namespace lk

@@ -2,14 +2,13 @@
 // measured for any shape without a file of its size.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-
-#include "quant/blocks.h"
+#include "model/weight_source.h"
 
 namespace lk {
 
-// Fills `bytes` bytes of whole blocks with random weights of about 0.02. Another seed gives others.
-void fill_synthetic(WeightType type, uint64_t seed, uint8_t* out, size_t bytes);
+bool is_synthetic(const GgufFile& file);
+
+// Matrices of random weights of about 0.02, each tensor with others, and vectors of ones.
+std::shared_ptr<WeightSource> synthetic_weights();
 
 }  // namespace lk

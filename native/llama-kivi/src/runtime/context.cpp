@@ -1,131 +1,46 @@
 #include "runtime/context.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/sampling.h"
 #include "base/error.h"
-#include "base/finite.h"
 #include "kv/state.h"
+#include "runtime/context_params.h"
 
 namespace lk {
 
-kv::CacheConfig Context::cache_config(const ModelConfig& model, const lk_context_params& params) {
-    constexpr uint32_t kMaxContext = 1u << 30;
-    LK_CHECK(params.n_ctx <= kMaxContext, LK_INVALID_ARGUMENT, "n_ctx is %u; at most %u tokens", params.n_ctx,
-             kMaxContext);
-    LK_CHECK(params.n_seq_max >= 1 && params.n_seq_max <= 1u << 16, LK_INVALID_ARGUMENT,
-             "n_seq_max is %u; it must be 1 to 65536", params.n_seq_max);
-    LK_CHECK(params.n_ubatch >= 1 && params.n_ubatch <= 1u << 16, LK_INVALID_ARGUMENT,
-             "n_ubatch is %u; it must be 1 to 65536", params.n_ubatch);
-    LK_CHECK(params.n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", params.n_threads);
-    kv::CacheConfig c;
-    c.n_layer = model.n_layer;
-    c.n_head_kv = model.n_head_kv;
-    c.head_size = model.head_size;
-    c.n_ctx = static_cast<int>(params.n_ctx == 0 ? model.n_ctx_train : params.n_ctx);
-    c.n_seq_max = static_cast<int>(params.n_seq_max);
-    c.n_seq_ready =
-        static_cast<int>(std::min(params.n_seq_ready, params.n_seq_max + 1));  // refused there if it is more
-    c.n_ubatch = std::min(static_cast<int>(params.n_ubatch), c.n_ctx);
-    c.params = params.cache;
-    c.validate();
-    return c;
-}
-
 namespace {
-
-// Bytes of the weights that a GPU holds with the last n_device_layers of the layers; see CudaDevice.
-uint64_t device_weight_bytes(const GgufFile& file, const ModelConfig& model, int n_device_layers) {
-    const bool embeds = n_device_layers == model.n_layer || file.find_tensor("output.weight") == nullptr;
-    uint64_t bytes = 0;
-    for (const TensorInfo& t : file.tensors()) {
-        const int layer = layer_of(t.name);
-        const bool there =
-            layer >= 0 ? layer >= model.n_layer - n_device_layers : embeds || t.name != "token_embd.weight";
-        bytes += there ? t.size : 0;
-    }
-    return bytes;
-}
-
-// The layers that the CPU computes, and those of the device.
-std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int n_threads) {
-    std::vector<ModelPart> parts;
-    for (kv::Cache* part : cache.parts()) {
-        const kv::CacheConfig& c = part->config();
-        std::unique_ptr<Backend> backend =
-            c.first_layer < model.n_host_layers() ? make_cpu_backend(n_threads) : model.device->make_backend();
-        ForwardScratch scratch(model.config, c.n_ubatch, backend->memory());
-        parts.push_back({c.first_layer, c.first_layer + c.n_layer, std::move(backend), part, std::move(scratch)});
-    }
-    return parts;
-}
 
 // Where the layers' parts of the cache lie.
 std::vector<kv::CachePlace> cache_places(const Model& model) {
     std::vector<kv::CachePlace> places;
-    if (model.n_host_layers() > 0) {
-        places.push_back({model.n_host_layers(), &host_memory()});
-    }
-    if (model.n_device_layers > 0) {
-        places.push_back({model.n_device_layers, &model.device->memory()});
+    for (const LayerRange& range : model.placement.ranges()) {
+        places.push_back({range.n_layer(), range.on_device ? &model.device->memory() : &host_memory()});
     }
     return places;
 }
 
-// Bytes of the buffers in which a GPU multiplies n_ubatch rows: the rows in 16 bits, quantized weights in 16 bits a
-// part at a time, and what the library of products asks for.
-uint64_t device_work_bytes(const ModelConfig& model, int n_ubatch) {
-    constexpr uint64_t kWeights = 192u << 20;
-    constexpr uint64_t kLibrary = 96u << 20;
-    return 3ull * n_ubatch * std::max(model.n_ff, model.n_embd) + kWeights + kLibrary;
+// The cache has a part for each range of layers.
+std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int n_threads) {
+    std::vector<ModelPart> parts;
+    const kv::CacheParts caches = cache.parts();
+    for (const LayerRange& range : model.placement.ranges()) {
+        std::unique_ptr<Backend> backend = range.on_device ? model.device->make_backend() : make_cpu_backend(n_threads);
+        ForwardScratch scratch(model.config, cache.config().n_ubatch, backend->memory());
+        parts.push_back({range.begin, range.end, std::move(backend), caches[parts.size()], std::move(scratch)});
+    }
+    return parts;
 }
 
 }  // namespace
 
-lk_memory_estimate Context::estimate(const GgufFile& file, int n_gpu_layers, const lk_context_params& params) {
-    const ModelConfig model = ModelConfig::read(file);
-    const kv::CacheConfig c = cache_config(model, params);
-    lk_memory_estimate e{};
-    e.weight_bytes = total_weight_bytes(file);
-    e.cache_page_bytes = kv::Cache::page_bytes(c);
-    e.cache_exact_bytes = kv::Cache::fixed_bytes(c);
-    e.scratch_bytes =
-        ForwardScratch::bytes(model, c.n_ubatch) + kv::Cache::staging_bytes(c) + model.n_vocab * sizeof(float);
-    const kv::PageFormat k = kv::make_side_spec(c, kv::Side::keys).format;
-    const kv::PageFormat v = kv::make_side_spec(c, kv::Side::values).format;
-    e.k_bits_per_element = k.bits_per_element();
-    e.v_bits_per_element = v.bits_per_element();
-    e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
-    if (const int n_device_layers = device_layers(model.n_layer, n_gpu_layers); n_device_layers > 0) {
-        const uint64_t outputs = uint64_t(c.ready_sequences()) * model.n_vocab * sizeof(float);
-        // What stays in the rings takes no pages.
-        const auto kept = [&](kv::Side side) {
-            const kv::SideSpec spec = kv::make_side_spec(c, side);
-            return spec.ageing.trigger - spec.ageing.leave;
-        };
-        kv::CacheConfig there = c;
-        there.n_layer = n_device_layers;
-        kv::CacheConfig paged = there;
-        paged.n_ctx =
-            std::max(0, c.n_ctx - c.ready_sequences() * std::min(kept(kv::Side::keys), kept(kv::Side::values)));
-        e.device_bytes = device_weight_bytes(file, model, n_device_layers) + kv::Cache::page_bytes(paged) +
-                         kv::Cache::fixed_bytes(there) + kv::Cache::staging_bytes(there) +
-                         ForwardScratch::bytes(model, c.n_ubatch) + outputs + device_work_bytes(model, c.n_ubatch);
-    }
-    e.bytes_per_token = static_cast<double>(k.page_bytes + v.page_bytes) / kv::kPageTokens * c.n_layer * c.n_head_kv;
-    return e;
-}
-
 Context::Context(std::shared_ptr<const Model> model, const lk_context_params& params)
     : model_((model->check_complete(), std::move(model))),
-      cache_(cache_config(model_->config, params), cache_places(*model_)),
+      cache_(make_cache_config(model_->config, params), cache_places(*model_)),
       parts_(make_parts(*model_, cache_, static_cast<int>(params.n_threads))),
       embeddings_(params.embeddings != 0),
-      output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab),
-      seq_rows_(cache_.config().n_seq_max) {}
+      output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab) {}
 
 void Context::check_usable() const {
     LK_CHECK(!device_failed_, LK_DEVICE_ERROR,
@@ -156,7 +71,7 @@ void Context::set_threads(uint32_t n_threads) {
     check_usable();
     LK_CHECK(n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", n_threads);
     for (ModelPart& part : parts_) {
-        if (part.begin < model_->n_host_layers()) {
+        if (!model_->placement.on_device(part.begin)) {
             part.backend = make_cpu_backend(static_cast<int>(n_threads));
         }
     }
@@ -164,9 +79,7 @@ void Context::set_threads(uint32_t n_threads) {
 
 void Context::check_seq(int32_t seq) const {
     check_usable();
-    LK_CHECK(seq >= 0 && seq < cache_.config().n_seq_max, LK_INVALID_ARGUMENT,
-             "sequence %d does not exist; this context has sequences 0 to %d (n_seq_max)", seq,
-             cache_.config().n_seq_max - 1);
+    check_sequence(cache_, seq);
 }
 
 void Context::truncate(int32_t seq, uint32_t n_keep) {
@@ -206,126 +119,56 @@ void Context::copy(int32_t src, int32_t dst) {
     with_device([&] { cache_.copy(src, dst); });
 }
 
-// Checks the batch and fills order_, tokens_, seqs_, output_of_ and outputs_.
-void Context::order_rows(const lk_batch& batch) {
-    const int n = static_cast<int>(batch.n_tokens);
-    const int n_vocab = model_->config.n_vocab;
-    std::fill(seq_rows_.begin(), seq_rows_.end(), 0);
-    seqs_.resize(n);
-    bool sorted = true;
-    for (int i = 0; i < n; ++i) {
-        const int32_t seq = batch.seq_ids != nullptr ? batch.seq_ids[i] : 0;
-        check_seq(seq);
-        LK_CHECK(batch.tokens == nullptr || (batch.tokens[i] >= 0 && batch.tokens[i] < n_vocab), LK_INVALID_ARGUMENT,
-                 "token %d of the batch is %d; this model's tokens are 0 to %d", i, batch.tokens[i], n_vocab - 1);
-        const int next = cache_.length(seq) + seq_rows_[seq]++;
-        LK_CHECK(batch.pos == nullptr || batch.pos[i] == next, LK_INVALID_ARGUMENT,
-                 "token %d of the batch has position %d; sequence %d continues at position %d", i, batch.pos[i], seq,
-                 next);
-        sorted = sorted && (i == 0 || seqs_[i - 1] <= seq);
-        seqs_[i] = seq;
-    }
-    order_.resize(n);
-    std::iota(order_.begin(), order_.end(), 0);
-    if (!sorted) {
-        std::stable_sort(order_.begin(), order_.end(), [&](int32_t a, int32_t b) { return seqs_[a] < seqs_[b]; });
-        std::stable_sort(seqs_.begin(), seqs_.end());
-    }
-    tokens_.resize(n);
-    const size_t n_embd = model_->config.n_embd;
-    inputs_.resize(batch.embeddings != nullptr ? n * n_embd : 0);
-    for (int i = 0; i < n; ++i) {
-        if (batch.embeddings != nullptr) {
-            const float* const row = batch.embeddings + order_[i] * n_embd;
-            const float* const broken = std::find_if_not(row, row + n_embd, is_finite);
-            LK_CHECK(broken == row + n_embd, LK_NUMERIC_ERROR, "element %td of embedding %d of the batch is %s",
-                     broken - row, order_[i], std::isnan(*broken) ? "NaN" : "infinite");
-            std::copy_n(row, n_embd, inputs_.data() + i * n_embd);
-        } else {
-            tokens_[i] = batch.tokens[order_[i]];
+// Makes room for what the plan's call gives; where its outputs go, null if they stay on the device.
+float* Context::prepare_outputs(const BatchPlan& plan) {
+    output_of_.reserve(plan.output_of().size());
+    const bool draws = plan.sampling() != nullptr;
+    if (draws) {
+        sampled_.resize(plan.n_outputs());
+        if (!last_memory().on_host()) {
+            return nullptr;
         }
     }
-    output_of_.assign(n, -1);
-    int n_outputs = 0;
-    for (int i = 0; i < n; ++i) {
-        const int index = order_[i];
-        if (batch.outputs != nullptr ? batch.outputs[index] != 0 : index == n - 1) {
-            output_of_[index] = n_outputs++;
-        }
-    }
-    if (sampling_ != nullptr) {
-        sampled_.resize(n_outputs);
-    }
-    const bool stay = sampling_ != nullptr && !last_memory().on_host();  // the logits, on the device
-    const size_t size = stay ? 0 : static_cast<size_t>(n_outputs) * output_size_;
+    const size_t size = static_cast<size_t>(plan.n_outputs()) * output_size_;
     if (outputs_.size() < size) {
         outputs_ = Buffer<float>(last_memory().nearest_host(), size);
     }
+    return outputs_.data();
 }
 
-// Rows [begin, end) in one pass.
-void Context::run_rows(int begin, int end) {
-    segments_.clear();
-    output_rows_.clear();
-    draws_.clear();
-    int first_output = 0;
-    for (int i = begin; i < end; ++i) {
-        if (segments_.empty() || segments_.back().seq != seqs_[i]) {
-            segments_.push_back({seqs_[i], i - begin, 0});
-        }
-        ++segments_.back().n_rows;
-        const int32_t output = output_of_[order_[i]];
-        if (output >= 0) {
-            first_output = output_rows_.empty() ? output : first_output;
-            output_rows_.push_back(i - begin);
-            if (sampling_ != nullptr) {
-                const int position = cache_.length(seqs_[i]) + segments_.back().n_rows;
-                draws_.push_back(uniform_draw(sampling_->seed, seqs_[i], static_cast<uint32_t>(position)));
-            }
-        }
-    }
-    const size_t n_embd = model_->config.n_embd;
-    float* const outputs =
-        outputs_.size() > 0 ? outputs_.data() + static_cast<size_t>(first_output) * output_size_ : nullptr;
-    const ForwardBatch batch{.tokens = std::span(tokens_).subspan(begin, end - begin),
-                             .inputs = inputs_.empty() ? nullptr : inputs_.data() + begin * n_embd,
-                             .segments = segments_,
-                             .output_rows = output_rows_,
-                             .logits = embeddings_ ? nullptr : outputs,
-                             .embeddings = embeddings_ ? outputs : nullptr,
+void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
+    const BatchPass pass = plan.pass(i);
+    float* const rows = outputs != nullptr ? outputs + static_cast<size_t>(pass.first_output) * output_size_ : nullptr;
+    const ForwardBatch batch{.tokens = pass.tokens,
+                             .inputs = pass.inputs,
+                             .segments = pass.segments,
+                             .output_rows = pass.output_rows,
+                             .logits = embeddings_ ? nullptr : rows,
+                             .embeddings = embeddings_ ? rows : nullptr,
                              .cancelled = &cancelled_,
                              .observer = observer_,
-                             .sampling = sampling_,
-                             .draws = draws_.data(),
-                             .sampled = sampling_ == nullptr ? nullptr : sampled_.data() + first_output};
-    cache_.reserve(segments_);
+                             .sampling = plan.sampling(),
+                             .draws = pass.draws.data(),
+                             .sampled = plan.sampling() == nullptr ? nullptr : sampled_.data() + pass.first_output};
+    cache_.reserve(pass.segments);
     try {
         forward(*model_, parts_, batch);
         for (const ModelPart& part : parts_) {
-            part.backend->prepare_commit(*part.cache, segments_);
+            part.backend->prepare_commit(*part.cache, pass.segments);
         }
         // A device's part is the last and may fail: it goes first.
-        for (size_t i = parts_.size(); i-- > 0;) {
-            parts_[i].backend->commit(*parts_[i].cache, segments_);
+        for (size_t p = parts_.size(); p-- > 0;) {
+            parts_[p].backend->commit(*parts_[p].cache, pass.segments);
         }
     } catch (...) {
-        cache_.release_reserved(segments_);
+        cache_.release_reserved(pass.segments);
         throw;
     }
 }
 
-void Context::run(const lk_batch& batch) {
-    LK_CHECK(batch.n_tokens > 0, LK_INVALID_ARGUMENT, "the batch is empty");
-    LK_CHECK((batch.tokens != nullptr) != (batch.embeddings != nullptr), LK_INVALID_ARGUMENT,
-             "batch.tokens and batch.embeddings are %s; one must be NULL",
-             batch.tokens == nullptr ? "NULL" : "both given");
-    LK_CHECK(batch.n_tokens <= 1u << 30, LK_INVALID_ARGUMENT, "the batch has %u tokens; at most 2^30", batch.n_tokens);
-    cache_.check_room(batch.n_tokens);
-    order_rows(batch);
-    const int n = static_cast<int>(batch.n_tokens);
-    const int n_ubatch = cache_.config().n_ubatch;
-    if (n <= n_ubatch) {
-        run_rows(0, n);
+void Context::run(const BatchPlan& plan, float* outputs) {
+    if (plan.n_passes() == 1) {
+        run_pass(plan, 0, outputs);
         return;
     }
     // A pass that fails leaves the cache alone, but the passes before it are in: keep a way back. A sequence that was
@@ -333,15 +176,15 @@ void Context::run(const lk_batch& batch) {
     std::vector<int> empty;
     std::vector<std::pair<int, kv::SplitSequence>> before;
     for (int seq = 0; seq < cache_.config().n_seq_max; ++seq) {
-        if (seq_rows_[seq] > 0 && cache_.length(seq) == 0) {
+        if (plan.rows_of(seq) > 0 && cache_.length(seq) == 0) {
             empty.push_back(seq);
-        } else if (seq_rows_[seq] > 0) {
+        } else if (plan.rows_of(seq) > 0) {
             before.emplace_back(seq, cache_.snapshot(seq));
         }
     }
     try {
-        for (int begin = 0; begin < n; begin += n_ubatch) {
-            run_rows(begin, std::min(n, begin + n_ubatch));
+        for (int i = 0; i < plan.n_passes(); ++i) {
+            run_pass(plan, i, outputs);
         }
     } catch (...) {
         for (auto& [seq, sequence] : before) {
@@ -354,19 +197,25 @@ void Context::run(const lk_batch& batch) {
     }
 }
 
-void Context::decode(const lk_batch& batch) {
+// sampling: null keeps the outputs instead.
+void Context::call(const lk_batch& batch, const lk_sampling* sampling) {
+    output_of_.clear();
     try {
-        with_device([&] { run(batch); });
+        with_device([&] {
+            plan_.make(batch, model_->config, cache_, sampling);
+            run(plan_, prepare_outputs(plan_));
+        });
     } catch (const Error& e) {
-        output_of_.clear();
         if (e.status() == LK_CANCELLED) {
             cancelled_.store(false);
         }
         throw;
-    } catch (...) {
-        output_of_.clear();
-        throw;
     }
+}
+
+void Context::decode(const lk_batch& batch) {
+    call(batch, nullptr);
+    output_of_.assign(plan_.output_of().begin(), plan_.output_of().end());
 }
 
 void Context::decode_sample(const lk_batch& batch, const lk_sampling& sampling, int32_t* tokens) {
@@ -374,21 +223,13 @@ void Context::decode_sample(const lk_batch& batch, const lk_sampling& sampling, 
     LK_CHECK(!embeddings_, LK_INVALID_ARGUMENT,
              "this context gives embeddings and no logits to draw from (see lk_context_params.embeddings)");
     check_sampling(sampling);
-    sampling_ = &sampling;
-    try {
-        decode(batch);
-    } catch (...) {
-        sampling_ = nullptr;
-        throw;
-    }
-    sampling_ = nullptr;
+    call(batch, &sampling);
     // In the batch's order.
-    for (const int32_t output : output_of_) {
+    for (const int32_t output : plan_.output_of()) {
         if (output >= 0) {
             *tokens++ = sampled_[output];
         }
     }
-    output_of_.clear();
 }
 
 float* Context::output(uint32_t index) {

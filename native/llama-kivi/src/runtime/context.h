@@ -11,15 +11,13 @@
 #include "kv/split_cache.h"
 #include "model/forward.h"
 #include "model/model.h"
+#include "runtime/batch_plan.h"
 
 namespace lk {
 
 class Context {
 public:
     Context(std::shared_ptr<const Model> model, const lk_context_params& params);
-
-    static kv::CacheConfig cache_config(const ModelConfig& model, const lk_context_params& params);  // checked
-    static lk_memory_estimate estimate(const GgufFile& file, int n_gpu_layers, const lk_context_params& params);
 
     const Model& model() const { return *model_; }
     const kv::SplitCache& cache() const {
@@ -55,9 +53,10 @@ private:
     // Runs what may reach a device, and keeps its failure.
     template <class F>
     auto with_device(F&& body) const;
-    void order_rows(const lk_batch& batch);
-    void run(const lk_batch& batch);
-    void run_rows(int begin, int end);
+    void call(const lk_batch& batch, const lk_sampling* sampling);
+    float* prepare_outputs(const BatchPlan& plan);
+    void run(const BatchPlan& plan, float* outputs);
+    void run_pass(const BatchPlan& plan, int i, float* outputs);
     float* output(uint32_t index);
     Memory& last_memory() { return parts_.back().backend->memory(); }  // that outputs are computed in
 
@@ -72,19 +71,10 @@ private:
     mutable std::string device_failure_;
     Observer observer_;
 
-    // The call's rows, sorted by sequence; the batch's order is kept within one.
-    std::vector<int32_t> order_;     // [n] batch index of each row
-    std::vector<int32_t> tokens_;    // [n]
-    std::vector<float> inputs_;      // [n, n_embd], of a batch of embeddings
-    std::vector<int32_t> seqs_;      // [n]
-    std::vector<int32_t> seq_rows_;  // [n_seq_max] rows the call gives each sequence
-    std::vector<kv::Segment> segments_;
-    std::vector<int32_t> output_rows_;
-    std::vector<int32_t> output_of_;         // [n] by batch index: row of outputs_, or -1
-    Buffer<float> outputs_;                  // [outputs, output_size_] at least
-    const lk_sampling* sampling_ = nullptr;  // of decode_sample
-    std::vector<double> draws_;              // [outputs] of a pass
-    std::vector<int32_t> sampled_;           // [outputs] of the call
+    BatchPlan plan_;                  // of the last call
+    std::vector<int32_t> output_of_;  // [n] by batch index: row of outputs_, or -1; empty: none are kept
+    Buffer<float> outputs_;           // [outputs, output_size_] at least
+    std::vector<int32_t> sampled_;    // [outputs] of the last call that drew
 };
 
 }  // namespace lk

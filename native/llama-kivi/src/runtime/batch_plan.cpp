@@ -1,0 +1,132 @@
+#include "runtime/batch_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "backend/sampling.h"
+#include "base/error.h"
+#include "base/finite.h"
+
+namespace lk {
+
+void check_sequence(const kv::SplitCache& cache, int32_t seq) {
+    const int n_seq_max = cache.config().n_seq_max;
+    LK_CHECK(seq >= 0 && seq < n_seq_max, LK_INVALID_ARGUMENT,
+             "sequence %d does not exist; this context has sequences 0 to %d (n_seq_max)", seq, n_seq_max - 1);
+}
+
+void BatchPlan::make(const lk_batch& batch, const ModelConfig& model, const kv::SplitCache& cache,
+                     const lk_sampling* sampling) {
+    LK_CHECK(batch.n_tokens > 0, LK_INVALID_ARGUMENT, "the batch is empty");
+    LK_CHECK((batch.tokens != nullptr) != (batch.embeddings != nullptr), LK_INVALID_ARGUMENT,
+             "batch.tokens and batch.embeddings are %s; one must be NULL",
+             batch.tokens == nullptr ? "NULL" : "both given");
+    LK_CHECK(batch.n_tokens <= 1u << 30, LK_INVALID_ARGUMENT, "the batch has %u tokens; at most 2^30", batch.n_tokens);
+    cache.check_room(batch.n_tokens);
+    sampling_ = sampling != nullptr ? std::optional(*sampling) : std::nullopt;
+    n_embd_ = static_cast<size_t>(model.n_embd);
+    read_sequences(batch, model, cache);
+    sort_rows();
+    read_rows(batch, model);
+    cut_passes(batch, cache);
+}
+
+void BatchPlan::read_sequences(const lk_batch& batch, const ModelConfig& model, const kv::SplitCache& cache) {
+    const int n = static_cast<int>(batch.n_tokens);
+    seq_rows_.assign(cache.config().n_seq_max, 0);
+    seqs_.resize(n);
+    for (int i = 0; i < n; ++i) {
+        const int32_t seq = batch.seq_ids != nullptr ? batch.seq_ids[i] : 0;
+        check_sequence(cache, seq);
+        LK_CHECK(batch.tokens == nullptr || (batch.tokens[i] >= 0 && batch.tokens[i] < model.n_vocab),
+                 LK_INVALID_ARGUMENT, "token %d of the batch is %d; this model's tokens are 0 to %d", i,
+                 batch.tokens[i], model.n_vocab - 1);
+        const int next = cache.length(seq) + seq_rows_[seq]++;
+        LK_CHECK(batch.pos == nullptr || batch.pos[i] == next, LK_INVALID_ARGUMENT,
+                 "token %d of the batch has position %d; sequence %d continues at position %d", i, batch.pos[i], seq,
+                 next);
+        seqs_[i] = seq;
+    }
+}
+
+// By sequence; the batch's order is kept within one.
+void BatchPlan::sort_rows() {
+    const int n = static_cast<int>(seqs_.size());
+    order_.resize(n);
+    if (std::is_sorted(seqs_.begin(), seqs_.end())) {
+        std::iota(order_.begin(), order_.end(), 0);
+        return;
+    }
+    seq_begin_.resize(seq_rows_.size());
+    std::exclusive_scan(seq_rows_.begin(), seq_rows_.end(), seq_begin_.begin(), 0);
+    for (int i = 0; i < n; ++i) {
+        order_[seq_begin_[seqs_[i]]++] = i;
+    }
+}
+
+void BatchPlan::read_rows(const lk_batch& batch, const ModelConfig& model) {
+    const size_t n_embd = model.n_embd;
+    const size_t n = order_.size();
+    tokens_.resize(n);
+    inputs_.resize(batch.embeddings != nullptr ? n * n_embd : 0);
+    for (size_t i = 0; i < n; ++i) {
+        if (batch.embeddings == nullptr) {
+            tokens_[i] = batch.tokens[order_[i]];
+            continue;
+        }
+        const float* const row = batch.embeddings + order_[i] * n_embd;
+        const float* const broken = std::find_if_not(row, row + n_embd, is_finite);
+        LK_CHECK(broken == row + n_embd, LK_NUMERIC_ERROR, "element %td of embedding %d of the batch is %s",
+                 broken - row, order_[i], std::isnan(*broken) ? "NaN" : "infinite");
+        std::copy_n(row, n_embd, inputs_.data() + i * n_embd);
+    }
+}
+
+void BatchPlan::cut_passes(const lk_batch& batch, const kv::SplitCache& cache) {
+    const int n = static_cast<int>(order_.size());
+    const int n_ubatch = cache.config().n_ubatch;
+    passes_.clear();
+    segments_.clear();
+    output_rows_.clear();
+    draws_.clear();
+    output_of_.assign(n, -1);
+    int in_seq = 0;  // rows of the sequence up to this one
+    for (int row = 0; row < n; ++row) {
+        const int index = order_[row];
+        const int32_t seq = seqs_[index];
+        const bool same_seq = row > 0 && seqs_[order_[row - 1]] == seq;
+        if (row % n_ubatch == 0) {
+            passes_.push_back({row, 0, static_cast<int>(segments_.size()), 0, n_outputs(), 0});
+        }
+        Range& pass = passes_.back();
+        if (pass.n_segments == 0 || !same_seq) {
+            segments_.push_back({seq, row - pass.row, 0});
+            ++pass.n_segments;
+        }
+        ++segments_.back().n_rows;
+        ++pass.n_rows;
+        in_seq = same_seq ? in_seq + 1 : 1;
+        if (batch.outputs != nullptr ? batch.outputs[index] == 0 : index != n - 1) {
+            continue;
+        }
+        output_of_[index] = n_outputs();
+        output_rows_.push_back(row - pass.row);
+        ++pass.n_outputs;
+        if (sampling_) {
+            draws_.push_back(uniform_draw(sampling_->seed, seq, static_cast<uint32_t>(cache.length(seq) + in_seq)));
+        }
+    }
+}
+
+BatchPass BatchPlan::pass(int i) const {
+    const Range& p = passes_[i];
+    return {.tokens = std::span(tokens_).subspan(p.row, p.n_rows),
+            .inputs = inputs_.empty() ? nullptr : inputs_.data() + p.row * n_embd_,
+            .segments = std::span(segments_).subspan(p.segment, p.n_segments),
+            .output_rows = std::span(output_rows_).subspan(p.output, p.n_outputs),
+            .draws = draws_.empty() ? std::span<const double>() : std::span(draws_).subspan(p.output, p.n_outputs),
+            .first_output = p.output};
+}
+
+}  // namespace lk

@@ -1,0 +1,71 @@
+// What one call does with its batch: the rows in the order of their sequences, cut into forward passes.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kv/split_cache.h"
+#include "model/config.h"
+
+namespace lk {
+
+// Rows of one forward pass.
+struct BatchPass {
+    std::span<const int32_t> tokens;        // [n]; without meaning if there are inputs
+    const float* inputs;                    // [n, n_embd] of a batch of embeddings; null: of tokens
+    std::span<const kv::Segment> segments;  // cover the n rows in order
+    std::span<const int32_t> output_rows;   // ascending
+    std::span<const double> draws;          // [output_rows.size()] in [0, 1); empty: nothing is drawn
+    int first_output;                       // of the call, if the pass has outputs
+};
+
+// A plan is made anew for every call; its buffers stay, so that a call no larger than an earlier one allocates nothing.
+class BatchPlan {
+public:
+    // Checks the batch against the model and the cache and plans it. LK_INVALID_ARGUMENT, LK_CACHE_FULL or
+    // LK_NUMERIC_ERROR names what is wrong. sampling: draws a token for every output; null: outputs are kept.
+    void make(const lk_batch& batch, const ModelConfig& model, const kv::SplitCache& cache,
+              const lk_sampling* sampling);
+
+    const lk_sampling* sampling() const { return sampling_ ? &*sampling_ : nullptr; }
+    int n_passes() const { return static_cast<int>(passes_.size()); }
+    BatchPass pass(int i) const;
+    int rows_of(int seq) const { return seq_rows_[seq]; }  // rows that the call gives a sequence
+    int n_outputs() const { return static_cast<int>(output_rows_.size()); }
+    std::span<const int32_t> output_of() const { return output_of_; }  // [n] by batch index: output, or -1
+
+private:
+    struct Range {  // of a pass
+        int row;
+        int n_rows;
+        int segment;
+        int n_segments;
+        int output;
+        int n_outputs;
+    };
+
+    void read_sequences(const lk_batch& batch, const ModelConfig& model, const kv::SplitCache& cache);
+    void sort_rows();
+    void read_rows(const lk_batch& batch, const ModelConfig& model);
+    void cut_passes(const lk_batch& batch, const kv::SplitCache& cache);
+
+    std::optional<lk_sampling> sampling_;
+    size_t n_embd_ = 0;
+    std::vector<int32_t> seqs_;       // [n] by batch index
+    std::vector<int32_t> seq_rows_;   // [n_seq_max]
+    std::vector<int32_t> seq_begin_;  // [n_seq_max] first row of each sequence, while rows are sorted
+    std::vector<int32_t> order_;      // [n] batch index of each row
+    std::vector<int32_t> tokens_;     // [n] by row
+    std::vector<float> inputs_;       // [n, n_embd] by row, of a batch of embeddings
+    std::vector<int32_t> output_of_;  // [n] by batch index
+    std::vector<Range> passes_;
+    std::vector<kv::Segment> segments_;  // of all passes; rows count from the pass's first
+    std::vector<int32_t> output_rows_;   // [outputs] the same
+    std::vector<double> draws_;          // [outputs], of a call that draws
+};
+
+// LK_INVALID_ARGUMENT unless it is a sequence of this cache.
+void check_sequence(const kv::SplitCache& cache, int32_t seq);
+
+}  // namespace lk

@@ -1,0 +1,32 @@
+#include "runtime/context_params.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace lk {
+
+kv::CacheConfig make_cache_config(const ModelConfig& model, const lk_context_params& params) {
+    constexpr uint32_t kMaxContext = 1u << 30;
+    LK_CHECK(params.n_ctx <= kMaxContext, LK_INVALID_ARGUMENT, "n_ctx is %u; at most %u tokens", params.n_ctx,
+             kMaxContext);
+    LK_CHECK(params.n_seq_max >= 1 && params.n_seq_max <= 1u << 16, LK_INVALID_ARGUMENT,
+             "n_seq_max is %u; it must be 1 to 65536", params.n_seq_max);
+    LK_CHECK(params.n_ubatch >= 1 && params.n_ubatch <= 1u << 16, LK_INVALID_ARGUMENT,
+             "n_ubatch is %u; it must be 1 to 65536", params.n_ubatch);
+    LK_CHECK(params.n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", params.n_threads);
+    kv::CacheConfig c;
+    c.n_layer = model.n_layer;
+    c.n_head_kv = model.n_head_kv;
+    c.head_size = model.head_size;
+    c.n_ctx = static_cast<int>(params.n_ctx == 0 ? model.n_ctx_train : params.n_ctx);
+    c.n_seq_max = static_cast<int>(params.n_seq_max);
+    c.n_seq_ready =
+        static_cast<int>(std::min(params.n_seq_ready, params.n_seq_max + 1));  // refused there if it is more
+    c.n_ubatch = std::min(static_cast<int>(params.n_ubatch), c.n_ctx);
+    c.params = params.cache;
+    c.validate();
+    return c;
+}
+
+}  // namespace lk

@@ -1,0 +1,58 @@
+#include "runtime/memory_estimate.h"
+
+#include <algorithm>
+
+#include "model/forward.h"
+#include "model/placement.h"
+#include "model/weight_loader.h"
+#include "runtime/context_params.h"
+
+namespace lk {
+
+namespace {
+
+// Bytes of the buffers in which a GPU multiplies n_ubatch rows: the rows in 16 bits, quantized weights in 16 bits a
+// part at a time, and what the library of products asks for.
+uint64_t device_work_bytes(const ModelConfig& model, int n_ubatch) {
+    constexpr uint64_t kWeights = 192u << 20;
+    constexpr uint64_t kLibrary = 96u << 20;
+    return 3ull * n_ubatch * std::max(model.n_ff, model.n_embd) + kWeights + kLibrary;
+}
+
+}  // namespace
+
+lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const lk_context_params& params) {
+    const ModelConfig model = ModelConfig::read(file);
+    const kv::CacheConfig c = make_cache_config(model, params);
+    lk_memory_estimate e{};
+    e.weight_bytes = total_weight_bytes(file);
+    e.cache_page_bytes = kv::Cache::page_bytes(c);
+    e.cache_exact_bytes = kv::Cache::fixed_bytes(c);
+    e.scratch_bytes =
+        ForwardScratch::bytes(model, c.n_ubatch) + kv::Cache::staging_bytes(c) + model.n_vocab * sizeof(float);
+    const kv::PageFormat k = kv::make_side_spec(c, kv::Side::keys).format;
+    const kv::PageFormat v = kv::make_side_spec(c, kv::Side::values).format;
+    e.k_bits_per_element = k.bits_per_element();
+    e.v_bits_per_element = v.bits_per_element();
+    e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
+    if (const Placement placement = Placement::make(model.n_layer, n_gpu_layers); placement.uses_device()) {
+        const uint64_t outputs = uint64_t(c.ready_sequences()) * model.n_vocab * sizeof(float);
+        // What stays in the rings takes no pages.
+        const auto kept = [&](kv::Side side) {
+            const kv::SideSpec spec = kv::make_side_spec(c, side);
+            return spec.ageing.trigger - spec.ageing.leave;
+        };
+        kv::CacheConfig there = c;
+        there.n_layer = placement.n_device_layers;
+        kv::CacheConfig paged = there;
+        paged.n_ctx =
+            std::max(0, c.n_ctx - c.ready_sequences() * std::min(kept(kv::Side::keys), kept(kv::Side::values)));
+        e.device_bytes = device_weight_bytes(file, placement) + kv::Cache::page_bytes(paged) +
+                         kv::Cache::fixed_bytes(there) + kv::Cache::staging_bytes(there) +
+                         ForwardScratch::bytes(model, c.n_ubatch) + outputs + device_work_bytes(model, c.n_ubatch);
+    }
+    e.bytes_per_token = static_cast<double>(k.page_bytes + v.page_bytes) / kv::kPageTokens * c.n_layer * c.n_head_kv;
+    return e;
+}
+
+}  // namespace lk
