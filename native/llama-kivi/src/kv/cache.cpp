@@ -1,11 +1,8 @@
 #include "kv/cache.h"
 
-#include <algorithm>
-#include <cmath>
 #include <new>
 
 #include "base/error.h"
-#include "base/finite.h"
 
 namespace lk::kv {
 
@@ -65,26 +62,6 @@ void Cache::release_reserved(std::span<const Segment> segments) {
     }
 }
 
-namespace {
-
-// A row as its page will give it back. False if a rotated element is beyond the range of halves, in which attention
-// reads them.
-bool round_to_blocks(const PageFormat& f, half_t* row, ToHalf to_half) {
-    static constexpr float kLargest = 65504.0f;
-    float x[kMaxHeadSize];
-    uint8_t blocks[kMaxHeadSize / 32 * sizeof(BlockQ8_0)];
-    std::transform(row, row + f.head_size, x, half_to_float);
-    quantize_rows(f, {}, x, 1, 0, 0, blocks);
-    dequantize_row(block_type(f), blocks, x, f.head_size);
-    const bool fits = std::all_of(x, x + f.head_size, [](float v) { return std::fabs(v) <= kLargest; });
-    hadamard(x, f.head_size);
-    std::transform(x, x + f.head_size, x, [](float v) { return std::clamp(v, -kLargest, kLargest); });
-    to_half(x, f.head_size, row);
-    return fits;
-}
-
-}  // namespace
-
 void fail_staged(Side side, int layer, bool finite) {
     const char* const what = side == Side::keys ? "key" : "value";
     LK_CHECK(finite, LK_NUMERIC_ERROR, "layer %d gave a %s that is NaN or infinite", layer, what);
@@ -92,27 +69,6 @@ void fail_staged(Side side, int layer, bool finite) {
             "layer %d gave a %s beyond 65504, the range of the cache's 16-bit floats: the weights may not belong to a "
             "working model (a damaged or wrongly converted file)",
             layer, what);
-}
-
-void Cache::stage(Side side, int layer, int n_rows, const float* rows, ToHalf to_half) {
-    constexpr half_t kInfinity = 0x7c00;
-    const size_t d = config_.head_size;
-    Buffer<half_t>& staged = staging(side);
-    const PageFormat& f = spec(side).format;
-    for (int h = 0; h < config_.n_head_kv; ++h) {
-        half_t* out = staged.data() + (static_cast<size_t>(layer) * config_.n_head_kv + h) * config_.n_ubatch * d;
-        for (int i = 0; i < n_rows; ++i, out += d) {
-            const float* const row = rows + (static_cast<size_t>(i) * config_.n_head_kv + h) * d;
-            to_half(row, static_cast<int64_t>(d), out);
-            bool broken = false;
-            for (size_t c = 0; c < d; ++c) {
-                broken |= (out[c] & kInfinity) == kInfinity;
-            }
-            if (broken || (f.blocks() && !round_to_blocks(f, out, to_half))) {
-                fail_staged(side, config_.first_layer + layer, std::all_of(row, row + d, is_finite));
-            }
-        }
-    }
 }
 
 SideView Cache::view(Side side, const Segment& segment, int layer, int head) const {
@@ -123,35 +79,6 @@ SideView Cache::view(Side side, const Segment& segment, int layer, int head) con
         ((static_cast<size_t>(layer) * config_.n_head_kv + head) * config_.n_ubatch + segment.row) * config_.head_size;
     v.n_staged = segment.n_rows;
     return v;
-}
-
-void Cache::prepare_commit(std::span<const Segment> segments, int n_threads) {
-    scratch_.resize(std::max(scratch_.size(), static_cast<size_t>(n_threads)));
-    for (int i = 0; i < n_threads; ++i) {
-        for (const Segment& segment : segments) {
-            sequences_[segment.seq].k.reserve_scratch(segment.n_rows, scratch_[i]);
-            sequences_[segment.seq].v.reserve_scratch(segment.n_rows, scratch_[i]);
-        }
-    }
-}
-
-void Cache::commit(std::span<const Segment> segments, ThreadPool& pool) noexcept {
-    const int n_heads = config_.n_layer * config_.n_head_kv;
-    for (const Segment& segment : segments) {
-        Sequence& s = sequences_[segment.seq];
-        pool.parallel_for(n_heads, [&](int task, int thread) noexcept {
-            const int layer = task / config_.n_head_kv;
-            const int head = task % config_.n_head_kv;
-            const size_t offset = (static_cast<size_t>(task) * config_.n_ubatch + segment.row) * config_.head_size;
-            s.k.append(layer, head, staged_k_.data() + offset, segment.n_rows, scratch_[thread]);
-            s.v.append(layer, head, staged_v_.data() + offset, segment.n_rows, scratch_[thread]);
-        });
-    }
-    finish_append(segments);
-}
-
-AppendPlan Cache::plan_append(Side side, const Segment& segment) {
-    return sequences_[segment.seq].side(side).plan_append(segment.n_rows);
 }
 
 void Cache::finish_append(std::span<const Segment> segments) noexcept {

@@ -1,9 +1,9 @@
-// The paged KV cache: sequences of pages, a full-precision ring of the youngest tokens, sinks, and the ageing rules.
+// The paged KV cache of a call: reserve, staged rows, views of them, and the end of a commit.
 //
-// One call goes: reserve (pages for what will leave the rings), stage rows layer by layer while attention reads the
-// sequence and the staged rows, prepare_commit (working memory), commit (rows enter the ring, the oldest leave it
-// quantized). Commit cannot fail, and nothing before it changes a sequence, so a failed call leaves the cache as it
-// was.
+// One call goes: reserve (pages for what will leave the rings); the backend stages rows layer by layer while attention
+// reads the sequence and the staged rows; plan_append, all that may fail of a commit; the backend moves the rows into
+// rings and pages; finish_append counts them. Nothing before finish_append changes what a sequence holds, so a failed
+// call leaves the cache as it was.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,6 @@
 
 #include "base/half.h"
 #include "base/memory.h"
-#include "base/thread_pool.h"
 #include "kv/accounting.h"
 #include "kv/config.h"
 #include "kv/rotation.h"
@@ -29,9 +28,6 @@ struct Segment {
     int row;
     int n_rows;
 };
-
-// Rounds n floats to half.
-using ToHalf = void (*)(const float* x, int64_t n, half_t* out);
 
 // Throws LK_NUMERIC_ERROR: a key or a value was NaN or infinite, or beyond what the cache holds. layer: of the model.
 [[noreturn]] void fail_staged(Side side, int layer, bool finite);
@@ -69,15 +65,14 @@ public:
     void check_room(int64_t used, int64_t n_tokens) const { kv::check_room(config_, used, n_tokens); }
     void reserve(std::span<const Segment> segments);  // LK_OUT_OF_MEMORY
     void release_reserved(std::span<const Segment> segments);
-    // rows [n_rows, n_head_kv, D] of one layer, all rows of the call; LK_NUMERIC_ERROR names layer and side.
-    void stage(Side side, int layer, int n_rows, const float* rows, ToHalf to_half);
     SideView view(Side side, const Segment& segment, int layer, int head) const;
-    // Allocates what commit works in; n_threads: of its pool.
-    void prepare_commit(std::span<const Segment> segments, int n_threads);
-    void commit(std::span<const Segment> segments, ThreadPool& pool) noexcept;
-    // A device's part of a call: rows staged by its kernels, [layer, head, n_ubatch, D], and the two halves of commit.
+    // Where the backend stages the rows of the call, [layer, head, n_ubatch, D].
     half_t* staged(Side side) { return staging(side).data(); }
-    AppendPlan plan_append(Side side, const Segment& segment);
+    // What the backend's commit of a segment writes to. May fail; valid until finish_append.
+    AppendPlan plan_append(Side side, const Segment& segment) {
+        return sequences_[segment.seq].side(side).plan_append(segment.n_rows);
+    }
+    // Counts the rows of the segments, whose plans the backend has carried out or queued.
     void finish_append(std::span<const Segment> segments) noexcept;
 
     lk_cache_usage usage() const {
@@ -101,7 +96,6 @@ private:
     std::vector<Sequence> sequences_;
     Buffer<half_t> staged_k_;  // [layer, head, n_ubatch, D]
     Buffer<half_t> staged_v_;
-    std::vector<FlushScratch> scratch_;  // [threads that commit]
     TokenCounter counter_;
 };
 

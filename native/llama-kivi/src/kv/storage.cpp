@@ -148,6 +148,7 @@ AppendPlan SequenceSide::plan_append(int n_rows) {
     AppendPlan plan{};
     plan.ring = ring_.data();
     plan.sinks = sinks_.data();
+    plan.head_tables = tables_;
     plan.tables = raw_tables_.data();
     plan.ring_start = layout_.ring_start;
     plan.n_ring = layout_.n_ring;

@@ -50,24 +50,19 @@ struct SideView {
     const uint8_t* page(size_t index) const { return pages[index].block->data.data() + page_offset; }
 };
 
-// Where the rows of an append go in a device's memory, whose kernels do what SequenceSide::append does on the host.
+// Where the rows of an append go, for the backend that moves them: numbers before the append, and memory to write.
 struct AppendPlan {
-    half_t* ring;                  // [layer, head, trigger, D]
-    half_t* sinks;                 // [layer, head, S, D]
-    uint8_t* tables;               // [layer, head, table_bytes]
-    int ring_start;                // before the append
-    int n_ring;                    // before the append
+    half_t* ring;                      // [layer, head, trigger, D]
+    half_t* sinks;                     // [layer, head, S, D]
+    std::span<HeadTable> head_tables;  // [layer, head]; on the host
+    uint8_t* tables;                   // [layer, head, table_bytes]; elsewhere
+    int ring_start;
+    int n_ring;
     int first_token;               // of the sequence, that leaves the ring next
     int sink_limit;                // tokens below it become sinks
     bool choose_tables;            // at the first flush
     int page_token;                // of the first page, where the next token goes
     std::vector<uint8_t*> blocks;  // pages to write, as far as the rows go
-};
-
-// Working memory of a thread while rows leave a ring.
-struct FlushScratch {
-    std::vector<float> rows;    // [tokens, D]
-    std::vector<float> column;  // [tokens]
 };
 
 // One side of one sequence.
@@ -99,15 +94,11 @@ public:
     void make_ready();
     // Allocates the blocks that n_rows more rows need and, on the host, the lists of tables that they fix; makes ready.
     void reserve(int n_rows);
-    // Gives scratch the room that append needs for n_rows rows.
-    void reserve_scratch(int n_rows, FlushScratch& scratch) const;
     // Gives the reserved blocks back.
     void release_reserved() { reserved_.clear(); }
-    // Moves rows [n_rows, D] of one layer and head through the ring into the pages. Every (layer, head) must be given
-    // the same n_rows, then finish_append called once. After reserve(n_rows) and reserve_scratch.
-    void append(int layer, int head, const half_t* rows, int n_rows, FlushScratch& scratch) noexcept;
+    // Where a backend puts n_rows more rows. After reserve(n_rows), until finish_append.
+    AppendPlan plan_append(int n_rows);
     void finish_append(int n_rows) noexcept;
-    AppendPlan plan_append(int n_rows);  // after reserve(n_rows); finish_append ends it as well
 
 private:
     size_t index(int layer, int head) const { return static_cast<size_t>(layer) * spec_->n_head_kv + head; }
@@ -115,7 +106,6 @@ private:
         const size_t n = layout_.pages.size();
         return i < n ? *layout_.pages[i].block : *reserved_[i - n];
     }
-    void leave_ring(size_t head, Cursor at, int ring_start, int first_token, bool first_flush, FlushScratch& scratch);
     void move_exact(int begin, int end, const Rotation& rotation);
 
     friend class SideState;  // saves and builds
