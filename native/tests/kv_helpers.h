@@ -12,11 +12,12 @@
 #include <thread>
 #include <vector>
 
+#include "backend/cpu/append.h"
 #include "backend/cpu/kernels.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "kv/cache.h"
-#include "kv/round_trip.h"
+#include "kv/read_row.h"
 
 namespace lk::test {
 
@@ -123,19 +124,20 @@ inline void half_row(const float* x, int64_t n, half_t* out) {
 inline void stage(kv::Cache& cache, const Tokens& tokens, int begin, int end) {
     for (int layer = 0; layer < cache.config().n_layer; ++layer) {
         const size_t at = static_cast<size_t>(begin) * tokens.width;
-        cache.stage(kv::Side::keys, layer, end - begin, tokens.k[layer].data() + at, half_row);
-        cache.stage(kv::Side::values, layer, end - begin, tokens.v[layer].data() + at, half_row);
+        cpu::stage(cache, kv::Side::keys, layer, end - begin, tokens.k[layer].data() + at, half_row);
+        cpu::stage(cache, kv::Side::values, layer, end - begin, tokens.v[layer].data() + at, half_row);
     }
 }
 
 // Appends tokens [begin, end) in one call.
 inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, int end) {
     ThreadPool pool(1);
+    cpu::Append rows;
     const kv::Segment segment{seq, 0, end - begin};
     cache.reserve({&segment, 1});
     stage(cache, tokens, begin, end);
-    cache.prepare_commit({&segment, 1}, pool.size());
-    cache.commit({&segment, 1}, pool);
+    rows.prepare(cache, {&segment, 1}, pool.size());
+    rows.commit(cache, {&segment, 1}, pool);
 }
 
 // The rotation of the keys, for tokens that move.

@@ -4,12 +4,12 @@
 #include <new>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/round_trip.h"
 #include "base/finite.h"
 #include "base/log.h"
 #include "c_api_entry.h"
 #include "c_api_guard.h"
 #include "c_api_types.h"
-#include "kv/round_trip.h"
 #include "runtime/memory_estimate.h"
 
 using lk::enter;
@@ -375,7 +375,7 @@ lk_status lk_cache_round_trip(const lk_cache_params* params, uint32_t n_head_kv,
         config.n_head_kv = static_cast<int>(n_head_kv);
         config.head_size = static_cast<int>(head_size);
         config.params = *params;
-        lk::kv::round_trip(config, static_cast<int>(n_tokens), k, v);
+        lk::cpu::round_trip(config, static_cast<int>(n_tokens), k, v);
     });
 }
 

@@ -219,18 +219,18 @@ void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& o
     // The first runs of the distinct blocks, and the block of every run.
     std::map<const PageBlock*, int32_t> numbers;
     std::vector<size_t> blocks;
-    for (size_t i = 0; i < first.pages_.size(); ++i) {
-        if (numbers.try_emplace(first.pages_[i].block.get(), static_cast<int32_t>(blocks.size())).second) {
+    for (size_t i = 0; i < first.layout_.pages.size(); ++i) {
+        if (numbers.try_emplace(first.layout_.pages[i].block.get(), static_cast<int32_t>(blocks.size())).second) {
             blocks.push_back(i);
         }
     }
-    out.number(first.n_paged_);
-    out.number(first.n_sinks_);
-    out.number(first.n_ring_);
-    out.number(first.tables_chosen_);
-    out.number(static_cast<int32_t>(first.pages_.size()));
+    out.number(first.layout_.n_paged);
+    out.number(first.layout_.n_sinks);
+    out.number(first.layout_.n_ring);
+    out.number(first.layout_.tables_chosen);
+    out.number(static_cast<int32_t>(first.layout_.pages.size()));
     out.number(static_cast<int32_t>(blocks.size()));
-    for (const PageRef& ref : first.pages_) {
+    for (const PageRef& ref : first.layout_.pages) {
         out.number(numbers[ref.block.get()]);
         out.number(ref.first);
         out.number(ref.count);
@@ -238,7 +238,7 @@ void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& o
     }
     for (const size_t run : blocks) {
         for (const SequenceSide* side : parts) {
-            out.bytes_of(side->pages_[run].block->data);
+            out.bytes_of(side->layout_.pages[run].block->data);
         }
     }
     for (const SequenceSide* side : parts) {
@@ -254,14 +254,14 @@ void SideState::write_heads(const SequenceSide& side, StateWriter& out) {
     const std::vector<half_t> sinks = out.fetch(side.sinks_);
     const std::vector<uint8_t> tables = out.fetch(side.raw_tables_);
     for (size_t head = 0; head < spec.head_count(); ++head) {
-        for (int i = 0; i < side.n_ring_; ++i) {
-            const size_t row = head * trigger + (side.ring_start_ + i) % trigger;
+        for (int i = 0; i < side.layout_.n_ring; ++i) {
+            const size_t row = head * trigger + side.layout_.ring_row(i);
             out.bytes(rings.data() + row * d, d * sizeof(half_t));
         }
-        if (side.n_sinks_ > 0) {
-            out.bytes(sinks.data() + head * spec.sinks * d, side.n_sinks_ * d * sizeof(half_t));
+        if (side.layout_.n_sinks > 0) {
+            out.bytes(sinks.data() + head * spec.sinks * d, side.layout_.n_sinks * d * sizeof(half_t));
         }
-        if (!side.tables_chosen_) {
+        if (!side.layout_.tables_chosen) {
             continue;
         }
         if (side.memory_->on_host()) {
@@ -277,22 +277,22 @@ void SideState::build(const SideContent& content, std::span<SequenceSide> sides)
     std::span<const SideContent::Head> heads = content.heads;
     for (size_t part = 0; part < sides.size(); ++part) {
         SequenceSide& side = sides[part];
-        side.n_paged_ = content.n_paged;
-        side.n_sinks_ = content.n_sinks;
-        side.n_ring_ = content.n_ring;
-        side.tables_chosen_ = content.tables_chosen;
+        side.layout_.n_paged = content.n_paged;
+        side.layout_.n_sinks = content.n_sinks;
+        side.layout_.n_ring = content.n_ring;
+        side.layout_.tables_chosen = content.tables_chosen;
         int last_block = -1;
         for (const SideContent::Run& run : content.runs) {
             PageRef ref{nullptr, run.count, run.first, run.frame};
             if (run.block == last_block) {
-                ref.block = side.pages_.back().block;
+                ref.block = side.layout_.pages.back().block;
             } else {
                 const std::span<const uint8_t> bytes = content.blocks[run.block * sides.size() + part];
                 ref.block = std::make_shared<PageBlock>(*side.memory_, bytes.size(), side.live_bytes_);
                 side.memory_->write(ref.block->data.data(), bytes.data(), bytes.size());
             }
             last_block = run.block;
-            side.pages_.push_back(std::move(ref));
+            side.layout_.pages.push_back(std::move(ref));
         }
         build_heads(heads.first(side.spec_->head_count()), side);
         heads = heads.subspan(side.spec_->head_count());
@@ -317,7 +317,7 @@ void SideState::build_heads(std::span<const SideContent::Head> heads, SequenceSi
         put(sinks.empty() ? nullptr : sinks.data() + i * spec.sinks * d, head.sinks);
         if (!tables.empty()) {
             put(tables.data() + i * spec.table_bytes(), head.table);
-        } else if (side.tables_chosen_) {
+        } else if (side.layout_.tables_chosen) {
             side.tables_[i] = unpack(spec, head.table);
         }
     }

@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include "backend/cpu/append.h"
 #include "backend/cpu/attention.h"
 #include "backend/cpu/kernels.h"
 #include "backend/numeric_error.h"
@@ -104,8 +105,8 @@ public:
         const kv::CacheConfig& c = args.cache->config();
         rotate(args, args.n_head, c.head_size, args.q);
         rotate(args, c.n_head_kv, c.head_size, args.k);
-        args.cache->stage(kv::Side::keys, args.layer, args.n, args.k, kernels_.half_row);
-        args.cache->stage(kv::Side::values, args.layer, args.n, args.v, kernels_.half_row);
+        cpu::stage(*args.cache, kv::Side::keys, args.layer, args.n, args.k, kernels_.half_row);
+        cpu::stage(*args.cache, kv::Side::values, args.layer, args.n, args.v, kernels_.half_row);
     }
 
     void attention(const AttentionArgs& args) override {
@@ -126,11 +127,11 @@ public:
     }
 
     void prepare_commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
-        cache.prepare_commit(segments, pool_.size());
+        append_.prepare(cache, segments, pool_.size());
     }
 
     void commit(kv::Cache& cache, std::span<const kv::Segment> segments) noexcept override {
-        cache.commit(segments, pool_);
+        append_.commit(cache, segments, pool_);
     }
 
 private:
@@ -253,6 +254,7 @@ private:
     const Kernels& kernels_;
     ThreadPool pool_;
     cpu::Attention attention_;
+    cpu::Append append_;
     ActivationBuffer<float> plain_;
     std::vector<int32_t> code_sums_;
     ActivationBuffer<int16_t> super_;

@@ -1,0 +1,105 @@
+#include "kv/accounting.h"
+
+#include <algorithm>
+#include <bitset>
+
+#include "base/error.h"
+
+namespace lk::kv {
+
+uint64_t fixed_bytes(const CacheConfig& config) {
+    uint64_t elements = 0;
+    for (const Side side : {Side::keys, Side::values}) {
+        const SideSpec spec = make_side_spec(config, side);
+        elements += spec.ring_elements() + spec.sink_elements();
+    }
+    return elements * sizeof(half_t) * config.ready_sequences();
+}
+
+uint64_t staging_bytes(const CacheConfig& config) {
+    return uint64_t{2} * config.n_layer * config.n_head_kv * config.n_ubatch * config.head_size * sizeof(half_t);
+}
+
+uint64_t page_bytes(const CacheConfig& config) {
+    // A sequence's last page is not full.
+    const uint64_t n_seq = config.ready_sequences();
+    const uint64_t tokens = (static_cast<uint64_t>(config.n_ctx) + n_seq - 1) / n_seq;
+    const uint64_t n_pages = (tokens + kPageTokens - 1) / kPageTokens * n_seq;
+    return n_pages *
+           (make_side_spec(config, Side::keys).block_bytes() + make_side_spec(config, Side::values).block_bytes());
+}
+
+int64_t TokenCounter::paged(std::span<const Sequence> sequences, Side side, int except) const {
+    const uint64_t visit = ++visits_;
+    int64_t tokens = 0;
+    for (size_t seq = 0; seq < sequences.size(); ++seq) {
+        const Sequence& s = sequences[seq];
+        if (static_cast<int>(seq) == except) {
+            continue;
+        }
+        for (const PageRef& page : s.side(side).pages()) {
+            const PageBlock& block = *page.block;
+            if (block.visit != visit) {
+                block.visit = visit;
+                block.visited.reset();
+            }
+            std::bitset<kPageTokens> run;
+            run = (run.set() >> (kPageTokens - page.count)) << page.first;
+            tokens += static_cast<int64_t>((run & ~block.visited).count());
+            block.visited |= run;
+        }
+    }
+    return tokens;
+}
+
+int64_t TokenCounter::used(std::span<const Sequence> sequences, int except) const {
+    int64_t used = paged(sequences, Side::keys, except);
+    for (size_t seq = 0; seq < sequences.size(); ++seq) {
+        used += static_cast<int>(seq) == except ? 0 : sequences[seq].k.n_ring();
+    }
+    return used;
+}
+
+void check_room(const CacheConfig& config, int64_t used, int64_t n_tokens) {
+    if (used + n_tokens > config.n_ctx) {
+        throw Error(LK_CACHE_FULL,
+                    format("the KV cache is full: %lld of %d tokens used, %lld more needed; raise n_ctx or remove "
+                           "tokens",
+                           static_cast<long long>(used), config.n_ctx, static_cast<long long>(n_tokens)),
+                    n_tokens, std::max<int64_t>(config.n_ctx - used, 0));
+    }
+}
+
+lk_cache_usage cache_usage(const CacheConfig& config, std::span<const Sequence> sequences, const SideSpec& k_spec,
+                           const SideSpec& v_spec, const TokenCounter& counter, int64_t live_page_bytes) {
+    lk_cache_usage u{};
+    const double elements =
+        static_cast<double>(config.n_layer) * config.n_head_kv * config.head_size;  // a token, one side
+    double quantized = 0;
+    double exact = 0;
+    for (const Side side : {Side::keys, Side::values}) {
+        const PageFormat& f = (side == Side::keys ? k_spec : v_spec).format;
+        const double paged = static_cast<double>(counter.paged(sequences, side)) * elements * f.bits_per_element() / 8;
+        (f.quantized() ? quantized : exact) += paged;
+        for (const Sequence& s : sequences) {
+            const SequenceSide& one = s.side(side);
+            exact += (one.n_ring() + one.n_sinks()) * elements * sizeof(half_t);
+            u.allocated_bytes += one.fixed_bytes();
+            if (f.quantized()) {
+                (side == Side::keys ? u.n_quantized_k : u.n_quantized_v) += one.n_paged() - one.n_sinks();
+            }
+        }
+        (side == Side::keys ? u.k_bits_per_element : u.v_bits_per_element) = f.bits_per_element();
+    }
+    for (const Sequence& s : sequences) {
+        u.n_tokens += s.length();
+    }
+    u.n_capacity = config.n_ctx;
+    u.quantized_bytes = static_cast<uint64_t>(quantized);
+    u.exact_bytes = static_cast<uint64_t>(exact);
+    u.allocated_bytes += live_page_bytes;
+    u.f16_bytes = static_cast<uint64_t>(u.n_tokens * elements * 2 * sizeof(half_t));
+    return u;
+}
+
+}  // namespace lk::kv

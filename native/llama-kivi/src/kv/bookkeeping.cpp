@@ -1,0 +1,114 @@
+#include "kv/bookkeeping.h"
+
+#include <utility>
+
+namespace lk::kv {
+
+int SideLayout::flushes(int n_rows) const {
+    const AgeingRule& rule = spec->ageing;
+    const int rows = n_ring + n_rows;
+    return rows < rule.trigger ? 0 : (rows - rule.trigger) / rule.leave + 1;
+}
+
+Cursor SideLayout::next_place() const {
+    if (pages.empty()) {
+        return {0, 0};
+    }
+    // A block cut inside a token group keeps its codes: the next group starts a block of its own.
+    const PageRef& last = pages.back();
+    const bool writable =
+        last.end() < kPageTokens && last.end() % spec->align == 0 && last.frame == 0 && last.block.use_count() == 1;
+    return writable ? Cursor{pages.size() - 1, last.end()} : Cursor{pages.size(), 0};
+}
+
+size_t SideLayout::blocks_for(int n_rows) const {
+    const int n_leave = leaving(n_rows);
+    return n_leave == 0 ? 0 : next_place().advance(n_leave - 1).block + 1;
+}
+
+void SideLayout::append(int n_rows, std::vector<std::shared_ptr<PageBlock>>& reserved) noexcept {
+    const AgeingRule& rule = spec->ageing;
+    const int n_flushes = flushes(n_rows);
+    const int limit = sink_limit();
+    Cursor at = next_place();
+    for (int left = n_flushes * rule.leave; left > 0;) {
+        const int n = std::min(left, kPageTokens - at.token);
+        if (at.block == pages.size()) {
+            pages.push_back({std::move(reserved.front()), 0});
+            reserved.erase(reserved.begin());
+        }
+        pages[at.block].count += n;
+        n_paged += n;
+        left -= n;
+        at = {at.block + 1, 0};
+    }
+    n_sinks = std::min(n_paged, limit);
+    ring_start = (ring_start + n_flushes * rule.leave) % rule.trigger;
+    n_ring += n_rows - n_flushes * rule.leave;
+    tables_chosen = tables_chosen || n_flushes > 0;
+}
+
+void SideLayout::truncate(int n_keep) {
+    if (n_keep >= length()) {
+        return;
+    }
+    if (n_keep > n_paged) {
+        n_ring = n_keep - n_paged;
+        return;
+    }
+    n_ring = 0;
+    ring_start = 0;
+    while (n_paged > n_keep) {
+        PageRef& last = pages.back();
+        const int drop = std::min(last.count, n_paged - n_keep);
+        last.count -= drop;
+        n_paged -= drop;
+        if (last.count == 0) {
+            pages.pop_back();
+        }
+    }
+    n_sinks = std::min(n_sinks, n_paged);
+    if (n_paged == n_sinks) {
+        tables_chosen = false;  // nothing quantized is left that depends on them
+    }
+}
+
+void SideLayout::remove(int begin, int end) {
+    if (end == length()) {
+        truncate(begin);
+        return;
+    }
+    n_ring -= std::max(0, end - std::max(begin, n_paged));
+    ring_start = 0;
+    n_sinks -= sinks_in(begin, end);
+    remove_paged(begin, end);
+}
+
+// Runs are cut; those behind the gap remember how far they moved.
+void SideLayout::remove_paged(int begin, int end) {
+    std::vector<PageRef> kept;
+    int token = 0;
+    int removed = 0;
+    for (const PageRef& ref : pages) {
+        const int from = std::clamp(begin - token, 0, ref.count);  // removed: [from, to) of the run
+        const int to = std::clamp(end - token, 0, ref.count);
+        if (from > 0) {
+            kept.push_back({ref.block, from, ref.first, ref.frame});
+        }
+        if (to < ref.count) {
+            const bool behind = token + to >= end;
+            PageRef rest{ref.block, ref.count - to, ref.first + to, ref.frame + (behind ? end - begin : 0)};
+            if (from == to && from > 0) {
+                kept.back().count = ref.count;  // not touched
+            } else {
+                kept.push_back(std::move(rest));
+            }
+        }
+        token += ref.count;
+        removed += to - from;
+    }
+    pages = std::move(kept);
+    n_paged -= removed;
+}
+
+}  // namespace lk::kv

@@ -1,0 +1,119 @@
+#include "kv/config.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+
+namespace lk::kv {
+
+namespace {
+
+const char* name(lk_cache_type type) {
+    return lk_cache_type_name(type);
+}
+
+int resolved_sinks(const lk_cache_params& params, lk_cache_type type) {
+    constexpr int kDefaultSinks = 4;
+    if (!is_kivi(type)) {
+        return 0;
+    }
+    return params.sinks >= 0 ? params.sinks : is_paper(type) ? 0 : kDefaultSinks;
+}
+
+// Why a side's type does not fit the head size; nothing if it does.
+std::optional<std::string> head_size_misfit(lk_cache_type type, int head_size) {
+    if (is_kivi(type) && head_size % 16 != 0) {
+        return format("%s needs a head size that is a multiple of 16", name(type));
+    }
+    if (!is_kivi(type) && type != LK_CACHE_F16 && head_size % 32 != 0) {
+        return format("%s needs a head size that is a multiple of 32", name(type));
+    }
+    return std::nullopt;
+}
+
+void check_sizes(const CacheConfig& c, const char* side) {
+    const int g = static_cast<int>(c.params.group);
+    LK_CHECK(g == 16 || g == 32 || g == 64 || g == 128, LK_INVALID_ARGUMENT,
+             "%s: cache.group is %d; a group is 16, 32, 64 or 128 tokens (pages hold 128)", side, g);
+    LK_CHECK(c.params.residual > 0 && c.params.residual % g == 0, LK_INVALID_ARGUMENT,
+             "%s: cache.residual is %u, which is not a positive multiple of cache.group (%d), such as %d", side,
+             c.params.residual, g, std::max(1, static_cast<int>(c.params.residual) / g) * g);
+    LK_CHECK(c.params.residual <= 1u << 16, LK_INVALID_ARGUMENT, "%s: cache.residual is %u; at most 65536", side,
+             c.params.residual);
+    LK_CHECK(c.params.sinks >= -1 && c.params.sinks <= g, LK_INVALID_ARGUMENT,
+             "%s: cache.sinks is %d; at most one group (%d), or -1 for the default", side, c.params.sinks, g);
+}
+
+// Names of the types that a side can have with these sizes.
+std::string fitting_types(const CacheConfig& c, const char* side) {
+    std::string names;
+    for (int i = 0; i < LK_CACHE_TYPE_COUNT; ++i) {
+        const auto type = static_cast<lk_cache_type>(i);
+        if (head_size_misfit(type, c.head_size)) {
+            continue;
+        }
+        try {
+            if (is_kivi(type)) {
+                check_sizes(c, side);
+            }
+        } catch (const Error&) {
+            continue;
+        }
+        names += (names.empty() ? "" : ", ") + std::string(name(type));
+    }
+    return names;
+}
+
+void validate_side(const CacheConfig& c, lk_cache_type type, const char* side, const char* parameter) {
+    LK_CHECK(type >= 0 && type < LK_CACHE_TYPE_COUNT, LK_INVALID_ARGUMENT, "%s: %d is no cache type (%s)", side,
+             static_cast<int>(type), parameter);
+    if (const std::optional<std::string> misfit = head_size_misfit(type, c.head_size)) {
+        LK_FAIL(LK_UNSUPPORTED, "%s: %s; this model has %d; types that fit for %s: %s", side, misfit->c_str(),
+                c.head_size, parameter, fitting_types(c, side).c_str());
+    }
+    if (is_kivi(type)) {
+        check_sizes(c, side);
+    }
+}
+
+}  // namespace
+
+void CacheConfig::validate() const {
+    LK_CHECK(n_ctx > 0, LK_INVALID_ARGUMENT, "n_ctx is 0; give at least 1 token");
+    LK_CHECK(n_seq_max > 0 && n_seq_max <= 1 << 16, LK_INVALID_ARGUMENT, "n_seq_max is %d; it must be 1 to 65536",
+             n_seq_max);
+    LK_CHECK(n_seq_ready >= 0 && n_seq_ready <= n_seq_max, LK_INVALID_ARGUMENT,
+             "n_seq_ready is %d; it must be at most n_seq_max (%d)", n_seq_ready, n_seq_max);
+    LK_CHECK(n_ubatch > 0 && n_ubatch <= 1 << 16, LK_INVALID_ARGUMENT, "n_ubatch is %d; it must be 1 to 65536",
+             n_ubatch);
+    LK_CHECK(head_size <= kMaxHeadSize && head_size % 8 == 0, LK_UNSUPPORTED,
+             "head size %d: the cache takes multiples of 8 up to %d", head_size, kMaxHeadSize);
+    validate_side(*this, params.type_k, "keys", "cache.type_k");
+    validate_side(*this, params.type_v, "values", "cache.type_v");
+}
+
+SideSpec make_side_spec(const CacheConfig& c, Side side) {
+    const lk_cache_type type = side == Side::keys ? c.params.type_k : c.params.type_v;
+    const int g = static_cast<int>(c.params.group);
+    const int r = static_cast<int>(c.params.residual);
+    SideSpec spec{};
+    spec.format = make_page_format(type, side, c.head_size, g);
+    spec.n_layer = c.n_layer;
+    spec.n_head_kv = c.n_head_kv;
+    spec.sinks = resolved_sinks(c.params, type);
+    spec.align = is_kivi(type) && side == Side::keys ? g : 1;
+    if (!is_kivi(type)) {
+        spec.ageing = {1, 1};
+    } else if (!is_paper(type)) {
+        spec.ageing = {r + g, g};  // the youngest R tokens are never quantized
+    } else if (side == Side::keys) {
+        spec.ageing = {r, r};  // KIVI algorithm 1: a full residual is quantized whole and empties
+    } else {
+        spec.ageing = {r + 1, 1};  // and the oldest value leaves at every token
+    }
+    return spec;
+}
+
+}  // namespace lk::kv

@@ -1,0 +1,170 @@
+#include "kv/storage.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace lk::kv {
+
+PageBlock::PageBlock(Memory& memory, size_t bytes, std::atomic<int64_t>* live)
+    : PageBlock(Buffer<uint8_t>(memory, bytes), live) {}
+
+PageBlock::PageBlock(Buffer<uint8_t> content, std::atomic<int64_t>* live) : data(std::move(content)), live_bytes(live) {
+    live_bytes->fetch_add(static_cast<int64_t>(data.bytes()), std::memory_order_relaxed);
+}
+
+PageBlock::~PageBlock() {
+    live_bytes->fetch_sub(static_cast<int64_t>(data.bytes()), std::memory_order_relaxed);
+}
+
+SequenceSide::SequenceSide(const SideSpec& spec, Memory& memory, std::atomic<int64_t>* live_bytes)
+    : spec_(&spec), memory_(&memory), live_bytes_(live_bytes), layout_(spec) {}
+
+SequenceSide::SequenceSide(const SequenceSide& other)
+    : spec_(other.spec_),
+      memory_(other.memory_),
+      live_bytes_(other.live_bytes_),
+      layout_(other.layout_),
+      ring_(other.ring_),
+      sinks_(other.sinks_),
+      tables_(other.tables_),
+      raw_tables_(other.raw_tables_) {
+    // A block that either copy may still write to is not shared.
+    if (!layout_.pages.empty() && layout_.pages.back().end() < kPageTokens) {
+        PageRef& last = layout_.pages.back();
+        last.block = std::make_shared<PageBlock>(last.block->data, live_bytes_);
+    }
+}
+
+size_t SequenceSide::fixed_bytes() const {
+    size_t tables = tables_.size() * sizeof(HeadTable) + raw_tables_.bytes();
+    for (const HeadTable& t : tables_) {
+        tables += t.refined.size() * sizeof(uint16_t) + t.mu.size() * sizeof(half_t);
+    }
+    return (ring_.size() + sinks_.size()) * sizeof(half_t) + tables;
+}
+
+SideView SequenceSide::view(int layer, int head) const {
+    const size_t i = index(layer, head);
+    const size_t d = spec_->format.head_size;
+    SideView v{};
+    v.spec = spec_;
+    v.table = tables_.empty() ? nullptr : &tables_[i];
+    v.pages = layout_.pages;
+    v.page_offset = i * spec_->format.page_bytes;
+    v.sinks = sinks_.data() + i * spec_->sinks * d;
+    v.ring = ring_.data() + i * spec_->ageing.trigger * d;
+    v.n_paged = layout_.n_paged;
+    v.n_sinks = n_sinks();
+    v.ring_start = layout_.ring_start;
+    v.n_ring = layout_.n_ring;
+    return v;
+}
+
+void SequenceSide::remove(int begin, int end, const Rotation& rotation) {
+    end = std::min(end, length());
+    if (begin >= end) {
+        return;
+    }
+    if (end < length()) {
+        move_exact(begin, end, rotation);
+    }
+    layout_.remove(begin, end);
+}
+
+// Sinks and ring rows are exact: they are turned to their new positions.
+void SequenceSide::move_exact(int begin, int end, const Rotation& rotation) {
+    const size_t d = spec_->format.head_size;
+    const bool turned = spec_->format.side == Side::keys;
+    const int trigger = spec_->ageing.trigger;
+    std::vector<float> row(d);
+    // Copies a row that moves down by `by` positions.
+    const auto move_row = [&](const half_t* from, half_t* to, int by) {
+        if (!turned || by == 0) {
+            std::copy_n(from, d, to);
+            return;
+        }
+        std::transform(from, from + d, row.begin(), half_to_float);
+        rotate_heads(rotation, -by, row.data(), 1, static_cast<int>(d));
+        std::transform(row.begin(), row.end(), to, float_to_half);
+    };
+    const int sinks_removed = layout_.sinks_in(begin, end);
+    std::vector<half_t> ring(static_cast<size_t>(trigger) * d);
+    std::vector<half_t> all_sinks(sinks_.size());
+    std::vector<half_t> all_rings(ring_.size());
+    memory_->read(all_sinks.data(), sinks_.data(), sinks_.bytes());
+    memory_->read(all_rings.data(), ring_.data(), ring_.bytes());
+    for (size_t head = 0; head < spec_->head_count(); ++head) {
+        half_t* sinks = all_sinks.data() + head * spec_->sinks * d;
+        for (int i = begin + sinks_removed; i < layout_.n_sinks && sinks_removed > 0; ++i) {
+            move_row(sinks + i * d, sinks + (i - sinks_removed) * d, end - begin);
+        }
+        half_t* old = all_rings.data() + head * trigger * d;
+        int kept = 0;
+        for (int i = 0; i < layout_.n_ring; ++i) {
+            const int token = layout_.n_paged + i;
+            if (token < begin || token >= end) {
+                move_row(old + static_cast<size_t>(layout_.ring_row(i)) * d, ring.data() + kept++ * d,
+                         token >= end ? end - begin : 0);
+            }
+        }
+        std::copy_n(ring.data(), kept * d, old);
+    }
+    memory_->write(sinks_.data(), all_sinks.data(), sinks_.bytes());
+    memory_->write(ring_.data(), all_rings.data(), ring_.bytes());
+}
+
+// Runs are cut; those behind the gap remember how far they moved.
+void SequenceSide::make_ready() {
+    if (ring_.size() > 0) {
+        return;
+    }
+    const bool on_host = memory_->on_host();
+    Buffer<half_t> sinks(*memory_, spec_->sink_elements());
+    std::vector<HeadTable> tables(on_host ? spec_->head_count() : 0);
+    Buffer<uint8_t> raw_tables(*memory_, on_host ? 0 : spec_->head_count() * spec_->table_bytes());
+    ring_ = Buffer<half_t>(*memory_, spec_->ring_elements());
+    sinks_ = std::move(sinks);
+    tables_ = std::move(tables);
+    raw_tables_ = std::move(raw_tables);
+}
+
+void SequenceSide::reserve(int n_rows) {
+    make_ready();
+    const size_t n_blocks = layout_.blocks_for(n_rows);
+    if (n_blocks == 0) {
+        return;
+    }
+    layout_.pages.reserve(n_blocks);
+    while (layout_.pages.size() + reserved_.size() < n_blocks) {
+        reserved_.push_back(std::make_shared<PageBlock>(*memory_, spec_->block_bytes(), live_bytes_));
+    }
+    for (HeadTable& table : tables_) {
+        reserve_lists(spec_->format, table);
+    }
+}
+
+AppendPlan SequenceSide::plan_append(int n_rows) {
+    const Cursor first = layout_.next_place();
+    AppendPlan plan{};
+    plan.ring = ring_.data();
+    plan.sinks = sinks_.data();
+    plan.head_tables = tables_;
+    plan.tables = raw_tables_.data();
+    plan.ring_start = layout_.ring_start;
+    plan.n_ring = layout_.n_ring;
+    plan.first_token = layout_.n_paged;
+    plan.sink_limit = layout_.sink_limit();
+    plan.choose_tables = !layout_.tables_chosen;
+    plan.page_token = first.token;
+    for (size_t i = first.block; i < layout_.blocks_for(n_rows); ++i) {
+        plan.blocks.push_back(block_at(i).data.data());
+    }
+    return plan;
+}
+
+void SequenceSide::finish_append(int n_rows) noexcept {
+    layout_.append(n_rows, reserved_);
+    reserved_.clear();
+}
+
+}  // namespace lk::kv
