@@ -4,16 +4,19 @@
 #include <chrono>
 #include <thread>
 
+#include "failing_allocations.h"
 #include "model_helpers.h"
 
 namespace lk {
 namespace {
 
 using test::distance;
+using test::FailingAllocation;
 using test::Logits;
 using test::make_tokens;
 using test::small_params;
 using test::TestContext;
+using test::text_tokens;
 
 constexpr lk_cache_type kTypes[] = {LK_CACHE_F16, LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI2_PAPER};
 
@@ -97,6 +100,24 @@ TEST(ContextBatch, ThreadsOnlyShareTheWork) {
     const std::vector<int32_t> tokens = make_tokens(600);
     EXPECT_LT(distance(one.run(tokens), three.run(tokens)), kOtherRounding);
     EXPECT_LT(distance(one.run(make_tokens(1)), three.run(make_tokens(1))), kOtherRounding);
+}
+
+TEST(ContextBatch, DecodeStepsAllocateNothing) {
+    lk_context_params params = small_params();
+    params.n_threads = 1;
+    TestContext context(params);
+    const std::vector<int32_t> tokens = text_tokens(40);
+    const std::vector<int32_t> seqs{2, 0, 1};  // not in order: the rows are sorted
+    const std::vector<uint8_t> outputs{1, 0, 1};
+    for (const int32_t seq : seqs) {
+        ASSERT_EQ(context.decode(tokens, seq), LK_OK) << lk_last_error();
+    }
+    for (int i = 0; i < 12; ++i) {  // no page is filled in these
+        const lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, outputs.data(), 3};
+        const FailingAllocation first(i == 0 ? INT64_MAX : 1);  // the first step makes the buffers
+        ASSERT_EQ(lk_decode(context.get(), &batch), LK_OK) << lk_last_error();
+        EXPECT_FALSE(first.happened()) << "step " << i;
+    }
 }
 
 TEST(ContextSequences, CutTokensComeBackTheSame) {

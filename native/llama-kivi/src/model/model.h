@@ -13,9 +13,10 @@
 #include "model/layer.h"
 #include "model/placement.h"
 #include "model/rank_head.h"
-#include "model/weight_source.h"
 
 namespace lk {
+
+class WeightSource;
 
 struct Model {
     // progress: called with 0..1; returning false stops the load (LK_CANCELLED). May be empty.

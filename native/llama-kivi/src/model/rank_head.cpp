@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "model/weight_loader.h"
 
 namespace lk {
 

@@ -1,12 +1,13 @@
 // The scores of a reranker.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
-#include "model/weight_loader.h"
-
 namespace lk {
+
+class WeightLoader;
 
 // What a reranker adds: scores of an embedding. Small, and always computed on the CPU.
 struct RankHead {
