@@ -1,23 +1,16 @@
 #include "kv/quantizer.h"
 
 #include <algorithm>
-#include <bit>
 #include <bitset>
 #include <cmath>
 #include <cstring>
 #include <numeric>
 
-#include "base/finite.h"
 #include "quant/blocks.h"
 
 namespace lk::kv {
 
 namespace {
-
-constexpr float kLargestByteScale = 1.9375f;  // byte 255 at k = 0
-
-// A zero point is a quarter step in an int8: |min| / scale stays below 126 / 4 steps.
-constexpr float kZeroPointLimit = 126.0f;
 
 struct Range {
     float min;
@@ -35,55 +28,10 @@ Range range_of(const float* x, int n, int stride) {
     return r;
 }
 
-int round_code(float x, int levels) {
-    return static_cast<int>(std::nearbyint(std::clamp(x, 0.0f, static_cast<float>(levels - 1))));
-}
-
-// One group of the paper's quantizer (KIVI eq. 1 and 2): scale and min rounded to half before use.
-struct HalfPair {
-    half_t scale;
-    half_t min;
-    float s;
-    float m;
-
-    HalfPair(Range r, int levels)
-        : scale(float_to_half((r.max - r.min) / static_cast<float>(levels - 1))),
-          min(float_to_half(r.min)),
-          s(half_to_float(scale)),
-          m(half_to_float(min)) {}
-
-    int code(float x, int levels) const { return s > 0 ? round_code((x - m) / s, levels) : 0; }
-};
-
-// Smallest scale a byte pair may use for a range: the zero point rounds down by up to a quarter step, which the top
-// level gives back as an eighth.
-float byte_pair_scale(Range r, int levels) {
-    const float span = (r.max - r.min) / (static_cast<float>(levels - 1) - 0.125f);
-    return std::max(span, std::fabs(r.min) * 4.0f / kZeroPointLimit);
-}
-
-// One group of the refined quantizer.
-struct BytePair {
-    uint8_t scale;
-    int8_t zero;
-    float s;
-    float m;
-
-    BytePair(Range r, int levels, int k) : scale(byte_scale_round_up(byte_pair_scale(r, levels), k)), zero(0) {
-        s = byte_scale_decode(scale, k);
-        if (s > 0) {
-            zero = static_cast<int8_t>(std::clamp(std::floor(4.0f * r.min / s), -kZeroPointLimit - 1, kZeroPointLimit));
-        }
-        m = s * static_cast<float>(zero) * 0.25f;
-    }
-
-    int code(float x, int levels) const { return s > 0 ? round_code((x - m) / s, levels) : 0; }
-};
-
 using ChannelMask = std::bitset<kMaxHeadSize>;
 
 int channel_levels(const PageFormat& f, const ChannelMask& is_refined, int channel) {
-    return f.refined_keys() && is_refined[channel] ? 16 : 1 << f.bits;
+    return code_levels(f.bits, f.refined_keys() && is_refined[channel]);
 }
 
 ChannelMask refined_mask(const HeadTable& table) {
@@ -165,7 +113,6 @@ float median_mean_square(const float* rows, int n_rows, int head_size, const hal
 
 // The channels' medians, or zeros where centring does not pay. column: [n_rows] to work in.
 void choose_centre(const float* rows, int n_rows, int head_size, float* column, std::vector<half_t>& mu) {
-    constexpr float kWorthwhile = 0.8f;
     mu.resize(head_size);
     for (int c = 0; c < head_size; ++c) {
         for (int t = 0; t < n_rows; ++t) {
@@ -174,7 +121,7 @@ void choose_centre(const float* rows, int n_rows, int head_size, float* column, 
         mu[c] = float_to_half(median(column, n_rows));
     }
     const float centred = median_mean_square(rows, n_rows, head_size, mu.data(), column);
-    if (!(centred < kWorthwhile * median_mean_square(rows, n_rows, head_size, nullptr, column))) {
+    if (!centring_pays(centred, median_mean_square(rows, n_rows, head_size, nullptr, column))) {
         std::fill(mu.begin(), mu.end(), half_t{0});
     }
 }
@@ -194,16 +141,14 @@ struct RotatedValue {
         for (int c = 0; c < head_size; ++c) {
             square += static_cast<double>(w[c]) * w[c];
         }
-        // 0.9957 rms is the step of the best uniform four-level quantizer of a Gaussian.
-        const float step = 0.9957f * static_cast<float>(std::sqrt(square / head_size));
+        const float step = value_step(square / head_size);
         double along = 0;  // <w, levels>
         for (int c = 0; c < head_size; ++c) {
-            const float code = std::clamp(std::floor(finite_quotient(w[c], step)), -2.0f, 1.0f);
-            codes[c] = static_cast<uint8_t>(code + 2.0f);
-            along += w[c] * (code + 0.5);
+            const int code = value_code(w[c], step);
+            codes[c] = static_cast<uint8_t>(code);
+            along += static_cast<double>(w[c]) * value_level(code);
         }
-        // Unbiased, not least squares: <s*levels, w> = <w, w>, so attention does not shrink what it averages.
-        scale = along > 0 ? static_cast<float>(square / along) : 0.0f;
+        scale = unbiased_scale(square, along);
     }
 };
 
@@ -221,10 +166,10 @@ void quantize_keys(const PageFormat& f, const HeadTable& table, const float* row
                                                        f.group - sinks, f.head_size)
                                             : Range{0, 0};
         const size_t at = scale_offset(f, group, c);
-        const auto store_codes = [&](const auto& quantizer) {
+        const auto store_codes = [&](const auto& pair) {
             for (int t = 0; t < f.group; ++t) {
                 const int code =
-                    t < sinks ? 0 : quantizer.code(column[static_cast<ptrdiff_t>(t) * f.head_size], levels);
+                    t < sinks ? 0 : group_code(column[static_cast<ptrdiff_t>(t) * f.head_size], pair.s, pair.m, levels);
                 set_code(page, key_code_place(f, token + t, c), f.bits, split ? code >> 2 : code);
                 if (split) {
                     set_code(page, key_code_place(f, token + t, low_row), f.bits, code & 3);
@@ -232,12 +177,12 @@ void quantize_keys(const PageFormat& f, const HeadTable& table, const float* row
             }
         };
         if (f.scale_kind == ScaleKind::half_pair) {
-            const HalfPair pair(range, levels);
+            const HalfPair pair(range.min, range.max, levels);
             store_half(page + f.scales_offset + at * 4, pair.scale);
             store_half(page + f.scales_offset + at * 4 + 2, pair.min);
             store_codes(pair);
         } else {
-            const BytePair pair(range, levels, table.exponent);
+            const BytePair pair(range.min, range.max, levels, table.exponent);
             page[f.scales_offset + at] = pair.scale;
             page[f.zeros_offset + at] = static_cast<uint8_t>(pair.zero);
             store_codes(pair);
@@ -260,18 +205,18 @@ void quantize_value(const PageFormat& f, const HeadTable& table, const float* ro
         const int end = std::min(begin + f.group, f.head_size);
         const Range range = range_of(row + begin, end - begin, 1);
         const size_t at = scale_offset(f, token, g);
-        const auto store_codes = [&](const auto& quantizer) {
+        const auto store_codes = [&](const auto& pair) {
             for (int c = begin; c < end; ++c) {
-                set_code(page, value_code_place(f, token, c), f.bits, quantizer.code(row[c], levels));
+                set_code(page, value_code_place(f, token, c), f.bits, group_code(row[c], pair.s, pair.m, levels));
             }
         };
         if (f.scale_kind == ScaleKind::half_pair) {
-            const HalfPair pair(range, levels);
+            const HalfPair pair(range.min, range.max, levels);
             store_half(page + f.scales_offset + at * 4, pair.scale);
             store_half(page + f.scales_offset + at * 4 + 2, pair.min);
             store_codes(pair);
         } else {
-            const BytePair pair(range, levels, table.exponent);
+            const BytePair pair(range.min, range.max, levels, table.exponent);
             page[f.scales_offset + at] = pair.scale;
             page[f.zeros_offset + at] = static_cast<uint8_t>(pair.zero);
             store_codes(pair);
@@ -280,49 +225,6 @@ void quantize_value(const PageFormat& f, const HeadTable& table, const float* ro
 }
 
 }  // namespace
-
-float byte_scale_decode(uint8_t byte, int k) {
-    return std::ldexp(half_to_float(static_cast<half_t>(byte << 6)), k);
-}
-
-uint8_t byte_scale_round_up(float scale, int k) {
-    const float x = std::ldexp(scale, -k);
-    if (!(x > 0)) {
-        return 0;
-    }
-    if (x > kLargestByteScale) {
-        return 255;
-    }
-    if (x < 0x1p-14f) {  // subnormal: steps of 2^-18
-        return static_cast<uint8_t>(std::ceil(x * 0x1p18f));
-    }
-    const uint32_t bits = std::bit_cast<uint32_t>(x);
-    return static_cast<uint8_t>(((bits + 0x7ffffu) >> 19) - (112u << 4));
-}
-
-uint8_t byte_scale_round_nearest(float scale, int k) {
-    const float x = std::ldexp(scale, -k);
-    if (!(x > 0)) {
-        return 0;
-    }
-    if (x > kLargestByteScale) {
-        return 255;
-    }
-    if (x < 0x1p-14f) {
-        return static_cast<uint8_t>(std::nearbyint(x * 0x1p18f));
-    }
-    const uint32_t bits = std::bit_cast<uint32_t>(x);
-    return static_cast<uint8_t>(((bits + 0x3ffffu + ((bits >> 19) & 1u)) >> 19) - (112u << 4));
-}
-
-int byte_scale_exponent(float max_scale) {
-    if (!(max_scale > 0)) {
-        return 0;
-    }
-    int k = 0;
-    std::frexp(8.0f * max_scale / kLargestByteScale, &k);  // 8 * max <= largest * 2^k
-    return k;
-}
 
 void hadamard(float* x, int n) {
     const int block = n & -n;
@@ -347,30 +249,27 @@ void hadamard(float* x, int n) {
 
 namespace {
 
-// ggml's Q8_0: the largest magnitude is 127 steps.
 void quantize_block(const float* x, BlockQ8_0& b) {
     float largest = 0;
     for (int i = 0; i < kBlock; ++i) {
         largest = std::max(largest, std::fabs(x[i]));
     }
-    const float d = largest / 127.0f;
+    const float d = q8_scale(largest);
     b.d = float_to_half(d);
     for (int i = 0; i < kBlock; ++i) {
-        b.qs[i] = static_cast<int8_t>(std::clamp(std::round(finite_quotient(x[i], d)), -127.0f, 127.0f));
+        b.qs[i] = static_cast<int8_t>(q8_code(x[i], d));
     }
 }
 
-// ggml's Q4_0: what is largest in magnitude, with its sign, is -8 steps.
 void quantize_block(const float* x, BlockQ4_0& b) {
     float largest = 0;
     for (int i = 0; i < kBlock; ++i) {
         largest = std::fabs(x[i]) > std::fabs(largest) ? x[i] : largest;
     }
-    const float d = largest / -8.0f;
+    const float d = q4_scale(largest);
     b.d = float_to_half(d);
-    const auto code = [&](float v) { return std::clamp(static_cast<int>(finite_quotient(v, d) + 8.5f), 0, 15); };
     for (int i = 0; i < kBlock / 2; ++i) {
-        b.qs[i] = static_cast<uint8_t>(code(x[i]) | code(x[i + kBlock / 2]) << 4);
+        b.qs[i] = static_cast<uint8_t>(q4_code(x[i], d) | q4_code(x[i + kBlock / 2], d) << 4);
     }
 }
 
@@ -413,8 +312,9 @@ void choose_head_table(const PageFormat& f, const float* rows, int n_rows, int f
         const ChannelMask refined = refined_mask(table);
         for (int c = 0; c < f.head_size; ++c) {
             const int levels = channel_levels(f, refined, c);
-            for_each_token_group(f, rows, n_rows, first, sinks, c,
-                                 [&](Range r) { max_scale = std::max(max_scale, byte_pair_scale(r, levels)); });
+            for_each_token_group(f, rows, n_rows, first, sinks, c, [&](Range r) {
+                max_scale = std::max(max_scale, byte_pair_scale(r.min, r.max, levels));
+            });
         }
     } else {
         const float* kept = rows + static_cast<ptrdiff_t>(skip) * f.head_size;
@@ -429,7 +329,8 @@ void choose_head_table(const PageFormat& f, const float* rows, int n_rows, int f
             }
             for (int begin = 0; begin < f.head_size; begin += f.group) {
                 const int n = std::min(f.group, f.head_size - begin);
-                max_scale = std::max(max_scale, byte_pair_scale(range_of(row + begin, n, 1), 1 << f.bits));
+                const Range r = range_of(row + begin, n, 1);
+                max_scale = std::max(max_scale, byte_pair_scale(r.min, r.max, 1 << f.bits));
             }
         }
     }
@@ -467,7 +368,7 @@ void dequantize_row(const PageFormat& f, const HeadTable& table, const uint8_t* 
             m = half_to_float(load_half(page + f.scales_offset + at * 4 + 2));
         } else {
             s = byte_scale_decode(page[f.scales_offset + at], table.exponent);
-            m = s * static_cast<float>(static_cast<int8_t>(page[f.zeros_offset + at])) * 0.25f;
+            m = zero_point_decode(s, static_cast<int8_t>(page[f.zeros_offset + at]));
         }
     };
     if (!f.quantized()) {
@@ -499,7 +400,7 @@ void dequantize_row(const PageFormat& f, const HeadTable& table, const uint8_t* 
     if (f.scale_kind == ScaleKind::byte_token) {
         const float s = byte_scale_decode(page[f.scales_offset + token], table.exponent);
         for (int c = 0; c < f.head_size; ++c) {
-            out[c] = s * (static_cast<float>(get_code(page, value_code_place(f, token, c), f.bits)) - 1.5f);
+            out[c] = s * value_level(get_code(page, value_code_place(f, token, c), f.bits));
         }
         hadamard(out, f.head_size);
         for (int c = 0; c < f.head_size; ++c) {

@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "kv/kivi_format.h"
+#include "kv/scalar_codec.h"
 #include "quant/blocks.h"
 
 namespace lk::kv {
@@ -16,12 +17,6 @@ struct HeadTable {
     std::vector<uint16_t> refined;  // [D/4] channels with four bits, ascending (keys of kivi2)
     std::vector<half_t> mu;         // [D] centre (values of kivi2)
 };
-
-// Byte scale: 4 exponent and 4 mantissa bits, half_from_bits(byte << 6) * 2^k; 255 is the largest.
-float byte_scale_decode(uint8_t byte, int k);
-uint8_t byte_scale_round_up(float scale, int k);       // least byte whose value is >= scale; saturates at 255
-uint8_t byte_scale_round_nearest(float scale, int k);  // ties to even; saturates at 255
-int byte_scale_exponent(float max_scale);              // k that leaves three binades above max_scale
 
 // In-place orthonormal Hadamard transform over blocks of the largest power of two that divides n. Its own inverse.
 void hadamard(float* x, int n);

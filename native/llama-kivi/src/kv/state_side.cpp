@@ -47,7 +47,7 @@ bool is_sound(const PageFormat& f, std::span<const uint8_t> page) {
         for (size_t at = 0; at < page.size(); at += f.row_bytes()) {
             dequantize_row(block_type(f), page.data() + at, row, f.head_size);
             // Attention reads them as halves.
-            if (!std::all_of(row, row + f.head_size, [](float x) { return std::fabs(x) <= 65504.0f; })) {
+            if (!std::all_of(row, row + f.head_size, [](float x) { return std::fabs(x) <= kLargestHalf; })) {
                 return false;
             }
         }

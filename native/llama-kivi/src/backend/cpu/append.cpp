@@ -14,15 +14,14 @@ namespace {
 // A row as its page will give it back. False if a rotated element is beyond the range of halves, in which attention
 // reads them.
 bool round_to_blocks(const kv::PageFormat& f, half_t* row, ToHalf to_half) {
-    static constexpr float kLargest = 65504.0f;
     float x[kv::kMaxHeadSize];
     uint8_t blocks[kv::kMaxHeadSize / 32 * sizeof(BlockQ8_0)];
     std::transform(row, row + f.head_size, x, half_to_float);
     kv::quantize_rows(f, {}, x, 1, 0, 0, blocks);
     dequantize_row(kv::block_type(f), blocks, x, f.head_size);
-    const bool fits = std::all_of(x, x + f.head_size, [](float v) { return std::fabs(v) <= kLargest; });
+    const bool fits = std::all_of(x, x + f.head_size, [](float v) { return std::fabs(v) <= kv::kLargestHalf; });
     kv::hadamard(x, f.head_size);
-    std::transform(x, x + f.head_size, x, [](float v) { return std::clamp(v, -kLargest, kLargest); });
+    std::transform(x, x + f.head_size, x, [](float v) { return std::clamp(v, -kv::kLargestHalf, kv::kLargestHalf); });
     to_half(x, f.head_size, row);
     return fits;
 }

@@ -1,10 +1,11 @@
-// Rows into the cache: staging, the ring, and the quantizers of pages. The same arithmetic as kv/quantizer.cpp, in the same
-// order wherever that decides a code; compiled without contraction for that reason.
+// Rows into the cache: staging, the ring, and the quantizers of pages. The arithmetic is that of kv/scalar_codec.h and
+// kv/quantizer.cpp, in the same order wherever that decides a code; compiled without contraction for that reason.
 #include <cmath>
 
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/queue.h"
+#include "kv/scalar_codec.h"
 
 namespace lk::cuda {
 
@@ -18,53 +19,8 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kMaxHead = kv::kMaxHeadSize;
 constexpr int kLaneChannels = kMaxHead / 32;  // channel lane + 32 j
-constexpr float kZeroPointLimit = 126.0f;
-constexpr float kLargestByteScale = 1.9375f;
 
 static_assert(kThreads == kMaxHead, "a thread takes a channel");
-
-// ---- scales, as in kv/quantizer.cpp
-
-__device__ float byte_scale_decode(uint8_t byte, int k) {
-    return ldexpf(byte_scale(byte), k);
-}
-
-// What is common to rounding up and to nearest: zero, the largest, subnormals and the rest.
-template <class Subnormal, class Normal>
-__device__ uint8_t byte_scale(float scale, int k, Subnormal subnormal, Normal normal) {
-    const float x = ldexpf(scale, -k);
-    if (!(x > 0)) {
-        return 0;
-    }
-    if (x > kLargestByteScale) {
-        return 255;
-    }
-    if (x < 0x1p-14f) {
-        return static_cast<uint8_t>(subnormal(x * 0x1p18f));
-    }
-    return static_cast<uint8_t>((normal(__float_as_uint(x)) >> 19) - (112u << 4));
-}
-
-__device__ uint8_t byte_scale_round_up(float scale, int k) {
-    return byte_scale(scale, k, [](float x) { return ceilf(x); }, [](uint32_t bits) { return bits + 0x7ffffu; });
-}
-
-__device__ uint8_t byte_scale_round_nearest(float scale, int k) {
-    return byte_scale(scale, k, [](float x) { return rintf(x); },
-                      [](uint32_t bits) { return bits + 0x3ffffu + ((bits >> 19) & 1u); });
-}
-
-__device__ int byte_scale_exponent(float max_scale) {
-    int k = 0;
-    if (max_scale > 0) {
-        frexpf(8.0f * max_scale / kLargestByteScale, &k);
-    }
-    return k;
-}
-
-__device__ float byte_pair_scale(float min, float max, int levels) {
-    return fmaxf((max - min) / (static_cast<float>(levels - 1) - 0.125f), fabsf(min) * 4.0f / kZeroPointLimit);
-}
 
 // Scale and zero of a group, and how they quantize.
 struct Group {
@@ -75,30 +31,23 @@ struct Group {
 
     __device__ Group(ScaleKind kind, float min, float max, int n_levels, int k) : s(0), m(0), bytes{}, levels(n_levels) {
         if (kind == ScaleKind::half_pair) {
-            const uint16_t scale = float_to_half_bits((max - min) / static_cast<float>(levels - 1));
-            const uint16_t low = float_to_half_bits(min);
-            s = half_bits_to_float(scale);
-            m = half_bits_to_float(low);
-            bytes[0] = static_cast<uint8_t>(scale);
-            bytes[1] = static_cast<uint8_t>(scale >> 8);
-            bytes[2] = static_cast<uint8_t>(low);
-            bytes[3] = static_cast<uint8_t>(low >> 8);
+            const kv::HalfPair pair(min, max, levels);
+            s = pair.s;
+            m = pair.m;
+            bytes[0] = static_cast<uint8_t>(pair.scale);
+            bytes[1] = static_cast<uint8_t>(pair.scale >> 8);
+            bytes[2] = static_cast<uint8_t>(pair.min);
+            bytes[3] = static_cast<uint8_t>(pair.min >> 8);
         } else {
-            bytes[0] = byte_scale_round_up(byte_pair_scale(min, max, levels), k);
-            s = byte_scale_decode(bytes[0], k);
-            int zero = 0;
-            if (s > 0) {
-                zero = static_cast<int>(
-                    fminf(fmaxf(floorf(4.0f * min / s), -kZeroPointLimit - 1), kZeroPointLimit));
-            }
-            bytes[1] = static_cast<uint8_t>(zero);
-            m = s * static_cast<float>(zero) * 0.25f;
+            const kv::BytePair pair(min, max, levels, k);
+            s = pair.s;
+            m = pair.m;
+            bytes[0] = pair.scale;
+            bytes[1] = static_cast<uint8_t>(pair.zero);
         }
     }
 
-    __device__ int code(float x) const {
-        return s > 0 ? static_cast<int>(rintf(fminf(fmaxf((x - m) / s, 0.0f), static_cast<float>(levels - 1)))) : 0;
-    }
+    __device__ int code(float x) const { return kv::group_code(x, s, m, levels); }
 
     __device__ void store(const PageFormat& f, int at, uint8_t* page) const {
         if (f.scale_kind == ScaleKind::half_pair) {
@@ -158,17 +107,17 @@ __device__ float rotated_value(float (&w)[kLaneChannels], uint8_t (&codes)[kLane
         }
     }
     square = warp_sum(square);
-    const float step = 0.9957f * static_cast<float>(sqrt(square / d));
+    const float step = kv::value_step(square / d);
     double along = 0;
     for (int j = 0; j < kLaneChannels; ++j) {
-        const float code = fminf(fmaxf(floorf(finite_quotient(w[j], step)), -2.0f), 1.0f);
-        codes[j] = static_cast<uint8_t>(code + 2.0f);
+        const int code = kv::value_code(w[j], step);
+        codes[j] = static_cast<uint8_t>(code);
         if (lane + 32 * j < d) {
-            along += w[j] * (static_cast<double>(code) + 0.5);
+            along += static_cast<double>(w[j]) * kv::value_level(code);
         }
     }
     along = warp_sum(along);
-    return along > 0 ? static_cast<float>(square / along) : 0.0f;
+    return kv::unbiased_scale(square, along);
 }
 
 // ggml's blocks of 32 channels: block j is channels 32 j + lane. codes: as stored, before packing; d: their scale.
@@ -179,9 +128,9 @@ __device__ void quantize_blocks(const float (&x)[kLaneChannels], int n_blocks, i
             break;
         }
         if (bits == 8) {
-            const float d = warp_max(fabsf(x[j])) / 127.0f;
+            const float d = kv::q8_scale(warp_max(fabsf(x[j])));
             scales[j] = float_to_half_bits(d);
-            codes[j] = static_cast<int>(fminf(fmaxf(roundf(finite_quotient(x[j], d)), -127.0f), 127.0f));
+            codes[j] = kv::q8_code(x[j], d);
         } else {
             // What is largest in magnitude, the first of equals, with its sign.
             float largest = x[j];
@@ -194,9 +143,9 @@ __device__ void quantize_blocks(const float (&x)[kLaneChannels], int n_blocks, i
                 largest = better ? other : largest;
                 owner = better ? other_owner : owner;
             }
-            const float d = largest / -8.0f;
+            const float d = kv::q4_scale(largest);
             scales[j] = float_to_half_bits(d);
-            codes[j] = min(max(static_cast<int>(finite_quotient(x[j], d) + 8.5f), 0), 15);
+            codes[j] = kv::q4_code(x[j], d);
         }
     }
 }
@@ -290,11 +239,11 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
         for (int j = 0; j < kLaneChannels; ++j) {
             const bool inside = lane + 32 * j < d;
             large |= inside && (scales[j] & 0x7c00u) == 0x7c00u;
-            x[j] = inside ? half_bits_to_float(scales[j]) * static_cast<float>(f.bits == 8 ? codes[j] : codes[j] - 8) : 0;
+            x[j] = inside ? half_bits_to_float(scales[j]) * static_cast<float>(f.bits == 8 ? codes[j] : codes[j] - kv::kQ4Zero) : 0;
         }
         hadamard(x, d);
         for (int j = 0; j < kLaneChannels; ++j) {
-            x[j] = fminf(fmaxf(x[j], -65504.0f), 65504.0f);
+            x[j] = kv::clamped(x[j], -kv::kLargestHalf, kv::kLargestHalf);
         }
     }
     for (int j = 0; j < kLaneChannels; ++j) {
@@ -461,7 +410,7 @@ __device__ void choose_key_table(const PageFormat& f, const Ring& ring, int n, i
         if (is_refined) {
             refined[place] = static_cast<uint16_t>(c);
         }
-        const int levels = is_refined ? 16 : 1 << f.bits;
+        const int levels = kv::code_levels(f.bits, is_refined);
         for (int begin = 0; begin < n; begin += f.group) {
             const int end = min(begin + f.group, n);
             const int from = min(end, max(begin, sinks - first));
@@ -469,13 +418,13 @@ __device__ void choose_key_table(const PageFormat& f, const Ring& ring, int n, i
                 float low;
                 float high;
                 range_of(ring, from, end, c, low, high);
-                largest = fmaxf(largest, byte_pair_scale(low, high, levels));
+                largest = fmaxf(largest, kv::byte_pair_scale(low, high, levels));
             }
         }
     }
     largest = block_max(largest, scratch);
     if (threadIdx.x == 0) {
-        *reinterpret_cast<int*>(table) = byte_scale_exponent(largest);
+        *reinterpret_cast<int*>(table) = kv::byte_scale_exponent(largest);
     }
     __syncthreads();
 }
@@ -565,7 +514,7 @@ __device__ void choose_value_table(const PageFormat& f, const Ring& ring, int n,
         __syncthreads();
         const float centred = median_mean_square(ring, skip, n, mu, squares, scratch);
         const float plain = median_mean_square(ring, skip, n, nullptr, squares, scratch);
-        if (!(centred < 0.8f * plain) && c < d) {
+        if (!kv::centring_pays(centred, plain) && c < d) {
             mu[c] = 0;
         }
         __syncthreads();
@@ -589,12 +538,12 @@ __device__ void choose_value_table(const PageFormat& f, const Ring& ring, int n,
                 low = fminf(low, half_bits_to_float(row[c]));
                 high = fmaxf(high, half_bits_to_float(row[c]));
             }
-            largest = fmaxf(largest, byte_pair_scale(low, high, 1 << f.bits));
+            largest = fmaxf(largest, kv::byte_pair_scale(low, high, 1 << f.bits));
         }
     }
     largest = block_max(largest, scratch);
     if (threadIdx.x == 0) {
-        *reinterpret_cast<int*>(table) = byte_scale_exponent(largest);
+        *reinterpret_cast<int*>(table) = kv::byte_scale_exponent(largest);
     }
     __syncthreads();
 }
@@ -611,7 +560,7 @@ __device__ void quantize_keys(const PageFormat& f, const Ring& ring, int first_r
         for (int i = 0; i < f.rows - d; ++i) {
             low_row = refined[i] == c ? d + i : low_row;
         }
-        const int levels = low_row >= 0 ? 16 : 1 << f.bits;
+        const int levels = kv::code_levels(f.bits, low_row >= 0);
         float low = 0;
         float high = 0;
         if (sinks < f.group) {
@@ -672,7 +621,7 @@ __device__ void quantize_values(const PageFormat& f, const Ring& ring, int first
                 }
             }
             if (lane == 0) {
-                page[f.scales_offset + token + t] = byte_scale_round_nearest(scale, k);
+                page[f.scales_offset + token + t] = kv::byte_scale_round_nearest(scale, k);
             }
         }
     } else {

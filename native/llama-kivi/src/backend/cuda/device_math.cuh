@@ -7,6 +7,7 @@
 
 #include "backend/cuda/launch.h"
 #include "base/finite.h"
+#include "kv/scalar_codec.h"
 #include "quant/blocks.h"
 
 namespace lk::cuda {
@@ -27,7 +28,7 @@ __device__ inline void report(int* broken, int place) {
 
 // A byte scale of the cache, before its head's power of two.
 __device__ inline float byte_scale(unsigned byte) {
-    return half_bits_to_float(static_cast<uint16_t>(byte << 6));
+    return kv::byte_scale_base(byte);
 }
 
 __device__ inline float warp_sum(float x) {

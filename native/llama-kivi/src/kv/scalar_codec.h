@@ -1,0 +1,253 @@
+// Every constant and rounding rule of the page formats, for one element, one group or one scale at a time. Host and
+// device: the CPU's quantizer (kv/quantizer.cpp) and CUDA's (backend/cuda/append.cu) both compile these functions,
+// without contraction, and give the same codes. C++17.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "base/finite.h"
+#include "base/half.h"
+
+#ifdef __CUDACC__
+#include <cuda_fp16.h>
+#define LK_HD __host__ __device__
+#else
+#define LK_HD
+#endif
+
+namespace lk::kv {
+
+// ---- constants
+
+inline constexpr float kLargestHalf = 65504.0f;
+
+// Byte scales: 4 exponent and 4 mantissa bits, which are those of a half from bit 6 on, times 2^k.
+inline constexpr int kByteScaleShift = 6;
+inline constexpr float kLargestByteScale = 1.9375f;       // byte 255 at k = 0
+inline constexpr float kLeastNormalByteScale = 0x1p-14f;  // below it steps are 2^-18
+inline constexpr float kSubnormalByteSteps = 0x1p18f;
+inline constexpr int kByteScaleDropped = 19;           // mantissa bits of a float that a byte scale has not
+inline constexpr uint32_t kByteScaleBias = 112u << 4;  // exponent bias of a float less that of a half
+inline constexpr float kScaleHeadroom = 8.0f;          // above the largest scale of the first flush: three binades
+
+// Zero points are quarter steps in an int8: |min| / scale stays below 126 / 4 steps.
+inline constexpr float kZeroPointLimit = 126.0f;
+inline constexpr float kZeroPointSteps = 4.0f;  // of one step of a code
+inline constexpr float kZeroPointSlack = 0.125f;
+
+inline constexpr int kRefinedLevels = 16;  // of the refined channels of kivi2's keys
+
+// kivi2's values: level = code - 3/2; the step of the best uniform four-level quantizer of a Gaussian is 0.9957 rms.
+inline constexpr float kValueLevelOffset = 1.5f;
+inline constexpr float kGaussianStep = 0.9957f;
+inline constexpr float kCentreGain = 0.8f;  // values are centred if their mean square falls below this part
+
+// ggml's blocks: Q8_0 has 127 steps up to the largest magnitude; Q4_0's largest, with its sign, is -8 steps.
+inline constexpr float kQ8Steps = 127.0f;
+inline constexpr int kQ4Zero = 8;
+inline constexpr int kQ4Largest = 15;
+
+// ---- what host and device spell differently
+
+LK_HD inline float smaller(float a, float b) {
+#ifdef __CUDA_ARCH__
+    return fminf(a, b);
+#else
+    return b < a ? b : a;
+#endif
+}
+
+LK_HD inline float larger(float a, float b) {
+#ifdef __CUDA_ARCH__
+    return fmaxf(a, b);
+#else
+    return a < b ? b : a;
+#endif
+}
+
+LK_HD inline float clamped(float x, float low, float high) {
+    return smaller(larger(x, low), high);
+}
+
+LK_HD inline uint32_t float_bits(float x) {
+#ifdef __CUDA_ARCH__
+    return __float_as_uint(x);
+#else
+    return bits_as<uint32_t>(x);
+#endif
+}
+
+LK_HD inline float half_value(half_t bits) {
+#ifdef __CUDA_ARCH__
+    return __half2float(__ushort_as_half(bits));
+#else
+    return half_to_float(bits);
+#endif
+}
+
+LK_HD inline half_t rounded_half(float x) {
+#ifdef __CUDA_ARCH__
+    return __half_as_ushort(__float2half_rn(x));
+#else
+    return float_to_half(x);
+#endif
+}
+
+// ---- byte scales
+
+// At k = 0.
+LK_HD inline float byte_scale_base(unsigned byte) {
+    return half_value(static_cast<half_t>(byte << kByteScaleShift));
+}
+
+LK_HD inline float byte_scale_decode(uint8_t byte, int k) {
+    return ldexpf(byte_scale_base(byte), k);
+}
+
+// Least byte whose value is >= scale; saturates at 255.
+LK_HD inline uint8_t byte_scale_round_up(float scale, int k) {
+    const float x = ldexpf(scale, -k);
+    if (!(x > 0)) {
+        return 0;
+    }
+    if (x > kLargestByteScale) {
+        return 255;
+    }
+    if (x < kLeastNormalByteScale) {
+        return static_cast<uint8_t>(ceilf(x * kSubnormalByteSteps));
+    }
+    const uint32_t up = (1u << kByteScaleDropped) - 1;
+    return static_cast<uint8_t>(((float_bits(x) + up) >> kByteScaleDropped) - kByteScaleBias);
+}
+
+// Ties to even; saturates at 255.
+LK_HD inline uint8_t byte_scale_round_nearest(float scale, int k) {
+    const float x = ldexpf(scale, -k);
+    if (!(x > 0)) {
+        return 0;
+    }
+    if (x > kLargestByteScale) {
+        return 255;
+    }
+    if (x < kLeastNormalByteScale) {
+        return static_cast<uint8_t>(nearbyintf(x * kSubnormalByteSteps));
+    }
+    const uint32_t bits = float_bits(x);
+    const uint32_t below_half = (1u << (kByteScaleDropped - 1)) - 1;
+    return static_cast<uint8_t>(((bits + below_half + ((bits >> kByteScaleDropped) & 1u)) >> kByteScaleDropped) -
+                                kByteScaleBias);
+}
+
+// The k that leaves kScaleHeadroom above max_scale: 8 * max_scale <= largest * 2^k.
+LK_HD inline int byte_scale_exponent(float max_scale) {
+    int k = 0;
+    if (max_scale > 0) {
+        frexpf(kScaleHeadroom * max_scale / kLargestByteScale, &k);
+    }
+    return k;
+}
+
+// ---- groups with a scale and a minimum
+
+LK_HD inline int code_levels(int bits, bool refined) {
+    return refined ? kRefinedLevels : 1 << bits;
+}
+
+// Code of x in steps of s above m.
+LK_HD inline int group_code(float x, float s, float m, int levels) {
+    return s > 0 ? static_cast<int>(nearbyintf(clamped((x - m) / s, 0.0f, static_cast<float>(levels - 1)))) : 0;
+}
+
+// The minimum that a zero point stands for.
+LK_HD inline float zero_point_decode(float s, int zero) {
+    return s * static_cast<float>(zero) * (1 / kZeroPointSteps);
+}
+
+// Smallest scale a byte pair may use for a range: the zero point rounds down by up to a quarter step, which the top
+// level gives back as an eighth.
+LK_HD inline float byte_pair_scale(float min, float max, int levels) {
+    const float span = (max - min) / (static_cast<float>(levels - 1) - kZeroPointSlack);
+    return larger(span, fabsf(min) * kZeroPointSteps / kZeroPointLimit);
+}
+
+// One group of the paper's quantizer (KIVI eq. 1 and 2): scale and minimum are rounded to half before use.
+struct HalfPair {
+    half_t scale;
+    half_t min;
+    float s;
+    float m;
+
+    LK_HD HalfPair(float low, float high, int levels)
+        : scale(rounded_half((high - low) / static_cast<float>(levels - 1))),
+          min(rounded_half(low)),
+          s(half_value(scale)),
+          m(half_value(min)) {}
+};
+
+// One group of the refined quantizer, in a head whose scales have exponent k.
+struct BytePair {
+    uint8_t scale;
+    int8_t zero;
+    float s;
+    float m;
+
+    LK_HD BytePair(float low, float high, int levels, int k)
+        : scale(byte_scale_round_up(byte_pair_scale(low, high, levels), k)),
+          zero(0),
+          s(byte_scale_decode(scale, k)),
+          m(0) {
+        if (s > 0) {
+            zero =
+                static_cast<int8_t>(clamped(floorf(kZeroPointSteps * low / s), -kZeroPointLimit - 1, kZeroPointLimit));
+        }
+        m = zero_point_decode(s, zero);
+    }
+};
+
+// ---- kivi2's values, centred and rotated
+
+LK_HD inline float value_step(double mean_square) {
+    return kGaussianStep * static_cast<float>(sqrt(mean_square));
+}
+
+LK_HD inline int value_code(float w, float step) {
+    return static_cast<int>(clamped(floorf(finite_quotient(w, step)), -2.0f, 1.0f) + 2.0f);
+}
+
+// What a code stands for, in scales.
+LK_HD inline float value_level(int code) {
+    return static_cast<float>(code) - kValueLevelOffset;
+}
+
+// Unbiased, not least squares: <s * levels, w> = <w, w>, so attention does not shrink what it averages.
+// square: <w, w>; along: <w, levels>.
+LK_HD inline float unbiased_scale(double square, double along) {
+    return along > 0 ? static_cast<float>(square / along) : 0.0f;
+}
+
+// Whether centring pays, by the medians of the mean squares with and without it.
+LK_HD inline bool centring_pays(float centred, float plain) {
+    return centred < kCentreGain * plain;
+}
+
+// ---- ggml's blocks
+
+LK_HD inline float q8_scale(float largest) {
+    return largest / kQ8Steps;
+}
+
+LK_HD inline int q8_code(float x, float d) {
+    return static_cast<int>(clamped(roundf(finite_quotient(x, d)), -kQ8Steps, kQ8Steps));
+}
+
+LK_HD inline float q4_scale(float largest) {
+    return largest / -static_cast<float>(kQ4Zero);
+}
+
+LK_HD inline int q4_code(float x, float d) {
+    const int code = static_cast<int>(finite_quotient(x, d) + (static_cast<float>(kQ4Zero) + 0.5f));
+    return code < 0 ? 0 : code > kQ4Largest ? kQ4Largest : code;
+}
+
+}  // namespace lk::kv
