@@ -98,7 +98,7 @@ lk_cache_usage cache_usage(const CacheConfig& config, std::span<const Sequence> 
     u.quantized_bytes = static_cast<uint64_t>(quantized);
     u.exact_bytes = static_cast<uint64_t>(exact);
     u.allocated_bytes += live_page_bytes;
-    u.f16_bytes = static_cast<uint64_t>(u.n_tokens * elements * 2 * sizeof(half_t));
+    u.f16_bytes = static_cast<uint64_t>(static_cast<double>(u.n_tokens) * elements * 2 * sizeof(half_t));
     return u;
 }
 

@@ -9,7 +9,7 @@ namespace lk::kv {
 
 namespace {
 
-// Positions stay below it (Context::cache_config).
+// Positions stay below it (make_cache_config).
 constexpr int kMostTokens = 1 << 30;
 // Exponents of byte scales that rows of halves can lead to lie well inside (byte_scale_exponent).
 constexpr int kMostExponent = 32;
