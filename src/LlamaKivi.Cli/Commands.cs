@@ -1,5 +1,4 @@
 using System.CommandLine;
-using LlamaKivi.Cli.Analysis;
 
 namespace LlamaKivi.Cli;
 
