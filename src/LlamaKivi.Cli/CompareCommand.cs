@@ -2,7 +2,6 @@ using System.CommandLine;
 using System.Globalization;
 using LlamaKivi.Common;
 using LlamaKivi.Evaluation;
-using LlamaKivi.Native;
 using ScottPlot;
 using Spectre.Console;
 
@@ -52,15 +51,20 @@ internal static class CompareCommand
             var rows = new List<Row>();
             foreach (((string name, KvCacheParams cache), PerplexityResult result) in caches.Zip(quality))
             {
-                ModelParams bench = parameters with { KvCache = cache, SeqMax = 2, ContextSize = (uint)((2 * (deep + GeneratedTokens)) + 1024) };
-                Task<List<BenchCommand.Row>> SpeedAt(int at) => Terminal.WithProgress($"{name}: speed @ {at}", report => Task.Run(
-                    () => BenchCommand.Measure(name, weights, bench, at, 0, GeneratedTokens, Repetitions, report, cancellationToken), cancellationToken));
-                BenchCommand.Row shallow = (await SpeedAt(0).ConfigureAwait(false))[0];
-                BenchCommand.Row full = (await SpeedAt(deep).ConfigureAwait(false))[0];
+                ModelParams bench = parameters with { KvCache = cache, SeqMax = 2, ContextSize = (uint)SpeedBenchmark.ContextSizeFor(deep, GeneratedTokens) };
+                async Task<SpeedBenchmarkResult> SpeedAt(int at)
+                {
+                    var options = new SpeedBenchmarkOptions { Depth = at, PromptTokens = 0, GeneratedTokens = GeneratedTokens, Repetitions = Repetitions };
+                    return (await Terminal.WithProgress($"{name}: speed @ {at}", report => Task.Run(
+                        () => SpeedBenchmark.Run(weights, bench, options, report, cancellationToken), cancellationToken)).ConfigureAwait(false))[0];
+                }
+
+                SpeedBenchmarkResult shallow = await SpeedAt(0).ConfigureAwait(false);
+                SpeedBenchmarkResult full = await SpeedAt(deep).ConfigureAwait(false);
                 using LLamaContext recall = weights.CreateContext(parameters with { KvCache = cache, ContextSize = (uint)deep + 64 });
                 RetrievalResult found = await Terminal.WithProgress($"{name}: recall", report => Task.Run(
                     () => RetrievalCommand.Measure(recall, new RetrievalOptions { Depth = deep, Cases = count, ChunkSize = step }, report, cancellationToken), cancellationToken)).ConfigureAwait(false);
-                rows.Add(new Row(result, shallow.Mean, full.Mean, full.CacheMiB, found));
+                rows.Add(new Row(result, shallow.TokensPerSecond, full.TokensPerSecond, full.CacheBytes / (double)(1 << 20), found));
             }
 
             if (parsed.GetValue(common.Json))
