@@ -293,7 +293,8 @@ public sealed unsafe class ContextHandle : IDisposable
     /// <summary>Copies logits without keeping the copy, for readers of many rows.</summary>
     /// <param name="index">As for <see cref="Logits"/>.</param>
     /// <param name="destination">Takes them: <see cref="VocabularySize"/> elements.</param>
-    internal void CopyLogits(int index, Span<float> destination)
+    /// <exception cref="ArgumentException">Logits were not asked for at this index, or the destination is too short.</exception>
+    public void CopyLogits(int index, Span<float> destination)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
         using ContextCall call = Look();

@@ -3,8 +3,8 @@ using System.Text;
 
 namespace LlamaKivi.Native;
 
-/// <summary>Writes GGUF files of version 3: metadata, then tensors at multiples of 32 bytes.</summary>
-internal sealed class GgufWriter
+/// <summary>Writes GGUF files of version 3 (GGUF specification): metadata, then tensors at multiples of 32 bytes.</summary>
+public sealed class GgufWriter
 {
     private const int Alignment = 32;
 
@@ -15,7 +15,7 @@ internal sealed class GgufWriter
     /// <param name="tokenizer">The other file.</param>
     /// <param name="width">Embedding and feed-forward length.</param>
     /// <param name="context">Context length.</param>
-    public static GgufWriter OneLayer(GgufFile tokenizer, int width, int context) => new GgufWriter()
+    internal static GgufWriter OneLayer(GgufFile tokenizer, int width, int context) => new GgufWriter()
         .Add("general.architecture", "llama")
         .Add("llama.context_length", context)
         .Add("llama.embedding_length", width)
@@ -31,7 +31,9 @@ internal sealed class GgufWriter
         .Add("tokenizer.ggml.bos_token_id", (int)tokenizer.GetInteger("tokenizer.ggml.bos_token_id")!)
         .Add("tokenizer.ggml.eos_token_id", (int)tokenizer.GetInteger("tokenizer.ggml.eos_token_id")!);
 
-    /// <summary>Adds metadata: a string, strings, a bool, an int (written as a 32-bit unsigned integer) or a float.</summary>
+    /// <summary>Adds metadata.</summary>
+    /// <param name="key">Its key.</param>
+    /// <param name="value">A string, an array of strings, a bool, an int (written as a 32-bit unsigned integer) or a float; <see cref="Write"/> throws for others.</param>
     public GgufWriter Add(string key, object value)
     {
         _entries.Add((key, value));
@@ -42,8 +44,8 @@ internal sealed class GgufWriter
     /// <param name="name">Its name.</param>
     /// <param name="type">Its ggml type.</param>
     /// <param name="shape">Elements along each dimension, the innermost first.</param>
-    /// <param name="bytes">Bytes it takes.</param>
-    /// <param name="data">Those bytes; empty: zeros, as a hole of the file that takes no room.</param>
+    /// <param name="bytes">Size of its data, in bytes.</param>
+    /// <param name="data">Its data; empty: zeros, written as a hole of the file that takes no disk space.</param>
     public GgufWriter AddTensor(string name, int type, long[] shape, long bytes, ReadOnlyMemory<byte> data = default)
     {
         _tensors.Add((name, type, shape, bytes, data));
@@ -51,10 +53,16 @@ internal sealed class GgufWriter
     }
 
     /// <summary>Adds a tensor of 32-bit floats.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="shape">Elements along each dimension, the innermost first.</param>
+    /// <param name="data">Its elements.</param>
     public GgufWriter AddTensor(string name, long[] shape, ReadOnlySpan<float> data) =>
         AddTensor(name, 0, shape, data.Length * sizeof(float), MemoryMarshal.AsBytes(data).ToArray());
 
     /// <summary>Writes the file.</summary>
+    /// <param name="path">Where; a file that is there is replaced.</param>
+    /// <exception cref="ArgumentException">Metadata has a value of another type than <see cref="Add"/> takes.</exception>
+    /// <exception cref="IOException">The file cannot be written.</exception>
     public void Write(string path)
     {
         using FileStream file = File.Create(path);

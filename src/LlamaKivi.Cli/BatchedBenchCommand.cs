@@ -1,7 +1,7 @@
 using System.CommandLine;
-using System.Diagnostics;
 using System.Globalization;
 using LlamaKivi.Common;
+using LlamaKivi.Evaluation;
 using LlamaKivi.Native;
 using Spectre.Console;
 
@@ -11,16 +11,13 @@ namespace LlamaKivi.Cli;
 internal static class BatchedBenchCommand
 {
     // T: seconds, S: tokens per second; PP: the prompts, TG: the tokens written after them.
-    private sealed record Row(
-        string KvCache, int Prompt, int Generate, int Batch, int Cached, double PromptSeconds, double GenerateSeconds, double CacheMiB, double PeakMiB, double GpuMiB, double GpuEstimateMiB)
+    private sealed record Row(string KvCache, BatchedBenchmarkResult Result, double GpuEstimateMiB)
     {
-        public double PromptSpeed => Prompt * Batch / PromptSeconds;
+        public double CacheMiB => MiB(Result.CacheBytes);
 
-        public double GenerateSpeed => Generate * Batch / GenerateSeconds;
+        public double PeakMiB => MiB(Result.PeakProcessBytes);
 
-        public double Seconds => PromptSeconds + GenerateSeconds;
-
-        public double Speed => (Prompt + Generate) * Batch / Seconds;
+        public double GpuMiB => MiB(Result.UsedGpuBytes);
     }
 
     public static Command Create()
@@ -48,7 +45,7 @@ internal static class BatchedBenchCommand
             // Before anything is loaded.
             using GgufFile file = GgufFile.Open(parameters.ModelPath);
             long available = MemoryFit.Available(parameters);
-            double gpuBefore = GpuMiB(parameters.GpuLayerCount);
+            double gpuBefore = MiB(BatchedBenchmark.UsedGpuBytes(parameters.GpuLayerCount));
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             var rows = new List<Row>();
             foreach ((string name, KvCacheParams cache) in caches)
@@ -68,9 +65,11 @@ internal static class BatchedBenchCommand
                         Terminal.Error.WriteLine($"--fit: {name}: {batch} sequences of {prompt + generate} tokens instead of {asked}, which fit in the {available >> 20} MiB that are free");
                     }
 
-                    double estimate = gpuBefore > 0 ? gpuBefore + needed / (double)(1 << 20) : 0;
-                    rows.Add(await Terminal.WithProgress($"{name}, {batch} x ({prompt} + {generate})", report => Task.Run(
-                        () => Measure(name, weights, parameters, prompt, generate, batch, report, cancellationToken) with { GpuEstimateMiB = estimate }, cancellationToken)).ConfigureAwait(false));
+                    double estimate = gpuBefore > 0 ? gpuBefore + MiB(needed) : 0;
+                    var options = new BatchedBenchmarkOptions(prompt, generate, batch);
+                    BatchedBenchmarkResult result = await Terminal.WithProgress($"{name}, {batch} x ({prompt} + {generate})", report => Task.Run(
+                        () => BatchedBenchmark.Run(weights, parameters, options, report, cancellationToken), cancellationToken)).ConfigureAwait(false);
+                    rows.Add(new Row(name, result, estimate));
                 }
             }
 
@@ -87,66 +86,7 @@ internal static class BatchedBenchCommand
         return MemoryFit.Needed(file, parameters);
     }
 
-    private static Row Measure(
-        string name, LLamaWeights weights, ModelParams parameters, int prompt, int generate, int batch, IProgress<float> progress, CancellationToken cancellationToken)
-    {
-        ResetPeak();
-        using LLamaContext context = weights.CreateContext(parameters);
-        ContextHandle handle = context.Handle;
-        var random = new Random(1);
-        int[] tokens = [.. Enumerable.Range(0, batch * Math.Max(prompt, 1)).Select(_ => random.Next(handle.VocabularySize))];
-        int[] sequences = [.. Enumerable.Range(0, batch).SelectMany(sequence => Enumerable.Repeat(sequence, prompt))];
-        var greedy = new SamplingParameters();
-        int[] next = new int[batch];
-        byte[] outputs = [.. Enumerable.Range(0, batch * prompt).Select(i => i % prompt == prompt - 1 ? (byte)1 : (byte)0)];
-
-        // Once for the caches of the processor and the memory of the engine.
-        handle.Decode(tokens.AsSpan(0, Math.Min(prompt, 32)), cancellationToken: cancellationToken);
-        handle.SeqTruncate(0, 0);
-        long start = Stopwatch.GetTimestamp();
-        handle.DecodeSample(tokens.AsSpan(0, batch * prompt), greedy, next, sequences, outputs: outputs, cancellationToken: cancellationToken);
-        double promptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-
-        int[] each = [.. Enumerable.Range(0, batch)];
-        byte[] all = [.. Enumerable.Repeat((byte)1, batch)];
-        start = Stopwatch.GetTimestamp();
-        for (int i = 0; i < generate; i++)
-        {
-            handle.DecodeSample(next, greedy, next, each, outputs: all, cancellationToken: cancellationToken);
-            progress.Report((float)(i + 1) / generate);
-        }
-
-        double generateSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        CacheUsage usage = context.KvCacheUsage;
-        using var process = Process.GetCurrentProcess();
-        return new Row(name, prompt, generate, batch, batch * (prompt + generate), promptSeconds, generateSeconds,
-            usage.AllocatedBytes / (double)(1 << 20), process.PeakWorkingSet64 / (double)(1 << 20), GpuMiB(parameters.GpuLayerCount), 0);
-    }
-
-    // What is taken of the GPU's memory, freed memory that the engine keeps included: the peak so far.
-    private static double GpuMiB(int gpuLayers)
-    {
-        if (gpuLayers == 0)
-        {
-            return 0;
-        }
-
-        DeviceDescription device = NativeEngine.DescribeDevice();
-        return (device.MemoryBytes - device.FreeBytes) / (double)(1 << 20);
-    }
-
-    /// <summary>Starts the peak of the process anew, so that a row does not show what one before it took. Linux only.</summary>
-    private static void ResetPeak()
-    {
-        try
-        {
-            File.WriteAllText("/proc/self/clear_refs", "5");
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            // The column then shows the highest peak so far.
-        }
-    }
+    private static double MiB(long bytes) => bytes / (double)(1 << 20);
 
     private static void Write(List<Row> rows, string processor, bool jsonLines)
     {
@@ -155,9 +95,9 @@ internal static class BatchedBenchCommand
             foreach (Row r in rows)
             {
                 Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                    $"{{\"kv_cache\":\"{r.KvCache}\",\"pp\":{r.Prompt},\"tg\":{r.Generate},\"pl\":{r.Batch},\"n_kv\":{r.Cached},\"t_pp\":{r.PromptSeconds:F6},\"speed_pp\":{r.PromptSpeed:F3},") +
+                    $"{{\"kv_cache\":\"{r.KvCache}\",\"pp\":{r.Result.Options.PromptTokens},\"tg\":{r.Result.Options.GeneratedTokens},\"pl\":{r.Result.Options.Sequences},\"n_kv\":{r.Result.CachedTokens},\"t_pp\":{r.Result.PromptSeconds:F6},\"speed_pp\":{r.Result.PromptSpeed:F3},") +
                     string.Create(CultureInfo.InvariantCulture,
-                    $"\"t_tg\":{r.GenerateSeconds:F6},\"speed_tg\":{r.GenerateSpeed:F3},\"t\":{r.Seconds:F6},\"speed\":{r.Speed:F3},\"cache_mib\":{r.CacheMiB:F3},\"process_peak_mib\":{r.PeakMiB:F1},\"gpu_peak_mib\":{r.GpuMiB:F1},\"gpu_estimate_mib\":{r.GpuEstimateMiB:F1}}}"));
+                    $"\"t_tg\":{r.Result.GenerateSeconds:F6},\"speed_tg\":{r.Result.GenerateSpeed:F3},\"t\":{r.Result.Seconds:F6},\"speed\":{r.Result.Speed:F3},\"cache_mib\":{r.CacheMiB:F3},\"process_peak_mib\":{r.PeakMiB:F1},\"gpu_peak_mib\":{r.GpuMiB:F1},\"gpu_estimate_mib\":{r.GpuEstimateMiB:F1}}}"));
             }
 
             return;
@@ -168,9 +108,9 @@ internal static class BatchedBenchCommand
             .AddColumns("KV cache", "PP", "TG", "B", "N_KV", "T_PP s", "S_PP t/s", "T_TG s", "S_TG t/s", "T s", "S t/s", "cache MiB", "process peak MiB", "GPU peak MiB", "GPU estimate MiB");
         foreach (Row r in rows)
         {
-            string[] counts = [.. new[] { r.Prompt, r.Generate, r.Batch, r.Cached }.Select(n => n.ToString(CultureInfo.InvariantCulture))];
-            table.AddRow([r.KvCache, .. counts, Terminal.Number(r.PromptSeconds, 3), Terminal.Number(r.PromptSpeed), Terminal.Number(r.GenerateSeconds, 3),
-                Terminal.Number(r.GenerateSpeed), Terminal.Number(r.Seconds, 3), Terminal.Number(r.Speed), Terminal.Number(r.CacheMiB), Terminal.Number(r.PeakMiB, 0), Terminal.Number(r.GpuMiB, 0), Terminal.Number(r.GpuEstimateMiB, 0)]);
+            string[] counts = [.. new[] { r.Result.Options.PromptTokens, r.Result.Options.GeneratedTokens, r.Result.Options.Sequences, r.Result.CachedTokens }.Select(n => n.ToString(CultureInfo.InvariantCulture))];
+            table.AddRow([r.KvCache, .. counts, Terminal.Number(r.Result.PromptSeconds, 3), Terminal.Number(r.Result.PromptSpeed), Terminal.Number(r.Result.GenerateSeconds, 3),
+                Terminal.Number(r.Result.GenerateSpeed), Terminal.Number(r.Result.Seconds, 3), Terminal.Number(r.Result.Speed), Terminal.Number(r.CacheMiB), Terminal.Number(r.PeakMiB, 0), Terminal.Number(r.GpuMiB, 0), Terminal.Number(r.GpuEstimateMiB, 0)]);
         }
 
         Terminal.Out.Write(table);

@@ -1,8 +1,7 @@
 using System.CommandLine;
-using System.Diagnostics;
 using System.Globalization;
 using LlamaKivi.Common;
-using LlamaKivi.Native;
+using LlamaKivi.Evaluation;
 using Spectre.Console;
 
 namespace LlamaKivi.Cli;
@@ -10,7 +9,10 @@ namespace LlamaKivi.Cli;
 /// <summary>`llama-kivi bench`: speed of prefill and decode at a depth, by KV cache type.</summary>
 internal static class BenchCommand
 {
-    public sealed record Row(string KvCache, string Test, double Mean, double Deviation, double CacheMiB);
+    private sealed record Row(string KvCache, SpeedBenchmarkResult Result)
+    {
+        public double CacheMiB => Result.CacheBytes / (double)(1 << 20);
+    }
 
     public static Command Create()
     {
@@ -47,82 +49,17 @@ internal static class BenchCommand
                 foreach (int depth in at)
                 {
                     parameters.KvCache = cache;
-                    parameters.ContextSize = NumberOptions.ContextSize((2L * (depth + longest)) + 1024, "-d, -p and -n");  // both sequences have rings
-                    rows.AddRange(await Terminal.WithProgress($"{name} @ {depth}", report => Task.Run(
-                        () => Measure(name, weights, parameters, depth, parsed.GetValue(prompt), parsed.GetValue(generate), reps, report, cancellationToken),
-                        cancellationToken)).ConfigureAwait(false));
+                    parameters.ContextSize = NumberOptions.ContextSize(SpeedBenchmark.ContextSizeFor(depth, longest), "-d, -p and -n");
+                    var options = new SpeedBenchmarkOptions { Depth = depth, PromptTokens = parsed.GetValue(prompt), GeneratedTokens = parsed.GetValue(generate), Repetitions = reps };
+                    IReadOnlyList<SpeedBenchmarkResult> results = await Terminal.WithProgress($"{name} @ {depth}", report => Task.Run(
+                        () => SpeedBenchmark.Run(weights, parameters, options, report, cancellationToken), cancellationToken)).ConfigureAwait(false);
+                    rows.AddRange(results.Select(result => new Row(name, result)));
                 }
             }
 
             Write(rows, parameters.Threads ?? Environment.ProcessorCount, Path.GetFileName(parameters.ModelPath), CommonOptions.Processor(weights.GpuLayerCount), parsed.GetValue(common.Json) ? "json" : parsed.GetValue(output)!);
             return ExitCode.Ok;
         });
-    }
-
-    public static List<Row> Measure(
-        string name, LLamaWeights weights, ModelParams parameters, int depth, int prompt, int generate, int reps, IProgress<float> progress, CancellationToken cancellationToken)
-    {
-        using LLamaContext context = weights.CreateContext(parameters);
-        ContextHandle handle = context.Handle;
-        var random = new Random(1);
-        int[] tokens = [.. Enumerable.Range(0, Math.Max(depth, Math.Max(prompt, generate))).Select(_ => random.Next(handle.VocabularySize))];
-        int[] sequence = new int[Math.Max(prompt, 1)];
-        Array.Fill(sequence, 1);
-        if (depth > 0)
-        {
-            handle.Decode(tokens.AsSpan(0, depth), cancellationToken: cancellationToken);
-        }
-
-        var rows = new List<Row>();
-        foreach ((string test, int n, Action run) in new (string, int, Action)[]
-        {
-            ($"pp{prompt}", prompt, () => handle.Decode(tokens.AsSpan(0, prompt), sequence.AsSpan(0, prompt), cancellationToken: cancellationToken)),
-            ($"tg{generate}", generate, () =>
-            {
-                for (int i = 0; i < generate; i++)
-                {
-                    handle.Decode(tokens.AsSpan(i, 1), sequence.AsSpan(0, 1), cancellationToken: cancellationToken);
-                }
-            }),
-        })
-        {
-            if (n == 0)
-            {
-                continue;
-            }
-
-            var speeds = new List<double>();
-            for (int rep = 0; rep <= reps; rep++)
-            {
-                handle.SeqCopy(0, 1);
-                long start = Stopwatch.GetTimestamp();
-                run();
-                double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-                if (rep > 0)
-                {
-                    speeds.Add(n / seconds);
-                }
-
-                progress.Report((float)rep / reps);
-            }
-
-            // What sequence 1 holds after the test is what a context of its own would.
-            handle.SeqTruncate(0, 0);
-            CacheUsage usage = context.KvCacheUsage;
-            handle.SeqCopy(1, 0);
-            handle.SeqTruncate(1, 0);
-            handle.SeqTruncate(0, 0);
-            if (depth > 0)
-            {
-                handle.Decode(tokens.AsSpan(0, depth), cancellationToken: cancellationToken);
-            }
-
-            double mean = speeds.Average();
-            double deviation = Math.Sqrt(speeds.Sum(s => (s - mean) * (s - mean)) / Math.Max(1, speeds.Count - 1));
-            rows.Add(new Row(name, depth > 0 ? $"{test} @ d{depth}" : test, mean, deviation, (usage.QuantizedBytes + usage.ExactBytes) / (double)(1 << 20)));
-        }
-
-        return rows;
     }
 
     private static void Write(List<Row> rows, int threads, string model, string processor, string form)
@@ -133,7 +70,7 @@ internal static class BenchCommand
             foreach (Row row in rows)
             {
                 Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                    $"{Quoted(model)},{Quoted(processor)},{threads},{row.KvCache},{row.Test},{row.Mean:F2},{row.Deviation:F2},{row.CacheMiB:F3}"));
+                    $"{Quoted(model)},{Quoted(processor)},{threads},{row.KvCache},{row.Result.Test},{row.Result.TokensPerSecond:F2},{row.Result.Deviation:F2},{row.CacheMiB:F3}"));
             }
 
             return;
@@ -147,9 +84,9 @@ internal static class BenchCommand
                 writer.WriteString("processor", processor);
                 writer.WriteNumber("threads", threads);
                 writer.WriteString("kv_cache", row.KvCache);
-                writer.WriteString("test", row.Test);
-                writer.WriteNumber("tokens_per_second", row.Mean);
-                writer.WriteNumber("stddev", row.Deviation);
+                writer.WriteString("test", row.Result.Test);
+                writer.WriteNumber("tokens_per_second", row.Result.TokensPerSecond);
+                writer.WriteNumber("stddev", row.Result.Deviation);
                 writer.WriteNumber("cache_mib", row.CacheMiB);
             });
             return;
@@ -159,7 +96,7 @@ internal static class BenchCommand
         Table table = new Table().Border(TableBorder.Markdown).AddColumns("KV cache", "test", "t/s", "+-", "cache MiB");
         foreach (Row row in rows)
         {
-            table.AddRow(row.KvCache, row.Test, Terminal.Number(row.Mean), Terminal.Number(row.Deviation), Terminal.Number(row.CacheMiB));
+            table.AddRow(row.KvCache, row.Result.Test, Terminal.Number(row.Result.TokensPerSecond), Terminal.Number(row.Result.Deviation), Terminal.Number(row.CacheMiB));
         }
 
         Terminal.Out.Write(table);

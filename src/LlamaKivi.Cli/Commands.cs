@@ -1,6 +1,4 @@
 using System.CommandLine;
-using LlamaKivi.Cli.Analysis;
-using LlamaKivi.Cli.Evaluation;
 
 namespace LlamaKivi.Cli;
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using LlamaKivi.Common;
+using LlamaKivi.Evaluation;
 using LlamaKivi.Native;
 using Spectre.Console;
 
@@ -64,7 +65,10 @@ internal sealed class CommonOptions
     {
         (null, _) => null,
         (_, not null) => throw new UsageException("-m and --synthetic are both given; give one"),
-        ({ } name, _) => SyntheticModel.Create(name, parsed.GetValue(Weights)!),
+        ({ } name, _) when !SyntheticModel.Names.Contains(name) => throw new UsageException($"--synthetic is '{name}'; shapes are {string.Join(", ", SyntheticModel.Names)}"),
+        ({ } name, _) => parsed.GetValue(Weights) is { } weights && SyntheticModel.WeightTypes.Contains(weights)
+            ? SyntheticModel.Create(name, weights)
+            : throw new UsageException($"--weights is '{parsed.GetValue(Weights)}'; weights are f16, q8_0 or q4_k_m"),
     };
 
     public KvCacheParams Cache(ParseResult parsed, string typeK, string typeV)

@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using LlamaKivi.Common;
-using LlamaKivi.Native;
+using LlamaKivi.Evaluation;
 using ScottPlot;
 using Spectre.Console;
 
@@ -13,7 +13,7 @@ internal static class CompareCommand
     private const int GeneratedTokens = 64;
     private const int Repetitions = 3;
 
-    private sealed record Row(PerplexityCommand.Result Quality, double Speed, double SpeedAtDepth, double CacheMiB, RetrievalCommand.Row Recall);
+    private sealed record Row(PerplexityResult Quality, double Speed, double SpeedAtDepth, double CacheMiB, RetrievalResult Recall);
 
     public static Command Create()
     {
@@ -30,10 +30,10 @@ internal static class CompareCommand
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = PerplexityCommand.Caches(common, parsed, parsed.GetValue(types)!);
-            uint window = (uint)parsed.GetValue(context);
+            int window = parsed.GetValue(context);
             int deep = parsed.GetValue(depth);
             int count = parsed.GetValue(cases);
-            int step = Math.Min(PerplexityCommand.LongestChunk, parsed.GetValue(common.Residual));
+            int step = Math.Min(PerplexityEvaluator.MaxChunkSize, parsed.GetValue(common.Residual));
             string? folder = parsed.GetValue(output);
             if (folder is not null)
             {
@@ -44,22 +44,27 @@ internal static class CompareCommand
             caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
             string text = await TextInput.ReadAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
-            int[] tokens = PerplexityCommand.Tokens(weights, text, (int)window, parsed.GetValue(limit));
-            List<PerplexityCommand.Result> quality = await Terminal.WithProgress("perplexity", report => Task.Run(
-                () => PerplexityCommand.Measure(weights, parameters with { ContextSize = window }, caches, tokens, step, report, cancellationToken),
+            int[] tokens = PerplexityCommand.Tokens(weights, text, window, parsed.GetValue(limit));
+            IReadOnlyList<PerplexityResult> quality = await Terminal.WithProgress("perplexity", report => Task.Run(
+                () => PerplexityCommand.Measure(weights, parameters, caches, tokens, window, step, report, cancellationToken),
                 cancellationToken)).ConfigureAwait(false);
             var rows = new List<Row>();
-            foreach (((string name, KvCacheParams cache), PerplexityCommand.Result result) in caches.Zip(quality))
+            foreach (((string name, KvCacheParams cache), PerplexityResult result) in caches.Zip(quality))
             {
-                ModelParams bench = parameters with { KvCache = cache, SeqMax = 2, ContextSize = (uint)((2 * (deep + GeneratedTokens)) + 1024) };
-                Task<List<BenchCommand.Row>> SpeedAt(int at) => Terminal.WithProgress($"{name}: speed @ {at}", report => Task.Run(
-                    () => BenchCommand.Measure(name, weights, bench, at, 0, GeneratedTokens, Repetitions, report, cancellationToken), cancellationToken));
-                BenchCommand.Row shallow = (await SpeedAt(0).ConfigureAwait(false))[0];
-                BenchCommand.Row full = (await SpeedAt(deep).ConfigureAwait(false))[0];
+                ModelParams bench = parameters with { KvCache = cache, SeqMax = 2, ContextSize = (uint)SpeedBenchmark.ContextSizeFor(deep, GeneratedTokens) };
+                async Task<SpeedBenchmarkResult> SpeedAt(int at)
+                {
+                    var options = new SpeedBenchmarkOptions { Depth = at, PromptTokens = 0, GeneratedTokens = GeneratedTokens, Repetitions = Repetitions };
+                    return (await Terminal.WithProgress($"{name}: speed @ {at}", report => Task.Run(
+                        () => SpeedBenchmark.Run(weights, bench, options, report, cancellationToken), cancellationToken)).ConfigureAwait(false))[0];
+                }
+
+                SpeedBenchmarkResult shallow = await SpeedAt(0).ConfigureAwait(false);
+                SpeedBenchmarkResult full = await SpeedAt(deep).ConfigureAwait(false);
                 using LLamaContext recall = weights.CreateContext(parameters with { KvCache = cache, ContextSize = (uint)deep + 64 });
-                RetrievalCommand.Row found = await Terminal.WithProgress($"{name}: recall", report => Task.Run(
-                    () => RetrievalCommand.Measure(name, recall, deep, count, 1, step, report, cancellationToken), cancellationToken)).ConfigureAwait(false);
-                rows.Add(new Row(result, shallow.Mean, full.Mean, full.CacheMiB, found));
+                RetrievalResult found = await Terminal.WithProgress($"{name}: recall", report => Task.Run(
+                    () => RetrievalCommand.Measure(recall, new RetrievalOptions { Depth = deep, Cases = count, ChunkSize = step }, report, cancellationToken), cancellationToken)).ConfigureAwait(false);
+                rows.Add(new Row(result, shallow.TokensPerSecond, full.TokensPerSecond, full.CacheBytes / (double)(1 << 20), found));
             }
 
             if (parsed.GetValue(common.Json))
@@ -89,8 +94,8 @@ internal static class CompareCommand
             "KV cache", "bits", "cache MiB", "tg t/s", "tg t/s deep", "perplexity", "vs f16", "KL mean", "KL 99%", "same top", "recall");
         foreach (Row r in rows)
         {
-            PerplexityCommand.Divergence kl = r.Quality.Divergence;
-            table.AddRow(r.Quality.KvCache, Terminal.Number(PerplexityCommand.Bits(r.Quality.Usage), 3), Terminal.Number(r.CacheMiB), Terminal.Number(r.Speed, 0),
+            KlDivergence kl = r.Quality.Divergence;
+            table.AddRow(r.Quality.KvCache, Terminal.Number(r.Quality.BitsPerElement, 3), Terminal.Number(r.CacheMiB), Terminal.Number(r.Speed, 0),
                 Terminal.Number(r.SpeedAtDepth, 0), Terminal.Number(r.Quality.Perplexity, 3),
                 r.Quality.VersusReferencePercent.ToString("+0.00;-0.00;0.00", CultureInfo.InvariantCulture) + "%", Terminal.Number(kl.Mean, 4), Terminal.Number(kl.Percentile99, 3),
                 Terminal.Number(100 * kl.SameTop, 1) + "%", Terminal.Number(100 * r.Recall.Accuracy, 0) + "%");
@@ -102,7 +107,7 @@ internal static class CompareCommand
     private static void WriteJson(List<Row> rows, int depth) => Json.WriteRows(rows, (writer, r) =>
     {
         writer.WriteString("kv_cache", r.Quality.KvCache);
-        writer.WriteNumber("bits_per_element", PerplexityCommand.Bits(r.Quality.Usage));
+        writer.WriteNumber("bits_per_element", r.Quality.BitsPerElement);
         writer.WriteNumber("depth", depth);
         writer.WriteNumber("cache_mib", r.CacheMiB);
         writer.WriteNumber("tokens_per_second", r.Speed);
@@ -127,7 +132,7 @@ internal static class CompareCommand
         Plot quality = multiplot.GetPlot(0);
         foreach (Row r in rows)
         {
-            double bits = PerplexityCommand.Bits(r.Quality.Usage);
+            double bits = r.Quality.BitsPerElement;
             quality.Add.Marker(bits, r.Quality.VersusReferencePercent, MarkerShape.FilledCircle, 10);
             ScottPlot.Plottables.Text label = quality.Add.Text(r.Quality.KvCache, bits, r.Quality.VersusReferencePercent);
             label.OffsetX = 8;

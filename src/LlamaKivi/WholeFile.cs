@@ -1,7 +1,7 @@
 namespace LlamaKivi;
 
-/// <summary>Files that appear whole or not at all.</summary>
-internal static class WholeFile
+/// <summary>Writes files that appear whole or not at all.</summary>
+public static class WholeFile
 {
     private const UnixFileMode AnyWrite = UnixFileMode.UserWrite | UnixFileMode.GroupWrite | UnixFileMode.OtherWrite;
 
@@ -9,11 +9,14 @@ internal static class WholeFile
     /// Writes a file beside the path and puts it in its place at the end; on any failure what was there stays. A symbolic link
     /// is followed: it stays, and the file it leads to is written. A file that is there keeps its permissions.
     /// </summary>
+    /// <param name="path">The file.</param>
+    /// <param name="write">Writes the content.</param>
     /// <exception cref="IOException">The file cannot be written, or the path is a device.</exception>
     /// <exception cref="UnauthorizedAccessException">The file is there and is read-only, or its folder is.</exception>
     public static void Write(string path, Action<Stream> write)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
+        ArgumentNullException.ThrowIfNull(write);
         string target = new FileInfo(path) is { LinkTarget: not null } link ? link.ResolveLinkTarget(returnFinalTarget: true)!.FullName : Path.GetFullPath(path);
         string folder = Path.GetDirectoryName(target) ?? target;
         CheckPlace(path, target, folder);

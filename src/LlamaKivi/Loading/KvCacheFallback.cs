@@ -3,14 +3,16 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
-/// <summary>Takes another type in the place of the default one for a model whose heads it does not fit.</summary>
-internal static class KvCacheFallback
+/// <summary>Replaces a KV cache type that does not fit a model's head size.</summary>
+public static class KvCacheFallback
 {
     // By memory.
     private static readonly lk_cache_type[] Types =
         [lk_cache_type.LK_CACHE_KIVI2, lk_cache_type.LK_CACHE_KIVI4, lk_cache_type.LK_CACHE_Q4_0, lk_cache_type.LK_CACHE_Q8_0, lk_cache_type.LK_CACHE_F16];
 
     /// <summary>Why a cache does not fit a model; null if it does.</summary>
+    /// <param name="file">The model's file.</param>
+    /// <param name="cache">The cache.</param>
     public static string? Misfit(GgufFile file, KvCacheParams cache)
     {
         try
@@ -59,7 +61,7 @@ internal static class KvCacheFallback
     }
 
     /// <summary>The cache of a context's parameters: what they ask for, or what fits if they ask for nothing.</summary>
-    public static KvCacheParams Of(GgufFile file, IContextParams parameters, out string? reason)
+    internal static KvCacheParams Of(GgufFile file, IContextParams parameters, out string? reason)
     {
         reason = null;
         return ReferenceEquals(parameters.KvCache, KvCacheParams.Default) ? Fit(file, parameters.KvCache, out reason) : parameters.KvCache;

@@ -1,6 +1,6 @@
 using System.Text;
 
-namespace LlamaKivi.Cli;
+namespace LlamaKivi.Evaluation;
 
 /// <summary>Endless technical prose without numbers, for facts to be hidden in.</summary>
 internal sealed class FillerText(Random random)

@@ -2,30 +2,41 @@ using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
 
-namespace LlamaKivi.Cli.Evaluation;
+namespace LlamaKivi.Evaluation;
 
-/// <summary>Scores of an answer against the ones that are right, 0 to 1; of several right ones the best counts.</summary>
-internal static partial class Metrics
+/// <summary>Scores of an answer against reference answers, from 0 (wrong) to 1 (right). The best of several references counts.</summary>
+public static partial class AnswerMetrics
 {
-    /// <summary>1 if the texts are the same after <see cref="Normalize"/>, as SQuAD scores it.</summary>
-    public static double ExactMatch(string answer, IEnumerable<string> right) => right.Max(r => Normalize(answer) == Normalize(r) ? 1.0 : 0.0);
+    /// <summary>1 if answer and reference are equal after <see cref="Normalize"/>, otherwise 0. Source: SQuAD (Rajpurkar et al. 2016).</summary>
+    /// <param name="answer">The model's answer.</param>
+    /// <param name="references">Correct answers, at least one.</param>
+    /// <exception cref="InvalidOperationException">There is no reference.</exception>
+    public static double ExactMatch(string answer, IEnumerable<string> references) => references.Max(r => Normalize(answer) == Normalize(r) ? 1.0 : 0.0);
 
-    /// <summary>Harmonic mean of the parts of either text's words that the other has, after <see cref="Normalize"/>, as SQuAD scores it.</summary>
-    public static double TokenF1(string answer, IEnumerable<string> right) => right.Max(r => F1(Words(Normalize(answer)), Words(Normalize(r))));
+    /// <summary>Harmonic mean of the precision and recall of words after <see cref="Normalize"/>. Source: SQuAD (Rajpurkar et al. 2016).</summary>
+    /// <inheritdoc cref="ExactMatch"/>
+    public static double TokenF1(string answer, IEnumerable<string> references) => references.Max(r => F1(Words(Normalize(answer)), Words(Normalize(r))));
 
-    /// <summary>ROUGE-L (Lin 2004): harmonic mean of the longest common subsequence's parts of either text; words are runs of letters and digits in lower case.</summary>
-    public static double RougeL(string answer, IEnumerable<string> right) => right.Max(r => Harmonic(AlphanumericWords(answer), AlphanumericWords(r), CommonSubsequence));
+    /// <summary>
+    /// ROUGE-L: harmonic mean of the precision and recall of the longest common subsequence of words. A word is a run of letters and digits, in lower case.
+    /// Source: Lin 2004, section 3, with equal weights.
+    /// </summary>
+    /// <inheritdoc cref="ExactMatch"/>
+    public static double RougeL(string answer, IEnumerable<string> references) => references.Max(r => Harmonic(AlphanumericWords(answer), AlphanumericWords(r), CommonSubsequence));
 
-    /// <summary>1 if the last numbers of both texts are equal, as GSM8K is scored; what follows "####" in a right answer is its number.</summary>
-    public static double LastNumber(string answer, IEnumerable<string> right)
+    /// <summary>1 if the last numbers of answer and reference are equal, otherwise 0. "####" in a reference precedes its number. Source: GSM8K (Cobbe et al. 2021).</summary>
+    /// <inheritdoc cref="ExactMatch"/>
+    public static double LastNumber(string answer, IEnumerable<string> references)
     {
         decimal? number = FindLastNumber(answer);
-        return right.Max(r => number is not null && number == FindLastNumber(r[(r.LastIndexOf("####", StringComparison.Ordinal) is >= 0 and int at ? at : 0)..]) ? 1.0 : 0.0);
+        return references.Max(r => number is not null && number == FindLastNumber(r[(r.LastIndexOf("####", StringComparison.Ordinal) is >= 0 and int at ? at : 0)..]) ? 1.0 : 0.0);
     }
 
-    /// <summary>Lower case, without punctuation and the articles a, an, the; single spaces.</summary>
+    /// <summary>The text in lower case, without punctuation, symbols and the articles a, an, the, words separated by single spaces. Source: SQuAD's evaluation.</summary>
+    /// <param name="text">The text.</param>
     public static string Normalize(string text)
     {
+        ArgumentNullException.ThrowIfNull(text);
         var kept = new StringBuilder();
         foreach (char c in text.ToLowerInvariant())
         {
@@ -38,9 +49,11 @@ internal static partial class Metrics
         return string.Join(' ', Words(Articles().Replace(kept.ToString(), " ")));
     }
 
-    /// <summary>Mean, and its standard error: the sample's standard deviation over the root of its size.</summary>
+    /// <summary>Mean and standard error: s / sqrt(n), where s is the sample standard deviation (n - 1 degrees of freedom).</summary>
+    /// <param name="values">n values; without any, both results are NaN.</param>
     public static (double Mean, double StandardError) MeanAndError(IReadOnlyCollection<double> values)
     {
+        ArgumentNullException.ThrowIfNull(values);
         if (values.Count == 0)
         {
             return (double.NaN, double.NaN);

@@ -1,7 +1,4 @@
-using LlamaKivi.Cli.Evaluation;
-using Xunit;
-
-namespace LlamaKivi.Cli.Tests;
+namespace LlamaKivi.Evaluation.Tests.Tasks;
 
 /// <summary>Where the prompt ends and the choices begin, over a vocabulary that takes the longest token first.</summary>
 public sealed class ChoiceTokensTests

@@ -1,9 +1,9 @@
 using LlamaKivi.Native;
 
-namespace LlamaKivi.Cli;
+namespace LlamaKivi.Evaluation;
 
-/// <summary>A file that declares a model's tensors and holds none: the engine fills them with random weights. It takes no room on the disk.</summary>
-internal sealed class SyntheticModel : IDisposable
+/// <summary>A GGUF file with the shape of a known model and without weights: the engine fills them with random numbers. Sparse, so it takes no disk space.</summary>
+public sealed class SyntheticModel : IDisposable
 {
     // Values of ggml types: number, elements and bytes of a block.
     private static readonly WeightType F32 = new(0, 1, 4);
@@ -23,25 +23,30 @@ internal sealed class SyntheticModel : IDisposable
 
     private SyntheticModel(string path) => Path = path;
 
-    /// <summary>The names of the shapes.</summary>
-    public static IEnumerable<string> Names => Shapes.Keys;
+    /// <summary>Names of the shapes.</summary>
+    public static IReadOnlyCollection<string> Names => Shapes.Keys;
 
-    /// <summary>The file; gone after <see cref="Dispose"/>.</summary>
+    /// <summary>The types of the weights.</summary>
+    public static IReadOnlyCollection<string> WeightTypes { get; } = ["f16", "q8_0", "q4_k_m"];
+
+    /// <summary>Path of the file; it is deleted by <see cref="Dispose"/>.</summary>
     public string Path { get; }
 
-    /// <summary>Writes the file.</summary>
+    /// <summary>Writes the file into the folder for temporary files.</summary>
     /// <param name="name">One of <see cref="Names"/>.</param>
-    /// <param name="weights">f16, q8_0 or q4_k_m.</param>
+    /// <param name="weights">One of <see cref="WeightTypes"/>.</param>
+    /// <exception cref="ArgumentException">The name or the type is unknown.</exception>
+    /// <exception cref="IOException">The file cannot be written.</exception>
     public static SyntheticModel Create(string name, string weights)
     {
         if (!Shapes.TryGetValue(name, out Shape? shape))
         {
-            throw new UsageException($"--synthetic is '{name}'; shapes are {string.Join(", ", Names)}");
+            throw new ArgumentException($"'{name}' is not a shape; shapes are {string.Join(", ", Names)}", nameof(name));
         }
 
-        if (weights is not ("f16" or "q8_0" or "q4_k_m"))
+        if (!WeightTypes.Contains(weights))
         {
-            throw new UsageException($"--weights is '{weights}'; weights are f16, q8_0 or q4_k_m");
+            throw new ArgumentException($"'{weights}' is not a type of weights; types are {string.Join(", ", WeightTypes)}", nameof(weights));
         }
 
         var model = new SyntheticModel(System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"llama-kivi-{name}-{weights}-{Environment.ProcessId}.gguf"));
@@ -57,6 +62,7 @@ internal sealed class SyntheticModel : IDisposable
         }
     }
 
+    /// <summary>Deletes the file.</summary>
     public void Dispose() => File.Delete(Path);
 
     private static IEnumerable<Tensor> Tensors(Shape s, string weights)

@@ -1,24 +1,17 @@
 using System.CommandLine;
 using System.Globalization;
 using LlamaKivi.Common;
+using LlamaKivi.Evaluation;
 using LlamaKivi.Native;
 using ScottPlot;
 using Spectre.Console;
 
-namespace LlamaKivi.Cli.Analysis;
+namespace LlamaKivi.Cli;
 
 /// <summary>`llama-kivi analyze`: what a model's keys and values look like, and what storing them in few bits does to attention.</summary>
 internal static class AnalyzeCommand
 {
-    private const int MapTokens = 256;
     private const int Multiple = 128;  // windows are whole groups of all sizes
-
-    private static readonly int[] Groups = [32, 64, 128];
-    private static readonly int[] Bits = [2, 4];
-    private static readonly bool[] Either = [true, false];
-
-    // |K| and |V| of the first KV head, [tokens, channels].
-    private sealed record Map(double[,] Keys, double[,] Values, int Step);
 
     public static Command Create()
     {
@@ -50,82 +43,40 @@ internal static class AnalyzeCommand
 
             ModelDescription model = weights.Model.Description;
             int[] chosen = Layers(parsed.GetValue(layers), model.LayerCount);
-            List<Variant> variants = [.. Variants(model.HeadSize), .. caches.Select(cache => OfCache(weights.Model.Gguf, cache.Name, cache.Params))];
-            var analysis = new CacheAnalysis(model, variants, chosen);
+            IEnumerable<CacheVariant> stored = caches.Select(cache => CacheVariant.OfCache(weights.Model.Gguf, new NamedKvCache(cache.Name, cache.Params)));
             string? folder = parsed.GetValue(output);
-            var maps = new SortedDictionary<int, Map>();
+            var analysis = new CacheAnalysis(model, [.. CacheVariant.AllPlain(model.HeadSize), .. stored], chosen) { KeepMaps = folder is not null };
             int windows = tokens.Length / size;
             await Terminal.WithProgress($"{windows} windows of {size} tokens", report => Task.Run(
-                () => Run(weights, parameters with { ContextSize = (uint)size, BatchSize = (uint)size, UBatchSize = (uint)size }, analysis, tokens, size, folder is null ? null : maps, report, cancellationToken),
+                () =>
+                {
+                    analysis.Add(weights, parameters, tokens, size, report, cancellationToken);
+                    return true;
+                },
                 cancellationToken)).ConfigureAwait(false);
 
             if (folder is not null)
             {
                 Directory.CreateDirectory(folder);
-                foreach ((int layer, Map map) in maps)
+                foreach ((int layer, MagnitudeMap map) in analysis.Maps)
                 {
                     Draw(map, $"layer {layer}, KV head 0", Path.Combine(folder, $"analyze-layer-{layer}.png"));
                 }
 
-                Console.Error.WriteLine($"{maps.Count} heat maps in {folder}");
+                Console.Error.WriteLine($"{analysis.Maps.Count} heat maps in {folder}");
             }
 
             if (parsed.GetValue(common.Json))
             {
-                WriteJson(analysis, variants, windows * size);
+                WriteJson(analysis, windows * size);
             }
             else
             {
-                WriteTables(analysis, variants, Path.GetFileName(parameters.ModelPath), windows, size);
+                WriteTables(analysis, Path.GetFileName(parameters.ModelPath), windows, size);
             }
 
             return ExitCode.Ok;
         });
-    }
-
-    private static bool Run(
-        LLamaWeights weights, ModelParams parameters, CacheAnalysis analysis, int[] tokens, int size, SortedDictionary<int, Map>? maps,
-        IProgress<float> progress, CancellationToken cancellationToken)
-    {
-        using LLamaContext context = weights.CreateContext(parameters);
-        int windows = tokens.Length / size;
-        int done = 0;
-        ModelDescription model = weights.Model.Description;
-        context.Handle.Observe(seen =>
-        {
-            if (analysis.Profiles.ContainsKey(seen.Layer))
-            {
-                if (maps is not null && !maps.ContainsKey(seen.Layer))
-                {
-                    maps[seen.Layer] = Sample(seen, model);
-                }
-
-                analysis.Add(seen.Layer, seen.Queries, seen.Keys, seen.Values, seen.RowCount, cancellationToken);
-            }
-
-            progress.Report(++done / (float)(windows * model.LayerCount));
-        });
-        for (int i = 0; i < windows; i++)
-        {
-            context.Handle.SeqTruncate(0, 0);
-            context.Handle.Decode(tokens.AsSpan(i * size, size), cancellationToken: cancellationToken);
-        }
-
-        return true;
-    }
-
-    private static IEnumerable<Variant> Variants(int headSize) =>
-        from keys in Either
-        from perChannel in Either.Reverse()
-        from bits in Bits
-        from allGroups in Groups
-        where perChannel || allGroups <= headSize
-        select Variant.Plain(keys, perChannel, bits, allGroups);
-
-    private static Variant OfCache(GgufFile file, string name, KvCacheParams cache)
-    {
-        var options = new ContextOptions { KeyType = cache.TypeK, ValueType = cache.TypeV, GroupSize = cache.Group, ResidualLength = cache.Residual, SinkTokens = cache.Sinks ?? -1 };
-        return new Variant(name, true, true, false, 0, cache.Group, ContextHandle.Estimate(file, options).BitsPerElement, options);
     }
 
     private static int[] Layers(string? list, int count)
@@ -141,26 +92,7 @@ internal static class AnalyzeCommand
                 : throw new UsageException($"--layers: '{text}' is no layer; this model has layers 0 to {count - 1}")).Distinct()];
     }
 
-    private static Map Sample(Observation seen, ModelDescription model)
-    {
-        int step = (seen.RowCount + MapTokens - 1) / MapTokens;
-        int rows = seen.RowCount / step;
-        var keys = new double[rows, model.HeadSize];
-        var values = new double[rows, model.HeadSize];
-        for (int i = 0; i < rows; i++)
-        {
-            for (int c = 0; c < model.HeadSize; c++)
-            {
-                int at = (i * step * model.KvHeadCount * model.HeadSize) + c;
-                keys[i, c] = Math.Abs(seen.Keys[at]);
-                values[i, c] = Math.Abs(seen.Values[at]);
-            }
-        }
-
-        return new Map(keys, values, step);
-    }
-
-    private static void Draw(Map map, string title, string path)
+    private static void Draw(MagnitudeMap map, string title, string path)
     {
         var multiplot = new Multiplot();
         multiplot.AddPlots(2);
@@ -180,15 +112,15 @@ internal static class AnalyzeCommand
         WholeFile.Write(path, file => file.Write(multiplot.Render(1200, 500).GetImageBytes(ImageFormat.Png)));
     }
 
-    private static void WriteTables(CacheAnalysis analysis, List<Variant> variants, string model, int windows, int size)
+    private static void WriteTables(CacheAnalysis analysis, string model, int windows, int size)
     {
         Terminal.Out.WriteLine($"{model}: {windows} windows of {size} tokens, {analysis.Layers.Count} layers. Relative errors in percent, over all layers:");
         Table axes = new Table().Border(TableBorder.Markdown).AddColumns("stored", "bits", "group", "bits/element", "K", "V", "attention weights", "attention output");
         Table types = new Table().Border(TableBorder.Markdown).AddColumns("KV cache", "bits/element", "K", "V", "attention weights", "attention output");
-        for (int i = 0; i < variants.Count; i++)
+        for (int i = 0; i < analysis.Variants.Count; i++)
         {
-            Variant v = variants[i];
-            ErrorSums e = analysis.Total(i);
+            CacheVariant v = analysis.Variants[i];
+            CacheErrors e = analysis.Total(i);
             if (v.Cache is null)
             {
                 axes.AddRow(v.Name, Whole(v.Bits), Whole(v.Group), Terminal.Number(v.BitsPerElement, 2), v.Keys ? Percent(e.Keys) : "", v.Values ? Percent(e.Values) : "",
@@ -205,26 +137,26 @@ internal static class AnalyzeCommand
         Terminal.Out.Write(types);
         Terminal.Out.WriteLine();
         Terminal.Out.WriteLine($"By layer: lengths of the first {LayerProfile.FirstTokens} tokens' keys over the others'; channels whose mean magnitude is over {LayerProfile.OutlierFactor} times the median of their head; error of attention's output by KV cache:");
-        int[] caches = [.. Enumerable.Range(0, variants.Count).Where(i => variants[i].Cache is not null)];
-        Table layers = new Table().Border(TableBorder.Markdown).AddColumns(["layer", "first keys", "K outliers", "V outliers", .. caches.Select(i => variants[i].Name)]);
+        int[] caches = [.. Enumerable.Range(0, analysis.Variants.Count).Where(i => analysis.Variants[i].Cache is not null)];
+        Table layers = new Table().Border(TableBorder.Markdown).AddColumns(["layer", "first keys", "K outliers", "V outliers", .. caches.Select(i => analysis.Variants[i].Name)]);
         foreach ((int layer, LayerProfile profile) in analysis.Profiles)
         {
-            List<(int Head, int Channel, double Factor)> outliers = profile.KeyOutliers;
-            string worst = outliers.Count == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $" ({outliers.MaxBy(c => c.Factor).Factor:F1}x)");
-            layers.AddRow([Whole(layer), Terminal.Number(profile.FirstKeyNorm) + "x", Whole(outliers.Count) + worst, Whole(profile.ValueOutliers.Count), .. caches.Select(i => Percent(analysis.Errors[layer][i].Output))]);
+            IReadOnlyList<OutlierChannel> outliers = profile.KeyOutliers;
+            string worst = outliers.Count == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $" ({outliers.Max(c => c.Factor):F1}x)");
+            layers.AddRow([Whole(layer), Terminal.Number(profile.FirstKeyNorm) + "x", Whole(outliers.Count) + worst, Whole(profile.ValueOutliers.Count), .. caches.Select(i => Percent(analysis.Errors(layer, i).Output))]);
         }
 
         Terminal.Out.Write(layers);
     }
 
-    private static void WriteJson(CacheAnalysis analysis, List<Variant> variants, int tokens) => Json.Write(writer =>
+    private static void WriteJson(CacheAnalysis analysis, int tokens) => Json.Write(writer =>
     {
         writer.WriteStartObject();
         writer.WriteNumber("tokens", tokens);
         writer.WriteStartArray("variants");
-        for (int i = 0; i < variants.Count; i++)
+        for (int i = 0; i < analysis.Variants.Count; i++)
         {
-            Variant v = variants[i];
+            CacheVariant v = analysis.Variants[i];
             writer.WriteStartObject();
             writer.WriteString("name", v.Name);
             if (v.Cache is null)
@@ -239,7 +171,7 @@ internal static class AnalyzeCommand
             foreach (int layer in analysis.Layers)
             {
                 writer.WriteStartObject(Whole(layer));
-                WriteErrors(writer, analysis.Errors[layer][i]);
+                WriteErrors(writer, analysis.Errors(layer, i));
                 writer.WriteEndObject();
             }
 
@@ -263,7 +195,7 @@ internal static class AnalyzeCommand
         writer.WriteEndObject();
     });
 
-    private static void WriteErrors(System.Text.Json.Utf8JsonWriter writer, ErrorSums e)
+    private static void WriteErrors(System.Text.Json.Utf8JsonWriter writer, CacheErrors e)
     {
         writer.WriteNumber("k_error", e.Keys);
         writer.WriteNumber("v_error", e.Values);
@@ -271,7 +203,7 @@ internal static class AnalyzeCommand
         writer.WriteNumber("output_error", e.Output);
     }
 
-    private static void WriteOutliers(System.Text.Json.Utf8JsonWriter writer, string name, List<(int Head, int Channel, double Factor)> outliers)
+    private static void WriteOutliers(System.Text.Json.Utf8JsonWriter writer, string name, IReadOnlyList<OutlierChannel> outliers)
     {
         writer.WriteStartArray(name);
         foreach ((int head, int channel, double factor) in outliers)

@@ -1,0 +1,120 @@
+using System.Diagnostics;
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Evaluation;
+
+/// <summary>Settings of <see cref="BatchedBenchmark"/>.</summary>
+/// <param name="PromptTokens">Tokens of each sequence's prompt, at least 1.</param>
+/// <param name="GeneratedTokens">Tokens generated after each prompt, at least 1.</param>
+/// <param name="Sequences">Sequences decoded together, at least 1.</param>
+public sealed record BatchedBenchmarkOptions(int PromptTokens, int GeneratedTokens, int Sequences);
+
+/// <summary>Throughput of many sequences decoded together.</summary>
+/// <param name="Options">The settings.</param>
+/// <param name="PromptSeconds">Time of all prompts, in seconds.</param>
+/// <param name="GenerateSeconds">Time of all generated tokens, in seconds.</param>
+/// <param name="CacheBytes">Bytes allocated for the cache.</param>
+/// <param name="PeakProcessBytes">Peak resident memory of the process: since the start of the run on Linux, of the process elsewhere.</param>
+/// <param name="UsedGpuBytes">GPU memory in use after the run, freed memory that the engine keeps included; 0 without a GPU.</param>
+public sealed record BatchedBenchmarkResult(
+    BatchedBenchmarkOptions Options, double PromptSeconds, double GenerateSeconds, long CacheBytes, long PeakProcessBytes, long UsedGpuBytes)
+{
+    /// <summary>Tokens in the cache after the run.</summary>
+    public int CachedTokens => Options.Sequences * (Options.PromptTokens + Options.GeneratedTokens);
+
+    /// <summary>Prompt tokens a second.</summary>
+    public double PromptSpeed => Options.PromptTokens * Options.Sequences / PromptSeconds;
+
+    /// <summary>Generated tokens a second.</summary>
+    public double GenerateSpeed => Options.GeneratedTokens * Options.Sequences / GenerateSeconds;
+
+    /// <summary>Time of the whole run, in seconds.</summary>
+    public double Seconds => PromptSeconds + GenerateSeconds;
+
+    /// <summary>All tokens a second.</summary>
+    public double Speed => (Options.PromptTokens + Options.GeneratedTokens) * Options.Sequences / Seconds;
+}
+
+/// <summary>Measures the throughput of many sequences decoded together, with random prompts and greedy sampling.</summary>
+public static class BatchedBenchmark
+{
+    private const int WarmUpTokens = 32;
+
+    /// <summary>Runs the benchmark.</summary>
+    /// <param name="weights">The model.</param>
+    /// <param name="parameters">The context's parameters: enough sequences and tokens for <paramref name="options"/>.</param>
+    /// <param name="options">Settings.</param>
+    /// <param name="progress">Gets the fraction of the generated tokens that is done, 0 to 1.</param>
+    /// <param name="cancellationToken">Stops the measurement.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A number is below 1.</exception>
+    /// <exception cref="OperationCanceledException">The measurement was stopped.</exception>
+    public static BatchedBenchmarkResult Run(
+        LLamaWeights weights, ModelParams parameters, BatchedBenchmarkOptions options, IProgress<float>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        ArgumentNullException.ThrowIfNull(parameters);
+        ArgumentNullException.ThrowIfNull(options);
+        (int prompt, int generate, int batch) = options;
+        ArgumentOutOfRangeException.ThrowIfLessThan(prompt, 1, "options.PromptTokens");
+        ArgumentOutOfRangeException.ThrowIfLessThan(generate, 1, "options.GeneratedTokens");
+        ArgumentOutOfRangeException.ThrowIfLessThan(batch, 1, "options.Sequences");
+        ResetPeak();
+        using LLamaContext context = weights.CreateContext(parameters);
+        ContextHandle handle = context.Handle;
+        var random = new Random(1);
+        int[] tokens = [.. Enumerable.Range(0, batch * prompt).Select(_ => random.Next(handle.VocabularySize))];
+        int[] sequences = [.. Enumerable.Range(0, batch).SelectMany(sequence => Enumerable.Repeat(sequence, prompt))];
+        byte[] outputs = [.. Enumerable.Range(0, batch * prompt).Select(i => i % prompt == prompt - 1 ? (byte)1 : (byte)0)];
+        var greedy = new SamplingParameters();
+        int[] next = new int[batch];
+
+        // Once for the caches of the processor and the memory of the engine.
+        handle.Decode(tokens.AsSpan(0, Math.Min(prompt, WarmUpTokens)), cancellationToken: cancellationToken);
+        handle.SeqTruncate(0, 0);
+        long start = Stopwatch.GetTimestamp();
+        handle.DecodeSample(tokens, greedy, next, sequences, outputs: outputs, cancellationToken: cancellationToken);
+        double promptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+
+        int[] each = [.. Enumerable.Range(0, batch)];
+        byte[] all = [.. Enumerable.Repeat((byte)1, batch)];
+        start = Stopwatch.GetTimestamp();
+        for (int i = 0; i < generate; i++)
+        {
+            handle.DecodeSample(next, greedy, next, each, outputs: all, cancellationToken: cancellationToken);
+            progress?.Report((float)(i + 1) / generate);
+        }
+
+        double generateSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        using var process = Process.GetCurrentProcess();
+        return new BatchedBenchmarkResult(
+            options, promptSeconds, generateSeconds, context.KvCacheUsage.AllocatedBytes, process.PeakWorkingSet64, UsedGpuBytes(parameters.GpuLayerCount));
+    }
+
+    /// <summary>GPU memory in use by all processes, in bytes. After a run it is the peak so far: the engine keeps freed memory.</summary>
+    /// <param name="gpuLayers">Layers on the GPU; 0: the result is 0 and no GPU is needed.</param>
+    /// <exception cref="Exceptions.RuntimeError">There is no usable GPU.</exception>
+    public static long UsedGpuBytes(int gpuLayers)
+    {
+        if (gpuLayers == 0)
+        {
+            return 0;
+        }
+
+        DeviceDescription device = NativeEngine.DescribeDevice();
+        return device.MemoryBytes - device.FreeBytes;
+    }
+
+    // Restarts the peak of the process, so that a run does not show the peak of one before it. Linux only.
+    private static void ResetPeak()
+    {
+        try
+        {
+            File.WriteAllText("/proc/self/clear_refs", "5");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The result then has the highest peak so far.
+        }
+    }
+}

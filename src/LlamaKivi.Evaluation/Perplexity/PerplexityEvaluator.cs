@@ -1,0 +1,107 @@
+using LlamaKivi.Common;
+
+namespace LlamaKivi.Evaluation;
+
+/// <summary>Perplexity of a text by KV cache, and the KL divergence from a reference cache.</summary>
+/// <remarks>
+/// The text is decoded in chunks no longer than the residual, so that older tokens are read back from the cache. The first half of each window is context; the
+/// second half is scored.
+/// </remarks>
+public static class PerplexityEvaluator
+{
+    /// <summary>Most tokens decoded at once. A longer chunk would read its own tokens in full precision and hide the cache.</summary>
+    public const int MaxChunkSize = 128;
+
+    /// <summary>Measures the caches. They read the text side by side, so that only one chunk's distributions are held.</summary>
+    /// <param name="weights">The model.</param>
+    /// <param name="parameters">The contexts' parameters; context size and cache are replaced.</param>
+    /// <param name="caches">The caches, the reference among them.</param>
+    /// <param name="tokens">Token ids of the text, without BOS; at least one window. Tokens after the last whole window are not used.</param>
+    /// <param name="options">Settings; null: the defaults.</param>
+    /// <param name="progress">Gets the fraction that is done, 0 to 1.</param>
+    /// <param name="cancellationToken">Stops the measurement.</param>
+    /// <returns>Results in the caches' order.</returns>
+    /// <exception cref="ArgumentException">The reference is not among the caches, the text is shorter than a window, or a size is out of range.</exception>
+    /// <exception cref="OperationCanceledException">The measurement was stopped.</exception>
+    public static IReadOnlyList<PerplexityResult> Evaluate(
+        LLamaWeights weights, ModelParams parameters, IReadOnlyList<NamedKvCache> caches, int[] tokens, PerplexityOptions? options = null,
+        IProgress<float>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        ArgumentNullException.ThrowIfNull(parameters);
+        ArgumentNullException.ThrowIfNull(caches);
+        ArgumentNullException.ThrowIfNull(tokens);
+        options ??= new PerplexityOptions();
+        Check(caches, tokens, options);
+        var runs = new List<CacheRun>();
+        try
+        {
+            foreach ((string name, KvCacheParams cache) in caches.OrderByDescending(cache => cache.Name == options.Reference))
+            {
+                runs.Add(new CacheRun(name, weights.CreateContext(parameters with { ContextSize = (uint)options.WindowSize, KvCache = cache })));
+            }
+
+            int windows = tokens.Length / options.WindowSize;
+            for (int w = 0; w < windows; w++)
+            {
+                int[] window = tokens[(w * options.WindowSize)..((w + 1) * options.WindowSize)];
+                if (weights.Tokenizer is { AddBos: true, BosId: { } bos })
+                {
+                    window[0] = bos;
+                }
+
+                int before = w;
+                Read(runs, window, options.ChunkSize, read => progress?.Report((float)(((double)before * window.Length) + read) / ((float)windows * window.Length)), cancellationToken);
+            }
+
+            double reference = runs[0].Perplexity;
+            return [.. caches.Select(cache => runs.First(run => run.Name == cache.Name).ToResult(reference))];
+        }
+        finally
+        {
+            runs.ForEach(run => run.Dispose());
+        }
+    }
+
+    private static void Check(IReadOnlyList<NamedKvCache> caches, int[] tokens, PerplexityOptions options)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.WindowSize, 4, "options.WindowSize");
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.ChunkSize, 1, "options.ChunkSize");
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ChunkSize, MaxChunkSize, "options.ChunkSize");
+        if (!caches.Any(cache => cache.Name == options.Reference))
+        {
+            throw new ArgumentException($"the caches do not include the reference '{options.Reference}'; add it, or name another reference", nameof(caches));
+        }
+
+        if (tokens.Length < options.WindowSize)
+        {
+            throw new ArgumentException($"the text has {tokens.Length} tokens and a window {options.WindowSize}; give a longer text or a smaller window", nameof(tokens));
+        }
+    }
+
+    private static void Read(List<CacheRun> runs, int[] window, int chunk, Action<int> report, CancellationToken cancellationToken)
+    {
+        var outputs = new byte[chunk];
+        runs.ForEach(run => run.Clear());
+        for (int at = 0; at < window.Length; at += chunk)
+        {
+            int n = Math.Min(chunk, window.Length - at);
+            for (int i = 0; i < n; i++)
+            {
+                // Token t predicts token t + 1, and the second half is scored.
+                outputs[i] = at + i + 1 >= window.Length / 2 && at + i + 1 < window.Length ? (byte)1 : (byte)0;
+            }
+
+            runs.ForEach(run => run.Read(window.AsSpan(at, n), outputs.AsSpan(0, n), cancellationToken));
+            for (int i = 0; i < n; i++)
+            {
+                if (outputs[i] != 0)
+                {
+                    runs.ForEach(run => run.Score(i, window[at + i + 1], runs[0]));
+                }
+            }
+
+            report(at + n);
+        }
+    }
+}
