@@ -1,6 +1,7 @@
 using System.CommandLine;
 using LlamaKivi.Cli;
 
+Console.SetError(new LenientWriter(Console.Error));
 RootCommand root;
 try
 {
@@ -32,4 +33,13 @@ if (parsed.CommandResult.Command.Name == ChatCommand.Name)
     invocation.ProcessTerminationTimeout = null;  // it answers Ctrl-C itself
 }
 
-return await parsed.InvokeAsync(invocation).ConfigureAwait(false);
+try
+{
+    return await parsed.InvokeAsync(invocation).ConfigureAwait(false);
+}
+catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+{
+    // Of what is no command's: the help and the version.
+    Console.Error.WriteLine($"llama-kivi: {Errors.FirstLine(e)}");
+    return ExitCode.Failed;
+}

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using System.Text.Json;
 using LlamaKivi.Native;
@@ -35,6 +36,22 @@ public sealed class InputTests : IDisposable
             Assert.Equal("", result.Error);
             return JsonDocument.Parse(result.Out).RootElement.GetProperty("text").GetString()!;
         }
+    }
+
+    // An exception that nothing takes ends the process with 134.
+    [Theory]
+    [InlineData("--help >/dev/full", 1)]
+    [InlineData("run --help >/dev/full", 1)]
+    [InlineData("run -m none.gguf -p a 2>/dev/full", 1)]
+    [InlineData("run -m none.gguf -p a 2>&-", 1)]
+    [InlineData("run -n -5 2>/dev/full", 2)]
+    public async Task Streams_that_are_full_or_closed_fail_with_an_exit_code(string line, int expected)
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "there is no /dev/full");
+        string program = Path.Combine(AppContext.BaseDirectory, "llama-kivi.dll");
+        using var process = Process.Start("sh", ["-c", $"dotnet '{program}' {line}"]);
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(expected, process.ExitCode);
     }
 
     [Fact]

@@ -263,7 +263,7 @@ public partial class ChatSession
         ChatHistory.Message message, bool applyInputTransformPipeline, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(message);
-        return ChatAsync([message], applyInputTransformPipeline, inferenceParams, cancellationToken);
+        return new SingleReader<string>(ChatAsync([message], applyInputTransformPipeline, inferenceParams, cancellationToken));
     }
 
     /// <inheritdoc cref="ChatAsync(ChatHistory.Message, bool, IInferenceParams?, CancellationToken)"/>
@@ -277,7 +277,7 @@ public partial class ChatSession
     {
         ArgumentNullException.ThrowIfNull(history);
         return history.Messages.Count > 0
-            ? ChatAsync([.. history.Messages], applyInputTransformPipeline, inferenceParams, cancellationToken)
+            ? new SingleReader<string>(ChatAsync([.. history.Messages], applyInputTransformPipeline, inferenceParams, cancellationToken))
             : throw new ArgumentException("The history has no message.", nameof(history));
     }
 
@@ -288,8 +288,10 @@ public partial class ChatSession
     /// <summary>Answers the last user's message once more, in place of the answer it got.</summary>
     /// <remarks>The old answer comes back where the new one fails or is stopped before its first piece.</remarks>
     /// <exception cref="InvalidOperationException">The history does not end with a user's message and an answer.</exception>
-    public async IAsyncEnumerable<string> RegenerateAssistantMessageAsync(
-        InferenceParams? inferenceParams = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    public IAsyncEnumerable<string> RegenerateAssistantMessageAsync(InferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
+        new SingleReader<string>(RegenerateAsync(inferenceParams, cancellationToken));
+
+    private async IAsyncEnumerable<string> RegenerateAsync(InferenceParams? inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         if (History.Messages is not [.., { AuthorRole: AuthorRole.User }, { AuthorRole: AuthorRole.Assistant } old])
         {

@@ -24,7 +24,8 @@ public sealed class InferenceStream : IAsyncEnumerable<string>
     internal InferenceResults Results { get; } = new();
 
     /// <inheritdoc/>
-    public IAsyncEnumerator<string> GetAsyncEnumerator(CancellationToken cancellationToken = default) => _run(this).GetAsyncEnumerator(cancellationToken);
+    public IAsyncEnumerator<string> GetAsyncEnumerator(CancellationToken cancellationToken = default) =>
+        new SingleReader<string>(_run(this)).GetAsyncEnumerator(cancellationToken);
 }
 
 /// <summary>What came of a call of an executor; any thread may ask.</summary>

@@ -40,6 +40,11 @@ public sealed partial class LLamaContext
         {
             using FileStream stream = File.OpenRead(filename);
             using State state = State.Load(stream);
+            if (stream.CanSeek && stream.Position < stream.Length)
+            {
+                throw new StateLoadException($"{stream.Length - stream.Position} bytes follow the saved context: it was appended to, or its number of sequences is damaged.");
+            }
+
             LoadState(state);
         });
     }
@@ -130,10 +135,23 @@ public sealed partial class LLamaContext
                     throw new StateLoadException($"The saved context has version {version}; this library reads version {Version}.");
                 }
 
+                int count = BinaryPrimitives.ReadInt32LittleEndian(head[8..]);
+                if (count < 0)
+                {
+                    throw new StateLoadException($"The saved context says it has {count} sequences: it is damaged.");
+                }
+
                 var sequences = new List<(int, byte[])>();
-                for (int left = BinaryPrimitives.ReadInt32LittleEndian(head[8..]); left > 0; left--)
+                var seen = new HashSet<int>();
+                for (int left = count; left > 0; left--)
                 {
                     stream.ReadExactly(head);
+                    int sequence = BinaryPrimitives.ReadInt32LittleEndian(head);
+                    if (!seen.Add(sequence))
+                    {
+                        throw new StateLoadException($"The saved context has sequence {sequence} twice: it is damaged.");
+                    }
+
                     long length = BinaryPrimitives.ReadInt64LittleEndian(head[4..]);
                     if (length < 0 || length > Array.MaxLength || (stream.CanSeek && length > stream.Length - stream.Position))
                     {
@@ -142,7 +160,7 @@ public sealed partial class LLamaContext
 
                     byte[] data = new byte[length];
                     stream.ReadExactly(data);
-                    sequences.Add((BinaryPrimitives.ReadInt32LittleEndian(head), data));
+                    sequences.Add((sequence, data));
                 }
 
                 return new State([.. sequences]);

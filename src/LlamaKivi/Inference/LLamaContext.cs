@@ -196,10 +196,10 @@ public sealed partial class LLamaContext : IDisposable
 
         return new ContextOptions
         {
-            ContextSize = checked((int)(@params.ContextSize is > 0 ? @params.ContextSize.Value : trainedContextSize)),
-            MaxSequences = checked((int)Math.Max(@params.SeqMax, DefaultSequences)),
-            ReadySequences = checked((int)Math.Max(@params.SeqMax, 1)),
-            MicroBatchSize = checked((int)@params.UBatchSize),
+            ContextSize = Int(@params.ContextSize is > 0 ? @params.ContextSize.Value : trainedContextSize, nameof(@params.ContextSize)),
+            MaxSequences = Int(Math.Max(@params.SeqMax, DefaultSequences), nameof(@params.SeqMax)),
+            ReadySequences = Int(Math.Max(@params.SeqMax, 1), nameof(@params.SeqMax)),
+            MicroBatchSize = Int(@params.UBatchSize, nameof(@params.UBatchSize)),
             Threads = @params.Threads ?? 0,
             KeyType = CacheType(@params.TypeK, nameof(@params.TypeK)) ?? cache.TypeK,
             ValueType = CacheType(@params.TypeV, nameof(@params.TypeV)) ?? cache.TypeV,
@@ -208,6 +208,10 @@ public sealed partial class LLamaContext : IDisposable
             SinkTokens = cache.Sinks ?? -1,
         };
     }
+
+    // What is too large for the engine it says itself; this is what it could not be told.
+    private static int Int(uint value, string name) =>
+        value <= int.MaxValue ? (int)value : throw new ArgumentOutOfRangeException(name, $"{name} is {value}; it must be at most {int.MaxValue}.");
 
     private static lk_cache_type? CacheType(GGMLType? type, string name) => type switch
     {

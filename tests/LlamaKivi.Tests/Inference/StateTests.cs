@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
@@ -30,6 +31,34 @@ public sealed class StateTests : IDisposable
         Assert.Equal("before", File.ReadAllText(file));
         Assert.Single(Directory.GetFiles(_folder));
         Assert.Contains("is a device", Assert.Throws<IOException>(() => WholeFile.Write("/dev/null", _ => { })).Message, StringComparison.Ordinal);
+    }
+
+    // Taken as it came, a number of sequences that is too small emptied the context in silence.
+    [Fact]
+    public void A_saved_context_with_another_number_of_sequences_is_refused()
+    {
+        string file = Path.Combine(_folder, "context");
+        using LLamaContext context = Create("f16");
+        Feed(context, context.Tokenize(Prompt));
+        int before = (int)context.KvCacheUsage.Tokens;
+        context.SaveState(file);
+        byte[] saved = File.ReadAllBytes(file);
+        foreach ((int count, byte[] after, string expected) in new (int, byte[], string)[]
+        {
+            (0, [], "bytes follow the saved context"),
+            (1, [1], "1 bytes follow the saved context"),
+            (-1, [], "says it has -1 sequences"),
+            (2, saved[12..], "has sequence 0 twice"),
+        })
+        {
+            byte[] damaged = [.. saved, .. after];
+            BinaryPrimitives.WriteInt32LittleEndian(damaged.AsSpan(8), count);
+            File.WriteAllBytes(file, damaged);
+            string message = Assert.Throws<StateLoadException>(() => context.LoadState(file)).Message;
+            Assert.Contains(expected, message, StringComparison.Ordinal);
+            Assert.Contains(file, message, StringComparison.Ordinal);
+            Assert.Equal(before, (int)context.KvCacheUsage.Tokens);
+        }
     }
 
     [Theory]

@@ -32,6 +32,21 @@ public sealed class ParamsTests
     }
 
     [Fact]
+    public void Sizes_that_are_no_int_are_refused_by_name()
+    {
+        foreach ((string name, ModelParams parameters) in new[]
+        {
+            ("ContextSize", new ModelParams("none") { ContextSize = uint.MaxValue }),
+            ("SeqMax", new ModelParams("none") { SeqMax = uint.MaxValue }),
+            ("UBatchSize", new ModelParams("none") { UBatchSize = uint.MaxValue }),
+        })
+        {
+            ArgumentOutOfRangeException e = Assert.Throws<ArgumentOutOfRangeException>(() => LLamaContext.ToOptions(512, parameters, KvCacheParams.Parse("f16")));
+            Assert.StartsWith($"{name} is 4294967295; it must be at most 2147483647.", e.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public void What_is_left_open_is_the_model_s_or_the_engine_s()
     {
         new ModelParams("none") { ContextSize = null }.ToLlamaContextParams(out LLamaContextParams native);

@@ -121,6 +121,21 @@ public sealed class GrammarTests : IClassFixture<InferenceTests.DemoModel>
     [InlineData("{\"type\":\"thing\"}", "type 'thing'")]
     [InlineData("{\"type\":\"object\",\"required\":[\"a\"]}", "requires 'a'")]
     [InlineData("[]", "must be an object or true")]
+    [InlineData("{\"properties\":[]}", "The schema at #/properties must be an object")]
+    [InlineData("{\"required\":1,\"properties\":{}}", "required at # must be a list")]
+    [InlineData("{\"required\":[1],\"properties\":{}}", "required at # must be a text")]
+    [InlineData("{\"$ref\":1}", "$ref at # must be a text")]
+    [InlineData("{\"type\":1}", "type at # must be a text")]
+    [InlineData("{\"type\":[]}", "type at # is empty")]
+    [InlineData("{\"enum\":{}}", "enum at # must be a list")]
+    [InlineData("{\"enum\":[]}", "enum at # is empty")]
+    [InlineData("{\"anyOf\":[]}", "anyOf at # is empty")]
+    [InlineData("{\"allOf\":[1]}", "The schema at #/allOf/0 must be an object")]
+    [InlineData("{\"allOf\":[{\"type\":\"string\"}]}", "type \"string\" at #/allOf/0 is not supported")]
+    [InlineData("{\"allOf\":[{\"allOf\":[{\"properties\":{\"a\":{\"const\":1}}}]}]}", "'allOf' at #/allOf/0 is not supported")]
+    [InlineData("{\"type\":\"string\",\"minLength\":\"1\"}", "minLength at # is no number")]
+    [InlineData("{\"type\":\"string\",\"format\":1}", "format at # must be a text")]
+    [InlineData("{\"type\":\"array\",\"prefixItems\":1}", "prefixItems at # must be a list")]
     public void Bad_schemas_are_refused(string schema, string expected)
     {
         GrammarException e = Assert.Throws<GrammarException>(() => Grammar.FromJsonSchema(JsonDocument.Parse(schema).RootElement));

@@ -85,7 +85,7 @@ internal sealed class JsonSchemaGrammar
         if (schema.TryGetProperty("$ref", out JsonElement reference))
         {
             Refuse(schema, path, "$ref");
-            return Reference(reference.GetString() ?? "", path);
+            return Reference(Text(reference, "$ref", path), path);
         }
 
         if (schema.TryGetProperty("const", out JsonElement constant))
@@ -97,7 +97,7 @@ internal sealed class JsonSchemaGrammar
         if (schema.TryGetProperty("enum", out JsonElement values))
         {
             Refuse(schema, path, "enum", "type");
-            return "(" + string.Join(" | ", values.EnumerateArray().Select(Literal)) + ")";
+            return "(" + string.Join(" | ", Choices(values, "enum", path).Select(Literal)) + ")";
         }
 
         foreach (string key in new[] { "anyOf", "oneOf" })
@@ -105,14 +105,14 @@ internal sealed class JsonSchemaGrammar
             if (schema.TryGetProperty(key, out JsonElement options))
             {
                 Refuse(schema, path, key, "type");
-                return "(" + string.Join(" | ", options.EnumerateArray().Select((option, i) => Visit(option, $"{path}/{key}/{i}"))) + ")";
+                return "(" + string.Join(" | ", Choices(options, key, path).Select((option, i) => Visit(option, $"{path}/{key}/{i}"))) + ")";
             }
         }
 
         if (schema.TryGetProperty("allOf", out JsonElement all))
         {
             Refuse(schema, path, "allOf", "type", "properties", "required", "additionalProperties");
-            return ObjectOf([.. all.EnumerateArray().Select((part, i) => (Resolve(part, $"{path}/allOf/{i}"), $"{path}/allOf/{i}")), (schema, path)]);
+            return ObjectOf([.. List(all, "allOf", path).Select((part, i) => (Resolve(part, $"{path}/allOf/{i}"), $"{path}/allOf/{i}")), (schema, path)]);
         }
 
         if (!schema.TryGetProperty("type", out JsonElement type))
@@ -123,8 +123,8 @@ internal sealed class JsonSchemaGrammar
         }
 
         return type.ValueKind == JsonValueKind.Array
-            ? "(" + string.Join(" | ", type.EnumerateArray().Select(one => OfType(one.GetString(), schema, path))) + ")"
-            : OfType(type.GetString(), schema, path);
+            ? "(" + string.Join(" | ", Choices(type, "type", path).Select(one => OfType(Text(one, "type", path), schema, path))) + ")"
+            : OfType(Text(type, "type", path), schema, path);
     }
 
     private static string Any(JsonElement schema, string path)
@@ -159,7 +159,7 @@ internal sealed class JsonSchemaGrammar
     // Keys that would be passed over in silence.
     private static void Refuse(JsonElement schema, string path, params string[] known)
     {
-        foreach (JsonProperty property in schema.EnumerateObject())
+        foreach (JsonProperty property in Object(schema, path).EnumerateObject())
         {
             if (!Ignored.Contains(property.Name) && Array.IndexOf(known, property.Name) < 0)
             {
@@ -204,7 +204,20 @@ internal sealed class JsonSchemaGrammar
     }
 
     private JsonElement Resolve(JsonElement schema, string path) =>
-        schema.TryGetProperty("$ref", out JsonElement reference) ? Target(reference.GetString() ?? "", path) : schema;
+        Object(schema, path).TryGetProperty("$ref", out JsonElement reference) ? Object(Target(Text(reference, "$ref", path), path), path) : schema;
+
+    private static JsonElement Object(JsonElement value, string path) => value.ValueKind == JsonValueKind.Object
+        ? value : throw new GrammarException($"The schema at {path} must be an object.");
+
+    private static string Text(JsonElement value, string key, string path) => value.ValueKind == JsonValueKind.String
+        ? value.GetString()! : throw new GrammarException($"The schema's {key} at {path} must be a text.");
+
+    private static JsonElement.ArrayEnumerator List(JsonElement value, string key, string path) => value.ValueKind == JsonValueKind.Array
+        ? value.EnumerateArray() : throw new GrammarException($"The schema's {key} at {path} must be a list.");
+
+    // Of which a text is one.
+    private static JsonElement.ArrayEnumerator Choices(JsonElement value, string key, string path) => List(value, key, path).Any()
+        ? value.EnumerateArray() : throw new GrammarException($"The schema's {key} at {path} is empty, so that no text fits it.");
 
     private static string Literal(JsonElement value) => Quote(JinjaJson(value));
 
@@ -238,7 +251,7 @@ internal sealed class JsonSchemaGrammar
             return null;
         }
 
-        return value.TryGetInt32(out int n) && n >= 0 ? n : throw new GrammarException($"The schema's {key} at {path} is no number of 0 or more.");
+        return value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out int n) && n >= 0 ? n : throw new GrammarException($"The schema's {key} at {path} is no number of 0 or more.");
     }
 
     private static string Times(int? least, int? most) => $"{{{least ?? 0},{(most is null ? "" : most.Value.ToString(CultureInfo.InvariantCulture))}}}";
@@ -250,7 +263,7 @@ internal sealed class JsonSchemaGrammar
         {
             const string Date = "[0-9]{4} \"-\" [01] [0-9] \"-\" [0-3] [0-9]";
             const string Time = "[0-2] [0-9] \":\" [0-5] [0-9] \":\" [0-5] [0-9] (\".\" [0-9]{1,9})? (\"Z\" | [-+] [0-2] [0-9] \":\" [0-5] [0-9])";
-            string? form = format.GetString() switch
+            string? form = Text(format, "format", path) switch
             {
                 "date" => Date,
                 "time" => Time,
@@ -277,7 +290,7 @@ internal sealed class JsonSchemaGrammar
         }
 
         string[] first = schema.TryGetProperty("prefixItems", out JsonElement prefix)
-            ? [.. prefix.EnumerateArray().Select((item, i) => Visit(item, $"{path}/prefixItems/{i}"))]
+            ? [.. List(prefix, "prefixItems", path).Select((item, i) => Visit(item, $"{path}/prefixItems/{i}"))]
             : [];
         bool closed = schema.TryGetProperty("items", out JsonElement items) && items.ValueKind == JsonValueKind.False;
         if (first.Length > 0)
@@ -304,10 +317,16 @@ internal sealed class JsonSchemaGrammar
         bool isOpen = true;
         foreach ((JsonElement schema, string path) in parts)
         {
-            Refuse(schema, path, "type", "properties", "required", "additionalProperties", "allOf");
+            // The last one is of the schema that the others are parts of.
+            Refuse(schema, path, "type", "properties", "required", "additionalProperties", path == parts[^1].Path ? "allOf" : "type");
+            if (schema.TryGetProperty("type", out JsonElement type) && !(type.ValueKind == JsonValueKind.String && type.ValueEquals("object")))
+            {
+                throw new GrammarException($"The schema's type {type.GetRawText()} at {path} is not supported beside allOf: only \"object\" is.");
+            }
+
             if (schema.TryGetProperty("required", out JsonElement names))
             {
-                required.UnionWith(names.EnumerateArray().Select(name => name.GetString() ?? ""));
+                required.UnionWith(List(names, "required", path).Select(name => Text(name, "required", path)));
             }
 
             if (schema.TryGetProperty("additionalProperties", out JsonElement additional))
@@ -321,7 +340,7 @@ internal sealed class JsonSchemaGrammar
         {
             if (schema.TryGetProperty("properties", out JsonElement described))
             {
-                foreach (JsonProperty property in described.EnumerateObject())
+                foreach (JsonProperty property in Object(described, $"{path}/properties").EnumerateObject())
                 {
                     string value = Visit(property.Value, $"{path}/properties/{property.Name}");
                     string key = Quote(Templates.JinjaValues.JsonOf(property.Name)[1..]);
