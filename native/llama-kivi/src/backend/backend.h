@@ -95,7 +95,8 @@ public:
                         int32_t* tokens) = 0;
     // Allocates what commit of the segments needs. May fail, and changes no sequence.
     virtual void prepare_commit(kv::Cache& cache, std::span<const kv::Segment> segments) = 0;
-    // Moves the staged rows of the segments into the cache. Only a device may fail here, and leaves sequences undefined.
+    // Moves the staged rows of the segments into the cache. Only a device may fail here, and leaves sequences
+    // undefined.
     virtual void commit(kv::Cache& cache, std::span<const kv::Segment> segments) = 0;
 };
 

@@ -29,7 +29,8 @@ struct Group {
     uint8_t bytes[4];  // as stored: half scale, half min; or byte scale, byte zero
     int levels;
 
-    __device__ Group(ScaleKind kind, float min, float max, int n_levels, int k) : s(0), m(0), bytes{}, levels(n_levels) {
+    __device__ Group(ScaleKind kind, float min, float max, int n_levels, int k)
+        : s(0), m(0), bytes{}, levels(n_levels) {
         if (kind == ScaleKind::half_pair) {
             const kv::HalfPair pair(min, max, levels);
             s = pair.s;
@@ -138,8 +139,8 @@ __device__ void quantize_blocks(const float (&x)[kLaneChannels], int n_blocks, i
             for (int offset = 16; offset > 0; offset /= 2) {
                 const float other = __shfl_xor_sync(kAllLanes, largest, offset);
                 const int other_owner = __shfl_xor_sync(kAllLanes, owner, offset);
-                const bool better = fabsf(other) > fabsf(largest) ||
-                                    (fabsf(other) == fabsf(largest) && other_owner < owner);
+                const bool better =
+                    fabsf(other) > fabsf(largest) || (fabsf(other) == fabsf(largest) && other_owner < owner);
                 largest = better ? other : largest;
                 owner = better ? other_owner : owner;
             }
@@ -175,8 +176,8 @@ __device__ float rotated(const float* head, const float* angles, int c, int n_ro
     return second ? a * sine + b * cosine : a * cosine - b * sine;
 }
 
-// A warp takes a row of a head: of the queries, the keys or the values. Rows for blocks become what their page will give
-// back, as on the CPU.
+// A warp takes a row of a head: of the queries, the keys or the values. Rows for blocks become what their page will
+// give back, as on the CPU.
 __global__ void stage_kernel(const __grid_constant__ StageWork w) {
     after_previous();
     const int d = w.k_shape.format.head_size;
@@ -221,8 +222,7 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
     }
     const SideShape& shape = is_key ? w.k_shape : w.v_shape;
     const PageFormat& f = shape.format;
-    uint16_t* const out =
-        (is_key ? w.staged_k : w.staged_v) + (static_cast<size_t>(head) * shape.n_ubatch + row) * d;
+    uint16_t* const out = (is_key ? w.staged_k : w.staged_v) + (static_cast<size_t>(head) * shape.n_ubatch + row) * d;
     bool finite = true;
     bool large = false;
     for (int j = 0; j < kLaneChannels; ++j) {
@@ -239,7 +239,9 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
         for (int j = 0; j < kLaneChannels; ++j) {
             const bool inside = lane + 32 * j < d;
             large |= inside && (scales[j] & 0x7c00u) == 0x7c00u;
-            x[j] = inside ? half_bits_to_float(scales[j]) * static_cast<float>(f.bits == 8 ? codes[j] : codes[j] - kv::kQ4Zero) : 0;
+            x[j] = inside ? half_bits_to_float(scales[j]) *
+                                static_cast<float>(f.bits == 8 ? codes[j] : codes[j] - kv::kQ4Zero)
+                          : 0;
         }
         hadamard(x, d);
         for (int j = 0; j < kLaneChannels; ++j) {
@@ -323,7 +325,8 @@ __global__ void append_to_ring_kernel(const SideShape shape, const AppendWork* w
         return;
     }
     const int at = (work.ring_start + work.n_ring + row) % shape.trigger;
-    const auto* from = reinterpret_cast<const uint32_t*>(work.staged + (static_cast<size_t>(head) * shape.n_ubatch + row) * d);
+    const auto* from =
+        reinterpret_cast<const uint32_t*>(work.staged + (static_cast<size_t>(head) * shape.n_ubatch + row) * d);
     auto* to = reinterpret_cast<uint32_t*>(work.ring + (static_cast<size_t>(head) * shape.trigger + at) * d);
     for (int c = threadIdx.x % 32; c < d / 2; c += 32) {
         to[c] = from[c];
@@ -577,8 +580,8 @@ __device__ void quantize_keys(const PageFormat& f, const Ring& ring, int first_r
         }
     }
     __syncthreads();
-    const int per_word = 8 / f.bits;                   // tokens
-    const int words = f.tile_tokens / per_word;        // of a quad of rows
+    const int per_word = 8 / f.bits;             // tokens
+    const int words = f.tile_tokens / per_word;  // of a quad of rows
     const int tile_words = f.rows / 4 * words;
     unsigned* out = reinterpret_cast<unsigned*>(page) + token / f.tile_tokens * tile_words;
     for (int i = threadIdx.x; i < f.group / f.tile_tokens * tile_words; i += kThreads) {
@@ -673,8 +676,8 @@ __device__ void quantize_values(const PageFormat& f, const Ring& ring, int first
     __syncthreads();
 }
 
-// Rows with a ring. Shared memory: widths double [256], squares float [trigger], codes, and from `copy` on, if it is not 0,
-// the ring in order, which is read many times.
+// Rows with a ring. Shared memory: widths double [256], squares float [trigger], codes, and from `copy` on, if it is
+// not 0, the ring in order, which is read many times.
 __global__ void __launch_bounds__(kThreads) append_kernel(const SideShape shape, const AppendWork* works, int copy) {
     after_previous();
     extern __shared__ __align__(16) uint8_t shared[];

@@ -1,4 +1,5 @@
-// What the attention kernels share: where tokens lie, and how the sums of warps that attend by themselves become a split's.
+// What the attention kernels share: where tokens lie, and how the sums of warps that attend by themselves become a
+// split's.
 #pragma once
 
 #include <cmath>
@@ -63,7 +64,8 @@ __device__ inline int find_run(const SideWork& side, int token) {
     return i;
 }
 
-// A token's row in full precision: a sink, or in a page of f16, in the ring, or of the call itself. head: over all layers.
+// A token's row in full precision: a sink, or in a page of f16, in the ring, or of the call itself. head: over all
+// layers.
 __device__ inline const uint16_t* exact_row(const SideWork& side, const SideShape& shape, int head, int d, int token) {
     if (token < side.n_sinks) {
         return side.sinks + (static_cast<size_t>(head) * shape.sinks + token) * d;
@@ -76,7 +78,8 @@ __device__ inline const uint16_t* exact_row(const SideWork& side, const SideShap
     const int i = token - side.n_paged;
     if (i < side.n_ring) {
         const int at = side.ring_start + i;
-        return side.ring + (static_cast<size_t>(head) * shape.trigger + (at < shape.trigger ? at : at - shape.trigger)) * d;
+        return side.ring +
+               (static_cast<size_t>(head) * shape.trigger + (at < shape.trigger ? at : at - shape.trigger)) * d;
     }
     return side.staged + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
 }

@@ -1,13 +1,13 @@
-// Attention of many query rows, and of whatever the kernels for few rows leave: any head size, any pair of stores, pages
-// that moved. Tiles of 64 tokens become halves in shared memory, whatever they were, and the matrix units multiply
-// (FlashAttention-2, Dao 2023: an online softmax over tiles, probabilities never leave the registers).
+// Attention of many query rows, and of whatever the kernels for few rows leave: any head size, any pair of stores,
+// pages that moved. Tiles of 64 tokens become halves in shared memory, whatever they were, and the matrix units
+// multiply (FlashAttention-2, Dao 2023: an online softmax over tiles, probabilities never leave the registers).
 //
 // kD: the head's size, or a greater one; the channels beyond it are zeros.
 // tall   a warp has 32 query rows (16 for heads of 256) and goes through all tiles with the other three
 // split  for up to 16 rows: all warps have the same ones, and a quarter of each tile's tokens
 //
-// Tokens whose values are codes come first: their sum is in the codes' frame (rotated, centred, without the head's power of
-// two), and is turned back once, before the first exact value.
+// Tokens whose values are codes come first: their sum is in the codes' frame (rotated, centred, without the head's
+// power of two), and is turned back once, before the first exact value.
 #include "backend/cuda/attention_common.cuh"
 #include "backend/cuda/queue.h"
 
@@ -24,14 +24,14 @@ constexpr int kTile = 64;
 
 template <int kD, bool kSplit>
 struct Sizes {
-    static constexpr int kM = kSplit || kD > 128 ? 1 : 2;                  // tiles of 16 rows of a warp
-    static constexpr int kRows = kSplit ? 16 : kWarps * 16 * kM;           // of a block
-    static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;     // tiles of 8 tokens of a warp
-    static constexpr int kStride = kD + 8;                                 // halves of a row: eight rows, eight banks
-    static constexpr int kSide = kTile * kStride * 2;                      // bytes of a tile's keys or values
-    static constexpr int kTiles = kRows * kStride * 2;                     // after q
-    static constexpr int kPointers = kTiles + 4 * kSide;                   // const half* [2 buffers, keys and values, 64]
-    static constexpr int kWide = kPointers + 2 * 2 * kTile * 8;            // uint8 [D]: 4 for refined channels
+    static constexpr int kM = kSplit || kD > 128 ? 1 : 2;               // tiles of 16 rows of a warp
+    static constexpr int kRows = kSplit ? 16 : kWarps * 16 * kM;        // of a block
+    static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;  // tiles of 8 tokens of a warp
+    static constexpr int kStride = kD + 8;                              // halves of a row: eight rows, eight banks
+    static constexpr int kSide = kTile * kStride * 2;                   // bytes of a tile's keys or values
+    static constexpr int kTiles = kRows * kStride * 2;                  // after q
+    static constexpr int kPointers = kTiles + 4 * kSide;                // const half* [2 buffers, keys and values, 64]
+    static constexpr int kWide = kPointers + 2 * 2 * kTile * 8;         // uint8 [D]: 4 for refined channels
     static constexpr int kWork = kWide + kD;
     static constexpr int kJoin = kSplit ? (kWarps * 16 * (kD + 2) + 16 * kD) * 4 : 0;
     static constexpr int kBytes = kWork > kJoin ? kWork : kJoin;
@@ -168,7 +168,8 @@ __device__ void load_keys(const K known, const Tile& tile, float factor, const u
         const int w0 = unit % (n_words / 4) * 4;
         const int quad = unit / (n_words / 4) % n_quads;
         const int part = first + unit / (n_words / 4) / n_quads;
-        const uint4 words = *reinterpret_cast<const uint4*>(tile.k_page + ((part * (f.rows / 4) + quad) * n_words + w0) * 4);
+        const uint4 words =
+            *reinterpret_cast<const uint4*>(tile.k_page + ((part * (f.rows / 4) + quad) * n_words + w0) * 4);
         const unsigned word[4] = {words.x, words.y, words.z, words.w};
         const int at = part * known.tile_tokens() / f.group * known.d() + 4 * quad;
         float s[4];
@@ -310,7 +311,8 @@ __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uin
         if (c >= f.head_size) {
             continue;
         }
-        const uint8_t* const block = rows + static_cast<size_t>(i / kPieces) * (f.head_size / 32 * size) + c / 32 * size;
+        const uint8_t* const block =
+            rows + static_cast<size_t>(i / kPieces) * (f.head_size / 32 * size) + c / 32 * size;
         const __half2 s = __half2half2(__ushort_as_half(load_u16(block)));
         unsigned x[8];
 #pragma unroll
@@ -375,7 +377,8 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     const bool k_blocks = a.k.format.blocks();
     const bool refined = a.k.format.refined_keys();
     uint16_t* const q = reinterpret_cast<uint16_t*>(shared);
-    uint16_t* const tiles = reinterpret_cast<uint16_t*>(shared + S::kTiles);  // [2 buffers, keys and values, 64, stride]
+    uint16_t* const tiles =
+        reinterpret_cast<uint16_t*>(shared + S::kTiles);  // [2 buffers, keys and values, 64, stride]
     auto* const pointers = reinterpret_cast<const uint16_t**>(shared + S::kPointers);
     uint8_t* const wide = reinterpret_cast<uint8_t*>(shared + S::kWide);
 
@@ -384,8 +387,8 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
     // Whole pages are the first tokens, and in codes on both sides.
     const int window_from = first_seen < v.n_coded || first_seen == 0
-                         ? first_seen / kTile * kTile
-                         : v.n_coded + v.n_sinks + (first_seen - v.n_coded) / kTile * kTile;
+                                ? first_seen / kTile * kTile
+                                : v.n_coded + v.n_sinks + (first_seen - v.n_coded) / kTile * kTile;
     const int from = max(window_from, seg.page_tokens);
     const int all = n_tokens + v.n_sinks;
     const int per_split = ((all - from + kTile - 1) / kTile + a.n_splits - 1) / a.n_splits * kTile;
@@ -424,8 +427,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
                     double sine;
                     double cosine;
                     sincos(static_cast<double>(frame) * a.frequency[pair], &sine, &cosine);
-                    x[i] = x[i] * static_cast<float>(cosine) +
-                           (second ? other : -other) * static_cast<float>(sine);
+                    x[i] = x[i] * static_cast<float>(cosine) + (second ? other : -other) * static_cast<float>(sine);
                 }
             }
             if (turned) {
@@ -634,8 +636,8 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
 #pragma unroll
             for (int n = 0; n < kN; n += 2) {
                 unsigned b[4];
-                load_matrices(b, keys + (own_token + 8 * n + lane / 16 * 8 + lane % 8) * kStride + step * 16 +
-                                     lane / 8 % 2 * 8);
+                load_matrices(
+                    b, keys + (own_token + 8 * n + lane / 16 * 8 + lane % 8) * kStride + step * 16 + lane / 8 % 2 * 8);
 #pragma unroll
                 for (int m = 0; m < kM; ++m) {
                     multiply(score[m][n], q_part[m][0], q_part[m][1], q_part[m][2], q_part[m][3], b[0], b[1]);
@@ -743,35 +745,36 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         join_parts<16, kD, false>(a, a.n_page_splits + blockIdx.y, rows, nullptr, sums);
     } else {
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
+        for (int m = 0; m < kM; ++m) {
 #pragma unroll
-        for (int e = 0; e < 2; ++e) {
-            const int r = warp * 16 * kM + 16 * m + 8 * e + g;
-            const float total = sum_of_row(sum[m][e]);
-            if (r >= rows.n) {
-                continue;
-            }
-            float* to = a.out + rows.output(r) * d;
-            float times = 1 / total;
-            if (a.n_page_splits + a.n_splits > 1) {
-                to = a.partial + ((a.n_page_splits + blockIdx.y) * static_cast<size_t>(a.n_rows) * a.n_head + rows.output(r)) *
-                                     (d + 2);
-                if (j == 0) {
-                    to[0] = largest[m][e] * 0.69314718f;
-                    to[1] = total;
+            for (int e = 0; e < 2; ++e) {
+                const int r = warp * 16 * kM + 16 * m + 8 * e + g;
+                const float total = sum_of_row(sum[m][e]);
+                if (r >= rows.n) {
+                    continue;
                 }
-                to += 2;
-                times = 1;
-            }
+                float* to = a.out + rows.output(r) * d;
+                float times = 1 / total;
+                if (a.n_page_splits + a.n_splits > 1) {
+                    to = a.partial +
+                         ((a.n_page_splits + blockIdx.y) * static_cast<size_t>(a.n_rows) * a.n_head + rows.output(r)) *
+                             (d + 2);
+                    if (j == 0) {
+                        to[0] = largest[m][e] * 0.69314718f;
+                        to[1] = total;
+                    }
+                    to += 2;
+                    times = 1;
+                }
 #pragma unroll
-            for (int n = 0; n < kD / 8; ++n) {
-                if (8 * n < d) {
-                    *reinterpret_cast<float2*>(to + 8 * n + 2 * j) =
-                        make_float2(out[m][n][2 * e] * times, out[m][n][2 * e + 1] * times);
+                for (int n = 0; n < kD / 8; ++n) {
+                    if (8 * n < d) {
+                        *reinterpret_cast<float2*>(to + 8 * n + 2 * j) =
+                            make_float2(out[m][n][2 * e] * times, out[m][n][2 * e + 1] * times);
+                    }
                 }
             }
         }
-    }
     }
 }
 
@@ -789,7 +792,7 @@ AttentionKernel kernel_of_rows(const AttentionWork& a) {
 
 AttentionKernel flash_kernel(const AttentionWork& a) {
     const int d = a.head_size;
-    return (d <= 64   ? kernel_of_rows<64>
+    return (d <= 64    ? kernel_of_rows<64>
             : d <= 96  ? kernel_of_rows<96>
             : d <= 128 ? kernel_of_rows<128>
                        : kernel_of_rows<256>)(a);

@@ -1,9 +1,9 @@
 // Attention of few query rows over whole pages of codes, on the matrix units: what decoding spends its time on.
 //
-// A warp takes a page by itself, and needs no other until the end. Codes are never turned into numbers: masked where they
-// lie, two of them are halves far below the smallest normal one (code * 4^place * 2^-24), which the matrix units multiply
-// exactly. Scales go to the other side: to q for keys, to the probabilities for values; powers of two to the end.
-// mma.m16n8k16 multiplies 16 tokens (or channels) with 8 query rows. With g = lane / 4 and j = lane % 4:
+// A warp takes a page by itself, and needs no other until the end. Codes are never turned into numbers: masked where
+// they lie, two of them are halves far below the smallest normal one (code * 4^place * 2^-24), which the matrix units
+// multiply exactly. Scales go to the other side: to q for keys, to the probabilities for values; powers of two to the
+// end. mma.m16n8k16 multiplies 16 tokens (or channels) with 8 query rows. With g = lane / 4 and j = lane % 4:
 //   keys    a step takes 16 code rows, of which quad j is lane j's; a word of 2-bit codes holds tokens g, 8 + g, 16 + g
 //           and 24 + g of its tile. A lane ends with the scores of tokens 8 t + g for rows 2 j and 2 j + 1.
 //   values  a word holds 16 tokens of a channel (8 with 4 bits); a lane takes those of channels g and g + 8 in blocks
@@ -17,8 +17,8 @@ namespace lk::cuda {
 namespace {
 
 constexpr int kRows = 8;
-constexpr int kTiles = 4;         // of 32 tokens in a page
-constexpr int kProbRow = 136;     // halves of a row of probabilities: rows in banks of their own
+constexpr int kTiles = 4;      // of 32 tokens in a page
+constexpr int kProbRow = 136;  // halves of a row of probabilities: rows in banks of their own
 
 struct Kind {
     int head_size;
@@ -34,7 +34,8 @@ struct Kind {
     __host__ __device__ constexpr int lift() const { return paper ? 0 : rotated() ? 10 : 6; }
 };
 
-// Shared memory of a warp, in bytes: a page of keys as it lies; of values, blocks of 16 tokens apart, then their scales.
+// Shared memory of a warp, in bytes: a page of keys as it lies; of values, blocks of 16 tokens apart, then their
+// scales.
 struct Layout {
     int values;
     int value_scales;
@@ -274,8 +275,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
                 for (int k = 0; k < 4; ++k) {
                     bias[k] = 0;
                 }
-                const char* const scales =
-                    own + fk.scales_offset + (token_group * kD + 4 * j) * (kPaper ? 4 : 1);
+                const char* const scales = own + fk.scales_offset + (token_group * kD + 4 * j) * (kPaper ? 4 : 1);
                 const char* const zeros = own + fk.zeros_offset + token_group * kD + 4 * j;
 #pragma unroll
                 for (int step = 0; step < kSteps; ++step) {
@@ -303,8 +303,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
             }
             // Zero points are fourths of a step.
             const float more[2] = {bias[0] * (kPaper ? 1.0f : 0.25f), bias[1] * (kPaper ? 1.0f : 0.25f)};
-            const unsigned* const codes =
-                reinterpret_cast<const unsigned*>(own) + (tile * kQuads + j) * kQuadWords + g;
+            const unsigned* const codes = reinterpret_cast<const unsigned*>(own) + (tile * kQuads + j) * kQuadWords + g;
             float dot[2][4] = {};
 #pragma unroll
             for (int step = 0; step < kSteps; ++step) {
@@ -334,7 +333,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         }
         copy_commit();
 
-        // ---- softmax; score becomes the probability, up to the sum, times 2^lift and as much less as its place is higher
+        // ---- softmax; score becomes the probability, up to the sum, times 2^lift and as much less as its place is
+        // higher
         if (run.count < kv::kPageTokens || run.start < n_sinks || a.window > 0) {
 #pragma unroll
             for (int t = 0; t < 4 * kTiles; ++t) {
@@ -478,7 +478,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
                     const unsigned mask = kMask << (kBits == 2 ? 2 * quad : quad / 2 * 4);
                     const unsigned w0 = w[0][quad % 2];
                     const unsigned w1 = w[1][quad % 2];
-                    multiply(out[i], w0 & mask, w1 & mask, w0 >> 8 & mask, w1 >> 8 & mask, b[h][quad][0], b[h][quad][1]);
+                    multiply(out[i], w0 & mask, w1 & mask, w0 >> 8 & mask, w1 >> 8 & mask, b[h][quad][0],
+                             b[h][quad][1]);
                 }
             }
         }

@@ -1,9 +1,10 @@
-// Attention of one query row over whole pages of codes. Where no other row shares the codes, dp4a is nearer to the memory's
-// speed than the matrix units of attention_pages.cu.
+// Attention of one query row over whole pages of codes. Where no other row shares the codes, dp4a is nearer to the
+// memory's speed than the matrix units of attention_pages.cu.
 //
 // A warp takes a page by itself and needs no other warp until the end: it reads the codes from memory as they lie, each
 // of them once for all query rows, straight into registers.
-//   keys    32 tokens at a time: scales folded into weights of 8 bits, dp4a over the quads of channels; a lane ends with
+//   keys    32 tokens at a time: scales folded into weights of 8 bits, dp4a over the quads of channels; a lane ends
+//   with
 //           the score of its own token
 //   values  a lane owns kCh channels; the probabilities of the page's 128 tokens, times their scales, are folded into
 //           weights of 8 bits once for each group of channels
@@ -49,18 +50,18 @@ __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const k
     return work > sums ? work : sums;
 }
 
-// kBits: of a code. kPaper: scales are pairs of halves. Byte scales of 2-bit codes mean refined keys and rotated values.
+// kBits: of a code. kPaper: scales are pairs of halves. Byte scales of 2-bit codes mean refined keys and rotated
+// values.
 template <int kRows, int kBits, bool kPaper, int kCh>
-__global__ void __launch_bounds__(kJoinWarps * 32)
-    attention_pages_row_kernel(const AttentionWork a) {
+__global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(const AttentionWork a) {
     beside_previous();
     extern __shared__ __align__(16) char shared[];
     constexpr bool kRotated = kBits == 2 && !kPaper;
     constexpr int kD = kCh * 32;
     constexpr int kCodeRows = kRotated ? kD * 5 / 4 : kD;
     constexpr int kQuads = kCodeRows / 4;
-    constexpr int kWords = 32 * kBits / 8;       // of a quad in a tile
-    constexpr int kTokens = 8 / kBits;           // of a word
+    constexpr int kWords = 32 * kBits / 8;        // of a quad in a tile
+    constexpr int kTokens = 8 / kBits;            // of a word
     constexpr int kSteps = kQuads * kWords / 32;  // loads of a lane for a tile
     constexpr unsigned kMask = kBits == 2 ? 0x03030303u : 0x0f0f0f0fu;
     constexpr float kMiddle = 0.5f * ((1 << kBits) - 1);
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
     }
     float q[kRows][4];
     float q_refined[kRows];
-    int last[kRows];   // position of the row
+    int last[kRows];  // position of the row
     float largest[kRows];
     float sum[kRows];  // of the lane's tokens
     float out[kRows][kCh];
@@ -142,8 +143,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
         if (kRotated) {
 #pragma unroll
             for (int t = 0; t < kTiles; ++t) {
-                v_scale[t] =
-                    byte_scale(v_page[fv.scales_offset + 32 * t + lane]) * v_factor;
+                v_scale[t] = byte_scale(v_page[fv.scales_offset + 32 * t + lane]) * v_factor;
             }
         }
 
@@ -166,8 +166,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
                 float s_refined = 0;
                 if (has_quad) {
                     if (kPaper) {
-                        const uint4 pairs = *reinterpret_cast<const uint4*>(k_page + fk.scales_offset +
-                                                                           (g * kD + 4 * lane) * 4);
+                        const uint4 pairs =
+                            *reinterpret_cast<const uint4*>(k_page + fk.scales_offset + (g * kD + 4 * lane) * 4);
                         const unsigned w[4] = {pairs.x, pairs.y, pairs.z, pairs.w};
 #pragma unroll
                         for (int i = 0; i < 4; ++i) {
@@ -175,7 +175,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
                             z[i] = half_bits_to_float(static_cast<uint16_t>(w[i] >> 16));
                         }
                     } else {
-                        const unsigned w = *reinterpret_cast<const unsigned*>(k_page + fk.scales_offset + g * kD + 4 * lane);
+                        const unsigned w =
+                            *reinterpret_cast<const unsigned*>(k_page + fk.scales_offset + g * kD + 4 * lane);
                         const unsigned zeros =
                             *reinterpret_cast<const unsigned*>(k_page + fk.zeros_offset + g * kD + 4 * lane);
 #pragma unroll
@@ -314,8 +315,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
                         v_scale[t] = half_bits_to_float(static_cast<uint16_t>(pair));
                         v_zero[t] = half_bits_to_float(static_cast<uint16_t>(pair >> 16));
                     } else {
-                        v_scale[t] =
-                            byte_scale(v_page[fv.scales_offset + at]) * v_factor;
+                        v_scale[t] = byte_scale(v_page[fv.scales_offset + at]) * v_factor;
                         v_zero[t] =
                             v_scale[t] * 0.25f * static_cast<float>(static_cast<int8_t>(v_page[fv.zeros_offset + at]));
                     }
@@ -413,7 +413,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32)
         }
     }
 
-    join_warps<kRows, kCh, kRotated>(a, blockIdx.y, largest, sum, out, rows, kRotated ? reinterpret_cast<const uint16_t*>(v_table + 4) : nullptr,
+    join_warps<kRows, kCh, kRotated>(a, blockIdx.y, largest, sum, out, rows,
+                                     kRotated ? reinterpret_cast<const uint16_t*>(v_table + 4) : nullptr,
                                      reinterpret_cast<float*>(shared));
     after_previous();
 }

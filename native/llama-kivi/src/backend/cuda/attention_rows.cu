@@ -1,6 +1,6 @@
-// Attention of few query rows over tokens that are rows of their own: in full precision, which are pages of f16, or sinks,
-// ring and the call's own rows beside pages of codes; or pages of q8_0 or q4_0, in whose rotated frame queries and values
-// are then. A warp takes 32 tokens by itself, and needs no other until the end.
+// Attention of few query rows over tokens that are rows of their own: in full precision, which are pages of f16, or
+// sinks, ring and the call's own rows beside pages of codes; or pages of q8_0 or q4_0, in whose rotated frame queries
+// and values are then. A warp takes 32 tokens by itself, and needs no other until the end.
 //   scores  8 lanes a token, 4 tokens at once; a lane ends with the score of its own token
 //   values  a token at a time, kCh channels a lane
 #include <type_traits>
@@ -12,13 +12,14 @@ namespace lk::cuda {
 
 namespace {
 
-// The tokens a segment has in full precision, in order: sinks, then those from page_tokens on. In a cache of f16 these are
-// all tokens, and page_tokens is 0.
+// The tokens a segment has in full precision, in order: sinks, then those from page_tokens on. In a cache of f16 these
+// are all tokens, and page_tokens is 0.
 struct ExactTokens {
     int n_sinks;
     int rest;  // the token that follows the sinks
 
-    __device__ explicit ExactTokens(const SegmentWork& s) : n_sinks(min(s.k.n_sinks, s.page_tokens)), rest(s.page_tokens) {}
+    __device__ explicit ExactTokens(const SegmentWork& s)
+        : n_sinks(min(s.k.n_sinks, s.page_tokens)), rest(s.page_tokens) {}
     __device__ int count(int n_tokens) const { return n_sinks + n_tokens - rest; }
     __device__ int token(int i) const { return i < n_sinks ? i : rest + i - n_sinks; }
 };
@@ -188,8 +189,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
             Channels<kBits, 8> k[kTogether][kParts];
 #pragma unroll
             for (int i = 0; i < kTogether; ++i) {
-                const auto* row = reinterpret_cast<const uint8_t*>(
-                    __shfl_sync(kAllLanes, k_row, 4 * (batch + i) + lane / 8));
+                const auto* row =
+                    reinterpret_cast<const uint8_t*>(__shfl_sync(kAllLanes, k_row, 4 * (batch + i) + lane / 8));
 #pragma unroll
                 for (int j = 0; j < kParts; ++j) {
                     k[i][j] = Channels<kBits, 8>(row, 64 * j + lane % 8 * 8);

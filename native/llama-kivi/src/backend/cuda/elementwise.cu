@@ -117,7 +117,9 @@ public:
         }
     }
 
-    __device__ static float4 load(const float* x, int i) { return *reinterpret_cast<const float4*>(x + i); }
+    __device__ static float4 load(const float* x, int i) {
+        return *reinterpret_cast<const float4*>(x + i);
+    }
 
     // f(i, elements i to i + 3) for every four of this thread's.
     template <class F>
@@ -178,9 +180,8 @@ __global__ void __launch_bounds__(1024)
 }
 
 template <class To>
-__global__ void __launch_bounds__(1024)
-    layer_norm_kernel(const float* x, const float* weight, const float* bias, float eps, int dim, const To to,
-                      const RowsWatch watch) {
+__global__ void __launch_bounds__(1024) layer_norm_kernel(const float* x, const float* weight, const float* bias,
+                                                          float eps, int dim, const To to, const RowsWatch watch) {
     __shared__ float scratch[32];
     after_previous();
     const int64_t begin = static_cast<int64_t>(blockIdx.x) * dim;
@@ -256,12 +257,10 @@ void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& wat
               watch);
         break;
     case Rows::Form::rms_norm:
-        queue(rms_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.eps, dim, to,
-              watch);
+        queue(rms_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.eps, dim, to, watch);
         break;
     case Rows::Form::layer_norm:
-        queue(layer_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.bias, r.eps, dim, to,
-              watch);
+        queue(layer_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.bias, r.eps, dim, to, watch);
         break;
     case Rows::Form::swiglu:
         queue(activation_kernel<Rows::Form::swiglu, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to,
@@ -276,8 +275,8 @@ void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& wat
 
 }  // namespace
 
-void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols, float* out,
-           const Watch& watch, cudaStream_t stream) {
+void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols,
+           float* out, const Watch& watch, cudaStream_t stream) {
     dispatch(type, [&](auto t) {
         queue(embed_kernel<decltype(t)::value>, n, 128, 0, stream, table, row_bytes, tokens, n_cols, out, watch);
     });

@@ -92,9 +92,8 @@ __device__ unsigned select_key(const float* logits, int n, Sum target, Shared& s
     return key;
 }
 
-__global__ void __launch_bounds__(kThreads)
-    sample_kernel(const float* all, int n, const lk_sampling sampling, const double* draws, int32_t* tokens,
-                  const Watch watch) {
+__global__ void __launch_bounds__(kThreads) sample_kernel(const float* all, int n, const lk_sampling sampling,
+                                                          const double* draws, int32_t* tokens, const Watch watch) {
     __shared__ Shared s;
     after_previous();
     const float* const logits = all + static_cast<size_t>(blockIdx.x) * n;
@@ -148,7 +147,8 @@ __global__ void __launch_bounds__(kThreads)
         for (int i = threadIdx.x; i < n; i += kThreads) {
             mine += weight(logits[i]);
         }
-        const Sum wanted = static_cast<Sum>(static_cast<double>(sampling.top_p) * static_cast<double>(total_of(mine, s)));
+        const Sum wanted =
+            static_cast<Sum>(static_cast<double>(sampling.top_p) * static_cast<double>(total_of(mine, s)));
         const float border = float_of(select_key(logits, n, wanted, s, weight));
         least = fmaxf(least, border);
     }
