@@ -39,7 +39,7 @@ void choose_head_table(const PageFormat& format, const float* rows, int n_rows, 
 // The same with memory of its own.
 HeadTable choose_head_table(const PageFormat& format, const float* rows, int n_rows, int first, int sinks);
 
-// Quantizes consecutive rows, which are finite (Cache::stage refuses others), into a page.
+// Quantizes consecutive rows, which are finite (the backend refuses others when it stages them), into a page.
 //   keys    exactly one token group: n_rows == G, token % G == 0
 //   values  any n_rows
 //   sinks   the first `sinks` rows stay out of the group's range; what is stored for them is masked in attention

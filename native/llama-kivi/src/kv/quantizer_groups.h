@@ -1,0 +1,70 @@
+// What the quantizer (quantizer.cpp) and the choice of head tables (head_table.cpp) share.
+#pragma once
+
+#include <algorithm>
+#include <bitset>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kv/quantizer.h"
+
+namespace lk::kv {
+
+struct Range {
+    float min;
+    float max;
+};
+
+// Range of n values, `stride` apart.
+inline Range range_of(const float* x, int n, int stride) {
+    Range r{x[0], x[0]};
+    for (int i = 0; i < n; ++i) {
+        const float v = x[static_cast<ptrdiff_t>(i) * stride];
+        r.min = std::min(r.min, v);
+        r.max = std::max(r.max, v);
+    }
+    return r;
+}
+
+using ChannelMask = std::bitset<kMaxHeadSize>;
+
+inline int channel_levels(const PageFormat& f, const ChannelMask& is_refined, int channel) {
+    return code_levels(f.bits, f.refined_keys() && is_refined[channel]);
+}
+
+inline ChannelMask refined_mask(const HeadTable& table) {
+    ChannelMask mask;
+    for (const uint16_t c : table.refined) {
+        mask[c] = true;
+    }
+    return mask;
+}
+
+// A value of kivi2, centred and rotated, with its codes and unbiased scale.
+struct RotatedValue {
+    float w[kMaxHeadSize];
+    uint8_t codes[kMaxHeadSize];  // level = code - 3/2
+    float scale;
+
+    RotatedValue(const float* row, const std::vector<half_t>& mu, int head_size) : scale(0) {
+        double square = 0;
+        for (int c = 0; c < head_size; ++c) {
+            w[c] = row[c] - half_to_float(mu[c]);
+        }
+        hadamard(w, head_size);
+        for (int c = 0; c < head_size; ++c) {
+            square += static_cast<double>(w[c]) * w[c];
+        }
+        const float step = value_step(square / head_size);
+        double along = 0;  // <w, levels>
+        for (int c = 0; c < head_size; ++c) {
+            const int code = value_code(w[c], step);
+            codes[c] = static_cast<uint8_t>(code);
+            along += static_cast<double>(w[c]) * value_level(code);
+        }
+        scale = unbiased_scale(square, along);
+    }
+};
+
+}  // namespace lk::kv
