@@ -486,7 +486,7 @@ uint32_t GgufFile::u32_at(const Entry& entry, uint64_t index) const {
         return static_cast<uint32_t>(wide);
     }
     case LK_VALUE_INT8:
-        value = load<int8_t>(data);
+        value = load<int8_t>(data);  // NOLINT(bugprone-signed-char-misuse): a number, not a character
         break;
     case LK_VALUE_INT16:
         value = load<int16_t>(data);

@@ -40,7 +40,7 @@ class Differences {
 public:
     template <class T>
     void compare(const char* name, const T& saved, const T& here) {
-        if (std::memcmp(&saved, &here, sizeof(T)) != 0) {
+        if (std::memcmp(&saved, &here, sizeof(T)) != 0) {  // NOLINT(bugprone-suspicious-memory-comparison)
             add(name, text_of(saved), text_of(here));
         }
     }
