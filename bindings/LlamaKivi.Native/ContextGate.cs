@@ -4,8 +4,8 @@ namespace LlamaKivi.Native;
 /// Says who may use a context. One call at a time is inside. An operation of many calls has the turn meanwhile: others may only look, between two of its calls.
 /// </summary>
 /// <remarks>
-/// What comes second is refused at once, with two exceptions: a look copies something out and ends soon, so whoever comes during one waits for its end; and who asks for
-/// a turn with <see cref="WaitTurnAsync"/> gets it in the order of asking.
+/// A second call is refused at once. Two kinds wait instead: a call that comes while a short read (a look) runs, and <see cref="WaitTurnAsync"/>, which grants turns in the
+/// order of asking.
 /// </remarks>
 internal sealed class ContextGate(string owner)
 {

@@ -118,7 +118,7 @@ internal sealed class CommonOptions
         return names.Length > 0 ? [.. names.Select(name => (name, Cache(parsed, name, name)))] : throw new UsageException("--kv-cache names no type");
     }
 
-    /// <summary>Leaves the types out that do not fit the model if nobody asked for them, and says so on stderr.</summary>
+    /// <summary>Drops default types that do not fit the model, and says so on stderr; requested types stay.</summary>
     public static List<(string Name, KvCacheParams Params)> Fitting(
         ParseResult parsed, Option<string> types, string model, List<(string Name, KvCacheParams Params)> caches)
     {

@@ -2,8 +2,8 @@ namespace LlamaKivi.Batched;
 
 /// <summary>What the next batch reads of the prompts that wait.</summary>
 /// <remarks>
-/// In the order of the queue, but for what must wait: a prompt is begun only when the cache has room for all of it that no prompt begun before needs for its rest. So a prompt that was begun can be
-/// ended, and two halves never block each other. A prompt without room is passed over by those behind it that have some.
+/// Prompts are read in the order of the queue. A prompt starts only if all of it fits beside what started prompts still need, so a started prompt can always be finished. A prompt that does
+/// not fit waits, and later prompts that fit go first.
 /// </remarks>
 internal sealed class BatchPlan
 {

@@ -86,7 +86,7 @@ public sealed class Conversation : IDisposable
         }
     }
 
-    /// <summary>The index under which the context gives the logits: as they were read, without what was written to the copy that <see cref="Sample(int)"/> gives of those that a fork has too.</summary>
+    /// <summary>Index of the row of logits in the context. Writes to the span that <see cref="Sample(int)"/> returns do not change a row that a fork shares.</summary>
     /// <param name="offset">Tokens before the last; of a prompt whose logits were all asked for.</param>
     /// <exception cref="CannotSampleRequiresInferenceException">A prompt waits to be read, or <see cref="BatchedExecutor.Infer"/> is running.</exception>
     /// <exception cref="CannotSampleRequiresPromptException">No prompt was read yet, or its logits are gone with a later <see cref="BatchedExecutor.Infer"/>.</exception>

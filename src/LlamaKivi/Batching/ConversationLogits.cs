@@ -55,7 +55,7 @@ internal sealed class ConversationLogits
         _shared = fork._shared = true;
     }
 
-    /// <summary>Has a sampler choose from a row of the context, in which this conversation's changes are for that time.</summary>
+    /// <summary>Puts this conversation's changes into the context's row while a sampler chooses from it.</summary>
     /// <param name="context">The context.</param>
     /// <param name="index">The row.</param>
     /// <param name="mayChange">Whether the sampler may leave changes in the row.</param>

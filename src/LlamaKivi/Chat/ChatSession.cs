@@ -7,9 +7,9 @@ namespace LlamaKivi;
 
 /// <summary>A conversation with a model: it keeps the messages, and has the executor read them.</summary>
 /// <remarks>
-/// The history is what counts. Before each turn it is compared, token by token, with what the executor holds: the common beginning stays in the cache, and the rest is read. So messages may be
-/// added, replaced and removed between turns. An executor that keeps no text is given the whole conversation each time. A session that begins without messages on an executor that has read or
-/// written text follows that text; any other text of the executor that is not of the history is removed.
+/// The history decides. Before each turn it is compared, token by token, with what the executor holds: the common prefix stays in the cache, and the rest is read. So messages may be
+/// added, replaced and removed between turns. A stateless executor is given the whole conversation each time. A session without messages continues the executor's text; otherwise text
+/// that is not in the history is removed.
 /// </remarks>
 public partial class ChatSession
 {

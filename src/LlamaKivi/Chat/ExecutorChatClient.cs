@@ -13,9 +13,8 @@ namespace LlamaKivi;
 
 /// <summary>An executor as a chat client of Microsoft.Extensions.AI.</summary>
 /// <remarks>
-/// A response has the turn on the executor's context, which belongs to the context and not to the client: clients of executors that share one wait for each other, first
-/// come, first served. A StatelessExecutor has a context for each call: its clients do not know of each other, and each does one thing at a time. Any other executor does one
-/// thing at a time for all of its clients.
+/// A response holds the context's turn. Clients whose executors share a context share that turn, first come, first served. A StatelessExecutor creates a context per call: its
+/// clients are independent, and each gives one response at a time. Any other executor gives one response at a time to all of its clients.
 /// </remarks>
 internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransform? historyTransform, ITextStreamTransform? outputTransform) : IChatClient
 {

@@ -10,7 +10,7 @@ public abstract partial class StatefulExecutorBase
 {
     private Conversation? _expected;  // what the next call reads
 
-    /// <summary>Reads a text from its start, of which what the cache holds already is not read again, and streams its continuation.</summary>
+    /// <summary>Reads a text, skipping the prefix that the cache already holds, and streams its continuation.</summary>
     internal IAsyncEnumerable<string> InferWholeAsync(
         ContextTurn turn, InferenceResults results, string text, IInferenceParams options, CancellationToken cancellationToken)
     {

@@ -26,7 +26,7 @@ public class StatelessExecutor : ILLamaExecutor
         Context.Dispose();
     }
 
-    /// <summary>The context of the inference that was begun last, which is disposed of when it ends. Of calls at once: see <see cref="InferenceStream.Context"/>.</summary>
+    /// <summary>The context of the call that started last; disposed of when that call ends. When several calls run, see <see cref="InferenceStream.Context"/>.</summary>
     public LLamaContext Context { get; private set; }
 
     /// <summary>False: the engine runs text models.</summary>
@@ -38,10 +38,10 @@ public class StatelessExecutor : ILLamaExecutor
     /// <summary>The system message of that template; null: none.</summary>
     public string? SystemMessage { get; init; }
 
-    /// <summary>How long the inference took that ended last. Of calls at once: see <see cref="InferenceStream.Timings"/>.</summary>
+    /// <summary>Timings of the call that ended last. When several calls run, see <see cref="InferenceStream.Timings"/>.</summary>
     public InferenceTimings Timings { get; private set; }
 
-    /// <summary>Why the inference ended that ended last. Of calls at once: see <see cref="InferenceStream.StopReason"/>.</summary>
+    /// <summary>Why the call that ended last stopped. When several calls run, see <see cref="InferenceStream.StopReason"/>.</summary>
     public StopReason StopReason { get; private set; }
 
     /// <summary>Reads a text and streams its continuation.</summary>
