@@ -32,8 +32,8 @@ public abstract partial class StatefulExecutorBase
     {
         if (Interlocked.CompareExchange(ref _expected, conversation, null) is not null)
         {
-            throw new ContextBusyException(
-                "The executor begins another answer. It gives one at a time: wait for it, or give each conversation a context of its own.", $"{GetType().Name}.{nameof(InferAsync)}");
+            string running = $"{GetType().Name}.{nameof(InferAsync)}";
+            throw new ContextBusyException($"{running} is running: an executor gives one answer at a time. Wait for it, or give each conversation a context of its own.", running);
         }
     }
 
