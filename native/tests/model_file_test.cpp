@@ -212,7 +212,7 @@ TEST_F(ModelFile, EveryTokenHasARow) {
     expect_refused(write("wide.gguf", parts.bytes()), LK_BAD_FILE, {"'llama.vocab_size' gives 97", "rows for 96"});
 }
 
-#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__linux__) && !defined(LK_SANITIZED)
 
 // A line of what the system says of the process.
 int64_t status_bytes(const std::string& name) {
