@@ -80,11 +80,6 @@ public:
     }
     int64_t live_page_bytes() const { return *live_bytes_; }
 
-    // See kv/accounting.h.
-    static uint64_t fixed_bytes(const CacheConfig& config) { return kv::fixed_bytes(config); }
-    static uint64_t staging_bytes(const CacheConfig& config) { return kv::staging_bytes(config); }
-    static uint64_t page_bytes(const CacheConfig& config) { return kv::page_bytes(config); }
-
 private:
     Buffer<half_t>& staging(Side side) { return side == Side::keys ? staged_k_ : staged_v_; }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kv/accounting.h"
 #include "model/forward.h"
 #include "model/placement.h"
 #include "model/weight_loader.h"
@@ -26,10 +27,9 @@ lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const
     const kv::CacheConfig c = make_cache_config(model, params);
     lk_memory_estimate e{};
     e.weight_bytes = total_weight_bytes(file);
-    e.cache_page_bytes = kv::Cache::page_bytes(c);
-    e.cache_exact_bytes = kv::Cache::fixed_bytes(c);
-    e.scratch_bytes =
-        ForwardScratch::bytes(model, c.n_ubatch) + kv::Cache::staging_bytes(c) + model.n_vocab * sizeof(float);
+    e.cache_page_bytes = kv::page_bytes(c);
+    e.cache_exact_bytes = kv::fixed_bytes(c);
+    e.scratch_bytes = ForwardScratch::bytes(model, c.n_ubatch) + kv::staging_bytes(c) + model.n_vocab * sizeof(float);
     const kv::PageFormat k = kv::make_side_spec(c, kv::Side::keys).format;
     const kv::PageFormat v = kv::make_side_spec(c, kv::Side::values).format;
     e.k_bits_per_element = k.bits_per_element();
@@ -47,9 +47,9 @@ lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const
         kv::CacheConfig paged = there;
         paged.n_ctx =
             std::max(0, c.n_ctx - c.ready_sequences() * std::min(kept(kv::Side::keys), kept(kv::Side::values)));
-        e.device_bytes = device_weight_bytes(file, placement) + kv::Cache::page_bytes(paged) +
-                         kv::Cache::fixed_bytes(there) + kv::Cache::staging_bytes(there) +
-                         ForwardScratch::bytes(model, c.n_ubatch) + outputs + device_work_bytes(model, c.n_ubatch);
+        e.device_bytes = device_weight_bytes(file, placement) + kv::page_bytes(paged) + kv::fixed_bytes(there) +
+                         kv::staging_bytes(there) + ForwardScratch::bytes(model, c.n_ubatch) + outputs +
+                         device_work_bytes(model, c.n_ubatch);
     }
     e.bytes_per_token = static_cast<double>(k.page_bytes + v.page_bytes) / kv::kPageTokens * c.n_layer * c.n_head_kv;
     return e;
