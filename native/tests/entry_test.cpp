@@ -212,6 +212,14 @@ TEST_F(EntryTest, ACallbackMayFreeTheContext) {
     EXPECT_EQ(lk_decode(mine, &batch_), LK_CANCELLED);
 }
 
+// Sleeps inside a decode, so that the other thread's call meets it on a machine with one free core too.
+int32_t sleep_in_first_layer(const lk_observation* o, void*) {
+    if (o->layer == 0) {
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    return 1;
+}
+
 // What the thread sanitizer is to look at: every pair of calls at once, and a context freed under each of them.
 TEST_F(EntryTest, EveryPairOfCallsAtOnce) {
     const char* const more = std::getenv("LK_ENTRY_ROUNDS");
@@ -225,6 +233,9 @@ TEST_F(EntryTest, EveryPairOfCallsAtOnce) {
     std::vector<int> together(left.size());
     for (size_t i = 0; i < left.size(); ++i) {
         for (size_t j = 0; j < right.size(); ++j) {
+            if (i == 0) {
+                ASSERT_EQ(lk_context_observe(context_, sleep_in_first_layer, nullptr), LK_OK);
+            }
             std::barrier both(2);
             const auto race = [&](const Call& call, bool cleans, int* n_busy) {
                 for (int round = 0; round < rounds; ++round) {
@@ -244,6 +255,7 @@ TEST_F(EntryTest, EveryPairOfCallsAtOnce) {
             race(left[i], true, &busy_left);
             other.join();
             together[i] += busy_left + busy_right;
+            ASSERT_EQ(lk_context_observe(context_, nullptr, nullptr), LK_OK);
         }
     }
     EXPECT_GT(together[0], 0) << "no decode ever met another call";
