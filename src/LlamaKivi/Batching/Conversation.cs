@@ -74,7 +74,7 @@ public sealed class Conversation : IDisposable
             Executor.Copy(this, fork);
             if (RequiresSampling)
             {
-                _logits.CopyTo(fork._logits, Executor.Context.NativeHandle);
+                _logits.CopyTo(fork._logits, Executor.Context);
             }
 
             return fork;
@@ -128,7 +128,7 @@ public sealed class Conversation : IDisposable
     {
         int index = GetSampleIndex(offset);
         using ContextCall call = Look();
-        return _logits.Row(Executor.Context.NativeHandle, index);
+        return _logits.Row(Executor.Context, index);
     }
 
     /// <summary>Adds a text, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
@@ -174,10 +174,10 @@ public sealed class Conversation : IDisposable
             ids[i] = (int)tokens[i];
         }
 
-        int strange = ids.AsSpan().IndexOfAnyExceptInRange(0, Executor.Context.NativeHandle.VocabCount - 1);
+        int strange = ids.AsSpan().IndexOfAnyExceptInRange(0, Executor.Context.Handle.VocabularySize - 1);
         if (strange >= 0)
         {
-            throw new ArgumentException($"Token {strange} of the prompt is {ids[strange]}; this model's tokens are 0 to {Executor.Context.NativeHandle.VocabCount - 1}.", nameof(tokens));
+            throw new ArgumentException($"Token {strange} of the prompt is {ids[strange]}; this model's tokens are 0 to {Executor.Context.Handle.VocabularySize - 1}.", nameof(tokens));
         }
 
         Executor.Enqueue(this, ids, allLogits);
@@ -289,11 +289,11 @@ public sealed class Conversation : IDisposable
     }
 
     // mayChange: whether the sampler may leave changes in the context's logits.
-    internal LLamaToken Sample<TSampler>(int offset, bool mayChange, TSampler sampler, Func<TSampler, SafeLLamaContextHandle, int, LLamaToken> sample)
+    internal LLamaToken Sample<TSampler>(int offset, bool mayChange, TSampler sampler, Func<TSampler, LLamaContext, int, LLamaToken> sample)
     {
         int index = GetSampleIndex(offset);
         using ContextCall call = Look();
-        SafeLLamaContextHandle context = Executor.Context.NativeHandle;
+        LLamaContext context = Executor.Context;
         return _logits.Sample(context, index, mayChange, sampler, sample);
     }
 

@@ -148,7 +148,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
     private string Prompt(ChatMessage[] messages, IList<AITool> tools, CancellationToken cancellationToken)
     {
         LLamaWeights weights = executor.Context.Weights;
-        if (historyTransform is null && weights.NativeHandle.GetTemplate(strict: false) is not null)
+        if (historyTransform is null && ModelTemplate.Find(weights, null, strict: false) is not null)
         {
             return new LLamaTemplate(weights) { AddAssistant = true }.Render(
                 tools.Count > 0 ? [KeyValuePair.Create("tools", (object?)ToolCalls.Describe(tools))] : null, [.. messages.SelectMany(Templated)], cancellationToken);

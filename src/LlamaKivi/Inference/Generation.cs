@@ -312,7 +312,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         }
 
         using StepCancellation.Scope scope = StepCancellation.Enter(cancellationToken);
-        int token = (int)pipeline.Sample(context.NativeHandle, _lastIndex);
+        int token = (int)pipeline.Sample(context, _lastIndex);
         _tokens.Add(token);
         _written++;
         lock (_generated)

@@ -38,7 +38,6 @@ public sealed partial class LLamaContext : IDisposable
         Params = @params;
         Handle = ContextHandle.Create(model.Model, Options);
         Handle.Owner = typeof(LLamaContext).FullName!;
-        NativeHandle = new SafeLLamaContextHandle(this);
         if (fallback is not null)
         {
             NativeLog.Write(lk_log_level.LK_LOG_WARNING, fallback);
@@ -63,9 +62,6 @@ public sealed partial class LLamaContext : IDisposable
     /// <summary>The native context.</summary>
     public ContextHandle Handle { get; }
 
-    /// <summary>What sampling pipelines read logits from.</summary>
-    public SafeLLamaContextHandle NativeHandle { get; }
-
     /// <summary>Tokens the cache holds over all sequences.</summary>
     public uint ContextSize => (uint)Options.ContextSize;
 
@@ -74,9 +70,6 @@ public sealed partial class LLamaContext : IDisposable
 
     /// <summary>Elements of an embedding.</summary>
     public int EmbeddingSize => Weights.EmbeddingSize;
-
-    /// <summary>The model's vocabulary.</summary>
-    public SafeLlamaModelHandle.Vocabulary Vocab => Weights.Vocab;
 
     /// <summary>Text encoding: UTF-8.</summary>
     public Encoding Encoding => Params.Encoding;
