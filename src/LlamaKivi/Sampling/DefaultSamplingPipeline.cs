@@ -10,137 +10,221 @@ namespace LlamaKivi.Sampling;
 /// </remarks>
 public partial class DefaultSamplingPipeline : BaseSamplingPipeline
 {
-    private readonly CandidateSet _candidates = new();
     private readonly LogitAdjustments _adjustments = new();
-    private double? _mu;  // Mirostat's bound on the surprise
     private Xoshiro256 _random;
 
     /// <summary>Creates a pipeline with a random seed.</summary>
     public DefaultSamplingPipeline() => Seed = (uint)Random.Shared.NextInt64(1L << 32);
 
-    /// <inheritdoc/>
-    public override LLamaToken Sample(ReadOnlySpan<float> logits)
+    /// <summary>What is added to the logits of some tokens; -infinity rules a token out. Copied when it is set.</summary>
+    public IReadOnlyDictionary<LLamaToken, float> LogitBias
     {
-        using PipelineGuard.Entry entry = EnterToSample();
-        return Choose(logits, null, null);
+        get;
+        init
+        {
+            ArgumentNullException.ThrowIfNull(value, nameof(LogitBias));
+            foreach ((LLamaToken token, float bias) in value)
+            {
+                if ((int)token < 0 || float.IsNaN(bias) || float.IsPositiveInfinity(bias))
+                {
+                    throw new ArgumentOutOfRangeException(
+                        nameof(LogitBias), $"The bias of token {token} is {bias}; tokens are not negative, and a bias is a number or -infinity.");
+                }
+            }
+
+            field = value.ToDictionary();
+            _adjustments.Bias = [.. field];
+        }
+    } = new Dictionary<LLamaToken, float>();
+
+    /// <summary>Divides positive logits of recent tokens and multiplies negative ones; above 0, 1: off.</summary>
+    public float RepeatPenalty
+    {
+        get;
+        init => field = Check(value, value > 0 && float.IsFinite(value), nameof(RepeatPenalty), "a number above 0");
+    } = 1;
+
+    /// <summary>Subtracted from the logit of a recent token for each time it occurs; -2 to 2, 0: off.</summary>
+    public float FrequencyPenalty
+    {
+        get;
+        init => field = Check(value, value is >= -2 and <= 2, nameof(FrequencyPenalty), "from -2 to 2");
     }
 
-    /// <summary>Forgets the tokens accepted, and starts the random numbers again at <see cref="Seed"/>.</summary>
-    public override void Reset()
+    /// <summary>Subtracted from the logit of a recent token once; -2 to 2, 0: off.</summary>
+    public float PresencePenalty
     {
-        using PipelineGuard.Entry entry = Enter();
-        BeginText();
-        _adjustments.Clear();
-        _mu = null;
-        _random = new Xoshiro256(Seed);
+        get;
+        init => field = Check(value, value is >= -2 and <= 2, nameof(PresencePenalty), "from -2 to 2");
     }
 
-    /// <inheritdoc/>
-    /// <exception cref="ArgumentOutOfRangeException">The token is negative.</exception>
-    public override void Accept(LLamaToken token)
+    /// <summary>Number of accepted tokens that count as recent; 0: penalties off.</summary>
+    public int PenaltyCount
     {
-        ArgumentOutOfRangeException.ThrowIfNegative((int)token, nameof(token));
-        using PipelineGuard.Entry entry = Enter();
-        _adjustments.Accept((int)token, PenaltyCount, DryMultiplier > 0 ? DryRange : 0);
+        get;
+        init => field = (int)Check(value, value >= 0, nameof(PenaltyCount), "0 or more");
+    } = 64;
+
+    /// <summary>Whether penalties apply to line breaks. Where the model's line break is not known, they do.</summary>
+    public bool PenalizeNewline { get; init; }
+
+    /// <summary>Whether tokens that end the text are ruled out. Needs a context: bare logits do not say which those are.</summary>
+    public bool PreventEOS { get; init; }
+
+    /// <summary>Divides the logits: below 1 sharpens, above 1 flattens. 0 or less: the greatest logit after bias and penalties, no draw.</summary>
+    public float Temperature
+    {
+        get;
+        init => field = Check(value, float.IsFinite(value), nameof(Temperature), "a number");
+    } = 0.75f;
+
+    /// <summary>Most tokens to choose from; 0: no limit.</summary>
+    public int TopK
+    {
+        get;
+        init
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value, nameof(TopK));
+            field = value;
+        }
+    } = 40;
+
+    /// <summary>Mass of the most typical tokens that are kept (Meister et al. 2022); 1: off.</summary>
+    public float TypicalP
+    {
+        get;
+        init => field = Check(value, value is >= 0 and <= 1, nameof(TypicalP), "from 0 to 1");
+    } = 1;
+
+    /// <summary>Mass of the most probable tokens that are kept (Holtzman et al. 2020); 1: off.</summary>
+    public float TopP
+    {
+        get;
+        init => field = Check(value, value is >= 0 and <= 1, nameof(TopP), "from 0 to 1");
+    } = 0.9f;
+
+    /// <summary>Least probability, as a fraction of the most probable token's; 0: off.</summary>
+    public float MinP
+    {
+        get;
+        init => field = Check(value, value is >= 0 and <= 1, nameof(MinP), "from 0 to 1");
+    } = 0.1f;
+
+    /// <summary>Fewest tokens that <see cref="TypicalP"/>, <see cref="TopP"/> and <see cref="MinP"/> each keep.</summary>
+    public int MinKeep
+    {
+        get;
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value, nameof(MinKeep));
+            field = value;
+        }
+    } = 1;
+
+    /// <summary>What the text must follow; null: anything. Needs a context of a model with a vocabulary.</summary>
+    public Grammar? Grammar { get; init; }
+
+    /// <summary>A hint: what a grammar allows is looked up by state, so that there is nothing to choose.</summary>
+    public GrammarOptimizationMode GrammarOptimization { get; init; } = GrammarOptimizationMode.Extended;
+
+    /// <summary>Keeps the tokens whose logit is at most this many standard deviations below the greatest; 0: off.</summary>
+    /// <remarks>Tang et al., "Top-n-sigma: Not All Logits Are You Need", 2024.</remarks>
+    public float TopNSigma
+    {
+        get;
+        init => field = Check(value, value >= 0 && float.IsFinite(value), nameof(TopNSigma), "a number of 0 or more");
     }
 
-    // A class of somebody's own may have overridden the method that takes LLamaSharp's handle.
-    internal override LLamaToken SampleFrom(LLamaContext context, int index) =>
-        GetType() == typeof(DefaultSamplingPipeline) ? Choose(context, index) : base.SampleFrom(context, index);
-
-    internal LLamaToken Choose(ReadOnlySpan<float> logits, int[]? endTokens, int? newline)
+    /// <summary>How often the tokens above <see cref="XtcThreshold"/> are ruled out but for the least probable of them; 0 to 1, 0: off.</summary>
+    /// <remarks>"Exclude top choices", by P. E. Weidmann, 2024.</remarks>
+    public float XtcProbability
     {
-        ReadOnlySpan<float> adjusted = _adjustments.Apply(logits, Adjustments(endTokens, newline));
-        int token;
-        if (Temperature <= 0)
-        {
-            token = Greatest(adjusted);
-        }
-        else
-        {
-            LogitCheck.Max(adjusted);
-            token = Mirostat == MirostatType.Disable ? Draw(adjusted) : DrawMirostat(adjusted);
-        }
-
-        Accept(token);
-        return token;
+        get;
+        init => field = Check(value, value is >= 0 and <= 1, nameof(XtcProbability), "from 0 to 1");
     }
 
-    private LLamaToken Choose(LLamaContext context, int index)
+    /// <summary>Probability from which <see cref="XtcProbability"/> counts a token among the top choices; above 0.5 it never does.</summary>
+    public float XtcThreshold
     {
-        using PipelineGuard.Entry entry = EnterToSample();
-        LLamaToken token = Choose(Constrain(context, context.Logits(index), Grammar), context.EndTokens, context.Weights.Tokenizer.NewlineId);
-        Follow(token);
-        return token;
+        get;
+        init => field = Check(value, value is >= 0 and <= 1, nameof(XtcThreshold), "from 0 to 1");
+    } = 0.1f;
+
+    /// <summary>Strength of the penalty on tokens that would repeat a sequence of the text ("don't repeat yourself"); 0: off.</summary>
+    /// <remarks>The penalty is DryMultiplier * DryBase ^ (length of the repeated sequence - DryAllowedLength). By P. E. Weidmann, 2024.</remarks>
+    public float DryMultiplier
+    {
+        get;
+        init => field = Check(value, value >= 0 && float.IsFinite(value), nameof(DryMultiplier), "a number of 0 or more");
     }
 
-    private LogitAdjustments.Settings Adjustments(int[]? endTokens, int? newline) => new(
-        new TokenPenalties(RepeatPenalty, FrequencyPenalty, PresencePenalty),
-        PenalizeNewline ? null : newline,
-        new DryPenalties(DryMultiplier, DryBase, DryAllowedLength, DryRange, DryBreakers),
-        EndsToPrevent(endTokens));
-
-    private int Draw(ReadOnlySpan<float> logits)
+    /// <summary>How fast the penalty of <see cref="DryMultiplier"/> grows with the length; at least 1.</summary>
+    public float DryBase
     {
-        Narrow(logits);
-        if (XtcProbability > 0 && XtcThreshold <= 0.5f && _random.NextDouble() < XtcProbability)
-        {
-            _candidates.ExcludeTopChoices(XtcThreshold, MinKeep);
-        }
+        get;
+        init => field = Check(value, value >= 1 && float.IsFinite(value), nameof(DryBase), "a number of 1 or more");
+    } = 1.75f;
 
-        return _candidates.Draw(Temperature, _random.NextDouble());
+    /// <summary>Length of a repeated sequence that goes unpunished.</summary>
+    public int DryAllowedLength
+    {
+        get;
+        init => field = (int)Check(value, value >= 0, nameof(DryAllowedLength), "0 or more");
+    } = 2;
+
+    /// <summary>Accepted tokens that <see cref="DryMultiplier"/> looks back over.</summary>
+    public int DryRange
+    {
+        get;
+        init => field = (int)Check(value, value >= 0, nameof(DryRange), "0 or more");
+    } = 1024;
+
+    /// <summary>Tokens over which a repeated sequence does not reach, such as those of line breaks.</summary>
+    public IReadOnlySet<LLamaToken> DryBreakers { get; init; } = new HashSet<LLamaToken>();
+
+    /// <summary>Mirostat, which steers the surprise of the text to <see cref="MirostatTau"/>; top-k, typical, top-p, min-p, top-n-sigma and XTC are then not used.</summary>
+    /// <remarks>Basu et al., "Mirostat: A Neural Text Decoding Algorithm that Directly Controls Perplexity", 2021.</remarks>
+    public MirostatType Mirostat { get; init; } = MirostatType.Disable;
+
+    /// <summary>The surprise to steer to, in bits for each token.</summary>
+    public float MirostatTau
+    {
+        get;
+        init => field = Check(value, value > 0 && float.IsFinite(value), nameof(MirostatTau), "a number above 0");
+    } = 5;
+
+    /// <summary>How fast Mirostat steers.</summary>
+    public float MirostatEta
+    {
+        get;
+        init => field = Check(value, value is >= 0 and <= 1, nameof(MirostatEta), "from 0 to 1");
+    } = 0.1f;
+
+    /// <summary>Where the random numbers start; setting it starts them again.</summary>
+    public uint Seed
+    {
+        get;
+        set
+        {
+            using PipelineGuard.Entry entry = Enter();
+            field = value;
+            _random = new Xoshiro256(value);
+        }
     }
 
-    private int DrawMirostat(ReadOnlySpan<float> logits)
+    private static float Check(float value, bool valid, string property, string range) =>
+        valid ? value : throw new ArgumentOutOfRangeException(property, $"{property} is {value}; it must be {range}.");
+
+    /// <summary>How a grammar is applied.</summary>
+    public enum GrammarOptimizationMode
     {
-        _candidates.Select(logits, 0, sort: true);
-        double mu = _mu ?? 2 * MirostatTau;
-        if (Mirostat == MirostatType.Mirostat)
-        {
-            _candidates.MirostatTopK(mu, logits.Length, Temperature);
-        }
-        else
-        {
-            _candidates.KeepLessSurprising(mu, Temperature);
-        }
+        /// <summary>To all tokens first.</summary>
+        None,
 
-        int token = _candidates.Draw(Temperature, _random.NextDouble(), out double probability);
-        _mu = mu - MirostatEta * (-Math.Log2(probability) - MirostatTau);
-        return token;
-    }
+        /// <summary>To the chosen token first.</summary>
+        Basic,
 
-    private int[] EndsToPrevent(int[]? endTokens)
-    {
-        if (!PreventEOS)
-        {
-            return [];
-        }
-
-        return endTokens ?? throw new InvalidOperationException(
-            "PreventEOS needs to know the tokens that end a text. Sample from a context of a model with a vocabulary, or rule the tokens out in LogitBias.");
-    }
-
-    private void Narrow(ReadOnlySpan<float> logits)
-    {
-        _candidates.Select(logits, TopK, sort: TopP < 1 || MinKeep > 1 || XtcProbability > 0);
-        if (TopNSigma > 0)
-        {
-            _candidates.TopNSigma(TopNSigma);
-        }
-
-        if (TypicalP < 1)
-        {
-            _candidates.Typical(TypicalP, MinKeep);
-        }
-
-        if (TopP < 1)
-        {
-            _candidates.TopP(TopP, MinKeep);
-        }
-
-        if (MinP > 0)
-        {
-            _candidates.MinP(MinP, MinKeep);
-        }
+        /// <summary>To the most probable tokens first.</summary>
+        Extended,
     }
 }

@@ -2,12 +2,9 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-// What takes LLamaSharp's handle and candidates, and its hint.
+// What takes LLamaSharp's handle and candidates.
 public partial class DefaultSamplingPipeline
 {
-    /// <summary>A hint: what a grammar allows is looked up by state, so that there is nothing to choose.</summary>
-    public GrammarOptimizationMode GrammarOptimization { get; init; } = GrammarOptimizationMode.Extended;
-
     /// <inheritdoc/>
     public override LLamaToken Sample(SafeLLamaContextHandle ctx, int index)
     {
@@ -65,18 +62,5 @@ public partial class DefaultSamplingPipeline
                 entries[n++] = new LLamaTokenData(old[i].ID, float.NegativeInfinity, 0);
             }
         }
-    }
-
-    /// <summary>How a grammar is applied.</summary>
-    public enum GrammarOptimizationMode
-    {
-        /// <summary>To all tokens first.</summary>
-        None,
-
-        /// <summary>To the chosen token first.</summary>
-        Basic,
-
-        /// <summary>To the most probable tokens first.</summary>
-        Extended,
     }
 }
