@@ -33,7 +33,7 @@ public partial class LLamaTemplate
     {
     }
 
-    private LLamaTemplate(LLamaWeights weights, string? name, bool strict)
+    internal LLamaTemplate(LLamaWeights weights, string? name, bool strict)
     {
         string origin = $"{Path.GetFileName(weights.ModelPath)}, chat template{(name is null ? "" : $" '{name}'")}";
         _template = new JinjaTemplate(ModelTemplate.Find(weights, name, strict) ?? CommonTemplates.Find("chatml")!, origin);

@@ -17,6 +17,10 @@ public sealed class CompatibilityFolderTests
 
     private static readonly Dictionary<string, string> Code = SourceTree.Read("src/LlamaKivi").ToDictionary(file => file.Key, file => SourceTree.Code(file.Value));
 
+    // The programs and libraries that are built on the library.
+    private static readonly Dictionary<string, string> Above = ((string[])["src/LlamaKivi.Evaluation", "src/LlamaKivi.Cli"])
+        .SelectMany(folder => SourceTree.Read(folder).Select(file => KeyValuePair.Create($"{folder}/{file.Key}", SourceTree.Code(file.Value)))).ToDictionary();
+
     private static IEnumerable<KeyValuePair<string, string>> Outside => Code.Where(file => !file.Key.StartsWith(Folder, StringComparison.Ordinal));
 
     private static IEnumerable<KeyValuePair<string, string>> Inside => Code.Where(file => file.Key.StartsWith(Folder, StringComparison.Ordinal));
@@ -26,7 +30,7 @@ public sealed class CompatibilityFolderTests
         get
         {
             // A type with a part elsewhere belongs there.
-            HashSet<string> elsewhere = [.. Outside.SelectMany(file => SourceTree.Types(file.Value))];
+            HashSet<string> elsewhere = [.. Outside.Concat(Above).SelectMany(file => SourceTree.Types(file.Value))];
             return [.. Inside.SelectMany(file => SourceTree.Types(file.Value)).Where(type => !elsewhere.Contains(type)).Distinct().Order(StringComparer.Ordinal)];
         }
     }
@@ -34,14 +38,26 @@ public sealed class CompatibilityFolderTests
     [Fact]
     public void Nothing_outside_uses_it()
     {
-        string[] names = [.. CompatibilityTypes, .. AddedMembers];
+        IEnumerable<string> extensions = Inside.SelectMany(file => Regex.Matches(file.Value, @"\bstatic [\w<>?\[\]]+ (\w+)(?:<\w+>)?\(this ").Select(match => match.Groups[1].Value))
+            .Where(name => name != "Sample");  // what a pipeline or a conversation does too
+        string[] names = [.. CompatibilityTypes, .. AddedMembers, .. extensions];
+        Assert.Contains("ToLlamaContextParams", names);
         Assert.Contains(nameof(SafeLLamaContextHandle), names);
         Assert.Contains(nameof(SafeLlamaModelHandle), names);
         Assert.Contains(nameof(SafeLLamaSamplerChainHandle), names);
         Assert.Contains(nameof(LLamaTokenDataArrayNative), names);
         Assert.Contains(nameof(NativeLibraryConfig), names);
-        string[] uses = [.. Outside.SelectMany(file => names.Where(name => SourceTree.Names(file.Value, name)).Select(name => $"{file.Key}: {name}"))];
+        string[] uses = [.. Outside.Concat(Above).SelectMany(file => names.Where(name => SourceTree.Names(file.Value, name)).Select(name => $"{file.Key}: {name}"))];
         Assert.True(uses.Length == 0, $"{uses.Length} uses of Compatibility outside it:\n{string.Join('\n', uses)}");
+    }
+
+    // One class orders logits and turns them into probabilities, whatever the logits are part of.
+    [Fact]
+    public void Candidates_are_sorted_and_weighed_in_one_place()
+    {
+        string[] places = [.. Code.Where(file => Regex.IsMatch(file.Key, "^(Sampling|Compatibility|Batching|Inference)/") && !file.Key.StartsWith("Sampling/Grammars/", StringComparison.Ordinal))
+            .Where(file => Regex.IsMatch(file.Value, @"\bMathF?\.Exp\(|\.Sort\((?!ref)|\bSoftMax\(")).Select(file => file.Key).Order(StringComparer.Ordinal)];
+        Assert.Equal(["Sampling/CandidateSet.Stages.cs", "Sampling/CandidateSet.cs"], places);
     }
 
     [Theory]
