@@ -5,7 +5,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-// What is kept between runs of a program: states and session files.
+// What states and session files hold.
 public abstract partial class StatefulExecutorBase
 {
     private string? _sessionFile;
@@ -46,30 +46,6 @@ public abstract partial class StatefulExecutorBase
 
         WholeFile.Write(filename, stream => stream.Write(cache.Data.Span));
         Write(filename + ".json", state);
-    }
-
-    /// <summary>Where the executor is in its text. The cache itself is the context's state.</summary>
-    public abstract ExecutorBaseState GetStateData();
-
-    /// <summary>Goes on where a state was taken; the context must hold what it held then.</summary>
-    /// <exception cref="ArgumentException">The state is of another kind of executor.</exception>
-    /// <exception cref="StateLoadException">The context does not hold what it held then.</exception>
-    public abstract Task LoadState(ExecutorBaseState data, CancellationToken cancellationToken = default);
-
-    /// <summary>Writes what <see cref="GetStateData"/> gives as JSON.</summary>
-    public virtual Task SaveState(string filename, CancellationToken cancellationToken = default)
-    {
-        cancellationToken.ThrowIfCancellationRequested();
-        Write(filename, GetStateData());
-        return Task.CompletedTask;
-    }
-
-    /// <summary>Reads what <see cref="SaveState"/> wrote.</summary>
-    /// <exception cref="StateLoadException">The file is something else, or the context does not hold what it held then.</exception>
-    public virtual Task LoadState(string filename, CancellationToken cancellationToken = default)
-    {
-        cancellationToken.ThrowIfCancellationRequested();
-        return StateFile.ReadAsync(filename, () => LoadState(Read(filename), cancellationToken));
     }
 
     private protected void Fill(ExecutorBaseState state)
