@@ -60,7 +60,7 @@ internal sealed class ChatCommand
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             using LLamaContext model = weights.CreateContext(parameters);
-            bool hasTemplate = weights.NativeHandle.GetTemplate(strict: false) is not null;
+            bool hasTemplate = weights.Metadata.ContainsKey("tokenizer.chat_template");
             var inference = new InferenceParams
             {
                 MaxTokens = parsed.GetValue(count),
@@ -195,7 +195,7 @@ internal sealed class ChatCommand
     {
         var executor = new InteractiveExecutor(_context);
         var session = new ChatSession(executor);
-        if (_context.Weights.NativeHandle.GetTemplate(strict: false) is not null)
+        if (_context.Weights.Metadata.ContainsKey("tokenizer.chat_template"))
         {
             session.WithHistoryTransform(new PromptTemplateTransformer(_context.Weights));
         }

@@ -9,7 +9,7 @@ using Microsoft.Extensions.Logging;
 namespace LlamaKivi;
 
 /// <summary>A loaded model. Any number of threads and contexts may share it; contexts keep it alive.</summary>
-public sealed class LLamaWeights : IDisposable
+public sealed partial class LLamaWeights : IDisposable
 {
     private LLamaWeights(ModelHandle model, Tokenizer tokenizer, string modelPath, int gpuLayers)
     {
@@ -31,12 +31,6 @@ public sealed class LLamaWeights : IDisposable
 
     /// <summary>Layers that the GPU computes; 0: the CPU computes all.</summary>
     public int GpuLayerCount { get; }
-
-    /// <summary>What can be asked of the model.</summary>
-    public SafeLlamaModelHandle NativeHandle => field ??= new SafeLlamaModelHandle(this);
-
-    /// <summary>The vocabulary.</summary>
-    public SafeLlamaModelHandle.Vocabulary Vocab => NativeHandle.Vocab;
 
     /// <summary>The model's tokenizer. Of a file without a vocabulary it takes no text: see <see cref="Tokenizer.HasTexts"/>.</summary>
     public Tokenizer Tokenizer { get; }
