@@ -9,11 +9,11 @@ public class RuntimeError(string message, Exception? innerException = null) : Ex
 /// <param name="status">The status the engine returned.</param>
 /// <param name="message">Why.</param>
 /// <param name="modelPath">The file; empty where it is not known.</param>
-public class LoadWeightsFailedException(lk_status status, string message, string modelPath) : LlamaKiviException(status, message)
+public class LoadWeightsFailedException(EngineStatus status, string message, string modelPath) : LlamaKiviException(status, message)
 {
     /// <summary>Makes the exception with a general message.</summary>
     public LoadWeightsFailedException(string modelPath)
-        : this(lk_status.LK_IO_ERROR, $"The model '{modelPath}' cannot be loaded.", modelPath)
+        : this(EngineStatus.IoError, $"The model '{modelPath}' cannot be loaded.", modelPath)
     {
     }
 

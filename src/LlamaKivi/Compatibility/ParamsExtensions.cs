@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Extensions;
@@ -13,7 +14,7 @@ public static class IContextParamsExtensions
     public static void ToLlamaContextParams(this IContextParams @params, out LLamaContextParams result)
     {
         ArgumentNullException.ThrowIfNull(@params);
-        ContextOptions options = LLamaContext.ToOptions(trainedContextSize: 0, @params, @params.KvCache);
+        ContextOptions options = ContextOptionsFactory.Create(@params);
         result = new LLamaContextParams
         {
             n_ctx = (uint)options.ContextSize,

@@ -1,31 +1,4 @@
-using System.Text.Json.Serialization;
-using LlamaKivi.Native;
-
 namespace LlamaKivi.Common;
-
-/// <summary>Names of the KV cache types.</summary>
-public static class KvCacheTypes
-{
-    /// <summary>Every name, as <see cref="Parse"/> takes it.</summary>
-    public static IReadOnlyList<string> Names { get; } =
-        [.. Enumerable.Range(0, (int)lk_cache_type.LK_CACHE_TYPE_COUNT).Select(i => NativeEngine.CacheTypeName((lk_cache_type)i)!)];
-
-    /// <summary>Gives the type with a name such as "kivi2".</summary>
-    /// <exception cref="ArgumentException">There is no such type; the message lists those there are.</exception>
-    public static lk_cache_type Parse(string name)
-    {
-        ArgumentNullException.ThrowIfNull(name);
-        for (int i = 0; i < Names.Count; i++)
-        {
-            if (string.Equals(Names[i], name, StringComparison.OrdinalIgnoreCase))
-            {
-                return (lk_cache_type)i;
-            }
-        }
-
-        throw new ArgumentException($"'{name}' is no KV cache type; there are: {string.Join(", ", Names)}", nameof(name));
-    }
-}
 
 /// <summary>Types and sizes of the KV cache; keys and values are independent.</summary>
 public sealed record KvCacheParams
@@ -36,12 +9,10 @@ public sealed record KvCacheParams
     internal static KvCacheParams Default { get; } = new();
 
     /// <summary>Type of the keys.</summary>
-    [JsonConverter(typeof(JsonStringEnumConverter<lk_cache_type>))]
-    public lk_cache_type TypeK { get; init; } = lk_cache_type.LK_CACHE_KIVI2;
+    public KvCacheType TypeK { get; init; } = KvCacheType.Kivi2;
 
     /// <summary>Type of the values.</summary>
-    [JsonConverter(typeof(JsonStringEnumConverter<lk_cache_type>))]
-    public lk_cache_type TypeV { get; init; } = lk_cache_type.LK_CACHE_KIVI2;
+    public KvCacheType TypeV { get; init; } = KvCacheType.Kivi2;
 
     /// <summary>Tokens a group of quantized keys spans: 16, 32, 64 or 128.</summary>
     public int Group { get; init; } = 32;
@@ -56,7 +27,7 @@ public sealed record KvCacheParams
     /// <exception cref="ArgumentException">There is no such type.</exception>
     public static KvCacheParams Parse(string name)
     {
-        lk_cache_type type = KvCacheTypes.Parse(name);
+        KvCacheType type = KvCacheType.Parse(name);
         return new KvCacheParams { TypeK = type, TypeV = type };
     }
 

@@ -19,7 +19,7 @@ public sealed class LLamaWeights : IDisposable
         GpuLayerCount = gpuLayers < 0 ? model.Description.LayerCount : Math.Min(gpuLayers, model.Description.LayerCount);
         Tokenizer = tokenizer;
         Metadata = model.Gguf.Entries
-            .Where(entry => entry.Type != lk_value_type.LK_VALUE_ARRAY)
+            .Where(entry => entry.Type != GgufValueType.Array)
             .ToDictionary(entry => entry.Key, entry => Text(model.Gguf.GetValue(entry.Key)));
     }
 
@@ -137,7 +137,7 @@ public sealed class LLamaWeights : IDisposable
 
         if (layers > 0)
         {
-            NativeLog.Write(lk_log_level.LK_LOG_WARNING, $"{layers} layers are to be on a GPU, and the CPU computes them: {reason}");
+            NativeLog.Write(EngineLogLevel.Warning, $"{layers} layers are to be on a GPU, and the CPU computes them: {reason}");
             if (logger is not null)
             {
                 Log.NoGpu(logger, layers, reason);
@@ -178,7 +178,7 @@ public sealed class LLamaWeights : IDisposable
         {
             return ModelHandle.Load(path, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, @params.VocabOnly, Overrides(@params), token);
         }
-        catch (ModelLoadException e) when (e.Status == lk_status.LK_IO_ERROR && !Path.Exists(path))
+        catch (ModelLoadException e) when (e.Status == EngineStatus.IoError && !Path.Exists(path))
         {
             throw new FileNotFoundException(e.Message, path, e);
         }

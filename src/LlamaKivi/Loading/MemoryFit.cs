@@ -18,7 +18,7 @@ public static class MemoryFit
         ArgumentNullException.ThrowIfNull(file);
         ArgumentNullException.ThrowIfNull(parameters);
         int gpuLayers = LLamaWeights.UsableGpuLayers(parameters);
-        MemoryEstimate e = ContextHandle.Estimate(file, LLamaContext.ToOptions(TrainedContextSize(file), parameters, KvCacheFallback.Of(file, parameters, out _)), gpuLayers);
+        MemoryEstimate e = ContextHandle.Estimate(file, ContextOptionsFactory.Create(parameters, KvCacheFallback.Of(file, parameters, out _), TrainedContextSize(file)), gpuLayers);
         return gpuLayers != 0 ? e.DeviceBytes : e.WeightBytes + e.CachePageBytes + e.CacheExactBytes + e.ScratchBytes;
     }
 

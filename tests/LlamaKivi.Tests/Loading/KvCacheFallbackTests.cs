@@ -18,7 +18,7 @@ public sealed class KvCacheFallbackTests : IDisposable
         var lines = new List<string>();
         NativeLog.Listen((level, text) =>
         {
-            if (level == lk_log_level.LK_LOG_WARNING)
+            if (level == EngineLogLevel.Warning)
             {
                 lines.Add(text);
             }
