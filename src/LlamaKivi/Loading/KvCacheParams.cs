@@ -1,6 +1,10 @@
+using System.Text.Json.Serialization;
+using LlamaKivi.Abstractions;
+
 namespace LlamaKivi.Common;
 
 /// <summary>Types and sizes of the KV cache; keys and values are independent.</summary>
+[JsonConverter(typeof(KvCacheParamsConverter))]
 public sealed record KvCacheParams
 {
     private const int PageTokens = 128;

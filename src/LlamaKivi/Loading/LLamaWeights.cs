@@ -158,6 +158,11 @@ public sealed class LLamaWeights : IDisposable
     private static LLamaWeights Load(IModelParams @params, IProgress<float>? progress, ILogger? logger, CancellationToken token)
     {
         ArgumentNullException.ThrowIfNull(@params);
+        if (string.IsNullOrEmpty(@params.ModelPath))
+        {
+            throw new ArgumentException("ModelPath is empty; it names the GGUF file to load.", nameof(@params));
+        }
+
         int gpuLayers = UsableGpuLayers(@params, logger);
         ModelHandle model = Open(@params, progress, gpuLayers, token);
         try
