@@ -59,7 +59,7 @@ internal static class LogitsCommand
     // Returns the size of the vocabulary.
     private static int Write(ModelParams parameters, int[] ids, string path, int step, IProgress<float> progress, CancellationToken cancellationToken)
     {
-        using ModelHandle model = ModelHandle.Load(parameters.ModelPath, gpuLayers: parameters.GpuLayerCount, cancellationToken: cancellationToken);
+        using ModelHandle model = ModelLoader.Open(parameters, token: cancellationToken);
         using ContextHandle context = ContextHandle.Create(
             model, ContextOptionsFactory.Create(parameters.KvCache) with { ContextSize = ids.Length, Threads = parameters.Threads ?? 0 });
         int wrong = Array.FindIndex(ids, id => id >= context.VocabularySize);

@@ -42,7 +42,7 @@ public static class IModelParamsExtensions
     public static IDisposable ToLlamaModelParams(this IModelParams @params, out LLamaModelParams result)
     {
         ArgumentNullException.ThrowIfNull(@params);
-        int gpuLayers = LLamaWeights.GpuLayers(@params);
+        int gpuLayers = ModelLoader.GpuLayers(@params);
         var splits = new Pinned([.. @params.TensorSplits]);
         result = new LLamaModelParams
         {
