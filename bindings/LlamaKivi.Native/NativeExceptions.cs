@@ -84,7 +84,7 @@ public sealed class AbiMismatchException(uint expected, uint found, string path)
 }
 
 /// <summary>The native library was not found or could not be loaded; the message lists every path tried.</summary>
-public sealed class NativeLibraryNotFoundException : DllNotFoundException
+public sealed class NativeLibraryNotFoundException : RuntimeError
 {
     internal NativeLibraryNotFoundException(IReadOnlyList<(string Path, string Reason)> attempts)
         : base(Describe(attempts)) => Attempts = attempts;

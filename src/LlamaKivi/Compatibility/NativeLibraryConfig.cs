@@ -172,7 +172,7 @@ public sealed class NativeLibraryConfig
             LibraryHasLoaded = true;
             return true;
         }
-        catch (Exception e) when (e is DllNotFoundException or AbiMismatchException)
+        catch (Exception e) when (e is NativeLibraryNotFoundException or AbiMismatchException)
         {
             return false;
         }
