@@ -35,8 +35,12 @@ public sealed class SamplingPipelineConverter : JsonConverter<ISamplingPipeline>
         JsonSerializer.Serialize(writer, (DefaultSamplingPipeline)value, TypeInfo(options));
     }
 
-    private static JsonTypeInfo<DefaultSamplingPipeline> TypeInfo(JsonSerializerOptions options) =>
-        (JsonTypeInfo<DefaultSamplingPipeline>)(options ?? throw new ArgumentNullException(nameof(options))).GetTypeInfo(typeof(DefaultSamplingPipeline));
+    // A program's generated context knows the interface alone.
+    private static JsonTypeInfo<DefaultSamplingPipeline> TypeInfo(JsonSerializerOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return options.TryGetTypeInfo(typeof(DefaultSamplingPipeline), out JsonTypeInfo? known) ? (JsonTypeInfo<DefaultSamplingPipeline>)known : LlamaKiviJson.Default.DefaultSamplingPipeline;
+    }
 }
 
 /// <summary>Logit biases as an object with a number for each token: <c>{"13": -1.5, "2": "-infinity"}</c>.</summary>

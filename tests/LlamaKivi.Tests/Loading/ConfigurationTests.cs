@@ -2,6 +2,8 @@ using System.Reflection;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
@@ -77,6 +79,10 @@ public sealed class ConfigurationTests
         Assert.Equal(text, Written(Bind("reflection", type, FromEnvironment(file)), name));
         Assert.Equal(text, Written(JsonSerializer.Deserialize($"{{\"{name}\":{json}}}", expected.GetType())!, name));
         Assert.Equal(text, Written(JsonSerializer.Deserialize(JsonSerializer.Serialize(expected, expected.GetType()), expected.GetType())!, name));
+        JsonTypeInfo generated = ParametersJson.Default.GetTypeInfo(expected.GetType())!;
+        Assert.Equal(text, Written(JsonSerializer.Deserialize($"{{\"{name}\":{json}}}", generated)!, name));
+        Assert.Equal(text, Written(JsonSerializer.Deserialize(JsonSerializer.Serialize(expected, generated), generated)!, name));
+        Assert.Equal(text, Written(JsonSerializer.Deserialize(JsonSerializer.Serialize(expected, expected.GetType(), JsonSerializerOptions.Web), expected.GetType(), JsonSerializerOptions.Web)!, name));
     }
 
     /// <summary>Those for which not every text is right.</summary>
@@ -206,6 +212,14 @@ public sealed class ConfigurationTests
     }
 
     [Fact]
+    public void A_generated_context_need_not_know_the_pipeline()
+    {
+        InferenceParams read = JsonSerializer.Deserialize("""{"SamplingPipeline":{"TopK":3,"Grammar":"root ::= \"a\""}}""", InferenceJson.Default.InferenceParams)!;
+        var pipeline = (DefaultSamplingPipeline)JsonSerializer.Deserialize(JsonSerializer.Serialize(read, InferenceJson.Default.InferenceParams), InferenceJson.Default.InferenceParams)!.SamplingPipeline;
+        Assert.Equal((3, new Grammar("root ::= \"a\"", "root")), (pipeline.TopK, pipeline.Grammar));
+    }
+
+    [Fact]
     public void Parameters_without_a_path_say_so_where_they_are_loaded() =>
         Assert.Contains("ModelPath", Assert.Throws<ArgumentException>(() => LLamaWeights.LoadFromFile(new ModelParams())).Message, StringComparison.Ordinal);
 
@@ -315,3 +329,13 @@ public sealed class ConfigurationTests
     private static string Written(object parameters, string property) =>
         JsonNode.Parse(JsonSerializer.Serialize(parameters, parameters.GetType()))![property]?.ToJsonString() ?? "null";
 }
+
+/// <summary>As a program has it that is compiled ahead of time.</summary>
+[JsonSerializable(typeof(ModelParams))]
+[JsonSerializable(typeof(InferenceParams))]
+[JsonSerializable(typeof(DefaultSamplingPipeline))]
+internal sealed partial class ParametersJson : JsonSerializerContext;
+
+/// <summary>The same, without the pipeline.</summary>
+[JsonSerializable(typeof(InferenceParams))]
+internal sealed partial class InferenceJson : JsonSerializerContext;
