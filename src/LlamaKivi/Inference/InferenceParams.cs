@@ -17,7 +17,7 @@ public record InferenceParams : IInferenceParams
 
     /// <inheritdoc/>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(AntiPrompts))]
-    public IReadOnlyList<string> AntiPrompts { get; set; } = [];
+    public IReadOnlyList<string> AntiPrompts { get; set => field = value ?? []; } = [];
 
     /// <summary>The section of <see cref="AntiPrompts"/>, which configuration binders set; null when it is read.</summary>
     [ConfigurationKeyName(nameof(AntiPrompts)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
@@ -36,7 +36,7 @@ public record InferenceParams : IInferenceParams
     /// <inheritdoc/>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(SamplingPipeline))]
     [JsonConverter(typeof(SamplingPipelineConverter))]
-    public ISamplingPipeline SamplingPipeline { get; set; } = new DefaultSamplingPipeline();
+    public ISamplingPipeline SamplingPipeline { get; set => field = value ?? new DefaultSamplingPipeline(); } = new DefaultSamplingPipeline();
 
     /// <summary>The section of <see cref="SamplingPipeline"/>, which configuration binders set; null when it is read.</summary>
     [ConfigurationKeyName(nameof(SamplingPipeline)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]

@@ -52,10 +52,10 @@ public static class KvCacheFallback
         return cache;
     }
 
-    /// <summary>The cache of a context's parameters: what they ask for, or what fits if they ask for nothing.</summary>
+    /// <summary>The cache of a context's parameters: what they ask for, or what fits if they ask for no type.</summary>
     internal static KvCacheParams Of(GgufFile file, IContextParams parameters, out string? reason)
     {
         reason = null;
-        return ReferenceEquals(parameters.KvCache, KvCacheParams.Default) ? Fit(file, parameters.KvCache, out reason) : parameters.KvCache;
+        return parameters.KvCache.IsTypeAskedFor ? parameters.KvCache : Fit(file, parameters.KvCache, out reason);
     }
 }

@@ -9,14 +9,28 @@ public sealed record KvCacheParams
 {
     private const int PageTokens = 128;
 
-    // What is taken when nothing is asked for. A model that it does not fit gets another type; one that was asked for is an error.
+    private readonly KvCacheType? _typeK;
+    private readonly KvCacheType? _typeV;
+
+    // What is taken when nothing is asked for.
     internal static KvCacheParams Default { get; } = new();
 
+    // A model that the default types do not fit gets another type; a type that was asked for is then an error.
+    internal bool IsTypeAskedFor => _typeK is not null || _typeV is not null;
+
     /// <summary>Type of the keys.</summary>
-    public KvCacheType TypeK { get; init; } = KvCacheType.Kivi2;
+    public KvCacheType TypeK
+    {
+        get => _typeK ?? KvCacheType.Kivi2;
+        init => _typeK = value;
+    }
 
     /// <summary>Type of the values.</summary>
-    public KvCacheType TypeV { get; init; } = KvCacheType.Kivi2;
+    public KvCacheType TypeV
+    {
+        get => _typeV ?? KvCacheType.Kivi2;
+        init => _typeV = value;
+    }
 
     /// <summary>Tokens a group of quantized keys spans: 16, 32, 64 or 128.</summary>
     public int Group { get; init; } = 32;
@@ -34,6 +48,13 @@ public sealed record KvCacheParams
         KvCacheType type = KvCacheType.Parse(name);
         return new KvCacheParams { TypeK = type, TypeV = type };
     }
+
+    /// <inheritdoc/>
+    public bool Equals(KvCacheParams? other) =>
+        other is not null && (TypeK, TypeV, Group, Residual, Sinks).Equals((other.TypeK, other.TypeV, other.Group, other.Residual, other.Sinks));
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(TypeK, TypeV, Group, Residual, Sinks);
 
     /// <summary>Checks the sizes.</summary>
     /// <exception cref="ArgumentException">They do not fit; the message says which would.</exception>

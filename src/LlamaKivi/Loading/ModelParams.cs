@@ -9,6 +9,7 @@ using Microsoft.Extensions.Configuration;
 namespace LlamaKivi.Common;
 
 /// <summary>How to load a model and create contexts of it. Can be written as JSON and read back, and bound from configuration.</summary>
+/// <remarks>A list or an object that is set to null, as JSON may have it, gets its default.</remarks>
 public record ModelParams : ILLamaParams
 {
     /// <summary>Names no file; set <see cref="ModelPath"/>.</summary>
@@ -44,7 +45,7 @@ public record ModelParams : ILLamaParams
 
     /// <inheritdoc/>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(KvCache))]
-    public KvCacheParams KvCache { get; set; } = KvCacheParams.Default;
+    public KvCacheParams KvCache { get; set => field = value ?? KvCacheParams.Default; } = KvCacheParams.Default;
 
     /// <summary>The section of <see cref="KvCache"/>, which configuration binders set; null when it is read.</summary>
     [ConfigurationKeyName(nameof(KvCache)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
@@ -117,7 +118,7 @@ public record ModelParams : ILLamaParams
 
     /// <inheritdoc/>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(TensorBufferOverrides))]
-    public List<TensorBufferOverride> TensorBufferOverrides { get; set; } = [];
+    public List<TensorBufferOverride> TensorBufferOverrides { get; set => field = value ?? []; } = [];
 
     /// <summary>The section of <see cref="TensorBufferOverrides"/>, which configuration binders set; null when it is read.</summary>
     [ConfigurationKeyName(nameof(TensorBufferOverrides)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
@@ -147,7 +148,7 @@ public record ModelParams : ILLamaParams
 
     /// <inheritdoc/>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(TensorSplits))]
-    public TensorSplitsCollection TensorSplits { get; set; } = [];
+    public TensorSplitsCollection TensorSplits { get; set => field = value ?? []; } = [];
 
     /// <summary>The section of <see cref="TensorSplits"/>, which configuration binders set; null when it is read.</summary>
     [ConfigurationKeyName(nameof(TensorSplits)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
@@ -168,7 +169,7 @@ public record ModelParams : ILLamaParams
 
     /// <inheritdoc/>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(MetadataOverrides))]
-    public List<MetadataOverride> MetadataOverrides { get; set; } = [];
+    public List<MetadataOverride> MetadataOverrides { get; set => field = value ?? []; } = [];
 
     /// <summary>The section of <see cref="MetadataOverrides"/>, which configuration binders set; null when it is read.</summary>
     [ConfigurationKeyName(nameof(MetadataOverrides)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
@@ -241,7 +242,7 @@ public record ModelParams : ILLamaParams
     /// <inheritdoc/>
     [JsonIgnore]
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(Encoding))]
-    public Encoding Encoding { get; set; } = Encoding.UTF8;
+    public Encoding Encoding { get; set => field = value ?? Encoding.UTF8; } = Encoding.UTF8;
 
     /// <summary>The section of <see cref="Encoding"/>, which configuration binders set; null when it is read.</summary>
     [ConfigurationKeyName(nameof(Encoding)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
@@ -267,7 +268,7 @@ public record ModelParams : ILLamaParams
         {
             try
             {
-                Encoding = Encoding.GetEncoding(value);
+                Encoding = value is null ? Encoding.UTF8 : Encoding.GetEncoding(value);
             }
             catch (ArgumentException e)
             {

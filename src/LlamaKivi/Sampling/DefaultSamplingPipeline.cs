@@ -223,7 +223,7 @@ public class DefaultSamplingPipeline : BaseSamplingPipeline
     /// <summary>Tokens over which a repeated sequence does not reach, such as those of line breaks.</summary>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(DryBreakers))]
     [JsonConverter(typeof(TokenSetConverter))]
-    public IReadOnlySet<LLamaToken> DryBreakers { get; set; } = new HashSet<LLamaToken>();
+    public IReadOnlySet<LLamaToken> DryBreakers { get; set => field = value ?? new HashSet<LLamaToken>(); } = new HashSet<LLamaToken>();
 
     /// <summary>The section of <see cref="DryBreakers"/>, which configuration binders set; null when it is read.</summary>
     [ConfigurationKeyName(nameof(DryBreakers)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]

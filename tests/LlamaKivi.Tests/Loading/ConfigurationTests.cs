@@ -212,6 +212,25 @@ public sealed class ConfigurationTests
     }
 
     [Fact]
+    public void Null_leaves_a_list_or_an_object_as_it_is()
+    {
+        string[] properties = [.. Properties.Select(row => row.Data).Where(property => Sample(property).Value.GetType() is { IsClass: true } && !property.EndsWith(".Grammar", StringComparison.Ordinal))];
+        Assert.Contains("ModelParams.KvCache", properties);
+        foreach (string property in properties.Where(property => property is not ("ModelParams.ModelPath" or "DefaultSamplingPipeline.LogitBias")))
+        {
+            (string type, string name) = (property.Split('.')[0], property.Split('.')[1]);
+            object expected = Create(type);
+            object read = JsonSerializer.Deserialize($"{{\"{name}\":null}}", expected.GetType())!;
+            if (read is InferenceParams { SamplingPipeline: DefaultSamplingPipeline pipeline })
+            {
+                pipeline.Seed = 1;
+            }
+
+            Assert.Equal((name, Written(expected, name)), (name, Written(read, name)));
+        }
+    }
+
+    [Fact]
     public void A_generated_context_need_not_know_the_pipeline()
     {
         InferenceParams read = JsonSerializer.Deserialize("""{"SamplingPipeline":{"TopK":3,"Grammar":"root ::= \"a\""}}""", InferenceJson.Default.InferenceParams)!;

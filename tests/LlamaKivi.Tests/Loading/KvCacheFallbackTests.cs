@@ -42,6 +42,16 @@ public sealed class KvCacheFallbackTests : IDisposable
         Assert.Contains("this model has 40", line, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Sizes_alone_ask_for_no_type()
+    {
+        var parameters = new ModelParams(_path) { ContextSize = 64, KvCache = new KvCacheParams { Group = 64, Residual = 192 } };
+        using LLamaWeights weights = LLamaWeights.LoadFromFile(parameters);
+        weights.CreateContext(parameters).Dispose();
+        Assert.Equal(KvCacheParams.Parse("kivi2"), new KvCacheParams());
+        Assert.Throws<UnsupportedModelException>(() => weights.CreateContext(parameters with { KvCache = parameters.KvCache with { TypeV = KvCacheType.Kivi2 } }));
+    }
+
     [Theory]
     [InlineData("q8_0")]
     [InlineData("kivi2")]
