@@ -1,3 +1,4 @@
+using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 
@@ -49,7 +50,7 @@ public static partial class ConversationExtensions
 }
 
 /// <summary>A conversation was used in an order that is not possible.</summary>
-public class ExperimentalBatchedExecutorException(string message) : Exception(message);
+public class ExperimentalBatchedExecutorException(string message) : RuntimeError(message);
 
 /// <summary>A conversation was prompted while a prompt waits to be read.</summary>
 public class AlreadyPromptedConversationException()

@@ -15,9 +15,6 @@ namespace LlamaKivi;
 /// </remarks>
 public sealed partial class LLamaContext : IDisposable
 {
-    // Sequences a context has at least. Beyond SeqMax they take memory with their first token.
-    private const uint DefaultSequences = 256;
-
     /// <summary>Creates a context.</summary>
     /// <exception cref="ArgumentException">A parameter does not fit; the message says what would.</exception>
     /// <exception cref="NativeOutOfMemoryException">There is not enough memory.</exception>
@@ -31,7 +28,7 @@ public sealed partial class LLamaContext : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(@params);
         KvCacheParams cache = KvCacheFallback.Of(model.Model.Gguf, @params, out string? fallback);
-        Options = ToOptions((uint)model.ContextSize, @params, cache) with { Embeddings = embeddings };
+        Options = ContextOptionsFactory.Create(@params, cache, (uint)model.ContextSize) with { Embeddings = embeddings };
         model.CheckRope(@params);
         Weights = model;
         Params = @params;
@@ -39,7 +36,7 @@ public sealed partial class LLamaContext : IDisposable
         Handle.Owner = typeof(LLamaContext).FullName!;
         if (fallback is not null)
         {
-            NativeLog.Write(lk_log_level.LK_LOG_WARNING, fallback);
+            NativeLog.Write(EngineLogLevel.Warning, fallback);
             if (logger is not null)
             {
                 Log.Engine(logger, LogLevel.Warning, fallback);
@@ -48,7 +45,7 @@ public sealed partial class LLamaContext : IDisposable
 
         if (logger is not null)
         {
-            Log.ContextCreated(logger, Options.ContextSize, NativeEngine.CacheTypeName(Options.KeyType), NativeEngine.CacheTypeName(Options.ValueType));
+            Log.ContextCreated(logger, Options.ContextSize, Options.KeyType.ToString(), Options.ValueType.ToString());
         }
     }
 
@@ -115,43 +112,6 @@ public sealed partial class LLamaContext : IDisposable
 
     /// <summary>Frees the cache; the model goes on. What computes is cancelled, and what waits for the context ends: with <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose() => Handle.Dispose();
-
-    internal static ContextOptions ToOptions(uint trainedContextSize, IContextParams @params, KvCacheParams cache)
-    {
-        cache.Validate();
-        ArgumentOutOfRangeException.ThrowIfZero(@params.BatchSize, "BatchSize");
-        if (@params.AttentionType == LLamaAttentionType.NonCausal)
-        {
-            throw new NotSupportedException("AttentionType is NonCausal, which is not implemented. Leave it unset.");
-        }
-
-        return new ContextOptions
-        {
-            ContextSize = Int(@params.ContextSize is > 0 ? @params.ContextSize.Value : trainedContextSize, nameof(@params.ContextSize)),
-            MaxSequences = Int(Math.Max(@params.SeqMax, DefaultSequences), nameof(@params.SeqMax)),
-            ReadySequences = Int(Math.Max(@params.SeqMax, 1), nameof(@params.SeqMax)),
-            MicroBatchSize = Int(@params.UBatchSize, nameof(@params.UBatchSize)),
-            Threads = @params.Threads ?? 0,
-            KeyType = CacheType(@params.TypeK, nameof(@params.TypeK)) ?? cache.TypeK,
-            ValueType = CacheType(@params.TypeV, nameof(@params.TypeV)) ?? cache.TypeV,
-            GroupSize = cache.Group,
-            ResidualLength = cache.Residual,
-            SinkTokens = cache.Sinks ?? -1,
-        };
-    }
-
-    // What is too large for the engine it says itself; this is what it could not be told.
-    private static int Int(uint value, string name) =>
-        value <= int.MaxValue ? (int)value : throw new ArgumentOutOfRangeException(name, $"{name} is {value}; it must be at most {int.MaxValue}.");
-
-    private static lk_cache_type? CacheType(GGMLType? type, string name) => type switch
-    {
-        null => null,
-        GGMLType.GGML_TYPE_F16 => lk_cache_type.LK_CACHE_F16,
-        GGMLType.GGML_TYPE_Q8_0 => lk_cache_type.LK_CACHE_Q8_0,
-        GGMLType.GGML_TYPE_Q4_0 => lk_cache_type.LK_CACHE_Q4_0,
-        _ => throw new ArgumentException($"{name} is {type}; a KV cache is of F16, Q8_0 or Q4_0, or of a type of KvCache ({string.Join(", ", KvCacheTypes.Names)})."),
-    };
 
     // The calls of a method are one.
     private ContextCall Enter([CallerMemberName] string method = "") => Handle.Enter($"{nameof(LLamaContext)}.{method}");

@@ -130,7 +130,18 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     public virtual Task LoadState(string filename, CancellationToken cancellationToken = default)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        return StateFile.ReadAsync(filename, () => LoadState(Read(filename), cancellationToken));
+        return StateFile.ReadAsync(filename, async () =>
+        {
+            ExecutorBaseState state = Read(filename);
+            try
+            {
+                await LoadState(state, cancellationToken).ConfigureAwait(false);
+            }
+            catch (ArgumentException e)
+            {
+                throw new StateLoadException(e.Message.Split(" (Parameter '")[0]);  // here it is the file that is of another kind
+            }
+        });
     }
 
     /// <summary>What the reader is shown after an answer that no antiprompt ended; empty: nothing.</summary>

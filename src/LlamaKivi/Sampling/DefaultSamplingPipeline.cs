@@ -1,5 +1,8 @@
+using System.ComponentModel;
+using System.Text.Json.Serialization;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
+using Microsoft.Extensions.Configuration;
 
 namespace LlamaKivi.Sampling;
 
@@ -17,10 +20,12 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
     public DefaultSamplingPipeline() => Seed = (uint)Random.Shared.NextInt64(1L << 32);
 
     /// <summary>What is added to the logits of some tokens; -infinity rules a token out. Copied when it is set.</summary>
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(LogitBias))]
+    [JsonConverter(typeof(LogitBiasConverter))]
     public IReadOnlyDictionary<LLamaToken, float> LogitBias
     {
         get;
-        init
+        set
         {
             ArgumentNullException.ThrowIfNull(value, nameof(LogitBias));
             foreach ((LLamaToken token, float bias) in value)
@@ -37,52 +42,66 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         }
     } = new Dictionary<LLamaToken, float>();
 
+    /// <summary>The section of <see cref="LogitBias"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(LogitBias)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? LogitBiasSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                ConfigurationValues.Set(value, () => LogitBias = ConfigurationValues.ReadLogitBias(value));
+            }
+        }
+    }
+
     /// <summary>Divides positive logits of recent tokens and multiplies negative ones; above 0, 1: off.</summary>
     public float RepeatPenalty
     {
         get;
-        init => field = Check(value, value > 0 && float.IsFinite(value), nameof(RepeatPenalty), "a number above 0");
+        set => field = Check(value, value > 0 && float.IsFinite(value), nameof(RepeatPenalty), "a number above 0");
     } = 1;
 
     /// <summary>Subtracted from the logit of a recent token for each time it occurs; -2 to 2, 0: off.</summary>
     public float FrequencyPenalty
     {
         get;
-        init => field = Check(value, value is >= -2 and <= 2, nameof(FrequencyPenalty), "from -2 to 2");
+        set => field = Check(value, value is >= -2 and <= 2, nameof(FrequencyPenalty), "from -2 to 2");
     }
 
     /// <summary>Subtracted from the logit of a recent token once; -2 to 2, 0: off.</summary>
     public float PresencePenalty
     {
         get;
-        init => field = Check(value, value is >= -2 and <= 2, nameof(PresencePenalty), "from -2 to 2");
+        set => field = Check(value, value is >= -2 and <= 2, nameof(PresencePenalty), "from -2 to 2");
     }
 
     /// <summary>Number of accepted tokens that count as recent; 0: penalties off.</summary>
     public int PenaltyCount
     {
         get;
-        init => field = (int)Check(value, value >= 0, nameof(PenaltyCount), "0 or more");
+        set => field = (int)Check(value, value >= 0, nameof(PenaltyCount), "0 or more");
     } = 64;
 
     /// <summary>Whether penalties apply to line breaks. Where the model's line break is not known, they do.</summary>
-    public bool PenalizeNewline { get; init; }
+    public bool PenalizeNewline { get; set; }
 
     /// <summary>Whether tokens that end the text are ruled out. Needs a context: bare logits do not say which those are.</summary>
-    public bool PreventEOS { get; init; }
+    public bool PreventEOS { get; set; }
 
     /// <summary>Divides the logits: below 1 sharpens, above 1 flattens. 0 or less: the greatest logit after bias and penalties, no draw.</summary>
     public float Temperature
     {
         get;
-        init => field = Check(value, float.IsFinite(value), nameof(Temperature), "a number");
+        set => field = Check(value, float.IsFinite(value), nameof(Temperature), "a number");
     } = 0.75f;
 
     /// <summary>Most tokens to choose from; 0: no limit.</summary>
     public int TopK
     {
         get;
-        init
+        set
         {
             ArgumentOutOfRangeException.ThrowIfNegative(value, nameof(TopK));
             field = value;
@@ -93,21 +112,21 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
     public float TypicalP
     {
         get;
-        init => field = Check(value, value is >= 0 and <= 1, nameof(TypicalP), "from 0 to 1");
+        set => field = Check(value, value is >= 0 and <= 1, nameof(TypicalP), "from 0 to 1");
     } = 1;
 
     /// <summary>Mass of the most probable tokens that are kept (Holtzman et al. 2020); 1: off.</summary>
     public float TopP
     {
         get;
-        init => field = Check(value, value is >= 0 and <= 1, nameof(TopP), "from 0 to 1");
+        set => field = Check(value, value is >= 0 and <= 1, nameof(TopP), "from 0 to 1");
     } = 0.9f;
 
     /// <summary>Least probability, as a fraction of the most probable token's; 0: off.</summary>
     public float MinP
     {
         get;
-        init => field = Check(value, value is >= 0 and <= 1, nameof(MinP), "from 0 to 1");
+        set => field = Check(value, value is >= 0 and <= 1, nameof(MinP), "from 0 to 1");
     } = 0.1f;
 
     /// <summary>Fewest tokens that <see cref="TypicalP"/>, <see cref="TopP"/> and <see cref="MinP"/> each keep.</summary>
@@ -122,17 +141,34 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
     } = 1;
 
     /// <summary>What the text must follow; null: anything. Needs a context of a model with a vocabulary.</summary>
-    public Grammar? Grammar { get; init; }
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(Grammar))]
+    [JsonConverter(typeof(GrammarJsonConverter))]
+    public Grammar? Grammar { get; set; }
+
+    /// <summary>The section of <see cref="Grammar"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(Grammar)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? GrammarSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                ConfigurationValues.Set(value, () => Grammar = ConfigurationValues.ReadGrammar(value));
+            }
+        }
+    }
 
     /// <summary>A hint: what a grammar allows is looked up by state, so that there is nothing to choose.</summary>
-    public GrammarOptimizationMode GrammarOptimization { get; init; } = GrammarOptimizationMode.Extended;
+    [JsonConverter(typeof(EnumNumberConverter<GrammarOptimizationMode>))]
+    public GrammarOptimizationMode GrammarOptimization { get; set; } = GrammarOptimizationMode.Extended;
 
     /// <summary>Keeps the tokens whose logit is at most this many standard deviations below the greatest; 0: off.</summary>
     /// <remarks>Tang et al., "Top-n-sigma: Not All Logits Are You Need", 2024.</remarks>
     public float TopNSigma
     {
         get;
-        init => field = Check(value, value >= 0 && float.IsFinite(value), nameof(TopNSigma), "a number of 0 or more");
+        set => field = Check(value, value >= 0 && float.IsFinite(value), nameof(TopNSigma), "a number of 0 or more");
     }
 
     /// <summary>How often the tokens above <see cref="XtcThreshold"/> are ruled out but for the least probable of them; 0 to 1, 0: off.</summary>
@@ -140,14 +176,14 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
     public float XtcProbability
     {
         get;
-        init => field = Check(value, value is >= 0 and <= 1, nameof(XtcProbability), "from 0 to 1");
+        set => field = Check(value, value is >= 0 and <= 1, nameof(XtcProbability), "from 0 to 1");
     }
 
     /// <summary>Probability from which <see cref="XtcProbability"/> counts a token among the top choices; above 0.5 it never does.</summary>
     public float XtcThreshold
     {
         get;
-        init => field = Check(value, value is >= 0 and <= 1, nameof(XtcThreshold), "from 0 to 1");
+        set => field = Check(value, value is >= 0 and <= 1, nameof(XtcThreshold), "from 0 to 1");
     } = 0.1f;
 
     /// <summary>Strength of the penalty on tokens that would repeat a sequence of the text ("don't repeat yourself"); 0: off.</summary>
@@ -155,49 +191,66 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
     public float DryMultiplier
     {
         get;
-        init => field = Check(value, value >= 0 && float.IsFinite(value), nameof(DryMultiplier), "a number of 0 or more");
+        set => field = Check(value, value >= 0 && float.IsFinite(value), nameof(DryMultiplier), "a number of 0 or more");
     }
 
     /// <summary>How fast the penalty of <see cref="DryMultiplier"/> grows with the length; at least 1.</summary>
     public float DryBase
     {
         get;
-        init => field = Check(value, value >= 1 && float.IsFinite(value), nameof(DryBase), "a number of 1 or more");
+        set => field = Check(value, value >= 1 && float.IsFinite(value), nameof(DryBase), "a number of 1 or more");
     } = 1.75f;
 
     /// <summary>Length of a repeated sequence that goes unpunished.</summary>
     public int DryAllowedLength
     {
         get;
-        init => field = (int)Check(value, value >= 0, nameof(DryAllowedLength), "0 or more");
+        set => field = (int)Check(value, value >= 0, nameof(DryAllowedLength), "0 or more");
     } = 2;
 
     /// <summary>Accepted tokens that <see cref="DryMultiplier"/> looks back over.</summary>
     public int DryRange
     {
         get;
-        init => field = (int)Check(value, value >= 0, nameof(DryRange), "0 or more");
+        set => field = (int)Check(value, value >= 0, nameof(DryRange), "0 or more");
     } = 1024;
 
     /// <summary>Tokens over which a repeated sequence does not reach, such as those of line breaks.</summary>
-    public IReadOnlySet<LLamaToken> DryBreakers { get; init; } = new HashSet<LLamaToken>();
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(DryBreakers))]
+    [JsonConverter(typeof(TokenSetConverter))]
+    public IReadOnlySet<LLamaToken> DryBreakers { get; set => field = value ?? new HashSet<LLamaToken>(); } = new HashSet<LLamaToken>();
+
+    /// <summary>The section of <see cref="DryBreakers"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(DryBreakers)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? DryBreakersSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                DryBreakers = ConfigurationValues.ReadTokens(value);
+            }
+        }
+    }
 
     /// <summary>Mirostat, which steers the surprise of the text to <see cref="MirostatTau"/>; top-k, typical, top-p, min-p, top-n-sigma and XTC are then not used.</summary>
     /// <remarks>Basu et al., "Mirostat: A Neural Text Decoding Algorithm that Directly Controls Perplexity", 2021.</remarks>
-    public MirostatType Mirostat { get; init; } = MirostatType.Disable;
+    [JsonConverter(typeof(EnumNumberConverter<MirostatType>))]
+    public MirostatType Mirostat { get; set; } = MirostatType.Disable;
 
     /// <summary>The surprise to steer to, in bits for each token.</summary>
     public float MirostatTau
     {
         get;
-        init => field = Check(value, value > 0 && float.IsFinite(value), nameof(MirostatTau), "a number above 0");
+        set => field = Check(value, value > 0 && float.IsFinite(value), nameof(MirostatTau), "a number above 0");
     } = 5;
 
     /// <summary>How fast Mirostat steers.</summary>
     public float MirostatEta
     {
         get;
-        init => field = Check(value, value is >= 0 and <= 1, nameof(MirostatEta), "from 0 to 1");
+        set => field = Check(value, value is >= 0 and <= 1, nameof(MirostatEta), "from 0 to 1");
     } = 0.1f;
 
     /// <summary>Where the random numbers start; setting it starts them again.</summary>
