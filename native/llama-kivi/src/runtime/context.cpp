@@ -154,9 +154,9 @@ void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
     try {
         forward(*model_, parts_, batch);
         for (const ModelPart& part : parts_) {
-            part.backend->prepare_commit(*part.cache, pass.segments);
+            part.backend->stage_pages(*part.cache, pass.segments, part.cache->layers());
         }
-        // A device's part is the last and may fail: it goes first.
+        // Commits in reverse order: the device's part, which is the last, can fail; what follows cannot.
         for (size_t p = parts_.size(); p-- > 0;) {
             parts_[p].backend->commit(*parts_[p].cache, pass.segments);
         }
