@@ -6,6 +6,7 @@
 #include "backend/sampling.h"
 #include "base/error.h"
 #include "kv/state.h"
+#include "model/architecture.h"
 #include "runtime/context_params.h"
 
 namespace lk {
@@ -110,7 +111,8 @@ void Context::save_state(int32_t seq, std::span<uint8_t> out) const {
 
 void Context::load_state(int32_t seq, std::span<const uint8_t> data) {
     check_seq(seq);
-    with_device([&] { kv::load_state(cache_.parts(), seq, model_->state, data); });
+    const kv::SettingNames names{.norm_eps = model_->config.architecture->norm_eps_key};
+    with_device([&] { kv::load_state(cache_.parts(), seq, model_->state, data, names); });
 }
 
 void Context::copy(int32_t src, int32_t dst) {
