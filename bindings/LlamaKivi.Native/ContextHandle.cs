@@ -5,8 +5,8 @@ namespace LlamaKivi.Native;
 
 /// <summary>A model's context: its KV cache and scratch memory.</summary>
 /// <remarks>
-/// One call at a time: one that comes while another runs throws <see cref="ContextBusyException"/>. Calls that copy something out, as <see cref="Usage"/> and
-/// <see cref="SeqStateGet"/>, are waited for instead; <see cref="Cancel"/>, <see cref="CancelReset"/> and <see cref="Dispose"/> are let in at any time.
+/// A context takes one call at a time; a concurrent call throws <see cref="ContextBusyException"/>. During a call that only reads, such as <see cref="Usage"/> or
+/// <see cref="SeqStateGet"/>, other calls wait instead. <see cref="Cancel"/>, <see cref="CancelReset"/> and <see cref="Dispose"/> are accepted at any time.
 /// </remarks>
 public sealed unsafe class ContextHandle : IDisposable
 {
@@ -34,17 +34,17 @@ public sealed unsafe class ContextHandle : IDisposable
     /// <summary>Elements of an embedding.</summary>
     public int EmbeddingSize { get; }
 
-    // For measuring the calls by themselves: valid while the context is.
+    // For benchmarks of the native calls. Valid until the context is disposed.
     internal lk_context* Pointer => _handle.Pointer;
 
-    /// <summary>The public type that is named when the context is used after its disposal.</summary>
+    /// <summary>Name of the public type in errors about use after disposal.</summary>
     internal string Owner
     {
         get => _gate.Owner;
         set => _handle.Owner = _gate.Owner = value;
     }
 
-    /// <summary>What the cache holds now.</summary>
+    /// <summary>Current content and memory of the cache.</summary>
     public CacheUsage Usage
     {
         get
@@ -67,7 +67,7 @@ public sealed unsafe class ContextHandle : IDisposable
     }
 
     /// <summary>Creates a context, which keeps the model alive. Null options: the engine's defaults.</summary>
-    /// <exception cref="ArgumentException">An option is out of range; the message says which and what fits.</exception>
+    /// <exception cref="ArgumentException">An option is out of range; the message names it and the allowed values.</exception>
     /// <exception cref="UnsupportedModelException">The cache types do not fit the model.</exception>
     /// <exception cref="NativeOutOfMemoryException">The context does not fit in memory.</exception>
     public static ContextHandle Create(ModelHandle model, ContextOptions? options = null)
@@ -80,10 +80,10 @@ public sealed unsafe class ContextHandle : IDisposable
         return new ContextHandle(new SafeContextHandle(context, model.Handle), model);
     }
 
-    /// <summary>Says what a context would need, without a loaded model.</summary>
+    /// <summary>Estimates the memory of a context, without a loaded model.</summary>
     /// <param name="gguf">The model's file.</param>
-    /// <param name="options">The context; null: the engine's defaults.</param>
-    /// <param name="gpuLayers">As for <see cref="ModelHandle.Load"/>.</param>
+    /// <param name="options">Options of the context; null: the engine's defaults.</param>
+    /// <param name="gpuLayers">See <see cref="ModelHandle.Load"/>.</param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     /// <exception cref="UnsupportedModelException">The cache types do not fit the model.</exception>
     public static MemoryEstimate Estimate(GgufFile gguf, ContextOptions? options = null, int gpuLayers = 0)
@@ -105,15 +105,15 @@ public sealed unsafe class ContextHandle : IDisposable
             estimate.bytes_per_token);
     }
 
-    /// <summary>Appends tokens to their sequences and computes the logits asked for. On any failure every sequence is as before.</summary>
+    /// <summary>Appends tokens to their sequences and computes the requested logits. On failure every sequence is unchanged.</summary>
     /// <param name="tokens">Token ids.</param>
     /// <param name="sequenceIds">Sequence of each token; empty: all 0.</param>
-    /// <param name="positions">Position of each token, which must continue its sequence; empty: it does.</param>
-    /// <param name="outputs">1 where logits are wanted; empty: only for the last token.</param>
+    /// <param name="positions">Position of each token, checked to continue its sequence; empty: not checked.</param>
+    /// <param name="outputs">1 for each token whose logits are computed; empty: only the last token.</param>
     /// <param name="cancellationToken">Stops the computation between layers.</param>
     /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
-    /// <exception cref="NumericErrorException">A computation gave NaN or infinity.</exception>
+    /// <exception cref="NumericErrorException">An operation gave NaN or infinity.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled, or <see cref="Cancel"/> was called.</exception>
     public void Decode(
         ReadOnlySpan<int> tokens,
@@ -123,18 +123,18 @@ public sealed unsafe class ContextHandle : IDisposable
         CancellationToken cancellationToken = default) =>
         DecodeBatch(nameof(Decode), tokens, [], tokens.Length, sequenceIds, positions, outputs, null, [], cancellationToken);
 
-    /// <summary>Does what <see cref="Decode"/> does, and draws a token from the logits asked for where they are computed: on a GPU only the tokens come back.</summary>
+    /// <summary>As <see cref="Decode"/>, then samples a token from each row of logits on the device that computed it: a GPU returns only the tokens.</summary>
     /// <param name="tokens">Token ids.</param>
-    /// <param name="sampling">How to draw.</param>
-    /// <param name="sampled">The tokens drawn, one for each output, in the batch's order.</param>
+    /// <param name="sampling">Sampling parameters.</param>
+    /// <param name="sampled">Receives the sampled tokens, one per output, in the batch's order.</param>
     /// <param name="sequenceIds">Sequence of each token; empty: all 0.</param>
-    /// <param name="positions">Position of each token, which must continue its sequence; empty: it does.</param>
-    /// <param name="outputs">1 where a token is to be drawn; empty: only for the last token.</param>
+    /// <param name="positions">Position of each token, checked to continue its sequence; empty: not checked.</param>
+    /// <param name="outputs">1 for each token after which a token is sampled; empty: only the last token.</param>
     /// <param name="cancellationToken">Stops the computation between layers.</param>
-    /// <remarks>There are no logits afterwards.</remarks>
+    /// <remarks>The logits are not available afterwards.</remarks>
     /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
-    /// <exception cref="NumericErrorException">A computation gave NaN or infinity.</exception>
+    /// <exception cref="NumericErrorException">An operation gave NaN or infinity.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled, or <see cref="Cancel"/> was called.</exception>
     public void DecodeSample(
         ReadOnlySpan<int> tokens,
@@ -149,21 +149,21 @@ public sealed unsafe class ContextHandle : IDisposable
         int wanted = outputs.IsEmpty ? Math.Min(1, tokens.Length) : outputs.Length - outputs.Count((byte)0);
         if (sampled.Length != wanted)
         {
-            throw new ArgumentException($"There is room for {sampled.Length} drawn tokens; {wanted} outputs are asked for.", nameof(sampled));
+            throw new ArgumentException($"The span has room for {sampled.Length} sampled tokens, but {wanted} outputs are requested.", nameof(sampled));
         }
 
         DecodeBatch(nameof(DecodeSample), tokens, [], tokens.Length, sequenceIds, positions, outputs, sampling, sampled, cancellationToken);
     }
 
-    /// <summary>Does what <see cref="Decode"/> does with what the first layer is to read instead of tokens.</summary>
-    /// <param name="embeddings">One after the other, <see cref="EmbeddingSize"/> elements each.</param>
-    /// <param name="sequenceIds">Sequence of each; empty: all 0.</param>
-    /// <param name="positions">Position of each, which must continue its sequence; empty: it does.</param>
-    /// <param name="outputs">1 where logits are wanted; empty: only for the last.</param>
+    /// <summary>As <see cref="Decode"/>, with embeddings as the input of the first layer instead of tokens.</summary>
+    /// <param name="embeddings">Concatenated embeddings of <see cref="EmbeddingSize"/> elements each.</param>
+    /// <param name="sequenceIds">Sequence of each embedding; empty: all 0.</param>
+    /// <param name="positions">Position of each embedding, checked to continue its sequence; empty: not checked.</param>
+    /// <param name="outputs">1 for each embedding whose logits are computed; empty: only the last.</param>
     /// <param name="cancellationToken">Stops the computation between layers.</param>
     /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
-    /// <exception cref="NumericErrorException">A computation gave NaN or infinity.</exception>
+    /// <exception cref="NumericErrorException">An operation gave NaN or infinity.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled, or <see cref="Cancel"/> was called.</exception>
     public void DecodeEmbeddings(
         ReadOnlySpan<float> embeddings,
@@ -174,7 +174,7 @@ public sealed unsafe class ContextHandle : IDisposable
     {
         if (embeddings.IsEmpty || embeddings.Length % EmbeddingSize != 0)
         {
-            throw new ArgumentException($"{embeddings.Length} elements are no whole embeddings; this model's have {EmbeddingSize} each.", nameof(embeddings));
+            throw new ArgumentException($"{embeddings.Length} elements are not a whole number of embeddings; this model's have {EmbeddingSize} elements each.", nameof(embeddings));
         }
 
         DecodeBatch(nameof(DecodeEmbeddings), [], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, null, [], cancellationToken);
@@ -202,12 +202,12 @@ public sealed unsafe class ContextHandle : IDisposable
         _outputs = [];
         _rows.Forget();
         long start = Stopwatch.GetTimestamp();
-        // Not through Cancel(), which throws after a Dispose that waits for this call's lease.
+        // Not Cancel(): it throws after a Dispose, which may be waiting for this call's lease.
         CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(
             static handle => NativeMethods.lk_context_cancel(((SafeContextHandle)handle!).Pointer), _handle);
         try
         {
-            // `fixed` gives null for an empty span, which is what the interface wants for "not given".
+            // `fixed` gives null for an empty span, the interface's value for "not given".
             fixed (int* tokenPointer = tokens, sequencePointer = sequenceIds, positionPointer = positions)
             fixed (float* embeddingPointer = embeddings)
             fixed (byte* outputPointer = outputs)
@@ -232,7 +232,7 @@ public sealed unsafe class ContextHandle : IDisposable
             if (status != lk_status.LK_OK)
             {
                 throw status == lk_status.LK_CANCELLED && _gate.IsClosed && !cancellationToken.IsCancellationRequested
-                    ? _gate.DisposedError()  // which cancelled it
+                    ? _gate.DisposedError()  // Dispose cancelled the call
                     : NativeStatus.LastError(status, cancellationToken: cancellationToken.IsCancellationRequested ? cancellationToken : default);
             }
 
@@ -244,7 +244,7 @@ public sealed unsafe class ContextHandle : IDisposable
         }
         finally
         {
-            // Waits for a running callback: after this the token cannot cancel a later decode.
+            // Waits for a running callback, so that the token cannot cancel a later decode.
             registration.Dispose();
             if (cancellationToken.IsCancellationRequested)
             {
@@ -253,13 +253,13 @@ public sealed unsafe class ContextHandle : IDisposable
         }
     }
 
-    /// <summary>The indexes of the last batch for which outputs were asked for, ascending; empty after a batch that failed.</summary>
+    /// <summary>Indexes of the last batch's tokens with an output, ascending; empty after a failed batch.</summary>
     public IReadOnlyList<int> OutputIndexes => _outputs;
 
-    /// <summary>Whether the context was disposed of.</summary>
+    /// <summary>Whether the context was disposed.</summary>
     public bool IsDisposed => _gate.IsClosed;
 
-    /// <summary>What decoding took until now.</summary>
+    /// <summary>Tokens and time of all decodes since the last <see cref="ResetTimings"/>.</summary>
     public DecodeTimings Timings
     {
         get
@@ -271,7 +271,7 @@ public sealed unsafe class ContextHandle : IDisposable
         }
     }
 
-    /// <summary>Starts <see cref="Timings"/> anew.</summary>
+    /// <summary>Resets <see cref="Timings"/> to zero.</summary>
     public void ResetTimings()
     {
         lock (_timingsLock)
@@ -281,8 +281,8 @@ public sealed unsafe class ContextHandle : IDisposable
     }
 
     /// <summary>The logits of batch token <paramref name="index"/> of the last <see cref="Decode"/>, one per vocabulary token.</summary>
-    /// <remarks>A copy, which the caller may change; the same one for an index until the next <see cref="Decode"/>, after which its memory is used again.</remarks>
-    /// <exception cref="ArgumentException">Logits were not asked for at this index.</exception>
+    /// <remarks>A copy that the caller may change. An index returns the same copy until the next <see cref="Decode"/>, which reuses its memory.</remarks>
+    /// <exception cref="ArgumentException">Logits were not requested at this index.</exception>
     public Span<float> Logits(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
@@ -290,10 +290,10 @@ public sealed unsafe class ContextHandle : IDisposable
         return _rows.TryGet(index, out float[]? row) ? row : _rows.Add(index, LentLogits(index));
     }
 
-    /// <summary>Copies logits without keeping the copy, for readers of many rows.</summary>
-    /// <param name="index">As for <see cref="Logits"/>.</param>
-    /// <param name="destination">Takes them: <see cref="VocabularySize"/> elements.</param>
-    /// <exception cref="ArgumentException">Logits were not asked for at this index, or the destination is too short.</exception>
+    /// <summary>Copies logits to a span without caching them, for callers that read many rows.</summary>
+    /// <param name="index">See <see cref="Logits"/>.</param>
+    /// <param name="destination">Receives <see cref="VocabularySize"/> elements.</param>
+    /// <exception cref="ArgumentException">Logits were not requested at this index, or the destination is too short.</exception>
     public void CopyLogits(int index, Span<float> destination)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
@@ -302,8 +302,8 @@ public sealed unsafe class ContextHandle : IDisposable
     }
 
     /// <summary>The embedding of batch token <paramref name="index"/> of the last <see cref="Decode"/>: its last hidden state after the output norm.</summary>
-    /// <remarks>As with <see cref="Logits"/>. For contexts created with <see cref="ContextOptions.Embeddings"/>.</remarks>
-    /// <exception cref="ArgumentException">It was not asked for at this index, or the context gives logits.</exception>
+    /// <remarks>A copy with the lifetime of <see cref="Logits"/>. Needs a context with <see cref="ContextOptions.Embeddings"/>.</remarks>
+    /// <exception cref="ArgumentException">The embedding was not requested at this index, or the context computes logits.</exception>
     public Span<float> Embedding(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
@@ -318,9 +318,9 @@ public sealed unsafe class ContextHandle : IDisposable
         return _rows.Add(index, new ReadOnlySpan<float>(embedding, EmbeddingSize));
     }
 
-    /// <summary>What a reranker's head makes of <see cref="Embedding"/>: <see cref="ModelDescription.RankScoreCount"/> scores.</summary>
-    /// <exception cref="ArgumentException">The embedding was not asked for at this index, or the context gives logits.</exception>
-    /// <exception cref="UnsupportedModelException">The model is no reranker.</exception>
+    /// <summary>Applies the reranker's head to <see cref="Embedding"/>. Returns <see cref="ModelDescription.RankScoreCount"/> scores.</summary>
+    /// <exception cref="ArgumentException">The embedding was not requested at this index, or the context computes logits.</exception>
+    /// <exception cref="UnsupportedModelException">The model is not a reranker.</exception>
     public float[] RankScores(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
@@ -341,15 +341,15 @@ public sealed unsafe class ContextHandle : IDisposable
         NativeMethods.lk_context_cancel(_handle.Pointer);
     }
 
-    /// <summary>Withdraws a <see cref="Cancel"/> that no <see cref="Decode"/> has answered yet.</summary>
+    /// <summary>Withdraws a <see cref="Cancel"/> that has not cancelled a <see cref="Decode"/> yet.</summary>
     public void CancelReset()
     {
         using var lease = new HandleLease(_handle);
         NativeMethods.lk_context_cancel_reset(_handle.Pointer);
     }
 
-    /// <summary>Shows every following <see cref="Decode"/>'s queries, keys and values to an observer; null: to nobody, which costs nothing.</summary>
-    /// <remarks>The observer is called on the decoding thread. What it throws ends the call, which changes nothing, and reaches the caller.</remarks>
+    /// <summary>Sets the observer of queries, keys and values in all later <see cref="Decode"/> calls. Null removes it; without an observer there is no overhead.</summary>
+    /// <remarks>The observer runs on the decoding thread. Its exceptions stop the call, which then changes nothing, and reach the caller.</remarks>
     public void Observe(ContextObserver? observer)
     {
         using ContextCall call = Look();
@@ -375,7 +375,7 @@ public sealed unsafe class ContextHandle : IDisposable
         return (int)length;
     }
 
-    /// <summary>Removes a sequence's tokens from position <paramref name="keep"/> on. Quantized tokens that stay keep their codes.</summary>
+    /// <summary>Removes a sequence's tokens from position <paramref name="keep"/> on. The remaining quantized tokens keep their codes.</summary>
     public void SeqTruncate(int sequenceId, int keep)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(keep);
@@ -384,8 +384,8 @@ public sealed unsafe class ContextHandle : IDisposable
     }
 
     /// <summary>
-    /// Removes a sequence's tokens from position <paramref name="begin"/> to <paramref name="end"/>, exclusive; those behind move down.
-    /// Quantized keys keep their codes, keys in full precision are rotated anew.
+    /// Removes a sequence's tokens from position <paramref name="begin"/> to <paramref name="end"/>, exclusive; later tokens move down.
+    /// Quantized keys keep their codes; full-precision keys are rotated to their new positions.
     /// </summary>
     public void SeqRemove(int sequenceId, int begin, int end)
     {
@@ -395,8 +395,8 @@ public sealed unsafe class ContextHandle : IDisposable
         NativeStatus.Check(NativeMethods.lk_seq_remove(_handle.Pointer, sequenceId, (uint)begin, (uint)end));
     }
 
-    /// <summary>Saves what the cache holds of a sequence, with a versioned header and a checksum.</summary>
-    /// <exception cref="NotSupportedException">It takes more bytes than an array holds.</exception>
+    /// <summary>Saves a sequence's cache content, with a versioned header and a checksum.</summary>
+    /// <exception cref="NotSupportedException">The state is larger than the largest array.</exception>
     public byte[] SeqStateGet(int sequenceId)
     {
         using ContextCall call = Look();
@@ -404,7 +404,7 @@ public sealed unsafe class ContextHandle : IDisposable
         NativeStatus.Check(NativeMethods.lk_seq_state_size(_handle.Pointer, sequenceId, &size));
         if (size > (ulong)Array.MaxLength)
         {
-            throw new NotSupportedException($"The state of sequence {sequenceId} takes {size} bytes; an array holds at most {Array.MaxLength}.");
+            throw new NotSupportedException($"The state of sequence {sequenceId} takes {size} bytes, but an array has at most {Array.MaxLength}.");
         }
 
         byte[] state = GC.AllocateUninitializedArray<byte>((int)size);
@@ -416,27 +416,27 @@ public sealed unsafe class ContextHandle : IDisposable
         return state;
     }
 
-    /// <summary>Replaces a sequence by a saved one. On any failure the context is as before.</summary>
-    /// <exception cref="StateLoadException">The state is damaged, or belongs to another model or another kind of KV cache.</exception>
+    /// <summary>Replaces a sequence with a saved one. On failure the context is unchanged.</summary>
+    /// <exception cref="StateLoadException">The state is damaged, or belongs to another model or KV cache type.</exception>
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
     public void SeqStateSet(int sequenceId, ReadOnlySpan<byte> state)
     {
         using ContextCall call = Enter();
-        ReadOnlySpan<byte> given = state.IsEmpty ? [0] : state;  // never a null pointer
+        ReadOnlySpan<byte> given = state.IsEmpty ? [0] : state;  // avoids a null pointer
         fixed (byte* data = given)
         {
             NativeStatus.Check(NativeMethods.lk_seq_state_set(_handle.Pointer, sequenceId, data, (ulong)state.Length));
         }
     }
 
-    /// <summary>Makes one sequence an independent continuation of another; what it held is dropped. Full pages are shared.</summary>
+    /// <summary>Replaces <paramref name="destination"/> with a copy of <paramref name="source"/> that continues independently. Full pages are shared.</summary>
     public void SeqCopy(int source, int destination)
     {
         using ContextCall call = Enter();
         NativeStatus.Check(NativeMethods.lk_seq_copy(_handle.Pointer, source, destination));
     }
 
-    /// <summary>Frees the context. A call that is running on another thread is cancelled and, as those that wait, throws <see cref="ObjectDisposedException"/>.</summary>
+    /// <summary>Frees the context. A call running on another thread is cancelled; it and all waiting calls throw <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose()
     {
         _gate.Close();
@@ -447,21 +447,21 @@ public sealed unsafe class ContextHandle : IDisposable
         }
         catch (ObjectDisposedException)
         {
-            return;  // before
+            return;  // disposed before
         }
 
         _handle.Dispose();
     }
 
-    /// <summary>Lets a call in that changes sequences or outputs. Calls on the same thread until its end are a part of it.</summary>
-    /// <exception cref="ContextBusyException">Something else uses the context.</exception>
+    /// <summary>Admits a call that changes sequences or outputs. Nested calls on the same thread are part of it.</summary>
+    /// <exception cref="ContextBusyException">Another call is running, or an operation has the turn.</exception>
     internal ContextCall Enter([CallerMemberName] string call = "")
     {
         _gate.Enter(call, isLook: false);
         return new ContextCall(_gate, _handle);
     }
 
-    /// <summary>Lets a call in that changes neither and ends soon: also between the calls of an operation that has the turn.</summary>
+    /// <summary>Admits a short call that changes neither sequences nor outputs, also between the calls of an operation that has the turn.</summary>
     /// <exception cref="ContextBusyException">Another call is running.</exception>
     internal ContextCall Look([CallerMemberName] string call = "")
     {
@@ -469,20 +469,20 @@ public sealed unsafe class ContextHandle : IDisposable
         return new ContextCall(_gate, _handle);
     }
 
-    /// <summary>Lets a call of an operation in that has the turn.</summary>
-    /// <exception cref="OperationCanceledException">The turn was given back.</exception>
+    /// <summary>Admits a call of the operation that has the turn.</summary>
+    /// <exception cref="OperationCanceledException">The turn has ended.</exception>
     internal ContextCall Enter(ContextTurn turn)
     {
         _gate.Enter(turn);
         return new ContextCall(_gate, _handle);
     }
 
-    /// <summary>Takes the turn: until it is given back, others' calls that are no looks are refused.</summary>
-    /// <exception cref="ContextBusyException">Something else uses the context.</exception>
+    /// <summary>Takes the turn. Until it ends, calls of others throw, except looks.</summary>
+    /// <exception cref="ContextBusyException">Another operation has the turn, or a call is running.</exception>
     internal ContextTurn TakeTurn(string operation) => _gate.TakeTurn(operation);
 
-    /// <summary>Waits for the turn. Who asks first gets it first.</summary>
-    /// <exception cref="ObjectDisposedException">The context was disposed of, also while it waited.</exception>
+    /// <summary>Waits for the turn. Turns are granted in the order of the requests.</summary>
+    /// <exception cref="ObjectDisposedException">The context was disposed, before or during the wait.</exception>
     internal Task<ContextTurn> WaitTurnAsync(string operation, CancellationToken cancellationToken) => _gate.WaitTurnAsync(operation, cancellationToken);
 
     private ReadOnlySpan<float> LentLogits(int index)
@@ -496,7 +496,7 @@ public sealed unsafe class ContextHandle : IDisposable
     {
         if (length != 0 && length != tokens)
         {
-            throw new ArgumentException($"{length} elements for {tokens} tokens; give one for each, or none.", name);
+            throw new ArgumentException($"{length} elements for {tokens} tokens; give one per token, or none.", name);
         }
     }
 }
