@@ -95,7 +95,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
             : executor.InferAsync(prompt, parameters.Inference, cancellationToken);
         results = (pieces as InferenceStream)?.Results ?? results;  // the call's own; of the executor are those of whichever call was last
         IAsyncEnumerable<string> text = (outputTransform ?? new LLamaTransforms.EmptyTextOutputStreamTransform()).TransformAsync(pieces);
-        await foreach (string piece in parameters.WithoutStops(text).WithCancellation(cancellationToken).ConfigureAwait(false))
+        await foreach (string piece in parameters.Stops.UpToFirst(text, cancellationToken).ConfigureAwait(false))
         {
             whole.Append(piece);
             if (!hasTools)
@@ -148,7 +148,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
     private string Prompt(ChatMessage[] messages, IList<AITool> tools, CancellationToken cancellationToken)
     {
         LLamaWeights weights = executor.Context.Weights;
-        if (historyTransform is null && weights.NativeHandle.GetTemplate(strict: false) is not null)
+        if (historyTransform is null && ModelTemplate.Find(weights, null, strict: false) is not null)
         {
             return new LLamaTemplate(weights) { AddAssistant = true }.Render(
                 tools.Count > 0 ? [KeyValuePair.Create("tools", (object?)ToolCalls.Describe(tools))] : null, [.. messages.SelectMany(Templated)], cancellationToken);
@@ -206,7 +206,6 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
     private sealed class Parameters : IDisposable
     {
         private readonly DefaultSamplingPipeline _pipeline;
-        private readonly string[] _stops;
 
         public Parameters(ChatOptions? options, IHistoryTransform? transform)
         {
@@ -226,11 +225,12 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
                     _ => null,
                 },
             };
-            _stops = [.. (options?.StopSequences ?? []).Where(stop => !string.IsNullOrEmpty(stop)), .. transform is LLamaTransforms.DefaultHistoryTransform lines ? [$"{lines.UserName}:"] : Array.Empty<string>()];
+            string[] stops = [.. (options?.StopSequences ?? []).Where(stop => !string.IsNullOrEmpty(stop)), .. transform is LLamaTransforms.DefaultHistoryTransform lines ? [$"{lines.UserName}:"] : Array.Empty<string>()];
+            Stops = new StopStrings(stops);
             Inference = new InferenceParams
             {
                 MaxTokens = options?.MaxOutputTokens ?? -1,
-                AntiPrompts = _stops,
+                AntiPrompts = stops,
                 SamplingPipeline = _pipeline,
                 OverflowStrategy = ContextOverflowStrategy.ThrowException,
             };
@@ -238,51 +238,9 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
 
         public InferenceParams Inference { get; }
 
-        /// <summary>The text up to the first stop sequence, which is left out. Characters that may begin one are held back.</summary>
-        public async IAsyncEnumerable<string> WithoutStops(IAsyncEnumerable<string> pieces)
-        {
-            string held = "";
-            bool stopped = false;
-            await foreach (string piece in pieces.ConfigureAwait(false))
-            {
-                if (stopped)
-                {
-                    continue;
-                }
-
-                held += piece;
-                int stop = _stops.Select(s => held.IndexOf(s, StringComparison.Ordinal)).Where(at => at >= 0).DefaultIfEmpty(-1).Min();
-                stopped = stop >= 0;
-                int ready = stopped ? stop : held.Length - _stops.Select(s => Overlap(held, s)).DefaultIfEmpty(0).Max();
-                if (ready > 0)
-                {
-                    yield return held[..ready];
-                }
-
-                held = held[ready..];
-            }
-
-            if (!stopped && held.Length > 0)
-            {
-                yield return held;
-            }
-        }
+        public StopStrings Stops { get; }
 
         public void Dispose() => _pipeline.Dispose();
-
-        // Length of the longest end of a text that a stop sequence begins with.
-        private static int Overlap(string text, string stop)
-        {
-            for (int length = Math.Min(text.Length, stop.Length - 1); length > 0; length--)
-            {
-                if (text.AsSpan(text.Length - length).SequenceEqual(stop.AsSpan(0, length)))
-                {
-                    return length;
-                }
-            }
-
-            return 0;
-        }
     }
 }
 

@@ -17,8 +17,9 @@ struct Model;
 struct ModelPart;
 
 struct Architecture {
-    const char* name;      // general.architecture
-    RopePairs rope_pairs;  // which two elements of a head form a rotated pair
+    const char* name;          // general.architecture
+    const char* norm_eps_key;  // metadata key of the norms' epsilon, without the prefix
+    RopePairs rope_pairs;      // which two elements of a head form a rotated pair
     // Sets the architecture's own fields (see ModelConfig). The keys that ModelConfig::read reads before it are set.
     void (*read_config)(const MetadataKeys& keys, ModelConfig& config);
     // prefix: start of the layer's tensor names, "blk.3.".

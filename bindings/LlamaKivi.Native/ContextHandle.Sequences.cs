@@ -1,0 +1,75 @@
+namespace LlamaKivi.Native;
+
+// What the cache holds of sequences.
+public sealed unsafe partial class ContextHandle
+{
+    /// <summary>The number of tokens in a sequence.</summary>
+    public int SeqLength(int sequenceId)
+    {
+        using ContextCall call = Look();
+        uint length;
+        NativeStatus.Check(NativeMethods.lk_seq_length(_handle.Pointer, sequenceId, &length));
+        return (int)length;
+    }
+
+    /// <summary>Removes a sequence's tokens from position <paramref name="keep"/> on. The remaining quantized tokens keep their codes.</summary>
+    public void SeqTruncate(int sequenceId, int keep)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(keep);
+        using ContextCall call = Enter();
+        NativeStatus.Check(NativeMethods.lk_seq_truncate(_handle.Pointer, sequenceId, (uint)keep));
+    }
+
+    /// <summary>
+    /// Removes a sequence's tokens from position <paramref name="begin"/> to <paramref name="end"/>, exclusive; later tokens move down.
+    /// Quantized keys keep their codes; full-precision keys are rotated to their new positions.
+    /// </summary>
+    public void SeqRemove(int sequenceId, int begin, int end)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(begin);
+        ArgumentOutOfRangeException.ThrowIfLessThan(end, begin);
+        using ContextCall call = Enter();
+        NativeStatus.Check(NativeMethods.lk_seq_remove(_handle.Pointer, sequenceId, (uint)begin, (uint)end));
+    }
+
+    /// <summary>Saves a sequence's cache content, with a versioned header and a checksum.</summary>
+    /// <exception cref="NotSupportedException">The state is larger than the largest array.</exception>
+    public byte[] SeqStateGet(int sequenceId)
+    {
+        using ContextCall call = Look();
+        ulong size;
+        NativeStatus.Check(NativeMethods.lk_seq_state_size(_handle.Pointer, sequenceId, &size));
+        if (size > (ulong)Array.MaxLength)
+        {
+            throw new NotSupportedException($"The state of sequence {sequenceId} takes {size} bytes, but an array has at most {Array.MaxLength}.");
+        }
+
+        byte[] state = GC.AllocateUninitializedArray<byte>((int)size);
+        fixed (byte* data = state)
+        {
+            NativeStatus.Check(NativeMethods.lk_seq_state_get(_handle.Pointer, sequenceId, data, size));
+        }
+
+        return state;
+    }
+
+    /// <summary>Replaces a sequence with a saved one. On failure the context is unchanged.</summary>
+    /// <exception cref="StateLoadException">The state is damaged, or belongs to another model or KV cache type.</exception>
+    /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
+    public void SeqStateSet(int sequenceId, ReadOnlySpan<byte> state)
+    {
+        using ContextCall call = Enter();
+        ReadOnlySpan<byte> given = state.IsEmpty ? [0] : state;  // avoids a null pointer
+        fixed (byte* data = given)
+        {
+            NativeStatus.Check(NativeMethods.lk_seq_state_set(_handle.Pointer, sequenceId, data, (ulong)state.Length));
+        }
+    }
+
+    /// <summary>Replaces <paramref name="destination"/> with a copy of <paramref name="source"/> that continues independently. Full pages are shared.</summary>
+    public void SeqCopy(int source, int destination)
+    {
+        using ContextCall call = Enter();
+        NativeStatus.Check(NativeMethods.lk_seq_copy(_handle.Pointer, source, destination));
+    }
+}
