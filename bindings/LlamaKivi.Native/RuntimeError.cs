@@ -4,8 +4,8 @@ namespace LlamaKivi.Exceptions;
 
 /// <summary>The base of every exception that the library defines: failures of models, files, states, templates, grammars, devices and full contexts.</summary>
 /// <remarks>
-/// Wrong use is one of .NET's own exceptions: <see cref="ArgumentException"/>, <see cref="InvalidOperationException"/>, <see cref="ObjectDisposedException"/> or
-/// <see cref="NotSupportedException"/>. Paths of no file and failed writes are <see cref="FileNotFoundException"/> and <see cref="IOException"/>; a cancelled call is an <see cref="OperationCanceledException"/>.
+/// Incorrect use throws .NET's own exceptions: <see cref="ArgumentException"/>, <see cref="InvalidOperationException"/>, <see cref="ObjectDisposedException"/> or
+/// <see cref="NotSupportedException"/>. A missing file throws <see cref="FileNotFoundException"/>, a failed write <see cref="IOException"/>, a cancelled call <see cref="OperationCanceledException"/>.
 /// </remarks>
 public class RuntimeError(string message, Exception? innerException = null) : Exception(message, innerException);
 
