@@ -20,7 +20,7 @@ set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 
-file(GLOB LK_CUDA_KERNELS CONFIGURE_DEPENDS ${LK_ROOT}/src/backend/cuda/*.cu)
+file(GLOB_RECURSE LK_CUDA_KERNELS CONFIGURE_DEPENDS ${LK_ROOT}/src/backend/cuda/*.cu)
 add_library(llama-kivi-cuda-kernels OBJECT ${LK_CUDA_KERNELS})
 set_target_properties(llama-kivi-cuda-kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(llama-kivi-cuda-kernels PRIVATE ${LK_ROOT}/include ${LK_ROOT}/src)

@@ -10,7 +10,7 @@
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/queue.h"
-#include "backend/cuda/splits.h"
+#include "backend/cuda/plan/splits.h"
 #include "backend/numeric_error.h"
 
 namespace lk::cuda {

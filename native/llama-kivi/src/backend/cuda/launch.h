@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "backend/cuda/splits.h"
+#include "backend/cuda/plan/splits.h"
 #include "backend/rows.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"
@@ -42,7 +42,7 @@ void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, const 
 // Looks at x[n].
 void check_finite(const float* x, int64_t n, const Watch& watch, cudaStream_t stream);
 
-// ---- matmul_vector.cu, matmul.cu, matmul_tile.cu
+// ---- matmul/
 
 constexpr bool is_float(WeightType type) {
     return type == WeightType::F32 || type == WeightType::F16 || type == WeightType::BF16;
@@ -86,7 +86,7 @@ struct Processors {
     int count;
     int shared_bytes;  // of a block, at most
 };
-// How multiply_tiles shares its work: see matmul_tile.cu.
+// How multiply_tiles shares its work: see matmul/tile.cu.
 struct TilePlan {
     static constexpr int kRows = 96;
     static constexpr int kSums = kRows * kTileColumns;

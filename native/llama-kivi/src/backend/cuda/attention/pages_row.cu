@@ -1,5 +1,5 @@
 // Attention of one query row over whole pages of codes. Where no other row shares the codes, dp4a is nearer to the
-// memory's speed than the matrix units of attention_pages.cu.
+// memory's speed than the matrix units of pages.cu.
 //
 // A warp takes a page by itself and needs no other warp until the end: it reads the codes from memory as they lie, each
 // of them once for all query rows, straight into registers.
@@ -8,8 +8,8 @@
 //           the score of its own token
 //   values  a lane owns kCh channels; the probabilities of the page's 128 tokens, times their scales, are folded into
 //           weights of 8 bits once for each group of channels
-// Rows in full precision (sinks, ring, the call's own) are another split, by attention.cuh; merge_kernel joins them.
-#include "backend/cuda/attention_common.cuh"
+// Rows in full precision (sinks, ring, the call's own) are another split, by rows.cu; join.cu merges the splits.
+#include "backend/cuda/attention/common.cuh"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {

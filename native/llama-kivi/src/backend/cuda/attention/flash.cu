@@ -8,7 +8,7 @@
 //
 // Tokens whose values are codes come first: their sum is in the codes' frame (rotated, centred, without the head's
 // power of two), and is turned back once, before the first exact value.
-#include "backend/cuda/attention_common.cuh"
+#include "backend/cuda/attention/common.cuh"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {

@@ -5,7 +5,7 @@
 //   values  a token at a time, kCh channels a lane
 #include <type_traits>
 
-#include "backend/cuda/attention_common.cuh"
+#include "backend/cuda/attention/common.cuh"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {

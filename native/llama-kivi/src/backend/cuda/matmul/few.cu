@@ -1,8 +1,8 @@
 // Products with few columns, where reading the weights is most of the work: 2 to 8, of F32 and BF16 weights 2 to 32.
-// Weights in blocks of 32 are not among them. More: matmul_tile.cu, and through halves and cuBLAS (cuda_backend.cpp).
+// Weights in blocks of 32 are not among them. More: tile.cu, and through halves and cuBLAS (cuda_backend.cpp).
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
-#include "backend/cuda/products.cuh"
+#include "backend/cuda/matmul/weights.cuh"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {

@@ -9,7 +9,7 @@
 //   values  a word holds 16 tokens of a channel (8 with 4 bits); a lane takes those of channels g and g + 8 in blocks
 //           j and 4 + j of 16 tokens, and ends with these channels for rows 2 j and 2 j + 1.
 // Both halves of a page lie in shared memory while they are used; the next page's are fetched as soon as they are not.
-#include "backend/cuda/attention_common.cuh"
+#include "backend/cuda/attention/common.cuh"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {

@@ -8,7 +8,7 @@
 
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
-#include "backend/cuda/products.cuh"
+#include "backend/cuda/matmul/weights.cuh"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {
