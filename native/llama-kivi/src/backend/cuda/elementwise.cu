@@ -277,7 +277,7 @@ void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& wat
 
 void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols,
            float* out, const Watch& watch, cudaStream_t stream) {
-    dispatch(type, [&](auto t) {
+    dispatch("embed", type, [&](auto t) {
         queue(embed_kernel<decltype(t)::value>, n, 128, 0, stream, table, row_bytes, tokens, n_cols, out, watch);
     });
 }

@@ -20,12 +20,12 @@ using kv::ScaleKind;
 
 constexpr int kWarps = kJoinWarps;
 constexpr int kThreads = kWarps * 32;
-constexpr int kTile = 64;
+constexpr int kTile = kFlashTile;
 
 template <int kD, bool kSplit>
 struct Sizes {
-    static constexpr int kM = kSplit || kD > 128 ? 1 : 2;               // tiles of 16 rows of a warp
-    static constexpr int kRows = kSplit ? 16 : kWarps * 16 * kM;        // of a block
+    static constexpr int kM = flash_row_tiles(kD, kSplit);              // tiles of 16 rows of a warp
+    static constexpr int kRows = flash_rows(kD, kSplit);                // of a block
     static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;  // tiles of 8 tokens of a warp
     static constexpr int kStride = kD + 8;                              // halves of a row: eight rows, eight banks
     static constexpr int kSide = kTile * kStride * 2;                   // bytes of a tile's keys or values
@@ -779,23 +779,30 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
 }
 
 template <int kD>
-AttentionKernel kernel_of_rows(const AttentionWork& a) {
-    if (a.max_rows * (a.n_head / a.n_head_kv) <= kFlashSplitRows) {
-        using S = Sizes<kD, true>;
-        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, true>), S::kBytes, S::kRows, kTile};
+AttentionFunction function_of_rows(const AttentionVariant& variant) {
+    if (variant.n_rows == Sizes<kD, true>::kRows) {
+        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, true>), Sizes<kD, true>::kBytes};
     }
-    using S = Sizes<kD, false>;
-    return {reinterpret_cast<const void*>(attention_flash_kernel<kD, false>), S::kBytes, S::kRows, kTile};
+    if (variant.n_rows == Sizes<kD, false>::kRows) {
+        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, false>), Sizes<kD, false>::kBytes};
+    }
+    fail_variant(variant);
 }
 
 }  // namespace
 
-AttentionKernel flash_kernel(const AttentionWork& a) {
-    const int d = a.head_size;
-    return (d <= 64    ? kernel_of_rows<64>
-            : d <= 96  ? kernel_of_rows<96>
-            : d <= 128 ? kernel_of_rows<128>
-                       : kernel_of_rows<256>)(a);
+AttentionFunction flash_function(const AttentionVariant& variant) {
+    switch (variant.width) {
+    case 64:
+        return function_of_rows<64>(variant);
+    case 96:
+        return function_of_rows<96>(variant);
+    case 128:
+        return function_of_rows<128>(variant);
+    case 256:
+        return function_of_rows<256>(variant);
+    }
+    fail_variant(variant);
 }
 
 }  // namespace lk::cuda

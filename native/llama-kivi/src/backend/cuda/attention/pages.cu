@@ -16,7 +16,7 @@ namespace lk::cuda {
 
 namespace {
 
-constexpr int kRows = 8;
+constexpr int kRows = kPagesRows;
 constexpr int kTiles = 4;      // of 32 tokens in a page
 constexpr int kProbRow = 136;  // halves of a row of probabilities: rows in banks of their own
 
@@ -517,35 +517,38 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
 }
 
 template <int kD, int kBits, bool kPaper, int kBlocks>
-AttentionKernel kernel(const AttentionWork& a) {
+AttentionFunction function(const kv::PageFormat& k, const kv::PageFormat& v) {
     const int joined = join_bytes(kRows, kD);
-    const int pages = kJoinWarps * Layout(Kind{kD, kBits, kPaper}, a.k.format, a.v.format).bytes;
+    const int pages = kJoinWarps * Layout(Kind{kD, kBits, kPaper}, k, v).bytes;
     return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kBlocks>),
-            joined > pages ? joined : pages, kRows, kv::kPageTokens * kJoinWarps};
+            joined > pages ? joined : pages};
 }
 
 template <int kBits, bool kPaper, int kBlocks>
-AttentionKernel kernel_of_width(const AttentionWork& a) {
-    return a.head_size == 128 ? kernel<128, kBits, kPaper, kBlocks>(a) : kernel<64, kBits, kPaper, 4>(a);
+AttentionFunction function_of_width(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    switch (variant.width) {
+    case 64:
+        return function<64, kBits, kPaper, 4>(k, v);
+    case 128:
+        return function<128, kBits, kPaper, kBlocks>(k, v);
+    }
+    fail_variant(variant);
 }
 
 }  // namespace
 
-bool pages_apply(const kv::PageFormat& k, const kv::PageFormat& v) {
-    return k.type == v.type && (k.blocks() || (kv::is_kivi(k.type) && k.group >= 32)) &&
-           (k.head_size == 64 || k.head_size == 128);
-}
-
-AttentionKernel pages_kernel(const AttentionWork& a) {
-    switch (a.k.format.type) {
+AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    switch (variant.type) {
     case LK_CACHE_KIVI2:
-        return kernel_of_width<2, false, 3>(a);
+        return function_of_width<2, false, 3>(variant, k, v);
     case LK_CACHE_KIVI4:
-        return kernel_of_width<4, false, 2>(a);
+        return function_of_width<4, false, 2>(variant, k, v);
     case LK_CACHE_KIVI2_PAPER:
-        return kernel_of_width<2, true, 3>(a);
+        return function_of_width<2, true, 3>(variant, k, v);
+    case LK_CACHE_KIVI4_PAPER:
+        return function_of_width<4, true, 2>(variant, k, v);
     default:
-        return kernel_of_width<4, true, 2>(a);
+        fail_variant(variant);
     }
 }
 

@@ -419,26 +419,34 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
     after_previous();
 }
 
-template <int kBits, bool kPaper, int kCh>
-AttentionKernel kernel(const AttentionWork& a) {
+template <int kBits, bool kPaper>
+AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
     constexpr int kRows = 1;
-    return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, kCh>),
-            page_block_bytes(a.k.format, a.v.format, kRows), kRows, kv::kPageTokens * kJoinWarps};
+    const int bytes = page_block_bytes(k, v, kRows);
+    switch (variant.width) {
+    case 64:
+        return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, 2>), bytes};
+    case 128:
+        return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, 4>), bytes};
+    }
+    fail_variant(variant);
 }
 
 }  // namespace
 
-AttentionKernel pages_row_kernel(const AttentionWork& a) {
-    const bool wide = a.head_size == 128;
-    switch (a.k.format.type) {
+AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k,
+                                     const kv::PageFormat& v) {
+    switch (variant.type) {
     case LK_CACHE_KIVI2:
-        return wide ? kernel<2, false, 4>(a) : kernel<2, false, 2>(a);
+        return function<2, false>(variant, k, v);
     case LK_CACHE_KIVI4:
-        return wide ? kernel<4, false, 4>(a) : kernel<4, false, 2>(a);
+        return function<4, false>(variant, k, v);
     case LK_CACHE_KIVI2_PAPER:
-        return wide ? kernel<2, true, 4>(a) : kernel<2, true, 2>(a);
+        return function<2, true>(variant, k, v);
+    case LK_CACHE_KIVI4_PAPER:
+        return function<4, true>(variant, k, v);
     default:
-        return wide ? kernel<4, true, 4>(a) : kernel<4, true, 2>(a);
+        fail_variant(variant);
     }
 }
 

@@ -7,7 +7,7 @@
 #include <type_traits>
 
 #include "backend/cuda/device_math.cuh"
-#include "backend/cuda/launch.h"
+#include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/weights.cuh"
 #include "backend/cuda/queue.h"
 
@@ -19,20 +19,19 @@ constexpr int kWarpRows = 32;
 constexpr int kRowWarps = TilePlan::kRows / kWarpRows;
 constexpr int kSharers = 4;  // warps that share the elements of rows
 constexpr int kThreads = kRowWarps * kSharers * 32;
-constexpr int kMostStages = 6;
-constexpr int kStepElements = 256;
+constexpr int kMostStages = TilePlan::kMostStages;
+constexpr int kStepElements = TilePlan::kStepElements;
 
-// What a block takes of every row at once, and how it lies in shared memory.
+// See TileStep.
 template <WeightType kType>
 struct Step {
-    static constexpr int kBytes = kStepElements / block_elements(kType) * block_bytes(kType);
-    // A row of weights begins at any multiple of kAlign, and is copied from the multiple of 16 before.
-    static constexpr int kAlign = std::min(16, block_bytes(kType) & -block_bytes(kType));
-    static constexpr int kPieces = (kBytes + 16 - kAlign + 15) / 16;
-    // Neighbours begin in other banks: an odd multiple of what four lanes read.
-    static constexpr int kPitch = ((16 * kPieces + 31) / 32 | 1) * 32;
-    static constexpr int kWeightBytes = TilePlan::kRows * kPitch;
-    static constexpr int kColumnPitch = 2 * kStepElements + 64;
+    static constexpr TileStep kStep = TileStep::of(kType);
+    static constexpr int kBytes = kStep.bytes;
+    static constexpr int kAlign = kStep.align;
+    static constexpr int kPieces = kStep.pieces;
+    static constexpr int kPitch = kStep.pitch;
+    static constexpr int kWeightBytes = kStep.weight_bytes;
+    static constexpr int kColumnPitch = kStep.column_pitch;
 };
 
 // A lane's elements of a step: [i, i + 8) of two chunks of 32, of the rows g, g + 8, g + 16 and g + 24 of its warp.
@@ -164,7 +163,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     using S = Step<kType>;
     constexpr int kRows = TilePlan::kRows;
     constexpr int kColumns = 8 * kTiles;
-    constexpr int kStageBytes = S::kWeightBytes + kColumns * S::kColumnPitch;
+    constexpr int kStageBytes = S::kStep.stage_bytes(kTiles);
     extern __shared__ __align__(128) uint8_t shared[];
     const int begin = plan.shares.begin(blockIdx.x);
     const int end = plan.shares.begin(blockIdx.x + 1);
@@ -438,49 +437,34 @@ bool raise_shared_bytes(Kernel kernel) {
     return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) == cudaSuccess;
 }
 
-// f(kernel, bytes of a stage) of the kernel for a type and n columns.
-template <class F>
-void with_kernel(WeightType type, int n, F&& f) {
-    dispatch(type, [&](auto t) {
-        constexpr WeightType kType = decltype(t)::value;
-        if constexpr (!is_float(kType)) {
-            const auto call = [&](auto tiles) {
-                constexpr int kTiles = decltype(tiles)::value;
-                using S = Step<kType>;
-                static const bool raised = raise_shared_bytes(multiply_tiles_kernel<kType, kTiles>);
-                static_cast<void>(raised);
-                f(multiply_tiles_kernel<kType, kTiles>, S::kWeightBytes + 8 * kTiles * S::kColumnPitch);
-            };
-            n <= 8    ? call(std::integral_constant<int, 1>{})
-            : n <= 16 ? call(std::integral_constant<int, 2>{})
-            : n <= 32 ? call(std::integral_constant<int, 4>{})
-                      : call(std::integral_constant<int, 8>{});
-        }
-    });
-}
-
 }  // namespace
-
-TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, const Processors& processors) {
-    TilePlan plan{};
-    for (int i = 0; i < products.count; ++i) {
-        plan.n_tiles += (products.n_rows[i] + TilePlan::kRows - 1) / TilePlan::kRows;
-    }
-    with_kernel(type, n, [&](auto*, int stage_bytes) {
-        plan.n_stages = std::min(kMostStages, processors.shared_bytes / stage_bytes);
-        plan.shared_bytes = plan.n_stages * stage_bytes;
-        plan.n_steps = (n_cols + kStepElements - 1) / kStepElements;
-        plan.shares = Shares::of(plan.n_tiles * plan.n_steps, processors.count);
-    });
-    return plan;
-}
 
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, cudaStream_t stream) {
     count_blocks(products, TilePlan::kRows);
-    with_kernel(type, n, [&](auto* kernel, int) {
-        queue(kernel, dim3(plan.shares.n_blocks), kThreads, plan.shared_bytes, stream, products, row_bytes, n_cols, x,
-              n, plan, sums, counts);
+    dispatch("matmul in tiles", type, [&](auto t) {
+        constexpr WeightType kType = decltype(t)::value;
+        if constexpr (is_float(kType)) {
+            fail_weights("matmul in tiles", type);
+        } else {
+            const auto call = [&](auto tiles) {
+                constexpr auto* kKernel = multiply_tiles_kernel<kType, decltype(tiles)::value>;
+                static const bool raised = raise_shared_bytes(kKernel);
+                static_cast<void>(raised);
+                queue(kKernel, dim3(plan.shares.n_blocks), kThreads, plan.shared_bytes, stream, products, row_bytes,
+                      n_cols, x, n, plan, sums, counts);
+            };
+            switch (column_tiles(n)) {
+            case 1:
+                return call(std::integral_constant<int, 1>{});
+            case 2:
+                return call(std::integral_constant<int, 2>{});
+            case 4:
+                return call(std::integral_constant<int, 4>{});
+            default:
+                return call(std::integral_constant<int, 8>{});
+            }
+        }
     });
 }
 
