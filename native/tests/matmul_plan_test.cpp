@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "backend/cuda/plan/matmul_launch.h"
+#include "backend/cuda/plan/rows_form.h"
 #include "kv_helpers.h"
 #include "weight_rows.h"
 
@@ -78,6 +79,7 @@ TEST(MatmulPlan, UnknownWeightsFail) {
                        [] { select_matmul(WeightType::Q4_K, 384, 300, kH200.shared_bytes); });
     test::expect_error(LK_INTERNAL_ERROR, {"matmul in tiles", "F32"},
                        [] { fail_weights("matmul in tiles", WeightType::F32); });
+    test::expect_error(LK_INTERNAL_ERROR, {"rows", "form 9", "3 rows of 64"}, [] { fail_form(9, 3, 64); });
     EXPECT_FALSE(supports_matmul(unknown, 4096));
     EXPECT_FALSE(supports_matmul(WeightType::F32, 4));
     EXPECT_TRUE(supports_matmul(WeightType::F32, 8));
