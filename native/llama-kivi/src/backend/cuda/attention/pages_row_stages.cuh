@@ -1,4 +1,5 @@
-// The stages of attention over pages of codes with dp4a, which pages_row.cu puts together.
+// The stages of attention over pages of codes with dp4a, which pages_row.cu puts together. One struct, as all stages
+// work on the same page.
 #pragma once
 
 #include "backend/cuda/attention/common.cuh"
