@@ -1,8 +1,8 @@
 // Products with few columns, where reading the weights is most of the work: 2 to 8, of F32 and BF16 weights 2 to 32.
-// Weights in blocks of 32 are not among them. More: matmul_tile.cu, and through halves and cuBLAS (cuda_backend.cpp).
+// Weights in blocks of 32 are not among them. More: tile.cu, and through halves and cuBLAS (cuda_backend.cpp).
 #include "backend/cuda/device_math.cuh"
-#include "backend/cuda/launch.h"
-#include "backend/cuda/products.cuh"
+#include "backend/cuda/matmul/matmul.h"
+#include "backend/cuda/matmul/weights.cuh"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {
@@ -114,7 +114,7 @@ __global__ void dequantize_kernel(const uint8_t* w, int64_t n, uint16_t* out) {
 void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                   cudaStream_t stream) {
     const int n_blocks = count_blocks(products, kTileRows);
-    dispatch(type, [&](auto t) {
+    dispatch("matmul with few tokens", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         const auto call = [&](auto kernel) {
             queue(kernel, n_blocks, kWarps * 32, 0, stream, products, row_bytes, n_cols, x, n);
@@ -125,12 +125,14 @@ void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n
                            : multiply_few_kernel<kType, 4>);
         } else if constexpr (few_columns(kType) > 1) {
             call(multiply_few_kernel<kType, 1>);
+        } else {
+            fail_weights("matmul with few tokens", type);
         }
     });
 }
 
 void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cudaStream_t stream) {
-    dispatch(type, [&](auto t) {
+    dispatch("dequantize", type, [&](auto t) {
         constexpr int threads = 256;
         const int n_blocks = static_cast<int>((n / 8 + threads - 1) / threads);
         queue(dequantize_kernel<decltype(t)::value>, n_blocks, threads, 0, stream, w, n, out);

@@ -4,14 +4,14 @@
 
 #include <cmath>
 
+#include "backend/cuda/attention/attention.h"
 #include "backend/cuda/device_math.cuh"
-#include "backend/cuda/launch.h"
 
 namespace lk::cuda {
 
 namespace {
 
-constexpr int kJoinWarps = 4;  // of a block
+constexpr int kJoinWarps = kAttentionWarps;
 
 // The greatest of a warp, for any floats: their bits, put in the order of unsigned integers.
 __device__ inline float warp_max_any(float x) {

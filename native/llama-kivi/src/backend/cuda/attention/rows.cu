@@ -5,7 +5,7 @@
 //   values  a token at a time, kCh channels a lane
 #include <type_traits>
 
-#include "backend/cuda/attention_common.cuh"
+#include "backend/cuda/attention/common.cuh"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {
@@ -265,26 +265,39 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     }
 }
 
+template <int kRows, int kD, int kBits>
+AttentionFunction function() {
+    return {reinterpret_cast<const void*>(attention_rows_kernel<kRows, kD / 32, kBits>), join_bytes(kRows, kD)};
+}
+
 template <int kBits>
-AttentionKernel kernel(const AttentionWork& a) {
-    const auto of = [](auto* function, int rows, int d) {
-        return AttentionKernel{reinterpret_cast<const void*>(function), join_bytes(rows, d), rows, 32 * kJoinWarps};
-    };
-    const bool one = a.max_rows * (a.n_head / a.n_head_kv) == 1;
-    if (a.head_size == 128) {
-        return one ? of(attention_rows_kernel<1, 4, kBits>, 1, 128) : of(attention_rows_kernel<4, 4, kBits>, 4, 128);
+AttentionFunction function_of_shape(const AttentionVariant& variant) {
+    const bool one = variant.n_rows == 1;
+    if (!one && variant.n_rows != kFewRows) {
+        fail_variant(variant);
     }
-    return one ? of(attention_rows_kernel<1, 2, kBits>, 1, 64) : of(attention_rows_kernel<4, 2, kBits>, 4, 64);
+    switch (variant.width) {
+    case 64:
+        return one ? function<1, 64, kBits>() : function<kFewRows, 64, kBits>();
+    case 128:
+        return one ? function<1, 128, kBits>() : function<kFewRows, 128, kBits>();
+    }
+    fail_variant(variant);
 }
 
 }  // namespace
 
-AttentionKernel rows_kernel(const AttentionWork& a) {
-    return kernel<16>(a);
-}
-
-AttentionKernel block_pages_kernel(const AttentionWork& a) {
-    return a.k.format.bits == 8 ? kernel<8>(a) : kernel<4>(a);
+AttentionFunction rows_function(const AttentionVariant& variant) {
+    switch (variant.type) {
+    case LK_CACHE_F16:
+        return function_of_shape<16>(variant);
+    case LK_CACHE_Q8_0:
+        return function_of_shape<8>(variant);
+    case LK_CACHE_Q4_0:
+        return function_of_shape<4>(variant);
+    default:
+        fail_variant(variant);
+    }
 }
 
 }  // namespace lk::cuda

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backend/cuda/device_math.cuh"
-#include "backend/cuda/launch.h"
+#include "backend/cuda/plan/matmul_plan.h"
 
 namespace lk::cuda {
 
@@ -13,35 +13,6 @@ __device__ inline int product_of(const FewProducts& products, int block) {
         ++which;
     }
     return which;
-}
-
-// Gives every product its blocks of rows_each rows; returns how many there are.
-inline int count_blocks(FewProducts& products, int rows_each) {
-    int n_blocks = 0;
-    for (int i = 0; i < products.count; ++i) {
-        products.first_block[i] = n_blocks;
-        n_blocks += (products.n_rows[i] + rows_each - 1) / rows_each;
-    }
-    return n_blocks;
-}
-
-constexpr int block_elements(WeightType type) {
-    return is_float(type) ? 1 : type >= WeightType::Q2_K ? kSuperBlock : kBlock;
-}
-
-constexpr int block_bytes(WeightType type) {
-    return type == WeightType::F32                               ? 4
-           : type == WeightType::F16 || type == WeightType::BF16 ? 2
-           : type == WeightType::Q4_0                            ? sizeof(BlockQ4_0)
-           : type == WeightType::Q4_1                            ? sizeof(BlockQ4_1)
-           : type == WeightType::Q5_0                            ? sizeof(BlockQ5_0)
-           : type == WeightType::Q5_1                            ? sizeof(BlockQ5_1)
-           : type == WeightType::Q8_0                            ? sizeof(BlockQ8_0)
-           : type == WeightType::Q2_K                            ? sizeof(BlockQ2_K)
-           : type == WeightType::Q3_K                            ? sizeof(BlockQ3_K)
-           : type == WeightType::Q4_K                            ? sizeof(BlockQ4_K)
-           : type == WeightType::Q5_K                            ? sizeof(BlockQ5_K)
-                                                                 : sizeof(BlockQ6_K);
 }
 
 // Chunks of 32 elements that share their bytes are decoded together: a read of a warp costs as much as the lines it

@@ -1,7 +1,7 @@
 // Joins splits.
 #include <cmath>
 
-#include "backend/cuda/launch.h"
+#include "backend/cuda/attention/attention.h"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {

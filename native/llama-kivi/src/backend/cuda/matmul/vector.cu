@@ -4,8 +4,8 @@
 #include <type_traits>
 
 #include "backend/cuda/device_math.cuh"
-#include "backend/cuda/launch.h"
-#include "backend/cuda/products.cuh"
+#include "backend/cuda/matmul/matmul.h"
+#include "backend/cuda/matmul/weights.cuh"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {
@@ -228,12 +228,6 @@ struct Piece<WeightType::Q6_K> {
     }
 };
 
-// Whether a piece is multiplied with the vector's codes.
-constexpr bool takes_codes(WeightType type) {
-    return type == WeightType::Q8_0 || type == WeightType::Q4_0 || type == WeightType::Q4_K ||
-           type == WeightType::Q5_K || type == WeightType::Q6_K;
-}
-
 template <WeightType kType>
 __global__ void __launch_bounds__(kWarps * 32)
     multiply_vector_kernel(const __grid_constant__ FewProducts products, size_t row_bytes, int n_cols, const float* x,
@@ -294,14 +288,10 @@ __global__ void __launch_bounds__(kWarps * 32)
 
 }  // namespace
 
-bool wants_codes(WeightType type) {
-    return takes_codes(type);
-}
-
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, cudaStream_t stream) {
     const int n_blocks = count_blocks(products, kWarps * kRows);
-    dispatch(type, [&](auto t) {
+    dispatch("matmul with one token", type, [&](auto t) {
         queue(multiply_vector_kernel<decltype(t)::value>, n_blocks, kWarps * 32, 0, stream, products, row_bytes, n_cols,
               x, codes);
     });
