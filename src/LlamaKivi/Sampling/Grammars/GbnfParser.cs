@@ -7,22 +7,26 @@ namespace LlamaKivi.Sampling.Grammars;
 internal sealed class GbnfParser
 {
     private const int MaxDepth = 200;
-    private const int MaxRepetitions = 10_000;
+    private const int MaxRepetitions = 1_000_000_000;
 
     private readonly string _source;
-    private readonly GrammarBuilder _builder = new();
+    private readonly GrammarBuilder _builder;
     private int _at;
     private int _line = 1;  // of the rule that is read
     private int _counted;   // characters whose line breaks _line counts
     private int _depth;
 
-    private GbnfParser(string source) => _source = source;
+    private GbnfParser(string source, IReadOnlyDictionary<string, string>? origins) => (_source, _builder) = (source, new GrammarBuilder(origins));
 
-    public static CompiledGrammar Parse(string source, string root)
+    /// <summary>Compiles a grammar.</summary>
+    /// <param name="source">Its text.</param>
+    /// <param name="root">Its first rule.</param>
+    /// <param name="origins">[rule]: what it was written for, if a schema was the source.</param>
+    public static CompiledGrammar Parse(string source, string root, IReadOnlyDictionary<string, string>? origins = null)
     {
         ArgumentNullException.ThrowIfNull(source);
         ArgumentNullException.ThrowIfNull(root);
-        var parser = new GbnfParser(source);
+        var parser = new GbnfParser(source, origins);
         parser.Run();
         return parser._builder.Build(root);
     }

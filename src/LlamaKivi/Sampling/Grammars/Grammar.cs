@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Sampling.Grammars.Schemas;
 
 namespace LlamaKivi.Sampling;
 
@@ -10,6 +11,14 @@ namespace LlamaKivi.Sampling;
 public sealed record Grammar(string Gbnf, string Root)
 {
     private Compilation? _compiled;
+    private (string Gbnf, IReadOnlyDictionary<string, string> Places)? _origins;
+
+    /// <summary>[rule]: what it was written for in a schema, for messages. A copy with other rules does not take them over.</summary>
+    internal IReadOnlyDictionary<string, string>? Origins
+    {
+        get => _origins is var (gbnf, places) && ReferenceEquals(gbnf, Gbnf) ? places : null;
+        init => _origins = value is null ? null : (Gbnf, value);
+    }
 
     // Compiled when it is first used; a copy with other rules does not take it over.
     internal CompiledGrammar Compiled
@@ -19,7 +28,7 @@ public sealed record Grammar(string Gbnf, string Root)
             Compilation? known = _compiled;
             if (known is null || known.Gbnf != Gbnf || known.Root != Root)
             {
-                CompiledGrammar grammar = GbnfParser.Parse(Gbnf, Root);
+                CompiledGrammar grammar = GbnfParser.Parse(Gbnf, Root, Origins);
                 GrammarCheck.Run(grammar);
                 _compiled = known = new Compilation(Gbnf, Root, grammar);
             }
@@ -30,7 +39,7 @@ public sealed record Grammar(string Gbnf, string Root)
 
     /// <summary>The grammar of JSON texts that a JSON schema describes.</summary>
     /// <exception cref="GrammarException">The schema is not valid, or uses what is not supported; the message says where.</exception>
-    public static Grammar FromJsonSchema(JsonElement schema) => new(JsonSchemaGrammar.ToGbnf(schema), "root");
+    public static Grammar FromJsonSchema(JsonElement schema) => JsonSchemaGrammar.Of(schema);
 
     /// <summary>The grammar of JSON texts that a JSON schema describes.</summary>
     /// <exception cref="GrammarException">The schema is not valid, or uses what is not supported; the message says where.</exception>
@@ -42,7 +51,7 @@ public sealed record Grammar(string Gbnf, string Root)
     }
 
     /// <summary>The grammar of all JSON texts.</summary>
-    public static Grammar Json() => new(JsonSchemaGrammar.AnyJson, "root");
+    public static Grammar Json() => JsonSchemaGrammar.AnyJson();
 
     /// <summary>Checks the rules, and that what they allow next can be found within milliseconds for each token.</summary>
     /// <exception cref="GrammarException">A rule is not valid, too large or too ambiguous; the message says which and where.</exception>

@@ -99,15 +99,14 @@ internal sealed class GrammarMasks
     public static GrammarException TooAmbiguous(CompiledGrammar grammar, GrammarStates states, string where)
     {
         IReadOnlyList<GrammarPlace> places = states.Last is { } last && last.Places.Length >= states.Pending.Count ? last.Places : states.Pending;
-        string what = "it can begin in too many ways";
-        if (places.Count > 0)
-        {
-            GrammarPlace most = places.GroupBy(place => grammar.Owners[place.Node]).MaxBy(group => group.Count())!.First();
-            what = $"most of it in the rule {grammar.Describe(most.Node)}, where a text can be at {places.Count} places at once";
-        }
-
-        return new GrammarException(
-            $"The grammar is too ambiguous {where}: finding the tokens that may come next takes too long; {what}. " +
-            "Let alternatives, optional parts and repetitions begin with different characters, or have fewer of them.");
+        GrammarBuilder.Rule? most = places.Count == 0 ? null : grammar.RuleOf(places.GroupBy(place => grammar.Owners[place.Node]).MaxBy(group => group.Count())!.First().Node);
+        return most?.Origin is { } origin
+            ? new GrammarException(
+                $"The schema is too ambiguous {where}: finding the tokens that may come next takes too long; most of it for {origin}, where a text can be at {places.Count} places at once. " +
+                "Let the options of anyOf, the alternatives of a pattern and its repetitions begin with different characters, or have fewer of them.")
+            : new GrammarException(
+                $"The grammar is too ambiguous {where}: finding the tokens that may come next takes too long; " +
+                (most is null ? "it can begin in too many ways. " : $"most of it in the rule '{most.Name}' (line {most.Line}), where a text can be at {places.Count} places at once. ") +
+                "Let alternatives, optional parts and repetitions begin with different characters, or have fewer of them.");
     }
 }
