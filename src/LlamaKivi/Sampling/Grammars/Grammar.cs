@@ -37,12 +37,12 @@ public sealed record Grammar(string Gbnf, string Root)
         }
     }
 
-    /// <summary>The grammar of JSON texts that a JSON schema describes.</summary>
-    /// <exception cref="GrammarException">The schema is not valid, or uses what is not supported; the message says where.</exception>
+    /// <summary>The grammar of JSON texts that a JSON schema describes. The keywords are listed in docs/structured-output.md.</summary>
+    /// <exception cref="GrammarException">The schema is not valid, fits no text, or uses what is not supported; the message names the keyword and its place.</exception>
     public static Grammar FromJsonSchema(JsonElement schema) => JsonSchemaGrammar.Of(schema);
 
-    /// <summary>The grammar of JSON texts that a JSON schema describes.</summary>
-    /// <exception cref="GrammarException">The schema is not valid, or uses what is not supported; the message says where.</exception>
+    /// <summary>The grammar of JSON texts that a JSON schema describes. The keywords are listed in docs/structured-output.md.</summary>
+    /// <exception cref="GrammarException">The schema is not valid, fits no text, or uses what is not supported; the message names the keyword and its place.</exception>
     /// <exception cref="JsonException">The text is no JSON.</exception>
     public static Grammar FromJsonSchema([StringSyntax(StringSyntaxAttribute.Json)] string schema)
     {
@@ -54,6 +54,9 @@ public sealed record Grammar(string Gbnf, string Root)
     public static Grammar Json() => JsonSchemaGrammar.AnyJson();
 
     /// <summary>Checks the rules, and that what they allow next can be found within milliseconds for each token.</summary>
+    /// <remarks>
+    /// A bounded search, along texts that make the most of the grammar's ambiguity: a grammar that passes can still be refused while a text is written under it.
+    /// </remarks>
     /// <exception cref="GrammarException">A rule is not valid, too large or too ambiguous; the message says which and where.</exception>
     public void Validate() => _ = Compiled;
 

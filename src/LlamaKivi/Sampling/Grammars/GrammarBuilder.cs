@@ -29,7 +29,7 @@ internal sealed class GrammarBuilder(IReadOnlyDictionary<string, string>? origin
         if (_size > MaxSize)
         {
             throw new GrammarException(rule.Origin is { } origin
-                ? $"The schema is too large: up to {origin} it takes more than {MaxSize} symbols. Shorten its lists of values, its patterns, or the lengths beside them."
+                ? $"The schema is too large: up to {(origin.Length > 0 ? origin : "#")} it takes more than {MaxSize} symbols. Shorten its lists of values, its patterns, or the lengths beside them."
                 : $"The grammar is too large: with the rule '{name}' (line {line}) it has more than {MaxSize} symbols. Shorten its texts, or its lists of alternatives.");
         }
 
@@ -144,7 +144,7 @@ internal sealed class GrammarBuilder(IReadOnlyDictionary<string, string>? origin
     {
         public string Name { get; } = name;
 
-        /// <summary>What it was written for: a keyword and its place in a schema. Null: it is somebody's own.</summary>
+        /// <summary>What it was written for: a keyword and its place in a schema; empty: JSON itself. Null: it is somebody's own.</summary>
         public string? Origin { get; init; }
 
         /// <summary>Line of the definition, from 1.</summary>

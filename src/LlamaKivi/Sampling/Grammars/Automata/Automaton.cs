@@ -3,7 +3,7 @@ using System.Text;
 namespace LlamaKivi.Sampling.Grammars.Automata;
 
 /// <summary>A deterministic automaton over characters: the texts that a pattern, a format or a range of numbers allows. State 0 is the first. Immutable.</summary>
-internal sealed class Automaton
+internal sealed partial class Automaton
 {
     /// <summary>Most states of an automaton.</summary>
     public const int MaxStates = 20_000;
@@ -229,115 +229,6 @@ internal sealed class Automaton
         return [.. edges.Take(kept)];
     }
 
-    // Without states from which no text ends.
-    private Automaton Trim()
-    {
-        var before = new List<int>[Edges.Length];
-        for (int state = 0; state < Edges.Length; state++)
-        {
-            foreach (Edge edge in Edges[state])
-            {
-                (before[edge.Target] ??= []).Add(state);
-            }
-        }
-
-        var alive = new bool[Edges.Length];
-        var open = new Stack<int>(Enumerable.Range(0, Edges.Length).Where(state => Accepts[state]));
-        while (open.TryPop(out int state))
-        {
-            if (!alive[state])
-            {
-                alive[state] = true;
-                before[state]?.ForEach(open.Push);
-            }
-        }
-
-        return alive.All(static a => a) ? this : Map(state => state, [.. alive.Select((a, state) => a || state == 0)], alive);
-    }
-
-    // Equal states become one: partition refinement (Moore 1956).
-    private Automaton Minimize()
-    {
-        const long MaxWork = 1_000_000;  // long chains refine a state at a time
-        int[] classes = [.. Accepts.Select(accepts => accepts ? 1 : 0)];
-        int count = 0;
-        for (long work = 0; ; work += classes.Length)
-        {
-            if (work > MaxWork)
-            {
-                return this;
-            }
-
-            var known = new Dictionary<(int, Signature), int>();
-            var next = new int[classes.Length];
-            for (int state = 0; state < classes.Length; state++)
-            {
-                (int, Signature) key = (classes[state], new Signature(Join([.. Edges[state].Select(edge => edge with { Target = classes[edge.Target] })])));
-                if (!known.TryGetValue(key, out next[state]))
-                {
-                    next[state] = known.Count;
-                    known.Add(key, next[state]);
-                }
-            }
-
-            classes = next;
-            if (known.Count == count)
-            {
-                break;
-            }
-
-            count = known.Count;
-        }
-
-        if (count == classes.Length)
-        {
-            return this;
-        }
-
-        var first = new int[count];
-        for (int state = classes.Length - 1; state >= 0; state--)
-        {
-            first[classes[state]] = state;
-        }
-
-        return Map(state => first[classes[state]], [.. Enumerable.Range(0, classes.Length).Select(state => first[classes[state]] == state)], null);
-    }
-
-    // Keeps some states, with the edges to what their targets map to; those to states that are not alive are dropped.
-    private Automaton Map(Func<int, int> map, bool[] kept, bool[]? alive)
-    {
-        int[] states = [.. Enumerable.Range(0, kept.Length).Where(state => kept[state])];
-        var numbers = new int[kept.Length];
-        for (int i = 0; i < states.Length; i++)
-        {
-            numbers[states[i]] = i;
-        }
-
-        return new Automaton(
-            [.. states.Select(state => Join([.. Edges[state].Where(edge => alive is null || alive[edge.Target]).Select(edge => edge with { Target = numbers[map(edge.Target)] })]))],
-            [.. states.Select(state => Accepts[state])]);
-    }
-
     /// <summary>Characters that lead to a state.</summary>
     public sealed record Edge(int Low, int High, int Target);
-
-    private readonly struct Signature(Edge[] edges) : IEquatable<Signature>
-    {
-        private readonly Edge[] _edges = edges;
-
-        public bool Equals(Signature other) => _edges.AsSpan().SequenceEqual(other._edges);
-
-        public override bool Equals(object? obj) => obj is Signature other && Equals(other);
-
-        public override int GetHashCode()
-        {
-            var hash = new HashCode();
-            foreach (Edge edge in _edges)
-            {
-                hash.Add(edge);
-            }
-
-            return hash.ToHashCode();
-        }
-    }
 }

@@ -6,8 +6,10 @@ namespace LlamaKivi.Sampling.Grammars.Automata;
 internal sealed class Pattern
 {
     private const int MaxNodes = 6_000;
+    private const int MaxWork = 1_000_000;  // nodes of all states
 
     private readonly List<Node> _nodes = [];
+    private int _work;
 
     private Pattern()
     {
@@ -153,7 +155,8 @@ internal sealed class Pattern
             }
         }
 
-        return [.. found.Where(at => _nodes[at < 0 ? ~at : at].Kind is Kind.Set or Kind.Match)];
+        _work += found.Count;
+        return _work > MaxWork ? throw new OverflowException() : [.. found.Where(at => _nodes[at < 0 ? ~at : at].Kind is Kind.Set or Kind.Match)];
     }
 
     private readonly record struct Node(Kind Kind, CharacterSet Set, int Target, int Other);

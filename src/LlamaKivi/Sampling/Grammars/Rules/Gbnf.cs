@@ -68,6 +68,9 @@ internal abstract record Gbnf
         : least == 1 && most == 1 ? item
         : new RepeatNode(item, least, most);
 
+    /// <summary>Whether it is another rule and nothing else.</summary>
+    public bool IsRule => this is RuleNode;
+
     public static Gbnf Optional(Gbnf item) => Repeat(item, 0, 1);
 
     /// <summary>Appends the notation.</summary>

@@ -39,8 +39,8 @@ internal sealed class GbnfRules
     {
         if (!_rules.ContainsKey(name))
         {
-            _rules.Add(name, (Gbnf.Empty, name));  // it may refer to itself
-            _rules[name] = (body(), name);
+            _rules.Add(name, (Gbnf.Empty, ""));  // it may refer to itself
+            _rules[name] = (body(), "");
         }
 
         return Gbnf.Rule(name);
@@ -51,7 +51,7 @@ internal sealed class GbnfRules
     /// <returns>The grammar, whose root is "root"; null: no text fits.</returns>
     public Grammar? Write(Gbnf root)
     {
-        Dictionary<string, (Gbnf Body, string Origin)> rules = new(_rules) { ["root"] = (root, "the root of the JSON schema") };
+        Dictionary<string, (Gbnf Body, string Origin)> rules = new(_rules) { ["root"] = (root, "#") };
         HashSet<string> finite = Finite(rules);
         if (!finite.Contains("root"))
         {

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using LlamaKivi.Sampling.Grammars.Rules;
 
@@ -13,7 +14,7 @@ namespace LlamaKivi.Sampling.Grammars.Schemas;
 /// </remarks>
 internal sealed class JsonSchemaGrammar
 {
-    private const int MaxDepth = 100;
+    private const int MaxDepth = 500;
 
     private static readonly string[] AllTypes = ["object", "array", "string", "number", "boolean", "null"];
 
@@ -68,9 +69,9 @@ internal sealed class JsonSchemaGrammar
     public Gbnf Visit(params IEnumerable<SchemaPart> parts)
     {
         SchemaPart[] all = [.. parts];
-        if (++_depth > MaxDepth)
+        if (++_depth > MaxDepth || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
-            throw new GrammarException($"The schema nests more than {MaxDepth} deep at {all[0].Path}.");
+            throw new GrammarException($"The schema nests too deep at {all.FirstOrDefault(Document.Root).Path}: its references lead through more than {Math.Min(_depth, MaxDepth)} values.");
         }
 
         try
@@ -81,6 +82,19 @@ internal sealed class JsonSchemaGrammar
         {
             _depth--;
         }
+    }
+
+    /// <summary>A value that fits all of some schemas.</summary>
+    /// <param name="parts">The schemas.</param>
+    /// <param name="why">Why there is none.</param>
+    public Gbnf Visit(IEnumerable<SchemaPart> parts, out string? why)
+    {
+        string? before = Reason;
+        Reason = null;
+        Gbnf value = Visit(parts);
+        why = value == Gbnf.Never ? Reason : null;
+        Reason = before ?? Reason;
+        return value;
     }
 
     /// <summary>What no text fits. One schema that contradicts itself is refused at once; of several, another choice may fit.</summary>
@@ -110,7 +124,7 @@ internal sealed class JsonSchemaGrammar
         Gbnf body = Body(set);
         _open.Remove(set.Key);
         Json.Rules.Define(name, body, set.Path);
-        return body == Gbnf.Never ? Gbnf.Never : Gbnf.Rule(name);
+        return body == Gbnf.Never || body.IsRule ? body : Gbnf.Rule(name);
     }
 
     private Gbnf Body(SchemaSet set)
@@ -162,12 +176,13 @@ internal sealed class JsonSchemaGrammar
             SchemaSet? expanded = Document.Expand(option);
             if (expanded is not null)
             {
-                if (Array.Exists(expanded.Parts, one => one.Path == part.Path))
+                if (Array.Exists(expanded.Parts, one => part.IsFrom(one.Path)))
                 {
                     throw new GrammarException($"The schema's {keyword} at {part.Path} has the schema itself for an option.");
                 }
 
-                options.Add(Rule(new SchemaSet([.. rest, .. expanded.Parts.Where(one => !Array.Exists(rest, other => other.Path == one.Path))])));
+                IEnumerable<SchemaPart> added = expanded.Parts.Where(one => !Array.Exists(rest, other => other.Path == one.Path));
+                options.Add(Rule(new SchemaSet([.. rest, .. added.Select(one => one with { Via = $"{part.Via}\n{part.Path}\n" })])));
             }
         }
 

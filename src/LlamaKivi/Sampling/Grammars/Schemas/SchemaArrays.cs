@@ -14,6 +14,8 @@ internal sealed class SchemaArrays(JsonSchemaGrammar grammar, SchemaSet set)
     private static readonly string[] Null = ["null"];
     private static readonly string[] Booleans = ["true", "false"];
 
+    private string? _why;  // no item fits
+
     private Gbnf Comma => Gbnf.Sequence(Gbnf.Text(","), grammar.Json.Blank);
 
     public Gbnf Write()
@@ -28,7 +30,7 @@ internal sealed class SchemaArrays(JsonSchemaGrammar grammar, SchemaSet set)
         SchemaPart? unique = set.With("uniqueItems").Cast<SchemaPart?>().FirstOrDefault(part => part!.Value.Flag("uniqueItems"));
         Gbnf items = unique is { } part && most is not 1 ? Distinct(part, least, most) : Items(least, most);
         return items == Gbnf.Never
-            ? grammar.Nothing(set, $"no item fits the list at {set.Path}")
+            ? grammar.Nothing(set, $"no item fits the list at {set.Path}{(_why is null ? "" : $": {_why}")}")
             : grammar.Json.Rules.Add(Gbnf.Sequence(Gbnf.Text("["), grammar.Json.Blank, items, Gbnf.Text("]")), set.Path);
     }
 
@@ -55,7 +57,12 @@ internal sealed class SchemaArrays(JsonSchemaGrammar grammar, SchemaSet set)
 
     private int Prefix => set.Parts.Max(part => part.Has(FirstOf(part)) ? part.List(FirstOf(part)).Length : 0);
 
-    private Gbnf Item(int index) => Gbnf.Sequence(grammar.Visit(ItemParts(set, index)), grammar.Json.Blank);
+    private Gbnf Item(int index)
+    {
+        Gbnf value = grammar.Visit(ItemParts(set, index), out string? why);
+        _why ??= why;
+        return Gbnf.Sequence(value, grammar.Json.Blank);
+    }
 
     private Gbnf Items(int least, int? most)
     {

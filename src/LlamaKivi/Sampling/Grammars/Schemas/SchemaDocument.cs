@@ -5,12 +5,13 @@ namespace LlamaKivi.Sampling.Grammars.Schemas;
 /// <summary>A schema with its references: what schemas a value must fit where it must fit some.</summary>
 internal sealed class SchemaDocument(JsonElement root)
 {
-    private static readonly HashSet<string> Known =
+    private static readonly HashSet<string> Constraints =
+        ["anyOf", "oneOf", "not", "enum", "const", "type", "nullable", .. KeywordsOf.Number, .. KeywordsOf.String, .. KeywordsOf.Array, .. KeywordsOf.Object];
+
+    private static readonly HashSet<string> Others =
     [
-        "$ref", "allOf", "anyOf", "oneOf", "not", "enum", "const", "type", "nullable",
-        .. KeywordsOf.Number, .. KeywordsOf.String, .. KeywordsOf.Array, .. KeywordsOf.Object,
-        "$schema", "$id", "id", "$comment", "$defs", "definitions", "$anchor", "$vocabulary", "title", "description", "default", "example", "examples", "deprecated",
-        "readOnly", "writeOnly", "strict", "contentMediaType", "contentSchema", "discriminator", "externalDocs", "xml",
+        "$ref", "allOf", "$schema", "$id", "id", "$comment", "$defs", "definitions", "$anchor", "$vocabulary", "title", "description", "default", "example", "examples",
+        "deprecated", "readOnly", "writeOnly", "strict", "contentMediaType", "contentSchema", "discriminator", "externalDocs", "xml",
     ];
 
     private Dictionary<string, SchemaPart>? _anchors;
@@ -48,7 +49,7 @@ internal sealed class SchemaDocument(JsonElement root)
                 throw new GrammarException($"The schema at {part.Path} refers to itself without a value between.");
             }
 
-            Check(part);
+            bool isConstraint = Check(part);
             if (part.Has("$ref"))
             {
                 Add(Resolve(part.Text("$ref"), part), trail);
@@ -63,20 +64,30 @@ internal sealed class SchemaDocument(JsonElement root)
             }
 
             trail.Remove(part.Path);
-            found.Add(part);
+            if (isConstraint)
+            {
+                found.Add(part);
+            }
         }
     }
 
-    // Keywords that would be passed over in silence.
-    private static void Check(SchemaPart part)
+    // Whether the schema says something itself. Refuses keywords that would be passed over in silence.
+    private static bool Check(SchemaPart part)
     {
+        bool isConstraint = false;
         foreach (JsonProperty property in part.Element.EnumerateObject())
         {
-            if (!Known.Contains(property.Name) && !property.Name.StartsWith("x-", StringComparison.Ordinal))
+            if (Constraints.Contains(property.Name))
+            {
+                isConstraint = true;
+            }
+            else if (!Others.Contains(property.Name) && !property.Name.StartsWith("x-", StringComparison.Ordinal))
             {
                 throw part.Refuse(property.Name, "a text could not be held to it");
             }
         }
+
+        return isConstraint;
     }
 
     private SchemaPart Resolve(string reference, SchemaPart from)

@@ -17,7 +17,7 @@ internal static class SchemaFormats
     private const string Offset = "[+-](?:0[0-9]|1[0-3]):[0-5][0-9]";
     private const string Label = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-Za-z0-9])?";
     private const string Host = $"{Label}(?:\\.{Label})*";
-    private const string Email = $"[A-Za-z0-9_+-]+(?:\\.[A-Za-z0-9_+-]+)*@{Label}(?:\\.{Label})+";
+    private const string Email = $"[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+)*@(?:{Label}\\.)+[A-Za-z]{{2,12}}";
     private const string Byte = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
     private const string Four = $"{Byte}(?:\\.{Byte}){{3}}";
     private const string Hex = "[0-9A-Fa-f]{1,4}";
@@ -28,7 +28,7 @@ internal static class SchemaFormats
     private const string Address = $"(?:{Url}|mailto:{Email}|urn:[a-z][a-z0-9]{{1,15}}:[A-Za-z0-9:._-]+)";
     private const string Base64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?";
     private const string Base64Url = "(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048]|[A-Za-z0-9_-][AQgw])?";
-    private const string ClockSpan = "(?:[0-9]{1,4}H(?:[0-9]{1,4}M)?(?:[0-9]{1,4}(?:\\.[0-9]{1,7})?S)?|[0-9]{1,4}M(?:[0-9]{1,4}(?:\\.[0-9]{1,7})?S)?|[0-9]{1,4}(?:\\.[0-9]{1,7})?S)";
+    private const string ClockSpan = "(?:[0-9]{1,4}H(?:[0-9]{1,4}M)?(?:[0-9]{1,4}S)?|[0-9]{1,4}M(?:[0-9]{1,4}S)?|[0-9]{1,4}S)";
 
     private const string Date = $"(?:{Years}-{Days}|{LeapYears}-02-29)";
     private static readonly string Six = string.Join('|', Compressed());

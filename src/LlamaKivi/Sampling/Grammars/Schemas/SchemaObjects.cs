@@ -25,7 +25,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         List<Property> properties = Properties();
         foreach (Property property in properties.Where(property => property.IsRequired && property.Body == Gbnf.Never))
         {
-            return grammar.Nothing(set, $"the object at {set.Path} requires '{property.Name}', which no value fits");
+            return grammar.Nothing(set, $"the object at {set.Path} requires '{property.Name}', which no value fits{(property.Why is null ? "" : $": {property.Why}")}");
         }
 
         properties.RemoveAll(property => property.Body == Gbnf.Never);
@@ -50,66 +50,15 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         return Json.Rules.Add(Gbnf.Sequence(Gbnf.Text("{"), Json.Blank, inner, Gbnf.Text("}")), set.Path);
     }
 
-    /// <summary>The schemas of a property's value.</summary>
-    public static IEnumerable<SchemaPart> ValueParts(SchemaSet set, string name)
-    {
-        foreach (SchemaPart part in set.Parts)
-        {
-            bool isDescribed = false;
-            if (part.Has("properties") && part.Object("properties").TryGetProperty(name, out _))
-            {
-                isDescribed = true;
-                yield return part.Child("properties", name);
-            }
-
-            foreach ((SchemaPart value, Automaton names) in PatternsOf(part))
-            {
-                if (names.Matches(name))
-                {
-                    isDescribed = true;
-                    yield return value;
-                }
-            }
-
-            if (!isDescribed && part.Has("additionalProperties"))
-            {
-                yield return part.Child("additionalProperties");
-            }
-        }
-    }
-
-    private static IEnumerable<(SchemaPart Value, Automaton Names)> PatternsOf(SchemaPart part)
-    {
-        if (!part.Has("patternProperties"))
-        {
-            yield break;
-        }
-
-        foreach (JsonProperty property in part.Object("patternProperties").EnumerateObject())
-        {
-            Automaton? names;
-            try
-            {
-                names = Pattern.Compile(PatternSyntax.Parse(property.Name));
-            }
-            catch (PatternException e)
-            {
-                throw part.Refuse("patternProperties", e.Message);
-            }
-
-            yield return (part.Child("patternProperties", property.Name), names ?? throw part.Refuse("patternProperties", $"'{property.Name}' takes too many states"));
-        }
-    }
-
     // The properties that schemas describe or require. What names a type comes first: readers choose the type by it.
     private List<Property> Properties()
     {
         var required = new HashSet<string>(set.With("required").SelectMany(part => part.List("required").Select(name => part.Text(name, "required"))));
-        string[] described = [.. set.With("properties").SelectMany(part => part.Object("properties").EnumerateObject().Select(property => property.Name)).Distinct()];
+        string[] described = [.. set.With("properties").SelectMany(part => part.Object("properties").EnumerateObject().Select(property => property.Name)).Concat(ListedNames()).Distinct()];
         var properties = new List<Property>();
         foreach (string name in described.Concat(required).Distinct().OrderBy(name => name.StartsWith('$') ? 0 : 1))
         {
-            SchemaPart[] parts = [.. ValueParts(set, name)];
+            SchemaPart[] parts = [.. SchemaProperties.ValueParts(set, name)];
             bool isAllowed = described.Contains(name) || (!IsClosed(parts) && !Array.Exists(parts, part => part.Element.ValueKind == JsonValueKind.False));
             if (!isAllowed)
             {
@@ -117,12 +66,22 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
             }
 
             isAllowed &= NamesFit(name);
-            Gbnf value = isAllowed ? grammar.Visit(parts) : Gbnf.Never;
+            string? why = null;
+            Gbnf value = isAllowed ? grammar.Visit(parts, out why) : Gbnf.Never;
             string key = JsonText.Quote(name)[1..];
-            properties.Add(new Property(name, required.Contains(name), Gbnf.Sequence(Gbnf.Text(key), Json.Blank, Gbnf.Text(":"), Json.Blank, value, Json.Blank)));
+            properties.Add(new Property(name, required.Contains(name), Gbnf.Sequence(Gbnf.Text(key), Json.Blank, Gbnf.Text(":"), Json.Blank, value, Json.Blank), why));
         }
 
         return properties;
+    }
+
+    // Names that propertyNames lists are as good as described ones: each comes once.
+    private IEnumerable<string> ListedNames()
+    {
+        SchemaPart[] schemas = [.. set.With("propertyNames").Select(part => part.Child("propertyNames"))];
+        return schemas.Length > 0 && grammar.Document.Expand(schemas) is { } names && names.Has("enum", "const")
+            ? grammar.Values.Listed(names).Where(value => value.ValueKind == JsonValueKind.String).Select(value => value.GetString()!)
+            : [];
     }
 
     private bool IsClosed(SchemaPart[] parts) => parts.Length == 0 && set.With("unevaluatedProperties").Any(part => part.Element.GetProperty("unevaluatedProperties").ValueKind == JsonValueKind.False);
@@ -150,7 +109,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
             throw patterned[1].Refuse("patternProperties", $"beside those at {patterned[0].Path} they cannot be held");
         }
 
-        (SchemaPart Value, Automaton Names)[] patterns = patterned.Length == 0 ? [] : [.. PatternsOf(patterned[0])];
+        (SchemaPart Value, Automaton Names)[] patterns = patterned.Length == 0 ? [] : [.. SchemaProperties.PatternsOf(patterned[0])];
         string[] described = [.. properties.Select(property => property.Name)];
         var options = new List<Gbnf>();
         for (int i = 0; i < patterns.Length; i++)
@@ -209,9 +168,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         return Json.Of(rest, Json.InString, $"properties at {set.Path}", Gbnf.Text("\""));
     }
 
-    private Gbnf NameOf(SchemaSet schema, string[] excluded) => schema.Has("enum", "const")
-        ? Gbnf.Choice(grammar.Values.Listed(schema).Where(value => value.ValueKind == JsonValueKind.String && !excluded.Contains(value.GetString()))
-            .Select(value => Gbnf.Text(SchemaValues.TextOf(value)[1..])))
+    private Gbnf NameOf(SchemaSet schema, string[] excluded) => schema.Has("enum", "const") ? Gbnf.Never  // all are described
         : schema.Has("anyOf", "oneOf") ? throw schema.Parts[0].Refuse(schema.Has("anyOf") ? "anyOf" : "oneOf", "a choice of names cannot be held; use an enum or a pattern")
         : new SchemaStrings(grammar, schema).Rest(excluded);
 
@@ -293,5 +250,6 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
     /// <param name="Name">Its name.</param>
     /// <param name="IsRequired">Whether the object must have it.</param>
     /// <param name="Body">The property behind the quote that its name begins with.</param>
-    private sealed record Property(string Name, bool IsRequired, Gbnf Body);
+    /// <param name="Why">Why no value fits, if none does.</param>
+    private sealed record Property(string Name, bool IsRequired, Gbnf Body, string? Why);
 }

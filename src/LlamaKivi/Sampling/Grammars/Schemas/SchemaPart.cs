@@ -7,8 +7,12 @@ namespace LlamaKivi.Sampling.Grammars.Schemas;
 /// <param name="Element">An object.</param>
 /// <param name="Path">JSON pointer from the root of the document, as a fragment.</param>
 /// <param name="Chosen">Keywords of choices that one option was taken of.</param>
-internal readonly record struct SchemaPart(JsonElement Element, string Path, string Chosen = "")
+/// <param name="Via">Places of the choices whose options led here, at one value.</param>
+internal readonly record struct SchemaPart(JsonElement Element, string Path, string Chosen = "", string Via = "")
 {
+    /// <summary>Whether the schema came from an option of another one, or of itself.</summary>
+    public bool IsFrom(string path) => Path == path || Via.Contains($"\n{path}\n", StringComparison.Ordinal);
+
     public bool Has(string keyword) => Element.TryGetProperty(keyword, out _);
 
     public bool TryGet(string keyword, out JsonElement value) => Element.TryGetProperty(keyword, out value);

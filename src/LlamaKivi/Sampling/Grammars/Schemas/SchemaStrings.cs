@@ -38,7 +38,7 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
             return Gbnf.Sequence(Gbnf.Repeat(most == 1 ? grammar.Json.BasicCharacter : grammar.Json.Character, least, most), Quote);
         }
 
-        if (constraints is [{ Node: { } node } only] && words.Length == 0 && least == 0 && most is null && (only.Automaton is null || PatternRules.Size(node) > MaxPlaces))
+        if (constraints is [{ Node: { } node } only] && words.Length == 0 && least == 0 && most is null && (PatternRules.Size(node) > MaxPlaces || only.Automaton is null))
         {
             return new PatternRules(grammar.Json).Write(node) is { } counted ? Gbnf.Sequence(counted, Quote)
                 : only.Automaton is null ? throw only.Part.Refuse(only.Keyword, "it takes too many states; shorten it or its repetitions") : Counted(only.Automaton, least, most, only);
@@ -82,31 +82,31 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
                 string pattern = part.Text("pattern");
                 if (SchemaFormats.FindWritten(pattern) is { } written)
                 {
-                    found.Add(new Constraint("pattern", part, written, null));
+                    found.Add(new Constraint("pattern", part, written));
                 }
                 else
                 {
                     PatternNode node = Parse(pattern, part);
-                    found.Add(new Constraint("pattern", part, Pattern.Compile(node), node));
+                    found.Add(new Constraint("pattern", part, node));
                 }
             }
 
             if (part.Has("format") && part.Text("format") is var format && !SchemaFormats.IsFree(format))
             {
                 found.Add(new Constraint("format", part, SchemaFormats.Find(format)
-                    ?? throw part.Refuse("format", $"'{format}' is not known; known are {string.Join(", ", SchemaFormats.Names)}"), null));
+                    ?? throw part.Refuse("format", $"'{format}' is not known; known are {string.Join(", ", SchemaFormats.Names)}")));
             }
 
             if (part.Has("contentEncoding") && part.Text("contentEncoding") is var encoding)
             {
                 found.Add(new Constraint("contentEncoding", part, SchemaFormats.FindEncoding(encoding)
-                    ?? throw part.Refuse("contentEncoding", $"'{encoding}' is not known; known are base64, base64url and base16"), null));
+                    ?? throw part.Refuse("contentEncoding", $"'{encoding}' is not known; known are base64, base64url and base16")));
             }
 
             AddDates(found, part);
         }
 
-        found.RemoveAll(constraint => ReferenceEquals(constraint.Automaton, Automaton.Universal));
+        found.RemoveAll(constraint => constraint.Node is null && ReferenceEquals(constraint.Automaton, Automaton.Universal));
         return found;
     }
 
@@ -138,7 +138,7 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
             }
 
             date = keyword switch { "exclusiveMinimum" => date.AddDays(1), "exclusiveMaximum" => date.AddDays(-1), _ => date };
-            found.Add(new Constraint(keyword, part, TextBound.Of(date.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture), isLow: keyword.EndsWith("inimum", StringComparison.Ordinal)), null));
+            found.Add(new Constraint(keyword, part, TextBound.Of(date.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture), isLow: keyword.EndsWith("inimum", StringComparison.Ordinal))));
         }
     }
 
@@ -159,5 +159,22 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
                 ?? throw (last?.Part ?? set.Parts[0]).Refuse(last?.Keyword ?? "not", $"with minLength {least} and maxLength {most} it takes more than {MaxCounted} states; write the length into the pattern, or lower it");
     }
 
-    private sealed record Constraint(string Keyword, SchemaPart Part, Automaton? Automaton, PatternNode? Node);
+    /// <summary>Something that a text must fit.</summary>
+    private sealed class Constraint(string keyword, SchemaPart part, PatternNode? node)
+    {
+        private readonly Lazy<Automaton?> _automaton = new(() => Pattern.Compile(node!));
+
+        public Constraint(string keyword, SchemaPart part, Automaton automaton)
+            : this(keyword, part, (PatternNode?)null) => _automaton = new(automaton);
+
+        public string Keyword => keyword;
+
+        public SchemaPart Part => part;
+
+        /// <summary>The pattern, if it is the schema's own.</summary>
+        public PatternNode? Node => node;
+
+        /// <summary>The texts; null: they take too many states.</summary>
+        public Automaton? Automaton => _automaton.Value;
+    }
 }

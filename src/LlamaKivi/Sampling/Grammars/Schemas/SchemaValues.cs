@@ -7,12 +7,15 @@ namespace LlamaKivi.Sampling.Grammars.Schemas;
 /// <summary>Values that schemas list, and those that they exclude.</summary>
 internal sealed class SchemaValues(JsonSchemaGrammar grammar)
 {
+    private const string Listing = "!list";
+
     /// <summary>The values of the first <c>enum</c> or <c>const</c> that fit all of the schemas.</summary>
     public JsonElement[] Listed(SchemaSet set)
     {
         SchemaPart part = set.Parts.First(part => part.Has("const") || part.Has("enum"));
         JsonElement[] values = part.TryGet("const", out JsonElement constant) ? [constant] : part.Choices("enum");
-        return [.. values.Where(value => Fits(value, set)).DistinctBy(TextOf)];
+        SchemaSet others = new([.. set.Parts.Select(other => other.Path == part.Path ? other with { Chosen = other.Chosen + Listing } : other)]);
+        return [.. values.Where(value => Fits(value, others)).DistinctBy(TextOf)];
     }
 
     /// <summary>A value as a model writes it by itself.</summary>
@@ -59,8 +62,10 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
             }
         }
 
+        // A list has its own values: long ones would be searched for each.
+        bool isListed = part.Chosen.EndsWith(Listing, StringComparison.Ordinal) && !part.Has("const");
         return (!part.Has("const") || JsonElement.DeepEquals(part.Element.GetProperty("const"), value))
-            && (!part.Has("enum") || part.Choices("enum").Any(other => JsonElement.DeepEquals(other, value)));
+            && (!part.Has("enum") || isListed || part.Choices("enum").Any(other => JsonElement.DeepEquals(other, value)));
     }
 
     private bool FitsAll(JsonElement value, SchemaPart part) => grammar.Document.Expand(part) is { } set && Fits(value, set);
@@ -100,7 +105,7 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
         int count = value.EnumerateObject().Count();
         return count >= set.Least("minProperties") && count <= (set.Most("maxProperties") ?? int.MaxValue)
             && set.With("required").All(part => part.List("required").All(name => value.TryGetProperty(part.Text(name, "required"), out _)))
-            && value.EnumerateObject().All(property => SchemaObjects.ValueParts(set, property.Name).All(part => FitsAll(property.Value, part)));
+            && value.EnumerateObject().All(property => SchemaProperties.ValueParts(set, property.Name).All(part => FitsAll(property.Value, part)));
     }
 
     private static IEnumerable<SchemaPart> Nots(SchemaSet set)
