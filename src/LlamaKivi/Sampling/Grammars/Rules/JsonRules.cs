@@ -19,6 +19,8 @@ internal sealed class JsonRules(GbnfRules rules)
 
     private static readonly CharacterSet Digit = CharacterSet.Of(('0', '9'));
 
+    private readonly Dictionary<CharacterSet, Gbnf> _sets = [];  // [characters]: one of them in a string
+
     public GbnfRules Rules => rules;
 
     /// <summary>Blanks between the parts of a text.</summary>
@@ -83,6 +85,11 @@ internal sealed class JsonRules(GbnfRules rules)
             return BasicCharacter;
         }
 
+        if (_sets.TryGetValue(set, out Gbnf? known))
+        {
+            return known;
+        }
+
         var options = new List<Gbnf> { Gbnf.Class(set.Except(Special)) };
         foreach ((int low, int high) in set.Intersect(Special).Ranges)
         {
@@ -99,7 +106,11 @@ internal sealed class JsonRules(GbnfRules rules)
             })));
         }
 
-        return Gbnf.Choice(options);
+        // A set of more than ASCII is many bytes: one rule for all its uses.
+        Gbnf one = Gbnf.Choice(options);
+        one = set.Ranges[^1].High < 0x80 && options.Count == 1 ? one : rules.Add(one, "");
+        _sets.Add(set, one);
+        return one;
     }
 
     /// <summary>The texts of an automaton.</summary>
