@@ -1,4 +1,6 @@
+using System.Text.Json.Nodes;
 using LlamaKivi.Sampling;
+using LlamaKivi.Sampling.Grammars;
 using Xunit;
 
 namespace LlamaKivi.Tests.Sampling.Schemas;
@@ -19,6 +21,7 @@ public sealed class SchemaRefusalTests
     [InlineData("""{"type":"string","pattern":"^\\d{5}$","maxLength":4}""", "pattern at # is as short as maxLength at #")]
     [InlineData("""{"type":"string","pattern":"^\\d{5}$","minLength":6}""", "pattern at # is as long as minLength at #")]
     [InlineData("""{"type":"string","pattern":"^a$","allOf":[{"pattern":"^b$"}]}""", "pattern and pattern at #/allOf/0")]
+    [InlineData("""{"type":"string","minLength":9999999999}""", "'minLength' at # is not supported: it is above 1000000000")]
     [InlineData("""{"type":"array","minItems":3,"maxItems":2}""", "minItems 3 at # is above maxItems 2")]
     [InlineData("""{"type":"array","items":false,"minItems":1}""", "is false")]
     [InlineData("""{"type":"array","items":{"enum":[1,2]},"uniqueItems":true,"minItems":3}""", "minItems 3 at # is above the 2 different items")]
@@ -81,4 +84,44 @@ public sealed class SchemaRefusalTests
         GrammarException e = Assert.Throws<GrammarException>(() => Grammar.FromJsonSchema("""{"type":"object","properties":{"a":{"enum":[""" + values + "]}}}").Validate());
         Assert.Contains("The schema is too large: up to #/properties/a", e.Message, StringComparison.Ordinal);
     }
+
+    // Values of any kind in any place, and schemas in each other.
+    [Fact]
+    public void Mutated_schemas_are_taken_or_refused()
+    {
+        string[] seeds = [.. SchemaKeywordTests.Cases.Select(row => row.Data.Item1)];
+        string[] values =
+        [
+            "1", "-1", "1.5", "1e400", "1e-300", "null", "true", "false", "\"\"", "\"(\"", "\"(a*)*b\"", "\"a{9}{9}\"", "\"object\"", "\"integer\"", "\"date\"", "[]", "{}", "[1]",
+            "[\"string\"]", "{\"$ref\":\"#\"}", "[{\"$ref\":\"#\"}]", "{\"enum\":[1,\"a\",null]}", "[{\"type\":\"string\"},{\"type\":\"null\"}]",
+        ];
+        string[] keywords =
+        [
+            "$ref", "anyOf", "oneOf", "allOf", "not", "enum", "const", "type", "nullable", "minimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern", "format",
+            "contentEncoding", "items", "prefixItems", "minItems", "maxItems", "uniqueItems", "properties", "required", "additionalProperties", "patternProperties", "propertyNames", "maxProperties",
+        ];
+        var random = new Random(5);
+        for (int i = 0; i < 1500; i++)
+        {
+            var schema = (JsonObject)JsonNode.Parse(seeds[random.Next(seeds.Length)])!;
+            for (int change = random.Next(1, 4); change > 0; change--)
+            {
+                JsonObject[] objects = [.. Objects(schema)];
+                JsonObject at = objects[random.Next(objects.Length)];
+                string keyword = at.Count > 0 && random.Next(2) == 0 ? at.ElementAt(random.Next(at.Count)).Key : keywords[random.Next(keywords.Length)];
+                at[keyword] = JsonNode.Parse(random.Next(3) == 0 ? seeds[random.Next(seeds.Length)] : values[random.Next(values.Length)]);
+            }
+
+            string text = schema.ToJsonString();
+            Exception? error = Record.Exception(() => GbnfParser.Parse(Grammar.FromJsonSchema(text).Gbnf, "root"));
+            Assert.True(error is null || (error is GrammarException && !error.Message.StartsWith("The grammar", StringComparison.Ordinal)), $"{text}\n{error}");
+        }
+    }
+
+    private static IEnumerable<JsonObject> Objects(JsonNode? node) => node switch
+    {
+        JsonObject value => value.SelectMany(property => Objects(property.Value)).Prepend(value),
+        JsonArray values => values.SelectMany(Objects),
+        _ => [],
+    };
 }

@@ -99,7 +99,8 @@ internal sealed class SchemaSet(SchemaPart[] parts)
     }
 
     /// <summary>The greatest of some counts.</summary>
-    public int Least(string keyword) => With(keyword).Max(part => part.Count(keyword)) ?? 0;
+    public int Least(string keyword) => With(keyword)
+        .Max(part => part.Count(keyword) is > Unbounded ? throw part.Refuse(keyword, $"it is above {Unbounded}") : part.Count(keyword)) ?? 0;
 
     /// <summary>The smallest of some counts; null: there is no bound.</summary>
     public int? Most(string keyword) => With(keyword).Min(part => part.Count(keyword)) is { } most && most < Unbounded ? most : null;
