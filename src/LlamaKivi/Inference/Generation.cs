@@ -116,6 +116,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         var antiprompts = new StopStrings(options.AntiPrompts);
         GoOn(turn, decoder, antiprompts);
         int written = 0;
+        int size = checked((int)context.ContextSize);
         using var steps = new StepLoop<int>(() => Next(turn, options, pipeline, cancellationToken));
         while (call.StopReason == StopReason.None)
         {
@@ -123,6 +124,15 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             {
                 call.StopReason = StopReason.MaxTokens;
                 break;
+            }
+
+            if (written > 0 && _tokens.Count > size && options.OverflowStrategy is (ContextOverflowStrategy.ThrowException or ContextOverflowStrategy.Stop))
+            {
+                call.StopReason = StopReason.ContextFull;
+                if (options.OverflowStrategy == ContextOverflowStrategy.Stop)
+                {
+                    break;
+                }
             }
 
             start = Stopwatch.GetTimestamp();
@@ -135,6 +145,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             bool ended = context.Weights.Tokenizer.IsEndOfGeneration(token);
             if (!ended)
             {
+                decoder.DecodeSpecialTokens = options.DecodeSpecialTokens || (options as MarkedInferenceParams)?.ShownTokens.Contains(token) == true;
                 decoder.Add(token);  // what ends a text is not written, whatever DecodeSpecialTokens says
             }
 
@@ -185,6 +196,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             Cut(_tokens.Count - 1);  // the logits to go on from are those of the last token
         }
 
+        results.CachedTokens = _inCache;
         return (read, _tokens.Count - _inCache);
     }
 
@@ -332,11 +344,11 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             return;
         }
 
-        if (options.OverflowStrategy == ContextOverflowStrategy.ThrowException)
+        if (options.OverflowStrategy is ContextOverflowStrategy.ThrowException or ContextOverflowStrategy.Stop)
         {
             throw new ContextOverflowException(
                 $"The context is full: {_inCache} of {size} tokens used, {_tokens.Count - _inCache} more needed. Raise ContextSize, " +
-                $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.Shift)}.");
+                $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.Shift)} or {nameof(ContextOverflowStrategy.Stop)}.");
         }
 
         // A text without its beginning-of-text token is none that the model knows.
