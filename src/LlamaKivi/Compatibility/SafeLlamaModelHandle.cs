@@ -77,7 +77,17 @@ public sealed class SafeLlamaModelHandle
         string? named = name is null ? null : Weights.Model.Gguf.GetString($"{Key}.{name}");
         return named
             ?? (name is null || !strict ? Weights.Model.Gguf.GetString(Key) : null)
-            ?? (strict ? throw new TemplateNotFoundException(name ?? TemplateNotFoundException.Default) : null);
+            ?? (strict ? throw new TemplateNotFoundException(name ?? TemplateNotFoundException.Default, TemplateNames) : null);
+    }
+
+    // Names of the file's templates but for the default one.
+    internal string[] TemplateNames
+    {
+        get
+        {
+            const string Prefix = "tokenizer.chat_template.";
+            return [.. Weights.Model.Gguf.Entries.Select(entry => entry.Key).Where(key => key.StartsWith(Prefix, StringComparison.Ordinal)).Select(key => key[Prefix.Length..])];
+        }
     }
 
     /// <summary>The file's metadata as text; arrays are left out.</summary>
