@@ -1,0 +1,60 @@
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
+using Microsoft.Extensions.AI;
+
+namespace LlamaKivi;
+
+/// <summary>What a model reads for a conversation, and in what format it answers.</summary>
+/// <param name="Text">The prompt.</param>
+/// <param name="Format">The marks of the answer.</param>
+/// <param name="OpenThought">The marks of the thought that the prompt ends in; null: none.</param>
+/// <param name="ShownTokens">Control tokens that are part of the answer's text.</param>
+internal sealed record ChatPrompt(string Text, AnswerFormat Format, ThoughtMarks? OpenThought, IReadOnlySet<int> ShownTokens)
+{
+    private static readonly IReadOnlySet<int> NoTokens = new HashSet<int>();
+
+    /// <summary>Writes the prompt of a conversation.</summary>
+    /// <param name="templates">The model's templates.</param>
+    /// <param name="transform">What writes conversations instead of them; null: nothing.</param>
+    /// <param name="messages">The conversation.</param>
+    /// <param name="request">The options.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    /// <exception cref="MissingTemplateException">There are tools, and no template that describes them.</exception>
+    /// <exception cref="NotSupportedException">Content or an option cannot be given to the model.</exception>
+    public static ChatPrompt Write(
+        ChatTemplate.Cache templates, IHistoryTransform? transform, IEnumerable<ChatMessage> messages, ChatRequest request, CancellationToken cancellationToken)
+    {
+        List<ChatMessage> all = ChatMessages.WithInstructions(messages, request.Instructions);
+        bool hasTools = request.Tools.Count > 0;
+        ChatTemplate? template = templates.Find(hasTools);
+        if (transform is null && template is not null)
+        {
+            if (hasTools)
+            {
+                template.CheckReadsTools();
+            }
+
+            string text = template.Render(ChatMessages.ToTemplate(all), request.TemplateVariables(template.Text), cancellationToken);
+            return Of(template, text);
+        }
+
+        if (hasTools)
+        {
+            throw new MissingTemplateException("Tools are described to the model by its chat template, and this model's file has none, or another transform is set.");
+        }
+
+        request.TemplateVariables(null);
+        var history = new ChatHistory([.. all.Select(message => new ChatHistory.Message(Role(message.Role), ChatMessages.PlainText(message)))]);
+        return Of(template, transform is null ? new LLamaTransforms.DefaultHistoryTransform().HistoryToText(history) + "Assistant:" : transform.HistoryToText(history));
+    }
+
+    private static ChatPrompt Of(ChatTemplate? template, string text)
+    {
+        AnswerFormat format = template?.Format ?? AnswerFormat.Of(null);
+        return new ChatPrompt(text, format, format.OpenAtEnd(text), template?.ShownTokens ?? NoTokens);
+    }
+
+    private static AuthorRole Role(ChatRole role) =>
+        role == ChatRole.System ? AuthorRole.System : role == ChatRole.User ? AuthorRole.User : role == ChatRole.Assistant ? AuthorRole.Assistant : AuthorRole.Unknown;
+}
