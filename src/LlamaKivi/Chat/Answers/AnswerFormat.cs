@@ -91,6 +91,9 @@ internal sealed class AnswerFormat
         Thoughts = [.. shownThoughts.Append(KnownThoughts[0]).Distinct()];
     }
 
+    /// <summary>The format where there is no template.</summary>
+    public static AnswerFormat Plain { get; } = Of("");
+
     public CallStyle Style { get; }
 
     public bool IsHarmony => Style == CallStyle.Harmony;
@@ -112,11 +115,9 @@ internal sealed class AnswerFormat
         Readers.SelectMany(reader => reader.Marks).Concat(Thoughts.SelectMany(marks => new[] { marks.Open, marks.Close })).Concat(IsHarmony ? HarmonyHeader.Marks : []).Distinct();
 
     /// <summary>The format that a chat template shows.</summary>
-    /// <param name="template">Its text; null: there is none.</param>
-    public static AnswerFormat Of(string? template)
+    public static AnswerFormat Of(string template)
     {
-        string text = template ?? "";
-        CallStyle style = Array.Find(Styles, known => Array.TrueForAll(known.Shown, mark => text.Contains(mark, StringComparison.Ordinal))).Style;
+        CallStyle style = Array.Find(Styles, known => Array.TrueForAll(known.Shown, mark => template.Contains(mark, StringComparison.Ordinal))).Style;
         CallReader[] own = style switch
         {
             CallStyle.Hermes or CallStyle.QwenCoder or CallStyle.Glm => [ToolCallTag, FunctionTag],
@@ -126,7 +127,7 @@ internal sealed class AnswerFormat
             CallStyle.JsonParameters => [PythonTag, FunctionTag],
             _ => [],
         };
-        return new AnswerFormat(style, own, [.. KnownThoughts.Where(marks => text.Contains(marks.Open, StringComparison.Ordinal) || text.Contains(marks.Close, StringComparison.Ordinal))]);
+        return new AnswerFormat(style, own, [.. KnownThoughts.Where(marks => template.Contains(marks.Open, StringComparison.Ordinal) || template.Contains(marks.Close, StringComparison.Ordinal))]);
     }
 
     /// <summary>The marks of the thought that a prompt ends in; null: it ends in none.</summary>

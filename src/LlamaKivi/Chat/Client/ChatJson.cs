@@ -1,3 +1,5 @@
+using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using Microsoft.Extensions.AI;
 
@@ -19,6 +21,23 @@ internal static class ChatJson
         {
             throw new NotSupportedException($"{what} is a {value?.GetType()} that cannot be written as JSON: {e.Message}", e);
         }
+    }
+
+    /// <summary>A text as it is, other values as JSON on one line.</summary>
+    public static string ToText(JsonElement value)
+    {
+        if (value.ValueKind == JsonValueKind.String)
+        {
+            return value.GetString()!;
+        }
+
+        using var text = new MemoryStream();
+        using (var writer = new Utf8JsonWriter(text, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        {
+            value.WriteTo(writer);
+        }
+
+        return Encoding.UTF8.GetString(text.ToArray());
     }
 
     /// <summary>The value of a JSON text; null: it is none.</summary>

@@ -1,5 +1,4 @@
 using System.Text;
-using System.Text.Json;
 using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
@@ -132,8 +131,7 @@ internal static class ChatMessages
             case AIContent content:
                 throw new NotSupportedException($"{what} is {content.GetType().Name}; the model reads text.");
             case var value:
-                JsonElement json = ChatJson.ToElement(value, what);
-                return json.ValueKind == JsonValueKind.String ? json.GetString()! : json.GetRawText();
+                return ChatJson.ToText(ChatJson.ToElement(value, what));
         }
     }
 

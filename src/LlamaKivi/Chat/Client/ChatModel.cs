@@ -20,6 +20,8 @@ internal sealed class ChatModel
 
     public ChatTemplate.Cache Templates { get; }
 
+    public GrammarCache Grammars { get; } = new();
+
     /// <summary>Names that the model goes by: its own, if it has one, and its file's.</summary>
     public IReadOnlyList<string> Names { get; }
 

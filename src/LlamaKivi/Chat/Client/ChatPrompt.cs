@@ -1,6 +1,7 @@
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
+using LlamaKivi.Sampling.Grammars;
 using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
@@ -9,11 +10,9 @@ namespace LlamaKivi;
 /// <param name="Text">The prompt.</param>
 /// <param name="Format">The marks of the answer.</param>
 /// <param name="OpenThought">The marks of the thought that the prompt ends in; null: none.</param>
-/// <param name="ShownTokens">Control tokens that are part of the answer's text.</param>
-internal sealed record ChatPrompt(string Text, AnswerFormat Format, ThoughtMarks? OpenThought, IReadOnlySet<int> ShownTokens)
+/// <param name="Vocabulary">The model's vocabulary, with the control tokens that are marks of the answer as text.</param>
+internal sealed record ChatPrompt(string Text, AnswerFormat Format, ThoughtMarks? OpenThought, GrammarVocabulary Vocabulary)
 {
-    private static readonly IReadOnlySet<int> NoTokens = new HashSet<int>();
-
     /// <summary>Writes the prompt of a conversation.</summary>
     /// <param name="templates">The model's templates.</param>
     /// <param name="transform">What writes conversations instead of them; null: nothing.</param>
@@ -36,7 +35,7 @@ internal sealed record ChatPrompt(string Text, AnswerFormat Format, ThoughtMarks
             }
 
             string text = template.Render(ChatMessages.ToTemplate(all), request.TemplateVariables(template.Text), cancellationToken);
-            return Of(template, text);
+            return Of(templates, template, text);
         }
 
         if (hasTools)
@@ -46,14 +45,12 @@ internal sealed record ChatPrompt(string Text, AnswerFormat Format, ThoughtMarks
 
         request.TemplateVariables(null);
         var history = new ChatHistory([.. all.Select(message => new ChatHistory.Message(Role(message.Role), ChatMessages.PlainText(message)))]);
-        return Of(template, transform is null ? new LLamaTransforms.DefaultHistoryTransform().HistoryToText(history) + "Assistant:" : transform.HistoryToText(history));
+        return Of(templates, template, transform is null ? new LLamaTransforms.DefaultHistoryTransform().HistoryToText(history) + "Assistant:" : transform.HistoryToText(history));
     }
 
-    private static ChatPrompt Of(ChatTemplate? template, string text)
-    {
-        AnswerFormat format = template?.Format ?? AnswerFormat.Of(null);
-        return new ChatPrompt(text, format, format.OpenAtEnd(text), template?.ShownTokens ?? NoTokens);
-    }
+    private static ChatPrompt Of(ChatTemplate.Cache templates, ChatTemplate? template, string text) => template is null
+        ? new ChatPrompt(text, AnswerFormat.Plain, null, templates.PlainVocabulary)
+        : new ChatPrompt(text, template.Format, template.Format.OpenAtEnd(text), template.Vocabulary);
 
     private static AuthorRole Role(ChatRole role) =>
         role == ChatRole.System ? AuthorRole.System : role == ChatRole.User ? AuthorRole.User : role == ChatRole.Assistant ? AuthorRole.Assistant : AuthorRole.Unknown;

@@ -1,18 +1,19 @@
-using System.Text.Json;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Sampling;
-using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
 /// <summary>What a call's options mean for inference.</summary>
 internal static class ChatSampling
 {
-    public static DefaultSamplingPipeline CreatePipeline(ChatRequest request, ChatPrompt prompt)
+    /// <summary>The pipeline of one answer.</summary>
+    /// <exception cref="GrammarException">A schema that must be enforced cannot be; the message says where.</exception>
+    public static DefaultSamplingPipeline CreatePipeline(ChatModel model, ChatRequest request, ChatPrompt prompt)
     {
         var defaults = new DefaultSamplingPipeline();
-        return new DefaultSamplingPipeline
+        AnswerGrammar grammar = model.Grammars.Prepare(AnswerGrammar.Of(request, prompt));
+        return new ChatSamplingPipeline(grammar, prompt.Vocabulary, prompt.Format.Triggers, () => new AnswerParser(prompt.Format, request.Tools, prompt.OpenThought))
         {
             Temperature = request.Temperature ?? defaults.Temperature,
             TopP = request.TopP ?? defaults.TopP,
@@ -20,12 +21,6 @@ internal static class ChatSampling
             FrequencyPenalty = request.FrequencyPenalty ?? 0,
             PresencePenalty = request.PresencePenalty ?? 0,
             Seed = request.Seed ?? defaults.Seed,
-            Grammar = request.Answer switch
-            {
-                { Schema: JsonElement schema } => Grammar.FromJsonSchema(schema),
-                ChatResponseFormatJson => Grammar.Json(),
-                _ => null,
-            },
         };
     }
 
@@ -35,6 +30,6 @@ internal static class ChatSampling
         AntiPrompts = [.. request.Stops, .. transform is LLamaTransforms.DefaultHistoryTransform lines ? [$"{lines.UserName}:"] : Array.Empty<string>()],
         SamplingPipeline = pipeline,
         OverflowStrategy = ContextOverflowStrategy.Stop,
-        ShownTokens = prompt.ShownTokens,
+        ShownTokens = prompt.Vocabulary.Shown,
     };
 }

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using LlamaKivi.Exceptions;
+using LlamaKivi.Sampling.Grammars;
 using LlamaKivi.Tokenization;
 
 namespace LlamaKivi;
@@ -18,13 +19,16 @@ internal sealed class ChatTemplate
         _name = $"{Path.GetFileName(weights.ModelPath)}, chat template{(name is null ? "" : $" '{name}'")}";
         Text = new TemplateText(weights.NativeHandle.GetTemplate(name)!);
         Format = AnswerFormat.Of(Text.Source);
-        ShownTokens = ControlTokens(weights.Tokenizer, Format);
+        Vocabulary = new GrammarVocabulary(weights.Tokenizer, ControlTokens(weights.Tokenizer, Format));
     }
 
     /// <summary>The templates of a model, each read once.</summary>
     internal sealed class Cache(LLamaWeights weights)
     {
         private readonly ConcurrentDictionary<bool, ChatTemplate?> _known = [];
+
+        /// <summary>The vocabulary where there is no template.</summary>
+        public GrammarVocabulary PlainVocabulary { get; } = new(weights.Tokenizer, new HashSet<int>());
 
         /// <summary>The template for a conversation; null: the file has none.</summary>
         /// <param name="hasTools">Whether tools are to be described: the file may have a template of its own for that.</param>
@@ -39,8 +43,8 @@ internal sealed class ChatTemplate
 
     public AnswerFormat Format { get; }
 
-    /// <summary>Control tokens that are marks of the format: an answer is taken apart by their names.</summary>
-    public IReadOnlySet<int> ShownTokens { get; }
+    /// <summary>The vocabulary, with the control tokens that are marks of the format as text: an answer is taken apart by their names.</summary>
+    public GrammarVocabulary Vocabulary { get; }
 
     /// <summary>The text of a conversation.</summary>
     public string Render(IEnumerable<object?> messages, Dictionary<string, object?> variables, CancellationToken cancellationToken) =>

@@ -82,7 +82,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
         using CancellationTokenRegistration ending = cancellationToken.UnsafeRegister(
             static turn => (((WeakReference<ContextTurn>)turn!).TryGetTarget(out ContextTurn? target) ? target : null)?.Dispose(), new WeakReference<ContextTurn>(turn));
         ChatPrompt prompt = ChatPrompt.Write(Model.Templates, historyTransform, messages, request, cancellationToken);
-        using DefaultSamplingPipeline pipeline = ChatSampling.CreatePipeline(request, prompt);
+        using DefaultSamplingPipeline pipeline = ChatSampling.CreatePipeline(Model, request, prompt);
         InferenceParams parameters = ChatSampling.CreateParameters(request, prompt, pipeline, historyTransform);
         var response = new ResponseWriter(Model, request, prompt);
         (IAsyncEnumerable<string> pieces, InferenceResults results) = Infer(turn, prompt.Text, parameters, cancellationToken);
