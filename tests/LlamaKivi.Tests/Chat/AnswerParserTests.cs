@@ -90,6 +90,8 @@ public sealed class AnswerParserTests
         { Llama, "<|python_tag|>{\"name\": \"add\", \"parameters\": {\"a\": 1}}; {\"name\": \"now\", \"parameters\": {}}", "C(add {\"a\":1})C(now {})" },
         { Llama, "{\"type\": \"function\", \"name\": \"add\", \"parameters\": {\"a\": 1}}", "C(add {\"a\":1})" },
         { Functionary, "I see.<function=add>{\"a\": 1}</function><function=now>{}</function>", "T(I see.)C(add {\"a\":1})C(now {})" },
+        { Granite, "<|tool_call|>[{\"name\": \"add\", \"arguments\": {\"a\": 1}}]<|/tool_call|>", "C(add {\"a\":1})" },
+        { Plain, "<TOOLCALL>[{\"name\": \"now\", \"arguments\": {}}]</TOOLCALL>", "C(now {})" },
         { Granite, "<|tool_call|>[{\"name\": \"add\", \"arguments\": {\"a\": 1}}]", "C(add {\"a\":1})" },
 
         // Thoughts.

@@ -127,6 +127,18 @@ public sealed class ChatClientGrammarTests(ToolModels models) : IClassFixture<To
     }
 
     [Fact]
+    public async Task Forty_tools_are_no_burden()
+    {
+        AITool[] tools = [.. Enumerable.Range(0, 40).Select(i => AIFunctionFactory.Create((Size size, int[] days, bool window, string? note) => i, $"book_room_{i}"))];
+        using IChatClient client = Executor("<tool_call>", 8192).AsChatClient();
+        ChatOptions options = new() { Tools = [.. tools, Cancel], ToolMode = ChatToolMode.RequireSpecific("cancel"), AllowMultipleToolCalls = false, Temperature = 0 };
+        Check(Assert.Single((await client.GetResponseAsync("Hi", options, Token)).Messages.Single().Contents.OfType<FunctionCallContent>()), "cancel");
+        options.ToolMode = ChatToolMode.RequireAny;
+        options.MaxOutputTokens = 24;
+        Assert.StartsWith("<tool_call>", (await client.GetResponseAsync("Hi", options, Token)).Text, StringComparison.Ordinal);  // cut before its end: text
+    }
+
+    [Fact]
     public async Task A_schema_that_no_grammar_expresses_is_refused_where_a_call_is_required_only()
     {
         AIFunctionDeclaration odd = AIFunctionFactory.CreateDeclaration("odd", null, JsonDocument.Parse("""{"type":"object","properties":{"a":{"type":"string","not":{"const":"b"}}},"required":["a"]}""").RootElement);

@@ -40,6 +40,20 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
         Assert.Contains("21.5", executor.Prompts[1], StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("[TOOL_CALLS][ARGS]", "[TOOL_CALLS]weather[CALL_ID]abcdefghi[ARGS]{\"city\": \"Paris\"}", "abcdefghi")]
+    [InlineData("[TOOL_CALLS]", "[TOOL_CALLS] [{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\"}, \"id\": \"abcdefghi\"}]", "abcdefghi")]
+    [InlineData("[TOOL_CALLS]", "[TOOL_CALLS] [{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\"}}]", null)]
+    public async Task A_call_has_the_id_that_the_model_gave_or_one_that_templates_take(string marks, string answer, string? id)
+    {
+        using LLamaContext context = Context(marks);
+        using IChatClient client = Script(context, answer).AsChatClient();
+        ChatResponse response = await client.GetResponseAsync("Weather?", new() { Tools = [Weather] }, Token);
+        FunctionCallContent call = response.Messages.Single().Contents.OfType<FunctionCallContent>().Single();
+        Assert.Equal(id ?? call.CallId, call.CallId);
+        Assert.Matches("^[A-Za-z0-9]{9}$", call.CallId);
+    }
+
     [Fact]
     public async Task Text_comes_piece_by_piece_while_tools_are_set()
     {
@@ -174,6 +188,18 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
         Assert.Equal(["tools:1", "default:Hi"], executor.Prompts);
         string message = Assert.Throws<TemplateNotFoundException>(() => new LLamaTemplate(weights.NativeHandle, "other")).Message;
         Assert.Contains("tool_use, rag", message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Arguments_are_text_where_the_template_puts_them_together_with_text()
+    {
+        LLamaWeights weights = models.Of(("tokenizer.chat_template", "{{ tools | length }}{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}{{ '=' + c.function.arguments + '=' }}{% endfor %}{% endfor %}"));
+        using LLamaContext context = weights.CreateContext(ToolModels.Params());
+        ScriptedExecutor executor = Script(context, "Yes.");
+        using IChatClient client = executor.AsChatClient();
+        var call = new FunctionCallContent("1", "weather", new Dictionary<string, object?> { ["city"] = "Rome", ["days"] = 2 });
+        await client.GetResponseAsync([new(ChatRole.User, "?"), new(ChatRole.Assistant, [call])], new() { Tools = [Weather] }, Token);
+        Assert.Equal("1?={\"city\":\"Rome\",\"days\":2}=", executor.Prompts.Single());
     }
 
     [Fact]

@@ -76,10 +76,10 @@ internal sealed class AnswerFormat
     private static readonly CallReader ToolCallTag = new ToolCallTagReader();
     private static readonly CallReader FunctionTag = new FunctionTagReader();
     private static readonly CallReader Mistral = new MistralReader();
-    private static readonly CallReader Granite = new MarkedJsonReader("<|tool_call|>");
+    private static readonly CallReader Granite = new MarkedJsonReader("<|tool_call|>", "<|/tool_call|>");
     private static readonly CallReader PythonTag = new MarkedJsonReader("<|python_tag|>");
     private static readonly CallReader[] MarkReaders =
-        [ToolCallTag, FunctionTag, Mistral, Granite, PythonTag, new MarkedJsonReader("<|START_ACTION|>", "<|END_ACTION|>"), new MarkedJsonReader("functools")];
+        [ToolCallTag, FunctionTag, Mistral, Granite, PythonTag, new MarkedJsonReader("<|START_ACTION|>", "<|END_ACTION|>"), new MarkedJsonReader("<TOOLCALL>", "</TOOLCALL>"), new MarkedJsonReader("functools")];
 
     private AnswerFormat(CallStyle style, CallReader[] own, ThoughtMarks[] shownThoughts)
     {

@@ -153,19 +153,23 @@ internal sealed class MistralReader() : MarkedJsonReader("[TOOL_CALLS]")
             return CallRead.None;
         }
 
+        string? id = null;
         if (text.StandsAt(end, Id) is not false)
         {
-            end = text.Find("[", Math.Min(end + Id.Length, text.Length));
+            int start = Math.Min(end + Id.Length, text.Length);
+            end = text.Find("[", start);
             if (end < 0)
             {
                 return CallRead.Incomplete(text);
             }
+
+            id = text.Text[start..end].ToString();
         }
 
         bool? marked = text.StandsAt(end, Args);
         int value = text.SkipSpace(marked is true ? end + Args.Length : end);
         return marked is null || value == text.Length ? CallRead.Incomplete(text)
-            : text[value] == '{' ? JsonCalls.ReadArguments(text, value, name)
+            : text[value] == '{' ? JsonCalls.ReadArguments(text, value, name, id)
             : CallRead.None;
     }
 }

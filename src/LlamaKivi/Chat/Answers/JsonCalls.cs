@@ -39,7 +39,7 @@ internal static class JsonCalls
     }
 
     /// <summary>The arguments of a call whose name stands before them.</summary>
-    public static CallRead ReadArguments(HeldText text, int at, string name, params string[] closes)
+    public static CallRead ReadArguments(HeldText text, int at, string name, string? id = null, params string[] closes)
     {
         JsonScanner scanner = text.Scan(at);
         if (scanner.IsBroken)
@@ -53,7 +53,7 @@ internal static class JsonCalls
         }
 
         return Parse(text, at, scanner) is { } value && ToolSet.TryArguments(value, out Dictionary<string, object?>? arguments)
-            ? CallRead.Found(at + scanner.Length, [ToolSet.Call(name, arguments)], closes)
+            ? CallRead.Found(at + scanner.Length, [ToolSet.Call(name, arguments, id)], closes)
             : CallRead.None;
     }
 

@@ -25,7 +25,7 @@ internal sealed class FunctionTagReader() : MarkedReader(Open, Close)
 
         int body = text.SkipSpace(end + 1);
         return body == text.Length ? CallRead.Incomplete(text)
-            : text[body] == '{' ? JsonCalls.ReadArguments(text, body, name, Close)
+            : text[body] == '{' ? JsonCalls.ReadArguments(text, body, name, null, Close)
             : ReadParameters(text, body, name, tools);
     }
 

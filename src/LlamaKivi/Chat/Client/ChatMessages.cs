@@ -38,7 +38,9 @@ internal static class ChatMessages
 
     /// <summary>Messages as values of a template. The results of tools are messages of their own.</summary>
     /// <exception cref="NotSupportedException">A message has content that no template can give to a model.</exception>
-    public static IEnumerable<object?> ToTemplate(IReadOnlyList<ChatMessage> messages)
+    /// <param name="messages">The messages.</param>
+    /// <param name="argumentsAreText">Whether the arguments of calls are JSON texts, as OpenAI's API has them; otherwise they are values.</param>
+    public static IEnumerable<object?> ToTemplate(IReadOnlyList<ChatMessage> messages, bool argumentsAreText)
     {
         var names = new Dictionary<string, string>();  // [call id]
         foreach (ChatMessage message in messages)
@@ -58,12 +60,12 @@ internal static class ChatMessages
             }
             else
             {
-                yield return Message(message);
+                yield return Message(message, argumentsAreText);
             }
         }
     }
 
-    private static Dictionary<string, object?> Message(ChatMessage message)
+    private static Dictionary<string, object?> Message(ChatMessage message, bool argumentsAreText)
     {
         Check(
             message,
@@ -91,14 +93,16 @@ internal static class ChatMessages
                 ["function"] = new Dictionary<string, object?>
                 {
                     ["name"] = call.Name,
-                    ["arguments"] = (call.Arguments ?? new Dictionary<string, object?>()).ToDictionary(
-                        item => item.Key, item => (object?)ChatJson.ToElement(item.Value, $"The argument '{item.Key}' of the call '{call.Name}'")),
+                    ["arguments"] = argumentsAreText ? ChatJson.ToText(ChatJson.ToElement(Arguments(call), "")) : Arguments(call),
                 },
             });
         }
 
         return variables;
     }
+
+    private static Dictionary<string, object?> Arguments(FunctionCallContent call) => (call.Arguments ?? new Dictionary<string, object?>()).ToDictionary(
+        item => item.Key, item => (object?)ChatJson.ToElement(item.Value, $"The argument '{item.Key}' of the call '{call.Name}'"));
 
     private static Dictionary<string, object?> Result(FunctionResultContent result, string? name)
     {

@@ -16,6 +16,9 @@ internal sealed class ChatModel
         Metadata = new ChatClientMetadata(ProviderName, defaultModelId: Names[0]);
     }
 
+    /// <summary>What is known of a client whose executor has no context.</summary>
+    public static ChatClientMetadata Unknown { get; } = new(ProviderName);
+
     public LLamaWeights Weights { get; }
 
     public ChatTemplate.Cache Templates { get; }

@@ -1,7 +1,9 @@
+using System.Runtime.ExceptionServices;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Templates;
 using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
@@ -34,8 +36,7 @@ internal sealed record ChatPrompt(string Text, AnswerFormat Format, ThoughtMarks
                 template.CheckReadsTools();
             }
 
-            string text = template.Render(ChatMessages.ToTemplate(all), request.TemplateVariables(template.Text), cancellationToken);
-            return Of(templates, template, text);
+            return Of(templates, template, Render(template, all, request.TemplateVariables(template.Text), cancellationToken));
         }
 
         if (hasTools)
@@ -46,6 +47,27 @@ internal sealed record ChatPrompt(string Text, AnswerFormat Format, ThoughtMarks
         request.TemplateVariables(null);
         var history = new ChatHistory([.. all.Select(message => new ChatHistory.Message(Role(message.Role), ChatMessages.PlainText(message)))]);
         return Of(templates, template, transform is null ? new LLamaTransforms.DefaultHistoryTransform().HistoryToText(history) + "Assistant:" : transform.HistoryToText(history));
+    }
+
+    private static string Render(ChatTemplate template, List<ChatMessage> messages, Dictionary<string, object?> variables, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return template.Render(ChatMessages.ToTemplate(messages, argumentsAreText: false), variables, cancellationToken);
+        }
+        catch (TemplateException e) when (!e.IsRaised && messages.Exists(message => message.Contents.Any(content => content is FunctionCallContent)))
+        {
+            // Some templates put arguments together with text.
+            try
+            {
+                return template.Render(ChatMessages.ToTemplate(messages, argumentsAreText: true), variables, cancellationToken);
+            }
+            catch (TemplateException)
+            {
+                ExceptionDispatchInfo.Throw(e);
+                throw;
+            }
+        }
     }
 
     private static ChatPrompt Of(ChatTemplate.Cache templates, ChatTemplate? template, string text) => template is null

@@ -18,7 +18,8 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
     private static readonly ConditionalWeakTable<ILLamaExecutor, ContextGate> Turns = [];
 
     private readonly ContextGate _own = new(typeof(IChatClient).FullName!);
-    private readonly Lazy<ChatModel> _model = new(() => new ChatModel(executor.Context.Weights));  // not before it is asked for: another's executor may have none then
+    // Not before it is asked for: another's executor may have no context until then.
+    private readonly Lazy<ChatModel> _model = new(() => new ChatModel(executor.Context.Weights), LazyThreadSafetyMode.PublicationOnly);
     private readonly CancellationTokenSource _disposal = new();  // never disposed of itself: a call that begins then still asks it
 
     private ChatModel Model => _model.Value;
@@ -64,7 +65,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
     {
         ArgumentNullException.ThrowIfNull(serviceType);
         return serviceKey is not null ? null
-            : serviceType == typeof(ChatClientMetadata) ? Model.Metadata
+            : serviceType == typeof(ChatClientMetadata) ? executor.Context is null ? ChatModel.Unknown : Model.Metadata
             : serviceType.IsInstanceOfType(executor) ? executor
             : serviceType.IsInstanceOfType(this) ? this
             : null;

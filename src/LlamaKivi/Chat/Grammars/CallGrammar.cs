@@ -28,7 +28,7 @@ internal sealed class CallGrammar(GbnfRules rules, AIFunctionDeclaration[] tools
         CallStyle.Glm => Repeat(ToolCallTagReader.Open, $"{Space} {GlmCall()} {GbnfRules.Literal(ToolCallTagReader.Close)}", $" {Space}", many),
         CallStyle.Function => Repeat(
             FunctionTagReader.Open, $"{Named(tool => $"{GbnfRules.Literal(tool.Name + ">")} {Arguments(tool)}")} {GbnfRules.Literal(FunctionTagReader.Close)}", $" {Space}", many),
-        CallStyle.MistralArgs => Repeat("[TOOL_CALLS]", Named(tool => $"{GbnfRules.Literal(tool.Name + "[ARGS]")} {Arguments(tool)}"), "", many),
+        CallStyle.MistralArgs => Repeat("[TOOL_CALLS]", Named(tool => $"{GbnfRules.Literal(tool.Name)} (\"[CALL_ID]\" [a-zA-Z0-9]{{9}})? \"[ARGS]\" {Arguments(tool)}"), "", many),
         CallStyle.MistralList => List("[TOOL_CALLS]", many),
         CallStyle.Granite => List("<|tool_call|>", many),
         CallStyle.Harmony => Repeat(
