@@ -58,7 +58,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
             backend->begin(cache, {&segment, 1});
             backend->stage({.cache = &cache, .n = kChunk, .k = k.data(), .v = k.data()});
             backend->finish();
-            backend->prepare_commit(cache, {&segment, 1});
+            backend->stage_pages(cache, {&segment, 1}, cache.layers());
             backend->commit(cache, {&segment, 1});
         }
     }

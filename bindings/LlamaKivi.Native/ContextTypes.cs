@@ -1,3 +1,5 @@
+using LlamaKivi.Common;
+
 namespace LlamaKivi.Native;
 
 /// <summary>How to create a context. A new object holds the engine's defaults.</summary>
@@ -13,8 +15,8 @@ public sealed unsafe record ContextOptions
         ReadySequences = (int)parameters.n_seq_ready;
         MicroBatchSize = (int)parameters.n_ubatch;
         Threads = (int)parameters.n_threads;
-        KeyType = parameters.cache.type_k;
-        ValueType = parameters.cache.type_v;
+        KeyType = KvCacheType.FromNative(parameters.cache.type_k);
+        ValueType = KvCacheType.FromNative(parameters.cache.type_v);
         GroupSize = (int)parameters.cache.group;
         ResidualLength = (int)parameters.cache.residual;
         SinkTokens = parameters.cache.sinks;
@@ -39,10 +41,10 @@ public sealed unsafe record ContextOptions
     public bool Embeddings { get; init; }
 
     /// <summary>How keys are stored.</summary>
-    public lk_cache_type KeyType { get; init; }
+    public KvCacheType KeyType { get; init; }
 
     /// <summary>How values are stored.</summary>
-    public lk_cache_type ValueType { get; init; }
+    public KvCacheType ValueType { get; init; }
 
     /// <summary>G, tokens per key group: 16, 32, 64 or 128.</summary>
     public int GroupSize { get; init; }
@@ -63,8 +65,8 @@ public sealed unsafe record ContextOptions
         parameters.n_ubatch = Unsigned(MicroBatchSize, nameof(MicroBatchSize));
         parameters.n_threads = Unsigned(Threads, nameof(Threads));
         parameters.embeddings = Embeddings ? 1u : 0;
-        parameters.cache.type_k = KeyType;
-        parameters.cache.type_v = ValueType;
+        parameters.cache.type_k = KeyType.ToNative();
+        parameters.cache.type_v = ValueType.ToNative();
         parameters.cache.group = Unsigned(GroupSize, nameof(GroupSize));
         parameters.cache.residual = Unsigned(ResidualLength, nameof(ResidualLength));
         parameters.cache.sinks = SinkTokens;

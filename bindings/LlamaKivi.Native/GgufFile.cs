@@ -185,7 +185,7 @@ public sealed unsafe class GgufFile : IDisposable
         {
             lk_gguf_entry entry;
             NativeStatus.Check(NativeMethods.lk_gguf_entry_at(Handle.Pointer, (ulong)i, &entry));
-            entries[i] = new GgufEntry(NativeStatus.Text(entry.key), entry.type, entry.element_type, (long)entry.count);
+            entries[i] = new GgufEntry(NativeStatus.Text(entry.key), (GgufValueType)entry.type, (GgufValueType)entry.element_type, (long)entry.count);
         }
 
         return entries;

@@ -5,7 +5,7 @@ namespace LlamaKivi.Native;
 /// <param name="Type">The value's type.</param>
 /// <param name="ElementType">Arrays: the elements' type; otherwise equal to <paramref name="Type"/>.</param>
 /// <param name="Count">Scalars: 1. Arrays: elements. Strings: bytes of UTF-8.</param>
-public sealed record GgufEntry(string Key, lk_value_type Type, lk_value_type ElementType, long Count);
+public sealed record GgufEntry(string Key, GgufValueType Type, GgufValueType ElementType, long Count);
 
 /// <summary>A tensor as the file declares it.</summary>
 /// <param name="Name">The tensor's name, such as "blk.0.attn_q.weight".</param>

@@ -51,7 +51,7 @@ public static unsafe class NativeEngine
             .Select(path => File.Exists(path) ? path : path + " (no such file)")];
 
     /// <summary>The name of a cache type as users write it ("kivi2-paper"); null for a value that is none.</summary>
-    public static string? CacheTypeName(lk_cache_type type)
+    internal static string? CacheTypeName(lk_cache_type type)
     {
         byte* name = NativeMethods.lk_cache_type_name(type);
         return name is null ? null : NativeStatus.Text(name);
@@ -85,7 +85,7 @@ public static unsafe class NativeEngine
     }
 
     /// <summary>The name of a status ("LK_CACHE_FULL").</summary>
-    public static string StatusName(lk_status status) => NativeStatus.Text(NativeMethods.lk_status_name(status));
+    internal static string StatusName(lk_status status) => NativeStatus.Text(NativeMethods.lk_status_name(status));
 }
 
 /// <summary>A GPU.</summary>

@@ -7,11 +7,11 @@ namespace LlamaKivi.Native;
 public static unsafe class NativeLog
 {
     private static readonly Lock Gate = new();
-    private static Action<lk_log_level, string>? s_listener;
+    private static Action<EngineLogLevel, string>? s_listener;
 
     /// <summary>Sends the engine's log to a listener, which any thread may call; null: nowhere, as at the start.</summary>
     /// <remarks>What a listener throws is dropped: an exception must not cross the engine. It must not call this method.</remarks>
-    public static void Listen(Action<lk_log_level, string>? listener)
+    public static void Listen(Action<EngineLogLevel, string>? listener)
     {
         lock (Gate)
         {
@@ -25,7 +25,7 @@ public static unsafe class NativeLog
     }
 
     /// <summary>Adds a line to the engine's log.</summary>
-    public static void Write(lk_log_level level, string text)
+    public static void Write(EngineLogLevel level, string text)
     {
         try
         {
@@ -38,5 +38,5 @@ public static unsafe class NativeLog
     }
 
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
-    private static void OnLine(lk_log_level level, byte* text, void* userData) => Write(level, NativeStatus.Text(text));
+    private static void OnLine(lk_log_level level, byte* text, void* userData) => Write((EngineLogLevel)level, NativeStatus.Text(text));
 }

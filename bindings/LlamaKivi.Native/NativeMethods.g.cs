@@ -10,7 +10,7 @@ using System.Runtime.InteropServices;
 namespace LlamaKivi.Native;
 
 /// <summary>Outcome of a call.</summary>
-public enum lk_status
+internal enum lk_status
 {
     LK_OK = 0,
     /// <summary>An argument is out of range or inconsistent with another.</summary>
@@ -42,7 +42,7 @@ public enum lk_status
 }
 
 /// <summary>How grave a line of the log is.</summary>
-public enum lk_log_level
+internal enum lk_log_level
 {
     /// <summary>What the engine decided.</summary>
     LK_LOG_DEBUG = 0,
@@ -55,7 +55,7 @@ public enum lk_log_level
 }
 
 /// <summary>Type of one side (keys or values) of the KV cache.</summary>
-public enum lk_cache_type
+internal enum lk_cache_type
 {
     /// <summary>16-bit floats, no quantization.</summary>
     LK_CACHE_F16 = 0,
@@ -75,7 +75,7 @@ public enum lk_cache_type
 }
 
 /// <summary>Type of a GGUF metadata value; the values are those of the file format.</summary>
-public enum lk_value_type
+internal enum lk_value_type
 {
     LK_VALUE_UINT8 = 0,
     LK_VALUE_INT8 = 1,

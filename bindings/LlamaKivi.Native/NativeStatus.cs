@@ -30,7 +30,7 @@ internal static unsafe class NativeStatus
         lk_status status, string message, long needed = 0, long available = 0, string path = "", CancellationToken cancellationToken = default) => status switch
         {
             lk_status.LK_INVALID_ARGUMENT => new ArgumentException(message),
-            lk_status.LK_IO_ERROR or lk_status.LK_BAD_FILE => new ModelLoadException(status, message, path),
+            lk_status.LK_IO_ERROR or lk_status.LK_BAD_FILE => new ModelLoadException((EngineStatus)status, message, path),
             lk_status.LK_UNSUPPORTED => new UnsupportedModelException(message, path),
             lk_status.LK_OUT_OF_MEMORY => new NativeOutOfMemoryException(message, needed),
             lk_status.LK_CACHE_FULL => new KvCacheFullException(message, needed, available),
@@ -40,7 +40,7 @@ internal static unsafe class NativeStatus
             lk_status.LK_DEVICE_ERROR => new DeviceException(message),
             lk_status.LK_BUSY => new ContextBusyException(message),
             lk_status.LK_NUMERIC_ERROR => new NumericErrorException(message),
-            _ => new LlamaKiviException(status, message),
+            _ => new LlamaKiviException((EngineStatus)status, message),
         };
 
     /// <summary>Copies a NUL-terminated UTF-8 string; NULL gives an empty one.</summary>

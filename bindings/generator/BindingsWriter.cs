@@ -31,7 +31,7 @@ internal sealed class BindingsWriter(HeaderModel header)
     {
         Line();
         Doc(type.Doc, "");
-        Line($"public enum {type.Name}");
+        Line($"internal enum {type.Name}");
         Line("{");
         foreach (HeaderEnumMember member in type.Members)
         {

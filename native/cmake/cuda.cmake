@@ -20,13 +20,14 @@ set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 
-file(GLOB LK_CUDA_KERNELS CONFIGURE_DEPENDS ${LK_ROOT}/src/backend/cuda/*.cu)
+file(GLOB_RECURSE LK_CUDA_KERNELS CONFIGURE_DEPENDS ${LK_ROOT}/src/backend/cuda/*.cu)
 add_library(llama-kivi-cuda-kernels OBJECT ${LK_CUDA_KERNELS})
 set_target_properties(llama-kivi-cuda-kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(llama-kivi-cuda-kernels PRIVATE ${LK_ROOT}/include ${LK_ROOT}/src)
 set_target_properties(llama-kivi-cuda-kernels PROPERTIES COMPILE_OPTIONS "--expt-relaxed-constexpr")
 # Codes must come out as on the CPU.
-set_source_files_properties(${LK_ROOT}/src/backend/cuda/append.cu PROPERTIES COMPILE_OPTIONS "--fmad=false")
+file(GLOB LK_CUDA_APPEND CONFIGURE_DEPENDS ${LK_ROOT}/src/backend/cuda/append/*.cu)
+set_source_files_properties(${LK_CUDA_APPEND} PROPERTIES COMPILE_OPTIONS "--fmad=false")
 
 # What the plugin needs of the library's inner parts, it has a copy of.
 add_library(llama-kivi-parts STATIC)

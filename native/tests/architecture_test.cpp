@@ -28,6 +28,7 @@ TEST(Architectures, EachIsFoundByItsName) {
     for (const Architecture* a : architectures()) {
         EXPECT_TRUE(names.insert(a->name).second) << a->name << " is there twice";
         EXPECT_EQ(&find_architecture(*file_of(a->name), a->name), a);
+        EXPECT_NE(a->norm_eps_key, nullptr);
         EXPECT_NE(a->read_config, nullptr);
         EXPECT_NE(a->load_layer, nullptr);
         EXPECT_NE(a->forward_layer, nullptr);

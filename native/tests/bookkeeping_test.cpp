@@ -25,18 +25,23 @@ std::shared_ptr<PageBlock> make_handle() {
     return {std::make_shared<int>(), nullptr};
 }
 
-std::vector<std::shared_ptr<PageBlock>> make_reserved(const SideLayout& layout, int n_rows) {
-    std::vector<std::shared_ptr<PageBlock>> reserved;
-    while (layout.pages.size() + reserved.size() < layout.blocks_for(n_rows)) {
-        reserved.push_back(make_handle());
-    }
-    return reserved;
-}
-
 void append(SideLayout& layout, int n_rows) {
-    std::vector<std::shared_ptr<PageBlock>> reserved = make_reserved(layout, n_rows);
-    layout.append(n_rows, reserved);
-    EXPECT_TRUE(reserved.empty());
+    std::vector<PageRef> staged;
+    layout.place(n_rows, staged);
+    int n_leave = 0;
+    for (PageRef& run : staged) {
+        n_leave += run.count;
+        if (run.first == 0) {
+            run.block = make_handle();
+        }
+    }
+    EXPECT_EQ(n_leave, layout.leaving(n_rows));
+    const Cursor at = layout.next_place();
+    const size_t n_pages = n_leave == 0 ? layout.pages.size() : at.advance(n_leave - 1).block + 1;
+    const int sinks = layout.sinks_after(n_rows);
+    layout.append(n_rows, staged);
+    EXPECT_EQ(layout.pages.size(), n_pages);
+    EXPECT_EQ(layout.n_sinks, sinks);
 }
 
 template <class Body>

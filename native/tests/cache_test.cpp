@@ -373,8 +373,7 @@ TEST(CacheErrors, RowsTooLongForBlocksAreRefused) {
 
 // What staging lets through, commit can store: also groups that span all there is.
 TEST(CacheErrors, TheWidestGroupsAreStored) {
-    static_assert(
-        noexcept(std::declval<cpu::Append&>().commit(std::declval<Cache&>(), {}, std::declval<ThreadPool&>())));
+    static_assert(noexcept(cpu::commit(std::declval<Cache&>(), {}, std::declval<ThreadPool&>())));
     for (const lk_cache_type type :
          {LK_CACHE_F16, LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER}) {
         const Shape shape{.type_k = type, .type_v = type, .lengths = {32, 32}};

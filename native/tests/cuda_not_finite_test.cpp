@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "backend/cpu/cpu_backend.h"
+#include "failed_call.h"
 #include "kv_helpers.h"
 #include "model/model.h"
 #include "tiny_model.h"
@@ -126,39 +127,7 @@ TEST_F(CudaNotFinite, WhatGrowsTooLargeIsNamed) {
 }
 
 TEST_F(CudaNotFinite, AFailedCallLeavesSequencesAsTheyWere) {
-    TinyModel tiny;
-    const int32_t bad_token = TinyModel::token(200);
-    tiny.matrix("token_embd.weight").at(bad_token, 3) = kNan;
-    const LoadedModel model(tiny.bytes(), -1);
-    std::vector<int32_t> text;
-    for (int i = 0; text.size() < 150; ++i) {
-        if (TinyModel::token(i) != bad_token) {
-            text.push_back(TinyModel::token(i));
-        }
-    }
-    const std::vector<int32_t> head(text.begin(), text.begin() + 120);
-    const std::vector<int32_t> tail(text.begin() + 120, text.end());
-    std::vector<int32_t> broken = tail;
-    broken.back() = bad_token;
-    for (const lk_cache_type type : test::kAllTypes) {
-        SCOPED_TRACE(lk_cache_type_name(type));
-        lk_context_params params = params_of(type);
-        params.n_ubatch = 16;  // a call of two passes
-        TestContext context(params, model.get());
-        const auto state = [&] {
-            uint64_t size = 0;
-            EXPECT_EQ(lk_seq_state_size(context.get(), 0, &size), LK_OK) << lk_last_error();
-            std::vector<uint8_t> bytes(size);
-            EXPECT_EQ(lk_seq_state_get(context.get(), 0, bytes.data(), size), LK_OK) << lk_last_error();
-            return bytes;
-        };
-        ASSERT_EQ(context.decode(head), LK_OK) << lk_last_error();
-        const std::vector<uint8_t> before = state();
-        test::expect_failure(context.decode(broken), LK_NUMERIC_ERROR, {"token_embd", std::to_string(bad_token)});
-        EXPECT_EQ(context.length(), 120u);
-        EXPECT_EQ(state(), before);
-        EXPECT_EQ(context.decode(tail), LK_OK) << lk_last_error();
-    }
+    test::expect_failed_calls_change_nothing(-1, params_of());
 }
 
 // Against the CPU, with all types. A few codes that fall the other way move logits.

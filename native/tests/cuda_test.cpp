@@ -72,7 +72,7 @@ protected:
         const Segment segment{seq, 0, end - begin};
         cache.reserve({&segment, 1});
         stage(cache, segment, tokens, begin, end);
-        backend_->prepare_commit(cache, {&segment, 1});
+        backend_->stage_pages(cache, {&segment, 1}, cache.layers());
         backend_->commit(cache, {&segment, 1});
     }
 
@@ -211,6 +211,69 @@ TEST_F(Cuda, PagesEqualTheCpus) {
         }
     }
     std::printf("pages: %zu of %zu bytes differ from the CPU's\n", n_different, n_bytes);
+}
+
+// What attention may read of pages and tables before the commit is what it reads after it, layer by layer as all at
+// once.
+TEST_F(Cuda, StagedPagesAreTheCommittedOnes) {
+    const auto fetch = [&](const uint8_t* data, size_t n) {
+        std::vector<uint8_t> bytes(n);
+        device_->memory().read(bytes.data(), data, n);
+        return bytes;
+    };
+    size_t n_pages = 0;
+    for (const lk_cache_type type : kAllTypes) {
+        for (const test::Lengths& lengths : kAllLengths) {
+            const Shape shape{.type_k = type, .type_v = type, .lengths = lengths, .n_layer = 2, .n_head_kv = 2};
+            SCOPED_TRACE(shape.text());
+            kv::Cache once(shape.config(), device_->memory());
+            kv::Cache gpu(shape.config(), device_->memory());
+            const Tokens tokens(shape, 700, 4);
+            int at = 0;
+            for (const int n : {1, 90, 130, 1, 200, 31, 214, 33}) {
+                append(once, 0, tokens, at, at + n);
+                const std::vector<uint8_t> before = state(gpu);
+                const Segment segment{0, 0, n};
+                gpu.reserve({&segment, 1});
+                stage(gpu, segment, tokens, at, at + n);
+                for (int layer = 0; layer < shape.n_layer; ++layer) {
+                    backend_->stage_pages(gpu, {&segment, 1}, {layer, layer + 1});
+                }
+                backend_->finish();
+                EXPECT_EQ(state(gpu), before);
+                struct Staged {
+                    std::vector<std::vector<uint8_t>> pages;
+                    std::vector<uint8_t> tables;
+                };
+                Staged staged[2];
+                for (const Side side : {Side::keys, Side::values}) {
+                    const kv::SequenceSide& s = gpu.sequence(0).side(side);
+                    const kv::SideSpec& spec = gpu.spec(side);
+                    Staged& to = staged[side == Side::values];
+                    for (const kv::PageRef& run : s.staged_pages()) {
+                        to.pages.push_back(fetch(run.block->data.data(), spec.block_bytes()));
+                    }
+                    to.tables = fetch(s.staged_tables(), spec.head_count() * spec.table_bytes());
+                }
+                backend_->commit(gpu, {&segment, 1});
+                backend_->finish();
+                for (const Side side : {Side::keys, Side::values}) {
+                    const kv::SequenceSide& s = gpu.sequence(0).side(side);
+                    const kv::SideSpec& spec = gpu.spec(side);
+                    const Staged& was = staged[side == Side::values];
+                    const auto last = s.pages().last(was.pages.size());
+                    for (size_t i = 0; i < last.size(); ++i) {
+                        EXPECT_EQ(fetch(last[i].block->data.data(), spec.block_bytes()), was.pages[i]);
+                        ++n_pages;
+                    }
+                    EXPECT_EQ(fetch(s.tables(), was.tables.size()), was.tables);
+                }
+                EXPECT_EQ(state(gpu), state(once));
+                at += n;
+            }
+        }
+    }
+    EXPECT_GT(n_pages, 100u);
 }
 
 // In units of the values' size. Queries, probabilities and the values of codes are rounded to halves; with one query

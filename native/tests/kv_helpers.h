@@ -136,8 +136,8 @@ inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, i
     const kv::Segment segment{seq, 0, end - begin};
     cache.reserve({&segment, 1});
     stage(cache, tokens, begin, end);
-    rows.prepare(cache, {&segment, 1}, pool.size());
-    rows.commit(cache, {&segment, 1}, pool);
+    rows.stage_pages(cache, {&segment, 1}, cache.layers(), pool);
+    cpu::commit(cache, {&segment, 1}, pool);
 }
 
 // The rotation of the keys, for tokens that move.

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "backend/sampling.h"
+#include "failed_call.h"
 #include "kv_helpers.h"
 #include "tiny_model.h"
 #include "weight_rows.h"
@@ -137,48 +138,8 @@ TEST(KernelNotFinite, WhatGrowsTooLargeIsNamed) {
     }
 }
 
-std::vector<uint8_t> state_of(const TestContext& context, int32_t seq) {
-    uint64_t size = 0;
-    EXPECT_EQ(lk_seq_state_size(context.get(), seq, &size), LK_OK) << lk_last_error();
-    std::vector<uint8_t> state(size);
-    EXPECT_EQ(lk_seq_state_get(context.get(), seq, state.data(), size), LK_OK) << lk_last_error();
-    return state;
-}
-
-// A row of the embeddings that one token has: the call fails, and what was cached goes on as if it had not been made.
 TEST(KernelNotFinite, AFailedCallLeavesSequencesAsTheyWere) {
-    TinyModel tiny;
-    const int32_t bad_token = TinyModel::token(200);
-    tiny.matrix("token_embd.weight").at(bad_token, 3) = kNan;
-    const LoadedModel model(tiny.bytes());
-    std::vector<int32_t> text;
-    for (int i = 0; text.size() < 150; ++i) {
-        if (TinyModel::token(i) != bad_token) {
-            text.push_back(TinyModel::token(i));
-        }
-    }
-    const std::vector<int32_t> head(text.begin(), text.begin() + 120);
-    const std::vector<int32_t> tail(text.begin() + 120, text.end());
-    std::vector<int32_t> broken = tail;
-    broken.back() = bad_token;
-    for (const lk_cache_type type : test::kAllTypes) {
-        SCOPED_TRACE(lk_cache_type_name(type));
-        lk_context_params params = params_of(type);
-        params.n_ubatch = 16;  // a call of two passes
-        TestContext context(params, model.get());
-        TestContext other(params, model.get());
-        ASSERT_EQ(context.decode(head), LK_OK) << lk_last_error();
-        ASSERT_EQ(other.decode(head), LK_OK) << lk_last_error();
-        const std::vector<uint8_t> before = state_of(context, 0);
-        test::expect_failure(context.decode(broken), LK_NUMERIC_ERROR, {"token_embd", std::to_string(bad_token)});
-        EXPECT_EQ(context.length(), 120u);
-        EXPECT_EQ(state_of(context, 0), before);
-        float* row = nullptr;
-        test::expect_failure(lk_logits(context.get(), 0, &row), LK_INVALID_ARGUMENT, {"failed"});
-        ASSERT_EQ(context.decode(tail), LK_OK) << lk_last_error();
-        ASSERT_EQ(other.decode(tail), LK_OK) << lk_last_error();
-        EXPECT_EQ(state_of(context, 0), state_of(other, 0));
-    }
+    test::expect_failed_calls_change_nothing(0, params_of());
 }
 
 TEST(KernelNotFinite, EmbeddingsOfTheCaller) {

@@ -30,7 +30,7 @@ public:
 };
 
 // Where a device fails.
-enum class Failure { none, forward, prepare, commit };
+enum class Failure { none, forward, stage_pages, commit };
 
 // The CPU, until it fails as a device does.
 class FragileBackend final : public Backend {
@@ -53,9 +53,9 @@ public:
                 int32_t* tokens) override {
         cpu_->sample(logits, n, n_vocab, sampling, draws, tokens);
     }
-    void prepare_commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
-        cpu_->prepare_commit(cache, segments);
-        if (failure_ == Failure::prepare) {
+    void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers) override {
+        cpu_->stage_pages(cache, segments, layers);
+        if (failure_ == Failure::stage_pages) {
             throw std::bad_alloc();
         }
     }
@@ -206,12 +206,17 @@ TEST(Split, NoRoomForACommitChangesNoPlace) {
     Context calm(split.model, params_of(LK_CACHE_KIVI2));
     read(context, 0, 0, 60);
     read(calm, 0, 0, 60);
-    const std::vector<uint8_t> before = save(context, 0);
-    split.device->failure_ = Failure::prepare;
-    EXPECT_THROW(read(context, 0, 60, 100), std::bad_alloc);
-    split.device->failure_ = Failure::none;
-    EXPECT_EQ(save(context, 0), before);
-    EXPECT_EQ(read(context, 0, 60, 100), read(calm, 0, 60, 100));
+    // The first flush; then pages that are continued.
+    for (const auto& [begin, end] :
+         {std::pair(60, 100), std::pair(100, 140), std::pair(140, 141), std::pair(141, 180)}) {
+        const std::vector<uint8_t> before = save(context, 0);
+        split.device->failure_ = Failure::stage_pages;
+        EXPECT_THROW(read(context, 0, begin, end), std::bad_alloc);
+        split.device->failure_ = Failure::none;
+        EXPECT_EQ(save(context, 0), before);
+        EXPECT_EQ(read(context, 0, begin, end), read(calm, 0, begin, end));
+        EXPECT_EQ(save(context, 0), save(calm, 0));
+    }
 }
 
 // A device that failed may have written half of a commit.

@@ -47,7 +47,7 @@ internal sealed class ChatCommand
         var system = new Option<string?>("--system") { Description = "What the model is told before the conversation" };
         var count = NumberOptions.Whole("--predict", "-n", "Most tokens of an answer; -1: until it ends", -1, int.MaxValue, -1);
         var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens the context holds (default: what the model was trained for)", 1, NumberOptions.MostTokens);
-        var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "kivi2" };
+        var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "kivi2" };
         var command = new Command(Name, "Talk with a model, in the words of its own chat template");
         CommonOptions.Add(command, [common.Model, system, count, context, common.Threads, common.GpuLayers, common.Fit, .. sampling.All, type, common.Group, common.Residual, common.Sinks]);
         return command.Do(async (parsed, cancellationToken) =>
@@ -55,12 +55,12 @@ internal sealed class ChatCommand
             ModelParams parameters = common.Parameters(parsed);
             parameters.ContextSize = (uint?)parsed.GetValue(context);
             parameters.KvCache = common.DefaultCache(parsed, type, parameters.ModelPath, out _);
-            string name = NativeEngine.CacheTypeName(parameters.KvCache.TypeK)!;
+            string name = parameters.KvCache.TypeK.ToString();
             common.ApplyFit(parsed, parameters);
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             using LLamaContext model = weights.CreateContext(parameters);
-            bool hasTemplate = weights.NativeHandle.GetTemplate(strict: false) is not null;
+            bool hasTemplate = weights.Metadata.ContainsKey("tokenizer.chat_template");
             var inference = new InferenceParams
             {
                 MaxTokens = parsed.GetValue(count),
@@ -195,7 +195,7 @@ internal sealed class ChatCommand
     {
         var executor = new InteractiveExecutor(_context);
         var session = new ChatSession(executor);
-        if (_context.Weights.NativeHandle.GetTemplate(strict: false) is not null)
+        if (_context.Weights.Metadata.ContainsKey("tokenizer.chat_template"))
         {
             session.WithHistoryTransform(new PromptTemplateTransformer(_context.Weights));
         }

@@ -75,8 +75,8 @@ internal sealed class CommonOptions
     {
         var cache = new KvCacheParams
         {
-            TypeK = KvCacheTypes.Parse(typeK),
-            TypeV = KvCacheTypes.Parse(typeV),
+            TypeK = KvCacheType.Parse(typeK),
+            TypeV = KvCacheType.Parse(typeV),
             Group = parsed.GetValue(Group),
             Residual = parsed.GetValue(Residual),
             Sinks = parsed.GetValue(Sinks),
@@ -138,7 +138,7 @@ internal sealed class CommonOptions
         if (fitting.Count == 0 && KvCacheFallback.Fit(file, caches[0].Params, out string? reason) is var other && reason is not null)
         {
             Console.Error.WriteLine($"llama-kivi: {Errors.Words(reason)}");
-            return [(NativeEngine.CacheTypeName(other.TypeK)!, other)];
+            return [(other.TypeK.ToString(), other)];
         }
 
         foreach ((string name, string? why) in fitting.Count > 0 ? reasons : [])

@@ -42,10 +42,9 @@ internal static partial class Errors
                 Console.Error.WriteLine("llama-kivi: there is not enough memory for what was asked");
                 return ExitCode.Failed;
             }
-            catch (Exception e) when (e is LlamaKiviException or IOException or UnauthorizedAccessException or ContextOverflowException
-                or InvalidOperationException or NotSupportedException or DllNotFoundException or OverflowException)
+            catch (Exception e) when (e is RuntimeError or IOException or UnauthorizedAccessException or InvalidOperationException or NotSupportedException or OverflowException)
             {
-                Console.Error.WriteLine($"llama-kivi: {(e is DllNotFoundException ? e.Message : FirstLine(e))}");
+                Console.Error.WriteLine($"llama-kivi: {(e is NativeLibraryNotFoundException ? e.Message : FirstLine(e))}");
                 return ExitCode.Failed;
             }
         });

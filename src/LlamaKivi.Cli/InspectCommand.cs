@@ -23,7 +23,7 @@ internal static class InspectCommand
         CommonOptions.Add(command, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do((parsed, _) =>
         {
-            List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, string.Join(',', KvCacheTypes.Names));
+            List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, string.Join(',', KvCacheType.Names));
             using GgufFile file = GgufFile.Open(parsed.GetValue(path)!);
             List<CacheRow> rows = [.. caches.Select(cache => Estimate(file, cache.Name, cache.Params))];
             if (parsed.GetValue(common.Json))
@@ -43,14 +43,7 @@ internal static class InspectCommand
     {
         try
         {
-            return new CacheRow(name, ContextHandle.Estimate(file, new ContextOptions
-            {
-                KeyType = cache.TypeK,
-                ValueType = cache.TypeV,
-                GroupSize = cache.Group,
-                ResidualLength = cache.Residual,
-                SinkTokens = cache.Sinks ?? -1,
-            }), null);
+            return new CacheRow(name, ContextHandle.Estimate(file, ContextOptionsFactory.Create(cache)), null);
         }
         catch (Exception e) when (e is LlamaKiviException or ArgumentException)
         {
@@ -63,7 +56,7 @@ internal static class InspectCommand
 
     private static string Show(GgufFile file, GgufEntry entry)
     {
-        if (entry.Type == lk_value_type.LK_VALUE_ARRAY)
+        if (entry.Type == GgufValueType.Array)
         {
             return $"{entry.Count} values";
         }
@@ -134,7 +127,7 @@ internal static class InspectCommand
         writer.WriteStartObject("metadata");
         foreach (GgufEntry entry in file.Entries)
         {
-            writer.WriteString(entry.Key, entry.Type == lk_value_type.LK_VALUE_ARRAY
+            writer.WriteString(entry.Key, entry.Type == GgufValueType.Array
                 ? $"{entry.Count} values"
                 : Convert.ToString(file.GetValue(entry.Key), CultureInfo.InvariantCulture));
         }

@@ -18,7 +18,7 @@ internal static class LogitsCommand
         var common = new CommonOptions();
         var list = new Option<string>("--ids") { Description = "Token ids such as 1,2,3; @FILE reads them from a file, @- from standard input", Required = true };
         var output = new Option<string>("--output", "-o") { Description = "File to write: .npy, float32 [tokens, vocabulary]", Required = true };
-        var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "f16" };
+        var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "f16" };
         var chunk = NumberOptions.Whole("--chunk", null, "Tokens read at once; 1: token by token", 1, int.MaxValue, DefaultChunk);
         var command = new Command("logits", "Write the logits of every token; needs no vocabulary");
         CommonOptions.Add(command, common.Model, list, output, type, chunk, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
@@ -59,18 +59,9 @@ internal static class LogitsCommand
     // Returns the size of the vocabulary.
     private static int Write(ModelParams parameters, int[] ids, string path, int step, IProgress<float> progress, CancellationToken cancellationToken)
     {
-        KvCacheParams cache = parameters.KvCache;
-        using ModelHandle model = ModelHandle.Load(parameters.ModelPath, gpuLayers: parameters.GpuLayerCount, cancellationToken: cancellationToken);
-        using ContextHandle context = ContextHandle.Create(model, new ContextOptions
-        {
-            ContextSize = ids.Length,
-            Threads = parameters.Threads ?? 0,
-            KeyType = cache.TypeK,
-            ValueType = cache.TypeV,
-            GroupSize = cache.Group,
-            ResidualLength = cache.Residual,
-            SinkTokens = cache.Sinks ?? -1,
-        });
+        using ModelHandle model = ModelLoader.Open(parameters, token: cancellationToken);
+        using ContextHandle context = ContextHandle.Create(
+            model, ContextOptionsFactory.Create(parameters.KvCache) with { ContextSize = ids.Length, Threads = parameters.Threads ?? 0 });
         int wrong = Array.FindIndex(ids, id => id >= context.VocabularySize);
         if (wrong >= 0)
         {

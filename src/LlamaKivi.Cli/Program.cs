@@ -1,5 +1,6 @@
 using System.CommandLine;
 using LlamaKivi.Cli;
+using LlamaKivi.Native;
 
 Console.SetError(new LenientWriter(Console.Error));
 RootCommand root;
@@ -7,9 +8,9 @@ try
 {
     root = Commands.CreateRoot();
 }
-catch (TypeInitializationException e) when (e.GetBaseException() is DllNotFoundException missing)
+catch (TypeInitializationException e) when (e.GetBaseException() is NativeLibraryNotFoundException missing)
 {
-    // The options name the cache types, which the native library knows.
+    // The options name the types of weights, which the native library knows.
     Console.Error.WriteLine($"llama-kivi: {missing.Message}");
     return ExitCode.Failed;
 }

@@ -20,7 +20,7 @@ internal static class RunCommand
         var count = NumberOptions.Whole("--predict", "-n", "Most tokens to write; -1: until the text ends", -1, int.MaxValue, 128);
         var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens the context holds (default: what the model was trained for)", 1, NumberOptions.MostTokens);
         var sampling = new SamplingOptions();
-        var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheTypes.Names)}", DefaultValueFactory = _ => "kivi2" };
+        var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "kivi2" };
         var typeK = new Option<string?>("--cache-type-k") { Description = "Type of the keys, instead of --kv-cache" };
         var typeV = new Option<string?>("--cache-type-v") { Description = "Type of the values, instead of --kv-cache" };
         var command = new Command("run", "Continue a prompt");
@@ -108,7 +108,7 @@ internal static class RunCommand
         var table = new Table().Border(TableBorder.Simple)
             .AddColumns("KV cache", "tokens", "quantized MiB", "full precision MiB", "as f16 MiB", "ratio");
         table.AddRow(
-            $"{NativeEngine.CacheTypeName(context.Params.KvCache.TypeK)}/{NativeEngine.CacheTypeName(context.Params.KvCache.TypeV)}",
+            $"{context.Params.KvCache.TypeK}/{context.Params.KvCache.TypeV}",
             usage.Tokens.ToString(System.Globalization.CultureInfo.InvariantCulture),
             Terminal.MiB(usage.QuantizedBytes),
             Terminal.MiB(usage.ExactBytes),
@@ -143,8 +143,8 @@ internal static class RunCommand
             writer.WriteString("cpu", NativeEngine.CpuDescription);
             writer.WriteNumber("gpu_layers", context.Weights.GpuLayerCount);
             writer.WriteStartObject("kv_cache");
-            writer.WriteString("type_k", NativeEngine.CacheTypeName(context.Params.KvCache.TypeK));
-            writer.WriteString("type_v", NativeEngine.CacheTypeName(context.Params.KvCache.TypeV));
+            writer.WriteString("type_k", context.Params.KvCache.TypeK.ToString());
+            writer.WriteString("type_v", context.Params.KvCache.TypeV.ToString());
             if (fallback is not null)
             {
                 writer.WriteString("fallback", fallback);

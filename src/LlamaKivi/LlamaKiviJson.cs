@@ -3,6 +3,7 @@ using System.Text.Json.Serialization;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
+using LlamaKivi.Sampling;
 
 namespace LlamaKivi;
 
@@ -14,6 +15,7 @@ namespace LlamaKivi;
 [JsonSerializable(typeof(IHistoryTransform))]
 [JsonSerializable(typeof(ITextTransform[]))]
 [JsonSerializable(typeof(ITextStreamTransform))]
+[JsonSerializable(typeof(DefaultSamplingPipeline))]
 internal sealed partial class LlamaKiviJson : JsonSerializerContext;
 
 /// <summary>A token as its number.</summary>

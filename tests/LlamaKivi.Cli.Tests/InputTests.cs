@@ -119,7 +119,7 @@ public sealed class InputTests : IDisposable
         CommandLine.Result json = await CommandLine.RunAsync("inspect", model, "--json");
         JsonElement root = JsonDocument.Parse(json.Out).RootElement;
         Dictionary<string, JsonElement> rows = root.GetProperty("kv_cache").EnumerateArray().ToDictionary(row => row.GetProperty("kv_cache").GetString()!);
-        Assert.Equal(Common.KvCacheTypes.Names.Order(), rows.Keys.Order());
+        Assert.Equal(Common.KvCacheType.Names.Order(), rows.Keys.Order());
         foreach ((string name, JsonElement row) in rows)
         {
             bool fits = name is not ("q8_0" or "q4_0");
@@ -130,7 +130,7 @@ public sealed class InputTests : IDisposable
         Assert.False(root.TryGetProperty("no_estimate", out _));
         string text = (await CommandLine.RunAsync("inspect", model)).Out;
         Assert.Contains("q8_0: keys: q8_0 needs a head size that is a multiple of 32; this model has 48; types that fit for --kv-cache: f16, kivi4, kivi2", text, StringComparison.Ordinal);
-        Assert.All(Common.KvCacheTypes.Names, name => Assert.Contains($" {name} ", text, StringComparison.Ordinal));
+        Assert.All(Common.KvCacheType.Names, name => Assert.Contains($" {name} ", text, StringComparison.Ordinal));
     }
 
     [Fact]

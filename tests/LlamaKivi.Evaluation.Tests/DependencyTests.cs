@@ -11,4 +11,8 @@ public sealed class DependencyTests
         Assert.DoesNotContain(names, name => name.StartsWith("Spectre", StringComparison.Ordinal) || name.StartsWith("ScottPlot", StringComparison.Ordinal)
             || name is "System.CommandLine" or "System.Console" or "llama-kivi");
     }
+
+    [Fact]
+    public void An_exception_of_the_library_is_a_RuntimeError() => Assert.DoesNotContain(
+        typeof(AnswerMetrics).Assembly.GetExportedTypes(), type => type.IsAssignableTo(typeof(Exception)) && !type.IsAssignableTo(typeof(Exceptions.RuntimeError)));
 }

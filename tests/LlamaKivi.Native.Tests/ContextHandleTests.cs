@@ -1,3 +1,4 @@
+using LlamaKivi.Common;
 using Xunit;
 
 namespace LlamaKivi.Native.Tests;
@@ -104,7 +105,7 @@ public sealed class ContextHandleTests : IDisposable
     {
         var random = new Random(1);
         float[] Rows() => [.. Enumerable.Range(0, 300 * 2 * 64).Select(_ => random.NextSingle() - 0.5f)];
-        double Error(lk_cache_type type)
+        double Error(KvCacheType type)
         {
             float[] keys = Rows();
             float[] before = [.. keys];
@@ -113,9 +114,9 @@ public sealed class ContextHandleTests : IDisposable
             return Math.Sqrt(keys.Zip(before, (a, b) => (a - b) * (a - b)).Sum() / before.Sum(x => x * x));
         }
 
-        Assert.InRange(Error(lk_cache_type.LK_CACHE_F16), 0, 1e-3);
-        Assert.InRange(Error(lk_cache_type.LK_CACHE_KIVI4), 0.01, 0.06);
-        Assert.InRange(Error(lk_cache_type.LK_CACHE_KIVI2_PAPER), 0.1, 0.3);
+        Assert.InRange(Error(KvCacheType.F16), 0, 1e-3);
+        Assert.InRange(Error(KvCacheType.Kivi4), 0.01, 0.06);
+        Assert.InRange(Error(KvCacheType.Kivi2Paper), 0.1, 0.3);
         Assert.Throws<ArgumentException>(() => NativeEngine.CacheRoundTrip(Small, 2, 64, new float[100], new float[100]));
         Assert.Throws<ArgumentException>(() => NativeEngine.CacheRoundTrip(Small with { GroupSize = 33 }, 1, 64, new float[64], new float[64]));
     }
@@ -194,7 +195,7 @@ public sealed class ContextHandleTests : IDisposable
         using GgufFile gguf = GgufFile.Open(TestFiles.Model);
         MemoryEstimate kivi = ContextHandle.Estimate(gguf, Small);
         MemoryEstimate f16 = ContextHandle.Estimate(
-            gguf, Small with { KeyType = lk_cache_type.LK_CACHE_F16, ValueType = lk_cache_type.LK_CACHE_F16 });
+            gguf, Small with { KeyType = KvCacheType.F16, ValueType = KvCacheType.F16 });
         Assert.Equal(_model.Description.WeightBytes, kivi.WeightBytes);
         Assert.Equal(16, f16.BitsPerElement);
         Assert.InRange(kivi.BitsPerElement, 2, 4);

@@ -29,7 +29,7 @@ public class GgufFileTests
             Assert.NotNull(value);
             if (value is Array array)
             {
-                Assert.Equal(lk_value_type.LK_VALUE_ARRAY, entry.Type);
+                Assert.Equal(GgufValueType.Array, entry.Type);
                 Assert.Equal(entry.Count, array.LongLength);
             }
             else
@@ -84,7 +84,7 @@ public class GgufFileTests
         using var folder = new TemporaryFolder();
         string path = folder.Write("text.gguf", "This is not a model."u8);
         var e = Assert.Throws<ModelLoadException>(() => GgufFile.Open(path));
-        Assert.Equal(lk_status.LK_BAD_FILE, e.Status);
+        Assert.Equal(EngineStatus.BadFile, e.Status);
         Assert.NotEmpty(e.Message);
     }
 
@@ -100,7 +100,7 @@ public class GgufFileTests
         using var folder = new TemporaryFolder();
         byte[] whole = File.ReadAllBytes(TestFiles.Model);
         string path = folder.Write("truncated.gguf", whole.AsSpan(0, length));
-        Assert.Equal(lk_status.LK_BAD_FILE, Assert.Throws<ModelLoadException>(() => GgufFile.Open(path)).Status);
+        Assert.Equal(EngineStatus.BadFile, Assert.Throws<ModelLoadException>(() => GgufFile.Open(path)).Status);
     }
 
     [Fact]
@@ -109,7 +109,7 @@ public class GgufFileTests
         using var folder = new TemporaryFolder();
         string path = Path.Combine(folder.Path, "mödel.gguf");
         var e = Assert.Throws<ModelLoadException>(() => GgufFile.Open(path));
-        Assert.Equal(lk_status.LK_IO_ERROR, e.Status);
+        Assert.Equal(EngineStatus.IoError, e.Status);
         Assert.Contains("mödel.gguf", e.Message, StringComparison.Ordinal);
     }
 

@@ -60,7 +60,7 @@ public class ModelHandleTests
     public void A_full_device_tells_how_much_was_asked_and_free()
     {
         var error = Assert.IsType<OutOfDeviceMemoryException>(NativeStatus.ToException(lk_status.LK_OUT_OF_DEVICE_MEMORY, "full", 200, 100));
-        Assert.Equal((200, 100, lk_status.LK_OUT_OF_DEVICE_MEMORY), (error.Needed, error.Available, error.Status));
+        Assert.Equal((200, 100, EngineStatus.OutOfDeviceMemory), (error.Needed, error.Available, error.Status));
         Assert.IsType<DeviceException>(NativeStatus.ToException(lk_status.LK_DEVICE_ERROR, "none"));
     }
 

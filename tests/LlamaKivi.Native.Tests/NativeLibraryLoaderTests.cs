@@ -1,3 +1,4 @@
+using LlamaKivi.Exceptions;
 using Xunit;
 
 namespace LlamaKivi.Native.Tests;
@@ -18,7 +19,7 @@ public class NativeLibraryLoaderTests
         Assert.Contains($"{text}: ", e.Message, StringComparison.Ordinal);
         Assert.NotEmpty(e.Attempts[1].Reason);
         Assert.Contains(NativeLibraryLoader.DirectoryVariable, e.Message, StringComparison.Ordinal);
-        Assert.IsType<DllNotFoundException>(e, exactMatch: false);
+        Assert.IsType<RuntimeError>(e, exactMatch: false);
     }
 
     [Fact]

@@ -5,20 +5,20 @@ namespace LlamaKivi.Native.Tests;
 public class NativeStatusTests
 {
     [Theory]
-    [InlineData(lk_status.LK_INVALID_ARGUMENT, typeof(ArgumentException))]
-    [InlineData(lk_status.LK_IO_ERROR, typeof(ModelLoadException))]
-    [InlineData(lk_status.LK_BAD_FILE, typeof(ModelLoadException))]
-    [InlineData(lk_status.LK_UNSUPPORTED, typeof(UnsupportedModelException))]
-    [InlineData(lk_status.LK_OUT_OF_MEMORY, typeof(NativeOutOfMemoryException))]
-    [InlineData(lk_status.LK_CACHE_FULL, typeof(KvCacheFullException))]
-    [InlineData(lk_status.LK_CANCELLED, typeof(OperationCanceledException))]
-    [InlineData(lk_status.LK_NUMERIC_ERROR, typeof(NumericErrorException))]
-    [InlineData(lk_status.LK_BUSY, typeof(ContextBusyException))]
-    [InlineData(lk_status.LK_INTERNAL_ERROR, typeof(LlamaKiviException))]
-    [InlineData((lk_status)999, typeof(LlamaKiviException))]
-    public void Every_status_has_its_exception_with_the_message(lk_status status, Type expected)
+    [InlineData(EngineStatus.InvalidArgument, typeof(ArgumentException))]
+    [InlineData(EngineStatus.IoError, typeof(ModelLoadException))]
+    [InlineData(EngineStatus.BadFile, typeof(ModelLoadException))]
+    [InlineData(EngineStatus.Unsupported, typeof(UnsupportedModelException))]
+    [InlineData(EngineStatus.OutOfMemory, typeof(NativeOutOfMemoryException))]
+    [InlineData(EngineStatus.CacheFull, typeof(KvCacheFullException))]
+    [InlineData(EngineStatus.Cancelled, typeof(OperationCanceledException))]
+    [InlineData(EngineStatus.NumericError, typeof(NumericErrorException))]
+    [InlineData(EngineStatus.Busy, typeof(ContextBusyException))]
+    [InlineData(EngineStatus.InternalError, typeof(LlamaKiviException))]
+    [InlineData((EngineStatus)999, typeof(LlamaKiviException))]
+    public void Every_status_has_its_exception_with_the_message(EngineStatus status, Type expected)
     {
-        Exception e = NativeStatus.ToException(status, "what went wrong");
+        Exception e = NativeStatus.ToException((lk_status)status, "what went wrong");
         Assert.Equal(expected, e.GetType());
         Assert.Equal("what went wrong", e.Message);
         if (e is LlamaKiviException engine)

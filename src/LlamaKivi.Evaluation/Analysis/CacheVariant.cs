@@ -1,3 +1,4 @@
+using LlamaKivi.Common;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Evaluation;
@@ -44,14 +45,7 @@ public sealed record CacheVariant(string Name, bool Keys, bool Values, bool PerC
     public static CacheVariant OfCache(GgufFile file, NamedKvCache cache)
     {
         ArgumentNullException.ThrowIfNull(cache);
-        var options = new ContextOptions
-        {
-            KeyType = cache.Params.TypeK,
-            ValueType = cache.Params.TypeV,
-            GroupSize = cache.Params.Group,
-            ResidualLength = cache.Params.Residual,
-            SinkTokens = cache.Params.Sinks ?? -1,
-        };
+        ContextOptions options = ContextOptionsFactory.Create(cache.Params);
         return new CacheVariant(cache.Name, true, true, false, 0, cache.Params.Group, ContextHandle.Estimate(file, options).BitsPerElement, options);
     }
 }

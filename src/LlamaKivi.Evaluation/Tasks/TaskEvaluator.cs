@@ -37,6 +37,7 @@ public sealed class TaskEvaluator
     private readonly LLamaContext _context;
     private readonly TaskEvaluatorOptions _options;
     private readonly int _parallel;
+    private readonly StopStrings _stops;
 
     /// <summary>Creates an evaluator. It overwrites the context's sequences.</summary>
     /// <param name="context">The context, with at least <see cref="SequencesFor"/> sequences, each long enough for a prompt and what is generated.</param>
@@ -55,6 +56,7 @@ public sealed class TaskEvaluator
         }
 
         _parallel = _options.Parallel;
+        _stops = new StopStrings(_options.StopStrings);
     }
 
     /// <summary>Names of the metrics of rows with answers.</summary>
@@ -180,8 +182,8 @@ public sealed class TaskEvaluator
     {
         // What a model writes often begins with a line break or a blank, which is no end.
         int start = text.Length - text.TrimStart().Length;
-        int end = _options.StopStrings.Select(stop => text.IndexOf(stop, start, StringComparison.Ordinal)).Where(at => at >= 0).DefaultIfEmpty(text.Length).Min();
-        return text[..end];
+        int end = _stops.IndexIn(text.AsSpan(start));
+        return end < 0 ? text : text[..(start + end)];
     }
 
     private static double LogProbability(ReadOnlySpan<float> logits, int token)

@@ -1,10 +1,11 @@
+using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Batched;
 
 /// <summary>What is often done with conversations.</summary>
-public static class ConversationExtensions
+public static partial class ConversationExtensions
 {
     /// <summary>Chooses the next token; prompt the conversation with it to go on.</summary>
     public static LLamaToken Sample(this Conversation conversation, ISamplingPipeline sampler, int offset = 0)
@@ -13,15 +14,7 @@ public static class ConversationExtensions
         ArgumentNullException.ThrowIfNull(sampler);
         using PipelineGuard.Entry entry = PipelineGuard.Of(sampler) is { } guard ? guard.EnterToSample(sampler) : default;
         bool mayChange = sampler.GetType() != typeof(DefaultSamplingPipeline) && sampler.GetType() != typeof(GreedySamplingPipeline);
-        return conversation.Sample(offset, mayChange, sampler, static (one, context, index) => one.Sample(context, index));
-    }
-
-    /// <summary>Chooses the next token with a chain of samplers; prompt the conversation with it to go on.</summary>
-    public static LLamaToken Sample(this Conversation conversation, SafeLLamaSamplerChainHandle sampler, int offset = 0)
-    {
-        ArgumentNullException.ThrowIfNull(conversation);
-        ArgumentNullException.ThrowIfNull(sampler);
-        return conversation.Sample(offset, mayChange: false, sampler, static (one, context, index) => one.Sample(context, index));
+        return conversation.Sample(offset, mayChange, sampler, static (one, context, index) => one.SampleFrom(context, index));
     }
 
     /// <summary>Forgets the last tokens.</summary>
@@ -57,7 +50,7 @@ public static class ConversationExtensions
 }
 
 /// <summary>A conversation was used in an order that is not possible.</summary>
-public class ExperimentalBatchedExecutorException(string message) : Exception(message);
+public class ExperimentalBatchedExecutorException(string message) : RuntimeError(message);
 
 /// <summary>A conversation was prompted while a prompt waits to be read.</summary>
 public class AlreadyPromptedConversationException()

@@ -18,14 +18,14 @@ internal sealed class ConversationLogits
     }
 
     /// <summary>A row that only this conversation's reader sees the changes of.</summary>
-    public Span<float> Row(SafeLLamaContextHandle context, int index)
+    public Span<float> Row(LLamaContext context, int index)
     {
         if (_copies.TryGetValue(index, out float[]? copy))
         {
             return copy;
         }
 
-        Span<float> row = context.GetLogitsIth(index);
+        Span<float> row = context.Logits(index);
         if (_shared && !_lent.Contains(index))
         {
             return _copies[index] = row.ToArray();
@@ -40,7 +40,7 @@ internal sealed class ConversationLogits
     }
 
     /// <summary>Gives a fork the rows as they are now. Those that nobody can be writing to are copied when somebody asks for them.</summary>
-    public void CopyTo(ConversationLogits fork, SafeLLamaContextHandle context)
+    public void CopyTo(ConversationLogits fork, LLamaContext context)
     {
         foreach ((int index, float[] copy) in _copies)
         {
@@ -49,7 +49,7 @@ internal sealed class ConversationLogits
 
         foreach (int index in _lent)
         {
-            fork._copies[index] = context.GetLogitsIth(index).ToArray();
+            fork._copies[index] = context.Logits(index).ToArray();
         }
 
         _shared = fork._shared = true;
@@ -62,7 +62,7 @@ internal sealed class ConversationLogits
     /// <param name="sampler">The sampler.</param>
     /// <param name="sample">Has it choose.</param>
     public LLamaToken Sample<TSampler>(
-        SafeLLamaContextHandle context, int index, bool mayChange, TSampler sampler, Func<TSampler, SafeLLamaContextHandle, int, LLamaToken> sample)
+        LLamaContext context, int index, bool mayChange, TSampler sampler, Func<TSampler, LLamaContext, int, LLamaToken> sample)
     {
         if (!_copies.ContainsKey(index) && !(mayChange && _shared))
         {
@@ -70,7 +70,7 @@ internal sealed class ConversationLogits
         }
 
         Span<float> own = Row(context, index);
-        Span<float> row = context.GetLogitsIth(index);
+        Span<float> row = context.Logits(index);
         if (own == row)
         {
             return sample(sampler, context, index);

@@ -1,4 +1,5 @@
 using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
 
 namespace LlamaKivi.Native;
 
@@ -24,10 +25,10 @@ public struct LLamaContextParams
     public int n_threads_batch { get; set; }
 
     /// <summary>Type of the cache's keys.</summary>
-    public lk_cache_type type_k { get; set; }
+    public KvCacheType type_k { get; set; }
 
     /// <summary>Type of the cache's values.</summary>
-    public lk_cache_type type_v { get; set; }
+    public KvCacheType type_v { get; set; }
 
     /// <summary>G, tokens per key group.</summary>
     public uint group { get; set; }

@@ -65,19 +65,19 @@ public static class NativeLogConfig
     public static void llama_log_set(ILogger? logger) =>
         NativeLog.Listen(logger is null ? null : (level, text) => Log.Engine(logger, ToLogLevel(level), text));
 
-    private static LLamaLogLevel ToLevel(lk_log_level level) => level switch
+    private static LLamaLogLevel ToLevel(EngineLogLevel level) => level switch
     {
-        lk_log_level.LK_LOG_DEBUG => LLamaLogLevel.Debug,
-        lk_log_level.LK_LOG_INFO => LLamaLogLevel.Info,
-        lk_log_level.LK_LOG_WARNING => LLamaLogLevel.Warning,
+        EngineLogLevel.Debug => LLamaLogLevel.Debug,
+        EngineLogLevel.Information => LLamaLogLevel.Info,
+        EngineLogLevel.Warning => LLamaLogLevel.Warning,
         _ => LLamaLogLevel.Error,
     };
 
-    private static LogLevel ToLogLevel(lk_log_level level) => level switch
+    private static LogLevel ToLogLevel(EngineLogLevel level) => level switch
     {
-        lk_log_level.LK_LOG_DEBUG => LogLevel.Debug,
-        lk_log_level.LK_LOG_INFO => LogLevel.Information,
-        lk_log_level.LK_LOG_WARNING => LogLevel.Warning,
+        EngineLogLevel.Debug => LogLevel.Debug,
+        EngineLogLevel.Information => LogLevel.Information,
+        EngineLogLevel.Warning => LogLevel.Warning,
         _ => LogLevel.Error,
     };
 }
@@ -172,7 +172,7 @@ public sealed class NativeLibraryConfig
             LibraryHasLoaded = true;
             return true;
         }
-        catch (Exception e) when (e is DllNotFoundException or AbiMismatchException)
+        catch (Exception e) when (e is NativeLibraryNotFoundException or AbiMismatchException)
         {
             return false;
         }

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Extensions;
@@ -13,7 +14,7 @@ public static class IContextParamsExtensions
     public static void ToLlamaContextParams(this IContextParams @params, out LLamaContextParams result)
     {
         ArgumentNullException.ThrowIfNull(@params);
-        ContextOptions options = LLamaContext.ToOptions(trainedContextSize: 0, @params, @params.KvCache);
+        ContextOptions options = ContextOptionsFactory.Create(@params);
         result = new LLamaContextParams
         {
             n_ctx = (uint)options.ContextSize,
@@ -41,7 +42,7 @@ public static class IModelParamsExtensions
     public static IDisposable ToLlamaModelParams(this IModelParams @params, out LLamaModelParams result)
     {
         ArgumentNullException.ThrowIfNull(@params);
-        int gpuLayers = LLamaWeights.GpuLayers(@params);
+        int gpuLayers = ModelLoader.GpuLayers(@params);
         var splits = new Pinned([.. @params.TensorSplits]);
         result = new LLamaModelParams
         {

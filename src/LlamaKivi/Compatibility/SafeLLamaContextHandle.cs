@@ -1,42 +1,38 @@
+using System.Runtime.CompilerServices;
 using LlamaKivi.Exceptions;
-using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Native;
 
 /// <summary>A context as sampling pipelines and programs near the engine see it. A view: the context owns the memory.</summary>
 public sealed class SafeLLamaContextHandle
 {
-    private readonly LLamaContext _context;
+    private static readonly ConditionalWeakTable<LLamaContext, SafeLLamaContextHandle> Views = [];
 
-    internal SafeLLamaContextHandle(LLamaContext context)
-    {
-        _context = context;
-        EndTokens = Tokenizer.EndTokens;
-    }
+    private SafeLLamaContextHandle(LLamaContext context) => Context = context;
 
     /// <summary>The length of a row of logits.</summary>
     public int VocabCount => Handle.VocabularySize;
 
     /// <summary>Tokens the cache holds over all sequences.</summary>
-    public uint ContextSize => _context.ContextSize;
+    public uint ContextSize => Context.ContextSize;
 
     /// <summary>Elements of an embedding.</summary>
-    public int EmbeddingSize => _context.EmbeddingSize;
+    public int EmbeddingSize => Context.EmbeddingSize;
 
     /// <summary>Most tokens of a batch.</summary>
-    public uint BatchSize => _context.BatchSize;
+    public uint BatchSize => Context.BatchSize;
 
     /// <summary>Tokens computed at once.</summary>
-    public uint UBatchSize => _context.Params.UBatchSize;
+    public uint UBatchSize => Context.Params.UBatchSize;
 
     /// <summary>Sequences, numbered from 0.</summary>
-    public uint MaxSeq => (uint)_context.MaxSequences;
+    public uint MaxSeq => (uint)Context.MaxSequences;
 
     /// <summary>The model.</summary>
-    public SafeLlamaModelHandle ModelHandle => _context.Weights.NativeHandle;
+    public SafeLlamaModelHandle ModelHandle => Context.Weights.NativeHandle;
 
     /// <summary>The model's vocabulary.</summary>
-    public SafeLlamaModelHandle.Vocabulary Vocab => _context.Vocab;
+    public SafeLlamaModelHandle.Vocabulary Vocab => Context.Vocab;
 
     /// <summary>Whether tokens can be removed from the middle of a sequence: yes.</summary>
     public bool MemoryCanShift => true;
@@ -44,33 +40,17 @@ public sealed class SafeLLamaContextHandle
     /// <summary>Whether the context was disposed of.</summary>
     public bool IsClosed => Handle.IsDisposed;
 
-    internal ContextHandle Handle => _context.Handle;
+    internal LLamaContext Context { get; }
 
-    internal Tokenizer Tokenizer => _context.Weights.Tokenizer;
+    private ContextHandle Handle => Context.Handle;
 
-    // Tokens that end a text.
-    internal int[] EndTokens { get; }
-
-    // The token of a line break; null: not known.
-    internal int? NewlineToken => Tokenizer.NewlineId;
+    /// <summary>The view of a context: one for each, which the context does not know.</summary>
+    internal static SafeLLamaContextHandle Of(LLamaContext context) => Views.GetValue(context, static context => new SafeLLamaContextHandle(context));
 
     /// <summary>The logits of batch token <paramref name="i"/> of the last decode, one per vocabulary token; -1: of the last one that has any.</summary>
     /// <remarks>A copy, which the caller may change; the same one for an index until the context decodes again, after which its memory is used again.</remarks>
     /// <exception cref="GetLogitsInvalidIndexException">Logits were not asked for at this index.</exception>
-    public Span<float> GetLogitsIth(int i)
-    {
-        IReadOnlyList<int> there = Handle.OutputIndexes;
-        int index = i >= 0 ? i : i == -1 && there.Count > 0 ? there[^1] : throw new GetLogitsInvalidIndexException(i);
-
-        try
-        {
-            return Handle.Logits(index);
-        }
-        catch (ArgumentException)
-        {
-            throw new GetLogitsInvalidIndexException(i);
-        }
-    }
+    public Span<float> GetLogitsIth(int i) => Context.Logits(i);
 
     /// <summary>The logits of the last decode, in the order of the batch.</summary>
     /// <param name="numTokens">Rows: as many as were asked for with the batch.</param>
@@ -106,10 +86,10 @@ public sealed class SafeLLamaContextHandle
     public Span<float> GetEmbeddingsIth(int i) => Handle.Embedding(i);
 
     /// <summary>Does what <see cref="LLamaContext.Decode(LLamaBatch)"/> does.</summary>
-    public DecodeResult Decode(LLamaBatch batch) => _context.Decode(batch);
+    public DecodeResult Decode(LLamaBatch batch) => Context.Decode(batch);
 
     /// <summary>Does what <see cref="LLamaContext.Decode(LLamaBatchEmbeddings)"/> does.</summary>
-    public DecodeResult Decode(LLamaBatchEmbeddings batch) => _context.Decode(batch);
+    public DecodeResult Decode(LLamaBatchEmbeddings batch) => Context.Decode(batch);
 
     /// <summary>Without effect: the engine has done its work when a call returns.</summary>
     public void Synchronize()
@@ -127,7 +107,7 @@ public sealed class SafeLLamaContextHandle
     public void MemoryClear(bool data = true)
     {
         using ContextCall call = Handle.Enter();
-        for (int sequence = 0; sequence < _context.MaxSequences; sequence++)
+        for (int sequence = 0; sequence < Context.MaxSequences; sequence++)
         {
             Handle.SeqTruncate(sequence, 0);
         }
@@ -171,7 +151,7 @@ public sealed class SafeLLamaContextHandle
     public void MemorySequenceKeep(LLamaSeqId seq)
     {
         using ContextCall call = Handle.Enter();
-        for (int sequence = 0; sequence < _context.MaxSequences; sequence++)
+        for (int sequence = 0; sequence < Context.MaxSequences; sequence++)
         {
             if (sequence != (int)seq)
             {

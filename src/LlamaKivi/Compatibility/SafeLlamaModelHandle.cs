@@ -1,5 +1,7 @@
+using System.Runtime.CompilerServices;
 using System.Text;
 using LlamaKivi.Exceptions;
+using LlamaKivi.Templates;
 using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Native;
@@ -7,7 +9,9 @@ namespace LlamaKivi.Native;
 /// <summary>What can be asked of a model. A view: the weights own the memory.</summary>
 public sealed class SafeLlamaModelHandle
 {
-    internal SafeLlamaModelHandle(LLamaWeights weights)
+    private static readonly ConditionalWeakTable<LLamaWeights, SafeLlamaModelHandle> Views = [];
+
+    private SafeLlamaModelHandle(LLamaWeights weights)
     {
         Weights = weights;
         Vocab = new Vocabulary(weights.Tokenizer);
@@ -63,6 +67,9 @@ public sealed class SafeLlamaModelHandle
 
     internal LLamaWeights Weights { get; }
 
+    /// <summary>The view of a model: one for each, which the model does not know.</summary>
+    internal static SafeLlamaModelHandle Of(LLamaWeights weights) => Views.GetValue(weights, static weights => new SafeLlamaModelHandle(weights));
+
     /// <summary>Cuts a text into tokens.</summary>
     public LLamaToken[] Tokenize(string text, bool addBos, bool special, Encoding encoding) => Weights.Tokenize(text, addBos, special, encoding);
 
@@ -71,24 +78,7 @@ public sealed class SafeLlamaModelHandle
     /// <param name="strict">True: the template must be there. False: where there is none of the name, the default.</param>
     /// <returns>Null if there is none, and that is allowed.</returns>
     /// <exception cref="TemplateNotFoundException">The file has no template, or none of the name.</exception>
-    public string? GetTemplate(string? name = null, bool strict = true)
-    {
-        const string Key = "tokenizer.chat_template";
-        string? named = name is null ? null : Weights.Model.Gguf.GetString($"{Key}.{name}");
-        return named
-            ?? (name is null || !strict ? Weights.Model.Gguf.GetString(Key) : null)
-            ?? (strict ? throw new TemplateNotFoundException(name ?? TemplateNotFoundException.Default, TemplateNames) : null);
-    }
-
-    // Names of the file's templates but for the default one.
-    internal string[] TemplateNames
-    {
-        get
-        {
-            const string Prefix = "tokenizer.chat_template.";
-            return [.. Weights.Model.Gguf.Entries.Select(entry => entry.Key).Where(key => key.StartsWith(Prefix, StringComparison.Ordinal)).Select(key => key[Prefix.Length..])];
-        }
-    }
+    public string? GetTemplate(string? name = null, bool strict = true) => ModelTemplate.Find(Weights, name, strict);
 
     /// <summary>The file's metadata as text; arrays are left out.</summary>
     public IReadOnlyDictionary<string, string> ReadMetadata() => Weights.Metadata;

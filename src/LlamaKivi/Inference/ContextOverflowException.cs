@@ -1,7 +1,7 @@
 namespace LlamaKivi.Exceptions;
 
 /// <summary>The context has no room for more tokens.</summary>
-public class ContextOverflowException : Exception
+public class ContextOverflowException : RuntimeError
 {
     /// <summary>Makes the exception with a general message.</summary>
     public ContextOverflowException()

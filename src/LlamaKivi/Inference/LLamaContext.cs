@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
 using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
@@ -16,9 +15,6 @@ namespace LlamaKivi;
 /// </remarks>
 public sealed partial class LLamaContext : IDisposable
 {
-    // Sequences a context has at least. Beyond SeqMax they take memory with their first token.
-    private const uint DefaultSequences = 256;
-
     /// <summary>Creates a context.</summary>
     /// <exception cref="ArgumentException">A parameter does not fit; the message says what would.</exception>
     /// <exception cref="NativeOutOfMemoryException">There is not enough memory.</exception>
@@ -32,16 +28,15 @@ public sealed partial class LLamaContext : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(@params);
         KvCacheParams cache = KvCacheFallback.Of(model.Model.Gguf, @params, out string? fallback);
-        Options = ToOptions((uint)model.ContextSize, @params, cache) with { Embeddings = embeddings };
+        Options = ContextOptionsFactory.Create(@params, cache, (uint)model.ContextSize) with { Embeddings = embeddings };
         model.CheckRope(@params);
         Weights = model;
         Params = @params;
         Handle = ContextHandle.Create(model.Model, Options);
         Handle.Owner = typeof(LLamaContext).FullName!;
-        NativeHandle = new SafeLLamaContextHandle(this);
         if (fallback is not null)
         {
-            NativeLog.Write(lk_log_level.LK_LOG_WARNING, fallback);
+            NativeLog.Write(EngineLogLevel.Warning, fallback);
             if (logger is not null)
             {
                 Log.Engine(logger, LogLevel.Warning, fallback);
@@ -50,7 +45,7 @@ public sealed partial class LLamaContext : IDisposable
 
         if (logger is not null)
         {
-            Log.ContextCreated(logger, Options.ContextSize, NativeEngine.CacheTypeName(Options.KeyType), NativeEngine.CacheTypeName(Options.ValueType));
+            Log.ContextCreated(logger, Options.ContextSize, Options.KeyType.ToString(), Options.ValueType.ToString());
         }
     }
 
@@ -63,9 +58,6 @@ public sealed partial class LLamaContext : IDisposable
     /// <summary>The native context.</summary>
     public ContextHandle Handle { get; }
 
-    /// <summary>What sampling pipelines read logits from.</summary>
-    public SafeLLamaContextHandle NativeHandle { get; }
-
     /// <summary>Tokens the cache holds over all sequences.</summary>
     public uint ContextSize => (uint)Options.ContextSize;
 
@@ -74,9 +66,6 @@ public sealed partial class LLamaContext : IDisposable
 
     /// <summary>Elements of an embedding.</summary>
     public int EmbeddingSize => Weights.EmbeddingSize;
-
-    /// <summary>The model's vocabulary.</summary>
-    public SafeLlamaModelHandle.Vocabulary Vocab => Weights.Vocab;
 
     /// <summary>Text encoding: UTF-8.</summary>
     public Encoding Encoding => Params.Encoding;
@@ -105,7 +94,7 @@ public sealed partial class LLamaContext : IDisposable
     public CacheUsage KvCacheUsage => Handle.Usage;
 
     // Whose text sequence 0 holds; null: nobody's that would have to read it again.
-    internal Generation? SequenceHolder { get; set; }
+    internal CachedText? SequenceHolder { get; set; }
 
     internal int MaxSequences => Options.MaxSequences;
 
@@ -121,199 +110,9 @@ public sealed partial class LLamaContext : IDisposable
         return Weights.Tokenizer.Decode([.. tokens.Select(token => (int)token)]);
     }
 
-    /// <summary>Computes the embeddings of a batch's tokens and leaves the sequences as they were. The context must be one with Embeddings.</summary>
-    public EncodeResult Encode(LLamaBatch batch) => Encode(batch, CancellationToken.None);
-
-    /// <summary>Does what <see cref="Encode(LLamaBatch)"/> does, on another thread.</summary>
-    public Task<EncodeResult> EncodeAsync(LLamaBatch batch, CancellationToken cancellationToken = default) =>
-        Task.Run(() => Encode(batch, cancellationToken), cancellationToken);
-
-    /// <summary>Appends a batch's tokens to their sequences and computes the logits asked for, or the embeddings in a context with Embeddings.</summary>
-    /// <returns><see cref="DecodeResult.NoKvSlot"/> if the cache has no room; the context is then as it was.</returns>
-    public DecodeResult Decode(LLamaBatch batch) => Decode(batch, CancellationToken.None);
-
-    /// <summary>Does what <see cref="Decode(LLamaBatch)"/> does, on another thread.</summary>
-    /// <exception cref="OperationCanceledException">Cancelled; the context is as it was.</exception>
-    public Task<DecodeResult> DecodeAsync(LLamaBatch batch, CancellationToken cancellationToken = default) =>
-        Task.Run(() => Decode(batch, cancellationToken), cancellationToken);
-
-    /// <summary>Does what <see cref="Decode(LLamaBatch)"/> does with embeddings in the place of tokens.</summary>
-    public DecodeResult Decode(LLamaBatchEmbeddings batch) => Decode(batch, CancellationToken.None);
-
-    /// <summary>Does what <see cref="Decode(LLamaBatchEmbeddings)"/> does, on another thread.</summary>
-    /// <exception cref="OperationCanceledException">Cancelled; the context is as it was.</exception>
-    public Task<DecodeResult> DecodeAsync(LLamaBatchEmbeddings batch, CancellationToken cancellationToken = default) =>
-        Task.Run(() => Decode(batch, cancellationToken), cancellationToken);
-
-    /// <summary>Appends tokens to a sequence, as many at a time as <see cref="BatchSize"/> allows.</summary>
-    /// <param name="tokens">The tokens.</param>
-    /// <param name="id">The sequence.</param>
-    /// <param name="batch">Memory to use; after the call it holds the last tokens, the very last with logits.</param>
-    /// <param name="n_past">Tokens the sequence has.</param>
-    /// <param name="cancellationToken">Stops it; what was decoded by then stays.</param>
-    /// <returns>What came of it; the tokens that were not decoded; the tokens the sequence has now.</returns>
-    public Task<(DecodeResult, int, int)> DecodeAsync(
-        List<LLamaToken> tokens, LLamaSeqId id, LLamaBatch batch, int n_past, CancellationToken cancellationToken = default)
-    {
-        ArgumentNullException.ThrowIfNull(tokens);
-        ArgumentNullException.ThrowIfNull(batch);
-        return Task.Run(
-            () =>
-            {
-                using ContextCall call = Enter();
-                int done = 0;
-                while (done < tokens.Count)
-                {
-                    int n = (int)Math.Min(BatchSize, tokens.Count - done);
-                    batch.Clear();
-                    batch.AddRange(CollectionsMarshal.AsSpan(tokens).Slice(done, n), n_past, id, logitsLast: done + n == tokens.Count);
-                    DecodeResult result = Decode(batch, cancellationToken);
-                    if (result != DecodeResult.Ok)
-                    {
-                        return (result, tokens.Count - done, n_past);
-                    }
-
-                    done += n;
-                    n_past += n;
-                }
-
-                return (DecodeResult.Ok, 0, n_past);
-            },
-            cancellationToken);
-    }
-
     /// <summary>Frees the cache; the model goes on. What computes is cancelled, and what waits for the context ends: with <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose() => Handle.Dispose();
 
-    internal static ContextOptions ToOptions(uint trainedContextSize, IContextParams @params, KvCacheParams cache)
-    {
-        cache.Validate();
-        ArgumentOutOfRangeException.ThrowIfZero(@params.BatchSize, "BatchSize");
-        if (@params.AttentionType == LLamaAttentionType.NonCausal)
-        {
-            throw new NotSupportedException("AttentionType is NonCausal, which is not implemented. Leave it unset.");
-        }
-
-        return new ContextOptions
-        {
-            ContextSize = Int(@params.ContextSize is > 0 ? @params.ContextSize.Value : trainedContextSize, nameof(@params.ContextSize)),
-            MaxSequences = Int(Math.Max(@params.SeqMax, DefaultSequences), nameof(@params.SeqMax)),
-            ReadySequences = Int(Math.Max(@params.SeqMax, 1), nameof(@params.SeqMax)),
-            MicroBatchSize = Int(@params.UBatchSize, nameof(@params.UBatchSize)),
-            Threads = @params.Threads ?? 0,
-            KeyType = CacheType(@params.TypeK, nameof(@params.TypeK)) ?? cache.TypeK,
-            ValueType = CacheType(@params.TypeV, nameof(@params.TypeV)) ?? cache.TypeV,
-            GroupSize = cache.Group,
-            ResidualLength = cache.Residual,
-            SinkTokens = cache.Sinks ?? -1,
-        };
-    }
-
-    // What is too large for the engine it says itself; this is what it could not be told.
-    private static int Int(uint value, string name) =>
-        value <= int.MaxValue ? (int)value : throw new ArgumentOutOfRangeException(name, $"{name} is {value}; it must be at most {int.MaxValue}.");
-
-    private static lk_cache_type? CacheType(GGMLType? type, string name) => type switch
-    {
-        null => null,
-        GGMLType.GGML_TYPE_F16 => lk_cache_type.LK_CACHE_F16,
-        GGMLType.GGML_TYPE_Q8_0 => lk_cache_type.LK_CACHE_Q8_0,
-        GGMLType.GGML_TYPE_Q4_0 => lk_cache_type.LK_CACHE_Q4_0,
-        _ => throw new ArgumentException($"{name} is {type}; a KV cache is of F16, Q8_0 or Q4_0, or of a type of KvCache ({string.Join(", ", KvCacheTypes.Names)})."),
-    };
-
     // The calls of a method are one.
     private ContextCall Enter([CallerMemberName] string method = "") => Handle.Enter($"{nameof(LLamaContext)}.{method}");
-
-    private EncodeResult Encode(LLamaBatch batch, CancellationToken cancellationToken)
-    {
-        ArgumentNullException.ThrowIfNull(batch);
-        if (!Options.Embeddings)
-        {
-            throw new NotSupportedException("Encode gives embeddings; create the context with Embeddings = true.");
-        }
-
-        using ContextCall call = Enter();
-        int[] sequences = [.. batch.SequenceIds.ToArray().Distinct()];
-        int[] lengths = [.. sequences.Select(Handle.SeqLength)];
-        if (Decode(batch, cancellationToken) != DecodeResult.Ok)
-        {
-            return EncodeResult.Error;
-        }
-
-        for (int i = 0; i < sequences.Length; i++)
-        {
-            Handle.SeqTruncate(sequences[i], lengths[i]);
-        }
-
-        return EncodeResult.Ok;
-    }
-
-    private DecodeResult Decode(LLamaBatch batch, CancellationToken cancellationToken)
-    {
-        ArgumentNullException.ThrowIfNull(batch);
-        if (batch.Tokens.ContainsAnyExceptInRange(0, Handle.VocabularySize - 1))
-        {
-            return DecodeResult.InvalidInputBatch;
-        }
-
-        using ContextCall call = Enter();
-        foreach ((int first, int[] others) in batch.Shared)
-        {
-            CheckEmpty(first);
-            Array.ForEach(others, CheckEmpty);
-        }
-
-        DecodeResult result = Decode(
-            batch, batch.TokenCount, static (handle, b, token) => handle.Decode(b.Tokens, b.SequenceIds, b.Positions, b.Outputs, token), cancellationToken);
-        if (result == DecodeResult.Ok)
-        {
-            foreach ((int first, int[] others) in batch.Shared)
-            {
-                Array.ForEach(others, other => Handle.SeqCopy(first, other));
-            }
-        }
-
-        return result;
-    }
-
-    // What is shared is decoded in one sequence and copied to the others.
-    private void CheckEmpty(int sequence)
-    {
-        if (Handle.SeqLength(sequence) > 0)
-        {
-            throw new NotSupportedException(
-                $"A token of the batch belongs to several sequences, and sequence {sequence} has tokens already. Sequences can share what they begin with; after that, decode in one and copy it to the others.");
-        }
-    }
-
-    private DecodeResult Decode(LLamaBatchEmbeddings batch, CancellationToken cancellationToken)
-    {
-        ArgumentNullException.ThrowIfNull(batch);
-        return Decode(
-            batch, batch.EmbeddingsCount, static (handle, b, token) => handle.DecodeEmbeddings(b.Embeddings, b.SequenceIds, b.Positions, b.Outputs, token), cancellationToken);
-    }
-
-    private DecodeResult Decode<TBatch>(TBatch batch, int count, Action<ContextHandle, TBatch, CancellationToken> decode, CancellationToken cancellationToken)
-    {
-        if (count > BatchSize)
-        {
-            throw new ArgumentException($"The batch has {count} tokens; this context takes {BatchSize} at a time. Raise BatchSize, or decode in pieces.", nameof(batch));
-        }
-
-        if (count == 0)
-        {
-            return DecodeResult.Ok;
-        }
-
-        try
-        {
-            decode(Handle, batch, cancellationToken);
-            return DecodeResult.Ok;
-        }
-        catch (KvCacheFullException)
-        {
-            return DecodeResult.NoKvSlot;
-        }
-    }
 }

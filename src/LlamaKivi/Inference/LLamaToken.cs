@@ -1,7 +1,7 @@
 namespace LlamaKivi.Native;
 
 /// <summary>A token: an index into the model's vocabulary.</summary>
-public readonly record struct LLamaToken
+public readonly partial record struct LLamaToken
 {
     /// <summary>Stands for "no token".</summary>
     public static readonly LLamaToken InvalidToken = -1;
@@ -15,55 +15,6 @@ public readonly record struct LLamaToken
 
     /// <summary>The token with an id.</summary>
     public static implicit operator LLamaToken(int value) => new(value);
-
-    /// <summary>Whether the token controls the model and is not text.</summary>
-    public bool IsControl(SafeLlamaModelHandle model)
-    {
-        ArgumentNullException.ThrowIfNull(model);
-        return IsControl(model.Vocab);
-    }
-
-    /// <summary>Whether the token controls the model and is not text.</summary>
-    public bool IsControl(SafeLlamaModelHandle.Vocabulary vocab)
-    {
-        ArgumentNullException.ThrowIfNull(vocab);
-        return vocab.Tokenizer.IsControl(_value);
-    }
-
-    /// <summary>Whether generation stops at the token.</summary>
-    public bool IsEndOfGeneration(SafeLlamaModelHandle model)
-    {
-        ArgumentNullException.ThrowIfNull(model);
-        return IsEndOfGeneration(model.Vocab);
-    }
-
-    /// <summary>Whether generation stops at the token.</summary>
-    public bool IsEndOfGeneration(SafeLlamaModelHandle.Vocabulary vocab)
-    {
-        ArgumentNullException.ThrowIfNull(vocab);
-        return vocab.Tokenizer.IsEndOfGeneration(_value);
-    }
-
-    /// <summary>What kind of token it is.</summary>
-    public LLamaTokenAttr GetAttributes(SafeLlamaModelHandle model)
-    {
-        ArgumentNullException.ThrowIfNull(model);
-        return GetAttributes(model.Vocab);
-    }
-
-    /// <summary>What kind of token it is.</summary>
-    public LLamaTokenAttr GetAttributes(SafeLlamaModelHandle.Vocabulary vocab)
-    {
-        ArgumentNullException.ThrowIfNull(vocab);
-        return vocab.Tokenizer.AttributesOf(_value);
-    }
-
-    /// <summary>The token's score in the file: the logarithm of its probability in a SentencePiece vocabulary, 0 where there is none.</summary>
-    public float GetScore(SafeLlamaModelHandle.Vocabulary vocab)
-    {
-        ArgumentNullException.ThrowIfNull(vocab);
-        return vocab.Tokenizer.ScoreOf(_value);
-    }
 
     /// <summary>The id as text.</summary>
     public override string ToString() => _value.ToString();

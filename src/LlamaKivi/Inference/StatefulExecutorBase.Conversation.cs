@@ -65,8 +65,8 @@ public abstract partial class StatefulExecutorBase
     private Prompt ToPrompt(ContextTurn turn, Conversation conversation, string text)
     {
         using ContextCall call = Context.Handle.Enter(turn);
-        int[]? before = Generation.BeforeConversation;
-        Generation.BeforeConversation = before = conversation.HasBegun ? before ?? [] : conversation.Follows ? before ?? [.. Generation.Tokens] : [];
+        int[]? before = Generation.Text.BeforeConversation;
+        Generation.Text.BeforeConversation = before = conversation.HasBegun ? before ?? [] : conversation.Follows ? before ?? [.. Generation.Text.Tokens] : [];
         bool addBos = before.Length == 0 && Context.Weights.Tokenizer.AddBos;
         (int[] tokens, int last) = EncodeConversation(text, conversation.History, conversation.Transform, addBos);
         return Prompt.Conversation([.. before, .. tokens], last);

@@ -1,7 +1,85 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using LlamaKivi.Common;
 
 namespace LlamaKivi.Abstractions;
+
+/// <summary><see cref="KvCacheParams"/> as an object; the name of a type alone, "kivi4", is read too.</summary>
+public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
+{
+    private static readonly KvCacheTypeJsonConverter TypeConverter = new();
+
+    /// <inheritdoc/>
+    /// <exception cref="JsonException">It is neither the name of a type nor such an object.</exception>
+    public override KvCacheParams Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+    {
+        var cache = new KvCacheParams();
+        if (reader.TokenType == JsonTokenType.String)
+        {
+            KvCacheType type = TypeConverter.Read(ref reader, typeof(KvCacheType), options);
+            return cache with { TypeK = type, TypeV = type };
+        }
+
+        if (reader.TokenType != JsonTokenType.StartObject)
+        {
+            throw new JsonException($"The name of a KV cache type or an object was expected, not {reader.TokenType}.");
+        }
+
+        while (reader.Read() && reader.TokenType != JsonTokenType.EndObject)
+        {
+            string name = reader.GetString()!;
+            reader.Read();
+            switch (name.ToUpperInvariant())
+            {
+                case "TYPEK":
+                    cache = cache with { TypeK = TypeConverter.Read(ref reader, typeof(KvCacheType), options) };
+                    break;
+                case "TYPEV":
+                    cache = cache with { TypeV = TypeConverter.Read(ref reader, typeof(KvCacheType), options) };
+                    break;
+                case "GROUP":
+                    cache = cache with { Group = Integer(ref reader, name) };
+                    break;
+                case "RESIDUAL":
+                    cache = cache with { Residual = Integer(ref reader, name) };
+                    break;
+                case "SINKS":
+                    cache = cache with { Sinks = reader.TokenType == JsonTokenType.Null ? null : Integer(ref reader, name) };
+                    break;
+                default:
+                    reader.Skip();
+                    break;
+            }
+        }
+
+        return cache;
+    }
+
+    /// <inheritdoc/>
+    public override void Write(Utf8JsonWriter writer, KvCacheParams value, JsonSerializerOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(writer);
+        ArgumentNullException.ThrowIfNull(value);
+        writer.WriteStartObject();
+        writer.WriteString(nameof(value.TypeK), value.TypeK.ToString());
+        writer.WriteString(nameof(value.TypeV), value.TypeV.ToString());
+        writer.WriteNumber(nameof(value.Group), value.Group);
+        writer.WriteNumber(nameof(value.Residual), value.Residual);
+        if (value.Sinks is { } sinks)
+        {
+            writer.WriteNumber(nameof(value.Sinks), sinks);
+        }
+        else
+        {
+            writer.WriteNull(nameof(value.Sinks));
+        }
+
+        writer.WriteEndObject();
+    }
+
+    private static int Integer(ref Utf8JsonReader reader, string name) =>
+        reader.TokenType == JsonTokenType.Number && reader.TryGetInt32(out int value) ? value : throw new JsonException($"{name} is an integer.");
+}
 
 /// <summary>A <see cref="TensorSplitsCollection"/> as an array of numbers.</summary>
 public sealed class TensorSplitsCollectionConverter : JsonConverter<TensorSplitsCollection>

@@ -7,8 +7,8 @@ namespace LlamaKivi.Common;
 public static class KvCacheFallback
 {
     // By memory.
-    private static readonly lk_cache_type[] Types =
-        [lk_cache_type.LK_CACHE_KIVI2, lk_cache_type.LK_CACHE_KIVI4, lk_cache_type.LK_CACHE_Q4_0, lk_cache_type.LK_CACHE_Q8_0, lk_cache_type.LK_CACHE_F16];
+    private static readonly KvCacheType[] Types =
+        [KvCacheType.Kivi2, KvCacheType.Kivi4, KvCacheType.Q4_0, KvCacheType.Q8_0, KvCacheType.F16];
 
     /// <summary>Why a cache does not fit a model; null if it does.</summary>
     /// <param name="file">The model's file.</param>
@@ -17,15 +17,7 @@ public static class KvCacheFallback
     {
         try
         {
-            ContextHandle.Estimate(file, new ContextOptions
-            {
-                ContextSize = 1,
-                KeyType = cache.TypeK,
-                ValueType = cache.TypeV,
-                GroupSize = cache.Group,
-                ResidualLength = cache.Residual,
-                SinkTokens = cache.Sinks ?? -1,
-            });
+            ContextHandle.Estimate(file, ContextOptionsFactory.Create(cache) with { ContextSize = 1 });
             return null;
         }
         catch (Exception e) when (e is LlamaKiviException or ArgumentException)
@@ -46,12 +38,12 @@ public static class KvCacheFallback
             return cache;
         }
 
-        foreach (lk_cache_type type in Types)
+        foreach (KvCacheType type in Types)
         {
             KvCacheParams other = cache with { TypeK = type, TypeV = type };
             if (Misfit(file, other) is null)
             {
-                reason = $"the KV cache is {NativeEngine.CacheTypeName(type)} instead of the default {NativeEngine.CacheTypeName(cache.TypeK)} ({reason})";
+                reason = $"the KV cache is {type} instead of the default {cache.TypeK} ({reason})";
                 return other;
             }
         }
@@ -60,10 +52,10 @@ public static class KvCacheFallback
         return cache;
     }
 
-    /// <summary>The cache of a context's parameters: what they ask for, or what fits if they ask for nothing.</summary>
+    /// <summary>The cache of a context's parameters: what they ask for, or what fits if they ask for no type.</summary>
     internal static KvCacheParams Of(GgufFile file, IContextParams parameters, out string? reason)
     {
         reason = null;
-        return ReferenceEquals(parameters.KvCache, KvCacheParams.Default) ? Fit(file, parameters.KvCache, out reason) : parameters.KvCache;
+        return parameters.KvCache.IsTypeAskedFor ? parameters.KvCache : Fit(file, parameters.KvCache, out reason);
     }
 }

@@ -1,47 +1,36 @@
 using System.Text.Json.Serialization;
-using LlamaKivi.Native;
+using LlamaKivi.Abstractions;
 
 namespace LlamaKivi.Common;
 
-/// <summary>Names of the KV cache types.</summary>
-public static class KvCacheTypes
-{
-    /// <summary>Every name, as <see cref="Parse"/> takes it.</summary>
-    public static IReadOnlyList<string> Names { get; } =
-        [.. Enumerable.Range(0, (int)lk_cache_type.LK_CACHE_TYPE_COUNT).Select(i => NativeEngine.CacheTypeName((lk_cache_type)i)!)];
-
-    /// <summary>Gives the type with a name such as "kivi2".</summary>
-    /// <exception cref="ArgumentException">There is no such type; the message lists those there are.</exception>
-    public static lk_cache_type Parse(string name)
-    {
-        ArgumentNullException.ThrowIfNull(name);
-        for (int i = 0; i < Names.Count; i++)
-        {
-            if (string.Equals(Names[i], name, StringComparison.OrdinalIgnoreCase))
-            {
-                return (lk_cache_type)i;
-            }
-        }
-
-        throw new ArgumentException($"'{name}' is no KV cache type; there are: {string.Join(", ", Names)}", nameof(name));
-    }
-}
-
 /// <summary>Types and sizes of the KV cache; keys and values are independent.</summary>
+[JsonConverter(typeof(KvCacheParamsConverter))]
 public sealed record KvCacheParams
 {
     private const int PageTokens = 128;
 
-    // What is taken when nothing is asked for. A model that it does not fit gets another type; one that was asked for is an error.
+    private readonly KvCacheType? _typeK;
+    private readonly KvCacheType? _typeV;
+
+    // What is taken when nothing is asked for.
     internal static KvCacheParams Default { get; } = new();
 
+    // A model that the default types do not fit gets another type; a type that was asked for is then an error.
+    internal bool IsTypeAskedFor => _typeK is not null || _typeV is not null;
+
     /// <summary>Type of the keys.</summary>
-    [JsonConverter(typeof(JsonStringEnumConverter<lk_cache_type>))]
-    public lk_cache_type TypeK { get; init; } = lk_cache_type.LK_CACHE_KIVI2;
+    public KvCacheType TypeK
+    {
+        get => _typeK ?? KvCacheType.Kivi2;
+        init => _typeK = value;
+    }
 
     /// <summary>Type of the values.</summary>
-    [JsonConverter(typeof(JsonStringEnumConverter<lk_cache_type>))]
-    public lk_cache_type TypeV { get; init; } = lk_cache_type.LK_CACHE_KIVI2;
+    public KvCacheType TypeV
+    {
+        get => _typeV ?? KvCacheType.Kivi2;
+        init => _typeV = value;
+    }
 
     /// <summary>Tokens a group of quantized keys spans: 16, 32, 64 or 128.</summary>
     public int Group { get; init; } = 32;
@@ -56,9 +45,16 @@ public sealed record KvCacheParams
     /// <exception cref="ArgumentException">There is no such type.</exception>
     public static KvCacheParams Parse(string name)
     {
-        lk_cache_type type = KvCacheTypes.Parse(name);
+        KvCacheType type = KvCacheType.Parse(name);
         return new KvCacheParams { TypeK = type, TypeV = type };
     }
+
+    /// <inheritdoc/>
+    public bool Equals(KvCacheParams? other) =>
+        other is not null && (TypeK, TypeV, Group, Residual, Sinks).Equals((other.TypeK, other.TypeV, other.Group, other.Residual, other.Sinks));
+
+    /// <inheritdoc/>
+    public override int GetHashCode() => HashCode.Combine(TypeK, TypeV, Group, Residual, Sinks);
 
     /// <summary>Checks the sizes.</summary>
     /// <exception cref="ArgumentException">They do not fit; the message says which would.</exception>

@@ -9,7 +9,7 @@ using Microsoft.Extensions.Logging;
 namespace LlamaKivi;
 
 /// <summary>A loaded model. Any number of threads and contexts may share it; contexts keep it alive.</summary>
-public sealed class LLamaWeights : IDisposable
+public sealed partial class LLamaWeights : IDisposable
 {
     private LLamaWeights(ModelHandle model, Tokenizer tokenizer, string modelPath, int gpuLayers)
     {
@@ -19,7 +19,7 @@ public sealed class LLamaWeights : IDisposable
         GpuLayerCount = gpuLayers < 0 ? model.Description.LayerCount : Math.Min(gpuLayers, model.Description.LayerCount);
         Tokenizer = tokenizer;
         Metadata = model.Gguf.Entries
-            .Where(entry => entry.Type != lk_value_type.LK_VALUE_ARRAY)
+            .Where(entry => entry.Type != GgufValueType.Array)
             .ToDictionary(entry => entry.Key, entry => Text(model.Gguf.GetValue(entry.Key)));
     }
 
@@ -31,12 +31,6 @@ public sealed class LLamaWeights : IDisposable
 
     /// <summary>Layers that the GPU computes; 0: the CPU computes all.</summary>
     public int GpuLayerCount { get; }
-
-    /// <summary>What can be asked of the model.</summary>
-    public SafeLlamaModelHandle NativeHandle => field ??= new SafeLlamaModelHandle(this);
-
-    /// <summary>The vocabulary.</summary>
-    public SafeLlamaModelHandle.Vocabulary Vocab => NativeHandle.Vocab;
 
     /// <summary>The model's tokenizer. Of a file without a vocabulary it takes no text: see <see cref="Tokenizer.HasTexts"/>.</summary>
     public Tokenizer Tokenizer { get; }
@@ -92,13 +86,10 @@ public sealed class LLamaWeights : IDisposable
     /// <summary>Drops this reference to the model; contexts that use it go on.</summary>
     public void Dispose() => Model.Dispose();
 
-    // Negative counts of layers mean all.
-    internal static int GpuLayers(IModelParams @params) => @params.VocabOnly ? 0 : Math.Max(@params.GpuLayerCount, -1);
-
     // The engine takes what a context's parameters say of rotary positions when a model is loaded.
     internal void CheckRope(IContextParams @params)
     {
-        foreach ((string key, object value) in RopeSettings.Of(@params).ToMetadata(Model.Description.Architecture, RopeScaling(Model.Gguf)))
+        foreach ((string key, object value) in RopeSettings.Of(@params).ToMetadata(Model.Description.Architecture, ModelLoader.RopeScaling(Model.Gguf)))
         {
             object? known = Model.Gguf.GetValue(key);
             bool same = value is string text ? text == (known as string ?? "none")
@@ -108,43 +99,6 @@ public sealed class LLamaWeights : IDisposable
                 throw new NotSupportedException($"The context's parameters say that {key} is {value}; the model was loaded with {known ?? "none"}. Load the model with the same parameters.");
             }
         }
-    }
-
-    private static string? RopeScaling(GgufFile file) => file.GetString($"{file.GetString("general.architecture")}.rope.scaling.type");
-
-    // What is read instead of the file's metadata; what is given by name comes last, and wins.
-    private static List<KeyValuePair<string, object>> Overrides(IModelParams @params)
-    {
-        var overrides = new List<KeyValuePair<string, object>>();
-        if (@params is IContextParams context && RopeSettings.Of(context) is var rope && rope != RopeSettings.None)
-        {
-            using GgufFile file = GgufFile.Open(@params.ModelPath);
-            overrides.AddRange(rope.ToMetadata(file.GetString("general.architecture") ?? "", RopeScaling(file)));
-        }
-
-        overrides.AddRange(@params.MetadataOverrides.Select(o => KeyValuePair.Create(o.Key, o.Value)));
-        return overrides;
-    }
-
-    // What RequireGpu says of a machine without one.
-    internal static int UsableGpuLayers(IModelParams @params, ILogger? logger = null)
-    {
-        int layers = GpuLayers(@params);
-        if (layers == 0 || @params.RequireGpu || NativeEngine.TryDescribeDevice(out _, out string? reason))
-        {
-            return layers;
-        }
-
-        if (layers > 0)
-        {
-            NativeLog.Write(lk_log_level.LK_LOG_WARNING, $"{layers} layers are to be on a GPU, and the CPU computes them: {reason}");
-            if (logger is not null)
-            {
-                Log.NoGpu(logger, layers, reason);
-            }
-        }
-
-        return 0;
     }
 
     // As stock llama.cpp writes it: programs compare with "true" and read "10000.000000".
@@ -158,8 +112,7 @@ public sealed class LLamaWeights : IDisposable
     private static LLamaWeights Load(IModelParams @params, IProgress<float>? progress, ILogger? logger, CancellationToken token)
     {
         ArgumentNullException.ThrowIfNull(@params);
-        int gpuLayers = UsableGpuLayers(@params, logger);
-        ModelHandle model = Open(@params, progress, gpuLayers, token);
+        ModelHandle model = ModelLoader.Open(@params, out int gpuLayers, progress, logger, token);
         try
         {
             return new LLamaWeights(model, Tokenizer.FromGguf(model.Gguf, logger), @params.ModelPath, gpuLayers);
@@ -168,19 +121,6 @@ public sealed class LLamaWeights : IDisposable
         {
             model.Dispose();
             throw;
-        }
-    }
-
-    private static ModelHandle Open(IModelParams @params, IProgress<float>? progress, int gpuLayers, CancellationToken token)
-    {
-        string path = @params.ModelPath;
-        try
-        {
-            return ModelHandle.Load(path, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, @params.VocabOnly, Overrides(@params), token);
-        }
-        catch (ModelLoadException e) when (e.Status == lk_status.LK_IO_ERROR && !Path.Exists(path))
-        {
-            throw new FileNotFoundException(e.Message, path, e);
         }
     }
 }

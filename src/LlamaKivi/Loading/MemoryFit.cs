@@ -17,8 +17,8 @@ public static class MemoryFit
     {
         ArgumentNullException.ThrowIfNull(file);
         ArgumentNullException.ThrowIfNull(parameters);
-        int gpuLayers = LLamaWeights.UsableGpuLayers(parameters);
-        MemoryEstimate e = ContextHandle.Estimate(file, LLamaContext.ToOptions(TrainedContextSize(file), parameters, KvCacheFallback.Of(file, parameters, out _)), gpuLayers);
+        int gpuLayers = ModelLoader.UsableGpuLayers(parameters);
+        MemoryEstimate e = ContextHandle.Estimate(file, ContextOptionsFactory.Create(parameters, KvCacheFallback.Of(file, parameters, out _), TrainedContextSize(file)), gpuLayers);
         return gpuLayers != 0 ? e.DeviceBytes : e.WeightBytes + e.CachePageBytes + e.CacheExactBytes + e.ScratchBytes;
     }
 
@@ -27,7 +27,7 @@ public static class MemoryFit
     public static long Available(ModelParams parameters)
     {
         ArgumentNullException.ThrowIfNull(parameters);
-        if (LLamaWeights.UsableGpuLayers(parameters) != 0)
+        if (ModelLoader.UsableGpuLayers(parameters) != 0)
         {
             return NativeEngine.DescribeDevice().FreeBytes;
         }
@@ -71,7 +71,7 @@ public static class MemoryFit
             parameters.ContextSize = context;
             parameters.SeqMax = sequences;
             string message = $"{MiB(wanted)} are needed and {MiB(free)} are free: not even a context of {Step} tokens fits. Take a smaller model or fewer layers on the GPU.";
-            throw LLamaWeights.UsableGpuLayers(parameters) != 0 ? new OutOfDeviceMemoryException(message, wanted, free) : new NativeOutOfMemoryException(message, wanted);
+            throw ModelLoader.UsableGpuLayers(parameters) != 0 ? new OutOfDeviceMemoryException(message, wanted, free) : new NativeOutOfMemoryException(message, wanted);
         }
 
         Fits(steps > 0 ? steps * Step : Math.Min(Step, context), kept);

@@ -1,14 +1,20 @@
+using System.ComponentModel;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Native;
+using Microsoft.Extensions.Configuration;
 
 namespace LlamaKivi.Common;
 
-/// <summary>How to load a model and create contexts of it. Can be written as JSON and read back.</summary>
+/// <summary>How to load a model and create contexts of it. Can be written as JSON and read back, and bound from configuration.</summary>
+/// <remarks>A list or an object that is set to null, as JSON may have it, gets its default.</remarks>
 public record ModelParams : ILLamaParams
 {
+    /// <summary>Names no file; set <see cref="ModelPath"/>.</summary>
+    public ModelParams() => ModelPath = "";
+
     /// <summary>Names the file; everything else has a default.</summary>
     /// <param name="modelPath">Path of the GGUF file.</param>
     public ModelParams(string modelPath) => ModelPath = modelPath;
@@ -38,13 +44,60 @@ public record ModelParams : ILLamaParams
     public int? BatchThreads { get; set; }
 
     /// <inheritdoc/>
-    public KvCacheParams KvCache { get; set; } = KvCacheParams.Default;
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(KvCache))]
+    public KvCacheParams KvCache { get; set => field = value ?? KvCacheParams.Default; } = KvCacheParams.Default;
+
+    /// <summary>The section of <see cref="KvCache"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(KvCache)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? KvCacheSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                KvCache = ConfigurationValues.ReadKvCache(value, KvCache);
+            }
+        }
+    }
 
     /// <inheritdoc/>
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(TypeK))]
+    [JsonConverter(typeof(EnumNumberConverter<GGMLType>))]
     public GGMLType? TypeK { get; set; }
 
+    /// <summary>The section of <see cref="TypeK"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(TypeK)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? TypeKSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                TypeK = ConfigurationValues.ReadGgmlType(value);
+            }
+        }
+    }
+
     /// <inheritdoc/>
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(TypeV))]
+    [JsonConverter(typeof(EnumNumberConverter<GGMLType>))]
     public GGMLType? TypeV { get; set; }
+
+    /// <summary>The section of <see cref="TypeV"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(TypeV)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? TypeVSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                TypeV = ConfigurationValues.ReadGgmlType(value);
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public int GpuLayerCount { get; set; } = -1;
@@ -53,16 +106,33 @@ public record ModelParams : ILLamaParams
     public bool RequireGpu { get; set; }
 
     /// <inheritdoc/>
+    [JsonConverter(typeof(EnumNumberConverter<LLamaContextType>))]
     public LLamaContextType ContextType { get; set; } = LLamaContextType.Default;
 
     /// <inheritdoc/>
     public int MainGpu { get; set; }
 
     /// <inheritdoc/>
+    [JsonConverter(typeof(EnumNumberConverter<GPUSplitMode>))]
     public GPUSplitMode? SplitMode { get; set; }
 
     /// <inheritdoc/>
-    public List<TensorBufferOverride> TensorBufferOverrides { get; set; } = [];
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(TensorBufferOverrides))]
+    public List<TensorBufferOverride> TensorBufferOverrides { get; set => field = value ?? []; } = [];
+
+    /// <summary>The section of <see cref="TensorBufferOverrides"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(TensorBufferOverrides)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? TensorBufferOverridesSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                TensorBufferOverrides = ConfigurationValues.ReadTensorBufferOverrides(value);
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public uint RecurrentRollbackSnapshots { get; set; }
@@ -77,13 +147,43 @@ public record ModelParams : ILLamaParams
     public bool Embeddings { get; set; }
 
     /// <inheritdoc/>
-    public TensorSplitsCollection TensorSplits { get; set; } = [];
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(TensorSplits))]
+    public TensorSplitsCollection TensorSplits { get; set => field = value ?? []; } = [];
+
+    /// <summary>The section of <see cref="TensorSplits"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(TensorSplits)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? TensorSplitsSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                TensorSplits = ConfigurationValues.ReadTensorSplits(value);
+            }
+        }
+    }
 
     /// <inheritdoc/>
-    public bool CheckTensors { get; init; }
+    public bool CheckTensors { get; set; }
 
     /// <inheritdoc/>
-    public List<MetadataOverride> MetadataOverrides { get; set; } = [];
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(MetadataOverrides))]
+    public List<MetadataOverride> MetadataOverrides { get; set => field = value ?? []; } = [];
+
+    /// <summary>The section of <see cref="MetadataOverrides"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(MetadataOverrides)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? MetadataOverridesSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                MetadataOverrides = ConfigurationValues.ReadMetadataOverrides(value);
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public float? RopeFrequencyBase { get; set; }
@@ -107,6 +207,7 @@ public record ModelParams : ILLamaParams
     public uint? YarnOriginalContext { get; set; }
 
     /// <inheritdoc/>
+    [JsonConverter(typeof(EnumNumberConverter<RopeScalingType>))]
     public RopeScalingType? YarnScalingType { get; set; }
 
     /// <inheritdoc/>
@@ -119,9 +220,11 @@ public record ModelParams : ILLamaParams
     public float? DefragThreshold { get; set; }
 
     /// <inheritdoc/>
+    [JsonConverter(typeof(EnumNumberConverter<LLamaPoolingType>))]
     public LLamaPoolingType PoolingType { get; set; } = LLamaPoolingType.Unspecified;
 
     /// <inheritdoc/>
+    [JsonConverter(typeof(EnumNumberConverter<LLamaAttentionType>))]
     public LLamaAttentionType AttentionType { get; set; } = LLamaAttentionType.Unspecified;
 
     /// <inheritdoc/>
@@ -138,11 +241,26 @@ public record ModelParams : ILLamaParams
 
     /// <inheritdoc/>
     [JsonIgnore]
-    public Encoding Encoding { get; set; } = Encoding.UTF8;
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(Encoding))]
+    public Encoding Encoding { get; set => field = value ?? Encoding.UTF8; } = Encoding.UTF8;
+
+    /// <summary>The section of <see cref="Encoding"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(Encoding)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? EncodingSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                Encoding = ConfigurationValues.ReadEncoding(value);
+            }
+        }
+    }
 
     /// <summary>The name of <see cref="Encoding"/>; JSON has it in that one's place.</summary>
     /// <exception cref="JsonException">There is no encoding of the name.</exception>
-    [JsonPropertyName(nameof(Encoding))]
+    [JsonPropertyName(nameof(Encoding)), ConfigurationKeyName(ConfigurationValues.Hidden + nameof(EncodingName))]
     public string EncodingName
     {
         get => Encoding.WebName;
@@ -150,7 +268,7 @@ public record ModelParams : ILLamaParams
         {
             try
             {
-                Encoding = Encoding.GetEncoding(value);
+                Encoding = value is null ? Encoding.UTF8 : Encoding.GetEncoding(value);
             }
             catch (ArgumentException e)
             {

@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
@@ -8,39 +9,29 @@ internal static class LogitCheck
     // What makes a logit of a token something else than a number, where the model's are finite.
     private const string Advice = "no token can be chosen. A model's logits are finite: look at the biases, penalties and samplers that change them.";
 
-    /// <summary>Throws unless every candidate's logit is a number or -infinity, and one of them a number.</summary>
-    /// <param name="candidates">The candidates in the running.</param>
-    /// <param name="after">What has changed them last; null: nothing.</param>
+    /// <summary>The greatest logit.</summary>
+    /// <exception cref="ArgumentException">There are no logits.</exception>
     /// <exception cref="NumericErrorException">A logit is NaN or +infinity.</exception>
-    /// <exception cref="InvalidOperationException">There is no candidate, or every logit is -infinity.</exception>
-    public static void Check(ReadOnlySpan<LLamaTokenData> candidates, string? after)
+    /// <exception cref="InvalidOperationException">Every logit is -infinity.</exception>
+    public static float Max(ReadOnlySpan<float> logits)
     {
-        float max = float.NegativeInfinity;
-        bool broken = false;
-        foreach (ref readonly LLamaTokenData candidate in candidates)
+        if (logits.IsEmpty)
         {
-            broken |= !(candidate.Logit <= float.MaxValue);
-            max = Math.Max(max, candidate.Logit);
+            throw new ArgumentException("There are no logits.", nameof(logits));
         }
 
-        string place = after is null ? "" : $"After the sampler \"{after}\": ";
-        if (broken)
+        float max = TensorPrimitives.Max(logits);  // NaN if any is
+        if (float.IsNaN(max) || float.IsPositiveInfinity(max))
         {
-            foreach (ref readonly LLamaTokenData candidate in candidates)
-            {
-                if (!(candidate.Logit <= float.MaxValue))
-                {
-                    throw Broken(place, candidate.ID, candidate.Logit);
-                }
-            }
+            throw Broken("", logits.IndexOf(max), max);
         }
 
-        if (max == float.NegativeInfinity)
+        if (float.IsNegativeInfinity(max))
         {
-            throw new InvalidOperationException(candidates.IsEmpty
-                ? $"{place}no candidate is left to choose from."
-                : $"{place}every logit is -infinity: no token is left to choose.");
+            throw new InvalidOperationException("Every logit is -infinity: no token is left to choose. Allow some in LogitBias.");
         }
+
+        return max;
     }
 
     /// <summary>An error that names the token whose logit is NaN or +infinity.</summary>

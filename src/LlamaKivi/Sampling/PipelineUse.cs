@@ -44,10 +44,10 @@ internal sealed class PipelineUse : IDisposable
     }
 
     /// <summary>Chooses a token from the logits of batch token <paramref name="index"/>.</summary>
-    public LLamaToken Sample(SafeLLamaContextHandle context, int index)
+    public LLamaToken Sample(LLamaContext context, int index)
     {
         using PipelineGuard.Entry entry = _guard is null ? default : _guard.Enter(_pipeline);
-        return _pipeline.Sample(context, index);
+        return _pipeline.SampleFrom(context, index);
     }
 
     public void Dispose() => _guard?.End(this);

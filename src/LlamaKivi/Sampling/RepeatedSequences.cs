@@ -3,7 +3,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Finds the tokens that would repeat a sequence of the text, and what is taken from their logits ("don't repeat yourself", P. E. Weidmann, 2024).</summary>
+/// <summary>Finds the tokens that would repeat a sequence of the text.</summary>
 internal sealed class RepeatedSequences
 {
     private readonly List<int> _text = [];
@@ -22,21 +22,15 @@ internal sealed class RepeatedSequences
 
     public void Clear() => _text.Clear();
 
-    /// <summary>The tokens and what is taken from their logits: multiplier * growth ^ (length - allowed) for sequences at least as long as allowed.</summary>
-    /// <param name="multiplier">Strength.</param>
-    /// <param name="growth">How fast it grows with the length.</param>
-    /// <param name="allowed">Length that goes unpunished.</param>
-    /// <param name="range">Tokens looked at.</param>
-    /// <param name="breakers">Tokens over which a sequence does not reach.</param>
-    public IEnumerable<(int Token, float Penalty)> Penalties(float multiplier, float growth, int allowed, int range, IReadOnlySet<LLamaToken> breakers)
+    /// <summary>The tokens that would repeat a sequence at least as long as allowed, and what is taken from their logits.</summary>
+    public IEnumerable<(int Token, float Penalty)> Penalties(DryPenalties dry)
     {
-        Find(range, breakers);
+        Find(dry.Range, dry.Breakers);
         foreach ((int token, int length) in _lengths)
         {
-            if (length >= allowed)
+            if (length >= dry.Allowed)
             {
-                // Bounded, so that a logit stays a number.
-                yield return (token, (float)Math.Min(multiplier * Math.Pow(growth, length - allowed), 1e30));
+                yield return (token, dry.Of(length));
             }
         }
     }

@@ -11,7 +11,7 @@ namespace LlamaKivi;
 /// The model's own template is evaluated as it stands, and not replaced by a common format that looks like it. Where it puts in a system message of its own if
 /// the conversation has none, as SmolLM2's does, that is in the text.
 /// </remarks>
-public class LLamaTemplate
+public partial class LLamaTemplate
 {
     /// <summary>What <see cref="Apply"/> encodes its text with.</summary>
     public static readonly Encoding Encoding = Encoding.UTF8;
@@ -23,28 +23,24 @@ public class LLamaTemplate
     private readonly bool _addsBos;
     private readonly List<TextMessage> _messages = [];
 
-    /// <summary>Takes the template of a model's file.</summary>
-    /// <param name="model">The model.</param>
-    /// <param name="name">A template other than the default one, such as "tool_use"; null: the default.</param>
-    /// <param name="strict">True: the template must be there. False: where there is none of the name, the default takes its place, and where there is no default, chatml.</param>
-    /// <exception cref="TemplateNotFoundException">The file has no template, or none of the name.</exception>
+    /// <summary>Takes the default template of a model's file.</summary>
+    /// <param name="weights">The model.</param>
+    /// <param name="strict">True: the file must have a template. False: where it has none, chatml takes its place.</param>
+    /// <exception cref="TemplateNotFoundException">The file has no template.</exception>
     /// <exception cref="TemplateException">The template is not valid.</exception>
-    public LLamaTemplate(SafeLlamaModelHandle model, string? name = null, bool strict = true)
+    public LLamaTemplate(LLamaWeights weights, bool strict = true)
+        : this(weights ?? throw new ArgumentNullException(nameof(weights)), null, strict)
     {
-        ArgumentNullException.ThrowIfNull(model);
-        string origin = $"{Path.GetFileName(model.Weights.ModelPath)}, chat template{(name is null ? "" : $" '{name}'")}";
-        _template = new JinjaTemplate(model.GetTemplate(name, strict) ?? CommonTemplates.Find("chatml")!, origin);
-        Tokenizer tokenizer = model.Weights.Tokenizer;
+    }
+
+    internal LLamaTemplate(LLamaWeights weights, string? name, bool strict)
+    {
+        string origin = $"{Path.GetFileName(weights.ModelPath)}, chat template{(name is null ? "" : $" '{name}'")}";
+        _template = new JinjaTemplate(ModelTemplate.Find(weights, name, strict) ?? CommonTemplates.Find("chatml")!, origin);
+        Tokenizer tokenizer = weights.Tokenizer;
         _bos = tokenizer.BosId is int bos && tokenizer.HasTexts ? tokenizer.GetText(bos) : "";
         _eos = tokenizer.EosId is int eos && tokenizer.HasTexts ? tokenizer.GetText(eos) : "";
         _addsBos = tokenizer.AddBos;
-    }
-
-    /// <summary>Takes the default template of a model's file.</summary>
-    /// <inheritdoc cref="LLamaTemplate(SafeLlamaModelHandle, string?, bool)"/>
-    public LLamaTemplate(LLamaWeights weights, bool strict = true)
-        : this((weights ?? throw new ArgumentNullException(nameof(weights))).NativeHandle, null, strict)
-    {
     }
 
     /// <summary>Takes a template in the Jinja language, or the name of a common format. What is neither is found out when it is applied.</summary>

@@ -9,29 +9,18 @@ namespace LlamaKivi;
 /// are read, the bytes of an unfinished one are held. Bytes that are not UTF-8 become U+FFFD. Not thread-safe.
 /// </summary>
 /// <param name="tokenizer">The tokenizer of the model that generates the tokens.</param>
-public sealed class StreamingTokenDecoder(Tokenizer tokenizer)
+public sealed partial class StreamingTokenDecoder(Tokenizer tokenizer)
 {
     private readonly Tokenizer _tokenizer = tokenizer ?? throw new ArgumentNullException(nameof(tokenizer));
     private readonly Decoder _utf8 = Encoding.UTF8.GetDecoder();
     private readonly StringBuilder _text = new();
     private char[] _buffer = new char[64];
 
-    /// <summary>Decodes the tokens of a model. The encoding is UTF-8, whatever is given.</summary>
+    /// <summary>Decodes the tokens of a model.</summary>
+    /// <param name="encoding">Without effect: models read and write UTF-8.</param>
+    /// <param name="weights">The model.</param>
     public StreamingTokenDecoder(Encoding encoding, LLamaWeights weights)
         : this((weights ?? throw new ArgumentNullException(nameof(weights))).Tokenizer)
-    {
-    }
-
-    /// <summary>Decodes the tokens of a model. The encoding is UTF-8, whatever is given.</summary>
-    public StreamingTokenDecoder(Encoding encoding, SafeLlamaModelHandle weights)
-        : this((weights ?? throw new ArgumentNullException(nameof(weights))).Vocab.Tokenizer)
-    {
-    }
-
-    /// <summary>Decodes the tokens of a context's model. The encoding is UTF-8, whatever is given.</summary>
-    /// <exception cref="ArgumentException">The context's vocabulary is not known.</exception>
-    public StreamingTokenDecoder(Encoding encoding, SafeLLamaContextHandle context)
-        : this((context ?? throw new ArgumentNullException(nameof(context))).Tokenizer ?? throw new ArgumentException("The context's vocabulary is not known.", nameof(context)))
     {
     }
 

@@ -49,7 +49,7 @@ internal sealed class Vocabulary
     public string? Pre => _file.GetString("tokenizer.ggml.pre");
 
     public static ModelLoadException Bad(string problem) =>
-        new(lk_status.LK_BAD_FILE, $"the tokenizer cannot be used: {problem}.");
+        new(EngineStatus.BadFile, $"the tokenizer cannot be used: {problem}.");
 
     /// <summary>The ids of a file that has no texts for them.</summary>
     public static Vocabulary WithoutTexts(GgufFile file)

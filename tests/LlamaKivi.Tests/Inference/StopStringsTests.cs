@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace LlamaKivi.Tests;
 
 /// <summary>What ends generation.</summary>
@@ -25,6 +27,40 @@ public class StopStringsTests
     {
         Assert.False(new StopStrings([]).Add("User:"));
         Assert.False(new StopStrings(["User:"]).Add("user:"));
+    }
+
+    [Theory]
+    [InlineData("one\ntwo.", 3)]
+    [InlineData("one.\n", 3)]
+    [InlineData("one", -1)]
+    [InlineData("", -1)]
+    public void The_first_one_in_a_text_counts(string text, int index) => Assert.Equal(index, new StopStrings([".", "\n", ""]).IndexIn(text));
+
+    [Theory]
+    [InlineData("abc", "a|b|c")]
+    [InlineData("<", "<")]
+    [InlineData("a", "a<|end")]
+    [InlineData("a<|en", "a<|e|n")]
+    [InlineData("ab", "a|b<|end|>|c")]
+    public async Task A_text_ends_before_the_first_one(string expected, string pieces)
+    {
+        var text = new StringBuilder();
+        await foreach (string piece in new StopStrings(["<end", "User:"]).UpToFirst(Pieces(pieces), TestContext.Current.CancellationToken))
+        {
+            Assert.NotEmpty(piece);
+            text.Append(piece);
+        }
+
+        Assert.Equal(expected.Replace("|", "", StringComparison.Ordinal), text.ToString());
+
+        static async IAsyncEnumerable<string> Pieces(string pieces)
+        {
+            foreach (string piece in pieces.Split('|'))
+            {
+                await Task.Yield();
+                yield return piece;
+            }
+        }
     }
 
     [Fact]

@@ -18,7 +18,7 @@ public sealed class KvCacheFallbackTests : IDisposable
         var lines = new List<string>();
         NativeLog.Listen((level, text) =>
         {
-            if (level == lk_log_level.LK_LOG_WARNING)
+            if (level == EngineLogLevel.Warning)
             {
                 lines.Add(text);
             }
@@ -40,6 +40,16 @@ public sealed class KvCacheFallbackTests : IDisposable
         string line = Assert.Single(lines);
         Assert.Contains("the KV cache is f16 instead of the default kivi2", line, StringComparison.Ordinal);
         Assert.Contains("this model has 40", line, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Sizes_alone_ask_for_no_type()
+    {
+        var parameters = new ModelParams(_path) { ContextSize = 64, KvCache = new KvCacheParams { Group = 64, Residual = 192 } };
+        using LLamaWeights weights = LLamaWeights.LoadFromFile(parameters);
+        weights.CreateContext(parameters).Dispose();
+        Assert.Equal(KvCacheParams.Parse("kivi2"), new KvCacheParams());
+        Assert.Throws<UnsupportedModelException>(() => weights.CreateContext(parameters with { KvCache = parameters.KvCache with { TypeV = KvCacheType.Kivi2 } }));
     }
 
     [Theory]

@@ -17,7 +17,7 @@ public class ModelParamsTests
         CheckTensors = true,
         Encoding = Encoding.Latin1,
         YarnScalingType = RopeScalingType.Linear,
-        KvCache = KvCacheParams.Parse("kivi4") with { TypeV = lk_cache_type.LK_CACHE_Q8_0, Group = 64, Residual = 256, Sinks = 8 },
+        KvCache = KvCacheParams.Parse("kivi4") with { TypeV = KvCacheType.Q8_0, Group = 64, Residual = 256, Sinks = 8 },
         TensorSplits = { [0] = 3 },
         TensorBufferOverrides = { new("blk.*", "CPU") },
         MetadataOverrides = { new("hello", true), new("world", 17), new("cats", 1.5f), new("name", "x") },
@@ -47,7 +47,7 @@ public class ModelParamsTests
             """[{"Type":2,"Key":"hello","Value":true},{"Type":0,"Key":"world","Value":17},{"Type":1,"Key":"cats","Value":1.5},{"Type":3,"Key":"name","Value":"x"}]""",
             root.GetProperty("MetadataOverrides").GetRawText());
         Assert.Equal("""[{"Pattern":"blk.*","BufferType":"CPU"}]""", root.GetProperty("TensorBufferOverrides").GetRawText());
-        Assert.Equal("""{"TypeK":"LK_CACHE_KIVI4","TypeV":"LK_CACHE_Q8_0","Group":64,"Residual":256,"Sinks":8}""", root.GetProperty("KvCache").GetRawText());
+        Assert.Equal("""{"TypeK":"kivi4","TypeV":"q8_0","Group":64,"Residual":256,"Sinks":8}""", root.GetProperty("KvCache").GetRawText());
         Assert.Equal(16, root.GetProperty("TensorSplits").GetArrayLength());
         Assert.Contains("\"utf-8\"", JsonSerializer.Serialize(new ModelParams("x")), StringComparison.Ordinal);
     }

@@ -26,7 +26,7 @@ public sealed class ParamsTests
         };
         parameters.ToLlamaContextParams(out LLamaContextParams native);
         Assert.Equal((512u, 96u, 48u, 3u, 2), (native.n_ctx, native.n_batch, native.n_ubatch, native.n_seq_max, native.n_threads));
-        Assert.Equal((lk_cache_type.LK_CACHE_KIVI4, lk_cache_type.LK_CACHE_Q8_0), (native.type_k, native.type_v));
+        Assert.Equal((KvCacheType.Kivi4, KvCacheType.Q8_0), (native.type_k, native.type_v));
         Assert.Equal((64u, 256u, 8), (native.group, native.residual, native.sinks));
         Assert.True(native.embeddings);
     }
@@ -41,7 +41,7 @@ public sealed class ParamsTests
             ("UBatchSize", new ModelParams("none") { UBatchSize = uint.MaxValue }),
         })
         {
-            ArgumentOutOfRangeException e = Assert.Throws<ArgumentOutOfRangeException>(() => LLamaContext.ToOptions(512, parameters, KvCacheParams.Parse("f16")));
+            ArgumentOutOfRangeException e = Assert.Throws<ArgumentOutOfRangeException>(() => ContextOptionsFactory.Create(parameters, KvCacheParams.Parse("f16"), 512));
             Assert.StartsWith($"{name} is 4294967295; it must be at most 2147483647.", e.Message, StringComparison.Ordinal);
         }
     }

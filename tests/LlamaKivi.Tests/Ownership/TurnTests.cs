@@ -48,7 +48,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
         ContextBusyException busy = await Assert.ThrowsAsync<ContextBusyException>(() => ReadAsync(executor.InferAsync("Other", TinyModel.Greedy(2))));
         Assert.Equal("InteractiveExecutor.InferAsync", busy.Holder);
         Assert.StartsWith("InteractiveExecutor.InferAsync is running on this context", busy.Message, StringComparison.Ordinal);
-        Assert.Equal(lk_status.LK_BUSY, busy.Status);
+        Assert.Equal(EngineStatus.Busy, busy.Status);
         while (await stream.MoveNextAsync())
         {
             text += stream.Current;

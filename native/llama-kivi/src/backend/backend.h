@@ -93,10 +93,12 @@ public:
     // are there after finish.
     virtual void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
                         int32_t* tokens) = 0;
-    // Allocates what commit of the segments needs. May fail, and changes no sequence.
-    virtual void prepare_commit(kv::Cache& cache, std::span<const kv::Segment> segments) = 0;
-    // Moves the staged rows of the segments into the cache. Only a device may fail here, and leaves sequences
-    // undefined.
+    // Quantizes the rows that the segments' staged rows push out of the rings, into the reserved pages and tables,
+    // which attention may read from then on; allocates what commit needs. The rows of the layers are staged. May fail,
+    // and changes no sequence.
+    virtual void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers) = 0;
+    // Appends the segments' rows, after stage_pages of every layer: copies rows into rings and sinks, and takes the
+    // staged pages and tables over. noexcept on the CPU; an error of a device leaves sequences undefined.
     virtual void commit(kv::Cache& cache, std::span<const kv::Segment> segments) = 0;
 };
 

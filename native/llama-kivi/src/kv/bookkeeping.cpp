@@ -21,28 +21,35 @@ Cursor SideLayout::next_place() const {
     return writable ? Cursor{pages.size() - 1, last.end()} : Cursor{pages.size(), 0};
 }
 
-size_t SideLayout::blocks_for(int n_rows) const {
+void SideLayout::place(int n_rows, std::vector<PageRef>& staged) const {
     const int n_leave = leaving(n_rows);
-    return n_leave == 0 ? 0 : next_place().advance(n_leave - 1).block + 1;
+    staged.clear();
+    if (n_leave == 0) {
+        return;
+    }
+    const Cursor at = next_place();
+    staged.reserve(at.advance(n_leave - 1).block + 1 - at.block);
+    int first = at.token;
+    for (int left = n_leave; left > 0; first = 0) {
+        const int n = std::min(left, kPageTokens - first);
+        PageBlock* const continued = first > 0 ? pages.back().block.get() : nullptr;
+        staged.push_back({std::shared_ptr<PageBlock>(std::shared_ptr<void>(), continued), n, first, 0});
+        left -= n;
+    }
 }
 
-void SideLayout::append(int n_rows, std::vector<std::shared_ptr<PageBlock>>& reserved) noexcept {
+void SideLayout::append(int n_rows, std::span<PageRef> staged) noexcept {
     const AgeingRule& rule = spec->ageing;
     const int n_flushes = flushes(n_rows);
-    const int limit = sink_limit();
-    Cursor at = next_place();
-    for (int left = n_flushes * rule.leave; left > 0;) {
-        const int n = std::min(left, kPageTokens - at.token);
-        if (at.block == pages.size()) {
-            pages.push_back({std::move(reserved.front()), 0});
-            reserved.erase(reserved.begin());
+    n_sinks = sinks_after(n_rows);
+    for (PageRef& run : staged) {
+        n_paged += run.count;
+        if (run.first > 0) {
+            pages.back().count += run.count;
+        } else {
+            pages.push_back(std::move(run));
         }
-        pages[at.block].count += n;
-        n_paged += n;
-        left -= n;
-        at = {at.block + 1, 0};
     }
-    n_sinks = std::min(n_paged, limit);
     ring_start = (ring_start + n_flushes * rule.leave) % rule.trigger;
     n_ring += n_rows - n_flushes * rule.leave;
     tables_chosen = tables_chosen || n_flushes > 0;

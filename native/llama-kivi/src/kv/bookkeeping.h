@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "kv/config.h"
@@ -23,7 +24,7 @@ struct PageRef {
     int end() const { return first + count; }
 };
 
-// A place in the pages of a side: the blocks of its runs, then those that are reserved.
+// A place in the pages of a side: the blocks of its runs, then those of the staged runs.
 struct Cursor {
     size_t block;
     int token;  // of the block
@@ -59,11 +60,15 @@ struct SideLayout {
     int leaving(int n_rows) const { return flushes(n_rows) * spec->ageing.leave; }
     // Where the next row that leaves the ring goes.
     Cursor next_place() const;
-    // Blocks, those of the runs included, that hold all tokens once n_rows are appended; 0 if no row leaves the ring.
-    size_t blocks_for(int n_rows) const;
+    // Sinks once n_rows are appended.
+    int sinks_after(int n_rows) const { return std::min(n_paged + leaving(n_rows), sink_limit()); }
+    // The runs of the rows that leave the ring when n_rows are appended. A run that continues the last page refers to
+    // its block without owning it; the other runs begin a block, which is null.
+    void place(int n_rows, std::vector<PageRef>& staged) const;
 
-    // Counts n_rows as appended; new blocks are taken from the front of `reserved`. pages has room for them.
-    void append(int n_rows, std::vector<std::shared_ptr<PageBlock>>& reserved) noexcept;
+    // Counts n_rows as appended. staged: the runs of place, with their blocks, which move into pages, where there is
+    // room for them.
+    void append(int n_rows, std::span<PageRef> staged) noexcept;
     void truncate(int n_keep);
     // Removes tokens [begin, end), which exist; those after move down. The ring's rows are in order from its start
     // then.

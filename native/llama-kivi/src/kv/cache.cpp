@@ -55,7 +55,7 @@ void Cache::reserve(std::span<const Segment> segments) {
     }
 }
 
-void Cache::release_reserved(std::span<const Segment> segments) {
+void Cache::release_reserved(std::span<const Segment> segments) noexcept {
     for (const Segment& s : segments) {
         sequences_[s.seq].k.release_reserved();
         sequences_[s.seq].v.release_reserved();
@@ -72,7 +72,7 @@ void fail_staged(Side side, int layer, bool finite) {
 }
 
 SideView Cache::view(Side side, const Segment& segment, int layer, int head) const {
-    SideView v = sequences_[segment.seq].side(side).view(layer, head);
+    SideView v = sequences_[segment.seq].side(side).view(layer, head, segment.n_rows);
     const Buffer<half_t>& staged = side == Side::keys ? staged_k_ : staged_v_;
     v.staged =
         staged.data() +

@@ -1,9 +1,9 @@
-// The paged KV cache of a call: reserve, staged rows, views of them, and the end of a commit.
+// The paged KV cache of a call: reserve, staged rows and pages, views of them, and the end of a commit.
 //
-// One call goes: reserve (pages for what will leave the rings); the backend stages rows layer by layer while attention
-// reads the sequence and the staged rows; plan_append, all that may fail of a commit; the backend moves the rows into
-// rings and pages; finish_append counts them. Nothing before finish_append changes what a sequence holds, so a failed
-// call leaves the cache as it was.
+// One call goes: reserve allocates pages and tables for what will leave the rings; the backend stages rows layer by
+// layer, while attention reads the sequence and the staged rows; the backend stages pages: it quantizes the rows that
+// leave the rings into the reserved pages; the backend commits: it copies rows into rings and sinks, and finish_append
+// takes pages and tables over. All but commit may fail, and change nothing that a sequence holds.
 #pragma once
 
 #include <atomic>
@@ -29,6 +29,14 @@ struct Segment {
     int n_rows;
 };
 
+// Consecutive layers of a cache.
+struct Layers {
+    int begin;
+    int end;
+
+    int count() const { return end - begin; }
+};
+
 // Throws LK_NUMERIC_ERROR: a key or a value was NaN or infinite, or beyond what the cache holds. layer: of the model.
 [[noreturn]] void fail_staged(Side side, int layer, bool finite);
 
@@ -39,6 +47,7 @@ public:
     Cache& operator=(const Cache&) = delete;
 
     const CacheConfig& config() const { return config_; }
+    Layers layers() const { return {0, config_.n_layer}; }
     const SideSpec& spec(Side side) const { return side == Side::keys ? k_spec_ : v_spec_; }
     int length(int seq) const { return sequences_[seq].length(); }
     const Sequence& sequence(int seq) const { return sequences_[seq]; }
@@ -64,15 +73,16 @@ public:
     void check_room(int64_t n_tokens) const { check_room(used_tokens(), n_tokens); }  // LK_CACHE_FULL
     void check_room(int64_t used, int64_t n_tokens) const { kv::check_room(config_, used, n_tokens); }
     void reserve(std::span<const Segment> segments);  // LK_OUT_OF_MEMORY
-    void release_reserved(std::span<const Segment> segments);
+    void release_reserved(std::span<const Segment> segments) noexcept;
+    // Of a segment whose rows are reserved.
     SideView view(Side side, const Segment& segment, int layer, int head) const;
     // Where the backend stages the rows of the call, [layer, head, n_ubatch, D].
     half_t* staged(Side side) { return staging(side).data(); }
-    // What the backend's commit of a segment writes to. May fail; valid until finish_append.
-    AppendPlan plan_append(Side side, const Segment& segment) {
+    // What the backend's stage_pages and commit of a segment write to. Valid until finish_append.
+    AppendPlan plan_append(Side side, const Segment& segment) noexcept {
         return sequences_[segment.seq].side(side).plan_append(segment.n_rows);
     }
-    // Counts the rows of the segments, whose plans the backend has carried out or queued.
+    // Ends a commit of the segments, whose plans the backend has carried out or queued.
     void finish_append(std::span<const Segment> segments) noexcept;
 
     lk_cache_usage usage() const {

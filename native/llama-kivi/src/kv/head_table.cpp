@@ -98,7 +98,7 @@ void choose_head_table(const PageFormat& f, const float* rows, int n_rows, int f
     table.exponent = 0;
     table.refined.clear();
     table.mu.clear();
-    if (f.scale_kind != ScaleKind::byte_pair && f.scale_kind != ScaleKind::byte_token) {
+    if (!has_table(f)) {
         return;
     }
     const int skip = std::clamp(sinks - first, 0, n_rows - 1);

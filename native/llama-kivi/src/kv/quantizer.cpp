@@ -180,6 +180,35 @@ void quantize_rows(const PageFormat& f, const HeadTable& table, const float* row
     }
 }
 
+void clear_tokens(const PageFormat& f, int first, uint8_t* page) noexcept {
+    const auto clear = [&](size_t begin, size_t end) { std::fill(page + begin, page + end, uint8_t{0}); };
+    if (f.scale_kind == ScaleKind::none || f.scale_kind == ScaleKind::block) {
+        clear(first * f.row_bytes(), f.page_bytes);
+        return;
+    }
+    size_t n_scales = 0;  // that stay
+    if (f.side == Side::keys) {
+        const int group = (first + f.group - 1) / f.group;
+        clear(f.scales_offset / kPageTokens * group * f.group, f.scales_offset);
+        n_scales = scale_offset(f, group, 0);
+    } else {
+        const int whole = (first + kValueBlockTokens - 1) / kValueBlockTokens * kValueBlockTokens;
+        for (int t = first; t < whole; ++t) {
+            for (int c = 0; c < f.head_size; ++c) {
+                set_code(page, value_code_place(f, t, c), f.bits, 0);
+            }
+        }
+        clear(f.scales_offset / kPageTokens * whole, f.scales_offset);
+        n_scales = scale_offset(f, first, 0);
+    }
+    const bool pairs = f.scale_kind == ScaleKind::half_pair;
+    const bool zeros = f.scale_kind == ScaleKind::byte_pair;
+    clear(f.scales_offset + n_scales * (pairs ? 4 : 1), zeros ? f.zeros_offset : f.page_bytes);
+    if (zeros) {
+        clear(f.zeros_offset + n_scales, f.page_bytes);
+    }
+}
+
 void dequantize_row(const PageFormat& f, const HeadTable& table, const uint8_t* page, int token, float* out) {
     const auto scale_and_min = [&](int outer, int inner, float& s, float& m) {
         const size_t at = scale_offset(f, outer, inner);

@@ -26,6 +26,11 @@ inline WeightType block_type(const PageFormat& format) {
     return format.bits == 8 ? WeightType::Q8_0 : WeightType::Q4_0;
 }
 
+// Whether heads have a table that their pages depend on.
+constexpr bool has_table(const PageFormat& format) {
+    return format.scale_kind == ScaleKind::byte_pair || format.scale_kind == ScaleKind::byte_token;
+}
+
 // Gives a table's lists the room that choose_head_table fills.
 void reserve_lists(const PageFormat& format, HeadTable& table);
 
@@ -45,6 +50,9 @@ HeadTable choose_head_table(const PageFormat& format, const float* rows, int n_r
 //   sinks   the first `sinks` rows stay out of the group's range; what is stored for them is masked in attention
 void quantize_rows(const PageFormat& format, const HeadTable& table, const float* rows, int n_rows, int token,
                    int sinks, uint8_t* page) noexcept;
+
+// Zeros what a page holds of tokens [first, 128). Keys: from the next whole group on.
+void clear_tokens(const PageFormat& format, int first, uint8_t* page) noexcept;
 
 // Dequantizes one token of a page into out[D]: the meaning of a page, one element at a time.
 void dequantize_row(const PageFormat& format, const HeadTable& table, const uint8_t* page, int token, float* out);

@@ -57,7 +57,7 @@ void SplitCache::reserve(std::span<const Segment> segments) {
     }
 }
 
-void SplitCache::release_reserved(std::span<const Segment> segments) {
+void SplitCache::release_reserved(std::span<const Segment> segments) noexcept {
     for (Cache* part : parts_) {
         part->release_reserved(segments);
     }

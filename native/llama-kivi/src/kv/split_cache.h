@@ -36,7 +36,7 @@ public:
 
     void check_room(int64_t n_tokens) const { parts_.front()->check_room(n_tokens); }  // LK_CACHE_FULL
     void reserve(std::span<const Segment> segments);                                   // LK_OUT_OF_MEMORY
-    void release_reserved(std::span<const Segment> segments);
+    void release_reserved(std::span<const Segment> segments) noexcept;
 
     lk_cache_usage usage() const;
 

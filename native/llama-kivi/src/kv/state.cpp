@@ -29,7 +29,7 @@ void write_payload(CacheParts parts, int seq, StateWriter& out) {
 }
 
 // What the header says, checked against the bytes and the caller.
-std::span<const uint8_t> read_header(std::span<const uint8_t> data, const StateKey& here) {
+std::span<const uint8_t> read_header(std::span<const uint8_t> data, const StateKey& here, const SettingNames& names) {
     StateHeader header{};
     constexpr size_t kVersionEnd = sizeof(header.magic) + sizeof(header.version);
     LK_CHECK(data.size() >= kVersionEnd, LK_BAD_STATE, "%zu bytes are too few for a saved state", data.size());
@@ -51,7 +51,7 @@ std::span<const uint8_t> read_header(std::span<const uint8_t> data, const StateK
     std::memcpy(&sum, data.data() + data.size() - sizeof(sum), sizeof(sum));
     LK_CHECK(sum == state_checksum(data.first(data.size() - sizeof(sum))), LK_BAD_STATE,
              "the saved state is damaged: its checksum does not match");
-    check_state_key(header.key, here);
+    check_state_key(header.key, here, names);
     return data.subspan(sizeof(header), payload_bytes);
 }
 
@@ -90,8 +90,9 @@ void save_state(CacheParts parts, int seq, const ModelKey& model, std::span<uint
     writer.bytes(&sum, sizeof(sum));
 }
 
-void load_state(CacheParts parts, int seq, const ModelKey& model, std::span<const uint8_t> data) {
-    StateReader in(read_header(data, make_state_key(parts, model)));
+void load_state(CacheParts parts, int seq, const ModelKey& model, std::span<const uint8_t> data,
+                const SettingNames& names) {
+    StateReader in(read_header(data, make_state_key(parts, model), names));
     try {
         SideContent contents[2];
         for (const Side side : kSides) {

@@ -34,6 +34,7 @@ uint64_t state_size(CacheParts parts, int seq);
 void save_state(CacheParts parts, int seq, const ModelKey& model, std::span<uint8_t> out);
 // Replaces a sequence. Throws LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY and leaves it as it was. Whatever the
 // bytes are, a sequence that is taken can be continued.
-void load_state(CacheParts parts, int seq, const ModelKey& model, std::span<const uint8_t> data);
+void load_state(CacheParts parts, int seq, const ModelKey& model, std::span<const uint8_t> data,
+                const SettingNames& names = {});
 
 }  // namespace lk::kv

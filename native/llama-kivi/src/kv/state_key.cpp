@@ -75,7 +75,7 @@ StateKey make_state_key(CacheParts parts, const ModelKey& model) {
     return key;
 }
 
-void check_state_key(const StateKey& saved, const StateKey& here) {
+void check_state_key(const StateKey& saved, const StateKey& here, const SettingNames& names) {
     Differences cache;
     if (saved.type_k != here.type_k || saved.type_v != here.type_v) {
         cache.add("cache type", types_of(saved), types_of(here));
@@ -110,10 +110,7 @@ void check_state_key(const StateKey& saved, const StateKey& here) {
     settings.compare("YaRN beta slow (rope.scaling.yarn_beta_slow)", a.rope_beta_slow, b.rope_beta_slow);
     settings.compare("rotated elements of a head (rope.dimension_count)", a.rope_dims, b.rope_dims);
     settings.compare("sliding window (attention.sliding_window)", a.window, b.window);
-    settings.compare(std::strncmp(b.architecture, "falcon", sizeof(b.architecture)) == 0
-                         ? "norm epsilon (attention.layer_norm_epsilon)"
-                         : "norm epsilon (attention.layer_norm_rms_epsilon)",
-                     a.norm_eps, b.norm_eps);
+    settings.compare(format("norm epsilon (%s)", names.norm_eps).c_str(), a.norm_eps, b.norm_eps);
     settings.compare("synthetic weights (general.synthetic)", a.synthetic, b.synthetic);
     LK_CHECK(settings.empty(), LK_BAD_STATE, "the saved state was made with other settings of the model: %s",
              settings.text());

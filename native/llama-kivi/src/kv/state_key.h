@@ -27,6 +27,11 @@ struct ModelKey {
     uint64_t weights = 0;        // hash of a sample of the others
 };
 
+// The metadata keys of settings that architectures name differently, without the architecture; for messages.
+struct SettingNames {
+    const char* norm_eps = "attention.layer_norm_rms_epsilon";
+};
+
 // As the header of a state has it.
 struct StateKey {
     int32_t n_layer;
@@ -47,6 +52,6 @@ static_assert(sizeof(ModelKey) == 12 * 4 + 16 + 8 + 2 * 8 && sizeof(StateKey) ==
 StateKey make_state_key(CacheParts parts, const ModelKey& model);
 
 // Throws LK_BAD_STATE that names every setting which differs, with both values.
-void check_state_key(const StateKey& saved, const StateKey& here);
+void check_state_key(const StateKey& saved, const StateKey& here, const SettingNames& names);
 
 }  // namespace lk::kv

@@ -100,8 +100,7 @@ HeadTable unpack(const SideSpec& spec, std::span<const uint8_t> bytes) {
 void check_table(const SideSpec& spec, std::span<const uint8_t> bytes) {
     const PageFormat& f = spec.format;
     const HeadTable table = unpack(spec, bytes);
-    const bool scaled = f.scale_kind == ScaleKind::byte_pair || f.scale_kind == ScaleKind::byte_token;
-    const int most = scaled ? kMostExponent : 0;
+    const int most = has_table(f) ? kMostExponent : 0;
     LK_CHECK(table.exponent >= -most && table.exponent <= most, LK_BAD_STATE,
              "the saved state says the exponent of a head's scales is %d (%s); it must be %d to %d", table.exponent,
              name(f.side), -most, most);
@@ -237,8 +236,14 @@ void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& o
         out.number(ref.frame);
     }
     for (const size_t run : blocks) {
+        const bool last = run == blocks.back();
         for (const SequenceSide* side : parts) {
-            out.bytes_of(side->layout_.pages[run].block->data);
+            const PageFormat& f = side->spec_->format;
+            const std::span<uint8_t> pages = out.bytes_of(side->layout_.pages[run].block->data);
+            // Codes that were staged for a call that failed, or truncated.
+            for (size_t at = 0; at < pages.size() && last; at += f.page_bytes) {
+                clear_tokens(f, side->layout_.pages.back().end(), pages.data() + at);
+            }
         }
     }
     for (const SequenceSide* side : parts) {

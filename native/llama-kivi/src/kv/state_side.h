@@ -2,7 +2,7 @@
 //
 //   counts   int32: tokens in pages, sinks, tokens in the ring, whether tables are chosen (0 or 1), runs, blocks
 //   runs     int32 each: block, first token in the block, tokens, frame; blocks are numbered in the order of the runs
-//   blocks   block_bytes of every part's SideSpec, part after part
+//   blocks   block_bytes of every part's SideSpec, part after part; zeros behind the last run
 //   heads    of every layer and KV head: ring rows by age, sink rows, and the table if tables are chosen
 //            (SideSpec::table_bytes)
 //
@@ -26,12 +26,16 @@ public:
 
     void bytes(const void* data, size_t n);
     void number(int32_t x) { bytes(&x, sizeof(x)); }
+    // Gives the written bytes; none while only bytes are counted.
     template <class T>
-    void bytes_of(const Buffer<T>& buffer) {
-        if (out_ != nullptr && buffer.size() > 0) {
-            buffer.memory().read(out_ + size_, buffer.data(), buffer.bytes());
+    std::span<uint8_t> bytes_of(const Buffer<T>& buffer) {
+        const std::span<uint8_t> written =
+            out_ != nullptr ? std::span(out_ + size_, buffer.bytes()) : std::span<uint8_t>();
+        if (!written.empty()) {
+            buffer.memory().read(written.data(), buffer.data(), buffer.bytes());
         }
         size_ += buffer.bytes();
+        return written;
     }
     // A buffer on the host; zeros while only bytes are counted.
     template <class T>

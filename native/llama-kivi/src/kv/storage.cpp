@@ -43,7 +43,7 @@ size_t SequenceSide::fixed_bytes() const {
     return (ring_.size() + sinks_.size()) * sizeof(half_t) + tables;
 }
 
-SideView SequenceSide::view(int layer, int head) const {
+SideView SequenceSide::view(int layer, int head, int n_rows) const {
     const size_t i = index(layer, head);
     const size_t d = spec_->format.head_size;
     SideView v{};
@@ -57,6 +57,12 @@ SideView SequenceSide::view(int layer, int head) const {
     v.n_sinks = n_sinks();
     v.ring_start = layout_.ring_start;
     v.n_ring = layout_.n_ring;
+    v.staged_table = staged_tables_.empty() ? v.table : &staged_tables_[i];
+    if (n_rows > 0) {
+        v.staged_pages = staged_pages_;
+        v.n_leaving = layout_.leaving(n_rows);
+    }
+    v.n_sinks_after = layout_.sinks_after(n_rows);
     return v;
 }
 
@@ -130,41 +136,62 @@ void SequenceSide::make_ready() {
 
 void SequenceSide::reserve(int n_rows) {
     make_ready();
-    const size_t n_blocks = layout_.blocks_for(n_rows);
-    if (n_blocks == 0) {
+    release_reserved();
+    layout_.place(n_rows, staged_pages_);
+    if (staged_pages_.empty()) {
         return;
     }
-    layout_.pages.reserve(n_blocks);
-    while (layout_.pages.size() + reserved_.size() < n_blocks) {
-        reserved_.push_back(std::make_shared<PageBlock>(*memory_, spec_->block_bytes(), live_bytes_));
+    for (PageRef& run : staged_pages_) {
+        if (run.block == nullptr) {
+            run.block = std::make_shared<PageBlock>(*memory_, spec_->block_bytes(), live_bytes_);
+        }
     }
-    for (HeadTable& table : tables_) {
-        reserve_lists(spec_->format, table);
+    layout_.pages.reserve(layout_.pages.size() + staged_pages_.size());
+    if (layout_.tables_chosen || !has_table(spec_->format)) {
+        return;
+    }
+    if (memory_->on_host()) {
+        staged_tables_.resize(spec_->head_count());
+        for (HeadTable& table : staged_tables_) {
+            reserve_lists(spec_->format, table);
+        }
+    } else {
+        staged_raw_tables_ = Buffer<uint8_t>(*memory_, spec_->head_count() * spec_->table_bytes());
     }
 }
 
-AppendPlan SequenceSide::plan_append(int n_rows) {
-    const Cursor first = layout_.next_place();
+void SequenceSide::release_reserved() noexcept {
+    staged_pages_.clear();
+    std::vector<HeadTable>().swap(staged_tables_);
+    staged_raw_tables_ = {};
+}
+
+AppendPlan SequenceSide::plan_append(int n_rows) noexcept {
     AppendPlan plan{};
     plan.ring = ring_.data();
     plan.sinks = sinks_.data();
-    plan.head_tables = tables_;
-    plan.tables = raw_tables_.data();
+    plan.head_tables = staged_tables_.empty() ? tables_ : staged_tables_;
+    plan.tables = staged_raw_tables_.size() > 0 ? staged_raw_tables_.data() : raw_tables_.data();
+    plan.pages = staged_pages_;
     plan.ring_start = layout_.ring_start;
     plan.n_ring = layout_.n_ring;
+    plan.n_rows = n_rows;
+    plan.n_leave = layout_.leaving(n_rows);
     plan.first_token = layout_.n_paged;
     plan.sink_limit = layout_.sink_limit();
-    plan.choose_tables = !layout_.tables_chosen;
-    plan.page_token = first.token;
-    for (size_t i = first.block; i < layout_.blocks_for(n_rows); ++i) {
-        plan.blocks.push_back(block_at(i).data.data());
-    }
+    plan.choose_tables = !staged_tables_.empty() || staged_raw_tables_.size() > 0;
     return plan;
 }
 
 void SequenceSide::finish_append(int n_rows) noexcept {
-    layout_.append(n_rows, reserved_);
-    reserved_.clear();
+    layout_.append(n_rows, staged_pages_);
+    if (!staged_tables_.empty()) {
+        tables_.swap(staged_tables_);
+    }
+    if (staged_raw_tables_.size() > 0) {
+        std::swap(raw_tables_, staged_raw_tables_);
+    }
+    release_reserved();
 }
 
 }  // namespace lk::kv

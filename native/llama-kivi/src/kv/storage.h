@@ -1,6 +1,7 @@
 // The memory of a cache's sequences: blocks of pages, rings, sinks and tables. Full blocks are shared by copies.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <bitset>
 #include <cstdint>
@@ -31,11 +32,15 @@ struct PageBlock {
     mutable std::bitset<kPageTokens> visited;  // and the tokens it has counted
 };
 
-// What attention reads of one side, one layer, one KV head, in the host's memory. Tokens in order: pages, ring, staged.
+// What attention reads of one side, one layer, one KV head, in the host's memory. Tokens in order: pages, ring, staged
+// rows. Before the commit, the oldest n_leaving of ring and staged rows can be read twice: exact in the ring and the
+// staged rows, and quantized in staged_pages, once those are staged. staged_pages continue `pages`.
 struct SideView {
     const SideSpec* spec;
     const HeadTable* table;
+    const HeadTable* staged_table;  // of staged_pages: chosen in this call at the first flush, else `table`
     std::span<const PageRef> pages;
+    std::span<const PageRef> staged_pages;
     size_t page_offset;    // of this layer and head in a block
     const half_t* sinks;   // [n_sinks, D]: the first tokens of the pages, whose codes are masked
     const half_t* ring;    // [trigger, D], oldest at ring_start
@@ -45,24 +50,35 @@ struct SideView {
     int ring_start;
     int n_ring;
     int n_staged;
+    int n_leaving;      // rows in staged_pages
+    int n_sinks_after;  // sinks after the commit, whose codes in staged_pages are masked
 
     int length() const { return n_paged + n_ring; }  // tokens before the staged ones
     const uint8_t* page(size_t index) const { return pages[index].block->data.data() + page_offset; }
+    const uint8_t* staged_page(size_t index) const { return staged_pages[index].block->data.data() + page_offset; }
 };
 
-// Where the rows of an append go, for the backend that moves them: numbers before the append, and memory to write.
+// What an append of rows to one side moves where. Its rows are those of the ring, the oldest first, then the staged
+// rows. stage_pages writes the first n_leave of them to `pages`, commit the others to the ring.
 struct AppendPlan {
     half_t* ring;                      // [layer, head, trigger, D]
     half_t* sinks;                     // [layer, head, S, D]
-    std::span<HeadTable> head_tables;  // [layer, head]; on the host
-    uint8_t* tables;                   // [layer, head, table_bytes]; elsewhere
+    std::span<HeadTable> head_tables;  // [layer, head] of the pages; on the host
+    uint8_t* tables;                   // [layer, head, table_bytes] of the pages; elsewhere
+    std::span<const PageRef> pages;    // of the leaving rows
     int ring_start;
     int n_ring;
-    int first_token;               // of the sequence, that leaves the ring next
-    int sink_limit;                // tokens below it become sinks
-    bool choose_tables;            // at the first flush
-    int page_token;                // of the first page, where the next token goes
-    std::vector<uint8_t*> blocks;  // pages to write, as far as the rows go
+    int n_rows;  // staged
+    int n_leave;
+    int first_token;     // of the sequence: the first row's
+    int sink_limit;      // leaving tokens below it become sinks
+    bool choose_tables;  // stage_pages chooses them from the first `trigger` rows
+
+    // Rows that commit writes to the ring: [first_kept, n_ring + n_rows).
+    int first_kept() const { return std::max(n_ring, n_leave); }
+    // Leading rows that commit writes to the sinks.
+    int new_sinks() const { return std::clamp(sink_limit - first_token, 0, n_leave); }
+    bool commits_rows() const { return first_kept() < n_ring + n_rows || new_sinks() > 0; }
 };
 
 // One side of one sequence.
@@ -85,27 +101,31 @@ public:
     const half_t* sinks() const { return sinks_.data(); }         // [layer, head, S, D]
     const uint8_t* tables() const { return raw_tables_.data(); }  // [layer, head, table_bytes], not on the host
 
-    SideView view(int layer, int head) const;
+    // n_rows: of the call's reserve, whose staged pages the view has too; 0: none.
+    SideView view(int layer, int head, int n_rows = 0) const;
     void truncate(int n_keep) { layout_.truncate(n_keep); }
     // Removes tokens [begin, end); those after move down. Codes stay as they are, rows in full precision are turned.
     void remove(int begin, int end, const Rotation& rotation);
 
     // Allocates ring, sinks and tables. Done once.
     void make_ready();
-    // Allocates the blocks that n_rows more rows need and, on the host, the lists of tables that they fix; makes ready.
+    // Allocates the pages that n_rows more rows need, and the tables if they choose them; makes ready.
     void reserve(int n_rows);
-    // Gives the reserved blocks back.
-    void release_reserved() { reserved_.clear(); }
+    void release_reserved() noexcept;
     // Where a backend puts n_rows more rows. After reserve(n_rows), until finish_append.
-    AppendPlan plan_append(int n_rows);
+    AppendPlan plan_append(int n_rows) noexcept;
+    // Takes the staged pages and tables over. plan_append's pages are written and its rows copied, or queued to be.
     void finish_append(int n_rows) noexcept;
+
+    // What attention may read of an append between its stage_pages and its commit.
+    std::span<const PageRef> staged_pages() const { return staged_pages_; }
+    // Not on the host: [layer, head, table_bytes] of the staged pages.
+    const uint8_t* staged_tables() const {
+        return staged_raw_tables_.size() > 0 ? staged_raw_tables_.data() : raw_tables_.data();
+    }
 
 private:
     size_t index(int layer, int head) const { return static_cast<size_t>(layer) * spec_->n_head_kv + head; }
-    PageBlock& block_at(size_t i) {
-        const size_t n = layout_.pages.size();
-        return i < n ? *layout_.pages[i].block : *reserved_[i - n];
-    }
     void move_exact(int begin, int end, const Rotation& rotation);
 
     friend class SideState;  // saves and builds
@@ -114,12 +134,15 @@ private:
     Memory* memory_;
     std::atomic<int64_t>* live_bytes_;
     SideLayout layout_;
-    std::vector<std::shared_ptr<PageBlock>> reserved_;
     // Empty until make_ready.
     Buffer<half_t> ring_;            // [layer, head, trigger, D]
     Buffer<half_t> sinks_;           // [layer, head, S, D]
     std::vector<HeadTable> tables_;  // [layer, head]; on the host
     Buffer<uint8_t> raw_tables_;     // [layer, head, table_bytes]; elsewhere
+    // Of an append that is not committed. Tables: empty unless it chooses them.
+    std::vector<PageRef> staged_pages_;
+    std::vector<HeadTable> staged_tables_;
+    Buffer<uint8_t> staged_raw_tables_;
 };
 
 struct Sequence {

@@ -18,8 +18,9 @@ struct Model;
 struct ModelPart;
 
 struct Architecture {
-    const char* name;      // general.architecture
-    RopePairs rope_pairs;  // which elements of a head are rotated together
+    const char* name;          // general.architecture
+    const char* norm_eps_key;  // metadata key of the norms' epsilon, without the architecture
+    RopePairs rope_pairs;      // which elements of a head are rotated together
     // Sets what architectures differ in. The common keys before it in ModelConfig::read are set.
     void (*read_config)(const MetadataKeys& keys, ModelConfig& config);
     // prefix: of the layer's tensors, "blk.3.".

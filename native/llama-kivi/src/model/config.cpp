@@ -76,6 +76,7 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
     LK_CHECK(c.n_head > 0, LK_BAD_FILE, "%s: key '%s' is missing", name, r.key("attention.head_count").c_str());
     c.n_head_kv = r.uniform_count_or("attention.head_count_kv", kMaxWidth, c.n_head);
     c.n_ctx_train = r.count("context_length", 1 << 30);
+    c.norm_eps = r.positive(c.architecture->norm_eps_key, 1e-5f);
     c.architecture->read_config(r, c);
 
     LK_CHECK(c.n_head % c.n_head_kv == 0, LK_BAD_FILE, "%s: %d query heads cannot share %d KV heads evenly", name,

@@ -6,6 +6,7 @@
 #include "backend/sampling.h"
 #include "base/error.h"
 #include "kv/state.h"
+#include "model/architecture.h"
 #include "runtime/context_params.h"
 
 namespace lk {
@@ -110,7 +111,8 @@ void Context::save_state(int32_t seq, std::span<uint8_t> out) const {
 
 void Context::load_state(int32_t seq, std::span<const uint8_t> data) {
     check_seq(seq);
-    with_device([&] { kv::load_state(cache_.parts(), seq, model_->state, data); });
+    const kv::SettingNames names{.norm_eps = model_->config.architecture->norm_eps_key};
+    with_device([&] { kv::load_state(cache_.parts(), seq, model_->state, data, names); });
 }
 
 void Context::copy(int32_t src, int32_t dst) {
@@ -154,9 +156,9 @@ void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
     try {
         forward(*model_, parts_, batch);
         for (const ModelPart& part : parts_) {
-            part.backend->prepare_commit(*part.cache, pass.segments);
+            part.backend->stage_pages(*part.cache, pass.segments, part.cache->layers());
         }
-        // A device's part is the last and may fail: it goes first.
+        // Commits in reverse order: the device's part, which is the last, can fail; what follows cannot.
         for (size_t p = parts_.size(); p-- > 0;) {
             parts_[p].backend->commit(*parts_[p].cache, pass.segments);
         }

@@ -86,7 +86,7 @@ internal sealed class AnswerFormat
         Style = style;
         // A template that shows no mark may be of a model that writes any.
         Readers = [.. own.Length > 0 ? own : MarkReaders, .. JsonReaders];
-        Triggers = own.Length == 0 ? [JsonReaders[^1]] : style == CallStyle.JsonParameters ? [PythonTag, JsonReaders[^1]] : own;
+        OwnReaders = own.Length == 0 ? [JsonReaders[^1]] : style == CallStyle.JsonParameters ? [PythonTag, JsonReaders[^1]] : own;
         ShownThoughts = shownThoughts;
         Thoughts = [.. shownThoughts.Append(KnownThoughts[0]).Distinct()];
     }
@@ -102,7 +102,7 @@ internal sealed class AnswerFormat
     public CallReader[] Readers { get; }
 
     /// <summary>Readers of calls in the model's own style.</summary>
-    public CallReader[] Triggers { get; }
+    public CallReader[] OwnReaders { get; }
 
     /// <summary>Marks of thoughts: those that the template shows, and &lt;think&gt;.</summary>
     public ThoughtMarks[] Thoughts { get; }

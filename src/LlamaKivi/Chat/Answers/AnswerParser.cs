@@ -85,7 +85,7 @@ internal sealed class AnswerParser
     private int ReadThought(int at)
     {
         int end = _held.Find(_closeThought, at);
-        int ready = end >= 0 ? end : _held.Length - (_held.IsFinal ? 0 : StopFilter.Overlap(_held.Text[at..], _closeThought));
+        int ready = end >= 0 ? end : _held.Length - (_held.IsFinal ? 0 : StopStrings.LengthBegun(_held.Text[at..], _closeThought));
         _contents.AddThought(_held.Text.Slice(at, ready - at));
         if (end < 0)
         {

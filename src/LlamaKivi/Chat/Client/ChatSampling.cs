@@ -13,7 +13,7 @@ internal static class ChatSampling
     {
         var defaults = new DefaultSamplingPipeline();
         AnswerGrammar grammar = model.Grammars.Prepare(AnswerGrammar.Of(request, prompt));
-        return new ChatSamplingPipeline(grammar, prompt.Vocabulary, prompt.Format.Triggers, () => new AnswerParser(prompt.Format, request.Tools, prompt.OpenThought))
+        return new ChatSamplingPipeline(grammar, prompt.Vocabulary, prompt.Format.OwnReaders, () => new AnswerParser(prompt.Format, request.Tools, prompt.OpenThought))
         {
             Temperature = request.Temperature ?? defaults.Temperature,
             TopP = request.TopP ?? defaults.TopP,

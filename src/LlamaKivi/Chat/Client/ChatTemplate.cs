@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Templates;
 using LlamaKivi.Tokenization;
 
 namespace LlamaKivi;
@@ -15,9 +16,9 @@ internal sealed class ChatTemplate
 
     private ChatTemplate(LLamaWeights weights, string? name)
     {
-        _template = new LLamaTemplate(weights.NativeHandle, name) { AddAssistant = true };
+        _template = new LLamaTemplate(weights, name, strict: true) { AddAssistant = true };
         _name = $"{Path.GetFileName(weights.ModelPath)}, chat template{(name is null ? "" : $" '{name}'")}";
-        Text = new TemplateText(weights.NativeHandle.GetTemplate(name)!);
+        Text = new TemplateText(ModelTemplate.Find(weights, name, strict: true)!);
         Format = AnswerFormat.Of(Text.Source);
         Vocabulary = new GrammarVocabulary(weights.Tokenizer, ControlTokens(weights.Tokenizer, Format));
     }
@@ -34,8 +35,8 @@ internal sealed class ChatTemplate
         /// <param name="hasTools">Whether tools are to be described: the file may have a template of its own for that.</param>
         public ChatTemplate? Find(bool hasTools) => _known.GetOrAdd(hasTools, _ =>
         {
-            string? name = hasTools && weights.NativeHandle.TemplateNames.Contains(ToolUse) ? ToolUse : null;
-            return name is null && weights.NativeHandle.GetTemplate(strict: false) is null ? null : new ChatTemplate(weights, name);
+            string? name = hasTools && ModelTemplate.Names(weights).Contains(ToolUse) ? ToolUse : null;
+            return name is null && ModelTemplate.Find(weights, null, strict: false) is null ? null : new ChatTemplate(weights, name);
         });
     }
 

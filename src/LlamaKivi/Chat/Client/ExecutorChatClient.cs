@@ -88,7 +88,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
         var response = new ResponseWriter(Model, request, prompt);
         (IAsyncEnumerable<string> pieces, InferenceResults results) = Infer(turn, prompt.Text, parameters, cancellationToken);
         IAsyncEnumerable<string> text = (outputTransform ?? new LLamaTransforms.EmptyTextOutputStreamTransform()).TransformAsync(pieces);
-        await foreach (string piece in new StopFilter([.. parameters.AntiPrompts]).CutAsync(text).WithCancellation(cancellationToken).ConfigureAwait(false))
+        await foreach (string piece in new StopStrings(parameters.AntiPrompts).UpToFirst(text, cancellationToken).ConfigureAwait(false))
         {
             foreach (ChatResponseUpdate update in response.Add(piece))
             {

@@ -20,7 +20,7 @@ internal sealed class ChatSamplingPipeline(AnswerGrammar grammar, GrammarVocabul
         (_parser, _text, _matcher, _isRefused) = (null, null, null, false);
     }
 
-    private protected override ReadOnlySpan<float> Constrain(SafeLLamaContextHandle ctx, ReadOnlySpan<float> logits, Grammar? unused)
+    private protected override ReadOnlySpan<float> Constrain(LLamaContext context, ReadOnlySpan<float> logits, Grammar? unused)
     {
         if (grammar.Answer is not null)
         {

@@ -1,5 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
+using LlamaKivi.Exceptions;
 using LlamaKivi.Sampling.Grammars;
 
 namespace LlamaKivi.Sampling;
@@ -59,4 +60,4 @@ public sealed record Grammar(string Gbnf, string Root)
 }
 
 /// <summary>A grammar or schema is not valid, or a text cannot go on under it.</summary>
-public sealed class GrammarException(string message) : Exception(message);
+public sealed class GrammarException(string message) : RuntimeError(message);

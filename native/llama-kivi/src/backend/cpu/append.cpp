@@ -26,100 +26,113 @@ bool round_to_blocks(const kv::PageFormat& f, half_t* row, ToHalf to_half) {
     return fits;
 }
 
-// One head's rings, sinks, table and pages in the memory that a plan names.
-class HeadAppend {
+// The rows of an append to one head: those of its ring, the oldest first, then the staged ones.
+class HeadRows {
 public:
-    HeadAppend(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, FlushScratch& scratch)
-        : spec_(spec),
-          plan_(plan),
-          head_(head),
-          ring_(plan.ring + head * spec.ageing.trigger * spec.format.head_size),
-          sinks_(plan.sinks + head * spec.sinks * spec.format.head_size),
+    // staged: [row, D] of the segment.
+    HeadRows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged)
+        : d_(spec.format.head_size),
+          trigger_(spec.ageing.trigger),
+          ring_(plan.ring + head * trigger_ * d_),
           start_(plan.ring_start),
-          first_token_(plan.first_token),
-          place_(plan.page_token),
-          choose_table_(plan.choose_tables),
-          scratch_(scratch) {}
+          n_ring_(plan.n_ring),
+          staged_(staged) {}
 
-    // Moves rows [n_rows, D] through the ring into the pages.
-    void run(const half_t* rows, int n_rows) {
-        const kv::AgeingRule& rule = spec_.ageing;
-        const size_t d = spec_.format.head_size;
-        int count = plan_.n_ring;
-        for (int i = 0; i < n_rows; ++i) {
-            std::copy_n(rows + i * d, d, ring_row(count));
-            if (++count == rule.trigger) {
-                leave_ring();
-                choose_table_ = false;
-                start_ = (start_ + rule.leave) % rule.trigger;
-                count -= rule.leave;
-                first_token_ += rule.leave;
-                place_ += rule.leave;
-            }
+    const half_t* row(int i) const { return i < n_ring_ ? ring_row(i) : staged_ + (i - n_ring_) * d_; }
+    // Where row i lies in the ring, or will.
+    half_t* ring_row(int i) const { return ring_ + static_cast<size_t>((start_ + i) % trigger_) * d_; }
+    void to_floats(int begin, int end, float* out) const {
+        for (int i = begin; i < end; ++i, out += d_) {
+            std::transform(row(i), row(i) + d_, out, half_to_float);
         }
     }
 
 private:
-    // The i-th oldest row, also of those to come.
-    half_t* ring_row(int i) const {
-        return ring_ + static_cast<size_t>((start_ + i) % spec_.ageing.trigger) * spec_.format.head_size;
-    }
-    uint8_t* page_at(int place) const {
-        return plan_.blocks[place / kv::kPageTokens] + head_ * spec_.format.page_bytes;
-    }
-
-    void leave_ring() {
-        const int leave = spec_.ageing.leave;
-        const kv::PageFormat& f = spec_.format;
-        const size_t d = f.head_size;
-        for (int i = 0; i < leave && first_token_ + i < plan_.sink_limit; ++i) {
-            std::copy_n(ring_row(i), d, sinks_ + (first_token_ + i) * d);
-        }
-        if (!f.quantized()) {
-            for (int i = 0; i < leave; ++i) {
-                const int place = place_ + i;
-                std::memcpy(page_at(place) + place % kv::kPageTokens * d * sizeof(half_t), ring_row(i),
-                            d * sizeof(half_t));
-            }
-            return;
-        }
-        const int n_floats = choose_table_ ? spec_.ageing.trigger : leave;
-        float* const rows = scratch_.rows.data();  // [n_floats, D]
-        for (int i = 0; i < n_floats; ++i) {
-            std::transform(ring_row(i), ring_row(i) + d, rows + i * d, half_to_float);
-        }
-        kv::HeadTable& table = plan_.head_tables[head_];
-        if (choose_table_) {
-            kv::choose_head_table(f, rows, n_floats, first_token_, plan_.sink_limit, scratch_.column.data(), table);
-        }
-        const int step = spec_.align;
-        for (int i = 0; i < leave; i += step) {
-            const int place = place_ + i;
-            const int sinks = std::clamp(plan_.sink_limit - (first_token_ + i), 0, step);
-            kv::quantize_rows(f, table, rows + i * d, step, place % kv::kPageTokens, sinks, page_at(place));
-        }
-    }
-
-    const kv::SideSpec& spec_;
-    const kv::AppendPlan& plan_;
-    size_t head_;
-    half_t* ring_;     // [trigger, D]
-    half_t* sinks_;    // [S, D]
-    int start_;        // the oldest row of the ring
-    int first_token_;  // of the sequence, that leaves the ring next
-    int place_;        // where it goes, from the start of the first block on
-    bool choose_table_;
-    FlushScratch& scratch_;
+    size_t d_;
+    int trigger_;
+    half_t* ring_;  // [trigger, D]
+    int start_;
+    int n_ring_;
+    const half_t* staged_;
 };
 
-// Gives scratch the room that appending a plan's rows needs.
-void reserve_scratch(const kv::SideSpec& spec, const kv::AppendPlan& plan, FlushScratch& scratch) {
-    if (plan.blocks.empty() || !spec.format.quantized()) {
+constexpr int kStepRows = 32;  // of values or blocks, that become floats together
+
+// Rows that are quantized together: a key group, or some.
+int step_rows(const kv::SideSpec& spec) {
+    return std::max(spec.align, kStepRows);
+}
+
+// Gives scratch the room that staging a plan's pages needs.
+void reserve_scratch(const kv::SideSpec& spec, const kv::AppendPlan& plan, QuantizeScratch& scratch) {
+    if (plan.n_leave == 0 || !spec.format.quantized()) {
         return;
     }
-    const size_t tokens = plan.choose_tables ? spec.ageing.trigger : spec.ageing.leave;
+    const size_t tokens = std::max(plan.choose_tables ? spec.ageing.trigger : 0, step_rows(spec));
     scratch.rows.resize(std::max(scratch.rows.size(), tokens * spec.format.head_size));
     scratch.column.resize(std::max(scratch.column.size(), tokens));
+}
+
+// One head's leaving rows into its staged pages, and its staged table.
+void stage_pages(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
+                 QuantizeScratch& scratch) noexcept {
+    const kv::PageFormat& f = spec.format;
+    const HeadRows rows(spec, plan, head, staged);
+    float* const floats = scratch.rows.data();
+    kv::HeadTable& table = plan.head_tables[head];
+    if (plan.choose_tables) {
+        const int n = spec.ageing.trigger;
+        rows.to_floats(0, n, floats);
+        kv::choose_head_table(f, floats, n, plan.first_token, plan.sink_limit, scratch.column.data(), table);
+    }
+    const bool groups = kv::is_kivi(f.type) && f.side == kv::Side::keys;
+    const int step = groups ? f.group : kStepRows;
+    int begin = 0;  // of the run
+    for (const kv::PageRef& run : plan.pages) {
+        uint8_t* const page = run.block->data.data() + head * f.page_bytes;
+        for (int i = 0; i < run.count; i += step) {
+            const int n = std::min(step, run.count - i);
+            const int token = run.first + i;
+            if (!f.quantized()) {
+                for (int j = 0; j < n; ++j) {
+                    std::memcpy(page + (token + j) * f.row_bytes(), rows.row(begin + i + j), f.row_bytes());
+                }
+                continue;
+            }
+            const int sinks = std::clamp(plan.sink_limit - (plan.first_token + begin + i), 0, n);
+            rows.to_floats(begin + i, begin + i + n, floats);
+            kv::quantize_rows(f, table, floats, n, token, sinks, page);
+        }
+        begin += run.count;
+    }
+}
+
+// One head's rows into its sinks and its ring.
+void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged) noexcept {
+    const size_t d = spec.format.head_size;
+    const HeadRows rows(spec, plan, head, staged);
+    half_t* const sinks = plan.sinks + head * spec.sinks * d;
+    // Before the ring: a new row may take the place of a sink's.
+    for (int i = 0; i < plan.new_sinks(); ++i) {
+        std::copy_n(rows.row(i), d, sinks + (plan.first_token + i) * d);
+    }
+    for (int i = plan.first_kept(); i < plan.n_ring + plan.n_rows; ++i) {
+        std::copy_n(rows.row(i), d, rows.ring_row(i));
+    }
+}
+
+// Both sides' plans of a segment.
+struct SegmentPlan {
+    SegmentPlan(kv::Cache& cache, const kv::Segment& segment) noexcept
+        : k(cache.plan_append(kv::Side::keys, segment)), v(cache.plan_append(kv::Side::values, segment)) {}
+
+    kv::AppendPlan k;
+    kv::AppendPlan v;
+};
+
+const half_t* staged_rows(kv::Cache& cache, kv::Side side, const kv::Segment& segment, int head) {
+    const kv::CacheConfig& c = cache.config();
+    return cache.staged(side) + (static_cast<size_t>(head) * c.n_ubatch + segment.row) * c.head_size;
 }
 
 }  // namespace
@@ -145,30 +158,44 @@ void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* 
     }
 }
 
-void Append::prepare(kv::Cache& cache, std::span<const kv::Segment> segments, int n_threads) {
-    plans_.clear();
+void Append::stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers, ThreadPool& pool) {
+    const kv::SideSpec& k = cache.spec(kv::Side::keys);
+    const kv::SideSpec& v = cache.spec(kv::Side::values);
+    scratch_.resize(std::max(scratch_.size(), static_cast<size_t>(pool.size())));
     for (const kv::Segment& segment : segments) {
-        plans_.push_back({cache.plan_append(kv::Side::keys, segment), cache.plan_append(kv::Side::values, segment)});
-    }
-    scratch_.resize(std::max(scratch_.size(), static_cast<size_t>(n_threads)));
-    for (FlushScratch& scratch : scratch_) {
-        for (const SegmentPlan& plan : plans_) {
-            reserve_scratch(cache.spec(kv::Side::keys), plan.k, scratch);
-            reserve_scratch(cache.spec(kv::Side::values), plan.v, scratch);
+        const SegmentPlan plan(cache, segment);
+        for (QuantizeScratch& scratch : scratch_) {
+            reserve_scratch(k, plan.k, scratch);
+            reserve_scratch(v, plan.v, scratch);
         }
+    }
+    // Nothing fails from here on, so that no page is written in vain.
+    const int n_head = cache.config().n_head_kv;
+    for (const kv::Segment& segment : segments) {
+        const SegmentPlan plan(cache, segment);
+        if (plan.k.n_leave == 0 && plan.v.n_leave == 0) {
+            continue;
+        }
+        pool.parallel_for(layers.count() * n_head, [&](int task, int thread) noexcept {
+            const int head = layers.begin * n_head + task;
+            QuantizeScratch& scratch = scratch_[thread];
+            cpu::stage_pages(k, plan.k, head, staged_rows(cache, kv::Side::keys, segment, head), scratch);
+            cpu::stage_pages(v, plan.v, head, staged_rows(cache, kv::Side::values, segment, head), scratch);
+        });
     }
 }
 
-void Append::commit(kv::Cache& cache, std::span<const kv::Segment> segments, ThreadPool& pool) noexcept {
-    const kv::CacheConfig& c = cache.config();
-    for (size_t i = 0; i < segments.size(); ++i) {
-        const kv::Segment& segment = segments[i];
-        pool.parallel_for(c.n_layer * c.n_head_kv, [&](int head, int thread) noexcept {
-            const size_t offset = (static_cast<size_t>(head) * c.n_ubatch + segment.row) * c.head_size;
-            HeadAppend(cache.spec(kv::Side::keys), plans_[i].k, head, scratch_[thread])
-                .run(cache.staged(kv::Side::keys) + offset, segment.n_rows);
-            HeadAppend(cache.spec(kv::Side::values), plans_[i].v, head, scratch_[thread])
-                .run(cache.staged(kv::Side::values) + offset, segment.n_rows);
+void commit(kv::Cache& cache, std::span<const kv::Segment> segments, ThreadPool& pool) noexcept {
+    const kv::SideSpec& k = cache.spec(kv::Side::keys);
+    const kv::SideSpec& v = cache.spec(kv::Side::values);
+    for (const kv::Segment& segment : segments) {
+        const SegmentPlan plan(cache, segment);
+        if (!plan.k.commits_rows() && !plan.v.commits_rows()) {
+            continue;
+        }
+        pool.parallel_for(cache.config().n_layer * cache.config().n_head_kv, [&](int head, int) noexcept {
+            commit_rows(k, plan.k, head, staged_rows(cache, kv::Side::keys, segment, head));
+            commit_rows(v, plan.v, head, staged_rows(cache, kv::Side::values, segment, head));
         });
     }
     cache.finish_append(segments);

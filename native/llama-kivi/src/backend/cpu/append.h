@@ -1,4 +1,4 @@
-// Rows into a cache in host memory: staging, the ring, and the quantizing of what leaves it (CUDA: append.cu).
+// Rows into a cache in host memory: staged rows, staged pages, commit (CUDA: backend/cuda/append).
 #pragma once
 
 #include <cstdint>
@@ -17,28 +17,23 @@ using ToHalf = void (*)(const float* x, int64_t n, half_t* out);
 // rows [n_rows, n_head_kv, D] of one layer, all rows of the call; LK_NUMERIC_ERROR names layer and side.
 void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* rows, ToHalf to_half);
 
-// Working memory of a thread while rows leave a ring.
-struct FlushScratch {
+// Working memory of a thread that quantizes rows.
+struct QuantizeScratch {
     std::vector<float> rows;    // [tokens, D]
     std::vector<float> column;  // [tokens]
 };
 
-// Moves the staged rows of segments through the rings into the pages. prepare allocates all that commit works in.
+// Quantizes what leaves the rings; keeps its working memory from call to call.
 class Append {
 public:
-    // After Cache::reserve of the same segments, which are of different sequences.
-    void prepare(kv::Cache& cache, std::span<const kv::Segment> segments, int n_threads);
-    // The segments and the cache of prepare. pool: of at most n_threads.
-    void commit(kv::Cache& cache, std::span<const kv::Segment> segments, ThreadPool& pool) noexcept;
+    // See Backend::stage_pages. Allocates only if rows leave a ring and have not before.
+    void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers, ThreadPool& pool);
 
 private:
-    struct SegmentPlan {
-        kv::AppendPlan k;
-        kv::AppendPlan v;
-    };
-
-    std::vector<SegmentPlan> plans_;     // [segment]
-    std::vector<FlushScratch> scratch_;  // [thread]
+    std::vector<QuantizeScratch> scratch_;  // [thread]
 };
+
+// See Backend::commit. Allocates nothing.
+void commit(kv::Cache& cache, std::span<const kv::Segment> segments, ThreadPool& pool) noexcept;
 
 }  // namespace lk::cpu

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "backend/cpu/append.h"
@@ -126,12 +127,12 @@ public:
             n, [&](int i, int) { tokens[i] = sample_row(logits + int64_t{i} * n_vocab, n_vocab, sampling, draws[i]); });
     }
 
-    void prepare_commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
-        append_.prepare(cache, segments, pool_.size());
+    void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers) override {
+        append_.stage_pages(cache, segments, layers, pool_);
     }
 
     void commit(kv::Cache& cache, std::span<const kv::Segment> segments) noexcept override {
-        append_.commit(cache, segments, pool_);
+        cpu::commit(cache, segments, pool_);
     }
 
 private:
@@ -262,6 +263,8 @@ private:
     std::vector<QuantizedRow> rows_;
     std::vector<float> sums_;  // of products that are added to something
 };
+
+static_assert(noexcept(std::declval<CpuBackend&>().commit(std::declval<kv::Cache&>(), {})));
 
 }  // namespace
 

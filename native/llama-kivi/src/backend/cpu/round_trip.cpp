@@ -28,8 +28,8 @@ void round_trip(kv::CacheConfig config, int n, float* k, float* v) {
         cache.reserve({&segment, 1});
         stage(cache, kv::Side::keys, 0, segment.n_rows, k + begin * width, to_half);
         stage(cache, kv::Side::values, 0, segment.n_rows, v + begin * width, to_half);
-        append.prepare(cache, {&segment, 1}, pool.size());
-        append.commit(cache, {&segment, 1}, pool);
+        append.stage_pages(cache, {&segment, 1}, cache.layers(), pool);
+        commit(cache, {&segment, 1}, pool);
     }
     for (int head = 0; head < config.n_head_kv; ++head) {
         const kv::SideView keys = cache.sequence(0).k.view(0, head);

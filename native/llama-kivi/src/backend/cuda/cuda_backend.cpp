@@ -7,6 +7,8 @@
 #include <map>
 #include <optional>
 
+#include "backend/cuda/append/append.h"
+#include "backend/cuda/append/kernels.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/queue.h"
@@ -26,19 +28,9 @@ void check_blas(cublasStatus_t status, const char* call) {
     LK_CHECK(status == CUBLAS_STATUS_SUCCESS, LK_DEVICE_ERROR, "cuBLAS failed: status %d (%s)", status, call);
 }
 
-SideShape shape_of(const kv::SideSpec& spec, int n_ubatch) {
-    return {spec.format,
-            spec.ageing.trigger,
-            spec.ageing.leave,
-            spec.align,
-            spec.sinks,
-            n_ubatch,
-            static_cast<int>(spec.table_bytes())};
-}
-
 class CudaBackend final : public Backend {
 public:
-    explicit CudaBackend(CudaDevice& device) : device_(device), broken_(device.memory(), 1) {
+    explicit CudaBackend(CudaDevice& device) : device_(device), broken_(device.memory(), 1), append_(device.memory()) {
         // Ordered with the legacy stream, on which buffers are allocated and copied.
         LK_CUDA(cudaStreamCreate(&stream_));
         check_blas(cublasCreate(&blas_), "cublasCreate");
@@ -88,6 +80,7 @@ public:
             group.segments.clear();
             group.plan.reset();
         }
+        append_.begin();
         n_rows_ = 0;
         places_.clear();
         results_.clear();
@@ -280,68 +273,12 @@ public:
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
     }
 
-    // Everything but the kernels: works and their blocks lie in pinned memory, with room for them on the device.
-    void prepare_commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
-        const kv::CacheConfig& c = cache.config();
-        std::vector<AppendWork> works;
-        std::vector<uint8_t*> blocks;
-        std::vector<size_t> first_block;
-        append_launches_.clear();
-        for (const Side side : {Side::keys, Side::values}) {
-            for (const bool leaves : {false, true}) {
-                AppendLaunch launch{side, leaves, works.size(), 0, 0};
-                for (const kv::Segment& s : segments) {
-                    const kv::AppendPlan plan = cache.plan_append(side, s);
-                    if (leaves != !plan.blocks.empty()) {
-                        continue;
-                    }
-                    AppendWork w{};
-                    w.ring = plan.ring;
-                    w.sinks = plan.sinks;
-                    w.tables = plan.tables;
-                    w.staged = cache.staged(side) + static_cast<size_t>(s.row) * c.head_size;
-                    w.n_rows = s.n_rows;
-                    w.ring_start = plan.ring_start;
-                    w.n_ring = plan.n_ring;
-                    w.first_token = plan.first_token;
-                    w.sink_limit = plan.sink_limit;
-                    w.choose_tables = plan.choose_tables;
-                    w.page_token = plan.page_token;
-                    w.n_heads = c.n_layer * c.n_head_kv;
-                    works.push_back(w);
-                    first_block.push_back(blocks.size());
-                    blocks.insert(blocks.end(), plan.blocks.begin(), plan.blocks.end());
-                    launch.max_rows = std::max(launch.max_rows, s.n_rows);
-                }
-                launch.count = works.size() - launch.first;
-                append_launches_.push_back(launch);
-            }
-        }
-        const size_t work_bytes = works.size() * sizeof(AppendWork);
-        append_bytes_ = work_bytes + blocks.size() * sizeof(uint8_t*);
-        reserve(append_, append_bytes_);
-        for (size_t i = 0; i < works.size(); ++i) {
-            works[i].blocks = reinterpret_cast<uint8_t* const*>(append_.data() + work_bytes) + first_block[i];
-        }
-        append_host_ = pinned_append_.reserve(append_bytes_);
-        std::memcpy(append_host_, works.data(), work_bytes);
-        if (!blocks.empty()) {
-            std::memcpy(append_host_ + work_bytes, blocks.data(), blocks.size() * sizeof(uint8_t*));
-        }
+    void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers) override {
+        append_.stage_pages(cache, segments, layers, stream_);
     }
 
     void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
-        const kv::CacheConfig& c = cache.config();
-        LK_CUDA(cudaMemcpyAsync(append_.data(), append_host_, append_bytes_, cudaMemcpyHostToDevice, stream_));
-        for (const AppendLaunch& l : append_launches_) {
-            if (l.count > 0) {
-                const auto* work = reinterpret_cast<const AppendWork*>(append_.data()) + l.first;
-                (l.leaves ? append : append_to_ring)(shape_of(cache.spec(l.side), c.n_ubatch), work, l.max_rows,
-                                                     static_cast<int>(l.count), c.n_layer * c.n_head_kv, stream_);
-            }
-        }
-        LK_CUDA(cudaGetLastError());
-        cache.finish_append(segments);
+        append_.commit(cache, segments, stream_);
     }
 
 private:
@@ -426,15 +363,6 @@ private:
                        "cublasGemmEx");
         }
     }
-
-    // Kernels of a commit, for segments that are alike.
-    struct AppendLaunch {
-        Side side;
-        bool leaves;  // the rings lose rows to the pages
-        size_t first;
-        size_t count;
-        int max_rows;
-    };
 
     struct Plan {
         AttentionKernel others;  // outside the pages
@@ -572,7 +500,7 @@ private:
     std::vector<Place> places_;  // of the pass
     std::vector<Result> results_;
     Buffer<uint8_t> work_;
-    Buffer<uint8_t> append_;
+    Append append_;
     Buffer<int32_t> tokens_;
     Buffer<uint16_t> half_x_;
     Buffer<uint16_t> half_w_;
@@ -585,11 +513,6 @@ private:
     Buffer<double> draws_;
     Buffer<int32_t> sampled_;
     PinnedBuffer pinned_work_;
-    PinnedBuffer pinned_append_;
-    // Of prepare_commit, for commit.
-    std::vector<AppendLaunch> append_launches_;
-    uint8_t* append_host_ = nullptr;
-    size_t append_bytes_ = 0;
     PinnedBuffer pinned_tokens_;
     PinnedBuffer pinned_draws_;
     std::map<const void*, int> slots_;  // of kernels

@@ -9,9 +9,8 @@ namespace lk {
 
 namespace {
 
-void read_config(const MetadataKeys& keys, ModelConfig& config) {
+void read_config(const MetadataKeys&, ModelConfig& config) {
     config.norm = NormType::layer;
-    config.norm_eps = keys.positive("attention.layer_norm_epsilon", 1e-5f);
     config.gated_ffn = false;
 }
 
@@ -62,6 +61,7 @@ void forward_layer(const Model& model, ModelPart& part, const ForwardBatch& batc
 
 }  // namespace
 
-const Architecture falcon_architecture{"falcon", RopePairs::halves, read_config, load_layer, forward_layer};
+const Architecture falcon_architecture{
+    "falcon", "attention.layer_norm_epsilon", RopePairs::halves, read_config, load_layer, forward_layer};
 
 }  // namespace lk

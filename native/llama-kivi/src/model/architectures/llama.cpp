@@ -8,9 +8,8 @@ namespace lk {
 
 namespace {
 
-void read_config(const MetadataKeys& keys, ModelConfig& config) {
+void read_config(const MetadataKeys&, ModelConfig& config) {
     config.norm = NormType::rms;
-    config.norm_eps = keys.positive("attention.layer_norm_rms_epsilon", 1e-5f);
     config.gated_ffn = true;
 }
 
@@ -51,6 +50,7 @@ void forward_layer(const Model& model, ModelPart& part, const ForwardBatch& batc
 
 }  // namespace
 
-const Architecture llama_architecture{"llama", RopePairs::adjacent, read_config, load_layer, forward_layer};
+const Architecture llama_architecture{
+    "llama", "attention.layer_norm_rms_epsilon", RopePairs::adjacent, read_config, load_layer, forward_layer};
 
 }  // namespace lk

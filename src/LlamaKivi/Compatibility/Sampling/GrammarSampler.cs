@@ -10,7 +10,7 @@ namespace LlamaKivi.Sampling;
 internal sealed class GrammarSampler : ICustomSampler
 {
     private readonly Grammar _grammar;
-    private readonly SafeLlamaModelHandle.Vocabulary _vocabulary;
+    private readonly Tokenizer _tokenizer;
     private readonly Triggers? _triggers;
     private readonly GrammarMatcher _matcher;
     private readonly List<int> _accepted = [];
@@ -19,12 +19,12 @@ internal sealed class GrammarSampler : ICustomSampler
 
     /// <summary>Makes a sampler.</summary>
     /// <param name="grammar">What the text follows.</param>
-    /// <param name="vocabulary">Whose tokens.</param>
+    /// <param name="tokenizer">Whose tokens.</param>
     /// <param name="triggers">What calls for the grammar; null: it applies from the start.</param>
-    public GrammarSampler(Grammar grammar, SafeLlamaModelHandle.Vocabulary vocabulary, Triggers? triggers = null)
+    public GrammarSampler(Grammar grammar, Tokenizer tokenizer, Triggers? triggers = null)
     {
-        (_grammar, _vocabulary, _triggers) = (grammar, vocabulary, triggers);
-        _matcher = new GrammarMatcher(grammar.Compiled, vocabulary.Tokenizer);
+        (_grammar, _tokenizer, _triggers) = (grammar, tokenizer, triggers);
+        _matcher = new GrammarMatcher(grammar.Compiled, tokenizer);
         _applies = triggers is null;
     }
 
@@ -37,7 +37,7 @@ internal sealed class GrammarSampler : ICustomSampler
             return;
         }
 
-        var logits = new float[_vocabulary.Count];
+        var logits = new float[_tokenizer.VocabularySize];
         logits.AsSpan().Fill(float.NegativeInfinity);
         foreach (LLamaTokenData candidate in tokenData.Data)
         {
@@ -76,7 +76,7 @@ internal sealed class GrammarSampler : ICustomSampler
 
     public ICustomSampler Clone()
     {
-        var copy = new GrammarSampler(_grammar, _vocabulary, _triggers);
+        var copy = new GrammarSampler(_grammar, _tokenizer, _triggers);
         _accepted.ForEach(token => copy.Accept(token));
         return copy;
     }
@@ -88,7 +88,7 @@ internal sealed class GrammarSampler : ICustomSampler
     // Looks for a trigger in the text with one more token. The grammar takes the text from there on.
     private void Wait(int token)
     {
-        byte[] text = _vocabulary.Tokenizer.GetBytes(token, special: true).ToArray();
+        byte[] text = _tokenizer.GetBytes(token, special: true).ToArray();
         if (_triggers!.Tokens.Contains(token))
         {
             Start(text);

@@ -10,6 +10,6 @@ public static class ISamplingPipelineExtensions
     {
         ArgumentNullException.ThrowIfNull(pipe);
         ArgumentNullException.ThrowIfNull(ctx);
-        return pipe.Sample(ctx.NativeHandle, index);
+        return pipe.SampleFrom(ctx, index);
     }
 }

@@ -1,4 +1,5 @@
 using System.Buffers;
+using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Native;
 
@@ -63,8 +64,11 @@ public struct LLamaTokenDataArray
     public void Softmax()
     {
         using MemoryHandle pin = LLamaTokenDataArrayNative.Create(this, out LLamaTokenDataArrayNative native);
-        native.Sort();
-        native.Softmax();
+        TokenDataCandidates.Use(ref native, static (TokenDataCandidates candidates, ref LLamaTokenDataArrayNative data) =>
+        {
+            candidates.Sort(ref data);
+            candidates.Softmax(ref data);
+        });
         Sorted = true;
     }
 

@@ -1,5 +1,4 @@
 using System.Buffers;
-using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Native;
 
@@ -39,37 +38,4 @@ public struct LLamaTokenDataArrayNative
     }
 
     internal readonly Memory<LLamaTokenData> Memory => _data[..(int)Size];
-
-    // Puts the candidates in order of falling logits, equal ones in order of rising ids.
-    internal void Sort()
-    {
-        if (!Sorted)
-        {
-            Data.Sort(static (a, b) => a.Logit == b.Logit ? ((int)a.ID).CompareTo((int)b.ID) : b.Logit.CompareTo(a.Logit));
-            Sorted = true;
-        }
-    }
-
-    // Computes the probabilities; they add up to 1. The candidates must be sorted. Throws as LogitCheck.Check does.
-    internal readonly void Softmax()
-    {
-        Span<LLamaTokenData> data = Data;
-        double sum = 0;
-        foreach (ref LLamaTokenData candidate in data)
-        {
-            double weight = Math.Exp((double)candidate.Logit - data[0].Logit);
-            candidate.Probability = (float)weight;
-            sum += weight;
-        }
-
-        if (!double.IsFinite(sum))
-        {
-            LogitCheck.Check(data, null);
-        }
-
-        foreach (ref LLamaTokenData candidate in data)
-        {
-            candidate.Probability = (float)(candidate.Probability / sum);
-        }
-    }
 }

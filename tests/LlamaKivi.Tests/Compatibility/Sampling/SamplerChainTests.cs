@@ -56,6 +56,85 @@ public sealed class SamplerChainTests
         Assert.Equal(again, Enumerable.Range(0, 20).Select(_ => (int)drawn.Sample(Logits)));
     }
 
+    // One drawing must not change what another draws, as it would if the two had the random numbers in common.
+    [Fact]
+    public void A_copy_of_a_sampler_has_random_numbers_of_its_own()
+    {
+        static int[] Sizes(SafeLLamaSamplerChainHandle chain) => [.. Enumerable.Range(0, 40).Select(_ =>
+        {
+            using var pin = LLamaTokenDataArrayNative.Create(LLamaTokenDataArray.Create(Logits), out LLamaTokenDataArrayNative data);
+            chain.Apply(ref data);
+            return (int)data.Size;
+        })];
+
+        using var chain = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+        chain.AddXTC(0.5f, 0.25f, 1, 11);
+        using var copy = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+        copy.AddClone(chain, 0);
+        int[] first = Sizes(chain);
+        Assert.Equal(2, first.Distinct().Count());
+        Assert.Equal(first, Sizes(copy));
+        chain.Reset();
+        Assert.Equal(first, Sizes(chain));
+    }
+
+    // A chain and a pipeline with the same penalties leave the same logits, to the last bit.
+    [Fact]
+    public void Chains_and_pipelines_adjust_alike()
+    {
+        var random = new Random(5);
+        float[] logits = [.. Enumerable.Range(0, 500).Select(_ => (float)(random.NextDouble() * 20 - 10))];
+        int[] text = [.. Enumerable.Range(0, 200).Select(_ => random.Next(100)), 7, 8, 9, 10, 7, 8, 9];
+        using var chain = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
+        LLamaLogitBias[] biases = [new() { Token = 3, Bias = 0.7f }, new() { Token = 8, Bias = -2.1f }];
+        chain.AddLogitBias(logits.Length, biases);
+        chain.AddPenalties(150, 1.1f, 0.3f, 0.1f);
+        using var pipeline = new DefaultSamplingPipeline
+        {
+            LogitBias = new Dictionary<LLamaToken, float> { [3] = 0.7f, [8] = -2.1f },
+            PenaltyCount = 150,
+            RepeatPenalty = 1.1f,
+            FrequencyPenalty = 0.3f,
+            PresencePenalty = 0.1f,
+            Temperature = 1,
+            TopK = 0,
+            TopP = 1,
+            MinP = 0,
+        };
+        foreach (int token in text)
+        {
+            chain.Accept(token);
+            pipeline.Accept(token);
+        }
+
+        using var pin = LLamaTokenDataArrayNative.Create(LLamaTokenDataArray.Create(logits), out LLamaTokenDataArrayNative data);
+        chain.Apply(ref data);
+        Assert.Equal(data.Data.ToArray().Select(candidate => candidate.Logit), Adjusted(pipeline, logits));
+        Assert.NotEqual(logits, Adjusted(pipeline, logits));
+    }
+
+    [Fact]
+    public void A_pipeline_lowers_what_would_repeat_a_sequence_of_candidates_too()
+    {
+        using var pipeline = new DefaultSamplingPipeline { DryMultiplier = 0.8f, Temperature = 1, TopK = 0, TopP = 1, MinP = 0 };
+        foreach (int token in (int[])[10, 11, 12, 13, 10, 11, 12])
+        {
+            pipeline.Accept(token);
+        }
+
+        float[] expected = new float[20];
+        expected[13] = -0.8f * 1.75f;
+        Assert.Equal(expected, Adjusted(pipeline, new float[20]));
+    }
+
+    // By token.
+    private static float[] Adjusted(DefaultSamplingPipeline pipeline, float[] logits)
+    {
+        LLamaTokenDataArray data = LLamaTokenDataArray.Create(logits);
+        pipeline.Apply(data, null, null);
+        return [.. data.Data.ToArray().OrderBy(candidate => (int)candidate.ID).Select(candidate => candidate.Logit)];
+    }
+
     [Fact]
     public void Seeds_are_of_those_that_choose_with_them()
     {

@@ -137,13 +137,3 @@ public enum RopeScalingType
     /// <summary>LongRope.</summary>
     LongRope = 3,
 }
-
-/// <summary>What came of encoding a batch.</summary>
-public enum EncodeResult
-{
-    /// <summary>It failed.</summary>
-    Error = -1,
-
-    /// <summary>Encoded.</summary>
-    Ok = 0,
-}

@@ -1,13 +1,14 @@
 namespace LlamaKivi;
 
 /// <summary>Watches a text that comes in pieces for strings that it may end with.</summary>
+/// <remarks>It looks at the end of the text alone, as LLamaSharp's does. <see cref="StopStrings"/> also finds a string that a piece goes beyond.</remarks>
 public sealed class AntipromptProcessor
 {
     private const int Kept = 128;  // characters, for antiprompts that are added later
 
     private readonly List<string> _antiprompts = [];
+    private StopStrings _stops = new([]);
     private string _end = "";      // of the text so far: as much as the longest antiprompt, or more
-    private int _longest;
 
     /// <summary>Creates a processor.</summary>
     public AntipromptProcessor(IEnumerable<string>? antiprompts = null)
@@ -22,13 +23,8 @@ public sealed class AntipromptProcessor
     public void AddAntiprompt(string antiprompt)
     {
         ArgumentNullException.ThrowIfNull(antiprompt);
-        if (antiprompt.Length == 0)
-        {
-            return;
-        }
-
         _antiprompts.Add(antiprompt);
-        _longest = Math.Max(_longest, antiprompt.Length);
+        _stops = new StopStrings(_antiprompts);
     }
 
     /// <summary>Replaces the strings to watch for, and forgets the text seen.</summary>
@@ -36,7 +32,7 @@ public sealed class AntipromptProcessor
     {
         ArgumentNullException.ThrowIfNull(antiprompts);
         _antiprompts.Clear();
-        _longest = 0;
+        _stops = new StopStrings([]);
         _end = "";
         foreach (string antiprompt in antiprompts)
         {
@@ -50,7 +46,7 @@ public sealed class AntipromptProcessor
     {
         ArgumentNullException.ThrowIfNull(text);
         _end += text;
-        _end = _end[Math.Max(0, _end.Length - Math.Max(_longest, Kept))..];
-        return _antiprompts.Exists(antiprompt => _end.EndsWith(antiprompt, StringComparison.Ordinal));
+        _end = _end[Math.Max(0, _end.Length - Math.Max(_stops.Longest, Kept))..];
+        return _stops.IsAtEnd(_end);
     }
 }

@@ -1,0 +1,54 @@
+// Rows that stay in full precision, into sinks and rings.
+#include "backend/cuda/append/rows.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+// A warp copies a row of d halves.
+__device__ void copy_row(const uint16_t* from, int d, uint16_t* to) {
+    for (int c = threadIdx.x % 32; c < d / 2; c += 32) {
+        reinterpret_cast<uint32_t*>(to)[c] = reinterpret_cast<const uint32_t*>(from)[c];
+    }
+}
+
+// A block takes row blockIdx.x of several heads of a work: of those for the sinks, or for the ring.
+__global__ void commit_rows_kernel(const SideShape shape, const AppendWork* works, int n_heads, bool to_sinks) {
+    after_previous();
+    const AppendWork& work = works[blockIdx.z];
+    const int d = shape.format.head_size;
+    const int head = blockIdx.y * kWarps + threadIdx.x / 32;
+    if (head >= n_heads) {
+        return;
+    }
+    const HeadRows rows(shape, work, head);
+    if (to_sinks) {
+        const int i = blockIdx.x;
+        const int token = work.first_token + i;
+        if (i < work.n_leave && token < work.sink_limit) {
+            copy_row(rows.row(i), d, work.sinks + (static_cast<size_t>(head) * shape.sinks + token) * d);
+        }
+        return;
+    }
+    const int i = max(work.n_ring, work.n_leave) + blockIdx.x;
+    if (i < work.n_ring + work.n_rows) {
+        const int at = (work.ring_start + i) % shape.trigger;
+        copy_row(rows.row(i), d, work.ring + (static_cast<size_t>(head) * shape.trigger + at) * d);
+    }
+}
+
+}  // namespace
+
+void commit_rows(const SideShape& shape, const AppendWork* works, int n_works, int max_sinks, int max_kept, int n_heads,
+                 cudaStream_t stream) {
+    const auto copy = [&](int max_rows, bool to_sinks) {
+        if (max_rows > 0) {
+            const dim3 grid(max_rows, (n_heads + kWarps - 1) / kWarps, n_works);
+            queue(commit_rows_kernel, grid, kThreads, 0, stream, shape, works, n_heads, to_sinks);
+        }
+    };
+    copy(max_sinks, true);  // first: a new row may take the place of a sink's in the ring
+    copy(max_kept, false);
+}
+
+}  // namespace lk::cuda

@@ -1,0 +1,79 @@
+// Which rows of an append go where, as the kernels take them. Plain host code.
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "backend/cuda/append/work.h"
+#include "kv/cache.h"
+
+namespace lk::cuda {
+
+static_assert(kStepTokens % kv::kValueBlockTokens == 0, "steps share no word of codes");
+
+// The works and steps of one side in the schedule, and what their launches cover.
+struct SideSchedule {
+    int first_work = 0;
+    int n_works = 0;
+    int first_step = 0;
+    int n_steps = 0;
+    int max_kept = 0;   // rows that commit copies to a ring
+    int max_sinks = 0;  // rows that commit copies to sinks
+    bool chooses_tables = false;
+};
+
+// An append of a pass: the keys' works, then the values', one for each segment.
+struct AppendSchedule {
+    std::vector<AppendWork> works;
+    std::vector<PageStep> steps;
+    SideSchedule sides[2];
+
+    const SideSchedule& side(kv::Side s) const { return sides[s == kv::Side::keys ? 0 : 1]; }
+};
+
+// Tokens that a page step may take from `token` on.
+inline int step_tokens(const kv::SideSpec& spec, int token) {
+    return spec.align > 1 ? spec.align : kStepTokens - token % kStepTokens;
+}
+
+inline SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const kv::Segment> segments,
+                              AppendSchedule& schedule) {
+    const kv::SideSpec& spec = cache.spec(side);
+    SideSchedule s;
+    s.first_work = static_cast<int>(schedule.works.size());
+    s.first_step = static_cast<int>(schedule.steps.size());
+    for (const kv::Segment& segment : segments) {
+        const kv::AppendPlan plan = cache.plan_append(side, segment);
+        const int work = static_cast<int>(schedule.works.size());
+        schedule.works.push_back({plan.ring, plan.sinks, plan.tables,
+                                  cache.staged(side) + static_cast<size_t>(segment.row) * cache.config().head_size,
+                                  plan.n_rows, plan.ring_start, plan.n_ring, plan.n_leave, plan.first_token,
+                                  plan.sink_limit, plan.choose_tables});
+        int row = 0;
+        for (const kv::PageRef& run : plan.pages) {
+            for (int token = run.first; token < run.end();) {
+                const int n = std::min(step_tokens(spec, token), run.end() - token);
+                schedule.steps.push_back({run.block->data.data(), work, row, n, token});
+                row += n;
+                token += n;
+            }
+        }
+        s.max_kept = std::max(s.max_kept, plan.n_ring + plan.n_rows - plan.first_kept());
+        s.max_sinks = std::max(s.max_sinks, plan.new_sinks());
+        s.chooses_tables |= plan.choose_tables;
+    }
+    s.n_works = static_cast<int>(schedule.works.size()) - s.first_work;
+    s.n_steps = static_cast<int>(schedule.steps.size()) - s.first_step;
+    return s;
+}
+
+// The segments' rows are reserved.
+inline void plan_append(kv::Cache& cache, std::span<const kv::Segment> segments, AppendSchedule& schedule) {
+    schedule.works.clear();
+    schedule.steps.clear();
+    schedule.sides[0] = plan_side(cache, kv::Side::keys, segments, schedule);
+    schedule.sides[1] = plan_side(cache, kv::Side::values, segments, schedule);
+}
+
+}  // namespace lk::cuda

@@ -1,0 +1,197 @@
+// Rows of an append as warps and blocks of threads take them. The arithmetic here and in the files beside it is that of
+// kv/scalar_codec.h and kv/quantizer.cpp, in the same order wherever that decides a code; compiled without contraction
+// for that reason.
+#pragma once
+
+#include <cmath>
+
+#include "backend/cuda/append/kernels.h"
+#include "backend/cuda/device_math.cuh"
+#include "backend/cuda/queue.h"
+#include "kv/scalar_codec.h"
+
+namespace lk::cuda {
+
+using kv::PageFormat;
+using kv::ScaleKind;
+using kv::Side;
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+constexpr int kMaxHead = kv::kMaxHeadSize;
+constexpr int kLaneChannels = kMaxHead / 32;  // channel lane + 32 j
+
+static_assert(kThreads == kMaxHead, "a thread takes a channel");
+
+// ---- a row of D channels in a warp: lane + 32 j
+
+// Orthonormal Hadamard transform over blocks of D's largest power of two, with kv::hadamard's additions.
+__device__ inline void hadamard(float (&x)[kLaneChannels], int d) {
+    const int lane = threadIdx.x % 32;
+    const int block = d & -d;
+    for (int half = 1; half < block && half < 32; half *= 2) {
+        for (int j = 0; j < kLaneChannels; ++j) {
+            const float other = __shfl_xor_sync(kAllLanes, x[j], half);
+            x[j] = lane & half ? other - x[j] : x[j] + other;
+        }
+    }
+    for (int half = 32; half < block; half *= 2) {
+        const int step = half / 32;
+#pragma unroll
+        for (int j = 0; j < kLaneChannels; ++j) {
+            if (!(j & step) && j + step < kLaneChannels) {
+                // A constant index after unrolling, for each step in turn.
+#pragma unroll
+                for (int s = 1; s < kLaneChannels; s *= 2) {
+                    if (s == step && j + s < kLaneChannels) {
+                        const float u = x[j];
+                        const float v = x[j + s];
+                        x[j] = u + v;
+                        x[j + s] = u - v;
+                    }
+                }
+            }
+        }
+    }
+    const float norm = 1.0f / sqrtf(static_cast<float>(block));
+    for (int j = 0; j < kLaneChannels; ++j) {
+        x[j] *= norm;
+    }
+}
+
+// A value of kivi2: centred and rotated in place; gives its codes and its unbiased scale.
+__device__ inline float rotated_value(float (&w)[kLaneChannels], uint8_t (&codes)[kLaneChannels], int d) {
+    const int lane = threadIdx.x % 32;
+    hadamard(w, d);
+    double square = 0;
+    for (int j = 0; j < kLaneChannels; ++j) {
+        if (lane + 32 * j < d) {
+            square += static_cast<double>(w[j]) * w[j];
+        }
+    }
+    square = warp_sum(square);
+    const float step = kv::value_step(square / d);
+    double along = 0;
+    for (int j = 0; j < kLaneChannels; ++j) {
+        const int code = kv::value_code(w[j], step);
+        codes[j] = static_cast<uint8_t>(code);
+        if (lane + 32 * j < d) {
+            along += static_cast<double>(w[j]) * kv::value_level(code);
+        }
+    }
+    along = warp_sum(along);
+    return kv::unbiased_scale(square, along);
+}
+
+// ggml's blocks of 32 channels: block j is channels 32 j + lane. codes: as stored, before packing; d: their scale.
+__device__ inline void quantize_blocks(const float (&x)[kLaneChannels], int n_blocks, int bits,
+                                       int (&codes)[kLaneChannels], uint16_t (&scales)[kLaneChannels]) {
+    for (int j = 0; j < kLaneChannels; ++j) {
+        if (j >= n_blocks) {
+            break;
+        }
+        if (bits == 8) {
+            const float d = kv::q8_scale(warp_max(fabsf(x[j])));
+            scales[j] = float_to_half_bits(d);
+            codes[j] = kv::q8_code(x[j], d);
+        } else {
+            // What is largest in magnitude, the first of equals, with its sign.
+            float largest = x[j];
+            int owner = threadIdx.x % 32;
+            for (int offset = 16; offset > 0; offset /= 2) {
+                const float other = __shfl_xor_sync(kAllLanes, largest, offset);
+                const int other_owner = __shfl_xor_sync(kAllLanes, owner, offset);
+                const bool better =
+                    fabsf(other) > fabsf(largest) || (fabsf(other) == fabsf(largest) && other_owner < owner);
+                largest = better ? other : largest;
+                owner = better ? other_owner : owner;
+            }
+            const float d = kv::q4_scale(largest);
+            scales[j] = float_to_half_bits(d);
+            codes[j] = kv::q4_code(x[j], d);
+        }
+    }
+}
+
+// A warp's row of halves.
+__device__ inline void load_row(const uint16_t* row, int d, float (&x)[kLaneChannels]) {
+    for (int j = 0; j < kLaneChannels; ++j) {
+        const int c = threadIdx.x % 32 + 32 * j;
+        x[j] = c < d ? half_bits_to_float(row[c]) : 0.0f;
+    }
+}
+
+// ---- the rows of an append to one head
+
+// Those of its ring, the oldest first, then the staged ones.
+struct HeadRows {
+    const uint16_t* ring;    // [trigger, D]
+    const uint16_t* staged;  // [row, D]
+    int start;
+    int n_ring;
+    int trigger;
+    int d;
+
+    __device__ HeadRows(const SideShape& shape, const AppendWork& work, int head)
+        : ring(work.ring + static_cast<size_t>(head) * shape.trigger * shape.format.head_size),
+          staged(work.staged + static_cast<size_t>(head) * shape.n_ubatch * shape.format.head_size),
+          start(work.ring_start),
+          n_ring(work.n_ring),
+          trigger(shape.trigger),
+          d(shape.format.head_size) {}
+    // A copy of rows [0, n) in order.
+    __device__ HeadRows(const uint16_t* copy, int head_size)
+        : ring(nullptr), staged(copy), start(0), n_ring(0), trigger(0), d(head_size) {}
+
+    __device__ const uint16_t* row(int i) const {
+        if (i >= n_ring) {
+            return staged + static_cast<size_t>(i - n_ring) * d;
+        }
+        const int at = start + i;
+        return ring + static_cast<size_t>(at < trigger ? at : at - trigger) * d;
+    }
+    __device__ float at(int i, int c) const { return half_bits_to_float(row(i)[c]); }
+};
+
+// A block of threads copies rows [first, first + n) to `out`; they are rows [0, n) of the result.
+__device__ inline HeadRows copy_rows(const HeadRows& rows, int first, int n, uint16_t* out) {
+    for (int i = threadIdx.x; i < n * rows.d / 2; i += kThreads) {
+        reinterpret_cast<uint32_t*>(out)[i] =
+            reinterpret_cast<const uint32_t*>(rows.row(first + 2 * i / rows.d))[i % (rows.d / 2)];
+    }
+    __syncthreads();
+    return {out, rows.d};
+}
+
+// The dynamic shared memory of a block: what its kernel works in, and, if there is room, a copy of rows that it reads
+// many times.
+struct SharedLayout {
+    int bytes;
+    int copy;  // where the copy begins; 0: there is none
+
+    SharedLayout(int work_bytes, int row_bytes) : bytes((work_bytes + 15) / 16 * 16), copy(0) {
+        constexpr int kMost = 100 << 10;  // two blocks of a multiprocessor
+        if (bytes + row_bytes <= kMost) {
+            copy = bytes;
+            bytes += row_bytes;
+        }
+    }
+    template <class... Parameters>
+    void allow(void (*kernel)(Parameters...)) const {
+        if (bytes > 48 << 10) {
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+        }
+    }
+};
+
+// Range of channel c over rows [from, to).
+__device__ inline void range_of(const HeadRows& rows, int from, int to, int c, float& min, float& max) {
+    min = max = rows.at(from, c);
+    for (int i = from + 1; i < to; ++i) {
+        const float x = rows.at(i, c);
+        min = fminf(min, x);
+        max = fmaxf(max, x);
+    }
+}
+
+}  // namespace lk::cuda

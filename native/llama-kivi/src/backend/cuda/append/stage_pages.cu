@@ -1,0 +1,270 @@
+// Rows that leave the ring into pages: a block of threads takes a step of one head.
+#include "backend/cuda/append/rows.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+// Scale and zero of a group, and how they quantize.
+struct Group {
+    float s;
+    float m;
+    uint8_t bytes[4];  // as stored: half scale, half min; or byte scale, byte zero
+    int levels;
+
+    __device__ Group(ScaleKind kind, float min, float max, int n_levels, int k)
+        : s(0), m(0), bytes{}, levels(n_levels) {
+        if (kind == ScaleKind::half_pair) {
+            const kv::HalfPair pair(min, max, levels);
+            s = pair.s;
+            m = pair.m;
+            bytes[0] = static_cast<uint8_t>(pair.scale);
+            bytes[1] = static_cast<uint8_t>(pair.scale >> 8);
+            bytes[2] = static_cast<uint8_t>(pair.min);
+            bytes[3] = static_cast<uint8_t>(pair.min >> 8);
+        } else {
+            const kv::BytePair pair(min, max, levels, k);
+            s = pair.s;
+            m = pair.m;
+            bytes[0] = pair.scale;
+            bytes[1] = static_cast<uint8_t>(pair.zero);
+        }
+    }
+
+    __device__ int code(float x) const { return kv::group_code(x, s, m, levels); }
+
+    __device__ void store(const PageFormat& f, int at, uint8_t* page) const {
+        if (f.scale_kind == ScaleKind::half_pair) {
+            *reinterpret_cast<uint32_t*>(page + f.scales_offset + at * 4) =
+                bytes[0] | bytes[1] << 8 | bytes[2] << 16 | static_cast<uint32_t>(bytes[3]) << 24;
+        } else {
+            page[f.scales_offset + at] = bytes[0];
+            page[f.zeros_offset + at] = bytes[1];
+        }
+    }
+};
+
+// Rows [first_row, first_row + G) into token group `token / G` of a page. codes: uint8 [G, rows] of shared memory.
+__device__ void quantize_keys(const PageFormat& f, const HeadRows& rows, int first_row, int token, int sinks,
+                              const uint8_t* table, uint8_t* codes, uint8_t* page) {
+    const int d = f.head_size;
+    const int c = threadIdx.x;
+    const int k = f.scale_kind == ScaleKind::half_pair ? 0 : *reinterpret_cast<const int*>(table);
+    const uint16_t* refined = reinterpret_cast<const uint16_t*>(table + 4);
+    if (c < d) {
+        int low_row = -1;
+        for (int i = 0; i < f.rows - d; ++i) {
+            low_row = refined[i] == c ? d + i : low_row;
+        }
+        const int levels = kv::code_levels(f.bits, low_row >= 0);
+        float low = 0;
+        float high = 0;
+        if (sinks < f.group) {
+            range_of(rows, first_row + sinks, first_row + f.group, c, low, high);
+        }
+        const Group group(f.scale_kind, low, high, levels, k);
+        group.store(f, token / f.group * d + c, page);
+        for (int t = 0; t < f.group; ++t) {
+            const int code = t < sinks ? 0 : group.code(rows.at(first_row + t, c));
+            codes[t * f.rows + c] = static_cast<uint8_t>(low_row >= 0 ? code >> 2 : code);
+            if (low_row >= 0) {
+                codes[t * f.rows + low_row] = static_cast<uint8_t>(code & 3);
+            }
+        }
+    }
+    __syncthreads();
+    const int per_word = 8 / f.bits;             // tokens
+    const int words = f.tile_tokens / per_word;  // of a quad of rows
+    const int tile_words = f.rows / 4 * words;
+    unsigned* out = reinterpret_cast<unsigned*>(page) + token / f.tile_tokens * tile_words;
+    for (int i = threadIdx.x; i < f.group / f.tile_tokens * tile_words; i += kThreads) {
+        const int tile = i / tile_words;
+        const int quad = i % tile_words / words;
+        const int w = i % words;
+        unsigned word = 0;
+        for (int s = 0; s < per_word; ++s) {
+            const uint8_t* four = codes + (tile * f.tile_tokens + s * words + w) * f.rows + quad * 4;
+            for (int r = 0; r < 4; ++r) {
+                word |= static_cast<unsigned>(four[r]) << (8 * r + f.bits * s);
+            }
+        }
+        out[i] = word;
+    }
+    __syncthreads();
+}
+
+// Rows [first_row, first_row + n) into tokens [token, token + n) of a page; the first `sinks` are left out.
+// codes: uint8 [n, D] of shared memory.
+__device__ void quantize_values(const PageFormat& f, const HeadRows& rows, int first_row, int n, int token, int sinks,
+                                const uint8_t* table, uint8_t* codes, uint8_t* page) {
+    const int d = f.head_size;
+    const int lane = threadIdx.x % 32;
+    const int k = f.scale_kind == ScaleKind::half_pair ? 0 : *reinterpret_cast<const int*>(table);
+    const uint16_t* mu = reinterpret_cast<const uint16_t*>(table + 4);
+    if (f.scale_kind == ScaleKind::byte_token) {
+        for (int t = sinks + threadIdx.x / 32; t < n; t += kWarps) {
+            float w[kLaneChannels];
+            uint8_t own[kLaneChannels];
+            load_row(rows.row(first_row + t), d, w);
+            for (int j = 0; j < kLaneChannels; ++j) {
+                const int c = lane + 32 * j;
+                w[j] = c < d ? w[j] - half_bits_to_float(mu[c]) : 0.0f;
+            }
+            const float scale = rotated_value(w, own, d);
+            for (int j = 0; j < kLaneChannels; ++j) {
+                if (lane + 32 * j < d) {
+                    codes[t * d + lane + 32 * j] = own[j];
+                }
+            }
+            if (lane == 0) {
+                page[f.scales_offset + token + t] = kv::byte_scale_round_nearest(scale, k);
+            }
+        }
+    } else {
+        for (int i = threadIdx.x; i < (n - sinks) * f.scale_groups; i += kThreads) {
+            const int t = sinks + i / f.scale_groups;
+            const int g = i % f.scale_groups;
+            const uint16_t* row = rows.row(first_row + t);
+            const int begin = g * f.group;
+            const int end = min(begin + f.group, d);
+            float low = half_bits_to_float(row[begin]);
+            float high = low;
+            for (int c = begin; c < end; ++c) {
+                low = fminf(low, half_bits_to_float(row[c]));
+                high = fmaxf(high, half_bits_to_float(row[c]));
+            }
+            const Group group(f.scale_kind, low, high, 1 << f.bits, k);
+            group.store(f, (token + t) * f.scale_groups + g, page);
+            for (int c = begin; c < end; ++c) {
+                codes[t * d + c] = static_cast<uint8_t>(group.code(half_bits_to_float(row[c])));
+            }
+        }
+    }
+    __syncthreads();
+    // A word holds tokens of one block of 16; those that are not among these rows keep their codes.
+    const int halves = f.bits / 2;  // words of a channel: 16 tokens of 2 bits are one word
+    const int per_word = 8 / f.bits;
+    const int first_block = token / kv::kValueBlockTokens;
+    const int n_blocks = (token + n - 1) / kv::kValueBlockTokens - first_block + 1;
+    const unsigned mask = (1u << f.bits) - 1;
+    for (int i = threadIdx.x; i < n_blocks * d * halves; i += kThreads) {
+        const int block = first_block + i / (d * halves);
+        const int h = i % (d * halves) / d;
+        const int c = i % d;
+        const size_t index = (static_cast<size_t>(block) * (d / 8) + c / 8) * 8 * halves + 8 * h + c % 8;
+        unsigned* out = reinterpret_cast<unsigned*>(page) + index;
+        unsigned word = *out;
+        for (int s = 0; s < per_word; ++s) {
+            const int quad = halves * s + h;
+            for (int b = 0; b < 4; ++b) {
+                const int t = block * kv::kValueBlockTokens + 4 * quad + b - token;
+                if (t >= sinks && t < n) {
+                    const int shift = 8 * b + f.bits * s;
+                    word = (word & ~(mask << shift)) | static_cast<unsigned>(codes[t * d + c]) << shift;
+                }
+            }
+        }
+        *out = word;
+    }
+    __syncthreads();
+}
+
+// A warp's row of halves into ggml's blocks.
+__device__ void store_blocks(const PageFormat& f, const uint16_t* row, uint8_t* out) {
+    const int d = f.head_size;
+    const int lane = threadIdx.x % 32;
+    float x[kLaneChannels];
+    int codes[kLaneChannels];
+    uint16_t scales[kLaneChannels];
+    load_row(row, d, x);
+    hadamard(x, d);
+    quantize_blocks(x, d / 32, f.bits, codes, scales);
+    for (int j = 0; j < kLaneChannels; ++j) {
+        if (j >= d / 32) {
+            break;
+        }
+        if (f.bits == 8) {
+            uint8_t* b = out + j * sizeof(BlockQ8_0);
+            b[2 + lane] = static_cast<uint8_t>(codes[j]);
+            if (lane == 0) {
+                *reinterpret_cast<uint16_t*>(b) = scales[j];
+            }
+        } else {
+            uint8_t* b = out + j * sizeof(BlockQ4_0);
+            const int high = __shfl_xor_sync(kAllLanes, codes[j], 16);
+            if (lane < 16) {
+                b[2 + lane] = static_cast<uint8_t>(codes[j] | high << 4);
+            }
+            if (lane == 0) {
+                *reinterpret_cast<uint16_t*>(b) = scales[j];
+            }
+        }
+    }
+}
+
+// Leaving rows of KIVI types. Shared memory: the step's codes, and from `copy` on, if it is not 0, its rows.
+__global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape shape, const AppendWork* works,
+                                                               const PageStep* steps, int first_head, int copy) {
+    after_previous();
+    extern __shared__ __align__(16) uint8_t shared[];
+    const PageStep& step = steps[blockIdx.x];
+    const AppendWork& work = works[step.work];
+    const PageFormat& f = shape.format;
+    const int head = first_head + blockIdx.y;
+    const uint8_t* const table = work.tables + static_cast<size_t>(head) * shape.table_bytes;
+    uint8_t* const page = step.block + static_cast<size_t>(head) * f.page_bytes;
+    const int sinks = min(max(work.sink_limit - (work.first_token + step.row), 0), step.n_rows);
+    HeadRows rows(shape, work, head);
+    int first = step.row;
+    if (copy > 0) {
+        rows = copy_rows(rows, first, step.n_rows, reinterpret_cast<uint16_t*>(shared + copy));
+        first = 0;
+    }
+    if (f.side == Side::keys) {
+        quantize_keys(f, rows, first, step.token, sinks, table, shared, page);
+    } else {
+        quantize_values(f, rows, first, step.n_rows, step.token, sinks, table, shared, page);
+    }
+}
+
+// Leaving rows of types without groups: f16, q8_0 and q4_0. A warp takes a row.
+__global__ void stage_rows_kernel(const SideShape shape, const AppendWork* works, const PageStep* steps,
+                                  int first_head) {
+    after_previous();
+    const PageStep& step = steps[blockIdx.x];
+    const PageFormat& f = shape.format;
+    const int d = f.head_size;
+    const int head = first_head + blockIdx.y;
+    const int lane = threadIdx.x % 32;
+    const HeadRows rows(shape, works[step.work], head);
+    for (int i = threadIdx.x / 32; i < step.n_rows; i += kWarps) {
+        const uint16_t* const row = rows.row(step.row + i);
+        uint8_t* const out =
+            step.block + static_cast<size_t>(head) * f.page_bytes + static_cast<size_t>(step.token + i) * f.row_bytes();
+        if (!f.quantized()) {
+            for (int c = lane; c < d; c += 32) {
+                reinterpret_cast<uint16_t*>(out)[c] = row[c];
+            }
+            continue;
+        }
+        store_blocks(f, row, out);
+    }
+}
+
+}  // namespace
+
+void stage_pages(const SideShape& shape, const AppendWork* works, const PageStep* steps, int n_steps, HeadRange heads,
+                 cudaStream_t stream) {
+    const dim3 grid(n_steps, heads.count);
+    const PageFormat& f = shape.format;
+    if (!kv::is_kivi(f.type)) {
+        queue(stage_rows_kernel, grid, kThreads, 0, stream, shape, works, steps, heads.first);
+        return;
+    }
+    const int n_rows = f.side == Side::keys ? f.group : kStepTokens;
+    const SharedLayout shared(n_rows * f.rows, n_rows * f.head_size * 2);
+    shared.allow(stage_pages_kernel);
+    queue(stage_pages_kernel, grid, kThreads, shared.bytes, stream, shape, works, steps, heads.first, shared.copy);
+}
+
+}  // namespace lk::cuda

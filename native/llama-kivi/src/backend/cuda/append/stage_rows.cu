@@ -1,0 +1,114 @@
+// Rows of a layer on their way to attention and the cache: rotated, rounded to halves, and looked at.
+#include "backend/cuda/append/rows.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+// Element c of a head after its rotation.
+__device__ float rotated(const float* head, const float* angles, int c, int n_rot, bool halves) {
+    if (c >= n_rot) {
+        return head[c];
+    }
+    const int pairs = n_rot / 2;
+    const int pair = halves ? c % pairs : c / 2;
+    const bool second = halves ? c >= pairs : c % 2 == 1;
+    const float a = head[halves ? pair : 2 * pair];
+    const float b = head[halves ? pair + pairs : 2 * pair + 1];
+    const float cosine = angles[2 * pair];
+    const float sine = angles[2 * pair + 1];
+    return second ? a * sine + b * cosine : a * cosine - b * sine;
+}
+
+// A warp takes a row of a head: of the queries, the keys or the values. Rows for blocks become what their page will
+// give back, as on the CPU.
+__global__ void stage_kernel(const __grid_constant__ StageWork w) {
+    after_previous();
+    const int d = w.k_shape.format.head_size;
+    const int lane = threadIdx.x % 32;
+    const int n_heads = w.n_head + 2 * w.n_head_kv;
+    const int index = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    const int row = index / n_heads;
+    if (row >= w.n) {
+        return;
+    }
+    const int h = index % n_heads;
+    const bool is_query = h < w.n_head;
+    const bool is_key = !is_query && h < w.n_head + w.n_head_kv;
+    const int head = is_query ? h : is_key ? h - w.n_head : h - w.n_head - w.n_head_kv;
+    float x[kLaneChannels];
+    if (is_query || is_key) {
+        float* const in = is_query ? w.q + (static_cast<size_t>(row) * w.n_head + head) * d
+                                   : w.k + (static_cast<size_t>(row) * w.n_head_kv + head) * d;
+        for (int j = 0; j < kLaneChannels; ++j) {
+            const int c = lane + 32 * j;
+            x[j] = c < d ? rotated(in, w.cos_sin + static_cast<size_t>(row) * w.n_rot, c, w.n_rot, w.halves) : 0.0f;
+        }
+        __syncwarp();
+        bool finite = true;
+        for (int j = 0; j < kLaneChannels; ++j) {
+            if (lane + 32 * j < d) {
+                in[lane + 32 * j] = x[j];
+                finite = finite && is_finite(x[j]);
+            }
+        }
+        if (is_query) {
+            if (!finite) {
+                report(w.broken, w.q_place);
+            }
+            return;
+        }
+    } else {
+        const float* const in = w.v + (static_cast<size_t>(row) * w.n_head_kv + head) * d;
+        for (int j = 0; j < kLaneChannels; ++j) {
+            x[j] = lane + 32 * j < d ? in[lane + 32 * j] : 0.0f;
+        }
+    }
+    const SideShape& shape = is_key ? w.k_shape : w.v_shape;
+    const PageFormat& f = shape.format;
+    uint16_t* const out = (is_key ? w.staged_k : w.staged_v) + (static_cast<size_t>(head) * shape.n_ubatch + row) * d;
+    bool finite = true;
+    bool large = false;
+    for (int j = 0; j < kLaneChannels; ++j) {
+        const uint16_t half = float_to_half_bits(x[j]);
+        finite = finite && is_finite(x[j]);
+        large |= (half & 0x7c00u) == 0x7c00u;
+        x[j] = half_bits_to_float(half);
+    }
+    if (f.blocks()) {
+        int codes[kLaneChannels];
+        uint16_t scales[kLaneChannels];
+        hadamard(x, d);
+        quantize_blocks(x, d / 32, f.bits, codes, scales);
+        for (int j = 0; j < kLaneChannels; ++j) {
+            const bool inside = lane + 32 * j < d;
+            large |= inside && (scales[j] & 0x7c00u) == 0x7c00u;
+            x[j] = inside ? half_bits_to_float(scales[j]) *
+                                static_cast<float>(f.bits == 8 ? codes[j] : codes[j] - kv::kQ4Zero)
+                          : 0;
+        }
+        hadamard(x, d);
+        for (int j = 0; j < kLaneChannels; ++j) {
+            x[j] = kv::clamped(x[j], -kv::kLargestHalf, kv::kLargestHalf);
+        }
+    }
+    for (int j = 0; j < kLaneChannels; ++j) {
+        if (lane + 32 * j < d) {
+            out[lane + 32 * j] = float_to_half_bits(x[j]);
+        }
+    }
+    if (__any_sync(kAllLanes, !finite)) {
+        report(w.broken, is_key ? w.k_place : w.v_place);
+    } else if (large) {
+        report(w.broken, is_key ? w.large_k_place : w.large_v_place);
+    }
+}
+
+}  // namespace
+
+void stage(const StageWork& work, cudaStream_t stream) {
+    const int n_blocks = (work.n * (work.n_head + 2 * work.n_head_kv) + kWarps - 1) / kWarps;
+    queue(stage_kernel, n_blocks, kThreads, 0, stream, work);
+}
+
+}  // namespace lk::cuda

@@ -1,0 +1,224 @@
+// The schedule of a CUDA append, carried out by plain loops on the host: pages, rings and sinks must come out as the
+// CPU's. Needs no GPU.
+#include <cstring>
+#include <set>
+
+#include "backend/cuda/append/plan.h"
+#include "kv/quantizer.h"
+#include "kv_helpers.h"
+
+namespace lk {
+namespace {
+
+using cuda::AppendSchedule;
+using cuda::AppendWork;
+using cuda::PageStep;
+using cuda::SideSchedule;
+using kv::Segment;
+using kv::Side;
+using test::kAllLengths;
+using test::kAllTypes;
+using test::Shape;
+using test::Tokens;
+
+// Stands in for the kernels, on a cache in host memory.
+struct Kernels {
+    kv::Cache& cache;
+    Side side;
+    const kv::SideSpec& spec = cache.spec(side);
+    size_t d = static_cast<size_t>(spec.format.head_size);
+
+    const half_t* row(const AppendWork& w, int head, int i) const {
+        if (i >= w.n_ring) {
+            return w.staged + (static_cast<size_t>(head) * cache.config().n_ubatch + i - w.n_ring) * d;
+        }
+        return ring_row(w, head, i);
+    }
+    half_t* ring_row(const AppendWork& w, int head, int i) const {
+        return w.ring +
+               (static_cast<size_t>(head) * spec.ageing.trigger + (w.ring_start + i) % spec.ageing.trigger) * d;
+    }
+    std::vector<float> floats(const AppendWork& w, int head, int first, int n) const {
+        std::vector<float> out;
+        for (int i = first; i < first + n; ++i) {
+            std::transform(row(w, head, i), row(w, head, i) + d, std::back_inserter(out), half_to_float);
+        }
+        return out;
+    }
+
+    void choose_table(const AppendWork& w, kv::HeadTable& table, int head) const {
+        if (w.choose_tables) {
+            const int n = spec.ageing.trigger;
+            table = kv::choose_head_table(spec.format, floats(w, head, 0, n).data(), n, w.first_token, w.sink_limit);
+        }
+    }
+    void stage_page(const AppendWork& w, const PageStep& step, const kv::HeadTable& table, int head) const {
+        const kv::PageFormat& f = spec.format;
+        uint8_t* const page = step.block + head * f.page_bytes;
+        const int sinks = std::clamp(w.sink_limit - (w.first_token + step.row), 0, step.n_rows);
+        if (f.quantized()) {
+            kv::quantize_rows(f, table, floats(w, head, step.row, step.n_rows).data(), step.n_rows, step.token, sinks,
+                              page);
+        }
+        for (int i = 0; i < step.n_rows && !f.quantized(); ++i) {
+            std::memcpy(page + (step.token + i) * f.row_bytes(), row(w, head, step.row + i), f.row_bytes());
+        }
+    }
+    void commit(const AppendWork& w, const SideSchedule& s, int head) const {
+        for (int i = 0; i < s.max_sinks; ++i) {
+            const int token = w.first_token + i;
+            if (i < w.n_leave && token < w.sink_limit) {
+                std::copy_n(row(w, head, i), d, w.sinks + (static_cast<size_t>(head) * spec.sinks + token) * d);
+            }
+        }
+        for (int i = std::max(w.n_ring, w.n_leave), n = 0; n < s.max_kept; ++i, ++n) {
+            if (i < w.n_ring + w.n_rows) {
+                std::copy_n(row(w, head, i), d, ring_row(w, head, i));
+            }
+        }
+    }
+};
+
+// Appends the segments as the CUDA backend does, in an order of steps that a device may take.
+void append(kv::Cache& cache, std::span<const Segment> segments) {
+    AppendSchedule schedule;
+    cuda::plan_append(cache, segments, schedule);
+    const int n_heads = cache.config().n_layer * cache.config().n_head_kv;
+    for (const Side side : {Side::keys, Side::values}) {
+        const Kernels kernels{cache, side};
+        const SideSchedule& s = schedule.side(side);
+        ASSERT_EQ(s.n_works, static_cast<int>(segments.size()));
+        std::vector<std::span<kv::HeadTable>> tables;
+        bool chooses = false;
+        for (int i = 0; i < s.n_works; ++i) {
+            tables.push_back(cache.plan_append(side, segments[i]).head_tables);
+            const AppendWork& w = schedule.works[s.first_work + i];
+            chooses |= w.choose_tables != 0;
+            for (int head = 0; head < n_heads; ++head) {
+                kernels.choose_table(w, tables.back()[head], head);
+            }
+        }
+        EXPECT_EQ(s.chooses_tables, chooses);
+        for (int i = s.n_steps; i-- > 0;) {
+            const PageStep& step = schedule.steps[s.first_step + i];
+            for (int head = 0; head < n_heads; ++head) {
+                kernels.stage_page(schedule.works[step.work], step, tables[step.work - s.first_work][head], head);
+            }
+        }
+        for (int i = 0; i < s.n_works; ++i) {
+            for (int head = 0; head < n_heads; ++head) {
+                kernels.commit(schedule.works[s.first_work + i], s, head);
+            }
+        }
+    }
+    cache.finish_append(segments);
+}
+
+// Stages n rows for each of several sequences in one call; the sequences' tokens are at different places of `tokens`.
+std::vector<Segment> stage(kv::Cache& cache, const Tokens& tokens, std::span<const int> at, std::span<const int> n) {
+    std::vector<Segment> segments;
+    int row = 0;
+    Tokens rows = tokens;
+    for (size_t i = 0; i < at.size(); ++i) {
+        for (int layer = 0; layer < cache.config().n_layer; ++layer) {
+            const size_t width = static_cast<size_t>(tokens.width);
+            std::copy_n(tokens.k[layer].data() + at[i] * width, n[i] * width, rows.k[layer].data() + row * width);
+            std::copy_n(tokens.v[layer].data() + at[i] * width, n[i] * width, rows.v[layer].data() + row * width);
+        }
+        segments.push_back({static_cast<int>(i), row, n[i]});
+        row += n[i];
+    }
+    cache.reserve(segments);
+    test::stage(cache, rows, 0, row);
+    return segments;
+}
+
+template <class Body>
+void for_each_shape(Body body) {
+    for (const lk_cache_type type : kAllTypes) {
+        for (const test::Lengths& lengths : kAllLengths) {
+            const Shape shape{.type_k = type, .type_v = type, .lengths = lengths, .n_layer = 2};
+            SCOPED_TRACE(shape.text());
+            body(shape);
+        }
+    }
+}
+
+TEST(CudaAppendPlan, PagesRingsAndSinksAreTheCpus) {
+    for_each_shape([](const Shape& shape) {
+        const Tokens tokens(shape, 900, 21);
+        kv::Cache cpu(shape.config());
+        kv::Cache gpu(shape.config());
+        int at[] = {0, 100};
+        const int kCalls[][2] = {{1, 170}, {3, 1}, {160, 1}, {33, 200}, {1, 1}, {300, 31}};
+        for (const auto& n : kCalls) {
+            const std::vector<Segment> segments = stage(gpu, tokens, at, n);
+            append(gpu, segments);
+            for (int seq = 0; seq < 2; ++seq) {
+                test::append(cpu, seq, tokens, at[seq], at[seq] + n[seq]);
+                EXPECT_EQ(test::image_of(gpu, seq).difference(test::image_of(cpu, seq)), "") << at[seq];
+                at[seq] += n[seq];
+            }
+        }
+        // Also where a cut page is left or continued.
+        for (kv::Cache* cache : {&cpu, &gpu}) {
+            cache->truncate(0, 67);
+            cache->remove(1, 40, 90, test::rotation(shape.head_size));
+        }
+        at[0] = 67;
+        const int n[] = {180, 150};
+        append(gpu, stage(gpu, tokens, at, n));
+        for (int seq = 0; seq < 2; ++seq) {
+            test::append(cpu, seq, tokens, at[seq], at[seq] + n[seq]);
+            EXPECT_EQ(test::image_of(gpu, seq).difference(test::image_of(cpu, seq)), "");
+        }
+    });
+}
+
+// Blocks of threads run at once: what two steps write must not meet.
+TEST(CudaAppendPlan, StepsCoverEveryLeavingRowOnceAndShareNoWord) {
+    for_each_shape([](const Shape& shape) {
+        const Tokens tokens(shape, 700, 22);
+        kv::Cache cache(shape.config());
+        test::append(cache, 0, tokens, 0, 203);
+        cache.truncate(0, 150);
+        AppendSchedule schedule;
+        int length = 150;
+        for (const int n : {77, 1, 40, 300}) {
+            const int at[] = {length};
+            const int counts[] = {n};
+            const std::vector<Segment> segments = stage(cache, tokens, at, counts);
+            cuda::plan_append(cache, segments, schedule);
+            for (const Side side : {Side::keys, Side::values}) {
+                const SideSchedule& s = schedule.side(side);
+                const kv::PageFormat& f = cache.spec(side).format;
+                const bool groups = kv::is_kivi(f.type) && side == Side::keys;
+                const bool words = kv::is_kivi(f.type) && side == Side::values;
+                std::set<std::pair<const uint8_t*, int>> written;
+                int row = 0;
+                for (int i = 0; i < s.n_steps; ++i) {
+                    const PageStep& step = schedule.steps[s.first_step + i];
+                    EXPECT_EQ(step.row, row);
+                    row += step.n_rows;
+                    EXPECT_GT(step.n_rows, 0);
+                    EXPECT_LE(step.token + step.n_rows, kv::kPageTokens);
+                    EXPECT_LE(step.n_rows, groups ? f.group : cuda::kStepTokens);
+                    if (groups) {
+                        EXPECT_EQ(step.n_rows, f.group);
+                        EXPECT_EQ(step.token % f.group, 0);
+                    }
+                    const int unit = words ? kv::kValueBlockTokens : 1;
+                    for (int w = step.token / unit; w <= (step.token + step.n_rows - 1) / unit; ++w) {
+                        EXPECT_TRUE(written.emplace(step.block, w).second) << "token " << w * unit;
+                    }
+                }
+                EXPECT_EQ(row, cache.plan_append(side, segments[0]).n_leave);
+            }
+            append(cache, segments);
+            length += n;
+        }
+    });
+}
+
+}  // namespace
+}  // namespace lk

@@ -1,0 +1,11 @@
+namespace LlamaKivi.Native;
+
+/// <summary>A logit to raise or lower.</summary>
+public struct LLamaLogitBias
+{
+    /// <summary>The token.</summary>
+    public LLamaToken Token;
+
+    /// <summary>What is added to its logit.</summary>
+    public float Bias;
+}

@@ -1,0 +1,82 @@
+using LlamaKivi.Abstractions;
+using LlamaKivi.Native;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi.Common;
+
+/// <summary>The only place where parameters become the options of a native model.</summary>
+public static class ModelLoader
+{
+    /// <summary>Loads a model without its tokenizer.</summary>
+    /// <param name="params">What to load.</param>
+    /// <param name="progress">Told the fraction done, 0 to 1.</param>
+    /// <param name="logger">Told that the CPU computes what was asked of a GPU.</param>
+    /// <param name="token">Stops the load.</param>
+    /// <exception cref="ArgumentException">The parameters name no file.</exception>
+    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
+    /// <exception cref="UnsupportedModelException">The engine does not have this architecture or format.</exception>
+    /// <exception cref="DeviceException">RequireGpu is set, and no GPU is usable.</exception>
+    public static ModelHandle Open(IModelParams @params, IProgress<float>? progress = null, ILogger? logger = null, CancellationToken token = default) =>
+        Open(@params, out _, progress, logger, token);
+
+    /// <summary>The layers asked for; -1: all. Other negative counts mean the same.</summary>
+    internal static int GpuLayers(IModelParams @params) => @params.VocabOnly ? 0 : Math.Max(@params.GpuLayerCount, -1);
+
+    /// <summary>The layers that a GPU will compute: what <see cref="IModelParams.RequireGpu"/> says of a machine without one.</summary>
+    internal static int UsableGpuLayers(IModelParams @params, ILogger? logger = null)
+    {
+        int layers = GpuLayers(@params);
+        if (layers == 0 || @params.RequireGpu || NativeEngine.TryDescribeDevice(out _, out string? reason))
+        {
+            return layers;
+        }
+
+        if (layers > 0)
+        {
+            NativeLog.Write(EngineLogLevel.Warning, $"{layers} layers are to be on a GPU, and the CPU computes them: {reason}");
+            if (logger is not null)
+            {
+                Log.NoGpu(logger, layers, reason);
+            }
+        }
+
+        return 0;
+    }
+
+    internal static ModelHandle Open(IModelParams @params, out int gpuLayers, IProgress<float>? progress, ILogger? logger, CancellationToken token)
+    {
+        ArgumentNullException.ThrowIfNull(@params);
+        if (string.IsNullOrEmpty(@params.ModelPath))
+        {
+            throw new ArgumentException("ModelPath is empty; it names the GGUF file to load.", nameof(@params));
+        }
+
+        gpuLayers = UsableGpuLayers(@params, logger);
+        string path = @params.ModelPath;
+        try
+        {
+            return ModelHandle.Load(path, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, @params.VocabOnly, Overrides(@params), token);
+        }
+        catch (ModelLoadException e) when (e.Status == EngineStatus.IoError && !Path.Exists(path))
+        {
+            throw new FileNotFoundException(e.Message, path, e);
+        }
+    }
+
+    internal static string? RopeScaling(GgufFile file) => file.GetString($"{file.GetString("general.architecture")}.rope.scaling.type");
+
+    // What is read instead of the file's metadata; what is given by name comes last, and wins.
+    private static List<KeyValuePair<string, object>> Overrides(IModelParams @params)
+    {
+        var overrides = new List<KeyValuePair<string, object>>();
+        if (@params is IContextParams context && RopeSettings.Of(context) is var rope && rope != RopeSettings.None)
+        {
+            using GgufFile file = GgufFile.Open(@params.ModelPath);
+            overrides.AddRange(rope.ToMetadata(file.GetString("general.architecture") ?? "", RopeScaling(file)));
+        }
+
+        overrides.AddRange(@params.MetadataOverrides.Select(o => KeyValuePair.Create(o.Key, o.Value)));
+        return overrides;
+    }
+}
