@@ -176,7 +176,7 @@ public sealed class ChatClientGrammarTests(ToolModels models) : IClassFixture<To
     [InlineData("ab")]
     public void Text_up_to_a_mark_is_any_text_without_it(string mark)
     {
-        var rules = new GbnfRules();
+        var rules = new GrammarComposer();
         CompiledGrammar grammar = rules.ToGrammar(rules.Until(mark)).Compiled;
         var random = new Random(1);
         string characters = mark + mark[0] + mark[^1] + "x ";
@@ -193,7 +193,7 @@ public sealed class ChatClientGrammarTests(ToolModels models) : IClassFixture<To
     [Fact]
     public void Rules_of_an_included_grammar_are_renamed_and_nothing_else()
     {
-        var rules = new GbnfRules();
+        var rules = new GrammarComposer();
         string root = rules.Include(new Grammar("root ::= \"root a\\\" b\" [a-z\\]root] a{1,3} # root a\na ::= \"x\" | root", "root"));
         Assert.Equal("g0-root", root);
         Assert.Equal("root ::= g0-root\ng0-root ::= \"root a\\\" b\" [a-z\\]root] g0-a{1,3} # root a\ng0-a ::= \"x\" | g0-root\n", rules.ToGrammar(root).Gbnf);

@@ -31,7 +31,7 @@ public sealed class ShownTokenTests(InferenceTests.DemoModel model) : IClassFixt
     {
         Tokenizer tokenizer = model.Weights.Tokenizer;
         int bos = tokenizer.BosId!.Value;
-        var grammar = new Grammar($"root ::= \"x\" {GbnfRules.Literal(tokenizer.GetText(bos))} \"y\"", "root");
+        var grammar = new Grammar($"root ::= \"x\" {GrammarComposer.Literal(tokenizer.GetText(bos))} \"y\"", "root");
         var shown = new GrammarMatcher(grammar.Compiled, new GrammarVocabulary(tokenizer, new HashSet<int> { bos }));
         var hidden = new GrammarMatcher(grammar.Compiled, tokenizer);
         int x = tokenizer.Encode("x", addBos: false, parseSpecial: false).Single();

@@ -19,7 +19,7 @@ internal sealed record AnswerGrammar(Grammar? Answer, Grammar? Calls)
             return new AnswerGrammar(null, null);
         }
 
-        var rules = new GbnfRules();
+        var rules = new GrammarComposer();
         if (!request.RequiresCall && request.Answer is null)
         {
             // Only a call, once it has begun, is held to its schema.
@@ -41,7 +41,7 @@ internal sealed record AnswerGrammar(Grammar? Answer, Grammar? Calls)
 
         if (!request.RequiresCall)
         {
-            options.Add((prompt.Format.IsHarmony ? GbnfRules.Literal($"{HarmonyHeader.ChannelMark}final{HarmonyHeader.Message}") + " " : "") + rules.Include(AnswerOf(request.Answer!)));
+            options.Add((prompt.Format.IsHarmony ? GrammarComposer.Literal($"{HarmonyHeader.ChannelMark}final{HarmonyHeader.Message}") + " " : "") + rules.Include(AnswerOf(request.Answer!)));
         }
 
         return new AnswerGrammar(rules.ToGrammar($"{thought}{rules.Space} ({string.Join(" | ", options)})"), null);
@@ -50,7 +50,7 @@ internal sealed record AnswerGrammar(Grammar? Answer, Grammar? Calls)
     private static Grammar AnswerOf(ChatResponseFormatJson format) => format.Schema is JsonElement schema ? Grammar.FromJsonSchema(schema) : Grammar.Json();
 
     // Thoughts before the answer are free.
-    private static string Thought(GbnfRules rules, ChatRequest request, ChatPrompt prompt)
+    private static string Thought(GrammarComposer rules, ChatRequest request, ChatPrompt prompt)
     {
         if (prompt.OpenThought is { } open)
         {
@@ -64,10 +64,10 @@ internal sealed record AnswerGrammar(Grammar? Answer, Grammar? Calls)
 
         if (prompt.Format.IsHarmony)
         {
-            string header = GbnfRules.Literal($"{HarmonyHeader.ChannelMark}analysis{HarmonyHeader.Message}");
-            return $"({header} {rules.Until(HarmonyHeader.EndMark)} {GbnfRules.Literal(HarmonyHeader.Start + "assistant")})? ";
+            string header = GrammarComposer.Literal($"{HarmonyHeader.ChannelMark}analysis{HarmonyHeader.Message}");
+            return $"({header} {rules.Until(HarmonyHeader.EndMark)} {GrammarComposer.Literal(HarmonyHeader.Start + "assistant")})? ";
         }
 
-        return prompt.Format.ShownThoughts is [var marks, ..] ? $"({rules.Space} {GbnfRules.Literal(marks.Open)} {rules.Until(marks.Close)})? " : "";
+        return prompt.Format.ShownThoughts is [var marks, ..] ? $"({rules.Space} {GrammarComposer.Literal(marks.Open)} {rules.Until(marks.Close)})? " : "";
     }
 }

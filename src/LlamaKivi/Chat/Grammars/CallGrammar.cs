@@ -9,7 +9,7 @@ namespace LlamaKivi;
 /// <param name="rules">Takes the rules.</param>
 /// <param name="tools">The tools that can be called.</param>
 /// <param name="isStrict">Whether a schema that a grammar cannot express is an error; otherwise any object stands for it.</param>
-internal sealed class CallGrammar(GbnfRules rules, AIFunctionDeclaration[] tools, bool isStrict)
+internal sealed class CallGrammar(GrammarComposer rules, AIFunctionDeclaration[] tools, bool isStrict)
 {
     private static readonly Grammar AnyObject = Grammar.FromJsonSchema("""{"type":"object"}""");
     private static readonly Grammar AnyValue = Grammar.Json();
@@ -23,16 +23,16 @@ internal sealed class CallGrammar(GbnfRules rules, AIFunctionDeclaration[] tools
     {
         CallStyle.JsonParameters => Repeat("", $"({JsonCall("parameters")})", $" {Separator}", many),
         CallStyle.OpenAi => OpenAi(many),
-        CallStyle.Hermes => Repeat(ToolCallTagReader.Open, $"{Space} {JsonCall("arguments")} {Space} {GbnfRules.Literal(ToolCallTagReader.Close)}", $" {Space}", many),
-        CallStyle.QwenCoder => Repeat(ToolCallTagReader.Open, $"{Space} {CoderCall()} {Space} {GbnfRules.Literal(ToolCallTagReader.Close)}", $" {Space}", many),
-        CallStyle.Glm => Repeat(ToolCallTagReader.Open, $"{Space} {GlmCall()} {GbnfRules.Literal(ToolCallTagReader.Close)}", $" {Space}", many),
+        CallStyle.Hermes => Repeat(ToolCallTagReader.Open, $"{Space} {JsonCall("arguments")} {Space} {GrammarComposer.Literal(ToolCallTagReader.Close)}", $" {Space}", many),
+        CallStyle.QwenCoder => Repeat(ToolCallTagReader.Open, $"{Space} {CoderCall()} {Space} {GrammarComposer.Literal(ToolCallTagReader.Close)}", $" {Space}", many),
+        CallStyle.Glm => Repeat(ToolCallTagReader.Open, $"{Space} {GlmCall()} {GrammarComposer.Literal(ToolCallTagReader.Close)}", $" {Space}", many),
         CallStyle.Function => Repeat(
-            FunctionTagReader.Open, $"{Named(tool => $"{GbnfRules.Literal(tool.Name + ">")} {Arguments(tool)}")} {GbnfRules.Literal(FunctionTagReader.Close)}", $" {Space}", many),
-        CallStyle.MistralArgs => Repeat("[TOOL_CALLS]", Named(tool => $"{GbnfRules.Literal(tool.Name)} (\"[CALL_ID]\" [a-zA-Z0-9]{{9}})? \"[ARGS]\" {Arguments(tool)}"), "", many),
+            FunctionTagReader.Open, $"{Named(tool => $"{GrammarComposer.Literal(tool.Name + ">")} {Arguments(tool)}")} {GrammarComposer.Literal(FunctionTagReader.Close)}", $" {Space}", many),
+        CallStyle.MistralArgs => Repeat("[TOOL_CALLS]", Named(tool => $"{GrammarComposer.Literal(tool.Name)} (\"[CALL_ID]\" [a-zA-Z0-9]{{9}})? \"[ARGS]\" {Arguments(tool)}"), "", many),
         CallStyle.MistralList => List("[TOOL_CALLS]", many),
         CallStyle.Granite => List("<|tool_call|>", many),
         CallStyle.Harmony => Repeat(
-            "<|channel|>commentary to=functions.", Named(tool => $"{GbnfRules.Literal(tool.Name + " <|constrain|>json<|message|>")} {Arguments(tool)}"), "", many: false),
+            "<|channel|>commentary to=functions.", Named(tool => $"{GrammarComposer.Literal(tool.Name + " <|constrain|>json<|message|>")} {Arguments(tool)}"), "", many: false),
         _ => Repeat("", $"({JsonCall("arguments")})", $" {Separator}", many),
     };
 
@@ -40,7 +40,7 @@ internal sealed class CallGrammar(GbnfRules rules, AIFunctionDeclaration[] tools
 
     private static (string All, string AfterMark) Repeat(string open, string call, string separator, bool many)
     {
-        string mark = open.Length > 0 ? GbnfRules.Literal(open) + " " : "";
+        string mark = open.Length > 0 ? GrammarComposer.Literal(open) + " " : "";
         string more = many ? $" ({separator} {mark}{call})*" : "";
         return ($"{mark}{call}{more}", call + more);
     }
@@ -49,7 +49,7 @@ internal sealed class CallGrammar(GbnfRules rules, AIFunctionDeclaration[] tools
     {
         string call = JsonCall("arguments");
         string list = $"{Space} \"[\" {Space} {call}{(many ? $" ({Space} \",\" {Space} {call})*" : "")} {Space} \"]\"";
-        return ($"{GbnfRules.Literal(open)} {list}", list);
+        return ($"{GrammarComposer.Literal(open)} {list}", list);
     }
 
     private (string All, string AfterMark) OpenAi(bool many)
@@ -60,9 +60,9 @@ internal sealed class CallGrammar(GbnfRules rules, AIFunctionDeclaration[] tools
     }
 
     private string JsonCall(string arguments) => rules.Define(
-        $"\"{{\" {Space} {Key("name")} {Named(tool => $"{GbnfRules.Literal(Quoted(tool.Name))} {Space} \",\" {Space} {Key(arguments)} {Arguments(tool)}")} {Space} \"}}\"");
+        $"\"{{\" {Space} {Key("name")} {Named(tool => $"{GrammarComposer.Literal(Quoted(tool.Name))} {Space} \",\" {Space} {Key(arguments)} {Arguments(tool)}")} {Space} \"}}\"");
 
-    private string Key(string name) => $"{GbnfRules.Literal(Quoted(name))} {Space} \":\" {Space}";
+    private string Key(string name) => $"{GrammarComposer.Literal(Quoted(name))} {Space} \":\" {Space}";
 
     private static string Quoted(string text) => JsonSerializer.Serialize(text, AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(string)));
 
@@ -91,10 +91,10 @@ internal sealed class CallGrammar(GbnfRules rules, AIFunctionDeclaration[] tools
         }
     }
 
-    private string CoderCall() => $"{GbnfRules.Literal(FunctionTagReader.Open)} {Named(tool =>
-        $"{GbnfRules.Literal(tool.Name + ">")} {Space}{Parameters(tool, name => $"{FunctionTagReader.OpenParameter}{name}>\n", "\n" + FunctionTagReader.CloseParameter)}")} {GbnfRules.Literal(FunctionTagReader.Close)}";
+    private string CoderCall() => $"{GrammarComposer.Literal(FunctionTagReader.Open)} {Named(tool =>
+        $"{GrammarComposer.Literal(tool.Name + ">")} {Space}{Parameters(tool, name => $"{FunctionTagReader.OpenParameter}{name}>\n", "\n" + FunctionTagReader.CloseParameter)}")} {GrammarComposer.Literal(FunctionTagReader.Close)}";
 
-    private string GlmCall() => Named(tool => GbnfRules.Literal(tool.Name + "\n") + Parameters(
+    private string GlmCall() => Named(tool => GrammarComposer.Literal(tool.Name + "\n") + Parameters(
         tool, name => $"{ToolCallTagReader.OpenKey}{name}{ToolCallTagReader.CloseKey}\n{ToolCallTagReader.OpenValue}", ToolCallTagReader.CloseValue));
 
     // Arguments one by one: strings as they are, other values as JSON.
@@ -109,9 +109,9 @@ internal sealed class CallGrammar(GbnfRules rules, AIFunctionDeclaration[] tools
         return string.Concat(properties.EnumerateObject().Select(property =>
         {
             string value = ToolSet.IsText(property.Value)
-                ? Texts(property.Value) is { } texts ? $"({string.Join(" | ", texts.Select(GbnfRules.Literal))}) {GbnfRules.Literal(close)}" : rules.Until(close)
-                : $"{Include(tool, WithDefinitions(property.Value, tool.JsonSchema), AnyValue)} {GbnfRules.Literal(close)}";
-            string one = $"{GbnfRules.Literal(open(property.Name))} {value} {Space}";
+                ? Texts(property.Value) is { } texts ? $"({string.Join(" | ", texts.Select(GrammarComposer.Literal))}) {GrammarComposer.Literal(close)}" : rules.Until(close)
+                : $"{Include(tool, WithDefinitions(property.Value, tool.JsonSchema), AnyValue)} {GrammarComposer.Literal(close)}";
+            string one = $"{GrammarComposer.Literal(open(property.Name))} {value} {Space}";
             return " " + (required.Contains(property.Name) ? one : $"({one})?");
         }));
     }

@@ -5,8 +5,8 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi;
 
-/// <summary>Collects the rules of a grammar that is made of others.</summary>
-internal sealed partial class GbnfRules
+/// <summary>Composes a grammar of others.</summary>
+internal sealed partial class GrammarComposer
 {
     private readonly StringBuilder _rules = new();
     private readonly Dictionary<Grammar, string> _included = [];
