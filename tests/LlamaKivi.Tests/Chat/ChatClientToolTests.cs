@@ -239,6 +239,29 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
+    public void An_executor_without_a_context_has_a_client_all_the_same()
+    {
+        using IChatClient client = new ScriptedExecutor(null!).AsChatClient();
+        Assert.Equal("LlamaKivi", client.GetService<ChatClientMetadata>()!.ProviderName);
+        Assert.NotNull(client.GetService<ScriptedExecutor>());
+    }
+
+    [Fact]
+    public async Task Without_a_template_only_text_is_given()
+    {
+        using LLamaWeights weights = LLamaWeights.LoadFromFile(ToolModels.Params());
+        using LLamaContext context = weights.CreateContext(ToolModels.Params());
+        ScriptedExecutor executor = Script(context, "Yes.");
+        using IChatClient client = executor.AsChatClient();
+        await client.GetResponseAsync("Hi", new() { Instructions = "Be brief." }, Token);
+        Assert.Equal("System: Be brief.\nUser: Hi\nAssistant:", executor.Prompts.Single());
+        NotSupportedException error = await Assert.ThrowsAsync<NotSupportedException>(
+            () => client.GetResponseAsync([new(ChatRole.User, "Hi"), new(ChatRole.Tool, [new FunctionResultContent("1", "x")])], cancellationToken: Token));
+        Assert.Contains("FunctionResultContent", error.Message, StringComparison.Ordinal);
+        await Assert.ThrowsAsync<MissingTemplateException>(() => client.GetResponseAsync("Hi", new() { Tools = [Weather] }, Token));
+    }
+
+    [Fact]
     public async Task Tools_are_invoked_and_the_answer_follows()
     {
         using LLamaContext context = Context();

@@ -7,15 +7,6 @@ namespace LlamaKivi;
 /// <summary>What a call's <see cref="ChatOptions"/> ask for. What cannot be heeded is refused.</summary>
 internal sealed class ChatRequest
 {
-    /// <summary>Members that <see cref="ChatRequest"/> reads. A test compares them with those of <see cref="ChatOptions"/>.</summary>
-    internal static readonly string[] KnownOptions =
-    [
-        nameof(ChatOptions.AdditionalProperties), nameof(ChatOptions.AllowBackgroundResponses), nameof(ChatOptions.AllowMultipleToolCalls), nameof(ChatOptions.ContinuationToken),
-        nameof(ChatOptions.ConversationId), nameof(ChatOptions.FrequencyPenalty), nameof(ChatOptions.Instructions), nameof(ChatOptions.MaxOutputTokens), nameof(ChatOptions.ModelId),
-        nameof(ChatOptions.PresencePenalty), nameof(ChatOptions.RawRepresentationFactory), nameof(ChatOptions.Reasoning), nameof(ChatOptions.ResponseFormat), nameof(ChatOptions.Seed),
-        nameof(ChatOptions.StopSequences), nameof(ChatOptions.Temperature), nameof(ChatOptions.ToolMode), nameof(ChatOptions.Tools), nameof(ChatOptions.TopK), nameof(ChatOptions.TopP),
-    ];
-
     /// <summary>Reads options.</summary>
     /// <param name="options">The options; null: none.</param>
     /// <param name="models">Names that the model goes by.</param>
