@@ -25,7 +25,7 @@ public sealed class ChatClientGrammarTests(ToolModels models) : IClassFixture<To
     public static TheoryData<string> Marks =>
     [
         "", "<tool_call>", "<tool_call><think></think>", "<tool_call><function=name><parameter=key>", "<tool_call><arg_key><arg_value>", "<function=name>", "[TOOL_CALLS]", "[TOOL_CALLS][ARGS]",
-        "<|python_tag|>", "<|tool_call|>", "<|channel|><|message|>", "{\"tool_calls\"",
+        "<|python_tag|>", "<|start_header_id|>\\\"parameters\\\":", "<TOOLCALL>", "<|tool_call|>", "<|channel|><|message|>", "{\"tool_calls\"",
     ];
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;

@@ -33,6 +33,9 @@ internal enum CallStyle
     /// <summary>&lt;|tool_call|&gt; and a list of calls.</summary>
     Granite,
 
+    /// <summary>A list of calls between &lt;TOOLCALL&gt; and &lt;/TOOLCALL&gt;.</summary>
+    Nemotron,
+
     /// <summary>A message to functions.name.</summary>
     Harmony,
 }
@@ -64,7 +67,9 @@ internal sealed class AnswerFormat
         (CallStyle.Hermes, [ToolCallTagReader.Open]),
         (CallStyle.Function, [FunctionTagReader.Open]),
         (CallStyle.Granite, ["<|tool_call|>"]),
+        (CallStyle.Nemotron, ["<TOOLCALL>"]),
         (CallStyle.JsonParameters, ["<|python_tag|>"]),
+        (CallStyle.JsonParameters, ["\\\"parameters\\\":", "<|start_header_id|>"]),
         (CallStyle.JsonParameters, ["\"parameters\":", "<|start_header_id|>"]),
         (CallStyle.OpenAi, ["{\"tool_calls\""]),
         (CallStyle.OpenAi, ["{\\\"tool_calls\\\""]),
@@ -77,9 +82,10 @@ internal sealed class AnswerFormat
     private static readonly CallReader FunctionTag = new FunctionTagReader();
     private static readonly CallReader Mistral = new MistralReader();
     private static readonly CallReader Granite = new MarkedJsonReader("<|tool_call|>", "<|/tool_call|>");
+    private static readonly CallReader Nemotron = new MarkedJsonReader("<TOOLCALL>", "</TOOLCALL>");
     private static readonly CallReader PythonTag = new MarkedJsonReader("<|python_tag|>");
     private static readonly CallReader[] MarkReaders =
-        [ToolCallTag, FunctionTag, Mistral, Granite, PythonTag, new MarkedJsonReader("<|START_ACTION|>", "<|END_ACTION|>"), new MarkedJsonReader("<TOOLCALL>", "</TOOLCALL>"), new MarkedJsonReader("functools")];
+        [ToolCallTag, FunctionTag, Mistral, Granite, Nemotron, PythonTag, new MarkedJsonReader("<|START_ACTION|>", "<|END_ACTION|>"), new MarkedJsonReader("functools")];
 
     private AnswerFormat(CallStyle style, CallReader[] own, ThoughtMarks[] shownThoughts)
     {
@@ -124,6 +130,7 @@ internal sealed class AnswerFormat
             CallStyle.Function => [FunctionTag],
             CallStyle.MistralArgs or CallStyle.MistralList => [Mistral],
             CallStyle.Granite => [Granite],
+            CallStyle.Nemotron => [Nemotron],
             CallStyle.JsonParameters => [PythonTag, FunctionTag],
             _ => [],
         };

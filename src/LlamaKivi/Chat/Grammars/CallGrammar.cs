@@ -31,6 +31,7 @@ internal sealed class CallGrammar(GrammarComposer rules, AIFunctionDeclaration[]
         CallStyle.MistralArgs => Repeat("[TOOL_CALLS]", Named(tool => $"{GrammarComposer.Literal(tool.Name)} (\"[CALL_ID]\" [a-zA-Z0-9]{{9}})? \"[ARGS]\" {Arguments(tool)}"), "", many),
         CallStyle.MistralList => List("[TOOL_CALLS]", many),
         CallStyle.Granite => List("<|tool_call|>", many),
+        CallStyle.Nemotron => List("<TOOLCALL>", many, "</TOOLCALL>"),
         CallStyle.Harmony => Repeat(
             "<|channel|>commentary to=functions.", Named(tool => $"{GrammarComposer.Literal(tool.Name + " <|constrain|>json<|message|>")} {Arguments(tool)}"), "", many: false),
         _ => Repeat("", $"({JsonCall("arguments")})", $" {Separator}", many),
@@ -45,10 +46,10 @@ internal sealed class CallGrammar(GrammarComposer rules, AIFunctionDeclaration[]
         return ($"{mark}{call}{more}", call + more);
     }
 
-    private (string All, string AfterMark) List(string open, bool many)
+    private (string All, string AfterMark) List(string open, bool many, string close = "")
     {
         string call = JsonCall("arguments");
-        string list = $"{Space} \"[\" {Space} {call}{(many ? $" ({Space} \",\" {Space} {call})*" : "")} {Space} \"]\"";
+        string list = $"{Space} \"[\" {Space} {call}{(many ? $" ({Space} \",\" {Space} {call})*" : "")} {Space} \"]\" {GrammarComposer.Literal(close)}";
         return ($"{GrammarComposer.Literal(open)} {list}", list);
     }
 
