@@ -105,6 +105,9 @@ public sealed class AnswerParserTests
         { Harmony, "<|channel|>commentary<|message|>I add.<|end|><|start|>assistant to=functions.add<|channel|>commentary json<|message|>{\"a\": 1}", "T(I add.)C(add {\"a\":1})" },
     };
 
+    // LLAMA_KIVI_FUZZ_ANSWERS: how many times as many random answers.
+    private static int Times { get; } = int.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_FUZZ_ANSWERS"), out int times) ? times : 1;
+
     private static ToolSet Tools { get; } = new(
     [
         AIFunctionFactory.Create((int a) => a, "add"),
@@ -140,7 +143,7 @@ public sealed class AnswerParserTests
                     string whole = Parse(format, [answer]);
                     return whole == Parse(format, [.. answer.Select(c => c.ToString())]) && whole == Parse(format, Cut(answer, [.. cuts.Select(cut => Math.Min(cut, answer.Length))]));
                 },
-                iter: 1500,
+                iter: 1500 * Times,
                 threads: 1);
         }
     }
