@@ -143,6 +143,10 @@ public class JinjaTemplateTests
         Assert.Throws<TemplateException>(() => new JinjaTemplate(piece[0] == '{' ? text : "{{ " + text + " }}"));
     }
 
+    [Fact]
+    public void Tools_and_documents_are_none_where_there_are_none() =>
+        Assert.Equal("TrueTruenull", System.Text.Encoding.UTF8.GetString(new LLamaTemplate("{{ tools is none }}{{ documents is none }}{{ tools | tojson }}").Add("user", "Hi").Apply()));
+
     private sealed class MorningTime : TimeProvider
     {
         public override TimeZoneInfo LocalTimeZone => TimeZoneInfo.Utc;

@@ -5,11 +5,11 @@ internal sealed class ArgumentList(Expression[] positional, (string Name, Expres
 {
     public static readonly ArgumentList None = new([], [], null, null);
 
-    private readonly bool _isEmpty = positional.Length + named.Length == 0 && items is null && mapping is null;
+    public bool IsEmpty { get; } = positional.Length + named.Length == 0 && items is null && mapping is null;
 
     public CallArguments Evaluate(Rendering rendering, object? caller = null)
     {
-        if (_isEmpty && caller is null)
+        if (IsEmpty && caller is null)
         {
             return CallArguments.None;
         }
@@ -88,6 +88,8 @@ internal sealed class CallExpression(Expression target, ArgumentList arguments) 
 /// <param name="arguments">Arguments.</param>
 internal sealed class FilterExpression(Expression? target, string name, Operation? operation, ArgumentList arguments) : Expression
 {
+    public override bool IsConstant => target?.IsConstant == true && arguments.IsEmpty;
+
     protected override object? Compute(Rendering rendering) => Apply(rendering, target?.Evaluate(rendering));
 
     /// <summary>Filters the text of a block, through a chain whose innermost filter has no value of its own.</summary>

@@ -96,17 +96,32 @@ internal sealed class AttributeAccess(Expression target, string name) : Expressi
 
 internal sealed class ItemAccess(Expression target, Expression key) : Expression
 {
+    public override bool IsConstant => target.IsConstant && key.IsConstant;
+
     protected override object? Compute(Rendering rendering)
     {
         object? value = target.Evaluate(rendering);
-        return key is SliceLiteral slice && target is not Literal  // of a literal, what has no slices is undefined
-            ? Members.GetSlice(rendering, value, (PySlice)slice.Evaluate(rendering)!)
-            : Members.GetItem(rendering, value, key.Evaluate(rendering));
+        object? at = key.Evaluate(rendering);
+        if (key is not SliceLiteral)
+        {
+            return Members.GetItem(rendering, value, at);
+        }
+
+        try
+        {
+            return Members.GetSlice(rendering, value, (PySlice)at!);
+        }
+        catch (TemplateException) when (IsConstant)
+        {
+            return Undefined.Member(value, at);  // jinja2 computes constants beforehand, where a slice that fails is undefined
+        }
     }
 }
 
 /// <summary>start:stop:step in a subscript.</summary>
 internal sealed class SliceLiteral(Expression? start, Expression? stop, Expression? step) : Expression
 {
+    public override bool IsConstant => start?.IsConstant != false && stop?.IsConstant != false && step?.IsConstant != false;
+
     protected override object? Compute(Rendering rendering) => new PySlice(start?.Evaluate(rendering), stop?.Evaluate(rendering), step?.Evaluate(rendering));
 }
