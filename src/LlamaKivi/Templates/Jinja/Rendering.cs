@@ -33,6 +33,9 @@ internal sealed class Rendering
     /// <summary>Whether what is written is escaped as HTML: within an autoescape block.</summary>
     public bool Autoescape { get; set; }
 
+    /// <summary>Whether an output is evaluated that holds constants only.</summary>
+    public bool IsConstantOutput { get; set; }
+
     /// <summary>The line of the statement that runs, or failed.</summary>
     public int Line { get; set; } = 1;
 

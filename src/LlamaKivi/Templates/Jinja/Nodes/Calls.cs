@@ -86,10 +86,8 @@ internal sealed class CallExpression(Expression target, ArgumentList arguments) 
 /// <param name="name">The filter's name.</param>
 /// <param name="operation">The filter; null: there is none of the name, which is an error once it is reached.</param>
 /// <param name="arguments">Arguments.</param>
-internal sealed class FilterExpression(Expression? target, string name, Operation? operation, ArgumentList arguments) : Expression
+internal sealed class FilterExpression(Expression? target, string name, Operation? operation, ArgumentList arguments) : Expression(target?.IsConstant == true && arguments.IsEmpty)
 {
-    public override bool IsConstant => target?.IsConstant == true && arguments.IsEmpty;
-
     protected override object? Compute(Rendering rendering) => Apply(rendering, target?.Evaluate(rendering));
 
     /// <summary>Filters the text of a block, through a chain whose innermost filter has no value of its own.</summary>

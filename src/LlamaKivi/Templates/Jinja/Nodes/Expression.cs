@@ -1,10 +1,10 @@
 namespace LlamaKivi.Templates.Jinja;
 
 /// <summary>A part of a template that has a value.</summary>
-internal abstract class Expression
+internal abstract class Expression(bool isConstant = false)
 {
-    /// <summary>Whether the value is known when the template is read.</summary>
-    public virtual bool IsConstant => false;
+    /// <summary>Whether the value is known when the template is read; found out once, as trees may be deep.</summary>
+    public bool IsConstant => isConstant;
 
     public virtual object? Evaluate(Rendering rendering)
     {
@@ -19,11 +19,9 @@ internal abstract class Expression
     protected abstract object? Compute(Rendering rendering);
 }
 
-internal sealed class Literal(object? value) : Expression
+internal sealed class Literal(object? value) : Expression(isConstant: true)
 {
     public object? Value => value;
-
-    public override bool IsConstant => true;
 
     public override object? Evaluate(Rendering rendering) => value;
 
@@ -94,10 +92,8 @@ internal sealed class AttributeAccess(Expression target, string name) : Expressi
     protected override object? Compute(Rendering rendering) => Members.GetAttribute(rendering, target.Evaluate(rendering), name);
 }
 
-internal sealed class ItemAccess(Expression target, Expression key) : Expression
+internal sealed class ItemAccess(Expression target, Expression key) : Expression(target.IsConstant && key.IsConstant)
 {
-    public override bool IsConstant => target.IsConstant && key.IsConstant;
-
     protected override object? Compute(Rendering rendering)
     {
         object? value = target.Evaluate(rendering);
@@ -111,17 +107,16 @@ internal sealed class ItemAccess(Expression target, Expression key) : Expression
         {
             return Members.GetSlice(rendering, value, (PySlice)at!);
         }
-        catch (TemplateException) when (IsConstant)
+        catch (TemplateException) when (rendering.IsConstantOutput)
         {
-            return Undefined.Member(value, at);  // jinja2 computes constants beforehand, where a slice that fails is undefined
+            return Undefined.Member(value, at);  // jinja2 computes constant output beforehand, where a slice that fails is undefined
         }
     }
 }
 
 /// <summary>start:stop:step in a subscript.</summary>
-internal sealed class SliceLiteral(Expression? start, Expression? stop, Expression? step) : Expression
+internal sealed class SliceLiteral(Expression? start, Expression? stop, Expression? step)
+    : Expression(start?.IsConstant != false && stop?.IsConstant != false && step?.IsConstant != false)
 {
-    public override bool IsConstant => start?.IsConstant != false && stop?.IsConstant != false && step?.IsConstant != false;
-
     protected override object? Compute(Rendering rendering) => new PySlice(start?.Evaluate(rendering), stop?.Evaluate(rendering), step?.Evaluate(rendering));
 }

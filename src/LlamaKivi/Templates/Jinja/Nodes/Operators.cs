@@ -7,10 +7,8 @@ internal sealed class NotExpression(Expression operand) : Expression
     protected override object? Compute(Rendering rendering) => !Types.IsTrue(operand.Evaluate(rendering));
 }
 
-internal sealed class SignExpression(bool negates, Expression operand) : Expression
+internal sealed class SignExpression(bool negates, Expression operand) : Expression(operand.IsConstant)
 {
-    public override bool IsConstant => operand.IsConstant;
-
     /// <summary>The number behind a minus sign; null: it is something else.</summary>
     public Literal? Negated => negates && operand is Literal literal && Types.IsNumber(literal.Value) ? literal : null;
 
@@ -88,10 +86,8 @@ internal sealed class ComparisonExpression(Expression first, (string Operator, E
 }
 
 /// <summary>+ - * / // % ** of two values.</summary>
-internal sealed class BinaryExpression(string op, Expression left, Expression right) : Expression
+internal sealed class BinaryExpression(string op, Expression left, Expression right) : Expression(left.IsConstant && right.IsConstant)
 {
-    public override bool IsConstant => left.IsConstant && right.IsConstant;
-
     protected override object? Compute(Rendering rendering)
     {
         object? a = left.Evaluate(rendering);

@@ -34,7 +34,10 @@ internal sealed class OutputStatement(Expression[] values) : Statement
     {
         foreach (Expression value in values)
         {
-            rendering.Write(value.Evaluate(rendering));
+            rendering.IsConstantOutput = value.IsConstant;
+            object? written = value.Evaluate(rendering);
+            rendering.IsConstantOutput = false;
+            rendering.Write(written);
         }
 
         return Flow.Next;
