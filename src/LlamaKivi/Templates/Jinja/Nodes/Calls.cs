@@ -91,7 +91,13 @@ internal sealed class FilterExpression(Expression? target, string name, Operatio
     protected override object? Compute(Rendering rendering) => Apply(rendering, target?.Evaluate(rendering));
 
     /// <summary>Filters the text of a block, through a chain whose innermost filter has no value of its own.</summary>
-    public object? ApplyChain(Rendering rendering, object? value) => Apply(rendering, target is FilterExpression inner ? inner.ApplyChain(rendering, value) : value);
+    public object? ApplyChain(Rendering rendering, object? value)
+    {
+        rendering.Budget.Enter();
+        object? filtered = Apply(rendering, target is FilterExpression inner ? inner.ApplyChain(rendering, value) : value);
+        rendering.Budget.Leave();
+        return filtered;
+    }
 
     private object? Apply(Rendering rendering, object? value) =>
         (operation ?? throw new TemplateException($"There is no filter '{name}'.")).Invoke(rendering, value, arguments.Evaluate(rendering));

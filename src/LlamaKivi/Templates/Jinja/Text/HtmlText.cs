@@ -36,22 +36,27 @@ internal static class HtmlText
     /// <summary>The values of a format, escaped unless they are marked so or are numbers.</summary>
     public static object? EscapedValues(Rendering rendering, object? values)
     {
-        switch (values)
+        if (values is PyTuple tuple)
         {
-            case PyTuple tuple:
-                return new PyTuple(Array.ConvertAll(tuple.Items, item => EscapedValues(rendering, item)));
-            case JinjaDict dict:
-                var escaped = new JinjaDict(rendering.Budget);
-                foreach ((object? key, object? value) in dict.Items)
-                {
-                    escaped[key] = EscapedValues(rendering, value);
-                }
-
-                return escaped;
-            default:
-                return values is Markup or null || Types.IsNumber(values) ? values : Escape(rendering.Str(values));
+            return new PyTuple(Array.ConvertAll(tuple.Items, item => EscapedValue(rendering, item)));
         }
+
+        if (values is not JinjaDict dict)
+        {
+            return EscapedValue(rendering, values);
+        }
+
+        var escaped = new JinjaDict(rendering.Budget);
+        foreach ((object? key, object? value) in dict.Items)
+        {
+            rendering.Budget.Items(2);
+            escaped[key] = EscapedValue(rendering, value);
+        }
+
+        return escaped;
     }
+
+    private static object? EscapedValue(Rendering rendering, object? value) => value is Markup or null || Types.IsNumber(value) ? value : Escape(rendering.Str(value));
 
     /// <summary>Percent-encodes the UTF-8 bytes of a text, but letters, digits, _.-~ and /; in a query also /, and blanks become +.</summary>
     public static string UrlQuote(string text, bool isQuery)

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace LlamaKivi.Templates.Jinja;
 
 /// <summary>A tuple; one that groupby makes has named fields.</summary>
@@ -89,6 +91,12 @@ internal sealed class PyIterator(string kind, string type, IEnumerable<object?> 
 
     public bool MoveNext(out object? item)
     {
+        // One generator may draw from another, and that from a third.
+        if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
+        {
+            throw new TemplateException("The template nests generators too deep; it was stopped.");
+        }
+
         _items ??= items.GetEnumerator();
         bool any = _items.MoveNext();
         item = any ? _items.Current : null;
