@@ -82,7 +82,7 @@ public class InstructExecutor : StatefulExecutorBase
     }
 
     // As the turns one by one: the messages up to the first answer as they are, those after an answer as an instruction, an answer as it was written.
-    private protected override (int[] Tokens, int Last) EncodeConversation(string text, ChatHistory history, IHistoryTransform transform, bool addBos)
+    private protected override (int[] Tokens, int Last) EncodeConversation(PromptText text, ChatHistory history, IHistoryTransform transform, bool addBos)
     {
         if (transform is PromptTemplateTransformer)
         {

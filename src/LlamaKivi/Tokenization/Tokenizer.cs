@@ -57,6 +57,9 @@ public abstract partial class Tokenizer
 
     internal int[] EndTokens => [.. _ends];
 
+    /// <summary>Tokens that are found in a text by their whole name.</summary>
+    internal IReadOnlyList<(int Id, string Name)> Specials => _specials;
+
     /// <summary>Number of tokens; ids are 0 to this, exclusive.</summary>
     public int VocabularySize => _vocabulary.Size;
 
@@ -137,10 +140,7 @@ public abstract partial class Tokenizer
     public int[] Encode(string text, bool addBos, bool parseSpecial)
     {
         ArgumentNullException.ThrowIfNull(text);
-        CheckTexts();
-        List<int> ids = Begin(text.Length, addBos);
-        EncodeText(text, parseSpecial, isStart: true, ids);
-        return [.. ids];
+        return Encode(new PromptText(text), addBos, parseSpecial);
     }
 
     /// <summary>The text of tokens. Bytes that are not UTF-8, such as part of a character, become U+FFFD.</summary>
@@ -228,38 +228,48 @@ public abstract partial class Tokenizer
     private protected abstract void EncodeFragment(string text, bool isStart, List<int> ids);
 
     /// <summary>Cuts special tokens out of a text. The longest one cuts the whole text before the next is looked for.</summary>
-    /// <returns>In order: a special token's id and no text, or -1 and a text between special tokens.</returns>
-    private List<(int Special, string Text)> SplitSpecials(string text, bool parseSpecial)
+    /// <returns>In order: a special token's id, or -1 and a part between special tokens.</returns>
+    private List<(int Special, Range Part)> SplitSpecials(PromptText prompt, bool parseSpecial)
     {
-        List<(int Special, string Text)> fragments = [(-1, text)];
+        string text = prompt.Value;
+        List<(int Special, Range Part)> parts = [(-1, ..text.Length)];
         foreach ((int id, string name) in _specials)
         {
             bool wanted = parseSpecial || _vocabulary.Types[id] == TokenType.UserDefined;
-            if (!wanted || !fragments.Exists(fragment => fragment.Special < 0 && fragment.Text.Contains(name, StringComparison.Ordinal)))
+            if (!wanted || !parts.Exists(part => part.Special < 0 && text.AsSpan(part.Part).Contains(name, StringComparison.Ordinal)))
             {
                 continue;
             }
 
-            var split = new List<(int Special, string Text)>();
-            foreach ((int special, string fragment) in fragments)
+            var split = new List<(int Special, Range Part)>();
+            foreach ((int special, Range part) in parts)
             {
-                int done = 0;
-                int found;
-                while (special < 0 && (found = fragment.IndexOf(name, done, StringComparison.Ordinal)) >= 0)
+                (int done, int end) = (part.Start.Value, part.End.Value);
+                for (int from = done; special < 0;)
                 {
-                    split.Add((-1, fragment[done..found]));
-                    split.Add((id, ""));
-                    done = found + name.Length;
+                    int found = text.IndexOf(name, from, end - from, StringComparison.Ordinal);
+                    if (found < 0)
+                    {
+                        break;
+                    }
+
+                    from = found + 1;
+                    if (prompt.Allows(id, found, name.Length))
+                    {
+                        split.Add((-1, done..found));
+                        split.Add((id, found..found));
+                        from = done = found + name.Length;
+                    }
                 }
 
-                split.Add((special, done == 0 ? fragment : fragment[done..]));
+                split.Add((special, done..end));
             }
 
-            split.RemoveAll(fragment => fragment.Special < 0 && fragment.Text.Length == 0);
-            fragments = split;
+            split.RemoveAll(part => part.Special < 0 && part.Part.Start.Value == part.Part.End.Value);
+            parts = split;
         }
 
-        return fragments;
+        return parts;
     }
 
     /// <summary>What kind of token an id is.</summary>
