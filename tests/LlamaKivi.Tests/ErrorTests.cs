@@ -113,7 +113,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
         using (LLamaWeights weights = await LLamaWeights.LoadFromFileAsync(parameters, TestContext.Current.CancellationToken, logger: logger))
         {
             Assert.Equal(0, weights.GpuLayerCount);
-            Assert.Contains(logger.Written, line => line.StartsWith("5 layers are to be on a GPU", StringComparison.Ordinal) && line.Contains(reason!, StringComparison.Ordinal));
+            Assert.Contains(logger.Written, line => line.StartsWith("5 layers were requested on a GPU", StringComparison.Ordinal) && line.Contains(reason!, StringComparison.Ordinal));
         }
 
         logger.Written.Clear();

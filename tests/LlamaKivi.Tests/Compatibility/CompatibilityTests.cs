@@ -114,7 +114,7 @@ public sealed class CompatibilityTests(InferenceTests.DemoModel model) : IClassF
         Assert.Equal(number, (int)type);
         string output = Path.Combine(Path.GetTempPath(), Guid.NewGuid() + ".gguf");
         var error = Assert.Throws<ArgumentException>(() => LLamaQuantizer.Quantize(InferenceTests.DemoModel.Path, output, type));
-        Assert.Contains($"{type} is not available; there are: ", error.Message, StringComparison.Ordinal);
+        Assert.Contains($"{type} is not available; the types are ", error.Message, StringComparison.Ordinal);
         Assert.Contains("Q4_K_M", error.Message, StringComparison.OrdinalIgnoreCase);
         Assert.False(File.Exists(output));
     }
