@@ -47,8 +47,8 @@ public sealed class StateTests : IDisposable
         {
             (0, [], "bytes follow the saved context"),
             (1, [1], "1 bytes follow the saved context"),
-            (-1, [], "says it has -1 sequences"),
-            (2, saved[12..], "has sequence 0 twice"),
+            (-1, [], "its number of sequences is -1"),
+            (2, saved[12..], "contains sequence 0 twice"),
         })
         {
             byte[] damaged = [.. saved, .. after];

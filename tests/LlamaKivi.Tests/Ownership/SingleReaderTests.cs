@@ -18,7 +18,7 @@ public sealed class SingleReaderTests(TinyModel model) : IClassFixture<TinyModel
         await gate.Reached.WaitAsync(TimeSpan.FromSeconds(30), Cancelled);
         InvalidOperationException step = await Assert.ThrowsAsync<InvalidOperationException>(async () => await reader.MoveNextAsync());
         InvalidOperationException disposal = await Assert.ThrowsAsync<InvalidOperationException>(async () => await reader.DisposeAsync());
-        Assert.All([step, disposal], e => Assert.StartsWith("The step before has not ended", e.Message, StringComparison.Ordinal));
+        Assert.All([step, disposal], e => Assert.StartsWith("The previous MoveNextAsync has not completed", e.Message, StringComparison.Ordinal));
         gate.Open();
         Assert.True(await first);
         while (await reader.MoveNextAsync())
