@@ -140,7 +140,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         // After it.
         Assert.True(other.RequiresSampling);
         Assert.False(read.RequiresSampling);
-        Assert.Contains("logits are gone with a later Infer()", Assert.Throws<CannotSampleRequiresPromptException>(() => read.Sample()).Message, StringComparison.Ordinal);
+        Assert.Contains("A later Infer() has replaced the conversation's logits", Assert.Throws<CannotSampleRequiresPromptException>(() => read.Sample()).Message, StringComparison.Ordinal);
 
         // After one that was cancelled when it had begun.
         using var source = new CancellationTokenSource();
@@ -148,7 +148,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         executor.Context.Handle.Observe(_ => source.Cancel());
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => executor.Infer(source.Token));
         executor.Context.Handle.Observe(null);
-        Assert.Contains("logits are gone with a later Infer()", Assert.Throws<CannotSampleRequiresPromptException>(() => other.Sample()).Message, StringComparison.Ordinal);
+        Assert.Contains("A later Infer() has replaced the conversation's logits", Assert.Throws<CannotSampleRequiresPromptException>(() => other.Sample()).Message, StringComparison.Ordinal);
         Assert.Equal(DecodeResult.Ok, await executor.Infer(Cancel));
         Assert.True(read.RequiresSampling);
 
