@@ -78,6 +78,6 @@ public sealed class TokenizerMetadataTests
     {
         var part = new TestVocabulary("llama");
         part.Remove("tokenizer.ggml.model").Set("split.no", 1u).Set("split.count", 3u);
-        Assert.Contains("part 2 of 3 of a split model; give the first part", Assert.Throws<ModelLoadException>(() => part.Load()).Message, StringComparison.Ordinal);
+        Assert.Contains("part 2 of 3 of a split model; load the first part", Assert.Throws<ModelLoadException>(() => part.Load()).Message, StringComparison.Ordinal);
     }
 }
