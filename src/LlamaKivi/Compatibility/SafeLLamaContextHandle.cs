@@ -91,7 +91,7 @@ public sealed class SafeLLamaContextHandle
     /// <summary>Same as <see cref="LLamaContext.Decode(LLamaBatchEmbeddings)"/>.</summary>
     public DecodeResult Decode(LLamaBatchEmbeddings batch) => Context.Decode(batch);
 
-    /// <summary>Does nothing: calls of the engine are synchronous.</summary>
+    /// <summary>Without effect: calls of the engine are synchronous.</summary>
     public void Synchronize()
     {
     }

@@ -92,6 +92,6 @@ public interface IContextParams
     /// <summary>Hint, ignored.</summary>
     bool? SwaFull => null;
 
-    /// <summary>Hint for recurrent models, ignored.</summary>
+    /// <summary>Hint, ignored: applies to recurrent models.</summary>
     uint RecurrentRollbackSnapshots => 0;
 }

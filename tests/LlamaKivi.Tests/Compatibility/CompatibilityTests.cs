@@ -7,10 +7,10 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>What programs written for LLamaSharp say, and how they say it.</summary>
+/// <summary>Calls as programs written for LLamaSharp make them.</summary>
 public sealed class CompatibilityTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
-    // Parameters of a program's own, without what that interface does not have.
+    // A program's own parameters, with only the members of LLamaSharp's interface.
     private sealed class OwnParams : IContextParams
     {
         public uint? ContextSize => 128;

@@ -33,7 +33,7 @@ public sealed class StateTests : IDisposable
         Assert.Contains("is a device", Assert.Throws<IOException>(() => WholeFile.Write("/dev/null", _ => { })).Message, StringComparison.Ordinal);
     }
 
-    // Taken as it came, a number of sequences that is too small emptied the context in silence.
+    // Without the check, a too small number of sequences would silently empty the context.
     [Fact]
     public void A_saved_context_with_another_number_of_sequences_is_refused()
     {
@@ -189,7 +189,7 @@ public sealed class StateTests : IDisposable
     private LLamaContext Create(string type) =>
         _weights.CreateContext(new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 1024, SeqMax = 2, KvCache = KvCacheParams.Parse(type) });
 
-    // Reads tokens into sequence 0; the likeliest next one.
+    // Decodes tokens in sequence 0; returns the most probable next token.
     private static int Feed(LLamaContext context, LLamaToken[] tokens)
     {
         context.Handle.Decode([.. tokens.Select(token => (int)token)]);

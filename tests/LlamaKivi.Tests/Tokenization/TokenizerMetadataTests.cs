@@ -3,7 +3,7 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Tests.Tokenization;
 
-/// <summary>What a file may say of its tokenizer in more than one way, and what is said of one that cannot be used.</summary>
+/// <summary>Equivalent forms of tokenizer metadata, and errors for unusable metadata.</summary>
 public sealed class TokenizerMetadataTests
 {
     private static TestVocabulary Pieces() => TestVocabulary.SentencePiece(("a", -1), ("b", -2), ("ab", -3));
