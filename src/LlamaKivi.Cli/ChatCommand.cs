@@ -13,17 +13,17 @@ namespace LlamaKivi.Cli;
 /// <summary>`llama-kivi chat`: an interactive conversation.</summary>
 internal sealed class ChatCommand
 {
-    /// <summary>The command's name.</summary>
+    /// <summary>Name of the command.</summary>
     public const string Name = "chat";
 
     private const string Help = """
-        /help         this list
-        /clear        forget the conversation
-        /save FOLDER  write the conversation and its cache
-        /load FOLDER  go on with a conversation that was saved
-        /stats        speed and cache so far
-        /exit         leave; Ctrl-D does too
-        Ctrl-C stops an answer.
+        /help         list the commands
+        /clear        start a new conversation
+        /save FOLDER  save the conversation and its cache
+        /load FOLDER  load a saved conversation
+        /stats        show speed and cache usage
+        /exit         quit; also Ctrl-D
+        Ctrl-C        stop an answer
         """;
 
     private readonly LLamaContext _context;

@@ -16,7 +16,7 @@ internal static class Terminal
 
     private static bool ShowsProgress => !Console.IsErrorRedirected;
 
-    /// <summary>Loads a model behind a progress bar.</summary>
+    /// <summary>Loads a model with a progress bar.</summary>
     public static Task<LLamaWeights> LoadAsync(ModelParams model, CancellationToken cancellationToken) =>
         WithProgress($"loading {Path.GetFileName(model.ModelPath)}", report => LLamaWeights.LoadFromFileAsync(model, cancellationToken, report, ErrorLogger.Instance));
 

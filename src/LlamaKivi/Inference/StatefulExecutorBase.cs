@@ -112,7 +112,7 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     /// <summary>Copies the executor's state, without the cache; see <see cref="LLamaContext.GetState()"/>.</summary>
     public abstract ExecutorBaseState GetStateData();
 
-    /// <summary>Restores a state. The context's cache must be as it was when the state was taken.</summary>
+    /// <summary>Restores a state. First restore the context's cache to the same moment.</summary>
     /// <exception cref="ArgumentException">The state belongs to another type of executor.</exception>
     /// <exception cref="StateLoadException">The cache differs from the one of the state.</exception>
     public abstract Task LoadState(ExecutorBaseState data, CancellationToken cancellationToken = default);

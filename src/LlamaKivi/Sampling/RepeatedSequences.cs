@@ -9,7 +9,7 @@ internal sealed class RepeatedSequences
     private readonly List<int> _text = [];
     private readonly Dictionary<int, int> _lengths = [];  // token -> length of the longest sequence it would repeat
 
-    /// <summary>Appends a token to the text, of which the last <paramref name="range"/> tokens are kept.</summary>
+    /// <summary>Appends a token to the text and keeps its last <paramref name="range"/> tokens.</summary>
     public void Accept(int token, int range)
     {
         if (_text.Count / 2 >= range)

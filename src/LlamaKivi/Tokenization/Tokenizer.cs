@@ -40,12 +40,12 @@ public abstract partial class Tokenizer
         AddEos = vocabulary.Flag("tokenizer.ggml.add_eos_token", false);
         if (AddBos && BosId is null)
         {
-            throw Vocabulary.Bad("tokenizer.ggml.add_bos_token is true, but there is no tokenizer.ggml.bos_token_id");
+            throw Vocabulary.Bad("tokenizer.ggml.add_bos_token is true, but tokenizer.ggml.bos_token_id is missing");
         }
 
         if (AddEos && EosId is null)
         {
-            throw Vocabulary.Bad("tokenizer.ggml.add_eos_token is true, but there is no tokenizer.ggml.eos_token_id");
+            throw Vocabulary.Bad("tokenizer.ggml.add_eos_token is true, but tokenizer.ggml.eos_token_id is missing");
         }
 
         _ends.UnionWith(new[] { EosId, EotId, EomId }.OfType<int>());

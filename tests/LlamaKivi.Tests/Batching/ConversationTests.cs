@@ -28,7 +28,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         Span<float> lent = lentBefore ? trunk.Sample() : default;
         if (lentBefore)
         {
-            lent[7] = 7;  // forks get the values at the time of the fork
+            lent[7] = 7;  // changed before the fork, which copies the current values
         }
 
         Conversation one = trunk.Fork();

@@ -6,7 +6,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>The folder Compatibility contains what exists only for LLamaSharp programs: the rest of the library does not use it.</summary>
+/// <summary>The folder Compatibility contains the members that exist only for LLamaSharp programs; the rest of the library does not use them.</summary>
 public sealed class CompatibilityFolderTests
 {
     private const string Folder = "Compatibility/";
