@@ -69,9 +69,9 @@ internal static partial class Errors
         ["KvCache.Residual"] = "--kv-residual",
         ["KvCache.Sinks"] = "--kv-sink",
         ["MaxTokens"] = "-n",
-        [", or set OverflowStrategy to Shift"] = "",
+        [", or set OverflowStrategy to Shift or Stop"] = "",
     };
 
-    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|KvCache\.(TypeK|TypeV|Group|Residual|Sinks)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift")]
+    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|KvCache\.(TypeK|TypeV|Group|Residual|Sinks)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
     private static partial Regex Parameter();
 }

@@ -26,12 +26,25 @@ public class MissingTemplateException : RuntimeError
 }
 
 /// <summary>The model file has no chat template of the requested name, or none at all.</summary>
-public class TemplateNotFoundException(string name) : RuntimeError(name == Default
-    ? "The model's file has no chat template (tokenizer.chat_template); specify one."
-    : $"The model's file has no chat template '{name}' (tokenizer.chat_template.{name}).")
+public class TemplateNotFoundException : RuntimeError
 {
     // Name that stands for the unnamed template.
     internal const string Default = "default template";
+
+    /// <summary>Creates the exception for a template name.</summary>
+    public TemplateNotFoundException(string name)
+        : this(name, [])
+    {
+    }
+
+    internal TemplateNotFoundException(string name, string[] names)
+        : base(Describe(name) + (names.Length == 0 ? "" : $" Its templates are {string.Join(", ", names)}."))
+    {
+    }
+
+    private static string Describe(string name) => name == Default
+        ? "The model's file has no chat template (tokenizer.chat_template); specify one."
+        : $"The model's file has no chat template '{name}' (tokenizer.chat_template.{name}).";
 }
 
 /// <summary>Logits were requested at an index for which none were computed.</summary>

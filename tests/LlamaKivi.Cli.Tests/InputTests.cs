@@ -149,7 +149,7 @@ public sealed class InputTests : IDisposable
             ("token_embd.weight", "Q6_K", "Q8_0"), (first.GetProperty("tensor").GetString(), first.GetProperty("wanted").GetString(), first.GetProperty("type").GetString()));
         CommandLine.Result asked = await CommandLine.RunAsync("quantize", model, At("none.gguf"), "Q8_0", "--output-type", "q6_k");
         Assert.Equal(2, asked.ExitCode);
-        Assert.Contains("tensor 'token_embd.weight' has rows of 96 elements, which do not fill the blocks of 256 of Q6_K; types that fit: F32", asked.Error, StringComparison.Ordinal);
+        Assert.Contains("tensor 'token_embd.weight' has rows of 96 elements, not a multiple of the block size 256 of Q6_K; types that fit: F32", asked.Error, StringComparison.Ordinal);
         Assert.False(File.Exists(At("none.gguf")));
     }
 

@@ -75,7 +75,7 @@ public sealed class NumberTests
     }
 
     [Theory]
-    [InlineData("raise ContextSize, or set OverflowStrategy to Shift.", "raise -c.")]
+    [InlineData("raise ContextSize, or set OverflowStrategy to Shift or Stop.", "raise -c.")]
     [InlineData("KvCache.Group is 48; types that fit for KvCache.TypeK: f16", "--kv-group is 48; types that fit for --kv-cache: f16")]
     [InlineData("Threads is 2000; GpuLayerCount is -2; SeqMax", "-t is 2000; -ngl is -2; -npl")]
     [InlineData("cannot open '/Threads/ContextSize.gguf'", "cannot open '/Threads/ContextSize.gguf'")]

@@ -184,11 +184,11 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
             return;
         }
 
-        if (options.OverflowStrategy == ContextOverflowStrategy.ThrowException)
+        if (options.OverflowStrategy is ContextOverflowStrategy.ThrowException or ContextOverflowStrategy.Stop)
         {
             throw new ContextOverflowException(
                 $"The context is full: {CachedCount} of {size} tokens used, {_tokens.Count - CachedCount} more needed. Raise ContextSize, " +
-                $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.Shift)}.");
+                $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.Shift)} or {nameof(ContextOverflowStrategy.Stop)}.");
         }
 
         // Models are trained on texts that start with the beginning-of-text token, so it is never dropped.

@@ -11,4 +11,7 @@ public enum ContextOverflowStrategy
 
     /// <summary>Drop the oldest tokens after <see cref="Abstractions.IInferenceParams.TokensKeep"/> and shift the positions of the rest in the cache, without a prefill.</summary>
     Shift,
+
+    /// <summary>End the text with <see cref="StopReason.ContextFull"/>. A prompt longer than the context still throws a <see cref="Exceptions.ContextOverflowException"/>.</summary>
+    Stop,
 }

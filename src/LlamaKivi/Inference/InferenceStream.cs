@@ -53,4 +53,7 @@ internal sealed class InferenceResults
     }
 
     public StopReason StopReason { get; set; }
+
+    /// <summary>Number of tokens of the text that were already in the cache.</summary>
+    public int CachedTokens { get; set; }
 }

@@ -31,4 +31,7 @@ public enum StopReason
 
     /// <summary>The inference was cancelled during generation.</summary>
     Cancelled,
+
+    /// <summary>The context is full and <see cref="Abstractions.IInferenceParams.OverflowStrategy"/> drops no tokens.</summary>
+    ContextFull,
 }

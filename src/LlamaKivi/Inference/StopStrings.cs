@@ -110,19 +110,24 @@ public sealed class StopStrings
         }
     }
 
-    // Length of the longest suffix of the text that is a proper prefix of a string.
+    /// <summary>Length of the longest suffix of the text that is a proper prefix of the stop string.</summary>
+    internal static int LengthBegun(ReadOnlySpan<char> text, string stop)
+    {
+        int length = Math.Min(text.Length, stop.Length - 1);
+        while (length > 0 && !text[^length..].SequenceEqual(stop.AsSpan(0, length)))
+        {
+            length--;
+        }
+
+        return length;
+    }
+
     private int LengthBegun(ReadOnlySpan<char> text)
     {
         int longest = 0;
         foreach (string stop in _strings)
         {
-            for (int length = Math.Min(text.Length, stop.Length - 1); length > longest; length--)
-            {
-                if (text[^length..].SequenceEqual(stop.AsSpan(0, length)))
-                {
-                    longest = length;
-                }
-            }
+            longest = Math.Max(longest, LengthBegun(text, stop));
         }
 
         return longest;

@@ -33,7 +33,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
     private protected PipelineGuard.Entry EnterToSample() => Guard is { } guard ? guard.EnterToSample(this) : default;
 
     // The logits with -infinity for tokens that the grammar excludes; without a grammar, the same span.
-    private protected ReadOnlySpan<float> Constrain(LLamaContext context, ReadOnlySpan<float> logits, Grammar? grammar)
+    private protected virtual ReadOnlySpan<float> Constrain(LLamaContext context, ReadOnlySpan<float> logits, Grammar? grammar)
     {
         if (grammar is null)
         {
@@ -63,7 +63,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
     }
 
     // Advances the grammar by a token sampled from constrained logits.
-    private protected void Follow(LLamaToken token) => _matcher?.Accept((int)token);
+    private protected virtual void Follow(LLamaToken token) => _matcher?.Accept((int)token);
 
     /// <summary>Frees the pipeline's resources.</summary>
     public void Dispose()

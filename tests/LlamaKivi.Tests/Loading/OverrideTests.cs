@@ -20,7 +20,7 @@ public sealed class OverrideTests
         Assert.Equal(whole.ContextSize, weights.ContextSize);
         Assert.Equal(LLamaVocabType.BytePairEncoding, weights.Vocab.Type);
         UnsupportedModelException error = Assert.Throws<UnsupportedModelException>(() => weights.CreateContext(Params()));
-        Assert.Contains("vocabulary alone", error.Message, StringComparison.Ordinal);
+        Assert.Contains("without weights", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
