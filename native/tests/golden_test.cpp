@@ -1,6 +1,7 @@
 // Logits of tiny random models against an independent float64 implementation (golden/make_golden.py).
 #include <fstream>
 
+#include "gpu.h"
 #include "model_helpers.h"
 
 namespace lk::test {
@@ -65,10 +66,7 @@ TEST_P(Golden, LogitsMatch) {
 }
 
 TEST_P(Golden, LogitsMatchOnTheGpu) {
-    lk_device_info device;
-    if (lk_device_describe(0, &device) != LK_OK) {
-        GTEST_SKIP() << lk_last_error();
-    }
+    LK_NEED_GPU();
     check_logits(GetParam(), -1, kGpuTolerance);
 }
 

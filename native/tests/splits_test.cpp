@@ -1,5 +1,5 @@
 // How work on a GPU is cut and shared: plain functions of the host.
-#include "backend/cuda/splits.h"
+#include "backend/cuda/plan/splits.h"
 
 #include <gtest/gtest.h>
 

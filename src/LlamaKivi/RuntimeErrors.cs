@@ -26,12 +26,25 @@ public class MissingTemplateException : RuntimeError
 }
 
 /// <summary>The model has no chat template of a name, or none at all.</summary>
-public class TemplateNotFoundException(string name) : RuntimeError(name == Default
-    ? "The model's file has no chat template (tokenizer.chat_template); give one."
-    : $"The model's file has no chat template '{name}' (tokenizer.chat_template.{name}).")
+public class TemplateNotFoundException : RuntimeError
 {
     // The name of the one without a name.
     internal const string Default = "default template";
+
+    /// <summary>Makes the exception.</summary>
+    public TemplateNotFoundException(string name)
+        : this(name, [])
+    {
+    }
+
+    internal TemplateNotFoundException(string name, string[] names)
+        : base(Describe(name) + (names.Length == 0 ? "" : $" It has templates of these names: {string.Join(", ", names)}."))
+    {
+    }
+
+    private static string Describe(string name) => name == Default
+        ? "The model's file has no chat template (tokenizer.chat_template); give one."
+        : $"The model's file has no chat template '{name}' (tokenizer.chat_template.{name}).";
 }
 
 /// <summary>Logits were asked for that were not computed.</summary>

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using LlamaKivi.TestHelpers;
 using Xunit;
 
 namespace LlamaKivi.Cli.Tests;
@@ -266,6 +267,7 @@ public sealed class CliTests : IDisposable
         Assert.NotEqual(0, found.GetProperty("libraries").GetArrayLength());
         Assert.SkipWhen(found.GetProperty("gpu").ValueKind == JsonValueKind.Object, "There is a usable GPU.");
         string reason = found.GetProperty("gpu_reason").GetString()!;
+        Gpu.AssertNone(reason);
         Assert.Contains("cannot be used", reason, StringComparison.Ordinal);
         CommandLine.Result run = await CommandLine.RunAsync("run", "-p", "A", "-ngl", "-1");
         Assert.Equal(1, run.ExitCode);

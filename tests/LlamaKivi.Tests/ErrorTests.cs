@@ -5,6 +5,7 @@ using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
+using LlamaKivi.TestHelpers;
 using Microsoft.Extensions.Logging;
 using Xunit;
 
@@ -108,6 +109,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
     public async Task Without_a_usable_GPU_the_CPU_computes_and_says_so_or_loading_fails()
     {
         Assert.SkipWhen(NativeEngine.TryDescribeDevice(out _, out string? reason), "There is a usable GPU.");
+        Gpu.AssertNone(reason);
         ModelParams parameters = new(InferenceTests.DemoModel.Path) { GpuLayerCount = 5 };
         var logger = new Lines();
         using (LLamaWeights weights = await LLamaWeights.LoadFromFileAsync(parameters, TestContext.Current.CancellationToken, logger: logger))

@@ -184,11 +184,11 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
             return;
         }
 
-        if (options.OverflowStrategy == ContextOverflowStrategy.ThrowException)
+        if (options.OverflowStrategy is ContextOverflowStrategy.ThrowException or ContextOverflowStrategy.Stop)
         {
             throw new ContextOverflowException(
                 $"The context is full: {CachedCount} of {size} tokens used, {_tokens.Count - CachedCount} more needed. Raise ContextSize, " +
-                $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.Shift)}.");
+                $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.Shift)} or {nameof(ContextOverflowStrategy.Stop)}.");
         }
 
         // A text without its beginning-of-text token is none that the model knows.

@@ -11,4 +11,7 @@ public enum ContextOverflowStrategy
 
     /// <summary>Drop the oldest tokens after those to keep, and move the rest down in the cache without reading it again.</summary>
     Shift,
+
+    /// <summary>End the text; <see cref="StopReason.ContextFull"/> tells. A prompt that is longer than the context is an exception all the same.</summary>
+    Stop,
 }

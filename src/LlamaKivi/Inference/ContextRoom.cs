@@ -14,7 +14,7 @@ internal static class ContextRoom
     /// <exception cref="ContextOverflowException">The prompt is longer than the context.</exception>
     public static void Check(Prompt prompt, IInferenceParams options, int size, bool addsBos)
     {
-        bool drops = options.OverflowStrategy != ContextOverflowStrategy.ThrowException;
+        bool drops = options.OverflowStrategy is not (ContextOverflowStrategy.ThrowException or ContextOverflowStrategy.Stop);
         bool keepsBos = drops && addsBos;
         if (options.TokensKeep >= (keepsBos ? size - 1 : size))
         {

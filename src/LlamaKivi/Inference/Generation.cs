@@ -67,6 +67,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         var antiprompts = new StopStrings(options.AntiPrompts);
         GoOn(turn, decoder, antiprompts);
         int written = 0;
+        int size = checked((int)context.ContextSize);
         using var steps = new StepLoop<int>(() => Next(turn, options, pipeline, cancellationToken));
         while (call.StopReason == StopReason.None)
         {
@@ -74,6 +75,15 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             {
                 call.StopReason = StopReason.MaxTokens;
                 break;
+            }
+
+            if (written > 0 && Text.Tokens.Count > size && options.OverflowStrategy is (ContextOverflowStrategy.ThrowException or ContextOverflowStrategy.Stop))
+            {
+                call.StopReason = StopReason.ContextFull;
+                if (options.OverflowStrategy == ContextOverflowStrategy.Stop)
+                {
+                    break;
+                }
             }
 
             start = Stopwatch.GetTimestamp();
@@ -86,6 +96,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             bool ended = context.Weights.Tokenizer.IsEndOfGeneration(token);
             if (!ended)
             {
+                decoder.DecodeSpecialTokens = options.DecodeSpecialTokens || (options as MarkedInferenceParams)?.ShownTokens.Contains(token) == true;
                 decoder.Add(token);  // what ends a text is not written, whatever DecodeSpecialTokens says
             }
 
@@ -132,6 +143,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         }
 
         Text.LeaveLastUnread();
+        results.CachedTokens = Text.CachedCount;
         return (read, Text.UncachedCount);
     }
 

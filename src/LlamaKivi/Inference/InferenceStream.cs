@@ -53,4 +53,7 @@ internal sealed class InferenceResults
     }
 
     public StopReason StopReason { get; set; }
+
+    /// <summary>Tokens of the text that the cache held before the call.</summary>
+    public int CachedTokens { get; set; }
 }

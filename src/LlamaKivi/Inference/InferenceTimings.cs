@@ -31,4 +31,7 @@ public enum StopReason
 
     /// <summary>It was cancelled after some of the text was written.</summary>
     Cancelled,
+
+    /// <summary>The context is full, and <see cref="Abstractions.IInferenceParams.OverflowStrategy"/> makes no room.</summary>
+    ContextFull,
 }

@@ -130,15 +130,17 @@ public class InstructExecutor : StatefulExecutorBase
 
     private protected override IInferenceParams Complete(IInferenceParams options) => string.IsNullOrWhiteSpace(_prefix)
         ? options
-        : new InferenceParams
+        : (options as InferenceParams ?? new InferenceParams
         {
             TokensKeep = options.TokensKeep,
             MaxTokens = options.MaxTokens,
-            AntiPrompts = [.. options.AntiPrompts ?? [], _prefix],
             SamplingPipeline = options.SamplingPipeline,
             DecodeSpecialTokens = options.DecodeSpecialTokens,
             OverflowStrategy = options.OverflowStrategy,
             ContextTruncationPercentage = options.ContextTruncationPercentage,
+        }) with
+        {
+            AntiPrompts = [.. options.AntiPrompts ?? [], _prefix],
         };
 
     /// <summary>Where the executor is in its text.</summary>

@@ -81,7 +81,7 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
             yield return pieces.Current;
         }
 
-        if (EndMark.Length > 0 && call.StopReason is (StopReason.EndOfGeneration or StopReason.MaxTokens))
+        if (EndMark.Length > 0 && call.StopReason is (StopReason.EndOfGeneration or StopReason.MaxTokens or StopReason.ContextFull))
         {
             yield return EndMark;
         }

@@ -33,7 +33,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
     private protected PipelineGuard.Entry EnterToSample() => Guard is { } guard ? guard.EnterToSample(this) : default;
 
     // The logits with -infinity for the tokens that the grammar does not allow next; the given ones without a grammar.
-    private protected ReadOnlySpan<float> Constrain(LLamaContext context, ReadOnlySpan<float> logits, Grammar? grammar)
+    private protected virtual ReadOnlySpan<float> Constrain(LLamaContext context, ReadOnlySpan<float> logits, Grammar? grammar)
     {
         if (grammar is null)
         {
@@ -63,7 +63,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
     }
 
     // Takes a token that was chosen from constrained logits into the grammar's text.
-    private protected void Follow(LLamaToken token) => _matcher?.Accept((int)token);
+    private protected virtual void Follow(LLamaToken token) => _matcher?.Accept((int)token);
 
     /// <summary>Frees what the pipeline holds.</summary>
     public void Dispose()
