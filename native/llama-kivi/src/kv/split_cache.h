@@ -2,11 +2,17 @@
 // same tokens; what fails in one leaves every one as it was.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "base/memory.h"
 #include "kv/cache.h"
+#include "kv/config.h"
+#include "kv/rotation.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 

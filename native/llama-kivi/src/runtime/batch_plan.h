@@ -1,11 +1,15 @@
 // What one call does with its batch: the rows in the order of their sequences, cut into forward passes.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "kv/cache.h"
 #include "kv/split_cache.h"
+#include "llama_kivi.h"
 #include "model/config.h"
 
 namespace lk {
