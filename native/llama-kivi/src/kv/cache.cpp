@@ -48,7 +48,7 @@ void Cache::reserve(std::span<const Segment> segments) {
         release_reserved(segments);
         const unsigned long long bytes = k_spec_.block_bytes() + v_spec_.block_bytes();
         throw Error(LK_OUT_OF_MEMORY,
-                    format("out of memory: cannot allocate the cache's memory of a sequence; pages of 128 tokens take "
+                    format("out of memory: cannot allocate cache memory for a sequence; pages of 128 tokens take "
                            "%llu bytes",
                            bytes),
                     bytes);
@@ -64,11 +64,12 @@ void Cache::release_reserved(std::span<const Segment> segments) noexcept {
 
 void fail_staged(Side side, int layer, bool finite) {
     const char* const what = side == Side::keys ? "key" : "value";
-    LK_CHECK(finite, LK_NUMERIC_ERROR, "layer %d gave a %s that is NaN or infinite", layer, what);
-    LK_FAIL(LK_NUMERIC_ERROR,
-            "layer %d gave a %s beyond 65504, the range of the cache's 16-bit floats: the weights may not belong to a "
-            "working model (a damaged or wrongly converted file)",
-            layer, what);
+    LK_CHECK(finite, LK_NUMERIC_ERROR, "layer %d computed a %s that is NaN or infinite", layer, what);
+    LK_FAIL(
+        LK_NUMERIC_ERROR,
+        "layer %d computed a %s beyond 65504, the range of the cache's 16-bit floats: the weights may not belong to a "
+        "working model (a damaged or wrongly converted file)",
+        layer, what);
 }
 
 SideView Cache::view(Side side, const Segment& segment, int layer, int head) const {
