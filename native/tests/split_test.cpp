@@ -232,7 +232,8 @@ TEST(Split, ADevicesFailureEndsTheContext) {
         split.device->failure_ = failure;
         refused({"unspecified launch failure"}, [&] { read(context, 0, 20, 60); });
         split.device->failure_ = Failure::none;
-        const std::vector<std::string> lost = {"this context is lost", "unspecified launch failure", "create another"};
+        const std::vector<std::string> lost = {"this context is unusable", "unspecified launch failure",
+                                               "create another"};
         refused(lost, [&] { read(context, 0, 20, 60); });
         refused(lost, [&] { context.logits(0); });
         refused(lost, [&] { context.cache().usage(); });
