@@ -228,7 +228,7 @@ TEST_F(CudaModel, TooLittleMemoryIsAnErrorThatLosesNothing) {
     params.n_seq_max = 60000;
     params.cache.residual = 8192;
     lk_context* large = nullptr;
-    test::expect_failure(lk_context_create(model_, &params, &large), LK_OUT_OF_DEVICE_MEMORY, {"MiB asked", "free"});
+    test::expect_failure(lk_context_create(model_, &params, &large), LK_OUT_OF_DEVICE_MEMORY, {"MiB requested", "free"});
     EXPECT_EQ(large, nullptr);
     uint64_t needed = 0;
     uint64_t available = 0;
