@@ -64,12 +64,11 @@ void Cache::release_reserved(std::span<const Segment> segments) noexcept {
 
 void fail_staged(Side side, int layer, bool finite) {
     const char* const what = side == Side::keys ? "key" : "value";
-    LK_CHECK(finite, LK_NUMERIC_ERROR, "layer %d computed a %s that is NaN or infinite", layer, what);
-    LK_FAIL(
-        LK_NUMERIC_ERROR,
-        "layer %d computed a %s beyond 65504, the range of the cache's 16-bit floats: the weights may not belong to a "
-        "working model (a damaged or wrongly converted file)",
-        layer, what);
+    LK_CHECK(finite, LK_NUMERIC_ERROR, "layer %d gave a %s that is NaN or infinite", layer, what);
+    LK_FAIL(LK_NUMERIC_ERROR,
+            "layer %d gave a %s beyond 65504, the range of the cache's 16-bit floats: the weights may not belong to a "
+            "working model (a damaged or wrongly converted file)",
+            layer, what);
 }
 
 SideView Cache::view(Side side, const Segment& segment, int layer, int head) const {
