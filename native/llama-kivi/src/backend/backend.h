@@ -82,7 +82,7 @@ public:
     virtual void embed(const Tensor& table, const int32_t* tokens, int n, float* out) = 0;
     // Evaluates lazy rows into out[n, dim].
     virtual void make(const Rows& rows, int n, int dim, float* out) = 0;
-    // Computes every product with the rows [n, n_in]. No product may write to the inputs of the rows.
+    // Multiplies the rows [n, n_in] by the matrix of every product. No product may write to the inputs of the rows.
     virtual void matmul(const Rows& rows, int n, std::span<const Product> products) = 0;
     // Rotates queries and keys, and writes keys and values to the cache's staging buffer.
     virtual void stage(const StageArgs& args) = 0;

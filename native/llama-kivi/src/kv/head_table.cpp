@@ -63,7 +63,7 @@ float median_mean_square(const float* rows, int n_rows, int head_size, const hal
     return median(squares, n_rows);
 }
 
-// Sets mu to the medians of the channels, or to zeros if centring does not pay. column: [n_rows] scratch.
+// Sets mu to the medians of the channels, or to zeros if centring does not help. column: [n_rows] scratch.
 void choose_centre(const float* rows, int n_rows, int head_size, float* column, std::vector<half_t>& mu) {
     mu.resize(head_size);
     for (int c = 0; c < head_size; ++c) {

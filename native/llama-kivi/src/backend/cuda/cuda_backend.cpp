@@ -261,7 +261,7 @@ private:
         return input;
     }
 
-    // products: those of one launch.
+    // products: the matmuls of one launch.
     void multiply(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input) {
         const Tensor& first = *products[0].w;
         LK_CHECK(first.n_cols == input.n_cols, LK_INTERNAL_ERROR, "matmul: weights have %lld columns, but rows have %d",

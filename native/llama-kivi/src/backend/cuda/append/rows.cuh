@@ -1,5 +1,5 @@
-// Row access and row quantization for warps and thread blocks. This folder computes what kv/scalar_codec.h and
-// kv/quantizer.cpp compute, in the same order wherever the order affects a code, and is compiled without floating-point
+// Row access and row quantization for warps and thread blocks. This folder uses the arithmetic of kv/scalar_codec.h and
+// kv/quantizer.cpp, in the same order wherever the order affects a code, and is compiled without floating-point
 // contraction.
 #pragma once
 

@@ -12,13 +12,13 @@ struct VectorCodes {
     const int8_t* codes;
     const float2* blocks;
 };
-// GEMV: y = x[n_cols] W^T for every product. codes: x in 8 bits, for weight types with takes_codes.
+// GEMV: y = x[n_cols] W^T for every matrix. codes: x in 8 bits, for weight types with takes_codes.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, cudaStream_t stream);
-// y = x[n, n_cols] W^T for every product, x in halves, 1 < n <= few_columns(type). Reads the weights once.
+// GEMM: y = x[n, n_cols] W^T for every matrix, x in halves, 1 < n <= few_columns(type). Reads the weights once.
 void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                   cudaStream_t stream);
-// y = x[n, n_cols] W^T for every product, x in halves, quantized weights, n <= kTileColumns. Scratch:
+// GEMM: y = x[n, n_cols] W^T for every matrix, x in halves, quantized weights, n <= kTileColumns. Scratch:
 // sums[plan.n_sums()], and counts[plan.n_tiles], which must be zero and is zero again afterwards.
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, cudaStream_t stream);

@@ -1,4 +1,4 @@
-// Shared by the matmul kernels: mapping of thread blocks to products, and decoding of weights for tensor cores.
+// Shared by the matmul kernels: mapping of thread blocks to matrices, and decoding of weights for tensor cores.
 #pragma once
 
 #include "backend/cuda/device_math.cuh"
@@ -6,7 +6,7 @@
 
 namespace lk::cuda {
 
-// Index of the product that a block of rows belongs to.
+// Index of the matrix that a block of rows belongs to.
 __device__ inline int product_of(const FewProducts& products, int block) {
     int which = 0;
     while (which + 1 < products.count && block >= products.first_block[which + 1]) {

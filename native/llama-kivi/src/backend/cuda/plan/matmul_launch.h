@@ -1,4 +1,4 @@
-// Groups the products of a matmul into launches. Host code without CUDA.
+// Groups matmuls with the same input into launches. Host code without CUDA.
 #pragma once
 
 #include <span>

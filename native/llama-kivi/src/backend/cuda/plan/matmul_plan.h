@@ -79,7 +79,7 @@ struct FewProducts {
     int count;
 };
 
-// Assigns thread blocks of rows_each rows to the products; returns their number.
+// Assigns thread blocks of rows_each rows to the matrices; returns their number.
 inline int count_blocks(FewProducts& products, int rows_each) {
     int n_blocks = 0;
     for (int i = 0; i < products.count; ++i) {
@@ -97,7 +97,7 @@ struct TilePlan {
     static constexpr int kMostStages = 6;
     static constexpr int kLeastStages = 3;
 
-    int n_tiles;  // row tiles of all products
+    int n_tiles;  // row tiles of all matrices
     int n_steps;  // steps per tile
     Shares shares;
     int n_stages;
@@ -138,7 +138,7 @@ constexpr int tile_stages(WeightType type, int n, int shared_bytes) {
     return std::min(TilePlan::kMostStages, shared_bytes / TileStep::of(type).stage_bytes(column_tiles(n)));
 }
 
-// Plans products for which select_matmul returned `tiles`.
+// Plans matmuls for which select_matmul returned `tiles`.
 TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, const Processors& processors);
 
 // Throws LK_INTERNAL_ERROR, for weights that the kernel of a launch does not take.
