@@ -160,8 +160,8 @@ struct Codes8 {
     float offset;
 };
 
-// Two bytes of a word, selected as by __byte_perm, minus `zero`, as halves. Byte b below byte 0x64 is the half 1024 +
-// b.
+// Two bytes of a word, selected as by __byte_perm, minus `zero`, as halves. Byte b below byte 0x64 is the half 1024 + b
+// (0x64 is the upper byte of 1024).
 __device__ inline __half2 bytes_to_halves(unsigned word, unsigned select, float zero = 0) {
     return __hsub2(halves(__byte_perm(word, 0x64646464u, select)), __float2half2_rn(1024 + zero));
 }

@@ -84,7 +84,7 @@ __device__ unsigned ordered(uint16_t half) {
     return half & 0x8000u ? 0xffffu & ~static_cast<unsigned>(half) : half | 0x8000u;
 }
 
-// Median of channel c over rows [skip, n): a search over the bits of the ordered key with n / 2 smaller rows.
+// Median of channel c over rows [skip, n): determines, bit by bit, the ordered key that n / 2 rows are below.
 __device__ float median(const HeadRows& rows, int skip, int n, int c) {
     const int count = n - skip;
     const int rank = count / 2;

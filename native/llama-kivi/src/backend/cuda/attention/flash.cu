@@ -47,9 +47,9 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     const int begin = places.begin;
     const int end = places.end;
 
+    // Rows without a token are multiplied by zeros, so they must not be NaN.
     for (int i = threadIdx.x; i < 2 * 2 * S::kSide / 4; i += kThreads) {
-        reinterpret_cast<unsigned*>(tiles)[i] =
-            0;  // rows without a token must not be NaN: they are multiplied with zeros
+        reinterpret_cast<unsigned*>(tiles)[i] = 0;
     }
     for (int i = threadIdx.x; i < kD; i += kThreads) {
         wide[i] = 1;

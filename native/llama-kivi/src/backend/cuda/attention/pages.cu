@@ -7,9 +7,8 @@
 // mma.m16n8k16 multiplies 16 tokens (or channels) by 8 query rows. With g = lane / 4 and j = lane % 4:
 //   keys    a step covers 16 code rows; lane j reads quad j. A word of 2-bit codes holds tokens g, 8 + g, 16 + g and
 //           24 + g of its tile. A lane ends with the scores of tokens 8 t + g for rows 2 j and 2 j + 1.
-//   values  a word holds 16 tokens of a channel (8 with 4 bits). A lane reads channels g and g + 8 in blocks j and 4 +
-//   j
-//           of 16 tokens, and ends with these channels for rows 2 j and 2 j + 1.
+//   values  a word holds 16 tokens of a channel (8 with 4 bits). A lane reads channels g and g + 8 of token blocks j
+//           and 4 + j, and ends with these channels for rows 2 j and 2 j + 1.
 // Keys and values of a page are in shared memory while in use; each is prefetched for the next page as soon as its
 // buffer is free.
 #include "backend/cuda/attention/pages_stages.cuh"

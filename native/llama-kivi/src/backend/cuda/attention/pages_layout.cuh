@@ -19,9 +19,7 @@ struct Kind {
     __host__ __device__ constexpr bool rotated() const { return bits == 2 && !paper; }  // kivi2: also refined keys
     __host__ __device__ constexpr int code_rows() const { return rotated() ? head_size * 5 / 4 : head_size; }
     __host__ __device__ constexpr int value_words() const { return head_size * bits / 2; }  // per block of 16 tokens
-    __host__ __device__ constexpr int value_stride() const {
-        return value_words() + 8;
-    }  // padded: lanes j are in different banks
+    __host__ __device__ constexpr int value_stride() const { return value_words() + 8; }    // avoids bank conflicts
     // Probabilities are multiplied by 2^lift, so that their products with scales are normal halves and no product with
     // a zero point or minimum overflows.
     __host__ __device__ constexpr int lift() const { return paper ? 0 : rotated() ? 10 : 6; }

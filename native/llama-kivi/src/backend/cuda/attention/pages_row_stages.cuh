@@ -134,8 +134,8 @@ struct RowWarp {
             }
             int dot[kRows][kTokens];
             multiply_words(words, dot);
-            // The sums of token kWords * t + w of the tile are in the lanes of word w; lane kWords * t + w collects
-            // them.
+            // The sums of token kWords * t + w of the tile are in the lanes of word w. Lane kWords * t + w adds them
+            // up.
 #pragma unroll
             for (int r = 0; r < kRows; ++r) {
                 int mine = 0;
