@@ -120,9 +120,9 @@ int main(int argc, char** argv) {
         Device& device = *model->device;
         const double gib = argc > 2 ? std::atof(argv[2]) : 2;
         const double copy = bench::copy_speed(device);
-        std::printf("%s, copy %.0f GB/s\n\n", describe_device(0).name, copy / 1e9);
+        std::printf("%s, memcpy %.0f GB/s\n\n", describe_device(0).name, copy / 1e9);
         std::printf(
-            "| cache | heads | q/kv | seqs | tokens | GiB | us | GB/s | of the copy "
+            "| cache | heads | q/kv | seqs | tokens | GiB | us | GB/s | of memcpy "
             "|\n|---|---|---|---|---|---|---|---|---|\n");
         for (const lk_cache_type type :
              {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0, LK_CACHE_Q4_0}) {
@@ -134,7 +134,7 @@ int main(int argc, char** argv) {
             measure(device, {"MHA", type, 32, 32, 256}, gib, copy);
         }
         std::printf(
-            "\n%d rows of a prompt over 8192 tokens\n\n| cache | heads | q/kv | us | TFLOP/s "
+            "\n%d prompt tokens over 8192 cached tokens\n\n| cache | heads | q/kv | us | TFLOP/s "
             "|\n|---|---|---|---|---|\n",
             kChunk);
         for (const lk_cache_type type :

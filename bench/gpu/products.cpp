@@ -55,9 +55,8 @@ int main(int argc, char** argv) {
         Device& device = *model->device;
         const auto backend = device.make_backend();
         const double copy = bench::copy_speed(device);
-        std::printf("%s, copy %.0f GB/s; %d x %d\n\n", describe_device(0).name, copy / 1e9, kRows, kColumns);
-        std::printf(
-            "| weights | columns | us | GB/s of weights | of the copy | TFLOP/s |\n|---|---|---|---|---|---|\n");
+        std::printf("%s, memcpy %.0f GB/s; %d x %d\n\n", describe_device(0).name, copy / 1e9, kRows, kColumns);
+        std::printf("| weights | tokens | us | GB/s of weights | of memcpy | TFLOP/s |\n|---|---|---|---|---|---|\n");
         std::vector<std::vector<uint8_t>> kept;
         for (const WeightType type : {WeightType::F16, WeightType::Q8_0, WeightType::Q4_0, WeightType::Q4_K,
                                       WeightType::Q5_K, WeightType::Q6_K}) {

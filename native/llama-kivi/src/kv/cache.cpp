@@ -60,7 +60,7 @@ void Cache::reserve(std::span<const Segment> segments) {
         release_reserved(segments);
         const unsigned long long bytes = k_spec_.block_bytes() + v_spec_.block_bytes();
         throw Error(LK_OUT_OF_MEMORY,
-                    format("out of memory: cannot allocate the cache's memory of a sequence; pages of 128 tokens take "
+                    format("out of memory: cannot allocate cache memory for a sequence; pages of 128 tokens take "
                            "%llu bytes",
                            bytes),
                     bytes);
