@@ -111,6 +111,7 @@ public class ProvenanceTests
     [InlineData("c[0] == '<' and c[-1] == ']' and c | first == '<'")]
     [InlineData("c < '=' and c > ';'")]
     [InlineData("c | length == 23")]
+    [InlineData("c.isascii() and c.isprintable()")]
     public void A_template_sees_what_a_text_says(string condition) =>
         Assert.Equal("yes", Render("{{ 'yes' if " + condition + " else 'no' }}", ("c", "<t>a</think>b<|end|>[x]")).Value);
 
