@@ -82,14 +82,8 @@ public static class NativeLogConfig
     };
 }
 
-/// <summary>What is known of a native library.</summary>
-/// <param name="NativeLibraryName">Which one.</param>
-/// <param name="Version">Its version.</param>
-/// <param name="Cpu">The processor and the kernels chosen for it.</param>
-public sealed record NativeLibraryMetadata(NativeLibraryName NativeLibraryName, string Version, string Cpu);
-
 /// <summary>How the native library is loaded. It is found beside the program or through LLAMA_KIVI_NATIVE_DIR, and chooses its kernels itself.</summary>
-public sealed class NativeLibraryConfig
+public sealed partial class NativeLibraryConfig
 {
     private readonly NativeLibraryName _name;
 
@@ -111,32 +105,33 @@ public sealed class NativeLibraryConfig
     public bool LibraryHasLoaded { get; internal set; }
 
     /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
-    public NativeLibraryConfig WithLibrary(string? libraryPath) => this;
+    public NativeLibraryConfig WithLibrary(string? libraryPath) => With(() => _path = libraryPath);
 
     /// <summary>A hint, without effect: the GPU's kernels are a library that is loaded where a driver is. Whether they are used says <see cref="IModelParams.GpuLayerCount"/>.</summary>
-    public NativeLibraryConfig WithCuda(bool enable = true) => this;
+    public NativeLibraryConfig WithCuda(bool enable = true) => With(() => _useCuda = enable);
 
     /// <summary>A hint, without effect: there are kernels for CUDA and for the CPU.</summary>
-    public NativeLibraryConfig WithVulkan(bool enable = true) => this;
+    public NativeLibraryConfig WithVulkan(bool enable = true) => With(() => _useVulkan = enable);
 
     /// <summary>A hint, without effect: the library has the kernels of all levels and chooses those of the processor.</summary>
-    public NativeLibraryConfig WithAvx(AvxLevel level) => this;
+    public NativeLibraryConfig WithAvx(AvxLevel level) => With(() => _avxLevel = level);
 
     /// <summary>A hint, without effect: there is one library, so none to fall back to.</summary>
-    public NativeLibraryConfig WithAutoFallback(bool enable = true) => this;
+    public NativeLibraryConfig WithAutoFallback(bool enable = true) => With(() => _allowFallback = enable);
 
     /// <summary>A hint, without effect: there is one library, so no choice to check.</summary>
-    public NativeLibraryConfig SkipCheck(bool enable = true) => this;
+    public NativeLibraryConfig SkipCheck(bool enable = true) => With(() => _skipCheck = enable);
 
     /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
-    public NativeLibraryConfig WithSearchDirectories(IEnumerable<string> directories) => this;
+    public NativeLibraryConfig WithSearchDirectories(IEnumerable<string> directories) => With(() => _searchDirectories.AddRange(directories));
 
     /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
-    public NativeLibraryConfig WithSearchDirectory(string directory) => this;
+    public NativeLibraryConfig WithSearchDirectory(string directory) => With(() => _searchDirectories.Add(directory));
 
     /// <summary>Sends the library's log to a callback; null: nowhere.</summary>
     public NativeLibraryConfig WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
     {
+        _logCallback = callback;
         if (_name == NativeLibraryName.LLama)
         {
             NativeLogConfig.llama_log_set(callback);
@@ -157,7 +152,7 @@ public sealed class NativeLibraryConfig
     }
 
     /// <summary>Loads the library and says whether that works.</summary>
-    /// <param name="loadedLibrary">The library; null if it cannot be loaded.</param>
+    /// <param name="loadedLibrary">The library; null if it cannot be loaded, or the policy of <see cref="WithSelectingPolicy"/> chooses other files.</param>
     public bool DryRun(out INativeLibrary? loadedLibrary)
     {
         loadedLibrary = null;
@@ -168,9 +163,9 @@ public sealed class NativeLibraryConfig
 
         try
         {
-            loadedLibrary = new LoadedLibrary(new NativeLibraryMetadata(_name, NativeEngine.Version, NativeEngine.CpuDescription));
-            LibraryHasLoaded = true;
-            return true;
+            loadedLibrary = Select();
+            LibraryHasLoaded |= loadedLibrary is not null;
+            return loadedLibrary is not null;
         }
         catch (Exception e) when (e is NativeLibraryNotFoundException or AbiMismatchException)
         {
@@ -178,18 +173,10 @@ public sealed class NativeLibraryConfig
         }
     }
 
-    private sealed record LoadedLibrary(NativeLibraryMetadata? Metadata) : INativeLibrary
+    private NativeLibraryConfig With(Action change)
     {
-        public IEnumerable<string> Prepare(SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null)
-        {
-            string[] files = [.. NativeEngine.LibraryPaths.Where(File.Exists)];
-            foreach (string file in files)
-            {
-                logCallback?.Invoke(LLamaLogLevel.Info, $"library {file}\n");
-            }
-
-            return files;
-        }
+        change();
+        return this;
     }
 }
 
@@ -202,6 +189,9 @@ public sealed class NativeLibraryConfigContainer
 
     internal NativeLibraryConfig Mtmd { get; }
 
+    /// <summary>Sets what chooses among libraries when <see cref="DryRun"/> is called.</summary>
+    public NativeLibraryConfigContainer WithSelectingPolicy(INativeLibrarySelectingPolicy policy) => With(config => config.WithSelectingPolicy(policy));
+
     /// <summary>Does something with each.</summary>
     public void ForEach(Action<NativeLibraryConfig> action)
     {
@@ -211,28 +201,28 @@ public sealed class NativeLibraryConfigContainer
     }
 
     /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
-    public NativeLibraryConfigContainer WithLibrary(string? llamaPath, string? mtmdPath) => this;
+    public NativeLibraryConfigContainer WithLibrary(string? llamaPath, string? mtmdPath) => With(config => config.WithLibrary(config == LLama ? llamaPath : mtmdPath));
 
     /// <summary>A hint, without effect: the GPU's kernels are a library that is loaded where a driver is. Whether they are used says <see cref="IModelParams.GpuLayerCount"/>.</summary>
-    public NativeLibraryConfigContainer WithCuda(bool enable = true) => this;
+    public NativeLibraryConfigContainer WithCuda(bool enable = true) => With(config => config.WithCuda(enable));
 
     /// <summary>A hint, without effect: there are kernels for CUDA and for the CPU.</summary>
-    public NativeLibraryConfigContainer WithVulkan(bool enable = true) => this;
+    public NativeLibraryConfigContainer WithVulkan(bool enable = true) => With(config => config.WithVulkan(enable));
 
     /// <summary>A hint, without effect: the library has the kernels of all levels and chooses those of the processor.</summary>
-    public NativeLibraryConfigContainer WithAvx(AvxLevel level) => this;
+    public NativeLibraryConfigContainer WithAvx(AvxLevel level) => With(config => config.WithAvx(level));
 
     /// <summary>A hint, without effect: there is one library, so none to fall back to.</summary>
-    public NativeLibraryConfigContainer WithAutoFallback(bool enable = true) => this;
+    public NativeLibraryConfigContainer WithAutoFallback(bool enable = true) => With(config => config.WithAutoFallback(enable));
 
     /// <summary>A hint, without effect: there is one library, so no choice to check.</summary>
-    public NativeLibraryConfigContainer SkipCheck(bool enable = true) => this;
+    public NativeLibraryConfigContainer SkipCheck(bool enable = true) => With(config => config.SkipCheck(enable));
 
     /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
-    public NativeLibraryConfigContainer WithSearchDirectories(IEnumerable<string> directories) => this;
+    public NativeLibraryConfigContainer WithSearchDirectories(IEnumerable<string> directories) => With(config => config.WithSearchDirectories(directories));
 
     /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
-    public NativeLibraryConfigContainer WithSearchDirectory(string directory) => this;
+    public NativeLibraryConfigContainer WithSearchDirectory(string directory) => With(config => config.WithSearchDirectory(directory));
 
     /// <summary>Sends the logs to a callback; null: nowhere.</summary>
     public NativeLibraryConfigContainer WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
@@ -256,16 +246,10 @@ public sealed class NativeLibraryConfigContainer
         loadedMtmdNativeLibrary = null;
         return LLama.DryRun(out loadedLLamaNativeLibrary);
     }
-}
 
-/// <summary>Direct calls of the native library.</summary>
-public static class NativeApi
-{
-    /// <summary>Loads the native library now, rather than with the first use.</summary>
-    /// <exception cref="NativeLibraryNotFoundException">The library is missing or cannot be loaded.</exception>
-    /// <exception cref="AbiMismatchException">The library has another interface version.</exception>
-    public static void llama_empty_call() => NativeLibraryConfig.LLama.LibraryHasLoaded = NativeEngine.AbiVersion > 0;
-
-    /// <summary>Sends the engine's log to a callback; null: nowhere.</summary>
-    public static void llama_log_set(NativeLogConfig.LLamaLogCallback? logCallback) => NativeLogConfig.llama_log_set(logCallback);
+    private NativeLibraryConfigContainer With(Action<NativeLibraryConfig> change)
+    {
+        ForEach(change);
+        return this;
+    }
 }

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Text;
 using LlamaKivi.Exceptions;
 
 namespace LlamaKivi.Native;
@@ -33,6 +34,12 @@ public sealed class SafeLLamaContextHandle
 
     /// <summary>The model's vocabulary.</summary>
     public SafeLlamaModelHandle.Vocabulary Vocab => Context.Vocab;
+
+    /// <summary>How the context's embeddings of tokens become one of a text.</summary>
+    public LLamaPoolingType PoolingType => Context.Params.PoolingType;
+
+    /// <summary>0: the engine has no recurrent models.</summary>
+    public uint RecurrentRollbackSnapshots => 0;
 
     /// <summary>Whether tokens can be removed from the middle of a sequence: yes.</summary>
     public bool MemoryCanShift => true;
@@ -84,6 +91,16 @@ public sealed class SafeLLamaContextHandle
     /// <remarks>A copy, as with <see cref="GetLogitsIth"/>. For contexts with Embeddings.</remarks>
     /// <exception cref="ArgumentException">It was not asked for at this index, or the context gives logits.</exception>
     public Span<float> GetEmbeddingsIth(int i) => Handle.Embedding(i);
+
+    /// <inheritdoc cref="GetEmbeddingsIth(int)"/>
+    public Span<float> GetEmbeddingsIth(LLamaPos pos) => GetEmbeddingsIth(pos.Value);
+
+    /// <summary>Cuts a text into tokens.</summary>
+    public LLamaToken[] Tokenize(string text, bool add_bos, bool special, Encoding encoding) => Context.Weights.Tokenize(text, add_bos, special, encoding);
+
+    /// <summary>Writes a token's text; what does not fit is left out.</summary>
+    /// <returns>Bytes the text has.</returns>
+    public uint TokenToSpan(LLamaToken token, Span<byte> dest) => ModelHandle.TokenToSpan(token, dest);
 
     /// <summary>Does what <see cref="LLamaContext.Decode(LLamaBatch)"/> does.</summary>
     public DecodeResult Decode(LLamaBatch batch) => Context.Decode(batch);

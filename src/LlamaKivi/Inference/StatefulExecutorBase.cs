@@ -14,6 +14,7 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     {
         ArgumentNullException.ThrowIfNull(context);
         Context = context;
+        Logger = logger;
         Generation = new Generation(context, logger);
     }
 
@@ -34,6 +35,8 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
 
     internal Generation Generation { get; }
 
+    private ILogger? Logger { get; }
+
     // Whether no text was read yet.
     internal bool IsPromptRun => Generation.Text.IsEmpty;
 
@@ -48,7 +51,13 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     /// <exception cref="InvalidOperationException">Another call uses the sampling pipeline.</exception>
     /// <exception cref="OperationCanceledException">Cancelled before anything was written; the text is as before.</exception>
     public virtual InferenceStream InferAsync(string? text, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
-        new(Context, call => RunAsync(call, text, inferenceParams, cancellationToken));
+        new(Context, call => RunHooks(call.Results, text, inferenceParams ?? new InferenceParams(), cancellationToken) ?? RunAsync(call, text, inferenceParams, cancellationToken));
+
+    /// <summary>A call that runs through the steps which a derived class overrides; null: it overrides none.</summary>
+    private partial IAsyncEnumerable<string>? RunHooks(InferenceResults results, string? text, IInferenceParams options, CancellationToken cancellationToken);
+
+    /// <summary>Reads a text by the steps which a derived class overrides; null: it overrides none.</summary>
+    private partial Task? PrefillByHooks(string prompt, CancellationToken cancellationToken);
 
     private async IAsyncEnumerable<string> RunAsync(
         InferenceStream call, string? text, IInferenceParams? inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
@@ -96,6 +105,12 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     public virtual async Task PrefillPromptAsync(string prompt, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(prompt);
+        if (PrefillByHooks(prompt, cancellationToken) is { } steps)
+        {
+            await steps.ConfigureAwait(false);
+            return;
+        }
+
         using ContextTurn turn = TakeTurn();
         await PrefillAsync(turn, Prompt.Next(Prepare(prompt)), cancellationToken).ConfigureAwait(false);
     }
@@ -148,7 +163,8 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     private protected virtual string EndMark => "";
 
     /// <summary>The tokens to read for a text.</summary>
-    private protected abstract int[] Prepare(string text);
+    private protected virtual int[] Prepare(string text) =>
+        Context.Weights.Tokenizer.Encode(text, IsPromptRun && Context.Weights.Tokenizer.AddBos, parseSpecial: true);
 
     /// <summary>The parameters to use for those given.</summary>
     private protected virtual IInferenceParams Complete(IInferenceParams options) => options;

@@ -10,8 +10,24 @@ public interface IModelParams
     /// <summary>Path of the GGUF file.</summary>
     string ModelPath { get; }
 
-    /// <summary>True: weights stay in the mapped file, which other processes share. False: they are read into memory.</summary>
-    bool UseMemorymap { get; }
+    /// <summary>
+    /// With <see cref="LLamaLoadMode.MemoryMap"/> weights stay in the mapped file, which other processes share; otherwise they are read into memory. Locking and direct
+    /// I/O are hints.
+    /// </summary>
+    LLamaLoadMode LoadMode => LLamaLoadMode.MemoryMap;
+
+    /// <summary>Whether weights stay in the mapped file.</summary>
+    [Obsolete("Use LoadMode.")]
+    bool UseMemorymap => LoadMode is LLamaLoadMode.MemoryMap or LLamaLoadMode.MemoryMapAndLock;
+
+    /// <summary>Whether to load the layers that predict several tokens. A hint: no model of the engine has them.</summary>
+    bool LoadMTP => false;
+
+    /// <summary>
+    /// Names of the devices that the model may use: "CUDA0", the GPU, and "CPU". Empty: both. Without a GPU in the list the CPU computes; a name of a device that is not
+    /// there is refused.
+    /// </summary>
+    List<string> Devices => [];
 
     /// <summary>
     /// 0: the CPU computes. Otherwise so many layers, the last ones, are computed on the GPU, which holds their weights and their part of the KV cache, and the others
@@ -39,10 +55,12 @@ public interface IModelParams
     List<TensorBufferOverride> TensorBufferOverrides => [];
 
     /// <summary>A hint.</summary>
-    bool UseDirectIO => false;
+    [Obsolete("Use LoadMode.")]
+    bool UseDirectIO => LoadMode is LLamaLoadMode.DirectIO;
 
     /// <summary>A hint.</summary>
-    bool UseMemoryLock => false;
+    [Obsolete("Use LoadMode.")]
+    bool UseMemoryLock => LoadMode is LLamaLoadMode.MemoryLock or LLamaLoadMode.MemoryMapAndLock;
 
     /// <summary>A hint.</summary>
     TensorSplitsCollection TensorSplits => [];

@@ -82,7 +82,7 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
 }
 
 /// <summary>A <see cref="TensorSplitsCollection"/> as an array of numbers.</summary>
-public sealed class TensorSplitsCollectionConverter : JsonConverter<TensorSplitsCollection>
+public class TensorSplitsCollectionConverter : JsonConverter<TensorSplitsCollection>
 {
     /// <inheritdoc/>
     /// <exception cref="JsonException">It is no array of at most as many numbers as there are devices.</exception>
@@ -123,7 +123,7 @@ public sealed class TensorSplitsCollectionConverter : JsonConverter<TensorSplits
 }
 
 /// <summary>A <see cref="MetadataOverride"/> as an object with "Type" (0: integer, 1: number, 2: truth value, 3: text), "Key" and "Value".</summary>
-public sealed class MetadataOverrideConverter : JsonConverter<MetadataOverride>
+public class MetadataOverrideConverter : JsonConverter<MetadataOverride>
 {
     private static readonly string[] Types = ["int", "float", "bool", "string"];  // as the type was written once
 

@@ -1,4 +1,5 @@
 using LlamaKivi.Abstractions;
+using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using Microsoft.Extensions.Logging;
 
@@ -17,11 +18,17 @@ public static class ModelLoader
     /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
     /// <exception cref="UnsupportedModelException">The engine does not have this architecture or format.</exception>
     /// <exception cref="DeviceException">RequireGpu is set, and no GPU is usable.</exception>
+    /// <exception cref="UnknownDeviceException">Devices names one that is not there.</exception>
     public static ModelHandle Open(IModelParams @params, IProgress<float>? progress = null, ILogger? logger = null, CancellationToken token = default) =>
         Open(@params, out _, progress, logger, token);
 
-    /// <summary>The layers asked for; -1: all. Other negative counts mean the same.</summary>
-    internal static int GpuLayers(IModelParams @params) => @params.VocabOnly ? 0 : Math.Max(@params.GpuLayerCount, -1);
+    /// <summary>The layers asked for; -1: all. Other negative counts mean the same. Without a GPU among the devices: none.</summary>
+    /// <exception cref="UnknownDeviceException">Devices names one that is not there.</exception>
+    internal static int GpuLayers(IModelParams @params)
+    {
+        bool mayUseGpu = @params.Devices is not { Count: > 0 } devices || Devices.Check(devices);
+        return @params.VocabOnly || !mayUseGpu ? 0 : Math.Max(@params.GpuLayerCount, -1);
+    }
 
     /// <summary>The layers that a GPU will compute: what <see cref="IModelParams.RequireGpu"/> says of a machine without one.</summary>
     internal static int UsableGpuLayers(IModelParams @params, ILogger? logger = null)
@@ -56,7 +63,7 @@ public static class ModelLoader
         string path = @params.ModelPath;
         try
         {
-            return ModelHandle.Load(path, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, @params.VocabOnly, Overrides(@params), token);
+            return ModelHandle.Load(path, progress is null ? null : progress.Report, @params.LoadMode is LLamaLoadMode.MemoryMap or LLamaLoadMode.MemoryMapAndLock, gpuLayers, @params.VocabOnly, Overrides(@params), token);
         }
         catch (ModelLoadException e) when (e.Status == EngineStatus.IoError && !Path.Exists(path))
         {

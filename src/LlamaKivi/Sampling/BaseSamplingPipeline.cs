@@ -66,7 +66,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
     private protected void Follow(LLamaToken token) => _matcher?.Accept((int)token);
 
     /// <summary>Frees what the pipeline holds.</summary>
-    public void Dispose()
+    public virtual void Dispose()
     {
         Dispose(true);
         GC.SuppressFinalize(this);

@@ -31,6 +31,8 @@ public sealed class CompatibilityFolderTests
         {
             // A type with a part elsewhere belongs there.
             HashSet<string> elsewhere = [.. Outside.Concat(Above).SelectMany(file => SourceTree.Types(file.Value))];
+            // Description is a common name, and reached through NativeLibraryConfig alone.
+            elsewhere.Add(nameof(NativeLibraryConfig.Description));
             return [.. Inside.SelectMany(file => SourceTree.Types(file.Value)).Where(type => !elsewhere.Contains(type)).Distinct().Order(StringComparer.Ordinal)];
         }
     }

@@ -1,7 +1,7 @@
 namespace LlamaKivi.Native;
 
 /// <summary>A logit to raise or lower.</summary>
-public struct LLamaLogitBias
+public record struct LLamaLogitBias
 {
     /// <summary>The token.</summary>
     public LLamaToken Token;
