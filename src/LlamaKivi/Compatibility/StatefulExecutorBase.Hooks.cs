@@ -9,8 +9,11 @@ using Microsoft.Extensions.Logging;
 namespace LlamaKivi;
 
 // The steps of a call, which LLamaSharp's programs override. A class that overrides none of them, as those of this library, does not run through them.
+// Between two steps nothing holds the context: a step of a derived class uses it by its public methods.
 public abstract partial class StatefulExecutorBase
 {
+    private Prompt? _whole;  // a conversation that was taken in and not read
+
     /// <summary>Told of what happens to the context.</summary>
     protected ILogger? _logger { get => field ?? Logger; set; }
 
@@ -49,7 +52,16 @@ public abstract partial class StatefulExecutorBase
 
         if (text is not null)
         {
-            _embed_inps.AddRange(Prepare(text).Select(token => (LLamaToken)token));
+            using ContextTurn turn = TakeTurn(nameof(InferAsync));
+            Prompt prompt = TakePrompt(turn, text);
+            _whole = prompt.IsWhole ? prompt : null;
+            if (prompt.IsWhole)
+            {
+                _embed_inps.Clear();
+                _consumedTokensCount = 0;
+            }
+
+            _embed_inps.AddRange(prompt.Tokens.Select(token => (LLamaToken)token));
         }
 
         return Task.CompletedTask;
@@ -72,13 +84,25 @@ public abstract partial class StatefulExecutorBase
         ArgumentNullException.ThrowIfNull(args);
         using ContextTurn turn = TakeTurn(nameof(InferAsync));
         args.ReturnValue = false;
-        _embeds.Clear();
+        _embeds = [];
         bool hasRead = _consumedTokensCount < _embed_inps.Count;
         if (hasRead)
         {
             int[] unread = [.. _embed_inps.Skip(_consumedTokensCount).Select(token => (int)token)];
-            await TakeSessionAsync(turn, unread).ConfigureAwait(false);
-            await Generation.PrefillAsync(turn, Prompt.Next(unread), inferenceParams, cancellationToken).ConfigureAwait(false);
+            Prompt prompt = _whole ?? Prompt.Next(unread);
+            _whole = null;
+            try
+            {
+                await TakeSessionAsync(turn, unread).ConfigureAwait(false);
+                await Generation.PrefillAsync(turn, prompt, inferenceParams, cancellationToken).ConfigureAwait(false);
+            }
+            catch
+            {
+                // The text is as before.
+                _embed_inps.RemoveRange(_consumedTokensCount, unread.Length);
+                throw;
+            }
+
             foreach (int token in unread)
             {
                 _last_n_tokens.Enqueue(token);
@@ -90,7 +114,7 @@ public abstract partial class StatefulExecutorBase
         if (!args.WaitForInput && args.RemainedTokens != 0)
         {
             LLamaToken token = await Task.Run(() => Generation.Step(turn, inferenceParams, hasRead, cancellationToken), cancellationToken).ConfigureAwait(false);
-            _embeds.Add(token);
+            _embeds = [token];
             _last_n_tokens.Enqueue(token);
             args.RemainedTokens--;
             args.ReturnValue = !Context.Weights.Tokenizer.IsEndOfGeneration((int)token);
@@ -144,21 +168,27 @@ public abstract partial class StatefulExecutorBase
         Generation.Start(results);
         await PreprocessInputs(text, args, cancellationToken).ConfigureAwait(false);
         var decoder = new StreamingTokenDecoder(Context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
-        bool isEnd = false;
+        (bool isEnd, bool hasWritten) = (false, false);
         while (!isEnd && await GetLoopCondition(args, cancellationToken).ConfigureAwait(false))
         {
             args.LastOutput = "";
-            try
-            {
-                cancellationToken.ThrowIfCancellationRequested();
-                await InferInternal(options, args, cancellationToken).ConfigureAwait(false);
-            }
-            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && _embeds.Count > 0)
+            if (hasWritten && cancellationToken.IsCancellationRequested)
             {
                 results.StopReason = StopReason.Cancelled;
                 yield break;
             }
 
+            try
+            {
+                await InferInternal(options, args, cancellationToken).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested && hasWritten)
+            {
+                results.StopReason = StopReason.Cancelled;
+                yield break;
+            }
+
+            hasWritten |= args.ReturnValue;
             if (args.ReturnValue)
             {
                 decoder.AddRange<List<LLamaToken>>(_embeds);

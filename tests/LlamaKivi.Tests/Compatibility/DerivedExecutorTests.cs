@@ -69,6 +69,40 @@ public sealed class DerivedExecutorTests(InferenceTests.DemoModel model) : IClas
     }
 
     [Fact]
+    public async Task A_session_reads_its_conversation_through_steps()
+    {
+        using LLamaContext context = Create();
+        using LLamaContext other = Create();
+        var executor = new CountingExecutor(context);
+        var sessions = new[] { new ChatSession(new InteractiveExecutor(other)), new ChatSession(executor) };
+        foreach (string message in (string[])["What is a compiler?", "And a linker?"])
+        {
+            string[] answers = new string[2];
+            for (int i = 0; i < 2; i++)
+            {
+                answers[i] = await ReadAsync(sessions[i].ChatAsync(new ChatHistory.Message(AuthorRole.User, message), Greedy(8)));
+            }
+
+            Assert.Equal(answers[0], answers[1]);
+        }
+
+        Assert.Equal(16, executor.Steps);
+        Assert.Equal(((InteractiveExecutor)sessions[0].Executor).GetStateData().Embeds, executor.GetStateData().Embeds);
+    }
+
+    [Fact]
+    public async Task A_text_that_was_not_read_is_forgotten()
+    {
+        using LLamaContext context = Create();
+        using LLamaContext other = Create();
+        var executor = new CountingExecutor(context);
+        using var cancelled = new CancellationTokenSource();
+        cancelled.Cancel();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => ReadAsync(executor.InferAsync("Something else", Greedy(4), cancelled.Token)));
+        Assert.Equal(await ReadAsync(new InteractiveExecutor(other).InferAsync(Text, Greedy(9))), await ReadAsync(executor.InferAsync(Text, Greedy(9))));
+    }
+
+    [Fact]
     public async Task Every_step_can_be_of_the_program()
     {
         using LLamaContext context = Create();
