@@ -32,7 +32,6 @@ public sealed class Workload : IWorkload
     private readonly LLamaToken[] _tokens;
     private readonly LLamaWeights _weights;
     private LLamaContext? _context;
-    private BatchedExecutor? _executor;
     private LLamaEmbedder? _embedder;
     private int _depth;
 
@@ -102,7 +101,6 @@ public sealed class Workload : IWorkload
     public void Dispose()
     {
         _context?.Dispose();
-        _executor?.Dispose();
         _embedder?.Dispose();
         _weights.Dispose();
     }
@@ -133,8 +131,9 @@ public sealed class Workload : IWorkload
 
     private async Task BatchAsync()
     {
-        _executor ??= new BatchedExecutor(_weights, Parameters(4096, sequences: 16));
-        Conversation[] conversations = [.. Enumerable.Range(0, Conversations).Select(_ => _executor.Create())];
+        // Of each step: LLamaSharp numbers conversations on, and a context has so many sequences.
+        using var executor = new BatchedExecutor(_weights, Parameters(1024, sequences: Conversations));
+        Conversation[] conversations = [.. Enumerable.Range(0, Conversations).Select(_ => executor.Create())];
         for (int i = 0; i < Conversations; i++)
         {
             conversations[i].Prompt(_tokens.AsSpan(i, 64));
@@ -144,12 +143,12 @@ public sealed class Workload : IWorkload
         {
             while (conversations.Any(conversation => conversation.RequiresInference))
             {
-                Check(await _executor.Infer().ConfigureAwait(false));
+                Check(await executor.Infer().ConfigureAwait(false));
             }
 
             foreach (Conversation conversation in conversations)
             {
-                conversation.Prompt(_sampling.Sample(_executor.Context.NativeHandle, conversation.GetSampleIndex()));
+                conversation.Prompt(_sampling.Sample(executor.Context.NativeHandle, conversation.GetSampleIndex()));
             }
         }
 

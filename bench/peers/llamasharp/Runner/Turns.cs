@@ -6,21 +6,28 @@ namespace PeerBenchmark;
 /// <summary>The same steps for a machine that others use too: the libraries take turns within each round, and the medians of the rounds are compared.</summary>
 internal static class Turns
 {
-    public static void Run(int rounds)
+    // A busy machine can take seconds for a step: no step has more than this, in seconds, once it has three rounds.
+    private const double Patience = 60;
+
+    /// <summary>Compares the libraries.</summary>
+    /// <param name="most">Rounds of a step, at most.</param>
+    /// <param name="filter">Part of the names of the steps to run.</param>
+    public static void Run(int most, string filter)
     {
         IWorkload[] workloads = [.. Libraries.Names.Select(Libraries.Create)];
-        Console.WriteLine($"{rounds} rounds; milliseconds: median (fastest); managed allocation of a step; peak resident memory of a process that runs the step once");
+        Console.WriteLine($"up to {most} rounds; milliseconds: median (fastest); managed allocation of a step; peak resident memory of a process that runs the step once");
         Console.WriteLine($"| step | {string.Join(" | ", Libraries.Names)} |");
         Console.WriteLine($"|---|{string.Concat(Libraries.Names.Select(_ => "---|"))}");
-        foreach ((string name, Action<IWorkload> step) in Libraries.Steps)
+        foreach ((string name, Action<IWorkload> step) in Libraries.Steps.Where(step => step.Key.Contains(filter, StringComparison.Ordinal)))
         {
-            (double Milliseconds, long Bytes)[][] figures = [.. workloads.Select(_ => new (double, long)[rounds])];
+            List<(double Milliseconds, long Bytes)>[] figures = [.. workloads.Select(_ => new List<(double, long)>())];
             foreach (IWorkload workload in workloads)
             {
                 step(workload);
             }
 
-            for (int round = 0; round < rounds; round++)
+            long begin = Stopwatch.GetTimestamp();
+            for (int round = 0; round < most && (round < 3 || Stopwatch.GetElapsedTime(begin).TotalSeconds < Patience); round++)
             {
                 for (int turn = 0; turn < workloads.Length; turn++)
                 {
@@ -29,14 +36,14 @@ internal static class Turns
                     long bytes = GC.GetTotalAllocatedBytes(precise: true);
                     long start = Stopwatch.GetTimestamp();
                     step(workloads[i]);
-                    figures[i][round] = (Stopwatch.GetElapsedTime(start).TotalMilliseconds, GC.GetTotalAllocatedBytes(precise: true) - bytes);
+                    figures[i].Add((Stopwatch.GetElapsedTime(start).TotalMilliseconds, GC.GetTotalAllocatedBytes(precise: true) - bytes));
                 }
             }
 
             IEnumerable<string> cells = figures.Select((runs, i) => string.Create(
                 CultureInfo.InvariantCulture,
                 $"{Median(runs.Select(run => run.Milliseconds)):F1} ({runs.Min(run => run.Milliseconds):F1}) ms, {Median(runs.Select(run => run.Bytes / 1024.0)):F1} kB, {PeakOf(Libraries.Names[i], name)} MiB"));
-            Console.WriteLine($"| {name} | {string.Join(" | ", cells)} |");
+            Console.WriteLine($"| {name} ({figures[0].Count} rounds) | {string.Join(" | ", cells)} |");
         }
 
         Array.ForEach(workloads, workload => workload.Dispose());
