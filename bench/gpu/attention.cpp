@@ -1,4 +1,4 @@
-// Times attention over a cache larger than the GPU's own caches, beside a copy in the same run.
+// Times attention over a KV cache larger than the GPU's caches, and memcpy in the same run.
 //   llama-kivi-bench-attention MODEL.gguf [GiB]     the model only opens the device
 #include <cmath>
 #include <cstdio>
@@ -19,9 +19,9 @@ struct Case {
     int n_seq;
 };
 
-constexpr int kChunk = 2048;  // rows of a prompt in a pass
+constexpr int kChunk = 2048;  // prefill chunk, tokens
 
-// One query row of every sequence over a cache of gib; or, with gib 0, a prompt's chunk over 8192 tokens.
+// Decode: one query row per sequence over a cache of `gib`. Prefill (gib 0): one chunk over 8192 tokens.
 void measure(Device& device, const Case& c, double gib, double copy) {
     constexpr int d = 128;
     const int width = c.n_head_kv * d;

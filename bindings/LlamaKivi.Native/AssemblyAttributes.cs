@@ -1,4 +1,4 @@
 using System.Runtime.CompilerServices;
 
-// All signatures are blittable: the generated calls need no marshalling stubs.
+// All signatures are blittable, so the generated calls need no marshalling stubs.
 [assembly: DisableRuntimeMarshalling]

@@ -1,35 +1,35 @@
 namespace LlamaKivi.Native;
 
 /// <summary>
-/// Says who may use a context. One call at a time is inside. An operation of many calls has the turn meanwhile: others may only look, between two of its calls.
+/// Admits calls to a context, one at a time. An operation of many calls takes the turn: until it ends, other callers get only short reads (looks), between two of its calls.
 /// </summary>
 /// <remarks>
-/// A second call is refused at once. Two kinds wait instead: a call that comes while a short read (a look) runs, and <see cref="WaitTurnAsync"/>, which grants turns in the
-/// order of asking.
+/// A concurrent call throws at once, with two exceptions that wait: a call during a look, and <see cref="WaitTurnAsync"/>, which grants turns in the order of the
+/// requests.
 /// </remarks>
 internal sealed class ContextGate(string owner)
 {
     private readonly object _lock = new();
     private readonly LinkedList<Waiter> _waiting = new();
-    private string? _call;       // that is inside; null: none
-    private bool _isLook;        // it is a look
-    private int _thread;         // it runs on
-    private int _depth;          // of calls within it on that thread: the logits a sampler reads, the sequences of a whole state
-    private string? _operation;  // that has the turn; null: none
-    private long _turn;          // its number
+    private string? _call;       // name of the admitted call; null: none
+    private bool _isLook;        // whether the admitted call is a look
+    private int _thread;         // thread of the admitted call
+    private int _depth;          // nested calls on that thread: the logits that a sampler reads, the sequences of a whole state
+    private string? _operation;  // name of the operation that has the turn; null: none
+    private long _turn;          // number of its turn
     private bool _isClosed;
 
-    /// <summary>The public type that was disposed of once the gate is closed.</summary>
+    /// <summary>Name of the public type in <see cref="DisposedError"/>.</summary>
     public string Owner { get; set; } = owner;
 
     public ObjectDisposedException DisposedError() => new(Owner);
 
     public bool IsClosed => Volatile.Read(ref _isClosed);
 
-    /// <summary>Lets a call in; <see cref="Leave"/> must follow on the same thread.</summary>
-    /// <param name="call">Its name.</param>
-    /// <param name="isLook">Whether it leaves sequences and outputs alone, and ends soon.</param>
-    /// <exception cref="ContextBusyException">Another is inside, or an operation has the turn.</exception>
+    /// <summary>Admits a call; <see cref="Leave"/> must follow on the same thread.</summary>
+    /// <param name="call">Name of the call.</param>
+    /// <param name="isLook">Whether the call is short and changes neither sequences nor outputs.</param>
+    /// <exception cref="ContextBusyException">Another call is running, or an operation has the turn.</exception>
     public void Enter(string call, bool isLook)
     {
         lock (_lock)
@@ -59,8 +59,8 @@ internal sealed class ContextGate(string owner)
         }
     }
 
-    /// <summary>Lets a call of the operation that has the turn in.</summary>
-    /// <exception cref="OperationCanceledException">The turn was given back meanwhile.</exception>
+    /// <summary>Admits a call of the operation that has the turn.</summary>
+    /// <exception cref="OperationCanceledException">The turn has ended.</exception>
     public void Enter(ContextTurn turn)
     {
         lock (_lock)
@@ -107,7 +107,7 @@ internal sealed class ContextGate(string owner)
     }
 
     /// <summary>Takes the turn for an operation.</summary>
-    /// <exception cref="ContextBusyException">Another has it, or a call is inside.</exception>
+    /// <exception cref="ContextBusyException">Another operation has the turn, or a call is running.</exception>
     public ContextTurn TakeTurn(string operation)
     {
         lock (_lock)
@@ -117,9 +117,9 @@ internal sealed class ContextGate(string owner)
         }
     }
 
-    /// <summary>Waits for the turn, behind those who wait already.</summary>
-    /// <exception cref="OperationCanceledException">Cancelled while it waited.</exception>
-    /// <exception cref="ObjectDisposedException">The context was disposed of.</exception>
+    /// <summary>Waits for the turn, after earlier requests.</summary>
+    /// <exception cref="OperationCanceledException">Cancelled while waiting.</exception>
+    /// <exception cref="ObjectDisposedException">The context was disposed.</exception>
     public async Task<ContextTurn> WaitTurnAsync(string operation, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
@@ -142,7 +142,7 @@ internal sealed class ContextGate(string owner)
         }
     }
 
-    /// <summary>Gives a turn back; one that was given back before is passed over.</summary>
+    /// <summary>Ends a turn. Does nothing if it has ended before.</summary>
     public void EndTurn(ContextTurn turn)
     {
         lock (_lock)
@@ -155,7 +155,7 @@ internal sealed class ContextGate(string owner)
         }
     }
 
-    /// <summary>Refuses everything from now on; who waits is told at once.</summary>
+    /// <summary>Rejects all further calls; waiting requests fail at once.</summary>
     public void Close()
     {
         lock (_lock)
@@ -174,7 +174,7 @@ internal sealed class ContextGate(string owner)
     private bool IsTurnFree => _operation is null && (_depth == 0 || _isLook);
 
     private static ContextBusyException Busy(string holder) => new(
-        $"{holder} is running on this context, which does one thing at a time: wait for its end, or create another context of the model.", holder);
+        $"{holder} is running on this context, which does one thing at a time: wait until it ends, or create another context of the model.", holder);
 
     private bool EnterAgain()
     {
@@ -221,7 +221,7 @@ internal sealed class ContextGate(string owner)
         return new ContextTurn(this, operation, ++_turn);
     }
 
-    // One that was given the turn before the token was cancelled is in the list no more: it has the turn, and gives it back.
+    // A waiter that got the turn before the cancellation is no longer in the list; its owner ends the turn.
     private void GiveUp(Waiter waiter, CancellationToken cancellationToken)
     {
         lock (_lock)
@@ -241,14 +241,14 @@ internal sealed class ContextGate(string owner)
         }
     }
 
-    // Continuations run elsewhere: the result is set under the lock.
+    // Continuations run asynchronously, because results are set under the lock.
     private sealed class Waiter(string operation) : TaskCompletionSource<ContextTurn>(TaskCreationOptions.RunContinuationsAsynchronously)
     {
         public string Operation { get; } = operation;
     }
 }
 
-/// <summary>An operation's right to change a context, over many calls; given back when it is disposed of, or collected: nothing but the operation may keep it.</summary>
+/// <summary>An operation's exclusive right to change a context, over many calls. Ends when it is disposed or collected, so only the operation may reference it.</summary>
 internal sealed class ContextTurn(ContextGate gate, string operation, long number) : IDisposable
 {
     ~ContextTurn() => gate.EndTurn(this);
@@ -264,13 +264,13 @@ internal sealed class ContextTurn(ContextGate gate, string operation, long numbe
     }
 }
 
-/// <summary>A call that was let into a context, which stays until the call leaves.</summary>
+/// <summary>An admitted call; it keeps the context alive until it is disposed.</summary>
 internal readonly ref struct ContextCall
 {
     private readonly ContextGate _gate;
     private readonly HandleLease _lease;
 
-    /// <summary>For a gate that was entered, and is left if the handle is closed.</summary>
+    /// <summary>Wraps an entered gate. Leaves the gate if the handle is closed.</summary>
     public ContextCall(ContextGate gate, SafeContextHandle handle)
     {
         try

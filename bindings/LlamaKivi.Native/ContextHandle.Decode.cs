@@ -5,11 +5,11 @@ namespace LlamaKivi.Native;
 // Batches.
 public sealed unsafe partial class ContextHandle
 {
-    /// <summary>Appends tokens to their sequences and computes the logits asked for. On any failure every sequence is as before.</summary>
+    /// <summary>Appends tokens to their sequences and computes the requested logits. On failure every sequence is unchanged.</summary>
     /// <param name="tokens">Token ids.</param>
     /// <param name="sequenceIds">Sequence of each token; empty: all 0.</param>
-    /// <param name="positions">Position of each token, which must continue its sequence; empty: it does.</param>
-    /// <param name="outputs">1 where logits are wanted; empty: only for the last token.</param>
+    /// <param name="positions">Position of each token, checked to continue its sequence; empty: not checked.</param>
+    /// <param name="outputs">1 for each token whose logits are computed; empty: only the last token.</param>
     /// <param name="cancellationToken">Stops the computation between layers.</param>
     /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
@@ -23,15 +23,15 @@ public sealed unsafe partial class ContextHandle
         CancellationToken cancellationToken = default) =>
         DecodeBatch(nameof(Decode), tokens, [], tokens.Length, sequenceIds, positions, outputs, null, [], cancellationToken);
 
-    /// <summary>Does what <see cref="Decode"/> does, and draws a token from the logits asked for where they are computed: on a GPU only the tokens come back.</summary>
+    /// <summary>As <see cref="Decode"/>, then samples a token from each row of logits on the device that computed it: a GPU returns only the tokens.</summary>
     /// <param name="tokens">Token ids.</param>
-    /// <param name="sampling">How to draw.</param>
-    /// <param name="sampled">The tokens drawn, one for each output, in the batch's order.</param>
+    /// <param name="sampling">Sampling parameters.</param>
+    /// <param name="sampled">Receives the sampled tokens, one per output, in the batch's order.</param>
     /// <param name="sequenceIds">Sequence of each token; empty: all 0.</param>
-    /// <param name="positions">Position of each token, which must continue its sequence; empty: it does.</param>
-    /// <param name="outputs">1 where a token is to be drawn; empty: only for the last token.</param>
+    /// <param name="positions">Position of each token, checked to continue its sequence; empty: not checked.</param>
+    /// <param name="outputs">1 for each token after which a token is sampled; empty: only the last token.</param>
     /// <param name="cancellationToken">Stops the computation between layers.</param>
-    /// <remarks>There are no logits afterwards.</remarks>
+    /// <remarks>The logits are not available afterwards.</remarks>
     /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
     /// <exception cref="NumericErrorException">A computation gave NaN or infinity.</exception>
@@ -49,17 +49,17 @@ public sealed unsafe partial class ContextHandle
         int wanted = outputs.IsEmpty ? Math.Min(1, tokens.Length) : outputs.Length - outputs.Count((byte)0);
         if (sampled.Length != wanted)
         {
-            throw new ArgumentException($"There is room for {sampled.Length} drawn tokens; {wanted} outputs are asked for.", nameof(sampled));
+            throw new ArgumentException($"The span has room for {sampled.Length} sampled tokens, but {wanted} outputs are requested.", nameof(sampled));
         }
 
         DecodeBatch(nameof(DecodeSample), tokens, [], tokens.Length, sequenceIds, positions, outputs, sampling, sampled, cancellationToken);
     }
 
-    /// <summary>Does what <see cref="Decode"/> does with what the first layer is to read instead of tokens.</summary>
-    /// <param name="embeddings">One after the other, <see cref="EmbeddingSize"/> elements each.</param>
-    /// <param name="sequenceIds">Sequence of each; empty: all 0.</param>
-    /// <param name="positions">Position of each, which must continue its sequence; empty: it does.</param>
-    /// <param name="outputs">1 where logits are wanted; empty: only for the last.</param>
+    /// <summary>As <see cref="Decode"/>, with embeddings as the input of the first layer instead of tokens.</summary>
+    /// <param name="embeddings">Concatenated embeddings of <see cref="EmbeddingSize"/> elements each.</param>
+    /// <param name="sequenceIds">Sequence of each embedding; empty: all 0.</param>
+    /// <param name="positions">Position of each embedding, checked to continue its sequence; empty: not checked.</param>
+    /// <param name="outputs">1 for each embedding whose logits are computed; empty: only the last.</param>
     /// <param name="cancellationToken">Stops the computation between layers.</param>
     /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
@@ -74,7 +74,7 @@ public sealed unsafe partial class ContextHandle
     {
         if (embeddings.IsEmpty || embeddings.Length % EmbeddingSize != 0)
         {
-            throw new ArgumentException($"{embeddings.Length} elements are no whole embeddings; this model's have {EmbeddingSize} each.", nameof(embeddings));
+            throw new ArgumentException($"{embeddings.Length} elements are not a whole number of embeddings; this model's have {EmbeddingSize} elements each.", nameof(embeddings));
         }
 
         DecodeBatch(nameof(DecodeEmbeddings), [], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, null, [], cancellationToken);
@@ -102,12 +102,12 @@ public sealed unsafe partial class ContextHandle
         _outputs = [];
         _rows.Forget();
         long start = Stopwatch.GetTimestamp();
-        // Not through Cancel(), which throws after a Dispose that waits for this call's lease.
+        // Not Cancel(): it throws after a Dispose, which may be waiting for this call's lease.
         CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(
             static handle => NativeMethods.lk_context_cancel(((SafeContextHandle)handle!).Pointer), _handle);
         try
         {
-            // `fixed` gives null for an empty span, which is what the interface wants for "not given".
+            // `fixed` gives null for an empty span, the interface's value for "not given".
             fixed (int* tokenPointer = tokens, sequencePointer = sequenceIds, positionPointer = positions)
             fixed (float* embeddingPointer = embeddings)
             fixed (byte* outputPointer = outputs)
@@ -132,7 +132,7 @@ public sealed unsafe partial class ContextHandle
             if (status != lk_status.LK_OK)
             {
                 throw status == lk_status.LK_CANCELLED && _gate.IsClosed && !cancellationToken.IsCancellationRequested
-                    ? _gate.DisposedError()  // which cancelled it
+                    ? _gate.DisposedError()  // Dispose cancelled the call
                     : NativeStatus.LastError(status, cancellationToken: cancellationToken.IsCancellationRequested ? cancellationToken : default);
             }
 
@@ -144,7 +144,7 @@ public sealed unsafe partial class ContextHandle
         }
         finally
         {
-            // Waits for a running callback: after this the token cannot cancel a later decode.
+            // Waits for a running callback, so that the token cannot cancel a later decode.
             registration.Dispose();
             if (cancellationToken.IsCancellationRequested)
             {
@@ -157,7 +157,7 @@ public sealed unsafe partial class ContextHandle
     {
         if (length != 0 && length != tokens)
         {
-            throw new ArgumentException($"{length} elements for {tokens} tokens; give one for each, or none.", name);
+            throw new ArgumentException($"{length} elements for {tokens} tokens; give one per token, or none.", name);
         }
     }
 }

@@ -3,12 +3,12 @@ namespace LlamaKivi.Native;
 // What the last batch gave.
 public sealed unsafe partial class ContextHandle
 {
-    /// <summary>The indexes of the last batch for which outputs were asked for, ascending; empty after a batch that failed.</summary>
+    /// <summary>Indexes of the last batch's tokens with an output, ascending; empty after a failed batch.</summary>
     public IReadOnlyList<int> OutputIndexes => _outputs;
 
     /// <summary>The logits of batch token <paramref name="index"/> of the last <see cref="Decode"/>, one per vocabulary token.</summary>
-    /// <remarks>A copy, which the caller may change; the same one for an index until the next <see cref="Decode"/>, after which its memory is used again.</remarks>
-    /// <exception cref="ArgumentException">Logits were not asked for at this index.</exception>
+    /// <remarks>A copy that the caller may change. An index returns the same copy until the next <see cref="Decode"/>, which reuses its memory.</remarks>
+    /// <exception cref="ArgumentException">Logits were not requested at this index.</exception>
     public Span<float> Logits(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
@@ -16,10 +16,10 @@ public sealed unsafe partial class ContextHandle
         return _rows.TryGet(index, out float[]? row) ? row : _rows.Add(index, LentLogits(index));
     }
 
-    /// <summary>Copies logits without keeping the copy, for readers of many rows.</summary>
-    /// <param name="index">As for <see cref="Logits"/>.</param>
-    /// <param name="destination">Takes them: <see cref="VocabularySize"/> elements.</param>
-    /// <exception cref="ArgumentException">Logits were not asked for at this index, or the destination is too short.</exception>
+    /// <summary>Copies logits to a span without caching them, for callers that read many rows.</summary>
+    /// <param name="index">See <see cref="Logits"/>.</param>
+    /// <param name="destination">Receives <see cref="VocabularySize"/> elements.</param>
+    /// <exception cref="ArgumentException">Logits were not requested at this index, or the destination is too short.</exception>
     public void CopyLogits(int index, Span<float> destination)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
@@ -28,8 +28,8 @@ public sealed unsafe partial class ContextHandle
     }
 
     /// <summary>The embedding of batch token <paramref name="index"/> of the last <see cref="Decode"/>: its last hidden state after the output norm.</summary>
-    /// <remarks>As with <see cref="Logits"/>. For contexts created with <see cref="ContextOptions.Embeddings"/>.</remarks>
-    /// <exception cref="ArgumentException">It was not asked for at this index, or the context gives logits.</exception>
+    /// <remarks>A copy with the lifetime of <see cref="Logits"/>. Needs a context with <see cref="ContextOptions.Embeddings"/>.</remarks>
+    /// <exception cref="ArgumentException">The embedding was not requested at this index, or the context computes logits.</exception>
     public Span<float> Embedding(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
@@ -44,9 +44,9 @@ public sealed unsafe partial class ContextHandle
         return _rows.Add(index, new ReadOnlySpan<float>(embedding, EmbeddingSize));
     }
 
-    /// <summary>What a reranker's head makes of <see cref="Embedding"/>: <see cref="ModelDescription.RankScoreCount"/> scores.</summary>
-    /// <exception cref="ArgumentException">The embedding was not asked for at this index, or the context gives logits.</exception>
-    /// <exception cref="UnsupportedModelException">The model is no reranker.</exception>
+    /// <summary>Applies the reranker's head to <see cref="Embedding"/>. Returns <see cref="ModelDescription.RankScoreCount"/> scores.</summary>
+    /// <exception cref="ArgumentException">The embedding was not requested at this index, or the context computes logits.</exception>
+    /// <exception cref="UnsupportedModelException">The model is not a reranker.</exception>
     public float[] RankScores(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);

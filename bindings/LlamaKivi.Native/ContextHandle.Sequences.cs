@@ -12,7 +12,7 @@ public sealed unsafe partial class ContextHandle
         return (int)length;
     }
 
-    /// <summary>Removes a sequence's tokens from position <paramref name="keep"/> on. Quantized tokens that stay keep their codes.</summary>
+    /// <summary>Removes a sequence's tokens from position <paramref name="keep"/> on. The remaining quantized tokens keep their codes.</summary>
     public void SeqTruncate(int sequenceId, int keep)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(keep);
@@ -21,8 +21,8 @@ public sealed unsafe partial class ContextHandle
     }
 
     /// <summary>
-    /// Removes a sequence's tokens from position <paramref name="begin"/> to <paramref name="end"/>, exclusive; those behind move down.
-    /// Quantized keys keep their codes, keys in full precision are rotated anew.
+    /// Removes a sequence's tokens from position <paramref name="begin"/> to <paramref name="end"/>, exclusive; later tokens move down.
+    /// Quantized keys keep their codes; full-precision keys are rotated to their new positions.
     /// </summary>
     public void SeqRemove(int sequenceId, int begin, int end)
     {
@@ -32,8 +32,8 @@ public sealed unsafe partial class ContextHandle
         NativeStatus.Check(NativeMethods.lk_seq_remove(_handle.Pointer, sequenceId, (uint)begin, (uint)end));
     }
 
-    /// <summary>Saves what the cache holds of a sequence, with a versioned header and a checksum.</summary>
-    /// <exception cref="NotSupportedException">It takes more bytes than an array holds.</exception>
+    /// <summary>Saves a sequence's cache content, with a versioned header and a checksum.</summary>
+    /// <exception cref="NotSupportedException">The state is larger than the largest array.</exception>
     public byte[] SeqStateGet(int sequenceId)
     {
         using ContextCall call = Look();
@@ -41,7 +41,7 @@ public sealed unsafe partial class ContextHandle
         NativeStatus.Check(NativeMethods.lk_seq_state_size(_handle.Pointer, sequenceId, &size));
         if (size > (ulong)Array.MaxLength)
         {
-            throw new NotSupportedException($"The state of sequence {sequenceId} takes {size} bytes; an array holds at most {Array.MaxLength}.");
+            throw new NotSupportedException($"The state of sequence {sequenceId} takes {size} bytes, but an array has at most {Array.MaxLength}.");
         }
 
         byte[] state = GC.AllocateUninitializedArray<byte>((int)size);
@@ -53,20 +53,20 @@ public sealed unsafe partial class ContextHandle
         return state;
     }
 
-    /// <summary>Replaces a sequence by a saved one. On any failure the context is as before.</summary>
-    /// <exception cref="StateLoadException">The state is damaged, or belongs to another model or another kind of KV cache.</exception>
+    /// <summary>Replaces a sequence with a saved one. On failure the context is unchanged.</summary>
+    /// <exception cref="StateLoadException">The state is damaged, or belongs to another model or KV cache type.</exception>
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
     public void SeqStateSet(int sequenceId, ReadOnlySpan<byte> state)
     {
         using ContextCall call = Enter();
-        ReadOnlySpan<byte> given = state.IsEmpty ? [0] : state;  // never a null pointer
+        ReadOnlySpan<byte> given = state.IsEmpty ? [0] : state;  // avoids a null pointer
         fixed (byte* data = given)
         {
             NativeStatus.Check(NativeMethods.lk_seq_state_set(_handle.Pointer, sequenceId, data, (ulong)state.Length));
         }
     }
 
-    /// <summary>Makes one sequence an independent continuation of another; what it held is dropped. Full pages are shared.</summary>
+    /// <summary>Replaces <paramref name="destination"/> with a copy of <paramref name="source"/> that continues independently. Full pages are shared.</summary>
     public void SeqCopy(int source, int destination)
     {
         using ContextCall call = Enter();

@@ -4,8 +4,8 @@ namespace LlamaKivi.Native;
 
 /// <summary>A model's context: its KV cache and scratch memory.</summary>
 /// <remarks>
-/// One call at a time: one that comes while another runs throws <see cref="ContextBusyException"/>. Calls that copy something out, as <see cref="Usage"/> and
-/// <see cref="SeqStateGet"/>, are waited for instead; <see cref="Cancel"/>, <see cref="CancelReset"/> and <see cref="Dispose"/> are let in at any time.
+/// A context takes one call at a time; a concurrent call throws <see cref="ContextBusyException"/>. During a call that only reads, such as <see cref="Usage"/> or
+/// <see cref="SeqStateGet"/>, other calls wait instead. <see cref="Cancel"/>, <see cref="CancelReset"/> and <see cref="Dispose"/> are accepted at any time.
 /// </remarks>
 public sealed unsafe partial class ContextHandle : IDisposable
 {
@@ -33,17 +33,17 @@ public sealed unsafe partial class ContextHandle : IDisposable
     /// <summary>Elements of an embedding.</summary>
     public int EmbeddingSize { get; }
 
-    // For measuring the calls by themselves: valid while the context is.
+    // For benchmarks of the native calls. Valid until the context is disposed.
     internal lk_context* Pointer => _handle.Pointer;
 
-    /// <summary>The public type that is named when the context is used after its disposal.</summary>
+    /// <summary>Name of the public type in errors about use after disposal.</summary>
     internal string Owner
     {
         get => _gate.Owner;
         set => _handle.Owner = _gate.Owner = value;
     }
 
-    /// <summary>What the cache holds now.</summary>
+    /// <summary>Current content and memory of the cache.</summary>
     public CacheUsage Usage
     {
         get
@@ -66,7 +66,7 @@ public sealed unsafe partial class ContextHandle : IDisposable
     }
 
     /// <summary>Creates a context, which keeps the model alive. Null options: the engine's defaults.</summary>
-    /// <exception cref="ArgumentException">An option is out of range; the message says which and what fits.</exception>
+    /// <exception cref="ArgumentException">An option is out of range; the message names it and the allowed values.</exception>
     /// <exception cref="UnsupportedModelException">The cache types do not fit the model.</exception>
     /// <exception cref="NativeOutOfMemoryException">The context does not fit in memory.</exception>
     public static ContextHandle Create(ModelHandle model, ContextOptions? options = null)
@@ -79,10 +79,10 @@ public sealed unsafe partial class ContextHandle : IDisposable
         return new ContextHandle(new SafeContextHandle(context, model.Handle), model);
     }
 
-    /// <summary>Says what a context would need, without a loaded model.</summary>
+    /// <summary>Estimates the memory of a context, without a loaded model.</summary>
     /// <param name="gguf">The model's file.</param>
-    /// <param name="options">The context; null: the engine's defaults.</param>
-    /// <param name="gpuLayers">As for <see cref="ModelHandle.Load"/>.</param>
+    /// <param name="options">Options of the context; null: the engine's defaults.</param>
+    /// <param name="gpuLayers">See <see cref="ModelHandle.Load"/>.</param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     /// <exception cref="UnsupportedModelException">The cache types do not fit the model.</exception>
     public static MemoryEstimate Estimate(GgufFile gguf, ContextOptions? options = null, int gpuLayers = 0)
@@ -104,10 +104,10 @@ public sealed unsafe partial class ContextHandle : IDisposable
             estimate.bytes_per_token);
     }
 
-    /// <summary>Whether the context was disposed of.</summary>
+    /// <summary>Whether the context was disposed.</summary>
     public bool IsDisposed => _gate.IsClosed;
 
-    /// <summary>What decoding took until now.</summary>
+    /// <summary>Tokens and time of all decodes since the last <see cref="ResetTimings"/>.</summary>
     public DecodeTimings Timings
     {
         get
@@ -119,7 +119,7 @@ public sealed unsafe partial class ContextHandle : IDisposable
         }
     }
 
-    /// <summary>Starts <see cref="Timings"/> anew.</summary>
+    /// <summary>Resets <see cref="Timings"/> to zero.</summary>
     public void ResetTimings()
     {
         lock (_timingsLock)
@@ -135,15 +135,15 @@ public sealed unsafe partial class ContextHandle : IDisposable
         NativeMethods.lk_context_cancel(_handle.Pointer);
     }
 
-    /// <summary>Withdraws a <see cref="Cancel"/> that no <see cref="Decode"/> has answered yet.</summary>
+    /// <summary>Withdraws a <see cref="Cancel"/> that has not cancelled a <see cref="Decode"/> yet.</summary>
     public void CancelReset()
     {
         using var lease = new HandleLease(_handle);
         NativeMethods.lk_context_cancel_reset(_handle.Pointer);
     }
 
-    /// <summary>Shows every following <see cref="Decode"/>'s queries, keys and values to an observer; null: to nobody, which costs nothing.</summary>
-    /// <remarks>The observer is called on the decoding thread. What it throws ends the call, which changes nothing, and reaches the caller.</remarks>
+    /// <summary>Sets the observer of queries, keys and values in all later <see cref="Decode"/> calls. Null removes it; without an observer there is no overhead.</summary>
+    /// <remarks>The observer runs on the decoding thread. Its exceptions stop the call, which then changes nothing, and reach the caller.</remarks>
     public void Observe(ContextObserver? observer)
     {
         using ContextCall call = Look();
@@ -160,7 +160,7 @@ public sealed unsafe partial class ContextHandle : IDisposable
         NativeStatus.Check(NativeMethods.lk_context_set_threads(_handle.Pointer, (uint)threads));
     }
 
-    /// <summary>Frees the context. A call that is running on another thread is cancelled and, as those that wait, throws <see cref="ObjectDisposedException"/>.</summary>
+    /// <summary>Frees the context. A call running on another thread is cancelled; it and all waiting calls throw <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose()
     {
         _gate.Close();
@@ -171,21 +171,21 @@ public sealed unsafe partial class ContextHandle : IDisposable
         }
         catch (ObjectDisposedException)
         {
-            return;  // before
+            return;  // disposed before
         }
 
         _handle.Dispose();
     }
 
-    /// <summary>Lets a call in that changes sequences or outputs. Calls on the same thread until its end are a part of it.</summary>
-    /// <exception cref="ContextBusyException">Something else uses the context.</exception>
+    /// <summary>Admits a call that changes sequences or outputs. Nested calls on the same thread are part of it.</summary>
+    /// <exception cref="ContextBusyException">Another call is running, or an operation has the turn.</exception>
     internal ContextCall Enter([CallerMemberName] string call = "")
     {
         _gate.Enter(call, isLook: false);
         return new ContextCall(_gate, _handle);
     }
 
-    /// <summary>Lets a call in that changes neither and ends soon: also between the calls of an operation that has the turn.</summary>
+    /// <summary>Admits a short call that changes neither sequences nor outputs, also between the calls of an operation that has the turn.</summary>
     /// <exception cref="ContextBusyException">Another call is running.</exception>
     internal ContextCall Look([CallerMemberName] string call = "")
     {
@@ -193,19 +193,19 @@ public sealed unsafe partial class ContextHandle : IDisposable
         return new ContextCall(_gate, _handle);
     }
 
-    /// <summary>Lets a call of an operation in that has the turn.</summary>
-    /// <exception cref="OperationCanceledException">The turn was given back.</exception>
+    /// <summary>Admits a call of the operation that has the turn.</summary>
+    /// <exception cref="OperationCanceledException">The turn has ended.</exception>
     internal ContextCall Enter(ContextTurn turn)
     {
         _gate.Enter(turn);
         return new ContextCall(_gate, _handle);
     }
 
-    /// <summary>Takes the turn: until it is given back, others' calls that are no looks are refused.</summary>
-    /// <exception cref="ContextBusyException">Something else uses the context.</exception>
+    /// <summary>Takes the turn. Until it ends, calls of others throw, except looks.</summary>
+    /// <exception cref="ContextBusyException">Another operation has the turn, or a call is running.</exception>
     internal ContextTurn TakeTurn(string operation) => _gate.TakeTurn(operation);
 
-    /// <summary>Waits for the turn. Who asks first gets it first.</summary>
-    /// <exception cref="ObjectDisposedException">The context was disposed of, also while it waited.</exception>
+    /// <summary>Waits for the turn. Turns are granted in the order of the requests.</summary>
+    /// <exception cref="ObjectDisposedException">The context was disposed, before or during the wait.</exception>
     internal Task<ContextTurn> WaitTurnAsync(string operation, CancellationToken cancellationToken) => _gate.WaitTurnAsync(operation, cancellationToken);
 }

@@ -2,10 +2,10 @@ using LlamaKivi.Common;
 
 namespace LlamaKivi.Native;
 
-/// <summary>How to create a context. A new object holds the engine's defaults.</summary>
+/// <summary>Options of a context. A new object holds the engine's defaults.</summary>
 public sealed unsafe record ContextOptions
 {
-    /// <summary>Takes the defaults from the engine.</summary>
+    /// <summary>Creates options with the engine's defaults.</summary>
     public ContextOptions()
     {
         lk_context_params parameters;
@@ -22,37 +22,37 @@ public sealed unsafe record ContextOptions
         SinkTokens = parameters.cache.sinks;
     }
 
-    /// <summary>Tokens the cache holds over all sequences; 0: what the model was trained for.</summary>
+    /// <summary>Capacity of the cache in tokens, over all sequences; 0: the model's training context length.</summary>
     public int ContextSize { get; init; }
 
     /// <summary>Sequences, numbered from 0.</summary>
     public int MaxSequences { get; init; }
 
-    /// <summary>So many sequences, the first ones, have their rings from the creation on, the others from their first token on; 0: all.</summary>
+    /// <summary>Number of sequences whose rings are allocated at creation; the rest allocate on their first token, which can fail. 0: all.</summary>
     public int ReadySequences { get; init; }
 
-    /// <summary>Tokens computed at once; longer batches are cut. Sizes the scratch memory.</summary>
+    /// <summary>Tokens per forward pass; longer batches are split. Determines the scratch memory.</summary>
     public int MicroBatchSize { get; init; }
 
     /// <summary>Threads; 0: one per processor.</summary>
     public int Threads { get; init; }
 
-    /// <summary>True: <see cref="ContextHandle.Decode"/> gives embeddings instead of logits.</summary>
+    /// <summary>Whether <see cref="ContextHandle.Decode"/> computes embeddings instead of logits.</summary>
     public bool Embeddings { get; init; }
 
-    /// <summary>How keys are stored.</summary>
+    /// <summary>Cache type of the keys.</summary>
     public KvCacheType KeyType { get; init; }
 
-    /// <summary>How values are stored.</summary>
+    /// <summary>Cache type of the values.</summary>
     public KvCacheType ValueType { get; init; }
 
     /// <summary>G, tokens per key group: 16, 32, 64 or 128.</summary>
     public int GroupSize { get; init; }
 
-    /// <summary>R, full-precision tokens; a positive multiple of <see cref="GroupSize"/>.</summary>
+    /// <summary>R, tokens in the full-precision residual ring; a positive multiple of <see cref="GroupSize"/>.</summary>
     public int ResidualLength { get; init; }
 
-    /// <summary>S, first tokens kept in full precision; -1: what the cache type prefers.</summary>
+    /// <summary>S, first tokens kept in full precision; -1: the cache type's default.</summary>
     public int SinkTokens { get; init; }
 
     internal lk_context_params ToNative()
@@ -80,23 +80,23 @@ public sealed unsafe record ContextOptions
     }
 }
 
-/// <summary>How <see cref="ContextHandle.DecodeSample"/> draws tokens.</summary>
-/// <remarks>Tokens stay if they are among the <see cref="TopK"/> most probable, then among the fewest of these that have <see cref="TopP"/> of their probability, and have <see cref="MinP"/> of the most probable one's.</remarks>
+/// <summary>Sampling parameters of <see cref="ContextHandle.DecodeSample"/>.</summary>
+/// <remarks>Filters apply in this order: keep the <see cref="TopK"/> most probable tokens, of these the smallest set that holds <see cref="TopP"/> of their probability, and of these the tokens with at least <see cref="MinP"/> of the highest probability.</remarks>
 public sealed record SamplingParameters
 {
-    /// <summary>Divides the logits of the tokens that stay; 0: the most probable token.</summary>
+    /// <summary>Divides the logits of the tokens kept; 0: take the most probable token.</summary>
     public float Temperature { get; init; }
 
-    /// <summary>0: all.</summary>
+    /// <summary>Number of most probable tokens to keep; 0: off.</summary>
     public int TopK { get; init; }
 
-    /// <summary>Above 0; 1: all.</summary>
+    /// <summary>Probability to keep, above 0; 1: off.</summary>
     public float TopP { get; init; } = 1;
 
-    /// <summary>0: all.</summary>
+    /// <summary>Minimum probability relative to the highest; 0: off.</summary>
     public float MinP { get; init; }
 
-    /// <summary>With the sequence and the position it decides what is drawn.</summary>
+    /// <summary>The draw depends only on the seed, the sequence and the position.</summary>
     public ulong Seed { get; init; }
 
     internal lk_sampling ToNative()
@@ -106,16 +106,16 @@ public sealed record SamplingParameters
     }
 }
 
-/// <summary>Memory a context needs, before it is created.</summary>
+/// <summary>Memory that a context will need.</summary>
 /// <param name="WeightBytes">All tensors.</param>
-/// <param name="CachePageBytes">Pages of the whole context size in sequences of one length, allocated as the cache fills.</param>
-/// <param name="CacheExactBytes">Full-precision rings and sinks of all sequences, allocated at creation.</param>
-/// <param name="ScratchBytes">Activations, logits of one row, rows not yet in the cache.</param>
-/// <param name="DeviceBytes">Of a GPU's memory, about, when the cache is full: the weights it holds, all of the above and its working buffers; 0 without layers on it.</param>
-/// <param name="KeyBitsPerElement">Bits one quantized key element takes, scales included.</param>
-/// <param name="ValueBitsPerElement">Bits one quantized value element takes, scales included.</param>
+/// <param name="CachePageBytes">Pages for the whole context size, split evenly over the ready sequences; allocated as the cache fills.</param>
+/// <param name="CacheExactBytes">Full-precision rings and sinks of the ready sequences, allocated at creation.</param>
+/// <param name="ScratchBytes">Activations, logits of one row, staged rows.</param>
+/// <param name="DeviceBytes">Approximate GPU memory with a full cache: the GPU's weights, all of the above and working buffers; 0 without layers on the GPU.</param>
+/// <param name="KeyBitsPerElement">Bits per quantized key element, scales included.</param>
+/// <param name="ValueBitsPerElement">Bits per quantized value element, scales included.</param>
 /// <param name="BitsPerElement">Mean of the two.</param>
-/// <param name="BytesPerToken">Paged bytes one token takes over all layers and heads, keys and values.</param>
+/// <param name="BytesPerToken">Bytes of pages per token: all layers and heads, keys and values.</param>
 public readonly record struct MemoryEstimate(
     long WeightBytes,
     long CachePageBytes,
@@ -127,17 +127,17 @@ public readonly record struct MemoryEstimate(
     double BitsPerElement,
     double BytesPerToken);
 
-/// <summary>What the KV cache holds now.</summary>
-/// <param name="Tokens">Over all sequences; tokens of shared pages count for each.</param>
+/// <summary>Current content and memory of the KV cache.</summary>
+/// <param name="Tokens">Over all sequences; a token in a shared page counts once per sequence.</param>
 /// <param name="Capacity">Tokens the cache can hold.</param>
-/// <param name="QuantizedBytes">Codes and scales of the quantized tokens; shared pages count once.</param>
-/// <param name="ExactBytes">Rows in full precision: rings, sinks, f16 pages.</param>
-/// <param name="AllocatedBytes">All memory the cache holds.</param>
-/// <param name="F16Bytes">What the tokens would take as f16.</param>
+/// <param name="QuantizedBytes">Codes and scales of quantized tokens; a shared page counts once.</param>
+/// <param name="ExactBytes">Full-precision rows: rings, sinks, f16 pages.</param>
+/// <param name="AllocatedBytes">All memory of the cache: pages, rings, sinks, per-head tables.</param>
+/// <param name="F16Bytes">Size of the tokens in an f16 cache.</param>
 /// <param name="QuantizedKeyTokens">Tokens whose keys are quantized.</param>
 /// <param name="QuantizedValueTokens">Tokens whose values are quantized.</param>
-/// <param name="KeyBitsPerElement">Bits one quantized key element takes, scales included.</param>
-/// <param name="ValueBitsPerElement">Bits one quantized value element takes, scales included.</param>
+/// <param name="KeyBitsPerElement">Bits per quantized key element, scales included.</param>
+/// <param name="ValueBitsPerElement">Bits per quantized value element, scales included.</param>
 public readonly record struct CacheUsage(
     long Tokens,
     long Capacity,
@@ -150,11 +150,11 @@ public readonly record struct CacheUsage(
     double KeyBitsPerElement,
     double ValueBitsPerElement);
 
-/// <summary>What a context's batches took.</summary>
-/// <param name="PromptTokens">Tokens of batches of several.</param>
-/// <param name="PromptTime">Time of those.</param>
-/// <param name="SingleTokens">Tokens that came alone.</param>
-/// <param name="SingleTime">Time of those.</param>
+/// <summary>Tokens and time of a context's batches.</summary>
+/// <param name="PromptTokens">Tokens in batches of more than one token.</param>
+/// <param name="PromptTime">Time of those batches.</param>
+/// <param name="SingleTokens">Tokens in batches of one token.</param>
+/// <param name="SingleTime">Time of those batches.</param>
 public readonly record struct DecodeTimings(long PromptTokens, TimeSpan PromptTime, long SingleTokens, TimeSpan SingleTime)
 {
     internal DecodeTimings Plus(int count, TimeSpan time) => count > 1

@@ -1,52 +1,52 @@
 namespace LlamaKivi.Native;
 
-/// <summary>What a call of the native engine returned.</summary>
+/// <summary>Outcome of a call of the native engine.</summary>
 public enum EngineStatus
 {
     /// <summary>The call succeeded.</summary>
     Ok = 0,
 
-    /// <summary>An argument is out of range or inconsistent with another.</summary>
+    /// <summary>An argument is out of range or contradicts another argument.</summary>
     InvalidArgument = 1,
 
     /// <summary>A file cannot be opened, read, mapped or written.</summary>
     IoError = 2,
 
-    /// <summary>A file is not valid GGUF, or its tensors do not fit its metadata.</summary>
+    /// <summary>A file is not valid GGUF, or its tensors contradict its metadata.</summary>
     BadFile = 3,
 
-    /// <summary>The input is valid, but the engine does not implement it.</summary>
+    /// <summary>Valid input that this engine does not implement.</summary>
     Unsupported = 4,
 
-    /// <summary>An allocation failed; the message gives the size.</summary>
+    /// <summary>An allocation failed; the message states the requested size where it is known.</summary>
     OutOfMemory = 5,
 
-    /// <summary>The KV cache has no room; the message gives used and needed tokens.</summary>
+    /// <summary>The KV cache is full; the message states used and needed tokens.</summary>
     CacheFull = 6,
 
-    /// <summary>The call was cancelled; the context is as before.</summary>
+    /// <summary>The call was cancelled; the context is unchanged.</summary>
     Cancelled = 7,
 
-    /// <summary>A computation gave NaN or infinity; the message names layer and operation.</summary>
+    /// <summary>An operation gave NaN or infinity; the message names layer and operation.</summary>
     NumericError = 8,
 
-    /// <summary>A defect of the engine.</summary>
+    /// <summary>A bug in the engine.</summary>
     InternalError = 9,
 
-    /// <summary>A saved state is damaged, or belongs to another model or another kind of KV cache.</summary>
+    /// <summary>A saved state is damaged, or belongs to another model or KV cache type.</summary>
     BadState = 10,
 
-    /// <summary>An allocation on a device failed; the message gives the size asked and the size free.</summary>
+    /// <summary>A device allocation failed; the message states requested and free bytes.</summary>
     OutOfDeviceMemory = 11,
 
-    /// <summary>There is no usable device, or a call of its driver failed.</summary>
+    /// <summary>No device is usable, or a driver call failed.</summary>
     DeviceError = 12,
 
-    /// <summary>Another call uses the context; the message names it. Nothing was done.</summary>
+    /// <summary>Another call uses the context; the message names it. Nothing was changed.</summary>
     Busy = 13,
 }
 
-/// <summary>Severity of a line of the engine's log.</summary>
+/// <summary>Severity of a log line.</summary>
 public enum EngineLogLevel
 {
     /// <summary>A decision of the engine.</summary>
@@ -55,14 +55,14 @@ public enum EngineLogLevel
     /// <summary>An object was loaded or created.</summary>
     Information = 1,
 
-    /// <summary>Something is wrong, and the engine continues.</summary>
+    /// <summary>Something is wrong, but the engine continues.</summary>
     Warning = 2,
 
     /// <summary>A call fails.</summary>
     Error = 3,
 }
 
-/// <summary>Type of a GGUF metadata value, with the file format's numbers.</summary>
+/// <summary>Type of a GGUF metadata value, numbered as in the file format.</summary>
 public enum GgufValueType
 {
     /// <summary>8 bits, unsigned.</summary>
@@ -86,13 +86,13 @@ public enum GgufValueType
     /// <summary>32-bit floating point.</summary>
     Float32 = 6,
 
-    /// <summary>A truth value, one byte.</summary>
+    /// <summary>A bool, one byte.</summary>
     Bool = 7,
 
     /// <summary>UTF-8 text.</summary>
     String = 8,
 
-    /// <summary>Values of one type.</summary>
+    /// <summary>An array of values of one type.</summary>
     Array = 9,
 
     /// <summary>64 bits, unsigned.</summary>

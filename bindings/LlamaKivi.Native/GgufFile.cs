@@ -3,7 +3,7 @@ using System.Text;
 
 namespace LlamaKivi.Native;
 
-/// <summary>A GGUF file: its metadata as managed values, and its list of tensors. May be used by several threads.</summary>
+/// <summary>A GGUF file: metadata as managed values, and the list of tensors. Thread-safe.</summary>
 public sealed unsafe class GgufFile : IDisposable
 {
     private readonly lk_gguf_info _info;
@@ -22,19 +22,19 @@ public sealed unsafe class GgufFile : IDisposable
 
     internal SafeGgufHandle Handle { get; }
 
-    /// <summary>The path that the file was opened with.</summary>
+    /// <summary>Path of the file, as given.</summary>
     public string Path { get; }
 
     /// <summary>GGUF version, 2 or 3.</summary>
     public int Version => (int)_info.version;
 
-    /// <summary>Alignment of the tensors, in bytes.</summary>
+    /// <summary>Alignment of the tensors in bytes.</summary>
     public int Alignment => (int)_info.alignment;
 
     /// <summary>Size of the file in bytes.</summary>
     public long FileSize => (long)_info.file_size;
 
-    /// <summary>Bytes from the start of the file to the tensors' data.</summary>
+    /// <summary>Bytes from the start of the file to the data section.</summary>
     public long DataOffset => (long)_info.data_offset;
 
     /// <summary>All metadata entries, in file order.</summary>
@@ -70,10 +70,10 @@ public sealed unsafe class GgufFile : IDisposable
         }
     }
 
-    /// <summary>Whether the file has an entry of this key.</summary>
+    /// <summary>Whether the file has an entry with this key.</summary>
     public bool Contains(string key) => TryFind(key, out _);
 
-    /// <summary>An entry's value: a boxed number or bool, a string, a string[], or an array of the elements' .NET type; null if absent.</summary>
+    /// <summary>The value of an entry: a boxed number or bool, a string, a string[], or an array of numbers or bools; null if absent.</summary>
     public object? GetValue(string key)
     {
         using var lease = new HandleLease(Handle);
@@ -123,7 +123,7 @@ public sealed unsafe class GgufFile : IDisposable
         return TryFind(key, out lk_gguf_entry entry) ? GgufValues.Number(entry.type, entry.data) : null;
     }
 
-    /// <summary>A bool entry, or an integer 0 or 1; null if absent, of another type, or another number.</summary>
+    /// <summary>A bool entry, or an integer 0 or 1; null if absent, of another type, or any other number.</summary>
     public bool? GetBool(string key)
     {
         using var lease = new HandleLease(Handle);
@@ -144,7 +144,7 @@ public sealed unsafe class GgufFile : IDisposable
         return TryFind(key, out lk_gguf_entry entry) ? GgufValues.Floats(entry) : null;
     }
 
-    /// <summary>An array of numbers, whose element type must be <typeparamref name="T"/>; null if absent or of another type.</summary>
+    /// <summary>An array of numbers or bools with element type <typeparamref name="T"/>; null if absent or of another type.</summary>
     public T[]? GetArray<T>(string key)
         where T : unmanaged
     {

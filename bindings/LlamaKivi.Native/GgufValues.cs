@@ -69,7 +69,7 @@ internal static unsafe class GgufValues
         _ => Integers(entry) is { } integers ? System.Array.ConvertAll(integers, value => (float)value) : null,
     };
 
-    /// <summary>An array of numbers or bools; null for an array of anything else.</summary>
+    /// <summary>An array of numbers or bools; null for any other entry.</summary>
     public static Array? Array(in lk_gguf_entry entry) => entry.type != lk_value_type.LK_VALUE_ARRAY ? null : entry.element_type switch
     {
         lk_value_type.LK_VALUE_UINT8 => Copy<byte>(entry),
@@ -79,7 +79,7 @@ internal static unsafe class GgufValues
         lk_value_type.LK_VALUE_UINT32 => Copy<uint>(entry),
         lk_value_type.LK_VALUE_INT32 => Copy<int>(entry),
         lk_value_type.LK_VALUE_FLOAT32 => Copy<float>(entry),
-        // A byte that is neither 0 nor 1 must not become a bool as it is.
+        // Converted, not copied: a bool must not hold a byte other than 0 or 1.
         lk_value_type.LK_VALUE_BOOL => System.Array.ConvertAll(Copy<byte>(entry), value => value != 0),
         lk_value_type.LK_VALUE_UINT64 => Copy<ulong>(entry),
         lk_value_type.LK_VALUE_INT64 => Copy<long>(entry),

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace LlamaKivi.Native;
 
-/// <summary>Writes GGUF files of version 3 (GGUF specification): metadata, then tensors at multiples of 32 bytes.</summary>
+/// <summary>Writes GGUF files, version 3 (GGUF specification): metadata, then tensors aligned to 32 bytes.</summary>
 public sealed class GgufWriter
 {
     private const int Alignment = 32;
@@ -11,8 +11,8 @@ public sealed class GgufWriter
     private readonly List<(string Key, object Value)> _entries = [];
     private readonly List<(string Name, int Type, long[] Shape, long Bytes, ReadOnlyMemory<byte> Data)> _tensors = [];
 
-    /// <summary>Begins a file with the metadata of a llama model of one layer and one head, and with the BPE tokenizer of another file.</summary>
-    /// <param name="tokenizer">The other file.</param>
+    /// <summary>Starts a file with the metadata of a llama model of one layer and one head, and the BPE tokenizer of another file.</summary>
+    /// <param name="tokenizer">The file with the tokenizer.</param>
     /// <param name="width">Embedding and feed-forward length.</param>
     /// <param name="context">Context length.</param>
     internal static GgufWriter OneLayer(GgufFile tokenizer, int width, int context) => new GgufWriter()
@@ -31,9 +31,9 @@ public sealed class GgufWriter
         .Add("tokenizer.ggml.bos_token_id", (int)tokenizer.GetInteger("tokenizer.ggml.bos_token_id")!)
         .Add("tokenizer.ggml.eos_token_id", (int)tokenizer.GetInteger("tokenizer.ggml.eos_token_id")!);
 
-    /// <summary>Adds metadata.</summary>
-    /// <param name="key">Its key.</param>
-    /// <param name="value">A string, an array of strings, a bool, an int (written as a 32-bit unsigned integer) or a float; <see cref="Write"/> throws for others.</param>
+    /// <summary>Adds a metadata entry.</summary>
+    /// <param name="key">The key.</param>
+    /// <param name="value">A string, an array of strings, a bool, an int (written as a 32-bit unsigned integer) or a float. <see cref="Write"/> throws for other types.</param>
     public GgufWriter Add(string key, object value)
     {
         _entries.Add((key, value));
@@ -41,11 +41,11 @@ public sealed class GgufWriter
     }
 
     /// <summary>Adds a tensor.</summary>
-    /// <param name="name">Its name.</param>
-    /// <param name="type">Its ggml type.</param>
-    /// <param name="shape">Elements along each dimension, the innermost first.</param>
-    /// <param name="bytes">Size of its data, in bytes.</param>
-    /// <param name="data">Its data; empty: zeros, written as a hole of the file that takes no disk space.</param>
+    /// <param name="name">Name of the tensor.</param>
+    /// <param name="type">ggml type number.</param>
+    /// <param name="shape">Elements of each dimension, innermost first.</param>
+    /// <param name="bytes">Size of the data in bytes.</param>
+    /// <param name="data">The data; empty: zeros, written as a hole in the file that takes no disk space.</param>
     public GgufWriter AddTensor(string name, int type, long[] shape, long bytes, ReadOnlyMemory<byte> data = default)
     {
         _tensors.Add((name, type, shape, bytes, data));
@@ -53,15 +53,15 @@ public sealed class GgufWriter
     }
 
     /// <summary>Adds a tensor of 32-bit floats.</summary>
-    /// <param name="name">Its name.</param>
-    /// <param name="shape">Elements along each dimension, the innermost first.</param>
-    /// <param name="data">Its elements.</param>
+    /// <param name="name">Name of the tensor.</param>
+    /// <param name="shape">Elements of each dimension, innermost first.</param>
+    /// <param name="data">The elements.</param>
     public GgufWriter AddTensor(string name, long[] shape, ReadOnlySpan<float> data) =>
         AddTensor(name, 0, shape, data.Length * sizeof(float), MemoryMarshal.AsBytes(data).ToArray());
 
     /// <summary>Writes the file.</summary>
-    /// <param name="path">Where; a file that is there is replaced.</param>
-    /// <exception cref="ArgumentException">Metadata has a value of another type than <see cref="Add"/> takes.</exception>
+    /// <param name="path">Path of the file; an existing file is replaced.</param>
+    /// <exception cref="ArgumentException">A metadata value has a type that <see cref="Add"/> does not accept.</exception>
     /// <exception cref="IOException">The file cannot be written.</exception>
     public void Write(string path)
     {
@@ -136,7 +136,7 @@ public sealed class GgufWriter
                 writer.Write(number);
                 break;
             default:
-                throw new ArgumentException($"Metadata cannot be a {value.GetType()}.", nameof(value));
+                throw new ArgumentException($"Metadata cannot have the type {value.GetType()}; it must be a string, string[], bool, int or float.", nameof(value));
         }
     }
 

@@ -7,8 +7,8 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
-/// <summary>How keys or values of the KV cache are stored: "f16", "q8_0", "q4_0", "kivi4", "kivi2", "kivi4-paper" or "kivi2-paper".</summary>
-/// <remarks>The names are those of the command line, configuration and JSON. They are read in any case, and the properties' names (<c>Kivi2Paper</c>) are read too.</remarks>
+/// <summary>Type of the keys or values in the KV cache: "f16", "q8_0", "q4_0", "kivi4", "kivi2", "kivi4-paper" or "kivi2-paper".</summary>
+/// <remarks>The command line, configuration and JSON use the same names. Parsing ignores case and also accepts the property names (<c>Kivi2Paper</c>).</remarks>
 [TypeConverter(typeof(KvCacheTypeConverter))]
 [JsonConverter(typeof(KvCacheTypeJsonConverter))]
 public readonly struct KvCacheType : IEquatable<KvCacheType>, IParsable<KvCacheType>
@@ -39,24 +39,24 @@ public readonly struct KvCacheType : IEquatable<KvCacheType>, IParsable<KvCacheT
     /// <summary>2-bit KIVI as published (arXiv 2402.02750).</summary>
     public static KvCacheType Kivi2Paper => new((int)lk_cache_type.LK_CACHE_KIVI2_PAPER);
 
-    /// <summary>Blocks of 32 channels of a token, 8 bits, as in llama.cpp.</summary>
+    /// <summary>8-bit blocks of 32 channels, as in llama.cpp.</summary>
     public static KvCacheType Q8_0 => new((int)lk_cache_type.LK_CACHE_Q8_0);
 
-    /// <summary>Blocks of 32 channels of a token, 4 bits, as in llama.cpp.</summary>
+    /// <summary>4-bit blocks of 32 channels, as in llama.cpp.</summary>
     public static KvCacheType Q4_0 => new((int)lk_cache_type.LK_CACHE_Q4_0);
 
-    /// <summary>Every type.</summary>
+    /// <summary>All types.</summary>
     public static IReadOnlyList<KvCacheType> All { get; } = [.. Enumerable.Range(0, Known.Length).Select(value => new KvCacheType(value))];
 
-    /// <summary>Every type's name.</summary>
+    /// <summary>Names of all types.</summary>
     public static IReadOnlyList<string> Names { get; } = [.. Known.Select(type => type.Name)];
 
     internal static KvCacheType FromNative(lk_cache_type type) => new((int)type);
 
     internal lk_cache_type ToNative() => (lk_cache_type)_value;
 
-    /// <summary>Reads a name such as "kivi2".</summary>
-    /// <exception cref="ArgumentException">There is no such type; the message lists those there are.</exception>
+    /// <summary>Parses a name such as "kivi2".</summary>
+    /// <exception cref="ArgumentException">There is no such type; the message lists the types.</exception>
     public static KvCacheType Parse(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
@@ -65,7 +65,7 @@ public readonly struct KvCacheType : IEquatable<KvCacheType>, IParsable<KvCacheT
             : throw new ArgumentException($"'{name}' is no KV cache type; there are: {string.Join(", ", Names)}", nameof(name));
     }
 
-    /// <summary>Reads a name such as "kivi2".</summary>
+    /// <summary>Parses a name such as "kivi2".</summary>
     /// <returns>False if there is no such type.</returns>
     public static bool TryParse([NotNullWhen(true)] string? name, out KvCacheType type)
     {
@@ -105,23 +105,23 @@ public readonly struct KvCacheType : IEquatable<KvCacheType>, IParsable<KvCacheT
     private static bool Same(string left, string right) => left.Equals(right, StringComparison.OrdinalIgnoreCase);
 }
 
-/// <summary>Converts a <see cref="KvCacheType"/> from and to its name, as configuration needs it.</summary>
+/// <summary>Converts a <see cref="KvCacheType"/> from and to its name, for configuration binding.</summary>
 public sealed class KvCacheTypeConverter : TypeConverter
 {
     /// <inheritdoc/>
     public override bool CanConvertFrom(ITypeDescriptorContext? context, Type sourceType) => sourceType == typeof(string) || base.CanConvertFrom(context, sourceType);
 
     /// <inheritdoc/>
-    /// <exception cref="ArgumentException">There is no such type; the message lists those there are.</exception>
+    /// <exception cref="ArgumentException">There is no such type; the message lists the types.</exception>
     public override object? ConvertFrom(ITypeDescriptorContext? context, CultureInfo? culture, object value) =>
         value is string name ? KvCacheType.Parse(name) : base.ConvertFrom(context, culture, value);
 }
 
-/// <summary>A <see cref="KvCacheType"/> as its name.</summary>
+/// <summary>Reads and writes a <see cref="KvCacheType"/> as its name.</summary>
 public sealed class KvCacheTypeJsonConverter : JsonConverter<KvCacheType>
 {
     /// <inheritdoc/>
-    /// <exception cref="JsonException">It is no name of a type; the message lists the names.</exception>
+    /// <exception cref="JsonException">The value is not the name of a type; the message lists the names.</exception>
     public override KvCacheType Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         string? name = reader.TokenType == JsonTokenType.String

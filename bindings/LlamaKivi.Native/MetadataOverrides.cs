@@ -4,7 +4,7 @@ using System.Runtime.InteropServices.Marshalling;
 
 namespace LlamaKivi.Native;
 
-/// <summary>Metadata to read instead of a file's, in the engine's form, until it is disposed of.</summary>
+/// <summary>Metadata overrides in native memory, until disposed.</summary>
 internal sealed unsafe class MetadataOverrides : IDisposable
 {
     private readonly List<nint> _texts = [];

@@ -2,13 +2,13 @@ using System.Runtime.InteropServices.Marshalling;
 
 namespace LlamaKivi.Native;
 
-/// <summary>What a model is.</summary>
+/// <summary>Shape and size of a model.</summary>
 public sealed record ModelDescription
 {
-    /// <summary>"llama".</summary>
+    /// <summary>Architecture, such as "llama".</summary>
     public required string Architecture { get; init; }
 
-    /// <summary>Type holding most weight bytes, "Q4_K".</summary>
+    /// <summary>Type with the most weight bytes, such as "Q4_K".</summary>
     public required string WeightType { get; init; }
 
     /// <summary>Weight elements.</summary>
@@ -29,22 +29,22 @@ public sealed record ModelDescription
     /// <summary>KV heads.</summary>
     public required int KvHeadCount { get; init; }
 
-    /// <summary>Elements of one head.</summary>
+    /// <summary>Elements per head.</summary>
     public required int HeadSize { get; init; }
 
     /// <summary>Feed-forward length.</summary>
     public required int FeedForwardSize { get; init; }
 
-    /// <summary>Tokens of the vocabulary, the number of logits.</summary>
+    /// <summary>Tokens of the vocabulary; length of a row of logits.</summary>
     public required int VocabularySize { get; init; }
 
     /// <summary>Context length the model was trained for.</summary>
     public required int TrainedContextSize { get; init; }
 
-    /// <summary>Scores that <see cref="ContextHandle.RankScores"/> gives; 0: the model is no reranker.</summary>
+    /// <summary>Scores that <see cref="ContextHandle.RankScores"/> returns; 0: the model is not a reranker.</summary>
     public required int RankScoreCount { get; init; }
 
-    /// <summary>Base of the rotary position embedding.</summary>
+    /// <summary>Base of the RoPE frequencies.</summary>
     public required float RopeFrequencyBase { get; init; }
 }
 
@@ -80,18 +80,18 @@ public sealed unsafe class ModelHandle : IDisposable
         };
     }
 
-    /// <summary>Whether the handle was disposed of; contexts keep the model.</summary>
+    /// <summary>Whether the handle was disposed. Contexts keep the model itself alive.</summary>
     public bool IsDisposed => Handle.IsDisposed;
 
     internal SafeModelHandle Handle { get; }
 
-    /// <summary>The public type that is named when the model is used after its disposal.</summary>
+    /// <summary>Name of the public type in errors about use after disposal.</summary>
     internal string Owner
     {
         set => Handle.Owner = value;
     }
 
-    /// <summary>What the model is.</summary>
+    /// <summary>Shape and size of the model.</summary>
     public ModelDescription Description { get; }
 
     /// <summary>The model's file, for its metadata; disposed with the model.</summary>
@@ -108,17 +108,17 @@ public sealed unsafe class ModelHandle : IDisposable
 
     /// <summary>Loads a model.</summary>
     /// <param name="path">A GGUF file.</param>
-    /// <param name="progress">Called with the fraction done, 0 to 1, on the calling thread; what it throws ends the load and reaches the caller.</param>
+    /// <param name="progress">Called with the fraction done, 0 to 1, on the calling thread. Its exceptions stop the load and reach the caller.</param>
     /// <param name="useMmap">Whether weights stay in the mapped file instead of being read into memory.</param>
-    /// <param name="gpuLayers">0: the CPU computes. Otherwise so many layers, the last ones, are computed on the GPU and the others on the CPU; -1, or at least the model's layers: all on the GPU.</param>
-    /// <param name="vocabularyOnly">Whether to read the metadata alone, of any architecture; such a model has no contexts.</param>
-    /// <param name="overrides">Metadata to read instead of the file's: bool, long (or another integer), double (or float) or string by key; later ones of a key win.</param>
-    /// <param name="cancellationToken">Ends the load.</param>
+    /// <param name="gpuLayers">Number of layers on the GPU, counted from the last; the CPU computes the layers before them. 0: the CPU computes everything. -1, or at least the model's number of layers: the GPU computes everything.</param>
+    /// <param name="vocabularyOnly">Whether to read only the metadata, of any architecture. Such a model cannot have contexts.</param>
+    /// <param name="overrides">Metadata values that replace or extend the file's, by key: bool, long (or another integer), double (or float) or string. The last override of a key wins.</param>
+    /// <param name="cancellationToken">Stops the load.</param>
     /// <exception cref="ModelLoadException">The file cannot be read or is not valid GGUF.</exception>
     /// <exception cref="UnsupportedModelException">The engine does not implement the model.</exception>
     /// <exception cref="NativeOutOfMemoryException">The weights do not fit in memory.</exception>
     /// <exception cref="OutOfDeviceMemoryException">The weights do not fit in the GPU's memory.</exception>
-    /// <exception cref="DeviceException">Layers are asked for on a GPU and there is none to use; the message says why.</exception>
+    /// <exception cref="DeviceException">Layers on a GPU are requested, but no GPU is usable; the message says why.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public static ModelHandle Load(
         string path, Action<float>? progress = null, bool useMmap = true, int gpuLayers = 0, bool vocabularyOnly = false,

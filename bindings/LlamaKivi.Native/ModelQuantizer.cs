@@ -4,62 +4,62 @@ using System.Runtime.InteropServices.Marshalling;
 
 namespace LlamaKivi.Native;
 
-/// <summary>How to write a model with its weights in other formats.</summary>
+/// <summary>Options of <see cref="ModelQuantizer.Quantize"/>.</summary>
 public sealed record QuantizeOptions
 {
-    /// <summary>A type or a mix, one of <see cref="ModelQuantizer.Types"/>, in any case.</summary>
+    /// <summary>A type or a mix from <see cref="ModelQuantizer.Types"/>; case is ignored.</summary>
     public string Type { get; init; } = "Q4_K_M";
 
-    /// <summary>Type of the output matrix, such as "Q8_0", which is the token embedding in a model that has no other; null: as the mix says.</summary>
+    /// <summary>Type of the output matrix, such as "Q8_0", or of the token embedding if the model ties the two; null: as in the mix.</summary>
     public string? OutputType { get; init; }
 
-    /// <summary>Type of the token embedding; null: as the mix says.</summary>
+    /// <summary>Type of the token embedding; null: as in the mix.</summary>
     public string? TokenEmbeddingType { get; init; }
 
-    /// <summary>Whether weights may be quantized already.</summary>
+    /// <summary>Whether quantized weights may be converted too, which loses quality.</summary>
     public bool AllowRequantize { get; init; } = true;
 
-    /// <summary>Whether every matrix gets the mix's main type.</summary>
+    /// <summary>Whether to store every matrix in the mix's main type.</summary>
     public bool Pure { get; init; }
 
     /// <summary>Threads; 0: one per processor.</summary>
     public int Threads { get; init; }
 }
 
-/// <summary>What <see cref="ModelQuantizer.Quantize"/> did.</summary>
-/// <param name="BytesBefore">Bytes of all tensors.</param>
-/// <param name="BytesAfter">Bytes of all tensors written.</param>
-/// <param name="Tensors">Tensors.</param>
-/// <param name="Converted">Tensors that got another type.</param>
-/// <param name="Fallback">Tensors whose rows do not fill the blocks of the type that the mix wants: they have a wider one.</param>
-/// <param name="Requantized">Tensors that got another type and were quantized before.</param>
+/// <summary>Result of <see cref="ModelQuantizer.Quantize"/>.</summary>
+/// <param name="BytesBefore">Bytes of all tensors in the input.</param>
+/// <param name="BytesAfter">Bytes of all tensors in the output.</param>
+/// <param name="Tensors">Number of tensors.</param>
+/// <param name="Converted">Tensors whose type changed.</param>
+/// <param name="Fallback">Tensors with a wider type than the mix's, because their rows are not a multiple of its block size.</param>
+/// <param name="Requantized">Converted tensors that were already quantized.</param>
 public sealed record QuantizeResult(long BytesBefore, long BytesAfter, int Tensors, int Converted, int Fallback, int Requantized)
 {
     /// <summary>The tensors that <see cref="Fallback"/> counts, in file order.</summary>
     public IReadOnlyList<QuantizeFallback> Fallbacks { get; init; } = [];
 }
 
-/// <summary>A tensor whose rows do not fill the blocks of the type that the mix wants.</summary>
-/// <param name="Tensor">The tensor's name.</param>
-/// <param name="Wanted">The type that the mix wants, such as "Q6_K".</param>
-/// <param name="Given">The wider type that it has instead, such as "Q8_0".</param>
+/// <summary>A tensor whose rows are not a multiple of the block size of the mix's type.</summary>
+/// <param name="Tensor">Name of the tensor.</param>
+/// <param name="Wanted">The mix's type, such as "Q6_K".</param>
+/// <param name="Given">The wider type used, such as "Q8_0".</param>
 public sealed record QuantizeFallback(string Tensor, string Wanted, string Given);
 
-/// <summary>Writes models with their weights in other formats.</summary>
+/// <summary>Quantizes model files.</summary>
 public static unsafe class ModelQuantizer
 {
-    /// <summary>The types and mixes that can be written.</summary>
+    /// <summary>The supported types and mixes.</summary>
     public static IReadOnlyList<string> Types { get; } = [.. Names()];
 
-    /// <summary>Reads a GGUF file and writes another, which appears whole or not at all. Vectors and metadata stay as they are.</summary>
-    /// <param name="from">The file to read.</param>
-    /// <param name="to">The file to write; one that is there is replaced unless it is read-only, and a symbolic link is followed.</param>
+    /// <summary>Converts the matrices of a GGUF file and writes the result to another file, which appears complete or not at all. Vectors and metadata are copied.</summary>
+    /// <param name="from">The input file.</param>
+    /// <param name="to">The output file. An existing file is replaced unless it is read-only; a symbolic link is followed.</param>
     /// <param name="options">Null: the defaults.</param>
-    /// <param name="progress">Called with the fraction done, 0 to 1, on the calling thread; what it throws ends the work and reaches the caller.</param>
-    /// <param name="cancellationToken">Ends the work.</param>
-    /// <exception cref="ArgumentException">A type is not known, or was asked for by name and does not fit a tensor's rows; both files are the same, or requantizing is needed and not allowed.</exception>
-    /// <exception cref="ModelLoadException">A file cannot be read or written, is not valid GGUF, or holds a weight the type cannot hold.</exception>
-    /// <exception cref="UnsupportedModelException">A tensor is of a type that is not known.</exception>
+    /// <param name="progress">Called with the fraction done, 0 to 1, on the calling thread. Its exceptions stop the conversion and reach the caller.</param>
+    /// <param name="cancellationToken">Stops the conversion.</param>
+    /// <exception cref="ArgumentException">A type is unknown, or a type requested by name does not fit a tensor's rows; both files are the same; or requantizing is needed but not allowed.</exception>
+    /// <exception cref="ModelLoadException">A file cannot be read or written, is not valid GGUF, or contains a weight that the type cannot represent.</exception>
+    /// <exception cref="UnsupportedModelException">A tensor has an unknown type.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public static QuantizeResult Quantize(
         string from, string to, QuantizeOptions? options = null, Action<float>? progress = null, CancellationToken cancellationToken = default)

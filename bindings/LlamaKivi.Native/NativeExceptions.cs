@@ -2,7 +2,7 @@ using LlamaKivi.Exceptions;
 
 namespace LlamaKivi.Native;
 
-/// <summary>A call of the native engine failed; <see cref="Exception.Message"/> is the engine's own message.</summary>
+/// <summary>A native call failed. <see cref="Exception.Message"/> is the engine's message.</summary>
 public class LlamaKiviException(EngineStatus status, string message, Exception? innerException = null) : RuntimeError(message, innerException)
 {
     /// <summary>The status the engine returned.</summary>
@@ -15,81 +15,81 @@ public sealed class ModelLoadException(EngineStatus status, string message, stri
 /// <summary>The file is valid, but the engine does not implement its architecture, weight type or shape.</summary>
 public sealed class UnsupportedModelException(string message, string modelPath = "") : LoadWeightsFailedException(EngineStatus.Unsupported, message, modelPath);
 
-/// <summary>The KV cache has no room for the tokens; the message gives used and needed tokens.</summary>
+/// <summary>The KV cache has no room for the tokens; the message states used and needed tokens.</summary>
 /// <param name="message">The message.</param>
-/// <param name="needed">Tokens that were to be added.</param>
-/// <param name="available">Tokens there was room for.</param>
+/// <param name="needed">Tokens to add.</param>
+/// <param name="available">Tokens that would fit.</param>
 public sealed class KvCacheFullException(string message, long needed = 0, long available = 0) : LlamaKiviException(EngineStatus.CacheFull, message)
 {
-    /// <summary>Tokens that were to be added.</summary>
+    /// <summary>Tokens to add.</summary>
     public long Needed { get; } = needed;
 
-    /// <summary>Tokens there was room for.</summary>
+    /// <summary>Tokens that would fit.</summary>
     public long Available { get; } = available;
 }
 
-/// <summary>The engine could not allocate memory; the message gives the size asked.</summary>
+/// <summary>The engine could not allocate memory; the message states the requested size where it is known.</summary>
 /// <param name="message">The message.</param>
-/// <param name="needed">Bytes asked for; 0: not known.</param>
+/// <param name="needed">Requested bytes; 0: unknown.</param>
 public sealed class NativeOutOfMemoryException(string message, long needed = 0) : LlamaKiviException(EngineStatus.OutOfMemory, message)
 {
-    /// <summary>Bytes asked for; 0: not known.</summary>
+    /// <summary>Requested bytes; 0: unknown.</summary>
     public long Needed { get; } = needed;
 }
 
-/// <summary>The engine could not allocate memory of a device; the context, if there is one, is as it was.</summary>
+/// <summary>The engine could not allocate memory on a device. An existing context is unchanged.</summary>
 /// <param name="message">The message.</param>
-/// <param name="needed">Bytes asked for.</param>
-/// <param name="available">Bytes that were free.</param>
+/// <param name="needed">Requested bytes.</param>
+/// <param name="available">Free bytes.</param>
 public sealed class OutOfDeviceMemoryException(string message, long needed, long available)
     : LlamaKiviException(EngineStatus.OutOfDeviceMemory, message)
 {
-    /// <summary>Bytes asked for.</summary>
+    /// <summary>Requested bytes.</summary>
     public long Needed { get; } = needed;
 
-    /// <summary>Bytes that were free.</summary>
+    /// <summary>Free bytes.</summary>
     public long Available { get; } = available;
 }
 
-/// <summary>There is no usable device, or a call of its driver failed.</summary>
+/// <summary>No device is usable, or a driver call failed.</summary>
 public sealed class DeviceException(string message) : LlamaKiviException(EngineStatus.DeviceError, message);
 
-/// <summary>A computation gave NaN or infinity; the message names layer and operation.</summary>
+/// <summary>An operation gave NaN or infinity; the message names layer and operation.</summary>
 public sealed class NumericErrorException(string message) : LlamaKiviException(EngineStatus.NumericError, message);
 
-/// <summary>A saved state is damaged, or belongs to another model or another kind of KV cache; the context is as it was.</summary>
+/// <summary>A saved state is damaged, or belongs to another model or KV cache type. The context is unchanged.</summary>
 public sealed class StateLoadException(string message) : LlamaKiviException(EngineStatus.BadState, message);
 
-/// <summary>Something else uses the context, which does one thing at a time; the message names it. Nothing was done.</summary>
-/// <remarks>Wait for its end and call again, or use another context of the model. Chat clients, embedders and rerankers wait their turn by themselves.</remarks>
+/// <summary>Another call or operation uses the context; the message names it. Nothing was changed.</summary>
+/// <remarks>Wait until it ends and call again, or use another context of the model. Chat clients, embedders and rerankers wait by themselves.</remarks>
 /// <param name="message">The message.</param>
-/// <param name="holder">What uses the context, "InteractiveExecutor.InferAsync"; empty: the message alone says it.</param>
+/// <param name="holder">Name of the call or operation, such as "InteractiveExecutor.InferAsync"; empty: only the message names it.</param>
 public sealed class ContextBusyException(string message, string holder = "") : LlamaKiviException(EngineStatus.Busy, message)
 {
-    /// <summary>What uses the context, "InteractiveExecutor.InferAsync"; empty: the message alone says it.</summary>
+    /// <summary>Name of the call or operation that uses the context, such as "InteractiveExecutor.InferAsync"; empty: only the message names it.</summary>
     public string Holder { get; } = holder;
 }
 
-/// <summary>The native library found implements another version of the interface than these bindings.</summary>
+/// <summary>The native library has a different interface version than these bindings.</summary>
 public sealed class AbiMismatchException(uint expected, uint found, string path) : LlamaKiviException(
     EngineStatus.InternalError,
     $"The native library {path} has interface version {found}; these bindings need version {expected}. " +
     "Use the library that was built with this version of LlamaKivi.")
 {
-    /// <summary>The version these bindings were generated from.</summary>
+    /// <summary>Interface version of these bindings.</summary>
     public uint Expected { get; } = expected;
 
-    /// <summary>The version the library reports.</summary>
+    /// <summary>Interface version of the library.</summary>
     public uint Found { get; } = found;
 }
 
-/// <summary>The native library was not found or could not be loaded; the message lists every path tried.</summary>
+/// <summary>The native library was not found or could not be loaded. The message lists every path tried.</summary>
 public sealed class NativeLibraryNotFoundException : RuntimeError
 {
     internal NativeLibraryNotFoundException(IReadOnlyList<(string Path, string Reason)> attempts)
         : base(Describe(attempts)) => Attempts = attempts;
 
-    /// <summary>Every path tried, and why it did not work.</summary>
+    /// <summary>Every path tried, and why it failed.</summary>
     public IReadOnlyList<(string Path, string Reason)> Attempts { get; }
 
     private static string Describe(IReadOnlyList<(string Path, string Reason)> attempts) =>

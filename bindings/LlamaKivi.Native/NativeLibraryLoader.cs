@@ -5,10 +5,10 @@ using System.Runtime.InteropServices;
 
 namespace LlamaKivi.Native;
 
-/// <summary>Finds the native library, and checks its interface version before its first use.</summary>
+/// <summary>Finds the native library and checks its interface version before the first use.</summary>
 internal static unsafe class NativeLibraryLoader
 {
-    /// <summary>Environment variable naming the folder of the native library; no other place is tried then.</summary>
+    /// <summary>Environment variable with the folder of the native library. If it is set, no other folder is tried.</summary>
     public const string DirectoryVariable = "LLAMA_KIVI_NATIVE_DIR";
 
     private static readonly Lock Gate = new();
@@ -31,7 +31,7 @@ internal static unsafe class NativeLibraryLoader
             return [Path.GetFullPath(Path.Combine(nativeDirectory, FileName))];
         }
 
-        // Where the host found the native assets of NuGet packages, and where a single-file program was extracted to.
+        // The host's folders: native assets of NuGet packages, and the extraction folder of a single-file program.
         string[] hostFolders = (AppContext.GetData("NATIVE_DLL_SEARCH_DIRECTORIES") as string ?? "").Split(Path.PathSeparator);
         string[] folders = [AssemblyFolder(), AppContext.BaseDirectory, .. hostFolders];
         return [.. folders.Where(folder => folder.Length > 0)
@@ -40,8 +40,8 @@ internal static unsafe class NativeLibraryLoader
             .Distinct()];
     }
 
-    /// <summary>Loads the first candidate that can be loaded.</summary>
-    /// <exception cref="NativeLibraryNotFoundException">None can.</exception>
+    /// <summary>Loads the first candidate that loads.</summary>
+    /// <exception cref="NativeLibraryNotFoundException">No candidate loads.</exception>
     public static (nint Library, string Path) Load(IReadOnlyList<string> candidates)
     {
         var attempts = new List<(string Path, string Reason)>();

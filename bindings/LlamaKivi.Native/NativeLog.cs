@@ -9,13 +9,13 @@ public static unsafe class NativeLog
     private static readonly Lock Gate = new();
     private static Action<EngineLogLevel, string>? s_listener;
 
-    /// <summary>Sends the engine's log to a listener, which any thread may call; null: nowhere, as at the start.</summary>
-    /// <remarks>What a listener throws is dropped: an exception must not cross the engine. It must not call this method.</remarks>
+    /// <summary>Sets the listener of the engine's log, which is called from any thread. Null, the default, discards the log.</summary>
+    /// <remarks>Exceptions of the listener are dropped, because they must not cross native frames. The listener must not call this method.</remarks>
     public static void Listen(Action<EngineLogLevel, string>? listener)
     {
         lock (Gate)
         {
-            NativeMethods.lk_log_set(null, null);  // returns after the last call of the one before
+            NativeMethods.lk_log_set(null, null);  // returns after the previous listener's last call
             s_listener = listener;
             if (listener is not null)
             {
@@ -33,7 +33,7 @@ public static unsafe class NativeLog
         }
         catch
         {
-            // See the remarks of Listen.
+            // Dropped: see the remarks of Listen.
         }
     }
 

@@ -6,18 +6,18 @@ namespace LlamaKivi.Native;
 /// <summary>Turns status codes into exceptions.</summary>
 internal static unsafe class NativeStatus
 {
-    /// <summary>Throws for every status but <see cref="lk_status.LK_OK"/>. Call it on the thread that made the call.</summary>
+    /// <summary>Throws for every status except <see cref="lk_status.LK_OK"/>. Must run on the thread of the native call.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Check(lk_status status)
     {
         if (status != lk_status.LK_OK)
         {
-            // The message is thread-local and lives until this thread's next call.
+            // The message is thread-local and valid until this thread's next call.
             throw LastError(status);
         }
     }
 
-    /// <summary>The exception for the calling thread's last failed call, of a model's path where there is one. Call it on the thread that made the call.</summary>
+    /// <summary>Creates the exception for the calling thread's last failed call. path: the model's file, if any. Must run on the thread of the native call.</summary>
     public static Exception LastError(lk_status status, string path = "", CancellationToken cancellationToken = default)
     {
         string message = ParameterNames.Translate(Text(NativeMethods.lk_last_error()));
@@ -43,6 +43,6 @@ internal static unsafe class NativeStatus
             _ => new LlamaKiviException((EngineStatus)status, message),
         };
 
-    /// <summary>Copies a NUL-terminated UTF-8 string; NULL gives an empty one.</summary>
+    /// <summary>Copies a NUL-terminated UTF-8 string; NULL becomes an empty string.</summary>
     public static string Text(byte* utf8) => Marshal.PtrToStringUTF8((nint)utf8) ?? "";
 }

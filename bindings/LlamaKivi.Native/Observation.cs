@@ -4,7 +4,7 @@ using System.Runtime.InteropServices;
 
 namespace LlamaKivi.Native;
 
-/// <summary>What a layer computes of the rows of a pass, before the cache takes keys and values. Rows are sorted by sequence. Valid only during the call.</summary>
+/// <summary>Queries, keys and values of one layer in one forward pass, before they enter the cache. Rows are sorted by sequence. Valid only during the call.</summary>
 public readonly ref struct Observation
 {
     internal unsafe Observation(lk_observation* o, ModelDescription model)
@@ -18,10 +18,10 @@ public readonly ref struct Observation
         Values = new ReadOnlySpan<float>(o->v, rows * model.KvHeadCount * model.HeadSize);
     }
 
-    /// <summary>The layer, from 0.</summary>
+    /// <summary>Index of the layer.</summary>
     public int Layer { get; }
 
-    /// <summary>Rows.</summary>
+    /// <summary>Number of rows.</summary>
     public int RowCount => Positions.Length;
 
     /// <summary>Sequence of each row.</summary>
@@ -30,25 +30,25 @@ public readonly ref struct Observation
     /// <summary>Position of each row in its sequence.</summary>
     public ReadOnlySpan<int> Positions { get; }
 
-    /// <summary>Queries after the rotary embedding: [rows, heads, head size].</summary>
+    /// <summary>Queries after RoPE: [rows, query heads, head size].</summary>
     public ReadOnlySpan<float> Queries { get; }
 
-    /// <summary>Keys after the rotary embedding: [rows, KV heads, head size].</summary>
+    /// <summary>Keys after RoPE: [rows, KV heads, head size].</summary>
     public ReadOnlySpan<float> Keys { get; }
 
     /// <summary>Values: [rows, KV heads, head size].</summary>
     public ReadOnlySpan<float> Values { get; }
 }
 
-/// <summary>Is shown every layer of every pass of a context; see <see cref="ContextHandle.Observe"/>.</summary>
+/// <summary>Called for every layer of every forward pass of a context; see <see cref="ContextHandle.Observe"/>.</summary>
 public delegate void ContextObserver(Observation observation);
 
-/// <summary>Takes the engine's calls of an observer. What the observer throws is kept, stops the call, and reaches the caller of Decode.</summary>
+/// <summary>Forwards the engine's callbacks to an observer. An exception of the observer is stored, stops the decode, and is rethrown to the caller of Decode.</summary>
 internal sealed unsafe class ObserverCallback
 {
     private readonly ContextObserver _observer;
     private readonly ModelDescription _model;
-    private readonly GCHandle _handle;  // weak: the context that shows itself keeps this object
+    private readonly GCHandle _handle;  // weak: the observed context keeps this object alive
     private ExceptionDispatchInfo? _failure;
 
     public ObserverCallback(ContextObserver observer, ModelDescription model)
@@ -64,7 +64,7 @@ internal sealed unsafe class ObserverCallback
 
     public void* UserData => (void*)GCHandle.ToIntPtr(_handle);
 
-    /// <summary>Throws what the observer threw.</summary>
+    /// <summary>Rethrows the observer's exception, if any.</summary>
     public void Check()
     {
         ExceptionDispatchInfo? failure = _failure;

@@ -3,17 +3,17 @@ using System.Diagnostics.CodeAnalysis;
 namespace LlamaKivi.Native;
 
 /// <summary>
-/// Copies of the outputs that were asked for since the last decode. The engine's own memory changes with the next decode and goes with the context; a span of a copy
-/// keeps it, and the worst it can show is numbers of another time.
+/// Copies of the outputs read since the last decode. The engine's own memory changes with the next decode and is freed with the context; a span of a copy stays
+/// valid and at worst shows later numbers.
 /// </summary>
-/// <remarks>A loop that asks for as many rows after each decode allocates nothing once it runs.</remarks>
+/// <remarks>A loop that reads the same number of rows after each decode allocates only in its first round.</remarks>
 internal sealed class OutputRows
 {
     private readonly Dictionary<int, float[]> _rows = [];
     private readonly Stack<float[]> _spare = new();
     private int[] _indexes = [];
 
-    /// <summary>Forgets the copies, and keeps their memory.</summary>
+    /// <summary>Drops the copies and keeps their memory for reuse.</summary>
     public void Forget()
     {
         if (_rows.Count == 0)
@@ -21,7 +21,7 @@ internal sealed class OutputRows
             return;
         }
 
-        _spare.Clear();  // a loop needs no more than it used the last time
+        _spare.Clear();  // keep only as many rows as were used since the last decode
         foreach (float[] row in _rows.Values)
         {
             _spare.Push(row);
@@ -40,9 +40,9 @@ internal sealed class OutputRows
         return row;
     }
 
-    /// <summary>The indexes of a batch's outputs, which no later batch changes.</summary>
+    /// <summary>The indexes of a batch's outputs, in an array that later batches do not change.</summary>
     /// <param name="count">Tokens of the batch.</param>
-    /// <param name="outputs">Not 0 where an output was asked for; empty: only for the last.</param>
+    /// <param name="outputs">Not 0 for each token with an output; empty: only the last token.</param>
     public int[] Indexes(int count, ReadOnlySpan<byte> outputs)
     {
         int n = outputs.IsEmpty ? 1 : count - outputs.Count((byte)0);

@@ -4,8 +4,8 @@ using System.Text.RegularExpressions;
 namespace LlamaKivi.Native;
 
 /// <summary>
-/// Puts the names that parameters have in .NET in the place of those of the C interface, by which the engine's messages call
-/// them. A command line does the same with its options' names.
+/// Replaces parameter names of the C interface in the engine's messages with their .NET names. The command line does the same
+/// with its option names.
 /// </summary>
 internal static partial class ParameterNames
 {
@@ -26,7 +26,7 @@ internal static partial class ParameterNames
 
     public static string Translate(string message) => Name().Replace(message, match => Names[match.Value]);
 
-    // Whole names that are no part of a path or of a longer name.
+    // Matches whole names, not parts of a path or of a longer name.
     [GeneratedRegex(@"(?<![\w./\\-])(n_ctx|n_seq_max|n_ubatch|n_threads|n_gpu_layers|vocab_only|cache\.(type_k|type_v|group|residual|sinks))(?![\w/\\-]|\.\w)")]
     private static partial Regex Name();
 }

@@ -5,8 +5,8 @@ using System.Runtime.InteropServices;
 namespace LlamaKivi.Native;
 
 /// <summary>
-/// Takes progress from a long native call and stops it on cancellation. An exception must not cross native frames: what the
-/// action throws is kept, the call is stopped, and <see cref="Check"/> rethrows it.
+/// Forwards the progress of a long native call and stops the call on cancellation. Exceptions must not cross native frames: an
+/// exception of the action is stored, the call is stopped, and <see cref="Check"/> rethrows it.
 /// </summary>
 internal sealed unsafe class ProgressCallback : IDisposable
 {
@@ -16,8 +16,8 @@ internal sealed unsafe class ProgressCallback : IDisposable
     private readonly GCHandle _handle;
     private ExceptionDispatchInfo? _failure;
 
-    /// <param name="action">Takes the progress, 0 to 1.</param>
-    /// <param name="path">The file the call is about.</param>
+    /// <param name="action">Receives the progress, 0 to 1.</param>
+    /// <param name="path">The file that the call reads.</param>
     /// <param name="cancellationToken">Stops the call.</param>
     public ProgressCallback(Action<float>? action, string path, CancellationToken cancellationToken)
     {
@@ -31,10 +31,10 @@ internal sealed unsafe class ProgressCallback : IDisposable
 
     public void* UserData => (void*)GCHandle.ToIntPtr(_handle);
 
-    /// <summary>Throws what the action threw, or what the call's status says.</summary>
+    /// <summary>Rethrows the action's exception, or throws for a failed status.</summary>
     public void Check(lk_status status)
     {
-        // Also after success: the exception may come from the last report, which the engine does not answer any more.
+        // Also after success: the exception may come from the last report, after which the engine no longer stops.
         _failure?.Throw();
         if (status != lk_status.LK_OK)
         {

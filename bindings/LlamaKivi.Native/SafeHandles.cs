@@ -2,13 +2,13 @@ using System.Runtime.InteropServices;
 
 namespace LlamaKivi.Native;
 
-/// <summary>A handle of the engine.</summary>
+/// <summary>A handle of an engine object.</summary>
 internal abstract class EngineHandle() : SafeHandle(0, ownsHandle: true)
 {
-    /// <summary>The public type that disposes of the handle: it is named when the handle is used afterwards.</summary>
+    /// <summary>Name of the public type that owns the handle, for errors about use after disposal.</summary>
     public abstract string Owner { get; set; }
 
-    /// <summary>Whether it was disposed of; it is open until the calls end that use it.</summary>
+    /// <summary>Whether the handle was disposed. It stays open until all calls that use it have ended.</summary>
     public bool IsDisposed { get; private set; }
 
     public override bool IsInvalid => handle == 0;
@@ -22,7 +22,7 @@ internal abstract class EngineHandle() : SafeHandle(0, ownsHandle: true)
     }
 }
 
-/// <summary>Owns an opened GGUF file, or borrows the file of a model, which it then keeps alive.</summary>
+/// <summary>Owns an opened GGUF file, or refers to a model's file and keeps the model alive.</summary>
 internal sealed unsafe class SafeGgufHandle : EngineHandle
 {
     private readonly SafeModelHandle? _owner;
@@ -77,7 +77,7 @@ internal sealed unsafe class SafeModelHandle : EngineHandle
     }
 }
 
-/// <summary>Owns a context, and keeps its model alive.</summary>
+/// <summary>Owns a context and keeps its model alive.</summary>
 internal sealed unsafe class SafeContextHandle : EngineHandle
 {
     private readonly SafeModelHandle _model;
@@ -102,12 +102,12 @@ internal sealed unsafe class SafeContextHandle : EngineHandle
     }
 }
 
-/// <summary>Keeps a handle open for the length of a call: a Dispose meanwhile takes effect at the call's end.</summary>
+/// <summary>Keeps a handle open during a call. A concurrent Dispose takes effect when the call ends.</summary>
 internal readonly ref struct HandleLease
 {
     private readonly EngineHandle _handle;
 
-    /// <exception cref="ObjectDisposedException">The handle was disposed of.</exception>
+    /// <exception cref="ObjectDisposedException">The handle was disposed.</exception>
     public HandleLease(EngineHandle handle)
     {
         bool added = false;

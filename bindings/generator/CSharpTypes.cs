@@ -1,6 +1,6 @@
 namespace LlamaKivi.BindingsGenerator;
 
-/// <summary>C types as C# spells them.</summary>
+/// <summary>Maps C types to C# types.</summary>
 internal sealed class CSharpTypes(HeaderModel header)
 {
     private static readonly Dictionary<string, string> Scalars = new(StringComparer.Ordinal)
@@ -42,13 +42,13 @@ internal sealed class CSharpTypes(HeaderModel header)
         }
         else if (!Scalars.TryGetValue(name, out mapped!))
         {
-            throw new GeneratorException($"{where}: no C# type is known for '{type}'; add it to {nameof(CSharpTypes)}.");
+            throw new GeneratorException($"{where}: the C type '{type}' has no C# mapping; add one to {nameof(CSharpTypes)}.");
         }
 
         return mapped + new string('*', pointers);
     }
 
-    /// <summary>A name that C# accepts as an identifier.</summary>
+    /// <summary>Escapes a name that is a C# keyword.</summary>
     public static string Identifier(string name) => Keywords.Contains(name) ? "@" + name : name;
 
     private static readonly HashSet<string> Keywords = new(StringComparer.Ordinal)

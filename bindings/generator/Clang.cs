@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace LlamaKivi.BindingsGenerator;
 
-/// <summary>Runs clang and hands back its syntax tree.</summary>
+/// <summary>Runs clang and returns its syntax tree.</summary>
 internal sealed class Clang
 {
     private static readonly string[] Candidates =
@@ -33,14 +33,14 @@ internal sealed class Clang
         }
 
         throw new GeneratorException(
-            $"clang was not found (tried {string.Join(", ", Candidates)}); it parses the C header. " +
+            $"clang was not found (tried {string.Join(", ", Candidates)}); the generator needs it to parse the C header. " +
             "Debian or Ubuntu: apt-get install clang. macOS: xcode-select --install. Windows: winget install LLVM.LLVM.");
     }
 
     /// <summary>Parses a C file and returns the declarations at file scope.</summary>
     public JsonElement[] Parse(string path)
     {
-        // Freestanding: clang's own stdint.h is enough, so no C library headers need to be installed.
+        // Freestanding: uses clang's own stdint.h, so no C library headers need to be installed.
         var (exitCode, output, errors) = Run(
             _command, ["-ffreestanding", "-x", "c", "-std=c11", "-Xclang", "-ast-dump=json", "-fsyntax-only", path]);
         if (exitCode != 0)

@@ -1,6 +1,6 @@
 namespace LlamaKivi.BindingsGenerator;
 
-/// <summary>What the bindings need to know of the header, in the header's order.</summary>
+/// <summary>The header's declarations, in file order.</summary>
 internal sealed record HeaderModel(
     IReadOnlyList<HeaderConstant> Constants,
     IReadOnlyList<HeaderEnum> Enums,
@@ -15,22 +15,22 @@ internal sealed record HeaderEnum(string Name, string? Doc, IReadOnlyList<Header
 
 internal sealed record HeaderEnumMember(string Name, long Value, string? Doc);
 
-/// <summary>A typedef of a pointer to a function.</summary>
+/// <summary>A typedef of a function pointer.</summary>
 internal sealed record HeaderCallback(string Name, string ReturnType, IReadOnlyList<string> ParameterTypes);
 
 internal sealed record HeaderStruct(string Name, string? Doc, IReadOnlyList<HeaderField> Fields);
 
-/// <summary>A struct's field; <see cref="Length"/> is the number of elements of an array, 0 for any other type.</summary>
+/// <summary>A field of a struct. <see cref="Length"/>: elements of an array, 0 for other types.</summary>
 internal sealed record HeaderField(string Name, string Type, int Length, string? Doc);
 
 internal sealed record HeaderFunction(string Name, string ReturnType, string? Doc, IReadOnlyList<HeaderParameter> Parameters);
 
 internal sealed record HeaderParameter(string Name, string Type);
 
-/// <summary>Size and field offsets of a struct, in bytes, as clang computes them.</summary>
+/// <summary>Size and field offsets of a struct in bytes, computed by clang.</summary>
 internal sealed record StructLayout(string Name, long Size, IReadOnlyList<FieldLayout> Fields);
 
 internal sealed record FieldLayout(string Name, bool IsArray, long Offset);
 
-/// <summary>An error whose message says all that the user needs.</summary>
+/// <summary>An error that is shown to the user as its message alone.</summary>
 internal sealed class GeneratorException(string message) : Exception(message);

@@ -5,7 +5,7 @@ using System.Text.RegularExpressions;
 
 namespace LlamaKivi.BindingsGenerator;
 
-/// <summary>Turns clang's syntax tree of the header into a <see cref="HeaderModel"/>.</summary>
+/// <summary>Converts clang's syntax tree of the header to a <see cref="HeaderModel"/>.</summary>
 internal sealed partial class HeaderReader(Clang clang, string headerPath)
 {
     private readonly byte[] _source = File.ReadAllBytes(headerPath);
@@ -25,7 +25,7 @@ internal sealed partial class HeaderReader(Clang clang, string headerPath)
             [.. nodes.Where(node => Kind(node) == "FunctionDecl").Select(ReadFunction)]);
     }
 
-    /// <summary>Has clang compute the layout of every struct, as the values of enumerators.</summary>
+    /// <summary>Computes the layout of every struct: clang evaluates sizes and offsets as enumerators of a probe file.</summary>
     public IReadOnlyList<StructLayout> ReadLayouts(HeaderModel header)
     {
         var probe = new StringBuilder();
@@ -69,7 +69,7 @@ internal sealed partial class HeaderReader(Clang clang, string headerPath)
             bool hasValue = given.ValueKind == JsonValueKind.Object;
             if (!hasValue && member.TryGetProperty("inner", out JsonElement inner) && inner.EnumerateArray().Any(child => Kind(child) != "FullComment"))
             {
-                throw new GeneratorException($"{Name(member)}: its value is no plain int constant; cast it to int.");
+                throw new GeneratorException($"{Name(member)}: the value is not an int constant; cast it to int.");
             }
 
             long value = hasValue ? long.Parse(given.GetProperty("value").GetString()!, CultureInfo.InvariantCulture) : next;
@@ -85,7 +85,7 @@ internal sealed partial class HeaderReader(Clang clang, string headerPath)
         Match match = CallbackType().Match(Type(node));
         if (!match.Success)
         {
-            throw new GeneratorException($"{Name(node)}: '{Type(node)}' is no pointer to a function that this generator knows.");
+            throw new GeneratorException($"{Name(node)}: the function pointer type '{Type(node)}' is not supported; extend {nameof(ReadCallback)}.");
         }
 
         return new HeaderCallback(Name(node), match.Groups[1].Value.Trim(), SplitTypes(match.Groups[2].Value));
@@ -112,14 +112,14 @@ internal sealed partial class HeaderReader(Clang clang, string headerPath)
             [.. Children(node, "ParmVarDecl").Select(parameter => new HeaderParameter(Name(parameter), Type(parameter)))]);
     }
 
-    /// <summary>Macros are not in the syntax tree, so integer #defines are found by their text.</summary>
+    /// <summary>Finds integer #defines in the source text, because macros are not in the syntax tree.</summary>
     private List<HeaderConstant> ReadConstants() =>
         [.. IntegerDefine().Matches(Encoding.UTF8.GetString(_source)).Select(match => new HeaderConstant(
             match.Groups["name"].Value,
             match.Groups["value"].Value,
             match.Groups["doc"].Success ? CleanComment(match.Groups["doc"].Value) : null))];
 
-    /// <summary>The comment's source text: clang's own parts of it lose whatever looks like HTML or a command.</summary>
+    /// <summary>A declaration's comment, from the source text: clang's parsed comments drop text that looks like HTML or a command.</summary>
     private string? Doc(JsonElement node)
     {
         JsonElement comment = Children(node, "FullComment").FirstOrDefault();

@@ -1,11 +1,11 @@
 using LlamaKivi.BindingsGenerator;
 
-// Usage: [--check] [repository root]. --check writes nothing and exits 1 if a committed file differs.
+// Usage: [--check] [repository root]. --check writes nothing and exits with 1 if a committed file differs.
 bool check = args.Contains("--check");
 string? root = args.FirstOrDefault(arg => !arg.StartsWith('-')) ?? FindRoot(Environment.CurrentDirectory) ?? FindRoot(AppContext.BaseDirectory);
 if (root is null)
 {
-    Console.Error.WriteLine("Run this inside the LlamaKivi repository, or give its root as an argument.");
+    Console.Error.WriteLine("No LlamaKivi repository found. Run this inside the repository, or give its root as an argument.");
     return 2;
 }
 
@@ -72,14 +72,14 @@ static int Check(string root, (string Path, string Text)[] files)
 
         int line = committed.AsSpan().CommonPrefixLength(generated);
         differing++;
-        Console.Error.WriteLine($"{path}({line + 1}): differs from what the header gives");
+        Console.Error.WriteLine($"{path}({line + 1}): differs from the generator's output");
         Console.Error.WriteLine($"  committed: {(line < committed.Length ? committed[line] : "(end of file)")}");
         Console.Error.WriteLine($"  generated: {(line < generated.Length ? generated[line] : "(end of file)")}");
     }
 
     if (differing > 0)
     {
-        Console.Error.WriteLine("Run: dotnet run --project bindings/generator, and commit the result.");
+        Console.Error.WriteLine("Run dotnet run --project bindings/generator -c Release and commit the result.");
     }
 
     return differing > 0 ? 1 : 0;

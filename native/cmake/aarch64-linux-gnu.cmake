@@ -1,4 +1,4 @@
-# Cross-compiles for AArch64 with Debian's g++-aarch64-linux-gnu; tests run under qemu-user.
+# Toolchain for cross-compiling to AArch64 with Debian's g++-aarch64-linux-gnu; tests run under qemu-user.
 #   cmake -S . -B build-aarch64 -DCMAKE_TOOLCHAIN_FILE=native/cmake/aarch64-linux-gnu.cmake
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)

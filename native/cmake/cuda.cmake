@@ -1,17 +1,17 @@
-# The CUDA plugin, libllama-kivi-cuda.so: kernels in C++17 for CUDA 11.8 and later, the rest in C++20 like the library.
+# The CUDA plugin, libllama-kivi-cuda.so: kernels in C++17 for CUDA 11.8 or later, host code in C++20 like the library.
 if(LK_CUDA STREQUAL "OFF")
     return()
 endif()
 include(CheckLanguage)
 if(NOT CMAKE_CUDA_HOST_COMPILER AND EXISTS /usr/bin/g++-11)
-    set(CMAKE_CUDA_HOST_COMPILER /usr/bin/g++-11)  # CUDA 11 takes no later one
+    set(CMAKE_CUDA_HOST_COMPILER /usr/bin/g++-11)  # the latest GCC that CUDA 11 supports
 endif()
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
     if(LK_CUDA STREQUAL "ON")
-        message(FATAL_ERROR "LK_CUDA is ON and no CUDA compiler was found")
+        message(FATAL_ERROR "LK_CUDA is ON, but no CUDA compiler was found; install CUDA (Debian: apt-get install nvidia-cuda-toolkit) or set LK_CUDA=OFF")
     endif()
-    message(STATUS "No CUDA compiler: the library is built for the CPU alone (Debian: nvidia-cuda-toolkit)")
+    message(STATUS "No CUDA compiler found: building for the CPU only (Debian: apt-get install nvidia-cuda-toolkit)")
     return()
 endif()
 set(CMAKE_CUDA_ARCHITECTURES ${LK_CUDA_ARCHITECTURES})
@@ -25,11 +25,11 @@ add_library(llama-kivi-cuda-kernels OBJECT ${LK_CUDA_KERNELS})
 set_target_properties(llama-kivi-cuda-kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(llama-kivi-cuda-kernels PRIVATE ${LK_ROOT}/include ${LK_ROOT}/src)
 set_target_properties(llama-kivi-cuda-kernels PROPERTIES COMPILE_OPTIONS "--expt-relaxed-constexpr")
-# Codes must come out as on the CPU.
+# No FMA: codes must equal the CPU's.
 file(GLOB LK_CUDA_APPEND CONFIGURE_DEPENDS ${LK_ROOT}/src/backend/cuda/append/*.cu)
 set_source_files_properties(${LK_CUDA_APPEND} PROPERTIES COMPILE_OPTIONS "--fmad=false")
 
-# What the plugin needs of the library's inner parts, it has a copy of.
+# The plugin links its own copy of the library's internal functions.
 add_library(llama-kivi-parts STATIC)
 target_link_libraries(llama-kivi-parts PRIVATE llama-kivi-objects)
 add_library(llama-kivi-cuda SHARED ${LK_CUDA_SOURCES} $<TARGET_OBJECTS:llama-kivi-cuda-kernels>)

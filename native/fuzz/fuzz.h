@@ -1,13 +1,17 @@
-// What the fuzzers share. They are libFuzzer programs, built by clang with its sanitizers of addresses and of undefined
-// behaviour:
+// Shared by the fuzzers. They are libFuzzer programs, built by clang with AddressSanitizer and
+// UndefinedBehaviorSanitizer:
 //
-//   cmake -S . -B artifacts/fuzz -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo -DLK_FUZZ=ON
-//   -DLK_CUDA=OFF cmake --build artifacts/fuzz artifacts/fuzz/llama-kivi-fuzz-seeds artifacts/corpus writes gguf/ and
-//   state/, some hundred kB artifacts/fuzz/llama-kivi-fuzz-gguf artifacts/corpus/gguf -max_total_time=600
+//   CXX=clang++ cmake -S . -B artifacts/fuzz -DLK_FUZZ=ON -DLK_CUDA=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
+//   cmake --build artifacts/fuzz
+//
+// The seeds program writes the seed inputs, a few hundred kB, to gguf/ and state/ of its argument:
+//
+//   artifacts/fuzz/llama-kivi-fuzz-seeds artifacts/corpus
+//   artifacts/fuzz/llama-kivi-fuzz-gguf artifacts/corpus/gguf -max_total_time=600
 //   artifacts/fuzz/llama-kivi-fuzz-quantize artifacts/corpus/gguf -max_total_time=600
 //   artifacts/fuzz/llama-kivi-fuzz-state artifacts/corpus/state -max_total_time=600
 //
-// A finding is written to a file crash-..., which the same program takes as an argument to show it again.
+// A fuzzer writes a crashing input to a file crash-...; pass that file to the same program to reproduce the crash.
 #pragma once
 
 #include <sys/mman.h>
@@ -22,7 +26,7 @@
 
 namespace lk::fuzz {
 
-// Types of the cache by the first byte of a state's input.
+// Cache types, selected by the first byte of a state input.
 inline constexpr lk_cache_type kTypes[] = {LK_CACHE_F16,         LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER,
                                            LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0,  LK_CACHE_Q4_0};
 
@@ -37,7 +41,7 @@ inline lk_context_params context_params(lk_cache_type type) {
     return params;
 }
 
-// Bytes as a file in memory, by a path.
+// A file in memory with a path.
 class MemoryFile {
 public:
     MemoryFile(const uint8_t* data, size_t size) : file_(::memfd_create("fuzz", MFD_CLOEXEC)) {
@@ -61,7 +65,7 @@ extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
 namespace lk::fuzz {
 
-// Mostly changes the beginning of a model's file, where its metadata is, and keeps the weights behind it.
+// Mutates mostly the metadata at the start of a model file and keeps the weights after it.
 inline size_t mutate_gguf(uint8_t* data, size_t size, size_t max_size, unsigned seed) {
     constexpr size_t kMetadata = 2048;
     return seed % 16 == 0 || size <= kMetadata ? LLVMFuzzerMutate(data, size, max_size)

@@ -1,4 +1,4 @@
-// A file as a model: its metadata, its weights, and some tokens.
+// Loads the input as a model, reads its metadata and decodes a few tokens.
 #include <vector>
 
 #include "fuzz.h"

@@ -1,4 +1,4 @@
-// A file that is quantized: what comes out can be opened.
+// Quantizes the input; the result must be a valid GGUF file.
 #include "fuzz.h"
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned seed) {

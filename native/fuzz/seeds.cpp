@@ -1,4 +1,4 @@
-// Writes the first inputs of the fuzzers into folders gguf/ and state/ of a folder.
+// Writes the fuzzers' seed inputs to the subfolders gguf/ and state/ of a folder.
 #include <filesystem>
 
 #include "fuzz.h"
@@ -18,7 +18,7 @@ void write_states(const std::filesystem::path& folder) {
         lk::Context context(model, lk::fuzz::context_params(lk::fuzz::kTypes[type]));
         const auto save = [&](const char* moment) {
             std::vector<uint8_t> bytes = lk::test::save_state(context, 0);
-            const size_t first = sizeof(lk::kv::StateHeader) - 1;  // becomes the type
+            const size_t first = sizeof(lk::kv::StateHeader) - 1;  // this byte becomes the cache type
             bytes[first] = static_cast<uint8_t>(type);
             write(folder / (std::to_string(type) + "-" + moment),
                   std::span(bytes).subspan(first, bytes.size() - first - sizeof(uint64_t)));

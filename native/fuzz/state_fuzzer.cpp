@@ -1,5 +1,5 @@
-// A saved state with a right header and checksum and any payload: it is refused, or the sequence can be continued.
-// Input: a byte that chooses the cache's type, then the payload.
+// A saved state with a valid header and checksum and an arbitrary payload is rejected, or its sequence can be
+// continued. Input: a byte that selects the cache type, then the payload.
 #include <cmath>
 #include <cstring>
 
@@ -44,7 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         }
         return 0;
     }
-    // What is taken can be saved, cut, moved, copied and continued.
+    // An accepted state can be saved, truncated, shifted, copied and continued.
     const std::vector<uint8_t> saved = lk::test::save_state(context, 0);
     if (saved != state) {
         std::fprintf(stderr, "a state that was taken comes out as another\n");

@@ -1,11 +1,11 @@
-// Plain softmax attention in double over the rows that a cache means.
+// Reference: softmax attention in double over a cache's dequantized rows.
 #pragma once
 
 #include "kv_helpers.h"
 
 namespace lk::test {
 
-// What one query head of one query token should give.
+// Expected output of one query head of one query token.
 inline std::vector<double> expected_output(const std::vector<std::vector<float>>& k,
                                            const std::vector<std::vector<float>>& v, const float* q, int position,
                                            double scale, int window) {
@@ -37,10 +37,10 @@ inline std::vector<double> expected_output(const std::vector<std::vector<float>>
 
 struct Expected {
     std::vector<double> out;  // [n, n_head, D]
-    std::vector<double> rms;  // [n, n_head]: of the values the head holds
+    std::vector<double> rms;  // [n, n_head]: RMS of the head's values
 };
 
-// Of the staged rows of the segments, layer 0; q[n, n_head, D].
+// Expected outputs of the segments' staged rows in layer 0. q: [n, n_head, D].
 inline Expected expected_attention(const kv::Cache& cache, std::span<const kv::Segment> segments,
                                    const std::vector<float>& q, int n_head, double scale, int window) {
     const kv::CacheConfig& config = cache.config();

@@ -1,4 +1,4 @@
-// Attention over the cache against plain softmax attention in double over the rows that the cache means.
+// Attention over the cache against softmax attention in double over its dequantized rows.
 #include "backend/cpu/attention.h"
 
 #include <map>
@@ -15,23 +15,22 @@ using test::kAllTypes;
 using test::Shape;
 using test::Tokens;
 
-// Errors allowed, as parts of the root mean square of the values a head holds: of the worst of a call's outputs, and
-// their root mean square. f16 rows are read exactly and only sums round. Over codes, query times scales and
-// probability times scale are rounded to int8; the worst outputs are those of channels several times wider than the
-// others, four sigma out of up to 40,000.
+// Allowed errors relative to the RMS of a head's values: maximum and RMS over a call's outputs. f16 rows are exact, so
+// only sums round. For codes, query * scale and probability * scale are rounded to int8; the maximum (four sigma, of up
+// to 40,000 outputs) occurs in channels several times wider than the others.
 struct Tolerance {
     double worst;
     double rms;
 };
 
-// Measured over this file, worst and rms: f16 2e-6 and 2.3e-7, kivi 0.029 and 0.0013, paper 0.05 and 0.0024.
+// Measured in this file, maximum and RMS: f16 2e-6 and 2.3e-7, kivi 0.029 and 0.0013, paper 0.05 and 0.0024.
 Tolerance tolerance(lk_cache_type type) {
     switch (type) {
     case LK_CACHE_F16:
         return {1e-5, 1e-6};
     case LK_CACHE_Q8_0:
     case LK_CACHE_Q4_0:
-        return {4e-3, 4e-4};  // blocks are read as halves
+        return {4e-3, 4e-4};  // blocks are dequantized to halves
     case LK_CACHE_KIVI4:
     case LK_CACHE_KIVI2:
         return {0.04, 0.002};
@@ -40,8 +39,8 @@ Tolerance tolerance(lk_cache_type type) {
     }
 }
 
-// An outlier among the keys widens its group's scales, and with them the int8 steps (worst
-// error 0.3 for a key 8 times the others in the paper recipes): it would only loosen the check.
+// No outlier key: it widens its group's scales and int8 steps (maximum error 0.3 for a key 8 times the others in the
+// paper recipes), which would only loosen the tolerances.
 constexpr float kFirstKey = 1;
 
 struct Call {
@@ -50,7 +49,7 @@ struct Call {
     int window = 0;
 };
 
-// Runs attention with every kernel table on 1 and 2 threads over staged rows, and gives its errors.
+// Runs attention over staged rows with every kernel table on 1 and 2 threads. Returns the maximum errors.
 Tolerance errors_of(const kv::Cache& cache, const Call& call, uint32_t seed) {
     const int d = cache.config().head_size;
     int n = 0;
@@ -73,7 +72,7 @@ Tolerance errors_of(const kv::Cache& cache, const Call& call, uint32_t seed) {
             ThreadPool pool(n_threads);
             Attention attention(*kernels, n_threads);
             std::vector<float> out(q.size(), std::nanf(""));
-            for (int again = 0; again < 2; ++again) {  // the second run finds scratch memory used
+            for (int again = 0; again < 2; ++again) {  // the second run reuses dirty scratch memory
                 attention.run({&cache, call.segments, q.data(), out.data(), 0, call.n_head, scale, test::rotation(d),
                                call.window},
                               pool);
@@ -90,7 +89,7 @@ Tolerance errors_of(const kv::Cache& cache, const Call& call, uint32_t seed) {
     return errors;
 }
 
-// Both sides of each type, and each with the other.
+// Every type on both sides, and mixed pairs.
 struct Pair {
     lk_cache_type k, v;
 };
@@ -110,7 +109,7 @@ std::vector<Pair> all_pairs() {
 
 class AttentionOracle : public testing::Test {
 protected:
-    // Appends n rows to sequence 0 and checks one call of n_rows more.
+    // Appends n rows to sequence 0 and checks a call with n_rows further rows.
     void check(Shape shape, int n_head, int n, int n_rows, int window = 0) {
         if (!shape.valid()) {
             return;
@@ -165,7 +164,7 @@ TEST_F(AttentionOracle, TokensThatMoved) {
             ASSERT_EQ(cache.length(0), 700 - (end - begin));
             stage(cache, tokens, 700, 703);
             check(cache, shape, {{{0, 0, 3}}, 4, 0});
-            append(cache, 0, tokens, 703, 1100);  // new pages behind moved ones
+            append(cache, 0, tokens, 703, 1100);  // new pages after shifted ones
             cache.remove(0, 4, 30, test::rotation(shape.head_size));
             stage(cache, tokens, 1100, 1102);
             check(cache, shape, {{{0, 0, 2}}, 4, 0});
@@ -218,7 +217,7 @@ TEST_F(AttentionOracle, ManyQueryRows) {
 
 TEST_F(AttentionOracle, SlidingWindow) {
     for (const Pair& pair : all_pairs()) {
-        for (const int window : {1, 2, 17, 128, 300, 513, 5000}) {  // 5000: as if there were none
+        for (const int window : {1, 2, 17, 128, 300, 513, 5000}) {  // 5000: longer than the sequence
             check({.type_k = pair.k, .type_v = pair.v}, 2, 700, 1, window);
             check({.type_k = pair.k, .type_v = pair.v}, 2, 530, 40, window);
         }
@@ -256,11 +255,11 @@ TEST_F(AttentionOracle, AfterCutsAndCopies) {
             cache.copy(0, 1);
             cache.truncate(0, n_keep);
             stage(cache, tokens, 500, 506);
-            check(cache, shape, {{{0, 0, 3}, {1, 3, 3}}, 2});  // right after the cut
+            check(cache, shape, {{{0, 0, 3}, {1, 3, 3}}, 2});  // directly after truncation
             append(cache, 0, tokens, 500, 800);
             append(cache, 1, tokens, 450, 500);
             stage(cache, tokens, 800, 806);
-            check(cache, shape, {{{0, 0, 3}, {1, 3, 3}}, 2});  // a block begun after a cut one
+            check(cache, shape, {{{0, 0, 3}, {1, 3, 3}}, 2});  // a new block after a truncated one
             cache.truncate(0, n_keep + 150);
             stage(cache, tokens, 800, 806);
             check(cache, shape, {{{0, 0, 3}, {1, 3, 3}}, 2});

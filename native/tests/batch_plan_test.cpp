@@ -1,4 +1,4 @@
-// How a batch is checked, ordered by sequence and cut into passes.
+// Batch plans: validation, sorting by sequence, splitting into passes.
 #include "runtime/batch_plan.h"
 
 #include <gtest/gtest.h>
@@ -33,7 +33,7 @@ protected:
         return c;
     }
 
-    // A batch of the plan's sequences; token i is 10 + i.
+    // A batch with one token per element of seqs; token i is 10 + i.
     lk_batch batch_of(const std::vector<int32_t>& seqs) {
         seqs_ = seqs;
         tokens_.resize(seqs.size());
@@ -50,7 +50,7 @@ protected:
     void expect_refused(const lk_batch& batch, lk_status status, const std::string& text) {
         try {
             plan_.make(batch, model_, cache_, nullptr);
-            ADD_FAILURE() << "not refused: " << text;
+            ADD_FAILURE() << "accepted, expected an error with: " << text;
         } catch (const Error& e) {
             EXPECT_EQ(e.status(), status);
             EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what();
@@ -84,7 +84,7 @@ TEST_F(BatchPlanTest, RowsGoBySequenceAndKeepTheirOrder) {
     EXPECT_EQ(pass.segments[1].n_rows, 2);
     EXPECT_EQ(plan_.rows_of(0), 2);
     EXPECT_EQ(plan_.rows_of(1), 0);
-    // Without outputs asked for: the batch's last token, which is the second row.
+    // Without an outputs array, only the batch's last token has an output; it is the second row after sorting.
     EXPECT_EQ(copy(plan_.output_of()), Ints({-1, -1, -1, 0}));
     EXPECT_EQ(copy(pass.output_rows), Ints({1}));
     EXPECT_EQ(pass.inputs, nullptr);
@@ -119,7 +119,7 @@ TEST_F(BatchPlanTest, PassesCutASequenceAndItsOutputs) {
         row += static_cast<int>(pass.tokens.size());
         output += static_cast<int>(pass.output_rows.size());
     }
-    // Drawn for the position behind the token.
+    // The draw is for the position after the token.
     EXPECT_EQ(plan_.pass(0).draws[0], uniform_draw(7, 1, 1));
     EXPECT_EQ(plan_.pass(1).draws[0], uniform_draw(7, 1, 5));
     EXPECT_EQ(plan_.pass(2).draws[0], uniform_draw(7, 1, 8));

@@ -1,5 +1,5 @@
-// Every weight format against values packed here: codes and scales are drawn first, put into blocks by code that
-// knows only the layout, and the formula applied to the drawn numbers gives the expectation.
+// Every weight format against an independent packer: the tests draw codes and scales, pack them into blocks by layout,
+// and compare the dequantized values with the format's formula on the drawn numbers.
 #include "quant/blocks.h"
 
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ protected:
 
     int draw(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
 
-    // A finite half of either sign, and its value.
+    // Draws a finite half of either sign; value: its value.
     half_t draw_half(double& value) {
         const int mantissa = draw(-2047, 2047);
         const int exponent = draw(-14, 0);
@@ -30,7 +30,7 @@ protected:
         return float_to_half(static_cast<float>(value));
     }
 
-    // Eight pairs of 6-bit scales and minimums, packed.
+    // Draws and packs eight pairs of 6-bit scales and minimums.
     void draw_pairs(uint8_t* scales, int* sc, int* m) {
         for (int j = 0; j < 8; ++j) {
             sc[j] = draw(0, 63);
@@ -43,12 +43,12 @@ protected:
         }
     }
 
-    // Products of a half and small integers are exact in float, so only a sum may round.
+    // A half times small integers is exact in float, so only the sum can round.
     template <class Block>
     void expect_row(WeightType type, const std::vector<Block>& blocks, const std::vector<double>& expected) {
         ASSERT_EQ(weight_type_traits(type)->block_bytes, sizeof(Block));
         ASSERT_EQ(expected.size(), blocks.size() * weight_type_traits(type)->block_elements);
-        // One byte off any alignment, as a file may place them.
+        // Misaligned by one byte, as blocks in a file may be.
         std::vector<uint8_t> bytes(blocks.size() * sizeof(Block) + 1);
         std::memcpy(bytes.data() + 1, blocks.data(), blocks.size() * sizeof(Block));
         std::vector<float> actual(expected.size(), -1e30f);
@@ -109,7 +109,7 @@ TEST_F(Blocks, Q4_1) {
     expect_row(WeightType::Q4_1, blocks, expected);
 }
 
-// Puts element j's 5-bit code into zeroed qs and qh.
+// Packs element j's 5-bit code into zero-initialized qs and qh.
 void put_q5(uint8_t* qh, uint8_t* qs, int j, int q) {
     uint32_t high;
     std::memcpy(&high, qh, 4);
@@ -177,7 +177,7 @@ TEST_F(Blocks, Q4_K) {
     expect_row(WeightType::Q4_K, blocks, expected);
 }
 
-// Puts element i's two bits into zeroed qs.
+// Packs element i's two bits into zero-initialized qs.
 void put_q2(uint8_t* qs, int i, int q) {
     uint8_t& byte = qs[i / 128 * 32 + i % 32];
     byte = static_cast<uint8_t>(byte + (q << (i % 128 / 32 * 2)));
@@ -215,7 +215,7 @@ TEST_F(Blocks, Q3_K) {
         b.d = draw_half(d);
         int sc[16];
         for (int j = 0; j < 16; ++j) {
-            sc[j] = draw(0, 63);  // 32 above its meaning
+            sc[j] = draw(0, 63);  // scale + 32
             b.scales[j % 8] = static_cast<uint8_t>(b.scales[j % 8] + (j < 8 ? sc[j] % 16 : sc[j] % 16 * 16));
             b.scales[8 + j % 4] = static_cast<uint8_t>(b.scales[8 + j % 4] + (sc[j] / 16 << (j / 4 * 2)));
         }
@@ -280,7 +280,7 @@ TEST_F(Blocks, Q6_K) {
         }
         for (int n = 0; n < 2; ++n) {
             for (int l = 0; l < 32; ++l) {
-                const int* e = q + n * 128 + l;  // the four elements that share byte l of qh
+                const int* e = q + n * 128 + l;  // e[0], e[32], e[64] and e[96] share byte l of qh
                 b.ql[n * 64 + l] = static_cast<uint8_t>(e[0] % 16 + e[64] % 16 * 16);
                 b.ql[n * 64 + l + 32] = static_cast<uint8_t>(e[32] % 16 + e[96] % 16 * 16);
                 b.qh[n * 32 + l] = static_cast<uint8_t>(e[0] / 16 + e[32] / 16 * 4 + e[64] / 16 * 16 + e[96] / 16 * 64);
@@ -358,7 +358,7 @@ TEST(BlocksTable, NumbersThatAreNoTypeAreRefused) {
     }
 }
 
-// The value of a half from its definition.
+// The value of a half, by definition.
 double half_value(uint32_t h) {
     const int exponent = static_cast<int>(h >> 10 & 31);
     const double mantissa = h & 1023;
@@ -387,10 +387,10 @@ TEST(Half, EveryValueConvertsExactlyAndBack) {
 }
 
 TEST(Half, RoundsToNearestTiesToEven) {
-    for (uint32_t h = 0; h < 0x7C00; ++h) {  // every finite positive half, the largest one with 2^16 above it
+    for (uint32_t h = 0; h < 0x7C00; ++h) {  // every finite positive half; the value above the largest is 2^16
         const double low = half_value(h);
         const double high = h + 1 == 0x7C00 ? 65536.0 : half_value(h + 1);
-        const float middle = static_cast<float>((low + high) / 2);  // exact: halves have few bits
+        const float middle = static_cast<float>((low + high) / 2);  // exact in float
         const half_t even = static_cast<half_t>(h % 2 == 0 ? h : h + 1);
         const half_t sign = 0x8000;
         ASSERT_EQ(float_to_half(middle), even) << h;

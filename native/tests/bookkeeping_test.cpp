@@ -1,4 +1,4 @@
-// Where tokens are, by counts alone, against a list of tokens that is kept beside.
+// The cache's bookkeeping (token counts only) against an explicit list of tokens.
 #include "kv/bookkeeping.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@ SideSpec make_spec(lk_cache_type type, Side side) {
     return make_side_spec(config, side);
 }
 
-// A handle of a page without a page: the bookkeeping only asks who else has it.
+// A page handle without memory: the bookkeeping only checks whether a page is shared.
 std::shared_ptr<PageBlock> make_handle() {
     return {std::make_shared<int>(), nullptr};
 }
@@ -78,7 +78,7 @@ TEST(Bookkeeping, ManyRowsAtOnceLieAsOneByOne) {
 }
 
 TEST(Bookkeeping, ASharedOrMovedOrCutPageIsNotContinued) {
-    const SideSpec spec = make_spec(LK_CACHE_KIVI2, Side::keys);  // groups of 32 leave a ring of 96
+    const SideSpec spec = make_spec(LK_CACHE_KIVI2, Side::keys);  // a ring of 96 flushes groups of 32
     SideLayout layout(spec);
     append(layout, 96);
     EXPECT_EQ(layout.next_place(), (Cursor{0, 32}));
@@ -102,8 +102,8 @@ TEST(Bookkeeping, TokensAreWhereAListSays) {
     for_each_spec([](const SideSpec& spec) {
         std::mt19937 random(11);
         SideLayout layout(spec);
-        std::vector<int> ids;     // of all tokens, in order
-        std::vector<int> frames;  // how far each has moved since it left the ring
+        std::vector<int> ids;     // all tokens, in order
+        std::vector<int> frames;  // shift of each token since it left the ring
         std::vector<int> ring(spec.ageing.trigger);
         int next_id = 0;
         const auto draw = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
@@ -111,7 +111,7 @@ TEST(Bookkeeping, TokensAreWhereAListSays) {
             const int action = draw(4);
             if (action <= 1 || ids.empty()) {
                 const int n = 1 + draw(action == 0 ? 150 : 8);
-                for (int i = 0; i < n; ++i) {  // one by one, as rows pass through the ring
+                for (int i = 0; i < n; ++i) {  // row by row through the ring
                     ring[layout.ring_row(layout.n_ring)] = next_id;
                     append(layout, 1);
                     ids.push_back(next_id++);
@@ -125,7 +125,7 @@ TEST(Bookkeeping, TokensAreWhereAListSays) {
             } else {
                 const int begin = draw(static_cast<int>(ids.size()));
                 const int end = std::min(begin + 1 + draw(40), static_cast<int>(ids.size()));
-                std::vector<int> rest;  // the ring's rows, which storage brings in order
+                std::vector<int> rest;  // the ring's rows; storage reorders them
                 for (int i = 0; i < layout.n_ring; ++i) {
                     const int token = layout.n_paged + i;
                     if (token < begin || token >= end) {

@@ -1,4 +1,4 @@
-// The C interface: what it refuses, with which status and message, and that a refusal changes nothing.
+// The C interface: rejected calls, their status and message, and that they change nothing.
 #include <algorithm>
 #include <functional>
 #include <string>
@@ -189,7 +189,7 @@ TEST(CApi, OnlyLogitsAskedForAreLent) {
     expect_failure(lk_logits(context.get(), 6, &row), LK_INVALID_ARGUMENT, {"token 6", "6 tokens"});
     expect_failure(lk_logits(context.get(), ~0u, &row), LK_INVALID_ARGUMENT, {});
 
-    // Each of them is its own token's, whatever order the sequences are computed in.
+    // Each row of logits belongs to its token, in whatever order the sequences are computed.
     TestContext apart(small_params());
     EXPECT_LT(test::distance(apart.run({tokens[1]}, 0), context.logits(1)), 0.3);
     EXPECT_LT(test::distance(apart.run({tokens[4]}, 2), context.logits(4)), 0.3);
@@ -214,13 +214,13 @@ TEST(CApi, SequenceArgumentsAreChecked) {
         expect_failure(lk_seq_copy(c, seq, 0), LK_INVALID_ARGUMENT, {text});
         expect_failure(lk_seq_copy(c, 0, seq), LK_INVALID_ARGUMENT, {text});
     }
-    for (const uint32_t n_keep : {50u, 51u, 1u << 31, ~0u}) {  // nothing to remove is no error
+    for (const uint32_t n_keep : {50u, 51u, 1u << 31, ~0u}) {  // nothing to remove: no error
         EXPECT_EQ(lk_seq_truncate(c, 0, n_keep), LK_OK);
         EXPECT_EQ(context.length(), 50u);
     }
     EXPECT_EQ(lk_seq_copy(c, 0, 0), LK_OK);
     EXPECT_EQ(context.length(), 50u);
-    EXPECT_EQ(lk_seq_copy(c, 1, 0), LK_OK) << "an empty one";
+    EXPECT_EQ(lk_seq_copy(c, 1, 0), LK_OK) << "an empty sequence";
     EXPECT_EQ(context.length(), 0u);
     expect_failure(lk_context_set_threads(c, 5000), LK_INVALID_ARGUMENT, {"5000"});
     EXPECT_EQ(lk_context_set_threads(c, 0), LK_OK);
@@ -277,7 +277,7 @@ TEST(CApi, MessagesBelongToTheirThread) {
     EXPECT_NE(std::string(lk_last_error()).find("sequence 77"), std::string::npos);
 }
 
-// The output matrix times the embedding is the logits.
+// Logits = output matrix * embedding.
 TEST(CApi, EmbeddingsAreWhatTheLogitsAreMadeOf) {
     lk_context_params params = small_params();
     TestContext logits(params);
@@ -300,7 +300,7 @@ TEST(CApi, EmbeddingsAreWhatTheLogitsAreMadeOf) {
     expect_failure(lk_embedding(embeddings.get(), 3, &row), LK_INVALID_ARGUMENT, {"did not ask", "token 3"});
 }
 
-// The rows of the token embedding, given as such, are the tokens.
+// A batch of rows of token_embd equals a batch of the tokens.
 TEST(CApi, BatchesOfEmbeddings) {
     const auto model = Model::load(test::demo_model_path(), true, 0, nullptr);
     const std::vector<int32_t> tokens = make_tokens(70);
@@ -313,7 +313,7 @@ TEST(CApi, BatchesOfEmbeddings) {
     TestContext context(params);
     std::vector<int32_t> seqs(70);
     for (int i = 0; i < 70; ++i) {
-        seqs[i] = i % 2;  // not in order
+        seqs[i] = i % 2;  // not sorted
     }
     const std::vector<uint8_t> outputs(70, 1);
     lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, outputs.data(), 70};
@@ -347,7 +347,7 @@ TEST(CApi, AmountsOfTheLastError) {
 }
 
 TEST(CApi, LogGoesToTheListener) {
-    test::demo_model();  // which writes a line if it is loaded here
+    test::demo_model();  // load before listening: loading logs a line
     std::vector<std::string> lines;
     lk_log_set([](lk_log_level, const char* text,
                   void* lines) { static_cast<std::vector<std::string>*>(lines)->push_back(text); },

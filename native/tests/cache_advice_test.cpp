@@ -1,4 +1,4 @@
-// What the cache says when a type or a size does not fit, and when it is full: the advice must work when it is taken.
+// Messages for a cache type or size that does not fit, and for a full cache: following the advice must work.
 #include <regex>
 #include <set>
 
@@ -40,7 +40,7 @@ std::set<std::string> names_behind(const std::string& message, const std::string
     return names;
 }
 
-// A type that is refused for the head size names every type that is not, and no other.
+// The message for a type that does not fit the head size lists exactly the types that fit.
 TEST(CacheAdvice, TypesThatFitAreThoseThatAreTaken) {
     int refused = 0;
     for (int head_size = 8; head_size <= kv::kMaxHeadSize; head_size += 8) {
@@ -65,7 +65,7 @@ TEST(CacheAdvice, TypesThatFitAreThoseThatAreTaken) {
     EXPECT_GT(refused, 100);
 }
 
-// The interfaces above have other names for parameters, and put them in the place of these.
+// Messages use this interface's parameter names; higher layers replace them with their own.
 TEST(CacheAdvice, MessagesNameTheParametersOfThisInterface) {
     const auto sizes = [](uint32_t group, uint32_t residual, int32_t sinks) {
         kv::CacheConfig c = config(LK_CACHE_KIVI2, 64, group);
@@ -82,7 +82,7 @@ TEST(CacheAdvice, MessagesNameTheParametersOfThisInterface) {
     }
 }
 
-// Used, needed and capacity of a full cache are true, also when a saved sequence is to be put back.
+// Used, needed and capacity of a full cache are correct, also for a saved state that does not fit.
 TEST(CacheAdvice, AStateThatDoesNotFitSaysWhatItNeeds) {
     lk_context_params params = small_params();
     params.n_ctx = 200;
@@ -103,7 +103,7 @@ TEST(CacheAdvice, AStateThatDoesNotFitSaysWhatItNeeds) {
     EXPECT_EQ(needed, 120u);
     EXPECT_EQ(available, 93u);
     EXPECT_EQ(context.length(2), 0u);
-    // In place of the sequence that is in the way it fits: what that one holds does not count.
+    // It fits in place of the existing sequence, whose tokens do not count.
     EXPECT_EQ(lk_seq_state_set(context.get(), 0, state.data(), size), LK_OK) << lk_last_error();
     expect_failure(context.decode(make_tokens(74), 1), LK_CACHE_FULL, {"127 of 200 tokens used", "74 more needed"});
 }

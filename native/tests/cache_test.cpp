@@ -1,4 +1,4 @@
-// The cache by itself: what leaves the ring when, that only token order matters, and the sequence operations.
+// The cache alone: when tokens leave the ring, that only token order matters, and the sequence operations.
 #include "kv/cache.h"
 
 #include <limits>
@@ -16,18 +16,18 @@ using test::kAllTypes;
 using test::Shape;
 using test::Tokens;
 
-// Tokens in pages after n, by the ageing rules; group borders at multiples of G.
+// Expected number of tokens in pages after n tokens; groups start at multiples of G.
 int expected_paged(lk_cache_type type, Side side, const test::Lengths& l, int n) {
     if (!kv::is_kivi(type)) {
         return n;
     }
-    if (!is_paper(type)) {  // the ring holds R .. R+G-1
+    if (!is_paper(type)) {  // the ring holds R .. R+G-1 tokens
         return n < l.residual ? 0 : (n - l.residual) / l.group * l.group;
     }
     return side == Side::keys ? n - n % l.residual : std::max(0, n - l.residual);
 }
 
-// Both sides of one type, and two mixtures.
+// Every type on both sides, and two mixed pairs.
 std::vector<Shape> all_shapes() {
     std::vector<Shape> shapes;
     for (const int d : {64, 80}) {
@@ -43,7 +43,7 @@ std::vector<Shape> all_shapes() {
     return shapes;
 }
 
-// The refined recipes and f16, whose cut at a group boundary leaves the state that shorter input gives.
+// The refined recipes and f16: truncation at a group boundary gives the state of shorter input.
 std::vector<Shape> small_shapes() {
     std::vector<Shape> shapes;
     for (const lk_cache_type type : kAllTypes) {
@@ -132,7 +132,7 @@ TEST(CacheTruncate, IntoTheRingAsIfTheTokensNeverCame) {
             Cache cache(shape.config());
             append(cache, 0, tokens, 0, n);
             append(cache, 1, tokens, 0, n);
-            // As many as leave nothing: one more row may push the oldest out.
+            // The most rows that evict nothing; one more may evict the oldest.
             const Sequence& s = cache.sequence(0);
             int more = 0;
             while (expected_paged(shape.type_k, Side::keys, shape.lengths, n + more + 1) == s.k.n_paged() &&
@@ -154,7 +154,7 @@ TEST(CacheTruncate, AtAGroupBoundaryAsIfTheTokensNeverCame) {
         SCOPED_TRACE(shape.text());
         const Tokens tokens(shape, 500, 7);
         const Tokens others(shape, 500, 8);
-        for (const int n_keep : {64, 128, 256, 320}) {  // multiples of G and, for the paper's keys, of R
+        for (const int n_keep : {64, 128, 256, 320}) {  // multiples of G; for paper keys also of R
             Cache cache(shape.config());
             append(cache, 0, tokens, 0, n_keep + 96);
             append(cache, 0, others, n_keep + 96, 500);
@@ -212,11 +212,11 @@ TEST(CacheTruncate, ToSinksAndToZero) {
             }
         }
         append(cache, 1, tokens, 0, 300);
-        EXPECT_EQ(image_of(cache, 0).difference(image_of(cache, 1)), "") << "emptied and fresh";
+        EXPECT_EQ(image_of(cache, 0).difference(image_of(cache, 1)), "") << "emptied sequence against a new one";
     }
 }
 
-// What stays is what was there, turned to its new position.
+// The remaining tokens are unchanged, except that keys are rotated to their new positions.
 TEST(CacheRemove, KeepsTheOtherTokens) {
     for (const lk_cache_type type : kAllTypes) {
         const Shape shape{.type_k = type, .type_v = type, .n_layer = 2, .n_head_kv = 2};
@@ -233,7 +233,7 @@ TEST(CacheRemove, KeepsTheOtherTokens) {
             const int n = 700 - (end - begin);
             ASSERT_EQ(cache.length(0), n);
             const auto after = test::rows_of(cache, 0, n);
-            const size_t n_keys = 4;  // layers and heads
+            const size_t n_keys = 4;  // layers * heads
             for (size_t i = 0; i < 2 * n_keys; ++i) {
                 for (int t = 0; t < n; ++t) {
                     std::vector<float>& expected = before[i * 700 + (t < begin ? t : t + end - begin)];
@@ -285,7 +285,7 @@ TEST(CacheCopy, SharesFullPagesAndDiverges) {
                 EXPECT_EQ(pages(0)[i].block == pages(1)[i].block, pages(0)[i].count == kPageTokens) << n << " " << i;
             }
             append(cache, 1, others, n, 700);
-            EXPECT_EQ(image_of(cache, 0).difference(source), "") << "the source keeps its own";
+            EXPECT_EQ(image_of(cache, 0).difference(source), "") << "the source is unchanged";
             append(cache, 0, tokens, n, 700);
             append(cache, 2, tokens, 0, 700);
             append(cache, 3, tokens, 0, n);
@@ -327,7 +327,7 @@ TEST(CacheErrors, FullNamesUsedAndNeeded) {
     EXPECT_NO_THROW(cache.check_room(500));
     cache.truncate(0, 0);
     append(cache, 0, tokens, 0, 356);
-    cache.copy(0, 1);  // one page of 128 tokens is full, and counts once
+    cache.copy(0, 1);  // the one full page of 128 tokens counts once
     test::expect_error(LK_CACHE_FULL, {"584 of 600", "17 more"}, [&] { cache.check_room(17); });
 }
 
@@ -341,7 +341,7 @@ TEST(CacheErrors, BrokenRowsChangeNothing) {
         append(cache, 0, tokens, 0, 150);
         const Image before = image_of(cache, 0);
         const int64_t bytes = cache.live_page_bytes();
-        for (const float bad : {kNan, kInfinity, -kInfinity, 65520.0f, -1e9f}) {  // 65520 is the first to round to 2^16
+        for (const float bad : {kNan, kInfinity, -kInfinity, 65520.0f, -1e9f}) {  // 65520 rounds to infinity in half
             Tokens broken = tokens;
             broken.v[1][180 * broken.width + 127] = bad;
             test::expect_error(LK_NUMERIC_ERROR, {"layer 1", "value"}, [&] { append(cache, 0, broken, 150, 200); });
@@ -358,7 +358,7 @@ TEST(CacheErrors, BrokenRowsChangeNothing) {
     }
 }
 
-// A row whose rotation adds up to more than a half holds.
+// Rows whose rotated elements overflow a half.
 TEST(CacheErrors, RowsTooLongForBlocksAreRefused) {
     for (const lk_cache_type type : {LK_CACHE_Q8_0, LK_CACHE_Q4_0}) {
         const Shape shape{.type_k = type, .type_v = type};
@@ -366,12 +366,12 @@ TEST(CacheErrors, RowsTooLongForBlocksAreRefused) {
         Cache cache(shape.config());
         std::fill(tokens.k[0].begin(), tokens.k[0].end(), 60000.0f);
         test::expect_error(LK_NUMERIC_ERROR, {"key", "beyond 65504"}, [&] { append(cache, 0, tokens, 0, 1); });
-        std::fill(tokens.k[0].begin(), tokens.k[0].end(), 8000.0f);  // 64000 times a unit vector
+        std::fill(tokens.k[0].begin(), tokens.k[0].end(), 8000.0f);  // a row of length 64000
         EXPECT_NO_THROW(append(cache, 0, tokens, 0, 1));
     }
 }
 
-// What staging lets through, commit can store: also groups that span all there is.
+// Commit can store every row that staging accepts, also groups that span the full range of halves.
 TEST(CacheErrors, TheWidestGroupsAreStored) {
     static_assert(noexcept(cpu::commit(std::declval<Cache&>(), {}, std::declval<ThreadPool&>())));
     for (const lk_cache_type type :
@@ -426,7 +426,7 @@ TEST(CacheUsage, CountsWhatTheFormatsSay) {
                                        row.v_bits * static_cast<double>(s.v.pages().size()));
         EXPECT_EQ(cache.live_page_bytes(), blocks);
         EXPECT_GE(u.allocated_bytes, empty + blocks);
-        EXPECT_LE(u.allocated_bytes, empty + blocks + 8192);  // tables: refined channels, centres
+        EXPECT_LE(u.allocated_bytes, empty + blocks + 8192);  // per-head tables: refined channels, centres
 
         cache.copy(0, 1);
         u = cache.usage();

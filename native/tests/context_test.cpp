@@ -1,4 +1,4 @@
-// Batches through the demo model: how tokens are cut into calls must not matter, and a failed call must leave no trace.
+// Batches through the demo model: splitting tokens into calls must not matter, and a failed call must change nothing.
 #include "runtime/context.h"
 
 #include <chrono>
@@ -20,9 +20,9 @@ using test::text_tokens;
 
 constexpr lk_cache_type kTypes[] = {LK_CACHE_F16, LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI2_PAPER};
 
-// Largest difference of logits, as a part of their spread. AVX2 sums scores in another order for one query row than
-// for several; the last bit of a float flips an int8 activation next to a rounding border, and ten layers later the
-// calls differ by the noise of such activations: up to 0.17 measured. The portable kernels differ by less than 1e-3.
+// Allowed difference of logits relative to their spread. AVX2 sums scores in a different order for one query row than
+// for several. The last bit of a float can flip an int8 activation at a rounding boundary; after ten layers the calls
+// differ by up to 0.17 (measured). The portable kernels differ by less than 1e-3.
 constexpr double kOtherRounding = 0.3;
 
 TEST(ContextBatch, SequencesInOneCallEqualSeparateCalls) {
@@ -32,13 +32,13 @@ TEST(ContextBatch, SequencesInOneCallEqualSeparateCalls) {
         TestContext apart(small_params(type));
         const std::vector<int32_t> prompt = make_tokens(110);
         const int lengths[] = {110, 40, 73};
-        for (int round = 0; round < 2; ++round) {  // the second round reads what the first has quantized
+        for (int round = 0; round < 2; ++round) {  // the second round reads tokens quantized in the first
             std::vector<int32_t> tokens;
             std::vector<int32_t> seqs;
             std::vector<int32_t> pos;
             std::vector<uint8_t> outputs;
             uint32_t last[3];
-            for (int i = 0; i < 110; ++i) {  // interleaved, and not in the order of sequences
+            for (int i = 0; i < 110; ++i) {  // interleaved and not sorted by sequence
                 for (const int seq : {2, 0, 1}) {
                     if (i < lengths[seq]) {
                         last[seq] = static_cast<uint32_t>(tokens.size());
@@ -84,7 +84,7 @@ TEST(ContextBatch, UbatchesOnlyCutTheWork) {
             EXPECT_EQ(cut.usage().n_quantized_k, whole.usage().n_quantized_k);
             EXPECT_EQ(cut.usage().exact_bytes, whole.usage().exact_bytes);
             for (const uint32_t i : {0u, 31u, 63u, 199u}) {
-                // From token 32 on, a cut call reads quantized what a whole one reads exactly.
+                // From token 32 on, a split call reads quantized rows where a whole call reads exact ones.
                 const bool exact = type == LK_CACHE_F16 || i < 32;
                 EXPECT_LT(distance(whole.logits(i), cut.logits(i)), exact ? 0.3 : 2.5) << n_ubatch << " " << i;
             }
@@ -107,14 +107,14 @@ TEST(ContextBatch, DecodeStepsAllocateNothing) {
     params.n_threads = 1;
     TestContext context(params);
     const std::vector<int32_t> tokens = text_tokens(40);
-    const std::vector<int32_t> seqs{2, 0, 1};  // not in order: the rows are sorted
+    const std::vector<int32_t> seqs{2, 0, 1};  // unsorted, so that the rows get sorted
     const std::vector<uint8_t> outputs{1, 0, 1};
     for (const int32_t seq : seqs) {
         ASSERT_EQ(context.decode(tokens, seq), LK_OK) << lk_last_error();
     }
-    for (int i = 0; i < 12; ++i) {  // no page is filled in these
+    for (int i = 0; i < 12; ++i) {  // too few tokens to fill a page
         const lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, outputs.data(), 3};
-        const FailingAllocation first(i == 0 ? INT64_MAX : 1);  // the first step makes the buffers
+        const FailingAllocation first(i == 0 ? INT64_MAX : 1);  // the first step allocates the buffers
         ASSERT_EQ(lk_decode(context.get(), &batch), LK_OK) << lk_last_error();
         EXPECT_FALSE(first.happened()) << "step " << i;
     }
@@ -128,10 +128,10 @@ TEST(ContextSequences, CutTokensComeBackTheSame) {
         const Logits expected = context.run({5, 6, 7});
         ASSERT_EQ(lk_seq_truncate(context.get(), 0, 150), LK_OK);
         EXPECT_EQ(context.length(), 150u);
-        if (type != LK_CACHE_KIVI2_PAPER) {  // whose ring has shed three values meanwhile
+        if (type != LK_CACHE_KIVI2_PAPER) {  // its ring has evicted three values in between
             EXPECT_EQ(context.run({5, 6, 7}), expected) << lk_cache_type_name(type);
         }
-        // Cut inside a group and to nothing: still a sequence that works.
+        // Truncated inside a group and to zero tokens, the sequence still works.
         for (const uint32_t n_keep : {77u, 3u, 0u}) {
             ASSERT_EQ(lk_seq_truncate(context.get(), 0, n_keep), LK_OK);
             EXPECT_EQ(context.length(), n_keep);
@@ -159,13 +159,13 @@ TEST(ContextSequences, CopiesDiverge) {
         TestContext first(small_params(type));
         TestContext second(small_params(type));
         const std::vector<int32_t> prompt = make_tokens(205);
-        copied.run(make_tokens(20, 9), 1);  // what the copy drops
+        copied.run(make_tokens(20, 9), 1);  // dropped by the copy
         for (TestContext* context : {&copied, &first, &second}) {
             context->run(prompt);
         }
         ASSERT_EQ(lk_seq_copy(copied.get(), 0, 1), LK_OK) << lk_last_error();
         EXPECT_EQ(copied.length(1), 205u);
-        for (int i = 0; i < 40; ++i) {  // past the next group that leaves the ring
+        for (int i = 0; i < 40; ++i) {  // past the next flush
             const Logits b = copied.run({100 + i}, 1);
             const Logits a = copied.run({200 + i}, 0);
             ASSERT_EQ(a, first.run({200 + i})) << i;
@@ -203,13 +203,13 @@ TEST(ContextCancel, BeforeTheCall) {
     float* row = nullptr;
     test::expect_failure(lk_logits(context.get(), 0, &row), LK_INVALID_ARGUMENT, {"no logits"});
     EXPECT_EQ(context.length(), 90u);
-    EXPECT_EQ(context.run(make_tokens(50, 2)), untouched.run(make_tokens(50, 2))) << "answered once";
+    EXPECT_EQ(context.run(make_tokens(50, 2)), untouched.run(make_tokens(50, 2))) << "one cancel stops one decode";
     lk_context_cancel(context.get());
     lk_context_cancel_reset(context.get());
     EXPECT_EQ(context.decode({1}), LK_OK) << "withdrawn";
 }
 
-// Cancelled from another thread with passes of the call already in the cache: they must leave it again.
+// Cancelled from another thread when passes of the call are already in the cache: they must be removed.
 TEST(ContextCancel, DuringALongCallLeavesNoTrace) {
     for (const lk_cache_type type : kTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
@@ -227,7 +227,7 @@ TEST(ContextCancel, DuringALongCallLeavesNoTrace) {
         ASSERT_EQ(lk_seq_truncate(context.get(), 1, 0), LK_OK);
 
         bool cancelled = false;
-        for (int attempt = 0; attempt < 8 && !cancelled; ++attempt, wait /= 2) {  // a busy machine may wake us late
+        for (int attempt = 0; attempt < 8 && !cancelled; ++attempt, wait /= 2) {  // a busy machine may wake up too late
             std::thread other([&] {
                 std::this_thread::sleep_for(wait);
                 lk_context_cancel(context.get());
@@ -239,7 +239,7 @@ TEST(ContextCancel, DuringALongCallLeavesNoTrace) {
             other.join();
             lk_context_cancel_reset(context.get());
             cancelled = status == LK_CANCELLED;
-            if (!cancelled) {  // too late: start again from the same state
+            if (!cancelled) {  // too late: restart from the same state
                 ASSERT_EQ(lk_seq_truncate(context.get(), 0, 0), LK_OK);
                 ASSERT_EQ(lk_seq_truncate(context.get(), 1, 0), LK_OK);
                 context.run(prompt);
@@ -316,7 +316,7 @@ TEST(Context, SequencesTakeTheirMemoryWithTheirFirstToken) {
     EXPECT_EQ(few.run({5}, 199), all.run({5}, 150));
     EXPECT_LT(few.usage().allocated_bytes, all.usage().allocated_bytes / 10);
 
-    // One that never had a token can be saved, copied and cleared.
+    // A sequence that never had a token can be saved, copied and cleared.
     uint64_t size = 0;
     ASSERT_EQ(lk_seq_state_size(few.get(), 7, &size), LK_OK) << lk_last_error();
     std::vector<uint8_t> state(size);

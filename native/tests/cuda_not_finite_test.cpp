@@ -5,6 +5,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "failed_call.h"
+#include "gpu.h"
 #include "kv_helpers.h"
 #include "model/model.h"
 #include "tiny_model.h"
@@ -35,12 +36,7 @@ std::vector<int32_t> tokens(int n) {
 
 class CudaNotFinite : public testing::Test {
 protected:
-    void SetUp() override {
-        lk_device_info device;
-        if (lk_device_describe(0, &device) != LK_OK) {
-            GTEST_SKIP() << lk_last_error();
-        }
-    }
+    void SetUp() override { LK_NEED_GPU(); }
 };
 
 // A product's numbers are seen when the next kernel reads them. One token with float weights goes into attn_output as

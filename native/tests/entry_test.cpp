@@ -1,4 +1,5 @@
-// Calls of a context from several threads, and from its callbacks: one is admitted, the others are refused by name.
+// Concurrent calls of a context, from threads and from callbacks: one is admitted, the others get LK_BUSY with the name
+// of the running call.
 #include <barrier>
 #include <chrono>
 #include <cstdlib>
@@ -20,7 +21,7 @@ struct Call {
     std::function<lk_status()> run;
 };
 
-// A context on a model of two narrow layers, and every call that takes one.
+// A context on a model of two small layers, and every function that takes a context.
 class EntryTest : public testing::Test {
 protected:
     void SetUp() override {
@@ -55,7 +56,7 @@ protected:
         return context;
     }
 
-    // Each call of the list has its own memory for what it gives.
+    // Each call in the list writes to its own memory.
     std::vector<Call> calls() {
         struct Results {
             int32_t token;
@@ -88,7 +89,7 @@ protected:
         };
     }
 
-    // Logits of the batch in an empty sequence.
+    // Decodes the batch in an empty sequence and returns its logits.
     std::vector<float> logits(lk_context* context) const {
         EXPECT_EQ(lk_seq_truncate(context, 0, 0), LK_OK) << lk_last_error();
         EXPECT_EQ(lk_decode(context, &batch_), LK_OK) << lk_last_error();
@@ -106,7 +107,7 @@ protected:
     const lk_sampling sampling_{0, 0, 1, 0, 0};
 };
 
-// Holds a decode inside, from its first layer on.
+// Blocks a decode in its first layer.
 struct Held {
     std::binary_semaphore inside{0};
     std::binary_semaphore go_on{0};
@@ -212,7 +213,7 @@ TEST_F(EntryTest, ACallbackMayFreeTheContext) {
     EXPECT_EQ(lk_decode(mine, &batch_), LK_CANCELLED);
 }
 
-// Sleeps inside a decode, so that the other thread's call meets it on a machine with one free core too.
+// Sleeps inside a decode, so that the other thread's call overlaps it even on one free core.
 int32_t sleep_in_first_layer(const lk_observation* o, void*) {
     if (o->layer == 0) {
         std::this_thread::sleep_for(std::chrono::microseconds(50));
@@ -220,7 +221,7 @@ int32_t sleep_in_first_layer(const lk_observation* o, void*) {
     return 1;
 }
 
-// What the thread sanitizer is to look at: every pair of calls at once, and a context freed under each of them.
+// For the thread sanitizer: every pair of concurrent calls, and a context freed during each call.
 TEST_F(EntryTest, EveryPairOfCallsAtOnce) {
     const char* const more = std::getenv("LK_ENTRY_ROUNDS");
     const int rounds = more != nullptr ? std::atoi(more) : 100;
@@ -258,7 +259,7 @@ TEST_F(EntryTest, EveryPairOfCallsAtOnce) {
             ASSERT_EQ(lk_context_observe(context_, nullptr, nullptr), LK_OK);
         }
     }
-    EXPECT_GT(together[0], 0) << "no decode ever met another call";
+    EXPECT_GT(together[0], 0) << "no decode overlapped another call";
     EXPECT_EQ(logits(context_), expected);
 }
 

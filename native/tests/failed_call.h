@@ -35,7 +35,7 @@ inline void expect_failed_calls_change_nothing(int n_gpu_layers, lk_context_para
     for (const lk_cache_type type : kAllTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         params.cache.type_k = params.cache.type_v = type;
-        params.n_ubatch = 16;  // a call of two passes
+        params.n_ubatch = 16;  // the call takes two passes
         TestContext context(params, model.get());
         TestContext other(params, model.get());
         ASSERT_EQ(context.decode(head), LK_OK) << lk_last_error();

@@ -8,7 +8,7 @@
 
 namespace {
 
-std::atomic<int64_t> left{0};  // until the failure; 0: none is wanted
+std::atomic<int64_t> left{0};  // allocations until the failure; 0: off
 std::atomic<bool> onward{false};
 std::atomic<bool> happened{false};
 
@@ -64,7 +64,7 @@ bool FailingAllocation::happened() const {
 
 }  // namespace lk::test
 
-// NOLINTBEGIN: the forms that the standard lets a program replace; the array forms call these.
+// NOLINTBEGIN: the replaceable forms of operator new and delete; the array forms call these.
 void* operator new(std::size_t size) {
     return allocate_or_throw(size, 1);
 }

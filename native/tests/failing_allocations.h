@@ -1,12 +1,12 @@
-// Allocations that fail when a test wants them to, on whatever thread: operator new in all its forms, which the
-// engine's buffers use too.
+// Failing allocations on demand, on any thread: replaces operator new in all its forms, which the engine's buffers use
+// too.
 #pragma once
 
 #include <cstdint>
 
 namespace lk::test {
 
-// While it lives, allocation number `nth` (from 1) fails, and all that follow it if `onward`.
+// During its lifetime, allocation `nth` (from 1) fails, and with `onward` all later ones.
 class FailingAllocation {
 public:
     explicit FailingAllocation(int64_t nth, bool onward = false);
@@ -14,7 +14,7 @@ public:
     FailingAllocation(const FailingAllocation&) = delete;
     FailingAllocation& operator=(const FailingAllocation&) = delete;
 
-    bool happened() const;  // there were that many allocations
+    bool happened() const;  // whether allocation `nth` was reached
 };
 
 }  // namespace lk::test

@@ -1,5 +1,5 @@
-// Broken files. Whatever the bytes, the reader either accepts them or throws LK_BAD_FILE with a message that names
-// the file and the offence.
+// Malformed files. For any bytes, the reader either accepts them or throws LK_BAD_FILE with a message that names the
+// file and the fault.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -24,8 +24,8 @@ constexpr uint64_t kHugeCounts[] = {1ull << 31,     1ull << 32,       1ull << 60
                                     1ull << 62,     (1ull << 63) - 1, 1ull << 63,         UINT64_MAX,
                                     UINT64_MAX - 1, UINT64_MAX / 2,   UINT64_MAX / 8 + 1, UINT64_MAX - 31};
 
-// Reads the bytes and, if they are accepted, everything the reader hands out. The bytes are copied to memory of
-// exactly their size, so that a sanitizer sees any access past the end. Returns the message, "" if accepted.
+// Parses the bytes and, if accepted, reads everything that the reader returns. The bytes are copied to memory of
+// exactly their size, so that a sanitizer detects access past the end. Returns the message, or "" if accepted.
 std::string outcome(const Bytes& bytes) {
     const std::unique_ptr<uint8_t[]> exact(new uint8_t[bytes.size()]);
     std::copy(bytes.begin(), bytes.end(), exact.get());
@@ -40,7 +40,7 @@ std::string outcome(const Bytes& bytes) {
         for (const GgufEntry& entry : file->entries()) {
             EXPECT_EQ(file->find(entry.key), &entry);
             if (entry.data != nullptr) {
-                touch(entry.data, entry.count);  // elements have at least one byte
+                touch(entry.data, entry.count);  // at least one byte per element
             }
             for (const std::string_view string : entry.strings) {
                 touch(string.data(), string.size());
@@ -70,7 +70,7 @@ void expect_refused(const Bytes& bytes, const std::vector<std::string>& texts) {
     const std::string message = outcome(bytes);
     EXPECT_FALSE(message.empty()) << "accepted, expected a message with " << texts[0];
     for (const std::string& text : texts) {
-        EXPECT_NE(message.find(text), std::string::npos) << message << "\nlacks " << text;
+        EXPECT_NE(message.find(text), std::string::npos) << message << "\ndoes not contain " << text;
     }
 }
 
@@ -102,7 +102,7 @@ Bytes bytes_of(std::initializer_list<T> values) {
 TEST(GgufMalformed, TruncatedAtEveryByte) {
     const Bytes whole = small().bytes();
     ASSERT_EQ(outcome(whole), "");
-    // The last tensor's type is not known, so its 4 bytes, and the padding before them, are nobody's.
+    // The last tensor's type is unknown, so its 4 bytes and the padding before them are not needed.
     const size_t needed = whole.size() - 4;
     for (size_t size = 0; size < whole.size(); ++size) {
         const std::string message = outcome(Bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size)));
@@ -137,7 +137,7 @@ TEST(GgufMalformed, HugeCounts) {
         const std::string text = std::to_string(count);
         expect_refused(patched(whole, GgufWriter::kTensorCountOffset, count), {text + " tensors", "header"});
         expect_refused(patched(whole, GgufWriter::kEntryCountOffset, count), {text + " entries", "header"});
-        // The length of the first key.
+        // Patches the length of the first key.
         expect_refused(patched(whole, GgufWriter::kHeaderBytes, count), {"key is " + text + " bytes", "65535"});
         const Bytes string = GgufWriter().raw_entry("s", LK_VALUE_STRING, bytes_of({count})).u8("after", 1).bytes();
         expect_refused(string, {"key 's'", "takes " + text + " bytes"});
@@ -156,16 +156,16 @@ TEST(GgufMalformed, HugeCounts) {
         expect_refused(GgufWriter().raw_entry("list", LK_VALUE_ARRAY, inner).u8("after", 1).bytes(),
                        {"key 'list'", "string in an array takes " + text});
         expect_refused(GgufWriter().raw_tensor("t", 1, {count, 1}, 0, 0).bytes(), {"tensor 't'"});
-        // The length of a tensor's name, which follows the header at once.
+        // Patches the length of the tensor's name, which directly follows the header.
         Bytes name = GgufWriter().tensor("t", 0, {1}, Bytes(4)).bytes();
         expect_refused(patched(name, GgufWriter::kHeaderBytes, count), {"tensor 0", "name is " + text});
     }
-    // One too many is as wrong as a huge count.
+    // A count that is too large by one.
     expect_refused(patched<uint64_t>(GgufWriter().u8("k", 1).bytes(), GgufWriter::kEntryCountOffset, 2), {"2 entries"});
     expect_refused(patched<uint64_t>(whole, GgufWriter::kEntryCountOffset, 9),
-                   {"tensor 0"});  // the first tensor reads as an entry
+                   {"tensor 0"});  // the first tensor is read as an entry
     expect_refused(patched<uint64_t>(whole, GgufWriter::kTensorCountOffset, 5),
-                   {"0 dimensions"});  // the padding reads as a tensor
+                   {"0 dimensions"});  // the padding is read as a tensor
 }
 
 TEST(GgufMalformed, Alignments) {
@@ -245,7 +245,7 @@ TEST(GgufMalformed, Dimensions) {
         expect_refused(GgufWriter().tensor("t", 0, shape, Bytes(64)).bytes(),
                        {"tensor 't'", "dimension " + std::to_string(zero) + " is 0"});
     }
-    // Products that wrap to 0, to something small, or to a negative number.
+    // Element counts that wrap to 0, to a small number, or to a negative number.
     const std::vector<std::vector<uint64_t>> shapes = {{1ull << 32, 1ull << 32},
                                                        {1ull << 16, 1ull << 16, 1ull << 16, 1ull << 16},
                                                        {(1ull << 32) + 32, 1ull << 32},
@@ -259,7 +259,7 @@ TEST(GgufMalformed, Dimensions) {
             expect_refused(GgufWriter().tensor("t", type, shape, Bytes(64)).bytes(), {"tensor 't'", "2^63"});
         }
     }
-    // Elements that can be counted, but not their bytes.
+    // The element count fits 64 bits, the byte count does not.
     expect_refused(GgufWriter().tensor("t", 0, {1ull << 62}, Bytes(64)).bytes(), {"tensor 't'", "F32", "2^64 bytes"});
     expect_refused(GgufWriter().tensor("t", 1, {1ull << 62}, Bytes(64)).bytes(), {"tensor 't'", "data section"});
 }
@@ -283,12 +283,12 @@ TEST(GgufMalformed, Offsets) {
                                   UINT64_MAX - 31, UINT64_MAX - 63}) {
         expect_refused(file(offset), {"tensor 't'", std::to_string(offset), "data section of 128 bytes"});
     }
-    // A tensor of an unknown type has no size to check, but its offset must still be inside.
+    // A tensor of unknown type has no size to check, but its offset must still be inside the data section.
     EXPECT_EQ(outcome(file(128, 99)), "");
     expect_refused(file(160, 99), {"tensor 't'", "160"});
 }
 
-// Tensors that share bytes, in whole, in part, or one inside another, whatever their order in the file.
+// Tensors that overlap completely, partially, or one inside another, in any file order.
 TEST(GgufMalformed, TensorsThatShareBytes) {
     const auto file = [](uint64_t offset, uint32_t type = 0, uint64_t length = 8) {
         GgufWriter w;
@@ -298,10 +298,11 @@ TEST(GgufMalformed, TensorsThatShareBytes) {
     for (const uint64_t offset : {0, 32, 64, 96}) {
         expect_refused(file(offset), {offset == 0 ? "tensor 'data'" : "tensor 'before'",
                                       offset == 0 ? "of tensor 'before'" : "of tensor 'data'", "not overlap"});
-        // Of an unknown type the size is unknown, but not the beginning.
+        // A tensor of unknown type still has a known first byte.
         expect_refused(file(offset, 99), {"'before'", "'data'", "not overlap"});
     }
-    expect_refused(file(64, 0, 24), {"'before'", "'data'", "bytes 0 to 128"});  // the end of one, the beginning of two
+    expect_refused(file(64, 0, 24),
+                   {"'before'", "'data'", "bytes 0 to 128"});  // overlaps the end of one tensor and the start of two
     expect_refused(file(128), {"'before'", "'rest'"});
     GgufWriter many;
     many.tensor("t", 0, {64}, Bytes(256));
@@ -323,7 +324,7 @@ TEST(GgufMalformed, RandomMutations) {
     const Bytes whole = small().bytes();
     std::mt19937 random(7);
     const auto draw = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(random); };
-    // The structure is the first part of the file; changes to the data behind it test nothing.
+    // Mutates only the structure at the start of the file; the data after it is not checked.
     const size_t structure = GgufFile::parse(whole.data(), whole.size(), kName)->data_offset();
     constexpr uint8_t kTelling[] = {0, 1, 2, 0x7F, 0x80, 0xFF};
     int refused = 0;
@@ -342,7 +343,7 @@ TEST(GgufMalformed, RandomMutations) {
             case 2:
                 bytes[at] = kTelling[draw(std::size(kTelling))];
                 break;
-            default:  // a whole field at once
+            default:  // a whole field
                 for (size_t i = at; i < std::min(at + 8, structure); ++i) {
                     bytes[i] = kTelling[draw(std::size(kTelling))];
                 }
@@ -351,7 +352,7 @@ TEST(GgufMalformed, RandomMutations) {
         }
         refused += outcome(bytes).empty() ? 0 : 1;
     }
-    // Neither everything nor nothing: the mutations reach the checks.
+    // Some are accepted and some rejected, so the mutations reach the checks.
     EXPECT_GT(refused, kRounds / 4);
     EXPECT_LT(refused, kRounds);
 }

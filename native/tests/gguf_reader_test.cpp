@@ -34,7 +34,7 @@ GgufWriter every_type(uint32_t version) {
     return w;
 }
 
-// Runs body, which must throw an lk::Error, and checks its status and that its message names each text.
+// Expects body to throw lk::Error with the status and a message that contains each text.
 void expect_error(lk_status status, const std::vector<std::string>& texts, const std::function<void()>& body) {
     try {
         body();
@@ -42,7 +42,7 @@ void expect_error(lk_status status, const std::vector<std::string>& texts, const
     } catch (const Error& e) {
         EXPECT_EQ(e.status(), status) << e.what();
         for (const std::string& text : texts) {
-            EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what() << "\nlacks " << text;
+            EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what() << "\ndoes not contain " << text;
         }
     }
 }
@@ -198,7 +198,7 @@ TEST(GgufReaderFiles, NothingInside) {
     const auto file = GgufFile::parse(bytes.data(), bytes.size(), "none.gguf");
     EXPECT_TRUE(file->entries().empty());
     EXPECT_TRUE(file->tensors().empty());
-    EXPECT_EQ(file->data_offset(), 24u);  // would be 32, past the end
+    EXPECT_EQ(file->data_offset(), 24u);  // aligned it would be 32, past the end
 }
 
 TEST(GgufReaderFiles, Alignments) {
@@ -276,10 +276,11 @@ protected:
         ASSERT_NE(gguf_, nullptr);
     }
 
-    // Expects the status and a message that names text.
+    // Expects the status and a message that contains text.
     static void expect_failure(lk_status actual, lk_status status, const std::string& text) {
         EXPECT_EQ(actual, status);
-        EXPECT_NE(std::string(lk_last_error()).find(text), std::string::npos) << lk_last_error() << "\nlacks " << text;
+        EXPECT_NE(std::string(lk_last_error()).find(text), std::string::npos)
+            << lk_last_error() << "\ndoes not contain " << text;
     }
 
     void expect_open_fails(const std::string& path, lk_status status, const std::string& text) {
@@ -300,7 +301,7 @@ TEST_F(GgufCApi, FilesThatCannotBeOpened) {
     expect_open_fails(write("text.gguf", Bytes(100, 'x')), LK_BAD_FILE, "magic");
     const std::string fifo = (folder_ / "fifo.gguf").string();
     ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
-    expect_open_fails(fifo, LK_IO_ERROR, "not a regular file");  // and does not wait for a writer
+    expect_open_fails(fifo, LK_IO_ERROR, "not a regular file");  // without waiting for a writer
 }
 
 TEST_F(GgufCApi, Describe) {
@@ -322,7 +323,7 @@ TEST_F(GgufCApi, Entries) {
     EXPECT_STREQ(entry.key, "a.string");
     EXPECT_EQ(entry.type, LK_VALUE_STRING);
     EXPECT_EQ(std::string(static_cast<const char*>(entry.data), entry.count), "h\u00e9");
-    expect_failure(lk_gguf_entry_at(gguf_, 20, &entry), LK_INVALID_ARGUMENT, "entry 20, but there are 20");
+    expect_failure(lk_gguf_entry_at(gguf_, 20, &entry), LK_INVALID_ARGUMENT, "entry 20 does not exist; there are 20");
     expect_failure(lk_gguf_entry_at(gguf_, UINT64_MAX, &entry), LK_INVALID_ARGUMENT, "18446744073709551615");
 
     int32_t found = -1;
@@ -367,7 +368,7 @@ TEST_F(GgufCApi, Tensors) {
     ASSERT_EQ(lk_gguf_tensor_at(gguf_, 3, &tensor), LK_OK);
     EXPECT_EQ(tensor.type_name, nullptr);
     EXPECT_EQ(tensor.size, 0u);
-    expect_failure(lk_gguf_tensor_at(gguf_, 4, &tensor), LK_INVALID_ARGUMENT, "tensor 4, but there are 4");
+    expect_failure(lk_gguf_tensor_at(gguf_, 4, &tensor), LK_INVALID_ARGUMENT, "tensor 4 does not exist; there are 4");
 }
 
 TEST_F(GgufCApi, NullArgumentsAreNamed) {
@@ -404,7 +405,7 @@ TEST_F(GgufCApi, NullArgumentsAreNamed) {
 TEST_F(GgufCApi, DemoModel) {
     const std::string path = LK_MODELS_DIR "/kivi-demo-llama-37m-q4_k_m.gguf";
     if (!std::filesystem::exists(path)) {
-        GTEST_SKIP() << path << " is not there";
+        GTEST_SKIP() << path << " does not exist";
     }
     ASSERT_EQ(lk_gguf_open(path.c_str(), &gguf_), LK_OK) << lk_last_error();
     lk_gguf_info info;

@@ -1,4 +1,4 @@
-// Builds GGUF files in memory for tests, valid ones and, through the raw_ functions, broken ones.
+// Builds GGUF files in memory for tests: valid ones and, with the raw_ functions, malformed ones.
 #pragma once
 
 #include <cstdint>
@@ -62,7 +62,7 @@ public:
         return *this;
     }
 
-    // An entry whose value is these bytes, whatever its type.
+    // Adds an entry of any type with these bytes as its value.
     GgufWriter& raw_entry(std::string_view key, uint32_t type, const Bytes& value) {
         begin_entry(key, type);
         entries_.insert(entries_.end(), value.begin(), value.end());
@@ -71,7 +71,7 @@ public:
 
     // ---- tensors
 
-    // Places data at the next aligned offset. shape: innermost dimension first.
+    // Adds a tensor with data at the next aligned offset. shape: innermost dimension first.
     GgufWriter& tensor(std::string_view name, uint32_t type, const std::vector<uint64_t>& shape, const Bytes& data) {
         pad(data_, alignment_);
         raw_tensor(name, static_cast<uint32_t>(shape.size()), shape, type, data_.size());
@@ -79,7 +79,7 @@ public:
         return *this;
     }
 
-    // Describes a tensor and places nothing.
+    // Adds a tensor description without data.
     GgufWriter& raw_tensor(std::string_view name, uint32_t n_dims, const std::vector<uint64_t>& shape, uint32_t type,
                            uint64_t offset) {
         append_string(tensors_, name);
@@ -93,7 +93,7 @@ public:
         return *this;
     }
 
-    // Writes general.alignment and keeps to it from the next tensor on.
+    // Writes general.alignment and applies it from the next tensor on.
     GgufWriter& alignment(uint32_t value) {
         alignment_ = value;
         return u32("general.alignment", value);
@@ -120,7 +120,7 @@ public:
     static constexpr size_t kEntryCountOffset = 16;
     static constexpr size_t kHeaderBytes = 24;
 
-    // Not inlined: GCC 12 warns of writes that do not happen where it knows the sizes.
+    // Not inlined: GCC 12 gives false warnings about overflowing writes when it knows the sizes.
     template <class T>
     [[gnu::noinline]] static void append(Bytes& out, T value) {
         out.resize(out.size() + sizeof(T));

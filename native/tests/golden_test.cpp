@@ -1,6 +1,7 @@
 // Logits of tiny random models against an independent float64 implementation (golden/make_golden.py).
 #include <fstream>
 
+#include "gpu.h"
 #include "model_helpers.h"
 
 namespace lk::test {
@@ -9,10 +10,10 @@ namespace {
 
 constexpr int kVocab = 96;
 constexpr int kTokens = 40;
-// F16 weights leave the activations in float, and the reference rounds keys and values as the cache does. A key at the
-// edge between two halves may still round the other way.
+// With F16 weights, activations stay in float, and the reference rounds keys and values to halves as the cache does. A
+// key between two halves may still round the other way.
 constexpr double kTolerance = 5e-4;
-// On the GPU, products of more than a few columns round their input to halves.
+// On the GPU, matmuls with more than a few tokens round their input to halves.
 constexpr double kGpuTolerance = 5e-3;
 
 std::vector<Logits> read_logits(const std::string& name) {
@@ -37,7 +38,7 @@ void check_logits(const std::string& name, int n_gpu_layers, double tolerance) {
     lk_model* model = nullptr;
     ASSERT_EQ(lk_model_load((std::string(LK_GOLDEN_DIR) + "/" + name + ".gguf").c_str(), &model_params, &model), LK_OK)
         << lk_last_error();
-    for (const int step : {1, 7, kTokens}) {  // token by token, in pieces, at once
+    for (const int step : {1, 7, kTokens}) {  // token by token, in pieces, all at once
         TestContext context(small_params(LK_CACHE_F16), model);
         for (int begin = 0; begin < kTokens; begin += step) {
             const int n = std::min(step, kTokens - begin);
@@ -65,10 +66,7 @@ TEST_P(Golden, LogitsMatch) {
 }
 
 TEST_P(Golden, LogitsMatchOnTheGpu) {
-    lk_device_info device;
-    if (lk_device_describe(0, &device) != LK_OK) {
-        GTEST_SKIP() << lk_last_error();
-    }
+    LK_NEED_GPU();
     check_logits(GetParam(), -1, kGpuTolerance);
 }
 

@@ -1,5 +1,5 @@
-// Every kernel table against the portable one, and that against formulas in double. With them, the bits kernels read:
-// byte scales and the places of codes.
+// Every kernel table against the portable one, and the portable one against formulas in double. Also the encodings that
+// kernels read: byte scales and the packing of codes.
 #include "backend/cpu/kernels.h"
 
 #include <cstdlib>
@@ -46,7 +46,7 @@ TEST(ByteScale, RoundsAgainstTheTableOfItsValues) {
         for (int i = 0; i < 255; ++i) {
             const float low = static_cast<float>(table[i]);
             const float high = static_cast<float>(table[i + 1]);
-            for (int j = 0; j <= 16; ++j) {  // includes the two values and the tie between them
+            for (int j = 0; j <= 16; ++j) {  // includes both values and the tie between them
                 const float x = low + (high - low) * static_cast<float>(j) / 16;
                 samples.insert(samples.end(), {x, x * 1.0000002f, x * 0.9999998f});
             }
@@ -73,7 +73,7 @@ TEST(ByteScale, ExponentLeavesThreeBinades) {
     for (float s = 1e-6f; s < 1e5f; s *= 1.07f) {
         const int k = byte_scale_exponent(s);
         ASSERT_LE(8 * s, byte_scale_decode(255, k)) << s;
-        ASSERT_GT(8 * s, byte_scale_decode(255, k - 1)) << s;  // and no more than needed
+        ASSERT_GT(8 * s, byte_scale_decode(255, k - 1)) << s;  // k is not larger than needed
     }
 }
 
@@ -130,7 +130,7 @@ TEST_F(KernelTables, QuantizedActivationsAreTheSameEverywhere) {
     }
 }
 
-// Products of rows [3, 42) of 45 with columns in any number, against dot products in double.
+// Matmul of weight rows [3, 42) of 45 with several numbers of tokens, against dot products in double.
 void check_matmul(WeightType type, const std::vector<uint8_t>& bytes, int n, const Activations& a,
                   double tolerance = 2e-6) {
     constexpr int kRows = 45;
@@ -147,14 +147,14 @@ void check_matmul(WeightType type, const std::vector<uint8_t>& bytes, int n, con
         for (int i = 0; i < n_tokens * kRows; ++i) {
             const int r = i % kRows;
             if (r < 3 || r >= 42) {
-                ASSERT_EQ(y[i], -7.0f) << "rows outside the range stay";
+                ASSERT_EQ(y[i], -7.0f) << "rows outside the range are not written";
                 continue;
             }
             const float* row = &weights[static_cast<size_t>(r) * n];
             const QuantizedRow& x = a.rows[i / kRows];
             const auto form = lk::cpu::activation_form(type);
-            double as_given = 0;  // the activations the format is defined with
-            double plain = 0;     // the activations as they were
+            double as_given = 0;  // with the format's quantized activations
+            double plain = 0;     // with the original activations
             double magnitude = 0;
             double rounding = 0;
             for (int c = 0; c < n; ++c) {
@@ -169,7 +169,7 @@ void check_matmul(WeightType type, const std::vector<uint8_t>& bytes, int n, con
                 magnitude += std::fabs(row[c] * value);
                 rounding += std::fabs(row[c]) * 0.57 * step;
             }
-            // Blocks with a minimum take the sum of activations rounded to half: 2^-11 of a block's share.
+            // Blocks with a minimum use sums of activations rounded to half, a relative error of 2^-11 per block.
             const bool rounds_sums = type == WeightType::Q4_1 || type == WeightType::Q5_1;
             ASSERT_NEAR(y[i], as_given, (rounds_sums ? 1e-3 : tolerance) * (magnitude + 1)) << i;
             ASSERT_NEAR(y[i], plain, rounding + 1e-3 * (magnitude + 1)) << i;
@@ -177,7 +177,7 @@ void check_matmul(WeightType type, const std::vector<uint8_t>& bytes, int n, con
     }
 }
 
-// Columns and rows short of, at and past whole tiles; rows of more elements than a tile holds.
+// Numbers of tokens and rows below, at and above whole tiles; rows longer than a tile.
 TEST_F(KernelTables, Matmul) {
     for (const WeightType type : test::kWeightTypes) {
         const WeightTypeTraits& traits = *weight_type_traits(type);
@@ -195,7 +195,7 @@ TEST_F(KernelTables, Matmul) {
     }
 }
 
-// The largest codes against the largest activations: sums of 16 bits must not saturate.
+// Largest codes times largest activations: 16-bit sums must not saturate.
 TEST_F(KernelTables, MatmulOfExtremeCodes) {
     for (const WeightType type : test::kWeightTypes) {
         const WeightTypeTraits& traits = *weight_type_traits(type);
@@ -209,7 +209,7 @@ TEST_F(KernelTables, MatmulOfExtremeCodes) {
             test::set_scales(type, bytes, random_);
             for (const float sign : {1.0f, -1.0f}) {
                 check_matmul(type, bytes, kCols, Activations(portable_, std::vector<float>(17 * kCols, sign), kCols),
-                             1e-5);  // equal terms round alike
+                             1e-5);  // equal terms, equal rounding
             }
         }
     }
@@ -343,12 +343,12 @@ TEST_F(KernelTables, ExactRows) {
 
 TEST_F(KernelTables, UnpackCodes) {
     struct Row {
-        int bits, unit_bytes;  // tiles of 16 and 32 tokens, blocks of values
+        int bits, unit_bytes;  // key tiles of 16 and 32 tokens, value blocks
     };
     for (const Row& row : {Row{2, 16}, Row{2, 32}, Row{4, 32}, Row{4, 64}}) {
         const int n_codes = row.unit_bytes * 8 / row.bits;
         const std::vector<uint8_t> packed = draw_bytes(7 * row.unit_bytes);
-        for (const int piece_stride : {32, 32 * 7}) {  // keys; values, whose pieces are rows of a matrix
+        for (const int piece_stride : {32, 32 * 7}) {  // keys; values (pieces are rows of a matrix)
             const int unit_stride = piece_stride == 32 ? n_codes : 32;
             for (const Kernels* kernels : test::kernel_tables()) {
                 std::vector<uint8_t> out(7 * n_codes, 99);
@@ -374,7 +374,7 @@ TEST_F(KernelTables, Fold) {
         const int n_rows = n % 7 + 1;
         const int stride = n + 5;
         std::vector<float> a = draw(n_rows * stride);
-        std::fill_n(a.begin(), n, 0.0f);  // a row without weights
+        std::fill_n(a.begin(), n, 0.0f);  // a row of zeros
         const std::vector<float> scale = draw(n);
         const std::vector<float> zero = draw(n);
         for (const Kernels* kernels : test::kernel_tables()) {

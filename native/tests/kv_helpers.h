@@ -1,5 +1,5 @@
-// What the cache and attention tests share: rows that look like a model's, a way to append them, and a cache's content
-// in a form that compares bit for bit.
+// Shared by the cache and attention tests: realistic keys and values, appending them, and bit-exact comparison of cache
+// contents.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@
 
 namespace lk::test {
 
-// All processors, for what a test computes by itself.
+// A pool of one thread per processor, for the tests' own computations.
 inline ThreadPool& team() {
     static ThreadPool pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
     return pool;
@@ -38,11 +38,11 @@ struct Lengths {
 };
 inline constexpr Lengths kAllLengths[] = {{32, 128}, {32, 32}, {16, 32}, {64, 128}, {128, 128}};
 
-// A cache in one piece, as the functions of kv/state.h take it.
+// A cache as the single part that the functions of kv/state.h take.
 class Whole {
 public:
     explicit Whole(kv::Cache& cache) : parts_{&cache} {}
-    operator kv::CacheParts() const { return parts_; }  // NOLINT: on purpose
+    operator kv::CacheParts() const { return parts_; }  // NOLINT: implicit on purpose
 
 private:
     kv::Cache* parts_[1];
@@ -60,7 +60,7 @@ struct Shape {
     int n_ubatch = 1024;
     int sinks = -1;
 
-    // Blocks of 32 channels fit only some heads.
+    // q8_0 and q4_0 need a head size divisible by 32.
     bool valid() const { return head_size % 32 == 0 || (fits(type_k) && fits(type_v)); }
     static bool fits(lk_cache_type type) { return type == LK_CACHE_F16 || kv::is_kivi(type); }
 
@@ -83,8 +83,8 @@ struct Shape {
     }
 };
 
-// Keys and values of n tokens, [layer][token, n_head_kv, D]. As in a model, channels differ in range and centre, and
-// the first key may be an outlier.
+// Keys and values of n tokens, [layer][token, n_head_kv, D]. As in a real model, channels differ in range and centre,
+// and the first key may be an outlier.
 struct Tokens {
     Tokens(const Shape& shape, int n, uint32_t seed, float first_key = 8) : width(shape.n_head_kv * shape.head_size) {
         std::mt19937 random(seed);
@@ -120,7 +120,7 @@ inline void half_row(const float* x, int64_t n, half_t* out) {
     std::transform(x, x + n, out, float_to_half);
 }
 
-// Stages tokens [begin, end) at a row of the staging area.
+// Stages tokens [begin, end).
 inline void stage(kv::Cache& cache, const Tokens& tokens, int begin, int end) {
     for (int layer = 0; layer < cache.config().n_layer; ++layer) {
         const size_t at = static_cast<size_t>(begin) * tokens.width;
@@ -140,7 +140,7 @@ inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, i
     cpu::commit(cache, {&segment, 1}, pool);
 }
 
-// The rotation of the keys, for tokens that move.
+// The rotation of keys, for shifted tokens.
 inline kv::Rotation rotation(int head_size) {
     static std::map<int, std::vector<float>> frequencies;
     std::vector<float>& f = frequencies[head_size];
@@ -150,7 +150,7 @@ inline kv::Rotation rotation(int head_size) {
     return {f, RopePairs::adjacent};
 }
 
-// One token of a view as attention must see it.
+// One token of a view, dequantized and rotated as attention reads it.
 inline std::vector<float> cached_row(const kv::SideView& view, int token) {
     const int d = view.spec->format.head_size;
     std::vector<float> out(d);
@@ -158,15 +158,15 @@ inline std::vector<float> cached_row(const kv::SideView& view, int token) {
     return out;
 }
 
-// Everything a sequence holds, part by part.
+// The complete content of a sequence.
 struct Image {
     std::vector<int> counts;
-    std::vector<half_t> ring;  // in order of age
+    std::vector<half_t> ring;  // oldest first
     std::vector<half_t> sinks;
     std::vector<int> tables;
     std::vector<std::vector<uint8_t>> pages;
 
-    // The first part that differs; empty if none does.
+    // Name of the first part that differs; empty if equal.
     std::string difference(const Image& other) const {
         return counts != other.counts   ? "counts"
                : ring != other.ring     ? "ring"
@@ -209,7 +209,7 @@ inline Image image_of(const kv::Cache& cache, int seq) {
     return image_of(cache.sequence(seq), cache.config());
 }
 
-// All rows attention would read of a sequence, as floats.
+// All rows of a sequence that attention reads, as floats.
 inline std::vector<std::vector<float>> rows_of(const kv::Cache& cache, int seq, int n) {
     std::vector<std::vector<float>> rows;
     const kv::Sequence& s = cache.sequence(seq);
@@ -225,7 +225,7 @@ inline std::vector<std::vector<float>> rows_of(const kv::Cache& cache, int seq, 
     return rows;
 }
 
-// Expects body to throw lk::Error with the status and a message that holds every one of the parts.
+// Expects body to throw lk::Error with the status and a message that contains all parts.
 template <class Body>
 void expect_error(lk_status status, const std::vector<std::string>& parts, Body body) {
     try {
@@ -239,7 +239,7 @@ void expect_error(lk_status status, const std::vector<std::string>& parts, Body 
     }
 }
 
-// The kernel tables this processor can run.
+// The kernel tables that this processor supports.
 inline std::vector<const cpu::Kernels*> kernel_tables() {
     std::vector<const cpu::Kernels*> tables;
     for (const cpu::NamedKernels& table : cpu::available_kernels()) {

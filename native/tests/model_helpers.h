@@ -1,4 +1,4 @@
-// The demo model and contexts on it, through the C interface.
+// The demo model and its contexts, through the C interface.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -31,7 +31,7 @@ inline lk_model* demo_model() {
     return model;
 }
 
-// Groups and residuals of 32, so that a hundred tokens reach the pages.
+// Group and residual of 32, so that a hundred tokens reach the pages.
 inline lk_context_params small_params(lk_cache_type type = LK_CACHE_KIVI2) {
     lk_context_params params;
     lk_context_params_default(&params);
@@ -51,8 +51,8 @@ inline std::vector<int32_t> make_tokens(int n, int seed = 1) {
     return tokens;
 }
 
-// The first n token ids of an English text of 210 in the demo model's vocabulary, over and over. A model that reads
-// text as it was trained on is calm; random ids blow differences of rounding up.
+// n token ids of an English text of 210 tokens in the demo model's vocabulary, repeated. Real text keeps differences in
+// rounding small; random ids amplify them.
 inline std::vector<int32_t> text_tokens(int n) {
     static const int32_t text[] = {
         16380, 32,   1428, 7326, 262,   1480,  292,  775,   1828,  319,  6713, 268,  902,   1480, 292,   2029,  13,
@@ -88,7 +88,7 @@ public:
 
     lk_context* get() const { return context_; }
 
-    // Decodes tokens of one sequence; logits of the last.
+    // Decodes tokens of one sequence, with logits for the last.
     lk_status decode(const std::vector<int32_t>& tokens, int32_t seq = 0) {
         const std::vector<int32_t> seqs(tokens.size(), seq);
         const lk_batch batch{tokens.data(), nullptr, seqs.data(),
@@ -105,7 +105,7 @@ public:
         return status == LK_OK ? Logits(row, row + info.n_vocab) : Logits(info.n_vocab);
     }
 
-    // Decodes, and gives the logits of the last token.
+    // Decodes and returns the logits of the last token.
     Logits run(const std::vector<int32_t>& tokens, int32_t seq = 0) {
         EXPECT_EQ(decode(tokens, seq), LK_OK) << lk_last_error();
         return logits(static_cast<uint32_t>(tokens.size() - 1));
@@ -127,12 +127,12 @@ private:
     lk_context* context_ = nullptr;
 };
 
-// The larger of two errors; once one is NaN, NaN.
+// The larger of two errors; NaN if either is NaN.
 inline double worse(double a, double b) {
     return std::isnan(a) || b <= a ? a : b;
 }
 
-// Largest difference, as a part of the spread of the logits.
+// Largest difference relative to the spread of the logits.
 inline double distance(const Logits& a, const Logits& b) {
     double largest = 0;
     double mean = 0;
@@ -146,7 +146,7 @@ inline double distance(const Logits& a, const Logits& b) {
     return largest / std::sqrt(square - mean * mean);
 }
 
-// Expects a failure whose message holds all the parts.
+// Expects a failure whose message contains all parts.
 inline void expect_failure(lk_status status, lk_status expected, const std::vector<std::string>& parts) {
     const std::string message = lk_last_error();
     EXPECT_EQ(status, expected) << lk_status_name(status) << ": " << message;

@@ -1,5 +1,5 @@
-// NaN and infinity: whichever weight, activation or input they come from, a call fails with LK_NUMERIC_ERROR that names
-// the place, on every table of kernels, and leaves sequences as they were.
+// NaN and infinity in any weight, activation or input: on every kernel table, the call fails with LK_NUMERIC_ERROR, the
+// message names the place, and sequences are unchanged.
 #include <cfloat>
 #include <functional>
 #include <limits>
@@ -38,7 +38,7 @@ std::vector<int32_t> tokens(int n, int first = 0) {
     return out;
 }
 
-// "blk.1.attn_q.weight": "layer 1" and "attn_q".
+// {"layer 1", "attn_q"} for "blk.1.attn_q.weight".
 std::vector<std::string> place_of(const std::string& tensor) {
     const std::string base = tensor.substr(0, tensor.size() - std::strlen(".weight"));
     if (base.rfind("blk.", 0) != 0) {
@@ -47,7 +47,7 @@ std::vector<std::string> place_of(const std::string& tensor) {
     return {"layer " + base.substr(4, 1), base.substr(6), tensor};
 }
 
-// A tiny model with one broken weight in the row that token 5 uses where it is a table of tokens.
+// A tiny model with one bad weight. In token_embd it is in the row of token 5.
 std::vector<uint8_t> broken_model(const std::string& tensor, float bad, WeightType type) {
     TinyModel tiny;
     std::vector<uint8_t> bytes = tiny.bytes(type);
@@ -55,7 +55,7 @@ std::vector<uint8_t> broken_model(const std::string& tensor, float bad, WeightTy
         tiny.matrix(tensor).at(5, 77) = bad;
         return tiny.bytes(type);
     }
-    // The scale of the block that holds it.
+    // Breaks the scale of its block.
     const auto& m = tiny.matrix(tensor);
     const WeightTypeTraits& traits = *weight_type_traits(type);
     std::vector<uint8_t> blocks(m.x.size() / traits.block_elements * traits.block_bytes);
@@ -79,7 +79,7 @@ TEST(KernelNotFinite, EveryWeightIsNamedOnEveryTable) {
                 for (const cpu::NamedKernels& table : cpu::available_kernels()) {
                     const TableInUse in_use(table.id);
                     TestContext context(params_of(), model.get());
-                    for (const int n : {1, 40}) {  // vectors and tiles
+                    for (const int n : {1, 40}) {  // GEMV and tiles
                         SCOPED_TRACE(format("%s %g in %s, %d tokens, %s", weight_type_traits(type)->name, bad,
                                             tensor.c_str(), n, table.id));
                         test::expect_failure(context.decode(tokens(n)), LK_NUMERIC_ERROR, place_of(tensor));
@@ -98,7 +98,7 @@ TEST(KernelNotFinite, EveryWeightIsNamedOnEveryTable) {
     }
 }
 
-// Finite weights whose numbers grow too large are not told as a damaged tensor.
+// Overflow from finite weights is not reported as a damaged tensor.
 TEST(KernelNotFinite, WhatGrowsTooLargeIsNamed) {
     struct Case {
         std::function<void(TinyModel&)> change;
@@ -132,7 +132,7 @@ TEST(KernelNotFinite, WhatGrowsTooLargeIsNamed) {
             for (const int n : {1, 40}) {
                 SCOPED_TRACE(format("%s, %s, %d tokens", c.parts.back().c_str(), table.id, n));
                 test::expect_failure(context.decode(tokens(n)), LK_NUMERIC_ERROR, c.parts);
-                EXPECT_EQ(std::string(lk_last_error()).find("holds such numbers"), std::string::npos);
+                EXPECT_EQ(std::string(lk_last_error()).find("contains NaN"), std::string::npos);
             }
         }
     }
@@ -164,7 +164,7 @@ TEST(KernelNotFinite, EmbeddingsOfTheCaller) {
                 EXPECT_EQ(context.length(), 0u);
             }
         }
-        // Too large to square: no zeros in silence.
+        // Squares overflow: the result must not silently be zeros.
         std::vector<float> x(3 * TinyModel::kEmbd, 0.5f);
         x[200] = 3e37f;
         test::expect_failure(decode(x), LK_NUMERIC_ERROR, {"layer 0", "norm"});
@@ -182,11 +182,11 @@ TEST(KernelNotFinite, RotaryFrequenciesThatOverflowAreRefused) {
     params.overrides = overrides;
     lk_model* model = nullptr;
     test::expect_failure(lk_model_load(LK_GOLDEN_DIR "/llama.gguf", &params, &model), LK_BAD_FILE,
-                         {"rotary frequencies", "rope.scaling"});
+                         {"RoPE frequency", "rope.scaling"});
     EXPECT_EQ(model, nullptr);
 }
 
-// A product of a broken block or with a broken activation is never finite.
+// A matmul with a bad block or a bad activation is never finite.
 TEST(KernelNotFinite, ProductsPassItOn) {
     constexpr int kRows = 45;
     constexpr int kCols = 512;
@@ -220,7 +220,7 @@ TEST(KernelNotFinite, ProductsPassItOn) {
                         EXPECT_FALSE(kernels->finite(y.data(), kRows, n_tokens, kRows));
                     }
                 }
-                // NaN as the scale of a block of row 19.
+                // Sets the scale of a block of row 19 to NaN.
                 std::vector<uint8_t> weights = bytes;
                 const size_t scale_at = type == WeightType::Q6_K   ? offsetof(BlockQ6_K, d)
                                         : type == WeightType::Q3_K ? offsetof(BlockQ3_K, d)
@@ -255,7 +255,7 @@ TEST(KernelNotFinite, RowsPassItOn) {
                     EXPECT_FALSE(finite(out));
                     kernels->layer_norm(x.data(), ones.data(), ones.data(), 1e-5f, n, out.data());
                     EXPECT_FALSE(finite(out));
-                    if (bad != -kInfinity) {  // whose gate is shut
+                    if (bad != -kInfinity) {  // silu(-infinity) is 0
                         out = x;
                         kernels->gelu(out.data(), n);
                         EXPECT_FALSE(finite(out));
@@ -272,7 +272,7 @@ TEST(KernelNotFinite, RowsPassItOn) {
         }
     }
     for (const Kernels* kernels : test::kernel_tables()) {
-        // Squares beyond the range of floats.
+        // Squares overflow floats.
         const std::vector<float> ones(64, 1.0f);
         const std::vector<float> large(64, 1e20f);
         std::vector<float> out(64);
@@ -294,7 +294,7 @@ TEST(Sampling, LogitsThatAreNoNumbersAreRefused) {
                                    {"token " + std::to_string(at), std::isnan(bad) ? "NaN" : "infinite"},
                                    [&] { sample_row(logits.data(), 4, sampling, 0.5); });
             }
-            logits[at] = -kInfinity;  // a token that is ruled out
+            logits[at] = -kInfinity;  // excludes the token
             for (const double draw : {0.0, 0.3, 0.999}) {
                 EXPECT_NE(sample_row(logits.data(), 4, sampling, draw), at);
             }

@@ -1,4 +1,4 @@
-// What an observer is shown, and what a cache makes of rows.
+// Observers, and the round trip of rows through a cache.
 #include <random>
 
 #include "kv_helpers.h"
@@ -12,7 +12,7 @@ struct Seen {
     std::vector<uint32_t> layers;
     std::vector<int32_t> positions;
     std::vector<int32_t> seqs;
-    std::vector<std::vector<float>> k;  // by layer, of all rows
+    std::vector<std::vector<float>> k;  // [layer]: all rows
     std::vector<std::vector<float>> v;
     std::vector<std::vector<float>> q;
     const ModelConfig* config = nullptr;
@@ -96,7 +96,7 @@ TEST_F(ObserverTest, ChangesNothingAndCanStop) {
     seen.stop_at = 2;
     try {
         watched.decode(batch_of(tokens));
-        FAIL() << "the observer was not heard";
+        FAIL() << "the observer's 0 did not stop the call";
     } catch (const Error& e) {
         EXPECT_EQ(e.status(), LK_CANCELLED);
     }
@@ -104,7 +104,7 @@ TEST_F(ObserverTest, ChangesNothingAndCanStop) {
     const size_t shown = seen.layers.size();
     watched.observe({});
     watched.decode(batch_of(tokens));
-    EXPECT_EQ(seen.layers.size(), shown) << "nobody is shown anything any more";
+    EXPECT_EQ(seen.layers.size(), shown) << "the removed observer was called";
 }
 
 TEST(RoundTrip, GivesTheRowsOfACache) {
@@ -132,7 +132,7 @@ TEST(RoundTrip, GivesTheRowsOfACache) {
     }
 }
 
-// More tokens than a cache takes at once.
+// More tokens than a cache appends at once.
 TEST(RoundTrip, TakesAsManyTokensAsItSays) {
     constexpr uint32_t kTokens = 70000;
     constexpr uint32_t kMost = 1u << 20;

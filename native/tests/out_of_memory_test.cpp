@@ -1,5 +1,5 @@
-// The 1st, 2nd, 3rd ... allocation of every call fails: the call says so, nothing ends the process, and every sequence
-// is bit for bit what it was.
+// Fails the 1st, 2nd, 3rd ... allocation of every call: the call reports it, the process survives, and every sequence
+// is bit for bit unchanged.
 #include <sys/stat.h>
 
 #include <functional>
@@ -15,7 +15,7 @@ namespace {
 
 using test::FailingAllocation;
 
-// Saved states of every sequence, by the C interface.
+// Saved states of all sequences.
 using States = std::vector<std::vector<uint8_t>>;
 
 class OutOfMemory : public testing::Test {
@@ -44,7 +44,7 @@ protected:
         params.cache = {type, type, 32, 32, -1};
         return params;
     }
-    // Tokens [begin, begin + n) of a text, for a sequence.
+    // Tokens [begin, begin + n) of a text for one sequence.
     struct Text {
         Text(int32_t seq, int begin, int n) : tokens(n), seqs(n, seq) {
             for (int i = 0; i < n; ++i) {
@@ -77,7 +77,7 @@ protected:
         return row != nullptr ? std::vector<float>(row, row + test::kTinyVocab) : std::vector<float>();
     }
 
-    // Calls with one more allocation each time until the call has enough; gives how many failed.
+    // Repeats the call, failing one allocation later each time, until it succeeds. Returns the number of failures.
     static int fail_each(const std::function<lk_status()>& call, const std::function<void()>& check) {
         for (int nth = 1;; ++nth) {
             lk_status status;
@@ -92,7 +92,7 @@ protected:
                 return nth - 1;
             }
             if (status == LK_OK) {
-                return nth - 1;  // it found another way: a sort that works in place
+                return nth - 1;  // the call coped with the failure, such as a sort that falls back to sorting in place
             }
             EXPECT_EQ(status, LK_OUT_OF_MEMORY) << "allocation " << nth << ": " << lk_last_error();
             check();
@@ -130,7 +130,7 @@ TEST_F(OutOfMemory, LoadAndContext) {
     }
 }
 
-// A first flush, later ones, a batch of several passes, a sequence without a ring.
+// Covers a first flush, later flushes, a batch of several passes, and a sequence without a ring.
 TEST_F(OutOfMemory, ADecodeThatFailsChangesNoSequence) {
     struct Step {
         int32_t seq;
@@ -205,7 +205,7 @@ TEST_F(OutOfMemory, QuantizeLeavesNoFile) {
     std::remove(out.c_str());
 }
 
-// Of a task on a worker, whatever it throws.
+// Any exception of a task on a worker thread.
 TEST_F(OutOfMemory, AWorkersExceptionReachesTheCaller) {
     ThreadPool pool(3);
     for (int round = 0; round < 200; ++round) {
@@ -218,7 +218,7 @@ TEST_F(OutOfMemory, AWorkersExceptionReachesTheCaller) {
     }
 }
 
-// Nothing is left at all: there is no memory for a message either.
+// No allocation succeeds, not even for the message.
 TEST_F(OutOfMemory, EveryAllocationFromOneOn) {
     lk_context* context = create(LK_CACHE_KIVI2, 2);
     ASSERT_EQ(Text(0, 0, 70).decode(context), LK_OK);

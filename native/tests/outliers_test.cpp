@@ -1,5 +1,5 @@
-// Keys with a few large channels, as the biases of qwen2-like models make them, and numbers so small that their
-// reciprocal is no float: every type of cache gives finite numbers on every table, and tables agree.
+// Keys with a few large channels, as the biases of qwen2-like models cause, and activations whose reciprocal overflows:
+// every cache type gives finite results on every kernel table, and the tables agree.
 #include "kv_helpers.h"
 #include "model_helpers.h"
 #include "tiny_model.h"
@@ -13,7 +13,7 @@ using test::Activations;
 using test::Logits;
 using test::TinyModel;
 
-// Logits of every token, read one by one.
+// Logits of every token, decoded one by one.
 std::vector<Logits> logits_of(lk_model* model, lk_cache_type type, int n) {
     lk_context_params params = test::small_params(type);
     params.n_threads = 1;
@@ -52,7 +52,7 @@ TEST(KernelOutliers, EveryTypeIsFiniteOnEveryTable) {
                     }
                     worst = test::worse(worst, expected.empty() ? 0 : test::distance(expected[i], actual[i]));
                 }
-                // Codes at the edge between two fall the other way now and then.
+                // Values between two codes occasionally round the other way.
                 EXPECT_LT(worst, 0.4);
                 expected = actual;
             }
@@ -60,7 +60,7 @@ TEST(KernelOutliers, EveryTypeIsFiniteOnEveryTable) {
     }
 }
 
-// Activations from the least float to the largest that 8 bits and a scale hold.
+// Activations from the smallest float to the largest that a scale and 8 bits can represent.
 TEST(KernelOutliers, SmallActivationsKeepTheirSize) {
     for (const float size : {1e-45f, 1e-41f, 1e-39f, 1e-38f, 3e-37f, 4e-37f, 1e-36f, 1e-20f, 1.0f}) {
         std::vector<float> x(256);

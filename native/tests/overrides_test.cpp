@@ -1,4 +1,4 @@
-// Metadata read instead of the file's, and models loaded for their vocabulary alone.
+// Metadata overrides, and models loaded with vocab_only.
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -69,7 +69,7 @@ TEST_F(Overrides, AreReadInsteadOfTheFiles) {
     std::memcpy(&twice, entry("test.twice").data, sizeof(twice));
     EXPECT_EQ(twice, 2);
 
-    // What is computed changes with them.
+    // Overrides change the logits.
     test::TestContext other(test::small_params(LK_CACHE_F16), model_);
     test::TestContext usual(test::small_params(LK_CACHE_F16));
     EXPECT_GT(test::distance(other.run(test::text_tokens(40)), usual.run(test::text_tokens(40))), 0.1);
@@ -80,7 +80,7 @@ TEST_F(Overrides, AreCheckedAsTheFilesEntriesAre) {
     expect_failure(load({text("llama.embedding_length", "512")}), LK_BAD_FILE, {"llama.embedding_length"});
     expect_failure(load({integer("", 1)}), LK_INVALID_ARGUMENT, {"no key"});
     expect_failure(load({integer(nullptr, 1)}), LK_INVALID_ARGUMENT, {"no key"});
-    expect_failure(load({text("a.text", nullptr)}), LK_INVALID_ARGUMENT, {"a.text", "has none"});
+    expect_failure(load({text("a.text", nullptr)}), LK_INVALID_ARGUMENT, {"a.text", "its text is NULL"});
     expect_failure(load({{"an.array", nullptr, 0, 0, LK_VALUE_ARRAY}}), LK_INVALID_ARGUMENT, {"an.array", "BOOL"});
     EXPECT_EQ(model_, nullptr);
 }
@@ -95,7 +95,7 @@ TEST_F(Overrides, AVocabularyIsLoadedWithoutWeights) {
     EXPECT_EQ(entry("tokenizer.ggml.tokens").count, 16384u);
     lk_context* context = nullptr;
     const lk_context_params params = test::small_params();
-    expect_failure(lk_context_create(model_, &params, &context), LK_UNSUPPORTED, {"vocabulary alone", "vocab_only"});
+    expect_failure(lk_context_create(model_, &params, &context), LK_UNSUPPORTED, {"without weights", "vocab_only"});
     EXPECT_EQ(context, nullptr);
 }
 

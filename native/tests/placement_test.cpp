@@ -1,4 +1,4 @@
-// Which layer is computed where, and what a device therefore holds.
+// Placement of layers, and the weights that a device therefore holds.
 #include "model/placement.h"
 
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ std::shared_ptr<const Model> load(const test::TinyModel& tiny) {
     return model;
 }
 
-// Bytes that a device is given, what is named twice once, without the table of rotary frequencies.
+// Bytes of a device's weights, duplicates counted once, without the RoPE frequencies.
 uint64_t given_bytes(const Model& model) {
     std::map<const uint8_t*, size_t> given;
     for (const std::span<const uint8_t> data : device_weights(model).data) {
@@ -78,7 +78,7 @@ TEST(Placement, TheDeviceIsGivenWhatTheEstimateCounts) {
             EXPECT_GT(bytes, last);
             last = bytes;
         }
-        EXPECT_EQ(last, model->weight_bytes) << "all layers are all weights";
+        EXPECT_EQ(last, model->weight_bytes) << "all layers: all weights";
     }
 }
 

@@ -1,4 +1,4 @@
-// Quantizers of weights, and files written with them.
+// Weight quantizers and quantized files.
 #include "quant/quantize.h"
 
 #include <gtest/gtest.h>
@@ -26,13 +26,13 @@ std::vector<float> round_trip(WeightType type, const std::vector<float>& x) {
     const WeightTypeTraits& traits = *weight_type_traits(type);
     const int64_t n = static_cast<int64_t>(x.size());
     std::vector<uint8_t> blocks(n / traits.block_elements * traits.block_bytes + 1);
-    quantize_row(type, x.data(), n, blocks.data() + 1);  // off any alignment
+    quantize_row(type, x.data(), n, blocks.data() + 1);  // misaligned
     std::vector<float> out(n);
     dequantize_row(type, blocks.data() + 1, out.data(), n);
     return out;
 }
 
-// Root of the squared error over the squared size.
+// Relative RMS error, sqrt(sum (x - y)^2 / sum x^2).
 double relative_error(const std::vector<float>& x, const std::vector<float>& y) {
     double error = 0;
     double size = 0;
@@ -45,11 +45,12 @@ double relative_error(const std::vector<float>& x, const std::vector<float>& y) 
 
 struct TypeError {
     WeightType type;
-    double normal;  // the most relative error on normally distributed weights
+    double normal;  // maximum relative error on normally distributed weights
 };
 
-// A little above what was measured. The theory: a uniform quantizer of 2^b levels over +-2.2 sigma (the typical largest
-// of 32) errs by 4.4 / 2^b / sqrt(12), 0.079 for 4 bits; searching scales and offsets by block buys the rest.
+// Slightly above the measured errors. In theory, a uniform quantizer of 2^b levels over +-2.2 sigma (the typical
+// maximum of 32) has an error of 4.4 / 2^b / sqrt(12), 0.079 for 4 bits; searching scales and offsets per block lowers
+// it.
 constexpr TypeError kErrors[] = {
     {F32, 0},      {F16, 2.2e-4}, {BF16, 1.8e-3}, {Q8_0, 0.0056}, {Q4_0, 0.084}, {Q4_1, 0.075},  {Q5_0, 0.042},
     {Q5_1, 0.037}, {Q2_K, 0.32},  {Q3_K, 0.165},  {Q4_K, 0.078},  {Q5_K, 0.039}, {Q6_K, 0.0195},
@@ -70,7 +71,7 @@ TEST(Quantize, ErrorsOfNormalWeightsAreSmall) {
 TEST(Quantize, WhatIsOnTheGridStaysThere) {
     std::mt19937 random(4);
     for (const TypeError& row : kErrors) {
-        // Codes of which every block, and every part of one with a scale of its own, holds the extremes.
+        // Codes that include both extremes in every block and in every sub-block with its own scale.
         std::vector<float> x(1024);
         const int low = row.type == Q8_0   ? -127
                         : row.type == Q6_K ? -32
@@ -109,7 +110,7 @@ TEST(Quantize, OddRowsAreFinite) {
                 }
                 const std::vector<float> y = round_trip(row.type, x);
                 for (size_t i = 0; i < x.size(); ++i) {
-                    // Two bits with four-bit scales hold 3.5 to a fifteenth; halves hold nothing under 6e-8.
+                    // 2-bit codes with 4-bit scales represent 3.5 within 1/15; halves represent nothing below 6e-8.
                     ASSERT_NEAR(y[i], x[i], 0.08f * std::fabs(value) + 1e-6f)
                         << weight_type_traits(row.type)->name << " " << value << alternate;
                 }
@@ -139,7 +140,7 @@ protected:
 
     std::string path(const char* name) const { return (directory_ / name).string(); }
 
-    // A model of 16 layers with what the mixes tell apart; values are random F32.
+    // Writes a model of 16 layers with every tensor role that mixes distinguish. Values are random F32.
     std::string write_model(const char* architecture, bool tied, uint64_t columns = 256) {
         test::GgufWriter writer;
         writer.string("general.architecture", architecture).u32("general.file_type", 0);
@@ -186,7 +187,7 @@ protected:
                         const QuantizeOptions& options) {
         try {
             quantize_model(from, to, options);
-            FAIL() << "expected: " << text;
+            FAIL() << "accepted, expected an error with: " << text;
         } catch (const Error& e) {
             EXPECT_EQ(e.status(), status) << e.what();
             EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what();
@@ -214,7 +215,7 @@ TEST_F(QuantizeModel, MixesGiveMoreBitsWhereTheyCount) {
         uint32_t file_type;
         std::map<std::string, std::string> types;  // tensor (layer number first) to type
     };
-    // Of 16 layers, 0, 1, 4, 7, 10, 13, 14, 15 are the ones with more bits.
+    // Of 16 layers, layers 0, 1, 4, 7, 10, 13, 14 and 15 get more bits.
     const Row rows[] = {
         {"F16", 1, {{"0.attn_q", "F16"}, {"output", "F16"}, {"token_embd", "F16"}}},
         {"q8_0", 7, {{"0.attn_v", "Q8_0"}, {"output", "Q8_0"}}},
@@ -268,7 +269,7 @@ TEST_F(QuantizeModel, TensorsAndMetadataArriveWhole) {
     EXPECT_EQ(seen.back(), 1);
     const auto before = GgufFile::open(from);
     const auto after = GgufFile::open(path("out.gguf"));
-    EXPECT_EQ(type_of(*after, "token_embd.weight"), "Q6_K");  // it is the output matrix too
+    EXPECT_EQ(type_of(*after, "token_embd.weight"), "Q6_K");  // tied: also the output matrix
     EXPECT_EQ(after->get_bool("some.flag"), true);
     EXPECT_EQ(after->find("tokenizer.ggml.tokens")->strings, before->find("tokenizer.ggml.tokens")->strings);
     EXPECT_EQ(after->find("tokenizer.ggml.token_type")->count, 3u);
@@ -285,7 +286,7 @@ TEST_F(QuantizeModel, TensorsAndMetadataArriveWhole) {
                      blocks.data());
         EXPECT_TRUE(std::equal(blocks.begin(), blocks.end(), after->tensor_data(y))) << x.name;
     }
-    // The same again from one thread; and what is quantized already may be quantized again, unless that is forbidden.
+    // One thread writes the same file. Quantized input can be requantized, unless that is forbidden.
     how.n_threads = 1;
     quantize_model(from, path("again.gguf"), how);
     std::ifstream a(path("out.gguf"), std::ios::binary);
@@ -294,7 +295,7 @@ TEST_F(QuantizeModel, TensorsAndMetadataArriveWhole) {
     how.type = "Q8_0";
     EXPECT_EQ(quantize_model(path("out.gguf"), path("again.gguf"), how).n_requantized, 81);
     how.allow_requantize = false;
-    expect_refusal(LK_INVALID_ARGUMENT, "token_embd.weight is quantized already (Q6_K)", path("out.gguf"),
+    expect_refusal(LK_INVALID_ARGUMENT, "token_embd.weight is already quantized (Q6_K)", path("out.gguf"),
                    path("again.gguf"), how);
 }
 
@@ -309,7 +310,7 @@ TEST_F(QuantizeModel, OptionsAndFallbacks) {
     EXPECT_EQ(type_of(*pure, "token_embd.weight"), "F16");
     EXPECT_EQ(type_of(*pure, "blk.0.attn_v.weight"), "Q4_K");
 
-    // Rows of 96 fill no super-block, rows of 40 no block.
+    // Rows of 96 do not fit super-blocks; rows of 40 do not fit blocks.
     const std::vector<QuantizeFallback> fallbacks =
         quantize_model(write_model("falcon", false, 96), path("out.gguf"), options("Q4_K_M")).fallbacks;
     ASSERT_EQ(fallbacks.size(), 65u);
@@ -332,14 +333,14 @@ TEST_F(QuantizeModel, ATypeAskedForByNameMustFit) {
     QuantizeOptions how = options("Q8_0");
     how.output_type = "q6_k";
     const std::string fits =
-        "rows of 96 elements, which do not fill the blocks of 256 of Q6_K; types that fit: F32, F16, "
+        "rows of 96 elements, not a multiple of the block size 256 of Q6_K; types that fit: F32, F16, "
         "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, BF16";
     expect_refusal(LK_INVALID_ARGUMENT, "tensor 'output.weight' has " + fits, from, path("out.gguf"), how);
     EXPECT_FALSE(fs::exists(path("out.gguf")));
     how = options("Q8_0");
     how.token_embedding_type = "Q6_K";
     expect_refusal(LK_INVALID_ARGUMENT, "tensor 'token_embd.weight' has " + fits, from, path("out.gguf"), how);
-    // The output matrix of a model that has none of its own is the embedding, whatever the mix.
+    // In a tied model output_type applies to the token embedding, in every mix.
     for (const char* mix : {"Q8_0", "Q4_K_M", "F16"}) {
         for (const char* architecture : {"llama", "falcon"}) {
             how = options(mix);
@@ -371,13 +372,13 @@ TEST_F(QuantizeModel, ALinkIsFollowedAndAReadOnlyFileIsNotReplaced) {
     fs::create_symlink("circle.gguf", path("circle.gguf"));
     expect_refusal(LK_IO_ERROR, "cannot write '" + path("circle.gguf") + "'", from, path("circle.gguf"),
                    options("Q8_0"));
-    // The file that is read, by a link.
+    // A symbolic link to the input file.
     fs::create_symlink("in.gguf", path("input-link.gguf"));
-    expect_refusal(LK_INVALID_ARGUMENT, "is the file that is read", from, path("input-link.gguf"), options("Q8_0"));
+    expect_refusal(LK_INVALID_ARGUMENT, "is the input file", from, path("input-link.gguf"), options("Q8_0"));
 
     std::ofstream(path("kept.gguf")) << "kept";
     fs::permissions(path("kept.gguf"), fs::perms::owner_read | fs::perms::group_read);
-    expect_refusal(LK_IO_ERROR, "the file is there and is read-only", from, path("kept.gguf"), options("Q8_0"));
+    expect_refusal(LK_IO_ERROR, "the file exists and is read-only", from, path("kept.gguf"), options("Q8_0"));
     EXPECT_EQ(content(path("kept.gguf")), "kept");
     fs::permissions(path("folder/target.gguf"), fs::perms::owner_read | fs::perms::owner_write);
     write(path("link.gguf"));
@@ -409,16 +410,16 @@ TEST_F(QuantizeModel, RefusalsLeaveNothingBehind) {
     how.output_type = "Q4_K_M";
     expect_refusal(LK_INVALID_ARGUMENT, "the output matrix's type 'Q4_K_M' is not known; use one of F32", from,
                    path("out.gguf"), how);
-    expect_refusal(LK_INVALID_ARGUMENT, "is the file that is read", from, (directory_ / "." / "in.gguf").string(),
+    expect_refusal(LK_INVALID_ARGUMENT, "is the input file", from, (directory_ / "." / "in.gguf").string(),
                    options("Q8_0"));
-    expect_refusal(LK_IO_ERROR, "cannot write '/dev/null': it is there and is no regular file", from, "/dev/null",
+    expect_refusal(LK_IO_ERROR, "cannot write '/dev/null': it exists and is not a regular file", from, "/dev/null",
                    options("Q8_0"));
-    expect_refusal(LK_IO_ERROR, "is no regular file", from, directory_.string(), options("Q8_0"));
+    expect_refusal(LK_IO_ERROR, "is not a regular file", from, directory_.string(), options("Q8_0"));
     expect_refusal(LK_IO_ERROR, "cannot create", from, path("nowhere/out.gguf"), options("Q8_0"));
     expect_refusal(LK_IO_ERROR, "cannot open", path("none.gguf"), path("out.gguf"), options("Q8_0"));
     how = options("Q8_0");
     how.progress = [](float fraction) { return fraction < 0.5f; };
-    expect_refusal(LK_CANCELLED, "was stopped", from, path("out.gguf"), how);
+    expect_refusal(LK_CANCELLED, "was cancelled", from, path("out.gguf"), how);
 
     test::GgufWriter writer;
     std::vector<uint8_t> bytes;
@@ -427,7 +428,7 @@ TEST_F(QuantizeModel, RefusalsLeaveNothingBehind) {
     }
     bytes = writer.tensor("blk.0.ffn_up.weight", 0, {32, 2}, bytes).bytes();
     std::ofstream(path("nan.gguf"), std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    expect_refusal(LK_BAD_FILE, "element 5 of row 1 of tensor blk.0.ffn_up.weight is nan, which Q8_0 cannot hold",
+    expect_refusal(LK_BAD_FILE, "element 5 of row 1 of tensor blk.0.ffn_up.weight is nan, which Q8_0 cannot represent",
                    path("nan.gguf"), path("out.gguf"), options("Q8_0"));
     EXPECT_FALSE(fs::exists(path("out.gguf")));
 }

@@ -1,4 +1,4 @@
-// The paper's quantizer a second time, in double, over explicit lists of elements.
+// Reference implementation of the paper's quantizer, in double, over explicit lists of elements.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace lk::test {
 
-// The paper's quantizer of one group.
+// The paper's quantizer for one group.
 struct PaperGroup {
     half_t scale;
     half_t min;
@@ -33,8 +33,8 @@ struct PaperGroup {
     }
 };
 
-// Elements (token, channel) of each group of a page, in the order of its scales: keys run along tokens, values along
-// channels.
+// Elements (token, channel) of each group of a page, in the order of its scales. Key groups run along tokens, value
+// groups along channels.
 inline std::vector<std::vector<std::pair<int, int>>> groups_of(kv::Side side, int d, int g) {
     std::vector<std::vector<std::pair<int, int>>> groups;
     for (int t = 0; t < kv::kPageTokens; t += side == kv::Side::keys ? g : 1) {

@@ -1,4 +1,4 @@
-// The quantizers against their formulas, written a second time in double, and the page format's arithmetic.
+// The KV quantizers against their formulas, reimplemented in double, and the page format's sizes.
 #include "kv/quantizer.h"
 
 #include <cstring>
@@ -20,7 +20,7 @@ constexpr lk_cache_type kPaper[] = {LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER};
 
 class Quantizer : public testing::Test {
 protected:
-    // rows [n, D] of half values, with channels of different ranges and centres.
+    // Draws rows [n, D] of half values; channels differ in range and centre.
     std::vector<float> draw_rows(int n, int d, float offset = 2) {
         std::vector<float> spread(d);
         std::vector<float> centre(d);
@@ -56,12 +56,12 @@ half_t get_half(const std::vector<uint8_t>& page, size_t at) {
 TEST_F(Quantizer, PaperGroupsFollowTheFormula) {
     for (const lk_cache_type type : kPaper) {
         for (const Side side : {Side::keys, Side::values}) {
-            for (const int d : {64, 80}) {  // 80 leaves values a short last group for every G but 16
+            for (const int d : {64, 80}) {  // 80: the last value group is short for every G except 16
                 for (const int g : kGroups) {
                     const PageFormat f = make_page_format(type, side, d, g);
                     const std::vector<float> rows = draw_rows(kPageTokens, d);
                     std::vector<uint8_t> page(f.page_bytes);
-                    const int step = side == Side::keys ? g : 1;  // as the ring sheds them
+                    const int step = side == Side::keys ? g : 1;  // tokens per flush
                     for (int t = 0; t < kPageTokens; t += step) {
                         quantize_rows(f, {}, rows.data() + t * d, step, t, 0, page.data());
                     }
@@ -117,7 +117,7 @@ TEST_F(Quantizer, ByteKeysErrByHalfAStepAtMost) {
     for (const lk_cache_type type : {LK_CACHE_KIVI4, LK_CACHE_KIVI2}) {
         for (const int d : kHeadSizes) {
             for (const int g : kGroups) {
-                for (const float offset : {2.0f, 300.0f}) {  // far from zero the scale makes room for the zero point
+                for (const float offset : {2.0f, 300.0f}) {  // far from zero, the scale grows to fit the zero point
                     const PageFormat f = make_page_format(type, Side::keys, d, g);
                     const std::vector<float> rows = draw_rows(g, d, offset);
                     const HeadTable table = choose_head_table(f, rows.data(), g, 0, 0);
@@ -130,7 +130,7 @@ TEST_F(Quantizer, ByteKeysErrByHalfAStepAtMost) {
                     for (int i = 0; i < g * d; ++i) {
                         const int c = i % d;
                         const float step = byte_scale_decode(page[f.scales_offset + c], table.exponent);
-                        // The zero point's quarter steps cost nothing: the scale makes room for them at the top.
+                        // Rounding the zero point to quarter steps adds no error: the scale leaves room for it.
                         ASSERT_LE(std::fabs(rows[i] - out[i]), 0.5001f * step) << i / d << " " << c;
                         ASSERT_GE(static_cast<int8_t>(page[f.zeros_offset + c]), -127);
                         ASSERT_LE(static_cast<int8_t>(page[f.zeros_offset + c]), 126);
@@ -145,10 +145,10 @@ TEST_F(Quantizer, RefinedChannelsAreTheWidestQuarter) {
     for (const int d : kHeadSizes) {
         const PageFormat f = make_page_format(LK_CACHE_KIVI2, Side::keys, d, 32);
         std::vector<float> rows = draw_rows(160, d);
-        std::fill_n(rows.begin(), 4 * d, 1000.0f);  // sinks have no say
+        std::fill_n(rows.begin(), 4 * d, 1000.0f);  // sinks must be ignored
         rows[1] = -1000.0f;
         const HeadTable table = choose_head_table(f, rows.data(), 160, 0, 4);
-        std::vector<std::pair<double, int>> width;  // negated, so that sorting puts lower indices first among equals
+        std::vector<std::pair<double, int>> width;  // negated width, index: equal widths sort by index
         for (int c = 0; c < d; ++c) {
             double sum = 0;
             for (int t = 0; t < 160; t += 32) {
@@ -185,7 +185,7 @@ TEST_F(Quantizer, RefinedChannelsHaveSixteenLevels) {
     std::uniform_real_distribution<float> uniform(-1, 1);
     std::vector<float> rows(160 * 128);
     for (float& x : rows) {
-        x = uniform(random_);  // equal spreads, so that the two kinds of channels compare
+        x = uniform(random_);  // equal ranges make refined and plain channels comparable
     }
     const HeadTable table = choose_head_table(f, rows.data(), 160, 0, 4);
     std::vector<uint8_t> page(f.page_bytes);
@@ -267,7 +267,7 @@ TEST_F(Quantizer, TwoBitValuesAreUnbiasedAlongThemselves) {
             }
             dequantize_row(f, table, page.data(), t, out.data());
             double square = 0;
-            double along = 0;  // rotation keeps inner products, so <x^ - mu, v - mu> = <s l, w>
+            double along = 0;  // rotation preserves inner products, so <x^ - mu, v - mu> = <s l, w>
             for (int c = 0; c < d; ++c) {
                 square += static_cast<double>(w[c]) * w[c];
                 along += (out[c] - half_to_float(table.mu[c])) * static_cast<double>(w[c]);
@@ -288,12 +288,12 @@ TEST_F(Quantizer, TwoBitValuesAreUnbiasedAlongThemselves) {
 TEST_F(Quantizer, CentreIsKeptWhereItCutsTheMeanSquareBelowFourFifths) {
     const PageFormat f = make_page_format(LK_CACHE_KIVI2, Side::values, 64, 32);
     int kept = 0;
-    for (int i = 0; i < 20; ++i) {  // an offset of 0.5 sits at the threshold: 1 / (1 + 0.5 * 0.5)
+    for (int i = 0; i < 20; ++i) {  // an offset of 0.5 is at the threshold: 1 / (1 + 0.5 * 0.5)
         std::vector<float> rows(160 * 64);
         for (float& x : rows) {
             x = half_to_float(float_to_half(normal_(random_) + 0.05f * static_cast<float>(i)));
         }
-        std::fill_n(rows.begin(), 4 * 64, 500.0f);  // sinks have no say
+        std::fill_n(rows.begin(), 4 * 64, 500.0f);  // sinks must be ignored
         const auto median = [](std::vector<double> x) {
             std::sort(x.begin(), x.end());
             return (x[(x.size() - 1) / 2] + x[x.size() / 2]) / 2;
@@ -366,7 +366,7 @@ TEST(PageFormats, BitsPerElement) {
                         {LK_CACHE_KIVI2, 64, 64, 2.75, 2.125}, {LK_CACHE_KIVI2, 80, 32, 3, 2.1},
                         {LK_CACHE_KIVI4, 128, 32, 4.5, 4.5},   {LK_CACHE_KIVI4_PAPER, 128, 32, 5, 5},
                         {LK_CACHE_KIVI2_PAPER, 64, 32, 3, 3},  {LK_CACHE_KIVI2_PAPER, 128, 64, 2.5, 2.5},
-                        {LK_CACHE_KIVI2_PAPER, 80, 32, 3, 3.2}};  // a short group pays for a whole scale
+                        {LK_CACHE_KIVI2_PAPER, 80, 32, 3, 3.2}};  // a short group has a full-size scale
     for (const Row& row : rows) {
         const PageFormat k = make_page_format(row.type, Side::keys, row.head_size, row.group);
         const PageFormat v = make_page_format(row.type, Side::values, row.head_size, row.group);

@@ -1,4 +1,4 @@
-// Drawing tokens: which stay, how often each is drawn, and through a context.
+// Sampling: filters, frequencies, and sampling through a context.
 #include "backend/sampling.h"
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 namespace lk {
 namespace {
 
-// What is drawn by evenly spaced numbers, as parts of all.
+// Fraction of samples per token, for n evenly spaced draws.
 std::map<int, double> drawn(const std::vector<float>& logits, const lk_sampling& sampling, int n = 10000) {
     std::map<int, double> parts;
     for (int i = 0; i < n; ++i) {
@@ -33,13 +33,13 @@ TEST(Sampling, DrawsByProbability) {
 }
 
 TEST(Sampling, TheTemperatureSharpens) {
-    // Squares of the probabilities, over their sum of 0.3.
+    // Temperature 0.5 squares the probabilities; their sum is 0.3.
     const auto parts = drawn(kLogits, {0.5f, 0, 1, 0, 0});
     EXPECT_NEAR(parts.at(0), 0.01 / 0.3, 1e-3);
     EXPECT_NEAR(parts.at(1), 0.16 / 0.3, 1e-3);
     EXPECT_EQ(drawn(kLogits, {0, 0, 1, 0, 0}).at(1), drawn(kLogits, {0, 0, 1, 0, 0}).begin()->second);
     EXPECT_EQ(drawn({2, 5, 5, 1}, {0, 0, 1, 0, 0}).size(), 1u);
-    EXPECT_EQ(drawn({2, 5, 5, 1}, {0, 0, 1, 0, 0}).begin()->first, 1) << "the first of equals";
+    EXPECT_EQ(drawn({2, 5, 5, 1}, {0, 0, 1, 0, 0}).begin()->first, 1) << "the first of equal logits";
 }
 
 TEST(Sampling, FiltersKeepWhatTheySay) {
@@ -47,13 +47,13 @@ TEST(Sampling, FiltersKeepWhatTheySay) {
     EXPECT_EQ(two.size(), 2u);
     EXPECT_NEAR(two.at(1), 4.0 / 7, 1e-3);
     EXPECT_NEAR(two.at(3), 3.0 / 7, 1e-3);
-    // 0.4 is not enough for a half, 0.7 is.
+    // 0.4 is less than top_p 0.5; 0.4 + 0.3 is enough.
     const auto half = drawn(kLogits, {1, 0, 0.5f, 0, 0});
     EXPECT_EQ(half.size(), 2u);
     EXPECT_TRUE(half.count(1) == 1 && half.count(3) == 1);
-    // Of the two that top_k leaves, 0.4 is more than a half.
+    // Of the two tokens that top_k keeps, 0.4 / 0.7 exceeds top_p.
     EXPECT_EQ(drawn(kLogits, {1, 2, 0.5f, 0, 0}).size(), 1u);
-    // At least 0.6 times 0.4.
+    // min_p keeps probabilities of at least 0.6 * 0.4.
     EXPECT_EQ(drawn(kLogits, {1, 0, 1, 0.6f, 0}).size(), 2u);
     EXPECT_EQ(drawn(kLogits, {9, 1, 1, 0, 0}).size(), 1u);
 }
@@ -76,7 +76,7 @@ TEST(Sampling, AContextDrawsWhatItsLogitsSay) {
     test::TestContext draws(test::small_params());
     test::TestContext logits(test::small_params());
     const std::vector<int32_t> tokens = test::text_tokens(30);
-    // The outputs of two sequences, the later one first in the batch.
+    // Outputs of two sequences; sequence 1 comes first in the batch.
     std::vector<int32_t> seqs(30);
     std::vector<uint8_t> outputs(30, 0);
     for (int i = 0; i < 30; ++i) {
@@ -90,7 +90,7 @@ TEST(Sampling, AContextDrawsWhatItsLogitsSay) {
         ASSERT_EQ(lk_seq_truncate(draws.get(), 1, 0), LK_OK);
         int32_t sampled[3] = {-1, -1, -1};
         ASSERT_EQ(lk_decode_sample(draws.get(), &batch, &sampling, sampled), LK_OK) << lk_last_error();
-        const std::pair<int, int> expected[] = {{5, 6}, {11, 12}, {29, 18}};  // the row, and the position behind it
+        const std::pair<int, int> expected[] = {{5, 6}, {11, 12}, {29, 18}};  // row, and the position after its token
         for (int i = 0; i < 3; ++i) {
             const test::Logits row = logits.logits(expected[i].first);
             const double draw = uniform_draw(sampling.seed, i < 2 ? 1 : 0, expected[i].second);

@@ -1,5 +1,5 @@
-// A model whose last layers are computed in another place than its first ones. The other place is the CPU once more, so
-// that everything must come out the same, bit for bit.
+// A model whose last layers are on a second backend. That backend is also the CPU, so all results must be bit for bit
+// the same.
 #include <new>
 
 #include "backend/cpu/cpu_backend.h"
@@ -11,7 +11,7 @@
 namespace lk {
 namespace {
 
-// The host's memory, until it is used up.
+// Host memory with a limit.
 class ScarceMemory final : public Memory {
 public:
     bool on_host() const override { return true; }
@@ -32,7 +32,7 @@ public:
 // Where a device fails.
 enum class Failure { none, forward, stage_pages, commit };
 
-// The CPU, until it fails as a device does.
+// A CPU backend that fails like a device.
 class FragileBackend final : public Backend {
 public:
     explicit FragileBackend(const Failure& failure) : failure_(failure) {}
@@ -102,7 +102,7 @@ lk_context_params params_of(lk_cache_type type) {
     return params;
 }
 
-// Appends tokens [begin, end) of a text to a sequence; the logits of the last.
+// Appends tokens [begin, end) of a text to a sequence. Returns the logits of the last.
 std::vector<float> read(Context& context, int32_t seq, int begin, int end) {
     const std::vector<int32_t> text = test::text_tokens(end);
     const std::vector<int32_t> seqs(end - begin, seq);
@@ -121,7 +121,7 @@ std::vector<uint8_t> save(const Context& context, int32_t seq) {
     return state;
 }
 
-// Everything that changes a cache, on two contexts.
+// Runs every operation that changes a cache on both contexts and compares them.
 void expect_same(Context& whole, Context& split) {
     const auto both = [&](const auto& act) {
         act(whole);
@@ -219,7 +219,7 @@ TEST(Split, NoRoomForACommitChangesNoPlace) {
     }
 }
 
-// A device that failed may have written half of a commit.
+// A failed device may have written half of a commit.
 TEST(Split, ADevicesFailureEndsTheContext) {
     for (const Failure failure : {Failure::forward, Failure::commit}) {
         const SplitModel split(test::demo_model_path(), 4);
@@ -244,7 +244,7 @@ TEST(Split, ADevicesFailureEndsTheContext) {
         refused(lost, [&] { context.load_state(0, state); });
         refused(lost, [&] { context.set_threads(1); });
         refused(lost, [&] { context.observe({}); });
-        // The model and its other contexts are not.
+        // The model and its other contexts are not affected.
         Context another(split.model, params_of(LK_CACHE_KIVI2));
         another.load_state(0, state);
         read(another, 0, 20, 60);

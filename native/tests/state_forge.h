@@ -1,4 +1,4 @@
-// Takes a saved state apart into its fields, so that tests can change one and make the checksum right again.
+// Parses a saved state into its fields, so that tests can change one and recompute the checksum.
 #pragma once
 
 #include <cstring>
@@ -14,7 +14,7 @@ class ForgedState {
 public:
     enum class Kind { integer, half, bytes };
     struct Field {
-        std::string name;  // "values.ring"; of integers one each: "keys.run 2.first"
+        std::string name;  // "values.ring"; integers are fields of their own: "keys.run 2.first"
         Kind kind;
         size_t offset;
         size_t size;
@@ -36,7 +36,7 @@ public:
         }
         throw std::runtime_error("no field " + name);
     }
-    // Where the fields end, without the checksum.
+    // End of the fields, before the checksum.
     size_t end() const { return at_; }
     size_t size() const { return bytes_.size(); }
     kv::StateHeader header() const {
@@ -50,7 +50,7 @@ public:
         std::memcpy(&x, bytes_.data() + field(name).offset, sizeof(x));
         return x;
     }
-    // Each of these gives the state with one thing changed, and its checksum right.
+    // Each function returns the state with one change and a valid checksum.
     std::vector<uint8_t> with_number(const std::string& name, int32_t x) const {
         return with(field(name).offset, &x, sizeof(x));
     }
@@ -63,7 +63,7 @@ public:
         return sealed(std::move(forged));
     }
     std::vector<uint8_t> with_header(const kv::StateHeader& header) const { return with(0, &header, sizeof(header)); }
-    // `remove` bytes of a place replaced by others.
+    // Replaces `remove` bytes at offset with `insert`.
     std::vector<uint8_t> spliced(size_t offset, size_t remove, const std::vector<uint8_t>& insert) const {
         std::vector<uint8_t> forged(bytes_.begin(), bytes_.begin() + static_cast<ptrdiff_t>(offset));
         forged.insert(forged.end(), insert.begin(), insert.end());

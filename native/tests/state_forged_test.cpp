@@ -1,5 +1,4 @@
-// Saved states whose checksum is right and whose content is not: each is refused and changes nothing, or can be
-// continued.
+// Saved states with a valid checksum and invalid content: each is rejected without changes, or can be continued.
 #include <cstdlib>
 #include <random>
 
@@ -17,7 +16,7 @@ using test::save_state;
 constexpr uint16_t kNaN = 0x7e00;
 constexpr uint16_t kInfinity = 0xfc00;
 
-// What a state was saved after.
+// The situation in which a state was saved.
 enum class Moment { few, ring_full, flushed, cut };
 constexpr Moment kMoments[] = {Moment::few, Moment::ring_full, Moment::flushed, Moment::cut};
 
@@ -65,7 +64,7 @@ protected:
     }
 };
 
-// Loads a state over a sequence that holds another. True if it was taken.
+// Loads a state over an existing sequence. Returns whether it was accepted.
 bool load(Context& context, const std::vector<uint8_t>& state, std::string* message = nullptr) {
     context.truncate(1, 0);
     read_tokens(context, 1, 9);
@@ -85,7 +84,7 @@ bool load(Context& context, const std::vector<uint8_t>& state, std::string* mess
 
 void expect_refused(Context& context, const std::vector<uint8_t>& state, const std::string& part) {
     std::string message;
-    EXPECT_FALSE(load(context, state, &message)) << "should have named: " << part;
+    EXPECT_FALSE(load(context, state, &message)) << "accepted, expected an error with: " << part;
     EXPECT_NE(message.find(part), std::string::npos) << "no '" << part << "' in: " << message;
 }
 
@@ -101,7 +100,7 @@ void expect_continues(Context& context) {
     }
 }
 
-// The two states of the report, and one that lacks nothing but a place for its centre.
+// Two states from a bug report, and one without room for its centre.
 TEST_F(ForgedStates, TablesWithoutPagesAndNumbersThatAreNone) {
     Context context(model(), params_of(LK_CACHE_KIVI2));
     const ForgedState few = good(context, Moment::few);
@@ -142,16 +141,16 @@ TEST_F(ForgedStates, EveryFieldIsNamed) {
         refused(side + "run 2.frame", 1 << 30, "the frame of a run");
         refused(side + "head 0.exponent", 33, "exponent of a head's scales is 33");
     }
-    // Refined channels rise and are channels.
+    // Refined channels must be ascending and in range.
     const std::string table = "keys.head 1.table";
     expect_refused(context, state.with_half(table, 7, 32), "refined channels");
     uint16_t first = 0;
     std::memcpy(&first, state.with(0, "", 0).data() + state.field(table).offset, sizeof(first));
     expect_refused(context, state.with_half(table, 1, first), "refined channels");
-    // What lies behind the last field, and what is missing before it.
+    // Extra bytes after the last field, and missing bytes before it.
     expect_refused(context, state.spliced(state.end(), 0, {0, 0, 0, 0}), "4 bytes behind its values");
     expect_refused(context, state.spliced(state.end() - 4, 4, {}), "ends 4 bytes early");
-    // Keys and values of different counts: a row of every head taken out of the ring of values.
+    // Different counts of keys and values: removes a row of every head from the values' ring.
     Context plain(model(), params_of(LK_CACHE_F16));
     const ForgedState f16 = good(plain, Moment::few);
     expect_refused(plain, f16.with_number("values.n_paged", 4), "runs of");
@@ -164,7 +163,7 @@ TEST_F(ForgedStates, EveryFieldIsNamed) {
     expect_refused(context, state.with_header(header), "format version 1, and this engine reads version 2");
 }
 
-// Scales in halves, and blocks with a scale of their own.
+// Half scales of pages and of blocks.
 TEST_F(ForgedStates, ScalesThatAreNoNumbers) {
     for (const lk_cache_type type : {LK_CACHE_KIVI2_PAPER, LK_CACHE_KIVI4_PAPER}) {
         Context context(model(), params_of(type));
@@ -180,8 +179,8 @@ TEST_F(ForgedStates, ScalesThatAreNoNumbers) {
     }
 }
 
-// Every type, at moments that differ in what there is; single fields and random bytes. All of it with
-// LK_STATE_MUTATIONS=all, or so many for each type and moment.
+// Mutates single fields and random bytes for every type and moment. LK_STATE_MUTATIONS: number of mutations per type
+// and moment, or "all".
 TEST_F(ForgedStates, AreRefusedOrContinued) {
     const char* const wanted = std::getenv("LK_STATE_MUTATIONS");
     const bool all = wanted != nullptr && std::string(wanted) == "all";

@@ -1,5 +1,4 @@
-// A saved state belongs to the settings that its keys were made with: file, metadata read instead of the file's,
-// tensors.
+// A saved state is valid only for the settings that computed its keys: file, metadata overrides, tensors.
 #include <cstring>
 
 #include "gguf_writer.h"
@@ -107,7 +106,7 @@ TEST(StateSettings, EveryOneIsNamedWithBothValues) {
                    {"general.synthetic", "0 in", "1 here"});
 }
 
-// Also where memory was used before: nothing undefined gets into a state.
+// Also with reused memory: a state contains no undefined bytes.
 TEST(StateSettings, TheSameSequenceGivesTheSameBytes) {
     const std::vector<uint8_t> state = Loaded("llama").state();
     for (int i = 0; i < 3; ++i) {
@@ -125,7 +124,7 @@ TEST(StateSettings, OtherWeightsAreRefused) {
     test::expect_failure(falcon.load(state), LK_BAD_STATE,
                          {"another model", "general.architecture", "llama", "falcon"});
 
-    // One number in the middle of a large tensor's sample, and of a small tensor.
+    // Changes one number in a sample of a large tensor, and one in a small tensor.
     const std::vector<uint8_t> bytes = test::tiny_llama(32);
     const test::TemporaryFile file("weights.gguf", bytes);
     const std::vector<uint8_t> tiny = Loaded(file.path()).state();
@@ -138,7 +137,7 @@ TEST(StateSettings, OtherWeightsAreRefused) {
     }
 }
 
-// Llama 3.1 and 3.2 differ in little else, and their first divisors are equal.
+// Llama 3.1 and 3.2 differ in little else than their divisors, of which the first are equal.
 TEST(StateSettings, DividedFrequenciesAreRefusedByTensor) {
     const auto with_divisors = [](float last) {
         test::GgufWriter::Bytes divisors;
@@ -163,7 +162,7 @@ TEST(StateSettings, AnOlderFormatIsRefusedInPlainWords) {
     const std::vector<uint8_t> before = model.save();
     test::expect_failure(model.load(state), LK_BAD_STATE,
                          {"format version 1", "reads version 2", "another release", "save it again"});
-    state.resize(60);  // shorter than a header of today
+    state.resize(60);  // shorter than the current header
     test::expect_failure(model.load(state), LK_BAD_STATE, {"format version 1"});
     EXPECT_EQ(model.save(), before);
 }

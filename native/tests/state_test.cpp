@@ -36,7 +36,7 @@ TEST(State, ComesBackBitForBit) {
                     cache.remove(0, n / 3, n / 2, test::rotation(shape.head_size));
                 }
                 Cache other(shape.config());
-                append(other, 1, tokens, 100, 250);  // is replaced
+                append(other, 1, tokens, 100, 250);  // replaced by the load
                 load_state(Whole(other), 1, kModel, save(cache, 0));
                 EXPECT_EQ(image_of(other, 1).difference(image_of(cache, 0)), "");
                 append(cache, 0, tokens, 700, 900);
@@ -101,7 +101,7 @@ TEST(State, AnotherCacheOrModelIsRefusedByName) {
     EXPECT_EQ(small.length(0), 0);
 }
 
-// What a checksum cannot catch: numbers that were made to fit it.
+// Forged counts with a matching checksum.
 TEST(State, ForgedCountsAreRefused) {
     const Shape shape{};
     const Tokens tokens(shape, 400, 5);
@@ -132,7 +132,7 @@ TEST(State, ForgedCountsAreRefused) {
             }
         }
     }
-    EXPECT_GT(refused, 40);  // some frames are as good as others
+    EXPECT_GT(refused, 40);  // some frames are valid
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Files that declare tensors and hold none (general.synthetic).
+// Files that declare tensors without data (general.synthetic).
 #include "model/synthetic.h"
 
 #include <gtest/gtest.h>
@@ -46,7 +46,7 @@ TEST(Synthetic, WeightsAreMadeUpTheSameEveryTime) {
         const std::vector<float> x = row(model->layers[1].wq, 3);
         EXPECT_EQ(x, row(again->layers[1].wq, 3));
         EXPECT_NE(x, row(stored->layers[1].wq, 3));
-        EXPECT_NE(x, row(model->layers[0].wq, 3)) << "every tensor has weights of its own";
+        EXPECT_NE(x, row(model->layers[0].wq, 3)) << "every tensor has different weights";
         double square = 0;
         for (const float w : x) {
             square += static_cast<double>(w) * w / static_cast<double>(x.size());

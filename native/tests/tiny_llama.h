@@ -20,7 +20,7 @@ namespace lk::test {
 
 inline constexpr int kTinyVocab = 64;
 
-// The file's bytes: n_layer layers, two query heads that share a KV head. more: adds entries and tensors.
+// Bytes of a file with n_layer layers and two query heads per KV head. more: adds entries and tensors.
 inline GgufWriter::Bytes tiny_llama(int head_size, int n_layer = 2,
                                     const std::function<void(GgufWriter&)>& more = nullptr) {
     const auto width = static_cast<uint64_t>(2 * head_size);
@@ -62,7 +62,7 @@ inline GgufWriter::Bytes tiny_llama(int head_size, int n_layer = 2,
     return file.bytes();
 }
 
-// A file that goes with the object.
+// A file that is deleted with the object.
 class TemporaryFile {
 public:
     TemporaryFile(const std::string& name, const std::vector<uint8_t>& bytes)
@@ -80,13 +80,13 @@ private:
     std::string path_;
 };
 
-// Loaded from a file that is gone already.
+// Loads a model and deletes its file.
 inline std::shared_ptr<const Model> load_tiny_llama(int head_size, int n_layer = 2) {
     const TemporaryFile file("tiny.gguf", tiny_llama(head_size, n_layer));
     return Model::load(file.path(), false, 0, nullptr);
 }
 
-// Appends n tokens, which follow from where they stand, to a sequence; the logits of the last.
+// Appends n tokens, determined by their positions, to a sequence. Returns the logits of the last.
 inline std::vector<float> read_tokens(Context& context, int32_t seq, int n) {
     const int begin = context.cache().length(seq);
     std::vector<int32_t> tokens(n);

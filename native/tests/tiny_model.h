@@ -1,4 +1,4 @@
-// Small random llamas with heads of 64, written to memory so that tests can change their weights.
+// Small random llamas with head size 64, built in memory so that tests can change their weights.
 #pragma once
 
 #include <cstdio>
@@ -109,7 +109,7 @@ private:
     std::map<std::string, Matrix> matrices_;
 };
 
-// Contexts that are created while it lives compute with one table.
+// Contexts created during its lifetime use one kernel table.
 class TableInUse {
 public:
     explicit TableInUse(const char* id) { setenv("LLAMA_KIVI_CPU", id, 1); }
@@ -118,7 +118,7 @@ public:
     TableInUse& operator=(const TableInUse&) = delete;
 };
 
-// A model of these bytes.
+// A model loaded from bytes.
 class LoadedModel {
 public:
     explicit LoadedModel(const std::vector<uint8_t>& bytes, int n_gpu_layers = 0) {

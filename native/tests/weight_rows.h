@@ -1,4 +1,4 @@
-// Random weight rows and activations for products.
+// Random weight rows and activations for matmul tests.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ inline constexpr WeightType kWeightTypes[] = {WeightType::F32,  WeightType::F16,
                                               WeightType::Q2_K, WeightType::Q3_K, WeightType::Q4_K, WeightType::Q5_K,
                                               WeightType::Q6_K};
 
-// Sets the half scales of blocks to random ones of about 1/50, and floats to random ones of about 1.
+// Replaces the half scales of blocks by random ones of about 1/50, and floats by random ones of about 1.
 inline void set_scales(WeightType type, std::vector<uint8_t>& bytes, std::mt19937& random) {
     std::normal_distribution<float> normal;
     const WeightTypeTraits& traits = *weight_type_traits(type);
@@ -62,7 +62,7 @@ inline void set_scales(WeightType type, std::vector<uint8_t>& bytes, std::mt1993
     }
 }
 
-// n elements in random blocks.
+// Random blocks of n elements.
 inline std::vector<uint8_t> draw_weights(WeightType type, int64_t n, std::mt19937& random) {
     const WeightTypeTraits& traits = *weight_type_traits(type);
     std::vector<uint8_t> bytes(n / traits.block_elements * traits.block_bytes);

@@ -1,3 +1,4 @@
+using LlamaKivi.TestHelpers;
 using Xunit;
 
 namespace LlamaKivi.Native.Tests;
@@ -68,6 +69,17 @@ public class ModelHandleTests
     public void Layers_on_a_GPU_that_is_not_there_are_an_error_that_says_why()
     {
         Assert.SkipWhen(NativeEngine.TryDescribeDevice(out _, out string? reason), "There is a usable GPU.");
+        Gpu.AssertNone(reason);
         Assert.Equal(reason, Assert.Throws<DeviceException>(() => ModelHandle.Load(TestFiles.Model, gpuLayers: -1)).Message);
     }
+
+    [Theory]
+    [InlineData(false, null, "/dev/null", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia")]
+    [InlineData(true, null, "/dev/nvidia0")]
+    [InlineData(true, "2", "/dev/null", "/dev/nvidia11")]
+    [InlineData(true, null, "/dev/dxg")]
+    [InlineData(false, "", "/dev/nvidia0")]
+    [InlineData(false, "-1", "/dev/nvidia0")]
+    public void A_GPU_is_seen_by_its_device_file(bool present, string? visible, params string[] files) =>
+        Assert.Equal(present, Gpu.IsPresent(files, visible));
 }

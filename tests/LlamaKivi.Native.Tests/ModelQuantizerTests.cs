@@ -77,6 +77,6 @@ public sealed class ModelQuantizerTests : IDisposable
         Assert.Throws<ModelLoadException>(() => ModelQuantizer.Quantize(Path.Combine(_folder.Path, "none.gguf"), Output));
         var e = Assert.Throws<ArgumentException>(
             () => ModelQuantizer.Quantize(TestFiles.Model, Output, new QuantizeOptions { Type = "Q8_0", AllowRequantize = false }));
-        Assert.Contains("quantized already", e.Message, StringComparison.Ordinal);
+        Assert.Contains("already quantized", e.Message, StringComparison.Ordinal);
     }
 }

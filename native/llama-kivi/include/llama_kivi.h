@@ -1,15 +1,15 @@
 /* LlamaKivi: C interface of the native engine.
  *
- * Errors     Every function that can fail returns an lk_status and leaves a message for lk_last_error() on the
- *            calling thread. No function throws, aborts or exits, whatever its input.
- * Ownership  X_create / X_load / X_open give an object that the matching X_free releases; freeing NULL is a no-op.
- *            A model outlives its contexts: freeing it first only drops the caller's reference.
- * Threading  A model may be shared by any number of threads and contexts. A context takes one call at a time: one that
- *            comes while another runs, also from its callbacks, returns LK_BUSY. lk_context_cancel, lk_context_cancel_reset
- *            and lk_context_free are let in at any time.
- * Units      Sizes are bytes, times are seconds, token positions count from 0 at the start of a sequence.
- * Versions   Compare lk_abi_version() with LK_ABI_VERSION before anything else. Parameter structs begin with
- *            struct_size, which the caller sets to sizeof its own definition; lk_*_params_default does.
+ * Errors     Every function that can fail returns an lk_status and stores a message, per thread, for lk_last_error().
+ *            No function throws, aborts or exits, whatever its input.
+ * Ownership  X_create, X_load and X_open return an object; release it with the matching X_free. Freeing NULL is a no-op.
+ *            A context keeps its model alive: freeing the model first only drops the caller's reference.
+ * Threading  Any number of threads and contexts may share a model. A context takes one call at a time: a second call,
+ *            also one from a callback of the first, returns LK_BUSY. lk_context_cancel, lk_context_cancel_reset and
+ *            lk_context_free are accepted at any time.
+ * Units      Sizes are in bytes, times in seconds. Token positions count from 0 at the start of a sequence.
+ * Versions   Compare lk_abi_version() with LK_ABI_VERSION before any other call. Every parameter struct begins with
+ *            struct_size: set it to sizeof the struct, or call the matching lk_*_params_default.
  */
 #ifndef LLAMA_KIVI_H
 #define LLAMA_KIVI_H
@@ -30,32 +30,32 @@
 extern "C" {
 #endif
 
-/** Version of this interface; changes whenever a struct, an enum value or a function's meaning changes. */
+/** Version of this interface. Changes with every change to a struct, an enum value or a function's meaning. */
 #define LK_ABI_VERSION 9
 
 /** Outcome of a call. */
 typedef enum lk_status {
     LK_OK = 0,
-    LK_INVALID_ARGUMENT = 1, /**< An argument is out of range or inconsistent with another. */
+    LK_INVALID_ARGUMENT = 1, /**< An argument is out of range or contradicts another argument. */
     LK_IO_ERROR = 2,         /**< A file cannot be opened, read, mapped or written. */
-    LK_BAD_FILE = 3,         /**< A file is not valid GGUF, or its tensors do not fit its metadata. */
-    LK_UNSUPPORTED = 4,      /**< Valid, but this engine does not implement it. */
-    LK_OUT_OF_MEMORY = 5,    /**< An allocation failed; the message gives the size asked. */
-    LK_CACHE_FULL = 6,       /**< The KV cache has no room; the message gives used and needed tokens. */
-    LK_CANCELLED = 7,        /**< Stopped by lk_context_cancel or a progress callback; the context is as before the call. */
-    LK_NUMERIC_ERROR = 8,    /**< A computation gave NaN or infinity; the message names layer and operation. */
-    LK_INTERNAL_ERROR = 9,   /**< A defect of the engine. */
-    LK_BAD_STATE = 10,       /**< A saved state is damaged, or belongs to another model or another kind of cache. */
-    LK_OUT_OF_DEVICE_MEMORY = 11, /**< An allocation on a device failed; the message gives the size asked and the size free. */
-    LK_DEVICE_ERROR = 12,    /**< There is no usable device, or a call of its driver failed. */
-    LK_BUSY = 13             /**< Another call uses the context; the message names it. Nothing was done. */
+    LK_BAD_FILE = 3,         /**< A file is not valid GGUF, or its tensors contradict its metadata. */
+    LK_UNSUPPORTED = 4,      /**< Valid input that this engine does not implement. */
+    LK_OUT_OF_MEMORY = 5,    /**< An allocation failed; the message states the requested size where it is known. */
+    LK_CACHE_FULL = 6,       /**< The KV cache is full; the message states used and needed tokens. */
+    LK_CANCELLED = 7,        /**< Stopped by lk_context_cancel or by a callback; the context is unchanged. */
+    LK_NUMERIC_ERROR = 8,    /**< An operation produced NaN or infinity; the message names layer and operation. */
+    LK_INTERNAL_ERROR = 9,   /**< A bug in the engine. */
+    LK_BAD_STATE = 10,       /**< A saved state is damaged, or belongs to another model or cache type. */
+    LK_OUT_OF_DEVICE_MEMORY = 11, /**< A device allocation failed; the message states requested and free bytes. */
+    LK_DEVICE_ERROR = 12,    /**< No device is usable, or a driver call failed. */
+    LK_BUSY = 13             /**< Another call uses the context; the message names it. Nothing was changed. */
 } lk_status;
 
-/** How grave a line of the log is. */
+/** Severity of a log line. */
 typedef enum lk_log_level {
-    LK_LOG_DEBUG = 0,   /**< What the engine decided. */
-    LK_LOG_INFO = 1,    /**< What was loaded or created. */
-    LK_LOG_WARNING = 2, /**< Something is not as it should be, and the engine goes on. */
+    LK_LOG_DEBUG = 0,   /**< A decision of the engine. */
+    LK_LOG_INFO = 1,    /**< An object was loaded or created. */
+    LK_LOG_WARNING = 2, /**< Something is wrong, but the engine continues. */
     LK_LOG_ERROR = 3    /**< A call fails. */
 } lk_log_level;
 
@@ -66,12 +66,12 @@ typedef enum lk_cache_type {
     LK_CACHE_KIVI2 = 2,       /**< 2-bit KIVI, refined recipe: also refined key channels and centred, rotated values. */
     LK_CACHE_KIVI4_PAPER = 3, /**< 4-bit KIVI exactly as published (arXiv 2402.02750). */
     LK_CACHE_KIVI2_PAPER = 4, /**< 2-bit KIVI exactly as published. */
-    LK_CACHE_Q8_0 = 5,        /**< Blocks of 32 channels of a token, 8 bits, rotated; no residual. For comparison with llama.cpp. */
-    LK_CACHE_Q4_0 = 6,        /**< The same in 4 bits. */
+    LK_CACHE_Q8_0 = 5,        /**< 8-bit blocks of 32 channels, rotated; no residual ring. For comparison with llama.cpp. */
+    LK_CACHE_Q4_0 = 6,        /**< As LK_CACHE_Q8_0, with 4 bits. */
     LK_CACHE_TYPE_COUNT = 7
 } lk_cache_type;
 
-/** Type of a GGUF metadata value; the values are those of the file format. */
+/** Type of a GGUF metadata value, numbered as in the file format. */
 typedef enum lk_value_type {
     LK_VALUE_UINT8 = 0,
     LK_VALUE_INT8 = 1,
@@ -94,71 +94,72 @@ typedef struct lk_context lk_context;
 
 /* ---- library ------------------------------------------------------------------------------------------------- */
 
-/** Returns LK_ABI_VERSION as the library was compiled with. */
+/** Returns the LK_ABI_VERSION that the library was compiled with. */
 LK_API uint32_t lk_abi_version(void);
 
-/** Returns the engine's version, "major.minor.patch"; static storage. */
+/** Returns the engine's version, "major.minor.patch". Static storage. */
 LK_API const char* lk_version(void);
 
-/** Returns the message of the calling thread's last failed call, UTF-8; valid until that thread's next call. Never NULL. */
+/** Returns the message of the calling thread's last failed call: UTF-8, never NULL, valid until that thread's next call. */
 LK_API const char* lk_last_error(void);
 
-/** What the calling thread's last failed call needed and what there was. LK_CACHE_FULL: tokens. LK_OUT_OF_MEMORY and
- *  LK_OUT_OF_DEVICE_MEMORY: bytes. 0: not known, and for every other status. A NULL argument is passed over. */
+/** Returns the amounts behind the calling thread's last failed call. LK_CACHE_FULL: tokens. LK_OUT_OF_MEMORY and
+ *  LK_OUT_OF_DEVICE_MEMORY: bytes. 0 if unknown, and for every other status. Either argument may be NULL. */
 LK_API void lk_last_error_amounts(uint64_t* needed, uint64_t* available);
 
-/** Takes a line of the log, UTF-8 without a line break, valid during the call; any thread may call. */
+/** Receives one log line: UTF-8 without a line break, valid during the call. May be called from any thread. */
 typedef void (*lk_log_callback)(lk_log_level level, const char* text, void* user_data);
 
-/** Sends the engine's log to a callback; NULL: nowhere, as at the start. Afterwards the callback set before is called no
- *  more. A callback must not call this. */
+/** Sets the receiver of the engine's log. NULL, the default, discards it. Once this returns, the previous callback is not
+ *  called again. Must not be called from a log callback. */
 LK_API void lk_log_set(lk_log_callback callback, void* user_data);
 
-/** Returns the name of a status ("LK_CACHE_FULL"); "unknown" for a value that is none. Static storage. */
+/** Returns the name of a status ("LK_CACHE_FULL"), or "unknown" for an undefined value. Static storage. */
 LK_API const char* lk_status_name(lk_status status);
 
-/** Returns the name of a cache type as users write it ("kivi2-paper"); NULL for a value that is none. Static storage. */
+/** Returns the name of a cache type as users write it ("kivi2-paper"), or NULL for an undefined value. Static storage. */
 LK_API const char* lk_cache_type_name(lk_cache_type type);
 
-/** Returns a line naming the processor and the kernels chosen for it ("AMD EPYC | AVX2"); static storage. */
+/** Returns one line with the processor and the kernels selected for it ("AMD EPYC | AVX2"). Static storage. */
 LK_API const char* lk_cpu_description(void);
 
-/** A device that can compute. */
+/** A compute device. */
 typedef struct lk_device_info {
     char name[128];          /**< "NVIDIA H200". */
-    char driver[64];         /**< The driver's and the runtime's versions. */
-    uint32_t capability;     /**< Compute capability: 10 times the major number, plus the minor one. */
+    char driver[64];         /**< Versions of the driver and of the runtime. */
+    uint32_t capability;     /**< Compute capability, 10 * major + minor. */
     uint32_t n_processors;   /**< Multiprocessors. */
     uint64_t memory_bytes;
-    uint64_t free_bytes;     /**< At this moment. */
+    uint64_t free_bytes;     /**< Free at the time of the call. */
 } lk_device_info;
 
-/** Describes device number index, from 0. Fails with LK_DEVICE_ERROR; the message says why there is none. */
+/** Describes device `index`, counted from 0. Fails with LK_DEVICE_ERROR; the message says why the device is missing. */
 LK_API lk_status lk_device_describe(uint32_t index, lk_device_info* out);
 
 /* ---- GGUF files ------------------------------------------------------------------------------------------------ */
 
-/** One metadata entry. Pointers belong to the lk_gguf and live as long as it does. */
+/** One metadata entry. Its pointers are valid until the lk_gguf is freed. */
 typedef struct lk_gguf_entry {
     const char* key;            /**< UTF-8, NUL-terminated. */
-    const void* data;           /**< Scalars and arrays of numbers: little-endian elements. Strings: their bytes. Arrays of strings: NULL, use lk_gguf_string. */
+    const void* data;           /**< Numbers, bools and arrays of them: little-endian elements. Strings: bytes. Arrays of
+                                     strings: NULL; use lk_gguf_string. */
     uint64_t count;             /**< Scalars: 1. Arrays: elements. Strings: bytes. */
-    lk_value_type type;         /**< The entry's type. */
-    lk_value_type element_type; /**< Arrays: the elements' type; otherwise equal to type. */
+    lk_value_type type;
+    lk_value_type element_type; /**< Arrays: type of the elements. Otherwise equal to type. */
 } lk_gguf_entry;
 
-/** One tensor as the file declares it. */
+/** One tensor as declared in the file. */
 typedef struct lk_gguf_tensor {
     const char* name;      /**< UTF-8, NUL-terminated. */
     const char* type_name; /**< "Q4_K", "F32", ...; NULL if this engine does not know the type. */
     uint64_t shape[4];     /**< Elements, innermost dimension first; unused dimensions are 1. */
     uint64_t offset;       /**< Bytes from the start of the data section. */
-    uint64_t size;         /**< Bytes; 0 if the type is not known. */
+    uint64_t size;         /**< Bytes; 0 if the type is unknown. */
     uint32_t type;         /**< ggml type number. */
-    uint32_t n_dims;       /**< Dimensions declared, 1..4. */
+    uint32_t n_dims;       /**< Declared dimensions, 1..4. */
 } lk_gguf_tensor;
 
-/** What a file holds. */
+/** Summary of a file. */
 typedef struct lk_gguf_info {
     uint64_t n_entries;
     uint64_t n_tensors;
@@ -168,101 +169,102 @@ typedef struct lk_gguf_info {
     uint32_t alignment;   /**< Bytes. */
 } lk_gguf_info;
 
-/** Maps and validates a GGUF file. path: UTF-8. Fails with LK_IO_ERROR or LK_BAD_FILE. Free with lk_gguf_free. */
+/** Maps and validates a GGUF file. path: UTF-8. Fails with LK_IO_ERROR or LK_BAD_FILE. Release with lk_gguf_free. */
 LK_API lk_status lk_gguf_open(const char* path, lk_gguf** out);
 
-/** Releases a file opened by lk_gguf_open. Not for the file of a model, which lk_model_gguf lends. */
+/** Releases a file opened by lk_gguf_open. Do not pass it the file of lk_model_gguf: the model owns that one. */
 LK_API void lk_gguf_free(lk_gguf* gguf);
 
 /** Describes the file. */
 LK_API lk_status lk_gguf_describe(const lk_gguf* gguf, lk_gguf_info* out);
 
-/** Gives entry number index, in file order. */
+/** Returns entry `index`, in file order. */
 LK_API lk_status lk_gguf_entry_at(const lk_gguf* gguf, uint64_t index, lk_gguf_entry* out);
 
-/** Looks an entry up by key; *found is 1 or 0, and absence is no error. */
+/** Looks up an entry by key. *found is 1 or 0; a missing key is not an error. */
 LK_API lk_status lk_gguf_find(const lk_gguf* gguf, const char* key, lk_gguf_entry* out, int32_t* found);
 
-/** Gives element `element` of the array of strings under key; *text is not NUL-terminated, *length is bytes. */
+/** Returns one string of the array of strings at key. *text is not NUL-terminated; *length is in bytes. */
 LK_API lk_status lk_gguf_string(const lk_gguf* gguf, const char* key, uint64_t element, const char** text, uint64_t* length);
 
-/** Gives tensor number index, in file order. */
+/** Returns tensor `index`, in file order. */
 LK_API lk_status lk_gguf_tensor_at(const lk_gguf* gguf, uint64_t index, lk_gguf_tensor* out);
 
-/** Called while a long call runs with the fraction done, 0..1; return 0 to stop it (LK_CANCELLED). */
+/** Reports the progress of a long call as a fraction, 0..1. Return 0 to stop the call (LK_CANCELLED). */
 typedef int32_t (*lk_progress_callback)(float fraction, void* user_data);
 
-/** Told of a tensor whose rows do not fill the blocks of the type that the mix wants, and which gets a wider one; texts: UTF-8,
- *  valid during the call. */
+/** Reports a tensor that got a wider type, because its rows are not a multiple of the block size of the mix's type. Strings
+ *  are UTF-8, valid during the call. */
 typedef void (*lk_fallback_callback)(const char* tensor, const char* wanted_type, const char* given_type, void* user_data);
 
-/** How to write a model with its weights in other formats. Texts: UTF-8. */
+/** Options of lk_quantize. Strings are UTF-8. */
 typedef struct lk_quantize_params {
     uint32_t struct_size;             /**< sizeof(lk_quantize_params). */
     uint32_t n_threads;               /**< 0: one per processor. */
-    const char* type;                 /**< A type or a mix, one of lk_quantization_name ("Q4_K_M"), in any case. */
-    const char* output_type;          /**< Type of the output matrix ("Q8_0"), which is the token embedding in a model that has no
-                                           other; LK_INVALID_ARGUMENT if its rows do not fill the type's blocks. NULL: as the mix says. */
-    const char* token_embedding_type; /**< The same of the token embedding. */
-    uint32_t allow_requantize;        /**< 1: weights may be quantized already. 0: then it fails with LK_INVALID_ARGUMENT. */
-    uint32_t pure;                    /**< 1: every matrix in the mix's main type. */
+    const char* type;                 /**< A type or a mix from lk_quantization_name ("Q4_K_M"); case is ignored. */
+    const char* output_type;          /**< Type of the output matrix ("Q8_0"), or of the token embedding if the model ties the two;
+                                           LK_INVALID_ARGUMENT if its rows are not a multiple of the type's block size. NULL: as in
+                                           the mix. */
+    const char* token_embedding_type; /**< The same for the token embedding. */
+    uint32_t allow_requantize;        /**< 1: quantized weights may be converted too. 0: fail with LK_INVALID_ARGUMENT instead. */
+    uint32_t pure;                    /**< 1: store every matrix in the mix's main type. */
     lk_progress_callback progress;    /**< May be NULL. */
     void* progress_user_data;         /**< Passed to progress. */
     lk_fallback_callback fallback;    /**< Called on success for each of lk_quantize_result.n_fallback. May be NULL. */
     void* fallback_user_data;         /**< Passed to fallback. */
 } lk_quantize_params;
 
-/** What lk_quantize did. */
+/** Result of lk_quantize. */
 typedef struct lk_quantize_result {
-    uint64_t bytes_before;  /**< Of all tensors. */
-    uint64_t bytes_after;
+    uint64_t bytes_before;  /**< All tensors of the input. */
+    uint64_t bytes_after;   /**< All tensors of the output. */
     uint32_t n_tensors;
-    uint32_t n_converted;   /**< Tensors that got another type. */
-    uint32_t n_fallback;    /**< Tensors whose rows do not fill the blocks of the type that the mix wants: they have a wider one. */
-    uint32_t n_requantized; /**< Tensors that got another type and were quantized before. */
+    uint32_t n_converted;   /**< Tensors whose type changed. */
+    uint32_t n_fallback;    /**< Tensors with a wider type than the mix's; see lk_fallback_callback. */
+    uint32_t n_requantized; /**< Tensors of n_converted that were already quantized. */
 } lk_quantize_result;
 
 /** Fills *params with defaults: Q4_K_M, requantizing allowed, no progress callback. */
 LK_API void lk_quantize_params_default(lk_quantize_params* params);
 
-/** Names what lk_quantize writes, index from 0 on; NULL behind the last. Static storage. */
+/** Returns the name of type or mix `index` that lk_quantize writes, or NULL past the last. Static storage. */
 LK_API const char* lk_quantization_name(uint32_t index);
 
-/** Reads the GGUF file `from` and writes `to`, which appears whole or not at all. Matrices are converted; vectors and
- *  metadata stay. A symbolic link at `to` is followed; a read-only file there is not replaced. out may be NULL.
- *  Fails with LK_INVALID_ARGUMENT, LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY or LK_CANCELLED. */
+/** Converts the matrices of GGUF file `from` and writes the result to `to`; vectors and metadata are copied. The file `to`
+ *  appears complete or not at all. A symbolic link at `to` is followed; a read-only file there is not replaced. out may be
+ *  NULL. Fails with LK_INVALID_ARGUMENT, LK_IO_ERROR, LK_BAD_FILE, LK_UNSUPPORTED, LK_OUT_OF_MEMORY or LK_CANCELLED. */
 LK_API lk_status lk_quantize(const char* from, const char* to, const lk_quantize_params* params, lk_quantize_result* out);
 
 /* ---- model ------------------------------------------------------------------------------------------------------ */
 
-/** A metadata entry that is read instead of the file's, or as if the file had it. Texts: UTF-8. */
+/** A metadata entry that replaces the file's entry, or adds one. Strings are UTF-8. */
 typedef struct lk_metadata_override {
     const char* key;
-    const char* text;   /**< LK_VALUE_STRING. */
-    int64_t integer;    /**< LK_VALUE_INT64; LK_VALUE_BOOL: 0 or 1. */
-    double real;        /**< LK_VALUE_FLOAT64. */
-    lk_value_type type; /**< One of these four. */
+    const char* text;   /**< Value of an LK_VALUE_STRING. */
+    int64_t integer;    /**< Value of an LK_VALUE_INT64, or of an LK_VALUE_BOOL: 0 or 1. */
+    double real;        /**< Value of an LK_VALUE_FLOAT64. */
+    lk_value_type type; /**< LK_VALUE_STRING, LK_VALUE_INT64, LK_VALUE_BOOL or LK_VALUE_FLOAT64. */
 } lk_metadata_override;
 
-/** How to load a model. */
+/** Options of lk_model_load. */
 typedef struct lk_model_params {
     uint32_t struct_size;          /**< sizeof(lk_model_params). */
     uint32_t use_mmap;             /**< 1: weights stay in the mapped file. 0: weights are read into memory. */
-    int32_t n_gpu_layers;          /**< 0: the CPU computes. Otherwise so many layers, the last ones, and the outputs are
-                                        computed on the GPU, which holds their weights and their part of the cache, and
-                                        the layers before them on the CPU; -1, or at least the model's layers: all on the
-                                        GPU. */
-    uint32_t vocab_only;           /**< 1: the metadata alone, of any architecture. The model has no contexts. */
+    int32_t n_gpu_layers;          /**< Number of layers on the GPU: the last n_gpu_layers layers and the outputs. The GPU
+                                        holds their weights and their part of the cache; the CPU computes the layers before
+                                        them. 0: the CPU computes everything. -1, or at least the model's number of layers:
+                                        the GPU computes everything. */
+    uint32_t vocab_only;           /**< 1: read only the metadata, of any architecture. Such a model cannot have contexts. */
     uint32_t n_overrides;
-    const lk_metadata_override* overrides; /**< [n_overrides], read during the call; later ones of a key win. */
+    const lk_metadata_override* overrides; /**< [n_overrides], read during the call. The last override of a key wins. */
     lk_progress_callback progress; /**< May be NULL. */
     void* progress_user_data;      /**< Passed to progress. */
 } lk_model_params;
 
-/** What a model is. */
+/** Shape and size of a model. */
 typedef struct lk_model_info {
     uint64_t n_params;       /**< Weight elements. */
-    uint64_t weight_bytes;   /**< Bytes of all tensors. */
+    uint64_t weight_bytes;   /**< All tensors. */
     uint32_t n_layer;
     uint32_t n_embd;         /**< Embedding length. */
     uint32_t n_head;         /**< Query heads. */
@@ -271,10 +273,10 @@ typedef struct lk_model_info {
     uint32_t n_ff;           /**< Feed-forward length. */
     uint32_t n_vocab;        /**< Rows of the logits. */
     uint32_t n_ctx_train;    /**< Context length the model was trained for. */
-    uint32_t n_rank;         /**< Scores that lk_rank_scores gives; 0: the model is no reranker. */
+    uint32_t n_rank;         /**< Scores that lk_rank_scores writes; 0: the model is not a reranker. */
     float rope_freq_base;
     char architecture[32];   /**< "llama", NUL-terminated. */
-    char weight_type[32];    /**< Type holding most weight bytes, "Q4_K". */
+    char weight_type[32];    /**< Type with the most weight bytes, "Q4_K". */
 } lk_model_info;
 
 /** Fills *params with defaults: memory-mapped, no progress callback. */
@@ -290,183 +292,184 @@ LK_API void lk_model_free(lk_model* model);
 /** Describes a model. */
 LK_API lk_status lk_model_describe(const lk_model* model, lk_model_info* out);
 
-/** Lends the model's file for its metadata; valid until lk_model_free. Never NULL for a valid model. */
+/** Returns the model's file, for its metadata. Owned by the model, valid until lk_model_free, never NULL for a valid model. */
 LK_API const lk_gguf* lk_model_gguf(const lk_model* model);
 
 /* ---- context ---------------------------------------------------------------------------------------------------- */
 
-/** The KV cache's types and sizes; keys and values are independent. */
+/** Types and sizes of the KV cache. Keys and values are independent. */
 typedef struct lk_cache_params {
     lk_cache_type type_k;
     lk_cache_type type_v;
     uint32_t group;    /**< G, tokens per key group: 16, 32, 64 or 128. Also channels per value group (kivi4, *-paper). */
-    uint32_t residual; /**< R, full-precision tokens; a positive multiple of group. */
+    uint32_t residual; /**< R, tokens in the full-precision residual ring; a positive multiple of group. */
     int32_t sinks;     /**< S, first tokens kept in full precision; -1: 4 for kivi2/kivi4, 0 for *-paper. At most group. */
 } lk_cache_params;
 
-/** How to create a context. */
+/** Options of lk_context_create. */
 typedef struct lk_context_params {
     uint32_t struct_size; /**< sizeof(lk_context_params). */
-    uint32_t n_ctx;       /**< Tokens the cache holds over all sequences; 0: what the model was trained for. */
+    uint32_t n_ctx;       /**< Capacity of the cache in tokens, over all sequences; 0: the model's training context length. */
     uint32_t n_seq_max;   /**< Sequences, numbered 0 .. n_seq_max-1. */
-    uint32_t n_seq_ready; /**< So many, the first ones, have their rings and sinks from the creation on, the others from
-                               their first token on, which may then fail for lack of memory. 0: all. */
-    uint32_t n_ubatch;    /**< Tokens computed at once; longer batches are cut. Sizes the scratch memory. */
+    uint32_t n_seq_ready; /**< Number of sequences whose rings and sinks are allocated at creation. The rest allocate on
+                               their first token, which can fail. 0: all. */
+    uint32_t n_ubatch;    /**< Tokens per forward pass; longer batches are split. Determines the scratch memory. */
     uint32_t n_threads;   /**< 0: one per processor. */
-    uint32_t embeddings;  /**< 1: lk_decode gives embeddings instead of logits. */
+    uint32_t embeddings;  /**< 1: lk_decode computes embeddings instead of logits. */
     lk_cache_params cache;
 } lk_context_params;
 
-/** Memory a context needs, in bytes, before it is created. */
+/** Memory that a context will need, in bytes. */
 typedef struct lk_memory_estimate {
     uint64_t weight_bytes;      /**< All tensors. */
-    uint64_t cache_page_bytes;  /**< Pages of n_ctx tokens in n_seq_ready sequences of one length, allocated as the cache
+    uint64_t cache_page_bytes;  /**< Pages for n_ctx tokens, split evenly over n_seq_ready sequences; allocated as the cache
                                      fills. */
     uint64_t cache_exact_bytes; /**< Full-precision rings and sinks of n_seq_ready sequences, allocated at creation. */
-    uint64_t scratch_bytes;     /**< Activations, logits of one row, rows not yet in the cache. */
-    uint64_t device_bytes;      /**< Of a GPU's memory, about, when the cache is full: the weights it holds, all of the above and
-                                     its working buffers; without what its driver takes. 0 without layers on the GPU. */
-    double k_bits_per_element;  /**< Bits one quantized key element takes, scales included. */
+    uint64_t scratch_bytes;     /**< Activations, logits of one row, staged rows. */
+    uint64_t device_bytes;      /**< Approximate GPU memory with a full cache: the GPU's weights, all of the above and working
+                                     buffers; the driver's own memory is not counted. 0 without layers on the GPU. */
+    double k_bits_per_element;  /**< Bits per quantized key element, scales included. */
     double v_bits_per_element;  /**< The same for values. */
     double bits_per_element;    /**< Mean of the two. */
-    double bytes_per_token;     /**< Paged bytes one token takes over all layers and heads, keys and values. */
+    double bytes_per_token;     /**< Bytes of pages per token: all layers and heads, keys and values. */
 } lk_memory_estimate;
 
-/** What the cache holds now. */
+/** Current content and memory of the cache. */
 typedef struct lk_cache_usage {
-    uint64_t n_tokens;          /**< Over all sequences; tokens of shared pages count for each. */
+    uint64_t n_tokens;          /**< Over all sequences; a token in a shared page counts once per sequence. */
     uint64_t n_capacity;        /**< n_ctx. */
-    uint64_t quantized_bytes;   /**< Codes and scales of the tokens that are quantized; shared pages count once. */
-    uint64_t exact_bytes;       /**< Rows in full precision: rings, sinks, f16 pages. */
-    uint64_t allocated_bytes;   /**< All memory the cache holds: pages, rings, sinks, per-head tables. */
-    uint64_t f16_bytes;         /**< What n_tokens would take as f16. */
+    uint64_t quantized_bytes;   /**< Codes and scales of quantized tokens; a shared page counts once. */
+    uint64_t exact_bytes;       /**< Full-precision rows: rings, sinks, f16 pages. */
+    uint64_t allocated_bytes;   /**< All memory of the cache: pages, rings, sinks, per-head tables. */
+    uint64_t f16_bytes;         /**< Size of n_tokens in an f16 cache. */
     uint64_t n_quantized_k;     /**< Tokens whose keys are quantized. */
     uint64_t n_quantized_v;     /**< Tokens whose values are quantized. */
     double k_bits_per_element;  /**< As in lk_memory_estimate. */
     double v_bits_per_element;
 } lk_cache_usage;
 
-/** Fills *params with defaults: 1 sequence, 512 tokens at once, kivi2 for keys and values, G 32, R 128. */
+/** Fills *params with defaults: 1 sequence, 512 tokens per pass, kivi2 for keys and values, G 32, R 128. */
 LK_API void lk_context_params_default(lk_context_params* params);
 
-/** Says what a context would need. Validates params as lk_context_create does, and allocates nothing.
- *  n_gpu_layers: as in lk_model_params. */
+/** Estimates the memory of a context. Validates params as lk_context_create does, but allocates nothing.
+ *  n_gpu_layers: see lk_model_params. */
 LK_API lk_status lk_context_estimate(const lk_gguf* gguf, int32_t n_gpu_layers, const lk_context_params* params,
                                      lk_memory_estimate* out);
 
-/** Creates a context; the model is kept alive by it. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED or LK_OUT_OF_MEMORY. */
+/** Creates a context, which keeps the model alive. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED or LK_OUT_OF_MEMORY. */
 LK_API lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk_context** out);
 
-/** Frees a context. A call that is running on another thread is cancelled and still ends as it should: the memory goes
- *  with the last such call. None may begin any more. */
+/** Frees a context. A call running on another thread is cancelled and returns normally; the memory is released when the
+ *  last such call ends. No call may start afterwards. */
 LK_API void lk_context_free(lk_context* context);
 
-/** Tokens to run through the model; all arrays but embeddings have n_tokens elements. */
+/** Tokens to run through the model. All arrays except embeddings have n_tokens elements. */
 typedef struct lk_batch {
-    const int32_t* tokens;   /**< Token ids, 0 .. n_vocab-1; NULL: the batch has embeddings. */
-    const float* embeddings; /**< Instead of tokens, what the first layer reads: [n_tokens, n_embd], finite; otherwise NULL. */
+    const int32_t* tokens;   /**< Token ids, 0 .. n_vocab-1; NULL if the batch has embeddings. */
+    const float* embeddings; /**< Input of the first layer, [n_tokens, n_embd], finite; NULL if the batch has tokens. */
     const int32_t* seq_ids;  /**< Sequence of each token; NULL: all 0. */
-    const int32_t* pos;      /**< Position of each token, which must continue its sequence; NULL: it does. */
-    const uint8_t* outputs;  /**< 1: logits (or the embedding) wanted; NULL: only for the last token of the batch. */
+    const int32_t* pos;      /**< Position of each token, checked to continue its sequence; NULL: not checked. */
+    const uint8_t* outputs;  /**< 1: compute this token's logits or embedding; NULL: only the last token's. */
     uint32_t n_tokens;
 } lk_batch;
 
-/** Appends the batch's tokens to their sequences and computes the logits asked for.
- *  Each token sees its sequence's tokens up to itself. On any failure every sequence is as before the call, but for
- *  LK_DEVICE_ERROR: the device may have failed while it wrote, and every later call on the context fails with it too.
- *  LK_NUMERIC_ERROR: an operation gave NaN or infinity, as damaged weights make it; logits and embeddings are always finite.
- *  Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR, LK_OUT_OF_MEMORY,
+/** Appends the batch's tokens to their sequences and computes the requested outputs.
+ *  A token attends to the tokens of its sequence up to and including itself. On failure every sequence is unchanged, except
+ *  for LK_DEVICE_ERROR: the device may have failed during a write, so every later call on the context fails with it too.
+ *  LK_NUMERIC_ERROR: an operation produced NaN or infinity (damaged weights); returned logits and embeddings are always
+ *  finite. Fails with LK_INVALID_ARGUMENT, LK_CACHE_FULL, LK_CANCELLED, LK_NUMERIC_ERROR, LK_OUT_OF_MEMORY,
  *  LK_OUT_OF_DEVICE_MEMORY or LK_DEVICE_ERROR. */
 LK_API lk_status lk_decode(lk_context* context, const lk_batch* batch);
 
-/** How to draw tokens from logits. Tokens stay if they are among the top_k most probable, then among the fewest of these that
- *  have top_p of their probability, and have min_p of the most probable one's. */
+/** Sampling parameters. Filters apply in this order: keep the top_k most probable tokens, of these the smallest set that
+ *  holds top_p of their probability, and of these the tokens with at least min_p of the highest probability. */
 typedef struct lk_sampling {
-    float temperature; /**< Divides the logits of those that stay; 0: the most probable token. */
-    uint32_t top_k;    /**< 0: all. */
-    float top_p;       /**< Above 0; 1: all. */
-    float min_p;       /**< 0: all. */
-    uint64_t seed;     /**< With the sequence and the position it decides what is drawn. */
+    float temperature; /**< Divides the logits of the tokens kept; 0: take the most probable token. */
+    uint32_t top_k;    /**< 0: off. */
+    float top_p;       /**< Above 0; 1: off. */
+    float min_p;       /**< 0: off. */
+    uint64_t seed;     /**< The draw depends only on the seed, the sequence and the position. */
 } lk_sampling;
 
-/** As lk_decode, and draws a token from the logits asked for where they are computed: tokens[i], in the batch's order of the
- *  tokens whose output is wanted. There are no logits afterwards. For contexts that give logits. */
+/** As lk_decode, then samples one token from each row of logits, on the device that computed them. tokens[i] belongs to the
+ *  i-th batch token with an output. The logits are not available afterwards. Needs a context without embeddings. */
 LK_API lk_status lk_decode_sample(lk_context* context, const lk_batch* batch, const lk_sampling* sampling, int32_t* tokens);
 
-/** Lends the logits of batch token `index` of the last lk_decode: n_vocab floats, valid until the next lk_decode
- *  or lk_context_free. The caller may change them. Fails with LK_INVALID_ARGUMENT if they were not asked for. */
+/** Returns the logits of batch token `index` of the last lk_decode: n_vocab floats, owned by the context, writable, valid
+ *  until the next lk_decode or lk_context_free. Fails with LK_INVALID_ARGUMENT if they were not requested. */
 LK_API lk_status lk_logits(lk_context* context, uint32_t index, float** out);
 
-/** Lends the embedding of batch token `index` of the last lk_decode: its last hidden state after the output norm, n_embd
- *  floats, valid and changeable as what lk_logits lends. For contexts created with lk_context_params.embeddings; lk_batch.outputs
- *  says which tokens. Fails with LK_INVALID_ARGUMENT. */
+/** Returns the embedding of batch token `index` of the last lk_decode: its last hidden state after the output norm, n_embd
+ *  floats, with the lifetime of lk_logits' rows. Needs a context with lk_context_params.embeddings; lk_batch.outputs selects
+ *  the tokens. Fails with LK_INVALID_ARGUMENT. */
 LK_API lk_status lk_embedding(lk_context* context, uint32_t index, float** out);
 
-/** Scores the embedding of batch token `index` of the last lk_decode with a reranker's head, cls.output(tanh(cls(embedding))):
- *  lk_model_info.n_rank numbers. The last token of a causal model has read the whole text. For contexts as lk_embedding's.
+/** Applies a reranker's head to the embedding of batch token `index` of the last lk_decode:
+ *  cls.output(tanh(cls(embedding))), lk_model_info.n_rank scores. Use the text's last token: in a causal model only that one
+ *  has seen the whole text. Needs a context with lk_context_params.embeddings.
  *  Fails with LK_INVALID_ARGUMENT, LK_NUMERIC_ERROR, or LK_UNSUPPORTED if the model has no such head. */
 LK_API lk_status lk_rank_scores(lk_context* context, uint32_t index, float* out);
 
-/** Makes the running or else the next lk_decode return LK_CANCELLED. Any thread may call it. */
+/** Cancels the running lk_decode, or the next one if none is running: it returns LK_CANCELLED. Callable from any thread. */
 LK_API void lk_context_cancel(lk_context* context);
 
-/** Withdraws an lk_context_cancel that no lk_decode has answered yet. */
+/** Withdraws an lk_context_cancel that has not cancelled an lk_decode yet. */
 LK_API void lk_context_cancel_reset(lk_context* context);
 
 /** Changes the number of threads; 0: one per processor. */
 LK_API lk_status lk_context_set_threads(lk_context* context, uint32_t n_threads);
 
-/** Gives the number of tokens in a sequence. */
+/** Returns the number of tokens in a sequence. */
 LK_API lk_status lk_seq_length(const lk_context* context, int32_t seq_id, uint32_t* out);
 
-/** Removes a sequence's tokens from position n_keep on. Quantized tokens that stay keep their codes. */
+/** Removes a sequence's tokens from position n_keep on. The remaining quantized tokens keep their codes. */
 LK_API lk_status lk_seq_truncate(lk_context* context, int32_t seq_id, uint32_t n_keep);
 
-/** Makes dst an independent continuation of src; what dst held is dropped. Full pages are shared. */
+/** Replaces dst with a copy of src that continues independently. Full pages are shared. */
 LK_API lk_status lk_seq_copy(lk_context* context, int32_t src, int32_t dst);
 
-/** Removes a sequence's tokens at positions [begin, end); those behind move down by end - begin (context shift).
- *  Quantized keys keep their codes and remember how far they moved; keys in full precision are rotated anew. */
+/** Removes a sequence's tokens at positions [begin, end); later tokens move down by end - begin (context shift).
+ *  Quantized keys keep their codes and record their shift; full-precision keys are rotated to their new positions. */
 LK_API lk_status lk_seq_remove(lk_context* context, int32_t seq_id, uint32_t begin, uint32_t end);
 
-/** Gives the bytes that lk_seq_state_get writes. */
+/** Returns the number of bytes that lk_seq_state_get writes. */
 LK_API lk_status lk_seq_state_size(const lk_context* context, int32_t seq_id, uint64_t* out);
 
-/** Saves what the cache holds of a sequence, with a versioned header and a checksum; size is what lk_seq_state_size gave. */
+/** Saves a sequence's cache content with a versioned header and a checksum. size: from lk_seq_state_size. */
 LK_API lk_status lk_seq_state_get(const lk_context* context, int32_t seq_id, void* data, uint64_t size);
 
-/** Replaces a sequence by a saved one. The bytes need not be trusted: every field is checked. A state of another model, of
- *  other settings of it (RoPE, sliding window, ...), of another kind of cache or of another format version is refused, and
- *  the message names what differs. On any failure the context is as before.
+/** Replaces a sequence with a saved one. The bytes are untrusted: every field is checked. A state is rejected if the model,
+ *  its settings (RoPE, sliding window, ...), the cache type or the format version differs; the message names the
+ *  difference. On failure the context is unchanged.
  *  Fails with LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY. */
 LK_API lk_status lk_seq_state_set(lk_context* context, int32_t seq_id, const void* data, uint64_t size);
 
-/** Describes what the cache holds. */
+/** Describes the cache. */
 LK_API lk_status lk_cache_describe(const lk_context* context, lk_cache_usage* out);
 
-/* ---- looking inside --------------------------------------------------------------------------------------------- */
+/* ---- inspection ------------------------------------------------------------------------------------------------- */
 
-/** What a layer computes of the rows of a pass, before the cache takes keys and values; in the host's memory, and valid only
- *  during the call. Rows are sorted by sequence. */
+/** Queries, keys and values of one layer in one forward pass, before they enter the cache. In host memory, valid during the
+ *  call. Rows are sorted by sequence. */
 typedef struct lk_observation {
     uint32_t layer;
     uint32_t n_rows;
     const int32_t* seq_ids;   /**< [n_rows] */
-    const int32_t* positions; /**< [n_rows] in their sequences */
+    const int32_t* positions; /**< [n_rows], within each row's sequence. */
     const float* q;           /**< Queries after RoPE, [n_rows, n_head, D]. */
     const float* k;           /**< Keys after RoPE, [n_rows, n_head_kv, D]. */
     const float* v;           /**< Values, [n_rows, n_head_kv, D]. */
 } lk_observation;
 
-/** Called by lk_decode for each layer of each pass, on its thread; return 0 to stop it (LK_CANCELLED). */
+/** Called by lk_decode for each layer of each pass, on lk_decode's thread. Return 0 to stop lk_decode (LK_CANCELLED). */
 typedef int32_t (*lk_observer)(const lk_observation* observation, void* user_data);
 
-/** Shows every following lk_decode's queries, keys and values to an observer; NULL: to nobody, which costs nothing. */
+/** Sets the observer of all later lk_decode calls. NULL removes it; without an observer there is no overhead. */
 LK_API lk_status lk_context_observe(lk_context* context, lk_observer observer, void* user_data);
 
-/** Puts keys and values through a cache of one layer and one sequence, as one call: k and v, [n_tokens, n_head_kv, head_size],
- *  become what attention would see of them afterwards. n_tokens: at most 2^20; n_head_kv: at most 1024.
- *  Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY. */
+/** Runs keys and values through a cache of one layer and one sequence, in one append. k and v,
+ *  [n_tokens, n_head_kv, head_size], are overwritten with the rows that attention would read. n_tokens: at most 2^20;
+ *  n_head_kv: at most 1024. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED, LK_NUMERIC_ERROR or LK_OUT_OF_MEMORY. */
 LK_API lk_status lk_cache_round_trip(const lk_cache_params* params, uint32_t n_head_kv, uint32_t head_size,
                                      uint32_t n_tokens, float* k, float* v);
 

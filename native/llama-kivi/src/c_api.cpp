@@ -1,4 +1,4 @@
-// The C interface to models and contexts. Exceptions stop here.
+// C interface: models and contexts. No exception leaves it.
 #include <algorithm>
 #include <cstring>
 #include <new>
@@ -148,7 +148,7 @@ lk_status lk_model_load(const char* path, const lk_model_params* params, lk_mode
             progress = [params](float fraction) { return params->progress(fraction, params->progress_user_data) != 0; };
         }
         LK_CHECK(params->n_overrides == 0 || params->overrides != nullptr, LK_INVALID_ARGUMENT,
-                 "n_overrides is %u, and overrides is NULL", params->n_overrides);
+                 "n_overrides is %u, but overrides is NULL", params->n_overrides);
         const std::span overrides(params->overrides, params->n_overrides);
         auto model = params->vocab_only != 0
                          ? lk::Model::load_vocabulary(path, overrides)
@@ -240,7 +240,7 @@ void lk_context_free(lk_context* context) {
     if (context != nullptr) {
         const lk::ContextVisit visit(context);
         context->state.fetch_or(lk::kContextFreed);
-        context->context.cancel();  // the call that uses it, if there is one
+        context->context.cancel();  // a call on another thread, if any
     }
 }
 
@@ -279,11 +279,11 @@ lk_status lk_rank_scores(lk_context* context, uint32_t index, float* out) {
         LK_REQUIRE(out);
         const lk::Model& model = c.model();
         LK_CHECK(model.rank.n_scores > 0, LK_UNSUPPORTED,
-                 "%s has no tensor 'cls.output.weight': it is no reranker and gives no scores",
+                 "%s has no tensor 'cls.output.weight': it is not a reranker and has no scores",
                  model.file->name().c_str());
         model.rank.score({c.embedding(index), static_cast<size_t>(model.config.n_embd)}, out);
         LK_CHECK(std::all_of(out, out + model.rank.n_scores, lk::is_finite), LK_NUMERIC_ERROR,
-                 "cls.output gave NaN or infinity: the numbers left the range of floats");
+                 "cls.output gave NaN or infinity: the scores overflowed the range of floats");
     });
 }
 

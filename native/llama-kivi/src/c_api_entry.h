@@ -1,4 +1,4 @@
-// The only way from the C interface into a context: one call at a time.
+// Admits calls of the C interface to a context, one at a time.
 #pragma once
 
 #include <atomic>
@@ -12,10 +12,10 @@ struct lk_context {
         : context(std::move(model), params) {}
 
     lk::Context context;
-    // Threads in a call on this context, refused ones included, and the flags below. Whoever leaves last deletes a
-    // freed context: a refused call still reads the context to say why.
+    // Number of threads in a call on this context, plus the flags below. Rejected calls count too, because they still
+    // read the context for their message. The last thread to leave deletes a freed context.
     mutable std::atomic<uint32_t> state{0};
-    mutable std::atomic<const char*> call{nullptr};  // name of the call that was admitted, for messages
+    mutable std::atomic<const char*> call{nullptr};  // name of the admitted call, for messages
 };
 
 namespace lk {
@@ -23,7 +23,7 @@ namespace lk {
 constexpr uint32_t kContextEntered = 1u << 31;
 constexpr uint32_t kContextFreed = 1u << 30;
 
-// A thread in a call on a context: the context lives as long.
+// Counts a thread in a call on a context, which keeps the context alive.
 class ContextVisit {
 public:
     explicit ContextVisit(const lk_context* context) : context_(context) { context_->state.fetch_add(1); }
@@ -39,15 +39,15 @@ private:
     const lk_context* context_;
 };
 
-// The one call that uses a context; LK_BUSY while there is another.
+// Exclusive use of a context by one call. Throws LK_BUSY while another call holds it.
 class ContextEntry {
 public:
     ContextEntry(const lk_context* context, const char* call) : context_(context), visit_(context) {
         const uint32_t before = context_->state.fetch_or(kContextEntered);
         if ((before & kContextEntered) != 0) {
-            const char* const running = context_->call.load();  // it may have left since
-            throw Error(LK_BUSY, format("%s: the context is in %s. A context takes one call at a time: wait for its "
-                                        "end, or create another context of the model",
+            const char* const running = context_->call.load();  // null if it has returned since
+            throw Error(LK_BUSY, format("%s: the context is in %s. A context takes one call at a time: wait until it "
+                                        "returns, or create another context of the model",
                                         call, running != nullptr ? running : "another call"));
         }
         if ((before & kContextFreed) != 0) {
@@ -65,10 +65,10 @@ public:
 
 private:
     const lk_context* context_;
-    ContextVisit visit_;  // left last
+    ContextVisit visit_;  // destroyed after ~ContextEntry has released the context
 };
 
-// Runs body with the context, which no other call uses meanwhile. call: the function's name, in static storage.
+// Runs body with exclusive use of the context. call: name of the C function, in static storage.
 template <class F>
 lk_status enter(lk_context* context, const char* call, F&& body) noexcept {
     return guard([&] {

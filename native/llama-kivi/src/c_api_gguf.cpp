@@ -1,4 +1,4 @@
-// The part of the C interface that describes and rewrites GGUF files.
+// C interface: describing and quantizing GGUF files.
 #include <cstring>
 #include <string_view>
 
@@ -21,7 +21,7 @@ lk_gguf_entry describe(const lk::GgufEntry& entry) {
 }
 
 void check_index(const char* what, uint64_t index, uint64_t count) {
-    LK_CHECK(index < count, LK_INVALID_ARGUMENT, "%s %llu, but there are %llu", what,
+    LK_CHECK(index < count, LK_INVALID_ARGUMENT, "%s %llu does not exist; there are %llu, numbered from 0", what,
              static_cast<unsigned long long>(index), static_cast<unsigned long long>(count));
 }
 
@@ -87,7 +87,7 @@ lk_status lk_gguf_string(const lk_gguf* gguf, const char* key, uint64_t element,
         LK_CHECK(entry != nullptr, LK_INVALID_ARGUMENT, "key %s is not in '%s'", lk::quote_text(key).c_str(),
                  gguf->file->name().c_str());
         LK_CHECK(entry->type == LK_VALUE_ARRAY && entry->element_type == LK_VALUE_STRING, LK_INVALID_ARGUMENT,
-                 "key %s is not an array of strings but of type %s", lk::quote_text(key).c_str(),
+                 "key %s is not an array of strings; its type is %s", lk::quote_text(key).c_str(),
                  lk::value_type_name(entry->type));
         check_index("element", element, entry->strings.size());
         const std::string_view string = entry->strings[element];
@@ -136,7 +136,8 @@ lk_status lk_quantize(const char* from, const char* to, const lk_quantize_params
         LK_REQUIRE(params);
         lk::check_struct_size(params->struct_size, sizeof(lk_quantize_params), "lk_quantize_params");
         LK_REQUIRE(params->type);
-        LK_CHECK(params->n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; at most 1024", params->n_threads);
+        LK_CHECK(params->n_threads <= 1024, LK_INVALID_ARGUMENT, "n_threads is %u; it must be at most 1024",
+                 params->n_threads);
         lk::QuantizeOptions options;
         options.type = params->type;
         options.output_type = params->output_type != nullptr ? params->output_type : "";

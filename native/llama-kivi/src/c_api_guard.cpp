@@ -7,7 +7,7 @@ namespace lk {
 
 namespace {
 
-// Longer than a path and the sentence around it.
+// Enough for a path of maximum length (4096) and a sentence.
 constexpr size_t kMessageBytes = 6144;
 thread_local char message_buffer[kMessageBytes];
 thread_local ErrorAmounts amounts_buffer;
@@ -21,7 +21,7 @@ void set_last_error(const char* message, ErrorAmounts amounts) noexcept {
     }
     size_t length = strnlen(message, kMessageBytes);
     if (length == kMessageBytes) {
-        // Cut before a character, not inside one: the text stays valid UTF-8.
+        // Cut between characters: the text stays valid UTF-8.
         length = kMessageBytes - 1;
         while (length > 0 && (static_cast<unsigned char>(message[length]) & 0xC0) == 0x80) {
             --length;

@@ -1,4 +1,4 @@
-// The border of the C interface: exceptions become status codes here, and their text becomes lk_last_error().
+// Turns exceptions into status codes and their text into lk_last_error().
 #pragma once
 
 #include <cstddef>
@@ -16,14 +16,14 @@ struct ErrorAmounts {
     uint64_t available = 0;
 };
 
-// Keeps a message for the calling thread, cut if it is very long. Allocates nothing, so it works when memory is out.
+// Stores the calling thread's message, cut if very long. Allocates nothing, so it works out of memory.
 void set_last_error(const char* message, ErrorAmounts amounts = {}) noexcept;
 
-// Gives the calling thread's last message, "" before the first; valid until the next set_last_error.
+// Returns the calling thread's last message ("" if none), valid until the next set_last_error.
 const char* last_error() noexcept;
 ErrorAmounts last_error_amounts() noexcept;
 
-// Runs body and returns LK_OK, or the status of what it threw.
+// Runs body. Returns LK_OK, or the status of its exception.
 template <class F>
 lk_status guard(F&& body) noexcept {
     try {
@@ -44,13 +44,13 @@ lk_status guard(F&& body) noexcept {
     }
 }
 
-// Refuses a parameter struct of another version of the interface. Use inside guard.
+// Rejects a parameter struct of another interface version. Use inside guard.
 inline void check_struct_size(uint32_t given, size_t expected, const char* name) {
     LK_CHECK(given == expected, LK_INVALID_ARGUMENT,
-             "%s.struct_size is %u; this library's is %zu: set it with %s_default", name, given, expected, name);
+             "%s.struct_size is %u, but this library expects %zu; set it with %s_default", name, given, expected, name);
 }
 
-// Refuses a NULL argument by name. Use inside guard.
+// Rejects a NULL argument by name. Use inside guard.
 #define LK_REQUIRE(argument) LK_CHECK((argument) != nullptr, LK_INVALID_ARGUMENT, "argument '%s' is NULL", #argument)
 
 }  // namespace lk

@@ -1,4 +1,4 @@
-// The handle of a GGUF file in the C interface; a model lends one too.
+// The C interface's handle of a GGUF file. A model contains one (lk_model_gguf).
 #pragma once
 
 #include <memory>

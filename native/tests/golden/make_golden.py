@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Writes tiny random models (NAME.gguf) and their logits (NAME.logits: float32 [tokens, vocabulary]) into this folder.
 
-The forward passes are written from the papers in float64 NumPy, one token at a time and without any cache: Llama and
-Mistral (RMSNorm, RoPE on adjacent pairs, SwiGLU, grouped queries, sliding window), Falcon (parallel block, LayerNorm,
-RoPE on halves, exact GELU), linear and YaRN scaling (arXiv 2309.00071), Llama 3.1's divided frequencies.
-Keys and values are rounded to half precision, as an f16 cache holds them; the script prints how far that moves the
-logits. Needs NumPy. Every run writes the same bytes.
+The forward passes are implemented from the papers in float64 NumPy, one token at a time, without a cache: Llama and
+Mistral (RMSNorm, RoPE on adjacent pairs, SwiGLU, grouped-query attention, sliding window), Falcon (parallel attention
+and MLP, LayerNorm, RoPE on halves, exact GELU), linear and YaRN scaling (arXiv 2309.00071), Llama 3.1's frequency
+divisors. Keys and values are rounded to half precision, as in an f16 cache; the script prints the effect on the logits.
+Needs NumPy. Every run writes the same bytes.
 """
 import math
 import pathlib
@@ -191,7 +191,7 @@ def make(name, seed, arch="llama", layers=2, embd=64, heads=4, kv=4, d=16, ff=96
     weights = {k: v.astype(np.float64) for k, v in t.items()}
     rows = logits(m, weights, lambda x: x.astype("<f2").astype(np.float64))
     exact = logits(m, weights, lambda x: x)
-    print(f"{name}: rounding moves logits by {np.abs(rows - exact).max() / exact.std():.1e} of their spread at most, "
+    print(f"{name}: rounding changes logits by at most {np.abs(rows - exact).max() / exact.std():.1e} of their spread, "
           f"{np.sqrt(((rows - exact) ** 2).mean()) / exact.std():.1e} rms")
     (HERE / f"{name}.logits").write_bytes(rows.tobytes())
 

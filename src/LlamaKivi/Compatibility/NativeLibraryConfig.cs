@@ -3,25 +3,25 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Native;
 
-/// <summary>How grave a line of the engine's log is.</summary>
+/// <summary>Severity of a line of the engine's log.</summary>
 public enum LLamaLogLevel
 {
-    /// <summary>None.</summary>
+    /// <summary>No severity.</summary>
     None = 0,
 
-    /// <summary>What the engine decided.</summary>
+    /// <summary>Decisions of the engine.</summary>
     Debug = 1,
 
-    /// <summary>What was loaded or created.</summary>
+    /// <summary>Loaded models and created contexts.</summary>
     Info = 2,
 
-    /// <summary>Something is not as it should be, and the engine goes on.</summary>
+    /// <summary>A problem that the engine works around.</summary>
     Warning = 3,
 
-    /// <summary>A call fails.</summary>
+    /// <summary>A failed call.</summary>
     Error = 4,
 
-    /// <summary>Goes on with the line before; the engine writes whole lines.</summary>
+    /// <summary>Continuation of the previous line; unused, because the engine logs whole lines.</summary>
     Continue = 5,
 }
 
@@ -31,14 +31,14 @@ public enum NativeLibraryName
     /// <summary>The engine.</summary>
     LLama,
 
-    /// <summary>The library of multimodal models, which the engine does not have.</summary>
+    /// <summary>Library for multimodal models; not available.</summary>
     Mtmd,
 }
 
-/// <summary>Vector instructions of a processor.</summary>
+/// <summary>Vector instruction set of a CPU.</summary>
 public enum AvxLevel
 {
-    /// <summary>None of these.</summary>
+    /// <summary>No AVX.</summary>
     None = 0,
 
     /// <summary>AVX.</summary>
@@ -51,17 +51,17 @@ public enum AvxLevel
     Avx512 = 3,
 }
 
-/// <summary>The engine's log.</summary>
+/// <summary>Destination of the engine's log.</summary>
 public static class NativeLogConfig
 {
-    /// <summary>Takes a line of the log, with its line break. Any thread may call it.</summary>
+    /// <summary>Receives a line of the log, including its line break. Called from any thread.</summary>
     public delegate void LLamaLogCallback(LLamaLogLevel level, string message);
 
-    /// <summary>Sends the engine's log to a callback; null: nowhere.</summary>
+    /// <summary>Sends the engine's log to a callback; null: discards it.</summary>
     public static void llama_log_set(LLamaLogCallback? logCallback) =>
         NativeLog.Listen(logCallback is null ? null : (level, text) => logCallback(ToLevel(level), text + "\n"));
 
-    /// <summary>Sends the engine's log to a logger; null: nowhere.</summary>
+    /// <summary>Sends the engine's log to a logger; null: discards it.</summary>
     public static void llama_log_set(ILogger? logger) =>
         NativeLog.Listen(logger is null ? null : (level, text) => Log.Engine(logger, ToLogLevel(level), text));
 
@@ -89,19 +89,19 @@ public sealed partial class NativeLibraryConfig
 
     internal NativeLibraryConfig(NativeLibraryName name) => _name = name;
 
-    /// <summary>All libraries.</summary>
+    /// <summary>Configurations of all libraries.</summary>
     public static NativeLibraryConfigContainer All { get; } = new(new(NativeLibraryName.LLama), new(NativeLibraryName.Mtmd));
 
-    /// <summary>The same as <see cref="All"/>.</summary>
+    /// <summary>Same as <see cref="All"/>.</summary>
     public static NativeLibraryConfigContainer Instance => All;
 
-    /// <summary>The engine.</summary>
+    /// <summary>Configuration of the engine.</summary>
     public static NativeLibraryConfig LLama => All.LLama;
 
-    /// <summary>The library of multimodal models, which the engine does not have.</summary>
+    /// <summary>Configuration of the library for multimodal models; not available.</summary>
     public static NativeLibraryConfig Mtmd => All.Mtmd;
 
-    /// <summary>Whether the library is in use.</summary>
+    /// <summary>Whether the library is loaded.</summary>
     public bool LibraryHasLoaded { get; internal set; }
 
     /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
@@ -128,7 +128,7 @@ public sealed partial class NativeLibraryConfig
     /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
     public NativeLibraryConfig WithSearchDirectory(string directory) => With(() => _searchDirectories.Add(directory));
 
-    /// <summary>Sends the library's log to a callback; null: nowhere.</summary>
+    /// <summary>Sends the library's log to a callback; null: discards it.</summary>
     public NativeLibraryConfig WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
     {
         _logCallback = callback;
@@ -140,7 +140,7 @@ public sealed partial class NativeLibraryConfig
         return this;
     }
 
-    /// <summary>Sends the library's log to a logger; null: nowhere.</summary>
+    /// <summary>Sends the library's log to a logger; null: discards it.</summary>
     public NativeLibraryConfig WithLogCallback(ILogger? logger)
     {
         if (_name == NativeLibraryName.LLama)
@@ -180,7 +180,7 @@ public sealed partial class NativeLibraryConfig
     }
 }
 
-/// <summary>The configurations of all native libraries.</summary>
+/// <summary>Configurations of all native libraries.</summary>
 public sealed class NativeLibraryConfigContainer
 {
     internal NativeLibraryConfigContainer(NativeLibraryConfig llama, NativeLibraryConfig mtmd) => (LLama, Mtmd) = (llama, mtmd);
@@ -224,23 +224,23 @@ public sealed class NativeLibraryConfigContainer
     /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
     public NativeLibraryConfigContainer WithSearchDirectory(string directory) => With(config => config.WithSearchDirectory(directory));
 
-    /// <summary>Sends the logs to a callback; null: nowhere.</summary>
+    /// <summary>Sends the logs to a callback; null: discards them.</summary>
     public NativeLibraryConfigContainer WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
     {
         ForEach(config => config.WithLogCallback(callback));
         return this;
     }
 
-    /// <summary>Sends the logs to a logger; null: nowhere.</summary>
+    /// <summary>Sends the logs to a logger; null: discards them.</summary>
     public NativeLibraryConfigContainer WithLogCallback(ILogger? logger)
     {
         ForEach(config => config.WithLogCallback(logger));
         return this;
     }
 
-    /// <summary>Loads the engine and says whether that works.</summary>
-    /// <param name="loadedLLamaNativeLibrary">The engine; null if it cannot be loaded.</param>
-    /// <param name="loadedMtmdNativeLibrary">Always null: the engine runs text models.</param>
+    /// <summary>Loads the engine; returns whether that succeeded.</summary>
+    /// <param name="loadedLLamaNativeLibrary">The engine; null on failure.</param>
+    /// <param name="loadedMtmdNativeLibrary">Always null: the engine supports only text.</param>
     public bool DryRun(out INativeLibrary? loadedLLamaNativeLibrary, out INativeLibrary? loadedMtmdNativeLibrary)
     {
         loadedMtmdNativeLibrary = null;

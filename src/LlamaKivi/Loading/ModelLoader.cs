@@ -5,7 +5,7 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Common;
 
-/// <summary>The only place where parameters become the options of a native model.</summary>
+/// <summary>Converts parameters to native model options; nothing else does.</summary>
 public static class ModelLoader
 {
     /// <summary>Loads a model without its tokenizer.</summary>
@@ -30,7 +30,7 @@ public static class ModelLoader
         return @params.VocabOnly || !mayUseGpu ? 0 : Math.Max(@params.GpuLayerCount, -1);
     }
 
-    /// <summary>The layers that a GPU will compute: what <see cref="IModelParams.RequireGpu"/> says of a machine without one.</summary>
+    /// <summary>Number of layers on the GPU after checking for a usable GPU; see <see cref="IModelParams.RequireGpu"/>.</summary>
     internal static int UsableGpuLayers(IModelParams @params, ILogger? logger = null)
     {
         int layers = GpuLayers(@params);
@@ -41,7 +41,7 @@ public static class ModelLoader
 
         if (layers > 0)
         {
-            NativeLog.Write(EngineLogLevel.Warning, $"{layers} layers are to be on a GPU, and the CPU computes them: {reason}");
+            NativeLog.Write(EngineLogLevel.Warning, $"{layers} layers were requested on a GPU, but the CPU is used: {reason}");
             if (logger is not null)
             {
                 Log.NoGpu(logger, layers, reason);
@@ -56,7 +56,7 @@ public static class ModelLoader
         ArgumentNullException.ThrowIfNull(@params);
         if (string.IsNullOrEmpty(@params.ModelPath))
         {
-            throw new ArgumentException("ModelPath is empty; it names the GGUF file to load.", nameof(@params));
+            throw new ArgumentException("ModelPath is empty; set it to the path of a GGUF file.", nameof(@params));
         }
 
         gpuLayers = UsableGpuLayers(@params, logger);
@@ -73,7 +73,7 @@ public static class ModelLoader
 
     internal static string? RopeScaling(GgufFile file) => file.GetString($"{file.GetString("general.architecture")}.rope.scaling.type");
 
-    // What is read instead of the file's metadata; what is given by name comes last, and wins.
+    // RoPE settings first, then explicit overrides: the last entry of a key wins.
     private static List<KeyValuePair<string, object>> Overrides(IModelParams @params)
     {
         var overrides = new List<KeyValuePair<string, object>>();

@@ -1,15 +1,17 @@
+using LlamaKivi.Templates.Jinja;
+
 namespace LlamaKivi.Templates;
 
 /// <summary>
-/// A template in the part of the Jinja language that models' chat templates use: output, if, for, set, macros, filters, tests, namespaces. It sees what it is
-/// given and nothing else, and its steps, depth and output are bounded. May be used by several threads.
+/// A template in the Jinja language, rendered as Hugging Face transformers renders models' chat templates. It sees what it is given and nothing else, and its time,
+/// memory, depth and output are bounded. May be used by several threads.
 /// </summary>
 public sealed class JinjaTemplate
 {
     private const int MaxLength = 1 << 20;
     private const int MaxMessage = 1000;
 
-    private readonly Statement[] _body;
+    private readonly Parsed _parsed;
     private readonly string? _name;
 
     /// <summary>Reads a template.</summary>
@@ -33,8 +35,7 @@ public sealed class JinjaTemplate
 
         try
         {
-            // As the language has it, one line break at the end belongs to the file.
-            _body = new JinjaParser(source.EndsWith('\n') ? source[..^1] : source).Run();
+            _parsed = new Parser(source).Run();
         }
         catch (Exception e)
         {
@@ -51,10 +52,10 @@ public sealed class JinjaTemplate
     public string Render(IEnumerable<KeyValuePair<string, object?>> variables, TimeProvider? time = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(variables);
-        var interpreter = new JinjaInterpreter(variables, time ?? TimeProvider.System, cancellationToken);
+        Rendering rendering = Begin(variables, time ?? TimeProvider.System, cancellationToken);
         try
         {
-            return interpreter.Run(_body);
+            return rendering.Run(_parsed.Body);
         }
         catch (TemplateException e) when (!e.IsRaised)
         {
@@ -65,7 +66,23 @@ public sealed class JinjaTemplate
             throw Failed($"It failed with {e.GetType().Name}: {e.Message}", e);
         }
 
-        TemplateException Failed(string message, Exception inner) => new(Named($"{Cut(message)} (Line {interpreter.Line} of the template.)"), inner);
+        TemplateException Failed(string message, Exception inner) => new(Named($"{Cut(message)} (Line {rendering.Line} of the template.)"), inner);
+    }
+
+    private Rendering Begin(IEnumerable<KeyValuePair<string, object?>> variables, TimeProvider time, CancellationToken cancellationToken)
+    {
+        var budget = new Budget(cancellationToken);
+        var conversion = new Conversion(budget);
+        var names = new Dictionary<string, object?>(StringComparer.Ordinal);
+        Globals.AddTo(names);
+        foreach ((string name, object? value) in variables)
+        {
+            names[name] = conversion.From(value);
+        }
+
+        names["self"] = TemplateReference.Instance;
+        budget.Grant(conversion.Size);
+        return new Rendering(Scope.Root(names), budget, time, _parsed.Blocks);
     }
 
     // Messages may quote what the template computes with.

@@ -102,6 +102,8 @@ public partial class LLamaTemplate
         var variables = new Dictionary<string, object?>
         {
             ["messages"] = messages ?? _messages.Select(message => (object?)new Dictionary<string, object?> { ["role"] = message.Role, ["content"] = message.Content }),
+            ["tools"] = null,  // none and not undefined, as transformers has it
+            ["documents"] = null,
             ["add_generation_prompt"] = AddAssistant,
             ["bos_token"] = _bos,
             ["eos_token"] = _eos,

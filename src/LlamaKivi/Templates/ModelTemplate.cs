@@ -18,6 +18,10 @@ internal static class ModelTemplate
         string? named = name is null ? null : weights.Model.Gguf.GetString($"{Key}.{name}");
         return named
             ?? (name is null || !strict ? weights.Model.Gguf.GetString(Key) : null)
-            ?? (strict ? throw new TemplateNotFoundException(name ?? TemplateNotFoundException.Default) : null);
+            ?? (strict ? throw new TemplateNotFoundException(name ?? TemplateNotFoundException.Default, Names(weights)) : null);
     }
+
+    /// <summary>Names of the file's templates but for the default one.</summary>
+    public static string[] Names(LLamaWeights weights) =>
+        [.. weights.Model.Gguf.Entries.Select(entry => entry.Key).Where(key => key.StartsWith(Key + ".", StringComparison.Ordinal)).Select(key => key[(Key.Length + 1)..])];
 }

@@ -61,6 +61,20 @@ public sealed class GrammarTimeTests(InferenceTests.DemoModel model, ITestOutput
         ["minLength 4096"] = () => (Schema(new { type = "string", minLength = 4096 }), "\"" + new string('x', 100)),
         ["close to maxLength"] = () => (Schema(new { type = "string", maxLength = 4096 }), "\"" + new string('x', 4080)),
         ["maxItems 4096"] = () => (Schema(new { type = "array", maxItems = 4096, items = new { type = "object", properties = new { text = new { type = "string", maxLength = 4096 }, n = new { type = "number" } } } }), "[{\"text\": \"a"),
+        ["formats and bounds"] = () => (Schema(new
+        {
+            type = "object",
+            properties = new
+            {
+                site = new { type = "string", format = "uri" },
+                at = new { type = "string", format = "date-time" },
+                rate = new { type = "number", minimum = -1.5, maximum = 1e6 },
+                count = new { type = "integer", multipleOf = 7 },
+                code = new { type = "string", pattern = "^[A-Z]{2,3}-[0-9]+(x|y)?$", maxLength = 40 },
+            },
+            required = new[] { "site", "at", "rate", "count", "code" },
+        }), "{\"site\":\"https://"),
+        ["a pattern anywhere"] = () => (Schema(new { type = "string", pattern = "foo.*bar", maxLength = 500 }), "\"the fo"),
         ["any JSON"] = () => (Grammar.Json().Gbnf, "{\"a\": [[[{\"b\": \"c"),
         ["20,000 optional rules"] = () => (Chain(20_000, "\"x\"?"), ""),
         ["2,000 optional rules"] = () => (Chain(2_000, "\"x\"?"), "xx"),

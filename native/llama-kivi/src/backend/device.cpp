@@ -18,7 +18,7 @@ namespace {
 
 constexpr const char* kPlugin = "libllama-kivi-cuda.so";
 
-// Beside the library that holds this function.
+// The plugin is beside the library that contains this function.
 std::string plugin_path() {
     Dl_info here{};
     if (dladdr(reinterpret_cast<void*>(&plugin_path), &here) == 0 || here.dli_fname == nullptr) {
@@ -34,15 +34,16 @@ const DevicePlugin& load_plugin() {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
         const char* reason = dlerror();
-        LK_FAIL(
-            LK_DEVICE_ERROR,
-            "the GPU cannot be used: %s was not loaded (%s). Build the library where CUDA is installed, or leave all "
-            "layers on the CPU",
-            path.c_str(), reason != nullptr ? reason : "no reason given");
+        LK_FAIL(LK_DEVICE_ERROR,
+                "the GPU cannot be used: %s was not loaded (%s). Build the library with CUDA installed, or leave all "
+                "layers "
+                "on the CPU",
+                path.c_str(), reason != nullptr ? reason : "no reason given");
     }
     const auto* plugin = static_cast<const DevicePlugin*>(dlsym(library, "lk_device_plugin"));
     LK_CHECK(plugin != nullptr && plugin->abi_version == LK_ABI_VERSION, LK_DEVICE_ERROR,
-             "the GPU cannot be used: %s belongs to another version of the library", path.c_str());
+             "the GPU cannot be used: %s is from a different version of the library; build both together",
+             path.c_str());
     log(LK_LOG_INFO, "%s loaded", path.c_str());
     return *plugin;
 }
@@ -55,7 +56,7 @@ const DevicePlugin& load_plugin() {
 
 #endif
 
-// Loaded once; a failure is tried again.
+// Loads the plugin once; after a failure, the next call tries again.
 const DevicePlugin& plugin() {
     static std::mutex mutex;
     static const DevicePlugin* loaded = nullptr;

@@ -1,4 +1,4 @@
-// Devices that compute: plugins beside the library, loaded when asked for.
+// Compute devices: plugins beside the library, loaded on first use.
 #pragma once
 
 #include <functional>
@@ -10,31 +10,31 @@
 
 namespace lk {
 
-// A device with weights of a model. Contexts share it; each has a backend of its own.
+// A device that holds weights of a model. A model's contexts share the device; each has its own backend.
 class Device {
 public:
     virtual ~Device() = default;
 
     virtual Memory& memory() = 0;
     virtual std::unique_ptr<Backend> make_backend() = 0;
-    // Copies what operations will name by where it lies on the host: weights, norms. What is there already stays.
+    // Copies weights or norms to the device. Operations find the copy by its host address. Does nothing if it exists.
     virtual void upload(const void* host, size_t bytes) = 0;
 };
 
-// What a device needs of a model.
+// The data of a model that a device needs.
 struct DeviceWeights {
-    std::vector<std::span<const uint8_t>> data;  // weights and norms on the host, each copied as upload does
-    std::span<const float> rope_frequency;       // [n_rot / 2], one of them
+    std::vector<std::span<const uint8_t>> data;  // weights and norms on the host, for Device::upload
+    std::span<const float> rope_frequency;       // [n_rot / 2], also in data
 };
 
-// Copies weights to the first usable device. progress: called with 0..1, returns false to stop (LK_CANCELLED); may be
-// empty. Throws LK_DEVICE_ERROR with the reason if there is no device, or LK_OUT_OF_DEVICE_MEMORY.
+// Copies weights to the first usable device. progress: called with 0..1; return false to stop (LK_CANCELLED). May be
+// empty. Throws LK_DEVICE_ERROR with the reason if no device is usable, or LK_OUT_OF_DEVICE_MEMORY.
 std::shared_ptr<Device> open_device(const DeviceWeights& weights, const std::function<bool(float)>& progress);
 
-// Describes a device; LK_DEVICE_ERROR with the reason if there is none of that number.
+// Describes device `index`. Throws LK_DEVICE_ERROR with the reason if it does not exist.
 lk_device_info describe_device(uint32_t index);
 
-// What a plugin exports as lk_device_plugin.
+// The symbol lk_device_plugin of a plugin.
 struct DevicePlugin {
     uint32_t abi_version;  // LK_ABI_VERSION
     Device* (*open)(const DeviceWeights& weights, const std::function<bool(float)>& progress);

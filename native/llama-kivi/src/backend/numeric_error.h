@@ -1,4 +1,4 @@
-// What is said when an operation gives NaN or infinity: where, and, as far as that can be told, why.
+// Errors for NaN and infinity: which operation produced them and, if it can be determined, why.
 #pragma once
 
 #include <cstdint>
@@ -7,20 +7,20 @@
 
 namespace lk {
 
-// Each throws LK_NUMERIC_ERROR.
+// Every function throws LK_NUMERIC_ERROR.
 
-// A product with w was not finite, although its rows were. Reads w, to tell a damaged file from numbers that grew too
-// large.
+// A matmul with w gave a non-finite result from finite activations. Reads w to distinguish damaged weights from
+// overflow.
 [[noreturn]] void fail_product(const Tensor& w);
 
-// Rows made of finite numbers were not finite, or (on a GPU) beyond 16-bit floats. w: what they were made for; null:
-// for the outputs.
+// A norm or activation gave NaN or infinity from finite input or, on a GPU, exceeded the range of halves. w: the matmul
+// that reads the rows; null: the output norm.
 [[noreturn]] void fail_rows(Rows::Form form, const Tensor* w);
 
-// One of the tokens' rows of the table of embeddings was not finite.
+// The embedding of one of the tokens is not finite.
 [[noreturn]] void fail_embedding(const Tensor& table, std::span<const int32_t> tokens);
 
-// Attention over finite queries, keys and values was not finite. layer: of the model.
+// Attention gave a non-finite result from finite queries, keys and values. layer: index in the model.
 [[noreturn]] void fail_attention(int layer);
 
 }  // namespace lk

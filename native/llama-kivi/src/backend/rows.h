@@ -1,24 +1,24 @@
-// What a product multiplies. C++17, for CUDA's compiler.
+// The input rows of a matmul. C++17, because CUDA kernels include it.
 #pragma once
 
 namespace lk {
 
-// Rows [n, dim] that are made of others on the way to where they are used.
+// A lazy operand [n, dim]: input rows plus the operation applied when they are read.
 struct Rows {
     enum class Form {
         plain,       // x
         rms_norm,    // x / rms(x) * weight
-        layer_norm,  // (x - mean(x)) / deviation(x) * weight + bias
+        layer_norm,  // (x - mean(x)) / std(x) * weight + bias
         swiglu,      // silu(x) * up
         gelu,        // gelu(x), the exact form with erf
     };
 
     const float* x;  // [n, dim]
     Form form = Form::plain;
-    const float* weight = nullptr;  // [dim], of the norms; as bias, named by where it lies on the host
-    const float* bias = nullptr;    // [dim]
-    float eps = 0;                  // of the norms
-    const float* up = nullptr;      // [n, dim]
+    const float* weight = nullptr;  // [dim] for norms; host address, also on a device
+    const float* bias = nullptr;    // [dim] for layer_norm; host address, also on a device
+    float eps = 0;                  // for norms
+    const float* up = nullptr;      // [n, dim] for swiglu
 
     static Rows plain(const float* x) { return {x}; }
     static Rows rms_norm(const float* x, const float* weight, float eps) {

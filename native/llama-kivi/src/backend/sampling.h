@@ -1,4 +1,4 @@
-// Drawing a token from a row of logits: which tokens stay, and which one a number between 0 and 1 means.
+// Sampling of a token from a row of logits: filters the tokens and maps a draw in [0, 1) to one of them.
 #pragma once
 
 #include <cstdint>
@@ -7,17 +7,17 @@
 
 namespace lk {
 
-// LK_INVALID_ARGUMENT unless the numbers are in their ranges.
+// Throws LK_INVALID_ARGUMENT if a parameter is out of range.
 void check_sampling(const lk_sampling& sampling);
 
-// The number in [0, 1) for the token behind position `position` of a sequence.
+// The draw in [0, 1) for the token after position `position` of a sequence; depends only on the arguments.
 double uniform_draw(uint64_t seed, int32_t seq, uint32_t position);
 
-// The token that `draw` means. Tokens stay if they are among the top_k most probable, then among the fewest of these
-// that have top_p of their probability, and have min_p of the most probable one's; ties at a border stay. Of those that
-// stay, in the order of their numbers, at the temperature, the one in whose part `draw` falls. The CUDA backend does
-// the same. A logit of -infinity rules its token out. LK_NUMERIC_ERROR if one is NaN or +infinity, or all are
-// -infinity.
+// Samples a token. Keeps the top_k most probable tokens, of these the smallest set that holds top_p of their
+// probability, and of these the tokens with at least min_p of the highest probability; ties at a limit are kept. Then
+// inverts the cumulative distribution of the kept tokens, in token order and at the temperature, at `draw`. The CUDA
+// backend implements the same rule. Tokens with a logit of -infinity are never sampled. Throws LK_NUMERIC_ERROR if a
+// logit is NaN or +infinity, or all are -infinity.
 int32_t sample_row(const float* logits, int n_vocab, const lk_sampling& sampling, double draw);
 
 }  // namespace lk

@@ -1,4 +1,4 @@
-// Errors of the engine: one exception type that carries the status the C interface returns.
+// The engine's one exception type. It carries the status that the C interface returns.
 #pragma once
 
 #include <cstdarg>
@@ -30,7 +30,7 @@ private:
     uint64_t available_;
 };
 
-// printf-style text as a string.
+// Formats printf-style into a string.
 [[gnu::format(printf, 1, 2)]] inline std::string format(const char* text, ...) {
     va_list args;
     va_start(args, text);
@@ -49,7 +49,7 @@ private:
 // Throws lk::Error(status, printf-style message).
 #define LK_FAIL(status, ...) throw ::lk::Error((status), ::lk::format(__VA_ARGS__))
 
-// Throws unless the condition holds. The message says what, where, and what to do.
+// Throws unless the condition holds. The message says what is wrong, where, and what to do.
 #define LK_CHECK(condition, status, ...)    \
     do {                                    \
         if (!(condition)) {                 \

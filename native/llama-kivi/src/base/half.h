@@ -1,4 +1,4 @@
-// IEEE half precision as bits, for the portable code. Round to nearest, ties to even; subnormals kept.
+// IEEE half precision in portable code: rounds to nearest, ties to even; keeps subnormals.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@ namespace lk {
 
 using half_t = uint16_t;  // bits of an IEEE binary16
 
-// std::bit_cast for 4 bytes, in the C++17 that kernels of devices are compiled as.
+// std::bit_cast for device kernels, which are compiled as C++17.
 template <class To, class From>
 inline To bits_as(From from) {
     static_assert(sizeof(To) == sizeof(From));
@@ -35,13 +35,13 @@ inline half_t float_to_half(float f) {
     const uint32_t bits = bits_as<uint32_t>(f);
     const uint32_t sign = (bits >> 16) & 0x8000u;
     const uint32_t magnitude = bits & 0x7fffffffu;
-    if (magnitude >= 0x7f800000u) {  // infinity or NaN (made quiet)
+    if (magnitude >= 0x7f800000u) {  // infinity, or NaN (quieted)
         return static_cast<half_t>(sign | (magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u));
     }
     if (magnitude >= 0x477ff000u) {  // rounds to 2^16 or above
         return static_cast<half_t>(sign | 0x7c00u);
     }
-    if (magnitude < 0x38800000u) {  // subnormal half: let the float adder round at 2^-24
+    if (magnitude < 0x38800000u) {  // subnormal half: adding 0.5 rounds at 2^-24
         const float shifted = bits_as<float>(magnitude) + 0.5f;
         return static_cast<half_t>(sign | (bits_as<uint32_t>(shifted) - 0x3f000000u));
     }

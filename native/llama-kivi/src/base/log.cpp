@@ -9,7 +9,7 @@ namespace lk {
 namespace {
 
 struct Listener {
-    std::mutex mutex;  // held during a call, so that set_log returns only after the last one
+    std::mutex mutex;  // held during a callback: set_log returns only after the previous callback's last call
     lk_log_callback callback = nullptr;
     void* user_data = nullptr;
 };

@@ -1,4 +1,4 @@
-// The engine's log: lines for whoever called lk_log_set.
+// The engine's log: lines for the callback of lk_log_set.
 #pragma once
 
 #include "llama_kivi.h"
@@ -7,7 +7,7 @@ namespace lk {
 
 void set_log(lk_log_callback callback, void* user_data);
 
-// printf-style; a line that is very long is cut. Costs next to nothing while nobody listens.
+// Logs a printf-style line, cut at 1023 bytes. Formats nothing without a callback.
 [[gnu::format(printf, 2, 3)]] void log(lk_log_level level, const char* text, ...);
 
 }  // namespace lk

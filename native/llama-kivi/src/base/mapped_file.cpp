@@ -16,7 +16,7 @@ namespace lk {
 
 namespace {
 
-// A descriptor closed on every way out; the mapping does not need it.
+// Closes the descriptor on every path; the mapping outlives it.
 struct Descriptor {
     int fd;
     ~Descriptor() {
@@ -27,14 +27,14 @@ struct Descriptor {
 };
 
 [[noreturn]] void fail(const char* what, const std::string& path, int error) {
-    // strerror(), through the one interface that is safe with threads everywhere.
+    // generic_category().message() instead of strerror(), which is not thread-safe on every platform.
     LK_FAIL(LK_IO_ERROR, "cannot %s '%s': %s", what, path.c_str(), std::generic_category().message(error).c_str());
 }
 
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path) {
-    // O_NONBLOCK: opening a FIFO would otherwise wait for a writer. It means nothing to a regular file.
+    // O_NONBLOCK: opening a FIFO would otherwise wait for a writer. It has no effect on a regular file.
     const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (file.fd < 0) {
         fail("open", path, errno);

@@ -7,12 +7,12 @@
 
 namespace lk {
 
-// The pages come from the file as they are touched, so a file cut short by someone else while it is mapped raises
-// SIGBUS on the lost part; no check made at opening can prevent that.
+// Pages are read from the file on first access. If another process truncates the mapped file, access to the lost part
+// raises SIGBUS; no check at opening can prevent that.
 class MappedFile {
 public:
     MappedFile() = default;
-    // Maps a regular file; an empty one gives size() 0. Throws LK_IO_ERROR.
+    // Maps a regular file; size() is 0 for an empty one. Throws LK_IO_ERROR.
     explicit MappedFile(const std::string& path);
     ~MappedFile();
     MappedFile(MappedFile&& other) noexcept;

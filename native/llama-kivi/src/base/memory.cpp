@@ -20,7 +20,7 @@ public:
     }
     void free(void* data, size_t) noexcept override { ::operator delete(data, kAlignment); }
     void copy(void* to, const void* from, size_t bytes) override {
-        if (bytes > 0) {  // of nothing, the pointers may be null
+        if (bytes > 0) {  // memcpy must not get the null pointers of an empty copy
             std::memcpy(to, from, bytes);
         }
     }

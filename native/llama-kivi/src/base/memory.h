@@ -1,4 +1,4 @@
-// Where buffers lie: the host's memory, or a device's.
+// The memory that holds a buffer: host or device.
 #pragma once
 
 #include <cstddef>
@@ -12,21 +12,22 @@ public:
     virtual ~Memory() = default;
 
     virtual bool on_host() const = 0;
-    // Zeros, aligned to 256 bytes. Throws std::bad_alloc, or LK_OUT_OF_DEVICE_MEMORY with the bytes asked and free.
+    // Zero-filled, aligned to 256 bytes. Throws std::bad_alloc, or LK_OUT_OF_DEVICE_MEMORY with requested and free
+    // bytes.
     virtual void* allocate(size_t bytes) = 0;
     virtual void free(void* data, size_t bytes) noexcept = 0;
     // Within this memory.
     virtual void copy(void* to, const void* from, size_t bytes) = 0;
-    // To and from the host; done when they return.
+    // Copies to and from the host. Synchronous.
     virtual void read(void* to, const void* from, size_t bytes) = 0;
     virtual void write(void* to, const void* from, size_t bytes) = 0;
-    // Memory of the host that copies from this one reach fastest.
+    // The host memory with the fastest copies from this memory.
     virtual Memory& nearest_host();
 };
 
 Memory& host_memory();
 
-// Elements in a memory; zeros at first. A copy lies in the same memory.
+// An array of T in a memory, zero-filled at creation. Copies stay in the same memory.
 template <class T>
 class Buffer {
 public:

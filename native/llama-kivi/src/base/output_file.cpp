@@ -15,7 +15,7 @@ namespace lk {
 
 namespace {
 
-constexpr int kMostLinks = 40;  // as the system follows
+constexpr int kMostLinks = 40;  // the limit of Linux
 
 }  // namespace
 
@@ -34,12 +34,12 @@ OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
     struct stat status;
     const bool exists = ::stat(path_.c_str(), &status) == 0;
     if (exists) {
-        LK_CHECK(S_ISREG(status.st_mode), LK_IO_ERROR, "cannot write '%s': it is there and is no regular file",
+        LK_CHECK(S_ISREG(status.st_mode), LK_IO_ERROR, "cannot write '%s': it exists and is not a regular file",
                  path_.c_str());
-        // The superuser may write to any file, and rename() needs no permission of the file it replaces.
+        // access() is not enough: the superuser can write any file. rename() would ignore the replaced file's mode.
         constexpr mode_t kAnyWrite = S_IWUSR | S_IWGRP | S_IWOTH;
         LK_CHECK((status.st_mode & kAnyWrite) != 0 && ::access(path_.c_str(), W_OK) == 0, LK_IO_ERROR,
-                 "cannot write '%s': the file is there and is read-only; make it writable, remove it or name another",
+                 "cannot write '%s': the file exists and is read-only; make it writable, remove it or name another",
                  path_.c_str());
     }
     std::error_code error;
@@ -62,7 +62,7 @@ OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
     if (folder_.fd < 0) {
         fail("create", errno);
     }
-    // A name of its own: two writers of one path do not meet.
+    // A unique name: concurrent writers of one path do not share a temporary file.
     for (int i = 0; file_.fd < 0; ++i) {
         temporary_ = format(".lk-%ld-%d.part", static_cast<long>(::getpid()), i);
         file_.fd = ::openat(folder_.fd, temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -71,7 +71,7 @@ OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
         }
     }
     if (exists) {
-        // Best effort: on file systems without permissions there is nothing to keep.
+        // Best effort: some file systems have no permissions.
         static_cast<void>(::fchmod(file_.fd, status.st_mode & 07777));
     }
 }
@@ -101,7 +101,7 @@ void OutputFile::commit() {
         fail("write", errno);
     }
     if (::renameat(folder_.fd, temporary_.c_str(), folder_.fd, name_.c_str()) != 0) {
-        fail("put the finished file in place of", errno);
+        fail("rename the finished file to", errno);
     }
     committed_ = true;
 }

@@ -1,4 +1,5 @@
-// A file that is written beside its place and put there at the end, so that it appears whole or not at all.
+// Atomic file output: writes a temporary file in the target's folder and renames it at the end, so that the target
+// appears complete or not at all.
 #pragma once
 
 #include <cstddef>
@@ -9,10 +10,10 @@ namespace lk {
 
 class OutputFile {
 public:
-    // A symbolic link is followed: it stays, and the file it leads to is written. A file that is there keeps its
-    // permissions, and its content until commit(). Throws LK_IO_ERROR: no regular file, read-only, or no such folder.
+    // Follows a symbolic link and writes its target. An existing file keeps its permissions, and its content until
+    // commit(). Throws LK_IO_ERROR if it is not a regular file, is read-only, or the folder does not exist.
     explicit OutputFile(std::string path);
-    // Without commit() nothing is left behind.
+    // Removes the temporary file unless commit() succeeded.
     ~OutputFile();
     OutputFile(const OutputFile&) = delete;
     OutputFile& operator=(const OutputFile&) = delete;
@@ -20,7 +21,7 @@ public:
     void write(const void* bytes, size_t size);
     void commit();
 
-    const std::string& path() const { return path_; }  // as given: what messages name
+    const std::string& path() const { return path_; }  // as given, for messages
     uint64_t written() const { return written_; }      // bytes
 
 private:
@@ -31,8 +32,8 @@ private:
     [[noreturn]] void fail(const char* what, int error) const;
 
     std::string path_;
-    std::string name_;       // in the folder, links followed
-    std::string temporary_;  // in the folder; short, so that the longest name a file can have is possible
+    std::string name_;       // the target's name in the folder, links resolved
+    std::string temporary_;  // short and not derived from name_, which may already have the maximum length
     Descriptor folder_;
     Descriptor file_;
     bool committed_ = false;

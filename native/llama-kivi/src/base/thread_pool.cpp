@@ -10,7 +10,7 @@ namespace lk {
 
 namespace {
 
-// About 20 microseconds: longer than the gap between two loops of a forward pass, short beside a scheduler tick.
+// About 20 microseconds: longer than the gap between two loops of a forward pass, much shorter than a scheduler tick.
 constexpr int kSpins = 4000;
 
 void pause() {
@@ -67,7 +67,7 @@ void ThreadPool::run(int n_tasks, Call call, const void* body) {
     body_ = body;
     n_tasks_ = n_tasks;
     next_task_.store(0, std::memory_order_relaxed);
-    // No worker is in the last loop, so nobody else changes the state now.
+    // No worker is in the previous loop, so no other thread changes the state now.
     state_.store((loop_of(state_.load(std::memory_order_relaxed)) + 1) * kLoop, std::memory_order_release);
     state_.notify_all();
     take_tasks(0);
@@ -84,7 +84,7 @@ void ThreadPool::run(int n_tasks, Call call, const void* body) {
     }
 }
 
-// Enters a loop unless it has closed or given way to another.
+// Enters a loop unless it is closed or a newer one has started.
 bool ThreadPool::join(uint32_t loop) {
     uint32_t state = state_.load(std::memory_order_acquire);
     while (loop_of(state) == loop && (state & kClosed) == 0) {

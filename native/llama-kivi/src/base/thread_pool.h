@@ -1,5 +1,5 @@
-// A fixed team of threads for short parallel loops: workers spin briefly between loops, then sleep. A loop waits only
-// for workers that joined it: one the system has put aside costs its help, not its time slice.
+// A fixed set of threads for short parallel loops. Workers spin briefly between loops, then sleep. A loop waits only
+// for the workers that joined it, so a descheduled worker does not delay it.
 #pragma once
 
 #include <atomic>
@@ -19,8 +19,8 @@ public:
 
     int size() const { return static_cast<int>(workers_.size()) + 1; }
 
-    // Runs body(task, thread) for every task in [0, n_tasks); tasks are handed out in order, one at a time.
-    // Returns when all are done, then rethrows the first exception a task threw. Allocates nothing.
+    // Runs body(task, thread) for every task in [0, n_tasks). Threads take tasks in order, one at a time. Returns when
+    // all are done; rethrows the first exception of a task. Allocates nothing.
     template <class Body>
     void parallel_for(int n_tasks, const Body& body) {
         if (workers_.empty() || n_tasks <= 1) {
@@ -36,7 +36,7 @@ public:
 private:
     using Call = void (*)(const void* body, int task, int thread);
 
-    // state_: bit 0 says the loop is closed to newcomers, bits 1-11 count the workers in it, the others number it.
+    // state_: bit 0: the loop is closed to further workers; bits 1-11: workers in the loop; bits 12-31: loop number.
     static constexpr uint32_t kClosed = 1;
     static constexpr uint32_t kWorker = 2;
     static constexpr uint32_t kLoop = 1u << 12;

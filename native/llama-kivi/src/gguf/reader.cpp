@@ -14,7 +14,7 @@
 
 namespace lk {
 
-static_assert(std::endian::native == std::endian::little, "GGUF values are read as they lie in the file");
+static_assert(std::endian::native == std::endian::little, "GGUF values are read without byte swapping");
 
 namespace {
 
@@ -22,9 +22,9 @@ constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr uint64_t kMaxTensorNameBytes = 64;
 constexpr const char* kAlignmentKey = "general.alignment";
 
-// The fewest bytes an entry takes: length of the key, type, one byte of value.
+// Minimum size of an entry: length of the key, type, one byte of value.
 constexpr uint64_t kMinEntryBytes = 8 + 4 + 1;
-// The fewest bytes a tensor takes: length of the name, n_dims, one dimension, type, offset.
+// Minimum size of a tensor: length of the name, n_dims, one dimension, type, offset.
 constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
 
 using ull = unsigned long long;
@@ -36,8 +36,8 @@ T load(const uint8_t* bytes) {
     return value;
 }
 
-// Length of the UTF-8 sequence that text begins with; 0 if it is not valid (RFC 3629: no overlong forms, no
-// surrogates, nothing above U+10FFFF) or text is empty.
+// Length of the UTF-8 sequence at the start of text; 0 if text is empty or the sequence is invalid (RFC 3629: no
+// overlong forms, no surrogates, nothing above U+10FFFF).
 size_t utf8_sequence(std::string_view text) {
     const auto byte = [&](size_t i) { return i < text.size() ? static_cast<uint8_t>(text[i]) : 0u; };
     const auto continues = [&](size_t i) { return (byte(i) & 0xC0u) == 0x80u; };
@@ -61,7 +61,7 @@ size_t utf8_sequence(std::string_view text) {
     return 0;
 }
 
-// Offset of the first byte that is not valid UTF-8 or is NUL; the size of text if there is none.
+// Offset of the first NUL or invalid UTF-8 byte; text.size() if there is none.
 size_t first_bad_byte(std::string_view text) {
     size_t i = 0;
     while (i < text.size() && text[i] != '\0') {
@@ -121,7 +121,7 @@ std::string quote_text(std::string_view text) {
     return out;
 }
 
-// Reads front to back. pos_ never passes the end, and every read says first how many bytes it needs.
+// Reads the file front to back. Every read checks its size first, so pos_ never passes the end.
 class GgufFile::Parser {
 public:
     explicit Parser(GgufFile& file) : file_(file) {}
@@ -139,7 +139,7 @@ public:
     }
 
 private:
-    // where_ is what is being read: "key 'general.name'".
+    // The message begins with where_, the item being read: "key 'general.name'".
     [[noreturn]] void fail(uint64_t at, const std::string& what) const {
         LK_FAIL(LK_BAD_FILE, "%s: %s, byte %llu: %s", file_.name_.c_str(), where_.c_str(), static_cast<ull>(at),
                 what.c_str());
@@ -172,7 +172,7 @@ private:
         return {reinterpret_cast<const char*>(take(length, what)), static_cast<size_t>(length)};
     }
 
-    // A string that names something: the C interface hands it out NUL-terminated, as UTF-8.
+    // A key or a tensor name. The C interface returns it NUL-terminated, so NUL and invalid UTF-8 are rejected.
     std::string_view read_name(const char* what, uint64_t max_bytes) {
         const std::string_view name = read_string(what, max_bytes);
         const size_t bad = first_bad_byte(name);
@@ -187,12 +187,12 @@ private:
         const uint64_t at = pos_;
         const uint32_t type = read<uint32_t>(what);
         if (type > LK_VALUE_FLOAT64) {
-            fail(at, format("%s %u is not known, expected 0 to %d", what, type, LK_VALUE_FLOAT64));
+            fail(at, format("%s %u is unknown, expected 0 to %d", what, type, LK_VALUE_FLOAT64));
         }
         return static_cast<lk_value_type>(type);
     }
 
-    // Refuses a count that cannot be true, before it drives a loop or an allocation.
+    // Rejects an impossible count before it sizes a loop or an allocation.
     void check_count(uint64_t at, const char* what, uint64_t count, uint64_t min_bytes) const {
         if (count > remaining() / min_bytes) {
             fail(at, format("%llu %s of at least %llu bytes do not fit in the %llu bytes left in the file",
@@ -266,7 +266,7 @@ private:
         }
     }
 
-    // One number or bool, or an array's; for an array the count was checked, so the product does not overflow.
+    // A number or bool, or an array of them. check_count has bounded an array's count, so its size cannot overflow.
     void read_numbers(Entry& entry) {
         const uint64_t at = pos_;
         entry.data = take(entry.count * scalar_bytes(entry.element_type), value_type_name(entry.element_type));
@@ -318,7 +318,7 @@ private:
                 fail(at, format("dimension %u is 0, expected at least 1", d));
             }
             if (__builtin_mul_overflow(elements, length, &elements) || elements > INT64_MAX) {
-                fail(at, format("dimension %u is %llu: the number of elements passes 2^63 - 1", d,
+                fail(at, format("dimension %u is %llu: the tensor has more than 2^63 - 1 elements", d,
                                 static_cast<ull>(length)));
             }
             tensor.shape[d] = length;
@@ -331,7 +331,8 @@ private:
                                      static_cast<ull>(tensor.shape[0]), traits->block_elements, traits->name));
             }
             if (__builtin_mul_overflow(elements / traits->block_elements, traits->block_bytes, &tensor.size)) {
-                fail(type_at, format("%llu elements of %s pass 2^64 bytes", static_cast<ull>(elements), traits->name));
+                fail(type_at,
+                     format("%llu elements of %s take 2^64 bytes or more", static_cast<ull>(elements), traits->name));
             }
         }
         offset_at_.push_back(pos_);
@@ -339,12 +340,12 @@ private:
         file_.tensors_.push_back(std::move(tensor));
     }
 
-    // The data section begins where the last tensor's description ends, so only now can the offsets be checked.
+    // Offsets are checked here, because the data section starts after the last tensor's description.
     void place_data() {
         where_ = "data section";
         const uint64_t mask = file_.alignment_ - 1;
         const uint64_t start = (pos_ + mask) & ~mask;
-        if (start > file_.size_ && n_tensors_ != 0) {  // a file without tensors may end without the padding
+        if (start > file_.size_ && n_tensors_ != 0) {  // without tensors the padding may be missing
             fail(pos_, format("it starts at byte %llu, but the file has %llu bytes", static_cast<ull>(start),
                               static_cast<ull>(file_.size_)));
         }
@@ -358,7 +359,7 @@ private:
                                            static_cast<ull>(tensor.offset), file_.alignment_));
             }
             if (tensor.offset > data_size || tensor.size > data_size - tensor.offset) {
-                fail(offset_at_[i], format("offset %llu and size %llu pass the end of the data section of %llu bytes",
+                fail(offset_at_[i], format("offset %llu and size %llu exceed the data section of %llu bytes",
                                            static_cast<ull>(tensor.offset), static_cast<ull>(tensor.size),
                                            static_cast<ull>(data_size)));
             }
@@ -366,8 +367,8 @@ private:
         refuse_overlap();
     }
 
-    // Bytes that two tensors share would let a small file stand for a large model. A tensor of an unknown type has an
-    // unknown size, and takes at least the byte it starts with.
+    // Tensors must not share bytes: a small file could otherwise declare a huge model. A tensor of an unknown type has
+    // an unknown size and counts as one byte.
     void refuse_overlap() {
         std::vector<size_t> order(file_.tensors_.size());
         std::iota(order.begin(), order.end(), size_t{0});
@@ -380,11 +381,12 @@ private:
             const uint64_t end = before.offset + std::max<uint64_t>(before.size, 1);
             if (tensor.offset < end) {
                 where_ = "tensor " + quote_text(tensor.name);
-                fail(offset_at_[order[i]],
-                     format("offset %llu lies in the data of tensor %s (bytes %llu to %llu), expected tensors that do "
-                            "not overlap",
-                            static_cast<ull>(tensor.offset), quote_text(before.name).c_str(),
-                            static_cast<ull>(before.offset), static_cast<ull>(end)));
+                fail(
+                    offset_at_[order[i]],
+                    format("offset %llu is inside the data of tensor %s (bytes %llu to %llu), expected tensors that do "
+                           "not overlap",
+                           static_cast<ull>(tensor.offset), quote_text(before.name).c_str(),
+                           static_cast<ull>(before.offset), static_cast<ull>(end)));
             }
         }
     }
@@ -394,13 +396,13 @@ private:
     uint64_t n_entries_ = 0;
     uint64_t n_tensors_ = 0;
     std::string where_;
-    std::vector<uint64_t> offset_at_;  // where each tensor's offset stands in the file
+    std::vector<uint64_t> offset_at_;  // file position of each tensor's offset field
 };
 
 std::unique_ptr<GgufFile> GgufFile::open(const std::string& path) {
     MappedFile mapping(path);
     std::unique_ptr<GgufFile> file = parse(mapping.data(), mapping.size(), path);
-    file->mapping_ = std::move(mapping);  // the bytes stay where they are
+    file->mapping_ = std::move(mapping);  // does not move the bytes
     return file;
 }
 
@@ -414,7 +416,7 @@ std::unique_ptr<GgufFile> GgufFile::parse(const uint8_t* bytes, size_t size, std
 }
 
 void GgufFile::set(const lk_metadata_override& o) {
-    LK_CHECK(o.key != nullptr && *o.key != 0, LK_INVALID_ARGUMENT, "an override of the metadata has no key");
+    LK_CHECK(o.key != nullptr && *o.key != 0, LK_INVALID_ARGUMENT, "a metadata override has no key");
     std::string value;
     const auto store = [&](const auto& x) { value.assign(reinterpret_cast<const char*>(&x), sizeof(x)); };
     switch (o.type) {
@@ -428,7 +430,8 @@ void GgufFile::set(const lk_metadata_override& o) {
         store(o.real);
         break;
     case LK_VALUE_STRING:
-        LK_CHECK(o.text != nullptr, LK_INVALID_ARGUMENT, "the override of '%s' is a text and has none", o.key);
+        LK_CHECK(o.text != nullptr, LK_INVALID_ARGUMENT, "the override of '%s' has type STRING, but its text is NULL",
+                 o.key);
         value = o.text;
         break;
     default:
@@ -534,8 +537,8 @@ float GgufFile::get_f32(std::string_view key) const {
     case LK_VALUE_FLOAT64: {
         const double value = load<double>(entry.data);
         LK_CHECK(!std::isfinite(value) || std::fabs(value) <= FLT_MAX, LK_BAD_FILE,
-                 "%s: key %s: value %g (f64), expected one that fits f32", name_.c_str(), quote_text(key).c_str(),
-                 value);
+                 "%s: key %s: value %g (f64), expected a value in the range of f32", name_.c_str(),
+                 quote_text(key).c_str(), value);
         return static_cast<float>(value);
     }
     case LK_VALUE_INT8:
@@ -575,7 +578,7 @@ bool GgufFile::get_bool(std::string_view key) const {
         fail_type(entry, "a bool");
     }
     const uint32_t value = u32_at(entry, 0);
-    LK_CHECK(value <= 1, LK_BAD_FILE, "%s: key %s: value %u (%s), expected a bool, or 0 or 1", name_.c_str(),
+    LK_CHECK(value <= 1, LK_BAD_FILE, "%s: key %s: value %u (%s), expected a bool, 0 or 1", name_.c_str(),
              quote_text(key).c_str(), value, value_type_name(entry.type));
     return value != 0;
 }

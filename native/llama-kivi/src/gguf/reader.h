@@ -1,5 +1,5 @@
-// Reads GGUF files, versions 2 and 3. The file is untrusted: all of its structure is checked before anything uses it,
-// so that what this class hands out can be used without further bounds checks.
+// Reads GGUF files, versions 2 and 3. Files are untrusted: the whole structure is checked on opening, so callers need
+// no further bounds checks.
 #pragma once
 
 #include <bit>
@@ -17,51 +17,52 @@
 
 namespace lk {
 
-// What general.alignment may be. Below 4, floats could lie where a float* may not point; far above, padding takes more
-// than tensors do.
+// Range of general.alignment. Below 4, floats could be misaligned for a float*; far above, padding would outweigh
+// tensors.
 inline constexpr uint32_t kMinAlignment = 4;
 inline constexpr uint32_t kMaxAlignment = 1u << 16;
 constexpr bool is_alignment(uint32_t bytes) {
     return std::has_single_bit(bytes) && bytes >= kMinAlignment && bytes <= kMaxAlignment;
 }
 
-// One metadata entry. Numbers lie in the file at any byte: copy them out, do not cast the pointer.
+// One metadata entry. Numbers may be unaligned in the file: copy them, do not cast the pointer.
 struct GgufEntry {
     std::string key;                        // valid UTF-8 without NUL
     lk_value_type type;                     // LK_VALUE_ARRAY for arrays
-    lk_value_type element_type;             // of arrays; otherwise equal to type
+    lk_value_type element_type;             // arrays: type of the elements; otherwise equal to type
     uint64_t count;                         // arrays: elements; strings: bytes; otherwise 1
     const uint8_t* data;                    // the value's bytes; nullptr for arrays of strings
-    std::vector<std::string_view> strings;  // elements of an array of strings; any bytes
+    std::vector<std::string_view> strings;  // elements of an array of strings; not checked to be UTF-8
 };
 
-// One tensor. An unknown type has size 0: it can be listed, not used.
+// One tensor. A tensor of unknown type has size 0 and can only be listed.
 struct TensorInfo {
     std::string name;   // valid UTF-8 without NUL, at most 64 bytes
-    uint32_t type;      // ggml type number, a WeightType if weight_type_traits knows it
+    uint32_t type;      // ggml type number; a WeightType if weight_type_traits knows it
     uint32_t n_dims;    // 1..4
     uint64_t shape[4];  // elements, innermost dimension first; unused dimensions are 1
     uint64_t offset;    // bytes from the start of the data section
     uint64_t size;      // bytes
 
-    uint64_t elements() const { return shape[0] * shape[1] * shape[2] * shape[3]; }  // checked not to overflow
+    uint64_t elements() const { return shape[0] * shape[1] * shape[2] * shape[3]; }  // below 2^63: the parser checks
 };
 
 class GgufFile {
 public:
     using Entry = GgufEntry;
 
-    // Maps a file and reads its structure. Throws LK_IO_ERROR or LK_BAD_FILE.
+    // Maps a file and parses its structure. Throws LK_IO_ERROR or LK_BAD_FILE.
     static std::unique_ptr<GgufFile> open(const std::string& path);
 
-    // Reads a file that lies in memory, which must stay as it is for as long as the object lives; name stands for the
-    // path in messages. F32 and F16 tensors are as aligned as bytes is. No two tensors share bytes. Throws LK_BAD_FILE.
+    // Parses a file in memory. The bytes must stay valid and unchanged for the object's lifetime. name replaces the
+    // path in messages. Tensors do not overlap; if bytes is aligned to 4, so are F32 and F16 tensors. Throws
+    // LK_BAD_FILE.
     static std::unique_ptr<GgufFile> parse(const uint8_t* bytes, size_t size, std::string name);
 
     GgufFile(const GgufFile&) = delete;
     GgufFile& operator=(const GgufFile&) = delete;
 
-    // Reads an entry instead of the file's, or as if the file had it. Throws LK_INVALID_ARGUMENT.
+    // Replaces an entry, or adds one. Throws LK_INVALID_ARGUMENT.
     void set(const lk_metadata_override& override);
 
     const std::string& name() const { return name_; }
@@ -75,12 +76,12 @@ public:
 
     const Entry* find(std::string_view key) const;               // nullptr if absent
     const TensorInfo* find_tensor(std::string_view name) const;  // nullptr if absent
-    // tensor is one of this file's; its size bytes are inside the file.
+    // tensor: of this file. Its `size` bytes are inside the file.
     const uint8_t* tensor_data(const TensorInfo& tensor) const { return bytes_ + data_offset_ + tensor.offset; }
 
-    // Typed values. Without _or the key must be there. Integers are taken from any integer type, floats from every
-    // type of numbers, bools also from the integers 0 and 1. A value of another type or out of range throws LK_BAD_FILE
-    // naming file, key and type.
+    // Typed values. Without _or the key is required. Integers are read from any integer type, floats from any number
+    // type, bools from bools and the integers 0 and 1. Throws LK_BAD_FILE with file, key and type for a value of
+    // another type or out of range.
     uint32_t get_u32(std::string_view key) const;
     float get_f32(std::string_view key) const;
     std::string get_string(std::string_view key) const;
@@ -89,7 +90,7 @@ public:
     float get_f32_or(std::string_view key, float fallback) const;
     std::string get_string_or(std::string_view key, std::string_view fallback) const;
     bool get_bool_or(std::string_view key, bool fallback) const;
-    // An array of integers; a scalar counts as an array of one. Required.
+    // A required array of integers; a scalar reads as an array of one element.
     std::vector<uint32_t> get_u32_array(std::string_view key) const;
 
 private:
@@ -100,7 +101,7 @@ private:
     uint32_t u32_at(const Entry& entry, uint64_t index) const;
     [[noreturn]] void fail_type(const Entry& entry, const char* expected) const;
 
-    MappedFile mapping_;  // empty if the bytes are the caller's
+    MappedFile mapping_;  // empty if the caller owns the bytes
     const uint8_t* bytes_ = nullptr;
     uint64_t size_ = 0;
     std::string name_;
@@ -109,19 +110,19 @@ private:
     uint64_t data_offset_ = 0;
     std::vector<Entry> entries_;
     std::vector<TensorInfo> tensors_;
-    // The views point into the file's bytes, which do not move as the vectors grow.
+    // The keys are views of the file's bytes or of set_, so growing vectors do not invalidate them.
     std::unordered_map<std::string_view, size_t> entry_index_;
     std::unordered_map<std::string_view, size_t> tensor_index_;
-    std::deque<std::string> set_;  // keys and values of `set`
+    std::deque<std::string> set_;  // keys and values stored by set()
 };
 
-// Bytes of a number or bool; 0 for the other types.
+// Size of a number or bool in bytes; 0 for other types.
 uint64_t scalar_bytes(lk_value_type type);
 
-// Names a value type as messages do ("u32"); "unknown" for a value that is none.
+// Name of a value type for messages ("u32"), or "unknown" for an undefined value.
 const char* value_type_name(lk_value_type type);
 
-// Makes text from a file fit for a message: quoted, control characters and invalid UTF-8 shown as '?', cut if long.
+// Quotes text from a file for a message: control characters and invalid UTF-8 become '?', long text is cut.
 std::string quote_text(std::string_view text);
 
 }  // namespace lk

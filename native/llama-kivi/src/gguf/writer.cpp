@@ -87,7 +87,7 @@ void GgufWriter::begin_data() {
 
 void GgufWriter::write(const void* bytes, size_t size) {
     LK_CHECK(current_ < sizes_.size() && size <= sizes_[current_] - current_written_, LK_INTERNAL_ERROR,
-             "'%s': more bytes than tensor %zu was declared with", file_.path().c_str(), current_);
+             "'%s': more bytes written than declared for tensor %zu", file_.path().c_str(), current_);
     file_.write(bytes, size);
     current_written_ += size;
     if (current_written_ == sizes_[current_]) {
@@ -98,7 +98,7 @@ void GgufWriter::write(const void* bytes, size_t size) {
 }
 
 void GgufWriter::finish() {
-    LK_CHECK(current_ == sizes_.size(), LK_INTERNAL_ERROR, "'%s': tensor %zu of %zu is not complete",
+    LK_CHECK(current_ == sizes_.size(), LK_INTERNAL_ERROR, "'%s': tensor %zu of %zu is incomplete",
              file_.path().c_str(), current_, sizes_.size());
     file_.commit();
 }

@@ -1,4 +1,4 @@
-// Writes a GGUF file, version 3, which appears under its name whole or not at all.
+// Writes a GGUF file, version 3. The file appears complete or not at all.
 #pragma once
 
 #include <cstddef>
@@ -13,22 +13,22 @@
 
 namespace lk {
 
-// Order of calls: entries and tensors, begin_data, the tensors' bytes in the order of their declaration, finish.
+// Call order: add entries and tensors; begin_data; write each tensor's bytes in order of declaration; finish.
 class GgufWriter {
 public:
-    // path: see OutputFile, also for what is thrown. alignment: of the tensors, in bytes (is_alignment).
+    // path and errors: see OutputFile. alignment: of the tensors, in bytes; see is_alignment.
     GgufWriter(std::string path, uint32_t alignment);
 
-    // Copies an entry of another file.
+    // Copies an entry from another file.
     void add(const GgufEntry& entry);
     void add_u32(std::string_view key, uint32_t value);
-    // Declares a tensor of the name and shape of another; its rows are whole blocks of the type.
+    // Declares a tensor with the name and shape of `tensor`. Its rows must be a multiple of the type's block size.
     void add(const TensorInfo& tensor, WeightType type);
 
     void begin_data();
-    // Appends bytes of the current tensor; a tensor that is complete is padded.
+    // Appends bytes to the current tensor. Pads a complete tensor and moves to the next.
     void write(const void* bytes, size_t size);
-    // Puts the file in its place. Every declared byte must have been written.
+    // Commits the file. Every declared byte must have been written.
     void finish();
 
     uint64_t written() const { return file_.written(); }  // bytes, padding included
@@ -44,7 +44,7 @@ private:
     std::vector<uint8_t> tensors_;
     std::vector<uint64_t> sizes_;  // bytes of each tensor
     uint64_t data_size_ = 0;       // bytes of the tensors declared so far, padding included
-    size_t current_ = 0;           // tensor that write() continues
+    size_t current_ = 0;           // tensor that write() appends to
     uint64_t current_written_ = 0;
 };
 

@@ -1,5 +1,4 @@
-// What an architecture is to the rest of the engine. Each is a file of architectures/ and a line of
-// architectures/registry.h.
+// The interface of an architecture. To add one, add a file to architectures/ and a line to architectures/registry.h.
 #pragma once
 
 #include <span>
@@ -19,20 +18,20 @@ struct ModelPart;
 
 struct Architecture {
     const char* name;          // general.architecture
-    const char* norm_eps_key;  // metadata key of the norms' epsilon, without the architecture
-    RopePairs rope_pairs;      // which elements of a head are rotated together
-    // Sets what architectures differ in. The common keys before it in ModelConfig::read are set.
+    const char* norm_eps_key;  // metadata key of the norms' epsilon, without the prefix
+    RopePairs rope_pairs;      // which two elements of a head form a rotated pair
+    // Sets the architecture's own fields (see ModelConfig). The keys that ModelConfig::read reads before it are set.
     void (*read_config)(const MetadataKeys& keys, ModelConfig& config);
-    // prefix: of the layer's tensors, "blk.3.".
+    // prefix: start of the layer's tensor names, "blk.3.".
     Layer (*load_layer)(WeightLoader& loader, const ModelConfig& config, const std::string& prefix);
-    // part.scratch.x[n, n_embd], the residual stream, in and out; layer: of the model.
+    // Updates the residual stream part.scratch.x[n, n_embd] in place. layer: index in the model.
     void (*forward_layer)(const Model& model, ModelPart& part, const ForwardBatch& batch, int layer);
 };
 
-// All of them, in the order that messages name them.
+// All architectures, in the order of messages.
 std::span<const Architecture* const> architectures();
 
-// LK_UNSUPPORTED, with the names there are, if no architecture has this one.
+// Throws LK_UNSUPPORTED, listing the supported names, if there is no architecture of this name.
 const Architecture& find_architecture(const GgufFile& file, const std::string& name);
 
 }  // namespace lk

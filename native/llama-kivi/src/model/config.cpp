@@ -14,7 +14,7 @@ namespace lk {
 namespace {
 
 constexpr int kMaxLayers = 4096;
-constexpr int kMaxWidth = 1 << 20;  // of any dimension of a layer
+constexpr int kMaxWidth = 1 << 20;  // maximum of every dimension of a layer
 
 RopeConfig read_rope(const GgufFile& file, const MetadataKeys& r, int head_size, int n_ctx_train) {
     RopeConfig c;
@@ -33,19 +33,19 @@ RopeConfig read_rope(const GgufFile& file, const MetadataKeys& r, int head_size,
         c.scaling = RopeScaling::linear;
         return c;
     }
-    LK_CHECK(type == "yarn", LK_UNSUPPORTED, "%s: RoPE scaling %s is not supported; supported are: none, linear, yarn",
+    LK_CHECK(type == "yarn", LK_UNSUPPORTED, "%s: RoPE scaling %s is not supported; supported: none, linear, yarn",
              file.name().c_str(), quote_text(type).c_str());
     c.scaling = RopeScaling::yarn;
     c.original_context = r.count_or("rope.scaling.original_context_length", 1 << 30, n_ctx_train);
     c.attn_factor = r.positive("rope.scaling.attn_factor", 1);
     c.beta_fast = r.positive("rope.scaling.yarn_beta_fast", 32);
     c.beta_slow = r.positive("rope.scaling.yarn_beta_slow", 1);
-    LK_CHECK(c.freq_base > 1, LK_BAD_FILE, "%s: key '%s' is %g; YaRN needs more than 1", file.name().c_str(),
+    LK_CHECK(c.freq_base > 1, LK_BAD_FILE, "%s: key '%s' is %g; YaRN needs a value above 1", file.name().c_str(),
              r.key("rope.freq_base").c_str(), static_cast<double>(c.freq_base));
     return c;
 }
 
-// A token that has a text, or that the width promises, must have a row. More rows than tokens are padding.
+// Every token of the vocabulary needs a row of token_embd. Rows beyond the vocabulary are padding.
 void check_vocabulary(const GgufFile& file, const MetadataKeys& r, int n_rows) {
     const GgufEntry* model = file.find("tokenizer.ggml.model");
     const GgufEntry* tokens = file.find("tokenizer.ggml.tokens");
@@ -55,7 +55,7 @@ void check_vocabulary(const GgufFile& file, const MetadataKeys& r, int n_rows) {
     const std::string key = has_texts ? tokens->key : r.key("vocab_size");
     const uint64_t n_tokens = has_texts ? tokens->count : file.get_u32_or(key, 0);
     LK_CHECK(n_tokens <= static_cast<uint64_t>(n_rows), LK_BAD_FILE,
-             "%s: key '%s' gives %llu tokens; tensor 'token_embd.weight' has rows for %d", file.name().c_str(),
+             "%s: key '%s' declares %llu tokens, but tensor 'token_embd.weight' has only %d rows", file.name().c_str(),
              key.c_str(), static_cast<unsigned long long>(n_tokens), n_rows);
 }
 
@@ -90,7 +90,7 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
     c.head_size = r.count_or("attention.key_length", kMaxWidth, std::max(1, c.n_embd / c.n_head));
     const int value_size = r.count_or("attention.value_length", kMaxWidth, c.head_size);
     LK_CHECK(value_size == c.head_size, LK_UNSUPPORTED,
-             "%s: keys of %d and values of %d elements a head are not supported; they must be equal", name, c.head_size,
+             "%s: key head size %d and value head size %d are not supported; they must be equal", name, c.head_size,
              value_size);
     LK_CHECK(c.head_size % 8 == 0 && c.head_size <= kv::kMaxHeadSize, LK_UNSUPPORTED,
              "%s: head size %d is not supported; it must be a multiple of 8 up to %d", name, c.head_size,
@@ -102,7 +102,7 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
     const TensorInfo* embedding = file.find_tensor("token_embd.weight");
     LK_CHECK(embedding != nullptr, LK_BAD_FILE, "%s: tensor 'token_embd.weight' is missing", name);
     LK_CHECK(embedding->shape[1] >= 1 && embedding->shape[1] <= 1u << 26, LK_BAD_FILE,
-             "%s: tensor 'token_embd.weight' has %llu rows", name,
+             "%s: tensor 'token_embd.weight' has %llu rows; it must have 1 to 67108864", name,
              static_cast<unsigned long long>(embedding->shape[1]));
     c.n_vocab = static_cast<int>(embedding->shape[1]);
     check_vocabulary(file, r, c.n_vocab);
@@ -111,7 +111,7 @@ ModelConfig ModelConfig::read(const GgufFile& file) {
 
 ModelConfig ModelConfig::read_metadata(const GgufFile& file) {
     const SplitPart part = split_part(file);
-    if (part.number > 1) {  // the first part has the metadata
+    if (part.number > 1) {  // only the first part has the metadata
         refuse_split(file);
     }
     ModelConfig c;

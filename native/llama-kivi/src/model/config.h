@@ -1,4 +1,4 @@
-// What a GGUF file's metadata says about a model, checked.
+// The model configuration, read from a GGUF file's metadata and checked.
 #pragma once
 
 #include <string>
@@ -12,12 +12,12 @@ struct Architecture;
 
 enum class NormType {
     rms,    // RMSNorm
-    layer,  // LayerNorm, with a bias
+    layer,  // LayerNorm with bias
 };
 
 struct ModelConfig {
     const Architecture* architecture = nullptr;
-    std::string architecture_name;  // as the file spells it
+    std::string architecture_name;  // general.architecture
     int n_layer = 0;
     int n_embd = 0;
     int n_head = 0;
@@ -28,14 +28,14 @@ struct ModelConfig {
     int n_ctx_train = 0;
     int window = 0;  // sliding window in tokens; 0: none
     RopeConfig rope;
-    // What architectures differ in; each sets it.
+    // Set by Architecture::read_config.
     NormType norm = NormType::rms;
     float norm_eps = 0;
-    bool gated_ffn = false;  // an MLP of gate, up and down; otherwise of up and down
+    bool gated_ffn = false;  // the MLP has gate, up and down; otherwise up and down
 
-    // Throws LK_BAD_FILE or LK_UNSUPPORTED, naming the key.
+    // Throws LK_BAD_FILE or LK_UNSUPPORTED; the message names the key.
     static ModelConfig read(const GgufFile& file);
-    // What there is of a file of any architecture, which may have no weights; what is missing is 0.
+    // Reads a file of any architecture, with or without weights. Missing keys read as 0.
     static ModelConfig read_metadata(const GgufFile& file);
 };
 

@@ -9,7 +9,7 @@ namespace lk {
 
 namespace {
 
-// Elements of the widest feed-forward activations: gate and up, or up alone.
+// Feed-forward activations per token: gate and up, or only up.
 int ffn_width(const ModelConfig& c) {
     return c.gated_ffn ? 2 * c.n_ff : c.n_ff;
 }
@@ -47,7 +47,7 @@ void check_cancelled(const ForwardBatch& batch) {
 
 namespace {
 
-// What a layer has staged, to the observer.
+// Passes the layer's queries, keys and values to the observer.
 void observe(const Model& model, const ModelPart& part, const ForwardBatch& batch, int layer) {
     const ModelConfig& c = model.config;
     const ForwardScratch& s = part.scratch;
@@ -120,8 +120,8 @@ void write_angles(const Model& model, ModelPart& part, const ForwardBatch& batch
     }
 }
 
-// Writes the output rows' embeddings to `normal`, [n_out, n_embd] in the backend's memory. Rows that follow one another
-// are done together.
+// Writes the embeddings of the output rows to `normal`, [n_out, n_embd] in the backend's memory. Consecutive rows share
+// one call.
 void normalize_outputs(const Model& model, Backend& backend, std::span<const int32_t> rows, const float* x,
                        float* normal) {
     const int64_t n_embd = model.config.n_embd;
@@ -141,7 +141,7 @@ void normalize_outputs(const Model& model, Backend& backend, std::span<const int
     }
 }
 
-// The outputs of the last part's rows.
+// Computes the logits, embeddings or samples of the last part's output rows.
 void write_outputs(const Model& model, ModelPart& part, const ForwardBatch& batch) {
     const ModelConfig& c = model.config;
     Backend& backend = *part.backend;
@@ -177,7 +177,7 @@ void forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch&
     const ModelConfig& c = model.config;
     const int n = static_cast<int>(batch.tokens.size());
     const size_t stream_bytes = static_cast<size_t>(n) * c.n_embd * sizeof(float);
-    const float* stream = batch.inputs;  // what the next part reads, on the host
+    const float* stream = batch.inputs;  // input of the next part, in host memory
     for (ModelPart& part : parts) {
         Backend& backend = *part.backend;
         float* const x = part.scratch.x.data();

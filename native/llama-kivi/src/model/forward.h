@@ -1,4 +1,4 @@
-// One forward pass over a few tokens.
+// One forward pass over a batch.
 #pragma once
 
 #include <atomic>
@@ -11,34 +11,34 @@
 
 namespace lk {
 
-// Who is shown a pass's queries, keys and values.
+// The receiver of a pass's queries, keys and values.
 struct Observer {
-    lk_observer call = nullptr;  // null: nobody is
+    lk_observer call = nullptr;  // null: none
     void* user_data = nullptr;
 };
 
 // Tokens of one pass, grouped by sequence.
 struct ForwardBatch {
     std::span<const int32_t> tokens;        // [n]
-    const float* inputs;                    // [n, n_embd] instead of the tokens' embeddings; null: theirs
+    const float* inputs;                    // [n, n_embd] input of the first layer; null: the embeddings of tokens
     std::span<const kv::Segment> segments;  // cover the n rows in order
-    std::span<const int32_t> output_rows;   // rows whose outputs are wanted, ascending
-    float* logits;                          // [output_rows.size(), n_vocab]; null: not wanted
-    float* embeddings;                      // [output_rows.size(), n_embd] after the output norm; null: not wanted
-    const std::atomic<bool>* cancelled;     // looked at between layers: LK_CANCELLED
+    std::span<const int32_t> output_rows;   // rows with an output, ascending
+    float* logits;                          // [output_rows.size(), n_vocab]; null: not computed
+    float* embeddings;                      // [output_rows.size(), n_embd] after the output norm; null: not computed
+    const std::atomic<bool>* cancelled;     // checked between layers; throws LK_CANCELLED
     Observer observer;
-    const lk_sampling* sampling;  // of the logits, which then are no output where they stay on a device; null: none
+    const lk_sampling* sampling;  // null: no sampling; otherwise logits on a device are not copied to the host
     const double* draws;          // [output_rows.size()] in [0, 1)
     int32_t* sampled;             // [output_rows.size()] tokens
 };
 
-// Activations of one pass, for up to n_max tokens, in the backend's memory.
+// Activations of one pass of up to n_max tokens, in the backend's memory.
 struct ForwardScratch {
     ForwardScratch(const ModelConfig& config, int n_max, Memory& memory);
     static uint64_t bytes(const ModelConfig& config, int n_max);
 
     Buffer<float> x;            // [n, n_embd] the residual stream
-    Buffer<float> h;            // [n, n_embd] rows for the outputs, normalized
+    Buffer<float> h;            // [n, n_embd] output rows after the output norm
     Buffer<float> q;            // [n, n_head, D]
     Buffer<float> k;            // [n, n_head_kv, D]
     Buffer<float> v;            // [n, n_head_kv, D]
@@ -46,11 +46,11 @@ struct ForwardScratch {
     Buffer<float> gate;         // [n, n_ff], llama
     Buffer<float> up;           // [n, n_ff]
     Buffer<float> cos_sin;      // [n, n_rot/2, 2]
-    Buffer<float> outputs;      // what goes to the host, where the memory is not the host's; grows
-    std::vector<float> angles;  // cos_sin on its way to a device
+    Buffer<float> outputs;      // logits or embeddings to copy to the host; device only, grows
+    std::vector<float> angles;  // host copy of cos_sin; device only
 };
 
-// Consecutive layers that one backend computes.
+// Consecutive layers on one backend.
 struct ModelPart {
     int begin;  // layers [begin, end)
     int end;
@@ -59,14 +59,14 @@ struct ModelPart {
     ForwardScratch scratch;
 };
 
-// Stages the keys and values of every layer in the parts' caches and writes the outputs. The caches are not committed.
-// The parts have all layers in order; all but the last lie on the host.
+// Stages every layer's keys and values in the parts' caches and writes the outputs. Does not commit the caches.
+// The parts cover all layers in order; only the last may be on a device.
 void forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch& batch);
 
-// How a model rotates queries and keys.
+// The rotation (RoPE) of a model's queries and keys.
 kv::Rotation rotation(const Model& model);
 
-// Rotates scratch.q and .k, stages .k and .v, and attends: scratch.attn. layer: of the model.
+// Rotates scratch.q and .k, stages .k and .v, and writes attention's output to scratch.attn. layer: index in the model.
 void attend(const Model& model, ModelPart& part, const ForwardBatch& batch, int layer);
 
 }  // namespace lk

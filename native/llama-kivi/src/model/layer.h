@@ -1,4 +1,4 @@
-// The weights of a layer.
+// Weights of a layer.
 #pragma once
 
 #include <vector>
@@ -7,7 +7,7 @@
 
 namespace lk {
 
-// A normalization: RMS of llama, or with a bias of falcon.
+// A norm: RMSNorm (llama), or LayerNorm with bias (falcon).
 struct Norm {
     std::vector<float> weight;  // [n_embd]
     std::vector<float> bias;    // [n_embd], falcon
@@ -15,7 +15,7 @@ struct Norm {
 
 struct Layer {
     Norm attn_norm;
-    Norm attn_norm_2;  // falcon 40B: what attention reads, where attn_norm is what the MLP reads
+    Norm attn_norm_2;  // falcon 40B: norm of attention's input; attn_norm is then the MLP's
     Tensor wq;         // [n_head * D, n_embd]
     Tensor wk;         // [n_head_kv * D, n_embd]
     Tensor wv;         // [n_head_kv * D, n_embd]

@@ -20,7 +20,7 @@ int MetadataKeys::uniform_count_or(const char* name, int max, int fallback) cons
     const std::vector<uint32_t> values = file_.get_u32_array(key(name));
     LK_CHECK(!values.empty(), LK_BAD_FILE, "%s: key '%s' is an empty array", file_.name().c_str(), key(name).c_str());
     for (const uint32_t v : values) {
-        LK_CHECK(v == values[0], LK_UNSUPPORTED, "%s: key '%s' differs from layer to layer, which is not supported",
+        LK_CHECK(v == values[0], LK_UNSUPPORTED, "%s: key '%s' differs between layers, which is not supported",
                  file_.name().c_str(), key(name).c_str());
     }
     check(name, values[0], max);

@@ -1,4 +1,4 @@
-// The metadata of one architecture: keys PREFIX.name, checked as they are read.
+// Checked access to the metadata of one architecture: keys PREFIX.name.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace lk {
 
-// LK_BAD_FILE or LK_UNSUPPORTED names the file and the key.
+// Throws LK_BAD_FILE or LK_UNSUPPORTED; messages name the file and the key.
 class MetadataKeys {
 public:
     MetadataKeys(const GgufFile& file, std::string prefix) : file_(file), prefix_(std::move(prefix)) {}
@@ -16,9 +16,9 @@ public:
     std::string key(const char* name) const { return prefix_ + "." + name; }
     bool has(const char* name) const { return file_.find(key(name)) != nullptr; }
 
-    int count(const char* name, int max) const;  // 1 to max
+    int count(const char* name, int max) const;  // 1..max
     int count_or(const char* name, int max, int fallback) const { return has(name) ? count(name, max) : fallback; }
-    // A scalar, or an array whose elements are all the same.
+    // A scalar, or an array of equal elements.
     int uniform_count_or(const char* name, int max, int fallback) const;
     float positive(const char* name, float fallback) const;
 

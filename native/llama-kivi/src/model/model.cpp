@@ -10,7 +10,7 @@ namespace lk {
 
 namespace {
 
-// Progress from `from` to `to` of the whole.
+// Maps progress 0..1 to the range from..to.
 std::function<bool(float)> part_of(const std::function<bool(float)>& progress, float from, float to) {
     if (!progress) {
         return progress;
@@ -40,7 +40,7 @@ std::shared_ptr<const Model> Model::load_vocabulary(const std::string& path,
 
 void Model::check_complete() const {
     LK_CHECK(token_embd, LK_UNSUPPORTED,
-             "%s was loaded for its vocabulary alone; load it without vocab_only to create contexts",
+             "%s was loaded with vocab_only, without weights; load it without vocab_only to create contexts",
              file->name().c_str());
 }
 
@@ -74,19 +74,19 @@ std::shared_ptr<const Model> Model::load_whole(const std::string& path, bool use
     model->output = loader.has(kOutput) ? loader.matrix(kOutput, c.n_vocab, c.n_embd)
                                         : WeightLoader::rows(model->token_embd, 0, c.n_vocab, "output");
 
-    // Llama 3.1 divides each frequency by a number of its own.
+    // Llama 3.1 has a divisor for each frequency.
     std::vector<float> divisors;
     if (loader.has(kRopeDivisors)) {
         divisors = loader.vector(kRopeDivisors, c.rope.n_rot / 2);
         for (const float x : divisors) {
-            LK_CHECK(x > 0, LK_BAD_FILE, "%s: tensor '%s' holds a number that is not positive", path.c_str(),
+            LK_CHECK(x > 0, LK_BAD_FILE, "%s: tensor '%s' has an element that is not positive", path.c_str(),
                      kRopeDivisors);
         }
     }
     model->rope = RopeTable(c.rope, divisors);
     LK_CHECK(model->rope.finite(), LK_BAD_FILE,
-             "%s: the rotary frequencies are not finite; '%s.rope.freq_base', the keys of '%s.rope.scaling' and "
-             "'rope_freqs.weight' give them",
+             "%s: a RoPE frequency is not finite; check the keys '%s.rope.freq_base' and '%s.rope.scaling.*' and the "
+             "tensor 'rope_freqs.weight'",
              path.c_str(), c.architecture_name.c_str(), c.architecture_name.c_str());
     model->rank = load_rank_head(loader, c.n_embd);
     loader.check_all_used();

@@ -19,8 +19,8 @@ private:
     uint64_t hash_ = 0xcbf29ce484222325u;
 };
 
-// Tells models apart whose caches have the same shape: names, types and sizes of tensors, all bytes of the small ones
-// and a sample of the others.
+// Distinguishes models with caches of equal shape: hashes the names, types and sizes of all tensors, all bytes of small
+// tensors and samples of the others.
 uint64_t hash_weights(const GgufFile& file) {
     constexpr uint64_t kSmall = 4096;
     constexpr uint64_t kSamples = 8;
@@ -28,7 +28,7 @@ uint64_t hash_weights(const GgufFile& file) {
     Hash hash;
     for (const TensorInfo& t : file.tensors()) {
         if (t.name == kRopeDivisors) {
-            continue;  // ModelKey::rope_divisors
+            continue;  // hashed in ModelKey::rope_divisors
         }
         hash.add(t.name.data(), t.name.size());
         hash.add(&t.type, sizeof(t.type));

@@ -1,4 +1,4 @@
-// What a saved state depends on of its model.
+// The key of a model in saved states.
 #pragma once
 
 #include <span>
@@ -9,10 +9,10 @@
 
 namespace lk {
 
-// The tensor of Llama 3.1 by which it divides each rotary frequency.
+// Llama 3.1's tensor of divisors of the RoPE frequencies.
 inline constexpr const char* kRopeDivisors = "rope_freqs.weight";
 
-// Every setting that decides which keys and values come out of the same tokens and weights.
+// Collects every setting that affects the keys and values of a token, and a hash of the weights.
 kv::ModelKey make_model_key(const GgufFile& file, const ModelConfig& config, std::span<const float> rope_divisors);
 
 }  // namespace lk

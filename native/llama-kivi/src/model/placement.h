@@ -1,5 +1,5 @@
-// Which part of a model is computed where. Decided here alone: the loader, contexts, caches and the memory estimate
-// read it.
+// Which layers are computed on which device. The one place for this decision; the loader, contexts, caches and the
+// memory estimate read it.
 #pragma once
 
 #include <string_view>
@@ -12,7 +12,7 @@ namespace lk {
 
 struct Model;
 
-// Consecutive layers that are computed in one place.
+// Consecutive layers computed on one device.
 struct LayerRange {
     int begin;  // layers [begin, end)
     int end;
@@ -21,7 +21,7 @@ struct LayerRange {
     int n_layer() const { return end - begin; }
 };
 
-// The CPU computes the first layers; a device, if there is one, the last ones and the outputs.
+// The CPU computes the first layers; the device, if any, computes the last layers and the outputs.
 struct Placement {
     int n_layer = 0;
     int n_device_layers = 0;
@@ -34,16 +34,16 @@ struct Placement {
     bool on_device(int layer) const { return layer >= n_host_layers(); }
     bool embeds_on_device() const { return uses_device() && n_host_layers() == 0; }
     bool outputs_on_device() const { return uses_device(); }
-    // All layers in order; no range is empty.
+    // Non-empty ranges that cover all layers in order.
     std::vector<LayerRange> ranges() const;
-    // Whether the device holds a tensor of a file. tied: the outputs are computed with the token embedding.
+    // Whether the device holds a tensor. tied: the token embedding is also the output matrix.
     bool device_holds(std::string_view tensor, bool tied) const;
 };
 
 // Bytes of a file's tensors that the device holds.
 uint64_t device_weight_bytes(const GgufFile& file, const Placement& placement);
 
-// The weights and norms of the model that the device holds, where they lie on the host.
+// Host addresses of the weights and norms that the device will hold.
 DeviceWeights device_weights(const Model& model);
 
 }  // namespace lk

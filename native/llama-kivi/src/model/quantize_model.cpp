@@ -23,10 +23,10 @@ using enum WeightType;
 
 enum class Size { plain, small, medium, large };
 
-// A type that a whole file is said to be of: `base` for most matrices, more bits for the ones that need them.
+// A file type: `base` for most matrices, more bits for sensitive ones.
 struct Mix {
     const char* name;
-    uint32_t file_type;  // number of general.file_type
+    uint32_t file_type;  // value of general.file_type
     WeightType base;
     Size size;
 };
@@ -77,10 +77,10 @@ bool is_float(WeightType type) {
     return type == F32 || type == F16 || type == BF16;
 }
 
-// What a tensor is, from its name: "blk.3.attn_v.weight" is attn_v of layer 3.
+// A tensor's role, parsed from its name: "blk.3.attn_v.weight" is attn_v of layer 3.
 struct Role {
-    std::string_view name;  // "attn_v"; "output" and "token_embd" without a layer
-    int layer = -1;
+    std::string_view name;  // "attn_v"
+    int layer = -1;         // -1 for "output" and "token_embd"
 };
 
 std::optional<Role> role_of(std::string_view tensor) {
@@ -106,8 +106,8 @@ std::optional<Role> role_of(std::string_view tensor) {
     return role;
 }
 
-// The types of a model's tensors under a mix. The mixes are llama.cpp's, so that a name means the same file size
-// everywhere: https://github.com/ggml-org/llama.cpp/blob/master/tools/quantize/README.md
+// Chooses the types of a model's tensors under a mix. The mixes are llama.cpp's, so a mix gives the same file size in
+// both: https://github.com/ggml-org/llama.cpp/blob/master/tools/quantize/README.md
 class TypeChooser {
 public:
     TypeChooser(const GgufFile& file, const QuantizeOptions& options)
@@ -131,9 +131,9 @@ public:
 
     const Mix& mix() const { return mix_; }
 
-    // What a tensor becomes; nothing if it stays as it is. Where its rows do not fill the blocks of what the mix wants,
-    // it gets a wider type, and `wanted` is what the mix wanted. Throws LK_INVALID_ARGUMENT where a type was asked for
-    // by name and does not fit.
+    // Returns the tensor's new type, or nothing if it is copied unchanged. wanted: the mix's type; the result is a
+    // wider type if the tensor's rows are not a multiple of its block size. Throws LK_INVALID_ARGUMENT if a type
+    // requested by name does not fit.
     std::optional<WeightType> choose(const TensorInfo& tensor, WeightType& wanted) const {
         const std::optional<Role> role = role_of(tensor.name);
         if (tensor.n_dims < 2 || tensor.elements() == 0 || !role || role->name.find("norm") != std::string_view::npos) {
@@ -142,7 +142,7 @@ public:
         if (const std::optional<WeightType> asked = asked_for(*role)) {
             LK_CHECK(
                 fits(tensor, *asked), LK_INVALID_ARGUMENT,
-                "tensor %s has rows of %llu elements, which do not fill the blocks of %u of %s; types that fit: %s",
+                "tensor %s has rows of %llu elements, not a multiple of the block size %u of %s; types that fit: %s",
                 quote_text(tensor.name).c_str(), static_cast<unsigned long long>(tensor.shape[0]),
                 weight_type_traits(*asked)->block_elements, weight_type_traits(*asked)->name,
                 fitting_types(tensor).c_str());
@@ -189,7 +189,7 @@ private:
         return names;
     }
 
-    // The type that was asked for by name.
+    // The type that the options request by name for this role.
     std::optional<WeightType> asked_for(const Role& role) const {
         if (role.layer >= 0) {
             return std::nullopt;
@@ -200,7 +200,7 @@ private:
         return role.name == "output" || role.name == "token_embd" ? output_ : std::nullopt;
     }
 
-    // The type as the mix says.
+    // The mix's type for this role.
     WeightType mixed(const Role& role) const {
         const WeightType base = mix_.base;
         if (pure_ || is_float(base) || base == Q8_0) {
@@ -282,7 +282,7 @@ bool same_file(const std::string& a, const std::string& b) {
     return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-// Rows that are converted and written together.
+// Elements converted and written at a time.
 constexpr uint64_t kChunkElements = 1u << 22;
 
 }  // namespace
@@ -302,7 +302,8 @@ QuantizeResult quantize_model(const std::string& from, const std::string& to, co
     const std::unique_ptr<GgufFile> file = naming_file(from, [&] { return GgufFile::open(from); });
     refuse_split(*file);
     const TypeChooser chooser(*file, options);
-    LK_CHECK(!same_file(from, to), LK_INVALID_ARGUMENT, "'%s' is the file that is read; write another one", to.c_str());
+    LK_CHECK(!same_file(from, to), LK_INVALID_ARGUMENT, "'%s' is the input file; choose another output file",
+             to.c_str());
 
     struct Step {
         const TensorInfo* tensor;
@@ -312,7 +313,7 @@ QuantizeResult quantize_model(const std::string& from, const std::string& to, co
     QuantizeResult result;
     for (const TensorInfo& tensor : file->tensors()) {
         const WeightTypeTraits* traits = weight_type_traits(tensor.type);
-        LK_CHECK(traits != nullptr, LK_UNSUPPORTED, "'%s': tensor %s is of type %u, which is not known", from.c_str(),
+        LK_CHECK(traits != nullptr, LK_UNSUPPORTED, "'%s': tensor %s has the unknown type %u", from.c_str(),
                  tensor.name.c_str(), tensor.type);
         const auto before = static_cast<WeightType>(tensor.type);
         WeightType wanted = before;
@@ -322,10 +323,11 @@ QuantizeResult quantize_model(const std::string& from, const std::string& to, co
         }
         if (after != before) {
             const bool requantized = !is_float(before);
-            LK_CHECK(!requantized || options.allow_requantize, LK_INVALID_ARGUMENT,
-                     "'%s': tensor %s is quantized already (%s), and requantizing it costs quality; start from a file "
-                     "in F32, F16 or BF16, or allow it",
-                     from.c_str(), tensor.name.c_str(), traits->name);
+            LK_CHECK(
+                !requantized || options.allow_requantize, LK_INVALID_ARGUMENT,
+                "'%s': tensor %s is already quantized (%s), and requantizing loses quality; use an F32, F16 or BF16 "
+                "file as input, or allow requantizing",
+                from.c_str(), tensor.name.c_str(), traits->name);
             ++result.n_converted;
             result.n_requantized += requantized ? 1 : 0;
         }
@@ -359,7 +361,7 @@ QuantizeResult quantize_model(const std::string& from, const std::string& to, co
         done += more;
         const float fraction = static_cast<float>(static_cast<double>(done) /
                                                   static_cast<double>(std::max<uint64_t>(result.bytes_before, 1)));
-        LK_CHECK(!options.progress || options.progress(fraction), LK_CANCELLED, "quantizing '%s' was stopped",
+        LK_CHECK(!options.progress || options.progress(fraction), LK_CANCELLED, "quantizing '%s' was cancelled",
                  from.c_str());
     };
     report(0);
@@ -386,7 +388,7 @@ QuantizeResult quantize_model(const std::string& from, const std::string& to, co
                 dequantize_row(step.before, data + (row + i) * row_before, x.data(), static_cast<int64_t>(n));
                 const int64_t unfit = find_unfit(step.after, x.data(), static_cast<int64_t>(n));
                 LK_CHECK(unfit < 0, LK_BAD_FILE,
-                         "'%s': element %lld of row %llu of tensor %s is %g, which %s cannot hold", from.c_str(),
+                         "'%s': element %lld of row %llu of tensor %s is %g, which %s cannot represent", from.c_str(),
                          static_cast<long long>(unfit), static_cast<unsigned long long>(row + i),
                          step.tensor->name.c_str(), static_cast<double>(x[unfit]), to_traits.name);
                 quantize_row(step.after, x.data(), static_cast<int64_t>(n), out.data() + i * row_after);

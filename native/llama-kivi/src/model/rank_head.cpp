@@ -16,7 +16,7 @@ RankHead load_rank_head(WeightLoader& loader, int64_t n_embd) {
     }
     constexpr uint64_t kMostScores = 1u << 16;
     LK_CHECK(out->shape[1] >= 1 && out->shape[1] <= kMostScores, LK_BAD_FILE,
-             "%s: tensor 'cls.output.weight' has %llu rows; 1 to %llu are possible", loader.file().name().c_str(),
+             "%s: tensor 'cls.output.weight' has %llu rows; it must have 1 to %llu", loader.file().name().c_str(),
              static_cast<unsigned long long>(out->shape[1]), static_cast<unsigned long long>(kMostScores));
     head.n_scores = static_cast<int>(out->shape[1]);
     head.out = loader.floats("cls.output.weight", head.n_scores, n_embd);

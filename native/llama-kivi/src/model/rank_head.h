@@ -1,4 +1,4 @@
-// The scores of a reranker.
+// The head of a reranker.
 #pragma once
 
 #include <cstdint>
@@ -9,18 +9,19 @@ namespace lk {
 
 class WeightLoader;
 
-// What a reranker adds: scores of an embedding. Small, and always computed on the CPU.
+// Computes a reranker's scores from an embedding. Small, so always computed on the CPU.
 struct RankHead {
-    int n_scores = 0;               // 0: the model is no reranker
+    int n_scores = 0;               // 0: the model is not a reranker
     std::vector<float> dense;       // [n_embd, n_embd], followed by tanh; may be empty
     std::vector<float> dense_bias;  // [n_embd]; may be empty
     std::vector<float> out;         // [n_scores, n_embd]
     std::vector<float> out_bias;    // [n_scores]; may be empty
 
-    void score(std::span<const float> embedding, float* scores) const;  // [n_embd] to [n_scores]
+    // embedding: [n_embd]; scores: [n_scores].
+    void score(std::span<const float> embedding, float* scores) const;
 };
 
-// From cls.output, and cls before it; no scores if the file has none.
+// Loads cls.output and the optional cls. n_scores is 0 if the file has no cls.output.
 RankHead load_rank_head(WeightLoader& loader, int64_t n_embd);
 
 }  // namespace lk

@@ -10,7 +10,7 @@ namespace lk {
 
 namespace {
 
-// The pair that turns `turns` times over the original context; a fraction.
+// The (fractional) index of the pair that makes `turns` turns over the original context.
 double pair_of_turns(const RopeConfig& c, double turns) {
     return c.n_rot * std::log(c.original_context / (turns * 2 * std::numbers::pi)) / (2 * std::log(c.freq_base));
 }
@@ -44,7 +44,7 @@ bool RopeTable::finite() const {
     return is_finite(magnitude) && std::all_of(frequency.begin(), frequency.end(), is_finite);
 }
 
-// Angles are taken in double: at position 100,000 a float has lost three digits of the fraction of a turn.
+// Angles are computed in double: at position 100,000 a float angle has lost three digits of its fraction of a turn.
 void rope_angles(const RopeTable& table, const kv::Cache& cache, std::span<const kv::Segment> segments,
                  float* cos_sin) {
     const size_t n = table.frequency.size();

@@ -1,4 +1,4 @@
-// Rotary positions: how fast each pair of a head turns, and the angles of a batch.
+// RoPE: the frequency of each pair of a head, and the angles of a batch.
 #pragma once
 
 #include <span>
@@ -10,33 +10,33 @@ namespace lk {
 
 enum class RopeScaling {
     none,
-    linear,  // positions are divided by the factor
-    yarn,    // slow pairs are, fast ones are not (arXiv 2309.00071)
+    linear,  // divides all frequencies by the factor
+    yarn,    // divides low frequencies by the factor, keeps high ones (arXiv 2309.00071)
 };
 
 struct RopeConfig {
     int n_rot = 0;  // elements of a head that are rotated
     float freq_base = 10000;
     RopeScaling scaling = RopeScaling::none;
-    float factor = 1;          // times the context length the model was first trained for
-    int original_context = 0;  // that length, in tokens (yarn)
-    float attn_factor = 1;     // yarn: times the magnitude
-    float beta_fast = 32;      // yarn: pairs that turn more often than this over the original context keep their speed
-    float beta_slow = 1;       // those that turn less often are divided by the factor; between, a ramp
+    float factor = 1;          // extended context length / original context length
+    int original_context = 0;  // yarn: original training context length in tokens
+    float attn_factor = 1;     // yarn: multiplies the magnitude
+    float beta_fast = 32;      // yarn: pairs with more turns than this over the original context keep their frequency
+    float beta_slow = 1;       // yarn: pairs with fewer turns are divided by the factor; a linear ramp in between
 };
 
 struct RopeTable {
-    std::vector<float> frequency;  // [n_rot/2] radians a position
-    float magnitude = 1;           // of the rotated vectors
+    std::vector<float> frequency;  // [n_rot/2] radians per position
+    float magnitude = 1;           // factor on the rotated vectors
 
-    // divisors: [n_rot/2] of Llama 3.1's rope_freqs tensor; empty: none.
+    // divisors: Llama 3.1's rope_freqs, [n_rot/2]; empty: none.
     RopeTable() = default;
     RopeTable(const RopeConfig& config, std::span<const float> divisors);
 
-    bool finite() const;  // no angle of any position is NaN
+    bool finite() const;  // whether all frequencies and the magnitude are finite
 };
 
-// cos_sin[n, n_rot/2, 2] for the rows of the segments, which continue their sequences.
+// Writes cos_sin[n, n_rot/2, 2] for the segments' rows at the next positions of their sequences.
 void rope_angles(const RopeTable& table, const kv::Cache& cache, std::span<const kv::Segment> segments, float* cos_sin);
 
 }  // namespace lk

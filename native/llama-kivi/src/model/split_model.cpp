@@ -12,7 +12,7 @@ constexpr size_t kDigits = 5;
 constexpr std::string_view kExtension = ".gguf";
 constexpr std::string_view kOf = "-of-";
 
-// The number of kDigits digits that text ends with, which are removed.
+// Removes a number of kDigits digits from the end of text and returns it.
 std::optional<uint32_t> take_number(std::string_view& text) {
     if (text.size() < kDigits) {
         return std::nullopt;
@@ -73,9 +73,9 @@ std::string describe_split(const std::string& path, const SplitPart& part) {
         first = path.substr(0, digits) + "00001" + path.substr(digits + kDigits);
     }
     return format(
-        "part %u of %u of a split model, which cannot be loaded yet; merge the parts into one file, giving the first "
-        "part%s: llama-gguf-split --merge %s merged.gguf",
-        part.number, part.count, part.number == 1 ? ", this file" : "", first.empty() ? "FIRST-PART" : first.c_str());
+        "part %u of %u of a split model, which cannot be loaded yet; merge the parts into one file, starting with the "
+        "first part%s: llama-gguf-split --merge %s merged.gguf",
+        part.number, part.count, part.number == 1 ? " (this file)" : "", first.empty() ? "FIRST-PART" : first.c_str());
 }
 
 void refuse_split(const GgufFile& file) {

@@ -13,9 +13,9 @@ namespace lk {
 namespace {
 
 constexpr float kSize = 0.02f;
-constexpr size_t kPoolBlocks = 1 << 15;  // random blocks of a tensor, over and over
+constexpr size_t kPoolBlocks = 1 << 15;  // random blocks per tensor, repeated
 
-// A scale for codes up to `largest`, at byte `at` of every block.
+// Sets the scale at byte `at` of every block, for codes up to `largest`.
 void set_scale(std::vector<uint8_t>& pool, size_t block_bytes, size_t at, float largest) {
     const half_t d = float_to_half(kSize / largest);
     for (size_t i = at; i < pool.size(); i += block_bytes) {
@@ -82,7 +82,7 @@ public:
     }
 
 private:
-    uint64_t n_tensors_ = 0;  // asked for so far; the seed of one
+    uint64_t n_tensors_ = 0;  // tensors made so far; also the next tensor's seed
     std::vector<std::unique_ptr<uint8_t[]>> data_;
 };
 

@@ -1,5 +1,5 @@
-// Weights out of nothing, for files that declare tensors and hold none ("general.synthetic"): speed and memory can be
-// measured for any shape without a file of its size.
+// Synthetic weights for files that declare tensors without data ("general.synthetic"), for benchmarks of speed and
+// memory at any shape without a file of that size.
 #pragma once
 
 #include "model/weight_source.h"
@@ -8,7 +8,7 @@ namespace lk {
 
 bool is_synthetic(const GgufFile& file);
 
-// Matrices of random weights of about 0.02, each tensor with others, and vectors of ones.
+// Matrices of random weights with standard deviation of about 0.02, seeded per tensor; vectors of ones.
 std::shared_ptr<WeightSource> synthetic_weights();
 
 }  // namespace lk

@@ -10,7 +10,7 @@ namespace lk {
 
 namespace {
 
-// "attn_q" of "blk.3.attn_q.weight".
+// "attn_q" for "blk.3.attn_q.weight".
 std::string_view operation_of(std::string_view tensor) {
     constexpr std::string_view kSuffix = ".weight";
     if (tensor.ends_with(kSuffix)) {
@@ -33,8 +33,8 @@ Tensor WeightLoader::matrix(const std::string& name, int64_t n_rows, int64_t n_c
     const TensorInfo& info = require(name, {n_cols, n_rows});
     const WeightTypeTraits* traits = weight_type_traits(info.type);
     LK_CHECK(traits != nullptr, LK_UNSUPPORTED,
-             "%s: tensor '%s' has type %u, which is not supported; supported are: F32, F16, BF16, Q4_0, Q4_1, Q5_0, "
-             "Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K",
+             "%s: tensor '%s' has type %u, which is not supported; supported: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, "
+             "Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K",
              file_.name().c_str(), name.c_str(), info.type);
     Tensor t;
     t.type = static_cast<WeightType>(info.type);
@@ -62,7 +62,7 @@ std::vector<float> WeightLoader::vector(const std::string& name, int64_t n) {
     const TensorInfo& info = require(name, {n});
     const WeightTypeTraits* traits = weight_type_traits(info.type);
     LK_CHECK(traits != nullptr && traits->block_elements == 1, LK_UNSUPPORTED,
-             "%s: tensor '%s' must hold plain floats (F32, F16, BF16), not %s", file_.name().c_str(), name.c_str(),
+             "%s: tensor '%s' has type %s; it must be F32, F16 or BF16", file_.name().c_str(), name.c_str(),
              traits != nullptr ? traits->name : std::to_string(info.type).c_str());
     std::vector<float> out(n);
     source_.vector(info, out);
@@ -95,7 +95,7 @@ void WeightLoader::check_all_used() const {
     for (const TensorInfo& t : file_.tensors()) {
         LK_CHECK(used_.count(t.name) != 0 || t.name.find("rotary_emb") != std::string::npos ||
                      t.name.find("attn_rot_embd") != std::string::npos,
-                 LK_UNSUPPORTED, "%s: tensor %s is no part of architecture '%s' as this engine knows it",
+                 LK_UNSUPPORTED, "%s: tensor %s is not part of architecture '%s' as this engine implements it",
                  file_.name().c_str(), quote_text(t.name).c_str(), config_.architecture_name.c_str());
     }
 }
@@ -112,10 +112,10 @@ std::string WeightLoader::dominant_type() const {
     return best;
 }
 
-// Small tensors; those of the layers' products are looked at when a product is not finite.
+// For small tensors. Matrices are checked only after a matmul produced NaN or infinity (numeric_error.h).
 void WeightLoader::check_finite(std::span<const float> values, const std::string& name) const {
-    LK_CHECK(std::all_of(values.begin(), values.end(), is_finite), LK_BAD_FILE, "%s: tensor '%s' holds NaN or infinity",
-             file_.name().c_str(), name.c_str());
+    LK_CHECK(std::all_of(values.begin(), values.end(), is_finite), LK_BAD_FILE,
+             "%s: tensor '%s' contains NaN or infinity", file_.name().c_str(), name.c_str());
 }
 
 const TensorInfo& WeightLoader::require(const std::string& name, std::vector<int64_t> shape) {
@@ -125,7 +125,7 @@ const TensorInfo& WeightLoader::require(const std::string& name, std::vector<int
     shape.resize(4, 1);
     for (int i = 0; i < 4; ++i) {
         LK_CHECK(info->shape[i] == static_cast<uint64_t>(shape[i]), LK_BAD_FILE,
-                 "%s: tensor '%s' has shape [%llu, %llu, %llu, %llu]; the metadata wants [%lld, %lld, %lld, %lld]",
+                 "%s: tensor '%s' has shape [%llu, %llu, %llu, %llu]; the metadata requires [%lld, %lld, %lld, %lld]",
                  file_.name().c_str(), name.c_str(), static_cast<unsigned long long>(info->shape[0]),
                  static_cast<unsigned long long>(info->shape[1]), static_cast<unsigned long long>(info->shape[2]),
                  static_cast<unsigned long long>(info->shape[3]), static_cast<long long>(shape[0]),

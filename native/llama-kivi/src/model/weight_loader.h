@@ -1,4 +1,4 @@
-// Finds, checks and brings in the tensors of a file.
+// Finds, checks and loads the tensors of a file.
 #pragma once
 
 #include <functional>
@@ -15,8 +15,8 @@
 
 namespace lk {
 
-// Every failure names the file and the tensor: LK_BAD_FILE if it is missing, of another shape or not finite;
-// LK_UNSUPPORTED if its type is.
+// Throws LK_BAD_FILE for a tensor that is missing, has the wrong shape or is not finite, and LK_UNSUPPORTED for an
+// unsupported type. Messages name the file and the tensor.
 class WeightLoader {
 public:
     // progress: see Model::load.
@@ -25,19 +25,19 @@ public:
 
     bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
     Tensor matrix(const std::string& name, int64_t n_rows, int64_t n_cols);
-    // Rows [first, first + n_rows) of a matrix, which are a matrix of their own to what is computed.
+    // A view of rows [first, first + n_rows) of a matrix. operation: its name in messages.
     static Tensor rows(const Tensor& whole, int64_t first, int64_t n_rows, std::string_view operation);
-    // Of plain floats, copied: the file may align them to a single byte.
+    // A tensor of plain floats, copied because it may be unaligned in the file.
     std::vector<float> vector(const std::string& name, int64_t n);
-    // A matrix as floats.
+    // A dequantized matrix.
     std::vector<float> floats(const std::string& name, int64_t n_rows, int64_t n_cols);
-    // name.weight, and name.bias of a LayerNorm.
+    // name.weight, and name.bias if the model uses LayerNorm.
     Norm norm(const std::string& name);
 
-    // A tensor that no one asked for is a part of the model that would be left out in silence.
+    // Throws LK_UNSUPPORTED if the file has a tensor that was not loaded: the model would silently miss a part.
     void check_all_used() const;
-    uint64_t n_params() const { return n_params_; }  // of the tensors so far
-    std::string dominant_type() const;               // of the matrices so far, by bytes
+    uint64_t n_params() const { return n_params_; }  // elements loaded so far
+    std::string dominant_type() const;               // type with the most bytes of matrices loaded so far
     const GgufFile& file() const { return file_; }
 
 private:
@@ -57,12 +57,12 @@ private:
 };
 
 inline constexpr const char* kTokenEmbedding = "token_embd.weight";
-inline constexpr const char* kOutput = "output.weight";  // absent: the token embedding's
+inline constexpr const char* kOutput = "output.weight";  // absent if tied to the token embedding
 
-// Bytes of all tensors of a file.
+// Bytes of all tensors in a file.
 uint64_t total_weight_bytes(const GgufFile& file);
 
-// The layer a tensor belongs to, from its name; -1 if to none.
+// Layer number in a tensor's name; -1 if none.
 int layer_of(std::string_view tensor);
 
 }  // namespace lk

@@ -15,7 +15,7 @@ class FileWeights final : public WeightSource {
 public:
     FileWeights(std::shared_ptr<const GgufFile> file, bool use_mmap) : file_(std::move(file)), use_mmap_(use_mmap) {}
 
-    // Reads the tensor's bytes, or touches its pages so that the first token does not wait for the disk.
+    // Copies the tensor's bytes, or touches its mapped pages so that the first token does not wait for the disk.
     const uint8_t* matrix(const TensorInfo& info, const Report& report) override {
         constexpr uint64_t kPiece = 16u << 20;
         constexpr uint64_t kPage = 4096;

@@ -1,4 +1,4 @@
-// Where the bytes of a model's weights come from.
+// The source of a model's weight bytes.
 #pragma once
 
 #include <functional>
@@ -11,17 +11,17 @@ namespace lk {
 
 class WeightSource {
 public:
-    using Report = std::function<void(uint64_t bytes)>;  // of the bytes read since the last call; may throw
+    using Report = std::function<void(uint64_t bytes)>;  // bytes read since the last call; may throw to cancel
 
     virtual ~WeightSource() = default;
 
-    // The blocks of a matrix, which live as long as this source and the file.
+    // The blocks of a matrix, valid for the lifetime of this source and the file.
     virtual const uint8_t* matrix(const TensorInfo& info, const Report& report) = 0;
-    // The numbers of a tensor of plain floats.
+    // Reads a tensor of plain floats.
     virtual void vector(const TensorInfo& info, std::span<float> out) = 0;
 };
 
-// The source that fits the file. use_mmap: matrices stay in the mapped file, otherwise they are read.
+// Opens the file's weights. use_mmap: matrices stay in the mapped file; otherwise they are copied to memory.
 std::shared_ptr<WeightSource> open_weights(std::shared_ptr<const GgufFile> file, bool use_mmap);
 
 }  // namespace lk

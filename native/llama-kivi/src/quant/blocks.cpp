@@ -7,7 +7,7 @@
 
 namespace lk {
 
-static_assert(std::endian::native == std::endian::little, "blocks are read as they lie in the file");
+static_assert(std::endian::native == std::endian::little, "blocks are read without byte swapping");
 
 const WeightTypeTraits* weight_type_traits(uint32_t ggml_type) {
     static constexpr WeightTypeTraits f32 = {"F32", 1, 4};
@@ -57,14 +57,14 @@ const WeightTypeTraits* weight_type_traits(uint32_t ggml_type) {
 
 namespace {
 
-// Element j (0..31) of a 5-bit block, before any offset.
+// Code of element j (0..31) of a 5-bit block, 0..31.
 int q5(const uint8_t* qh, const uint8_t* qs, int j) {
     const int low = j < 16 ? qs[j] & 15 : qs[j - 16] >> 4;
     const int high = (qh[j / 8] >> (j % 8)) & 1;
     return low | (high << 4);
 }
 
-// Element j (0..31) of a 4-bit block, before any offset.
+// Code of element j (0..31) of a 4-bit block, 0..15.
 int q4(const uint8_t* qs, int j) {
     return j < 16 ? qs[j] & 15 : qs[j - 16] >> 4;
 }
@@ -106,7 +106,7 @@ void dequantize_block(const BlockQ5_1& b, float* out) {
     }
 }
 
-// The two bits of element i (0..255) of Q2_K and Q3_K.
+// Low 2 bits of element i (0..255) of Q2_K and Q3_K.
 int q2(const uint8_t* qs, int i) {
     return (qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2)) & 3;
 }
@@ -130,7 +130,7 @@ void dequantize_block(const BlockQ3_K& b, float* out) {
     }
 }
 
-// Q4_K and Q5_K: code(i) is element i before scale and minimum.
+// Q4_K and Q5_K. code(i): the code of element i.
 template <class Block, class Code>
 void dequantize_pairs(const Block& b, float* out, Code code) {
     const float d = half_to_float(b.d);
@@ -147,7 +147,7 @@ void dequantize_pairs(const Block& b, float* out, Code code) {
     }
 }
 
-// The nibble of element i (0..255) of Q4_K and Q5_K.
+// Low 4 bits of element i (0..255) of Q4_K and Q5_K.
 int q4_of_64(const uint8_t* qs, int i) {
     return (qs[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4)) & 15;
 }
@@ -165,7 +165,7 @@ void dequantize_block(const BlockQ6_K& b, float* out) {
     for (int half = 0; half < 2; ++half) {
         const uint8_t* ql = b.ql + half * 64;
         const uint8_t* qh = b.qh + half * 32;
-        for (int quarter = 0; quarter < 4; ++quarter) {  // 32 elements that share a position in ql and in qh
+        for (int quarter = 0; quarter < 4; ++quarter) {  // 32 elements at the same bits of ql and qh
             const int first = half * 128 + quarter * 32;
             for (int l = 0; l < 32; ++l) {
                 const int low = (ql[quarter % 2 * 32 + l] >> (quarter / 2 * 4)) & 15;
@@ -234,7 +234,7 @@ void dequantize_row(WeightType type, const void* blocks, float* out, int64_t n) 
     case WeightType::Q6_K:
         return dequantize_blocks<BlockQ6_K>(blocks, out, n, kSuperBlock);
     }
-    LK_FAIL(LK_UNSUPPORTED, "weights of type %u are not supported", static_cast<unsigned>(type));
+    LK_FAIL(LK_UNSUPPORTED, "weight type %u is not supported", static_cast<unsigned>(type));
 }
 
 }  // namespace lk

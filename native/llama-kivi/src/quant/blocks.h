@@ -1,7 +1,7 @@
-// Weight formats: ggml's block layouts, the table of types, and dequantization as the scalar definition.
+// Weight formats: ggml's block layouts, the table of types, and the scalar reference for dequantization.
 //
-// A row is a sequence of blocks; a block holds 32 or 256 elements with their scales. d and m are halves: q * d or
-// q * d + m gives the element. The structs have no alignment, because a file may place them at any byte.
+// A row is a sequence of blocks of 32 or 256 elements with their scales. d and m are halves; an element is q * d or
+// q * d + m. The structs are packed, because a file may place them at any byte.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 
 namespace lk {
 
-// Types by their number in a GGUF file.
+// Weight types, numbered as in GGUF files.
 enum class WeightType : uint32_t {
     F32 = 0,
     F16 = 1,
@@ -34,15 +34,15 @@ struct WeightTypeTraits {
     uint32_t block_bytes;
 };
 
-// Gives the traits of a type by its number in the file; nullptr if the number is not known.
+// Traits of a type by its number in the file; nullptr for an unknown number.
 const WeightTypeTraits* weight_type_traits(uint32_t ggml_type);
 
 inline const WeightTypeTraits* weight_type_traits(WeightType type) {
     return weight_type_traits(static_cast<uint32_t>(type));
 }
 
-constexpr int kBlock = 32;        // elements of a plain block
-constexpr int kSuperBlock = 256;  // elements of a K block
+constexpr int kBlock = 32;        // elements per plain block
+constexpr int kSuperBlock = 256;  // elements per K block
 
 #pragma pack(push, 1)
 
@@ -51,7 +51,9 @@ struct BlockQ8_0 {  // q * d
     int8_t qs[32];
 };
 
-struct BlockQ4_0 {  // (q - 8) * d; low nibble j is element j, high nibble j is element j + 16, as in all four below
+// In Q4_0, Q4_1, Q5_0 and Q5_1, the low nibble of qs[j] belongs to element j and the high nibble to element j + 16.
+
+struct BlockQ4_0 {  // (q - 8) * d
     half_t d;
     uint8_t qs[16];
 };
@@ -73,23 +75,23 @@ struct BlockQ5_1 {  // q * d + m; qh as in Q5_0
     uint8_t qs[16];
 };
 
-struct BlockQ2_K {       // d * sc * q - dmin * m, with a pair (sc, m) for every 16 elements
-    uint8_t scales[16];  // sc in the low nibble, m in the high one
-    uint8_t qs[64];      // 32 bytes hold 128 elements: bits 0-1 of each are the first 32
+struct BlockQ2_K {       // d * sc * q - dmin * m, one pair (sc, m) per 16 elements
+    uint8_t scales[16];  // sc in the low nibble, m in the high nibble
+    uint8_t qs[64];      // 32 bytes hold 128 elements; bits 0-1 hold the first 32, bits 2-3 the next 32, ...
     half_t d, dmin;
 };
 
-struct BlockQ3_K {       // d * sc * q, with a scale for every 16 elements
-    uint8_t hmask[32];   // bit i of byte l: element 32 i + l is not lowered by 4
+struct BlockQ3_K {       // d * sc * q, one scale per 16 elements
+    uint8_t hmask[32];   // bit i of byte l: if 0, 4 is subtracted from element 32 i + l
     uint8_t qs[64];      // low 2 bits, as in Q2_K
-    uint8_t scales[12];  // sixteen scales, see get_scale_q3_k
+    uint8_t scales[12];  // 16 scales, see get_scale_q3_k
     half_t d;
 };
 
-struct BlockQ4_K {  // d * sc * q - dmin * m, with a 6-bit pair (sc, m) for every 32 elements
+struct BlockQ4_K {  // d * sc * q - dmin * m, one 6-bit pair (sc, m) per 32 elements
     half_t d, dmin;
-    uint8_t scales[12];  // eight pairs, see get_scale_min_k4
-    uint8_t qs[128];     // 32 bytes hold 64 elements: the low nibbles are the first 32
+    uint8_t scales[12];  // 8 pairs, see get_scale_min_k4
+    uint8_t qs[128];     // 32 bytes hold 64 elements; the low nibbles hold the first 32
 };
 
 struct BlockQ5_K {  // as Q4_K
@@ -99,7 +101,7 @@ struct BlockQ5_K {  // as Q4_K
     uint8_t qs[128];  // low 4 bits, as in Q4_K
 };
 
-struct BlockQ6_K {    // d * scale * (q - 32), with a scale for every 16 elements
+struct BlockQ6_K {    // d * scale * (q - 32), one scale per 16 elements
     uint8_t ql[128];  // low 4 bits; 64 bytes hold 128 elements
     uint8_t qh[64];   // high 2 bits; 32 bytes hold 128 elements
     int8_t scales[16];
@@ -119,9 +121,9 @@ static_assert(sizeof(BlockQ4_K) == 144);
 static_assert(sizeof(BlockQ5_K) == 176);
 static_assert(sizeof(BlockQ6_K) == 210);
 
-// Gives pair j (0..7) of the 6-bit scales and minimums of a Q4_K or Q5_K block. Bytes 0-3 and 4-7 hold the scales and
-// minimums of pairs 0-3 in their low 6 bits and the top 2 bits of pairs 4-7 above; bytes 8-11 hold the low 4 bits of
-// pairs 4-7, scale in the low nibble.
+// Returns pair j (0..7) of the 6-bit scales and minimums of a Q4_K or Q5_K block. Bytes 0-3 hold the scales of pairs
+// 0-3 in their low 6 bits and the top 2 bits of the scales of pairs 4-7; bytes 4-7 hold the minimums likewise. Bytes
+// 8-11 hold the low 4 bits of pairs 4-7, scale in the low nibble, minimum in the high nibble.
 inline void get_scale_min_k4(int j, const uint8_t* scales, uint8_t& sc, uint8_t& m) {
     if (j < 4) {
         sc = scales[j] & 63;
@@ -132,8 +134,8 @@ inline void get_scale_min_k4(int j, const uint8_t* scales, uint8_t& sc, uint8_t&
     }
 }
 
-// Gives scale j (0..15) of a Q3_K block, -32..31. Bytes 0-7 hold the low 4 bits of scales 0-7 in their low nibbles and
-// of scales 8-15 in their high ones; bytes 8-11 the top 2 bits, those of scale j at bits 2 (j / 4) of byte 8 + j % 4.
+// Returns scale j (0..15) of a Q3_K block, -32..31. Bytes 0-7 hold the low 4 bits: of scales 0-7 in the low nibbles, of
+// scales 8-15 in the high nibbles. Bytes 8-11 hold the top 2 bits: of scale j at bit 2 (j / 4) of byte 8 + j % 4.
 inline int get_scale_q3_k(int j, const uint8_t* scales) {
     const int low = j < 8 ? scales[j] & 15 : scales[j - 8] >> 4;
     const int high = (scales[8 + j % 4] >> (j / 4 * 2)) & 3;
@@ -144,8 +146,8 @@ inline float bf16_to_float(uint16_t bits) {
     return bits_as<float>(static_cast<uint32_t>(bits) << 16);
 }
 
-// Writes the n elements of a row to out. n is a multiple of the type's block_elements; blocks needs no alignment.
-// Throws LK_UNSUPPORTED for a number that is no type.
+// Dequantizes a row of n elements. n is a multiple of the type's block_elements; blocks needs no alignment.
+// Throws LK_UNSUPPORTED for an unknown type.
 void dequantize_row(WeightType type, const void* blocks, float* out, int64_t n);
 
 }  // namespace lk

@@ -12,9 +12,9 @@ namespace lk {
 
 namespace {
 
-// Round to nearest, ties to even, for |x| < 2^22; unlike nearbyint it is a vector operation everywhere.
+// Rounds to nearest, ties to even, for |x| < 2^22. Unlike nearbyint, compilers vectorize it on every target.
 int nearest(float x) {
-    constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: its last place is 1
+    constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: one unit in the last place is 1
     return static_cast<int>(std::bit_cast<uint32_t>(x + kMagic) & 0x7fffff) - 0x400000;
 }
 
@@ -26,7 +26,7 @@ float inverse_of(float x) {
     return finite_quotient(1.0f, x);
 }
 
-// What an error on an element costs: large elements more, but the small ones of a block are not given up.
+// Weights of the squared errors: larger for large elements, but never negligible for small ones.
 void error_weights(const float* x, int n, float* w) {
     float square = 0;
     for (int i = 0; i < n; ++i) {
@@ -38,8 +38,8 @@ void error_weights(const float* x, int n, float* w) {
     }
 }
 
-// The d for which x ~ d * code, low <= code <= high, has the least weighted square error among those that map the
-// largest element near the wider end of the range; each candidate's d is the best for its codes.
+// Fits x ~ d * code, low <= code <= high. Tries candidate ranges that map the largest element near the wider end of the
+// code range, computes the least-squares d for the codes of each, and returns the d with the least weighted error.
 float fit_scale(const float* x, const float* w, int n, int low, int high) {
     const float extreme = *std::max_element(x, x + n, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
     if (extreme == 0) {
@@ -68,8 +68,9 @@ struct Line {
     float d, m;
 };
 
-// The d >= 0 and m for which x ~ d * code + m, 0 <= code <= high, has the least weighted square error among codes
-// spread over slightly different ranges; each candidate's d and m are the best for its codes. not_above_zero: m <= 0.
+// Fits x ~ d * code + m, 0 <= code <= high, d >= 0. Tries candidate ranges around [min, max], computes the
+// least-squares d and m for the codes of each, and returns the pair with the least weighted error. not_above_zero:
+// require m <= 0.
 Line fit_line(const float* x, const float* w, int n, int high, bool not_above_zero) {
     float least = *std::min_element(x, x + n);
     const float most = *std::max_element(x, x + n);
@@ -106,7 +107,7 @@ Line fit_line(const float* x, const float* w, int n, int high, bool not_above_ze
         if (not_above_zero && line.m > 0) {
             line = {xc / cc, 0};
         }
-        const float gain = line.d * xc + line.m * x_sum;  // the error is sum(w x^2) less this
+        const float gain = line.d * xc + line.m * x_sum;  // the error is sum(w x^2) - gain
         if (line.d > 0 && gain > best_gain) {
             best_gain = gain;
             best = line;
@@ -136,7 +137,7 @@ void quantize_block(const float* x, BlockQ8_0& b) {
     }
 }
 
-// Calls set(j, code) for a plain block of codes low..high times d, and gives d.
+// Quantizes a plain block as x ~ d * code, low <= code <= high. Calls set(j, code - low) and returns d.
 template <class Set>
 half_t quantize_scaled(const float* x, int low, int high, Set set) {
     float w[kBlock];
@@ -149,7 +150,7 @@ half_t quantize_scaled(const float* x, int low, int high, Set set) {
     return d;
 }
 
-// The same for codes 0..high times d plus m.
+// Quantizes a plain block as x ~ d * code + m, 0 <= code <= high. Calls set(j, code).
 template <class Set>
 void quantize_line(const float* x, int high, half_t& d, half_t& m, Set set) {
     float w[kBlock];
@@ -179,7 +180,7 @@ void quantize_block(const float* x, BlockQ5_1& b) {
     quantize_line(x, 31, b.d, b.m, [&](int j, int code) { set_five(b.qh, b.qs, j, code); });
 }
 
-// A super-block of kSubs lines with d and -m as integers 0..max_scale times the block's d and dmin.
+// A super-block of kSubs lines. Each line's d and -m are integers 0..max_scale times the block's d and dmin.
 template <int kSubs>
 struct ScaledLines {
     half_t d, dmin;
@@ -270,7 +271,8 @@ void quantize_block(const float* x, BlockQ2_K& b) {
     lines.codes(x, 3, [&](int i, int code) { set_two_bits(b.qs, i, code); });
 }
 
-// A super-block of 16 scales, integers low..high times the block's d; set(i, code) gets codes code_low..code_high.
+// Quantizes a super-block with 16 scales, integers low..high times the block's d. Calls set(i, code),
+// code_low <= code <= code_high, and returns d.
 template <class Set>
 half_t quantize_signed(const float* x, int low, int high, int code_low, int code_high, int* scales, Set set) {
     float w[kSuperBlock];
@@ -328,7 +330,7 @@ void quantize_blocks(const float* x, int64_t n, int block_elements, void* blocks
     }
 }
 
-// Round to nearest, ties to even.
+// Rounds to nearest, ties to even.
 uint16_t float_to_bf16(float x) {
     const uint32_t bits = std::bit_cast<uint32_t>(x);
     return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
@@ -374,7 +376,7 @@ void quantize_row(WeightType type, const float* x, int64_t n, void* blocks) {
     case WeightType::Q6_K:
         return quantize_blocks<BlockQ6_K>(x, n, kSuperBlock, blocks);
     }
-    LK_FAIL(LK_UNSUPPORTED, "weights of type %u are not supported", static_cast<unsigned>(type));
+    LK_FAIL(LK_UNSUPPORTED, "weight type %u is not supported", static_cast<unsigned>(type));
 }
 
 int64_t find_unfit(WeightType type, const float* x, int64_t n) {

@@ -6,6 +6,6 @@ public record struct LLamaLogitBias
     /// <summary>The token.</summary>
     public LLamaToken Token;
 
-    /// <summary>What is added to its logit.</summary>
+    /// <summary>Value added to the logit.</summary>
     public float Bias;
 }

@@ -68,5 +68,5 @@ internal sealed class CompiledGrammar
     public required GrammarBuilder.Rule[] Rules { get; init; }
 
     /// <summary>The rule that a node was written in, for messages.</summary>
-    public string Describe(int node) => $"'{Rules[Owners[node]].Name}' (line {Rules[Owners[node]].Line})";
+    public GrammarBuilder.Rule RuleOf(int node) => Rules[Owners[node]];
 }

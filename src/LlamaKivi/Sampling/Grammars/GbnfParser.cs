@@ -4,25 +4,29 @@ using System.Text;
 namespace LlamaKivi.Sampling.Grammars;
 
 /// <summary>Reads GBNF: names, texts, classes of characters, groups, alternatives, repetitions, comments.</summary>
-internal sealed class GbnfParser
+internal sealed partial class GbnfParser
 {
     private const int MaxDepth = 200;
-    private const int MaxRepetitions = 10_000;
+    private const int MaxRepetitions = 1_000_000_000;
 
     private readonly string _source;
-    private readonly GrammarBuilder _builder = new();
+    private readonly GrammarBuilder _builder;
     private int _at;
     private int _line = 1;  // of the rule that is read
     private int _counted;   // characters whose line breaks _line counts
     private int _depth;
 
-    private GbnfParser(string source) => _source = source;
+    private GbnfParser(string source, IReadOnlyDictionary<string, string>? origins) => (_source, _builder) = (source, new GrammarBuilder(origins));
 
-    public static CompiledGrammar Parse(string source, string root)
+    /// <summary>Compiles a grammar.</summary>
+    /// <param name="source">Its text.</param>
+    /// <param name="root">Its first rule.</param>
+    /// <param name="origins">[rule]: what it was written for, if a schema was the source.</param>
+    public static CompiledGrammar Parse(string source, string root, IReadOnlyDictionary<string, string>? origins = null)
     {
         ArgumentNullException.ThrowIfNull(source);
         ArgumentNullException.ThrowIfNull(root);
-        var parser = new GbnfParser(source);
+        var parser = new GbnfParser(source, origins);
         parser.Run();
         return parser._builder.Build(root);
     }
@@ -248,88 +252,5 @@ internal sealed class GbnfParser
         }
 
         return Take("\"") ? Expression.Sequence.Of(bytes) : throw Fail("'\"' is expected");
-    }
-
-    private List<(int, int)> CharacterClass()
-    {
-        _at++;
-        bool negated = Take("^");
-        var ranges = new List<(int Low, int High)>();
-        while (_at < _source.Length && _source[_at] != ']')
-        {
-            int low = Character();
-            int high = low;
-            if (_at + 1 < _source.Length && _source[_at] == '-' && _source[_at + 1] != ']')
-            {
-                _at++;
-                high = Character();
-                if (high < low)
-                {
-                    throw Fail("a range ends before it begins");
-                }
-            }
-
-            ranges.Add((low, high));
-        }
-
-        if (!Take("]"))
-        {
-            throw Fail("']' is expected");
-        }
-
-        return negated ? Complement(ranges) : ranges;
-    }
-
-    private static List<(int, int)> Complement(List<(int Low, int High)> ranges)
-    {
-        var rest = new List<(int, int)>();
-        int next = 0;
-        foreach ((int low, int high) in ranges.Order())
-        {
-            if (low > next)
-            {
-                rest.Add((next, low - 1));
-            }
-
-            next = Math.Max(next, high + 1);
-        }
-
-        if (next <= 0x10FFFF)
-        {
-            rest.Add((next, 0x10FFFF));
-        }
-
-        return rest;
-    }
-
-    // A code point, written as it is or with a backslash.
-    private int Character()
-    {
-        if (_source[_at] != '\\')
-        {
-            if (!Rune.TryGetRuneAt(_source, _at, out Rune rune))
-            {
-                throw Fail("half of a character stands alone");
-            }
-
-            _at += rune.Utf16SequenceLength;
-            return rune.Value;
-        }
-
-        _at++;
-        char c = _at < _source.Length ? _source[_at++] : throw Fail("a character is expected after '\\'");
-        int digits = c switch { 'x' => 2, 'u' => 4, 'U' => 8, _ => 0 };
-        if (digits == 0)
-        {
-            return c switch { 'n' => '\n', 't' => '\t', 'r' => '\r', '"' or '\\' or '[' or ']' or '-' or '^' or '/' => c, _ => throw Fail($"'\\{c}' is not known") };
-        }
-
-        if (_at + digits > _source.Length || !int.TryParse(_source.AsSpan(_at, digits), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out int value) || !Rune.IsValid(value))
-        {
-            throw Fail($"{digits} hexadecimal digits of a character are expected");
-        }
-
-        _at += digits;
-        return value;
     }
 }

@@ -2,6 +2,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Sampling.Grammars.Schemas;
 
 namespace LlamaKivi.Sampling;
 
@@ -11,6 +12,14 @@ namespace LlamaKivi.Sampling;
 public record Grammar(string Gbnf, string Root)
 {
     private Compilation? _compiled;
+    private (string Gbnf, IReadOnlyDictionary<string, string> Places)? _origins;
+
+    /// <summary>[rule]: what it was written for in a schema, for messages. A copy with other rules does not take them over.</summary>
+    internal IReadOnlyDictionary<string, string>? Origins
+    {
+        get => _origins is var (gbnf, places) && ReferenceEquals(gbnf, Gbnf) ? places : null;
+        init => _origins = value is null ? null : (Gbnf, value);
+    }
 
     // Compiled when it is first used; a copy with other rules does not take it over.
     internal CompiledGrammar Compiled
@@ -20,7 +29,7 @@ public record Grammar(string Gbnf, string Root)
             Compilation? known = _compiled;
             if (known is null || known.Gbnf != Gbnf || known.Root != Root)
             {
-                CompiledGrammar grammar = GbnfParser.Parse(Gbnf, Root);
+                CompiledGrammar grammar = GbnfParser.Parse(Gbnf, Root, Origins);
                 GrammarCheck.Run(grammar);
                 _compiled = known = new Compilation(Gbnf, Root, grammar);
             }
@@ -29,12 +38,12 @@ public record Grammar(string Gbnf, string Root)
         }
     }
 
-    /// <summary>The grammar of JSON texts that a JSON schema describes.</summary>
-    /// <exception cref="GrammarException">The schema is not valid, or uses what is not supported; the message says where.</exception>
-    public static Grammar FromJsonSchema(JsonElement schema) => new(JsonSchemaGrammar.ToGbnf(schema), "root");
+    /// <summary>The grammar of JSON texts that a JSON schema describes. The keywords are listed in docs/structured-output.md.</summary>
+    /// <exception cref="GrammarException">The schema is not valid, fits no text, or uses what is not supported; the message names the keyword and its place.</exception>
+    public static Grammar FromJsonSchema(JsonElement schema) => JsonSchemaGrammar.Of(schema);
 
-    /// <summary>The grammar of JSON texts that a JSON schema describes.</summary>
-    /// <exception cref="GrammarException">The schema is not valid, or uses what is not supported; the message says where.</exception>
+    /// <summary>The grammar of JSON texts that a JSON schema describes. The keywords are listed in docs/structured-output.md.</summary>
+    /// <exception cref="GrammarException">The schema is not valid, fits no text, or uses what is not supported; the message names the keyword and its place.</exception>
     /// <exception cref="JsonException">The text is no JSON.</exception>
     public static Grammar FromJsonSchema([StringSyntax(StringSyntaxAttribute.Json)] string schema)
     {
@@ -43,9 +52,12 @@ public record Grammar(string Gbnf, string Root)
     }
 
     /// <summary>The grammar of all JSON texts.</summary>
-    public static Grammar Json() => new(JsonSchemaGrammar.AnyJson, "root");
+    public static Grammar Json() => JsonSchemaGrammar.AnyJson();
 
     /// <summary>Checks the rules, and that what they allow next can be found within milliseconds for each token.</summary>
+    /// <remarks>
+    /// A bounded search, along texts that make the most of the grammar's ambiguity: a grammar that passes can still be refused while a text is written under it.
+    /// </remarks>
     /// <exception cref="GrammarException">A rule is not valid, too large or too ambiguous; the message says which and where.</exception>
     public void Validate() => _ = Compiled;
 

@@ -1,7 +1,8 @@
 namespace LlamaKivi.Sampling.Grammars;
 
 /// <summary>Collects rules over bytes: characters become the sequences of their UTF-8 bytes.</summary>
-internal sealed class GrammarBuilder
+/// <param name="origins">[rule]: what it was written for, if a schema was the source.</param>
+internal sealed class GrammarBuilder(IReadOnlyDictionary<string, string>? origins = null)
 {
     private const int MaxSize = 1 << 20;
 
@@ -27,8 +28,9 @@ internal sealed class GrammarBuilder
         _size += body.Size;
         if (_size > MaxSize)
         {
-            throw new GrammarException(
-                $"The grammar is too large: with the rule '{name}' (line {line}) it has more than {MaxSize} symbols. Shorten its texts, or its lists of alternatives.");
+            throw new GrammarException(rule.Origin is { } origin
+                ? $"The schema is too large: up to {(origin.Length > 0 ? origin : "#")} it takes more than {MaxSize} symbols. Shorten its lists of values, its patterns, or the lengths beside them."
+                : $"The grammar is too large: with the rule '{name}' (line {line}) it has more than {MaxSize} symbols. Shorten its texts, or its lists of alternatives.");
         }
 
         (rule.Line, rule.Body) = (line, body);
@@ -117,7 +119,7 @@ internal sealed class GrammarBuilder
         if (!_names.TryGetValue(name, out int rule))
         {
             rule = _rules.Count;
-            _rules.Add(new Rule(name));
+            _rules.Add(new Rule(name) { Origin = origins?.GetValueOrDefault(name) });
             _names.Add(name, rule);
         }
 
@@ -141,6 +143,9 @@ internal sealed class GrammarBuilder
     public sealed class Rule(string name)
     {
         public string Name { get; } = name;
+
+        /// <summary>What it was written for: a keyword and its place in a schema; empty: JSON itself. Null: it is somebody's own.</summary>
+        public string? Origin { get; init; }
 
         /// <summary>Line of the definition, from 1.</summary>
         public int Line { get; set; }

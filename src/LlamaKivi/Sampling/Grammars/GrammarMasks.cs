@@ -99,15 +99,26 @@ internal sealed class GrammarMasks
     public static GrammarException TooAmbiguous(CompiledGrammar grammar, GrammarStates states, string where)
     {
         IReadOnlyList<GrammarPlace> places = states.Last is { } last && last.Places.Length >= states.Pending.Count ? last.Places : states.Pending;
-        string what = "it can begin in too many ways";
-        if (places.Count > 0)
+        GrammarBuilder.Rule? most = places.Count == 0 ? null : places.Select(place => OriginOf(grammar, place)).GroupBy(rule => rule.Origin ?? rule.Name).MaxBy(group => group.Count())!.First();
+        return most?.Origin is { } origin
+            ? new GrammarException(
+                $"The schema is too ambiguous {where}: finding the tokens that may come next takes too long; most of it for {(origin.Length > 0 ? origin : "#")}, where a text can be at {places.Count} places at once. " +
+                "Let the options of anyOf, the alternatives of a pattern and its repetitions begin with different characters, or have fewer of them.")
+            : new GrammarException(
+                $"The grammar is too ambiguous {where}: finding the tokens that may come next takes too long; " +
+                (most is null ? "it can begin in too many ways. " : $"most of it in the rule '{most.Name}' (line {most.Line}), where a text can be at {places.Count} places at once. ") +
+                "Let alternatives, optional parts and repetitions begin with different characters, or have fewer of them.");
+    }
+
+    // The rule that a place is in. Rules of JSON itself have no place in a schema: their callers have.
+    private static GrammarBuilder.Rule OriginOf(CompiledGrammar grammar, GrammarPlace place)
+    {
+        GrammarBuilder.Rule rule = grammar.RuleOf(place.Node);
+        for (GrammarFrame frame = place.Frame; rule.Origin == "" && frame.Entries[0] is { Parent: { } parent } entry; frame = parent)
         {
-            GrammarPlace most = places.GroupBy(place => grammar.Owners[place.Node]).MaxBy(group => group.Count())!.First();
-            what = $"most of it in the rule {grammar.Describe(most.Node)}, where a text can be at {places.Count} places at once";
+            rule = grammar.RuleOf(entry.Node);
         }
 
-        return new GrammarException(
-            $"The grammar is too ambiguous {where}: finding the tokens that may come next takes too long; {what}. " +
-            "Let alternatives, optional parts and repetitions begin with different characters, or have fewer of them.");
+        return rule;
     }
 }

@@ -7,16 +7,24 @@ namespace LlamaKivi.Sampling.Grammars;
 internal sealed class GrammarMatcher
 {
     private readonly GrammarMasks _masks;
-    private readonly Tokenizer _tokenizer;
+    private readonly GrammarVocabulary _vocabulary;
     private GrammarState _state;
     private bool _ended;
 
     public GrammarMatcher(CompiledGrammar grammar, Tokenizer tokenizer)
+        : this(grammar, new GrammarVocabulary(tokenizer, new HashSet<int>()))
     {
-        _masks = GrammarMasks.Of(grammar, tokenizer);
-        _tokenizer = tokenizer;
+    }
+
+    public GrammarMatcher(CompiledGrammar grammar, GrammarVocabulary vocabulary)
+    {
+        _masks = vocabulary.MasksOf(grammar);
+        _vocabulary = vocabulary;
         _state = _masks.Start();
     }
+
+    /// <summary>Whether the text may end here.</summary>
+    public bool CanEnd => _state.CanEnd || _ended;
 
     public void Reset()
     {
@@ -31,11 +39,11 @@ internal sealed class GrammarMatcher
     {
         (ulong[] shorts, ulong[] longs) = _masks.Allowed(ref _state);
         bool any = false;
-        int size = Math.Min(logits.Length, _tokenizer.VocabularySize);
+        int size = Math.Min(logits.Length, _vocabulary.Tokenizer.VocabularySize);
         for (int i = 0; i < size; i++)
         {
             ulong allowed = longs.Length == 0 ? shorts[i >> 6] : shorts[i >> 6] | longs[i >> 6];
-            bool may = (allowed >> (i & 63) & 1) != 0 && (!_ended || _tokenizer.IsEndOfGeneration(i));
+            bool may = (allowed >> (i & 63) & 1) != 0 && (!_ended || _vocabulary.Tokenizer.IsEndOfGeneration(i));
             any |= may;
             logits[i] = may ? logits[i] : float.NegativeInfinity;
         }
@@ -51,17 +59,30 @@ internal sealed class GrammarMatcher
     /// <exception cref="GrammarException">The grammar does not allow it.</exception>
     public void Accept(int token)
     {
-        if (_tokenizer.IsEndOfGeneration(token))
+        if (_vocabulary.Tokenizer.IsEndOfGeneration(token))
         {
             _ended = _state.CanEnd || _ended ? true : throw new GrammarException("The text ends where the grammar does not allow it.");
             return;
         }
 
-        _state = _masks.After(_state, _tokenizer.GetBytes(token)) ?? throw new GrammarException($"The grammar does not allow the token {token} here.");
+        _state = _masks.After(_state, _vocabulary.BytesOf(token)) ?? throw new GrammarException($"The grammar does not allow the token {token} here.");
     }
 
     /// <summary>Takes bytes of the text.</summary>
     /// <exception cref="GrammarException">The grammar does not allow them.</exception>
-    public void AcceptText(ReadOnlyMemory<byte> text) =>
-        _state = _masks.After(_state, text) ?? throw new GrammarException($"The grammar does not allow the text '{Encoding.UTF8.GetString(text.Span)}' here.");
+    public void AcceptText(ReadOnlyMemory<byte> text)
+    {
+        if (!TryAcceptText(text))
+        {
+            throw new GrammarException($"The grammar does not allow the text '{Encoding.UTF8.GetString(text.Span)}' here.");
+        }
+    }
+
+    /// <summary>Takes bytes of the text, if the grammar allows them.</summary>
+    public bool TryAcceptText(ReadOnlyMemory<byte> text)
+    {
+        GrammarState? next = _masks.After(_state, text);
+        _state = next ?? _state;
+        return next is not null;
+    }
 }

@@ -11,22 +11,22 @@ namespace {
 
 using kv::SideView;
 
-constexpr int kTaskRows = 64;  // query rows aimed at: tokens times query heads of a KV head
+constexpr int kTaskRows = 64;  // target query rows per task: tokens times query heads per KV head
 constexpr int kMaxRows = kMaxHeadGroup > kTaskRows ? kMaxHeadGroup : kTaskRows;
 constexpr int kChunk = 512;       // cache tokens between two updates of the running softmax
-constexpr int kMinSplit = 256;    // cache tokens worth a task of their own
+constexpr int kMinSplit = 256;    // minimum cache tokens per task
 constexpr int kValueTokens = 32;  // tokens whose value weights share an int8 step
-constexpr int kPartTokens = 32;   // the largest tile
+constexpr int kPartTokens = 32;   // maximum tokens of a tile
 constexpr int kMaxCodeRows = kv::kMaxHeadSize + kv::kMaxHeadSize / 4 + 15;  // padded
 constexpr int kNoFrame = std::numeric_limits<int>::min();
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 int padded(int n) {
-    return (n + 15) / 16 * 16;  // what Kernels::fold takes
+    return (n + 15) / 16 * 16;  // Kernels::fold needs n % 16 == 0
 }
 
-// Calls page(ref, page, first_token, n, at) for runs inside one page and exact(rows, n, at) for runs of full-precision
-// rows, which together are the tokens [begin, end) of the view; `at` counts from begin.
+// Splits the tokens [begin, end) of the view into runs. Calls page(ref, page, first_token, n, at) for runs inside one
+// page and exact(rows, n, at) for runs of full-precision rows; `at` counts from begin.
 template <class Page, class Exact>
 void for_each_run(const SideView& view, int begin, int end, Page page, Exact exact) {
     const int d = view.spec->format.head_size;
@@ -58,24 +58,24 @@ void for_each_run(const SideView& view, int begin, int end, Page page, Exact exa
 struct Attention::Scratch {
     float scores[kMaxRows * kChunk];
     float q[kMaxRows * kv::kMaxHeadSize];         // [row, D], times the softmax scale
-    float q_framed[kMaxRows * kv::kMaxHeadSize];  // [row, D]: q turned into the frame of a page's keys
-    float q_rows[kMaxRows * kMaxCodeRows];        // [row, code rows padded]: q_framed of each code row's channel
+    float q_framed[kMaxRows * kv::kMaxHeadSize];  // [row, D]: q rotated into the frame of a page's keys
+    float q_rows[kMaxRows * kMaxCodeRows];        // [row, code rows padded]: q_framed at each code row's channel
     float row_scale[kMaxCodeRows];                // of one token group
     float row_zero[kMaxCodeRows];
-    int8_t folded[kMaxRows * kMaxCodeRows];  // weights of codes as steps, [row, code rows padded] or [row, 32 tokens]
+    int8_t folded[kMaxRows * kMaxCodeRows];  // int8 weights of the codes, [row, code rows padded] or [row, 32 tokens]
     float step[kMaxRows];
     float bias[kMaxRows];
-    float part[kMaxRows * kPartTokens];                       // scores or p of a part of a tile, [row, token]
-    uint8_t codes[kMaxCodeRows * 32];                         // a tile of keys, or 32 tokens of values, a byte a code
+    float part[kMaxRows * kPartTokens];                       // scores or p of part of a tile, [row, token]
+    uint8_t codes[kMaxCodeRows * 32];                         // a tile of keys, or 32 tokens of values, 1 byte per code
     float value_scale[kv::kMaxHeadSize / 16 * kValueTokens];  // [channel group, token]
     float value_zero[kv::kMaxHeadSize / 16 * kValueTokens];
-    half_t tile[32 * kv::kMaxHeadSize];        // 32 rows of blocks as halves
+    half_t tile[32 * kv::kMaxHeadSize];        // 32 rows of blocks, dequantized
     float exact[kMaxRows * kv::kMaxHeadSize];  // [row, D]: sum of p v over full-precision values
-    float coded[kMaxRows * kv::kMaxHeadSize];  // over quantized ones, before rotation and centre
+    float coded[kMaxRows * kv::kMaxHeadSize];  // [row, D]: sum over quantized values, before rotation and centre
     float mass[kMaxRows];                      // sum of p over quantized values
     float max[kMaxRows];
     float sum[kMaxRows];
-    int frame;  // of q_framed and q_rows; kNoFrame: of none
+    int frame;  // of q_framed and q_rows; kNoFrame: not computed
 
     void start(int head_size, int n_rows);
     void score(const Kernels& kernels, const AttentionArgs& args, const SideView& keys, int begin, int end, int n_rows);
@@ -105,8 +105,7 @@ void Attention::Scratch::start(int head_size, int n_rows) {
     frame = kNoFrame;
 }
 
-// Turns q to meet keys that were rotated for positions `new_frame` higher than theirs are now, and spreads it over the
-// code rows.
+// Rotates q for keys whose RoPE positions are `new_frame` above their current positions, and gathers it into code rows.
 void Attention::Scratch::enter_frame(const AttentionArgs& args, const SideView& keys, int new_frame, int n_rows) {
     if (frame == new_frame) {
         return;
@@ -134,7 +133,7 @@ void Attention::Scratch::enter_frame(const AttentionArgs& args, const SideView& 
     std::fill_n(row_zero, width, 0.0f);
 }
 
-// row_scale[code row] and row_zero of a token group: k = row_scale * code + row_zero.
+// Computes row_scale[code row] and row_zero of a token group: k = row_scale * code + row_zero.
 void Attention::Scratch::decode_key_scales(const Kernels& kernels, const SideView& keys, const uint8_t* page,
                                            int group) {
     const kv::PageFormat& f = keys.spec->format;
@@ -155,7 +154,7 @@ void Attention::Scratch::decode_key_scales(const Kernels& kernels, const SideVie
     for (int c = 0; c < d; ++c) {
         row_zero[c] = row_scale[c] * static_cast<float>(zeros[c]) * 0.25f;
     }
-    // A refined channel's base plane holds the high two of four bits, the row after the plain ones the low two.
+    // A refined channel has 4 bits: the high two in its plain row, the low two in a row after the plain rows.
     for (size_t i = 0; i < keys.table->refined.size(); ++i) {
         const int c = keys.table->refined[i];
         row_scale[d + i] = row_scale[c];
@@ -163,7 +162,7 @@ void Attention::Scratch::decode_key_scales(const Kernels& kernels, const SideVie
     }
 }
 
-// Scores of tokens [first, first + n) of a page, added into scores[row, at ..].
+// Adds the scores of tokens [first, first + n) of a page to scores[row, at ..].
 void Attention::Scratch::score_page(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first, int n,
                                     int at, int n_rows) {
     const kv::PageFormat& f = keys.spec->format;
@@ -198,7 +197,7 @@ void Attention::Scratch::score_page(const Kernels& kernels, const SideView& keys
     }
 }
 
-// Scores of tokens [first, first + n) of a page of q8_0 or q4_0.
+// The same for pages of q8_0 or q4_0.
 void Attention::Scratch::score_blocks(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first,
                                       int n, int at, int n_rows) {
     const kv::PageFormat& f = keys.spec->format;
@@ -235,7 +234,7 @@ void Attention::Scratch::score(const Kernels& kernels, const AttentionArgs& args
     }
 }
 
-// value_scale and value_zero [channel group, 32 tokens] from `token` on: v = value_scale * code + value_zero.
+// Computes value_scale and value_zero [channel group, 32 tokens] from `token` on: v = value_scale * code + value_zero.
 void Attention::Scratch::decode_value_scales(const Kernels& kernels, const SideView& values, const uint8_t* page,
                                              int token) {
     const kv::PageFormat& f = values.spec->format;
@@ -243,7 +242,7 @@ void Attention::Scratch::decode_value_scales(const Kernels& kernels, const SideV
     if (f.scale_kind == kv::ScaleKind::byte_token) {
         kernels.decode_byte_scales(page + f.scales_offset + token, kValueTokens, factor, value_scale);
         for (int t = 0; t < kValueTokens; ++t) {
-            value_zero[t] = -1.5f * value_scale[t];  // levels are the codes less 3/2
+            value_zero[t] = -1.5f * value_scale[t];  // level = code - 3/2
         }
         return;
     }
@@ -265,7 +264,7 @@ void Attention::Scratch::decode_value_scales(const Kernels& kernels, const SideV
     }
 }
 
-// Adds p v of tokens [first, first + n) of a page; scores hold p from `at` on.
+// Accumulates p v of tokens [first, first + n) of a page. scores holds p from `at` on.
 void Attention::Scratch::accumulate_page(const Kernels& kernels, const SideView& values, const uint8_t* page, int first,
                                          int n, int at, int n_rows) {
     const kv::PageFormat& f = values.spec->format;
@@ -304,7 +303,7 @@ void Attention::Scratch::accumulate_page(const Kernels& kernels, const SideView&
     }
 }
 
-// Adds p v of tokens [first, first + n) of a page of q8_0 or q4_0, rotated as they are.
+// The same for pages of q8_0 or q4_0. The sum stays rotated.
 void Attention::Scratch::accumulate_blocks(const Kernels& kernels, const SideView& values, const uint8_t* page,
                                            int first, int n, int at, int n_rows) {
     const kv::PageFormat& f = values.spec->format;
@@ -324,7 +323,7 @@ void Attention::Scratch::accumulate(const Kernels& kernels, const SideView& valu
         const int n = std::min(end, values.n_sinks) - begin;
         exact_rows(values.sinks + static_cast<ptrdiff_t>(begin) * d, n, 0);
         for (int r = 0; r < n_rows; ++r) {
-            std::fill_n(scores + r * kChunk, n, 0.0f);  // their codes are masked
+            std::fill_n(scores + r * kChunk, n, 0.0f);  // the page below also has codes for the sinks
         }
     }
     for_each_run(
@@ -341,7 +340,7 @@ void Attention::Scratch::accumulate(const Kernels& kernels, const SideView& valu
         exact_rows);
 }
 
-// out[D] = sum of p v of a row, not yet divided by the sum of p.
+// Writes out[D] = sum of p v of a row, not divided by the sum of p.
 void Attention::Scratch::finish(const SideView& values, int row, float* out) {
     const kv::PageFormat& f = values.spec->format;
     const int d = f.head_size;
@@ -377,7 +376,7 @@ void Attention::plan(const AttentionArgs& args, int n_threads) {
         n_units += config.n_head_kv * ((s.n_rows + block - 1) / block);
     }
     const int wanted =
-        n_threads == 1 ? 1 : (4 * n_threads + n_units - 1) / n_units;  // splits that keep every thread busy
+        n_threads == 1 ? 1 : (4 * n_threads + n_units - 1) / n_units;  // splits for about four tasks per thread
     int partial = 0;
     for (size_t i = 0; i < args.segments.size(); ++i) {
         const kv::Segment& s = args.segments[i];
@@ -414,7 +413,7 @@ void Attention::run_task(const AttentionArgs& args, const Task& task, Scratch& s
     const int group = args.n_head / config.n_head_kv;
     const int n_rows = task.n_tokens * group;
     const int past = keys.length();
-    // Row r is query head r % group of the KV head, of query token r / group.
+    // Row r: query token r / group, query head r % group of the KV head.
     const auto offset = [&](int r) {
         const ptrdiff_t row = segment.row + task.token + r / group;
         return (row * args.n_head + task.head * group + r % group) * d;
@@ -501,7 +500,7 @@ void Attention::merge(const AttentionArgs& args, const Task& task) {
 
 void Attention::run(const AttentionArgs& args, ThreadPool& pool) {
     plan(args, pool.size());
-    // The last tasks have the longest ranges (later query tokens see more): hand them out first.
+    // Longest tasks first: later query tokens attend to more cache tokens.
     const int n = static_cast<int>(tasks_.size());
     pool.parallel_for(n, [&](int i, int thread) { run_task(args, tasks_[n - 1 - i], *scratch_[thread]); });
     for (const Task& task : tasks_) {

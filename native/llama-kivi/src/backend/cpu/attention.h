@@ -1,5 +1,5 @@
-// Attention over the paged cache on the CPU: work is cut into tasks of one sequence, one KV head, a block of query rows
-// and a range of tokens; partial results of a split range are merged.
+// Attention over the paged cache on the CPU. A task covers one sequence, one KV head, a block of query rows and a range
+// of cache tokens; partial results of split ranges are merged.
 #pragma once
 
 #include <memory>
@@ -18,9 +18,9 @@ public:
     void run(const AttentionArgs& args, ThreadPool& pool);
 
 private:
-    struct Scratch;  // of one thread
+    struct Scratch;  // per thread
 
-    // Query tokens [token, token + n_tokens) of a segment, the heads of KV head `head`, cache tokens [begin, end).
+    // Query tokens [token, token + n_tokens) of a segment, query heads of KV head `head`, cache tokens [begin, end).
     struct Task {
         int segment;
         int head;
@@ -28,8 +28,8 @@ private:
         int n_tokens;
         int begin;
         int end;
-        int partial;   // index of its first row in the partial results; -1: writes the output itself
-        int n_splits;  // tasks that share its rows, the first of which is merged into the output
+        int partial;   // index of its first row in partial_; -1: writes the output directly
+        int n_splits;  // first task of its rows: number of tasks that share them; other tasks: 0
     };
 
     void plan(const AttentionArgs& args, int n_threads);

@@ -1,4 +1,4 @@
-// Attention over the cache in AVX2: byte codes against int8 weights, and half rows against float ones.
+// AVX2 attention kernels: byte codes times int8 weights, and half rows times float rows.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -10,7 +10,7 @@ namespace lk::cpu::LK_SIMD {
 
 namespace {
 
-// Four tokens against one query row: one query load serves four keys.
+// Scores of four tokens for one query row; the four keys share each query load.
 void score_four(const half_t* k, int head_size, const float* q, float* scores) {
     __m256 a[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
     for (int c = 0; c < head_size; c += 8) {
@@ -22,7 +22,7 @@ void score_four(const half_t* k, int head_size, const float* q, float* scores) {
     _mm_storeu_ps(scores, sum_four(a[0], a[1], a[2], a[3]));
 }
 
-// Four tokens, already floats, against two query rows.
+// Scores of four tokens, already converted to floats, for two query rows.
 void score_four_by_two(const float* k, int head_size, const float* q, float* scores, int ld) {
     __m256 a[8];
     for (__m256& x : a) {
@@ -47,7 +47,7 @@ void to_float(const half_t* x, int n, float* out) {
     }
 }
 
-// acc[8 * kVectors] += p[t] * v[t][8 * kVectors] over the tokens.
+// acc[8 * kVectors] += sum over tokens t of p[t] * v[t][8 * kVectors].
 template <int kVectors>
 void accumulate_block(const float* v, int n_tokens, int stride, const float* p, float* acc) {
     __m256 a[kVectors];
@@ -65,7 +65,7 @@ void accumulate_block(const float* v, int n_tokens, int stride, const float* p, 
     }
 }
 
-// Vectors of lanes side by side, and rows that share one load of their codes: what the registers hold.
+// Register blocking: vectors of lanes, and rows that share one load of codes.
 constexpr int kDotVectors = 32 / kLanes;
 constexpr int kDotRows = 8 / kDotVectors;
 
@@ -87,7 +87,7 @@ Int set_ints(int x) {
     }
 }
 
-// R rows of weights against V vectors of lanes.
+// A block of R rows of weights times V vectors of lanes.
 template <class Int, int V, int R>
 void dot_block(const uint8_t* codes, int quad_stride, int n_quads, const int8_t* w, int w_stride, const float* step,
                const float* bias, float* out, int out_stride) {
@@ -187,7 +187,7 @@ void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float*
     }
 }
 
-// 32 codes of a byte each as halves, times d.
+// Stores 32 byte codes times d as halves.
 static void store_halves(__m256i codes, float d, half_t* out) {
     const __m256 scale = _mm256_set1_ps(d);
     const __m128i parts[2] = {_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)};
@@ -222,7 +222,7 @@ void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, 
     for (int u = 0; u < n_units; ++u) {
         const uint8_t* from = packed + static_cast<ptrdiff_t>(u) * unit_bytes;
         uint8_t* to = out + static_cast<ptrdiff_t>(u) * unit_stride;
-        if (unit_bytes == 16) {  // two bits, tiles of 16 tokens: 64 codes, two pieces
+        if (unit_bytes == 16) {  // 2 bits, tiles of 16 tokens: 64 codes in two pieces
             const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
             const __m256i low = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 2), x), mask);
             const __m256i high = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 6), _mm_srli_epi16(x, 4)), mask);
@@ -255,7 +255,7 @@ void fold(const float* a, int a_stride, int n_rows, const float* scale, const fl
         const float top = max_lanes(largest);
         step[r] = top / 127.0f;
         const WideFloat inverse = set_floats<WideFloat>(finite_quotient(127.0f, top));
-        WideFloat lost = nothing;  // what rounding took, in steps
+        WideFloat lost = nothing;  // total rounding error, in steps
         for (int i = 0; i < n; i += kLanes) {
             const WideFloat x = multiply(load_floats<WideFloat>(a + i), load_floats<WideFloat>(scale + i));
             const WideInt code = wide_round(multiply(x, inverse));

@@ -1,4 +1,4 @@
-// Attention over the cache in NEON: byte codes against int8 weights, and half rows against float ones.
+// NEON attention kernels: byte codes times int8 weights, and half rows times float rows.
 #include <algorithm>
 #include <cstring>
 
@@ -15,14 +15,14 @@ void to_float(const half_t* x, int n, float* out) {
     }
 }
 
-// R rows of weights against eight lanes.
+// R rows of weights times eight lanes.
 template <int R>
 void dot_eight(const uint8_t* codes, int quad_stride, int n_quads, const int8_t* w, int w_stride, const float* step,
                const float* bias, float* out, int out_stride) {
     int32x4_t sums[R][2] = {};
     for (int quad = 0; quad < n_quads; ++quad) {
         const uint8_t* from = codes + static_cast<ptrdiff_t>(quad) * quad_stride;
-        const int8x16_t low = vreinterpretq_s8_u8(vld1q_u8(from));  // codes are below 128
+        const int8x16_t low = vreinterpretq_s8_u8(vld1q_u8(from));  // signed is safe: codes are below 128
         const int8x16_t high = vreinterpretq_s8_u8(vld1q_u8(from + 16));
         for (int r = 0; r < R; ++r) {
             int32_t four;
@@ -41,7 +41,7 @@ void dot_eight(const uint8_t* codes, int quad_stride, int n_quads, const int8_t*
     }
 }
 
-// acc[4 * kVectors] += p[t] * v[t][4 * kVectors] over the tokens.
+// acc[4 * kVectors] += sum over tokens t of p[t] * v[t][4 * kVectors].
 template <int kVectors>
 void accumulate_block(const float* v, int n_tokens, int stride, const float* p, float* acc) {
     float32x4_t a[kVectors];
@@ -129,7 +129,7 @@ void fold(const float* a, int a_stride, int n_rows, const float* scale, const fl
         const float top = vmaxvq_f32(most);
         step[r] = top / 127.0f;
         const float inverse = finite_quotient(127.0f, top);
-        float32x4_t lost = vdupq_n_f32(0);  // what rounding took, in steps
+        float32x4_t lost = vdupq_n_f32(0);  // total rounding error, in steps
         for (int i = 0; i < n; i += 8) {
             int32x4_t c[2];
             for (int k = 0; k < 2; ++k) {

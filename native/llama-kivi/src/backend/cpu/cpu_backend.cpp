@@ -22,8 +22,8 @@ using cpu::ActivationForm;
 using cpu::Kernels;
 using cpu::QuantizedRow;
 
-constexpr int64_t kRowsPerTask = 32;   // weight rows: about 10 KB of weights, which stay in the first-level cache
-constexpr int64_t kRowsTogether = 16;  // rows that kernels may take side by side
+constexpr int64_t kRowsPerTask = 32;   // weight rows: about 10 KB of weights, which fit the L1 cache
+constexpr int64_t kRowsTogether = 16;  // rows that a kernel may process together
 constexpr int64_t kElementsPerTask = 1 << 14;
 
 int resolve_threads(int n_threads) {
@@ -59,7 +59,7 @@ public:
         for (const Product& p : products) {
             n_rows += p.w->n_rows;
         }
-        // Small enough pieces that threads finish together, large enough that handing them out costs nothing.
+        // Pieces are small enough to balance the threads and large enough to make scheduling cheap.
         const int64_t step = n_rows / (8 * pool_.size()) < kRowsPerTask ? kRowsTogether : kRowsPerTask;
         const auto pieces = [&](const Product& p) { return (p.w->n_rows + step - 1) / step; };
         int64_t n_tasks = 0;
@@ -92,7 +92,7 @@ public:
                 broken = true;
             }
         });
-        // What one row gives is looked at together: a call for each piece would be a part of its time.
+        // For one batch row, one check per matmul: a check per piece would take a noticeable part of the time.
         if (n == 1) {
             broken = !std::all_of(products.begin(), products.end(),
                                   [this](const Product& p) { return finite(p.y, p.w->n_rows); });
@@ -138,7 +138,7 @@ public:
 private:
     bool finite(const float* x, int64_t n) const { return kernels_.finite(x, n, 1, n); }
 
-    // Tells which of the products of `rows` is not finite, the first of them, and why.
+    // Throws the error of the first non-finite input row or matmul of `rows`.
     [[noreturn]] void fail(const Rows& rows, int n, int n_in, std::span<const Product> products) const {
         for (int i = 0; i < n; ++i) {
             if (!finite(rows_[i].x, n_in)) {
@@ -149,7 +149,7 @@ private:
         fail_product(*std::find_if(products.begin(), products.end() - 1, broken)->w);
     }
 
-    // x[n, n_head, D] in place.
+    // Rotates x[n, n_head, D] in place.
     void rotate(const StageArgs& args, int n_head, int head_size, float* x) {
         for_rows(args.n, n_head * head_size, [&](int i) {
             const float* angles = args.cos_sin + static_cast<ptrdiff_t>(i) * args.n_rot;
@@ -168,7 +168,7 @@ private:
         });
     }
 
-    // body(row) for n rows of `width` elements; a few short rows are not worth waking threads for.
+    // Runs body(row) for n rows of `width` elements; on this thread alone if there are too few elements to wake others.
     template <class Body>
     void for_rows(int n, int64_t width, const Body& body) {
         if (n * width < kElementsPerTask) {
@@ -180,7 +180,7 @@ private:
         }
     }
 
-    // Row i of `rows`.
+    // Computes row i of `rows`.
     void make_row(const Rows& rows, int64_t i, int dim, float* out) const {
         const float* const x = rows.x + i * dim;
         switch (rows.form) {
@@ -204,7 +204,7 @@ private:
         }
     }
 
-    // rows_[n] of `rows` [n, n_in], in the forms the weights need. Buffers only grow.
+    // Fills rows_[n] from `rows` [n, n_in], in the forms that the weights need. Buffers only grow.
     void quantize(const Rows& rows, int n, int n_in, std::span<const Product> products) {
         const auto needed = [&](ActivationForm form) {
             return std::any_of(products.begin(), products.end(),
@@ -259,9 +259,9 @@ private:
     ActivationBuffer<float> plain_;
     std::vector<int32_t> code_sums_;
     ActivationBuffer<int16_t> super_;
-    std::vector<float> made_;  // rows that are not plain
+    std::vector<float> made_;  // computed rows of lazy operands
     std::vector<QuantizedRow> rows_;
-    std::vector<float> sums_;  // of products that are added to something
+    std::vector<float> sums_;  // results of matmuls with Product::add, before the addition
 };
 
 static_assert(noexcept(std::declval<CpuBackend&>().commit(std::declval<kv::Cache&>(), {})));

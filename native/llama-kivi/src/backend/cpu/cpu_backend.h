@@ -1,4 +1,4 @@
-// The CPU backend: cuts each operation into tasks and runs the kernels chosen for this processor.
+// The CPU backend: splits each operation into tasks and runs the kernels selected for this processor.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Run-time choice of kernels, and how to name the processor.
+// Selects the kernels at run time and describes the processor.
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -30,7 +30,7 @@ std::string processor_name() {
 }
 
 #ifdef LK_HAVE_AVX2
-// __builtin_cpu_supports does not know "f16c" in every compiler.
+// Not every compiler's __builtin_cpu_supports knows "f16c".
 bool has_f16c() {
     unsigned eax = 0;
     unsigned ebx = 0;
@@ -77,7 +77,7 @@ const cpu::Kernels& cpu::select_kernels() {
         }
         ids += (ids.empty() ? "" : ", ") + std::string(table.id);
     }
-    LK_FAIL(LK_INVALID_ARGUMENT, "LLAMA_KIVI_CPU is \"%s\"; the kernels of this processor are %s", wanted, ids.c_str());
+    LK_FAIL(LK_INVALID_ARGUMENT, "LLAMA_KIVI_CPU is \"%s\"; this processor supports: %s", wanted, ids.c_str());
 }
 
 const std::string& cpu_description() {

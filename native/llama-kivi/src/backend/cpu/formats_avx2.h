@@ -1,6 +1,5 @@
-// The weight formats as the products of matmul_avx2.cpp and tiles_avx2.cpp see them.
-//
-// A format is a struct that opens a block and gives its weights as integer codes, 32 at a time, with their scales.
+// Unpacks the weight formats for matmul_avx2.cpp and tiles_avx2.cpp. Each format is a struct over a block that returns
+// the weights as integer codes, 32 at a time, and their scales.
 #pragma once
 
 #include <cstring>
@@ -11,13 +10,13 @@
 
 namespace lk::cpu::LK_SIMD {
 
-// 16 bytes of nibbles as 32 codes: low nibbles first.
+// Unpacks 16 bytes of nibbles to 32 codes, low nibbles first.
 inline __m256i nibbles(const uint8_t* qs) {
     const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(qs));
     return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 4), x), _mm256_set1_epi8(15));
 }
 
-// 32 bits as 32 bytes, 16 where the bit is set.
+// Unpacks 32 bits to 32 bytes: 16 for a set bit, else 0.
 inline __m256i fifth_bits(const uint8_t* qh) {
     int bits;
     std::memcpy(&bits, qh, 4);
@@ -28,8 +27,8 @@ inline __m256i fifth_bits(const uint8_t* qh) {
     return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(x, each), each), _mm256_set1_epi8(16));
 }
 
-// Blocks of 32. Where kOffset is not 0 codes() are signed, and unsigned up to kMaxCode with kOffset added; where it is
-// 0 they are unsigned and the block has a minimum.
+// Blocks of 32. If kOffset is 0, codes() are unsigned, up to kMaxCode, and the block has a minimum. Otherwise codes()
+// are signed, and codes() + kOffset is unsigned, up to kMaxCode.
 struct Q8_0 {
     using Block = BlockQ8_0;
     static constexpr int kOffset = 128;
@@ -84,20 +83,20 @@ struct Q5_1 {
     float min() const { return _cvtsh_ss(b.m); }
 };
 
-// Blocks of 256, with a scale for every kScaled elements. codes(i): 32 unsigned codes up to kMaxCode; scales(i): the
-// 16-bit factor of each pair of products of codes(i); eight_scales(i): scales 8 i to 8 i + 7; sum_scale and sum_factor:
-// 16-bit factors of the sums of 16 activations, and the float they are worth.
+// Blocks of 256, one scale per kScaled elements. codes(i): 32 unsigned codes, up to kMaxCode. scales(i): the 16-bit
+// scale for each pair of products of codes(i). eight_scales(i): scales 8 i to 8 i + 7. sum_scale: 16-bit factors for
+// the sums of 16 activations; sum_factor: the float that multiplies their sum.
 
-// Sixteen 16-bit scales, each in a half that both halves of a register hold.
+// Sixteen 16-bit scales: 0-7 in both halves of one register, 8-15 in both halves of another.
 struct SixteenScales {
     static constexpr int kScaled = 16;
     __m256i low;
     __m256i high;
     explicit SixteenScales(__m256i scales)
         : low(_mm256_permute2x128_si256(scales, scales, 0x00)), high(_mm256_permute2x128_si256(scales, scales, 0x11)) {}
-    // Products 0-7 of codes(i) belong to the first 16 elements, 8-15 to the others.
+    // Pairs 0-7 of codes(i) belong to the first 16 elements, pairs 8-15 to the last 16.
     __m256i scales(int i) const {
-        const int at = i % 4 * 2 * 0x0202 + 0x0100;  // the bytes of a scale in its half
+        const int at = i % 4 * 2 * 0x0202 + 0x0100;  // byte indices of the scale in its half
         const __m256i pick =
             _mm256_set_m128i(_mm_set1_epi16(static_cast<short>(at + 0x0202)), _mm_set1_epi16(static_cast<short>(at)));
         return _mm256_shuffle_epi8(i < 4 ? low : high, pick);
@@ -105,7 +104,7 @@ struct SixteenScales {
     __m128i eight_scales(int i) const { return _mm256_castsi256_si128(i == 0 ? low : high); }
 };
 
-// Codes 32 i to 32 i + 31 of the two bits of Q2_K and Q3_K.
+// Low 2 bits of elements 32 i to 32 i + 31 of Q2_K and Q3_K.
 inline __m256i two_bits(const uint8_t* qs, int i) {
     const __m256i x = _mm256_srl_epi16(load32(qs + 32 * (i / 4)), _mm_cvtsi32_si128(2 * (i % 4)));
     return _mm256_and_si256(x, _mm256_set1_epi8(3));
@@ -139,7 +138,7 @@ struct Q3_K : SixteenScales {
         return _mm256_or_si256(two_bits(b.qs, i), _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(1)), 2));
     }
     float factor() const { return _cvtsh_ss(b.d); }
-    float sum_factor() const { return -4.0f * _cvtsh_ss(b.d); }  // the codes are 4 above their meaning
+    float sum_factor() const { return -4.0f * _cvtsh_ss(b.d); }  // weight = code - 4
 
 private:
     Q3_K(const Block& block, __m256i scales) : SixteenScales(scales), b(block), sum_scale(scales) {}
@@ -152,19 +151,19 @@ private:
     }
 };
 
-// Codes 32 i to 32 i + 31 where 32 bytes hold 64 elements, low nibbles first.
+// Low 4 bits of elements 32 i to 32 i + 31 of Q4_K and Q5_K: 32 bytes hold 64 elements, low nibbles first.
 inline __m256i nibbles_of_64(const uint8_t* qs, int i) {
     const __m256i x = load32(qs + i / 2 * 32);
     return _mm256_and_si256(i % 2 ? _mm256_srli_epi16(x, 4) : x, _mm256_set1_epi8(15));
 }
 
-// Blocks with eight pairs of 6-bit scales and minimums.
+// The eight 6-bit scales and minimums of Q4_K and Q5_K.
 struct SixBitPairs {
     static constexpr int kScaled = 32;
-    __m256i scale;      // the eight, in both halves
-    __m256i sum_scale;  // each minimum twice: it covers two sums of 16
+    __m256i scale;      // eight scales, in both halves
+    __m256i sum_scale;  // each minimum twice, because it covers two sums of 16
     explicit SixBitPairs(const uint8_t* scales) {
-        // The twelve bytes hold eight scales and eight minimums of six bits: unpack four of each at a time.
+        // Unpacks four scales or minimums at a time; the layout is that of get_scale_min_k4.
         uint32_t w[3];
         std::memcpy(w, scales, 12);
         const uint32_t s0 = w[0] & 0x3f3f3f3fu;
@@ -274,7 +273,7 @@ constexpr bool kIsFloat = requires {
     Format::kBytes;
 };
 
-// Calls body(type_identity of the format of a type).
+// Calls body with the type_identity of the type's format.
 template <class Body>
 auto with_format(WeightType type, const Body& body) {
     switch (type) {
@@ -305,7 +304,7 @@ auto with_format(WeightType type, const Body& body) {
     case WeightType::Q6_K:
         return body(std::type_identity<Q6_K>());
     }
-    __builtin_unreachable();  // a tensor has a type of the table
+    __builtin_unreachable();  // the loader accepts only these types
 }
 
 }  // namespace lk::cpu::LK_SIMD

@@ -1,5 +1,5 @@
-// The inner loops of the CPU backend, one table per instruction set. The portable table is the definition; the others
-// match it (exactly in the integer parts, to rounding in the floating ones) and are chosen at run time.
+// The inner loops of the CPU backend, one table per instruction set, selected at run time. The portable table is the
+// reference; the others match it exactly in integer parts and to rounding in floating-point parts.
 #pragma once
 
 #include <cmath>
@@ -13,26 +13,26 @@
 
 namespace lk::cpu {
 
-// Activations of one token for products with quantized weights, in the two forms the ggml formats are defined with, so
-// that results agree with other engines to rounding. Only the forms that the weights at hand need are filled.
+// Activations of one token for matmuls with quantized weights, in ggml's two forms, so that results agree with other
+// engines to rounding. Only the forms that the matmul's weights need are filled.
 struct QuantizedRow {
-    const float* x;  // [n], as they were; for F32 and F16 weights
+    const float* x;  // [n] unquantized, for F32, F16 and BF16 weights
     // For weights in blocks of 32 (Q8_0 and Q8_1 activations): x ~ d q, d rounded to half.
     struct {
         const int8_t* q;       // [n]
         const float* d;        // [n/32]
-        const float* sum;      // [n/32] the sum of the block's x as its q give it, rounded to half
-        const int32_t* q_sum;  // [n/32] the sum of the block's q
+        const float* sum;      // [n/32] d * q_sum, rounded to half
+        const int32_t* q_sum;  // [n/32] sum of the block's q
     } plain;
     // For weights in blocks of 256 (Q8_K activations): x ~ d q.
     struct {
         const int8_t* q;      // [n]
         const float* d;       // [n/256]
-        const int16_t* sums;  // [n/16] sums of 16 q
+        const int16_t* sums;  // [n/16] sum of each 16 q
     } super;
 };
 
-// Which form a weight type's products use.
+// The activation form for matmuls with a weight type.
 enum class ActivationForm { exact, plain, super };
 
 inline ActivationForm activation_form(WeightType type) {
@@ -46,20 +46,20 @@ inline ActivationForm activation_form(WeightType type) {
     }
 }
 
-// What a norm multiplies with: 1 / sqrt(mean_square + eps). NaN where no float holds the mean square, so that the row
-// does not become zeros in silence.
+// The factor of a norm, 1 / sqrt(mean_square + eps). NaN if the mean square overflows, so that the row does not
+// silently become zeros.
 inline float norm_factor(float mean_square, float eps) {
     return is_finite(mean_square) ? 1.0f / std::sqrt(mean_square + eps) : std::numeric_limits<float>::quiet_NaN();
 }
 
-// NaN and infinity go through every function but max: what is computed from them is NaN or infinite.
+// Every function except max propagates NaN and infinity: results computed from them are NaN or infinite.
 struct Kernels {
     const char* name;
 
-    // The two forms of x[n]; n % 32 == 0 and n % 256 == 0.
+    // Quantize x[n] to the plain form (n % 32 == 0) and the super form (n % 256 == 0).
     void (*quantize_plain)(const float* x, int n, int8_t* q, float* d, float* sum, int32_t* q_sum);
     void (*quantize_super)(const float* x, int n, int8_t* q, float* d, int16_t* sums);
-    // y[col * y_stride + row] = dot(weight row, x[col]) for rows [row_begin, row_end) and all columns.
+    // y[token * y_stride + row] = dot(weight row, x[token]) for weight rows [row_begin, row_end) and n_cols tokens.
     void (*matmul)(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow* x, int n_cols, float* y,
                    int64_t y_stride);
 
@@ -68,11 +68,11 @@ struct Kernels {
     void (*swiglu)(float* gate, const float* up, int64_t n);
     void (*gelu)(float* x, int64_t n);  // x/2 (1 + erf(x / sqrt 2)), absolute error below 1e-6 |x|
     void (*add)(float* x, const float* y, int64_t n);
-    // Whether none of x[n_rows, n], whose rows are `stride` apart, is NaN or infinite.
+    // Whether all of x[n_rows, n] is finite; rows are `stride` apart.
     bool (*finite)(const float* x, int64_t n, int64_t n_rows, int64_t stride);
     void (*half_row)(const float* x, int64_t n, half_t* out);
 
-    // x[i] = exp(x[i] - max), returns the sum.
+    // x[i] = exp(x[i] - max); returns the sum.
     float (*softmax_part)(float* x, int n, float max);
     float (*max)(const float* x, int n);
     float (*sum)(const float* x, int n);
@@ -86,22 +86,22 @@ struct Kernels {
     void (*accumulate_exact)(const half_t* v, int n_tokens, int head_size, const float* p, int ld, int n_rows,
                              float* acc);
 
-    // Elements of n/32 blocks of Q8_0 or Q4_0 as halves.
+    // Dequantizes n/32 blocks of Q8_0 or Q4_0 to halves.
     void (*half_blocks)(WeightType type, const uint8_t* blocks, int n, half_t* out);
-    // Expands n_units units of unit_bytes packed codes (kivi_format.h) to a byte a code. Code i of unit u goes to
-    // out[u * unit_stride + i / 32 * piece_stride + i % 32].
+    // Unpacks n_units units of unit_bytes bytes of packed codes (kivi_format.h) to one byte per code. Code i of unit u
+    // goes to out[u * unit_stride + i / 32 * piece_stride + i % 32].
     void (*unpack_codes)(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
                          int piece_stride);
-    // For rows r < n_rows of a [n_rows, a_stride]: w[r, i] = a[r, i] * scale[i] as int8 times step[r], i < n, and
-    // bias[r] = sum of a[r, i] * zero[i], and what rounding took from the weights, given back at the codes' middle.
-    // n % 16 == 0.
+    // Folds scales and zero points into a [n_rows, a_stride], so that dot_codes can use int8 weights. For row r and
+    // i < n: a[r, i] * scale[i] ~ w[r, i] * step[r]; bias[r] = sum of a[r, i] * zero[i], plus the rounding error of the
+    // weights times `middle`, the middle of the code range. n % 16 == 0.
     void (*fold)(const float* a, int a_stride, int n_rows, const float* scale, const float* zero, float middle, int n,
                  int8_t* w, float* step, float* bias);
-    // out[r * out_stride + lane] += bias[r] + step[r] * sum over quads, i < 4 of
-    // codes[quad * quad_stride + 4 * lane + i] * w[r * w_stride + 4 * quad + i]; lanes % 8 == 0.
+    // out[r * out_stride + lane] += bias[r] + step[r] * sum over quads and i < 4 of
+    // codes[quad * quad_stride + 4 * lane + i] * w[r * w_stride + 4 * quad + i]. lanes % 8 == 0.
     void (*dot_codes)(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
                       const float* step, const float* bias, int n_rows, float* out, int out_stride);
-    // s[n] = byte scales times factor; n % 8 == 0.
+    // s[n] = decoded byte scales times factor. n % 8 == 0.
     void (*decode_byte_scales)(const uint8_t* scales, int n, float factor, float* s);
 };
 
@@ -123,16 +123,16 @@ const Kernels& kernels();
 }
 #endif
 
-// A table this processor can run, and how LLAMA_KIVI_CPU names it.
+// A kernel table and its name in LLAMA_KIVI_CPU.
 struct NamedKernels {
     const char* id;
     const Kernels* kernels;
 };
 
-// Every table this processor can run, the best first, the portable one last.
+// The tables that this processor supports, fastest first, the portable one last.
 std::vector<NamedKernels> available_kernels();
 
-// The best of them, or the one that LLAMA_KIVI_CPU names; throws when it names none of them.
+// The table that LLAMA_KIVI_CPU names, or the fastest one. Throws LK_INVALID_ARGUMENT for an unknown name.
 const Kernels& select_kernels();
 
 }  // namespace lk::cpu

@@ -1,4 +1,4 @@
-// The AVX2 table, and its elementwise loops.
+// The AVX2 table and its elementwise kernels.
 #include <algorithm>
 #include <cmath>
 
@@ -62,7 +62,7 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
     }
 }
 
-// erf by Abramowitz and Stegun 7.1.26: 1 - (a1 t + ... + a5 t^5) exp(-x^2), t = 1 / (1 + p x), error below 1.5e-7.
+// erf from Abramowitz and Stegun 7.1.26: 1 - (a1 t + ... + a5 t^5) exp(-x^2), t = 1 / (1 + p x), error below 1.5e-7.
 void gelu(float* x, int64_t n) {
     const __m256 one = _mm256_set1_ps(1.0f);
     const __m256 sign = _mm256_set1_ps(-0.0f);
@@ -102,7 +102,7 @@ void add(float* x, const float* y, int64_t n) {
 }
 
 bool finite(const float* x, int64_t n, int64_t n_rows, int64_t stride) {
-    // The largest exponent of all: that of NaN and infinity is above every other.
+    // Finds the largest exponent: NaN and infinity have the largest possible one.
     const __m256i exponent = _mm256_set1_epi32(0x7f800000);
     __m256i most = _mm256_setzero_si256();
     for (int64_t r = 0; r < n_rows; ++r) {

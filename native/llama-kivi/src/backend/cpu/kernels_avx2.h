@@ -1,5 +1,5 @@
-// The parts of the AVX2 table, one function group a file. The same files, compiled once more with LK_VNNI, are the
-// AVX-512 VNNI table: everything that depends on the instruction set lives in the table's own namespace.
+// The functions of the AVX2 table, one group per file. Compiled again with LK_VNNI, the same files are the AVX-512 VNNI
+// table; code that depends on the instruction set is in the table's namespace.
 #pragma once
 
 #include "backend/cpu/kernels.h"

@@ -1,4 +1,4 @@
-// What both forms of activations and the nonlinear functions need in NEON.
+// NEON kernels: quantization of activations and nonlinear functions.
 #include "backend/cpu/kernels_neon.h"
 
 #include <algorithm>
@@ -8,8 +8,8 @@ namespace lk::cpu::LK_SIMD {
 
 namespace {
 
-// Codes of n activations with one scale, n % 16 == 0; returns largest / 127, which is NaN or infinite if one of them
-// is: maxima of NEON keep NaN.
+// Quantizes n activations with one scale, n % 16 == 0. Returns the scale, largest / 127; it is NaN or infinite if an
+// activation is, because NEON maxima propagate NaN.
 float quantize_block(const float* x, int n, int8_t* q) {
     float32x4_t most = vdupq_n_f32(0);
     for (int i = 0; i < n; i += 4) {
@@ -48,7 +48,7 @@ void quantize_super(const float* x, int n, int8_t* q, float* d, int16_t* sums) {
     }
 }
 
-// exp(x) for x <= 88, relative error below 3e-7; underflows to 0 under -87. The method is that of simd_avx2.h.
+// exp(x) for x <= 88, relative error below 3e-7; underflows to 0 below -87. Method: see exp_ps in simd_avx2.h.
 float32x4_t exp_f32(float32x4_t x) {
     const uint32x4_t tiny = vcltq_f32(x, vdupq_n_f32(-87.0f));
     x = vminq_f32(vmaxq_f32(x, vdupq_n_f32(-87.0f)), vdupq_n_f32(88.0f));

@@ -1,6 +1,6 @@
-// The NEON table: the portable one, whose plain loops a compiler for AArch64 turns into NEON, with the functions it
-// cannot turn written out. Compiled twice, the second time with LK_DOTPROD for processors with the dot product
-// extension (ARMv8.2); everything that depends on it lives in the table's own namespace.
+// The NEON table: the portable table, whose loops AArch64 compilers vectorize, plus intrinsics for functions that they
+// do not vectorize. Compiled again with LK_DOTPROD for processors with the dot product extension (ARMv8.2); code that
+// depends on it is in the table's namespace.
 #pragma once
 
 #include <arm_neon.h>
@@ -28,7 +28,7 @@ void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, co
                const float* step, const float* bias, int n_rows, float* out, int out_stride);
 void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s);
 
-// sum plus the products of signed bytes, four to a lane.
+// Adds the products of signed bytes to sum, four per lane.
 inline int32x4_t add_dot(int32x4_t sum, int8x16_t a, int8x16_t b) {
 #ifdef LK_DOTPROD
     return vdotq_s32(sum, a, b);

@@ -1,4 +1,4 @@
-// The kernels as plain loops: what every other table is checked against.
+// The portable kernels: plain loops, the reference for every other table.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -11,12 +11,12 @@ namespace lk::cpu {
 
 namespace {
 
-// Bits of a magnitude, which order as the magnitudes do; NaN is above infinity.
+// The bits of |x|. They order like magnitudes, with NaN above infinity.
 uint32_t magnitude_bits(float x) {
     return bits_as<uint32_t>(x) & 0x7fffffffu;
 }
 
-// Codes of n activations with one scale; returns largest / 127, which is NaN or infinite if one of them is.
+// Quantizes n activations with one scale. Returns the scale, largest / 127; it is NaN or infinite if an activation is.
 float quantize_block(const float* x, int n, int8_t* q) {
     uint32_t most = 0;
     for (int i = 0; i < n; ++i) {

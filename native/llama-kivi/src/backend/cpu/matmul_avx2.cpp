@@ -1,8 +1,8 @@
-// Products of quantized weight rows with int8 activations in AVX2.
+// AVX2 matmul of quantized weights with int8 activations.
 //
-// A few columns go through the rows as they lie in the file: blocks of 32 sum in floats, a scale a block; blocks of 256
-// sum in integers, scaled by the block's own small integers, and meet the float scale once. Many columns share rows
-// that were unpacked to tiles (tiles_avx2.h).
+// For a few tokens, weight rows are read in file layout: blocks of 32 are summed in floats with a scale per block;
+// blocks of 256 are summed in integers with their integer scales, and multiplied by the float scale once. For more
+// tokens, rows are unpacked to tiles that the tokens share (tiles_avx2.h).
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -20,7 +20,7 @@ namespace {
 
 template <class Format>
 float dot_plain(const uint8_t* row, int64_t n, const QuantizedRow& x) {
-    __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};  // two, so that additions need not wait for each other
+    __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};  // two independent chains of additions
     float min_sum = 0;
     const auto* blocks = reinterpret_cast<const typename Format::Block*>(row);
     const auto add_block = [&](int64_t i, __m256& total) {
@@ -98,10 +98,10 @@ float round_to_half(float x) {
     return _cvtsh_ss(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
 }
 
-// Codes of n activations with one scale; returns largest / 127, which is NaN or infinite if one of them is.
+// Quantizes n activations with one scale. Returns the scale, largest / 127; it is NaN or infinite if an activation is.
 float quantize_block(const float* x, int n, int8_t* q) {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    // Bits of magnitudes order as the magnitudes do, with NaN above infinity; a maximum of floats would lose it.
+    // Compares the bits of magnitudes, which put NaN above infinity; a float maximum would drop NaN.
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
     __m256i largest = _mm256_setzero_si256();
     for (int i = 0; i < n; i += 8) {

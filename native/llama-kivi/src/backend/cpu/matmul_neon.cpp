@@ -1,4 +1,4 @@
-// Products of weight rows with activations in NEON: weights as signed codes, 32 at a time, against int8 activations.
+// NEON matmul: weights as signed codes, 32 at a time, times int8 activations.
 #include <cstring>
 
 #include "backend/cpu/kernels_neon.h"
@@ -8,7 +8,7 @@ namespace lk::cpu::LK_SIMD {
 
 namespace {
 
-constexpr int kColumns = 4;  // share one unpacked block
+constexpr int kColumns = 4;  // tokens that share one unpacked block
 
 struct Codes {
     int8x16_t low, high;  // elements 0-15 and 16-31
@@ -18,13 +18,13 @@ int32x4_t dot(const Codes& w, const int8_t* q) {
     return add_dot(add_dot(vdupq_n_s32(0), w.low, vld1q_s8(q)), w.high, vld1q_s8(q + 16));
 }
 
-// 16 bytes of nibbles as 32 codes: low nibbles first.
+// Unpacks 16 bytes of nibbles to 32 codes, low nibbles first.
 Codes nibbles(const uint8_t* qs) {
     const uint8x16_t x = vld1q_u8(qs);
     return {vreinterpretq_s8_u8(vandq_u8(x, vdupq_n_u8(15))), vreinterpretq_s8_u8(vshrq_n_u8(x, 4))};
 }
 
-// 16 bits as 16 bytes, 16 where the bit is set.
+// Unpacks 16 bits to 16 bytes: 16 for a set bit, else 0.
 int8x16_t fifth_bits(const uint8_t* qh) {
     static constexpr uint8_t kBits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     const uint8x16_t x = vcombine_u8(vdup_n_u8(qh[0]), vdup_n_u8(qh[1]));
@@ -40,7 +40,7 @@ Codes lower(const Codes& c, int8_t by) {
     return {vsubq_s8(c.low, vdupq_n_s8(by)), vsubq_s8(c.high, vdupq_n_s8(by))};
 }
 
-// Blocks of 32: codes, their scale, and the minimum of those that have one.
+// Blocks of 32: codes, scale and, for some formats, a minimum.
 struct Plain {
     Codes codes;
     float scale, min;
@@ -62,8 +62,8 @@ Plain open(const BlockQ5_1& b) {
     return {fives(b.qh, b.qs), half_to_float(b.d), half_to_float(b.m)};
 }
 
-// Blocks of 256: codes(i) 32 at a time, an integer scale for every 16, times d; and an integer minimum for every 16,
-// times dmin, which meets the sums of 16 activations.
+// Blocks of 256: codes, 32 at a time, with an integer scale per 16, times d; and an integer minimum per 16, times dmin,
+// for the sums of 16 activations.
 struct Super {
     Codes codes[8];
     int16_t scale[16];
@@ -79,7 +79,7 @@ Codes two_bits(const uint8_t* qs, int i) {
             vreinterpretq_s8_u8(vandq_u8(vshlq_u8(vld1q_u8(from + 16), down), mask))};
 }
 
-// Bit i of 32 bytes, as `value` where it is set.
+// `value` for each of 32 bytes with bit i set, else 0.
 Codes bit(const uint8_t* bytes, int i, int8_t value) {
     const uint8x16_t one = vdupq_n_u8(static_cast<uint8_t>(1 << i));
     const int8x16_t set = vdupq_n_s8(value);

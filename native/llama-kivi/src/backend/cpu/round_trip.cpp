@@ -10,7 +10,7 @@
 namespace lk::cpu {
 
 void round_trip(kv::CacheConfig config, int n, float* k, float* v) {
-    constexpr int kMostAtOnce = 512;  // what is cached does not depend on it
+    constexpr int kMostAtOnce = 512;  // limits memory; the result does not depend on it
     config.n_layer = 1;
     config.n_seq_max = 1;
     config.n_ctx = n;

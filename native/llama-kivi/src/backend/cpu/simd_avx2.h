@@ -1,4 +1,4 @@
-// Small AVX2 helpers shared by the kernels of that instruction set. Include from *_avx2.cpp only.
+// Helpers shared by the AVX2 kernels. Include only from *_avx2.cpp.
 #pragma once
 
 #include <immintrin.h>
@@ -31,21 +31,21 @@ inline int sum_lanes(__m256i v) {
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
-// Lane i of the result is the sum of the lanes of v[i].
+// Returns the sums of the lanes of a, b, c and d in lanes 0 to 3.
 inline __m128 sum_four(__m256 a, __m256 b, __m256 c, __m256 d) {
     const __m256 s = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
     return _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
 }
 
-// exp(x) for x <= 88, relative error below 3e-7; underflows to 0 under -87.
-// x = n ln 2 + r with |r| <= ln(2)/2, e^r by its Taylor polynomial of degree 7, 2^n through the exponent bits.
+// exp(x) for x <= 88, relative error below 3e-7; underflows to 0 below -87.
+// x = n ln 2 + r with |r| <= ln(2)/2; e^r from its Taylor polynomial of degree 7, 2^n from the exponent bits.
 inline __m256 exp_ps(__m256 x) {
     const __m256 tiny = _mm256_cmp_ps(x, _mm256_set1_ps(-87.0f), _CMP_LT_OQ);
-    // Of a NaN and a number these two give their second operand: NaN stays NaN.
+    // If an operand is NaN, min_ps and max_ps return the second operand, so a NaN in x survives.
     x = _mm256_min_ps(_mm256_set1_ps(88.0f), _mm256_max_ps(_mm256_set1_ps(-87.0f), x));
     const __m256 n =
         _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);  // ln 2 in two parts, the first exact in n * part
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);  // ln 2 in two parts; n times the first is exact
     r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
     __m256 e = _mm256_set1_ps(1.0f / 5040);
     for (const float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
@@ -67,7 +67,7 @@ inline __m256 abs_ps(__m256 x) {
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
 }
 
-// sum plus the products of unsigned and signed bytes, four to a lane.
+// Adds the products of unsigned and signed bytes to sum, four per lane.
 inline __m256i add_dot_u8_i8(__m256i sum, __m256i u, __m256i s) {
 #ifdef LK_VNNI
     return _mm256_dpbusd_epi32(sum, u, s);
@@ -80,7 +80,7 @@ inline __m256i dot_u8_i8(__m256i u, __m256i s) {
     return add_dot_u8_i8(_mm256_setzero_si256(), u, s);
 }
 
-// sum plus the products of 16-bit integers, two to a lane.
+// Adds the products of 16-bit integers to sum, two per lane.
 inline __m256i add_dot_i16(__m256i sum, __m256i a, __m256i b) {
 #ifdef LK_VNNI
     return _mm256_dpwssd_epi32(sum, a, b);
@@ -89,7 +89,7 @@ inline __m256i add_dot_i16(__m256i sum, __m256i a, __m256i b) {
 #endif
 }
 
-// The widest vectors of the table; kLanes 32-bit values each.
+// The table's widest vectors, of kLanes 32-bit values.
 #ifdef LK_VNNI
 constexpr int kLanes = 16;
 using WideInt = __m512i;
@@ -201,7 +201,7 @@ inline __m256 to_floats(__m256i x) {
     return _mm256_cvtepi32_ps(x);
 }
 
-// Floats as a vector of either width.
+// Loads floats into a vector of either width.
 template <class Vector>
 Vector load_floats(const float* p) {
     if constexpr (sizeof(Vector) == 32) {

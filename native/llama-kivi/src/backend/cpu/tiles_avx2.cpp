@@ -11,10 +11,10 @@ namespace lk::cpu::LK_SIMD {
 
 namespace {
 
-constexpr int kDepth = 2048;      // elements of a row in a tile: codes that stay in the first or second level cache
-constexpr int kFloatDepth = 512;  // the same of a tile of floats
+constexpr int kDepth = 2048;      // elements per row in a tile of codes, which fits the L1 or L2 cache
+constexpr int kFloatDepth = 512;  // the same for a tile of floats
 
-// Columns whose sums the registers hold (16, with AVX-512 32).
+// Tokens whose sums fit the registers (16 of them; 32 with AVX-512).
 constexpr int kFloatColumns = 8;
 #ifdef LK_VNNI
 constexpr int kColumns = 8;
@@ -22,7 +22,7 @@ constexpr int kColumns = 8;
 constexpr int kColumns = 4;
 #endif
 
-// Calls body(integral_constant C, first column) for n columns in groups of kMost, then of 4, 2 and 1.
+// Splits n tokens into groups of kMost, then 4, 2 and 1. Calls body(integral_constant of the size, first token).
 template <int kMost, class Body>
 void for_columns(int n, const Body& body) {
     int c = 0;
@@ -37,7 +37,7 @@ void for_columns(int n, const Body& body) {
     groups(std::integral_constant<int, 1>());
 }
 
-// kLanes rows as codes with their scales; which arrays are filled is the format's matter.
+// kLanes rows as codes with their scales. The format determines which arrays are filled.
 struct Tile {
     alignas(64) uint8_t codes[kDepth * kLanes];                   // [element / 4, lane, 4]
     alignas(64) float scale[kDepth / 16 * kLanes];                // [block, lane]
@@ -46,7 +46,7 @@ struct Tile {
     alignas(64) float sum_factor[kDepth / kSuperBlock * kLanes];  // [super block, lane]
 };
 
-// Eight vectors of eight 32-bit values, rows to columns; vector j goes to out + j * stride.
+// Transposes eight vectors of eight 32-bit values. Stores vector j at out + j * stride_bytes.
 void store_transposed(const __m256i* v, void* out, ptrdiff_t stride_bytes) {
     __m256i a[8];
     __m256i b[8];
@@ -68,7 +68,7 @@ void store_transposed(const __m256i* v, void* out, ptrdiff_t stride_bytes) {
     }
 }
 
-// Eight values made from a lane each.
+// Returns {value(0), ..., value(7)}.
 template <class Value>
 auto of_eight(const Value& value) {
     return [&]<int... I>(std::integer_sequence<int, I...>) {
@@ -77,8 +77,8 @@ auto of_eight(const Value& value) {
     (std::make_integer_sequence<int, 8>());
 }
 
-// The offset that makes codes unsigned. Without VNNI products of bytes above 127 would not fit 16 bits: those stay
-// signed.
+// The offset that makes codes unsigned. Without VNNI, products of codes above 127 would overflow 16 bits, so such
+// formats stay signed.
 template <class Format>
 constexpr int tile_offset() {
 #ifdef LK_VNNI
@@ -88,7 +88,7 @@ constexpr int tile_offset() {
 #endif
 }
 
-// Unpacks n elements of kLanes rows that begin at `row`; blocks of 32.
+// Unpacks n elements of kLanes rows from `row` on; blocks of 32.
 template <class Format>
 void unpack_plain(const uint8_t* row, int64_t row_bytes, int n, Tile& tile) {
     constexpr int kOffset = tile_offset<Format>();
@@ -152,7 +152,7 @@ WideInt broadcast_four(const void* p) {
     return wide_set(four);
 }
 
-// sum[c] += products of kQuads quads of codes, up to kMaxCode each, with x[c].
+// sum[c] += dot of kQuads quads of codes, each at most kMaxCode, with x[c].
 template <int kQuads, int kMaxCode, int C>
 void dot_quads(const uint8_t* codes, const int8_t* const* x, int64_t at, WideInt* sum) {
 #ifdef LK_VNNI
@@ -165,7 +165,7 @@ void dot_quads(const uint8_t* codes, const int8_t* const* x, int64_t at, WideInt
         }
     }
 #else
-    // As many quads as sums of 16 bits hold, two products each.
+    // The number of quads, two products each, whose sum fits 16 bits.
     constexpr int kStep = kMaxCode > 127 ? 1 : std::min(kQuads, 32767 / (2 * 127 * kMaxCode));
     for (int first = 0; first < kQuads; first += kStep) {
         WideInt pairs[C];
@@ -187,7 +187,7 @@ void dot_quads(const uint8_t* codes, const int8_t* const* x, int64_t at, WideInt
 #endif
 }
 
-// Adds to y what n elements from element `at` of C columns give; y is [col, lane].
+// Adds the dot products over n elements from element `at` of C tokens to y[token, lane].
 template <class Format, int C>
 void dot_plain(const Tile& tile, int n, const QuantizedRow* x, int64_t at, float* y, int64_t y_stride) {
     const int8_t* q[C];

@@ -3,16 +3,20 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
 #include <map>
 #include <optional>
+#include <utility>
 
 #include "backend/cuda/append/append.h"
 #include "backend/cuda/append/kernels.h"
+#include "backend/cuda/attention/attention.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/launch.h"
+#include "backend/cuda/matmul/matmul.h"
+#include "backend/cuda/plan/matmul_launch.h"
+#include "backend/cuda/plan/numeric_watch.h"
+#include "backend/cuda/plan/pass_plan.h"
 #include "backend/cuda/queue.h"
-#include "backend/cuda/splits.h"
 #include "backend/numeric_error.h"
 
 namespace lk::cuda {
@@ -21,7 +25,6 @@ namespace {
 
 using kv::Side;
 
-constexpr int kFewRows = 4;                                // of a segment, for the kernels of decoding
 constexpr size_t kDequantizedElements = size_t{64} << 20;  // at once, of a large matrix
 
 void check_blas(cublasStatus_t status, const char* call) {
@@ -46,82 +49,32 @@ public:
     Memory& memory() override { return device_.memory(); }
 
     void begin(kv::Cache& cache, std::span<const kv::Segment> segments) override {
-        size_t n_runs = 0;
-        for (const kv::Segment& s : segments) {
-            n_runs += cache.sequence(s.seq).k.pages().size() + cache.sequence(s.seq).v.pages().size();
-        }
-        const size_t work_bytes = segments.size() * sizeof(SegmentWork);
-        const size_t bytes = work_bytes + n_runs * sizeof(Run);
-        reserve(work_, bytes);
-        uint8_t* const host = pinned_work_.reserve(bytes);
-        auto* const runs = reinterpret_cast<Run*>(host + work_bytes);
-        const auto* device_runs = reinterpret_cast<const Run*>(work_.data() + work_bytes);
-        size_t at = 0;
-        const auto side = [&](const kv::SequenceSide& s, const half_t* staged, int row) {
-            SideWork w{};
-            w.runs = device_runs + at;
-            w.n_runs = static_cast<int>(s.pages().size());
-            int start = 0;
-            for (const kv::PageRef& ref : s.pages()) {
-                runs[at++] = {ref.block->data.data(), start, ref.count, ref.first, ref.frame};
-                start += ref.count;
-            }
-            w.sinks = s.sinks();
-            w.ring = s.ring();
-            w.tables = s.tables();
-            w.staged = staged + static_cast<size_t>(row) * cache.config().head_size;
-            w.n_paged = s.n_paged();
-            w.n_sinks = s.n_sinks();
-            w.ring_start = s.ring_start();
-            w.n_ring = s.n_ring();
-            return w;
-        };
-        for (Group& group : groups_) {
-            group.segments.clear();
-            group.plan.reset();
-        }
+        watch_.clear();
+        pass_.reset();
         append_.begin();
-        n_rows_ = 0;
-        places_.clear();
-        results_.clear();
-        for (const kv::Segment& s : segments) {
-            const kv::Sequence& sequence = cache.sequence(s.seq);
-            SegmentWork w{side(sequence.k, cache.staged(Side::keys), s.row),
-                          side(sequence.v, cache.staged(Side::values), s.row),
-                          s.row,
-                          s.n_rows,
-                          sequence.length(),
-                          0,
-                          0};
-            groups_[group_of(cache, sequence, w)].segments.push_back(w);
-            n_rows_ += s.n_rows;
-        }
-        auto* works = reinterpret_cast<SegmentWork*>(host);
-        auto* device_works = reinterpret_cast<const SegmentWork*>(work_.data());
-        for (Group& group : groups_) {
-            group.device_segments = device_works;
-            device_works += group.segments.size();
-            works = std::copy(group.segments.begin(), group.segments.end(), works);
-        }
-        LK_CUDA(cudaMemcpyAsync(work_.data(), host, bytes, cudaMemcpyHostToDevice, stream_));
+        Pass pass{&cache, {segments.begin(), segments.end()}, plan_pass(cache, segments), {}};
+        pass.groups.resize(pass.plan.groups.size());
+        reserve(work_, pass.plan.bytes());
+        uint8_t* const host = pinned_work_.reserve(pass.plan.bytes());
+        write_pass(pass.plan, cache, host, work_.data());
+        LK_CUDA(cudaMemcpyAsync(work_.data(), host, pass.plan.bytes(), cudaMemcpyHostToDevice, stream_));
         LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
+        pass_ = std::move(pass);
     }
 
     void finish() override {
+        NumericWatch seen = std::exchange(watch_, {});
         // What no kernel has read, logits foremost, has not been looked at.
-        for (Result& result : results_) {
-            if (!result.read) {
-                check_finite(result.data, result.size, {broken_.data(), result.place}, stream_);
-                result.read = true;
-            }
-        }
+        seen.for_unread([&](const NumericWatch::Result& r) {
+            check_finite(r.data, r.size, {broken_.data(), r.place}, stream_);
+        });
         int broken = 0;
         LK_CUDA(cudaGetLastError());
         LK_CUDA(cudaMemcpyAsync(&broken, broken_.data(), sizeof(int), cudaMemcpyDeviceToHost, stream_));
         LK_CUDA(cudaStreamSynchronize(stream_));
         if (broken != 0) {
             LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
-            places_[broken - 1]();
+            seen.fail(broken);
         }
     }
 
@@ -130,10 +83,8 @@ public:
         int32_t* host = reinterpret_cast<int32_t*>(pinned_tokens_.reserve(n * sizeof(int32_t)));
         std::memcpy(host, tokens, n * sizeof(int32_t));
         LK_CUDA(cudaMemcpyAsync(tokens_.data(), host, n * sizeof(int32_t), cudaMemcpyHostToDevice, stream_));
-        const int place = add_place([this, n, t = &table] {
-            const auto* const first = reinterpret_cast<const int32_t*>(pinned_tokens_.data());
-            fail_embedding(*t, {first, static_cast<size_t>(n)});
-        });
+        const int place =
+            add_place([t = &table, rows = std::vector<int32_t>(tokens, tokens + n)] { fail_embedding(*t, rows); });
         cuda::embed(table.type, device_.weights(table.data), table.row_bytes, tokens_.data(), n,
                     static_cast<int>(table.n_cols), out, {broken_.data(), place}, stream_);
         add_result(out, n * table.n_cols, place, true);
@@ -146,64 +97,14 @@ public:
     }
 
     void matmul(const Rows& host_rows, int n, std::span<const Product> products) override {
-        const int n_cols = static_cast<int>(products[0].w->n_cols);
-        const Rows rows = there(host_rows);
-        const float* x = rows.x;
-        VectorCodes codes{};
-        if (n > 1) {
-            reserve(half_x_, static_cast<size_t>(n) * n_cols);
-            make_halves(rows, n, n_cols, half_x_.data(), watch_rows(host_rows, products[0].w), stream_);
-        } else {
-            const auto wants = [](const Product& p) { return wants_codes(p.w->type); };
-            if (std::any_of(products.begin(), products.end(), wants)) {
-                reserve(codes_, n_cols);
-                reserve(code_blocks_, n_cols / 32);
-                make_codes(rows, n_cols, codes_.data(), code_blocks_.data(), watch_rows(host_rows, products[0].w),
-                           stream_);
-                codes = {codes_.data(), code_blocks_.data()};
-            }
-            if (rows.form != Rows::Form::plain && !std::all_of(products.begin(), products.end(), wants)) {
-                reserve(made_, n_cols);
-                make_floats(rows, 1, n_cols, made_.data(), watch_rows(host_rows, products[0].w), stream_);
-                x = made_.data();
-            }
-        }
+        const MatmulInput input = make_input(host_rows, n, products);
         for (const Product& p : products) {
             add_result(p.y, n * p.w->n_rows, add_place([w = p.w] { fail_product(*w); }));
         }
-        for (size_t i = 0; i < products.size();) {
-            const Tensor& first = *products[i].w;
-            if (n > (is_float(first.type) ? few_columns(first.type) : kTileColumns)) {
-                multiply_halves(products[i++], n);
-                continue;
-            }
-            const size_t begin = i;
-            FewProducts few{};
-            for (; i < products.size() && products[i].w->type == first.type && few.count < FewProducts::kMost; ++i) {
-                few.w[few.count] = device_.weights(products[i].w->data);
-                few.y[few.count] = products[i].y;
-                few.add[few.count] = products[i].add;
-                few.n_rows[few.count++] = static_cast<int>(products[i].w->n_rows);
-            }
-            if (n == 1) {
-                multiply_vector(first.type, few, first.row_bytes, n_cols, x, codes, stream_);
-                continue;
-            }
-            if (n <= few_columns(first.type)) {
-                multiply_few(first.type, few, first.row_bytes, n_cols, half_x_.data(), n, stream_);
-                continue;
-            }
-            const TilePlan plan = plan_tiles(first.type, few, n_cols, n, device_.processors());
-            if (!plan.fits()) {
-                for (const Product& product : products.subspan(begin, i - begin)) {
-                    multiply_halves(product, n);
-                }
-                continue;
-            }
-            reserve(tile_sums_, plan.n_sums());
-            reserve(tile_counts_, plan.n_tiles);
-            multiply_tiles(first.type, few, first.row_bytes, n_cols, half_x_.data(), n, plan, tile_sums_.data(),
-                           tile_counts_.data(), stream_);
+        while (!products.empty()) {
+            const MatmulLaunch launch = next_launch(products, n, device_.processors().shared_bytes);
+            multiply(launch.kernel, products.first(launch.count), input);
+            products = products.subspan(launch.count);
         }
     }
 
@@ -236,6 +137,7 @@ public:
     }
 
     void attention(const AttentionArgs& args) override {
+        Pass& pass = pass_of(args);
         const kv::CacheConfig& c = args.cache->config();
         AttentionWork a{};
         a.q = args.q;
@@ -243,7 +145,7 @@ public:
         a.frequency = device_.frequency();
         a.k = shape_of(args.cache->spec(Side::keys), c.n_ubatch);
         a.v = shape_of(args.cache->spec(Side::values), c.n_ubatch);
-        a.n_rows = n_rows_;
+        a.n_rows = pass.plan.n_rows;
         a.layer = args.layer;
         a.n_head = args.n_head;
         a.n_head_kv = c.n_head_kv;
@@ -252,13 +154,21 @@ public:
         a.halves = args.rotation.pairs == RopePairs::halves;
         a.window = args.window;
         a.scale = args.scale;
-        for (Group& group : groups_) {
-            if (!group.segments.empty()) {
-                attend(group, a);
+        const auto* const segments = reinterpret_cast<const SegmentWork*>(work_.data());
+        for (size_t i = 0; i < pass.groups.size(); ++i) {
+            const SegmentGroup& group = pass.plan.groups[i];
+            const AttentionRequest request = attention_request(*args.cache, group, args.n_head);
+            std::optional<PlannedAttention>& planned = pass.groups[i];
+            if (!planned || planned->request.n_head != request.n_head) {
+                planned = plan_attention(request);
             }
+            a.segments = segments + group.first;
+            a.n_segments = request.n_segments;
+            a.max_rows = request.max_rows;
+            attend(*planned, a);
         }
         const int layer = c.first_layer + args.layer;
-        add_result(args.out, int64_t{n_rows_} * a.n_head * a.head_size, add_place([layer] { fail_attention(layer); }));
+        add_result(args.out, int64_t{a.n_rows} * a.n_head * a.head_size, add_place([layer] { fail_attention(layer); }));
     }
 
     void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
@@ -282,41 +192,15 @@ public:
     }
 
 private:
-    using Place = std::function<void()>;  // throws what is said of it
-    // What an operation writes, until another writes there.
-    struct Result {
-        const float* data;
-        int64_t size;
-        int place;
-        bool read;  // by a kernel that reports what is not finite
-    };
-
-    // The number of a place.
-    int add_place(Place place) {
-        places_.push_back(std::move(place));
-        return static_cast<int>(places_.size());
-    }
-
+    int add_place(NumericWatch::Place place) { return watch_.add_place(std::move(place)); }
     void add_result(const float* data, int64_t size, int place, bool read = false) {
-        const auto known =
-            std::find_if(results_.begin(), results_.end(), [=](const Result& r) { return r.data == data; });
-        (known != results_.end() ? *known : results_.emplace_back()) = {data, size, place, read};
+        watch_.add_result(data, size, place, read);
     }
-
-    // The place of what x points into, which a kernel that reports now reads; otherwise: if no operation wrote it.
-    int read_result(const float* x, Place otherwise) {
-        for (Result& r : results_) {
-            if (x >= r.data && x < r.data + r.size) {
-                r.read = true;
-                return r.place;
-            }
-        }
-        return add_place(std::move(otherwise));
-    }
+    int read_result(const float* x, NumericWatch::Place unknown) { return watch_.read_result(x, std::move(unknown)); }
 
     // rows: as they are named on the host. w: what they are made for; null: the outputs.
     RowsWatch watch_rows(const Rows& rows, const Tensor* w) {
-        const Place made = [form = rows.form, w] { fail_rows(form, w); };
+        const NumericWatch::Place made = [form = rows.form, w] { fail_rows(form, w); };
         const int place = add_place(made);
         return {broken_.data(), read_result(rows.x, made), rows.up != nullptr ? read_result(rows.up, made) : place,
                 place};
@@ -338,9 +222,79 @@ private:
         }
     }
 
-    // The product of half_x_[n, n_cols] on the matrix units. Weights in another form become halves first, a part at a
-    // time.
-    void multiply_halves(const Product& product, int n) {
+    // What a matmul multiplies its weights with, in the forms that its kernels take.
+    struct MatmulInput {
+        int n;
+        int n_cols;
+        const float* x;          // n == 1
+        VectorCodes codes;       // n == 1
+        const uint16_t* halves;  // n > 1
+    };
+
+    MatmulInput make_input(const Rows& host_rows, int n, std::span<const Product> products) {
+        const Tensor& first = *products[0].w;
+        const int n_cols = static_cast<int>(first.n_cols);
+        const Rows rows = there(host_rows);
+        MatmulInput input{n, n_cols, rows.x, {}, nullptr};
+        if (n > 1) {
+            reserve(half_x_, static_cast<size_t>(n) * n_cols);
+            make_halves(rows, n, n_cols, half_x_.data(), watch_rows(host_rows, &first), stream_);
+            input.halves = half_x_.data();
+            return input;
+        }
+        const auto takes = [&](MatmulKernel kernel) {
+            return std::any_of(products.begin(), products.end(), [&](const Product& p) {
+                return select_matmul(p.w->type, p.w->n_cols, n, device_.processors().shared_bytes) == kernel;
+            });
+        };
+        if (takes(MatmulKernel::vector_codes)) {
+            reserve(codes_, n_cols);
+            reserve(code_blocks_, n_cols / 32);
+            make_codes(rows, n_cols, codes_.data(), code_blocks_.data(), watch_rows(host_rows, &first), stream_);
+            input.codes = {codes_.data(), code_blocks_.data()};
+        }
+        if (rows.form != Rows::Form::plain && takes(MatmulKernel::vector)) {
+            reserve(made_, n_cols);
+            make_floats(rows, 1, n_cols, made_.data(), watch_rows(host_rows, &first), stream_);
+            input.x = made_.data();
+        }
+        return input;
+    }
+
+    // products: of one launch.
+    void multiply(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input) {
+        const Tensor& first = *products[0].w;
+        LK_CHECK(first.n_cols == input.n_cols, LK_INTERNAL_ERROR,
+                 "matmul: weights of %lld columns are multiplied with rows of %d", static_cast<long long>(first.n_cols),
+                 input.n_cols);
+        FewProducts few{};
+        for (const Product& p : products) {
+            few.w[few.count] = device_.weights(p.w->data);
+            few.y[few.count] = p.y;
+            few.add[few.count] = p.add;
+            few.n_rows[few.count++] = static_cast<int>(p.w->n_rows);
+        }
+        switch (kernel) {
+        case MatmulKernel::vector:
+        case MatmulKernel::vector_codes:
+            return multiply_vector(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, stream_);
+        case MatmulKernel::few:
+            return multiply_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, stream_);
+        case MatmulKernel::tiles: {
+            const TilePlan plan = plan_tiles(first.type, few, input.n_cols, input.n, device_.processors());
+            reserve(tile_sums_, plan.n_sums());
+            reserve(tile_counts_, plan.n_tiles);
+            return multiply_tiles(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, plan,
+                                  tile_sums_.data(), tile_counts_.data(), stream_);
+        }
+        case MatmulKernel::halves:
+            return multiply_halves(products[0], input);
+        }
+        fail_weights("matmul", first.type);
+    }
+
+    // By cuBLAS. Weights in another form become halves first, a part at a time.
+    void multiply_halves(const Product& product, const MatmulInput& input) {
         const Tensor& w = *product.w;
         const uint8_t* data = device_.weights(w.data);
         const bool as_is = w.type == WeightType::F16;
@@ -356,150 +310,100 @@ private:
             }
             const float one = 1;
             const float before = product.add ? 1 : 0;
-            check_blas(cublasGemmEx(blas_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(count), n,
+            check_blas(cublasGemmEx(blas_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(count), input.n,
                                     static_cast<int>(w.n_cols), &one, halves, CUDA_R_16F, static_cast<int>(w.n_cols),
-                                    half_x_.data(), CUDA_R_16F, static_cast<int>(w.n_cols), &before, product.y + row,
+                                    input.halves, CUDA_R_16F, static_cast<int>(w.n_cols), &before, product.y + row,
                                     CUDA_R_32F, static_cast<int>(w.n_rows), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                        "cublasGemmEx");
         }
     }
 
-    struct Plan {
-        AttentionKernel others;  // outside the pages
-        AttentionKernel pages;
-        int max_rows;  // of a segment
-        int n_splits;
-        int n_page_splits;
+    // A group's plan for the layers that have request.n_head query heads.
+    struct PlannedAttention {
+        AttentionRequest request;
+        AttentionChoice choice;
+        AttentionSplits splits;
+        AttentionFunction rest;
+        AttentionFunction pages;  // splits.pages > 0
     };
-    // Segments that the same kernels take.
-    struct Group {
-        std::vector<SegmentWork> segments;
-        const SegmentWork* device_segments;
-        std::optional<Plan> plan;
+    // What begin lays out on the device, for the attention of each layer: work_ holds the plan's image.
+    struct Pass {
+        const kv::Cache* cache;
+        std::vector<kv::Segment> segments;
+        PassPlan plan;
+        std::vector<std::optional<PlannedAttention>> groups;  // of the plan
     };
-    enum { kFewExact, kFew, kMany, kGroups };  // few rows, and all but the pages in full precision; few; many
 
-    static int group_of(const kv::Cache& cache, const kv::Sequence& sequence, SegmentWork& w) {
-        if (w.n_rows > kFewRows) {
-            return kMany;
-        }
-        if (pages_apply(cache.spec(Side::keys).format, cache.spec(Side::values).format)) {
-            count_common_runs(sequence, w);
-        }
-        return is_exact(cache, Side::keys, sequence.k, w) && is_exact(cache, Side::values, sequence.v, w) ? kFewExact
-                                                                                                          : kFew;
+    // The pass over a call's segments, which begin laid out.
+    Pass& pass_of(const AttentionArgs& args) {
+        const auto same = [](const kv::Segment& a, const kv::Segment& b) {
+            return a.seq == b.seq && a.row == b.row && a.n_rows == b.n_rows;
+        };
+        LK_CHECK(pass_ && pass_->cache == args.cache &&
+                     std::equal(pass_->segments.begin(), pass_->segments.end(), args.segments.begin(),
+                                args.segments.end(), same),
+                 LK_INTERNAL_ERROR, "attention: the pass was begun for another cache or other segments");
+        return *pass_;
     }
 
-    // The leading runs in which keys and values of the same tokens lie alike, and for the positions they have now.
-    static void count_common_runs(const kv::Sequence& sequence, SegmentWork& w) {
-        const std::span<const kv::PageRef> k = sequence.k.pages();
-        const std::span<const kv::PageRef> v = sequence.v.pages();
-        const size_t n = std::min(k.size(), v.size());
-        for (size_t i = 0; i < n && k[i].frame == 0 && k[i].count == v[i].count && k[i].first == v[i].first; ++i) {
-            ++w.page_runs;
-            w.page_tokens += k[i].count;
+    PlannedAttention plan_attention(const AttentionRequest& request) {
+        PlannedAttention p{request, select_attention(request), {}, {}, {}};
+        const bool pages = p.choice.pages.kernel != AttentionKernel::none;
+        p.rest = attention_function(p.choice.rest, request.k, request.v);
+        if (pages) {
+            p.pages = attention_function(p.choice.pages, request.k, request.v);
         }
+        p.splits = split_attention(request, p.choice, slots(p.rest), pages ? slots(p.pages) : 0);
+        return p;
     }
 
-    // Whether a side has in full precision, and for the positions they have now, all tokens that the kernel for pages
-    // leaves.
-    static bool is_exact(const kv::Cache& cache, Side side, const kv::SequenceSide& s, const SegmentWork& w) {
-        if (cache.spec(side).format.quantized()) {
-            return s.n_paged() == w.page_tokens;
-        }
-        return w.page_tokens == 0 &&
-               std::all_of(s.pages().begin(), s.pages().end(), [](const kv::PageRef& ref) { return ref.frame == 0; });
-    }
-
-    // Which kernels a group's attention takes, the same in every layer.
-    Plan make_plan(const Group& group, AttentionWork& a) {
-        a.max_rows = 0;
-        int tokens = 0;     // of the longest segment, outside the pages
-        int page_runs = 0;  // of the segment with most
-        for (const SegmentWork& w : group.segments) {
-            a.max_rows = std::max(a.max_rows, w.n_rows);
-            tokens = std::max(tokens, w.length + w.n_rows - w.page_tokens + w.k.n_sinks);
-            page_runs = std::max(page_runs, w.page_runs);
-        }
-        const int rows = a.max_rows * (a.n_head / a.n_head_kv);
-        const bool exact = &group == &groups_[kFewExact];
-        const bool by_rows = exact && rows <= kFewRows && (a.head_size == 64 || a.head_size == 128);
-        Plan plan{};
-        plan.max_rows = a.max_rows;
-        plan.others = by_rows ? rows_kernel(a) : flash_kernel(a);
-        plan.n_splits = splits(a, plan.others, tokens);
-        if (page_runs > 0) {
-            plan.pages = a.k.format.blocks() ? block_pages_kernel(a)
-                         : rows == 1         ? pages_row_kernel(a)
-                                             : pages_kernel(a);
-            plan.n_page_splits = splits(a, plan.pages, page_runs * kv::kPageTokens);
-        }
-        return plan;
-    }
-
-    void attend(Group& group, AttentionWork& a) {
-        a.segments = group.device_segments;
-        a.n_segments = static_cast<int>(group.segments.size());
-        if (!group.plan) {
-            group.plan = make_plan(group, a);
-        }
-        const Plan& plan = *group.plan;
-        a.max_rows = plan.max_rows;
-        a.n_splits = plan.n_splits;
-        a.n_page_splits = plan.n_page_splits;
-        const int n_splits = a.n_page_splits + a.n_splits;
-        if (n_splits > 1) {
-            reserve(partial_, static_cast<size_t>(n_splits) * a.n_rows * a.n_head * (a.head_size + 2));
+    void attend(const PlannedAttention& p, AttentionWork a) {
+        a.n_splits = p.splits.rest;
+        a.n_page_splits = p.splits.pages;
+        if (p.splits.all() > 1) {
+            reserve(partial_, static_cast<size_t>(p.splits.all()) * a.n_rows * a.n_head * (a.head_size + 2));
             a.partial = partial_.data();
         }
-        launch(a, plan.others, a.n_splits);
-        if (a.n_page_splits > 0) {
-            launch(a, plan.pages, a.n_page_splits);
+        const auto launch = [&](const AttentionFunction& f, const AttentionVariant& variant, int n_splits) {
+            const dim3 grid(attention_blocks(p.request, variant), n_splits, a.n_segments);
+            void* arguments[] = {&a};
+            LK_CUDA(queue_kernel(f.function, grid, AttentionFunction::kThreads, f.shared_bytes, stream_, arguments));
+        };
+        launch(p.rest, p.choice.rest, p.splits.rest);
+        if (p.splits.pages > 0) {
+            launch(p.pages, p.choice.pages, p.splits.pages);
         }
-        if (n_splits > 1) {
+        if (p.splits.all() > 1) {
             attention_join(a, stream_);
         }
     }
 
-    static int count_blocks(const AttentionWork& a, const AttentionKernel& kernel) {
-        const int rows = a.max_rows * (a.n_head / a.n_head_kv);
-        return a.n_head_kv * ((rows + kernel.n_rows - 1) / kernel.n_rows);
-    }
-
-    int splits(const AttentionWork& a, const AttentionKernel& kernel, int n_tokens) {
-        constexpr double kOverhead = 1.5;  // of a block, in its steps
-        const int n_pieces = (n_tokens + kernel.n_tokens - 1) / kernel.n_tokens;
-        return choose_splits(count_blocks(a, kernel) * a.n_segments, n_pieces, slots(kernel), kOverhead);
-    }
-
-    // How many blocks run at once.
-    int slots(const AttentionKernel& kernel) {
-        const auto known = slots_.find(kernel.function);
+    // How many thread blocks the device runs at once. Raises the kernel's limit of shared memory to the device's: other
+    // contexts run the same kernel with other page sizes.
+    int slots(const AttentionFunction& f) {
+        const std::pair key(f.function, f.shared_bytes);
+        const auto known = slots_.find(key);
         if (known != slots_.end()) {
             return known->second;
         }
-        LK_CUDA(
-            cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize, kernel.shared_bytes));
+        const int most = device_.processors().shared_bytes;
+        LK_CHECK(f.shared_bytes <= most, LK_UNSUPPORTED,
+                 "attention: its CUDA kernel needs %d bytes of shared memory and the GPU has %d for a thread block",
+                 f.shared_bytes, most);
+        LK_CUDA(cudaFuncSetAttribute(f.function, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
         int blocks = 0;
-        LK_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel.function, AttentionKernel::kThreads,
-                                                              kernel.shared_bytes));
-        return slots_[kernel.function] = std::max(1, blocks) * device_.processors().count;
-    }
-
-    void launch(AttentionWork& a, const AttentionKernel& kernel, int n_splits) {
-        const dim3 grid(count_blocks(a, kernel), n_splits, a.n_segments);
-        void* arguments[] = {&a};
-        LK_CUDA(
-            queue_kernel(kernel.function, grid, AttentionKernel::kThreads, kernel.shared_bytes, stream_, arguments));
+        LK_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f.function, AttentionFunction::kThreads,
+                                                              f.shared_bytes));
+        return slots_[key] = std::max(1, blocks) * device_.processors().count;
     }
 
     CudaDevice& device_;
     cudaStream_t stream_ = nullptr;
     cublasHandle_t blas_ = nullptr;
-    Buffer<int> broken_;         // see Watch
-    std::vector<Place> places_;  // of the pass
-    std::vector<Result> results_;
-    Buffer<uint8_t> work_;
+    Buffer<int> broken_;  // see Watch
+    NumericWatch watch_;  // of the pass
+    std::optional<Pass> pass_;
+    Buffer<uint8_t> work_;  // the image of pass_
     Append append_;
     Buffer<int32_t> tokens_;
     Buffer<uint16_t> half_x_;
@@ -515,9 +419,7 @@ private:
     PinnedBuffer pinned_work_;
     PinnedBuffer pinned_tokens_;
     PinnedBuffer pinned_draws_;
-    std::map<const void*, int> slots_;  // of kernels
-    Group groups_[kGroups];
-    int n_rows_ = 0;
+    std::map<std::pair<const void*, int>, int> slots_;  // of kernels with so much shared memory
 };
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "backend/cuda/launch.h"
+#include "backend/cuda/plan/matmul_plan.h"
 #include "backend/device.h"
 #include "base/error.h"
 

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "backend/cuda/launch.h"
+#include "backend/cuda/plan/matmul_plan.h"
 #include "base/finite.h"
 #include "kv/scalar_codec.h"
 #include "quant/blocks.h"
@@ -360,14 +360,15 @@ __device__ inline uint4 decode8_halves(const uint8_t* row, int i) {
     }
 }
 
-// Calls f with the weight type as a constant: f(Constant<WeightType::Q4_K>{}).
+// Calls f with the weight type as a constant: f(Constant<WeightType::Q4_K>{}). operation: for the error, should the
+// type be unknown.
 template <WeightType kType>
 struct Constant {
     static constexpr WeightType value = kType;
 };
 
 template <class F>
-void dispatch(WeightType type, F&& f) {
+void dispatch(const char* operation, WeightType type, F&& f) {
     switch (type) {
     case WeightType::F32:
         return f(Constant<WeightType::F32>{});
@@ -396,6 +397,7 @@ void dispatch(WeightType type, F&& f) {
     case WeightType::Q6_K:
         return f(Constant<WeightType::Q6_K>{});
     }
+    fail_weights(operation, type);
 }
 
 }  // namespace lk::cuda

@@ -3,6 +3,7 @@
 
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/launch.h"
+#include "backend/cuda/plan/rows_form.h"
 #include "backend/cuda/queue.h"
 
 namespace lk::cuda {
@@ -255,29 +256,30 @@ void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& wat
     case Rows::Form::plain:
         queue(activation_kernel<Rows::Form::plain, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to,
               watch);
-        break;
+        return;
     case Rows::Form::rms_norm:
         queue(rms_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.eps, dim, to, watch);
-        break;
+        return;
     case Rows::Form::layer_norm:
         queue(layer_norm_kernel<To>, n, norm_threads(dim), 0, stream, r.x, r.weight, r.bias, r.eps, dim, to, watch);
-        break;
+        return;
     case Rows::Form::swiglu:
         queue(activation_kernel<Rows::Form::swiglu, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to,
               watch);
-        break;
+        return;
     case Rows::Form::gelu:
         queue(activation_kernel<Rows::Form::gelu, To>, blocks_for(size / 4), kThreads, 0, stream, r.x, r.up, size, to,
               watch);
-        break;
+        return;
     }
+    fail_form(static_cast<int>(r.form), n, dim);
 }
 
 }  // namespace
 
 void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols,
            float* out, const Watch& watch, cudaStream_t stream) {
-    dispatch(type, [&](auto t) {
+    dispatch("embed", type, [&](auto t) {
         queue(embed_kernel<decltype(t)::value>, n, 128, 0, stream, table, row_bytes, tokens, n_cols, out, watch);
     });
 }

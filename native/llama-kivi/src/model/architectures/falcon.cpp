@@ -1,5 +1,5 @@
-// The falcon architecture: attention and MLP side by side, x + attn(norm(x)) + mlp(norm(x)); LayerNorm, rotary
-// positions on halves, GELU. The 7B form has one norm for both, the 40B form one each.
+// The falcon architecture: parallel attention and MLP, x + attn(norm(x)) + mlp(norm(x)); LayerNorm, RoPE on halves,
+// GELU. In 7B, attention and MLP share a norm; in 40B, each has its own.
 #include "model/architectures/registry.h"
 #include "model/forward.h"
 #include "model/metadata_keys.h"

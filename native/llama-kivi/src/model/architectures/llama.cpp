@@ -1,4 +1,4 @@
-// The llama architecture: RMSNorm, grouped-query attention with rotary positions on adjacent pairs, SwiGLU.
+// The llama architecture: RMSNorm, grouped-query attention, RoPE on adjacent pairs, SwiGLU.
 #include "model/architectures/registry.h"
 #include "model/forward.h"
 #include "model/metadata_keys.h"

@@ -21,7 +21,7 @@ const Architecture& find_architecture(const GgufFile& file, const std::string& n
         for (const Architecture* a : all) {
             names += std::string(names.empty() ? "" : ", ") + a->name;
         }
-        LK_FAIL(LK_UNSUPPORTED, "%s: architecture %s is not supported; supported are: %s", file.name().c_str(),
+        LK_FAIL(LK_UNSUPPORTED, "%s: architecture %s is not supported; supported: %s", file.name().c_str(),
                 quote_text(name).c_str(), names.c_str());
     }
     return **found;

@@ -1,9 +1,9 @@
-// The architectures there are, one a line.
+// The list of architectures, one per line.
 #pragma once
 
 #include "model/architecture.h"
 
-// NAME: NAME.cpp defines NAME_architecture.
+// NAME.cpp defines NAME_architecture.
 #define LK_ARCHITECTURES(X) \
     X(llama)                \
     X(falcon)

@@ -7,6 +7,7 @@
 
 #include "backend/cuda/append/plan.h"
 #include "backend/cuda/cuda_device.h"
+#include "backend/cuda/plan/segments.h"
 
 namespace lk::cuda {
 

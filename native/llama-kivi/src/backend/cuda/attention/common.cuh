@@ -1,0 +1,195 @@
+// What the attention kernels share: where tokens lie, and how the sums of warps that attend by themselves become a
+// split's.
+#pragma once
+
+#include <cmath>
+
+#include "backend/cuda/attention/attention.h"
+#include "backend/cuda/device_math.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+constexpr int kJoinWarps = kAttentionWarps;
+
+// The greatest of a warp, for any floats: their bits, put in the order of unsigned integers.
+__device__ inline float warp_max_any(float x) {
+    const int bits = __float_as_int(x);
+    const unsigned key = bits < 0 ? ~static_cast<unsigned>(bits) : static_cast<unsigned>(bits) | 0x80000000u;
+    const unsigned top = __reduce_max_sync(kAllLanes, key);
+    return __uint_as_float(top & 0x80000000u ? top & 0x7fffffffu : ~top);
+}
+
+__device__ inline float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// The query rows of a block: up to `most` rows of one KV head of a segment, each a row of the call and a query head.
+struct QueryRows {
+    const AttentionWork& a;
+    const SegmentWork& seg;
+    int group;    // query heads of the KV head
+    int kv_head;  //
+    int first;    // of the segment's
+    int n;        // not positive: the block has none
+
+    __device__ QueryRows(const AttentionWork& work, const SegmentWork& segment, int most, int block)
+        : a(work),
+          seg(segment),
+          group(work.n_head / work.n_head_kv),
+          kv_head(blockIdx.x % work.n_head_kv),
+          first(block * most),
+          n(min(most, segment.n_rows * group - first)) {}
+    __device__ QueryRows(const AttentionWork& work, const SegmentWork& segment, int most)
+        : QueryRows(work, segment, most, blockIdx.x / work.n_head_kv) {}
+
+    // The KV head, counted over all layers.
+    __device__ int head() const { return a.layer * a.n_head_kv + kv_head; }
+    // Row r of the block in q and out, [n, n_head].
+    __device__ size_t output(int r) const {
+        return static_cast<size_t>(seg.row + (first + r) / group) * a.n_head + kv_head * group + (first + r) % group;
+    }
+    __device__ int position(int r) const { return seg.length + (first + r) / group; }
+};
+
+// The run of a token that lies in pages.
+__device__ inline int find_run(const SideWork& side, int token) {
+    int i = min(token / kv::kPageTokens, side.n_runs - 1);  // runs are at most a page long
+    while (i + 1 < side.n_runs && side.runs[i + 1].start <= token) {
+        ++i;
+    }
+    return i;
+}
+
+// A token's row in full precision: a sink, or in a page of f16, in the ring, or of the call itself. head: over all
+// layers.
+__device__ inline const uint16_t* exact_row(const SideWork& side, const SideShape& shape, int head, int d, int token) {
+    if (token < side.n_sinks) {
+        return side.sinks + (static_cast<size_t>(head) * shape.sinks + token) * d;
+    }
+    if (token < side.n_paged) {
+        const Run& run = side.runs[find_run(side, token)];
+        return reinterpret_cast<const uint16_t*>(run.block + static_cast<size_t>(head) * shape.format.page_bytes) +
+               static_cast<size_t>(run.first + token - run.start) * d;
+    }
+    const int i = token - side.n_paged;
+    if (i < side.n_ring) {
+        const int at = side.ring_start + i;
+        return side.ring +
+               (static_cast<size_t>(head) * shape.trigger + (at < shape.trigger ? at : at - shape.trigger)) * d;
+    }
+    return side.staged + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
+}
+
+// The Hadamard transform of rows in shared memory, times sqrt(kD). All threads of the block take part.
+template <int kRows, int kD>
+__device__ void hadamard_rows(float* rows) {
+    for (int half = 1; half < kD; half *= 2) {
+        for (int i = threadIdx.x; i < kRows * kD / 2; i += blockDim.x) {
+            const int first = i / half * 2 * half + i % half;
+            const float u = rows[first];
+            const float v = rows[first + half];
+            rows[first] = u + v;
+            rows[first + half] = u - v;
+        }
+        __syncthreads();
+    }
+}
+
+// Shared memory of join_warps: float [4, rows, D + 2] and [rows, D].
+__host__ __device__ inline int join_bytes(int rows, int d) {
+    return (kJoinWarps * rows * (d + 2) + rows * d) * 4;
+}
+
+// Where a warp leaves a row for join_parts: maximum, sum, D values.
+template <int kRows, int kD>
+__device__ float* warp_part(float* shared, int warp, int r) {
+    return shared + (warp * kRows + r) * (kD + 2);
+}
+
+// Writes a block's rows of a.partial, or of a.out if there is one split, from what its warps have left.
+// kRotated: values are in a rotated frame; mu: their centre, null if it is zero.
+template <int kRows, int kD, bool kRotated>
+__device__ void join_parts(const AttentionWork& a, int split, const QueryRows& rows, const uint16_t* mu,
+                           float* shared) {
+    float* const joined = shared + kJoinWarps * kRows * (kD + 2);
+    __syncthreads();
+    const auto part = [&](int w, int r) { return warp_part<kRows, kD>(shared, w, r); };
+    const auto top_of = [&](int r) {
+        float top = part(0, r)[0];
+        for (int w = 1; w < kJoinWarps; ++w) {
+            top = fmaxf(top, part(w, r)[0]);
+        }
+        return top;
+    };
+    // Value i of a row's parts, each times what its maximum is below the greatest.
+    const auto total_of = [&](int r, int i, float top) {
+        float x = 0;
+        for (int w = 0; w < kJoinWarps; ++w) {
+            x += part(w, r)[0] == -INFINITY ? 0.0f : __expf(part(w, r)[0] - top) * part(w, r)[i];
+        }
+        return x;
+    };
+    for (int i = threadIdx.x; i < kRows * kD; i += blockDim.x) {
+        joined[i] = total_of(i / kD, 2 + i % kD, top_of(i / kD));
+    }
+    __syncthreads();
+    if (kRotated) {
+        hadamard_rows<kRows, kD>(joined);
+    }
+    const int d = a.head_size;  // kD at most
+    for (int i = threadIdx.x; i < rows.n * kD; i += blockDim.x) {
+        const int r = i / kD;
+        const int c = i % kD;
+        if (c >= d) {
+            continue;
+        }
+        const float top = top_of(r);
+        const float mass = total_of(r, 1, top);
+        float x = joined[i];
+        if (kRotated) {
+            const float centre = mu != nullptr ? half_bits_to_float(mu[c]) : 0.0f;
+            x = x * rsqrtf(static_cast<float>(kD)) + (mass > 0 ? mass * centre : 0.0f);
+        }
+        if (a.n_page_splits + a.n_splits == 1) {
+            a.out[rows.output(r) * d + c] = x / mass;
+            continue;
+        }
+        float* to = a.partial + (static_cast<size_t>(split) * a.n_rows * a.n_head + rows.output(r)) * (d + 2);
+        to[2 + c] = x;
+        if (c == 0) {
+            to[0] = top;
+            to[1] = mass;
+        }
+    }
+}
+
+// The same from registers. A lane has kCh channels of `out`, and of `sum` its own tokens' part.
+template <int kRows, int kCh, bool kRotated>
+__device__ void join_warps(const AttentionWork& a, int split, const float (&largest)[kRows], const float (&sum)[kRows],
+                           const float (&out)[kRows][kCh], const QueryRows& rows, const uint16_t* mu, float* shared) {
+    constexpr int kD = kCh * 32;
+    const int lane = threadIdx.x % 32;
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        float* to = warp_part<kRows, kD>(shared, threadIdx.x / 32, r);
+        const float total = warp_sum(sum[r]);
+        if (lane == 0) {
+            to[0] = largest[r];
+            to[1] = total;
+        }
+#pragma unroll
+        for (int c = 0; c < kCh; ++c) {
+            to[2 + lane * kCh + c] = out[r][c];
+        }
+    }
+    join_parts<kRows, kD, kRotated>(a, split, rows, mu, shared);
+}
+
+}  // namespace
+
+}  // namespace lk::cuda

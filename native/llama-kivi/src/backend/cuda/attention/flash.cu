@@ -1,0 +1,183 @@
+// Attention of many query rows, and of whatever the kernels for few rows leave: any head size, any pair of stores,
+// pages that moved. Tiles of 64 tokens become halves in shared memory, whatever they were, and the matrix units
+// multiply (FlashAttention-2, Dao 2023: an online softmax over tiles, probabilities never leave the registers).
+//
+// kD: the head's size, or a greater one; the channels beyond it are zeros.
+// tall   a warp has 32 query rows (16 for heads of 256) and goes through all tiles with the other three
+// split  for up to 16 rows: all warps have the same ones, and a quarter of each tile's tokens
+//
+// Tokens whose values are codes come first: their sum is in the codes' frame (rotated, centred, without the head's
+// power of two), and is turned back once, before the first exact value.
+#include "backend/cuda/attention/flash_stages.cuh"
+#include "backend/cuda/queue.h"
+
+namespace lk::cuda {
+
+namespace {
+
+// Grid: KV heads times groups of kRows rows, splits, segments.
+template <int kD, bool kSplit>
+__global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_kernel(const AttentionWork a) {
+    after_previous();
+    using S = Sizes<kD, kSplit>;
+    constexpr int kStride = S::kStride;
+    extern __shared__ __align__(16) char shared[];
+    const SegmentWork& seg = a.segments[blockIdx.z];
+    const int d = a.head_size;
+    const int block = d & -d;  // of the Hadamard transform, 8 at least
+    const int n_blocks = (seg.n_rows * (a.n_head / a.n_head_kv) + S::kRows - 1) / S::kRows;
+    const int last_first = n_blocks - 1 - static_cast<int>(blockIdx.x) / a.n_head_kv;  // the longest first
+    if (last_first < 0) {
+        return;
+    }
+    const QueryRows rows(a, seg, S::kRows, last_first);
+    const int head = rows.head();
+    const Lane at{};
+    const Store k(seg.k, a.k, head);
+    const Store v(seg.v, a.v, head);
+    const float k_factor = k.factor();
+    const bool k_blocks = a.k.format.blocks();
+    const bool refined = a.k.format.refined_keys();
+    uint16_t* const q = reinterpret_cast<uint16_t*>(shared);
+    uint16_t* const tiles =
+        reinterpret_cast<uint16_t*>(shared + S::kTiles);  // [2 buffers, keys and values, 64, stride]
+    auto* const pointers = reinterpret_cast<const uint16_t**>(shared + S::kPointers);
+    uint8_t* const wide = reinterpret_cast<uint8_t*>(shared + S::kWide);
+    const Places places = places_of_split(a, seg, rows, v);
+    const int begin = places.begin;
+    const int end = places.end;
+
+    for (int i = threadIdx.x; i < 2 * 2 * S::kSide / 4; i += kThreads) {
+        reinterpret_cast<unsigned*>(tiles)[i] = 0;  // rows of no token are multiplied with zeros
+    }
+    for (int i = threadIdx.x; i < kD; i += kThreads) {
+        wide[i] = 1;
+    }
+    if (refined && seg.k.n_paged > seg.k.n_sinks) {
+        __syncthreads();
+        for (int i = threadIdx.x; i < a.k.format.rows - d; i += kThreads) {
+            wide[reinterpret_cast<const uint16_t*>(k.table + 4)[i]] = 4;
+        }
+    }
+
+    // ---- stage "load tile": while one is multiplied, the next is on its way
+    const auto point = [&](const Tile& t, int buffer) {
+        const int i = threadIdx.x % kTile;
+        const bool keys = threadIdx.x < kTile;
+        if (i < t.n && (keys ? t.k_token : t.v_token) < 0) {
+            pointers[(buffer * 2 + (keys ? 0 : 1)) * kTile + i] =
+                keys ? exact_row(seg.k, a.k, head, d, t.token + i) : exact_row(seg.v, a.v, head, d, t.token + i);
+        }
+    };
+    const auto load = [&](const Tile& t, int buffer) {
+        uint16_t* const keys = tiles + buffer * 2 * kTile * kStride;
+        uint16_t* const values = keys + kTile * kStride;
+        if (t.k_token < 0) {
+            load_rows<kD, kStride>(pointers + buffer * 2 * kTile, t.n, d, keys);
+        } else if (k_blocks) {
+            load_blocks<kD, kStride>(a.k.format, t.k_page + t.k_token * a.k.format.row_bytes(), t.n, keys);
+        } else {
+            with_known<kD>(a.k.format, [&](auto known) { load_keys<kStride>(known, t, k_factor, wide, keys); });
+        }
+        if (t.v_token < 0) {
+            load_rows<kD, kStride>(pointers + (buffer * 2 + 1) * kTile, t.n, d, values);
+        } else if (a.v.format.blocks()) {
+            load_blocks<kD, kStride>(a.v.format, t.v_page + t.v_token * a.v.format.row_bytes(), t.n, values);
+        } else {
+            with_known<kD>(a.v.format, [&](auto known) { load_values<kStride>(known, t, values); });
+        }
+        if (refined && t.k_token >= 0) {
+            __syncthreads();
+            with_known<kD>(a.k.format, [&](auto known) { refine_keys<kStride>(known, k.table, t, k_factor, keys); });
+        }
+        copy_commit();
+    };
+
+    Output<kD, kSplit> output;
+    output.clear();
+    int frame = 0;
+    bool turned = false;
+    bool in_codes = begin < v.n_coded && begin < end;
+    load_queries<kD, kSplit>(a, rows, at, d, block, 0, false, q);
+    Tile tile{};
+    if (begin < end) {
+        tile = tile_at(k, v, begin, end);
+        point(tile, 0);
+    }
+    __syncthreads();
+    if (begin < end) {
+        load(tile, 0);
+    }
+    int buffer = 0;
+    for (int place = begin; place < end; buffer ^= 1) {
+        Tile next{};
+        if (tile.next < end) {
+            next = tile_at(k, v, tile.next, end);
+            point(next, buffer ^ 1);
+        }
+        copy_wait<0>();
+        __syncthreads();
+        if (tile.next < end) {
+            load(next, buffer ^ 1);
+        }
+        const bool turn = k_blocks && tile.k_token >= 0;
+        if (tile.frame != frame || turn != turned) {
+            frame = tile.frame;
+            turned = turn;
+            __syncthreads();
+            load_queries<kD, kSplit>(a, rows, at, d, block, frame, turned, q);
+            __syncthreads();
+        }
+        if (in_codes && tile.v_token < 0) {
+            in_codes = false;
+            turn_back(a.v.format, v, at, d, block, output);
+        }
+        const uint16_t* const keys = tiles + buffer * 2 * kTile * kStride;
+        const uint16_t* const values = keys + kTile * kStride;
+        const WarpTile<kD, kSplit> warp_tile(at);
+        typename WarpTile<kD, kSplit>::Scores score;
+        warp_tile.multiply_keys(q, keys, score);
+        warp_tile.hide_tokens(rows, tile, tile.v_token >= 0 ? v.n_sinks : 0, a, score);
+        warp_tile.update_softmax(score, output);
+        warp_tile.add_values(score, values, output);
+        place = tile.next;
+        tile = next;
+    }
+    if (in_codes) {
+        turn_back(a.v.format, v, at, d, block, output);
+    }
+    if constexpr (kSplit) {
+        merge_warps(a, rows, at, output, reinterpret_cast<float*>(shared));
+    } else {
+        store_rows(a, rows, at, d, output);
+    }
+}
+
+template <int kD>
+AttentionFunction function_of_rows(const AttentionVariant& variant) {
+    if (variant.n_rows == Sizes<kD, true>::kRows) {
+        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, true>), Sizes<kD, true>::kBytes};
+    }
+    if (variant.n_rows == Sizes<kD, false>::kRows) {
+        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, false>), Sizes<kD, false>::kBytes};
+    }
+    fail_variant(variant);
+}
+
+}  // namespace
+
+AttentionFunction flash_function(const AttentionVariant& variant) {
+    switch (variant.width) {
+    case 64:
+        return function_of_rows<64>(variant);
+    case 96:
+        return function_of_rows<96>(variant);
+    case 128:
+        return function_of_rows<128>(variant);
+    case 256:
+        return function_of_rows<256>(variant);
+    }
+    fail_variant(variant);
+}
+
+}  // namespace lk::cuda

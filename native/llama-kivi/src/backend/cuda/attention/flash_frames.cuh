@@ -1,0 +1,213 @@
+// Flash's sizes, query rows and output, and the frames these are in. A warp has tiles of 16 query rows (kM) and of 8
+// tokens (kN); with g = lane / 4 and j = lane % 4, a lane has rows g and g + 8 of each, and of each 8 tokens or
+// channels 2 j and 2 j + 1.
+#pragma once
+
+#include "backend/cuda/attention/flash_load.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+constexpr int kWarps = kJoinWarps;
+
+template <int kD, bool kSplit>
+struct Sizes {
+    static constexpr int kM = flash_row_tiles(kD, kSplit);              // tiles of 16 rows of a warp
+    static constexpr int kRows = flash_rows(kD, kSplit);                // of a block
+    static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;  // tiles of 8 tokens of a warp
+    static constexpr int kStride = kD + 8;                              // halves of a row: eight rows, eight banks
+    static constexpr int kSide = kTile * kStride * 2;                   // bytes of a tile's keys or values
+    static constexpr int kTiles = kRows * kStride * 2;                  // after q
+    static constexpr int kPointers = kTiles + 4 * kSide;                // const half* [2 buffers, keys and values, 64]
+    static constexpr int kWide = kPointers + 2 * 2 * kTile * 8;         // uint8 [D]: 4 for refined channels
+    static constexpr int kWork = kWide + kD;
+    static constexpr int kJoin = kSplit ? (kWarps * 16 * (kD + 2) + 16 * kD) * 4 : 0;
+    static constexpr int kBytes = kWork > kJoin ? kWork : kJoin;
+};
+
+// Where a thread is.
+struct Lane {
+    int warp = threadIdx.x / 32;
+    int lane = threadIdx.x % 32;
+    int g = lane / 4;
+    int j = lane % 4;
+};
+
+// Over the four lanes of a row.
+__device__ float sum_of_row(float x) {
+    x += __shfl_xor_sync(kAllLanes, x, 1);
+    return x + __shfl_xor_sync(kAllLanes, x, 2);
+}
+
+// Places [begin, end) of the order of tiles.
+struct Places {
+    int begin;
+    int end;
+};
+
+// Those of this block's split.
+__device__ __forceinline__ Places places_of_split(const AttentionWork& a, const SegmentWork& seg, const QueryRows& rows,
+                                                  const Store& v) {
+    const int n_tokens = rows.position(rows.n - 1) + 1;
+    const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
+    // Whole pages are the first tokens, and in codes on both sides.
+    const int window_from = first_seen < v.n_coded || first_seen == 0
+                                ? first_seen / kTile * kTile
+                                : v.n_coded + v.n_sinks + (first_seen - v.n_coded) / kTile * kTile;
+    const int from = max(window_from, seg.page_tokens);
+    const int all = n_tokens + v.n_sinks;
+    const int per_split = ((all - from + kTile - 1) / kTile + a.n_splits - 1) / a.n_splits * kTile;
+    const int begin = min(all, from + static_cast<int>(blockIdx.y) * per_split);
+    return {begin, min(all, begin + per_split)};
+}
+
+// Stage "load queries": rows in powers of two, turned to meet keys that were rotated for positions `frame` higher than
+// theirs are now, and by the Hadamard transform of `block` channels where keys are.
+template <int kD, bool kSplit>
+__device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
+                                             int block, int frame, bool turned, uint16_t* q) {
+    using S = Sizes<kD, kSplit>;
+    constexpr int kOwn = (kD + 31) / 32;
+    const int lane = at.lane;
+    const int pairs = a.n_rot / 2;
+    for (int r = at.warp; r < S::kRows; r += kWarps) {
+        const float* const row = a.q + rows.output(min(r, rows.n - 1)) * d;
+        float x[kOwn];
+#pragma unroll
+        for (int i = 0; i < kOwn; ++i) {
+            const int c = lane + 32 * i;
+            x[i] = c < d ? row[c] : 0.0f;
+            if (frame != 0 && c < a.n_rot) {
+                const int pair = a.halves ? c % pairs : c / 2;
+                const bool second = a.halves ? c >= pairs : c % 2 == 1;
+                const float other = row[a.halves ? (second ? c - pairs : c + pairs) : c ^ 1];
+                double sine;
+                double cosine;
+                sincos(static_cast<double>(frame) * a.frequency[pair], &sine, &cosine);
+                x[i] = x[i] * static_cast<float>(cosine) + (second ? other : -other) * static_cast<float>(sine);
+            }
+        }
+        if (turned) {
+#pragma unroll
+            for (int half = 1; half < kD; half *= 2) {
+                if (half >= block) {
+                    continue;
+                }
+                if (half < 32) {
+#pragma unroll
+                    for (int i = 0; i < kOwn; ++i) {
+                        const float other = __shfl_xor_sync(kAllLanes, x[i], half);
+                        x[i] = lane & half ? other - x[i] : x[i] + other;
+                    }
+                } else {
+#pragma unroll
+                    for (int i = 0; i < kOwn; ++i) {
+                        if ((i & (half / 32)) == 0 && i + half / 32 < kOwn) {
+                            const float other = x[i + half / 32];
+                            x[i + half / 32] = x[i] - other;
+                            x[i] += other;
+                        }
+                    }
+                }
+            }
+        }
+        const float scale = a.scale * 1.44269504f * (turned ? rsqrtf(static_cast<float>(block)) : 1.0f);
+#pragma unroll
+        for (int i = 0; i < kOwn; ++i) {
+            if (lane + 32 * i < kD) {
+                q[r * S::kStride + lane + 32 * i] = float_to_half_bits(x[i] * scale);
+            }
+        }
+    }
+}
+
+// A lane's rows of the output, and their softmax so far.
+template <int kD, bool kSplit>
+struct Output {
+    static constexpr int kM = Sizes<kD, kSplit>::kM;
+    float out[kM][kD / 8][4];
+    float largest[kM][2];
+    float sum[kM][2];  // of the lane's tokens
+
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                largest[m][e] = -INFINITY;
+                sum[m][e] = 0;
+            }
+#pragma unroll
+            for (int n = 0; n < kD / 8; ++n) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    out[m][n][i] = 0;
+                }
+            }
+        }
+    }
+};
+
+// Stage "turn back": the output leaves the frame of coded values for that of exact ones.
+template <int kD, bool kSplit>
+__device__ __forceinline__ void turn_back(const PageFormat& f, const Store& v, const Lane& at, int d, int block,
+                                          Output<kD, kSplit>& o) {
+    const bool centred = f.scale_kind == ScaleKind::byte_token;
+    const bool rotated = centred || f.blocks();
+    const float factor = v.factor() * (rotated ? rsqrtf(static_cast<float>(block)) : 1.0f);
+    const auto* mu = reinterpret_cast<const uint16_t*>(v.table + 4);
+#pragma unroll
+    for (int m = 0; m < o.kM; ++m) {
+        auto& out = o.out[m];
+        if (rotated) {
+#pragma unroll
+            for (int n = 0; n < kD / 8; ++n) {
+#pragma unroll
+                for (int i = 0; i < 4; i += 2) {
+                    const float x = out[n][i];
+                    out[n][i] = x + out[n][i + 1];
+                    out[n][i + 1] = x - out[n][i + 1];
+                }
+#pragma unroll
+                for (int half = 1; half < 4; half *= 2) {
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) {
+                        const float other = __shfl_xor_sync(kAllLanes, out[n][i], half);
+                        out[n][i] = at.lane & half ? other - out[n][i] : out[n][i] + other;
+                    }
+                }
+            }
+#pragma unroll
+            for (int half = 1; half < kD / 8; half *= 2) {
+                if (8 * half >= block) {
+                    continue;
+                }
+#pragma unroll
+                for (int n = 0; n < kD / 8; ++n) {
+                    if ((n & half) == 0 && n + half < kD / 8) {
+#pragma unroll
+                        for (int i = 0; i < 4; ++i) {
+                            const float other = out[n + half][i];
+                            out[n + half][i] = out[n][i] - other;
+                            out[n][i] += other;
+                        }
+                    }
+                }
+            }
+        }
+        const float mass[2] = {sum_of_row(o.sum[m][0]), sum_of_row(o.sum[m][1])};
+#pragma unroll
+        for (int n = 0; n < kD / 8; ++n) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const float centre = centred && 8 * n < d ? half_bits_to_float(mu[8 * n + 2 * at.j + i % 2]) : 0.0f;
+                out[n][i] = out[n][i] * factor + mass[i / 2] * centre;
+            }
+        }
+    }
+}
+
+}  // namespace
+
+}  // namespace lk::cuda

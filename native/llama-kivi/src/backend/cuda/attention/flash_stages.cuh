@@ -1,0 +1,227 @@
+// Flash's stages over a tile in shared memory, and what follows the last tile; flash.cu puts them together.
+#pragma once
+
+#include "backend/cuda/attention/flash_frames.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+__device__ void load_matrices(unsigned (&x)[4], const uint16_t* row) {
+    const unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                 : "r"(from));
+}
+
+__device__ void load_transposed(unsigned (&x)[4], const uint16_t* row) {
+    const unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                 : "r"(from));
+}
+
+// Over the four lanes of a row, as sum_of_row.
+__device__ float max_of_row(float x) {
+    x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
+    return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
+}
+
+// A warp's part of a tile: its query rows, and its tokens.
+template <int kD, bool kSplit>
+struct WarpTile {
+    using S = Sizes<kD, kSplit>;
+    static constexpr int kM = S::kM;
+    static constexpr int kN = S::kN;
+    using Scores = float[kM][kN][4];
+
+    const Lane& at;
+    int own_row;    // first of the warp
+    int own_token;  //
+
+    __device__ __forceinline__ explicit WarpTile(const Lane& lane)
+        : at(lane), own_row(kSplit ? 0 : lane.warp * 16 * kM), own_token(kSplit ? lane.warp * 8 * kN : 0) {}
+
+    // Stage "scores": of q [rows, stride] with keys [tokens, stride].
+    __device__ __forceinline__ void multiply_keys(const uint16_t* q, const uint16_t* keys, Scores& score) const {
+        const int lane = at.lane;
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+#pragma unroll
+            for (int n = 0; n < kN; ++n) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    score[m][n][i] = 0;
+                }
+            }
+        }
+#pragma unroll
+        for (int step = 0; step < kD / 16; ++step) {
+            unsigned q_part[kM][4];
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+                load_matrices(q_part[m], q + (own_row + 16 * m + lane % 16) * S::kStride + step * 16 + lane / 16 * 8);
+            }
+#pragma unroll
+            for (int n = 0; n < kN; n += 2) {
+                unsigned b[4];
+                load_matrices(b, keys + (own_token + 8 * n + lane / 16 * 8 + lane % 8) * S::kStride + step * 16 +
+                                     lane / 8 % 2 * 8);
+#pragma unroll
+                for (int m = 0; m < kM; ++m) {
+                    multiply(score[m][n], q_part[m][0], q_part[m][1], q_part[m][2], q_part[m][3], b[0], b[1]);
+                    multiply(score[m][n + 1], q_part[m][0], q_part[m][1], q_part[m][2], q_part[m][3], b[2], b[3]);
+                }
+            }
+        }
+    }
+
+    // Stage "mask": a token is seen by the rows at its position or after, and by those that have it in their window.
+    // Tokens before `hidden` are sinks, which are tokens of their own.
+    __device__ __forceinline__ void hide_tokens(const QueryRows& rows, const Tile& tile, int hidden,
+                                                const AttentionWork& a, Scores& score) const {
+        if (tile.n < kTile || tile.token < hidden || tile.token + kTile - 1 > rows.position(0) || a.window > 0) {
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                for (int e = 0; e < 2; ++e) {
+                    const int last = rows.position(min(own_row + 16 * m + 8 * e + at.g, rows.n - 1));
+                    const int first = a.window > 0 ? last + 1 - a.window : 0;
+#pragma unroll
+                    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+                        for (int i = 0; i < 2; ++i) {
+                            const int in_tile = own_token + 8 * n + 2 * at.j + i;
+                            const int token = tile.token + in_tile;
+                            const bool seen = in_tile < tile.n && token >= hidden && token >= first && token <= last;
+                            score[m][n][2 * e + i] = seen ? score[m][n][2 * e + i] : -INFINITY;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    // Stage "softmax update": scores become probabilities, up to their sum.
+    __device__ __forceinline__ void update_softmax(Scores& score, Output<kD, kSplit>& o) const {
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                float top = -INFINITY;
+#pragma unroll
+                for (int n = 0; n < kN; ++n) {
+                    top = fmaxf(top, fmaxf(score[m][n][2 * e], score[m][n][2 * e + 1]));
+                }
+                const float now = fmaxf(o.largest[m][e], max_of_row(top));
+                const float base = now == -INFINITY ? 0.0f : now;
+                const float correction = exp2_fast(o.largest[m][e] - base);
+                o.largest[m][e] = now;
+                o.sum[m][e] *= correction;
+#pragma unroll
+                for (int n = 0; n < kN; ++n) {
+#pragma unroll
+                    for (int i = 2 * e; i < 2 * e + 2; ++i) {
+                        score[m][n][i] = exp2_fast(score[m][n][i] - base);
+                        o.sum[m][e] += score[m][n][i];
+                    }
+                }
+#pragma unroll
+                for (int n = 0; n < kD / 8; ++n) {
+                    o.out[m][n][2 * e] *= correction;
+                    o.out[m][n][2 * e + 1] *= correction;
+                }
+            }
+        }
+    }
+
+    // Stage "values": probabilities times values [tokens, stride].
+    __device__ __forceinline__ void add_values(const Scores& score, const uint16_t* values,
+                                               Output<kD, kSplit>& o) const {
+        const int lane = at.lane;
+#pragma unroll
+        for (int n = 0; n < kN; n += 2) {
+            unsigned p[kM][4];
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+                p[m][0] = pack(score[m][n][0], score[m][n][1]);
+                p[m][1] = pack(score[m][n][2], score[m][n][3]);
+                p[m][2] = pack(score[m][n + 1][0], score[m][n + 1][1]);
+                p[m][3] = pack(score[m][n + 1][2], score[m][n + 1][3]);
+            }
+#pragma unroll
+            for (int c = 0; c < kD / 8; c += 2) {
+                unsigned b[4];
+                load_transposed(b, values + (own_token + 8 * n + lane % 16) * S::kStride + 8 * c + lane / 16 * 8);
+#pragma unroll
+                for (int m = 0; m < kM; ++m) {
+                    multiply(o.out[m][c], p[m][0], p[m][1], p[m][2], p[m][3], b[0], b[1]);
+                    multiply(o.out[m][c + 1], p[m][0], p[m][1], p[m][2], p[m][3], b[2], b[3]);
+                }
+            }
+        }
+    }
+};
+
+// Stage "merge": warps that split tokens have the same rows.
+template <int kD>
+__device__ __forceinline__ void merge_warps(const AttentionWork& a, const QueryRows& rows, const Lane& at,
+                                            const Output<kD, true>& o, float* sums) {
+    __syncthreads();
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+        float* const to = warp_part<16, kD>(sums, at.warp, at.g + 8 * e);
+        const float total = sum_of_row(o.sum[0][e]);
+        if (at.j == 0) {
+            to[0] = o.largest[0][e] * 0.69314718f;
+            to[1] = total;
+        }
+#pragma unroll
+        for (int n = 0; n < kD / 8; ++n) {
+            to[2 + 8 * n + 2 * at.j] = o.out[0][n][2 * e];
+            to[2 + 8 * n + 2 * at.j + 1] = o.out[0][n][2 * e + 1];
+        }
+    }
+    join_parts<16, kD, false>(a, a.n_page_splits + blockIdx.y, rows, nullptr, sums);
+}
+
+// Stage "store": each warp its own rows, to a.out if there is one split.
+template <int kD>
+__device__ __forceinline__ void store_rows(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
+                                           const Output<kD, false>& o) {
+#pragma unroll
+    for (int m = 0; m < o.kM; ++m) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            const int r = at.warp * 16 * o.kM + 16 * m + 8 * e + at.g;
+            const float total = sum_of_row(o.sum[m][e]);
+            if (r >= rows.n) {
+                continue;
+            }
+            float* to = a.out + rows.output(r) * d;
+            float times = 1 / total;
+            if (a.n_page_splits + a.n_splits > 1) {
+                to = a.partial +
+                     ((a.n_page_splits + blockIdx.y) * static_cast<size_t>(a.n_rows) * a.n_head + rows.output(r)) *
+                         (d + 2);
+                if (at.j == 0) {
+                    to[0] = o.largest[m][e] * 0.69314718f;
+                    to[1] = total;
+                }
+                to += 2;
+                times = 1;
+            }
+#pragma unroll
+            for (int n = 0; n < kD / 8; ++n) {
+                if (8 * n < d) {
+                    *reinterpret_cast<float2*>(to + 8 * n + 2 * at.j) =
+                        make_float2(o.out[m][n][2 * e] * times, o.out[m][n][2 * e + 1] * times);
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+
+}  // namespace lk::cuda

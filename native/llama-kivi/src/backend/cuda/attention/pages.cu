@@ -1,0 +1,135 @@
+// Attention of few query rows over whole pages of codes, on the matrix units: what decoding spends its time on.
+//
+// A warp takes a page by itself, and needs no other until the end. Codes are never turned into numbers: masked where
+// they lie, two of them are halves far below the smallest normal one (code * 4^place * 2^-24), which the matrix units
+// multiply exactly. Scales go to the other side: to q for keys, to the probabilities for values; powers of two to the
+// end. mma.m16n8k16 multiplies 16 tokens (or channels) with 8 query rows. With g = lane / 4 and j = lane % 4:
+//   keys    a step takes 16 code rows, of which quad j is lane j's; a word of 2-bit codes holds tokens g, 8 + g, 16 + g
+//           and 24 + g of its tile. A lane ends with the scores of tokens 8 t + g for rows 2 j and 2 j + 1.
+//   values  a word holds 16 tokens of a channel (8 with 4 bits); a lane takes those of channels g and g + 8 in blocks
+//           j and 4 + j of 16 tokens, and ends with these channels for rows 2 j and 2 j + 1.
+// Both halves of a page lie in shared memory while they are used; the next page's are fetched as soon as they are not.
+#include "backend/cuda/attention/pages_stages.cuh"
+#include "backend/cuda/queue.h"
+
+namespace lk::cuda {
+
+namespace {
+
+// kBlocks: of a multiprocessor.
+template <int kD, int kBits, bool kPaper, int kBlocks>
+__global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kernel(const AttentionWork a) {
+    beside_previous();
+    extern __shared__ __align__(16) char shared[];
+    using Warp = PageWarp<kD, kBits, kPaper>;
+
+    const SegmentWork& seg = a.segments[blockIdx.z];
+    const kv::PageFormat& fk = a.k.format;
+    const kv::PageFormat& fv = a.v.format;
+    const QueryRows rows(a, seg, kRows);
+    if (rows.n <= 0) {
+        return;
+    }
+    const int head = rows.head();
+    const int warp = threadIdx.x / 32;
+    const int lane = threadIdx.x % 32;
+    const size_t k_offset = static_cast<size_t>(head) * fk.page_bytes;
+    const size_t v_offset = static_cast<size_t>(head) * fv.page_bytes;
+    const uint8_t* const k_table = seg.k.tables + static_cast<size_t>(head) * a.k.table_bytes;
+    const uint8_t* const v_table = seg.v.tables + static_cast<size_t>(head) * a.v.table_bytes;
+    const Run* const k_runs = seg.k.runs;
+    const Run* const v_runs = seg.v.runs;
+    const int n_sinks = seg.k.n_sinks;
+    const int per_split = (seg.page_runs + a.n_page_splits - 1) / a.n_page_splits;
+    const int begin = blockIdx.y * per_split;
+    const int end = min(begin + per_split, seg.page_runs);
+    const Layout at(Kind{kD, kBits, kPaper}, fk, fv);
+    const Warp own{fk, fv, at, shared + warp * at.bytes, lane, lane / 4, lane % 4};
+
+    typename Warp::Queries q;
+    float factor[2];
+    const auto* refined = reinterpret_cast<const uint16_t*>(k_table + 4);
+    own.load_queries(a, rows, k_table, refined, shared, q, factor);
+    const int own_refined = Warp::kRotated ? refined[lane % (kD / 4)] : 0;
+    PageOutput<kD> output;
+
+    // Where pages are is read one page ahead of fetching them.
+    const auto run_at = [&](const Run* runs, int p) { return runs[min(p, end - 1)]; };
+    Run run{};
+    Run next{};
+    const uint8_t* next_values = nullptr;
+    if (begin + warp < end) {
+        run = run_at(k_runs, begin + warp);
+        own.fetch_keys(run.block + k_offset);
+        copy_commit();
+        own.fetch_values(run_at(v_runs, begin + warp).block + v_offset);
+        copy_commit();
+        next = run_at(k_runs, begin + warp + kJoinWarps);
+        next_values = run_at(v_runs, begin + warp + kJoinWarps).block;
+    }
+    for (int p = begin + warp; p < end; p += kJoinWarps) {
+        const bool more = p + kJoinWarps < end;
+        const Run after = run_at(k_runs, p + 2 * kJoinWarps);
+        const uint8_t* const after_values = run_at(v_runs, p + 2 * kJoinWarps).block;
+        wait_for_copies();
+        typename Warp::Scores score;
+        own.multiply_keys(q, own_refined, score);
+        __syncwarp();  // the keys are used
+        if (more) {
+            own.fetch_keys(next.block + k_offset);
+        }
+        copy_commit();
+        own.hide_tokens(rows, run, n_sinks, a, score);
+        own.update_softmax(factor, score, output);
+        wait_for_copies();
+        own.add_values(output);
+        __syncwarp();  // the values are used
+        if (more) {
+            own.fetch_values(next_values + v_offset);
+        }
+        copy_commit();
+        run = next;
+        next = after;
+        next_values = after_values;
+    }
+    own.merge_warps(a, rows, v_table, warp, shared, output);
+    after_previous();
+}
+
+template <int kD, int kBits, bool kPaper, int kBlocks>
+AttentionFunction function(const kv::PageFormat& k, const kv::PageFormat& v) {
+    const int joined = join_bytes(kRows, kD);
+    const int pages = kJoinWarps * Layout(Kind{kD, kBits, kPaper}, k, v).bytes;
+    return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kBlocks>),
+            joined > pages ? joined : pages};
+}
+
+template <int kBits, bool kPaper, int kBlocks>
+AttentionFunction function_of_width(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    switch (variant.width) {
+    case 64:
+        return function<64, kBits, kPaper, 4>(k, v);
+    case 128:
+        return function<128, kBits, kPaper, kBlocks>(k, v);
+    }
+    fail_variant(variant);
+}
+
+}  // namespace
+
+AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    switch (variant.type) {
+    case LK_CACHE_KIVI2:
+        return function_of_width<2, false, 3>(variant, k, v);
+    case LK_CACHE_KIVI4:
+        return function_of_width<4, false, 2>(variant, k, v);
+    case LK_CACHE_KIVI2_PAPER:
+        return function_of_width<2, true, 3>(variant, k, v);
+    case LK_CACHE_KIVI4_PAPER:
+        return function_of_width<4, true, 2>(variant, k, v);
+    default:
+        fail_variant(variant);
+    }
+}
+
+}  // namespace lk::cuda

@@ -1,0 +1,110 @@
+// How a page of codes lies in a warp's shared memory, and arithmetic on codes and scales as halves.
+#pragma once
+
+#include "backend/cuda/attention/common.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+constexpr int kRows = kPagesRows;
+constexpr int kTiles = 4;      // of 32 tokens in a page
+constexpr int kProbRow = 136;  // halves of a row of probabilities: rows in banks of their own
+
+struct Kind {
+    int head_size;
+    int bits;
+    bool paper;  // scales are pairs of halves
+
+    __host__ __device__ constexpr bool rotated() const { return bits == 2 && !paper; }  // and keys refined
+    __host__ __device__ constexpr int code_rows() const { return rotated() ? head_size * 5 / 4 : head_size; }
+    __host__ __device__ constexpr int value_words() const { return head_size * bits / 2; }  // of 16 tokens
+    __host__ __device__ constexpr int value_stride() const { return value_words() + 8; }    // lanes j in other banks
+    // Powers of two that probabilities are multiplied with, so that their products with scales are normal halves and
+    // no product with a zero point or a minimum leaves the range.
+    __host__ __device__ constexpr int lift() const { return paper ? 0 : rotated() ? 10 : 6; }
+};
+
+// Shared memory of a warp, in bytes: a page of keys as it lies; of values, blocks of 16 tokens apart, then their
+// scales.
+struct Layout {
+    int values;
+    int value_scales;
+    int refined;  // uint8 [4 groups, D/4]: scales of the refined channels, then their zero points
+    int prob;     // half [rows, kProbRow]
+    int bytes;
+
+    __host__ __device__ Layout(Kind kind, const kv::PageFormat& k, const kv::PageFormat& v) {
+        values = static_cast<int>(k.page_bytes);
+        value_scales = values + 8 * kind.value_stride() * 4;
+        refined = value_scales + static_cast<int>(v.page_bytes - v.scales_offset);
+        prob = refined + (kind.rotated() ? 2 * kTiles * kind.head_size / 4 : 0);
+        bytes = prob + kRows * kProbRow * 2;
+    }
+};
+
+// Transposes an 8 x 8 matrix of halves, of which a lane has columns 2 j and 2 j + 1 of row g.
+__device__ unsigned transpose(unsigned x) {
+    unsigned y;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(y) : "r"(x));
+    return y;
+}
+
+__device__ unsigned times(unsigned a, unsigned b) {
+    return bits(__hmul2(halves(a), halves(b)));
+}
+
+// Halves 0 and 2, or 1 and 3, of four.
+__device__ unsigned low_halves(unsigned a, unsigned b) {
+    return __byte_perm(a, b, 0x5410);
+}
+
+__device__ unsigned high_halves(unsigned a, unsigned b) {
+    return __byte_perm(a, b, 0x7632);
+}
+
+// Byte scales 0 and 2 of a word as halves; and 1 and 3.
+constexpr unsigned kScaleMask = 0x3fc03fc0u;
+
+__device__ unsigned even_scales(unsigned word) {
+    return word << 6 & kScaleMask;
+}
+
+__device__ unsigned odd_scales(unsigned word) {
+    return word >> 2 & kScaleMask;
+}
+
+// Signed bytes 0 and 2 of a word as halves: 1024 + 128 + x has x in its low bits.
+__device__ unsigned even_zeros(unsigned word) {
+    const unsigned raised = (word & 0x00ff00ffu) ^ 0x64806480u;
+    return bits(__hsub2(halves(raised), __half2half2(__ushort_as_half(0x6480))));
+}
+
+// Waits for all copies of the warp but the last group.
+__device__ void wait_for_copies() {
+    copy_wait<1>();
+    __syncwarp();
+}
+
+// Over the lanes of one j.
+__device__ float max_of_column(float x) {
+    for (int offset = 4; offset < 32; offset *= 2) {
+        x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, offset));
+    }
+    return x;
+}
+
+__device__ float sum_of_column(float x) {
+    for (int offset = 4; offset < 32; offset *= 2) {
+        x += __shfl_xor_sync(kAllLanes, x, offset);
+    }
+    return x;
+}
+
+__device__ float power2(int e) {
+    return __int_as_float((127 + e) << 23);
+}
+
+}  // namespace
+
+}  // namespace lk::cuda

@@ -1,0 +1,303 @@
+// Attention of few query rows over tokens that are rows of their own: in full precision, which are pages of f16, or
+// sinks, ring and the call's own rows beside pages of codes; or pages of q8_0 or q4_0, in whose rotated frame queries
+// and values are then. A warp takes 32 tokens by itself, and needs no other until the end.
+//   scores  8 lanes a token, 4 tokens at once; a lane ends with the score of its own token
+//   values  a token at a time, kCh channels a lane
+#include <type_traits>
+
+#include "backend/cuda/attention/common.cuh"
+#include "backend/cuda/queue.h"
+
+namespace lk::cuda {
+
+namespace {
+
+// The tokens a segment has in full precision, in order: sinks, then those from page_tokens on. In a cache of f16 these
+// are all tokens, and page_tokens is 0.
+struct ExactTokens {
+    int n_sinks;
+    int rest;  // the token that follows the sinks
+
+    __device__ explicit ExactTokens(const SegmentWork& s)
+        : n_sinks(min(s.k.n_sinks, s.page_tokens)), rest(s.page_tokens) {}
+    __device__ int count(int n_tokens) const { return n_sinks + n_tokens - rest; }
+    __device__ int token(int i) const { return i < n_sinks ? i : rest + i - n_sinks; }
+};
+
+// The tokens a segment has in pages of blocks.
+struct PagedTokens {
+    static constexpr int n_sinks = 0;
+    static constexpr int rest = 0;
+    int n;
+
+    __device__ explicit PagedTokens(const SegmentWork& s) : n(s.page_tokens) {}
+    __device__ int count(int) const { return n; }
+    __device__ int token(int i) const { return i; }
+};
+
+// A token's row of blocks.
+__device__ const uint8_t* block_row(const SideWork& side, const SideShape& shape, int head, int token) {
+    const Run& run = side.runs[find_run(side, token)];
+    return run.block + static_cast<size_t>(head) * shape.format.page_bytes +
+           static_cast<size_t>(run.first + token - run.start) * shape.format.row_bytes();
+}
+
+// kCount channels of a row as they lie in memory, from c on, a multiple of kCount.
+template <int kBits, int kCount>
+struct Channels {
+    static constexpr int kWords = kBits == 16 ? kCount / 2 : (kCount + 3) / 4;
+    unsigned words[kWords];
+    uint16_t scale = 0;  // of a block
+    int shift = 0;
+
+    __device__ Channels() = default;
+
+    __device__ Channels(const uint8_t* row, int c) {
+        if constexpr (kBits == 16) {
+            const uint8_t* const p = row + 2 * c;
+            if constexpr (kCount == 8) {
+                const uint4 w = *reinterpret_cast<const uint4*>(p);
+                words[0] = w.x, words[1] = w.y, words[2] = w.z, words[3] = w.w;
+            } else if constexpr (kCount == 4) {
+                const uint2 w = *reinterpret_cast<const uint2*>(p);
+                words[0] = w.x, words[1] = w.y;
+            } else {
+                words[0] = *reinterpret_cast<const unsigned*>(p);
+            }
+        } else {
+            const uint8_t* const block = row + c / 32 * (2 + 4 * kBits);
+            const uint8_t* const p = block + 2 + c % (4 * kBits);
+            scale = load_u16(block);
+            shift = c % 32 / (4 * kBits) * 4;
+            if constexpr (kCount == 8) {
+                load_words(p, words);
+            } else {
+                words[0] = kCount == 4 ? load_u32(p) : load_u16(p);
+            }
+        }
+    }
+
+    // Those of a block without their scale, which is returned.
+    __device__ float decode(float (&x)[kCount]) const {
+        if constexpr (kBits == 16) {
+#pragma unroll
+            for (int i = 0; i < kWords; ++i) {
+                const float2 pair = __half22float2(halves(words[i]));
+                x[2 * i] = pair.x;
+                x[2 * i + 1] = pair.y;
+            }
+            return 1;
+        } else {
+            // A byte in the mantissa of 2^23 is a float of 2^23 more.
+            constexpr unsigned kMantissa = 0x4b000000u;
+            constexpr float kLess = 8388608.0f + (kBits == 8 ? 128 : 8);
+#pragma unroll
+            for (int i = 0; i < kCount; ++i) {
+                const unsigned word = kBits == 8 ? words[i / 4] ^ 0x80808080u : words[i / 4] >> shift & 0x0f0f0f0fu;
+                x[i] = __uint_as_float(__byte_perm(word, kMantissa, 0x7440 | i % 4)) - kLess;
+            }
+            return half_bits_to_float(scale);
+        }
+    }
+};
+
+// kBits: of a channel, 16 for rows in full precision.
+template <int kRows, int kCh, int kBits>
+__global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const AttentionWork a) {
+    constexpr bool kExact = kBits == 16;
+    if constexpr (kExact) {
+        after_previous();
+    } else {
+        beside_previous();
+    }
+    extern __shared__ __align__(16) float joined[];
+    constexpr int kD = kCh * 32;
+    constexpr int kParts = kD / 64;  // loads of 8 channels a lane for a token
+    constexpr int kTogether = 4;     // steps of 4 tokens whose loads are under way at once
+
+    const SegmentWork& seg = a.segments[blockIdx.z];
+    const QueryRows rows(a, seg, kRows);
+    if (rows.n <= 0) {
+        return;
+    }
+    const int n_splits = kExact ? a.n_splits : a.n_page_splits;
+    const int head = rows.head();
+    const int warp = threadIdx.x / 32;
+    const int lane = threadIdx.x % 32;
+    const int position = rows.position(rows.n - 1);  // of the last row
+    const std::conditional_t<kExact, ExactTokens, PagedTokens> tokens(seg);
+    const int count = tokens.count(position + 1);
+    const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
+    const int first_tile = first_seen > tokens.rest ? (tokens.n_sinks + first_seen - tokens.rest) / 32 : 0;
+    const int n_tiles = (count + 31) / 32 - first_tile;
+    const int per_split = (n_tiles + n_splits - 1) / n_splits;
+    const int begin = first_tile + blockIdx.y * per_split;
+    const int end = min(begin + per_split, first_tile + n_tiles);
+
+    if (!kExact) {
+        for (int i = threadIdx.x; i < kRows * kD; i += blockDim.x) {
+            joined[i] = a.q[rows.output(min(i / kD, rows.n - 1)) * kD + i % kD];
+        }
+        __syncthreads();
+        hadamard_rows<kRows, kD>(joined);
+    }
+    const float factor = kExact ? a.scale : a.scale * rsqrtf(static_cast<float>(kD));
+    float q[kRows][8 * kParts];
+    int last[kRows];
+    float largest[kRows];
+    float sum[kRows];
+    float out[kRows][kCh];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        const float* row = kExact ? a.q + rows.output(min(r, rows.n - 1)) * kD : joined + r * kD;
+#pragma unroll
+        for (int j = 0; j < kParts; ++j) {
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                q[r][8 * j + i] = row[64 * j + lane % 8 * 8 + i] * factor;
+            }
+        }
+        last[r] = rows.position(min(r, rows.n - 1));
+        largest[r] = -INFINITY;
+        sum[r] = 0;
+#pragma unroll
+        for (int c = 0; c < kCh; ++c) {
+            out[r][c] = 0;
+        }
+    }
+
+    for (int tile = begin + warp; tile < end; tile += kJoinWarps) {
+        const int index = tile * 32 + lane;
+        const int token = tokens.token(min(index, count - 1));
+        const auto row_of = [&](const SideWork& side, const SideShape& shape) {
+            if constexpr (kExact) {
+                return reinterpret_cast<unsigned long long>(exact_row(side, shape, head, kD, token));
+            } else {
+                return reinterpret_cast<unsigned long long>(block_row(side, shape, head, token));
+            }
+        };
+        const unsigned long long k_row = row_of(seg.k, a.k);
+        const unsigned long long v_row = row_of(seg.v, a.v);
+
+        float score[kRows];
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            score[r] = 0;
+        }
+#pragma unroll
+        for (int batch = 0; batch < 8; batch += kTogether) {
+            Channels<kBits, 8> k[kTogether][kParts];
+#pragma unroll
+            for (int i = 0; i < kTogether; ++i) {
+                const auto* row =
+                    reinterpret_cast<const uint8_t*>(__shfl_sync(kAllLanes, k_row, 4 * (batch + i) + lane / 8));
+#pragma unroll
+                for (int j = 0; j < kParts; ++j) {
+                    k[i][j] = Channels<kBits, 8>(row, 64 * j + lane % 8 * 8);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < kTogether; ++i) {
+                float dot[kRows] = {};
+#pragma unroll
+                for (int j = 0; j < kParts; ++j) {
+                    float x[8];
+                    const float scale = k[i][j].decode(x);
+#pragma unroll
+                    for (int r = 0; r < kRows; ++r) {
+                        float part = 0;
+#pragma unroll
+                        for (int c = 0; c < 8; ++c) {
+                            part += x[c] * q[r][8 * j + c];
+                        }
+                        dot[r] += scale * part;
+                    }
+                }
+#pragma unroll
+                for (int r = 0; r < kRows; ++r) {
+                    dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 1);
+                    dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 2);
+                    dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 4);
+                    const float mine = __shfl_sync(kAllLanes, dot[r], lane % 4 * 8);
+                    score[r] = lane / 4 == batch + i ? mine : score[r];
+                }
+            }
+        }
+
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            const bool seen = index < count && token <= last[r] && (a.window == 0 || token > last[r] - a.window);
+            score[r] = seen ? score[r] : -INFINITY;
+            const float now = fmaxf(largest[r], warp_max_any(score[r]));
+            const float base = now == -INFINITY ? 0.0f : now;
+            if (now > largest[r]) {
+                const float correction = __expf(largest[r] - base);
+                sum[r] *= correction;
+#pragma unroll
+                for (int c = 0; c < kCh; ++c) {
+                    out[r][c] *= correction;
+                }
+                largest[r] = now;
+            }
+            score[r] = __expf(score[r] - base);
+            sum[r] += score[r];
+        }
+
+#pragma unroll 8
+        for (int t = 0; t < 32; ++t) {
+            const auto* row = reinterpret_cast<const uint8_t*>(__shfl_sync(kAllLanes, v_row, t));
+            float v[kCh];
+            const float v_scale = Channels<kBits, kCh>(row, lane * kCh).decode(v);
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) {
+                const float p = v_scale * __shfl_sync(kAllLanes, score[r], t);
+#pragma unroll
+                for (int c = 0; c < kCh; ++c) {
+                    out[r][c] += p * v[c];
+                }
+            }
+        }
+    }
+    join_warps<kRows, kCh, !kExact>(a, (kExact ? a.n_page_splits : 0) + blockIdx.y, largest, sum, out, rows, nullptr,
+                                    joined);
+    if (!kExact) {
+        after_previous();
+    }
+}
+
+template <int kRows, int kD, int kBits>
+AttentionFunction function() {
+    return {reinterpret_cast<const void*>(attention_rows_kernel<kRows, kD / 32, kBits>), join_bytes(kRows, kD)};
+}
+
+template <int kBits>
+AttentionFunction function_of_shape(const AttentionVariant& variant) {
+    const bool one = variant.n_rows == 1;
+    if (!one && variant.n_rows != kFewRows) {
+        fail_variant(variant);
+    }
+    switch (variant.width) {
+    case 64:
+        return one ? function<1, 64, kBits>() : function<kFewRows, 64, kBits>();
+    case 128:
+        return one ? function<1, 128, kBits>() : function<kFewRows, 128, kBits>();
+    }
+    fail_variant(variant);
+}
+
+}  // namespace
+
+AttentionFunction rows_function(const AttentionVariant& variant) {
+    switch (variant.type) {
+    case LK_CACHE_F16:
+        return function_of_shape<16>(variant);
+    case LK_CACHE_Q8_0:
+        return function_of_shape<8>(variant);
+    case LK_CACHE_Q4_0:
+        return function_of_shape<4>(variant);
+    default:
+        fail_variant(variant);
+    }
+}
+
+}  // namespace lk::cuda

@@ -1,0 +1,319 @@
+// The stages of matmuls in tiles, which tile.cu puts together.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "backend/cuda/matmul/matmul.h"
+#include "backend/cuda/matmul/row_decoder.cuh"
+#include "backend/cuda/queue.h"
+
+namespace lk::cuda {
+
+namespace {
+
+constexpr int kWarpRows = 32;
+constexpr int kRowWarps = TilePlan::kRows / kWarpRows;
+constexpr int kSharers = 4;  // warps that share the elements of rows
+constexpr int kThreads = kRowWarps * kSharers * 32;
+constexpr int kMostStages = TilePlan::kMostStages;
+constexpr int kStepElements = TilePlan::kStepElements;
+
+// See TileStep.
+template <WeightType kType>
+struct Step {
+    static constexpr TileStep kStep = TileStep::of(kType);
+    static constexpr int kBytes = kStep.bytes;
+    static constexpr int kAlign = kStep.align;
+    static constexpr int kPieces = kStep.pieces;
+    static constexpr int kPitch = kStep.pitch;
+    static constexpr int kWeightBytes = kStep.weight_bytes;
+    static constexpr int kColumnPitch = kStep.column_pitch;
+};
+
+__device__ void wait_for_all_but(int groups) {
+    switch (groups) {
+    case 0:
+        return copy_wait<0>();
+    case 1:
+        return copy_wait<1>();
+    case 2:
+        return copy_wait<2>();
+    case 3:
+        return copy_wait<3>();
+    default:
+        return copy_wait<kMostStages - 2>();
+    }
+}
+
+// What a launch computes.
+struct TileWork {
+    FewProducts products;
+    size_t row_bytes;
+    int n_cols;
+    const uint16_t* x;  // [n, n_cols]
+    int n;
+    TilePlan plan;
+    float* sums;  // see multiply_tiles
+    int* counts;  //
+};
+
+// Where a unit (a step of a tile) is.
+struct Place {
+    __device__ Place(const FewProducts& products, const TilePlan& plan, int unit)
+        : tile(unit / plan.n_steps), step(unit - tile * plan.n_steps) {
+        find_product(products);
+    }
+
+    __device__ void advance(const FewProducts& products, const TilePlan& plan) {
+        if (++step == plan.n_steps) {
+            step = 0;
+            ++tile;
+            find_product(products);
+        }
+    }
+
+    __device__ void find_product(const FewProducts& products) {
+        which = product_of(products, tile);
+        first_row = (tile - products.first_block[which]) * TilePlan::kRows;
+    }
+
+    int tile;
+    int step;
+    int which;
+    int first_row;  // of the tile
+};
+
+// A thread block with its share of the tiles. A lane has, of every 16 rows and 8 columns of its warp's, rows g and g +
+// 8, and columns 2 j and 2 j + 1.
+template <WeightType kType, int kTiles>
+struct TileBlock {
+    using S = Step<kType>;
+    static constexpr int kRows = TilePlan::kRows;
+    static constexpr int kColumns = 8 * kTiles;
+    static constexpr int kStageBytes = S::kStep.stage_bytes(kTiles);
+    static constexpr int kEach = kStepElements / kSharers;
+    static_assert(kEach == 64);               // two chunks
+    static constexpr int kSums = 8 * kTiles;  // of a lane
+    static constexpr int kKept = kSums / 4;   // of these, after the exchange
+    using Accumulators = float[2][kTiles][4];
+
+    const TileWork& a;
+    int begin;  // units of the block
+    int end;
+    bool has_rest;  // rows end within a step
+    int warp_row;
+    int sharer;
+    int g;
+    int j;
+    int first;  // the lane's first element of a step
+
+    // Stage "load tile", its weights: a lane copies one piece of some rows, all lanes of kLanes neighbours the same
+    // row's.
+    __device__ __forceinline__ void fetch_weights(const Place& at, uint8_t* stage) const {
+        constexpr int kLanes = S::kPieces <= 8 ? 8 : S::kPieces <= 16 ? 16 : 32;
+        constexpr int kTogether = kThreads / kLanes;  // rows
+        const int piece = threadIdx.x % kLanes;
+        if (piece >= S::kPieces) {
+            return;
+        }
+        const int row = threadIdx.x / kLanes;
+        const int n_rows = a.products.n_rows[at.which] - at.first_row - row;
+        const uint8_t* const w = a.products.w[at.which];
+        const uint8_t* from = w + static_cast<size_t>(at.first_row + row) * a.row_bytes + at.step * S::kBytes;
+        uint8_t* const to = stage + row * S::kPitch + 16 * piece;
+        const auto before = [&] {
+            return S::kAlign < 16 ? static_cast<int>(reinterpret_cast<uintptr_t>(from) % 16) : 0;
+        };
+        if (n_rows >= kRows && !(has_rest && at.step + 1 == a.plan.n_steps)) {
+#pragma unroll
+            for (int r = 0; r < kRows; r += kTogether) {
+                copy_async(to + r * S::kPitch, from + (16 * piece - before()));
+                from += kTogether * a.row_bytes;
+            }
+            return;
+        }
+        // Rows that are not there, and zeros behind the rows' end.
+        const int left = static_cast<int>(a.row_bytes) - at.step * S::kBytes - 16 * piece;
+        for (int r = 0; r < min(kRows, n_rows); r += kTogether) {
+            const int bytes = min(max(left + before(), 0), 16);
+            copy_async_some(to + r * S::kPitch, bytes > 0 ? from + (16 * piece - before()) : w, bytes);
+            from += kTogether * a.row_bytes;
+        }
+    }
+
+    // Its columns.
+    __device__ __forceinline__ void fetch_columns(const Place& at, uint8_t* stage) const {
+        constexpr int kLanes = kStepElements / 8;
+        constexpr int kTogether = kThreads / kLanes;  // columns
+        const int column = threadIdx.x / kLanes;
+        const int piece = threadIdx.x % kLanes;
+        const int element = at.step * kStepElements + 8 * piece;
+        const int bytes = element < a.n_cols ? 16 : 0;
+        const uint16_t* from = a.x + static_cast<size_t>(column) * a.n_cols + (bytes > 0 ? element : 0);
+        uint8_t* const to = stage + S::kWeightBytes + column * S::kColumnPitch + 16 * piece;
+#pragma unroll
+        for (int c = 0; c < kColumns; c += kTogether) {
+            if (column < a.n - c) {
+                copy_async_some(to + c * S::kColumnPitch, from, bytes);
+            }
+            from += kTogether * a.n_cols;
+        }
+    }
+
+    // Stage "decode": the lane's rows of a unit.
+    __device__ __forceinline__ void begin_unit(const Place& at, const uint8_t* stage,
+                                               RowDecoder<kType>& decoder) const {
+        unsigned before = 0;  // of a row in its first piece
+        if constexpr (S::kAlign < 16) {
+            before = static_cast<unsigned>(reinterpret_cast<uintptr_t>(a.products.w[at.which])) + at.step * S::kBytes +
+                     (at.first_row + warp_row + g) * static_cast<unsigned>(a.row_bytes);
+        }
+        const uint8_t* rows[4];
+#pragma unroll
+        for (int r = 0; r < 4; ++r) {
+            rows[r] = stage + (warp_row + 8 * r + g) * S::kPitch +
+                      (S::kAlign < 16 ? (before + 8 * r * static_cast<unsigned>(a.row_bytes)) % 16 : 0);
+        }
+        decoder.begin(rows, first);
+    }
+
+    // Stage "multiply": a chunk of rows with that of the columns.
+    __device__ __forceinline__ void multiply_chunk(const uint8_t* stage, int chunk, const uint4 (&rows)[4],
+                                                   Accumulators& acc) const {
+        constexpr int kAtOnce = kTiles < 4 ? kTiles : 4;
+        const uint8_t* const columns = stage + S::kWeightBytes + g * S::kColumnPitch + 2 * first + 64 * chunk;
+#pragma unroll
+        for (int first_tile = 0; first_tile < kTiles; first_tile += kAtOnce) {
+            uint4 b[kAtOnce];
+#pragma unroll
+            for (int t = 0; t < kAtOnce; ++t) {
+                b[t] = *reinterpret_cast<const uint4*>(columns + 8 * (first_tile + t) * S::kColumnPitch);
+            }
+            // In this order no product waits for the one before it.
+#pragma unroll
+            for (int i = 0; i < 2 * kAtOnce; ++i) {
+                const uint4& low = rows[i % 2 * 2];
+                const uint4& high = rows[i % 2 * 2 + 1];
+                multiply(acc[i % 2][first_tile + i / 2], low.x, high.x, low.y, high.y, b[i / 2].x, b[i / 2].y);
+            }
+#pragma unroll
+            for (int i = 0; i < 2 * kAtOnce; ++i) {
+                const uint4& low = rows[i % 2 * 2];
+                const uint4& high = rows[i % 2 * 2 + 1];
+                multiply(acc[i % 2][first_tile + i / 2], low.z, high.z, low.w, high.w, b[i / 2].z, b[i / 2].w);
+            }
+        }
+    }
+
+    // Stage "merge": the sums of a tile's steps up to `unit`, the last of them that this block has, go to y, or are
+    // added to other blocks'. stage: free to use.
+    __device__ __forceinline__ void finish_tile(const Place& at, int unit, uint8_t* stage, Accumulators& acc) const {
+        float sum[kSums];
+#pragma unroll
+        for (int i = 0; i < kSums; ++i) {
+            sum[i] = acc[i / (4 * kTiles)][i / 4 % kTiles][i % 4];
+            acc[i / (4 * kTiles)][i / 4 % kTiles][i % 4] = 0;
+        }
+        // Sharers pair up twice.
+        auto* const shared_sums = reinterpret_cast<float*>(stage);
+        exchange<kSums / 2>(shared_sums, 2, sum);
+        exchange<kSums / 4>(shared_sums, 1, sum);
+        const int first_sum = ((sharer & 2) != 0 ? kSums / 2 : 0) + ((sharer & 1) != 0 ? kKept : 0);
+        const int n_rows = a.products.n_rows[at.which];
+        float* const y = a.products.y[at.which];
+        const bool add = a.products.add[at.which];
+        // Stage "store".
+        const auto store = [&] {
+#pragma unroll
+            for (int k = 0; k < kKept; ++k) {
+                const int i = first_sum + k;
+                const int row = at.first_row + warp_row + i / (4 * kTiles) * 16 + i % 4 / 2 * 8 + g;
+                const int column = i / 4 % kTiles * 8 + 2 * j + i % 2;
+                if (column < a.n && row < n_rows) {
+                    float& out = y[static_cast<size_t>(column) * n_rows + row];
+                    out = add ? out + sum[k] : sum[k];
+                }
+            }
+        };
+        const int tile_begin = at.tile * a.plan.n_steps;
+        const int n_done = unit + 1 - max(begin, tile_begin);
+        if (n_done == a.plan.n_steps) {
+            store();
+            return;
+        }
+        if (!add_blocks(at, tile_begin, n_done, sum)) {
+            return;
+        }
+        store();
+        if (threadIdx.x == 0) {
+            a.counts[at.tile] = 0;
+        }
+    }
+
+private:
+    // Each sharer gives its partner, `bit` away, the half of its sums that the partner keeps.
+    template <int kHalf>
+    __device__ __forceinline__ void exchange(float* shared_sums, int bit, float (&sum)[kSums]) const {
+        constexpr int kAtOnce = kHalf < 16 ? kHalf : 16;
+        static_assert(kAtOnce * kThreads * sizeof(float) <= kStageBytes);
+        const bool upper = (sharer & bit) != 0;
+        const int partner = threadIdx.x + (upper ? -bit : bit) * kRowWarps * 32;
+#pragma unroll
+        for (int k = 0; k < kHalf; k += kAtOnce) {
+            __syncthreads();
+#pragma unroll
+            for (int i = k; i < k + kAtOnce; ++i) {
+                shared_sums[(i - k) * kThreads + threadIdx.x] = upper ? sum[i] : sum[kHalf + i];
+            }
+            __syncthreads();
+#pragma unroll
+            for (int i = k; i < k + kAtOnce; ++i) {
+                sum[i] = (upper ? sum[kHalf + i] : sum[i]) + shared_sums[(i - k) * kThreads + partner];
+            }
+        }
+    }
+
+    // Leaves the block's sums for the last block of the tile. That one gets all blocks' and returns true.
+    __device__ __forceinline__ bool add_blocks(const Place& at, int tile_begin, int n_done, float (&sum)[kSums]) const {
+        // A block has parts of two tiles at most: that which it begins with, and that which it ends with.
+        const auto sum_at = [&](int block, int k) {
+            const int slot = 2 * block + (a.plan.shares.begin(block) <= tile_begin);
+            return reinterpret_cast<float2*>(a.sums + static_cast<size_t>(slot) * TilePlan::kSums) + k * kThreads +
+                   threadIdx.x;
+        };
+#pragma unroll
+        for (int k = 0; k < kKept / 2; ++k) {
+            __stcg(sum_at(blockIdx.x, k), make_float2(sum[2 * k], sum[2 * k + 1]));
+        }
+        __syncthreads();
+        bool is_last = false;
+        if (threadIdx.x == 0) {
+            __threadfence();
+            is_last = atomicAdd(&a.counts[at.tile], n_done) == a.plan.n_steps - n_done;
+            __threadfence();
+        }
+        if (__syncthreads_or(is_last) == 0) {
+            return false;
+        }
+#pragma unroll
+        for (int k = 0; k < kKept; ++k) {
+            sum[k] = 0;
+        }
+        const int last_block = a.plan.shares.block_of(tile_begin + a.plan.n_steps - 1);
+#pragma unroll 2
+        for (int block = a.plan.shares.block_of(tile_begin); block <= last_block; ++block) {
+#pragma unroll
+            for (int k = 0; k < kKept / 2; ++k) {
+                const float2 v = __ldcg(sum_at(block, k));
+                sum[2 * k] += v.x;
+                sum[2 * k + 1] += v.y;
+            }
+        }
+        return true;
+    }
+};
+
+}  // namespace
+
+}  // namespace lk::cuda

@@ -1,0 +1,125 @@
+#include "backend/cuda/plan/attention_plan.h"
+
+#include <string>
+
+#include "backend/cuda/plan/splits.h"
+#include "base/error.h"
+
+namespace lk::cuda {
+
+namespace {
+
+std::string type_text(lk_cache_type type) {
+    const char* const name = lk_cache_type_name(type);
+    return name != nullptr ? name : format("type %d", static_cast<int>(type));
+}
+
+[[noreturn]] void fail_request(const kv::PageFormat& k, const kv::PageFormat& v, int query_rows) {
+    LK_FAIL(
+        LK_UNSUPPORTED,
+        "attention: no CUDA kernel reads keys in %s and values in %s with head sizes %d and %d for %d query rows of "
+        "a KV head; use another cache type, or leave all layers on the CPU",
+        type_text(k.type).c_str(), type_text(v.type).c_str(), k.head_size, v.head_size, query_rows);
+}
+
+bool is_known(lk_cache_type type) {
+    switch (type) {
+    case LK_CACHE_F16:
+    case LK_CACHE_KIVI4:
+    case LK_CACHE_KIVI2:
+    case LK_CACHE_KIVI4_PAPER:
+    case LK_CACHE_KIVI2_PAPER:
+    case LK_CACHE_Q8_0:
+    case LK_CACHE_Q4_0:
+        return true;
+    case LK_CACHE_TYPE_COUNT:
+        break;
+    }
+    return false;
+}
+
+void check_request(const kv::PageFormat& k, const kv::PageFormat& v, int query_rows) {
+    const bool known = is_known(k.type) && is_known(v.type) && k.head_size == v.head_size && k.head_size > 0 &&
+                       k.head_size <= kv::kMaxHeadSize && k.head_size % 8 == 0 && query_rows > 0;
+    if (!known) {
+        fail_request(k, v, query_rows);
+    }
+}
+
+// The head sizes that the decoding kernels are compiled for.
+bool is_decoding_width(int head_size) {
+    return head_size == 64 || head_size == 128;
+}
+
+AttentionVariant few_rows_variant(AttentionKernel kernel, const kv::PageFormat& f, int query_rows) {
+    return {kernel, f.type, f.head_size, query_rows == 1 ? 1 : kFewRows, 32 * kAttentionWarps};
+}
+
+AttentionVariant flash_variant(int head_size, int query_rows) {
+    const int width = head_size <= 64 ? 64 : head_size <= 96 ? 96 : head_size <= 128 ? 128 : 256;
+    return {AttentionKernel::flash, LK_CACHE_F16, width, flash_rows(width, query_rows <= kFlashSplitRows), kFlashTile};
+}
+
+int splits_of(const AttentionRequest& r, const AttentionVariant& variant, int n_tokens, int n_slots) {
+    constexpr double kOverhead = 1.5;  // of a thread block, in its steps
+    const int n_pieces = (n_tokens + variant.n_tokens - 1) / variant.n_tokens;
+    return choose_splits(attention_blocks(r, variant) * r.n_segments, n_pieces, n_slots, kOverhead);
+}
+
+}  // namespace
+
+AttentionVariant select_pages(const kv::PageFormat& k, const kv::PageFormat& v, int query_rows) {
+    check_request(k, v, query_rows);
+    if (k.type != v.type || !is_decoding_width(k.head_size)) {
+        return {};
+    }
+    if (k.blocks()) {
+        return few_rows_variant(AttentionKernel::block_pages, k, query_rows);
+    }
+    if (!kv::is_kivi(k.type) || k.group < 32) {
+        return {};
+    }
+    constexpr int kTokens = kv::kPageTokens * kAttentionWarps;  // a warp reads a page
+    return query_rows == 1 ? AttentionVariant{AttentionKernel::pages_row, k.type, k.head_size, 1, kTokens}
+                           : AttentionVariant{AttentionKernel::pages, k.type, k.head_size, kPagesRows, kTokens};
+}
+
+AttentionChoice select_attention(const AttentionRequest& r) {
+    const int query_rows = r.query_rows();
+    check_request(r.k, r.v, query_rows);
+    AttentionChoice choice;
+    if (r.exact && query_rows <= kFewRows && is_decoding_width(r.k.head_size)) {
+        choice.rest = few_rows_variant(AttentionKernel::rows, r.k, query_rows);
+        choice.rest.type = LK_CACHE_F16;
+    } else {
+        choice.rest = flash_variant(r.k.head_size, query_rows);
+    }
+    if (r.max_page_runs > 0) {
+        choice.pages = select_pages(r.k, r.v, query_rows);
+        if (choice.pages.kernel == AttentionKernel::none) {
+            fail_request(r.k, r.v, query_rows);
+        }
+    }
+    return choice;
+}
+
+int attention_blocks(const AttentionRequest& r, const AttentionVariant& variant) {
+    return r.n_head_kv * ((r.query_rows() + variant.n_rows - 1) / variant.n_rows);
+}
+
+AttentionSplits split_attention(const AttentionRequest& r, const AttentionChoice& choice, int rest_slots,
+                                int page_slots) {
+    AttentionSplits splits{splits_of(r, choice.rest, r.max_tokens, rest_slots), 0};
+    if (choice.pages.kernel != AttentionKernel::none) {
+        splits.pages = splits_of(r, choice.pages, r.max_page_runs * kv::kPageTokens, page_slots);
+    }
+    return splits;
+}
+
+void fail_variant(const AttentionVariant& variant) {
+    static constexpr const char* kNames[] = {"none", "flash", "rows", "block_pages", "pages", "pages_row"};
+    LK_FAIL(LK_INTERNAL_ERROR, "attention: the CUDA kernel '%s' is not compiled for %s, heads of %d, %d query rows",
+            kNames[static_cast<int>(variant.kernel)], type_text(variant.type).c_str(), variant.width, variant.n_rows);
+}
+
+}  // namespace lk::cuda

@@ -1,0 +1,95 @@
+#include "backend/cuda/plan/matmul_plan.h"
+
+#include <string>
+
+#include "backend/cuda/plan/matmul_launch.h"
+#include "base/error.h"
+
+namespace lk::cuda {
+
+namespace {
+
+std::string type_text(WeightType type) {
+    const WeightTypeTraits* const traits = weight_type_traits(type);
+    return traits != nullptr ? traits->name : format("type %u", static_cast<unsigned>(type));
+}
+
+bool is_known(WeightType type) {
+    switch (type) {
+    case WeightType::F32:
+    case WeightType::F16:
+    case WeightType::BF16:
+    case WeightType::Q4_0:
+    case WeightType::Q4_1:
+    case WeightType::Q5_0:
+    case WeightType::Q5_1:
+    case WeightType::Q8_0:
+    case WeightType::Q2_K:
+    case WeightType::Q3_K:
+    case WeightType::Q4_K:
+    case WeightType::Q5_K:
+    case WeightType::Q6_K:
+        return true;
+    }
+    return false;
+}
+
+// Kernels read eight elements, and whole blocks, at once.
+bool fits(WeightType type, int64_t n_cols) {
+    return is_known(type) && n_cols > 0 && n_cols % std::max(8, block_elements(type)) == 0;
+}
+
+}  // namespace
+
+bool supports_matmul(WeightType type, int64_t n_cols) {
+    return fits(type, n_cols);
+}
+
+MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_bytes) {
+    LK_CHECK(fits(type, n_cols) && n > 0, LK_UNSUPPORTED,
+             "matmul: no CUDA kernel multiplies %s weights of %lld columns with %d tokens; rows must be whole blocks "
+             "and a multiple of 8. Leave all layers on the CPU",
+             type_text(type).c_str(), static_cast<long long>(n_cols), n);
+    if (n == 1) {
+        return takes_codes(type) ? MatmulKernel::vector_codes : MatmulKernel::vector;
+    }
+    if (n <= few_columns(type)) {
+        return MatmulKernel::few;
+    }
+    if (!is_float(type) && n <= kTileColumns && tile_stages(type, n, shared_bytes) >= TilePlan::kLeastStages) {
+        return MatmulKernel::tiles;
+    }
+    return MatmulKernel::halves;
+}
+
+MatmulLaunch next_launch(std::span<const Product> products, int n, int shared_bytes) {
+    const Tensor& first = *products[0].w;
+    MatmulLaunch launch{select_matmul(first.type, first.n_cols, n, shared_bytes), 1};
+    if (launch.kernel == MatmulKernel::halves) {
+        return launch;
+    }
+    const size_t most = std::min(products.size(), static_cast<size_t>(FewProducts::kMost));
+    while (launch.count < most && products[launch.count].w->type == first.type &&
+           products[launch.count].w->n_cols == first.n_cols) {
+        ++launch.count;
+    }
+    return launch;
+}
+
+TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, const Processors& processors) {
+    TilePlan plan{};
+    for (int i = 0; i < products.count; ++i) {
+        plan.n_tiles += (products.n_rows[i] + TilePlan::kRows - 1) / TilePlan::kRows;
+    }
+    plan.n_steps = (n_cols + TilePlan::kStepElements - 1) / TilePlan::kStepElements;
+    plan.n_stages = tile_stages(type, n, processors.shared_bytes);
+    plan.shared_bytes = plan.n_stages * TileStep::of(type).stage_bytes(column_tiles(n));
+    plan.shares = Shares::of(plan.n_tiles * plan.n_steps, processors.count);
+    return plan;
+}
+
+void fail_weights(const char* operation, WeightType type) {
+    LK_FAIL(LK_INTERNAL_ERROR, "%s: no CUDA kernel is compiled for %s weights", operation, type_text(type).c_str());
+}
+
+}  // namespace lk::cuda

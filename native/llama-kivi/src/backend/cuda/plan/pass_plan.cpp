@@ -1,0 +1,140 @@
+#include "backend/cuda/plan/pass_plan.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace lk::cuda {
+
+namespace {
+
+using kv::Side;
+
+// Whether the tokens that the page kernel leaves are in full precision, and for the positions they have now.
+bool is_exact(const kv::SideSpec& spec, const kv::SequenceSide& side, const CommonRuns& taken) {
+    if (spec.format.quantized()) {
+        return side.n_paged() == taken.tokens;
+    }
+    return taken.tokens == 0 &&
+           std::all_of(side.pages().begin(), side.pages().end(), [](const kv::PageRef& ref) { return ref.frame == 0; });
+}
+
+// Few rows over tokens that are exact outside the pages; few rows; many rows.
+enum Kind { kFewExact, kFew, kMany, kKinds };
+
+SideWork side_work(const kv::SequenceSide& side, const half_t* staged, const Run* runs) {
+    SideWork w{};
+    w.runs = runs;
+    w.sinks = side.sinks();
+    w.ring = side.ring();
+    w.tables = side.tables();
+    w.staged = staged;
+    w.n_runs = static_cast<int>(side.pages().size());
+    w.n_paged = side.n_paged();
+    w.n_sinks = side.n_sinks();
+    w.ring_start = side.ring_start();
+    w.n_ring = side.n_ring();
+    return w;
+}
+
+Run* write_runs(const kv::SequenceSide& side, Run* out) {
+    int start = 0;
+    for (const kv::PageRef& ref : side.pages()) {
+        *out++ = {ref.block->data.data(), start, ref.count, ref.first, ref.frame};
+        start += ref.count;
+    }
+    return out;
+}
+
+}  // namespace
+
+CommonRuns count_common_runs(std::span<const kv::PageRef> k, std::span<const kv::PageRef> v) {
+    CommonRuns common;
+    const size_t n = std::min(k.size(), v.size());
+    for (size_t i = 0; i < n && k[i].frame == 0 && k[i].count == v[i].count && k[i].first == v[i].first; ++i) {
+        ++common.runs;
+        common.tokens += k[i].count;
+    }
+    return common;
+}
+
+PassPlan plan_pass(const kv::Cache& cache, std::span<const kv::Segment> segments) {
+    const kv::SideSpec& k_spec = cache.spec(Side::keys);
+    const kv::SideSpec& v_spec = cache.spec(Side::values);
+    const bool pages_supported = supports_pages(k_spec.format, v_spec.format);
+    PassPlan plan;
+    std::array<SegmentGroup, kKinds> groups{};
+    std::array<std::vector<size_t>, kKinds> members;
+    std::vector<CommonRuns> taken(segments.size());
+    for (size_t i = 0; i < segments.size(); ++i) {
+        const kv::Segment& s = segments[i];
+        const kv::Sequence& sequence = cache.sequence(s.seq);
+        Kind kind = kMany;
+        if (s.n_rows <= kFewRows) {
+            if (pages_supported) {
+                taken[i] = count_common_runs(sequence.k.pages(), sequence.v.pages());
+            }
+            kind = is_exact(k_spec, sequence.k, taken[i]) && is_exact(v_spec, sequence.v, taken[i]) ? kFewExact : kFew;
+        }
+        members[kind].push_back(i);
+        SegmentGroup& group = groups[kind];
+        group.max_rows = std::max(group.max_rows, s.n_rows);
+        group.max_tokens =
+            std::max(group.max_tokens, sequence.length() + s.n_rows - taken[i].tokens + sequence.k.n_sinks());
+        group.max_page_runs = std::max(group.max_page_runs, taken[i].runs);
+        plan.n_rows += s.n_rows;
+        plan.n_runs += sequence.k.pages().size() + sequence.v.pages().size();
+    }
+    for (int kind = 0; kind < kKinds; ++kind) {
+        if (members[kind].empty()) {
+            continue;
+        }
+        SegmentGroup& group = plan.groups.emplace_back(groups[kind]);
+        group.first = plan.segments.size();
+        group.count = members[kind].size();
+        group.exact = kind == kFewExact;
+        for (const size_t i : members[kind]) {
+            plan.segments.push_back(segments[i]);
+            plan.page_runs.push_back(taken[i]);
+        }
+    }
+    return plan;
+}
+
+void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uint8_t* device) {
+    const size_t work_bytes = plan.segments.size() * sizeof(SegmentWork);
+    auto* const works = reinterpret_cast<SegmentWork*>(host);
+    auto* const runs = reinterpret_cast<Run*>(host + work_bytes);
+    const auto* const device_runs = reinterpret_cast<const Run*>(device + work_bytes);
+    Run* next = runs;
+    for (size_t i = 0; i < plan.segments.size(); ++i) {
+        const kv::Segment& s = plan.segments[i];
+        const kv::Sequence& sequence = cache.sequence(s.seq);
+        const size_t row = static_cast<size_t>(s.row) * static_cast<size_t>(cache.config().head_size);
+        const Run* const k_runs = device_runs + (next - runs);
+        next = write_runs(sequence.k, next);
+        const Run* const v_runs = device_runs + (next - runs);
+        next = write_runs(sequence.v, next);
+        works[i] = {side_work(sequence.k, cache.staged(Side::keys) + row, k_runs),
+                    side_work(sequence.v, cache.staged(Side::values) + row, v_runs),
+                    s.row,
+                    s.n_rows,
+                    sequence.length(),
+                    plan.page_runs[i].runs,
+                    plan.page_runs[i].tokens};
+    }
+}
+
+AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head) {
+    return {cache.spec(Side::keys).format,
+            cache.spec(Side::values).format,
+            n_head,
+            cache.config().n_head_kv,
+            static_cast<int>(group.count),
+            group.max_rows,
+            group.max_tokens,
+            group.max_page_runs,
+            group.exact};
+}
+
+}  // namespace lk::cuda

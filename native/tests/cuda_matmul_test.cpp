@@ -1,0 +1,37 @@
+// The CUDA backend's matmuls against double precision. Without a GPU the tests are skipped.
+#include "cuda_helpers.h"
+
+namespace lk {
+namespace {
+
+// One column: vectors in 8 bits where the weights have few. More: halves.
+TEST_F(CudaOperations, Products) {
+    for (const WeightType type : test::kWeightTypes) {
+        const char* const name = weight_type_traits(type)->name;
+        double worst = 0;
+        double worst_vector = 0;
+        for (const int n_cols : {256, 2304, 16384}) {
+            const Tensor first = random_tensor(type, 37, n_cols);
+            const Tensor second = random_tensor(type, 130, n_cols);
+            for (const int n : {1, 2, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 300}) {
+                const std::vector<float> x = random_floats(static_cast<size_t>(n) * n_cols);
+                const std::vector<float> before = random_floats(static_cast<size_t>(n) * 130);
+                const Buffer<float> device_x = upload(x);
+                Buffer<float> y = upload(std::vector<float>(n * 37, std::nanf("")));
+                Buffer<float> added = upload(before);
+                const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
+                backend_->matmul(Rows::plain(device_x.data()), n, products);
+                backend_->finish();
+                const double error = test::worse(product_error(first, x, n, {}, download(y)),
+                                                 product_error(second, x, n, before, download(added)));
+                double& kind = n == 1 ? worst_vector : worst;
+                kind = std::max(kind, error);
+                EXPECT_LT(error, n == 1 ? 2e-3 : 5e-4) << name << ", " << n_cols << " columns, " << n << " rows of x";
+            }
+        }
+        std::printf("products, %s: worst error %.2g, of one column %.2g\n", name, worst, worst_vector);
+    }
+}
+
+}  // namespace
+}  // namespace lk

@@ -1,0 +1,241 @@
+// Whole models on the GPU against the CPU, through the C interface. Without a GPU the tests are skipped.
+#include "cuda_helpers.h"
+
+namespace lk {
+namespace {
+
+// The model with its weights in halves, so that the CPU leaves activations in float, as the GPU does.
+std::string in_halves(const std::string& from, const char* name) {
+    std::string to = testing::TempDir() + name;
+    lk_quantize_params params;
+    lk_quantize_params_default(&params);
+    params.type = "F16";
+    EXPECT_EQ(lk_quantize(from.c_str(), to.c_str(), &params, nullptr), LK_OK) << lk_last_error();
+    return to;
+}
+
+const std::string& exact_demo_path() {
+    static const std::string path = in_halves(test::demo_model_path(), "llama-kivi-demo-f16.gguf");
+    return path;
+}
+
+lk_model* load(const std::string& path, int n_gpu_layers) {
+    lk_model_params params;
+    lk_model_params_default(&params);
+    params.n_gpu_layers = n_gpu_layers;
+    lk_model* model = nullptr;
+    EXPECT_EQ(lk_model_load(path.c_str(), &params, &model), LK_OK) << lk_last_error();
+    return model;
+}
+
+void move_state(lk_context* from, lk_context* to, int32_t seq) {
+    uint64_t size = 0;
+    ASSERT_EQ(lk_seq_state_size(from, seq, &size), LK_OK) << lk_last_error();
+    std::vector<uint8_t> state(size);
+    ASSERT_EQ(lk_seq_state_get(from, seq, state.data(), size), LK_OK) << lk_last_error();
+    ASSERT_EQ(lk_seq_state_set(to, seq, state.data(), size), LK_OK) << lk_last_error();
+}
+
+class CudaModel : public testing::Test {
+protected:
+    void SetUp() override {
+        LK_NEED_GPU();
+        static lk_model* const gpu = load(exact_demo_path(), -1);
+        static lk_model* const cpu = load(exact_demo_path(), 0);
+        model_ = gpu;
+        cpu_model_ = cpu;
+    }
+
+    // In units of the logits' spread. Quantized caches drift where a code falls otherwise.
+    static double tolerance(lk_cache_type type) {
+        return type == LK_CACHE_F16                                    ? 0.02
+               : type == LK_CACHE_Q4_0 || type == LK_CACHE_KIVI2_PAPER ? 0.8
+               : type == LK_CACHE_KIVI2                                ? 0.4
+                                                                       : 0.2;
+    }
+
+    lk_model* model_ = nullptr;      // on the GPU
+    lk_model* cpu_model_ = nullptr;  // the same on the CPU
+};
+
+// The largest difference of logits over a text, a prompt of it at once and then token by token.
+double logits_difference(lk_model* gpu_model, lk_model* cpu_model, lk_cache_type type) {
+    test::TestContext cpu(test::small_params(type), cpu_model);
+    test::TestContext gpu(test::small_params(type), gpu_model);
+    const std::vector<int32_t> text = test::text_tokens(220);
+    const std::vector<int32_t> prompt(text.begin(), text.end() - 20);
+    double worst = test::distance(gpu.run(prompt), cpu.run(prompt));
+    for (int i = 200; i < 220; ++i) {
+        worst = test::worse(worst, test::distance(gpu.run({text[i]}), cpu.run({text[i]})));
+    }
+    return worst;
+}
+
+TEST_F(CudaModel, LogitsEqualTheCpus) {
+    for (const lk_cache_type type : kAllTypes) {
+        const double worst = logits_difference(model_, cpu_model_, type);
+        std::printf("logits, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
+        EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type);
+    }
+}
+
+// "The garbage collector", and the likeliest token 64 times.
+TEST_F(CudaModel, GreedyTextEqualsTheCpus) {
+    const auto write = [](lk_model* model, lk_cache_type type) {
+        test::TestContext context(test::small_params(type), model);
+        std::vector<int32_t> text = {16380, 486, 10282, 15156};
+        test::Logits logits = context.run(text);
+        for (int i = 0; i < 64; ++i) {
+            text.push_back(static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+            logits = context.run({text.back()});
+        }
+        return text;
+    };
+    for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2}) {
+        const std::vector<int32_t> expected = write(cpu_model_, type);
+        const std::vector<int32_t> actual = write(model_, type);
+        const auto parted = std::mismatch(expected.begin(), expected.end(), actual.begin()).first;
+        std::printf("greedy text, %s: %d of 64 tokens are the CPU's\n", lk_cache_type_name(type),
+                    static_cast<int>(parted - expected.begin()) - 4);
+        EXPECT_EQ(actual, expected) << lk_cache_type_name(type);
+    }
+}
+
+// LLAMA_KIVI_FALCON: a falcon model with the demo model's vocabulary.
+TEST_F(CudaModel, LogitsOfFalconEqualTheCpus) {
+    const char* const path = std::getenv("LLAMA_KIVI_FALCON");
+    if (path == nullptr) {
+        GTEST_SKIP() << "LLAMA_KIVI_FALCON names no file";
+    }
+    const std::string exact = in_halves(path, "llama-kivi-falcon-f16.gguf");
+    lk_model* const gpu = load(exact, -1);
+    lk_model* const cpu = load(exact, 0);
+    for (const lk_cache_type type : kAllTypes) {
+        const double worst = logits_difference(gpu, cpu, type);
+        std::printf("logits of falcon, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
+        EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type);
+    }
+    lk_model_free(gpu);
+    lk_model_free(cpu);
+}
+
+// The other layers are the CPU's. What a conversation's state is does not depend on that.
+TEST_F(CudaModel, SomeLayersOnTheGpu) {
+    for (const int n_gpu_layers : {1, 5, 9}) {
+        lk_model* const split = load(exact_demo_path(), n_gpu_layers);
+        for (const lk_cache_type type : kAllTypes) {
+            SCOPED_TRACE(format("%d layers, %s", n_gpu_layers, lk_cache_type_name(type)));
+            EXPECT_LT(logits_difference(split, cpu_model_, type), tolerance(type));
+            test::TestContext part(test::small_params(type), split);
+            test::TestContext whole(test::small_params(type), model_);
+            part.run(test::text_tokens(200));
+            ASSERT_EQ(lk_seq_copy(part.get(), 0, 1), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_seq_remove(part.get(), 1, 20, 90), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_seq_truncate(part.get(), 0, 150), LK_OK) << lk_last_error();
+            for (const int seq : {0, 1}) {
+                move_state(part.get(), whole.get(), seq);
+                EXPECT_LT(test::distance(part.run(test::text_tokens(9), seq), whole.run(test::text_tokens(9), seq)),
+                          tolerance(type));
+            }
+        }
+        lk_model_free(split);
+    }
+}
+
+TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
+    for (const lk_cache_type type : kAllTypes) {
+        SCOPED_TRACE(lk_cache_type_name(type));
+        test::TestContext cpu(test::small_params(type), cpu_model_);
+        test::TestContext gpu(test::small_params(type), model_);
+        test::TestContext again(test::small_params(type), model_);
+        gpu.run(test::text_tokens(180));
+        move_state(gpu.get(), cpu.get(), 0);
+        move_state(cpu.get(), again.get(), 0);
+        const test::Logits expected = gpu.run({7});
+        EXPECT_LT(test::distance(cpu.run({7}), expected), type == LK_CACHE_Q4_0 ? 0.2 : 0.06);
+        EXPECT_EQ(again.run({7}), expected) << "the same bits on the same device";
+    }
+}
+
+// 300 sequences of 1 to 280 tokens, so that some end before, on and behind the borders of pages.
+TEST_F(CudaModel, SequencesOfABatchDoNotMix) {
+    constexpr int n_seq = 300;
+    lk_context_params params = test::small_params(LK_CACHE_F16);
+    params.n_seq_max = n_seq;
+    params.n_ctx = n_seq * 384;
+    test::TestContext together(params, model_);
+    test::TestContext apart(params, model_);
+    std::vector<int32_t> tokens;
+    std::vector<int32_t> seqs;
+    std::vector<int32_t> next;
+    std::vector<test::Logits> expected;
+    for (int s = 0; s < n_seq; ++s) {
+        const std::vector<int32_t> text = test::text_tokens(1 + s * 37 % 280);
+        tokens.insert(tokens.end(), text.begin(), text.end());
+        seqs.insert(seqs.end(), text.size(), s);
+        apart.run(text, s);
+        expected.push_back(apart.run({s}, s));
+        next.push_back(s);
+    }
+    lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, nullptr, static_cast<uint32_t>(tokens.size())};
+    ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
+    const std::vector<uint8_t> outputs(n_seq, 1);
+    batch = {next.data(), nullptr, next.data(), nullptr, outputs.data(), n_seq};
+    ASSERT_EQ(lk_decode(together.get(), &batch), LK_OK) << lk_last_error();
+    for (int s = 0; s < n_seq; ++s) {
+        EXPECT_LT(test::distance(together.logits(s), expected[s]), 0.02) << "sequence " << s;
+    }
+}
+
+TEST_F(CudaModel, DrawsTokensOnTheDevice) {
+    test::TestContext gpu(test::small_params(LK_CACHE_F16), model_);
+    test::TestContext cpu(test::small_params(LK_CACHE_F16), cpu_model_);
+    const std::vector<int32_t> text = test::text_tokens(60);
+    for (const lk_sampling& sampling : {lk_sampling{0, 0, 1, 0, 0}, lk_sampling{1, 50, 0.9f, 0, 3}}) {
+        int same = 0;
+        int32_t next[2] = {text[0], text[0]};
+        for (int i = 0; i < 60; ++i) {
+            const lk_batch batch{&text[i], nullptr, nullptr, nullptr, nullptr, 1};
+            ASSERT_EQ(lk_decode_sample(gpu.get(), &batch, &sampling, &next[0]), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_decode_sample(cpu.get(), &batch, &sampling, &next[1]), LK_OK) << lk_last_error();
+            same += next[0] == next[1];
+        }
+        EXPECT_GE(same, 58);
+    }
+}
+
+TEST_F(CudaModel, SequenceOperations) {
+    for (const lk_cache_type type : kAllTypes) {
+        SCOPED_TRACE(lk_cache_type_name(type));
+        test::TestContext gpu(test::small_params(type), model_);
+        test::TestContext cpu(test::small_params(type), cpu_model_);
+        for (test::TestContext* c : {&gpu, &cpu}) {
+            c->run(test::text_tokens(200));
+            ASSERT_EQ(lk_seq_copy(c->get(), 0, 1), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_seq_truncate(c->get(), 0, 150), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_seq_remove(c->get(), 1, 20, 90), LK_OK) << lk_last_error();
+        }
+        EXPECT_LT(test::distance(gpu.run(test::text_tokens(40)), cpu.run(test::text_tokens(40))), tolerance(type));
+        EXPECT_LT(test::distance(gpu.run(test::text_tokens(40), 1), cpu.run(test::text_tokens(40), 1)),
+                  tolerance(type));
+    }
+}
+
+TEST_F(CudaModel, TooLittleMemoryIsAnErrorThatLosesNothing) {
+    test::TestContext context(test::small_params(), model_);
+    const test::Logits before = context.run(test::make_tokens(100));
+    lk_context_params params = test::small_params();
+    params.n_seq_max = 60000;
+    params.cache.residual = 8192;
+    lk_context* large = nullptr;
+    test::expect_failure(lk_context_create(model_, &params, &large), LK_OUT_OF_DEVICE_MEMORY, {"MiB asked", "free"});
+    EXPECT_EQ(large, nullptr);
+    uint64_t needed = 0;
+    uint64_t available = 0;
+    lk_last_error_amounts(&needed, &available);
+    EXPECT_GT(needed + (64 << 20), available);  // what is free may lie in pieces
+    EXPECT_EQ(context.decode({1}), LK_OK) << lk_last_error();
+}
+
+}  // namespace
+}  // namespace lk

@@ -1,0 +1,136 @@
+// The CUDA backend's other operations against the CPU's. Without a GPU the tests are skipped.
+#include "cuda_helpers.h"
+
+namespace lk {
+namespace {
+
+TEST_F(CudaOperations, RowsOfTables) {
+    for (const WeightType type : test::kWeightTypes) {
+        const Tensor table = random_tensor(type, 40, 512);
+        const int32_t tokens[] = {3, 0, 39, 3, 17};
+        Buffer<float> out(device_->memory(), std::size(tokens) * 512);
+        backend_->embed(table, tokens, std::size(tokens), out.data());
+        backend_->finish();
+        std::vector<float> expected(out.size());
+        cpu_->embed(table, tokens, std::size(tokens), expected.data());
+        EXPECT_LT(worst_difference(download(out), expected), 1e-5) << weight_type_traits(type)->name;
+    }
+}
+
+// Every form, by itself and on the way into products of one column and of several.
+TEST_F(CudaOperations, RowsAreMade) {
+    for (const int dim : {64, 576, 4544, 8192, 11008}) {
+        const float* const weight = kept_floats(dim);
+        const float* const bias = kept_floats(dim);
+        const Tensor halves = random_tensor(WeightType::F16, 24, dim);
+        const Tensor codes = random_tensor(WeightType::Q8_0, 40, dim);
+        for (const int n : {1, 3, 300}) {
+            const std::vector<float> x = random_floats(static_cast<size_t>(n) * dim);
+            const std::vector<float> up = random_floats(x.size());
+            const Buffer<float> device_x = upload(x);
+            const Buffer<float> device_up = upload(up);
+            const auto forms = [&](const float* a, const float* b) {
+                return std::vector<Rows>{Rows::plain(a), Rows::rms_norm(a, weight, 1e-5f),
+                                         Rows::layer_norm(a, weight, bias, 1e-5f), Rows::swiglu(a, b), Rows::gelu(a)};
+            };
+            const std::vector<Rows> there = forms(device_x.data(), device_up.data());
+            const std::vector<Rows> here = forms(x.data(), up.data());
+            for (size_t i = 0; i < here.size(); ++i) {
+                SCOPED_TRACE(format("form %zu, %d rows of %d", i, n, dim));
+                std::vector<float> expected(x.size());
+                cpu_->make(here[i], n, dim, expected.data());
+                Buffer<float> made = upload(std::vector<float>(x.size(), std::nanf("")));
+                Buffer<float> y = upload(std::vector<float>(n * 24, std::nanf("")));
+                Buffer<float> z = upload(std::vector<float>(n * 40, std::nanf("")));
+                const Product products[] = {{&halves, y.data()}, {&codes, z.data()}};
+                backend_->make(there[i], n, dim, made.data());
+                backend_->matmul(there[i], n, products);
+                backend_->finish();
+                EXPECT_LT(worst_difference(download(made), expected), 1e-5);
+                EXPECT_LT(product_error(halves, expected, n, {}, download(y)), 5e-4);
+                EXPECT_LT(product_error(codes, expected, n, {}, download(z)), n == 1 ? 4e-3 : 5e-4);
+            }
+        }
+    }
+}
+
+TEST_F(CudaOperations, Sampling) {
+    int n_drawn = 0;
+    int n_different = 0;
+    for (const int n_vocab : {100, 32000, 128256}) {
+        constexpr int n = 40;
+        std::vector<float> logits = random_floats(static_cast<size_t>(n) * n_vocab);
+        std::for_each(logits.begin(), logits.end(), [](float& x) { x *= 3; });
+        const Buffer<float> device_logits = upload(logits);
+        std::vector<double> draws(n);
+        for (int i = 0; i < n; ++i) {
+            draws[i] = (i + 0.5) / n;
+        }
+        for (const lk_sampling& sampling : {lk_sampling{0, 0, 1, 0, 0}, lk_sampling{1, 0, 1, 0, 0},
+                                            lk_sampling{0.7f, 40, 1, 0, 0}, lk_sampling{1, 0, 0.9f, 0, 0},
+                                            lk_sampling{1, 0, 1, 0.05f, 0}, lk_sampling{1.2f, 1000, 0.95f, 0.01f, 0}}) {
+            std::vector<int32_t> actual(n, -1);
+            std::vector<int32_t> expected(n, -1);
+            backend_->sample(device_logits.data(), n, n_vocab, sampling, draws.data(), actual.data());
+            backend_->finish();
+            cpu_->sample(logits.data(), n, n_vocab, sampling, draws.data(), expected.data());
+            for (int i = 0; i < n; ++i) {
+                n_different += actual[i] != expected[i];
+                EXPECT_TRUE(sampling.temperature > 0 || actual[i] == expected[i]);
+            }
+            n_drawn += n;
+        }
+    }
+    std::printf("tokens drawn: %d of %d differ from the CPU's\n", n_different, n_drawn);
+    EXPECT_LE(n_different, n_drawn / 100);
+}
+
+TEST_F(CudaOperations, RotationAndStaging) {
+    for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_Q8_0}) {
+        for (const int d : {64, 80, 96, 128, 256}) {
+            for (const RopePairs pairs : {RopePairs::adjacent, RopePairs::halves}) {
+                for (const int n_rot : {d, d / 2}) {
+                    const Shape shape{.type_k = type, .type_v = type, .head_size = d, .n_head_kv = 2};
+                    if (!shape.valid()) {
+                        continue;
+                    }
+                    SCOPED_TRACE(shape.text());
+                    constexpr int n = 5;
+                    constexpr int n_head = 6;
+                    kv::Cache cpu(shape.config());
+                    kv::Cache gpu(shape.config(), device_->memory());
+                    const Segment segment{0, 0, n};
+                    std::vector<float> q = random_floats(static_cast<size_t>(n) * n_head * d);
+                    std::vector<float> k = random_floats(static_cast<size_t>(n) * 2 * d);
+                    const std::vector<float> v = random_floats(k.size());
+                    const std::vector<float> angles = random_floats(static_cast<size_t>(n) * n_rot);
+                    Buffer<float> device_q = upload(q);
+                    Buffer<float> device_k = upload(k);
+                    const Buffer<float> device_v = upload(v);
+                    const Buffer<float> device_angles = upload(angles);
+                    gpu.reserve({&segment, 1});
+                    backend_->begin(gpu, {&segment, 1});
+                    backend_->stage({&gpu, 0, n, n_head, n_rot, pairs, device_angles.data(), device_q.data(),
+                                     device_k.data(), device_v.data()});
+                    backend_->finish();
+                    cpu.reserve({&segment, 1});
+                    cpu_->stage({&cpu, 0, n, n_head, n_rot, pairs, angles.data(), q.data(), k.data(), v.data()});
+                    EXPECT_EQ(download(device_q), q);
+                    EXPECT_EQ(download(device_k), k);
+                    for (const Side side : {Side::keys, Side::values}) {
+                        const size_t count = static_cast<size_t>(2) * shape.config().n_ubatch * d;
+                        std::vector<half_t> staged(count);
+                        device_->memory().read(staged.data(), gpu.staged(side), count * sizeof(half_t));
+                        for (int head = 0; head < 2; ++head) {
+                            const size_t at = static_cast<size_t>(head) * shape.config().n_ubatch * d;
+                            EXPECT_EQ(std::memcmp(&staged[at], cpu.staged(side) + at, n * d * sizeof(half_t)), 0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace lk

@@ -1,0 +1,188 @@
+// How a pass is laid out for the GPU's attention, with the host's memory in the device's place.
+#include "backend/cuda/plan/pass_plan.h"
+
+#include <cstring>
+
+#include "kv_helpers.h"
+
+namespace lk::cuda {
+namespace {
+
+using kv::Segment;
+using kv::Side;
+using test::Shape;
+using test::Tokens;
+
+std::vector<kv::PageRef> runs(std::initializer_list<kv::PageRef> refs) {
+    return refs;
+}
+
+TEST(PassPlan, CommonRunsEndWhereTheSidesPart) {
+    const kv::PageRef whole{nullptr, 128, 0, 0};
+    const kv::PageRef part{nullptr, 40, 0, 0};
+    const kv::PageRef later{nullptr, 40, 8, 0};
+    const kv::PageRef moved{nullptr, 128, 0, 5};
+    const auto common = [](const std::vector<kv::PageRef>& k, const std::vector<kv::PageRef>& v) {
+        const CommonRuns c = count_common_runs(k, v);
+        return std::pair{c.runs, c.tokens};
+    };
+    EXPECT_EQ(common(runs({whole, whole, part}), runs({whole, whole, part})), std::pair(3, 296));
+    EXPECT_EQ(common(runs({whole, whole}), runs({whole})), std::pair(1, 128));
+    EXPECT_EQ(common(runs({whole, part}), runs({whole, later})), std::pair(1, 128)) << "other places in the pages";
+    EXPECT_EQ(common(runs({whole, whole}), runs({whole, part})), std::pair(1, 128));
+    EXPECT_EQ(common(runs({whole, moved, whole}), runs({whole, whole, whole})), std::pair(1, 128)) << "keys turned";
+    EXPECT_EQ(common(runs({whole, whole}), runs({moved, moved})), std::pair(2, 256)) << "values are not rotated";
+    EXPECT_EQ(common({}, runs({whole})), std::pair(0, 0));
+}
+
+Shape shape_of(lk_cache_type type) {
+    return {.type_k = type, .type_v = type, .head_size = 64, .n_layer = 2, .n_head_kv = 2, .n_seq = 6};
+}
+
+// Sequence s holds lengths[s] tokens.
+void fill(kv::Cache& cache, const Shape& shape, const std::vector<int>& lengths) {
+    for (size_t s = 0; s < lengths.size(); ++s) {
+        const Tokens tokens(shape, lengths[s] + 1, static_cast<uint32_t>(s));
+        if (lengths[s] > 0) {
+            test::append(cache, static_cast<int>(s), tokens, 0, lengths[s]);
+        }
+    }
+}
+
+TEST(PassPlan, SegmentsAreGroupedByTheirKernels) {
+    const Shape shape = shape_of(LK_CACHE_KIVI2);
+    kv::Cache cache(shape.config());
+    fill(cache, shape, {0, 500, 700, 900, 300});
+    cache.remove(3, 10, 50, test::rotation(64));  // keys behind the cut are in another frame
+    const std::vector<Segment> segments = {{2, 0, 5}, {1, 5, 1}, {3, 6, 1}, {0, 7, 4}, {4, 11, 30}};
+    const PassPlan plan = plan_pass(cache, segments);
+    ASSERT_EQ(plan.groups.size(), 3u);
+    EXPECT_EQ(plan.n_rows, 41);
+    std::vector<int> order;
+    for (const Segment& s : plan.segments) {
+        order.push_back(s.seq);
+    }
+    EXPECT_EQ(order, (std::vector<int>{1, 0, 3, 2, 4}));
+    const auto& [exact, few, many] = std::tie(plan.groups[0], plan.groups[1], plan.groups[2]);
+    EXPECT_EQ(std::pair(exact.first, exact.count), std::pair(size_t{0}, size_t{2}));
+    EXPECT_EQ(std::pair(few.first, few.count), std::pair(size_t{2}, size_t{1}));
+    EXPECT_EQ(std::pair(many.first, many.count), std::pair(size_t{3}, size_t{2}));
+    EXPECT_TRUE(exact.exact);
+    EXPECT_FALSE(few.exact);
+    EXPECT_FALSE(many.exact);
+    EXPECT_EQ(exact.max_rows, 4);
+    EXPECT_EQ(many.max_rows, 30);
+    EXPECT_EQ(many.max_page_runs, 0) << "flash reads the pages itself";
+    EXPECT_EQ(many.max_tokens, 700 + 5 + cache.sequence(2).k.n_sinks());
+    const kv::SequenceSide& k = cache.sequence(1).k;
+    EXPECT_EQ(exact.max_page_runs, static_cast<int>(k.pages().size()));
+    EXPECT_EQ(exact.max_tokens, 500 + 1 - k.n_paged() + k.n_sinks());
+    const AttentionRequest request = attention_request(cache, exact, 6);
+    EXPECT_EQ(request.query_rows(), 4 * 3);
+    EXPECT_EQ(request.n_segments, 2);
+    EXPECT_EQ(request.max_page_runs, exact.max_page_runs);
+    EXPECT_TRUE(request.exact);
+}
+
+TEST(PassPlan, PagesOfF16AreExact) {
+    const Shape shape = shape_of(LK_CACHE_F16);
+    kv::Cache cache(shape.config());
+    fill(cache, shape, {400, 400});
+    cache.remove(1, 10, 50, test::rotation(64));
+    const std::vector<Segment> segments = {{0, 0, 1}, {1, 1, 1}};
+    const PassPlan plan = plan_pass(cache, segments);
+    ASSERT_EQ(plan.groups.size(), 2u);
+    EXPECT_TRUE(plan.groups[0].exact);
+    EXPECT_FALSE(plan.groups[1].exact) << "some keys lie rotated for other positions";
+    EXPECT_EQ(plan.groups[0].max_page_runs, 0);
+    EXPECT_EQ(plan.groups[0].max_tokens, 401);
+}
+
+// Types whose pages no decoding kernel reads.
+TEST(PassPlan, WithoutAPageKernelFlashReadsEverything) {
+    Shape shape = shape_of(LK_CACHE_KIVI4);
+    shape.type_v = LK_CACHE_Q8_0;
+    kv::Cache cache(shape.config());
+    fill(cache, shape, {400});
+    const Segment segment{0, 0, 1};
+    const PassPlan plan = plan_pass(cache, {&segment, 1});
+    ASSERT_EQ(plan.groups.size(), 1u);
+    EXPECT_FALSE(plan.groups[0].exact);
+    EXPECT_EQ(plan.groups[0].max_page_runs, 0);
+}
+
+TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
+    for (const lk_cache_type type : test::kAllTypes) {
+        SCOPED_TRACE(lk_cache_type_name(type));
+        const Shape shape = shape_of(type);
+        kv::Cache cache(shape.config());
+        fill(cache, shape, {0, 500, 700, 900, 300});
+        cache.remove(3, 10, 50, test::rotation(64));
+        const std::vector<Segment> segments = {{2, 0, 5}, {1, 5, 1}, {3, 6, 1}, {0, 7, 4}, {4, 11, 30}};
+        for (const Segment& s : segments) {
+            cache.reserve({&s, 1});  // the rings of sequences without tokens
+        }
+        const PassPlan plan = plan_pass(cache, segments);
+        std::vector<uint64_t> image(plan.bytes() / 8);
+        ASSERT_EQ(plan.bytes() % 8, 0u);
+        auto* const bytes = reinterpret_cast<uint8_t*>(image.data());
+        write_pass(plan, cache, bytes, bytes);
+        const auto* const works = reinterpret_cast<const SegmentWork*>(bytes);
+        const cuda::Run* next = reinterpret_cast<const cuda::Run*>(works + segments.size());
+        for (size_t i = 0; i < segments.size(); ++i) {
+            const Segment& s = plan.segments[i];
+            const SegmentWork& w = works[i];
+            EXPECT_EQ(w.row, s.row);
+            EXPECT_EQ(w.n_rows, s.n_rows);
+            EXPECT_EQ(w.length, cache.length(s.seq));
+            EXPECT_EQ(w.page_runs, plan.page_runs[i].runs);
+            EXPECT_EQ(w.page_tokens, plan.page_runs[i].tokens);
+            for (const Side side : {Side::keys, Side::values}) {
+                const kv::SequenceSide& held = cache.sequence(s.seq).side(side);
+                const SideWork& one = side == Side::keys ? w.k : w.v;
+                EXPECT_EQ(one.runs, next) << "runs lie one side after the other";
+                ASSERT_EQ(one.n_runs, static_cast<int>(held.pages().size()));
+                int start = 0;
+                for (int r = 0; r < one.n_runs; ++r) {
+                    const kv::PageRef& ref = held.pages()[r];
+                    EXPECT_EQ(one.runs[r].block, ref.block->data.data());
+                    EXPECT_EQ(one.runs[r].start, start);
+                    EXPECT_EQ(one.runs[r].count, ref.count);
+                    EXPECT_EQ(one.runs[r].first, ref.first);
+                    EXPECT_EQ(one.runs[r].frame, ref.frame);
+                    start += ref.count;
+                }
+                next += one.n_runs;
+                EXPECT_EQ(start, one.n_paged);
+                EXPECT_EQ(one.n_paged, held.n_paged());
+                EXPECT_EQ(one.n_ring, held.n_ring());
+                EXPECT_EQ(one.ring_start, held.ring_start());
+                EXPECT_EQ(one.n_sinks, held.n_sinks());
+                EXPECT_EQ(one.ring, held.ring());
+                EXPECT_EQ(one.sinks, held.sinks());
+                EXPECT_EQ(one.tables, held.tables());
+                EXPECT_EQ(one.staged, cache.staged(side) + static_cast<size_t>(s.row) * 64);
+            }
+        }
+        EXPECT_EQ(reinterpret_cast<const uint8_t*>(next), bytes + plan.bytes());
+    }
+}
+
+TEST(PassPlan, NothingIsLeftFromThePassBefore) {
+    const Shape shape = shape_of(LK_CACHE_KIVI2);
+    kv::Cache cache(shape.config());
+    fill(cache, shape, {500, 300});
+    const Segment long_one{0, 0, 4};
+    const Segment short_one{1, 0, 1};
+    const PassPlan first = plan_pass(cache, {&short_one, 1});
+    plan_pass(cache, {&long_one, 1});
+    const PassPlan again = plan_pass(cache, {&short_one, 1});
+    EXPECT_EQ(again.n_rows, first.n_rows);
+    EXPECT_EQ(again.n_runs, first.n_runs);
+    EXPECT_EQ(again.groups.size(), first.groups.size());
+    EXPECT_EQ(again.groups[0].max_tokens, first.groups[0].max_tokens);
+    EXPECT_EQ(plan_pass(cache, {}).bytes(), 0u);
+}
+
+}  // namespace
+}  // namespace lk::cuda

@@ -1,0 +1,299 @@
+using System.Buffers;
+using Microsoft.Extensions.AI;
+
+namespace LlamaKivi;
+
+/// <summary>Takes an answer apart while it comes: text, thoughts, and calls of tools. Only what may be the beginning of a mark or of a call waits.</summary>
+/// <remarks>
+/// The contents do not depend on how the answer is cut into pieces: each decision is made at a place of the text, from that place on, and waits until the text
+/// tells. White space around calls and thoughts is left out.
+/// </remarks>
+internal sealed class AnswerParser
+{
+    private readonly AnswerFormat _format;
+    private readonly ToolSet _tools;
+    private readonly HeldText _held = new();
+    private readonly AnswerContents _contents = new();
+    private readonly List<string> _closes = [];  // marks that may follow the calls before
+    private readonly SearchValues<char> _starts;
+    private Mode _mode;
+    private string _closeThought = "";
+    private JsonScanner? _json;      // that is text
+    private bool _isAfterCall;
+    private CallReader? _waiting;    // may read a call at _waitingAt
+    private int _waitingAt;
+
+    /// <param name="format">The model's marks.</param>
+    /// <param name="tools">The tools that can be called.</param>
+    /// <param name="open">The marks of a thought that the answer begins in; null: none.</param>
+    public AnswerParser(AnswerFormat format, ToolSet tools, ThoughtMarks? open)
+    {
+        (_format, _tools) = (format, tools);
+        if (open is not null)
+        {
+            (_mode, _closeThought) = (Mode.Thought, open.Close);
+            _contents.BeginPart();
+        }
+
+        string starts = string.Concat(format.Thoughts.Select(marks => marks.Open[0])) + (format.IsHarmony ? "<" : "");
+        _starts = SearchValues.Create(starts + (tools.Count > 0 ? string.Concat(format.Readers.Select(reader => reader.Starts)) : ""));
+    }
+
+    private enum Mode
+    {
+        Text,
+        Thought,
+        Json,
+    }
+
+    /// <summary>Takes a piece of the answer, and gives what is known from it on.</summary>
+    public List<AIContent> Add(string piece)
+    {
+        _held.Append(piece);
+        return Run();
+    }
+
+    /// <summary>Gives what was held back.</summary>
+    public List<AIContent> Finish()
+    {
+        _held.IsFinal = true;
+        return Run();
+    }
+
+    /// <summary>The part of a call behind its opening mark, if the answer is surely in one of those that a reader reads; null otherwise.</summary>
+    public string? CallSoFar(CallReader[] readers)
+    {
+        int at = _waiting is not null && Array.IndexOf(readers, _waiting) >= 0 ? _waiting.Certain(_held, _waitingAt, _tools) : -1;
+        return at < 0 ? null : _held.Text[at..].ToString();
+    }
+
+    private List<AIContent> Run()
+    {
+        _waiting = null;
+        int at = 0;
+        for ((int, Mode) before = (-1, _mode); at < _held.Length && (at, _mode) != before;)
+        {
+            before = (at, _mode);
+            at = _mode switch { Mode.Thought => ReadThought(at), Mode.Json => ReadJson(at), _ => ReadText(at) };
+        }
+
+        _held.Remove(at);
+        _waitingAt -= at;
+        return _contents.Take(_held.IsFinal);
+    }
+
+    private int ReadThought(int at)
+    {
+        int end = _held.Find(_closeThought, at);
+        int ready = end >= 0 ? end : _held.Length - (_held.IsFinal ? 0 : StopStrings.LengthBegun(_held.Text[at..], _closeThought));
+        _contents.AddThought(_held.Text.Slice(at, ready - at));
+        if (end < 0)
+        {
+            return ready;
+        }
+
+        _mode = Mode.Text;
+        EndPart(isCall: false);
+        return end + _closeThought.Length;
+    }
+
+    private int ReadJson(int at)
+    {
+        int before = _json!.Length;
+        _json.Advance(_held.Text[at..]);
+        _contents.AddText(_held.Text.Slice(at, _json.Length - before));
+        _mode = _json.IsComplete || _json.IsBroken ? Mode.Text : Mode.Json;
+        return at + _json.Length - before;
+    }
+
+    private int ReadText(int at)
+    {
+        int next = _contents.IsAfterPart ? SkipClose(at) : at;
+        if (next != at)
+        {
+            return next < 0 ? at : next;
+        }
+
+        char c = _held[at];
+        if (_isAfterCall && _contents.IsAfterPart && c is ';' or ',')
+        {
+            int call = _held.SkipSpace(at + 1);
+            next = call < _held.Length ? ReadMark(call) : _held.IsFinal ? call : -1;
+            if (next != call || call == _held.Length)
+            {
+                return next < 0 ? at : next;
+            }
+        }
+        else if (_starts.Contains(c))
+        {
+            next = ReadMark(at);
+            if (next != at)
+            {
+                return next < 0 ? at : next;
+            }
+
+            if (c is '{' or '[' && _tools.Count > 0)
+            {
+                return PassJson(at);
+            }
+        }
+
+        int length = _held.Text[(at + 1)..].IndexOfAny(_starts);
+        length = 1 + (length < 0 ? _held.Length - at - 1 : length);
+        if (_contents.IsAfterPart)
+        {
+            int space = _held.SkipSpace(at) - at;
+            length = space > 0 ? Math.Min(space, length) : length;
+        }
+
+        _contents.AddText(_held.Text.Slice(at, length));
+        if (!_contents.IsAfterPart)
+        {
+            _closes.Clear();
+        }
+
+        return at + length;
+    }
+
+    // JSON that is no call is text to its end: what it has inside is no call either.
+    private int PassJson(int at)
+    {
+        _json = _held.Scan(at);
+        _contents.AddText(_held.Text.Slice(at, _json.Length));
+        _closes.Clear();
+        _mode = _json.IsComplete || _json.IsBroken ? Mode.Text : Mode.Json;
+        return at + _json.Length;
+    }
+
+    // Where a mark at a place, which is left out, ends; the place itself: there is none; -1: not known yet.
+    private int SkipClose(int at)
+    {
+        bool mayClose = false;
+        for (int i = 0; i < _closes.Count; i++)
+        {
+            switch (_held.StandsAt(at, _closes[i]))
+            {
+                case true:
+                    int end = at + _closes[i].Length;
+                    _closes.RemoveRange(i, _closes.Count - i);
+                    return end;
+                case null:
+                    mayClose = true;
+                    break;
+            }
+        }
+
+        return mayClose ? -1 : at;
+    }
+
+    // Where what is at a place ends, which is then in the contents; the place itself: it is text; -1: not known yet.
+    private int ReadMark(int at)
+    {
+        if (_format.IsHarmony && ReadHarmony(at) is var next && next != at)
+        {
+            return next;
+        }
+
+        foreach (ThoughtMarks marks in _contents.IsAtLineStart ? _format.Thoughts : [])
+        {
+            switch (_held.StandsAt(at, marks.Open))
+            {
+                case true:
+                    BeginThought(marks.Close);
+                    return at + marks.Open.Length;
+                case null:
+                    return -1;
+            }
+        }
+
+        foreach (CallReader reader in _tools.Count > 0 ? _format.Readers : [])
+        {
+            if (!reader.Starts.Contains(_held[at]))
+            {
+                continue;
+            }
+
+            CallRead read = reader.Read(_held, at, _tools);
+            switch (read.Result)
+            {
+                case CallRead.Outcome.Found:
+                    AddCalls(read);
+                    return read.End;
+                case CallRead.Outcome.Unknown:
+                    (_waiting, _waitingAt) = (reader, at);
+                    return -1;
+            }
+        }
+
+        return at;
+    }
+
+    private int ReadHarmony(int at)
+    {
+        foreach (string mark in HarmonyHeader.Ends)
+        {
+            switch (_held.StandsAt(at, mark))
+            {
+                case true:
+                    EndPart(_isAfterCall);
+                    return at + mark.Length;
+                case null:
+                    return -1;
+            }
+        }
+
+        HarmonyHeader header = HarmonyHeader.Read(_held, at);
+        if (header.Result != CallRead.Outcome.Found)
+        {
+            return header.Result == CallRead.Outcome.Unknown ? -1 : at;
+        }
+
+        int body = _held.SkipSpace(header.End);
+        if (header.Recipient is { } tool && _tools.Contains(tool))
+        {
+            CallRead read = body == _held.Length ? CallRead.Incomplete(_held)
+                : _held[body] == '{' ? JsonCalls.ReadArguments(_held, body, tool)
+                : CallRead.None;
+            if (read.Result == CallRead.Outcome.Unknown)
+            {
+                return -1;
+            }
+
+            if (read.Result == CallRead.Outcome.Found)
+            {
+                AddCalls(read);
+                return read.End;
+            }
+        }
+
+        if (header.Channel == "analysis")
+        {
+            BeginThought(HarmonyHeader.EndMark);
+        }
+        else
+        {
+            EndPart(isCall: false);
+        }
+
+        return header.End;
+    }
+
+    private void BeginThought(string close)
+    {
+        (_mode, _closeThought) = (Mode.Thought, close);
+        _contents.BeginPart();
+    }
+
+    private void AddCalls(CallRead read)
+    {
+        Array.ForEach(read.Calls, _contents.AddCall);
+        _closes.AddRange(read.Closes);
+        EndPart(isCall: true);
+    }
+
+    private void EndPart(bool isCall)
+    {
+        _isAfterCall = isCall;
+        _contents.BeginPart();
+    }
+}

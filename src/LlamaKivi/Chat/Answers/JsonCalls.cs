@@ -1,0 +1,120 @@
+using System.Text;
+using System.Text.Json;
+using Microsoft.Extensions.AI;
+
+namespace LlamaKivi;
+
+/// <summary>Calls written as JSON: an object with a name and arguments or parameters, a list of these, or the form of OpenAI's API.</summary>
+internal static class JsonCalls
+{
+    private static readonly string[] Keys =
+        ["name", "arguments", "parameters", "id", "type", "function", "tool_calls", "tool_call", "tool_call_id", "tool_name", "role", "content", "index"];
+
+    /// <summary>Reads the value at a place.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="at">Where the value begins, with '{' or '['.</param>
+    /// <param name="tools">The tools that can be called.</param>
+    /// <param name="isBare">Whether no mark says that the value is a call.</param>
+    public static CallRead Read(HeldText text, int at, ToolSet tools, bool isBare)
+    {
+        JsonScanner scanner = text.Scan(at);
+        if (scanner.IsBroken || (isBare && !MayBeCall(text, at, tools)))
+        {
+            return CallRead.None;
+        }
+
+        if (!scanner.IsComplete)
+        {
+            return CallRead.Incomplete(text);
+        }
+
+        try
+        {
+            return Parse(text, at, scanner) is { } value && tools.Calls(value, isBare) is { } calls ? CallRead.Found(at + scanner.Length, calls) : CallRead.None;
+        }
+        catch (InvalidOperationException)
+        {
+            return CallRead.None;  // half a character in an escape
+        }
+    }
+
+    /// <summary>The arguments of a call whose name stands before them.</summary>
+    public static CallRead ReadArguments(HeldText text, int at, string name, string? id = null, params string[] closes)
+    {
+        JsonScanner scanner = text.Scan(at);
+        if (scanner.IsBroken)
+        {
+            return CallRead.None;
+        }
+
+        if (!scanner.IsComplete)
+        {
+            return CallRead.Incomplete(text);
+        }
+
+        return Parse(text, at, scanner) is { } value && ToolSet.TryArguments(value, out Dictionary<string, object?>? arguments)
+            ? CallRead.Found(at + scanner.Length, [ToolSet.Call(name, arguments, id)], closes)
+            : CallRead.None;
+    }
+
+    /// <summary>Whether the value at a place has said the name of a tool that it calls.</summary>
+    public static bool NamesTool(HeldText text, int at, ToolSet tools) => text.Scan(at).Members.Exists(member => Name(text, at, member) is { } name && tools.Contains(name));
+
+    // Text that is no call is to be known as such early: it waits until then.
+    private static bool MayBeCall(HeldText text, int at, ToolSet tools)
+    {
+        if (text[at] == '[')
+        {
+            int item = text.SkipSpace(at + 1);
+            return item == text.Length || (text[item] == '{' && MayBeCall(text, item, tools));
+        }
+
+        foreach (JsonScanner.Member member in text.Scan(at).Members)
+        {
+            if (!Keys.Contains(text.Text[(at + member.Key + 1)..(at + member.KeyEnd - 1)].ToString(), StringComparer.Ordinal))
+            {
+                return false;
+            }
+
+            if (Name(text, at, member) is { } name)
+            {
+                return tools.Contains(name);
+            }
+        }
+
+        return true;
+    }
+
+    private static string? Name(HeldText text, int at, JsonScanner.Member member) =>
+        member.ValueEnd > 0 && text[at + member.Value] == '"' && text.Text[(at + member.Key)..(at + member.KeyEnd)] is "\"name\"" or "\"tool_name\""
+            ? text.Text[(at + member.Value + 1)..(at + member.ValueEnd - 1)].ToString()
+            : null;
+
+    private static JsonElement? Parse(HeldText text, int at, JsonScanner scanner)
+    {
+        string json = text.Text.Slice(at, scanner.Length).ToString();
+        return ChatJson.TryParse(scanner.HasRawControls ? Escape(json) : json);
+    }
+
+    // Control characters inside strings become escapes.
+    private static string Escape(string json)
+    {
+        var escaped = new StringBuilder(json.Length + 16);
+        bool inString = false;
+        for (int i = 0; i < json.Length; i++)
+        {
+            char c = json[i];
+            inString ^= c == '"';
+            if (inString && c == '\\')
+            {
+                escaped.Append(c).Append(json[++i]);
+            }
+            else
+            {
+                _ = inString && c < ' ' ? escaped.Append($"\\u{(int)c:x4}") : escaped.Append(c);
+            }
+        }
+
+        return escaped.ToString();
+    }
+}

@@ -1,0 +1,79 @@
+using System.Runtime.ExceptionServices;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Templates;
+using Microsoft.Extensions.AI;
+
+namespace LlamaKivi;
+
+/// <summary>What a model reads for a conversation, and in what format it answers.</summary>
+/// <param name="Text">The prompt.</param>
+/// <param name="Format">The marks of the answer.</param>
+/// <param name="OpenThought">The marks of the thought that the prompt ends in; null: none.</param>
+/// <param name="Vocabulary">The model's vocabulary, with the control tokens that are marks of the answer as text.</param>
+internal sealed record ChatPrompt(string Text, AnswerFormat Format, ThoughtMarks? OpenThought, GrammarVocabulary Vocabulary)
+{
+    /// <summary>Writes the prompt of a conversation.</summary>
+    /// <param name="templates">The model's templates.</param>
+    /// <param name="transform">What writes conversations instead of them; null: nothing.</param>
+    /// <param name="messages">The conversation.</param>
+    /// <param name="request">The options.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    /// <exception cref="MissingTemplateException">There are tools, and no template that describes them.</exception>
+    /// <exception cref="NotSupportedException">Content or an option cannot be given to the model.</exception>
+    public static ChatPrompt Write(
+        ChatTemplate.Cache templates, IHistoryTransform? transform, IEnumerable<ChatMessage> messages, ChatRequest request, CancellationToken cancellationToken)
+    {
+        List<ChatMessage> all = ChatMessages.WithInstructions(messages, request.Instructions);
+        bool hasTools = request.Tools.Count > 0;
+        ChatTemplate? template = templates.Find(hasTools);
+        if (transform is null && template is not null)
+        {
+            if (hasTools)
+            {
+                template.CheckReadsTools();
+            }
+
+            return Of(templates, template, Render(template, all, request.TemplateVariables(template.Text), cancellationToken));
+        }
+
+        if (hasTools)
+        {
+            throw new MissingTemplateException("Tools are described to the model by its chat template, and this model's file has none, or another transform is set.");
+        }
+
+        request.TemplateVariables(null);
+        var history = new ChatHistory([.. all.Select(message => new ChatHistory.Message(Role(message.Role), ChatMessages.PlainText(message)))]);
+        return Of(templates, template, transform is null ? new LLamaTransforms.DefaultHistoryTransform().HistoryToText(history) + "Assistant:" : transform.HistoryToText(history));
+    }
+
+    private static string Render(ChatTemplate template, List<ChatMessage> messages, Dictionary<string, object?> variables, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return template.Render(ChatMessages.ToTemplate(messages, argumentsAreText: false), variables, cancellationToken);
+        }
+        catch (TemplateException e) when (!e.IsRaised && messages.Exists(message => message.Contents.Any(content => content is FunctionCallContent)))
+        {
+            // Some templates put arguments together with text.
+            try
+            {
+                return template.Render(ChatMessages.ToTemplate(messages, argumentsAreText: true), variables, cancellationToken);
+            }
+            catch (TemplateException)
+            {
+                ExceptionDispatchInfo.Throw(e);
+                throw;
+            }
+        }
+    }
+
+    private static ChatPrompt Of(ChatTemplate.Cache templates, ChatTemplate? template, string text) => template is null
+        ? new ChatPrompt(text, AnswerFormat.Plain, null, templates.PlainVocabulary)
+        : new ChatPrompt(text, template.Format, template.Format.OpenAtEnd(text), template.Vocabulary);
+
+    private static AuthorRole Role(ChatRole role) =>
+        role == ChatRole.System ? AuthorRole.System : role == ChatRole.User ? AuthorRole.User : role == ChatRole.Assistant ? AuthorRole.Assistant : AuthorRole.Unknown;
+}

@@ -1,0 +1,191 @@
+using System.Globalization;
+using System.Text.Json;
+using Microsoft.Extensions.AI;
+
+namespace LlamaKivi;
+
+/// <summary>What a call's <see cref="ChatOptions"/> ask for. What cannot be heeded is refused.</summary>
+internal sealed class ChatRequest
+{
+    /// <summary>Reads options.</summary>
+    /// <param name="options">The options; null: none.</param>
+    /// <param name="models">Names that the model goes by.</param>
+    /// <param name="client">Who is asked.</param>
+    /// <exception cref="NotSupportedException">An option cannot be heeded; the message names it.</exception>
+    /// <exception cref="ArgumentException">A tool is required that was not given.</exception>
+    public ChatRequest(ChatOptions? options, IReadOnlyCollection<string> models, IChatClient client)
+    {
+        options ??= new ChatOptions();
+        RefuseForeign(options, models, client);
+        Instructions = options.Instructions;
+        Temperature = Within(options.Temperature, 0, float.MaxValue, nameof(options.Temperature));
+        TopP = Within(options.TopP, 0, 1, nameof(options.TopP));
+        FrequencyPenalty = Within(options.FrequencyPenalty, -2, 2, nameof(options.FrequencyPenalty));
+        PresencePenalty = Within(options.PresencePenalty, -2, 2, nameof(options.PresencePenalty));
+        TopK = Within(options.TopK, 0, int.MaxValue, nameof(options.TopK));
+        MaxOutputTokens = Within(options.MaxOutputTokens, 0, int.MaxValue, nameof(options.MaxOutputTokens));
+        Seed = (uint?)Within(options.Seed, 0L, uint.MaxValue, nameof(options.Seed));
+        Stops = [.. (options.StopSequences ?? []).Where(stop => !string.IsNullOrEmpty(stop))];
+        Answer = options.ResponseFormat switch
+        {
+            null or ChatResponseFormatText => null,
+            ChatResponseFormatJson json => json,
+            var other => throw Refused(nameof(options.ResponseFormat), $"is {other.GetType().Name}; text and JSON are supported"),
+        };
+        Tools = ReadTools(options);
+        AllowsManyCalls = options.AllowMultipleToolCalls ?? true;
+        Reasoning = options.Reasoning;
+        if (Reasoning?.Output is ReasoningOutput.Summary)
+        {
+            throw Refused($"{nameof(options.Reasoning)}.{nameof(Reasoning.Output)}", "is Summary; a model's thoughts are given whole or not at all");
+        }
+
+        AdditionalProperties = options.AdditionalProperties ?? [];
+    }
+
+    public string? Instructions { get; }
+
+    public float? Temperature { get; }
+
+    public float? TopP { get; }
+
+    public int? TopK { get; }
+
+    public float? FrequencyPenalty { get; }
+
+    public float? PresencePenalty { get; }
+
+    public int? MaxOutputTokens { get; }
+
+    public uint? Seed { get; }
+
+    public string[] Stops { get; }
+
+    /// <summary>JSON that the answer is, with a schema or without; null: text.</summary>
+    public ChatResponseFormatJson? Answer { get; }
+
+    /// <summary>Tools that the model is told of; none if it is not to call any.</summary>
+    public ToolSet Tools { get; }
+
+    /// <summary>Whether the answer is a call.</summary>
+    public bool RequiresCall { get; private set; }
+
+    /// <summary>The tool that the answer calls; null: any.</summary>
+    public string? RequiredTool { get; private set; }
+
+    public bool AllowsManyCalls { get; }
+
+    public ReasoningOptions? Reasoning { get; }
+
+    /// <summary>Whether the response has the model's thoughts.</summary>
+    public bool GivesThoughts => Reasoning?.Output is not ReasoningOutput.None;
+
+    public AdditionalPropertiesDictionary AdditionalProperties { get; }
+
+    /// <summary>The error for an option that cannot be heeded.</summary>
+    public static NotSupportedException Refused(string option, string why) => new($"{nameof(ChatOptions)}.{option} {why}.");
+
+    /// <summary>What the options give a chat template to read, beside the messages.</summary>
+    /// <exception cref="NotSupportedException">The template does not read an option; the message names it.</exception>
+    public Dictionary<string, object?> TemplateVariables(TemplateText? template)
+    {
+        var variables = new Dictionary<string, object?>();
+        foreach ((string name, object? value) in AdditionalProperties)
+        {
+            variables[name] = template?.Reads(name) == true
+                ? ChatJson.ToElement(value, $"{nameof(ChatOptions)}.{nameof(AdditionalProperties)}['{name}']")
+                : throw Refused($"{nameof(AdditionalProperties)}['{name}']", "is a variable that the model's chat template does not read");
+        }
+
+        if (Reasoning?.Effort is { } effort)
+        {
+            bool known = false;
+            foreach (string name in (string[])["enable_thinking", "thinking"])
+            {
+                if (template?.Reads(name) == true)
+                {
+                    known = true;
+                    variables[name] = effort != ReasoningEffort.None;
+                }
+            }
+
+            if (template?.Reads("reasoning_effort") == true && effort != ReasoningEffort.None)
+            {
+                known = true;
+                variables["reasoning_effort"] = effort is ReasoningEffort.Low ? "low" : effort is ReasoningEffort.Medium ? "medium" : "high";
+            }
+
+            if (!known)
+            {
+                throw Refused($"{nameof(Reasoning)}.{nameof(Reasoning.Effort)}", $"is {effort}, and the model's chat template has no variable for that");
+            }
+        }
+
+        if (Tools.Count > 0)
+        {
+            variables["tools"] = Tools.Describe();
+        }
+
+        return variables;
+    }
+
+    private static void RefuseForeign(ChatOptions options, IReadOnlyCollection<string> models, IChatClient client)
+    {
+        if (!string.IsNullOrEmpty(options.ConversationId))
+        {
+            throw Refused(nameof(options.ConversationId), "is set; conversations are not kept by an id: give all messages with each call");
+        }
+
+        if (!string.IsNullOrEmpty(options.ModelId) && !models.Contains(options.ModelId, StringComparer.OrdinalIgnoreCase))
+        {
+            throw Refused(nameof(options.ModelId), $"is '{options.ModelId}'; this client's model is '{models.First()}'");
+        }
+
+        if (options.AllowBackgroundResponses == true)
+        {
+            throw Refused(nameof(options.AllowBackgroundResponses), "is true; responses are given to their caller only");
+        }
+
+        if (options.ContinuationToken is not null)
+        {
+            throw Refused(nameof(options.ContinuationToken), "is set; there are no background responses to continue");
+        }
+
+        if (options.RawRepresentationFactory?.Invoke(client) is { } raw)
+        {
+            throw Refused(nameof(options.RawRepresentationFactory), $"gives a {raw.GetType()}; the client has no options of its own");
+        }
+    }
+
+    private static T? Within<T>(T? value, T least, T most, string option)
+        where T : struct, IComparable<T>, IFormattable =>
+        value is not { } given || (given.CompareTo(least) >= 0 && given.CompareTo(most) <= 0)
+            ? value
+            : throw Refused(option, string.Create(CultureInfo.InvariantCulture, $"is {given}; it must be from {least} to {most}"));
+
+    private ToolSet ReadTools(ChatOptions options)
+    {
+        if (options.Tools is { Count: > 0 } && options.Tools.FirstOrDefault(tool => tool is not AIFunctionDeclaration) is { } foreign)
+        {
+            throw Refused(nameof(options.Tools), $"has '{foreign.Name}', a {foreign.GetType().Name}; only functions can be called");
+        }
+
+        var given = new ToolSet((options.Tools ?? []).Cast<AIFunctionDeclaration>());
+        switch (options.ToolMode)
+        {
+            case null or AutoChatToolMode:
+                return given;
+            case NoneChatToolMode:
+                return ToolSet.Empty;
+            case RequiredChatToolMode required:
+                RequiresCall = true;
+                RequiredTool = required.RequiredFunctionName;
+                return given.Count == 0 || (RequiredTool is not null && !given.Contains(RequiredTool))
+                    ? throw new ArgumentException(
+                        $"{nameof(ChatOptions)}.{nameof(options.ToolMode)} requires a call{(RequiredTool is null ? "" : $" of '{RequiredTool}'")}; the tools given are: {string.Join(", ", given.Tools.Select(tool => tool.Name).DefaultIfEmpty("none"))}.", nameof(options))
+                    : given;
+            case var other:
+                throw Refused(nameof(options.ToolMode), $"is {other.GetType().Name}, which is not known");
+        }
+    }
+}

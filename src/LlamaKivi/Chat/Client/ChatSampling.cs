@@ -1,0 +1,35 @@
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Sampling;
+
+namespace LlamaKivi;
+
+/// <summary>What a call's options mean for inference.</summary>
+internal static class ChatSampling
+{
+    /// <summary>The pipeline of one answer.</summary>
+    /// <exception cref="GrammarException">A schema that must be enforced cannot be; the message says where.</exception>
+    public static DefaultSamplingPipeline CreatePipeline(ChatModel model, ChatRequest request, ChatPrompt prompt)
+    {
+        var defaults = new DefaultSamplingPipeline();
+        AnswerGrammar grammar = model.Grammars.Prepare(AnswerGrammar.Of(request, prompt));
+        return new ChatSamplingPipeline(grammar, prompt.Vocabulary, prompt.Format.OwnReaders, () => new AnswerParser(prompt.Format, request.Tools, prompt.OpenThought))
+        {
+            Temperature = request.Temperature ?? defaults.Temperature,
+            TopP = request.TopP ?? defaults.TopP,
+            TopK = request.TopK ?? defaults.TopK,
+            FrequencyPenalty = request.FrequencyPenalty ?? 0,
+            PresencePenalty = request.PresencePenalty ?? 0,
+            Seed = request.Seed ?? defaults.Seed,
+        };
+    }
+
+    public static InferenceParams CreateParameters(ChatRequest request, ChatPrompt prompt, ISamplingPipeline pipeline, IHistoryTransform? transform) => new MarkedInferenceParams
+    {
+        MaxTokens = request.MaxOutputTokens ?? -1,
+        AntiPrompts = [.. request.Stops, .. transform is LLamaTransforms.DefaultHistoryTransform lines ? [$"{lines.UserName}:"] : Array.Empty<string>()],
+        SamplingPipeline = pipeline,
+        OverflowStrategy = ContextOverflowStrategy.Stop,
+        ShownTokens = prompt.Vocabulary.Shown,
+    };
+}

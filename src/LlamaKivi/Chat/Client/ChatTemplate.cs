@@ -1,0 +1,72 @@
+using System.Collections.Concurrent;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Templates;
+using LlamaKivi.Tokenization;
+
+namespace LlamaKivi;
+
+/// <summary>A chat template of a model's file, with what its text shows.</summary>
+internal sealed class ChatTemplate
+{
+    private const string ToolUse = "tool_use";
+
+    private readonly LLamaTemplate _template;
+    private readonly string _name;
+
+    private ChatTemplate(LLamaWeights weights, string? name)
+    {
+        _template = new LLamaTemplate(weights, name, strict: true) { AddAssistant = true };
+        _name = $"{Path.GetFileName(weights.ModelPath)}, chat template{(name is null ? "" : $" '{name}'")}";
+        Text = new TemplateText(ModelTemplate.Find(weights, name, strict: true)!);
+        Format = AnswerFormat.Of(Text.Source);
+        Vocabulary = new GrammarVocabulary(weights.Tokenizer, ControlTokens(weights.Tokenizer, Format));
+    }
+
+    /// <summary>The templates of a model, each read once.</summary>
+    internal sealed class Cache(LLamaWeights weights)
+    {
+        private readonly ConcurrentDictionary<bool, ChatTemplate?> _known = [];
+
+        /// <summary>The vocabulary where there is no template.</summary>
+        public GrammarVocabulary PlainVocabulary { get; } = new(weights.Tokenizer, new HashSet<int>());
+
+        /// <summary>The template for a conversation; null: the file has none.</summary>
+        /// <param name="hasTools">Whether tools are to be described: the file may have a template of its own for that.</param>
+        public ChatTemplate? Find(bool hasTools) => _known.GetOrAdd(hasTools, _ =>
+        {
+            string? name = hasTools && ModelTemplate.Names(weights).Contains(ToolUse) ? ToolUse : null;
+            return name is null && ModelTemplate.Find(weights, null, strict: false) is null ? null : new ChatTemplate(weights, name);
+        });
+    }
+
+    public TemplateText Text { get; }
+
+    public AnswerFormat Format { get; }
+
+    /// <summary>The vocabulary, with the control tokens that are marks of the format as text: an answer is taken apart by their names.</summary>
+    public GrammarVocabulary Vocabulary { get; }
+
+    /// <summary>The text of a conversation.</summary>
+    public string Render(IEnumerable<object?> messages, Dictionary<string, object?> variables, CancellationToken cancellationToken) =>
+        _template.Render(variables, messages, cancellationToken);
+
+    /// <summary>Checks that the model would be told of tools.</summary>
+    /// <exception cref="MissingTemplateException">The template never reads them.</exception>
+    public void CheckReadsTools()
+    {
+        if (!Text.Reads("tools"))
+        {
+            throw new MissingTemplateException(
+                $"{_name}: it never reads 'tools', so the model would not be told of the tools that were given. Use a model whose template describes tools, or give none.");
+        }
+    }
+
+    private static HashSet<int> ControlTokens(Tokenizer tokenizer, AnswerFormat format)
+    {
+        HashSet<string> marks = [.. format.Marks];
+        return tokenizer.HasTexts
+            ? [.. Enumerable.Range(0, tokenizer.VocabularySize).Where(id => tokenizer.IsControl(id) && marks.Contains(tokenizer.GetText(id)))]
+            : [];
+    }
+}

@@ -1,0 +1,107 @@
+using System.Text;
+using LlamaKivi.Tokenization;
+using Microsoft.Extensions.AI;
+
+namespace LlamaKivi;
+
+/// <summary>Makes the updates of one response from the text that the model writes.</summary>
+internal sealed class ResponseWriter
+{
+    private readonly ChatModel _model;
+    private readonly ChatRequest _request;
+    private readonly ChatPrompt _prompt;
+    private readonly AnswerParser _parser;
+    private readonly string _id = Guid.NewGuid().ToString("N");
+    private readonly DateTimeOffset _created = DateTimeOffset.UtcNow;
+    private readonly StringBuilder _text = new();
+    private readonly StringBuilder _thoughts = new();
+    private bool _hasCalls;
+
+    public ResponseWriter(ChatModel model, ChatRequest request, ChatPrompt prompt)
+    {
+        (_model, _request, _prompt) = (model, request, prompt);
+        _parser = new AnswerParser(prompt.Format, request.Tools, prompt.OpenThought);
+    }
+
+    /// <summary>Whether what the model writes further is not wanted.</summary>
+    public bool IsComplete => _hasCalls && !_request.AllowsManyCalls;
+
+    /// <summary>The updates that a piece of text completes.</summary>
+    public IEnumerable<ChatResponseUpdate> Add(string piece)
+    {
+        _text.Append(piece);
+        return Updates(_parser.Add(piece));
+    }
+
+    /// <summary>The updates behind the text.</summary>
+    public IEnumerable<ChatResponseUpdate> Finish(InferenceResults results)
+    {
+        foreach (ChatResponseUpdate update in IsComplete ? [] : Updates(_parser.Finish()))
+        {
+            yield return update;
+        }
+
+        ChatResponseUpdate last = Update(new UsageContent(Usage(results)));
+        last.FinishReason = _hasCalls ? ChatFinishReason.ToolCalls
+            : results.StopReason is StopReason.MaxTokens or StopReason.ContextFull ? ChatFinishReason.Length
+            : ChatFinishReason.Stop;
+        yield return last;
+    }
+
+    private IEnumerable<ChatResponseUpdate> Updates(List<AIContent> contents)
+    {
+        foreach (AIContent content in contents)
+        {
+            if (content is TextReasoningContent thought)
+            {
+                _thoughts.Append(thought.Text);
+                if (!_request.GivesThoughts)
+                {
+                    continue;
+                }
+            }
+
+            _hasCalls |= content is FunctionCallContent;
+            yield return Update(content);
+            if (IsComplete)
+            {
+                yield break;
+            }
+        }
+    }
+
+    private UsageDetails Usage(InferenceResults results)
+    {
+        InferenceTimings timings = results.Timings;
+        int input = timings.PromptTokens + results.CachedTokens;
+        int output = timings.GeneratedTokens;
+        if (input == 0)
+        {
+            // Another's executor does not tell.
+            (input, output) = (Count(_prompt.Text, special: true), Count(_text.ToString(), special: true));
+        }
+
+        return new UsageDetails
+        {
+            InputTokenCount = input,
+            CachedInputTokenCount = results.CachedTokens,
+            OutputTokenCount = output,
+            ReasoningTokenCount = Math.Min(Count(_thoughts.ToString(), special: false), output),
+            TotalTokenCount = input + output,
+        };
+    }
+
+    private int Count(string text, bool special)
+    {
+        Tokenizer tokenizer = _model.Weights.Tokenizer;
+        return text.Length > 0 && tokenizer.HasTexts ? tokenizer.Encode(text, addBos: special && tokenizer.AddBos, parseSpecial: special).Length : 0;
+    }
+
+    private ChatResponseUpdate Update(AIContent content) => new(ChatRole.Assistant, [content])
+    {
+        ResponseId = _id,
+        MessageId = _id,
+        ModelId = _model.Metadata.DefaultModelId,
+        CreatedAt = _created,
+    };
+}

@@ -1,0 +1,175 @@
+using System.Text.Json;
+
+namespace LlamaKivi.Sampling.Grammars.Schemas;
+
+/// <summary>A schema with its references: what schemas a value must fit where it must fit some.</summary>
+internal sealed class SchemaDocument(JsonElement root)
+{
+    private static readonly HashSet<string> Constraints =
+        ["anyOf", "oneOf", "not", "enum", "const", "type", "nullable", .. KeywordsOf.Number, .. KeywordsOf.String, .. KeywordsOf.Array, .. KeywordsOf.Object];
+
+    private static readonly HashSet<string> Others =
+    [
+        "$ref", "allOf", "$schema", "$id", "id", "$comment", "$defs", "definitions", "$anchor", "$vocabulary", "title", "description", "default", "example", "examples",
+        "deprecated", "readOnly", "writeOnly", "strict", "contentMediaType", "contentSchema", "discriminator", "externalDocs", "xml",
+    ];
+
+    private Dictionary<string, SchemaPart>? _anchors;
+
+    public SchemaPart Root => new(root, "#");
+
+    /// <summary>The schemas themselves, those that they refer to and those of their <c>allOf</c>.</summary>
+    /// <returns>The set; null: one of them is <c>false</c>.</returns>
+    public SchemaSet? Expand(params IEnumerable<SchemaPart> parts)
+    {
+        var found = new List<SchemaPart>();
+        bool never = false;
+        foreach (SchemaPart part in parts)
+        {
+            Add(part, []);
+        }
+
+        return never ? null : new SchemaSet([.. found.DistinctBy(part => part.Path)]);
+
+        void Add(SchemaPart part, HashSet<string> trail)
+        {
+            if (part.Element.ValueKind is JsonValueKind.True or JsonValueKind.False)
+            {
+                never |= part.Element.ValueKind == JsonValueKind.False;
+                return;
+            }
+
+            if (part.Element.ValueKind != JsonValueKind.Object)
+            {
+                throw new GrammarException($"The schema at {part.Path} must be an object or true or false.");
+            }
+
+            if (!trail.Add(part.Path))
+            {
+                throw new GrammarException($"The schema at {part.Path} refers to itself without a value between.");
+            }
+
+            bool isConstraint = Check(part);
+            if (part.Has("$ref"))
+            {
+                Add(Resolve(part.Text("$ref"), part), trail);
+            }
+
+            if (part.Has("allOf"))
+            {
+                foreach (SchemaPart one in part.Children("allOf"))
+                {
+                    Add(one, trail);
+                }
+            }
+
+            trail.Remove(part.Path);
+            if (isConstraint)
+            {
+                found.Add(part);
+            }
+        }
+    }
+
+    // Whether the schema says something itself. Refuses keywords that would be passed over in silence.
+    private static bool Check(SchemaPart part)
+    {
+        bool isConstraint = false;
+        foreach (JsonProperty property in part.Element.EnumerateObject())
+        {
+            if (Constraints.Contains(property.Name))
+            {
+                isConstraint = true;
+            }
+            else if (!Others.Contains(property.Name) && !property.Name.StartsWith("x-", StringComparison.Ordinal))
+            {
+                throw part.Refuse(property.Name, "a text could not be held to it");
+            }
+        }
+
+        return isConstraint;
+    }
+
+    private SchemaPart Resolve(string reference, SchemaPart from)
+    {
+        string fragment = reference;
+        if (root.TryGetProperty("$id", out JsonElement id) && id.ValueKind == JsonValueKind.String && id.GetString()!.TrimEnd('#') is { Length: > 0 } name
+            && (reference == name || reference.StartsWith(name + "#", StringComparison.Ordinal)))
+        {
+            fragment = reference.Length == name.Length ? "#" : reference[name.Length..];
+        }
+
+        if (!fragment.StartsWith('#'))
+        {
+            throw new GrammarException($"The schema's $ref '{reference}' at {from.Path} leads out of the schema.");
+        }
+
+        if (fragment.Length > 1 && fragment[1] != '/')
+        {
+            _anchors ??= Anchors();
+            return _anchors.TryGetValue(Uri.UnescapeDataString(fragment[1..]), out SchemaPart anchored) ? anchored : throw Nowhere();
+        }
+
+        JsonElement at = root;
+        string path = "#";
+        foreach (string part in fragment.Split('/').Skip(1))
+        {
+            string key = Uri.UnescapeDataString(part).Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal);
+            path += "/" + SchemaPart.Escape(key);
+            at = at.ValueKind switch
+            {
+                JsonValueKind.Object when at.TryGetProperty(key, out JsonElement value) => value,
+                JsonValueKind.Array when int.TryParse(key, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int i) && i < at.GetArrayLength() => at[i],
+                _ => throw Nowhere(),
+            };
+        }
+
+        return new SchemaPart(at, path);
+
+        GrammarException Nowhere() => new($"The schema's $ref '{reference}' at {from.Path} leads nowhere.");
+    }
+
+    private Dictionary<string, SchemaPart> Anchors()
+    {
+        var anchors = new Dictionary<string, SchemaPart>();
+        var open = new Stack<SchemaPart>([Root]);
+        while (open.TryPop(out SchemaPart part))
+        {
+            if (part.Element.ValueKind == JsonValueKind.Object)
+            {
+                if (part.TryGet("$anchor", out JsonElement anchor) && anchor.ValueKind == JsonValueKind.String)
+                {
+                    anchors.TryAdd(anchor.GetString()!, part);
+                }
+
+                foreach (JsonProperty property in part.Element.EnumerateObject().Where(property => property.Name is not ("enum" or "const" or "default" or "examples")))
+                {
+                    open.Push(new SchemaPart(property.Value, $"{part.Path}/{SchemaPart.Escape(property.Name)}"));
+                }
+            }
+            else if (part.Element.ValueKind == JsonValueKind.Array)
+            {
+                int i = 0;
+                foreach (JsonElement element in part.Element.EnumerateArray())
+                {
+                    open.Push(new SchemaPart(element, $"{part.Path}/{i++}"));
+                }
+            }
+        }
+
+        return anchors;
+    }
+}
+
+/// <summary>Keywords by the type of the values that they are about; values of other types fit them all.</summary>
+internal static class KeywordsOf
+{
+    public static readonly string[] Number = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"];
+
+    public static readonly string[] String = ["minLength", "maxLength", "pattern", "format", "contentEncoding"];
+
+    public static readonly string[] Array = ["items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems"];
+
+    public static readonly string[] Object =
+        ["properties", "required", "additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "minProperties", "maxProperties"];
+}

@@ -1,0 +1,60 @@
+using System.Text.Json;
+using LlamaKivi.Sampling.Grammars.Automata;
+
+namespace LlamaKivi.Sampling.Grammars.Schemas;
+
+/// <summary>Which schemas the values of an object's properties must fit.</summary>
+internal static class SchemaProperties
+{
+    /// <summary>The schemas of a property's value.</summary>
+    public static IEnumerable<SchemaPart> ValueParts(SchemaSet set, string name)
+    {
+        foreach (SchemaPart part in set.Parts)
+        {
+            bool isDescribed = false;
+            if (part.Has("properties") && part.Object("properties").TryGetProperty(name, out _))
+            {
+                isDescribed = true;
+                yield return part.Child("properties", name);
+            }
+
+            foreach ((SchemaPart value, Automaton names) in PatternsOf(part))
+            {
+                if (names.Matches(name))
+                {
+                    isDescribed = true;
+                    yield return value;
+                }
+            }
+
+            if (!isDescribed && part.Has("additionalProperties"))
+            {
+                yield return part.Child("additionalProperties");
+            }
+        }
+    }
+
+    /// <summary>The schemas of patternProperties, and the names that have them.</summary>
+    public static IEnumerable<(SchemaPart Value, Automaton Names)> PatternsOf(SchemaPart part)
+    {
+        if (!part.Has("patternProperties"))
+        {
+            yield break;
+        }
+
+        foreach (JsonProperty property in part.Object("patternProperties").EnumerateObject())
+        {
+            Automaton? names;
+            try
+            {
+                names = Pattern.Compile(PatternSyntax.Parse(property.Name));
+            }
+            catch (PatternException e)
+            {
+                throw part.Refuse("patternProperties", e.Message);
+            }
+
+            yield return (part.Child("patternProperties", property.Name), names ?? throw part.Refuse("patternProperties", $"'{property.Name}' takes too many states"));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+using System.Globalization;
+using System.Text;
+
+namespace LlamaKivi.Templates.Jinja;
+
+/// <summary>Texts of HTML: escapes, tags, percent-encoding.</summary>
+internal static class HtmlText
+{
+    public static string Escape(string text)
+    {
+        if (text.AsSpan().IndexOfAny("&<>'\"") < 0)
+        {
+            return text;
+        }
+
+        var result = new TextBuilder();
+        foreach (char c in text)
+        {
+            _ = c switch
+            {
+                '&' => result.Append("&amp;"),
+                '<' => result.Append("&lt;"),
+                '>' => result.Append("&gt;"),
+                '\'' => result.Append("&#39;"),
+                '"' => result.Append("&#34;"),
+                _ => result.Append(c),
+            };
+        }
+
+        return result.ToString();
+    }
+
+    /// <summary>A str, escaped unless it is marked so.</summary>
+    public static string EscapedOf(object? value) => value is Markup markup ? markup.Text : Escape((string)value!);
+
+    /// <summary>The values of a format, escaped unless they are marked so or are numbers.</summary>
+    public static object? EscapedValues(Rendering rendering, object? values)
+    {
+        if (values is PyTuple tuple)
+        {
+            return new PyTuple(Array.ConvertAll(tuple.Items, item => EscapedValue(rendering, item)));
+        }
+
+        if (values is not JinjaDict dict)
+        {
+            return EscapedValue(rendering, values);
+        }
+
+        var escaped = new JinjaDict(rendering.Budget);
+        foreach ((object? key, object? value) in dict.Items)
+        {
+            rendering.Budget.Items(2);
+            escaped[key] = EscapedValue(rendering, value);
+        }
+
+        return escaped;
+    }
+
+    private static object? EscapedValue(Rendering rendering, object? value) => value is Markup or null || Types.IsNumber(value) ? value : Escape(rendering.Str(value));
+
+    /// <summary>Percent-encodes the UTF-8 bytes of a text, but letters, digits, _.-~ and /; in a query also /, and blanks become +.</summary>
+    public static string UrlQuote(string text, bool isQuery)
+    {
+        var result = new TextBuilder();
+        foreach (byte b in Encoding.UTF8.GetBytes(text))
+        {
+            _ = b is (byte)'_' or (byte)'.' or (byte)'-' or (byte)'~' || (b == '/' && !isQuery) || char.IsAsciiLetterOrDigit((char)b) ? result.Append((char)b)
+                : b == ' ' && isQuery ? result.Append('+')
+                : result.Append('%').Append(b.ToString("X2", CultureInfo.InvariantCulture));
+        }
+
+        return result.ToString();
+    }
+
+    /// <summary>A text without comments and tags, white space as single blanks, character references as characters.</summary>
+    public static string StripTags(Budget budget, string text)
+    {
+        var result = new StringBuilder();
+        budget.Run(4L * text.Length);
+        for (int at = 0; at < text.Length;)
+        {
+            int end = text.AsSpan(at).StartsWith("<!--") ? text.IndexOf("-->", at, StringComparison.Ordinal) : -1;
+            if (end >= 0)
+            {
+                at = end + 3;
+                continue;
+            }
+
+            if (text[at] == '<' && !text.AsSpan(at).StartsWith("<!--") && text.IndexOf('>', at) is >= 0 and var close)
+            {
+                at = close + 1;
+                continue;
+            }
+
+            if (text[at] == '<' && text.IndexOf('>', at) is var next && next < 0)
+            {
+                result.Append(text.AsSpan(at));
+                break;
+            }
+
+            result.Append(text[at++]);
+        }
+
+        return System.Net.WebUtility.HtmlDecode(string.Join(' ', TextSearch.Words(budget, result.ToString(), -1, fromEnd: false)));
+    }
+}

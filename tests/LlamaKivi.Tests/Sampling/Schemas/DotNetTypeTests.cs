@@ -1,0 +1,69 @@
+using System.Text.Json;
+using System.Text.Json.Schema;
+using LlamaKivi.Sampling;
+using Microsoft.Extensions.AI;
+using Xunit;
+
+namespace LlamaKivi.Tests.Sampling.Schemas;
+
+/// <summary>Random texts of a type's grammar deserialize to the type. LLAMA_KIVI_SCHEMA_TEXTS sets how many: 50 unless it is set.</summary>
+public sealed class DotNetTypeTests
+{
+    private static readonly int Texts = int.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_SCHEMA_TEXTS"), out int n) ? n : 50;
+
+    // Types whose schema says all that they can hold, or whose values fit what a schema without bounds allows.
+    private static readonly HashSet<Type> SelfDescribed =
+    [
+        typeof(bool), typeof(long), typeof(Int128), typeof(float), typeof(double), typeof(decimal), typeof(char), typeof(string), typeof(Guid), typeof(DateTime),
+        typeof(DateTimeOffset), typeof(DateOnly), typeof(TimeOnly), typeof(TimeSpan), typeof(TimeOnly?), typeof(Uri), typeof(Version), typeof(object), typeof(JsonElement),
+        typeof(List<decimal?>), typeof(DotNetTypes.Annotated),
+    ];
+
+    public static TheoryData<int, string> Cases => [.. DotNetTypes.All.SelectMany((_, i) => new[] { "AI", "Web", "Default" }.Select(options => (i, options)))];
+
+    public static TheoryData<int, string> PlainCases => [.. DotNetTypes.All.Index().Where(item => SelfDescribed.Contains(item.Item)).SelectMany(item => new[] { "AI", "Web", "Exporter" }.Select(options => (item.Index, options)))];
+
+    [Fact]
+    public void There_are_more_than_47_types() => Assert.True(DotNetTypes.All.Length >= 47);
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Random_texts_of_a_type_deserialize(int type, string options)
+    {
+        JsonSerializerOptions serializer = Options(options);
+        AssertDeserialize(DotNetTypes.All[type], StructuredOutput.GrammarOf(DotNetTypes.All[type], serializer), serializer);
+    }
+
+    [Theory]
+    [MemberData(nameof(PlainCases))]
+    public void Random_texts_of_a_plain_schema_deserialize(int type, string options)
+    {
+        Type of = DotNetTypes.All[type];
+        JsonSerializerOptions serializer = Options(options);
+        string schema = options == "Exporter" ? serializer.GetJsonSchemaAsNode(of).ToJsonString() : AIJsonUtilities.CreateJsonSchema(of, serializerOptions: serializer).GetRawText();
+        AssertDeserialize(of, Grammar.FromJsonSchema(schema), serializer);
+    }
+
+    // What GetResponseAsync<T> makes of T: properties have bounds through attributes.
+    [Fact]
+    public void Random_texts_of_bounded_properties_deserialize()
+    {
+        JsonSerializerOptions serializer = StructuredOutput.WithBounds(AIJsonUtilities.DefaultOptions);
+        AssertDeserialize(typeof(DotNetTypes.Numbers), Grammar.FromJsonSchema(AIJsonUtilities.CreateJsonSchema(typeof(DotNetTypes.Numbers), serializerOptions: serializer)), serializer);
+    }
+
+    private static JsonSerializerOptions Options(string name) =>
+        name switch { "AI" => AIJsonUtilities.DefaultOptions, "Default" => JsonSerializerOptions.Default, _ => JsonSerializerOptions.Web };
+
+    private static void AssertDeserialize(Type type, Grammar grammar, JsonSerializerOptions options)
+    {
+        var texts = new RandomTexts(grammar);
+        var random = new Random(7);
+        for (int i = 0; i < Texts; i++)
+        {
+            string text = texts.Next(random, random.Next(1, 400));
+            Exception? error = Record.Exception(() => JsonSerializer.Deserialize(text, type, options));
+            Assert.True(error is null, $"{type}: {text}\n{error?.Message}");
+        }
+    }
+}
