@@ -44,7 +44,7 @@ public sealed class SyntheticModel : IDisposable
             throw new ArgumentException($"'{name}' is not a shape; shapes are {string.Join(", ", Names)}", nameof(name));
         }
 
-        if (!WeightTypes.Contains(weights))
+        if (!WeightTypes.Contains(weights, StringComparer.Ordinal))
         {
             throw new ArgumentException($"'{weights}' is not a type of weights; types are {string.Join(", ", WeightTypes)}", nameof(weights));
         }

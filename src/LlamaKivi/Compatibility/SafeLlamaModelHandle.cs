@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Text;
 using LlamaKivi.Exceptions;
@@ -39,7 +40,8 @@ public sealed class SafeLlamaModelHandle
     public int KVHeadCount => Weights.Model.Description.KvHeadCount;
 
     /// <summary>Architecture, size and weight type in a line.</summary>
-    public string Description => $"{Weights.Model.Description.Architecture} {ParameterCount / 1e6:F1}M {Weights.Model.Description.WeightType}";
+    public string Description =>
+        string.Create(CultureInfo.InvariantCulture, $"{Weights.Model.Description.Architecture} {ParameterCount / 1e6:F1}M {Weights.Model.Description.WeightType}");
 
     /// <summary>Metadata entries of the file.</summary>
     public int MetadataCount => Weights.Model.Gguf.Entries.Count;

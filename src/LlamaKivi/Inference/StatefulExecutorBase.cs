@@ -62,7 +62,8 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
         IInferenceParams options = inferenceParams ?? new InferenceParams();
         Prompt prompt = TakePrompt(turn, text);
         await TakeSessionAsync(turn, prompt.Tokens).ConfigureAwait(false);
-        await using IAsyncEnumerator<string> pieces = Generation.RunAsync(turn, call.Results, prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
+        IAsyncEnumerator<string> pieces = Generation.RunAsync(turn, call.Results, prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
+        await using ConfiguredAsyncDisposable ending = pieces.ConfigureAwait(false);
         while (true)
         {
             try

@@ -99,9 +99,9 @@ public partial class LLamaTemplate
     {
         JinjaTemplate template = _template ?? throw new MissingTemplateException(
             $"'{_given}' is neither a template in the Jinja language nor the name of one; the names are {string.Join(", ", CommonTemplates.Names.Order(StringComparer.Ordinal))}.");
-        var variables = new Dictionary<string, object?>
+        var variables = new Dictionary<string, object?>(StringComparer.Ordinal)
         {
-            ["messages"] = messages ?? _messages.Select(message => (object?)new Dictionary<string, object?> { ["role"] = message.Role, ["content"] = message.Content }),
+            ["messages"] = messages ?? _messages.Select(message => (object?)new Dictionary<string, object?>(StringComparer.Ordinal) { ["role"] = message.Role, ["content"] = message.Content }),
             ["tools"] = null,  // none and not undefined, as transformers has it
             ["documents"] = null,
             ["add_generation_prompt"] = AddAssistant,
