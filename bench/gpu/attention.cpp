@@ -1,4 +1,4 @@
-// Times attention over a cache larger than the GPU's own caches, beside a copy in the same run.
+// Times attention over a KV cache larger than the GPU's caches, and memcpy in the same run.
 //   llama-kivi-bench-attention MODEL.gguf [GiB]     the model only opens the device
 #include <cmath>
 #include <cstdio>
@@ -19,9 +19,9 @@ struct Case {
     int n_seq;
 };
 
-constexpr int kChunk = 2048;  // rows of a prompt in a pass
+constexpr int kChunk = 2048;  // prefill chunk, tokens
 
-// One query row of every sequence over a cache of gib; or, with gib 0, a prompt's chunk over 8192 tokens.
+// Decode: one query row per sequence over a cache of `gib`. Prefill (gib 0): one chunk over 8192 tokens.
 void measure(Device& device, const Case& c, double gib, double copy) {
     constexpr int d = 128;
     const int width = c.n_head_kv * d;
@@ -120,9 +120,9 @@ int main(int argc, char** argv) {
         Device& device = *model->device;
         const double gib = argc > 2 ? std::atof(argv[2]) : 2;
         const double copy = bench::copy_speed(device);
-        std::printf("%s, copy %.0f GB/s\n\n", describe_device(0).name, copy / 1e9);
+        std::printf("%s, memcpy %.0f GB/s\n\n", describe_device(0).name, copy / 1e9);
         std::printf(
-            "| cache | heads | q/kv | seqs | tokens | GiB | us | GB/s | of the copy "
+            "| cache | heads | q/kv | seqs | tokens | GiB | us | GB/s | of memcpy "
             "|\n|---|---|---|---|---|---|---|---|---|\n");
         for (const lk_cache_type type :
              {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0, LK_CACHE_Q4_0}) {
@@ -134,7 +134,7 @@ int main(int argc, char** argv) {
             measure(device, {"MHA", type, 32, 32, 256}, gib, copy);
         }
         std::printf(
-            "\n%d rows of a prompt over 8192 tokens\n\n| cache | heads | q/kv | us | TFLOP/s "
+            "\n%d prompt tokens over 8192 cached tokens\n\n| cache | heads | q/kv | us | TFLOP/s "
             "|\n|---|---|---|---|---|\n",
             kChunk);
         for (const lk_cache_type type :

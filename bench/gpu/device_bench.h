@@ -1,4 +1,4 @@
-// What the benchmarks of a device share.
+// Shared code of the device benchmarks.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ inline double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Bytes read and written a second by a copy within the device's memory.
+// memcpy bandwidth within device memory: bytes read plus written per second.
 inline double copy_speed(Device& device) {
     constexpr size_t kBytes = size_t{2} << 30;
     constexpr int kRuns = 20;
@@ -37,7 +37,7 @@ inline double copy_speed(Device& device) {
     return 2.0 * kBytes * kRuns / seconds_since(start);
 }
 
-// Of one call of `work`, which queues operations on the backend: the median of 11 times `calls` of them.
+// Seconds per call of `work`, which queues operations on the backend: median of 11 runs of `calls` calls.
 template <class Work>
 double median_seconds(Backend& backend, const Work& work, int calls = 1) {
     constexpr int kTimes = 11;

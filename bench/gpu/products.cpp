@@ -1,4 +1,4 @@
-// Times products with weights by their columns, beside a copy in the same run.
+// Times GEMV and GEMM by weight type and number of batch rows, and memcpy in the same run.
 //   llama-kivi-bench-products MODEL.gguf     the model only opens the device
 #include <algorithm>
 #include <cmath>
@@ -15,9 +15,9 @@ using namespace lk;
 
 constexpr int kRows = 4096;
 constexpr int kColumns = 4096;
-constexpr size_t kBytes = size_t{512} << 20;  // of all weights: more than the chip's own caches
+constexpr size_t kBytes = size_t{512} << 20;  // all weights together; exceeds the GPU's caches
 
-// Weights of kRows rows, over and over in memory.
+// Matrices of kRows rows each, kBytes in total.
 std::vector<Tensor> make_weights(Device& device, WeightType type, std::vector<std::vector<uint8_t>>& kept) {
     const WeightTypeTraits& traits = *weight_type_traits(type);
     const size_t row_bytes = kColumns / traits.block_elements * traits.block_bytes;
@@ -55,9 +55,8 @@ int main(int argc, char** argv) {
         Device& device = *model->device;
         const auto backend = device.make_backend();
         const double copy = bench::copy_speed(device);
-        std::printf("%s, copy %.0f GB/s; %d x %d\n\n", describe_device(0).name, copy / 1e9, kRows, kColumns);
-        std::printf(
-            "| weights | columns | us | GB/s of weights | of the copy | TFLOP/s |\n|---|---|---|---|---|---|\n");
+        std::printf("%s, memcpy %.0f GB/s; %d x %d\n\n", describe_device(0).name, copy / 1e9, kRows, kColumns);
+        std::printf("| weights | tokens | us | GB/s of weights | of memcpy | TFLOP/s |\n|---|---|---|---|---|---|\n");
         std::vector<std::vector<uint8_t>> kept;
         for (const WeightType type : {WeightType::F16, WeightType::Q8_0, WeightType::Q4_0, WeightType::Q4_K,
                                       WeightType::Q5_K, WeightType::Q6_K}) {

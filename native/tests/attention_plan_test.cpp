@@ -1,4 +1,4 @@
-// Which CUDA kernels compute attention, and how their work is cut: plain functions of the host.
+// Selection of CUDA attention kernels and their splits: host functions.
 #include "backend/cuda/plan/attention_plan.h"
 
 #include "kv_helpers.h"
@@ -36,7 +36,7 @@ TEST(AttentionPlan, ManyRowsAreForFlash) {
     }
 }
 
-// The width is the least of those compiled that holds the head.
+// The width is the smallest compiled one that holds the head.
 TEST(AttentionPlan, FlashPadsHeads) {
     for (const auto& [head_size, width] :
          {std::pair{8, 64}, {64, 64}, {72, 96}, {96, 96}, {104, 128}, {128, 128}, {136, 256}, {256, 256}}) {
@@ -52,14 +52,14 @@ TEST(AttentionPlan, WarpsOfFlashSplitTokensOfFewRows) {
     r.max_rows = kFlashSplitRows + 1;
     EXPECT_EQ(select_attention(r).rest.n_rows, 128);
     EXPECT_EQ(attention_blocks(r, select_attention(r).rest), 8);
-    r.n_head_kv = 2;  // 4 query heads share a KV head
+    r.n_head_kv = 2;  // 4 query heads per KV head
     r.max_rows = kFlashSplitRows / 4;
     EXPECT_EQ(select_attention(r).rest.n_rows, 16);
 }
 
 TEST(AttentionPlan, FewExactRowsHaveAKernelOfTheirOwn) {
     for (const int head_size : {64, 80, 96, 128, 256}) {
-        for (const int group : {1, 2, 4, 5}) {  // query heads of a KV head
+        for (const int group : {1, 2, 4, 5}) {  // query heads per KV head
             AttentionRequest r = request_of(LK_CACHE_F16, LK_CACHE_F16, head_size);
             r.n_head = 8 * group;
             for (const bool exact : {false, true}) {
@@ -77,7 +77,7 @@ TEST(AttentionPlan, FewExactRowsHaveAKernelOfTheirOwn) {
     }
 }
 
-// The tokens outside KIVI pages are in full precision, whatever the pages' type is.
+// Tokens outside KIVI pages are in full precision, for every page type.
 TEST(AttentionPlan, PagesAndRowsShareATokensWork) {
     for (const lk_cache_type type : test::kAllTypes) {
         AttentionRequest r = request_of(type, type, 64);
@@ -138,7 +138,7 @@ TEST(AttentionPlan, UnknownRequestsFail) {
     test::expect_error(LK_UNSUPPORTED, {"attention", "kivi2", "type 29"}, [&] { select_attention(unknown); });
     test::expect_error(LK_UNSUPPORTED, {"attention", "type 29"}, [&] { supports_pages(unknown.v, unknown.v); });
     AttentionRequest mixed = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI4, 64);
-    mixed.max_page_runs = 1;  // which supports_pages forbids
+    mixed.max_page_runs = 1;  // supports_pages rejects this pair
     test::expect_error(LK_UNSUPPORTED, {"attention", "kivi2", "kivi4"}, [&] { select_attention(mixed); });
     AttentionRequest differ = request_of(LK_CACHE_F16, LK_CACHE_F16, 64);
     differ.v.head_size = 128;

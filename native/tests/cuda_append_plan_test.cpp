@@ -1,5 +1,5 @@
-// The schedule of a CUDA append, carried out by plain loops on the host: pages, rings and sinks must come out as the
-// CPU's. Needs no GPU.
+// Executes the schedule of a CUDA append with plain loops on the host: pages, rings and sinks must equal the CPU's.
+// Needs no GPU.
 #include <cstring>
 #include <set>
 
@@ -21,7 +21,7 @@ using test::kAllTypes;
 using test::Shape;
 using test::Tokens;
 
-// Stands in for the kernels, on a cache in host memory.
+// Replaces the kernels, on a cache in host memory.
 struct Kernels {
     kv::Cache& cache;
     Side side;
@@ -79,7 +79,7 @@ struct Kernels {
     }
 };
 
-// Appends the segments as the CUDA backend does, in an order of steps that a device may take.
+// Appends the segments as the CUDA backend does, with the steps in an order that a device may choose.
 void append(kv::Cache& cache, std::span<const Segment> segments) {
     AppendSchedule schedule;
     cuda::plan_append(cache, segments, schedule);
@@ -114,7 +114,7 @@ void append(kv::Cache& cache, std::span<const Segment> segments) {
     cache.finish_append(segments);
 }
 
-// Stages n rows for each of several sequences in one call; the sequences' tokens are at different places of `tokens`.
+// Stages n[seq] rows of each sequence in one call, starting at tokens at[seq].
 std::vector<Segment> stage(kv::Cache& cache, const Tokens& tokens, std::span<const int> at, std::span<const int> n) {
     std::vector<Segment> segments;
     int row = 0;
@@ -160,7 +160,7 @@ TEST(CudaAppendPlan, PagesRingsAndSinksAreTheCpus) {
                 at[seq] += n[seq];
             }
         }
-        // Also where a cut page is left or continued.
+        // Then with cut pages, one that is closed and one that is continued.
         for (kv::Cache* cache : {&cpu, &gpu}) {
             cache->truncate(0, 67);
             cache->remove(1, 40, 90, test::rotation(shape.head_size));
@@ -175,7 +175,7 @@ TEST(CudaAppendPlan, PagesRingsAndSinksAreTheCpus) {
     });
 }
 
-// Blocks of threads run at once: what two steps write must not meet.
+// Thread blocks run concurrently, so no two steps may write to the same word.
 TEST(CudaAppendPlan, StepsCoverEveryLeavingRowOnceAndShareNoWord) {
     for_each_shape([](const Shape& shape) {
         const Tokens tokens(shape, 700, 22);

@@ -4,15 +4,15 @@
 namespace lk {
 namespace {
 
-// In units of the values' size. Queries, probabilities and the values of codes are rounded to halves; with one query
-// row, what is multiplied with codes to 8 bits, as on the CPU.
+// Errors relative to the magnitude of the values. Queries, probabilities and dequantized values are rounded to half;
+// with one query row, folded queries and probabilities are rounded to 8 bits, as on the CPU.
 TEST_F(Cuda, AttentionIsThatOfTheRowsTheCacheMeans) {
     struct Heads {
         int n_head, n_head_kv;
     };
     double worst[LK_CACHE_TYPE_COUNT] = {};
     std::deque<AttentionCase> cases;
-    // The host's part of many at once.
+    // Prepares many cases on the host in parallel.
     const auto measure_all = [&] {
         test::team().parallel_for(static_cast<int>(cases.size()), [&](int i, int) { cases[i].prepare(); });
         for (const AttentionCase& c : cases) {
@@ -62,7 +62,7 @@ TEST_F(Cuda, AttentionIsThatOfTheRowsTheCacheMeans) {
     }
 }
 
-// After cuts and shifts: runs of pages in other frames.
+// After cuts and shifts: page runs with frames.
 TEST_F(Cuda, AttentionOverTokensThatMoved) {
     for (const lk_cache_type type : kAllTypes) {
         const Shape shape{.type_k = type, .type_v = type, .n_head_kv = 2};

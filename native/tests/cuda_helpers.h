@@ -1,4 +1,4 @@
-// What the tests of the CUDA backend share: the device, rows on it, and its attention against the CPU's.
+// Shared by the CUDA tests: the device, rows on it, and comparison of its attention with the CPU's.
 #pragma once
 
 #include <cmath>
@@ -25,7 +25,7 @@ using test::Shape;
 using test::Tokens;
 using test::Whole;
 
-// The demo model with its weights on the GPU. Throws if it cannot be loaded there.
+// The demo model with its weights on the GPU. Throws if it cannot be loaded.
 inline const Model& gpu_model() {
     static const std::shared_ptr<const Model> model = Model::load(test::demo_model_path(), true, -1, nullptr);
     return *model;
@@ -45,7 +45,7 @@ protected:
         return buffer;
     }
 
-    // Stages tokens [begin, end) of one sequence at row 0; the pages are reserved.
+    // Reserves pages and stages tokens [begin, end) of one sequence, starting at row 0.
     void stage(kv::Cache& cache, const Segment& segment, const Tokens& tokens, int begin, int end) {
         for (int layer = 0; layer < cache.config().n_layer; ++layer) {
             const auto rows = [&](const std::vector<float>& all) {
@@ -76,14 +76,14 @@ protected:
         return bytes;
     }
 
-    // One call of n_rows over n cached tokens.
+    // A pass of n_rows rows over n cached tokens.
     struct AttentionCase {
         Shape shape;
         int n_head;
         int n;
         int n_rows;
         int window;
-        // What the host makes of it.
+        // Computed on the host.
         Tokens tokens{shape, n + n_rows, static_cast<uint32_t>(31 * n + n_rows), 1};
         std::vector<float> q = queries(n_rows, n_head, shape.head_size);
         std::vector<uint8_t> cached = {};
@@ -103,7 +103,7 @@ protected:
         }
     };
 
-    // Largest error of the GPU's attention.
+    // Largest attention error of the GPU.
     double attention_error(const AttentionCase& c) {
         kv::Cache gpu(c.shape.config(), device_->memory());
         if (c.n > 0) {
@@ -145,7 +145,7 @@ protected:
         return out;
     }
 
-    // Largest difference from the CPU's attention, in units of the outputs' size.
+    // Largest difference from the CPU's attention, relative to the magnitude of the outputs.
     double difference(const kv::Cache& cpu, kv::Cache& gpu, const Segment& segment, int n_head) {
         const int d = cpu.config().head_size;
         const std::vector<float> q = queries(segment.n_rows, n_head, d);
@@ -170,7 +170,7 @@ protected:
     std::unique_ptr<Backend> backend_;
 };
 
-// Operations by themselves.
+// Single operations.
 class CudaOperations : public Cuda {
 protected:
     std::vector<float> download(const Buffer<float>& buffer) {
@@ -188,7 +188,7 @@ protected:
         return x;
     }
 
-    // Weights that stay where they are, for the device knows them by that.
+    // Random weights. They are kept, because the device finds weights by their host address.
     Tensor random_tensor(WeightType type, int64_t n_rows, int64_t n_cols) {
         static std::deque<std::vector<uint8_t>> kept;
         kept.push_back(test::draw_weights(type, n_rows * n_cols, random_));
@@ -211,7 +211,7 @@ protected:
         return out;
     }
 
-    // Largest error of y[n, n_out] = x[n, n_in] W^T + before, each in units of |row of W| |row of x|.
+    // Largest error of y[n, n_out] = x[n, n_in] W^T + before, relative to |row of W| |row of x|.
     static double product_error(const Tensor& w, const std::vector<float>& x, int n, const std::vector<float>& before,
                                 const std::vector<float>& y) {
         const std::vector<float> weights = floats_of(w);

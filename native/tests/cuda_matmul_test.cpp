@@ -4,7 +4,7 @@
 namespace lk {
 namespace {
 
-// One column: vectors in 8 bits where the weights have few. More: halves.
+// One token: 8-bit vectors for low-bit weights. More tokens: halves.
 TEST_F(CudaOperations, Products) {
     for (const WeightType type : test::kWeightTypes) {
         const char* const name = weight_type_traits(type)->name;

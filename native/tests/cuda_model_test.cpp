@@ -4,7 +4,7 @@
 namespace lk {
 namespace {
 
-// The model with its weights in halves, so that the CPU leaves activations in float, as the GPU does.
+// The model with F16 weights, for which the CPU does not quantize activations, like the GPU.
 std::string in_halves(const std::string& from, const char* name) {
     std::string to = testing::TempDir() + name;
     lk_quantize_params params;
@@ -46,7 +46,7 @@ protected:
         cpu_model_ = cpu;
     }
 
-    // In units of the logits' spread. Quantized caches drift where a code falls otherwise.
+    // Relative to the spread of the logits. Quantized caches drift apart when a code is rounded differently.
     static double tolerance(lk_cache_type type) {
         return type == LK_CACHE_F16                                    ? 0.02
                : type == LK_CACHE_Q4_0 || type == LK_CACHE_KIVI2_PAPER ? 0.8
@@ -55,10 +55,10 @@ protected:
     }
 
     lk_model* model_ = nullptr;      // on the GPU
-    lk_model* cpu_model_ = nullptr;  // the same on the CPU
+    lk_model* cpu_model_ = nullptr;  // the same model on the CPU
 };
 
-// The largest difference of logits over a text, a prompt of it at once and then token by token.
+// Largest difference of the logits over a text: 200 tokens as a prompt, then token by token.
 double logits_difference(lk_model* gpu_model, lk_model* cpu_model, lk_cache_type type) {
     test::TestContext cpu(test::small_params(type), cpu_model);
     test::TestContext gpu(test::small_params(type), gpu_model);
@@ -79,7 +79,7 @@ TEST_F(CudaModel, LogitsEqualTheCpus) {
     }
 }
 
-// "The garbage collector", and the likeliest token 64 times.
+// Continues "The garbage collector" with 64 greedy tokens.
 TEST_F(CudaModel, GreedyTextEqualsTheCpus) {
     const auto write = [](lk_model* model, lk_cache_type type) {
         test::TestContext context(test::small_params(type), model);
@@ -95,13 +95,13 @@ TEST_F(CudaModel, GreedyTextEqualsTheCpus) {
         const std::vector<int32_t> expected = write(cpu_model_, type);
         const std::vector<int32_t> actual = write(model_, type);
         const auto parted = std::mismatch(expected.begin(), expected.end(), actual.begin()).first;
-        std::printf("greedy text, %s: %d of 64 tokens are the CPU's\n", lk_cache_type_name(type),
+        std::printf("greedy text, %s: %d of 64 tokens equal the CPU's\n", lk_cache_type_name(type),
                     static_cast<int>(parted - expected.begin()) - 4);
         EXPECT_EQ(actual, expected) << lk_cache_type_name(type);
     }
 }
 
-// LLAMA_KIVI_FALCON: a falcon model with the demo model's vocabulary.
+// LLAMA_KIVI_FALCON: path of a falcon model with the demo model's vocabulary.
 TEST_F(CudaModel, LogitsOfFalconEqualTheCpus) {
     const char* const path = std::getenv("LLAMA_KIVI_FALCON");
     if (path == nullptr) {
@@ -119,7 +119,7 @@ TEST_F(CudaModel, LogitsOfFalconEqualTheCpus) {
     lk_model_free(cpu);
 }
 
-// The other layers are the CPU's. What a conversation's state is does not depend on that.
+// The CPU computes the other layers. Saved states do not depend on the split.
 TEST_F(CudaModel, SomeLayersOnTheGpu) {
     for (const int n_gpu_layers : {1, 5, 9}) {
         lk_model* const split = load(exact_demo_path(), n_gpu_layers);
@@ -157,7 +157,7 @@ TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
     }
 }
 
-// 300 sequences of 1 to 280 tokens, so that some end before, on and behind the borders of pages.
+// 300 sequences of 1 to 280 tokens, so that some end before, at and after page boundaries.
 TEST_F(CudaModel, SequencesOfABatchDoNotMix) {
     constexpr int n_seq = 300;
     lk_context_params params = test::small_params(LK_CACHE_F16);
@@ -228,12 +228,13 @@ TEST_F(CudaModel, TooLittleMemoryIsAnErrorThatLosesNothing) {
     params.n_seq_max = 60000;
     params.cache.residual = 8192;
     lk_context* large = nullptr;
-    test::expect_failure(lk_context_create(model_, &params, &large), LK_OUT_OF_DEVICE_MEMORY, {"MiB asked", "free"});
+    test::expect_failure(lk_context_create(model_, &params, &large), LK_OUT_OF_DEVICE_MEMORY,
+                         {"MiB requested", "free"});
     EXPECT_EQ(large, nullptr);
     uint64_t needed = 0;
     uint64_t available = 0;
     lk_last_error_amounts(&needed, &available);
-    EXPECT_GT(needed + (64 << 20), available);  // what is free may lie in pieces
+    EXPECT_GT(needed + (64 << 20), available);  // free memory may be fragmented
     EXPECT_EQ(context.decode({1}), LK_OK) << lk_last_error();
 }
 

@@ -1,4 +1,4 @@
-// NaN and infinity on the GPU: named as on the CPU; and keys with large channels, which stay finite.
+// NaN and infinity on the GPU are attributed as on the CPU; keys with large channels stay finite.
 // Without a GPU the tests are skipped.
 #include <cfloat>
 #include <limits>
@@ -39,8 +39,8 @@ protected:
     void SetUp() override { LK_NEED_GPU(); }
 };
 
-// A product's numbers are seen when the next kernel reads them. One token with float weights goes into attn_output as
-// attention left it, so that what attention breaks is told as attn_output.
+// The next kernel that reads a result checks it. For one token with float weights, attn_output reads the output of
+// attention unchecked, so a non-finite attention output is reported as attn_output.
 TEST_F(CudaNotFinite, EveryWeightIsNamed) {
     TinyModel whole;
     for (const WeightType type : {WeightType::F32, WeightType::F16, WeightType::Q8_0}) {
@@ -71,7 +71,7 @@ TEST_F(CudaNotFinite, EveryWeightIsNamed) {
                 if (base.rfind("blk.", 0) == 0) {
                     parts = {"layer " + base.substr(4, 1), base.substr(6), tensor};
                 }
-                for (const int n : {1, 3, 40, 100}) {  // vectors, few columns, tiles, cuBLAS
+                for (const int n : {1, 3, 40, 100}) {  // GEMV, few tokens, tiles, cuBLAS
                     SCOPED_TRACE(
                         format("%s %g in %s, %d tokens", weight_type_traits(type)->name, bad, tensor.c_str(), n));
                     const std::vector<int32_t> text = tokens(n);
@@ -90,7 +90,7 @@ TEST_F(CudaNotFinite, EveryWeightIsNamed) {
     }
 }
 
-// Embeddings of pooling contexts, and numbers that grow too large.
+// Results that overflow, also in embedding contexts.
 TEST_F(CudaNotFinite, WhatGrowsTooLargeIsNamed) {
     struct Case {
         std::vector<std::pair<std::string, float>> scales;
@@ -116,7 +116,7 @@ TEST_F(CudaNotFinite, WhatGrowsTooLargeIsNamed) {
             params.embeddings = embeddings ? 1 : 0;
             TestContext context(params, model.get());
             test::expect_failure(context.decode(tokens(1)), LK_NUMERIC_ERROR, c.parts);
-            // More rows meet weights in halves, which are infinite themselves where they are large.
+            // With more rows, weights are converted to half, where large ones become infinite.
             test::expect_failure(context.decode(tokens(40)), LK_NUMERIC_ERROR, {"gave"});
         }
     }
@@ -126,7 +126,7 @@ TEST_F(CudaNotFinite, AFailedCallLeavesSequencesAsTheyWere) {
     test::expect_failed_calls_change_nothing(-1, params_of());
 }
 
-// Against the CPU, with all types. A few codes that fall the other way move logits.
+// Compares with the CPU for all types. A few codes that are rounded differently change the logits.
 TEST_F(CudaNotFinite, OutliersOfKeysStayFinite) {
     constexpr int kTokens = 260;
     for (const float factor : {1.0f, 10.0f, 20.0f, 70.0f, 200.0f}) {
@@ -155,13 +155,13 @@ TEST_F(CudaNotFinite, OutliersOfKeysStayFinite) {
             }
             std::printf("factor %g, %s: logits differ from the CPU's by %.2g of their spread\n", factor,
                         lk_cache_type_name(type), mean);
-            // Keys 200 times as large leave kivi2-paper's 16-bit scales steps of whole units: 0.64 on an H200.
+            // Factor 200 makes the steps of kivi2-paper's 16-bit scales whole units: 0.64 on an H200.
             EXPECT_LT(mean, factor > 100 && type == LK_CACHE_KIVI2_PAPER ? 1.0 : 0.5);
         }
     }
 }
 
-// Rows whose largest element is too small to invert, on their way into products and into attention.
+// Rows whose largest element is too small to invert, as inputs of matmuls and of attention.
 TEST_F(CudaNotFinite, SmallNumbersAreNotNan) {
     TinyModel tiny;
     for (float& x : tiny.matrix("blk.0.attn_q.weight").x) {
@@ -184,7 +184,7 @@ TEST_F(CudaNotFinite, SmallNumbersAreNotNan) {
     }
 }
 
-// What the backend is given without a pass before it.
+// The backend samples logits that no pass has computed.
 TEST_F(CudaNotFinite, LogitsThatAreDrawnFrom) {
     const std::shared_ptr<const Model> model = Model::load(test::demo_model_path(), true, -1, nullptr);
     const std::unique_ptr<Backend> backend = model->device->make_backend();
@@ -207,7 +207,7 @@ TEST_F(CudaNotFinite, LogitsThatAreDrawnFrom) {
             const double draws[] = {0.5, 0.5};
             int32_t drawn[2];
             backend->sample(there.data(), 2, kVocab, {1, 0, 1, 0, 0}, draws, drawn);
-            EXPECT_NO_THROW(backend->finish()) << "the error is not told twice";
+            EXPECT_NO_THROW(backend->finish()) << "the error is not reported twice";
         }
     }
 }

@@ -17,7 +17,7 @@ TEST_F(CudaOperations, RowsOfTables) {
     }
 }
 
-// Every form, by itself and on the way into products of one column and of several.
+// Every form of lazy rows: evaluated alone, and as the input of matmuls with one token and with several.
 TEST_F(CudaOperations, RowsAreMade) {
     for (const int dim : {64, 576, 4544, 8192, 11008}) {
         const float* const weight = kept_floats(dim);

@@ -4,7 +4,7 @@
 namespace lk {
 namespace {
 
-// docs/decisions/0008-cuda.md: not one byte differs, whatever the type, the head size and the group.
+// No byte may differ, for any type, head size and group (docs/decisions/0008-cuda.md).
 TEST_F(Cuda, PagesEqualTheCpus) {
     size_t n_bytes = 0;
     for (const lk_cache_type type : kAllTypes) {
@@ -44,8 +44,7 @@ TEST_F(Cuda, PagesEqualTheCpus) {
     std::printf("pages: %zu bytes compared with the CPU's\n", n_bytes);
 }
 
-// What attention may read of pages and tables before the commit is what it reads after it, layer by layer as all at
-// once.
+// Staged pages and tables equal the committed ones, whether staged layer by layer or all at once.
 TEST_F(Cuda, StagedPagesAreTheCommittedOnes) {
     const auto fetch = [&](const uint8_t* data, size_t n) {
         std::vector<uint8_t> bytes(n);

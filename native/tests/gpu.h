@@ -1,4 +1,4 @@
-// Whether tests of a GPU can run: they are skipped only where there is none. A GPU that cannot be used is a failure.
+// Decides whether GPU tests run. They are skipped only without a GPU; a GPU that the engine cannot use is a failure.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -9,17 +9,17 @@
 
 namespace lk::test {
 
-// What the driver of CUDA says.
+// State of the CUDA driver.
 enum class Driver {
-    missing,    // it is not installed
-    no_device,  // it finds no GPU, or all are hidden (CUDA_VISIBLE_DEVICES)
-    device,     // it finds one
-    broken,     // it cannot start
+    missing,    // not installed
+    no_device,  // finds no GPU, or all are hidden (CUDA_VISIBLE_DEVICES)
+    device,     // finds a GPU
+    broken,     // cannot be initialized
 };
 
 enum class GpuVerdict { run, skip, fail };
 
-// usable: the engine describes a GPU. device_file: the system has a device file of one.
+// usable: the engine can describe a GPU. device_file: the system has a GPU device file.
 constexpr GpuVerdict judge_gpu(bool usable, Driver driver, bool device_file) {
     if (usable) {
         return GpuVerdict::run;
@@ -30,21 +30,21 @@ constexpr GpuVerdict judge_gpu(bool usable, Driver driver, bool device_file) {
 
 struct Gpu {
     GpuVerdict verdict;
-    std::string reason;  // unless it is run
+    std::string reason;  // empty for `run`
 };
 
-// Looks once.
+// Looks for a GPU on the first call.
 const Gpu& find_gpu();
 
 }  // namespace lk::test
 
-// In SetUp, or at the beginning of a test.
-#define LK_NEED_GPU()                                                               \
-    do {                                                                            \
-        const ::lk::test::Gpu& lk_gpu = ::lk::test::find_gpu();                     \
-        if (lk_gpu.verdict == ::lk::test::GpuVerdict::skip) {                       \
-            GTEST_SKIP() << "there is no GPU: " << lk_gpu.reason;                   \
-        }                                                                           \
-        ASSERT_EQ(lk_gpu.verdict, ::lk::test::GpuVerdict::run)                      \
-            << "there is a GPU, and the engine does not use it: " << lk_gpu.reason; \
+// Use in SetUp or at the start of a test.
+#define LK_NEED_GPU()                                                                       \
+    do {                                                                                    \
+        const ::lk::test::Gpu& lk_gpu = ::lk::test::find_gpu();                             \
+        if (lk_gpu.verdict == ::lk::test::GpuVerdict::skip) {                               \
+            GTEST_SKIP() << "there is no GPU: " << lk_gpu.reason;                           \
+        }                                                                                   \
+        ASSERT_EQ(lk_gpu.verdict, ::lk::test::GpuVerdict::run)                              \
+            << "this machine has a GPU, but the engine does not use it: " << lk_gpu.reason; \
     } while (false)

@@ -50,7 +50,7 @@ Gpu look() {
         return {GpuVerdict::run, {}};
     }
     std::string reason = lk_last_error();
-    // Without a device file the driver is not started: it takes its time, and leaves memory behind.
+    // Without a device file the driver is not initialized: that is slow and leaks memory.
     const bool device_file = has_device_file();
     return {judge_gpu(false, device_file ? find_driver() : Driver::missing, device_file), std::move(reason)};
 }
@@ -62,7 +62,7 @@ const Gpu& find_gpu() {
     return gpu;
 }
 
-// ---- the decision itself
+// ---- the decision
 
 static_assert(judge_gpu(true, Driver::device, true) == GpuVerdict::run);
 static_assert(judge_gpu(false, Driver::missing, false) == GpuVerdict::skip);
@@ -77,11 +77,12 @@ TEST(GpuTests, AreSkippedOnlyWithoutAGpu) {
     EXPECT_EQ(judge_gpu(false, Driver::missing, true), GpuVerdict::fail);
 }
 
-// On this machine: whoever has a GPU runs its tests, and whoever has none is told why.
+// On this machine: with a GPU its tests run; without one there is a reason for skipping them.
 TEST(GpuTests, TheVerdictHasAReason) {
     const Gpu& gpu = find_gpu();
     EXPECT_EQ(gpu.verdict == GpuVerdict::run, gpu.reason.empty());
-    EXPECT_NE(gpu.verdict, GpuVerdict::fail) << "there is a GPU, and the engine does not use it: " << gpu.reason;
+    EXPECT_NE(gpu.verdict, GpuVerdict::fail)
+        << "this machine has a GPU, but the engine does not use it: " << gpu.reason;
 }
 
 }  // namespace lk::test

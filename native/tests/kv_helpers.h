@@ -21,7 +21,7 @@
 
 namespace lk::test {
 
-// A pool of one thread per processor, for the tests' own computations.
+// A pool with one thread per processor, for computations of the tests.
 inline ThreadPool& team() {
     static ThreadPool pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
     return pool;
@@ -38,7 +38,7 @@ struct Lengths {
 };
 inline constexpr Lengths kAllLengths[] = {{32, 128}, {32, 32}, {16, 32}, {64, 128}, {128, 128}};
 
-// A cache as the single part that the functions of kv/state.h take.
+// A cache as the only part, as the functions of kv/state.h expect.
 class Whole {
 public:
     explicit Whole(kv::Cache& cache) : parts_{&cache} {}

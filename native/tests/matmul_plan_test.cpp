@@ -1,4 +1,4 @@
-// Which CUDA kernel computes a matmul, and how its work is cut: plain functions of the host.
+// Selection of CUDA matmul kernels and their plans: host functions.
 #include <gtest/gtest.h>
 
 #include <vector>
@@ -36,7 +36,7 @@ TEST(MatmulPlan, KernelsByTypeAndTokens) {
     }
 }
 
-// Tiles need three stages in shared memory: an H200 has them for every type, a smaller GPU takes cuBLAS for some.
+// Tiles need three stages in shared memory. An H200 has room for every type; smaller GPUs use cuBLAS for some.
 TEST(MatmulPlan, TilesNeedSharedMemory) {
     for (const WeightType type : test::kWeightTypes) {
         if (is_float(type)) {
@@ -50,7 +50,7 @@ TEST(MatmulPlan, TilesNeedSharedMemory) {
     }
 }
 
-// The copies of 16 bytes cover a row wherever it begins, and four neighbouring rows begin in different banks.
+// The 16-byte copies cover a row at any alignment, and four neighbouring rows start in different banks.
 TEST(MatmulPlan, StepsLieInSharedMemory) {
     for (const WeightType type : test::kWeightTypes) {
         if (is_float(type)) {
@@ -90,7 +90,7 @@ TEST(MatmulPlan, UnknownWeightsFail) {
     }
 }
 
-// Launches cover all products in order; one takes up to four of one type.
+// Launches cover all products in order; each takes up to four products of one type.
 TEST(MatmulPlan, LaunchesTakeNeighboursOfOneType) {
     const std::vector<WeightType> types = {WeightType::Q4_K, WeightType::Q4_K, WeightType::Q6_K,
                                            WeightType::Q4_K, WeightType::Q8_0, WeightType::Q8_0,

@@ -1,4 +1,4 @@
-// Who is told of NaN and infinity on a GPU: plain functions of the host.
+// Attribution of NaN and infinity on a GPU: host functions.
 #include "backend/cuda/plan/numeric_watch.h"
 
 #include "kv_helpers.h"
@@ -17,7 +17,7 @@ TEST(NumericWatch, NamesTheOperationThatWrote) {
     const float other = 0;
     const int unknown = watch.read_result(&other, fails("unknown"));
     test::expect_error(LK_NUMERIC_ERROR, {"unknown"}, [&] { watch.fail(unknown); });
-    // What is written again has another writer.
+    // A result that is overwritten belongs to the later operation.
     watch.add_result(x, 50, watch.add_place(fails("third")));
     test::expect_error(LK_NUMERIC_ERROR, {"third"}, [&] { watch.fail(watch.read_result(x, fails("unknown"))); });
     test::expect_error(LK_INTERNAL_ERROR, {"77"}, [&] { watch.fail(77); });

@@ -1,4 +1,4 @@
-// How a pass is laid out for the GPU's attention, with the host's memory in the device's place.
+// Attention plans of passes, with host memory in place of device memory.
 #include "backend/cuda/plan/pass_plan.h"
 
 #include <cstring>
@@ -53,7 +53,7 @@ TEST(PassPlan, SegmentsAreGroupedByTheirKernels) {
     const Shape shape = shape_of(LK_CACHE_KIVI2);
     kv::Cache cache(shape.config());
     fill(cache, shape, {0, 500, 700, 900, 300});
-    cache.remove(3, 10, 50, test::rotation(64));  // keys behind the cut are in another frame
+    cache.remove(3, 10, 50, test::rotation(64));  // keys after the gap get a frame
     const std::vector<Segment> segments = {{2, 0, 5}, {1, 5, 1}, {3, 6, 1}, {0, 7, 4}, {4, 11, 30}};
     const PassPlan plan = plan_pass(cache, segments);
     ASSERT_EQ(plan.groups.size(), 3u);
@@ -98,7 +98,7 @@ TEST(PassPlan, PagesOfF16AreExact) {
     EXPECT_EQ(plan.groups[0].max_tokens, 401);
 }
 
-// Types whose pages no decoding kernel reads.
+// Types whose pages only flash reads.
 TEST(PassPlan, WithoutAPageKernelFlashReadsEverything) {
     Shape shape = shape_of(LK_CACHE_KIVI4);
     shape.type_v = LK_CACHE_Q8_0;
@@ -120,7 +120,7 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
         cache.remove(3, 10, 50, test::rotation(64));
         const std::vector<Segment> segments = {{2, 0, 5}, {1, 5, 1}, {3, 6, 1}, {0, 7, 4}, {4, 11, 30}};
         for (const Segment& s : segments) {
-            cache.reserve({&s, 1});  // the rings of sequences without tokens
+            cache.reserve({&s, 1});  // allocates the rings of sequences without tokens
         }
         const PassPlan plan = plan_pass(cache, segments);
         std::vector<uint64_t> image(plan.bytes() / 8);

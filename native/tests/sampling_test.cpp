@@ -98,7 +98,7 @@ TEST(Sampling, AContextDrawsWhatItsLogitsSay) {
         }
     }
     float* row = nullptr;
-    test::expect_failure(lk_logits(draws.get(), 29, &row), LK_INVALID_ARGUMENT, {"drew tokens"});
+    test::expect_failure(lk_logits(draws.get(), 29, &row), LK_INVALID_ARGUMENT, {"sampled tokens"});
 }
 
 TEST(Sampling, NamesWhatIsOutOfRange) {

@@ -1,5 +1,5 @@
-// A model whose last layers are on a second backend. That backend is also the CPU, so all results must be bit for bit
-// the same.
+// A model whose last layers are on a second backend. That backend is also a CPU backend, so all results must be
+// bit-identical.
 #include <new>
 
 #include "backend/cpu/cpu_backend.h"
@@ -11,7 +11,7 @@
 namespace lk {
 namespace {
 
-// Host memory with a limit.
+// Host memory with a size limit.
 class ScarceMemory final : public Memory {
 public:
     bool on_host() const override { return true; }
@@ -29,7 +29,7 @@ public:
     bool fails = false;
 };
 
-// Where a device fails.
+// The operation in which the device fails.
 enum class Failure { none, forward, stage_pages, commit };
 
 // A CPU backend that fails like a device.
@@ -206,7 +206,7 @@ TEST(Split, NoRoomForACommitChangesNoPlace) {
     Context calm(split.model, params_of(LK_CACHE_KIVI2));
     read(context, 0, 0, 60);
     read(calm, 0, 0, 60);
-    // The first flush; then pages that are continued.
+    // The first flush, then continued pages.
     for (const auto& [begin, end] :
          {std::pair(60, 100), std::pair(100, 140), std::pair(140, 141), std::pair(141, 180)}) {
         const std::vector<uint8_t> before = save(context, 0);
@@ -219,7 +219,7 @@ TEST(Split, NoRoomForACommitChangesNoPlace) {
     }
 }
 
-// A failed device may have written half of a commit.
+// A device that fails may have written half of a commit.
 TEST(Split, ADevicesFailureEndsTheContext) {
     for (const Failure failure : {Failure::forward, Failure::commit}) {
         const SplitModel split(test::demo_model_path(), 4);
@@ -232,7 +232,8 @@ TEST(Split, ADevicesFailureEndsTheContext) {
         split.device->failure_ = failure;
         refused({"unspecified launch failure"}, [&] { read(context, 0, 20, 60); });
         split.device->failure_ = Failure::none;
-        const std::vector<std::string> lost = {"this context is lost", "unspecified launch failure", "create another"};
+        const std::vector<std::string> lost = {"this context is unusable", "unspecified launch failure",
+                                               "create another"};
         refused(lost, [&] { read(context, 0, 20, 60); });
         refused(lost, [&] { context.logits(0); });
         refused(lost, [&] { context.cache().usage(); });

@@ -1,4 +1,4 @@
-// How work on a GPU is cut and shared: plain functions of the host.
+// Splitting and distribution of GPU work: host functions.
 #include "backend/cuda/plan/splits.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@ namespace {
 constexpr double kOverhead = 1.5;
 
 TEST(Splits, FillTheDeviceWhenBlocksAreFew) {
-    // One sequence of 8 heads over 1,000 steps with room for 396 blocks: one wave that uses nearly all of it.
+    // One sequence, 8 heads, 1,000 steps, room for 396 blocks: a single wave that is nearly full.
     const int splits = choose_splits(8, 1000, 396, kOverhead);
     EXPECT_GT(8 * splits, 300);
     EXPECT_LE(8 * splits, 396);
@@ -23,7 +23,7 @@ TEST(Splits, NoneWhenBlocksAreMany) {
 }
 
 TEST(Splits, DoNotLeaveAWaveNearlyEmpty) {
-    // 256 blocks with room for 396: 3 splits make 1.94 waves; 4 would make 2.6.
+    // 256 blocks, room for 396: 3 splits give 1.94 waves, 4 would give 2.6.
     const int splits = choose_splits(256, 200, 396, kOverhead);
     const double waves = 256.0 * splits / 396;
     EXPECT_GT(waves - static_cast<int>(waves), 0.5);
@@ -36,7 +36,7 @@ TEST(Splits, AreNeverMoreThanSteps) {
 }
 
 }  // namespace
-// Every step belongs to one block, in order; the blocks' sizes differ by at most one.
+// Every step belongs to exactly one block, in order; block sizes differ by at most one.
 TEST(Shares, AreWholeAndEven) {
     for (const int n_slots : {1, 3, 7, 132}) {
         for (const int n_steps : {1, 2, 3, 6, 7, 8, 131, 132, 133, 700, 3680}) {

@@ -1,4 +1,4 @@
-// The three operations of an append: rows and pages are staged beside the sequence, which only commit changes.
+// The three operations of an append: rows and pages are staged beside the sequence; only commit changes it.
 #include "failing_allocations.h"
 #include "kv/state.h"
 #include "kv_helpers.h"
@@ -17,7 +17,7 @@ using test::kAllTypes;
 using test::Shape;
 using test::Tokens;
 
-// A sequence that grows by one call after another, its operations taken apart.
+// A sequence that grows call by call; tests run the operations of a call one by one.
 struct Call {
     Call(Cache& to, const Tokens& rows, int first, int end)
         : cache(to), tokens(rows), begin(first), n_rows(end - first) {}
@@ -64,7 +64,7 @@ bool operator==(const kv::HeadTable& a, const kv::HeadTable& b) {
     return a.exponent == b.exponent && a.refined == b.refined && a.mu == b.mu;
 }
 
-// What attention may read of the pages before the commit is what it reads after it.
+// Staged pages equal the committed ones.
 TEST(Staging, StagedPagesAreTheCommittedOnes) {
     size_t n_compared = 0;
     size_t n_tables = 0;
@@ -150,7 +150,7 @@ TEST(Staging, LayerByLayerIsAllAtOnce) {
     });
 }
 
-// Also in its saved state, and for what is appended next.
+// Checked in the saved state too, and for the next append.
 TEST(Staging, WhatIsStagedAndGivenUpLeavesNoTrace) {
     for_each_shape([](const Shape& shape) {
         if (shape.head_size != 64) {
@@ -184,7 +184,7 @@ TEST(Staging, WhatIsStagedAndGivenUpLeavesNoTrace) {
     });
 }
 
-// Every allocation of staging fails once; commit has none.
+// Every allocation of staging fails once; commit does not allocate.
 TEST(Staging, FailsWithoutATraceAndCommitAllocatesNothing) {
     static_assert(noexcept(cpu::commit(std::declval<Cache&>(), {}, std::declval<ThreadPool&>())));
     static_assert(noexcept(std::declval<Cache&>().finish_append({})));
@@ -232,15 +232,15 @@ TEST(Staging, FailsWithoutATraceAndCommitAllocatesNothing) {
     });
 }
 
-// A step in which no row leaves a ring, as most are.
+// The common step, in which no row leaves the ring.
 TEST(Staging, OrdinaryStepsAllocateNothing) {
     const Shape shape{.type_k = LK_CACHE_KIVI2, .type_v = LK_CACHE_KIVI2, .lengths = {32, 128}, .n_layer = 2};
     const Tokens tokens(shape, 400, 10);
     Cache cache(shape.config());
-    test::append(cache, 0, tokens, 0, 300);  // 140 rows are in the ring, which sheds 32 at 160
+    test::append(cache, 0, tokens, 0, 300);  // 140 rows in the ring, which flushes 32 at 160
     for (int at = 300; at < 318; ++at) {
         Call call(cache, tokens, at, at + 1);
-        call.append.stage_pages(cache, {}, cache.layers(), call.pool);  // makes its working memory
+        call.append.stage_pages(cache, {}, cache.layers(), call.pool);  // allocates the scratch
         const FailingAllocation failing(1, true);
         call.reserve();
         call.stage_rows();

@@ -148,7 +148,7 @@ TEST_F(ForgedStates, EveryFieldIsNamed) {
     std::memcpy(&first, state.with(0, "", 0).data() + state.field(table).offset, sizeof(first));
     expect_refused(context, state.with_half(table, 1, first), "refined channels");
     // Extra bytes after the last field, and missing bytes before it.
-    expect_refused(context, state.spliced(state.end(), 0, {0, 0, 0, 0}), "4 bytes behind its values");
+    expect_refused(context, state.spliced(state.end(), 0, {0, 0, 0, 0}), "4 bytes after its values");
     expect_refused(context, state.spliced(state.end() - 4, 4, {}), "ends 4 bytes early");
     // Different counts of keys and values: removes a row of every head from the values' ring.
     Context plain(model(), params_of(LK_CACHE_F16));

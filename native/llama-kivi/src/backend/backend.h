@@ -1,6 +1,6 @@
-// The operations a model is made of, with their shapes. A backend knows tensors and the cache, but no model.
-// Activations and the cache lie in the backend's memory; weights, norms and token ids are named by where they lie on
-// the host. A device may work on after an operation has returned, until finish.
+// The operations of a model and their shapes. A backend knows tensors and the cache, but no model.
+// Activations and the cache are in the backend's memory. Weights, norms and token ids are passed as host pointers,
+// which a device backend maps to its own copies. On a device, operations are asynchronous until finish.
 #pragma once
 
 #include <cstdint>
@@ -14,18 +14,17 @@
 
 namespace lk {
 
-// Query heads that one KV head may serve.
+// Limit of query heads per KV head.
 inline constexpr int kMaxHeadGroup = 128;
 
-// A weight matrix as the file holds it: rows [n_rows, n_cols], a row being consecutive blocks.
+// A weight matrix as stored in the file: [n_rows, n_cols], each row consecutive blocks.
 struct Tensor {
     WeightType type = WeightType::F32;
     const uint8_t* data = nullptr;
     int64_t n_cols = 0;
     int64_t n_rows = 0;
     size_t row_bytes = 0;
-    // For messages: the tensor of the file, and what is computed with it ("attn_q", "output") in which layer (-1:
-    // none).
+    // For messages: name of the tensor in the file, operation that uses it ("attn_q", "output"), layer (-1: none).
     std::string_view name = {};
     std::string_view operation = {};
     int layer = -1;
@@ -34,21 +33,21 @@ struct Tensor {
     const float* f32() const { return reinterpret_cast<const float*>(data); }  // type F32 only
 };
 
-// One product of several that share their input: y = x W^T, or y += x W^T.
+// One matmul of several with the same input: y = x W^T, or y += x W^T.
 struct Product {
     const Tensor* w;  // [n_out, n_in]
     float* y;         // [n, n_out]
     bool add = false;
 };
 
-// One layer's queries, keys and values of a call's n rows.
+// Queries, keys and values of one layer, for the n rows of a pass.
 struct StageArgs {
     kv::Cache* cache = nullptr;
     int layer = 0;
     int n = 0;
     int n_head = 0;
-    int n_rot = 0;                          // elements of a head that are rotated, the first ones
-    RopePairs pairs = RopePairs::adjacent;  // of those
+    int n_rot = 0;                          // the first n_rot elements of each head are rotated
+    RopePairs pairs = RopePairs::adjacent;  // which of them form pairs
     const float* cos_sin = nullptr;         // [n, n_rot/2, 2]
     float* q = nullptr;                     // [n, n_head, D], rotated in place
     float* k = nullptr;                     // [n, n_head_kv, D], rotated in place
@@ -64,41 +63,40 @@ struct AttentionArgs {
     int n_head;
     float scale;            // 1 / sqrt(D)
     kv::Rotation rotation;  // of q and of the keys
-    int window;             // a query sees the keys less than `window` positions before it; 0: all of them
+    int window;             // a query attends to keys less than `window` positions before it; 0: to all
 };
 
-// Whoever gets NaN or infinity from an operation is told: it throws LK_NUMERIC_ERROR (backend/numeric_error.h), or, on
-// a device, finish does.
+// An operation whose result is NaN or infinite throws LK_NUMERIC_ERROR (backend/numeric_error.h); on a device, finish
+// throws it.
 class Backend {
 public:
     virtual ~Backend() = default;
 
     virtual Memory& memory() { return host_memory(); }
-    // Begins a pass over the rows of the segments, whose pages are reserved.
+    // Begins a pass over the rows of the segments. Their pages are reserved.
     virtual void begin(kv::Cache&, std::span<const kv::Segment>) {}
-    // Waits until all is done. Throws what went wrong on the way.
+    // Waits for all queued work and throws its first error.
     virtual void finish() {}
 
-    // out[n, n_embd] = rows of the table.
+    // Writes rows of the table to out[n, n_embd].
     virtual void embed(const Tensor& table, const int32_t* tokens, int n, float* out) = 0;
-    // out[n, dim] = the rows, of which the outputs are made.
+    // Evaluates lazy rows into out[n, dim].
     virtual void make(const Rows& rows, int n, int dim, float* out) = 0;
-    // Every product of the rows [n, n_in]. None writes to what these are made of.
+    // Multiplies the rows [n, n_in] by the matrix of every product. No product may write to the inputs of the rows.
     virtual void matmul(const Rows& rows, int n, std::span<const Product> products) = 0;
-    // Rotates queries and keys, and hands keys and values to the cache.
+    // Rotates queries and keys, and writes keys and values to the cache's staging buffer.
     virtual void stage(const StageArgs& args) = 0;
-    // Softmax attention of each row over its sequence's cached tokens and the staged rows up to itself.
+    // Softmax attention of each row over the cached tokens of its sequence and its staged rows up to this row.
     virtual void attention(const AttentionArgs& args) = 0;
-    // Draws tokens[n] from finite logits[n, n_vocab] as sample_row does; draws[n] and tokens lie on the host. tokens
-    // are there after finish.
+    // Samples tokens[n] from finite logits[n, n_vocab] as sample_row does. draws[n] and tokens are host memory; tokens
+    // are valid after finish.
     virtual void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
                         int32_t* tokens) = 0;
-    // Quantizes the rows that the segments' staged rows push out of the rings, into the reserved pages and tables,
-    // which attention may read from then on; allocates what commit needs. The rows of the layers are staged. May fail,
-    // and changes no sequence.
+    // Quantizes the rows that leave the rings into the reserved pages and tables, which attention may read from then
+    // on, and allocates what commit needs. The rows of these layers must be staged. May fail; changes no sequence.
     virtual void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers) = 0;
-    // Appends the segments' rows, after stage_pages of every layer: copies rows into rings and sinks, and takes the
-    // staged pages and tables over. noexcept on the CPU; an error of a device leaves sequences undefined.
+    // Appends the segments' rows after stage_pages of every layer: copies rows into rings and sinks and adds the staged
+    // pages and tables to the sequences. noexcept on the CPU; a device error leaves the sequences undefined.
     virtual void commit(kv::Cache& cache, std::span<const kv::Segment> segments) = 0;
 };
 

@@ -2,8 +2,17 @@
 
 #include <algorithm>
 #include <bitset>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "base/error.h"
+#include "base/half.h"
+#include "kv/bookkeeping.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 
@@ -21,7 +30,7 @@ uint64_t staging_bytes(const CacheConfig& config) {
 }
 
 uint64_t page_bytes(const CacheConfig& config) {
-    // A sequence's last page is not full.
+    // Round up per sequence: its last page is partly filled.
     const uint64_t n_seq = config.ready_sequences();
     const uint64_t tokens = (static_cast<uint64_t>(config.n_ctx) + n_seq - 1) / n_seq;
     const uint64_t n_pages = (tokens + kPageTokens - 1) / kPageTokens * n_seq;
@@ -74,7 +83,7 @@ lk_cache_usage cache_usage(const CacheConfig& config, std::span<const Sequence> 
                            const SideSpec& v_spec, const TokenCounter& counter, int64_t live_page_bytes) {
     lk_cache_usage u{};
     const double elements =
-        static_cast<double>(config.n_layer) * config.n_head_kv * config.head_size;  // a token, one side
+        static_cast<double>(config.n_layer) * config.n_head_kv * config.head_size;  // per token and side
     double quantized = 0;
     double exact = 0;
     for (const Side side : {Side::keys, Side::values}) {

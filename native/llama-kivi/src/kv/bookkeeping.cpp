@@ -1,6 +1,13 @@
 #include "kv/bookkeeping.h"
 
+#include <algorithm>
+#include <memory>
+#include <span>
 #include <utility>
+#include <vector>
+
+#include "kv/config.h"
+#include "kv/kivi_format.h"
 
 namespace lk::kv {
 
@@ -14,7 +21,8 @@ Cursor SideLayout::next_place() const {
     if (pages.empty()) {
         return {0, 0};
     }
-    // A block cut inside a token group keeps its codes: the next group starts a block of its own.
+    // A page cut inside a token group cannot be continued: the group's scale is fixed, so the next group starts a new
+    // block.
     const PageRef& last = pages.back();
     const bool writable =
         last.end() < kPageTokens && last.end() % spec->align == 0 && last.frame == 0 && last.block.use_count() == 1;
@@ -76,7 +84,7 @@ void SideLayout::truncate(int n_keep) {
     }
     n_sinks = std::min(n_sinks, n_paged);
     if (n_paged == n_sinks) {
-        tables_chosen = false;  // nothing quantized is left that depends on them
+        tables_chosen = false;  // no quantized token is left
     }
 }
 
@@ -91,13 +99,13 @@ void SideLayout::remove(int begin, int end) {
     remove_paged(begin, end);
 }
 
-// Runs are cut; those behind the gap remember how far they moved.
+// Cuts the runs around the gap and adds the distance to the frames of the runs after it.
 void SideLayout::remove_paged(int begin, int end) {
     std::vector<PageRef> kept;
     int token = 0;
     int removed = 0;
     for (const PageRef& ref : pages) {
-        const int from = std::clamp(begin - token, 0, ref.count);  // removed: [from, to) of the run
+        const int from = std::clamp(begin - token, 0, ref.count);  // tokens [from, to) of the run are removed
         const int to = std::clamp(end - token, 0, ref.count);
         if (from > 0) {
             kept.push_back({ref.block, from, ref.first, ref.frame});
@@ -106,7 +114,7 @@ void SideLayout::remove_paged(int begin, int end) {
             const bool behind = token + to >= end;
             PageRef rest{ref.block, ref.count - to, ref.first + to, ref.frame + (behind ? end - begin : 0)};
             if (from == to && from > 0) {
-                kept.back().count = ref.count;  // not touched
+                kept.back().count = ref.count;  // the run is unchanged
             } else {
                 kept.push_back(std::move(rest));
             }

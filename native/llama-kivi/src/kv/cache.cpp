@@ -1,8 +1,20 @@
 #include "kv/cache.h"
 
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <new>
+#include <span>
 
 #include "base/error.h"
+#include "base/half.h"
+#include "base/memory.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "kv/rotation.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 
@@ -48,7 +60,7 @@ void Cache::reserve(std::span<const Segment> segments) {
         release_reserved(segments);
         const unsigned long long bytes = k_spec_.block_bytes() + v_spec_.block_bytes();
         throw Error(LK_OUT_OF_MEMORY,
-                    format("out of memory: cannot allocate the cache's memory of a sequence; pages of 128 tokens take "
+                    format("out of memory: cannot allocate cache memory for a sequence; pages of 128 tokens take "
                            "%llu bytes",
                            bytes),
                     bytes);

@@ -1,9 +1,11 @@
-// The paged KV cache of a call: reserve, staged rows and pages, views of them, and the end of a commit.
+// The paged KV cache: reserve, stage, view and commit the rows of a call; sequence operations.
 //
-// One call goes: reserve allocates pages and tables for what will leave the rings; the backend stages rows layer by
-// layer, while attention reads the sequence and the staged rows; the backend stages pages: it quantizes the rows that
-// leave the rings into the reserved pages; the backend commits: it copies rows into rings and sinks, and finish_append
-// takes pages and tables over. All but commit may fail, and change nothing that a sequence holds.
+// Steps of one call:
+//   1. reserve            allocates pages and head tables for the rows that will leave the rings
+//   2. Backend::stage     writes a layer's rows to the staging buffer; attention reads the sequence and staged rows
+//   3. stage_pages        quantizes the rows that leave the rings into the reserved pages
+//   4. Backend::commit    copies rows into rings and sinks; finish_append adds the staged pages and tables
+// Steps 1 to 3 may fail; they do not modify any sequence.
 #pragma once
 
 #include <atomic>
@@ -17,12 +19,14 @@
 #include "base/memory.h"
 #include "kv/accounting.h"
 #include "kv/config.h"
+#include "kv/kivi_format.h"
 #include "kv/rotation.h"
 #include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 
-// Rows of one call that belong to one sequence: batch rows [row, row + n_rows) continue the sequence.
+// Batch rows [row, row + n_rows), which continue sequence seq.
 struct Segment {
     int seq;
     int row;
@@ -37,13 +41,14 @@ struct Layers {
     int count() const { return end - begin; }
 };
 
-// Throws LK_NUMERIC_ERROR: a key or a value was NaN or infinite, or beyond what the cache holds. layer: of the model.
+// Throws LK_NUMERIC_ERROR for a key or value that is NaN or infinite (finite == false) or beyond the range of half.
+// layer counts from the model's first layer.
 [[noreturn]] void fail_staged(Side side, int layer, bool finite);
 
 class Cache {
 public:
     explicit Cache(const CacheConfig& config, Memory& memory = host_memory());
-    Cache(const Cache&) = delete;  // sequences point at the specs
+    Cache(const Cache&) = delete;  // sequences hold pointers to k_spec_ and v_spec_
     Cache& operator=(const Cache&) = delete;
 
     const CacheConfig& config() const { return config_; }
@@ -52,7 +57,8 @@ public:
     int length(int seq) const { return sequences_[seq].length(); }
     const Sequence& sequence(int seq) const { return sequences_[seq]; }
 
-    // Sequence operations. What can fail makes a new sequence, and swap, which cannot, puts it in.
+    // Sequence operations. removed and snapshot may fail and build a new sequence; swap, which cannot fail, installs
+    // it.
     void truncate(int seq, int n_keep);
     Sequence removed(int seq, int begin, int end, const Rotation& rotation) const;
     Sequence snapshot(int seq) const { return sequences_[seq]; }
@@ -67,22 +73,21 @@ public:
         swap(dst, copied);
     }
 
-    // One call.
-    // Of all sequences but one; shared ones count once.
+    // Distinct tokens of all sequences except one; tokens in shared pages count once.
     int64_t used_tokens(int except = -1) const { return counter_.used(sequences_, except); }
     void check_room(int64_t n_tokens) const { check_room(used_tokens(), n_tokens); }  // LK_CACHE_FULL
     void check_room(int64_t used, int64_t n_tokens) const { kv::check_room(config_, used, n_tokens); }
     void reserve(std::span<const Segment> segments);  // LK_OUT_OF_MEMORY
     void release_reserved(std::span<const Segment> segments) noexcept;
-    // Of a segment whose rows are reserved.
+    // View of a segment; its rows must be reserved.
     SideView view(Side side, const Segment& segment, int layer, int head) const;
-    // Where the backend stages the rows of the call, [layer, head, n_ubatch, D].
+    // Staging buffer for the rows of the call, [layer, head, n_ubatch, D].
     half_t* staged(Side side) { return staging(side).data(); }
-    // What the backend's stage_pages and commit of a segment write to. Valid until finish_append.
+    // Destinations of a segment's stage_pages and commit. Valid until finish_append.
     AppendPlan plan_append(Side side, const Segment& segment) noexcept {
         return sequences_[segment.seq].side(side).plan_append(segment.n_rows);
     }
-    // Ends a commit of the segments, whose plans the backend has carried out or queued.
+    // Completes a commit, once the backend has executed or queued the plans of the segments.
     void finish_append(std::span<const Segment> segments) noexcept;
 
     lk_cache_usage usage() const {
@@ -104,7 +109,7 @@ private:
     TokenCounter counter_;
 };
 
-// The parts of one cache that lie in several places, the first layers' first. All hold the same tokens.
+// Parts of a split cache, in layer order. All parts hold the same tokens.
 using CacheParts = std::span<Cache* const>;
 
 }  // namespace lk::kv

@@ -5,6 +5,8 @@
 #include <string>
 
 #include "base/error.h"
+#include "kv/kivi_format.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 
@@ -22,7 +24,7 @@ int resolved_sinks(const lk_cache_params& params, lk_cache_type type) {
     return params.sinks >= 0 ? params.sinks : is_paper(type) ? 0 : kDefaultSinks;
 }
 
-// Why a side's type does not fit the head size; nothing if it does.
+// Says why a type does not fit the head size; empty if it fits.
 std::optional<std::string> head_size_misfit(lk_cache_type type, int head_size) {
     if (is_kivi(type) && head_size % 16 != 0) {
         return format("%s needs a head size that is a multiple of 16", name(type));
@@ -46,7 +48,7 @@ void check_sizes(const CacheConfig& c, const char* side) {
              "%s: cache.sinks is %d; at most one group (%d), or -1 for the default", side, c.params.sinks, g);
 }
 
-// Names of the types that a side can have with these sizes.
+// Names of the types that fit this configuration.
 std::string fitting_types(const CacheConfig& c, const char* side) {
     std::string names;
     for (int i = 0; i < LK_CACHE_TYPE_COUNT; ++i) {
@@ -67,7 +69,7 @@ std::string fitting_types(const CacheConfig& c, const char* side) {
 }
 
 void validate_side(const CacheConfig& c, lk_cache_type type, const char* side, const char* parameter) {
-    LK_CHECK(type >= 0 && type < LK_CACHE_TYPE_COUNT, LK_INVALID_ARGUMENT, "%s: %d is no cache type (%s)", side,
+    LK_CHECK(type >= 0 && type < LK_CACHE_TYPE_COUNT, LK_INVALID_ARGUMENT, "%s: %d is not a cache type (%s)", side,
              static_cast<int>(type), parameter);
     if (const std::optional<std::string> misfit = head_size_misfit(type, c.head_size)) {
         LK_FAIL(LK_UNSUPPORTED, "%s: %s; this model has %d; types that fit for %s: %s", side, misfit->c_str(),
@@ -109,9 +111,9 @@ SideSpec make_side_spec(const CacheConfig& c, Side side) {
     } else if (!is_paper(type)) {
         spec.ageing = {r + g, g};  // the youngest R tokens are never quantized
     } else if (side == Side::keys) {
-        spec.ageing = {r, r};  // KIVI algorithm 1: a full residual is quantized whole and empties
+        spec.ageing = {r, r};  // KIVI algorithm 1: a full key residual is quantized as a whole
     } else {
-        spec.ageing = {r + 1, 1};  // and the oldest value leaves at every token
+        spec.ageing = {r + 1, 1};  // KIVI algorithm 1: every new value evicts the oldest one
     }
     return spec;
 }

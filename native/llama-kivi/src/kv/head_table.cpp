@@ -4,13 +4,17 @@
 #include <numeric>
 #include <vector>
 
+#include "base/half.h"
+#include "kv/kivi_format.h"
+#include "kv/quantizer.h"
 #include "kv/quantizer_groups.h"
+#include "kv/scalar_codec.h"
 
 namespace lk::kv {
 
 namespace {
 
-// Calls visit(first, last, range) for each whole token group among the rows, sinks left out.
+// Calls visit(first, last, range) for each whole token group among the rows, without sinks.
 template <class Visit>
 void for_each_token_group(const PageFormat& f, const float* rows, int n_rows, int first, int sinks, int channel,
                           Visit visit) {
@@ -23,7 +27,7 @@ void for_each_token_group(const PageFormat& f, const float* rows, int n_rows, in
     }
 }
 
-// The D/4 channels with the widest mean group range, ascending; ties go to the lower index.
+// Selects the D/4 channels with the widest mean group range, in ascending order; ties go to the lower index.
 void choose_refined(const PageFormat& f, const float* rows, int n_rows, int first, int sinks,
                     std::vector<uint16_t>& refined) {
     double width[kMaxHeadSize] = {};
@@ -49,7 +53,7 @@ float median(float* x, int n) {
     return 0.5f * (*std::max_element(x, x + middle) + upper);
 }
 
-// mu: [D]; null: zeros.
+// mu: [D], or null for zeros.
 float median_mean_square(const float* rows, int n_rows, int head_size, const half_t* mu, float* squares) {
     for (int t = 0; t < n_rows; ++t) {
         double sum = 0;
@@ -63,7 +67,7 @@ float median_mean_square(const float* rows, int n_rows, int head_size, const hal
     return median(squares, n_rows);
 }
 
-// The channels' medians, or zeros where centring does not pay. column: [n_rows] to work in.
+// Sets mu to the medians of the channels, or to zeros if centring does not help. column: [n_rows] scratch.
 void choose_centre(const float* rows, int n_rows, int head_size, float* column, std::vector<half_t>& mu) {
     mu.resize(head_size);
     for (int c = 0; c < head_size; ++c) {

@@ -2,9 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 
+#include "base/half.h"
+#include "kv/kivi_format.h"
 #include "kv/quantizer_groups.h"
+#include "kv/scalar_codec.h"
 #include "quant/blocks.h"
 
 namespace lk::kv {
@@ -21,7 +26,7 @@ void store_half(uint8_t* p, half_t h) {
     std::memcpy(p, &h, sizeof h);
 }
 
-// Offset of scale number i: [group, channel] for keys, [token, channel group] for values.
+// Index of a scale: [group, channel] for keys, [token, channel group] for values.
 size_t scale_offset(const PageFormat& f, int outer, int inner) {
     const int width = f.side == Side::keys ? f.head_size : f.scale_groups;
     return static_cast<size_t>(outer) * width + inner;
@@ -186,7 +191,7 @@ void clear_tokens(const PageFormat& f, int first, uint8_t* page) noexcept {
         clear(first * f.row_bytes(), f.page_bytes);
         return;
     }
-    size_t n_scales = 0;  // that stay
+    size_t n_scales = 0;  // scales to keep
     if (f.side == Side::keys) {
         const int group = (first + f.group - 1) / f.group;
         clear(f.scales_offset / kPageTokens * group * f.group, f.scales_offset);

@@ -1,4 +1,4 @@
-// What the quantizer (quantizer.cpp) and the choice of head tables (head_table.cpp) share.
+// Helpers shared by quantizer.cpp and head_table.cpp.
 #pragma once
 
 #include <algorithm>
@@ -7,7 +7,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/half.h"
+#include "kv/kivi_format.h"
 #include "kv/quantizer.h"
+#include "kv/scalar_codec.h"
 
 namespace lk::kv {
 
@@ -16,7 +19,7 @@ struct Range {
     float max;
 };
 
-// Range of n values, `stride` apart.
+// Range of n values at distance `stride`.
 inline Range range_of(const float* x, int n, int stride) {
     Range r{x[0], x[0]};
     for (int i = 0; i < n; ++i) {
@@ -41,7 +44,7 @@ inline ChannelMask refined_mask(const HeadTable& table) {
     return mask;
 }
 
-// A value of kivi2, centred and rotated, with its codes and unbiased scale.
+// One kivi2 value row: centred and rotated elements, codes and unbiased scale.
 struct RotatedValue {
     float w[kMaxHeadSize];
     uint8_t codes[kMaxHeadSize];  // level = code - 3/2

@@ -1,4 +1,4 @@
-// What a cache gives back of a row: the definition of what attention sees.
+// Reads one row of a cache as attention sees it: for tests and round trips through a cache type.
 #pragma once
 
 #include "kv/rotation.h"
@@ -6,8 +6,8 @@
 
 namespace lk::kv {
 
-// One token of a view as attention sees it, out[D]: the meaning of sinks, pages, ring and staged rows. rotation: of the
-// keys, for pages of tokens that have moved.
+// Reads one token of a view into out[D], from sinks, pages, ring or staged rows. rotation: the keys' RoPE, applied to
+// runs with a frame.
 void read_row(const SideView& view, int token, const Rotation& rotation, float* out);
 
 }  // namespace lk::kv

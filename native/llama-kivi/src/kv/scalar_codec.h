@@ -1,6 +1,6 @@
-// Every constant and rounding rule of the page formats, for one element, one group or one scale at a time. Host and
-// device: the CPU's quantizer (kv/quantizer.cpp) and CUDA's (backend/cuda/append.cu) both compile these functions,
-// without contraction, and give the same codes. C++17.
+// Constants and rounding rules of the page formats, for one element, group or scale at a time. The CPU quantizer
+// (kv/quantizer.cpp) and the CUDA quantizer (backend/cuda/append) both compile these functions, without floating-point
+// contraction, and produce identical codes. C++17, because nvcc compiles this header.
 #pragma once
 
 #include <cmath>
@@ -22,33 +22,33 @@ namespace lk::kv {
 
 inline constexpr float kLargestHalf = 65504.0f;
 
-// Byte scales: 4 exponent and 4 mantissa bits, which are those of a half from bit 6 on, times 2^k.
+// Byte scale: 4 exponent and 4 mantissa bits, equal to bits 6 to 13 of a half, times 2^k.
 inline constexpr int kByteScaleShift = 6;
 inline constexpr float kLargestByteScale = 1.9375f;       // byte 255 at k = 0
-inline constexpr float kLeastNormalByteScale = 0x1p-14f;  // below it steps are 2^-18
+inline constexpr float kLeastNormalByteScale = 0x1p-14f;  // smaller scales have steps of 2^-18
 inline constexpr float kSubnormalByteSteps = 0x1p18f;
-inline constexpr int kByteScaleDropped = 19;           // mantissa bits of a float that a byte scale has not
-inline constexpr uint32_t kByteScaleBias = 112u << 4;  // exponent bias of a float less that of a half
-inline constexpr float kScaleHeadroom = 8.0f;          // above the largest scale of the first flush: three binades
+inline constexpr int kByteScaleDropped = 19;           // float mantissa bits that a byte scale drops
+inline constexpr uint32_t kByteScaleBias = 112u << 4;  // exponent bias of float minus that of half
+inline constexpr float kScaleHeadroom = 8.0f;          // three binades above the largest scale of the first flush
 
-// Zero points are quarter steps in an int8: |min| / scale stays below 126 / 4 steps.
+// A zero point is an int8 in quarter steps: |min| / scale stays below 126 / 4 steps.
 inline constexpr float kZeroPointLimit = 126.0f;
-inline constexpr float kZeroPointSteps = 4.0f;  // of one step of a code
+inline constexpr float kZeroPointSteps = 4.0f;  // per code step
 inline constexpr float kZeroPointSlack = 0.125f;
 
-inline constexpr int kRefinedLevels = 16;  // of the refined channels of kivi2's keys
+inline constexpr int kRefinedLevels = 16;  // refined channels of kivi2 keys
 
-// kivi2's values: level = code - 3/2; the step of the best uniform four-level quantizer of a Gaussian is 0.9957 rms.
+// kivi2 values: level = code - 3/2. The optimal uniform four-level quantizer of a Gaussian has step 0.9957 rms.
 inline constexpr float kValueLevelOffset = 1.5f;
 inline constexpr float kGaussianStep = 0.9957f;
-inline constexpr float kCentreGain = 0.8f;  // values are centred if their mean square falls below this part
+inline constexpr float kCentreGain = 0.8f;  // centre values if that cuts their mean square below this fraction
 
-// ggml's blocks: Q8_0 has 127 steps up to the largest magnitude; Q4_0's largest, with its sign, is -8 steps.
+// ggml blocks: Q8_0 has 127 steps up to the largest magnitude; Q4_0 maps the element of largest magnitude to -8 steps.
 inline constexpr float kQ8Steps = 127.0f;
 inline constexpr int kQ4Zero = 8;
 inline constexpr int kQ4Largest = 15;
 
-// ---- what host and device spell differently
+// ---- functions with different names on host and device
 
 LK_HD inline float smaller(float a, float b) {
 #ifdef __CUDA_ARCH__
@@ -96,7 +96,7 @@ LK_HD inline half_t rounded_half(float x) {
 
 // ---- byte scales
 
-// At k = 0.
+// Value at k = 0.
 LK_HD inline float byte_scale_base(unsigned byte) {
     return half_value(static_cast<half_t>(byte << kByteScaleShift));
 }
@@ -105,7 +105,7 @@ LK_HD inline float byte_scale_decode(uint8_t byte, int k) {
     return ldexpf(byte_scale_base(byte), k);
 }
 
-// Least byte whose value is >= scale; saturates at 255.
+// Smallest byte whose value is >= scale; saturates at 255.
 LK_HD inline uint8_t byte_scale_round_up(float scale, int k) {
     const float x = ldexpf(scale, -k);
     if (!(x > 0)) {
@@ -121,7 +121,7 @@ LK_HD inline uint8_t byte_scale_round_up(float scale, int k) {
     return static_cast<uint8_t>(((float_bits(x) + up) >> kByteScaleDropped) - kByteScaleBias);
 }
 
-// Ties to even; saturates at 255.
+// Rounds ties to even; saturates at 255.
 LK_HD inline uint8_t byte_scale_round_nearest(float scale, int k) {
     const float x = ldexpf(scale, -k);
     if (!(x > 0)) {
@@ -139,7 +139,7 @@ LK_HD inline uint8_t byte_scale_round_nearest(float scale, int k) {
                                 kByteScaleBias);
 }
 
-// The k that leaves kScaleHeadroom above max_scale: 8 * max_scale <= largest * 2^k.
+// k with kScaleHeadroom above max_scale: 8 * max_scale <= kLargestByteScale * 2^k.
 LK_HD inline int byte_scale_exponent(float max_scale) {
     int k = 0;
     if (max_scale > 0) {
@@ -154,18 +154,18 @@ LK_HD inline int code_levels(int bits, bool refined) {
     return refined ? kRefinedLevels : 1 << bits;
 }
 
-// Code of x in steps of s above m.
+// Code of x: rounded (x - m) / s, clamped to the levels.
 LK_HD inline int group_code(float x, float s, float m, int levels) {
     return s > 0 ? static_cast<int>(nearbyintf(clamped((x - m) / s, 0.0f, static_cast<float>(levels - 1)))) : 0;
 }
 
-// The minimum that a zero point stands for.
+// Minimum encoded by a zero point.
 LK_HD inline float zero_point_decode(float s, int zero) {
     return s * static_cast<float>(zero) * (1 / kZeroPointSteps);
 }
 
-// Smallest scale a byte pair may use for a range: the zero point rounds down by up to a quarter step, which the top
-// level gives back as an eighth.
+// Smallest scale of a byte pair that covers [min, max]. The zero point rounds down by up to a quarter step; an eighth
+// of a step is reserved for that at the top level.
 LK_HD inline float byte_pair_scale(float min, float max, int levels) {
     const float span = (max - min) / (static_cast<float>(levels - 1) - kZeroPointSlack);
     return larger(span, fabsf(min) * kZeroPointSteps / kZeroPointLimit);
@@ -185,7 +185,7 @@ struct HalfPair {
           m(half_value(min)) {}
 };
 
-// One group of the refined quantizer, in a head whose scales have exponent k.
+// One group of the refined quantizer; k is the head's scale exponent.
 struct BytePair {
     uint8_t scale;
     int8_t zero;
@@ -205,7 +205,7 @@ struct BytePair {
     }
 };
 
-// ---- kivi2's values, centred and rotated
+// ---- values of kivi2, centred and rotated
 
 LK_HD inline float value_step(double mean_square) {
     return kGaussianStep * static_cast<float>(sqrt(mean_square));
@@ -215,23 +215,23 @@ LK_HD inline int value_code(float w, float step) {
     return static_cast<int>(clamped(floorf(finite_quotient(w, step)), -2.0f, 1.0f) + 2.0f);
 }
 
-// What a code stands for, in scales.
+// Level of a code, in units of the scale.
 LK_HD inline float value_level(int code) {
     return static_cast<float>(code) - kValueLevelOffset;
 }
 
-// Unbiased, not least squares: <s * levels, w> = <w, w>, so attention does not shrink what it averages.
-// square: <w, w>; along: <w, levels>.
+// The unbiased scale, <s * levels, w> = <w, w>. The least-squares scale would shrink every value and so the output of
+// attention. square: <w, w>; along: <w, levels>.
 LK_HD inline float unbiased_scale(double square, double along) {
     return along > 0 ? static_cast<float>(square / along) : 0.0f;
 }
 
-// Whether centring pays, by the medians of the mean squares with and without it.
+// Whether to centre. Arguments: medians of the mean squares with and without centring.
 LK_HD inline bool centring_pays(float centred, float plain) {
     return centred < kCentreGain * plain;
 }
 
-// ---- ggml's blocks
+// ---- ggml blocks
 
 LK_HD inline float q8_scale(float largest) {
     return largest / kQ8Steps;

@@ -1,27 +1,33 @@
-// The KV cache of a model whose layers are computed in several places: one cache for the layers of each. All hold the
-// same tokens; what fails in one leaves every one as it was.
+// The KV cache of a model whose layers are split between backends: one Cache per part. All parts hold the same tokens;
+// an operation that fails in one part changes none.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "base/memory.h"
 #include "kv/cache.h"
+#include "kv/config.h"
+#include "kv/rotation.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 
-// Consecutive layers, and the memory their part of the cache lies in.
+// Consecutive layers and the memory of their part of the cache.
 struct CachePlace {
     int n_layer;
     Memory* memory;
 };
 
-// A sequence in every part.
+// One sequence, one entry per part.
 using SplitSequence = std::vector<Sequence>;
 
 class SplitCache {
 public:
-    // The places have config.n_layer layers together.
+    // The layers of all places add up to config.n_layer.
     SplitCache(const CacheConfig& config, std::span<const CachePlace> places);
 
     const CacheConfig& config() const { return config_; }
@@ -43,7 +49,7 @@ public:
 private:
     CacheConfig config_;
     std::vector<std::unique_ptr<Cache>> caches_;
-    std::vector<Cache*> parts_;  // the same
+    std::vector<Cache*> parts_;  // pointers to caches_
 };
 
 }  // namespace lk::kv

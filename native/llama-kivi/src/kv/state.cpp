@@ -1,11 +1,21 @@
 #include "kv/state.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <new>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "kv/cache.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "kv/state_key.h"
 #include "kv/state_side.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 
@@ -28,24 +38,23 @@ void write_payload(CacheParts parts, int seq, StateWriter& out) {
     }
 }
 
-// What the header says, checked against the bytes and the caller.
+// Validates the header against the data and the loading context; returns the payload.
 std::span<const uint8_t> read_header(std::span<const uint8_t> data, const StateKey& here, const SettingNames& names) {
     StateHeader header{};
     constexpr size_t kVersionEnd = sizeof(header.magic) + sizeof(header.version);
     LK_CHECK(data.size() >= kVersionEnd, LK_BAD_STATE, "%zu bytes are too few for a saved state", data.size());
     std::memcpy(&header, data.data(), std::min(sizeof(header), data.size()));
     LK_CHECK(std::memcmp(header.magic, kMagic, sizeof(kMagic)) == 0, LK_BAD_STATE,
-             "these bytes are no saved state: they do not begin with LKST");
+             "this is not a saved state: the data does not begin with LKST");
     LK_CHECK(header.version == kStateVersion, LK_BAD_STATE,
              "the saved state has format version %u, and this engine reads version %u: it was saved by another "
-             "release; read the text anew and save it again",
+             "release; decode the text and save it again",
              header.version, kStateVersion);
     LK_CHECK(data.size() >= sizeof(header) + sizeof(uint64_t), LK_BAD_STATE, "%zu bytes are too few for a saved state",
              data.size());
     const size_t payload_bytes = data.size() - sizeof(header) - sizeof(uint64_t);
     LK_CHECK(header.payload_bytes == payload_bytes, LK_BAD_STATE,
-             "the saved state has %zu bytes between header and checksum, and should have %llu: it was cut or appended "
-             "to",
+             "the saved state has %zu bytes between header and checksum instead of %llu: it was cut or appended to",
              payload_bytes, static_cast<unsigned long long>(header.payload_bytes));
     uint64_t sum = 0;
     std::memcpy(&sum, data.data() + data.size() - sizeof(sum), sizeof(sum));
@@ -63,7 +72,7 @@ uint64_t state_checksum(std::span<const uint8_t> data) {
         uint64_t word = 0;
         std::memcpy(&word, data.data() + i, std::min<size_t>(8, data.size() - i));
         hash = (hash ^ word) * 0x100000001b3u;
-        hash ^= hash >> 29;  // high bits of a word must reach the low ones
+        hash ^= hash >> 29;  // multiplication carries bits only upward: mix the high bits into the low ones
     }
     return hash;
 }
@@ -104,7 +113,7 @@ void load_state(CacheParts parts, int seq, const ModelKey& model, std::span<cons
         }
         const SideContent& keys = contents[static_cast<int>(Side::keys)];
         const SideContent& values = contents[static_cast<int>(Side::values)];
-        LK_CHECK(in.left() == 0, LK_BAD_STATE, "the saved state has %zu bytes behind its values", in.left());
+        LK_CHECK(in.left() == 0, LK_BAD_STATE, "the saved state has %zu bytes after its values", in.left());
         LK_CHECK(keys.length() == values.length(), LK_BAD_STATE, "the saved state has %d keys and %d values",
                  keys.length(), values.length());
         parts.front()->check_room(parts.front()->used_tokens(seq), keys.length());

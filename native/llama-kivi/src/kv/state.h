@@ -1,8 +1,8 @@
-// A sequence of the cache as bytes, to be kept and brought back, here or on another machine.
+// Saved states: one sequence of the cache as bytes, which this or another machine can load.
 //
-//   header    "LKST", version, what model and cache must be like (StateKey), bytes of the payload
+//   header    "LKST", version, StateKey (settings that model and cache must match), payload bytes
 //   payload   keys, then values (state_side.h)
-//   checksum  FNV-1a over 64-bit words of everything before
+//   checksum  FNV-1a over 64-bit words of header and payload
 //
 // Integers, floats and halves are little-endian, in the order of kivi_format.h.
 #pragma once
@@ -15,7 +15,7 @@
 
 namespace lk::kv {
 
-// 2: the settings of the model are in the header; tables of heads have a fixed length.
+// Version 2: the header contains the model's settings; head tables have a fixed length.
 inline constexpr uint32_t kStateVersion = 2;
 
 struct StateHeader {
@@ -25,15 +25,15 @@ struct StateHeader {
     uint64_t payload_bytes;
 };
 
-// FNV-1a over 64-bit words, the last one filled up with zeros.
+// FNV-1a over 64-bit words; the last word is padded with zeros.
 uint64_t state_checksum(std::span<const uint8_t> data);
 
-// Bytes that save_state writes.
+// Number of bytes that save_state writes.
 uint64_t state_size(CacheParts parts, int seq);
-// out[state_size]. The same bytes whatever the parts are.
+// Writes out[state_size]. The bytes do not depend on how the cache is split.
 void save_state(CacheParts parts, int seq, const ModelKey& model, std::span<uint8_t> out);
-// Replaces a sequence. Throws LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY and leaves it as it was. Whatever the
-// bytes are, a sequence that is taken can be continued.
+// Replaces a sequence. Throws LK_BAD_STATE, LK_CACHE_FULL or LK_OUT_OF_MEMORY, with the sequence unchanged. data is
+// untrusted; any sequence that loads can be continued.
 void load_state(CacheParts parts, int seq, const ModelKey& model, std::span<const uint8_t> data,
                 const SettingNames& names = {});
 

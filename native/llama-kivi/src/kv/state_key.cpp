@@ -1,9 +1,14 @@
 #include "kv/state_key.h"
 
+#include <cstdint>
 #include <cstring>
 #include <string>
 
 #include "base/error.h"
+#include "kv/cache.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 
@@ -17,7 +22,7 @@ std::string text_of(float number) {
     return format("%.9g", static_cast<double>(number));
 }
 
-// A padded text; what does not print is left out.
+// A padded string without its unprintable characters.
 template <size_t kSize>
 std::string text_of(const char (&text)[kSize]) {
     std::string out;
@@ -35,7 +40,7 @@ std::string types_of(const StateKey& key) {
     return name(key.type_k) + "/" + name(key.type_v);
 }
 
-// Collects settings that differ. Values compare as bytes, so that NaN equals nothing but itself.
+// Collects differing settings. Values are compared as bytes, so a NaN equals itself.
 class Differences {
 public:
     template <class T>
@@ -97,8 +102,7 @@ void check_state_key(const StateKey& saved, const StateKey& here, const SettingN
     shape.compare("reserved field", saved.reserved, here.reserved);
     shape.compare("second reserved field", a.reserved, b.reserved);
     LK_CHECK(shape.empty(), LK_BAD_STATE, "the saved state belongs to another model: %s", shape.text());
-    LK_CHECK(a.weights == b.weights, LK_BAD_STATE,
-             "the saved state belongs to another model: the weights are different ones");
+    LK_CHECK(a.weights == b.weights, LK_BAD_STATE, "the saved state belongs to another model: the weights differ");
 
     Differences settings;
     settings.compare("RoPE frequency base (rope.freq_base)", a.rope_base, b.rope_base);
@@ -112,10 +116,9 @@ void check_state_key(const StateKey& saved, const StateKey& here, const SettingN
     settings.compare("sliding window (attention.sliding_window)", a.window, b.window);
     settings.compare(format("norm epsilon (%s)", names.norm_eps).c_str(), a.norm_eps, b.norm_eps);
     settings.compare("synthetic weights (general.synthetic)", a.synthetic, b.synthetic);
-    LK_CHECK(settings.empty(), LK_BAD_STATE, "the saved state was made with other settings of the model: %s",
-             settings.text());
+    LK_CHECK(settings.empty(), LK_BAD_STATE, "the saved state was made with other model settings: %s", settings.text());
     LK_CHECK(a.rope_divisors == b.rope_divisors, LK_BAD_STATE,
-             "the saved state was made with other settings of the model: the tensor rope_freqs.weight is another one");
+             "the saved state was made with other model settings: the tensor rope_freqs.weight differs");
 }
 
 }  // namespace lk::kv

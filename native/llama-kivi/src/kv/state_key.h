@@ -1,4 +1,4 @@
-// What a saved sequence depends on besides its tokens: settings of the model and of the cache.
+// Settings of model and cache that a saved sequence depends on.
 #pragma once
 
 #include <cstdint>
@@ -7,14 +7,14 @@
 
 namespace lk::kv {
 
-// What decides which keys and values a model makes of tokens. Texts are padded with zeros.
+// Model settings that determine the keys and values of given tokens. Strings are padded with zeros.
 struct ModelKey {
     char architecture[16] = {};
     int32_t n_head = 0;
     int32_t window = 0;
     float norm_eps = 0;
-    int32_t synthetic = 0;       // weights are made up
-    int32_t rope_dims = 0;       // elements of a head that are rotated
+    int32_t synthetic = 0;       // weights are generated
+    int32_t rope_dims = 0;       // rotated elements per head
     float rope_base = 0;         //
     char rope_scaling[8] = {};   // "none", "linear" or "yarn"
     float rope_factor = 0;       // linear, yarn
@@ -24,34 +24,34 @@ struct ModelKey {
     float rope_beta_slow = 0;    // yarn
     int32_t reserved = 0;
     uint64_t rope_divisors = 0;  // hash of rope_freqs.weight
-    uint64_t weights = 0;        // hash of a sample of the others
+    uint64_t weights = 0;        // hash of a sample of the other weights
 };
 
-// The metadata keys of settings that architectures name differently, without the architecture; for messages.
+// Metadata keys that differ between architectures, without the architecture prefix; for messages.
 struct SettingNames {
     const char* norm_eps = "attention.layer_norm_rms_epsilon";
 };
 
-// As the header of a state has it.
+// As stored in the header of a state.
 struct StateKey {
     int32_t n_layer;
     int32_t n_head_kv;
     int32_t head_size;
     int32_t type_k;
     int32_t type_v;
-    int32_t group;     // 0 where no side is a KIVI type
-    int32_t residual;  // likewise
+    int32_t group;     // 0 if neither side is a KIVI type
+    int32_t residual;  // the same
     int32_t sinks_k;
     int32_t sinks_v;
     int32_t reserved;  // 0
     ModelKey model;
 };
-// No padding, whose bytes would be undefined.
+// There must be no padding: its bytes would be undefined.
 static_assert(sizeof(ModelKey) == 12 * 4 + 16 + 8 + 2 * 8 && sizeof(StateKey) == 10 * 4 + sizeof(ModelKey));
 
 StateKey make_state_key(CacheParts parts, const ModelKey& model);
 
-// Throws LK_BAD_STATE that names every setting which differs, with both values.
+// Throws LK_BAD_STATE if the keys differ; the message lists every differing setting with both values.
 void check_state_key(const StateKey& saved, const StateKey& here, const SettingNames& names);
 
 }  // namespace lk::kv

@@ -2,16 +2,32 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <map>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/half.h"
+#include "kv/bookkeeping.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "kv/quantizer.h"
+#include "kv/scalar_codec.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
+#include "quant/blocks.h"
 
 namespace lk::kv {
 
 namespace {
 
-// Positions stay below it (make_cache_config).
+// Positions are below this limit (make_cache_config).
 constexpr int kMostTokens = 1 << 30;
-// Exponents of byte scales that rows of halves can lead to lie well inside (byte_scale_exponent).
+// Loose bound: byte_scale_exponent of finite halves is well inside +-kMostExponent.
 constexpr int kMostExponent = 32;
 
 const char* name(Side side) {
@@ -37,7 +53,7 @@ bool all_finite(std::span<const uint8_t> halves) {
     return true;
 }
 
-// Whether attention can read a page: codes may be anything, floats may not.
+// Whether attention can read a page. Codes may have any value; floats must be valid.
 bool is_sound(const PageFormat& f, std::span<const uint8_t> page) {
     switch (f.scale_kind) {
     case ScaleKind::none:
@@ -46,7 +62,7 @@ bool is_sound(const PageFormat& f, std::span<const uint8_t> page) {
         float row[kMaxHeadSize];
         for (size_t at = 0; at < page.size(); at += f.row_bytes()) {
             dequantize_row(block_type(f), page.data() + at, row, f.head_size);
-            // Attention reads them as halves.
+            // Attention reads dequantized rows as halves.
             if (!std::all_of(row, row + f.head_size, [](float x) { return std::fabs(x) <= kLargestHalf; })) {
                 return false;
             }
@@ -70,7 +86,7 @@ bool is_sound(const PageFormat& f, std::span<const uint8_t> page) {
     return false;
 }
 
-// As SideSpec::table_bytes lays it out; null without a list.
+// The list in the layout of SideSpec::table_bytes, or null if the format has none.
 std::vector<uint16_t>* list_of(const PageFormat& f, HeadTable& table) {
     return f.scale_kind == ScaleKind::byte_token ? &table.mu : f.refined_keys() ? &table.refined : nullptr;
 }
@@ -106,8 +122,8 @@ void check_table(const SideSpec& spec, std::span<const uint8_t> bytes) {
              name(f.side), -most, most);
     for (size_t i = 0; i < table.refined.size(); ++i) {
         LK_CHECK(table.refined[i] < f.head_size && (i == 0 || table.refined[i - 1] < table.refined[i]), LK_BAD_STATE,
-                 "the saved state lists refined channels that do not rise below %d: %d is number %zu", f.head_size,
-                 table.refined[i], i);
+                 "refined channels of a saved state must ascend and be below %d; channel %d at index %zu does not fit",
+                 f.head_size, table.refined[i], i);
     }
     LK_CHECK(std::all_of(table.mu.begin(), table.mu.end(), is_finite), LK_BAD_STATE,
              "the saved state has a centre of values that is NaN or infinite");
@@ -122,24 +138,24 @@ void read_runs(SideContent& side, const char* which, StateReader& in) {
     int last_block = -1;
     for (int i = 0; i < n_runs; ++i) {
         SideContent::Run run;
-        // Runs of a block follow one another, and do not overlap: pages are cut, never sorted or repeated.
+        // Runs of a block are consecutive and do not overlap: pages are cut, never reordered or repeated.
         run.block = in.number("the block of a run", std::max(0, last_block), std::min(last_block + 1, n_blocks - 1));
         const int begin = run.block == last_block ? side.runs.back().first + side.runs.back().count : 0;
-        LK_CHECK(begin < kPageTokens, LK_BAD_STATE, "the saved state has runs behind the end of block %d (%s)",
-                 run.block, which);
+        LK_CHECK(begin < kPageTokens, LK_BAD_STATE, "the saved state has runs past the end of block %d (%s)", run.block,
+                 which);
         run.first = in.number("the first token of a run", begin, kPageTokens - 1);
         run.count = in.number("the tokens of a run", 1, kPageTokens - run.first);
         LK_CHECK(run.count <= side.n_paged - n_tokens, LK_BAD_STATE,
-                 "the saved state has runs of more than the %d tokens that it counts (%s)", side.n_paged, which);
-        // The last token's position before it moved.
+                 "the runs of the saved state have more tokens than its count of %d (%s)", side.n_paged, which);
+        // The last token's original position must be below kMostTokens too.
         run.frame = in.number("the frame of a run", 0, kMostTokens - 1 - n_tokens - run.count);
         n_tokens += run.count;
         last_block = run.block;
         side.runs.push_back(run);
     }
-    LK_CHECK(n_tokens == side.n_paged, LK_BAD_STATE, "the saved state has runs of %d tokens, but counts %d (%s)",
+    LK_CHECK(n_tokens == side.n_paged, LK_BAD_STATE, "the runs of the saved state have %d tokens; its count is %d (%s)",
              n_tokens, side.n_paged, which);
-    LK_CHECK(last_block == n_blocks - 1, LK_BAD_STATE, "the saved state has %d blocks, of which runs use %d (%s)",
+    LK_CHECK(last_block == n_blocks - 1, LK_BAD_STATE, "the saved state has %d blocks, but its runs use %d (%s)",
              n_blocks, last_block + 1, which);
 }
 
@@ -215,7 +231,7 @@ SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in) {
 
 void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& out) {
     const SequenceSide& first = *parts.front();
-    // The first runs of the distinct blocks, and the block of every run.
+    // Numbers the distinct blocks in run order.
     std::map<const PageBlock*, int32_t> numbers;
     std::vector<size_t> blocks;
     for (size_t i = 0; i < first.layout_.pages.size(); ++i) {
@@ -240,7 +256,7 @@ void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& o
         for (const SequenceSide* side : parts) {
             const PageFormat& f = side->spec_->format;
             const std::span<uint8_t> pages = out.bytes_of(side->layout_.pages[run].block->data);
-            // Codes that were staged for a call that failed, or truncated.
+            // The rest of the last page may hold codes of a failed call or of truncated tokens.
             for (size_t at = 0; at < pages.size() && last; at += f.page_bytes) {
                 clear_tokens(f, side->layout_.pages.back().end(), pages.data() + at);
             }

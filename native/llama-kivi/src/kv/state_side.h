@@ -1,32 +1,34 @@
-// One side (keys or values) of a sequence, all parts of the cache together, as bytes of a saved state:
+// Serialized form of one side (keys or values) of a sequence, over all parts of the cache:
 //
 //   counts   int32: tokens in pages, sinks, tokens in the ring, whether tables are chosen (0 or 1), runs, blocks
 //   runs     int32 each: block, first token in the block, tokens, frame; blocks are numbered in the order of the runs
-//   blocks   block_bytes of every part's SideSpec, part after part; zeros behind the last run
-//   heads    of every layer and KV head: ring rows by age, sink rows, and the table if tables are chosen
+//   blocks   block_bytes of every part's SideSpec, part after part; zeros after the last run
+//   heads    for every layer and KV head: ring rows by age, sink rows, and the head table if tables are chosen
 //            (SideSpec::table_bytes)
 //
-// Bytes are not trusted: what reads them checks every field against the type and the geometry, so that attention and
-// later appends may rely on it.
+// The bytes are untrusted. read_side checks every field against type and geometry, so attention and later appends may
+// rely on them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "base/error.h"
-#include "kv/cache.h"
+#include "base/memory.h"
+#include "kv/config.h"
+#include "kv/storage.h"
 
 namespace lk::kv {
 
-// Counts bytes, and writes them if there is somewhere to.
+// Writes bytes to out, or only counts them if out is null.
 class StateWriter {
 public:
     explicit StateWriter(uint8_t* out) : out_(out) {}
 
     void bytes(const void* data, size_t n);
     void number(int32_t x) { bytes(&x, sizeof(x)); }
-    // Gives the written bytes; none while only bytes are counted.
+    // Returns the written bytes; an empty span when counting.
     template <class T>
     std::span<uint8_t> bytes_of(const Buffer<T>& buffer) {
         const std::span<uint8_t> written =
@@ -37,7 +39,7 @@ public:
         size_ += buffer.bytes();
         return written;
     }
-    // A buffer on the host; zeros while only bytes are counted.
+    // Copies a buffer to the host; zeros when counting.
     template <class T>
     std::vector<T> fetch(const Buffer<T>& buffer) const {
         std::vector<T> copy(buffer.size());
@@ -53,7 +55,7 @@ private:
     uint64_t size_ = 0;
 };
 
-// Takes bytes from the front of a payload; throws LK_BAD_STATE where there are none left.
+// Reads a payload front to back; throws LK_BAD_STATE at its end.
 class StateReader {
 public:
     explicit StateReader(std::span<const uint8_t> data) : data_(data) {}
@@ -66,7 +68,7 @@ private:
     std::span<const uint8_t> data_;
 };
 
-// A checked side, in the bytes it was read from.
+// A validated side; its spans point into the bytes it was read from.
 struct SideContent {
     struct Run {
         int block;
@@ -86,19 +88,19 @@ struct SideContent {
     bool tables_chosen = false;
     std::vector<Run> runs;
     std::vector<std::span<const uint8_t>> blocks;  // [block, part]
-    std::vector<Head> heads;                       // of all parts
+    std::vector<Head> heads;                       // of all parts in order
 
     int length() const { return n_paged + n_ring; }
 };
 
-// specs: one side's, of every part. Allocates no memory of the cache. Throws LK_BAD_STATE.
+// Reads and validates a side. specs: that side's spec of every part. Allocates no cache memory. Throws LK_BAD_STATE.
 SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in);
 
-// Reaches into the sides of sequences.
+// Serializes and rebuilds sides; a friend of SequenceSide.
 class SideState {
 public:
     static void write(std::span<const SequenceSide* const> parts, StateWriter& out);
-    // sides: empty ones of every part.
+    // sides: one empty side per part.
     static void build(const SideContent& content, std::span<SequenceSide> sides);
 
 private:

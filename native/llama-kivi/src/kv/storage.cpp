@@ -1,7 +1,20 @@
 #include "kv/storage.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <utility>
+#include <vector>
+
+#include "base/half.h"
+#include "base/memory.h"
+#include "kv/bookkeeping.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "kv/quantizer.h"
+#include "kv/rotation.h"
 
 namespace lk::kv {
 
@@ -28,7 +41,7 @@ SequenceSide::SequenceSide(const SequenceSide& other)
       sinks_(other.sinks_),
       tables_(other.tables_),
       raw_tables_(other.raw_tables_) {
-    // A block that either copy may still write to is not shared.
+    // An unfinished block is copied, because either sequence may write to it.
     if (!layout_.pages.empty() && layout_.pages.back().end() < kPageTokens) {
         PageRef& last = layout_.pages.back();
         last.block = std::make_shared<PageBlock>(last.block->data, live_bytes_);
@@ -77,13 +90,13 @@ void SequenceSide::remove(int begin, int end, const Rotation& rotation) {
     layout_.remove(begin, end);
 }
 
-// Sinks and ring rows are exact: they are turned to their new positions.
+// Moves sink and ring rows, and rotates keys among them to their new positions.
 void SequenceSide::move_exact(int begin, int end, const Rotation& rotation) {
     const size_t d = spec_->format.head_size;
     const bool turned = spec_->format.side == Side::keys;
     const int trigger = spec_->ageing.trigger;
     std::vector<float> row(d);
-    // Copies a row that moves down by `by` positions.
+    // Copies a row and rotates a key back by `by` positions.
     const auto move_row = [&](const half_t* from, half_t* to, int by) {
         if (!turned || by == 0) {
             std::copy_n(from, d, to);
@@ -119,7 +132,6 @@ void SequenceSide::move_exact(int begin, int end, const Rotation& rotation) {
     memory_->write(ring_.data(), all_rings.data(), ring_.bytes());
 }
 
-// Runs are cut; those behind the gap remember how far they moved.
 void SequenceSide::make_ready() {
     if (ring_.size() > 0) {
         return;

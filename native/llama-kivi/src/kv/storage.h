@@ -1,11 +1,11 @@
-// The memory of a cache's sequences: blocks of pages, rings, sinks and tables. Full blocks are shared by copies.
+// The memory of sequences: page blocks, rings, sinks and head tables. Copies of a sequence share its full blocks.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <bitset>
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -13,12 +13,14 @@
 #include "base/memory.h"
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
+#include "kv/kivi_format.h"
 #include "kv/quantizer.h"
 #include "kv/rotation.h"
 
 namespace lk::kv {
 
-// The pages of 128 tokens over all layers and heads: page_bytes[layer, head]. Immutable once full; shared by copies.
+// The pages of 128 tokens for all layers and KV heads: page_bytes[layer, head]. A full block is immutable and shared by
+// copies of the sequence.
 struct PageBlock {
     PageBlock(Memory& memory, size_t bytes, std::atomic<int64_t>* live_bytes);
     PageBlock(Buffer<uint8_t> content, std::atomic<int64_t>* live_bytes);
@@ -27,22 +29,22 @@ struct PageBlock {
     PageBlock& operator=(const PageBlock&) = delete;
 
     Buffer<uint8_t> data;
-    std::atomic<int64_t>* live_bytes;          // of the cache
-    mutable uint64_t visit = 0;                // accounting: last walk that saw it,
-    mutable std::bitset<kPageTokens> visited;  // and the tokens it has counted
+    std::atomic<int64_t>* live_bytes;          // the cache's counter
+    mutable uint64_t visit = 0;                // accounting: the last count that visited this block,
+    mutable std::bitset<kPageTokens> visited;  // and the tokens it counted
 };
 
-// What attention reads of one side, one layer, one KV head, in the host's memory. Tokens in order: pages, ring, staged
-// rows. Before the commit, the oldest n_leaving of ring and staged rows can be read twice: exact in the ring and the
-// staged rows, and quantized in staged_pages, once those are staged. staged_pages continue `pages`.
+// Attention's view of one side, layer and KV head, in host memory. Token order: pages, ring, staged rows.
+// Between stage_pages and commit the n_leaving oldest rows exist twice: exact in ring and staged rows, quantized in
+// staged_pages, which continue `pages`.
 struct SideView {
     const SideSpec* spec;
     const HeadTable* table;
-    const HeadTable* staged_table;  // of staged_pages: chosen in this call at the first flush, else `table`
+    const HeadTable* staged_table;  // for staged_pages: chosen in this call at the first flush, otherwise `table`
     std::span<const PageRef> pages;
     std::span<const PageRef> staged_pages;
-    size_t page_offset;    // of this layer and head in a block
-    const half_t* sinks;   // [n_sinks, D]: the first tokens of the pages, whose codes are masked
+    size_t page_offset;    // bytes from the start of a block to the page of this layer and head
+    const half_t* sinks;   // [n_sinks, D]: first tokens of the pages; attention masks their codes
     const half_t* ring;    // [trigger, D], oldest at ring_start
     const half_t* staged;  // [n_staged, D]
     int n_paged;
@@ -51,32 +53,32 @@ struct SideView {
     int n_ring;
     int n_staged;
     int n_leaving;      // rows in staged_pages
-    int n_sinks_after;  // sinks after the commit, whose codes in staged_pages are masked
+    int n_sinks_after;  // sinks after commit; attention masks their codes in staged_pages
 
-    int length() const { return n_paged + n_ring; }  // tokens before the staged ones
+    int length() const { return n_paged + n_ring; }  // without staged rows
     const uint8_t* page(size_t index) const { return pages[index].block->data.data() + page_offset; }
     const uint8_t* staged_page(size_t index) const { return staged_pages[index].block->data.data() + page_offset; }
 };
 
-// What an append of rows to one side moves where. Its rows are those of the ring, the oldest first, then the staged
-// rows. stage_pages writes the first n_leave of them to `pages`, commit the others to the ring.
+// Source and destination of each row of an append to one side. Rows are numbered through the ring, oldest first, then
+// the staged rows. stage_pages writes the first n_leave rows to `pages`; commit writes the others to the ring.
 struct AppendPlan {
     half_t* ring;                      // [layer, head, trigger, D]
     half_t* sinks;                     // [layer, head, S, D]
-    std::span<HeadTable> head_tables;  // [layer, head] of the pages; on the host
-    uint8_t* tables;                   // [layer, head, table_bytes] of the pages; elsewhere
-    std::span<const PageRef> pages;    // of the leaving rows
+    std::span<HeadTable> head_tables;  // [layer, head] tables of the pages, if the cache is in host memory
+    uint8_t* tables;                   // [layer, head, table_bytes], if it is in device memory
+    std::span<const PageRef> pages;    // destination of the leaving rows
     int ring_start;
     int n_ring;
-    int n_rows;  // staged
+    int n_rows;  // staged rows
     int n_leave;
-    int first_token;     // of the sequence: the first row's
-    int sink_limit;      // leaving tokens below it become sinks
-    bool choose_tables;  // stage_pages chooses them from the first `trigger` rows
+    int first_token;     // position of row 0 in the sequence
+    int sink_limit;      // leaving tokens below this position become sinks
+    bool choose_tables;  // stage_pages chooses the head tables from the first `trigger` rows
 
-    // Rows that commit writes to the ring: [first_kept, n_ring + n_rows).
+    // Commit writes rows [first_kept, n_ring + n_rows) to the ring.
     int first_kept() const { return std::max(n_ring, n_leave); }
-    // Leading rows that commit writes to the sinks.
+    // Commit writes the first new_sinks rows to the sinks.
     int new_sinks() const { return std::clamp(sink_limit - first_token, 0, n_leave); }
     bool commits_rows() const { return first_kept() < n_ring + n_rows || new_sinks() > 0; }
 };
@@ -95,31 +97,32 @@ public:
     int n_ring() const { return layout_.n_ring; }
     int ring_start() const { return layout_.ring_start; }
     std::span<const PageRef> pages() const { return layout_.pages; }
-    size_t fixed_bytes() const;  // ring, sinks and per-head tables
+    size_t fixed_bytes() const;  // ring, sinks and head tables
 
     const half_t* ring() const { return ring_.data(); }           // [layer, head, trigger, D], oldest at ring_start
     const half_t* sinks() const { return sinks_.data(); }         // [layer, head, S, D]
-    const uint8_t* tables() const { return raw_tables_.data(); }  // [layer, head, table_bytes], not on the host
+    const uint8_t* tables() const { return raw_tables_.data(); }  // [layer, head, table_bytes], device memory only
 
-    // n_rows: of the call's reserve, whose staged pages the view has too; 0: none.
+    // n_rows: rows reserved for the current call, whose staged pages are part of the view; 0 outside a call.
     SideView view(int layer, int head, int n_rows = 0) const;
     void truncate(int n_keep) { layout_.truncate(n_keep); }
-    // Removes tokens [begin, end); those after move down. Codes stay as they are, rows in full precision are turned.
+    // Removes tokens [begin, end); later tokens move down. Codes do not change; full-precision keys are rotated to
+    // their new positions.
     void remove(int begin, int end, const Rotation& rotation);
 
-    // Allocates ring, sinks and tables. Done once.
+    // Allocates ring, sinks and head tables on the first call; later calls do nothing.
     void make_ready();
-    // Allocates the pages that n_rows more rows need, and the tables if they choose them; makes ready.
+    // Calls make_ready and allocates the pages for n_rows new rows, and new head tables if this append chooses them.
     void reserve(int n_rows);
     void release_reserved() noexcept;
-    // Where a backend puts n_rows more rows. After reserve(n_rows), until finish_append.
+    // Destinations of n_rows new rows. Valid from reserve(n_rows) to finish_append.
     AppendPlan plan_append(int n_rows) noexcept;
-    // Takes the staged pages and tables over. plan_append's pages are written and its rows copied, or queued to be.
+    // Adds the staged pages and tables to the sequence. The writes of the plan must be done or queued.
     void finish_append(int n_rows) noexcept;
 
-    // What attention may read of an append between its stage_pages and its commit.
+    // Attention may read these between stage_pages and commit.
     std::span<const PageRef> staged_pages() const { return staged_pages_; }
-    // Not on the host: [layer, head, table_bytes] of the staged pages.
+    // [layer, head, table_bytes] of the staged pages, device memory only.
     const uint8_t* staged_tables() const {
         return staged_raw_tables_.size() > 0 ? staged_raw_tables_.data() : raw_tables_.data();
     }
@@ -128,7 +131,7 @@ private:
     size_t index(int layer, int head) const { return static_cast<size_t>(layer) * spec_->n_head_kv + head; }
     void move_exact(int begin, int end, const Rotation& rotation);
 
-    friend class SideState;  // saves and builds
+    friend class SideState;  // saves and loads sides
 
     const SideSpec* spec_;
     Memory* memory_;
@@ -137,9 +140,9 @@ private:
     // Empty until make_ready.
     Buffer<half_t> ring_;            // [layer, head, trigger, D]
     Buffer<half_t> sinks_;           // [layer, head, S, D]
-    std::vector<HeadTable> tables_;  // [layer, head]; on the host
-    Buffer<uint8_t> raw_tables_;     // [layer, head, table_bytes]; elsewhere
-    // Of an append that is not committed. Tables: empty unless it chooses them.
+    std::vector<HeadTable> tables_;  // [layer, head], if the cache is in host memory
+    Buffer<uint8_t> raw_tables_;     // [layer, head, table_bytes], if it is in device memory
+    // Uncommitted append. The tables are empty unless it chooses them.
     std::vector<PageRef> staged_pages_;
     std::vector<HeadTable> staged_tables_;
     Buffer<uint8_t> staged_raw_tables_;

@@ -2,11 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <numeric>
+#include <optional>
+#include <span>
 
 #include "backend/sampling.h"
 #include "base/error.h"
 #include "base/finite.h"
+#include "kv/split_cache.h"
+#include "llama_kivi.h"
+#include "model/config.h"
 
 namespace lk {
 
@@ -50,7 +57,7 @@ void BatchPlan::read_sequences(const lk_batch& batch, const ModelConfig& model, 
     }
 }
 
-// By sequence; the batch's order is kept within one.
+// Stable sort by sequence.
 void BatchPlan::sort_rows() {
     const int n = static_cast<int>(seqs_.size());
     order_.resize(n);
@@ -91,7 +98,7 @@ void BatchPlan::cut_passes(const lk_batch& batch, const kv::SplitCache& cache) {
     output_rows_.clear();
     draws_.clear();
     output_of_.assign(n, -1);
-    int in_seq = 0;  // rows of the sequence up to this one
+    int in_seq = 0;  // rows of the current sequence so far
     for (int row = 0; row < n; ++row) {
         const int index = order_[row];
         const int32_t seq = seqs_[index];

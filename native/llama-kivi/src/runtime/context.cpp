@@ -1,19 +1,35 @@
 #include "runtime/context.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <span>
+#include <utility>
+#include <vector>
 
+#include "backend/backend.h"
 #include "backend/cpu/cpu_backend.h"
 #include "backend/sampling.h"
 #include "base/error.h"
+#include "base/memory.h"
+#include "kv/cache.h"
+#include "kv/split_cache.h"
 #include "kv/state.h"
+#include "kv/state_key.h"
+#include "llama_kivi.h"
 #include "model/architecture.h"
+#include "model/forward.h"
+#include "model/placement.h"
+#include "runtime/batch_plan.h"
 #include "runtime/context_params.h"
 
 namespace lk {
 
 namespace {
 
-// Where the layers' parts of the cache lie.
+// Layer ranges and memories of the cache's parts.
 std::vector<kv::CachePlace> cache_places(const Model& model) {
     std::vector<kv::CachePlace> places;
     for (const LayerRange& range : model.placement.ranges()) {
@@ -22,7 +38,7 @@ std::vector<kv::CachePlace> cache_places(const Model& model) {
     return places;
 }
 
-// The cache has a part for each range of layers.
+// Connects each model part to its part of the cache.
 std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int n_threads) {
     std::vector<ModelPart> parts;
     const kv::CacheParts caches = cache.parts();
@@ -45,11 +61,11 @@ Context::Context(std::shared_ptr<const Model> model, const lk_context_params& pa
 
 void Context::check_usable() const {
     LK_CHECK(!device_failed_, LK_DEVICE_ERROR,
-             "this context is lost, because an earlier call failed on the device (%s); free it and create another",
-             device_failure_.empty() ? "no reason kept" : device_failure_.c_str());
+             "this context is unusable because an earlier call failed on the device (%s); free it and create another",
+             device_failure_.empty() ? "reason not recorded" : device_failure_.c_str());
 }
 
-// Errors of a device may come late, from the kernels of an earlier commit, so each of them ends the context.
+// A device error may be late, caused by kernels of an earlier commit. Therefore every device error ends the context.
 template <class F>
 auto Context::with_device(F&& body) const {
     check_usable();
@@ -121,7 +137,7 @@ void Context::copy(int32_t src, int32_t dst) {
     with_device([&] { cache_.copy(src, dst); });
 }
 
-// Makes room for what the plan's call gives; where its outputs go, null if they stay on the device.
+// Allocates the outputs of the call. Returns their destination; null if they stay on the device.
 float* Context::prepare_outputs(const BatchPlan& plan) {
     output_of_.reserve(plan.output_of().size());
     const bool draws = plan.sampling() != nullptr;
@@ -158,7 +174,7 @@ void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
         for (const ModelPart& part : parts_) {
             part.backend->stage_pages(*part.cache, pass.segments, part.cache->layers());
         }
-        // Commits in reverse order: the device's part, which is the last, can fail; what follows cannot.
+        // Commit in reverse order: only the device part, which is the last, can fail.
         for (size_t p = parts_.size(); p-- > 0;) {
             parts_[p].backend->commit(*parts_[p].cache, pass.segments);
         }
@@ -173,8 +189,8 @@ void Context::run(const BatchPlan& plan, float* outputs) {
         run_pass(plan, 0, outputs);
         return;
     }
-    // A pass that fails leaves the cache alone, but the passes before it are in: keep a way back. A sequence that was
-    // empty needs no copy of its ring.
+    // A failed pass leaves the cache unchanged, but earlier passes are committed: take snapshots to restore. An empty
+    // sequence is restored by truncation, without a copy of its ring.
     std::vector<int> empty;
     std::vector<std::pair<int, kv::SplitSequence>> before;
     for (int seq = 0; seq < cache_.config().n_seq_max; ++seq) {
@@ -199,7 +215,7 @@ void Context::run(const BatchPlan& plan, float* outputs) {
     }
 }
 
-// sampling: null keeps the outputs instead.
+// sampling: null keeps the outputs.
 void Context::call(const lk_batch& batch, const lk_sampling* sampling) {
     output_of_.clear();
     try {
@@ -223,10 +239,10 @@ void Context::decode(const lk_batch& batch) {
 void Context::decode_sample(const lk_batch& batch, const lk_sampling& sampling, int32_t* tokens) {
     check_usable();
     LK_CHECK(!embeddings_, LK_INVALID_ARGUMENT,
-             "this context gives embeddings and no logits to draw from (see lk_context_params.embeddings)");
+             "this context computes embeddings, not logits to sample from (see lk_context_params.embeddings)");
     check_sampling(sampling);
     call(batch, &sampling);
-    // In the batch's order.
+    // Return tokens in batch order.
     for (const int32_t output : plan_.output_of()) {
         if (output >= 0) {
             *tokens++ = sampled_[output];
@@ -238,25 +254,25 @@ float* Context::output(uint32_t index) {
     check_usable();
     const char* const name = embeddings_ ? "embedding" : "logits";
     LK_CHECK(!output_of_.empty(), LK_INVALID_ARGUMENT,
-             "there are no %s: the last lk_decode failed, or drew tokens instead", name);
-    LK_CHECK(index < output_of_.size(), LK_INVALID_ARGUMENT, "%s of token %u asked for; the last batch had %zu tokens",
+             "there are no %s: the last lk_decode failed or sampled tokens instead", name);
+    LK_CHECK(index < output_of_.size(), LK_INVALID_ARGUMENT, "%s of token %u requested; the last batch had %zu tokens",
              name, index, output_of_.size());
     LK_CHECK(output_of_[index] >= 0, LK_INVALID_ARGUMENT,
-             "the last batch did not ask for the %s of token %u (see lk_batch.outputs)", name, index);
+             "the last batch did not request the %s of token %u (see lk_batch.outputs)", name, index);
     return outputs_.data() + static_cast<size_t>(output_of_[index]) * output_size_;
 }
 
 float* Context::logits(uint32_t index) {
     check_usable();
     LK_CHECK(!embeddings_, LK_INVALID_ARGUMENT,
-             "this context gives embeddings and no logits (see lk_context_params.embeddings)");
+             "this context computes embeddings, not logits (see lk_context_params.embeddings)");
     return output(index);
 }
 
 float* Context::embedding(uint32_t index) {
     check_usable();
     LK_CHECK(embeddings_, LK_INVALID_ARGUMENT,
-             "this context gives logits and no embeddings (see lk_context_params.embeddings)");
+             "this context computes logits, not embeddings (see lk_context_params.embeddings)");
     return output(index);
 }
 

@@ -1,14 +1,17 @@
-// A context: a model, its parts with a backend each, a KV cache and the batches that go through them.
+// A context: a model's parts with their backends, a KV cache, and the calls that decode batches.
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/memory.h"
 #include "kv/split_cache.h"
+#include "llama_kivi.h"
 #include "model/forward.h"
 #include "model/model.h"
 #include "runtime/batch_plan.h"
@@ -25,12 +28,12 @@ public:
         return cache_;
     }
 
-    // All or nothing: on an exception every sequence is as it was. LK_DEVICE_ERROR alone ends the context: a device may
-    // have failed while it wrote to the cache, and every later call throws LK_DEVICE_ERROR too.
+    // All or nothing: if decode throws, every sequence is unchanged, except on LK_DEVICE_ERROR. Then the device may
+    // have failed while writing to the cache, so every later call throws LK_DEVICE_ERROR too.
     void decode(const lk_batch& batch);
-    // The same, and a token for every output, drawn from its logits, which are not kept.
+    // Decodes and samples one token per output from its logits. The logits are not kept.
     void decode_sample(const lk_batch& batch, const lk_sampling& sampling, int32_t* tokens);
-    float* logits(uint32_t index);     // of the batch's token; LK_INVALID_ARGUMENT unless they were asked for
+    float* logits(uint32_t index);     // index: in the last batch; LK_INVALID_ARGUMENT unless it requested this output
     float* embedding(uint32_t index);  // the same
     void cancel() { cancelled_.store(true); }
     void cancel_reset() { cancelled_.store(false); }
@@ -46,11 +49,11 @@ public:
     uint64_t state_size(int32_t seq) const;
     void save_state(int32_t seq, std::span<uint8_t> out) const;
     void load_state(int32_t seq, std::span<const uint8_t> data);
-    void check_seq(int32_t seq) const;  // LK_INVALID_ARGUMENT unless it is a sequence of this context
+    void check_seq(int32_t seq) const;  // LK_INVALID_ARGUMENT unless seq is a sequence of this context
 
 private:
-    void check_usable() const;  // LK_DEVICE_ERROR after one
-    // Runs what may reach a device, and keeps its failure.
+    void check_usable() const;  // LK_DEVICE_ERROR after an earlier one
+    // Runs body, which may use a device; records a device failure.
     template <class F>
     auto with_device(F&& body) const;
     void call(const lk_batch& batch, const lk_sampling* sampling);
@@ -58,23 +61,23 @@ private:
     void run(const BatchPlan& plan, float* outputs);
     void run_pass(const BatchPlan& plan, int i, float* outputs);
     float* output(uint32_t index);
-    Memory& last_memory() { return parts_.back().backend->memory(); }  // that outputs are computed in
+    Memory& last_memory() { return parts_.back().backend->memory(); }  // memory of the outputs
 
     std::shared_ptr<const Model> model_;
     kv::SplitCache cache_;
     std::vector<ModelPart> parts_;
-    bool embeddings_;  // the outputs are embeddings, otherwise logits
-    int output_size_;  // elements of one
+    bool embeddings_;  // outputs are embeddings instead of logits
+    int output_size_;  // elements per output
     std::atomic<bool> cancelled_{false};
-    // Of the device; what was said of it may be lost when memory is short.
+    // Device failure. The message may be empty if it could not be allocated.
     mutable bool device_failed_ = false;
     mutable std::string device_failure_;
     Observer observer_;
 
     BatchPlan plan_;                  // of the last call
-    std::vector<int32_t> output_of_;  // [n] by batch index: row of outputs_, or -1; empty: none are kept
-    Buffer<float> outputs_;           // [outputs, output_size_] at least
-    std::vector<int32_t> sampled_;    // [outputs] of the last call that drew
+    std::vector<int32_t> output_of_;  // [n] by batch index: row of outputs_, or -1; empty: no outputs kept
+    Buffer<float> outputs_;           // at least [outputs, output_size_]
+    std::vector<int32_t> sampled_;    // [outputs] of the last sampling call
 };
 
 }  // namespace lk

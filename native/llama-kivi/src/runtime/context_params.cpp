@@ -1,8 +1,12 @@
 #include "runtime/context_params.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "base/error.h"
+#include "kv/config.h"
+#include "llama_kivi.h"
+#include "model/config.h"
 
 namespace lk {
 
@@ -22,7 +26,7 @@ kv::CacheConfig make_cache_config(const ModelConfig& model, const lk_context_par
     c.n_ctx = static_cast<int>(params.n_ctx == 0 ? model.n_ctx_train : params.n_ctx);
     c.n_seq_max = static_cast<int>(params.n_seq_max);
     c.n_seq_ready =
-        static_cast<int>(std::min(params.n_seq_ready, params.n_seq_max + 1));  // refused there if it is more
+        static_cast<int>(std::min(params.n_seq_ready, params.n_seq_max + 1));  // validate rejects n_seq_max + 1
     c.n_ubatch = std::min(static_cast<int>(params.n_ubatch), c.n_ctx);
     c.params = params.cache;
     c.validate();

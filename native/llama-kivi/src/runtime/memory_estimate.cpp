@@ -1,8 +1,14 @@
 #include "runtime/memory_estimate.h"
 
 #include <algorithm>
+#include <cstdint>
 
+#include "gguf/reader.h"
 #include "kv/accounting.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "llama_kivi.h"
+#include "model/config.h"
 #include "model/forward.h"
 #include "model/placement.h"
 #include "model/weight_loader.h"
@@ -12,8 +18,8 @@ namespace lk {
 
 namespace {
 
-// Bytes of the buffers in which a GPU multiplies n_ubatch rows: the rows in 16 bits, quantized weights in 16 bits a
-// part at a time, and what the library of products asks for.
+// Bytes of the GPU's matmul buffers for n_ubatch rows: the rows in 16 bits, quantized weights dequantized to 16 bits in
+// parts, and the workspace of cuBLAS.
 uint64_t device_work_bytes(const ModelConfig& model, int n_ubatch) {
     constexpr uint64_t kWeights = 192u << 20;
     constexpr uint64_t kLibrary = 96u << 20;
@@ -37,7 +43,7 @@ lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const
     e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
     if (const Placement placement = Placement::make(model.n_layer, n_gpu_layers); placement.uses_device()) {
         const uint64_t outputs = uint64_t(c.ready_sequences()) * model.n_vocab * sizeof(float);
-        // What stays in the rings takes no pages.
+        // Tokens that stay in the ring take no pages.
         const auto kept = [&](kv::Side side) {
             const kv::SideSpec spec = kv::make_side_spec(c, side);
             return spec.ageing.trigger - spec.ageing.leave;

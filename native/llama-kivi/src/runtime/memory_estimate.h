@@ -1,11 +1,12 @@
-// The memory that a model and a context on it will take, from the file's metadata alone.
+// Estimates the memory of a model and a context from the file's metadata alone.
 #pragma once
 
 #include "gguf/reader.h"
+#include "llama_kivi.h"
 
 namespace lk {
 
-// n_gpu_layers: see lk_model_params. Throws what ModelConfig::read and make_cache_config throw.
+// n_gpu_layers: see lk_model_params. Throws like ModelConfig::read and make_cache_config.
 lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const lk_context_params& params);
 
 }  // namespace lk

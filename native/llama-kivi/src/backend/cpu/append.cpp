@@ -6,13 +6,14 @@
 
 #include "base/finite.h"
 #include "kv/quantizer.h"
+#include "kv/scalar_codec.h"
 
 namespace lk::cpu {
 
 namespace {
 
-// A row as its page will give it back. False if a rotated element is beyond the range of halves, in which attention
-// reads them.
+// Quantizes and dequantizes a row as its page will. Returns false if an element leaves the range of half, in which
+// attention reads them.
 bool round_to_blocks(const kv::PageFormat& f, half_t* row, ToHalf to_half) {
     float x[kv::kMaxHeadSize];
     uint8_t blocks[kv::kMaxHeadSize / 32 * sizeof(BlockQ8_0)];
@@ -26,7 +27,7 @@ bool round_to_blocks(const kv::PageFormat& f, half_t* row, ToHalf to_half) {
     return fits;
 }
 
-// The rows of an append to one head: those of its ring, the oldest first, then the staged ones.
+// The rows of an append to one head: ring rows, oldest first, then staged rows.
 class HeadRows {
 public:
     // staged: [row, D] of the segment.
@@ -39,7 +40,7 @@ public:
           staged_(staged) {}
 
     const half_t* row(int i) const { return i < n_ring_ ? ring_row(i) : staged_ + (i - n_ring_) * d_; }
-    // Where row i lies in the ring, or will.
+    // Address of row i in the ring, for present and future ring rows.
     half_t* ring_row(int i) const { return ring_ + static_cast<size_t>((start_ + i) % trigger_) * d_; }
     void to_floats(int begin, int end, float* out) const {
         for (int i = begin; i < end; ++i, out += d_) {
@@ -56,14 +57,14 @@ private:
     const half_t* staged_;
 };
 
-constexpr int kStepRows = 32;  // of values or blocks, that become floats together
+constexpr int kStepRows = 32;  // rows of values or blocks converted to float at a time
 
-// Rows that are quantized together: a key group, or some.
+// Number of rows to quantize together: a whole key group, or up to kStepRows.
 int step_rows(const kv::SideSpec& spec) {
     return std::max(spec.align, kStepRows);
 }
 
-// Gives scratch the room that staging a plan's pages needs.
+// Grows scratch to the size that stage_pages needs for a plan.
 void reserve_scratch(const kv::SideSpec& spec, const kv::AppendPlan& plan, QuantizeScratch& scratch) {
     if (plan.n_leave == 0 || !spec.format.quantized()) {
         return;
@@ -73,7 +74,7 @@ void reserve_scratch(const kv::SideSpec& spec, const kv::AppendPlan& plan, Quant
     scratch.column.resize(std::max(scratch.column.size(), tokens));
 }
 
-// One head's leaving rows into its staged pages, and its staged table.
+// Quantizes one head's leaving rows into its staged pages, and chooses its staged table.
 void stage_pages(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
                  QuantizeScratch& scratch) noexcept {
     const kv::PageFormat& f = spec.format;
@@ -87,7 +88,7 @@ void stage_pages(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t he
     }
     const bool groups = kv::is_kivi(f.type) && f.side == kv::Side::keys;
     const int step = groups ? f.group : kStepRows;
-    int begin = 0;  // of the run
+    int begin = 0;  // first row of the run
     for (const kv::PageRef& run : plan.pages) {
         uint8_t* const page = run.block->data.data() + head * f.page_bytes;
         for (int i = 0; i < run.count; i += step) {
@@ -107,12 +108,12 @@ void stage_pages(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t he
     }
 }
 
-// One head's rows into its sinks and its ring.
+// Copies one head's rows into its sinks and its ring.
 void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged) noexcept {
     const size_t d = spec.format.head_size;
     const HeadRows rows(spec, plan, head, staged);
     half_t* const sinks = plan.sinks + head * spec.sinks * d;
-    // Before the ring: a new row may take the place of a sink's.
+    // Sinks first: a new ring row may overwrite the ring row of a sink.
     for (int i = 0; i < plan.new_sinks(); ++i) {
         std::copy_n(rows.row(i), d, sinks + (plan.first_token + i) * d);
     }
@@ -121,7 +122,7 @@ void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t he
     }
 }
 
-// Both sides' plans of a segment.
+// The plans of a segment's keys and values.
 struct SegmentPlan {
     SegmentPlan(kv::Cache& cache, const kv::Segment& segment) noexcept
         : k(cache.plan_append(kv::Side::keys, segment)), v(cache.plan_append(kv::Side::values, segment)) {}
@@ -169,7 +170,7 @@ void Append::stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments
             reserve_scratch(v, plan.v, scratch);
         }
     }
-    // Nothing fails from here on, so that no page is written in vain.
+    // Nothing can fail from here on: pages are written only by calls that succeed.
     const int n_head = cache.config().n_head_kv;
     for (const kv::Segment& segment : segments) {
         const SegmentPlan plan(cache, segment);

@@ -1,4 +1,4 @@
-// Rows into a cache in host memory: staged rows, staged pages, commit (CUDA: backend/cuda/append).
+// Appends to a cache in host memory: stage rows, stage pages, commit. The CUDA version is backend/cuda/append.
 #pragma once
 
 #include <cstdint>
@@ -14,19 +14,19 @@ namespace lk::cpu {
 // Rounds n floats to half.
 using ToHalf = void (*)(const float* x, int64_t n, half_t* out);
 
-// rows [n_rows, n_head_kv, D] of one layer, all rows of the call; LK_NUMERIC_ERROR names layer and side.
+// Stages rows [n_rows, n_head_kv, D], all rows of the pass, for one layer. LK_NUMERIC_ERROR names layer and side.
 void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* rows, ToHalf to_half);
 
-// Working memory of a thread that quantizes rows.
+// Scratch of one quantizing thread.
 struct QuantizeScratch {
     std::vector<float> rows;    // [tokens, D]
     std::vector<float> column;  // [tokens]
 };
 
-// Quantizes what leaves the rings; keeps its working memory from call to call.
+// Quantizes the rows that leave the rings. Scratch is reused between calls.
 class Append {
 public:
-    // See Backend::stage_pages. Allocates only if rows leave a ring and have not before.
+    // See Backend::stage_pages. Allocates scratch only when rows leave a ring for the first time.
     void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers, ThreadPool& pool);
 
 private:

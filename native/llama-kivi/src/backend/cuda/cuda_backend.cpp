@@ -1,4 +1,4 @@
-// The operations on a CUDA device: which kernel, with which arguments.
+// The CUDA backend: selects kernels, computes their arguments and launches them.
 #include <cublas_v2.h>
 
 #include <algorithm>
@@ -25,7 +25,7 @@ namespace {
 
 using kv::Side;
 
-constexpr size_t kDequantizedElements = size_t{64} << 20;  // at once, of a large matrix
+constexpr size_t kDequantizedElements = size_t{64} << 20;  // of a large matrix, dequantized at a time
 
 void check_blas(cublasStatus_t status, const char* call) {
     LK_CHECK(status == CUBLAS_STATUS_SUCCESS, LK_DEVICE_ERROR, "cuBLAS failed: status %d (%s)", status, call);
@@ -34,7 +34,7 @@ void check_blas(cublasStatus_t status, const char* call) {
 class CudaBackend final : public Backend {
 public:
     explicit CudaBackend(CudaDevice& device) : device_(device), broken_(device.memory(), 1), append_(device.memory()) {
-        // Ordered with the legacy stream, on which buffers are allocated and copied.
+        // A blocking stream is ordered with the legacy stream, on which buffers are allocated and copied.
         LK_CUDA(cudaStreamCreate(&stream_));
         check_blas(cublasCreate(&blas_), "cublasCreate");
         check_blas(cublasSetStream(blas_, stream_), "cublasSetStream");
@@ -64,7 +64,7 @@ public:
 
     void finish() override {
         NumericWatch seen = std::exchange(watch_, {});
-        // What no kernel has read, logits foremost, has not been looked at.
+        // Check the results that no kernel has read, such as the logits.
         seen.for_unread([&](const NumericWatch::Result& r) {
             check_finite(r.data, r.size, {broken_.data(), r.place}, stream_);
         });
@@ -198,7 +198,7 @@ private:
     }
     int read_result(const float* x, NumericWatch::Place unknown) { return watch_.read_result(x, std::move(unknown)); }
 
-    // rows: as they are named on the host. w: what they are made for; null: the outputs.
+    // rows: with host pointers to weights. w: the matrix they are multiplied with; null for the outputs.
     RowsWatch watch_rows(const Rows& rows, const Tensor* w) {
         const NumericWatch::Place made = [form = rows.form, w] { fail_rows(form, w); };
         const int place = add_place(made);
@@ -206,7 +206,7 @@ private:
                 place};
     }
 
-    // Rows whose weights are named by where they lie on the device.
+    // rows with device pointers to weights.
     Rows there(const Rows& rows) const {
         Rows r = rows;
         r.weight = rows.weight != nullptr ? device_.floats(rows.weight) : nullptr;
@@ -214,7 +214,7 @@ private:
         return r;
     }
 
-    // Grows; what was there is lost, and queued work that uses it is ordered before its release.
+    // Grows a buffer and discards its content. Its release is ordered after queued work that uses it.
     template <class T>
     void reserve(Buffer<T>& buffer, size_t size) {
         if (buffer.size() < size) {
@@ -222,7 +222,7 @@ private:
         }
     }
 
-    // What a matmul multiplies its weights with, in the forms that its kernels take.
+    // Activations of a matmul, in the forms that its kernels take.
     struct MatmulInput {
         int n;
         int n_cols;
@@ -261,12 +261,11 @@ private:
         return input;
     }
 
-    // products: of one launch.
+    // products: the matmuls of one launch.
     void multiply(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input) {
         const Tensor& first = *products[0].w;
-        LK_CHECK(first.n_cols == input.n_cols, LK_INTERNAL_ERROR,
-                 "matmul: weights of %lld columns are multiplied with rows of %d", static_cast<long long>(first.n_cols),
-                 input.n_cols);
+        LK_CHECK(first.n_cols == input.n_cols, LK_INTERNAL_ERROR, "matmul: weights have %lld columns, but rows have %d",
+                 static_cast<long long>(first.n_cols), input.n_cols);
         FewProducts few{};
         for (const Product& p : products) {
             few.w[few.count] = device_.weights(p.w->data);
@@ -293,7 +292,7 @@ private:
         fail_weights("matmul", first.type);
     }
 
-    // By cuBLAS. Weights in another form become halves first, a part at a time.
+    // Multiplies with cuBLAS. Weights that are not F16 are first converted to halves, a part at a time.
     void multiply_halves(const Product& product, const MatmulInput& input) {
         const Tensor& w = *product.w;
         const uint8_t* data = device_.weights(w.data);
@@ -318,23 +317,23 @@ private:
         }
     }
 
-    // A group's plan for the layers that have request.n_head query heads.
+    // The plan of a group of segments, for layers with request.n_head query heads.
     struct PlannedAttention {
         AttentionRequest request;
         AttentionChoice choice;
         AttentionSplits splits;
         AttentionFunction rest;
-        AttentionFunction pages;  // splits.pages > 0
+        AttentionFunction pages;  // valid if splits.pages > 0
     };
-    // What begin lays out on the device, for the attention of each layer: work_ holds the plan's image.
+    // A pass as laid out by begin, for the attention of all layers; work_ holds the plan's image.
     struct Pass {
         const kv::Cache* cache;
         std::vector<kv::Segment> segments;
         PassPlan plan;
-        std::vector<std::optional<PlannedAttention>> groups;  // of the plan
+        std::vector<std::optional<PlannedAttention>> groups;  // one per group of the plan
     };
 
-    // The pass over a call's segments, which begin laid out.
+    // Returns the current pass; checks that begin laid it out for these segments.
     Pass& pass_of(const AttentionArgs& args) {
         const auto same = [](const kv::Segment& a, const kv::Segment& b) {
             return a.seq == b.seq && a.row == b.row && a.n_rows == b.n_rows;
@@ -378,8 +377,8 @@ private:
         }
     }
 
-    // How many thread blocks the device runs at once. Raises the kernel's limit of shared memory to the device's: other
-    // contexts run the same kernel with other page sizes.
+    // Number of thread blocks that the device runs at once. Raises the kernel's shared memory limit to the device's,
+    // because other contexts run the same kernel with other page sizes.
     int slots(const AttentionFunction& f) {
         const std::pair key(f.function, f.shared_bytes);
         const auto known = slots_.find(key);
@@ -388,7 +387,7 @@ private:
         }
         const int most = device_.processors().shared_bytes;
         LK_CHECK(f.shared_bytes <= most, LK_UNSUPPORTED,
-                 "attention: its CUDA kernel needs %d bytes of shared memory and the GPU has %d for a thread block",
+                 "attention: the CUDA kernel needs %d bytes of shared memory; the GPU has %d per thread block",
                  f.shared_bytes, most);
         LK_CUDA(cudaFuncSetAttribute(f.function, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
         int blocks = 0;
@@ -401,15 +400,15 @@ private:
     cudaStream_t stream_ = nullptr;
     cublasHandle_t blas_ = nullptr;
     Buffer<int> broken_;  // see Watch
-    NumericWatch watch_;  // of the pass
+    NumericWatch watch_;  // for the current pass
     std::optional<Pass> pass_;
-    Buffer<uint8_t> work_;  // the image of pass_
+    Buffer<uint8_t> work_;  // image of pass_->plan
     Append append_;
     Buffer<int32_t> tokens_;
     Buffer<uint16_t> half_x_;
     Buffer<uint16_t> half_w_;
-    Buffer<float> made_;    // a row that is not plain
-    Buffer<int8_t> codes_;  // of a row
+    Buffer<float> made_;    // an evaluated lazy row
+    Buffer<int8_t> codes_;  // a row in 8 bits
     Buffer<float2> code_blocks_;
     Buffer<float> partial_;
     Buffer<float> tile_sums_;
@@ -419,7 +418,7 @@ private:
     PinnedBuffer pinned_work_;
     PinnedBuffer pinned_tokens_;
     PinnedBuffer pinned_draws_;
-    std::map<std::pair<const void*, int>, int> slots_;  // of kernels with so much shared memory
+    std::map<std::pair<const void*, int>, int> slots_;  // slots by kernel and shared memory bytes
 };
 
 }  // namespace

@@ -8,14 +8,14 @@ namespace lk::cuda {
 
 void check(cudaError_t status, const char* call) {
     if (status != cudaSuccess) {
-        cudaGetLastError();  // a failed call must not fail the next one
+        cudaGetLastError();  // clear the error, or the next call would report it
         LK_FAIL(LK_DEVICE_ERROR, "the GPU's driver failed: %s (%s)", cudaGetErrorString(status), call);
     }
 }
 
 namespace {
 
-// From a pool that keeps what is freed: pages come and go.
+// Allocates from a pool that keeps freed memory, because pages are allocated and freed often.
 void keep_freed_memory() {
     cudaMemPool_t pool = nullptr;
     LK_CUDA(cudaDeviceGetDefaultMemPool(&pool, 0));
@@ -38,7 +38,7 @@ constexpr int kLeastCapability = 80;
 
 }  // namespace
 
-// The legacy stream: ordered with the streams of all backends.
+// The legacy stream is ordered with the streams of all backends.
 void* DeviceMemory::allocate(size_t bytes) {
     void* data = nullptr;
     cudaError_t status = cudaMallocAsync(&data, bytes, nullptr);
@@ -52,7 +52,7 @@ void* DeviceMemory::allocate(size_t bytes) {
         cudaMemGetInfo(&free, &total);
         throw Error(
             LK_OUT_OF_DEVICE_MEMORY,
-            format("the GPU is out of memory: %.1f MiB asked, %.1f of %.1f MiB free; lower the context size, the "
+            format("the GPU is out of memory: %.1f MiB requested, %.1f of %.1f MiB free; lower the context size, the "
                    "sequences or the bits of the KV cache",
                    bytes / 0x1p20, free / 0x1p20, total / 0x1p20),
             bytes, free);
@@ -79,7 +79,7 @@ void DeviceMemory::write(void* to, const void* from, size_t bytes) {
 
 namespace {
 
-// Pages that stay where they are, so that the device writes them itself.
+// Pinned memory, which the device can write directly.
 class PinnedMemory final : public Memory {
 public:
     bool on_host() const override { return true; }
@@ -152,9 +152,9 @@ CudaDevice::CudaDevice(const DeviceWeights& weights, const std::function<bool(fl
 
 void CudaDevice::upload(const void* host, size_t bytes) {
     if (bytes == 0 || weights_.count(host) > 0) {
-        return;  // the output matrix may be the embedding
+        return;  // tied weights: the output matrix may be the token embedding
     }
-    constexpr size_t kPadding = 16;  // kernels read words at odd places; see load_words
+    constexpr size_t kPadding = 16;  // kernels read whole words around unaligned addresses; see load_words
     Buffer<uint8_t> buffer(memory_, bytes + kPadding);
     memory_.write(buffer.data(), host, bytes);
     weights_.emplace(host, std::move(buffer));
@@ -162,7 +162,7 @@ void CudaDevice::upload(const void* host, size_t bytes) {
 
 const uint8_t* CudaDevice::weights(const void* host) const {
     const auto found = weights_.find(host);
-    LK_CHECK(found != weights_.end(), LK_INTERNAL_ERROR, "weights were asked for that are not on the GPU");
+    LK_CHECK(found != weights_.end(), LK_INTERNAL_ERROR, "a kernel needs weights that are not on the GPU");
     return found->second.data();
 }
 
@@ -170,7 +170,7 @@ namespace {
 
 lk_device_info describe(uint32_t index) {
     const int n = count_devices();
-    LK_CHECK(index < static_cast<uint32_t>(n), LK_DEVICE_ERROR, "there is no GPU number %u; there are %d", index, n);
+    LK_CHECK(index < static_cast<uint32_t>(n), LK_DEVICE_ERROR, "there is no GPU %u; this machine has %d", index, n);
     cudaDeviceProp properties{};
     LK_CUDA(cudaGetDeviceProperties(&properties, static_cast<int>(index)));
     lk_device_info info{};

@@ -1,4 +1,4 @@
-// A CUDA device: its memory, its errors, and the weights of a model.
+// A CUDA device: its memory, its errors and a model's weights on it.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -12,7 +12,7 @@
 
 namespace lk::cuda {
 
-// Throws LK_DEVICE_ERROR unless a call of the runtime succeeded.
+// Throws LK_DEVICE_ERROR unless status is cudaSuccess.
 void check(cudaError_t status, const char* call);
 #define LK_CUDA(call) ::lk::cuda::check((call), #call)
 
@@ -27,7 +27,7 @@ public:
     Memory& nearest_host() override;
 };
 
-// Host memory that the device copies from while the host goes on; grows.
+// Pinned host memory for asynchronous copies to the device; grows.
 class PinnedBuffer {
 public:
     PinnedBuffer() = default;
@@ -50,7 +50,7 @@ public:
     std::unique_ptr<Backend> make_backend() override;
     void upload(const void* host, size_t bytes) override;
 
-    // The copy that the device reads of weights on the host.
+    // Device address of weights at a host address.
     const uint8_t* weights(const void* host) const;
     const float* floats(const void* host) const { return reinterpret_cast<const float*>(weights(host)); }
     const Processors& processors() const { return processors_; }

@@ -1,4 +1,4 @@
-// Helpers that the kernels share.
+// Helpers shared by the kernels.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -26,7 +26,7 @@ __device__ inline void report(int* broken, int place) {
     atomicCAS(broken, 0, place);
 }
 
-// A byte scale of the cache, before its head's power of two.
+// Decodes a byte scale of the cache, without the head's power of two.
 __device__ inline float byte_scale(unsigned byte) {
     return kv::byte_scale_base(byte);
 }
@@ -59,10 +59,10 @@ __device__ inline float warp_max(float x) {
     return x;
 }
 
-// Sum over a block of up to 1024 threads; every thread gets it. scratch: 32 floats in shared memory.
+// Sum over a block of up to 1024 threads, returned to every thread. scratch: 32 floats in shared memory.
 __device__ inline float block_sum(float x, float* scratch) {
     x = warp_sum(x);
-    __syncthreads();  // scratch may be in use
+    __syncthreads();  // an earlier call may still read scratch
     if (threadIdx.x % 32 == 0) {
         scratch[threadIdx.x / 32] = x;
     }
@@ -71,7 +71,7 @@ __device__ inline float block_sum(float x, float* scratch) {
     return warp_sum(threadIdx.x % 32 < n_warps ? scratch[threadIdx.x % 32] : 0.0f);
 }
 
-// Two halves in a word, and back.
+// Packs two halves into a word, and back.
 __device__ inline unsigned bits(__half2 x) {
     return *reinterpret_cast<const unsigned*>(&x);
 }
@@ -84,9 +84,9 @@ __device__ inline unsigned pack(float low, float high) {
     return bits(__floats2half2_rn(low, high));
 }
 
-// d[16 x 8] += a[16 x 16] b[16 x 8] on the matrix units, halves into floats. With g = lane / 4 and j = lane % 4, a lane
-// has rows g and g + 8 of a and of d, column g of b, columns 2 j and 2 j + 1 of d; of the 16, a0, a1 and b0 have 2 j
-// and 2 j + 1, the others these and 8 more.
+// d[16 x 8] += a[16 x 16] b[16 x 8] on tensor cores; a and b are halves, d floats. With g = lane / 4 and j = lane % 4,
+// a lane has rows g and g + 8 of a and d, column g of b, and columns 2 j and 2 j + 1 of d. Of the inner dimension, a0,
+// a1 and b0 have elements 2 j and 2 j + 1; a2, a3 and b1 have 2 j + 8 and 2 j + 9.
 __device__ inline void multiply(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
                                 unsigned b1) {
     asm volatile(
@@ -95,7 +95,7 @@ __device__ inline void multiply(float (&d)[4], unsigned a0, unsigned a1, unsigne
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Copies 16 bytes to shared memory while the thread goes on.
+// Copies 16 bytes to shared memory asynchronously.
 __device__ inline void copy_async(void* shared, const void* global) {
     const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global));
@@ -105,13 +105,13 @@ __device__ inline void copy_commit() {
     asm volatile("cp.async.commit_group;\n" ::);
 }
 
-// Waits for all of this thread's copies but the last kPending groups.
+// Waits for this thread's asynchronous copies, except the last kPending groups.
 template <int kPending>
 __device__ inline void copy_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending));
 }
 
-// The same of the first `bytes`, with zeros behind them.
+// Copies the first `bytes` of 16 bytes asynchronously; the others become zeros.
 __device__ inline void copy_async_some(void* shared, const void* global, int bytes) {
     const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global), "r"(bytes));
@@ -121,15 +121,16 @@ __device__ inline uint16_t load_u16(const uint8_t* p) {
     return *reinterpret_cast<const uint16_t*>(p);
 }
 
-// Four bytes at an even address.
+// Reads four bytes at an even address.
 __device__ inline uint32_t load_u32(const uint8_t* p) {
     return load_u16(p) | static_cast<uint32_t>(load_u16(p + 2)) << 16;
 }
 
 enum class Space { global, shared };
 
-// kCount words at an even address; where that is no multiple of four, two bytes on either side are read with them. In
-// shared memory the address is reached from p, so that the compiler sees where it is; elsewhere that is slower.
+// Reads kCount words at an even address. If it is not a multiple of four, the two bytes before and after are read too.
+// In shared memory the address is computed from p, so that the compiler knows the address space; in global memory that
+// is slower.
 template <Space kSpace = Space::global, int kCount>
 __device__ inline void load_words(const uint8_t* p, unsigned (&words)[kCount]) {
     const auto address = reinterpret_cast<uintptr_t>(p);
@@ -145,7 +146,7 @@ __device__ inline void load_words(const uint8_t* p, unsigned (&words)[kCount]) {
     }
 }
 
-// Eight elements of a row of quantized weights: byte codes, whose elements are code * scale + offset.
+// Eight elements of quantized weights: byte codes; an element is code * scale + offset.
 struct Codes8 {
     __device__ void unpack(float* out) const {
 #pragma unroll
@@ -159,16 +160,15 @@ struct Codes8 {
     float offset;
 };
 
-// Two bytes of a word, selected as by __byte_perm, less `zero`, as halves: below the upper byte of 1024 a byte is a
-// half of 1024 more.
+// Two bytes of a word, selected as by __byte_perm, minus `zero`, as halves. Byte b below byte 0x64 is the half 1024 + b
+// (0x64 is the upper byte of 1024).
 __device__ inline __half2 bytes_to_halves(unsigned word, unsigned select, float zero = 0) {
     return __hsub2(halves(__byte_perm(word, 0x64646464u, select)), __float2half2_rn(1024 + zero));
 }
 
-// Scales and offsets of two sub-blocks of Q4_K or Q5_K that share their bytes: 2 pair and 2 pair + 1 of a super block.
+// Scales and offsets of sub-blocks 2 pair and 2 pair + 1 of a Q4_K or Q5_K super block; the two share their code bytes.
 struct PairScales {
-    // header: the first 16 bytes, d, dmin and 6-bit scales and minima in twelve bytes; see quant/blocks.h for their
-    // places.
+    // header: the first 16 bytes: d, dmin, and 6-bit scales and minima in 12 bytes; layout in quant/blocks.h.
     __device__ PairScales(uint4 header, int pair) {
         const int shift = pair % 2 * 16;
         const unsigned first = header.y >> shift;
@@ -181,7 +181,7 @@ struct PairScales {
 
     __device__ float scale(int k) const { return __low2float(d) * static_cast<float>(scales >> (8 * k) & 63); }
     __device__ float offset(int k) const { return -__high2float(d) * static_cast<float>(minima >> (8 * k) & 63); }
-    // Both, rounded to halves.
+    // Scale and offset, rounded to halves.
     __device__ __half2 half_scales() const { return __hmul2(bytes_to_halves(scales, 0x4140), __low2half2(d)); }
     __device__ __half2 half_offsets() const {
         return __hmul2(bytes_to_halves(minima, 0x4140), __hneg2(__high2half2(d)));
@@ -192,7 +192,7 @@ struct PairScales {
     __half2 d;
 };
 
-// Elements [i, i + 8) of a row, i a multiple of 8. The layouts are those of quant/blocks.h.
+// Decodes elements [i, i + 8) of a row; i is a multiple of 8. Layouts: quant/blocks.h.
 template <WeightType kType, Space kSpace = Space::global>
 __device__ inline Codes8 codes8(const uint8_t* row, int i) {
     Codes8 out;
@@ -200,7 +200,7 @@ __device__ inline Codes8 codes8(const uint8_t* row, int i) {
         out.words[0] = words[0] >> shift & bits;
         out.words[1] = words[1] >> shift & bits;
     };
-    // Ones of two words, as bit `bit` of the codes.
+    // Expands the bits of two words into bit `bit` of the codes.
     const auto set = [&](unsigned first, unsigned second, int bit) {
         out.words[0] |= first << bit;
         out.words[1] |= second << bit;
@@ -225,7 +225,7 @@ __device__ inline Codes8 codes8(const uint8_t* row, int i) {
         mask(w, at / 16 * 4, 0x0f0f0f0fu);
         if constexpr (five) {
             const unsigned high = load_u32(b + header) >> at;
-            // Bits 0 to 3 become bit 0 of four bytes.
+            // Spreads bits 0 to 3 to bit 0 of four bytes.
             const auto spread = [](unsigned x) { return (x & 0xfu) * 0x00204081u & 0x01010101u; };
             set(spread(high), spread(high >> 4), 4);
         }
@@ -286,10 +286,10 @@ __device__ inline Codes8 codes8(const uint8_t* row, int i) {
     return out;
 }
 
-// Eight elements of a row of F32, F16 or BF16 weights, as they lie there.
+// Eight elements of F32, F16 or BF16 weights, as stored.
 template <WeightType kType>
 struct Floats8 {
-    // i: of the first, a multiple of 8.
+    // i: first element, a multiple of 8.
     __device__ Floats8(const uint8_t* row, int i) {
 #pragma unroll
         for (int k = 0; k < kFours; ++k) {
@@ -324,7 +324,7 @@ struct Floats8 {
     uint4 fours[kFours];
 };
 
-// Elements [i, i + 8) of a row of weights, i a multiple of 8.
+// Dequantizes elements [i, i + 8) of a row of weights; i is a multiple of 8.
 template <WeightType kType>
 __device__ inline void decode8(const uint8_t* row, int i, float* out) {
     if constexpr (is_float(kType)) {
@@ -334,7 +334,7 @@ __device__ inline void decode8(const uint8_t* row, int i, float* out) {
     }
 }
 
-// What eight codes stand for, in halves.
+// Dequantizes eight codes to halves.
 __device__ inline uint4 to_halves(const unsigned (&words)[2], __half2 scale, __half2 offset) {
     const auto pair = [&](unsigned word, unsigned select) {
         return bits(__hfma2(bytes_to_halves(word, select), scale, offset));
@@ -346,7 +346,7 @@ __device__ inline uint4 to_halves(const Codes8& codes) {
     return to_halves(codes.words, __float2half2_rn(codes.scale), __float2half2_rn(codes.offset));
 }
 
-// Elements [i, i + 8) of a row of weights in halves.
+// Dequantizes elements [i, i + 8) of a row of weights to halves.
 template <WeightType kType, Space kSpace = Space::global>
 __device__ inline uint4 decode8_halves(const uint8_t* row, int i) {
     if constexpr (kType == WeightType::F16) {
@@ -360,8 +360,8 @@ __device__ inline uint4 decode8_halves(const uint8_t* row, int i) {
     }
 }
 
-// Calls f with the weight type as a constant: f(Constant<WeightType::Q4_K>{}). operation: for the error, should the
-// type be unknown.
+// Calls f with the weight type as a constant: f(Constant<WeightType::Q4_K>{}). operation: for the error message if the
+// type is unknown.
 template <WeightType kType>
 struct Constant {
     static constexpr WeightType value = kType;

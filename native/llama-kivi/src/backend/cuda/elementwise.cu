@@ -1,4 +1,4 @@
-// Operations that touch each activation once: rows of tables, and rows on their way into products.
+// Elementwise operations: embedding lookup, and evaluation of lazy rows to the input form of matmuls.
 #include <algorithm>
 
 #include "backend/cuda/device_math.cuh"
@@ -52,7 +52,7 @@ __global__ void check_finite_kernel(const float* x, int64_t n, const Watch watch
     }
 }
 
-// ---- where rows go: four elements at a time, i a multiple of four
+// ---- destinations of rows: four elements at a time; i is a multiple of four
 
 struct ToFloats {
     float* out;
@@ -65,7 +65,7 @@ struct ToFloats {
 struct ToHalves {
     uint16_t* out;
 
-    // 65520 is the first to become infinity.
+    // From 65520 on, rounding to half gives infinity.
     __device__ static bool fits(float4 v) { return is_finite(v) && greatest(v) < 65520.0f; }
 
     __device__ void operator()(int64_t i, float4 v) const {
@@ -73,7 +73,7 @@ struct ToHalves {
     }
 };
 
-// Eight neighbouring threads have a block of 32.
+// Eight neighbouring threads share a block of 32.
 struct ToCodes {
     int8_t* codes;
     float2* blocks;
@@ -103,9 +103,9 @@ struct ToCodes {
     }
 };
 
-// ---- norms: a block of threads takes a row
+// ---- norms: one thread block per row
 
-// The first elements of a row stay in registers.
+// The row's first elements are kept in registers between the passes.
 class Row {
 public:
     static constexpr int kHeld = 2;
@@ -122,7 +122,7 @@ public:
         return *reinterpret_cast<const float4*>(x + i);
     }
 
-    // f(i, elements i to i + 3) for every four of this thread's.
+    // Calls f(i, elements i to i + 3) for each of this thread's groups of four.
     template <class F>
     __device__ void for_each(F&& f) const {
 #pragma unroll
@@ -143,7 +143,7 @@ private:
     int dim_;
 };
 
-// Reports why the mean square of a row is not finite. Every thread of the block calls it.
+// Reports why the mean square of a row is not finite. Called by all threads of the block.
 __device__ void report_square(const Row& row, const RowsWatch& watch) {
     row.for_each([&](int, float4 v) {
         if (!is_finite(v)) {
@@ -151,7 +151,7 @@ __device__ void report_square(const Row& row, const RowsWatch& watch) {
         }
     });
     __syncthreads();
-    report(watch.broken, watch.made);  // too large to square
+    report(watch.broken, watch.made);  // inputs are finite; their squares overflow
 }
 
 template <class To>
@@ -214,12 +214,12 @@ __global__ void __launch_bounds__(1024) layer_norm_kernel(const float* x, const 
     }
 }
 
-// Threads for a row: one for four elements, whole warps.
+// Threads per row: one per four elements, rounded up to whole warps.
 int norm_threads(int dim) {
     return std::min(1024, (dim / 4 + 31) / 32 * 32);
 }
 
-// ---- activations: a thread takes four elements
+// ---- activations: one thread per four elements
 
 template <Rows::Form kForm, class To>
 __global__ void activation_kernel(const float* x, const float* up, int64_t n, const To to, const RowsWatch watch) {

@@ -1,13 +1,12 @@
-// How kernels are queued: each may start while the one before it ends, which hides its start and the first reads of
-// what no kernel before it writes. In exchange every kernel calls after_previous before it reads or writes anything
-// else.
+// Kernel launches with programmatic dependent launch: a kernel may start before the preceding one ends, which hides its
+// launch and its reads of constant data (weights). Every kernel must call after_previous before it accesses other data.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 namespace lk::cuda {
 
-// Whether the device starts kernels early: from compute capability 9.0 on.
+// Whether the device supports the early start: compute capability 9.0 or later.
 inline bool starts_early() {
     static const bool early = [] {
         int device = 0;
@@ -19,7 +18,7 @@ inline bool starts_early() {
     return early;
 }
 
-// arguments: the addresses of the kernel's.
+// arguments: addresses of the kernel's arguments.
 inline cudaError_t queue_kernel(const void* kernel, dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,
                                 void** arguments) {
     cudaLaunchAttribute early{};
@@ -35,7 +34,7 @@ inline cudaError_t queue_kernel(const void* kernel, dim3 grid, int threads, size
     return cudaLaunchKernelExC(&config, kernel, arguments);
 }
 
-// What went wrong is found by cudaGetLastError.
+// Check cudaGetLastError afterwards.
 template <class... Parameters, class... Arguments>
 void queue(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,
            const Arguments&... values) {
@@ -48,16 +47,16 @@ void queue(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_
 }
 
 #ifdef __CUDACC__
-// Waits for all that earlier kernels write, and lets the next kernel start.
+// Waits for the writes of all earlier kernels and lets the next kernel start.
 __device__ inline void after_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 
-// Instead of after_previous, for a kernel that needs nothing of the one before it: that one has called after_previous,
-// so that what came before it is done. The kernel calls after_previous when it ends, for those behind it to be after
-// both.
+// Replaces after_previous in a kernel that does not depend on the preceding one. All kernels before that one are done,
+// because it has called after_previous itself. The kernel calls after_previous when it ends, so that later kernels wait
+// for both.
 __device__ inline void beside_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

@@ -1,4 +1,4 @@
-// Drawing tokens from logits, as backend/sampling.cpp does. A block takes a row.
+// Samples tokens from logits, as backend/sampling.cpp does. One thread block per row.
 #include <cstdint>
 
 #include "backend/cuda/device_math.cuh"
@@ -18,7 +18,7 @@ __device__ Sum weight_of(float difference) {
     return static_cast<Sum>(expf(difference) * 4294967296.0f);
 }
 
-// Floats in the order of unsigned numbers, and back.
+// Maps a float to an unsigned key of the same order, and back.
 __device__ unsigned key_of(float x) {
     const unsigned bits = __float_as_uint(x);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
@@ -38,7 +38,7 @@ struct Shared {
     int chosen;
 };
 
-// Sum over the block; every thread gets it.
+// Sum over the thread block, returned to every thread.
 __device__ Sum total_of(Sum mine, Shared& s) {
     __syncthreads();
     s.sums[threadIdx.x] = mine;
@@ -54,7 +54,8 @@ __device__ Sum total_of(Sum mine, Shared& s) {
     return total;
 }
 
-// The largest key such that the weights of all keys from it on reach `target`, byte by byte from the top.
+// Radix select: the largest key for which the weights of all keys >= it sum to at least `target`. One byte per pass,
+// highest byte first.
 template <class Weight>
 __device__ unsigned select_key(const float* logits, int n, Sum target, Shared& s, Weight weight) {
     if (threadIdx.x == 0) {
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const float* all, int 
     __shared__ Shared s;
     after_previous();
     const float* const logits = all + static_cast<size_t>(blockIdx.x) * n;
-    // The greatest logit, the first of them.
+    // Argmax; ties go to the lowest token.
     float top = -INFINITY;
     int place = 0;
     bool finite = true;
@@ -137,7 +138,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const float* all, int 
         return;
     }
 
-    float least = -INFINITY;  // that stays
+    float least = -INFINITY;  // smallest logit to keep
     if (sampling.top_k > 0 && sampling.top_k < static_cast<unsigned>(n)) {
         least = float_of(select_key(logits, n, sampling.top_k, s, [](float) { return Sum{1}; }));
     }
@@ -156,7 +157,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const float* all, int 
         least = fmaxf(least, top + logf(sampling.min_p));
     }
 
-    // Every thread has tokens that follow one another, so that sums are in the order of the tokens' numbers.
+    // Each thread has consecutive tokens, so that sums follow token order.
     const int each = (n + kThreads - 1) / kThreads;
     const int begin = min(n, static_cast<int>(threadIdx.x) * each);
     const int end = min(n, begin + each);
@@ -174,7 +175,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const float* all, int 
         s.chosen = place;
     }
     __syncthreads();
-    // Sums of the threads up to each: doubling steps.
+    // Inclusive prefix sum over the threads.
     for (int step = 1; step < kThreads; step *= 2) {
         const Sum before = static_cast<int>(threadIdx.x) >= step ? s.sums[threadIdx.x - step] : 0;
         __syncthreads();

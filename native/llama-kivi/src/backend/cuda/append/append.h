@@ -1,4 +1,4 @@
-// Staged pages and commits of a backend: schedules a pass's append and queues its kernels.
+// stage_pages and commit on a device: schedules the append of a pass and queues its kernels.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,17 +11,17 @@
 
 namespace lk::cuda {
 
-// What the kernels of a side have in common.
+// Shape of one side, for the kernels.
 SideShape shape_of(const kv::SideSpec& spec, int n_ubatch);
 
 class Append {
 public:
     explicit Append(Memory& memory) : memory_(memory) {}
 
-    // Forgets the append of a pass that was not committed.
+    // Discards the append of a pass that was not committed.
     void begin() { scheduled_ = false; }
-    // See Backend::stage_pages and commit. The first stage_pages of a pass schedules its append and has all memory
-    // that the others and commit need.
+    // See Backend::stage_pages and commit. The first stage_pages of a pass schedules its append and allocates all
+    // memory that later calls of the pass need.
     void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers, cudaStream_t stream);
     void commit(kv::Cache& cache, std::span<const kv::Segment> segments, cudaStream_t stream);
 
@@ -34,9 +34,9 @@ private:
 
     Memory& memory_;
     AppendSchedule schedule_;
-    bool scheduled_ = false;     // for the pass
+    bool scheduled_ = false;     // for the current pass
     PinnedBuffer on_host_;       // works, then steps
-    Buffer<uint8_t> on_device_;  // the same
+    Buffer<uint8_t> on_device_;  // copy of on_host_
 };
 
 }  // namespace lk::cuda

@@ -1,5 +1,4 @@
-// What the refined recipes fix per head at the first flush: refined channels, centres and exponents; see
-// kv/head_table.cpp.
+// Chooses head tables at the first flush: refined channels, centres and exponents; see kv/head_table.cpp.
 #include "backend/cuda/append/rows.cuh"
 
 namespace lk::cuda {
@@ -17,7 +16,7 @@ __device__ float block_max(float x, float* scratch) {
     return warp_max(x);
 }
 
-// Refined channels and exponent of keys, over the first n rows.
+// Chooses refined channels and exponent of keys from the first n rows.
 __device__ void choose_key_table(const PageFormat& f, const HeadRows& rows, int n, int first, int sinks, double* widths,
                                  float* scratch, uint8_t* table) {
     const int d = f.head_size;
@@ -80,12 +79,12 @@ __device__ void choose_key_table(const PageFormat& f, const HeadRows& rows, int 
     __syncthreads();
 }
 
-// Bits of a half, in the order of the numbers.
+// Maps a half to an unsigned key of the same order.
 __device__ unsigned ordered(uint16_t half) {
     return half & 0x8000u ? 0xffffu & ~static_cast<unsigned>(half) : half | 0x8000u;
 }
 
-// Median of channel c over rows [skip, n): bit by bit, the number that n / 2 rows are below.
+// Median of channel c over rows [skip, n): determines, bit by bit, the ordered key that n / 2 rows are below.
 __device__ float median(const HeadRows& rows, int skip, int n, int c) {
     const int count = n - skip;
     const int rank = count / 2;
@@ -99,7 +98,7 @@ __device__ float median(const HeadRows& rows, int skip, int n, int c) {
         upper = below <= rank ? trial : upper;
     }
     int below = 0;
-    unsigned lower = 0;  // the greatest below
+    unsigned lower = 0;  // greatest smaller key
     for (int i = skip; i < n; ++i) {
         const unsigned x = ordered(rows.row(i)[c]);
         below += x < upper;
@@ -114,7 +113,7 @@ __device__ float median(const HeadRows& rows, int skip, int n, int c) {
     return 0.5f * (value(below == rank ? lower : upper) + value(upper));
 }
 
-// Median over rows [skip, n) of the mean square of row - mu; warps take rows, then thread 0 the median.
+// Median over rows [skip, n) of the mean square of row - mu. One warp per row; thread 0 returns the median.
 __device__ float median_mean_square(const HeadRows& rows, int skip, int n, const uint16_t* mu, float* squares,
                                     float* scratch) {
     const int d = rows.d;
@@ -131,7 +130,7 @@ __device__ float median_mean_square(const HeadRows& rows, int skip, int n, const
         }
     }
     __syncthreads();
-    // Every thread ranks its own rows.
+    // Each thread ranks its own rows.
     const int count = n - skip;
     for (int i = threadIdx.x; i < count; i += kThreads) {
         int rank = 0;
@@ -151,7 +150,7 @@ __device__ float median_mean_square(const HeadRows& rows, int skip, int n, const
     return result;
 }
 
-// Centre and exponent of values, over the first n rows. squares: n floats.
+// Chooses centre and exponent of values from the first n rows. squares: [n] scratch.
 __device__ void choose_value_table(const PageFormat& f, const HeadRows& rows, int n, int skip, float* squares,
                                    float* scratch, uint8_t* table) {
     const int d = f.head_size;
@@ -199,8 +198,8 @@ __device__ void choose_value_table(const PageFormat& f, const HeadRows& rows, in
     __syncthreads();
 }
 
-// A block takes a head of a work. Shared memory: widths double [256], squares float [trigger], and from `copy` on, if
-// it is not 0, the rows in order, which are read many times.
+// One thread block per head and work. Shared memory: double widths[256], float squares[trigger], and at offset `copy`,
+// unless it is 0, a copy of the rows in order, which are read many times.
 __global__ void __launch_bounds__(kThreads)
     choose_tables_kernel(const SideShape shape, const AppendWork* works, int first_head, int copy) {
     after_previous();

@@ -1,18 +1,18 @@
-// Rows that stay in full precision, into sinks and rings.
+// Copies full-precision rows into sinks and rings.
 #include "backend/cuda/append/rows.cuh"
 
 namespace lk::cuda {
 
 namespace {
 
-// A warp copies a row of d halves.
+// Copies a row of d halves with one warp.
 __device__ void copy_row(const uint16_t* from, int d, uint16_t* to) {
     for (int c = threadIdx.x % 32; c < d / 2; c += 32) {
         reinterpret_cast<uint32_t*>(to)[c] = reinterpret_cast<const uint32_t*>(from)[c];
     }
 }
 
-// A block takes row blockIdx.x of several heads of a work: of those for the sinks, or for the ring.
+// A thread block copies row blockIdx.x of several heads of a work, either to the sinks or to the ring.
 __global__ void commit_rows_kernel(const SideShape shape, const AppendWork* works, int n_heads, bool to_sinks) {
     after_previous();
     const AppendWork& work = works[blockIdx.z];
@@ -47,7 +47,7 @@ void commit_rows(const SideShape& shape, const AppendWork* works, int n_works, i
             queue(commit_rows_kernel, grid, kThreads, 0, stream, shape, works, n_heads, to_sinks);
         }
     };
-    copy(max_sinks, true);  // first: a new row may take the place of a sink's in the ring
+    copy(max_sinks, true);  // sinks first: a new row may overwrite the ring row of a sink
     copy(max_kept, false);
 }
 

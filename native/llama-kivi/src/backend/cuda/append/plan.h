@@ -1,4 +1,4 @@
-// Which rows of an append go where, as the kernels take them. Plain host code.
+// Plans the append of a pass for the kernels. Host code without CUDA.
 #pragma once
 
 #include <algorithm>
@@ -10,9 +10,9 @@
 
 namespace lk::cuda {
 
-static_assert(kStepTokens % kv::kValueBlockTokens == 0, "steps share no word of codes");
+static_assert(kStepTokens % kv::kValueBlockTokens == 0, "two steps must not share a word of codes");
 
-// The works and steps of one side in the schedule, and what their launches cover.
+// One side's works and steps in the schedule, and the maxima that size its launches.
 struct SideSchedule {
     int first_work = 0;
     int n_works = 0;
@@ -23,7 +23,7 @@ struct SideSchedule {
     bool chooses_tables = false;
 };
 
-// An append of a pass: the keys' works, then the values', one for each segment.
+// The append of a pass: one work per segment for the keys, then one per segment for the values.
 struct AppendSchedule {
     std::vector<AppendWork> works;
     std::vector<PageStep> steps;
@@ -32,7 +32,7 @@ struct AppendSchedule {
     const SideSchedule& side(kv::Side s) const { return sides[s == kv::Side::keys ? 0 : 1]; }
 };
 
-// Tokens that a page step may take from `token` on.
+// Most tokens of a page step that starts at `token` of a page.
 inline int step_tokens(const kv::SideSpec& spec, int token) {
     return spec.align > 1 ? spec.align : kStepTokens - token % kStepTokens;
 }
@@ -68,7 +68,7 @@ inline SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const k
     return s;
 }
 
-// The segments' rows are reserved.
+// The rows of the segments must be reserved.
 inline void plan_append(kv::Cache& cache, std::span<const kv::Segment> segments, AppendSchedule& schedule) {
     schedule.works.clear();
     schedule.steps.clear();

@@ -1,6 +1,6 @@
-// Rows of an append as warps and blocks of threads take them. The arithmetic here and in the files beside it is that of
-// kv/scalar_codec.h and kv/quantizer.cpp, in the same order wherever that decides a code; compiled without contraction
-// for that reason.
+// Row access and row quantization for warps and thread blocks. This folder uses the arithmetic of kv/scalar_codec.h and
+// kv/quantizer.cpp, in the same order wherever the order affects a code, and is compiled without floating-point
+// contraction.
 #pragma once
 
 #include <cmath>
@@ -19,13 +19,14 @@ using kv::Side;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kMaxHead = kv::kMaxHeadSize;
-constexpr int kLaneChannels = kMaxHead / 32;  // channel lane + 32 j
+constexpr int kLaneChannels = kMaxHead / 32;  // a lane has channels lane + 32 j
 
 static_assert(kThreads == kMaxHead, "a thread takes a channel");
 
-// ---- a row of D channels in a warp: lane + 32 j
+// ---- a row of D channels in the registers of a warp
 
-// Orthonormal Hadamard transform over blocks of D's largest power of two, with kv::hadamard's additions.
+// Orthonormal Hadamard transform over blocks of the largest power of two that divides D. Adds in the order of
+// kv::hadamard.
 __device__ inline void hadamard(float (&x)[kLaneChannels], int d) {
     const int lane = threadIdx.x % 32;
     const int block = d & -d;
@@ -40,7 +41,7 @@ __device__ inline void hadamard(float (&x)[kLaneChannels], int d) {
 #pragma unroll
         for (int j = 0; j < kLaneChannels; ++j) {
             if (!(j & step) && j + step < kLaneChannels) {
-                // A constant index after unrolling, for each step in turn.
+                // The index is constant after unrolling, so x stays in registers.
 #pragma unroll
                 for (int s = 1; s < kLaneChannels; s *= 2) {
                     if (s == step && j + s < kLaneChannels) {
@@ -59,7 +60,7 @@ __device__ inline void hadamard(float (&x)[kLaneChannels], int d) {
     }
 }
 
-// A value of kivi2: centred and rotated in place; gives its codes and its unbiased scale.
+// Centres and rotates a kivi2 value in place; returns its codes and its unbiased scale.
 __device__ inline float rotated_value(float (&w)[kLaneChannels], uint8_t (&codes)[kLaneChannels], int d) {
     const int lane = threadIdx.x % 32;
     hadamard(w, d);
@@ -83,7 +84,7 @@ __device__ inline float rotated_value(float (&w)[kLaneChannels], uint8_t (&codes
     return kv::unbiased_scale(square, along);
 }
 
-// ggml's blocks of 32 channels: block j is channels 32 j + lane. codes: as stored, before packing; d: their scale.
+// Quantizes ggml blocks of 32 channels; block j is channels 32 j + lane. codes: as stored, before packing. d: scales.
 __device__ inline void quantize_blocks(const float (&x)[kLaneChannels], int n_blocks, int bits,
                                        int (&codes)[kLaneChannels], uint16_t (&scales)[kLaneChannels]) {
     for (int j = 0; j < kLaneChannels; ++j) {
@@ -95,7 +96,7 @@ __device__ inline void quantize_blocks(const float (&x)[kLaneChannels], int n_bl
             scales[j] = float_to_half_bits(d);
             codes[j] = kv::q8_code(x[j], d);
         } else {
-            // What is largest in magnitude, the first of equals, with its sign.
+            // Element of largest magnitude, with its sign; the first one of equal magnitudes.
             float largest = x[j];
             int owner = threadIdx.x % 32;
             for (int offset = 16; offset > 0; offset /= 2) {
@@ -113,7 +114,7 @@ __device__ inline void quantize_blocks(const float (&x)[kLaneChannels], int n_bl
     }
 }
 
-// A warp's row of halves.
+// Loads a row of halves with one warp.
 __device__ inline void load_row(const uint16_t* row, int d, float (&x)[kLaneChannels]) {
     for (int j = 0; j < kLaneChannels; ++j) {
         const int c = threadIdx.x % 32 + 32 * j;
@@ -123,7 +124,7 @@ __device__ inline void load_row(const uint16_t* row, int d, float (&x)[kLaneChan
 
 // ---- the rows of an append to one head
 
-// Those of its ring, the oldest first, then the staged ones.
+// Ring rows, oldest first, then staged rows.
 struct HeadRows {
     const uint16_t* ring;    // [trigger, D]
     const uint16_t* staged;  // [row, D]
@@ -139,7 +140,7 @@ struct HeadRows {
           n_ring(work.n_ring),
           trigger(shape.trigger),
           d(shape.format.head_size) {}
-    // A copy of rows [0, n) in order.
+    // Rows [0, n) in order, from a copy.
     __device__ HeadRows(const uint16_t* copy, int head_size)
         : ring(nullptr), staged(copy), start(0), n_ring(0), trigger(0), d(head_size) {}
 
@@ -153,7 +154,7 @@ struct HeadRows {
     __device__ float at(int i, int c) const { return half_bits_to_float(row(i)[c]); }
 };
 
-// A block of threads copies rows [first, first + n) to `out`; they are rows [0, n) of the result.
+// Copies rows [first, first + n) to `out` with a thread block; returns them as rows [0, n).
 __device__ inline HeadRows copy_rows(const HeadRows& rows, int first, int n, uint16_t* out) {
     for (int i = threadIdx.x; i < n * rows.d / 2; i += kThreads) {
         reinterpret_cast<uint32_t*>(out)[i] =
@@ -163,14 +164,13 @@ __device__ inline HeadRows copy_rows(const HeadRows& rows, int first, int n, uin
     return {out, rows.d};
 }
 
-// The dynamic shared memory of a block: what its kernel works in, and, if there is room, a copy of rows that it reads
-// many times.
+// Dynamic shared memory of a thread block: scratch, and a copy of rows that are read many times, if it fits.
 struct SharedLayout {
     int bytes;
-    int copy;  // where the copy begins; 0: there is none
+    int copy;  // offset of the copy; 0: no copy
 
     SharedLayout(int work_bytes, int row_bytes) : bytes((work_bytes + 15) / 16 * 16), copy(0) {
-        constexpr int kMost = 100 << 10;  // two blocks of a multiprocessor
+        constexpr int kMost = 100 << 10;  // leaves room for two thread blocks per multiprocessor
         if (bytes + row_bytes <= kMost) {
             copy = bytes;
             bytes += row_bytes;
@@ -184,7 +184,7 @@ struct SharedLayout {
     }
 };
 
-// Range of channel c over rows [from, to).
+// Minimum and maximum of channel c over rows [from, to).
 __device__ inline void range_of(const HeadRows& rows, int from, int to, int c, float& min, float& max) {
     min = max = rows.at(from, c);
     for (int i = from + 1; i < to; ++i) {

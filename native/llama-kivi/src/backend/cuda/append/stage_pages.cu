@@ -1,11 +1,11 @@
-// Rows that leave the ring into pages: a block of threads takes a step of one head.
+// Quantizes the rows that leave the ring into pages. One thread block per step and head.
 #include "backend/cuda/append/rows.cuh"
 
 namespace lk::cuda {
 
 namespace {
 
-// Scale and zero of a group, and how they quantize.
+// Scale and zero point of a group, and the quantizer they define.
 struct Group {
     float s;
     float m;
@@ -44,7 +44,7 @@ struct Group {
     }
 };
 
-// Rows [first_row, first_row + G) into token group `token / G` of a page. codes: uint8 [G, rows] of shared memory.
+// Quantizes keys [first_row, first_row + G) into token group `token / G` of a page. codes: shared uint8 [G, rows].
 __device__ void quantize_keys(const PageFormat& f, const HeadRows& rows, int first_row, int token, int sinks,
                               const uint8_t* table, uint8_t* codes, uint8_t* page) {
     const int d = f.head_size;
@@ -73,8 +73,8 @@ __device__ void quantize_keys(const PageFormat& f, const HeadRows& rows, int fir
         }
     }
     __syncthreads();
-    const int per_word = 8 / f.bits;             // tokens
-    const int words = f.tile_tokens / per_word;  // of a quad of rows
+    const int per_word = 8 / f.bits;             // tokens per word
+    const int words = f.tile_tokens / per_word;  // words per quad of rows
     const int tile_words = f.rows / 4 * words;
     unsigned* out = reinterpret_cast<unsigned*>(page) + token / f.tile_tokens * tile_words;
     for (int i = threadIdx.x; i < f.group / f.tile_tokens * tile_words; i += kThreads) {
@@ -93,8 +93,8 @@ __device__ void quantize_keys(const PageFormat& f, const HeadRows& rows, int fir
     __syncthreads();
 }
 
-// Rows [first_row, first_row + n) into tokens [token, token + n) of a page; the first `sinks` are left out.
-// codes: uint8 [n, D] of shared memory.
+// Quantizes values [first_row, first_row + n) into tokens [token, token + n) of a page, except the first `sinks` rows.
+// codes: shared uint8 [n, D].
 __device__ void quantize_values(const PageFormat& f, const HeadRows& rows, int first_row, int n, int token, int sinks,
                                 const uint8_t* table, uint8_t* codes, uint8_t* page) {
     const int d = f.head_size;
@@ -141,8 +141,8 @@ __device__ void quantize_values(const PageFormat& f, const HeadRows& rows, int f
         }
     }
     __syncthreads();
-    // A word holds tokens of one block of 16; those that are not among these rows keep their codes.
-    const int halves = f.bits / 2;  // words of a channel: 16 tokens of 2 bits are one word
+    // A word holds tokens of one block of 16. Tokens outside this step keep their codes.
+    const int halves = f.bits / 2;  // words per channel: 16 tokens of 2 bits are one word
     const int per_word = 8 / f.bits;
     const int first_block = token / kv::kValueBlockTokens;
     const int n_blocks = (token + n - 1) / kv::kValueBlockTokens - first_block + 1;
@@ -169,7 +169,7 @@ __device__ void quantize_values(const PageFormat& f, const HeadRows& rows, int f
     __syncthreads();
 }
 
-// A warp's row of halves into ggml's blocks.
+// Quantizes a row of halves to ggml blocks with one warp.
 __device__ void store_blocks(const PageFormat& f, const uint16_t* row, uint8_t* out) {
     const int d = f.head_size;
     const int lane = threadIdx.x % 32;
@@ -202,7 +202,7 @@ __device__ void store_blocks(const PageFormat& f, const uint16_t* row, uint8_t* 
     }
 }
 
-// Leaving rows of KIVI types. Shared memory: the step's codes, and from `copy` on, if it is not 0, its rows.
+// KIVI types. Shared memory: the codes of the step, and at offset `copy`, unless it is 0, a copy of its rows.
 __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape shape, const AppendWork* works,
                                                                const PageStep* steps, int first_head, int copy) {
     after_previous();
@@ -227,7 +227,7 @@ __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape s
     }
 }
 
-// Leaving rows of types without groups: f16, q8_0 and q4_0. A warp takes a row.
+// Types without groups: f16, q8_0 and q4_0. One warp per row.
 __global__ void stage_rows_kernel(const SideShape shape, const AppendWork* works, const PageStep* steps,
                                   int first_head) {
     after_previous();

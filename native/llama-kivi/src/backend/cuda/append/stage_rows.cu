@@ -1,11 +1,11 @@
-// Rows of a layer on their way to attention and the cache: rotated, rounded to halves, and looked at.
+// Stages the rows of a layer: RoPE, rounding to half, and checks for NaN, infinity and range.
 #include "backend/cuda/append/rows.cuh"
 
 namespace lk::cuda {
 
 namespace {
 
-// Element c of a head after its rotation.
+// Element c of a head after RoPE.
 __device__ float rotated(const float* head, const float* angles, int c, int n_rot, bool halves) {
     if (c >= n_rot) {
         return head[c];
@@ -20,8 +20,8 @@ __device__ float rotated(const float* head, const float* angles, int c, int n_ro
     return second ? a * sine + b * cosine : a * cosine - b * sine;
 }
 
-// A warp takes a row of a head: of the queries, the keys or the values. Rows for blocks become what their page will
-// give back, as on the CPU.
+// One warp per row and head of queries, keys or values. Rows of q8_0 and q4_0 caches are quantized and dequantized, so
+// that attention reads what the page will hold, as on the CPU.
 __global__ void stage_kernel(const __grid_constant__ StageWork w) {
     after_previous();
     const int d = w.k_shape.format.head_size;

@@ -1,5 +1,4 @@
-// The attention kernels and what they read. plan/attention_plan.h selects among them. All pointers are to device
-// memory.
+// Attention kernels and their arguments. plan/attention_plan.h selects a kernel. All pointers are device pointers.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -15,44 +14,43 @@ struct AttentionWork {
     const SegmentWork* segments;
     const float* q;          // [n, n_head, D], rotated
     float* out;              // [n, n_head, D]
-    float* partial;          // [split, n * n_head, D + 2]: maximum, sum, values; if there is more than one split
+    float* partial;          // [split, n * n_head, D + 2]: maximum, sum, values; unused with one split
     const float* frequency;  // [n_rot/2]
     SideShape k;
     SideShape v;
     int n_segments;
-    int max_rows;  // of a segment
-    int n_rows;    // of the call
+    int max_rows;  // most rows of a segment
+    int n_rows;    // rows of the pass
     int layer;
     int n_head;
     int n_head_kv;
     int head_size;
     int n_rot;
-    int halves;  // RoPE pairs (i, i + n_rot/2)
+    int halves;  // 1: RoPE pairs (i, i + n_rot/2); 0: (2i, 2i+1)
     int window;
-    int n_page_splits;  // by the page kernel
-    int n_splits;       // of the other tokens, behind those
+    int n_page_splits;  // splits of the page kernel
+    int n_splits;       // splits of the other tokens, numbered after the page splits
     float scale;
 };
 
-// A compiled kernel. Its argument is an AttentionWork; its grid is KV heads times groups of query rows, splits,
-// segments.
+// A compiled kernel. Argument: an AttentionWork. Grid: [KV heads * groups of query rows, splits, segments].
 struct AttentionFunction {
     static constexpr int kThreads = kAttentionWarps * 32;
     const void* function;
     int shared_bytes;
 };
 
-// The kernel of a variant. k, v: the formats it reads. Page kernels run beside the kernel queued before them; see
-// queue.h.
+// Returns the kernel of a variant. k, v: formats it reads. A page kernel runs concurrently with the kernel queued
+// before it; see queue.h.
 AttentionFunction attention_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 
-// Those of each file. Each throws as fail_variant does for a variant that it does not compile.
+// The kernels of each .cu file. Each throws like fail_variant for a variant that it does not compile.
 AttentionFunction flash_function(const AttentionVariant& variant);
 AttentionFunction rows_function(const AttentionVariant& variant);
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 
-// Joins the splits of the segments' rows.
+// Merges the partial results of the splits.
 void attention_join(const AttentionWork& work, cudaStream_t stream);
 
 }  // namespace lk::cuda

@@ -1,5 +1,4 @@
-// What the attention kernels share: where tokens lie, and how the sums of warps that attend by themselves become a
-// split's.
+// Shared by the attention kernels: addresses of tokens, and merging the softmax states of warps into a split's result.
 #pragma once
 
 #include <cmath>
@@ -13,7 +12,7 @@ namespace {
 
 constexpr int kJoinWarps = kAttentionWarps;
 
-// The greatest of a warp, for any floats: their bits, put in the order of unsigned integers.
+// Maximum over a warp, for any floats: maps them to unsigned integers of the same order.
 __device__ inline float warp_max_any(float x) {
     const int bits = __float_as_int(x);
     const unsigned key = bits < 0 ? ~static_cast<unsigned>(bits) : static_cast<unsigned>(bits) | 0x80000000u;
@@ -27,14 +26,14 @@ __device__ inline float exp2_fast(float x) {
     return y;
 }
 
-// The query rows of a block: up to `most` rows of one KV head of a segment, each a row of the call and a query head.
+// The query rows of a thread block: up to `most` (batch row, query head) pairs of one segment and KV head.
 struct QueryRows {
     const AttentionWork& a;
     const SegmentWork& seg;
-    int group;    // query heads of the KV head
+    int group;    // query heads per KV head
     int kv_head;  //
-    int first;    // of the segment's
-    int n;        // not positive: the block has none
+    int first;    // index of the first query row in the segment
+    int n;        // <= 0: the block has no rows
 
     __device__ QueryRows(const AttentionWork& work, const SegmentWork& segment, int most, int block)
         : a(work),
@@ -46,26 +45,25 @@ struct QueryRows {
     __device__ QueryRows(const AttentionWork& work, const SegmentWork& segment, int most)
         : QueryRows(work, segment, most, blockIdx.x / work.n_head_kv) {}
 
-    // The KV head, counted over all layers.
+    // Index of the KV head over all layers.
     __device__ int head() const { return a.layer * a.n_head_kv + kv_head; }
-    // Row r of the block in q and out, [n, n_head].
+    // Index of row r of the block in q and out, [n, n_head].
     __device__ size_t output(int r) const {
         return static_cast<size_t>(seg.row + (first + r) / group) * a.n_head + kv_head * group + (first + r) % group;
     }
     __device__ int position(int r) const { return seg.length + (first + r) / group; }
 };
 
-// The run of a token that lies in pages.
+// The run that contains a token of the pages.
 __device__ inline int find_run(const SideWork& side, int token) {
-    int i = min(token / kv::kPageTokens, side.n_runs - 1);  // runs are at most a page long
+    int i = min(token / kv::kPageTokens, side.n_runs - 1);  // a run has at most one page of tokens
     while (i + 1 < side.n_runs && side.runs[i + 1].start <= token) {
         ++i;
     }
     return i;
 }
 
-// A token's row in full precision: a sink, or in a page of f16, in the ring, or of the call itself. head: over all
-// layers.
+// A token's full-precision row: in the sinks, an f16 page, the ring or the staged rows. head counts over all layers.
 __device__ inline const uint16_t* exact_row(const SideWork& side, const SideShape& shape, int head, int d, int token) {
     if (token < side.n_sinks) {
         return side.sinks + (static_cast<size_t>(head) * shape.sinks + token) * d;
@@ -84,7 +82,7 @@ __device__ inline const uint16_t* exact_row(const SideWork& side, const SideShap
     return side.staged + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
 }
 
-// The Hadamard transform of rows in shared memory, times sqrt(kD). All threads of the block take part.
+// Hadamard transform of rows in shared memory, times sqrt(kD). Called by all threads of the block.
 template <int kRows, int kD>
 __device__ void hadamard_rows(float* rows) {
     for (int half = 1; half < kD; half *= 2) {
@@ -104,14 +102,14 @@ __host__ __device__ inline int join_bytes(int rows, int d) {
     return (kJoinWarps * rows * (d + 2) + rows * d) * 4;
 }
 
-// Where a warp leaves a row for join_parts: maximum, sum, D values.
+// Where a warp stores its part of a row for join_parts: maximum, sum, D values.
 template <int kRows, int kD>
 __device__ float* warp_part(float* shared, int warp, int r) {
     return shared + (warp * kRows + r) * (kD + 2);
 }
 
-// Writes a block's rows of a.partial, or of a.out if there is one split, from what its warps have left.
-// kRotated: values are in a rotated frame; mu: their centre, null if it is zero.
+// Merges the parts stored by the warps and writes the block's rows to a.partial, or to a.out if there is one split.
+// kRotated: values are rotated. mu: their centre, null if it is zero.
 template <int kRows, int kD, bool kRotated>
 __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& rows, const uint16_t* mu,
                            float* shared) {
@@ -125,7 +123,7 @@ __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& r
         }
         return top;
     };
-    // Value i of a row's parts, each times what its maximum is below the greatest.
+    // Value i of a row: the sum over its parts, each scaled by exp(its maximum - the greatest maximum).
     const auto total_of = [&](int r, int i, float top) {
         float x = 0;
         for (int w = 0; w < kJoinWarps; ++w) {
@@ -140,7 +138,7 @@ __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& r
     if (kRotated) {
         hadamard_rows<kRows, kD>(joined);
     }
-    const int d = a.head_size;  // kD at most
+    const int d = a.head_size;  // at most kD
     for (int i = threadIdx.x; i < rows.n * kD; i += blockDim.x) {
         const int r = i / kD;
         const int c = i % kD;
@@ -167,7 +165,7 @@ __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& r
     }
 }
 
-// The same from registers. A lane has kCh channels of `out`, and of `sum` its own tokens' part.
+// The same from registers. A lane has kCh channels of `out`, and in `sum` the part of its own tokens.
 template <int kRows, int kCh, bool kRotated>
 __device__ void join_warps(const AttentionWork& a, int split, const float (&largest)[kRows], const float (&sum)[kRows],
                            const float (&out)[kRows][kCh], const QueryRows& rows, const uint16_t* mu, float* shared) {

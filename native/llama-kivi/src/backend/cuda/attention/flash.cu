@@ -1,13 +1,13 @@
-// Attention of many query rows, and of whatever the kernels for few rows leave: any head size, any pair of stores,
-// pages that moved. Tiles of 64 tokens become halves in shared memory, whatever they were, and the matrix units
-// multiply (FlashAttention-2, Dao 2023: an online softmax over tiles, probabilities never leave the registers).
+// Flash attention: for many query rows, and for everything the kernels for few rows do not read (other head sizes,
+// mixed cache types, pages with a frame). Tiles of 64 tokens are dequantized to halves in shared memory and multiplied
+// on tensor cores (FlashAttention-2, Dao 2023: online softmax over tiles; probabilities stay in registers).
 //
-// kD: the head's size, or a greater one; the channels beyond it are zeros.
-// tall   a warp has 32 query rows (16 for heads of 256) and goes through all tiles with the other three
-// split  for up to 16 rows: all warps have the same ones, and a quarter of each tile's tokens
+// kD     head size, or larger; the channels beyond the head size are zeros
+// tall   a warp has 32 query rows (16 for head size 256); all four warps read every tile
+// split  up to 16 query rows: all warps have the same rows, and each has a quarter of the tile's tokens
 //
-// Tokens whose values are codes come first: their sum is in the codes' frame (rotated, centred, without the head's
-// power of two), and is turned back once, before the first exact value.
+// Tokens whose values are codes come first. Their sum accumulates in the frame of the codes (rotated, centred, without
+// the head's power of two) and is converted once, before the first exact value.
 #include "backend/cuda/attention/flash_stages.cuh"
 #include "backend/cuda/queue.h"
 
@@ -15,7 +15,7 @@ namespace lk::cuda {
 
 namespace {
 
-// Grid: KV heads times groups of kRows rows, splits, segments.
+// Grid: [KV heads * groups of kRows query rows, splits, segments].
 template <int kD, bool kSplit>
 __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_kernel(const AttentionWork a) {
     after_previous();
@@ -24,9 +24,9 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     extern __shared__ __align__(16) char shared[];
     const SegmentWork& seg = a.segments[blockIdx.z];
     const int d = a.head_size;
-    const int block = d & -d;  // of the Hadamard transform, 8 at least
+    const int block = d & -d;  // of the Hadamard transform, at least 8
     const int n_blocks = (seg.n_rows * (a.n_head / a.n_head_kv) + S::kRows - 1) / S::kRows;
-    const int last_first = n_blocks - 1 - static_cast<int>(blockIdx.x) / a.n_head_kv;  // the longest first
+    const int last_first = n_blocks - 1 - static_cast<int>(blockIdx.x) / a.n_head_kv;  // schedule the longest first
     if (last_first < 0) {
         return;
     }
@@ -47,8 +47,9 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     const int begin = places.begin;
     const int end = places.end;
 
+    // Rows without a token are multiplied by zeros, so they must not be NaN.
     for (int i = threadIdx.x; i < 2 * 2 * S::kSide / 4; i += kThreads) {
-        reinterpret_cast<unsigned*>(tiles)[i] = 0;  // rows of no token are multiplied with zeros
+        reinterpret_cast<unsigned*>(tiles)[i] = 0;
     }
     for (int i = threadIdx.x; i < kD; i += kThreads) {
         wide[i] = 1;
@@ -60,7 +61,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         }
     }
 
-    // ---- stage "load tile": while one is multiplied, the next is on its way
+    // ---- stage "load tile": loads the next tile while the current one is multiplied
     const auto point = [&](const Tile& t, int buffer) {
         const int i = threadIdx.x % kTile;
         const bool keys = threadIdx.x < kTile;

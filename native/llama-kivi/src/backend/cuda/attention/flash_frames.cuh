@@ -1,6 +1,6 @@
-// Flash's sizes, query rows and output, and the frames these are in. A warp has tiles of 16 query rows (kM) and of 8
-// tokens (kN); with g = lane / 4 and j = lane % 4, a lane has rows g and g + 8 of each, and of each 8 tokens or
-// channels 2 j and 2 j + 1.
+// Flash attention: sizes, query rows, output, and the frames that queries and output are in. A warp has kM tiles of 16
+// query rows and kN tiles of 8 tokens. With g = lane / 4 and j = lane % 4, a lane has rows g and g + 8 of each row
+// tile, and elements 2 j and 2 j + 1 of each 8 tokens or channels.
 #pragma once
 
 #include "backend/cuda/attention/flash_load.cuh"
@@ -13,20 +13,20 @@ constexpr int kWarps = kJoinWarps;
 
 template <int kD, bool kSplit>
 struct Sizes {
-    static constexpr int kM = flash_row_tiles(kD, kSplit);              // tiles of 16 rows of a warp
-    static constexpr int kRows = flash_rows(kD, kSplit);                // of a block
-    static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;  // tiles of 8 tokens of a warp
-    static constexpr int kStride = kD + 8;                              // halves of a row: eight rows, eight banks
-    static constexpr int kSide = kTile * kStride * 2;                   // bytes of a tile's keys or values
-    static constexpr int kTiles = kRows * kStride * 2;                  // after q
-    static constexpr int kPointers = kTiles + 4 * kSide;                // const half* [2 buffers, keys and values, 64]
-    static constexpr int kWide = kPointers + 2 * 2 * kTile * 8;         // uint8 [D]: 4 for refined channels
+    static constexpr int kM = flash_row_tiles(kD, kSplit);              // tiles of 16 rows per warp
+    static constexpr int kRows = flash_rows(kD, kSplit);                // query rows per thread block
+    static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;  // tiles of 8 tokens per warp
+    static constexpr int kStride = kD + 8;                       // halves per row; eight rows are in different banks
+    static constexpr int kSide = kTile * kStride * 2;            // bytes of a tile's keys or values
+    static constexpr int kTiles = kRows * kStride * 2;           // tiles follow q
+    static constexpr int kPointers = kTiles + 4 * kSide;         // const half* [2 buffers, keys and values, 64]
+    static constexpr int kWide = kPointers + 2 * 2 * kTile * 8;  // uint8 [D]: 4 for refined channels
     static constexpr int kWork = kWide + kD;
     static constexpr int kJoin = kSplit ? (kWarps * 16 * (kD + 2) + 16 * kD) * 4 : 0;
     static constexpr int kBytes = kWork > kJoin ? kWork : kJoin;
 };
 
-// Where a thread is.
+// Indices of a thread.
 struct Lane {
     int warp = threadIdx.x / 32;
     int lane = threadIdx.x % 32;
@@ -34,24 +34,24 @@ struct Lane {
     int j = lane % 4;
 };
 
-// Over the four lanes of a row.
+// Reduces over the four lanes of a row.
 __device__ float sum_of_row(float x) {
     x += __shfl_xor_sync(kAllLanes, x, 1);
     return x + __shfl_xor_sync(kAllLanes, x, 2);
 }
 
-// Places [begin, end) of the order of tiles.
+// Positions [begin, end) in the order in which tiles visit tokens.
 struct Places {
     int begin;
     int end;
 };
 
-// Those of this block's split.
+// The positions of this thread block's split.
 __device__ __forceinline__ Places places_of_split(const AttentionWork& a, const SegmentWork& seg, const QueryRows& rows,
                                                   const Store& v) {
     const int n_tokens = rows.position(rows.n - 1) + 1;
     const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
-    // Whole pages are the first tokens, and in codes on both sides.
+    // The whole pages of the page kernel are the first tokens, coded on both sides.
     const int window_from = first_seen < v.n_coded || first_seen == 0
                                 ? first_seen / kTile * kTile
                                 : v.n_coded + v.n_sinks + (first_seen - v.n_coded) / kTile * kTile;
@@ -62,8 +62,8 @@ __device__ __forceinline__ Places places_of_split(const AttentionWork& a, const 
     return {begin, min(all, begin + per_split)};
 }
 
-// Stage "load queries": rows in powers of two, turned to meet keys that were rotated for positions `frame` higher than
-// theirs are now, and by the Hadamard transform of `block` channels where keys are.
+// Stage "load queries": rows scaled for exp2, rotated by `frame` positions to match keys with that frame, and, if
+// `turned`, transformed by the Hadamard transform over `block` channels to match rotated keys.
 template <int kD, bool kSplit>
 __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
                                              int block, int frame, bool turned, uint16_t* q) {
@@ -122,13 +122,13 @@ __device__ __forceinline__ void load_queries(const AttentionWork& a, const Query
     }
 }
 
-// A lane's rows of the output, and their softmax so far.
+// A lane's rows of the output and their softmax state.
 template <int kD, bool kSplit>
 struct Output {
     static constexpr int kM = Sizes<kD, kSplit>::kM;
     float out[kM][kD / 8][4];
     float largest[kM][2];
-    float sum[kM][2];  // of the lane's tokens
+    float sum[kM][2];  // over the lane's tokens
 
     __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -149,7 +149,7 @@ struct Output {
     }
 };
 
-// Stage "turn back": the output leaves the frame of coded values for that of exact ones.
+// Stage "turn back": converts the output from the frame of coded values to that of exact values.
 template <int kD, bool kSplit>
 __device__ __forceinline__ void turn_back(const PageFormat& f, const Store& v, const Lane& at, int d, int block,
                                           Output<kD, kSplit>& o) {

@@ -1,5 +1,5 @@
-// Flash's stage "load tile": tokens of any type become rows of halves in shared memory. All threads of a block take
-// part.
+// Flash attention, stage "load tile": dequantizes tokens of any type to rows of halves in shared memory. Called by all
+// threads of a block.
 #pragma once
 
 #include "backend/cuda/attention/flash_tile.cuh"
@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kThreads = AttentionFunction::kThreads;
 
-// What of a page's format is known while compiling; zeros: nothing.
+// The compile-time constants of a page's format; 0: known only at run time.
 template <int kD, int kBits>
 struct Known {
     const PageFormat& f;
@@ -19,7 +19,7 @@ struct Known {
     __device__ int tile_tokens() const { return kBits > 0 ? 32 : f.tile_tokens; }
 };
 
-// Calls load(Known) with as much as is known: kD, if it is the head's size, and the bits.
+// Calls load(Known) with the bits as a constant, and the head size if it equals kD.
 template <int kD, class Load>
 __device__ void with_known(const PageFormat& f, const Load& load) {
     const bool usual = f.head_size == kD && (f.side == kv::Side::values || f.tile_tokens == 32);
@@ -32,12 +32,12 @@ __device__ void with_known(const PageFormat& f, const Load& load) {
     }
 }
 
-// Keys in codes become halves, but for the fine plane of refined channels. A thread takes four words of a quad at once.
+// Dequantizes keys to halves, without the low bits of refined channels. A thread converts four words of a quad at once.
 template <int kStride, class K>
 __device__ void load_keys(const K known, const Tile& tile, float factor, const uint8_t* wide, uint16_t* to) {
     const PageFormat& f = known.f;
     const int n_quads = known.d() / 4;
-    const int n_words = known.tile_tokens() * known.bits() / 8;  // of a quad
+    const int n_words = known.tile_tokens() * known.bits() / 8;  // per quad
     const unsigned mask = known.bits() == 2 ? 0x03030303u : 0x0f0f0f0fu;
     const int first = tile.k_token / known.tile_tokens();
     const int count = (tile.k_token + tile.n - 1) / known.tile_tokens() - first + 1;
@@ -84,7 +84,7 @@ __device__ void load_keys(const K known, const Tile& tile, float factor, const u
                 if (row < 0 || row >= tile.n) {
                     continue;
                 }
-                // Byte c with 0x64 above it is the half 1024 + c.
+                // Byte c below byte 0x64 is the half 1024 + c.
                 const unsigned codes = word[i] >> (known.bits() * t) & mask;
                 const __half2 c0 = __hadd2(halves(__byte_perm(codes, 0x64646464u, 0x4140)), less);
                 const __half2 c1 = __hadd2(halves(__byte_perm(codes, 0x64646464u, 0x4342)), less);
@@ -95,7 +95,7 @@ __device__ void load_keys(const K known, const Tile& tile, float factor, const u
     }
 }
 
-// Adds the fine plane, which has two bits.
+// Adds the low two bits of refined channels.
 template <int kStride, class K>
 __device__ void refine_keys(const K known, const uint8_t* table, const Tile& tile, float factor, uint16_t* to) {
     const PageFormat& f = known.f;
@@ -124,13 +124,13 @@ __device__ void refine_keys(const K known, const uint8_t* table, const Tile& til
     }
 }
 
-// Values in codes become halves in the codes' frame. A thread takes four channels of 16 tokens (of 8, with 4 bits).
+// Dequantizes values to halves in the frame of the codes. A thread converts four channels of 16 tokens (8 with 4 bits).
 template <int kStride, class K>
 __device__ void load_values(const K known, const Tile& tile, uint16_t* to) {
     const PageFormat& f = known.f;
     constexpr int kBlock = kv::kValueBlockTokens;
     const int n_quads = known.d() / 4;
-    const int n_halves = known.bits() / 2;  // with 4 bits, tokens whose quad is odd have words of their own
+    const int n_halves = known.bits() / 2;  // with 4 bits, odd quads of tokens have separate words
     const int first = tile.v_token / kBlock;
     const int count = (tile.v_token + tile.n - 1) / kBlock - first + 1;
     const unsigned mask = known.bits() == 2 ? 0x00030003u : 0x000f000fu;
@@ -143,7 +143,7 @@ __device__ void load_values(const K known, const Tile& tile, uint16_t* to) {
         const uint4 w = reinterpret_cast<const uint4*>(
             tile.v_page)[(block * (n_quads / 2) + quad / 2) * 2 * n_halves + 2 * h + quad % 2];
 #pragma unroll
-        for (int lane = 0; lane < 4; ++lane) {  // of a quad of tokens: a byte of each word
+        for (int lane = 0; lane < 4; ++lane) {  // tokens of a quad: one byte of each word
             const unsigned select = 0x0040u + lane * 0x0011u;
             const unsigned x0 = __byte_perm(__byte_perm(w.x, w.y, select), 0, 0x4140);
             const unsigned x1 = __byte_perm(__byte_perm(w.z, w.w, select), 0, 0x4140);
@@ -179,7 +179,7 @@ __device__ void load_values(const K known, const Tile& tile, uint16_t* to) {
     }
 }
 
-// Rows in blocks of ggml, a run of them from `rows` on. A thread takes 16 elements.
+// Dequantizes consecutive rows of ggml blocks, starting at `rows`. A thread converts 16 elements.
 template <int kD, int kStride>
 __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uint16_t* to) {
     constexpr int kPieces = kD / 16;
@@ -195,7 +195,7 @@ __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uin
         unsigned x[8];
 #pragma unroll
         for (int part = 0; part < 4; ++part) {
-            // Four elements as bytes from 0 on, and what they are too high.
+            // Four elements as unsigned bytes, and the offset to subtract.
             unsigned codes;
             __half2 less;
             if (f.bits == 8) {
@@ -214,7 +214,7 @@ __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uin
     }
 }
 
-// Rows in full precision, of d elements.
+// Copies full-precision rows of d elements.
 template <int kD, int kStride>
 __device__ void load_rows(const uint16_t* const* rows, int n, int d, uint16_t* to) {
     constexpr int kPieces = kD / 8;

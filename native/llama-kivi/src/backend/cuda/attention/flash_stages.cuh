@@ -1,4 +1,4 @@
-// Flash's stages over a tile in shared memory, and what follows the last tile; flash.cu puts them together.
+// Flash attention: the stages over a tile in shared memory and after the last tile; flash.cu calls them.
 #pragma once
 
 #include "backend/cuda/attention/flash_frames.cuh"
@@ -21,13 +21,13 @@ __device__ void load_transposed(unsigned (&x)[4], const uint16_t* row) {
                  : "r"(from));
 }
 
-// Over the four lanes of a row, as sum_of_row.
+// Maximum over the four lanes of a row, like sum_of_row.
 __device__ float max_of_row(float x) {
     x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
     return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
 }
 
-// A warp's part of a tile: its query rows, and its tokens.
+// A warp's part of a tile: its query rows and its tokens.
 template <int kD, bool kSplit>
 struct WarpTile {
     using S = Sizes<kD, kSplit>;
@@ -36,13 +36,13 @@ struct WarpTile {
     using Scores = float[kM][kN][4];
 
     const Lane& at;
-    int own_row;    // first of the warp
-    int own_token;  //
+    int own_row;    // the warp's first row
+    int own_token;  // the warp's first token
 
     __device__ __forceinline__ explicit WarpTile(const Lane& lane)
         : at(lane), own_row(kSplit ? 0 : lane.warp * 16 * kM), own_token(kSplit ? lane.warp * 8 * kN : 0) {}
 
-    // Stage "scores": of q [rows, stride] with keys [tokens, stride].
+    // Stage "scores": q [rows, stride] times keys [tokens, stride].
     __device__ __forceinline__ void multiply_keys(const uint16_t* q, const uint16_t* keys, Scores& score) const {
         const int lane = at.lane;
 #pragma unroll
@@ -76,8 +76,8 @@ struct WarpTile {
         }
     }
 
-    // Stage "mask": a token is seen by the rows at its position or after, and by those that have it in their window.
-    // Tokens before `hidden` are sinks, which are tokens of their own.
+    // Stage "mask": a row attends to tokens up to its position and within its window. Tokens before `hidden` are
+    // masked: they are sinks, which are visited separately.
     __device__ __forceinline__ void hide_tokens(const QueryRows& rows, const Tile& tile, int hidden,
                                                 const AttentionWork& a, Scores& score) const {
         if (tile.n < kTile || tile.token < hidden || tile.token + kTile - 1 > rows.position(0) || a.window > 0) {
@@ -102,7 +102,7 @@ struct WarpTile {
         }
     }
 
-    // Stage "softmax update": scores become probabilities, up to their sum.
+    // Stage "softmax update": turns scores into unnormalized probabilities.
     __device__ __forceinline__ void update_softmax(Scores& score, Output<kD, kSplit>& o) const {
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
@@ -163,7 +163,7 @@ struct WarpTile {
     }
 };
 
-// Stage "merge": warps that split tokens have the same rows.
+// Stage "merge": adds up the rows of warps that split the tokens.
 template <int kD>
 __device__ __forceinline__ void merge_warps(const AttentionWork& a, const QueryRows& rows, const Lane& at,
                                             const Output<kD, true>& o, float* sums) {
@@ -185,7 +185,7 @@ __device__ __forceinline__ void merge_warps(const AttentionWork& a, const QueryR
     join_parts<16, kD, false>(a, a.n_page_splits + blockIdx.y, rows, nullptr, sums);
 }
 
-// Stage "store": each warp its own rows, to a.out if there is one split.
+// Stage "store": each warp writes its rows to a.partial, or to a.out if there is one split.
 template <int kD>
 __device__ __forceinline__ void store_rows(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
                                            const Output<kD, false>& o) {

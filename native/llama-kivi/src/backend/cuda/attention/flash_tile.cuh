@@ -1,4 +1,4 @@
-// Where the tokens of flash's tiles lie: one side of a head, and up to 64 tokens of both sides that are read alike.
+// Flash attention: addresses of the tokens of a tile, on both sides.
 #pragma once
 
 #include "backend/cuda/attention/common.cuh"
@@ -12,13 +12,13 @@ using kv::ScaleKind;
 
 constexpr int kTile = kFlashTile;
 
-// One side of a head.
+// One side of one KV head.
 struct Store {
     const SideWork& side;
     const SideShape& shape;
     size_t page_offset;
     const uint8_t* table;
-    int n_coded;  // tokens from the first on that lie in pages of codes, but for the sinks
+    int n_coded;  // leading tokens whose pages hold codes; includes the sinks
     int n_sinks;
 
     __device__ Store(const SideWork& work, const SideShape& form, int head)
@@ -36,13 +36,13 @@ struct Store {
     }
 };
 
-// Up to 64 tokens that follow each other, on each side either all in one run of codes or all in full precision.
-// Tokens are visited in this order: those whose values are codes, the sinks, the rest.
+// Up to 64 consecutive tokens; on each side they are either all in one run of codes or all in full precision.
+// Tiles visit the tokens with coded values first, then the sinks, then the rest.
 struct Tile {
     int token;
     int n;
-    int next;     // place in the order of the tile after
-    int k_token;  // in the page, of coded keys; -1: exact
+    int next;     // position of the next tile in the visiting order
+    int k_token;  // first token in the page of coded keys; -1: keys are exact
     int v_token;
     int frame;
     const uint8_t* k_page;
@@ -58,7 +58,7 @@ __device__ Tile tile_at(const Store& k, const Store& v, int place, int end) {
     t.n = min(t.n, end - place);
     t.k_token = -1;
     t.v_token = -1;
-    // Where tokens are hidden because their values are sinks, their keys may be anything.
+    // Tokens masked because their values are sinks may have any keys.
     const int k_sinks = coded && k.n_sinks == v.n_sinks ? 0 : k.n_sinks;
     if (t.token < k_sinks) {
         t.n = min(t.n, k_sinks - t.token);

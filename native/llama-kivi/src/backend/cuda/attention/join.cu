@@ -1,4 +1,4 @@
-// Joins splits.
+// Merges the partial attention results of splits.
 #include <cmath>
 
 #include "backend/cuda/attention/attention.h"
@@ -8,7 +8,7 @@ namespace lk::cuda {
 
 namespace {
 
-// One block of D threads for each row and query head of a segment.
+// One thread block of D threads per row and query head of a segment.
 __global__ void join_kernel(const AttentionWork a) {
     after_previous();
     const SegmentWork& seg = a.segments[blockIdx.y];

@@ -1,14 +1,16 @@
-// Attention of few query rows over whole pages of codes, on the matrix units: what decoding spends its time on.
+// Attention of few query rows over whole pages of codes, on tensor cores. Decoding spends most of its attention time
+// here.
 //
-// A warp takes a page by itself, and needs no other until the end. Codes are never turned into numbers: masked where
-// they lie, two of them are halves far below the smallest normal one (code * 4^place * 2^-24), which the matrix units
-// multiply exactly. Scales go to the other side: to q for keys, to the probabilities for values; powers of two to the
-// end. mma.m16n8k16 multiplies 16 tokens (or channels) with 8 query rows. With g = lane / 4 and j = lane % 4:
-//   keys    a step takes 16 code rows, of which quad j is lane j's; a word of 2-bit codes holds tokens g, 8 + g, 16 + g
-//           and 24 + g of its tile. A lane ends with the scores of tokens 8 t + g for rows 2 j and 2 j + 1.
-//   values  a word holds 16 tokens of a channel (8 with 4 bits); a lane takes those of channels g and g + 8 in blocks
-//           j and 4 + j of 16 tokens, and ends with these channels for rows 2 j and 2 j + 1.
-// Both halves of a page lie in shared memory while they are used; the next page's are fetched as soon as they are not.
+// Each warp processes its own pages; warps synchronize only at the end. Codes are not dequantized: two masked codes of
+// a word are read as subnormal halves (code * 4^place * 2^-24), which tensor cores multiply exactly. Scales are folded
+// into the other operand: into q for keys, into the probabilities for values. Powers of two are applied at the end.
+// mma.m16n8k16 multiplies 16 tokens (or channels) by 8 query rows. With g = lane / 4 and j = lane % 4:
+//   keys    a step covers 16 code rows; lane j reads quad j. A word of 2-bit codes holds tokens g, 8 + g, 16 + g and
+//           24 + g of its tile. A lane ends with the scores of tokens 8 t + g for rows 2 j and 2 j + 1.
+//   values  a word holds 16 tokens of a channel (8 with 4 bits). A lane reads channels g and g + 8 of token blocks j
+//           and 4 + j, and ends with these channels for rows 2 j and 2 j + 1.
+// Keys and values of a page are in shared memory while in use; each is prefetched for the next page as soon as its
+// buffer is free.
 #include "backend/cuda/attention/pages_stages.cuh"
 #include "backend/cuda/queue.h"
 
@@ -16,7 +18,7 @@ namespace lk::cuda {
 
 namespace {
 
-// kBlocks: of a multiprocessor.
+// kBlocks: thread blocks per multiprocessor.
 template <int kD, int kBits, bool kPaper, int kBlocks>
 __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kernel(const AttentionWork a) {
     beside_previous();
@@ -53,7 +55,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     const int own_refined = Warp::kRotated ? refined[lane % (kD / 4)] : 0;
     PageOutput<kD> output;
 
-    // Where pages are is read one page ahead of fetching them.
+    // The address of a page is read one page before its prefetch.
     const auto run_at = [&](const Run* runs, int p) { return runs[min(p, end - 1)]; };
     Run run{};
     Run next{};
@@ -74,7 +76,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         wait_for_copies();
         typename Warp::Scores score;
         own.multiply_keys(q, own_refined, score);
-        __syncwarp();  // the keys are used
+        __syncwarp();  // all lanes are done with the keys
         if (more) {
             own.fetch_keys(next.block + k_offset);
         }
@@ -83,7 +85,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         own.update_softmax(factor, score, output);
         wait_for_copies();
         own.add_values(output);
-        __syncwarp();  // the values are used
+        __syncwarp();  // all lanes are done with the values
         if (more) {
             own.fetch_values(next_values + v_offset);
         }

@@ -1,4 +1,4 @@
-// How a page of codes lies in a warp's shared memory, and arithmetic on codes and scales as halves.
+// Layout of a page of codes in a warp's shared memory, and arithmetic on codes and scales as halves.
 #pragma once
 
 #include "backend/cuda/attention/common.cuh"
@@ -8,25 +8,24 @@ namespace lk::cuda {
 namespace {
 
 constexpr int kRows = kPagesRows;
-constexpr int kTiles = 4;      // of 32 tokens in a page
-constexpr int kProbRow = 136;  // halves of a row of probabilities: rows in banks of their own
+constexpr int kTiles = 4;      // tiles of 32 tokens per page
+constexpr int kProbRow = 136;  // halves per row of probabilities, padded so that rows are in different banks
 
 struct Kind {
     int head_size;
     int bits;
-    bool paper;  // scales are pairs of halves
+    bool paper;  // scale and minimum are halves
 
-    __host__ __device__ constexpr bool rotated() const { return bits == 2 && !paper; }  // and keys refined
+    __host__ __device__ constexpr bool rotated() const { return bits == 2 && !paper; }  // kivi2: also refined keys
     __host__ __device__ constexpr int code_rows() const { return rotated() ? head_size * 5 / 4 : head_size; }
-    __host__ __device__ constexpr int value_words() const { return head_size * bits / 2; }  // of 16 tokens
-    __host__ __device__ constexpr int value_stride() const { return value_words() + 8; }    // lanes j in other banks
-    // Powers of two that probabilities are multiplied with, so that their products with scales are normal halves and
-    // no product with a zero point or a minimum leaves the range.
+    __host__ __device__ constexpr int value_words() const { return head_size * bits / 2; }  // per block of 16 tokens
+    __host__ __device__ constexpr int value_stride() const { return value_words() + 8; }    // avoids bank conflicts
+    // Probabilities are multiplied by 2^lift, so that their products with scales are normal halves and no product with
+    // a zero point or minimum overflows.
     __host__ __device__ constexpr int lift() const { return paper ? 0 : rotated() ? 10 : 6; }
 };
 
-// Shared memory of a warp, in bytes: a page of keys as it lies; of values, blocks of 16 tokens apart, then their
-// scales.
+// Byte offsets in a warp's shared memory: a page of keys unchanged, values in padded blocks of 16 tokens, their scales.
 struct Layout {
     int values;
     int value_scales;
@@ -43,7 +42,7 @@ struct Layout {
     }
 };
 
-// Transposes an 8 x 8 matrix of halves, of which a lane has columns 2 j and 2 j + 1 of row g.
+// Transposes an 8 x 8 matrix of halves; a lane has columns 2 j and 2 j + 1 of row g.
 __device__ unsigned transpose(unsigned x) {
     unsigned y;
     asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(y) : "r"(x));
@@ -54,7 +53,7 @@ __device__ unsigned times(unsigned a, unsigned b) {
     return bits(__hmul2(halves(a), halves(b)));
 }
 
-// Halves 0 and 2, or 1 and 3, of four.
+// Halves 0 and 2 of the four halves in a and b; high_halves: 1 and 3.
 __device__ unsigned low_halves(unsigned a, unsigned b) {
     return __byte_perm(a, b, 0x5410);
 }
@@ -63,7 +62,7 @@ __device__ unsigned high_halves(unsigned a, unsigned b) {
     return __byte_perm(a, b, 0x7632);
 }
 
-// Byte scales 0 and 2 of a word as halves; and 1 and 3.
+// Byte scales 0 and 2 of a word as halves, then 1 and 3.
 constexpr unsigned kScaleMask = 0x3fc03fc0u;
 
 __device__ unsigned even_scales(unsigned word) {
@@ -74,19 +73,19 @@ __device__ unsigned odd_scales(unsigned word) {
     return word >> 2 & kScaleMask;
 }
 
-// Signed bytes 0 and 2 of a word as halves: 1024 + 128 + x has x in its low bits.
+// Signed bytes 0 and 2 of a word as halves: the low bits of the half 1024 + 128 + x hold x + 128.
 __device__ unsigned even_zeros(unsigned word) {
     const unsigned raised = (word & 0x00ff00ffu) ^ 0x64806480u;
     return bits(__hsub2(halves(raised), __half2half2(__ushort_as_half(0x6480))));
 }
 
-// Waits for all copies of the warp but the last group.
+// Waits for all asynchronous copies of the warp except the last group.
 __device__ void wait_for_copies() {
     copy_wait<1>();
     __syncwarp();
 }
 
-// Over the lanes of one j.
+// Reduces over the lanes with the same j.
 __device__ float max_of_column(float x) {
     for (int offset = 4; offset < 32; offset *= 2) {
         x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, offset));

@@ -1,13 +1,13 @@
-// Attention of one query row over whole pages of codes. Where no other row shares the codes, dp4a is nearer to the
-// memory's speed than the matrix units of pages.cu.
+// Attention of one query row over whole pages of codes. When no other row shares the codes, dp4a comes closer to memory
+// bandwidth than the tensor cores of pages.cu.
 //
-// A warp takes a page by itself and needs no other warp until the end: it reads the codes from memory as they lie, each
-// of them once for all query rows, straight into registers.
-//   keys    32 tokens at a time: scales folded into weights of 8 bits, dp4a over the quads of channels; a lane ends
+// Each warp processes its own pages; warps synchronize only at the end. A warp reads each code once for all query rows,
+// from global memory directly into registers.
+//   keys    32 tokens at a time: scales are folded into 8-bit weights, dp4a sums over quads of channels; a lane ends
 //           with the score of its own token
-//   values  a lane owns kCh channels; the probabilities of the page's 128 tokens, times their scales, are folded into
-//           weights of 8 bits once for each group of channels
-// Rows in full precision (sinks, ring, the call's own) are another split, by rows.cu; join.cu merges the splits.
+//   values  a lane has kCh channels; probabilities times scales of the page's 128 tokens become 8-bit weights, once per
+//           channel group
+// Full-precision rows (sinks, ring, staged rows) are another split, computed by rows.cu; join.cu merges the splits.
 #include "backend/cuda/attention/pages_row_stages.cuh"
 #include "backend/cuda/queue.h"
 
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
 
     typename Warp::Queries queries;
     own.load_queries(a, rows, k_table, k_factor, queries);
-    int last[kRows];  // position of the row
+    int last[kRows];  // position of each row
     typename Warp::Output output;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {

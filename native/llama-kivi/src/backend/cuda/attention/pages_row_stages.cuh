@@ -1,5 +1,5 @@
-// The stages of attention over pages of codes with dp4a, which pages_row.cu puts together. One struct, as all stages
-// work on the same page.
+// The stages of attention over pages of codes with dp4a; pages_row.cu calls them. They share one struct because all of
+// them work on the same page.
 #pragma once
 
 #include "backend/cuda/attention/common.cuh"
@@ -8,19 +8,19 @@ namespace lk::cuda {
 
 namespace {
 
-constexpr int kTiles = 4;  // of 32 tokens in a page
+constexpr int kTiles = 4;  // tiles of 32 tokens per page
 
-// The greatest of a warp, for floats that are not negative.
+// Maximum over a warp, for non-negative floats.
 __device__ inline float warp_max_positive(float x) {
     return __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x)));
 }
 
-// x rounded to an integer of -127..127, in the low byte: adding 1.5 * 2^23 leaves it there.
+// Rounds x to an integer in -127..127, in the low byte: adding 1.5 * 2^23 shifts it there.
 __device__ inline unsigned low_byte(float x) {
     return __float_as_uint(x + 12582912.0f);
 }
 
-// Four low bytes in a word.
+// Packs four low bytes into a word.
 __device__ inline unsigned pack(unsigned a, unsigned b, unsigned c, unsigned d) {
     return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
 }
@@ -29,20 +29,20 @@ __device__ inline float signed_byte(unsigned word, int i) {
     return static_cast<float>(static_cast<int8_t>(word >> (8 * i)));
 }
 
-// Shared memory of a warp: weights of keys, int8 [rows, code rows]; of values, int8 [channel groups, rows, 128].
+// Shared memory of a warp: key weights, int8 [rows, code rows]; value weights, int8 [channel groups, rows, 128].
 __host__ __device__ inline int page_warp_bytes(const kv::PageFormat& k, const kv::PageFormat& v, int rows) {
     const int fold_k = (rows * k.rows + 15) / 16 * 16;
     return fold_k + v.scale_groups * rows * kv::kPageTokens;
 }
 
-// Of a block: what its warps need, and at the end their sums.
+// Shared memory of a thread block: that of its warps, reused at the end for their partial results.
 __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const kv::PageFormat& v, int rows) {
     const int work = kJoinWarps * page_warp_bytes(k, v, rows);
     const int sums = join_bytes(rows, k.head_size);
     return work > sums ? work : sums;
 }
 
-// kBits: of a code. kPaper: scales are pairs of halves. Byte scales of 2-bit codes mean refined keys and rotated
+// kBits: bits per code. kPaper: scale and minimum are halves. 2 bits without kPaper is kivi2: refined keys, rotated
 // values.
 template <int kRows, int kBits, bool kPaper, int kCh>
 struct RowWarp {
@@ -50,38 +50,38 @@ struct RowWarp {
     static constexpr int kD = kCh * 32;
     static constexpr int kCodeRows = kRotated ? kD * 5 / 4 : kD;
     static constexpr int kQuads = kCodeRows / 4;
-    static constexpr int kWords = 32 * kBits / 8;        // of a quad in a tile
-    static constexpr int kTokens = 8 / kBits;            // of a word
-    static constexpr int kSteps = kQuads * kWords / 32;  // loads of a lane for a tile
+    static constexpr int kWords = 32 * kBits / 8;        // words per quad and tile
+    static constexpr int kTokens = 8 / kBits;            // tokens per word
+    static constexpr int kSteps = kQuads * kWords / 32;  // loads per lane and tile
     static constexpr unsigned kMask = kBits == 2 ? 0x03030303u : 0x0f0f0f0fu;
     static constexpr float kMiddle = 0.5f * ((1 << kBits) - 1);
     static_assert(kQuads * kWords % 32 == 0);
 
-    // A lane folds code rows 4 lane .. + 3 (quad `lane`), and refined row `lane`.
+    // A lane folds code rows 4 lane to 4 lane + 3 (quad `lane`) and refined row `lane`.
     struct Queries {
         float q[kRows][4];
         float q_refined[kRows];
         float wide[4];     // 4 for refined channels, whose base plane holds the high bits
         int refined;       // channel of refined row `lane`
-        bool has_quad;     // kD / 4 lanes have
-        bool has_refined;  //
+        bool has_quad;     // true for kD / 4 lanes
+        bool has_refined;  // true for kD / 4 lanes of kivi2
     };
     struct Output {
         float largest[kRows];
-        float sum[kRows];  // of the lane's tokens
+        float sum[kRows];  // over the lane's tokens
         float out[kRows][kCh];
     };
-    // What dp4a's sums mean: x = step * sum + bias.
+    // Dequantizes the integer sums of dp4a: x = step * sum + bias.
     struct Scale {
         float step[kRows];
         float bias[kRows];
-        int group;  // of channels, the lane's: values alone
+        int group;  // the lane's channel group; values only
     };
-    using Scores = float[kRows][kTiles];  // of tokens 32 tile + lane
+    using Scores = float[kRows][kTiles];  // of token 32 tile + lane
 
     const kv::PageFormat& fk;
     const kv::PageFormat& fv;
-    int8_t* fold_k;  // the warp's weights of keys and of values, in shared memory
+    int8_t* fold_k;  // the warp's key and value weights, in shared memory
     int8_t* fold_v;
     int lane;
 
@@ -134,7 +134,8 @@ struct RowWarp {
             }
             int dot[kRows][kTokens];
             multiply_words(words, dot);
-            // Token kWords * t + w of the tile has its sums in the lanes of word w: lane kWords * t + w takes it.
+            // The sums of token kWords * t + w of the tile are in the lanes of word w. Lane kWords * t + w adds them
+            // up.
 #pragma unroll
             for (int r = 0; r < kRows; ++r) {
                 int mine = 0;
@@ -152,7 +153,7 @@ struct RowWarp {
         }
     }
 
-    // Stages "mask" and "softmax update": score becomes the probability, up to the sum. last: the rows' positions.
+    // Stages "mask" and "softmax update": turns scores into unnormalized probabilities. last: positions of the rows.
     __device__ __forceinline__ void update_softmax(const Run& run, int n_sinks, const AttentionWork& a,
                                                    const int (&last)[kRows], Scores& score, Output& o) const {
 #pragma unroll
@@ -186,7 +187,7 @@ struct RowWarp {
         }
     }
 
-    // The scales of rotated values, one for each of the lane's tokens.
+    // Scales of rotated values, one per token of the lane.
     __device__ __forceinline__ void load_value_scales(const uint8_t* v_page, float v_factor,
                                                       float (&v_scale)[kTiles]) const {
         if (kRotated) {
@@ -197,8 +198,8 @@ struct RowWarp {
         }
     }
 
-    // Stage "fold values": probabilities times scales become weights of 8 bits, for each group of channels. scale: of
-    // the lane's group.
+    // Stage "fold values": rounds probabilities times scales to 8-bit weights, per channel group. scale: that of the
+    // lane's group.
     __device__ __forceinline__ void fold_value_scales(const uint8_t* v_page, float v_factor, const Scores& score,
                                                       float (&v_scale)[kTiles], Scale& scale) const {
         __syncwarp();
@@ -228,7 +229,7 @@ struct RowWarp {
                 float constant = 0;
 #pragma unroll
                 for (int t = 0; t < kTiles; ++t) {
-                    const bool there = score[r][t] > 0;  // what is not may have any scale
+                    const bool there = score[r][t] > 0;  // masked tokens may have invalid scales
                     w[t] = there ? score[r][t] * v_scale[t] : 0.0f;
                     top = fmaxf(top, fabsf(w[t]));
                     if (!kRotated) {
@@ -248,7 +249,7 @@ struct RowWarp {
                 const float group_step = top / 127.0f;
                 float group_bias = -group_step * kMiddle * static_cast<float>(total);
                 if (!kRotated) {
-                    group_bias += warp_sum(constant);  // levels of rotated values lie around 0: there it is 0
+                    group_bias += warp_sum(constant);  // 0 for rotated values, whose levels are symmetric
                 }
                 if (g == scale.group) {
                     scale.step[r] = group_step;
@@ -272,11 +273,11 @@ struct RowWarp {
         const int4* const weights = reinterpret_cast<const int4*>(fold_v + scale.group * kRows * kv::kPageTokens);
 #pragma unroll(kRows == 1 ? 8 : 4)
         for (int b = 0; b < kv::kPageTokens / kv::kValueBlockTokens; ++b) {
-            constexpr int kHalves = kBits / 2;  // words of a channel
+            constexpr int kHalves = kBits / 2;  // words per channel
             unsigned words[kHalves][kCh];
 #pragma unroll
             for (int h = 0; h < kHalves; ++h) {
-                // 8 channels by kHalves words lie together.
+                // 8 channels by kHalves words are contiguous.
                 const int index = (b * (kD / 8) + lane * kCh / 8) * 8 * kHalves + 8 * h + lane * kCh % 8;
                 const unsigned* from = reinterpret_cast<const unsigned*>(v_page) + index;
                 if (kCh == 4) {
@@ -318,7 +319,7 @@ struct RowWarp {
     }
 
 private:
-    // Queries times the scales of a group of tokens become weights of 8 bits.
+    // Rounds queries times the scales of a token group to 8-bit weights.
     __device__ __forceinline__ void fold_key_scales(const uint8_t* k_page, int g, const Queries& x,
                                                     Scale& scale) const {
         float s[4] = {};
@@ -347,7 +348,7 @@ private:
         if (x.has_refined) {
             s_refined = byte_scale(k_page[fk.scales_offset + g * kD + x.refined]);
         }
-        __syncwarp();  // the weights of the group before are used
+        __syncwarp();  // all lanes are done with the previous group's weights
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
             float w[4];
@@ -383,7 +384,7 @@ private:
         __syncwarp();
     }
 
-    // A lane's words of a tile times the weights of their quads, for each token of a word.
+    // Multiplies a lane's words of a tile by the weights of their quads, per token of a word.
     __device__ __forceinline__ void multiply_words(const unsigned (&words)[kSteps], int (&dot)[kRows][kTokens]) const {
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {

@@ -1,5 +1,5 @@
-// The stages of attention over pages of codes on the matrix units, which pages.cu puts together. See there for the
-// layout of codes in lanes. One struct, as all stages work on the same page in shared memory.
+// The stages of attention over pages of codes on tensor cores; pages.cu calls them and describes the layout of codes in
+// lanes. They share one struct because all of them work on the same page in shared memory.
 #pragma once
 
 #include "backend/cuda/attention/pages_layout.cuh"
@@ -8,12 +8,12 @@ namespace lk::cuda {
 
 namespace {
 
-// What a lane has of the output and its softmax: channels 16 i + g and 16 i + 8 + g of rows 2 j and 2 j + 1.
+// A lane's part of the output and softmax state: channels 16 i + g and 16 i + 8 + g of rows 2 j and 2 j + 1.
 template <int kD>
 struct PageOutput {
-    float largest[2] = {-INFINITY, -INFINITY};  // in powers of two
-    float sum[2] = {0, 0};                      // of the lane's tokens
-    float shift[4] = {0, 0, 0, 0};              // sums of probabilities times scales: what all channels lack
+    float largest[2] = {-INFINITY, -INFINITY};  // base-2 logarithms
+    float sum[2] = {0, 0};                      // over the lane's tokens
+    float shift[4] = {0, 0, 0, 0};              // 3 * sum(p * s); half of it is subtracted from all channels
     float out[kD / 16][4];
 
     __device__ __forceinline__ PageOutput() {
@@ -27,7 +27,7 @@ struct PageOutput {
     }
 };
 
-// A warp with its page in shared memory.
+// A warp and its page in shared memory.
 template <int kD, int kBits, bool kPaper>
 struct PageWarp {
     static constexpr Kind kKind{kD, kBits, kPaper};
@@ -52,12 +52,12 @@ struct PageWarp {
     int g;
     int j;
 
-    // Stage "load queries": of row g, for the code rows of quads 4 step + j: channels 0 and 2, then 1 and 3. factor:
-    // from products with q of rows 2 j and 2 j + 1 to scores, in powers of two.
+    // Stage "load queries". q: row g, code rows of quads 4 step + j, channels 0 and 2, then 1 and 3. factor: converts
+    // products with q of rows 2 j and 2 j + 1 to base-2 scores.
     __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table,
                                                  const uint16_t* refined, char* shared, Queries& q,
                                                  float (&factor)[2]) const {
-        // The greatest |q|.
+        // Maximum |q|.
         constexpr float kTop = kPaper ? 2.0f : 1024.0f;
         uint8_t* const wide = reinterpret_cast<uint8_t*>(shared);  // [D]: 4 for refined channels
         for (int i = threadIdx.x; i < kD; i += blockDim.x) {
@@ -90,21 +90,21 @@ struct PageWarp {
             q[step][1] = pack(value(step, 1) * lift, value(step, 3) * lift);
         }
         const float k_factor = kPaper ? 1.0f : ldexpf(1.0f, *reinterpret_cast<const int*>(k_table));
-        // Never 0, with which the score of what is masked would be NaN.
+        // Never 0: the masked score -INFINITY * 0 would be NaN.
         const float back = lift > 0 ? fmaxf(top / kTop * a.scale * k_factor * 1.44269504f, FLT_MIN) : 1.0f;
         factor[0] = __shfl_sync(kAllLanes, back, 8 * j);
         factor[1] = __shfl_sync(kAllLanes, back, 8 * j + 4);
         __syncthreads();
     }
 
-    // Stage "load page", a half at a time.
+    // Stage "load page": keys and values separately.
     __device__ __forceinline__ void fetch_keys(const uint8_t* page) const {
         for (int i = lane * 16; i < static_cast<int>(fk.page_bytes); i += 32 * 16) {
             copy_async(own + i, page + i);
         }
     }
     __device__ __forceinline__ void fetch_values(const uint8_t* page) const {
-        constexpr int kPieces = kValueWords / 4;  // of a block
+        constexpr int kPieces = kValueWords / 4;  // per block
 #pragma unroll
         for (int i = lane; i < 8 * kPieces; i += 32) {
             copy_async(own + at.values + (i / kPieces * kValueStride + i % kPieces * 4) * 4, page + i * 16);
@@ -115,7 +115,7 @@ struct PageWarp {
         }
     }
 
-    // Stage "scores", before the factor. own_refined: refined channel lane % (D/4).
+    // Stage "scores", without the factor. own_refined: refined channel lane % (D/4).
     __device__ __forceinline__ void multiply_keys(const Queries& q, int own_refined, Scores& score) const {
         if (kRotated) {
             move_refined(own_refined);
@@ -127,7 +127,7 @@ struct PageWarp {
             if (tile * 32 % fk.group == 0) {
                 fold_key_scales(q, tile * 32 / fk.group, weights, bias);
             }
-            // Zero points are fourths of a step.
+            // Zero points count quarter steps.
             const float more[2] = {bias[0] * (kPaper ? 1.0f : 0.25f), bias[1] * (kPaper ? 1.0f : 0.25f)};
             const unsigned* const codes = reinterpret_cast<const unsigned*>(own) + (tile * kQuads + j) * kQuadWords + g;
             float dot[2][4] = {};
@@ -144,7 +144,7 @@ struct PageWarp {
             }
 #pragma unroll
             for (int t = 0; t < 4; ++t) {
-                // Codes of rows g + 8 of 2 bits lie a place higher.
+                // 2-bit codes of rows g + 8 are one place higher.
                 const int place = t / 2 * 4 + (kBits == 2 ? t % 2 * 2 : 0);
                 const float unit = power2(24 - place);
 #pragma unroll
@@ -155,7 +155,7 @@ struct PageWarp {
         }
     }
 
-    // Stage "mask": what is not in the run, is a sink, or lies before a row's window.
+    // Stage "mask": masks tokens outside the run, sinks, and tokens before a row's window.
     __device__ __forceinline__ void hide_tokens(const QueryRows& rows, const Run& run, int n_sinks,
                                                 const AttentionWork& a, Scores& score) const {
         if (run.count < kv::kPageTokens || run.start < n_sinks || a.window > 0) {
@@ -174,8 +174,8 @@ struct PageWarp {
         }
     }
 
-    // Stage "softmax update": score becomes the probability, up to the sum, times 2^lift and as much less as its place
-    // is higher. Leaves the probabilities in shared memory.
+    // Stage "softmax update": turns scores into unnormalized probabilities times 2^(lift - place), which compensates
+    // the place of each token's code, and stores them in shared memory.
     __device__ __forceinline__ void update_softmax(const float (&factor)[2], Scores& score, PageOutput<kD>& o) const {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
@@ -187,7 +187,7 @@ struct PageWarp {
             const float now = fmaxf(o.largest[e], max_of_column(top) * factor[e]);
             const float base = now == -INFINITY ? 0.0f : now;
             if (__any_sync(kAllLanes, now > o.largest[e])) {
-                const float correction = exp2_fast(o.largest[e] - base);  // of nothing: 0
+                const float correction = exp2_fast(o.largest[e] - base);  // 0 if there was nothing before
                 o.sum[e] *= correction;
                 o.shift[e] *= correction;
                 o.shift[2 + e] *= correction;
@@ -232,7 +232,7 @@ struct PageWarp {
                     fold_value_scales(h, channel_group, b[h], zero, o.shift);
                 }
                 if (!kRotated) {
-                    // Into the channels of the group; those of a whole group have the same.
+                    // Adds to the channels of the group; all channels of a group get the same.
 #pragma unroll
                     for (int n = 0; n < kD / 16; ++n) {
                         if (n >= i && 16 * n / fv.group == channel_group) {
@@ -246,7 +246,7 @@ struct PageWarp {
             }
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
-                unsigned w[2][2];  // of channels g and g + 8; 4 bits: of tokens 8 n + (0..3), then 8 n + 4 + (0..3)
+                unsigned w[2][2];  // channels g and g + 8; with 4 bits, tokens 8 n + (0..3), then 8 n + 4 + (0..3)
                 const unsigned* const from = words + 4 * h * kValueStride + i * 8 * kBits;
                 w[0][0] = from[0];
                 w[0][1] = kBits == 2 ? w[0][0] : from[8];
@@ -264,7 +264,7 @@ struct PageWarp {
         }
     }
 
-    // Stage "merge", of the warps of a block. All threads of it take part.
+    // Stage "merge": merges the warps of a thread block. Called by all its threads.
     __device__ __forceinline__ void merge_warps(const AttentionWork& a, const QueryRows& rows, const uint8_t* v_table,
                                                 int warp, char* shared, const PageOutput<kD>& o) const {
         __syncthreads();
@@ -279,7 +279,7 @@ struct PageWarp {
                 to[0] = o.largest[e] * 0.69314718f;
                 to[1] = total;
             }
-            const float less = kRotated ? 0.5f * o.shift[e] : 0.0f;  // of three halves, in codes
+            const float less = kRotated ? 0.5f * o.shift[e] : 0.0f;  // 3/2 * sum(p * s), because level = code - 3/2
 #pragma unroll
             for (int i = 0; i < kD / 16; ++i) {
                 to[2 + 16 * i + g] = (o.out[i][e] - less) * back;
@@ -292,8 +292,8 @@ struct PageWarp {
 private:
     using Weights = unsigned[2][4][2];  // of tokens 64 h + 16 j + 4 p + (0, 2), then (1, 3)
 
-    // Scales and zero points of refined channels go to where the second plane's are read. A zero point belongs to the
-    // fine step, which a refined channel has in the second plane alone.
+    // Moves scales and zero points of refined channels to where the second plane reads them. A zero point counts fine
+    // steps, which a refined channel has only in the second plane.
     __device__ __forceinline__ void move_refined(int own_refined) const {
 #pragma unroll
         for (int n = 0; n < kRefined / 32; ++n) {
@@ -309,7 +309,7 @@ private:
         __syncwarp();
     }
 
-    // Queries times the scales of a group of tokens, and what zero points or minima add to each score of the group.
+    // Computes queries times the scales of a token group, and the part of each score due to zero points or minima.
     __device__ __forceinline__ void fold_key_scales(const Queries& q, int token_group, Queries& weights,
                                                     float (&bias)[4]) const {
 #pragma unroll
@@ -341,8 +341,8 @@ private:
         }
     }
 
-    // Probabilities of tokens 64 h .. times the scales of a group of channels; adds to zero what zero points or minima
-    // add to each of its channels, or to shift what rotated values lack.
+    // Computes the probabilities of tokens 64 h to 64 h + 63 times the scales of a channel group. Adds to `zero` the
+    // contribution of zero points or minima to each channel, or to `shift` the centring term of rotated values.
     __device__ __forceinline__ void fold_value_scales(int h, int channel_group, unsigned (&b)[4][2], float (&zero)[4],
                                                       float (&shift)[4]) const {
         const unsigned* const prob = reinterpret_cast<const unsigned*>(own + at.prob);

@@ -1,8 +1,8 @@
-// Attention of few query rows over tokens that are rows of their own: in full precision, which are pages of f16, or
-// sinks, ring and the call's own rows beside pages of codes; or pages of q8_0 or q4_0, in whose rotated frame queries
-// and values are then. A warp takes 32 tokens by itself, and needs no other until the end.
-//   scores  8 lanes a token, 4 tokens at once; a lane ends with the score of its own token
-//   values  a token at a time, kCh channels a lane
+// Attention of few query rows over tokens stored row by row. Either full precision: pages of f16, or sinks, ring and
+// staged rows beside pages of codes. Or pages of q8_0 or q4_0, with queries and values in their rotated frame. Each
+// warp processes 32 tokens at a time; warps synchronize only at the end.
+//   scores  8 lanes per token, 4 tokens at once; a lane ends with the score of its own token
+//   values  one token at a time, kCh channels per lane
 #include <type_traits>
 
 #include "backend/cuda/attention/common.cuh"
@@ -12,11 +12,11 @@ namespace lk::cuda {
 
 namespace {
 
-// The tokens a segment has in full precision, in order: sinks, then those from page_tokens on. In a cache of f16 these
-// are all tokens, and page_tokens is 0.
+// A segment's full-precision tokens in order: sinks, then tokens from page_tokens on. In an f16 cache page_tokens is 0,
+// so these are all tokens.
 struct ExactTokens {
     int n_sinks;
-    int rest;  // the token that follows the sinks
+    int rest;  // the token after the sinks
 
     __device__ explicit ExactTokens(const SegmentWork& s)
         : n_sinks(min(s.k.n_sinks, s.page_tokens)), rest(s.page_tokens) {}
@@ -24,7 +24,7 @@ struct ExactTokens {
     __device__ int token(int i) const { return i < n_sinks ? i : rest + i - n_sinks; }
 };
 
-// The tokens a segment has in pages of blocks.
+// A segment's tokens in pages of q8_0 or q4_0.
 struct PagedTokens {
     static constexpr int n_sinks = 0;
     static constexpr int rest = 0;
@@ -35,19 +35,19 @@ struct PagedTokens {
     __device__ int token(int i) const { return i; }
 };
 
-// A token's row of blocks.
+// A token's row of q8_0 or q4_0 blocks.
 __device__ const uint8_t* block_row(const SideWork& side, const SideShape& shape, int head, int token) {
     const Run& run = side.runs[find_run(side, token)];
     return run.block + static_cast<size_t>(head) * shape.format.page_bytes +
            static_cast<size_t>(run.first + token - run.start) * shape.format.row_bytes();
 }
 
-// kCount channels of a row as they lie in memory, from c on, a multiple of kCount.
+// Channels [c, c + kCount) of a row as stored; c is a multiple of kCount.
 template <int kBits, int kCount>
 struct Channels {
     static constexpr int kWords = kBits == 16 ? kCount / 2 : (kCount + 3) / 4;
     unsigned words[kWords];
-    uint16_t scale = 0;  // of a block
+    uint16_t scale = 0;  // q8_0, q4_0: scale of the block
     int shift = 0;
 
     __device__ Channels() = default;
@@ -77,7 +77,7 @@ struct Channels {
         }
     }
 
-    // Those of a block without their scale, which is returned.
+    // Decodes channels of a block without their scale, and returns the scale.
     __device__ float decode(float (&x)[kCount]) const {
         if constexpr (kBits == 16) {
 #pragma unroll
@@ -88,7 +88,7 @@ struct Channels {
             }
             return 1;
         } else {
-            // A byte in the mantissa of 2^23 is a float of 2^23 more.
+            // Byte b in the mantissa of 2^23 is the float 2^23 + b.
             constexpr unsigned kMantissa = 0x4b000000u;
             constexpr float kLess = 8388608.0f + (kBits == 8 ? 128 : 8);
 #pragma unroll
@@ -101,7 +101,7 @@ struct Channels {
     }
 };
 
-// kBits: of a channel, 16 for rows in full precision.
+// kBits: bits per channel; 16 for full-precision rows.
 template <int kRows, int kCh, int kBits>
 __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const AttentionWork a) {
     constexpr bool kExact = kBits == 16;
@@ -112,8 +112,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     }
     extern __shared__ __align__(16) float joined[];
     constexpr int kD = kCh * 32;
-    constexpr int kParts = kD / 64;  // loads of 8 channels a lane for a token
-    constexpr int kTogether = 4;     // steps of 4 tokens whose loads are under way at once
+    constexpr int kParts = kD / 64;  // loads of 8 channels per lane and token
+    constexpr int kTogether = 4;     // steps of 4 tokens whose loads are in flight together
 
     const SegmentWork& seg = a.segments[blockIdx.z];
     const QueryRows rows(a, seg, kRows);

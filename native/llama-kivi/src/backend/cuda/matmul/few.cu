@@ -1,5 +1,5 @@
-// Products with few columns, where reading the weights is most of the work: 2 to 8, of F32 and BF16 weights 2 to 32.
-// Weights in blocks of 32 are not among them. More: tile.cu, and through halves and cuBLAS (cuda_backend.cpp).
+// GEMMs with few tokens, bound by reading the weights: 2 to 8 tokens, or 2 to 32 for F32 and BF16 weights. Not for
+// weights in blocks of 32. More tokens: tile.cu, or conversion to halves and cuBLAS (cuda_backend.cpp).
 #include "backend/cuda/device_math.cuh"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/weights.cuh"
@@ -12,8 +12,9 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kTileRows = 16;
 
-// A block multiplies 16 rows of weights with 8 kTiles columns; its warps share the rows' length, a lane 8 elements of
-// 32 of rows g and g + 8 (g = lane / 4), in whatever order the matrix units take them: that of the columns is the same.
+// A thread block multiplies 16 rows of weights by 8 kTiles tokens; its warps split the row length. Of each 32 elements,
+// a lane has 8 of rows g and g + 8 (g = lane / 4). The order in which tensor cores sum them does not matter, because
+// weights and tokens have the same order.
 template <WeightType kType, int kTiles>
 __global__ void __launch_bounds__(kWarps * 32)
     multiply_few_kernel(const __grid_constant__ FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x,
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     constexpr int kChunks = chunks_together(kType);
     constexpr int kStep = 32 * kChunks;
     const int n_steps = (n_cols + kStep - 1) / kStep;
-    // Blocks of quantized weights are no multiple of a sector: neighbours stay in one warp.
+    // Quantized blocks are not a multiple of a 32-byte sector, so neighbouring blocks stay in one warp.
     constexpr bool kTurns = is_float(kType);
     const int per_warp = (n_steps + kWarps - 1) / kWarps;
     const int begin = kTurns ? warp : warp * per_warp;
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     for (int step = begin; step < end; step += kTurns ? kWarps : 1) {
         const int i = step * kStep + 8 * j;
         if (n_cols % 32 != 0 && __any_sync(kAllLanes, i >= n_cols)) {
-            // The end of a row that is no multiple of 32.
+            // The end of a row whose length is not a multiple of 32.
             const bool there = i < n_cols;
             const uint4 none = make_uint4(0, 0, 0, 0);
             multiply_chunk(there ? decode8_halves<kType>(row0, i) : none, there ? decode8_halves<kType>(row1, i) : none,
@@ -97,12 +98,12 @@ __global__ void __launch_bounds__(kWarps * 32)
 template <WeightType kType>
 __global__ void dequantize_kernel(const uint8_t* w, int64_t n, uint16_t* out) {
     after_previous();
-    // Rows are whole blocks, so that the matrix is one row.
+    // Rows are whole blocks, so the matrix can be treated as one row.
     const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 8;
     if (i >= n) {
         return;
     }
-    // decode8 counts in int: from the block on.
+    // decode8 takes an int index, so count from the block.
     constexpr int elements = is_float(kType) ? 8 : block_elements(kType);
     constexpr size_t bytes = elements / block_elements(kType) * block_bytes(kType);
     *reinterpret_cast<uint4*>(out + i) =

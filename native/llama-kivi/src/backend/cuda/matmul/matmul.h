@@ -1,4 +1,4 @@
-// Launches of matmuls. plan/matmul_plan.h selects among them. All pointers are to device memory.
+// Launches of matmul kernels. plan/matmul_plan.h selects a kernel. All pointers are device pointers.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -7,22 +7,22 @@
 
 namespace lk::cuda {
 
-// A vector in 8 bits; see make_codes.
+// A vector quantized to 8 bits; see make_codes.
 struct VectorCodes {
     const int8_t* codes;
     const float2* blocks;
 };
-// Every y = x[n_cols] W^T. codes: of x, for weights that take them.
+// GEMV: y = x[n_cols] W^T for every matrix. codes: x in 8 bits, for weight types with takes_codes.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, cudaStream_t stream);
-// Every y = x[n, n_cols] W^T, x in halves, for 1 < n <= few_columns(type): one read of the weights.
+// GEMM: y = x[n, n_cols] W^T for every matrix, x in halves, 1 < n <= few_columns(type). Reads the weights once.
 void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                   cudaStream_t stream);
-// Every y = x[n, n_cols] W^T, x in halves, for quantized weights and n <= kTileColumns. sums[plan.n_sums()] and
-// counts[plan.n_tiles], which are zero and are so again afterwards, are its own.
+// GEMM: y = x[n, n_cols] W^T for every matrix, x in halves, quantized weights, n <= kTileColumns. Scratch:
+// sums[plan.n_sums()], and counts[plan.n_tiles], which must be zero and is zero again afterwards.
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                     const TilePlan& plan, float* sums, int* counts, cudaStream_t stream);
-// out[n] = the elements of n_rows rows of n_cols, as halves.
+// Dequantizes n_rows rows of n_cols to halves in out.
 void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cudaStream_t stream);
 
 }  // namespace lk::cuda

@@ -1,4 +1,4 @@
-// Quantized weights in shared memory become halves: what a lane of tile.cu decodes.
+// Dequantizes weights in shared memory to halves, per lane of tile.cu.
 #pragma once
 
 #include "backend/cuda/device_math.cuh"
@@ -8,7 +8,7 @@ namespace lk::cuda {
 
 namespace {
 
-// A lane's elements of a step: [i, i + 8) of two chunks of 32, of the rows g, g + 8, g + 16 and g + 24 of its warp.
+// A lane's elements of a step: [i, i + 8) of two chunks of 32, in rows g, g + 8, g + 16 and g + 24 of its warp.
 template <WeightType kType>
 class RowDecoder {
 public:
@@ -19,7 +19,7 @@ public:
             rows_[r] = rows[r];
         }
         if constexpr (kPairs) {
-            // Four lanes have the same rows: each takes the scales of one.
+            // Four lanes have the same rows; each decodes the scales of one row.
             const PairScales scales(*reinterpret_cast<const uint4*>(own_row(rows)), i / 64);
             const unsigned scale = bits(scales.half_scales());
             const unsigned offset = bits(scales.half_offsets());
@@ -29,7 +29,7 @@ public:
                 offsets_[r] = halves(__shfl_sync(kAllLanes, offset, sharing_lane(r)));
             }
         } else if constexpr (kType == WeightType::Q6_K) {
-            // The same; two lanes need those of the chunks' first half, two of their second.
+            // The same; two lanes need the scales of the chunks' first half, two those of the second half.
             const uint8_t* const own = own_row(rows);
             unsigned bytes[1];
             load_words<Space::shared>(own + 192 + i / 64 * 4, bytes);
@@ -76,7 +76,7 @@ private:
         const int j = threadIdx.x % 4;
         return j < 2 ? (j == 0 ? rows[0] : rows[1]) : j == 2 ? rows[2] : rows[3];
     }
-    // The lane whose own row is a lane's row r.
+    // The lane that decodes the scales of this lane's row r.
     __device__ static int sharing_lane(int r) {
         return threadIdx.x % 32 / 4 * 4 + r;
     }
@@ -84,7 +84,7 @@ private:
     static constexpr bool kPairs = kType == WeightType::Q4_K || kType == WeightType::Q5_K;
     int i_;
     const uint8_t* rows_[4];
-    __half2 scales_[4];  // of both chunks
+    __half2 scales_[4];  // per row, for both chunks
     __half2 offsets_[4];
 };
 

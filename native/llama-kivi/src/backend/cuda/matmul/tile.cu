@@ -1,15 +1,15 @@
-// Products with some columns of quantized weights, up to 64. A tile is 96 rows of weights, and a row is taken in steps
-// of 256 elements. All steps of all tiles, one tile after the other, are shared evenly among as many blocks as there
-// are multiprocessors. A block brings the weights and columns of coming steps to shared memory, across the ends of
-// tiles, while its warps turn weights into halves for the matrix units; each weight is read and decoded once. A tile
-// whose steps are of several blocks is added up by the last of them to end, always in one order.
+// GEMMs of quantized weights with up to 64 tokens. A tile is 96 rows of weights; a step is 256 elements of each row.
+// The steps of all tiles, tile after tile, are split evenly among one thread block per multiprocessor. A block
+// prefetches the weights and tokens of coming steps into shared memory, across tile boundaries, while its warps
+// dequantize to halves for tensor cores; each weight is read and decoded once. When several blocks share a tile, the
+// last to finish adds the partial sums, always in the same order.
 #include "backend/cuda/matmul/tile_stages.cuh"
 
 namespace lk::cuda {
 
 namespace {
 
-// kTiles: of 8 columns.
+// kTiles: tiles of 8 tokens.
 template <WeightType kType, int kTiles>
 __global__ void __launch_bounds__(kThreads, 1) multiply_tiles_kernel(const __grid_constant__ TileWork a) {
     using Block = TileBlock<kType, kTiles>;
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_tiles_kernel(const __gri
     const auto next_stage = [&](uint8_t* stage) {
         return stage + kStageBytes == shared_end ? shared : stage + kStageBytes;
     };
-    // Weights are not written by the kernels before this one.
+    // Weights are constant, so their prefetch need not wait for the preceding kernel.
     Place place(products, plan, begin);
     Place fetched = place;
     for (int s = 0; s < min(end - begin, plan.n_stages - 1); ++s) {
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_tiles_kernel(const __gri
         copy_commit();
     }
 
-    // A chunk is decoded while the one before it is multiplied.
+    // Decodes a chunk while the previous one is multiplied.
     typename Block::Accumulators acc = {};
     RowDecoder<kType> decoder;
     uint8_t* stage = shared;
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_tiles_kernel(const __gri
         next.advance(products, plan);
         if (unit + 1 < end) {
             wait_for_all_but(plan.n_stages - 3);
-            __syncthreads();  // all are done with the stage before
+            __syncthreads();  // all warps are done with the previous stage
             if (unit + plan.n_stages - 1 < end) {
                 own.fetch_weights(fetched, free_stage);
                 own.fetch_columns(fetched, free_stage);
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_tiles_kernel(const __gri
     }
 }
 
-// Lets a kernel have all the shared memory that a block can.
+// Raises a kernel's shared memory limit to the most that a thread block can have.
 template <class Kernel>
 bool raise_shared_bytes(Kernel kernel) {
     int device = 0;

@@ -1,4 +1,4 @@
-// The stages of matmuls in tiles, which tile.cu puts together.
+// The stages of the tiled GEMM; tile.cu calls them.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kWarpRows = 32;
 constexpr int kRowWarps = TilePlan::kRows / kWarpRows;
-constexpr int kSharers = 4;  // warps that share the elements of rows
+constexpr int kSharers = 4;  // warps that split the elements of a row
 constexpr int kThreads = kRowWarps * kSharers * 32;
 constexpr int kMostStages = TilePlan::kMostStages;
 constexpr int kStepElements = TilePlan::kStepElements;
@@ -46,7 +46,7 @@ __device__ void wait_for_all_but(int groups) {
     }
 }
 
-// What a launch computes.
+// Arguments of a launch.
 struct TileWork {
     FewProducts products;
     size_t row_bytes;
@@ -58,7 +58,7 @@ struct TileWork {
     int* counts;  //
 };
 
-// Where a unit (a step of a tile) is.
+// Position of a unit (a step of a tile).
 struct Place {
     __device__ Place(const FewProducts& products, const TilePlan& plan, int unit)
         : tile(unit / plan.n_steps), step(unit - tile * plan.n_steps) {
@@ -81,11 +81,11 @@ struct Place {
     int tile;
     int step;
     int which;
-    int first_row;  // of the tile
+    int first_row;  // first row of the tile
 };
 
-// A thread block with its share of the tiles. A lane has, of every 16 rows and 8 columns of its warp's, rows g and g +
-// 8, and columns 2 j and 2 j + 1.
+// A thread block and its units. Of every 16 rows and 8 tokens of its warp, a lane has rows g and g + 8 and tokens 2 j
+// and 2 j + 1.
 template <WeightType kType, int kTiles>
 struct TileBlock {
     using S = Step<kType>;
@@ -94,25 +94,24 @@ struct TileBlock {
     static constexpr int kStageBytes = S::kStep.stage_bytes(kTiles);
     static constexpr int kEach = kStepElements / kSharers;
     static_assert(kEach == 64);               // two chunks
-    static constexpr int kSums = 8 * kTiles;  // of a lane
-    static constexpr int kKept = kSums / 4;   // of these, after the exchange
+    static constexpr int kSums = 8 * kTiles;  // per lane
+    static constexpr int kKept = kSums / 4;   // per lane, after the exchange
     using Accumulators = float[2][kTiles][4];
 
     const TileWork& a;
-    int begin;  // units of the block
+    int begin;  // units [begin, end) of the block
     int end;
-    bool has_rest;  // rows end within a step
+    bool has_rest;  // rows end inside a step
     int warp_row;
     int sharer;
     int g;
     int j;
-    int first;  // the lane's first element of a step
+    int first;  // the lane's first element in a step
 
-    // Stage "load tile", its weights: a lane copies one piece of some rows, all lanes of kLanes neighbours the same
-    // row's.
+    // Stage "load tile", weights: each group of kLanes lanes copies one row at a time, one piece per lane.
     __device__ __forceinline__ void fetch_weights(const Place& at, uint8_t* stage) const {
         constexpr int kLanes = S::kPieces <= 8 ? 8 : S::kPieces <= 16 ? 16 : 32;
-        constexpr int kTogether = kThreads / kLanes;  // rows
+        constexpr int kTogether = kThreads / kLanes;  // rows copied at once
         const int piece = threadIdx.x % kLanes;
         if (piece >= S::kPieces) {
             return;
@@ -133,7 +132,7 @@ struct TileBlock {
             }
             return;
         }
-        // Rows that are not there, and zeros behind the rows' end.
+        // The last tile may lack rows; after the end of a row, copy zeros.
         const int left = static_cast<int>(a.row_bytes) - at.step * S::kBytes - 16 * piece;
         for (int r = 0; r < min(kRows, n_rows); r += kTogether) {
             const int bytes = min(max(left + before(), 0), 16);
@@ -142,10 +141,10 @@ struct TileBlock {
         }
     }
 
-    // Its columns.
+    // Stage "load tile", tokens.
     __device__ __forceinline__ void fetch_columns(const Place& at, uint8_t* stage) const {
         constexpr int kLanes = kStepElements / 8;
-        constexpr int kTogether = kThreads / kLanes;  // columns
+        constexpr int kTogether = kThreads / kLanes;  // tokens copied at once
         const int column = threadIdx.x / kLanes;
         const int piece = threadIdx.x % kLanes;
         const int element = at.step * kStepElements + 8 * piece;
@@ -161,10 +160,10 @@ struct TileBlock {
         }
     }
 
-    // Stage "decode": the lane's rows of a unit.
+    // Stage "decode": starts decoding the lane's rows of a unit.
     __device__ __forceinline__ void begin_unit(const Place& at, const uint8_t* stage,
                                                RowDecoder<kType>& decoder) const {
-        unsigned before = 0;  // of a row in its first piece
+        unsigned before = 0;  // bytes before the row in its first piece
         if constexpr (S::kAlign < 16) {
             before = static_cast<unsigned>(reinterpret_cast<uintptr_t>(a.products.w[at.which])) + at.step * S::kBytes +
                      (at.first_row + warp_row + g) * static_cast<unsigned>(a.row_bytes);
@@ -178,7 +177,7 @@ struct TileBlock {
         decoder.begin(rows, first);
     }
 
-    // Stage "multiply": a chunk of rows with that of the columns.
+    // Stage "multiply": a chunk of the rows by the same chunk of the tokens.
     __device__ __forceinline__ void multiply_chunk(const uint8_t* stage, int chunk, const uint4 (&rows)[4],
                                                    Accumulators& acc) const {
         constexpr int kAtOnce = kTiles < 4 ? kTiles : 4;
@@ -190,7 +189,7 @@ struct TileBlock {
             for (int t = 0; t < kAtOnce; ++t) {
                 b[t] = *reinterpret_cast<const uint4*>(columns + 8 * (first_tile + t) * S::kColumnPitch);
             }
-            // In this order no product waits for the one before it.
+            // In this order no mma depends on the preceding one.
 #pragma unroll
             for (int i = 0; i < 2 * kAtOnce; ++i) {
                 const uint4& low = rows[i % 2 * 2];
@@ -206,8 +205,8 @@ struct TileBlock {
         }
     }
 
-    // Stage "merge": the sums of a tile's steps up to `unit`, the last of them that this block has, go to y, or are
-    // added to other blocks'. stage: free to use.
+    // Stage "merge": after `unit`, the block's last unit of the tile, writes the sums to y or merges them with other
+    // blocks' sums. stage: scratch.
     __device__ __forceinline__ void finish_tile(const Place& at, int unit, uint8_t* stage, Accumulators& acc) const {
         float sum[kSums];
 #pragma unroll
@@ -215,7 +214,7 @@ struct TileBlock {
             sum[i] = acc[i / (4 * kTiles)][i / 4 % kTiles][i % 4];
             acc[i / (4 * kTiles)][i / 4 % kTiles][i % 4] = 0;
         }
-        // Sharers pair up twice.
+        // Adds up four sharers in two exchanges.
         auto* const shared_sums = reinterpret_cast<float*>(stage);
         exchange<kSums / 2>(shared_sums, 2, sum);
         exchange<kSums / 4>(shared_sums, 1, sum);
@@ -252,7 +251,7 @@ struct TileBlock {
     }
 
 private:
-    // Each sharer gives its partner, `bit` away, the half of its sums that the partner keeps.
+    // Each sharer sends its partner (sharer ^ bit) the half of its sums that the partner keeps.
     template <int kHalf>
     __device__ __forceinline__ void exchange(float* shared_sums, int bit, float (&sum)[kSums]) const {
         constexpr int kAtOnce = kHalf < 16 ? kHalf : 16;
@@ -274,9 +273,9 @@ private:
         }
     }
 
-    // Leaves the block's sums for the last block of the tile. That one gets all blocks' and returns true.
+    // Stores the block's sums. The last block of the tile to arrive adds the sums of all blocks and returns true.
     __device__ __forceinline__ bool add_blocks(const Place& at, int tile_begin, int n_done, float (&sum)[kSums]) const {
-        // A block has parts of two tiles at most: that which it begins with, and that which it ends with.
+        // A block has at most two partial tiles: its first and its last.
         const auto sum_at = [&](int block, int k) {
             const int slot = 2 * block + (a.plan.shares.begin(block) <= tile_begin);
             return reinterpret_cast<float2*>(a.sums + static_cast<size_t>(slot) * TilePlan::kSums) + k * kThreads +

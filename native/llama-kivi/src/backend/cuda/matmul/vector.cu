@@ -1,5 +1,5 @@
-// Products with one column: a generation's of one sequence. Reading the weights is all there should be to do, so that
-// the vector is taken in 8 bits where the weights have few, and four elements are multiplied at once.
+// GEMV: matmuls with one token, as in decoding a single sequence. They should be bound by memory bandwidth, so for
+// low-bit weights the vector is quantized to 8 bits and dp4a multiplies four elements at once.
 #include <algorithm>
 #include <type_traits>
 
@@ -13,7 +13,7 @@ namespace lk::cuda {
 namespace {
 
 constexpr int kWarps = 4;
-constexpr int kRows = 2;  // of a warp
+constexpr int kRows = 2;  // per warp
 
 __device__ uint2 load_codes8(const int8_t* p) {
     return *reinterpret_cast<const uint2*>(p);
@@ -23,21 +23,21 @@ __device__ uint4 load_codes16(const int8_t* p) {
     return *reinterpret_cast<const uint4*>(p);
 }
 
-// c plus the products of four signed bytes of each.
+// c plus the dot product of four signed bytes.
 __device__ int dot4(unsigned a, unsigned b, int c) {
     return __dp4a(static_cast<int>(a), static_cast<int>(b), c);
 }
 
-// What the products are with.
+// The vector, in floats and in 8 bits.
 struct Vector {
     const float* x;
     VectorCodes codes;
 };
 
-// ---- a lane's piece of a row: its bytes, and what it gives in the product. Of every row a lane reads kAhead pieces
-// before the kernels ahead end, and the others kUnroll at a time.
+// ---- a lane's piece of a row: loading it, and its dot product with the vector. A lane prefetches kAhead pieces per
+// row before the preceding kernels finish, and reads the others kUnroll at a time.
 
-// Eight elements, with the vector in floats.
+// Eight elements; the vector is in floats.
 template <WeightType kType>
 struct Piece {
     static constexpr int kElements = 8;
@@ -62,10 +62,10 @@ struct Piece {
     }
 };
 
-// Eight bytes of a block of 32 elements: a scale, and codes behind it.
+// Eight code bytes of a block of 32 elements, which is a scale followed by codes.
 template <class Block>
 struct PieceOfBlock {
-    static constexpr int kPieces = (sizeof(Block) - 2) / 8;  // of a block
+    static constexpr int kPieces = (sizeof(Block) - 2) / 8;  // per block
     struct Raw {
         unsigned w[2];
         uint16_t d;
@@ -80,12 +80,12 @@ struct PieceOfBlock {
     }
 };
 
-// As many elements.
+// Eight elements.
 template <>
 struct Piece<WeightType::Q8_0> : PieceOfBlock<BlockQ8_0> {
     static constexpr int kElements = 8;
     static constexpr int kUnroll = 4;
-    static constexpr int kAhead = 0;  // more made it slower
+    static constexpr int kAhead = 0;  // prefetching was slower
     __device__ static float dot(const Raw& raw, int piece, const Vector& x) {
         const uint2 v = load_codes8(x.codes.codes + piece * 8);
         const float scale = half_bits_to_float(raw.d) * x.codes.blocks[piece / 4].x;
@@ -93,7 +93,7 @@ struct Piece<WeightType::Q8_0> : PieceOfBlock<BlockQ8_0> {
     }
 };
 
-// As many elements of the block's first half and of its second.
+// Eight elements of the block's first half and eight of its second half.
 template <>
 struct Piece<WeightType::Q4_0> : PieceOfBlock<BlockQ4_0> {
     static constexpr int kElements = 16;
@@ -108,12 +108,12 @@ struct Piece<WeightType::Q4_0> : PieceOfBlock<BlockQ4_0> {
         int sum = dot4(w[0] & 0x0f0f0f0fu, low.x, dot4(w[1] & 0x0f0f0f0fu, low.y, 0));
         sum = dot4(w[0] >> 4 & 0x0f0f0f0fu, high.x, dot4(w[1] >> 4 & 0x0f0f0f0fu, high.y, sum));
         const float2 v = x.codes.blocks[block];
-        // Codes are 8 too high; one of the block's two pieces makes that good.
+        // Codes have an offset of 8; the first piece of a block subtracts it for both.
         return half_bits_to_float(raw.d) * (v.x * static_cast<float>(sum) - (at == 0 ? 8.0f * v.y : 0.0f));
     }
 };
 
-// Two sub-blocks of 32, which share their bytes: Q4_K and, with the fifth bits in qh, Q5_K.
+// Two sub-blocks of 32 that share their bytes: Q4_K and, with fifth bits in qh, Q5_K.
 template <bool kFive>
 struct PieceK {
     static constexpr int kElements = 64;
@@ -177,7 +177,7 @@ struct Piece<WeightType::Q4_K> : PieceK<false> {};
 template <>
 struct Piece<WeightType::Q5_K> : PieceK<true> {};
 
-// Eight elements of each quarter of half a super block, which share their bytes.
+// Eight elements of each quarter of half a super block; they share their bytes.
 template <>
 struct Piece<WeightType::Q6_K> {
     static constexpr int kElements = 32;
@@ -246,7 +246,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     using P = Piece<kType>;
     const int n_pieces = n_cols / P::kElements;
     int piece = threadIdx.x % 32;
-    // The first weights are on their way before the kernels ahead end, which write none.
+    // Prefetch weights before the preceding kernels finish: no kernel writes them.
     typename P::Raw raw[std::max(1, P::kAhead)][kRows];
 #pragma unroll
     for (int i = 0; i < P::kAhead; ++i) {

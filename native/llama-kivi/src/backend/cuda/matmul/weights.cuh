@@ -1,4 +1,4 @@
-// What kernels of products share: which block is of which product, and weights on their way to the matrix units.
+// Shared by the matmul kernels: mapping of thread blocks to matrices, and decoding of weights for tensor cores.
 #pragma once
 
 #include "backend/cuda/device_math.cuh"
@@ -6,7 +6,7 @@
 
 namespace lk::cuda {
 
-// Which product a block of rows is of.
+// Index of the matrix that a block of rows belongs to.
 __device__ inline int product_of(const FewProducts& products, int block) {
     int which = 0;
     while (which + 1 < products.count && block >= products.first_block[which + 1]) {
@@ -15,14 +15,14 @@ __device__ inline int product_of(const FewProducts& products, int block) {
     return which;
 }
 
-// Chunks of 32 elements that share their bytes are decoded together: a read of a warp costs as much as the lines it
-// touches, and here it touches one for each of eight rows.
+// Number of chunks of 32 elements that share their bytes and are decoded together. A warp's read costs as much as the
+// cache lines it touches, and these reads touch one line in each of eight rows.
 constexpr int chunks_together(WeightType type) {
     return type == WeightType::Q4_K || type == WeightType::Q5_K ? 2 : type == WeightType::Q6_K ? 4 : 1;
 }
 
-// Elements [i + 32 kHalf, i + 32 kHalf + 8) of a block of Q4_K or, with a fifth bit, Q5_K; i is in the first of two
-// sub-blocks that share their bytes, scale and offset are those of both.
+// Decodes elements [i + 32 kHalf, i + 32 kHalf + 8) of a Q4_K or (kFive) Q5_K block. i is in the first of two
+// sub-blocks that share their bytes; scale and offset hold the values of both.
 template <bool kFive, int kHalf>
 __device__ inline uint4 decode_half_pair(const uint8_t* block, int i, __half2 scale, __half2 offset) {
     const int pair = i / 64;
@@ -40,7 +40,7 @@ __device__ inline uint4 decode_half_pair(const uint8_t* block, int i, __half2 sc
                       : to_halves(words, __high2half2(scale), __high2half2(offset));
 }
 
-// Elements [i, i + 8) of each of the chunks, and of those that follow, as halves; i is of the first one.
+// Decodes elements [i, i + 8) of kChunks consecutive chunks to halves; i is in the first chunk.
 template <WeightType kType, int kChunks>
 __device__ inline void decode_chunks(const uint8_t* row, int i, uint4 (&out)[kChunks]) {
     if constexpr (kType == WeightType::Q4_K || kType == WeightType::Q5_K) {
@@ -58,7 +58,7 @@ __device__ inline void decode_chunks(const uint8_t* row, int i, uint4 (&out)[kCh
         load_words(b + part * 64 + at, low[0]);
         load_words(b + part * 64 + 32 + at, low[1]);
         load_words(b + 128 + part * 32 + at, high);
-        unsigned scales[2];  // of 16 elements each
+        unsigned scales[2];  // one byte per 16 elements
         load_words(b + 192 + part * 8, scales);
         const float d = half_bits_to_float(load_u16(b + 208));
 #pragma unroll

@@ -46,7 +46,7 @@ void check_request(const kv::PageFormat& k, const kv::PageFormat& v, int query_r
     }
 }
 
-// The head sizes that the decoding kernels are compiled for.
+// The decoding kernels are compiled for these head sizes.
 bool is_decoding_width(int head_size) {
     return head_size == 64 || head_size == 128;
 }
@@ -61,7 +61,7 @@ AttentionVariant flash_variant(int head_size, int query_rows) {
 }
 
 int splits_of(const AttentionRequest& r, const AttentionVariant& variant, int n_tokens, int n_slots) {
-    constexpr double kOverhead = 1.5;  // of a thread block, in its steps
+    constexpr double kOverhead = 1.5;  // per thread block, in steps
     const int n_pieces = (n_tokens + variant.n_tokens - 1) / variant.n_tokens;
     return choose_splits(attention_blocks(r, variant) * r.n_segments, n_pieces, n_slots, kOverhead);
 }
@@ -79,7 +79,7 @@ AttentionVariant select_pages(const kv::PageFormat& k, const kv::PageFormat& v, 
     if (!kv::is_kivi(k.type) || k.group < 32) {
         return {};
     }
-    constexpr int kTokens = kv::kPageTokens * kAttentionWarps;  // a warp reads a page
+    constexpr int kTokens = kv::kPageTokens * kAttentionWarps;  // each warp reads one page
     return query_rows == 1 ? AttentionVariant{AttentionKernel::pages_row, k.type, k.head_size, 1, kTokens}
                            : AttentionVariant{AttentionKernel::pages, k.type, k.head_size, kPagesRows, kTokens};
 }

@@ -1,5 +1,4 @@
-// Which kernels compute attention, and into how many splits their work is cut. Host code without CUDA. C++17, for the
-// kernels' files too.
+// Selects attention kernels and the number of splits. Host code without CUDA; C++17, because kernels include it too.
 #pragma once
 
 #include "kv/kivi_format.h"
@@ -15,49 +14,49 @@ enum class AttentionKernel {
     pages_row,    // one query row of a KV head, KIVI pages
 };
 
-// A kernel as it is compiled.
+// A compiled kernel.
 struct AttentionVariant {
     AttentionKernel kernel = AttentionKernel::none;
-    lk_cache_type type = LK_CACHE_F16;  // of the tokens; flash reads every type and is compiled once
+    lk_cache_type type = LK_CACHE_F16;  // cache type it reads; flash reads every type and is compiled once
     int width = 0;                      // head size; flash pads smaller heads with zeros
-    int n_rows = 0;                     // query rows of a thread block
-    int n_tokens = 0;                   // tokens that a thread block reads at once
+    int n_rows = 0;                     // query rows per thread block
+    int n_tokens = 0;                   // tokens per step of a thread block
 };
 
-constexpr int kAttentionWarps = 4;  // of a thread block
-constexpr int kFewRows = 4;         // of a segment, or query rows: up to here the decoding kernels are used
+constexpr int kAttentionWarps = 4;  // warps per thread block
+constexpr int kFewRows = 4;         // the decoding kernels are used up to this many rows or query rows of a segment
 constexpr int kFlashTile = 64;      // tokens
 constexpr int kFlashSplitRows =
-    48;                        // query rows of a KV head: up to here the warps of flash share rows and split tokens
-constexpr int kPagesRows = 8;  // query rows of a thread block of `pages`
+    48;  // up to this many query rows per KV head, the warps of flash split tokens instead of rows
+constexpr int kPagesRows = 8;  // query rows per thread block of `pages`
 
-// Tiles of 16 query rows of a warp of flash; a warp that splits tokens has one.
+// Tiles of 16 query rows per warp of flash; 1 if its warps split tokens.
 constexpr int flash_row_tiles(int width, bool splits_tokens) {
     return splits_tokens || width > 128 ? 1 : 2;
 }
 
-// Query rows of a thread block of flash.
+// Query rows per thread block of flash.
 constexpr int flash_rows(int width, bool splits_tokens) {
     return splits_tokens ? 16 : kAttentionWarps * 16 * flash_row_tiles(width, splits_tokens);
 }
 
-// Segments that the same kernels take.
+// A group of segments for the same kernels.
 struct AttentionRequest {
     kv::PageFormat k;
     kv::PageFormat v;
     int n_head;
     int n_head_kv;
     int n_segments;
-    int max_rows;       // of a segment
-    int max_tokens;     // of a segment, without those in page_runs
-    int max_page_runs;  // of a segment: runs of whole pages that a page kernel reads
-    bool exact;         // all tokens outside page_runs are in full precision, for the positions they have now
+    int max_rows;       // most rows of a segment
+    int max_tokens;     // most tokens of a segment, without those in page_runs
+    int max_page_runs;  // most runs per segment that the page kernel reads
+    bool exact;         // all tokens outside page_runs are in full precision and without a frame
 
-    int query_rows() const { return max_rows * (n_head / n_head_kv); }  // of a KV head
+    int query_rows() const { return max_rows * (n_head / n_head_kv); }  // per KV head
 };
 
-// The kernel that reads runs of whole pages for few query rows of a KV head. `none`: there is none for this pair of
-// formats, and flash reads the pages. Throws LK_UNSUPPORTED for a cache type it does not know.
+// Selects the kernel that reads page runs for few query rows per KV head. Returns `none` if no page kernel reads this
+// pair of formats; flash reads the pages then. Throws LK_UNSUPPORTED for an unknown cache type.
 AttentionVariant select_pages(const kv::PageFormat& k, const kv::PageFormat& v, int query_rows);
 
 inline bool supports_pages(const kv::PageFormat& k, const kv::PageFormat& v) {
@@ -65,11 +64,11 @@ inline bool supports_pages(const kv::PageFormat& k, const kv::PageFormat& v) {
 }
 
 struct AttentionChoice {
-    AttentionVariant rest;   // for the tokens outside page_runs
-    AttentionVariant pages;  // none without page runs
+    AttentionVariant rest;   // reads the tokens outside page_runs
+    AttentionVariant pages;  // reads page_runs; `none` if there are none
 };
 
-// Throws LK_UNSUPPORTED, naming types and shape, if no kernel computes the request.
+// Throws LK_UNSUPPORTED if no kernel computes the request; the message names types and shape.
 AttentionChoice select_attention(const AttentionRequest& request);
 
 struct AttentionSplits {
@@ -79,14 +78,14 @@ struct AttentionSplits {
     int all() const { return rest + pages; }
 };
 
-// Thread blocks of one split.
+// Number of thread blocks per split.
 int attention_blocks(const AttentionRequest& request, const AttentionVariant& variant);
 
-// rest_slots, page_slots: thread blocks of the chosen kernels that the device runs at once.
+// rest_slots, page_slots: how many thread blocks of each chosen kernel the device runs at once.
 AttentionSplits split_attention(const AttentionRequest& request, const AttentionChoice& choice, int rest_slots,
                                 int page_slots);
 
-// Throws LK_INTERNAL_ERROR: select_attention chose a variant that is not compiled.
+// Throws LK_INTERNAL_ERROR, for a selected variant that is not compiled.
 [[noreturn]] void fail_variant(const AttentionVariant& variant);
 
 }  // namespace lk::cuda

@@ -1,4 +1,4 @@
-// Which products of a matmul are computed by one launch. Host code without CUDA.
+// Groups matmuls with the same input into launches. Host code without CUDA.
 #pragma once
 
 #include <span>
@@ -13,8 +13,8 @@ struct MatmulLaunch {
     size_t count;  // the first `count` products
 };
 
-// The launch for the first of products, which share their input of n tokens, and for as many of those after it as it
-// takes. Throws as select_matmul does.
+// Returns the next launch: it computes the first product, and as many of the following ones as fit. The products share
+// an input of n tokens. Throws like select_matmul.
 MatmulLaunch next_launch(std::span<const Product> products, int n, int shared_bytes);
 
 }  // namespace lk::cuda

@@ -34,7 +34,7 @@ bool is_known(WeightType type) {
     return false;
 }
 
-// Kernels read eight elements, and whole blocks, at once.
+// Kernels read eight elements at a time, and whole blocks.
 bool fits(WeightType type, int64_t n_cols) {
     return is_known(type) && n_cols > 0 && n_cols % std::max(8, block_elements(type)) == 0;
 }

@@ -1,4 +1,4 @@
-// Which kernel computes a matmul, and how its work is cut. Host code without CUDA. C++17, for the kernels' files too.
+// Selects the kernel of a matmul and plans its work. Host code without CUDA; C++17, because kernels include it too.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ enum class MatmulKernel {
     vector_codes,  // one token in 8 bits
     few,           // few tokens in halves
     tiles,         // up to kTileColumns tokens in halves, quantized weights
-    halves,        // cuBLAS; weights become halves first
+    halves,        // cuBLAS, after converting weights to halves
 };
 
 constexpr bool is_float(WeightType type) {
@@ -41,13 +41,13 @@ constexpr int block_bytes(WeightType type) {
                                                                  : sizeof(BlockQ6_K);
 }
 
-// Whether multiply_vector takes the vector in 8 bits.
+// Whether multiply_vector needs the vector in 8 bits.
 constexpr bool takes_codes(WeightType type) {
     return type == WeightType::Q8_0 || type == WeightType::Q4_0 || type == WeightType::Q4_K ||
            type == WeightType::Q5_K || type == WeightType::Q6_K;
 }
 
-// Tokens that multiply_few takes at most; 1: it takes no such weights.
+// Most tokens that multiply_few takes; 1 if it does not take this type.
 constexpr int few_columns(WeightType type) {
     return type == WeightType::F32 || type == WeightType::BF16   ? 32
            : type == WeightType::F16 || type >= WeightType::Q2_K ? 8
@@ -56,30 +56,30 @@ constexpr int few_columns(WeightType type) {
 
 constexpr int kTileColumns = 64;
 
-// What a device runs at once.
+// Limits of a device.
 struct Processors {
     int count;
-    int shared_bytes;  // of a block, at most
+    int shared_bytes;  // most shared memory per thread block
 };
 
-// The kernel for n tokens; supports_matmul and the launches use it. Throws LK_UNSUPPORTED, naming type and shape, if
-// there is none. shared_bytes: see Processors.
+// Selects the kernel for n tokens; the launches use it too. Throws LK_UNSUPPORTED if there is none; the message names
+// type and shape. shared_bytes: see Processors.
 MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_bytes);
 
 bool supports_matmul(WeightType type, int64_t n_cols);
 
-// Matrices of one type and width that are multiplied with the same input, in one launch.
+// Weight matrices of one type and width, multiplied by the same input in one launch.
 struct FewProducts {
     static constexpr int kMost = 4;
     const uint8_t* w[kMost];  // [n_rows, n_cols]
     float* y[kMost];          // [n, n_rows]
-    bool add[kMost];          // to what y holds
+    bool add[kMost];          // add to y instead of overwriting it
     int n_rows[kMost];
     int first_block[kMost];  // see count_blocks
     int count;
 };
 
-// Gives every product its blocks of rows_each rows; returns how many there are.
+// Assigns thread blocks of rows_each rows to the matrices; returns their number.
 inline int count_blocks(FewProducts& products, int rows_each) {
     int n_blocks = 0;
     for (int i = 0; i < products.count; ++i) {
@@ -89,7 +89,7 @@ inline int count_blocks(FewProducts& products, int rows_each) {
     return n_blocks;
 }
 
-// How multiply_tiles shares its work: see matmul/tile.cu.
+// Work distribution of multiply_tiles; see matmul/tile.cu.
 struct TilePlan {
     static constexpr int kRows = 96;
     static constexpr int kSums = kRows * kTileColumns;
@@ -97,8 +97,8 @@ struct TilePlan {
     static constexpr int kMostStages = 6;
     static constexpr int kLeastStages = 3;
 
-    int n_tiles;  // of rows
-    int n_steps;  // of a row
+    int n_tiles;  // row tiles of all matrices
+    int n_steps;  // steps per tile
     Shares shares;
     int n_stages;
     int shared_bytes;
@@ -106,13 +106,13 @@ struct TilePlan {
     size_t n_sums() const { return size_t{2} * static_cast<size_t>(shares.n_blocks) * kSums; }
 };
 
-// What a thread block of multiply_tiles takes of every row at once, and how it lies in shared memory.
+// One step of multiply_tiles: sizes per row and layout in shared memory.
 struct TileStep {
-    int bytes;         // of a row of weights
-    int align;         // a row of weights begins at any multiple of it, and is copied from the multiple of 16 before
-    int pieces;        // of 16 bytes
-    int pitch;         // of rows; neighbours begin in other banks: an odd multiple of what four lanes read
-    int weight_bytes;  // of all rows
+    int bytes;         // bytes per row of weights
+    int align;         // rows start at multiples of this, and are copied from the preceding multiple of 16
+    int pieces;        // 16-byte pieces per row
+    int pitch;         // bytes between rows: an odd multiple of 32, so that neighbours start in different banks
+    int weight_bytes;  // bytes of all rows
     int column_pitch;
 
     static constexpr TileStep of(WeightType type) {
@@ -125,11 +125,11 @@ struct TileStep {
         s.column_pitch = 2 * TilePlan::kStepElements + 64;
         return s;
     }
-    // column_tiles: of 8 columns.
+    // column_tiles: tiles of 8 tokens.
     constexpr int stage_bytes(int column_tiles) const { return weight_bytes + 8 * column_tiles * column_pitch; }
 };
 
-// Tiles of 8 columns that the kernel for n columns has.
+// Tiles of 8 tokens in the kernel for n tokens.
 constexpr int column_tiles(int n) {
     return n <= 8 ? 1 : n <= 16 ? 2 : n <= 32 ? 4 : 8;
 }
@@ -138,10 +138,10 @@ constexpr int tile_stages(WeightType type, int n, int shared_bytes) {
     return std::min(TilePlan::kMostStages, shared_bytes / TileStep::of(type).stage_bytes(column_tiles(n)));
 }
 
-// For products that select_matmul gives to `tiles`.
+// Plans matmuls for which select_matmul returned `tiles`.
 TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, const Processors& processors);
 
-// Throws LK_INTERNAL_ERROR: a launch was asked for weights that its kernel does not take.
+// Throws LK_INTERNAL_ERROR, for weights that the kernel of a launch does not take.
 [[noreturn]] void fail_weights(const char* operation, WeightType type);
 
 }  // namespace lk::cuda

@@ -34,10 +34,10 @@ int NumericWatch::read_result(const float* x, Place unknown) {
 
 void NumericWatch::fail(int place) const {
     const size_t i = static_cast<size_t>(place) - 1;
-    LK_CHECK(i < places_.size(), LK_INTERNAL_ERROR, "the GPU reported number %d, of %zu that were given", place,
-             places_.size());
+    LK_CHECK(i < places_.size(), LK_INTERNAL_ERROR,
+             "the GPU reported a non-finite result with number %d; the pass has %zu", place, places_.size());
     places_[i]();
-    LK_FAIL(LK_INTERNAL_ERROR, "the GPU's report %d names no error", place);
+    LK_FAIL(LK_INTERNAL_ERROR, "the GPU reported non-finite result %d, which has no error of its own", place);
 }
 
 }  // namespace lk::cuda

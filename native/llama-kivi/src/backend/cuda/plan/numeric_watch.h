@@ -1,5 +1,5 @@
-// Who is to be told of NaN and infinity: numbers for what a pass computes, which kernels report and the host looks up.
-// Host code without CUDA.
+// Attributes NaN and infinity to operations: the results of a pass are numbered, kernels report the number of a
+// non-finite result, and the host throws its error. Host code without CUDA.
 #pragma once
 
 #include <cstdint>
@@ -10,23 +10,23 @@ namespace lk::cuda {
 
 class NumericWatch {
 public:
-    using Place = std::function<void()>;  // throws the error that names it
-    // What an operation wrote, until another writes there.
+    using Place = std::function<void()>;  // throws the error of a result
+    // The result of an operation, until another operation overwrites it.
     struct Result {
         const float* data;
         int64_t size;
         int place;
-        bool read;  // by a kernel that reports what is not finite
+        bool read;  // a kernel that reports non-finite inputs has read it
     };
 
     void clear();
-    // The number of a place, from 1 on.
+    // Returns the number of the place, counted from 1.
     int add_place(Place place);
     void add_result(const float* data, int64_t size, int place, bool read = false);
-    // The number of the result that x points into, which the caller's kernel reads and reports; otherwise a new number
-    // for `unknown`.
+    // Marks the result that x points into as read and returns its number; the caller's kernel must report it. Without
+    // such a result, returns a new number for `unknown`.
     int read_result(const float* x, Place unknown);
-    // Calls check(result) for every result that no kernel has read.
+    // Calls check(result) for every result that is not marked as read, and marks it.
     template <class Check>
     void for_unread(Check&& check) {
         for (Result& result : results_) {
@@ -36,7 +36,7 @@ public:
             }
         }
     }
-    // Throws the error of a number.
+    // Throws the error of place number `place`.
     void fail(int place) const;
 
 private:

@@ -10,7 +10,7 @@ namespace {
 
 using kv::Side;
 
-// Whether the tokens that the page kernel leaves are in full precision, and for the positions they have now.
+// Whether all tokens outside the page kernel's runs are in full precision and without a frame.
 bool is_exact(const kv::SideSpec& spec, const kv::SequenceSide& side, const CommonRuns& taken) {
     if (spec.format.quantized()) {
         return side.n_paged() == taken.tokens;
@@ -19,7 +19,7 @@ bool is_exact(const kv::SideSpec& spec, const kv::SequenceSide& side, const Comm
            std::all_of(side.pages().begin(), side.pages().end(), [](const kv::PageRef& ref) { return ref.frame == 0; });
 }
 
-// Few rows over tokens that are exact outside the pages; few rows; many rows.
+// Few rows and exact tokens outside the page runs; other segments with few rows; many rows.
 enum Kind { kFewExact, kFew, kMany, kKinds };
 
 SideWork side_work(const kv::SequenceSide& side, const half_t* staged, const Run* runs) {

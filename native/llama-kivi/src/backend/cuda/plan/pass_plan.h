@@ -1,5 +1,5 @@
-// How a pass over a call's segments is laid out for attention: segments in groups that the same kernels take, and the
-// bytes that describe them to the device. Host code without CUDA.
+// Plans the attention of a pass: groups segments by kernel and writes their descriptors for the device. Host code
+// without CUDA.
 #pragma once
 
 #include <span>
@@ -11,7 +11,7 @@
 
 namespace lk::cuda {
 
-// Leading runs in which keys and values of the same tokens lie alike, and for the positions they have now.
+// Leading runs that keys and values have in common: same tokens, same position in the block, no frame.
 struct CommonRuns {
     int runs = 0;
     int tokens = 0;
@@ -30,22 +30,22 @@ struct SegmentGroup {
 
 struct PassPlan {
     std::vector<kv::Segment> segments;  // in the order of the groups
-    std::vector<CommonRuns> page_runs;  // of each segment: what the page kernel takes
-    std::vector<SegmentGroup> groups;   // none is empty
-    int n_rows = 0;                     // of the call
-    size_t n_runs = 0;                  // of all segments, both sides
+    std::vector<CommonRuns> page_runs;  // per segment: the runs of the page kernel
+    std::vector<SegmentGroup> groups;   // without empty groups
+    int n_rows = 0;                     // rows of the pass
+    size_t n_runs = 0;                  // runs of all segments, both sides
 
-    // Of the image: SegmentWork[segments], then Run[n_runs].
+    // Size of the image: SegmentWork[segments], then Run[n_runs].
     size_t bytes() const { return segments.size() * sizeof(SegmentWork) + n_runs * sizeof(Run); }
 };
 
 PassPlan plan_pass(const kv::Cache& cache, std::span<const kv::Segment> segments);
 
-// Writes the image that the kernels read, plan.bytes() at `host`; it is copied to `device` afterwards. The cache is the
-// plan's and has not changed.
+// Writes the image that the kernels read: plan.bytes() bytes at `host`, to be copied to `device`. The cache must be
+// unchanged since plan_pass.
 void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uint8_t* device);
 
-// The request for a group's attention.
+// The attention request of a group.
 AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head);
 
 }  // namespace lk::cuda

@@ -5,7 +5,7 @@
 namespace lk::cuda {
 
 void fail_form(int form, int n, int dim) {
-    LK_FAIL(LK_INTERNAL_ERROR, "rows: no CUDA kernel makes form %d of %d rows of %d", form, n, dim);
+    LK_FAIL(LK_INTERNAL_ERROR, "rows: no CUDA kernel evaluates form %d of %d rows of %d", form, n, dim);
 }
 
 }  // namespace lk::cuda

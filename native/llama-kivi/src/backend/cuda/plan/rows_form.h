@@ -1,9 +1,9 @@
-// Forms of rows (Rows::Form) that kernels make. Host code without CUDA. C++17, for the kernels' files too.
+// Errors for forms of lazy rows (Rows::Form). Host code without CUDA; C++17, because kernels include it too.
 #pragma once
 
 namespace lk::cuda {
 
-// Throws LK_INTERNAL_ERROR: no kernel makes a form of n rows.
+// Throws LK_INTERNAL_ERROR, for a form that no kernel evaluates.
 [[noreturn]] void fail_form(int form, int n, int dim);
 
 }  // namespace lk::cuda

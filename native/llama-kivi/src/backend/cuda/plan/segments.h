@@ -1,5 +1,4 @@
-// A call's segments as the attention kernels read them: pointers into device memory, and counts. C++17, for kernels
-// too.
+// Segment descriptors for the attention kernels: device pointers and counts. C++17, because kernels include it too.
 #pragma once
 
 #include <cstdint>
@@ -11,19 +10,19 @@ namespace lk::cuda {
 // A run of tokens of one page block; see kv::PageRef.
 struct Run {
     const uint8_t* block;
-    int start;  // its first token's place in the sequence
+    int start;  // position of its first token in the sequence
     int count;
     int first;
     int frame;
 };
 
-// One side of the sequence of a segment, before the call's rows. Pointers are those of layer 0, head 0.
+// One side of a segment's sequence, before this pass. Pointers address layer 0, head 0.
 struct SideWork {
     const Run* runs;
     const uint16_t* sinks;   // [layer, head, S, D]
     const uint16_t* ring;    // [layer, head, trigger, D]
     const uint8_t* tables;   // [layer, head, table_bytes]
-    const uint16_t* staged;  // [layer, head, n_ubatch, D], from the segment's first row on
+    const uint16_t* staged;  // [layer, head, n_ubatch, D], starting at the segment's first row
     int n_runs;
     int n_paged;
     int n_sinks;
@@ -34,14 +33,14 @@ struct SideWork {
 struct SegmentWork {
     SideWork k;
     SideWork v;
-    int row;          // of the call
-    int n_rows;       // of the call
-    int length;       // tokens before the call's
-    int page_runs;    // leading runs of both sides that the page kernel takes
-    int page_tokens;  // their tokens
+    int row;          // first row in the pass
+    int n_rows;       //
+    int length;       // cached tokens
+    int page_runs;    // leading runs of both sides that the page kernel reads
+    int page_tokens;  // tokens of these runs
 };
 
-// What the sides have in common.
+// Format and sizes of one side, equal for all segments.
 struct SideShape {
     kv::PageFormat format;
     int trigger;
