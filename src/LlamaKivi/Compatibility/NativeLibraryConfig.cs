@@ -63,7 +63,11 @@ public static class NativeLogConfig
 
     /// <summary>Sends the engine's log to a logger; null: discards it.</summary>
     public static void llama_log_set(ILogger? logger) =>
-        NativeLog.Listen(logger is null ? null : (level, text) => Log.Engine(logger, ToLogLevel(level), text));
+        NativeLog.Listen(logger is null ? null : (level, text) =>
+        {
+            LogLevel logLevel = ToLogLevel(level);
+            Log.Engine(logger, logLevel, text);
+        });
 
     private static LLamaLogLevel ToLevel(EngineLogLevel level) => level switch
     {

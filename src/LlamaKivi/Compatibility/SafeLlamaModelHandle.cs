@@ -40,7 +40,8 @@ public sealed class SafeLlamaModelHandle
     public int KVHeadCount => Weights.Model.Description.KvHeadCount;
 
     /// <summary>Architecture, parameter count and weight type on one line.</summary>
-    public string Description => $"{Weights.Model.Description.Architecture} {ParameterCount / 1e6:F1}M {Weights.Model.Description.WeightType}";
+    public string Description =>
+        string.Create(CultureInfo.InvariantCulture, $"{Weights.Model.Description.Architecture} {ParameterCount / 1e6:F1}M {Weights.Model.Description.WeightType}");
 
     /// <summary>Number of metadata entries in the file.</summary>
     public int MetadataCount => Weights.Model.Gguf.Entries.Count;

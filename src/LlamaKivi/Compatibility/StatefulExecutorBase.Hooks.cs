@@ -158,7 +158,15 @@ public abstract partial class StatefulExecutorBase
     private partial IAsyncEnumerable<string>? RunHooks(InferenceResults results, string? text, IInferenceParams options, CancellationToken cancellationToken) =>
         HasHooks ? RunStepsAsync(results, text, Complete(options), cancellationToken) : null;
 
-    private partial Task? PrefillByHooks(string prompt, CancellationToken cancellationToken) => HasHooks ? PrefillByStepsAsync(prompt, cancellationToken) : null;
+    private async partial Task<bool> TryPrefillByHooksAsync(string prompt, CancellationToken cancellationToken)
+    {
+        if (HasHooks)
+        {
+            await PrefillByStepsAsync(prompt, cancellationToken).ConfigureAwait(false);
+        }
+
+        return HasHooks;
+    }
 
     private async IAsyncEnumerable<string> RunStepsAsync(
         InferenceResults results, string? text, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)

@@ -56,8 +56,8 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     /// <summary>A call that runs through the steps which a derived class overrides; null: it overrides none.</summary>
     private partial IAsyncEnumerable<string>? RunHooks(InferenceResults results, string? text, IInferenceParams options, CancellationToken cancellationToken);
 
-    /// <summary>Reads a text by the steps which a derived class overrides; null: it overrides none.</summary>
-    private partial Task? PrefillByHooks(string prompt, CancellationToken cancellationToken);
+    /// <summary>Prefills a prompt by the steps that a derived class overrides. Returns false if it overrides none.</summary>
+    private partial Task<bool> TryPrefillByHooksAsync(string prompt, CancellationToken cancellationToken);
 
     private async IAsyncEnumerable<string> RunAsync(
         InferenceStream call, string? text, IInferenceParams? inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
@@ -71,7 +71,8 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
         IInferenceParams options = inferenceParams ?? new InferenceParams();
         Prompt prompt = TakePrompt(turn, text);
         await TakeSessionAsync(turn, prompt.Tokens).ConfigureAwait(false);
-        await using IAsyncEnumerator<string> pieces = Generation.RunAsync(turn, call.Results, prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
+        IAsyncEnumerator<string> pieces = Generation.RunAsync(turn, call.Results, prompt, Complete(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
+        await using ConfiguredAsyncDisposable ending = pieces.ConfigureAwait(false);
         while (true)
         {
             try
@@ -105,9 +106,8 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     public virtual async Task PrefillPromptAsync(string prompt, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(prompt);
-        if (PrefillByHooks(prompt, cancellationToken) is { } steps)
+        if (await TryPrefillByHooksAsync(prompt, cancellationToken).ConfigureAwait(false))
         {
-            await steps.ConfigureAwait(false);
             return;
         }
 
