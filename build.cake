@@ -94,11 +94,13 @@ Task("Tidy")
     {
         Run("cmake", "-S . -B artifacts/tidy -DCMAKE_BUILD_TYPE=Release -DLK_CUDA=OFF -DLK_BUILD_TESTS=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON");
         var folders = new[] { "base", "gguf", "kv", "model", "runtime" };
-        var files = NativeFiles(".cpp").Where(file => folders.Any(folder => file.StartsWith($"native/llama-kivi/src/{folder}/"))).ToArray();
+        var files = NativeFiles(".cpp", ".h").Where(file => folders.Any(folder => file.StartsWith($"native/llama-kivi/src/{folder}/"))).ToArray();
         var failed = new System.Collections.Concurrent.ConcurrentBag<string>();
         System.Threading.Tasks.Parallel.ForEach(files, new System.Threading.Tasks.ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount }, file =>
         {
-            if (StartProcess("clang-tidy-19", $"-p artifacts/tidy --quiet {file}") != 0)
+            // The other checks reach a header through the files that include it; misc-include-cleaner reads only the file that it is given.
+            var checks = file.EndsWith(".h") ? "--checks=-*,misc-include-cleaner" : "";
+            if (StartProcess("clang-tidy-19", $"-p artifacts/tidy --quiet {checks} {file}") != 0)
             {
                 failed.Add(file);
             }

@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Benchmarks;
 
-/// <summary>Writes a model of one narrow layer with random Q8_0 weights and the demo model's tokenizer: next to nothing to compute, and little to read.</summary>
+/// <summary>Writes a model with one narrow layer, random Q8_0 weights and the demo model's tokenizer, so that decoding costs almost nothing.</summary>
 internal static class TinyModel
 {
     private const int Width = 64;

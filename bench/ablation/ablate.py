@@ -1,11 +1,11 @@
-"""What each refinement of the KIVI cache buys: a simulation in PyTorch that shares no code with the engine.
+"""Quality gain of each refinement of the KIVI cache: a PyTorch simulation that shares no code with the engine.
 
     llama-kivi tokenize -m MODEL -f TEXT > ids.txt
     python3 ablate.py MODEL ids.txt [--context 4096] [--windows 2] [--device cuda]
 
 Reads a GGUF model (llama or falcon, without RoPE scaling) and scores the second half of each window of text. Every
-query sees the cache a token-by-token run would have: keys and values quantized once they have left the ring, exact
-before. Prints perplexity over that of an f16 cache, KL divergence from it, and how often the likeliest token is the same.
+query sees the cache of a token-by-token run: keys and values are exact in the residual ring and quantized after it.
+Prints, relative to an f16 cache: perplexity, KL divergence, and the fraction of equal most probable tokens.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def byte_near(x):
 
 
 def codes(x, least, most, bits, byte):
-    """x as least + code * scale over groups whose least and most are given, in either form of scales."""
+    """Quantizes and dequantizes x as least + code * scale, given the groups' minima and maxima; byte or half scales."""
     top = 2.0 ** bits - 1
     if byte:
         s = byte_up(torch.maximum((most - least) / (top - 0.125), least.abs() * 4 / 126).clamp(min=1e-12))
@@ -181,7 +181,7 @@ class Recipe:
         self.window, self.byte, self.refined, self.values = window, byte, refined, values
 
     def flushed(self, t):
-        """How many of the oldest t stored tokens query t finds quantized: keys, values."""
+        """Number of quantized tokens, keys and values, among the oldest t when query t reads the cache."""
         if self.window:
             n = ((t - R) // self.group * self.group).clamp(min=0)
             return n, n

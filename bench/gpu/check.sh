@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the library and its CUDA plugin, runs the tests of the GPU against the CPU, prints tables of the speed of
-# attention and products, and runs some tests under compute-sanitizer. Fails if a step does. On a machine with a GPU and
-# CUDA, from the repository's root; needs cmake, a C++20 compiler and GoogleTest's sources.
-#   FILTER, SANITIZE: tests to run, and those under compute-sanitizer (empty: none); LK_GTEST_SOURCES, BUILD, OUT: folders
+# Builds the library and its CUDA plugin, tests the GPU against the CPU, prints speed tables of attention and matmuls, and
+# runs some tests under compute-sanitizer. Stops at the first failure. Needs a GPU, CUDA, cmake, a C++20 compiler and
+# GoogleTest's sources.
+#   FILTER, SANITIZE: tests to run, and tests to run under compute-sanitizer (empty: none); LK_GTEST_SOURCES, BUILD, OUT: folders
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -30,7 +30,7 @@ if [ -n "${SANITIZE=CudaOperations.*:Cuda.AttentionOverTokensThatMoved}" ]; then
     for tool in memcheck racecheck; do
         status=0
         compute-sanitizer --tool "$tool" --print-limit 100000 "$tests" --gtest_filter="$SANITIZE" --gtest_brief=1 >"$out/$tool.log" 2>&1 || status=$?
-        # What cuBLAS's kernels do to their shared memory is not this project's.
+        # Shared memory races inside cuBLAS kernels are not this project's.
         found=$(grep -E "Race reported|Invalid|Uninitialized|Misaligned|Program hit" "$out/$tool.log" | grep -vcE "nvjet|cublas" || true)
         [ "$status" -eq 0 ] && [ "$found" -eq 0 ] || { grep -vE "nvjet|cublas|^=========  *$" "$out/$tool.log" | tail -30; exit 1; }
         echo "$tool: $found errors, at $SECONDS s"

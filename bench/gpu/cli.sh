@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The command line on a GPU, without .NET: greedy text against the CPU's, throughput of a 7B shape.
-#   CLI: the natively compiled llama-kivi (dotnet publish -p:PublishAot=true); BUILD: what check.sh built
+# Runs the natively compiled command line on a GPU: compares greedy text with the CPU's, measures the throughput of a 7B shape.
+#   CLI: llama-kivi, compiled with dotnet publish -p:PublishAot=true; BUILD: build folder of check.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 out=${OUT:-artifacts/gpu}
 cli=${CLI:-artifacts/cli/llama-kivi}
 export LLAMA_KIVI_NATIVE_DIR=${BUILD:-$PWD/artifacts/gpu-build}
-# With 16-bit weights the CPU leaves activations in float, as the GPU does.
+# With 16-bit weights the CPU keeps activations in float, like the GPU.
 model=$out/demo-f16.gguf
 "$cli" quantize models/kivi-demo-llama-37m-q4_k_m.gguf "$model" F16 >/dev/null 2>&1
 "$cli" doctor

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the task files of this folder: retrieval, copying, arithmetic, reading. The same files every time."""
+"""Writes the task files in tasks/: retrieval, copying, arithmetic, reading. The output is deterministic."""
 import json
 import pathlib
 import random
@@ -42,7 +42,7 @@ def retrieval(rng):
 
 
 def copying(rng):
-    """A line that stands among others, to be written again from its beginning."""
+    """A line to be copied, identified by its first words among other lines."""
     words = "amber bridge candle desert engine forest guitar hammer island jacket kettle ladder mirror needle orange pencil".split()
     for _ in range(50):
         lines = [" ".join(rng.sample(words, 8)) for _ in range(6)]
@@ -55,7 +55,7 @@ def copying(rng):
 
 
 def sums(rng, count):
-    """Sums and differences of small numbers, in turn."""
+    """Alternating sums and differences of small numbers."""
     for i in range(count):
         a, b = rng.randrange(2, 50), rng.randrange(2, 50)
         if i % 2:
@@ -64,7 +64,7 @@ def sums(rng, count):
 
 
 def arithmetic(rng):
-    """A sum behind forty that are solved, with four choices: most of the examples have left the ring."""
+    """A sum with four choices after forty solved examples, most of which have left the residual ring."""
     for a, sign, b, right in sums(rng, 60):
         wrong = rng.sample([x for x in range(max(0, right - 12), right + 13) if x != right], 3)
         choices = [str(x) for x in [right, *wrong]]

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Measures caches on keys with large channels: plants them into the demo model and writes outliers.md beside this script.
+"""Measures KV caches on keys with outlier channels, planted into the demo model, and writes outliers.md in this folder.
 
     bench/quality/outliers.py [--factors 5,20,70] [--max-tokens 2048]
 
-Two rows of attn_k of every KV head in every layer, a pair of rotary channels, are multiplied by a factor: the scales of their quantized blocks are, so that nothing else changes. Each planted model is compared with
-itself under an f16 cache (llama-kivi perplexity). bench/quality/run.py puts outliers.md into docs/quality.md.
+In every layer and KV head, two rows of attn_k (a pair of rotary channels) are multiplied by a factor, by scaling only the scales of their quantized blocks. Each planted model is compared with itself with an f16 cache
+(llama-kivi perplexity). bench/quality/run.py includes outliers.md in docs/quality.md.
 """
 import argparse
 import json
@@ -18,14 +18,14 @@ from run import CLI, DEMO, ROOT, text_file
 CACHES = "f16,q8_0,q4_0,kivi4,kivi2"
 WINDOW = 1024
 RESULT = pathlib.Path(__file__).with_name("outliers.md")
-# GGUF's fixed-size value types, and of the weight types of attn_k: elements and bytes of a block, offsets of its halves.
+# Sizes of GGUF's fixed-size value types; for the weight types of attn_k: block elements, block bytes, offsets of the half floats.
 VALUE_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 STRING, ARRAY = 8, 9
 BLOCKS = {8: (32, 34, (0,)), 12: (256, 144, (0, 2)), 13: (256, 176, (0, 2)), 14: (256, 210, (208,))}  # Q8_0, Q4_K, Q5_K, Q6_K
 
 
 class Gguf:
-    """The header of a file: metadata that are numbers, and tensors by name."""
+    """Parses a file header: numeric metadata, and tensors by name."""
 
     def __init__(self, data):
         self.data, self.at = data, 8
@@ -66,7 +66,7 @@ class Gguf:
         return int.from_bytes(self.data[self.at - VALUE_BYTES[kind]:self.at], "little") if kind in (4, 5, 10, 11) else None
 
 
-# What is planted: a name, and the rows of a head of n.
+# Planted channels: name, and rows of a head of n channels.
 PLANTED = {
     "slowest pair": lambda n: (n - 2, n - 1),
     "a pair of middling speed": lambda n: (n // 2, n // 2 + 1),
@@ -75,7 +75,7 @@ PLANTED = {
 
 
 def plant(source, rows, factor):
-    """The bytes of the model with these rows of every KV head multiplied."""
+    """Bytes of the model, with these rows of every KV head multiplied."""
     data = bytearray(source)
     gguf = Gguf(data)
     heads = gguf.numbers["llama.attention.head_count_kv"]
@@ -120,10 +120,10 @@ def main():
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     RESULT.write_text(f"""## Keys with large channels
 
-Written by [bench/quality/outliers.py](../bench/quality/outliers.py) at commit {commit}. Some models (qwen2 and its kin) have key channels far larger than the others. Here they are planted into the demo model: in every
-layer and KV head the two rows of `attn_k` for a pair of rotary channels are multiplied by a factor. The slowest pair turns by less than a thousandth of a radian a token and its keys hardly move; the fastest turns by one
+Written by [bench/quality/outliers.py](../bench/quality/outliers.py) at commit {commit}. Some models (qwen2 and relatives) have key channels far larger than the others. Here such channels are planted into the demo model: in every
+layer and KV head the two rows of `attn_k` for a pair of rotary channels are multiplied by a factor. The slowest pair rotates by less than a thousandth of a radian per token, so its keys hardly change; the fastest rotates by one
 radian, so that a group of tokens spans its whole range. Mean KL divergence of the next token from the same planted model with an f16 cache, {scored:,} tokens of this project's documents, windows of {WINDOW:,} tokens, read
-in chunks of 128. Planting changes the model, and large factors leave it in ruins: compare within a row.
+in chunks of 128. Planting changes the model, and large factors break it: compare only within a row.
 
 """ + "\n".join(table) + "\n")
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes docs/quality.md, its figures and README's: what quantizing the KV cache does to attention and to tasks.
+"""Writes docs/quality.md, its figures and those of README: the effect of KV cache quantization on attention and tasks.
 
     bench/quality/run.py [--steps analyze,eval,compare] [MODEL.gguf ...]
 
-Runs the command line (dotnet build -c Release src/LlamaKivi.Cli first) on the demo model and on the models named. The text is
-bench/quality/corpus. Results of a step stay in artifacts/quality, so that an interrupted run goes on.
+Runs the command line (dotnet build -c Release src/LlamaKivi.Cli first) on the demo model and the given models, with the text in
+bench/quality/corpus. Results of each step are kept in artifacts/quality, so that an interrupted run resumes.
 """
 import argparse
 import datetime
@@ -29,7 +29,7 @@ TASKS = {
 
 
 def run(arguments, result):
-    """The JSON a command prints, kept in a file with the seconds it took."""
+    """JSON output of a command and its duration in seconds, cached in a file."""
     if not result.exists():
         start = time.time()
         out = subprocess.run([*CLI, *map(str, arguments), "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -54,7 +54,7 @@ def axes_table(result):
 
 
 def verdict(result):
-    """Where the paper's choice of axes wins at the attention's output, and where not."""
+    """Cases in which the paper's quantization axes give a smaller error of the attention output, and cases in which they do not."""
     def error(name, bits, group):
         return next((v["output_error"] for v in result["variants"] if v["name"] == name and v.get("bits") == bits and v.get("group") == group), None)
 
@@ -123,22 +123,22 @@ def main():
         run(["compare", "-f", CORPUS, "--cases", 40, "-o", IMAGES], WORK / "compare.json")
 
     names = CACHES.split(",")
-    parts = [f"""# What the cache's quantization does
+    parts = [f"""# Effect of KV cache quantization
 
 Written by [bench/quality/run.py](../bench/quality/run.py): commit {commit}, {datetime.date.today()}, {json.loads(doctor)["cpu"]}. All figures below are its output.
 
 ## Method
 
-`llama-kivi analyze` runs a text (4,096 tokens of the [corpus](../bench/quality/corpus/README.md), windows of 1,024) with an f16 cache and observes every layer's queries, keys (after the rotary embedding) and values. Each is stored in
-several ways, and compared: relative errors are square roots of summed squared differences over summed squares, over all tokens, heads and windows, in percent. Attention's weights are softmax probabilities (the
-paper's "attention scores"), its output is weights times values; both for 32 queries of every head, spread over a window's second half. *Per channel* means groups of consecutive tokens in one channel, *per token*
-groups of channels of one token; rounding is asymmetric between a group's least and greatest element, and a group costs two halves. Cache types are the engine's own, rings and sinks included: a window of 1,024 tokens
-has its last 128 to 159 in full precision. Outliers are channels whose mean magnitude is over 4 times their head's median.
+`llama-kivi analyze` runs a text (4,096 tokens of the [corpus](../bench/quality/corpus/README.md), windows of 1,024) with an f16 cache and observes the queries, keys (after RoPE) and values of every layer. It quantizes the keys
+and values in several ways and compares them with the originals. Relative errors are sqrt(sum of squared differences / sum of squares), over all tokens, heads and windows, in percent. Attention weights are softmax probabilities (the
+paper's "attention scores"), the attention output is the weighted sum of the values; both for 32 queries per head, evenly spaced in the second half of a window. *Per channel*: groups of consecutive tokens in one channel. *Per token*:
+groups of channels of one token. Rounding is asymmetric between a group's minimum and maximum; a group costs two half floats. Cache types are the engine's own, including rings and sinks: a window of 1,024 tokens
+has its last 128 to 159 in full precision. Outliers are channels whose mean magnitude exceeds 4 times their head's median.
 
-`llama-kivi eval` scores tasks written for this project ([bench/quality/tasks](../bench/quality/tasks/retrieval.jsonl), 210 rows): a number in a text of 120 to 900 words, a line to be copied, sums with four choices behind forty that are solved, questions
-about one of six short texts with three choices. All but a few are longer than the ring of 128 tokens in full precision. Choices are scored by log-likelihood (`acc`), and by that over their length in characters (`acc_norm`), as the Language Model Evaluation Harness does, from the first token that differs from the prompt's (docs/eval.md); numbers as GSM8K is; F1 as SQuAD. Columns
-behind the first are paired differences from it, in points, with their standard error. Eight rows run side by side; with quantized weights that alone moves log-likelihoods by some hundredths (docs/eval.md), so
-that differences of a row or two mean nothing."""]
+`llama-kivi eval` scores tasks written for this project ([bench/quality/tasks](../bench/quality/tasks/retrieval.jsonl), 210 rows): recall of a number in a text of 120 to 900 words, copying a line, sums with four choices after forty solved examples, questions
+about one of six short texts with three choices. Almost all rows are longer than the residual ring of 128 tokens. Choices are scored by log-likelihood (`acc`) and by log-likelihood per character (`acc_norm`), as in the Language Model Evaluation Harness, from the first token that differs from the prompt's (docs/eval.md); numbers as in GSM8K; F1 as in SQuAD. Columns
+after the first are paired differences from it, in points, with their standard errors. Eight rows are evaluated in parallel; with quantized weights that alone changes log-likelihoods by some hundredths (docs/eval.md), so
+differences of one or two rows are not significant."""]
     if evals:
         parts.append("## Tasks\n\n| model | task | metric | rows | " + " | ".join(names) + " | s |\n" + "|---" * (5 + len(names)) + "|\n" + "\n".join(evals))
     parts.append((ROOT / "bench/quality/outliers.md").read_text().strip())
@@ -147,11 +147,11 @@ that differences of a row or two mean nothing."""]
 
 ![Magnitudes of keys and values](images/keys-values-{name}.png)
 
-Errors in percent by axis, over all layers, {result["tokens"]} tokens, {seconds["analyze " + name]:.0f} s. At attention's output: {verdict(result)}
+Errors in percent by axis, over all layers, {result["tokens"]} tokens, {seconds["analyze " + name]:.0f} s. At the attention output: {verdict(result)}
 
 {axes_table(result)}
 
-Error of attention's output in percent, by layer and cache type:
+Error of the attention output in percent, by layer and cache type:
 
 {layer_table(result)}""")
     (ROOT / "docs/quality.md").write_text("\n\n".join(parts) + "\n")

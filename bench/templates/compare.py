@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compares the templates of a folder with jinja2, each over a set of conversations.
+"""Compares rendered chat templates of a folder with jinja2, over a set of conversations.
 
 usage: compare.py FOLDER [--output RENDERS.jsonl]
 
-Takes every *.jinja file, and the chat templates of every *tokenizer_config.json, below the folder. Renders them with jinja2 (package python3-jinja2), writes the
-renders to a file, and runs the tests of tests/LlamaKivi.Templates.Tests over it: they say how many are the same, byte by byte.
+Renders every *.jinja file and every chat template in a *tokenizer_config.json below the folder with jinja2 (package python3-jinja2), writes the renders to a file,
+and runs tests/LlamaKivi.Templates.Tests on it, which report the number of byte-identical renders.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def templates(folder):
 
 
 def conversations():
-    """Conversations with what templates look at: systems, tools, calls, thoughts, parts, odd texts."""
+    """Conversations that cover what templates use: system messages, tools, calls, reasoning, content parts, unusual text."""
     tools = [
         {"type": "function", "function": {"name": "get_weather", "description": "The weather \"now\" in a city: 5 < 6 & é 😀", "parameters": {"type": "object", "properties": {"city": {"type": "string", "description": "Its name"}, "days": {"type": "integer", "default": 3}, "unit": {"type": "string", "enum": ["c", "f"]}, "near": {"type": ["array", "null"], "items": {"type": "number"}}}, "required": ["city"]}}},
         {"type": "function", "function": {"name": "stop", "description": "", "parameters": {"type": "object", "properties": {}}, "return": {"type": "string"}}},

@@ -1,4 +1,4 @@
-"""jinja2, set up as Hugging Face transformers sets it up for chat templates."""
+"""jinja2 environment as Hugging Face transformers configures it for chat templates."""
 
 import copy
 import datetime
@@ -9,7 +9,7 @@ import jinja2
 import jinja2.ext
 import jinja2.sandbox
 
-# What strftime_now reads. The tests of this repository read the same time.
+# Time of strftime_now; the tests of this repository use the same.
 NOW = datetime.datetime(2026, 3, 5, 14, 7, 9)
 
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
@@ -51,7 +51,7 @@ def make():
 
 
 def render(environment, source, variables):
-    """What a template gives, or "raises " and the reason. Addresses of objects are left out."""
+    """Output of a template, or "raises " and the error, without object addresses."""
     try:
         text = environment.from_string(source).render(**copy.deepcopy(variables))
         text.encode()

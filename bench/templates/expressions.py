@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes templates over every filter, test, method, operator and statement with what jinja2 makes of them.
+"""Writes templates that cover every filter, test, method, operator and statement, with their output in jinja2.
 
 usage: expressions.py VARIABLES.json > CASES.jsonl
 """

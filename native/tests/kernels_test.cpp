@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "kv/quantizer.h"
+#include "kv/scalar_codec.h"
 #include "kv_helpers.h"
 #include "weight_rows.h"
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "kv/scalar_codec.h"
 #include "kv_helpers.h"
 #include "quantizer_reference.h"
 

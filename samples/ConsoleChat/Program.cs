@@ -1,4 +1,4 @@
-// A conversation in the console, with the model's own chat template. Usage: ConsoleChat MODEL.gguf
+// A console chat with the model's own chat template. Usage: ConsoleChat MODEL.gguf
 using LlamaKivi;
 using LlamaKivi.Common;
 using LlamaKivi.Sampling;
@@ -7,7 +7,7 @@ using LlamaKivi.Transformers;
 var parameters = new ModelParams(args[0])
 {
     ContextSize = 4096,
-    KvCache = KvCacheParams.Parse("kivi2"),  // 2.5 bits for each number the model remembers, instead of 16
+    KvCache = KvCacheParams.Parse("kivi2"),  // 2.5 bits per cached element instead of 16
 };
 using LLamaWeights weights = await LLamaWeights.LoadFromFileAsync(parameters);
 using LLamaContext context = weights.CreateContext(parameters);
@@ -24,7 +24,7 @@ var inference = new InferenceParams
     MaxTokens = 200,
     AntiPrompts = ["User:"],
     SamplingPipeline = new DefaultSamplingPipeline { Temperature = 0.6f, Seed = 1 },
-    OverflowStrategy = ContextOverflowStrategy.Shift,  // a long conversation forgets its beginning
+    OverflowStrategy = ContextOverflowStrategy.Shift,  // drops the oldest turns of a long conversation
 };
 
 while (true)

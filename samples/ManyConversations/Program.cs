@@ -1,4 +1,4 @@
-// Several continuations of one prompt, computed together in one context. Usage: ManyConversations MODEL.gguf [PROMPT]
+// Several continuations of one prompt, decoded together in one context. Usage: ManyConversations MODEL.gguf [PROMPT]
 using LlamaKivi;
 using LlamaKivi.Batched;
 using LlamaKivi.Common;
@@ -13,7 +13,7 @@ var parameters = new ModelParams(args[0]) { ContextSize = 2048, SeqMax = Convers
 using LLamaWeights weights = await LLamaWeights.LoadFromFileAsync(parameters);
 using var executor = new BatchedExecutor(weights, parameters);
 
-// The prompt is read once; the forks share what the cache holds of it.
+// The prompt is prefilled once; the forks share its pages of the cache.
 Conversation first = executor.Create();
 first.Prompt(prompt);
 await executor.Infer();
@@ -30,7 +30,7 @@ for (int n = 0; n < Tokens; n++)
         conversations[i].Prompt(token);
     }
 
-    await executor.Infer();  // one pass for all of them
+    await executor.Infer();  // one forward pass for all conversations
 }
 
 for (int i = 0; i < conversations.Length; i++)

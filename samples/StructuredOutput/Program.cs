@@ -1,4 +1,4 @@
-// An answer that is always valid JSON of a given shape, whatever the model. Usage: StructuredOutput MODEL.gguf [SENTENCE]
+// Generates JSON that always conforms to a schema, with any model. Usage: StructuredOutput MODEL.gguf [SENTENCE]
 using System.Text.Json;
 using LlamaKivi;
 using LlamaKivi.Common;

@@ -8,21 +8,21 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi analyze`: what a model's keys and values look like, and what storing them in few bits does to attention.</summary>
+/// <summary>`llama-kivi analyze`: magnitudes of a model's keys and values, and the errors that quantizing them causes in attention.</summary>
 internal static class AnalyzeCommand
 {
-    private const int Multiple = 128;  // windows are whole groups of all sizes
+    private const int Multiple = 128;  // all group sizes divide a window
 
     public static Command Create()
     {
         var common = new CommonOptions();
         var file = new Option<string>("--file", "-f") { Description = $"Text; {TextInput.Hint}", Required = true };
-        var window = NumberOptions.Whole("--ctx-size", "-c", "Tokens of a window, at most what the model was trained for", Multiple, NumberOptions.MostTokens, 1024);
-        var limit = NumberOptions.Whole("--max-tokens", null, "Use no more than the first N tokens of the text", 1, int.MaxValue, 4096);
+        var window = NumberOptions.Whole("--ctx-size", "-c", "Window size in tokens, at most the model's trained context size", Multiple, NumberOptions.MostTokens, 1024);
+        var limit = NumberOptions.Whole("--max-tokens", null, "Use only the first N tokens of the text", 1, int.MaxValue, 4096);
         var layers = new Option<string?>("--layers") { Description = "Layers, such as 0,5,11 (default: all)" };
-        var types = new Option<string>("--kv-cache") { Description = "KV cache types whose errors are measured", DefaultValueFactory = _ => "q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper" };
+        var types = new Option<string>("--kv-cache") { Description = "KV cache types to measure", DefaultValueFactory = _ => "q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for the heat maps, analyze-layer-N.png (default: none)" };
-        var command = new Command("analyze", "Look at a model's keys and values, and at what quantizing them along each axis costs");
+        var command = new Command("analyze", "Analyze a model's keys and values and the error of quantizing them along each axis");
         CommonOptions.Add(command, common.Model, file, window, limit, layers, types, output, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
@@ -38,7 +38,7 @@ internal static class AnalyzeCommand
             size = Math.Min(size, tokens.Length / Multiple * Multiple);
             if (size == 0)
             {
-                throw new UsageException($"the text has {tokens.Length} tokens; give one of at least {Multiple}, and a -c of at least {Multiple}");
+                throw new UsageException($"the text has {tokens.Length} tokens; text and -c must be at least {Multiple} tokens");
             }
 
             ModelDescription model = weights.Model.Description;
@@ -89,7 +89,7 @@ internal static class AnalyzeCommand
         return [.. list.Split(',', StringSplitOptions.TrimEntries).Select(text =>
             int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int layer) && layer < count
                 ? layer
-                : throw new UsageException($"--layers: '{text}' is no layer; this model has layers 0 to {count - 1}")).Distinct()];
+                : throw new UsageException($"--layers: '{text}' is not a layer; this model has layers 0 to {count - 1}")).Distinct()];
     }
 
     private static void Draw(MagnitudeMap map, string title, string path)
@@ -136,7 +136,7 @@ internal static class AnalyzeCommand
         Terminal.Out.WriteLine();
         Terminal.Out.Write(types);
         Terminal.Out.WriteLine();
-        Terminal.Out.WriteLine($"By layer: lengths of the first {LayerProfile.FirstTokens} tokens' keys over the others'; channels whose mean magnitude is over {LayerProfile.OutlierFactor} times the median of their head; error of attention's output by KV cache:");
+        Terminal.Out.WriteLine($"By layer: ratio of key norms, first {LayerProfile.FirstTokens} tokens to the rest; outlier channels (mean magnitude over {LayerProfile.OutlierFactor} times the median of their head); error of the attention output by KV cache:");
         int[] caches = [.. Enumerable.Range(0, analysis.Variants.Count).Where(i => analysis.Variants[i].Cache is not null)];
         Table layers = new Table().Border(TableBorder.Markdown).AddColumns(["layer", "first keys", "K outliers", "V outliers", .. caches.Select(i => analysis.Variants[i].Name)]);
         foreach ((int layer, LayerProfile profile) in analysis.Profiles)

@@ -7,10 +7,10 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi batched-bench`: throughput of many sequences at once.</summary>
+/// <summary>`llama-kivi batched-bench`: throughput of many sequences decoded together.</summary>
 internal static class BatchedBenchCommand
 {
-    // T: seconds, S: tokens per second; PP: the prompts, TG: the tokens written after them.
+    // T: seconds; S: tokens per second; PP: prefill; TG: decode.
     private sealed record Row(string KvCache, BatchedBenchmarkResult Result, double GpuEstimateMiB)
     {
         public double CacheMiB => MiB(Result.CacheBytes);
@@ -23,13 +23,13 @@ internal static class BatchedBenchCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var prompts = new Option<string>("--n-prompt", "-npp") { Description = "Tokens of each prompt, such as 128,512", DefaultValueFactory = _ => "128" };
-        var generates = new Option<string>("--n-gen", "-ntg") { Description = "Tokens written after each prompt", DefaultValueFactory = _ => "32" };
-        var batches = new Option<string>("--n-parallel", "-npl") { Description = "Sequences at once, such as 1,8,32", DefaultValueFactory = _ => "1,8" };
+        var prompts = new Option<string>("--n-prompt", "-npp") { Description = "Tokens per prompt, such as 128,512", DefaultValueFactory = _ => "128" };
+        var generates = new Option<string>("--n-gen", "-ntg") { Description = "Tokens generated after each prompt", DefaultValueFactory = _ => "32" };
+        var batches = new Option<string>("--n-parallel", "-npl") { Description = "Number of sequences, such as 1,8,32", DefaultValueFactory = _ => "1,8" };
         var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "f16,kivi2" };
-        var output = new Option<string>("--output-format") { Description = "What to print: md or jsonl", DefaultValueFactory = _ => "md" };
+        var output = new Option<string>("--output-format") { Description = "Output format: md or jsonl", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "jsonl");
-        var command = new Command("batched-bench", "Measure the throughput of many sequences at once");
+        var command = new Command("batched-bench", "Measure the throughput of many sequences decoded together");
         CommonOptions.Add(command, common.Model, common.Synthetic, common.Weights, prompts, generates, batches, types, common.Threads, common.GpuLayers, common.Fit, common.Group, common.Residual, common.Sinks, output);
         return command.Do(async (parsed, cancellationToken) =>
         {
@@ -42,7 +42,7 @@ internal static class BatchedBenchCommand
             ModelParams parameters = common.Parameters(parsed, synthetic?.Path);
             parameters.UBatchSize = CommonOptions.MicroBatch(parameters.GpuLayerCount);
             caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
-            // Before anything is loaded.
+            // Checks all sizes before loading the model.
             using GgufFile file = GgufFile.Open(parameters.ModelPath);
             long available = MemoryFit.Available(parameters);
             double gpuBefore = MiB(BatchedBenchmark.UsedGpuBytes(parameters.GpuLayerCount));
@@ -62,7 +62,7 @@ internal static class BatchedBenchCommand
 
                     if (batch < asked)
                     {
-                        Terminal.Error.WriteLine($"--fit: {name}: {batch} sequences of {prompt + generate} tokens instead of {asked}, which fit in the {available >> 20} MiB that are free");
+                        Terminal.Error.WriteLine($"--fit: {name}: {batch} sequences of {prompt + generate} tokens instead of {asked}, to fit in {available >> 20} MiB of free memory");
                     }
 
                     double estimate = gpuBefore > 0 ? gpuBefore + MiB(needed) : 0;
@@ -78,7 +78,7 @@ internal static class BatchedBenchCommand
         });
     }
 
-    // Sets the context for so many sequences; gives the bytes it and the model take.
+    // Sizes the context for the sequences; returns the bytes needed by it and the model.
     private static long Shape(ModelParams parameters, GgufFile file, int batch, int length)
     {
         parameters.SeqMax = (uint)batch;

@@ -6,7 +6,7 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi bench`: speed of prefill and decode at a depth, by KV cache type.</summary>
+/// <summary>`llama-kivi bench`: speed of prefill and decode by depth and KV cache type.</summary>
 internal static class BenchCommand
 {
     private sealed record Row(string KvCache, SpeedBenchmarkResult Result)
@@ -17,12 +17,12 @@ internal static class BenchCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var prompt = NumberOptions.Whole("--n-prompt", "-p", "Tokens of a prefill; 0: no such test", 0, CommonOptions.MostListed, 512);
-        var generate = NumberOptions.Whole("--n-gen", "-n", "Tokens of a decode; 0: no such test", 0, CommonOptions.MostListed, 128);
-        var depths = new Option<string>("--n-depth", "-d") { Description = "Tokens in the cache before the test, such as 0,3072", DefaultValueFactory = _ => "0" };
-        var repetitions = NumberOptions.Whole("--repetitions", "-r", "Runs counted, after one that is not", 1, int.MaxValue, 5);
+        var prompt = NumberOptions.Whole("--n-prompt", "-p", "Tokens of the prefill test; 0: no prefill test", 0, CommonOptions.MostListed, 512);
+        var generate = NumberOptions.Whole("--n-gen", "-n", "Tokens of the decode test; 0: no decode test", 0, CommonOptions.MostListed, 128);
+        var depths = new Option<string>("--n-depth", "-d") { Description = "Tokens in the cache before each test, such as 0,3072", DefaultValueFactory = _ => "0" };
+        var repetitions = NumberOptions.Whole("--repetitions", "-r", "Measured runs, after one warm-up run", 1, int.MaxValue, 5);
         var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "kivi2" };
-        var output = new Option<string>("--output", "-o") { Description = "What to print: md, csv or json", DefaultValueFactory = _ => "md" };
+        var output = new Option<string>("--output", "-o") { Description = "Output format: md, csv or json", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "csv", "json");
         var command = new Command("bench", "Measure the speed of prefill and decode, by depth and KV cache type");
         CommonOptions.Add(command, common.Model, common.Synthetic, common.Weights, prompt, generate, depths, repetitions, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, output, common.Json);
@@ -34,7 +34,7 @@ internal static class BenchCommand
             int longest = Math.Max(parsed.GetValue(prompt), parsed.GetValue(generate));
             if (longest == 0)
             {
-                throw new UsageException("-p and -n are 0: there is no test");
+                throw new UsageException("-p and -n are both 0: there is nothing to measure");
             }
 
             using SyntheticModel? synthetic = common.CreateSynthetic(parsed);

@@ -10,20 +10,20 @@ using LlamaKivi.Transformers;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi chat`: a conversation with a model.</summary>
+/// <summary>`llama-kivi chat`: an interactive conversation.</summary>
 internal sealed class ChatCommand
 {
-    /// <summary>The command's name.</summary>
+    /// <summary>Name of the command.</summary>
     public const string Name = "chat";
 
     private const string Help = """
-        /help         this list
-        /clear        forget the conversation
-        /save FOLDER  write the conversation and its cache
-        /load FOLDER  go on with a conversation that was saved
-        /stats        speed and cache so far
-        /exit         leave; Ctrl-D does too
-        Ctrl-C stops an answer.
+        /help         list the commands
+        /clear        start a new conversation
+        /save FOLDER  save the conversation and its cache
+        /load FOLDER  load a saved conversation
+        /stats        show speed and cache usage
+        /exit         quit; also Ctrl-D
+        Ctrl-C        stop an answer
         """;
 
     private readonly LLamaContext _context;
@@ -44,11 +44,11 @@ internal sealed class ChatCommand
     {
         var common = new CommonOptions();
         var sampling = new SamplingOptions();
-        var system = new Option<string?>("--system") { Description = "What the model is told before the conversation" };
-        var count = NumberOptions.Whole("--predict", "-n", "Most tokens of an answer; -1: until it ends", -1, int.MaxValue, -1);
-        var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens the context holds (default: what the model was trained for)", 1, NumberOptions.MostTokens);
+        var system = new Option<string?>("--system") { Description = "System message" };
+        var count = NumberOptions.Whole("--predict", "-n", "Maximum number of tokens per answer; -1: no limit", -1, int.MaxValue, -1);
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Context size in tokens (default: the model's trained context size)", 1, NumberOptions.MostTokens);
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "kivi2" };
-        var command = new Command(Name, "Talk with a model, in the words of its own chat template");
+        var command = new Command(Name, "Chat with a model, using its own chat template");
         CommonOptions.Add(command, [common.Model, system, count, context, common.Threads, common.GpuLayers, common.Fit, .. sampling.All, type, common.Group, common.Residual, common.Sinks]);
         return command.Do(async (parsed, cancellationToken) =>
         {
@@ -71,7 +71,7 @@ internal sealed class ChatCommand
             Console.Error.WriteLine($"{Path.GetFileName(parameters.ModelPath)}, {name} cache of {model.ContextSize} tokens. /help lists the commands.");
             if (!hasTemplate)
             {
-                Console.Error.WriteLine("The model's file has no chat template: it may not have learned to talk. \"User:\" and \"Assistant:\" stand before the messages.");
+                Console.Error.WriteLine("The model's file has no chat template, so it may not be trained for chat. Messages are prefixed with \"User:\" and \"Assistant:\".");
             }
 
             return await new ChatCommand(model, inference, parsed.GetValue(system)).TalkAsync(cancellationToken).ConfigureAwait(false);
@@ -103,7 +103,7 @@ internal sealed class ChatCommand
         return ExitCode.Interrupted;
     }
 
-    // While a line is edited Ctrl-C is a key like others.
+    // During line editing Ctrl-C is an ordinary key.
     private static ConsoleKeyInfo? ReadKey()
     {
         Console.TreatControlCAsInput = true;
@@ -120,7 +120,7 @@ internal sealed class ChatCommand
     private async Task AnswerAsync(string message, CancellationToken cancellationToken)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        // Ends the answer and not the program.
+        // Ctrl-C ends the answer, not the program.
         using var signal = PosixSignalRegistration.Create(PosixSignal.SIGINT, context =>
         {
             context.Cancel = true;
@@ -136,11 +136,11 @@ internal sealed class ChatCommand
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            // Before the answer began.
+            // Cancelled before the answer began.
         }
         catch (Exception e) when (e is ContextOverflowException or TemplateException)
         {
-            Console.Error.Write($"The message was not answered and is forgotten. {Errors.FirstLine(e)}{(e is ContextOverflowException ? " /clear starts anew." : "")}");
+            Console.Error.Write($"The message was not answered and has been discarded. {Errors.FirstLine(e)}{(e is ContextOverflowException ? " /clear starts a new conversation." : "")}");
         }
 
         if (stop.IsCancellationRequested)
@@ -181,7 +181,7 @@ internal sealed class ChatCommand
                     WriteStats();
                     break;
                 default:
-                    Console.Error.WriteLine($"There is no command {parts[0]}; /help lists them.");
+                    Console.Error.WriteLine($"Unknown command {parts[0]}; /help lists the commands.");
                     break;
             }
         }

@@ -7,31 +7,31 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>Options several commands have.</summary>
+/// <summary>Options shared by several commands.</summary>
 internal sealed class CommonOptions
 {
-    /// <summary>Most tokens of a measurement: what is to be read is made before.</summary>
+    /// <summary>Maximum number of tokens in a benchmark, whose inputs are allocated up front.</summary>
     public const int MostListed = 1 << 24;
 
     private const string DefaultModel = "kivi-demo-llama-37m-q4_k_m.gguf";
 
-    public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the demo model that comes along)" };
+    public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the included demo model)" };
 
-    public Option<int?> GpuLayers { get; } = NumberOptions.Whole("--gpu-layers", "-ngl", "Layers that the GPU computes, the last ones; -1: all; 0: none (default: all if a GPU is usable)", -1, int.MaxValue);
+    public Option<int?> GpuLayers { get; } = NumberOptions.Whole("--gpu-layers", "-ngl", "Number of layers on the GPU, counted from the last; -1: all; 0: none (default: all if a GPU is usable)", -1, int.MaxValue);
 
-    public Option<bool> Fit { get; } = new("--fit") { Description = "Lower the context, or else the sequences, to what fits in memory, and say so" };
+    public Option<bool> Fit { get; } = new("--fit") { Description = "Reduce the context size, then the number of sequences, to fit in memory, and report it" };
 
     public Option<int?> Threads { get; } = NumberOptions.Whole("--threads", "-t", "Threads (default: one per processor)", 1, 1024);
 
-    public Option<string?> Synthetic { get; } = new("--synthetic") { Description = $"Measure a shape with random weights instead of a file: {string.Join(", ", SyntheticModel.Names)}" };
+    public Option<string?> Synthetic { get; } = new("--synthetic") { Description = $"Measure a model shape with random weights instead of a file: {string.Join(", ", SyntheticModel.Names)}" };
 
-    public Option<string> Weights { get; } = new("--weights") { Description = "Weights of --synthetic: f16, q8_0 or q4_k_m", DefaultValueFactory = _ => "f16" };
+    public Option<string> Weights { get; } = new("--weights") { Description = "Weight type of --synthetic: f16, q8_0 or q4_k_m", DefaultValueFactory = _ => "f16" };
 
-    public Option<int> Group { get; } = NumberOptions.Whole("--kv-group", null, "Tokens a group of quantized keys spans: 16, 32, 64 or 128", 16, 128, 32);
+    public Option<int> Group { get; } = NumberOptions.Whole("--kv-group", null, "Tokens per group of quantized keys: 16, 32, 64 or 128", 16, 128, 32);
 
-    public Option<int> Residual { get; } = NumberOptions.Whole("--kv-residual", null, "Youngest tokens kept in full precision", 1, 65536, 128);
+    public Option<int> Residual { get; } = NumberOptions.Whole("--kv-residual", null, "Number of most recent tokens kept in full precision", 1, 65536, 128);
 
-    public Option<int?> Sinks { get; } = NumberOptions.Whole("--kv-sink", null, "First tokens kept in full precision (default: 4; *-paper: 0)", 0, 128);
+    public Option<int?> Sinks { get; } = NumberOptions.Whole("--kv-sink", null, "Number of first tokens kept in full precision (default: 4; *-paper: 0)", 0, 128);
 
     public Option<bool> Json { get; } = new("--json") { Description = "Print JSON" };
 
@@ -43,12 +43,12 @@ internal sealed class CommonOptions
         }
 
         string path = Path.Combine(AppContext.BaseDirectory, "models", DefaultModel);
-        return File.Exists(path) ? path : throw new UsageException($"the demo model is not at {path}; name a GGUF file with -m");
+        return File.Exists(path) ? path : throw new UsageException($"the demo model is not at {path}; specify a GGUF file with -m");
     }
 
-    /// <summary>What --model, --threads and --gpu-layers say. Layers asked for are an error without a usable GPU; by default all are on it if there is one.</summary>
+    /// <summary>Model parameters from --model, --threads and --gpu-layers. An explicit --gpu-layers requires a usable GPU; the default uses a GPU if there is one.</summary>
     /// <param name="parsed">The command line.</param>
-    /// <param name="path">Another model than --model.</param>
+    /// <param name="path">Path that replaces --model.</param>
     public ModelParams Parameters(ParseResult parsed, string? path = null)
     {
         int? layers = parsed.GetValue(GpuLayers);
@@ -60,15 +60,15 @@ internal sealed class CommonOptions
         };
     }
 
-    /// <summary>The file that --synthetic asks for; null without it.</summary>
+    /// <summary>Creates the model of --synthetic; null without the option.</summary>
     public SyntheticModel? CreateSynthetic(ParseResult parsed) => (parsed.GetValue(Synthetic), parsed.GetValue(Model)) switch
     {
         (null, _) => null,
-        (_, not null) => throw new UsageException("-m and --synthetic are both given; give one"),
-        ({ } name, _) when !SyntheticModel.Names.Contains(name) => throw new UsageException($"--synthetic is '{name}'; shapes are {string.Join(", ", SyntheticModel.Names)}"),
+        (_, not null) => throw new UsageException("-m and --synthetic are both given; specify only one"),
+        ({ } name, _) when !SyntheticModel.Names.Contains(name) => throw new UsageException($"--synthetic is '{name}'; the shapes are {string.Join(", ", SyntheticModel.Names)}"),
         ({ } name, _) => parsed.GetValue(Weights) is { } weights && SyntheticModel.WeightTypes.Contains(weights)
             ? SyntheticModel.Create(name, weights)
-            : throw new UsageException($"--weights is '{parsed.GetValue(Weights)}'; weights are f16, q8_0 or q4_k_m"),
+            : throw new UsageException($"--weights is '{parsed.GetValue(Weights)}'; the types are f16, q8_0 and q4_k_m"),
     };
 
     public KvCacheParams Cache(ParseResult parsed, string typeK, string typeV)
@@ -85,11 +85,11 @@ internal sealed class CommonOptions
         return cache;
     }
 
-    /// <summary>The cache of an option that names one type. One that nobody asked for gives way to a type that fits the model, which is said on stderr.</summary>
+    /// <summary>KV cache of a single-type option. A default type that does not fit the model is replaced, with a message on stderr.</summary>
     /// <param name="parsed">The command line.</param>
     /// <param name="type">The option.</param>
     /// <param name="model">The model's file.</param>
-    /// <param name="fallback">What was done; null if nothing.</param>
+    /// <param name="fallback">Description of the replacement; null: none.</param>
     public KvCacheParams DefaultCache(ParseResult parsed, Option<string> type, string model, out string? fallback)
     {
         fallback = null;
@@ -111,14 +111,14 @@ internal sealed class CommonOptions
         return cache;
     }
 
-    /// <summary>Reads a list such as "f16,kivi2"; every type is checked before anything is loaded.</summary>
+    /// <summary>Parses a list such as "f16,kivi2"; all types are validated before anything is loaded.</summary>
     public List<(string Name, KvCacheParams Params)> Caches(ParseResult parsed, string list)
     {
         string[] names = list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
         return names.Length > 0 ? [.. names.Select(name => (name, Cache(parsed, name, name)))] : throw new UsageException("--kv-cache names no type");
     }
 
-    /// <summary>Drops default types that do not fit the model, and says so on stderr; requested types stay.</summary>
+    /// <summary>Removes default types that do not fit the model, with a message on stderr; explicit types stay.</summary>
     public static List<(string Name, KvCacheParams Params)> Fitting(
         ParseResult parsed, Option<string> types, string model, List<(string Name, KvCacheParams Params)> caches)
     {
@@ -143,7 +143,7 @@ internal sealed class CommonOptions
 
         foreach ((string name, string? why) in fitting.Count > 0 ? reasons : [])
         {
-            Console.Error.WriteLine($"llama-kivi: {name} is left out ({Errors.Words(why!)})");
+            Console.Error.WriteLine($"llama-kivi: {name} is skipped ({Errors.Words(why!)})");
         }
 
         return fitting.Count > 0 ? fitting : caches;
@@ -151,7 +151,7 @@ internal sealed class CommonOptions
 
     private static bool IsDefault(ParseResult parsed, Option option) => parsed.GetResult(option) is null or { Implicit: true };
 
-    /// <summary>Does what --fit says.</summary>
+    /// <summary>Applies --fit.</summary>
     public void ApplyFit(ParseResult parsed, ModelParams parameters)
     {
         if (!parsed.GetValue(Fit))
@@ -166,18 +166,18 @@ internal sealed class CommonOptions
         }
     }
 
-    /// <summary>Tokens computed at once: a GPU wants more of them.</summary>
+    /// <summary>Number of tokens computed at once; GPUs need more for full speed.</summary>
     public static uint MicroBatch(int gpuLayers) => gpuLayers == 0 ? 512u : 2048u;
 
-    /// <summary>What computes: the processor, or the GPU.</summary>
+    /// <summary>Description of the processor in use, CPU or GPU.</summary>
     public static string Processor(int gpuLayers) => gpuLayers == 0 ? NativeEngine.CpuDescription : $"{NativeEngine.DescribeDevice().Name}; {NativeEngine.CpuDescription}";
 
-    /// <summary>Reads a list such as "128,512" of numbers above 0.</summary>
+    /// <summary>Parses a list of positive numbers such as "128,512".</summary>
     public static int[] Counts(string list, string option, int least = 1, int most = MostListed) =>
         [.. list.Split(',', StringSplitOptions.TrimEntries).Select(text =>
             int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int n) && n >= least && n <= most
                 ? n
-                : throw new UsageException($"{option}: '{text}' is no number from {least} to {most}"))];
+                : throw new UsageException($"{option}: '{text}' is not a number from {least} to {most}"))];
 
     public static void Add(Command command, params Option[] options)
     {

@@ -7,7 +7,7 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi compare`: memory, speed, perplexity and recall of every KV cache type, as one table and one plot.</summary>
+/// <summary>`llama-kivi compare`: memory, speed, perplexity and recall by KV cache type, as a table and a plot.</summary>
 internal static class CompareCommand
 {
     private const int GeneratedTokens = 64;
@@ -19,10 +19,10 @@ internal static class CompareCommand
     {
         var common = new CommonOptions();
         var file = new Option<string>("--file", "-f") { Description = $"Text; {TextInput.Hint}", Required = true };
-        var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens of a window of the perplexity", 4, NumberOptions.MostTokens, 2048);
-        var limit = NumberOptions.Whole("--max-tokens", null, "Use no more than the first N tokens of the text", 1, int.MaxValue, 16384);
-        var depth = NumberOptions.Whole("--n-depth", "-d", "Tokens in the cache for speed, and of the texts for recall", 1, CommonOptions.MostListed, 3072);
-        var cases = NumberOptions.Whole("--cases", null, "Cases of the recall", 1, int.MaxValue, 20);
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Perplexity window size in tokens", 4, NumberOptions.MostTokens, 2048);
+        var limit = NumberOptions.Whole("--max-tokens", null, "Use only the first N tokens of the text", 1, int.MaxValue, 16384);
+        var depth = NumberOptions.Whole("--n-depth", "-d", "Tokens in the cache for the speed test, and per text for the recall test", 1, CommonOptions.MostListed, 3072);
+        var cases = NumberOptions.Whole("--cases", null, "Number of recall cases", 1, int.MaxValue, 20);
         var types = new Option<string>("--kv-cache") { Description = "KV cache types", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for compare.png (default: no plot)" };
         var command = new Command("compare", "Compare KV cache types: memory, speed, perplexity, KL divergence, recall");
@@ -89,7 +89,7 @@ internal static class CompareCommand
 
     private static void WriteTable(List<Row> rows, string what, int depth)
     {
-        Terminal.Out.WriteLine($"{what}; speed and memory at depth {depth}, {rows[0].Quality.Tokens} tokens scored, {rows[0].Recall.Cases} numbers to find");
+        Terminal.Out.WriteLine($"{what}; speed and memory at depth {depth}, {rows[0].Quality.Tokens} tokens scored, {rows[0].Recall.Cases} recall cases");
         Table table = new Table().Border(TableBorder.Markdown).AddColumns(
             "KV cache", "bits", "cache MiB", "tg t/s", "tg t/s deep", "perplexity", "vs f16", "KL mean", "KL 99%", "same top", "recall");
         foreach (Row r in rows)
@@ -122,7 +122,7 @@ internal static class CompareCommand
         writer.WriteNumber("recall_stderr", r.Recall.StandardError);
     });
 
-    // Left: what the bits cost. Right: how fast the model writes at the depth.
+    // Left: perplexity by bits per element. Right: decode speed at the depth.
     private static void WritePlot(List<Row> rows, string model, int depth, string path)
     {
         var multiplot = new Multiplot();

@@ -4,13 +4,13 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi doctor`: what the engine found on this machine.</summary>
+/// <summary>`llama-kivi doctor`: engine, CPU, GPU and libraries on this machine.</summary>
 internal static class DoctorCommand
 {
     public static Command Create()
     {
         var common = new CommonOptions();
-        var command = new Command("doctor", "Say what the engine found: processor, GPU, libraries");
+        var command = new Command("doctor", "Show what the engine detects: CPU, GPU, libraries");
         CommonOptions.Add(command, common.Json);
         return command.Do((parsed, _) =>
         {

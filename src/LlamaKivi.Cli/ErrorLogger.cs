@@ -2,7 +2,7 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>Prints warnings and worse on stderr, a line each.</summary>
+/// <summary>Writes warnings and errors to stderr, one per line.</summary>
 internal sealed class ErrorLogger : ILogger
 {
     public static ErrorLogger Instance { get; } = new();

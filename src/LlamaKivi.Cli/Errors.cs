@@ -13,12 +13,12 @@ internal static class ExitCode
     public const int Interrupted = 130;
 }
 
-/// <summary>A mistake in how the program was called.</summary>
+/// <summary>An invalid command line.</summary>
 internal sealed class UsageException(string message) : Exception(message);
 
 internal static partial class Errors
 {
-    /// <summary>Sets what a command does; what goes wrong becomes one line on stderr and an exit code.</summary>
+    /// <summary>Sets a command's action; exceptions become one line on stderr and an exit code.</summary>
     public static Command Do(this Command command, Func<ParseResult, CancellationToken, Task<int>> action)
     {
         command.SetAction(async (parsed, cancellationToken) =>
@@ -39,7 +39,7 @@ internal static partial class Errors
             }
             catch (OutOfMemoryException)
             {
-                Console.Error.WriteLine("llama-kivi: there is not enough memory for what was asked");
+                Console.Error.WriteLine("llama-kivi: not enough memory; use a smaller model, context or batch");
                 return ExitCode.Failed;
             }
             catch (Exception e) when (e is RuntimeError or IOException or UnauthorizedAccessException or InvalidOperationException or NotSupportedException or OverflowException)
@@ -51,10 +51,10 @@ internal static partial class Errors
         return command;
     }
 
-    // ArgumentException puts "(Parameter 'x')" behind what was said.
+    // ArgumentException appends "(Parameter 'x')" to the message.
     public static string FirstLine(Exception e) => Words(e.Message.Split(" (Parameter '")[0].ReplaceLineEndings(" "));
 
-    /// <summary>Puts the names of options in the place of the API's parameters, of which its messages speak.</summary>
+    /// <summary>Replaces API parameter names in a message with the names of command line options.</summary>
     public static string Words(string message) => Parameter().Replace(message, match => Options[match.Value]);
 
     private static readonly Dictionary<string, string> Options = new(StringComparer.Ordinal)
@@ -69,9 +69,9 @@ internal static partial class Errors
         ["KvCache.Residual"] = "--kv-residual",
         ["KvCache.Sinks"] = "--kv-sink",
         ["MaxTokens"] = "-n",
-        [", or set OverflowStrategy to Shift"] = "",
+        [", or set OverflowStrategy to Shift or Stop"] = "",
     };
 
-    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|KvCache\.(TypeK|TypeV|Group|Residual|Sinks)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift")]
+    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|KvCache\.(TypeK|TypeV|Group|Residual|Sinks)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
     private static partial Regex Parameter();
 }

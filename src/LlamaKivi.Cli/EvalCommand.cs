@@ -8,10 +8,10 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi eval`: scores of a task by KV cache type, with paired differences from the first.</summary>
+/// <summary>`llama-kivi eval`: task scores by KV cache type, with paired differences from the first type.</summary>
 internal static class EvalCommand
 {
-    // Part of what a kept row was made with: rows of another rule are not gone on with.
+    // Identifies how kept rows were scored: rows scored by another rule are not reused.
     private const string ChoiceRule = "joint-tokens";
 
     private sealed record Cell(TaskScore Score, double Seconds);
@@ -20,17 +20,17 @@ internal static class EvalCommand
     {
         var common = new CommonOptions();
         var task = new Option<string>("--task") { Description = "JSON lines: 'prompt' or 'messages' with 'answers', or with 'choices' and 'gold'", Required = true };
-        var fields = new Option<string?>("--fields") { Description = "Other names of these fields, such as prompt=question,answers=answer (GSM8K)" };
-        var format = new Option<string?>("--prompt-format") { Description = "What the prompt is made of, such as \"{context}\\n\\n{input}\\nAnswer:\" (LongBench)" };
-        var metrics = new Option<string>("--metrics") { Description = $"Of rows with answers: {string.Join(", ", TaskEvaluator.MetricNames)}", DefaultValueFactory = _ => "exact_match,f1" };
-        var template = new Option<bool>("--template") { Description = "Put prompts into the model's chat template" };
-        var shots = NumberOptions.Whole("--shots", null, "The first N rows are examples before every other row", 0, int.MaxValue, 0);
-        var count = NumberOptions.Whole("--n-predict", "-n", "Tokens written at most", 1, NumberOptions.MostTokens, 32);
-        var stop = new Option<string>("--stop") { Description = "Ends what is written", DefaultValueFactory = _ => "\\n" };
-        var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens of the longest row, what is written included", 1, NumberOptions.MostTokens, 2048);
-        var parallel = NumberOptions.Whole("--n-parallel", "-npl", "Rows scored side by side", 1, 4096, 8);
+        var fields = new Option<string?>("--fields") { Description = "Names of these fields in the file, such as prompt=question,answers=answer (GSM8K)" };
+        var format = new Option<string?>("--prompt-format") { Description = "Prompt made of fields, such as \"{context}\\n\\n{input}\\nAnswer:\" (LongBench)" };
+        var metrics = new Option<string>("--metrics") { Description = $"Metrics of rows with answers: {string.Join(", ", TaskEvaluator.MetricNames)}", DefaultValueFactory = _ => "exact_match,f1" };
+        var template = new Option<bool>("--template") { Description = "Apply the model's chat template to prompts" };
+        var shots = NumberOptions.Whole("--shots", null, "Use the first N rows as examples in every other row's prompt", 0, int.MaxValue, 0);
+        var count = NumberOptions.Whole("--n-predict", "-n", "Maximum number of generated tokens", 1, NumberOptions.MostTokens, 32);
+        var stop = new Option<string>("--stop") { Description = "Stop string", DefaultValueFactory = _ => "\\n" };
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Maximum tokens per row, prompt and generated tokens together", 1, NumberOptions.MostTokens, 2048);
+        var parallel = NumberOptions.Whole("--n-parallel", "-npl", "Rows scored in parallel", 1, 4096, 8);
         var types = new Option<string>("--kv-cache") { Description = "KV cache types; differences are from the first", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2,kivi2-paper" };
-        var output = new Option<string?>("--output", "-o") { Description = "Folder that keeps every row's output, TASK-CACHE.jsonl; an interrupted run goes on there" };
+        var output = new Option<string?>("--output", "-o") { Description = "Folder for every row's output, TASK-CACHE.jsonl; an interrupted run resumes from it" };
         var command = new Command("eval", "Score a task for several KV cache types");
         CommonOptions.Add(command, common.Model, task, fields, format, metrics, template, shots, count, stop, context, parallel, types, output, common.Threads, common.GpuLayers,
             common.Group, common.Residual, common.Sinks, common.Json);
@@ -41,7 +41,7 @@ internal static class EvalCommand
             string[] chosen = parsed.GetValue(metrics)!.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
             if (chosen.FirstOrDefault(m => !TaskEvaluator.MetricNames.Contains(m)) is { } unknown)
             {
-                throw new UsageException($"--metrics: '{unknown}' is none of {string.Join(", ", TaskEvaluator.MetricNames)}");
+                throw new UsageException($"--metrics: '{unknown}' is not one of {string.Join(", ", TaskEvaluator.MetricNames)}");
             }
 
             int length = parsed.GetValue(context);
@@ -49,7 +49,7 @@ internal static class EvalCommand
             int most = parsed.GetValue(count);
             if (most >= length)
             {
-                throw new UsageException($"-n is {most} and -c is {length}: the context holds a row's prompt and what is written; raise -c above {most}, or lower -n");
+                throw new UsageException($"-n is {most} and -c is {length}: a row's prompt and its generated tokens must fit in the context; raise -c above {most}, or lower -n");
             }
 
             TaskFile content = TaskFile.Read(path, FieldNames(parsed.GetValue(fields)), Unescape(parsed.GetValue(format)));
@@ -65,7 +65,7 @@ internal static class EvalCommand
             IReadOnlyList<PreparedRow> prepared = preparation.Rows;
             if (prepared.Count == 0)
             {
-                throw new UsageException($"{path} has no row that can be scored");
+                throw new UsageException($"{path} has no rows that can be scored");
             }
 
             string? folder = parsed.GetValue(output);
@@ -108,7 +108,7 @@ internal static class EvalCommand
             }
             else
             {
-                Terminal.Out.WriteLine($"{Path.GetFileName(parameters.ModelPath)}, {Path.GetFileName(path)}: {prepared.Count} rows, {rows.Count - prepared.Count} examples or left out; {CommonOptions.Processor(weights.GpuLayerCount)}");
+                Terminal.Out.WriteLine($"{Path.GetFileName(parameters.ModelPath)}, {Path.GetFileName(path)}: {prepared.Count} rows, {rows.Count - prepared.Count} used as examples or skipped; {CommonOptions.Processor(weights.GpuLayerCount)}");
                 WriteTable(cells);
             }
 
@@ -120,11 +120,11 @@ internal static class EvalCommand
     {
         foreach ((int line, string reason) in rows)
         {
-            Console.Error.WriteLine($"llama-kivi: {path}:{line}: {reason} The row is left out.");
+            Console.Error.WriteLine($"llama-kivi: {path}:{line}: {reason} The row is skipped.");
         }
     }
 
-    // Reads pairs such as prompt=question,answers=answer.
+    // Parses pairs such as prompt=question,answers=answer.
     private static TaskFieldNames FieldNames(string? pairs)
     {
         var names = new TaskFieldNames();
@@ -137,7 +137,7 @@ internal static class EvalCommand
                 ["answers", var field] => names with { Answers = field },
                 ["choices", var field] => names with { Choices = field },
                 ["gold", var field] => names with { Gold = field },
-                _ => throw new UsageException($"--fields: '{pair}' is not NAME=FIELD with a name of prompt, messages, answers, choices, gold"),
+                _ => throw new UsageException($"--fields: '{pair}' is not NAME=FIELD; the names are prompt, messages, answers, choices, gold"),
             };
         }
 

@@ -7,19 +7,19 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi inspect`: what is in a GGUF file, and what a cache for it would take.</summary>
+/// <summary>`llama-kivi inspect`: content of a GGUF file, and the size of its KV cache by type.</summary>
 internal static class InspectCommand
 {
     private const int LongestText = 60;
 
-    // What a cache of a type would take, or why the model cannot have one.
+    // Size of a cache of one type, or why the type does not fit the model.
     private sealed record CacheRow(string Name, MemoryEstimate? Estimate, string? Reason);
 
     public static Command Create()
     {
         var common = new CommonOptions();
         var path = new Argument<string>("FILE") { Description = "GGUF file" };
-        var command = new Command("inspect", "Show what is in a GGUF file: metadata, tensors, types, and what a KV cache would take") { path };
+        var command = new Command("inspect", "Show a GGUF file's metadata and tensors, and its KV cache size by type") { path };
         CommonOptions.Add(command, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do((parsed, _) =>
         {
@@ -51,7 +51,7 @@ internal static class InspectCommand
         }
     }
 
-    // The reason if it is of the file, and not of a type.
+    // The reason that applies to every type, and so to the file; null: none.
     private static string? NoEstimate(List<CacheRow> rows) => rows.TrueForAll(row => row.Reason is not null && row.Reason == rows[0].Reason) ? rows[0].Reason : null;
 
     private static string Show(GgufFile file, GgufEntry entry)

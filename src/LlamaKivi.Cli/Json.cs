@@ -7,7 +7,7 @@ internal static class Json
 {
     private static readonly JsonWriterOptions Options = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>Writes an array with an object for each row to stdout; write adds a row's properties.</summary>
+    /// <summary>Writes an array of objects to stdout, one per row; the delegate writes a row's properties.</summary>
     public static void WriteRows<T>(IEnumerable<T> rows, Action<Utf8JsonWriter, T> write) => Write(writer =>
     {
         writer.WriteStartArray();

@@ -2,7 +2,7 @@ using System.Text;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>Messages for a person, which a closed or full stream loses: the exit code tells the rest.</summary>
+/// <summary>A writer for messages to the user. Errors of a closed or full stream are ignored; the exit code still reports the result.</summary>
 internal sealed class LenientWriter(TextWriter inner) : TextWriter
 {
     public override Encoding Encoding => inner.Encoding;

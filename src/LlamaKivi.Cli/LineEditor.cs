@@ -2,19 +2,19 @@ using System.Text;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>Reads lines from a terminal: arrow keys move in the line and through the lines before it.</summary>
-/// <param name="readKey">Gives the next key, without showing it; null: the input has ended.</param>
-/// <param name="write">Shows text.</param>
+/// <summary>Reads lines from a terminal, with cursor keys and history.</summary>
+/// <param name="readKey">Reads a key without echo; null: end of input.</param>
+/// <param name="write">Writes text to the terminal.</param>
 internal sealed class LineEditor(Func<ConsoleKeyInfo?> readKey, Action<string> write)
 {
     private readonly List<string> _history = [];
 
-    /// <summary>The lines read, oldest first.</summary>
+    /// <summary>Lines read so far, oldest first.</summary>
     public IReadOnlyList<string> History => _history;
 
     /// <summary>Reads a line.</summary>
-    /// <param name="prompt">What stands before it.</param>
-    /// <returns>Null at the end of the input: Ctrl-D on an empty line. Empty after Ctrl-C.</returns>
+    /// <param name="prompt">Text shown before the line.</param>
+    /// <returns>The line; empty after Ctrl-C; null at the end of input (Ctrl-D on an empty line).</returns>
     public string? ReadLine(string prompt)
     {
         var line = new StringBuilder();
@@ -87,7 +87,7 @@ internal sealed class LineEditor(Func<ConsoleKeyInfo?> readKey, Action<string> w
                     break;
             }
 
-            // The whole line anew, and the cursor back from its end.
+            // Redraws the whole line and moves the cursor back from its end.
             write($"\r\u001b[K{prompt}{line}");
             if (cursor < line.Length)
             {
@@ -104,6 +104,6 @@ internal sealed class LineEditor(Func<ConsoleKeyInfo?> readKey, Action<string> w
         }
     }
 
-    // Units of the character that the unit at an index belongs to: a surrogate pair stays together.
+    // Number of UTF-16 units of the character at an index; a surrogate pair has two.
     private static int Step(StringBuilder line, int index) => char.IsSurrogate(line[index]) ? 2 : 1;
 }

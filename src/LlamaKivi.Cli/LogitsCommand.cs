@@ -8,7 +8,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi logits`: the logits of every token of a sequence of ids, as a NumPy file.</summary>
+/// <summary>`llama-kivi logits`: logits of every token of a sequence, as a NumPy file.</summary>
 internal static class LogitsCommand
 {
     private const int DefaultChunk = 128;
@@ -17,9 +17,9 @@ internal static class LogitsCommand
     {
         var common = new CommonOptions();
         var list = new Option<string>("--ids") { Description = "Token ids such as 1,2,3; @FILE reads them from a file, @- from standard input", Required = true };
-        var output = new Option<string>("--output", "-o") { Description = "File to write: .npy, float32 [tokens, vocabulary]", Required = true };
+        var output = new Option<string>("--output", "-o") { Description = "Output file: .npy, float32 [tokens, vocabulary]", Required = true };
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "f16" };
-        var chunk = NumberOptions.Whole("--chunk", null, "Tokens read at once; 1: token by token", 1, int.MaxValue, DefaultChunk);
+        var chunk = NumberOptions.Whole("--chunk", null, "Tokens decoded at once", 1, int.MaxValue, DefaultChunk);
         var command = new Command("logits", "Write the logits of every token; needs no vocabulary");
         CommonOptions.Add(command, common.Model, list, output, type, chunk, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
@@ -52,11 +52,11 @@ internal static class LogitsCommand
     {
         string text = list.StartsWith('@') ? await TextInput.ReadAsync(list[1..], cancellationToken).ConfigureAwait(false) : list;
         int[] ids = [.. text.Split([',', ' ', '\t', '\r', '\n'], StringSplitOptions.RemoveEmptyEntries).Select(part =>
-            int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int id) ? id : throw new UsageException($"--ids: '{part}' is no token id"))];
-        return ids.Length > 0 ? ids : throw new UsageException("--ids names no token");
+            int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int id) ? id : throw new UsageException($"--ids: '{part}' is not a token id"))];
+        return ids.Length > 0 ? ids : throw new UsageException("--ids is empty; list token ids");
     }
 
-    // Returns the size of the vocabulary.
+    // Returns the vocabulary size.
     private static int Write(ModelParams parameters, int[] ids, string path, int step, IProgress<float> progress, CancellationToken cancellationToken)
     {
         using ModelHandle model = ModelLoader.Open(parameters, token: cancellationToken);
@@ -90,7 +90,7 @@ internal static class LogitsCommand
         return context.VocabularySize;
     }
 
-    // NumPy's format 1.0: magic, version, length of a Python dictionary that is padded to a multiple of 64 bytes.
+    // NumPy format 1.0: magic, version, header length, Python dictionary; padded to a multiple of 64 bytes.
     private static byte[] NpyHeader(int rows, int columns)
     {
         const int Fixed = 10;

@@ -4,17 +4,17 @@ using System.Globalization;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>Options whose values are numbers. What is no number, or out of range, is one sentence that says what it must be.</summary>
+/// <summary>Options with numeric values. Errors are one sentence that states the valid range.</summary>
 internal static class NumberOptions
 {
-    /// <summary>Most tokens of a context, as the engine has it.</summary>
+    /// <summary>Maximum context size in tokens, as in the engine.</summary>
     public const int MostTokens = 1 << 30;
 
-    /// <summary>An option that may be left out.</summary>
+    /// <summary>An optional integer.</summary>
     public static Option<int?> Whole(string name, string? alias, string description, int least, int most, string? hint = null) =>
         Create<int?>(name, alias, description, argument => Parse(argument, least, most, hint) is { } value ? (int)value : null);
 
-    /// <summary>An option with a default.</summary>
+    /// <summary>An integer with a default.</summary>
     public static Option<int> Whole(string name, string? alias, string description, int least, int most, int otherwise)
     {
         Option<int> option = Create<int>(name, alias, description, argument => (int)(Parse(argument, least, most, null) ?? otherwise));
@@ -22,11 +22,11 @@ internal static class NumberOptions
         return option;
     }
 
-    /// <summary>A seed of 32 bits, which may be left out.</summary>
+    /// <summary>An optional 32-bit seed.</summary>
     public static Option<uint?> Seed(string name, string? alias, string description) =>
-        Create<uint?>(name, alias, description, argument => Parse(argument, 0, uint.MaxValue, "leave it out for a random one") is { } value ? (uint)value : null);
+        Create<uint?>(name, alias, description, argument => Parse(argument, 0, uint.MaxValue, "omit it for a random seed") is { } value ? (uint)value : null);
 
-    /// <summary>A real number; least and most are included.</summary>
+    /// <summary>A real number from <paramref name="least"/> to <paramref name="most"/>, inclusive.</summary>
     public static Option<float> Real(string name, string description, float least, float most, float otherwise)
     {
         Option<float> option = Create<float>(name, null, description, argument =>
@@ -44,12 +44,12 @@ internal static class NumberOptions
         return option;
     }
 
-    /// <summary>The context size of a product or sum that options give.</summary>
-    /// <param name="tokens">The tokens.</param>
-    /// <param name="options">The options they are of.</param>
+    /// <summary>Validates a context size computed from options.</summary>
+    /// <param name="tokens">Context size in tokens.</param>
+    /// <param name="options">Names of the options.</param>
     public static uint ContextSize(long tokens, string options) => tokens <= MostTokens
         ? (uint)tokens
-        : throw new UsageException($"{options} ask for a context of {tokens} tokens; it holds at most {MostTokens}");
+        : throw new UsageException($"{options} need a context of {tokens} tokens; the maximum is {MostTokens}");
 
     private static Option<T> Create<T>(string name, string? alias, string description, Func<ArgumentResult, T> parse) =>
         new(name, alias is null ? [] : [alias]) { Description = description, CustomParser = parse };

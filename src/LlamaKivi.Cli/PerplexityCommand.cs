@@ -6,7 +6,7 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi perplexity`: how well a model predicts a text, by KV cache type.</summary>
+/// <summary>`llama-kivi perplexity`: perplexity of a text by KV cache type.</summary>
 internal static class PerplexityCommand
 {
     public const string Reference = "f16";
@@ -15,11 +15,11 @@ internal static class PerplexityCommand
     {
         var common = new CommonOptions();
         var file = new Option<string>("--file", "-f") { Description = $"Text; {TextInput.Hint}", Required = true };
-        var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens of a window (default: 2048, or what the model was trained for)", 4, NumberOptions.MostTokens);
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Window size in tokens (default: 2048, or the model's trained context size if smaller)", 4, NumberOptions.MostTokens);
         var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "f16,kivi2" };
-        var chunk = NumberOptions.Whole("--chunk", null, $"Tokens read at once, at most the residual and {PerplexityEvaluator.MaxChunkSize} (the default); 1: token by token", 1, int.MaxValue);
-        var limit = NumberOptions.Whole("--max-tokens", null, "Use no more than the first N tokens", 1, int.MaxValue);
-        var command = new Command("perplexity", "Measure how well a model predicts a text, by KV cache type");
+        var chunk = NumberOptions.Whole("--chunk", null, $"Tokens decoded at once, at most the residual and {PerplexityEvaluator.MaxChunkSize} (the default)", 1, int.MaxValue);
+        var limit = NumberOptions.Whole("--max-tokens", null, "Use only the first N tokens", 1, int.MaxValue);
+        var command = new Command("perplexity", "Measure the perplexity of a text by KV cache type");
         CommonOptions.Add(command, common.Model, file, context, types, chunk, limit, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
@@ -28,7 +28,7 @@ internal static class PerplexityCommand
             int step = parsed.GetValue(chunk) ?? longest;
             if (step > longest)
             {
-                throw new UsageException($"--chunk is {step}; above {longest} a chunk would hide the cache");
+                throw new UsageException($"--chunk is {step}; it must be at most {longest}, because longer chunks read their own tokens in full precision");
             }
 
             ModelParams parameters = common.Parameters(parsed);
@@ -52,7 +52,7 @@ internal static class PerplexityCommand
         });
     }
 
-    /// <summary>The caches of a list, with f16, which the others are held against.</summary>
+    /// <summary>The listed caches, plus f16, the reference of the comparison.</summary>
     public static List<(string Name, KvCacheParams Params)> Caches(CommonOptions common, ParseResult parsed, string list)
     {
         List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, list);
@@ -64,17 +64,17 @@ internal static class PerplexityCommand
         return caches;
     }
 
-    /// <summary>The first tokens of a text, at least a window of them.</summary>
+    /// <summary>First tokens of a text, at least one window.</summary>
     public static int[] Tokens(LLamaWeights weights, string text, int window, int? limit)
     {
         int[] tokens = weights.Tokenizer.Encode(text, addBos: false, parseSpecial: false);
         tokens = limit < tokens.Length ? tokens[..limit.Value] : tokens;
         return window >= 4 && tokens.Length >= window
             ? tokens
-            : throw new UsageException($"the text has {tokens.Length} tokens and a window {window}; give a longer text, or a smaller -c of at least 4");
+            : throw new UsageException($"the text has {tokens.Length} tokens and a window {window}; use a longer text, or a smaller -c of at least 4");
     }
 
-    /// <summary>Measures the caches on a text.</summary>
+    /// <summary>Measures the perplexity of a text with each cache.</summary>
     public static IReadOnlyList<PerplexityResult> Measure(
         LLamaWeights weights, ModelParams parameters, List<(string Name, KvCacheParams Params)> caches, int[] tokens, int window, int step,
         IProgress<float> progress, CancellationToken cancellationToken) =>

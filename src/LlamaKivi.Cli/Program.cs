@@ -10,12 +10,12 @@ try
 }
 catch (TypeInitializationException e) when (e.GetBaseException() is NativeLibraryNotFoundException missing)
 {
-    // The options name the types of weights, which the native library knows.
+    // Creating the options needs the native library, which lists the weight types.
     Console.Error.WriteLine($"llama-kivi: {missing.Message}");
     return ExitCode.Failed;
 }
 
-// A text may begin with @.
+// No response files: a prompt may start with "@".
 ParseResult parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
 if (parsed.Errors.Count > 0)
 {
@@ -31,7 +31,7 @@ if (parsed.Errors.Count > 0)
 var invocation = new InvocationConfiguration { EnableDefaultExceptionHandler = false };
 if (parsed.CommandResult.Command.Name == ChatCommand.Name)
 {
-    invocation.ProcessTerminationTimeout = null;  // it answers Ctrl-C itself
+    invocation.ProcessTerminationTimeout = null;  // the program handles Ctrl-C itself
 }
 
 try
@@ -40,7 +40,7 @@ try
 }
 catch (Exception e) when (e is IOException or UnauthorizedAccessException)
 {
-    // Of what is no command's: the help and the version.
+    // Errors outside commands: help and version.
     Console.Error.WriteLine($"llama-kivi: {Errors.FirstLine(e)}");
     return ExitCode.Failed;
 }

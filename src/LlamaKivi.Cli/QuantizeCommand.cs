@@ -4,20 +4,20 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi quantize`: a model file with its weights in another format.</summary>
+/// <summary>`llama-kivi quantize`: converts a model's weights to another type.</summary>
 internal static class QuantizeCommand
 {
     public static Command Create()
     {
         var common = new CommonOptions();
         var input = new Argument<string>("IN") { Description = "GGUF file to read" };
-        var output = new Argument<string>("OUT") { Description = "GGUF file to write; it appears whole or not at all, a link is followed, a read-only file stays" };
-        var type = new Argument<string>("TYPE") { Description = "What to write, such as Q4_K_M (default), Q8_0 or F16; a wrong name lists all", DefaultValueFactory = _ => "Q4_K_M" };
-        var outputType = new Option<string?>("--output-type") { Description = "Type of the output matrix, which must fit its rows (default: as the mix says)" };
-        var embeddingType = new Option<string?>("--token-embedding-type") { Description = "Type of the token embedding, which must fit its rows (default: as the mix says)" };
-        var pure = new Option<bool>("--pure") { Description = "Every matrix in the mix's main type" };
-        var noRequantize = new Option<bool>("--no-requantize") { Description = "Refuse weights that are quantized already" };
-        var command = new Command("quantize", "Write a model with its weights in another format") { input, output, type };
+        var output = new Argument<string>("OUT") { Description = "GGUF file to write, atomically; links are followed, read-only files are not replaced" };
+        var type = new Argument<string>("TYPE") { Description = "Target type, such as Q4_K_M (default), Q8_0 or F16; a wrong name lists all", DefaultValueFactory = _ => "Q4_K_M" };
+        var outputType = new Option<string?>("--output-type") { Description = "Type of the output matrix, which must fit its rows (default: the mix's)" };
+        var embeddingType = new Option<string?>("--token-embedding-type") { Description = "Type of the token embedding, which must fit its rows (default: the mix's)" };
+        var pure = new Option<bool>("--pure") { Description = "Use the mix's main type for every matrix" };
+        var noRequantize = new Option<bool>("--no-requantize") { Description = "Fail if weights are already quantized" };
+        var command = new Command("quantize", "Convert a model's weights to another type") { input, output, type };
         CommonOptions.Add(command, outputType, embeddingType, pure, noRequantize, common.Threads, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
@@ -37,7 +37,7 @@ internal static class QuantizeCommand
             if (result.Requantized > 0)
             {
                 await Console.Error.WriteLineAsync(
-                    $"llama-kivi: {result.Requantized} tensors were quantized already; quantizing from F16 or BF16 would have lost less").ConfigureAwait(false);
+                    $"llama-kivi: {result.Requantized} tensors were already quantized; quantizing from F16 or BF16 would lose less accuracy").ConfigureAwait(false);
             }
 
             if (parsed.GetValue(common.Json))
@@ -73,7 +73,7 @@ internal static class QuantizeCommand
                     $"{to}: {Terminal.MiB(result.BytesBefore)} -> {Terminal.MiB(result.BytesAfter)} MiB, {result.Converted} of {result.Tensors} tensors converted");
                 if (result.Fallback > 0)
                 {
-                    Terminal.Out.WriteLine($"{result.Fallback} tensors have a wider type than {options.Type} gives them, whose blocks their rows do not fill:");
+                    Terminal.Out.WriteLine($"{result.Fallback} tensors have a wider type than {options.Type}'s, because their row length is not a multiple of its block size:");
                     foreach (QuantizeFallback fallback in result.Fallbacks)
                     {
                         Terminal.Out.WriteLine($"  {fallback.Tensor}: {fallback.Given} instead of {fallback.Wanted}");

@@ -6,7 +6,7 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>`llama-kivi retrieval`: whether a model finds a number that stands somewhere in a long text, by length and KV cache type.</summary>
+/// <summary>`llama-kivi retrieval`: recall of a number hidden in a long text, by length and KV cache type.</summary>
 internal static class RetrievalCommand
 {
     private sealed record Row(string KvCache, RetrievalResult Result);
@@ -14,11 +14,11 @@ internal static class RetrievalCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var depths = new Option<string>("--depths") { Description = "Tokens of the text, such as 512,1024 or 512..4096 (doubling)", DefaultValueFactory = _ => "512..2048" };
-        var count = NumberOptions.Whole("--cases", null, "Cases of each depth", 1, int.MaxValue, 20);
+        var depths = new Option<string>("--depths") { Description = "Text lengths in tokens, such as 512,1024 or 512..4096 (doubling)", DefaultValueFactory = _ => "512..2048" };
+        var count = NumberOptions.Whole("--cases", null, "Number of cases per length", 1, int.MaxValue, 20);
         var seed = NumberOptions.Whole("--seed", "-s", "Seed of the texts and numbers", 0, int.MaxValue, 1);
         var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "f16,kivi2" };
-        var command = new Command("retrieval", "Measure whether a number in a long text is found, by length and KV cache type");
+        var command = new Command("retrieval", "Measure the recall of a number hidden in a long text, by length and KV cache type");
         CommonOptions.Add(command, common.Model, depths, count, seed, types, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
         return command.Do(async (parsed, cancellationToken) =>
         {
@@ -66,7 +66,7 @@ internal static class RetrievalCommand
         return depths.Count > 0 ? [.. depths] : throw new UsageException($"--depths: {text} is empty; the first depth must not exceed the last");
     }
 
-    /// <summary>Runs the cases; a depth that is too small is a mistake of --depths.</summary>
+    /// <summary>Runs the cases; a depth that is too small is reported as an error of --depths.</summary>
     public static RetrievalResult Measure(LLamaContext context, RetrievalOptions options, IProgress<float> progress, CancellationToken cancellationToken)
     {
         try

@@ -4,14 +4,14 @@ using LlamaKivi.Evaluation;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>Results of one cache type, kept in a file as they come. The first line says what they were made with.</summary>
+/// <summary>Results of one cache type, appended to a file. The first line contains the run's settings.</summary>
 internal sealed class RowStore : IDisposable
 {
     private readonly StreamWriter? _file;
 
     private RowStore(StreamWriter? file) => _file = file;
 
-    /// <summary>By line of the task.</summary>
+    /// <summary>Results by line of the task.</summary>
     public Dictionary<int, TaskResult> Rows { get; } = [];
 
     public static RowStore Open(string? folder, string name, string settings)
@@ -30,13 +30,13 @@ internal sealed class RowStore : IDisposable
             using JsonDocument head = JsonDocument.Parse(lines[0]);
             if (!head.RootElement.TryGetProperty("settings", out JsonElement before) || before.GetString() != settings)
             {
-                throw new UsageException($"{path} is of another run ({(before.ValueKind == JsonValueKind.String ? before.GetString() : "no settings")}); name another folder with -o, or remove it");
+                throw new UsageException($"{path} belongs to a run with other settings ({(before.ValueKind == JsonValueKind.String ? before.GetString() : "none")}); use another folder with -o, or remove the file");
             }
 
             found.AddRange(lines.Skip(1).Select(Parse).OfType<TaskResult>());
         }
 
-        // What a kill left half written is dropped; the file is there whole all the time.
+        // Drops a partial last line of an interrupted run. The file is replaced atomically.
         WholeFile.Write(path, stream =>
         {
             using var writer = new StreamWriter(stream, leaveOpen: true);
@@ -50,7 +50,7 @@ internal sealed class RowStore : IDisposable
         return store;
     }
 
-    /// <summary>Keeps a row's result; false if there is one already.</summary>
+    /// <summary>Appends a row's result; false if the row already has one.</summary>
     public bool Add(TaskResult row)
     {
         if (!Rows.TryAdd(row.Line, row))

@@ -15,14 +15,14 @@ internal static class RunCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var prompt = new Option<string?>("--prompt", "-p") { Description = "Text to continue; special tokens written out are read as such (default: standard input, if it is no terminal)" };
-        var file = new Option<string?>("--file", "-f") { Description = $"File with the text to continue, without its last line break; {TextInput.Hint}" };
-        var count = NumberOptions.Whole("--predict", "-n", "Most tokens to write; -1: until the text ends", -1, int.MaxValue, 128);
-        var context = NumberOptions.Whole("--ctx-size", "-c", "Tokens the context holds (default: what the model was trained for)", 1, NumberOptions.MostTokens);
+        var prompt = new Option<string?>("--prompt", "-p") { Description = "Prompt; special tokens in it are parsed (default: standard input, if it is not a terminal)" };
+        var file = new Option<string?>("--file", "-f") { Description = $"File with the prompt, without its last line break; {TextInput.Hint}" };
+        var count = NumberOptions.Whole("--predict", "-n", "Maximum number of generated tokens; -1: no limit", -1, int.MaxValue, 128);
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Context size in tokens (default: the model's trained context size)", 1, NumberOptions.MostTokens);
         var sampling = new SamplingOptions();
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "kivi2" };
-        var typeK = new Option<string?>("--cache-type-k") { Description = "Type of the keys, instead of --kv-cache" };
-        var typeV = new Option<string?>("--cache-type-v") { Description = "Type of the values, instead of --kv-cache" };
+        var typeK = new Option<string?>("--cache-type-k") { Description = "Type of the keys; overrides --kv-cache" };
+        var typeV = new Option<string?>("--cache-type-v") { Description = "Type of the values; overrides --kv-cache" };
         var command = new Command("run", "Continue a prompt");
         CommonOptions.Add(command, [common.Model, prompt, file, count, context, common.Threads, common.GpuLayers, common.Fit, .. sampling.All,
             type, typeK, typeV, common.Group, common.Residual, common.Sinks, common.Json]);
@@ -73,7 +73,7 @@ internal static class RunCommand
         }
         catch (ContextOverflowException) when (executor.Timings.GeneratedTokens > 0)
         {
-            // What was written by then is an answer that was cut.
+            // The text generated so far is a truncated answer.
             full = true;
         }
 
@@ -91,10 +91,10 @@ internal static class RunCommand
         if (full)
         {
             Console.Error.WriteLine(
-                $"llama-kivi: the context of {context.ContextSize} tokens is full: {executor.Timings.GeneratedTokens} tokens were written behind the prompt's {executor.Timings.PromptTokens}; raise -c to write more");
+                $"llama-kivi: the context of {context.ContextSize} tokens is full: {executor.Timings.PromptTokens} prompt tokens and {executor.Timings.GeneratedTokens} generated tokens; raise -c to generate more");
         }
 
-        // -1 asks for as much as there is room for.
+        // With -n -1, filling the context is success.
         return interrupted ? ExitCode.Interrupted : full && inference.MaxTokens >= 0 ? ExitCode.Failed : ExitCode.Ok;
     }
 

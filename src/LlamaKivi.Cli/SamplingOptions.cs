@@ -3,15 +3,15 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>Options of the commands that write text.</summary>
+/// <summary>Sampling options of commands that generate text.</summary>
 internal sealed class SamplingOptions
 {
     private readonly Option<uint?> _seed = NumberOptions.Seed("--seed", "-s", "Seed of the sampling (default: random)");
     private readonly Option<float> _temperature = NumberOptions.Real("--temp", "Temperature; 0: greedy", 0, float.MaxValue, 0.8f);
-    private readonly Option<int> _topK = NumberOptions.Whole("--top-k", null, "Candidates kept; 0: all", 0, int.MaxValue, 40);
-    private readonly Option<float> _topP = NumberOptions.Real("--top-p", "Probability mass kept", 0, 1, 0.95f);
-    private readonly Option<float> _minP = NumberOptions.Real("--min-p", "Least probability relative to the greatest", 0, 1, 0.05f);
-    private readonly Option<float> _penalty = NumberOptions.Real("--repeat-penalty", "Penalty of repetition; 1: none", 0.01f, float.MaxValue, 1);
+    private readonly Option<int> _topK = NumberOptions.Whole("--top-k", null, "Number of most probable tokens kept; 0: all", 0, int.MaxValue, 40);
+    private readonly Option<float> _topP = NumberOptions.Real("--top-p", "Total probability of the tokens kept", 0, 1, 0.95f);
+    private readonly Option<float> _minP = NumberOptions.Real("--min-p", "Minimum probability relative to the largest", 0, 1, 0.05f);
+    private readonly Option<float> _penalty = NumberOptions.Real("--repeat-penalty", "Repetition penalty; 1: none", 0.01f, float.MaxValue, 1);
 
     public Option[] All => [_seed, _temperature, _topK, _topP, _minP, _penalty];
 

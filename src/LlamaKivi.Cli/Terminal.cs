@@ -4,10 +4,10 @@ using Spectre.Console;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>What is shown beside the results, on stderr, so that stdout can be piped.</summary>
+/// <summary>Progress and messages, on stderr, so that stdout can be piped.</summary>
 internal static class Terminal
 {
-    // A pipe or a file has no width, and a table must not be folded for it.
+    // A pipe or a file has no width; tables for it must not wrap.
     private const int WidthOfFiles = 160;
 
     public static IAnsiConsole Out { get; } = Create(Console.Out, Console.IsOutputRedirected);
@@ -16,11 +16,11 @@ internal static class Terminal
 
     private static bool ShowsProgress => !Console.IsErrorRedirected;
 
-    /// <summary>Loads a model behind a progress bar.</summary>
+    /// <summary>Loads a model with a progress bar.</summary>
     public static Task<LLamaWeights> LoadAsync(ModelParams model, CancellationToken cancellationToken) =>
         WithProgress($"loading {Path.GetFileName(model.ModelPath)}", report => LLamaWeights.LoadFromFileAsync(model, cancellationToken, report, ErrorLogger.Instance));
 
-    /// <summary>Runs work behind a progress bar; it reports 0 to 1.</summary>
+    /// <summary>Runs work with a progress bar; the work reports 0 to 1.</summary>
     public static async Task<T> WithProgress<T>(string what, Func<IProgress<float>, Task<T>> work)
     {
         if (!ShowsProgress)
@@ -50,7 +50,7 @@ internal static class Terminal
 
     public static string MiB(double bytes) => Number(bytes / (1 << 20));
 
-    // Called where the work runs: Progress<T> would post to a thread pool and report late.
+    // Reports synchronously: Progress<T> would post to the thread pool and report late.
     private sealed class Reporter(Action<float> action) : IProgress<float>
     {
         public void Report(float value) => action(value);

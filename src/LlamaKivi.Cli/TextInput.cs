@@ -2,15 +2,15 @@ using System.Text;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>Texts that commands read: from a file, or from standard input, which is named -.</summary>
+/// <summary>Reads text from a file, or from standard input for the name "-".</summary>
 internal static class TextInput
 {
     public const string Standard = "-";
 
-    /// <summary>What --file's help says of it.</summary>
+    /// <summary>Part of the help text of --file.</summary>
     public const string Hint = "-: standard input";
 
-    /// <summary>A file's text, as it is.</summary>
+    /// <summary>Text of a file, unchanged.</summary>
     public static async Task<string> ReadAsync(string path, CancellationToken cancellationToken)
     {
         if (path != Standard)
@@ -22,7 +22,7 @@ internal static class TextInput
         return await reader.ReadToEndAsync(cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>A file's bytes, as they are.</summary>
+    /// <summary>Bytes of a file, unchanged.</summary>
     public static async Task<byte[]> ReadBytesAsync(string path, CancellationToken cancellationToken)
     {
         if (path != Standard)
@@ -36,17 +36,17 @@ internal static class TextInput
         return bytes.ToArray();
     }
 
-    /// <summary>The file that a prompt comes from: the one given, or what is piped in where neither it nor a prompt is; null for a prompt.</summary>
-    /// <exception cref="UsageException">Both are given, or there is nothing.</exception>
+    /// <summary>File to read the prompt from: the given one, or standard input if it is redirected and no prompt is given; null: the prompt itself is given.</summary>
+    /// <exception cref="UsageException">Both or neither are given.</exception>
     public static string? Source(string? prompt, string? file) => (prompt, file) switch
     {
-        (not null, not null) => throw new UsageException("-p and -f are both given; give one"),
-        (null, null) when !Console.IsInputRedirected => throw new UsageException("nothing to read; give a text with -p, a file with -f, or pipe one in"),
+        (not null, not null) => throw new UsageException("-p and -f are both given; specify only one"),
+        (null, null) when !Console.IsInputRedirected => throw new UsageException("nothing to read; specify a text with -p or a file with -f, or pipe a text in"),
         (null, null) => Standard,
         _ => file,
     };
 
-    /// <summary>A prompt. The line break that editors and echo put at the end is no part of it.</summary>
+    /// <summary>The prompt, without the line break at its end that editors and echo add.</summary>
     public static async Task<string> PromptAsync(string? prompt, string? file, CancellationToken cancellationToken)
     {
         if (Source(prompt, file) is not { } source)
@@ -57,7 +57,7 @@ internal static class TextInput
         string text = await ReadAsync(source, cancellationToken).ConfigureAwait(false);
         text = text.EndsWith("\r\n", StringComparison.Ordinal) ? text[..^2] : text.EndsWith('\n') ? text[..^1] : text;
         return text.Length > 0 || prompt is not null ? text : throw new UsageException(source == Standard
-            ? "nothing to continue: standard input is empty; give a prompt with -p or a file with -f, or pipe one in"
+            ? "nothing to continue: standard input is empty; specify a prompt with -p or a file with -f, or pipe a text in"
             : $"nothing to continue: {source} is empty");
     }
 }

@@ -11,9 +11,9 @@ internal static class TokenizeCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var prompt = new Option<string?>("--prompt", "-p") { Description = "Text (default: standard input, if it is no terminal)" };
-        var file = new Option<string?>("--file", "-f") { Description = $"File whose bytes are taken as they are, those that are not UTF-8 as byte tokens; {TextInput.Hint}" };
-        var plain = new Option<bool>("--no-special") { Description = "Add no BOS or EOS, and take special tokens in the text as text" };
+        var prompt = new Option<string?>("--prompt", "-p") { Description = "Text (default: standard input, if it is not a terminal)" };
+        var file = new Option<string?>("--file", "-f") { Description = $"File, read unchanged; invalid UTF-8 becomes byte tokens; {TextInput.Hint}" };
+        var plain = new Option<bool>("--no-special") { Description = "Add no BOS or EOS, and treat special tokens in the text as plain text" };
         var command = new Command("tokenize", "Print the token ids of a text on one line");
         CommonOptions.Add(command, common.Model, prompt, file, plain);
         return command.Do(async (parsed, cancellationToken) =>
@@ -37,7 +37,7 @@ internal static class TokenizeCommand
     public static Command CreateInverse()
     {
         var common = new CommonOptions();
-        var list = new Argument<string[]>("IDS") { Description = "Token ids, with spaces or commas between (default: standard input, if it is no terminal)", Arity = ArgumentArity.ZeroOrMore };
+        var list = new Argument<string[]>("IDS") { Description = "Token ids, separated by spaces or commas (default: standard input, if it is not a terminal)", Arity = ArgumentArity.ZeroOrMore };
         var command = new Command("detokenize", "Print the text of token ids") { list };
         CommonOptions.Add(command, common.Model);
         return command.Do(async (parsed, cancellationToken) =>
@@ -50,7 +50,7 @@ internal static class TokenizeCommand
             int[] ids = [.. given.SelectMany(part => part.Split([',', ' ', '\t', '\r', '\n'], StringSplitOptions.RemoveEmptyEntries)).Select(text =>
                 int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int id) && id < tokenizer.VocabularySize
                     ? id
-                    : throw new UsageException($"'{text}' is no token id of this model; ids are 0 to {tokenizer.VocabularySize - 1}"))];
+                    : throw new UsageException($"'{text}' is not a token id of this model; ids are 0 to {tokenizer.VocabularySize - 1}"))];
             using Stream output = Console.OpenStandardOutput();
             output.Write(tokenizer.DecodeBytes(ids, special: true));
             output.Write("\n"u8);

@@ -3,6 +3,6 @@ using LlamaKivi.Common;
 namespace LlamaKivi.Evaluation;
 
 /// <summary>A KV cache to measure.</summary>
-/// <param name="Name">Its name in the results.</param>
-/// <param name="Params">Its parameters.</param>
+/// <param name="Name">Name in the results.</param>
+/// <param name="Params">Parameters of the cache.</param>
 public sealed record NamedKvCache(string Name, KvCacheParams Params);

@@ -7,8 +7,8 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi;
 
-/// <summary>How what the library saves as JSON is written; generated, so that trimming and native compilation keep it.</summary>
-/// <remarks>Names are read in any case: chats were saved with "Messages" once.</remarks>
+/// <summary>Source-generated JSON serialization of everything the library saves, compatible with trimming and native AOT.</summary>
+/// <remarks>Property names are case-insensitive because earlier versions saved chats with "Messages".</remarks>
 [JsonSourceGenerationOptions(WriteIndented = true, PropertyNameCaseInsensitive = true, Converters = [typeof(LLamaTokenConverter)])]
 [JsonSerializable(typeof(ChatHistory))]
 [JsonSerializable(typeof(StatefulExecutorBase.ExecutorBaseState))]
@@ -18,7 +18,7 @@ namespace LlamaKivi;
 [JsonSerializable(typeof(DefaultSamplingPipeline))]
 internal sealed partial class LlamaKiviJson : JsonSerializerContext;
 
-/// <summary>A token as its number.</summary>
+/// <summary>Writes a token as its id.</summary>
 internal sealed class LLamaTokenConverter : JsonConverter<LLamaToken>
 {
     public override LLamaToken Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.GetInt32();

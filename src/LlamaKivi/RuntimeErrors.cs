@@ -2,54 +2,54 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Exceptions;
 
-/// <summary>A batch could not be decoded.</summary>
+/// <summary>Decoding a batch failed.</summary>
 public class LLamaDecodeError(DecodeResult returnCode) : RuntimeError($"The batch was not decoded: {returnCode}.")
 {
-    /// <summary>What decoding returned.</summary>
+    /// <summary>Result of decoding.</summary>
     public DecodeResult ReturnCode { get; } = returnCode;
 }
 
-/// <summary>There is no chat template.</summary>
+/// <summary>A chat template is missing.</summary>
 public class MissingTemplateException : RuntimeError
 {
-    /// <summary>Makes the exception with a general message.</summary>
+    /// <summary>Creates the exception with a default message.</summary>
     public MissingTemplateException()
-        : base("There is no chat template; give one.")
+        : base("No chat template is set; specify one.")
     {
     }
 
-    /// <summary>Makes the exception.</summary>
+    /// <summary>Creates the exception with a message.</summary>
     public MissingTemplateException(string message)
         : base(message)
     {
     }
 }
 
-/// <summary>The model has no chat template of a name, or none at all.</summary>
+/// <summary>The model file has no chat template of the requested name, or none at all.</summary>
 public class TemplateNotFoundException : RuntimeError
 {
-    // The name of the one without a name.
+    // Name that stands for the unnamed template.
     internal const string Default = "default template";
 
-    /// <summary>Makes the exception.</summary>
+    /// <summary>Creates the exception for a template name.</summary>
     public TemplateNotFoundException(string name)
         : this(name, [])
     {
     }
 
     internal TemplateNotFoundException(string name, string[] names)
-        : base(Describe(name) + (names.Length == 0 ? "" : $" It has templates of these names: {string.Join(", ", names)}."))
+        : base(Describe(name) + (names.Length == 0 ? "" : $" Its templates are {string.Join(", ", names)}."))
     {
     }
 
     private static string Describe(string name) => name == Default
-        ? "The model's file has no chat template (tokenizer.chat_template); give one."
+        ? "The model's file has no chat template (tokenizer.chat_template); specify one."
         : $"The model's file has no chat template '{name}' (tokenizer.chat_template.{name}).";
 }
 
-/// <summary>Logits were asked for that were not computed.</summary>
-public class GetLogitsInvalidIndexException(int index) : RuntimeError($"There are no logits at index {index}: they were not asked for.")
+/// <summary>Logits were requested at an index for which none were computed.</summary>
+public class GetLogitsInvalidIndexException(int index) : RuntimeError($"There are no logits at index {index}: none were requested when the batch was decoded.")
 {
-    /// <summary>The index.</summary>
+    /// <summary>Batch index.</summary>
     public int Index { get; } = index;
 }

@@ -1,18 +1,18 @@
 namespace LlamaKivi;
 
-/// <summary>Writes files that appear whole or not at all.</summary>
+/// <summary>Writes files atomically.</summary>
 public static class WholeFile
 {
     private const UnixFileMode AnyWrite = UnixFileMode.UserWrite | UnixFileMode.GroupWrite | UnixFileMode.OtherWrite;
 
     /// <summary>
-    /// Writes a file beside the path and puts it in its place at the end; on any failure what was there stays. A symbolic link
-    /// is followed: it stays, and the file it leads to is written. A file that is there keeps its permissions.
+    /// Writes a temporary file next to the target and renames it at the end; on failure the target is unchanged. A symbolic link is followed:
+    /// the link stays, its target is replaced. An existing file keeps its permissions.
     /// </summary>
-    /// <param name="path">The file.</param>
+    /// <param name="path">Target path.</param>
     /// <param name="write">Writes the content.</param>
-    /// <exception cref="IOException">The file cannot be written, or the path is a device.</exception>
-    /// <exception cref="UnauthorizedAccessException">The file is there and is read-only, or its folder is.</exception>
+    /// <exception cref="IOException">The file cannot be written, or the path is a folder, a pipe or a device.</exception>
+    /// <exception cref="UnauthorizedAccessException">The file or its folder is read-only.</exception>
     public static void Write(string path, Action<Stream> write)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -20,7 +20,7 @@ public static class WholeFile
         string target = new FileInfo(path) is { LinkTarget: not null } link ? link.ResolveLinkTarget(returnFinalTarget: true)!.FullName : Path.GetFullPath(path);
         string folder = Path.GetDirectoryName(target) ?? target;
         CheckPlace(path, target, folder);
-        // Short: the longest name that a file can have is possible.
+        // A short name, because the target's own name may already have the maximum length.
         string part = Path.Combine(folder, $".{Path.GetRandomFileName()}.part");
         bool written = false;
         try
@@ -54,11 +54,11 @@ public static class WholeFile
             }
         }
 
-        // The temporary name says nothing to whoever asked for the file.
+        // The caller knows the target path, not the temporary one.
         string Message(Exception e) => $"cannot write '{path}': {e.Message.Replace(part, target, StringComparison.Ordinal)}";
     }
 
-    // A rename needs no permission of the file it replaces, and would put a file in the place of a device.
+    // Checks what a rename does not: it ignores the permissions of the replaced file and would replace a device.
     private static void CheckPlace(string path, string target, string folder)
     {
         if (!Directory.Exists(folder))
@@ -81,13 +81,13 @@ public static class WholeFile
             return;
         }
 
-        // The superuser may write to any file.
+        // The superuser may write to read-only files, so the mode bits are checked.
         bool readOnly = OperatingSystem.IsWindows() ? new FileInfo(target).IsReadOnly : (File.GetUnixFileMode(target) & AnyWrite) == 0;
         try
         {
             if (!readOnly)
             {
-                // For reading too: opening a pipe for writing alone waits for a reader.
+                // Read access too: opening a pipe write-only would block until a reader opens it.
                 using FileStream open = new(target, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
                 if (!open.CanSeek)
                 {
@@ -102,7 +102,7 @@ public static class WholeFile
 
         if (readOnly)
         {
-            throw new UnauthorizedAccessException($"cannot write '{path}': the file is there and is read-only; make it writable, remove it or name another");
+            throw new UnauthorizedAccessException($"cannot write '{path}': the file is read-only; make it writable, remove it or name another");
         }
     }
 }

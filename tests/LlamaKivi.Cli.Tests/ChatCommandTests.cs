@@ -12,7 +12,7 @@ public sealed class ChatCommandTests : IDisposable
     private static Task<CommandLine.Result> ChatAsync(string input, params string[] more) =>
         CommandLine.RunAsync("llama-kivi", input, ["chat", "--temp", "0", "-n", "32", "-t", "1", .. more]);
 
-    // Written by one process and read by another: the same next 32 tokens as without the stop.
+    // One process saves the conversation, another loads it: the next 32 tokens equal those of an uninterrupted one.
     [Theory]
     [InlineData("f16")]
     [InlineData("kivi2")]
@@ -36,14 +36,14 @@ public sealed class ChatCommandTests : IDisposable
         CommandLine.Result result = await ChatAsync("/help\n/what\n/save\n/load /no/such/folder\n\n/stats\nA compiler\n/clear\n/stats\n/exit\nnot read\n");
         Assert.Equal(0, result.ExitCode);
         Assert.Contains("/clear", result.Out, StringComparison.Ordinal);
-        Assert.Contains("no command /what", result.Error, StringComparison.Ordinal);
+        Assert.Contains("Unknown command /what", result.Error, StringComparison.Ordinal);
         Assert.Contains("/save needs a folder", result.Error, StringComparison.Ordinal);
         Assert.Contains("/load failed", result.Error, StringComparison.Ordinal);
         Assert.Contains("no chat template", result.Error, StringComparison.Ordinal);
         Assert.Equal(2, result.Out.Split("cache: 0 of").Length - 1);
     }
 
-    // Said, and not cut in silence; the conversation goes on without the message.
+    // The error is reported, and the conversation continues without the message.
     [Fact]
     public async Task A_message_longer_than_the_context_is_told_and_the_conversation_goes_on()
     {
@@ -51,7 +51,7 @@ public sealed class ChatCommandTests : IDisposable
         CommandLine.Result result = await ChatAsync($"{many}\nA compiler\n/stats\n/exit\n", "-c", "64");
         Assert.Equal(0, result.ExitCode);
         Assert.Contains("the context holds 64", result.Error, StringComparison.Ordinal);
-        Assert.Contains("is forgotten", result.Error, StringComparison.Ordinal);
+        Assert.Contains("has been discarded", result.Error, StringComparison.Ordinal);
         Assert.Matches("[1-9][0-9]* written", result.Out);
     }
 
@@ -69,7 +69,7 @@ public sealed class ChatCommandTests : IDisposable
     public async Task Ctrl_C_ends_the_answer_and_not_the_program()
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "There is no signal to send.");
-        // What a shell starts in the background ignores SIGINT, and so do its children.
+        // Shells start background processes with SIGINT ignored, and children inherit that.
         const ulong Interrupt = 1 << 1;
         string? ignored = OperatingSystem.IsLinux() ? File.ReadLines("/proc/self/status").FirstOrDefault(line => line.StartsWith("SigIgn:", StringComparison.Ordinal)) : null;
         Assert.SkipWhen(ignored is not null && (Convert.ToUInt64(ignored[7..].Trim(), 16) & Interrupt) != 0, "SIGINT is ignored here.");

@@ -73,7 +73,7 @@ public sealed class CliTests : IDisposable
         Assert.InRange(f16, 1.0, 100.0);
         Assert.InRange(rows[1].GetProperty("ppl").GetDouble() / f16, 0.95, 1.05);
         Assert.InRange(rows[2].GetProperty("ppl").GetDouble() / f16, 0.9, 1.15);
-        Assert.NotEqual(f16, rows[2].GetProperty("ppl").GetDouble());  // something was quantized
+        Assert.NotEqual(f16, rows[2].GetProperty("ppl").GetDouble());  // some tokens were quantized
         Assert.Equal(0, rows[0].GetProperty("kl_mean").GetDouble());
         Assert.Equal(1, rows[0].GetProperty("same_top").GetDouble());
         double[] divergences = [.. rows[1..].Select(row => row.GetProperty("kl_mean").GetDouble())];
@@ -179,7 +179,7 @@ public sealed class CliTests : IDisposable
         string model = Path.Combine(AppContext.BaseDirectory, "models", "kivi-demo-llama-37m-q4_k_m.gguf");
         string file = Path.Combine(_folder, "q5.gguf");
         CommandLine.Result result = await CommandLine.RunAsync("quantize", model, file, "Q5_K_M", "--json");
-        Assert.Contains("quantized already", result.Error, StringComparison.Ordinal);
+        Assert.Contains("already quantized", result.Error, StringComparison.Ordinal);
         JsonElement root = JsonDocument.Parse(result.Out).RootElement;
         Assert.True(root.GetProperty("converted").GetInt32() > 40);
         Assert.True(root.GetProperty("bytes_after").GetInt64() > root.GetProperty("bytes_before").GetInt64());
@@ -224,7 +224,7 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "--temp is -1", "run", "-p", "x", "--temp", "-1")]
     [InlineData(2, "--top-p is 2; it must be a number from 0 to 1", "run", "-p", "x", "--top-p", "2")]
     [InlineData(2, "xml", "bench", "-o", "xml")]
-    [InlineData(2, "-npl: '0' is no number", "batched-bench", "-npl", "0")]
+    [InlineData(2, "-npl: '0' is not a number", "batched-bench", "-npl", "0")]
     [InlineData(2, "too few", "retrieval", "--depths", "20")]
     [InlineData(2, "is empty", "retrieval", "--depths", "512..256")]
     [InlineData(2, "-c is 0", "run", "-p", "x", "-c", "0")]
@@ -232,12 +232,12 @@ public sealed class CliTests : IDisposable
     [InlineData(1, "The prompt has 11 tokens; the context holds 4. Shorten the prompt or raise -c.", "run", "-p", "one two three four five six seven eight", "-c", "4")]
     [InlineData(1, "cannot open", "inspect", "nowhere.gguf")]
     [InlineData(1, "Could not find", "perplexity", "-f", "nowhere.txt")]
-    [InlineData(2, "'x' is no token id", "logits", "--ids", "1,x", "-o", "unused.npy")]
+    [InlineData(2, "'x' is not a token id", "logits", "--ids", "1,x", "-o", "unused.npy")]
     [InlineData(2, "token 1 is 99999999; this model's ids are 0 to 16383", "logits", "--ids", "1,99999999", "-o", "unused.npy")]
     [InlineData(1, "is a device", "logits", "--ids", "1", "-o", "/dev/null")]
-    [InlineData(2, "names no token", "logits", "--ids", ",", "-o", "unused.npy")]
+    [InlineData(2, "--ids is empty", "logits", "--ids", ",", "-o", "unused.npy")]
     [InlineData(1, "Could not find", "logits", "--ids", "1", "-o", "/nowhere/at/all.npy")]
-    [InlineData(2, "no token id", "detokenize", "99999999")]
+    [InlineData(2, "is not a token id", "detokenize", "99999999")]
     [InlineData(1, "cannot open", "quantize", "nowhere.gguf", "unused.gguf")]
     [InlineData(2, "type 'Q7' is not known; use one of F32, F16", "quantize", "models/kivi-demo-llama-37m-q4_k_m.gguf", "unused.gguf", "Q7")]
     public async Task A_mistake_gives_one_clear_line(int exitCode, string expected, params string[] arguments)

@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace LlamaKivi.Cli.Tests;
 
-/// <summary>Runs the program as a process of its own.</summary>
+/// <summary>Runs the program in a separate process.</summary>
 internal static class CommandLine
 {
     public sealed record Result(int ExitCode, string Out, string Error);
@@ -11,7 +11,7 @@ internal static class CommandLine
 
     public static Task<Result> RunAsync(params string[] arguments) => RunAsync("llama-kivi", "", arguments);
 
-    /// <summary>Starts a program that lies beside the tests.</summary>
+    /// <summary>Starts a program in the tests' folder.</summary>
     public static Process Start(string program, params string[] arguments) => Start(program, [], arguments);
 
     private static Process Start(string program, (string Name, string Value)[] environment, string[] arguments)
@@ -31,7 +31,7 @@ internal static class CommandLine
         return Process.Start(start)!;
     }
 
-    /// <summary>Runs a program that lies beside the tests.</summary>
+    /// <summary>Runs a program in the tests' folder.</summary>
     public static async Task<Result> RunAsync(
         string program, string input, string[] arguments, params (string Name, string Value)[] environment)
     {

@@ -5,7 +5,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Cli.Tests;
 
-/// <summary>Texts from pipes, contexts that fill up, models that a type does not fit, files that are written.</summary>
+/// <summary>Piped text, full contexts, models that a cache type does not fit, output files.</summary>
 public sealed class InputTests : IDisposable
 {
     private const string Prompt = "The garbage collector";
@@ -28,7 +28,7 @@ public sealed class InputTests : IDisposable
         Assert.Equal(expected, Text(await Pipe(Prompt, ["run", "-f", "-", .. rest])));
         await File.WriteAllTextAsync(At("prompt"), Prompt + "\r\n", TestContext.Current.CancellationToken);
         Assert.Equal(expected, Text(await CommandLine.RunAsync(["run", "-f", At("prompt"), .. rest])));
-        // One given is not waited for.
+        // With a prompt given, standard input is not read.
         Assert.Equal(expected, Text(await Pipe("unread", ["run", "-p", Prompt, .. rest])));
 
         static string Text(CommandLine.Result result)
@@ -38,7 +38,7 @@ public sealed class InputTests : IDisposable
         }
     }
 
-    // An exception that nothing takes ends the process with 134.
+    // An unhandled exception would exit with 134.
     [Theory]
     [InlineData("--help >/dev/full", 1)]
     [InlineData("run --help >/dev/full", 1)]
@@ -80,7 +80,7 @@ public sealed class InputTests : IDisposable
         CommandLine.Result result = await CommandLine.RunAsync("run", "-p", Prompt, "--temp", "0", "-c", "8", "-n", count);
         Assert.Equal(exitCode, result.ExitCode);
         Assert.StartsWith(Prompt + " is a new", result.Out, StringComparison.Ordinal);
-        Assert.Contains("the context of 8 tokens is full: 5 tokens were written behind the prompt's 4; raise -c to write more", result.Error, StringComparison.Ordinal);
+        Assert.Contains("the context of 8 tokens is full: 4 prompt tokens and 5 generated tokens; raise -c to generate more", result.Error, StringComparison.Ordinal);
         JsonElement json = JsonDocument.Parse((await CommandLine.RunAsync("run", "-p", Prompt, "--temp", "0", "-c", "8", "-n", count, "--json")).Out).RootElement;
         Assert.StartsWith(Prompt + " is a new", json.GetProperty("text").GetString(), StringComparison.Ordinal);
         Assert.Equal("context_full", json.GetProperty("stop_reason").GetString());
@@ -105,7 +105,7 @@ public sealed class InputTests : IDisposable
         Assert.DoesNotContain("kivi2", asked.Error, StringComparison.Ordinal);
 
         CommandLine.Result list = await CommandLine.RunAsync("batched-bench", "-m", model, "-npp", "8", "-ntg", "2", "-npl", "1", "--output-format", "jsonl");
-        Assert.Contains("kivi2 is left out", list.Error, StringComparison.Ordinal);
+        Assert.Contains("kivi2 is skipped", list.Error, StringComparison.Ordinal);
         Assert.Single(list.Out.Split('\n', StringSplitOptions.RemoveEmptyEntries));
         CommandLine.Result one = await CommandLine.RunAsync("bench", "-m", model, "-p", "8", "-n", "0", "-r", "1", "-o", "csv");
         Assert.Contains(",f16,pp8,", one.Out, StringComparison.Ordinal);
@@ -140,7 +140,7 @@ public sealed class InputTests : IDisposable
         WriteNarrow(model, 96);
         CommandLine.Result text = await CommandLine.RunAsync("quantize", model, At("out.gguf"), "Q4_K_M");
         Assert.Equal(0, text.ExitCode);
-        Assert.Contains("8 tensors have a wider type than Q4_K_M gives them", text.Out, StringComparison.Ordinal);
+        Assert.Contains("8 tensors have a wider type than Q4_K_M's", text.Out, StringComparison.Ordinal);
         Assert.Contains("  token_embd.weight: Q8_0 instead of Q6_K", text.Out, StringComparison.Ordinal);
         JsonElement json = JsonDocument.Parse((await CommandLine.RunAsync("quantize", model, At("out.gguf"), "Q4_K_M", "--json")).Out).RootElement;
         Assert.Equal(8, json.GetProperty("fallback").GetInt32());

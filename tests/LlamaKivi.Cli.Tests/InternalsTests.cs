@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace LlamaKivi.Cli.Tests;
 
-/// <summary>The command line uses the public surface of the libraries.</summary>
+/// <summary>The command line uses only the public surface of the libraries.</summary>
 public sealed class InternalsTests
 {
     [Theory]

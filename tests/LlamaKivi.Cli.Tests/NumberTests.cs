@@ -3,7 +3,7 @@ using System.Globalization;
 
 namespace LlamaKivi.Cli.Tests;
 
-/// <summary>Every option of every command whose value is a number: what is none, or out of range, is said in plain words.</summary>
+/// <summary>Every numeric option of every command rejects values that are not numbers or out of range, in one plain sentence.</summary>
 public sealed class NumberTests
 {
     private static readonly RootCommand Root = Commands.CreateRoot();
@@ -59,13 +59,13 @@ public sealed class NumberTests
     }
 
     [Theory]
-    [InlineData("-s is -1; it must be a whole number from 0 to 4294967295, or leave it out for a random one", "run", "-p", "x", "-s", "-1")]
-    [InlineData("-n is 4000 and -c is 2048: the context holds a row's prompt and what is written; raise -c above 4000", "eval", "--task", "unused", "-n", "4000")]
-    [InlineData("-c and -npl ask for a context of", "eval", "--task", "/dev/null", "-c", "1000000000", "-npl", "4096")]
-    [InlineData("-npl, -npp and -ntg ask for a context of", "batched-bench", "-npl", "60000", "-npp", "1000000", "-ntg", "1")]
-    [InlineData("-p and -n are 0: there is no test", "bench", "-p", "0", "-n", "0")]
-    [InlineData("-d: '-1' is no number from 0 to", "bench", "-d", "-1")]
-    [InlineData("--depths: '99999999999' is no number from 1 to", "retrieval", "--depths", "99999999999")]
+    [InlineData("-s is -1; it must be a whole number from 0 to 4294967295, or omit it for a random seed", "run", "-p", "x", "-s", "-1")]
+    [InlineData("-n is 4000 and -c is 2048: a row's prompt and its generated tokens must fit in the context; raise -c above 4000", "eval", "--task", "unused", "-n", "4000")]
+    [InlineData("-c and -npl need a context of", "eval", "--task", "/dev/null", "-c", "1000000000", "-npl", "4096")]
+    [InlineData("-npl, -npp and -ntg need a context of", "batched-bench", "-npl", "60000", "-npp", "1000000", "-ntg", "1")]
+    [InlineData("-p and -n are both 0: there is nothing to measure", "bench", "-p", "0", "-n", "0")]
+    [InlineData("-d: '-1' is not a number from 0 to", "bench", "-d", "-1")]
+    [InlineData("--depths: '99999999999' is not a number from 1 to", "retrieval", "--depths", "99999999999")]
     public async Task What_options_ask_for_together_is_checked(string expected, params string[] arguments)
     {
         CommandLine.Result result = await CommandLine.RunAsync(arguments);
@@ -75,7 +75,7 @@ public sealed class NumberTests
     }
 
     [Theory]
-    [InlineData("raise ContextSize, or set OverflowStrategy to Shift.", "raise -c.")]
+    [InlineData("raise ContextSize, or set OverflowStrategy to Shift or Stop.", "raise -c.")]
     [InlineData("KvCache.Group is 48; types that fit for KvCache.TypeK: f16", "--kv-group is 48; types that fit for --kv-cache: f16")]
     [InlineData("Threads is 2000; GpuLayerCount is -2; SeqMax", "-t is 2000; -ngl is -2; -npl")]
     [InlineData("cannot open '/Threads/ContextSize.gguf'", "cannot open '/Threads/ContextSize.gguf'")]

@@ -3,7 +3,7 @@ using Xunit;
 
 namespace LlamaKivi.Cli.Tests;
 
-/// <summary>The programs under samples/ do what they say.</summary>
+/// <summary>The programs under samples/ run and print the expected output.</summary>
 public sealed class SampleTests
 {
     [Fact]

@@ -4,7 +4,7 @@ using Xunit;
 
 namespace LlamaKivi.Cli.Tests;
 
-/// <summary>`analyze` and `eval` as processes of their own.</summary>
+/// <summary>`analyze` and `eval` as separate processes.</summary>
 public sealed class StudyTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-study").FullName;
@@ -53,10 +53,10 @@ public sealed class StudyTests : IDisposable
         CommandLine.Result whole = await CommandLine.RunAsync([.. arguments, "-o", Path.Combine(_folder, "a")]);
         Assert.Equal(0, whole.ExitCode);
         Assert.Contains("task.jsonl:3: ", whole.Error, StringComparison.Ordinal);
-        Assert.Contains("task.jsonl:4: there is neither 'answers' nor 'choices'", whole.Error, StringComparison.Ordinal);
+        Assert.Contains("task.jsonl:4: 'answers' and 'choices' are both missing", whole.Error, StringComparison.Ordinal);
         Assert.Contains("task.jsonl:5: 'gold' names none of the 2 choices", whole.Error, StringComparison.Ordinal);
 
-        // Killed when two of five rows are there, and the last of them left half written.
+        // Interrupted after two of five rows, with the second one half written.
         string folder = Path.Combine(_folder, "b");
         string kept = Path.Combine(folder, "task-f16.jsonl");
         using (Process process = CommandLine.Start("llama-kivi", [.. arguments, "-o", folder]))
@@ -81,10 +81,10 @@ public sealed class StudyTests : IDisposable
             Assert.Equal(LinesOf(Path.Combine(_folder, "a", file)).Order(StringComparer.Ordinal), LinesOf(Path.Combine(folder, file)).Order(StringComparer.Ordinal));
         }
 
-        // Other settings do not go on with these rows.
+        // A run with other settings does not reuse these rows.
         CommandLine.Result other = await CommandLine.RunAsync("eval", "--task", task, "--kv-cache", "kivi2", "-n", "7", "-o", folder);
         Assert.Equal(2, other.ExitCode);
-        Assert.Contains("task-kivi2.jsonl is of another run", other.Error, StringComparison.Ordinal);
+        Assert.Contains("task-kivi2.jsonl belongs to a run with other settings", other.Error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -106,7 +106,7 @@ public sealed class StudyTests : IDisposable
     [Fact]
     public async Task Choices_that_differ_in_blanks_score_differently()
     {
-        // The blanks before "return" go into one token with the prompt's end or with each other.
+        // The spaces before "return" form tokens with the end of the prompt or with each other.
         string task = Path.Combine(_folder, "code.jsonl");
         await File.WriteAllLinesAsync(task,
         [
@@ -122,7 +122,7 @@ public sealed class StudyTests : IDisposable
         Assert.All(likelihoods, row => Assert.NotEqual(row[0], row[1], 0.01));
     }
 
-    // Also while another process writes them.
+    // Readable while another process writes the file.
     private static string[] LinesOf(string path)
     {
         using var reader = new StreamReader(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete));

@@ -20,7 +20,7 @@ public sealed class DemoModel : IDisposable
     public void Dispose() => Weights.Dispose();
 }
 
-/// <summary>Keeps reports.</summary>
+/// <summary>Collects progress reports.</summary>
 internal sealed class Reports : IProgress<float>
 {
     public List<float> Values { get; } = [];

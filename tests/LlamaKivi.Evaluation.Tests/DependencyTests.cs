@@ -1,6 +1,6 @@
 namespace LlamaKivi.Evaluation.Tests;
 
-/// <summary>The library renders nothing.</summary>
+/// <summary>The library has no dependency that renders output.</summary>
 public sealed class DependencyTests
 {
     [Fact]

@@ -11,11 +11,11 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Tests that measure memory or time, and so run while no other does.</summary>
+/// <summary>Collection of tests that measure memory or time and therefore run without other tests.</summary>
 [CollectionDefinition(nameof(Alone), DisableParallelization = true)]
 public static class Alone;
 
-/// <summary>What goes wrong has a type of its own and says what to do; the log; how threads get on.</summary>
+/// <summary>Failures throw specific exceptions with advice; logging; concurrent use.</summary>
 [Collection(nameof(Alone))]
 public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
@@ -115,7 +115,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
         using (LLamaWeights weights = await LLamaWeights.LoadFromFileAsync(parameters, TestContext.Current.CancellationToken, logger: logger))
         {
             Assert.Equal(0, weights.GpuLayerCount);
-            Assert.Contains(logger.Written, line => line.StartsWith("5 layers are to be on a GPU", StringComparison.Ordinal) && line.Contains(reason!, StringComparison.Ordinal));
+            Assert.Contains(logger.Written, line => line.StartsWith("5 layers were requested on a GPU", StringComparison.Ordinal) && line.Contains(reason!, StringComparison.Ordinal));
         }
 
         logger.Written.Clear();
@@ -126,7 +126,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
         (await LLamaWeights.LoadFromFileAsync(parameters with { GpuLayerCount = 0, RequireGpu = true })).Dispose();
     }
 
-    // Long enough that it cannot have ended by itself.
+    // Too long to finish before the cancellation.
     [Fact]
     public async Task A_long_prefill_stops_within_50_milliseconds()
     {
@@ -146,20 +146,20 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
             Assert.Equal(0, context.Handle.SeqLength(0));
         }
 
-        // Of a few, because other programs may have the processor for a while.
+        // The best of a few runs, because other programs may occupy the CPU.
         Assert.True(best < TimeSpan.FromMilliseconds(50), $"{best.TotalMilliseconds} ms");
         context.Handle.Decode([1, 2, 3]);
         Assert.Equal(3, context.Handle.SeqLength(0));
     }
 
-    // LLAMA_KIVI_STRESS_SECONDS makes it longer.
+    // LLAMA_KIVI_STRESS_SECONDS sets the duration.
     [Fact]
     public async Task Threads_share_a_model_without_errors_or_leaks()
     {
         double seconds = double.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_STRESS_SECONDS"), out double given) ? given : 4;
         const int Threads = 8;
         string expected = await TextAsync(0);
-        await Task.WhenAll(Enumerable.Range(0, Threads).Select(TextAsync));  // what is allocated once
+        await Task.WhenAll(Enumerable.Range(0, Threads).Select(TextAsync));  // allocates one-time memory before measuring
         (long managed, long native) = Memory();
         long end = Stopwatch.GetTimestamp() + (long)(seconds * Stopwatch.Frequency);
         int[] runs = await Task.WhenAll(Enumerable.Range(0, Threads).Select(thread => Task.Run(async () =>
@@ -176,7 +176,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
         TestContext.Current.TestOutputHelper?.WriteLine(
             $"{runs.Sum()} contexts in {seconds} s; managed {managed / 1048576.0:F1} -> {managedAfter / 1048576.0:F1} MiB, resident {native / 1048576.0:F1} -> {nativeAfter / 1048576.0:F1} MiB");
         Assert.True(managedAfter - managed < 4 << 20, $"managed memory grew from {managed} to {managedAfter}");
-        // Contexts that leaked, some MiB each, would be gigabytes. Elsewhere than on Linux what the allocator holds in reserve is in the figure.
+        // Leaked contexts take some MiB each and would add up to gigabytes. On other platforms than Linux, the figure includes the allocator's reserve.
         Assert.True(nativeAfter - native < (OperatingSystem.IsLinux() ? 48 : 256) << 20, $"resident memory grew from {native} to {nativeAfter}");
 
         async Task<string> TextAsync(int thread)
@@ -196,7 +196,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
         {
             GC.Collect();
             GC.WaitForPendingFinalizers();
-            GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);  // gives what it holds in reserve back
+            GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);  // returns reserved memory to the system
             if (OperatingSystem.IsLinux())
             {
                 _ = ReleaseReserve(0);
@@ -232,7 +232,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
         }
     }
 
-    // The C library gives the freed memory of every thread's pool back to the system.
+    // Returns the C library's freed memory of all threads to the system.
     [DllImport("libc", EntryPoint = "malloc_trim")]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     private static extern int ReleaseReserve(nuint keep);

@@ -8,7 +8,7 @@ using LlamaKivi.Templates;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>What fails about models, files, states, templates, grammars and full contexts is a <see cref="RuntimeError"/>; wrong use is one of .NET's own exceptions.</summary>
+/// <summary>Failures of models, files, states, templates, grammars and full contexts are a <see cref="RuntimeError"/>; wrong use throws .NET's standard exceptions.</summary>
 public sealed class ExceptionTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     private const string Long = "one two three four five six seven eight nine ten ";

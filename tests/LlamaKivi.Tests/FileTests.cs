@@ -4,7 +4,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Files that are written, and what is said of files that cannot be read or written.</summary>
+/// <summary>Writing files, and messages about files that cannot be read or written.</summary>
 public sealed class FileTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-files").FullName;

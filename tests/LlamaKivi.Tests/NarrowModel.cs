@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>A model of one layer and one head, with weights of zero and the demo model's tokenizer.</summary>
+/// <summary>A model of one layer and one head, with zero weights and the demo model's tokenizer.</summary>
 internal static class NarrowModel
 {
     public static void Write(string path, int headSize)

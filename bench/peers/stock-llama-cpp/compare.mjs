@@ -1,7 +1,7 @@
 // Compares stock llama.cpp and LlamaKivi in one run: node compare.mjs MODEL [rounds] [threads].
-// The two take turns; what is printed is the median of the rounds, and LlamaKivi's part of stock's best. Stock runs with every
-// number of threads up to the given one and the best counts: its threads wait by spinning, and on a machine whose cores are
-// not all its own two of them can be ten times slower than one.
+// Rounds alternate between the two; prints the medians and LlamaKivi's ratio to stock's best. Stock runs with every number of
+// threads up to the given one and the best counts: its threads spin while waiting, so on shared cores two threads can be ten
+// times slower than one.
 // LLAMA_KIVI names the program (default: the release build of this repository).
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 
 const [model, rounds = "3", threads = "2"] = process.argv.slice(2);
 if (!model || !existsSync(model)) {
-    console.error(`usage: node compare.mjs MODEL [rounds] [threads]; ${model ? `there is no file ${model}` : "no model given"}`);
+    console.error(`usage: node compare.mjs MODEL [rounds] [threads]; ${model ? `${model} does not exist` : "no model given"}`);
     process.exit(2);
 }
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));

@@ -3,8 +3,8 @@
 
     make.py jargon.txt > jargon-file-4.4.7.txt
 
-Lines of a paragraph are joined; indentation, tables, drawings, lists of contents and paragraphs with mail addresses are
-dropped; the text ends with the first paragraph past 620,000 bytes. The result is frozen: README.md beside this file has its checksum.
+Joins the lines of each paragraph; drops indentation, tables, drawings, tables of contents and paragraphs with mail
+addresses; ends with the first paragraph past 620,000 bytes. The result is frozen; README.md in this folder has its checksum.
 """
 import re
 import sys
@@ -27,7 +27,7 @@ def main():
     text = open(sys.argv[1], encoding="utf-8").read().replace("\u00a0", " ")
     start = text.find(START)
     if start < 0:
-        sys.exit(f"{sys.argv[1]} has no line '{START}': it is not the text edition of version 4.4.7")
+        sys.exit(f"{sys.argv[1]} has no line '{START}': it must be the text edition of version 4.4.7")
     size = 0
     for paragraph in paragraphs(text[start:]):
         sys.stdout.write(paragraph + "\n\n")

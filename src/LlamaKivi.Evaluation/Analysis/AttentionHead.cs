@@ -3,10 +3,10 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>A KV head of a window: its rows, and the exact attention of some queries.</summary>
+/// <summary>One KV head of a window: its keys and values, and the exact attention of sampled queries.</summary>
 internal sealed class AttentionHead
 {
-    private const int QueriesPerWindow = 32;  // spread over the window's second half
+    private const int QueriesPerWindow = 32;  // evenly spaced in the window's second half
 
     private readonly int _rows;
     private readonly int _d;

@@ -4,8 +4,8 @@ using LlamaKivi.Native;
 namespace LlamaKivi.Evaluation;
 
 /// <summary>
-/// Magnitudes of a model's keys and values, and the errors that storing them in few bits causes in them and in attention. Holds one layer of one window at a time,
-/// and sums. Attention is computed for 32 positions in the second half of each window.
+/// Magnitudes of a model's keys and values, and the errors that quantizing them causes in them and in attention. Memory: one layer of one window, plus the sums.
+/// Attention is computed for 32 positions in the second half of each window.
 /// </summary>
 public sealed class CacheAnalysis
 {
@@ -15,11 +15,11 @@ public sealed class CacheAnalysis
     private readonly SortedDictionary<int, LayerProfile> _profiles = [];
     private readonly SortedDictionary<int, MagnitudeMap> _maps = [];
 
-    /// <summary>Creates an analysis without data.</summary>
+    /// <summary>Creates an empty analysis.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="variants">Ways to store keys and values.</param>
+    /// <param name="variants">Quantization variants of keys and values.</param>
     /// <param name="layers">Indexes of the layers to measure.</param>
-    /// <exception cref="ArgumentException">A layer is not one of the model's.</exception>
+    /// <exception cref="ArgumentException">The model does not have one of the layers.</exception>
     public CacheAnalysis(ModelDescription model, IReadOnlyList<CacheVariant> variants, IReadOnlyList<int> layers)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -38,30 +38,30 @@ public sealed class CacheAnalysis
         }
     }
 
-    /// <summary>The ways to store keys and values.</summary>
+    /// <summary>Quantization variants.</summary>
     public IReadOnlyList<CacheVariant> Variants { get; }
 
-    /// <summary>The measured layers, in the order given.</summary>
+    /// <summary>Indexes of the measured layers, in the given order.</summary>
     public IReadOnlyList<int> Layers { get; }
 
-    /// <summary>Keeps a <see cref="MagnitudeMap"/> of each layer.</summary>
+    /// <summary>Whether to keep a <see cref="MagnitudeMap"/> of each layer.</summary>
     public bool KeepMaps { get; init; }
 
     /// <summary>Magnitudes by layer.</summary>
     public IReadOnlyDictionary<int, LayerProfile> Profiles => _profiles;
 
-    /// <summary>Maps by layer; empty without <see cref="KeepMaps"/>.</summary>
+    /// <summary>Maps by layer; empty if <see cref="KeepMaps"/> is false.</summary>
     public IReadOnlyDictionary<int, MagnitudeMap> Maps => _maps;
 
-    /// <summary>Decodes the windows of a text and adds what the layers' keys, values and queries show.</summary>
+    /// <summary>Decodes the windows of a text and adds the layers' keys, values and queries to the analysis.</summary>
     /// <param name="weights">The model.</param>
-    /// <param name="parameters">The context's parameters; its sizes are replaced by the window's. Exact keys and values need an f16 cache.</param>
-    /// <param name="tokens">Token ids; tokens after the last whole window are not used.</param>
-    /// <param name="windowSize">Tokens of a window. A multiple of 128 fills the groups of all variants.</param>
-    /// <param name="progress">Gets the fraction that is done, 0 to 1.</param>
-    /// <param name="cancellationToken">Stops the analysis.</param>
+    /// <param name="parameters">Context parameters; the sizes are replaced by the window size. Exact keys and values need an f16 cache.</param>
+    /// <param name="tokens">Token ids; a last, partial window is not used.</param>
+    /// <param name="windowSize">Window size in tokens. A multiple of 128 fills the groups of all variants.</param>
+    /// <param name="progress">Receives the fraction done, 0 to 1.</param>
+    /// <param name="cancellationToken">Cancels the analysis.</param>
     /// <exception cref="ArgumentOutOfRangeException">The window is smaller than 1.</exception>
-    /// <exception cref="OperationCanceledException">The analysis was stopped.</exception>
+    /// <exception cref="OperationCanceledException">The analysis was cancelled.</exception>
     public void Add(LLamaWeights weights, ModelParams parameters, int[] tokens, int windowSize, IProgress<float>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(weights);
@@ -112,7 +112,7 @@ public sealed class CacheAnalysis
         return sums;
     }
 
-    // A window of one sequence, all rows of a layer.
+    // One window of one sequence, all rows of a layer.
     private void Add(int layer, ReadOnlySpan<float> queries, ReadOnlySpan<float> keys, ReadOnlySpan<float> values, int rows, CancellationToken cancellationToken)
     {
         _profiles[layer].Add(keys, values, rows);

@@ -17,12 +17,12 @@ public sealed class CacheErrors
     /// <summary>Error of the attention weights: the softmax of the scores.</summary>
     public double Weights => Relative(2);
 
-    /// <summary>Error of the attention output: the sum of the values by weight.</summary>
+    /// <summary>Error of the attention output, the weighted sum of the values.</summary>
     public double Output => Relative(3);
 
     /// <param name="what">0 keys, 1 values, 2 weights, 3 output.</param>
     /// <param name="exact">The exact elements.</param>
-    /// <param name="stored">The elements as stored, or computed from stored ones.</param>
+    /// <param name="stored">The elements as stored, or computed from stored elements.</param>
     internal void Add(int what, ReadOnlySpan<float> exact, ReadOnlySpan<float> stored)
     {
         float distance = TensorPrimitives.Distance(exact, stored);

@@ -3,14 +3,14 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>A way to store keys, values or both, whose errors are measured.</summary>
-/// <param name="Name">Its name in the results.</param>
+/// <summary>A quantization of keys, values or both, whose errors are measured.</summary>
+/// <param name="Name">Name in the results.</param>
 /// <param name="Keys">Whether keys are quantized.</param>
 /// <param name="Values">Whether values are quantized.</param>
-/// <param name="PerChannel">A group spans tokens of one channel; otherwise channels of one token.</param>
-/// <param name="Bits">Bits of a code.</param>
-/// <param name="Group">Elements of a group.</param>
-/// <param name="BitsPerElement">Bits an element takes: its code and its part of two half floats a group; for a cache, what its pages take.</param>
+/// <param name="PerChannel">Whether a group spans tokens of one channel instead of channels of one token.</param>
+/// <param name="Bits">Bits per code.</param>
+/// <param name="Group">Elements per group.</param>
+/// <param name="BitsPerElement">Bits per element: the code plus its share of two half floats per group; for a cache, the size of its pages per element.</param>
 /// <param name="Cache">The engine's cache; null: plain rounding.</param>
 public sealed record CacheVariant(string Name, bool Keys, bool Values, bool PerChannel, int Bits, int Group, double BitsPerElement, ContextOptions? Cache = null)
 {
@@ -19,15 +19,15 @@ public sealed record CacheVariant(string Name, bool Keys, bool Values, bool PerC
     /// <summary>
     /// Asymmetric rounding to the nearest of 2^bits levels between a group's minimum and maximum. Source: KIVI (Liu et al., ICML 2024, arXiv 2402.02750), section 3.1.
     /// </summary>
-    /// <param name="keys">Quantizes keys; otherwise values.</param>
-    /// <param name="perChannel">Groups along a channel; otherwise along a token.</param>
-    /// <param name="bits">Bits of a code.</param>
-    /// <param name="group">Elements of a group.</param>
+    /// <param name="keys">Whether to quantize keys instead of values.</param>
+    /// <param name="perChannel">Whether groups run along channels instead of tokens.</param>
+    /// <param name="bits">Bits per code.</param>
+    /// <param name="group">Elements per group.</param>
     public static CacheVariant Plain(bool keys, bool perChannel, int bits, int group) => new(
         $"{(keys ? "keys" : "values")} per {(perChannel ? "channel" : "token")}", keys, !keys, perChannel, bits, group, bits + (32.0 / group));
 
-    /// <summary>Plain rounding of keys and of values, per channel and per token, in 2 and 4 bits and groups of 32, 64 and 128. Groups per token do not exceed a head.</summary>
-    /// <param name="headSize">Channels of a head.</param>
+    /// <summary>Plain rounding of keys or values, per channel or per token, with 2 or 4 bits and groups of 32, 64 or 128. Groups per token are at most a head.</summary>
+    /// <param name="headSize">Channels per head.</param>
     public static IReadOnlyList<CacheVariant> AllPlain(int headSize) =>
     [
         .. from keys in Either
@@ -38,7 +38,7 @@ public sealed record CacheVariant(string Name, bool Keys, bool Values, bool PerC
            select Plain(keys, perChannel, bits, allGroups),
     ];
 
-    /// <summary>A cache of the engine: keys and values pass through its pages, ring and sinks.</summary>
+    /// <summary>A KV cache of the engine, with its pages, ring and sinks.</summary>
     /// <param name="file">The model's file.</param>
     /// <param name="cache">The cache.</param>
     /// <exception cref="LlamaKiviException">The cache does not fit the model.</exception>

@@ -2,19 +2,19 @@ using System.Numerics.Tensors;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>A channel whose mean magnitude stands out.</summary>
+/// <summary>A channel with an outlying mean magnitude.</summary>
 /// <param name="Head">Index of the KV head.</param>
 /// <param name="Channel">Index of the channel in the head.</param>
-/// <param name="Factor">Mean magnitude over the median of the head's channels.</param>
+/// <param name="Factor">Mean magnitude divided by the median of the head's channels.</param>
 public sealed record OutlierChannel(int Head, int Channel, double Factor);
 
 /// <summary>Magnitudes of a layer's keys and values.</summary>
 public sealed class LayerProfile
 {
-    /// <summary>First tokens of a window, whose key norms are counted apart: attention sinks.</summary>
+    /// <summary>Number of first tokens of a window, the attention sinks, whose key norms are averaged separately.</summary>
     public const int FirstTokens = 4;
 
-    /// <summary>A channel is an outlier if its mean magnitude exceeds the median of its head this many times.</summary>
+    /// <summary>A channel is an outlier if its mean magnitude exceeds this multiple of the median of its head.</summary>
     public const double OutlierFactor = 4;
 
     private readonly int _kvHeads;
@@ -33,7 +33,7 @@ public sealed class LayerProfile
         (_keys, _values) = (new double[kvHeads * headSize], new double[kvHeads * headSize]);
     }
 
-    /// <summary>Mean norm of the first tokens' keys over the mean norm of the others'; 0 if either is missing.</summary>
+    /// <summary>Mean key norm of the first tokens divided by that of the others; 0 if either is missing.</summary>
     public double FirstKeyNorm => _first > 0 && _others > 0 ? _firstNorms / _first / (_otherNorms / _others) : 0;
 
     /// <summary>Outlier channels of the keys.</summary>
@@ -42,7 +42,7 @@ public sealed class LayerProfile
     /// <summary>Outlier channels of the values.</summary>
     public IReadOnlyList<OutlierChannel> ValueOutliers => Outliers(_values);
 
-    /// <summary>Adds keys and values of a window: [rows, KV head, channel] each.</summary>
+    /// <summary>Adds the keys and values of a window, [rows, KV head, channel] each.</summary>
     internal void Add(ReadOnlySpan<float> keys, ReadOnlySpan<float> values, int rows)
     {
         int width = _keys.Length;

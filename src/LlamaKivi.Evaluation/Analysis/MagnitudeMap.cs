@@ -5,7 +5,7 @@ namespace LlamaKivi.Evaluation;
 /// <summary>Magnitudes of keys and values of a layer's first KV head in the first window, for a heat map.</summary>
 /// <param name="Keys">|K| after RoPE, [tokens, channels].</param>
 /// <param name="Values">|V|, [tokens, channels].</param>
-/// <param name="Step">Tokens from one row to the next.</param>
+/// <param name="Step">Number of tokens between rows.</param>
 public sealed record MagnitudeMap(double[,] Keys, double[,] Values, int Step)
 {
     private const int MaxTokens = 256;

@@ -3,7 +3,7 @@ namespace LlamaKivi.Evaluation;
 /// <summary>Asymmetric rounding to the nearest of 2^bits levels between a group's minimum and maximum (KIVI, section 3.1).</summary>
 internal static class PlainRounding
 {
-    /// <summary>Rounds rows [n, d] in place. Elements of a last, partial group are not changed.</summary>
+    /// <summary>Rounds rows [n, d] in place. A last, partial group is not changed.</summary>
     public static void Round(Span<float> rows, int n, int d, bool perChannel, int bits, int group)
     {
         int levels = (1 << bits) - 1;

@@ -5,34 +5,34 @@ using LlamaKivi.Native;
 namespace LlamaKivi.Evaluation;
 
 /// <summary>Settings of <see cref="BatchedBenchmark"/>.</summary>
-/// <param name="PromptTokens">Tokens of each sequence's prompt, at least 1.</param>
+/// <param name="PromptTokens">Tokens per prompt, at least 1.</param>
 /// <param name="GeneratedTokens">Tokens generated after each prompt, at least 1.</param>
-/// <param name="Sequences">Sequences decoded together, at least 1.</param>
+/// <param name="Sequences">Number of sequences decoded together, at least 1.</param>
 public sealed record BatchedBenchmarkOptions(int PromptTokens, int GeneratedTokens, int Sequences);
 
 /// <summary>Throughput of many sequences decoded together.</summary>
 /// <param name="Options">The settings.</param>
-/// <param name="PromptSeconds">Time of all prompts, in seconds.</param>
-/// <param name="GenerateSeconds">Time of all generated tokens, in seconds.</param>
-/// <param name="CacheBytes">Bytes allocated for the cache.</param>
-/// <param name="PeakProcessBytes">Peak resident memory of the process: since the start of the run on Linux, of the process elsewhere.</param>
-/// <param name="UsedGpuBytes">GPU memory in use after the run, freed memory that the engine keeps included; 0 without a GPU.</param>
+/// <param name="PromptSeconds">Prefill time of all prompts, in seconds.</param>
+/// <param name="GenerateSeconds">Decode time of all generated tokens, in seconds.</param>
+/// <param name="CacheBytes">Allocated cache memory in bytes.</param>
+/// <param name="PeakProcessBytes">Peak resident memory of the process in bytes: since the start of the run on Linux, of the process elsewhere.</param>
+/// <param name="UsedGpuBytes">GPU memory in use after the run in bytes, including freed memory that the engine keeps; 0 without a GPU.</param>
 public sealed record BatchedBenchmarkResult(
     BatchedBenchmarkOptions Options, double PromptSeconds, double GenerateSeconds, long CacheBytes, long PeakProcessBytes, long UsedGpuBytes)
 {
     /// <summary>Tokens in the cache after the run.</summary>
     public int CachedTokens => Options.Sequences * (Options.PromptTokens + Options.GeneratedTokens);
 
-    /// <summary>Prompt tokens a second.</summary>
+    /// <summary>Prefill speed in tokens per second.</summary>
     public double PromptSpeed => Options.PromptTokens * Options.Sequences / PromptSeconds;
 
-    /// <summary>Generated tokens a second.</summary>
+    /// <summary>Decode speed in tokens per second.</summary>
     public double GenerateSpeed => Options.GeneratedTokens * Options.Sequences / GenerateSeconds;
 
     /// <summary>Time of the whole run, in seconds.</summary>
     public double Seconds => PromptSeconds + GenerateSeconds;
 
-    /// <summary>All tokens a second.</summary>
+    /// <summary>Total speed in tokens per second.</summary>
     public double Speed => (Options.PromptTokens + Options.GeneratedTokens) * Options.Sequences / Seconds;
 }
 
@@ -43,12 +43,12 @@ public static class BatchedBenchmark
 
     /// <summary>Runs the benchmark.</summary>
     /// <param name="weights">The model.</param>
-    /// <param name="parameters">The context's parameters: enough sequences and tokens for <paramref name="options"/>.</param>
+    /// <param name="parameters">Context parameters, with enough sequences and tokens for <paramref name="options"/>.</param>
     /// <param name="options">Settings.</param>
-    /// <param name="progress">Gets the fraction of the generated tokens that is done, 0 to 1.</param>
-    /// <param name="cancellationToken">Stops the measurement.</param>
-    /// <exception cref="ArgumentOutOfRangeException">A number is below 1.</exception>
-    /// <exception cref="OperationCanceledException">The measurement was stopped.</exception>
+    /// <param name="progress">Receives the fraction of tokens generated, 0 to 1.</param>
+    /// <param name="cancellationToken">Cancels the benchmark.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A setting is below 1.</exception>
+    /// <exception cref="OperationCanceledException">The benchmark was cancelled.</exception>
     public static BatchedBenchmarkResult Run(
         LLamaWeights weights, ModelParams parameters, BatchedBenchmarkOptions options, IProgress<float>? progress = null, CancellationToken cancellationToken = default)
     {
@@ -69,7 +69,7 @@ public static class BatchedBenchmark
         var greedy = new SamplingParameters();
         int[] next = new int[batch];
 
-        // Once for the caches of the processor and the memory of the engine.
+        // Warms up the CPU caches and the engine's memory.
         handle.Decode(tokens.AsSpan(0, Math.Min(prompt, WarmUpTokens)), cancellationToken: cancellationToken);
         handle.SeqTruncate(0, 0);
         long start = Stopwatch.GetTimestamp();
@@ -91,9 +91,9 @@ public static class BatchedBenchmark
             options, promptSeconds, generateSeconds, context.KvCacheUsage.AllocatedBytes, process.PeakWorkingSet64, UsedGpuBytes(parameters.GpuLayerCount));
     }
 
-    /// <summary>GPU memory in use by all processes, in bytes. After a run it is the peak so far: the engine keeps freed memory.</summary>
-    /// <param name="gpuLayers">Layers on the GPU; 0: the result is 0 and no GPU is needed.</param>
-    /// <exception cref="Exceptions.RuntimeError">There is no usable GPU.</exception>
+    /// <summary>GPU memory in use by all processes, in bytes. After a run this is the peak, because the engine keeps freed memory.</summary>
+    /// <param name="gpuLayers">Number of layers on the GPU; 0: returns 0 and needs no GPU.</param>
+    /// <exception cref="Exceptions.RuntimeError">No GPU is usable.</exception>
     public static long UsedGpuBytes(int gpuLayers)
     {
         if (gpuLayers == 0)
@@ -105,7 +105,7 @@ public static class BatchedBenchmark
         return device.MemoryBytes - device.FreeBytes;
     }
 
-    // Restarts the peak of the process, so that a run does not show the peak of one before it. Linux only.
+    // Resets the process's peak memory, so that a run does not report an earlier one's. Linux only.
     private static void ResetPeak()
     {
         try
@@ -114,7 +114,7 @@ public static class BatchedBenchmark
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // The result then has the highest peak so far.
+            // Without the reset, the result is the peak since process start.
         }
     }
 }

@@ -10,40 +10,40 @@ public sealed record SpeedBenchmarkOptions
     /// <summary>Tokens in the cache before a test.</summary>
     public int Depth { get; init; }
 
-    /// <summary>Tokens of the prefill test; 0: no such test.</summary>
+    /// <summary>Tokens of the prefill test; 0: no prefill test.</summary>
     public int PromptTokens { get; init; } = 512;
 
-    /// <summary>Tokens of the decode test; 0: no such test.</summary>
+    /// <summary>Tokens of the decode test; 0: no decode test.</summary>
     public int GeneratedTokens { get; init; } = 128;
 
-    /// <summary>Runs that count, after one warm-up run.</summary>
+    /// <summary>Measured runs, after one warm-up run.</summary>
     public int Repetitions { get; init; } = 5;
 }
 
 /// <summary>Speed of a test.</summary>
-/// <param name="Test">Its name, such as "pp512" (prefill of 512 tokens) or "tg128 @ d3072" (decode of 128 tokens at depth 3072).</param>
-/// <param name="TokensPerSecond">Mean speed over the repetitions, in tokens a second.</param>
-/// <param name="Deviation">Sample standard deviation of the speed, in tokens a second; 0 for one repetition.</param>
-/// <param name="CacheBytes">Bytes that one sequence's tokens take in the cache after the test.</param>
+/// <param name="Test">Name, such as "pp512" (prefill of 512 tokens) or "tg128 @ d3072" (decode of 128 tokens at depth 3072).</param>
+/// <param name="TokensPerSecond">Mean speed of the runs, in tokens per second.</param>
+/// <param name="Deviation">Sample standard deviation of the speed, in tokens per second; 0 for one run.</param>
+/// <param name="CacheBytes">Cache memory of one sequence after the test, in bytes.</param>
 public sealed record SpeedBenchmarkResult(string Test, double TokensPerSecond, double Deviation, long CacheBytes);
 
-/// <summary>Measures the speed of prefill and decode of one sequence at a depth, with random tokens.</summary>
+/// <summary>Measures prefill and decode speed of one sequence at a depth, with random tokens.</summary>
 public static class SpeedBenchmark
 {
-    /// <summary>Context size a measurement needs: two sequences of depth and test, and their rings.</summary>
+    /// <summary>Context size needed for a measurement: two sequences of depth plus test, and their rings.</summary>
     /// <param name="depth">Tokens in the cache before a test.</param>
     /// <param name="testTokens">Tokens of the longest test.</param>
     public static long ContextSizeFor(int depth, int testTokens) => (2L * ((long)depth + testTokens)) + 1024;
 
     /// <summary>Runs the tests.</summary>
     /// <param name="weights">The model.</param>
-    /// <param name="parameters">The context's parameters: two sequences and at least <see cref="ContextSizeFor"/> tokens.</param>
+    /// <param name="parameters">Context parameters: two sequences and at least <see cref="ContextSizeFor"/> tokens.</param>
     /// <param name="options">Settings; null: the defaults.</param>
-    /// <param name="progress">Gets the fraction of a test that is done, 0 to 1, for each test anew.</param>
-    /// <param name="cancellationToken">Stops the measurement.</param>
-    /// <returns>The prefill test, then the decode test; a test of 0 tokens is left out.</returns>
-    /// <exception cref="ArgumentOutOfRangeException">A number is negative, or there is no repetition.</exception>
-    /// <exception cref="OperationCanceledException">The measurement was stopped.</exception>
+    /// <param name="progress">Receives the fraction done of each test, 0 to 1.</param>
+    /// <param name="cancellationToken">Cancels the measurement.</param>
+    /// <returns>The prefill test, then the decode test, without tests of 0 tokens.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">A setting is negative, or the number of repetitions is 0.</exception>
+    /// <exception cref="OperationCanceledException">The measurement was cancelled.</exception>
     public static IReadOnlyList<SpeedBenchmarkResult> Run(
         LLamaWeights weights, ModelParams parameters, SpeedBenchmarkOptions? options = null, IProgress<float>? progress = null, CancellationToken cancellationToken = default)
     {
@@ -90,7 +90,7 @@ public static class SpeedBenchmark
 
             List<double> speeds = Measure(handle, run, n, options.Repetitions, progress);
 
-            // What sequence 1 holds after the test is what a context of its own would.
+            // Only sequence 1 remains, so the usage equals that of a context with one sequence.
             handle.SeqTruncate(0, 0);
             CacheUsage usage = context.KvCacheUsage;
             handle.SeqCopy(1, 0);
@@ -105,7 +105,7 @@ public static class SpeedBenchmark
         return results;
     }
 
-    // Tokens a second of each repetition; the first run warms up.
+    // Tokens per second of each repetition; the first run is a warm-up.
     private static List<double> Measure(ContextHandle handle, Action run, int tokens, int repetitions, IProgress<float>? progress)
     {
         var speeds = new List<double>();

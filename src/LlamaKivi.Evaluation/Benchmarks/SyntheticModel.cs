@@ -2,10 +2,10 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>A GGUF file with the shape of a known model and without weights: the engine fills them with random numbers. Sparse, so it takes no disk space.</summary>
+/// <summary>A GGUF file with the shape of a known model and no weights, which the engine fills with random numbers. Sparse: takes no disk space.</summary>
 public sealed class SyntheticModel : IDisposable
 {
-    // Values of ggml types: number, elements and bytes of a block.
+    // ggml type number, elements per block, bytes per block.
     private static readonly WeightType F32 = new(0, 1, 4);
     private static readonly WeightType F16 = new(1, 1, 2);
     private static readonly WeightType Q8_0 = new(8, 32, 34);
@@ -26,13 +26,13 @@ public sealed class SyntheticModel : IDisposable
     /// <summary>Names of the shapes.</summary>
     public static IReadOnlyCollection<string> Names => Shapes.Keys;
 
-    /// <summary>The types of the weights.</summary>
+    /// <summary>Weight types.</summary>
     public static IReadOnlyCollection<string> WeightTypes { get; } = ["f16", "q8_0", "q4_k_m"];
 
-    /// <summary>Path of the file; it is deleted by <see cref="Dispose"/>.</summary>
+    /// <summary>Path of the file; <see cref="Dispose"/> deletes it.</summary>
     public string Path { get; }
 
-    /// <summary>Writes the file into the folder for temporary files.</summary>
+    /// <summary>Creates the file in the temporary folder.</summary>
     /// <param name="name">One of <see cref="Names"/>.</param>
     /// <param name="weights">One of <see cref="WeightTypes"/>.</param>
     /// <exception cref="ArgumentException">The name or the type is unknown.</exception>
@@ -41,12 +41,12 @@ public sealed class SyntheticModel : IDisposable
     {
         if (!Shapes.TryGetValue(name, out Shape? shape))
         {
-            throw new ArgumentException($"'{name}' is not a shape; shapes are {string.Join(", ", Names)}", nameof(name));
+            throw new ArgumentException($"'{name}' is not a shape; the shapes are {string.Join(", ", Names)}", nameof(name));
         }
 
         if (!WeightTypes.Contains(weights))
         {
-            throw new ArgumentException($"'{weights}' is not a type of weights; types are {string.Join(", ", WeightTypes)}", nameof(weights));
+            throw new ArgumentException($"'{weights}' is not a weight type; the types are {string.Join(", ", WeightTypes)}", nameof(weights));
         }
 
         var model = new SyntheticModel(System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"llama-kivi-{name}-{weights}-{Environment.ProcessId}.gguf"));
@@ -67,7 +67,7 @@ public sealed class SyntheticModel : IDisposable
 
     private static IEnumerable<Tensor> Tensors(Shape s, string weights)
     {
-        // As llama.cpp's mixes: Q4_K_M gives some layers' attn_v and ffn_down, and the output, more bits.
+        // As in llama.cpp's mixes, Q4_K_M uses wider types for the output and for attn_v and ffn_down of some layers.
         WeightType Of(int layer, bool mayBeWide) => weights switch
         {
             "f16" => F16,
@@ -75,7 +75,7 @@ public sealed class SyntheticModel : IDisposable
             _ => mayBeWide && (layer < s.Layers / 8 || layer >= 7 * s.Layers / 8 || (layer - s.Layers / 8) % 3 == 2) ? Q6_K : Q4_K,
         };
 
-        // Rows of 4544 are no whole super blocks: ggml falls back to blocks of 32.
+        // Rows of 4544 are not a multiple of the super-block size, so ggml falls back to blocks of 32.
         WeightType Fit(WeightType type, int columns) => columns % type.Elements == 0 ? type : Q8_0;
 
         WeightType plain = Fit(Of(s.Layers, false), s.Width);

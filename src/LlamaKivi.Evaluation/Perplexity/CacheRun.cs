@@ -3,10 +3,10 @@ using System.Numerics.Tensors;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>One KV cache reading a text.</summary>
+/// <summary>One KV cache's pass over a text.</summary>
 internal sealed class CacheRun(string name, LLamaContext context) : IDisposable
 {
-    // [vocabulary] each, of the token scored last
+    // [vocabulary] each, of the last scored token
     private readonly float[] _logits = new float[context.Handle.VocabularySize];
     private readonly float[] _logProbabilities = new float[context.Handle.VocabularySize];
     private readonly float[] _probabilities = new float[context.Handle.VocabularySize];
@@ -30,7 +30,7 @@ internal sealed class CacheRun(string name, LLamaContext context) : IDisposable
         _seconds += Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
 
-    // The reference has scored the same token before.
+    // The reference must have scored the same token before.
     public void Score(int index, int next, CacheRun reference)
     {
         context.Handle.CopyLogits(index, _logits);  // Logits would keep a copy of every row of the batch

@@ -2,27 +2,27 @@ using LlamaKivi.Common;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>Perplexity of a text by KV cache, and the KL divergence from a reference cache.</summary>
+/// <summary>Perplexity of a text by KV cache, and KL divergence from a reference cache.</summary>
 /// <remarks>
-/// The text is decoded in chunks no longer than the residual, so that older tokens are read back from the cache. The first half of each window is context; the
-/// second half is scored.
+/// The text is decoded in chunks no longer than the residual, so that older tokens are read from the quantized cache. The first half of each window is context;
+/// the second half is scored.
 /// </remarks>
 public static class PerplexityEvaluator
 {
-    /// <summary>Most tokens decoded at once. A longer chunk would read its own tokens in full precision and hide the cache.</summary>
+    /// <summary>Maximum chunk size in tokens. A longer chunk would read its own tokens in full precision instead of from the cache.</summary>
     public const int MaxChunkSize = 128;
 
-    /// <summary>Measures the caches. They read the text side by side, so that only one chunk's distributions are held.</summary>
+    /// <summary>Measures the caches. All of them read the text in lockstep, so only one chunk's distributions are in memory.</summary>
     /// <param name="weights">The model.</param>
-    /// <param name="parameters">The contexts' parameters; context size and cache are replaced.</param>
-    /// <param name="caches">The caches, the reference among them.</param>
-    /// <param name="tokens">Token ids of the text, without BOS; at least one window. Tokens after the last whole window are not used.</param>
+    /// <param name="parameters">Context parameters; context size and cache are replaced.</param>
+    /// <param name="caches">The caches, including the reference.</param>
+    /// <param name="tokens">Token ids of the text, without BOS; at least one window. A last, partial window is not used.</param>
     /// <param name="options">Settings; null: the defaults.</param>
-    /// <param name="progress">Gets the fraction that is done, 0 to 1.</param>
-    /// <param name="cancellationToken">Stops the measurement.</param>
-    /// <returns>Results in the caches' order.</returns>
+    /// <param name="progress">Receives the fraction done, 0 to 1.</param>
+    /// <param name="cancellationToken">Cancels the measurement.</param>
+    /// <returns>Results in the order of the caches.</returns>
     /// <exception cref="ArgumentException">The reference is not among the caches, the text is shorter than a window, or a size is out of range.</exception>
-    /// <exception cref="OperationCanceledException">The measurement was stopped.</exception>
+    /// <exception cref="OperationCanceledException">The measurement was cancelled.</exception>
     public static IReadOnlyList<PerplexityResult> Evaluate(
         LLamaWeights weights, ModelParams parameters, IReadOnlyList<NamedKvCache> caches, int[] tokens, PerplexityOptions? options = null,
         IProgress<float>? progress = null, CancellationToken cancellationToken = default)
@@ -75,7 +75,7 @@ public static class PerplexityEvaluator
 
         if (tokens.Length < options.WindowSize)
         {
-            throw new ArgumentException($"the text has {tokens.Length} tokens and a window {options.WindowSize}; give a longer text or a smaller window", nameof(tokens));
+            throw new ArgumentException($"the text has {tokens.Length} tokens and a window {options.WindowSize}; use a longer text or a smaller window", nameof(tokens));
         }
     }
 
@@ -88,7 +88,7 @@ public static class PerplexityEvaluator
             int n = Math.Min(chunk, window.Length - at);
             for (int i = 0; i < n; i++)
             {
-                // Token t predicts token t + 1, and the second half is scored.
+                // Token t predicts token t + 1; only predictions of the second half are scored.
                 outputs[i] = at + i + 1 >= window.Length / 2 && at + i + 1 < window.Length ? (byte)1 : (byte)0;
             }
 

@@ -5,18 +5,18 @@ namespace LlamaKivi.Evaluation;
 /// <summary>Settings of <see cref="PerplexityEvaluator"/>.</summary>
 public sealed record PerplexityOptions
 {
-    /// <summary>Tokens of a window, at least 4. Windows do not overlap.</summary>
+    /// <summary>Window size in tokens, at least 4. Windows do not overlap.</summary>
     public int WindowSize { get; init; } = 2048;
 
-    /// <summary>Tokens decoded at once, at most <see cref="PerplexityEvaluator.MaxChunkSize"/>. Choose at most the residual of the caches; 1: token by token.</summary>
+    /// <summary>Tokens decoded at once, at most <see cref="PerplexityEvaluator.MaxChunkSize"/>. Should not exceed the residual of the caches.</summary>
     public int ChunkSize { get; init; } = PerplexityEvaluator.MaxChunkSize;
 
-    /// <summary>Name of the cache the others are compared with.</summary>
+    /// <summary>Name of the reference cache.</summary>
     public string Reference { get; init; } = "f16";
 }
 
-/// <summary>How far the distributions of the next token are from those with the reference cache.</summary>
-/// <param name="Mean">Mean Kullback-Leibler divergence, sum of p (ln p - ln q) with p of the reference, in nats a token.</param>
+/// <summary>Divergence of the next-token distributions from those of the reference cache.</summary>
+/// <param name="Mean">Mean Kullback-Leibler divergence, sum of p (ln p - ln q) with p of the reference, in nats per token.</param>
 /// <param name="Percentile99">99th percentile of the divergence, in nats.</param>
 /// <param name="SameTop">Fraction of tokens with the same most probable next token.</param>
 public sealed record KlDivergence(double Mean, double Percentile99, double SameTop);
@@ -25,14 +25,14 @@ public sealed record KlDivergence(double Mean, double Percentile99, double SameT
 /// <param name="KvCache">Name of the cache.</param>
 /// <param name="Perplexity">exp of the mean negative log-likelihood (nats) of the scored tokens.</param>
 /// <param name="StandardError">Standard error of the perplexity: perplexity times the standard error of the mean negative log-likelihood (delta method).</param>
-/// <param name="Tokens">Scored tokens.</param>
+/// <param name="Tokens">Number of scored tokens.</param>
 /// <param name="Divergence">Divergence from the reference cache; 0 for the reference.</param>
-/// <param name="VersusReferencePercent">Perplexity above the reference's, in percent.</param>
-/// <param name="Usage">The cache's memory after the last window.</param>
-/// <param name="Seconds">Time spent in decoding, in seconds.</param>
+/// <param name="VersusReferencePercent">Difference from the reference's perplexity, in percent of it.</param>
+/// <param name="Usage">Memory usage of the cache after the last window.</param>
+/// <param name="Seconds">Decode time in seconds.</param>
 public sealed record PerplexityResult(
     string KvCache, double Perplexity, double StandardError, int Tokens, KlDivergence Divergence, double VersusReferencePercent, CacheUsage Usage, double Seconds)
 {
-    /// <summary>Bits an element of the cache takes, mean of keys and values.</summary>
+    /// <summary>Bits per element of the cache, mean of keys and values.</summary>
     public double BitsPerElement => (Usage.KeyBitsPerElement + Usage.ValueBitsPerElement) / 2;
 }

@@ -2,7 +2,7 @@ using System.Text;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>Endless technical prose without numbers, for facts to be hidden in.</summary>
+/// <summary>Endless technical prose without numbers, as filler around a hidden fact.</summary>
 internal sealed class FillerText(Random random)
 {
     private static readonly string[] Things =
@@ -30,7 +30,7 @@ internal sealed class FillerText(Random random)
 
     private static readonly string[] Openings = ["", "", "", "In practice, ", "By contrast, ", "As a rule, ", "Internally, ", "For this reason, ", "At the same time, "];
 
-    /// <summary>A paragraph of a few sentences.</summary>
+    /// <summary>Generates a paragraph of a few sentences.</summary>
     public string Paragraph()
     {
         var text = new StringBuilder();

@@ -3,17 +3,17 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>A text with a number in it and a question, and the answer that should follow.</summary>
+/// <summary>A text that hides a number, with a question and its answer.</summary>
 /// <param name="Prompt">Token ids of the text and the question.</param>
 /// <param name="Answer">Token ids of the answer.</param>
 internal sealed record RetrievalCase(int[] Prompt, int[] Answer)
 {
     /// <summary>Creates a case.</summary>
     /// <param name="tokenizer">The model's tokenizer.</param>
-    /// <param name="depth">Tokens of the prompt.</param>
+    /// <param name="depth">Number of tokens of the prompt.</param>
     /// <param name="index">Even: a pass key; odd: a named secret code.</param>
-    /// <param name="position">Where the number stands, as a fraction of the text.</param>
-    /// <param name="random">Draws text and number.</param>
+    /// <param name="position">Position of the number, as a fraction of the text.</param>
+    /// <param name="random">Source of text and number.</param>
     public static RetrievalCase Create(Tokenizer tokenizer, int depth, int index, double position, Random random)
     {
         string number = random.Next(10_000, 1_000_000).ToString(CultureInfo.InvariantCulture);
@@ -29,7 +29,7 @@ internal sealed record RetrievalCase(int[] Prompt, int[] Answer)
         int room = depth - start.Length - factIds.Length - questionIds.Length;
         if (room < 16)
         {
-            throw new ArgumentOutOfRangeException(nameof(depth), $"{depth} tokens are too few for a fact and a question; give at least {depth - room + 16}");
+            throw new ArgumentOutOfRangeException(nameof(depth), $"{depth} tokens are too few for a fact and a question; the minimum is {depth - room + 16}");
         }
 
         var filler = new FillerText(random);

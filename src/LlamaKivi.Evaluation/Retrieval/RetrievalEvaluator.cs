@@ -2,20 +2,20 @@ using System.Numerics.Tensors;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>Measures whether a model finds a number that stands somewhere in a long text.</summary>
+/// <summary>Measures whether a model recalls a number hidden in a long text.</summary>
 /// <remarks>
-/// A case is correct if greedy decoding would write the whole number. Cases alternate between a pass key and a named secret code and differ in where the number
-/// stands. Source of the task: passkey retrieval (Mohtashami and Jaggi 2023, arXiv 2305.16300).
+/// A case is correct if greedy decoding would generate the whole number. Cases alternate between a pass key and a named secret code, at varying positions in the text.
+/// Source of the task: passkey retrieval (Mohtashami and Jaggi 2023, arXiv 2305.16300).
 /// </remarks>
 public static class RetrievalEvaluator
 {
     /// <summary>Runs the cases. Sequence 0 of the context is overwritten.</summary>
-    /// <param name="context">The context, of at least <see cref="RetrievalOptions.Depth"/> + 64 tokens.</param>
+    /// <param name="context">A context of at least <see cref="RetrievalOptions.Depth"/> + 64 tokens.</param>
     /// <param name="options">Settings.</param>
-    /// <param name="progress">Gets the fraction that is done, 0 to 1.</param>
-    /// <param name="cancellationToken">Stops the measurement.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The depth is too small for a fact and a question, or another number is below 1.</exception>
-    /// <exception cref="OperationCanceledException">The measurement was stopped.</exception>
+    /// <param name="progress">Receives the fraction done, 0 to 1.</param>
+    /// <param name="cancellationToken">Cancels the measurement.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The depth is too small for a fact and a question, or another setting is below 1.</exception>
+    /// <exception cref="OperationCanceledException">The measurement was cancelled.</exception>
     public static RetrievalResult Evaluate(LLamaContext context, RetrievalOptions options, IProgress<float>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(context);
@@ -25,7 +25,7 @@ public static class RetrievalEvaluator
         int correct = 0;
         for (int i = 0; i < options.Cases; i++)
         {
-            // The same cases for every cache type.
+            // Every cache type gets the same cases.
             var random = new Random(HashCode(options.Seed, options.Depth, i));
             var one = RetrievalCase.Create(context.Weights.Tokenizer, options.Depth, i, (i + 0.5) / options.Cases, random);
             correct += IsFound(context, one, options.ChunkSize, cancellationToken) ? 1 : 0;
@@ -39,7 +39,7 @@ public static class RetrievalEvaluator
     {
         context.Handle.SeqTruncate(0, 0);
         int[] read = [.. one.Prompt, .. one.Answer.AsSpan(0, one.Answer.Length - 1)];
-        int first = one.Prompt.Length - 1;  // its logits predict the first token of the answer
+        int first = one.Prompt.Length - 1;  // its logits predict the answer's first token
         bool found = true;
         for (int at = 0; at < read.Length; at += chunk)
         {

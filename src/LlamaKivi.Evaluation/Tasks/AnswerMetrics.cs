@@ -4,13 +4,13 @@ using System.Text.RegularExpressions;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>Scores of an answer against reference answers, from 0 (wrong) to 1 (right). The best of several references counts.</summary>
+/// <summary>Scores of an answer against reference answers, from 0 (wrong) to 1 (right). The best-matching reference counts.</summary>
 public static partial class AnswerMetrics
 {
     /// <summary>1 if answer and reference are equal after <see cref="Normalize"/>, otherwise 0. Source: SQuAD (Rajpurkar et al. 2016).</summary>
     /// <param name="answer">The model's answer.</param>
     /// <param name="references">Correct answers, at least one.</param>
-    /// <exception cref="InvalidOperationException">There is no reference.</exception>
+    /// <exception cref="InvalidOperationException">There are no references.</exception>
     public static double ExactMatch(string answer, IEnumerable<string> references) => references.Max(r => Normalize(answer) == Normalize(r) ? 1.0 : 0.0);
 
     /// <summary>Harmonic mean of the precision and recall of words after <see cref="Normalize"/>. Source: SQuAD (Rajpurkar et al. 2016).</summary>
@@ -32,7 +32,7 @@ public static partial class AnswerMetrics
         return references.Max(r => number is not null && number == FindLastNumber(r[(r.LastIndexOf("####", StringComparison.Ordinal) is >= 0 and int at ? at : 0)..]) ? 1.0 : 0.0);
     }
 
-    /// <summary>The text in lower case, without punctuation, symbols and the articles a, an, the, words separated by single spaces. Source: SQuAD's evaluation.</summary>
+    /// <summary>The text in lower case, without punctuation, symbols and the articles a, an, the, with single spaces between words. Source: SQuAD's evaluation.</summary>
     /// <param name="text">The text.</param>
     public static string Normalize(string text)
     {
@@ -50,7 +50,7 @@ public static partial class AnswerMetrics
     }
 
     /// <summary>Mean and standard error: s / sqrt(n), where s is the sample standard deviation (n - 1 degrees of freedom).</summary>
-    /// <param name="values">n values; without any, both results are NaN.</param>
+    /// <param name="values">n values; n = 0 gives NaN for both results.</param>
     public static (double Mean, double StandardError) MeanAndError(IReadOnlyCollection<double> values)
     {
         ArgumentNullException.ThrowIfNull(values);

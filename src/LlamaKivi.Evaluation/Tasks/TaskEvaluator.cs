@@ -7,22 +7,22 @@ namespace LlamaKivi.Evaluation;
 /// <summary>Settings of a <see cref="TaskEvaluator"/>.</summary>
 public sealed record TaskEvaluatorOptions
 {
-    /// <summary>Rows evaluated side by side. The context needs <see cref="TaskEvaluator.SequencesFor"/> sequences.</summary>
+    /// <summary>Rows evaluated in parallel. The context needs <see cref="TaskEvaluator.SequencesFor"/> sequences.</summary>
     public int Parallel { get; init; } = 8;
 
-    /// <summary>Most tokens generated for a row with answers.</summary>
+    /// <summary>Maximum number of tokens generated for a row with answers.</summary>
     public int MaxTokens { get; init; } = 32;
 
-    /// <summary>Texts that end the generated text; white space before the first other character does not.</summary>
+    /// <summary>Stop strings; leading white space of the generated text does not count.</summary>
     public IReadOnlyList<string> StopStrings { get; init; } = ["\n"];
 
-    /// <summary>Metrics of rows with answers, of <see cref="TaskEvaluator.MetricNames"/>.</summary>
+    /// <summary>Metrics of rows with answers, from <see cref="TaskEvaluator.MetricNames"/>.</summary>
     public IReadOnlyList<string> Metrics { get; init; } = ["exact_match", "f1"];
 }
 
 /// <summary>
-/// Runs rows of a task through a context. Rows with choices are scored by log-likelihood: "acc" takes the highest sum, "acc_norm" the highest sum per character
-/// (as the Language Model Evaluation Harness does). Rows with answers are generated greedily and scored with <see cref="AnswerMetrics"/>.
+/// Evaluates rows of a task with a context. Rows with choices are scored by log-likelihood: "acc" selects the highest sum, "acc_norm" the highest sum per character
+/// (as in the Language Model Evaluation Harness). Rows with answers are generated greedily and scored with <see cref="AnswerMetrics"/>.
 /// </summary>
 public sealed class TaskEvaluator
 {
@@ -40,9 +40,9 @@ public sealed class TaskEvaluator
     private readonly StopStrings _stops;
 
     /// <summary>Creates an evaluator. It overwrites the context's sequences.</summary>
-    /// <param name="context">The context, with at least <see cref="SequencesFor"/> sequences, each long enough for a prompt and what is generated.</param>
+    /// <param name="context">The context, with at least <see cref="SequencesFor"/> sequences, each long enough for a prompt and its generated tokens.</param>
     /// <param name="options">Settings; null: the defaults.</param>
-    /// <exception cref="ArgumentException">A metric is unknown, or a number is below 1.</exception>
+    /// <exception cref="ArgumentException">A metric is unknown, or a setting is below 1.</exception>
     public TaskEvaluator(LLamaContext context, TaskEvaluatorOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(context);
@@ -52,7 +52,7 @@ public sealed class TaskEvaluator
         ArgumentOutOfRangeException.ThrowIfLessThan(_options.MaxTokens, 1, "options.MaxTokens");
         if (_options.Metrics.FirstOrDefault(m => !Known.ContainsKey(m)) is { } unknown)
         {
-            throw new ArgumentException($"'{unknown}' is not a metric; metrics are {string.Join(", ", MetricNames)}", nameof(options));
+            throw new ArgumentException($"'{unknown}' is not a metric; the metrics are {string.Join(", ", MetricNames)}", nameof(options));
         }
 
         _parallel = _options.Parallel;
@@ -62,15 +62,15 @@ public sealed class TaskEvaluator
     /// <summary>Names of the metrics of rows with answers.</summary>
     public static IReadOnlyCollection<string> MetricNames => Known.Keys;
 
-    /// <summary>Sequences a context needs: one for each row's prompt and one for a copy of it.</summary>
-    /// <param name="parallel">Rows evaluated side by side.</param>
+    /// <summary>Number of sequences a context needs: per row, one for the prompt and one for a copy.</summary>
+    /// <param name="parallel">Rows evaluated in parallel.</param>
     public static int SequencesFor(int parallel) => 2 * parallel;
 
-    /// <summary>Evaluates rows; each result is returned as soon as it is known.</summary>
-    /// <param name="rows">All rows of the task. Batches are the same however many rows are done: the other rows of a batch change the last digits of a result.</param>
-    /// <param name="isDone">Whether a row's result is known; null: none is. A batch is left out if all its rows are done, so a done row can come again.</param>
-    /// <param name="cancellationToken">Stops the evaluation.</param>
-    /// <exception cref="OperationCanceledException">The evaluation was stopped.</exception>
+    /// <summary>Evaluates rows; yields each result as soon as it is complete.</summary>
+    /// <param name="rows">All rows of the task, including done ones: batches must not depend on which rows are done, because a row's batch affects the last digits of its result.</param>
+    /// <param name="isDone">Whether a row already has a result; null: no row has. A batch is skipped if all its rows are done; otherwise done rows are evaluated again.</param>
+    /// <param name="cancellationToken">Cancels the evaluation.</param>
+    /// <exception cref="OperationCanceledException">The evaluation was cancelled.</exception>
     public IEnumerable<TaskResult> Evaluate(IReadOnlyList<PreparedRow> rows, Func<PreparedRow, bool>? isDone = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(rows);
@@ -80,7 +80,7 @@ public sealed class TaskEvaluator
                 .SelectMany(batch => kind.Key ? Choose(batch, cancellationToken) : Write(batch, cancellationToken)));
     }
 
-    // Prompts are read once; the rows' first choices continue copies of them side by side, then the second ones.
+    // Each prompt is decoded once. Choice i of all rows is decoded in one batch, on copies of the prompts.
     private IEnumerable<TaskResult> Choose(PreparedRow[] batch, CancellationToken cancellationToken)
     {
         ContextHandle handle = _context.Handle;
@@ -160,7 +160,7 @@ public sealed class TaskEvaluator
         });
     }
 
-    // The logits behind a row's prompt, which becomes the content of a sequence; until the next call.
+    // Decodes a row's prompt into an emptied sequence; returns the last token's logits, valid until the next call.
     private ReadOnlySpan<float> Read(PreparedRow row, int sequence, CancellationToken cancellationToken)
     {
         _context.Handle.SeqTruncate(sequence, 0);
@@ -170,7 +170,7 @@ public sealed class TaskEvaluator
 
     private bool IsEnd(int token) => _context.Weights.Tokenizer.IsEndOfGeneration(token);
 
-    // Whether the row goes on.
+    // Returns whether generation continues.
     private bool Append(List<byte> bytes, int token)
     {
         bytes.AddRange(_context.Weights.Tokenizer.GetBytes(token, false).Span);
@@ -180,7 +180,7 @@ public sealed class TaskEvaluator
 
     private string Cut(string text)
     {
-        // What a model writes often begins with a line break or a blank, which is no end.
+        // Generated text often starts with a line break or a space, which must not count as a stop string.
         int start = text.Length - text.TrimStart().Length;
         int end = _stops.IndexIn(text.AsSpan(start));
         return end < 0 ? text : text[..(start + end)];

@@ -3,28 +3,28 @@ using System.Text.Json;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>Names of a row's fields in a task file.</summary>
-/// <param name="Prompt">The prompt: text.</param>
-/// <param name="Messages">A chat in place of the prompt: objects with the texts "role" and "content".</param>
-/// <param name="Answers">Correct answers: a text, a number or a list of them.</param>
+/// <summary>Field names of the rows in a task file.</summary>
+/// <param name="Prompt">The prompt: a string.</param>
+/// <param name="Messages">A chat instead of the prompt: objects with the strings "role" and "content".</param>
+/// <param name="Answers">Correct answers: a string, a number or a list of them.</param>
 /// <param name="Choices">Choices: a list of at least two.</param>
-/// <param name="Gold">The correct choice: its index from 0, or its text.</param>
+/// <param name="Gold">The correct choice: its index from 0, or its string.</param>
 public sealed record TaskFieldNames(string Prompt = "prompt", string Messages = "messages", string Answers = "answers", string Choices = "choices", string Gold = "gold");
 
-/// <summary>A row that was not read or cannot be scored.</summary>
-/// <param name="Line">Its line in the file, from 1.</param>
-/// <param name="Reason">The reason: a sentence.</param>
+/// <summary>A row that could not be read or scored.</summary>
+/// <param name="Line">Line in the file, from 1.</param>
+/// <param name="Reason">The reason, as a sentence.</param>
 public sealed record SkippedRow(int Line, string Reason);
 
-/// <summary>A task: a file with one JSON object a line.</summary>
-/// <param name="Rows">The rows, in the file's order.</param>
-/// <param name="Skipped">Lines that are not rows.</param>
+/// <summary>A task: a file with one JSON object per line.</summary>
+/// <param name="Rows">The rows, in file order.</param>
+/// <param name="Skipped">Lines that could not be read as rows.</param>
 public sealed record TaskFile(IReadOnlyList<TaskRow> Rows, IReadOnlyList<SkippedRow> Skipped)
 {
-    /// <summary>Reads a task file. Lines that are not rows are skipped; empty lines are ignored.</summary>
-    /// <param name="path">The file.</param>
-    /// <param name="fields">Names of the fields; null: the default names.</param>
-    /// <param name="promptFormat">The prompt with fields in braces, such as "{context}\n\n{input}"; null: the field <see cref="TaskFieldNames.Prompt"/>.</param>
+    /// <summary>Reads a task file. Invalid lines are reported in <see cref="Skipped"/>; empty lines are ignored.</summary>
+    /// <param name="path">Path of the file.</param>
+    /// <param name="fields">Field names; null: the defaults.</param>
+    /// <param name="promptFormat">Prompt with field names in braces, such as "{context}\n\n{input}"; null: the field <see cref="TaskFieldNames.Prompt"/>.</param>
     /// <exception cref="IOException">The file cannot be read.</exception>
     public static TaskFile Read(string path, TaskFieldNames? fields = null, string? promptFormat = null)
     {
@@ -58,7 +58,7 @@ public sealed record TaskFile(IReadOnlyList<TaskRow> Rows, IReadOnlyList<Skipped
     {
         if (row.ValueKind != JsonValueKind.Object)
         {
-            throw new FormatException("this is no JSON object.");
+            throw new FormatException("the line is not a JSON object.");
         }
 
         JsonElement? Field(string name) => row.TryGetProperty(name, out JsonElement value) && value.ValueKind != JsonValueKind.Null ? value : null;
@@ -67,7 +67,7 @@ public sealed record TaskFile(IReadOnlyList<TaskRow> Rows, IReadOnlyList<Skipped
             format is not null ? [new("user", Fill(format, row))]
             : Field(names.Messages) is { ValueKind: JsonValueKind.Array } list ? [.. list.EnumerateArray().Select(Message)]
             : Field(names.Prompt) is { ValueKind: JsonValueKind.String } prompt ? [new("user", prompt.GetString()!)]
-            : throw new FormatException($"there is neither '{names.Prompt}' nor '{names.Messages}'.");
+            : throw new FormatException($"'{names.Prompt}' and '{names.Messages}' are both missing.");
         string[] choices = Field(names.Choices) is { } all ? Texts(all, names.Choices) : [];
         if (choices.Length > 0)
         {
@@ -75,22 +75,22 @@ public sealed record TaskFile(IReadOnlyList<TaskRow> Rows, IReadOnlyList<Skipped
             {
                 { ValueKind: JsonValueKind.Number } number when number.TryGetInt32(out int index) => index,
                 { ValueKind: JsonValueKind.String } right => Array.IndexOf(choices, right.GetString()),
-                _ => throw new FormatException($"'{names.Gold}', the number or the text of the right choice, is missing."),
+                _ => throw new FormatException($"'{names.Gold}', the index or the text of the correct choice, is missing."),
             };
             return gold >= 0 && gold < choices.Length && choices.Length > 1
                 ? new TaskRow(line, messages, [], choices, gold)
-                : throw new FormatException($"'{names.Gold}' names none of the {choices.Length} choices, of which at least 2 are wanted.");
+                : throw new FormatException($"'{names.Gold}' names none of the {choices.Length} choices; at least 2 are needed.");
         }
 
         string[] answers = Field(names.Answers) is { } right2 ? Texts(right2, names.Answers) : [];
-        return answers.Length > 0 ? new TaskRow(line, messages, answers, [], -1) : throw new FormatException($"there is neither '{names.Answers}' nor '{names.Choices}'.");
+        return answers.Length > 0 ? new TaskRow(line, messages, answers, [], -1) : throw new FormatException($"'{names.Answers}' and '{names.Choices}' are both missing.");
     }
 
     private static ChatMessageText Message(JsonElement message) =>
         message.ValueKind == JsonValueKind.Object && message.TryGetProperty("role", out JsonElement role) && message.TryGetProperty("content", out JsonElement content)
             && role.ValueKind == JsonValueKind.String && content.ValueKind == JsonValueKind.String
             ? new ChatMessageText(role.GetString()!, content.GetString()!)
-            : throw new FormatException("a message has no 'role' and 'content' that are texts.");
+            : throw new FormatException("a message lacks the strings 'role' and 'content'.");
 
     private static string[] Texts(JsonElement value, string name) => value.ValueKind switch
     {
@@ -98,7 +98,7 @@ public sealed record TaskFile(IReadOnlyList<TaskRow> Rows, IReadOnlyList<Skipped
         JsonValueKind.Number => [value.GetRawText()],
         JsonValueKind.Array when value.EnumerateArray().All(v => v.ValueKind is JsonValueKind.String or JsonValueKind.Number) =>
             [.. value.EnumerateArray().Select(v => v.ValueKind == JsonValueKind.String ? v.GetString()! : v.GetRawText())],
-        _ => throw new FormatException($"'{name}' is neither a text nor a list of texts."),
+        _ => throw new FormatException($"'{name}' is neither a string nor a list of strings."),
     };
 
     private static string Fill(string format, JsonElement row)
@@ -115,7 +115,7 @@ public sealed record TaskFile(IReadOnlyList<TaskRow> Rows, IReadOnlyList<Skipped
 
             string name = format[(open + 1)..close];
             text.Append(format, at, open - at).Append(
-                row.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String ? value.GetString() : throw new FormatException($"there is no text '{name}'."));
+                row.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String ? value.GetString() : throw new FormatException($"the string '{name}' is missing."));
             at = close + 1;
         }
 

@@ -2,17 +2,17 @@ using System.Text;
 
 namespace LlamaKivi.Evaluation;
 
-/// <summary>Rows as token ids, ready for a <see cref="TaskEvaluator"/>.</summary>
-/// <param name="Rows">The rows that can be scored, in the task's order, without the examples.</param>
-/// <param name="Skipped">Rows that cannot be scored: empty or longer than the context.</param>
+/// <summary>Rows as token ids, input of a <see cref="TaskEvaluator"/>.</summary>
+/// <param name="Rows">Rows that can be scored, in task order, without the examples.</param>
+/// <param name="Skipped">Rows that cannot be scored because they are empty or longer than the context.</param>
 public sealed record TaskPreparation(IReadOnlyList<PreparedRow> Rows, IReadOnlyList<SkippedRow> Skipped)
 {
     /// <summary>Builds prompts with few-shot examples and encodes them.</summary>
-    /// <param name="weights">The model, whose tokenizer and chat template are used.</param>
+    /// <param name="weights">The model, for its tokenizer and chat template.</param>
     /// <param name="rows">The task's rows.</param>
-    /// <param name="maxTokens">Most tokens of a prompt with its longest choice.</param>
-    /// <param name="shots">The first rows, this many, are examples before every other row.</param>
-    /// <param name="useChatTemplate">Applies the model's chat template to the messages.</param>
+    /// <param name="maxTokens">Maximum number of tokens of a prompt with its longest choice.</param>
+    /// <param name="shots">Number of first rows used as examples in every other row's prompt.</param>
+    /// <param name="useChatTemplate">Whether to apply the model's chat template to the messages.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="shots"/> is negative.</exception>
     public static TaskPreparation Create(LLamaWeights weights, IReadOnlyList<TaskRow> rows, int maxTokens, int shots = 0, bool useChatTemplate = false)
     {
@@ -26,7 +26,7 @@ public sealed record TaskPreparation(IReadOnlyList<PreparedRow> Rows, IReadOnlyL
         {
             PreparedRow one = Encode(weights, examples, row, useChatTemplate, out bool isEmpty);
             int length = one.Prompt.Length + (one.Choices.Length > 0 ? one.Choices.Max(c => c.Length) : 0);
-            string? reason = one.Prompt.Length == 0 ? (isEmpty ? "the prompt is empty." : "no token of the prompt is left to score the choices against.")
+            string? reason = one.Prompt.Length == 0 ? (isEmpty ? "the prompt is empty." : "the prompt has no token to score the choices after.")
                 : length > maxTokens ? $"it has {length} tokens; ContextSize leaves room for {maxTokens}."
                 : one.Choices.Any(c => c.Length == 0) ? "a choice is empty."
                 : null;

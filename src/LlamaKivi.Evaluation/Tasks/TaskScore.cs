@@ -2,20 +2,20 @@ namespace LlamaKivi.Evaluation;
 
 /// <summary>Results of a task with one KV cache.</summary>
 /// <param name="Name">Name of the cache.</param>
-/// <param name="Rows">Results; the same rows in the same order for every cache.</param>
+/// <param name="Rows">Results, for the same rows in the same order for every cache.</param>
 public sealed record TaskRun(string Name, IReadOnlyList<TaskResult> Rows);
 
-/// <summary>A metric of a task with one KV cache, and its paired difference from the first cache.</summary>
+/// <summary>A task metric with one KV cache, and its paired difference from the first cache.</summary>
 /// <param name="Name">Name of the cache.</param>
 /// <param name="Metric">Name of the metric.</param>
-/// <param name="Rows">Rows that have the metric.</param>
+/// <param name="Rows">Number of rows with the metric.</param>
 /// <param name="Mean">Mean score, from 0 to 1.</param>
 /// <param name="StandardError">Standard error of the mean.</param>
-/// <param name="Difference">Mean of the differences, row by row, from the first cache.</param>
+/// <param name="Difference">Mean of the row-wise differences from the first cache.</param>
 /// <param name="DifferenceError">Standard error of the difference.</param>
 public sealed record TaskScore(string Name, string Metric, int Rows, double Mean, double StandardError, double Difference, double DifferenceError)
 {
-    /// <summary>Scores of every run and metric, runs in order and metrics by name.</summary>
+    /// <summary>Scores of every run and metric: runs in order, metrics by name.</summary>
     /// <param name="runs">The runs; differences are from the first.</param>
     public static IReadOnlyList<TaskScore> Compare(IReadOnlyList<TaskRun> runs)
     {

@@ -1,9 +1,9 @@
 namespace LlamaKivi.Batched;
 
-/// <summary>What the next batch reads of the prompts that wait.</summary>
+/// <summary>Selects the tokens of the queued prompts that the next batch decodes.</summary>
 /// <remarks>
-/// Prompts are read in the order of the queue. A prompt starts only if all of it fits beside what started prompts still need, so a started prompt can always be finished. A prompt that does
-/// not fit waits, and later prompts that fit go first.
+/// Prompts are taken in queue order. A prompt starts only if the cache has room for all of it besides the rest of the started prompts, so every started prompt can finish.
+/// A prompt that does not fit waits; later prompts that fit go first.
 /// </remarks>
 internal sealed class BatchPlan
 {
@@ -15,18 +15,18 @@ internal sealed class BatchPlan
 
     public IReadOnlyList<Part> Parts => _parts;
 
-    /// <summary>Elements of an embedding; 0: the batch is of tokens.</summary>
+    /// <summary>Embedding length in floats; 0: a batch of tokens.</summary>
     public int Width { get; private set; }
 
     public int Count { get; private set; }
 
-    /// <summary>The prompts that wait because the cache has no room for them.</summary>
+    /// <summary>Prompts that the cache has no room for.</summary>
     public HashSet<PendingPrompt> WithoutRoom { get; } = [];
 
-    /// <summary>Makes a plan.</summary>
-    /// <param name="queue">The prompts that wait, the oldest first.</param>
-    /// <param name="batchSize">Most tokens of a batch.</param>
-    /// <param name="room">Tokens the cache has room for.</param>
+    /// <summary>Plans the next batch.</summary>
+    /// <param name="queue">Queued prompts, oldest first.</param>
+    /// <param name="batchSize">Maximum number of tokens in the batch.</param>
+    /// <param name="room">Free cache capacity in tokens.</param>
     public static BatchPlan Make(IReadOnlyList<PendingPrompt> queue, int batchSize, long room)
     {
         var plan = new BatchPlan();
@@ -42,7 +42,7 @@ internal sealed class BatchPlan
             }
         }
 
-        // A batch is of tokens or of embeddings: what is of the other kind than the first waits for the next one.
+        // A batch contains either tokens or embeddings, like its first prompt; prompts of the other kind wait.
         foreach (PendingPrompt prompt in queue)
         {
             if (plan.WithoutRoom.Contains(prompt) || (plan.Count > 0 && prompt.Width != plan.Width))
@@ -64,9 +64,9 @@ internal sealed class BatchPlan
         return plan;
     }
 
-    /// <summary>Tokens of a prompt in the batch.</summary>
+    /// <summary>A prompt's tokens in the batch.</summary>
     /// <param name="Prompt">The prompt.</param>
-    /// <param name="Count">How many.</param>
-    /// <param name="First">Index of the first one in the batch.</param>
+    /// <param name="Count">Number of tokens.</param>
+    /// <param name="First">Batch index of the first token.</param>
     public readonly record struct Part(PendingPrompt Prompt, int Count, int First);
 }

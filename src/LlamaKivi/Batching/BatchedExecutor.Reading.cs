@@ -3,13 +3,13 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Batched;
 
-// A batch: planned, decoded, taken off the queue.
+// Planning and decoding batches.
 public sealed partial class BatchedExecutor
 {
     private int[] _tokens = [];
     private int[] _sequences = [];
     private byte[] _outputs = [];
-    private int[]? _tooMany;    // tokens that no cache of this size holds
+    private int[]? _tooMany;    // more tokens than any cache of this size can hold
 
     private DecodeResult Read(ContextTurn turn, CancellationToken cancellation)
     {
@@ -30,12 +30,12 @@ public sealed partial class BatchedExecutor
             }
             catch (KvCacheFullException e)
             {
-                // Somebody else has taken room in the meantime.
+                // Another user of the context has taken cache space in between.
                 int before = plan.Count;
                 plan = Plan(e.Available);
                 if (plan.Count >= before)
                 {
-                    throw new UnreachableException($"The engine has no room for {before} tokens and says that it has room for {e.Available}.", e);
+                    throw new UnreachableException($"The engine rejected {before} tokens for lack of room, but reports room for {e.Available}.", e);
                 }
             }
         }
@@ -53,15 +53,15 @@ public sealed partial class BatchedExecutor
         }
     }
 
-    // Tokens that there is room for at least.
+    // Lower bound of the free capacity in tokens.
     private long Room()
     {
         CacheUsage usage = Context.KvCacheUsage;
         return usage.Capacity - usage.Tokens;
     }
 
-    // Forks share pages, so there may be more room than the lengths of the sequences leave. The engine says how much when it refuses a batch, which it does before it computes anything; but it
-    // forgets the logits of the batch before.
+    // Forks share pages, so the exact free capacity can exceed the estimate from sequence lengths. The engine reports it when it rejects a batch that is too large, before computing
+    // anything; the rejection discards the logits of the previous batch.
     private long ExactRoom()
     {
         Epoch++;
@@ -74,7 +74,7 @@ public sealed partial class BatchedExecutor
             return e.Available;
         }
 
-        throw new UnreachableException("The engine took more tokens than its cache holds.");
+        throw new UnreachableException("The engine accepted more tokens than its cache can hold.");
     }
 
     private void Decode(BatchPlan plan, CancellationToken cancellation)
@@ -120,7 +120,7 @@ public sealed partial class BatchedExecutor
         }
     }
 
-    // Takes what was read off the queue.
+    // Removes the decoded tokens from the queue.
     private void Take(BatchPlan plan)
     {
         lock (_gate)
@@ -130,7 +130,7 @@ public sealed partial class BatchedExecutor
                 int place = _queue.IndexOf(prompt);
                 if (place < 0)
                 {
-                    continue;  // its conversation was disposed of
+                    continue;  // its conversation has been disposed of
                 }
 
                 if (count < prompt.Count)

@@ -3,22 +3,22 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Batched;
 
-/// <summary>Many conversations on one context: what they have to read is computed together. One thread at a time may use it and its conversations.</summary>
+/// <summary>Runs many conversations on one context, decoding their prompts in common batches. The executor and its conversations may be used by one thread at a time.</summary>
 /// <remarks>
-/// A conversation is a sequence of the context. It has 256, or <see cref="IContextParams.SeqMax"/> if that is more; those beyond SeqMax take their memory when they are first read.
-/// While <see cref="Infer"/> runs, conversations can be created, prompted and disposed of; one that it reads is freed when it ends.
+/// Each conversation is a sequence of the context, which has 256 sequences or <see cref="IContextParams.SeqMax"/>, if greater. Sequences beyond SeqMax allocate memory on their first decode.
+/// While <see cref="Infer"/> runs, conversations can be created, prompted and disposed of; a conversation that it decodes is freed when it completes.
 /// </remarks>
 public sealed partial class BatchedExecutor : IDisposable
 {
     private const string InferName = $"{nameof(BatchedExecutor)}.{nameof(Infer)}";
 
-    private readonly Lock _gate = new();  // for what an Infer and its callers change; nobody waits for the context in it
+    private readonly Lock _gate = new();  // guards state shared by Infer and its callers; never held while waiting for the context
     private readonly Stack<int> _free = new();
-    private readonly List<int> _left = [];  // sequences whose conversations were disposed of, to be freed when the context is
+    private readonly List<int> _left = [];  // sequences of disposed conversations, freed when the context is idle
     private readonly List<PendingPrompt> _queue = [];
-    private bool _sharesPages;  // perhaps
+    private bool _sharesPages;  // conservative: may be true without shared pages
 
-    /// <summary>Creates a context for the conversations.</summary>
+    /// <summary>Creates an executor with its own context.</summary>
     public BatchedExecutor(LLamaWeights model, IContextParams contextParams)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -32,13 +32,13 @@ public sealed partial class BatchedExecutor : IDisposable
         }
     }
 
-    /// <summary>The context of the conversations.</summary>
+    /// <summary>Context of all conversations.</summary>
     public LLamaContext Context { get; }
 
     /// <summary>The model.</summary>
     public LLamaWeights Model { get; }
 
-    /// <summary>Tokens that wait to be read.</summary>
+    /// <summary>Number of queued tokens.</summary>
     public int BatchedTokenCount
     {
         get
@@ -50,27 +50,27 @@ public sealed partial class BatchedExecutor : IDisposable
         }
     }
 
-    /// <summary>Calls of <see cref="Infer"/> that reading them takes.</summary>
+    /// <summary>Number of <see cref="Infer"/> calls needed to decode the queued tokens.</summary>
     public int BatchQueueCount => (int)((BatchedTokenCount + (long)Context.BatchSize - 1) / Context.BatchSize);
 
     /// <summary>Whether the executor was disposed of.</summary>
     public bool IsDisposed { get; private set; }
 
-    // Counts batches handed to the engine: a conversation's logits are those of one of them, and gone with the next.
+    // Number of batches decoded. A conversation's logits belong to one epoch and are invalid in later ones.
     internal ulong Epoch { get; private set; } = 1;
 
     internal bool IsInferring { get; private set; }
 
-    /// <summary>Starts a conversation.</summary>
-    /// <exception cref="InvalidOperationException">There are as many as the context has sequences; dispose of one, or raise SeqMax.</exception>
+    /// <summary>Creates an empty conversation.</summary>
+    /// <exception cref="InvalidOperationException">All sequences of the context are in use; dispose of a conversation or raise SeqMax.</exception>
     public Conversation Create()
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
         return new Conversation(this, TakeSequence());
     }
 
-    /// <summary>Goes on with a conversation that <see cref="Conversation.Save(string)"/> wrote.</summary>
-    /// <exception cref="StateLoadException">The file is damaged, or belongs to another model or kind of KV cache.</exception>
+    /// <summary>Loads a conversation saved by <see cref="Conversation.Save(string)"/>.</summary>
+    /// <exception cref="StateLoadException">The file is damaged, or its model or KV cache type differs.</exception>
     /// <exception cref="ContextBusyException"><see cref="Infer"/> is running.</exception>
     public Conversation Load(string filepath)
     {
@@ -83,8 +83,8 @@ public sealed partial class BatchedExecutor : IDisposable
         return conversation!;
     }
 
-    /// <summary>Goes on with a conversation from a state that <see cref="Conversation.Save()"/> gave; any number of times.</summary>
-    /// <exception cref="StateLoadException">The state belongs to another model or kind of KV cache.</exception>
+    /// <summary>Creates a conversation from a state copied by <see cref="Conversation.Save()"/>, which stays usable.</summary>
+    /// <exception cref="StateLoadException">The state's model or KV cache type differs.</exception>
     /// <exception cref="ContextBusyException"><see cref="Infer"/> is running.</exception>
     public Conversation Load(Conversation.State state)
     {
@@ -103,18 +103,18 @@ public sealed partial class BatchedExecutor : IDisposable
         }
     }
 
-    /// <summary>Reads what the conversations were prompted with, up to <see cref="LLamaContext.BatchSize"/> tokens, the oldest prompts first.</summary>
+    /// <summary>Decodes queued prompt tokens, up to <see cref="LLamaContext.BatchSize"/>, oldest prompts first.</summary>
     /// <remarks>
-    /// A prompt is begun when the cache has room for all of it. One for which there is none waits (<see cref="Conversation.WaitsForRoom"/>), and younger ones that fit go on before it: a large prompt
-    /// waits for as long as smaller ones take the room.
+    /// A prompt starts when the cache has room for all of it. A prompt without room waits (<see cref="Conversation.WaitsForRoom"/>) while later prompts that fit go first, so a long prompt
+    /// may wait as long as shorter ones use the room.
     /// </remarks>
     /// <returns>
-    /// <see cref="DecodeResult.NoKvSlot"/> if the cache has no room for any of the prompts: none was read or lost. Dispose of a conversation or shorten one, and try again. The logits of the batch
-    /// before are still there, unless conversations were forked.
+    /// <see cref="DecodeResult.NoKvSlot"/> if the cache has no room for any queued prompt. All prompts stay queued: dispose of or shorten a conversation and call again. The previous batch's
+    /// logits stay valid, unless conversations were forked.
     /// </returns>
-    /// <exception cref="ContextBusyException">Another call is running.</exception>
-    /// <exception cref="ObjectDisposedException">The executor was disposed of, also while it computed.</exception>
-    /// <exception cref="OperationCanceledException">Cancelled; the conversations and their prompts are as before.</exception>
+    /// <exception cref="ContextBusyException">Another operation uses the context.</exception>
+    /// <exception cref="ObjectDisposedException">The executor was disposed of, possibly during the call.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; conversations and their prompts are unchanged.</exception>
     public async Task<DecodeResult> Infer(CancellationToken cancellation = default)
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
@@ -147,12 +147,12 @@ public sealed partial class BatchedExecutor : IDisposable
             }
             catch (ObjectDisposedException)
             {
-                // The cache is gone, and the sequences with it.
+                // The context is disposed of, and its sequences with it.
             }
         }
     }
 
-    /// <summary>Frees the context and with it all conversations. An <see cref="Infer"/> that is running is cancelled and throws <see cref="ObjectDisposedException"/>.</summary>
+    /// <summary>Frees the context and all conversations. A running <see cref="Infer"/> is cancelled and throws <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose()
     {
         IsDisposed = true;
@@ -179,7 +179,7 @@ public sealed partial class BatchedExecutor : IDisposable
         TryFreeLeft();
     }
 
-    // What waits to be read of a conversation waits for its fork too.
+    // A fork gets a copy of the conversation's queued prompt.
     internal void Copy(Conversation from, Conversation to)
     {
         Context.Handle.SeqCopy((int)from.ConversationId, (int)to.ConversationId);
@@ -199,7 +199,7 @@ public sealed partial class BatchedExecutor : IDisposable
     {
         lock (_gate)
         {
-            // Its sequence may be another's by now.
+            // The sequence may already belong to another conversation.
             ObjectDisposedException.ThrowIf(prompt.Conversation.IsDisposed, prompt.Conversation);
             prompt.Conversation.Waits(prompt.Count, prompt.AllLogits);
             _queue.Add(prompt);
@@ -216,7 +216,7 @@ public sealed partial class BatchedExecutor : IDisposable
         }
     }
 
-    // What uses the context frees them when it ends, if it is an Infer; otherwise the next one that wants to.
+    // If Infer is using the context, it frees them when it completes; otherwise the next operation does.
     private void TryFreeLeft()
     {
         try
@@ -229,11 +229,11 @@ public sealed partial class BatchedExecutor : IDisposable
         }
         catch (ObjectDisposedException)
         {
-            // The executor went before the conversation, and the cache with it.
+            // The executor, and the cache with it, was disposed of before the conversation.
         }
     }
 
-    // Within a call on the context.
+    // The caller holds the context.
     private void FreeLeft()
     {
         lock (_gate)

@@ -2,19 +2,19 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Batched;
 
-// What the cache holds of a conversation: changed, saved, restored.
+// A conversation's cache: modify, save, restore.
 public sealed partial class Conversation
 {
-    /// <summary>Changes what the cache holds of a conversation.</summary>
-    /// <param name="end">Tokens it holds.</param>
-    /// <param name="kv">What to change it with.</param>
-    /// <returns>Tokens it holds afterwards.</returns>
+    /// <summary>Modifies the cache of a conversation.</summary>
+    /// <param name="end">Number of tokens in the cache.</param>
+    /// <param name="kv">Accessor that makes the changes.</param>
+    /// <returns>Number of tokens in the cache afterwards.</returns>
     public delegate LLamaPos ModifyKvCache(LLamaPos end, KvAccessor kv);
 
-    /// <summary>Changes what the cache holds of the conversation.</summary>
-    /// <exception cref="CannotModifyWhileRequiresInferenceException">A prompt waits to be read.</exception>
+    /// <summary>Modifies the cache of the conversation.</summary>
+    /// <exception cref="CannotModifyWhileRequiresInferenceException">A prompt is queued.</exception>
     /// <exception cref="ContextBusyException"><see cref="BatchedExecutor.Infer"/> is running.</exception>
-    /// <exception cref="InvalidOperationException">The cache holds other tokens afterwards than the modifier says.</exception>
+    /// <exception cref="InvalidOperationException">The modifier's result differs from the number of tokens in the cache.</exception>
     public void Modify(ModifyKvCache modifier)
     {
         ArgumentNullException.ThrowIfNull(modifier);
@@ -34,20 +34,20 @@ public sealed partial class Conversation
 
         if (end.Value != TokenCount)
         {
-            throw new InvalidOperationException($"The modifier says that {end.Value} tokens are left; the cache holds {TokenCount}.");
+            throw new InvalidOperationException($"The modifier returned {end.Value} tokens; the cache holds {TokenCount}.");
         }
     }
 
-    /// <summary>Writes what the cache holds of the conversation into a file, which appears whole or not at all.</summary>
-    /// <exception cref="CannotSaveWhileRequiresInferenceException">A prompt waits to be read.</exception>
+    /// <summary>Saves the cache of the conversation. The file is replaced atomically.</summary>
+    /// <exception cref="CannotSaveWhileRequiresInferenceException">A prompt is queued.</exception>
     public void Save(string filepath)
     {
         using SequenceData state = Data();
         WholeFile.Write(filepath, stream => stream.Write(state.Bytes));
     }
 
-    /// <summary>Copies what the cache holds of the conversation.</summary>
-    /// <exception cref="CannotSaveWhileRequiresInferenceException">A prompt waits to be read.</exception>
+    /// <summary>Copies the cache of the conversation.</summary>
+    /// <exception cref="CannotSaveWhileRequiresInferenceException">A prompt is queued.</exception>
     public State Save() => Data();
 
     internal void Restore(SequenceData state)
@@ -72,14 +72,14 @@ public sealed partial class Conversation
         }
     }
 
-    /// <summary>Changes the cache of a conversation.</summary>
+    /// <summary>Modifies the cache of a conversation.</summary>
     public readonly ref struct KvAccessor
     {
         private readonly Conversation _conversation;
 
         internal KvAccessor(Conversation conversation) => _conversation = conversation;
 
-        /// <summary>Removes the tokens at positions [start, end). Those behind keep their place until <see cref="Add"/> moves them down, which must follow; at the end nothing must.</summary>
+        /// <summary>Removes the tokens at positions [start, end). If tokens follow them, <see cref="Add"/> must shift those down next.</summary>
         public void Remove(LLamaPos start, LLamaPos end)
         {
             if (end.Value >= _conversation.TokenCount || end.Value < 0)
@@ -92,25 +92,25 @@ public sealed partial class Conversation
             }
         }
 
-        /// <summary>Removes tokens from a position on.</summary>
+        /// <summary>Removes <paramref name="count"/> tokens starting at a position.</summary>
         public void Remove(LLamaPos start, int count) => Remove(start, (LLamaPos)(start.Value + count));
 
-        /// <summary>Moves tokens. The engine moves what is behind removed tokens down with their removal, so only that move is taken, and does nothing.</summary>
-        /// <exception cref="NotSupportedException">Tokens would move up.</exception>
+        /// <summary>Shifts positions. The engine already shifts later tokens when tokens are removed, so only that shift is accepted; it has no further effect.</summary>
+        /// <exception cref="NotSupportedException">The shift is towards higher positions.</exception>
         public void Add(LLamaPos start, LLamaPos end, int delta)
         {
             if (delta > 0)
             {
-                throw new NotSupportedException("Tokens cannot move to higher positions: positions of a sequence have no gaps.");
+                throw new NotSupportedException("Tokens cannot be shifted to higher positions: positions of a sequence have no gaps.");
             }
         }
 
-        /// <summary>Not supported: positions of a sequence have no gaps and no doubles.</summary>
+        /// <summary>Not supported: positions of a sequence have no gaps and no duplicates.</summary>
         public void Divide(LLamaPos start, LLamaPos end, int divisor) =>
-            throw new NotSupportedException("Positions cannot be divided: those of a sequence have no doubles.");
+            throw new NotSupportedException("Positions cannot be divided: positions of a sequence have no duplicates.");
     }
 
-    /// <summary>What the cache held of a conversation.</summary>
+    /// <summary>A copy of a conversation's cache.</summary>
     public abstract class State : IDisposable
     {
         private protected State()
@@ -120,10 +120,10 @@ public sealed partial class Conversation
         /// <summary>Whether the state was disposed of.</summary>
         public bool IsDisposed { get; protected set; }
 
-        /// <summary>Bytes.</summary>
+        /// <summary>Size in bytes.</summary>
         public abstract ulong Size { get; }
 
-        /// <summary>Lets go of the copy.</summary>
+        /// <summary>Releases the copy.</summary>
         public abstract void Dispose();
     }
 

@@ -4,27 +4,27 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Batched;
 
-// What a conversation is to read.
+// Queueing prompts.
 public sealed partial class Conversation
 {
-    /// <summary>Adds a text, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
+    /// <summary>Queues a text for the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <param name="promptText">The text.</param>
-    /// <param name="addBos">Whether the beginning-of-sequence token comes first, if the model uses one.</param>
-    /// <param name="special">Whether special tokens written out in the text become those tokens.</param>
+    /// <param name="addBos">Whether to prepend the beginning-of-sequence token, if the model uses one.</param>
+    /// <param name="special">Whether special tokens spelled out in the text are parsed as those tokens.</param>
     public void Prompt(string promptText, bool addBos = true, bool special = true) =>
         Prompt(Executor.Context.Tokenize(promptText, addBos && TokenCount == 0, special).AsSpan());
 
-    /// <summary>Adds tokens, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
+    /// <summary>Queues tokens for the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <param name="tokens">The tokens.</param>
-    /// <param name="allLogits">Whether to compute the logits of all of them.</param>
+    /// <param name="allLogits">Whether to compute the logits of all tokens instead of the last; they must then fit in one batch.</param>
     public void Prompt(List<LLamaToken> tokens, bool allLogits = false) => Prompt(CollectionsMarshal.AsSpan(tokens), allLogits);
 
-    /// <summary>Adds tokens, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
+    /// <summary>Queues tokens for the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <param name="tokens">The tokens.</param>
-    /// <param name="allLogits">Whether to compute the logits of all of them; they must fit into one batch.</param>
-    /// <exception cref="AlreadyPromptedConversationException">A prompt waits to be read.</exception>
-    /// <exception cref="ArgumentException">There are none, or the model has no such tokens.</exception>
-    /// <exception cref="ContextOverflowException">The context could not hold the conversation with them even if it held nothing else.</exception>
+    /// <param name="allLogits">Whether to compute the logits of all tokens instead of the last; they must then fit in one batch.</param>
+    /// <exception cref="AlreadyPromptedConversationException">A prompt is already queued.</exception>
+    /// <exception cref="ArgumentException">There are no tokens, or a token is not in the model's vocabulary.</exception>
+    /// <exception cref="ContextOverflowException">The conversation would exceed the context size, even alone in the context.</exception>
     public void Prompt(ReadOnlySpan<LLamaToken> tokens, bool allLogits = false)
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
@@ -40,7 +40,7 @@ public sealed partial class Conversation
 
         if (allLogits && tokens.Length > Executor.Context.BatchSize)
         {
-            throw new ArgumentException($"All logits of {tokens.Length} tokens are asked for; a batch has {Executor.Context.BatchSize}. Raise BatchSize.", nameof(allLogits));
+            throw new ArgumentException($"Logits were requested for all {tokens.Length} tokens; a batch has at most {Executor.Context.BatchSize}. Raise BatchSize.", nameof(allLogits));
         }
 
         CheckFits(tokens.Length);
@@ -59,14 +59,14 @@ public sealed partial class Conversation
         Executor.Enqueue(this, ids, allLogits);
     }
 
-    /// <summary>Adds a token, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
+    /// <summary>Queues a token for the next <see cref="BatchedExecutor.Infer"/>.</summary>
     public void Prompt(LLamaToken token) => Prompt(new ReadOnlySpan<LLamaToken>(in token));
 
-    /// <summary>Adds embeddings in the place of tokens, to be read by the next <see cref="BatchedExecutor.Infer"/>.</summary>
-    /// <param name="embeddings">One after the other.</param>
-    /// <exception cref="AlreadyPromptedConversationException">A prompt waits to be read.</exception>
-    /// <exception cref="ArgumentException">There are none, or no whole ones, or an element is no number.</exception>
-    /// <exception cref="ContextOverflowException">The context could not hold the conversation with them even if it held nothing else.</exception>
+    /// <summary>Queues embeddings instead of tokens for the next <see cref="BatchedExecutor.Infer"/>.</summary>
+    /// <param name="embeddings">Embeddings, [count, embedding length].</param>
+    /// <exception cref="AlreadyPromptedConversationException">A prompt is already queued.</exception>
+    /// <exception cref="ArgumentException">The length is 0 or not a multiple of the embedding length, or an element is not finite.</exception>
+    /// <exception cref="ContextOverflowException">The conversation would exceed the context size, even alone in the context.</exception>
     public void Prompt(ReadOnlySpan<float> embeddings)
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
@@ -78,14 +78,14 @@ public sealed partial class Conversation
         int size = Executor.Context.EmbeddingSize;
         if (embeddings.IsEmpty || embeddings.Length % size != 0)
         {
-            throw new ArgumentException($"{embeddings.Length} elements are no whole embeddings; this model's have {size} each.", nameof(embeddings));
+            throw new ArgumentException($"{embeddings.Length} is not a multiple of the model's embedding length {size}.", nameof(embeddings));
         }
 
         for (int i = 0; i < embeddings.Length; i++)
         {
             if (!float.IsFinite(embeddings[i]))
             {
-                throw new ArgumentException($"Element {i} of the embeddings is {embeddings[i]}.", nameof(embeddings));
+                throw new ArgumentException($"Element {i} of the embeddings is {embeddings[i]}; it must be finite.", nameof(embeddings));
             }
         }
 

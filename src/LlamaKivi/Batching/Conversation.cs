@@ -3,16 +3,16 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Batched;
 
-/// <summary>One conversation of a <see cref="BatchedExecutor"/>: prompt it, have the executor infer, sample from it, prompt it with the sample.</summary>
+/// <summary>One conversation of a <see cref="BatchedExecutor"/>. Repeat: prompt it, call Infer, sample a token, prompt it with that token.</summary>
 public sealed partial class Conversation : IDisposable
 {
     private readonly int _sequence;
     private readonly ConversationLogits _logits = new();
-    private ulong _readIn;       // epoch of the executor in which the last prompt was read; 0: none
-    private int _lastIndex;      // of its last token in that batch
-    private int _allLogitsFrom;  // tokens before the last whose logits were asked for
+    private ulong _readIn;       // epoch in which the last prompt was decoded; 0: none
+    private int _lastIndex;      // index of its last token in that batch
+    private int _allLogitsFrom;  // number of earlier tokens whose logits were requested
     private int _disposed;
-    private bool _waits;         // a prompt, to be read
+    private bool _waits;         // a prompt is queued
 
     internal Conversation(BatchedExecutor executor, int sequence)
     {
@@ -23,29 +23,29 @@ public sealed partial class Conversation : IDisposable
     /// <summary>The executor.</summary>
     public BatchedExecutor Executor { get; }
 
-    /// <summary>The conversation's sequence in the context.</summary>
+    /// <summary>Sequence of the conversation in the context.</summary>
     public LLamaSeqId ConversationId => (LLamaSeqId)_sequence;
 
-    /// <summary>Tokens so far, those that wait to be read included.</summary>
+    /// <summary>Number of tokens, including queued ones.</summary>
     public int TokenCount { get; private set; }
 
     /// <summary>Whether the conversation or its executor was disposed of.</summary>
     public bool IsDisposed => _disposed != 0 || Executor.IsDisposed;
 
-    /// <summary>Whether a prompt waits to be read. One of a conversation that was disposed of does not.</summary>
+    /// <summary>Whether a prompt is queued. False after disposal.</summary>
     public bool RequiresInference => _waits && !IsDisposed;
 
-    /// <summary>Whether a prompt was read and its logits are there to sample from.</summary>
+    /// <summary>Whether the prompt was decoded and its logits can be sampled.</summary>
     public bool RequiresSampling => !_waits && !IsDisposed && !Executor.IsInferring && _readIn == Executor.Epoch;
 
-    /// <summary>Whether the last <see cref="BatchedExecutor.Infer"/> passed the prompt over, because the cache has no room for all of it.</summary>
+    /// <summary>Whether the last <see cref="BatchedExecutor.Infer"/> skipped the prompt because the cache has no room for all of it.</summary>
     public bool WaitsForRoom
     {
         get => field && RequiresInference;
         internal set;
     }
 
-    /// <summary>Ends the conversation; its sequence is free for another, once an <see cref="BatchedExecutor.Infer"/> that is running has ended.</summary>
+    /// <summary>Ends the conversation and frees its sequence, after a running <see cref="BatchedExecutor.Infer"/> completes.</summary>
     public void Dispose()
     {
         if (Interlocked.Exchange(ref _disposed, 1) == 0)
@@ -54,7 +54,7 @@ public sealed partial class Conversation : IDisposable
         }
     }
 
-    /// <summary>Starts another conversation that goes on where this one is. Full pages of the cache are shared; a prompt that waits to be read is read for both.</summary>
+    /// <summary>Creates a copy of the conversation. Full pages of the cache are shared; a queued prompt is decoded for both.</summary>
     /// <exception cref="ContextBusyException"><see cref="BatchedExecutor.Infer"/> is running.</exception>
     public Conversation Fork()
     {
@@ -78,10 +78,10 @@ public sealed partial class Conversation : IDisposable
         }
     }
 
-    /// <summary>Index of the row of logits in the context. Writes to the span that <see cref="Sample(int)"/> returns do not change a row that a fork shares.</summary>
-    /// <param name="offset">Tokens before the last; of a prompt whose logits were all asked for.</param>
-    /// <exception cref="CannotSampleRequiresInferenceException">A prompt waits to be read, or <see cref="BatchedExecutor.Infer"/> is running.</exception>
-    /// <exception cref="CannotSampleRequiresPromptException">No prompt was read yet, or its logits are gone with a later <see cref="BatchedExecutor.Infer"/>.</exception>
+    /// <summary>Batch index of the logits to sample. A fork does not see changes made through the span of <see cref="Sample(int)"/>.</summary>
+    /// <param name="offset">Number of tokens before the last; above 0 only for prompts with all logits.</param>
+    /// <exception cref="CannotSampleRequiresInferenceException">A prompt is queued, or <see cref="BatchedExecutor.Infer"/> is running.</exception>
+    /// <exception cref="CannotSampleRequiresPromptException">No prompt was decoded, or a later <see cref="BatchedExecutor.Infer"/> has replaced its logits.</exception>
     public int GetSampleIndex(int offset = 0)
     {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
@@ -94,7 +94,7 @@ public sealed partial class Conversation : IDisposable
         {
             throw WaitsForRoom
                 ? new CannotSampleRequiresInferenceException(
-                    "The conversation's prompt was not read, because the cache has no room for all of it: dispose of a conversation or shorten one, and call Infer() before Sample().")
+                    "The conversation's prompt was not read because the cache has no room for all of it. Dispose of or shorten a conversation, then call Infer() before Sample().")
                 : new CannotSampleRequiresInferenceException();
         }
 
@@ -106,7 +106,7 @@ public sealed partial class Conversation : IDisposable
         if (_readIn != Executor.Epoch)
         {
             throw new CannotSampleRequiresPromptException(
-                "The conversation's logits are gone with a later Infer(). Sample before the next Infer(), or call Rewind(1) and prompt the last token again.");
+                "A later Infer() has replaced the conversation's logits. Sample before the next Infer(), or call Rewind(1) and prompt the last token again.");
         }
 
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
@@ -114,7 +114,7 @@ public sealed partial class Conversation : IDisposable
         return _lastIndex - offset;
     }
 
-    /// <summary>The logits to choose the next token from, for this conversation to change: good until the next <see cref="BatchedExecutor.Infer"/>.</summary>
+    /// <summary>Logits of the next token, [vocabulary size], which this conversation may change. Valid until the next <see cref="BatchedExecutor.Infer"/>.</summary>
     /// <inheritdoc cref="GetSampleIndex"/>
     public Span<float> Sample(int offset = 0)
     {
@@ -123,8 +123,8 @@ public sealed partial class Conversation : IDisposable
         return _logits.Row(Executor.Context, index);
     }
 
-    /// <summary>Takes note of a prompt that was queued. Under the executor's lock.</summary>
-    /// <exception cref="AlreadyPromptedConversationException">Another was queued before.</exception>
+    /// <summary>Records a queued prompt. The caller holds the executor's lock.</summary>
+    /// <exception cref="AlreadyPromptedConversationException">A prompt is already queued.</exception>
     internal void Waits(int count, bool allLogits)
     {
         if (_waits)
@@ -137,7 +137,7 @@ public sealed partial class Conversation : IDisposable
         _allLogitsFrom = allLogits ? count - 1 : 0;
     }
 
-    /// <summary>Becomes a copy of a conversation, but for its sequence. Under the executor's lock.</summary>
+    /// <summary>Copies all state except the sequence from another conversation. The caller holds the executor's lock.</summary>
     internal void Copy(Conversation other)
     {
         _waits = other._waits;
@@ -155,7 +155,7 @@ public sealed partial class Conversation : IDisposable
         _lastIndex = lastIndex;
     }
 
-    // mayChange: whether the sampler may leave changes in the context's logits.
+    // mayChange: whether the sampler may modify the context's logits.
     internal LLamaToken Sample<TSampler>(int offset, bool mayChange, TSampler sampler, Func<TSampler, LLamaContext, int, LLamaToken> sample)
     {
         int index = GetSampleIndex(offset);
@@ -164,7 +164,7 @@ public sealed partial class Conversation : IDisposable
         return _logits.Sample(context, index, mayChange, sampler, sample);
     }
 
-    // Until the call ends its sequence stays this conversation's.
+    // Until the call returns, the sequence cannot be given to another conversation.
     private ContextCall Enter([CallerMemberName] string method = "") => Checked(Executor.Context.Handle.Enter($"{nameof(Conversation)}.{method}"));
 
     private ContextCall Look([CallerMemberName] string method = "") => Checked(Executor.Context.Handle.Look($"{nameof(Conversation)}.{method}"));

@@ -4,10 +4,10 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Batched;
 
-/// <summary>What is often done with conversations.</summary>
+/// <summary>Common operations on conversations.</summary>
 public static partial class ConversationExtensions
 {
-    /// <summary>Chooses the next token; prompt the conversation with it to go on.</summary>
+    /// <summary>Samples the next token; prompt the conversation with it to continue.</summary>
     public static LLamaToken Sample(this Conversation conversation, ISamplingPipeline sampler, int offset = 0)
     {
         ArgumentNullException.ThrowIfNull(conversation);
@@ -17,7 +17,7 @@ public static partial class ConversationExtensions
         return conversation.Sample(offset, mayChange, sampler, static (one, context, index) => one.SampleFrom(context, index));
     }
 
-    /// <summary>Forgets the last tokens.</summary>
+    /// <summary>Removes the last <paramref name="tokens"/> tokens.</summary>
     public static void Rewind(this Conversation conversation, int tokens)
     {
         ArgumentNullException.ThrowIfNull(conversation);
@@ -30,10 +30,10 @@ public static partial class ConversationExtensions
         });
     }
 
-    /// <summary>Forgets tokens behind the first ones, and moves what follows down.</summary>
+    /// <summary>Removes tokens after the kept ones and shifts the positions of the rest down.</summary>
     /// <param name="conversation">The conversation.</param>
-    /// <param name="count">Tokens to forget.</param>
-    /// <param name="keep">First tokens to keep.</param>
+    /// <param name="count">Number of tokens to remove.</param>
+    /// <param name="keep">Number of tokens to keep at the start.</param>
     public static void ShiftLeft(this Conversation conversation, int count, int keep)
     {
         ArgumentNullException.ThrowIfNull(conversation);
@@ -49,19 +49,19 @@ public static partial class ConversationExtensions
     }
 }
 
-/// <summary>A conversation was used in an order that is not possible.</summary>
+/// <summary>An operation is not valid in the conversation's current state.</summary>
 public class ExperimentalBatchedExecutorException(string message) : RuntimeError(message);
 
-/// <summary>A conversation was prompted while a prompt waits to be read.</summary>
+/// <summary>The conversation was prompted while a prompt was queued.</summary>
 public class AlreadyPromptedConversationException()
     : ExperimentalBatchedExecutorException("The conversation has a prompt that was not read yet: call Infer() before the next Prompt().");
 
-/// <summary>A conversation was sampled from while a prompt waits to be read, or is being read.</summary>
+/// <summary>The conversation was sampled while a prompt was queued or being decoded.</summary>
 public class CannotSampleRequiresInferenceException : ExperimentalBatchedExecutorException
 {
-    /// <summary>Makes the exception of a prompt that waits.</summary>
+    /// <summary>Creates the exception for a queued prompt.</summary>
     public CannotSampleRequiresInferenceException()
-        : base("The conversation has a prompt that was not read yet, or not to its end: call Infer() before Sample().")
+        : base("The conversation has a prompt that was not read completely yet: call Infer() before Sample().")
     {
     }
 
@@ -71,10 +71,10 @@ public class CannotSampleRequiresInferenceException : ExperimentalBatchedExecuto
     }
 }
 
-/// <summary>A conversation was sampled from that has nothing to sample from.</summary>
+/// <summary>The conversation was sampled without valid logits.</summary>
 public class CannotSampleRequiresPromptException : ExperimentalBatchedExecutorException
 {
-    /// <summary>Makes the exception of a conversation of which nothing was read since it was made or changed.</summary>
+    /// <summary>Creates the exception for a conversation without a decoded prompt since it was created or modified.</summary>
     public CannotSampleRequiresPromptException()
         : base("The conversation has no logits: call Prompt() and Infer() before Sample().")
     {
@@ -86,10 +86,10 @@ public class CannotSampleRequiresPromptException : ExperimentalBatchedExecutorEx
     }
 }
 
-/// <summary>A conversation was changed while a prompt waits to be read.</summary>
+/// <summary>The conversation was modified while a prompt was queued.</summary>
 public class CannotModifyWhileRequiresInferenceException()
     : ExperimentalBatchedExecutorException("The conversation has a prompt that was not read yet: call Infer() before changing it.");
 
-/// <summary>A conversation was saved while a prompt waits to be read.</summary>
+/// <summary>The conversation was saved while a prompt was queued.</summary>
 public class CannotSaveWhileRequiresInferenceException()
     : ExperimentalBatchedExecutorException("The conversation has a prompt that was not read yet: call Infer() before saving it.");

@@ -2,14 +2,14 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Batched;
 
-/// <summary>The rows of logits that a conversation was given by the last batch: the context's own, or copies where a fork has the same row.</summary>
+/// <summary>A conversation's logits of the last batch: the context's rows, or copies of rows shared with a fork.</summary>
 internal sealed class ConversationLogits
 {
-    private readonly Dictionary<int, float[]> _copies = [];  // by index in the batch
-    private readonly List<int> _lent = [];                   // indexes of the context's rows that the program may be writing to
+    private readonly Dictionary<int, float[]> _copies = [];  // by batch index
+    private readonly List<int> _lent = [];                   // batch indexes of context rows that the caller may be writing to
     private bool _shared;
 
-    /// <summary>Forgets the rows of an earlier batch.</summary>
+    /// <summary>Discards the rows of an earlier batch.</summary>
     public void Clear()
     {
         _copies.Clear();
@@ -17,7 +17,7 @@ internal sealed class ConversationLogits
         _shared = false;
     }
 
-    /// <summary>A row that only this conversation's reader sees the changes of.</summary>
+    /// <summary>A row whose changes are visible to this conversation only.</summary>
     public Span<float> Row(LLamaContext context, int index)
     {
         if (_copies.TryGetValue(index, out float[]? copy))
@@ -39,7 +39,7 @@ internal sealed class ConversationLogits
         return row;
     }
 
-    /// <summary>Gives a fork the rows as they are now. Those that nobody can be writing to are copied when somebody asks for them.</summary>
+    /// <summary>Gives a fork the current rows. Rows whose memory was not handed out are copied on demand.</summary>
     public void CopyTo(ConversationLogits fork, LLamaContext context)
     {
         foreach ((int index, float[] copy) in _copies)
@@ -55,12 +55,12 @@ internal sealed class ConversationLogits
         _shared = fork._shared = true;
     }
 
-    /// <summary>Puts this conversation's changes into the context's row while a sampler chooses from it.</summary>
+    /// <summary>Samples from the context's row with this conversation's changes applied.</summary>
     /// <param name="context">The context.</param>
-    /// <param name="index">The row.</param>
-    /// <param name="mayChange">Whether the sampler may leave changes in the row.</param>
+    /// <param name="index">Batch index of the row.</param>
+    /// <param name="mayChange">Whether the sampler may modify the row.</param>
     /// <param name="sampler">The sampler.</param>
-    /// <param name="sample">Has it choose.</param>
+    /// <param name="sample">Invokes the sampler.</param>
     public LLamaToken Sample<TSampler>(
         LLamaContext context, int index, bool mayChange, TSampler sampler, Func<TSampler, LLamaContext, int, LLamaToken> sample)
     {

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Batched;
 
-/// <summary>A prompt that waits to be read, or what is left of it: tokens, or embeddings of <paramref name="width"/> elements.</summary>
+/// <summary>A queued prompt or its remainder: tokens, or embeddings of <paramref name="width"/> floats.</summary>
 internal sealed class PendingPrompt(Conversation conversation, ReadOnlyMemory<int> tokens, ReadOnlyMemory<float> embeddings, int width, bool allLogits)
 {
     public Conversation Conversation => conversation;
@@ -9,15 +9,15 @@ internal sealed class PendingPrompt(Conversation conversation, ReadOnlyMemory<in
 
     public ReadOnlyMemory<float> Embeddings { get; } = embeddings;
 
-    /// <summary>Elements of an embedding; 0: it is of tokens.</summary>
+    /// <summary>Embedding length in floats; 0: a prompt of tokens.</summary>
     public int Width => width;
 
     public int Count => width > 0 ? Embeddings.Length / width : Tokens.Length;
 
-    /// <summary>Whether the logits of all tokens are asked for, which must then be read in one batch.</summary>
+    /// <summary>Whether the logits of all tokens are requested, which requires a single batch.</summary>
     public bool AllLogits => allLogits;
 
-    /// <summary>Whether its first tokens were read.</summary>
+    /// <summary>Whether a part of the prompt was decoded.</summary>
     public bool IsBegun { get; private init; }
 
     public PendingPrompt For(Conversation other) => new(other, Tokens, Embeddings, width, AllLogits) { IsBegun = IsBegun };

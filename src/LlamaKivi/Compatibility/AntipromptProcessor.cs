@@ -1,14 +1,14 @@
 namespace LlamaKivi;
 
-/// <summary>Watches a text that comes in pieces for strings that it may end with.</summary>
-/// <remarks>It looks at the end of the text alone, as LLamaSharp's does. <see cref="StopStrings"/> also finds a string that a piece goes beyond.</remarks>
+/// <summary>Detects antiprompts at the end of text that arrives in pieces.</summary>
+/// <remarks>Only the end of the text is compared, as in LLamaSharp. <see cref="StopStrings"/> also finds a string that is followed by more text in the same piece.</remarks>
 public sealed class AntipromptProcessor
 {
-    private const int Kept = 128;  // characters, for antiprompts that are added later
+    private const int Kept = 128;  // characters kept for antiprompts added later
 
     private readonly List<string> _antiprompts = [];
     private StopStrings _stops = new([]);
-    private string _end = "";      // of the text so far: as much as the longest antiprompt, or more
+    private string _end = "";      // tail of the text, at least as long as the longest antiprompt
 
     /// <summary>Creates a processor.</summary>
     public AntipromptProcessor(IEnumerable<string>? antiprompts = null)
@@ -19,7 +19,7 @@ public sealed class AntipromptProcessor
         }
     }
 
-    /// <summary>Adds a string to watch for. The empty one is left out: every text ends with it.</summary>
+    /// <summary>Adds an antiprompt. An empty string, which would always match, is ignored.</summary>
     public void AddAntiprompt(string antiprompt)
     {
         ArgumentNullException.ThrowIfNull(antiprompt);
@@ -27,7 +27,7 @@ public sealed class AntipromptProcessor
         _stops = new StopStrings(_antiprompts);
     }
 
-    /// <summary>Replaces the strings to watch for, and forgets the text seen.</summary>
+    /// <summary>Replaces the antiprompts and clears the text.</summary>
     public void SetAntiprompts(IEnumerable<string> antiprompts)
     {
         ArgumentNullException.ThrowIfNull(antiprompts);
@@ -41,7 +41,7 @@ public sealed class AntipromptProcessor
     }
 
     /// <summary>Appends a piece of text.</summary>
-    /// <returns>Whether the text so far ends with an antiprompt. Case matters. One that the piece goes beyond does not count.</returns>
+    /// <returns>Whether the text now ends with an antiprompt; case-sensitive. An antiprompt followed by more text in the piece does not count.</returns>
     public bool Add(string text)
     {
         ArgumentNullException.ThrowIfNull(text);

@@ -4,7 +4,7 @@ namespace LlamaKivi.Batched;
 
 public static partial class ConversationExtensions
 {
-    /// <summary>Chooses the next token with a chain of samplers; prompt the conversation with it to go on.</summary>
+    /// <summary>Samples the next token with a sampler chain; prompt the conversation with it to continue.</summary>
     public static LLamaToken Sample(this Conversation conversation, SafeLLamaSamplerChainHandle sampler, int offset = 0)
     {
         ArgumentNullException.ThrowIfNull(conversation);

@@ -2,23 +2,23 @@ using System.Collections;
 
 namespace LlamaKivi.Common;
 
-/// <summary>A queue that drops its oldest item for a new one when it is full.</summary>
+/// <summary>A queue of fixed capacity; a new item evicts the oldest when the queue is full.</summary>
 public class FixedSizeQueue<T> : IReadOnlyList<T>
 {
-    private readonly T[] _items;  // a ring
+    private readonly T[] _items;  // ring buffer
     private int _start;
 
-    /// <summary>Makes an empty queue.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The size is 0 or less.</exception>
+    /// <summary>Creates an empty queue.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The capacity is not positive.</exception>
     public FixedSizeQueue(int size)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(size);
         _items = new T[size];
     }
 
-    /// <summary>Makes a queue of items.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The size is 0 or less.</exception>
-    /// <exception cref="ArgumentException">There are more items than the queue holds.</exception>
+    /// <summary>Creates a queue with items, oldest first.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The capacity is not positive.</exception>
+    /// <exception cref="ArgumentException">There are more items than the capacity.</exception>
     public FixedSizeQueue(int size, IEnumerable<T> data)
         : this(size)
     {
@@ -27,7 +27,7 @@ public class FixedSizeQueue<T> : IReadOnlyList<T>
         {
             if (Count == Capacity)
             {
-                throw new ArgumentException($"There are more items than the {size} that the queue holds.", nameof(data));
+                throw new ArgumentException($"There are more items than the queue's capacity of {size}.", nameof(data));
             }
 
             Enqueue(item);
@@ -37,10 +37,10 @@ public class FixedSizeQueue<T> : IReadOnlyList<T>
     /// <inheritdoc/>
     public int Count { get; private set; }
 
-    /// <summary>Most items the queue holds.</summary>
+    /// <summary>Maximum number of items.</summary>
     public int Capacity => _items.Length;
 
-    /// <summary>An item; the oldest is 0.</summary>
+    /// <summary>Item at an index; 0 is the oldest.</summary>
     public T this[int index]
     {
         get
@@ -51,7 +51,7 @@ public class FixedSizeQueue<T> : IReadOnlyList<T>
         }
     }
 
-    /// <summary>Adds an item.</summary>
+    /// <summary>Adds an item and evicts the oldest if the queue is full.</summary>
     public void Enqueue(T item)
     {
         _items[(_start + Count) % Capacity] = item;

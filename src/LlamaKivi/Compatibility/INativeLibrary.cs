@@ -2,14 +2,14 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Abstractions;
 
-/// <summary>A native library that was loaded.</summary>
+/// <summary>A loaded native library.</summary>
 public interface INativeLibrary
 {
-    /// <summary>What is known of it.</summary>
+    /// <summary>Metadata of the library.</summary>
     NativeLibraryMetadata? Metadata { get; }
 
-    /// <summary>Gives the library's files, the one that is loaded first.</summary>
-    /// <param name="systemInfo">Without effect: one file serves every machine of a platform, and finds its kernels and the GPU itself.</param>
-    /// <param name="logCallback">Is told the files.</param>
+    /// <summary>Paths of the library's files; the first is loaded.</summary>
+    /// <param name="systemInfo">Ignored: each platform has one file, which selects its kernels and the GPU at runtime.</param>
+    /// <param name="logCallback">Receives the paths.</param>
     IEnumerable<string> Prepare(SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null);
 }

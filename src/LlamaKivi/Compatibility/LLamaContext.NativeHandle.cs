@@ -2,10 +2,10 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-// LLamaSharp's views of a context.
+// LLamaSharp's handle properties of a context.
 public sealed partial class LLamaContext
 {
-    /// <summary>The context as LLamaSharp's sampling pipelines and programs near the engine see it.</summary>
+    /// <summary>Low-level view of the context, as LLamaSharp's sampling pipelines use it.</summary>
     public SafeLLamaContextHandle NativeHandle => SafeLLamaContextHandle.Of(this);
 
     /// <summary>The model's vocabulary.</summary>

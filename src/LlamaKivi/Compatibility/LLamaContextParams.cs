@@ -3,42 +3,42 @@ using LlamaKivi.Common;
 
 namespace LlamaKivi.Native;
 
-/// <summary>What the engine is asked for when a context is created, after <see cref="IContextParams"/> were checked; names are those of llama.cpp's C interface.</summary>
+/// <summary>Native options of a context, converted from validated <see cref="IContextParams"/>; names follow llama.cpp's C interface.</summary>
 public struct LLamaContextParams
 {
-    /// <summary>Tokens the KV cache holds over all sequences; 0: what the model was trained for.</summary>
+    /// <summary>KV cache capacity in tokens, shared by all sequences; 0: the context size the model was trained with.</summary>
     public uint n_ctx { get; set; }
 
-    /// <summary>Most tokens handed to the engine in one call.</summary>
+    /// <summary>Maximum number of tokens per batch.</summary>
     public uint n_batch { get; set; }
 
-    /// <summary>Tokens computed at once.</summary>
+    /// <summary>Number of tokens computed at once.</summary>
     public uint n_ubatch { get; set; }
 
-    /// <summary>Sequences.</summary>
+    /// <summary>Number of sequences.</summary>
     public uint n_seq_max { get; set; }
 
-    /// <summary>Threads; 0: one per processor.</summary>
+    /// <summary>Number of threads; 0: one per processor.</summary>
     public int n_threads { get; set; }
 
-    /// <summary>The same: the engine uses as many for prompts.</summary>
+    /// <summary>Same value: prefill uses the same threads.</summary>
     public int n_threads_batch { get; set; }
 
-    /// <summary>Type of the cache's keys.</summary>
+    /// <summary>Type of the cached keys.</summary>
     public KvCacheType type_k { get; set; }
 
-    /// <summary>Type of the cache's values.</summary>
+    /// <summary>Type of the cached values.</summary>
     public KvCacheType type_v { get; set; }
 
-    /// <summary>G, tokens per key group.</summary>
+    /// <summary>Quantization group size G, in tokens per key group.</summary>
     public uint group { get; set; }
 
-    /// <summary>R, full-precision tokens.</summary>
+    /// <summary>Residual length R: tokens in full precision.</summary>
     public uint residual { get; set; }
 
-    /// <summary>S, first tokens kept in full precision; -1: what the cache type prefers.</summary>
+    /// <summary>Number of attention sinks S in full precision; -1: the cache type's default.</summary>
     public int sinks { get; set; }
 
-    /// <summary>Whether the context gives embeddings.</summary>
+    /// <summary>Whether the context computes embeddings.</summary>
     public bool embeddings { get; set; }
 }

@@ -2,27 +2,27 @@ using LlamaKivi.Abstractions;
 
 namespace LlamaKivi.Native;
 
-/// <summary>What the engine is asked for when a model is loaded, after <see cref="IModelParams"/> were checked; names are those of llama.cpp's C interface.</summary>
+/// <summary>Native options of a model, converted from validated <see cref="IModelParams"/>; names follow llama.cpp's C interface.</summary>
 public struct LLamaModelParams
 {
-    /// <summary>Layers whose weights are in the GPU's memory; -1: all.</summary>
+    /// <summary>Number of layers on the GPU; -1: all.</summary>
     public int n_gpu_layers { get; set; }
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     public GPUSplitMode split_mode { get; set; }
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     public int main_gpu { get; set; }
 
-    /// <summary>A hint: address of a 32-bit float for each device, until what <c>ToLlamaModelParams</c> returned is disposed of.</summary>
+    /// <summary>Hint, ignored: address of one 32-bit float per device, valid until the result of <c>ToLlamaModelParams</c> is disposed of.</summary>
     public nint tensor_split { get; set; }
 
-    /// <summary>Whether weights stay in the mapped file.</summary>
+    /// <summary>Whether weights stay in the memory-mapped file.</summary>
     public bool use_mmap { get; set; }
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     public bool use_mlock { get; set; }
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     public bool check_tensors { get; set; }
 }

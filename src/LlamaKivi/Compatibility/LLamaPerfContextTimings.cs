@@ -1,6 +1,6 @@
 namespace LlamaKivi.Native;
 
-/// <summary>What a context's batches took since it was created or <see cref="SafeLLamaContextHandle.ResetTimings"/> was called.</summary>
+/// <summary>Timings of a context's batches since its creation or the last <see cref="SafeLLamaContextHandle.ResetTimings"/>.</summary>
 public readonly struct LLamaPerfContextTimings
 {
     internal LLamaPerfContextTimings(DecodeTimings timings)
@@ -11,15 +11,15 @@ public readonly struct LLamaPerfContextTimings
         TokensEvaluated = (int)timings.SingleTokens;
     }
 
-    /// <summary>Time of batches of several tokens.</summary>
+    /// <summary>Total time of batches with more than one token (prefill).</summary>
     public TimeSpan PromptEval { get; }
 
-    /// <summary>Time of tokens that came alone.</summary>
+    /// <summary>Total time of batches with one token (decode).</summary>
     public TimeSpan Eval { get; }
 
-    /// <summary>Tokens of batches of several. Spelled as LLamaSharp does.</summary>
+    /// <summary>Number of tokens in batches with more than one token. The name keeps LLamaSharp's spelling.</summary>
     public int PrompTokensEvaluated { get; }
 
-    /// <summary>Tokens that came alone.</summary>
+    /// <summary>Number of tokens decoded in batches of one.</summary>
     public int TokensEvaluated { get; }
 }

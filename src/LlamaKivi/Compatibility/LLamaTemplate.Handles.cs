@@ -4,14 +4,14 @@ using LlamaKivi.Templates;
 
 namespace LlamaKivi;
 
-// LLamaSharp's constructor, which takes its view of a model.
+// LLamaSharp's constructor from a model handle.
 public partial class LLamaTemplate
 {
-    /// <summary>Takes the template of a model's file.</summary>
+    /// <summary>Loads a chat template of the model file.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="name">A template other than the default one, such as "tool_use"; null: the default.</param>
-    /// <param name="strict">True: the template must be there. False: where there is none of the name, the default takes its place, and where there is no default, chatml.</param>
-    /// <exception cref="TemplateNotFoundException">The file has no template, or none of the name.</exception>
+    /// <param name="name">Name of a template, such as "tool_use"; null: the default template.</param>
+    /// <param name="strict">Whether a missing template is an error. False: falls back to the default template, then to chatml.</param>
+    /// <exception cref="TemplateNotFoundException">The file has no template of this name.</exception>
     /// <exception cref="TemplateException">The template is not valid.</exception>
     public LLamaTemplate(SafeLlamaModelHandle model, string? name = null, bool strict = true)
         : this((model ?? throw new ArgumentNullException(nameof(model))).Weights, name, strict)

@@ -2,12 +2,12 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-// LLamaSharp's views of a model.
+// LLamaSharp's handle properties of a model.
 public sealed partial class LLamaWeights
 {
-    /// <summary>What can be asked of the model.</summary>
+    /// <summary>Low-level view of the model.</summary>
     public SafeLlamaModelHandle NativeHandle => SafeLlamaModelHandle.Of(this);
 
-    /// <summary>The vocabulary.</summary>
+    /// <summary>The model's vocabulary.</summary>
     public SafeLlamaModelHandle.Vocabulary Vocab => NativeHandle.Vocab;
 }

@@ -3,25 +3,25 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Native;
 
-/// <summary>How grave a line of the engine's log is.</summary>
+/// <summary>Severity of a line of the engine's log.</summary>
 public enum LLamaLogLevel
 {
-    /// <summary>None.</summary>
+    /// <summary>No severity.</summary>
     None = 0,
 
-    /// <summary>What the engine decided.</summary>
+    /// <summary>Decisions of the engine.</summary>
     Debug = 1,
 
-    /// <summary>What was loaded or created.</summary>
+    /// <summary>Loaded models and created contexts.</summary>
     Info = 2,
 
-    /// <summary>Something is not as it should be, and the engine goes on.</summary>
+    /// <summary>A problem that the engine works around.</summary>
     Warning = 3,
 
-    /// <summary>A call fails.</summary>
+    /// <summary>A failed call.</summary>
     Error = 4,
 
-    /// <summary>Goes on with the line before; the engine writes whole lines.</summary>
+    /// <summary>Continuation of the previous line; unused, because the engine logs whole lines.</summary>
     Continue = 5,
 }
 
@@ -31,14 +31,14 @@ public enum NativeLibraryName
     /// <summary>The engine.</summary>
     LLama,
 
-    /// <summary>The library of multimodal models, which the engine does not have.</summary>
+    /// <summary>Library for multimodal models; not available.</summary>
     Mtmd,
 }
 
-/// <summary>Vector instructions of a processor.</summary>
+/// <summary>Vector instruction set of a CPU.</summary>
 public enum AvxLevel
 {
-    /// <summary>None of these.</summary>
+    /// <summary>No AVX.</summary>
     None = 0,
 
     /// <summary>AVX.</summary>
@@ -51,17 +51,17 @@ public enum AvxLevel
     Avx512 = 3,
 }
 
-/// <summary>The engine's log.</summary>
+/// <summary>Destination of the engine's log.</summary>
 public static class NativeLogConfig
 {
-    /// <summary>Takes a line of the log, with its line break. Any thread may call it.</summary>
+    /// <summary>Receives a line of the log, including its line break. Called from any thread.</summary>
     public delegate void LLamaLogCallback(LLamaLogLevel level, string message);
 
-    /// <summary>Sends the engine's log to a callback; null: nowhere.</summary>
+    /// <summary>Sends the engine's log to a callback; null: discards it.</summary>
     public static void llama_log_set(LLamaLogCallback? logCallback) =>
         NativeLog.Listen(logCallback is null ? null : (level, text) => logCallback(ToLevel(level), text + "\n"));
 
-    /// <summary>Sends the engine's log to a logger; null: nowhere.</summary>
+    /// <summary>Sends the engine's log to a logger; null: discards it.</summary>
     public static void llama_log_set(ILogger? logger) =>
         NativeLog.Listen(logger is null ? null : (level, text) => Log.Engine(logger, ToLogLevel(level), text));
 
@@ -82,59 +82,59 @@ public static class NativeLogConfig
     };
 }
 
-/// <summary>What is known of a native library.</summary>
-/// <param name="NativeLibraryName">Which one.</param>
+/// <summary>Metadata of a native library.</summary>
+/// <param name="NativeLibraryName">The library.</param>
 /// <param name="Version">Its version.</param>
-/// <param name="Cpu">The processor and the kernels chosen for it.</param>
+/// <param name="Cpu">CPU and the kernels selected for it.</param>
 public sealed record NativeLibraryMetadata(NativeLibraryName NativeLibraryName, string Version, string Cpu);
 
-/// <summary>How the native library is loaded. It is found beside the program or through LLAMA_KIVI_NATIVE_DIR, and chooses its kernels itself.</summary>
+/// <summary>Configuration of the native library. The library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR, and selects its kernels at runtime.</summary>
 public sealed class NativeLibraryConfig
 {
     private readonly NativeLibraryName _name;
 
     internal NativeLibraryConfig(NativeLibraryName name) => _name = name;
 
-    /// <summary>All libraries.</summary>
+    /// <summary>Configurations of all libraries.</summary>
     public static NativeLibraryConfigContainer All { get; } = new(new(NativeLibraryName.LLama), new(NativeLibraryName.Mtmd));
 
-    /// <summary>The same as <see cref="All"/>.</summary>
+    /// <summary>Same as <see cref="All"/>.</summary>
     public static NativeLibraryConfigContainer Instance => All;
 
-    /// <summary>The engine.</summary>
+    /// <summary>Configuration of the engine.</summary>
     public static NativeLibraryConfig LLama => All.LLama;
 
-    /// <summary>The library of multimodal models, which the engine does not have.</summary>
+    /// <summary>Configuration of the library for multimodal models; not available.</summary>
     public static NativeLibraryConfig Mtmd => All.Mtmd;
 
-    /// <summary>Whether the library is in use.</summary>
+    /// <summary>Whether the library is loaded.</summary>
     public bool LibraryHasLoaded { get; internal set; }
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
+    /// <summary>Hint, ignored: the engine and its GPU kernels must have the same version, so both are loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
     public NativeLibraryConfig WithLibrary(string? libraryPath) => this;
 
-    /// <summary>A hint, without effect: the GPU's kernels are a library that is loaded where a driver is. Whether they are used says <see cref="IModelParams.GpuLayerCount"/>.</summary>
+    /// <summary>Hint, ignored: the GPU kernels are loaded if a driver is present. <see cref="IModelParams.GpuLayerCount"/> determines whether they are used.</summary>
     public NativeLibraryConfig WithCuda(bool enable = true) => this;
 
-    /// <summary>A hint, without effect: there are kernels for CUDA and for the CPU.</summary>
+    /// <summary>Hint, ignored: only CUDA and the CPU are supported.</summary>
     public NativeLibraryConfig WithVulkan(bool enable = true) => this;
 
-    /// <summary>A hint, without effect: the library has the kernels of all levels and chooses those of the processor.</summary>
+    /// <summary>Hint, ignored: the library has kernels for all levels and selects those of the CPU.</summary>
     public NativeLibraryConfig WithAvx(AvxLevel level) => this;
 
-    /// <summary>A hint, without effect: there is one library, so none to fall back to.</summary>
+    /// <summary>Hint, ignored: there is only one library.</summary>
     public NativeLibraryConfig WithAutoFallback(bool enable = true) => this;
 
-    /// <summary>A hint, without effect: there is one library, so no choice to check.</summary>
+    /// <summary>Hint, ignored: there is only one library.</summary>
     public NativeLibraryConfig SkipCheck(bool enable = true) => this;
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    /// <summary>Hint, ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
     public NativeLibraryConfig WithSearchDirectories(IEnumerable<string> directories) => this;
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    /// <summary>Hint, ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
     public NativeLibraryConfig WithSearchDirectory(string directory) => this;
 
-    /// <summary>Sends the library's log to a callback; null: nowhere.</summary>
+    /// <summary>Sends the library's log to a callback; null: discards it.</summary>
     public NativeLibraryConfig WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
     {
         if (_name == NativeLibraryName.LLama)
@@ -145,7 +145,7 @@ public sealed class NativeLibraryConfig
         return this;
     }
 
-    /// <summary>Sends the library's log to a logger; null: nowhere.</summary>
+    /// <summary>Sends the library's log to a logger; null: discards it.</summary>
     public NativeLibraryConfig WithLogCallback(ILogger? logger)
     {
         if (_name == NativeLibraryName.LLama)
@@ -156,8 +156,8 @@ public sealed class NativeLibraryConfig
         return this;
     }
 
-    /// <summary>Loads the library and says whether that works.</summary>
-    /// <param name="loadedLibrary">The library; null if it cannot be loaded.</param>
+    /// <summary>Loads the library; returns whether that succeeded.</summary>
+    /// <param name="loadedLibrary">The library; null on failure.</param>
     public bool DryRun(out INativeLibrary? loadedLibrary)
     {
         loadedLibrary = null;
@@ -193,7 +193,7 @@ public sealed class NativeLibraryConfig
     }
 }
 
-/// <summary>The configurations of all native libraries.</summary>
+/// <summary>Configurations of all native libraries.</summary>
 public sealed class NativeLibraryConfigContainer
 {
     internal NativeLibraryConfigContainer(NativeLibraryConfig llama, NativeLibraryConfig mtmd) => (LLama, Mtmd) = (llama, mtmd);
@@ -202,7 +202,7 @@ public sealed class NativeLibraryConfigContainer
 
     internal NativeLibraryConfig Mtmd { get; }
 
-    /// <summary>Does something with each.</summary>
+    /// <summary>Invokes an action for each configuration.</summary>
     public void ForEach(Action<NativeLibraryConfig> action)
     {
         ArgumentNullException.ThrowIfNull(action);
@@ -210,47 +210,47 @@ public sealed class NativeLibraryConfigContainer
         action(Mtmd);
     }
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
+    /// <summary>Hint, ignored: the engine and its GPU kernels must have the same version, so both are loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
     public NativeLibraryConfigContainer WithLibrary(string? llamaPath, string? mtmdPath) => this;
 
-    /// <summary>A hint, without effect: the GPU's kernels are a library that is loaded where a driver is. Whether they are used says <see cref="IModelParams.GpuLayerCount"/>.</summary>
+    /// <summary>Hint, ignored: the GPU kernels are loaded if a driver is present. <see cref="IModelParams.GpuLayerCount"/> determines whether they are used.</summary>
     public NativeLibraryConfigContainer WithCuda(bool enable = true) => this;
 
-    /// <summary>A hint, without effect: there are kernels for CUDA and for the CPU.</summary>
+    /// <summary>Hint, ignored: only CUDA and the CPU are supported.</summary>
     public NativeLibraryConfigContainer WithVulkan(bool enable = true) => this;
 
-    /// <summary>A hint, without effect: the library has the kernels of all levels and chooses those of the processor.</summary>
+    /// <summary>Hint, ignored: the library has kernels for all levels and selects those of the CPU.</summary>
     public NativeLibraryConfigContainer WithAvx(AvxLevel level) => this;
 
-    /// <summary>A hint, without effect: there is one library, so none to fall back to.</summary>
+    /// <summary>Hint, ignored: there is only one library.</summary>
     public NativeLibraryConfigContainer WithAutoFallback(bool enable = true) => this;
 
-    /// <summary>A hint, without effect: there is one library, so no choice to check.</summary>
+    /// <summary>Hint, ignored: there is only one library.</summary>
     public NativeLibraryConfigContainer SkipCheck(bool enable = true) => this;
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    /// <summary>Hint, ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
     public NativeLibraryConfigContainer WithSearchDirectories(IEnumerable<string> directories) => this;
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    /// <summary>Hint, ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
     public NativeLibraryConfigContainer WithSearchDirectory(string directory) => this;
 
-    /// <summary>Sends the logs to a callback; null: nowhere.</summary>
+    /// <summary>Sends the logs to a callback; null: discards them.</summary>
     public NativeLibraryConfigContainer WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
     {
         ForEach(config => config.WithLogCallback(callback));
         return this;
     }
 
-    /// <summary>Sends the logs to a logger; null: nowhere.</summary>
+    /// <summary>Sends the logs to a logger; null: discards them.</summary>
     public NativeLibraryConfigContainer WithLogCallback(ILogger? logger)
     {
         ForEach(config => config.WithLogCallback(logger));
         return this;
     }
 
-    /// <summary>Loads the engine and says whether that works.</summary>
-    /// <param name="loadedLLamaNativeLibrary">The engine; null if it cannot be loaded.</param>
-    /// <param name="loadedMtmdNativeLibrary">Always null: the engine runs text models.</param>
+    /// <summary>Loads the engine; returns whether that succeeded.</summary>
+    /// <param name="loadedLLamaNativeLibrary">The engine; null on failure.</param>
+    /// <param name="loadedMtmdNativeLibrary">Always null: the engine supports only text.</param>
     public bool DryRun(out INativeLibrary? loadedLLamaNativeLibrary, out INativeLibrary? loadedMtmdNativeLibrary)
     {
         loadedMtmdNativeLibrary = null;
@@ -261,11 +261,11 @@ public sealed class NativeLibraryConfigContainer
 /// <summary>Direct calls of the native library.</summary>
 public static class NativeApi
 {
-    /// <summary>Loads the native library now, rather than with the first use.</summary>
+    /// <summary>Loads the native library now instead of on first use.</summary>
     /// <exception cref="NativeLibraryNotFoundException">The library is missing or cannot be loaded.</exception>
-    /// <exception cref="AbiMismatchException">The library has another interface version.</exception>
+    /// <exception cref="AbiMismatchException">The library has a different interface version.</exception>
     public static void llama_empty_call() => NativeLibraryConfig.LLama.LibraryHasLoaded = NativeEngine.AbiVersion > 0;
 
-    /// <summary>Sends the engine's log to a callback; null: nowhere.</summary>
+    /// <summary>Sends the engine's log to a callback; null: discards it.</summary>
     public static void llama_log_set(NativeLogConfig.LLamaLogCallback? logCallback) => NativeLogConfig.llama_log_set(logCallback);
 }

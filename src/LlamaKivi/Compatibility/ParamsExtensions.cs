@@ -5,10 +5,10 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Extensions;
 
-/// <summary>What a context's parameters ask the engine for.</summary>
+/// <summary>Converts context parameters to native options.</summary>
 public static class IContextParamsExtensions
 {
-    /// <summary>Checks the parameters and gives what a context would be created with.</summary>
+    /// <summary>Validates the parameters and converts them to native options.</summary>
     /// <exception cref="ArgumentException">A parameter is out of range.</exception>
     /// <exception cref="NotSupportedException">A parameter is not implemented.</exception>
     public static void ToLlamaContextParams(this IContextParams @params, out LLamaContextParams result)
@@ -33,11 +33,11 @@ public static class IContextParamsExtensions
     }
 }
 
-/// <summary>What a model's parameters ask the engine for.</summary>
+/// <summary>Converts model parameters to native options.</summary>
 public static class IModelParamsExtensions
 {
-    /// <summary>Checks the parameters and gives what a model would be loaded with.</summary>
-    /// <returns>Keeps <see cref="LLamaModelParams.tensor_split"/> valid until it is disposed of.</returns>
+    /// <summary>Validates the parameters and converts them to native options.</summary>
+    /// <returns>Handle that keeps <see cref="LLamaModelParams.tensor_split"/> valid until it is disposed of.</returns>
     /// <exception cref="NotSupportedException">A parameter is not implemented.</exception>
     public static IDisposable ToLlamaModelParams(this IModelParams @params, out LLamaModelParams result)
     {

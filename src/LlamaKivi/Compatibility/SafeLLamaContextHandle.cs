@@ -3,29 +3,29 @@ using LlamaKivi.Exceptions;
 
 namespace LlamaKivi.Native;
 
-/// <summary>A context as sampling pipelines and programs near the engine see it. A view: the context owns the memory.</summary>
+/// <summary>Low-level view of a context for sampling pipelines and native-style code. The context owns the memory.</summary>
 public sealed class SafeLLamaContextHandle
 {
     private static readonly ConditionalWeakTable<LLamaContext, SafeLLamaContextHandle> Views = [];
 
     private SafeLLamaContextHandle(LLamaContext context) => Context = context;
 
-    /// <summary>The length of a row of logits.</summary>
+    /// <summary>Vocabulary size, the length of a row of logits.</summary>
     public int VocabCount => Handle.VocabularySize;
 
-    /// <summary>Tokens the cache holds over all sequences.</summary>
+    /// <summary>KV cache capacity in tokens, shared by all sequences.</summary>
     public uint ContextSize => Context.ContextSize;
 
-    /// <summary>Elements of an embedding.</summary>
+    /// <summary>Embedding length in floats.</summary>
     public int EmbeddingSize => Context.EmbeddingSize;
 
-    /// <summary>Most tokens of a batch.</summary>
+    /// <summary>Maximum number of tokens per batch.</summary>
     public uint BatchSize => Context.BatchSize;
 
-    /// <summary>Tokens computed at once.</summary>
+    /// <summary>Number of tokens computed at once.</summary>
     public uint UBatchSize => Context.Params.UBatchSize;
 
-    /// <summary>Sequences, numbered from 0.</summary>
+    /// <summary>Number of sequences; their indexes start at 0.</summary>
     public uint MaxSeq => (uint)Context.MaxSequences;
 
     /// <summary>The model.</summary>
@@ -34,7 +34,7 @@ public sealed class SafeLLamaContextHandle
     /// <summary>The model's vocabulary.</summary>
     public SafeLlamaModelHandle.Vocabulary Vocab => Context.Vocab;
 
-    /// <summary>Whether tokens can be removed from the middle of a sequence: yes.</summary>
+    /// <summary>Whether tokens can be removed from the middle of a sequence: always true.</summary>
     public bool MemoryCanShift => true;
 
     /// <summary>Whether the context was disposed of.</summary>
@@ -44,18 +44,18 @@ public sealed class SafeLLamaContextHandle
 
     private ContextHandle Handle => Context.Handle;
 
-    /// <summary>The view of a context: one for each, which the context does not know.</summary>
+    /// <summary>The view of a context. Each context has one, held outside the context.</summary>
     internal static SafeLLamaContextHandle Of(LLamaContext context) => Views.GetValue(context, static context => new SafeLLamaContextHandle(context));
 
-    /// <summary>The logits of batch token <paramref name="i"/> of the last decode, one per vocabulary token; -1: of the last one that has any.</summary>
-    /// <remarks>A copy, which the caller may change; the same one for an index until the context decodes again, after which its memory is used again.</remarks>
-    /// <exception cref="GetLogitsInvalidIndexException">Logits were not asked for at this index.</exception>
+    /// <summary>Logits of token <paramref name="i"/> of the last batch, [vocabulary size]; -1: of the last token with logits.</summary>
+    /// <remarks>A copy that the caller may change. Calls with the same index return the same copy until the next decode, which reuses its memory.</remarks>
+    /// <exception cref="GetLogitsInvalidIndexException">No logits were requested at this index.</exception>
     public Span<float> GetLogitsIth(int i) => Context.Logits(i);
 
-    /// <summary>The logits of the last decode, in the order of the batch.</summary>
-    /// <param name="numTokens">Rows: as many as were asked for with the batch.</param>
-    /// <remarks>One row: as with <see cref="GetLogitsIth"/>. Several: a copy of those.</remarks>
-    /// <exception cref="GetLogitsInvalidIndexException">There are fewer.</exception>
+    /// <summary>Logits of the last batch in batch order, [numTokens, vocabulary size].</summary>
+    /// <param name="numTokens">Number of rows, at most the number requested with the batch.</param>
+    /// <remarks>One row: the same memory as <see cref="GetLogitsIth"/>. Several rows: a copy.</remarks>
+    /// <exception cref="GetLogitsInvalidIndexException">Fewer rows were computed.</exception>
     public Span<float> GetLogits(int numTokens = 1)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(numTokens, 1);
@@ -80,30 +80,30 @@ public sealed class SafeLLamaContextHandle
         return copy;
     }
 
-    /// <summary>The embedding of batch token <paramref name="i"/> of the last decode: its last hidden state after the output norm.</summary>
-    /// <remarks>A copy, as with <see cref="GetLogitsIth"/>. For contexts with Embeddings.</remarks>
-    /// <exception cref="ArgumentException">It was not asked for at this index, or the context gives logits.</exception>
+    /// <summary>Embedding of token <paramref name="i"/> of the last batch, [embedding length]: its last hidden state after the output norm.</summary>
+    /// <remarks>A copy with the lifetime of <see cref="GetLogitsIth"/>'s. Requires a context with Embeddings.</remarks>
+    /// <exception cref="ArgumentException">No embedding was requested at this index, or the context computes logits.</exception>
     public Span<float> GetEmbeddingsIth(int i) => Handle.Embedding(i);
 
-    /// <summary>Does what <see cref="LLamaContext.Decode(LLamaBatch)"/> does.</summary>
+    /// <summary>Same as <see cref="LLamaContext.Decode(LLamaBatch)"/>.</summary>
     public DecodeResult Decode(LLamaBatch batch) => Context.Decode(batch);
 
-    /// <summary>Does what <see cref="LLamaContext.Decode(LLamaBatchEmbeddings)"/> does.</summary>
+    /// <summary>Same as <see cref="LLamaContext.Decode(LLamaBatchEmbeddings)"/>.</summary>
     public DecodeResult Decode(LLamaBatchEmbeddings batch) => Context.Decode(batch);
 
-    /// <summary>Without effect: the engine has done its work when a call returns.</summary>
+    /// <summary>Without effect: calls of the engine are synchronous.</summary>
     public void Synchronize()
     {
     }
 
-    /// <summary>What the context's batches took.</summary>
+    /// <summary>Timings of the context's batches.</summary>
     public LLamaPerfContextTimings GetTimings() => new(Handle.Timings);
 
-    /// <summary>Starts <see cref="GetTimings"/> anew.</summary>
+    /// <summary>Resets <see cref="GetTimings"/> to zero.</summary>
     public void ResetTimings() => Handle.ResetTimings();
 
-    /// <summary>Empties all sequences.</summary>
-    /// <param name="data">Without effect: the memory stays for what comes.</param>
+    /// <summary>Clears all sequences.</summary>
+    /// <param name="data">Ignored: the memory is reused.</param>
     public void MemoryClear(bool data = true)
     {
         using ContextCall call = Handle.Enter();
@@ -113,7 +113,7 @@ public sealed class SafeLLamaContextHandle
         }
     }
 
-    /// <summary>Removes the tokens at positions [p0, p1) of a sequence; what follows moves down. -1: from the beginning, to the end.</summary>
+    /// <summary>Removes the tokens at positions [p0, p1) of a sequence and shifts later positions down. -1: from the start; to the end.</summary>
     public void MemorySequenceRemove(LLamaSeqId seq, LLamaPos p0, LLamaPos p1)
     {
         using ContextCall call = Handle.Enter();
@@ -128,26 +128,26 @@ public sealed class SafeLLamaContextHandle
         }
     }
 
-    /// <summary>Makes a sequence a copy of another one's first tokens. Full pages of the cache are shared.</summary>
-    /// <param name="src">The sequence that is copied.</param>
-    /// <param name="dest">The sequence that it is copied to; what it held is gone.</param>
-    /// <param name="p0">0, or -1.</param>
-    /// <param name="p1">The token behind the last one that is copied; -1: all.</param>
-    /// <exception cref="NotSupportedException">Tokens before <paramref name="p0"/> are left out: sequences have no gaps.</exception>
+    /// <summary>Replaces a sequence by a copy of another sequence's prefix. Full pages of the cache are shared.</summary>
+    /// <param name="src">Source sequence.</param>
+    /// <param name="dest">Destination sequence; its tokens are removed.</param>
+    /// <param name="p0">Start position: 0 or -1.</param>
+    /// <param name="p1">End position, exclusive; -1: to the end.</param>
+    /// <exception cref="NotSupportedException"><paramref name="p0"/> is greater than 0; sequences have no gaps.</exception>
     public void MemorySequenceCopy(LLamaSeqId src, LLamaSeqId dest, LLamaPos p0, LLamaPos p1)
     {
         using ContextCall call = Handle.Enter();
         (int begin, int end) = Range((int)src, p0, p1);
         if (begin > 0)
         {
-            throw new NotSupportedException($"The copy would begin at position {begin}; a sequence begins at 0.");
+            throw new NotSupportedException($"The copy would start at position {begin}; a sequence must start at 0.");
         }
 
         Handle.SeqCopy((int)src, (int)dest);
         Handle.SeqTruncate((int)dest, end);
     }
 
-    /// <summary>Empties all sequences but one.</summary>
+    /// <summary>Clears all sequences but one.</summary>
     public void MemorySequenceKeep(LLamaSeqId seq)
     {
         using ContextCall call = Handle.Enter();
@@ -160,20 +160,20 @@ public sealed class SafeLLamaContextHandle
         }
     }
 
-    /// <summary>Moves tokens. The engine moves what is behind removed tokens down with their removal, so only that move is taken, and does nothing.</summary>
-    /// <exception cref="NotSupportedException">Tokens would move up.</exception>
+    /// <summary>Shifts positions. The engine already shifts later tokens when tokens are removed, so only that shift is accepted; it has no further effect.</summary>
+    /// <exception cref="NotSupportedException">The shift is towards higher positions.</exception>
     public void MemorySequenceAdd(LLamaSeqId seq, LLamaPos p0, LLamaPos p1, int delta)
     {
         if (delta > 0)
         {
-            throw new NotSupportedException("Tokens cannot move to higher positions: positions of a sequence have no gaps.");
+            throw new NotSupportedException("Tokens cannot be shifted to higher positions: positions of a sequence have no gaps.");
         }
     }
 
-    /// <summary>Position of a sequence's first token; -1 if it has none.</summary>
+    /// <summary>Position of the first token of a sequence; -1 if it is empty.</summary>
     public LLamaPos MemorySequenceMinPosition(LLamaSeqId seq) => Handle.SeqLength((int)seq) > 0 ? 0 : -1;
 
-    /// <summary>Position of a sequence's last token; -1 if it has none.</summary>
+    /// <summary>Position of the last token of a sequence; -1 if it is empty.</summary>
     public LLamaPos MemorySequenceMaxPosition(LLamaSeqId seq) => Handle.SeqLength((int)seq) - 1;
 
     private (int Begin, int End) Range(int sequence, LLamaPos p0, LLamaPos p1)

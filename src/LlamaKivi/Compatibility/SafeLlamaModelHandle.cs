@@ -6,7 +6,7 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Native;
 
-/// <summary>What can be asked of a model. A view: the weights own the memory.</summary>
+/// <summary>Low-level view of a model. The weights own the memory.</summary>
 public sealed class SafeLlamaModelHandle
 {
     private static readonly ConditionalWeakTable<LLamaWeights, SafeLlamaModelHandle> Views = [];
@@ -17,49 +17,49 @@ public sealed class SafeLlamaModelHandle
         Vocab = new Vocabulary(weights.Tokenizer);
     }
 
-    /// <summary>Tokens the model was trained to handle at once.</summary>
+    /// <summary>Context size the model was trained with, in tokens.</summary>
     public int ContextSize => Weights.ContextSize;
 
-    /// <summary>Elements of an embedding.</summary>
+    /// <summary>Embedding length in floats.</summary>
     public int EmbeddingSize => Weights.EmbeddingSize;
 
-    /// <summary>Bytes of the weights.</summary>
+    /// <summary>Size of the weights in bytes.</summary>
     public ulong SizeInBytes => Weights.SizeInBytes;
 
-    /// <summary>Weights.</summary>
+    /// <summary>Number of weights.</summary>
     public ulong ParameterCount => Weights.ParameterCount;
 
-    /// <summary>Transformer layers.</summary>
+    /// <summary>Number of transformer layers.</summary>
     public int LayerCount => Weights.Model.Description.LayerCount;
 
-    /// <summary>Query heads.</summary>
+    /// <summary>Number of query heads.</summary>
     public int HeadCount => Weights.Model.Description.HeadCount;
 
-    /// <summary>KV heads.</summary>
+    /// <summary>Number of KV heads.</summary>
     public int KVHeadCount => Weights.Model.Description.KvHeadCount;
 
-    /// <summary>Architecture, size and weight type in a line.</summary>
+    /// <summary>Architecture, parameter count and weight type on one line.</summary>
     public string Description => $"{Weights.Model.Description.Architecture} {ParameterCount / 1e6:F1}M {Weights.Model.Description.WeightType}";
 
-    /// <summary>Metadata entries of the file.</summary>
+    /// <summary>Number of metadata entries in the file.</summary>
     public int MetadataCount => Weights.Model.Gguf.Entries.Count;
 
-    /// <summary>How positions are rotated.</summary>
+    /// <summary>RoPE type.</summary>
     public LLamaRopeType RopeType => LLamaRopeType.Norm;
 
-    /// <summary>Base of the rotary position embedding.</summary>
+    /// <summary>RoPE frequency base.</summary>
     public float RopeFrequency => Weights.Model.Description.RopeFrequencyBase;
 
-    /// <summary>Whether there is an encoder: no model of the engine has one.</summary>
+    /// <summary>Whether the model has an encoder: always false.</summary>
     public bool HasEncoder => false;
 
-    /// <summary>Whether there is a decoder: yes.</summary>
+    /// <summary>Whether the model has a decoder: always true.</summary>
     public bool HasDecoder => true;
 
-    /// <summary>Whether the model is recurrent: no model of the engine is.</summary>
+    /// <summary>Whether the model is recurrent: always false.</summary>
     public bool IsRecurrent => false;
 
-    /// <summary>Whether the weights were disposed of. Contexts that use them keep them loaded.</summary>
+    /// <summary>Whether the weights were disposed of. Contexts that use them keep them in memory.</summary>
     public bool IsClosed => Weights.Model.IsDisposed;
 
     /// <summary>The vocabulary.</summary>
@@ -67,40 +67,40 @@ public sealed class SafeLlamaModelHandle
 
     internal LLamaWeights Weights { get; }
 
-    /// <summary>The view of a model: one for each, which the model does not know.</summary>
+    /// <summary>The view of a model. Each model has one, held outside the model.</summary>
     internal static SafeLlamaModelHandle Of(LLamaWeights weights) => Views.GetValue(weights, static weights => new SafeLlamaModelHandle(weights));
 
-    /// <summary>Cuts a text into tokens.</summary>
+    /// <summary>Tokenizes a text.</summary>
     public LLamaToken[] Tokenize(string text, bool addBos, bool special, Encoding encoding) => Weights.Tokenize(text, addBos, special, encoding);
 
-    /// <summary>A chat template of the file, in the Jinja language.</summary>
-    /// <param name="name">Null: the default one.</param>
-    /// <param name="strict">True: the template must be there. False: where there is none of the name, the default.</param>
-    /// <returns>Null if there is none, and that is allowed.</returns>
-    /// <exception cref="TemplateNotFoundException">The file has no template, or none of the name.</exception>
+    /// <summary>A chat template of the file, in Jinja.</summary>
+    /// <param name="name">Name of the template; null: the default template.</param>
+    /// <param name="strict">Whether a missing template is an error. False: falls back to the default template.</param>
+    /// <returns>The template; null if none was found and <paramref name="strict"/> is false.</returns>
+    /// <exception cref="TemplateNotFoundException">The file has no template of this name.</exception>
     public string? GetTemplate(string? name = null, bool strict = true) => ModelTemplate.Find(Weights, name, strict);
 
-    /// <summary>The file's metadata as text; arrays are left out.</summary>
+    /// <summary>Metadata of the file as strings, without arrays.</summary>
     public IReadOnlyDictionary<string, string> ReadMetadata() => Weights.Metadata;
 
-    /// <summary>A metadata value as UTF-8 text; null if there is none of that key.</summary>
+    /// <summary>Metadata value of a key, as UTF-8; null if the key is missing.</summary>
     public Memory<byte>? MetadataValueByKey(string key) =>
         Weights.Metadata.TryGetValue(key, out string? value) ? Encoding.UTF8.GetBytes(value).AsMemory() : (Memory<byte>?)null;
 
-    /// <summary>The key of a metadata entry as UTF-8 text; null if there is none of that number.</summary>
+    /// <summary>Key of a metadata entry, as UTF-8; null if the index is out of range.</summary>
     public Memory<byte>? MetadataKeyByIndex(int index) =>
         index >= 0 && index < MetadataCount ? Encoding.UTF8.GetBytes(Weights.Model.Gguf.Entries[index].Key).AsMemory() : (Memory<byte>?)null;
 
-    /// <summary>The value of a metadata entry as UTF-8 text; null if there is none of that number, or it is an array.</summary>
+    /// <summary>Value of a metadata entry, as UTF-8; null if the index is out of range or the value is an array.</summary>
     public Memory<byte>? MetadataValueByIndex(int index) =>
         index >= 0 && index < MetadataCount ? MetadataValueByKey(Weights.Model.Gguf.Entries[index].Key) : null;
 
-    /// <summary>Writes a token's text.</summary>
+    /// <summary>Writes a token's UTF-8 text to a buffer.</summary>
     /// <param name="token">The token.</param>
-    /// <param name="dest">Where to; what does not fit is left out.</param>
-    /// <param name="lstrip">Leading blanks to leave out, at most.</param>
-    /// <param name="special">Whether a control token gives its name; otherwise it has no text.</param>
-    /// <returns>Bytes the text has.</returns>
+    /// <param name="dest">Destination; text that does not fit is truncated.</param>
+    /// <param name="lstrip">Maximum number of leading spaces to remove.</param>
+    /// <param name="special">Whether a control token is written as its name instead of nothing.</param>
+    /// <returns>Length of the whole text in bytes.</returns>
     public uint TokenToSpan(LLamaToken token, Span<byte> dest, int lstrip = 0, bool special = false)
     {
         ReadOnlySpan<byte> bytes = Weights.Tokenizer.GetBytes((int)token, special).Span;
@@ -120,19 +120,19 @@ public sealed class SafeLlamaModelHandle
 
         internal Vocabulary(Tokenizer tokenizer) => _tokenizer = tokenizer;
 
-        /// <summary>Tokens.</summary>
+        /// <summary>Number of tokens.</summary>
         public int Count => _tokenizer.VocabularySize;
 
-        /// <summary>Beginning of a text; null if there is none.</summary>
+        /// <summary>Beginning-of-text token; null if there is none.</summary>
         public LLamaToken? BOS => _tokenizer.BosId;
 
-        /// <summary>End of a text; null if there is none.</summary>
+        /// <summary>End-of-text token; null if there is none.</summary>
         public LLamaToken? EOS => _tokenizer.EosId;
 
-        /// <summary>End of a turn: what the file says, or a special token of a known name; null if there is none.</summary>
+        /// <summary>End-of-turn token: from the file's metadata, or a special token with a known name; null if there is none.</summary>
         public LLamaToken? EOT => _tokenizer.EotId;
 
-        /// <summary>How the vocabulary cuts text.</summary>
+        /// <summary>Tokenization algorithm.</summary>
         public LLamaVocabType Type => _tokenizer switch
         {
             SentencePieceTokenizer => LLamaVocabType.SentencePiece,
@@ -140,37 +140,37 @@ public sealed class SafeLlamaModelHandle
             _ => LLamaVocabType.None,
         };
 
-        /// <summary>Stands for text to be found; null if the file names none.</summary>
+        /// <summary>Mask token; null if the file names none.</summary>
         public LLamaToken? Mask => _tokenizer.NamedId("mask");
 
-        /// <summary>Separates texts; null if the file names none.</summary>
+        /// <summary>Separator token between texts; null if the file names none.</summary>
         public LLamaToken? SEP => _tokenizer.NamedId("seperator");
 
-        /// <summary>Comes before the text before a gap; null if the file names none.</summary>
+        /// <summary>Fill-in-the-middle token before the prefix; null if the file names none.</summary>
         public LLamaToken? InfillPrefix => _tokenizer.NamedId("fim_pre") ?? _tokenizer.NamedId("prefix");
 
-        /// <summary>Comes before the text of a gap; null if the file names none.</summary>
+        /// <summary>Fill-in-the-middle token before the middle; null if the file names none.</summary>
         public LLamaToken? InfillMiddle => _tokenizer.NamedId("fim_mid") ?? _tokenizer.NamedId("middle");
 
-        /// <summary>Comes before the text behind a gap; null if the file names none.</summary>
+        /// <summary>Fill-in-the-middle token before the suffix; null if the file names none.</summary>
         public LLamaToken? InfillSuffix => _tokenizer.NamedId("fim_suf") ?? _tokenizer.NamedId("suffix");
 
-        /// <summary>Pads a text with a gap; null if the file names none.</summary>
+        /// <summary>Fill-in-the-middle padding token; null if the file names none.</summary>
         public LLamaToken? InfillPad => _tokenizer.NamedId("fim_pad");
 
-        /// <summary>Names a repository; null if the file names none.</summary>
+        /// <summary>Repository name token; null if the file names none.</summary>
         public LLamaToken? InfillRep => _tokenizer.NamedId("fim_rep");
 
-        /// <summary>Separates files; null if the file names none.</summary>
+        /// <summary>File separator token; null if the file names none.</summary>
         public LLamaToken? InfillSep => _tokenizer.NamedId("fim_sep");
 
-        /// <summary>Begins what a decoder writes; no model of the engine has one.</summary>
+        /// <summary>Decoder start token of encoder-decoder models: always null.</summary>
         public LLamaToken? DecoderStartToken => null;
 
-        /// <summary>Padding; null if the file names none.</summary>
+        /// <summary>Padding token; null if the file names none.</summary>
         public LLamaToken? Pad => _tokenizer.PaddingId;
 
-        /// <summary>The line break; null if it is no single token.</summary>
+        /// <summary>Line break token; null if a line break is not a single token.</summary>
         public LLamaToken? Newline => _tokenizer.NewlineId;
 
         /// <summary>Whether the model expects BOS before a text.</summary>
@@ -181,9 +181,9 @@ public sealed class SafeLlamaModelHandle
 
         internal Tokenizer Tokenizer => _tokenizer;
 
-        /// <summary>The text of a token; null for <see cref="LLamaToken.InvalidToken"/>.</summary>
+        /// <summary>Text of a token; null for <see cref="LLamaToken.InvalidToken"/>.</summary>
         /// <param name="token">The token.</param>
-        /// <param name="isSpecialToken">Whether a control token gives its name; otherwise it has no text.</param>
+        /// <param name="isSpecialToken">Whether a control token is its name instead of empty text.</param>
         public string? LLamaTokenToString(LLamaToken? token, bool isSpecialToken) =>
             token is not { } t || t == LLamaToken.InvalidToken ? null : Encoding.UTF8.GetString(_tokenizer.GetBytes((int)t, isSpecialToken).Span);
     }

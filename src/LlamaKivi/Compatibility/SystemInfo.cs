@@ -2,12 +2,12 @@ using System.Runtime.InteropServices;
 
 namespace LlamaKivi.Native;
 
-/// <summary>What a native library may be chosen by.</summary>
-/// <param name="OSPlatform">The operating system.</param>
-/// <param name="Gpu">The first GPU; null: none is usable.</param>
+/// <summary>Properties of the machine that a native library may be selected by.</summary>
+/// <param name="OSPlatform">Operating system.</param>
+/// <param name="Gpu">First GPU; null: no usable GPU.</param>
 public sealed record SystemInfo(OSPlatform OSPlatform, DeviceDescription? Gpu)
 {
-    /// <summary>Looks at this machine.</summary>
+    /// <summary>Detects the properties of this machine.</summary>
     public static SystemInfo Get() => new(Platform(), NativeEngine.TryDescribeDevice(out DeviceDescription? gpu, out _) ? gpu : null);
 
     private static OSPlatform Platform() =>

@@ -8,17 +8,17 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-/// <summary>Turns texts into embeddings: the model's last hidden states after the output norm, pooled and of Euclidean length 1.</summary>
-/// <remarks>Any number of threads may use it; it does one text at a time.</remarks>
+/// <summary>Computes text embeddings: the model's last hidden states after the output norm, pooled and scaled to Euclidean length 1.</summary>
+/// <remarks>Thread-safe; texts are processed one at a time.</remarks>
 public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>>
 {
     private readonly LLamaPoolingType _pooling;
 
-    /// <summary>Creates an embedder with a context of its own.</summary>
+    /// <summary>Creates an embedder with its own context.</summary>
     /// <param name="weights">The model.</param>
-    /// <param name="params">The context. PoolingType says how the embeddings of a text's tokens become one: Mean, CLS (the first
-    /// token's), Last, or None (one for each token); Unspecified: as the model's file says, and Last if it says nothing.</param>
-    /// <param name="logger">Told of the context.</param>
+    /// <param name="params">Context parameters. PoolingType: Mean, CLS (first token), Last, or None (one embedding per token). Unspecified: the
+    /// model file's pooling type, or Last if it has none.</param>
+    /// <param name="logger">Receives messages about the context.</param>
     /// <exception cref="NotSupportedException">PoolingType is Rank.</exception>
     public LLamaEmbedder(LLamaWeights weights, IContextParams @params, ILogger? logger = null)
     {
@@ -29,39 +29,39 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
             : @params.PoolingType;
         if (_pooling is not (LLamaPoolingType.None or LLamaPoolingType.Mean or LLamaPoolingType.CLS or LLamaPoolingType.Last))
         {
-            throw new NotSupportedException($"PoolingType is {_pooling}; an embedder has None, Mean, CLS and Last.");
+            throw new NotSupportedException($"PoolingType is {_pooling}; an embedder supports None, Mean, CLS and Last.");
         }
 
         Context = new LLamaContext(weights, @params, logger, embeddings: true);
         Context.Handle.Owner = typeof(LLamaEmbedder).FullName!;
     }
 
-    /// <summary>Elements of an embedding.</summary>
+    /// <summary>Embedding length in floats.</summary>
     public int EmbeddingSize => Context.EmbeddingSize;
 
     /// <summary>The embedder's context.</summary>
     public LLamaContext Context { get; private set; }
 
-    /// <summary>Gives the embeddings of a text: one, or one for each token if PoolingType is None.</summary>
+    /// <summary>Computes the embeddings of a text: [embedding length], one, or one per token if PoolingType is None.</summary>
     /// <exception cref="ContextOverflowException">The text has more tokens than the context holds.</exception>
     /// <exception cref="ArgumentException">The text has no tokens.</exception>
     public async Task<IReadOnlyList<float[]>> GetEmbeddings(string input, CancellationToken cancellationToken = default) =>
         (await EmbedAsync(input, cancellationToken).ConfigureAwait(false)).Embeddings;
 
     /// <inheritdoc/>
-    /// <exception cref="NotSupportedException">PoolingType is None: there is more than one embedding for a text.</exception>
+    /// <exception cref="NotSupportedException">PoolingType is None, so a text has several embeddings, or the options request another embedding length.</exception>
     public async Task<GeneratedEmbeddings<Embedding<float>>> GenerateAsync(
         IEnumerable<string> values, EmbeddingGenerationOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(values);
         if (_pooling == LLamaPoolingType.None)
         {
-            throw new NotSupportedException("PoolingType is None, which gives an embedding for each token. Set it to Mean, Last or CLS.");
+            throw new NotSupportedException("PoolingType is None, which gives one embedding per token. Set it to Mean, Last or CLS.");
         }
 
         if (options?.Dimensions is { } dimensions && dimensions != EmbeddingSize)
         {
-            throw new NotSupportedException($"Embeddings of {dimensions} elements are asked for; this model's have {EmbeddingSize}.");
+            throw new NotSupportedException($"Embeddings of {dimensions} elements were requested; this model's embeddings have {EmbeddingSize}.");
         }
 
         var results = new GeneratedEmbeddings<Embedding<float>>();
@@ -88,7 +88,7 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
             : null;
     }
 
-    /// <summary>Frees the context. Calls that run are cancelled, and they and those that wait throw <see cref="ObjectDisposedException"/>.</summary>
+    /// <summary>Frees the context. Running calls are cancelled; they and waiting calls throw <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose() => Context.Dispose();
 
     private async Task<(List<float[]> Embeddings, int Tokens)> EmbedAsync(string input, CancellationToken cancellationToken)
@@ -102,7 +102,7 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
 
         if (tokens.Length > Context.ContextSize)
         {
-            throw new ContextOverflowException($"The text has {tokens.Length} tokens; the context holds {Context.ContextSize}. Raise ContextSize or cut the text.");
+            throw new ContextOverflowException($"The text has {tokens.Length} tokens; the context holds {Context.ContextSize}. Raise ContextSize or shorten the text.");
         }
 
         using ContextTurn turn = await Context.Handle.WaitTurnAsync($"{nameof(LLamaEmbedder)}.{nameof(GetEmbeddings)}", cancellationToken).ConfigureAwait(false);
@@ -138,7 +138,7 @@ public sealed class LLamaEmbedder : IEmbeddingGenerator<string, Embedding<float>
 
         if (_pooling == LLamaPoolingType.Mean)
         {
-            embeddings.Add(mean.EuclideanNormalization());  // the sum has the mean's direction
+            embeddings.Add(mean.EuclideanNormalization());  // same direction as the mean
         }
 
         return embeddings;

@@ -6,32 +6,32 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-/// <summary>Says how well documents answer a query, with a model whose file has a reranker's head (tensor cls.output.weight).</summary>
-/// <remarks>Any number of threads may use it; it does one document at a time.</remarks>
+/// <summary>Scores how well documents answer a query, using a model with a reranking head (tensor cls.output.weight).</summary>
+/// <remarks>Thread-safe; documents are processed one at a time.</remarks>
 public sealed class LLamaReranker : IDisposable
 {
     private readonly Tokenizer _tokenizer;
     private readonly int? _separator;
     private readonly string? _template;
 
-    /// <summary>Creates a reranker with a context of its own.</summary>
+    /// <summary>Creates a reranker with its own context.</summary>
     /// <param name="weights">The model.</param>
-    /// <param name="params">The context. PoolingType: Rank or Unspecified.</param>
-    /// <param name="logger">Told of the context.</param>
-    /// <exception cref="NotSupportedException">PoolingType is another.</exception>
-    /// <exception cref="UnsupportedModelException">The model is no reranker.</exception>
+    /// <param name="params">Context parameters. PoolingType: Rank or Unspecified.</param>
+    /// <param name="logger">Receives messages about the context.</param>
+    /// <exception cref="NotSupportedException">PoolingType is neither Rank nor Unspecified.</exception>
+    /// <exception cref="UnsupportedModelException">The model has no reranking head.</exception>
     public LLamaReranker(LLamaWeights weights, IContextParams @params, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(weights);
         ArgumentNullException.ThrowIfNull(@params);
         if (@params.PoolingType is not (LLamaPoolingType.Rank or LLamaPoolingType.Unspecified))
         {
-            throw new NotSupportedException($"PoolingType is {@params.PoolingType}; a reranker has Rank.");
+            throw new NotSupportedException($"PoolingType is {@params.PoolingType}; a reranker supports Rank.");
         }
 
         if (weights.Model.Description.RankScoreCount == 0)
         {
-            throw new UnsupportedModelException("The model has no tensor 'cls.output.weight': it is no reranker. Load one that was trained to rerank.");
+            throw new UnsupportedModelException("The model has no tensor 'cls.output.weight', so it is not a reranker. Load a model trained for reranking.");
         }
 
         GgufFile file = weights.Model.Gguf;
@@ -42,19 +42,19 @@ public sealed class LLamaReranker : IDisposable
         Context.Handle.Owner = typeof(LLamaReranker).FullName!;
     }
 
-    /// <summary>Elements of an embedding.</summary>
+    /// <summary>Embedding length in floats.</summary>
     public int EmbeddingSize => Context.EmbeddingSize;
 
     /// <summary>The reranker's context.</summary>
     public LLamaContext Context { get; private set; }
 
-    /// <summary>Scores documents; the higher, the better they answer.</summary>
+    /// <summary>Scores documents; higher is more relevant.</summary>
     /// <param name="input">The query.</param>
     /// <param name="documents">The documents.</param>
-    /// <param name="normalize">True: scores s become 1 / (1 + exp(-s)), between 0 and 1.</param>
-    /// <param name="cancellationToken">Stops the computation.</param>
-    /// <returns>A score for each document.</returns>
-    /// <exception cref="ContextOverflowException">Query and document have more tokens than the context holds.</exception>
+    /// <param name="normalize">Whether to apply the logistic function 1 / (1 + exp(-s)), so that scores are between 0 and 1.</param>
+    /// <param name="cancellationToken">Cancels the computation.</param>
+    /// <returns>Scores, [documents].</returns>
+    /// <exception cref="ContextOverflowException">Query and document together have more tokens than the context holds.</exception>
     public async Task<IReadOnlyList<float>> GetRelevanceScores(
         string input, IReadOnlyList<string> documents, bool normalize = false, CancellationToken cancellationToken = default)
     {
@@ -68,13 +68,13 @@ public sealed class LLamaReranker : IDisposable
         return scores;
     }
 
-    /// <summary>Scores a document.</summary>
+    /// <summary>Scores one document.</summary>
     /// <param name="input">The query.</param>
     /// <param name="document">The document.</param>
-    /// <param name="normalize">True: the score s becomes 1 / (1 + exp(-s)), between 0 and 1.</param>
-    /// <param name="cancellationToken">Stops the computation.</param>
-    /// <returns>The score, the first of those the model gives, and how many tokens were read.</returns>
-    /// <exception cref="ContextOverflowException">Query and document have more tokens than the context holds.</exception>
+    /// <param name="normalize">Whether to apply the logistic function 1 / (1 + exp(-s)), so that the score is between 0 and 1.</param>
+    /// <param name="cancellationToken">Cancels the computation.</param>
+    /// <returns>The score, which is the model's first output, and the number of decoded tokens.</returns>
+    /// <exception cref="ContextOverflowException">Query and document together have more tokens than the context holds.</exception>
     public async Task<(float Score, int Tokens)> GetRelevanceScoreWithTokenCount(
         string input, string document, bool normalize = false, CancellationToken cancellationToken = default)
     {
@@ -89,7 +89,7 @@ public sealed class LLamaReranker : IDisposable
         if (tokens.Length > Context.ContextSize)
         {
             throw new ContextOverflowException(
-                $"Query and document have {tokens.Length} tokens; the context holds {Context.ContextSize}. Raise ContextSize or cut the document.");
+                $"Query and document have {tokens.Length} tokens; the context holds {Context.ContextSize}. Raise ContextSize or shorten the document.");
         }
 
         using ContextTurn turn = await Context.Handle.WaitTurnAsync($"{nameof(LLamaReranker)}.{nameof(GetRelevanceScores)}", cancellationToken).ConfigureAwait(false);
@@ -97,15 +97,15 @@ public sealed class LLamaReranker : IDisposable
         return (normalize ? 1 / (1 + MathF.Exp(-score)) : score, tokens.Length);
     }
 
-    /// <summary>Frees the context. Calls that run are cancelled, and they and those that wait throw <see cref="ObjectDisposedException"/>.</summary>
+    /// <summary>Frees the context. Running calls are cancelled; they and waiting calls throw <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose() => Context.Dispose();
 
-    // The model's own template, or [BOS] query [EOS] [SEP] document [EOS] with the tokens that the vocabulary has.
+    // The model's rerank template, or else [BOS] query [EOS] [SEP] document [EOS] with the tokens that the vocabulary has.
     private int[] Write(string query, string document)
     {
         if (_template is not null)
         {
-            // In one sweep: a query may hold "{document}".
+            // Replaces both placeholders in one pass: the query itself may contain "{document}".
             string text = string.Join(query, _template.Split("{query}").Select(part => part.Replace("{document}", document, StringComparison.Ordinal)));
             return [.. _tokenizer.Encode(text, _tokenizer.AddBos, true)];
         }
@@ -115,7 +115,7 @@ public sealed class LLamaReranker : IDisposable
         return [.. _tokenizer.Encode(query, _tokenizer.AddBos, false), .. end, .. separator, .. _tokenizer.Encode(document, false, false), .. end];
     }
 
-    // A causal model has read the whole text at its last token, which is where its head looks.
+    // In a causal model only the last token attends to the whole text, so the head uses its hidden state.
     private float Score(ContextTurn turn, int[] tokens, CancellationToken cancellationToken)
     {
         using ContextCall call = Context.Handle.Enter(turn);

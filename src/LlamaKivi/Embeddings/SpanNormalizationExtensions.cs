@@ -2,10 +2,10 @@ using System.Numerics.Tensors;
 
 namespace LlamaKivi.Extensions;
 
-/// <summary>Vectors divided by one of their norms, in place. A vector of zeros stays.</summary>
+/// <summary>In-place normalization of vectors. Zero vectors stay unchanged.</summary>
 public static class SpanNormalizationExtensions
 {
-    /// <summary>Divides by the greatest magnitude.</summary>
+    /// <summary>Divides by the maximum norm, max |x_i|.</summary>
     public static float[] MaxAbsoluteNormalization(this float[] vector)
     {
         ArgumentNullException.ThrowIfNull(vector);
@@ -13,11 +13,11 @@ public static class SpanNormalizationExtensions
         return vector;
     }
 
-    /// <summary>Divides by the greatest magnitude.</summary>
+    /// <summary>Divides by the maximum norm, max |x_i|.</summary>
     public static Span<float> MaxAbsoluteNormalization(this Span<float> vector) =>
         vector.IsEmpty ? vector : Divide(vector, Math.Abs(TensorPrimitives.MaxMagnitude<float>(vector)));
 
-    /// <summary>Divides by the sum of the magnitudes.</summary>
+    /// <summary>Divides by the taxicab norm, sum |x_i|.</summary>
     public static float[] TaxicabNormalization(this float[] vector)
     {
         ArgumentNullException.ThrowIfNull(vector);
@@ -25,10 +25,10 @@ public static class SpanNormalizationExtensions
         return vector;
     }
 
-    /// <summary>Divides by the sum of the magnitudes.</summary>
+    /// <summary>Divides by the taxicab norm, sum |x_i|.</summary>
     public static Span<float> TaxicabNormalization(this Span<float> vector) => Divide(vector, TensorPrimitives.SumOfMagnitudes<float>(vector));
 
-    /// <summary>Divides by the Euclidean length.</summary>
+    /// <summary>Divides by the Euclidean norm.</summary>
     public static float[] EuclideanNormalization(this float[] vector)
     {
         ArgumentNullException.ThrowIfNull(vector);
@@ -36,13 +36,13 @@ public static class SpanNormalizationExtensions
         return vector;
     }
 
-    /// <summary>Divides by the Euclidean length.</summary>
+    /// <summary>Divides by the Euclidean norm.</summary>
     public static Span<float> EuclideanNormalization(this Span<float> vector) => Divide(vector, TensorPrimitives.Norm<float>(vector));
 
-    /// <summary>Gives a copy divided by its Euclidean length.</summary>
+    /// <summary>Returns a copy divided by its Euclidean norm.</summary>
     public static float[] EuclideanNormalization(this ReadOnlySpan<float> vector) => vector.ToArray().EuclideanNormalization();
 
-    /// <summary>Divides by the p-norm; 0 divides by the greatest magnitude.</summary>
+    /// <summary>Divides by the p-norm; p = 0 means the maximum norm.</summary>
     /// <exception cref="ArgumentOutOfRangeException">p is negative.</exception>
     public static float[] PNormalization(this float[] vector, int p)
     {
@@ -51,7 +51,7 @@ public static class SpanNormalizationExtensions
         return vector;
     }
 
-    /// <summary>Divides by the p-norm; 0 divides by the greatest magnitude.</summary>
+    /// <summary>Divides by the p-norm; p = 0 means the maximum norm.</summary>
     /// <exception cref="ArgumentOutOfRangeException">p is negative.</exception>
     public static Span<float> PNormalization(this Span<float> vector, int p)
     {

@@ -6,22 +6,22 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-/// <summary>The text of sequence 0 of a context: its tokens, and how many of them the cache holds.</summary>
-/// <remarks>The last token written is not in the cache yet: it is read together with what follows it.</remarks>
+/// <summary>The text of a context's sequence 0: its tokens, and the number of them in the cache.</summary>
+/// <remarks>The last generated token is not in the cache; it is decoded together with the next tokens.</remarks>
 internal sealed class CachedText(LLamaContext context, ILogger? logger)
 {
-    private readonly SequenceTokens _tokens = new();  // in the cache up to CachedCount
-    private int[] _kept = [];                         // tokens in the cache that a first text may begin with
+    private readonly SequenceTokens _tokens = new();  // the first CachedCount are in the cache
+    private int[] _kept = [];                         // cached tokens that the first text may reuse as its prefix
 
     public bool IsEmpty => _tokens.Count == 0;
 
-    /// <summary>Tokens of the sequence, the last of which may not be in the cache.</summary>
+    /// <summary>Tokens of the sequence; those after <see cref="CachedCount"/> are not in the cache.</summary>
     public SequenceTokens Tokens => _tokens;
 
-    /// <summary>Tokens that came before the conversation that the sequence holds; null: it was not given one.</summary>
+    /// <summary>Tokens that preceded the sequence's conversation; null: the text is not a conversation.</summary>
     public int[]? BeforeConversation { get; set; }
 
-    /// <summary>Last tokens of the sequence that the model wrote.</summary>
+    /// <summary>Number of tokens at the end of the sequence that the model generated.</summary>
     public int WrittenCount { get; private set; }
 
     public int CachedCount { get; private set; }
@@ -30,21 +30,21 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
 
     public int FirstPromptLength { get; private set; }
 
-    /// <summary>Index of the last token read in its batch: where its logits are.</summary>
+    /// <summary>Index of the last decoded token in its batch, which has the logits.</summary>
     public int LastIndex { get; private set; }
 
-    /// <summary>Takes the context's sequence over, with what the cache holds of it.</summary>
+    /// <summary>Takes over the context's sequence and its cache.</summary>
     public void Hold() => context.SequenceHolder = this;
 
-    /// <summary>Takes the sequence as it was when a state was written down.</summary>
-    /// <exception cref="StateLoadException">The cache does not hold that many tokens.</exception>
+    /// <summary>Restores the text of a saved state.</summary>
+    /// <exception cref="StateLoadException">The cache holds a different number of tokens than the state.</exception>
     public void Restore(StatefulExecutorBase.ExecutorBaseState state)
     {
         int held = context.Handle.SeqLength(0);
         int cached = state.PastTokensCount;
         if (held != cached)
         {
-            throw new StateLoadException($"The executor's state goes with {cached} tokens in the cache; it holds {held}. Load the context's state of the same moment first.");
+            throw new StateLoadException($"The executor's state needs {cached} tokens in the cache; the cache holds {held}. First load the context's state that was saved together with it.");
         }
 
         Hold();
@@ -55,7 +55,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         BeforeConversation = state.BeforeConversation;
     }
 
-    /// <summary>Keeps the first tokens of what is in the cache for the text to come, if it begins with them; the others go.</summary>
+    /// <summary>Truncates the cache to these tokens, which the next text reuses as far as it starts with them.</summary>
     public void KeepFirst(int[] tokens)
     {
         Hold();
@@ -64,7 +64,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
     }
 
     /// <summary>Appends a prompt.</summary>
-    /// <returns>The number of its tokens that are left to be read.</returns>
+    /// <returns>Number of prompt tokens left to decode.</returns>
     public int Append(Prompt prompt, IInferenceParams options)
     {
         int size = checked((int)context.ContextSize);
@@ -85,7 +85,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         {
             FirstPromptLength = unread.Length;
             int kept = Math.Min(_kept.AsSpan().CommonPrefixLength(unread), Math.Max(unread.Length - 1, 0));
-            context.Handle.SeqTruncate(0, kept);  // what another executor left there
+            context.Handle.SeqTruncate(0, kept);  // removes tokens of another executor
             CachedCount = kept;
             _kept = [];
         }
@@ -94,11 +94,11 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         return unread.Length;
     }
 
-    /// <summary>Reads a prompt that was appended. If that fails, the prompt is forgotten, so that the tokens and the cache agree.</summary>
-    /// <param name="unread">Tokens of it that are left to be read.</param>
-    /// <param name="needed">Tokens of it that stay when the context is full.</param>
-    /// <param name="options">What to do then.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <summary>Decodes an appended prompt. On failure the prompt is removed, so that tokens and cache stay consistent.</summary>
+    /// <param name="unread">Number of prompt tokens left to decode.</param>
+    /// <param name="needed">Number of prompt tokens, from the end, that a full context must not drop.</param>
+    /// <param name="options">Overflow settings.</param>
+    /// <param name="cancellationToken">Cancels decoding.</param>
     public void ReadPrompt(int unread, int needed, IInferenceParams options, CancellationToken cancellationToken)
     {
         try
@@ -116,10 +116,10 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         WrittenCount = unread > 0 ? 0 : WrittenCount;
     }
 
-    /// <summary>Brings the cache up to the tokens and leaves the last one's logits.</summary>
-    /// <param name="needed">Tokens at the end that stay when the context is full.</param>
-    /// <param name="options">What to do then.</param>
-    /// <param name="cancellationToken">Stops it; the cache is then as before.</param>
+    /// <summary>Decodes all tokens that are not in the cache. The last token's logits are then available.</summary>
+    /// <param name="needed">Number of tokens, from the end, that a full context must not drop.</param>
+    /// <param name="options">Overflow settings.</param>
+    /// <param name="cancellationToken">Cancels decoding; the cache returns to its previous length.</param>
     public void Read(int needed, IInferenceParams options, CancellationToken cancellationToken)
     {
         MakeRoom(needed, options, cancellationToken);
@@ -144,17 +144,17 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         }
     }
 
-    /// <summary>Appends a token that the model wrote.</summary>
+    /// <summary>Appends a generated token.</summary>
     public void Write(int token)
     {
         _tokens.Add(token);
         WrittenCount++;
     }
 
-    /// <summary>Takes the last token out of the cache if it is there: the logits to go on from are those of the last token read.</summary>
+    /// <summary>Removes the last token from the cache, so that decoding it again yields its logits.</summary>
     public void LeaveLastUnread() => Cut(_tokens.Count - 1);
 
-    // Of a text whose sequence another executor of the context took meanwhile nothing is in the cache: it is read again.
+    // If another executor used the sequence in between, nothing of this text is in the cache: all of it is decoded again.
     private void HoldSequence()
     {
         if (context.SequenceHolder is { } other && other != this)
@@ -175,7 +175,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         }
     }
 
-    // needed: tokens at the end that stay.
+    // needed: number of tokens, from the end, that must not be dropped.
     private void MakeRoom(int needed, IInferenceParams options, CancellationToken cancellationToken)
     {
         int size = checked((int)context.ContextSize);
@@ -191,7 +191,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
                 $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.Shift)} or {nameof(ContextOverflowStrategy.Stop)}.");
         }
 
-        // A text without its beginning-of-text token is none that the model knows.
+        // Models are trained on texts that start with the beginning-of-text token, so it is never dropped.
         int bos = _tokens[0] == context.Weights.Tokenizer.BosId ? 1 : 0;
         int keep = Math.Clamp(options.TokensKeep < 0 ? FirstPromptLength : options.TokensKeep + bos, 0, _tokens.Count - needed);
         int drop = ContextRoom.ToDrop(_tokens.Count, keep, needed, size, options.ContextTruncationPercentage);

@@ -1,17 +1,17 @@
 namespace LlamaKivi.Common;
 
-/// <summary>What an executor does when the context is full.</summary>
+/// <summary>Behavior of an executor when the context is full.</summary>
 public enum ContextOverflowStrategy
 {
     /// <summary>Throw a <see cref="Exceptions.ContextOverflowException"/>.</summary>
     ThrowException,
 
-    /// <summary>Drop the oldest tokens after those to keep, and read the rest again.</summary>
+    /// <summary>Drop the oldest tokens after <see cref="Abstractions.IInferenceParams.TokensKeep"/> and prefill the rest again.</summary>
     TruncateAndReprefill,
 
-    /// <summary>Drop the oldest tokens after those to keep, and move the rest down in the cache without reading it again.</summary>
+    /// <summary>Drop the oldest tokens after <see cref="Abstractions.IInferenceParams.TokensKeep"/> and shift the positions of the rest in the cache, without a prefill.</summary>
     Shift,
 
-    /// <summary>End the text; <see cref="StopReason.ContextFull"/> tells. A prompt that is longer than the context is an exception all the same.</summary>
+    /// <summary>End the text with <see cref="StopReason.ContextFull"/>. A prompt longer than the context still throws a <see cref="Exceptions.ContextOverflowException"/>.</summary>
     Stop,
 }

@@ -4,13 +4,13 @@ using LlamaKivi.Exceptions;
 
 namespace LlamaKivi;
 
-/// <summary>How a full context makes room.</summary>
+/// <summary>Computes how many tokens a full context drops.</summary>
 internal static class ContextRoom
 {
-    private const int MostLeast = 32;  // tokens: dropping more at a time saves nothing that can be measured
+    private const int MostLeast = 32;  // tokens; larger steps give no measurable speedup
 
-    /// <summary>Refuses settings that cannot work and a prompt that the context cannot hold, before anything is read.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The tokens to keep leave no room, or the part to drop is none.</exception>
+    /// <summary>Validates overflow settings and prompt length before anything is decoded.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">TokensKeep leaves no room, or ContextTruncationPercentage is not between 0 and 1.</exception>
     /// <exception cref="ContextOverflowException">The prompt is longer than the context.</exception>
     public static void Check(Prompt prompt, IInferenceParams options, int size, bool addsBos)
     {
@@ -21,7 +21,7 @@ internal static class ContextRoom
             throw new ArgumentOutOfRangeException(
                 nameof(options),
                 options.TokensKeep,
-                $"TokensKeep is {options.TokensKeep}{(keepsBos ? ", and the beginning-of-text token stays too" : "")}; the context holds {size} tokens, so nothing could be dropped. Lower TokensKeep or raise ContextSize.");
+                $"TokensKeep is {options.TokensKeep}{(keepsBos ? ", and the beginning-of-text token is kept too" : "")}; the context holds {size} tokens, so nothing could be dropped. Lower TokensKeep or raise ContextSize.");
         }
 
         if (drops && options.ContextTruncationPercentage is not (> 0 and < 1))
@@ -36,13 +36,13 @@ internal static class ContextRoom
         }
     }
 
-    /// <summary>Tokens to drop behind the first ones.</summary>
-    /// <param name="count">Tokens there are, more than the context holds.</param>
-    /// <param name="keep">First tokens to keep.</param>
-    /// <param name="needed">Last tokens to keep.</param>
-    /// <param name="size">Tokens the context holds.</param>
-    /// <param name="part">Part of the tokens behind the first ones to drop.</param>
-    /// <exception cref="ContextOverflowException">What is to be kept is more than the context holds.</exception>
+    /// <summary>Number of tokens to drop after the kept ones.</summary>
+    /// <param name="count">Number of tokens, more than <paramref name="size"/>.</param>
+    /// <param name="keep">Number of tokens to keep at the start.</param>
+    /// <param name="needed">Number of tokens to keep at the end.</param>
+    /// <param name="size">Capacity of the context in tokens.</param>
+    /// <param name="part">Fraction to drop of the tokens after <paramref name="keep"/>.</param>
+    /// <exception cref="ContextOverflowException">The tokens to keep exceed the capacity.</exception>
     public static int ToDrop(int count, int keep, int needed, int size, float part)
     {
         int excess = count - size;
@@ -50,10 +50,10 @@ internal static class ContextRoom
         if (possible < excess)
         {
             throw new ContextOverflowException(
-                $"The context holds {size} tokens; the {keep} to keep and the {needed} to read are more. Shorten the prompt, lower TokensKeep or raise ContextSize.");
+                $"The context holds {size} tokens; {keep} tokens to keep and {needed} to read do not fit. Shorten the prompt, lower TokensKeep or raise ContextSize.");
         }
 
-        // Dropping takes a pass over the cache: not for a token at a time, however small the part.
+        // Each drop takes a pass over the cache, so a minimum applies even to a small fraction.
         int least = Math.Clamp(size / 16, 1, MostLeast);
         int wanted = Math.Max((int)Math.Ceiling((count - keep) * part), least);
         return Math.Clamp(wanted, excess, possible);

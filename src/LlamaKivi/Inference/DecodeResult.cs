@@ -1,21 +1,21 @@
 namespace LlamaKivi.Native;
 
-/// <summary>What came of decoding a batch.</summary>
+/// <summary>Result of decoding a batch.</summary>
 public enum DecodeResult
 {
     /// <summary>The batch is not valid.</summary>
     InvalidInputBatch = -1,
 
-    /// <summary>Decoded.</summary>
+    /// <summary>The batch was decoded.</summary>
     Ok = 0,
 
     /// <summary>The KV cache has no room for the batch.</summary>
     NoKvSlot = 1,
 
-    /// <summary>Cancelled.</summary>
+    /// <summary>Decoding was cancelled.</summary>
     ComputeAborted = 2,
 
-    /// <summary>There is not enough memory.</summary>
+    /// <summary>Not enough memory.</summary>
     AllocationFailed = -2,
 
     /// <summary>The computation failed.</summary>

@@ -1,11 +1,11 @@
 namespace LlamaKivi.Native;
 
-/// <summary>What came of encoding a batch.</summary>
+/// <summary>Result of encoding a batch.</summary>
 public enum EncodeResult
 {
-    /// <summary>It failed.</summary>
+    /// <summary>Encoding failed.</summary>
     Error = -1,
 
-    /// <summary>Encoded.</summary>
+    /// <summary>The batch was encoded.</summary>
     Ok = 0,
 }

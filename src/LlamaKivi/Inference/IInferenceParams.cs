@@ -3,27 +3,27 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Abstractions;
 
-/// <summary>How to continue a text.</summary>
+/// <summary>Parameters of one inference.</summary>
 public interface IInferenceParams
 {
-    /// <summary>Tokens at the start of the context that truncation keeps besides the beginning-of-text token; -1: the whole first prompt. Fewer than the context holds.</summary>
+    /// <summary>Number of tokens at the start, besides the beginning-of-text token, that a full context keeps; -1: the whole first prompt. Must be less than the context size.</summary>
     int TokensKeep { get; set; }
 
-    /// <summary>Most tokens to generate; -1: until the text ends.</summary>
+    /// <summary>Maximum number of generated tokens; -1: no limit.</summary>
     int MaxTokens { get; set; }
 
-    /// <summary>Texts that end generation once they have been written. Empty ones end nothing.</summary>
+    /// <summary>Stop strings: generation ends after one of them was generated. Empty strings are ignored.</summary>
     IReadOnlyList<string> AntiPrompts { get; set; }
 
-    /// <summary>Chooses each token.</summary>
+    /// <summary>Sampling pipeline that selects each token.</summary>
     ISamplingPipeline SamplingPipeline { get; set; }
 
-    /// <summary>True: control tokens such as an end of turn appear in the text.</summary>
+    /// <summary>Whether the text includes control tokens such as an end of turn.</summary>
     bool DecodeSpecialTokens { get; set; }
 
-    /// <summary>What to do when the context is full.</summary>
+    /// <summary>Behavior when the context is full.</summary>
     ContextOverflowStrategy OverflowStrategy { get; set; }
 
-    /// <summary>Part of the tokens after <see cref="TokensKeep"/> that truncation drops, above 0 and below 1. It drops at least a sixteenth of the context or 32 tokens, if that is less.</summary>
+    /// <summary>Fraction, between 0 and 1 exclusive, of the tokens after <see cref="TokensKeep"/> that a full context drops. At least the smaller of 32 tokens and 1/16 of the context is dropped.</summary>
     float ContextTruncationPercentage { get; set; }
 }

@@ -6,7 +6,7 @@ using Microsoft.Extensions.Configuration;
 
 namespace LlamaKivi.Common;
 
-/// <summary>How to continue a text. Can be written as JSON and read back, and bound from configuration.</summary>
+/// <summary>Parameters of one inference. Serializable as JSON and bindable from configuration.</summary>
 public record InferenceParams : IInferenceParams
 {
     /// <inheritdoc/>
@@ -19,7 +19,7 @@ public record InferenceParams : IInferenceParams
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(AntiPrompts))]
     public IReadOnlyList<string> AntiPrompts { get; set => field = value ?? []; } = [];
 
-    /// <summary>The section of <see cref="AntiPrompts"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="AntiPrompts"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(AntiPrompts)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? AntiPromptsSection
     {
@@ -38,7 +38,7 @@ public record InferenceParams : IInferenceParams
     [JsonConverter(typeof(SamplingPipelineConverter))]
     public ISamplingPipeline SamplingPipeline { get; set => field = value ?? new DefaultSamplingPipeline(); } = new DefaultSamplingPipeline();
 
-    /// <summary>The section of <see cref="SamplingPipeline"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="SamplingPipeline"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(SamplingPipeline)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? SamplingPipelineSection
     {
@@ -49,7 +49,7 @@ public record InferenceParams : IInferenceParams
             {
                 if (SamplingPipeline is not DefaultSamplingPipeline pipeline)
                 {
-                    throw ConfigurationValues.Wrong(value, $"the pipeline is a {SamplingPipeline?.GetType().Name}, and configuration sets a {nameof(DefaultSamplingPipeline)} alone");
+                    throw ConfigurationValues.Wrong(value, $"the pipeline is a {SamplingPipeline?.GetType().Name}; configuration can only set a {nameof(DefaultSamplingPipeline)}");
                 }
 
                 ConfigurationValues.ReadPipeline(value, pipeline);

@@ -1,7 +1,7 @@
 namespace LlamaKivi;
 
-/// <summary>The pieces of text of one call of an executor, and what came of that call.</summary>
-/// <remarks>Enumerating it once more is a call once more: the results are then of that one.</remarks>
+/// <summary>Text pieces and results of one inference.</summary>
+/// <remarks>A second enumeration runs a new inference, which replaces the results.</remarks>
 public sealed class InferenceStream : IAsyncEnumerable<string>
 {
     private readonly Func<InferenceStream, IAsyncEnumerable<string>> _run;
@@ -12,13 +12,13 @@ public sealed class InferenceStream : IAsyncEnumerable<string>
         _run = run;
     }
 
-    /// <summary>The context the call works on; null: it has one of its own and was not begun.</summary>
+    /// <summary>Context of the inference; null: not started yet, for executors that create one per call.</summary>
     public LLamaContext? Context { get; internal set; }
 
-    /// <summary>How long the call took, once the stream was read to its end.</summary>
+    /// <summary>Timings of the inference, complete after the last piece.</summary>
     public InferenceTimings Timings => Results.Timings;
 
-    /// <summary>Why the call ended, once the stream was read to its end.</summary>
+    /// <summary>Stop reason of the inference, set after the last piece.</summary>
     public StopReason StopReason => Results.StopReason;
 
     internal InferenceResults Results { get; } = new();
@@ -28,7 +28,7 @@ public sealed class InferenceStream : IAsyncEnumerable<string>
         new SingleReader<string>(_run(this)).GetAsyncEnumerator(cancellationToken);
 }
 
-/// <summary>What came of a call of an executor; any thread may ask.</summary>
+/// <summary>Results of one inference; readable from any thread.</summary>
 internal sealed class InferenceResults
 {
     private readonly Lock _lock = new();
@@ -54,6 +54,6 @@ internal sealed class InferenceResults
 
     public StopReason StopReason { get; set; }
 
-    /// <summary>Tokens of the text that the cache held before the call.</summary>
+    /// <summary>Number of tokens of the text that were already in the cache.</summary>
     public int CachedTokens { get; set; }
 }

@@ -1,37 +1,37 @@
 namespace LlamaKivi;
 
-/// <summary>How long an inference took.</summary>
-/// <param name="PromptTokens">Tokens read.</param>
-/// <param name="PromptSeconds">Seconds to read them.</param>
-/// <param name="GeneratedTokens">Tokens written.</param>
-/// <param name="DecodeSeconds">Seconds to compute them: sampling and the forward passes between two tokens.</param>
+/// <summary>Token counts and durations of one inference.</summary>
+/// <param name="PromptTokens">Number of prefilled tokens.</param>
+/// <param name="PromptSeconds">Prefill time in seconds.</param>
+/// <param name="GeneratedTokens">Number of generated tokens.</param>
+/// <param name="DecodeSeconds">Decode time in seconds: sampling and the forward passes between two tokens.</param>
 public readonly record struct InferenceTimings(int PromptTokens, double PromptSeconds, int GeneratedTokens, double DecodeSeconds)
 {
-    /// <summary>Tokens read per second.</summary>
+    /// <summary>Prefill speed in tokens per second.</summary>
     public double PromptTokensPerSecond => PromptSeconds > 0 ? PromptTokens / PromptSeconds : 0;
 
-    /// <summary>Tokens written per second; the first costs no forward pass of its own and is not counted.</summary>
+    /// <summary>Decode speed in tokens per second, without the first token, which takes no forward pass of its own.</summary>
     public double DecodeTokensPerSecond => DecodeSeconds > 0 && GeneratedTokens > 1 ? (GeneratedTokens - 1) / DecodeSeconds : 0;
 }
 
 /// <summary>Why an inference ended.</summary>
 public enum StopReason
 {
-    /// <summary>It has not ended, or its reader left.</summary>
+    /// <summary>The inference has not ended, or its enumerator was disposed of early.</summary>
     None,
 
-    /// <summary>The model ended the text.</summary>
+    /// <summary>The model generated an end-of-generation token.</summary>
     EndOfGeneration,
 
-    /// <summary><see cref="Abstractions.IInferenceParams.MaxTokens"/> were written.</summary>
+    /// <summary><see cref="Abstractions.IInferenceParams.MaxTokens"/> tokens were generated.</summary>
     MaxTokens,
 
-    /// <summary>One of <see cref="Abstractions.IInferenceParams.AntiPrompts"/> was written.</summary>
+    /// <summary>One of <see cref="Abstractions.IInferenceParams.AntiPrompts"/> was generated.</summary>
     AntiPrompt,
 
-    /// <summary>It was cancelled after some of the text was written.</summary>
+    /// <summary>The inference was cancelled during generation.</summary>
     Cancelled,
 
-    /// <summary>The context is full, and <see cref="Abstractions.IInferenceParams.OverflowStrategy"/> makes no room.</summary>
+    /// <summary>The context is full and <see cref="Abstractions.IInferenceParams.OverflowStrategy"/> drops no tokens.</summary>
     ContextFull,
 }

@@ -8,10 +8,9 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-/// <summary>Answers instructions: each text after the first stands between a prefix and a suffix that say so.</summary>
+/// <summary>Answers instructions: wraps each text after the first in an instruction prefix and suffix.</summary>
 /// <remarks>
-/// An answer that the model ended, or that is as long as it may be, is followed by the piece "\n> ", which asks the reader for the next instruction. It is not a part of
-/// the text that the model reads.
+/// An answer that ends by itself or at MaxTokens is followed by the piece "\n> ", a prompt for the user. It is not part of the model's text.
 /// </remarks>
 public class InstructExecutor : StatefulExecutorBase
 {
@@ -21,11 +20,11 @@ public class InstructExecutor : StatefulExecutorBase
     private int[] _prefixTokens;
     private int[] _suffixTokens;
 
-    /// <summary>Works on sequence 0 of a context.</summary>
+    /// <summary>Creates an executor on sequence 0 of a context.</summary>
     /// <param name="context">The context.</param>
-    /// <param name="instructionPrefix">What stands before an instruction; writing it ends an answer.</param>
-    /// <param name="instructionSuffix">What stands before the answer.</param>
-    /// <param name="logger">Told of what happens to the context.</param>
+    /// <param name="instructionPrefix">Text before an instruction; also a stop string for answers.</param>
+    /// <param name="instructionSuffix">Text between an instruction and its answer.</param>
+    /// <param name="logger">Receives messages about the context.</param>
     public InstructExecutor(
         LLamaContext context, string instructionPrefix = "\n\n### Instruction:\n\n", string instructionSuffix = "\n\n### Response:\n\n", ILogger? logger = null)
         : base(context, logger)
@@ -58,7 +57,7 @@ public class InstructExecutor : StatefulExecutorBase
         cancellationToken.ThrowIfCancellationRequested();
         if (data is not InstructExecutorState state)
         {
-            throw new ArgumentException("The state is not of an InstructExecutor.", nameof(data));
+            throw new ArgumentException("The state is not an InstructExecutor's.", nameof(data));
         }
 
         using ContextCall call = Enter();
@@ -81,12 +80,12 @@ public class InstructExecutor : StatefulExecutorBase
         return IsPromptRun ? tokenizer.Encode(text, tokenizer.AddBos, parseSpecial: true) : Instruction(text);
     }
 
-    // As the turns one by one: the messages up to the first answer as they are, those after an answer as an instruction, an answer as it was written.
+    // Encodes a conversation as successive calls would: messages before the first answer verbatim, later ones as instructions, answers verbatim.
     private protected override (int[] Tokens, int Last) EncodeConversation(string text, ChatHistory history, IHistoryTransform transform, bool addBos)
     {
         if (transform is PromptTemplateTransformer)
         {
-            return base.EncodeConversation(text, history, transform, addBos);  // the template marks the turns
+            return base.EncodeConversation(text, history, transform, addBos);  // the template marks the turns itself
         }
 
         Tokenizer tokenizer = Context.Weights.Tokenizer;
@@ -143,18 +142,18 @@ public class InstructExecutor : StatefulExecutorBase
             AntiPrompts = [.. options.AntiPrompts ?? [], _prefix],
         };
 
-    /// <summary>Where the executor is in its text.</summary>
+    /// <summary>State of an <see cref="InstructExecutor"/>.</summary>
     public class InstructExecutorState : ExecutorBaseState
     {
-        /// <summary>Whether no text was read yet.</summary>
+        /// <summary>Whether the executor has not read any text yet.</summary>
         [JsonPropertyName("is_prompt_run")]
         public bool IsPromptRun { get; set; }
 
-        /// <summary>Tokens before an instruction.</summary>
+        /// <summary>Tokens of the instruction prefix.</summary>
         [JsonPropertyName("inp_pfx")]
         public LLamaToken[]? InputPrefixTokens { get; set; }
 
-        /// <summary>Tokens before the answer.</summary>
+        /// <summary>Tokens of the instruction suffix.</summary>
         [JsonPropertyName("inp_sfx")]
         public LLamaToken[]? InputSuffixTokens { get; set; }
     }

@@ -5,8 +5,8 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-/// <summary>Continues one growing text: each call reads more of it and writes on, with all that came before in the cache.</summary>
-/// <remarks>A text after the first is a line: where it ends neither with a line break nor with a control token, a line break follows it.</remarks>
+/// <summary>Continues one growing text: each call appends to it and generates, with all earlier tokens in the cache.</summary>
+/// <remarks>Each text after the first is a line: a line break is appended unless it ends with a line break or a control token.</remarks>
 public class InteractiveExecutor(LLamaContext context, ILogger? logger = null) : StatefulExecutorBase(context, logger)
 {
     /// <inheritdoc/>
@@ -24,7 +24,7 @@ public class InteractiveExecutor(LLamaContext context, ILogger? logger = null) :
         cancellationToken.ThrowIfCancellationRequested();
         if (data is not InteractiveExecutorState)
         {
-            throw new ArgumentException("The state is not of an InteractiveExecutor.", nameof(data));
+            throw new ArgumentException("The state is not an InteractiveExecutor's.", nameof(data));
         }
 
         Restore(data);
@@ -39,10 +39,10 @@ public class InteractiveExecutor(LLamaContext context, ILogger? logger = null) :
         return isLine ? tokens : tokenizer.Encode(text + "\n", addBos: false, parseSpecial: true);
     }
 
-    /// <summary>Where the executor is in its text.</summary>
+    /// <summary>State of an <see cref="InteractiveExecutor"/>.</summary>
     public class InteractiveExecutorState : ExecutorBaseState
     {
-        /// <summary>Whether no text was read yet.</summary>
+        /// <summary>Whether the executor has not read any text yet.</summary>
         [JsonPropertyName("is_prompt_run")]
         public bool IsPromptRun { get; set; }
     }

@@ -2,16 +2,16 @@ using System.Runtime.InteropServices;
 
 namespace LlamaKivi.Native;
 
-/// <summary>Tokens to hand to the engine in one call. Sequences may share the tokens they begin with.</summary>
+/// <summary>Tokens to decode in one call of the engine. Sequences may share a common prefix.</summary>
 public class LLamaBatch
 {
-    private readonly Dictionary<int, int[]> _shared = [];  // by the first sequence of a token: the others
+    private readonly Dictionary<int, int[]> _shared = [];  // first sequence of a token -> its other sequences
     private int[] _tokens;       // [TokenCount]
     private int[] _positions;    // [TokenCount]
     private int[] _sequenceIds;  // [TokenCount]
-    private byte[] _outputs;     // [TokenCount], 1: logits wanted
+    private byte[] _outputs;     // [TokenCount], 1: compute logits
 
-    /// <summary>Creates an empty batch; it grows as tokens come.</summary>
+    /// <summary>Creates an empty batch, which grows on demand.</summary>
     public LLamaBatch()
     {
         const int initial = 64;
@@ -21,13 +21,13 @@ public class LLamaBatch
         _outputs = new byte[initial];
     }
 
-    /// <summary>Tokens in the batch.</summary>
+    /// <summary>Number of tokens in the batch.</summary>
     public int TokenCount { get; private set; }
 
-    /// <summary>Sequences a token may belong to.</summary>
+    /// <summary>Largest number of sequences that a token of the batch belongs to.</summary>
     public int SequenceCapacity { get; private set; } = 1;
 
-    // Sequences all of whose tokens in the batch belong to others too.
+    // Sequences whose tokens in the batch all belong to other sequences too: first sequence -> the others.
     internal IReadOnlyDictionary<int, int[]> Shared => _shared;
 
     internal ReadOnlySpan<int> Tokens => _tokens.AsSpan(0, TokenCount);
@@ -40,17 +40,17 @@ public class LLamaBatch
 
     /// <summary>Adds a token.</summary>
     /// <param name="token">The token.</param>
-    /// <param name="pos">Its position, which must continue its sequence.</param>
-    /// <param name="sequences">Its sequences. Several: then so do all tokens of the first one in the batch, and all of them are empty so far.</param>
-    /// <param name="logits">Whether its logits are wanted.</param>
-    /// <returns>The token's index in the batch, under which its logits are read.</returns>
-    /// <exception cref="ArgumentException">No sequence is given.</exception>
-    /// <exception cref="NotSupportedException">Other tokens of the batch belong to some of the sequences and not to all.</exception>
+    /// <param name="pos">Position of the token; must continue its sequence.</param>
+    /// <param name="sequences">Sequences of the token. With several, all tokens of the first sequence in the batch must have the same sequences, and all of these must be empty in the context.</param>
+    /// <param name="logits">Whether to compute the token's logits.</param>
+    /// <returns>Index of the token in the batch and of its logits.</returns>
+    /// <exception cref="ArgumentException"><paramref name="sequences"/> is empty.</exception>
+    /// <exception cref="NotSupportedException">Other tokens of the batch belong to some but not all of the sequences.</exception>
     public int Add(LLamaToken token, LLamaPos pos, ReadOnlySpan<LLamaSeqId> sequences, bool logits)
     {
         if (sequences.IsEmpty)
         {
-            throw new ArgumentException("A token needs a sequence; none is given.", nameof(sequences));
+            throw new ArgumentException("A token needs at least one sequence; none is given.", nameof(sequences));
         }
 
         int first = (int)sequences[0];
@@ -79,7 +79,7 @@ public class LLamaBatch
     }
 
     /// <summary>Adds a token to a sequence.</summary>
-    /// <returns>The token's index in the batch, under which its logits are read.</returns>
+    /// <returns>Index of the token in the batch and of its logits.</returns>
     public int Add(LLamaToken token, LLamaPos pos, LLamaSeqId sequence, bool logits)
     {
         if (_shared.Count > 0)
@@ -102,12 +102,12 @@ public class LLamaBatch
         return index;
     }
 
-    /// <summary>Adds tokens at successive positions of a sequence.</summary>
+    /// <summary>Adds tokens at consecutive positions of a sequence.</summary>
     /// <param name="tokens">The tokens.</param>
-    /// <param name="start">Position of the first.</param>
-    /// <param name="sequence">Their sequence.</param>
-    /// <param name="logitsLast">Whether the last one's logits are wanted.</param>
-    /// <returns>The last token's index in the batch; -1 if there are none.</returns>
+    /// <param name="start">Position of the first token.</param>
+    /// <param name="sequence">Sequence of the tokens.</param>
+    /// <param name="logitsLast">Whether to compute the last token's logits.</param>
+    /// <returns>Index of the last token in the batch; -1 if <paramref name="tokens"/> is empty.</returns>
     public int AddRange(ReadOnlySpan<LLamaToken> tokens, LLamaPos start, LLamaSeqId sequence, bool logitsLast)
     {
         Reserve(TokenCount + tokens.Length);
@@ -120,14 +120,14 @@ public class LLamaBatch
         return last;
     }
 
-    /// <summary>Removes all tokens; the memory stays for the next ones.</summary>
+    /// <summary>Removes all tokens and keeps the buffers.</summary>
     public void Clear()
     {
         TokenCount = 0;
         _shared.Clear();
     }
 
-    // What sequences share is copied as a whole, so that their tokens in a batch are the same ones.
+    // Sequences that share a prefix get a copy of the first one's cache, so all their tokens in a batch must be shared.
     private void CheckShares(int first, int[] others)
     {
         bool consistent = _shared.TryGetValue(first, out int[]? known) ? known.AsSpan().SequenceEqual(others)
@@ -136,7 +136,7 @@ public class LLamaBatch
         if (!consistent)
         {
             throw new NotSupportedException(
-                $"A token belongs to sequence {first}{string.Concat(others.Select(other => $", {other}"))}, and other tokens of the batch to some of these and not to all. Decode what they share in a batch of its own.");
+                $"A token belongs to sequence {first}{string.Concat(others.Select(other => $", {other}"))}, but other tokens of the batch belong to only some of these. Decode the shared tokens in a separate batch.");
         }
     }
 

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Native;
 
-/// <summary>Embeddings to hand to the engine in one call, in the place of tokens. Each belongs to one sequence.</summary>
+/// <summary>Embeddings to decode in one call of the engine instead of tokens. Each belongs to one sequence.</summary>
 public class LLamaBatchEmbeddings
 {
     private readonly List<float> _embeddings = [];
@@ -9,23 +9,23 @@ public class LLamaBatchEmbeddings
     private readonly List<byte> _outputs = [];
 
     /// <summary>Creates an empty batch.</summary>
-    /// <param name="embeddingDimensions">Elements of an embedding.</param>
+    /// <param name="embeddingDimensions">Embedding length in floats.</param>
     public LLamaBatchEmbeddings(int embeddingDimensions)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(embeddingDimensions);
         EmbeddingDimensions = embeddingDimensions;
     }
 
-    /// <summary>Writes an embedding.</summary>
+    /// <summary>Writes an embedding to a buffer of <see cref="EmbeddingDimensions"/> floats.</summary>
     public delegate void WriteEmbeddingsDelegate<in TParam>(Span<float> dest, TParam parameter);
 
-    /// <summary>Elements of an embedding.</summary>
+    /// <summary>Embedding length in floats.</summary>
     public int EmbeddingDimensions { get; }
 
-    /// <summary>Embeddings in the batch.</summary>
+    /// <summary>Number of embeddings in the batch.</summary>
     public int EmbeddingsCount { get; private set; }
 
-    /// <summary>Sequences an embedding may belong to.</summary>
+    /// <summary>Largest number of sequences that an embedding belongs to: 1.</summary>
     public int SequenceCapacity { get; private set; } = 1;
 
     internal float[] Embeddings => [.. _embeddings];
@@ -37,23 +37,23 @@ public class LLamaBatchEmbeddings
     internal byte[] Outputs => [.. _outputs];
 
     /// <summary>Adds an embedding.</summary>
-    /// <param name="embedding">Its <see cref="EmbeddingDimensions"/> elements.</param>
-    /// <param name="pos">Its position, which must continue its sequence.</param>
-    /// <param name="sequences">Its sequence: exactly one.</param>
-    /// <param name="logits">Whether its logits are wanted.</param>
-    /// <returns>Its index in the batch, under which its logits are read.</returns>
-    /// <exception cref="ArgumentException">It has another length, or no sequence is given.</exception>
-    /// <exception cref="NotSupportedException">More than one sequence is given.</exception>
+    /// <param name="embedding">Embedding of <see cref="EmbeddingDimensions"/> floats.</param>
+    /// <param name="pos">Position of the embedding; must continue its sequence.</param>
+    /// <param name="sequences">Sequence of the embedding: exactly one.</param>
+    /// <param name="logits">Whether to compute logits.</param>
+    /// <returns>Index of the embedding in the batch and of its logits.</returns>
+    /// <exception cref="ArgumentException">The embedding has another length, or <paramref name="sequences"/> is empty.</exception>
+    /// <exception cref="NotSupportedException"><paramref name="sequences"/> has more than one element.</exception>
     public int Add(ReadOnlySpan<float> embedding, LLamaPos pos, ReadOnlySpan<LLamaSeqId> sequences, bool logits)
     {
         if (sequences.Length > 1)
         {
-            throw new NotSupportedException($"An embedding belongs to one sequence; {sequences.Length} are given. Decode in one sequence and copy that to the others.");
+            throw new NotSupportedException($"An embedding belongs to one sequence; {sequences.Length} are given. Decode it in one sequence and copy that sequence to the others.");
         }
 
         return sequences.Length == 1
             ? Add(embedding, pos, sequences[0], logits)
-            : throw new ArgumentException("An embedding needs a sequence; none is given.", nameof(sequences));
+            : throw new ArgumentException("An embedding needs one sequence; none is given.", nameof(sequences));
     }
 
     /// <inheritdoc cref="Add(ReadOnlySpan{float}, LLamaPos, ReadOnlySpan{LLamaSeqId}, bool)"/>
@@ -61,7 +61,7 @@ public class LLamaBatchEmbeddings
     {
         if (embedding.Length != EmbeddingDimensions)
         {
-            throw new ArgumentException($"The embedding has {embedding.Length} elements; this batch is for {EmbeddingDimensions}.", nameof(embedding));
+            throw new ArgumentException($"The embedding has {embedding.Length} elements; this batch takes embeddings of {EmbeddingDimensions}.", nameof(embedding));
         }
 
         _embeddings.AddRange(embedding);
@@ -71,13 +71,13 @@ public class LLamaBatchEmbeddings
         return EmbeddingsCount++;
     }
 
-    /// <summary>Adds an embedding that a delegate writes.</summary>
-    /// <returns>Its index in the batch.</returns>
+    /// <summary>Adds an embedding written by a delegate.</summary>
+    /// <returns>Index of the embedding in the batch.</returns>
     public int Add<TParam>(TParam parameter, WriteEmbeddingsDelegate<TParam> write, LLamaPos pos, ReadOnlySpan<LLamaSeqId> sequences, bool logits) =>
         Add(Written(parameter, write), pos, sequences, logits);
 
-    /// <summary>Adds an embedding that a delegate writes.</summary>
-    /// <returns>Its index in the batch.</returns>
+    /// <summary>Adds an embedding written by a delegate.</summary>
+    /// <returns>Index of the embedding in the batch.</returns>
     public int Add<TParam>(TParam parameter, WriteEmbeddingsDelegate<TParam> write, LLamaPos pos, LLamaSeqId sequence, bool logits) =>
         Add(Written(parameter, write), pos, sequence, logits);
 

@@ -5,37 +5,39 @@ namespace LlamaKivi;
 
 public sealed partial class LLamaContext
 {
-    /// <summary>Computes the embeddings of a batch's tokens and leaves the sequences as they were. The context must be one with Embeddings.</summary>
+    /// <summary>Computes the embeddings of a batch's tokens without changing the sequences.</summary>
+    /// <returns><see cref="EncodeResult.Error"/> if the batch is invalid or the cache has no room.</returns>
+    /// <exception cref="NotSupportedException">The context was created without Embeddings.</exception>
     public EncodeResult Encode(LLamaBatch batch) => Encode(batch, CancellationToken.None);
 
-    /// <summary>Does what <see cref="Encode(LLamaBatch)"/> does, on another thread.</summary>
+    /// <summary>Runs <see cref="Encode(LLamaBatch)"/> on a thread pool thread.</summary>
     public Task<EncodeResult> EncodeAsync(LLamaBatch batch, CancellationToken cancellationToken = default) =>
         Task.Run(() => Encode(batch, cancellationToken), cancellationToken);
 
-    /// <summary>Appends a batch's tokens to their sequences and computes the logits asked for, or the embeddings in a context with Embeddings.</summary>
-    /// <returns><see cref="DecodeResult.NoKvSlot"/> if the cache has no room; the context is then as it was.</returns>
+    /// <summary>Appends a batch's tokens to their sequences and computes the requested logits, or the embeddings if the context has Embeddings.</summary>
+    /// <returns><see cref="DecodeResult.NoKvSlot"/> if the cache has no room; the context is then unchanged.</returns>
     public DecodeResult Decode(LLamaBatch batch) => Decode(batch, CancellationToken.None);
 
-    /// <summary>Does what <see cref="Decode(LLamaBatch)"/> does, on another thread.</summary>
-    /// <exception cref="OperationCanceledException">Cancelled; the context is as it was.</exception>
+    /// <summary>Runs <see cref="Decode(LLamaBatch)"/> on a thread pool thread.</summary>
+    /// <exception cref="OperationCanceledException">Cancelled; the context is unchanged.</exception>
     public Task<DecodeResult> DecodeAsync(LLamaBatch batch, CancellationToken cancellationToken = default) =>
         Task.Run(() => Decode(batch, cancellationToken), cancellationToken);
 
-    /// <summary>Does what <see cref="Decode(LLamaBatch)"/> does with embeddings in the place of tokens.</summary>
+    /// <summary>Like <see cref="Decode(LLamaBatch)"/>, with embeddings instead of tokens.</summary>
     public DecodeResult Decode(LLamaBatchEmbeddings batch) => Decode(batch, CancellationToken.None);
 
-    /// <summary>Does what <see cref="Decode(LLamaBatchEmbeddings)"/> does, on another thread.</summary>
-    /// <exception cref="OperationCanceledException">Cancelled; the context is as it was.</exception>
+    /// <summary>Runs <see cref="Decode(LLamaBatchEmbeddings)"/> on a thread pool thread.</summary>
+    /// <exception cref="OperationCanceledException">Cancelled; the context is unchanged.</exception>
     public Task<DecodeResult> DecodeAsync(LLamaBatchEmbeddings batch, CancellationToken cancellationToken = default) =>
         Task.Run(() => Decode(batch, cancellationToken), cancellationToken);
 
-    /// <summary>Appends tokens to a sequence, as many at a time as <see cref="BatchSize"/> allows.</summary>
+    /// <summary>Appends tokens to a sequence, in batches of at most <see cref="BatchSize"/>.</summary>
     /// <param name="tokens">The tokens.</param>
     /// <param name="id">The sequence.</param>
-    /// <param name="batch">Memory to use; after the call it holds the last tokens, the very last with logits.</param>
-    /// <param name="n_past">Tokens the sequence has.</param>
-    /// <param name="cancellationToken">Stops it; what was decoded by then stays.</param>
-    /// <returns>What came of it; the tokens that were not decoded; the tokens the sequence has now.</returns>
+    /// <param name="batch">Buffer; after the call it contains the last tokens, with logits for the very last.</param>
+    /// <param name="n_past">Number of tokens already in the sequence.</param>
+    /// <param name="cancellationToken">Cancels decoding; batches decoded before stay in the sequence.</param>
+    /// <returns>Result of the last batch, number of tokens not decoded, and number of tokens now in the sequence.</returns>
     public Task<(DecodeResult, int, int)> DecodeAsync(
         List<LLamaToken> tokens, LLamaSeqId id, LLamaBatch batch, int n_past, CancellationToken cancellationToken = default)
     {
@@ -71,7 +73,7 @@ public sealed partial class LLamaContext
         ArgumentNullException.ThrowIfNull(batch);
         if (!Options.Embeddings)
         {
-            throw new NotSupportedException("Encode gives embeddings; create the context with Embeddings = true.");
+            throw new NotSupportedException("Encode computes embeddings; create the context with Embeddings = true.");
         }
 
         using ContextCall call = Enter();
@@ -118,13 +120,13 @@ public sealed partial class LLamaContext
         return result;
     }
 
-    // What is shared is decoded in one sequence and copied to the others.
+    // Shared tokens are decoded in one sequence, whose cache is copied to the others.
     private void CheckEmpty(int sequence)
     {
         if (Handle.SeqLength(sequence) > 0)
         {
             throw new NotSupportedException(
-                $"A token of the batch belongs to several sequences, and sequence {sequence} has tokens already. Sequences can share what they begin with; after that, decode in one and copy it to the others.");
+                $"A token of the batch belongs to several sequences, but sequence {sequence} already has tokens. Only empty sequences can share tokens; otherwise decode in one sequence and copy it to the others.");
         }
     }
 
@@ -139,7 +141,7 @@ public sealed partial class LLamaContext
     {
         if (count > BatchSize)
         {
-            throw new ArgumentException($"The batch has {count} tokens; this context takes {BatchSize} at a time. Raise BatchSize, or decode in pieces.", nameof(batch));
+            throw new ArgumentException($"The batch has {count} tokens; this context takes at most {BatchSize}. Raise BatchSize, or decode several smaller batches.", nameof(batch));
         }
 
         if (count == 0)

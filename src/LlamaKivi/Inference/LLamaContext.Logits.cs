@@ -5,12 +5,12 @@ namespace LlamaKivi;
 
 public sealed partial class LLamaContext
 {
-    /// <summary>Tokens that end a text.</summary>
+    /// <summary>End-of-generation tokens.</summary>
     internal int[] EndTokens => field ??= Weights.Tokenizer.EndTokens;
 
-    /// <summary>The logits of batch token <paramref name="index"/> of the last decode, one per vocabulary token; -1: of the last one that has any.</summary>
-    /// <remarks>A copy, which the caller may change; the same one for an index until the context decodes again, after which its memory is used again.</remarks>
-    /// <exception cref="GetLogitsInvalidIndexException">Logits were not asked for at this index.</exception>
+    /// <summary>Logits of token <paramref name="index"/> of the last batch, [vocabulary size]; -1: of the last token with logits.</summary>
+    /// <remarks>A copy that the caller may change. Calls with the same index return the same copy until the next decode, which reuses its memory.</remarks>
+    /// <exception cref="GetLogitsInvalidIndexException">No logits were requested at this index.</exception>
     internal Span<float> Logits(int index)
     {
         IReadOnlyList<int> there = Handle.OutputIndexes;

@@ -5,22 +5,22 @@ namespace LlamaKivi;
 
 public sealed partial class LLamaContext
 {
-    /// <summary>Saves what the cache holds of every sequence. The file appears whole or not at all.</summary>
+    /// <summary>Saves the cache of all sequences. The file is replaced atomically.</summary>
     public void SaveState(string filename)
     {
         using State state = GetState();
         WholeFile.Write(filename, state.Save);
     }
 
-    /// <summary>Saves what the cache holds of a sequence. The file appears whole or not at all.</summary>
+    /// <summary>Saves the cache of one sequence. The file is replaced atomically.</summary>
     public void SaveState(string filename, LLamaSeqId sequence)
     {
         using SequenceState state = GetState(sequence);
         WholeFile.Write(filename, stream => stream.Write(state.Data.Span));
     }
 
-    /// <summary>Copies what the cache holds of every sequence.</summary>
-    /// <exception cref="ContextBusyException">The context computes.</exception>
+    /// <summary>Copies the cache of all sequences.</summary>
+    /// <exception cref="ContextBusyException">The context is computing.</exception>
     public State GetState()
     {
         using ContextCall call = Handle.Look($"{nameof(LLamaContext)}.{nameof(GetState)}");
@@ -29,11 +29,11 @@ public sealed partial class LLamaContext
             .Select(sequence => (sequence, Handle.SeqStateGet(sequence)))]);
     }
 
-    /// <summary>Copies what the cache holds of a sequence.</summary>
+    /// <summary>Copies the cache of one sequence.</summary>
     public SequenceState GetState(LLamaSeqId sequence) => new(Handle.SeqStateGet((int)sequence));
 
-    /// <summary>Puts back what <see cref="SaveState(string)"/> saved; sequences it does not hold become empty.</summary>
-    /// <exception cref="StateLoadException">The file is damaged, or belongs to another model or kind of KV cache; the context is as it was.</exception>
+    /// <summary>Restores the file written by <see cref="SaveState(string)"/>; sequences that are not in it become empty.</summary>
+    /// <exception cref="StateLoadException">The file is damaged, or its model or KV cache type differs; the context is unchanged.</exception>
     public void LoadState(string filename)
     {
         StateFile.Read(filename, () =>
@@ -42,20 +42,20 @@ public sealed partial class LLamaContext
             using State state = State.Load(stream);
             if (stream.CanSeek && stream.Position < stream.Length)
             {
-                throw new StateLoadException($"{stream.Length - stream.Position} bytes follow the saved context: it was appended to, or its number of sequences is damaged.");
+                throw new StateLoadException($"{stream.Length - stream.Position} bytes follow the saved context: data was appended, or the number of sequences is damaged.");
             }
 
             LoadState(state);
         });
     }
 
-    /// <summary>Puts back what <see cref="SaveState(string, LLamaSeqId)"/> saved, in place of a sequence.</summary>
-    /// <exception cref="StateLoadException">The file is damaged, or belongs to another model or kind of KV cache; the context is as it was.</exception>
+    /// <summary>Replaces a sequence by the file written by <see cref="SaveState(string, LLamaSeqId)"/>.</summary>
+    /// <exception cref="StateLoadException">The file is damaged, or its model or KV cache type differs; the context is unchanged.</exception>
     public void LoadState(string filename, LLamaSeqId sequence) =>
         StateFile.Read(filename, () => Handle.SeqStateSet((int)sequence, File.ReadAllBytes(filename)));
 
-    /// <summary>Puts back what <see cref="GetState()"/> copied; sequences it does not hold become empty.</summary>
-    /// <exception cref="StateLoadException">The state belongs to another model or kind of KV cache; the context is as it was.</exception>
+    /// <summary>Restores a copy made by <see cref="GetState()"/>; sequences that are not in it become empty.</summary>
+    /// <exception cref="StateLoadException">The state's model or KV cache type differs; the context is unchanged.</exception>
     public void LoadState(State state)
     {
         ArgumentNullException.ThrowIfNull(state);
@@ -80,8 +80,8 @@ public sealed partial class LLamaContext
         }
     }
 
-    /// <summary>Puts back what <see cref="GetState(LLamaSeqId)"/> copied, in place of a sequence.</summary>
-    /// <exception cref="StateLoadException">The state belongs to another model or kind of KV cache; the context is as it was.</exception>
+    /// <summary>Replaces a sequence by a copy made by <see cref="GetState(LLamaSeqId)"/>.</summary>
+    /// <exception cref="StateLoadException">The state's model or KV cache type differs; the context is unchanged.</exception>
     public void LoadState(SequenceState state, LLamaSeqId sequence)
     {
         ArgumentNullException.ThrowIfNull(state);
@@ -101,7 +101,7 @@ public sealed partial class LLamaContext
         }
     }
 
-    /// <summary>What the cache held of every sequence.</summary>
+    /// <summary>A copy of the cache of all sequences.</summary>
     public sealed class State : IDisposable
     {
         private static ReadOnlySpan<byte> Magic => "LKCT"u8;
@@ -110,13 +110,13 @@ public sealed partial class LLamaContext
 
         internal State((int Sequence, byte[] Data)[] sequences) => Sequences = sequences;
 
-        /// <summary>Bytes of all sequences.</summary>
+        /// <summary>Size of all sequences in bytes.</summary>
         public nuint Size => (nuint)Sequences.Sum(sequence => sequence.Data.LongLength);
 
         internal (int Sequence, byte[] Data)[] Sequences { get; private set; }
 
-        /// <summary>Reads what <see cref="Save"/> wrote.</summary>
-        /// <exception cref="StateLoadException">The stream holds something else, or ends early.</exception>
+        /// <summary>Reads a state written by <see cref="Save"/>.</summary>
+        /// <exception cref="StateLoadException">The stream does not contain a saved context, or ends early.</exception>
         public static State Load(Stream stream)
         {
             ArgumentNullException.ThrowIfNull(stream);
@@ -126,7 +126,7 @@ public sealed partial class LLamaContext
                 stream.ReadExactly(head);
                 if (!head[..4].SequenceEqual(Magic))
                 {
-                    throw new StateLoadException("This is no saved context: it does not begin with LKCT.");
+                    throw new StateLoadException("This is not a saved context: it does not begin with LKCT.");
                 }
 
                 int version = BinaryPrimitives.ReadInt32LittleEndian(head[4..]);
@@ -138,7 +138,7 @@ public sealed partial class LLamaContext
                 int count = BinaryPrimitives.ReadInt32LittleEndian(head[8..]);
                 if (count < 0)
                 {
-                    throw new StateLoadException($"The saved context says it has {count} sequences: it is damaged.");
+                    throw new StateLoadException($"The saved context is damaged: its number of sequences is {count}.");
                 }
 
                 var sequences = new List<(int, byte[])>();
@@ -149,13 +149,13 @@ public sealed partial class LLamaContext
                     int sequence = BinaryPrimitives.ReadInt32LittleEndian(head);
                     if (!seen.Add(sequence))
                     {
-                        throw new StateLoadException($"The saved context has sequence {sequence} twice: it is damaged.");
+                        throw new StateLoadException($"The saved context is damaged: it contains sequence {sequence} twice.");
                     }
 
                     long length = BinaryPrimitives.ReadInt64LittleEndian(head[4..]);
                     if (length < 0 || length > Array.MaxLength || (stream.CanSeek && length > stream.Length - stream.Position))
                     {
-                        throw new StateLoadException($"The saved context says a sequence takes {length} bytes, which it does not hold.");
+                        throw new StateLoadException($"The saved context is damaged: the size of a sequence is {length} bytes, more than the file has.");
                     }
 
                     byte[] data = new byte[length];
@@ -167,11 +167,11 @@ public sealed partial class LLamaContext
             }
             catch (EndOfStreamException)
             {
-                throw new StateLoadException("The saved context ends early: it was cut.");
+                throw new StateLoadException("The saved context is truncated.");
             }
         }
 
-        /// <summary>Does what <see cref="Load"/> does, on another thread.</summary>
+        /// <summary>Runs <see cref="Load"/> on a thread pool thread.</summary>
         public static Task<State> LoadAsync(Stream stream) => Task.Run(() => Load(stream));
 
         /// <summary>Writes the state.</summary>
@@ -192,25 +192,25 @@ public sealed partial class LLamaContext
             }
         }
 
-        /// <summary>Does what <see cref="Save"/> does, on another thread.</summary>
+        /// <summary>Runs <see cref="Save"/> on a thread pool thread.</summary>
         public Task SaveAsync(Stream stream) => Task.Run(() => Save(stream));
 
-        /// <summary>Lets go of the copy.</summary>
+        /// <summary>Releases the copy.</summary>
         public void Dispose() => Sequences = [];
     }
 
-    /// <summary>What the cache held of one sequence.</summary>
+    /// <summary>A copy of the cache of one sequence.</summary>
     public sealed class SequenceState : IDisposable
     {
         internal SequenceState(byte[] data) => Data = data;
 
-        /// <summary>Bytes of the state.</summary>
+        /// <summary>Size of the state in bytes.</summary>
         public nuint Size => (nuint)Data.Length;
 
-        /// <summary>The state: a versioned header, the cache's content, a checksum.</summary>
+        /// <summary>The serialized state: versioned header, cache content, checksum.</summary>
         public ReadOnlyMemory<byte> Data { get; private set; }
 
-        /// <summary>Lets go of the copy.</summary>
+        /// <summary>Releases the copy.</summary>
         public void Dispose() => Data = default;
     }
 }

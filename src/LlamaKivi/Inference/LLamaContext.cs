@@ -7,17 +7,17 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-/// <summary>A model's working state: the KV cache and the scratch memory. It does one thing at a time.</summary>
+/// <summary>Working state of a model: KV cache and scratch memory. A context runs one operation at a time.</summary>
 /// <remarks>
-/// What comes second throws <see cref="ContextBusyException"/>, which says what runs. An executor's stream, prefill or Infer has the context from its first token to its end; in
-/// the body of a loop over a stream, and from other threads between two of its tokens, the cache's usage, states and logits can be read and the threads set, and nothing
-/// else be changed. <see cref="Dispose"/> is let in at any time.
+/// A concurrent operation throws <see cref="ContextBusyException"/>, which names the running one. An executor's stream, prefill or Infer occupies the context from its first token to its end.
+/// Between two tokens of a stream, in its loop body or from other threads, cache usage, states and logits can be read and threads set; nothing else can be changed.
+/// <see cref="Dispose"/> is always allowed.
 /// </remarks>
 public sealed partial class LLamaContext : IDisposable
 {
     /// <summary>Creates a context.</summary>
-    /// <exception cref="ArgumentException">A parameter does not fit; the message says what would.</exception>
-    /// <exception cref="NativeOutOfMemoryException">There is not enough memory.</exception>
+    /// <exception cref="ArgumentException">A parameter does not fit the model; the message gives valid values.</exception>
+    /// <exception cref="NativeOutOfMemoryException">Not enough memory.</exception>
     public LLamaContext(LLamaWeights model, IContextParams @params, ILogger? logger = null)
         : this(model, @params, logger, embeddings: @params?.Embeddings ?? false)
     {
@@ -52,26 +52,26 @@ public sealed partial class LLamaContext : IDisposable
     /// <summary>The model.</summary>
     public LLamaWeights Weights { get; }
 
-    /// <summary>What the context was created with.</summary>
+    /// <summary>Parameters the context was created with.</summary>
     public IContextParams Params { get; }
 
     /// <summary>The native context.</summary>
     public ContextHandle Handle { get; }
 
-    /// <summary>Tokens the cache holds over all sequences.</summary>
+    /// <summary>KV cache capacity in tokens, shared by all sequences.</summary>
     public uint ContextSize => (uint)Options.ContextSize;
 
-    /// <summary>Most tokens handed to the engine in one call.</summary>
+    /// <summary>Maximum number of tokens per batch.</summary>
     public uint BatchSize => Math.Min(Params.BatchSize, ContextSize);
 
-    /// <summary>Elements of an embedding.</summary>
+    /// <summary>Embedding length in floats.</summary>
     public int EmbeddingSize => Weights.EmbeddingSize;
 
     /// <summary>Text encoding: UTF-8.</summary>
     public Encoding Encoding => Params.Encoding;
 
-    /// <summary>Threads; 0: one per processor. The same for reading and for writing. Set it between two steps of a stream, not while a prompt is read.</summary>
-    /// <exception cref="ContextBusyException">The context computes.</exception>
+    /// <summary>Number of threads for prefill and decode; 0: one per processor. May be set between two tokens of a stream, not during prefill.</summary>
+    /// <exception cref="ContextBusyException">The context is computing.</exception>
     public int GenerationThreads
     {
         get;
@@ -83,36 +83,36 @@ public sealed partial class LLamaContext : IDisposable
         }
     }
 
-    /// <summary>The same as <see cref="GenerationThreads"/>.</summary>
+    /// <summary>Same as <see cref="GenerationThreads"/>.</summary>
     public int BatchThreads
     {
         get => GenerationThreads;
         set => GenerationThreads = value;
     }
 
-    /// <summary>What the KV cache holds now.</summary>
+    /// <summary>Current usage of the KV cache.</summary>
     public CacheUsage KvCacheUsage => Handle.Usage;
 
-    // Whose text sequence 0 holds; null: nobody's that would have to read it again.
+    // The text in sequence 0; null: no text that would have to be decoded again.
     internal CachedText? SequenceHolder { get; set; }
 
     internal int MaxSequences => Options.MaxSequences;
 
     private ContextOptions Options { get; }
 
-    /// <summary>Cuts a text into tokens; see <see cref="LLamaWeights.Tokenize(string, bool, bool)"/>.</summary>
+    /// <summary>Tokenizes a text; see <see cref="LLamaWeights.Tokenize(string, bool, bool)"/>.</summary>
     public LLamaToken[] Tokenize(string text, bool addBos = true, bool special = false) => Weights.Tokenize(text, addBos, special);
 
-    /// <summary>Joins tokens to a text; bytes that are not UTF-8 become U+FFFD.</summary>
+    /// <summary>Converts tokens to text; invalid UTF-8 becomes U+FFFD.</summary>
     public string DeTokenize(IReadOnlyList<LLamaToken> tokens)
     {
         ArgumentNullException.ThrowIfNull(tokens);
         return Weights.Tokenizer.Decode([.. tokens.Select(token => (int)token)]);
     }
 
-    /// <summary>Frees the cache; the model goes on. What computes is cancelled, and what waits for the context ends: with <see cref="ObjectDisposedException"/>.</summary>
+    /// <summary>Frees the cache; the model stays loaded. A running computation is cancelled; operations waiting for the context throw <see cref="ObjectDisposedException"/>.</summary>
     public void Dispose() => Handle.Dispose();
 
-    // The calls of a method are one.
+    // All engine calls of one method count as one operation.
     private ContextCall Enter([CallerMemberName] string method = "") => Handle.Enter($"{nameof(LLamaContext)}.{method}");
 }

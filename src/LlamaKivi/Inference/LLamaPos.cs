@@ -1,6 +1,6 @@
 namespace LlamaKivi.Native;
 
-/// <summary>A token's position in its sequence, from 0.</summary>
+/// <summary>Position of a token in its sequence, from 0.</summary>
 public record struct LLamaPos
 {
     /// <summary>The position.</summary>
@@ -8,15 +8,15 @@ public record struct LLamaPos
 
     private LLamaPos(int value) => Value = value;
 
-    /// <summary>The position as a number.</summary>
+    /// <summary>Converts a position to an integer.</summary>
     public static explicit operator int(LLamaPos pos) => pos.Value;
 
-    /// <summary>The number as a position.</summary>
+    /// <summary>Converts an integer to a position.</summary>
     public static implicit operator LLamaPos(int value) => new(value);
 
     /// <summary>The next position.</summary>
     public static LLamaPos operator ++(LLamaPos pos) => new(pos.Value + 1);
 
-    /// <summary>The position before.</summary>
+    /// <summary>The previous position.</summary>
     public static LLamaPos operator --(LLamaPos pos) => new(pos.Value - 1);
 }

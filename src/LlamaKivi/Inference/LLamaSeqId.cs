@@ -1,22 +1,22 @@
 namespace LlamaKivi.Native;
 
-/// <summary>A sequence of a context.</summary>
+/// <summary>Index of a sequence in a context.</summary>
 public record struct LLamaSeqId
 {
     /// <summary>The first sequence.</summary>
     public static readonly LLamaSeqId Zero = new(0);
 
-    /// <summary>The sequence's number.</summary>
+    /// <summary>The index, from 0.</summary>
     public int Value;
 
     private LLamaSeqId(int value) => Value = value;
 
-    /// <summary>The sequence's number.</summary>
+    /// <summary>Converts a sequence to its index.</summary>
     public static explicit operator int(LLamaSeqId pos) => pos.Value;
 
-    /// <summary>The sequence with a number.</summary>
+    /// <summary>Converts an index to a sequence.</summary>
     public static explicit operator LLamaSeqId(int value) => new(value);
 
-    /// <summary>The number as text.</summary>
+    /// <summary>The index as text.</summary>
     public readonly override string ToString() => Value.ToString();
 }

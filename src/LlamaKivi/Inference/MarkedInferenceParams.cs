@@ -2,7 +2,7 @@ using LlamaKivi.Common;
 
 namespace LlamaKivi;
 
-/// <summary>Parameters of a text in which some control tokens appear by their names, as marks for who takes the text apart.</summary>
+/// <summary>Parameters of an inference in which some control tokens appear as their names, as marks for a parser of the text.</summary>
 internal sealed record MarkedInferenceParams : InferenceParams
 {
     public required IReadOnlySet<int> ShownTokens { get; init; }

@@ -4,16 +4,16 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-/// <summary>Tokens that a full context lost.</summary>
-/// <param name="Position">Tokens that the sequence still has before them.</param>
+/// <summary>Tokens that a full context dropped.</summary>
+/// <param name="Position">Number of tokens still in the sequence before the dropped ones.</param>
 /// <param name="Tokens">The tokens.</param>
 internal sealed record DroppedTokens(int Position, int[] Tokens);
 
-/// <summary>The tokens of a sequence. Those that were dropped to make room are remembered, so that a text can still be compared with the whole of what was read.</summary>
+/// <summary>Tokens of a sequence. Dropped tokens are kept aside, so that a new text can be compared with everything that was read.</summary>
 internal sealed class SequenceTokens : IReadOnlyList<int>
 {
     private readonly List<int> _tokens = [];
-    private readonly List<DroppedTokens> _dropped = [];  // by position, no two at the same
+    private readonly List<DroppedTokens> _dropped = [];  // by position, at most one entry each
 
     public int Count => _tokens.Count;
 
@@ -27,15 +27,15 @@ internal sealed class SequenceTokens : IReadOnlyList<int>
 
     public void AddRange(ReadOnlySpan<int> tokens) => _tokens.AddRange(tokens);
 
-    /// <summary>Takes the tokens of a state.</summary>
-    /// <exception cref="StateLoadException">The state contradicts itself.</exception>
+    /// <summary>Restores the tokens of a saved state.</summary>
+    /// <exception cref="StateLoadException">The state is inconsistent.</exception>
     public void Restore(int[] tokens, int cached, DroppedTokens[] dropped)
     {
         int[] positions = [0, .. dropped.Select(part => part.Position), tokens.Length];
         if (cached > tokens.Length || !positions.SequenceEqual(positions.Order()) || dropped.Any(part => part.Tokens is null))
         {
             throw new StateLoadException(
-                $"The executor's state contradicts itself: it names {tokens.Length} tokens, of which {cached} are in the cache, and dropped ones at {string.Join(", ", positions[1..^1])}.");
+                $"The executor's state is inconsistent: {tokens.Length} tokens, {cached} of them in the cache, and dropped tokens at {string.Join(", ", positions[1..^1])}.");
         }
 
         _tokens.Clear();
@@ -44,14 +44,14 @@ internal sealed class SequenceTokens : IReadOnlyList<int>
         _dropped.AddRange(dropped);
     }
 
-    /// <summary>Removes the tokens from a number on, and what was dropped there.</summary>
+    /// <summary>Truncates the sequence to a number of tokens, including tokens dropped after it.</summary>
     public void Truncate(int count)
     {
         _tokens.RemoveRange(count, _tokens.Count - count);
         _dropped.RemoveAll(part => part.Position >= count);
     }
 
-    /// <summary>Drops tokens to make room.</summary>
+    /// <summary>Drops tokens and remembers them.</summary>
     public void Drop(int start, int count)
     {
         int end = start + count;
@@ -72,10 +72,10 @@ internal sealed class SequenceTokens : IReadOnlyList<int>
         _tokens.RemoveRange(start, count);
     }
 
-    /// <summary>Removes what a text does not begin with. At least the last token of the text is left to be read.</summary>
+    /// <summary>Truncates the sequence to its common prefix with a text. At least the last token of the text is left to decode.</summary>
     /// <param name="text">The text.</param>
-    /// <param name="capacity">Tokens there is room for: a text that fits whole gets back what was dropped.</param>
-    /// <returns>Tokens of the text that need not be read.</returns>
+    /// <param name="capacity">Capacity in tokens; dropped tokens are restored for a text that fits.</param>
+    /// <returns>Number of tokens of the text that need not be decoded.</returns>
     public int KeepCommon(ReadOnlySpan<int> text, int capacity)
     {
         ReadOnlySpan<int> known = text[..Math.Max(text.Length - 1, 0)];

@@ -1,7 +1,7 @@
 namespace LlamaKivi;
 
-/// <summary>A stream whose enumerators refuse a step that begins before the last one has ended.</summary>
-/// <remarks>The state machine of an async iterator takes such a step as the end of what it awaits: it runs on two threads at once, and its error ends the process.</remarks>
+/// <summary>A stream whose enumerators reject MoveNextAsync before the previous call has completed.</summary>
+/// <remarks>An async iterator would resume its state machine on a second thread, and the resulting exception would end the process.</remarks>
 internal sealed class SingleReader<T>(IAsyncEnumerable<T> source) : IAsyncEnumerable<T>
 {
     public IAsyncEnumerator<T> GetAsyncEnumerator(CancellationToken cancellationToken = default) => new Enumerator(source.GetAsyncEnumerator(cancellationToken));
@@ -45,6 +45,6 @@ internal sealed class SingleReader<T>(IAsyncEnumerable<T> source) : IAsyncEnumer
         }
 
         private static InvalidOperationException Busy() =>
-            new("The step before has not ended: await what MoveNextAsync returned before another call of the enumerator. To stop a step, cancel the token of the stream.");
+            new("The previous MoveNextAsync has not completed; await it before the next call of the enumerator. To interrupt it, cancel the stream's token.");
     }
 }

@@ -2,10 +2,10 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-/// <summary>Reads saved states: what goes wrong names the file.</summary>
+/// <summary>Reads saved states; exceptions name the file.</summary>
 internal static class StateFile
 {
-    /// <summary>Runs what reads a file, or a folder of files.</summary>
+    /// <summary>Runs an action that reads a file or a folder of files.</summary>
     public static void Read(string path, Action read)
     {
         try
@@ -31,7 +31,7 @@ internal static class StateFile
         }
     }
 
-    // The exception with the path; null if it has it, or says nothing of a file.
+    // The exception with the path; null if its message already has the path or it is not about the file.
     private static Exception? Named(string path, Exception e)
     {
         if (string.IsNullOrEmpty(path) || e.Message.Contains(path, StringComparison.Ordinal))

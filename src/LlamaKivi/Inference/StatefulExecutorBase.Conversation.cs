@@ -5,12 +5,12 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi;
 
-// Texts that are given from their start: of chat clients and sessions.
+// Texts given from their start, by chat clients and sessions.
 public abstract partial class StatefulExecutorBase
 {
-    private Conversation? _expected;  // what the next call reads
+    private Conversation? _expected;  // conversation of the next InferAsync call
 
-    /// <summary>Reads a text, skipping the prefix that the cache already holds, and streams its continuation.</summary>
+    /// <summary>Prefills a text, skipping its cached prefix, and streams its continuation.</summary>
     internal IAsyncEnumerable<string> InferWholeAsync(
         ContextTurn turn, InferenceResults results, string text, IInferenceParams options, CancellationToken cancellationToken)
     {
@@ -18,29 +18,29 @@ public abstract partial class StatefulExecutorBase
         return Generation.RunAsync(turn, results, Prompt.Whole(tokens), Complete(options), cancellationToken);
     }
 
-    /// <summary>Reads a conversation from its start into the cache and writes nothing.</summary>
-    /// <exception cref="ContextBusyException">Something else uses the context.</exception>
+    /// <summary>Prefills a conversation from its start without generating.</summary>
+    /// <exception cref="ContextBusyException">Another operation uses the context.</exception>
     internal async Task PrefillAsync(Conversation conversation, CancellationToken cancellationToken)
     {
         using ContextTurn turn = TakeTurn(nameof(PrefillPromptAsync));
         await PrefillAsync(turn, ToPrompt(turn, conversation, conversation.Text), cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>Has the call of <see cref="InferAsync"/> with the text of a conversation read it from its start.</summary>
-    /// <exception cref="ContextBusyException">Another conversation waits to be read.</exception>
+    /// <summary>Announces a conversation: the <see cref="InferAsync"/> call with its text reads it from its start.</summary>
+    /// <exception cref="ContextBusyException">Another conversation is already announced.</exception>
     internal void Expect(Conversation conversation)
     {
         if (Interlocked.CompareExchange(ref _expected, conversation, null) is not null)
         {
             string running = $"{GetType().Name}.{nameof(InferAsync)}";
-            throw new ContextBusyException($"{running} is running: an executor gives one answer at a time. Wait for it, or give each conversation a context of its own.", running);
+            throw new ContextBusyException($"{running} is running: an executor generates one answer at a time. Wait for it, or use a separate context per conversation.", running);
         }
     }
 
-    /// <summary>Takes back what <see cref="Expect"/> said, if that was not read.</summary>
+    /// <summary>Withdraws <see cref="Expect"/> if the conversation has not been read.</summary>
     internal void Forget(Conversation conversation) => Interlocked.CompareExchange(ref _expected, null, conversation);
 
-    /// <summary>The tokens of a conversation and how many of them are the last message's.</summary>
+    /// <summary>Tokens of a conversation, and the number of tokens of the last message.</summary>
     private protected virtual (int[] Tokens, int Last) EncodeConversation(string text, ChatHistory history, IHistoryTransform transform, bool addBos)
     {
         Tokenizer tokenizer = Context.Weights.Tokenizer;
@@ -49,7 +49,7 @@ public abstract partial class StatefulExecutorBase
         return (tokens, at < 0 ? tokens.Length : tokenizer.Encode(text[at..], addBos: false, parseSpecial: true).Length);
     }
 
-    // A derived executor may have changed the text on its way.
+    // A derived executor may have changed the text in between.
     private Prompt TakePrompt(ContextTurn turn, string? text)
     {
         Conversation? conversation = Volatile.Read(ref _expected);
@@ -72,11 +72,11 @@ public abstract partial class StatefulExecutorBase
         return Prompt.Conversation([.. before, .. tokens], last);
     }
 
-    /// <summary>A conversation to read.</summary>
-    /// <param name="Text">As text.</param>
-    /// <param name="History">As messages, of which there is at least one.</param>
-    /// <param name="Transform">Made the text of the messages.</param>
-    /// <param name="HasBegun">Whether it was read from before.</param>
-    /// <param name="Follows">Whether it began without messages, and so follows what the executor has read and written before.</param>
+    /// <summary>A conversation to prefill.</summary>
+    /// <param name="Text">The conversation as text.</param>
+    /// <param name="History">The conversation as messages; at least one.</param>
+    /// <param name="Transform">Transform that produced the text.</param>
+    /// <param name="HasBegun">Whether part of it was read before.</param>
+    /// <param name="Follows">Whether it began without messages and therefore follows the executor's earlier text.</param>
     internal sealed record Conversation(string Text, ChatHistory History, IHistoryTransform Transform, bool HasBegun, bool Follows);
 }

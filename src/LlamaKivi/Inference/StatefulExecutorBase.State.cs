@@ -5,15 +5,15 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-// What states and session files hold.
+// Saved states and session files.
 public abstract partial class StatefulExecutorBase
 {
     private string? _sessionFile;
     private LLamaToken[] _sessionTokens = [];
 
-    /// <summary>Names a file in which the cache is kept between runs of the program: a first text that begins with its tokens is not read again.</summary>
-    /// <remarks>The file is written by <see cref="SaveSessionFile"/>; one that is not there yet is no error.</remarks>
-    /// <exception cref="StateLoadException">The file is damaged, or belongs to another model or kind of KV cache.</exception>
+    /// <summary>Sets a file that keeps the cache between runs of the program: tokens that the first text shares with it are not prefilled again.</summary>
+    /// <remarks><see cref="SaveSessionFile"/> writes the file; a missing file is not an error.</remarks>
+    /// <exception cref="StateLoadException">The file is damaged, or its model or KV cache type differs.</exception>
     public StatefulExecutorBase WithSessionFile(string filename)
     {
         ArgumentException.ThrowIfNullOrEmpty(filename);
@@ -31,7 +31,7 @@ public abstract partial class StatefulExecutorBase
         return this;
     }
 
-    /// <summary>Writes what the cache holds, and its tokens beside it in a file of the same name with .json.</summary>
+    /// <summary>Writes the cache to a file, and its tokens to a file of the same name plus .json.</summary>
     public void SaveSessionFile(string filename)
     {
         ArgumentException.ThrowIfNullOrEmpty(filename);
@@ -68,7 +68,7 @@ public abstract partial class StatefulExecutorBase
         _sessionTokens = state.SessionTokens;
     }
 
-    // A first text that begins as the session does goes on from the cache: all but its last token, whose logits are needed.
+    // The first text reuses the session's common prefix, except the text's last token, whose logits are needed.
     private Task TakeSessionAsync(ContextTurn turn, int[] prompt)
     {
         if (_sessionTokens.Length == 0 || !IsPromptRun)
@@ -99,35 +99,35 @@ public abstract partial class StatefulExecutorBase
         }
         catch (JsonException e)
         {
-            throw new StateLoadException($"'{filename}' is no saved executor: {e.Message}");
+            throw new StateLoadException($"'{filename}' is not a saved executor: {e.Message}");
         }
     }
 
     private static void Write(string filename, ExecutorBaseState state) =>
         WholeFile.Write(filename, stream => JsonSerializer.Serialize(stream, state, LlamaKiviJson.Default.ExecutorBaseState));
 
-    /// <summary>Where an executor is in its text.</summary>
+    /// <summary>State of an executor.</summary>
     [JsonDerivedType(typeof(InteractiveExecutor.InteractiveExecutorState), "interactive")]
     [JsonDerivedType(typeof(InstructExecutor.InstructExecutorState), "instruct")]
     public class ExecutorBaseState
     {
-        /// <summary>Tokens of <see cref="Embeds"/> that are in the cache.</summary>
+        /// <summary>Number of tokens of <see cref="Embeds"/> in the cache.</summary>
         [JsonPropertyName("n_past")]
         public int PastTokensCount { get; set; }
 
-        /// <summary>Tokens of the first text.</summary>
+        /// <summary>Number of tokens of the first text.</summary>
         [JsonPropertyName("n_consumed")]
         public int ConsumedTokensCount { get; set; }
 
-        /// <summary>Tokens of the session file that are in the text.</summary>
+        /// <summary>Number of tokens of the session file that are in the text.</summary>
         [JsonPropertyName("n_session_consumed")]
         public int ConsumedSessionCount { get; set; }
 
-        /// <summary>Tokens the session file and the text have in common.</summary>
+        /// <summary>Length of the common prefix of the session file and the text, in tokens.</summary>
         [JsonPropertyName("n_matching_session_tokens")]
         public int MatchingSessionTokensCount { get; set; }
 
-        /// <summary>The session file.</summary>
+        /// <summary>Path of the session file.</summary>
         [JsonPropertyName("path_session")]
         public string? SessionFilePath { get; set; }
 
@@ -135,7 +135,7 @@ public abstract partial class StatefulExecutorBase
         [JsonPropertyName("embd")]
         public LLamaToken[] Embeds { get; set; } = [];
 
-        /// <summary>Tokens not read yet.</summary>
+        /// <summary>Tokens not decoded yet.</summary>
         [JsonPropertyName("embd_inps")]
         public LLamaToken[] EmbedInps { get; set; } = [];
 
@@ -143,29 +143,29 @@ public abstract partial class StatefulExecutorBase
         [JsonPropertyName("session_tokens")]
         public LLamaToken[] SessionTokens { get; set; } = [];
 
-        /// <summary>The last tokens, for penalties.</summary>
+        /// <summary>Last tokens, for repetition penalties.</summary>
         [JsonPropertyName("last_n_tokens")]
         public LLamaToken[] LastTokens { get; set; } = [];
 
-        /// <summary>How many those are at most.</summary>
+        /// <summary>Maximum length of <see cref="LastTokens"/>.</summary>
         [JsonPropertyName("last_tokens_maximum_count")]
         public int LastTokensCapacity { get; set; }
 
-        /// <summary>Mirostat's state; pipelines keep their own.</summary>
+        /// <summary>Mirostat state; unused, because pipelines keep their own.</summary>
         [JsonPropertyName("mirostat_mu")]
         public float? MirostatMu { get; set; }
 
-        // Last tokens that the model wrote.
+        // Number of tokens at the end that the model generated.
         [JsonInclude]
         [JsonPropertyName("n_written")]
         internal int WrittenCount { get; set; }
 
-        // Tokens before the conversation that the text is; null: it is none.
+        // Tokens before the conversation; null: the text is not a conversation.
         [JsonInclude]
         [JsonPropertyName("before_conversation")]
         internal int[]? BeforeConversation { get; set; }
 
-        // What a full context lost.
+        // Tokens that a full context dropped.
         [JsonInclude]
         [JsonPropertyName("dropped")]
         internal DroppedTokens[] Dropped { get; set; } = [];

@@ -6,15 +6,15 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-/// <summary>Continues texts that have nothing to do with each other: each call starts with an empty context, and a sampling pipeline that was reset.</summary>
-/// <remarks>Any number of calls may run at once, each with a context and a pipeline of its own. What came of a call is told by the <see cref="InferenceStream"/> that it returned.</remarks>
+/// <summary>Continues independent texts: each call has a new context and resets the sampling pipeline.</summary>
+/// <remarks>Calls may run concurrently, each with its own context; give each its own pipeline. Results of a call are on its <see cref="InferenceStream"/>.</remarks>
 public class StatelessExecutor : ILLamaExecutor
 {
     private readonly LLamaWeights _weights;
     private readonly IContextParams _params;
     private readonly ILogger? _logger;
 
-    /// <summary>Names the model and what contexts to create.</summary>
+    /// <summary>Creates an executor for a model and the parameters of its contexts.</summary>
     public StatelessExecutor(LLamaWeights weights, IContextParams @params, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(weights);
@@ -22,33 +22,33 @@ public class StatelessExecutor : ILLamaExecutor
         _weights = weights;
         _params = @params;
         _logger = logger;
-        Context = weights.CreateContext(@params, logger);  // a parameter that does not fit is reported here
+        Context = weights.CreateContext(@params, logger);  // reports invalid parameters here
         Context.Dispose();
     }
 
-    /// <summary>The context of the call that started last; disposed of when that call ends. When several calls run, see <see cref="InferenceStream.Context"/>.</summary>
+    /// <summary>Context of the call that started last, disposed of when that call ends. For concurrent calls see <see cref="InferenceStream.Context"/>.</summary>
     public LLamaContext Context { get; private set; }
 
-    /// <summary>False: the engine runs text models.</summary>
+    /// <summary>False: the engine supports only text.</summary>
     public bool IsMultiModal => false;
 
-    /// <summary>Whether a text is a user's message that the model's chat template is put around.</summary>
+    /// <summary>Whether to format each text as a user message with the model's chat template.</summary>
     public bool ApplyTemplate { get; init; }
 
-    /// <summary>The system message of that template; null: none.</summary>
+    /// <summary>System message for <see cref="ApplyTemplate"/>; null: none.</summary>
     public string? SystemMessage { get; init; }
 
-    /// <summary>Timings of the call that ended last. When several calls run, see <see cref="InferenceStream.Timings"/>.</summary>
+    /// <summary>Timings of the call that ended last. For concurrent calls see <see cref="InferenceStream.Timings"/>.</summary>
     public InferenceTimings Timings { get; private set; }
 
-    /// <summary>Why the call that ended last stopped. When several calls run, see <see cref="InferenceStream.StopReason"/>.</summary>
+    /// <summary>Stop reason of the call that ended last. For concurrent calls see <see cref="InferenceStream.StopReason"/>.</summary>
     public StopReason StopReason { get; private set; }
 
-    /// <summary>Reads a text and streams its continuation.</summary>
-    /// <param name="prompt">What to read.</param>
-    /// <param name="inferenceParams">How to continue; null: the defaults.</param>
-    /// <param name="cancellationToken">Stops reading or writing.</param>
-    /// <returns>Pieces of text, none of which ends inside a character.</returns>
+    /// <summary>Prefills a text and streams its continuation.</summary>
+    /// <param name="prompt">The prompt.</param>
+    /// <param name="inferenceParams">Inference parameters; null: defaults.</param>
+    /// <param name="cancellationToken">Cancels prefill or generation.</param>
+    /// <returns>Pieces of text; no piece ends inside a character.</returns>
     /// <exception cref="InvalidOperationException">Another call uses the sampling pipeline.</exception>
     public InferenceStream InferAsync(string prompt, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
         new(null, call => RunAsync(call, prompt, inferenceParams ?? new InferenceParams(), cancellationToken));

@@ -3,25 +3,25 @@ using System.Threading.Tasks.Sources;
 namespace LlamaKivi;
 
 /// <summary>
-/// Runs a step over and over, each time it is asked to, on threads of the pool. A caller that asks where the step before ended, as the reader of a stream does, leaves the next one to the same thread: it begins once
-/// the caller has returned. Waking another thread takes tens of microseconds, and its caches are cold.
+/// Runs a step repeatedly, on request, on thread pool threads. A request from the thread that completed the previous step, as from the reader of a stream, is run by that thread
+/// after the caller returns. Waking another thread would cost tens of microseconds and cold caches.
 /// </summary>
 /// <remarks>
-/// One step at a time. A step that was left and is not begun after some milliseconds, because the caller does something else or waits for it, goes to another thread; and while other work waits for the pool, each step is
-/// an item of its own there, as with <see cref="Task.Run(Action)"/>.
+/// One step at a time. If the caller's thread stays busy or blocks for <see cref="Patience"/>, the step moves to another thread. While other work is queued in the pool, each step is
+/// queued as a separate work item, as with <see cref="Task.Run(Action)"/>.
 /// </remarks>
 internal sealed class StepLoop<T>(Func<T> step) : IValueTaskSource<T>, IThreadPoolWorkItem, IDisposable
 {
     private const int Patience = 10;  // milliseconds
 
-    private ManualResetValueTaskSourceCore<T> _result;  // its continuations run where the step ended
+    private ManualResetValueTaskSourceCore<T> _result;  // continuations run on the step's thread
     private T? _value;
     private ExecutionContext? _context;
     private Timer? _timer;
-    private int _thread;  // where a step has ended and its caller goes on, or 0
-    private int _left;    // 1: a step was left to that thread
+    private int _thread;  // thread whose step has completed and whose caller is running; 0: none
+    private int _left;    // 1: a step is assigned to that thread
 
-    /// <summary>Runs the step. The one before must have ended.</summary>
+    /// <summary>Runs the step. The previous one must have completed.</summary>
     public ValueTask<T> RunAsync()
     {
         _result.Reset();
@@ -67,7 +67,7 @@ internal sealed class StepLoop<T>(Func<T> step) : IValueTaskSource<T>, IThreadPo
     void IValueTaskSource<T>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _result.OnCompleted(continuation, state, token, flags);
 
-    // Near the thread that asks, as Task.Run has it: many streams that take turns on all threads would leave memory in reserve for each of them.
+    // Local queue, like Task.Run: many streams spread over all threads would leave reserved memory in each thread.
     private void Queue() => ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: true);
 
     private void PassOn()
@@ -78,7 +78,7 @@ internal sealed class StepLoop<T>(Func<T> step) : IValueTaskSource<T>, IThreadPo
         }
     }
 
-    // The caller goes on before this returns.
+    // The caller's continuation runs before this returns.
     private void RunStep()
     {
         try

@@ -2,24 +2,24 @@ using System.Runtime.CompilerServices;
 
 namespace LlamaKivi;
 
-/// <summary>Finds the strings that end a text, which may come in pieces. Case matters. Everything in this library that stops at strings uses this class.</summary>
+/// <summary>Finds stop strings in text that arrives in pieces; case-sensitive. The library's only stop-string search.</summary>
 public sealed class StopStrings
 {
     private readonly string[] _strings;
-    private char[] _buffer = [];  // the last pieces' end, up to the longest string less 1, and the new piece
-    private int _tail;            // characters kept from earlier pieces
+    private char[] _buffer = [];  // tail of earlier pieces, at most Longest - 1 characters, then the new piece
+    private int _tail;            // number of characters kept from earlier pieces
 
-    /// <summary>Names the strings. Empty ones are left out: they would end every text.</summary>
+    /// <summary>Sets the stop strings. Empty strings, which would match everywhere, are ignored.</summary>
     public StopStrings(IEnumerable<string?>? strings)
     {
         _strings = [.. (strings ?? []).OfType<string>().Where(text => text.Length > 0)];
         Longest = _strings.Select(text => text.Length).DefaultIfEmpty().Max();
     }
 
-    /// <summary>Characters of the longest string; 0: there is none.</summary>
+    /// <summary>Length of the longest string in characters; 0: there are none.</summary>
     public int Longest { get; }
 
-    /// <summary>Index of the first string in a text; -1: none is in it.</summary>
+    /// <summary>Index of the first match in a text; -1: none.</summary>
     public int IndexIn(ReadOnlySpan<char> text)
     {
         int first = -1;
@@ -33,7 +33,7 @@ public sealed class StopStrings
     }
 
     /// <summary>Appends a piece of text.</summary>
-    /// <returns>Whether a string ends in this piece; it may have begun in earlier ones.</returns>
+    /// <returns>Whether a match ends in this piece; it may start in earlier ones.</returns>
     public bool Add(string text)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -52,7 +52,7 @@ public sealed class StopStrings
         bool found = false;
         foreach (string stop in _strings)
         {
-            // One character in: a string wholly in the tail was reported with its own piece.
+            // Skips matches entirely inside the tail: they were reported with an earlier piece.
             int start = Math.Max(0, _tail - (stop.Length - 1));
             if (_buffer.AsSpan(start, length - start).IndexOf(stop) >= 0)
             {
@@ -66,7 +66,7 @@ public sealed class StopStrings
         return found;
     }
 
-    /// <summary>Whether a text ends with a string.</summary>
+    /// <summary>Whether a text ends with one of the strings.</summary>
     internal bool IsAtEnd(ReadOnlySpan<char> text)
     {
         foreach (string stop in _strings)
@@ -80,7 +80,7 @@ public sealed class StopStrings
         return false;
     }
 
-    /// <summary>The text up to the first string. Characters that may begin one are held back until the next piece tells.</summary>
+    /// <summary>The text up to the first match. Characters that may start a match are held back until the next piece.</summary>
     internal async IAsyncEnumerable<string> UpToFirst(IAsyncEnumerable<string> pieces, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         string held = "";
@@ -89,7 +89,7 @@ public sealed class StopStrings
         {
             if (stopped)
             {
-                continue;  // who writes the text learns of the end itself, and has more to say then
+                continue;  // drains the source: it detects the end itself and still has to finish its work
             }
 
             held += piece;
@@ -110,7 +110,7 @@ public sealed class StopStrings
         }
     }
 
-    /// <summary>Length of the longest end of a text that a string begins with, short of the whole string.</summary>
+    /// <summary>Length of the longest suffix of the text that is a proper prefix of the stop string.</summary>
     internal static int LengthBegun(ReadOnlySpan<char> text, string stop)
     {
         int length = Math.Min(text.Length, stop.Length - 1);

@@ -6,14 +6,14 @@ using Microsoft.Extensions.Configuration;
 
 namespace LlamaKivi.Common;
 
-/// <summary>Reads the settings that configuration binders cannot: they have no conversion for the type, or drop a wrong element of a list without an error.</summary>
+/// <summary>Reads settings that configuration binders cannot: types without a conversion, and lists whose invalid elements binders drop silently.</summary>
 /// <remarks>
-/// A property of such a type has a second one beside it, <c>KvCacheSection</c> beside <c>KvCache</c>, that binders give the section of its name to, with its path; the first one is bound by code
-/// alone. The reflection binder and the source generator both set properties of type <see cref="IConfigurationSection"/>.
+/// Each such property, for example <c>KvCache</c>, is hidden from binders and has a companion, <c>KvCacheSection</c>, bound under its key. Binders assign the section, with its path, to the companion.
+/// The reflection binder and the source generator both set properties of type <see cref="IConfigurationSection"/>.
 /// </remarks>
 internal static class ConfigurationValues
 {
-    /// <summary>Begins the key of a property that no configuration sets.</summary>
+    /// <summary>Key prefix that hides a property from configuration binders.</summary>
     public const string Hidden = "(set by code) ";
 
     private static readonly string[] CacheKeys = [nameof(KvCacheParams.TypeK), nameof(KvCacheParams.TypeV), nameof(KvCacheParams.Group), nameof(KvCacheParams.Residual), nameof(KvCacheParams.Sinks)];
@@ -21,13 +21,13 @@ internal static class ConfigurationValues
     private static readonly string[] BufferKeys = [nameof(TensorBufferOverride.Pattern), nameof(TensorBufferOverride.BufferType)];
     private static readonly string[] GrammarKeys = [nameof(Grammar.Gbnf), nameof(Grammar.Root)];
 
-    /// <summary>Whether the configuration says anything of a section.</summary>
+    /// <summary>Whether the configuration contains the section.</summary>
     public static bool IsSet(IConfigurationSection? section) => section is not null && (section.Value is not null || section.GetChildren().Any());
 
     public static InvalidOperationException Wrong(IConfigurationSection section, string expected, Exception? inner = null) =>
         new($"'{section.Path}' is {(section.Value is { } value ? $"'{value}'" : "a section")}; {expected}.", inner);
 
-    /// <summary>A number, a truth value and whatever else is read from text.</summary>
+    /// <summary>Parses a scalar of type T, culture-invariant.</summary>
     public static T Read<T>(IConfigurationSection section, string expected)
         where T : IParsable<T> =>
         T.TryParse(Text(section, expected), CultureInfo.InvariantCulture, out T? value) ? value : throw Wrong(section, $"{expected} is expected");
@@ -36,7 +36,7 @@ internal static class ConfigurationValues
         where T : struct, Enum =>
         EnumNames.TryParse(Text(section, "a name"), out T value) ? value : throw Wrong(section, $"names are {string.Join(", ", Enum.GetNames<T>())}");
 
-    /// <summary>Does what may refuse the section's value; the refusal then names the section.</summary>
+    /// <summary>Runs a setter; an ArgumentException is rethrown with the section's path.</summary>
     public static void Set(IConfigurationSection section, Action set)
     {
         try
@@ -73,10 +73,10 @@ internal static class ConfigurationValues
         return cache;
     }
 
-    // Ggml's name of a type or its end: what command lines call it.
+    // Accepts ggml's name with or without its prefix, as command lines do.
     public static GGMLType? ReadGgmlType(IConfigurationSection section) => string.IsNullOrEmpty(section.Value) && !section.GetChildren().Any() ? null
         : EnumNames.TryParse(Text(section, "a name"), out GGMLType type) ? type
-        : throw Wrong(section, $"it takes f16, q8_0 and q4_0; KvCache:{section.Key} takes {string.Join(", ", KvCacheType.Names)}");
+        : throw Wrong(section, $"the types are f16, q8_0 and q4_0; KvCache:{section.Key} takes {string.Join(", ", KvCacheType.Names)}");
 
     public static System.Text.Encoding ReadEncoding(IConfigurationSection section)
     {
@@ -123,12 +123,12 @@ internal static class ConfigurationValues
         return new TensorBufferOverride(Text(parts["Pattern"], "a pattern"), Text(parts["BufferType"], "a buffer's type"));
     })];
 
-    /// <summary>Texts; one text alone is a list of one.</summary>
+    /// <summary>A list of strings; a single string is a list of one.</summary>
     public static string[] ReadTexts(IConfigurationSection section) => section.Value is { Length: > 0 } text
         ? [text]
         : [.. section.GetChildren().Select(child => Text(child, "a text"))];
 
-    /// <summary>A grammar: its rules alone, whose first is "root", or Gbnf and Root.</summary>
+    /// <summary>A grammar: either its rules as one string with root rule "root", or a section with Gbnf and Root.</summary>
     public static Grammar? ReadGrammar(IConfigurationSection section)
     {
         if (section.Value is { } text && !section.GetChildren().Any())
@@ -137,20 +137,20 @@ internal static class ConfigurationValues
         }
 
         Dictionary<string, IConfigurationSection> parts = Parts(section, GrammarKeys, required: ["Gbnf"]);
-        return new Grammar(Text(parts["Gbnf"], "rules"), parts.TryGetValue("Root", out IConfigurationSection? root) ? Text(root, "a rule's name") : "root");
+        return new Grammar(Text(parts["Gbnf"], "grammar rules"), parts.TryGetValue("Root", out IConfigurationSection? root) ? Text(root, "a rule's name") : "root");
     }
 
     public static Dictionary<LLamaToken, float> ReadLogitBias(IConfigurationSection section)
     {
-        NoText(section, "a section of biases by token is expected");
+        NoText(section, "a section that maps tokens to biases is expected");
         return section.GetChildren().ToDictionary(
-            child => int.TryParse(child.Key, NumberStyles.None, CultureInfo.InvariantCulture, out int id) ? (LLamaToken)id : throw Wrong(child, "its key is the number of a token"),
+            child => int.TryParse(child.Key, NumberStyles.None, CultureInfo.InvariantCulture, out int id) ? (LLamaToken)id : throw Wrong(child, "the key must be a token id"),
             child => child.Value is { } text && LogitBiasConverter.IsMinusInfinity(text) ? float.NegativeInfinity : Read<float>(child, "a number or -infinity"));
     }
 
-    public static HashSet<LLamaToken> ReadTokens(IConfigurationSection section) => [.. Items(section).Select(child => (LLamaToken)Read<int>(child, "the number of a token"))];
+    public static HashSet<LLamaToken> ReadTokens(IConfigurationSection section) => [.. Items(section).Select(child => (LLamaToken)Read<int>(child, "a token id"))];
 
-    /// <summary>Sets the properties of a pipeline that a section names.</summary>
+    /// <summary>Sets the pipeline properties that the section contains.</summary>
     public static void ReadPipeline(IConfigurationSection section, DefaultSamplingPipeline pipeline)
     {
         NoText(section, $"a section with {nameof(DefaultSamplingPipeline)}'s properties is expected");
@@ -171,7 +171,7 @@ internal static class ConfigurationValues
         return section.GetChildren();
     }
 
-    // An empty list is an empty text in configuration.
+    // Configuration represents an empty list as an empty string.
     private static void NoText(IConfigurationSection section, string expected)
     {
         if (!string.IsNullOrEmpty(section.Value))
@@ -181,7 +181,7 @@ internal static class ConfigurationValues
     }
 
     private static IEnumerable<IConfigurationSection> Children(IConfigurationSection section, IReadOnlyList<string> names) => section.GetChildren().Select(child =>
-        names.Contains(child.Key, StringComparer.OrdinalIgnoreCase) ? child : throw new InvalidOperationException($"'{child.Path}' is not known; there are: {string.Join(", ", names)}."));
+        names.Contains(child.Key, StringComparer.OrdinalIgnoreCase) ? child : throw new InvalidOperationException($"'{child.Path}' is not a known setting; the settings are {string.Join(", ", names)}."));
 
     private static string Name(IConfigurationSection child, IReadOnlyList<string> names) => names.First(name => name.Equals(child.Key, StringComparison.OrdinalIgnoreCase));
 

@@ -3,13 +3,13 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
-/// <summary>The only place where parameters become the options of a native context.</summary>
+/// <summary>Converts parameters to native context options; nothing else does.</summary>
 public static class ContextOptionsFactory
 {
-    // Sequences a context has at least. Beyond SeqMax they take memory with their first token.
+    // Minimum number of sequences. Sequences beyond SeqMax allocate memory with their first token.
     private const uint DefaultSequences = 256;
 
-    /// <summary>The options of a KV cache; the engine's defaults for everything else.</summary>
+    /// <summary>Context options with the given KV cache and the engine's defaults.</summary>
     public static ContextOptions Create(KvCacheParams cache)
     {
         ArgumentNullException.ThrowIfNull(cache);
@@ -23,10 +23,10 @@ public static class ContextOptionsFactory
         };
     }
 
-    /// <summary>Checks a context's parameters and gives its options.</summary>
+    /// <summary>Validates context parameters and converts them to options.</summary>
     /// <param name="params">The parameters.</param>
-    /// <param name="cache">The KV cache; null: the parameters'.</param>
-    /// <param name="trainedContextSize">Tokens that the model was trained for; taken where the parameters leave the size open.</param>
+    /// <param name="cache">KV cache types and sizes; null: those of <paramref name="params"/>.</param>
+    /// <param name="trainedContextSize">Context size the model was trained with, in tokens; used when the parameters set none.</param>
     /// <exception cref="ArgumentException">A parameter is out of range.</exception>
     /// <exception cref="NotSupportedException">A parameter is not implemented.</exception>
     public static ContextOptions Create(IContextParams @params, KvCacheParams? cache = null, uint trainedContextSize = 0)
@@ -50,7 +50,7 @@ public static class ContextOptionsFactory
         };
     }
 
-    // What is too large for the engine it says itself; this is what it could not be told.
+    // The engine checks its own upper limits; this check covers values that do not fit an int.
     private static int Int(uint value, string name) =>
         value <= int.MaxValue ? (int)value : throw new ArgumentOutOfRangeException(name, $"{name} is {value}; it must be at most {int.MaxValue}.");
 
@@ -60,6 +60,6 @@ public static class ContextOptionsFactory
         GGMLType.GGML_TYPE_F16 => KvCacheType.F16,
         GGMLType.GGML_TYPE_Q8_0 => KvCacheType.Q8_0,
         GGMLType.GGML_TYPE_Q4_0 => KvCacheType.Q4_0,
-        _ => throw new ArgumentException($"{name} is {type}; a KV cache is of F16, Q8_0 or Q4_0, or of a type of KvCache ({string.Join(", ", KvCacheType.Names)})."),
+        _ => throw new ArgumentException($"{name} is {type}; TypeK and TypeV take F16, Q8_0 and Q4_0; KvCache takes {string.Join(", ", KvCacheType.Names)}."),
     };
 }

@@ -4,29 +4,29 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
-/// <summary>Reads the names of enumerations, in any case.</summary>
+/// <summary>Parses enumeration names, case-insensitive.</summary>
 internal static class EnumNames
 {
     private const string GgmlPrefix = "GGML_TYPE_";
 
-    /// <summary>Reads a name or a number. Ggml's types are also named without their prefix: "q8_0".</summary>
+    /// <summary>Parses a name or a number. Names of <see cref="GGMLType"/> may omit their prefix: "q8_0".</summary>
     public static bool TryParse<T>(string text, out T value)
         where T : struct, Enum =>
         (Enum.TryParse(text, ignoreCase: true, out value) || (typeof(T) == typeof(GGMLType) && Enum.TryParse(GgmlPrefix + text, ignoreCase: true, out value))) && Enum.IsDefined(value);
 }
 
-/// <summary>An enumeration as its number. Its names are read too, in any case.</summary>
+/// <summary>Writes an enumeration as its number; reads a number or a name, case-insensitive.</summary>
 /// <typeparam name="T">The enumeration.</typeparam>
 public sealed class EnumNumberConverter<T> : JsonConverter<T>
     where T : struct, Enum
 {
     /// <inheritdoc/>
-    /// <exception cref="JsonException">It is neither a number nor a name of a member; the message lists the names.</exception>
+    /// <exception cref="JsonException">The value is neither a number nor a member's name; the message lists the names.</exception>
     public override T Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.TokenType switch
     {
         JsonTokenType.Number when reader.TryGetInt32(out int number) => (T)Enum.ToObject(typeof(T), number),
         JsonTokenType.String when EnumNames.TryParse(reader.GetString()!, out T value) => value,
-        JsonTokenType.String => throw new JsonException($"'{reader.GetString()}' is no {typeof(T).Name}; names are {string.Join(", ", Enum.GetNames<T>())}"),
+        JsonTokenType.String => throw new JsonException($"'{reader.GetString()}' is not a {typeof(T).Name}; the names are {string.Join(", ", Enum.GetNames<T>())}"),
         _ => throw new JsonException($"A name or a number of {typeof(T).Name} was expected, not {reader.TokenType}."),
     };
 

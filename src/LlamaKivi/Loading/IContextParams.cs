@@ -4,94 +4,94 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Abstractions;
 
-/// <summary>How to create a context. What changes results and is not implemented is refused where a context is created; hints are taken and have no effect.</summary>
-/// <remarks>What is said of rotary positions takes effect where a model is loaded with the same parameters, as <see cref="Common.ModelParams"/> are for both; a context whose parameters say something else than its model is refused.</remarks>
+/// <summary>Parameters of a context. A parameter that changes results but is not implemented is rejected when the context is created; hints are accepted and ignored.</summary>
+/// <remarks>RoPE parameters take effect when the model is loaded, so load it with the same parameters (<see cref="Common.ModelParams"/> serve both). A context whose RoPE parameters differ from its model's is rejected.</remarks>
 public interface IContextParams
 {
-    /// <summary>Tokens the KV cache holds over all sequences; null or 0: what the model was trained for.</summary>
+    /// <summary>KV cache capacity in tokens, shared by all sequences; null or 0: the context size the model was trained with.</summary>
     uint? ContextSize { get; }
 
-    /// <summary>Most tokens handed to the engine in one call; a longer prompt is handed over in pieces.</summary>
+    /// <summary>Maximum number of tokens per call of the engine; longer prompts are split.</summary>
     uint BatchSize { get; }
 
-    /// <summary>Tokens computed at once; sizes the scratch memory.</summary>
+    /// <summary>Number of tokens computed at once; determines the size of the scratch memory.</summary>
     uint UBatchSize { get; }
 
-    /// <summary>Sequences whose rings in full precision are set aside when the context is created. There are at least 256, numbered from 0; the others take that memory with their first token.</summary>
+    /// <summary>Number of sequences whose residual rings are allocated at creation. A context has at least 256 sequences, numbered from 0; the rest allocate on their first token.</summary>
     uint SeqMax { get; }
 
-    /// <summary>Threads; null: one per processor.</summary>
+    /// <summary>Number of threads; null: one per processor.</summary>
     int? Threads { get; }
 
-    /// <summary>Types and sizes of the KV cache. Left alone: kivi2, or another type if that does not fit the model's heads, which the log says.</summary>
+    /// <summary>KV cache types and sizes. Default: kivi2, or, if kivi2 does not fit the model's head size, another type, which the log names.</summary>
     KvCacheParams KvCache => KvCacheParams.Default;
 
-    /// <summary>Type of the cache's keys, instead of <see cref="KvCache"/>'s: F16, Q8_0 or Q4_0; null: that one.</summary>
+    /// <summary>Type of the cached keys, F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
     GGMLType? TypeK => null;
 
-    /// <summary>Type of the cache's values, instead of <see cref="KvCache"/>'s: F16, Q8_0 or Q4_0; null: that one.</summary>
+    /// <summary>Type of the cached values, F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
     GGMLType? TypeV => null;
 
-    /// <summary>Threads for prompts; the engine uses <see cref="Threads"/> for both.</summary>
+    /// <summary>Ignored: the engine uses <see cref="Threads"/> for prefill and decode.</summary>
     int? BatchThreads => null;
 
-    /// <summary>What the context is for.</summary>
+    /// <summary>Purpose of the context.</summary>
     LLamaContextType ContextType => LLamaContextType.Default;
 
-    /// <summary>Whether the context gives embeddings.</summary>
+    /// <summary>Whether the context computes embeddings.</summary>
     bool Embeddings => false;
 
-    /// <summary>How the embeddings of a text's tokens become one.</summary>
+    /// <summary>Pooling of token embeddings into one embedding per text.</summary>
     LLamaPoolingType PoolingType => LLamaPoolingType.Unspecified;
 
-    /// <summary>Which tokens attend to which.</summary>
+    /// <summary>Attention mask.</summary>
     LLamaAttentionType AttentionType => LLamaAttentionType.Unspecified;
 
-    /// <summary>Base of the rotary position embedding; null or not positive: the model's.</summary>
+    /// <summary>RoPE frequency base; null or not positive: the model's.</summary>
     float? RopeFrequencyBase => null;
 
-    /// <summary>Scale of the rotary position embedding; null or not positive: the model's.</summary>
+    /// <summary>RoPE frequency scale, the reciprocal of the scaling factor; null or not positive: the model's.</summary>
     float? RopeFrequencyScale => null;
 
-    /// <summary>YaRN's extrapolation factor; null or not positive: the model's.</summary>
+    /// <summary>YaRN extrapolation factor, 1 or unset; null or negative: the model's.</summary>
     float? YarnExtrapolationFactor => null;
 
-    /// <summary>YaRN's attention factor; null or not positive: the model's.</summary>
+    /// <summary>YaRN attention factor; null or not positive: the model's.</summary>
     float? YarnAttentionFactor => null;
 
-    /// <summary>YaRN's fast beta; null or not positive: the model's.</summary>
+    /// <summary>YaRN beta_fast; null or not positive: the model's.</summary>
     float? YarnBetaFast => null;
 
-    /// <summary>YaRN's slow beta; null or not positive: the model's.</summary>
+    /// <summary>YaRN beta_slow; null or not positive: the model's.</summary>
     float? YarnBetaSlow => null;
 
-    /// <summary>YaRN's original context; null or not positive: the model's.</summary>
+    /// <summary>YaRN original context size in tokens; null or 0: the model's.</summary>
     uint? YarnOriginalContext => null;
 
-    /// <summary>How rotary position embeddings are stretched; null or not positive: the model's.</summary>
+    /// <summary>RoPE scaling; null or Unspecified: the model's.</summary>
     RopeScalingType? YarnScalingType => null;
 
-    /// <summary>Text encoding; the engine's is UTF-8.</summary>
+    /// <summary>Text encoding; the engine always uses UTF-8.</summary>
     Encoding Encoding => Encoding.UTF8;
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     bool NoKqvOffload => false;
 
-    /// <summary>A hint: attention is always computed without its matrix of scores in memory.</summary>
+    /// <summary>Hint, ignored: attention never materializes the score matrix.</summary>
     bool? FlashAttention => null;
 
-    /// <summary>A hint: pages need no defragmentation.</summary>
+    /// <summary>Hint, ignored: a paged cache needs no defragmentation.</summary>
     float? DefragThreshold => null;
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     bool? OpOffload => null;
 
-    /// <summary>A hint: sequences share pages.</summary>
+    /// <summary>Hint, ignored: sequences always share one pool of pages.</summary>
     bool? KVUnified => null;
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     bool? SwaFull => null;
 
-    /// <summary>A hint for recurrent models.</summary>
+    /// <summary>Hint, ignored: applies to recurrent models.</summary>
     uint RecurrentRollbackSnapshots => 0;
 }

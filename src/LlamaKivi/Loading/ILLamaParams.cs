@@ -1,4 +1,4 @@
 namespace LlamaKivi.Abstractions;
 
-/// <summary>How to load a model and create contexts of it.</summary>
+/// <summary>Parameters of a model and of its contexts.</summary>
 public interface ILLamaParams : IModelParams, IContextParams;

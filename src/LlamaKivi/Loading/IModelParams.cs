@@ -4,60 +4,60 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Abstractions;
 
-/// <summary>How to load a model. What changes results and is not implemented is refused at loading; hints are taken and have no effect.</summary>
+/// <summary>Parameters for loading a model. A parameter that changes results but is not implemented is rejected at loading; hints are accepted and ignored.</summary>
 public interface IModelParams
 {
     /// <summary>Path of the GGUF file.</summary>
     string ModelPath { get; }
 
-    /// <summary>True: weights stay in the mapped file, which other processes share. False: they are read into memory.</summary>
+    /// <summary>True: weights stay in the memory-mapped file, shared with other processes. False: weights are read into memory.</summary>
     bool UseMemorymap { get; }
 
     /// <summary>
-    /// 0: the CPU computes. Otherwise so many layers, the last ones, are computed on the GPU, which holds their weights and their part of the KV cache, and the others
-    /// on the CPU; -1, or at least the model's layers: all on the GPU. Without a usable GPU see <see cref="RequireGpu"/>.
+    /// Number of layers on the GPU, counted from the last; their weights and their part of the KV cache are in GPU memory. 0: none. -1, or at least the model's layer count: all.
+    /// <see cref="RequireGpu"/> determines what happens without a usable GPU.
     /// </summary>
     int GpuLayerCount => -1;
 
     /// <summary>
-    /// What happens if layers are to be on a GPU and none is usable. True: loading fails and says why. False: the CPU computes; where the count is not -1, a warning says why.
-    /// <see cref="LLamaWeights.GpuLayerCount"/> tells what came of it.
+    /// Whether loading fails if no GPU is usable. False: the CPU is used, with a warning unless <see cref="GpuLayerCount"/> is -1.
+    /// <see cref="LLamaWeights.GpuLayerCount"/> is the number of layers actually on the GPU.
     /// </summary>
     bool RequireGpu => false;
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     int MainGpu
     {
         get => 0;
         set { }
     }
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     GPUSplitMode? SplitMode => null;
 
-    /// <summary>Where tensors go by name. A hint: results do not depend on it.</summary>
+    /// <summary>Buffer types of tensors, by name pattern. Hint, ignored: results do not depend on it.</summary>
     List<TensorBufferOverride> TensorBufferOverrides => [];
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     bool UseDirectIO => false;
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     bool UseMemoryLock => false;
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     TensorSplitsCollection TensorSplits => [];
 
-    /// <summary>Whether to load the metadata and the vocabulary alone, of a model of any architecture; it has no contexts.</summary>
+    /// <summary>Whether to load only metadata and vocabulary. Works for any architecture; such a model cannot create contexts.</summary>
     bool VocabOnly => false;
 
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     bool CheckTensors => false;
 
-    /// <summary>Metadata to read instead of the file's, or as if the file had it.</summary>
+    /// <summary>Metadata values that replace or extend the file's.</summary>
     List<MetadataOverride> MetadataOverrides => [];
 }
 
-/// <summary>How much of a model goes to each device.</summary>
+/// <summary>Proportion of the model per device.</summary>
 [JsonConverter(typeof(TensorSplitsCollectionConverter))]
 public sealed class TensorSplitsCollection : IEnumerable<float>
 {
@@ -65,35 +65,35 @@ public sealed class TensorSplitsCollection : IEnumerable<float>
 
     private readonly float[] _splits = new float[Devices];
 
-    /// <summary>Nothing set.</summary>
+    /// <summary>All proportions are 0.</summary>
     public TensorSplitsCollection()
     {
     }
 
-    /// <summary>Takes the parts.</summary>
-    /// <exception cref="ArgumentException">There are more than devices.</exception>
+    /// <summary>Copies the proportions.</summary>
+    /// <exception cref="ArgumentException">There are more proportions than devices.</exception>
     public TensorSplitsCollection(float[] splits)
     {
         ArgumentNullException.ThrowIfNull(splits);
         if (splits.Length > Devices)
         {
-            throw new ArgumentException($"{splits.Length} parts are given; there are at most {Devices} devices.", nameof(splits));
+            throw new ArgumentException($"{splits.Length} tensor splits are given; the maximum is {Devices}, one per device.", nameof(splits));
         }
 
         splits.CopyTo(_splits, 0);
     }
 
-    /// <summary>Parts.</summary>
+    /// <summary>Number of proportions.</summary>
     public int Length => _splits.Length;
 
-    /// <summary>A device's part.</summary>
+    /// <summary>Proportion of one device.</summary>
     public float this[int index]
     {
         get => _splits[index];
         set => _splits[index] = value;
     }
 
-    /// <summary>Sets every part to 0.</summary>
+    /// <summary>Sets all proportions to 0.</summary>
     public void Clear() => Array.Clear(_splits);
 
     /// <inheritdoc/>
@@ -103,34 +103,34 @@ public sealed class TensorSplitsCollection : IEnumerable<float>
     IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
 }
 
-/// <summary>A metadata value to read instead of the file's.</summary>
+/// <summary>A metadata entry that replaces or extends the file's.</summary>
 [JsonConverter(typeof(MetadataOverrideConverter))]
 public sealed record MetadataOverride
 {
     /// <summary>An integer.</summary>
     public MetadataOverride(string key, int value) => (Key, Value) = (key, value);
 
-    /// <summary>A number.</summary>
+    /// <summary>A 32-bit float.</summary>
     public MetadataOverride(string key, float value) => (Key, Value) = (key, value);
 
-    /// <summary>A truth value.</summary>
+    /// <summary>A Boolean.</summary>
     public MetadataOverride(string key, bool value) => (Key, Value) = (key, value);
 
-    /// <summary>A text.</summary>
+    /// <summary>A string.</summary>
     public MetadataOverride(string key, string value) => (Key, Value) = (key, value);
 
-    /// <summary>The entry's key.</summary>
+    /// <summary>Key of the entry.</summary>
     public string Key { get; }
 
     internal object Value { get; }
 }
 
-/// <summary>Where tensors of a name go.</summary>
+/// <summary>Buffer type of the tensors whose names match a pattern.</summary>
 public class TensorBufferOverride(string pattern, string bufferType)
 {
-    /// <summary>Pattern of the name.</summary>
+    /// <summary>Pattern that tensor names are matched against.</summary>
     public string Pattern { get; set; } = pattern;
 
-    /// <summary>The buffer's type.</summary>
+    /// <summary>Name of the buffer type.</summary>
     public string BufferType { get; set; } = bufferType;
 }

@@ -4,13 +4,13 @@ using LlamaKivi.Common;
 
 namespace LlamaKivi.Abstractions;
 
-/// <summary><see cref="KvCacheParams"/> as an object; the name of a type alone, "kivi4", is read too.</summary>
+/// <summary>Writes <see cref="KvCacheParams"/> as an object; reads an object or just a type name such as "kivi4".</summary>
 public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
 {
     private static readonly KvCacheTypeJsonConverter TypeConverter = new();
 
     /// <inheritdoc/>
-    /// <exception cref="JsonException">It is neither the name of a type nor such an object.</exception>
+    /// <exception cref="JsonException">The value is neither a type name nor a KV cache object.</exception>
     public override KvCacheParams Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         var cache = new KvCacheParams();
@@ -78,14 +78,14 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
     }
 
     private static int Integer(ref Utf8JsonReader reader, string name) =>
-        reader.TokenType == JsonTokenType.Number && reader.TryGetInt32(out int value) ? value : throw new JsonException($"{name} is an integer.");
+        reader.TokenType == JsonTokenType.Number && reader.TryGetInt32(out int value) ? value : throw new JsonException($"{name} must be an integer.");
 }
 
-/// <summary>A <see cref="TensorSplitsCollection"/> as an array of numbers.</summary>
+/// <summary>Reads and writes a <see cref="TensorSplitsCollection"/> as an array of numbers.</summary>
 public sealed class TensorSplitsCollectionConverter : JsonConverter<TensorSplitsCollection>
 {
     /// <inheritdoc/>
-    /// <exception cref="JsonException">It is no array of at most as many numbers as there are devices.</exception>
+    /// <exception cref="JsonException">The value is not an array of numbers, or has more elements than devices.</exception>
     public override TensorSplitsCollection Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         var splits = new TensorSplitsCollection();
@@ -98,7 +98,7 @@ public sealed class TensorSplitsCollectionConverter : JsonConverter<TensorSplits
         {
             if (i == splits.Length)
             {
-                throw new JsonException($"The array has more than {splits.Length} numbers.");
+                throw new JsonException($"The array must have at most {splits.Length} numbers.");
             }
 
             splits[i] = reader.GetSingle();
@@ -122,13 +122,13 @@ public sealed class TensorSplitsCollectionConverter : JsonConverter<TensorSplits
     }
 }
 
-/// <summary>A <see cref="MetadataOverride"/> as an object with "Type" (0: integer, 1: number, 2: truth value, 3: text), "Key" and "Value".</summary>
+/// <summary>Reads and writes a <see cref="MetadataOverride"/> as an object with "Type" (0: integer, 1: float, 2: Boolean, 3: string), "Key" and "Value".</summary>
 public sealed class MetadataOverrideConverter : JsonConverter<MetadataOverride>
 {
-    private static readonly string[] Types = ["int", "float", "bool", "string"];  // as the type was written once
+    private static readonly string[] Types = ["int", "float", "bool", "string"];  // type names written by earlier versions
 
     /// <inheritdoc/>
-    /// <exception cref="JsonException">It is no such object.</exception>
+    /// <exception cref="JsonException">The value is not such an object.</exception>
     public override MetadataOverride Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         using JsonDocument document = JsonDocument.ParseValue(ref reader);
@@ -147,7 +147,7 @@ public sealed class MetadataOverrideConverter : JsonConverter<MetadataOverride>
             (1, JsonValueKind.Number) => new MetadataOverride(name, value.GetSingle()),
             (2, JsonValueKind.True or JsonValueKind.False) => new MetadataOverride(name, value.GetBoolean()),
             (3, JsonValueKind.String) => new MetadataOverride(name, value.GetString()!),
-            _ => throw new JsonException($"Type is {type} and Value is {value.GetRawText()}; types are 0 (integer), 1 (number), 2 (true or false) and 3 (text)."),
+            _ => throw new JsonException($"Type {type} does not fit the value {value.GetRawText()}; types are 0 (integer), 1 (number), 2 (true or false) and 3 (text)."),
         };
     }
 

@@ -3,14 +3,14 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
-/// <summary>Replaces a KV cache type that does not fit a model's head size.</summary>
+/// <summary>Replaces a default KV cache type that does not fit the model's head size.</summary>
 public static class KvCacheFallback
 {
-    // By memory.
+    // Smallest first.
     private static readonly KvCacheType[] Types =
         [KvCacheType.Kivi2, KvCacheType.Kivi4, KvCacheType.Q4_0, KvCacheType.Q8_0, KvCacheType.F16];
 
-    /// <summary>Why a cache does not fit a model; null if it does.</summary>
+    /// <summary>Why a KV cache does not fit a model; null if it does.</summary>
     /// <param name="file">The model's file.</param>
     /// <param name="cache">The cache.</param>
     public static string? Misfit(GgufFile file, KvCacheParams cache)
@@ -26,10 +26,10 @@ public static class KvCacheFallback
         }
     }
 
-    /// <summary>The cache, or, if its types do not fit the model, one of the same sizes and another type.</summary>
+    /// <summary>The cache, or a cache of the same sizes whose type fits the model's head size.</summary>
     /// <param name="file">The model's file.</param>
-    /// <param name="cache">What is taken by default.</param>
-    /// <param name="reason">What was done and why; null if the cache fits, or no type would.</param>
+    /// <param name="cache">The preferred cache.</param>
+    /// <param name="reason">The replacement and its cause; null if the cache fits or no type does.</param>
     public static KvCacheParams Fit(GgufFile file, KvCacheParams cache, out string? reason)
     {
         reason = Misfit(file, cache);
@@ -52,7 +52,7 @@ public static class KvCacheFallback
         return cache;
     }
 
-    /// <summary>The cache of a context's parameters: what they ask for, or what fits if they ask for no type.</summary>
+    /// <summary>The KV cache of context parameters. Explicit types are kept; default types are replaced if they do not fit.</summary>
     internal static KvCacheParams Of(GgufFile file, IContextParams parameters, out string? reason)
     {
         reason = null;

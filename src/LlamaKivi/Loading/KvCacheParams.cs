@@ -3,7 +3,7 @@ using LlamaKivi.Abstractions;
 
 namespace LlamaKivi.Common;
 
-/// <summary>Types and sizes of the KV cache; keys and values are independent.</summary>
+/// <summary>Types and sizes of the KV cache; keys and values have independent types.</summary>
 [JsonConverter(typeof(KvCacheParamsConverter))]
 public sealed record KvCacheParams
 {
@@ -12,37 +12,37 @@ public sealed record KvCacheParams
     private readonly KvCacheType? _typeK;
     private readonly KvCacheType? _typeV;
 
-    // What is taken when nothing is asked for.
+    // Used when the parameters set no cache.
     internal static KvCacheParams Default { get; } = new();
 
-    // A model that the default types do not fit gets another type; a type that was asked for is then an error.
+    // Default types fall back to types that fit the model; explicit types that do not fit are an error.
     internal bool IsTypeAskedFor => _typeK is not null || _typeV is not null;
 
-    /// <summary>Type of the keys.</summary>
+    /// <summary>Type of the cached keys.</summary>
     public KvCacheType TypeK
     {
         get => _typeK ?? KvCacheType.Kivi2;
         init => _typeK = value;
     }
 
-    /// <summary>Type of the values.</summary>
+    /// <summary>Type of the cached values.</summary>
     public KvCacheType TypeV
     {
         get => _typeV ?? KvCacheType.Kivi2;
         init => _typeV = value;
     }
 
-    /// <summary>Tokens a group of quantized keys spans: 16, 32, 64 or 128.</summary>
+    /// <summary>Quantization group size: 16, 32, 64 or 128. A key group spans this many tokens.</summary>
     public int Group { get; init; } = 32;
 
-    /// <summary>Youngest tokens kept in full precision; a positive multiple of <see cref="Group"/>.</summary>
+    /// <summary>Residual length: number of most recent tokens kept in full precision; a positive multiple of <see cref="Group"/>.</summary>
     public int Residual { get; init; } = 128;
 
-    /// <summary>First tokens kept in full precision, at most <see cref="Group"/>; null: 4 for kivi2 and kivi4, 0 for the others.</summary>
+    /// <summary>Number of attention sinks, the first tokens of a sequence, kept in full precision; at most <see cref="Group"/>. Null: 4 for kivi2 and kivi4, 0 for other types.</summary>
     public int? Sinks { get; init; }
 
-    /// <summary>Makes parameters with keys and values of the type with a name such as "kivi2".</summary>
-    /// <exception cref="ArgumentException">There is no such type.</exception>
+    /// <summary>Parameters whose keys and values have the named type, such as "kivi2".</summary>
+    /// <exception cref="ArgumentException">The name is not a KV cache type.</exception>
     public static KvCacheParams Parse(string name)
     {
         KvCacheType type = KvCacheType.Parse(name);
@@ -56,8 +56,8 @@ public sealed record KvCacheParams
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(TypeK, TypeV, Group, Residual, Sinks);
 
-    /// <summary>Checks the sizes.</summary>
-    /// <exception cref="ArgumentException">They do not fit; the message says which would.</exception>
+    /// <summary>Validates the sizes.</summary>
+    /// <exception cref="ArgumentException">A size is out of range; the message gives the valid values.</exception>
     public void Validate()
     {
         if (Group is < 16 or > PageTokens || (Group & (Group - 1)) != 0)

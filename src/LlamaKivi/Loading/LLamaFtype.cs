@@ -1,6 +1,6 @@
 namespace LlamaKivi.Native;
 
-/// <summary>What most of a file's weights are; the values are those of general.file_type. <see cref="LLamaQuantizer"/> refuses those that the engine does not have.</summary>
+/// <summary>Predominant weight type of a file; the values of general.file_type. <see cref="LLamaQuantizer"/> rejects types that the engine does not support.</summary>
 public enum LLamaFtype
 {
     /// <summary>32-bit floats.</summary>
@@ -39,7 +39,7 @@ public enum LLamaFtype
     /// <summary>About 4.6 bits.</summary>
     MOSTLY_Q4_K_S = 14,
 
-    /// <summary>About 4.9 bits; what most people use.</summary>
+    /// <summary>About 4.9 bits; the most common choice.</summary>
     MOSTLY_Q4_K_M = 15,
 
     /// <summary>About 5.5 bits.</summary>
@@ -111,6 +111,6 @@ public enum LLamaFtype
     /// <summary>2 bits, blocks with a scale; not available here.</summary>
     LLAMA_FTYPE_MOSTLY_Q2_0 = 41,
 
-    /// <summary>A mark on a type that the file does not name: nothing to write.</summary>
+    /// <summary>Flag for a type that was inferred instead of read from the file; cannot be written.</summary>
     GUESSED = 1024,
 }

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Native;
 
-/// <summary>Number formats by their number in GGUF files. The engine does not have them all; what takes one refuses those.</summary>
+/// <summary>Tensor types, with their numbers in GGUF files. Methods reject types that the engine does not support.</summary>
 public enum GGMLType
 {
     /// <summary>32-bit floats.</summary>
@@ -24,7 +24,7 @@ public enum GGMLType
     /// <summary>8 bits, blocks of 32 with a scale.</summary>
     GGML_TYPE_Q8_0 = 8,
 
-    /// <summary>8 bits, blocks of 32 with a scale and a sum; of no file.</summary>
+    /// <summary>8 bits, blocks of 32 with a scale and a sum; never in files.</summary>
     GGML_TYPE_Q8_1 = 9,
 
     /// <summary>2 bits, blocks of 256.</summary>
@@ -42,7 +42,7 @@ public enum GGMLType
     /// <summary>6 bits, blocks of 256.</summary>
     GGML_TYPE_Q6_K = 14,
 
-    /// <summary>8 bits, blocks of 256; of no file.</summary>
+    /// <summary>8 bits, blocks of 256; never in files.</summary>
     GGML_TYPE_Q8_K = 15,
 
     /// <summary>8-bit integers.</summary>
@@ -54,17 +54,17 @@ public enum GGMLType
     /// <summary>32-bit integers.</summary>
     GGML_TYPE_I32 = 18,
 
-    /// <summary>No format: the number of formats there were once.</summary>
+    /// <summary>Not a type; kept for compatibility.</summary>
     GGML_TYPE_COUNT = 19,
 
     /// <summary>16-bit brain floats.</summary>
     GGML_TYPE_BF16 = 30,
 }
 
-/// <summary>How a model is split over devices.</summary>
+/// <summary>Split of a model over several devices.</summary>
 public enum GPUSplitMode
 {
-    /// <summary>Not split.</summary>
+    /// <summary>No split.</summary>
     None = 0,
 
     /// <summary>By layers.</summary>
@@ -77,58 +77,58 @@ public enum GPUSplitMode
     Tensor = 3,
 }
 
-/// <summary>How the embeddings of a text's tokens become one.</summary>
+/// <summary>Pooling of token embeddings into one embedding per text.</summary>
 public enum LLamaPoolingType
 {
-    /// <summary>As the model says.</summary>
+    /// <summary>The model's pooling type.</summary>
     Unspecified = -1,
 
-    /// <summary>They do not: one for each token.</summary>
+    /// <summary>No pooling: one embedding per token.</summary>
     None = 0,
 
-    /// <summary>Their mean.</summary>
+    /// <summary>Mean of the token embeddings.</summary>
     Mean = 1,
 
-    /// <summary>The first token's.</summary>
+    /// <summary>Embedding of the first token.</summary>
     CLS = 2,
 
-    /// <summary>The last token's.</summary>
+    /// <summary>Embedding of the last token.</summary>
     Last = 3,
 
-    /// <summary>A rank.</summary>
+    /// <summary>Score of a reranking model.</summary>
     Rank = 4,
 }
 
-/// <summary>Which tokens attend to which.</summary>
+/// <summary>Attention mask.</summary>
 public enum LLamaAttentionType
 {
-    /// <summary>As the model says.</summary>
+    /// <summary>The model's attention type.</summary>
     Unspecified = -1,
 
-    /// <summary>To those before.</summary>
+    /// <summary>A token attends to itself and earlier tokens.</summary>
     Causal = 0,
 
-    /// <summary>To all.</summary>
+    /// <summary>A token attends to all tokens.</summary>
     NonCausal = 1,
 }
 
-/// <summary>What a context is for.</summary>
+/// <summary>Purpose of a context.</summary>
 public enum LLamaContextType
 {
-    /// <summary>Text.</summary>
+    /// <summary>Text generation and embeddings.</summary>
     Default = 0,
 }
 
-/// <summary>How rotary position embeddings are stretched.</summary>
+/// <summary>RoPE scaling method.</summary>
 public enum RopeScalingType
 {
-    /// <summary>As the model says.</summary>
+    /// <summary>The model's scaling.</summary>
     Unspecified = -1,
 
-    /// <summary>They are not.</summary>
+    /// <summary>No scaling.</summary>
     None = 0,
 
-    /// <summary>Evenly.</summary>
+    /// <summary>Linear scaling of positions.</summary>
     Linear = 1,
 
     /// <summary>YaRN.</summary>

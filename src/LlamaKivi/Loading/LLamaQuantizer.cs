@@ -2,32 +2,32 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-/// <summary>Writes models with their weights in other formats. See <see cref="ModelQuantizer"/> for all options, progress and cancellation.</summary>
+/// <summary>Quantizes GGUF models. <see cref="ModelQuantizer"/> has all options, progress and cancellation.</summary>
 public static class LLamaQuantizer
 {
     /// <summary>Quantizes a model.</summary>
-    /// <param name="srcFileName">The GGUF file to read.</param>
-    /// <param name="dstFilename">The file to write, which appears whole or not at all.</param>
-    /// <param name="ftype">What to write.</param>
-    /// <param name="nthread">Threads; 0 or less: one per processor.</param>
-    /// <param name="allowRequantize">Whether weights may be quantized already.</param>
-    /// <param name="quantizeOutputTensor">Whether the output matrix is quantized too, if the model has one of its own.</param>
-    /// <returns>True; what goes wrong is thrown.</returns>
-    /// <exception cref="ArgumentException">The type is not one that the engine writes, both files are the same, or requantizing is needed and not allowed.</exception>
+    /// <param name="srcFileName">GGUF file to read.</param>
+    /// <param name="dstFilename">File to write, atomically.</param>
+    /// <param name="ftype">Target type.</param>
+    /// <param name="nthread">Number of threads; 0 or less: one per processor.</param>
+    /// <param name="allowRequantize">Whether the source weights may already be quantized.</param>
+    /// <param name="quantizeOutputTensor">Whether to quantize a separate output matrix too.</param>
+    /// <returns>Always true; failures throw.</returns>
+    /// <exception cref="ArgumentException">The engine cannot write the type, both files are the same, or the source is quantized and <paramref name="allowRequantize"/> is false.</exception>
     /// <exception cref="ModelLoadException">A file cannot be read or written, or is not valid GGUF.</exception>
     public static bool Quantize(
         string srcFileName, string dstFilename, LLamaFtype ftype, int nthread = -1, bool allowRequantize = true, bool quantizeOutputTensor = false) =>
         Quantize(srcFileName, dstFilename, NameOf(ftype), nthread, allowRequantize, quantizeOutputTensor);
 
-    /// <summary>Writes a model file with its weights in another format, named by text.</summary>
-    /// <param name="srcFileName">The GGUF file to read.</param>
-    /// <param name="dstFilename">The file to write, which appears whole or not at all.</param>
-    /// <param name="ftype">One of <see cref="ModelQuantizer.Types"/>, such as "Q4_K_M", in any case.</param>
-    /// <param name="nthread">Threads; 0 or less: one per processor.</param>
-    /// <param name="allowRequantize">Whether weights may be quantized already.</param>
-    /// <param name="quantizeOutputTensor">Whether the output matrix is quantized too, if the model has one of its own.</param>
-    /// <returns>True; what goes wrong is thrown.</returns>
-    /// <exception cref="ArgumentException">The type is not one that the engine writes, both files are the same, or requantizing is needed and not allowed.</exception>
+    /// <summary>Quantizes a model to a type given by name.</summary>
+    /// <param name="srcFileName">GGUF file to read.</param>
+    /// <param name="dstFilename">File to write, atomically.</param>
+    /// <param name="ftype">Target type, one of <see cref="ModelQuantizer.Types"/>, such as "Q4_K_M"; case-insensitive.</param>
+    /// <param name="nthread">Number of threads; 0 or less: one per processor.</param>
+    /// <param name="allowRequantize">Whether the source weights may already be quantized.</param>
+    /// <param name="quantizeOutputTensor">Whether to quantize a separate output matrix too.</param>
+    /// <returns>Always true; failures throw.</returns>
+    /// <exception cref="ArgumentException">The engine cannot write the type, both files are the same, or the source is quantized and <paramref name="allowRequantize"/> is false.</exception>
     /// <exception cref="ModelLoadException">A file cannot be read or written, or is not valid GGUF.</exception>
     public static bool Quantize(
         string srcFileName, string dstFilename, string ftype, int nthread = -1, bool allowRequantize = true, bool quantizeOutputTensor = false)
@@ -42,14 +42,14 @@ public static class LLamaQuantizer
         return true;
     }
 
-    // "Q4_K_M" of MOSTLY_Q4_K_M.
+    // "Q4_K_M" for MOSTLY_Q4_K_M.
     private static string NameOf(LLamaFtype ftype)
     {
         string name = ftype.ToString();
         name = name[(name.IndexOf('_', StringComparison.Ordinal) + 1)..];
         return ModelQuantizer.Types.Contains(name, StringComparer.OrdinalIgnoreCase)
             ? name
-            : throw new ArgumentException($"{ftype} is not available; there are: {string.Join(", ", ModelQuantizer.Types)}", nameof(ftype));
+            : throw new ArgumentException($"{ftype} is not available; the types are {string.Join(", ", ModelQuantizer.Types)}", nameof(ftype));
     }
 
     private static string? OutputType(string path)

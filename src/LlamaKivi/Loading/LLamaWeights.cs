@@ -8,7 +8,7 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-/// <summary>A loaded model. Any number of threads and contexts may share it; contexts keep it alive.</summary>
+/// <summary>A loaded model, shared by any number of threads and contexts. Contexts keep it alive.</summary>
 public sealed partial class LLamaWeights : IDisposable
 {
     private LLamaWeights(ModelHandle model, Tokenizer tokenizer, string modelPath, int gpuLayers)
@@ -23,45 +23,45 @@ public sealed partial class LLamaWeights : IDisposable
             .ToDictionary(entry => entry.Key, entry => Text(model.Gguf.GetValue(entry.Key)));
     }
 
-    /// <summary>Where the model was loaded from.</summary>
+    /// <summary>Path of the model file.</summary>
     internal string ModelPath { get; }
 
-    /// <summary>The native model: its shape and its file.</summary>
+    /// <summary>The native model, with its shape and its file.</summary>
     public ModelHandle Model { get; }
 
-    /// <summary>Layers that the GPU computes; 0: the CPU computes all.</summary>
+    /// <summary>Number of layers on the GPU; 0: all layers are on the CPU.</summary>
     public int GpuLayerCount { get; }
 
-    /// <summary>The model's tokenizer. Of a file without a vocabulary it takes no text: see <see cref="Tokenizer.HasTexts"/>.</summary>
+    /// <summary>The model's tokenizer. Without a vocabulary in the file it cannot encode text; see <see cref="Tokenizer.HasTexts"/>.</summary>
     public Tokenizer Tokenizer { get; }
 
-    /// <summary>The file's metadata as text; arrays are left out. Truth values are true and false; numbers that are no integers have six decimals.</summary>
+    /// <summary>Metadata of the file as strings, without arrays. Booleans are "true" and "false"; floats have six decimals.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; set; }
 
-    /// <summary>Tokens the model was trained to handle at once.</summary>
+    /// <summary>Context size the model was trained with, in tokens.</summary>
     public int ContextSize => Model.Description.TrainedContextSize;
 
-    /// <summary>Bytes of the weights.</summary>
+    /// <summary>Size of the weights in bytes.</summary>
     public ulong SizeInBytes => (ulong)Model.Description.WeightBytes;
 
-    /// <summary>Weights.</summary>
+    /// <summary>Number of weights.</summary>
     public ulong ParameterCount => (ulong)Model.Description.ParameterCount;
 
-    /// <summary>Elements of an embedding.</summary>
+    /// <summary>Embedding length in floats.</summary>
     public int EmbeddingSize => Model.Description.EmbeddingSize;
 
     /// <summary>Loads a model.</summary>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
-    /// <exception cref="UnsupportedModelException">The engine does not have this architecture, format or tokenizer.</exception>
-    /// <exception cref="DeviceException">RequireGpu is set, and no GPU is usable.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    /// <exception cref="ModelLoadException">The file cannot be read or is not a valid model; the message gives the cause.</exception>
+    /// <exception cref="UnsupportedModelException">The engine does not support the architecture, tensor type or tokenizer.</exception>
+    /// <exception cref="DeviceException">RequireGpu is true and no GPU is usable.</exception>
     public static LLamaWeights LoadFromFile(IModelParams @params) => Load(@params, null, null, CancellationToken.None);
 
-    /// <summary>Loads a model on another thread.</summary>
-    /// <param name="params">What to load.</param>
-    /// <param name="token">Stops the load.</param>
-    /// <param name="progressReporter">Told the fraction done, 0 to 1.</param>
-    /// <param name="logger">Told of oddities in the file.</param>
+    /// <summary>Loads a model on a thread pool thread.</summary>
+    /// <param name="params">Model parameters.</param>
+    /// <param name="token">Cancels the load.</param>
+    /// <param name="progressReporter">Receives the fraction loaded, 0 to 1.</param>
+    /// <param name="logger">Receives warnings about the file.</param>
     public static Task<LLamaWeights> LoadFromFileAsync(
         IModelParams @params, CancellationToken token = default, IProgress<float>? progressReporter = null, ILogger? logger = null) =>
         Task.Run(() => Load(@params, progressReporter, logger, token), token);
@@ -69,24 +69,24 @@ public sealed partial class LLamaWeights : IDisposable
     /// <summary>Creates a context.</summary>
     public LLamaContext CreateContext(IContextParams @params, ILogger? logger = null) => new(this, @params, logger);
 
-    /// <summary>Cuts a text into tokens.</summary>
+    /// <summary>Tokenizes a text.</summary>
     /// <param name="text">The text.</param>
-    /// <param name="addBos">True: the beginning-of-sequence token comes first, if the model uses one.</param>
-    /// <param name="special">True: special tokens written out in the text become those tokens.</param>
+    /// <param name="addBos">Whether to prepend the beginning-of-sequence token, if the model uses one.</param>
+    /// <param name="special">Whether special tokens spelled out in the text are parsed as those tokens.</param>
     public LLamaToken[] Tokenize(string text, bool addBos, bool special) =>
         [.. Tokenizer.Encode(text, addBos && Tokenizer.AddBos, special).Select(id => (LLamaToken)id)];
 
-    /// <summary>Cuts a text into tokens.</summary>
+    /// <summary>Tokenizes a text.</summary>
     /// <param name="text">The text.</param>
-    /// <param name="add_bos">True: the beginning-of-sequence token comes first, if the model uses one.</param>
-    /// <param name="special">True: special tokens written out in the text become those tokens.</param>
-    /// <param name="encoding">Without effect: the text is UTF-8 to the model.</param>
+    /// <param name="add_bos">Whether to prepend the beginning-of-sequence token, if the model uses one.</param>
+    /// <param name="special">Whether special tokens spelled out in the text are parsed as those tokens.</param>
+    /// <param name="encoding">Ignored: models read UTF-8.</param>
     public LLamaToken[] Tokenize(string text, bool add_bos, bool special, Encoding encoding) => Tokenize(text, add_bos, special);
 
-    /// <summary>Drops this reference to the model; contexts that use it go on.</summary>
+    /// <summary>Releases this reference; existing contexts keep the model alive.</summary>
     public void Dispose() => Model.Dispose();
 
-    // The engine takes what a context's parameters say of rotary positions when a model is loaded.
+    // RoPE parameters take effect at loading: a context cannot change them.
     internal void CheckRope(IContextParams @params)
     {
         foreach ((string key, object value) in RopeSettings.Of(@params).ToMetadata(Model.Description.Architecture, ModelLoader.RopeScaling(Model.Gguf)))
@@ -96,12 +96,12 @@ public sealed partial class LLamaWeights : IDisposable
                 : known is not null and not string && Math.Abs(Convert.ToDouble(known, CultureInfo.InvariantCulture) / Convert.ToDouble(value, CultureInfo.InvariantCulture) - 1) < 1e-5;
             if (!same)
             {
-                throw new NotSupportedException($"The context's parameters say that {key} is {value}; the model was loaded with {known ?? "none"}. Load the model with the same parameters.");
+                throw new NotSupportedException($"The context's parameters set {key} to {value}; the model was loaded with {known ?? "none"}. Load the model with the same parameters.");
             }
         }
     }
 
-    // As stock llama.cpp writes it: programs compare with "true" and read "10000.000000".
+    // llama.cpp's format: programs compare with "true" and parse "10000.000000".
     private static string Text(object? value) => value switch
     {
         bool truth => truth ? "true" : "false",

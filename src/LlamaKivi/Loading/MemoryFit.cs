@@ -3,16 +3,16 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
-/// <summary>Says before anything is loaded what a model and its context take of the memory, and lowers what is asked for until it fits.</summary>
+/// <summary>Estimates the memory of a model and its context before loading, and reduces the context until both fit.</summary>
 public static class MemoryFit
 {
-    private const uint Step = 256;    // of the context size, tokens
-    private const double Usable = 0.97;  // of what is free: the rest is for what others take meanwhile
+    private const uint Step = 256;    // granularity of the context size, in tokens
+    private const double Usable = 0.97;  // fraction of the free memory; the rest is a reserve for other processes
 
-    /// <summary>Bytes the model and a full context take: of the GPU's memory if layers are on it, otherwise of the host's.</summary>
+    /// <summary>Bytes needed by the model and a full context: GPU memory if any layer is on the GPU, otherwise host memory.</summary>
     /// <param name="file">The model's file.</param>
-    /// <param name="parameters">The model and the context.</param>
-    /// <exception cref="ArgumentException">A parameter does not fit the model; the message says what would.</exception>
+    /// <param name="parameters">Model and context parameters.</param>
+    /// <exception cref="ArgumentException">A parameter does not fit the model; the message gives valid values.</exception>
     public static long Needed(GgufFile file, ModelParams parameters)
     {
         ArgumentNullException.ThrowIfNull(file);
@@ -22,8 +22,8 @@ public static class MemoryFit
         return gpuLayers != 0 ? e.DeviceBytes : e.WeightBytes + e.CachePageBytes + e.CacheExactBytes + e.ScratchBytes;
     }
 
-    /// <summary>Bytes that are free: of the GPU's memory if layers are on it, otherwise of the host's.</summary>
-    /// <exception cref="DeviceException">RequireGpu is set, and there is no GPU to use.</exception>
+    /// <summary>Free bytes: GPU memory if any layer is on the GPU, otherwise host memory.</summary>
+    /// <exception cref="DeviceException">RequireGpu is true and no GPU is usable.</exception>
     public static long Available(ModelParams parameters)
     {
         ArgumentNullException.ThrowIfNull(parameters);
@@ -36,13 +36,13 @@ public static class MemoryFit
         return Math.Max(0, memory.TotalAvailableMemoryBytes - memory.MemoryLoadBytes);
     }
 
-    /// <summary>Lowers ContextSize, and if that is not enough SeqMax, until the model and its context fit.</summary>
+    /// <summary>Reduces ContextSize, then SeqMax, until the model and its context fit.</summary>
     /// <param name="file">The model's file.</param>
-    /// <param name="parameters">What is asked for; changed to what fits.</param>
-    /// <param name="available">Bytes that are free; null: <see cref="Available"/>.</param>
-    /// <returns>What was done, in words; null if all fits as it is.</returns>
-    /// <exception cref="NativeOutOfMemoryException">Not even one sequence with a context of 256 tokens fits in the host's memory.</exception>
-    /// <exception cref="OutOfDeviceMemoryException">The same of the GPU's memory.</exception>
+    /// <param name="parameters">Requested parameters; reduced in place.</param>
+    /// <param name="available">Free bytes; null: <see cref="Available"/>.</param>
+    /// <returns>A description of the reduction; null if everything fits.</returns>
+    /// <exception cref="NativeOutOfMemoryException">One sequence with a context of 256 tokens does not fit in host memory.</exception>
+    /// <exception cref="OutOfDeviceMemoryException">One sequence with a context of 256 tokens does not fit in GPU memory.</exception>
     public static string? Apply(GgufFile file, ModelParams parameters, long? available = null)
     {
         ArgumentNullException.ThrowIfNull(file);
@@ -63,23 +63,23 @@ public static class MemoryFit
             return Needed(file, parameters) <= free * Usable;
         }
 
-        // As many steps of the context as fit for all sequences; if none do, as many sequences as fit with one step.
+        // The largest context that fits with all sequences; if none does, the most sequences that fit with one step.
         uint steps = Largest((context - 1) / Step, n => Fits(n * Step, sequences));
         uint kept = steps > 0 ? sequences : Largest(sequences, n => Fits(Math.Min(Step, context), n));
         if (kept == 0)
         {
             parameters.ContextSize = context;
             parameters.SeqMax = sequences;
-            string message = $"{MiB(wanted)} are needed and {MiB(free)} are free: not even a context of {Step} tokens fits. Take a smaller model or fewer layers on the GPU.";
+            string message = $"{MiB(wanted)} are needed and {MiB(free)} are free: not even a context of {Step} tokens fits. Use a smaller model or fewer layers on the GPU.";
             throw ModelLoader.UsableGpuLayers(parameters) != 0 ? new OutOfDeviceMemoryException(message, wanted, free) : new NativeOutOfMemoryException(message, wanted);
         }
 
         Fits(steps > 0 ? steps * Step : Math.Min(Step, context), kept);
         string sequencesText = kept < sequences ? $" and sequences from {sequences} to {kept}" : "";
-        return $"{MiB(wanted)} are needed and {MiB(free)} are free: the context is lowered from {context} to {parameters.ContextSize} tokens{sequencesText}, which take {MiB(Needed(file, parameters))}";
+        return $"{MiB(wanted)} are needed and {MiB(free)} are free: the context is reduced from {context} to {parameters.ContextSize} tokens{sequencesText}, which needs {MiB(Needed(file, parameters))}";
     }
 
-    // The largest n of 1 to most that fits; 0 if none does. More takes more.
+    // Largest n in 1..most that fits, by bisection; 0 if none. Memory grows with n.
     private static uint Largest(uint most, Func<uint, bool> fits)
     {
         uint low = 0;

@@ -4,26 +4,26 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Common;
 
-/// <summary>The only place where parameters become the options of a native model.</summary>
+/// <summary>Converts parameters to native model options; nothing else does.</summary>
 public static class ModelLoader
 {
     /// <summary>Loads a model without its tokenizer.</summary>
-    /// <param name="params">What to load.</param>
-    /// <param name="progress">Told the fraction done, 0 to 1.</param>
-    /// <param name="logger">Told that the CPU computes what was asked of a GPU.</param>
-    /// <param name="token">Stops the load.</param>
-    /// <exception cref="ArgumentException">The parameters name no file.</exception>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
-    /// <exception cref="UnsupportedModelException">The engine does not have this architecture or format.</exception>
-    /// <exception cref="DeviceException">RequireGpu is set, and no GPU is usable.</exception>
+    /// <param name="params">Model parameters.</param>
+    /// <param name="progress">Receives the fraction loaded, 0 to 1.</param>
+    /// <param name="logger">Receives a warning if the CPU replaces a requested GPU.</param>
+    /// <param name="token">Cancels the load.</param>
+    /// <exception cref="ArgumentException">ModelPath is empty.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    /// <exception cref="ModelLoadException">The file cannot be read or is not a valid model; the message gives the cause.</exception>
+    /// <exception cref="UnsupportedModelException">The engine does not support the architecture or tensor type.</exception>
+    /// <exception cref="DeviceException">RequireGpu is true and no GPU is usable.</exception>
     public static ModelHandle Open(IModelParams @params, IProgress<float>? progress = null, ILogger? logger = null, CancellationToken token = default) =>
         Open(@params, out _, progress, logger, token);
 
-    /// <summary>The layers asked for; -1: all. Other negative counts mean the same.</summary>
+    /// <summary>Requested number of layers on the GPU; any negative count becomes -1: all.</summary>
     internal static int GpuLayers(IModelParams @params) => @params.VocabOnly ? 0 : Math.Max(@params.GpuLayerCount, -1);
 
-    /// <summary>The layers that a GPU will compute: what <see cref="IModelParams.RequireGpu"/> says of a machine without one.</summary>
+    /// <summary>Number of layers on the GPU after checking for a usable GPU; see <see cref="IModelParams.RequireGpu"/>.</summary>
     internal static int UsableGpuLayers(IModelParams @params, ILogger? logger = null)
     {
         int layers = GpuLayers(@params);
@@ -34,7 +34,7 @@ public static class ModelLoader
 
         if (layers > 0)
         {
-            NativeLog.Write(EngineLogLevel.Warning, $"{layers} layers are to be on a GPU, and the CPU computes them: {reason}");
+            NativeLog.Write(EngineLogLevel.Warning, $"{layers} layers were requested on a GPU, but the CPU is used: {reason}");
             if (logger is not null)
             {
                 Log.NoGpu(logger, layers, reason);
@@ -49,7 +49,7 @@ public static class ModelLoader
         ArgumentNullException.ThrowIfNull(@params);
         if (string.IsNullOrEmpty(@params.ModelPath))
         {
-            throw new ArgumentException("ModelPath is empty; it names the GGUF file to load.", nameof(@params));
+            throw new ArgumentException("ModelPath is empty; set it to the path of a GGUF file.", nameof(@params));
         }
 
         gpuLayers = UsableGpuLayers(@params, logger);
@@ -66,7 +66,7 @@ public static class ModelLoader
 
     internal static string? RopeScaling(GgufFile file) => file.GetString($"{file.GetString("general.architecture")}.rope.scaling.type");
 
-    // What is read instead of the file's metadata; what is given by name comes last, and wins.
+    // RoPE settings first, then explicit overrides: the last entry of a key wins.
     private static List<KeyValuePair<string, object>> Overrides(IModelParams @params)
     {
         var overrides = new List<KeyValuePair<string, object>>();

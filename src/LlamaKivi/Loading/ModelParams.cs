@@ -8,14 +8,14 @@ using Microsoft.Extensions.Configuration;
 
 namespace LlamaKivi.Common;
 
-/// <summary>How to load a model and create contexts of it. Can be written as JSON and read back, and bound from configuration.</summary>
-/// <remarks>A list or an object that is set to null, as JSON may have it, gets its default.</remarks>
+/// <summary>Parameters of a model and of its contexts. Serializable as JSON and bindable from configuration.</summary>
+/// <remarks>A list or object set to null, as in JSON, becomes its default.</remarks>
 public record ModelParams : ILLamaParams
 {
-    /// <summary>Names no file; set <see cref="ModelPath"/>.</summary>
+    /// <summary>Default parameters with an empty <see cref="ModelPath"/>.</summary>
     public ModelParams() => ModelPath = "";
 
-    /// <summary>Names the file; everything else has a default.</summary>
+    /// <summary>Default parameters for a model file.</summary>
     /// <param name="modelPath">Path of the GGUF file.</param>
     public ModelParams(string modelPath) => ModelPath = modelPath;
 
@@ -47,7 +47,7 @@ public record ModelParams : ILLamaParams
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(KvCache))]
     public KvCacheParams KvCache { get; set => field = value ?? KvCacheParams.Default; } = KvCacheParams.Default;
 
-    /// <summary>The section of <see cref="KvCache"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="KvCache"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(KvCache)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? KvCacheSection
     {
@@ -66,7 +66,7 @@ public record ModelParams : ILLamaParams
     [JsonConverter(typeof(EnumNumberConverter<GGMLType>))]
     public GGMLType? TypeK { get; set; }
 
-    /// <summary>The section of <see cref="TypeK"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="TypeK"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(TypeK)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? TypeKSection
     {
@@ -85,7 +85,7 @@ public record ModelParams : ILLamaParams
     [JsonConverter(typeof(EnumNumberConverter<GGMLType>))]
     public GGMLType? TypeV { get; set; }
 
-    /// <summary>The section of <see cref="TypeV"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="TypeV"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(TypeV)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? TypeVSection
     {
@@ -120,7 +120,7 @@ public record ModelParams : ILLamaParams
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(TensorBufferOverrides))]
     public List<TensorBufferOverride> TensorBufferOverrides { get; set => field = value ?? []; } = [];
 
-    /// <summary>The section of <see cref="TensorBufferOverrides"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="TensorBufferOverrides"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(TensorBufferOverrides)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? TensorBufferOverridesSection
     {
@@ -150,7 +150,7 @@ public record ModelParams : ILLamaParams
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(TensorSplits))]
     public TensorSplitsCollection TensorSplits { get; set => field = value ?? []; } = [];
 
-    /// <summary>The section of <see cref="TensorSplits"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="TensorSplits"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(TensorSplits)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? TensorSplitsSection
     {
@@ -171,7 +171,7 @@ public record ModelParams : ILLamaParams
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(MetadataOverrides))]
     public List<MetadataOverride> MetadataOverrides { get; set => field = value ?? []; } = [];
 
-    /// <summary>The section of <see cref="MetadataOverrides"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="MetadataOverrides"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(MetadataOverrides)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? MetadataOverridesSection
     {
@@ -244,7 +244,7 @@ public record ModelParams : ILLamaParams
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(Encoding))]
     public Encoding Encoding { get; set => field = value ?? Encoding.UTF8; } = Encoding.UTF8;
 
-    /// <summary>The section of <see cref="Encoding"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="Encoding"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(Encoding)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? EncodingSection
     {
@@ -258,8 +258,8 @@ public record ModelParams : ILLamaParams
         }
     }
 
-    /// <summary>The name of <see cref="Encoding"/>; JSON has it in that one's place.</summary>
-    /// <exception cref="JsonException">There is no encoding of the name.</exception>
+    /// <summary>Name of <see cref="Encoding"/>; its JSON representation.</summary>
+    /// <exception cref="JsonException">The name is not a known encoding.</exception>
     [JsonPropertyName(nameof(Encoding)), ConfigurationKeyName(ConfigurationValues.Hidden + nameof(EncodingName))]
     public string EncodingName
     {
@@ -272,7 +272,7 @@ public record ModelParams : ILLamaParams
             }
             catch (ArgumentException e)
             {
-                throw new JsonException($"'{value}' is no encoding.", e);
+                throw new JsonException($"'{value}' is not a known encoding.", e);
             }
         }
     }

@@ -3,19 +3,19 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
-/// <summary>What parameters say of rotary positions instead of the model's file; null: as the file says. The engine takes it when a model is loaded.</summary>
+/// <summary>RoPE parameters that override the model file's metadata at loading; null: the file's value.</summary>
 internal sealed record RopeSettings(
     float? FrequencyBase, float? Factor, string? Scaling, long? OriginalContext, float? AttentionFactor, float? BetaFast, float? BetaSlow)
 {
     public static RopeSettings None { get; } = new(null, null, null, null, null, null, null);
 
-    /// <summary>Reads the parameters; what is not positive means the same as null.</summary>
+    /// <summary>Reads the parameters; values that are not positive count as null.</summary>
     /// <exception cref="NotSupportedException">A parameter is not implemented.</exception>
     public static RopeSettings Of(IContextParams p)
     {
         if (p.YarnExtrapolationFactor is >= 0 and not 1)
         {
-            throw new NotSupportedException($"YarnExtrapolationFactor is {p.YarnExtrapolationFactor}; the engine has 1. Leave it unset.");
+            throw new NotSupportedException($"YarnExtrapolationFactor is {p.YarnExtrapolationFactor}; the engine supports only 1. Leave it unset.");
         }
 
         float? factor = p.RopeFrequencyScale is > 0 ? 1 / p.RopeFrequencyScale : null;
@@ -25,16 +25,16 @@ internal sealed record RopeSettings(
             RopeScalingType.None => "none",
             RopeScalingType.Linear => "linear",
             RopeScalingType.Yarn => "yarn",
-            _ => throw new NotSupportedException($"YarnScalingType is {p.YarnScalingType}; the engine has None, Linear and Yarn."),
+            _ => throw new NotSupportedException($"YarnScalingType is {p.YarnScalingType}; the engine supports None, Linear and Yarn."),
         };
         return new RopeSettings(
             p.RopeFrequencyBase is > 0 ? p.RopeFrequencyBase : null, factor, scaling, p.YarnOriginalContext is > 0 ? p.YarnOriginalContext : null,
             Positive(p.YarnAttentionFactor), Positive(p.YarnBetaFast), Positive(p.YarnBetaSlow));
     }
 
-    /// <summary>The metadata that says so, of a model of an architecture.</summary>
-    /// <param name="architecture">As the file spells it.</param>
-    /// <param name="fileScaling">The file's kind of scaling; null: none. A factor alone leaves it as it is.</param>
+    /// <summary>The settings as metadata entries of the architecture.</summary>
+    /// <param name="architecture">Value of general.architecture.</param>
+    /// <param name="fileScaling">The file's scaling type; null: none. A factor without a type keeps it.</param>
     public IEnumerable<KeyValuePair<string, object>> ToMetadata(string architecture, string? fileScaling)
     {
         (string Key, object? Value)[] entries =

@@ -4,16 +4,16 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>A start for pipelines: <see cref="CreateChain"/> or the choice from a row of logits is left to write.</summary>
+/// <summary>Base class of sampling pipelines. Derived classes override <see cref="CreateChain"/> or sample from a row of logits themselves.</summary>
 /// <inheritdoc cref="ISamplingPipeline" path="/remarks"/>
 public abstract partial class BaseSamplingPipeline : ISamplingPipeline
 {
     private readonly PipelineGuard _guard = new();
     private GrammarMatcher? _matcher;
-    private Tokenizer? _matched;  // the vocabulary the matcher is for
+    private Tokenizer? _matched;  // vocabulary of the matcher
     private float[] _constrained = [];
 
-    // Null: any number of calls may use the pipeline at once.
+    // Null: concurrent calls may use the pipeline.
     internal virtual PipelineGuard? Guard => _guard;
 
     LLamaToken ISamplingPipeline.SampleFrom(LLamaContext context, int index) => SampleFrom(context, index);
@@ -21,7 +21,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
     /// <inheritdoc cref="ISamplingPipeline.SampleFrom"/>
     internal virtual partial LLamaToken SampleFrom(LLamaContext context, int index);
 
-    /// <summary>Begins a text: what a grammar has seen of the last one is forgotten.</summary>
+    /// <summary>Starts a text: resets the grammar to its start.</summary>
     internal void BeginText()
     {
         using PipelineGuard.Entry entry = Enter();
@@ -32,7 +32,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
 
     private protected PipelineGuard.Entry EnterToSample() => Guard is { } guard ? guard.EnterToSample(this) : default;
 
-    // The logits with -infinity for the tokens that the grammar does not allow next; the given ones without a grammar.
+    // The logits with -infinity for tokens that the grammar excludes; without a grammar, the same span.
     private protected virtual ReadOnlySpan<float> Constrain(LLamaContext context, ReadOnlySpan<float> logits, Grammar? grammar)
     {
         if (grammar is null)
@@ -42,7 +42,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
 
         if (context.Weights.Tokenizer is not { HasTexts: true } tokenizer)
         {
-            throw new InvalidOperationException("A grammar needs the texts of the tokens, and this model's file has no vocabulary.");
+            throw new InvalidOperationException("A grammar needs token texts, but this model's file has no vocabulary.");
         }
 
         if (_matcher is null || _matched != tokenizer)
@@ -62,16 +62,16 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
         return constrained;
     }
 
-    // Takes a token that was chosen from constrained logits into the grammar's text.
+    // Advances the grammar by a token sampled from constrained logits.
     private protected virtual void Follow(LLamaToken token) => _matcher?.Accept((int)token);
 
-    /// <summary>Frees what the pipeline holds.</summary>
+    /// <summary>Frees the pipeline's resources.</summary>
     public void Dispose()
     {
         Dispose(true);
         GC.SuppressFinalize(this);
     }
 
-    // The greatest logit; equal ones: the lowest index.
+    // Index of the largest logit; the lowest on ties.
     internal static int Greatest(ReadOnlySpan<float> logits) => logits.IndexOf(LogitCheck.Max(logits));
 }

@@ -1,9 +1,9 @@
 namespace LlamaKivi.Sampling;
 
-// The stages that rule candidates out. Those that are left keep their order.
+// Stages that remove candidates. The rest keep their order.
 internal sealed partial class CandidateSet
 {
-    /// <summary>Locally typical sampling (Meister et al. 2022): keeps the tokens whose surprise is nearest the entropy, up to the mass p.</summary>
+    /// <summary>Locally typical sampling (Meister et al. 2022): keeps tokens whose surprise is closest to the entropy, up to total probability p.</summary>
     public void Typical(float p, int minKeep)
     {
         double sum = Weigh(1);
@@ -16,7 +16,7 @@ internal sealed partial class CandidateSet
 
         for (int i = 0; i < _count; i++)
         {
-            // Not negative, so its bits are in its own order; the index settles ties.
+            // Non-negative floats compare like their bits; the index breaks ties.
             float distance = (float)Math.Abs(-Math.Log(_weights[i] / sum) - entropy);
             _keys[i] = ((ulong)BitConverter.SingleToUInt32Bits(distance) << 32) | (uint)i;
         }
@@ -34,7 +34,7 @@ internal sealed partial class CandidateSet
             }
         }
 
-        // Back to the order they had.
+        // Restores the original order.
         keys = keys[..keep];
         foreach (ref ulong key in keys)
         {
@@ -50,7 +50,7 @@ internal sealed partial class CandidateSet
         _count = keep;
     }
 
-    /// <summary>Nucleus sampling (Holtzman et al. 2020): keeps the fewest most probable tokens with the mass p. They must be sorted.</summary>
+    /// <summary>Top-p, nucleus sampling (Holtzman et al. 2020): keeps the smallest set of most probable tokens with total probability p. Requires sorted candidates.</summary>
     public void TopP(float p, int minKeep)
     {
         double sum = Weigh(1);
@@ -66,7 +66,7 @@ internal sealed partial class CandidateSet
         }
     }
 
-    /// <summary>Keeps the tokens at least p times as probable as the most probable one. For a minimum above 1 they must be sorted.</summary>
+    /// <summary>Min-p: keeps tokens with at least p times the largest probability. Requires sorted candidates if minKeep is above 1.</summary>
     public void MinP(float p, int minKeep)
     {
         Weigh(1);
@@ -82,7 +82,7 @@ internal sealed partial class CandidateSet
         _count = keep;
     }
 
-    /// <summary>Keeps the tokens whose logit is at most n standard deviations below the greatest.</summary>
+    /// <summary>Top-n-sigma: keeps tokens whose logit is at most n standard deviations below the largest.</summary>
     public void TopNSigma(float n)
     {
         double mean = 0;
@@ -112,7 +112,7 @@ internal sealed partial class CandidateSet
         _count = keep;
     }
 
-    /// <summary>Rules out the tokens at least as probable as a threshold, but for the least probable of them. They must be sorted.</summary>
+    /// <summary>XTC: removes all tokens with at least the threshold probability except the least probable of them. Requires sorted candidates.</summary>
     public void ExcludeTopChoices(float threshold, int minKeep)
     {
         double sum = Weigh(1);
@@ -131,7 +131,7 @@ internal sealed partial class CandidateSet
         _count -= Math.Max(drop, 0);
     }
 
-    /// <summary>Mirostat 2: keeps the tokens whose surprise is at most mu bits, at least one. They must be sorted.</summary>
+    /// <summary>Mirostat 2: keeps tokens with a surprise of at most mu bits, at least one. Requires sorted candidates.</summary>
     public void KeepLessSurprising(double mu, float temperature)
     {
         double sum = Weigh(temperature);
@@ -144,7 +144,7 @@ internal sealed partial class CandidateSet
         _count = Math.Min(keep, _count);
     }
 
-    /// <summary>Mirostat 1: keeps the k tokens that give a surprise of mu bits if probabilities follow Zipf's law, whose exponent the first ones give. They must be sorted.</summary>
+    /// <summary>Mirostat 1: keeps the k most probable tokens, where k gives a surprise of mu bits under Zipf's law with an exponent estimated from the most probable tokens. Requires sorted candidates.</summary>
     public void MirostatTopK(double mu, int vocabulary, float temperature)
     {
         const int Fitted = 100;

@@ -3,21 +3,21 @@ using System.Numerics.Tensors;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>The candidates for the next token: orders them, weighs them and draws one. Its memory is used again for every token.</summary>
-/// <remarks>Everything that sorts logits or turns them into probabilities uses this class.</remarks>
+/// <summary>Candidates for the next token: sorts, weighs and samples them. Buffers are reused across tokens.</summary>
+/// <remarks>The only code that sorts logits or converts them to probabilities.</remarks>
 internal sealed partial class CandidateSet
 {
     private ulong[] _keys = [];
     private int[] _ids = [];          // [Count]
     private float[] _logits = [];     // [Count]
-    private double[] _weights = [];   // [Count], exp(logit - greatest): the probabilities before they are divided by their sum
+    private double[] _weights = [];   // [Count], exp(logit - max): unnormalized probabilities
     private int _count;
 
     public ReadOnlySpan<int> Ids => _ids.AsSpan(0, _count);
 
     public ReadOnlySpan<float> Logits => _logits.AsSpan(0, _count);
 
-    /// <summary>Empties the set and reserves memory for candidates that <see cref="Add"/> adds.</summary>
+    /// <summary>Clears the set and reserves capacity for <see cref="Add"/>.</summary>
     public void Clear(int capacity)
     {
         Reserve(ref _keys, capacity);
@@ -27,14 +27,14 @@ internal sealed partial class CandidateSet
         _count = 0;
     }
 
-    /// <summary>Adds a candidate, within the capacity given to <see cref="Clear"/>.</summary>
+    /// <summary>Adds a candidate within the capacity reserved by <see cref="Clear"/>.</summary>
     public void Add(int id, float logit)
     {
         _ids[_count] = id;
         _logits[_count++] = logit;
     }
 
-    /// <summary>Sorts items, one for each candidate, by falling logit; equal logits by rising id. The candidates stay where they are.</summary>
+    /// <summary>Sorts items, one per candidate, by descending logit, ties by ascending id. The candidates are not moved.</summary>
     public void SortAlong<T>(Span<T> items)
     {
         for (int i = 0; i < _count; i++)
@@ -45,7 +45,7 @@ internal sealed partial class CandidateSet
         _keys.AsSpan(0, _count).Sort(items);
     }
 
-    /// <summary>Takes the k greatest logits (0: all), without those that are -infinity. Below the vocabulary's size they come out sorted.</summary>
+    /// <summary>Selects the k largest logits (0: all), except -infinity. With k below the vocabulary size, the result is sorted.</summary>
     public void Select(ReadOnlySpan<float> logits, int k, bool sort)
     {
         int n;
@@ -84,10 +84,10 @@ internal sealed partial class CandidateSet
         _count = Math.Min(n, k == 0 ? n : k);
     }
 
-    /// <summary>Chooses a candidate with the probabilities of the softmax at a temperature above 0.</summary>
+    /// <summary>Samples a candidate from the softmax at a temperature above 0.</summary>
     public int Draw(float temperature, double uniform) => Draw(temperature, uniform, out _);
 
-    /// <summary>Chooses a candidate with the probabilities of the softmax at a temperature above 0, and gives its probability.</summary>
+    /// <summary>Samples a candidate from the softmax at a temperature above 0 and returns its probability.</summary>
     public int Draw(float temperature, double uniform, out double probability)
     {
         double sum = Weigh(temperature);
@@ -96,10 +96,10 @@ internal sealed partial class CandidateSet
         return _ids[chosen];
     }
 
-    /// <summary>Chooses a candidate by the weights of the last <see cref="Weigh"/>.</summary>
-    /// <param name="sum">The sum that it returned.</param>
-    /// <param name="uniform">A random number, 0 to 1, exclusive.</param>
-    /// <returns>The candidate's index in the set.</returns>
+    /// <summary>Samples a candidate by the weights of the last <see cref="Weigh"/>.</summary>
+    /// <param name="sum">Sum returned by <see cref="Weigh"/>.</param>
+    /// <param name="uniform">Random number in [0, 1).</param>
+    /// <returns>Index of the candidate in the set.</returns>
     public int Draw(double sum, double uniform)
     {
         double rest = uniform * sum;
@@ -121,7 +121,7 @@ internal sealed partial class CandidateSet
     }
 
     /// <summary>Computes the weights at a temperature.</summary>
-    /// <returns>Their sum.</returns>
+    /// <returns>Sum of the weights.</returns>
     public double Weigh(float temperature)
     {
         if (_count == 0)
@@ -129,7 +129,7 @@ internal sealed partial class CandidateSet
             return 0;
         }
 
-        // Math.Exp in double, not the vectorized one: its result must not depend on the vector width.
+        // Scalar Math.Exp in double: the result must not depend on the vector width.
         double max = TensorPrimitives.Max<float>(Logits);
         double sum = 0;
         for (int i = 0; i < _count; i++)
@@ -147,7 +147,7 @@ internal sealed partial class CandidateSet
     {
         int capacity = (int)Math.Min(Math.Max(2L * k, 128), Array.MaxLength);
         Reserve(ref _keys, capacity);
-        // Only what exceeds the k-th greatest so far is collected. What equals it has a higher id, and loses.
+        // Collects only logits above the k-th largest so far: an equal logit has a higher id and loses the tie.
         float threshold = float.NegativeInfinity;
         int n = 0;
         int i = 0;
@@ -193,10 +193,10 @@ internal sealed partial class CandidateSet
         _weights[to] = _weights[from];
     }
 
-    // Rises as the logit falls, and for equal logits with the index.
+    // Orders by descending logit, ties by ascending index.
     private static ulong Key(float logit, int index)
     {
-        uint bits = BitConverter.SingleToUInt32Bits(logit + 0f);  // -0 becomes 0
+        uint bits = BitConverter.SingleToUInt32Bits(logit + 0f);  // maps -0 to 0
         uint falling = (bits & 0x8000_0000) != 0 ? bits : ~bits & 0x7FFF_FFFF;
         return ((ulong)falling << 32) | (uint)index;
     }

@@ -3,11 +3,11 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-// How a token is chosen: adjustments, narrowing, draw.
+// Selection of a token: adjust logits, narrow, sample.
 public partial class DefaultSamplingPipeline
 {
     private readonly CandidateSet _candidates = new();
-    private double? _mu;  // Mirostat's bound on the surprise
+    private double? _mu;  // Mirostat's upper bound on the surprise, in bits
 
     /// <inheritdoc/>
     public override LLamaToken Sample(ReadOnlySpan<float> logits)
@@ -16,7 +16,7 @@ public partial class DefaultSamplingPipeline
         return Choose(logits, null, null);
     }
 
-    /// <summary>Forgets the tokens accepted, and starts the random numbers again at <see cref="Seed"/>.</summary>
+    /// <summary>Forgets the accepted tokens and restarts the random numbers at <see cref="Seed"/>.</summary>
     public override void Reset()
     {
         using PipelineGuard.Entry entry = Enter();
@@ -35,7 +35,7 @@ public partial class DefaultSamplingPipeline
         _adjustments.Accept((int)token, PenaltyCount, DryMultiplier > 0 ? DryRange : 0);
     }
 
-    // A class of somebody's own may have overridden the method that takes LLamaSharp's handle.
+    // A derived class may override only the overload that takes LLamaSharp's handle.
     internal override LLamaToken SampleFrom(LLamaContext context, int index) =>
         GetType() == typeof(DefaultSamplingPipeline) ? Choose(context, index) : base.SampleFrom(context, index);
 
@@ -108,7 +108,7 @@ public partial class DefaultSamplingPipeline
         }
 
         return endTokens ?? throw new InvalidOperationException(
-            "PreventEOS needs to know the tokens that end a text. Sample from a context of a model with a vocabulary, or rule the tokens out in LogitBias.");
+            "PreventEOS needs the model's end tokens. Sample from a context of a model with a vocabulary, or exclude the tokens in LogitBias.");
     }
 
     private void Narrow(ReadOnlySpan<float> logits)

@@ -6,10 +6,10 @@ using Microsoft.Extensions.Configuration;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Chooses at random, by the model's probabilities after a chain of adjustments.</summary>
+/// <summary>Samples from the model's distribution after configurable adjustments.</summary>
 /// <remarks>
-/// The chain: grammar, logit bias, penalties, DRY, top-k, top-n-sigma, typical, top-p, min-p, XTC, temperature, draw. The draw uses xoshiro256** seeded by <see cref="Seed"/>:
-/// equal logits, options, accepted tokens and seed give equal tokens on every platform. No memory is allocated for a token once the buffers have grown.
+/// Order: grammar, logit bias, penalties, DRY, top-k, top-n-sigma, typical, top-p, min-p, XTC, temperature, draw. The draw uses xoshiro256** seeded by <see cref="Seed"/>:
+/// equal logits, options, accepted tokens and seed give equal tokens on every platform. Buffers are reused, so tokens are sampled without allocation.
 /// </remarks>
 public partial class DefaultSamplingPipeline : BaseSamplingPipeline
 {
@@ -19,7 +19,7 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
     /// <summary>Creates a pipeline with a random seed.</summary>
     public DefaultSamplingPipeline() => Seed = (uint)Random.Shared.NextInt64(1L << 32);
 
-    /// <summary>What is added to the logits of some tokens; -infinity rules a token out. Copied when it is set.</summary>
+    /// <summary>Biases added to the logits of tokens; -infinity excludes a token. Copied on assignment.</summary>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(LogitBias))]
     [JsonConverter(typeof(LogitBiasConverter))]
     public IReadOnlyDictionary<LLamaToken, float> LogitBias
@@ -42,7 +42,7 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         }
     } = new Dictionary<LLamaToken, float>();
 
-    /// <summary>The section of <see cref="LogitBias"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="LogitBias"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(LogitBias)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? LogitBiasSection
     {
@@ -56,48 +56,48 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         }
     }
 
-    /// <summary>Divides positive logits of recent tokens and multiplies negative ones; above 0, 1: off.</summary>
+    /// <summary>Repetition penalty: divides positive logits of recent tokens and multiplies negative ones; above 0, 1: off.</summary>
     public float RepeatPenalty
     {
         get;
         set => field = Check(value, value > 0 && float.IsFinite(value), nameof(RepeatPenalty), "a number above 0");
     } = 1;
 
-    /// <summary>Subtracted from the logit of a recent token for each time it occurs; -2 to 2, 0: off.</summary>
+    /// <summary>Frequency penalty: subtracted from the logit of a recent token once per occurrence; -2 to 2, 0: off.</summary>
     public float FrequencyPenalty
     {
         get;
         set => field = Check(value, value is >= -2 and <= 2, nameof(FrequencyPenalty), "from -2 to 2");
     }
 
-    /// <summary>Subtracted from the logit of a recent token once; -2 to 2, 0: off.</summary>
+    /// <summary>Presence penalty: subtracted from the logit of a recent token once; -2 to 2, 0: off.</summary>
     public float PresencePenalty
     {
         get;
         set => field = Check(value, value is >= -2 and <= 2, nameof(PresencePenalty), "from -2 to 2");
     }
 
-    /// <summary>Number of accepted tokens that count as recent; 0: penalties off.</summary>
+    /// <summary>Number of last accepted tokens that penalties apply to; 0: off.</summary>
     public int PenaltyCount
     {
         get;
         set => field = (int)Check(value, value >= 0, nameof(PenaltyCount), "0 or more");
     } = 64;
 
-    /// <summary>Whether penalties apply to line breaks. Where the model's line break is not known, they do.</summary>
+    /// <summary>Whether penalties apply to line breaks. They always do if the model's line break token is unknown.</summary>
     public bool PenalizeNewline { get; set; }
 
-    /// <summary>Whether tokens that end the text are ruled out. Needs a context: bare logits do not say which those are.</summary>
+    /// <summary>Whether end-of-generation tokens are excluded. Requires sampling from a context, because bare logits do not identify them.</summary>
     public bool PreventEOS { get; set; }
 
-    /// <summary>Divides the logits: below 1 sharpens, above 1 flattens. 0 or less: the greatest logit after bias and penalties, no draw.</summary>
+    /// <summary>Divides the logits: below 1 sharpens, above 1 flattens the distribution. 0 or less: greedy, after bias and penalties.</summary>
     public float Temperature
     {
         get;
         set => field = Check(value, float.IsFinite(value), nameof(Temperature), "a number");
     } = 0.75f;
 
-    /// <summary>Most tokens to choose from; 0: no limit.</summary>
+    /// <summary>Number of most probable tokens to keep; 0: all.</summary>
     public int TopK
     {
         get;
@@ -108,28 +108,28 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         }
     } = 40;
 
-    /// <summary>Mass of the most typical tokens that are kept (Meister et al. 2022); 1: off.</summary>
+    /// <summary>Locally typical sampling: total probability of the kept tokens (Meister et al. 2022); 1: off.</summary>
     public float TypicalP
     {
         get;
         set => field = Check(value, value is >= 0 and <= 1, nameof(TypicalP), "from 0 to 1");
     } = 1;
 
-    /// <summary>Mass of the most probable tokens that are kept (Holtzman et al. 2020); 1: off.</summary>
+    /// <summary>Nucleus sampling: total probability of the kept tokens (Holtzman et al. 2020); 1: off.</summary>
     public float TopP
     {
         get;
         set => field = Check(value, value is >= 0 and <= 1, nameof(TopP), "from 0 to 1");
     } = 0.9f;
 
-    /// <summary>Least probability, as a fraction of the most probable token's; 0: off.</summary>
+    /// <summary>Minimum probability relative to the most probable token's; 0: off.</summary>
     public float MinP
     {
         get;
         set => field = Check(value, value is >= 0 and <= 1, nameof(MinP), "from 0 to 1");
     } = 0.1f;
 
-    /// <summary>Fewest tokens that <see cref="TypicalP"/>, <see cref="TopP"/> and <see cref="MinP"/> each keep.</summary>
+    /// <summary>Minimum number of tokens kept by each of <see cref="TypicalP"/>, <see cref="TopP"/> and <see cref="MinP"/>.</summary>
     public int MinKeep
     {
         get;
@@ -140,12 +140,12 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         }
     } = 1;
 
-    /// <summary>What the text must follow; null: anything. Needs a context of a model with a vocabulary.</summary>
+    /// <summary>Grammar of the text; null: none. Requires sampling from a context of a model with a vocabulary.</summary>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(Grammar))]
     [JsonConverter(typeof(GrammarJsonConverter))]
     public Grammar? Grammar { get; set; }
 
-    /// <summary>The section of <see cref="Grammar"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="Grammar"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(Grammar)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? GrammarSection
     {
@@ -159,11 +159,11 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         }
     }
 
-    /// <summary>A hint: what a grammar allows is looked up by state, so that there is nothing to choose.</summary>
+    /// <summary>Hint, ignored: token masks are cached per grammar state.</summary>
     [JsonConverter(typeof(EnumNumberConverter<GrammarOptimizationMode>))]
     public GrammarOptimizationMode GrammarOptimization { get; set; } = GrammarOptimizationMode.Extended;
 
-    /// <summary>Keeps the tokens whose logit is at most this many standard deviations below the greatest; 0: off.</summary>
+    /// <summary>Keeps tokens whose logit is at most this many standard deviations below the largest; 0: off.</summary>
     /// <remarks>Tang et al., "Top-n-sigma: Not All Logits Are You Need", 2024.</remarks>
     public float TopNSigma
     {
@@ -171,7 +171,7 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         set => field = Check(value, value >= 0 && float.IsFinite(value), nameof(TopNSigma), "a number of 0 or more");
     }
 
-    /// <summary>How often the tokens above <see cref="XtcThreshold"/> are ruled out but for the least probable of them; 0 to 1, 0: off.</summary>
+    /// <summary>XTC: probability of excluding all tokens of at least <see cref="XtcThreshold"/> except the least probable of them; 0 to 1, 0: off.</summary>
     /// <remarks>"Exclude top choices", by P. E. Weidmann, 2024.</remarks>
     public float XtcProbability
     {
@@ -179,48 +179,48 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         set => field = Check(value, value is >= 0 and <= 1, nameof(XtcProbability), "from 0 to 1");
     }
 
-    /// <summary>Probability from which <see cref="XtcProbability"/> counts a token among the top choices; above 0.5 it never does.</summary>
+    /// <summary>XTC: minimum probability of the tokens to exclude; above 0.5 XTC has no effect.</summary>
     public float XtcThreshold
     {
         get;
         set => field = Check(value, value is >= 0 and <= 1, nameof(XtcThreshold), "from 0 to 1");
     } = 0.1f;
 
-    /// <summary>Strength of the penalty on tokens that would repeat a sequence of the text ("don't repeat yourself"); 0: off.</summary>
-    /// <remarks>The penalty is DryMultiplier * DryBase ^ (length of the repeated sequence - DryAllowedLength). By P. E. Weidmann, 2024.</remarks>
+    /// <summary>DRY ("don't repeat yourself"): strength of the penalty on tokens that would extend a repeated sequence; 0: off.</summary>
+    /// <remarks>Penalty: DryMultiplier * DryBase ^ (length of the repeated sequence - DryAllowedLength). By P. E. Weidmann, 2024.</remarks>
     public float DryMultiplier
     {
         get;
         set => field = Check(value, value >= 0 && float.IsFinite(value), nameof(DryMultiplier), "a number of 0 or more");
     }
 
-    /// <summary>How fast the penalty of <see cref="DryMultiplier"/> grows with the length; at least 1.</summary>
+    /// <summary>DRY: growth of the penalty per token of the repeated sequence; at least 1.</summary>
     public float DryBase
     {
         get;
         set => field = Check(value, value >= 1 && float.IsFinite(value), nameof(DryBase), "a number of 1 or more");
     } = 1.75f;
 
-    /// <summary>Length of a repeated sequence that goes unpunished.</summary>
+    /// <summary>DRY: minimum length of penalized sequences.</summary>
     public int DryAllowedLength
     {
         get;
         set => field = (int)Check(value, value >= 0, nameof(DryAllowedLength), "0 or more");
     } = 2;
 
-    /// <summary>Accepted tokens that <see cref="DryMultiplier"/> looks back over.</summary>
+    /// <summary>DRY: number of last accepted tokens to search.</summary>
     public int DryRange
     {
         get;
         set => field = (int)Check(value, value >= 0, nameof(DryRange), "0 or more");
     } = 1024;
 
-    /// <summary>Tokens over which a repeated sequence does not reach, such as those of line breaks.</summary>
+    /// <summary>DRY: tokens that end a repeated sequence, such as line breaks.</summary>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(DryBreakers))]
     [JsonConverter(typeof(TokenSetConverter))]
     public IReadOnlySet<LLamaToken> DryBreakers { get; set => field = value ?? new HashSet<LLamaToken>(); } = new HashSet<LLamaToken>();
 
-    /// <summary>The section of <see cref="DryBreakers"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="DryBreakers"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(DryBreakers)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? DryBreakersSection
     {
@@ -234,26 +234,26 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         }
     }
 
-    /// <summary>Mirostat, which steers the surprise of the text to <see cref="MirostatTau"/>; top-k, typical, top-p, min-p, top-n-sigma and XTC are then not used.</summary>
+    /// <summary>Mirostat controls the surprise of the text towards <see cref="MirostatTau"/>. It replaces top-k, typical, top-p, min-p, top-n-sigma and XTC.</summary>
     /// <remarks>Basu et al., "Mirostat: A Neural Text Decoding Algorithm that Directly Controls Perplexity", 2021.</remarks>
     [JsonConverter(typeof(EnumNumberConverter<MirostatType>))]
     public MirostatType Mirostat { get; set; } = MirostatType.Disable;
 
-    /// <summary>The surprise to steer to, in bits for each token.</summary>
+    /// <summary>Mirostat: target surprise in bits per token.</summary>
     public float MirostatTau
     {
         get;
         set => field = Check(value, value > 0 && float.IsFinite(value), nameof(MirostatTau), "a number above 0");
     } = 5;
 
-    /// <summary>How fast Mirostat steers.</summary>
+    /// <summary>Mirostat: learning rate.</summary>
     public float MirostatEta
     {
         get;
         set => field = Check(value, value is >= 0 and <= 1, nameof(MirostatEta), "from 0 to 1");
     } = 0.1f;
 
-    /// <summary>Where the random numbers start; setting it starts them again.</summary>
+    /// <summary>Seed of the random numbers; setting it restarts them.</summary>
     public uint Seed
     {
         get;
@@ -268,16 +268,16 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
     private static float Check(float value, bool valid, string property, string range) =>
         valid ? value : throw new ArgumentOutOfRangeException(property, $"{property} is {value}; it must be {range}.");
 
-    /// <summary>How a grammar is applied.</summary>
+    /// <summary>Order of grammar checks.</summary>
     public enum GrammarOptimizationMode
     {
-        /// <summary>To all tokens first.</summary>
+        /// <summary>All tokens first.</summary>
         None,
 
-        /// <summary>To the chosen token first.</summary>
+        /// <summary>The selected token first.</summary>
         Basic,
 
-        /// <summary>To the most probable tokens first.</summary>
+        /// <summary>The most probable tokens first.</summary>
         Extended,
     }
 }

@@ -2,14 +2,14 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Chooses the token with the greatest logit; of equal ones, that with the lowest id.</summary>
-/// <remarks>Any number of calls may use one at once, unless it has a <see cref="Grammar"/>: then each needs its own.</remarks>
+/// <summary>Selects the token with the largest logit; the lowest id on ties.</summary>
+/// <remarks>Concurrent calls may share an instance without a <see cref="Grammar"/>; with one, each call needs its own.</remarks>
 public partial class GreedySamplingPipeline : BaseSamplingPipeline
 {
-    /// <summary>What the text must follow; null: anything.</summary>
+    /// <summary>Grammar of the text; null: none.</summary>
     public Grammar? Grammar { get; init; }
 
-    // A class of somebody's own may keep what this one does not.
+    // A derived class may keep state, so only this class itself is shared without a guard.
     internal override PipelineGuard? Guard => Grammar is null && GetType() == typeof(GreedySamplingPipeline) ? null : base.Guard;
 
     /// <inheritdoc/>
@@ -22,7 +22,7 @@ public partial class GreedySamplingPipeline : BaseSamplingPipeline
     /// <inheritdoc/>
     public override LLamaToken Sample(ReadOnlySpan<float> logits) => Greatest(logits);
 
-    // A class of somebody's own may have overridden the method that takes LLamaSharp's handle.
+    // A derived class may override only the overload that takes LLamaSharp's handle.
     internal override LLamaToken SampleFrom(LLamaContext context, int index) =>
         GetType() == typeof(GreedySamplingPipeline) ? Choose(context, index) : base.SampleFrom(context, index);
 

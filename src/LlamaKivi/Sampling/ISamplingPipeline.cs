@@ -2,20 +2,20 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Chooses the next token from a model's logits.</summary>
+/// <summary>Selects the next token from a model's logits.</summary>
 /// <remarks>
-/// A pipeline keeps state from token to token: tokens accepted, random numbers, the place in a grammar. So one call at a time may use it, from its start until its stream was read to the end or its
-/// enumerator was disposed of; a second call gets an <see cref="InvalidOperationException"/>. A <see cref="Grammar"/> has no state and may be in any number of pipelines.
+/// A pipeline keeps state between tokens: accepted tokens, random numbers, the grammar's position. So it serves one call at a time, until the call's stream ends or its
+/// enumerator is disposed of; a second call throws <see cref="InvalidOperationException"/>. A <see cref="Grammar"/> has no state and may be shared by pipelines.
 /// </remarks>
 public partial interface ISamplingPipeline : IDisposable
 {
-    /// <summary>Forgets the tokens accepted.</summary>
+    /// <summary>Forgets the accepted tokens.</summary>
     void Reset();
 
-    /// <summary>Tells the pipeline of a token that is in the text now and that it did not choose itself, such as one of the prompt.</summary>
+    /// <summary>Updates the state with a token that the pipeline did not sample, such as one of the prompt.</summary>
     void Accept(LLamaToken token);
 
-    /// <summary>Chooses a token from a context's logits, and accepts it: what this library calls.</summary>
-    /// <remarks>The pipelines of this library read the context itself. A pipeline of somebody's own is given LLamaSharp's view of it.</remarks>
+    /// <summary>Samples a token from a context's logits and accepts it. The library calls only this method.</summary>
+    /// <remarks>The library's pipelines read the context directly; user-defined ones get LLamaSharp's view of it.</remarks>
     internal virtual partial LLamaToken SampleFrom(LLamaContext context, int index);
 }

@@ -2,17 +2,17 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>What a pipeline changes in logits before it narrows them: bias, penalties on recent tokens, penalties on repeated sequences, tokens ruled out.</summary>
+/// <summary>Adjusts logits before narrowing: bias, penalties on recent tokens, penalties on repeated sequences, excluded tokens.</summary>
 internal sealed class LogitAdjustments
 {
     private readonly PenaltyWindow _window = new();
     private readonly RepeatedSequences _repeats = new();
     private float[] _adjusted = [];  // [vocabulary]
 
-    /// <summary>Added to the logits of some tokens.</summary>
+    /// <summary>Biases added to the logits of tokens.</summary>
     public KeyValuePair<LLamaToken, float>[] Bias { get; set; } = [];
 
-    /// <summary>Takes a token into the text.</summary>
+    /// <summary>Adds a token to the text.</summary>
     public void Accept(int token, int penaltyCount, int dryRange)
     {
         _window.Add(token, penaltyCount);
@@ -28,7 +28,7 @@ internal sealed class LogitAdjustments
         _repeats.Clear();
     }
 
-    /// <summary>The logits after all adjustments, one per vocabulary token; the given ones themselves if there is nothing to change.</summary>
+    /// <summary>Adjusted logits, [vocabulary size]; the same span if no adjustment applies.</summary>
     public ReadOnlySpan<float> Apply(ReadOnlySpan<float> logits, in Settings settings)
     {
         if (Bias.Length == 0 && settings.RuledOut.Length == 0 && !Penalizes(settings) && settings.Dry.IsOff)
@@ -47,10 +47,10 @@ internal sealed class LogitAdjustments
         return adjusted;
     }
 
-    /// <summary>Adjusts the logits of some tokens of the vocabulary.</summary>
-    /// <param name="logits">The logits, changed in place.</param>
-    /// <param name="tokens">The token of each.</param>
-    /// <param name="settings">What to change.</param>
+    /// <summary>Adjusts the logits of a subset of the vocabulary.</summary>
+    /// <param name="logits">Logits, adjusted in place.</param>
+    /// <param name="tokens">Token of each logit.</param>
+    /// <param name="settings">Adjustments.</param>
     public void Apply(Span<float> logits, ReadOnlySpan<int> tokens, in Settings settings)
     {
         var places = new Dictionary<int, int>(tokens.Length);
@@ -101,11 +101,11 @@ internal sealed class LogitAdjustments
 
     private interface ILogits
     {
-        // who: what names the token, for a message.
+        // who: subject of the error message.
         ref float At(int token, string who);
     }
 
-    // One logit for each token of the vocabulary.
+    // One logit per vocabulary token.
     private readonly ref struct Row(Span<float> logits) : ILogits
     {
         private readonly Span<float> _logits = logits;
@@ -122,7 +122,7 @@ internal sealed class LogitAdjustments
         }
     }
 
-    // Logits of some tokens. A change of another token goes nowhere.
+    // Logits of a subset of the vocabulary. Adjustments of other tokens are discarded.
     private readonly ref struct Subset(Span<float> logits, Dictionary<int, int> places, ref float nowhere) : ILogits
     {
         private readonly Span<float> _logits = logits;
@@ -140,10 +140,10 @@ internal sealed class LogitAdjustments
         }
     }
 
-    /// <summary>What to change.</summary>
+    /// <summary>Adjustments.</summary>
     /// <param name="Penalties">Penalties on recent tokens.</param>
-    /// <param name="Unpenalized">The token that they pass over; null: none.</param>
+    /// <param name="Unpenalized">Token exempt from these penalties; null: none.</param>
     /// <param name="Dry">Penalties on repeated sequences.</param>
-    /// <param name="RuledOut">Tokens that cannot be chosen.</param>
+    /// <param name="RuledOut">Excluded tokens.</param>
     public readonly record struct Settings(TokenPenalties Penalties, int? Unpenalized, DryPenalties Dry, int[] RuledOut);
 }

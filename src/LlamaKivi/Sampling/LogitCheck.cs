@@ -3,14 +3,14 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Refuses logits that no token can be chosen from.</summary>
+/// <summary>Rejects logits from which no token can be sampled.</summary>
 internal static class LogitCheck
 {
-    // What makes a logit of a token something else than a number, where the model's are finite.
-    private const string Advice = "no token can be chosen. A model's logits are finite: look at the biases, penalties and samplers that change them.";
+    // The model's own logits are finite, so the cause is an adjustment of the caller's.
+    private const string Advice = "no token can be chosen. A model's logits are finite; check the biases, penalties and samplers that change them.";
 
-    /// <summary>The greatest logit.</summary>
-    /// <exception cref="ArgumentException">There are no logits.</exception>
+    /// <summary>Largest logit.</summary>
+    /// <exception cref="ArgumentException">The row is empty.</exception>
     /// <exception cref="NumericErrorException">A logit is NaN or +infinity.</exception>
     /// <exception cref="InvalidOperationException">Every logit is -infinity.</exception>
     public static float Max(ReadOnlySpan<float> logits)
@@ -20,7 +20,7 @@ internal static class LogitCheck
             throw new ArgumentException("There are no logits.", nameof(logits));
         }
 
-        float max = TensorPrimitives.Max(logits);  // NaN if any is
+        float max = TensorPrimitives.Max(logits);  // NaN if any logit is NaN
         if (float.IsNaN(max) || float.IsPositiveInfinity(max))
         {
             throw Broken("", logits.IndexOf(max), max);
@@ -28,18 +28,18 @@ internal static class LogitCheck
 
         if (float.IsNegativeInfinity(max))
         {
-            throw new InvalidOperationException("Every logit is -infinity: no token is left to choose. Allow some in LogitBias.");
+            throw new InvalidOperationException("Every logit is -infinity: no token can be chosen. Allow some tokens in LogitBias.");
         }
 
         return max;
     }
 
-    /// <summary>An error that names the token whose logit is NaN or +infinity.</summary>
+    /// <summary>Exception for a token whose logit is NaN or +infinity.</summary>
     public static NumericErrorException Broken(string place, LLamaToken token, float logit) =>
         new($"{place}{(place.Length > 0 ? "the" : "The")} logit of token {token} is {(float.IsNaN(logit) ? "NaN" : "+infinity")}; {Advice}");
 
-    /// <summary>The value itself, if it is a number.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">It is NaN or infinite.</exception>
+    /// <summary>Returns the value if it is finite.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The value is NaN or infinite.</exception>
     public static float Finite(float value, string name) =>
         float.IsFinite(value) ? value : throw new ArgumentOutOfRangeException(name, $"{name} is {value}; it must be a finite number.");
 }

@@ -6,9 +6,9 @@ public enum MirostatType
     /// <summary>Off.</summary>
     Disable = 0,
 
-    /// <summary>The first, which estimates how many tokens to keep.</summary>
+    /// <summary>Mirostat 1: estimates the number of tokens to keep.</summary>
     Mirostat = 1,
 
-    /// <summary>The second, which cuts by surprise.</summary>
+    /// <summary>Mirostat 2: removes tokens by their surprise.</summary>
     Mirostat2 = 2,
 }

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Sampling;
 
-/// <summary>The last tokens of a text, and how often each occurs among them.</summary>
+/// <summary>Last tokens of a text and their counts.</summary>
 internal sealed class PenaltyWindow
 {
     private readonly Queue<int> _tokens = new();

@@ -2,19 +2,19 @@ using System.Runtime.CompilerServices;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Refuses a second user of what keeps state from token to token: another thread while one is inside, another call while one lasts.</summary>
+/// <summary>Rejects concurrent use of an object that keeps state between tokens: by a second thread during a method, or by a second call during a call.</summary>
 internal sealed class PipelineGuard
 {
     private static readonly ConditionalWeakTable<ISamplingPipeline, PipelineGuard> Foreign = [];
 
-    // Weak: a call whose reader left without a word ends when it is collected.
+    // Weak: an abandoned call ends when it is garbage collected.
     private readonly WeakReference<PipelineUse?> _use = new(null);
-    private int _thread;  // that is inside; 0: none
+    private int _thread;  // thread inside a method; 0: none
 
-    /// <summary>The guard of a pipeline; null: it keeps no state, so that any number of calls may use it.</summary>
+    /// <summary>Guard of a pipeline; null: the pipeline is stateless, so calls may share it.</summary>
     public static PipelineGuard? Of(ISamplingPipeline pipeline) => pipeline is BaseSamplingPipeline own ? own.Guard : Foreign.GetOrCreateValue(pipeline);
 
-    /// <summary>Lets a thread in until it disposes of the result; again while it is inside.</summary>
+    /// <summary>Enters with the current thread until the result is disposed of; reentrant.</summary>
     /// <exception cref="InvalidOperationException">Another thread is inside.</exception>
     public Entry Enter(object guarded)
     {
@@ -23,8 +23,8 @@ internal sealed class PipelineGuard
         return inside == 0 ? new Entry(this) : inside == self ? default : throw InUse(guarded);
     }
 
-    /// <summary>Does what <see cref="Enter"/> does, for a token that no <see cref="PipelineUse"/> asks for.</summary>
-    /// <exception cref="InvalidOperationException">Another thread is inside, or a call has the pipeline.</exception>
+    /// <summary>Like <see cref="Enter"/>, for sampling outside a <see cref="PipelineUse"/>.</summary>
+    /// <exception cref="InvalidOperationException">Another thread is inside, or a call uses the pipeline.</exception>
     public Entry EnterToSample(object guarded)
     {
         Entry entry = Enter(guarded);
@@ -37,8 +37,8 @@ internal sealed class PipelineGuard
         return entry;
     }
 
-    /// <summary>Gives the pipeline to a call.</summary>
-    /// <exception cref="InvalidOperationException">Another call has it.</exception>
+    /// <summary>Reserves the pipeline for a call.</summary>
+    /// <exception cref="InvalidOperationException">Another call uses the pipeline.</exception>
     public void Begin(PipelineUse use, object guarded)
     {
         lock (_use)
@@ -64,8 +64,8 @@ internal sealed class PipelineGuard
     }
 
     private static InvalidOperationException InUse(object guarded) => new(
-        $"This {guarded.GetType().Name} is in use by another call, and it keeps state from token to token: give each call its own. " +
-        "A call whose stream was not read to its end has it until the enumerator is disposed of.");
+        $"This {guarded.GetType().Name} is in use by another call and keeps state between tokens: give each call its own. " +
+        "A call whose stream was not read to its end uses it until the enumerator is disposed of.");
 
     public readonly ref struct Entry(PipelineGuard? guard)
     {

@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>One call's use of a pipeline, from before its first token until after its last. No other call can use it meanwhile.</summary>
+/// <summary>Exclusive use of a pipeline by one call, from before its first token until after its last.</summary>
 internal sealed class PipelineUse : IDisposable
 {
     private readonly ISamplingPipeline _pipeline;
@@ -15,10 +15,10 @@ internal sealed class PipelineUse : IDisposable
         _guard?.Begin(this, pipeline);
     }
 
-    /// <summary>Begins a text.</summary>
+    /// <summary>Starts a text.</summary>
     /// <param name="pipeline">The pipeline.</param>
-    /// <param name="reset">Whether it forgets all that came before; otherwise only what its grammar has seen.</param>
-    /// <exception cref="InvalidOperationException">Another call uses it.</exception>
+    /// <param name="reset">Whether to reset the whole pipeline instead of only its grammar.</param>
+    /// <exception cref="InvalidOperationException">Another call uses the pipeline.</exception>
     public static PipelineUse Begin(ISamplingPipeline pipeline, bool reset)
     {
         ArgumentNullException.ThrowIfNull(pipeline);
@@ -43,7 +43,7 @@ internal sealed class PipelineUse : IDisposable
         }
     }
 
-    /// <summary>Chooses a token from the logits of batch token <paramref name="index"/>.</summary>
+    /// <summary>Samples a token from the logits of batch token <paramref name="index"/>.</summary>
     public LLamaToken Sample(LLamaContext context, int index)
     {
         using PipelineGuard.Entry entry = _guard is null ? default : _guard.Enter(_pipeline);

@@ -3,13 +3,13 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Finds the tokens that would repeat a sequence of the text.</summary>
+/// <summary>Finds tokens that would extend a repeated sequence of the text.</summary>
 internal sealed class RepeatedSequences
 {
     private readonly List<int> _text = [];
-    private readonly Dictionary<int, int> _lengths = [];  // token: length of the longest sequence it would repeat
+    private readonly Dictionary<int, int> _lengths = [];  // token -> length of the longest sequence it would repeat
 
-    /// <summary>Takes a token into the text, of which so many are looked at.</summary>
+    /// <summary>Appends a token to the text and keeps its last <paramref name="range"/> tokens.</summary>
     public void Accept(int token, int range)
     {
         if (_text.Count / 2 >= range)
@@ -22,7 +22,7 @@ internal sealed class RepeatedSequences
 
     public void Clear() => _text.Clear();
 
-    /// <summary>The tokens that would repeat a sequence at least as long as allowed, and what is taken from their logits.</summary>
+    /// <summary>Tokens that would repeat a sequence of at least the allowed length, and their penalties.</summary>
     public IEnumerable<(int Token, float Penalty)> Penalties(DryPenalties dry)
     {
         Find(dry.Range, dry.Breakers);
@@ -35,7 +35,7 @@ internal sealed class RepeatedSequences
         }
     }
 
-    // For every token that would go on a sequence that the text ends with and has had before: the length of the longest such sequence.
+    // For each token that followed an earlier occurrence of a suffix of the text: the length of the longest such suffix.
     private void Find(int range, IReadOnlySet<LLamaToken> breakers)
     {
         _lengths.Clear();

@@ -6,11 +6,11 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>A sampling pipeline as an object with the properties of a <see cref="DefaultSamplingPipeline"/>; others are not written.</summary>
+/// <summary>Reads and writes a <see cref="DefaultSamplingPipeline"/> as an object; other pipelines cannot be written.</summary>
 public sealed class SamplingPipelineConverter : JsonConverter<ISamplingPipeline>
 {
     /// <inheritdoc/>
-    /// <exception cref="JsonException">It is no such object; the message names the property.</exception>
+    /// <exception cref="JsonException">The value is not such an object; the message names the property.</exception>
     public override ISamplingPipeline? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         try
@@ -19,23 +19,23 @@ public sealed class SamplingPipelineConverter : JsonConverter<ISamplingPipeline>
         }
         catch (JsonException e)
         {
-            throw new JsonException($"SamplingPipeline: {e.Message}", e);  // the outer reader adds the path that leads here
+            throw new JsonException($"SamplingPipeline: {e.Message}", e);  // the outer reader adds the path to this property
         }
     }
 
     /// <inheritdoc/>
-    /// <exception cref="NotSupportedException">It is a pipeline of another type.</exception>
+    /// <exception cref="NotSupportedException">The pipeline has another type.</exception>
     public override void Write(Utf8JsonWriter writer, ISamplingPipeline value, JsonSerializerOptions options)
     {
         if (value is null || value.GetType() != typeof(DefaultSamplingPipeline))
         {
-            throw new NotSupportedException($"SamplingPipeline is a {value?.GetType().Name}; as JSON there is {nameof(DefaultSamplingPipeline)} alone.");
+            throw new NotSupportedException($"SamplingPipeline is a {value?.GetType().Name}; only {nameof(DefaultSamplingPipeline)} can be written as JSON.");
         }
 
         JsonSerializer.Serialize(writer, (DefaultSamplingPipeline)value, TypeInfo(options));
     }
 
-    // A program's generated context knows the interface alone.
+    // A program's source-generated context may know only the interface.
     private static JsonTypeInfo<DefaultSamplingPipeline> TypeInfo(JsonSerializerOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -43,24 +43,24 @@ public sealed class SamplingPipelineConverter : JsonConverter<ISamplingPipeline>
     }
 }
 
-/// <summary>Logit biases as an object with a number for each token: <c>{"13": -1.5, "2": "-infinity"}</c>.</summary>
+/// <summary>Reads and writes logit biases as an object that maps token ids to numbers: <c>{"13": -1.5, "2": "-infinity"}</c>.</summary>
 public sealed class LogitBiasConverter : JsonConverter<IReadOnlyDictionary<LLamaToken, float>>
 {
     /// <inheritdoc/>
-    /// <exception cref="JsonException">It is no object of numbers by token.</exception>
+    /// <exception cref="JsonException">The value is not an object that maps token ids to numbers.</exception>
     public override IReadOnlyDictionary<LLamaToken, float> Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         using JsonDocument document = JsonDocument.ParseValue(ref reader);
         if (document.RootElement.ValueKind != JsonValueKind.Object)
         {
-            throw new JsonException($"An object with a number for each token was expected, not {document.RootElement.ValueKind}.");
+            throw new JsonException($"An object that maps token ids to numbers was expected, not {document.RootElement.ValueKind}.");
         }
 
         return document.RootElement.EnumerateObject().ToDictionary(
-            bias => int.TryParse(bias.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int id) ? (LLamaToken)id : throw new JsonException($"'{bias.Name}' is no number of a token."),
+            bias => int.TryParse(bias.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int id) ? (LLamaToken)id : throw new JsonException($"'{bias.Name}' is not a token id."),
             bias => bias.Value.ValueKind == JsonValueKind.String && IsMinusInfinity(bias.Value.GetString()!) ? float.NegativeInfinity
                 : bias.Value.ValueKind == JsonValueKind.Number && bias.Value.TryGetSingle(out float number) ? number
-                : throw new JsonException($"The bias of token {bias.Name} is {bias.Value.GetRawText()}; it is a number or \"-infinity\"."));
+                : throw new JsonException($"The bias of token {bias.Name} is {bias.Value.GetRawText()}; it must be a number or \"-infinity\"."));
     }
 
     /// <inheritdoc/>
@@ -88,22 +88,22 @@ public sealed class LogitBiasConverter : JsonConverter<IReadOnlyDictionary<LLama
     internal static bool IsMinusInfinity(string text) => text.ToUpperInvariant() is "-INFINITY" or "-INF" or "-∞";
 }
 
-/// <summary>A set of tokens as an array of their numbers.</summary>
+/// <summary>Reads and writes a set of tokens as an array of ids.</summary>
 public sealed class TokenSetConverter : JsonConverter<IReadOnlySet<LLamaToken>>
 {
     /// <inheritdoc/>
-    /// <exception cref="JsonException">It is no array of integers.</exception>
+    /// <exception cref="JsonException">The value is not an array of integers.</exception>
     public override IReadOnlySet<LLamaToken> Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         var tokens = new HashSet<LLamaToken>();
         if (reader.TokenType != JsonTokenType.StartArray)
         {
-            throw new JsonException($"An array of tokens was expected, not {reader.TokenType}.");
+            throw new JsonException($"An array of token ids was expected, not {reader.TokenType}.");
         }
 
         while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
         {
-            tokens.Add(reader.TokenType == JsonTokenType.Number && reader.TryGetInt32(out int id) ? id : throw new JsonException("A token is an integer."));
+            tokens.Add(reader.TokenType == JsonTokenType.Number && reader.TryGetInt32(out int id) ? id : throw new JsonException("A token id must be an integer."));
         }
 
         return tokens;
@@ -124,18 +124,18 @@ public sealed class TokenSetConverter : JsonConverter<IReadOnlySet<LLamaToken>>
     }
 }
 
-/// <summary>A grammar as an object with Gbnf and Root; the rules alone, whose first is "root", are read too.</summary>
+/// <summary>Writes a grammar as an object with Gbnf and Root; reads such an object, or rules as a string with root rule "root".</summary>
 public sealed class GrammarJsonConverter : JsonConverter<Grammar>
 {
     /// <inheritdoc/>
-    /// <exception cref="JsonException">It is neither a text nor such an object.</exception>
+    /// <exception cref="JsonException">The value is neither a string nor such an object.</exception>
     public override Grammar Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         using JsonDocument document = JsonDocument.ParseValue(ref reader);
         JsonElement root = document.RootElement;
         return root.ValueKind == JsonValueKind.String ? new Grammar(root.GetString()!, "root")
             : root.ValueKind == JsonValueKind.Object && Text(root, nameof(Grammar.Gbnf)) is { } rules ? new Grammar(rules, Text(root, nameof(Grammar.Root)) ?? "root")
-            : throw new JsonException("A grammar is a text, or an object with Gbnf and Root.");
+            : throw new JsonException("A grammar must be a string or an object with Gbnf and Root.");
     }
 
     /// <inheritdoc/>

@@ -3,7 +3,7 @@ using Microsoft.Extensions.Configuration;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>The properties of a <see cref="DefaultSamplingPipeline"/> by their names, for configuration.</summary>
+/// <summary>Properties of <see cref="DefaultSamplingPipeline"/> by name, for configuration.</summary>
 internal static class SamplingSettings
 {
     private static readonly Dictionary<string, Action<DefaultSamplingPipeline, IConfigurationSection>> Setters = new(StringComparer.Ordinal)

@@ -1,14 +1,14 @@
 namespace LlamaKivi.Sampling;
 
-/// <summary>How the logits of recent tokens are lowered.</summary>
-/// <param name="Repeat">Divides positive logits and multiplies the others (Keskar et al. 2019, with the sign respected); 1: off.</param>
-/// <param name="Frequency">Subtracted for each occurrence, as in the OpenAI API; 0: off.</param>
-/// <param name="Presence">Subtracted once, as in the OpenAI API; 0: off.</param>
+/// <summary>Penalties on recent tokens.</summary>
+/// <param name="Repeat">Repetition penalty: divides positive logits and multiplies others (Keskar et al. 2019, made sign-aware); 1: off.</param>
+/// <param name="Frequency">Frequency penalty: subtracted once per occurrence, as in the OpenAI API; 0: off.</param>
+/// <param name="Presence">Presence penalty: subtracted once, as in the OpenAI API; 0: off.</param>
 internal readonly record struct TokenPenalties(float Repeat, float Frequency, float Presence)
 {
     public bool IsOff => Repeat == 1 && Frequency == 0 && Presence == 0;
 
-    /// <summary>The logit of a token that occurs a number of times among the recent ones.</summary>
+    /// <summary>Penalized logit of a token that occurs <paramref name="count"/> times in the window.</summary>
     public float Apply(float logit, int count)
     {
         logit = logit <= 0 ? logit * Repeat : logit / Repeat;

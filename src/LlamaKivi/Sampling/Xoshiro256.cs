@@ -2,7 +2,7 @@ using System.Numerics;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>xoshiro256** of Blackman and Vigna, seeded by SplitMix64: integer arithmetic alone, so one seed gives one stream everywhere.</summary>
+/// <summary>xoshiro256** (Blackman and Vigna), seeded by SplitMix64. Integer arithmetic only, so a seed gives the same stream on every platform.</summary>
 internal struct Xoshiro256
 {
     private ulong _s0, _s1, _s2, _s3;
@@ -28,7 +28,7 @@ internal struct Xoshiro256
         return result;
     }
 
-    // Uniform in [0, 1), a multiple of 2^-53.
+    // Uniform in [0, 1), in multiples of 2^-53.
     public double NextDouble() => (Next() >> 11) * (1.0 / (1UL << 53));
 
     private static ulong SplitMix(ref ulong state)

@@ -3,17 +3,17 @@ using System.Text;
 namespace LlamaKivi.Tokenization;
 
 /// <summary>
-/// GPT-2's spelling of bytes in vocabularies: printable Latin-1 bytes stand for themselves, the other 68 are the
-/// characters from U+0100 on, in order (a space is U+0120).
+/// GPT-2's mapping of bytes to characters in vocabularies: printable Latin-1 bytes map to themselves, the other 68 to
+/// consecutive characters from U+0100 (a space is U+0120).
 /// </summary>
 internal static class ByteLevel
 {
     private static readonly char[] Characters = MapBytes(); // [byte]
-    private static readonly short[] Bytes = MapCharacters(); // [character up to U+0143], -1: not a byte's character
+    private static readonly short[] Bytes = MapCharacters(); // [character up to U+0143], -1: not mapped
 
     public static char ToChar(byte value) => Characters[value];
 
-    /// <summary>The bytes a vocabulary entry stands for; characters outside the map stand for their own UTF-8.</summary>
+    /// <summary>Bytes of a vocabulary entry; characters outside the mapping become their own UTF-8.</summary>
     public static byte[] ToBytes(string text)
     {
         var bytes = new List<byte>(text.Length);

@@ -5,11 +5,11 @@ using Microsoft.Extensions.Logging;
 namespace LlamaKivi.Tokenization;
 
 /// <summary>
-/// Byte-level BPE (tokenizer.ggml.model = gpt2): text is split by expressions, then within a piece the pair of the
-/// lowest rank is merged until no pair has one.
+/// Byte-level BPE (tokenizer.ggml.model = gpt2): text is split by regular expressions; within a piece, the adjacent pair
+/// with the lowest rank is merged repeatedly until no pair has a rank.
 /// </summary>
-// Not Microsoft.ML.Tokenizers.BpeTokenizer: its BpeOptions have no ignore_merges, without which llama-bpe vocabularies
-// give other ids, and they take vocabulary and merges as text to parse instead of the arrays at hand.
+// Not Microsoft.ML.Tokenizers.BpeTokenizer: its BpeOptions lack ignore_merges, so llama-bpe vocabularies would get
+// different ids, and it parses vocabulary and merges from text instead of taking arrays.
 internal sealed class BytePairTokenizer : Tokenizer
 {
     private readonly Vocabulary _vocabulary;
@@ -88,10 +88,10 @@ internal sealed class BytePairTokenizer : Tokenizer
         return _ids.TryGetValue(spelling[..bytes.Length], out id) && !_vocabulary.IsSpecial(id);
     }
 
-    /// <summary>Lowest rank first, leftmost on ties. The queue keeps a long piece at n log n; it is empty before and after.</summary>
+    /// <summary>Merges by ascending rank, leftmost first on ties. The queue makes it O(n log n); it is empty before and after the call.</summary>
     private void Merge(ReadOnlySpan<byte> bytes, PriorityQueue<Candidate, (int Rank, int Position)> queue, List<int> ids)
     {
-        Symbol[] symbols = ArrayPool<Symbol>.Shared.Rent(bytes.Length); // a list linked by index; [0] stays its head
+        Symbol[] symbols = ArrayPool<Symbol>.Shared.Rent(bytes.Length); // a linked list by index; [0] is always the head
         int count = 0;
         foreach (byte value in bytes)
         {
@@ -113,7 +113,7 @@ internal sealed class BytePairTokenizer : Tokenizer
             ref Symbol right = ref symbols[candidate.Right];
             if (left.Id != candidate.LeftId || right.Id != candidate.RightId || left.Next != candidate.Right)
             {
-                continue; // one of the two was merged with another neighbour meanwhile
+                continue; // one of the two has been merged with another neighbour
             }
 
             left.Id = candidate.Id;

@@ -1,59 +1,59 @@
 namespace LlamaKivi.Native;
 
-/// <summary>What kind of token a token is.</summary>
+/// <summary>Attributes of a token.</summary>
 [Flags]
 public enum LLamaTokenAttr
 {
-    /// <summary>Not known.</summary>
+    /// <summary>No attributes known.</summary>
     Undefined = 0,
 
-    /// <summary>Stands for text that no token has.</summary>
+    /// <summary>Unknown token, for text without a token.</summary>
     Unknown = 1 << 0,
 
-    /// <summary>Never given by the tokenizer.</summary>
+    /// <summary>Never produced by the tokenizer.</summary>
     Unused = 1 << 1,
 
-    /// <summary>Text.</summary>
+    /// <summary>Plain text.</summary>
     Normal = 1 << 2,
 
-    /// <summary>Controls the model.</summary>
+    /// <summary>Control token.</summary>
     Control = 1 << 3,
 
-    /// <summary>Added to the vocabulary; matched before the text is cut.</summary>
+    /// <summary>Added to the vocabulary; matched before tokenization.</summary>
     UserDefined = 1 << 4,
 
-    /// <summary>One byte.</summary>
+    /// <summary>A single byte.</summary>
     Byte = 1 << 5,
 
-    /// <summary>Its text is normalized first.</summary>
+    /// <summary>Matched in normalized text.</summary>
     Normalized = 1 << 6,
 
-    /// <summary>Takes white space on its left.</summary>
+    /// <summary>Absorbs white space on its left.</summary>
     LStrip = 1 << 7,
 
-    /// <summary>Takes white space on its right.</summary>
+    /// <summary>Absorbs white space on its right.</summary>
     RStrip = 1 << 8,
 
-    /// <summary>Matches whole words alone.</summary>
+    /// <summary>Matches whole words only.</summary>
     SingleWord = 1 << 9,
 }
 
-/// <summary>How a vocabulary cuts text.</summary>
+/// <summary>Tokenization algorithm.</summary>
 public enum LLamaVocabType
 {
-    /// <summary>Not at all: there is no vocabulary.</summary>
+    /// <summary>None: the file has no vocabulary.</summary>
     None = 0,
 
-    /// <summary>SentencePiece, as Llama 2.</summary>
+    /// <summary>SentencePiece BPE, as in Llama 2.</summary>
     SentencePiece = 1,
 
-    /// <summary>Byte pair encoding, as Llama 3 and Falcon.</summary>
+    /// <summary>Byte-level BPE, as in Llama 3 and Falcon.</summary>
     BytePairEncoding = 2,
 
-    /// <summary>WordPiece, as BERT; not implemented.</summary>
+    /// <summary>WordPiece, as in BERT; not implemented.</summary>
     WordPiece = 3,
 
-    /// <summary>Unigram, as T5; not implemented.</summary>
+    /// <summary>Unigram, as in T5; not implemented.</summary>
     Unigram = 4,
 
     /// <summary>RWKV; not implemented.</summary>
@@ -63,25 +63,25 @@ public enum LLamaVocabType
     PLAMO2 = 6,
 }
 
-/// <summary>How a model rotates positions.</summary>
+/// <summary>RoPE type.</summary>
 public enum LLamaRopeType
 {
-    /// <summary>Not at all.</summary>
+    /// <summary>No RoPE.</summary>
     None = -1,
 
-    /// <summary>By rotary position embeddings.</summary>
+    /// <summary>Standard RoPE.</summary>
     Norm = 0,
 }
 
-/// <summary>Whether attention is computed without its matrix of scores in memory; the engine always does.</summary>
+/// <summary>Whether attention avoids materializing the score matrix; the engine always does.</summary>
 public enum LLamaFlashAttentionType
 {
-    /// <summary>As the engine likes.</summary>
+    /// <summary>The engine decides.</summary>
     LLAMA_FLASH_ATTENTION_TYPE_AUTO = -1,
 
-    /// <summary>No.</summary>
+    /// <summary>Off.</summary>
     LLAMA_FLASH_ATTENTION_TYPE_DISABLED = 0,
 
-    /// <summary>Yes.</summary>
+    /// <summary>On.</summary>
     LLAMA_FLASH_ATTENTION_TYPE_ENABLED = 1,
 }

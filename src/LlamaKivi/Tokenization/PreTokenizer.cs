@@ -5,8 +5,8 @@ using System.Text.RegularExpressions;
 namespace LlamaKivi.Tokenization;
 
 /// <summary>
-/// Splits text into the pieces that merges never cross. Each expression splits every piece the one before it left:
-/// its matches and the gaps between them are the new pieces.
+/// Splits text into pieces that merges never cross. Each regular expression splits every piece of the previous one into
+/// its matches and the gaps between them.
 /// </summary>
 internal sealed partial class PreTokenizer
 {
@@ -28,17 +28,17 @@ internal sealed partial class PreTokenizer
         _expressions = expressions;
     }
 
-    /// <summary>The splitter of files that name none, or one we do not know.</summary>
+    /// <summary>Pre-tokenizer of files that name none or an unknown one.</summary>
     public static PreTokenizer Default { get; } = new(
         ignoreMerges: false, addBos: false, PunctuationRegex(), Gpt2Regex(), NumberRegex(), ThreeDigitsRegex());
 
-    /// <summary>Whether a whole piece found in the vocabulary is that token, whatever the merges say.</summary>
+    /// <summary>Whether a piece that is in the vocabulary becomes that token without merging.</summary>
     public bool IgnoreMerges { get; }
 
-    /// <summary>Whether BOS is added when the file does not say.</summary>
+    /// <summary>Whether BOS is added if the file does not specify it.</summary>
     public bool AddBos { get; }
 
-    /// <summary>The splitter of a value of tokenizer.ggml.pre; null if it is not known.</summary>
+    /// <summary>Pre-tokenizer for a value of tokenizer.ggml.pre; null if the value is unknown.</summary>
     public static PreTokenizer? Find(string name) => name switch
     {
         "llama-bpe" or "llama-v3" or "llama3" or "falcon3" => Llama3,
@@ -52,11 +52,11 @@ internal sealed partial class PreTokenizer
         _ => null,
     };
 
-    /// <summary>The pieces of a text, in order and without gaps.</summary>
+    /// <summary>Pieces of a text, in order and without gaps.</summary>
     public List<Range> Split(string text)
     {
-        // Regex sees UTF-16 units; the expressions are about code points. Text beyond the BMP is matched
-        // in a projection with one unit per code point of the same class, and the ranges are mapped back.
+        // The expressions are defined on code points, but Regex matches UTF-16 units. Text beyond the BMP is projected to one
+        // unit of the same character class per code point, and the ranges are mapped back.
         (string projection, int[]? starts) = Project(text);
         List<Range> pieces = [0..projection.Length];
         foreach (Regex expression in _expressions)
@@ -111,7 +111,7 @@ internal sealed partial class PreTokenizer
         }
 
         var projection = new StringBuilder(text.Length);
-        var starts = new List<int>(text.Length + 1); // [projected unit] -> index in the text; one more for the end
+        var starts = new List<int>(text.Length + 1); // [projected unit] -> index in the text, plus one for the end
         int index = 0;
         foreach (Rune rune in text.EnumerateRunes())
         {
@@ -124,7 +124,7 @@ internal sealed partial class PreTokenizer
         return (projection.ToString(), [.. starts]);
     }
 
-    // Characters that no expression names.
+    // One character per category that occurs literally in no expression.
     private static char Representative(UnicodeCategory category) => category switch
     {
         UnicodeCategory.UppercaseLetter => '\u0391',

@@ -6,17 +6,17 @@ using Microsoft.Extensions.Logging;
 namespace LlamaKivi.Tokenization;
 
 /// <summary>
-/// SentencePiece BPE (tokenizer.ggml.model = llama): spaces are written U+2581, and the adjacent pair that makes the
-/// token of the highest score is merged until no pair makes one. Characters left without a token become byte tokens.
+/// SentencePiece BPE (tokenizer.ggml.model = llama): spaces are written as U+2581; the adjacent pair whose token has the
+/// highest score is merged repeatedly until no pair is a token. Characters without a token become byte tokens.
 /// </summary>
-// Not Microsoft.ML.Tokenizers.SentencePieceTokenizer: it is created from a protobuf file that a GGUF file does not hold.
+// Not Microsoft.ML.Tokenizers.SentencePieceTokenizer: it needs a protobuf file, which GGUF files do not contain.
 internal sealed class SentencePieceTokenizer : Tokenizer
 {
     private const char Space = '\u2581';
 
     private readonly Vocabulary _vocabulary;
     private readonly float[] _scores; // [id]
-    private readonly Dictionary<string, int>.AlternateLookup<ReadOnlySpan<char>> _pieces; // what text can become by merging
+    private readonly Dictionary<string, int>.AlternateLookup<ReadOnlySpan<char>> _pieces; // tokens that merging may produce
     private readonly int[] _byteIds = new int[256]; // [byte], -1: no token
     private readonly int _unknown; // -1: none
 
@@ -68,7 +68,7 @@ internal sealed class SentencePieceTokenizer : Tokenizer
         }
 
         text = (AddsSpacePrefix && isStart ? " " + text : text).Replace(' ', Space);
-        Symbol[] symbols = ArrayPool<Symbol>.Shared.Rent(text.Length); // a list linked by index; [0] stays its head
+        Symbol[] symbols = ArrayPool<Symbol>.Shared.Rent(text.Length); // a linked list by index; [0] is always the head
         int count = 0;
         for (int start = 0; start < text.Length; count++)
         {
@@ -87,8 +87,8 @@ internal sealed class SentencePieceTokenizer : Tokenizer
         ArrayPool<Symbol>.Shared.Return(symbols);
     }
 
-    /// <summary>Highest score first, leftmost on ties. The queue keeps a long text at n log n.</summary>
-    /// <returns>By unused token: UTF-16 units of the left one of the two symbols it was made of.</returns>
+    /// <summary>Merges by descending score, leftmost first on ties. The queue makes it O(n log n).</summary>
+    /// <returns>For each unused token produced: length, in UTF-16 units, of the left symbol it was merged from.</returns>
     private Dictionary<int, int> Merge(ReadOnlySpan<char> text, Span<Symbol> symbols)
     {
         var splits = new Dictionary<int, int>();
@@ -104,7 +104,7 @@ internal sealed class SentencePieceTokenizer : Tokenizer
             ref Symbol right = ref symbols[candidate.Right];
             if (left.Next != candidate.Right || left.Length == 0 || left.Length + right.Length != candidate.Length)
             {
-                continue; // one of the two was merged with another neighbour meanwhile
+                continue; // one of the two has been merged with another neighbour
             }
 
             if (_vocabulary.Types[candidate.Id] == TokenType.Unused)
@@ -141,8 +141,8 @@ internal sealed class SentencePieceTokenizer : Tokenizer
         }
     }
 
-    // The model never saw unused tokens: they only help merging, and are taken apart again. Not by recursion: a file may
-    // hold a long chain of them.
+    // Models never saw unused tokens in training; they only connect merges and are split again. Iterative, because a file may
+    // contain a long chain of them.
     private void AddSymbol(ReadOnlySpan<char> text, in Symbol symbol, Dictionary<int, int> splits, List<int> ids)
     {
         if (symbol.Id >= 0 && _vocabulary.Types[symbol.Id] != TokenType.Unused)
@@ -214,7 +214,7 @@ internal sealed class SentencePieceTokenizer : Tokenizer
     private struct Symbol
     {
         public int Start;
-        public int Length; // UTF-16 units; 0: merged into the symbol before it
+        public int Length; // UTF-16 units; 0: merged into the previous symbol
         public int Id; // -1: a character without a token
         public int Previous; // -1: first
         public int Next; // the number of symbols: last

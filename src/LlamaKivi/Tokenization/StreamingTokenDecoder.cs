@@ -5,10 +5,10 @@ using LlamaKivi.Tokenization;
 namespace LlamaKivi;
 
 /// <summary>
-/// Turns tokens into text as they are generated. A character may be spread over several tokens: only whole characters
-/// are read, the bytes of an unfinished one are held. Bytes that are not UTF-8 become U+FFFD. Not thread-safe.
+/// Converts tokens to text during generation. A character may span several tokens, so the bytes of an incomplete character
+/// are held back. Invalid UTF-8 becomes U+FFFD. Not thread-safe.
 /// </summary>
-/// <param name="tokenizer">The tokenizer of the model that generates the tokens.</param>
+/// <param name="tokenizer">Tokenizer of the model that generates the tokens.</param>
 public sealed partial class StreamingTokenDecoder(Tokenizer tokenizer)
 {
     private readonly Tokenizer _tokenizer = tokenizer ?? throw new ArgumentNullException(nameof(tokenizer));
@@ -16,36 +16,36 @@ public sealed partial class StreamingTokenDecoder(Tokenizer tokenizer)
     private readonly StringBuilder _text = new();
     private char[] _buffer = new char[64];
 
-    /// <summary>Decodes the tokens of a model.</summary>
-    /// <param name="encoding">Without effect: models read and write UTF-8.</param>
+    /// <summary>Creates a decoder for a model's tokens.</summary>
+    /// <param name="encoding">Ignored: models use UTF-8.</param>
     /// <param name="weights">The model.</param>
     public StreamingTokenDecoder(Encoding encoding, LLamaWeights weights)
         : this((weights ?? throw new ArgumentNullException(nameof(weights))).Tokenizer)
     {
     }
 
-    /// <summary>Decodes the tokens of a context's model.</summary>
+    /// <summary>Creates a decoder for the tokens of a context's model.</summary>
     public StreamingTokenDecoder(LLamaContext context)
         : this((context ?? throw new ArgumentNullException(nameof(context))).Weights.Tokenizer)
     {
     }
 
-    /// <summary>Whether control tokens added from now on appear as their names; by default they have no text.</summary>
+    /// <summary>Whether control tokens added later appear as their names. Default: they have no text.</summary>
     public bool DecodeSpecialTokens { get; set; }
 
-    /// <summary>UTF-16 characters that <see cref="Read()"/> would return.</summary>
+    /// <summary>Number of UTF-16 units that <see cref="Read()"/> would return.</summary>
     public int AvailableCharacters => _text.Length;
 
     /// <summary>Adds a token.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary does not contain the id.</exception>
     public void Add(int token) => Append(_tokenizer.GetBytes(token, DecodeSpecialTokens).Span, flush: false);
 
     /// <summary>Adds a token.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such token.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary does not contain the token.</exception>
     public void Add(LLamaToken token) => Add((int)token);
 
     /// <summary>Adds tokens in order.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such token; the tokens before it were added.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary does not contain a token; the tokens before it are added.</exception>
     public void AddRange<T>(T tokens)
         where T : IEnumerable<LLamaToken>
     {
@@ -56,7 +56,7 @@ public sealed partial class StreamingTokenDecoder(Tokenizer tokenizer)
     }
 
     /// <summary>Adds tokens in order.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such token; the tokens before it were added.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary does not contain a token; the tokens before it are added.</exception>
     public void AddRange(ReadOnlySpan<LLamaToken> tokens)
     {
         foreach (LLamaToken token in tokens)
@@ -65,7 +65,7 @@ public sealed partial class StreamingTokenDecoder(Tokenizer tokenizer)
         }
     }
 
-    /// <summary>Takes the text that is complete so far, as characters at the end of a list.</summary>
+    /// <summary>Moves the complete text to the end of a list of characters.</summary>
     public void Read(List<char> dest)
     {
         ArgumentNullException.ThrowIfNull(dest);
@@ -73,7 +73,7 @@ public sealed partial class StreamingTokenDecoder(Tokenizer tokenizer)
     }
 
     /// <summary>Adds tokens in order.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id; the tokens before it were added.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary does not contain an id; the tokens before it are added.</exception>
     public void AddRange(ReadOnlySpan<int> tokens)
     {
         foreach (int token in tokens)
@@ -82,7 +82,7 @@ public sealed partial class StreamingTokenDecoder(Tokenizer tokenizer)
         }
     }
 
-    /// <summary>Takes the text that is complete so far; empty if there is none.</summary>
+    /// <summary>Returns and removes the complete text; empty if there is none.</summary>
     public string Read()
     {
         string text = _text.ToString();
@@ -90,14 +90,14 @@ public sealed partial class StreamingTokenDecoder(Tokenizer tokenizer)
         return text;
     }
 
-    /// <summary>Takes all text, with U+FFFD for the bytes of an unfinished character. The decoder may be used again.</summary>
+    /// <summary>Returns and removes all text, with U+FFFD for the bytes of an incomplete character. The decoder stays usable.</summary>
     public string Flush()
     {
         Append([], flush: true);
         return Read();
     }
 
-    /// <summary>Forgets all text and all held bytes.</summary>
+    /// <summary>Discards all text and held-back bytes.</summary>
     public void Reset()
     {
         _utf8.Reset();

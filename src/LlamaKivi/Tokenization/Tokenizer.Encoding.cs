@@ -7,10 +7,10 @@ namespace LlamaKivi.Tokenization;
 
 public abstract partial class Tokenizer
 {
-    /// <summary>The ids of a text given as UTF-8. Bytes that are not UTF-8 become the tokens of these bytes, so that <see cref="DecodeBytes"/> gives them back.</summary>
-    /// <param name="text">Any bytes. What has no token, not even of its bytes, is left out (byte-level BPE) or becomes the unknown token (SentencePiece).</param>
-    /// <param name="addBos">Whether to put BOS first; without effect if the vocabulary has none.</param>
-    /// <param name="parseSpecial">Whether names of control tokens in the text become these tokens.</param>
+    /// <summary>Encodes UTF-8 text. Invalid UTF-8 becomes byte tokens, so that <see cref="DecodeBytes"/> restores it.</summary>
+    /// <param name="text">Any bytes. Text without a token, even for its bytes, is dropped (byte-level BPE) or becomes the unknown token (SentencePiece).</param>
+    /// <param name="addBos">Whether to prepend BOS; ignored if the vocabulary has none.</param>
+    /// <param name="parseSpecial">Whether names of control tokens in the text are parsed as those tokens.</param>
     /// <exception cref="UnsupportedModelException">The file has no vocabulary.</exception>
     public int[] Encode(ReadOnlySpan<byte> text, bool addBos, bool parseSpecial)
     {
@@ -42,7 +42,7 @@ public abstract partial class Tokenizer
         return [.. ids];
     }
 
-    /// <summary>Adds the id of a byte that is no text.</summary>
+    /// <summary>Appends the id of a byte that is not valid UTF-8.</summary>
     private protected abstract void EncodeByte(byte value, List<int> ids);
 
     private List<int> Begin(int length, bool addBos)

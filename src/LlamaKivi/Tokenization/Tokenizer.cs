@@ -6,12 +6,12 @@ using Microsoft.Extensions.Logging.Abstractions;
 
 namespace LlamaKivi.Tokenization;
 
-/// <summary>Text to token ids and back, as the metadata of a GGUF file describes it. Immutable: may be used by several threads.</summary>
+/// <summary>Converts text to token ids and back, as defined by a GGUF file's metadata. Immutable and thread-safe.</summary>
 public abstract partial class Tokenizer
 {
     private readonly Vocabulary _vocabulary;
     private readonly byte[][] _bytes; // [id]
-    private readonly (int Id, string Name)[] _specials; // found in the text as a whole, longest name first
+    private readonly (int Id, string Name)[] _specials; // matched in text as a whole, longest name first
     private readonly HashSet<int> _ends = [];
 
     private protected Tokenizer(Vocabulary vocabulary, Func<string, TokenType, byte[]> tokenBytes, bool addBosByDefault)
@@ -40,61 +40,61 @@ public abstract partial class Tokenizer
         AddEos = vocabulary.Flag("tokenizer.ggml.add_eos_token", false);
         if (AddBos && BosId is null)
         {
-            throw Vocabulary.Bad("tokenizer.ggml.add_bos_token is true, but there is no tokenizer.ggml.bos_token_id");
+            throw Vocabulary.Bad("tokenizer.ggml.add_bos_token is true, but tokenizer.ggml.bos_token_id is missing");
         }
 
         if (AddEos && EosId is null)
         {
-            throw Vocabulary.Bad("tokenizer.ggml.add_eos_token is true, but there is no tokenizer.ggml.eos_token_id");
+            throw Vocabulary.Bad("tokenizer.ggml.add_eos_token is true, but tokenizer.ggml.eos_token_id is missing");
         }
 
         _ends.UnionWith(new[] { EosId, EotId, EomId }.OfType<int>());
         _ends.UnionWith(EndTokenNames.Find(_specials));
     }
 
-    /// <summary>The line break; null if it is no token of its own.</summary>
+    /// <summary>Line break token; null if a line break is not a single token.</summary>
     public int? NewlineId { get; }
 
     internal int[] EndTokens => [.. _ends];
 
-    /// <summary>Number of tokens; ids are 0 to this, exclusive.</summary>
+    /// <summary>Number of tokens; ids are less than this.</summary>
     public int VocabularySize => _vocabulary.Size;
 
-    /// <summary>Beginning of a text; null if the vocabulary has none.</summary>
+    /// <summary>Beginning-of-text token (BOS); null if the vocabulary has none.</summary>
     public int? BosId { get; }
 
-    /// <summary>End of a text; null if the vocabulary has none.</summary>
+    /// <summary>End-of-text token (EOS); null if the vocabulary has none.</summary>
     public int? EosId { get; }
 
-    /// <summary>End of a turn: what the file says, or a special token of a known name, such as &lt;|eot_id|&gt;; null if there is none.</summary>
+    /// <summary>End-of-turn token (EOT): from the file's metadata, or a special token with a known name, such as &lt;|eot_id|&gt;; null if there is none.</summary>
     public int? EotId { get; }
 
-    /// <summary>End of a message; null if the file names none.</summary>
+    /// <summary>End-of-message token (EOM); null if the file names none.</summary>
     public int? EomId { get; }
 
-    /// <summary>The unknown token; null if the file names none.</summary>
+    /// <summary>Unknown token; null if the file names none.</summary>
     public int? UnknownId { get; }
 
-    /// <summary>The padding token; null if the file names none.</summary>
+    /// <summary>Padding token; null if the file names none.</summary>
     public int? PaddingId { get; }
 
     /// <summary>Whether the model expects BOS before a text.</summary>
     public bool AddBos { get; }
 
-    /// <summary>Whether the model expects EOS after a text. <see cref="Encode(string, bool, bool)"/> leaves that to the caller.</summary>
+    /// <summary>Whether the model expects EOS after a text. <see cref="Encode(string, bool, bool)"/> does not append it.</summary>
     public bool AddEos { get; }
 
-    /// <summary>Whether the texts of the tokens are known. If not, what takes or gives text throws <see cref="UnsupportedModelException"/>.</summary>
+    /// <summary>Whether token texts are known. If not, encoding and decoding throw <see cref="UnsupportedModelException"/>.</summary>
     public bool HasTexts => _bytes.Length > 0;
 
-    // A token of a name that the file gives, such as "mask"; null if it gives none.
+    // Token with a name from the metadata, such as "mask"; null if the file names none.
     internal int? NamedId(string name) => _vocabulary.SpecialId($"tokenizer.ggml.{name}_token_id");
 
-    /// <summary>Reads the tokenizer of a model file.</summary>
+    /// <summary>Creates the tokenizer of a model file.</summary>
     /// <param name="file">The file; not used after the call.</param>
-    /// <param name="logger">Receives warnings about metadata that is legal but not fully understood.</param>
-    /// <exception cref="ModelLoadException">The tokenizer's metadata is missing or contradicts itself.</exception>
-    /// <exception cref="UnsupportedModelException">The tokenizer's kind is not implemented.</exception>
+    /// <param name="logger">Receives warnings about valid metadata that is not fully supported.</param>
+    /// <exception cref="ModelLoadException">The tokenizer metadata is missing or inconsistent.</exception>
+    /// <exception cref="UnsupportedModelException">The tokenizer type is not implemented.</exception>
     public static Tokenizer FromGguf(GgufFile file, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(file);
@@ -115,8 +115,8 @@ public abstract partial class Tokenizer
     private static Tokenizer Read(GgufFile file, ILogger? logger)
     {
         string model = file.GetString("tokenizer.ggml.model") ?? throw (file.GetInteger("split.no") > 0
-            ? Vocabulary.Bad($"this is part {file.GetInteger("split.no") + 1} of {file.GetInteger("split.count")} of a split model; give the first part, which has the tokenizer")
-            : Vocabulary.Bad("there is no string tokenizer.ggml.model"));
+            ? Vocabulary.Bad($"this is part {file.GetInteger("split.no") + 1} of {file.GetInteger("split.count")} of a split model; load the first part, which has the tokenizer")
+            : Vocabulary.Bad("tokenizer.ggml.model is missing or not a string"));
         return model switch
         {
             "gpt2" => new BytePairTokenizer(new Vocabulary(file), logger ?? NullLogger.Instance),
@@ -127,12 +127,12 @@ public abstract partial class Tokenizer
         };
     }
 
-    /// <summary>The ids of a text.</summary>
-    /// <param name="text">Any text. Unpaired surrogates are encoded as U+FFFD. What has no token, not even of its bytes, is
-    /// left out (byte-level BPE) or becomes the unknown token (SentencePiece).</param>
-    /// <param name="addBos">Whether to put BOS first; without effect if the vocabulary has none.</param>
-    /// <param name="parseSpecial">Whether names of control tokens in the text become these tokens. Leave it off for
-    /// text from users. User-defined tokens are always recognized.</param>
+    /// <summary>Encodes a text.</summary>
+    /// <param name="text">Any text. Unpaired surrogates are encoded as U+FFFD. Text without a token, even for its bytes, is
+    /// dropped (byte-level BPE) or becomes the unknown token (SentencePiece).</param>
+    /// <param name="addBos">Whether to prepend BOS; ignored if the vocabulary has none.</param>
+    /// <param name="parseSpecial">Whether names of control tokens in the text are parsed as those tokens. Use false for
+    /// text from users. User-defined tokens are always parsed.</param>
     /// <exception cref="UnsupportedModelException">The file has no vocabulary.</exception>
     public int[] Encode(string text, bool addBos, bool parseSpecial)
     {
@@ -143,19 +143,19 @@ public abstract partial class Tokenizer
         return [.. ids];
     }
 
-    /// <summary>The text of tokens. Bytes that are not UTF-8, such as part of a character, become U+FFFD.</summary>
+    /// <summary>Decodes tokens to text. Invalid UTF-8, such as a part of a character, becomes U+FFFD.</summary>
     /// <inheritdoc cref="DecodeBytes"/>
     public string Decode(ReadOnlySpan<int> ids, bool special = false) => Encoding.UTF8.GetString(DecodeBytes(ids, special));
 
-    /// <summary>The UTF-8 text of tokens, as <see cref="Encode(string, bool, bool)"/> took it.</summary>
-    /// <param name="ids">Token ids of a text from its start: the space that SentencePiece puts before a text is left out.
-    /// The continuation of a text, whose first space counts, is for <see cref="StreamingTokenDecoder"/>.</param>
-    /// <param name="special">Whether control tokens appear as their names; otherwise they have no text.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
+    /// <summary>Decodes tokens to UTF-8 text; the inverse of <see cref="Encode(string, bool, bool)"/>.</summary>
+    /// <param name="ids">Token ids of a text from its start: the space that SentencePiece adds before a text is removed.
+    /// For the continuation of a text, which keeps its leading space, use <see cref="StreamingTokenDecoder"/>.</param>
+    /// <param name="special">Whether control tokens appear as their names instead of empty text.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary does not contain an id.</exception>
     public byte[] DecodeBytes(ReadOnlySpan<int> ids, bool special = false)
     {
         var text = new ArrayBufferWriter<byte>(ids.Length * 4 + 1);
-        bool prefixed = AddsSpacePrefix; // the next text has a space of ours before it
+        bool prefixed = AddsSpacePrefix; // the next text starts with a space that the tokenizer added
         foreach (int id in ids)
         {
             ReadOnlySpan<byte> bytes = GetBytes(id, special).Span;
@@ -167,26 +167,26 @@ public abstract partial class Tokenizer
         return text.WrittenSpan.ToArray();
     }
 
-    /// <summary>The bytes a token stands for, possibly a part of a UTF-8 character.</summary>
+    /// <summary>Bytes of a token, possibly a part of a UTF-8 character.</summary>
     /// <param name="id">Token id.</param>
-    /// <param name="special">Whether a control token gives its name; otherwise it has no bytes.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
+    /// <param name="special">Whether a control token is its name instead of empty.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary does not contain the id.</exception>
     public ReadOnlyMemory<byte> GetBytes(int id, bool special = false)
     {
         CheckId(id);
         return !special && _vocabulary.IsSpecial(id) ? default : _bytes[id];
     }
 
-    /// <summary>The vocabulary's entry as the file spells it (a space is U+0120 in byte-level BPE, U+2581 in SentencePiece).</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
+    /// <summary>Vocabulary entry as spelled in the file (a space is U+0120 in byte-level BPE, U+2581 in SentencePiece).</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary does not contain the id.</exception>
     public string GetText(int id)
     {
         CheckId(id);
         return _vocabulary.Texts[id];
     }
 
-    /// <summary>Whether a token controls the model and is not text.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The vocabulary has no such id.</exception>
+    /// <summary>Whether a token is a control token.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The vocabulary does not contain the id.</exception>
     public bool IsControl(int id)
     {
         CheckId(id);
@@ -194,12 +194,12 @@ public abstract partial class Tokenizer
     }
 
     /// <summary>
-    /// Whether generation stops at a token: EOS, EOT and EOM of the file, and special tokens of a name that is known to end something, such as
-    /// &lt;|im_end|&gt; and &lt;|eot_id|&gt;. False for ids the vocabulary does not have.
+    /// Whether a token ends generation: the file's EOS, EOT and EOM, and special tokens with a known end name, such as
+    /// &lt;|im_end|&gt; and &lt;|eot_id|&gt;. False for ids outside the vocabulary.
     /// </summary>
     public bool IsEndOfGeneration(int id) => _ends.Contains(id);
 
-    /// <summary>The tokens whose text has one of some texts in it.</summary>
+    /// <summary>Tokens whose text contains one of the given strings.</summary>
     internal HashSet<LLamaToken> TokensWith(ReadOnlySpan<string> texts)
     {
         var found = new HashSet<LLamaToken>();
@@ -218,17 +218,17 @@ public abstract partial class Tokenizer
         return found;
     }
 
-    /// <summary>Whether a space is put before a text: at its start, and after tokens that were cut out of it.</summary>
+    /// <summary>Whether a space is prepended to text at the start and after special tokens.</summary>
     private protected virtual bool AddsSpacePrefix => false;
 
-    /// <summary>Adds the ids of a text that holds no special tokens.</summary>
+    /// <summary>Encodes a text without special tokens.</summary>
     /// <param name="text">The text.</param>
-    /// <param name="isStart">Whether it stands at the start or behind a special token, and not behind bytes that are no text.</param>
-    /// <param name="ids">The ids so far.</param>
+    /// <param name="isStart">Whether the text is at the start or follows a special token, and does not follow invalid UTF-8.</param>
+    /// <param name="ids">Receives the ids.</param>
     private protected abstract void EncodeFragment(string text, bool isStart, List<int> ids);
 
-    /// <summary>Cuts special tokens out of a text. The longest one cuts the whole text before the next is looked for.</summary>
-    /// <returns>In order: a special token's id and no text, or -1 and a text between special tokens.</returns>
+    /// <summary>Splits a text at special tokens. Longer names take precedence: each name is split out of the whole text before the next.</summary>
+    /// <returns>In order: (id, "") for a special token, (-1, text) for text between them.</returns>
     private List<(int Special, string Text)> SplitSpecials(string text, bool parseSpecial)
     {
         List<(int Special, string Text)> fragments = [(-1, text)];
@@ -262,7 +262,7 @@ public abstract partial class Tokenizer
         return fragments;
     }
 
-    /// <summary>What kind of token an id is.</summary>
+    /// <summary>Attributes of a token.</summary>
     public LLamaTokenAttr AttributesOf(int id) => !HasTexts || (uint)id >= (uint)VocabularySize ? LLamaTokenAttr.Undefined : _vocabulary.Types[id] switch
     {
         TokenType.Unknown => LLamaTokenAttr.Unknown,
@@ -273,7 +273,7 @@ public abstract partial class Tokenizer
         _ => LLamaTokenAttr.Normal,
     };
 
-    /// <summary>The score of an id; 0 where the vocabulary has none.</summary>
+    /// <summary>Score of a token; 0 if the vocabulary has no scores.</summary>
     public virtual float ScoreOf(int id) => 0;
 
     private bool IsCutOut(int id) => _vocabulary.IsSpecial(id) || _vocabulary.Types[id] == TokenType.UserDefined;
@@ -283,8 +283,8 @@ public abstract partial class Tokenizer
         if (!HasTexts)
         {
             throw new UnsupportedModelException(
-                "tokenizer.ggml.model is 'no_vocab': this file carries no vocabulary, so text cannot be encoded or decoded; " +
-                "give the model token ids");
+                "tokenizer.ggml.model is 'no_vocab': this file has no vocabulary, so text cannot be encoded or decoded; " +
+                "use token ids");
         }
     }
 

@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Tokenization;
 
-/// <summary>The tokens of a GGUF file and their types, checked.</summary>
+/// <summary>Validated tokens of a GGUF file and their types.</summary>
 internal sealed class Vocabulary
 {
     private readonly GgufFile _file;
@@ -18,7 +18,7 @@ internal sealed class Vocabulary
         Ids = new Dictionary<string, int>(Texts.Length, StringComparer.Ordinal);
         for (int id = 0; id < Texts.Length; id++)
         {
-            // Of equal texts the last counts, but one that plain text can give counts before a special one.
+            // Duplicate texts: the last id wins, but a plain token wins over a special one.
             if (!IsSpecial(id) || !Ids.TryGetValue(Texts[id], out int other) || IsSpecial(other))
             {
                 Ids[Texts[id]] = id;
@@ -51,7 +51,7 @@ internal sealed class Vocabulary
     public static ModelLoadException Bad(string problem) =>
         new(EngineStatus.BadFile, $"the tokenizer cannot be used: {problem}.");
 
-    /// <summary>The ids of a file that has no texts for them.</summary>
+    /// <summary>Ids of a file without token texts.</summary>
     public static Vocabulary WithoutTexts(GgufFile file)
     {
         string key = file.GetString("general.architecture") + ".vocab_size";
@@ -61,13 +61,13 @@ internal sealed class Vocabulary
         return size is > 0 and <= int.MaxValue ? new Vocabulary(file, (int)size) : throw Bad($"{key} is {size}; expected 1 to {int.MaxValue}");
     }
 
-    /// <summary>Values of UTF-8 bytes that have no id.</summary>
+    /// <summary>Number of UTF-8 byte values without an id.</summary>
     /// <param name="ids">[256], -1: no id</param>
     public static int MissingBytes(int[] ids) =>
         // C0, C1 and F5 to FF never occur in UTF-8.
         Enumerable.Range(0, ids.Length).Count(value => ids[value] < 0 && value is not (0xC0 or 0xC1 or >= 0xF5));
 
-    /// <summary>Whether plain text never gives a token: it controls the model, or stands for what has no token.</summary>
+    /// <summary>Whether plain text never encodes to the token: it is a control token or the unknown token.</summary>
     public bool IsSpecial(int id) => Types[id] is TokenType.Control or TokenType.Unknown;
 
     /// <summary>[id], none NaN</summary>

@@ -1,19 +1,19 @@
 namespace LlamaKivi.Evaluation.Tests.Analysis;
 
-/// <summary>Errors against cases computed by hand.</summary>
+/// <summary>Rounding and errors, compared with hand-computed cases.</summary>
 public sealed class CacheAnalysisTests
 {
     [Fact]
     public void Rounding_along_either_axis()
     {
-        // Two tokens of four channels; two bits have four levels.
+        // Two tokens of four channels; two bits give four levels.
         float[] rows = [0, 1, 2, 9, 0, 4, 8, 3];
         float[] perToken = [.. rows];
         PlainRounding.Round(perToken, 2, 4, perChannel: false, 2, 4);
         Assert.Equal([0, 0, 3, 9, 0, 8f / 3 * 2, 8, 8f / 3], perToken, (a, b) => Math.Abs(a - b) < 1e-5);
         float[] perChannel = [.. rows];
         PlainRounding.Round(perChannel, 2, 4, perChannel: true, 2, 2);
-        Assert.Equal(rows, perChannel, (a, b) => Math.Abs(a - b) < 1e-5);  // a group's least and greatest stay
+        Assert.Equal(rows, perChannel, (a, b) => Math.Abs(a - b) < 1e-5);  // the minimum and maximum of a group are exact
         float[] short1 = [.. rows];
         PlainRounding.Round(short1, 2, 4, perChannel: true, 2, 32);
         Assert.Equal(rows, short1);

@@ -16,7 +16,7 @@ public sealed class CacheAnalyzeTests(DemoModel model) : IClassFixture<DemoModel
         Assert.Equal([1], analysis.Profiles.Keys);
         Assert.Equal([1], analysis.Maps.Keys);
         Assert.Equal((128, description.HeadSize), (analysis.Maps[1].Keys.GetLength(0), analysis.Maps[1].Keys.GetLength(1)));
-        Assert.Equal(2 * description.LayerCount, reports.Values.Count);  // two windows; 44 tokens are left over
+        Assert.Equal(2 * description.LayerCount, reports.Values.Count);  // two windows; the last 44 tokens are not used
         Assert.Equal(1, reports.Values[^1]);
         CacheErrors plain = analysis.Total(0);
         Assert.True(plain.Keys > 0 && plain.Output > 0);

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Evaluation.Tests.Benchmarks;
 
-/// <summary>What benchmarks report, whatever the machine's speed.</summary>
+/// <summary>Results of benchmarks that do not depend on the machine's speed.</summary>
 public sealed class BenchmarkTests(DemoModel model) : IClassFixture<DemoModel>
 {
     [Fact]
@@ -11,7 +11,7 @@ public sealed class BenchmarkTests(DemoModel model) : IClassFixture<DemoModel>
         IReadOnlyList<SpeedBenchmarkResult> results = SpeedBenchmark.Run(model.Weights, parameters, options, cancellationToken: TestContext.Current.CancellationToken);
         Assert.Equal(["pp16 @ d32", "tg4 @ d32"], results.Select(r => r.Test));
         Assert.All(results, r => Assert.True(r.TokensPerSecond > 0 && r.CacheBytes > 0));
-        // An f16 cache takes as much for each token: 48 and 36 of them.
+        // An f16 cache takes the same memory per token: 48 and 36 tokens.
         Assert.Equal(results[0].CacheBytes * 36, results[1].CacheBytes * 48);
         SpeedBenchmarkResult one = Assert.Single(SpeedBenchmark.Run(model.Weights, parameters, options with { Depth = 0, PromptTokens = 0, Repetitions = 1 }, cancellationToken: TestContext.Current.CancellationToken));
         Assert.Equal(("tg4", 0), (one.Test, one.Deviation));

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Evaluation.Tests.Perplexity;
 
-/// <summary>Perplexity and divergence by KV cache, on the demo model.</summary>
+/// <summary>Perplexity and KL divergence by KV cache, with the demo model.</summary>
 public sealed class PerplexityEvaluatorTests(DemoModel model) : IClassFixture<DemoModel>
 {
     private static readonly PerplexityOptions Options = new() { WindowSize = 256, ChunkSize = 64 };

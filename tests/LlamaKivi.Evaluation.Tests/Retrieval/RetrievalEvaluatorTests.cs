@@ -1,6 +1,6 @@
 namespace LlamaKivi.Evaluation.Tests.Retrieval;
 
-/// <summary>Numbers hidden in texts, on the demo model.</summary>
+/// <summary>Recall of numbers hidden in texts, with the demo model.</summary>
 public sealed class RetrievalEvaluatorTests(DemoModel model) : IClassFixture<DemoModel>
 {
     [Fact]
@@ -16,7 +16,7 @@ public sealed class RetrievalEvaluatorTests(DemoModel model) : IClassFixture<Dem
 
         ArgumentOutOfRangeException e = Assert.Throws<ArgumentOutOfRangeException>(() => RetrievalEvaluator.Evaluate(context, options with { Depth = 20 }));
         Assert.Equal("depth", e.ParamName);
-        Assert.StartsWith("20 tokens are too few for a fact and a question; give at least ", e.Message, StringComparison.Ordinal);
+        Assert.StartsWith("20 tokens are too few for a fact and a question; the minimum is ", e.Message, StringComparison.Ordinal);
         Assert.Throws<ArgumentOutOfRangeException>(() => RetrievalEvaluator.Evaluate(context, options with { Cases = 0 }));
         Assert.ThrowsAny<OperationCanceledException>(() => RetrievalEvaluator.Evaluate(context, options, cancellationToken: new CancellationToken(true)));
     }

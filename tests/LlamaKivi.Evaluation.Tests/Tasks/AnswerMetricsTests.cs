@@ -1,6 +1,6 @@
 namespace LlamaKivi.Evaluation.Tests.Tasks;
 
-/// <summary>Scores against cases computed by hand.</summary>
+/// <summary>Metrics, compared with hand-computed cases.</summary>
 public sealed class AnswerMetricsTests
 {
     [Theory]
@@ -9,7 +9,7 @@ public sealed class AnswerMetricsTests
     [InlineData("", "the", 1)]
     public void Exact_match(string answer, string right, double expected) => Assert.Equal(expected, AnswerMetrics.ExactMatch(answer, [right]));
 
-    // 2 of 3 words of one and 2 of 4 of the other: 2 * 2 / 7. Words count as often as both have them.
+    // 2 of 3 words and 2 of 4 words match: 2 * 2 / 7. A repeated word counts as often as both texts contain it.
     [Theory]
     [InlineData("red blue green", "blue red black white", 4.0 / 7)]
     [InlineData("red red", "red blue", 0.5)]

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Evaluation.Tests.Tasks;
 
-/// <summary>Where the prompt ends and the choices begin, over a vocabulary that takes the longest token first.</summary>
+/// <summary>Split between prompt and choices, with a longest-match vocabulary.</summary>
 public sealed class ChoiceTokensTests
 {
     private static readonly string[] Vocabulary = [" yes", " no", "  ", " ", "\n", "Answer", ":", ":\n ", "y", "e", "s", "n", "o", "yes"];
@@ -22,8 +22,8 @@ public sealed class ChoiceTokensTests
 
     [Theory]
     [InlineData("Answer:", "Answer|:", " yes", " no")]
-    [InlineData("Answer: ", "Answer|:", "  |yes", "  |n|o")]  // the blank of the prompt is scored with the choice's
-    [InlineData("Answer:\n", "Answer", ":\n |yes", ":\n |n|o")]  // a token holds the prompt's end and the choice's beginning
+    [InlineData("Answer: ", "Answer|:", "  |yes", "  |n|o")]  // the prompt's trailing space is scored with the choice
+    [InlineData("Answer:\n", "Answer", ":\n |yes", ":\n |n|o")]  // one token contains the end of the prompt and the start of the choice
     public void Choices_begin_where_the_tokens_of_the_whole_text_part_from_those_of_the_prompt(string prompt, string context, string yes, string no)
     {
         (int[] tokens, int[][] choices) = ChoiceTokens.Encode(Encode, prompt, [" yes", " no"]);
@@ -34,7 +34,7 @@ public sealed class ChoiceTokensTests
     [Fact]
     public void All_choices_are_scored_against_the_same_tokens()
     {
-        // Alone, the first choice would leave "Answer|:" to the prompt, and the second one "Answer".
+        // Alone, the first choice would split after "Answer|:", the second after "Answer".
         (int[] tokens, int[][] choices) = ChoiceTokens.Encode(Encode, "Answer:", [" yes", "\n yes"]);
         Assert.Equal("Answer", Text(tokens));
         Assert.Equal([":| yes", ":\n |yes"], choices.Select(Text));

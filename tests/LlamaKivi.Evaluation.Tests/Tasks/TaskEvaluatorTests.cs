@@ -1,6 +1,6 @@
 namespace LlamaKivi.Evaluation.Tests.Tasks;
 
-/// <summary>Rows through the demo model.</summary>
+/// <summary>Evaluation of rows with the demo model.</summary>
 public sealed class TaskEvaluatorTests(DemoModel model) : IClassFixture<DemoModel>
 {
     private static readonly TaskRow[] Rows =
@@ -36,7 +36,7 @@ public sealed class TaskEvaluatorTests(DemoModel model) : IClassFixture<DemoMode
         Assert.Equal(["acc", "acc_norm"], results[1].Scores.Keys);
         Assert.Equal(("is running", 1.0), (results[1].Output, results[1].Scores["acc"]));
         Assert.True(results[1].LogLikelihoods[0] > results[1].LogLikelihoods[1]);
-        // Row 2 is done and row 5, which runs beside it, is not.
+        // Row 2 is done; row 5, in the same batch, is not.
         TaskResult[] again = [.. evaluator.Evaluate(rows, row => row.Row.Line != 5, TestContext.Current.CancellationToken)];
         Assert.Equal([2, 5], again.Select(r => r.Line));
         Assert.Equal(results[1].LogLikelihoods, again[0].LogLikelihoods);
@@ -48,7 +48,7 @@ public sealed class TaskEvaluatorTests(DemoModel model) : IClassFixture<DemoMode
     public void Wrong_settings_are_errors()
     {
         using LLamaContext context = Context();
-        Assert.Contains("'bleu' is not a metric; metrics are exact_match, f1, rouge_l, last_number",
+        Assert.Contains("'bleu' is not a metric; the metrics are exact_match, f1, rouge_l, last_number",
             Assert.Throws<ArgumentException>(() => new TaskEvaluator(context, new TaskEvaluatorOptions { Metrics = ["bleu"] })).Message, StringComparison.Ordinal);
         Assert.Throws<ArgumentOutOfRangeException>(() => new TaskEvaluator(context, new TaskEvaluatorOptions { Parallel = 0 }));
     }

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Evaluation.Tests.Tasks;
 
-/// <summary>Rows of task files, and scores of runs.</summary>
+/// <summary>Rows of task files, and comparison of runs.</summary>
 public sealed class TaskFileTests : IDisposable
 {
     private readonly string _path = Path.GetTempFileName();
@@ -15,7 +15,7 @@ public sealed class TaskFileTests : IDisposable
         Assert.Equal([1, 5], task.Rows.Select(r => r.Line));
         Assert.Equal(["5", "c"], task.Rows.Select(r => r.CorrectAnswer));
         Assert.Equal([3, 4], task.Skipped.Select(r => r.Line));
-        Assert.Equal("there is neither 'answers' nor 'choices'.", task.Skipped[1].Reason);
+        Assert.Equal("'answers' and 'choices' are both missing.", task.Skipped[1].Reason);
     }
 
     [Fact]
@@ -25,7 +25,7 @@ public sealed class TaskFileTests : IDisposable
         TaskRow row = Assert.Single(TaskFile.Read(_path, new TaskFieldNames(Answers: "right"), "{context}|{input}?").Rows);
         Assert.Equal("C|I?", row.Prompt);
         Assert.Equal(["x", "y"], row.Answers);
-        Assert.Equal("there is no text 'other'.", Assert.Single(TaskFile.Read(_path, null, "{other}").Skipped).Reason);
+        Assert.Equal("the string 'other' is missing.", Assert.Single(TaskFile.Read(_path, null, "{other}").Skipped).Reason);
     }
 
     [Fact]

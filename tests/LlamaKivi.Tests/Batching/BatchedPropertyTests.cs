@@ -7,14 +7,14 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Random programs of conversations in a small cache, beside a model of what must happen. LLAMA_KIVI_PROGRAMS sets how many.</summary>
+/// <summary>Random programs of conversations in a small cache, checked against a model of the executor. LLAMA_KIVI_PROGRAMS sets their number.</summary>
 public sealed class BatchedPropertyTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     private const int Batch = 16;
 
     private static readonly CancellationToken Cancel = TestContext.Current.CancellationToken;
 
-    // Below 128 tokens, forks share no page, and what must happen is known exactly. Beyond, only what is true at any time is checked.
+    // Below 128 tokens forks share no page, so the model is exact. Above, only invariants are checked.
     [Theory]
     [InlineData(96)]
     [InlineData(320)]
@@ -41,12 +41,12 @@ public sealed class BatchedPropertyTests(InferenceTests.DemoModel model) : IClas
         }
     }
 
-    // A conversation, and what must be true of it.
+    // A conversation and its expected state.
     private sealed class Expected(Conversation conversation)
     {
         public Conversation Conversation => conversation;
 
-        public List<int> Text { get; init; } = [];  // all tokens, the waiting ones last
+        public List<int> Text { get; init; } = [];  // all tokens, queued ones last
 
         public int Waiting { get; set; }
 
@@ -56,7 +56,7 @@ public sealed class BatchedPropertyTests(InferenceTests.DemoModel model) : IClas
 
         public bool HasLogits { get; set; }
 
-        public int Logits { get; set; }  // rows of them
+        public int Logits { get; set; }  // number of rows
 
         public int Cached => Text.Count - Waiting;
     }
@@ -230,7 +230,7 @@ public sealed class BatchedPropertyTests(InferenceTests.DemoModel model) : IClas
             one.HasLogits = false;
         }
 
-        // The logits are those of the conversation's text alone, as near as batches of other sizes come; what one writes to them, others do not see.
+        // The logits depend on the conversation's text alone, within the tolerance of other batch sizes; changes by other conversations are not visible.
         private void Sample(Expected one)
         {
             if (!one.HasLogits)
@@ -261,7 +261,7 @@ public sealed class BatchedPropertyTests(InferenceTests.DemoModel model) : IClas
             }
         }
 
-        // Relative to the spread of the expected logits. Activation rounding depends on how a text is cut; 0.035 was the most seen on random tokens.
+        // Relative to the spread of the expected logits. Activation rounding depends on the batching; the largest difference on random tokens was 0.035.
         private static double Distance(ReadOnlySpan<float> actual, ReadOnlySpan<float> expected)
         {
             double mean = 0;
@@ -281,7 +281,7 @@ public sealed class BatchedPropertyTests(InferenceTests.DemoModel model) : IClas
             return Math.Sqrt(error / spread);
         }
 
-        // leaves: disposed of while the batch is computed, if one is.
+        // leaves: conversation to dispose of during the batch; null: none.
         private async Task InferAsync(Expected? leaves)
         {
             Log.Add(leaves is null ? "infer" : $"infer while {leaves.Conversation.ConversationId} leaves");
@@ -315,7 +315,7 @@ public sealed class BatchedPropertyTests(InferenceTests.DemoModel model) : IClas
             }
             else
             {
-                // What was read is taken from the cache; all else must follow from it.
+                // The number of decoded tokens is read from the cache; everything else must follow from it.
                 plan = [.. before.Select(pair => (pair.Key, pair.Value - (pair.Key.Conversation.TokenCount - _executor.Context.Handle.SeqLength((int)pair.Key.Conversation.ConversationId))))];
                 plan.RemoveAll(part => part.Take == 0);
                 Assert.InRange(plan.Sum(part => part.Take), result == DecodeResult.Ok && !isEmpty && !left ? 1 : 0, result == DecodeResult.Ok ? Batch : 0);
@@ -340,7 +340,7 @@ public sealed class BatchedPropertyTests(InferenceTests.DemoModel model) : IClas
             }
         }
 
-        // The oldest first. One is begun when there is room for all of it besides the rests of those begun before.
+        // Oldest first. A prompt starts only if all of it fits besides the rest of the started prompts.
         private List<(Expected One, int Take)> Plan()
         {
             int room = _size - _live.Sum(one => one.Cached);

@@ -6,7 +6,7 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Conversations that together want more than the cache holds.</summary>
+/// <summary>Conversations that together need more than the cache holds.</summary>
 public sealed class BatchedRoomTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     private static readonly CancellationToken Cancel = TestContext.Current.CancellationToken;
@@ -40,7 +40,7 @@ public sealed class BatchedRoomTests(InferenceTests.DemoModel model) : IClassFix
         small = smallFirst ? small : Prompted(executor, 20);
         Assert.Equal(DecodeResult.NoKvSlot, await executor.Infer(Cancel));
         Assert.True(small.WaitsForRoom && large.WaitsForRoom);
-        Assert.True(blocker.RequiresSampling);  // nothing was computed: its logits are there still
+        Assert.True(blocker.RequiresSampling);  // nothing was computed, so its logits are still valid
         Assert.Contains("the cache has no room", Assert.Throws<CannotSampleRequiresInferenceException>(() => small.Sample()).Message, StringComparison.Ordinal);
 
         blocker.Dispose();
@@ -55,7 +55,7 @@ public sealed class BatchedRoomTests(InferenceTests.DemoModel model) : IClassFix
         Assert.Equal((true, false, 50), (large.RequiresSampling, large.WaitsForRoom, Cached(large)));
     }
 
-    // Two halves would hold the room that either needs for its rest.
+    // Two half-read prompts would block each other: each would hold the room that the other's rest needs.
     [Fact]
     public async Task A_prompt_is_begun_only_when_it_can_be_ended()
     {
@@ -70,11 +70,11 @@ public sealed class BatchedRoomTests(InferenceTests.DemoModel model) : IClassFix
             Assert.Equal(0, Cached(second));
         }
 
-        Assert.Equal(8, calls);  // 240 tokens, 32 at a time
+        Assert.Equal(8, calls);  // 240 tokens, 32 per call
         Assert.True(third.RequiresSampling);
         Assert.Equal((true, 150), (second.RequiresInference, executor.BatchedTokenCount));
 
-        // The room for what is left of a prompt is kept from other conversations' next tokens.
+        // The room for the rest of a started prompt is not given to other conversations' next tokens.
         first.Dispose();
         Assert.Equal(DecodeResult.Ok, await executor.Infer(Cancel));
         third.Prompt(Tokens(16));
@@ -107,7 +107,7 @@ public sealed class BatchedRoomTests(InferenceTests.DemoModel model) : IClassFix
         Assert.Equal(64, Cached(conversation));
     }
 
-    // The engine would refuse each batch that it is in, with all other prompts of the batch.
+    // Otherwise the engine would reject every batch with this prompt, including the other prompts in it.
     [Fact]
     public async Task A_prompt_that_cannot_be_read_is_refused_and_blocks_nobody()
     {
@@ -125,7 +125,7 @@ public sealed class BatchedRoomTests(InferenceTests.DemoModel model) : IClassFix
         Assert.True(conversation.RequiresSampling);
     }
 
-    // What forks share counts once: of 3 * 300 tokens 256 are shared.
+    // Shared pages count once: of 3 * 300 tokens, 256 are shared.
     [Fact]
     public async Task The_room_that_forks_share_is_used()
     {

@@ -21,7 +21,7 @@ public sealed class BatchedTests : IClassFixture<InferenceTests.DemoModel>, IDis
         _weights,
         new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 4096, BatchSize = batch, SeqMax = sequences, Threads = 1, KvCache = KvCacheParams.Parse(cache) });
 
-    // Lets every conversation write n tokens, greedily.
+    // Generates n tokens greedily in every conversation.
     private static async Task<string[]> WriteAsync(BatchedExecutor executor, int n, params Conversation[] conversations)
     {
         using var greedy = new GreedySamplingPipeline();
@@ -198,7 +198,7 @@ public sealed class BatchedTests : IClassFixture<InferenceTests.DemoModel>, IDis
         Assert.Throws<ArgumentOutOfRangeException>(() => conversation.Sample(tokens.Length));
     }
 
-    // Together with a conversation of tokens, which are read in a batch of their own.
+    // Next to a conversation of tokens, which are decoded in a separate batch.
     [Fact]
     public async Task Embeddings_can_stand_for_tokens()
     {

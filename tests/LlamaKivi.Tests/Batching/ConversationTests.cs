@@ -5,7 +5,7 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Conversations: what forks share, what can be sampled, what is left of those that ended.</summary>
+/// <summary>Conversations: forks, sampling order, disposal.</summary>
 public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     private const string Prompt = "The garbage collector";
@@ -28,7 +28,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         Span<float> lent = lentBefore ? trunk.Sample() : default;
         if (lentBefore)
         {
-            lent[7] = 7;  // as they are at the fork
+            lent[7] = 7;  // changed before the fork, which copies the current values
         }
 
         Conversation one = trunk.Fork();
@@ -39,7 +39,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         Assert.Equal((logits[1], 1000f, lentBefore ? 7 : logits[7]), (one.Sample()[1], one.Sample()[2], one.Sample()[7]));
         Assert.Equal((logits[1], logits[2], lentBefore ? 7 : logits[7]), (two.Sample()[1], two.Sample()[2], two.Sample()[7]));
 
-        // Samplers see what was written, and only that of their conversation.
+        // Samplers see changes to their own conversation's logits only.
         using var greedy = new GreedySamplingPipeline();
         using var chain = SafeLLamaSamplerChainHandle.Create(LLamaSamplerChainParams.Default());
         chain.AddGreedySampler();
@@ -52,7 +52,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         Conversation three = two.Fork();
         Assert.Equal(3, (int)three.Sample(greedy));
 
-        // The next batch's are the conversation's alone.
+        // The next batch's logits are not shared.
         trunk.Prompt(" is", addBos: false);
         await executor.Infer(Cancel);
         Assert.NotEqual(1, (int)trunk.Sample(greedy));
@@ -74,7 +74,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         Assert.Equal(greatest, (int)fork.Sample(greedy));
     }
 
-    // A sampler of somebody's own is guarded where a conversation is sampled with it.
+    // A user-defined sampler is guarded by the conversation's Sample method.
     [Fact]
     public async Task Two_conversations_cannot_use_one_sampler_at_once()
     {
@@ -96,7 +96,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         go.Set();
         Assert.Equal(3, (int)await inside);
 
-        // Nor one that an executor's call has.
+        // A pipeline in use by an executor's call is rejected too.
         using var pipeline = new DefaultSamplingPipeline { Temperature = 0 };
         await foreach (string _ in new StatelessExecutor(model.Weights, new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 64 })
             .InferAsync(Prompt, new InferenceParams { SamplingPipeline = pipeline }, Cancel))
@@ -115,12 +115,12 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         Conversation read = executor.Create();
         Assert.Contains("has no logits: call Prompt() and Infer()", Assert.Throws<CannotSampleRequiresPromptException>(() => read.Sample()).Message, StringComparison.Ordinal);
         read.Prompt(Prompt);
-        Assert.Contains("was not read yet", Assert.Throws<CannotSampleRequiresInferenceException>(() => read.Sample()).Message, StringComparison.Ordinal);
+        Assert.Contains("was not read completely yet", Assert.Throws<CannotSampleRequiresInferenceException>(() => read.Sample()).Message, StringComparison.Ordinal);
         await executor.Infer(Cancel);
         Conversation other = executor.Create();
         other.Prompt(Prompt);
 
-        // While the other's prompt is read.
+        // During the decoding of the other prompt.
         var during = new List<Exception?>();
         await WhileInferringAsync(executor, () =>
         {
@@ -140,19 +140,19 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         // After it.
         Assert.True(other.RequiresSampling);
         Assert.False(read.RequiresSampling);
-        Assert.Contains("logits are gone with a later Infer()", Assert.Throws<CannotSampleRequiresPromptException>(() => read.Sample()).Message, StringComparison.Ordinal);
+        Assert.Contains("A later Infer() has replaced the conversation's logits", Assert.Throws<CannotSampleRequiresPromptException>(() => read.Sample()).Message, StringComparison.Ordinal);
 
-        // After one that was cancelled when it had begun.
+        // After an Infer that was cancelled during decoding.
         using var source = new CancellationTokenSource();
         read.Prompt(" is", addBos: false);
         executor.Context.Handle.Observe(_ => source.Cancel());
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => executor.Infer(source.Token));
         executor.Context.Handle.Observe(null);
-        Assert.Contains("logits are gone with a later Infer()", Assert.Throws<CannotSampleRequiresPromptException>(() => other.Sample()).Message, StringComparison.Ordinal);
+        Assert.Contains("A later Infer() has replaced the conversation's logits", Assert.Throws<CannotSampleRequiresPromptException>(() => other.Sample()).Message, StringComparison.Ordinal);
         Assert.Equal(DecodeResult.Ok, await executor.Infer(Cancel));
         Assert.True(read.RequiresSampling);
 
-        // After a change.
+        // After a modification.
         read.Rewind(1);
         Assert.Contains("has no logits", Assert.Throws<CannotSampleRequiresPromptException>(() => read.Sample()).Message, StringComparison.Ordinal);
     }
@@ -255,7 +255,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         Assert.Equal(token, first.Sample(greedy));
     }
 
-    // Does something while a batch is computed, on another thread than the engine's.
+    // Runs an action during the decoding of a batch, on another thread than the engine's.
     private static async Task WhileInferringAsync(BatchedExecutor executor, Action action)
     {
         using var reached = new ManualResetEventSlim();
@@ -280,7 +280,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
         executor.Context.Handle.Observe(null);
     }
 
-    // Makes a token the greatest, where it reads the logits.
+    // Gives a token the largest logit, in the memory it reads from.
     private sealed class Writer(int token, Action? wait = null) : ISamplingPipeline
     {
         public LLamaToken Sample(SafeLLamaContextHandle ctx, int index)

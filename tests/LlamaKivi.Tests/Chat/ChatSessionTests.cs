@@ -394,7 +394,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         InteractiveExecutor.ExecutorBaseState state = executor.GetStateData();
         state.Dropped = [.. state.Dropped, new DroppedTokens(1, [])];
         StateLoadException error = await Assert.ThrowsAsync<StateLoadException>(() => new InteractiveExecutor(small).LoadState(state, Token));
-        Assert.Contains("contradicts itself", error.Message, StringComparison.Ordinal);
+        Assert.Contains("is inconsistent", error.Message, StringComparison.Ordinal);
 
         // What the cache has lost is needed again once the history is shorter than that.
         while (session.History.Messages.Count > 5)

@@ -14,7 +14,7 @@ public sealed class ToolModels : IDisposable
 
     private readonly Dictionary<string, LLamaWeights> _models = [];
 
-    public static string Template(string marks) => $"{{% for t in tools %}}{{{{ t | tojson }}}}\n{{% endfor %}}{marks}\n{Turns}";
+    public static string Template(string marks) => $"{{% for t in tools or [] %}}{{{{ t | tojson }}}}\n{{% endfor %}}{marks}\n{Turns}";
 
     /// <summary>A model whose template shows some marks.</summary>
     public LLamaWeights Marked(string marks) => Of(("tokenizer.chat_template", Template(marks)));

@@ -6,18 +6,18 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>The folder Compatibility holds what exists for LLamaSharp programs alone: the rest of the library does not know it.</summary>
+/// <summary>The folder Compatibility contains the members that exist only for LLamaSharp programs; the rest of the library does not use them.</summary>
 public sealed class CompatibilityFolderTests
 {
     private const string Folder = "Compatibility/";
     private const string NativeEngineVariable = "LLAMA_KIVI_NATIVE_DIR";
 
-    // Members that Compatibility adds to types of the library. No other file may use them.
+    // Members that Compatibility adds to types of the library. Other files must not use them.
     private static readonly string[] AddedMembers = ["NativeHandle", "Vocab", "CreateChain"];
 
     private static readonly Dictionary<string, string> Code = SourceTree.Read("src/LlamaKivi").ToDictionary(file => file.Key, file => SourceTree.Code(file.Value));
 
-    // The programs and libraries that are built on the library.
+    // Projects that depend on the library.
     private static readonly Dictionary<string, string> Above = ((string[])["src/LlamaKivi.Evaluation", "src/LlamaKivi.Cli"])
         .SelectMany(folder => SourceTree.Read(folder).Select(file => KeyValuePair.Create($"{folder}/{file.Key}", SourceTree.Code(file.Value)))).ToDictionary();
 
@@ -29,7 +29,7 @@ public sealed class CompatibilityFolderTests
     {
         get
         {
-            // A type with a part elsewhere belongs there.
+            // A partial type with a part outside the folder belongs outside.
             HashSet<string> elsewhere = [.. Outside.Concat(Above).SelectMany(file => SourceTree.Types(file.Value))];
             return [.. Inside.SelectMany(file => SourceTree.Types(file.Value)).Where(type => !elsewhere.Contains(type)).Distinct().Order(StringComparer.Ordinal)];
         }
@@ -39,7 +39,7 @@ public sealed class CompatibilityFolderTests
     public void Nothing_outside_uses_it()
     {
         IEnumerable<string> extensions = Inside.SelectMany(file => Regex.Matches(file.Value, @"\bstatic [\w<>?\[\]]+ (\w+)(?:<\w+>)?\(this ").Select(match => match.Groups[1].Value))
-            .Where(name => name != "Sample");  // what a pipeline or a conversation does too
+            .Where(name => name != "Sample");  // also a method of pipelines and conversations
         string[] names = [.. CompatibilityTypes, .. AddedMembers, .. extensions];
         Assert.Contains("ToLlamaContextParams", names);
         Assert.Contains(nameof(SafeLLamaContextHandle), names);
@@ -51,7 +51,7 @@ public sealed class CompatibilityFolderTests
         Assert.True(uses.Length == 0, $"{uses.Length} uses of Compatibility outside it:\n{string.Join('\n', uses)}");
     }
 
-    // One class orders logits and turns them into probabilities, whatever the logits are part of.
+    // One class sorts logits and converts them to probabilities, for all uses.
     [Fact]
     public void Candidates_are_sorted_and_weighed_in_one_place()
     {
@@ -95,7 +95,7 @@ public sealed class CompatibilityFolderTests
         HashSet<string> named = [.. Regex.Matches(section, @"`(\w+)[`(]").Select(match => match.Groups[1].Value)];
         Assert.DoesNotContain(ignored, name => !named.Contains(name));
 
-        // And names nothing that is not there.
+        // The section names only existing members.
         HashSet<string> members = [.. typeof(LLamaContext).Assembly.GetExportedTypes().SelectMany(type => type.GetMembers()
             .SelectMany(member => (member as MethodBase)?.GetParameters().Select(parameter => parameter.Name!).Append(member.Name) ?? [member.Name])
             .Append(type.Name))];
@@ -103,7 +103,7 @@ public sealed class CompatibilityFolderTests
         Assert.DoesNotContain(named, name => !members.Contains(name));
     }
 
-    // Members whose documentation says that they, or one of their parameters, are taken without effect.
+    // Members that are ignored, or have an ignored parameter, according to their documentation.
     private static IEnumerable<string> Ignored()
     {
         XDocument documentation = XDocument.Load(Path.Combine(AppContext.BaseDirectory, "LlamaKivi.xml"));
@@ -111,9 +111,9 @@ public sealed class CompatibilityFolderTests
         {
             string name = member.Attribute("name")!.Value;
             bool isSetting = !name.StartsWith("T:", StringComparison.Ordinal) && !name.StartsWith("P:LlamaKivi.Native.LLamaModelParams.", StringComparison.Ordinal);
-            if (isSetting && member.Elements().Any(element => Regex.IsMatch(element.Value, @"\bA hint\b|\bWithout effect\b")))
+            if (isSetting && member.Elements().Any(element => Regex.IsMatch(element.Value, @"\b(A hint|Hint, ignored|Ignored|Without effect)\b")))
             {
-                // A constructor goes by its type.
+                // A constructor is listed under its type.
                 yield return Regex.Match(name, @"(\w+)(?:\.#ctor)?(?:\(.*\))?$").Groups[1].Value;
             }
         }

@@ -7,10 +7,10 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>What programs written for LLamaSharp say, and how they say it.</summary>
+/// <summary>Calls as programs written for LLamaSharp make them.</summary>
 public sealed class CompatibilityTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
-    // Parameters of a program's own, without what that interface does not have.
+    // A program's own parameters, with only the members of LLamaSharp's interface.
     private sealed class OwnParams : IContextParams
     {
         public uint? ContextSize => 128;
@@ -114,7 +114,7 @@ public sealed class CompatibilityTests(InferenceTests.DemoModel model) : IClassF
         Assert.Equal(number, (int)type);
         string output = Path.Combine(Path.GetTempPath(), Guid.NewGuid() + ".gguf");
         var error = Assert.Throws<ArgumentException>(() => LLamaQuantizer.Quantize(InferenceTests.DemoModel.Path, output, type));
-        Assert.Contains($"{type} is not available; there are: ", error.Message, StringComparison.Ordinal);
+        Assert.Contains($"{type} is not available; the types are ", error.Message, StringComparison.Ordinal);
         Assert.Contains("Q4_K_M", error.Message, StringComparison.OrdinalIgnoreCase);
         Assert.False(File.Exists(output));
     }

@@ -11,7 +11,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>What programs written for LLamaSharp do, with only the namespaces changed.</summary>
+/// <summary>Code snippets of LLamaSharp programs, with only the namespaces changed.</summary>
 public sealed class SnippetTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-snippets").FullName;

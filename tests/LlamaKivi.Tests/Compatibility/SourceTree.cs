@@ -2,25 +2,25 @@ using System.Text.RegularExpressions;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>The sources of this repository, for tests of its structure.</summary>
+/// <summary>Source files of the repository, for tests of its structure.</summary>
 internal static partial class SourceTree
 {
-    /// <summary>The folder of the checkout.</summary>
+    /// <summary>Root folder of the checkout.</summary>
     public static string Root { get; } = FindRoot();
 
-    /// <summary>The C# files below a folder, by their path from it.</summary>
+    /// <summary>C# files below a folder, by relative path.</summary>
     public static Dictionary<string, string> Read(string folder) => Directory.EnumerateFiles(Path.Combine(Root, folder), "*.cs", SearchOption.AllDirectories)
         .Select(file => Path.GetRelativePath(Path.Combine(Root, folder), file).Replace('\\', '/'))
         .Where(file => !file.StartsWith("bin/", StringComparison.Ordinal) && !file.StartsWith("obj/", StringComparison.Ordinal))
         .ToDictionary(file => file, file => File.ReadAllText(Path.Combine(Root, folder, file)));
 
-    /// <summary>A source without comments and the contents of its strings; what strings interpolate stays.</summary>
+    /// <summary>Code without comments and string contents; interpolated expressions stay.</summary>
     public static string Code(string source) => Strings().Replace(Comments().Replace(source, ""), "\"\"");
 
-    /// <summary>Names of the types that a source declares.</summary>
+    /// <summary>Names of the types declared in a file.</summary>
     public static IEnumerable<string> Types(string code) => TypeNames().Matches(code).Select(match => match.Groups[1].Value);
 
-    /// <summary>Whether code has an identifier.</summary>
+    /// <summary>Whether code contains an identifier.</summary>
     public static bool Names(string code, string identifier) => Regex.IsMatch(code, $@"(?<![\w@]){Regex.Escape(identifier)}\b");
 
     private static string FindRoot()

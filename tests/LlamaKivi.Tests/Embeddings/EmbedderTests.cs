@@ -42,7 +42,7 @@ public sealed class EmbedderTests(InferenceTests.DemoModel model) : IClassFixtur
         float[] pooled = Assert.Single(await mean.GetEmbeddings(Text));
         Assert.Equal(1, TensorPrimitives.Norm<float>(pooled), 1e-4);
 
-        // The mean of the hidden states, which are not all of one length.
+        // The mean of the unnormalized hidden states, whose lengths differ.
         using LLamaContext context = _weights.CreateContext(Params(LLamaPoolingType.None) with { Embeddings = true });
         var read = new LLamaBatch();
         foreach (LLamaToken token in _weights.Tokenize(Text, true, true))
@@ -94,7 +94,7 @@ public sealed class EmbedderTests(InferenceTests.DemoModel model) : IClassFixtur
     [InlineData(0, new[] { 0.75f, -1f })]
     [InlineData(1, new[] { 3f / 7, -4f / 7 })]
     [InlineData(2, new[] { 0.6f, -0.8f })]
-    [InlineData(3, new[] { 0.66652f, -0.88869f })]  // 3, 4 over the cube root of 91
+    [InlineData(3, new[] { 0.66652f, -0.88869f })]  // 3 and 4, divided by the cube root of 91
     public void Norms(int p, float[] expected)
     {
         float[] vector = [3, -4];

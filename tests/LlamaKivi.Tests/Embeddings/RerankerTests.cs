@@ -5,7 +5,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>A model whose layer adds nothing: the embedding of a token goes through the output norm into the reranker's head, so that scores can be computed by hand.</summary>
+/// <summary>A model whose layer adds nothing, so that a token's embedding reaches the reranking head through the output norm alone and scores can be computed by hand.</summary>
 public sealed class RerankerTests(InferenceTests.DemoModel demo) : IClassFixture<InferenceTests.DemoModel>, IDisposable
 {
     private const int Width = 32;
@@ -78,7 +78,7 @@ public sealed class RerankerTests(InferenceTests.DemoModel demo) : IClassFixture
 
     private static ModelParams Params() => new("") { ContextSize = 128, Threads = 1, KvCache = KvCacheParams.Parse("f16") };
 
-    // One layer whose attention and feed-forward network give zeros.
+    // One layer whose attention and feed-forward network output zeros.
     private (float[] Embeddings, float[] Norm, float[] Head, float[] Hidden) WriteModel(bool dense, string? template)
     {
         GgufFile source = demo.Weights.Model.Gguf;

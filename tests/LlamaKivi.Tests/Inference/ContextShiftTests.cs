@@ -6,7 +6,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>What stays when the context is full, and settings and prompts that cannot work.</summary>
+/// <summary>Tokens kept by a full context, and rejected settings and prompts.</summary>
 public sealed class ContextShiftTests : IClassFixture<InferenceTests.DemoModel>
 {
     private const int Size = 128;
@@ -46,7 +46,7 @@ public sealed class ContextShiftTests : IClassFixture<InferenceTests.DemoModel>
         Assert.Equal(50, left[keep + 1]);
     }
 
-    // Of 128 tokens, the ones to keep and the first one leave 27, 7 and 2.
+    // Of 128 tokens, all but the kept ones and the first: 27, 7 and 2.
     [Theory]
     [InlineData(100, 300 / 8)]
     [InlineData(120, 300 / 5)]
@@ -124,7 +124,7 @@ public sealed class ContextShiftTests : IClassFixture<InferenceTests.DemoModel>
         Assert.Equal(3, executor.GeneratedTokens.Count);
     }
 
-    // The session file's tokens are not taken for the next text's.
+    // The session file's tokens must not be reused for the next text.
     [Fact]
     public async Task A_refused_prompt_leaves_nothing_of_a_session_file()
     {
@@ -148,7 +148,7 @@ public sealed class ContextShiftTests : IClassFixture<InferenceTests.DemoModel>
         }
     }
 
-    // What was there before makes room, the prompt itself is whole.
+    // Earlier text is dropped; the prompt itself stays whole.
     [Fact]
     public async Task A_prompt_that_fits_alone_is_read_whole()
     {

@@ -5,7 +5,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Batches, sequences and logits as programs near the engine use them.</summary>
+/// <summary>Batches, sequences and logits in native-style code.</summary>
 public sealed class ContextViewTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     private readonly LLamaWeights _weights = model.Weights;

@@ -7,7 +7,7 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>The results of calls, of which several run at once.</summary>
+/// <summary>Results of concurrent calls.</summary>
 public sealed class InferenceStreamTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     private static ModelParams Params => new(InferenceTests.DemoModel.Path) { ContextSize = 256, Threads = 1, KvCache = KvCacheParams.Parse("f16") };
@@ -75,7 +75,7 @@ public sealed class InferenceStreamTests(InferenceTests.DemoModel model) : IClas
         Assert.Equal((StopReason.MaxTokens, StopReason.Cancelled), (second.StopReason, third.StopReason));
     }
 
-    // The second client's call runs between the end of the first one's text and its usage.
+    // The second client's call runs between the end of the first client's text and its usage report.
     [Fact]
     public async Task Clients_of_one_executor_tell_the_usage_of_their_own_calls()
     {

@@ -41,7 +41,7 @@ public sealed class InferenceTests : IClassFixture<InferenceTests.DemoModel>
         return text.ToString();
     }
 
-    // A float's last bit decides near-ties; until the first (two candidates 0.02 apart) the text is stock llama.cpp's.
+    // Rounding decides near-ties; up to the first one (two candidates 0.02 apart) the text equals llama.cpp's.
     [Theory]
     [InlineData("f16")]
     [InlineData("kivi4")]
@@ -151,7 +151,7 @@ public sealed class InferenceTests : IClassFixture<InferenceTests.DemoModel>
     }
 
     [Theory]
-    [InlineData("the Rus", " is a new component of the Rust")]  // " Rust" is one token, which goes beyond it
+    [InlineData("the Rus", " is a new component of the Rust")]  // " Rust" is one token, which extends past the antiprompt
     public async Task An_antiprompt_ends_the_text_with_the_token_that_completes_it(string antiprompt, string expected)
     {
         InferenceParams inference = Greedy(64);

@@ -3,12 +3,12 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Writes given tokens, whatever the logits say; the last one again and again once they are used up.</summary>
+/// <summary>Selects given tokens regardless of the logits, then repeats the last one.</summary>
 internal sealed class ScriptedPipeline(params int[] tokens) : ISamplingPipeline
 {
     private int _next;
 
-    /// <summary>Called before each token is chosen, with the number of those chosen.</summary>
+    /// <summary>Called before each token is selected, with the number of tokens selected so far.</summary>
     public Action<int>? BeforeToken { get; init; }
 
     public LLamaToken Sample(SafeLLamaContextHandle ctx, int index)

@@ -2,13 +2,13 @@ using CsCheck;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>What is known of a text whose tokens were partly dropped.</summary>
+/// <summary>Comparison of a text with a sequence that has dropped tokens.</summary>
 public sealed class SequenceTokensTests
 {
     private static readonly Gen<(int[] Tokens, (int Start, int Count)[] Drops, int[] Text, int Same, int Capacity)> Cases = Gen.Select(
         Gen.Int[0, 2].Array[1, 30], Gen.Select(Gen.Int[0, 30], Gen.Int[1, 10]).Array[0, 4], Gen.Int[0, 2].Array[1, 10], Gen.Int[0, 30], Gen.Int[0, 50]);
 
-    // All that was read, with what was dropped in its places.
+    // All tokens read, including dropped ones at their original positions.
     private static List<int> Whole(SequenceTokens tokens)
     {
         var whole = new List<int>(tokens);
@@ -44,11 +44,11 @@ public sealed class SequenceTokensTests
             Assert.True(read < text.Length);
             if (!hasDropped || (same == test.Tokens.Length && text.Length > test.Capacity))
             {
-                Assert.Equal(same, read);  // nothing is read twice
+                Assert.Equal(same, read);  // nothing is decoded twice
             }
             else if (text.Length <= test.Capacity)
             {
-                Assert.Empty(tokens.Dropped);  // what fits is read whole
+                Assert.Empty(tokens.Dropped);  // a text that fits is restored whole
             }
         },
         iter: 20_000);

@@ -33,7 +33,7 @@ public sealed class StateTests : IDisposable
         Assert.Contains("is a device", Assert.Throws<IOException>(() => WholeFile.Write("/dev/null", _ => { })).Message, StringComparison.Ordinal);
     }
 
-    // Taken as it came, a number of sequences that is too small emptied the context in silence.
+    // Without the check, a too small number of sequences would silently empty the context.
     [Fact]
     public void A_saved_context_with_another_number_of_sequences_is_refused()
     {
@@ -47,8 +47,8 @@ public sealed class StateTests : IDisposable
         {
             (0, [], "bytes follow the saved context"),
             (1, [1], "1 bytes follow the saved context"),
-            (-1, [], "says it has -1 sequences"),
-            (2, saved[12..], "has sequence 0 twice"),
+            (-1, [], "its number of sequences is -1"),
+            (2, saved[12..], "contains sequence 0 twice"),
         })
         {
             byte[] damaged = [.. saved, .. after];
@@ -189,7 +189,7 @@ public sealed class StateTests : IDisposable
     private LLamaContext Create(string type) =>
         _weights.CreateContext(new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 1024, SeqMax = 2, KvCache = KvCacheParams.Parse(type) });
 
-    // Reads tokens into sequence 0; the likeliest next one.
+    // Decodes tokens in sequence 0; returns the most probable next token.
     private static int Feed(LLamaContext context, LLamaToken[] tokens)
     {
         context.Handle.Decode([.. tokens.Select(token => (int)token)]);

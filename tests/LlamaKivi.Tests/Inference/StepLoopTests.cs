@@ -35,7 +35,7 @@ public class StepLoopTests
         await loop.RunAsync();
         for (int i = 2; i < 20; i++)
         {
-#pragma warning disable xUnit1031 // it is the point
+#pragma warning disable xUnit1031 // blocking is what this test is about
             Task<int> next = loop.RunAsync().AsTask();
             Assert.True(next.Wait(Long));
             Assert.Equal(i, next.Result);
@@ -122,6 +122,6 @@ public class StepLoopTests
         Assert.True(done.IsSet);
     });
 
-    // Where no synchronization context takes a caller elsewhere.
+    // Without a synchronization context, so that continuations stay on the thread.
     private static Task OnThePool(Func<Task> body) => Task.Run(body);
 }

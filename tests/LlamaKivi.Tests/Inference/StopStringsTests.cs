@@ -2,7 +2,7 @@ using System.Text;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>What ends generation.</summary>
+/// <summary>Stop strings in streamed text.</summary>
 public class StopStringsTests
 {
     [Theory]

@@ -7,7 +7,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Texts that are cut inside a character or an antiprompt go on as one text.</summary>
+/// <summary>Texts cut inside a character or an antiprompt continue seamlessly.</summary>
 public sealed class TextBorderTests : IClassFixture<InferenceTests.DemoModel>, IDisposable
 {
     private const string Character = "\U0001F9E9";  // four bytes
@@ -35,7 +35,7 @@ public sealed class TextBorderTests : IClassFixture<InferenceTests.DemoModel>, I
 
     private int[] Tokens(string text) => _weights.Tokenizer.Encode(text, addBos: false, parseSpecial: true);
 
-    // A token for each byte.
+    // One token per byte.
     private int[] Bytes(string text) => [.. System.Text.Encoding.UTF8.GetBytes(text).Select(value =>
         Enumerable.Range(0, _weights.Tokenizer.VocabularySize).First(id => _weights.Tokenizer.GetBytes(id).Span.SequenceEqual([value])))];
 
@@ -140,7 +140,7 @@ public sealed class TextBorderTests : IClassFixture<InferenceTests.DemoModel>, I
         Assert.Equal("er:", await ReadAsync(executor.InferAsync(null, rest)));
         Assert.Equal(StopReason.AntiPrompt, executor.StopReason);
 
-        // What was asked is not what was written, and what was reported is not reported again.
+        // Prompt text does not count as generated, and a reported antiprompt is not reported again.
         await executor.PrefillPromptAsync("\n", Token);
         rest = Script([.. Tokens("\n"), .. Tokens("more")]);
         rest.AntiPrompts = ["\n\n", "User:"];

@@ -14,12 +14,12 @@ using Microsoft.Extensions.Options;
 
 namespace LlamaKivi.Tests.Common;
 
-/// <summary>Every property of the parameters is bound by its name, or refused with its path: from JSON files, the environment, System.Text.Json, by reflection and by the source generator.</summary>
+/// <summary>Every property of the parameters is bound by name or rejected with its path: from JSON files and environment variables, with System.Text.Json, the reflection binder and the source generator.</summary>
 public sealed class ConfigurationTests
 {
     private const string EnvironmentPrefix = "LLAMA_KIVI_CONFIGURATION_TEST_";
 
-    // What is not a number, a truth value, a text or an enumeration: as JSON, and as it should be.
+    // Values of types other than numbers, Booleans, strings and enumerations: as JSON, and the expected object.
     private static readonly Dictionary<string, (string Json, object Value)> Samples = new()
     {
         ["ModelParams.KvCache"] = ("""{"TypeK":"kivi4","TypeV":"q8_0","Group":64,"Residual":256,"Sinks":8}""",
@@ -49,7 +49,7 @@ public sealed class ConfigurationTests
 
     private static readonly Action<IConfiguration, object?> BindByReflection = ConfigurationBinder.Bind;
 
-    /// <summary>Every property that a program can set, but for the sections, which configuration sets in the place of another property.</summary>
+    /// <summary>Every settable property except the section properties, which configuration binds under another property's name.</summary>
     public static TheoryData<string> Properties => [.. new[] { typeof(ModelParams), typeof(InferenceParams), typeof(DefaultSamplingPipeline) }.SelectMany(type =>
         type.GetProperties(BindingFlags.Public | BindingFlags.Instance)
             .Where(property => property.CanWrite && property.PropertyType != typeof(IConfigurationSection) && property.Name != nameof(ModelParams.EncodingName))
@@ -65,7 +65,7 @@ public sealed class ConfigurationTests
         PropertyInfo info = expected.GetType().GetProperty(name)!;
         info.SetValue(expected, value);
         string text = Written(expected, name);
-        if (info.PropertyType != typeof(LLamaContextType))  // which has one member
+        if (info.PropertyType != typeof(LLamaContextType))  // a single member
         {
             Assert.NotEqual(text, Written(Create(type), name));
         }
@@ -85,7 +85,7 @@ public sealed class ConfigurationTests
         Assert.Equal(text, Written(JsonSerializer.Deserialize(JsonSerializer.Serialize(expected, expected.GetType(), JsonSerializerOptions.Web), expected.GetType(), JsonSerializerOptions.Web)!, name));
     }
 
-    /// <summary>Those for which not every text is right.</summary>
+    /// <summary>Properties that do not accept every string.</summary>
     public static TheoryData<string> PropertiesOfAKind =>
         [.. Properties.Select(row => row.Data).Where(property => property is not ("ModelParams.ModelPath" or "InferenceParams.AntiPrompts" or "DefaultSamplingPipeline.Grammar"))];
 
@@ -103,12 +103,12 @@ public sealed class ConfigurationTests
     [Theory]
     [InlineData("ModelParams", """{"KvCache":"kivi9"}""", "'Section:KvCache' is 'kivi9'", "f16, kivi4, kivi2, kivi4-paper, kivi2-paper, q8_0, q4_0")]
     [InlineData("ModelParams", """{"KvCache":{"TypeK":"kivi9"}}""", "'Section:KvCache:TypeK' is 'kivi9'", "f16, kivi4, kivi2, kivi4-paper, kivi2-paper, q8_0, q4_0")]
-    [InlineData("ModelParams", """{"KvCache":{"TypK":"kivi2"}}""", "'Section:KvCache:TypK' is not known", "TypeK, TypeV, Group, Residual, Sinks")]
+    [InlineData("ModelParams", """{"KvCache":{"TypK":"kivi2"}}""", "'Section:KvCache:TypK' is not a known setting", "TypeK, TypeV, Group, Residual, Sinks")]
     [InlineData("ModelParams", """{"KvCache":{"Group":"many"}}""", "'Section:KvCache:Group' is 'many'", "integer")]
     [InlineData("ModelParams", """{"KvCache":{"Group":48}}""", "'Section:KvCache'", "it must be 16, 32, 64 or 128")]
     [InlineData("ModelParams", """{"TypeK":"kivi2"}""", "'Section:TypeK' is 'kivi2'", "KvCache:TypeK takes")]
     [InlineData("ModelParams", """{"TensorSplits":[0.5,"half"]}""", "'Section:TensorSplits:1' is 'half'", "number")]
-    [InlineData("ModelParams", """{"TensorSplits":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}""", "'Section:TensorSplits'", "at most 16 devices")]
+    [InlineData("ModelParams", """{"TensorSplits":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}""", "'Section:TensorSplits'", "the maximum is 16")]
     [InlineData("ModelParams", """{"MetadataOverrides":[{"Key":"a","Type":"int","Value":"x"}]}""", "'Section:MetadataOverrides:0:Value' is 'x'", "integer")]
     [InlineData("ModelParams", """{"MetadataOverrides":[{"Key":"a","Type":"long","Value":"1"}]}""", "'Section:MetadataOverrides:0:Type' is 'long'", "types are")]
     [InlineData("ModelParams", """{"MetadataOverrides":[{"Value":"1"}]}""", "'Section:MetadataOverrides:0' has no Key", "Key and Value")]
@@ -116,11 +116,11 @@ public sealed class ConfigurationTests
     [InlineData("ModelParams", """{"Encoding":"nonsense"}""", "'Section:Encoding' is 'nonsense'", "no encoding")]
     [InlineData("ModelParams", """{"ContextSize":-1}""", "Section:ContextSize", "-1")]
     [InlineData("InferenceParams", """{"SamplingPipeline":{"TopP":3}}""", "'Section:SamplingPipeline:TopP'", "it must be from 0 to 1")]
-    [InlineData("InferenceParams", """{"SamplingPipeline":{"TopPee":1}}""", "'Section:SamplingPipeline:TopPee' is not known", "TopP")]
+    [InlineData("InferenceParams", """{"SamplingPipeline":{"TopPee":1}}""", "'Section:SamplingPipeline:TopPee' is not a known setting", "TopP")]
     [InlineData("InferenceParams", """{"SamplingPipeline":{"Grammar":{"Root":"a"}}}""", "'Section:SamplingPipeline:Grammar' has no Gbnf", "")]
-    [InlineData("InferenceParams", """{"SamplingPipeline":{"LogitBias":{"x":1}}}""", "'Section:SamplingPipeline:LogitBias:x'", "number of a token")]
-    [InlineData("InferenceParams", """{"SamplingPipeline":{"LogitBias":{"-3":1}}}""", "'Section:SamplingPipeline:LogitBias:-3'", "number of a token")]
-    [InlineData("InferenceParams", """{"SamplingPipeline":{"DryBreakers":["x"]}}""", "'Section:SamplingPipeline:DryBreakers:0' is 'x'", "number of a token")]
+    [InlineData("InferenceParams", """{"SamplingPipeline":{"LogitBias":{"x":1}}}""", "'Section:SamplingPipeline:LogitBias:x'", "token id")]
+    [InlineData("InferenceParams", """{"SamplingPipeline":{"LogitBias":{"-3":1}}}""", "'Section:SamplingPipeline:LogitBias:-3'", "token id")]
+    [InlineData("InferenceParams", """{"SamplingPipeline":{"DryBreakers":["x"]}}""", "'Section:SamplingPipeline:DryBreakers:0' is 'x'", "token id")]
     public void What_is_wrong_inside_is_refused_with_its_path(string type, string section, string path, string expected)
     {
         Refused(type, "{\"Section\":" + section + "}", path);
@@ -140,7 +140,7 @@ public sealed class ConfigurationTests
         Assert.Equal(KvCacheParams.Parse(name), JsonSerializer.Deserialize<ModelParams>($$"""{"KvCache":"{{name}}"}""")!.KvCache);
     }
 
-    // Binders that set properties of the object they find would change it for the whole program.
+    // Binders that modify the object they find would change shared defaults of the whole program.
     [Fact]
     public void What_is_bound_changes_no_other_parameters()
     {
@@ -168,7 +168,7 @@ public sealed class ConfigurationTests
         Assert.Equal((3, 0.75f), (((DefaultSamplingPipeline)bound.SamplingPipeline).TopK, ((DefaultSamplingPipeline)bound.SamplingPipeline).Temperature));
     }
 
-    // With ErrorOnUnknownConfiguration, too, every name is known.
+    // All names are known even with ErrorOnUnknownConfiguration.
     [Fact]
     public void Every_name_is_known_to_a_strict_binder()
     {
@@ -247,7 +247,7 @@ public sealed class ConfigurationTests
         foreach (string way in Ways)
         {
             Exception e = Assert.ThrowsAny<Exception>(() => Bind(way, type, Json(document)));
-            // The reflection binder wraps what a property throws.
+            // The reflection binder wraps exceptions of property setters.
             e = e is TargetInvocationException ? e.InnerException! : e;
             Assert.IsType<InvalidOperationException>(e);
             Assert.Contains(expected, e.Message, StringComparison.Ordinal);
@@ -260,7 +260,7 @@ public sealed class ConfigurationTests
     {
         IConfigurationSection section = configuration.GetSection("Section");
         var services = new ServiceCollection();
-        switch (way, Create(type))  // the generator sees the types of variables
+        switch (way, Create(type))  // the generator uses the static types of variables
         {
             case ("reflection", var target):
                 BindByReflection(section, target);
@@ -297,7 +297,7 @@ public sealed class ConfigurationTests
 
     private static IConfiguration Json(string text) => new ConfigurationBuilder().AddJsonStream(new MemoryStream(Encoding.UTF8.GetBytes(text))).Build();
 
-    // The same settings, from variables whose names have __ in the place of the colon.
+    // The same settings as environment variables, whose names use __ instead of the colon.
     private static IConfiguration FromEnvironment(IConfiguration configuration)
     {
         KeyValuePair<string, string?>[] settings = [.. configuration.AsEnumerable().Where(setting => setting.Value is not null)];
@@ -349,12 +349,12 @@ public sealed class ConfigurationTests
         JsonNode.Parse(JsonSerializer.Serialize(parameters, parameters.GetType()))![property]?.ToJsonString() ?? "null";
 }
 
-/// <summary>As a program has it that is compiled ahead of time.</summary>
+/// <summary>JSON context as in a program compiled ahead of time.</summary>
 [JsonSerializable(typeof(ModelParams))]
 [JsonSerializable(typeof(InferenceParams))]
 [JsonSerializable(typeof(DefaultSamplingPipeline))]
 internal sealed partial class ParametersJson : JsonSerializerContext;
 
-/// <summary>The same, without the pipeline.</summary>
+/// <summary>Same, without the pipeline.</summary>
 [JsonSerializable(typeof(InferenceParams))]
 internal sealed partial class InferenceJson : JsonSerializerContext;

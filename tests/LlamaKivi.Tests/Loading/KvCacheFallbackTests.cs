@@ -3,7 +3,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>A model whose heads of 40 elements neither kivi2 nor q8_0 fits.</summary>
+/// <summary>A model with head size 40, which fits neither kivi2 nor q8_0.</summary>
 public sealed class KvCacheFallbackTests : IDisposable
 {
     private readonly string _path = Path.Combine(Directory.CreateTempSubdirectory("llama-kivi-heads").FullName, "heads-of-40.gguf");

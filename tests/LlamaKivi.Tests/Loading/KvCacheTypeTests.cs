@@ -37,7 +37,7 @@ public class KvCacheTypeTests
         Assert.Equal(type, KvCacheType.Parse(name));
         Assert.Equal(type, KvCacheType.Parse(name.ToUpperInvariant()));
         Assert.Equal(type, KvCacheType.Parse($" {name} "));
-        Assert.Equal(type, KvCacheType.Parse("LK_CACHE_" + name.ToUpperInvariant().Replace('-', '_')));  // as earlier versions wrote it to JSON
+        Assert.Equal(type, KvCacheType.Parse("LK_CACHE_" + name.ToUpperInvariant().Replace('-', '_')));  // as written to JSON by earlier versions
         Assert.True(KvCacheType.TryParse(name, out KvCacheType parsed) && parsed == type && parsed.Equals((object)type) && !(parsed != type));
         Assert.Equal(type, Read<KvCacheType>(name));
         Assert.Equal(type, TypeDescriptor.GetConverter(typeof(KvCacheType)).ConvertFromInvariantString(name));

@@ -65,11 +65,11 @@ public class ModelParamsTests
         Assert.Equal(new MetadataOverride("a", 1.5f), JsonSerializer.Deserialize<MetadataOverride>("""{"Key":"a","Type":"float","Value":1.5}"""));
 
     [Theory]
-    [InlineData("MetadataOverrides", """[{"Type":0,"Key":"a","Value":"x"}]""", "Type is 0 and Value is \"x\"")]
-    [InlineData("MetadataOverrides", """[{"Type":0,"Key":"a","Value":1.5}]""", "Type is 0 and Value is 1.5")]
+    [InlineData("MetadataOverrides", """[{"Type":0,"Key":"a","Value":"x"}]""", "Type 0 does not fit the value \"x\"")]
+    [InlineData("MetadataOverrides", """[{"Type":0,"Key":"a","Value":1.5}]""", "Type 0 does not fit the value 1.5")]
     [InlineData("MetadataOverrides", """[{"Type":9,"Key":"a","Value":1}]""", "types are 0 (integer)")]
     [InlineData("MetadataOverrides", """[{"Key":"a","Value":1}]""", "An object with Type, Key")]
-    [InlineData("Encoding", "\"nonsense\"", "'nonsense' is no encoding")]
+    [InlineData("Encoding", "\"nonsense\"", "'nonsense' is not a known encoding")]
     [InlineData("Encoding", "3", "The JSON value could not be converted to System.String")]
     public void What_is_wrong_is_named(string property, string value, string expected) =>
         Assert.Contains(

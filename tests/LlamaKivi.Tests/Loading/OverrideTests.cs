@@ -6,7 +6,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Models loaded with something else than their files say, or without weights.</summary>
+/// <summary>Models loaded with metadata overrides, or without weights.</summary>
 public sealed class OverrideTests
 {
     private static ModelParams Params() => new(InferenceTests.DemoModel.Path) { ContextSize = 128, Threads = 1, KvCache = KvCacheParams.Parse("f16") };
@@ -46,7 +46,7 @@ public sealed class OverrideTests
         Assert.Throws<ModelLoadException>(() => LLamaWeights.LoadFromFile(Params() with { MetadataOverrides = [new MetadataOverride("llama.block_count", 0)] }));
     }
 
-    // The same as a file that says so.
+    // Same result as a file with these values.
     [Fact]
     public void Rotary_positions_are_those_of_the_parameters()
     {

@@ -7,7 +7,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>What parameters ask the engine for.</summary>
+/// <summary>Conversion of parameters to native options.</summary>
 public sealed class ParamsTests
 {
     [Fact]

@@ -7,14 +7,14 @@ using Xunit;
 
 namespace LlamaKivi.Tests.Ownership;
 
-/// <summary>What is disposed of in the middle of its work: every call ends at once, with an exception that names what was disposed of.</summary>
+/// <summary>Disposal during work: every call ends at once, with an exception that names the disposed object.</summary>
 public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
 {
     private const string Chat = "Microsoft.Extensions.AI.IChatClient";
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(1);
     private static readonly ChatOptions Many = new() { Temperature = 0, MaxOutputTokens = 2000 };
 
-    // LLAMA_KIVI_DISPOSAL_ROUNDS: more of them.
+    // Number of rounds, from LLAMA_KIVI_DISPOSAL_ROUNDS.
     private static int Rounds { get; } = int.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_DISPOSAL_ROUNDS"), out int rounds) ? rounds : 100;
 
     private static string Text { get; } = string.Concat(Enumerable.Repeat("The compiler reads the file. ", 60));
@@ -30,7 +30,7 @@ public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
         }
     }
 
-    // Gives how many calls were stopped.
+    // Returns the number of interrupted calls.
     private static async Task<int> EndAsync(string owner, params Task[] calls)
     {
         long start = Stopwatch.GetTimestamp();
@@ -103,7 +103,7 @@ public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
         Assert.Equal(Chat, (await Assert.ThrowsAsync<ObjectDisposedException>(async () => await paused.MoveNextAsync())).ObjectName);
     }
 
-    // As a container does it: in the reverse order of creation.
+    // In reverse order of creation, like a dependency injection container.
     [Fact]
     public async Task Everything_at_once_ends()
     {
@@ -151,7 +151,7 @@ public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
     {
         LLamaContext context = CreateContext();
         context.Handle.Observe(_ => context.Dispose());
-        int[] passes = new int[65];  // two, the second of which sees it
+        int[] passes = new int[65];  // two passes; the second observes the disposal
         Assert.Equal("LlamaKivi.LLamaContext", (await Assert.ThrowsAsync<ObjectDisposedException>(() => Task.Run(() => context.Handle.Decode(passes), Cancelled))).ObjectName);
     }
 
@@ -230,7 +230,7 @@ public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
         LLamaContext context = CreateContext();
         IChatClient client = new InteractiveExecutor(context).AsChatClient();
         Task calls = Task.WhenAll(Enumerable.Range(0, 3).Select(_ => client.GetResponseAsync("Hello", new ChatOptions { MaxOutputTokens = 30 }, Cancelled)));
-        // The client's alone, or the context's under it.
+        // Disposes of the client, or of the context it uses.
         return round % 2 == 0 ? (Chat, client.Dispose, calls) : ("LlamaKivi.LLamaContext", context.Dispose, calls);
     });
 
@@ -259,7 +259,7 @@ public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
             Task calls = begin(0).Calls;
             start = Stopwatch.GetTimestamp();
             await calls.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            most = Stopwatch.GetElapsedTime(start).TotalMicroseconds;  // when nobody stops it, and all is compiled
+            most = Stopwatch.GetElapsedTime(start).TotalMicroseconds;  // duration of an uninterrupted call after JIT compilation
         }
 
         int stopped = 0;

@@ -3,10 +3,10 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Tests.Ownership;
 
-/// <summary>A public operation on what two threads share.</summary>
-/// <param name="Name">Type and member, "LLamaContext.GetState"; what stands behind a blank tells operations of one member apart.</param>
-/// <param name="Run">Does it.</param>
-/// <param name="Also">What it may throw besides, because the other operation emptied or replaced what it looks at.</param>
+/// <summary>A public operation on an object shared by two threads.</summary>
+/// <param name="Name">Type and member, such as "LLamaContext.GetState"; text after a space distinguishes operations of one member.</param>
+/// <param name="Run">Runs the operation.</param>
+/// <param name="Also">Further exceptions it may throw if the other operation empties or replaces its input.</param>
 internal sealed record Operation<TShared>(string Name, Func<TShared, Task> Run, params Type[] Also)
 {
     public Operation(string name, Action<TShared> run, params Type[] also)
@@ -21,14 +21,14 @@ internal sealed record Operation<TShared>(string Name, Func<TShared, Task> Run, 
     {
     }
 
-    /// <summary>Whether nothing of the shared can be used afterwards.</summary>
+    /// <summary>Whether the operation makes the shared object unusable.</summary>
     public bool Ends => Name is "LLamaContext.Dispose" or "ContextHandle.Dispose" or "BatchedExecutor.Dispose" or "LLamaEmbedder.Dispose" or "LLamaReranker.Dispose";
 
-    /// <summary>Does it some times.</summary>
-    /// <param name="shared">With what.</param>
-    /// <param name="rounds">How often.</param>
-    /// <param name="refused">How often it was not let in.</param>
-    /// <returns>Null, or what is wrong with what came of it.</returns>
+    /// <summary>Runs the operation repeatedly.</summary>
+    /// <param name="shared">The shared object.</param>
+    /// <param name="rounds">Number of runs.</param>
+    /// <param name="refused">Number of rejected runs.</param>
+    /// <returns>Description of a wrong result; null: none.</returns>
     public string? Try(TShared shared, int rounds, out int refused)
     {
         refused = 0;
@@ -67,12 +67,12 @@ internal sealed record Operation<TShared>(string Name, Func<TShared, Task> Run, 
         || (typeof(LLamaContext).Assembly.GetType(name) ?? typeof(ContextHandle).Assembly.GetType(name)) is { IsPublic: true };
 }
 
-/// <summary>Two threads that do operations beside each other, over and over.</summary>
+/// <summary>Two threads that run operations concurrently, repeatedly.</summary>
 internal sealed class Pair : IDisposable
 {
-    private readonly Barrier _all = new(3);  // the two, and who asks them
+    private readonly Barrier _all = new(3);  // the two threads and the caller
     private readonly Action?[] _work = new Action?[2];
-    private int _awake;  // of the two
+    private int _awake;  // how many of the two are awake
     private bool _isOver;
 
     public Pair()
@@ -83,7 +83,7 @@ internal sealed class Pair : IDisposable
         }
     }
 
-    /// <summary>Begins both at once; false: they do not end.</summary>
+    /// <summary>Starts both operations at once; false: they do not end.</summary>
     public bool Run(Action first, Action second, TimeSpan limit)
     {
         (_work[0], _work[1]) = (first, second);
@@ -107,7 +107,7 @@ internal sealed class Pair : IDisposable
                 return;
             }
 
-            // The barrier wakes them one after the other, and what they do takes microseconds.
+            // The barrier wakes the threads one after the other, while the operations take only microseconds.
             Interlocked.Increment(ref _awake);
             var spin = default(SpinWait);
             while (Volatile.Read(ref _awake) < 2)

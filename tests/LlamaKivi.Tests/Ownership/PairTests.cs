@@ -8,17 +8,17 @@ using Xunit;
 namespace LlamaKivi.Tests.Ownership;
 
 /// <summary>
-/// Every public operation beside every other, and beside itself, at the same moment: each does its work or says why it does not, and the context is right afterwards. A call
-/// that reads or writes memory of another ends the process, which is a failure too.
+/// Every public operation concurrently with every other one and with itself: each completes or is rejected with a reason, and the context is consistent afterwards.
+/// A data race that corrupts memory ends the process, which also fails the tests.
 /// </summary>
 public sealed class PairTests(TinyModel model) : IClassFixture<TinyModel>
 {
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(30);
 
-    // LLAMA_KIVI_PAIR_ROUNDS: more of them.
+    // Number of rounds, from LLAMA_KIVI_PAIR_ROUNDS.
     private static int Rounds { get; } = int.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_PAIR_ROUNDS"), out int rounds) ? rounds : 100;
 
-    // What neither reads nor changes what calls share.
+    // Members that neither read nor change shared state.
     private static string[] Apart { get; } =
     [
         "LLamaContext.Tokenize", "LLamaContext.DeTokenize", "LLamaContext.Weights", "LLamaContext.Params", "LLamaContext.Handle", "LLamaContext.NativeHandle",
@@ -72,7 +72,7 @@ public sealed class PairTests(TinyModel model) : IClassFixture<TinyModel>
     private static long Try<TShared>(Operation<TShared>[] operations, Func<string, TShared> create, Action<TShared> reset, Func<TShared, float[]> logits)
         where TShared : IDisposable
     {
-        const int Together = 25;  // rounds that follow each other without waiting for the other thread
+        const int Together = 25;  // consecutive rounds without synchronization of the threads
         string folder = Directory.CreateTempSubdirectory("llama-kivi-pairs-").FullName;
         using var pair = new Pair();
         TShared shared = create(folder);

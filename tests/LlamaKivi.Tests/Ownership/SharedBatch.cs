@@ -5,7 +5,7 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Tests.Ownership;
 
-/// <summary>A batched executor with conversations, and what can be done to them and to their context.</summary>
+/// <summary>A batched executor with conversations, and the operations on them and on their context.</summary>
 internal sealed class SharedBatch : IDisposable
 {
     private readonly string _folder;
@@ -25,17 +25,17 @@ internal sealed class SharedBatch : IDisposable
 
     private BatchedExecutor Executor { get; }
 
-    // That was read, and that waits to be read.
+    // A decoded conversation, and one with a queued prompt.
     private Conversation Read { get; set; } = null!;
 
     private Conversation Waiting { get; set; } = null!;
 
     private Conversation.State State { get; }
 
-    // What is done in an order that the other operation makes impossible says so with one of these.
+    // Thrown by an operation whose required state the other operation has changed.
     private static readonly Type Order = typeof(ExperimentalBatchedExecutorException);
 
-    // What is decoded behind the executor's back takes the logits away.
+    // Decoding directly on the context invalidates the conversations' logits.
     private static readonly Type NoLogits = typeof(GetLogitsInvalidIndexException);
 
     public static Operation<SharedBatch>[] Operations { get; } =
@@ -68,7 +68,7 @@ internal sealed class SharedBatch : IDisposable
         new("Conversation.Dispose", s => s.Read.Dispose()),
         new("Conversation.Dispose of one that waits", s => s.Waiting.Dispose()),
 
-        // Behind the executor's back.
+        // Directly on the context, bypassing the executor.
         new("LLamaContext.KvCacheUsage", s => _ = s.Executor.Context.KvCacheUsage),
         new("LLamaContext.GetState", s => s.Executor.Context.GetState().Dispose()),
         new("LLamaContext.GenerationThreads", s => s.Executor.Context.GenerationThreads = 1),

@@ -6,7 +6,7 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Tests.Ownership;
 
-/// <summary>A context, and all that can be done to it.</summary>
+/// <summary>A context and all operations on it.</summary>
 internal sealed class SharedContext : IDisposable
 {
     private static readonly int[] Tokens = [5, 6, 7];
@@ -29,7 +29,7 @@ internal sealed class SharedContext : IDisposable
         ChatState = new ChatSession(Executor).GetSessionState();
         if (System.IO.File.Exists(File("context")))
         {
-            return;  // of the one before
+            return;  // of the previous round
         }
 
         Context.SaveState(File("context"));
@@ -56,19 +56,19 @@ internal sealed class SharedContext : IDisposable
 
     private SessionState ChatState { get; }
 
-    // A batch names positions, which the other operation may have filled.
+    // A batch names positions that the other operation may have filled.
     private static readonly Type Position = typeof(ArgumentException);
 
-    /// <summary>What uses the native context, or a text that an operation on another thread changes.</summary>
+    /// <summary>Operations that use the native context, or a text that an operation on another thread may change.</summary>
     public static Operation<SharedContext>[] Operations { get; } =
     [
         new("LLamaContext.Decode", s => Success(s.Context.Decode(Batch(1))), Position),
         new("LLamaContext.Decode of embeddings", s => Success(s.Context.Decode(Embeddings(s))), Position),
-        new("LLamaContext.Decode of what sequences share", s => Success(s.Context.Decode(Shared())), typeof(NotSupportedException)),  // they have tokens already
+        new("LLamaContext.Decode of what sequences share", s => Success(s.Context.Decode(Shared())), typeof(NotSupportedException)),  // the sequences already have tokens
         new("LLamaContext.DecodeAsync", async s => Success(await s.Context.DecodeAsync(Batch(2))), Position),
         new("LLamaContext.DecodeAsync of embeddings", async s => Success(await s.Context.DecodeAsync(Embeddings(s))), Position),
         new("LLamaContext.DecodeAsync of a list", async s => Success((await s.Context.DecodeAsync([5, 6], (LLamaSeqId)2, new LLamaBatch(), 0)).Item1), Position),
-        new("LLamaContext.Encode", s => s.Context.Encode(Batch(1)), typeof(NotSupportedException)),  // no context of embeddings
+        new("LLamaContext.Encode", s => s.Context.Encode(Batch(1)), typeof(NotSupportedException)),  // the context has no embeddings
         new("LLamaContext.EncodeAsync", s => s.Context.EncodeAsync(Batch(1)), typeof(NotSupportedException)),
         new("LLamaContext.GenerationThreads", s => s.Context.GenerationThreads = 1),
         new("LLamaContext.BatchThreads", s => s.Context.BatchThreads = 1),
@@ -129,7 +129,7 @@ internal sealed class SharedContext : IDisposable
         new("StatefulExecutorBase.WithSessionFile", s => s.Executor.WithSessionFile(s.File("session"))),
         new("StatefulExecutorBase.SaveSessionFile", s => s.Executor.SaveSessionFile(s.File("saved"))),
         new("StatefulExecutorBase.GetStateData", s => s.Executor.GetStateData().Embeds.Sum(token => (int)token)),
-        new("StatefulExecutorBase.LoadState", s => s.Executor.LoadState(s.ExecutorState), typeof(StateLoadException)),  // the cache holds another number of tokens
+        new("StatefulExecutorBase.LoadState", s => s.Executor.LoadState(s.ExecutorState), typeof(StateLoadException)),  // the cache holds a different number of tokens
         new("StatefulExecutorBase.LoadState from a file", s => s.Executor.LoadState(s.File("executor")), typeof(StateLoadException)),
         new("StatefulExecutorBase.SaveState", s => s.Executor.SaveState(s.File("saved"))),
         new("StatefulExecutorBase.GeneratedTokens", s => s.Executor.GeneratedTokens.Sum()),
@@ -152,7 +152,7 @@ internal sealed class SharedContext : IDisposable
         new("ChatSession.LoadSession", s => new ChatSession(s.Executor).LoadSession(s.ChatState)),
     ];
 
-    /// <summary>As it was at the beginning, but for what was disposed of.</summary>
+    /// <summary>Restores the initial state, except for disposed objects.</summary>
     public void Reset()
     {
         Context.Handle.CancelReset();
@@ -164,7 +164,7 @@ internal sealed class SharedContext : IDisposable
         OtherClient = Other.AsChatClient();
     }
 
-    /// <summary>Logits of the first tokens in an empty sequence.</summary>
+    /// <summary>Logits of a few tokens in an empty sequence.</summary>
     public float[] Logits()
     {
         Context.Handle.CancelReset();

@@ -3,7 +3,7 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Tests.Ownership;
 
-/// <summary>An embedder and a reranker, and what can be done to them and to the context of one.</summary>
+/// <summary>An embedder and a reranker, and the operations on them and on the embedder's context.</summary>
 internal sealed class SharedEmbedder(TinyModel model) : IDisposable
 {
     private LLamaEmbedder Embedder { get; } = new(model.Weights, model.Params());
@@ -19,13 +19,13 @@ internal sealed class SharedEmbedder(TinyModel model) : IDisposable
         new("LLamaReranker.GetRelevanceScoreWithTokenCount", s => s.Reranker.GetRelevanceScoreWithTokenCount("a", "b")),
         new("LLamaReranker.Dispose", s => s.Reranker.Dispose()),
 
-        // Behind the embedder's back. A batch names positions, which another may have filled.
+        // Directly on the context. A batch names positions that another one may have filled.
         new("LLamaContext.Encode", s => s.Embedder.Context.Encode(Batch()), typeof(ArgumentException)),
         new("LLamaContext.EncodeAsync", s => s.Embedder.Context.EncodeAsync(Batch()), typeof(ArgumentException)),
         new("LLamaContext.Decode", s => s.Embedder.Context.Decode(Batch()), typeof(ArgumentException)),
         new("LLamaContext.KvCacheUsage", s => _ = s.Embedder.Context.KvCacheUsage),
         new("LLamaContext.GetState", s => s.Embedder.Context.GetState().Dispose()),
-        new("ContextHandle.Embedding", s => _ = s.Embedder.Context.Handle.Embedding(0).Length, typeof(ArgumentException)),  // another batch's
+        new("ContextHandle.Embedding", s => _ = s.Embedder.Context.Handle.Embedding(0).Length, typeof(ArgumentException)),  // of another batch
         new("ContextHandle.RankScores", s => s.Reranker.Context.Handle.RankScores(0), typeof(ArgumentException)),
         new("ContextHandle.SeqTruncate", s => s.Embedder.Context.Handle.SeqTruncate(1, 0)),
         new("ContextHandle.Cancel", s => s.Embedder.Context.Handle.Cancel()),

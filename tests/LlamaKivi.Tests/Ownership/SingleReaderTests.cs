@@ -5,12 +5,12 @@ using Xunit;
 
 namespace LlamaKivi.Tests.Ownership;
 
-/// <summary>Steps of one enumerator that do not wait for each other.</summary>
+/// <summary>Concurrent MoveNextAsync calls on one enumerator.</summary>
 public sealed class SingleReaderTests(TinyModel model) : IClassFixture<TinyModel>
 {
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 
-    // A second step that is not refused ends the process, and with it the tests.
+    // A concurrent step that is not rejected ends the test process.
     private static async Task CheckAsync<T>(IAsyncEnumerable<T> stream, Gate gate)
     {
         IAsyncEnumerator<T> reader = stream.GetAsyncEnumerator(Cancelled);
@@ -18,7 +18,7 @@ public sealed class SingleReaderTests(TinyModel model) : IClassFixture<TinyModel
         await gate.Reached.WaitAsync(TimeSpan.FromSeconds(30), Cancelled);
         InvalidOperationException step = await Assert.ThrowsAsync<InvalidOperationException>(async () => await reader.MoveNextAsync());
         InvalidOperationException disposal = await Assert.ThrowsAsync<InvalidOperationException>(async () => await reader.DisposeAsync());
-        Assert.All([step, disposal], e => Assert.StartsWith("The step before has not ended", e.Message, StringComparison.Ordinal));
+        Assert.All([step, disposal], e => Assert.StartsWith("The previous MoveNextAsync has not completed", e.Message, StringComparison.Ordinal));
         gate.Open();
         Assert.True(await first);
         while (await reader.MoveNextAsync())
@@ -62,7 +62,7 @@ public sealed class SingleReaderTests(TinyModel model) : IClassFixture<TinyModel
         await CheckAsync(client.GetStreamingResponseAsync("a", new ChatOptions { Temperature = 0, MaxOutputTokens = 2 }, Cancelled), gate);
     }
 
-    // Holds a stream before its first piece.
+    // Blocks a stream before its first piece.
     private sealed class Gate : ITextStreamTransform
     {
         private readonly TaskCompletionSource _reached = new(TaskCreationOptions.RunContinuationsAsynchronously);

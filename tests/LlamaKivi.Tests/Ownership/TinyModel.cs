@@ -4,7 +4,7 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Tests.Ownership;
 
-/// <summary>A model of one narrow layer, a vocabulary of single bytes and a reranker's head: a call takes microseconds, so that many can be tried beside each other.</summary>
+/// <summary>A model with one narrow layer, a vocabulary of single bytes and a reranking head. A call takes microseconds, so that tests can run many concurrently.</summary>
 public sealed class TinyModel : IDisposable
 {
     private const int Width = 32;
@@ -40,7 +40,7 @@ public sealed class TinyModel : IDisposable
         float[] Values(long count) => [.. Enumerable.Range(0, (int)count).Select(_ => random.NextSingle() - 0.5f)];
         void AddRandom(string name, params long[] shape) => writer.AddTensor(name, shape, Values(shape.Aggregate(1L, (product, length) => product * length)));
 
-        // Special tokens get a logit of 0, which is never the greatest: texts do not end.
+        // Special tokens get logit 0, which is never the largest, so texts do not end.
         writer.AddTensor("token_embd.weight", [Width, tokens.Length], [.. Values((tokens.Length - 2) * Width), .. new float[2 * Width]]);
         AddRandom("output_norm.weight", Width);
         foreach (string name in (string[])["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"])

@@ -8,7 +8,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests.Ownership;
 
-/// <summary>Who may use a context while an operation of many steps has it: refused at once, or in the order of asking.</summary>
+/// <summary>Access to a context during an operation of several steps: calls are rejected at once or served in order.</summary>
 public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
 {
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(30);
@@ -29,7 +29,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
         return text.ToString();
     }
 
-    // A stream that has given its first token, and goes on when it is asked to.
+    // A stream that has produced its first token and is paused.
     private static async Task<IAsyncEnumerator<string>> BeginAsync(StatefulExecutorBase executor, int tokens = 8)
     {
         IAsyncEnumerator<string> stream = executor.InferAsync("Begin", TinyModel.Greedy(tokens)).GetAsyncEnumerator();
@@ -118,7 +118,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
         context.Handle.SeqTruncate(0, 1);
     }
 
-    // From another thread, while a prompt is read: what the thread pool held when it wrote, and freed, ended the process.
+    // From another thread during prefill. Memory that the thread pool wrote to and freed once ended the process here.
     [Fact]
     public async Task What_comes_while_a_call_computes_is_refused()
     {
@@ -201,7 +201,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
         Assert.False(second.RequiresInference);
     }
 
-    // Clients of one executor and of two executors on one context, as dependency injection makes them.
+    // Clients of one executor and of two executors on one context, as dependency injection creates them.
     [Fact]
     public async Task Chat_clients_share_the_turn_of_their_context()
     {
@@ -258,7 +258,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
 
         async Task RespondAsync(int number, CancellationToken token)
         {
-            // Noted while the turn is held: after it, whoever is next may be faster.
+            // Recorded before the turn ends: afterwards the next waiter may be faster.
             bool served = false;
             await foreach (ChatResponseUpdate _ in executor.AsChatClient().GetStreamingResponseAsync("Hello", Short, token).ConfigureAwait(false))
             {

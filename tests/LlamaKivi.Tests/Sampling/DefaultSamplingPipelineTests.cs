@@ -88,7 +88,7 @@ public class DefaultSamplingPipelineTests
     [Fact]
     public void Stages_see_what_those_before_left()
     {
-        // Of the top 2 alone, token 2 has 2/3: enough for 0.6, where it would not be among all four.
+        // Among the top 2, token 2 has probability 2/3, enough for 0.6; among all four it has only 1/2.
         Assert.Equal([2], Kept(new() { Temperature = 1, TopK = 2, TopP = 0.6f, MinP = 0 }, Halves));
     }
 
@@ -152,9 +152,9 @@ public class DefaultSamplingPipelineTests
         pipeline.Accept(0);
         pipeline.Accept(1);
         pipeline.Accept(0);
-        // 4/2 - 2*0.5 - 0.25; -1*2 - 0.5 - 0.25; unseen as it was.
+        // 4/2 - 2*0.5 - 0.25; -1*2 - 0.5 - 0.25; an unseen token is unchanged.
         Assert.Equal([0.75f, -2.75f, 3], LogitsAfter(pipeline, [4, -1, 3]));
-        // Token 0 is the line break: spared.
+        // Token 0 is the line break, which is exempt.
         Assert.Equal([4f, -2.75f, 3], LogitsAfter(pipeline, [4, -1, 3], newline: 0));
         pipeline.Reset();
         Assert.Equal([4f, -1, 3], LogitsAfter(pipeline, [4, -1, 3]));
@@ -164,7 +164,7 @@ public class DefaultSamplingPipelineTests
     public void Choosing_and_applying_penalize_alike()
     {
         var pipeline = new DefaultSamplingPipeline { Temperature = 0, FrequencyPenalty = 1 };
-        // Each choice is accepted: 3, 2.5, 0 -> 2, 2.5, 0 -> 2, 1.5, 0 -> 1, 1.5, 0.
+        // Each selected token is accepted: 3, 2.5, 0 -> 2, 2.5, 0 -> 2, 1.5, 0 -> 1, 1.5, 0.
         Assert.Equal([0, 1, 0, 1], Enumerable.Range(0, 4).Select(_ => (int)pipeline.Sample([3f, 2.5f, 0f])));
     }
 

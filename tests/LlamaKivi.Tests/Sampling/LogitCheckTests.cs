@@ -5,7 +5,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests.Sampling;
 
-// Logits that are no numbers: an error that says which and after what, never a token.
+// Logits that are not finite give an error that names the token and the stage, never a token.
 public sealed class LogitCheckTests
 {
     private static readonly float[] Logits = [1, 4, 2, 3];
@@ -32,7 +32,7 @@ public sealed class LogitCheckTests
         }
     }
 
-    // Largest finite bias on a positive logit.
+    // The largest finite bias on a positive logit.
     [Fact]
     public void A_bias_that_overflows_is_refused()
     {
@@ -139,7 +139,7 @@ public sealed class LogitCheckTests
         Assert.Equal(1, chain.Count);
     }
 
-    // The quotients have no float, their order does.
+    // The quotients overflow; their order is still defined.
     [Fact]
     public void A_tiny_temperature_chooses_the_greatest()
     {
@@ -179,7 +179,7 @@ public sealed class LogitCheckTests
         return chain;
     }
 
-    // Writes a logit; -1: all of them.
+    // Overwrites one logit; -1: all.
     private sealed class Writer(int at, float logit) : ICustomSampler
     {
         public string Name => "writer";

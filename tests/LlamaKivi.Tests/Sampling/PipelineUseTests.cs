@@ -6,7 +6,7 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Tests.Sampling;
 
-/// <summary>Who may use a pipeline, and when.</summary>
+/// <summary>Exclusive use of pipelines.</summary>
 public sealed class PipelineUseTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     private const string Prompt = "The garbage collector";
@@ -109,7 +109,7 @@ public sealed class PipelineUseTests(InferenceTests.DemoModel model) : IClassFix
                 break;
             case "forgotten":
                 await BeginAsync(executor, pipeline);
-                await Task.Delay(1, TestContext.Current.CancellationToken);  // off the stack of the call's last step
+                await Task.Delay(1, TestContext.Current.CancellationToken);  // leaves the stack of the call's last step
                 for (int i = 0; i < 3; i++)
                 {
                     GC.Collect();
@@ -142,7 +142,7 @@ public sealed class PipelineUseTests(InferenceTests.DemoModel model) : IClassFix
 
         for (int round = 0; round < 20; round++)
         {
-            var grammar = new Grammar("""root ::= "[" [0-9]{2} "," [0-9]{2} "]" """, "root");  // compiled by whoever comes first
+            var grammar = new Grammar("""root ::= "[" [0-9]{2} "," [0-9]{2} "]" """, "root");  // compiled by the first user
             string[] texts = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(
                 () => ReadAsync(executor.InferAsync("A", With(new DefaultSamplingPipeline { Grammar = grammar }, round == 0 ? 40 : 1))))));
             Assert.All(texts, text => Assert.StartsWith("[", text, StringComparison.Ordinal));
@@ -168,7 +168,7 @@ public sealed class PipelineUseTests(InferenceTests.DemoModel model) : IClassFix
         Assert.Equal(1, own.Resets);
     }
 
-    // What a thread does inside a pipeline is held up until another one has tried the same pipeline.
+    // The first thread blocks inside the pipeline until another one has tried to use it.
     [Theory]
     [InlineData("default")]
     [InlineData("chain")]
@@ -222,7 +222,7 @@ public sealed class PipelineUseTests(InferenceTests.DemoModel model) : IClassFix
         Assert.Equal(2, chain.Count);
     }
 
-    // A sampler that waits, the first so many times.
+    // A sampler that blocks in its first calls.
     private sealed class Pause(int times) : ICustomSampler
     {
         private int _left = times;

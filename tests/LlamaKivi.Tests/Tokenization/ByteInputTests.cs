@@ -5,12 +5,12 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Tests.Tokenization;
 
-/// <summary>Bytes come back as they were, whether they are UTF-8 or not.</summary>
+/// <summary>Bytes survive encoding and decoding, whether they are valid UTF-8 or not.</summary>
 public sealed class ByteInputTests
 {
     private static readonly Tokenizer[] Tokenizers = [Demo(), SentencePiece(prefix: true), SentencePiece(prefix: false), BytePair("gpt-2"), BytePair("llama-bpe")];
 
-    // Pieces that are text, and pieces that are none: a lone continuation, bytes that never occur, characters cut short, surrogates, more than U+10FFFF.
+    // Valid and invalid pieces: a lone continuation byte, bytes that never occur in UTF-8, truncated characters, surrogates, code points above U+10FFFF.
     private static readonly byte[][] Pieces =
     [
         .. new[] { "a", " ", "  ", "ab ", "é", "日本", "\U0001F9E9", "\n", "\0", "<s>", "\uFEFF" }.Select(Encoding.UTF8.GetBytes),
@@ -28,7 +28,7 @@ public sealed class ByteInputTests
 
     private static Tokenizer BytePair(string pre) => TestVocabulary.BytePair(pre, ["a b", "\u0120 a"]).Load();
 
-    private const int Texts = 11;  // pieces that are text come first
+    private const int Texts = 11;  // valid pieces come first
 
     private static Gen<byte[]> Mixed(int kinds) => Gen.Int[0, kinds - 1].Array[0, 12].Select(pieces => pieces.SelectMany(piece => Pieces[piece]).ToArray());
 
@@ -38,7 +38,7 @@ public sealed class ByteInputTests
         {
             foreach (Tokenizer tokenizer in Tokenizers)
             {
-                // The SentencePiece vocabularies take U+2581 for a space, as all of their kind do.
+                // SentencePiece vocabularies treat U+2581 as a space.
                 if (bytes.AsSpan().IndexOf("\u2581"u8) < 0)
                 {
                     Assert.Equal(bytes, tokenizer.DecodeBytes(tokenizer.Encode(bytes, addBos: false, parseSpecial: false)));

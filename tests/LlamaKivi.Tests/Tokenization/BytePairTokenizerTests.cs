@@ -29,7 +29,7 @@ public sealed class BytePairTokenizerTests
         Tokenizer tokenizer = TestVocabulary.BytePair(
             pre, ["a b"], ("abc", TokenType.Normal), ("xy", TokenType.Control), ("abc", TokenType.Control)).Load();
         Assert.Equal(ignored ? [257] : [256, (int)'c'], Ids(tokenizer, "abc"));
-        Assert.Equal(['x', 'y'], Ids(tokenizer, "xy").Select(id => (char)id)); // a control token is not given by plain text
+        Assert.Equal(['x', 'y'], Ids(tokenizer, "xy").Select(id => (char)id)); // plain text never encodes to a control token
         Assert.Equal([258], tokenizer.Encode("xy", addBos: false, parseSpecial: true));
     }
 

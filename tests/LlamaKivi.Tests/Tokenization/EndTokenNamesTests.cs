@@ -2,10 +2,10 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Tests.Tokenization;
 
-/// <summary>Ends that a file does not say, found by the names of its special tokens.</summary>
+/// <summary>End tokens found by the names of special tokens, for files without that metadata.</summary>
 public class EndTokenNamesTests
 {
-    private const int First = 257;  // of the special tokens: after the bytes and "ab"
+    private const int First = 257;  // first special token, after the bytes and "ab"
 
     private static Tokenizer Of(TokenType type, string? eos, params string[] names)
     {

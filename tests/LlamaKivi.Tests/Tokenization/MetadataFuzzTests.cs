@@ -10,8 +10,8 @@ using LlamaKivi.Tokenization;
 namespace LlamaKivi.Tests.Tokenization;
 
 /// <summary>
-/// Files whose metadata is not what it should be: each loads, or is refused with the library's own exception, and what was loaded can be used.
-/// LLAMA_KIVI_FUZZ_SECONDS makes it run longer, with other seeds.
+/// Files with damaged metadata: each loads or is rejected with the library's own exception, and a loaded model is usable.
+/// LLAMA_KIVI_FUZZ_SECONDS extends the run, with other seeds.
 /// </summary>
 public class MetadataFuzzTests(ITestOutputHelper output)
 {
@@ -44,7 +44,7 @@ public class MetadataFuzzTests(ITestOutputHelper output)
                 }
                 catch (Exception e) when (e is LoadWeightsFailedException or TemplateException or TemplateNotFoundException)
                 {
-                    // A template's own exception may hide one that is a bug.
+                    // A template exception may wrap an unexpected one.
                     Assert.True(e is not TemplateException || e.InnerException is null or TemplateException, $"seed {seed}: {e.InnerException}");
                     refused++;
                     string reason = e.GetType().Name + ": " + new string([.. e.Message.Replace(path, "FILE", StringComparison.Ordinal).Where(c => c is >= ' ' and <= '~' && !char.IsDigit(c)).Take(70)]);
@@ -71,7 +71,7 @@ public class MetadataFuzzTests(ITestOutputHelper output)
     [Fact]
     public void A_name_that_many_tokens_have_does_not_make_loading_quadratic()
     {
-        // In the harmony format other tokens decide whether this one ends a turn.
+        // In the harmony format, other tokens determine whether this one ends a turn.
         var same = Enumerable.Repeat(("<|end|>", 0f, TokenType.Control), 200_000).ToArray();
         long start = Stopwatch.GetTimestamp();
         Assert.NotNull(TestVocabulary.SentencePiece(true, same).Load().EotId);
@@ -98,7 +98,7 @@ public class MetadataFuzzTests(ITestOutputHelper output)
         }
     }
 
-    // All that reads the metadata of a file.
+    // Uses everything that reads a file's metadata.
     private static void Use(string path)
     {
         using (GgufFile file = GgufFile.Open(path))
@@ -166,7 +166,7 @@ public class MetadataFuzzTests(ITestOutputHelper output)
     {
         for (int changes = random.Next(1, 4); changes > 0; changes--)
         {
-            // Mostly what managed code reads; the rest of the metadata is the engine's.
+            // Prefers entries that managed code reads; the engine validates the rest.
             int at = random.Next(entries.Count);
             for (int tries = 0; tries < 4 && !entries[at].Key.AsSpan().StartsWith("tokenizer"u8); tries++)
             {

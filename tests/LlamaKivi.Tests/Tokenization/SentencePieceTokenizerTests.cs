@@ -13,7 +13,7 @@ public sealed class SentencePieceTokenizerTests
         (string, float)[] letters = [("▁", -10), ("a", -11), ("b", -12), ("c", -13)];
         Assert.Equal(["▁", "ab", "c"], Pieces(TestVocabulary.SentencePiece([.. letters, ("ab", -1), ("bc", -2)]), "abc"));
         Assert.Equal(["▁", "a", "bc"], Pieces(TestVocabulary.SentencePiece([.. letters, ("ab", -2), ("bc", -1)]), "abc"));
-        Assert.Equal(["▁", "aa", "a"], Pieces(TestVocabulary.SentencePiece([.. letters, ("aa", -1)]), "aaa")); // a tie
+        Assert.Equal(["▁", "aa", "a"], Pieces(TestVocabulary.SentencePiece([.. letters, ("aa", -1)]), "aaa")); // ties: leftmost first
     }
 
     [Fact]

@@ -5,14 +5,14 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Tests.Tokenization;
 
-/// <summary>A small GGUF file of metadata only, written for a test.</summary>
+/// <summary>A small GGUF file with only metadata.</summary>
 internal sealed class TestVocabulary
 {
     private readonly List<(string Key, object Value)> _entries = [];
 
     public TestVocabulary(string model) => Set("general.architecture", "llama").Set("tokenizer.ggml.model", model);
 
-    /// <summary>SentencePiece: unknown 0, BOS 1, EOS 2, the 256 byte tokens, then pieces with their scores; all of type normal.</summary>
+    /// <summary>SentencePiece vocabulary: unknown 0, BOS 1, EOS 2, the 256 byte tokens, then pieces with their scores; all of type normal.</summary>
     public static TestVocabulary SentencePiece(params (string Text, float Score)[] pieces) => SentencePiece(
         true, [.. pieces.Select(piece => (piece.Text, piece.Score, TokenType.Normal))]);
 
@@ -29,7 +29,7 @@ internal sealed class TestVocabulary
             .Set("tokenizer.ggml.bos_token_id", 1u).Set("tokenizer.ggml.eos_token_id", 2u);
     }
 
-    /// <summary>Byte-level BPE: a token for each byte in the order of their characters, then more.</summary>
+    /// <summary>Byte-level BPE vocabulary: one token per byte in the order of their characters, then the given tokens.</summary>
     public static TestVocabulary BytePair(string pre, string[] merges, params (string Text, TokenType Type)[] more) => new TestVocabulary("gpt2")
         .Tokens([
             .. Enumerable.Range(0, 256).Select(value => (ByteLevel.ToChar((byte)value).ToString(), TokenType.Normal)),

@@ -3,7 +3,7 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Tests.Tokenization;
 
-/// <summary>What a file may say of its tokenizer in more than one way, and what is said of one that cannot be used.</summary>
+/// <summary>Equivalent forms of tokenizer metadata, and errors for unusable metadata.</summary>
 public sealed class TokenizerMetadataTests
 {
     private static TestVocabulary Pieces() => TestVocabulary.SentencePiece(("a", -1), ("b", -2), ("ab", -3));
@@ -78,6 +78,6 @@ public sealed class TokenizerMetadataTests
     {
         var part = new TestVocabulary("llama");
         part.Remove("tokenizer.ggml.model").Set("split.no", 1u).Set("split.count", 3u);
-        Assert.Contains("part 2 of 3 of a split model; give the first part", Assert.Throws<ModelLoadException>(() => part.Load()).Message, StringComparison.Ordinal);
+        Assert.Contains("part 2 of 3 of a split model; load the first part", Assert.Throws<ModelLoadException>(() => part.Load()).Message, StringComparison.Ordinal);
     }
 }

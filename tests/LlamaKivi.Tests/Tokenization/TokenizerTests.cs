@@ -57,7 +57,7 @@ public sealed class TokenizerTests : IDisposable
     [Fact]
     public void A_model_without_a_vocabulary_loads()
     {
-        // The demo model under another name, so that the file keeps its length.
+        // A shorter model name makes up for the longer "no_vocab", so the file keeps its length and offsets.
         byte[] model = File.ReadAllBytes(InferenceTests.DemoModel.Path);
         byte[] changed = Replace(Replace(model, Text("kivi-demo-llama"), Text("kivi-demo-l")), Text("gpt2"), Text("no_vocab"));
         Assert.Equal(model.Length, changed.Length);
@@ -99,7 +99,7 @@ public sealed class TokenizerTests : IDisposable
         Assert.True(texts == 5 * 46, $"only {texts} texts");
     }
 
-    // A string as GGUF writes it.
+    // A string in GGUF encoding.
     private static byte[] Text(string text) => [.. BitConverter.GetBytes((ulong)text.Length), .. Encoding.UTF8.GetBytes(text)];
 
     private static byte[] Replace(byte[] bytes, byte[] from, byte[] to)

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <mutex>
 
+#include "llama_kivi.h"
+
 namespace lk {
 
 namespace {

@@ -6,11 +6,15 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
+#include <string>
 #include <system_error>
 #include <utility>
 
 #include "base/error.h"
+#include "llama_kivi.h"
 
 namespace lk {
 

@@ -1,5 +1,9 @@
 #include "base/thread_pool.h"
 
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <thread>
 #include <utility>
 
 #if defined(__x86_64__) || defined(_M_X64)

@@ -4,12 +4,20 @@
 #include <bit>
 #include <cfloat>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <limits>
+#include <memory>
 #include <numeric>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
+#include "llama_kivi.h"
 #include "quant/blocks.h"
 
 namespace lk {

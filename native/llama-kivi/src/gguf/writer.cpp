@@ -1,8 +1,16 @@
 #include "gguf/writer.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "gguf/reader.h"
+#include "llama_kivi.h"
+#include "quant/blocks.h"
 
 namespace lk {
 

@@ -9,6 +9,7 @@
 
 #include "base/output_file.h"
 #include "gguf/reader.h"
+#include "llama_kivi.h"
 #include "quant/blocks.h"
 
 namespace lk {

@@ -2,8 +2,17 @@
 
 #include <algorithm>
 #include <bitset>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "base/error.h"
+#include "base/half.h"
+#include "kv/bookkeeping.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 

@@ -5,7 +5,9 @@
 #include <span>
 
 #include "kv/config.h"
+#include "kv/kivi_format.h"
 #include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 

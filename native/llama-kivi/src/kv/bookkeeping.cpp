@@ -1,6 +1,13 @@
 #include "kv/bookkeeping.h"
 
+#include <algorithm>
+#include <memory>
+#include <span>
 #include <utility>
+#include <vector>
+
+#include "kv/config.h"
+#include "kv/kivi_format.h"
 
 namespace lk::kv {
 

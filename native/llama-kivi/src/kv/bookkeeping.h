@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kv/config.h"
+#include "kv/kivi_format.h"
 
 namespace lk::kv {
 

@@ -1,8 +1,20 @@
 #include "kv/cache.h"
 
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <new>
+#include <span>
 
 #include "base/error.h"
+#include "base/half.h"
+#include "base/memory.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "kv/rotation.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 

@@ -19,8 +19,10 @@
 #include "base/memory.h"
 #include "kv/accounting.h"
 #include "kv/config.h"
+#include "kv/kivi_format.h"
 #include "kv/rotation.h"
 #include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 

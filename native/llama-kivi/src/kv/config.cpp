@@ -5,6 +5,8 @@
 #include <string>
 
 #include "base/error.h"
+#include "kv/kivi_format.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 

@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "kv/kivi_format.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 

@@ -4,7 +4,11 @@
 #include <numeric>
 #include <vector>
 
+#include "base/half.h"
+#include "kv/kivi_format.h"
+#include "kv/quantizer.h"
 #include "kv/quantizer_groups.h"
+#include "kv/scalar_codec.h"
 
 namespace lk::kv {
 

@@ -2,9 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 
+#include "base/half.h"
+#include "kv/kivi_format.h"
 #include "kv/quantizer_groups.h"
+#include "kv/scalar_codec.h"
 #include "quant/blocks.h"
 
 namespace lk::kv {

@@ -6,7 +6,6 @@
 
 #include "base/half.h"
 #include "kv/kivi_format.h"
-#include "kv/scalar_codec.h"
 #include "quant/blocks.h"
 
 namespace lk::kv {

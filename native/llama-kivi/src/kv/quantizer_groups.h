@@ -7,7 +7,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/half.h"
+#include "kv/kivi_format.h"
 #include "kv/quantizer.h"
+#include "kv/scalar_codec.h"
 
 namespace lk::kv {
 

@@ -1,9 +1,14 @@
 #include "kv/read_row.h"
 
 #include <algorithm>
+#include <cstddef>
 
+#include "base/half.h"
+#include "kv/bookkeeping.h"
+#include "kv/kivi_format.h"
 #include "kv/quantizer.h"
 #include "kv/rotation.h"
+#include "kv/storage.h"
 
 namespace lk::kv {
 

@@ -1,5 +1,14 @@
 #include "kv/split_cache.h"
 
+#include <cstddef>
+#include <memory>
+#include <span>
+
+#include "kv/cache.h"
+#include "kv/config.h"
+#include "kv/rotation.h"
+#include "llama_kivi.h"
+
 namespace lk::kv {
 
 SplitCache::SplitCache(const CacheConfig& config, std::span<const CachePlace> places)

@@ -2,11 +2,17 @@
 // an operation that fails in one part changes none.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "base/memory.h"
 #include "kv/cache.h"
+#include "kv/config.h"
+#include "kv/rotation.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 

@@ -1,11 +1,21 @@
 #include "kv/state.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <new>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "kv/cache.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "kv/state_key.h"
 #include "kv/state_side.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 

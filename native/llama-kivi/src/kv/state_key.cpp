@@ -1,9 +1,14 @@
 #include "kv/state_key.h"
 
+#include <cstdint>
 #include <cstring>
 #include <string>
 
 #include "base/error.h"
+#include "kv/cache.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "llama_kivi.h"
 
 namespace lk::kv {
 

@@ -2,8 +2,24 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <map>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/half.h"
+#include "kv/bookkeeping.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "kv/quantizer.h"
+#include "kv/scalar_codec.h"
+#include "kv/storage.h"
+#include "llama_kivi.h"
+#include "quant/blocks.h"
 
 namespace lk::kv {
 

@@ -10,12 +10,14 @@
 // rely on them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "base/error.h"
-#include "kv/cache.h"
+#include "base/memory.h"
+#include "kv/config.h"
+#include "kv/storage.h"
 
 namespace lk::kv {
 

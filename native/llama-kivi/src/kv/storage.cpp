@@ -1,7 +1,20 @@
 #include "kv/storage.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <utility>
+#include <vector>
+
+#include "base/half.h"
+#include "base/memory.h"
+#include "kv/bookkeeping.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "kv/quantizer.h"
+#include "kv/rotation.h"
 
 namespace lk::kv {
 

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <atomic>
 #include <bitset>
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
+#include "kv/kivi_format.h"
 #include "kv/quantizer.h"
 #include "kv/rotation.h"
 

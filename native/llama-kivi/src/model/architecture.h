@@ -4,7 +4,8 @@
 #include <span>
 #include <string>
 
-#include "kv/cache.h"
+#include "gguf/reader.h"
+#include "kv/rotation.h"
 #include "model/config.h"
 #include "model/layer.h"
 

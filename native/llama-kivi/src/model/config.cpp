@@ -1,12 +1,16 @@
 #include "model/config.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "backend/backend.h"
 #include "base/error.h"
+#include "gguf/reader.h"
 #include "kv/kivi_format.h"
+#include "llama_kivi.h"
 #include "model/architecture.h"
 #include "model/metadata_keys.h"
+#include "model/rope.h"
 #include "model/split_model.h"
 
 namespace lk {

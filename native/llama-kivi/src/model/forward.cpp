@@ -1,9 +1,23 @@
 #include "model/forward.h"
 
+#include <atomic>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
 
+#include "backend/backend.h"
+#include "backend/rows.h"
 #include "base/error.h"
+#include "base/memory.h"
+#include "kv/cache.h"
+#include "kv/rotation.h"
+#include "llama_kivi.h"
 #include "model/architecture.h"
+#include "model/config.h"
+#include "model/layer.h"
+#include "model/rope.h"
 
 namespace lk {
 

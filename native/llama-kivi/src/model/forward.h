@@ -2,11 +2,17 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/memory.h"
+#include "kv/cache.h"
+#include "kv/rotation.h"
+#include "llama_kivi.h"
+#include "model/config.h"
 #include "model/model.h"
 
 namespace lk {

@@ -1,9 +1,11 @@
 #include "model/metadata_keys.h"
 
 #include <cmath>
+#include <cstdint>
 #include <vector>
 
 #include "base/error.h"
+#include "llama_kivi.h"
 
 namespace lk {
 

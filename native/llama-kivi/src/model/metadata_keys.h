@@ -1,7 +1,9 @@
 // Checked access to the metadata of one architecture: keys PREFIX.name.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <utility>
 
 #include "gguf/reader.h"
 

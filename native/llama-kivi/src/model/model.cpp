@@ -1,10 +1,22 @@
 #include "model/model.h"
 
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/device.h"
 #include "base/error.h"
+#include "gguf/reader.h"
+#include "llama_kivi.h"
 #include "model/architecture.h"
 #include "model/model_key.h"
+#include "model/placement.h"
+#include "model/rank_head.h"
 #include "model/split_model.h"
 #include "model/weight_loader.h"
+#include "model/weight_source.h"
 
 namespace lk {
 

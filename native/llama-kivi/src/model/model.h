@@ -1,18 +1,23 @@
 // A loaded model: file, configuration and weights.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
+#include "backend/device.h"
 #include "gguf/reader.h"
 #include "kv/state_key.h"
+#include "llama_kivi.h"
 #include "model/config.h"
 #include "model/layer.h"
 #include "model/placement.h"
 #include "model/rank_head.h"
+#include "model/rope.h"
 
 namespace lk {
 

@@ -1,5 +1,13 @@
 #include "model/model_key.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "gguf/reader.h"
+#include "kv/state_key.h"
+#include "model/config.h"
+#include "model/rope.h"
 #include "model/synthetic.h"
 
 namespace lk {

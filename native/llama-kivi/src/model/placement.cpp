@@ -1,5 +1,13 @@
 #include "model/placement.h"
 
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/device.h"
+#include "gguf/reader.h"
+#include "model/layer.h"
 #include "model/model.h"
 #include "model/weight_loader.h"
 

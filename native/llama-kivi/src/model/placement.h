@@ -2,6 +2,7 @@
 // memory estimate read it.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 #include <vector>
 

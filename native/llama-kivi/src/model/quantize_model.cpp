@@ -5,14 +5,22 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "gguf/reader.h"
 #include "gguf/writer.h"
+#include "llama_kivi.h"
 #include "model/split_model.h"
+#include "quant/blocks.h"
 #include "quant/quantize.h"
 
 namespace lk {

@@ -1,9 +1,9 @@
 // Quantizes model files.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "quant/blocks.h"

@@ -1,9 +1,15 @@
 #include "model/rank_head.h"
 
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <numeric>
+#include <span>
+#include <vector>
 
 #include "base/error.h"
+#include "gguf/reader.h"
+#include "llama_kivi.h"
 #include "model/weight_loader.h"
 
 namespace lk {

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <numbers>
+#include <span>
 
 #include "base/finite.h"
+#include "kv/cache.h"
 
 namespace lk {
 

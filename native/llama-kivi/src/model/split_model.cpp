@@ -1,8 +1,14 @@
 #include "model/split_model.h"
 
 #include <cctype>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string_view>
+
+#include "base/error.h"
+#include "gguf/reader.h"
+#include "llama_kivi.h"
 
 namespace lk {
 

@@ -2,11 +2,13 @@
 // error says so and how to merge them.
 #pragma once
 
+#include <cstdint>
 #include <new>
 #include <string>
 
 #include "base/error.h"
 #include "gguf/reader.h"
+#include "llama_kivi.h"
 
 namespace lk {
 

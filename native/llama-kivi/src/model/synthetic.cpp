@@ -1,11 +1,17 @@
 #include "model/synthetic.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <memory>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "base/half.h"
+#include "gguf/reader.h"
+#include "model/weight_source.h"
 #include "quant/blocks.h"
 
 namespace lk {

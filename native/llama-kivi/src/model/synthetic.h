@@ -2,6 +2,9 @@
 // memory at any shape without a file of that size.
 #pragma once
 
+#include <memory>
+
+#include "gguf/reader.h"
 #include "model/weight_source.h"
 
 namespace lk {

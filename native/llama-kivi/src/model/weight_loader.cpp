@@ -2,9 +2,24 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "backend/backend.h"
 #include "base/error.h"
 #include "base/finite.h"
+#include "gguf/reader.h"
+#include "llama_kivi.h"
+#include "model/config.h"
+#include "model/layer.h"
+#include "model/weight_source.h"
+#include "quant/blocks.h"
 
 namespace lk {
 

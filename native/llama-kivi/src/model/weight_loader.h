@@ -1,14 +1,17 @@
 // Finds, checks and loads the tensors of a file.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "backend/backend.h"
+#include "gguf/reader.h"
 #include "model/config.h"
 #include "model/layer.h"
 #include "model/weight_source.h"

@@ -1,9 +1,14 @@
 #include "model/weight_source.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
 #include <vector>
 
+#include "gguf/reader.h"
 #include "model/synthetic.h"
 #include "quant/blocks.h"
 

@@ -1,6 +1,7 @@
 // The source of a model's weight bytes.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>

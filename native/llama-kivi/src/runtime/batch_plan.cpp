@@ -2,11 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <numeric>
+#include <optional>
+#include <span>
 
 #include "backend/sampling.h"
 #include "base/error.h"
 #include "base/finite.h"
+#include "kv/split_cache.h"
+#include "llama_kivi.h"
+#include "model/config.h"
 
 namespace lk {
 

@@ -1,11 +1,15 @@
 // The plan of one call: batch rows sorted by sequence and cut into forward passes.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "kv/cache.h"
 #include "kv/split_cache.h"
+#include "llama_kivi.h"
 #include "model/config.h"
 
 namespace lk {

@@ -1,12 +1,28 @@
 #include "runtime/context.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <span>
+#include <utility>
+#include <vector>
 
+#include "backend/backend.h"
 #include "backend/cpu/cpu_backend.h"
 #include "backend/sampling.h"
 #include "base/error.h"
+#include "base/memory.h"
+#include "kv/cache.h"
+#include "kv/split_cache.h"
 #include "kv/state.h"
+#include "kv/state_key.h"
+#include "llama_kivi.h"
 #include "model/architecture.h"
+#include "model/forward.h"
+#include "model/placement.h"
+#include "runtime/batch_plan.h"
 #include "runtime/context_params.h"
 
 namespace lk {

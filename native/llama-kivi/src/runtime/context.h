@@ -2,13 +2,16 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/memory.h"
 #include "kv/split_cache.h"
+#include "llama_kivi.h"
 #include "model/forward.h"
 #include "model/model.h"
 #include "runtime/batch_plan.h"

@@ -1,8 +1,12 @@
 #include "runtime/context_params.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "base/error.h"
+#include "kv/config.h"
+#include "llama_kivi.h"
+#include "model/config.h"
 
 namespace lk {
 

@@ -1,7 +1,8 @@
 // The cache configuration that lk_context_params give for a model.
 #pragma once
 
-#include "kv/cache.h"
+#include "kv/config.h"
+#include "llama_kivi.h"
 #include "model/config.h"
 
 namespace lk {

@@ -1,8 +1,14 @@
 #include "runtime/memory_estimate.h"
 
 #include <algorithm>
+#include <cstdint>
 
+#include "gguf/reader.h"
 #include "kv/accounting.h"
+#include "kv/config.h"
+#include "kv/kivi_format.h"
+#include "llama_kivi.h"
+#include "model/config.h"
 #include "model/forward.h"
 #include "model/placement.h"
 #include "model/weight_loader.h"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gguf/reader.h"
+#include "llama_kivi.h"
 
 namespace lk {
 

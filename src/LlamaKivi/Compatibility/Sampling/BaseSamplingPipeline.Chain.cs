@@ -3,7 +3,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-// A pipeline that is a chain of LLamaSharp's samplers. The pipelines of this library override all of it.
+// Support for pipelines built from LLamaSharp's samplers. The library's own pipelines override all of it.
 public abstract partial class BaseSamplingPipeline
 {
     private SafeLLamaSamplerChainHandle? _chain;
@@ -17,12 +17,12 @@ public abstract partial class BaseSamplingPipeline
         return Sample(ctx.GetLogitsIth(index));
     }
 
-    /// <summary>Makes the samplers of a pipeline that is a chain of them. Called once, with the first token.</summary>
+    /// <summary>Creates the pipeline's sampler chain. Called once, for the first token.</summary>
     protected virtual SafeLLamaSamplerChainHandle CreateChain(SafeLLamaContextHandle context) =>
-        throw new NotSupportedException($"{GetType().Name} says neither how to choose from logits nor which samplers to use: override CreateChain or Sample.");
+        throw new NotSupportedException($"{GetType().Name} has no sampler chain and no sampling method of its own: override CreateChain or Sample.");
 
-    /// <summary>Chooses a token from a row of logits, one per vocabulary token, and accepts it. The logits stay as they are.</summary>
-    /// <exception cref="ArgumentException">There are no logits.</exception>
+    /// <summary>Samples a token from a row of logits, [vocabulary size], and accepts it. The logits are not changed.</summary>
+    /// <exception cref="ArgumentException">The row is empty.</exception>
     /// <exception cref="NumericErrorException">A logit is NaN or +infinity.</exception>
     /// <exception cref="InvalidOperationException">Every logit is -infinity.</exception>
     public virtual LLamaToken Sample(ReadOnlySpan<float> logits)
@@ -38,7 +38,7 @@ public abstract partial class BaseSamplingPipeline
         Apply(ctx, ref native);
     }
 
-    /// <summary>Applies the pipeline's samplers to candidates.</summary>
+    /// <summary>Applies the sampler chain to candidates.</summary>
     public virtual void Apply(SafeLLamaContextHandle ctx, ref LLamaTokenDataArrayNative data)
     {
         using PipelineGuard.Entry entry = Enter();
@@ -60,10 +60,10 @@ public abstract partial class BaseSamplingPipeline
         _chain?.Accept(token);
     }
 
-    // A class of somebody's own may have overridden the method that takes LLamaSharp's handle.
+    // A derived class may override only the overload that takes LLamaSharp's handle.
     internal virtual partial LLamaToken SampleFrom(LLamaContext context, int index) => ((ISamplingPipeline)this).Sample(context.NativeHandle, index);
 
-    /// <summary>Frees what the pipeline holds.</summary>
+    /// <summary>Frees the pipeline's resources.</summary>
     protected virtual void Dispose(bool disposing)
     {
         _chain?.Dispose();

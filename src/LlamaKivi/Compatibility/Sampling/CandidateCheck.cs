@@ -2,14 +2,14 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Refuses candidates that no token can be chosen from.</summary>
+/// <summary>Rejects candidates from which no token can be sampled.</summary>
 internal static class CandidateCheck
 {
-    /// <summary>Throws unless every candidate's logit is a number or -infinity, and one of them a number.</summary>
-    /// <param name="candidates">The candidates in the running.</param>
-    /// <param name="after">What has changed them last; null: nothing.</param>
+    /// <summary>Throws if a logit is NaN or +infinity, or if no logit is finite.</summary>
+    /// <param name="candidates">The remaining candidates.</param>
+    /// <param name="after">Name of the last sampler applied; null: none.</param>
     /// <exception cref="NumericErrorException">A logit is NaN or +infinity.</exception>
-    /// <exception cref="InvalidOperationException">There is no candidate, or every logit is -infinity.</exception>
+    /// <exception cref="InvalidOperationException">There are no candidates, or every logit is -infinity.</exception>
     public static void Check(ReadOnlySpan<LLamaTokenData> candidates, string? after)
     {
         float max = float.NegativeInfinity;
@@ -35,8 +35,8 @@ internal static class CandidateCheck
         if (max == float.NegativeInfinity)
         {
             throw new InvalidOperationException(candidates.IsEmpty
-                ? $"{place}no candidate is left to choose from."
-                : $"{place}every logit is -infinity: no token is left to choose.");
+                ? $"{place}no candidate is left."
+                : $"{place}every logit is -infinity: no token can be chosen.");
         }
     }
 }

@@ -2,12 +2,12 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>A sampler of this library in a chain. It works in the chain's memory.</summary>
+/// <summary>Base of the library's samplers in a chain, which share the chain's buffers.</summary>
 internal abstract class ChainSampler(string name) : ICustomSampler
 {
     public string Name => name;
 
-    /// <summary>Changes the candidates of a chain.</summary>
+    /// <summary>Modifies the candidates of a chain.</summary>
     public abstract void Apply(TokenDataCandidates candidates, ref LLamaTokenDataArrayNative data);
 
     public void Apply(ref LLamaTokenDataArrayNative tokenData) => TokenDataCandidates.Use(ref tokenData, Apply);
@@ -27,7 +27,7 @@ internal abstract class ChainSampler(string name) : ICustomSampler
     }
 }
 
-/// <summary>A sampler that chooses with random numbers.</summary>
+/// <summary>A sampler with a random number generator.</summary>
 internal interface ISeededSampler
 {
     uint Seed { get; }

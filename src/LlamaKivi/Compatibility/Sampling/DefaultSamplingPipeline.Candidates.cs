@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-// What takes LLamaSharp's handle and candidates.
+// Overloads that take LLamaSharp's handle and candidates.
 public partial class DefaultSamplingPipeline
 {
     /// <inheritdoc/>
@@ -13,7 +13,7 @@ public partial class DefaultSamplingPipeline
     }
 
     /// <inheritdoc/>
-    /// <remarks>The tokens kept come first. They have their logits divided by the temperature and their probabilities.</remarks>
+    /// <remarks>Kept tokens come first, with logits divided by the temperature and with their probabilities.</remarks>
     public override void Apply(SafeLLamaContextHandle ctx, ref LLamaTokenDataArrayNative data)
     {
         Apply(ctx, new LLamaTokenDataArray(data.Memory, data.Sorted));

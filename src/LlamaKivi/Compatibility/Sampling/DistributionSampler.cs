@@ -3,7 +3,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Chooses a candidate with the probabilities of the softmax.</summary>
+/// <summary>Samples from the softmax distribution.</summary>
 internal sealed class DistributionSampler(uint seed) : ChainSampler("distribution " + seed.ToString(CultureInfo.InvariantCulture)), ISeededSampler
 {
     private Xoshiro256 _random = new(seed);

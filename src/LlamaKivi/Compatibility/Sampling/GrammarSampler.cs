@@ -6,7 +6,7 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Rules out what a grammar does not allow next; from the start, or from where something in the text calls for it.</summary>
+/// <summary>Excludes tokens that a grammar does not allow, from the start or from the first match of a trigger.</summary>
 internal sealed class GrammarSampler : ICustomSampler
 {
     private readonly Grammar _grammar;
@@ -14,13 +14,13 @@ internal sealed class GrammarSampler : ICustomSampler
     private readonly Triggers? _triggers;
     private readonly GrammarMatcher _matcher;
     private readonly List<int> _accepted = [];
-    private readonly List<byte> _before = [];  // the text without the grammar
+    private readonly List<byte> _before = [];  // text before the grammar applies
     private bool _applies;
 
-    /// <summary>Makes a sampler.</summary>
-    /// <param name="grammar">What the text follows.</param>
-    /// <param name="tokenizer">Whose tokens.</param>
-    /// <param name="triggers">What calls for the grammar; null: it applies from the start.</param>
+    /// <summary>Creates a sampler.</summary>
+    /// <param name="grammar">The grammar.</param>
+    /// <param name="tokenizer">The model's tokenizer.</param>
+    /// <param name="triggers">Triggers that activate the grammar; null: it is active from the start.</param>
     public GrammarSampler(Grammar grammar, Tokenizer tokenizer, Triggers? triggers = null)
     {
         (_grammar, _tokenizer, _triggers) = (grammar, tokenizer, triggers);
@@ -85,7 +85,7 @@ internal sealed class GrammarSampler : ICustomSampler
     {
     }
 
-    // Looks for a trigger in the text with one more token. The grammar takes the text from there on.
+    // Searches for a trigger in the text including the new token; the grammar parses the text from the trigger on.
     private void Wait(int token)
     {
         byte[] text = _tokenizer.GetBytes(token, special: true).ToArray();
@@ -118,8 +118,8 @@ internal sealed class GrammarSampler : ICustomSampler
         catch (RegexMatchTimeoutException)
         {
             throw new GrammarException(
-                $"The pattern '{pattern}' that calls for the grammar takes more than {pattern.MatchTimeout.TotalSeconds} s to look for in {text.Length} characters. " +
-                "Let its repetitions not contain each other.");
+                $"The grammar's trigger pattern '{pattern}' takes more than {pattern.MatchTimeout.TotalSeconds} s to match {text.Length} characters. " +
+                "Remove nested repetitions from the pattern.");
         }
     }
 
@@ -130,7 +130,7 @@ internal sealed class GrammarSampler : ICustomSampler
         _applies = true;
     }
 
-    // Bytes of the first characters; some may be no UTF-8, such as the last ones of a token that ends inside a character.
+    // Byte length of the first characters. Some bytes may not be valid UTF-8, for example in a token that ends inside a character.
     private int BytesOf(int characters)
     {
         ReadOnlySpan<byte> rest = _before.ToArray();
@@ -145,7 +145,7 @@ internal sealed class GrammarSampler : ICustomSampler
         return bytes;
     }
 
-    /// <summary>What in a text calls for a grammar.</summary>
+    /// <summary>Tokens and patterns that activate a grammar.</summary>
     public sealed class Triggers
     {
         public Triggers(ReadOnlySpan<string> patterns, ReadOnlySpan<LLamaToken> tokens)

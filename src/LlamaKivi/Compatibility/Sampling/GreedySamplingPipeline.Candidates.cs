@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-// What takes LLamaSharp's handle and candidates.
+// Overloads that take LLamaSharp's handle and candidates.
 public partial class GreedySamplingPipeline
 {
     /// <inheritdoc/>

@@ -1,20 +1,20 @@
 namespace LlamaKivi.Native;
 
-/// <summary>A sampler of one's own, for <see cref="SafeLLamaSamplerChainHandle.AddCustom"/>.</summary>
+/// <summary>A user-defined sampler for <see cref="SafeLLamaSamplerChainHandle.AddCustom"/>.</summary>
 public interface ICustomSampler : IDisposable
 {
-    /// <summary>The name, for people.</summary>
+    /// <summary>Display name.</summary>
     string Name { get; }
 
-    /// <summary>Changes the candidates: their logits, their number, or the chosen one. One that leaves them unsorted must say so.</summary>
+    /// <summary>Modifies the candidates: logits, count or selection. Must clear <see cref="LLamaTokenDataArrayNative.Sorted"/> if it changes the order.</summary>
     void Apply(ref LLamaTokenDataArrayNative tokenData);
 
-    /// <summary>Takes a token that was chosen.</summary>
+    /// <summary>Updates the sampler's state with the selected token.</summary>
     void Accept(LLamaToken token);
 
-    /// <summary>Forgets what it has taken.</summary>
+    /// <summary>Clears the sampler's state.</summary>
     void Reset();
 
-    /// <summary>Makes a copy.</summary>
+    /// <summary>Copies the sampler and its state.</summary>
     ICustomSampler Clone();
 }

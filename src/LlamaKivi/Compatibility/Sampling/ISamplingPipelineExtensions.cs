@@ -5,7 +5,7 @@ namespace LlamaKivi.Sampling;
 /// <summary>Sampling from a context.</summary>
 public static class ISamplingPipelineExtensions
 {
-    /// <summary>Chooses a token from the logits of batch token <paramref name="index"/>.</summary>
+    /// <summary>Samples a token from the logits of batch token <paramref name="index"/>.</summary>
     public static LLamaToken Sample(this ISamplingPipeline pipe, LLamaContext ctx, int index)
     {
         ArgumentNullException.ThrowIfNull(pipe);

@@ -1,11 +1,11 @@
 namespace LlamaKivi.Native;
 
-/// <summary>A logit to raise or lower.</summary>
+/// <summary>A bias for one token's logit.</summary>
 public struct LLamaLogitBias
 {
     /// <summary>The token.</summary>
     public LLamaToken Token;
 
-    /// <summary>What is added to its logit.</summary>
+    /// <summary>Value added to the logit.</summary>
     public float Bias;
 }

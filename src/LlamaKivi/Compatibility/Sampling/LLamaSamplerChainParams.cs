@@ -1,11 +1,11 @@
 namespace LlamaKivi.Native;
 
-/// <summary>How a chain of samplers works.</summary>
+/// <summary>Parameters of a sampler chain.</summary>
 public struct LLamaSamplerChainParams
 {
-    /// <summary>A hint.</summary>
+    /// <summary>Hint, ignored.</summary>
     public bool NoPerf { get; set; }
 
-    /// <summary>The defaults.</summary>
+    /// <summary>Default parameters.</summary>
     public static LLamaSamplerChainParams Default() => default;
 }

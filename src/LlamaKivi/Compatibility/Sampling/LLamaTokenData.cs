@@ -6,10 +6,10 @@ public struct LLamaTokenData : IEquatable<LLamaTokenData>
     /// <summary>The token.</summary>
     public LLamaToken ID;
 
-    /// <summary>The model's score: the logarithm of the probability, up to a constant.</summary>
+    /// <summary>Logit: the log probability up to a constant.</summary>
     public float Logit;
 
-    /// <summary>The probability, 0 to 1, once <see cref="LLamaTokenDataArray.Softmax"/> has computed it.</summary>
+    /// <summary>Probability, 0 to 1, set by <see cref="LLamaTokenDataArray.Softmax"/>.</summary>
     public float Probability;
 
     /// <summary>Creates a candidate.</summary>
@@ -20,7 +20,7 @@ public struct LLamaTokenData : IEquatable<LLamaTokenData>
         Probability = probability;
     }
 
-    /// <summary>Whether two candidates are the same.</summary>
+    /// <summary>Whether two candidates are equal.</summary>
     public static bool operator ==(LLamaTokenData left, LLamaTokenData right) => left.Equals(right);
 
     /// <summary>Whether two candidates differ.</summary>

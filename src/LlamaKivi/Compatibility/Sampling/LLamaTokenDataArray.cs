@@ -3,32 +3,32 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Native;
 
-/// <summary>The candidates for the next token.</summary>
+/// <summary>Candidates for the next token.</summary>
 public struct LLamaTokenDataArray
 {
     /// <summary>The candidates.</summary>
     public readonly Memory<LLamaTokenData> Data;
 
-    /// <summary>Whether the candidates are in order of falling logits.</summary>
+    /// <summary>Whether the candidates are sorted by descending logit.</summary>
     public bool Sorted;
 
-    /// <summary>Wraps candidates; they are not copied.</summary>
+    /// <summary>Wraps candidates without copying them.</summary>
     public LLamaTokenDataArray(Memory<LLamaTokenData> tokens, bool isSorted = false)
     {
         Data = tokens;
         Sorted = isSorted;
     }
 
-    /// <summary>One candidate for each logit, in the order of the vocabulary.</summary>
+    /// <summary>Creates one candidate per logit, in vocabulary order.</summary>
     public static LLamaTokenDataArray Create(ReadOnlySpan<float> logits) => Create(logits, new LLamaTokenData[logits.Length]);
 
-    /// <summary>One candidate for each logit, in the order of the vocabulary, in memory that the caller supplies.</summary>
+    /// <summary>Creates one candidate per logit, in vocabulary order, in the caller's buffer.</summary>
     /// <exception cref="ArgumentException"><paramref name="buffer"/> is shorter than <paramref name="logits"/>.</exception>
     public static LLamaTokenDataArray Create(ReadOnlySpan<float> logits, Memory<LLamaTokenData> buffer)
     {
         if (buffer.Length < logits.Length)
         {
-            throw new ArgumentException($"The buffer has {buffer.Length} elements; {logits.Length} logits need as many.", nameof(buffer));
+            throw new ArgumentException($"The buffer has {buffer.Length} elements; it needs {logits.Length}, one per logit.", nameof(buffer));
         }
 
         buffer = buffer[..logits.Length];
@@ -41,14 +41,14 @@ public struct LLamaTokenDataArray
         return new LLamaTokenDataArray(buffer);
     }
 
-    /// <summary>Replaces the logits of some tokens; tokens that are no candidates are passed over.</summary>
+    /// <summary>Replaces the logits of some tokens; tokens that are not candidates are ignored.</summary>
     public void OverwriteLogits(ReadOnlySpan<(LLamaToken token, float logit)> values)
     {
         Span<LLamaTokenData> data = Data.Span;
         foreach ((LLamaToken token, float logit) in values)
         {
             int id = (int)token;
-            // In the order of the vocabulary a token is at its own id.
+            // In vocabulary order, a token's index is its id.
             int index = (uint)id < (uint)data.Length && data[id].ID == token ? id : IndexOf(data, token);
             if (index >= 0)
             {
@@ -58,7 +58,7 @@ public struct LLamaTokenDataArray
         }
     }
 
-    /// <summary>Sorts the candidates by falling logit, equal ones by rising id, and computes their probabilities.</summary>
+    /// <summary>Sorts the candidates by descending logit, ties by ascending id, and computes their probabilities.</summary>
     /// <exception cref="NumericErrorException">A logit is NaN or +infinity.</exception>
     /// <exception cref="InvalidOperationException">Every logit is -infinity.</exception>
     public void Softmax()

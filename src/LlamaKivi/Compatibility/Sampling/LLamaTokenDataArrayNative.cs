@@ -2,21 +2,21 @@ using System.Buffers;
 
 namespace LlamaKivi.Native;
 
-/// <summary>The candidates for the next token while samplers work on them: the first <see cref="Size"/> of an array's are in the running.</summary>
+/// <summary>Candidates during sampling: the first <see cref="Size"/> elements of an array.</summary>
 public struct LLamaTokenDataArrayNative
 {
     private Memory<LLamaTokenData> _data;
 
-    /// <summary>The candidates in the running.</summary>
+    /// <summary>The remaining candidates.</summary>
     public readonly Span<LLamaTokenData> Data => _data.Span[..(int)Size];
 
-    /// <summary>Whether they are in order of falling logits.</summary>
+    /// <summary>Whether the candidates are sorted by descending logit.</summary>
     public bool Sorted { get; set; }
 
-    /// <summary>Index of the chosen one; -1: none yet.</summary>
+    /// <summary>Index of the selected candidate; -1: none.</summary>
     public long Selected { get; set; }
 
-    /// <summary>How many are in the running; lowering it drops the last ones.</summary>
+    /// <summary>Number of remaining candidates; reducing it removes the last ones.</summary>
     public ulong Size
     {
         readonly get;
@@ -27,10 +27,10 @@ public struct LLamaTokenDataArrayNative
         }
     }
 
-    /// <summary>Wraps the candidates of an array; they are not copied.</summary>
+    /// <summary>Wraps an array's candidates without copying them.</summary>
     /// <param name="array">The candidates.</param>
-    /// <param name="native">What samplers work on.</param>
-    /// <returns>Keeps the candidates where they are until it is disposed of.</returns>
+    /// <param name="native">The wrapper.</param>
+    /// <returns>Handle that pins the candidates until it is disposed of.</returns>
     public static MemoryHandle Create(LLamaTokenDataArray array, out LLamaTokenDataArrayNative native)
     {
         native = new LLamaTokenDataArrayNative { _data = array.Data, Sorted = array.Sorted, Selected = -1, Size = (ulong)array.Data.Length };

@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Steers the surprise of the text and chooses a candidate.</summary>
+/// <summary>Mirostat: controls the surprise of the text and samples a token.</summary>
 internal sealed class MirostatSampler(string name, uint seed, float tau, float eta, Action<CandidateSet, double> narrow) : ChainSampler(name), ISeededSampler
 {
     private Xoshiro256 _random = new(seed);

@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Lowers the logits of the last tokens accepted.</summary>
+/// <summary>Penalizes recently accepted tokens.</summary>
 internal sealed class PenaltySampler(int window, TokenPenalties penalties) : ChainSampler("penalties")
 {
     private readonly PenaltyWindow _window = new();

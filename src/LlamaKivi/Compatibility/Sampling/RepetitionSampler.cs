@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Lowers the logits of tokens that would repeat a sequence of the text.</summary>
+/// <summary>DRY: penalizes tokens that would extend a repeated sequence.</summary>
 internal sealed class RepetitionSampler(DryPenalties dry) : ChainSampler("dry")
 {
     private readonly RepeatedSequences _repeats = new();

@@ -2,10 +2,10 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Native;
 
-// The samplers that a chain can be made of.
+// The built-in samplers of a chain.
 public sealed partial class SafeLLamaSamplerChainHandle
 {
-    /// <summary>Chooses the greatest logit.</summary>
+    /// <summary>Selects the token with the largest logit.</summary>
     public void AddGreedySampler() => Add("greedy", static (TokenDataCandidates _, ref LLamaTokenDataArrayNative data) =>
     {
         int best = 0;
@@ -17,52 +17,52 @@ public sealed partial class SafeLLamaSamplerChainHandle
         data.Selected = best;
     });
 
-    /// <summary>Chooses with the probabilities of the softmax.</summary>
+    /// <summary>Samples from the softmax distribution.</summary>
     public void AddDistributionSampler(uint seed) => Add(new DistributionSampler(seed));
 
-    /// <summary>Computes the probabilities and sorts by them.</summary>
+    /// <summary>Computes probabilities and sorts by them, in descending order.</summary>
     public void AddSoftmax() => Add("softmax", static (TokenDataCandidates candidates, ref LLamaTokenDataArrayNative data) =>
     {
         candidates.Sort(ref data);
         candidates.Softmax(ref data);
     });
 
-    /// <summary>Keeps the k greatest logits; 0: all.</summary>
+    /// <summary>Top-k: keeps the k largest logits; 0: all.</summary>
     public void AddTopK(int k) => Add("top-k", (TokenDataCandidates candidates, ref LLamaTokenDataArrayNative data) =>
     {
         candidates.Sort(ref data);
         data.Size = k > 0 ? Math.Min((ulong)k, data.Size) : data.Size;
     });
 
-    /// <summary>Keeps the fewest most probable tokens that together have the probability p (Holtzman et al. 2020).</summary>
+    /// <summary>Top-p: keeps the smallest set of most probable tokens with total probability at least p (Holtzman et al. 2020).</summary>
     public void AddTopP(float p, nint minKeep)
     {
         LogitCheck.Finite(p, nameof(p));
         AddNarrowing("top-p", true, set => set.TopP(p, (int)minKeep));
     }
 
-    /// <summary>Keeps the tokens at least p times as probable as the most probable one.</summary>
+    /// <summary>Min-p: keeps tokens with at least p times the largest probability.</summary>
     public void AddMinP(float p, nint minKeep)
     {
         LogitCheck.Finite(p, nameof(p));
         AddNarrowing("min-p", true, set => set.MinP(p, (int)minKeep));
     }
 
-    /// <summary>Keeps the tokens whose surprise is nearest the entropy, up to the probability p (Meister et al. 2022).</summary>
+    /// <summary>Locally typical sampling: keeps tokens whose surprise is closest to the entropy, up to total probability p (Meister et al. 2022).</summary>
     public void AddTypical(float p, nint minKeep)
     {
         LogitCheck.Finite(p, nameof(p));
         AddNarrowing("typical", true, set => set.Typical(p, (int)minKeep));
     }
 
-    /// <summary>Keeps the tokens whose logit is at most n standard deviations below the greatest.</summary>
+    /// <summary>Top-n-sigma: keeps tokens whose logit is at most n standard deviations below the largest.</summary>
     public void AddTopNSigma(float n)
     {
         LogitCheck.Finite(n, nameof(n));
         AddNarrowing("top-n-sigma", false, set => set.TopNSigma(n));
     }
 
-    /// <summary>With a probability of p, rules out the tokens at least as probable as t but for the least probable of them.</summary>
+    /// <summary>XTC: with probability p, excludes all tokens of probability at least t except the least probable of them.</summary>
     public void AddXTC(float p, float t, int minKeep, uint seed)
     {
         LogitCheck.Finite(p, nameof(p));
@@ -70,14 +70,14 @@ public sealed partial class SafeLLamaSamplerChainHandle
         Add(new XtcSampler(p, t, minKeep, seed));
     }
 
-    /// <summary>Divides the logits by a temperature; 0 or less leaves the greatest alone.</summary>
+    /// <summary>Divides the logits by a temperature; 0 or less: keeps only the largest logit.</summary>
     public void AddTemperature(float t)
     {
         LogitCheck.Finite(t, nameof(t));
         Add("temperature", (TokenDataCandidates candidates, ref LLamaTokenDataArrayNative data) => Heat(candidates, ref data, t));
     }
 
-    /// <summary>Divides the logits by a temperature that grows with the entropy from t - delta to t + delta.</summary>
+    /// <summary>Divides the logits by a temperature that increases with the entropy, from t - delta to t + delta.</summary>
     public void AddDynamicTemperature(float t, float delta, float exponent)
     {
         LogitCheck.Finite(t, nameof(t));
@@ -99,11 +99,11 @@ public sealed partial class SafeLLamaSamplerChainHandle
         });
     }
 
-    /// <summary>Lowers the logits of the last tokens accepted.</summary>
-    /// <param name="penaltyCount">How many of them.</param>
-    /// <param name="repeat">Divides positive logits, multiplies others; 1: off.</param>
-    /// <param name="freq">Subtracted for each occurrence.</param>
-    /// <param name="presence">Subtracted once.</param>
+    /// <summary>Penalizes recently accepted tokens.</summary>
+    /// <param name="penaltyCount">Number of recent tokens.</param>
+    /// <param name="repeat">Repetition penalty: divides positive logits and multiplies negative ones; 1: off.</param>
+    /// <param name="freq">Frequency penalty: subtracted once per occurrence.</param>
+    /// <param name="presence">Presence penalty: subtracted once.</param>
     public void AddPenalties(int penaltyCount, float repeat, float freq, float presence)
     {
         if (!(repeat > 0))
@@ -117,7 +117,7 @@ public sealed partial class SafeLLamaSamplerChainHandle
         Add(new PenaltySampler(penaltyCount, new TokenPenalties(repeat, freq, presence)));
     }
 
-    /// <summary>Adds to logits.</summary>
+    /// <summary>Adds biases to logits.</summary>
     public void AddLogitBias(int vocabSize, Span<LLamaLogitBias> biases)
     {
         var added = new Dictionary<int, float>();
@@ -143,10 +143,10 @@ public sealed partial class SafeLLamaSamplerChainHandle
         });
     }
 
-    /// <summary>Rules out what a grammar does not allow next.</summary>
-    /// <param name="model">Whose tokens.</param>
+    /// <summary>Excludes tokens that a grammar does not allow.</summary>
+    /// <param name="model">The model, for its vocabulary.</param>
     /// <param name="grammar">The grammar, in GBNF.</param>
-    /// <param name="root">The rule a text follows.</param>
+    /// <param name="root">Name of the root rule.</param>
     /// <exception cref="FormatException">The grammar is not valid.</exception>
     public void AddGrammar(SafeLlamaModelHandle model, string grammar, string root)
     {
@@ -154,10 +154,10 @@ public sealed partial class SafeLLamaSamplerChainHandle
         AddGrammar(model.Vocab, grammar, root);
     }
 
-    /// <summary>Rules out what a grammar does not allow next.</summary>
-    /// <param name="vocab">Whose tokens.</param>
+    /// <summary>Excludes tokens that a grammar does not allow.</summary>
+    /// <param name="vocab">The vocabulary.</param>
     /// <param name="grammar">The grammar, in GBNF.</param>
-    /// <param name="root">The rule a text follows.</param>
+    /// <param name="root">Name of the root rule.</param>
     /// <exception cref="FormatException">The grammar is not valid.</exception>
     public void AddGrammar(SafeLlamaModelHandle.Vocabulary vocab, string grammar, string root)
     {
@@ -165,15 +165,15 @@ public sealed partial class SafeLLamaSamplerChainHandle
         Add(new GrammarSampler(new Grammar(grammar, root), vocab.Tokenizer));
     }
 
-    /// <summary>Rules out what a grammar does not allow next, from where the text accepted calls for it. Before that it allows everything.</summary>
-    /// <param name="model">Whose tokens.</param>
+    /// <summary>Excludes tokens that a grammar does not allow, after a trigger in the accepted text. Before the trigger all tokens are allowed.</summary>
+    /// <param name="model">The model, for its vocabulary.</param>
     /// <param name="grammar">The grammar, in GBNF.</param>
-    /// <param name="root">The rule that the text from there on follows.</param>
+    /// <param name="root">Name of the root rule.</param>
     /// <param name="patterns">
-    /// Regular expressions of .NET, which are matched from the start of the text, with the names of control tokens in it. The grammar takes the text from the first group
-    /// of one that is not empty, or all of it if there is none.
+    /// .NET regular expressions that trigger the grammar, matched from the start of the text, in which control tokens appear as their names. The grammar parses the text from the
+    /// first non-empty capture group on, or from the start of the match if there is none.
     /// </param>
-    /// <param name="triggerTokens">Tokens whose text the grammar begins with.</param>
+    /// <param name="triggerTokens">Tokens that trigger the grammar; it parses the text from the token on.</param>
     /// <exception cref="FormatException">The grammar is not valid.</exception>
     /// <exception cref="ArgumentException">A pattern is not valid.</exception>
     public void AddLazyGrammar(SafeLlamaModelHandle model, string grammar, string root, ReadOnlySpan<string> patterns, ReadOnlySpan<LLamaToken> triggerTokens)
@@ -182,13 +182,13 @@ public sealed partial class SafeLLamaSamplerChainHandle
         Add(new GrammarSampler(new Grammar(grammar, root), model.Vocab.Tokenizer, new GrammarSampler.Triggers(patterns, triggerTokens)));
     }
 
-    /// <summary>Lowers the logits of tokens that would repeat a sequence of the tokens accepted ("don't repeat yourself", P. E. Weidmann, 2024).</summary>
-    /// <param name="model">Whose tokens.</param>
-    /// <param name="sequenceBreakers">Texts; a sequence does not reach over a token that has one in it.</param>
-    /// <param name="multiplier">Strength: multiplier * base ^ (length of the sequence - allowedLength) is subtracted.</param>
-    /// <param name="base">How fast that grows with the length.</param>
-    /// <param name="allowedLength">Sequences shorter than this go unpunished.</param>
-    /// <param name="penaltyLastN">How many of the tokens are looked at; 0: none, which switches it off; -1: all.</param>
+    /// <summary>DRY ("don't repeat yourself", P. E. Weidmann, 2024): penalizes tokens that would extend a repeated sequence of accepted tokens.</summary>
+    /// <param name="model">The model, for its vocabulary.</param>
+    /// <param name="sequenceBreakers">Strings that end a sequence: it does not extend across a token that contains one.</param>
+    /// <param name="multiplier">Strength: multiplier * base ^ (sequence length - allowedLength) is subtracted from the logit.</param>
+    /// <param name="base">Growth of the penalty per token of the sequence.</param>
+    /// <param name="allowedLength">Minimum length of penalized sequences.</param>
+    /// <param name="penaltyLastN">Number of recent tokens to search; 0: off; -1: all.</param>
     public void AddDry(
         SafeLlamaModelHandle model, ReadOnlySpan<string> sequenceBreakers, float multiplier = 0.8f, float @base = 1.75f, int allowedLength = 2, int penaltyLastN = 0)
     {
@@ -199,17 +199,17 @@ public sealed partial class SafeLLamaSamplerChainHandle
             multiplier, @base, allowedLength, penaltyLastN < 0 ? int.MaxValue : penaltyLastN, model.Vocab.Tokenizer.TokensWith(sequenceBreakers))));
     }
 
-    /// <summary>Mirostat 1 (Basu et al. 2021): steers the surprise of the text to tau bits for each token, and chooses.</summary>
-    /// <param name="vocabCount">Tokens of the vocabulary.</param>
-    /// <param name="seed">Where the random numbers start.</param>
-    /// <param name="tau">The surprise.</param>
-    /// <param name="eta">How fast it steers.</param>
-    /// <param name="m">Without effect: the exponent comes from the first 100 tokens.</param>
+    /// <summary>Mirostat 1 (Basu et al. 2021): controls the surprise of the text towards tau bits per token, and samples a token.</summary>
+    /// <param name="vocabCount">Vocabulary size.</param>
+    /// <param name="seed">Seed of the random numbers.</param>
+    /// <param name="tau">Target surprise in bits.</param>
+    /// <param name="eta">Learning rate.</param>
+    /// <param name="m">Ignored: the exponent is estimated from the 100 most probable tokens.</param>
     public void AddMirostat1Sampler(int vocabCount, uint seed, float tau, float eta, int m) =>
         Add(new MirostatSampler(
             "mirostat", seed, LogitCheck.Finite(tau, nameof(tau)), LogitCheck.Finite(eta, nameof(eta)), (set, mu) => set.MirostatTopK(mu, vocabCount, 1)));
 
-    /// <summary>Mirostat 2 (Basu et al. 2021): steers the surprise of the text to tau bits for each token, and chooses.</summary>
+    /// <summary>Mirostat 2 (Basu et al. 2021): controls the surprise of the text towards tau bits per token, and samples a token.</summary>
     public void AddMirostat2Sampler(uint seed, float tau, float eta) =>
         Add(new MirostatSampler(
             "mirostat 2", seed, LogitCheck.Finite(tau, nameof(tau)), LogitCheck.Finite(eta, nameof(eta)), static (set, mu) => set.KeepLessSurprising(mu, 1)));
@@ -235,7 +235,7 @@ public sealed partial class SafeLLamaSamplerChainHandle
             return;
         }
 
-        // Below the greatest, where the quotient of that has no float.
+        // The difference to the largest logit, if dividing the largest itself would overflow.
         float max = float.NegativeInfinity;
         foreach (ref readonly LLamaTokenData candidate in data.Data)
         {

@@ -3,8 +3,8 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Native;
 
-/// <summary>Samplers that are applied one after the other to the candidates for the next token; the last one chooses.</summary>
-/// <remarks>Samplers keep state from token to token: use a chain for one text at a time. A thread that uses it while another does gets an <see cref="InvalidOperationException"/>.</remarks>
+/// <summary>A chain of samplers, applied in order to the candidates for the next token; the last one selects.</summary>
+/// <remarks>Samplers keep state between tokens: use a chain for one text at a time. Concurrent use throws <see cref="InvalidOperationException"/>.</remarks>
 public sealed partial class SafeLLamaSamplerChainHandle : IDisposable
 {
     private readonly List<ICustomSampler> _samplers = [];
@@ -16,20 +16,20 @@ public sealed partial class SafeLLamaSamplerChainHandle : IDisposable
     {
     }
 
-    /// <summary>Samplers in the chain.</summary>
+    /// <summary>Number of samplers in the chain.</summary>
     public int Count => _samplers.Count;
 
     /// <summary>Creates an empty chain.</summary>
     public static SafeLLamaSamplerChainHandle Create(LLamaSamplerChainParams @params) => new();
 
-    /// <summary>The name of a sampler.</summary>
+    /// <summary>Name of a sampler.</summary>
     public string GetName(int index) => _samplers[index].Name;
 
-    /// <summary>The seed of a sampler that chooses with random numbers; of others <see cref="uint.MaxValue"/>.</summary>
+    /// <summary>Seed of a sampler with random numbers; otherwise <see cref="uint.MaxValue"/>.</summary>
     public uint GetSeed(int index) => _samplers[index] is ISeededSampler sampler ? sampler.Seed : uint.MaxValue;
 
     /// <summary>Applies the samplers to candidates.</summary>
-    /// <exception cref="NumericErrorException">A logit is NaN or +infinity, or became so by a sampler, which the message names.</exception>
+    /// <exception cref="NumericErrorException">A logit is NaN or +infinity; the message names the sampler that produced it.</exception>
     /// <exception cref="InvalidOperationException">No candidate is left, or every logit is -infinity.</exception>
     public void Apply(ref LLamaTokenDataArrayNative candidates)
     {
@@ -50,16 +50,16 @@ public sealed partial class SafeLLamaSamplerChainHandle : IDisposable
         }
     }
 
-    /// <summary>Chooses a token from the logits of batch token <paramref name="index"/> of the last decode, and accepts it.</summary>
-    /// <exception cref="InvalidOperationException">No sampler of the chain chooses.</exception>
+    /// <summary>Samples a token from the logits of token <paramref name="index"/> of the last batch and accepts it.</summary>
+    /// <exception cref="InvalidOperationException">No sampler of the chain selects a token.</exception>
     public LLamaToken Sample(SafeLLamaContextHandle context, int index)
     {
         ArgumentNullException.ThrowIfNull(context);
         return Sample(context.GetLogitsIth(index));
     }
 
-    /// <summary>Chooses a token from a row of logits, one per vocabulary token, and accepts it. The logits stay as they are.</summary>
-    /// <exception cref="InvalidOperationException">No sampler of the chain chooses.</exception>
+    /// <summary>Samples a token from a row of logits, [vocabulary size], and accepts it. The logits are not changed.</summary>
+    /// <exception cref="InvalidOperationException">No sampler of the chain selects a token.</exception>
     public LLamaToken Sample(ReadOnlySpan<float> logits)
     {
         using PipelineGuard.Entry entry = _guard.Enter(this);
@@ -70,7 +70,7 @@ public sealed partial class SafeLLamaSamplerChainHandle : IDisposable
         if (candidates.Selected < 0 || candidates.Selected >= (long)candidates.Size)
         {
             throw new InvalidOperationException(
-                $"No token was chosen by the chain [{string.Join(", ", _samplers.Select(sampler => sampler.Name))}]. End it with AddGreedySampler or AddDistributionSampler.");
+                $"The chain [{string.Join(", ", _samplers.Select(sampler => sampler.Name))}] chose no token. End it with AddGreedySampler or AddDistributionSampler.");
         }
 
         LLamaToken token = candidates.Data[(int)candidates.Selected].ID;
@@ -78,21 +78,21 @@ public sealed partial class SafeLLamaSamplerChainHandle : IDisposable
         return token;
     }
 
-    /// <summary>Tells the samplers of a token that was chosen.</summary>
+    /// <summary>Updates the samplers' state with a selected token.</summary>
     public void Accept(LLamaToken token)
     {
         using PipelineGuard.Entry entry = _guard.Enter(this);
         _samplers.ForEach(sampler => sampler.Accept(token));
     }
 
-    /// <summary>Lets the samplers forget the tokens they were told of.</summary>
+    /// <summary>Clears the samplers' state.</summary>
     public void Reset()
     {
         using PipelineGuard.Entry entry = _guard.Enter(this);
         _samplers.ForEach(sampler => sampler.Reset());
     }
 
-    /// <summary>Adds a copy of another chain's sampler.</summary>
+    /// <summary>Adds a copy of a sampler of another chain.</summary>
     public void AddClone(SafeLLamaSamplerChainHandle src, int index)
     {
         ArgumentNullException.ThrowIfNull(src);
@@ -100,7 +100,7 @@ public sealed partial class SafeLLamaSamplerChainHandle : IDisposable
         Add(src._samplers[index].Clone());
     }
 
-    /// <summary>Removes a sampler and frees it.</summary>
+    /// <summary>Removes and frees a sampler.</summary>
     public void Remove(int index)
     {
         using PipelineGuard.Entry entry = _guard.Enter(this);
@@ -108,7 +108,7 @@ public sealed partial class SafeLLamaSamplerChainHandle : IDisposable
         _samplers.RemoveAt(index);
     }
 
-    /// <summary>Adds a sampler of one's own, which the chain disposes of.</summary>
+    /// <summary>Adds a user-defined sampler; the chain takes ownership.</summary>
     public void AddCustom<TSampler>(TSampler sampler)
         where TSampler : class, ICustomSampler
     {
@@ -116,7 +116,7 @@ public sealed partial class SafeLLamaSamplerChainHandle : IDisposable
         Add(sampler);
     }
 
-    /// <summary>Disposes of the samplers.</summary>
+    /// <summary>Frees the samplers.</summary>
     public void Dispose()
     {
         _samplers.ForEach(sampler => sampler.Dispose());

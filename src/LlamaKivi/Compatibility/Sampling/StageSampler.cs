@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>A sampler that keeps no state.</summary>
+/// <summary>A stateless sampler.</summary>
 internal sealed class StageSampler(string name, CandidateOperation change) : ChainSampler(name)
 {
     public override void Apply(TokenDataCandidates candidates, ref LLamaTokenDataArrayNative data) => change(candidates, ref data);

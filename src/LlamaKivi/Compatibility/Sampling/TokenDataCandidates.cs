@@ -2,14 +2,14 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Applies <see cref="CandidateSet"/> to LLamaSharp's candidates. Its memory is used again for every token.</summary>
+/// <summary>Applies <see cref="CandidateSet"/> operations to LLamaSharp's candidates. Buffers are reused across tokens.</summary>
 internal sealed class TokenDataCandidates
 {
     private static TokenDataCandidates? _spare;
 
     private readonly CandidateSet _set = new();
 
-    /// <summary>Runs an operation for a caller that keeps no candidates of its own.</summary>
+    /// <summary>Runs an operation with a temporary instance.</summary>
     public static void Use(ref LLamaTokenDataArrayNative data, CandidateOperation operation)
     {
         TokenDataCandidates candidates = Interlocked.Exchange(ref _spare, null) ?? new TokenDataCandidates();
@@ -17,7 +17,7 @@ internal sealed class TokenDataCandidates
         Volatile.Write(ref _spare, candidates);
     }
 
-    /// <summary>Puts candidates in order of falling logits, equal ones in order of rising ids.</summary>
+    /// <summary>Sorts candidates by descending logit, ties by ascending id.</summary>
     public void Sort(ref LLamaTokenDataArrayNative data)
     {
         if (data.Sorted)
@@ -35,8 +35,8 @@ internal sealed class TokenDataCandidates
         data.Sorted = true;
     }
 
-    /// <summary>Computes the probabilities; they add up to 1.</summary>
-    /// <returns>The sum of the weights that they were computed from.</returns>
+    /// <summary>Computes normalized probabilities.</summary>
+    /// <returns>Sum of the unnormalized weights.</returns>
     /// <inheritdoc cref="CandidateCheck.Check" path="/exception"/>
     public double Softmax(ref LLamaTokenDataArrayNative data)
     {
@@ -56,7 +56,7 @@ internal sealed class TokenDataCandidates
         return sum;
     }
 
-    /// <summary>Keeps the candidates that a stage keeps; those that are left keep their order.</summary>
+    /// <summary>Removes the candidates that a stage removes and keeps the order of the rest.</summary>
     public void Narrow(ref LLamaTokenDataArrayNative data, Action<CandidateSet> stage)
     {
         Span<LLamaTokenData> candidates = data.Data;
@@ -65,13 +65,13 @@ internal sealed class TokenDataCandidates
         ReadOnlySpan<int> kept = _set.Ids;
         for (int i = 0; i < kept.Length; i++)
         {
-            candidates[i] = candidates[kept[i]];  // not before i: places rise
+            candidates[i] = candidates[kept[i]];  // kept[i] >= i, so the source is not yet overwritten
         }
 
         data.Size = (ulong)kept.Length;
     }
 
-    /// <summary>Computes the probabilities and chooses a candidate by them.</summary>
+    /// <summary>Computes probabilities and samples a candidate.</summary>
     public void Draw(ref LLamaTokenDataArrayNative data, double uniform)
     {
         double sum = Softmax(ref data);
@@ -91,5 +91,5 @@ internal sealed class TokenDataCandidates
     }
 }
 
-/// <summary>Changes candidates, in the memory of somebody who keeps it from token to token.</summary>
+/// <summary>Modifies candidates, using an instance whose buffers the caller reuses.</summary>
 internal delegate void CandidateOperation(TokenDataCandidates candidates, ref LLamaTokenDataArrayNative data);

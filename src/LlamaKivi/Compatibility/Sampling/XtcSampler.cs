@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>Rules out the top choices but for the least probable of them, at random.</summary>
+/// <summary>XTC: at random, excludes the most probable tokens except the least probable of them.</summary>
 internal sealed class XtcSampler(float probability, float threshold, int minKeep, uint seed) : ChainSampler("xtc")
 {
     private Xoshiro256 _random = new(seed);

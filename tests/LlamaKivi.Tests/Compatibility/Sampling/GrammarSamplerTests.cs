@@ -5,7 +5,7 @@ using LlamaKivi.Sampling.Grammars;
 
 namespace LlamaKivi.Tests.Sampling;
 
-/// <summary>Grammars in a chain of samplers.</summary>
+/// <summary>Grammars in a sampler chain.</summary>
 public sealed class GrammarSamplerTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     private const string Cat = "root ::= \"cat\"";
@@ -14,7 +14,7 @@ public sealed class GrammarSamplerTests(InferenceTests.DemoModel model) : IClass
 
     private LLamaToken[] Tokens(string text) => model.Weights.Tokenize(text, addBos: false, special: true);
 
-    // The texts of the tokens that a chain leaves; null: all tokens.
+    // Texts of the tokens that a chain keeps; null: all tokens.
     private string[]? Allowed(SafeLLamaSamplerChainHandle chain)
     {
         using var pin = LLamaTokenDataArrayNative.Create(LLamaTokenDataArray.Create(new float[model.Weights.Vocab.Count]), out LLamaTokenDataArrayNative data);

@@ -2,7 +2,7 @@ using LlamaKivi.Sampling;
 
 namespace Elsewhere;
 
-/// <summary>A program that has no use of the namespace LlamaKivi finds the extension with the pipelines.</summary>
+/// <summary>The extension is found with only the pipelines' namespace imported.</summary>
 public sealed class ISamplingPipelineExtensionsTests(LlamaKivi.Tests.InferenceTests.DemoModel model) : IClassFixture<LlamaKivi.Tests.InferenceTests.DemoModel>
 {
     [Fact]

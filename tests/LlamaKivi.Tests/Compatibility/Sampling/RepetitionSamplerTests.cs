@@ -2,7 +2,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Tests.Sampling;
 
-/// <summary>Repeated sequences in a chain of samplers.</summary>
+/// <summary>DRY in a sampler chain.</summary>
 public sealed class RepetitionSamplerTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     private static readonly int[] Text = [10, 11, 12, 13, 10, 11, 12];
@@ -49,7 +49,7 @@ public sealed class RepetitionSamplerTests(InferenceTests.DemoModel model) : ICl
     public void A_sequence_does_not_reach_over_a_breaker()
     {
         using SafeLLamaSamplerChainHandle far = After(-1, model.Weights.Vocab.LLamaTokenToString(10, false)!);
-        Assert.Equal([(13, -0.8f)], Changed(far));  // two tokens are repeated
+        Assert.Equal([(13, -0.8f)], Changed(far));  // a sequence of two tokens is repeated
         using SafeLLamaSamplerChainHandle near = After(-1, "\n", model.Weights.Vocab.LLamaTokenToString(12, false)!);
         Assert.Empty(Changed(near));
     }

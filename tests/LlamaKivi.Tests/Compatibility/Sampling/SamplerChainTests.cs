@@ -56,7 +56,7 @@ public sealed class SamplerChainTests
         Assert.Equal(again, Enumerable.Range(0, 20).Select(_ => (int)drawn.Sample(Logits)));
     }
 
-    // One drawing must not change what another draws, as it would if the two had the random numbers in common.
+    // Sampling with one copy must not advance the random numbers of the other.
     [Fact]
     public void A_copy_of_a_sampler_has_random_numbers_of_its_own()
     {
@@ -78,7 +78,7 @@ public sealed class SamplerChainTests
         Assert.Equal(first, Sizes(chain));
     }
 
-    // A chain and a pipeline with the same penalties leave the same logits, to the last bit.
+    // A chain and a pipeline with equal penalties give bit-identical logits.
     [Fact]
     public void Chains_and_pipelines_adjust_alike()
     {
@@ -127,7 +127,7 @@ public sealed class SamplerChainTests
         Assert.Equal(expected, Adjusted(pipeline, new float[20]));
     }
 
-    // By token.
+    // Logits by token.
     private static float[] Adjusted(DefaultSamplingPipeline pipeline, float[] logits)
     {
         LLamaTokenDataArray data = LLamaTokenDataArray.Create(logits);

@@ -6,6 +6,7 @@
 
 #include "base/finite.h"
 #include "kv/quantizer.h"
+#include "kv/scalar_codec.h"
 
 namespace lk::cpu {
 

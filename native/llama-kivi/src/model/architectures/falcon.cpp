@@ -1,8 +1,18 @@
 // The falcon architecture: parallel attention and MLP, x + attn(norm(x)) + mlp(norm(x)); LayerNorm, RoPE on halves,
 // GELU. In 7B, attention and MLP share a norm; in 40B, each has its own.
+#include <cstdint>
+#include <string>
+
+#include "backend/backend.h"
+#include "backend/rows.h"
+#include "kv/rotation.h"
+#include "model/architecture.h"
 #include "model/architectures/registry.h"
+#include "model/config.h"
 #include "model/forward.h"
+#include "model/layer.h"
 #include "model/metadata_keys.h"
+#include "model/model.h"
 #include "model/weight_loader.h"
 
 namespace lk {

@@ -1,7 +1,17 @@
 // The llama architecture: RMSNorm, grouped-query attention, RoPE on adjacent pairs, SwiGLU.
+#include <cstdint>
+#include <string>
+
+#include "backend/backend.h"
+#include "backend/rows.h"
+#include "kv/rotation.h"
+#include "model/architecture.h"
 #include "model/architectures/registry.h"
+#include "model/config.h"
 #include "model/forward.h"
+#include "model/layer.h"
 #include "model/metadata_keys.h"
+#include "model/model.h"
 #include "model/weight_loader.h"
 
 namespace lk {

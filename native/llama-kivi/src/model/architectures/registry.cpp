@@ -1,8 +1,13 @@
 #include "model/architectures/registry.h"
 
 #include <algorithm>
+#include <span>
+#include <string>
 
 #include "base/error.h"
+#include "gguf/reader.h"
+#include "llama_kivi.h"
+#include "model/architecture.h"
 
 namespace lk {
 
