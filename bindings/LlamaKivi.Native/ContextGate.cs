@@ -251,7 +251,9 @@ internal sealed class ContextGate(string owner)
 /// <summary>An operation's exclusive right to change a context, over many calls. Ends when it is disposed or collected, so only the operation may reference it.</summary>
 internal sealed class ContextTurn(ContextGate gate, string operation, long number) : IDisposable
 {
+#pragma warning disable MA0055 // An operation that its caller abandons must free the context.
     ~ContextTurn() => gate.EndTurn(this);
+#pragma warning restore MA0055
 
     public string Operation => operation;
 

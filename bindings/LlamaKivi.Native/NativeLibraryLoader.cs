@@ -37,7 +37,7 @@ internal static unsafe class NativeLibraryLoader
         return [.. folders.Where(folder => folder.Length > 0)
             .SelectMany(folder => RuntimeIdentifiers().Select(rid => Path.Combine(folder, "runtimes", rid, "native")).Append(folder))
             .Select(folder => Path.GetFullPath(Path.Combine(folder, FileName)))
-            .Distinct()];
+            .Distinct(StringComparer.Ordinal)];
     }
 
     /// <summary>Loads the first candidate that loads.</summary>
@@ -97,7 +97,7 @@ internal static unsafe class NativeLibraryLoader
     {
         string system = OperatingSystem.IsWindows() ? "win" : OperatingSystem.IsMacOS() ? "osx" : "linux";
         string[] identifiers = [RuntimeInformation.RuntimeIdentifier, $"{system}-{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()}"];
-        return identifiers.Distinct();
+        return identifiers.Distinct(StringComparer.Ordinal);
     }
 
     [UnconditionalSuppressMessage("SingleFile", "IL3000", Justification = "Empty in a single-file app, where the base directory serves.")]

@@ -58,7 +58,9 @@ internal sealed unsafe class ObserverCallback
         _handle = GCHandle.Alloc(this, GCHandleType.Weak);
     }
 
+#pragma warning disable MA0055 // The engine may call until the context is freed, which keeps this object alive: only then may the handle go.
     ~ObserverCallback() => _handle.Free();
+#pragma warning restore MA0055
 
     public static delegate* unmanaged[Cdecl]<lk_observation*, void*, int> Function => &OnObservation;
 

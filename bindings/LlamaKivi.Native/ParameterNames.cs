@@ -9,7 +9,7 @@ namespace LlamaKivi.Native;
 /// </summary>
 internal static partial class ParameterNames
 {
-    private static readonly FrozenDictionary<string, string> Names = new Dictionary<string, string>
+    private static readonly FrozenDictionary<string, string> Names = new Dictionary<string, string>(StringComparer.Ordinal)
     {
         ["n_ctx"] = "ContextSize",
         ["n_seq_max"] = "SeqMax",

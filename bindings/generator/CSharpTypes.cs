@@ -22,7 +22,7 @@ internal sealed class CSharpTypes(HeaderModel header)
     private readonly HashSet<string> _named =
         [.. header.Enums.Select(e => e.Name), .. header.Structs.Select(s => s.Name), .. header.OpaqueTypes];
 
-    private readonly Dictionary<string, HeaderCallback> _callbacks = header.Callbacks.ToDictionary(c => c.Name);
+    private readonly Dictionary<string, HeaderCallback> _callbacks = header.Callbacks.ToDictionary(c => c.Name, StringComparer.Ordinal);
 
     public string Of(string type, string where)
     {

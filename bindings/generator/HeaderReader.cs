@@ -19,7 +19,7 @@ internal sealed partial class HeaderReader(Clang clang, string headerPath)
         return new HeaderModel(
             ReadConstants(),
             [.. nodes.Where(node => Kind(node) == "EnumDecl").Select(ReadEnum)],
-            [.. nodes.Where(node => Kind(node) == "RecordDecl").Select(Name).Where(name => !defined.Contains(name)).Distinct()],
+            [.. nodes.Where(node => Kind(node) == "RecordDecl").Select(Name).Where(name => !defined.Contains(name)).Distinct(StringComparer.Ordinal)],
             [.. nodes.Where(node => Kind(node) == "TypedefDecl" && Type(node).Contains("(*)")).Select(ReadCallback)],
             [.. structs.Select(ReadStruct)],
             [.. nodes.Where(node => Kind(node) == "FunctionDecl").Select(ReadFunction)]);
@@ -45,7 +45,7 @@ internal sealed partial class HeaderReader(Clang clang, string headerPath)
         {
             File.WriteAllText(probePath, probe.ToString());
             JsonElement values = clang.Parse(probePath).Single(node => Name(node) == "lk_probe");
-            Dictionary<string, long> value = ReadEnum(values, withDocs: false).Members.ToDictionary(m => m.Name, m => m.Value);
+            Dictionary<string, long> value = ReadEnum(values, withDocs: false).Members.ToDictionary(m => m.Name, m => m.Value, StringComparer.Ordinal);
             return [.. header.Structs.Select(type => new StructLayout(
                 type.Name,
                 value[$"size__{type.Name}"],

@@ -70,7 +70,7 @@ static int Check(string root, (string Path, string Text)[] files)
             continue;
         }
 
-        int line = committed.AsSpan().CommonPrefixLength(generated);
+        int line = committed.AsSpan().CommonPrefixLength(generated, StringComparer.Ordinal);
         differing++;
         Console.Error.WriteLine($"{path}({line + 1}): differs from the generator's output");
         Console.Error.WriteLine($"  committed: {(line < committed.Length ? committed[line] : "(end of file)")}");

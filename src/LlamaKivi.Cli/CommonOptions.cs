@@ -65,8 +65,8 @@ internal sealed class CommonOptions
     {
         (null, _) => null,
         (_, not null) => throw new UsageException("-m and --synthetic are both given; specify only one"),
-        ({ } name, _) when !SyntheticModel.Names.Contains(name) => throw new UsageException($"--synthetic is '{name}'; the shapes are {string.Join(", ", SyntheticModel.Names)}"),
-        ({ } name, _) => parsed.GetValue(Weights) is { } weights && SyntheticModel.WeightTypes.Contains(weights)
+        ({ } name, _) when !SyntheticModel.Names.Contains(name, StringComparer.Ordinal) => throw new UsageException($"--synthetic is '{name}'; the shapes are {string.Join(", ", SyntheticModel.Names)}"),
+        ({ } name, _) => parsed.GetValue(Weights) is { } weights && SyntheticModel.WeightTypes.Contains(weights, StringComparer.Ordinal)
             ? SyntheticModel.Create(name, weights)
             : throw new UsageException($"--weights is '{parsed.GetValue(Weights)}'; the types are f16, q8_0 and q4_k_m"),
     };

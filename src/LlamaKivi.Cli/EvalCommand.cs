@@ -39,7 +39,7 @@ internal static class EvalCommand
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
             string path = parsed.GetValue(task)!;
             string[] chosen = parsed.GetValue(metrics)!.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
-            if (chosen.FirstOrDefault(m => !TaskEvaluator.MetricNames.Contains(m)) is { } unknown)
+            if (chosen.FirstOrDefault(m => !TaskEvaluator.MetricNames.Contains(m, StringComparer.Ordinal)) is { } unknown)
             {
                 throw new UsageException($"--metrics: '{unknown}' is not one of {string.Join(", ", TaskEvaluator.MetricNames)}");
             }

@@ -85,7 +85,7 @@ internal static class InspectCommand
 
         Terminal.Out.Write(tensors);
         Table types = new Table().Border(TableBorder.Simple).AddColumns("type", "tensors", "MiB");
-        foreach (IGrouping<string, GgufTensor> group in file.Tensors.GroupBy(Type))
+        foreach (IGrouping<string, GgufTensor> group in file.Tensors.GroupBy(Type, StringComparer.Ordinal))
         {
             types.AddRow(group.Key, group.Count().ToString(CultureInfo.InvariantCulture), Terminal.MiB(group.Sum(tensor => (double)tensor.Size)));
         }

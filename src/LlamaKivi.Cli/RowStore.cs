@@ -71,7 +71,7 @@ internal sealed class RowStore : IDisposable
             using JsonDocument document = JsonDocument.Parse(line);
             JsonElement row = document.RootElement;
             return new TaskResult(row.GetProperty("line").GetInt32(), row.GetProperty("output").GetString()!, [.. row.GetProperty("loglikelihoods").EnumerateArray().Select(l => l.GetDouble())],
-                new SortedDictionary<string, double>(row.GetProperty("scores").EnumerateObject().ToDictionary(s => s.Name, s => s.Value.GetDouble()), StringComparer.Ordinal));
+                new SortedDictionary<string, double>(row.GetProperty("scores").EnumerateObject().ToDictionary(s => s.Name, s => s.Value.GetDouble(), StringComparer.Ordinal), StringComparer.Ordinal));
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
         {

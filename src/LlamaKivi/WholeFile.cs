@@ -82,7 +82,7 @@ public static class WholeFile
         }
 
         // The superuser may write to read-only files, so the mode bits are checked.
-        bool readOnly = OperatingSystem.IsWindows() ? new FileInfo(target).IsReadOnly : (File.GetUnixFileMode(target) & AnyWrite) == 0;
+        bool readOnly = OperatingSystem.IsWindows() ? new FileInfo(target).IsReadOnly : (File.GetUnixFileMode(target) & AnyWrite) == UnixFileMode.None;
         try
         {
             if (!readOnly)

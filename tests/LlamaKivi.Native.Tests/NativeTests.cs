@@ -21,6 +21,7 @@ public class NativeTests(ITestOutputHelper output)
 
         var start = new ProcessStartInfo("ctest", ["--test-dir", build, "-C", "Release", "--output-on-failure", "--parallel", $"{Environment.ProcessorCount}"])
         {
+            UseShellExecute = false,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };

@@ -44,7 +44,7 @@ public sealed class SyntheticModel : IDisposable
             throw new ArgumentException($"'{name}' is not a shape; the shapes are {string.Join(", ", Names)}", nameof(name));
         }
 
-        if (!WeightTypes.Contains(weights))
+        if (!WeightTypes.Contains(weights, StringComparer.Ordinal))
         {
             throw new ArgumentException($"'{weights}' is not a weight type; the types are {string.Join(", ", WeightTypes)}", nameof(weights));
         }

@@ -76,7 +76,7 @@ public static partial class AnswerMetrics
 
     private static double F1(string[] a, string[] b) => Harmonic(a, b, static (x, y) =>
     {
-        Dictionary<string, int> left = y.GroupBy(w => w).ToDictionary(g => g.Key, g => g.Count());
+        Dictionary<string, int> left = y.GroupBy(w => w, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.Count(), StringComparer.Ordinal);
         return x.Count(w => left.TryGetValue(w, out int n) && n > 0 && --left[w] >= 0);
     });
 

@@ -155,7 +155,7 @@ public sealed class TaskEvaluator
         return batch.Select((row, i) =>
         {
             string output = Cut(Encoding.UTF8.GetString([.. bytes[i]])).Trim();
-            var scores = new SortedDictionary<string, double>(_options.Metrics.ToDictionary(m => m, m => Known[m](output, row.Row.Answers)), StringComparer.Ordinal);
+            var scores = new SortedDictionary<string, double>(_options.Metrics.ToDictionary(m => m, m => Known[m](output, row.Row.Answers), StringComparer.Ordinal), StringComparer.Ordinal);
             return new TaskResult(row.Row.Line, output, [], scores);
         });
     }

@@ -26,7 +26,7 @@ public sealed record TaskScore(string Name, string Metric, int Rows, double Mean
             return scores;
         }
 
-        string[] metrics = [.. runs[0].Rows.SelectMany(r => r.Scores.Keys).Distinct().Order(StringComparer.Ordinal)];
+        string[] metrics = [.. runs[0].Rows.SelectMany(r => r.Scores.Keys).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)];
         foreach (TaskRun run in runs)
         {
             foreach (string metric in metrics)

@@ -135,6 +135,7 @@ public partial class ChatSession
         using ContextCall call = executor.Context.Handle.Enter($"{nameof(ChatSession)}.{nameof(LoadSession)}");
         using LLamaContext.State before = executor.Context.GetState();
         StatefulExecutorBase.ExecutorBaseState executorBefore = executor.GetStateData();
+#pragma warning disable VSTHRD002, RS0030 // LLamaSharp's LoadSession is synchronous, and the executors of this library have finished when LoadState returns.
         try
         {
             executor.Context.LoadState(state.ContextState ?? new LLamaContext.State([]));
@@ -149,6 +150,7 @@ public partial class ChatSession
             executor.LoadState(executorBefore).GetAwaiter().GetResult();
             throw;
         }
+#pragma warning restore VSTHRD002, RS0030
 
         History = new ChatHistory(state.History);
         (HistoryTransform, InputTransformPipeline, OutputTransform) = (history, input, output);

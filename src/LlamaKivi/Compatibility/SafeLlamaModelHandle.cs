@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Text;
 using LlamaKivi.Exceptions;
@@ -39,7 +40,8 @@ public sealed class SafeLlamaModelHandle
     public int KVHeadCount => Weights.Model.Description.KvHeadCount;
 
     /// <summary>Architecture, parameter count and weight type on one line.</summary>
-    public string Description => $"{Weights.Model.Description.Architecture} {ParameterCount / 1e6:F1}M {Weights.Model.Description.WeightType}";
+    public string Description =>
+        string.Create(CultureInfo.InvariantCulture, $"{Weights.Model.Description.Architecture} {ParameterCount / 1e6:F1}M {Weights.Model.Description.WeightType}");
 
     /// <summary>Number of metadata entries in the file.</summary>
     public int MetadataCount => Weights.Model.Gguf.Entries.Count;
@@ -50,7 +52,18 @@ public sealed class SafeLlamaModelHandle
     /// <summary>RoPE frequency base.</summary>
     public float RopeFrequency => Weights.Model.Description.RopeFrequencyBase;
 
-    /// <summary>Whether the model has an encoder: always false.</summary>
+    /// <summary>What most of the weights are, as the file says; <see cref="LLamaFtype.GUESSED"/> if it does not.</summary>
+    public LLamaFtype FileType => Weights.Model.Gguf.GetValue("general.file_type") is { } value and not (string or bool)
+        ? (LLamaFtype)Convert.ToInt32(value, CultureInfo.InvariantCulture)
+        : LLamaFtype.GUESSED;
+
+    /// <summary>Layers that predict several tokens: no model of the engine has them.</summary>
+    public int LayerCountMtp => 0;
+
+    /// <summary>Whether the model writes text by diffusion: no model of the engine does.</summary>
+    public bool IsDiffusion => false;
+
+    /// <summary>Whether there is an encoder: no model of the engine has one.</summary>
     public bool HasEncoder => false;
 
     /// <summary>Whether the model has a decoder: always true.</summary>

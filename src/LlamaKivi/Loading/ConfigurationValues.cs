@@ -188,7 +188,7 @@ internal static class ConfigurationValues
     private static Dictionary<string, IConfigurationSection> Parts(IConfigurationSection section, IReadOnlyList<string> names, IReadOnlyList<string> required)
     {
         NoText(section, $"a section with {string.Join(", ", names)} is expected");
-        var parts = Children(section, names).ToDictionary(child => Name(child, names));
+        var parts = Children(section, names).ToDictionary(child => Name(child, names), StringComparer.Ordinal);
         return required.FirstOrDefault(name => !parts.ContainsKey(name)) is { } missing
             ? throw new InvalidOperationException($"'{section.Path}' has no {missing}; it needs {string.Join(" and ", required)}.")
             : parts;

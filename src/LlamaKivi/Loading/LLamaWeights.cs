@@ -20,7 +20,7 @@ public sealed partial class LLamaWeights : IDisposable
         Tokenizer = tokenizer;
         Metadata = model.Gguf.Entries
             .Where(entry => entry.Type != GgufValueType.Array)
-            .ToDictionary(entry => entry.Key, entry => Text(model.Gguf.GetValue(entry.Key)));
+            .ToDictionary(entry => entry.Key, entry => Text(model.Gguf.GetValue(entry.Key)), StringComparer.Ordinal);
     }
 
     /// <summary>Path of the model file.</summary>

@@ -115,7 +115,7 @@ public partial class LLamaTemplate
     {
         JinjaTemplate template = _template ?? throw new MissingTemplateException(
             $"'{_given}' is neither a template in the Jinja language nor the name of one; the names are {string.Join(", ", CommonTemplates.Names.Order(StringComparer.Ordinal))}.");
-        var own = new Dictionary<string, object?>
+        var own = new Dictionary<string, object?>(StringComparer.Ordinal)
         {
             ["tools"] = null,  // none and not undefined, as transformers has it
             ["documents"] = null,
@@ -123,10 +123,10 @@ public partial class LLamaTemplate
             ["bos_token"] = _bos,
             ["eos_token"] = _eos,
         };
-        var outside = new Dictionary<string, object?>(more ?? []);
+        var outside = new Dictionary<string, object?>(more ?? [], StringComparer.Ordinal);
         outside.TryAdd(
             "messages",
-            messages ?? _messages.Select(message => (object?)new Dictionary<string, object?> { ["role"] = message.Role, ["content"] = message.Content }));
+            messages ?? _messages.Select(message => (object?)new Dictionary<string, object?>(StringComparer.Ordinal) { ["role"] = message.Role, ["content"] = message.Content }));
         PromptText text = parseSpecialTokens || _marks is null
             ? new PromptText(template.Render(own.Where(item => !outside.ContainsKey(item.Key)).Concat(outside), cancellationToken: cancellationToken))
             : template.Render(own, outside, _marks.Value, cancellationToken: cancellationToken);

@@ -1,3 +1,4 @@
+using System.Globalization;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Tokenization;
@@ -94,7 +95,7 @@ internal sealed class Vocabulary
         long? id = _file.GetInteger(key);
         return id >= 0 && id < Size
             ? (int)id
-            : throw Bad($"{key} is {id?.ToString() ?? "not an integer"}, but token ids are 0 to {Size - 1}");
+            : throw Bad($"{key} is {id?.ToString(CultureInfo.InvariantCulture) ?? "not an integer"}, but token ids are 0 to {Size - 1}");
     }
 
     public bool Flag(string key, bool absent) => _file.Contains(key)

@@ -118,7 +118,7 @@ internal sealed class AnswerFormat
 
     /// <summary>Strings that are no text of the answer even where the vocabulary has a control token for them.</summary>
     public IEnumerable<string> Marks =>
-        Readers.SelectMany(reader => reader.Marks).Concat(Thoughts.SelectMany(marks => new[] { marks.Open, marks.Close })).Concat(IsHarmony ? HarmonyHeader.Marks : []).Distinct();
+        Readers.SelectMany(reader => reader.Marks).Concat(Thoughts.SelectMany(marks => new[] { marks.Open, marks.Close })).Concat(IsHarmony ? HarmonyHeader.Marks : []).Distinct(StringComparer.Ordinal);
 
     /// <summary>The format that a chat template shows.</summary>
     public static AnswerFormat Of(string template)

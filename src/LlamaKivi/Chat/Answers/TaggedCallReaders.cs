@@ -31,7 +31,7 @@ internal sealed class FunctionTagReader() : MarkedReader(Open, Close)
 
     private static CallRead ReadParameters(HeldText text, int at, string name, ToolSet tools)
     {
-        var arguments = new Dictionary<string, object?>();
+        var arguments = new Dictionary<string, object?>(StringComparer.Ordinal);
         while (text.StandsAt(at, Close) is not true)
         {
             if (text.StandsAt(at, OpenParameter) is not true)
@@ -110,7 +110,7 @@ internal sealed class ToolCallTagReader() : MarkedJsonReader(Open, Close)
             return CallRead.None;
         }
 
-        var arguments = new Dictionary<string, object?>();
+        var arguments = new Dictionary<string, object?>(StringComparer.Ordinal);
         at = text.SkipSpace(end);
         while (at == text.Length || text.StandsAt(at, Close) is not true)
         {

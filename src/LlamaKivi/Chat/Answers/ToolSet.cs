@@ -12,7 +12,7 @@ internal sealed class ToolSet
 
     private readonly Dictionary<string, AIFunctionDeclaration> _tools;
 
-    public ToolSet(IEnumerable<AIFunctionDeclaration> tools) => _tools = tools.DistinctBy(tool => tool.Name).ToDictionary(tool => tool.Name, StringComparer.Ordinal);
+    public ToolSet(IEnumerable<AIFunctionDeclaration> tools) => _tools = tools.DistinctBy(tool => tool.Name, StringComparer.Ordinal).ToDictionary(tool => tool.Name, StringComparer.Ordinal);
 
     public static ToolSet Empty { get; } = new([]);
 
@@ -59,8 +59,8 @@ internal sealed class ToolSet
         switch (value.ValueKind)
         {
             case JsonValueKind.Object:
-                arguments = value.EnumerateObject().GroupBy(item => item.Name).ToDictionary(
-                    item => item.Key, item => item.Last().Value is { ValueKind: not JsonValueKind.Null } given ? (object?)given.Clone() : null);
+                arguments = value.EnumerateObject().GroupBy(item => item.Name, StringComparer.Ordinal).ToDictionary(
+                    item => item.Key, item => item.Last().Value is { ValueKind: not JsonValueKind.Null } given ? (object?)given.Clone() : null, StringComparer.Ordinal);
                 return true;
             case JsonValueKind.String when string.IsNullOrWhiteSpace(value.GetString()):
                 return true;

@@ -42,7 +42,7 @@ internal static class ChatMessages
     /// <param name="argumentsAreText">Whether the arguments of calls are JSON texts, as OpenAI's API has them; otherwise they are values.</param>
     public static IEnumerable<object?> ToTemplate(IReadOnlyList<ChatMessage> messages, bool argumentsAreText)
     {
-        var names = new Dictionary<string, string>();  // [call id]
+        var names = new Dictionary<string, string>(StringComparer.Ordinal);  // [call id]
         foreach (ChatMessage message in messages)
         {
             foreach (FunctionCallContent call in message.Contents.OfType<FunctionCallContent>())
@@ -71,7 +71,7 @@ internal static class ChatMessages
             message,
             content => content is TextContent or UsageContent || (message.Role == ChatRole.Assistant && content is TextReasoningContent or FunctionCallContent),
             "text, and thoughts and calls of tools of the assistant");
-        var variables = new Dictionary<string, object?> { ["role"] = message.Role.Value, ["content"] = message.Text };
+        var variables = new Dictionary<string, object?>(StringComparer.Ordinal) { ["role"] = message.Role.Value, ["content"] = message.Text };
         if (message.AuthorName is { Length: > 0 } author)
         {
             variables["name"] = author;
@@ -86,11 +86,11 @@ internal static class ChatMessages
         FunctionCallContent[] calls = [.. message.Contents.OfType<FunctionCallContent>()];
         if (calls.Length > 0)
         {
-            variables["tool_calls"] = calls.Select(call => (object?)new Dictionary<string, object?>
+            variables["tool_calls"] = calls.Select(call => (object?)new Dictionary<string, object?>(StringComparer.Ordinal)
             {
                 ["id"] = call.CallId,
                 ["type"] = "function",
-                ["function"] = new Dictionary<string, object?>
+                ["function"] = new Dictionary<string, object?>(StringComparer.Ordinal)
                 {
                     ["name"] = call.Name,
                     ["arguments"] = argumentsAreText ? ChatJson.ToText(ChatJson.ToElement(Arguments(call), "")) : Arguments(call),
@@ -101,12 +101,12 @@ internal static class ChatMessages
         return variables;
     }
 
-    private static Dictionary<string, object?> Arguments(FunctionCallContent call) => (call.Arguments ?? new Dictionary<string, object?>()).ToDictionary(
-        item => item.Key, item => (object?)ChatJson.ToElement(item.Value, $"The argument '{item.Key}' of the call '{call.Name}'"));
+    private static Dictionary<string, object?> Arguments(FunctionCallContent call) => (call.Arguments ?? new Dictionary<string, object?>(StringComparer.Ordinal)).ToDictionary(
+        item => item.Key, item => (object?)ChatJson.ToElement(item.Value, $"The argument '{item.Key}' of the call '{call.Name}'"), StringComparer.Ordinal);
 
     private static Dictionary<string, object?> Result(FunctionResultContent result, string? name)
     {
-        var variables = new Dictionary<string, object?> { ["role"] = "tool", ["tool_call_id"] = result.CallId, ["content"] = ResultText(result, name) };
+        var variables = new Dictionary<string, object?>(StringComparer.Ordinal) { ["role"] = "tool", ["tool_call_id"] = result.CallId, ["content"] = ResultText(result, name) };
         if (name is not null)
         {
             variables["name"] = name;

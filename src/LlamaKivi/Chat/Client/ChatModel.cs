@@ -12,7 +12,7 @@ internal sealed class ChatModel
         Weights = weights;
         Templates = new ChatTemplate.Cache(weights);
         string file = Path.GetFileName(weights.ModelPath);
-        Names = [.. new[] { weights.Metadata.GetValueOrDefault("general.name"), Path.GetFileNameWithoutExtension(file), file }.Where(name => !string.IsNullOrEmpty(name)).Distinct()!];
+        Names = [.. new[] { weights.Metadata.GetValueOrDefault("general.name"), Path.GetFileNameWithoutExtension(file), file }.Where(name => !string.IsNullOrEmpty(name)).Distinct(StringComparer.Ordinal)!];
         Metadata = new ChatClientMetadata(ProviderName, defaultModelId: Names[0]);
     }
 

@@ -89,7 +89,7 @@ internal sealed class ChatRequest
     /// <exception cref="NotSupportedException">The template does not read an option; the message names it.</exception>
     public Dictionary<string, object?> TemplateVariables(TemplateText? template)
     {
-        var variables = new Dictionary<string, object?>();
+        var variables = new Dictionary<string, object?>(StringComparer.Ordinal);
         foreach ((string name, object? value) in AdditionalProperties)
         {
             variables[name] = template?.Reads(name) == true

@@ -39,7 +39,8 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
         IEnumerable<ChatMessage> messages, ChatOptions? options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _disposal.Token);
-        await using IAsyncEnumerator<ChatResponseUpdate> updates = RespondAsync(messages, options, either.Token).GetAsyncEnumerator(CancellationToken.None);
+        IAsyncEnumerator<ChatResponseUpdate> updates = RespondAsync(messages, options, either.Token).GetAsyncEnumerator(CancellationToken.None);
+        await using ConfiguredAsyncDisposable ending = updates.ConfigureAwait(false);
         while (true)
         {
             try
@@ -55,7 +56,9 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
             }
             catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException && _disposal.IsCancellationRequested)
             {
+#pragma warning disable MA0054 // ObjectDisposedException takes the object's name or an inner exception, not both.
                 throw new ObjectDisposedException(typeof(IChatClient).FullName);
+#pragma warning restore MA0054
             }
 
             yield return updates.Current;

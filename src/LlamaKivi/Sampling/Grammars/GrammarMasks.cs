@@ -99,7 +99,7 @@ internal sealed class GrammarMasks
     public static GrammarException TooAmbiguous(CompiledGrammar grammar, GrammarStates states, string where)
     {
         IReadOnlyList<GrammarPlace> places = states.Last is { } last && last.Places.Length >= states.Pending.Count ? last.Places : states.Pending;
-        GrammarBuilder.Rule? most = places.Count == 0 ? null : places.Select(place => OriginOf(grammar, place)).GroupBy(rule => rule.Origin ?? rule.Name).MaxBy(group => group.Count())!.First();
+        GrammarBuilder.Rule? most = places.Count == 0 ? null : places.Select(place => OriginOf(grammar, place)).GroupBy(rule => rule.Origin ?? rule.Name, StringComparer.Ordinal).MaxBy(group => group.Count())!.First();
         return most?.Origin is { } origin
             ? new GrammarException(
                 $"The schema is too ambiguous {where}: finding the tokens that may come next takes too long; most of it for {(origin.Length > 0 ? origin : "#")}, where a text can be at {places.Count} places at once. " +

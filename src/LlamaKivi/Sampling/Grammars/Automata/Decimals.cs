@@ -6,7 +6,7 @@ namespace LlamaKivi.Sampling.Grammars.Automata;
 /// <summary>A decimal number of any size.</summary>
 /// <param name="Value">The number times ten to the power of the scale.</param>
 /// <param name="Scale">Digits behind the point.</param>
-internal readonly record struct Decimals(BigInteger Value, int Scale)
+internal readonly record struct Decimals(BigInteger Value, int Scale) : IComparable<Decimals>
 {
     private const int MaxExponent = 400;
 

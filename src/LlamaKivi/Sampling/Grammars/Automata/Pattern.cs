@@ -106,7 +106,7 @@ internal sealed class Pattern
     // A state is the nodes that a text may be at; below zero: after the end of the text was demanded.
     private Automaton? Determine(int start)
     {
-        var known = new Dictionary<string, int[]>();
+        var known = new Dictionary<string, int[]>(StringComparer.Ordinal);
         return Automaton.Explore(
             Name(Closure([start], isStart: true)),
             state =>

@@ -51,7 +51,7 @@ internal sealed class GbnfRules
     /// <returns>The grammar, whose root is "root"; null: no text fits.</returns>
     public Grammar? Write(Gbnf root)
     {
-        Dictionary<string, (Gbnf Body, string Origin)> rules = new(_rules) { ["root"] = (root, "#") };
+        Dictionary<string, (Gbnf Body, string Origin)> rules = new(_rules, StringComparer.Ordinal) { ["root"] = (root, "#") };
         HashSet<string> finite = Finite(rules);
         if (!finite.Contains("root"))
         {
@@ -59,7 +59,7 @@ internal sealed class GbnfRules
         }
 
         var text = new StringBuilder();
-        var origins = new Dictionary<string, string>();
+        var origins = new Dictionary<string, string>(StringComparer.Ordinal);
         var open = new Queue<string>(["root"]);
         while (open.TryDequeue(out string? name))
         {
@@ -84,8 +84,8 @@ internal sealed class GbnfRules
     // The rules that a text of some length fits: one that can only go on forever fits none.
     private static HashSet<string> Finite(Dictionary<string, (Gbnf Body, string Origin)> rules)
     {
-        var finite = new HashSet<string>();
-        var users = new Dictionary<string, List<string>>();
+        var finite = new HashSet<string>(StringComparer.Ordinal);
+        var users = new Dictionary<string, List<string>>(StringComparer.Ordinal);
         foreach ((string name, (Gbnf body, _)) in rules)
         {
             foreach (string reference in body.References())

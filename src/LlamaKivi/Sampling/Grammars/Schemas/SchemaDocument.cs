@@ -29,7 +29,7 @@ internal sealed class SchemaDocument(JsonElement root)
             Add(part, []);
         }
 
-        return never ? null : new SchemaSet([.. found.DistinctBy(part => part.Path)]);
+        return never ? null : new SchemaSet([.. found.DistinctBy(part => part.Path, StringComparer.Ordinal)]);
 
         void Add(SchemaPart part, HashSet<string> trail)
         {
@@ -131,7 +131,7 @@ internal sealed class SchemaDocument(JsonElement root)
 
     private Dictionary<string, SchemaPart> Anchors()
     {
-        var anchors = new Dictionary<string, SchemaPart>();
+        var anchors = new Dictionary<string, SchemaPart>(StringComparer.Ordinal);
         var open = new Stack<SchemaPart>([Root]);
         while (open.TryPop(out SchemaPart part))
         {

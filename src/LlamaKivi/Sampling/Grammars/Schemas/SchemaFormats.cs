@@ -33,7 +33,7 @@ internal static class SchemaFormats
     private const string Date = $"(?:{Years}-{Days}|{LeapYears}-02-29)";
     private static readonly string Six = string.Join('|', Compressed());
 
-    private static readonly Dictionary<string, string> Patterns = new()
+    private static readonly Dictionary<string, string> Patterns = new(StringComparer.Ordinal)
     {
         ["date"] = Date,
         ["time"] = Clock,
@@ -58,7 +58,7 @@ internal static class SchemaFormats
     };
 
     // Patterns that System.Text.Json writes for types that cannot read all of their texts.
-    private static readonly Dictionary<string, string> Written = new()
+    private static readonly Dictionary<string, string> Written = new(StringComparer.Ordinal)
     {
         [@"^-?(\d+\.)?\d{2}:\d{2}:\d{2}(\.\d{1,7})?$"] = "-?(?:[1-9][0-9]{0,6}\\.)?(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,7})?",  // TimeSpan
         [@"^\d+(\.\d+){1,3}$"] = "(?:0|[1-9][0-9]{0,8})(?:\\.(?:0|[1-9][0-9]{0,8})){1,3}",  // Version
@@ -70,7 +70,7 @@ internal static class SchemaFormats
     // Formats that say what a text is for, not how it is written.
     private static readonly HashSet<string> Free = ["password", "binary", "textarea", "multiline", "html", "markdown", "text", "phone"];
 
-    private static readonly ConcurrentDictionary<string, Automaton> Automata = new();
+    private static readonly ConcurrentDictionary<string, Automaton> Automata = new(StringComparer.Ordinal);
 
     public static IEnumerable<string> Names => Patterns.Keys;
 

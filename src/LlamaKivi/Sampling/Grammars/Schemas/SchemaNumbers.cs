@@ -16,7 +16,7 @@ internal sealed class SchemaNumbers(JsonSchemaGrammar grammar, SchemaSet set, bo
     private static readonly Decimals MaxNumber = new(BigInteger.Pow(10, 28) - 1, 0);
 
     // Formats that OpenAPI and its .NET writers give to numbers.
-    private static readonly Dictionary<string, (BigInteger Low, BigInteger High)> Formats = new()
+    private static readonly Dictionary<string, (BigInteger Low, BigInteger High)> Formats = new(StringComparer.Ordinal)
     {
         ["int8"] = (sbyte.MinValue, sbyte.MaxValue),
         ["uint8"] = (byte.MinValue, byte.MaxValue),

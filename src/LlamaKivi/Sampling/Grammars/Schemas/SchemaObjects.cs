@@ -53,10 +53,10 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
     // The properties that schemas describe or require. What names a type comes first: readers choose the type by it.
     private List<Property> Properties()
     {
-        var required = new HashSet<string>(set.With("required").SelectMany(part => part.List("required").Select(name => part.Text(name, "required"))));
-        string[] described = [.. set.With("properties").SelectMany(part => part.Object("properties").EnumerateObject().Select(property => property.Name)).Concat(ListedNames()).Distinct()];
+        var required = new HashSet<string>(set.With("required").SelectMany(part => part.List("required").Select(name => part.Text(name, "required"))), StringComparer.Ordinal);
+        string[] described = [.. set.With("properties").SelectMany(part => part.Object("properties").EnumerateObject().Select(property => property.Name)).Concat(ListedNames()).Distinct(StringComparer.Ordinal)];
         var properties = new List<Property>();
-        foreach (string name in described.Concat(required).Distinct().OrderBy(name => name.StartsWith('$') ? 0 : 1))
+        foreach (string name in described.Concat(required).Distinct(StringComparer.Ordinal).OrderBy(name => name.StartsWith('$') ? 0 : 1))
         {
             SchemaPart[] parts = [.. SchemaProperties.ValueParts(set, name)];
             bool isAllowed = described.Contains(name) || (!IsClosed(parts) && !Array.Exists(parts, part => part.Element.ValueKind == JsonValueKind.False));

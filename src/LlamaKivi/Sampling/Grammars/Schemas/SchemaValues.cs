@@ -15,7 +15,7 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
         SchemaPart part = set.Parts.First(part => part.Has("const") || part.Has("enum"));
         JsonElement[] values = part.TryGet("const", out JsonElement constant) ? [constant] : part.Choices("enum");
         SchemaSet others = new([.. set.Parts.Select(other => other.Path == part.Path ? other with { Chosen = other.Chosen + Listing } : other)]);
-        return [.. values.Where(value => Fits(value, others)).DistinctBy(TextOf)];
+        return [.. values.Where(value => Fits(value, others)).DistinctBy(TextOf, StringComparer.Ordinal)];
     }
 
     /// <summary>A value as a model writes it by itself.</summary>

@@ -106,7 +106,7 @@ internal static class TypeBounds
         }
         else if (!node.ContainsKey("enum"))
         {
-            string[] values = [.. Enum.GetValuesAsUnderlyingType(type).Cast<object>().Select(value => Convert.ToString(value, CultureInfo.InvariantCulture)!).Distinct()];
+            string[] values = [.. Enum.GetValuesAsUnderlyingType(type).Cast<object>().Select(value => Convert.ToString(value, CultureInfo.InvariantCulture)!).Distinct(StringComparer.Ordinal)];
             node["enum"] = new JsonArray([.. values.Select(value => JsonNode.Parse(value)), .. Has(node, "null") ? new JsonNode?[] { null } : []]);
         }
     }

@@ -78,9 +78,9 @@ internal static class SequenceMethods
             string text = source.GetString(bytes);
             return errors == "ignore" ? text.Replace("\ufffd", "", StringComparison.Ordinal) : text;
         }
-        catch (DecoderFallbackException)
+        catch (DecoderFallbackException e)
         {
-            throw new TemplateException($"The bytes are no text in {encoding}.");
+            throw new TemplateException($"The bytes are no text in {encoding}.", e);
         }
     }
 }

@@ -177,7 +177,7 @@ internal static class StrMethods
         }
         catch (EncoderFallbackException e)
         {
-            throw new TemplateException($"The text has a character that {encoding} has not: U+{(int)e.CharUnknown:X4}.");
+            throw new TemplateException($"The text has a character that {encoding} has not: U+{(int)e.CharUnknown:X4}.", e);
         }
 
         static EncoderFallback Fallback(string errors) => errors switch
