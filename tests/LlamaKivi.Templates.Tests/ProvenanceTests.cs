@@ -17,22 +17,28 @@ public class ProvenanceTests
         [.. Enumerable.Range(0, text.Value.Length).Where(i => text.Value.AsSpan(i).StartsWith(name) && text.Allows(id, i, name.Length))];
 
     [Theory]
-    [InlineData("expressions.jsonl")]
-    [InlineData("generated.jsonl")]
-    public void Templates_write_the_same_text(string file)
+    [InlineData("expressions.jsonl", 5)]
+    [InlineData("generated.jsonl", 300)]
+    public void Templates_write_the_same_text(string file, int atLeast)
     {
         using StreamReader given = Cases.Open("variables.json");
         // Letters of the texts, and of the parts that templates look for in them, become characters that special tokens begin and end with.
         static string Edged(string text) => text.Replace('o', '<').Replace('l', '|').Replace('b', '[').Replace('d', '>');
         Dictionary<string, object?> variables = Cases.Variables(
-            JsonDocument.Parse(Regex.Replace(given.ReadToEnd(), "(?<=: |[[] ?|, )\"[^\"\\\\]*\"(?!:)", match => Edged(match.Value))).RootElement);
+            JsonDocument.Parse(Regex.Replace(given.ReadToEnd(), "(?<=[:,[]\\s*)\"[^\"\\\\]*\"(?!:)", match => Edged(match.Value))).RootElement);
         using StreamReader cases = Cases.Open(file);
         var differences = new List<string>();
+        int tracked = 0;
         foreach (JsonElement item in Cases.Read(cases))
         {
             string source = Regex.Replace(item.GetProperty("template").GetString()!, "'(o|l|ll|lo|or|b|d|ld|Hello|World|Hello World|bob|Al|deep)'", match => Edged(match.Value));
             string plain = Try(() => new JinjaTemplate(source).Render(variables, new Cases.FixedTime()));
-            string kept = Try(() => new JinjaTemplate(source).Render([], variables, Marks, new Cases.FixedTime()).Value);
+            string kept = Try(() =>
+            {
+                PromptText text = new JinjaTemplate(source).Render([], variables, Marks, new Cases.FixedTime());
+                tracked += Enumerable.Range(0, text.Value.Length).Any(i => !text.Allows(0, i, 1)) ? 1 : 0;
+                return text.Value;
+            });
             if (Cases.Address().Replace(plain, "0x") != Cases.Address().Replace(kept, "0x"))
             {
                 differences.Add($"{source}\n  plain: {JsonSerializer.Serialize(plain)}\n  kept:  {JsonSerializer.Serialize(kept)}");
@@ -40,6 +46,7 @@ public class ProvenanceTests
         }
 
         Assert.True(differences.Count == 0, $"{differences.Count} differ:\n{string.Join('\n', differences.Take(20))}");
+        Assert.True(tracked >= atLeast, $"{tracked} texts had characters from outside");
 
         static string Try(Func<string> render)
         {
@@ -111,6 +118,7 @@ public class ProvenanceTests
     [InlineData("c[0] == '<' and c[-1] == ']' and c | first == '<'")]
     [InlineData("c < '=' and c > ';'")]
     [InlineData("c | length == 23")]
+    [InlineData("c.isascii() and c.isprintable()")]
     public void A_template_sees_what_a_text_says(string condition) =>
         Assert.Equal("yes", Render("{{ 'yes' if " + condition + " else 'no' }}", ("c", "<t>a</think>b<|end|>[x]")).Value);
 

@@ -13,9 +13,9 @@ public static class LLamaExecutorExtensions
         this ILLamaExecutor executor, IHistoryTransform? historyTransform = null, ITextStreamTransform? outputTransform = null) =>
         executor.AsChatClient(new ChatClientOptions { HistoryTransform = historyTransform, OutputTransform = outputTransform });
 
-    /// <inheritdoc cref="AsChatClient(ILLamaExecutor, IHistoryTransform?, ITextStreamTransform?)"/>
-    /// <param name="executor">Reads and writes. One call at a time.</param>
-    /// <param name="options">How the client works.</param>
+    /// <summary>Wraps an executor as a chat client with options.</summary>
+    /// <param name="executor">The executor. It serves one call at a time.</param>
+    /// <param name="options">Options of the client.</param>
     public static IChatClient AsChatClient(this ILLamaExecutor executor, ChatClientOptions options) =>
         new ExecutorChatClient(executor ?? throw new ArgumentNullException(nameof(executor)), options ?? throw new ArgumentNullException(nameof(options)));
 }

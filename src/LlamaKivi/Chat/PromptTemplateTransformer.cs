@@ -18,8 +18,8 @@ public class PromptTemplateTransformer(LLamaWeights model, bool withAssistant = 
     }
 
     /// <summary>
-    /// Whether a <see cref="ChatSession"/> reads names of special tokens in messages as these tokens, as in llama.cpp. Otherwise, and by default, they are text, and only the template's
-    /// own marks are special tokens.
+    /// Whether names of special tokens in messages become these tokens in a <see cref="ChatSession"/> or chat client, as in llama.cpp. By default they are plain text: only the template
+    /// itself writes special tokens.
     /// </summary>
     public bool ParseSpecialTokens { get; init; }
 

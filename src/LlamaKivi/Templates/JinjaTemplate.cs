@@ -56,10 +56,10 @@ public sealed class JinjaTemplate
         return Run(Begin(variables, [], null, time ?? TimeProvider.System, cancellationToken));
     }
 
-    /// <summary>Fills the template in, and tells its own text from that of the variables.</summary>
+    /// <summary>Renders the template and tracks which text comes from outside of it.</summary>
     /// <param name="own">Variables that are the template's own, such as bos_token.</param>
-    /// <param name="outside">The other variables, of which one may take the place of an own one.</param>
-    /// <param name="marks">The special tokens that outside text is no part of.</param>
+    /// <param name="outside">The other variables; they replace own ones of the same name.</param>
+    /// <param name="marks">Special tokens that text from outside must not become.</param>
     /// <param name="time">What strftime_now reads; null: the system's clock.</param>
     /// <param name="cancellationToken">Stops it.</param>
     /// <inheritdoc cref="Render(IEnumerable{KeyValuePair{string, object?}}, TimeProvider?, CancellationToken)" path="/exception"/>

@@ -96,8 +96,8 @@ public partial class LLamaTemplate
 
     /// <summary>The text of the messages, in UTF-8.</summary>
     /// <remarks>
-    /// A BOS that the template writes is left out where reading the text would put another before it. The text does not say which of its parts the messages gave: where it is encoded with
-    /// special tokens, names of them in messages are such tokens, too. Chat clients and <see cref="Transformers.PromptTemplateTransformer"/> in a <see cref="ChatSession"/> tell them apart.
+    /// A BOS that the template writes is left out where reading the text would put another before it. The text does not tell messages from the template: encoded with parseSpecial,
+    /// names of special tokens in messages become these tokens. Chat clients, and sessions with <see cref="Transformers.PromptTemplateTransformer"/>, tell them apart.
     /// </remarks>
     /// <exception cref="MissingTemplateException">What was given is neither a template nor the name of one.</exception>
     /// <exception cref="TemplateException">The template refuses the messages; the message is the template's own.</exception>
@@ -105,10 +105,10 @@ public partial class LLamaTemplate
 
     internal string Render(CancellationToken cancellationToken = default) => Render(null, null, parseSpecialTokens: true, cancellationToken).Value;
 
-    /// <summary>The text of messages.</summary>
+    /// <summary>Renders messages.</summary>
     /// <param name="more">Variables of the template beside the messages.</param>
     /// <param name="messages">The messages; null: those that were added.</param>
-    /// <param name="parseSpecialTokens">Whether special tokens are read from messages and variables, too; otherwise the text knows its origin. A template of no model does not.</param>
+    /// <param name="parseSpecialTokens">True: special tokens may be matched anywhere. False: only in the template's own text, which needs a model's vocabulary.</param>
     /// <param name="cancellationToken">Stops it.</param>
     internal PromptText Render(
         IEnumerable<KeyValuePair<string, object?>>? more, IEnumerable<object?>? messages, bool parseSpecialTokens, CancellationToken cancellationToken)

@@ -1,21 +1,21 @@
 namespace LlamaKivi.Tokenization;
 
-/// <summary>A prompt that knows which of its characters are no part of a special token.</summary>
+/// <summary>A prompt with the places where no special token may be matched.</summary>
 internal sealed class PromptText
 {
-    private readonly int[] _plain;  // in order
+    private readonly int[] _plain;  // ascending
     private readonly SpecialMarks? _marks;
 
-    /// <summary>A text in which the name of every special token is that token.</summary>
+    /// <summary>A prompt in which special tokens are matched anywhere.</summary>
     public PromptText(string value)
         : this(value, [], null)
     {
     }
 
-    /// <summary>A text of which some characters come from outside of its template.</summary>
+    /// <summary>A prompt with characters from outside of its template.</summary>
     /// <param name="value">The text.</param>
-    /// <param name="plain">Places of these characters, in order. Only those that a special token could begin or end with are needed.</param>
-    /// <param name="marks">The tokens that are not read where such a character is.</param>
+    /// <param name="plain">Indices of such characters, ascending; those that a special token begins or ends with suffice.</param>
+    /// <param name="marks">Tokens that are not matched over such a character.</param>
     public PromptText(string value, int[] plain, SpecialMarks? marks)
     {
         Value = value;
@@ -25,7 +25,7 @@ internal sealed class PromptText
 
     public string Value { get; }
 
-    /// <summary>Whether a special token may be read at a place.</summary>
+    /// <summary>Whether a special token may be matched at an index.</summary>
     public bool Allows(int id, int start, int length)
     {
         if (_plain.Length == 0 || _marks?.Contains(id) != true)
@@ -38,6 +38,6 @@ internal sealed class PromptText
         return at == _plain.Length || _plain[at] >= start + length;
     }
 
-    /// <summary>The text from a place on.</summary>
+    /// <summary>The part of the prompt from an index on.</summary>
     public PromptText From(int start) => start == 0 ? this : new(Value[start..], [.. _plain.Where(at => at >= start).Select(at => at - start)], _marks);
 }

@@ -3,13 +3,13 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Tokenization;
 
-/// <summary>The special tokens that only a chat template may write: control tokens, and user-defined ones that the template has in it as marks.</summary>
-/// <remarks>User-defined tokens that the template does not write, such as runs of spaces, are ordinary vocabulary and are found in any text.</remarks>
+/// <summary>The special tokens that only a chat template may write: control tokens, and user-defined tokens in brackets that its source contains.</summary>
+/// <remarks>Other user-defined tokens, such as runs of spaces, are ordinary vocabulary and are matched in any text.</remarks>
 internal sealed class SpecialMarks
 {
     private readonly HashSet<int> _ids = [];
 
-    /// <summary>The tokens of a vocabulary that are marks.</summary>
+    /// <summary>Selects the tokens of a vocabulary.</summary>
     /// <param name="tokenizer">The vocabulary.</param>
     /// <param name="template">The template's source; null: there is none.</param>
     public SpecialMarks(Tokenizer tokenizer, string? template)
@@ -18,7 +18,7 @@ internal sealed class SpecialMarks
     {
     }
 
-    /// <summary>Takes the marks.</summary>
+    /// <summary>Takes the given tokens.</summary>
     public SpecialMarks(IEnumerable<(int Id, string Name)> tokens)
     {
         var edges = new HashSet<char>();
@@ -40,10 +40,10 @@ internal sealed class SpecialMarks
         Wholes = [.. wholes];
     }
 
-    /// <summary>Characters other than letters, digits and spaces that such tokens begin and end with.</summary>
+    /// <summary>First and last characters of the names that begin and end with neither a letter, a digit nor a space.</summary>
     public SearchValues<char> Edges { get; }
 
-    /// <summary>Names of such tokens that begin or end otherwise.</summary>
+    /// <summary>The other names. They are tracked only where a text contains a whole name, because their first and last characters are common in texts.</summary>
     public IReadOnlyList<string> Wholes { get; }
 
     public bool Contains(int id) => _ids.Contains(id);

@@ -135,6 +135,30 @@ public sealed class ChatProvenanceTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
+    public void Only_a_transform_of_the_program_writes_special_tokens_from_messages()
+    {
+        ChatMessage[] messages = [new(ChatRole.User, $"A{Mark}")];
+        int Count(IHistoryTransform transform, bool parse = false) => Marks(Weights, Weights.Tokenizer.Encode(
+            ChatPrompt.Write(new ChatTemplate.Cache(Weights), new ChatClientOptions { HistoryTransform = transform, ParseSpecialTokens = parse }, messages, new ChatRequest(null, ["model"], null!), Token).Text,
+            addBos: false));
+        Assert.Equal(2, Count(new PromptTemplateTransformer(Weights)));
+        Assert.Equal(3, Count(new PromptTemplateTransformer(Weights), parse: true));
+        Assert.Equal(3, Count(new PromptTemplateTransformer(Weights) { ParseSpecialTokens = true }));
+        Assert.Equal(0, Count(new LLamaTransforms.DefaultHistoryTransform()));
+        Assert.Equal(1, Count(new LLamaTransforms.DefaultHistoryTransform(), parse: true));
+        Assert.Equal(2, Count(new OwnTransform()));
+    }
+
+    private sealed class OwnTransform : IHistoryTransform
+    {
+        public string HistoryToText(ChatHistory history) => string.Concat(history.Messages.Select(message => message.Content + Mark));
+
+        public ChatHistory TextToHistory(AuthorRole role, string text) => new([new ChatHistory.Message(role, text)]);
+
+        public IHistoryTransform Clone() => this;
+    }
+
+    [Fact]
     public async Task The_next_turn_reads_only_what_is_new()
     {
         using LLamaContext context = Weights.CreateContext(ToolModels.Params());

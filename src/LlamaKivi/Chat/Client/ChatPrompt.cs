@@ -53,7 +53,7 @@ internal sealed record ChatPrompt(PromptText Text, AnswerFormat Format, ThoughtM
         return Of(templates, template, Transformed(templates, transform, history, options.ParseSpecialTokens));
     }
 
-    // What another's transform writes is text of the program: it may put special tokens anywhere.
+    // A custom transform belongs to the program and may write special tokens anywhere.
     private static PromptText Transformed(ChatTemplate.Cache templates, IHistoryTransform? transform, ChatHistory history, bool parseSpecialTokens)
     {
         if (transform?.GetType() == typeof(PromptTemplateTransformer))

@@ -44,16 +44,16 @@ internal sealed class Budget
         Keys = new KeyComparer(this);
     }
 
-    /// <summary>Tells outside text from the template's own; null: nobody asks.</summary>
+    /// <summary>Tracks text from outside of the template; null: not tracked.</summary>
     public Provenance? Provenance { get; }
 
     /// <summary>Compares the keys of dictionaries within this budget.</summary>
     public KeyComparer Keys { get; }
 
-    /// <summary>A text as it is compared and searched: without the stand-ins of <see cref="Provenance"/>, of the same length.</summary>
+    /// <summary>A text without the stand-ins of <see cref="Provenance"/>, of the same length: the form in which texts are compared and searched.</summary>
     public string Meant(string text) => Provenance is null ? text : Provenance.Meant(text);
 
-    /// <summary>Characters to look for in a text as it is.</summary>
+    /// <summary>A set of characters with their stand-ins, to look for in a text that may have either.</summary>
     public string MeantOrStandIns(string characters) => Provenance is null ? characters : Provenance.WithStandIns(characters);
 
     /// <summary>Allows what a text of this length needs: one that the caller gives, or one that was written.</summary>

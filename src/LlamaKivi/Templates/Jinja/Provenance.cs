@@ -2,20 +2,20 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Tells which characters of a rendered text come from outside of the template. Of one rendering.</summary>
+/// <summary>Tracks which characters of a rendered text come from outside of the template. One instance per rendering.</summary>
 /// <remarks>
-/// Only characters that special tokens begin or end with matter. In outside text they are written as stand-ins while the template is rendered: noncharacters of Unicode,
-/// one per character, so that texts keep their length. Comparisons, searches and escapes of the evaluator see the characters that are meant, and what they cut out of a text stays marked.
+/// Tracked are the characters that special tokens begin and end with. During the rendering, a stand-in takes the place of each of them in outside text: a Unicode noncharacter.
+/// One stand-in per character keeps the length of texts. The evaluator compares, searches and escapes the characters meant; texts cut or copied from others keep their stand-ins.
 /// </remarks>
 internal sealed class Provenance(SpecialMarks marks)
 {
     private const char First = '\ufdd0';
     private const char Last = '\ufdef';
 
-    // 32, more than vocabularies need. By stand-in, less First.
+    // [stand-in - First]. There are 32 stand-ins; special tokens of published vocabularies begin and end with fewer than ten characters.
     private readonly List<char> _meant = [];
 
-    /// <summary>A text from outside, with stand-ins.</summary>
+    /// <summary>Puts stand-ins into a text from outside.</summary>
     public string Mark(string text)
     {
         if (text.AsSpan().IndexOfAny(marks.Edges) < 0 && !HasStandIns(text) && !marks.Wholes.Any(name => text.Contains(name, StringComparison.Ordinal)))
@@ -26,7 +26,7 @@ internal sealed class Provenance(SpecialMarks marks)
         char[] marked = text.ToCharArray();
         for (int i = 0; i < marked.Length; i++)
         {
-            // A noncharacter of the text itself is one to stand in for, too.
+            // A noncharacter in the text itself gets a stand-in too, so that it comes back.
             if (marks.Edges.Contains(marked[i]) || IsStandIn(marked[i]))
             {
                 marked[i] = StandIn(marked[i]);
@@ -45,10 +45,10 @@ internal sealed class Provenance(SpecialMarks marks)
         return new string(marked);
     }
 
-    /// <summary>The character that is meant.</summary>
+    /// <summary>The character that a stand-in stands for; other characters as they are.</summary>
     public char Meant(char c) => IsStandIn(c) && c - First < _meant.Count ? _meant[c - First] : c;
 
-    /// <summary>A text as it is meant, of the same length.</summary>
+    /// <summary>A text without stand-ins, of the same length.</summary>
     public string Meant(string text)
     {
         if (!HasStandIns(text))
@@ -65,14 +65,14 @@ internal sealed class Provenance(SpecialMarks marks)
         });
     }
 
-    /// <summary>A set of characters, each both as itself and as its stand-in.</summary>
+    /// <summary>A set of characters together with their stand-ins.</summary>
     public string WithStandIns(string characters)
     {
         string meant = Meant(characters);
         return string.Concat(meant, string.Concat(meant.Select(c => _meant.IndexOf(c)).Where(at => at >= 0).Select(at => (char)(First + at))));
     }
 
-    /// <summary>What was rendered.</summary>
+    /// <summary>Removes the stand-ins of a rendered text and notes where they were.</summary>
     public PromptText Read(string rendered) => HasStandIns(rendered)
         ? new PromptText(Meant(rendered), [.. Enumerable.Range(0, rendered.Length).Where(i => IsStandIn(rendered[i]))], marks)
         : new PromptText(rendered);

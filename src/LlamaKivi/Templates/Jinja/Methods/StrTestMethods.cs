@@ -22,7 +22,7 @@ internal static class StrTestMethods
     private static Operation Of(string name, Func<string, bool> holds) => new(name, "/", (r, s, _) =>
     {
         r.Budget.Run(32L * StrMethods.Self(s).Length);
-        return holds(StrMethods.Self(s));
+        return holds(r.Budget.Meant(StrMethods.Self(s)));
     });
 
     private static bool AllAre(string text, Func<int, bool> holds) => text.Length > 0 && PyText.CodePoints(text).All(holds);

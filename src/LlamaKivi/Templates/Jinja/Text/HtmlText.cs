@@ -73,7 +73,7 @@ internal static class HtmlText
         return result.ToString();
     }
 
-    /// <summary>Character references as characters. What they make is no mark of the template.</summary>
+    /// <summary>Decodes character references. The characters count as text from outside, so that a reference cannot make a special token.</summary>
     public static string Decode(Budget budget, string text)
     {
         string decoded = System.Net.WebUtility.HtmlDecode(budget.Meant(text));

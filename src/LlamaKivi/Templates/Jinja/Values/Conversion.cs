@@ -5,8 +5,8 @@ using System.Text.Json;
 namespace LlamaKivi.Templates.Jinja;
 
 /// <summary>Makes a template's values of .NET's, and measures them.</summary>
-/// <param name="budget">Of the rendering; null: of none.</param>
-/// <param name="provenance">Marks the texts as outside ones; null: they are the template's own.</param>
+/// <param name="budget">Budget of the rendering; null: none.</param>
+/// <param name="provenance">Tracks the texts as coming from outside of the template; null: the texts are the template's own.</param>
 internal sealed class Conversion(Budget? budget, Provenance? provenance = null)
 {
     // JSON has 64 unless its reader is told otherwise.

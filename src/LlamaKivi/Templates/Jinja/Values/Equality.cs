@@ -72,7 +72,9 @@ internal static class Equality
         return at;
     }
 
-    public static bool Same(Budget? budget, string x, string y) => x == y || (budget?.Provenance is { } provenance && provenance.Meant(x) == provenance.Meant(y));
+    /// <summary>Whether two texts are equal as they are meant.</summary>
+    public static bool Same(Budget? budget, string x, string y) =>
+        x == y || (x.Length == y.Length && budget?.Provenance is { } provenance && provenance.Meant(x) == provenance.Meant(y));
 
     private static bool Same(Budget? budget, IList<object?> x, IList<object?> y) => x.Count == y.Count && FirstDifference(budget, x, y) == x.Count;
 
