@@ -295,9 +295,9 @@ TEST(CApi, EmbeddingsAreWhatTheLogitsAreMadeOf) {
     EXPECT_EQ(product, expected);
 
     float* row = nullptr;
-    expect_failure(lk_logits(embeddings.get(), 149, &row), LK_INVALID_ARGUMENT, {"embeddings and no logits"});
-    expect_failure(lk_embedding(logits.get(), 149, &row), LK_INVALID_ARGUMENT, {"logits and no embeddings"});
-    expect_failure(lk_embedding(embeddings.get(), 3, &row), LK_INVALID_ARGUMENT, {"did not ask", "token 3"});
+    expect_failure(lk_logits(embeddings.get(), 149, &row), LK_INVALID_ARGUMENT, {"embeddings, not logits"});
+    expect_failure(lk_embedding(logits.get(), 149, &row), LK_INVALID_ARGUMENT, {"logits, not embeddings"});
+    expect_failure(lk_embedding(embeddings.get(), 3, &row), LK_INVALID_ARGUMENT, {"did not request", "token 3"});
 }
 
 // A batch of rows of token_embd equals a batch of the tokens.

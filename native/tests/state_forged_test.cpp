@@ -126,8 +126,8 @@ TEST_F(ForgedStates, EveryFieldIsNamed) {
     for (const std::string side : {"keys.", "values."}) {
         const int n_paged = state.number(side + "n_paged");
         refused(side + "n_paged", -1, "the count of tokens in pages is -1");
-        refused(side + "n_paged", n_paged + 1, "runs of");
-        refused(side + "n_paged", n_paged - 1, "runs of more than");
+        refused(side + "n_paged", n_paged + 1, "tokens; its count is");
+        refused(side + "n_paged", n_paged - 1, "more tokens than its count of");
         refused(side + "n_sinks", 5, "the count of sinks is 5");
         refused(side + "n_ring", 96, "the count of tokens in the ring is 96");
         refused(side + "n_ring", state.number(side + "n_ring") + 1, "");

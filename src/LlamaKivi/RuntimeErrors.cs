@@ -53,3 +53,16 @@ public class GetLogitsInvalidIndexException(int index) : RuntimeError($"There ar
     /// <summary>Batch index.</summary>
     public int Index { get; } = index;
 }
+
+/// <summary>A device that a model is to be loaded to is not there.</summary>
+/// <param name="requestedDevice">Its name.</param>
+/// <param name="availableDevices">Names of the devices that are there.</param>
+public class UnknownDeviceException(string requestedDevice, IReadOnlyList<string> availableDevices)
+    : RuntimeError($"Devices names '{requestedDevice}'; this machine has {string.Join(", ", availableDevices)}. Name one of these, or leave Devices empty.")
+{
+    /// <summary>The name that was given.</summary>
+    public string RequestedDevice { get; } = requestedDevice;
+
+    /// <summary>Names of the devices that are there.</summary>
+    public IReadOnlyList<string> AvailableDevices { get; } = availableDevices;
+}

@@ -55,7 +55,7 @@ internal static partial class Cases
     }
 
     [GeneratedRegex("0x[0-9a-f]{6,}")]
-    private static partial Regex Address();
+    public static partial Regex Address();
 
     internal sealed class FixedTime : TimeProvider
     {

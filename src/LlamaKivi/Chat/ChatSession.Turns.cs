@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
+using LlamaKivi.Tokenization;
 using LlamaKivi.Transformers;
 
 namespace LlamaKivi;
@@ -31,7 +32,7 @@ public partial class ChatSession
         {
             conversation = ToRead(forAnswer: true, before);
             stateful?.Expect(conversation);
-            pieces = OutputTransform.TransformAsync(Executor.InferAsync(conversation.Text, inferenceParams, cancellationToken)).GetAsyncEnumerator(cancellationToken);
+            pieces = OutputTransform.TransformAsync(Infer(conversation.Text, inferenceParams, cancellationToken)).GetAsyncEnumerator(cancellationToken);
             while (await MoveNextAsync().ConfigureAwait(false))
             {
                 answer.Append(pieces.Current);
@@ -110,9 +111,14 @@ public partial class ChatSession
     private StatefulExecutorBase.Conversation ToRead(bool forAnswer, int messagesBefore) =>
         new(Render(forAnswer), History, HistoryTransform, _hasBegun, Follows: messagesBefore == 0);
 
-    private string Render(bool forAnswer) => HistoryTransform is PromptTemplateTransformer template && template.GetType() == typeof(PromptTemplateTransformer) && !forAnswer
-        ? template.HistoryToText(History, withAssistant: false)
-        : HistoryTransform.HistoryToText(History);
+    private PromptText Render(bool forAnswer) => HistoryTransform is PromptTemplateTransformer template && template.GetType() == typeof(PromptTemplateTransformer)
+        ? template.Render(History, forAnswer && template.WithAssistant, template.ParseSpecialTokens)
+        : new PromptText(HistoryTransform.HistoryToText(History));
+
+    // A stateful executor is told of the conversation before.
+    private IAsyncEnumerable<string> Infer(PromptText text, IInferenceParams? inferenceParams, CancellationToken cancellationToken) => Executor is StatelessExecutor stateless
+        ? stateless.InferAsync(text, inferenceParams ?? new InferenceParams(), cancellationToken)
+        : Executor.InferAsync(text.Value, inferenceParams, cancellationToken);
 
     // The last one: the same message may stand in a history twice.
     private static void Remove(ChatHistory history, ChatHistory.Message message)

@@ -11,5 +11,11 @@ public static class LLamaExecutorExtensions
     /// <param name="outputTransform">What is done to texts the model writes; null: nothing.</param>
     public static IChatClient AsChatClient(
         this ILLamaExecutor executor, IHistoryTransform? historyTransform = null, ITextStreamTransform? outputTransform = null) =>
-        new ExecutorChatClient(executor ?? throw new ArgumentNullException(nameof(executor)), historyTransform, outputTransform);
+        executor.AsChatClient(new ChatClientOptions { HistoryTransform = historyTransform, OutputTransform = outputTransform });
+
+    /// <inheritdoc cref="AsChatClient(ILLamaExecutor, IHistoryTransform?, ITextStreamTransform?)"/>
+    /// <param name="executor">Reads and writes. One call at a time.</param>
+    /// <param name="options">How the client works.</param>
+    public static IChatClient AsChatClient(this ILLamaExecutor executor, ChatClientOptions options) =>
+        new ExecutorChatClient(executor ?? throw new ArgumentNullException(nameof(executor)), options ?? throw new ArgumentNullException(nameof(options)));
 }

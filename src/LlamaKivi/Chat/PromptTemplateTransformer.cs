@@ -1,6 +1,7 @@
 using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
+using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Transformers;
 
@@ -16,12 +17,18 @@ public class PromptTemplateTransformer(LLamaWeights model, bool withAssistant = 
         return Encoding.UTF8.GetString(template.Apply());
     }
 
+    /// <summary>
+    /// Whether a <see cref="ChatSession"/> reads names of special tokens in messages as these tokens, as in llama.cpp. Otherwise, and by default, they are text, and only the template's
+    /// own marks are special tokens.
+    /// </summary>
+    public bool ParseSpecialTokens { get; init; }
+
     internal bool WithAssistant => withAssistant;
 
     /// <inheritdoc/>
-    public string HistoryToText(ChatHistory history) => HistoryToText(history, withAssistant);
+    public string HistoryToText(ChatHistory history) => Render(history, withAssistant, parseSpecialTokens: true).Value;
 
-    internal string HistoryToText(ChatHistory history, bool withAssistant)
+    internal PromptText Render(ChatHistory history, bool withAssistant, bool parseSpecialTokens)
     {
         ArgumentNullException.ThrowIfNull(history);
         var template = new LLamaTemplate(model) { AddAssistant = withAssistant };
@@ -30,12 +37,12 @@ public class PromptTemplateTransformer(LLamaWeights model, bool withAssistant = 
             template.Add(message.AuthorRole.ToString().ToLowerInvariant(), message.Content);
         }
 
-        return ToModelPrompt(template);
+        return template.Render(null, null, parseSpecialTokens, CancellationToken.None);
     }
 
     /// <inheritdoc/>
     public ChatHistory TextToHistory(AuthorRole role, string text) => new([new ChatHistory.Message(role, text)]);
 
     /// <inheritdoc/>
-    public IHistoryTransform Clone() => new PromptTemplateTransformer(model, withAssistant);
+    public IHistoryTransform Clone() => new PromptTemplateTransformer(model, withAssistant) { ParseSpecialTokens = ParseSpecialTokens };
 }

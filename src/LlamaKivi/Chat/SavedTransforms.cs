@@ -10,7 +10,7 @@ internal static class SavedTransforms
     /// <summary>A transform as a file has it.</summary>
     public static IHistoryTransform ToSave(IHistoryTransform transform) =>
         IsOwn(transform) ? transform
-        : transform.GetType() == typeof(PromptTemplateTransformer) ? new SavedTemplate(((PromptTemplateTransformer)transform).WithAssistant)
+        : transform.GetType() == typeof(PromptTemplateTransformer) ? SavedTemplate.Of((PromptTemplateTransformer)transform)
         : new ForeignTransform(transform.GetType().FullName);
 
     /// <inheritdoc cref="ToSave(IHistoryTransform)"/>
@@ -26,7 +26,7 @@ internal static class SavedTransforms
         var left = new List<ITextTransform>(session.InputTransformPipeline);
         IHistoryTransform history = state.HistoryTransform switch
         {
-            SavedTemplate template => new PromptTemplateTransformer(session.Executor.Context.Weights, template.WithAssistant),
+            SavedTemplate template => template.For(session.Executor.Context.Weights),
             ForeignTransform foreign => Own(foreign, session.HistoryTransform, nameof(ChatSession.WithHistoryTransform)),
             var known => known.Clone(),
         };
@@ -53,9 +53,15 @@ internal static class SavedTransforms
 }
 
 /// <summary>The place of a model's chat template in a saved session.</summary>
-internal sealed class SavedTemplate(bool withAssistant) : IHistoryTransform
+internal sealed class SavedTemplate(bool withAssistant, bool parseSpecialTokens = false) : IHistoryTransform
 {
     public bool WithAssistant => withAssistant;
+
+    public bool ParseSpecialTokens => parseSpecialTokens;
+
+    public static SavedTemplate Of(PromptTemplateTransformer transform) => new(transform.WithAssistant, transform.ParseSpecialTokens);
+
+    public PromptTemplateTransformer For(LLamaWeights weights) => new(weights, withAssistant) { ParseSpecialTokens = parseSpecialTokens };
 
     public string HistoryToText(ChatHistory history) => throw NotLoaded();
 

@@ -13,3 +13,13 @@ public interface INativeLibrary
     /// <param name="logCallback">Receives the paths.</param>
     IEnumerable<string> Prepare(SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null);
 }
+
+/// <summary>Chooses among native libraries.</summary>
+public interface INativeLibrarySelectingPolicy
+{
+    /// <summary>Gives libraries, the one to try first in front.</summary>
+    /// <param name="description">What the program asks for.</param>
+    /// <param name="systemInfo">The machine.</param>
+    /// <param name="logCallback">Is told what was chosen.</param>
+    IEnumerable<INativeLibrary> Apply(NativeLibraryConfig.Description description, SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null);
+}

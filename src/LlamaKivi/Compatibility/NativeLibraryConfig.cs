@@ -86,14 +86,8 @@ public static class NativeLogConfig
     };
 }
 
-/// <summary>Metadata of a native library.</summary>
-/// <param name="NativeLibraryName">The library.</param>
-/// <param name="Version">Its version.</param>
-/// <param name="Cpu">CPU and the kernels selected for it.</param>
-public sealed record NativeLibraryMetadata(NativeLibraryName NativeLibraryName, string Version, string Cpu);
-
-/// <summary>Configuration of the native library. The library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR, and selects its kernels at runtime.</summary>
-public sealed class NativeLibraryConfig
+/// <summary>How the native library is loaded. It is found beside the program or through LLAMA_KIVI_NATIVE_DIR, and chooses its kernels itself.</summary>
+public sealed partial class NativeLibraryConfig
 {
     private readonly NativeLibraryName _name;
 
@@ -114,33 +108,34 @@ public sealed class NativeLibraryConfig
     /// <summary>Whether the library is loaded.</summary>
     public bool LibraryHasLoaded { get; internal set; }
 
-    /// <summary>Hint, ignored: the engine and its GPU kernels must have the same version, so both are loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
-    public NativeLibraryConfig WithLibrary(string? libraryPath) => this;
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
+    public NativeLibraryConfig WithLibrary(string? libraryPath) => With(() => _path = libraryPath);
 
-    /// <summary>Hint, ignored: the GPU kernels are loaded if a driver is present. <see cref="IModelParams.GpuLayerCount"/> determines whether they are used.</summary>
-    public NativeLibraryConfig WithCuda(bool enable = true) => this;
+    /// <summary>A hint, without effect: the GPU's kernels are a library that is loaded where a driver is. Whether they are used says <see cref="IModelParams.GpuLayerCount"/>.</summary>
+    public NativeLibraryConfig WithCuda(bool enable = true) => With(() => _useCuda = enable);
 
-    /// <summary>Hint, ignored: only CUDA and the CPU are supported.</summary>
-    public NativeLibraryConfig WithVulkan(bool enable = true) => this;
+    /// <summary>A hint, without effect: there are kernels for CUDA and for the CPU.</summary>
+    public NativeLibraryConfig WithVulkan(bool enable = true) => With(() => _useVulkan = enable);
 
-    /// <summary>Hint, ignored: the library has kernels for all levels and selects those of the CPU.</summary>
-    public NativeLibraryConfig WithAvx(AvxLevel level) => this;
+    /// <summary>A hint, without effect: the library has the kernels of all levels and chooses those of the processor.</summary>
+    public NativeLibraryConfig WithAvx(AvxLevel level) => With(() => _avxLevel = level);
 
-    /// <summary>Hint, ignored: there is only one library.</summary>
-    public NativeLibraryConfig WithAutoFallback(bool enable = true) => this;
+    /// <summary>A hint, without effect: there is one library, so none to fall back to.</summary>
+    public NativeLibraryConfig WithAutoFallback(bool enable = true) => With(() => _allowFallback = enable);
 
-    /// <summary>Hint, ignored: there is only one library.</summary>
-    public NativeLibraryConfig SkipCheck(bool enable = true) => this;
+    /// <summary>A hint, without effect: there is one library, so no choice to check.</summary>
+    public NativeLibraryConfig SkipCheck(bool enable = true) => With(() => _skipCheck = enable);
 
-    /// <summary>Hint, ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
-    public NativeLibraryConfig WithSearchDirectories(IEnumerable<string> directories) => this;
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    public NativeLibraryConfig WithSearchDirectories(IEnumerable<string> directories) => With(() => _searchDirectories.AddRange(directories));
 
-    /// <summary>Hint, ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
-    public NativeLibraryConfig WithSearchDirectory(string directory) => this;
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    public NativeLibraryConfig WithSearchDirectory(string directory) => With(() => _searchDirectories.Add(directory));
 
     /// <summary>Sends the library's log to a callback; null: discards it.</summary>
     public NativeLibraryConfig WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
     {
+        _logCallback = callback;
         if (_name == NativeLibraryName.LLama)
         {
             NativeLogConfig.llama_log_set(callback);
@@ -160,8 +155,8 @@ public sealed class NativeLibraryConfig
         return this;
     }
 
-    /// <summary>Loads the library; returns whether that succeeded.</summary>
-    /// <param name="loadedLibrary">The library; null on failure.</param>
+    /// <summary>Loads the library and says whether that works.</summary>
+    /// <param name="loadedLibrary">The library; null if it cannot be loaded, or the policy of <see cref="WithSelectingPolicy"/> chooses other files.</param>
     public bool DryRun(out INativeLibrary? loadedLibrary)
     {
         loadedLibrary = null;
@@ -172,9 +167,9 @@ public sealed class NativeLibraryConfig
 
         try
         {
-            loadedLibrary = new LoadedLibrary(new NativeLibraryMetadata(_name, NativeEngine.Version, NativeEngine.CpuDescription));
-            LibraryHasLoaded = true;
-            return true;
+            loadedLibrary = Select();
+            LibraryHasLoaded |= loadedLibrary is not null;
+            return loadedLibrary is not null;
         }
         catch (Exception e) when (e is NativeLibraryNotFoundException or AbiMismatchException)
         {
@@ -182,18 +177,10 @@ public sealed class NativeLibraryConfig
         }
     }
 
-    private sealed record LoadedLibrary(NativeLibraryMetadata? Metadata) : INativeLibrary
+    private NativeLibraryConfig With(Action change)
     {
-        public IEnumerable<string> Prepare(SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null)
-        {
-            string[] files = [.. NativeEngine.LibraryPaths.Where(File.Exists)];
-            foreach (string file in files)
-            {
-                logCallback?.Invoke(LLamaLogLevel.Info, $"library {file}\n");
-            }
-
-            return files;
-        }
+        change();
+        return this;
     }
 }
 
@@ -206,7 +193,10 @@ public sealed class NativeLibraryConfigContainer
 
     internal NativeLibraryConfig Mtmd { get; }
 
-    /// <summary>Invokes an action for each configuration.</summary>
+    /// <summary>Sets what chooses among libraries when <see cref="DryRun"/> is called.</summary>
+    public NativeLibraryConfigContainer WithSelectingPolicy(INativeLibrarySelectingPolicy policy) => With(config => config.WithSelectingPolicy(policy));
+
+    /// <summary>Does something with each.</summary>
     public void ForEach(Action<NativeLibraryConfig> action)
     {
         ArgumentNullException.ThrowIfNull(action);
@@ -214,29 +204,29 @@ public sealed class NativeLibraryConfigContainer
         action(Mtmd);
     }
 
-    /// <summary>Hint, ignored: the engine and its GPU kernels must have the same version, so both are loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
-    public NativeLibraryConfigContainer WithLibrary(string? llamaPath, string? mtmdPath) => this;
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
+    public NativeLibraryConfigContainer WithLibrary(string? llamaPath, string? mtmdPath) => With(config => config.WithLibrary(config == LLama ? llamaPath : mtmdPath));
 
-    /// <summary>Hint, ignored: the GPU kernels are loaded if a driver is present. <see cref="IModelParams.GpuLayerCount"/> determines whether they are used.</summary>
-    public NativeLibraryConfigContainer WithCuda(bool enable = true) => this;
+    /// <summary>A hint, without effect: the GPU's kernels are a library that is loaded where a driver is. Whether they are used says <see cref="IModelParams.GpuLayerCount"/>.</summary>
+    public NativeLibraryConfigContainer WithCuda(bool enable = true) => With(config => config.WithCuda(enable));
 
-    /// <summary>Hint, ignored: only CUDA and the CPU are supported.</summary>
-    public NativeLibraryConfigContainer WithVulkan(bool enable = true) => this;
+    /// <summary>A hint, without effect: there are kernels for CUDA and for the CPU.</summary>
+    public NativeLibraryConfigContainer WithVulkan(bool enable = true) => With(config => config.WithVulkan(enable));
 
-    /// <summary>Hint, ignored: the library has kernels for all levels and selects those of the CPU.</summary>
-    public NativeLibraryConfigContainer WithAvx(AvxLevel level) => this;
+    /// <summary>A hint, without effect: the library has the kernels of all levels and chooses those of the processor.</summary>
+    public NativeLibraryConfigContainer WithAvx(AvxLevel level) => With(config => config.WithAvx(level));
 
-    /// <summary>Hint, ignored: there is only one library.</summary>
-    public NativeLibraryConfigContainer WithAutoFallback(bool enable = true) => this;
+    /// <summary>A hint, without effect: there is one library, so none to fall back to.</summary>
+    public NativeLibraryConfigContainer WithAutoFallback(bool enable = true) => With(config => config.WithAutoFallback(enable));
 
-    /// <summary>Hint, ignored: there is only one library.</summary>
-    public NativeLibraryConfigContainer SkipCheck(bool enable = true) => this;
+    /// <summary>A hint, without effect: there is one library, so no choice to check.</summary>
+    public NativeLibraryConfigContainer SkipCheck(bool enable = true) => With(config => config.SkipCheck(enable));
 
-    /// <summary>Hint, ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
-    public NativeLibraryConfigContainer WithSearchDirectories(IEnumerable<string> directories) => this;
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    public NativeLibraryConfigContainer WithSearchDirectories(IEnumerable<string> directories) => With(config => config.WithSearchDirectories(directories));
 
-    /// <summary>Hint, ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
-    public NativeLibraryConfigContainer WithSearchDirectory(string directory) => this;
+    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    public NativeLibraryConfigContainer WithSearchDirectory(string directory) => With(config => config.WithSearchDirectory(directory));
 
     /// <summary>Sends the logs to a callback; null: discards them.</summary>
     public NativeLibraryConfigContainer WithLogCallback(NativeLogConfig.LLamaLogCallback? callback)
@@ -260,16 +250,10 @@ public sealed class NativeLibraryConfigContainer
         loadedMtmdNativeLibrary = null;
         return LLama.DryRun(out loadedLLamaNativeLibrary);
     }
-}
 
-/// <summary>Direct calls of the native library.</summary>
-public static class NativeApi
-{
-    /// <summary>Loads the native library now instead of on first use.</summary>
-    /// <exception cref="NativeLibraryNotFoundException">The library is missing or cannot be loaded.</exception>
-    /// <exception cref="AbiMismatchException">The library has a different interface version.</exception>
-    public static void llama_empty_call() => NativeLibraryConfig.LLama.LibraryHasLoaded = NativeEngine.AbiVersion > 0;
-
-    /// <summary>Sends the engine's log to a callback; null: discards it.</summary>
-    public static void llama_log_set(NativeLogConfig.LLamaLogCallback? logCallback) => NativeLogConfig.llama_log_set(logCallback);
+    private NativeLibraryConfigContainer With(Action<NativeLibraryConfig> change)
+    {
+        ForEach(change);
+        return this;
+    }
 }

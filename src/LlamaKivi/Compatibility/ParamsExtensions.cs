@@ -36,28 +36,33 @@ public static class IContextParamsExtensions
 /// <summary>Converts model parameters to native options.</summary>
 public static class IModelParamsExtensions
 {
-    /// <summary>Validates the parameters and converts them to native options.</summary>
-    /// <returns>Handle that keeps <see cref="LLamaModelParams.tensor_split"/> valid until it is disposed of.</returns>
+    /// <summary>Checks the parameters and gives what a model would be loaded with.</summary>
+    /// <returns>Keeps <see cref="LLamaModelParams.tensor_split"/> and <see cref="LLamaModelParams.kv_overrides"/> valid until it is disposed of.</returns>
     /// <exception cref="NotSupportedException">A parameter is not implemented.</exception>
+    /// <exception cref="ArgumentException">A metadata override is longer than llama.cpp's layout.</exception>
     public static IDisposable ToLlamaModelParams(this IModelParams @params, out LLamaModelParams result)
     {
         ArgumentNullException.ThrowIfNull(@params);
         int gpuLayers = ModelLoader.GpuLayers(@params);
-        var splits = new Pinned([.. @params.TensorSplits]);
+        LLamaModelMetadataOverride[] values = [.. @params.MetadataOverrides.Select(LLamaModelMetadataOverride.From), default];
+        var overrides = new Pinned(values, null);
+        var splits = new Pinned(@params.TensorSplits.ToArray(), overrides);
         result = new LLamaModelParams
         {
             n_gpu_layers = gpuLayers,
             split_mode = @params.SplitMode ?? GPUSplitMode.Layer,
             main_gpu = @params.MainGpu,
             tensor_split = splits.Address,
-            use_mmap = @params.UseMemorymap,
-            use_mlock = @params.UseMemoryLock,
+            kv_overrides = overrides.Address,
+            load_mode = @params.LoadMode,
+            vocab_only = @params.VocabOnly,
+            load_mtp = @params.LoadMTP,
             check_tensors = @params.CheckTensors,
         };
         return splits;
     }
 
-    private sealed class Pinned(float[] values) : IDisposable
+    private sealed class Pinned(Array values, Pinned? next) : IDisposable
     {
         private GCHandle _handle = GCHandle.Alloc(values, GCHandleType.Pinned);
 
@@ -69,6 +74,8 @@ public static class IModelParamsExtensions
             {
                 _handle.Free();
             }
+
+            next?.Dispose();
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Text;
 using LlamaKivi.Exceptions;
 
 namespace LlamaKivi.Native;
@@ -34,7 +35,13 @@ public sealed class SafeLLamaContextHandle
     /// <summary>The model's vocabulary.</summary>
     public SafeLlamaModelHandle.Vocabulary Vocab => Context.Vocab;
 
-    /// <summary>Whether tokens can be removed from the middle of a sequence: always true.</summary>
+    /// <summary>How the context's embeddings of tokens become one of a text.</summary>
+    public LLamaPoolingType PoolingType => Context.Params.PoolingType;
+
+    /// <summary>0: the engine has no recurrent models.</summary>
+    public uint RecurrentRollbackSnapshots => 0;
+
+    /// <summary>Whether tokens can be removed from the middle of a sequence: yes.</summary>
     public bool MemoryCanShift => true;
 
     /// <summary>Whether the context was disposed of.</summary>
@@ -85,7 +92,17 @@ public sealed class SafeLLamaContextHandle
     /// <exception cref="ArgumentException">No embedding was requested at this index, or the context computes logits.</exception>
     public Span<float> GetEmbeddingsIth(int i) => Handle.Embedding(i);
 
-    /// <summary>Same as <see cref="LLamaContext.Decode(LLamaBatch)"/>.</summary>
+    /// <inheritdoc cref="GetEmbeddingsIth(int)"/>
+    public Span<float> GetEmbeddingsIth(LLamaPos pos) => GetEmbeddingsIth(pos.Value);
+
+    /// <summary>Cuts a text into tokens.</summary>
+    public LLamaToken[] Tokenize(string text, bool add_bos, bool special, Encoding encoding) => Context.Weights.Tokenize(text, add_bos, special, encoding);
+
+    /// <summary>Writes a token's text; what does not fit is left out.</summary>
+    /// <returns>Bytes the text has.</returns>
+    public uint TokenToSpan(LLamaToken token, Span<byte> dest) => ModelHandle.TokenToSpan(token, dest);
+
+    /// <summary>Does what <see cref="LLamaContext.Decode(LLamaBatch)"/> does.</summary>
     public DecodeResult Decode(LLamaBatch batch) => Context.Decode(batch);
 
     /// <summary>Same as <see cref="LLamaContext.Decode(LLamaBatchEmbeddings)"/>.</summary>

@@ -52,7 +52,18 @@ public sealed class SafeLlamaModelHandle
     /// <summary>RoPE frequency base.</summary>
     public float RopeFrequency => Weights.Model.Description.RopeFrequencyBase;
 
-    /// <summary>Whether the model has an encoder: always false.</summary>
+    /// <summary>What most of the weights are, as the file says; <see cref="LLamaFtype.GUESSED"/> if it does not.</summary>
+    public LLamaFtype FileType => Weights.Model.Gguf.GetValue("general.file_type") is { } value and not (string or bool)
+        ? (LLamaFtype)Convert.ToInt32(value, CultureInfo.InvariantCulture)
+        : LLamaFtype.GUESSED;
+
+    /// <summary>Layers that predict several tokens: no model of the engine has them.</summary>
+    public int LayerCountMtp => 0;
+
+    /// <summary>Whether the model writes text by diffusion: no model of the engine does.</summary>
+    public bool IsDiffusion => false;
+
+    /// <summary>Whether there is an encoder: no model of the engine has one.</summary>
     public bool HasEncoder => false;
 
     /// <summary>Whether the model has a decoder: always true.</summary>

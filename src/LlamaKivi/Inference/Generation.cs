@@ -124,10 +124,9 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         }
     }
 
-    // Returns the number of prompt tokens left to decode, and that number plus earlier tokens missing in the cache.
-    private (int OfPrompt, int InAll) Begin(ContextTurn turn, InferenceResults results, Prompt prompt, IInferenceParams options)
+    /// <summary>Begins a call that makes its steps itself.</summary>
+    public void Start(InferenceResults results)
     {
-        using ContextCall call = context.Handle.Enter(turn);
         results.Timings = default;
         results.StopReason = StopReason.None;
         _call = results;
@@ -135,7 +134,29 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         {
             _generated.Clear();
         }
+    }
 
+    /// <summary>Chooses a token with the pipeline, which goes on as it is, and writes it.</summary>
+    /// <param name="turn">The caller's.</param>
+    /// <param name="options">How to continue.</param>
+    /// <param name="hasLogits">Whether the context's logits are the last token's; otherwise they may be those of another sequence by now.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    public int Step(ContextTurn turn, IInferenceParams options, bool hasLogits, CancellationToken cancellationToken)
+    {
+        if (!hasLogits && Text.UncachedCount == 0)
+        {
+            using ContextCall call = context.Handle.Enter(turn);
+            Text.LeaveLastUnread();
+        }
+
+        return Next(turn, options, null, cancellationToken);
+    }
+
+    // Gives the tokens of the prompt that are left to be read, and how many that makes with those the cache lacks.
+    private (int OfPrompt, int InAll) Begin(ContextTurn turn, InferenceResults results, Prompt prompt, IInferenceParams options)
+    {
+        using ContextCall call = context.Handle.Enter(turn);
+        Start(results);
         int read = Text.Append(prompt, options);
         if (Text.IsEmpty)
         {
@@ -171,8 +192,8 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         },
         CancellationToken.None);
 
-    // Samples the next token. Before every token but the first, the previous one is decoded.
-    private int Next(ContextTurn turn, IInferenceParams options, PipelineUse pipeline, CancellationToken cancellationToken)
+    // Samples a token; all but the first need the one before them read first.
+    private int Next(ContextTurn turn, IInferenceParams options, PipelineUse? pipeline, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
         using ContextCall call = context.Handle.Enter(turn);
@@ -182,7 +203,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         }
 
         using StepCancellation.Scope scope = StepCancellation.Enter(cancellationToken);
-        int token = (int)pipeline.Sample(context, Text.LastIndex);
+        int token = (int)(pipeline is null ? options.SamplingPipeline.SampleFrom(context, Text.LastIndex) : pipeline.Sample(context, Text.LastIndex));
         Text.Write(token);
         lock (_generated)
         {

@@ -81,7 +81,7 @@ public class InstructExecutor : StatefulExecutorBase
     }
 
     // Encodes a conversation as successive calls would: messages before the first answer verbatim, later ones as instructions, answers verbatim.
-    private protected override (int[] Tokens, int Last) EncodeConversation(string text, ChatHistory history, IHistoryTransform transform, bool addBos)
+    private protected override (int[] Tokens, int Last) EncodeConversation(PromptText text, ChatHistory history, IHistoryTransform transform, bool addBos)
     {
         if (transform is PromptTemplateTransformer)
         {

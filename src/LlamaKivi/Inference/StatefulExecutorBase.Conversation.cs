@@ -12,9 +12,9 @@ public abstract partial class StatefulExecutorBase
 
     /// <summary>Prefills a text, skipping its cached prefix, and streams its continuation.</summary>
     internal IAsyncEnumerable<string> InferWholeAsync(
-        ContextTurn turn, InferenceResults results, string text, IInferenceParams options, CancellationToken cancellationToken)
+        ContextTurn turn, InferenceResults results, PromptText text, IInferenceParams options, CancellationToken cancellationToken)
     {
-        int[] tokens = Context.Weights.Tokenizer.Encode(text, Context.Weights.Tokenizer.AddBos, parseSpecial: true);
+        int[] tokens = Context.Weights.Tokenizer.Encode(text, Context.Weights.Tokenizer.AddBos);
         return Generation.RunAsync(turn, results, Prompt.Whole(tokens), Complete(options), cancellationToken);
     }
 
@@ -23,7 +23,7 @@ public abstract partial class StatefulExecutorBase
     internal async Task PrefillAsync(Conversation conversation, CancellationToken cancellationToken)
     {
         using ContextTurn turn = TakeTurn(nameof(PrefillPromptAsync));
-        await PrefillAsync(turn, ToPrompt(turn, conversation, conversation.Text), cancellationToken).ConfigureAwait(false);
+        await PrefillAsync(turn, ToPrompt(turn, conversation, conversation.Text.Value), cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Announces a conversation: the <see cref="InferAsync"/> call with its text reads it from its start.</summary>
@@ -41,19 +41,19 @@ public abstract partial class StatefulExecutorBase
     internal void Forget(Conversation conversation) => Interlocked.CompareExchange(ref _expected, null, conversation);
 
     /// <summary>Tokens of a conversation, and the number of tokens of the last message.</summary>
-    private protected virtual (int[] Tokens, int Last) EncodeConversation(string text, ChatHistory history, IHistoryTransform transform, bool addBos)
+    private protected virtual (int[] Tokens, int Last) EncodeConversation(PromptText text, ChatHistory history, IHistoryTransform transform, bool addBos)
     {
         Tokenizer tokenizer = Context.Weights.Tokenizer;
-        int[] tokens = tokenizer.Encode(text, addBos, parseSpecial: true);
-        int at = text.LastIndexOf(history.Messages[^1].Content.Trim(), StringComparison.Ordinal);
-        return (tokens, at < 0 ? tokens.Length : tokenizer.Encode(text[at..], addBos: false, parseSpecial: true).Length);
+        int[] tokens = tokenizer.Encode(text, addBos);
+        int at = text.Value.LastIndexOf(history.Messages[^1].Content.Trim(), StringComparison.Ordinal);
+        return (tokens, at < 0 ? tokens.Length : tokenizer.Encode(text.From(at), addBos: false).Length);
     }
 
     // A derived executor may have changed the text in between.
     private Prompt TakePrompt(ContextTurn turn, string? text)
     {
         Conversation? conversation = Volatile.Read(ref _expected);
-        if (conversation is null || text is null || (!ReferenceEquals(conversation.Text, text) && GetType().Assembly == typeof(StatefulExecutorBase).Assembly))
+        if (conversation is null || text is null || (!ReferenceEquals(conversation.Text.Value, text) && GetType().Assembly == typeof(StatefulExecutorBase).Assembly))
         {
             return Prompt.Next(text is null ? [] : Prepare(text));
         }
@@ -68,7 +68,8 @@ public abstract partial class StatefulExecutorBase
         int[]? before = Generation.Text.BeforeConversation;
         Generation.Text.BeforeConversation = before = conversation.HasBegun ? before ?? [] : conversation.Follows ? before ?? [.. Generation.Text.Tokens] : [];
         bool addBos = before.Length == 0 && Context.Weights.Tokenizer.AddBos;
-        (int[] tokens, int last) = EncodeConversation(text, conversation.History, conversation.Transform, addBos);
+        (int[] tokens, int last) = EncodeConversation(
+            text == conversation.Text.Value ? conversation.Text : new PromptText(text), conversation.History, conversation.Transform, addBos);
         return Prompt.Conversation([.. before, .. tokens], last);
     }
 
@@ -78,5 +79,5 @@ public abstract partial class StatefulExecutorBase
     /// <param name="Transform">Transform that produced the text.</param>
     /// <param name="HasBegun">Whether part of it was read before.</param>
     /// <param name="Follows">Whether it began without messages and therefore follows the executor's earlier text.</param>
-    internal sealed record Conversation(string Text, ChatHistory History, IHistoryTransform Transform, bool HasBegun, bool Follows);
+    internal sealed record Conversation(PromptText Text, ChatHistory History, IHistoryTransform Transform, bool HasBegun, bool Follows);
 }

@@ -14,6 +14,7 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     {
         ArgumentNullException.ThrowIfNull(context);
         Context = context;
+        Logger = logger;
         Generation = new Generation(context, logger);
     }
 
@@ -34,7 +35,9 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
 
     internal Generation Generation { get; }
 
-    // Whether the executor has not read any text yet.
+    private ILogger? Logger { get; }
+
+    // Whether no text was read yet.
     internal bool IsPromptRun => Generation.Text.IsEmpty;
 
     /// <summary>Prefills a text and streams its continuation; null: continues the previous text.</summary>
@@ -48,7 +51,13 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     /// <exception cref="InvalidOperationException">Another call uses the sampling pipeline.</exception>
     /// <exception cref="OperationCanceledException">Cancelled before the first token was generated; the text is unchanged.</exception>
     public virtual InferenceStream InferAsync(string? text, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
-        new(Context, call => RunAsync(call, text, inferenceParams, cancellationToken));
+        new(Context, call => RunHooks(call.Results, text, inferenceParams ?? new InferenceParams(), cancellationToken) ?? RunAsync(call, text, inferenceParams, cancellationToken));
+
+    /// <summary>A call that runs through the steps which a derived class overrides; null: it overrides none.</summary>
+    private partial IAsyncEnumerable<string>? RunHooks(InferenceResults results, string? text, IInferenceParams options, CancellationToken cancellationToken);
+
+    /// <summary>Prefills a prompt by the steps that a derived class overrides. Returns false if it overrides none.</summary>
+    private partial Task<bool> TryPrefillByHooksAsync(string prompt, CancellationToken cancellationToken);
 
     private async IAsyncEnumerable<string> RunAsync(
         InferenceStream call, string? text, IInferenceParams? inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
@@ -97,6 +106,11 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     public virtual async Task PrefillPromptAsync(string prompt, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(prompt);
+        if (await TryPrefillByHooksAsync(prompt, cancellationToken).ConfigureAwait(false))
+        {
+            return;
+        }
+
         using ContextTurn turn = TakeTurn();
         await PrefillAsync(turn, Prompt.Next(Prepare(prompt)), cancellationToken).ConfigureAwait(false);
     }
@@ -148,8 +162,9 @@ public abstract partial class StatefulExecutorBase : ILLamaExecutor
     /// <summary>Piece shown after an answer that no antiprompt ended; empty: none.</summary>
     private protected virtual string EndMark => "";
 
-    /// <summary>Tokenizes an input text.</summary>
-    private protected abstract int[] Prepare(string text);
+    /// <summary>The tokens to read for a text.</summary>
+    private protected virtual int[] Prepare(string text) =>
+        Context.Weights.Tokenizer.Encode(text, IsPromptRun && Context.Weights.Tokenizer.AddBos, parseSpecial: true);
 
     /// <summary>Adds the executor's own settings to the caller's inference parameters.</summary>
     private protected virtual IInferenceParams Complete(IInferenceParams options) => options;

@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
+using LlamaKivi.Tokenization;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
@@ -51,14 +52,18 @@ public class StatelessExecutor : ILLamaExecutor
     /// <returns>Pieces of text; no piece ends inside a character.</returns>
     /// <exception cref="InvalidOperationException">Another call uses the sampling pipeline.</exception>
     public InferenceStream InferAsync(string prompt, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
-        new(null, call => RunAsync(call, prompt, inferenceParams ?? new InferenceParams(), cancellationToken));
+        new(null, call => RunAsync(call, prompt is null ? null : new PromptText(prompt), inferenceParams ?? new InferenceParams(), cancellationToken));
+
+    /// <summary>Reads a prompt and streams its continuation.</summary>
+    internal InferenceStream InferAsync(PromptText prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
+        new(null, call => RunAsync(call, prompt, inferenceParams, cancellationToken));
 
     /// <inheritdoc/>
     IAsyncEnumerable<string> ILLamaExecutor.InferAsync(string text, IInferenceParams? inferenceParams, CancellationToken token) =>
         InferAsync(text, inferenceParams, token);
 
     private async IAsyncEnumerable<string> RunAsync(
-        InferenceStream call, string prompt, IInferenceParams inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
+        InferenceStream call, PromptText? prompt, IInferenceParams inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(prompt);
         if (ApplyTemplate)
@@ -69,7 +74,7 @@ public class StatelessExecutor : ILLamaExecutor
                 template.Add("system", SystemMessage);
             }
 
-            prompt = template.Add("user", prompt).Render(cancellationToken: cancellationToken);
+            prompt = new PromptText(template.Add("user", prompt.Value).Render(cancellationToken));
         }
 
         using LLamaContext context = _weights.CreateContext(_params, _logger);
@@ -77,7 +82,7 @@ public class StatelessExecutor : ILLamaExecutor
         call.Context = context;
         using ContextTurn turn = context.Handle.TakeTurn($"{nameof(StatelessExecutor)}.{nameof(InferAsync)}");
         var generation = new Generation(context, _logger) { ResetsPipeline = true };
-        int[] tokens = _weights.Tokenizer.Encode(prompt, _weights.Tokenizer.AddBos, parseSpecial: true);
+        int[] tokens = _weights.Tokenizer.Encode(prompt, _weights.Tokenizer.AddBos);
         try
         {
             await foreach (string piece in generation.RunAsync(turn, call.Results, Prompt.Next(tokens), inferenceParams, cancellationToken).ConfigureAwait(false))

@@ -40,6 +40,11 @@ public static class ContextOptionsFactory
             throw new NotSupportedException("AttentionType is NonCausal, which is not implemented. Leave it unset.");
         }
 
+        if (@params.ContextType != LLamaContextType.Default)
+        {
+            throw new NotSupportedException($"ContextType is {@params.ContextType}, which is not implemented. Leave it at {LLamaContextType.Default}.");
+        }
+
         return Create(cache with { TypeK = CacheType(@params.TypeK, nameof(@params.TypeK)) ?? cache.TypeK, TypeV = CacheType(@params.TypeV, nameof(@params.TypeV)) ?? cache.TypeV }) with
         {
             ContextSize = Int(@params.ContextSize is > 0 ? @params.ContextSize.Value : trainedContextSize, nameof(@params.ContextSize)),

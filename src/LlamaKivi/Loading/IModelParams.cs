@@ -10,8 +10,24 @@ public interface IModelParams
     /// <summary>Path of the GGUF file.</summary>
     string ModelPath { get; }
 
-    /// <summary>True: weights stay in the memory-mapped file, shared with other processes. False: weights are read into memory.</summary>
-    bool UseMemorymap { get; }
+    /// <summary>
+    /// With <see cref="LLamaLoadMode.MemoryMap"/> weights stay in the mapped file, which other processes share; otherwise they are read into memory. Locking and direct
+    /// I/O are hints.
+    /// </summary>
+    LLamaLoadMode LoadMode => LLamaLoadMode.MemoryMap;
+
+    /// <summary>Whether weights stay in the mapped file.</summary>
+    [Obsolete("Use LoadMode.")]
+    bool UseMemorymap => LoadMode is LLamaLoadMode.MemoryMap or LLamaLoadMode.MemoryMapAndLock;
+
+    /// <summary>Whether to load the layers that predict several tokens. A hint: no model of the engine has them.</summary>
+    bool LoadMTP => false;
+
+    /// <summary>
+    /// Names of the devices that the model may use: "CUDA0", the GPU, and "CPU". Empty: both. Without a GPU in the list the CPU computes; a name of a device that is not
+    /// there is refused.
+    /// </summary>
+    List<string> Devices => [];
 
     /// <summary>
     /// Number of layers on the GPU, counted from the last; their weights and their part of the KV cache are in GPU memory. 0: none. -1, or at least the model's layer count: all.
@@ -38,11 +54,13 @@ public interface IModelParams
     /// <summary>Buffer types of tensors, by name pattern. Hint, ignored: results do not depend on it.</summary>
     List<TensorBufferOverride> TensorBufferOverrides => [];
 
-    /// <summary>Hint, ignored.</summary>
-    bool UseDirectIO => false;
+    /// <summary>A hint.</summary>
+    [Obsolete("Use LoadMode.")]
+    bool UseDirectIO => LoadMode is LLamaLoadMode.DirectIO;
 
-    /// <summary>Hint, ignored.</summary>
-    bool UseMemoryLock => false;
+    /// <summary>A hint.</summary>
+    [Obsolete("Use LoadMode.")]
+    bool UseMemoryLock => LoadMode is LLamaLoadMode.MemoryLock or LLamaLoadMode.MemoryMapAndLock;
 
     /// <summary>Hint, ignored.</summary>
     TensorSplitsCollection TensorSplits => [];

@@ -81,8 +81,8 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
         reader.TokenType == JsonTokenType.Number && reader.TryGetInt32(out int value) ? value : throw new JsonException($"{name} must be an integer.");
 }
 
-/// <summary>Reads and writes a <see cref="TensorSplitsCollection"/> as an array of numbers.</summary>
-public sealed class TensorSplitsCollectionConverter : JsonConverter<TensorSplitsCollection>
+/// <summary>A <see cref="TensorSplitsCollection"/> as an array of numbers.</summary>
+public class TensorSplitsCollectionConverter : JsonConverter<TensorSplitsCollection>
 {
     /// <inheritdoc/>
     /// <exception cref="JsonException">The value is not an array of numbers, or has more elements than devices.</exception>
@@ -122,8 +122,8 @@ public sealed class TensorSplitsCollectionConverter : JsonConverter<TensorSplits
     }
 }
 
-/// <summary>Reads and writes a <see cref="MetadataOverride"/> as an object with "Type" (0: integer, 1: float, 2: Boolean, 3: string), "Key" and "Value".</summary>
-public sealed class MetadataOverrideConverter : JsonConverter<MetadataOverride>
+/// <summary>A <see cref="MetadataOverride"/> as an object with "Type" (0: integer, 1: number, 2: truth value, 3: text), "Key" and "Value".</summary>
+public class MetadataOverrideConverter : JsonConverter<MetadataOverride>
 {
     private static readonly string[] Types = ["int", "float", "bool", "string"];  // type names written by earlier versions
 

@@ -117,6 +117,28 @@ public enum LLamaContextType
 {
     /// <summary>Text generation and embeddings.</summary>
     Default = 0,
+
+    /// <summary>Prediction of several tokens. Refused: no model of the engine does it.</summary>
+    Mtp = 1,
+}
+
+/// <summary>How a model's file is loaded. 1 and 2 combine to 3.</summary>
+public enum LLamaLoadMode
+{
+    /// <summary>Weights are read into memory.</summary>
+    None = 0,
+
+    /// <summary>Weights stay in the mapped file.</summary>
+    MemoryMap = 1,
+
+    /// <summary>Weights are read into memory. A hint: to lock it.</summary>
+    MemoryLock = 2,
+
+    /// <summary>Weights stay in the mapped file. A hint: to lock its memory.</summary>
+    MemoryMapAndLock = 3,
+
+    /// <summary>Weights are read into memory. A hint: to read past the system's cache.</summary>
+    DirectIO = 4,
 }
 
 /// <summary>RoPE scaling method.</summary>

@@ -1,4 +1,5 @@
 using LlamaKivi.Abstractions;
+using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
 using Microsoft.Extensions.Logging;
 
@@ -8,20 +9,26 @@ namespace LlamaKivi.Common;
 public static class ModelLoader
 {
     /// <summary>Loads a model without its tokenizer.</summary>
-    /// <param name="params">Model parameters.</param>
-    /// <param name="progress">Receives the fraction loaded, 0 to 1.</param>
-    /// <param name="logger">Receives a warning if the CPU replaces a requested GPU.</param>
-    /// <param name="token">Cancels the load.</param>
-    /// <exception cref="ArgumentException">ModelPath is empty.</exception>
-    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
-    /// <exception cref="ModelLoadException">The file cannot be read or is not a valid model; the message gives the cause.</exception>
-    /// <exception cref="UnsupportedModelException">The engine does not support the architecture or tensor type.</exception>
-    /// <exception cref="DeviceException">RequireGpu is true and no GPU is usable.</exception>
+    /// <param name="params">What to load.</param>
+    /// <param name="progress">Told the fraction done, 0 to 1.</param>
+    /// <param name="logger">Told that the CPU computes what was asked of a GPU.</param>
+    /// <param name="token">Stops the load.</param>
+    /// <exception cref="ArgumentException">The parameters name no file.</exception>
+    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
+    /// <exception cref="UnsupportedModelException">The engine does not have this architecture or format.</exception>
+    /// <exception cref="DeviceException">RequireGpu is set, and no GPU is usable.</exception>
+    /// <exception cref="UnknownDeviceException">Devices names one that is not there.</exception>
     public static ModelHandle Open(IModelParams @params, IProgress<float>? progress = null, ILogger? logger = null, CancellationToken token = default) =>
         Open(@params, out _, progress, logger, token);
 
-    /// <summary>Requested number of layers on the GPU; any negative count becomes -1: all.</summary>
-    internal static int GpuLayers(IModelParams @params) => @params.VocabOnly ? 0 : Math.Max(@params.GpuLayerCount, -1);
+    /// <summary>The layers asked for; -1: all. Other negative counts mean the same. Without a GPU among the devices: none.</summary>
+    /// <exception cref="UnknownDeviceException">Devices names one that is not there.</exception>
+    internal static int GpuLayers(IModelParams @params)
+    {
+        bool mayUseGpu = @params.Devices is not { Count: > 0 } devices || Devices.Check(devices);
+        return @params.VocabOnly || !mayUseGpu ? 0 : Math.Max(@params.GpuLayerCount, -1);
+    }
 
     /// <summary>Number of layers on the GPU after checking for a usable GPU; see <see cref="IModelParams.RequireGpu"/>.</summary>
     internal static int UsableGpuLayers(IModelParams @params, ILogger? logger = null)
@@ -56,7 +63,7 @@ public static class ModelLoader
         string path = @params.ModelPath;
         try
         {
-            return ModelHandle.Load(path, progress is null ? null : progress.Report, @params.UseMemorymap, gpuLayers, @params.VocabOnly, Overrides(@params), token);
+            return ModelHandle.Load(path, progress is null ? null : progress.Report, @params.LoadMode is LLamaLoadMode.MemoryMap or LLamaLoadMode.MemoryMapAndLock, gpuLayers, @params.VocabOnly, Overrides(@params), token);
         }
         catch (ModelLoadException e) when (e.Status == EngineStatus.IoError && !Path.Exists(path))
         {

@@ -23,7 +23,37 @@ public record ModelParams : ILLamaParams
     public string ModelPath { get; set; }
 
     /// <inheritdoc/>
-    public bool UseMemorymap { get; set; } = true;
+    [JsonConverter(typeof(EnumNumberConverter<LLamaLoadMode>))]
+    public LLamaLoadMode LoadMode { get; set; } = LLamaLoadMode.MemoryMap;
+
+    /// <summary>Whether <see cref="LoadMode"/> maps the file.</summary>
+    [Obsolete("Use LoadMode."), EditorBrowsable(EditorBrowsableState.Never)]
+    public bool UseMemorymap
+    {
+        get => LoadMode is LLamaLoadMode.MemoryMap or LLamaLoadMode.MemoryMapAndLock;
+        set => LoadMode = WithFlag(LLamaLoadMode.MemoryMap, value);
+    }
+
+    /// <inheritdoc/>
+    public bool LoadMTP { get; set; }
+
+    /// <inheritdoc/>
+    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(Devices))]
+    public List<string> Devices { get; set => field = value ?? []; } = [];
+
+    /// <summary>The section of <see cref="Devices"/>, which configuration binders set; null when it is read.</summary>
+    [ConfigurationKeyName(nameof(Devices)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
+    public IConfigurationSection? DevicesSection
+    {
+        get => null;
+        set
+        {
+            if (value is not null && ConfigurationValues.IsSet(value))
+            {
+                Devices = [.. ConfigurationValues.ReadTexts(value)];
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public uint? ContextSize { get; set; }
@@ -137,11 +167,21 @@ public record ModelParams : ILLamaParams
     /// <inheritdoc/>
     public uint RecurrentRollbackSnapshots { get; set; }
 
-    /// <inheritdoc/>
-    public bool UseDirectIO { get; set; }
+    /// <summary>A hint: whether <see cref="LoadMode"/> is direct I/O.</summary>
+    [Obsolete("Use LoadMode."), EditorBrowsable(EditorBrowsableState.Never)]
+    public bool UseDirectIO
+    {
+        get => LoadMode is LLamaLoadMode.DirectIO;
+        set => LoadMode = value ? LLamaLoadMode.DirectIO : LoadMode is LLamaLoadMode.DirectIO ? LLamaLoadMode.None : LoadMode;
+    }
 
-    /// <inheritdoc/>
-    public bool UseMemoryLock { get; set; }
+    /// <summary>A hint: whether <see cref="LoadMode"/> locks memory.</summary>
+    [Obsolete("Use LoadMode."), EditorBrowsable(EditorBrowsableState.Never)]
+    public bool UseMemoryLock
+    {
+        get => LoadMode is LLamaLoadMode.MemoryLock or LLamaLoadMode.MemoryMapAndLock;
+        set => LoadMode = WithFlag(LLamaLoadMode.MemoryLock, value);
+    }
 
     /// <inheritdoc/>
     public bool Embeddings { get; set; }
@@ -276,4 +316,13 @@ public record ModelParams : ILLamaParams
             }
         }
     }
+
+    // Mapping and locking combine; direct I/O goes with neither, so that setting one of them ends it.
+    private LLamaLoadMode WithFlag(LLamaLoadMode flag, bool value) => (LoadMode, value) switch
+    {
+        (LLamaLoadMode.DirectIO, true) => flag,
+        (LLamaLoadMode.DirectIO, false) => LoadMode,
+        (_, true) => LoadMode | flag,
+        _ => LoadMode & ~flag,
+    };
 }

@@ -65,8 +65,8 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
     // Advances the grammar by a token sampled from constrained logits.
     private protected virtual void Follow(LLamaToken token) => _matcher?.Accept((int)token);
 
-    /// <summary>Frees the pipeline's resources.</summary>
-    public void Dispose()
+    /// <summary>Frees what the pipeline holds.</summary>
+    public virtual void Dispose()
     {
         Dispose(true);
         GC.SuppressFinalize(this);

@@ -1,4 +1,5 @@
 using LlamaKivi.Templates.Jinja;
+using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Templates;
 
@@ -52,7 +53,25 @@ public sealed class JinjaTemplate
     public string Render(IEnumerable<KeyValuePair<string, object?>> variables, TimeProvider? time = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(variables);
-        Rendering rendering = Begin(variables, time ?? TimeProvider.System, cancellationToken);
+        return Run(Begin(variables, [], null, time ?? TimeProvider.System, cancellationToken));
+    }
+
+    /// <summary>Fills the template in, and tells its own text from that of the variables.</summary>
+    /// <param name="own">Variables that are the template's own, such as bos_token.</param>
+    /// <param name="outside">The other variables, of which one may take the place of an own one.</param>
+    /// <param name="marks">The special tokens that outside text is no part of.</param>
+    /// <param name="time">What strftime_now reads; null: the system's clock.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    /// <inheritdoc cref="Render(IEnumerable{KeyValuePair{string, object?}}, TimeProvider?, CancellationToken)" path="/exception"/>
+    internal PromptText Render(
+        IEnumerable<KeyValuePair<string, object?>> own, IEnumerable<KeyValuePair<string, object?>> outside, SpecialMarks marks, TimeProvider? time = null, CancellationToken cancellationToken = default)
+    {
+        var provenance = new Provenance(marks);
+        return provenance.Read(Run(Begin(own, outside, provenance, time ?? TimeProvider.System, cancellationToken)));
+    }
+
+    private string Run(Rendering rendering)
+    {
         try
         {
             return rendering.Run(_parsed.Body);
@@ -66,22 +85,29 @@ public sealed class JinjaTemplate
             throw Failed($"It failed with {e.GetType().Name}: {e.Message}", e);
         }
 
-        TemplateException Failed(string message, Exception inner) => new(Named($"{Cut(message)} (Line {rendering.Line} of the template.)"), inner);
+        TemplateException Failed(string message, Exception inner) => new(Named($"{Cut(rendering.Budget.Meant(message))} (Line {rendering.Line} of the template.)"), inner);
     }
 
-    private Rendering Begin(IEnumerable<KeyValuePair<string, object?>> variables, TimeProvider time, CancellationToken cancellationToken)
+    private Rendering Begin(
+        IEnumerable<KeyValuePair<string, object?>> own, IEnumerable<KeyValuePair<string, object?>> outside, Provenance? provenance, TimeProvider time, CancellationToken cancellationToken)
     {
-        var budget = new Budget(cancellationToken);
+        var budget = new Budget(cancellationToken, provenance);
         var conversion = new Conversion(budget);
+        var marking = new Conversion(budget, provenance);
         var names = new Dictionary<string, object?>(StringComparer.Ordinal);
         Globals.AddTo(names);
-        foreach ((string name, object? value) in variables)
+        foreach ((string name, object? value) in own)
         {
             names[name] = conversion.From(value);
         }
 
+        foreach ((string name, object? value) in outside)
+        {
+            names[name] = marking.From(value);
+        }
+
         names["self"] = TemplateReference.Instance;
-        budget.Grant(conversion.Size);
+        budget.Grant(conversion.Size + marking.Size);
         return new Rendering(Scope.Root(names), budget, time, _parsed.Blocks);
     }
 

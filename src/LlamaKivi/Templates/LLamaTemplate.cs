@@ -20,7 +20,9 @@ public partial class LLamaTemplate
     private readonly string _given = "";
     private readonly string _bos = "";
     private readonly string _eos = "";
+    private readonly int _bosId;
     private readonly bool _addsBos;
+    private readonly Lazy<SpecialMarks>? _marks;  // null: of no model
     private readonly List<TextMessage> _messages = [];
 
     /// <summary>Takes the default template of a model's file.</summary>
@@ -36,10 +38,13 @@ public partial class LLamaTemplate
     internal LLamaTemplate(LLamaWeights weights, string? name, bool strict)
     {
         string origin = $"{Path.GetFileName(weights.ModelPath)}, chat template{(name is null ? "" : $" '{name}'")}";
-        _template = new JinjaTemplate(ModelTemplate.Find(weights, name, strict) ?? CommonTemplates.Find("chatml")!, origin);
+        string source = ModelTemplate.Find(weights, name, strict) ?? CommonTemplates.Find("chatml")!;
+        _template = new JinjaTemplate(source, origin);
         Tokenizer tokenizer = weights.Tokenizer;
+        _marks = new Lazy<SpecialMarks>(() => new SpecialMarks(tokenizer, source));
         _bos = tokenizer.BosId is int bos && tokenizer.HasTexts ? tokenizer.GetText(bos) : "";
         _eos = tokenizer.EosId is int eos && tokenizer.HasTexts ? tokenizer.GetText(eos) : "";
+        _bosId = tokenizer.BosId ?? -1;
         _addsBos = tokenizer.AddBos;
     }
 
@@ -90,31 +95,42 @@ public partial class LLamaTemplate
     public void Clear() => _messages.Clear();
 
     /// <summary>The text of the messages, in UTF-8.</summary>
-    /// <remarks>A BOS that the template writes is left out where reading the text would put another before it.</remarks>
+    /// <remarks>
+    /// A BOS that the template writes is left out where reading the text would put another before it. The text does not say which of its parts the messages gave: where it is encoded with
+    /// special tokens, names of them in messages are such tokens, too. Chat clients and <see cref="Transformers.PromptTemplateTransformer"/> in a <see cref="ChatSession"/> tell them apart.
+    /// </remarks>
     /// <exception cref="MissingTemplateException">What was given is neither a template nor the name of one.</exception>
     /// <exception cref="TemplateException">The template refuses the messages; the message is the template's own.</exception>
     public ReadOnlySpan<byte> Apply() => Encoding.GetBytes(Render());
 
-    internal string Render(IEnumerable<KeyValuePair<string, object?>>? more = null, IEnumerable<object?>? messages = null, CancellationToken cancellationToken = default)
+    internal string Render(CancellationToken cancellationToken = default) => Render(null, null, parseSpecialTokens: true, cancellationToken).Value;
+
+    /// <summary>The text of messages.</summary>
+    /// <param name="more">Variables of the template beside the messages.</param>
+    /// <param name="messages">The messages; null: those that were added.</param>
+    /// <param name="parseSpecialTokens">Whether special tokens are read from messages and variables, too; otherwise the text knows its origin. A template of no model does not.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    internal PromptText Render(
+        IEnumerable<KeyValuePair<string, object?>>? more, IEnumerable<object?>? messages, bool parseSpecialTokens, CancellationToken cancellationToken)
     {
         JinjaTemplate template = _template ?? throw new MissingTemplateException(
             $"'{_given}' is neither a template in the Jinja language nor the name of one; the names are {string.Join(", ", CommonTemplates.Names.Order(StringComparer.Ordinal))}.");
-        var variables = new Dictionary<string, object?>(StringComparer.Ordinal)
+        var own = new Dictionary<string, object?>(StringComparer.Ordinal)
         {
-            ["messages"] = messages ?? _messages.Select(message => (object?)new Dictionary<string, object?>(StringComparer.Ordinal) { ["role"] = message.Role, ["content"] = message.Content }),
             ["tools"] = null,  // none and not undefined, as transformers has it
             ["documents"] = null,
             ["add_generation_prompt"] = AddAssistant,
             ["bos_token"] = _bos,
             ["eos_token"] = _eos,
         };
-        foreach ((string key, object? value) in more ?? [])
-        {
-            variables[key] = value;
-        }
-
-        string text = template.Render(variables, cancellationToken: cancellationToken);
-        return _addsBos && _bos.Length > 0 && text.StartsWith(_bos, StringComparison.Ordinal) ? text[_bos.Length..] : text;
+        var outside = new Dictionary<string, object?>(more ?? [], StringComparer.Ordinal);
+        outside.TryAdd(
+            "messages",
+            messages ?? _messages.Select(message => (object?)new Dictionary<string, object?>(StringComparer.Ordinal) { ["role"] = message.Role, ["content"] = message.Content }));
+        PromptText text = parseSpecialTokens || _marks is null
+            ? new PromptText(template.Render(own.Where(item => !outside.ContainsKey(item.Key)).Concat(outside), cancellationToken: cancellationToken))
+            : template.Render(own, outside, _marks.Value, cancellationToken: cancellationToken);
+        return _addsBos && _bos.Length > 0 && text.Value.StartsWith(_bos, StringComparison.Ordinal) && text.Allows(_bosId, 0, _bos.Length) ? text.From(_bos.Length) : text;
     }
 
     /// <summary>One message.</summary>

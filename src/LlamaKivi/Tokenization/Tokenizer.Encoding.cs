@@ -22,7 +22,7 @@ public abstract partial class Tokenizer
             OperationStatus status = Utf8.ToUtf16(text, characters, out int read, out int written, replaceInvalidSequences: false);
             if (written > 0)
             {
-                EncodeText(new string(characters, 0, written), parseSpecial, isStart, ids);
+                EncodeText(new PromptText(new string(characters, 0, written)), parseSpecial, isStart, ids);
             }
 
             text = text[read..];
@@ -42,6 +42,15 @@ public abstract partial class Tokenizer
         return [.. ids];
     }
 
+    /// <summary>Encodes a prompt. Special tokens are matched only where the prompt allows them; the rest of the text is encoded as one.</summary>
+    internal int[] Encode(PromptText prompt, bool addBos, bool parseSpecial = true)
+    {
+        CheckTexts();
+        List<int> ids = Begin(prompt.Value.Length, addBos);
+        EncodeText(prompt, parseSpecial, isStart: true, ids);
+        return [.. ids];
+    }
+
     /// <summary>Appends the id of a byte that is not valid UTF-8.</summary>
     private protected abstract void EncodeByte(byte value, List<int> ids);
 
@@ -56,9 +65,9 @@ public abstract partial class Tokenizer
         return ids;
     }
 
-    private void EncodeText(string text, bool parseSpecial, bool isStart, List<int> ids)
+    private void EncodeText(PromptText prompt, bool parseSpecial, bool isStart, List<int> ids)
     {
-        foreach ((int special, string fragment) in SplitSpecials(text, parseSpecial))
+        foreach ((int special, Range part) in SplitSpecials(prompt, parseSpecial))
         {
             if (special >= 0)
             {
@@ -66,7 +75,7 @@ public abstract partial class Tokenizer
             }
             else
             {
-                EncodeFragment(fragment, isStart, ids);
+                EncodeFragment(prompt.Value[part], isStart, ids);
             }
 
             isStart = true;

@@ -57,6 +57,9 @@ public abstract partial class Tokenizer
 
     internal int[] EndTokens => [.. _ends];
 
+    /// <summary>Tokens that are matched in a text by their whole name, longest first.</summary>
+    internal IReadOnlyList<(int Id, string Name)> Specials => _specials;
+
     /// <summary>Number of tokens; ids are less than this.</summary>
     public int VocabularySize => _vocabulary.Size;
 
@@ -137,10 +140,7 @@ public abstract partial class Tokenizer
     public int[] Encode(string text, bool addBos, bool parseSpecial)
     {
         ArgumentNullException.ThrowIfNull(text);
-        CheckTexts();
-        List<int> ids = Begin(text.Length, addBos);
-        EncodeText(text, parseSpecial, isStart: true, ids);
-        return [.. ids];
+        return Encode(new PromptText(text), addBos, parseSpecial);
     }
 
     /// <summary>Decodes tokens to text. Invalid UTF-8, such as a part of a character, becomes U+FFFD.</summary>
@@ -227,39 +227,49 @@ public abstract partial class Tokenizer
     /// <param name="ids">Receives the ids.</param>
     private protected abstract void EncodeFragment(string text, bool isStart, List<int> ids);
 
-    /// <summary>Splits a text at special tokens. Longer names take precedence: each name is split out of the whole text before the next.</summary>
-    /// <returns>In order: (id, "") for a special token, (-1, text) for text between them.</returns>
-    private List<(int Special, string Text)> SplitSpecials(string text, bool parseSpecial)
+    /// <summary>Splits a prompt at special tokens. Longer names take precedence: each name is split out of the whole text before the next.</summary>
+    /// <returns>In order: a special token's id, or -1 and the range of the text between special tokens.</returns>
+    private List<(int Special, Range Part)> SplitSpecials(PromptText prompt, bool parseSpecial)
     {
-        List<(int Special, string Text)> fragments = [(-1, text)];
+        string text = prompt.Value;
+        List<(int Special, Range Part)> parts = [(-1, ..text.Length)];
         foreach ((int id, string name) in _specials)
         {
             bool wanted = parseSpecial || _vocabulary.Types[id] == TokenType.UserDefined;
-            if (!wanted || !fragments.Exists(fragment => fragment.Special < 0 && fragment.Text.Contains(name, StringComparison.Ordinal)))
+            if (!wanted || !parts.Exists(part => part.Special < 0 && text.AsSpan(part.Part).Contains(name, StringComparison.Ordinal)))
             {
                 continue;
             }
 
-            var split = new List<(int Special, string Text)>();
-            foreach ((int special, string fragment) in fragments)
+            var split = new List<(int Special, Range Part)>();
+            foreach ((int special, Range part) in parts)
             {
-                int done = 0;
-                int found;
-                while (special < 0 && (found = fragment.IndexOf(name, done, StringComparison.Ordinal)) >= 0)
+                (int done, int end) = (part.Start.Value, part.End.Value);
+                for (int from = done; special < 0;)
                 {
-                    split.Add((-1, fragment[done..found]));
-                    split.Add((id, ""));
-                    done = found + name.Length;
+                    int found = text.IndexOf(name, from, end - from, StringComparison.Ordinal);
+                    if (found < 0)
+                    {
+                        break;
+                    }
+
+                    from = found + 1;
+                    if (prompt.Allows(id, found, name.Length))
+                    {
+                        split.Add((-1, done..found));
+                        split.Add((id, found..found));
+                        from = done = found + name.Length;
+                    }
                 }
 
-                split.Add((special, done == 0 ? fragment : fragment[done..]));
+                split.Add((special, done..end));
             }
 
-            split.RemoveAll(fragment => fragment.Special < 0 && fragment.Text.Length == 0);
-            fragments = split;
+            split.RemoveAll(part => part.Special < 0 && part.Part.Start.Value == part.Part.End.Value);
+            parts = split;
         }
 
-        return fragments;
+        return parts;
     }
 
     /// <summary>Attributes of a token.</summary>

@@ -31,6 +31,8 @@ public sealed class CompatibilityFolderTests
         {
             // A partial type with a part outside the folder belongs outside.
             HashSet<string> elsewhere = [.. Outside.Concat(Above).SelectMany(file => SourceTree.Types(file.Value))];
+            // Description is a common name, and reached through NativeLibraryConfig alone.
+            elsewhere.Add(nameof(NativeLibraryConfig.Description));
             return [.. Inside.SelectMany(file => SourceTree.Types(file.Value)).Where(type => !elsewhere.Contains(type)).Distinct().Order(StringComparer.Ordinal)];
         }
     }

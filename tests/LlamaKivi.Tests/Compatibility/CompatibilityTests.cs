@@ -104,6 +104,30 @@ public sealed class CompatibilityTests(InferenceTests.DemoModel model) : IClassF
         Assert.Equal(NativeEngine.Version, library!.Metadata!.Version);
     }
 
+    [Fact]
+    public void A_selecting_policy_is_asked_for_the_library()
+    {
+        // Not the program's own configuration: it is for the process, and other tests use it.
+        var config = new NativeLibraryConfig(NativeLibraryName.LLama);
+        var policy = new Policy(description => [new NativeLibraryFromPath("/none.so"), .. new DefaultNativeLibrarySelectingPolicy().Apply(description, SystemInfo.Get())]);
+        Assert.Same(config, config.WithSelectingPolicy(policy).WithCuda(false).WithAvx(AvxLevel.Avx).WithSearchDirectory("here"));
+        Assert.True(config.DryRun(out INativeLibrary? library));
+        Assert.Equal(NativeEngine.Version, library!.Metadata!.Version);
+        Assert.Equal((NativeLibraryName.LLama, false, true, AvxLevel.Avx), (policy.Asked!.Library, policy.Asked.UseCuda, policy.Asked.UseVulkan, policy.Asked.AvxLevel));
+        Assert.Equal(["here"], policy.Asked.SearchDirectories!);
+
+        config.WithSelectingPolicy(new Policy(_ => [new NativeLibraryFromPath("/none.so"), new NativeLibraryWithVulkan("1.3", NativeLibraryName.LLama, AvxLevel.Avx2, skipCheck: true)]));
+        Assert.False(config.DryRun(out library));
+        Assert.Null(library);
+    }
+
+    private sealed class Policy(Func<NativeLibraryConfig.Description, IEnumerable<INativeLibrary>> choose) : INativeLibrarySelectingPolicy
+    {
+        public NativeLibraryConfig.Description? Asked { get; private set; }
+
+        public IEnumerable<INativeLibrary> Apply(NativeLibraryConfig.Description description, SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null) => choose(Asked = description);
+    }
+
     [Theory]
     [InlineData(LLamaFtype.MOSTLY_IQ2_XXS, 19)]
     [InlineData(LLamaFtype.LLAMA_FTYPE_MOSTLY_TQ1_0, 36)]

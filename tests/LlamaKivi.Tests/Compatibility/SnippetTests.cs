@@ -513,7 +513,7 @@ public sealed class SnippetTests : IDisposable
             }
         });
         NativeApi.llama_empty_call();
-        var parameters = new ModelParams(modelPath) { ContextSize = 256, UseMemorymap = false };
+        var parameters = new ModelParams(modelPath) { ContextSize = 256, LoadMode = LLamaLoadMode.None };
         var progress = new List<float>();
         using var model = await LLamaWeights.LoadFromFileAsync(parameters, CancellationToken.None, new Direct(progress));
         NativeLibraryConfig.All.WithLogCallback((NativeLogConfig.LLamaLogCallback?)null);

@@ -19,6 +19,7 @@ public class ModelParamsTests
         YarnScalingType = RopeScalingType.Linear,
         KvCache = KvCacheParams.Parse("kivi4") with { TypeV = KvCacheType.Q8_0, Group = 64, Residual = 256, Sinks = 8 },
         TensorSplits = { [0] = 3 },
+        Devices = { "CUDA0", "CPU" },
         TensorBufferOverrides = { new("blk.*", "CPU") },
         MetadataOverrides = { new("hello", true), new("world", 17), new("cats", 1.5f), new("name", "x") },
     };
@@ -31,6 +32,8 @@ public class ModelParamsTests
         Assert.Equal<float>(expected.TensorSplits, actual.TensorSplits);
         Assert.Equal(expected.MetadataOverrides, actual.MetadataOverrides);
         Assert.Equal(("blk.*", "CPU"), (actual.TensorBufferOverrides.Single().Pattern, actual.TensorBufferOverrides.Single().BufferType));
+        Assert.Equal(expected.Devices, actual.Devices);
+        actual.Devices = expected.Devices;
         actual.TensorSplits = expected.TensorSplits;
         actual.MetadataOverrides = expected.MetadataOverrides;
         actual.TensorBufferOverrides = expected.TensorBufferOverrides;

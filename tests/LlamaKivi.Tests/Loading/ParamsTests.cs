@@ -68,13 +68,18 @@ public sealed class ParamsTests
             GpuLayerCount = -7,
             MainGpu = 1,
             SplitMode = GPUSplitMode.Row,
-            UseMemorymap = false,
-            UseMemoryLock = true,
+            LoadMode = LLamaLoadMode.MemoryLock,
+            MetadataOverrides = [new("a", 17), new("b", "text")],
             TensorSplits = new TensorSplitsCollection([0.25f, 0.75f]),
         };
         using IDisposable pin = parameters.ToLlamaModelParams(out LLamaModelParams native);
         Assert.Equal((-1, 1, GPUSplitMode.Row), (native.n_gpu_layers, native.main_gpu, native.split_mode));
-        Assert.Equal((false, true), (native.use_mmap, native.use_mlock));
+        Assert.Equal(LLamaLoadMode.MemoryLock, native.load_mode);
+        int size = Marshal.SizeOf<LLamaModelMetadataOverride>();
+        Assert.Equal(264, size);
+        LLamaModelMetadataOverride[] overrides = [.. Enumerable.Range(0, 3).Select(i => Marshal.PtrToStructure<LLamaModelMetadataOverride>(native.kv_overrides + i * size))];
+        Assert.Equal(parameters.MetadataOverrides, overrides[..2].Select(value => value.ToMetadataOverride()));
+        Assert.Equal("", overrides[2].key.ToString());
         var splits = new float[2];
         Marshal.Copy(native.tensor_split, splits, 0, 2);
         Assert.Equal([0.25f, 0.75f], splits);

@@ -31,6 +31,9 @@ internal sealed class ChatTemplate
         /// <summary>The vocabulary where there is no template.</summary>
         public GrammarVocabulary PlainVocabulary { get; } = new(weights.Tokenizer, new HashSet<int>());
 
+        /// <summary>The special tokens where there is no template.</summary>
+        public SpecialMarks PlainMarks { get; } = new(weights.Tokenizer, null);
+
         /// <summary>The template for a conversation; null: the file has none.</summary>
         /// <param name="hasTools">Whether tools are to be described: the file may have a template of its own for that.</param>
         public ChatTemplate? Find(bool hasTools) => _known.GetOrAdd(hasTools, _ =>
@@ -48,8 +51,8 @@ internal sealed class ChatTemplate
     public GrammarVocabulary Vocabulary { get; }
 
     /// <summary>The text of a conversation.</summary>
-    public string Render(IEnumerable<object?> messages, Dictionary<string, object?> variables, CancellationToken cancellationToken) =>
-        _template.Render(variables, messages, cancellationToken);
+    public PromptText Render(IEnumerable<object?> messages, Dictionary<string, object?> variables, bool parseSpecialTokens, CancellationToken cancellationToken) =>
+        _template.Render(variables, messages, parseSpecialTokens, cancellationToken);
 
     /// <summary>Checks that the model would be told of tools.</summary>
     /// <exception cref="MissingTemplateException">The template never reads them.</exception>

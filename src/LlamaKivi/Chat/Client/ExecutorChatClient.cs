@@ -3,6 +3,7 @@ using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
+using LlamaKivi.Tokenization;
 using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
@@ -13,7 +14,7 @@ namespace LlamaKivi;
 /// 6. it is taken apart into text, thoughts and calls of tools. A response holds the context's turn. Clients whose executors share a context share that turn, first come, first served. A StatelessExecutor creates a context per call: its
 /// clients are independent, and each gives one response at a time. Any other executor gives one response at a time to all of its clients.
 /// </remarks>
-internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransform? historyTransform, ITextStreamTransform? outputTransform) : IChatClient
+internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOptions clientOptions) : IChatClient
 {
     private static readonly ConditionalWeakTable<ILLamaExecutor, ContextGate> Turns = [];
 
@@ -85,12 +86,12 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
         // Who waits does not wait for a reader that asks for no more. Weakly: the token lives longer than a response that nobody reads to its end.
         using CancellationTokenRegistration ending = cancellationToken.UnsafeRegister(
             static turn => (((WeakReference<ContextTurn>)turn!).TryGetTarget(out ContextTurn? target) ? target : null)?.Dispose(), new WeakReference<ContextTurn>(turn));
-        ChatPrompt prompt = ChatPrompt.Write(Model.Templates, historyTransform, messages, request, cancellationToken);
+        ChatPrompt prompt = ChatPrompt.Write(Model.Templates, clientOptions, messages, request, cancellationToken);
         using DefaultSamplingPipeline pipeline = ChatSampling.CreatePipeline(Model, request, prompt);
-        InferenceParams parameters = ChatSampling.CreateParameters(request, prompt, pipeline, historyTransform);
+        InferenceParams parameters = ChatSampling.CreateParameters(request, prompt, pipeline, clientOptions.HistoryTransform);
         var response = new ResponseWriter(Model, request, prompt);
         (IAsyncEnumerable<string> pieces, InferenceResults results) = Infer(turn, prompt.Text, parameters, cancellationToken);
-        IAsyncEnumerable<string> text = (outputTransform ?? new LLamaTransforms.EmptyTextOutputStreamTransform()).TransformAsync(pieces);
+        IAsyncEnumerable<string> text = (clientOptions.OutputTransform ?? new LLamaTransforms.EmptyTextOutputStreamTransform()).TransformAsync(pieces);
         await foreach (string piece in new StopStrings(parameters.AntiPrompts).UpToFirst(text, cancellationToken).ConfigureAwait(false))
         {
             foreach (ChatResponseUpdate update in response.Add(piece))
@@ -110,12 +111,15 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, IHistoryTransf
         }
     }
 
-    private (IAsyncEnumerable<string> Pieces, InferenceResults Results) Infer(ContextTurn turn, string prompt, InferenceParams parameters, CancellationToken cancellationToken)
+    private (IAsyncEnumerable<string> Pieces, InferenceResults Results) Infer(ContextTurn turn, PromptText prompt, InferenceParams parameters, CancellationToken cancellationToken)
     {
         var results = new InferenceResults();
-        IAsyncEnumerable<string> pieces = executor is StatefulExecutorBase stateful
-            ? stateful.InferWholeAsync(turn, results, prompt, parameters, cancellationToken)
-            : executor.InferAsync(prompt, parameters, cancellationToken);
+        IAsyncEnumerable<string> pieces = executor switch
+        {
+            StatefulExecutorBase stateful => stateful.InferWholeAsync(turn, results, prompt, parameters, cancellationToken),
+            StatelessExecutor stateless => stateless.InferAsync(prompt, parameters, cancellationToken),
+            _ => executor.InferAsync(prompt.Value, parameters, cancellationToken),
+        };
         return (pieces, (pieces as InferenceStream)?.Results ?? results);  // the call's own; of the executor are those of whichever call was last
     }
 

@@ -78,7 +78,7 @@ internal sealed class ResponseWriter
         if (input == 0)
         {
             // Another's executor does not tell.
-            (input, output) = (Count(_prompt.Text, special: true), Count(_text.ToString(), special: true));
+            (input, output) = (Count(_prompt.Text.Value, special: true), Count(_text.ToString(), special: true));
         }
 
         return new UsageDetails

@@ -1,7 +1,7 @@
 namespace LlamaKivi.Native;
 
-/// <summary>A bias for one token's logit.</summary>
-public struct LLamaLogitBias
+/// <summary>A logit to raise or lower.</summary>
+public record struct LLamaLogitBias
 {
     /// <summary>The token.</summary>
     public LLamaToken Token;

@@ -9,7 +9,7 @@ namespace LlamaKivi.Sampling;
 /// <summary>A grammar that a text must follow, in the GBNF notation: <c>root ::= "yes" | "no"</c>.</summary>
 /// <param name="Gbnf">The rules.</param>
 /// <param name="Root">Name of the rule for the whole text.</param>
-public sealed record Grammar(string Gbnf, string Root)
+public record Grammar(string Gbnf, string Root)
 {
     private Compilation? _compiled;
     private (string Gbnf, IReadOnlyDictionary<string, string> Places)? _origins;
@@ -62,7 +62,7 @@ public sealed record Grammar(string Gbnf, string Root)
     public void Validate() => _ = Compiled;
 
     /// <inheritdoc/>
-    public bool Equals(Grammar? other) => other is not null && Gbnf == other.Gbnf && Root == other.Root;
+    public virtual bool Equals(Grammar? other) => other is not null && EqualityContract == other.EqualityContract && Gbnf == other.Gbnf && Root == other.Root;
 
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(Gbnf, Root);

@@ -37,14 +37,24 @@ internal sealed class Budget
     private int _nesting;
     private int _calls;
 
-    public Budget(CancellationToken cancellationToken)
+    public Budget(CancellationToken cancellationToken, Provenance? provenance = null)
     {
         _cancellationToken = cancellationToken;
+        Provenance = provenance;
         Keys = new KeyComparer(this);
     }
 
+    /// <summary>Tells outside text from the template's own; null: nobody asks.</summary>
+    public Provenance? Provenance { get; }
+
     /// <summary>Compares the keys of dictionaries within this budget.</summary>
     public KeyComparer Keys { get; }
+
+    /// <summary>A text as it is compared and searched: without the stand-ins of <see cref="Provenance"/>, of the same length.</summary>
+    public string Meant(string text) => Provenance is null ? text : Provenance.Meant(text);
+
+    /// <summary>Characters to look for in a text as it is.</summary>
+    public string MeantOrStandIns(string characters) => Provenance is null ? characters : Provenance.WithStandIns(characters);
 
     /// <summary>Allows what a text of this length needs: one that the caller gives, or one that was written.</summary>
     public void Grant(long characters)

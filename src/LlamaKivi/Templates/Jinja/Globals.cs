@@ -14,7 +14,7 @@ internal static class Globals
         Global(new Operation("cycler", (_, _, arguments) => arguments.Positional.Length > 0 && arguments.Named.Length == 0 ? new Cycler(arguments.Positional) : throw new TemplateException("cycler() takes items.")), "<class 'jinja2.utils.Cycler'>"),
         Global(new Operation("joiner", "sep=None", (_, _, a) => new Joiner(a[0] ?? ", ")), "<class 'jinja2.utils.Joiner'>"),
         Global(new Operation("lipsum", (_, _, _) => throw new TemplateException("lipsum() makes random text and is not supported."))),
-        Global(new Operation("raise_exception", "message", (rendering, _, a) => throw new TemplateException(rendering.Str(a[0])) { IsRaised = true })),
+        Global(new Operation("raise_exception", "message", (rendering, _, a) => throw new TemplateException(rendering.Budget.Meant(rendering.Str(a[0]))) { IsRaised = true })),
         Global(new Operation("strftime_now", "format", (rendering, _, a) => StrfTime.Format(TextFilters.Text(a[0], "The format of strftime_now"), rendering.Time.GetLocalNow()))),
     ];
 

@@ -63,7 +63,7 @@ internal sealed class Rendering
     public void Write(object? value)
     {
         string text = Str(value);
-        Output.Append(Autoescape && value is not Markup ? HtmlText.Escape(text) : text);
+        Output.Append(Autoescape && value is not Markup ? HtmlText.Escape(Budget, text) : text);
     }
 
     public string Str(object? value) => Representation.Str(Budget, value);

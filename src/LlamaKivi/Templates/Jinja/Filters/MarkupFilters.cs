@@ -11,7 +11,7 @@ internal static class MarkupFilters
     [
         new("escape", "", (r, value, _) => Escaped(r, value)),
         new("e", "", (r, value, _) => Escaped(r, value)),
-        new("forceescape", "", (r, value, _) => new Markup(HtmlText.Escape(r.Str(value)))),
+        new("forceescape", "", (r, value, _) => new Markup(HtmlText.Escape(r.Budget, r.Str(value)))),
         new("safe", "", (r, value, _) => new Markup(r.Str(value))),
         new("striptags", "", (r, value, _) => HtmlText.StripTags(r.Budget, r.Str(value))),
         new("urlencode", "", UrlEncode),
@@ -19,13 +19,13 @@ internal static class MarkupFilters
         new("xmlattr", "autospace=True", XmlAttributes),
     ];
 
-    private static object? Escaped(Rendering rendering, object? value) => value is Markup ? value : new Markup(HtmlText.Escape(rendering.Str(value)));
+    private static object? Escaped(Rendering rendering, object? value) => value is Markup ? value : new Markup(HtmlText.Escape(rendering.Budget, rendering.Str(value)));
 
     private static string UrlEncode(Rendering rendering, object? value, object?[] a)
     {
         if (Types.Str(value) is not null || !Iteration.IsIterable(value))
         {
-            return HtmlText.UrlQuote(rendering.Str(value), isQuery: false);
+            return HtmlText.UrlQuote(rendering.Budget.Meant(rendering.Str(value)), isQuery: false);
         }
 
         IEnumerable<object?> pairs = value is JinjaDict dict ? new PyView(dict, ViewKind.Items).Items : Iteration.Of(rendering.Budget, value);
@@ -33,7 +33,7 @@ internal static class MarkupFilters
         {
             List<object?> items = Iteration.ToList(rendering.Budget, pair);
             return items.Count == 2
-                ? HtmlText.UrlQuote(rendering.Str(items[0]), isQuery: true) + "=" + HtmlText.UrlQuote(rendering.Str(items[1]), isQuery: true)
+                ? HtmlText.UrlQuote(rendering.Budget.Meant(rendering.Str(items[0])), isQuery: true) + "=" + HtmlText.UrlQuote(rendering.Budget.Meant(rendering.Str(items[1])), isQuery: true)
                 : throw new TemplateException("urlencode takes a text, a dictionary or pairs.");
         }));
     }
@@ -50,13 +50,13 @@ internal static class MarkupFilters
             }
 
             string name = TextFilters.Text(key, "An attribute's name");
-            if (name.AsSpan().ContainsAny(NotInNames))
+            if (rendering.Budget.Meant(name).AsSpan().ContainsAny(NotInNames))
             {
                 throw new TemplateException($"The attribute's name '{name}' has a character that is not possible there.");
             }
 
-            string text = item is Markup markup ? markup.Text : HtmlText.Escape(rendering.Str(item));
-            parts.Add($"{HtmlText.Escape(name)}=\"{text}\"");
+            string text = item is Markup markup ? markup.Text : HtmlText.Escape(rendering.Budget, rendering.Str(item));
+            parts.Add($"{HtmlText.Escape(rendering.Budget, name)}=\"{text}\"");
         }
 
         string all = string.Join(' ', parts);

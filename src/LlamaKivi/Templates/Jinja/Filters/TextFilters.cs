@@ -8,8 +8,8 @@ internal static class TextFilters
         new("upper", "", (r, value, _) => Map(r, value, CaseMapping.Upper)),
         new("lower", "", (r, value, _) => Map(r, value, CaseMapping.Lower)),
         new("capitalize", "", (r, value, _) => Map(r, value, CaseMapping.Capitalize)),
-        new("title", "", (r, value, _) => Title(r.Str(value))),
-        new("trim", "chars=None", (r, value, a) => Map(r, value, text => PyText.Strip(text, a[0] is null ? null : Text(a[0], "chars"), true, true).ToString())),
+        new("title", "", (r, value, _) => Title(r.Budget, r.Str(value))),
+        new("trim", "chars=None", (r, value, a) => Map(r, value, text => PyText.Strip(text, a[0] is null ? null : r.Budget.MeantOrStandIns(Text(a[0], "chars")), true, true).ToString())),
         new("string", "", (r, value, _) => value is Markup ? value : r.Str(value)),
         new("center", "width=80", (r, value, a) => Map(r, value, text => StrMethods.Justified(text, Arithmetic.Clamped(a[0], "The width"), " ", StrMethods.Alignment.Center))),
         new("replace", "old new count=None", Replace),
@@ -33,13 +33,14 @@ internal static class TextFilters
 
     public static string Text(object? value, string what) => Types.Str(value) ?? throw Types.Error(value, $"'{what}' is a text, not a {Types.Name(value)}.");
 
-    private static string Title(string text)
+    private static string Title(Budget budget, string text)
     {
+        string meant = budget.Meant(text);
         var result = new TextBuilder();
         int start = 0;
         for (int i = 0; i <= text.Length; i++)
         {
-            bool separates = i < text.Length && (PyText.IsSpace(text[i]) || text[i] is '-' or '(' or '{' or '[' or '<');
+            bool separates = i < text.Length && (PyText.IsSpace(text[i]) || meant[i] is '-' or '(' or '{' or '[' or '<');
             if (i < text.Length && !separates)
             {
                 continue;
@@ -62,12 +63,12 @@ internal static class TextFilters
         long count = a[2] is null ? -1 : Arithmetic.Clamped(a[2], "The count of replace");
         if (!rendering.Autoescape)
         {
-            return TextSearch.Replace(rendering.Str(value), rendering.Str(a[0]), rendering.Str(a[1]), count);
+            return TextSearch.Replace(rendering.Budget, rendering.Str(value), rendering.Str(a[0]), rendering.Str(a[1]), count);
         }
 
         bool escapes = value is Markup || a[0] is Markup || a[1] is Markup;
-        string Part(object? part) => escapes && part is not Markup ? HtmlText.Escape(rendering.Str(part)) : rendering.Str(part);
-        string text = TextSearch.Replace(Part(value), value is Markup || a[0] is Markup ? Part(a[0]) : rendering.Str(a[0]), Part(a[1]), count);
+        string Part(object? part) => escapes && part is not Markup ? HtmlText.Escape(rendering.Budget, rendering.Str(part)) : rendering.Str(part);
+        string text = TextSearch.Replace(rendering.Budget, Part(value), value is Markup || a[0] is Markup ? Part(a[0]) : rendering.Str(a[0]), Part(a[1]), count);
         return escapes ? new Markup(text) : text;
     }
 
@@ -190,7 +191,7 @@ internal static class TextFilters
 
         object?[] all = [.. items];
         bool escapes = a[0] is Markup || Array.Exists(all, item => item is Markup);
-        string Part(object? part) => escapes && part is not Markup ? HtmlText.Escape(rendering.Str(part)) : rendering.Str(part);
+        string Part(object? part) => escapes && part is not Markup ? HtmlText.Escape(rendering.Budget, rendering.Str(part)) : rendering.Str(part);
         foreach (object? item in all)
         {
             text.Append(any ? Part(a[0]) : "").Append(Part(item));

@@ -6,7 +6,7 @@ internal static class MarkupMethods
     public static IEnumerable<Operation> All =>
     [
         new("striptags", "/", (r, s, _) => HtmlText.StripTags(r.Budget, StrMethods.Self(s))),
-        new("unescape", "/", (_, s, _) => System.Net.WebUtility.HtmlDecode(StrMethods.Self(s))),
+        new("unescape", "/", (r, s, _) => HtmlText.Decode(r.Budget, StrMethods.Self(s))),
     ];
 
     public static Operation Marked(Operation method) => new(method.Name, (rendering, self, arguments) =>
@@ -25,8 +25,8 @@ internal static class MarkupMethods
     {
         object? Escape(object? value) => value switch
         {
-            string text => HtmlText.Escape(text),
-            JinjaList or PyTuple or PyIterator when name == "join" => new JinjaList(Iteration.ToList(rendering.Budget, value).ConvertAll(item => item is Markup ? item : (object?)HtmlText.Escape(rendering.Str(item)))),
+            string text => HtmlText.Escape(rendering.Budget, text),
+            JinjaList or PyTuple or PyIterator when name == "join" => new JinjaList(Iteration.ToList(rendering.Budget, value).ConvertAll(item => item is Markup ? item : (object?)HtmlText.Escape(rendering.Budget, rendering.Str(item)))),
             _ => value,
         };
         if (name == "replace" && arguments.Positional.Length > 1)

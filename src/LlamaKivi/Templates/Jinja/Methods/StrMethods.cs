@@ -21,12 +21,12 @@ internal static class StrMethods
         new("capitalize", "/", (_, s, _) => CaseMapping.Capitalize(Self(s))),
         new("swapcase", "/", (_, s, _) => CaseMapping.Swap(Self(s))),
         new("casefold", "/", (_, s, _) => CaseMapping.Fold(Self(s))),
-        new("strip", "/ chars=None", (_, s, a) => Stripped(s, a[0], true, true)),
-        new("lstrip", "/ chars=None", (_, s, a) => Stripped(s, a[0], true, false)),
-        new("rstrip", "/ chars=None", (_, s, a) => Stripped(s, a[0], false, true)),
-        new("removeprefix", "/ prefix", (_, s, a) => Text(a[0]) is var prefix && Self(s).StartsWith(prefix, StringComparison.Ordinal) ? Self(s)[prefix.Length..] : Self(s)),
-        new("removesuffix", "/ suffix", (_, s, a) => Text(a[0]) is var suffix && Self(s).EndsWith(suffix, StringComparison.Ordinal) ? Self(s)[..^suffix.Length] : Self(s)),
-        new("replace", "/ old new count=-1", (_, s, a) => TextSearch.Replace(Self(s), Text(a[0]), Text(a[1]), Arithmetic.Clamped(a[2], "The count of replace()"))),
+        new("strip", "/ chars=None", (r, s, a) => Stripped(r, s, a[0], true, true)),
+        new("lstrip", "/ chars=None", (r, s, a) => Stripped(r, s, a[0], true, false)),
+        new("rstrip", "/ chars=None", (r, s, a) => Stripped(r, s, a[0], false, true)),
+        new("removeprefix", "/ prefix", (r, s, a) => Text(a[0]) is var prefix && r.Budget.Meant(Self(s)).StartsWith(r.Budget.Meant(prefix), StringComparison.Ordinal) ? Self(s)[prefix.Length..] : Self(s)),
+        new("removesuffix", "/ suffix", (r, s, a) => Text(a[0]) is var suffix && r.Budget.Meant(Self(s)).EndsWith(r.Budget.Meant(suffix), StringComparison.Ordinal) ? Self(s)[..^suffix.Length] : Self(s)),
+        new("replace", "/ old new count=-1", (r, s, a) => TextSearch.Replace(r.Budget, Self(s), Text(a[0]), Text(a[1]), Arithmetic.Clamped(a[2], "The count of replace()"))),
         new("center", "/ width fillchar=None", (_, s, a) => Justified(Self(s), Arithmetic.Clamped(a[0], "The width"), Fill(a[1]), Alignment.Center)),
         new("ljust", "/ width fillchar=None", (_, s, a) => Justified(Self(s), Arithmetic.Clamped(a[0], "The width"), Fill(a[1]), Alignment.Left)),
         new("rjust", "/ width fillchar=None", (_, s, a) => Justified(Self(s), Arithmetic.Clamped(a[0], "The width"), Fill(a[1]), Alignment.Right)),
@@ -37,7 +37,7 @@ internal static class StrMethods
         new("format_map", "/ mapping", (r, s, a) => new BraceFormat(r, Named(a[0])).Apply(Self(s))),
         new("translate", "/ table", (r, s, a) => Translate(r, Self(s), a[0])),
         new("maketrans", "/ x y=None z=None", (r, _, a) => MakeTable(r, a)),
-        new("encode", "encoding='utf-8' errors='strict'", (_, s, a) => Encode(Self(s), Text(a[0]), Text(a[1]))),
+        new("encode", "encoding='utf-8' errors='strict'", (r, s, a) => Encode(r.Budget.Meant(Self(s)), Text(a[0]), Text(a[1]))),
     ];
 
     public static string Self(object? self) => Types.Str(self)!;
@@ -57,7 +57,7 @@ internal static class StrMethods
         return string.Concat(Enumerable.Repeat(fill, left)) + text + string.Concat(Enumerable.Repeat(fill, missing - left));
     }
 
-    private static string Stripped(object? self, object? set, bool start, bool end) => PyText.Strip(Self(self), set is null ? null : Text(set), start, end).ToString();
+    private static string Stripped(Rendering rendering, object? self, object? set, bool start, bool end) => PyText.Strip(Self(self), set is null ? null : rendering.Budget.MeantOrStandIns(Text(set)), start, end).ToString();
 
     private static string Fill(object? value) => value is null ? " " : Text(value) is var fill && PyText.Length(fill) == 1 ? fill : throw new TemplateException("The text is filled up with one character.");
 

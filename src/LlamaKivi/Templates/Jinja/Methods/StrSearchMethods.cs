@@ -5,41 +5,41 @@ internal static class StrSearchMethods
 {
     public static IEnumerable<Operation> All =>
     [
-        new("startswith", "/ prefix start=None end=None", (_, s, a) => Affix(s, a, (text, part) => text.StartsWith(part, StringComparison.Ordinal))),
-        new("endswith", "/ suffix start=None end=None", (_, s, a) => Affix(s, a, (text, part) => text.EndsWith(part, StringComparison.Ordinal))),
-        new("find", "/ sub start=None end=None", (_, s, a) => Find(s, a, fromEnd: false)),
-        new("rfind", "/ sub start=None end=None", (_, s, a) => Find(s, a, fromEnd: true)),
-        new("index", "/ sub start=None end=None", (_, s, a) => Found(Find(s, a, fromEnd: false))),
-        new("rindex", "/ sub start=None end=None", (_, s, a) => Found(Find(s, a, fromEnd: true))),
-        new("count", "/ sub start=None end=None", (_, s, a) => Count(s, a)),
+        new("startswith", "/ prefix start=None end=None", (r, s, a) => Affix(r.Budget, s, a, (text, part) => text.StartsWith(part, StringComparison.Ordinal))),
+        new("endswith", "/ suffix start=None end=None", (r, s, a) => Affix(r.Budget, s, a, (text, part) => text.EndsWith(part, StringComparison.Ordinal))),
+        new("find", "/ sub start=None end=None", (r, s, a) => Find(r.Budget, s, a, fromEnd: false)),
+        new("rfind", "/ sub start=None end=None", (r, s, a) => Find(r.Budget, s, a, fromEnd: true)),
+        new("index", "/ sub start=None end=None", (r, s, a) => Found(Find(r.Budget, s, a, fromEnd: false))),
+        new("rindex", "/ sub start=None end=None", (r, s, a) => Found(Find(r.Budget, s, a, fromEnd: true))),
+        new("count", "/ sub start=None end=None", (r, s, a) => Count(r.Budget, s, a)),
         new("split", "sep=None maxsplit=-1", (r, s, a) => Split(r, s, a, fromEnd: false)),
         new("rsplit", "sep=None maxsplit=-1", (r, s, a) => Split(r, s, a, fromEnd: true)),
         new("splitlines", "keepends=False", (r, s, a) => ToList(r, PyText.Lines(StrMethods.Self(s), Types.IsTrue(a[0])))),
-        new("partition", "/ sep", (_, s, a) => Partition(StrMethods.Self(s), Separator(a[0]), fromEnd: false)),
-        new("rpartition", "/ sep", (_, s, a) => Partition(StrMethods.Self(s), Separator(a[0]), fromEnd: true)),
+        new("partition", "/ sep", (r, s, a) => Partition(r.Budget, StrMethods.Self(s), Separator(a[0]), fromEnd: false)),
+        new("rpartition", "/ sep", (r, s, a) => Partition(r.Budget, StrMethods.Self(s), Separator(a[0]), fromEnd: true)),
     ];
 
-    private static object Affix(object? self, object?[] a, Func<string, string, bool> matches)
+    private static object Affix(Budget budget, object? self, object?[] a, Func<string, string, bool> matches)
     {
-        (string text, _, bool isWithin) = Part(StrMethods.Self(self), a[1], a[2]);
+        (string text, _, bool isWithin) = Part(budget.Meant(StrMethods.Self(self)), a[1], a[2]);
         object?[] parts = a[0] is PyTuple tuple ? tuple.Items : [a[0]];
-        return isWithin && Array.Exists(parts, part => matches(text, StrMethods.Text(part)));
+        return isWithin && Array.Exists(parts, part => matches(text, budget.Meant(StrMethods.Text(part))));
     }
 
-    private static long Find(object? self, object?[] a, bool fromEnd)
+    private static long Find(Budget budget, object? self, object?[] a, bool fromEnd)
     {
-        string sought = StrMethods.Text(a[0]);
-        (string text, long start, bool isWithin) = Part(StrMethods.Self(self), a[1], a[2]);
+        string sought = budget.Meant(StrMethods.Text(a[0]));
+        (string text, long start, bool isWithin) = Part(budget.Meant(StrMethods.Self(self)), a[1], a[2]);
         int at = !isWithin ? -1 : fromEnd ? TextSearch.LastIndexOf(text, sought) : TextSearch.IndexOf(text, sought);
         return at < 0 ? -1 : start + (PyText.IsPlain(text) ? at : PyText.Length(text[..at]));
     }
 
     private static long Found(long at) => at >= 0 ? at : throw new TemplateException("The text does not have that part.");
 
-    private static long Count(object? self, object?[] a)
+    private static long Count(Budget budget, object? self, object?[] a)
     {
-        string sought = StrMethods.Text(a[0]);
-        (string text, _, bool isWithin) = Part(StrMethods.Self(self), a[1], a[2]);
+        string sought = budget.Meant(StrMethods.Text(a[0]));
+        (string text, _, bool isWithin) = Part(budget.Meant(StrMethods.Self(self)), a[1], a[2]);
         return !isWithin ? 0L : sought.Length == 0 ? PyText.Length(text) + 1L : TextSearch.Places(text, sought).LongCount();
     }
 
@@ -87,9 +87,9 @@ internal static class StrSearchMethods
         return new JinjaList([.. parts]);
     }
 
-    private static PyTuple Partition(string text, string separator, bool fromEnd)
+    private static PyTuple Partition(Budget budget, string text, string separator, bool fromEnd)
     {
-        int at = fromEnd ? TextSearch.LastIndexOf(text, separator) : TextSearch.IndexOf(text, separator);
+        int at = fromEnd ? TextSearch.LastIndexOf(budget.Meant(text), budget.Meant(separator)) : TextSearch.IndexOf(budget.Meant(text), budget.Meant(separator));
         return at >= 0 ? new PyTuple([text[..at], separator, text[(at + separator.Length)..]])
             : fromEnd ? new PyTuple(["", "", text]) : new PyTuple([text, "", ""]);
     }

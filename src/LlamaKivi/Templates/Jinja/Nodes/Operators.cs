@@ -45,7 +45,7 @@ internal sealed class ConcatenationExpression(Expression[] parts) : Expression
     {
         object?[] values = Array.ConvertAll(parts, part => part.Evaluate(rendering));
         bool escapes = rendering.Autoescape && Array.Exists(values, value => value is Markup);
-        string[] texts = Array.ConvertAll(values, value => escapes && value is not Markup ? HtmlText.Escape(rendering.Str(value)) : rendering.Str(value));
+        string[] texts = Array.ConvertAll(values, value => escapes && value is not Markup ? HtmlText.Escape(rendering.Budget, rendering.Str(value)) : rendering.Str(value));
         Budget.Room(texts.Sum(text => (long)text.Length));
         string joined = rendering.Budget.Made(string.Concat(texts));
         return escapes ? new Markup(joined) : joined;
@@ -117,7 +117,7 @@ internal sealed class BinaryExpression(string op, Expression left, Expression ri
                 Budget.Room((long)x.Length + y.Length);
                 return budget.Made(x + y);
             case "+" when a is string or Markup && b is string or Markup:
-                return new Markup(budget.Made(HtmlText.EscapedOf(a) + HtmlText.EscapedOf(b)));
+                return new Markup(budget.Made(HtmlText.EscapedOf(budget, a) + HtmlText.EscapedOf(budget, b)));
             case "+" when a is JinjaList x && b is JinjaList y:
                 budget.Items((long)x.Items.Count + y.Items.Count);
                 return new JinjaList([.. x.Items, .. y.Items]);

@@ -6,24 +6,25 @@ namespace LlamaKivi.Templates.Jinja;
 /// <summary>Texts of HTML: escapes, tags, percent-encoding.</summary>
 internal static class HtmlText
 {
-    public static string Escape(string text)
+    public static string Escape(Budget budget, string text)
     {
-        if (text.AsSpan().IndexOfAny("&<>'\"") < 0)
+        string meant = budget.Meant(text);
+        if (meant.AsSpan().IndexOfAny("&<>'\"") < 0)
         {
             return text;
         }
 
         var result = new TextBuilder();
-        foreach (char c in text)
+        for (int i = 0; i < text.Length; i++)
         {
-            _ = c switch
+            _ = meant[i] switch
             {
                 '&' => result.Append("&amp;"),
                 '<' => result.Append("&lt;"),
                 '>' => result.Append("&gt;"),
                 '\'' => result.Append("&#39;"),
                 '"' => result.Append("&#34;"),
-                _ => result.Append(c),
+                _ => result.Append(text[i]),
             };
         }
 
@@ -31,7 +32,7 @@ internal static class HtmlText
     }
 
     /// <summary>A str, escaped unless it is marked so.</summary>
-    public static string EscapedOf(object? value) => value is Markup markup ? markup.Text : Escape((string)value!);
+    public static string EscapedOf(Budget budget, object? value) => value is Markup markup ? markup.Text : Escape(budget, (string)value!);
 
     /// <summary>The values of a format, escaped unless they are marked so or are numbers.</summary>
     public static object? EscapedValues(Rendering rendering, object? values)
@@ -56,7 +57,7 @@ internal static class HtmlText
         return escaped;
     }
 
-    private static object? EscapedValue(Rendering rendering, object? value) => value is Markup or null || Types.IsNumber(value) ? value : Escape(rendering.Str(value));
+    private static object? EscapedValue(Rendering rendering, object? value) => value is Markup or null || Types.IsNumber(value) ? value : Escape(rendering.Budget, rendering.Str(value));
 
     /// <summary>Percent-encodes the UTF-8 bytes of a text, but letters, digits, _.-~ and /; in a query also /, and blanks become +.</summary>
     public static string UrlQuote(string text, bool isQuery)
@@ -72,9 +73,17 @@ internal static class HtmlText
         return result.ToString();
     }
 
+    /// <summary>Character references as characters. What they make is no mark of the template.</summary>
+    public static string Decode(Budget budget, string text)
+    {
+        string decoded = System.Net.WebUtility.HtmlDecode(budget.Meant(text));
+        return budget.Provenance is null ? decoded : budget.Provenance.Mark(decoded);
+    }
+
     /// <summary>A text without comments and tags, white space as single blanks, character references as characters.</summary>
     public static string StripTags(Budget budget, string text)
     {
+        text = budget.Meant(text);
         var result = new StringBuilder();
         budget.Run(4L * text.Length);
         for (int at = 0; at < text.Length;)
@@ -101,6 +110,6 @@ internal static class HtmlText
             result.Append(text[at++]);
         }
 
-        return System.Net.WebUtility.HtmlDecode(string.Join(' ', TextSearch.Words(budget, result.ToString(), -1, fromEnd: false)));
+        return Decode(budget, string.Join(' ', TextSearch.Words(budget, result.ToString(), -1, fromEnd: false)));
     }
 }

@@ -122,7 +122,7 @@ internal sealed class JsonWriter(Budget budget)
         int done = 0;
         for (int i = 0; i < text.Length; i++)
         {
-            char c = text[i];
+            char c = budget.Provenance is null ? text[i] : budget.Provenance.Meant(text[i]);
             if (c >= ' ' && c is not ('"' or '\\') && (c < 0x7f || !EnsureAscii || c == 0x7f))
             {
                 continue;

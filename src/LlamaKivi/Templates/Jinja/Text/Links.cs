@@ -7,7 +7,7 @@ internal static partial class Links
 {
     public static object Urlize(Rendering rendering, object? value, object?[] a)
     {
-        string text = value is Markup markup ? markup.Text : HtmlText.Escape(rendering.Str(value));
+        string text = value is Markup markup ? markup.Text : HtmlText.Escape(rendering.Budget, rendering.Str(value));
         rendering.Budget.Run(256L * text.Length);
         long? limit = a[0] is null ? null : Arithmetic.Clamped(a[0], "trim_url_limit");
         SortedSet<string> rels = new(StringComparer.Ordinal) { "noopener" };
@@ -17,7 +17,7 @@ internal static partial class Links
         }
 
         rels.UnionWith(a[3] is null ? [] : TextSearch.Words(rendering.Budget, TextFilters.Text(a[3], "rel"), -1, fromEnd: false));
-        string attributes = $" rel=\"{HtmlText.Escape(string.Join(' ', rels))}\"{(Types.IsTrue(a[2]) ? $" target=\"{HtmlText.Escape(rendering.Str(a[2]))}\"" : "")}";
+        string attributes = $" rel=\"{HtmlText.Escape(rendering.Budget, string.Join(' ', rels))}\"{(Types.IsTrue(a[2]) ? $" target=\"{HtmlText.Escape(rendering.Budget, rendering.Str(a[2]))}\"" : "")}";
         string[] schemes = a[4] is null ? [] : [.. Iteration.ToList(rendering.Budget, a[4]).Select(scheme => TextFilters.Text(scheme, "extra_schemes"))];
         if (Array.Find(schemes, scheme => !Scheme().IsMatch(scheme)) is { } wrong)
         {

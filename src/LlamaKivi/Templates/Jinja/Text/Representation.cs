@@ -43,12 +43,14 @@ internal sealed class Representation
     };
 
     /// <summary>A text in quotes, with escapes for what cannot be printed.</summary>
-    public static void Quote(TextBuilder to, string text, bool asciiOnly = false)
+    public static void Quote(Budget budget, TextBuilder to, string text)
     {
-        char quote = text.Contains('\'', StringComparison.Ordinal) && !text.Contains('"', StringComparison.Ordinal) ? '"' : '\'';
+        string meant = budget.Meant(text);
+        char quote = meant.Contains('\'', StringComparison.Ordinal) && !meant.Contains('"', StringComparison.Ordinal) ? '"' : '\'';
         to.Append(quote);
-        foreach (int code in PyText.CodePoints(text))
+        foreach (int written in PyText.CodePoints(text))
         {
+            int code = written <= char.MaxValue && budget.Provenance is { } provenance ? provenance.Meant((char)written) : written;
             _ = code switch
             {
                 '\\' => to.Append("\\\\"),
@@ -56,8 +58,8 @@ internal sealed class Representation
                 '\r' => to.Append("\\r"),
                 '\t' => to.Append("\\t"),
                 _ when code == quote => to.Append('\\').Append(quote),
-                < 0x7f and >= ' ' => to.Append((char)code),
-                _ when !asciiOnly && PyText.IsPrintable(code) => to.Append(PyText.FromCodePoint(code)),
+                < 0x7f and >= ' ' => to.Append((char)written),
+                _ when PyText.IsPrintable(code) => to.Append(PyText.FromCodePoint(written)),
                 <= 0xff => to.Append("\\x").Append(code.ToString("x2", CultureInfo.InvariantCulture)),
                 <= 0xffff => to.Append("\\u").Append(code.ToString("x4", CultureInfo.InvariantCulture)),
                 _ => to.Append("\\U").Append(code.ToString("x8", CultureInfo.InvariantCulture)),
@@ -71,11 +73,12 @@ internal sealed class Representation
     public static string AsciiOnly(Budget budget, object? value)
     {
         var result = new TextBuilder();
-        foreach (int code in PyText.CodePoints(Repr(budget, value)))
+        foreach (int written in PyText.CodePoints(Repr(budget, value)))
         {
+            int code = written <= char.MaxValue && budget.Provenance is { } provenance ? provenance.Meant((char)written) : written;
             _ = code switch
             {
-                < 0x80 => result.Append((char)code),
+                < 0x80 => result.Append((char)written),
                 <= 0xff => result.Append("\\x").Append(code.ToString("x2", CultureInfo.InvariantCulture)),
                 <= 0xffff => result.Append("\\u").Append(code.ToString("x4", CultureInfo.InvariantCulture)),
                 _ => result.Append("\\U").Append(code.ToString("x8", CultureInfo.InvariantCulture)),
@@ -95,12 +98,12 @@ internal sealed class Representation
                 break;
             case string text:
                 _budget.Run(8L * text.Length);
-                Quote(_text, text);
+                Quote(_budget, _text, text);
                 break;
             case Markup markup:
                 _budget.Run(8L * markup.Text.Length);
                 _text.Append("Markup(");
-                Quote(_text, markup.Text);
+                Quote(_budget, _text, markup.Text);
                 _text.Append(')');
                 break;
             case JinjaList list:

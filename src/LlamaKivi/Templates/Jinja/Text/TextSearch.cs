@@ -32,7 +32,7 @@ internal static class TextSearch
         return at < 0 ? -1 : text.Length - at - part.Length;
     }
 
-    public static string Replace(string text, string old, string with, long most)
+    public static string Replace(Budget budget, string text, string old, string with, long most)
     {
         if (most < 0)
         {
@@ -58,12 +58,14 @@ internal static class TextSearch
             return result.Append(most > 0 && at == text.Length ? with : "").Append(text.AsSpan(at)).ToString();
         }
 
-        if (most == long.MaxValue && old.Length <= ShortPart && with.Length <= old.Length)
+        string meant = budget.Meant(text);
+        old = budget.Meant(old);
+        if (most == long.MaxValue && old.Length <= ShortPart && with.Length <= old.Length && ReferenceEquals(meant, text))
         {
             return text.Replace(old, with, StringComparison.Ordinal);
         }
 
-        foreach (int place in Places(text, old))
+        foreach (int place in Places(meant, old))
         {
             if (most-- <= 0)
             {
@@ -81,7 +83,7 @@ internal static class TextSearch
     {
         var parts = new List<string>();
         int at = 0;
-        foreach (int place in Places(text, separator))
+        foreach (int place in Places(budget.Meant(text), budget.Meant(separator)))
         {
             if (most >= 0 && parts.Count >= most)
             {

@@ -5,7 +5,9 @@ using System.Text.Json;
 namespace LlamaKivi.Templates.Jinja;
 
 /// <summary>Makes a template's values of .NET's, and measures them.</summary>
-internal sealed class Conversion(Budget? budget)
+/// <param name="budget">Of the rendering; null: of none.</param>
+/// <param name="provenance">Marks the texts as outside ones; null: they are the template's own.</param>
+internal sealed class Conversion(Budget? budget, Provenance? provenance = null)
 {
     // JSON has 64 unless its reader is told otherwise.
     private const int MaxDepth = 500;
@@ -28,7 +30,19 @@ internal sealed class Conversion(Budget? budget)
         Size += value is string s ? s.Length : ItemSize;
         switch (value)
         {
-            case null or bool or long or double or string or PyTuple or Undefined or Markup or Callable or PyNamespace:
+            case string text:
+                return Text(text);
+            case JinjaList list when provenance is not null:
+                return new JinjaList([.. list.Items.Select(item => From(item, depth + 1))]);
+            case JinjaDict made when provenance is not null:
+                var copy = new JinjaDict(budget);
+                foreach ((object? key, object? item) in made.Items)
+                {
+                    copy[key is string name ? Text(name) : key] = From(item, depth + 1);
+                }
+
+                return copy;
+            case null or bool or long or double or PyTuple or Undefined or Markup or Callable or PyNamespace:
                 return value;
             case JinjaList or JinjaDict:
                 Measure(value, depth);
@@ -49,7 +63,7 @@ internal sealed class Conversion(Budget? budget)
                 var dict = new JinjaDict(budget);
                 foreach ((string key, object? item) in items)
                 {
-                    dict[key] = From(item, depth + 1);
+                    dict[Text(key)] = From(item, depth + 1);
                 }
 
                 return dict;
@@ -59,6 +73,8 @@ internal sealed class Conversion(Budget? budget)
                 throw new ArgumentException($"A template cannot use a {value.GetType()}.");
         }
     }
+
+    private string Text(string text) => provenance is null ? text : provenance.Mark(text);
 
     // Of a value that was made before.
     private void Measure(object? value, int depth)
@@ -84,7 +100,7 @@ internal sealed class Conversion(Budget? budget)
                 var dict = new JinjaDict(budget);
                 foreach (JsonProperty property in element.EnumerateObject())
                 {
-                    dict[property.Name] = From(property.Value, depth + 1);
+                    dict[Text(property.Name)] = From(property.Value, depth + 1);
                 }
 
                 return dict;
@@ -93,7 +109,7 @@ internal sealed class Conversion(Budget? budget)
             case JsonValueKind.String:
                 string text = JsonText(element);
                 Size += text.Length;
-                return text;
+                return Text(text);
             case JsonValueKind.Number:
                 return element.TryGetInt64(out long n) ? n : LargeNumber(element);
             case JsonValueKind.True:

@@ -12,7 +12,7 @@ internal static class Equality
         {
             case (string x, string y):
                 budget?.Run(Math.Min(x.Length, y.Length));
-                return x == y;
+                return Same(budget, x, y);
             case (null, _) or (_, null):
                 return a is null && b is null;
             case (Undefined, Undefined):
@@ -36,7 +36,7 @@ internal static class Equality
         {
             case (string or Markup, string or Markup):
                 budget?.Run(Types.Str(a)!.Length);
-                return Types.Str(a) == Types.Str(b);
+                return Same(budget, Types.Str(a)!, Types.Str(b)!);
             case (JinjaList x, JinjaList y):
                 return Same(budget, x.Items, y.Items);
             case (PyTuple x, PyTuple y):
@@ -71,6 +71,8 @@ internal static class Equality
         budget?.Leave();
         return at;
     }
+
+    public static bool Same(Budget? budget, string x, string y) => x == y || (budget?.Provenance is { } provenance && provenance.Meant(x) == provenance.Meant(y));
 
     private static bool Same(Budget? budget, IList<object?> x, IList<object?> y) => x.Count == y.Count && FirstDifference(budget, x, y) == x.Count;
 
@@ -135,12 +137,12 @@ internal sealed class KeyComparer(Budget? budget) : IEqualityComparer<object>
         _ => true,
     };
 
-    public new bool Equals(object? x, object? y) => ReferenceEquals(x, y) || (x is string a && y is string b ? a == b : Equality.AreEqual(budget, x, y));
+    public new bool Equals(object? x, object? y) => ReferenceEquals(x, y) || (x is string a && y is string b ? Equality.Same(budget, a, b) : Equality.AreEqual(budget, x, y));
 
     public int GetHashCode(object obj) => obj switch
     {
-        string text => text.GetHashCode(StringComparison.Ordinal),
-        Markup markup => markup.Text.GetHashCode(StringComparison.Ordinal),
+        string text => Hash(text),
+        Markup markup => Hash(markup.Text),
         bool flag => (flag ? 1L : 0L).GetHashCode(),
         long n => n.GetHashCode(),
         double x when Math.Abs(x) < 9e18 && x == Math.Floor(x) => ((long)x).GetHashCode(),
@@ -154,6 +156,8 @@ internal sealed class KeyComparer(Budget? budget) : IEqualityComparer<object>
         JinjaList or JinjaDict or PyView or PySlice => throw new TemplateException($"A {Types.Name(obj)} cannot be a key of a dictionary."),
         _ => RuntimeHelpers.GetHashCode(obj),
     };
+
+    private int Hash(string text) => (budget is null ? text : budget.Meant(text)).GetHashCode(StringComparison.Ordinal);
 
     private int Hash(PyTuple tuple)
     {

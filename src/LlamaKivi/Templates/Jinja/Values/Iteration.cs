@@ -69,7 +69,7 @@ internal static class Iteration
                 string text = Types.Str(container)!;
                 string part = Types.Str(value) ?? throw Types.Error(value, $"A {Types.Name(value)} cannot be looked for in a text.");
                 budget.Run(text.Length);
-                return TextSearch.IndexOf(text, part) >= 0;
+                return TextSearch.IndexOf(budget.Meant(text), budget.Meant(part)) >= 0;
             case JinjaDict dict:
                 budget.Read(value);
                 return dict.ContainsKey(value);

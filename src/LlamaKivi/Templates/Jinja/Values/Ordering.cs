@@ -43,6 +43,7 @@ internal static class Ordering
     public static int CompareText(Budget budget, string a, string b)
     {
         budget.Run(Math.Min(a.Length, b.Length));
+        (a, b) = (budget.Meant(a), budget.Meant(b));
         int at = a.AsSpan().CommonPrefixLength(b);
         if (at == a.Length || at == b.Length)
         {
