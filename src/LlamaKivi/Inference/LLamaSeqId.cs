@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace LlamaKivi.Native;
 
 /// <summary>Index of a sequence in a context.</summary>
@@ -18,5 +20,5 @@ public record struct LLamaSeqId
     public static explicit operator LLamaSeqId(int value) => new(value);
 
     /// <summary>The index as text.</summary>
-    public readonly override string ToString() => Value.ToString();
+    public readonly override string ToString() => Value.ToString(CultureInfo.InvariantCulture);
 }

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace LlamaKivi.Native;
 
 /// <summary>A token: an index into the model's vocabulary.</summary>
@@ -17,5 +19,5 @@ public readonly partial record struct LLamaToken
     public static implicit operator LLamaToken(int value) => new(value);
 
     /// <summary>The id as text.</summary>
-    public override string ToString() => _value.ToString();
+    public override string ToString() => _value.ToString(CultureInfo.InvariantCulture);
 }

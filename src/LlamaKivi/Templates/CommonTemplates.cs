@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 
 namespace LlamaKivi.Templates;
@@ -139,7 +140,7 @@ internal static class CommonTemplates
         {
             if (part is not null)
             {
-                text.Append(text.Length == 0 ? "{% if" : "{% elif").Append($" m.role == '{role}' %}}").Append(part);
+                text.Append(text.Length == 0 ? "{% if" : "{% elif").Append(CultureInfo.InvariantCulture, $" m.role == '{role}' %}}").Append(part);
             }
         }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.AI;
@@ -111,7 +112,7 @@ internal static class JsonCalls
             }
             else
             {
-                _ = inString && c < ' ' ? escaped.Append($"\\u{(int)c:x4}") : escaped.Append(c);
+                _ = inString && c < ' ' ? escaped.Append(CultureInfo.InvariantCulture, $"\\u{(int)c:x4}") : escaped.Append(c);
             }
         }
 
