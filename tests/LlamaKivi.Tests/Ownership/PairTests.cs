@@ -27,6 +27,7 @@ public sealed class PairTests(TinyModel model) : IClassFixture<TinyModel>
         "SafeLLamaContextHandle.VocabCount", "SafeLLamaContextHandle.ContextSize", "SafeLLamaContextHandle.EmbeddingSize", "SafeLLamaContextHandle.BatchSize",
         "SafeLLamaContextHandle.UBatchSize", "SafeLLamaContextHandle.MaxSeq", "SafeLLamaContextHandle.ModelHandle", "SafeLLamaContextHandle.Vocab",
         "SafeLLamaContextHandle.MemoryCanShift", "SafeLLamaContextHandle.IsClosed", "SafeLLamaContextHandle.Synchronize", "SafeLLamaContextHandle.MemorySequenceAdd",
+        "SafeLLamaContextHandle.PoolingType", "SafeLLamaContextHandle.RecurrentRollbackSnapshots", "SafeLLamaContextHandle.Tokenize", "SafeLLamaContextHandle.TokenToSpan",
         "StatefulExecutorBase.Context", "StatefulExecutorBase.IsMultiModal",
         "IChatClient.GetService", "LLamaEmbedder.GetService", "LLamaEmbedder.Context", "LLamaEmbedder.EmbeddingSize", "LLamaReranker.Context", "LLamaReranker.EmbeddingSize",
         "BatchedExecutor.Context", "BatchedExecutor.Model", "BatchedExecutor.IsDisposed", "Conversation.Executor", "Conversation.ConversationId", "Conversation.IsDisposed",
