@@ -36,7 +36,8 @@ public sealed class ExceptionTests(InferenceTests.DemoModel model) : IClassFixtu
         {
             using var embedder = new LLamaEmbedder(test.Model, Params());
             await embedder.GetEmbeddings(string.Concat(Enumerable.Repeat(Long, 20)));
-        }),
+        }
+        ),
         ["a full cache"] = (typeof(KvCacheFullException), test => test.WithContextAsync(context => Do(() => context.Handle.Decode(new int[65])))),
         ["logits that are not numbers"] = (typeof(NumericErrorException), _ => Do(() => new GreedySamplingPipeline().Sample([float.NaN]))),
         ["logits that were not asked for"] = (typeof(GetLogitsInvalidIndexException), test => test.WithContextAsync(context => Do(() => _ = context.NativeHandle.GetLogitsIth(3).Length))),
@@ -45,7 +46,8 @@ public sealed class ExceptionTests(InferenceTests.DemoModel model) : IClassFixtu
             using var executor = new BatchedExecutor(test.Model, Params());
             using Conversation conversation = executor.Create();
             await Do(() => conversation.Sample(new GreedySamplingPipeline()));
-        }),
+        }
+        ),
 
         ["null"] = (typeof(ArgumentNullException), _ => Do(() => LLamaWeights.LoadFromFile(null!))),
         ["no path"] = (typeof(ArgumentException), _ => Do(() => LLamaWeights.LoadFromFile(new ModelParams()))),

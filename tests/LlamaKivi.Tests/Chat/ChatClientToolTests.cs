@@ -133,7 +133,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
             ScriptedExecutor executor = Script(context, "Yes.");
             using IChatClient client = executor.AsChatClient();
             var result = value is Exception e ? new FunctionResultContent("1", null) { Exception = e } : new FunctionResultContent("1", value);
-            object? argument = value is Exception or AIContent[] ? 1 : value;
+            object? argument = (value is Exception or AIContent[]) ? 1 : value;
             await client.GetResponseAsync(
                 [
                     new(ChatRole.User, "?"),

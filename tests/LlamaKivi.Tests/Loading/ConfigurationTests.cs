@@ -38,7 +38,11 @@ public sealed class ConfigurationTests
             """{"Temperature":0.5,"Seed":7,"Mirostat":"Mirostat2","Grammar":"root ::= \"a\"","DryBreakers":[13]}""",
             new DefaultSamplingPipeline
             {
-                Temperature = 0.5f, Seed = 7, Mirostat = MirostatType.Mirostat2, Grammar = new Grammar("root ::= \"a\"", "root"), DryBreakers = new HashSet<LLamaToken> { 13 },
+                Temperature = 0.5f,
+                Seed = 7,
+                Mirostat = MirostatType.Mirostat2,
+                Grammar = new Grammar("root ::= \"a\"", "root"),
+                DryBreakers = new HashSet<LLamaToken> { 13 },
             }),
         ["DefaultSamplingPipeline.LogitBias"] = ("""{"7":-1.5,"9":"-infinity"}""", new Dictionary<LLamaToken, float> { [7] = -1.5f, [9] = float.NegativeInfinity }),
         ["DefaultSamplingPipeline.Grammar"] = ("""{"Gbnf":"start ::= \"a\"","Root":"start"}""", new Grammar("start ::= \"a\"", "start")),
