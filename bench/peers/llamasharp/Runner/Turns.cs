@@ -63,7 +63,7 @@ internal static class Turns
 
     private static string PeakOf(string library, string step)
     {
-        using Process process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, ["peak", library, step]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using Process process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, ["peak", library, step]) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true })!;
         process.ErrorDataReceived += (_, _) => { };
         process.BeginErrorReadLine();
         string output = process.StandardOutput.ReadToEnd();
