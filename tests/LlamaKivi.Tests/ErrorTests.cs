@@ -216,9 +216,16 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
         using LLamaContext context = _weights.CreateContext(Params(2048));
         int token = 1;
         Steps(300);
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        Steps(300);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+
+        // The runtime itself may allocate once on this thread: a token that allocates does so in each of three rounds.
+        Assert.Equal(0, Enumerable.Range(0, 3).Select(_ => AllocatedBy(100)).ToArray().Min());
+
+        long AllocatedBy(int steps)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread();
+            Steps(steps);
+            return GC.GetAllocatedBytesForCurrentThread() - before;
+        }
 
         void Steps(int n)
         {

@@ -53,7 +53,7 @@ public sealed class SnippetTests : IDisposable
         {
             MaxTokens = 32,
             AntiPrompts = new List<string> { "User:" },
-            SamplingPipeline = new DefaultSamplingPipeline(),
+            SamplingPipeline = new DefaultSamplingPipeline { Seed = 1 },
         };
 
         string answer = "";
@@ -103,6 +103,7 @@ public sealed class SnippetTests : IDisposable
             SamplingPipeline = new DefaultSamplingPipeline
             {
                 Temperature = 0.8f,
+                Seed = 1,
             },
             MaxTokens = 40,
         };
@@ -166,7 +167,7 @@ public sealed class SnippetTests : IDisposable
         Assert.Contains("A talk between", text, StringComparison.Ordinal);
         Assert.NotEqual("", await Collect(session.ChatAsync(
             new ChatHistory.Message(AuthorRole.User, "  Hello.  "),
-            new InferenceParams { MaxTokens = 8, AntiPrompts = ["Human:"] })));
+            new InferenceParams { MaxTokens = 8, AntiPrompts = ["Human:"], SamplingPipeline = new DefaultSamplingPipeline { Seed = 1 } })));
         Assert.Equal("Hello.", session.History.Messages[1].Content);
     }
 
