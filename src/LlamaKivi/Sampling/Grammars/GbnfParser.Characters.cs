@@ -1,12 +1,13 @@
 using System.Globalization;
 using System.Text;
+using LlamaKivi.Sampling.Grammars.Automata;
 
 namespace LlamaKivi.Sampling.Grammars;
 
 // Characters and classes of them.
 internal sealed partial class GbnfParser
 {
-    private List<(int, int)> CharacterClass()
+    private CharacterSet CharacterClass()
     {
         _at++;
         bool negated = Take("^");
@@ -33,29 +34,8 @@ internal sealed partial class GbnfParser
             throw Fail("']' is expected");
         }
 
-        return negated ? Complement(ranges) : ranges;
-    }
-
-    private static List<(int, int)> Complement(List<(int Low, int High)> ranges)
-    {
-        var rest = new List<(int, int)>();
-        int next = 0;
-        foreach ((int low, int high) in ranges.Order())
-        {
-            if (low > next)
-            {
-                rest.Add((next, low - 1));
-            }
-
-            next = Math.Max(next, high + 1);
-        }
-
-        if (next <= 0x10FFFF)
-        {
-            rest.Add((next, 0x10FFFF));
-        }
-
-        return rest;
+        CharacterSet set = CharacterSet.Of(ranges);
+        return negated ? set.Complement() : set;
     }
 
     // A code point, written as it is or with a backslash.

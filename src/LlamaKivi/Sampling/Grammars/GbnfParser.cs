@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using LlamaKivi.Sampling.Grammars.Automata;
 
 namespace LlamaKivi.Sampling.Grammars;
 
@@ -145,7 +146,7 @@ internal sealed partial class GbnfParser
             else if (c == '.')
             {
                 _at++;
-                sequence.Add(_builder.Class([(0, 0x10FFFF)]));
+                sequence.Add(_builder.Class(CharacterSet.All));
             }
             else if (c == '(')
             {

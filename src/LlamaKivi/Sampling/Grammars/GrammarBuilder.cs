@@ -1,3 +1,5 @@
+using LlamaKivi.Sampling.Grammars.Automata;
+
 namespace LlamaKivi.Sampling.Grammars;
 
 /// <summary>Collects rules over bytes: characters become the sequences of their UTF-8 bytes.</summary>
@@ -45,12 +47,12 @@ internal sealed class GrammarBuilder(IReadOnlyDictionary<string, string>? origin
         return Set(set);
     }
 
-    /// <summary>One character of ranges of code points.</summary>
-    public Expression Class(List<(int Low, int High)> ranges)
+    /// <summary>One character of a set.</summary>
+    public Expression Class(CharacterSet characters)
     {
         UInt256 single = default;
         var options = new List<Expression>();
-        foreach ((int low, int high) in Merge(ranges))
+        foreach ((int low, int high) in characters.Ranges)
         {
             foreach ((byte Low, byte High)[] bytes in Utf8Ranges.Split(low, high))
             {
@@ -93,25 +95,6 @@ internal sealed class GrammarBuilder(IReadOnlyDictionary<string, string>? origin
         }
 
         return new GrammarCompiler([.. _rules], [.. _sets]).Compile(start);
-    }
-
-    // Sorted, and without overlap: a character that is listed often costs no more than once.
-    private static List<(int Low, int High)> Merge(List<(int Low, int High)> ranges)
-    {
-        var merged = new List<(int Low, int High)>();
-        foreach ((int low, int high) in ranges.Order())
-        {
-            if (merged.Count > 0 && low <= merged[^1].High + 1)
-            {
-                merged[^1] = (merged[^1].Low, Math.Max(merged[^1].High, high));
-            }
-            else
-            {
-                merged.Add((low, high));
-            }
-        }
-
-        return merged;
     }
 
     private int RuleOf(string name)
