@@ -51,6 +51,12 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
             _matched = tokenizer;
         }
 
+        return Masked(logits, _matcher);
+    }
+
+    // A copy of the logits, -infinity for tokens that the grammar excludes. Valid until the next call.
+    private protected ReadOnlySpan<float> Masked(ReadOnlySpan<float> logits, GrammarMatcher matcher)
+    {
         if (_constrained.Length < logits.Length)
         {
             _constrained = new float[logits.Length];
@@ -58,7 +64,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
 
         Span<float> constrained = _constrained.AsSpan(0, logits.Length);
         logits.CopyTo(constrained);
-        _matcher.Mask(constrained);
+        matcher.Mask(constrained);
         return constrained;
     }
 

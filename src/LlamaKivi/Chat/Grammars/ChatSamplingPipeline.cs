@@ -12,7 +12,6 @@ internal sealed class ChatSamplingPipeline(AnswerGrammar grammar, GrammarVocabul
     private StreamingTokenDecoder? _text;
     private GrammarMatcher? _matcher;
     private bool _isRefused;        // the call under way does not follow the grammar
-    private float[] _masked = [];
 
     public override void Reset()
     {
@@ -27,20 +26,7 @@ internal sealed class ChatSamplingPipeline(AnswerGrammar grammar, GrammarVocabul
             _matcher ??= new GrammarMatcher(grammar.Answer.Compiled, vocabulary);
         }
 
-        if (_matcher is null)
-        {
-            return logits;
-        }
-
-        if (_masked.Length < logits.Length)
-        {
-            _masked = new float[logits.Length];
-        }
-
-        Span<float> masked = _masked.AsSpan(0, logits.Length);
-        logits.CopyTo(masked);
-        _matcher.Mask(masked);
-        return masked;
+        return _matcher is null ? logits : Masked(logits, _matcher);
     }
 
     private protected override void Follow(LLamaToken token)

@@ -9,10 +9,7 @@ namespace LlamaKivi.Sampling.Grammars;
 internal sealed class GrammarVocabulary(Tokenizer tokenizer, IReadOnlySet<int> shown)
 {
     private readonly ConditionalWeakTable<CompiledGrammar, GrammarMasks> _masks = [];
-    private readonly Lazy<TokenTrie> _trie = new(() => shown.Count == 0 ? TokenTrie.Of(tokenizer) : new TokenTrie(
-        tokenizer.VocabularySize,
-        Enumerable.Range(0, tokenizer.VocabularySize).Where(id => !tokenizer.IsEndOfGeneration(id)).Select(id => (id, tokenizer.GetBytes(id, shown.Contains(id)).ToArray())),
-        tokenizer.EndTokens));
+    private readonly Lazy<TokenTrie> _trie = new(() => TokenTrie.Of(tokenizer, shown));
 
     public Tokenizer Tokenizer => tokenizer;
 

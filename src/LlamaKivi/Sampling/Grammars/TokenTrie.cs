@@ -1,3 +1,4 @@
+using System.Collections.Frozen;
 using System.Runtime.CompilerServices;
 using LlamaKivi.Tokenization;
 
@@ -38,10 +39,13 @@ internal sealed class TokenTrie
     /// <summary>[part]: bytes of its longest token.</summary>
     public int[] Longest => [.. _parts.Select(part => part.Longest)];
 
-    public static TokenTrie Of(Tokenizer tokenizer) => Tries.GetValue(tokenizer, static t => new TokenTrie(
-        t.VocabularySize,
-        Enumerable.Range(0, t.VocabularySize).Where(id => !t.IsEndOfGeneration(id)).Select(id => (id, t.GetBytes(id).ToArray())),
-        t.EndTokens));
+    public static TokenTrie Of(Tokenizer tokenizer) => Tries.GetValue(tokenizer, static t => Of(t, FrozenSet<int>.Empty));
+
+    /// <summary>The trie of a vocabulary in which some control tokens stand for their names. Not cached.</summary>
+    public static TokenTrie Of(Tokenizer tokenizer, IReadOnlySet<int> shown) => new(
+        tokenizer.VocabularySize,
+        Enumerable.Range(0, tokenizer.VocabularySize).Where(id => !tokenizer.IsEndOfGeneration(id)).Select(id => (id, tokenizer.GetBytes(id, shown.Contains(id)).ToArray())),
+        tokenizer.EndTokens);
 
     /// <summary>A bit for each token of a part whose bytes the grammar allows from a state on; in the first part also for the ends where it may end.</summary>
     public ulong[] Allowed(int part, GrammarStates states, GrammarState state)
