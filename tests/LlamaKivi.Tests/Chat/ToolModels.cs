@@ -12,6 +12,7 @@ public sealed class ToolModels : IDisposable
         "{% for c in m.tool_calls %}(call {{ c.id }} {{ c.function.name }} {{ c.function.arguments | tojson }}){% endfor %}{{ '\n' }}{% endfor %}" +
         "{{ '<assistant>' if add_generation_prompt }}{{ enable_thinking }}";
 
+    private readonly Lock _lock = new();  // property tests ask from several threads
     private readonly Dictionary<string, LLamaWeights> _models = [];
 
     public static string Template(string marks) => $"{{% for t in tools or [] %}}{{{{ t | tojson }}}}\n{{% endfor %}}{marks}\n{Turns}";
@@ -22,14 +23,17 @@ public sealed class ToolModels : IDisposable
     public LLamaWeights Of(params (string Key, string Value)[] metadata)
     {
         string key = string.Join('\n', metadata);
-        if (!_models.TryGetValue(key, out LLamaWeights? weights))
+        lock (_lock)
         {
-            weights = LLamaWeights.LoadFromFile(
-                new ModelParams(InferenceTests.DemoModel.Path) { MetadataOverrides = [.. metadata.Select(item => new MetadataOverride(item.Key, item.Value))] });
-            _models.Add(key, weights);
-        }
+            if (!_models.TryGetValue(key, out LLamaWeights? weights))
+            {
+                weights = LLamaWeights.LoadFromFile(
+                    new ModelParams(InferenceTests.DemoModel.Path) { MetadataOverrides = [.. metadata.Select(item => new MetadataOverride(item.Key, item.Value))] });
+                _models.Add(key, weights);
+            }
 
-        return weights;
+            return weights;
+        }
     }
 
     public void Dispose()
