@@ -3,7 +3,7 @@
 #include <cstring>
 #include <set>
 
-#include "backend/cuda/append/plan.h"
+#include "backend/cuda/plan/append_plan.h"
 #include "kv/quantizer.h"
 #include "kv_helpers.h"
 

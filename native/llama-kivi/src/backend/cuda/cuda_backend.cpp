@@ -11,13 +11,14 @@
 #include "backend/cuda/append/kernels.h"
 #include "backend/cuda/attention/attention.h"
 #include "backend/cuda/cuda_device.h"
-#include "backend/cuda/launch.h"
+#include "backend/cuda/device/queue.h"
+#include "backend/cuda/elementwise/elementwise.h"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/plan/matmul_launch.h"
 #include "backend/cuda/plan/numeric_watch.h"
 #include "backend/cuda/plan/pass_plan.h"
-#include "backend/cuda/queue.h"
 #include "backend/numeric_error.h"
+#include "base/error.h"
 
 namespace lk::cuda {
 

@@ -1,46 +1,14 @@
-// A CUDA device: its memory, its errors and a model's weights on it.
+// A CUDA device and a model's weights on it.
 #pragma once
-
-#include <cuda_runtime_api.h>
 
 #include <unordered_map>
 #include <vector>
 
+#include "backend/cuda/device/memory.h"
 #include "backend/cuda/plan/matmul_plan.h"
 #include "backend/device.h"
-#include "base/error.h"
 
 namespace lk::cuda {
-
-// Throws LK_DEVICE_ERROR unless status is cudaSuccess.
-void check(cudaError_t status, const char* call);
-#define LK_CUDA(call) ::lk::cuda::check((call), #call)
-
-class DeviceMemory final : public Memory {
-public:
-    bool on_host() const override { return false; }
-    void* allocate(size_t bytes) override;
-    void free(void* data, size_t bytes) noexcept override;
-    void copy(void* to, const void* from, size_t bytes) override;
-    void read(void* to, const void* from, size_t bytes) override;
-    void write(void* to, const void* from, size_t bytes) override;
-    Memory& nearest_host() override;
-};
-
-// Pinned host memory for asynchronous copies to the device; grows.
-class PinnedBuffer {
-public:
-    PinnedBuffer() = default;
-    PinnedBuffer(const PinnedBuffer&) = delete;
-    PinnedBuffer& operator=(const PinnedBuffer&) = delete;
-    ~PinnedBuffer();
-    uint8_t* reserve(size_t bytes);
-    const uint8_t* data() const { return data_; }
-
-private:
-    uint8_t* data_ = nullptr;
-    size_t size_ = 0;
-};
 
 class CudaDevice final : public Device {
 public:

@@ -5,8 +5,8 @@
 
 #include <span>
 
-#include "backend/cuda/append/plan.h"
-#include "backend/cuda/cuda_device.h"
+#include "backend/cuda/device/memory.h"
+#include "backend/cuda/plan/append_plan.h"
 #include "backend/cuda/plan/segments.h"
 
 namespace lk::cuda {

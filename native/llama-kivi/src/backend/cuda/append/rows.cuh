@@ -6,9 +6,11 @@
 #include <cmath>
 
 #include "backend/cuda/append/kernels.h"
-#include "backend/cuda/device_math.cuh"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/queue.h"
+#include "backend/cuda/device/warp.cuh"
 #include "kv/scalar_codec.h"
+#include "quant/blocks.h"
 
 namespace lk::cuda {
 

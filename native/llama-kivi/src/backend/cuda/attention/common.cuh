@@ -4,13 +4,20 @@
 #include <cmath>
 
 #include "backend/cuda/attention/attention.h"
-#include "backend/cuda/device_math.cuh"
+#include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/warp.cuh"
+#include "kv/scalar_codec.h"
 
 namespace lk::cuda {
 
 namespace {
 
 constexpr int kJoinWarps = kAttentionWarps;
+
+// Decodes a byte scale of the cache, without the head's power of two.
+__device__ inline float byte_scale(unsigned byte) {
+    return kv::byte_scale_base(byte);
+}
 
 // Maximum over a warp, for any floats: maps them to unsigned integers of the same order.
 __device__ inline float warp_max_any(float x) {
