@@ -81,8 +81,7 @@ struct Kernels {
 
 // Appends the segments as the CUDA backend does, with the steps in an order that a device may choose.
 void append(kv::Cache& cache, std::span<const Segment> segments) {
-    AppendSchedule schedule;
-    cuda::plan_append(cache, segments, schedule);
+    const AppendSchedule schedule = cuda::plan_append(cache, segments);
     const int n_heads = cache.config().n_layer * cache.config().n_head_kv;
     for (const Side side : {Side::keys, Side::values}) {
         const Kernels kernels{cache, side};
@@ -182,13 +181,12 @@ TEST(CudaAppendPlan, StepsCoverEveryLeavingRowOnceAndShareNoWord) {
         kv::Cache cache(shape.config());
         test::append(cache, 0, tokens, 0, 203);
         cache.truncate(0, 150);
-        AppendSchedule schedule;
         int length = 150;
         for (const int n : {77, 1, 40, 300}) {
             const int at[] = {length};
             const int counts[] = {n};
             const std::vector<Segment> segments = stage(cache, tokens, at, counts);
-            cuda::plan_append(cache, segments, schedule);
+            const AppendSchedule schedule = cuda::plan_append(cache, segments);
             for (const Side side : {Side::keys, Side::values}) {
                 const SideSchedule& s = schedule.side(side);
                 const kv::PageFormat& f = cache.spec(side).format;

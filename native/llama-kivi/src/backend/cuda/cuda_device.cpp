@@ -3,7 +3,6 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
-#include <utility>
 
 #include "base/error.h"
 
@@ -61,19 +60,7 @@ CudaDevice::CudaDevice(const DeviceWeights& weights, const std::function<bool(fl
 }
 
 void CudaDevice::upload(const void* host, size_t bytes) {
-    if (bytes == 0 || weights_.count(host) > 0) {
-        return;  // tied weights: the output matrix may be the token embedding
-    }
-    constexpr size_t kPadding = 16;  // kernels read whole words around unaligned addresses; see load_words
-    Buffer<uint8_t> buffer(memory_, bytes + kPadding);
-    memory_.write(buffer.data(), host, bytes);
-    weights_.emplace(host, std::move(buffer));
-}
-
-const uint8_t* CudaDevice::weights(const void* host) const {
-    const auto found = weights_.find(host);
-    LK_CHECK(found != weights_.end(), LK_INTERNAL_ERROR, "a kernel needs weights that are not on the GPU");
-    return found->second.data();
+    weights_.upload(memory_, host, bytes);
 }
 
 namespace {

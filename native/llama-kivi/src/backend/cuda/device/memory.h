@@ -25,6 +25,14 @@ public:
     Memory& nearest_host() override;
 };
 
+// Grows a buffer and discards its content. Its release is ordered after queued work that uses it.
+template <class T>
+void grow(Buffer<T>& buffer, Memory& memory, size_t size) {
+    if (buffer.size() < size) {
+        buffer = Buffer<T>(memory, size + size / 2);
+    }
+}
+
 // Pinned host memory for asynchronous copies to the device; grows.
 class PinnedBuffer {
 public:
@@ -33,7 +41,7 @@ public:
     PinnedBuffer& operator=(const PinnedBuffer&) = delete;
     ~PinnedBuffer();
     uint8_t* reserve(size_t bytes);
-    const uint8_t* data() const { return data_; }
+    uint8_t* data() { return data_; }
 
 private:
     uint8_t* data_ = nullptr;

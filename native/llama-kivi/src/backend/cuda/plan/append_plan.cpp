@@ -1,6 +1,7 @@
 #include "backend/cuda/plan/append_plan.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace lk::cuda {
 
@@ -44,11 +45,21 @@ SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const kv::Segm
 
 }  // namespace
 
-void plan_append(kv::Cache& cache, std::span<const kv::Segment> segments, AppendSchedule& schedule) {
-    schedule.works.clear();
-    schedule.steps.clear();
+AppendSchedule plan_append(kv::Cache& cache, std::span<const kv::Segment> segments) {
+    AppendSchedule schedule;
     schedule.sides[0] = plan_side(cache, kv::Side::keys, segments, schedule);
     schedule.sides[1] = plan_side(cache, kv::Side::values, segments, schedule);
+    return schedule;
+}
+
+void write_append(const AppendSchedule& schedule, uint8_t* host) {
+    const size_t work_bytes = schedule.works.size() * sizeof(AppendWork);
+    if (!schedule.works.empty()) {
+        std::memcpy(host, schedule.works.data(), work_bytes);
+    }
+    if (!schedule.steps.empty()) {
+        std::memcpy(host + work_bytes, schedule.steps.data(), schedule.steps.size() * sizeof(PageStep));
+    }
 }
 
 }  // namespace lk::cuda

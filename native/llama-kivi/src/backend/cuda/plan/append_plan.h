@@ -1,6 +1,8 @@
 // Plans the append of a pass for the kernels. Host code without CUDA.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -29,9 +31,14 @@ struct AppendSchedule {
     SideSchedule sides[2];
 
     const SideSchedule& side(kv::Side s) const { return sides[s == kv::Side::keys ? 0 : 1]; }
+    // Size of the image: AppendWork[works], then PageStep[steps].
+    size_t bytes() const { return works.size() * sizeof(AppendWork) + steps.size() * sizeof(PageStep); }
 };
 
-// The rows of the segments must be reserved.
-void plan_append(kv::Cache& cache, std::span<const kv::Segment> segments, AppendSchedule& schedule);
+// The rows of the segments must be reserved. The schedule is valid until the cache changes.
+AppendSchedule plan_append(kv::Cache& cache, std::span<const kv::Segment> segments);
+
+// Writes the image that the kernels read: schedule.bytes() bytes at `host`.
+void write_append(const AppendSchedule& schedule, uint8_t* host);
 
 }  // namespace lk::cuda

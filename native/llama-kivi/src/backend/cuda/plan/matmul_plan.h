@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cuda/device/processors.h"
 #include "backend/cuda/device/weight_type.h"
 #include "backend/cuda/plan/splits.h"
 #include "quant/blocks.h"
@@ -33,12 +34,6 @@ constexpr int few_columns(WeightType type) {
 }
 
 constexpr int kTileColumns = 64;
-
-// Limits of a device.
-struct Processors {
-    int count;
-    int shared_bytes;  // most shared memory per thread block
-};
 
 // Selects the kernel for n tokens; the launches use it too. Throws LK_UNSUPPORTED if there is none; the message names
 // type and shape. shared_bytes: see Processors.

@@ -125,6 +125,16 @@ void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uin
     }
 }
 
+SideShape side_shape(const kv::SideSpec& spec, int n_ubatch) {
+    return {spec.format,
+            spec.ageing.trigger,
+            spec.ageing.leave,
+            spec.align,
+            spec.sinks,
+            n_ubatch,
+            static_cast<int>(spec.table_bytes())};
+}
+
 AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head) {
     return {cache.spec(Side::keys).format,
             cache.spec(Side::values).format,

@@ -45,6 +45,9 @@ PassPlan plan_pass(const kv::Cache& cache, std::span<const kv::Segment> segments
 // unchanged since plan_pass.
 void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uint8_t* device);
 
+// Shape of one side, for the kernels.
+SideShape side_shape(const kv::SideSpec& spec, int n_ubatch);
+
 // The attention request of a group.
 AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head);
 
