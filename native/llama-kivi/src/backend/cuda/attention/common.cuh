@@ -86,7 +86,7 @@ __device__ inline const uint16_t* exact_row(const SideWork& side, const SideShap
         return side.ring +
                (static_cast<size_t>(head) * shape.trigger + (at < shape.trigger ? at : at - shape.trigger)) * d;
     }
-    return side.staged + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
+    return side.staged.rows + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
 }
 
 // Hadamard transform of rows in shared memory, times sqrt(kD). Called by all threads of the block.

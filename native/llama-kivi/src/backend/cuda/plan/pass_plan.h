@@ -33,7 +33,7 @@ struct PassPlan {
     std::vector<CommonRuns> page_runs;  // per segment: the runs of the page kernel
     std::vector<SegmentGroup> groups;   // without empty groups
     int n_rows = 0;                     // rows of the pass
-    size_t n_runs = 0;                  // runs of all segments, both sides
+    size_t n_runs = 0;                  // runs of all segments, both sides, staged pages included
 
     // Size of the image: SegmentWork[segments], then Run[n_runs].
     size_t bytes() const { return segments.size() * sizeof(SegmentWork) + n_runs * sizeof(Run); }
