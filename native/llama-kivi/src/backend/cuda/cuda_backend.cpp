@@ -121,7 +121,8 @@ public:
     }
 
     void attention(const AttentionArgs& args) override {
-        LK_CHECK(args.pass != nullptr, LK_INTERNAL_ERROR, "attention: the GPU needs the pass that begin returned");
+        LK_CHECK(args.pass != nullptr && args.cache == &args.pass->cache, LK_INTERNAL_ERROR,
+                 "attention: the GPU needs the pass that begin returned for this cache");
         CudaPass& pass = pass_of(*args.pass);
         const kv::CacheConfig& c = pass.cache.config();
         AttentionWork a{};
@@ -177,7 +178,7 @@ public:
     }
 
 private:
-    // Operations get passes that begin of a backend of this device made.
+    // Every pass that reaches a CUDA backend comes from its begin.
     static CudaPass& pass_of(Pass& pass) { return static_cast<CudaPass&>(pass); }
 
     int add_place(NumericWatch::Place place) { return watch_.add_place(std::move(place)); }

@@ -33,8 +33,8 @@ private:
     Buffer<uint8_t> device_;
 };
 
-// Keeps the memory of ended passes for later ones, so that a pass allocates only if it outgrows them. Outlives what it
-// lends.
+// Keeps the memory of ended passes for later ones, so that a pass allocates only if it outgrows them. Must outlive the
+// images that it lends.
 class PassImages {
 public:
     struct GiveBack {
