@@ -56,8 +56,8 @@ struct StageArgs {
     const float* v = nullptr;               // [n, n_head_kv, D]
 };
 
-// The rows of some segments on their way through the layers into the cache: what the operations on the cache need to
-// know of them, from begin to commit. A backend derives its own from it.
+// One pass: the rows of some segments, from begin to commit. A backend derives its own type, which holds what it plans
+// for the pass.
 class Pass {
 public:
     Pass(kv::Cache& of_cache, std::span<const kv::Segment> of_segments)
@@ -90,8 +90,8 @@ public:
     virtual ~Backend() = default;
 
     virtual Memory& memory() { return host_memory(); }
-    // Begins a pass over the rows of the segments. Their pages are reserved. The pass is valid until its commit or until
-    // the cache changes otherwise; it must not outlive the backend.
+    // Begins a pass over the rows of the segments. Their pages are reserved. The pass is valid until its commit or
+    // until the cache changes otherwise; it must not outlive the backend.
     virtual std::unique_ptr<Pass> begin(kv::Cache& cache, std::span<const kv::Segment> segments) {
         return std::make_unique<Pass>(cache, segments);
     }
