@@ -9,9 +9,9 @@ public interface INativeLibrary
     NativeLibraryMetadata? Metadata { get; }
 
     /// <summary>Paths of the library's files; the first is loaded.</summary>
-    /// <param name="systemInfo">Ignored: each platform has one file, which selects its kernels and the GPU at runtime.</param>
+    /// <param name="systemInfo">Accepted and ignored: each platform has one library, which selects its kernels at run time.</param>
     /// <param name="logCallback">Receives the paths.</param>
-    IEnumerable<string> Prepare(SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null);
+    IEnumerable<string> Prepare([AcceptedAndIgnored] SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null);
 }
 
 /// <summary>Chooses among native libraries.</summary>

@@ -14,7 +14,8 @@ public static class NativeApi
     /// <summary>Sends the engine's log to a callback; null: nowhere.</summary>
     public static void llama_log_set(NativeLogConfig.LLamaLogCallback? logCallback) => NativeLogConfig.llama_log_set(logCallback);
 
-    /// <summary>Without effect: the library frees what it holds when the program ends.</summary>
+    /// <summary>Frees the backend. Accepted and ignored: the library frees its memory when the program ends.</summary>
+    [AcceptedAndIgnored]
     public static void llama_backend_free()
     {
     }

@@ -95,8 +95,12 @@ public sealed class SafeLLamaContextHandle
     /// <inheritdoc cref="GetEmbeddingsIth(int)"/>
     public Span<float> GetEmbeddingsIth(LLamaPos pos) => GetEmbeddingsIth(pos.Value);
 
-    /// <summary>Cuts a text into tokens.</summary>
-    public LLamaToken[] Tokenize(string text, bool add_bos, bool special, Encoding encoding) => Context.Weights.Tokenize(text, add_bos, special, encoding);
+    /// <summary>Tokenizes a text.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="add_bos">Whether to prepend the beginning-of-sequence token, if the model uses one.</param>
+    /// <param name="special">Whether special tokens spelled out in the text are parsed as those tokens.</param>
+    /// <param name="encoding">Accepted and ignored: models use UTF-8.</param>
+    public LLamaToken[] Tokenize(string text, bool add_bos, bool special, [AcceptedAndIgnored] Encoding encoding) => Context.Weights.Tokenize(text, add_bos, special, encoding);
 
     /// <summary>Writes a token's text; what does not fit is left out.</summary>
     /// <returns>Bytes the text has.</returns>
@@ -108,7 +112,8 @@ public sealed class SafeLLamaContextHandle
     /// <summary>Same as <see cref="LLamaContext.Decode(LLamaBatchEmbeddings)"/>.</summary>
     public DecodeResult Decode(LLamaBatchEmbeddings batch) => Context.Decode(batch);
 
-    /// <summary>Without effect: calls of the engine are synchronous.</summary>
+    /// <summary>Waits for pending work. Accepted and ignored: calls of the engine are synchronous.</summary>
+    [AcceptedAndIgnored]
     public void Synchronize()
     {
     }
@@ -120,8 +125,8 @@ public sealed class SafeLLamaContextHandle
     public void ResetTimings() => Handle.ResetTimings();
 
     /// <summary>Clears all sequences.</summary>
-    /// <param name="data">Ignored: the memory is reused.</param>
-    public void MemoryClear(bool data = true)
+    /// <param name="data">Whether to clear the memory too. Accepted and ignored: the memory is reused.</param>
+    public void MemoryClear([AcceptedAndIgnored] bool data = true)
     {
         using ContextCall call = Handle.Enter();
         for (int sequence = 0; sequence < Context.MaxSequences; sequence++)

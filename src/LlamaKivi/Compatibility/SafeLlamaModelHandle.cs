@@ -84,7 +84,11 @@ public sealed class SafeLlamaModelHandle
     internal static SafeLlamaModelHandle Of(LLamaWeights weights) => Views.GetValue(weights, static weights => new SafeLlamaModelHandle(weights));
 
     /// <summary>Tokenizes a text.</summary>
-    public LLamaToken[] Tokenize(string text, bool addBos, bool special, Encoding encoding) => Weights.Tokenize(text, addBos, special, encoding);
+    /// <param name="text">The text.</param>
+    /// <param name="addBos">Whether to prepend the beginning-of-sequence token, if the model uses one.</param>
+    /// <param name="special">Whether special tokens spelled out in the text are parsed as those tokens.</param>
+    /// <param name="encoding">Accepted and ignored: models use UTF-8.</param>
+    public LLamaToken[] Tokenize(string text, bool addBos, bool special, [AcceptedAndIgnored] Encoding encoding) => Weights.Tokenize(text, addBos, special, encoding);
 
     /// <summary>A chat template of the file, in Jinja.</summary>
     /// <param name="name">Name of the template; null: the default template.</param>
