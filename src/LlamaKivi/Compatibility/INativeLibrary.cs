@@ -17,9 +17,9 @@ public interface INativeLibrary
 /// <summary>Chooses among native libraries.</summary>
 public interface INativeLibrarySelectingPolicy
 {
-    /// <summary>Gives libraries, the one to try first in front.</summary>
-    /// <param name="description">What the program asks for.</param>
+    /// <summary>Selects libraries, in the order to try them.</summary>
+    /// <param name="description">Settings of the program.</param>
     /// <param name="systemInfo">The machine.</param>
-    /// <param name="logCallback">Is told what was chosen.</param>
+    /// <param name="logCallback">Receives the selected libraries.</param>
     IEnumerable<INativeLibrary> Apply(NativeLibraryConfig.Description description, SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null);
 }

@@ -163,7 +163,7 @@ public sealed partial class NativeLibraryConfig
         return this;
     }
 
-    /// <summary>Loads the library and says whether that works.</summary>
+    /// <summary>Loads the library; returns whether that succeeded.</summary>
     /// <param name="loadedLibrary">The library; null if it cannot be loaded, or the policy of <see cref="WithSelectingPolicy"/> chooses other files.</param>
     public bool DryRun(out INativeLibrary? loadedLibrary)
     {
@@ -201,10 +201,10 @@ public sealed class NativeLibraryConfigContainer
 
     internal NativeLibraryConfig Mtmd { get; }
 
-    /// <summary>Sets what chooses among libraries when <see cref="DryRun"/> is called.</summary>
+    /// <summary>Sets the policy that selects a library in <see cref="DryRun"/>.</summary>
     public NativeLibraryConfigContainer WithSelectingPolicy(INativeLibrarySelectingPolicy policy) => With(config => config.WithSelectingPolicy(policy));
 
-    /// <summary>Does something with each.</summary>
+    /// <summary>Runs an action on each configuration.</summary>
     public void ForEach(Action<NativeLibraryConfig> action)
     {
         ArgumentNullException.ThrowIfNull(action);

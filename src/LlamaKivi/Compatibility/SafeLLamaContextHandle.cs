@@ -35,7 +35,7 @@ public sealed class SafeLLamaContextHandle
     /// <summary>The model's vocabulary.</summary>
     public SafeLlamaModelHandle.Vocabulary Vocab => Context.Vocab;
 
-    /// <summary>How the context's embeddings of tokens become one of a text.</summary>
+    /// <summary>Pooling of token embeddings into one embedding per text.</summary>
     public LLamaPoolingType PoolingType => Context.Params.PoolingType;
 
     /// <summary>0: the engine has no recurrent models.</summary>
@@ -44,7 +44,7 @@ public sealed class SafeLLamaContextHandle
     /// <summary>Whether tokens can be removed from the middle of a sequence: yes.</summary>
     public bool MemoryCanShift => true;
 
-    /// <summary>Whether the context was disposed of.</summary>
+    /// <summary>Whether the context is disposed.</summary>
     public bool IsClosed => Handle.IsDisposed;
 
     internal LLamaContext Context { get; }
@@ -102,11 +102,11 @@ public sealed class SafeLLamaContextHandle
     /// <param name="encoding">Accepted and ignored: models use UTF-8.</param>
     public LLamaToken[] Tokenize(string text, bool add_bos, bool special, [AcceptedAndIgnored] Encoding encoding) => Context.Weights.Tokenize(text, add_bos, special, encoding);
 
-    /// <summary>Writes a token's text; what does not fit is left out.</summary>
-    /// <returns>Bytes the text has.</returns>
+    /// <summary>Writes a token's text; text that does not fit is truncated.</summary>
+    /// <returns>Length of the whole text in bytes.</returns>
     public uint TokenToSpan(LLamaToken token, Span<byte> dest) => ModelHandle.TokenToSpan(token, dest);
 
-    /// <summary>Does what <see cref="LLamaContext.Decode(LLamaBatch)"/> does.</summary>
+    /// <summary>Same as <see cref="LLamaContext.Decode(LLamaBatch)"/>.</summary>
     public DecodeResult Decode(LLamaBatch batch) => Context.Decode(batch);
 
     /// <summary>Same as <see cref="LLamaContext.Decode(LLamaBatchEmbeddings)"/>.</summary>

@@ -52,18 +52,18 @@ public sealed class SafeLlamaModelHandle
     /// <summary>RoPE frequency base.</summary>
     public float RopeFrequency => Weights.Model.Description.RopeFrequencyBase;
 
-    /// <summary>What most of the weights are, as the file says; <see cref="LLamaFtype.GUESSED"/> if it does not.</summary>
+    /// <summary>Type of most weights, according to the file; <see cref="LLamaFtype.GUESSED"/> if the file does not state it.</summary>
     public LLamaFtype FileType => Weights.Model.Gguf.GetValue("general.file_type") is { } value and not (string or bool)
         ? (LLamaFtype)Convert.ToInt32(value, CultureInfo.InvariantCulture)
         : LLamaFtype.GUESSED;
 
-    /// <summary>Layers that predict several tokens: no model of the engine has them.</summary>
+    /// <summary>Number of layers that predict several tokens: always 0.</summary>
     public int LayerCountMtp => 0;
 
-    /// <summary>Whether the model writes text by diffusion: no model of the engine does.</summary>
+    /// <summary>Whether the model is a diffusion model: always false.</summary>
     public bool IsDiffusion => false;
 
-    /// <summary>Whether there is an encoder: no model of the engine has one.</summary>
+    /// <summary>Whether the model has an encoder: always false.</summary>
     public bool HasEncoder => false;
 
     /// <summary>Whether the model has a decoder: always true.</summary>
@@ -72,7 +72,7 @@ public sealed class SafeLlamaModelHandle
     /// <summary>Whether the model is recurrent: always false.</summary>
     public bool IsRecurrent => false;
 
-    /// <summary>Whether the weights were disposed of. Contexts that use them keep them in memory.</summary>
+    /// <summary>Whether the weights are disposed. Contexts that use them keep them in memory.</summary>
     public bool IsClosed => Weights.Model.IsDisposed;
 
     /// <summary>The vocabulary.</summary>

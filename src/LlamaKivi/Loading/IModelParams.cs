@@ -16,8 +16,8 @@ public partial interface IModelParams
     LLamaLoadMode LoadMode => LLamaLoadMode.MemoryMap;
 
     /// <summary>
-    /// Names of the devices that the model may use: "CUDA0", the GPU, and "CPU". Empty: both. Without a GPU in the list the CPU computes; a name of a device that is not
-    /// there is refused.
+    /// Names of the devices that the model may use: "CUDA0", the GPU, and "CPU". Empty: both. Without a GPU in the list the model runs on the CPU. The name of
+    /// a device that does not exist is refused.
     /// </summary>
     List<string> Devices => [];
 

@@ -81,13 +81,13 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
         reader.TokenType == JsonTokenType.Number && reader.TryGetInt32(out int value) ? value : throw new JsonException($"{name} must be an integer.");
 }
 
-/// <summary>A <see cref="MetadataOverride"/> as an object with "Type" (0: integer, 1: number, 2: truth value, 3: text), "Key" and "Value".</summary>
+/// <summary>A <see cref="MetadataOverride"/> as an object with "Type" (0: integer, 1: float, 2: Boolean, 3: string), "Key" and "Value".</summary>
 public class MetadataOverrideConverter : JsonConverter<MetadataOverride>
 {
     private static readonly string[] Types = ["int", "float", "bool", "string"];  // type names written by earlier versions
 
     /// <inheritdoc/>
-    /// <exception cref="JsonException">The value is not such an object.</exception>
+    /// <exception cref="JsonException">The value is not an object of this form.</exception>
     public override MetadataOverride Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         using JsonDocument document = JsonDocument.ParseValue(ref reader);

@@ -102,7 +102,7 @@ public enum LLamaContextType
     /// <summary>Text generation and embeddings.</summary>
     Default = 0,
 
-    /// <summary>Prediction of several tokens. Refused: no model of the engine does it.</summary>
+    /// <summary>Prediction of several tokens. Refused: no supported model predicts several tokens.</summary>
     Mtp = 1,
 }
 

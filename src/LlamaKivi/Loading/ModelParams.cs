@@ -29,7 +29,7 @@ public partial record ModelParams : ILLamaParams
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(Devices))]
     public List<string> Devices { get; set => field = value ?? []; } = [];
 
-    /// <summary>The section of <see cref="Devices"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="Devices"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(Devices)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? DevicesSection
     {
