@@ -32,7 +32,7 @@ internal sealed record AnswerGrammar(Grammar? Answer, Grammar? Calls)
             return new AnswerGrammar(null, rules.All.Write(Gbnf.Sequence(afterMark, rules.Space), Form));
         }
 
-        JsonElement? answer = request.Answer?.Schema;
+        JsonElement? answer = request.Answer is { } format ? TypedSchemas.Of(format) : null;
         Gbnf thought = Thought(rules, request, prompt);
         if (tools.Length == 0 && thought == Gbnf.Empty)
         {

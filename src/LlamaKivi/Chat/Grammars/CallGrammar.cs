@@ -82,7 +82,7 @@ internal sealed class CallGrammar(ChatRules rules, AIFunctionDeclaration[] tools
     }
 
     // Messages name the tool before the path.
-    private JsonSchemaGrammar Schema(AIFunctionDeclaration tool) => new(rules.Json, tool.JsonSchema, $"tool {tool.Name}");
+    private JsonSchemaGrammar Schema(AIFunctionDeclaration tool) => new(rules.Json, TypedSchemas.Of(tool), $"tool {tool.Name}");
 
     private Gbnf Checked(Func<Gbnf> schema, Func<Gbnf> otherwise)
     {
