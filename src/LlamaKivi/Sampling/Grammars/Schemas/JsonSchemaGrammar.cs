@@ -184,7 +184,8 @@ internal sealed class JsonSchemaGrammar
         SchemaPart[] rest = [.. set.Parts];
         rest[at] = part with { Chosen = $"{part.Chosen}!{keyword}" };
         var options = new List<Gbnf>();
-        foreach (SchemaPart option in part.Children(keyword))
+        SchemaAlternatives? alternatives = keyword == "oneOf" ? new SchemaAlternatives(this, part, rest) : null;
+        foreach ((int number, SchemaPart option) in part.Children(keyword).Index())
         {
             SchemaSet? expanded = Document.Expand(option);
             if (expanded is not null)
@@ -195,7 +196,7 @@ internal sealed class JsonSchemaGrammar
                 }
 
                 IEnumerable<SchemaPart> added = expanded.Parts.Where(one => !Array.Exists(rest, other => other.Path == one.Path));
-                options.Add(Rule(new SchemaSet([.. rest, .. added.Select(one => one with { Via = $"{part.Via}\n{part.Path}\n" })])));
+                options.Add(Rule(new SchemaSet([.. rest, .. added.Select(one => one with { Via = $"{part.Via}\n{part.Path}\n" }), .. alternatives?.Forbidden(number) ?? []])));
             }
         }
 
