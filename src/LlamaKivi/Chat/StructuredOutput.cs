@@ -9,7 +9,8 @@ namespace LlamaKivi;
 /// <summary>JSON schemas and grammars of .NET types whose texts deserialize to these types.</summary>
 /// <remarks>
 /// The schemas of System.Text.Json and Microsoft.Extensions.AI leave out what a type can hold: <see cref="byte"/> and <see cref="long"/> are both "integer",
-/// <c>byte[]</c> is any string, the keys of a dictionary are any names. These add it: bounds, enumerated values, Base64 and the form of keys.
+/// <c>byte[]</c> is any string, the keys of a dictionary are any names. This class adds bounds, enumerated values, Base64 and the form of keys. The chat client
+/// does so by itself for a plain <c>GetResponseAsync&lt;T&gt;</c> whose T is a number, a type of the program, or an array of these, and for tools made of methods.
 /// </remarks>
 public static class StructuredOutput
 {

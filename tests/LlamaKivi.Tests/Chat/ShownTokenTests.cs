@@ -3,6 +3,7 @@ using LlamaKivi.Abstractions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Sampling.Grammars.Rules;
 using LlamaKivi.Tokenization;
 using Xunit;
 
@@ -31,7 +32,7 @@ public sealed class ShownTokenTests(InferenceTests.DemoModel model) : IClassFixt
     {
         Tokenizer tokenizer = model.Weights.Tokenizer;
         int bos = tokenizer.BosId!.Value;
-        var grammar = new Grammar($"root ::= \"x\" {GrammarComposer.Literal(tokenizer.GetText(bos))} \"y\"", "root");
+        Grammar grammar = new GbnfRules().Write(Gbnf.Sequence("x", tokenizer.GetText(bos), "y"))!;
         var shown = new GrammarMatcher(grammar.Compiled, new GrammarVocabulary(tokenizer, new HashSet<int> { bos }));
         var hidden = new GrammarMatcher(grammar.Compiled, tokenizer);
         int x = tokenizer.Encode("x", addBos: false, parseSpecial: false).Single();

@@ -28,6 +28,8 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
             return grammar.Nothing(set, $"the object at {set.Path} requires '{property.Name}', which no value fits{(property.Why is null ? "" : $": {property.Why}")}");
         }
 
+        // A name that its schema forbids must not be written as an undescribed one.
+        string[] described = [.. properties.Select(property => property.Name)];
         properties.RemoveAll(property => property.Body == Gbnf.Never);
         int required = properties.Count(property => property.IsRequired);
         if (required > most)
@@ -35,7 +37,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
             return grammar.Nothing(set, $"the object at {set.Path} requires {required} properties, which is above maxProperties {most}");
         }
 
-        Gbnf other = Other(properties);
+        Gbnf other = Other(described);
         if (other == Gbnf.Never && properties.Count < least)
         {
             return grammar.Nothing(set, $"the object at {set.Path} has {properties.Count} properties, which is below minProperties {least}");
@@ -100,7 +102,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
     }
 
     // Properties that are not described, behind the quote that their name begins with.
-    private Gbnf Other(List<Property> properties)
+    private Gbnf Other(string[] described)
     {
         SchemaPart[] additional = [.. set.With("additionalProperties").Select(part => part.Child("additionalProperties"))];
         SchemaPart[] patterned = [.. set.With("patternProperties")];
@@ -110,7 +112,6 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         }
 
         (SchemaPart Value, Automaton Names)[] patterns = patterned.Length == 0 ? [] : [.. SchemaProperties.PatternsOf(patterned[0])];
-        string[] described = [.. properties.Select(property => property.Name)];
         var options = new List<Gbnf>();
         for (int i = 0; i < patterns.Length; i++)
         {
