@@ -36,11 +36,11 @@ public class ChatHistoryTests
     }
 
     [Theory]
-    [InlineData("\"nobody\"", "'nobody' is no role")]
-    [InlineData("7", "'7' is no role")]
-    [InlineData("1.5", "'1.5' is no role")]
-    [InlineData("null", "'Null' is no role")]
-    [InlineData("\"User, Assistant\"", "is no role; there are: System (0), User (1), Assistant (2), Unknown (-1).")]
+    [InlineData("\"nobody\"", "'nobody' is not a role")]
+    [InlineData("7", "'7' is not a role")]
+    [InlineData("1.5", "'1.5' is not a role")]
+    [InlineData("null", "'Null' is not a role")]
+    [InlineData("\"User, Assistant\"", "is not a role; use one of: System (0), User (1), Assistant (2), Unknown (-1).")]
     public void What_is_no_role_is_named(string role, string expected) =>
         Assert.Contains(expected, Assert.Throws<JsonException>(() => ChatHistory.FromJson(Of(role))).Message, StringComparison.Ordinal);
 
