@@ -2,7 +2,7 @@ using LlamaKivi.Abstractions;
 
 namespace LlamaKivi.Native;
 
-// What a program asks of the library, and the policy that may choose by it.
+// The program's settings for the library, and the policy that selects by them.
 public sealed partial class NativeLibraryConfig
 {
     private readonly List<string> _searchDirectories = [];
@@ -15,7 +15,7 @@ public sealed partial class NativeLibraryConfig
     private INativeLibrarySelectingPolicy? _policy;
     private NativeLogConfig.LLamaLogCallback? _logCallback;
 
-    /// <summary>Sets what chooses among libraries when <see cref="DryRun"/> is called. There is one library to choose: a policy that names other files makes <see cref="DryRun"/> fail.</summary>
+    /// <summary>Sets the policy that <see cref="DryRun"/> calls to select a library. There is only one library: <see cref="DryRun"/> fails if the policy returns other files.</summary>
     public NativeLibraryConfig WithSelectingPolicy(INativeLibrarySelectingPolicy policy)
     {
         ArgumentNullException.ThrowIfNull(policy);
@@ -36,15 +36,15 @@ public sealed partial class NativeLibraryConfig
         return _policy.Apply(asked, system, _logCallback).FirstOrDefault(library => library.Prepare(system, _logCallback).Any(file => files.Contains(Path.GetFullPath(file))));
     }
 
-    /// <summary>What a program asks of the library: the arguments of the methods of <see cref="NativeLibraryConfig"/>.</summary>
-    /// <param name="Path">Of <see cref="WithLibrary"/>.</param>
-    /// <param name="Library">Which library.</param>
-    /// <param name="UseCuda">Of <see cref="WithCuda"/>.</param>
-    /// <param name="UseVulkan">Of <see cref="WithVulkan"/>.</param>
-    /// <param name="AvxLevel">Of <see cref="WithAvx"/>; otherwise what the processor has.</param>
-    /// <param name="AllowFallback">Of <see cref="WithAutoFallback"/>.</param>
-    /// <param name="SkipCheck">Of <see cref="NativeLibraryConfig.SkipCheck"/>.</param>
-    /// <param name="SearchDirectories">Of <see cref="WithSearchDirectory"/> and <see cref="WithSearchDirectories"/>.</param>
+    /// <summary>The program's settings: the arguments of the methods of <see cref="NativeLibraryConfig"/>.</summary>
+    /// <param name="Path">Argument of <see cref="WithLibrary"/>.</param>
+    /// <param name="Library">Name of the library.</param>
+    /// <param name="UseCuda">Argument of <see cref="WithCuda"/>.</param>
+    /// <param name="UseVulkan">Argument of <see cref="WithVulkan"/>.</param>
+    /// <param name="AvxLevel">Argument of <see cref="WithAvx"/>; default: the level of the processor.</param>
+    /// <param name="AllowFallback">Argument of <see cref="WithAutoFallback"/>.</param>
+    /// <param name="SkipCheck">Argument of <see cref="NativeLibraryConfig.SkipCheck"/>.</param>
+    /// <param name="SearchDirectories">Arguments of <see cref="WithSearchDirectory"/> and <see cref="WithSearchDirectories"/>.</param>
     public record Description(
         string? Path, NativeLibraryName Library, bool UseCuda, bool UseVulkan, AvxLevel AvxLevel, bool AllowFallback, bool SkipCheck, string[]? SearchDirectories);
 }

@@ -9,12 +9,12 @@ namespace LlamaKivi.Common;
 public static class ModelLoader
 {
     /// <summary>Loads a model without its tokenizer.</summary>
-    /// <param name="params">What to load.</param>
+    /// <param name="params">Parameters of the model.</param>
     /// <param name="progress">Told the fraction done, 0 to 1.</param>
-    /// <param name="logger">Told that the CPU computes what was asked of a GPU.</param>
+    /// <param name="logger">Receives a warning if the CPU replaces a requested GPU.</param>
     /// <param name="token">Stops the load.</param>
     /// <exception cref="ArgumentException">The parameters name no file.</exception>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
     /// <exception cref="UnsupportedModelException">The engine does not have this architecture or format.</exception>
     /// <exception cref="DeviceException">RequireGpu is set, and no GPU is usable.</exception>
