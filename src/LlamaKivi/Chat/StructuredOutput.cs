@@ -46,7 +46,7 @@ public static class StructuredOutput
     {
         ArgumentNullException.ThrowIfNull(serializerOptions);
         IJsonTypeInfoResolver resolver = serializerOptions.TypeInfoResolver
-            ?? throw new ArgumentException($"The options have no {nameof(JsonSerializerOptions.TypeInfoResolver)}; set one, such as {nameof(System.Text.Json.Serialization.Metadata.DefaultJsonTypeInfoResolver)}.", nameof(serializerOptions));
+            ?? throw new ArgumentException($"The options have no {nameof(JsonSerializerOptions.TypeInfoResolver)}; set one, such as {nameof(DefaultJsonTypeInfoResolver)}.", nameof(serializerOptions));
         return new JsonSerializerOptions(serializerOptions) { TypeInfoResolver = resolver.WithAddedModifier(BoundedAttributes.AddTo) };
     }
 }
