@@ -182,7 +182,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
         using LLamaContext context = CreateContext();
         ChatSession Empty() => new(new InteractiveExecutor(context));
         Assert.Single(Empty().AddSystemMessage("a").History.Messages);
-        Assert.Contains("2 before it", Assert.Throws<ArgumentException>(() => Empty().AddSystemMessage("a").AddUserMessage("b").AddSystemMessage("c")).Message, StringComparison.Ordinal);
+        Assert.Contains("the history already has 2", Assert.Throws<ArgumentException>(() => Empty().AddSystemMessage("a").AddUserMessage("b").AddSystemMessage("c")).Message, StringComparison.Ordinal);
         ChatSession session = Empty().AddUserMessage("a");
         await Assert.ThrowsAsync<ArgumentException>(() => session.AddAndProcessSystemMessage("b"));
         Assert.Equal(0, context.KvCacheUsage.Tokens);

@@ -133,7 +133,7 @@ public sealed class GrammarTests : IClassFixture<InferenceTests.DemoModel>
     [InlineData("{\"allOf\":[1]}", "The schema at #/allOf/0 must be an object")]
     [InlineData("{\"allOf\":[{\"type\":\"string\"},{\"type\":\"null\"}]}", "the types at #/allOf/0 leave none")]
     [InlineData("{\"allOf\":[{\"allOf\":[{\"properties\":{\"a\":{\"dependentSchemas\":1}}}]}]}", "'dependentSchemas' at #/allOf/0/allOf/0/properties/a is not supported")]
-    [InlineData("{\"type\":\"string\",\"minLength\":\"1\"}", "minLength at # is no number")]
+    [InlineData("{\"type\":\"string\",\"minLength\":\"1\"}", "minLength at # must be an integer of at least 0")]
     [InlineData("{\"type\":\"string\",\"format\":1}", "format at # must be a string")]
     [InlineData("{\"type\":\"array\",\"prefixItems\":1}", "prefixItems at # must be a list")]
     public void Bad_schemas_are_refused(string schema, string expected)
