@@ -98,7 +98,7 @@ public abstract partial class StatefulExecutorBase
             }
             catch
             {
-                // The text is as before.
+                // The text is unchanged.
                 _embed_inps.RemoveRange(_consumedTokensCount, unread.Length);
                 throw;
             }

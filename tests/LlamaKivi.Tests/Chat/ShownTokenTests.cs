@@ -9,13 +9,13 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Control tokens that are marks of an answer.</summary>
+/// <summary>Control tokens that are marks of calls or thoughts.</summary>
 public sealed class ShownTokenTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public async Task A_mark_appears_by_its_name_and_other_control_tokens_do_not(bool isShown)
+    public async Task Marks_have_text_and_other_control_tokens_have_none(bool isShown)
     {
         Tokenizer tokenizer = model.Weights.Tokenizer;
         int bos = tokenizer.BosId!.Value;

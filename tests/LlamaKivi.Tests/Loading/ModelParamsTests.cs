@@ -122,7 +122,7 @@ public class ModelParamsTests
     }
 
     [Fact]
-    public void What_is_not_said_keeps_its_default()
+    public void Omitted_properties_keep_their_default()
     {
         ModelParams read = JsonSerializer.Deserialize<ModelParams>("""{"ModelPath":"x","GpuLayerCount":20,"Devices":[],"LoadMode":0,"Encoding":"utf-8"}""")!;
         Assert.Equal(new KvCacheParams(), read.KvCache);
@@ -140,7 +140,7 @@ public class ModelParamsTests
     [InlineData("MetadataOverrides", """[{"Key":"a","Value":1}]""", "An object with Type, Key")]
     [InlineData("Encoding", "\"nonsense\"", "'nonsense' is not a known encoding")]
     [InlineData("Encoding", "3", "The JSON value could not be converted to System.String")]
-    public void What_is_wrong_is_named(string property, string value, string expected) =>
+    public void Invalid_values_are_named(string property, string value, string expected) =>
         Assert.Contains(
             expected,
             Assert.Throws<JsonException>(() => JsonSerializer.Deserialize<ModelParams>($$"""{"ModelPath":"x","{{property}}":{{value}}}""")).Message,

@@ -5,7 +5,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests.Sampling.Schemas;
 
-/// <summary>What cannot be held is refused with its keyword and its place in the schema, never with a rule of the grammar.</summary>
+/// <summary>Schemas that cannot be enforced are rejected with keyword and JSON pointer, never with a rule of the grammar.</summary>
 public sealed class SchemaRefusalTests
 {
     [Theory]
@@ -44,9 +44,9 @@ public sealed class SchemaRefusalTests
     [InlineData("""{"type":"string","pattern":"a)"}""", "')' has no '('")]
     [InlineData("""{"type":"string","pattern":"x*x{7000}y*","maxLength":9000}""", "'pattern' at # is not supported: it takes too many states")]
     [InlineData("""{"type":"string","pattern":"a.*b","maxLength":3000}""", "'pattern' at # is not supported: with minLength 0 and maxLength 3000 it takes more than 5000 states")]
-    [InlineData("""{"type":"string","format":"color"}""", "'format' at # is not supported: 'color' is not known")]
+    [InlineData("""{"type":"string","format":"color"}""", "'format' at # is not supported: 'color' is unknown")]
     [InlineData("""{"type":"string","contentEncoding":"quoted-printable"}""", "'contentEncoding' at # is not supported")]
-    [InlineData("""{"type":"string","minimum":"x"}""", "'minimum' at # is not supported: 'x' is no date")]
+    [InlineData("""{"type":"string","minimum":"x"}""", "'minimum' at # is not supported: 'x' is not a date")]
     [InlineData("""{"type":"integer","minimum":"x"}""", "minimum at # must be a number")]
     [InlineData("""{"type":"integer","multipleOf":0}""", "multipleOf at # must be a number above 0")]
     [InlineData("""{"type":"integer","multipleOf":99991}""", "'multipleOf' at # is not supported: with these bounds it takes too many states")]
@@ -57,7 +57,7 @@ public sealed class SchemaRefusalTests
     [InlineData("""{"not":{"minimum":3}}""", "'not' at # is not supported")]
     [InlineData("""{"$ref":"#/allOf/2","allOf":[{"type":"null"}]}""", "$ref '#/allOf/2' at # leads nowhere")]
     [InlineData("""{"$ref":"#nowhere"}""", "$ref '#nowhere' at # leads nowhere")]
-    [InlineData("""{"type":"object","maxProperties":"1"}""", "maxProperties at # is no number of 0 or more")]
+    [InlineData("""{"type":"object","maxProperties":"1"}""", "maxProperties at # must be an integer of at least 0")]
     [InlineData("""{"type":"array","uniqueItems":1}""", "uniqueItems at # must be true or false")]
     public void A_refusal_names_the_keyword_and_its_place(string schema, string expected)
     {
