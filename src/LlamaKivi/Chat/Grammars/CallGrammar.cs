@@ -9,7 +9,7 @@ namespace LlamaKivi;
 /// <param name="rules">Takes the rules.</param>
 /// <param name="tools">The tools that can be called.</param>
 /// <param name="isStrict">Whether a schema that a grammar cannot express is an error; otherwise any object stands for it.</param>
-internal sealed class CallGrammar(GrammarComposer rules, AIFunctionDeclaration[] tools, bool isStrict)
+internal sealed partial class CallGrammar(GrammarComposer rules, AIFunctionDeclaration[] tools, bool isStrict)
 {
     private static readonly Grammar AnyObject = Grammar.FromJsonSchema("""{"type":"object"}""");
     private static readonly Grammar AnyValue = Grammar.Json();
@@ -32,8 +32,9 @@ internal sealed class CallGrammar(GrammarComposer rules, AIFunctionDeclaration[]
         CallStyle.MistralList => List("[TOOL_CALLS]", many),
         CallStyle.Granite => List("<|tool_call|>", many),
         CallStyle.Nemotron => List("<TOOLCALL>", many, "</TOOLCALL>"),
-        CallStyle.Harmony => Repeat(
-            "<|channel|>commentary to=functions.", Named(tool => $"{GrammarComposer.Literal(tool.Name + " <|constrain|>json<|message|>")} {Arguments(tool)}"), "", many: false),
+        CallStyle.Harmony => Harmony(),
+        CallStyle.DeepSeekFence or CallStyle.DeepSeek or CallStyle.Kimi or CallStyle.MiniMax => Section(style, many),
+        CallStyle.Python => PythonList(many),
         _ => Repeat("", $"({JsonCall("arguments")})", $" {Separator}", many),
     };
 
