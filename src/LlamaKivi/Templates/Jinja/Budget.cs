@@ -24,8 +24,12 @@ internal sealed class Budget
     private const long StepsPerCharacter = 200;
     private const long BaseMemory = 64 << 20;
     private const long MemoryPerCharacter = 512;
+    private const long MaxMemory = 384 << 20;  // however long the conversation is: 768 MiB of texts that are all kept
     private const int PerStep = 64;
     private const int ItemSize = 16;  // of memory: an item of a list takes as much as this many characters
+    private const int ListSize = 48;  // an empty list, in characters
+    private const int DictSize = 128;
+    private const int CallSize = 96;  // what a call may give: a generator, a namespace, a boxed number
     private const int CheckStackEvery = 8;
 
     private readonly CancellationToken _cancellationToken;
@@ -60,7 +64,7 @@ internal sealed class Budget
     public void Grant(long characters)
     {
         _maxSteps += characters * StepsPerCharacter;
-        _maxMemory += characters * MemoryPerCharacter;
+        _maxMemory = Math.Min(_maxMemory + characters * MemoryPerCharacter, MaxMemory);
     }
 
     public void Step(long count = 1)
@@ -81,6 +85,23 @@ internal sealed class Budget
         Step(count);
         Take(count * ItemSize);
     }
+
+    /// <summary>Pays for a list or tuple and its items.</summary>
+    public void List(long count)
+    {
+        Items(count);
+        Take(ListSize);
+    }
+
+    /// <summary>Pays for a dictionary and its keys and values.</summary>
+    public void Dict(long count)
+    {
+        Items(2 * count);
+        Take(DictSize);
+    }
+
+    /// <summary>Pays for the result of a call or filter.</summary>
+    public void Call() => Take(CallSize);
 
     /// <summary>Pays for what an operation reads: the length of a text, list or dictionary.</summary>
     public void Read(object? value) => Run(value switch
