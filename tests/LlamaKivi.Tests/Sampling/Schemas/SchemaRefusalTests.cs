@@ -50,7 +50,7 @@ public sealed class SchemaRefusalTests
     [InlineData("""{"type":"integer","minimum":"x"}""", "minimum at # must be a number")]
     [InlineData("""{"type":"integer","multipleOf":0}""", "multipleOf at # must be a number above 0")]
     [InlineData("""{"type":"integer","multipleOf":99991}""", "'multipleOf' at # is not supported: with these bounds it takes too many states")]
-    [InlineData("""{"type":"object","properties":{"a":{"type":"array","items":{"type":"string"},"uniqueItems":true}}}""", "'uniqueItems' at #/properties/a is not supported: a grammar keeps items apart only where an enum lists them; leave it out, or give the items an enum")]
+    [InlineData("""{"type":"object","properties":{"a":{"type":"array","items":{"type":"string"},"uniqueItems":true}}}""", "'uniqueItems' at #/properties/a is not supported: a grammar can enforce it only for items with an enum; remove it, or give the items an enum")]
     [InlineData("""{"type":"array","items":{"oneOf":[{"type":"integer"},{"type":"null"},{"type":"number","description":"n"}]}}""", "'oneOf' at #/items is not supported: a value can fit its options 0 and 2 at once; use anyOf")]
     [InlineData("""{"type":"object","properties":{"a":{"if":{},"then":{}}}}""", "'if' at #/properties/a is not supported")]
     [InlineData("""{"type":"object","dependentRequired":{}}""", "'dependentRequired' at # is not supported")]
