@@ -172,7 +172,9 @@ void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
     try {
         const PartPasses passes = forward(*model_, parts_, batch);
         for (size_t p = 0; p < parts_.size(); ++p) {
-            parts_[p].backend->stage_pages(*passes[p], parts_[p].cache->layers());
+            if (!parts_[p].backend->reads_staged_pages()) {  // otherwise staged layer by layer
+                parts_[p].backend->stage_pages(*passes[p], parts_[p].cache->layers());
+            }
         }
         // Commit in reverse order: only the device part, which is the last, can fail.
         for (size_t p = parts_.size(); p-- > 0;) {

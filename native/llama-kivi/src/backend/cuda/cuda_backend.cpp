@@ -168,6 +168,7 @@ public:
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
     }
 
+    bool reads_staged_pages() const override { return false; }
     void stage_pages(Pass& pass, kv::Layers layers) override {
         cuda::stage_pages(pass.cache, pass_of(pass).append(), layers, stream_);
     }
