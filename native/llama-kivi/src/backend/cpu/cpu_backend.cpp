@@ -130,10 +130,10 @@ public:
     }
 
     void stage_pages(Pass& pass, kv::Layers layers) override {
-        append_.stage_pages(pass.cache, pass.segments, layers, pool_);
+        append_.stage_pages(pass.cache(), pass.segments(), layers, pool_);
     }
 
-    void commit(Pass& pass) noexcept override { cpu::commit(pass.cache, pass.segments, pool_); }
+    void commit(Pass& pass) noexcept override { cpu::commit(pass.cache(), pass.segments(), pool_); }
 
 private:
     bool finite(const float* x, int64_t n) const { return kernels_.finite(x, n, 1, n); }
