@@ -37,6 +37,13 @@ inline __m128 sum_four(__m256 a, __m256 b, __m256 c, __m256 d) {
     return _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
 }
 
+// Returns the sums of the lanes of v[0] to v[7] in lanes 0 to 7.
+inline __m256i sum_eight(const __m256i* v) {
+    const __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    const __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+}
+
 // exp(x) for x <= 88, relative error below 3e-7; underflows to 0 below -87.
 // x = n ln 2 + r with |r| <= ln(2)/2; e^r from its Taylor polynomial of degree 7, 2^n from the exponent bits.
 inline __m256 exp_ps(__m256 x) {
