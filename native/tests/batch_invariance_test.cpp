@@ -102,7 +102,10 @@ TEST_F(BatchInvariance, MatmulOfAnyNumberOfTokens) {
                 std::vector<float> y(static_cast<size_t>(n) * kRows);
                 kernels.matmul(w, 0, kRows, &x.rows[first], n, y.data(), kRows);
                 const int at = first_difference(y, std::span(expected).subspan(first * kRows));
-                ASSERT_EQ(at, -1) << n << " tokens: " << y[at] << " instead of " << expected[first * kRows + at];
+                if (at >= 0) {
+                    ADD_FAILURE() << n << " tokens: " << y[at] << " instead of " << expected[first * kRows + at];
+                    break;
+                }
             }
         }
     }
@@ -125,8 +128,10 @@ TEST_F(BatchInvariance, MatmulOfAnyRangeOfRows) {
                     std::vector<float> y(static_cast<size_t>(n) * kRows);
                     kernels.matmul(w, 0, split, x.rows.data(), n, y.data(), kRows);
                     kernels.matmul(w, split, kRows, x.rows.data(), n, y.data(), kRows);
-                    const int at = first_difference(y, std::span(expected).first(y.size()));
-                    ASSERT_EQ(at, -1) << n << " tokens, rows split at " << split;
+                    if (first_difference(y, std::span(expected).first(y.size())) >= 0) {
+                        ADD_FAILURE() << n << " tokens, rows split at " << split;
+                        break;
+                    }
                 }
             }
         }
