@@ -10,11 +10,12 @@
 
 namespace lk::cpu::LK_SIMD {
 
-// The same half of eight blocks, which begin at p[i] + at.
-inline __m256 load_halves(const uint8_t* const* p, size_t at) {
+// Eight halves as floats; at(i) is the address of the i-th.
+template <class At>
+__m256 load_halves(const At& at) {
     const auto half = [&](int i) {
         short bits;
-        std::memcpy(&bits, p[i] + at, sizeof bits);
+        std::memcpy(&bits, at(i), sizeof bits);
         return bits;
     };
     return _mm256_cvtph_ps(_mm_setr_epi16(half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7)));

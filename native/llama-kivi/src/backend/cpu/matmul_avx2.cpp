@@ -18,36 +18,96 @@ namespace lk::cpu::LK_SIMD {
 
 namespace {
 
-constexpr int kGroup = 8;  // rows whose sums share a vector
+// Rows are processed in groups of eight. First each row of a group is read from its beginning to its end, as
+// prefetchers want it, and what its blocks give is kept; then one vector of eight rows' totals adds it up in the order
+// of the blocks.
+constexpr int kRows = 8;
+constexpr int kKept = 8192;  // elements of a row for which it is kept at a time
 
-// Dot products of kGroup rows of blocks of 32.
+// Asks for weights some kilobytes ahead: the next rows', while the sums of a group are added up.
+template <class Block>
+void prefetch_ahead(const Block* block) {
+    constexpr int kAhead = 4096;
+    for (size_t i = 0; i < sizeof(Block); i += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(block) + kAhead + i, _MM_HINT_T0);
+    }
+}
+
+// The scale and the minimum of one block of each row.
+struct KeptScales {
+    half_t scale[kRows];
+    half_t min[kRows];
+};
+
+// Dot products of kRows rows of blocks of 32.
 template <class Format>
 __m256 dot_plain(const uint8_t* const* rows, int64_t n, const QuantizedRow& x) {
     using Block = typename Format::Block;
+    constexpr int kBlocks = kKept / kBlock;
+    KeptScales scales[kBlocks];
+    __m256i sums[kBlocks / 8][kRows];  // of eight blocks, one per lane
+    __m256i last[7][kRows];            // eight sums of one block; of the last, incomplete eight blocks
     __m256 total = _mm256_setzero_ps();
-    for (int64_t b = 0; b < n / kBlock; ++b) {
-        const __m256i a = load32(x.plain.q + b * kBlock);
-        __m256i products[kGroup];
+    const auto dot_block = [](const Block& block, const int8_t* q) {
+        const __m256i codes = Format::codes(block);
+        const __m256i a = load32(q);
+        return Format::kMaxCode > 127 && Format::kOffset == 0
+                   ? dot_u8_i8(_mm256_abs_epi8(codes), _mm256_sign_epi8(a, codes))
+                   : dot_u8_i8(codes, a);
+    };
+    for (int64_t first = 0; first < n / kBlock; first += kBlocks) {
+        const int n_blocks = static_cast<int>(std::min<int64_t>(kBlocks, n / kBlock - first));
+        const int whole = n_blocks / 8 * 8;
+        const int8_t* const q = x.plain.q + first * kBlock;
+        for (int r = 0; r < kRows; ++r) {
+            const auto* const blocks = reinterpret_cast<const Block*>(rows[r]) + first;
+            const auto keep_scales = [&](int b) {
+                scales[b].scale[r] = blocks[b].d;
+                if constexpr (Format::kHasMin) {
+                    scales[b].min[r] = blocks[b].m;
+                }
+            };
+            for (int b = 0; b < whole; b += 8) {
+                __m256i products[8];
 #pragma GCC unroll 8
-        for (int r = 0; r < kGroup; ++r) {
-            const __m256i codes = Format::codes(reinterpret_cast<const Block*>(rows[r])[b]);
-            products[r] = Format::kMaxCode > 127 && Format::kOffset == 0
-                              ? dot_u8_i8(_mm256_abs_epi8(codes), _mm256_sign_epi8(a, codes))
-                              : dot_u8_i8(codes, a);
+                for (int i = 0; i < 8; ++i) {
+                    if (i % 2 == 0 || sizeof(Block) > 32) {  // two small blocks share a cache line
+                        prefetch_ahead(blocks + b + i);
+                    }
+                    products[i] = dot_block(blocks[b + i], q + (b + i) * kBlock);
+                    keep_scales(b + i);
+                }
+                sums[b / 8][r] = sum_eight(products);
+            }
+            for (int b = whole; b < n_blocks; ++b) {
+                last[b - whole][r] = dot_block(blocks[b], q + b * kBlock);
+                keep_scales(b);
+            }
         }
-        const __m256i offset = _mm256_set1_epi32(Format::kOffset * x.plain.q_sum[b]);
-        const __m256 sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(sum_eight(products), offset));
-        const __m256 scale = load_halves(rows, b * sizeof(Block) + offsetof(Block, d));
-        total = _mm256_fmadd_ps(_mm256_mul_ps(scale, _mm256_set1_ps(x.plain.d[b])), sum, total);
-        if constexpr (Format::kHasMin) {
-            const __m256 min = load_halves(rows, b * sizeof(Block) + offsetof(Block, m));
-            total = _mm256_fmadd_ps(min, _mm256_set1_ps(x.plain.sum[b]), total);
+        const auto add_block = [&](int b, __m256i sum) {
+            const __m256i offset = _mm256_set1_epi32(Format::kOffset * x.plain.q_sum[first + b]);
+            const __m256 scale = _mm256_mul_ps(load_half8(scales[b].scale), _mm256_set1_ps(x.plain.d[first + b]));
+            total = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(_mm256_sub_epi32(sum, offset)), total);
+            if constexpr (Format::kHasMin) {
+                total = _mm256_fmadd_ps(load_half8(scales[b].min), _mm256_set1_ps(x.plain.sum[first + b]), total);
+            }
+        };
+        for (int b = 0; b < whole; b += 8) {
+            __m256i columns[8];
+            store_transposed(sums[b / 8], columns, sizeof columns[0]);
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; ++i) {
+                add_block(b + i, columns[i]);
+            }
+        }
+        for (int b = whole; b < n_blocks; ++b) {
+            add_block(b, sum_eight(last[b - whole]));
         }
     }
     return total;
 }
 
-// The products of a block of 256 with their integer scales, in eight sums.
+// The products of a block of 256 with their integer scales in eight sums.
 template <class Format>
 __m256i dot_block(const Format& format, const int8_t* q) {
 #ifdef LK_VNNI
@@ -68,29 +128,43 @@ __m256i dot_block(const Format& format, const int8_t* q) {
 #endif
 }
 
-// The same for blocks of 256, whose integer scales keep the sum of a block an integer.
+// Dot products of kRows rows of blocks of 256, whose integer scales keep the sum of a block an integer.
 template <class Format>
 __m256 dot_super(const uint8_t* const* rows, int64_t n, const QuantizedRow& x) {
-    using Block = typename Format::Block;
+    constexpr int kBlocks = kKept / kSuperBlock;
+    KeptScales scales[kBlocks];
+    __m256i products[kBlocks][kRows];  // eight sums of one block
+    __m256i sums[kBlocks][kRows];      // the same for minimums
     __m256 total = _mm256_setzero_ps();
-    for (int64_t b = 0; b < n / kSuperBlock; ++b) {
-        const int8_t* const q = x.super.q + b * kSuperBlock;
-        const __m256i activation_sums = load32(x.super.sums + b * 16);
-        __m256i products[kGroup];
-        __m256i mins[kGroup];
-        for (int r = 0; r < kGroup; ++r) {
-            const Format format(reinterpret_cast<const Block*>(rows[r])[b]);
-            const __m256i min = _mm256_madd_epi16(activation_sums, format.sum_scale);
-            const __m256i sum = dot_block(format, q);
-            products[r] = Format::kHasMin ? sum : _mm256_add_epi32(sum, min);
-            mins[r] = min;
+    for (int64_t first = 0; first < n / kSuperBlock; first += kBlocks) {
+        const int n_blocks = static_cast<int>(std::min<int64_t>(kBlocks, n / kSuperBlock - first));
+        const int8_t* const q = x.super.q + first * kSuperBlock;
+        const int16_t* const x_sums = x.super.sums + first * 16;
+        for (int r = 0; r < kRows; ++r) {
+            const auto* const blocks = reinterpret_cast<const typename Format::Block*>(rows[r]) + first;
+            for (int b = 0; b < n_blocks; ++b) {
+                prefetch_ahead(blocks + b);
+                const Format format(blocks[b]);
+                const __m256i sum = _mm256_madd_epi16(load32(x_sums + b * 16), format.sum_scale);
+                const __m256i product = dot_block(format, q + b * kSuperBlock);
+                scales[b].scale[r] = blocks[b].d;
+                if constexpr (Format::kHasMin) {
+                    products[b][r] = product;
+                    scales[b].min[r] = blocks[b].dmin;
+                    sums[b][r] = sum;
+                } else {
+                    products[b][r] = _mm256_add_epi32(product, sum);
+                }
+            }
         }
-        const __m256 d = _mm256_set1_ps(x.super.d[b]);
-        const __m256 scale = load_halves(rows, b * sizeof(Block) + offsetof(Block, d));
-        total = _mm256_fmadd_ps(_mm256_mul_ps(scale, d), _mm256_cvtepi32_ps(sum_eight(products)), total);
-        if constexpr (Format::kHasMin) {
-            const __m256 min = load_halves(rows, b * sizeof(Block) + offsetof(Block, dmin));
-            total = _mm256_fnmadd_ps(_mm256_mul_ps(min, d), _mm256_cvtepi32_ps(sum_eight(mins)), total);
+        for (int b = 0; b < n_blocks; ++b) {
+            const __m256 d = _mm256_set1_ps(x.super.d[first + b]);
+            const __m256 sum = _mm256_cvtepi32_ps(sum_eight(products[b]));
+            total = _mm256_fmadd_ps(_mm256_mul_ps(load_half8(scales[b].scale), d), sum, total);
+            if constexpr (Format::kHasMin) {
+                const __m256 min = _mm256_mul_ps(load_half8(scales[b].min), d);
+                total = _mm256_fnmadd_ps(min, _mm256_cvtepi32_ps(sum_eight(sums[b])), total);
+            }
         }
     }
     return total;
@@ -99,9 +173,9 @@ __m256 dot_super(const uint8_t* const* rows, int64_t n, const QuantizedRow& x) {
 // Dot products of the rows [row_begin, row_end) with one token.
 template <class Format>
 void multiply_rows(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow& x, float* y) {
-    for (int64_t row = row_begin; row < row_end; row += kGroup) {
-        const uint8_t* rows[kGroup];
-        for (int i = 0; i < kGroup; ++i) {
+    for (int64_t row = row_begin; row < row_end; row += kRows) {
+        const uint8_t* rows[kRows];
+        for (int i = 0; i < kRows; ++i) {
             rows[i] = w.data + std::min(row + i, row_end - 1) * w.row_bytes;
         }
         __m256 sums;
@@ -110,10 +184,10 @@ void multiply_rows(const Tensor& w, int64_t row_begin, int64_t row_end, const Qu
         } else {
             sums = dot_plain<Format>(rows, w.n_cols, x);
         }
-        if (row + kGroup <= row_end) {
+        if (row + kRows <= row_end) {
             _mm256_storeu_ps(y + row, sums);
         } else {
-            float all[kGroup];
+            float all[kRows];
             _mm256_storeu_ps(all, sums);
             std::copy_n(all, row_end - row, y + row);
         }

@@ -39,9 +39,37 @@ inline __m128 sum_four(__m256 a, __m256 b, __m256 c, __m256 d) {
 
 // Returns the sums of the lanes of v[0] to v[7] in lanes 0 to 7.
 inline __m256i sum_eight(const __m256i* v) {
-    const __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
-    const __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    const auto two = [](__m256i a, __m256i b) {
+        return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    };
+    const auto four = [](__m256i ab, __m256i cd) {
+        return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    };
+    const __m256i low = four(two(v[0], v[1]), two(v[2], v[3]));
+    const __m256i high = four(two(v[4], v[5]), two(v[6], v[7]));
     return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+// Transposes eight vectors of eight 32-bit values. Stores vector j at out + j * stride_bytes.
+inline void store_transposed(const __m256i* v, void* out, ptrdiff_t stride_bytes) {
+    __m256i a[8];
+    __m256i b[8];
+    for (int i = 0; i < 4; ++i) {
+        a[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+        a[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; ++i) {
+        b[4 * i] = _mm256_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 1] = _mm256_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 2] = _mm256_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
+        b[4 * i + 3] = _mm256_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+        char* p = static_cast<char*>(out) + i * stride_bytes;
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute2x128_si256(b[i], b[i + 4], 0x20));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 4 * stride_bytes),
+                            _mm256_permute2x128_si256(b[i], b[i + 4], 0x31));
+    }
 }
 
 // exp(x) for x <= 88, relative error below 3e-7; underflows to 0 below -87.

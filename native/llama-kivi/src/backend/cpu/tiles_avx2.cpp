@@ -29,28 +29,6 @@ struct Tile {
     alignas(64) int32_t sum_scale[kDepth / 32 * kLanes];      // [pair of 16 elements, lane]: two 16-bit factors
 };
 
-// Transposes eight vectors of eight 32-bit values. Stores vector j at out + j * stride_bytes.
-void store_transposed(const __m256i* v, void* out, ptrdiff_t stride_bytes) {
-    __m256i a[8];
-    __m256i b[8];
-    for (int i = 0; i < 4; ++i) {
-        a[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
-        a[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
-    }
-    for (int i = 0; i < 2; ++i) {
-        b[4 * i] = _mm256_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
-        b[4 * i + 1] = _mm256_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
-        b[4 * i + 2] = _mm256_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
-        b[4 * i + 3] = _mm256_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
-    }
-    for (int i = 0; i < 4; ++i) {
-        char* p = static_cast<char*>(out) + i * stride_bytes;
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute2x128_si256(b[i], b[i + 4], 0x20));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 4 * stride_bytes),
-                            _mm256_permute2x128_si256(b[i], b[i + 4], 0x31));
-    }
-}
-
 // Returns {value(0), ..., value(7)}.
 template <class Value>
 auto of_eight(const Value& value) {
@@ -71,9 +49,11 @@ void unpack_plain(const uint8_t* row, int64_t row_bytes, int n, Tile& tile) {
                 of_eight([&](int i) { return Format::codes(reinterpret_cast<const Block*>(rows[i])[b]); });
             store_transposed(codes.data(), tile.codes + (b * 8 * kLanes + half) * 4, kLanes * 4);
             const size_t at = b * sizeof(Block);
-            store_floats(tile.scale + b * kLanes + half, load_halves(rows.data(), at + offsetof(Block, d)));
+            store_floats(tile.scale + b * kLanes + half,
+                         load_halves([&](int r) { return rows[r] + at + offsetof(Block, d); }));
             if constexpr (Format::kHasMin) {
-                store_floats(tile.min + b * kLanes + half, load_halves(rows.data(), at + offsetof(Block, m)));
+                store_floats(tile.min + b * kLanes + half,
+                             load_halves([&](int r) { return rows[r] + at + offsetof(Block, m); }));
             }
         }
     }
@@ -137,9 +117,10 @@ void unpack_super(const uint8_t* row, int64_t row_bytes, int n, Tile& tile) {
             }
             store_transposed(v, tile.sum_scale + b * 8 * kLanes + half, kLanes * 4);
             const size_t at = b * sizeof(Block);
-            store_floats(tile.scale + b * kLanes + half, load_halves(rows.data(), at + offsetof(Block, d)));
+            store_floats(tile.scale + b * kLanes + half,
+                         load_halves([&](int r) { return rows[r] + at + offsetof(Block, d); }));
             if constexpr (Format::kHasMin) {
-                const __m256 min = load_halves(rows.data(), at + offsetof(Block, dmin));
+                const __m256 min = load_halves([&](int r) { return rows[r] + at + offsetof(Block, dmin); });
                 store_floats(tile.min + b * kLanes + half, _mm256_xor_ps(min, _mm256_set1_ps(-0.0f)));
             }
         }
