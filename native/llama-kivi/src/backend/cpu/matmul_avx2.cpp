@@ -24,10 +24,20 @@ namespace {
 constexpr int kRows = 8;
 constexpr int kKept = 8192;  // elements of a row for which it is kept at a time
 
+// The rows of a group. The last row stands in for those that a group at the end of a range lacks.
+struct RowGroup {
+    const uint8_t* first;
+    int64_t row_bytes;
+    int last;
+
+    const uint8_t* row(int r) const { return first + std::min(r, last) * row_bytes; }
+};
+
 // Asks for weights some kilobytes ahead: the next rows', while the sums of a group are added up.
+constexpr int kAhead = 4096;
+
 template <class Block>
 void prefetch_ahead(const Block* block) {
-    constexpr int kAhead = 4096;
     for (size_t i = 0; i < sizeof(Block); i += 64) {
         _mm_prefetch(reinterpret_cast<const char*>(block) + kAhead + i, _MM_HINT_T0);
     }
@@ -39,69 +49,88 @@ struct KeptScales {
     half_t min[kRows];
 };
 
+// The products of a block of 32 in eight sums.
+template <class Format>
+__m256i dot_block(const typename Format::Block& block, const int8_t* q) {
+    const __m256i codes = Format::codes(block);
+    const __m256i a = load32(q);
+    return Format::kMaxCode > 127 && Format::kOffset == 0
+               ? dot_u8_i8(_mm256_abs_epi8(codes), _mm256_sign_epi8(a, codes))
+               : dot_u8_i8(codes, a);
+}
+
+// Adds a block's products in eight rows, `sum`, with the rows' scales and minimums, to their totals.
+template <class Format>
+__m256 add_block(__m256i sum, __m256 scale, __m256 min, const QuantizedRow& x, int64_t b, __m256 total) {
+    const __m256i offset = _mm256_set1_epi32(Format::kOffset * x.plain.q_sum[b]);
+    const __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(x.plain.d[b]));
+    total = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(_mm256_sub_epi32(sum, offset)), total);
+    return Format::kHasMin ? _mm256_fmadd_ps(min, _mm256_set1_ps(x.plain.sum[b]), total) : total;
+}
+
 // Dot products of kRows rows of blocks of 32.
 template <class Format>
-__m256 dot_plain(const uint8_t* const* rows, int64_t n, const QuantizedRow& x) {
+__m256 dot_plain(const RowGroup& rows, int64_t n, const QuantizedRow& x) {
     using Block = typename Format::Block;
     constexpr int kBlocks = kKept / kBlock;
     KeptScales scales[kBlocks];
     __m256i sums[kBlocks / 8][kRows];  // of eight blocks, one per lane
-    __m256i last[7][kRows];            // eight sums of one block; of the last, incomplete eight blocks
+    __m256i last[3][kRows];            // eight sums of one block, for the blocks after the last four
     __m256 total = _mm256_setzero_ps();
-    const auto dot_block = [](const Block& block, const int8_t* q) {
-        const __m256i codes = Format::codes(block);
-        const __m256i a = load32(q);
-        return Format::kMaxCode > 127 && Format::kOffset == 0
-                   ? dot_u8_i8(_mm256_abs_epi8(codes), _mm256_sign_epi8(a, codes))
-                   : dot_u8_i8(codes, a);
-    };
     for (int64_t first = 0; first < n / kBlock; first += kBlocks) {
         const int n_blocks = static_cast<int>(std::min<int64_t>(kBlocks, n / kBlock - first));
-        const int whole = n_blocks / 8 * 8;
+        const int eights = n_blocks / 8 * 8;
+        const int fours = n_blocks / 4 * 4;
         const int8_t* const q = x.plain.q + first * kBlock;
         for (int r = 0; r < kRows; ++r) {
-            const auto* const blocks = reinterpret_cast<const Block*>(rows[r]) + first;
-            const auto keep_scales = [&](int b) {
+            const auto* const blocks = reinterpret_cast<const Block*>(rows.row(r)) + first;
+            const auto dot = [&](int b) {
                 scales[b].scale[r] = blocks[b].d;
                 if constexpr (Format::kHasMin) {
                     scales[b].min[r] = blocks[b].m;
                 }
+                return dot_block<Format>(blocks[b], q + b * kBlock);
             };
-            for (int b = 0; b < whole; b += 8) {
+            for (int b = 0; b < eights; b += 8) {
                 __m256i products[8];
 #pragma GCC unroll 8
                 for (int i = 0; i < 8; ++i) {
                     if (i % 2 == 0 || sizeof(Block) > 32) {  // two small blocks share a cache line
                         prefetch_ahead(blocks + b + i);
                     }
-                    products[i] = dot_block(blocks[b + i], q + (b + i) * kBlock);
-                    keep_scales(b + i);
+                    products[i] = dot(b + i);
                 }
                 sums[b / 8][r] = sum_eight(products);
             }
-            for (int b = whole; b < n_blocks; ++b) {
-                last[b - whole][r] = dot_block(blocks[b], q + b * kBlock);
-                keep_scales(b);
+            if (eights < fours) {
+                const __m256i products[4] = {dot(eights), dot(eights + 1), dot(eights + 2), dot(eights + 3)};
+                sums[eights / 8][r] = sum_four(products);
+            }
+            for (int b = fours; b < n_blocks; ++b) {
+                last[b - fours][r] = dot(b);
             }
         }
-        const auto add_block = [&](int b, __m256i sum) {
-            const __m256i offset = _mm256_set1_epi32(Format::kOffset * x.plain.q_sum[first + b]);
-            const __m256 scale = _mm256_mul_ps(load_half8(scales[b].scale), _mm256_set1_ps(x.plain.d[first + b]));
-            total = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(_mm256_sub_epi32(sum, offset)), total);
-            if constexpr (Format::kHasMin) {
-                total = _mm256_fmadd_ps(load_half8(scales[b].min), _mm256_set1_ps(x.plain.sum[first + b]), total);
-            }
+        const auto add = [&](int b, __m256i sum) {
+            const __m256 scale = load_half8(scales[b].scale);
+            total =
+                add_block<Format>(sum, scale, Format::kHasMin ? load_half8(scales[b].min) : scale, x, first + b, total);
         };
-        for (int b = 0; b < whole; b += 8) {
+        for (int b = 0; b < fours; b += 8) {
             __m256i columns[8];
             store_transposed(sums[b / 8], columns, sizeof columns[0]);
-#pragma GCC unroll 8
-            for (int i = 0; i < 8; ++i) {
-                add_block(b + i, columns[i]);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i) {
+                add(b + i, columns[i]);
+            }
+            if (b < eights) {
+#pragma GCC unroll 4
+                for (int i = 4; i < 8; ++i) {
+                    add(b + i, columns[i]);
+                }
             }
         }
-        for (int b = whole; b < n_blocks; ++b) {
-            add_block(b, sum_eight(last[b - whole]));
+        for (int b = fours; b < n_blocks; ++b) {
+            add(b, sum_eight(last[b - fours]));
         }
     }
     return total;
@@ -130,7 +159,7 @@ __m256i dot_block(const Format& format, const int8_t* q) {
 
 // Dot products of kRows rows of blocks of 256, whose integer scales keep the sum of a block an integer.
 template <class Format>
-__m256 dot_super(const uint8_t* const* rows, int64_t n, const QuantizedRow& x) {
+__m256 dot_super(const RowGroup& rows, int64_t n, const QuantizedRow& x) {
     constexpr int kBlocks = kKept / kSuperBlock;
     KeptScales scales[kBlocks];
     __m256i products[kBlocks][kRows];  // eight sums of one block
@@ -141,7 +170,7 @@ __m256 dot_super(const uint8_t* const* rows, int64_t n, const QuantizedRow& x) {
         const int8_t* const q = x.super.q + first * kSuperBlock;
         const int16_t* const x_sums = x.super.sums + first * 16;
         for (int r = 0; r < kRows; ++r) {
-            const auto* const blocks = reinterpret_cast<const typename Format::Block*>(rows[r]) + first;
+            const auto* const blocks = reinterpret_cast<const typename Format::Block*>(rows.row(r)) + first;
             for (int b = 0; b < n_blocks; ++b) {
                 prefetch_ahead(blocks + b);
                 const Format format(blocks[b]);
@@ -174,10 +203,8 @@ __m256 dot_super(const uint8_t* const* rows, int64_t n, const QuantizedRow& x) {
 template <class Format>
 void multiply_rows(const Tensor& w, int64_t row_begin, int64_t row_end, const QuantizedRow& x, float* y) {
     for (int64_t row = row_begin; row < row_end; row += kRows) {
-        const uint8_t* rows[kRows];
-        for (int i = 0; i < kRows; ++i) {
-            rows[i] = w.data + std::min(row + i, row_end - 1) * w.row_bytes;
-        }
+        const int last = static_cast<int>(std::min<int64_t>(kRows, row_end - row)) - 1;
+        const RowGroup rows{w.data + row * w.row_bytes, static_cast<int64_t>(w.row_bytes), last};
         __m256 sums;
         if constexpr (kSuper<Format>) {
             sums = dot_super<Format>(rows, w.n_cols, x);

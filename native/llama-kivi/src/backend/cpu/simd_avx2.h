@@ -37,16 +37,26 @@ inline __m128 sum_four(__m256 a, __m256 b, __m256 c, __m256 d) {
     return _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
 }
 
-// Returns the sums of the lanes of v[0] to v[7] in lanes 0 to 7.
-inline __m256i sum_eight(const __m256i* v) {
+// Sums of four vectors of integers within each of their halves, in both halves.
+inline __m256i sum_halves_of_four(const __m256i* v) {
     const auto two = [](__m256i a, __m256i b) {
         return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
     };
-    const auto four = [](__m256i ab, __m256i cd) {
-        return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
-    };
-    const __m256i low = four(two(v[0], v[1]), two(v[2], v[3]));
-    const __m256i high = four(two(v[4], v[5]), two(v[6], v[7]));
+    const __m256i ab = two(v[0], v[1]);
+    const __m256i cd = two(v[2], v[3]);
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+}
+
+// The sums of the lanes of v[0] to v[3], in lanes 0 to 3 and again in 4 to 7.
+inline __m256i sum_four(const __m256i* v) {
+    const __m256i s = sum_halves_of_four(v);
+    return _mm256_add_epi32(s, _mm256_permute2x128_si256(s, s, 0x01));
+}
+
+// The sums of the lanes of v[0] to v[7], in lanes 0 to 7.
+inline __m256i sum_eight(const __m256i* v) {
+    const __m256i low = sum_halves_of_four(v);
+    const __m256i high = sum_halves_of_four(v + 4);
     return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
 }
 
