@@ -1,4 +1,4 @@
-// AVX2 matmuls for many tokens, and of float weights.
+// AVX2 matmuls for many tokens, and of float weights. Each sums in the order of the kernels for one token, bit for bit.
 #pragma once
 
 #include <type_traits>
