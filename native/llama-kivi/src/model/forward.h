@@ -63,7 +63,7 @@ struct ModelPart {
     std::unique_ptr<Backend> backend;
     kv::Cache* cache;  // of these layers
     ForwardScratch scratch;
-    std::unique_ptr<Pass> pass;  // of the running call; between calls only its memory is of use
+    std::unique_ptr<Pass> pass = nullptr;  // of the running call; between calls only its memory is of use
 };
 
 // Stages every layer's keys and values in the parts' caches and writes the outputs. Does not commit the caches.
