@@ -1,12 +1,35 @@
 // Reference: softmax attention in double over a cache's dequantized rows.
 #pragma once
 
+#include "kv/scalar_codec.h"
 #include "kv_helpers.h"
 
 namespace lk::test {
 
-// Expected output of one query head of one query token.
-inline std::vector<double> expected_output(const std::vector<std::vector<float>>& k,
+// What score correction subtracts from the score of a token: 1/24 of the sum of (q_c s_c scale)^2, s_c the quantization
+// step of channel c in the token's group. 0 for tokens in full precision.
+inline double score_correction(const kv::SideView& keys, int token, const float* q, double scale) {
+    const kv::PageFormat& f = keys.spec->format;
+    if (!f.recipe.score_correction || token < keys.n_sinks || token >= keys.n_paged) {
+        return 0;
+    }
+    size_t page = 0;
+    for (; token >= keys.pages[page].count; ++page) {
+        token -= keys.pages[page].count;
+    }
+    const kv::PageRef& ref = keys.pages[page];
+    std::vector<float> turned(q, q + f.head_size);
+    kv::rotate_heads(rotation(f.head_size), ref.frame, turned.data(), 1, f.head_size);
+    const uint8_t* const scales = keys.page(page) + f.scales_offset + (ref.first + token) / f.group * f.head_size;
+    double sum = 0;
+    for (int c = 0; c < f.head_size; ++c) {
+        sum += std::pow(turned[c] * scale * kv::byte_scale_decode(scales[c], keys.table->exponent), 2);
+    }
+    return sum / 24;
+}
+
+// Expected output of one query head of one query token. keys: the view that the rows k were read from.
+inline std::vector<double> expected_output(const kv::SideView& keys, const std::vector<std::vector<float>>& k,
                                            const std::vector<std::vector<float>>& v, const float* q, int position,
                                            double scale, int window) {
     const size_t d = k[0].size();
@@ -18,7 +41,7 @@ inline std::vector<double> expected_output(const std::vector<std::vector<float>>
         for (size_t c = 0; c < d; ++c) {
             dot += static_cast<double>(q[c]) * k[t][c];
         }
-        p.push_back(dot * scale);
+        p.push_back(dot * scale - score_correction(keys, t, q, scale));
         top = std::max(top, p.back());
     }
     double sum = 0;
@@ -67,8 +90,8 @@ inline Expected expected_attention(const kv::Cache& cache, std::span<const kv::S
             }
             for (int i = 0; i < s.n_rows * group; ++i) {
                 const size_t at = static_cast<size_t>(s.row + i / group) * n_head + head * group + i % group;
-                const auto out =
-                    expected_output(k, v, q.data() + at * d, cache.length(s.seq) + i / group, scale, window);
+                const auto out = expected_output(cache.view(kv::Side::keys, s, 0, head), k, v, q.data() + at * d,
+                                                 cache.length(s.seq) + i / group, scale, window);
                 std::copy(out.begin(), out.end(), expected.out.begin() + at * d);
                 expected.rms[at] = std::sqrt(square);
             }

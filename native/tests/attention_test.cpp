@@ -194,6 +194,40 @@ TEST_F(AttentionOracle, GroupsResidualsAndHeadSizes) {
     }
 }
 
+// Second edition, other shares of refined channels, and a residual that is not a multiple of the group.
+TEST_F(AttentionOracle, RecipesGroupsAndRefinedShares) {
+    for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
+        for (const uint32_t edition : {1u, 2u}) {
+            for (const test::Lengths& lengths : {test::Lengths{0, 128}, {16, 100}, {32, 33}, {64, 100}, {128, 1}}) {
+                for (const int d : {64, 80, 128}) {
+                    check({.type_k = type, .type_v = type, .lengths = lengths, .head_size = d, .edition = edition}, 2,
+                          421, 3);
+                }
+            }
+        }
+    }
+    for (const int refined : {-1, 1, 3, 5, 8}) {
+        for (const int d : {64, 80, 96, 128, 256}) {
+            check({.head_size = d, .edition = 2, .refined = refined}, 2, 421, 3);
+        }
+    }
+}
+
+TEST_F(AttentionOracle, TokensThatMovedInTheSecondEdition) {
+    const Shape shape{.lengths = {0, 128}, .n_head_kv = 2, .edition = 2};
+    for (const auto& [begin, end] : {std::pair{0, 2}, {2, 40}, {100, 420}, {0, 300}, {450, 690}}) {
+        kv::Cache cache(shape.config());
+        const Tokens tokens(shape, 1200, 77, kFirstKey);
+        append(cache, 0, tokens, 0, 700);
+        cache.remove(0, begin, end, test::rotation(shape.head_size));
+        stage(cache, tokens, 700, 703);
+        check(cache, shape, {{{0, 0, 3}}, 4, 0});
+        append(cache, 0, tokens, 703, 1100);
+        stage(cache, tokens, 1100, 1102);
+        check(cache, shape, {{{0, 0, 2}}, 4, 0});
+    }
+}
+
 TEST_F(AttentionOracle, GroupedQueryHeads) {
     struct Heads {
         int n_head, n_head_kv;

@@ -59,6 +59,9 @@ struct Shape {
     int n_ctx = 4096;
     int n_ubatch = 1024;
     int sinks = -1;
+    uint32_t edition = 0;
+    int refined = 0;
+    lk_row_type residual_type = LK_ROWS_OWN;
 
     // q8_0 and q4_0 need a head size divisible by 32.
     bool valid() const { return head_size % 32 == 0 || (fits(type_k) && fits(type_v)); }
@@ -72,8 +75,14 @@ struct Shape {
         c.n_ctx = n_ctx;
         c.n_seq_max = n_seq;
         c.n_ubatch = n_ubatch;
-        c.params = {type_k, type_v, static_cast<uint32_t>(lengths.group), static_cast<uint32_t>(lengths.residual),
-                    sinks};
+        c.params = {type_k,
+                    type_v,
+                    static_cast<uint32_t>(lengths.group),
+                    static_cast<uint32_t>(lengths.residual),
+                    sinks,
+                    edition,
+                    refined,
+                    residual_type};
         return c;
     }
 

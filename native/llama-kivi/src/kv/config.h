@@ -10,6 +10,12 @@
 
 namespace lk::kv {
 
+// The edition of kivi2 and kivi4 that parameters without one get.
+inline constexpr int kDefaultEdition = kFirstEdition;
+
+// The recipe of a type with the settings of the parameters.
+Recipe make_recipe(const lk_cache_params& params, lk_cache_type type);
+
 struct CacheConfig {
     int n_layer = 0;
     int first_layer = 0;  // the model's layer that is layer 0 of this cache

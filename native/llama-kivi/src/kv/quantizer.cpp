@@ -62,7 +62,7 @@ void quantize_keys(const PageFormat& f, const HeadTable& table, const float* row
             store_half(page + f.scales_offset + at * 4 + 2, pair.min);
             store_codes(pair);
         } else {
-            const BytePair pair(range.min, range.max, levels, table.exponent);
+            const BytePair pair(range.min, range.max, levels, table.exponent, f.recipe.key_scale == KeyScale::nearest);
             page[f.scales_offset + at] = pair.scale;
             page[f.zeros_offset + at] = static_cast<uint8_t>(pair.zero);
             store_codes(pair);
@@ -72,7 +72,7 @@ void quantize_keys(const PageFormat& f, const HeadTable& table, const float* row
 
 void quantize_value(const PageFormat& f, const HeadTable& table, const float* row, int token, uint8_t* page) {
     if (f.scale_kind == ScaleKind::byte_token) {
-        const RotatedValue value(row, table.mu, f.head_size);
+        const RotatedValue value(row, table.mu, f.head_size, f.recipe.value_scale);
         page[f.scales_offset + token] = byte_scale_round_nearest(value.scale, table.exponent);
         for (int c = 0; c < f.head_size; ++c) {
             set_code(page, value_code_place(f, token, c), f.bits, value.codes[c]);

@@ -13,7 +13,7 @@ namespace lk::kv {
 // Parameters of the refined recipes, fixed per (sequence, layer, KV head) at the first flush.
 struct HeadTable {
     int exponent = 0;               // k of the byte scales
-    std::vector<uint16_t> refined;  // [D/4] 4-bit channels, ascending (kivi2 keys)
+    std::vector<uint16_t> refined;  // [rows - D] 4-bit channels, ascending (kivi2 keys)
     std::vector<half_t> mu;         // [D] centre (kivi2 values)
 };
 

@@ -13,12 +13,15 @@ using kv::SideView;
 
 constexpr int kTaskRows = 64;  // target query rows per task: tokens times query heads per KV head
 constexpr int kMaxRows = kMaxHeadGroup > kTaskRows ? kMaxHeadGroup : kTaskRows;
-constexpr int kChunk = 512;       // cache tokens between two updates of the running softmax
-constexpr int kMinSplit = 256;    // minimum cache tokens per task
-constexpr int kValueTokens = 32;  // tokens whose value weights share an int8 step
-constexpr int kPartTokens = 32;   // maximum tokens of a tile
-constexpr int kMaxCodeRows = kv::kMaxHeadSize + kv::kMaxHeadSize / 4 + 15;  // padded
+constexpr int kChunk = 512;                         // cache tokens between two updates of the running softmax
+constexpr int kMinSplit = 256;                      // minimum cache tokens per task
+constexpr int kValueTokens = 32;                    // tokens whose value weights share an int8 step
+constexpr int kPartTokens = 32;                     // maximum tokens of a tile
+constexpr int kMaxCodeRows = 2 * kv::kMaxHeadSize;  // every channel refined
 constexpr int kNoFrame = std::numeric_limits<int>::min();
+// A key element has rounding noise of variance step^2 / 12. Noise of variance x in a score multiplies its softmax
+// weight by exp(x / 2) on average, so half the variance, sum of (q step)^2 / 24, is subtracted.
+constexpr float kScoreCorrection = 24.0f;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 int padded(int n) {
@@ -62,6 +65,7 @@ struct Attention::Scratch {
     float q_rows[kMaxRows * kMaxCodeRows];        // [row, code rows padded]: q_framed at each code row's channel
     float row_scale[kMaxCodeRows];                // of one token group
     float row_zero[kMaxCodeRows];
+    float row_step[kMaxCodeRows];            // quantization step of a channel, in its last code row; otherwise 0
     int8_t folded[kMaxRows * kMaxCodeRows];  // int8 weights of the codes, [row, code rows padded] or [row, 32 tokens]
     float step[kMaxRows];
     float bias[kMaxRows];
@@ -131,6 +135,7 @@ void Attention::Scratch::enter_frame(const AttentionArgs& args, const SideView& 
     }
     std::fill_n(row_scale, width, 0.0f);
     std::fill_n(row_zero, width, 0.0f);
+    std::fill_n(row_step, width, 0.0f);
 }
 
 // Computes row_scale[code row] and row_zero of a token group: k = row_scale * code + row_zero.
@@ -154,11 +159,14 @@ void Attention::Scratch::decode_key_scales(const Kernels& kernels, const SideVie
     for (int c = 0; c < d; ++c) {
         row_zero[c] = row_scale[c] * static_cast<float>(zeros[c]) * 0.25f;
     }
+    std::copy_n(row_scale, d, row_step);
     // A refined channel has 4 bits: the high two in its plain row, the low two in a row after the plain rows.
     for (size_t i = 0; i < keys.table->refined.size(); ++i) {
         const int c = keys.table->refined[i];
         row_scale[d + i] = row_scale[c];
         row_scale[c] *= 4.0f;
+        row_step[d + i] = row_step[c];
+        row_step[c] = 0;
     }
 }
 
@@ -177,6 +185,9 @@ void Attention::Scratch::score_page(const Kernels& kernels, const SideView& keys
             folded_group = token / f.group;
             decode_key_scales(kernels, keys, page, folded_group);
             kernels.fold(q_rows, width, n_rows, row_scale, row_zero, middle, width, folded, step, bias);
+            for (int r = 0; r < n_rows && f.recipe.score_correction; ++r) {
+                bias[r] -= kernels.square_sum(q_rows + r * width, row_step, width) / kScoreCorrection;
+            }
         }
         kernels.unpack_codes(page + static_cast<size_t>(tile) * n_quads * f.quad_bytes(), n_quads, f.quad_bytes(),
                              f.bits, codes, 4 * tile_tokens, 32);
