@@ -170,7 +170,7 @@ inline std::vector<float> cached_row(const kv::SideView& view, int token) {
 // The complete content of a sequence.
 struct Image {
     std::vector<int> counts;
-    std::vector<half_t> ring;  // oldest first
+    std::vector<half_t> ring;  // oldest first; rows of a q8_0 ring as bytes, in pairs
     std::vector<half_t> sinks;
     std::vector<int> tables;
     std::vector<std::vector<uint8_t>> pages;
@@ -198,8 +198,12 @@ inline Image image_of(const kv::Sequence& sequence, const kv::CacheConfig& confi
                 const kv::SideView view = side->view(layer, head);
                 const int d = config.head_size;
                 for (int i = 0; i < view.n_ring; ++i) {
-                    const half_t* row = view.ring + (view.ring_start + i) % view.spec->ageing.trigger * d;
-                    image.ring.insert(image.ring.end(), row, row + d);
+                    const size_t at = (view.ring_start + i) % view.spec->ageing.trigger;
+                    const size_t bytes = view.spec->ring_row_bytes();
+                    const half_t* row = view.ring != nullptr
+                                            ? view.ring + at * d
+                                            : reinterpret_cast<const half_t*>(view.ring_blocks + at * bytes);
+                    image.ring.insert(image.ring.end(), row, row + bytes / sizeof(half_t));
                 }
                 image.sinks.insert(image.sinks.end(), view.sinks, view.sinks + view.n_sinks * d);
                 image.tables.push_back(view.table->exponent);

@@ -159,7 +159,7 @@ TEST_F(ForgedStates, EveryFieldIsNamed) {
     header.key.reserved = 1;
     expect_refused(context, state.with_header(header), "reserved");
     header = state.header();
-    header.version = 1;
+    header.version = 2;
     expect_refused(context, state.with_header(header), "format version 2, and this engine reads version 3");
 }
 

@@ -157,7 +157,7 @@ TEST(StateSettings, DividedFrequenciesAreRefusedByTensor) {
 TEST(StateSettings, AnOlderFormatIsRefusedInPlainWords) {
     Loaded model("llama");
     std::vector<uint8_t> state = model.state();
-    const uint32_t version = 1;
+    const uint32_t version = 2;
     std::memcpy(state.data() + 4, &version, sizeof(version));
     const std::vector<uint8_t> before = model.save();
     test::expect_failure(model.load(state), LK_BAD_STATE,

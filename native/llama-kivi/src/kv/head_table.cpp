@@ -87,6 +87,7 @@ void choose_centre(const float* rows, int n_rows, int head_size, float* column, 
 void reserve_lists(const PageFormat& f, HeadTable& table) {
     table.refined.reserve(f.rows - f.head_size);
     table.mu.reserve(f.scale_kind == ScaleKind::byte_token ? f.head_size : 0);
+    table.centre.reserve(f.recipe.key_centre ? f.head_size : 0);
 }
 
 HeadTable choose_head_table(const PageFormat& f, const float* rows, int n_rows, int first, int sinks) {
@@ -102,6 +103,7 @@ void choose_head_table(const PageFormat& f, const float* rows, int n_rows, int f
     table.exponent = 0;
     table.refined.clear();
     table.mu.clear();
+    table.centre.clear();
     if (!has_table(f)) {
         return;
     }

@@ -12,6 +12,9 @@
 // T = min(G, 32) tokens. Scales: *-paper has (half scale, half min) pairs; kivi2 and kivi4 have a plane of byte scales,
 // then a plane of int8 zero points (kivi2 values: one byte scale per token, no zero point).
 //
+// A row of a q8_0 ring: blocks of 32 channels, each a half scale and one int8 code per channel; the last block has the
+// rest of the channels.
+//
 // Code i of the n codes of a quad (keys) or block (values) is in byte i % (n*b/8) at bit b * (i / (n*b/8)): one load,
 // masked at each bit position, gives n codes in order. The order suits dot products of 4-byte groups (dp4a, vpdpbusd):
 //   keys    i = 4 * token_in_tile + row % 4                             (4 channels of a token side by side)
@@ -55,6 +58,14 @@ enum class ValueScale {
 
 // Type of the rows in the residual ring.
 enum class RowType { f16, q8_0 };
+
+constexpr size_t row_bytes(RowType type, int head_size) {
+    constexpr int kBlockChannels = 32;
+    constexpr int kScaleBytes = 2;
+    return type == RowType::f16 ? static_cast<size_t>(head_size) * 2
+                                : head_size + (head_size + kBlockChannels - 1) / kBlockChannels * kScaleBytes;
+}
+static_assert(row_bytes(RowType::q8_0, 128) == 136 && row_bytes(RowType::q8_0, 80) == 86);
 
 // What a type does beyond its name, as data: own_recipe has the defaults, make_recipe (kv/config.h) applies the cache
 // parameters. Fields that a type does not use keep the first edition's values.

@@ -185,6 +185,32 @@ void quantize_rows(const PageFormat& f, const HeadTable& table, const float* row
     }
 }
 
+void encode_q8_row(const float* x, int n, uint8_t* blocks) noexcept {
+    for (int begin = 0; begin < n; begin += kBlock) {
+        const int end = std::min(begin + kBlock, n);
+        float largest = 0;
+        for (int c = begin; c < end; ++c) {
+            largest = std::max(largest, std::fabs(x[c]));
+        }
+        const float d = std::min(q8_scale(largest), kLargestQ8Scale);
+        store_half(blocks, float_to_half(d));
+        blocks += sizeof(half_t);
+        for (int c = begin; c < end; ++c) {
+            *blocks++ = static_cast<uint8_t>(q8_code(x[c], d));
+        }
+    }
+}
+
+void decode_q8_row(const uint8_t* blocks, int n, half_t* out) noexcept {
+    for (int begin = 0; begin < n; begin += kBlock) {
+        const float d = half_to_float(load_half(blocks));
+        blocks += sizeof(half_t);
+        for (int c = begin; c < std::min(begin + kBlock, n); ++c) {
+            out[c] = float_to_half(d * static_cast<float>(static_cast<int8_t>(*blocks++)));
+        }
+    }
+}
+
 void clear_tokens(const PageFormat& f, int first, uint8_t* page) noexcept {
     const auto clear = [&](size_t begin, size_t end) { std::fill(page + begin, page + end, uint8_t{0}); };
     if (f.scale_kind == ScaleKind::none || f.scale_kind == ScaleKind::block) {

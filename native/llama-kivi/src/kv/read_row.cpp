@@ -28,7 +28,14 @@ void read_row(const SideView& view, int token, const Rotation& rotation, float* 
             rotate_heads(rotation, -ref.frame, out, 1, d);
         }
     } else if (token < view.length()) {
-        from_half(view.ring + (view.ring_start + token - view.n_paged) % view.spec->ageing.trigger * d);
+        const size_t row = (view.ring_start + token - view.n_paged) % view.spec->ageing.trigger;
+        if (view.ring_blocks != nullptr) {
+            half_t halves[kMaxHeadSize];
+            decode_q8_row(view.ring_blocks + row * view.spec->ring_row_bytes(), d, halves);
+            from_half(halves);
+        } else {
+            from_half(view.ring + row * d);
+        }
     } else {
         from_half(view.staged + (token - view.length()) * d);
     }

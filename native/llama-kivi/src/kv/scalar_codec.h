@@ -45,6 +45,7 @@ inline constexpr float kCentreGain = 0.8f;  // centre values if that cuts their 
 
 // ggml blocks: Q8_0 has 127 steps up to the largest magnitude; Q4_0 maps the element of largest magnitude to -8 steps.
 inline constexpr float kQ8Steps = 127.0f;
+inline constexpr float kLargestQ8Scale = 515.5f;  // largest half whose 127 steps are in the range of half
 inline constexpr int kQ4Zero = 8;
 inline constexpr int kQ4Largest = 15;
 

@@ -28,10 +28,32 @@ int padded(int n) {
     return (n + 15) / 16 * 16;  // Kernels::fold needs n % 16 == 0
 }
 
+constexpr int kDecodedRows = 32;  // rows of blocks dequantized at a time
+
+// Rows [slot, slot + n) of a ring in halves, n <= kDecodedRows if the ring is q8_0: in place, or dequantized into
+// decoded[n, D].
+const half_t* ring_rows(const Kernels& kernels, const SideView& view, int slot, int n, half_t* decoded) {
+    const int d = view.spec->format.head_size;
+    if (view.ring_blocks == nullptr) {
+        return view.ring + static_cast<ptrdiff_t>(slot) * d;
+    }
+    const size_t row_bytes = view.spec->ring_row_bytes();
+    const uint8_t* const rows = view.ring_blocks + slot * row_bytes;
+    if (d % kBlock == 0) {
+        kernels.half_blocks(WeightType::Q8_0, rows, n * d, decoded);
+        return decoded;
+    }
+    for (int i = 0; i < n; ++i) {  // the last block of each row is short
+        kv::decode_q8_row(rows + i * row_bytes, d, decoded + i * d);
+    }
+    return decoded;
+}
+
 // Splits the tokens [begin, end) of the view into runs. Calls page(ref, page, first_token, n, at) for runs inside one
-// page and exact(rows, n, at) for runs of full-precision rows; `at` counts from begin.
+// page and exact(rows, n, at) for runs of full-precision rows; `at` counts from begin. decoded: see ring_rows.
 template <class Page, class Exact>
-void for_each_run(const SideView& view, int begin, int end, Page page, Exact exact) {
+void for_each_run(const Kernels& kernels, const SideView& view, int begin, int end, half_t* decoded, Page page,
+                  Exact exact) {
     const int d = view.spec->format.head_size;
     int first = 0;
     for (size_t i = 0; i < view.pages.size() && first < end; ++i) {
@@ -46,8 +68,9 @@ void for_each_run(const SideView& view, int begin, int end, Page page, Exact exa
     }
     for (int t = std::max(begin, view.n_paged); t < std::min(end, view.length());) {
         const int slot = (view.ring_start + t - view.n_paged) % view.spec->ageing.trigger;
-        const int n = std::min({end - t, view.length() - t, view.spec->ageing.trigger - slot});
-        exact(view.ring + static_cast<ptrdiff_t>(slot) * d, n, t - begin);
+        const int most = view.ring_blocks == nullptr ? view.spec->ageing.trigger : kDecodedRows;
+        const int n = std::min({end - t, view.length() - t, view.spec->ageing.trigger - slot, most});
+        exact(ring_rows(kernels, view, slot, n, decoded), n, t - begin);
         t += n;
     }
     const int t = std::max(begin, view.length());
@@ -73,10 +96,10 @@ struct Attention::Scratch {
     uint8_t codes[kMaxCodeRows * 32];                         // a tile of keys, or 32 tokens of values, 1 byte per code
     float value_scale[kv::kMaxHeadSize / 16 * kValueTokens];  // [channel group, token]
     float value_zero[kv::kMaxHeadSize / 16 * kValueTokens];
-    half_t tile[32 * kv::kMaxHeadSize];        // 32 rows of blocks, dequantized
-    float exact[kMaxRows * kv::kMaxHeadSize];  // [row, D]: sum of p v over full-precision values
-    float coded[kMaxRows * kv::kMaxHeadSize];  // [row, D]: sum over quantized values, before rotation and centre
-    float mass[kMaxRows];                      // sum of p over quantized values
+    half_t tile[kDecodedRows * kv::kMaxHeadSize];  // rows of blocks, dequantized
+    float exact[kMaxRows * kv::kMaxHeadSize];      // [row, D]: sum of p v over full-precision values
+    float coded[kMaxRows * kv::kMaxHeadSize];      // [row, D]: sum over quantized values, before rotation and centre
+    float mass[kMaxRows];                          // sum of p over quantized values
     float max[kMaxRows];
     float sum[kMaxRows];
     int frame;  // of q_framed and q_rows; kNoFrame: not computed
@@ -227,7 +250,7 @@ void Attention::Scratch::score(const Kernels& kernels, const AttentionArgs& args
         kernels.score_exact(rows, n, d, q, n_rows, scores + at, kChunk);
     };
     for_each_run(
-        keys, begin, end,
+        kernels, keys, begin, end, tile,
         [&](const kv::PageRef& ref, const uint8_t* page, int first, int n, int at) {
             enter_frame(args, keys, ref.frame, n_rows);
             if (f.blocks()) {
@@ -334,11 +357,11 @@ void Attention::Scratch::accumulate(const Kernels& kernels, const SideView& valu
         const int n = std::min(end, values.n_sinks) - begin;
         exact_rows(values.sinks + static_cast<ptrdiff_t>(begin) * d, n, 0);
         for (int r = 0; r < n_rows; ++r) {
-            std::fill_n(scores + r * kChunk, n, 0.0f);  // the page below also has codes for the sinks
+            std::fill_n(scores + r * kChunk, n, 0.0f);  // page or ring also have rows for the sinks
         }
     }
     for_each_run(
-        values, begin, end,
+        kernels, values, begin, end, tile,
         [&](const kv::PageRef&, const uint8_t* page, int first, int n, int at) {
             if (values.spec->format.blocks()) {
                 accumulate_blocks(kernels, values, page, first, n, at, n_rows);
