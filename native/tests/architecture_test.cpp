@@ -8,19 +8,15 @@
 #include "base/error.h"
 #include "gguf_writer.h"
 #include "model/config.h"
+#include "temporary_file.h"
 
 namespace lk {
 namespace {
 
 std::unique_ptr<GgufFile> file_of(const std::string& architecture) {
-    const std::string path = testing::TempDir() + "llama-kivi-architecture.gguf";
-    const std::vector<uint8_t> bytes = test::GgufWriter().string("general.architecture", architecture).bytes();
-    std::FILE* const out = std::fopen(path.c_str(), "wb");
-    EXPECT_EQ(std::fwrite(bytes.data(), 1, bytes.size(), out), bytes.size());
-    std::fclose(out);
-    std::unique_ptr<GgufFile> file = GgufFile::open(path);
-    std::remove(path.c_str());
-    return file;
+    const test::TemporaryFile file("architecture.gguf",
+                                   test::GgufWriter().string("general.architecture", architecture).bytes());
+    return GgufFile::open(file.path());
 }
 
 TEST(Architectures, EachIsFoundByItsName) {

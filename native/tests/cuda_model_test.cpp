@@ -1,12 +1,14 @@
 // Whole models on the GPU against the CPU, through the C interface. Without a GPU the tests are skipped.
 #include "cuda_helpers.h"
+#include "temporary_file.h"
 
 namespace lk {
 namespace {
 
 // The model with F16 weights, for which the CPU does not quantize activations, like the GPU.
 std::string in_halves(const std::string& from, const char* name) {
-    std::string to = testing::TempDir() + name;
+    static const test::TemporaryFolder folder;
+    std::string to = folder.file(name);
     lk_quantize_params params;
     lk_quantize_params_default(&params);
     params.type = "F16";

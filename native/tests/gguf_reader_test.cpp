@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "gguf_writer.h"
+#include "temporary_file.h"
 
 namespace lk {
 namespace {
@@ -253,25 +254,10 @@ TEST(GgufReaderFiles, QuotedTextIsAlwaysPrintable) {
 
 class GgufCApi : public testing::Test {
 protected:
-    void SetUp() override {
-        std::string pattern = (std::filesystem::temp_directory_path() / "lk-gguf-XXXXXX").string();
-        ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-        folder_ = pattern;
-    }
-    void TearDown() override {
-        lk_gguf_free(gguf_);
-        std::filesystem::remove_all(folder_);
-    }
-
-    std::string write(const char* name, const Bytes& bytes) {
-        const std::string path = (folder_ / name).string();
-        std::ofstream(path, std::ios::binary)
-            .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-        return path;
-    }
+    void TearDown() override { lk_gguf_free(gguf_); }
 
     void open_valid() {
-        const std::string path = write("every.gguf", every_type(3).bytes());
+        const std::string path = folder_.write("every.gguf", every_type(3).bytes());
         ASSERT_EQ(lk_gguf_open(path.c_str(), &gguf_), LK_OK) << lk_last_error();
         ASSERT_NE(gguf_, nullptr);
     }
@@ -290,16 +276,16 @@ protected:
         EXPECT_EQ(out, nullptr);
     }
 
-    std::filesystem::path folder_;
+    const test::TemporaryFolder folder_;
     lk_gguf* gguf_ = nullptr;
 };
 
 TEST_F(GgufCApi, FilesThatCannotBeOpened) {
-    expect_open_fails((folder_ / "missing.gguf").string(), LK_IO_ERROR, "No such file");
-    expect_open_fails(folder_.string(), LK_IO_ERROR, "directory");
-    expect_open_fails(write("empty.gguf", {}), LK_BAD_FILE, "empty");
-    expect_open_fails(write("text.gguf", Bytes(100, 'x')), LK_BAD_FILE, "magic");
-    const std::string fifo = (folder_ / "fifo.gguf").string();
+    expect_open_fails(folder_.file("missing.gguf"), LK_IO_ERROR, "No such file");
+    expect_open_fails(folder_.path().string(), LK_IO_ERROR, "directory");
+    expect_open_fails(folder_.write("empty.gguf", {}), LK_BAD_FILE, "empty");
+    expect_open_fails(folder_.write("text.gguf", Bytes(100, 'x')), LK_BAD_FILE, "magic");
+    const std::string fifo = folder_.file("fifo.gguf");
     ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
     expect_open_fails(fifo, LK_IO_ERROR, "not a regular file");  // without waiting for a writer
 }

@@ -13,6 +13,7 @@
 #include "gguf_writer.h"
 #include "model/quantize_model.h"
 #include "model_helpers.h"
+#include "temporary_file.h"
 
 namespace lk::test {
 namespace {
@@ -83,20 +84,6 @@ struct FileParts {
 
 class ModelFile : public testing::Test {
 protected:
-    void SetUp() override {
-        std::string pattern = (fs::temp_directory_path() / "lk-model-XXXXXX").string();
-        ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-        folder_ = pattern;
-    }
-    void TearDown() override { fs::remove_all(folder_); }
-
-    std::string write(const std::string& name, const Bytes& bytes) const {
-        const std::string path = (folder_ / name).string();
-        std::ofstream(path, std::ios::binary)
-            .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-        return path;
-    }
-
     static FileParts golden(const char* name) {
         return FileParts(*GgufFile::open(std::string(LK_GOLDEN_DIR) + "/" + name + ".gguf"));
     }
@@ -115,7 +102,7 @@ protected:
         lk_model_free(model);
     }
 
-    fs::path folder_;
+    const test::TemporaryFolder folder_;
 };
 
 EntryParts u16_entry(const char* key, uint16_t value) {
@@ -144,7 +131,7 @@ TEST_F(ModelFile, APartOfASplitModelSaysSo) {
     FileParts parts = golden("llama");
     parts.entries.push_back(u16_entry("split.count", 3));
     parts.entries.push_back(u16_entry("split.no", 0));
-    const std::string first = write("m-00001-of-00003.gguf", parts.bytes());
+    const std::string first = folder_.write("m-00001-of-00003.gguf", parts.bytes());
     expect_refused(
         first, LK_UNSUPPORTED,
         {first, "part 1 of 3 of a split model", "the first part (this file)", "llama-gguf-split --merge " + first});
@@ -152,7 +139,7 @@ TEST_F(ModelFile, APartOfASplitModelSaysSo) {
     FileParts rest = golden("llama");
     rest.entries = {u16_entry("split.count", 3), u16_entry("split.no", 1)};
     rest.tensors.erase(rest.tensors.begin(), rest.tensors.begin() + 5);
-    const std::string second = write("m-00002-of-00003.gguf", rest.bytes());
+    const std::string second = folder_.write("m-00002-of-00003.gguf", rest.bytes());
     const std::vector<std::string> words = {second, "part 2 of 3 of a split model", "starting with the first part",
                                             first};
     expect_refused(second, LK_UNSUPPORTED, words);
@@ -160,33 +147,33 @@ TEST_F(ModelFile, APartOfASplitModelSaysSo) {
     expect_failure(load(second, &model, true, true), LK_UNSUPPORTED, words);
     lk_quantize_params params;
     lk_quantize_params_default(&params);
-    const std::string out = (folder_ / "out.gguf").string();
+    const std::string out = folder_.file("out.gguf");
     expect_failure(lk_quantize(second.c_str(), out.c_str(), &params, nullptr), LK_UNSUPPORTED, words);
-    expect_refused(write("renamed.gguf", rest.bytes()), LK_UNSUPPORTED, {"part 2 of 3", "--merge FIRST-PART"});
+    expect_refused(folder_.write("renamed.gguf", rest.bytes()), LK_UNSUPPORTED, {"part 2 of 3", "--merge FIRST-PART"});
     // A split of one part loads, and the first part has the vocabulary.
     ASSERT_EQ(load(first, &model, true, true), LK_OK) << lk_last_error();
     lk_model_free(model);
     parts.entries[parts.entries.size() - 2] = u16_entry("split.count", 1);
-    ASSERT_EQ(load(write("whole-00001-of-00001.gguf", parts.bytes()), &model), LK_OK) << lk_last_error();
+    ASSERT_EQ(load(folder_.write("whole-00001-of-00001.gguf", parts.bytes()), &model), LK_OK) << lk_last_error();
     lk_model_free(model);
 }
 
 // A part cut at arbitrary bytes has no keys; only its name identifies it.
 TEST_F(ModelFile, APartByItsNameSaysSo) {
     const Bytes whole = golden("llama").bytes();
-    const std::string tail = write("cut-00002-of-00002.gguf", Bytes(whole.begin() + 5000, whole.end()));
+    const std::string tail = folder_.write("cut-00002-of-00002.gguf", Bytes(whole.begin() + 5000, whole.end()));
     expect_refused(tail, LK_BAD_FILE, {"magic", "its name says it is part 2 of 2", "cut-00001-of-00002.gguf"});
     lk_gguf* gguf = nullptr;
     expect_failure(lk_gguf_open(tail.c_str(), &gguf), LK_BAD_FILE, {"its name says it is part 2 of 2"});
     FileParts some = golden("llama");
     some.tensors.erase(some.tensors.begin() + 1);
-    expect_refused(write("cut-00001-of-00002.gguf", some.bytes()), LK_BAD_FILE, {"is missing", "part 1 of 2"});
+    expect_refused(folder_.write("cut-00001-of-00002.gguf", some.bytes()), LK_BAD_FILE, {"is missing", "part 1 of 2"});
     lk_model* model = nullptr;
-    ASSERT_EQ(load(write("whole-00001-of-00009.gguf", whole), &model), LK_OK) << lk_last_error();
+    ASSERT_EQ(load(folder_.write("whole-00001-of-00009.gguf", whole), &model), LK_OK) << lk_last_error();
     lk_model_free(model);
     for (const char* name : {"x-0001-of-0002.gguf", "x00001-of-00002.gguf", "x-00003-of-00002.gguf", "-of-.gguf"}) {
         lk_gguf* none = nullptr;
-        ASSERT_EQ(lk_gguf_open(write(name, {'x'}).c_str(), &none), LK_BAD_FILE);
+        ASSERT_EQ(lk_gguf_open(folder_.write(name, Bytes{'x'}).c_str(), &none), LK_BAD_FILE);
         EXPECT_EQ(std::string(lk_last_error()).find("its name says"), std::string::npos) << lk_last_error();
     }
 }
@@ -199,18 +186,19 @@ TEST_F(ModelFile, EveryTokenHasARow) {
     };
     set(text_entry("tokenizer.ggml.model", "gpt2"));
     set(texts_entry("tokenizer.ggml.tokens", 97));
-    const std::string path = write("long.gguf", parts.bytes());
+    const std::string path = folder_.write("long.gguf", parts.bytes());
     expect_refused(path, LK_BAD_FILE, {path, "key 'tokenizer.ggml.tokens' declares 97 tokens", "has only 96 rows"});
     lk_model* model = nullptr;
     for (const uint64_t count : {96, 90}) {  // fewer tokens than rows: padding
         set(texts_entry("tokenizer.ggml.tokens", count));
-        ASSERT_EQ(load(write("fits.gguf", parts.bytes()), &model), LK_OK) << lk_last_error();
+        ASSERT_EQ(load(folder_.write("fits.gguf", parts.bytes()), &model), LK_OK) << lk_last_error();
         lk_model_free(model);
     }
     // Without token texts, vocab_size gives the number of tokens.
     set(text_entry("tokenizer.ggml.model", "no_vocab"));
     set(u16_entry("llama.vocab_size", 97));
-    expect_refused(write("wide.gguf", parts.bytes()), LK_BAD_FILE, {"'llama.vocab_size' declares 97", "only 96 rows"});
+    expect_refused(folder_.write("wide.gguf", parts.bytes()), LK_BAD_FILE,
+                   {"'llama.vocab_size' declares 97", "only 96 rows"});
 }
 
 #if defined(__linux__) && !defined(LK_SANITIZED)
@@ -245,7 +233,7 @@ TEST_F(ModelFile, MemoryThatRunsOutNamesTheFile) {
     embedding.shape[1] = kBytes / (embedding.shape[0] * sizeof(float));
     embedding.type = 0;
     embedding.offset = (parts.data.size() + 31) / 32 * 32;
-    const std::string path = write("large.gguf", parts.bytes());
+    const std::string path = folder_.write("large.gguf", parts.bytes());
     fs::resize_file(path, fs::file_size(path) + kBytes + 64);
     lk_model* model = nullptr;
     ASSERT_EQ(load(path, &model, true), LK_OK) << lk_last_error();
@@ -307,8 +295,8 @@ TEST_F(ModelFile, MemoryIsBoundedByTheSizeOfTheFile) {
         {"texts", GgufWriter().strings("tokenizer.ggml.tokens", std::vector<std::string>(200000)).bytes()},
     };
     for (const auto& [name, bytes] : files) {
-        const std::string path = write(name, bytes);
-        const std::string out = (folder_ / "out").string();
+        const std::string path = folder_.write(name, bytes);
+        const std::string out = folder_.file("out");
         const int64_t grown = growth([&] {
             for (const bool use_mmap : {false, true}) {
                 lk_model* model = nullptr;
@@ -399,8 +387,8 @@ TEST_F(ModelFile, StructuredMutations) {
             }
             }
         }
-        const std::string path = write("mutated.gguf", parts.bytes());
-        const std::string out = (folder_ / "out.gguf").string();
+        const std::string path = folder_.write("mutated.gguf", parts.bytes());
+        const std::string out = folder_.file("out.gguf");
         const auto check = [&](lk_status status) {
             if (status == LK_OK) {
                 ++accepted;

@@ -5,6 +5,7 @@
 
 #include "gguf_writer.h"
 #include "model_helpers.h"
+#include "temporary_file.h"
 
 namespace lk {
 namespace {
@@ -100,14 +101,10 @@ TEST_F(Overrides, AVocabularyIsLoadedWithoutWeights) {
 }
 
 TEST_F(Overrides, AFileOfAnyArchitectureHasAVocabulary) {
-    const std::string path = testing::TempDir() + "vocabulary.gguf";
-    test::GgufWriter writer;
-    writer.string("general.architecture", "mamba");
-    const std::vector<uint8_t> bytes = writer.bytes();
-    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    EXPECT_EQ(load({}, false, path.c_str()), LK_UNSUPPORTED);
-    EXPECT_EQ(load({}, true, path.c_str()), LK_OK) << lk_last_error();
-    std::remove(path.c_str());
+    const test::TemporaryFile file("vocabulary.gguf",
+                                   test::GgufWriter().string("general.architecture", "mamba").bytes());
+    EXPECT_EQ(load({}, false, file.path().c_str()), LK_UNSUPPORTED);
+    EXPECT_EQ(load({}, true, file.path().c_str()), LK_OK) << lk_last_error();
 }
 
 }  // namespace

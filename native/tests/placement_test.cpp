@@ -6,20 +6,15 @@
 #include <map>
 
 #include "model/model.h"
+#include "temporary_file.h"
 #include "tiny_model.h"
 
 namespace lk {
 namespace {
 
 std::shared_ptr<const Model> load(const test::TinyModel& tiny) {
-    const std::string path = testing::TempDir() + "llama-kivi-placement.gguf";
-    const std::vector<uint8_t> bytes = tiny.bytes();
-    std::FILE* const file = std::fopen(path.c_str(), "wb");
-    EXPECT_EQ(std::fwrite(bytes.data(), 1, bytes.size(), file), bytes.size());
-    std::fclose(file);
-    auto model = Model::load(path, true, 0, nullptr);
-    std::remove(path.c_str());
-    return model;
+    const test::TemporaryFile file("placement.gguf", tiny.bytes());
+    return Model::load(file.path(), true, 0, nullptr);
 }
 
 // Bytes of a device's weights, duplicates counted once, without the RoPE frequencies.

@@ -15,6 +15,7 @@
 #include "gguf/reader.h"
 #include "gguf_writer.h"
 #include "model/quantize_model.h"
+#include "temporary_file.h"
 
 namespace lk {
 namespace {
@@ -131,14 +132,7 @@ TEST(Quantize, UnfitElementsAreFound) {
 
 class QuantizeModel : public testing::Test {
 protected:
-    void SetUp() override {
-        std::string pattern = (fs::temp_directory_path() / "lk-quantize-XXXXXX").string();
-        ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-        directory_ = pattern;
-    }
-    void TearDown() override { fs::remove_all(directory_); }
-
-    std::string path(const char* name) const { return (directory_ / name).string(); }
+    std::string path(const char* name) const { return folder_.file(name); }
 
     // Writes a model of 16 layers with every tensor role that mixes distinguish. Values are random F32.
     std::string write_model(const char* architecture, bool tied, uint64_t columns = 256) {
@@ -192,7 +186,7 @@ protected:
             EXPECT_EQ(e.status(), status) << e.what();
             EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what();
         }
-        for (const fs::directory_entry& file : fs::directory_iterator(directory_)) {
+        for (const fs::directory_entry& file : fs::directory_iterator(folder_.path())) {
             EXPECT_EQ(file.path().string().find(".part"), std::string::npos) << file.path();
         }
     }
@@ -204,7 +198,7 @@ protected:
         return out;
     }
 
-    fs::path directory_;
+    const test::TemporaryFolder folder_;
     std::mt19937 random_{5};
     std::normal_distribution<float> normal_;
 };
@@ -358,7 +352,7 @@ TEST_F(QuantizeModel, ALinkIsFollowedAndAReadOnlyFileIsNotReplaced) {
         std::ifstream file(name, std::ios::binary);
         return std::string(std::istreambuf_iterator<char>(file), {});
     };
-    fs::create_directory(directory_ / "folder");
+    fs::create_directory(folder_.path() / "folder");
     std::ofstream(path("folder/target.gguf")) << "old";
     fs::create_symlink("folder/target.gguf", path("link.gguf"));
     fs::create_symlink(path("link.gguf"), path("folder/link2.gguf"));
@@ -410,11 +404,11 @@ TEST_F(QuantizeModel, RefusalsLeaveNothingBehind) {
     how.output_type = "Q4_K_M";
     expect_refusal(LK_INVALID_ARGUMENT, "the output matrix's type 'Q4_K_M' is not known; use one of F32", from,
                    path("out.gguf"), how);
-    expect_refusal(LK_INVALID_ARGUMENT, "is the input file", from, (directory_ / "." / "in.gguf").string(),
+    expect_refusal(LK_INVALID_ARGUMENT, "is the input file", from, (folder_.path() / "." / "in.gguf").string(),
                    options("Q8_0"));
     expect_refusal(LK_IO_ERROR, "cannot write '/dev/null': it exists and is not a regular file", from, "/dev/null",
                    options("Q8_0"));
-    expect_refusal(LK_IO_ERROR, "is not a regular file", from, directory_.string(), options("Q8_0"));
+    expect_refusal(LK_IO_ERROR, "is not a regular file", from, folder_.path().string(), options("Q8_0"));
     expect_refusal(LK_IO_ERROR, "cannot create", from, path("nowhere/out.gguf"), options("Q8_0"));
     expect_refusal(LK_IO_ERROR, "cannot open", path("none.gguf"), path("out.gguf"), options("Q8_0"));
     how = options("Q8_0");

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "model/model.h"
+#include "temporary_file.h"
 #include "tiny_model.h"
 
 namespace lk {
@@ -29,15 +30,10 @@ std::vector<float> row(const Tensor& t, int64_t i) {
 TEST(Synthetic, WeightsAreMadeUpTheSameEveryTime) {
     for (const WeightType type : {WeightType::F32, WeightType::F16, WeightType::BF16, WeightType::Q8_0}) {
         SCOPED_TRACE(weight_type_traits(type)->name);
-        const std::string path = testing::TempDir() + "llama-kivi-synthetic.gguf";
-        const std::vector<uint8_t> bytes = test::TinyModel().bytes(type);
-        std::FILE* const file = std::fopen(path.c_str(), "wb");
-        ASSERT_EQ(std::fwrite(bytes.data(), 1, bytes.size(), file), bytes.size());
-        std::fclose(file);
-        const auto model = load(path, true);
-        const auto again = load(path, true);
-        const auto stored = load(path, false);
-        std::remove(path.c_str());
+        const test::TemporaryFile file("synthetic.gguf", test::TinyModel().bytes(type));
+        const auto model = load(file.path(), true);
+        const auto again = load(file.path(), true);
+        const auto stored = load(file.path(), false);
 
         EXPECT_TRUE(is_synthetic(*model->file));
         EXPECT_FALSE(is_synthetic(*stored->file));

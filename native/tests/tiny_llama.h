@@ -1,8 +1,6 @@
 // Tiny llama models with random weights, as files and as contexts.
 #pragma once
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -15,6 +13,7 @@
 
 #include "gguf_writer.h"
 #include "runtime/context.h"
+#include "temporary_file.h"
 
 namespace lk::test {
 
@@ -61,24 +60,6 @@ inline GgufWriter::Bytes tiny_llama(int head_size, int n_layer = 2,
     add("output_norm.weight", {width}, 1, 0.1f);
     return file.bytes();
 }
-
-// A file that is deleted with the object.
-class TemporaryFile {
-public:
-    TemporaryFile(const std::string& name, const std::vector<uint8_t>& bytes)
-        : path_(std::filesystem::temp_directory_path() / ("llama-kivi-" + std::to_string(::getpid()) + "-" + name)) {
-        std::ofstream(path_, std::ios::binary)
-            .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    }
-    ~TemporaryFile() { std::remove(path_.c_str()); }
-    TemporaryFile(const TemporaryFile&) = delete;
-    TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-    const std::string& path() const { return path_; }
-
-private:
-    std::string path_;
-};
 
 // Loads a model and deletes its file.
 inline std::shared_ptr<const Model> load_tiny_llama(int head_size, int n_layer = 2) {

@@ -12,6 +12,7 @@
 #include "gguf_writer.h"
 #include "model_helpers.h"
 #include "quant/quantize.h"
+#include "temporary_file.h"
 
 namespace lk::test {
 
@@ -122,16 +123,12 @@ public:
 class LoadedModel {
 public:
     explicit LoadedModel(const std::vector<uint8_t>& bytes, int n_gpu_layers = 0) {
-        const std::string path = testing::TempDir() + "llama-kivi-tiny-" + std::to_string(count_++) + ".gguf";
-        std::FILE* const file = std::fopen(path.c_str(), "wb");
-        EXPECT_EQ(std::fwrite(bytes.data(), 1, bytes.size(), file), bytes.size());
-        std::fclose(file);
+        const TemporaryFile file("tiny.gguf", bytes);
         lk_model_params params;
         lk_model_params_default(&params);
         params.use_mmap = 0;
         params.n_gpu_layers = n_gpu_layers;
-        EXPECT_EQ(lk_model_load(path.c_str(), &params, &model_), LK_OK) << lk_last_error();
-        std::remove(path.c_str());
+        EXPECT_EQ(lk_model_load(file.path().c_str(), &params, &model_), LK_OK) << lk_last_error();
     }
     ~LoadedModel() { lk_model_free(model_); }
     LoadedModel(const LoadedModel&) = delete;
@@ -140,7 +137,6 @@ public:
     lk_model* get() const { return model_; }
 
 private:
-    static inline int count_ = 0;
     lk_model* model_ = nullptr;
 };
 
