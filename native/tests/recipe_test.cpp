@@ -1,11 +1,14 @@
 // The recipes of kivi2 and kivi4 against a readable reference: scales are found by searching all bytes, and every
 // number of a page is compared, for every head size, group, share of refined channels and edition.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "kv/config.h"
 #include "kv/scalar_codec.h"
+#include "kv/state_side.h"
 #include "kv_helpers.h"
 #include "runtime/context_params.h"
 
@@ -247,6 +250,9 @@ TEST(Recipes, ParametersGiveTheRecipe) {
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, own).group, 32);
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, second).group, 64);
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, second).refined_eighths, 3);
+    EXPECT_EQ(recipe(LK_CACHE_KIVI4, second).group, 64);
+    EXPECT_EQ(recipe(LK_CACHE_KIVI4, second).refined_eighths, 0);
+    EXPECT_TRUE(recipe(LK_CACHE_KIVI4, second).score_correction);
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, second).ring, RowType::q8_0);
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, [](auto& p) { p.refined = -1; }).refined_eighths, 0);
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, [](auto& p) { p.refined = 8; }).refined_eighths, 8);
@@ -264,6 +270,59 @@ TEST(Recipes, ParametersGiveTheRecipe) {
         EXPECT_EQ(paper.ring, RowType::f16);
         EXPECT_FALSE(paper.score_correction);
     }
+}
+
+// Head tables and states have a place for a centre of the keys, which takes memory only where a recipe has one.
+TEST(Recipes, AKeyCentreHasAPlaceInTablesAndStates) {
+    constexpr int kHeadSize = 64;
+    SideSpec spec =
+        make_side_spec(Shape{.lengths = {0, 128}, .head_size = kHeadSize, .edition = 2}.config(), Side::keys);
+    const size_t without = spec.table_bytes();
+    spec.format.recipe.key_centre = true;
+    EXPECT_EQ(spec.table_bytes(), without + kHeadSize * sizeof(half_t));
+
+    std::vector<uint8_t> bytes;
+    const auto add = [&](const auto& x) {
+        const auto* const from = reinterpret_cast<const uint8_t*>(&x);
+        bytes.insert(bytes.end(), from, from + sizeof(x));
+    };
+    // Tokens in pages, sinks, tokens in the ring, tables chosen, runs, blocks; then the run.
+    for (const int32_t x : {64, 0, 0, 1, 1, 1, 0, 0, 64, 0}) {
+        add(x);
+    }
+    bytes.resize(bytes.size() + spec.block_bytes());
+    add(int32_t{-3});
+    for (int i = 0; i < spec.format.rows - kHeadSize; ++i) {
+        add(static_cast<uint16_t>(2 * i));
+    }
+    const size_t centre_at = bytes.size();
+    std::vector<half_t> centre;
+    for (int c = 0; c < kHeadSize; ++c) {
+        centre.push_back(float_to_half(0.25f * static_cast<float>(c)));
+        add(centre.back());
+    }
+
+    const SideSpec* const specs[] = {&spec};
+    StateReader in(bytes);
+    const SideContent content = read_side(specs, in);
+    EXPECT_EQ(in.left(), 0u);
+    std::atomic<int64_t> live_bytes{0};
+    std::vector<SequenceSide> sides;
+    sides.emplace_back(spec, host_memory(), &live_bytes);
+    SideState::build(content, sides);
+    EXPECT_EQ(sides[0].view(0, 0).table->centre, centre);
+    EXPECT_EQ(sides[0].view(0, 0).table->refined.back(), 46);
+    const SequenceSide* const parts[] = {sides.data()};
+    std::vector<uint8_t> written(bytes.size());
+    StateWriter out(written.data());
+    SideState::write(parts, out);
+    EXPECT_EQ(out.size(), bytes.size());
+    EXPECT_EQ(written, bytes);
+
+    const half_t nan = 0x7e00;
+    std::memcpy(bytes.data() + centre_at, &nan, sizeof(nan));
+    StateReader damaged(bytes);
+    test::expect_error(LK_BAD_STATE, {"a centre of keys that is NaN"}, [&] { read_side(specs, damaged); });
 }
 
 // The GPU refuses what its kernels do not implement, and takes everything that it took before the second edition.

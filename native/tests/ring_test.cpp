@@ -105,8 +105,14 @@ TEST(Ring, SinksOfAShortSequenceAreStagedExactly) {
 }
 
 TEST(Ring, ContentDependsOnTheOrderOfTokensAlone) {
-    for (const int d : {64, 80, 128}) {
-        const Shape shape = shape_of(d);
+    struct Case {
+        int head_size;
+        test::Lengths lengths;  // also a residual that is not a multiple of the group
+    };
+    for (const auto& [d, lengths] : {Case{64, {0, 128}}, Case{80, {0, 128}}, Case{128, {64, 100}}, Case{64, {128, 1}},
+                                     Case{64, {16, 33}}, Case{80, {32, 31}}}) {
+        Shape shape = shape_of(d);
+        shape.lengths = lengths;
         const Tokens tokens(shape, 500, d);
         Cache cache(shape.config());
         append(cache, 0, tokens, 0, 500);

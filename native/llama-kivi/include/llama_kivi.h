@@ -308,7 +308,7 @@ typedef enum lk_row_type {
 typedef struct lk_cache_params {
     lk_cache_type type_k;
     lk_cache_type type_v;
-    uint32_t group;    /**< G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 32, or 64 for kivi2 in the second
+    uint32_t group;    /**< G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 32, or 64 in the second
                             edition. Also channels per value group (kivi4, *-paper). */
     uint32_t residual; /**< R, tokens in the residual ring, at least 1; a multiple of the group for *-paper. */
     int32_t sinks;     /**< S, first tokens kept in full precision; -1: 4 for kivi2/kivi4, 0 for *-paper. At most group. */

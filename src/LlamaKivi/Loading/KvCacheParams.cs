@@ -32,7 +32,7 @@ public sealed record KvCacheParams
         init => _typeV = value;
     }
 
-    /// <summary>Quantization group size: 16, 32, 64 or 128; 0: the type's own (32; 64 for kivi2 in the second <see cref="Edition"/>). A key group spans this many tokens.</summary>
+    /// <summary>Quantization group size: 16, 32, 64 or 128; 0: the type's own (32; 64 for kivi2 and kivi4 in the second <see cref="Edition"/>). A key group spans this many tokens.</summary>
     public int Group { get; init; }
 
     /// <summary>Residual length: number of most recent tokens that are not quantized, at least 1; a multiple of the group for the types ending in -paper.</summary>
@@ -121,6 +121,6 @@ public sealed record KvCacheParams
     {
         const int Own = 32;
         const int SecondEdition = 64;
-        return Group != 0 ? Group : type == KvCacheType.Kivi2 && Edition == 2 ? SecondEdition : Own;
+        return Group != 0 ? Group : Edition == 2 && (type == KvCacheType.Kivi2 || type == KvCacheType.Kivi4) ? SecondEdition : Own;
     }
 }

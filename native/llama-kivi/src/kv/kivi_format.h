@@ -137,10 +137,8 @@ constexpr Recipe own_recipe(lk_cache_type type, int edition) {
         r.value_scale = ValueScale::halfway;
         r.score_correction = true;
         r.ring = RowType::q8_0;
-        if (type == LK_CACHE_KIVI2) {
-            r.group = 64;
-            r.refined_eighths = 3;
-        }
+        r.group = 64;
+        r.refined_eighths = type == LK_CACHE_KIVI2 ? 3 : 0;
     }
     return r;
 }
@@ -213,6 +211,7 @@ constexpr size_t pair_bytes(lk_cache_type type, int edition = kFirstEdition) {
 }
 static_assert(pair_bytes(LK_CACHE_KIVI2) == 10368);
 static_assert(pair_bytes(LK_CACHE_KIVI2, kSecondEdition) == 10368);  // 2.53 bits per element as well
+static_assert(pair_bytes(LK_CACHE_KIVI4, kSecondEdition) == 17408);  // 4.25
 static_assert(refined_channels(own_recipe(LK_CACHE_KIVI2, kSecondEdition), 80) == 28);
 static_assert(pair_bytes(LK_CACHE_KIVI2_PAPER) == 12288);
 static_assert(pair_bytes(LK_CACHE_F16) == 65536);
