@@ -130,6 +130,24 @@ TEST(CApi, ContextParamsAreChecked) {
     }
 }
 
+TEST(CApi, EstimatesRefuseWhatTheGpuDoesNotSupport) {
+    lk_context_params params = small_params();
+    lk_memory_estimate estimate;
+    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 2, 0, LK_ROWS_OWN};
+    const lk_gguf* const gguf = lk_model_gguf(test::demo_model());
+    EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
+    const uint64_t q8 = estimate.cache_exact_bytes;
+    for (const int32_t n_gpu_layers : {1, -1}) {
+        expect_failure(lk_context_estimate(gguf, n_gpu_layers, &params, &estimate), LK_UNSUPPORTED,
+                       {"the GPU does not support cache.edition 2 with kivi2", "leave all layers on the CPU"});
+    }
+    params.cache.residual_type = LK_ROWS_F16;
+    EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
+    EXPECT_LT(q8, 0.55 * estimate.cache_exact_bytes);
+    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 1, 0, LK_ROWS_OWN};
+    EXPECT_EQ(lk_context_estimate(gguf, -1, &params, &estimate), LK_OK) << lk_last_error();
+}
+
 TEST(CApi, BadBatchesChangeNothing) {
     TestContext context(small_params());
     TestContext untouched(small_params());
