@@ -155,7 +155,7 @@ public sealed class ConfigurationTests
         foreach (string way in Ways)
         {
             Bind(way, "ModelParams", Json("""{"Section":{"KvCache":{"Group":64,"TypeK":"f16"}}}"""));
-            Assert.Equal(new KvCacheParams { Group = 32, TypeK = KvCacheType.Kivi2 }, new ModelParams("x").KvCache);
+            Assert.Equal(new KvCacheParams { Group = 0, TypeK = KvCacheType.Kivi2 }, new ModelParams("x").KvCache);
         }
     }
 
