@@ -99,7 +99,8 @@ protected:
             }
             test::stage(cpu, tokens, n, n + n_rows);
             const Segment one = segment();
-            expected = test::expected_attention(cpu, {&one, 1}, q, n_head, 1 / std::sqrt(shape.head_size), window);
+            expected =
+                test::expected_attention(cpu, {&one, 1}, q, n_head, 1 / std::sqrt(shape.head_size), window, true);
         }
     };
 

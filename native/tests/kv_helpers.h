@@ -138,6 +138,15 @@ inline void stage(kv::Cache& cache, const Tokens& tokens, int begin, int end) {
     }
 }
 
+// Reserves the segments' rows, stages tokens [begin, end) as the rows of the call, and stages their pages.
+inline void stage_call(kv::Cache& cache, std::span<const kv::Segment> segments, const Tokens& tokens, int begin,
+                       int end) {
+    ThreadPool pool(1);
+    cache.reserve(segments);
+    stage(cache, tokens, begin, end);
+    cpu::Append().stage_pages(cache, segments, cache.layers(), pool);
+}
+
 // Appends tokens [begin, end) in one call.
 inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, int end) {
     ThreadPool pool(1);

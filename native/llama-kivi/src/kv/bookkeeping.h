@@ -61,8 +61,8 @@ struct SideLayout {
     int sinks_in(int begin, int end) const { return std::max(0, std::min(end, n_sinks) - begin); }
 
     // Number of flushes when n_rows are appended, and number of rows that leave the ring.
-    int flushes(int n_rows) const;
-    int leaving(int n_rows) const { return flushes(n_rows) * spec->ageing.leave; }
+    int flushes(int n_rows) const { return spec->ageing.flushes(n_ring + n_rows); }
+    int leaving(int n_rows) const { return spec->ageing.leaving(n_ring + n_rows); }
     // Destination of the next row that leaves the ring.
     Cursor next_place() const;
     // Number of sinks after n_rows are appended.

@@ -85,6 +85,7 @@ public:
     half_t* staged(Side side) { return staging(side).data(); }
     // The staged rows as a q8_0 ring stores them, [layer, head, n_ubatch, ring_row_bytes]; null for an f16 ring.
     uint8_t* staged_blocks(Side side) { return blocks(side).data(); }
+    const uint8_t* staged_blocks(Side side) const { return (side == Side::keys ? blocks_k_ : blocks_v_).data(); }
     // Whether a row of the call will be a sink, which is staged and stored in 16 bits.
     bool is_sink_row(Side side, int row) const {
         const std::vector<uint8_t>& flags = side == Side::keys ? sink_rows_k_ : sink_rows_v_;

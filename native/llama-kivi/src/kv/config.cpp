@@ -139,6 +139,7 @@ SideSpec make_side_spec(const CacheConfig& c, Side side) {
     spec.n_layer = c.n_layer;
     spec.n_head_kv = c.n_head_kv;
     spec.sinks = resolved_sinks(c.params, type);
+    spec.visibility = !is_kivi(type) ? Visibility::stored : is_paper(type) ? Visibility::call : Visibility::position;
     spec.align = is_kivi(type) && side == Side::keys ? g : 1;
     if (!is_kivi(type)) {
         spec.ageing = {1, 1};

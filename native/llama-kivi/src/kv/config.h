@@ -37,12 +37,24 @@ struct CacheConfig {
 struct AgeingRule {
     int trigger;
     int leave;
+
+    // Number of flushes of a ring that receives `rows` rows, and number of rows that leave it.
+    int flushes(int rows) const { return rows < trigger ? 0 : (rows - trigger) / leave + 1; }
+    int leaving(int rows) const { return flushes(rows) * leave; }
+};
+
+// Which rows of its own call a query reads from pages. The others it reads as ring rows.
+enum class Visibility {
+    call,      // none: prefill attends to exact rows, as in the paper
+    position,  // rows that leave the ring before the query's row enters it, as in token-by-token decoding
+    stored,    // every row that leaves the ring, the query's own row included
 };
 
 // Format and sizes of one side (keys or values), common to all sequences.
 struct SideSpec {
     PageFormat format;
     AgeingRule ageing;
+    Visibility visibility;
     int sinks;  // S
     int align;  // a page may be continued only at multiples of this many tokens: G for quantized keys, otherwise 1
     int n_layer;

@@ -36,7 +36,7 @@ struct PageBlock {
 
 // Attention's view of one side, layer and KV head, in host memory. Token order: pages, ring, staged rows.
 // Between stage_pages and commit the n_leaving oldest rows exist twice: exact in ring and staged rows, quantized in
-// staged_pages, which continue `pages`.
+// staged_pages, which continue `pages`. paged_for says which of the two a query reads.
 struct SideView {
     const SideSpec* spec;
     const HeadTable* table;
@@ -57,6 +57,43 @@ struct SideView {
     int n_sinks_after;  // sinks after commit; attention masks their codes in staged_pages
 
     int length() const { return n_paged + n_ring; }  // without staged rows
+    // Number of tokens that the query of staged row `row` reads from pages, staged pages included.
+    int paged_for(int row) const {
+        if (spec->visibility == Visibility::call) {
+            return n_paged;
+        }
+        return n_paged + spec->ageing.leaving(n_ring + row + (spec->visibility == Visibility::stored ? 1 : 0));
+    }
+    // Number of sinks among the first `paged` tokens, for n_paged <= paged <= n_paged + n_leaving.
+    int sinks_for(int paged) const { return std::min(paged, n_sinks_after); }
+    // Whether the exact row of a token is in a q8_0 ring, and its blocks there.
+    bool in_ring_blocks(int token) const {
+        return ring_blocks != nullptr && token >= n_sinks && token >= n_paged && token < length();
+    }
+    const uint8_t* ring_block_row(int token) const {
+        return ring_blocks + (ring_start + token - n_paged) % spec->ageing.trigger * spec->ring_row_bytes();
+    }
+    // Exact row of a token that is a sink or not in `pages`, unless it is in a q8_0 ring.
+    const half_t* exact_row(int token) const {
+        const ptrdiff_t d = spec->format.head_size;
+        if (token < n_sinks) {
+            return sinks + token * d;
+        }
+        const int i = token - n_paged;  // counted from the oldest row of the ring
+        return i < n_ring ? ring + (ring_start + i) % spec->ageing.trigger * d : staged + (i - n_ring) * d;
+    }
+    // Number of tokens from `token` on, up to `end`, whose exact rows are contiguous.
+    int exact_run(int token, int end) const {
+        if (token < n_sinks) {
+            return std::min(end, n_sinks) - token;
+        }
+        const int i = token - n_paged;
+        if (i >= n_ring) {
+            return end - token;
+        }
+        const int slot = (ring_start + i) % spec->ageing.trigger;
+        return std::min({end - token, n_ring - i, spec->ageing.trigger - slot});
+    }
     const uint8_t* page(size_t index) const { return pages[index].block->data.data() + page_offset; }
     const uint8_t* staged_page(size_t index) const { return staged_pages[index].block->data.data() + page_offset; }
 };

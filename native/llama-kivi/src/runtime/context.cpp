@@ -180,7 +180,9 @@ void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
     try {
         forward(*model_, parts_, batch);
         for (const ModelPart& part : parts_) {
-            part.backend->stage_pages(*part.cache, pass.segments, part.cache->layers());
+            if (!part.backend->reads_staged_pages()) {  // otherwise staged layer by layer
+                part.backend->stage_pages(*part.cache, pass.segments, part.cache->layers());
+            }
         }
         // Commit in reverse order: only the device part, which is the last, can fail.
         for (size_t p = parts_.size(); p-- > 0;) {

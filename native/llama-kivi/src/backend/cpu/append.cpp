@@ -90,38 +90,38 @@ void reserve_scratch(const kv::SideSpec& spec, const kv::AppendPlan& plan, Quant
     scratch.column.resize(std::max(scratch.column.size(), tokens));
 }
 
-// Quantizes one head's leaving rows into its staged pages, and chooses its staged table.
-void stage_pages(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
-                 QuantizeScratch& scratch) noexcept {
+// Chooses one head's staged table.
+void choose_table(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
+                  QuantizeScratch& scratch) noexcept {
+    const int n = spec.ageing.trigger;
+    HeadRows(spec, plan, head, staged).to_floats(0, n, scratch.rows.data());
+    kv::choose_head_table(spec.format, scratch.rows.data(), n, plan.first_token, plan.sink_limit, scratch.column.data(),
+                          plan.head_tables[head]);
+}
+
+// Quantizes one head's leaving rows, from first_row on, into one run of its staged pages.
+void stage_run(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
+               const kv::PageRef& run, int first_row, QuantizeScratch& scratch) noexcept {
     const kv::PageFormat& f = spec.format;
     const HeadRows rows(spec, plan, head, staged);
     float* const floats = scratch.rows.data();
-    kv::HeadTable& table = plan.head_tables[head];
-    if (plan.choose_tables) {
-        const int n = spec.ageing.trigger;
-        rows.to_floats(0, n, floats);
-        kv::choose_head_table(f, floats, n, plan.first_token, plan.sink_limit, scratch.column.data(), table);
-    }
     const bool groups = kv::is_kivi(f.type) && f.side == kv::Side::keys;
     const int step = groups ? f.group : kStepRows;
-    int begin = 0;  // first row of the run
-    for (const kv::PageRef& run : plan.pages) {
-        uint8_t* const page = run.block->data.data() + head * f.page_bytes;
-        for (int i = 0; i < run.count; i += step) {
-            const int n = std::min(step, run.count - i);
-            const int token = run.first + i;
-            if (!f.quantized()) {
-                half_t scratch[kv::kMaxHeadSize];
-                for (int j = 0; j < n; ++j) {
-                    std::memcpy(page + (token + j) * f.row_bytes(), rows.row(begin + i + j, scratch), f.row_bytes());
-                }
-                continue;
+    uint8_t* const page = run.block->data.data() + head * f.page_bytes;
+    for (int i = 0; i < run.count; i += step) {
+        const int n = std::min(step, run.count - i);
+        const int token = run.first + i;
+        const int row = first_row + i;
+        if (!f.quantized()) {
+            half_t decoded[kv::kMaxHeadSize];
+            for (int j = 0; j < n; ++j) {
+                std::memcpy(page + (token + j) * f.row_bytes(), rows.row(row + j, decoded), f.row_bytes());
             }
-            const int sinks = std::clamp(plan.sink_limit - (plan.first_token + begin + i), 0, n);
-            rows.to_floats(begin + i, begin + i + n, floats);
-            kv::quantize_rows(f, table, floats, n, token, sinks, page);
+            continue;
         }
-        begin += run.count;
+        const int sinks = std::clamp(plan.sink_limit - (plan.first_token + row), 0, n);
+        rows.to_floats(row, row + n, floats);
+        kv::quantize_rows(f, plan.head_tables[head], floats, n, token, sinks, page);
     }
 }
 
@@ -205,30 +205,58 @@ void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* 
 }
 
 void Append::stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers, ThreadPool& pool) {
-    const kv::SideSpec& k = cache.spec(kv::Side::keys);
-    const kv::SideSpec& v = cache.spec(kv::Side::values);
+    // Elements that are worth waking other threads.
+    constexpr int64_t kQuantized = 1 << 10;
+    constexpr int64_t kCopied = 1 << 14;
     scratch_.resize(std::max(scratch_.size(), static_cast<size_t>(pool.size())));
+    tables_.clear();
+    runs_.clear();
+    const size_t head_stride = static_cast<size_t>(cache.config().n_ubatch) * cache.config().head_size;
+    const int first_head = layers.begin * cache.config().n_head_kv;
+    const int n_heads = layers.count() * cache.config().n_head_kv;
+    bool parallel = false;
     for (const kv::Segment& segment : segments) {
-        const SegmentPlan plan(cache, segment);
-        for (QuantizeScratch& scratch : scratch_) {
-            reserve_scratch(k, plan.k, scratch);
-            reserve_scratch(v, plan.v, scratch);
+        for (const kv::Side side : {kv::Side::keys, kv::Side::values}) {
+            const kv::SideSpec& spec = cache.spec(side);
+            const kv::AppendPlan plan = cache.plan_append(side, segment);
+            const half_t* const staged = staged_rows(cache, side, segment, 0);
+            for (QuantizeScratch& scratch : scratch_) {
+                reserve_scratch(spec, plan, scratch);
+            }
+            if (plan.choose_tables) {
+                tables_.push_back({plan, &spec, staged, nullptr, 0});
+            }
+            int first_row = 0;
+            for (const kv::PageRef& run : plan.pages) {
+                runs_.push_back({plan, &spec, staged, &run, first_row});
+                first_row += run.count;
+            }
+            const int64_t elements = static_cast<int64_t>(n_heads) * plan.n_leave * spec.format.head_size;
+            parallel |= elements >= (spec.format.quantized() ? kQuantized : kCopied);
         }
     }
     // Nothing can fail from here on: pages are written only by calls that succeed.
-    const int n_head = cache.config().n_head_kv;
-    for (const kv::Segment& segment : segments) {
-        const SegmentPlan plan(cache, segment);
-        if (plan.k.n_leave == 0 && plan.v.n_leave == 0) {
-            continue;
+    const auto for_each_head = [&](const std::vector<Run>& runs, const auto& body) noexcept {
+        const int n_tasks = static_cast<int>(runs.size()) * n_heads;
+        const auto task = [&](int i, int thread) noexcept {
+            const Run& run = runs[i / n_heads];
+            const int head = first_head + i % n_heads;
+            body(run, head, run.staged + head * head_stride, scratch_[thread]);
+        };
+        if (parallel) {
+            pool.parallel_for(n_tasks, task);
+            return;
         }
-        pool.parallel_for(layers.count() * n_head, [&](int task, int thread) noexcept {
-            const int head = layers.begin * n_head + task;
-            QuantizeScratch& scratch = scratch_[thread];
-            cpu::stage_pages(k, plan.k, head, staged_rows(cache, kv::Side::keys, segment, head), scratch);
-            cpu::stage_pages(v, plan.v, head, staged_rows(cache, kv::Side::values, segment, head), scratch);
-        });
-    }
+        for (int i = 0; i < n_tasks; ++i) {
+            task(i, 0);
+        }
+    };
+    for_each_head(tables_, [](const Run& run, int head, const half_t* staged, QuantizeScratch& scratch) {
+        choose_table(*run.spec, run.plan, head, staged, scratch);
+    });
+    for_each_head(runs_, [](const Run& run, int head, const half_t* staged, QuantizeScratch& scratch) {
+        stage_run(*run.spec, run.plan, head, staged, *run.pages, run.first_row, scratch);
+    });
 }
 
 void commit(kv::Cache& cache, std::span<const kv::Segment> segments, ThreadPool& pool) noexcept {

@@ -163,7 +163,7 @@ void score_exact(const half_t* k, int n_tokens, int head_size, const float* q, i
             for (int c = 0; c < d; c += 8) {
                 a = _mm256_fmadd_ps(_mm256_loadu_ps(q + r * d + c), load_half8(k + t * d + c), a);
             }
-            scores[r * ld + t] = sum_lanes(a);
+            scores[r * ld + t] = _mm_cvtss_f32(sum_four(a, a, a, a));  // in the order of score_four
         }
     }
 }

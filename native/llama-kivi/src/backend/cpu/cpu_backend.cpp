@@ -110,6 +110,8 @@ public:
         cpu::stage(*args.cache, kv::Side::values, args.layer, args.n, args.v, kernels_.half_row);
     }
 
+    bool reads_staged_pages() const override { return true; }
+
     void attention(const AttentionArgs& args) override {
         attention_.run(args, pool_);
         const kv::CacheConfig& c = args.cache->config();

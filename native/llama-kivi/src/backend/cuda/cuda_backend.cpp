@@ -183,6 +183,7 @@ public:
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
     }
 
+    bool reads_staged_pages() const override { return false; }
     void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers) override {
         append_.stage_pages(cache, segments, layers, stream_);
     }
