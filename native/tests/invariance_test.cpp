@@ -333,7 +333,7 @@ TEST(Visibility, FollowsPositionAlone) {
 TEST(Visibility, OfThePaperIsItsCall) {
     const Shape shape{.type_k = LK_CACHE_KIVI2_PAPER, .type_v = LK_CACHE_KIVI2_PAPER, .n_seq = 1};
     kv::Cache cache(shape.config());
-    const Tokens tokens(shape, kTokens, 9);
+    const Tokens tokens(shape, 700, 9);
     test::append(cache, 0, tokens, 0, 300);
     const Segment segment{0, 0, 400};
     test::stage_call(cache, {&segment, 1}, tokens, 300, 700);
