@@ -3,25 +3,26 @@ using LlamaKivi.Abstractions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Sampling.Grammars.Rules;
 using LlamaKivi.Tokenization;
 using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Control tokens that are marks of an answer.</summary>
+/// <summary>Control tokens that are marks of calls or thoughts.</summary>
 public sealed class ShownTokenTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public async Task A_mark_appears_by_its_name_and_other_control_tokens_do_not(bool isShown)
+    public async Task Marks_have_text_and_other_control_tokens_have_none(bool isShown)
     {
         Tokenizer tokenizer = model.Weights.Tokenizer;
         int bos = tokenizer.BosId!.Value;
         Assert.True(tokenizer.IsControl(bos));
         using LLamaContext context = model.Weights.CreateContext(ToolModels.Params(128));
         int[] text = [.. tokenizer.Encode("a", addBos: false, parseSpecial: false), bos, .. tokenizer.Encode("b", addBos: false, parseSpecial: false)];
-        var parameters = new MarkedInferenceParams { ShownTokens = new HashSet<int>(isShown ? [bos] : []), MaxTokens = text.Length, SamplingPipeline = new ScriptedPipeline(text) };
+        var parameters = new MarkedInferenceParams { Prompt = new PromptText("Say:"), ShownTokens = new HashSet<int>(isShown ? [bos] : []), MaxTokens = text.Length, SamplingPipeline = new ScriptedPipeline(text) };
         string read = string.Concat(await new InteractiveExecutor(context).InferAsync("Say:", parameters, TestContext.Current.CancellationToken).ToListAsync(TestContext.Current.CancellationToken));
         Assert.Equal(isShown ? $"a{tokenizer.GetText(bos)}b" : "ab", read);
     }
@@ -31,7 +32,7 @@ public sealed class ShownTokenTests(InferenceTests.DemoModel model) : IClassFixt
     {
         Tokenizer tokenizer = model.Weights.Tokenizer;
         int bos = tokenizer.BosId!.Value;
-        var grammar = new Grammar($"root ::= \"x\" {GrammarComposer.Literal(tokenizer.GetText(bos))} \"y\"", "root");
+        Grammar grammar = new GbnfRules().Write(Gbnf.Sequence("x", tokenizer.GetText(bos), "y"))!;
         var shown = new GrammarMatcher(grammar.Compiled, new GrammarVocabulary(tokenizer, new HashSet<int> { bos }));
         var hidden = new GrammarMatcher(grammar.Compiled, tokenizer);
         int x = tokenizer.Encode("x", addBos: false, parseSpecial: false).Single();

@@ -80,7 +80,7 @@ public class MetadataFuzzTests(ITestOutputHelper output)
 
     [Theory]
     [InlineData("{{ bos_token }}\n{{ l.x.y }}", ", chat template: 'l' is undefined. (Line 2 of the template.)")]
-    [InlineData("{% if x %}", ", chat template: The template cannot be read: '{% endif %}' is missing (line 1, column 11).")]
+    [InlineData("{% if x %}", ", chat template: The template cannot be parsed: '{% endif %}' is missing (line 1, column 11).")]
     public void An_error_in_a_files_template_names_the_file_and_the_place(string template, string expected)
     {
         List<(byte[] Key, object Value)> entries = Vocabulary("llama");

@@ -8,20 +8,20 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>An executor as a chat client of Microsoft.Extensions.AI.</summary>
+/// <summary>Adapts an executor to <see cref="IChatClient"/>.</summary>
 /// <remarks>
-/// A response: 1. options are read, 2. the context's turn is waited for, 3. the prompt is written, 4. the executor reads it and writes text, 5. stop sequences end that text,
-/// 6. it is taken apart into text, thoughts and calls of tools. A response holds the context's turn. Clients whose executors share a context share that turn, first come, first served. A StatelessExecutor creates a context per call: its
-/// clients are independent, and each gives one response at a time. Any other executor gives one response at a time to all of its clients.
+/// A response: 1. validate the options, 2. wait for the context's turn, 3. render the prompt, 4. decode it and generate text, 5. stop at stop sequences,
+/// 6. parse the text into text, thoughts and tool calls. A response holds the context's turn. Clients whose executors share a context share that turn, first come, first served. A StatelessExecutor creates a context per call: its
+/// clients are independent, and each serves one response at a time. Any other executor serves one response at a time for all of its clients.
 /// </remarks>
 internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOptions clientOptions) : IChatClient
 {
     private static readonly ConditionalWeakTable<ILLamaExecutor, ContextGate> Turns = [];
 
     private readonly ContextGate _own = new(typeof(IChatClient).FullName!);
-    // Not before it is asked for: another's executor may have no context until then.
+    // Lazy, because a program's own executor may create its context late.
     private readonly Lazy<ChatModel> _model = new(() => new ChatModel(executor.Context.Weights), LazyThreadSafetyMode.PublicationOnly);
-    private readonly CancellationTokenSource _disposal = new();  // never disposed of itself: a call that begins then still asks it
+    private readonly CancellationTokenSource _disposal = new();  // never disposed: later calls still read its token
 
     private ChatModel Model => _model.Value;
 
@@ -75,7 +75,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
             : null;
     }
 
-    /// <summary>Cancels the client's responses; they and those that wait throw <see cref="ObjectDisposedException"/>. The executor is the caller's, and goes on.</summary>
+    /// <summary>Cancels running and waiting responses, which throw <see cref="ObjectDisposedException"/>. The executor belongs to the caller and stays usable.</summary>
     public void Dispose() => _disposal.Cancel();
 
     private async IAsyncEnumerable<ChatResponseUpdate> RespondAsync(
@@ -83,7 +83,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
     {
         var request = new ChatRequest(options, Model.Names, this);
         using ContextTurn turn = await WaitTurnAsync(cancellationToken).ConfigureAwait(false);
-        // Who waits does not wait for a reader that asks for no more. Weakly: the token lives longer than a response that nobody reads to its end.
+        // Cancelling releases the turn even if the consumer never requests another update. The reference is weak, because the token may outlive an abandoned response.
         using CancellationTokenRegistration ending = cancellationToken.UnsafeRegister(
             static turn => (((WeakReference<ContextTurn>)turn!).TryGetTarget(out ContextTurn? target) ? target : null)?.Dispose(), new WeakReference<ContextTurn>(turn));
         ChatPrompt prompt = ChatPrompt.Write(Model.Templates, clientOptions, messages, request, cancellationToken);
@@ -120,7 +120,7 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
             StatelessExecutor stateless => stateless.InferAsync(prompt, parameters, cancellationToken),
             _ => executor.InferAsync(prompt.Value, parameters, cancellationToken),
         };
-        return (pieces, (pieces as InferenceStream)?.Results ?? results);  // the call's own; of the executor are those of whichever call was last
+        return (pieces, (pieces as InferenceStream)?.Results ?? results);  // the call's own results; the executor's are those of its latest call
     }
 
     private Task<ContextTurn> WaitTurnAsync(CancellationToken cancellationToken)

@@ -11,7 +11,7 @@ public sealed class DotNetTypeTests
 {
     private static readonly int Texts = int.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_SCHEMA_TEXTS"), out int n) ? n : 50;
 
-    // Types whose schema says all that they can hold, or whose values fit what a schema without bounds allows.
+    // Types whose schema states their full range, or whose values fit the defaults of a schema without bounds.
     private static readonly HashSet<Type> SelfDescribed =
     [
         typeof(bool), typeof(long), typeof(Int128), typeof(float), typeof(double), typeof(decimal), typeof(char), typeof(string), typeof(Guid), typeof(DateTime),
@@ -44,12 +44,62 @@ public sealed class DotNetTypeTests
         AssertDeserialize(of, Grammar.FromJsonSchema(schema), serializer);
     }
 
-    // What GetResponseAsync<T> makes of T: properties have bounds through attributes.
+    // The schema that GetResponseAsync<T> creates for T: properties get bounds from attributes.
     [Fact]
     public void Random_texts_of_bounded_properties_deserialize()
     {
         JsonSerializerOptions serializer = StructuredOutput.WithBounds(AIJsonUtilities.DefaultOptions);
         AssertDeserialize(typeof(DotNetTypes.Numbers), Grammar.FromJsonSchema(AIJsonUtilities.CreateJsonSchema(typeof(DotNetTypes.Numbers), serializerOptions: serializer)), serializer);
+    }
+
+    [Theory]
+    [InlineData("AI")]
+    [InlineData("Web")]
+    public void Bounds_that_an_attribute_gives_as_text_are_bounds(string options)
+    {
+        JsonSerializerOptions serializer = Options(options);
+        var texts = new RandomTexts(Grammar.FromJsonSchema(AIJsonUtilities.CreateJsonSchema(typeof(Priced), serializerOptions: serializer)));
+        var random = new Random(7);
+        for (int i = 0; i < Texts; i++)
+        {
+            Assert.InRange(JsonSerializer.Deserialize<Priced>(texts.Next(random, 40), serializer)!.Price, 0.01m, 99.99m);
+        }
+    }
+
+    // Microsoft.Extensions.AI puts the schema of a list into an object, and its references then lead beside it.
+    [Fact]
+    public async Task Random_texts_of_a_list_of_a_recursive_type_deserialize()
+    {
+        using var client = new Schemas();
+        await client.GetResponseAsync<Tree[]>("Which trees?", cancellationToken: TestContext.Current.CancellationToken);
+        AssertDeserialize(typeof(Wrapper<Tree[]>), Grammar.FromJsonSchema(client.Schema), AIJsonUtilities.DefaultOptions);
+    }
+
+    internal sealed record Priced([property: System.ComponentModel.DataAnnotations.Range(typeof(decimal), "0.01", "99.99")] decimal Price);
+
+    internal sealed record Tree(string Name, Tree? First, Dictionary<string, Tree> Others);
+
+    internal sealed record Wrapper<T>(T Data);
+
+    /// <summary>Keeps the schema that an answer is to follow.</summary>
+    private sealed class Schemas : IChatClient
+    {
+        public JsonElement Schema { get; private set; }
+
+        public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+        {
+            Schema = ((ChatResponseFormatJson)options!.ResponseFormat!).Schema!.Value;
+            return Task.FromResult(new ChatResponse());
+        }
+
+        public IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
+            throw new NotSupportedException();
+
+        public object? GetService(Type serviceType, object? serviceKey = null) => null;
+
+        public void Dispose()
+        {
+        }
     }
 
     private static JsonSerializerOptions Options(string name) =>

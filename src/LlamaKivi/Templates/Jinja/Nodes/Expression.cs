@@ -1,9 +1,9 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>A part of a template that has a value.</summary>
+/// <summary>An expression.</summary>
 internal abstract class Expression(bool isConstant = false)
 {
-    /// <summary>Whether the value is known when the template is read; found out once, as trees may be deep.</summary>
+    /// <summary>Whether the value is constant. Cached, because trees may be deep.</summary>
     public bool IsConstant => isConstant;
 
     public virtual object? Evaluate(Rendering rendering)
@@ -47,7 +47,7 @@ internal sealed class ListLiteral(Expression[] items) : Expression
 {
     protected override object? Compute(Rendering rendering)
     {
-        rendering.Budget.Items(items.Length);
+        rendering.Budget.List(items.Length);
         var list = new List<object?>(items.Length);
         foreach (Expression item in items)
         {
@@ -62,7 +62,7 @@ internal sealed class TupleLiteral(Expression[] items) : Expression
 {
     protected override object? Compute(Rendering rendering)
     {
-        rendering.Budget.Items(items.Length);
+        rendering.Budget.List(items.Length);
         return items.Length == 0 ? PyTuple.Empty : new PyTuple(Array.ConvertAll(items, item => item.Evaluate(rendering)));
     }
 }
@@ -71,7 +71,7 @@ internal sealed class DictLiteral((Expression Key, Expression Value)[] items) : 
 {
     protected override object? Compute(Rendering rendering)
     {
-        rendering.Budget.Items(2L * items.Length);
+        rendering.Budget.Dict(items.Length);
         var dict = new JinjaDict(rendering.Budget);
         foreach ((Expression key, Expression value) in items)
         {
@@ -109,7 +109,7 @@ internal sealed class ItemAccess(Expression target, Expression key) : Expression
         }
         catch (TemplateException) when (rendering.IsConstantOutput)
         {
-            return Undefined.Member(value, at);  // jinja2 computes constant output beforehand, where a slice that fails is undefined
+            return Undefined.Member(value, at);  // jinja2 folds constant outputs at compile time, where a failing slice is undefined
         }
     }
 }
