@@ -83,7 +83,7 @@ public class ModelParamsTests
         string text = Example().ToString();
         Assert.StartsWith("ModelParams { ModelPath = abc/123, LoadMode = MemoryMap, Devices = [CUDA0, CPU], ContextSize = 42, ", text, StringComparison.Ordinal);
         Assert.EndsWith(", EncodingName = iso-8859-1 }", text, StringComparison.Ordinal);
-        Assert.Contains("KvCache = KvCacheParams { TypeK = kivi4, TypeV = q8_0, Group = 64, Residual = 256, Sinks = 8 }", text, StringComparison.Ordinal);
+        Assert.Contains("KvCache = KvCacheParams { TypeK = kivi4, TypeV = q8_0, Group = 64, Residual = 256, Sinks = 8, Edition = 2, RefinedEighths = 4, ResidualType = f16 }", text, StringComparison.Ordinal);
     }
 
     [Fact]
