@@ -8,12 +8,35 @@
 
 #include <memory>
 
+#include "kv/scalar_codec.h"
 #include "kv_helpers.h"
 
 namespace lk::test {
 
-// Expected output of one query head of one query token.
-inline std::vector<double> expected_output(const std::vector<std::vector<float>>& k,
+// What score correction subtracts from the score of a token: 1/24 of the sum of (q_c s_c scale)^2, s_c the quantization
+// step of channel c in the token's group. 0 for tokens in full precision.
+inline double score_correction(const kv::SideView& keys, int token, const float* q, double scale) {
+    const kv::PageFormat& f = keys.spec->format;
+    if (!f.recipe.score_correction || token < keys.n_sinks || token >= keys.n_paged) {
+        return 0;
+    }
+    size_t page = 0;
+    for (; token >= keys.pages[page].count; ++page) {
+        token -= keys.pages[page].count;
+    }
+    const kv::PageRef& ref = keys.pages[page];
+    std::vector<float> turned(q, q + f.head_size);
+    kv::rotate_heads(rotation(f.head_size), ref.frame, turned.data(), 1, f.head_size);
+    const uint8_t* const scales = keys.page(page) + f.scales_offset + (ref.first + token) / f.group * f.head_size;
+    double sum = 0;
+    for (int c = 0; c < f.head_size; ++c) {
+        sum += std::pow(turned[c] * scale * kv::byte_scale_decode(scales[c], keys.table->exponent), 2);
+    }
+    return sum / 24;
+}
+
+// Expected output of one query head of one query token. keys: the view that the rows k were read from.
+inline std::vector<double> expected_output(const kv::SideView& keys, const std::vector<std::vector<float>>& k,
                                            const std::vector<std::vector<float>>& v, const float* q, int position,
                                            double scale, int window) {
     const size_t d = k[0].size();
@@ -25,7 +48,7 @@ inline std::vector<double> expected_output(const std::vector<std::vector<float>>
         for (size_t c = 0; c < d; ++c) {
             dot += static_cast<double>(q[c]) * k[t][c];
         }
-        p.push_back(dot * scale);
+        p.push_back(dot * scale - score_correction(keys, t, q, scale));
         top = std::max(top, p.back());
     }
     double sum = 0;
@@ -52,6 +75,10 @@ public:
           side_(side),
           head_(head),
           grown_(std::make_unique<kv::Cache>(one_sequence(cache.config()))) {
+        if (call_.spec->ring_in_blocks()) {
+            blocks_ = cache.staged_blocks(side) + (static_cast<size_t>(head) * cache.config().n_ubatch + segment.row) *
+                                                      call_.spec->ring_row_bytes();
+        }
         kv::Sequence copy = cache.sequence(segment.seq);
         grown_->swap(0, copy);
         const int length = call_.length() + (visibility_ == kv::Visibility::call ? segment.n_rows : 0);
@@ -77,6 +104,11 @@ public:
         return rows_;
     }
 
+    // The pages that the last query of next() sees.
+    kv::SideView pages() const {
+        return visibility_ == kv::Visibility::call ? call_ : grown_->sequence(0).side(side_).view(0, head_);
+    }
+
 private:
     static kv::CacheConfig one_sequence(kv::CacheConfig config) {
         config.n_seq_max = 1;
@@ -98,6 +130,11 @@ private:
         const size_t width = grown_->config().n_ubatch * d;
         grown_->reserve({&one, 1});
         std::copy_n(call_.staged + row * d, d, grown_->staged(side_) + head_ * width);
+        if (blocks_ != nullptr) {
+            const size_t bytes = call_.spec->ring_row_bytes();
+            std::copy_n(blocks_ + row * bytes, bytes,
+                        grown_->staged_blocks(side_) + head_ * grown_->config().n_ubatch * bytes);
+        }
         ThreadPool pool(1);
         cpu::Append().stage_pages(*grown_, {&one, 1}, grown_->layers(), pool);
         cpu::commit(*grown_, {&one, 1}, pool);
@@ -113,6 +150,7 @@ private:
     kv::Visibility visibility_;
     kv::Side side_;
     int head_;
+    const uint8_t* blocks_ = nullptr;  // [row, row_bytes], the staged rows of a q8_0 ring
     std::unique_ptr<kv::Cache> grown_;
     std::vector<std::vector<float>> rows_;
     int n_paged_ = 0;
@@ -147,8 +185,8 @@ inline Expected expected_attention(const kv::Cache& cache, std::span<const kv::S
                 }
                 for (int j = 0; j < group; ++j) {
                     const size_t at = static_cast<size_t>(s.row + i) * n_head + head * group + j;
-                    const auto out =
-                        expected_output(k_rows, v_rows, q.data() + at * d, cache.length(s.seq) + i, scale, window);
+                    const auto out = expected_output(k.pages(), k_rows, v_rows, q.data() + at * d,
+                                                     cache.length(s.seq) + i, scale, window);
                     std::copy(out.begin(), out.end(), expected.out.begin() + at * d);
                     expected.rms[at] = std::sqrt(square);
                 }

@@ -221,6 +221,27 @@ TEST(AttentionInvariance, CutsThreadsAndOtherSequences) {
     }
 }
 
+// Rings in q8_0, score correction, groups of 64, and a residual that is not a multiple of the group.
+TEST(AttentionInvariance, SecondEdition) {
+    for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
+        const Shape shape{.type_k = type, .type_v = type, .lengths = {0, 128}, .n_seq = 3, .edition = 2};
+        expect_invariant({.shape = shape}, type == LK_CACHE_KIVI2);
+        expect_invariant(
+            {.shape = {
+                 .type_k = type, .type_v = type, .lengths = {64, 100}, .head_size = 80, .n_seq = 3, .edition = 2}});
+        Shape short_ring = shape;
+        short_ring.lengths = {32, 50};
+        expect_invariant(
+            {.shape = short_ring,
+             .operations = {
+                 {70, 69, 0, 0, false}, {250, 0, 1, 3, true}, {251, 0, 128, 130, false}, {500, 301, 0, 0, false}}});
+        expect_invariant(
+            {.shape = short_ring,
+             .operations = {
+                 {300, 0, 10, 47, false}, {420, 0, 0, 0, true}, {500, 130, 0, 0, false}, {540, 0, 2, 104, true}}});
+    }
+}
+
 TEST(AttentionInvariance, GroupsHeadsAndSinks) {
     for (const Types& types : kTypes) {
         expect_invariant({.shape = {.type_k = types.k,
@@ -312,7 +333,7 @@ TEST(Visibility, FollowsPositionAlone) {
 TEST(Visibility, OfThePaperIsItsCall) {
     const Shape shape{.type_k = LK_CACHE_KIVI2_PAPER, .type_v = LK_CACHE_KIVI2_PAPER, .n_seq = 1};
     kv::Cache cache(shape.config());
-    const Tokens tokens(shape, kTokens, 9);
+    const Tokens tokens(shape, 700, 9);
     test::append(cache, 0, tokens, 0, 300);
     const Segment segment{0, 0, 400};
     test::stage_call(cache, {&segment, 1}, tokens, 300, 700);

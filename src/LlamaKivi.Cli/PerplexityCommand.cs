@@ -20,7 +20,7 @@ internal static class PerplexityCommand
         var chunk = NumberOptions.Whole("--chunk", null, $"Tokens decoded at once, at most the residual and {PerplexityEvaluator.MaxChunkSize} (the default)", 1, int.MaxValue);
         var limit = NumberOptions.Whole("--max-tokens", null, "Use only the first N tokens", 1, int.MaxValue);
         var command = new Command("perplexity", "Measure the perplexity of a text by KV cache type");
-        CommonOptions.Add(command, common.Model, file, context, types, chunk, limit, common.Threads, common.GpuLayers, common.Group, common.Residual, common.Sinks, common.Json);
+        CommonOptions.Add(command, [common.Model, file, context, types, chunk, limit, common.Threads, common.GpuLayers, .. common.CacheSettings, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = Caches(common, parsed, parsed.GetValue(types)!);

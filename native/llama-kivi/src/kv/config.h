@@ -10,6 +10,12 @@
 
 namespace lk::kv {
 
+// The edition of kivi2 and kivi4 that parameters without one get.
+inline constexpr int kDefaultEdition = kFirstEdition;
+
+// The recipe of a type with the settings of the parameters.
+Recipe make_recipe(const lk_cache_params& params, lk_cache_type type);
+
 struct CacheConfig {
     int n_layer = 0;
     int first_layer = 0;  // the model's layer that is layer 0 of this cache
@@ -56,13 +62,17 @@ struct SideSpec {
 
     size_t head_count() const { return static_cast<size_t>(n_layer) * n_head_kv; }
     size_t block_bytes() const { return head_count() * format.page_bytes; }
-    size_t ring_elements() const { return head_count() * ageing.trigger * format.head_size; }
+    RowType ring() const { return format.recipe.ring; }
+    bool ring_in_blocks() const { return ring() == RowType::q8_0; }
+    size_t ring_row_bytes() const { return row_bytes(ring(), format.head_size); }
+    size_t ring_bytes() const { return head_count() * ageing.trigger * ring_row_bytes(); }
     size_t sink_elements() const { return head_count() * sinks * format.head_size; }
-    // Bytes of a head table in device memory and in saved states: int32 exponent, then half mu[D] (kivi2 values) or
-    // uint16 refined[D/4] (kivi2 keys).
+    // Bytes of a head table in device memory and in saved states: int32 exponent, then uint16 refined[rows - D] and
+    // half centre[D] of keys, or half mu[D] of values, where the format has them.
     size_t table_bytes() const {
-        return sizeof(int32_t) + (format.scale_kind == ScaleKind::byte_token ? format.head_size * sizeof(half_t)
-                                                                             : (format.rows - format.head_size) * 2);
+        const size_t mu = format.scale_kind == ScaleKind::byte_token ? format.head_size : 0;
+        const size_t centre = format.recipe.key_centre ? format.head_size : 0;
+        return sizeof(int32_t) + (format.rows - format.head_size + mu + centre) * sizeof(half_t);
     }
 };
 

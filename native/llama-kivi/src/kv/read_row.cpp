@@ -15,7 +15,13 @@ namespace lk::kv {
 void read_row(const SideView& view, int token, int paged, const Rotation& rotation, float* out) {
     const int d = view.spec->format.head_size;
     if (token < view.sinks_for(paged) || token >= paged) {
-        const half_t* row = view.exact_row(token);
+        half_t decoded[kMaxHeadSize];
+        const half_t* row = decoded;
+        if (view.in_ring_blocks(token)) {
+            decode_q8_row(view.ring_block_row(token), d, decoded);
+        } else {
+            row = view.exact_row(token);
+        }
         std::transform(row, row + d, out, half_to_float);
         return;
     }

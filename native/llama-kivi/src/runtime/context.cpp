@@ -29,6 +29,14 @@ namespace lk {
 
 namespace {
 
+kv::CacheConfig checked_config(const Model& model, const lk_context_params& params) {
+    kv::CacheConfig config = make_cache_config(model.config, params);
+    if (model.placement.uses_device()) {
+        check_device_cache(config);
+    }
+    return config;
+}
+
 // Layer ranges and memories of the cache's parts.
 std::vector<kv::CachePlace> cache_places(const Model& model) {
     std::vector<kv::CachePlace> places;
@@ -54,7 +62,7 @@ std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int
 
 Context::Context(std::shared_ptr<const Model> model, const lk_context_params& params)
     : model_((model->check_complete(), std::move(model))),
-      cache_(make_cache_config(model_->config, params), cache_places(*model_)),
+      cache_(checked_config(*model_, params), cache_places(*model_)),
       parts_(make_parts(*model_, cache_, static_cast<int>(params.n_threads))),
       embeddings_(params.embeddings != 0),
       output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab) {}

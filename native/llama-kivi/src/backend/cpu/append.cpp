@@ -34,24 +34,40 @@ public:
     HeadRows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged)
         : d_(spec.format.head_size),
           trigger_(spec.ageing.trigger),
-          ring_(plan.ring + head * trigger_ * d_),
+          row_bytes_(spec.ring_row_bytes()),
+          in_blocks_(spec.ring_in_blocks()),
+          ring_((in_blocks_ ? plan.ring_blocks : reinterpret_cast<uint8_t*>(plan.ring)) + head * trigger_ * row_bytes_),
           start_(plan.ring_start),
           n_ring_(plan.n_ring),
           staged_(staged) {}
 
-    const half_t* row(int i) const { return i < n_ring_ ? ring_row(i) : staged_ + (i - n_ring_) * d_; }
+    // A row in halves; decoded into scratch[D] if it is in a q8_0 ring.
+    const half_t* row(int i, half_t* scratch) const {
+        if (i >= n_ring_) {
+            return staged_ + (i - n_ring_) * d_;
+        }
+        if (in_blocks_) {
+            kv::decode_q8_row(ring_row(i), static_cast<int>(d_), scratch);
+            return scratch;
+        }
+        return reinterpret_cast<const half_t*>(ring_row(i));
+    }
     // Address of row i in the ring, for present and future ring rows.
-    half_t* ring_row(int i) const { return ring_ + static_cast<size_t>((start_ + i) % trigger_) * d_; }
+    uint8_t* ring_row(int i) const { return ring_ + static_cast<size_t>((start_ + i) % trigger_) * row_bytes_; }
     void to_floats(int begin, int end, float* out) const {
+        half_t scratch[kv::kMaxHeadSize];
         for (int i = begin; i < end; ++i, out += d_) {
-            std::transform(row(i), row(i) + d_, out, half_to_float);
+            const half_t* const halves = row(i, scratch);
+            std::transform(halves, halves + d_, out, half_to_float);
         }
     }
 
 private:
     size_t d_;
     int trigger_;
-    half_t* ring_;  // [trigger, D]
+    size_t row_bytes_;
+    bool in_blocks_;
+    uint8_t* ring_;  // [trigger, row_bytes]
     int start_;
     int n_ring_;
     const half_t* staged_;
@@ -97,8 +113,9 @@ void stage_run(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head
         const int token = run.first + i;
         const int row = first_row + i;
         if (!f.quantized()) {
+            half_t decoded[kv::kMaxHeadSize];
             for (int j = 0; j < n; ++j) {
-                std::memcpy(page + (token + j) * f.row_bytes(), rows.row(row + j), f.row_bytes());
+                std::memcpy(page + (token + j) * f.row_bytes(), rows.row(row + j, decoded), f.row_bytes());
             }
             continue;
         }
@@ -108,17 +125,28 @@ void stage_run(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head
     }
 }
 
-// Copies one head's rows into its sinks and its ring.
-void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged) noexcept {
+// Copies one head's rows into its sinks and its ring. staged_blocks: the staged rows of a q8_0 ring, [row, row_bytes].
+void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
+                 const uint8_t* staged_blocks) noexcept {
     const size_t d = spec.format.head_size;
     const HeadRows rows(spec, plan, head, staged);
     half_t* const sinks = plan.sinks + head * spec.sinks * d;
+    if (spec.ring_in_blocks()) {
+        for (int i = plan.n_ring; i < std::min(plan.n_ring + plan.n_rows, plan.sink_limit - plan.first_token); ++i) {
+            std::copy_n(staged + (i - plan.n_ring) * d, d, sinks + (plan.first_token + i) * d);
+        }
+        const size_t row_bytes = spec.ring_row_bytes();
+        for (int i = plan.first_kept(); i < plan.n_ring + plan.n_rows; ++i) {
+            std::copy_n(staged_blocks + (i - plan.n_ring) * row_bytes, row_bytes, rows.ring_row(i));
+        }
+        return;
+    }
     // Sinks first: a new ring row may overwrite the ring row of a sink.
     for (int i = 0; i < plan.new_sinks(); ++i) {
-        std::copy_n(rows.row(i), d, sinks + (plan.first_token + i) * d);
+        std::copy_n(rows.row(i, nullptr), d, sinks + (plan.first_token + i) * d);
     }
     for (int i = plan.first_kept(); i < plan.n_ring + plan.n_rows; ++i) {
-        std::copy_n(rows.row(i), d, rows.ring_row(i));
+        std::copy_n(rows.row(i, nullptr), d, reinterpret_cast<half_t*>(rows.ring_row(i)));
     }
 }
 
@@ -136,6 +164,13 @@ const half_t* staged_rows(kv::Cache& cache, kv::Side side, const kv::Segment& se
     return cache.staged(side) + (static_cast<size_t>(head) * c.n_ubatch + segment.row) * c.head_size;
 }
 
+// Null unless the side has a q8_0 ring.
+const uint8_t* staged_blocks(kv::Cache& cache, kv::Side side, const kv::Segment& segment, int head) {
+    const uint8_t* const blocks = cache.staged_blocks(side);
+    const size_t row = static_cast<size_t>(head) * cache.config().n_ubatch + segment.row;
+    return blocks == nullptr ? nullptr : blocks + row * cache.spec(side).ring_row_bytes();
+}
+
 }  // namespace
 
 void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* rows, ToHalf to_half) {
@@ -143,8 +178,11 @@ void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* 
     const kv::CacheConfig& config = cache.config();
     const size_t d = config.head_size;
     const kv::PageFormat& f = cache.spec(side).format;
+    const size_t row_bytes = cache.spec(side).ring_row_bytes();
+    uint8_t* const all_blocks = cache.staged_blocks(side);
     for (int h = 0; h < config.n_head_kv; ++h) {
-        half_t* out = cache.staged(side) + (static_cast<size_t>(layer) * config.n_head_kv + h) * config.n_ubatch * d;
+        const size_t first = (static_cast<size_t>(layer) * config.n_head_kv + h) * config.n_ubatch;
+        half_t* out = cache.staged(side) + first * d;
         for (int i = 0; i < n_rows; ++i, out += d) {
             const float* const row = rows + (static_cast<size_t>(i) * config.n_head_kv + h) * d;
             to_half(row, static_cast<int64_t>(d), out);
@@ -154,6 +192,13 @@ void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* 
             }
             if (broken || (f.blocks() && !round_to_blocks(f, out, to_half))) {
                 kv::fail_staged(side, config.first_layer + layer, std::all_of(row, row + d, is_finite));
+            }
+            if (all_blocks != nullptr) {
+                uint8_t* const blocks = all_blocks + (first + i) * row_bytes;
+                kv::encode_q8_row(row, static_cast<int>(d), blocks);
+                if (!cache.is_sink_row(side, i)) {
+                    kv::decode_q8_row(blocks, static_cast<int>(d), out);
+                }
             }
         }
     }
@@ -223,8 +268,10 @@ void commit(kv::Cache& cache, std::span<const kv::Segment> segments, ThreadPool&
             continue;
         }
         pool.parallel_for(cache.config().n_layer * cache.config().n_head_kv, [&](int head, int) noexcept {
-            commit_rows(k, plan.k, head, staged_rows(cache, kv::Side::keys, segment, head));
-            commit_rows(v, plan.v, head, staged_rows(cache, kv::Side::values, segment, head));
+            commit_rows(k, plan.k, head, staged_rows(cache, kv::Side::keys, segment, head),
+                        staged_blocks(cache, kv::Side::keys, segment, head));
+            commit_rows(v, plan.v, head, staged_rows(cache, kv::Side::values, segment, head),
+                        staged_blocks(cache, kv::Side::values, segment, head));
         });
     }
     cache.finish_append(segments);

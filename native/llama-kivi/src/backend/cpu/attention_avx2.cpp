@@ -288,4 +288,13 @@ void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
     }
 }
 
+float square_sum(const float* a, const float* b, int n) {
+    WideFloat sum = set_floats<WideFloat>(0.0f);
+    for (int i = 0; i < n; i += kLanes) {
+        const WideFloat x = multiply(load_floats<WideFloat>(a + i), load_floats<WideFloat>(b + i));
+        sum = multiply_add(x, x, sum);
+    }
+    return sum_lanes(sum);
+}
+
 }  // namespace lk::cpu::LK_SIMD

@@ -16,6 +16,9 @@ using kv::SideView;
 
 constexpr int kKeyTokens = 32;  // maximum tokens of a tile of keys
 constexpr int kNoFrame = std::numeric_limits<int>::min();
+// A key element has rounding noise of variance step^2 / 12. Noise of variance x in a score multiplies its softmax
+// weight by exp(x / 2) on average, so half the variance, sum of (q step)^2 / 24, is subtracted.
+constexpr float kScoreCorrection = 24.0f;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 static_assert(kKeyTokens <= kValueTokens);  // tiles of keys and blocks of values share codes_ and part_
@@ -43,12 +46,32 @@ void for_each_run(const SideView& view, int begin, int end, Visit visit) {
     }
 }
 
-// Splits tokens [begin, end) into contiguous exact rows. Calls visit(rows, n, at); `at` counts from begin.
+// Dequantizes n <= kDecodedRows contiguous rows of a q8_0 ring into rows[n, D].
+void decode_ring(const Kernels& kernels, const SideView& view, int token, int n, half_t* rows) {
+    const int d = view.spec->format.head_size;
+    const uint8_t* const blocks = view.ring_block_row(token);
+    if (d % kBlock == 0) {
+        kernels.half_blocks(WeightType::Q8_0, blocks, n * d, rows);
+        return;
+    }
+    for (int i = 0; i < n; ++i) {  // the last block of each row is short
+        kv::decode_q8_row(blocks + i * view.spec->ring_row_bytes(), d, rows + i * d);
+    }
+}
+
+// Splits tokens [begin, end) into contiguous exact rows. Calls visit(rows, n, at); `at` counts from begin. decoded:
+// scratch for rows of a q8_0 ring, [kDecodedRows, D].
 template <class Visit>
-void for_each_exact(const SideView& view, int begin, int end, Visit visit) {
+void for_each_exact(const Kernels& kernels, const SideView& view, int begin, int end, half_t* decoded, Visit visit) {
     for (int t = begin; t < end;) {
-        const int n = view.exact_run(t, end);
-        visit(view.exact_row(t), n, t - begin);
+        int n = view.exact_run(t, end);
+        if (view.in_ring_blocks(t)) {
+            n = std::min(n, kDecodedRows);
+            decode_ring(kernels, view, t, n, decoded);
+            visit(decoded, n, t - begin);
+        } else {
+            visit(view.exact_row(t), n, t - begin);
+        }
         t += n;
     }
 }
@@ -102,6 +125,7 @@ void Tile::enter_frame(const AttentionArgs& args, const SideView& keys, int new_
     }
     std::fill_n(row_scale_, width, 0.0f);
     std::fill_n(row_zero_, width, 0.0f);
+    std::fill_n(row_step_, width, 0.0f);
 }
 
 // Computes row_scale[code row] and row_zero of a token group: k = row_scale * code + row_zero.
@@ -125,11 +149,14 @@ void Tile::decode_key_scales(const Kernels& kernels, const SideView& keys, const
     for (int c = 0; c < d; ++c) {
         row_zero_[c] = row_scale_[c] * static_cast<float>(zeros[c]) * 0.25f;
     }
+    std::copy_n(row_scale_, d, row_step_);
     // A refined channel has 4 bits: the high two in its plain row, the low two in a row after the plain rows.
     for (size_t i = 0; i < table.refined.size(); ++i) {
         const int c = table.refined[i];
         row_scale_[d + i] = row_scale_[c];
         row_scale_[c] *= 4.0f;
+        row_step_[d + i] = row_step_[c];
+        row_step_[c] = 0;
     }
 }
 
@@ -147,6 +174,9 @@ void Tile::score_codes(const Kernels& kernels, const SideView& keys, const uint8
             folded_group = token / f.group;
             decode_key_scales(kernels, keys, page, folded_group);
             kernels.fold(q_rows_, width, n_rows_, row_scale_, row_zero_, middle, width, folded_, step_, bias_);
+            for (int r = 0; r < n_rows_ && f.recipe.score_correction; ++r) {
+                bias_[r] -= kernels.square_sum(q_rows_ + r * width, row_step_, width) / kScoreCorrection;
+            }
         }
         kernels.unpack_codes(page + static_cast<size_t>(tile) * n_quads * f.quad_bytes(), n_quads, f.quad_bytes(),
                              f.bits, codes_, 4 * tile_tokens, 32);
@@ -196,7 +226,7 @@ void Tile::score(const Kernels& kernels, const AttentionArgs& args, const SideVi
                      }
                  });
     const auto score_exact = [&](int from, int to) {
-        for_each_exact(keys, from, to, [&](const half_t* rows, int n, int at) {
+        for_each_exact(kernels, keys, from, to, block_rows_, [&](const half_t* rows, int n, int at) {
             kernels.score_exact(rows, n, d, q_, n_rows_, scores_ + from - begin + at, kChunkTokens);
         });
     };
@@ -348,7 +378,7 @@ void Tile::accumulate(const Kernels& kernels, const SideView& values, int paged,
     const kv::PageFormat& f = values.spec->format;
     const int d = f.head_size;
     const auto add_exact = [&](int from, int to) {
-        for_each_exact(values, from, to, [&](const half_t* rows, int n, int at) {
+        for_each_exact(kernels, values, from, to, block_rows_, [&](const half_t* rows, int n, int at) {
             kernels.accumulate_exact(rows, n, d, scores_ + from - begin + at, kChunkTokens, n_rows_, chunk_.exact);
         });
     };

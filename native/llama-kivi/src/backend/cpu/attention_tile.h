@@ -20,7 +20,8 @@ constexpr int kChunkTokens = 256;
 // Tokens whose value weights share an int8 step. Blocks start at multiples of this position.
 constexpr int kValueTokens = 32;
 static_assert(kChunkTokens % kValueTokens == 0);
-constexpr int kMaxCodeRows = kv::kMaxHeadSize + kv::kMaxHeadSize / 4 + 15;  // padded
+constexpr int kMaxCodeRows = 2 * kv::kMaxHeadSize;  // every channel refined
+constexpr int kDecodedRows = 32;                    // rows of blocks dequantized at a time
 
 // What a tile reads: one layer and KV head of a sequence, with the numbers of tokens in pages.
 struct TileView {
@@ -95,6 +96,7 @@ private:
     float q_rows_[kMaxTileRows * kMaxCodeRows];        // [row, code rows padded]: q_framed at each code row's channel
     float row_scale_[kMaxCodeRows];                    // of one token group
     float row_zero_[kMaxCodeRows];
+    float row_step_[kMaxCodeRows];                // quantization step of a channel, in its last code row; otherwise 0
     int8_t folded_[kMaxTileRows * kMaxCodeRows];  // int8 weights of codes, [row, code rows padded] or [row, tokens]
     float step_[kMaxTileRows];
     float bias_[kMaxTileRows];
@@ -102,7 +104,7 @@ private:
     uint8_t codes_[kMaxCodeRows * kValueTokens];  // a tile of keys or a block of values, one byte per code
     float value_scale_[kv::kMaxHeadSize / 16 * kValueTokens];  // [channel group, token]
     float value_zero_[kv::kMaxHeadSize / 16 * kValueTokens];
-    half_t block_rows_[32 * kv::kMaxHeadSize];  // 32 rows of blocks, dequantized
+    half_t block_rows_[kDecodedRows * kv::kMaxHeadSize];  // rows of blocks, dequantized
 };
 
 }  // namespace lk::cpu
