@@ -11,17 +11,22 @@ namespace lk::test {
 namespace {
 
 constexpr int kTokens = 700;
-constexpr lk_cache_type kTypes[] = {LK_CACHE_F16, LK_CACHE_Q8_0, LK_CACHE_Q4_0, LK_CACHE_KIVI4, LK_CACHE_KIVI2};
+struct CacheOf {
+    lk_cache_type type;
+    uint32_t edition;  // 0: the type has one recipe
+};
+constexpr CacheOf kCaches[] = {{LK_CACHE_F16, 0},   {LK_CACHE_Q8_0, 0},  {LK_CACHE_Q4_0, 0}, {LK_CACHE_KIVI4, 1},
+                               {LK_CACHE_KIVI2, 1}, {LK_CACHE_KIVI4, 2}, {LK_CACHE_KIVI2, 2}};
 
-// Kernel tables whose matmuls of F32 weights sum in one order for any number of rows.
-constexpr const char* kTables[] = {"portable"};
+// Kernel tables; those that the processor lacks are left out.
+constexpr const char* kTables[] = {"portable", "avx2", "vnni", "neon", "dotprod"};
 
-lk_context_params params_of(lk_cache_type type, uint32_t n_threads, uint32_t n_ubatch = 512) {
-    lk_context_params params = small_params(type);
+lk_context_params params_of(CacheOf cache, uint32_t n_threads, uint32_t n_ubatch = 512) {
+    lk_context_params params = small_params(cache.type);
     params.n_threads = n_threads;
     params.n_ubatch = n_ubatch;
     params.n_ctx = 3000;
-    params.cache = {type, type, 32, 128, -1};
+    params.cache = {cache.type, cache.type, 0, 128, -1, cache.edition, 0, LK_ROWS_OWN};
     return params;
 }
 
@@ -63,7 +68,7 @@ int first_difference(const Logits& a, const Logits& b) {
     return a == b ? -1 : static_cast<int>(at) / TinyModel::kVocab;
 }
 
-class ContextInvariance : public testing::TestWithParam<lk_cache_type> {
+class ContextInvariance : public testing::TestWithParam<CacheOf> {
 protected:
     // Runs body() with every table.
     template <class Body>
@@ -125,8 +130,10 @@ TEST_P(ContextInvariance, ForksAndSavedStates) {
     });
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, ContextInvariance, testing::ValuesIn(kTypes),
-                         [](const auto& info) { return std::string(lk_cache_type_name(info.param)); });
+INSTANTIATE_TEST_SUITE_P(Types, ContextInvariance, testing::ValuesIn(kCaches), [](const auto& info) {
+    return std::string(lk_cache_type_name(info.param.type)) +
+           (info.param.edition == 0 ? "" : std::to_string(info.param.edition));
+});
 
 }  // namespace
 
