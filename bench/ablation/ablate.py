@@ -5,7 +5,8 @@
 
 Reads a GGUF model (llama or falcon, without RoPE scaling) and scores the second half of each window of text. Every
 query sees the cache of a token-by-token run: keys and values are exact in the residual ring and quantized after it.
-Prints, relative to an f16 cache: perplexity, KL divergence, and the fraction of equal most probable tokens.
+Prints, relative to an f16 cache: perplexity, KL divergence (mean, 99th and 99.9th percentile, maximum), and the
+fraction of equal most probable tokens, beside each recipe's bits per element.
 """
 
 import argparse
@@ -113,20 +114,38 @@ def byte_near(x):
     return torch.ldexp(torch.round(m * 32) / 32, e)
 
 
-def codes(x, least, most, bits, byte):
-    """Quantizes and dequantizes x as least + code * scale, given the groups' minima and maxima; byte or half scales."""
+def steps(least, most, bits, byte):
+    """Distance between two codes of a group; byte: "up" or "near" (a byte, rounded so), or None (a half)."""
     top = 2.0 ** bits - 1
-    if byte:
-        s = byte_up(torch.maximum((most - least) / (top - 0.125), least.abs() * 4 / 126).clamp(min=1e-12))
+    if byte is None:
+        return half((most - least) / top)
+    s = torch.maximum((most - least) / (top - 0.125), least.abs() * 4 / 126).clamp(min=1e-12)
+    return byte_up(s) if byte == "up" else byte_near(s)
+
+
+def codes(x, least, most, bits, byte):
+    """Quantizes and dequantizes x as least + code * step, given the groups' minima and maxima."""
+    top = 2.0 ** bits - 1
+    s = steps(least, most, bits, byte)
+    if byte is not None:
         zero = torch.floor(4 * least / s).clamp(-128, 127) / 4
         return s * (torch.round(x / s - zero).clamp(min=torch.zeros_like(top * s), max=top * torch.ones_like(s)) + zero)
     least = half(least)
-    s = half((most - least) / top)
     code = torch.where(s > 0, (x - least) / torch.where(s > 0, s, 1.0), 0.0)
     return torch.minimum(torch.round(code).clamp(min=0), top * torch.ones_like(code)) * s + least
 
 
+def q8_0(x):
+    """Rounds rows to blocks of 32 channels with a half scale; the last block may be shorter."""
+    out = []
+    for block in x.split(32, -1):
+        s = block.abs().amax(-1, keepdim=True) / 127
+        out.append(torch.where(s > 0, torch.round(block / torch.where(s > 0, s, 1.0)), 0.0) * half(s))
+    return torch.cat(out, -1)
+
+
 def quantize_keys(k, how):
+    """Keys as read back, and the groups' steps [groups, heads, D]."""
     t, heads, d = k.shape
     whole = t // how.group * how.group
     x = k[:whole].view(-1, how.group, heads, d)
@@ -135,13 +154,14 @@ def quantize_keys(k, how):
         least[0], most[0] = x[0, how.sinks:].amin(0), x[0, how.sinks:].amax(0)
     bits = torch.full((heads, d), float(how.k_bits), device=k.device)
     if how.refined:
+        n = d * how.refined // 8 // 4 * 4
         first = (R + how.group) // how.group  # groups of the first flush
         mean = (most - least)[:first].mean(0)
-        bits.scatter_(1, mean.topk(d // 4, dim=1).indices, 4.0)
+        bits.scatter_(1, mean.topk(n, dim=1).indices, 4.0)
     y = codes(x, least[:, None], most[:, None], bits[None, None], how.byte).reshape(whole, heads, d)
     out = k.clone()
     out[how.sinks:whole] = y[how.sinks:]
-    return out
+    return out, steps(least, most, bits[None], how.byte)
 
 
 def hadamard(d, device):
@@ -156,7 +176,7 @@ def quantize_values(v, how):
     if how.values == "minmax":
         x = v.view(t, heads, -1, how.group)
         bits = torch.full((1,), float(how.v_bits), device=v.device)
-        y = codes(x, x.amin(-1, keepdim=True), x.amax(-1, keepdim=True), bits, how.byte).view(t, heads, d)
+        y = codes(x, x.amin(-1, keepdim=True), x.amax(-1, keepdim=True), bits, how.byte and "up").view(t, heads, d)
     else:
         first = v[how.sinks:R + how.group]
         mu = half(first.median(0).values)
@@ -167,7 +187,8 @@ def quantize_values(v, how):
         step = 0.9957 * (w ** 2).mean(-1, keepdim=True).sqrt().clamp(min=1e-12)
         level = torch.floor(w / step).clamp(-2, 1) + 0.5
         wl = (w * level).sum(-1, keepdim=True)
-        s = (w ** 2).sum(-1, keepdim=True) / wl if "unbiased" in how.values else wl / (level ** 2).sum(-1, keepdim=True)
+        unbiased, least_squares = (w ** 2).sum(-1, keepdim=True) / wl, wl / (level ** 2).sum(-1, keepdim=True)
+        s = unbiased if "unbiased" in how.values else (unbiased + least_squares) / 2 if "halfway" in how.values else least_squares
         y = mu + (byte_near(s) * level) @ h
     out = y.clone()
     out[:how.sinks] = v[:how.sinks]
@@ -175,10 +196,23 @@ def quantize_values(v, how):
 
 
 class Recipe:
-    def __init__(self, name, k_bits=2, v_bits=2, group=G, sinks=SINKS, window=True, byte=True, refined=True,
-                 values="centred rotated unbiased"):
+    """refined: eighths of the key channels with two more bits; ring: type of exact rows other than sinks, which codes are made from, too."""
+
+    def __init__(self, name, k_bits=2, v_bits=2, group=G, sinks=SINKS, window=True, byte="up", refined=2,
+                 values="centred rotated unbiased", correction=False, ring="f16"):
         self.name, self.k_bits, self.v_bits, self.group, self.sinks = name, k_bits, v_bits, group, sinks
         self.window, self.byte, self.refined, self.values = window, byte, refined, values
+        self.correction, self.ring = correction, ring
+
+    def bits(self, d):
+        """Bits per element of quantized tokens, mean of keys and values."""
+        scales = (16 if self.byte else 32) / self.group
+        keys = self.k_bits + 2 * (d * self.refined // 8 // 4 * 4) / d + scales
+        return (keys + self.v_bits + (scales if self.values == "minmax" else 8 / d)) / 2
+
+    def stored(self, x):
+        """Rows as the ring holds them."""
+        return torch.cat([x[:self.sinks], q8_0(x[self.sinks:])]) if self.ring == "q8_0" else x
 
     def flushed(self, t):
         """Number of quantized tokens, keys and values, among the oldest t when query t reads the cache."""
@@ -188,26 +222,42 @@ class Recipe:
         return t // R * R, (t - R).clamp(min=0)
 
     def quantize(self, k, v):
-        return quantize_keys(k, self), quantize_values(v, self)
+        return *quantize_keys(k, self), quantize_values(v, self)
 
 
-PAPER = dict(sinks=0, window=False, byte=False, refined=False, values="minmax")
+PAPER = dict(sinks=0, window=False, byte=None, refined=0, values="minmax")
+HALFWAY = "centred rotated halfway"
+SECOND = dict(group=64, refined=3, values=HALFWAY, correction=True, byte="near", ring="q8_0")
 RECIPES = [
     Recipe("kivi4-paper", 4, 4, **PAPER),
-    Recipe("kivi4", 4, 4, refined=False, values="minmax"),
+    Recipe("kivi4", 4, 4, refined=0, values="minmax"),
     Recipe("kivi2-paper", **PAPER),
     Recipe("  + sinks", **{**PAPER, "sinks": SINKS}),
     Recipe("  + window", **{**PAPER, "sinks": SINKS, "window": True}),
-    Recipe("  + byte scales", refined=False, values="minmax"),
+    Recipe("  + byte scales", refined=0, values="minmax"),
     Recipe("  + refined channels", values="minmax"),
     Recipe("  + centred, rotated, unbiased values = kivi2"),
     Recipe("kivi2 without sinks", sinks=0),
     Recipe("kivi2 without the window", window=False),
-    Recipe("kivi2 with half scales for keys", byte=False),
-    Recipe("kivi2 without refined channels", refined=False),
+    Recipe("kivi2 with half scales for keys", byte=None),
+    Recipe("kivi2 without refined channels", refined=0),
     Recipe("kivi2, values not centred", values="rotated unbiased"),
     Recipe("kivi2, values not rotated", values="centred unbiased"),
     Recipe("kivi2, values with least-squares scales", values="centred rotated"),
+    Recipe("kivi2, halfway value scale", values=HALFWAY),
+    Recipe("kivi2, score correction", correction=True),
+    Recipe("kivi2, key scales to the nearest byte", byte="near"),
+    Recipe("kivi2, ring in q8_0", ring="q8_0"),
+    Recipe("groups of 64, 1/4 refined", group=64),
+    Recipe("groups of 64, 3/8 refined", group=64, refined=3),
+    Recipe("  + halfway value scale", group=64, refined=3, values=HALFWAY),
+    Recipe("  + score correction", group=64, refined=3, values=HALFWAY, correction=True),
+    Recipe("  + key scales to the nearest byte", group=64, refined=3, values=HALFWAY, correction=True, byte="near"),
+    Recipe("  + ring in q8_0 = second edition", **SECOND),
+    Recipe("second edition without score correction", **{**SECOND, "correction": False}),
+    Recipe("second edition, unbiased value scale", **{**SECOND, "values": "centred rotated unbiased"}),
+    Recipe("kivi4, groups of 64", 4, 4, 64, refined=0, values="minmax"),
+    Recipe("kivi4, score correction", 4, 4, refined=0, values="minmax", correction=True),
 ]
 
 
@@ -243,16 +293,24 @@ class Model:
     def attend(self, q, k, v, recipe):
         k, v = half(k), half(v)
         t = len(q)
-        kq, vq = recipe.quantize(k, v) if recipe else (k, v)
+        if recipe:
+            k, v = recipe.stored(k), recipe.stored(v)
+        kq, step, vq = recipe.quantize(k, v) if recipe else (k, None, v)
         j = torch.arange(t, device=q.device)
         repeat = self.heads // self.kv_heads
         k, v, kq, vq = (x.repeat_interleave(repeat, 1).transpose(0, 1) for x in (k, v, kq, vq))
+        noise = step.repeat_interleave(repeat, 1).transpose(0, 1) ** 2 / 24 if recipe and recipe.correction else None  # [heads, groups, D]
         out = torch.empty(self.heads, t, self.d, device=q.device)
         for begin in range(0, t, 512):
             rows = torch.arange(begin, min(begin + 512, t), device=q.device)
             query = q[rows].transpose(0, 1) / math.sqrt(self.d)
             keys, values = recipe.flushed(rows) if recipe else (0 * rows, 0 * rows)
-            scores = torch.where(j[None] < keys[:, None], query @ kq.transpose(1, 2), query @ k.transpose(1, 2))
+            quantized = query @ kq.transpose(1, 2)
+            if noise is not None:
+                # Noise of variance s^2 / 12 per channel raises the mean of exp(score) by exp(var / 2).
+                inflation = (query ** 2 @ noise.transpose(1, 2)).repeat_interleave(recipe.group, -1)
+                quantized[..., recipe.sinks:inflation.shape[-1]] -= inflation[..., recipe.sinks:]
+            scores = torch.where(j[None] < keys[:, None], quantized, query @ k.transpose(1, 2))
             p = scores.masked_fill(j[None] > rows[:, None], -math.inf).softmax(-1)
             old = j[None] < values[:, None]
             out[:, rows] = torch.where(old, p, 0.0) @ vq + torch.where(old, 0.0, p) @ v
@@ -299,7 +357,7 @@ def main():
 
     rows = []
     with torch.no_grad():
-        sums = {r.name: [0.0, 0.0, 0] for r in RECIPES}
+        sums = {r: [0.0, [], 0] for r in RECIPES}
         loss_f16, scored = 0.0, 0
         for window in windows:
             target = window[args.context // 2:]
@@ -308,19 +366,23 @@ def main():
             scored += len(target)
             for r in RECIPES:
                 cached = model.logits(window, r).log_softmax(-1)
-                total = sums[r.name]
+                total = sums[r]
                 total[0] -= cached.gather(1, target[:, None]).double().sum().item()
-                total[1] += (plain.exp() * (plain - cached)).sum(-1).double().sum().item()
+                total[1].append((plain.exp() * (plain - cached)).sum(-1).double().cpu())
                 total[2] += (plain.argmax(-1) == cached.argmax(-1)).sum().item()
-        for name, (loss, kl, same) in sums.items():
-            rows.append({"recipe": name, "ppl_ratio": math.exp((loss - loss_f16) / scored), "kl": kl / scored, "same_top": same / scored})
+        for recipe, (loss, parts, same) in sums.items():
+            kl = torch.cat(parts).sort().values
+            rows.append({"recipe": recipe.name, "bits": recipe.bits(model.d), "ppl_ratio": math.exp((loss - loss_f16) / scored), "kl": kl.mean().item(),
+                         "kl_p99": kl[int(0.99 * (scored - 1))].item(), "kl_p999": kl[int(0.999 * (scored - 1))].item(), "kl_max": kl[-1].item(),
+                         "same_top": same / scored})
     if args.json:
-        print(json.dumps({"model": args.model, "scored": scored, "ppl_f16": math.exp(loss_f16 / scored), "rows": rows}, indent=1))
+        print(json.dumps({"model": args.model, "text": args.ids, "context": args.context, "scored": scored, "ppl_f16": math.exp(loss_f16 / scored), "rows": rows}, indent=1))
         return
-    print(f"{args.model.split('/')[-1]}: {scored} tokens scored, f16 perplexity {math.exp(loss_f16 / scored):.3f}\n")
-    print("| recipe | perplexity over f16 | KL | same top |\n|---|---|---|---|")
+    print(f"{args.model.split('/')[-1]}, {args.ids.split('/')[-1]}: {scored} tokens scored in windows of {args.context}, f16 perplexity {math.exp(loss_f16 / scored):.3f}\n")
+    print("| recipe | bits | perplexity over f16 | KL mean | KL 99% | KL 99.9% | KL max | same top |\n|" + "---|" * 8)
     for r in rows:
-        print(f"| {r['recipe']} | {100 * (r['ppl_ratio'] - 1):+.1f}% | {r['kl']:.4f} | {100 * r['same_top']:.1f}% |")
+        print(f"| {r['recipe']} | {r['bits']:.2f} | {100 * (r['ppl_ratio'] - 1):+.1f}% | {r['kl']:.4f} | {r['kl_p99']:.3f} | {r['kl_p999']:.3f} | {r['kl_max']:.2f} | "
+              f"{100 * r['same_top']:.1f}% |")
 
 
 if __name__ == "__main__":
