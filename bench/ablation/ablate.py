@@ -4,7 +4,7 @@
     python3 ablate.py MODEL ids.txt [--context 4096] [--windows 2] [--device cuda]
 
 Reads a GGUF model (llama or falcon, without RoPE scaling) and scores the second half of each window of text. Every
-query sees the cache of a token-by-token run: keys and values are exact in the residual ring and quantized after it.
+query sees the cache of a token-by-token run: keys and values are as in the residual ring, then quantized.
 Prints, relative to an f16 cache: perplexity, KL divergence (mean, 99th and 99.9th percentile, maximum), and the
 fraction of equal most probable tokens, beside each recipe's bits per element.
 """
@@ -114,38 +114,32 @@ def byte_near(x):
     return torch.ldexp(torch.round(m * 32) / 32, e)
 
 
-def steps(least, most, bits, byte):
-    """Distance between two codes of a group; byte: "up" or "near" (a byte, rounded so), or None (a half)."""
-    top = 2.0 ** bits - 1
-    if byte is None:
-        return half((most - least) / top)
-    s = torch.maximum((most - least) / (top - 0.125), least.abs() * 4 / 126).clamp(min=1e-12)
-    return byte_up(s) if byte == "up" else byte_near(s)
-
-
-def codes(x, least, most, bits, byte):
-    """Quantizes and dequantizes x as least + code * step, given the groups' minima and maxima."""
-    top = 2.0 ** bits - 1
-    s = steps(least, most, bits, byte)
-    if byte is not None:
-        zero = torch.floor(4 * least / s).clamp(-128, 127) / 4
-        return s * (torch.round(x / s - zero).clamp(min=torch.zeros_like(top * s), max=top * torch.ones_like(s)) + zero)
-    least = half(least)
-    code = torch.where(s > 0, (x - least) / torch.where(s > 0, s, 1.0), 0.0)
-    return torch.minimum(torch.round(code).clamp(min=0), top * torch.ones_like(code)) * s + least
-
-
-def q8_0(x):
-    """Rounds rows to blocks of 32 channels with a half scale; the last block may be shorter."""
-    out = []
+def q8_rows(x):
+    """Rows in blocks of 32 channels, the last one shorter, with a half scale."""
+    blocks = []
     for block in x.split(32, -1):
-        s = block.abs().amax(-1, keepdim=True) / 127
-        out.append(torch.where(s > 0, torch.round(block / torch.where(s > 0, s, 1.0)), 0.0) * half(s))
-    return torch.cat(out, -1)
+        d = block.abs().amax(-1, keepdim=True) / 127
+        blocks.append(half(half(d) * torch.where(d > 0, torch.round(block / torch.where(d > 0, d, 1.0)), 0.0)))
+    return torch.cat(blocks, -1)
+
+
+def codes(x, least, most, bits, byte, nearest=False):
+    """Quantizes and dequantizes x as least + code * scale, given the groups' minima and maxima; byte or half scales.
+    Returns the result and the scales."""
+    top = 2.0 ** bits - 1
+    if byte:
+        span, reach = ((most - least) / (top - 0.125)).clamp(min=1e-12), (least.abs() * 4 / 126).clamp(min=1e-12)
+        s = torch.maximum(byte_near(span), byte_up(reach)) if nearest else byte_up(torch.maximum(span, reach))
+        zero = torch.floor(4 * least / s).clamp(-127, 126) / 4
+        y = s * (torch.round(x / s - zero).clamp(min=torch.zeros_like(top * s), max=top * torch.ones_like(s)) + zero)
+        return y, s
+    least = half(least)
+    s = half((most - least) / top)
+    code = torch.where(s > 0, (x - least) / torch.where(s > 0, s, 1.0), 0.0)
+    return torch.minimum(torch.round(code).clamp(min=0), top * torch.ones_like(code)) * s + least, s
 
 
 def quantize_keys(k, how):
-    """Keys as read back, and the groups' steps [groups, heads, D]."""
     t, heads, d = k.shape
     whole = t // how.group * how.group
     x = k[:whole].view(-1, how.group, heads, d)
@@ -154,14 +148,13 @@ def quantize_keys(k, how):
         least[0], most[0] = x[0, how.sinks:].amin(0), x[0, how.sinks:].amax(0)
     bits = torch.full((heads, d), float(how.k_bits), device=k.device)
     if how.refined:
-        n = d * how.refined // 8 // 4 * 4
         first = (R + how.group) // how.group  # groups of the first flush
         mean = (most - least)[:first].mean(0)
-        bits.scatter_(1, mean.topk(n, dim=1).indices, 4.0)
-    y = codes(x, least[:, None], most[:, None], bits[None, None], how.byte).reshape(whole, heads, d)
+        bits.scatter_(1, mean.topk(d * how.refined // 8 // 4 * 4, dim=1).indices, 4.0)
+    y, steps = codes(x, least[:, None], most[:, None], bits[None, None], how.byte, how.nearest)
     out = k.clone()
-    out[how.sinks:whole] = y[how.sinks:]
-    return out, steps(least, most, bits[None], how.byte)
+    out[how.sinks:whole] = y.reshape(whole, heads, d)[how.sinks:]
+    return out, steps[:, 0]  # [group, head, D]
 
 
 def hadamard(d, device):
@@ -176,7 +169,7 @@ def quantize_values(v, how):
     if how.values == "minmax":
         x = v.view(t, heads, -1, how.group)
         bits = torch.full((1,), float(how.v_bits), device=v.device)
-        y = codes(x, x.amin(-1, keepdim=True), x.amax(-1, keepdim=True), bits, how.byte and "up").view(t, heads, d)
+        y = codes(x, x.amin(-1, keepdim=True), x.amax(-1, keepdim=True), bits, how.byte)[0].view(t, heads, d)
     else:
         first = v[how.sinks:R + how.group]
         mu = half(first.median(0).values)
@@ -196,23 +189,20 @@ def quantize_values(v, how):
 
 
 class Recipe:
-    """refined: eighths of the key channels with two more bits; ring: type of exact rows other than sinks, which codes are made from, too."""
+    """refined: eighths of the key channels with four bits. nearest: key scales to the nearest byte. correction: scores
+    minus the effect of the keys' noise on the softmax. ring: type of exact rows, f16 or q8_0."""
 
-    def __init__(self, name, k_bits=2, v_bits=2, group=G, sinks=SINKS, window=True, byte="up", refined=2,
-                 values="centred rotated unbiased", correction=False, ring="f16"):
+    def __init__(self, name, k_bits=2, v_bits=2, group=G, sinks=SINKS, window=True, byte=True, refined=2,
+                 values="centred rotated unbiased", nearest=False, correction=False, ring="f16"):
         self.name, self.k_bits, self.v_bits, self.group, self.sinks = name, k_bits, v_bits, group, sinks
         self.window, self.byte, self.refined, self.values = window, byte, refined, values
-        self.correction, self.ring = correction, ring
+        self.nearest, self.correction, self.ring = nearest, correction, ring
 
     def bits(self, d):
         """Bits per element of quantized tokens, mean of keys and values."""
         scales = (16 if self.byte else 32) / self.group
         keys = self.k_bits + 2 * (d * self.refined // 8 // 4 * 4) / d + scales
         return (keys + self.v_bits + (scales if self.values == "minmax" else 8 / d)) / 2
-
-    def stored(self, x):
-        """Rows as the ring holds them."""
-        return torch.cat([x[:self.sinks], q8_0(x[self.sinks:])]) if self.ring == "q8_0" else x
 
     def flushed(self, t):
         """Number of quantized tokens, keys and values, among the oldest t when query t reads the cache."""
@@ -221,13 +211,18 @@ class Recipe:
             return n, n
         return t // R * R, (t - R).clamp(min=0)
 
+    def exact(self, x):
+        """Rows as the ring and the sinks store them."""
+        return torch.cat([x[:self.sinks], q8_rows(x[self.sinks:])]) if self.ring == "q8_0" else x
+
     def quantize(self, k, v):
+        """Keys, the steps of their groups, values."""
         return *quantize_keys(k, self), quantize_values(v, self)
 
 
-PAPER = dict(sinks=0, window=False, byte=None, refined=0, values="minmax")
 HALFWAY = "centred rotated halfway"
-SECOND = dict(group=64, refined=3, values=HALFWAY, correction=True, byte="near", ring="q8_0")
+SECOND = dict(group=64, refined=3, nearest=True, values=HALFWAY, correction=True, ring="q8_0")
+PAPER = dict(sinks=0, window=False, byte=False, refined=0, values="minmax")
 RECIPES = [
     Recipe("kivi4-paper", 4, 4, **PAPER),
     Recipe("kivi4", 4, 4, refined=0, values="minmax"),
@@ -239,24 +234,23 @@ RECIPES = [
     Recipe("  + centred, rotated, unbiased values = kivi2"),
     Recipe("kivi2 without sinks", sinks=0),
     Recipe("kivi2 without the window", window=False),
-    Recipe("kivi2 with half scales for keys", byte=None),
+    Recipe("kivi2 with half scales for keys", byte=False),
     Recipe("kivi2 without refined channels", refined=0),
     Recipe("kivi2, values not centred", values="rotated unbiased"),
     Recipe("kivi2, values not rotated", values="centred unbiased"),
     Recipe("kivi2, values with least-squares scales", values="centred rotated"),
-    Recipe("kivi2, halfway value scale", values=HALFWAY),
+    Recipe("kivi2, nearest key scales", nearest=True),
+    Recipe("kivi2, halfway value scales", values="centred rotated halfway"),
     Recipe("kivi2, score correction", correction=True),
-    Recipe("kivi2, key scales to the nearest byte", byte="near"),
     Recipe("kivi2, ring in q8_0", ring="q8_0"),
-    Recipe("groups of 64, 1/4 refined", group=64),
-    Recipe("groups of 64, 3/8 refined", group=64, refined=3),
-    Recipe("  + halfway value scale", group=64, refined=3, values=HALFWAY),
-    Recipe("  + score correction", group=64, refined=3, values=HALFWAY, correction=True),
-    Recipe("  + key scales to the nearest byte", group=64, refined=3, values=HALFWAY, correction=True, byte="near"),
-    Recipe("  + ring in q8_0 = second edition", **SECOND),
-    Recipe("second edition without score correction", **{**SECOND, "correction": False}),
-    Recipe("second edition, unbiased value scale", **{**SECOND, "values": "centred rotated unbiased"}),
-    Recipe("kivi4, groups of 64", 4, 4, 64, refined=0, values="minmax"),
+    Recipe("kivi2, groups of 64", group=64),
+    Recipe("kivi2, groups of 64, 3/8 refined", group=64, refined=3),
+    Recipe("  + nearest key scales", group=64, refined=3, nearest=True),
+    Recipe("  + halfway value scales", group=64, refined=3, nearest=True, values=HALFWAY),
+    Recipe("  + score correction", **{**SECOND, "ring": "f16"}),
+    Recipe("  + ring in q8_0 = kivi2, second edition", **SECOND),
+    Recipe("kivi4, groups of 64", 4, 4, group=64, refined=0, values="minmax"),
+    Recipe("kivi4, nearest key scales", 4, 4, refined=0, values="minmax", nearest=True),
     Recipe("kivi4, score correction", 4, 4, refined=0, values="minmax", correction=True),
 ]
 
@@ -293,24 +287,25 @@ class Model:
     def attend(self, q, k, v, recipe):
         k, v = half(k), half(v)
         t = len(q)
+        steps = None
+        kq, vq = k, v
         if recipe:
-            k, v = recipe.stored(k), recipe.stored(v)
-        kq, step, vq = recipe.quantize(k, v) if recipe else (k, None, v)
+            k, v = recipe.exact(k), recipe.exact(v)
+            kq, steps, vq = recipe.quantize(k, v)
         j = torch.arange(t, device=q.device)
         repeat = self.heads // self.kv_heads
         k, v, kq, vq = (x.repeat_interleave(repeat, 1).transpose(0, 1) for x in (k, v, kq, vq))
-        noise = step.repeat_interleave(repeat, 1).transpose(0, 1) ** 2 / 24 if recipe and recipe.correction else None  # [heads, groups, D]
         out = torch.empty(self.heads, t, self.d, device=q.device)
         for begin in range(0, t, 512):
             rows = torch.arange(begin, min(begin + 512, t), device=q.device)
             query = q[rows].transpose(0, 1) / math.sqrt(self.d)
             keys, values = recipe.flushed(rows) if recipe else (0 * rows, 0 * rows)
-            quantized = query @ kq.transpose(1, 2)
-            if noise is not None:
-                # Noise of variance s^2 / 12 per channel raises the mean of exp(score) by exp(var / 2).
-                inflation = (query ** 2 @ noise.transpose(1, 2)).repeat_interleave(recipe.group, -1)
-                quantized[..., recipe.sinks:inflation.shape[-1]] -= inflation[..., recipe.sinks:]
-            scores = torch.where(j[None] < keys[:, None], quantized, query @ k.transpose(1, 2))
+            coded = query @ kq.transpose(1, 2)
+            if recipe and recipe.correction:
+                by_group = steps.repeat_interleave(repeat, 1).permute(1, 2, 0) ** 2  # [head, D, group]
+                noise = (query ** 2 @ by_group / 24).repeat_interleave(recipe.group, 2)
+                coded[:, :, recipe.sinks:noise.shape[2]] -= noise[:, :, recipe.sinks:]
+            scores = torch.where(j[None] < keys[:, None], coded, query @ k.transpose(1, 2))
             p = scores.masked_fill(j[None] > rows[:, None], -math.inf).softmax(-1)
             old = j[None] < values[:, None]
             out[:, rows] = torch.where(old, p, 0.0) @ vq + torch.where(old, 0.0, p) @ v

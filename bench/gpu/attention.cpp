@@ -32,7 +32,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     config.n_ctx = 1 << 30;
     config.n_seq_max = c.n_seq;
     config.n_ubatch = kChunk;
-    config.params = {c.type, c.type, 32, 128, -1};
+    config.params = {c.type, c.type, 32, 128, -1, 0, 0, LK_ROWS_OWN};
     kv::Cache cache(config, device.memory());
     const double bytes_per_token = (cache.spec(kv::Side::keys).format.bits_per_element() +
                                     cache.spec(kv::Side::values).format.bits_per_element()) *
@@ -55,7 +55,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
         for (int at = 0; at < n_tokens; at += kChunk) {
             const kv::Segment segment{seq, 0, kChunk};
             cache.reserve({&segment, 1});
-            const std::unique_ptr<Pass> pass = backend->begin(cache, {&segment, 1});
+            const std::unique_ptr<Pass> pass = backend->begin(cache, {&segment, 1}, nullptr);
             backend->stage({.cache = &cache, .n = kChunk, .k = k.data(), .v = k.data()});
             backend->finish();
             backend->stage_pages(*pass, cache.layers());
@@ -76,7 +76,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     memory.write(q.data(), queries.data(), q.bytes());
     const std::vector<float> frequency(d / 2, 1.0f);
     cache.reserve(segments);
-    const std::unique_ptr<Pass> pass = backend->begin(cache, segments);
+    const std::unique_ptr<Pass> pass = backend->begin(cache, segments, nullptr);
     backend->stage({.cache = &cache, .n = c.n_seq * n_rows, .k = k.data(), .v = k.data()});
     const double time = bench::median_seconds(
         *backend,

@@ -21,7 +21,7 @@ DEMO = ROOT / "models/kivi-demo-llama-37m-q4_k_m.gguf"
 CORPUS = ROOT / "bench/quality/corpus/jargon-file-4.4.7.txt"
 CACHES = "f16,q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper"
 # Settings of a type as entries of the KL table and its plot.
-VARIANTS = "kivi2+residual=32,kivi2+residual=64,kivi2+residual=256,kivi2+group=16,kivi2+group=64,kivi2+sink=0,kivi4+group=64"
+VARIANTS = "kivi2+edition=2,kivi2+edition=2+residual-type=f16,kivi2+edition=2+residual=64,kivi2+residual=64,kivi2+group=16,kivi2+sink=0,kivi4+edition=2"
 STEPS = "kl,generation,retrieval,eval,analyze,compare"
 TASKS = {
     "retrieval": ["--metrics", "last_number", "-n", "12"],

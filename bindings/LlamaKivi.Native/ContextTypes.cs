@@ -20,6 +20,14 @@ public sealed unsafe record ContextOptions
         GroupSize = (int)parameters.cache.group;
         ResidualLength = (int)parameters.cache.residual;
         SinkTokens = parameters.cache.sinks;
+        Edition = (int)parameters.cache.edition;
+        RefinedEighths = Refined(parameters.cache.refined);
+        ResidualType = parameters.cache.residual_type switch
+        {
+            lk_row_type.LK_ROWS_F16 => KvCacheType.F16,
+            lk_row_type.LK_ROWS_Q8_0 => KvCacheType.Q8_0,
+            _ => null,
+        };
     }
 
     /// <summary>Capacity of the cache in tokens, over all sequences; 0: the model's training context length.</summary>
@@ -46,14 +54,23 @@ public sealed unsafe record ContextOptions
     /// <summary>Cache type of the values.</summary>
     public KvCacheType ValueType { get; init; }
 
-    /// <summary>G, tokens per key group: 16, 32, 64 or 128.</summary>
+    /// <summary>G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own.</summary>
     public int GroupSize { get; init; }
 
-    /// <summary>R, tokens in the full-precision residual ring; a positive multiple of <see cref="GroupSize"/>.</summary>
+    /// <summary>R, tokens in the residual ring, at least 1.</summary>
     public int ResidualLength { get; init; }
 
     /// <summary>S, first tokens kept in full precision; -1: the cache type's default.</summary>
     public int SinkTokens { get; init; }
+
+    /// <summary>Recipe of kivi2 and kivi4, 1 or 2; 0: the engine's default.</summary>
+    public int Edition { get; init; }
+
+    /// <summary>Key channels of kivi2 with 4 bits, in eighths of the head, 0 to 8; -1: the recipe's own.</summary>
+    public int RefinedEighths { get; init; }
+
+    /// <summary>Type of ring rows, f16 or q8_0; null: the recipe's own.</summary>
+    public KvCacheType? ResidualType { get; init; }
 
     internal lk_context_params ToNative()
     {
@@ -70,8 +87,17 @@ public sealed unsafe record ContextOptions
         parameters.cache.group = Unsigned(GroupSize, nameof(GroupSize));
         parameters.cache.residual = Unsigned(ResidualLength, nameof(ResidualLength));
         parameters.cache.sinks = SinkTokens;
+        parameters.cache.edition = Unsigned(Edition, nameof(Edition));
+        parameters.cache.refined = Refined(RefinedEighths);
+        parameters.cache.residual_type = ResidualType is not { } rows ? lk_row_type.LK_ROWS_OWN
+            : rows == KvCacheType.F16 ? lk_row_type.LK_ROWS_F16
+            : rows == KvCacheType.Q8_0 ? lk_row_type.LK_ROWS_Q8_0
+            : throw new ArgumentException($"KvCache.ResidualType is {rows}; it must be f16 or q8_0", nameof(ResidualType));
         return parameters;
     }
+
+    // The C interface has 0 for the recipe's own and -1 for none, so that zeroed parameters are the defaults.
+    private static int Refined(int eighths) => eighths switch { 0 => -1, -1 => 0, _ => eighths };
 
     private static uint Unsigned(int value, string name)
     {

@@ -92,6 +92,17 @@ internal enum lk_value_type
     LK_VALUE_FLOAT64 = 12,
 }
 
+/// <summary>Type of the rows in the residual ring.</summary>
+internal enum lk_row_type
+{
+    /// <summary>The recipe's own: f16, or q8_0 in the second edition.</summary>
+    LK_ROWS_OWN = 0,
+    /// <summary>16-bit floats.</summary>
+    LK_ROWS_F16 = 1,
+    /// <summary>8-bit blocks of 32 channels with a 16-bit scale; the last block of a row may be shorter.</summary>
+    LK_ROWS_Q8_0 = 2,
+}
+
 /// <summary>An opaque object of the engine.</summary>
 internal struct lk_gguf
 {
@@ -294,12 +305,18 @@ internal unsafe struct lk_cache_params
 {
     public lk_cache_type type_k;
     public lk_cache_type type_v;
-    /// <summary>G, tokens per key group: 16, 32, 64 or 128. Also channels per value group (kivi4, *-paper).</summary>
+    /// <summary>G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 32, or 64 for kivi2 in the second edition. Also channels per value group (kivi4, *-paper).</summary>
     public uint group;
-    /// <summary>R, tokens in the full-precision residual ring; a positive multiple of group.</summary>
+    /// <summary>R, tokens in the residual ring, at least 1; a multiple of the group for *-paper.</summary>
     public uint residual;
     /// <summary>S, first tokens kept in full precision; -1: 4 for kivi2/kivi4, 0 for *-paper. At most group.</summary>
     public int sinks;
+    /// <summary>Recipe of kivi2 and kivi4: 1 or 2; 0: 1. Other types have one recipe.</summary>
+    public uint edition;
+    /// <summary>Key channels of kivi2 with 4 bits, in eighths of the head, 1 to 8, rounded down to a multiple of 4 channels; 0: the recipe's own, 2, or 3 in the second edition; -1: none.</summary>
+    public int refined;
+    /// <summary>Ring rows of kivi2 and kivi4; *-paper types always have f16.</summary>
+    public lk_row_type residual_type;
 }
 
 /// <summary>Options of lk_context_create.</summary>
@@ -429,7 +446,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface. Changes with every change to a struct, an enum value or a function's meaning.</summary>
-    public const uint LK_ABI_VERSION = 9;
+    public const uint LK_ABI_VERSION = 10;
 
     /// <summary>Returns the LK_ABI_VERSION that the library was compiled with.</summary>
     [LibraryImport(LibraryName)]
@@ -551,7 +568,7 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_gguf* lk_model_gguf(lk_model* model);
 
-    /// <summary>Fills *params with defaults: 1 sequence, 512 tokens per pass, kivi2 for keys and values, G 32, R 128.</summary>
+    /// <summary>Fills *params with defaults: 1 sequence, 512 tokens per pass, kivi2 for keys and values with its own group, R 128.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial void lk_context_params_default(lk_context_params* @params);

@@ -17,13 +17,13 @@ using test::Tokens;
 
 // Allowed errors relative to the RMS of a head's values: maximum and RMS over a call's outputs. f16 rows are exact, so
 // only sums round. For codes, query * scale and probability * scale are rounded to int8; the maximum (four sigma, of up
-// to 40,000 outputs) occurs in channels several times wider than the others.
+// to 40,000 outputs) occurs in channels several times wider than the others, and in queries that see few tokens.
 struct Tolerance {
     double worst;
     double rms;
 };
 
-// Measured in this file, maximum and RMS: f16 2e-6 and 2.3e-7, kivi 0.029 and 0.0013, paper 0.05 and 0.0024.
+// Measured in this file, maximum and RMS: f16 2e-6 and 2.3e-7, kivi 0.056 and 0.0020, paper 0.05 and 0.0024.
 Tolerance tolerance(lk_cache_type type) {
     switch (type) {
     case LK_CACHE_F16:
@@ -33,7 +33,7 @@ Tolerance tolerance(lk_cache_type type) {
         return {4e-3, 4e-4};  // blocks are dequantized to halves
     case LK_CACHE_KIVI4:
     case LK_CACHE_KIVI2:
-        return {0.04, 0.002};
+        return {0.07, 0.0025};
     default:
         return {0.07, 0.004};
     }
@@ -47,15 +47,14 @@ struct Call {
     std::vector<Segment> segments;
     int n_head = 1;
     int window = 0;
+
+    int n_rows() const { return segments.back().row + segments.back().n_rows; }
 };
 
 // Runs attention over staged rows with every kernel table on 1 and 2 threads. Returns the maximum errors.
 Tolerance errors_of(const kv::Cache& cache, const Call& call, uint32_t seed) {
     const int d = cache.config().head_size;
-    int n = 0;
-    for (const Segment& s : call.segments) {
-        n += s.n_rows;
-    }
+    const int n = call.n_rows();
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
     std::vector<float> q(static_cast<size_t>(n) * call.n_head * d);
@@ -119,11 +118,12 @@ protected:
         if (n > 0) {
             append(cache, 0, tokens, 0, n);
         }
-        stage(cache, tokens, n, n + n_rows);
-        check(cache, shape, {{{0, 0, n_rows}}, n_head, window});
+        check(cache, tokens, n, {{{0, 0, n_rows}}, n_head, window}, shape);
     }
 
-    void check(const kv::Cache& cache, const Shape& shape, const Call& call) {
+    // Checks a call whose rows are the tokens from `first` on.
+    void check(kv::Cache& cache, const Tokens& tokens, int first, const Call& call, const Shape& shape) {
+        test::stage_call(cache, call.segments, tokens, first, first + call.n_rows());
         const Tolerance errors = errors_of(cache, call, 5);
         const lk_cache_type coarser =
             tolerance(shape.type_k).rms > tolerance(shape.type_v).rms ? shape.type_k : shape.type_v;
@@ -162,12 +162,10 @@ TEST_F(AttentionOracle, TokensThatMoved) {
             append(cache, 0, tokens, 0, 700);
             cache.remove(0, begin, end, test::rotation(shape.head_size));
             ASSERT_EQ(cache.length(0), 700 - (end - begin));
-            stage(cache, tokens, 700, 703);
-            check(cache, shape, {{{0, 0, 3}}, 4, 0});
+            check(cache, tokens, 700, {{{0, 0, 3}}, 4, 0}, shape);
             append(cache, 0, tokens, 703, 1100);  // new pages after shifted ones
             cache.remove(0, 4, 30, test::rotation(shape.head_size));
-            stage(cache, tokens, 1100, 1102);
-            check(cache, shape, {{{0, 0, 2}}, 4, 0});
+            check(cache, tokens, 1100, {{{0, 0, 2}}, 4, 0}, shape);
         }
     }
 }
@@ -191,6 +189,50 @@ TEST_F(AttentionOracle, GroupsResidualsAndHeadSizes) {
         for (const int d : {96, 256}) {
             check({.type_k = pair.k, .type_v = pair.v, .head_size = d}, 1, 333, 2);
         }
+    }
+}
+
+// Calls of many rows, whose own rows leave the ring while it runs.
+TEST_F(AttentionOracle, ManyQueryRowsInTheSecondEdition) {
+    for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
+        for (const int d : {64, 80}) {
+            for (const int n : {0, 2, 150, 277}) {
+                check({.type_k = type, .type_v = type, .lengths = {0, 128}, .head_size = d, .edition = 2}, 2, n, 150);
+            }
+        }
+        check({.type_k = type, .type_v = type, .lengths = {64, 33}, .edition = 2}, 4, 100, 131);
+    }
+}
+
+// Second edition, other shares of refined channels, and a residual that is not a multiple of the group.
+TEST_F(AttentionOracle, RecipesGroupsAndRefinedShares) {
+    for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
+        for (const uint32_t edition : {1u, 2u}) {
+            for (const test::Lengths& lengths : {test::Lengths{0, 128}, {16, 100}, {32, 33}, {64, 100}, {128, 1}}) {
+                for (const int d : {64, 80, 128}) {
+                    check({.type_k = type, .type_v = type, .lengths = lengths, .head_size = d, .edition = edition}, 2,
+                          421, 3);
+                }
+            }
+        }
+    }
+    for (const int refined : {-1, 1, 3, 5, 8}) {
+        for (const int d : {64, 80, 96, 128, 256}) {
+            check({.head_size = d, .edition = 2, .refined = refined}, 2, 421, 3);
+        }
+    }
+}
+
+TEST_F(AttentionOracle, TokensThatMovedInTheSecondEdition) {
+    const Shape shape{.lengths = {0, 128}, .n_head_kv = 2, .edition = 2};
+    for (const auto& [begin, end] : {std::pair{0, 2}, {2, 40}, {100, 420}, {0, 300}, {450, 690}}) {
+        kv::Cache cache(shape.config());
+        const Tokens tokens(shape, 1200, 77, kFirstKey);
+        append(cache, 0, tokens, 0, 700);
+        cache.remove(0, begin, end, test::rotation(shape.head_size));
+        check(cache, tokens, 700, {{{0, 0, 3}}, 4, 0}, shape);
+        append(cache, 0, tokens, 703, 1100);
+        check(cache, tokens, 1100, {{{0, 0, 2}}, 4, 0}, shape);
     }
 }
 
@@ -240,8 +282,7 @@ TEST_F(AttentionOracle, RaggedSequencesInOneCall) {
             call.segments.push_back({seq, row, n_rows[seq]});
             row += n_rows[seq];
         }
-        stage(cache, tokens, 660, 660 + row);
-        check(cache, shape, call);
+        check(cache, tokens, 660, call, shape);
     }
 }
 
@@ -254,15 +295,12 @@ TEST_F(AttentionOracle, AfterCutsAndCopies) {
             append(cache, 0, tokens, 0, 450);
             cache.copy(0, 1);
             cache.truncate(0, n_keep);
-            stage(cache, tokens, 500, 506);
-            check(cache, shape, {{{0, 0, 3}, {1, 3, 3}}, 2});  // directly after truncation
+            check(cache, tokens, 500, {{{0, 0, 3}, {1, 3, 3}}, 2}, shape);  // directly after truncation
             append(cache, 0, tokens, 500, 800);
             append(cache, 1, tokens, 450, 500);
-            stage(cache, tokens, 800, 806);
-            check(cache, shape, {{{0, 0, 3}, {1, 3, 3}}, 2});  // a new block after a truncated one
+            check(cache, tokens, 800, {{{0, 0, 3}, {1, 3, 3}}, 2}, shape);  // a new block after a truncated one
             cache.truncate(0, n_keep + 150);
-            stage(cache, tokens, 800, 806);
-            check(cache, shape, {{{0, 0, 3}, {1, 3, 3}}, 2});
+            check(cache, tokens, 800, {{{0, 0, 3}, {1, 3, 3}}, 2}, shape);
         }
     }
 }

@@ -109,7 +109,10 @@ TEST(CApi, ContextParamsAreChecked) {
         {[](auto& p) { p.n_ubatch = ~0u; }, LK_INVALID_ARGUMENT, {"n_ubatch"}},
         {[](auto& p) { p.n_threads = ~0u; }, LK_INVALID_ARGUMENT, {"n_threads"}},
         {[](auto& p) { p.cache.group = 48; }, LK_INVALID_ARGUMENT, {"keys", "48"}},
-        {[](auto& p) { p.cache.residual = 33; }, LK_INVALID_ARGUMENT, {"33", "such as 32"}},
+        {[](auto& p) { p.cache.residual = 0; }, LK_INVALID_ARGUMENT, {"residual is 0"}},
+        {[](auto& p) { p.cache.edition = 3; }, LK_INVALID_ARGUMENT, {"edition is 3"}},
+        {[](auto& p) { p.cache.refined = 9; }, LK_INVALID_ARGUMENT, {"refined is 9"}},
+        {[](auto& p) { p.cache.residual_type = static_cast<lk_row_type>(3); }, LK_INVALID_ARGUMENT, {"residual_type"}},
         {[](auto& p) { p.cache.residual = ~0u - 31; }, LK_INVALID_ARGUMENT, {"residual"}},
         {[](auto& p) { p.cache.sinks = 33; }, LK_INVALID_ARGUMENT, {"sinks"}},
         {[](auto& p) { p.cache.type_v = LK_CACHE_TYPE_COUNT; }, LK_INVALID_ARGUMENT, {"values", "7"}},
@@ -125,6 +128,24 @@ TEST(CApi, ContextParamsAreChecked) {
         expect_failure(lk_context_estimate(lk_model_gguf(test::demo_model()), 0, &params, &estimate), row.status,
                        row.parts);
     }
+}
+
+TEST(CApi, EstimatesRefuseWhatTheGpuDoesNotSupport) {
+    lk_context_params params = small_params();
+    lk_memory_estimate estimate;
+    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 2, 0, LK_ROWS_OWN};
+    const lk_gguf* const gguf = lk_model_gguf(test::demo_model());
+    EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
+    const uint64_t q8 = estimate.cache_exact_bytes;
+    for (const int32_t n_gpu_layers : {1, -1}) {
+        expect_failure(lk_context_estimate(gguf, n_gpu_layers, &params, &estimate), LK_UNSUPPORTED,
+                       {"the GPU does not support cache.edition 2 with kivi2", "leave all layers on the CPU"});
+    }
+    params.cache.residual_type = LK_ROWS_F16;
+    EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
+    EXPECT_LT(q8, 0.55 * estimate.cache_exact_bytes);
+    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 1, 0, LK_ROWS_OWN};
+    EXPECT_EQ(lk_context_estimate(gguf, -1, &params, &estimate), LK_OK) << lk_last_error();
 }
 
 TEST(CApi, BadBatchesChangeNothing) {

@@ -16,7 +16,7 @@ kv::CacheConfig config(lk_cache_type type, int head_size, uint32_t group) {
     c.n_ctx = 512;
     c.n_seq_max = 1;
     c.n_ubatch = 32;
-    c.params = {type, type, group, 128, -1};
+    c.params = {type, type, group, 128, -1, 0, 0, LK_ROWS_OWN};
     return c;
 }
 
@@ -74,10 +74,10 @@ TEST(CacheAdvice, MessagesNameTheParametersOfThisInterface) {
         return refusal(c);
     };
     EXPECT_NE(sizes(48, 128, -1).find("cache.group is 48"), std::string::npos);
-    EXPECT_NE(sizes(32, 100, -1).find("cache.residual is 100"), std::string::npos);
+    EXPECT_NE(sizes(32, 0, -1).find("cache.residual is 0"), std::string::npos);
     EXPECT_NE(sizes(32, 128, 33).find("cache.sinks is 33"), std::string::npos);
     for (const std::string& message :
-         {sizes(48, 128, -1), sizes(32, 100, -1), sizes(32, 128, 33), refusal(config(LK_CACHE_Q8_0, 40, 32))}) {
+         {sizes(48, 128, -1), sizes(32, 0, -1), sizes(32, 128, 33), refusal(config(LK_CACHE_Q8_0, 40, 32))}) {
         EXPECT_EQ(message.find("--"), std::string::npos) << message;
     }
 }

@@ -446,9 +446,19 @@ TEST(CacheConfigs, RefusalsNameWhatDoesNotFit) {
         Shape shape;
     };
     const Row rows[] = {
-        {LK_INVALID_ARGUMENT, {"residual is 100", "group (32)", "such as 96"}, {.lengths = {32, 100}}},
+        {LK_INVALID_ARGUMENT,
+         {"residual is 100", "group (32)", "such as 96", "kivi2-paper"},
+         {.type_k = LK_CACHE_KIVI2_PAPER, .lengths = {32, 100}}},
         {LK_INVALID_ARGUMENT, {"residual is 0"}, {.lengths = {32, 0}}},
-        {LK_INVALID_ARGUMENT, {"residual is 64", "group (128)", "such as 128"}, {.lengths = {128, 64}}},
+        {LK_INVALID_ARGUMENT,
+         {"residual is 64", "group (128)", "such as 128"},
+         {.type_v = LK_CACHE_KIVI4_PAPER, .lengths = {128, 64}}},
+        {LK_INVALID_ARGUMENT, {"edition is 3", "1 or 2"}, {.edition = 3}},
+        {LK_INVALID_ARGUMENT, {"refined is 9", "1 to 8", "-1 for none"}, {.refined = 9}},
+        {LK_INVALID_ARGUMENT, {"refined is -2"}, {.refined = -2}},
+        {LK_INVALID_ARGUMENT,
+         {"residual_type is 3", "1 (f16) or 2 (q8_0)"},
+         {.residual_type = static_cast<lk_row_type>(3)}},
         {LK_INVALID_ARGUMENT, {"group is 48", "16, 32, 64 or 128"}, {.lengths = {48, 96}}},
         {LK_INVALID_ARGUMENT, {"sinks is 33", "32"}, {.sinks = 33}},
         {LK_INVALID_ARGUMENT, {"sinks is -2"}, {.sinks = -2}},

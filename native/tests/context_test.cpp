@@ -20,9 +20,9 @@ using test::text_tokens;
 
 constexpr lk_cache_type kTypes[] = {LK_CACHE_F16, LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI2_PAPER};
 
-// Allowed difference of logits relative to their spread. AVX2 sums scores in a different order for one query row than
-// for several. The last bit of a float can flip an int8 activation at a rounding boundary; after ten layers the calls
-// differ by up to 0.17 (measured). The portable kernels differ by less than 1e-3.
+// Allowed difference of logits relative to their spread. AVX2 matmuls sum in a different order for one row than for
+// several. The last bit of a float can flip an int8 activation at a rounding boundary; after ten layers the calls
+// differ by up to 0.17 (measured). The portable kernels do not differ (context_invariance_test.cpp).
 constexpr double kOtherRounding = 0.3;
 
 TEST(ContextBatch, SequencesInOneCallEqualSeparateCalls) {
@@ -84,9 +84,12 @@ TEST(ContextBatch, UbatchesOnlyCutTheWork) {
             EXPECT_EQ(cut.usage().n_quantized_k, whole.usage().n_quantized_k);
             EXPECT_EQ(cut.usage().exact_bytes, whole.usage().exact_bytes);
             for (const uint32_t i : {0u, 31u, 63u, 199u}) {
-                // From token 32 on, a split call reads quantized rows where a whole call reads exact ones.
-                const bool exact = type == LK_CACHE_F16 || i < 32;
-                EXPECT_LT(distance(whole.logits(i), cut.logits(i)), exact ? 0.3 : 2.5) << n_ubatch << " " << i;
+                // The paper's recipe attends to the exact rows of a pass: from token 32 on, a split call reads
+                // quantized rows where a whole call reads exact ones.
+                const double limit = type == LK_CACHE_F16 || i < 32 ? kOtherRounding
+                                     : type == LK_CACHE_KIVI2_PAPER ? 2.5
+                                                                    : 0.8;  // other rounding flips codes: 0.49 measured
+                EXPECT_LT(distance(whole.logits(i), cut.logits(i)), limit) << n_ubatch << " " << i;
             }
         }
     }

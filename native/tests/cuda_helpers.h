@@ -55,7 +55,7 @@ protected:
             Buffer<float> k = rows(tokens.k[layer]);
             const Buffer<float> v = rows(tokens.v[layer]);
             if (layer == 0) {
-                pass_ = backend_->begin(cache, {&segment, 1});
+                pass_ = backend_->begin(cache, {&segment, 1}, nullptr);
             }
             backend_->stage({.cache = &cache, .layer = layer, .n = end - begin, .k = k.data(), .v = v.data()});
             backend_->finish();
@@ -99,7 +99,8 @@ protected:
             }
             test::stage(cpu, tokens, n, n + n_rows);
             const Segment one = segment();
-            expected = test::expected_attention(cpu, {&one, 1}, q, n_head, 1 / std::sqrt(shape.head_size), window);
+            expected =
+                test::expected_attention(cpu, {&one, 1}, q, n_head, 1 / std::sqrt(shape.head_size), window, true);
         }
     };
 

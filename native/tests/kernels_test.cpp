@@ -441,6 +441,24 @@ TEST_F(KernelTables, DotCodes) {
     }
 }
 
+TEST_F(KernelTables, SquareSum) {
+    std::mt19937 random(11);
+    std::normal_distribution<float> normal;
+    for (const int n : {16, 96, 112, 512}) {
+        std::vector<float> a(n);
+        std::vector<float> b(n);
+        double expected = 0;
+        for (int i = 0; i < n; ++i) {
+            a[i] = normal(random);
+            b[i] = i % 5 == 0 ? 0.0f : std::fabs(normal(random));
+            expected += std::pow(static_cast<double>(a[i]) * b[i], 2);
+        }
+        for (const Kernels* kernels : test::kernel_tables()) {
+            EXPECT_NEAR(kernels->square_sum(a.data(), b.data(), n), expected, 1e-5 * expected) << kernels->name;
+        }
+    }
+}
+
 TEST_F(KernelTables, DecodeByteScales) {
     std::vector<uint8_t> bytes(256);
     for (int i = 0; i < 256; ++i) {

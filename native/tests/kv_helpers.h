@@ -59,6 +59,9 @@ struct Shape {
     int n_ctx = 4096;
     int n_ubatch = 1024;
     int sinks = -1;
+    uint32_t edition = 0;
+    int refined = 0;
+    lk_row_type residual_type = LK_ROWS_OWN;
 
     // q8_0 and q4_0 need a head size divisible by 32.
     bool valid() const { return head_size % 32 == 0 || (fits(type_k) && fits(type_v)); }
@@ -72,8 +75,14 @@ struct Shape {
         c.n_ctx = n_ctx;
         c.n_seq_max = n_seq;
         c.n_ubatch = n_ubatch;
-        c.params = {type_k, type_v, static_cast<uint32_t>(lengths.group), static_cast<uint32_t>(lengths.residual),
-                    sinks};
+        c.params = {type_k,
+                    type_v,
+                    static_cast<uint32_t>(lengths.group),
+                    static_cast<uint32_t>(lengths.residual),
+                    sinks,
+                    edition,
+                    refined,
+                    residual_type};
         return c;
     }
 
@@ -129,6 +138,15 @@ inline void stage(kv::Cache& cache, const Tokens& tokens, int begin, int end) {
     }
 }
 
+// Reserves the segments' rows, stages tokens [begin, end) as the rows of the call, and stages their pages.
+inline void stage_call(kv::Cache& cache, std::span<const kv::Segment> segments, const Tokens& tokens, int begin,
+                       int end) {
+    ThreadPool pool(1);
+    cache.reserve(segments);
+    stage(cache, tokens, begin, end);
+    cpu::Append().stage_pages(cache, segments, cache.layers(), pool);
+}
+
 // Appends tokens [begin, end) in one call.
 inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, int end) {
     ThreadPool pool(1);
@@ -161,7 +179,7 @@ inline std::vector<float> cached_row(const kv::SideView& view, int token) {
 // The complete content of a sequence.
 struct Image {
     std::vector<int> counts;
-    std::vector<half_t> ring;  // oldest first
+    std::vector<half_t> ring;  // oldest first; rows of a q8_0 ring as bytes, in pairs
     std::vector<half_t> sinks;
     std::vector<int> tables;
     std::vector<std::vector<uint8_t>> pages;
@@ -189,8 +207,12 @@ inline Image image_of(const kv::Sequence& sequence, const kv::CacheConfig& confi
                 const kv::SideView view = side->view(layer, head);
                 const int d = config.head_size;
                 for (int i = 0; i < view.n_ring; ++i) {
-                    const half_t* row = view.ring + (view.ring_start + i) % view.spec->ageing.trigger * d;
-                    image.ring.insert(image.ring.end(), row, row + d);
+                    const size_t at = (view.ring_start + i) % view.spec->ageing.trigger;
+                    const size_t bytes = view.spec->ring_row_bytes();
+                    const half_t* row = view.ring != nullptr
+                                            ? view.ring + at * d
+                                            : reinterpret_cast<const half_t*>(view.ring_blocks + at * bytes);
+                    image.ring.insert(image.ring.end(), row, row + bytes / sizeof(half_t));
                 }
                 image.sinks.insert(image.sinks.end(), view.sinks, view.sinks + view.n_sinks * d);
                 image.tables.push_back(view.table->exponent);

@@ -68,10 +68,13 @@ internal static partial class Errors
         ["KvCache.Group"] = "--kv-group",
         ["KvCache.Residual"] = "--kv-residual",
         ["KvCache.Sinks"] = "--kv-sink",
+        ["KvCache.Edition"] = "--kv-edition",
+        ["KvCache.RefinedEighths"] = "--kv-refined",
+        ["KvCache.ResidualType"] = "--kv-residual-type",
         ["MaxTokens"] = "-n",
         [", or set OverflowStrategy to Shift or Stop"] = "",
     };
 
-    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|KvCache\.(TypeK|TypeV|Group|Residual|Sinks)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
+    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|KvCache\.(TypeK|TypeV|Group|ResidualType|Residual|Sinks|Edition|RefinedEighths)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
     private static partial Regex Parameter();
 }

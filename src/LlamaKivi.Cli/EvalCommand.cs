@@ -32,8 +32,8 @@ internal static class EvalCommand
         var types = new Option<string>("--kv-cache") { Description = "KV cache types; differences are from the first", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2,kivi2-paper" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for every row's output, TASK-CACHE.jsonl; an interrupted run resumes from it" };
         var command = new Command("eval", "Score a task for several KV cache types");
-        CommonOptions.Add(command, common.Model, task, fields, format, metrics, template, shots, count, stop, context, parallel, types, output, common.Threads, common.GpuLayers,
-            common.Group, common.Residual, common.Sinks, common.Json);
+        CommonOptions.Add(command, [common.Model, task, fields, format, metrics, template, shots, count, stop, context, parallel, types, output, common.Threads, common.GpuLayers,
+            .. common.CacheSettings, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
@@ -74,7 +74,7 @@ internal static class EvalCommand
             foreach ((string name, KvCacheParams cache) in caches)
             {
                 parameters.KvCache = cache;
-                string settings = string.Join(' ', hash, Path.GetFileName(parameters.ModelPath), weights.SizeInBytes, name, cache.Group, cache.Residual, cache.Sinks, parsed.GetValue(shots), parsed.GetValue(template), together, most,
+                string settings = string.Join(' ', hash, Path.GetFileName(parameters.ModelPath), weights.SizeInBytes, name, cache.Group, cache.Residual, cache.Sinks, cache.Edition, cache.RefinedEighths, cache.ResidualType, parsed.GetValue(shots), parsed.GetValue(template), together, most,
                     parsed.GetValue(stop), string.Join('+', chosen), parsed.GetValue(fields), parsed.GetValue(format), ChoiceRule);
                 using RowStore store = RowStore.Open(folder, $"{Path.GetFileNameWithoutExtension(path)}-{name}", settings);
                 bool Done(PreparedRow row) => store.Rows.ContainsKey(row.Row.Line);

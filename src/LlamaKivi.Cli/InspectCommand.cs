@@ -20,7 +20,7 @@ internal static class InspectCommand
         var common = new CommonOptions();
         var path = new Argument<string>("FILE") { Description = "GGUF file" };
         var command = new Command("inspect", "Show a GGUF file's metadata and tensors, and its KV cache size by type") { path };
-        CommonOptions.Add(command, common.Group, common.Residual, common.Sinks, common.Json);
+        CommonOptions.Add(command, [.. common.CacheSettings, common.Json]);
         return command.Do((parsed, _) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, string.Join(',', KvCacheType.Names));

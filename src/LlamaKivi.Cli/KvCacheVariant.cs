@@ -10,7 +10,7 @@ internal static class KvCacheVariant
     public static string Type(string entry) => entry.Split('+')[0].Trim();
 
     /// <summary>Applies the entry's settings to the cache of its type.</summary>
-    /// <exception cref="UsageException">A setting is unknown or its value is no number.</exception>
+    /// <exception cref="UsageException">A setting is unknown, or its value is no number.</exception>
     /// <exception cref="ArgumentException">A value is out of range.</exception>
     public static KvCacheParams Apply(string entry, KvCacheParams cache)
     {
@@ -20,7 +20,10 @@ internal static class KvCacheVariant
             {
                 ["group", var value] => cache with { Group = Number(value, setting, entry) },
                 ["residual", var value] => cache with { Residual = Number(value, setting, entry) },
+                ["residual-type", var value] => cache with { ResidualType = KvCacheType.Parse(value) },
                 ["sink", var value] => cache with { Sinks = Number(value, setting, entry) },
+                ["edition", var value] => cache with { Edition = Number(value, setting, entry) },
+                ["refined", var value] => cache with { RefinedEighths = Number(value, setting, entry) },
                 _ => throw Unknown(setting, entry),
             };
         }
@@ -33,5 +36,5 @@ internal static class KvCacheVariant
         int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number : throw Unknown(setting, entry);
 
     private static UsageException Unknown(string setting, string entry) =>
-        new($"--kv-cache: '{setting}' in '{entry}' is no setting; the settings are group=N, residual=N and sink=N, such as kivi2+residual=64");
+        new($"--kv-cache: '{setting}' in '{entry}' is no setting; the settings are group=N, residual=N, residual-type=TYPE, sink=N, edition=N and refined=N, such as kivi2+residual=64");
 }

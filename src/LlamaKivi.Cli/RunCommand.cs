@@ -25,7 +25,7 @@ internal static class RunCommand
         var typeV = new Option<string?>("--cache-type-v") { Description = "Type of the values; overrides --kv-cache" };
         var command = new Command("run", "Continue a prompt");
         CommonOptions.Add(command, [common.Model, prompt, file, count, context, common.Threads, common.GpuLayers, common.Fit, .. sampling.All,
-            type, typeK, typeV, common.Group, common.Residual, common.Sinks, common.Json]);
+            type, typeK, typeV, .. common.CacheSettings, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             string text = await TextInput.PromptAsync(parsed.GetValue(prompt), parsed.GetValue(file), cancellationToken).ConfigureAwait(false);

@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 /** Version of this interface. Changes with every change to a struct, an enum value or a function's meaning. */
-#define LK_ABI_VERSION 9
+#define LK_ABI_VERSION 10
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -297,13 +297,25 @@ LK_API const lk_gguf* lk_model_gguf(const lk_model* model);
 
 /* ---- context ---------------------------------------------------------------------------------------------------- */
 
+/** Type of the rows in the residual ring. */
+typedef enum lk_row_type {
+    LK_ROWS_OWN = 0, /**< The recipe's own: f16, or q8_0 in the second edition. */
+    LK_ROWS_F16 = 1, /**< 16-bit floats. */
+    LK_ROWS_Q8_0 = 2 /**< 8-bit blocks of 32 channels with a 16-bit scale; the last block of a row may be shorter. */
+} lk_row_type;
+
 /** Types and sizes of the KV cache. Keys and values are independent. */
 typedef struct lk_cache_params {
     lk_cache_type type_k;
     lk_cache_type type_v;
-    uint32_t group;    /**< G, tokens per key group: 16, 32, 64 or 128. Also channels per value group (kivi4, *-paper). */
-    uint32_t residual; /**< R, tokens in the full-precision residual ring; a positive multiple of group. */
+    uint32_t group;    /**< G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 32, or 64 in the second
+                            edition. Also channels per value group (kivi4, *-paper). */
+    uint32_t residual; /**< R, tokens in the residual ring, at least 1; a multiple of the group for *-paper. */
     int32_t sinks;     /**< S, first tokens kept in full precision; -1: 4 for kivi2/kivi4, 0 for *-paper. At most group. */
+    uint32_t edition;  /**< Recipe of kivi2 and kivi4: 1 or 2; 0: 1. Other types have one recipe. */
+    int32_t refined;   /**< Key channels of kivi2 with 4 bits, in eighths of the head, 1 to 8, rounded down to a multiple of 4
+                            channels; 0: the recipe's own, 2, or 3 in the second edition; -1: none. */
+    lk_row_type residual_type; /**< Ring rows of kivi2 and kivi4; *-paper types always have f16. */
 } lk_cache_params;
 
 /** Options of lk_context_create. */
@@ -348,7 +360,7 @@ typedef struct lk_cache_usage {
     double v_bits_per_element;
 } lk_cache_usage;
 
-/** Fills *params with defaults: 1 sequence, 512 tokens per pass, kivi2 for keys and values, G 32, R 128. */
+/** Fills *params with defaults: 1 sequence, 512 tokens per pass, kivi2 for keys and values with its own group, R 128. */
 LK_API void lk_context_params_default(lk_context_params* params);
 
 /** Estimates the memory of a context. Validates params as lk_context_create does, but allocates nothing.

@@ -46,6 +46,6 @@ public sealed record CacheVariant(string Name, bool Keys, bool Values, bool PerC
     {
         ArgumentNullException.ThrowIfNull(cache);
         ContextOptions options = ContextOptionsFactory.Create(cache.Params);
-        return new CacheVariant(cache.Name, true, true, false, 0, cache.Params.Group, ContextHandle.Estimate(file, options).BitsPerElement, options);
+        return new CacheVariant(cache.Name, true, true, false, 0, cache.Params.GroupOf(cache.Params.TypeK), ContextHandle.Estimate(file, options).BitsPerElement, options);
     }
 }

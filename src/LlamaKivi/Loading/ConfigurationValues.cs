@@ -16,7 +16,12 @@ internal static partial class ConfigurationValues
     /// <summary>Key prefix that hides a property from configuration binders.</summary>
     public const string Hidden = "(set by code) ";
 
-    private static readonly string[] CacheKeys = [nameof(KvCacheParams.TypeK), nameof(KvCacheParams.TypeV), nameof(KvCacheParams.Group), nameof(KvCacheParams.Residual), nameof(KvCacheParams.Sinks)];
+    private static readonly string[] CacheKeys =
+    [
+        nameof(KvCacheParams.TypeK), nameof(KvCacheParams.TypeV), nameof(KvCacheParams.Group), nameof(KvCacheParams.Residual), nameof(KvCacheParams.Sinks),
+        nameof(KvCacheParams.Edition), nameof(KvCacheParams.RefinedEighths), nameof(KvCacheParams.ResidualType),
+    ];
+
     private static readonly string[] OverrideKeys = ["Key", "Type", "Value"];
     private static readonly string[] GrammarKeys = [nameof(Grammar.Gbnf), nameof(Grammar.Root)];
 
@@ -64,7 +69,10 @@ internal static partial class ConfigurationValues
                 nameof(cache.TypeV) => cache with { TypeV = ReadCacheType(child) },
                 nameof(cache.Group) => cache with { Group = Read<int>(child, "an integer") },
                 nameof(cache.Residual) => cache with { Residual = Read<int>(child, "an integer") },
-                _ => cache with { Sinks = string.IsNullOrEmpty(child.Value) ? null : Read<int>(child, "an integer") },
+                nameof(cache.Sinks) => cache with { Sinks = OptionalInteger(child) },
+                nameof(cache.Edition) => cache with { Edition = OptionalInteger(child) },
+                nameof(cache.RefinedEighths) => cache with { RefinedEighths = OptionalInteger(child) },
+                _ => cache with { ResidualType = string.IsNullOrEmpty(child.Value) ? null : ReadCacheType(child) },
             };
         }
 
@@ -129,6 +137,8 @@ internal static partial class ConfigurationValues
             Set(child, () => SamplingSettings.Set(pipeline, Name(child, SamplingSettings.Names), child));
         }
     }
+
+    private static int? OptionalInteger(IConfigurationSection section) => string.IsNullOrEmpty(section.Value) ? null : Read<int>(section, "an integer");
 
     private static KvCacheType ReadCacheType(IConfigurationSection section) =>
         KvCacheType.TryParse(Text(section, "a KV cache type"), out KvCacheType type) ? type : throw Wrong(section, $"KV cache types are {string.Join(", ", KvCacheType.Names)}");

@@ -20,6 +20,9 @@ public static class ContextOptionsFactory
             GroupSize = cache.Group,
             ResidualLength = cache.Residual,
             SinkTokens = cache.Sinks ?? -1,
+            Edition = cache.Edition ?? 0,
+            RefinedEighths = cache.RefinedEighths ?? -1,
+            ResidualType = cache.ResidualType,
         };
     }
 

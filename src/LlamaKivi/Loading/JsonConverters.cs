@@ -44,7 +44,16 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
                     cache = cache with { Residual = Integer(ref reader, name) };
                     break;
                 case "SINKS":
-                    cache = cache with { Sinks = reader.TokenType == JsonTokenType.Null ? null : Integer(ref reader, name) };
+                    cache = cache with { Sinks = OptionalInteger(ref reader, name) };
+                    break;
+                case "EDITION":
+                    cache = cache with { Edition = OptionalInteger(ref reader, name) };
+                    break;
+                case "REFINEDEIGHTHS":
+                    cache = cache with { RefinedEighths = OptionalInteger(ref reader, name) };
+                    break;
+                case "RESIDUALTYPE":
+                    cache = cache with { ResidualType = reader.TokenType == JsonTokenType.Null ? null : TypeConverter.Read(ref reader, typeof(KvCacheType), options) };
                     break;
                 default:
                     throw new JsonException($"'{name}' is not a known setting of a KV cache; the settings are TypeK, TypeV, Group, Residual, Sinks.");
@@ -64,17 +73,26 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
         writer.WriteString(nameof(value.TypeV), value.TypeV.ToString());
         writer.WriteNumber(nameof(value.Group), value.Group);
         writer.WriteNumber(nameof(value.Residual), value.Residual);
-        if (value.Sinks is { } sinks)
+        WriteOptional(writer, nameof(value.Sinks), value.Sinks);
+        WriteOptional(writer, nameof(value.Edition), value.Edition);
+        WriteOptional(writer, nameof(value.RefinedEighths), value.RefinedEighths);
+        writer.WriteString(nameof(value.ResidualType), value.ResidualType?.ToString());
+        writer.WriteEndObject();
+    }
+
+    private static void WriteOptional(Utf8JsonWriter writer, string name, int? value)
+    {
+        if (value is { } number)
         {
-            writer.WriteNumber(nameof(value.Sinks), sinks);
+            writer.WriteNumber(name, number);
         }
         else
         {
-            writer.WriteNull(nameof(value.Sinks));
+            writer.WriteNull(name);
         }
-
-        writer.WriteEndObject();
     }
+
+    private static int? OptionalInteger(ref Utf8JsonReader reader, string name) => reader.TokenType == JsonTokenType.Null ? null : Integer(ref reader, name);
 
     private static int Integer(ref Utf8JsonReader reader, string name) =>
         reader.TokenType == JsonTokenType.Number && reader.TryGetInt32(out int value) ? value : throw new JsonException($"{name} must be an integer.");

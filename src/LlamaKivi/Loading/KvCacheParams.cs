@@ -32,14 +32,23 @@ public sealed record KvCacheParams
         init => _typeV = value;
     }
 
-    /// <summary>Quantization group size: 16, 32, 64 or 128. A key group spans this many tokens.</summary>
-    public int Group { get; init; } = 32;
+    /// <summary>Quantization group size: 16, 32, 64 or 128; 0: the type's own (32; 64 for kivi2 and kivi4 in the second <see cref="Edition"/>). A key group spans this many tokens.</summary>
+    public int Group { get; init; }
 
-    /// <summary>Residual length: number of most recent tokens kept in full precision; a positive multiple of <see cref="Group"/>.</summary>
+    /// <summary>Residual length: number of most recent tokens that are not quantized, at least 1; a multiple of the group for the types ending in -paper.</summary>
     public int Residual { get; init; } = 128;
 
-    /// <summary>Number of attention sinks, the first tokens of a sequence, kept in full precision; at most <see cref="Group"/>. Null: 4 for kivi2 and kivi4, 0 for other types.</summary>
+    /// <summary>Number of attention sinks, the first tokens of a sequence, kept in full precision; at most the group. Null: 4 for kivi2 and kivi4, 0 for other types.</summary>
     public int? Sinks { get; init; }
+
+    /// <summary>Recipe of kivi2 and kivi4, 1 or 2. Null: 1. Other types have one recipe. The second edition runs on the CPU only.</summary>
+    public int? Edition { get; init; }
+
+    /// <summary>Key channels that kivi2 stores with 4 bits instead of 2, in eighths of the head, 0 to 8; the number of channels is rounded down to a multiple of 4. Null: 2, or 3 in the second <see cref="Edition"/>.</summary>
+    public int? RefinedEighths { get; init; }
+
+    /// <summary>Type of the most recent <see cref="Residual"/> tokens of kivi2 and kivi4: f16 or q8_0. Null: f16, or q8_0 in the second <see cref="Edition"/>. The types ending in -paper always have f16.</summary>
+    public KvCacheType? ResidualType { get; init; }
 
     /// <summary>Parameters whose keys and values have the named type, such as "kivi2".</summary>
     /// <exception cref="ArgumentException">The name is not a KV cache type.</exception>
@@ -51,30 +60,67 @@ public sealed record KvCacheParams
 
     /// <inheritdoc/>
     public bool Equals(KvCacheParams? other) =>
-        other is not null && (TypeK, TypeV, Group, Residual, Sinks).Equals((other.TypeK, other.TypeV, other.Group, other.Residual, other.Sinks));
+        other is not null && Fields.Equals(other.Fields);
 
     /// <inheritdoc/>
-    public override int GetHashCode() => HashCode.Combine(TypeK, TypeV, Group, Residual, Sinks);
+    public override int GetHashCode() => Fields.GetHashCode();
+
+    private (KvCacheType, KvCacheType, int, int, int?, int?, int?, KvCacheType?) Fields => (TypeK, TypeV, Group, Residual, Sinks, Edition, RefinedEighths, ResidualType);
 
     /// <summary>Validates the sizes.</summary>
     /// <exception cref="ArgumentException">A size is out of range; the message gives the valid values.</exception>
     public void Validate()
     {
-        if (Group is < 16 or > PageTokens || (Group & (Group - 1)) != 0)
+        if (Group != 0 && (Group is < 16 or > PageTokens || (Group & (Group - 1)) != 0))
         {
-            throw new ArgumentException($"KvCache.Group is {Group}; it must be 16, 32, 64 or 128", nameof(Group));
+            throw new ArgumentException($"KvCache.Group is {Group}; it must be 16, 32, 64 or 128, or 0 for the type's own", nameof(Group));
         }
 
-        if (Residual <= 0 || Residual % Group != 0)
+        if (Edition is < 1 or > 2)
         {
-            throw new ArgumentException(
-                $"KvCache.Residual is {Residual}; it must be a positive multiple of the group ({Group}), such as {Math.Max(1, Residual / Group) * Group}",
-                nameof(Residual));
+            throw new ArgumentException($"KvCache.Edition is {Edition}; it must be 1 or 2", nameof(Edition));
         }
 
-        if (Sinks is < 0 || Sinks > Group)
+        if (RefinedEighths is < 0 or > 8)
         {
-            throw new ArgumentException($"KvCache.Sinks is {Sinks}; it must be 0 to the group ({Group})", nameof(Sinks));
+            throw new ArgumentException($"KvCache.RefinedEighths is {RefinedEighths}; it must be 0 to 8 eighths of the head", nameof(RefinedEighths));
         }
+
+        if (ResidualType is { } rows && rows != KvCacheType.F16 && rows != KvCacheType.Q8_0)
+        {
+            throw new ArgumentException($"KvCache.ResidualType is {rows}; it must be f16 or q8_0", nameof(ResidualType));
+        }
+
+        if (Residual <= 0)
+        {
+            throw new ArgumentException($"KvCache.Residual is {Residual}; it must be at least 1", nameof(Residual));
+        }
+
+        foreach (KvCacheType type in (KvCacheType[])[TypeK, TypeV])
+        {
+            int group = GroupOf(type);
+            if (IsPaper(type) && Residual % group != 0)
+            {
+                throw new ArgumentException(
+                    $"KvCache.Residual is {Residual}; {type} needs a multiple of the group ({group}), such as {Math.Max(1, Residual / group) * group}",
+                    nameof(Residual));
+            }
+
+            if (Sinks is < 0 || Sinks > group)
+            {
+                throw new ArgumentException($"KvCache.Sinks is {Sinks}; it must be 0 to the group ({group})", nameof(Sinks));
+            }
+        }
+    }
+
+    private static bool IsPaper(KvCacheType type) => type == KvCacheType.Kivi2Paper || type == KvCacheType.Kivi4Paper;
+
+    /// <summary>Group size of a type: <see cref="Group"/>, or the type's own.</summary>
+    /// <param name="type">The type.</param>
+    public int GroupOf(KvCacheType type)
+    {
+        const int Own = 32;
+        const int SecondEdition = 64;
+        return Group != 0 ? Group : Edition == 2 && (type == KvCacheType.Kivi2 || type == KvCacheType.Kivi4) ? SecondEdition : Own;
     }
 }

@@ -12,7 +12,7 @@ namespace PeerBenchmark;
 public class Libraries
 {
     /// <summary>Names of libraries with the caches they are run with.</summary>
-    public static readonly string[] Names = ["LLamaSharp-f16", "LlamaKivi-f16", "LlamaKivi-kivi2"];
+    public static string[] Names { get; } = ["LLamaSharp-f16", "LlamaKivi-f16", "LlamaKivi-kivi2"];
 
     /// <summary>The steps by name.</summary>
     public static readonly IReadOnlyDictionary<string, Action<IWorkload>> Steps = new Dictionary<string, Action<IWorkload>>

@@ -60,14 +60,23 @@ struct StageArgs {
 // for the pass.
 class Pass {
 public:
-    Pass(kv::Cache& of_cache, std::span<const kv::Segment> of_segments)
-        : cache(of_cache), segments(of_segments.begin(), of_segments.end()) {}
+    Pass(kv::Cache& cache, std::span<const kv::Segment> segments) { restart(cache, segments); }
     virtual ~Pass() = default;
     Pass(const Pass&) = delete;
     Pass& operator=(const Pass&) = delete;
 
-    kv::Cache& cache;
-    const std::vector<kv::Segment> segments;
+    kv::Cache& cache() const { return *cache_; }
+    std::span<const kv::Segment> segments() const { return segments_; }
+
+    // Makes it a pass over other rows, in the same memory.
+    void restart(kv::Cache& cache, std::span<const kv::Segment> segments) {
+        cache_ = &cache;
+        segments_.assign(segments.begin(), segments.end());
+    }
+
+private:
+    kv::Cache* cache_ = nullptr;
+    std::vector<kv::Segment> segments_;
 };
 
 struct AttentionArgs {
@@ -91,9 +100,15 @@ public:
 
     virtual Memory& memory() { return host_memory(); }
     // Begins a pass over the rows of the segments. Their pages are reserved. The pass is valid until its commit or
-    // until the cache changes otherwise; it must not outlive the backend.
-    virtual std::unique_ptr<Pass> begin(kv::Cache& cache, std::span<const kv::Segment> segments) {
-        return std::make_unique<Pass>(cache, segments);
+    // until the cache changes otherwise; it must not outlive the backend. ended: an earlier pass of this backend, whose
+    // memory may be reused; nothing else of it is.
+    virtual std::unique_ptr<Pass> begin(kv::Cache& cache, std::span<const kv::Segment> segments,
+                                        std::unique_ptr<Pass> ended) {
+        if (ended == nullptr) {
+            return std::make_unique<Pass>(cache, segments);
+        }
+        ended->restart(cache, segments);
+        return ended;
     }
     // Waits for all queued work and throws its first error.
     virtual void finish() {}
@@ -106,6 +121,9 @@ public:
     virtual void matmul(const Rows& rows, int n, std::span<const Product> products) = 0;
     // Rotates queries and keys, and writes keys and values to the cache's staging buffer.
     virtual void stage(const StageArgs& args) = 0;
+    // Whether attention reads staged pages: stage_pages of a layer then precedes its attention, and what a row sees
+    // depends on its position alone. Otherwise stage_pages follows the forward pass, and rows of the call are exact.
+    virtual bool reads_staged_pages() const = 0;
     // Softmax attention of each row over the cached tokens of its sequence and its staged rows up to this row.
     virtual void attention(const AttentionArgs& args) = 0;
     // Samples tokens[n] from finite logits[n, n_vocab] as sample_row does. draws[n] and tokens are host memory; tokens

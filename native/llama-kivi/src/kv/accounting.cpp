@@ -17,16 +17,21 @@
 namespace lk::kv {
 
 uint64_t fixed_bytes(const CacheConfig& config) {
-    uint64_t elements = 0;
+    uint64_t bytes = 0;
     for (const Side side : {Side::keys, Side::values}) {
         const SideSpec spec = make_side_spec(config, side);
-        elements += spec.ring_elements() + spec.sink_elements();
+        bytes += spec.ring_bytes() + spec.sink_elements() * sizeof(half_t);
     }
-    return elements * sizeof(half_t) * config.ready_sequences();
+    return bytes * config.ready_sequences();
 }
 
 uint64_t staging_bytes(const CacheConfig& config) {
-    return uint64_t{2} * config.n_layer * config.n_head_kv * config.n_ubatch * config.head_size * sizeof(half_t);
+    uint64_t row = 0;  // of keys and values
+    for (const Side side : {Side::keys, Side::values}) {
+        const SideSpec spec = make_side_spec(config, side);
+        row += config.head_size * sizeof(half_t) + (spec.ring_in_blocks() ? spec.ring_row_bytes() : 0);
+    }
+    return row * config.n_layer * config.n_head_kv * config.n_ubatch;
 }
 
 uint64_t page_bytes(const CacheConfig& config) {
@@ -87,12 +92,15 @@ lk_cache_usage cache_usage(const CacheConfig& config, std::span<const Sequence> 
     double quantized = 0;
     double exact = 0;
     for (const Side side : {Side::keys, Side::values}) {
-        const PageFormat& f = (side == Side::keys ? k_spec : v_spec).format;
+        const SideSpec& spec = side == Side::keys ? k_spec : v_spec;
+        const PageFormat& f = spec.format;
+        const double heads = static_cast<double>(spec.head_count());
         const double paged = static_cast<double>(counter.paged(sequences, side)) * elements * f.bits_per_element() / 8;
         (f.quantized() ? quantized : exact) += paged;
         for (const Sequence& s : sequences) {
             const SequenceSide& one = s.side(side);
-            exact += (one.n_ring() + one.n_sinks()) * elements * sizeof(half_t);
+            exact += one.n_ring() * heads * static_cast<double>(spec.ring_row_bytes()) +
+                     one.n_sink_rows() * elements * sizeof(half_t);
             u.allocated_bytes += one.fixed_bytes();
             if (f.quantized()) {
                 (side == Side::keys ? u.n_quantized_k : u.n_quantized_v) += one.n_paged() - one.n_sinks();

@@ -11,12 +11,6 @@
 
 namespace lk::kv {
 
-int SideLayout::flushes(int n_rows) const {
-    const AgeingRule& rule = spec->ageing;
-    const int rows = n_ring + n_rows;
-    return rows < rule.trigger ? 0 : (rows - rule.trigger) / rule.leave + 1;
-}
-
 Cursor SideLayout::next_place() const {
     if (pages.empty()) {
         return {0, 0};

@@ -53,12 +53,16 @@ struct SideLayout {
     int ring_row(int i) const { return (ring_start + i) % spec->ageing.trigger; }
     // Tokens below this limit become sinks when they leave the ring. Sinks are contiguous from token 0.
     int sink_limit() const { return n_sinks == n_paged ? spec->sinks : n_sinks; }
+    // Tokens of the ring that are also sinks: in a q8_0 ring the first S tokens are sinks from the start.
+    int early_sinks() const { return spec->ring_in_blocks() ? std::clamp(sink_limit() - n_paged, 0, n_ring) : 0; }
+    // Rows in the sinks: tokens [0, sink_rows()).
+    int sink_rows() const { return n_sinks + early_sinks(); }
     // Number of sinks among tokens [begin, end).
     int sinks_in(int begin, int end) const { return std::max(0, std::min(end, n_sinks) - begin); }
 
     // Number of flushes when n_rows are appended, and number of rows that leave the ring.
-    int flushes(int n_rows) const;
-    int leaving(int n_rows) const { return flushes(n_rows) * spec->ageing.leave; }
+    int flushes(int n_rows) const { return spec->ageing.flushes(n_ring + n_rows); }
+    int leaving(int n_rows) const { return spec->ageing.leaving(n_ring + n_rows); }
     // Destination of the next row that leaves the ring.
     Cursor next_place() const;
     // Number of sinks after n_rows are appended.

@@ -36,6 +36,15 @@ Cache::Cache(const CacheConfig& config, Memory& memory)
     const size_t staged = static_cast<size_t>(config.n_layer) * config.n_head_kv * config.n_ubatch * config.head_size;
     staged_k_ = Buffer<half_t>(memory, staged);
     staged_v_ = Buffer<half_t>(memory, staged);
+    const size_t rows = static_cast<size_t>(config.n_layer) * config.n_head_kv * config.n_ubatch;
+    if (k_spec_.ring_in_blocks()) {
+        blocks_k_ = Buffer<uint8_t>(memory, rows * k_spec_.ring_row_bytes());
+        sink_rows_k_.resize(config.n_ubatch);
+    }
+    if (v_spec_.ring_in_blocks()) {
+        blocks_v_ = Buffer<uint8_t>(memory, rows * v_spec_.ring_row_bytes());
+        sink_rows_v_.resize(config.n_ubatch);
+    }
 }
 
 void Cache::truncate(int seq, int n_keep) {
@@ -50,7 +59,22 @@ Sequence Cache::removed(int seq, int begin, int end, const Rotation& rotation) c
     return changed;
 }
 
+void Cache::mark_sink_rows(std::span<const Segment> segments) {
+    for (const Segment& s : segments) {
+        for (int i = 0; i < s.n_rows; ++i) {
+            const int position = length(s.seq) + i;
+            if (!sink_rows_k_.empty()) {
+                sink_rows_k_[s.row + i] = position < sequences_[s.seq].k.sink_limit();
+            }
+            if (!sink_rows_v_.empty()) {
+                sink_rows_v_[s.row + i] = position < sequences_[s.seq].v.sink_limit();
+            }
+        }
+    }
+}
+
 void Cache::reserve(std::span<const Segment> segments) {
+    mark_sink_rows(segments);
     try {
         for (const Segment& s : segments) {
             sequences_[s.seq].k.reserve(s.n_rows);

@@ -83,6 +83,14 @@ public:
     SideView view(Side side, const Segment& segment, int layer, int head) const;
     // Staging buffer for the rows of the call, [layer, head, n_ubatch, D].
     half_t* staged(Side side) { return staging(side).data(); }
+    // The staged rows as a q8_0 ring stores them, [layer, head, n_ubatch, ring_row_bytes]; null for an f16 ring.
+    uint8_t* staged_blocks(Side side) { return blocks(side).data(); }
+    const uint8_t* staged_blocks(Side side) const { return (side == Side::keys ? blocks_k_ : blocks_v_).data(); }
+    // Whether a row of the call will be a sink, which is staged and stored in 16 bits.
+    bool is_sink_row(Side side, int row) const {
+        const std::vector<uint8_t>& flags = side == Side::keys ? sink_rows_k_ : sink_rows_v_;
+        return !flags.empty() && flags[row] != 0;
+    }
     // Destinations of a segment's stage_pages and commit. Valid until finish_append.
     AppendPlan plan_append(Side side, const Segment& segment) noexcept {
         return sequences_[segment.seq].side(side).plan_append(segment.n_rows);
@@ -98,6 +106,9 @@ public:
 private:
     Buffer<half_t>& staging(Side side) { return side == Side::keys ? staged_k_ : staged_v_; }
 
+    Buffer<uint8_t>& blocks(Side side) { return side == Side::keys ? blocks_k_ : blocks_v_; }
+    void mark_sink_rows(std::span<const Segment> segments);
+
     CacheConfig config_;
     Memory* memory_;
     SideSpec k_spec_;
@@ -106,6 +117,10 @@ private:
     std::vector<Sequence> sequences_;
     Buffer<half_t> staged_k_;  // [layer, head, n_ubatch, D]
     Buffer<half_t> staged_v_;
+    Buffer<uint8_t> blocks_k_;  // [layer, head, n_ubatch, ring_row_bytes], for q8_0 rings
+    Buffer<uint8_t> blocks_v_;
+    std::vector<uint8_t> sink_rows_k_;  // [n_ubatch] flags of the reserved call's rows, for q8_0 rings
+    std::vector<uint8_t> sink_rows_v_;
     TokenCounter counter_;
 };
 

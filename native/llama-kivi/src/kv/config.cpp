@@ -35,15 +35,31 @@ std::optional<std::string> head_size_misfit(lk_cache_type type, int head_size) {
     return std::nullopt;
 }
 
-void check_sizes(const CacheConfig& c, const char* side) {
-    const int g = static_cast<int>(c.params.group);
-    LK_CHECK(g == 16 || g == 32 || g == 64 || g == 128, LK_INVALID_ARGUMENT,
-             "%s: cache.group is %d; a group is 16, 32, 64 or 128 tokens (pages hold 128)", side, g);
-    LK_CHECK(c.params.residual > 0 && c.params.residual % g == 0, LK_INVALID_ARGUMENT,
-             "%s: cache.residual is %u, which is not a positive multiple of cache.group (%d), such as %d", side,
-             c.params.residual, g, std::max(1, static_cast<int>(c.params.residual) / g) * g);
-    LK_CHECK(c.params.residual <= 1u << 16, LK_INVALID_ARGUMENT, "%s: cache.residual is %u; at most 65536", side,
-             c.params.residual);
+void check_recipe(const lk_cache_params& p, const char* side) {
+    LK_CHECK(p.group == 0 || p.group == 16 || p.group == 32 || p.group == 64 || p.group == 128, LK_INVALID_ARGUMENT,
+             "%s: cache.group is %u; a group is 16, 32, 64 or 128 tokens (pages hold 128), or 0 for the type's own",
+             side, p.group);
+    LK_CHECK(p.edition <= kSecondEdition, LK_INVALID_ARGUMENT,
+             "%s: cache.edition is %u; it must be 1 or 2, or 0 for %d", side, p.edition, kDefaultEdition);
+    LK_CHECK(p.refined >= -1 && p.refined <= kHeadEighths, LK_INVALID_ARGUMENT,
+             "%s: cache.refined is %d; it must be 1 to %d eighths of the head, 0 for the type's own or -1 for none",
+             side, p.refined, kHeadEighths);
+    LK_CHECK(p.residual_type >= LK_ROWS_OWN && p.residual_type <= LK_ROWS_Q8_0, LK_INVALID_ARGUMENT,
+             "%s: cache.residual_type is %d; it must be %d (f16) or %d (q8_0), or 0 for the type's own", side,
+             static_cast<int>(p.residual_type), static_cast<int>(LK_ROWS_F16), static_cast<int>(LK_ROWS_Q8_0));
+}
+
+void check_sizes(const CacheConfig& c, lk_cache_type type, const char* side) {
+    check_recipe(c.params, side);
+    const int g = make_recipe(c.params, type).group;
+    const int r = static_cast<int>(std::min(c.params.residual, 1u << 30));
+    LK_CHECK(r > 0, LK_INVALID_ARGUMENT, "%s: cache.residual is 0; it must be at least 1 token", side);
+    LK_CHECK(
+        !is_paper(type) || r % g == 0, LK_INVALID_ARGUMENT,
+        "%s: cache.residual is %d, which is not a multiple of cache.group (%d), such as %d; %s needs one, because it "
+        "quantizes a full ring at once",
+        side, r, g, std::max(1, r / g) * g, name(type));
+    LK_CHECK(r <= 1 << 16, LK_INVALID_ARGUMENT, "%s: cache.residual is %u; at most 65536", side, c.params.residual);
     LK_CHECK(c.params.sinks >= -1 && c.params.sinks <= g, LK_INVALID_ARGUMENT,
              "%s: cache.sinks is %d; at most one group (%d), or -1 for the default", side, c.params.sinks, g);
 }
@@ -58,7 +74,7 @@ std::string fitting_types(const CacheConfig& c, const char* side) {
         }
         try {
             if (is_kivi(type)) {
-                check_sizes(c, side);
+                check_sizes(c, type, side);
             }
         } catch (const Error&) {
             continue;
@@ -76,11 +92,28 @@ void validate_side(const CacheConfig& c, lk_cache_type type, const char* side, c
                 c.head_size, parameter, fitting_types(c, side).c_str());
     }
     if (is_kivi(type)) {
-        check_sizes(c, side);
+        check_sizes(c, type, side);
     }
 }
 
 }  // namespace
+
+Recipe make_recipe(const lk_cache_params& params, lk_cache_type type) {
+    Recipe r = own_recipe(type, params.edition != 0 ? static_cast<int>(params.edition) : kDefaultEdition);
+    if (!is_kivi(type)) {
+        return r;
+    }
+    if (params.group != 0) {
+        r.group = static_cast<int>(params.group);
+    }
+    if (params.refined != 0 && type == LK_CACHE_KIVI2) {
+        r.refined_eighths = std::max(params.refined, 0);
+    }
+    if (params.residual_type != LK_ROWS_OWN && !is_paper(type)) {
+        r.ring = params.residual_type == LK_ROWS_Q8_0 ? RowType::q8_0 : RowType::f16;
+    }
+    return r;
+}
 
 void CacheConfig::validate() const {
     LK_CHECK(n_ctx > 0, LK_INVALID_ARGUMENT, "n_ctx is 0; give at least 1 token");
@@ -98,13 +131,15 @@ void CacheConfig::validate() const {
 
 SideSpec make_side_spec(const CacheConfig& c, Side side) {
     const lk_cache_type type = side == Side::keys ? c.params.type_k : c.params.type_v;
-    const int g = static_cast<int>(c.params.group);
+    const Recipe recipe = make_recipe(c.params, type);
+    const int g = recipe.group;
     const int r = static_cast<int>(c.params.residual);
     SideSpec spec{};
-    spec.format = make_page_format(type, side, c.head_size, g);
+    spec.format = make_page_format(type, side, c.head_size, recipe);
     spec.n_layer = c.n_layer;
     spec.n_head_kv = c.n_head_kv;
     spec.sinks = resolved_sinks(c.params, type);
+    spec.visibility = !is_kivi(type) ? Visibility::stored : is_paper(type) ? Visibility::call : Visibility::position;
     spec.align = is_kivi(type) && side == Side::keys ? g : 1;
     if (!is_kivi(type)) {
         spec.ageing = {1, 1};

@@ -10,6 +10,12 @@
 
 namespace lk::kv {
 
+// The edition of kivi2 and kivi4 that parameters without one get.
+inline constexpr int kDefaultEdition = kFirstEdition;
+
+// The recipe of a type with the settings of the parameters.
+Recipe make_recipe(const lk_cache_params& params, lk_cache_type type);
+
 struct CacheConfig {
     int n_layer = 0;
     int first_layer = 0;  // the model's layer that is layer 0 of this cache
@@ -31,12 +37,24 @@ struct CacheConfig {
 struct AgeingRule {
     int trigger;
     int leave;
+
+    // Number of flushes of a ring that receives `rows` rows, and number of rows that leave it.
+    int flushes(int rows) const { return rows < trigger ? 0 : (rows - trigger) / leave + 1; }
+    int leaving(int rows) const { return flushes(rows) * leave; }
+};
+
+// Which rows of its own call a query reads from pages. The others it reads as ring rows.
+enum class Visibility {
+    call,      // none: prefill attends to exact rows, as in the paper
+    position,  // rows that leave the ring before the query's row enters it, as in token-by-token decoding
+    stored,    // every row that leaves the ring, the query's own row included
 };
 
 // Format and sizes of one side (keys or values), common to all sequences.
 struct SideSpec {
     PageFormat format;
     AgeingRule ageing;
+    Visibility visibility;
     int sinks;  // S
     int align;  // a page may be continued only at multiples of this many tokens: G for quantized keys, otherwise 1
     int n_layer;
@@ -44,13 +62,17 @@ struct SideSpec {
 
     size_t head_count() const { return static_cast<size_t>(n_layer) * n_head_kv; }
     size_t block_bytes() const { return head_count() * format.page_bytes; }
-    size_t ring_elements() const { return head_count() * ageing.trigger * format.head_size; }
+    RowType ring() const { return format.recipe.ring; }
+    bool ring_in_blocks() const { return ring() == RowType::q8_0; }
+    size_t ring_row_bytes() const { return row_bytes(ring(), format.head_size); }
+    size_t ring_bytes() const { return head_count() * ageing.trigger * ring_row_bytes(); }
     size_t sink_elements() const { return head_count() * sinks * format.head_size; }
-    // Bytes of a head table in device memory and in saved states: int32 exponent, then half mu[D] (kivi2 values) or
-    // uint16 refined[D/4] (kivi2 keys).
+    // Bytes of a head table in device memory and in saved states: int32 exponent, then uint16 refined[rows - D] and
+    // half centre[D] of keys, or half mu[D] of values, where the format has them.
     size_t table_bytes() const {
-        return sizeof(int32_t) + (format.scale_kind == ScaleKind::byte_token ? format.head_size * sizeof(half_t)
-                                                                             : (format.rows - format.head_size) * 2);
+        const size_t mu = format.scale_kind == ScaleKind::byte_token ? format.head_size : 0;
+        const size_t centre = format.recipe.key_centre ? format.head_size : 0;
+        return sizeof(int32_t) + (format.rows - format.head_size + mu + centre) * sizeof(half_t);
     }
 };
 

@@ -27,7 +27,7 @@ void for_each_token_group(const PageFormat& f, const float* rows, int n_rows, in
     }
 }
 
-// Selects the D/4 channels with the widest mean group range, in ascending order; ties go to the lower index.
+// Selects the rows - D channels with the widest mean group range, in ascending order; ties go to the lower index.
 void choose_refined(const PageFormat& f, const float* rows, int n_rows, int first, int sinks,
                     std::vector<uint16_t>& refined) {
     double width[kMaxHeadSize] = {};
@@ -39,7 +39,7 @@ void choose_refined(const PageFormat& f, const float* rows, int n_rows, int firs
     std::iota(order, order + f.head_size, uint16_t{0});
     std::sort(order, order + f.head_size,
               [&](uint16_t a, uint16_t b) { return width[a] != width[b] ? width[a] > width[b] : a < b; });
-    refined.assign(order, order + f.head_size / 4);
+    refined.assign(order, order + (f.rows - f.head_size));
     std::sort(refined.begin(), refined.end());
 }
 
@@ -87,6 +87,7 @@ void choose_centre(const float* rows, int n_rows, int head_size, float* column, 
 void reserve_lists(const PageFormat& f, HeadTable& table) {
     table.refined.reserve(f.rows - f.head_size);
     table.mu.reserve(f.scale_kind == ScaleKind::byte_token ? f.head_size : 0);
+    table.centre.reserve(f.recipe.key_centre ? f.head_size : 0);
 }
 
 HeadTable choose_head_table(const PageFormat& f, const float* rows, int n_rows, int first, int sinks) {
@@ -102,6 +103,7 @@ void choose_head_table(const PageFormat& f, const float* rows, int n_rows, int f
     table.exponent = 0;
     table.refined.clear();
     table.mu.clear();
+    table.centre.clear();
     if (!has_table(f)) {
         return;
     }
@@ -126,7 +128,7 @@ void choose_head_table(const PageFormat& f, const float* rows, int n_rows, int f
         for (int t = skip; t < n_rows; ++t) {
             const float* row = rows + static_cast<ptrdiff_t>(t) * f.head_size;
             if (f.scale_kind == ScaleKind::byte_token) {
-                max_scale = std::max(max_scale, RotatedValue(row, table.mu, f.head_size).scale);
+                max_scale = std::max(max_scale, RotatedValue(row, table.mu, f.head_size, f.recipe.value_scale).scale);
                 continue;
             }
             for (int begin = 0; begin < f.head_size; begin += f.group) {

@@ -5,12 +5,15 @@
 //   f16            half[128][D]
 //   q8_0, q4_0     [128][D/32] ggml blocks; each row is first rotated by a Hadamard transform, as in llama.cpp
 //   keys           codes[128/T tiles][rows/4 quads][T*4*b/8 bytes], then scales[128/G groups][D]
-//                  rows = D; kivi2 has D/4 more, the low two bits of the refined channels
+//                  rows = D; kivi2 has one more per refined channel, its low two bits
 //   values         codes[8 blocks of 16 tokens][D/8 blocks of 8 channels][16*8*b/8 bytes],
 //                  then scales[128 tokens][channel groups]
 //
 // T = min(G, 32) tokens. Scales: *-paper has (half scale, half min) pairs; kivi2 and kivi4 have a plane of byte scales,
 // then a plane of int8 zero points (kivi2 values: one byte scale per token, no zero point).
+//
+// A row of a q8_0 ring: blocks of 32 channels, each a half scale and one int8 code per channel; the last block has the
+// rest of the channels.
 //
 // Code i of the n codes of a quad (keys) or block (values) is in byte i % (n*b/8) at bit b * (i / (n*b/8)): one load,
 // masked at each bit position, gives n codes in order. The order suits dot products of 4-byte groups (dp4a, vpdpbusd):
@@ -41,15 +44,52 @@ enum class ScaleKind {
     byte_token,  // one byte scale per token, for centred, rotated x = s * (code - 3/2)
 };
 
-// Page format of one side; type, head size and group size determine it.
+// How byte scales of keys are rounded.
+enum class KeyScale {
+    cover,    // up: every key of the group is within the codes
+    nearest,  // codes are clamped; up to 3% of a range is cut
+};
+
+// The scale of a token's values (kivi2), from w, the centred and rotated elements, and l, their levels.
+enum class ValueScale {
+    unbiased,  // <w,w> / <w,l>
+    halfway,   // mean of the unbiased and the least-squares scale, <w,l> / <l,l>
+};
+
+// Type of the rows in the residual ring.
+enum class RowType { f16, q8_0 };
+
+constexpr size_t row_bytes(RowType type, int head_size) {
+    constexpr int kBlockChannels = 32;
+    constexpr int kScaleBytes = 2;
+    return type == RowType::f16 ? static_cast<size_t>(head_size) * 2
+                                : head_size + (head_size + kBlockChannels - 1) / kBlockChannels * kScaleBytes;
+}
+static_assert(row_bytes(RowType::q8_0, 128) == 136 && row_bytes(RowType::q8_0, 80) == 86);
+
+// What a type does beyond its name, as data: own_recipe has the defaults, make_recipe (kv/config.h) applies the cache
+// parameters. Fields that a type does not use keep the first edition's values.
+struct Recipe {
+    int edition;             // 1 or 2; 1 for types with one recipe
+    int group;               // G: tokens per key group, channels per value group
+    int refined_eighths;     // key channels with twice the bits, in eighths of the head (kivi2)
+    KeyScale key_scale;      // kivi2, kivi4
+    ValueScale value_scale;  // kivi2
+    bool score_correction;   // attention subtracts the effect of the keys' quantization noise on the softmax
+    RowType ring;            // kivi2, kivi4
+    bool key_centre;         // keys are stored minus a centre per channel; no recipe does so yet
+};
+
+// Page format of one side; type, head size and recipe determine it.
 struct PageFormat {
     lk_cache_type type;
     Side side;
+    Recipe recipe;
     int head_size;         // D
     int group;             // G: tokens per key group, channels per value group
     int bits;              // b; 16 for f16
     ScaleKind scale_kind;  //
-    int rows;              // keys: code rows (D + D/4 for kivi2); values: D
+    int rows;              // keys: code rows (D plus the refined channels of kivi2); values: D
     int tile_tokens;       // keys: T
     int scale_groups;      // keys: token groups per page; values: channel groups per token
     size_t scales_offset;  // bytes from the start of the page to the scales
@@ -80,10 +120,40 @@ constexpr bool is_paper(lk_cache_type type) {
     return type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI4_PAPER;
 }
 
-constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_size, int group) {
+inline constexpr int kFirstEdition = 1;
+inline constexpr int kSecondEdition = 2;
+inline constexpr int kHeadEighths = 8;
+
+// The recipe of a type without settings.
+constexpr Recipe own_recipe(lk_cache_type type, int edition) {
+    Recipe r{kFirstEdition, 32, 0, KeyScale::cover, ValueScale::unbiased, false, RowType::f16, false};
+    if (!is_kivi(type) || is_paper(type)) {
+        return r;
+    }
+    r.edition = edition;
+    r.refined_eighths = type == LK_CACHE_KIVI2 ? 2 : 0;
+    if (edition == kSecondEdition) {
+        r.key_scale = KeyScale::nearest;
+        r.value_scale = ValueScale::halfway;
+        r.score_correction = true;
+        r.ring = RowType::q8_0;
+        r.group = 64;
+        r.refined_eighths = type == LK_CACHE_KIVI2 ? 3 : 0;
+    }
+    return r;
+}
+
+// Channels with twice the bits. A multiple of 4: code rows come in quads.
+constexpr int refined_channels(const Recipe& recipe, int head_size) {
+    return head_size * recipe.refined_eighths / kHeadEighths / 4 * 4;
+}
+
+constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_size, const Recipe& recipe) {
+    const int group = recipe.group;
     PageFormat f{};
     f.type = type;
     f.side = side;
+    f.recipe = recipe;
     f.head_size = head_size;
     f.group = group;
     f.rows = head_size;
@@ -107,7 +177,7 @@ constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_si
     size_t scales = 0;  // per page
     if (side == Side::keys) {
         if (type == LK_CACHE_KIVI2) {
-            f.rows += head_size / 4;
+            f.rows += refined_channels(recipe, head_size);
         }
         f.scale_groups = kPageTokens / group;
         f.scale_kind = is_paper(type) ? ScaleKind::half_pair : ScaleKind::byte_pair;
@@ -127,12 +197,22 @@ constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_si
     return f;
 }
 
-namespace check {  // documented sizes at D = 128, G = 32
-constexpr size_t pair_bytes(lk_cache_type type) {
-    return make_page_format(type, Side::keys, 128, 32).page_bytes +
-           make_page_format(type, Side::values, 128, 32).page_bytes;
+// The first edition with another group size.
+constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_size, int group) {
+    Recipe recipe = own_recipe(type, kFirstEdition);
+    recipe.group = group;
+    return make_page_format(type, side, head_size, recipe);
+}
+
+namespace check {  // documented sizes at D = 128
+constexpr size_t pair_bytes(lk_cache_type type, int edition = kFirstEdition) {
+    return make_page_format(type, Side::keys, 128, own_recipe(type, edition)).page_bytes +
+           make_page_format(type, Side::values, 128, own_recipe(type, edition)).page_bytes;
 }
 static_assert(pair_bytes(LK_CACHE_KIVI2) == 10368);
+static_assert(pair_bytes(LK_CACHE_KIVI2, kSecondEdition) == 10368);  // 2.53 bits per element as well
+static_assert(pair_bytes(LK_CACHE_KIVI4, kSecondEdition) == 17408);  // 4.25
+static_assert(refined_channels(own_recipe(LK_CACHE_KIVI2, kSecondEdition), 80) == 28);
 static_assert(pair_bytes(LK_CACHE_KIVI2_PAPER) == 12288);
 static_assert(pair_bytes(LK_CACHE_F16) == 65536);
 static_assert(make_page_format(LK_CACHE_Q8_0, Side::keys, 64, 32).bits_per_element() == 8.5);

@@ -62,7 +62,7 @@ void quantize_keys(const PageFormat& f, const HeadTable& table, const float* row
             store_half(page + f.scales_offset + at * 4 + 2, pair.min);
             store_codes(pair);
         } else {
-            const BytePair pair(range.min, range.max, levels, table.exponent);
+            const BytePair pair(range.min, range.max, levels, table.exponent, f.recipe.key_scale == KeyScale::nearest);
             page[f.scales_offset + at] = pair.scale;
             page[f.zeros_offset + at] = static_cast<uint8_t>(pair.zero);
             store_codes(pair);
@@ -72,7 +72,7 @@ void quantize_keys(const PageFormat& f, const HeadTable& table, const float* row
 
 void quantize_value(const PageFormat& f, const HeadTable& table, const float* row, int token, uint8_t* page) {
     if (f.scale_kind == ScaleKind::byte_token) {
-        const RotatedValue value(row, table.mu, f.head_size);
+        const RotatedValue value(row, table.mu, f.head_size, f.recipe.value_scale);
         page[f.scales_offset + token] = byte_scale_round_nearest(value.scale, table.exponent);
         for (int c = 0; c < f.head_size; ++c) {
             set_code(page, value_code_place(f, token, c), f.bits, value.codes[c]);
@@ -182,6 +182,32 @@ void quantize_rows(const PageFormat& f, const HeadTable& table, const float* row
     }
     for (int t = sinks; t < n_rows; ++t) {
         quantize_value(f, table, rows + static_cast<ptrdiff_t>(t) * f.head_size, token + t, page);
+    }
+}
+
+void encode_q8_row(const float* x, int n, uint8_t* blocks) noexcept {
+    for (int begin = 0; begin < n; begin += kBlock) {
+        const int end = std::min(begin + kBlock, n);
+        float largest = 0;
+        for (int c = begin; c < end; ++c) {
+            largest = std::max(largest, std::fabs(x[c]));
+        }
+        const float d = std::min(q8_scale(largest), kLargestQ8Scale);
+        store_half(blocks, float_to_half(d));
+        blocks += sizeof(half_t);
+        for (int c = begin; c < end; ++c) {
+            *blocks++ = static_cast<uint8_t>(q8_code(x[c], d));
+        }
+    }
+}
+
+void decode_q8_row(const uint8_t* blocks, int n, half_t* out) noexcept {
+    for (int begin = 0; begin < n; begin += kBlock) {
+        const float d = half_to_float(load_half(blocks));
+        blocks += sizeof(half_t);
+        for (int c = begin; c < std::min(begin + kBlock, n); ++c) {
+            out[c] = float_to_half(d * static_cast<float>(static_cast<int8_t>(*blocks++)));
+        }
     }
 }
 

@@ -13,8 +13,9 @@ namespace lk::kv {
 // Parameters of the refined recipes, fixed per (sequence, layer, KV head) at the first flush.
 struct HeadTable {
     int exponent = 0;               // k of the byte scales
-    std::vector<uint16_t> refined;  // [D/4] 4-bit channels, ascending (kivi2 keys)
+    std::vector<uint16_t> refined;  // [rows - D] 4-bit channels, ascending (kivi2 keys)
     std::vector<half_t> mu;         // [D] centre (kivi2 values)
+    std::vector<half_t> centre;     // [D] subtracted from keys before they are quantized (Recipe::key_centre)
 };
 
 // In-place orthonormal Hadamard transform over blocks of the largest power of two that divides n. Its own inverse.
@@ -49,6 +50,11 @@ HeadTable choose_head_table(const PageFormat& format, const float* rows, int n_r
 //   sinks   the first `sinks` rows do not count in the group's range; attention masks their codes
 void quantize_rows(const PageFormat& format, const HeadTable& table, const float* rows, int n_rows, int token,
                    int sinks, uint8_t* page) noexcept;
+
+// One row of n channels as a q8_0 ring stores it. Decoded elements are rounded to half, in which attention reads them.
+// x: finite, within the range of half.
+void encode_q8_row(const float* x, int n, uint8_t* blocks) noexcept;
+void decode_q8_row(const uint8_t* blocks, int n, half_t* out) noexcept;
 
 // Zeros tokens [first, 128) of a page. Scales of keys are zeroed from the next whole group on.
 void clear_tokens(const PageFormat& format, int first, uint8_t* page) noexcept;

@@ -44,13 +44,13 @@ inline ChannelMask refined_mask(const HeadTable& table) {
     return mask;
 }
 
-// One kivi2 value row: centred and rotated elements, codes and unbiased scale.
+// One kivi2 value row: centred and rotated elements, codes and scale.
 struct RotatedValue {
     float w[kMaxHeadSize];
     uint8_t codes[kMaxHeadSize];  // level = code - 3/2
     float scale;
 
-    RotatedValue(const float* row, const std::vector<half_t>& mu, int head_size) : scale(0) {
+    RotatedValue(const float* row, const std::vector<half_t>& mu, int head_size, ValueScale rule) : scale(0) {
         double square = 0;
         for (int c = 0; c < head_size; ++c) {
             w[c] = row[c] - half_to_float(mu[c]);
@@ -60,13 +60,16 @@ struct RotatedValue {
             square += static_cast<double>(w[c]) * w[c];
         }
         const float step = value_step(square / head_size);
-        double along = 0;  // <w, levels>
+        double along = 0;         // <w, levels>
+        double level_square = 0;  // <levels, levels>
         for (int c = 0; c < head_size; ++c) {
             const int code = value_code(w[c], step);
             codes[c] = static_cast<uint8_t>(code);
             along += static_cast<double>(w[c]) * value_level(code);
+            level_square += static_cast<double>(value_level(code)) * value_level(code);
         }
-        scale = unbiased_scale(square, along);
+        scale =
+            rule == ValueScale::halfway ? halfway_scale(square, along, level_square) : unbiased_scale(square, along);
     }
 };
 

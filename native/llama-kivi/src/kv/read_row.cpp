@@ -12,25 +12,30 @@
 
 namespace lk::kv {
 
-void read_row(const SideView& view, int token, const Rotation& rotation, float* out) {
+void read_row(const SideView& view, int token, int paged, const Rotation& rotation, float* out) {
     const int d = view.spec->format.head_size;
-    const auto from_half = [&](const half_t* row) { std::transform(row, row + d, out, half_to_float); };
-    if (token < view.n_sinks) {
-        from_half(view.sinks + token * d);
-    } else if (token < view.n_paged) {
-        size_t page = 0;
-        for (; token >= view.pages[page].count; ++page) {
-            token -= view.pages[page].count;
+    if (token < view.sinks_for(paged) || token >= paged) {
+        half_t decoded[kMaxHeadSize];
+        const half_t* row = decoded;
+        if (view.in_ring_blocks(token)) {
+            decode_q8_row(view.ring_block_row(token), d, decoded);
+        } else {
+            row = view.exact_row(token);
         }
-        const PageRef& ref = view.pages[page];
-        dequantize_row(view.spec->format, *view.table, view.page(page), ref.first + token, out);
-        if (view.spec->format.side == Side::keys && ref.frame != 0) {
-            rotate_heads(rotation, -ref.frame, out, 1, d);
-        }
-    } else if (token < view.length()) {
-        from_half(view.ring + (view.ring_start + token - view.n_paged) % view.spec->ageing.trigger * d);
-    } else {
-        from_half(view.staged + (token - view.length()) * d);
+        std::transform(row, row + d, out, half_to_float);
+        return;
+    }
+    const bool staged = token >= view.n_paged;
+    token -= staged ? view.n_paged : 0;
+    size_t i = 0;
+    for (const auto& runs = staged ? view.staged_pages : view.pages; token >= runs[i].count; ++i) {
+        token -= runs[i].count;
+    }
+    const PageRef& run = staged ? view.staged_pages[i] : view.pages[i];
+    dequantize_row(view.spec->format, staged ? *view.staged_table : *view.table,
+                   staged ? view.staged_page(i) : view.page(i), run.first + token, out);
+    if (view.spec->format.side == Side::keys && run.frame != 0) {
+        rotate_heads(rotation, -run.frame, out, 1, d);
     }
 }
 

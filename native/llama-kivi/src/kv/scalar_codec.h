@@ -45,6 +45,7 @@ inline constexpr float kCentreGain = 0.8f;  // centre values if that cuts their 
 
 // ggml blocks: Q8_0 has 127 steps up to the largest magnitude; Q4_0 maps the element of largest magnitude to -8 steps.
 inline constexpr float kQ8Steps = 127.0f;
+inline constexpr float kLargestQ8Scale = 515.5f;  // largest half whose 127 steps are in the range of half
 inline constexpr int kQ4Zero = 8;
 inline constexpr int kQ4Largest = 15;
 
@@ -164,11 +165,20 @@ LK_HD inline float zero_point_decode(float s, int zero) {
     return s * static_cast<float>(zero) * (1 / kZeroPointSteps);
 }
 
-// Smallest scale of a byte pair that covers [min, max]. The zero point rounds down by up to a quarter step; an eighth
-// of a step is reserved for that at the top level.
+// Smallest scale whose levels cover [min, max]. The zero point rounds down by up to a quarter step; an eighth of a step
+// is reserved for that at the top level.
+LK_HD inline float byte_pair_span(float min, float max, int levels) {
+    return (max - min) / (static_cast<float>(levels - 1) - kZeroPointSlack);
+}
+
+// Smallest scale whose zero point reaches the minimum.
+LK_HD inline float zero_point_scale(float min) {
+    return fabsf(min) * kZeroPointSteps / kZeroPointLimit;
+}
+
+// Smallest scale of a byte pair that covers [min, max].
 LK_HD inline float byte_pair_scale(float min, float max, int levels) {
-    const float span = (max - min) / (static_cast<float>(levels - 1) - kZeroPointSlack);
-    return larger(span, fabsf(min) * kZeroPointSteps / kZeroPointLimit);
+    return larger(byte_pair_span(min, max, levels), zero_point_scale(min));
 }
 
 // One group of the paper's quantizer (KIVI eq. 1 and 2): scale and minimum are rounded to half before use.
@@ -192,8 +202,10 @@ struct BytePair {
     float s;
     float m;
 
-    LK_HD BytePair(float low, float high, int levels, int k)
-        : scale(byte_scale_round_up(byte_pair_scale(low, high, levels), k)),
+    // nearest: the scale is the nearest byte to the range, so up to 3% of it is cut. The zero point fits in any case.
+    LK_HD BytePair(float low, float high, int levels, int k, bool nearest = false)
+        : scale(nearest ? nearest_scale(low, high, levels, k)
+                        : byte_scale_round_up(byte_pair_scale(low, high, levels), k)),
           zero(0),
           s(byte_scale_decode(scale, k)),
           m(0) {
@@ -202,6 +214,12 @@ struct BytePair {
                 static_cast<int8_t>(clamped(floorf(kZeroPointSteps * low / s), -kZeroPointLimit - 1, kZeroPointLimit));
         }
         m = zero_point_decode(s, zero);
+    }
+
+    LK_HD static uint8_t nearest_scale(float low, float high, int levels, int k) {
+        const uint8_t span = byte_scale_round_nearest(byte_pair_span(low, high, levels), k);
+        const uint8_t least = byte_scale_round_up(zero_point_scale(low), k);
+        return span > least ? span : least;
     }
 };
 
@@ -224,6 +242,11 @@ LK_HD inline float value_level(int code) {
 // attention. square: <w, w>; along: <w, levels>.
 LK_HD inline float unbiased_scale(double square, double along) {
     return along > 0 ? static_cast<float>(square / along) : 0.0f;
+}
+
+// Halfway between the unbiased and the least-squares scale. level_square: <levels, levels>.
+LK_HD inline float halfway_scale(double square, double along, double level_square) {
+    return along > 0 ? static_cast<float>((square / along + along / level_square) / 2) : 0.0f;
 }
 
 // Whether to centre. Arguments: medians of the mean squares with and without centring.

@@ -15,8 +15,8 @@
 
 namespace lk::kv {
 
-// Version 2: the header contains the model's settings; head tables have a fixed length.
-inline constexpr uint32_t kStateVersion = 2;
+// Version 3: the header names the recipe's settings per side, ring rows may be q8_0.
+inline constexpr uint32_t kStateVersion = 3;
 
 struct StateHeader {
     char magic[4];

@@ -22,6 +22,19 @@ std::string text_of(float number) {
     return format("%.9g", static_cast<double>(number));
 }
 
+// A RowType as stored in a state.
+enum class RowName : int32_t {};
+
+std::string text_of(RowName row) {
+    switch (static_cast<RowType>(row)) {
+    case RowType::f16:
+        return "f16";
+    case RowType::q8_0:
+        return "q8_0";
+    }
+    return "unknown";
+}
+
 // A padded string without its unprintable characters.
 template <size_t kSize>
 std::string text_of(const char (&text)[kSize]) {
@@ -72,10 +85,22 @@ StateKey make_state_key(CacheParts parts, const ModelKey& model) {
     key.head_size = c.head_size;
     key.type_k = c.params.type_k;
     key.type_v = c.params.type_v;
-    key.group = kivi ? static_cast<int32_t>(c.params.group) : 0;
+    const SideSpec& k = parts.front()->spec(Side::keys);
+    const SideSpec& v = parts.front()->spec(Side::values);
+    key.group_k = is_kivi(c.params.type_k) ? k.format.group : 0;
+    key.group_v = is_kivi(c.params.type_v) ? v.format.group : 0;
     key.residual = kivi ? static_cast<int32_t>(c.params.residual) : 0;
-    key.sinks_k = parts.front()->spec(Side::keys).sinks;
-    key.sinks_v = parts.front()->spec(Side::values).sinks;
+    key.sinks_k = k.sinks;
+    key.sinks_v = v.sinks;
+    for (const SideSpec* side : {&k, &v}) {
+        if (is_kivi(side->format.type) && !is_paper(side->format.type)) {
+            key.edition = side->format.recipe.edition;
+        }
+    }
+    key.refined = k.format.rows - k.format.head_size;
+    key.ring_k = static_cast<int32_t>(k.format.recipe.ring);
+    key.ring_v = static_cast<int32_t>(v.format.recipe.ring);
+    key.key_centre = k.format.recipe.key_centre ? 1 : 0;
     key.model = model;
     return key;
 }
@@ -85,10 +110,16 @@ void check_state_key(const StateKey& saved, const StateKey& here, const SettingN
     if (saved.type_k != here.type_k || saved.type_v != here.type_v) {
         cache.add("cache type", types_of(saved), types_of(here));
     }
-    cache.compare("group", saved.group, here.group);
+    cache.compare("edition", saved.edition, here.edition);
+    cache.compare("group of keys", saved.group_k, here.group_k);
+    cache.compare("group of values", saved.group_v, here.group_v);
     cache.compare("residual", saved.residual, here.residual);
     cache.compare("sinks of keys", saved.sinks_k, here.sinks_k);
     cache.compare("sinks of values", saved.sinks_v, here.sinks_v);
+    cache.compare("refined channels of keys", saved.refined, here.refined);
+    cache.compare("ring rows of keys", RowName(saved.ring_k), RowName(here.ring_k));
+    cache.compare("ring rows of values", RowName(saved.ring_v), RowName(here.ring_v));
+    cache.compare("key centre", saved.key_centre, here.key_centre);
     LK_CHECK(cache.empty(), LK_BAD_STATE, "the saved state belongs to another kind of KV cache: %s", cache.text());
 
     const ModelKey& a = saved.model;

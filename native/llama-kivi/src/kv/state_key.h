@@ -39,15 +39,21 @@ struct StateKey {
     int32_t head_size;
     int32_t type_k;
     int32_t type_v;
-    int32_t group;     // 0 if neither side is a KIVI type
-    int32_t residual;  // the same
+    int32_t group_k;  // 0 unless that side is a KIVI type
+    int32_t group_v;
+    int32_t residual;  // 0 if neither side is a KIVI type
     int32_t sinks_k;
     int32_t sinks_v;
-    int32_t reserved;  // 0
+    int32_t edition;  // of kivi2 and kivi4; 0 if neither side is one of them
+    int32_t refined;  // refined channels of the keys
+    int32_t ring_k;   // RowType
+    int32_t ring_v;
+    int32_t key_centre;  // whether keys are stored minus a centre
+    int32_t reserved;    // 0
     ModelKey model;
 };
 // There must be no padding: its bytes would be undefined.
-static_assert(sizeof(ModelKey) == 12 * 4 + 16 + 8 + 2 * 8 && sizeof(StateKey) == 10 * 4 + sizeof(ModelKey));
+static_assert(sizeof(ModelKey) == 12 * 4 + 16 + 8 + 2 * 8 && sizeof(StateKey) == 16 * 4 + sizeof(ModelKey));
 
 StateKey make_state_key(CacheParts parts, const ModelKey& model);
 

@@ -1,6 +1,7 @@
 #include "kv/state_side.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -53,6 +54,18 @@ bool all_finite(std::span<const uint8_t> halves) {
     return true;
 }
 
+// Whether attention can read rows of a q8_0 ring.
+bool all_sound_blocks(const PageFormat& f, std::span<const uint8_t> rows) {
+    half_t row[kMaxHeadSize];
+    for (size_t at = 0; at < rows.size(); at += row_bytes(RowType::q8_0, f.head_size)) {
+        decode_q8_row(rows.data() + at, f.head_size, row);
+        if (!std::all_of(row, row + f.head_size, is_finite)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 // Whether attention can read a page. Codes may have any value; floats must be valid.
 bool is_sound(const PageFormat& f, std::span<const uint8_t> page) {
     switch (f.scale_kind) {
@@ -86,17 +99,27 @@ bool is_sound(const PageFormat& f, std::span<const uint8_t> page) {
     return false;
 }
 
-// The list in the layout of SideSpec::table_bytes, or null if the format has none.
-std::vector<uint16_t>* list_of(const PageFormat& f, HeadTable& table) {
-    return f.scale_kind == ScaleKind::byte_token ? &table.mu : f.refined_keys() ? &table.refined : nullptr;
+struct TableList {
+    std::vector<uint16_t>* numbers;
+    int size;  // 0 if the format has no such list
+};
+
+// The lists of a table in the order of SideSpec::table_bytes.
+std::array<TableList, 3> lists_of(const PageFormat& f, HeadTable& table) {
+    return {{{&table.refined, f.rows - f.head_size},
+             {&table.centre, f.recipe.key_centre ? f.head_size : 0},
+             {&table.mu, f.scale_kind == ScaleKind::byte_token ? f.head_size : 0}}};
 }
 
 std::vector<uint8_t> pack(const SideSpec& spec, HeadTable table) {
     std::vector<uint8_t> bytes(spec.table_bytes());
     const int32_t exponent = table.exponent;
     std::memcpy(bytes.data(), &exponent, sizeof(exponent));
-    if (const std::vector<uint16_t>* list = list_of(spec.format, table); list != nullptr && !list->empty()) {
-        std::memcpy(bytes.data() + sizeof(exponent), list->data(), bytes.size() - sizeof(exponent));
+    size_t at = sizeof(exponent);
+    for (const TableList& list : lists_of(spec.format, table)) {
+        std::copy_n(reinterpret_cast<const uint8_t*>(list.numbers->data()), list.numbers->size() * sizeof(uint16_t),
+                    bytes.data() + at);
+        at += list.size * sizeof(uint16_t);
     }
     return bytes;
 }
@@ -106,9 +129,11 @@ HeadTable unpack(const SideSpec& spec, std::span<const uint8_t> bytes) {
     int32_t exponent = 0;
     std::memcpy(&exponent, bytes.data(), sizeof(exponent));
     table.exponent = exponent;
-    if (std::vector<uint16_t>* list = list_of(spec.format, table); list != nullptr) {
-        list->resize((bytes.size() - sizeof(exponent)) / sizeof(uint16_t));
-        std::memcpy(list->data(), bytes.data() + sizeof(exponent), bytes.size() - sizeof(exponent));
+    size_t at = sizeof(exponent);
+    for (const TableList& list : lists_of(spec.format, table)) {
+        list.numbers->resize(list.size);
+        std::copy_n(bytes.data() + at, list.size * sizeof(uint16_t), reinterpret_cast<uint8_t*>(list.numbers->data()));
+        at += list.size * sizeof(uint16_t);
     }
     return table;
 }
@@ -127,6 +152,8 @@ void check_table(const SideSpec& spec, std::span<const uint8_t> bytes) {
     }
     LK_CHECK(std::all_of(table.mu.begin(), table.mu.end(), is_finite), LK_BAD_STATE,
              "the saved state has a centre of values that is NaN or infinite");
+    LK_CHECK(std::all_of(table.centre.begin(), table.centre.end(), is_finite), LK_BAD_STATE,
+             "the saved state has a centre of keys that is NaN or infinite");
 }
 
 void read_runs(SideContent& side, const char* which, StateReader& in) {
@@ -209,14 +236,18 @@ SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in) {
             side.blocks.push_back(bytes);
         }
     }
-    const size_t row_bytes = f.head_size * sizeof(half_t);
+    const size_t sink_bytes = f.head_size * sizeof(half_t);
+    SideLayout layout(spec);
+    layout.n_paged = side.n_paged;
+    layout.n_sinks = side.n_sinks;
+    layout.n_ring = side.n_ring;
     for (const SideSpec* part : specs) {
         for (size_t i = 0; i < part->head_count(); ++i) {
             SideContent::Head head;
-            head.ring = in.view(side.n_ring * row_bytes, "the ring");
-            LK_CHECK(all_finite(head.ring), LK_BAD_STATE, "the saved state has a ring of %s that holds NaN or infinity",
-                     which);
-            head.sinks = in.view(side.n_sinks * row_bytes, "the sinks");
+            head.ring = in.view(side.n_ring * spec.ring_row_bytes(), "the ring");
+            LK_CHECK(spec.ring_in_blocks() ? all_sound_blocks(f, head.ring) : all_finite(head.ring), LK_BAD_STATE,
+                     "the saved state has a ring of %s that holds NaN or infinity", which);
+            head.sinks = in.view(layout.sink_rows() * sink_bytes, "the sinks");
             LK_CHECK(all_finite(head.sinks), LK_BAD_STATE, "the saved state has sinks of %s that hold NaN or infinity",
                      which);
             if (side.tables_chosen) {
@@ -271,16 +302,17 @@ void SideState::write_heads(const SequenceSide& side, StateWriter& out) {
     const SideSpec& spec = *side.spec_;
     const size_t d = spec.format.head_size;
     const int trigger = spec.ageing.trigger;
-    const std::vector<half_t> rings = out.fetch(side.ring_);
+    const size_t row_bytes = spec.ring_row_bytes();
+    const std::vector<uint8_t> rings = out.fetch(side.ring_);
     const std::vector<half_t> sinks = out.fetch(side.sinks_);
     const std::vector<uint8_t> tables = out.fetch(side.raw_tables_);
     for (size_t head = 0; head < spec.head_count(); ++head) {
         for (int i = 0; i < side.layout_.n_ring; ++i) {
             const size_t row = head * trigger + side.layout_.ring_row(i);
-            out.bytes(rings.data() + row * d, d * sizeof(half_t));
+            out.bytes(rings.data() + row * row_bytes, row_bytes);
         }
-        if (side.layout_.n_sinks > 0) {
-            out.bytes(sinks.data() + head * spec.sinks * d, side.layout_.n_sinks * d * sizeof(half_t));
+        if (const int n_sinks = side.layout_.sink_rows(); n_sinks > 0) {
+            out.bytes(sinks.data() + head * spec.sinks * d, n_sinks * d * sizeof(half_t));
         }
         if (!side.layout_.tables_chosen) {
             continue;
@@ -324,7 +356,7 @@ void SideState::build_heads(std::span<const SideContent::Head> heads, SequenceSi
     side.make_ready();
     const SideSpec& spec = *side.spec_;
     const size_t d = spec.format.head_size;
-    std::vector<half_t> rings(side.ring_.size());
+    std::vector<uint8_t> rings(side.ring_.size());
     std::vector<half_t> sinks(side.sinks_.size());
     std::vector<uint8_t> tables(side.raw_tables_.size());
     const auto put = [](void* to, std::span<const uint8_t> bytes) {
@@ -334,7 +366,7 @@ void SideState::build_heads(std::span<const SideContent::Head> heads, SequenceSi
     };
     for (size_t i = 0; i < heads.size(); ++i) {
         const SideContent::Head& head = heads[i];
-        put(rings.data() + i * spec.ageing.trigger * d, head.ring);
+        put(rings.data() + i * spec.ageing.trigger * spec.ring_row_bytes(), head.ring);
         put(sinks.empty() ? nullptr : sinks.data() + i * spec.sinks * d, head.sinks);
         if (!tables.empty()) {
             put(tables.data() + i * spec.table_bytes(), head.table);

@@ -3,7 +3,8 @@
 //   counts   int32: tokens in pages, sinks, tokens in the ring, whether tables are chosen (0 or 1), runs, blocks
 //   runs     int32 each: block, first token in the block, tokens, frame; blocks are numbered in the order of the runs
 //   blocks   block_bytes of every part's SideSpec, part after part; zeros after the last run
-//   heads    for every layer and KV head: ring rows by age, sink rows, and the head table if tables are chosen
+//   heads    for every layer and KV head: ring rows by age, sink rows (SideLayout::sink_rows), and the
+//            head table if tables are chosen
 //            (SideSpec::table_bytes)
 //
 // The bytes are untrusted. read_side checks every field against type and geometry, so attention and later appends may
@@ -77,8 +78,8 @@ struct SideContent {
         int frame;
     };
     struct Head {
-        std::span<const uint8_t> ring;   // [n_ring, D] halves
-        std::span<const uint8_t> sinks;  // [n_sinks, D] halves
+        std::span<const uint8_t> ring;   // [n_ring, ring_row_bytes]
+        std::span<const uint8_t> sinks;  // [sink rows, D] halves
         std::span<const uint8_t> table;  // SideSpec::table_bytes, if tables are chosen
     };
 

@@ -51,9 +51,9 @@ SequenceSide::SequenceSide(const SequenceSide& other)
 size_t SequenceSide::fixed_bytes() const {
     size_t tables = tables_.size() * sizeof(HeadTable) + raw_tables_.bytes();
     for (const HeadTable& t : tables_) {
-        tables += t.refined.size() * sizeof(uint16_t) + t.mu.size() * sizeof(half_t);
+        tables += t.refined.size() * sizeof(uint16_t) + (t.mu.size() + t.centre.size()) * sizeof(half_t);
     }
-    return (ring_.size() + sinks_.size()) * sizeof(half_t) + tables;
+    return ring_.bytes() + sinks_.bytes() + tables;
 }
 
 SideView SequenceSide::view(int layer, int head, int n_rows) const {
@@ -65,9 +65,11 @@ SideView SequenceSide::view(int layer, int head, int n_rows) const {
     v.pages = layout_.pages;
     v.page_offset = i * spec_->format.page_bytes;
     v.sinks = sinks_.data() + i * spec_->sinks * d;
-    v.ring = ring_.data() + i * spec_->ageing.trigger * d;
+    const uint8_t* const ring = ring_.data() + i * spec_->ageing.trigger * spec_->ring_row_bytes();
+    v.ring = spec_->ring_in_blocks() ? nullptr : reinterpret_cast<const half_t*>(ring);
+    v.ring_blocks = spec_->ring_in_blocks() ? ring : nullptr;
     v.n_paged = layout_.n_paged;
-    v.n_sinks = n_sinks();
+    v.n_sinks = layout_.sink_rows();
     v.ring_start = layout_.ring_start;
     v.n_ring = layout_.n_ring;
     v.staged_table = staged_tables_.empty() ? v.table : &staged_tables_[i];
@@ -93,40 +95,63 @@ void SequenceSide::remove(int begin, int end, const Rotation& rotation) {
 // Moves sink and ring rows, and rotates keys among them to their new positions.
 void SequenceSide::move_exact(int begin, int end, const Rotation& rotation) {
     const size_t d = spec_->format.head_size;
-    const bool turned = spec_->format.side == Side::keys;
+    const bool blocks = spec_->ring_in_blocks();
+    const size_t row_bytes = spec_->ring_row_bytes();
     const int trigger = spec_->ageing.trigger;
+    std::vector<half_t> halves(d);
     std::vector<float> row(d);
-    // Copies a row and rotates a key back by `by` positions.
-    const auto move_row = [&](const half_t* from, half_t* to, int by) {
-        if (!turned || by == 0) {
-            std::copy_n(from, d, to);
-            return;
-        }
+    // Loads a row into `row` and rotates a key back by `by` positions.
+    const auto load = [&](const half_t* from, int by) {
         std::transform(from, from + d, row.begin(), half_to_float);
-        rotate_heads(rotation, -by, row.data(), 1, static_cast<int>(d));
-        std::transform(row.begin(), row.end(), to, float_to_half);
+        if (by != 0 && spec_->format.side == Side::keys) {
+            rotate_heads(rotation, -by, row.data(), 1, static_cast<int>(d));
+        }
     };
-    const int sinks_removed = layout_.sinks_in(begin, end);
-    std::vector<half_t> ring(static_cast<size_t>(trigger) * d);
+    const auto store = [&](half_t* to) { std::transform(row.begin(), row.end(), to, float_to_half); };
+
+    SideLayout after = layout_;
+    after.remove(begin, end);
+    const int n_sink_rows = layout_.sink_rows();
+    const int removed = std::max(0, std::min(end, n_sink_rows) - begin);
+    std::vector<uint8_t> ring(trigger * row_bytes);
     std::vector<half_t> all_sinks(sinks_.size());
-    std::vector<half_t> all_rings(ring_.size());
+    std::vector<uint8_t> all_rings(ring_.size());
     memory_->read(all_sinks.data(), sinks_.data(), sinks_.bytes());
     memory_->read(all_rings.data(), ring_.data(), ring_.bytes());
     for (size_t head = 0; head < spec_->head_count(); ++head) {
         half_t* sinks = all_sinks.data() + head * spec_->sinks * d;
-        for (int i = begin + sinks_removed; i < layout_.n_sinks && sinks_removed > 0; ++i) {
-            move_row(sinks + i * d, sinks + (i - sinks_removed) * d, end - begin);
+        for (int i = begin + removed; i < n_sink_rows && removed > 0; ++i) {
+            load(sinks + i * d, end - begin);
+            store(sinks + (i - removed) * d);
         }
-        half_t* old = all_rings.data() + head * trigger * d;
+        uint8_t* old = all_rings.data() + head * trigger * row_bytes;
         int kept = 0;
         for (int i = 0; i < layout_.n_ring; ++i) {
             const int token = layout_.n_paged + i;
-            if (token < begin || token >= end) {
-                move_row(old + static_cast<size_t>(layout_.ring_row(i)) * d, ring.data() + kept++ * d,
-                         token >= end ? end - begin : 0);
+            if (token >= begin && token < end) {
+                continue;
+            }
+            const uint8_t* const from = old + layout_.ring_row(i) * row_bytes;
+            uint8_t* const to = ring.data() + kept * row_bytes;
+            const int by = token >= end ? end - begin : 0;
+            if (blocks) {
+                decode_q8_row(from, static_cast<int>(d), halves.data());
+            }
+            load(blocks ? halves.data() : reinterpret_cast<const half_t*>(from), by);
+            if (by == 0 || spec_->format.side == Side::values) {
+                std::copy_n(from, row_bytes, to);  // rounding again could change the row
+            } else if (blocks) {
+                encode_q8_row(row.data(), static_cast<int>(d), to);
+            } else {
+                store(reinterpret_cast<half_t*>(to));
+            }
+            // A token that moved below S is a sink from now on.
+            const int position = after.n_paged + kept++;
+            if (position >= n_sink_rows - removed && position < after.sink_rows()) {
+                store(sinks + position * d);
             }
         }
-        std::copy_n(ring.data(), kept * d, old);
+        std::copy_n(ring.data(), kept * row_bytes, old);
     }
     memory_->write(sinks_.data(), all_sinks.data(), sinks_.bytes());
     memory_->write(ring_.data(), all_rings.data(), ring_.bytes());
@@ -140,7 +165,7 @@ void SequenceSide::make_ready() {
     Buffer<half_t> sinks(*memory_, spec_->sink_elements());
     std::vector<HeadTable> tables(on_host ? spec_->head_count() : 0);
     Buffer<uint8_t> raw_tables(*memory_, on_host ? 0 : spec_->head_count() * spec_->table_bytes());
-    ring_ = Buffer<half_t>(*memory_, spec_->ring_elements());
+    ring_ = Buffer<uint8_t>(*memory_, spec_->ring_bytes());
     sinks_ = std::move(sinks);
     tables_ = std::move(tables);
     raw_tables_ = std::move(raw_tables);
@@ -180,7 +205,8 @@ void SequenceSide::release_reserved() noexcept {
 
 AppendPlan SequenceSide::plan_append(int n_rows) noexcept {
     AppendPlan plan{};
-    plan.ring = ring_.data();
+    plan.ring = spec_->ring_in_blocks() ? nullptr : reinterpret_cast<half_t*>(ring_.data());
+    plan.ring_blocks = spec_->ring_in_blocks() ? ring_.data() : nullptr;
     plan.sinks = sinks_.data();
     plan.head_tables = staged_tables_.empty() ? tables_ : staged_tables_;
     plan.tables = staged_raw_tables_.size() > 0 ? staged_raw_tables_.data() : raw_tables_.data();

@@ -36,17 +36,18 @@ struct PageBlock {
 
 // Attention's view of one side, layer and KV head, in host memory. Token order: pages, ring, staged rows.
 // Between stage_pages and commit the n_leaving oldest rows exist twice: exact in ring and staged rows, quantized in
-// staged_pages, which continue `pages`.
+// staged_pages, which continue `pages`. paged_for says which of the two a query reads.
 struct SideView {
     const SideSpec* spec;
     const HeadTable* table;
     const HeadTable* staged_table;  // for staged_pages: chosen in this call at the first flush, otherwise `table`
     std::span<const PageRef> pages;
     std::span<const PageRef> staged_pages;
-    size_t page_offset;    // bytes from the start of a block to the page of this layer and head
-    const half_t* sinks;   // [n_sinks, D]: first tokens of the pages; attention masks their codes
-    const half_t* ring;    // [trigger, D], oldest at ring_start
-    const half_t* staged;  // [n_staged, D]
+    size_t page_offset;          // bytes from the start of a block to the page of this layer and head
+    const half_t* sinks;         // [n_sinks, D]: the first tokens; attention masks their codes in pages and ring
+    const half_t* ring;          // [trigger, D], oldest at ring_start; null if the ring is q8_0
+    const uint8_t* ring_blocks;  // [trigger, row_bytes], the same of a q8_0 ring; otherwise null
+    const half_t* staged;        // [n_staged, D], rounded as the ring's rows
     int n_paged;
     int n_sinks;
     int ring_start;
@@ -56,6 +57,43 @@ struct SideView {
     int n_sinks_after;  // sinks after commit; attention masks their codes in staged_pages
 
     int length() const { return n_paged + n_ring; }  // without staged rows
+    // Number of tokens that the query of staged row `row` reads from pages, staged pages included.
+    int paged_for(int row) const {
+        if (spec->visibility == Visibility::call) {
+            return n_paged;
+        }
+        return n_paged + spec->ageing.leaving(n_ring + row + (spec->visibility == Visibility::stored ? 1 : 0));
+    }
+    // Number of sinks among the first `paged` tokens, for n_paged <= paged <= n_paged + n_leaving.
+    int sinks_for(int paged) const { return std::min(paged, n_sinks_after); }
+    // Whether the exact row of a token is in a q8_0 ring, and its blocks there.
+    bool in_ring_blocks(int token) const {
+        return ring_blocks != nullptr && token >= n_sinks && token >= n_paged && token < length();
+    }
+    const uint8_t* ring_block_row(int token) const {
+        return ring_blocks + (ring_start + token - n_paged) % spec->ageing.trigger * spec->ring_row_bytes();
+    }
+    // Exact row of a token that is a sink or not in `pages`, unless it is in a q8_0 ring.
+    const half_t* exact_row(int token) const {
+        const ptrdiff_t d = spec->format.head_size;
+        if (token < n_sinks) {
+            return sinks + token * d;
+        }
+        const int i = token - n_paged;  // counted from the oldest row of the ring
+        return i < n_ring ? ring + (ring_start + i) % spec->ageing.trigger * d : staged + (i - n_ring) * d;
+    }
+    // Number of tokens from `token` on, up to `end`, whose exact rows are contiguous.
+    int exact_run(int token, int end) const {
+        if (token < n_sinks) {
+            return std::min(end, n_sinks) - token;
+        }
+        const int i = token - n_paged;
+        if (i >= n_ring) {
+            return end - token;
+        }
+        const int slot = (ring_start + i) % spec->ageing.trigger;
+        return std::min({end - token, n_ring - i, spec->ageing.trigger - slot});
+    }
     const uint8_t* page(size_t index) const { return pages[index].block->data.data() + page_offset; }
     const uint8_t* staged_page(size_t index) const { return staged_pages[index].block->data.data() + page_offset; }
 };
@@ -63,7 +101,8 @@ struct SideView {
 // Source and destination of each row of an append to one side. Rows are numbered through the ring, oldest first, then
 // the staged rows. stage_pages writes the first n_leave rows to `pages`; commit writes the others to the ring.
 struct AppendPlan {
-    half_t* ring;                      // [layer, head, trigger, D]
+    half_t* ring;                      // [layer, head, trigger, D]; null if the ring is q8_0
+    uint8_t* ring_blocks;              // [layer, head, trigger, row_bytes] of a q8_0 ring; otherwise null
     half_t* sinks;                     // [layer, head, S, D]
     std::span<HeadTable> head_tables;  // [layer, head] tables of the pages, if the cache is in host memory
     uint8_t* tables;                   // [layer, head, table_bytes], if it is in device memory
@@ -78,7 +117,8 @@ struct AppendPlan {
 
     // Commit writes rows [first_kept, n_ring + n_rows) to the ring.
     int first_kept() const { return std::max(n_ring, n_leave); }
-    // Commit writes the first new_sinks rows to the sinks.
+    // Commit writes the first new_sinks rows to the sinks. With a q8_0 ring, it writes every staged row whose position
+    // is below sink_limit, and those of the ring are there already.
     int new_sinks() const { return std::clamp(sink_limit - first_token, 0, n_leave); }
     bool commits_rows() const { return first_kept() < n_ring + n_rows || new_sinks() > 0; }
 };
@@ -95,11 +135,15 @@ public:
     int n_paged() const { return layout_.n_paged; }
     int n_sinks() const { return layout_.n_sinks; }
     int n_ring() const { return layout_.n_ring; }
+    int n_sink_rows() const { return layout_.sink_rows(); }
+    // Tokens below this position are staged and stored in 16 bits.
+    int sink_limit() const { return layout_.sink_limit(); }
     int ring_start() const { return layout_.ring_start; }
     std::span<const PageRef> pages() const { return layout_.pages; }
     size_t fixed_bytes() const;  // ring, sinks and head tables
 
-    const half_t* ring() const { return ring_.data(); }           // [layer, head, trigger, D], oldest at ring_start
+    // [layer, head, trigger, D], oldest at ring_start, of an f16 ring.
+    const half_t* ring() const { return reinterpret_cast<const half_t*>(ring_.data()); }
     const half_t* sinks() const { return sinks_.data(); }         // [layer, head, S, D]
     const uint8_t* tables() const { return raw_tables_.data(); }  // [layer, head, table_bytes], device memory only
 
@@ -138,7 +182,7 @@ private:
     std::atomic<int64_t>* live_bytes_;
     SideLayout layout_;
     // Empty until make_ready.
-    Buffer<half_t> ring_;            // [layer, head, trigger, D]
+    Buffer<uint8_t> ring_;           // [layer, head, trigger, ring_row_bytes]
     Buffer<half_t> sinks_;           // [layer, head, S, D]
     std::vector<HeadTable> tables_;  // [layer, head], if the cache is in host memory
     Buffer<uint8_t> raw_tables_;     // [layer, head, table_bytes], if it is in device memory

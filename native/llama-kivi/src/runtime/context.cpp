@@ -29,6 +29,14 @@ namespace lk {
 
 namespace {
 
+kv::CacheConfig checked_config(const Model& model, const lk_context_params& params) {
+    kv::CacheConfig config = make_cache_config(model.config, params);
+    if (model.placement.uses_device()) {
+        check_device_cache(config);
+    }
+    return config;
+}
+
 // Layer ranges and memories of the cache's parts.
 std::vector<kv::CachePlace> cache_places(const Model& model) {
     std::vector<kv::CachePlace> places;
@@ -54,7 +62,7 @@ std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int
 
 Context::Context(std::shared_ptr<const Model> model, const lk_context_params& params)
     : model_((model->check_complete(), std::move(model))),
-      cache_(make_cache_config(model_->config, params), cache_places(*model_)),
+      cache_(checked_config(*model_, params), cache_places(*model_)),
       parts_(make_parts(*model_, cache_, static_cast<int>(params.n_threads))),
       embeddings_(params.embeddings != 0),
       output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab) {}
@@ -170,13 +178,15 @@ void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
                              .sampled = plan.sampling() == nullptr ? nullptr : sampled_.data() + pass.first_output};
     cache_.reserve(pass.segments);
     try {
-        const PartPasses passes = forward(*model_, parts_, batch);
-        for (size_t p = 0; p < parts_.size(); ++p) {
-            parts_[p].backend->stage_pages(*passes[p], parts_[p].cache->layers());
+        forward(*model_, parts_, batch);
+        for (const ModelPart& part : parts_) {
+            if (!part.backend->reads_staged_pages()) {  // otherwise staged layer by layer
+                part.backend->stage_pages(*part.pass, part.cache->layers());
+            }
         }
         // Commit in reverse order: only the device part, which is the last, can fail.
         for (size_t p = parts_.size(); p-- > 0;) {
-            parts_[p].backend->commit(*passes[p]);
+            parts_[p].backend->commit(*parts_[p].pass);
         }
     } catch (...) {
         cache_.release_reserved(pass.segments);

@@ -42,6 +42,7 @@ lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const
     e.v_bits_per_element = v.bits_per_element();
     e.bits_per_element = (e.k_bits_per_element + e.v_bits_per_element) / 2;
     if (const Placement placement = Placement::make(model.n_layer, n_gpu_layers); placement.uses_device()) {
+        check_device_cache(c);
         const uint64_t outputs = uint64_t(c.ready_sequences()) * model.n_vocab * sizeof(float);
         // Tokens that stay in the ring take no pages.
         const auto kept = [&](kv::Side side) {

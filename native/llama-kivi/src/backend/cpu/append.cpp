@@ -34,24 +34,40 @@ public:
     HeadRows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged)
         : d_(spec.format.head_size),
           trigger_(spec.ageing.trigger),
-          ring_(plan.ring + head * trigger_ * d_),
+          row_bytes_(spec.ring_row_bytes()),
+          in_blocks_(spec.ring_in_blocks()),
+          ring_((in_blocks_ ? plan.ring_blocks : reinterpret_cast<uint8_t*>(plan.ring)) + head * trigger_ * row_bytes_),
           start_(plan.ring_start),
           n_ring_(plan.n_ring),
           staged_(staged) {}
 
-    const half_t* row(int i) const { return i < n_ring_ ? ring_row(i) : staged_ + (i - n_ring_) * d_; }
+    // A row in halves; decoded into scratch[D] if it is in a q8_0 ring.
+    const half_t* row(int i, half_t* scratch) const {
+        if (i >= n_ring_) {
+            return staged_ + (i - n_ring_) * d_;
+        }
+        if (in_blocks_) {
+            kv::decode_q8_row(ring_row(i), static_cast<int>(d_), scratch);
+            return scratch;
+        }
+        return reinterpret_cast<const half_t*>(ring_row(i));
+    }
     // Address of row i in the ring, for present and future ring rows.
-    half_t* ring_row(int i) const { return ring_ + static_cast<size_t>((start_ + i) % trigger_) * d_; }
+    uint8_t* ring_row(int i) const { return ring_ + static_cast<size_t>((start_ + i) % trigger_) * row_bytes_; }
     void to_floats(int begin, int end, float* out) const {
+        half_t scratch[kv::kMaxHeadSize];
         for (int i = begin; i < end; ++i, out += d_) {
-            std::transform(row(i), row(i) + d_, out, half_to_float);
+            const half_t* const halves = row(i, scratch);
+            std::transform(halves, halves + d_, out, half_to_float);
         }
     }
 
 private:
     size_t d_;
     int trigger_;
-    half_t* ring_;  // [trigger, D]
+    size_t row_bytes_;
+    bool in_blocks_;
+    uint8_t* ring_;  // [trigger, row_bytes]
     int start_;
     int n_ring_;
     const half_t* staged_;
@@ -74,51 +90,63 @@ void reserve_scratch(const kv::SideSpec& spec, const kv::AppendPlan& plan, Quant
     scratch.column.resize(std::max(scratch.column.size(), tokens));
 }
 
-// Quantizes one head's leaving rows into its staged pages, and chooses its staged table.
-void stage_pages(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
-                 QuantizeScratch& scratch) noexcept {
+// Chooses one head's staged table.
+void choose_table(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
+                  QuantizeScratch& scratch) noexcept {
+    const int n = spec.ageing.trigger;
+    HeadRows(spec, plan, head, staged).to_floats(0, n, scratch.rows.data());
+    kv::choose_head_table(spec.format, scratch.rows.data(), n, plan.first_token, plan.sink_limit, scratch.column.data(),
+                          plan.head_tables[head]);
+}
+
+// Quantizes one head's leaving rows, from first_row on, into one run of its staged pages.
+void stage_run(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
+               const kv::PageRef& run, int first_row, QuantizeScratch& scratch) noexcept {
     const kv::PageFormat& f = spec.format;
     const HeadRows rows(spec, plan, head, staged);
     float* const floats = scratch.rows.data();
-    kv::HeadTable& table = plan.head_tables[head];
-    if (plan.choose_tables) {
-        const int n = spec.ageing.trigger;
-        rows.to_floats(0, n, floats);
-        kv::choose_head_table(f, floats, n, plan.first_token, plan.sink_limit, scratch.column.data(), table);
-    }
     const bool groups = kv::is_kivi(f.type) && f.side == kv::Side::keys;
     const int step = groups ? f.group : kStepRows;
-    int begin = 0;  // first row of the run
-    for (const kv::PageRef& run : plan.pages) {
-        uint8_t* const page = run.block->data.data() + head * f.page_bytes;
-        for (int i = 0; i < run.count; i += step) {
-            const int n = std::min(step, run.count - i);
-            const int token = run.first + i;
-            if (!f.quantized()) {
-                for (int j = 0; j < n; ++j) {
-                    std::memcpy(page + (token + j) * f.row_bytes(), rows.row(begin + i + j), f.row_bytes());
-                }
-                continue;
+    uint8_t* const page = run.block->data.data() + head * f.page_bytes;
+    for (int i = 0; i < run.count; i += step) {
+        const int n = std::min(step, run.count - i);
+        const int token = run.first + i;
+        const int row = first_row + i;
+        if (!f.quantized()) {
+            half_t decoded[kv::kMaxHeadSize];
+            for (int j = 0; j < n; ++j) {
+                std::memcpy(page + (token + j) * f.row_bytes(), rows.row(row + j, decoded), f.row_bytes());
             }
-            const int sinks = std::clamp(plan.sink_limit - (plan.first_token + begin + i), 0, n);
-            rows.to_floats(begin + i, begin + i + n, floats);
-            kv::quantize_rows(f, table, floats, n, token, sinks, page);
+            continue;
         }
-        begin += run.count;
+        const int sinks = std::clamp(plan.sink_limit - (plan.first_token + row), 0, n);
+        rows.to_floats(row, row + n, floats);
+        kv::quantize_rows(f, plan.head_tables[head], floats, n, token, sinks, page);
     }
 }
 
-// Copies one head's rows into its sinks and its ring.
-void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged) noexcept {
+// Copies one head's rows into its sinks and its ring. staged_blocks: the staged rows of a q8_0 ring, [row, row_bytes].
+void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
+                 const uint8_t* staged_blocks) noexcept {
     const size_t d = spec.format.head_size;
     const HeadRows rows(spec, plan, head, staged);
     half_t* const sinks = plan.sinks + head * spec.sinks * d;
+    if (spec.ring_in_blocks()) {
+        for (int i = plan.n_ring; i < std::min(plan.n_ring + plan.n_rows, plan.sink_limit - plan.first_token); ++i) {
+            std::copy_n(staged + (i - plan.n_ring) * d, d, sinks + (plan.first_token + i) * d);
+        }
+        const size_t row_bytes = spec.ring_row_bytes();
+        for (int i = plan.first_kept(); i < plan.n_ring + plan.n_rows; ++i) {
+            std::copy_n(staged_blocks + (i - plan.n_ring) * row_bytes, row_bytes, rows.ring_row(i));
+        }
+        return;
+    }
     // Sinks first: a new ring row may overwrite the ring row of a sink.
     for (int i = 0; i < plan.new_sinks(); ++i) {
-        std::copy_n(rows.row(i), d, sinks + (plan.first_token + i) * d);
+        std::copy_n(rows.row(i, nullptr), d, sinks + (plan.first_token + i) * d);
     }
     for (int i = plan.first_kept(); i < plan.n_ring + plan.n_rows; ++i) {
-        std::copy_n(rows.row(i), d, rows.ring_row(i));
+        std::copy_n(rows.row(i, nullptr), d, reinterpret_cast<half_t*>(rows.ring_row(i)));
     }
 }
 
@@ -136,6 +164,13 @@ const half_t* staged_rows(kv::Cache& cache, kv::Side side, const kv::Segment& se
     return cache.staged(side) + (static_cast<size_t>(head) * c.n_ubatch + segment.row) * c.head_size;
 }
 
+// Null unless the side has a q8_0 ring.
+const uint8_t* staged_blocks(kv::Cache& cache, kv::Side side, const kv::Segment& segment, int head) {
+    const uint8_t* const blocks = cache.staged_blocks(side);
+    const size_t row = static_cast<size_t>(head) * cache.config().n_ubatch + segment.row;
+    return blocks == nullptr ? nullptr : blocks + row * cache.spec(side).ring_row_bytes();
+}
+
 }  // namespace
 
 void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* rows, ToHalf to_half) {
@@ -143,8 +178,11 @@ void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* 
     const kv::CacheConfig& config = cache.config();
     const size_t d = config.head_size;
     const kv::PageFormat& f = cache.spec(side).format;
+    const size_t row_bytes = cache.spec(side).ring_row_bytes();
+    uint8_t* const all_blocks = cache.staged_blocks(side);
     for (int h = 0; h < config.n_head_kv; ++h) {
-        half_t* out = cache.staged(side) + (static_cast<size_t>(layer) * config.n_head_kv + h) * config.n_ubatch * d;
+        const size_t first = (static_cast<size_t>(layer) * config.n_head_kv + h) * config.n_ubatch;
+        half_t* out = cache.staged(side) + first * d;
         for (int i = 0; i < n_rows; ++i, out += d) {
             const float* const row = rows + (static_cast<size_t>(i) * config.n_head_kv + h) * d;
             to_half(row, static_cast<int64_t>(d), out);
@@ -155,35 +193,70 @@ void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* 
             if (broken || (f.blocks() && !round_to_blocks(f, out, to_half))) {
                 kv::fail_staged(side, config.first_layer + layer, std::all_of(row, row + d, is_finite));
             }
+            if (all_blocks != nullptr) {
+                uint8_t* const blocks = all_blocks + (first + i) * row_bytes;
+                kv::encode_q8_row(row, static_cast<int>(d), blocks);
+                if (!cache.is_sink_row(side, i)) {
+                    kv::decode_q8_row(blocks, static_cast<int>(d), out);
+                }
+            }
         }
     }
 }
 
 void Append::stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers, ThreadPool& pool) {
-    const kv::SideSpec& k = cache.spec(kv::Side::keys);
-    const kv::SideSpec& v = cache.spec(kv::Side::values);
+    // Elements that are worth waking other threads.
+    constexpr int64_t kQuantized = 1 << 10;
+    constexpr int64_t kCopied = 1 << 14;
     scratch_.resize(std::max(scratch_.size(), static_cast<size_t>(pool.size())));
+    tables_.clear();
+    runs_.clear();
+    const size_t head_stride = static_cast<size_t>(cache.config().n_ubatch) * cache.config().head_size;
+    const int first_head = layers.begin * cache.config().n_head_kv;
+    const int n_heads = layers.count() * cache.config().n_head_kv;
+    bool parallel = false;
     for (const kv::Segment& segment : segments) {
-        const SegmentPlan plan(cache, segment);
-        for (QuantizeScratch& scratch : scratch_) {
-            reserve_scratch(k, plan.k, scratch);
-            reserve_scratch(v, plan.v, scratch);
+        for (const kv::Side side : {kv::Side::keys, kv::Side::values}) {
+            const kv::SideSpec& spec = cache.spec(side);
+            const kv::AppendPlan plan = cache.plan_append(side, segment);
+            const half_t* const staged = staged_rows(cache, side, segment, 0);
+            for (QuantizeScratch& scratch : scratch_) {
+                reserve_scratch(spec, plan, scratch);
+            }
+            if (plan.choose_tables) {
+                tables_.push_back({plan, &spec, staged, nullptr, 0});
+            }
+            int first_row = 0;
+            for (const kv::PageRef& run : plan.pages) {
+                runs_.push_back({plan, &spec, staged, &run, first_row});
+                first_row += run.count;
+            }
+            const int64_t elements = static_cast<int64_t>(n_heads) * plan.n_leave * spec.format.head_size;
+            parallel |= elements >= (spec.format.quantized() ? kQuantized : kCopied);
         }
     }
     // Nothing can fail from here on: pages are written only by calls that succeed.
-    const int n_head = cache.config().n_head_kv;
-    for (const kv::Segment& segment : segments) {
-        const SegmentPlan plan(cache, segment);
-        if (plan.k.n_leave == 0 && plan.v.n_leave == 0) {
-            continue;
+    const auto for_each_head = [&](const std::vector<Run>& runs, const auto& body) noexcept {
+        const int n_tasks = static_cast<int>(runs.size()) * n_heads;
+        const auto task = [&](int i, int thread) noexcept {
+            const Run& run = runs[i / n_heads];
+            const int head = first_head + i % n_heads;
+            body(run, head, run.staged + head * head_stride, scratch_[thread]);
+        };
+        if (parallel) {
+            pool.parallel_for(n_tasks, task);
+            return;
         }
-        pool.parallel_for(layers.count() * n_head, [&](int task, int thread) noexcept {
-            const int head = layers.begin * n_head + task;
-            QuantizeScratch& scratch = scratch_[thread];
-            cpu::stage_pages(k, plan.k, head, staged_rows(cache, kv::Side::keys, segment, head), scratch);
-            cpu::stage_pages(v, plan.v, head, staged_rows(cache, kv::Side::values, segment, head), scratch);
-        });
-    }
+        for (int i = 0; i < n_tasks; ++i) {
+            task(i, 0);
+        }
+    };
+    for_each_head(tables_, [](const Run& run, int head, const half_t* staged, QuantizeScratch& scratch) {
+        choose_table(*run.spec, run.plan, head, staged, scratch);
+    });
+    for_each_head(runs_, [](const Run& run, int head, const half_t* staged, QuantizeScratch& scratch) {
+        stage_run(*run.spec, run.plan, head, staged, *run.pages, run.first_row, scratch);
+    });
 }
 
 void commit(kv::Cache& cache, std::span<const kv::Segment> segments, ThreadPool& pool) noexcept {
@@ -195,8 +268,10 @@ void commit(kv::Cache& cache, std::span<const kv::Segment> segments, ThreadPool&
             continue;
         }
         pool.parallel_for(cache.config().n_layer * cache.config().n_head_kv, [&](int head, int) noexcept {
-            commit_rows(k, plan.k, head, staged_rows(cache, kv::Side::keys, segment, head));
-            commit_rows(v, plan.v, head, staged_rows(cache, kv::Side::values, segment, head));
+            commit_rows(k, plan.k, head, staged_rows(cache, kv::Side::keys, segment, head),
+                        staged_blocks(cache, kv::Side::keys, segment, head));
+            commit_rows(v, plan.v, head, staged_rows(cache, kv::Side::values, segment, head),
+                        staged_blocks(cache, kv::Side::values, segment, head));
         });
     }
     cache.finish_append(segments);

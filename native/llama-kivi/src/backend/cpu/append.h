@@ -26,11 +26,22 @@ struct QuantizeScratch {
 // Quantizes the rows that leave the rings. Scratch is reused between calls.
 class Append {
 public:
-    // See Backend::stage_pages. Allocates scratch only when rows leave a ring for the first time.
+    // See Backend::stage_pages. Allocates scratch only when rows leave a ring.
     void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers, ThreadPool& pool);
 
 private:
+    // One run of staged pages of one side of a segment, for every head of the layers.
+    struct Run {
+        kv::AppendPlan plan;
+        const kv::SideSpec* spec;
+        const half_t* staged;      // the segment's first row of head 0
+        const kv::PageRef* pages;  // null: chooses the head tables
+        int first_row;             // of the append: row 0 of the run
+    };
+
     std::vector<QuantizeScratch> scratch_;  // [thread]
+    std::vector<Run> tables_;
+    std::vector<Run> runs_;
 };
 
 // See Backend::commit. Allocates nothing.

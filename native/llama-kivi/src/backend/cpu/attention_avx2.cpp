@@ -163,7 +163,7 @@ void score_exact(const half_t* k, int n_tokens, int head_size, const float* q, i
             for (int c = 0; c < d; c += 8) {
                 a = _mm256_fmadd_ps(_mm256_loadu_ps(q + r * d + c), load_half8(k + t * d + c), a);
             }
-            scores[r * ld + t] = sum_lanes(a);
+            scores[r * ld + t] = _mm_cvtss_f32(sum_four(a, a, a, a));  // in the order of score_four
         }
     }
 }
@@ -286,6 +286,15 @@ void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
         const __m128i halves = _mm_slli_epi16(_mm_cvtepu8_epi16(bytes), 6);
         _mm256_storeu_ps(s + i, _mm256_mul_ps(_mm256_cvtph_ps(halves), f));
     }
+}
+
+float square_sum(const float* a, const float* b, int n) {
+    WideFloat sum = set_floats<WideFloat>(0.0f);
+    for (int i = 0; i < n; i += kLanes) {
+        const WideFloat x = multiply(load_floats<WideFloat>(a + i), load_floats<WideFloat>(b + i));
+        sum = multiply_add(x, x, sum);
+    }
+    return sum_lanes(sum);
 }
 
 }  // namespace lk::cpu::LK_SIMD

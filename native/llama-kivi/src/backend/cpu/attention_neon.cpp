@@ -166,4 +166,13 @@ void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
     }
 }
 
+float square_sum(const float* a, const float* b, int n) {
+    float32x4_t sum = vdupq_n_f32(0);
+    for (int i = 0; i < n; i += 4) {
+        const float32x4_t x = vmulq_f32(vld1q_f32(a + i), vld1q_f32(b + i));
+        sum = vfmaq_f32(sum, x, x);
+    }
+    return vaddvq_f32(sum);
+}
+
 }  // namespace lk::cpu::LK_SIMD

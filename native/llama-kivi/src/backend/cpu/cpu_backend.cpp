@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "backend/cpu/kernels.h"
 #include "backend/numeric_error.h"
 #include "backend/sampling.h"
+#include "base/memory.h"
 #include "base/thread_pool.h"
 
 namespace lk {
@@ -110,6 +112,8 @@ public:
         cpu::stage(*args.cache, kv::Side::values, args.layer, args.n, args.v, kernels_.half_row);
     }
 
+    bool reads_staged_pages() const override { return true; }
+
     void attention(const AttentionArgs& args) override {
         attention_.run(args, pool_);
         const kv::CacheConfig& c = args.cache->config();
@@ -128,10 +132,10 @@ public:
     }
 
     void stage_pages(Pass& pass, kv::Layers layers) override {
-        append_.stage_pages(pass.cache, pass.segments, layers, pool_);
+        append_.stage_pages(pass.cache(), pass.segments(), layers, pool_);
     }
 
-    void commit(Pass& pass) noexcept override { cpu::commit(pass.cache, pass.segments, pool_); }
+    void commit(Pass& pass) noexcept override { cpu::commit(pass.cache(), pass.segments(), pool_); }
 
 private:
     bool finite(const float* x, int64_t n) const { return kernels_.finite(x, n, 1, n); }
@@ -210,44 +214,54 @@ private:
         };
         const bool plain = needed(ActivationForm::plain);
         const bool super = needed(ActivationForm::super);
-        const auto grow = [](auto& buffer, size_t size) { buffer.resize(std::max(buffer.size(), size)); };
+        const auto grow = [](auto& buffer, size_t size) {
+            if (buffer.size() < size) {
+                buffer = std::remove_reference_t<decltype(buffer)>(host_memory(), size);
+            }
+        };
         const size_t size = static_cast<size_t>(n) * n_in;
         grow(plain_.codes, plain ? size : 0);
-        grow(plain_.scales, plain ? size / 32 : 0);
-        grow(plain_.sums, plain ? size / 32 : 0);
-        grow(code_sums_, plain ? size / 32 : 0);
+        grow(plain_.scales, plain ? size / kBlock : 0);
+        grow(plain_.sums, plain ? size / kBlock : 0);
+        grow(code_sums_, plain ? size / kBlock : 0);
         grow(super_.codes, super ? size : 0);
         grow(super_.scales, super ? size / kSuperBlock : 0);
         grow(super_.sums, super ? size / 16 : 0);
-        grow(rows_, n);
+        rows_.resize(std::max(rows_.size(), static_cast<size_t>(n)));
         const bool made = rows.form != Rows::Form::plain;
         grow(made_, made ? size : 0);
         for_rows(n, n_in, [&](int i) {
             const size_t at = static_cast<size_t>(i) * n_in;
             QuantizedRow row{};
             if (made) {
-                make_row(rows, i, n_in, &made_[at]);
+                make_row(rows, i, n_in, made_.data() + at);
             }
-            row.x = made ? &made_[at] : rows.x + at;
+            row.x = made ? made_.data() + at : rows.x + at;
             if (plain) {
-                row.plain = {&plain_.codes[at], &plain_.scales[at / 32], &plain_.sums[at / 32], &code_sums_[at / 32]};
-                kernels_.quantize_plain(row.x, n_in, &plain_.codes[at], &plain_.scales[at / 32], &plain_.sums[at / 32],
-                                        &code_sums_[at / 32]);
+                int8_t* const codes = plain_.codes.data() + at;
+                float* const scales = plain_.scales.data() + at / kBlock;
+                float* const sums = plain_.sums.data() + at / kBlock;
+                int32_t* const code_sums = code_sums_.data() + at / kBlock;
+                kernels_.quantize_plain(row.x, n_in, codes, scales, sums, code_sums);
+                row.plain = {codes, scales, sums, code_sums};
             }
             if (super) {
-                kernels_.quantize_super(row.x, n_in, &super_.codes[at], &super_.scales[at / kSuperBlock],
-                                        &super_.sums[at / 16]);
-                row.super = {&super_.codes[at], &super_.scales[at / kSuperBlock], &super_.sums[at / 16]};
+                int8_t* const codes = super_.codes.data() + at;
+                float* const scales = super_.scales.data() + at / kSuperBlock;
+                int16_t* const sums = super_.sums.data() + at / 16;
+                kernels_.quantize_super(row.x, n_in, codes, scales, sums);
+                row.super = {codes, scales, sums};
             }
             rows_[i] = row;
         });
     }
 
+    // Aligned, so that the vectors that kernels load do not cross cache lines.
     template <class Sum>
     struct ActivationBuffer {
-        std::vector<int8_t> codes;
-        std::vector<float> scales;
-        std::vector<Sum> sums;
+        Buffer<int8_t> codes;
+        Buffer<float> scales;
+        Buffer<Sum> sums;
     };
 
     const Kernels& kernels_;
@@ -255,9 +269,9 @@ private:
     cpu::Attention attention_;
     cpu::Append append_;
     ActivationBuffer<float> plain_;
-    std::vector<int32_t> code_sums_;
+    Buffer<int32_t> code_sums_;
     ActivationBuffer<int16_t> super_;
-    std::vector<float> made_;  // computed rows of lazy operands
+    Buffer<float> made_;  // computed rows of lazy operands
     std::vector<QuantizedRow> rows_;
     std::vector<float> sums_;  // results of matmuls with Product::add, before the addition
 };

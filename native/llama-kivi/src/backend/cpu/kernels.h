@@ -103,6 +103,8 @@ struct Kernels {
                       const float* step, const float* bias, int n_rows, float* out, int out_stride);
     // s[n] = decoded byte scales times factor. n % 8 == 0.
     void (*decode_byte_scales)(const uint8_t* scales, int n, float factor, float* s);
+    // Sum of (a[i] * b[i])^2. n % 16 == 0.
+    float (*square_sum)(const float* a, const float* b, int n);
 };
 
 const Kernels& portable_kernels();

@@ -195,6 +195,7 @@ const Kernels& kernels() {
         LK_SIMD::fold,
         LK_SIMD::dot_codes,
         LK_SIMD::decode_byte_scales,
+        LK_SIMD::square_sum,
     };
     return table;
 }

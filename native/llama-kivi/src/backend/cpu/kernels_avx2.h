@@ -27,5 +27,6 @@ void fold(const float* a, int a_stride, int n_rows, const float* scale, const fl
 void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
                const float* step, const float* bias, int n_rows, float* out, int out_stride);
 void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s);
+float square_sum(const float* a, const float* b, int n);
 
 }  // namespace lk::cpu::LK_SIMD

@@ -128,6 +128,7 @@ const Kernels& kernels() {
         t.fold = LK_SIMD::fold;
         t.dot_codes = LK_SIMD::dot_codes;
         t.decode_byte_scales = LK_SIMD::decode_byte_scales;
+        t.square_sum = LK_SIMD::square_sum;
         return t;
     }();
     return table;

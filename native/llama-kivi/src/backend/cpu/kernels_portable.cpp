@@ -240,6 +240,15 @@ void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
     }
 }
 
+float square_sum(const float* a, const float* b, int n) {
+    float sum = 0;
+    for (int i = 0; i < n; ++i) {
+        const float x = a[i] * b[i];
+        sum += x * x;
+    }
+    return sum;
+}
+
 }  // namespace
 
 const Kernels& portable_kernels() {
@@ -266,6 +275,7 @@ const Kernels& portable_kernels() {
         fold,
         dot_codes,
         decode_byte_scales,
+        square_sum,
     };
     return kernels;
 }

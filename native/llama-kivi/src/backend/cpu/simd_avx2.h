@@ -37,6 +37,51 @@ inline __m128 sum_four(__m256 a, __m256 b, __m256 c, __m256 d) {
     return _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
 }
 
+// Sums of four vectors of integers within each of their halves, in both halves.
+inline __m256i sum_halves_of_four(const __m256i* v) {
+    const auto two = [](__m256i a, __m256i b) {
+        return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    };
+    const __m256i ab = two(v[0], v[1]);
+    const __m256i cd = two(v[2], v[3]);
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+}
+
+// The sums of the lanes of v[0] to v[3], in lanes 0 to 3 and again in 4 to 7.
+inline __m256i sum_four(const __m256i* v) {
+    const __m256i s = sum_halves_of_four(v);
+    return _mm256_add_epi32(s, _mm256_permute2x128_si256(s, s, 0x01));
+}
+
+// The sums of the lanes of v[0] to v[7], in lanes 0 to 7.
+inline __m256i sum_eight(const __m256i* v) {
+    const __m256i low = sum_halves_of_four(v);
+    const __m256i high = sum_halves_of_four(v + 4);
+    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+// Transposes eight vectors of eight 32-bit values. Stores vector j at out + j * stride_bytes.
+inline void store_transposed(const __m256i* v, void* out, ptrdiff_t stride_bytes) {
+    __m256i a[8];
+    __m256i b[8];
+    for (int i = 0; i < 4; ++i) {
+        a[2 * i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+        a[2 * i + 1] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; ++i) {
+        b[4 * i] = _mm256_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 1] = _mm256_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 2] = _mm256_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
+        b[4 * i + 3] = _mm256_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+        char* p = static_cast<char*>(out) + i * stride_bytes;
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute2x128_si256(b[i], b[i + 4], 0x20));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 4 * stride_bytes),
+                            _mm256_permute2x128_si256(b[i], b[i + 4], 0x31));
+    }
+}
+
 // exp(x) for x <= 88, relative error below 3e-7; underflows to 0 below -87.
 // x = n ln 2 + r with |r| <= ln(2)/2; e^r from its Taylor polynomial of degree 7, 2^n from the exponent bits.
 inline __m256 exp_ps(__m256 x) {

@@ -39,8 +39,10 @@ public:
 
     Memory& memory() override { return device_.memory(); }
 
-    std::unique_ptr<Pass> begin(kv::Cache& cache, std::span<const kv::Segment> segments) override {
+    std::unique_ptr<Pass> begin(kv::Cache& cache, std::span<const kv::Segment> segments,
+                                std::unique_ptr<Pass> ended) override {
         watch_.clear();
+        ended.reset();  // gives its image back
         auto pass = std::make_unique<CudaPass>(cache, segments, images_, device_.memory(), stream_);
         LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
         return pass;
@@ -121,16 +123,16 @@ public:
     }
 
     void attention(const AttentionArgs& args) override {
-        LK_CHECK(args.pass != nullptr && args.cache == &args.pass->cache, LK_INTERNAL_ERROR,
+        LK_CHECK(args.pass != nullptr && args.cache == &args.pass->cache(), LK_INTERNAL_ERROR,
                  "attention: the GPU needs the pass that begin returned for this cache");
         CudaPass& pass = pass_of(*args.pass);
-        const kv::CacheConfig& c = pass.cache.config();
+        const kv::CacheConfig& c = pass.cache().config();
         AttentionWork a{};
         a.q = args.q;
         a.out = args.out;
         a.frequency = device_.frequency();
-        a.k = side_shape(pass.cache.spec(Side::keys), c.n_ubatch);
-        a.v = side_shape(pass.cache.spec(Side::values), c.n_ubatch);
+        a.k = side_shape(pass.cache().spec(Side::keys), c.n_ubatch);
+        a.v = side_shape(pass.cache().spec(Side::values), c.n_ubatch);
         a.n_rows = pass.plan.n_rows;
         a.layer = args.layer;
         a.n_head = args.n_head;
@@ -142,7 +144,7 @@ public:
         a.scale = args.scale;
         for (size_t i = 0; i < pass.attention.size(); ++i) {
             const SegmentGroup& group = pass.plan.groups[i];
-            const AttentionRequest request = attention_request(pass.cache, group, args.n_head);
+            const AttentionRequest request = attention_request(pass.cache(), group, args.n_head);
             std::optional<PlannedAttention>& planned = pass.attention[i];
             if (!planned || planned->request.n_head != request.n_head) {
                 planned = attention_.plan(request);
@@ -168,13 +170,14 @@ public:
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
     }
 
+    bool reads_staged_pages() const override { return false; }
     void stage_pages(Pass& pass, kv::Layers layers) override {
-        cuda::stage_pages(pass.cache, pass_of(pass).append(), layers, stream_);
+        cuda::stage_pages(pass.cache(), pass_of(pass).append(), layers, stream_);
     }
 
     void commit(Pass& pass) override {
-        cuda::commit(pass.cache, pass_of(pass).append(), stream_);
-        pass.cache.finish_append(pass.segments);
+        cuda::commit(pass.cache(), pass_of(pass).append(), stream_);
+        pass.cache().finish_append(pass.segments());
     }
 
 private:
