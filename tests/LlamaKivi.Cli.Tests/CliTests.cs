@@ -278,7 +278,7 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "too few", "retrieval", "--depths", "20")]
     [InlineData(2, "'ring=64' in 'kivi2+ring=64' is no setting; the settings are group=N, residual=N, residual-type=TYPE, sink=N, edition=N and refined=N", "retrieval", "--kv-cache", "kivi2+ring=64")]
     [InlineData(2, "'residual=x' in 'kivi2+residual=x' is no setting", "retrieval", "--kv-cache", "kivi2+residual=x")]
-    [InlineData(2, "--kv-residual is 33; it must be a positive multiple", "retrieval", "--kv-cache", "kivi2-paper+residual=33")]
+    [InlineData(2, "--kv-residual is 33; kivi2-paper needs a multiple of the group (32)", "retrieval", "--kv-cache", "kivi2-paper+residual=33")]
     [InlineData(2, "--kv-edition is 3", "retrieval", "--kv-cache", "kivi2+edition=3")]
     [InlineData(2, "--kv-refined is 9", "retrieval", "--kv-cache", "kivi2+refined=9")]
     [InlineData(2, "--kv-residual-type is q4_0; it must be f16 or q8_0", "retrieval", "--kv-cache", "kivi2+residual-type=q4_0")]
