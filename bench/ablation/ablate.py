@@ -5,7 +5,8 @@
 
 Reads a GGUF model (llama or falcon, without RoPE scaling) and scores the second half of each window of text. Every
 query sees the cache of a token-by-token run: keys and values are as in the residual ring, then quantized.
-Prints, relative to an f16 cache: perplexity, KL divergence, and the fraction of equal most probable tokens.
+Prints, relative to an f16 cache: perplexity, KL divergence (mean, 99th and 99.9th percentile, maximum), and the
+fraction of equal most probable tokens, beside each recipe's bits per element.
 """
 
 import argparse
@@ -197,6 +198,12 @@ class Recipe:
         self.window, self.byte, self.refined, self.values = window, byte, refined, values
         self.nearest, self.correction, self.ring = nearest, correction, ring
 
+    def bits(self, d):
+        """Bits per element of quantized tokens, mean of keys and values."""
+        scales = (16 if self.byte else 32) / self.group
+        keys = self.k_bits + 2 * (d * self.refined // 8 // 4 * 4) / d + scales
+        return (keys + self.v_bits + (scales if self.values == "minmax" else 8 / d)) / 2
+
     def flushed(self, t):
         """Number of quantized tokens, keys and values, among the oldest t when query t reads the cache."""
         if self.window:
@@ -345,7 +352,7 @@ def main():
 
     rows = []
     with torch.no_grad():
-        sums = {r.name: [0.0, 0.0, 0] for r in RECIPES}
+        sums = {r: [0.0, [], 0] for r in RECIPES}
         loss_f16, scored = 0.0, 0
         for window in windows:
             target = window[args.context // 2:]
@@ -354,19 +361,23 @@ def main():
             scored += len(target)
             for r in RECIPES:
                 cached = model.logits(window, r).log_softmax(-1)
-                total = sums[r.name]
+                total = sums[r]
                 total[0] -= cached.gather(1, target[:, None]).double().sum().item()
-                total[1] += (plain.exp() * (plain - cached)).sum(-1).double().sum().item()
+                total[1].append((plain.exp() * (plain - cached)).sum(-1).double().cpu())
                 total[2] += (plain.argmax(-1) == cached.argmax(-1)).sum().item()
-        for name, (loss, kl, same) in sums.items():
-            rows.append({"recipe": name, "ppl_ratio": math.exp((loss - loss_f16) / scored), "kl": kl / scored, "same_top": same / scored})
+        for recipe, (loss, parts, same) in sums.items():
+            kl = torch.cat(parts).sort().values
+            rows.append({"recipe": recipe.name, "bits": recipe.bits(model.d), "ppl_ratio": math.exp((loss - loss_f16) / scored), "kl": kl.mean().item(),
+                         "kl_p99": kl[int(0.99 * (scored - 1))].item(), "kl_p999": kl[int(0.999 * (scored - 1))].item(), "kl_max": kl[-1].item(),
+                         "same_top": same / scored})
     if args.json:
-        print(json.dumps({"model": args.model, "scored": scored, "ppl_f16": math.exp(loss_f16 / scored), "rows": rows}, indent=1))
+        print(json.dumps({"model": args.model, "text": args.ids, "context": args.context, "scored": scored, "ppl_f16": math.exp(loss_f16 / scored), "rows": rows}, indent=1))
         return
-    print(f"{args.model.split('/')[-1]}: {scored} tokens scored, f16 perplexity {math.exp(loss_f16 / scored):.3f}\n")
-    print("| recipe | perplexity over f16 | KL | same top |\n|---|---|---|---|")
+    print(f"{args.model.split('/')[-1]}, {args.ids.split('/')[-1]}: {scored} tokens scored in windows of {args.context}, f16 perplexity {math.exp(loss_f16 / scored):.3f}\n")
+    print("| recipe | bits | perplexity over f16 | KL mean | KL 99% | KL 99.9% | KL max | same top |\n|" + "---|" * 8)
     for r in rows:
-        print(f"| {r['recipe']} | {100 * (r['ppl_ratio'] - 1):+.1f}% | {r['kl']:.4f} | {100 * r['same_top']:.1f}% |")
+        print(f"| {r['recipe']} | {r['bits']:.2f} | {100 * (r['ppl_ratio'] - 1):+.1f}% | {r['kl']:.4f} | {r['kl_p99']:.3f} | {r['kl_p999']:.3f} | {r['kl_max']:.2f} | "
+              f"{100 * r['same_top']:.1f}% |")
 
 
 if __name__ == "__main__":

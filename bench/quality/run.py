@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Writes docs/quality.md, its figures and those of README: the effect of KV cache quantization on attention and tasks.
 
-    bench/quality/run.py [--steps analyze,eval,compare] [MODEL.gguf ...]
+    bench/quality/run.py [--steps kl,generation,retrieval,eval,analyze,compare] [MODEL.gguf ...]
 
 Runs the command line (dotnet build -c Release src/LlamaKivi.Cli first) on the demo model and the given models, with the text in
-bench/quality/corpus. Results of each step are kept in artifacts/quality, so that an interrupted run resumes.
+bench/quality/corpus. Results of each step are kept in artifacts/quality by commit and arguments, so that an interrupted run resumes
+and no result of another commit is reported.
 """
 import argparse
 import datetime
@@ -15,11 +16,13 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = ROOT / "artifacts" / "quality"
-IMAGES = ROOT / "docs" / "images"
 CLI = ["dotnet", str(ROOT / "src/LlamaKivi.Cli/bin/Release/net10.0/llama-kivi.dll")]
 DEMO = ROOT / "models/kivi-demo-llama-37m-q4_k_m.gguf"
 CORPUS = ROOT / "bench/quality/corpus/jargon-file-4.4.7.txt"
-CACHES = "f16,q8_0,q4_0,kivi4,kivi2,kivi2-paper"
+CACHES = "f16,q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper"
+# Settings of a type as entries of the KL table and its plot.
+VARIANTS = "kivi2+edition=2,kivi2+edition=2+residual-type=f16,kivi2+edition=2+residual=64,kivi2+residual=64,kivi2+group=16,kivi2+sink=0,kivi4+edition=2"
+STEPS = "kl,generation,retrieval,eval,analyze,compare"
 TASKS = {
     "retrieval": ["--metrics", "last_number", "-n", "12"],
     "copying": ["--metrics", "f1", "-n", "24"],
@@ -28,15 +31,27 @@ TASKS = {
 }
 
 
-def run(arguments, result):
-    """JSON output of a command and its duration in seconds, cached in a file."""
-    if not result.exists():
-        start = time.time()
-        out = subprocess.run([*CLI, *map(str, arguments), "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
-        result.parent.mkdir(parents=True, exist_ok=True)
-        result.write_text(json.dumps({"seconds": time.time() - start, "result": json.loads(out)}))
-    kept = json.loads(result.read_text())
-    return kept["result"], kept["seconds"]
+def git(*arguments):
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+COMMIT = git("rev-parse", "--short", "HEAD") + ("-changed" if git("status", "--porcelain", "src", "bindings", "native") else "")
+
+
+def run(arguments, name):
+    """JSON output of a command and its duration in seconds, kept by commit, name and arguments."""
+    line = [str(a) for a in arguments]
+    kept = WORK / COMMIT / f"{name}.json"
+    if kept.exists():
+        before = json.loads(kept.read_text())
+        if before["arguments"] == line:
+            return before["result"], before["seconds"]
+    start = time.time()
+    out = subprocess.run([*CLI, *line, "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    seconds = time.time() - start
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"arguments": line, "seconds": seconds, "result": json.loads(out)}))
+    return json.loads(out), seconds
 
 
 def percent(x, digits=1):
@@ -91,43 +106,109 @@ def eval_rows(model, task, result, seconds):
     return rows
 
 
+def kl_table(rows):
+    table = ["| KV cache | bits per element | perplexity | against f16 | KL mean | KL 99% | KL 99.9% | KL max | same top token |", "|---" * 9 + "|"]
+    for r in rows:
+        against = "" if r["kv_cache"] == "f16" else f"{r['vs_f16_percent']:+.2f}%"
+        kl = ["", "", "", "", ""] if r["kv_cache"] == "f16" else [
+            f"{r['kl_mean']:.4f}", f"{r['kl_p99']:.3f}", f"{r['kl_p999']:.3f}", f"{r['kl_max']:.2f}", percent(r["same_top"]) + "%"]
+        table.append(f"| {r['kv_cache']} | {r['bits_per_element']:.2f} | {r['ppl']:.3f} | {against} | " + " | ".join(kl) + " |")
+    return "\n".join(table)
+
+
+def share(low, middle, high):
+    return f"{percent(middle, 0)}% ({percent(low, 0)} to {percent(high, 0)})"
+
+
+def generation_table(rows):
+    counts = [c["tokens"] for c in rows[0]["checkpoints"]]
+    table = ["| KV cache | bits per element | " + " | ".join(f"same after {n}" for n in counts) + " | median same tokens | f16's perplexity | against f16's texts |", "|---" * (5 + len(counts)) + "|"]
+    for r in rows:
+        cells = [share(c["share_low"], c["share"], c["share_high"]) for c in r["checkpoints"]]
+        against = "" if r["kv_cache"] == "f16" else f"{r['vs_f16_percent']:+.1f}% +- {r['vs_f16_percent_stderr']:.1f}"
+        table.append(f"| {r['kv_cache']} | {r['bits_per_element']:.2f} | " + " | ".join(cells) + f" | {r['median_agreement']:.0f} | {r['ppl']:.3f} | {against} |")
+    return "\n".join(table)
+
+
+def retrieval_table(rows):
+    depths = sorted({r["depth"] for r in rows})
+    table = ["| KV cache | " + " | ".join(f"{d} tokens" for d in depths) + " |", "|---" * (1 + len(depths)) + "|"]
+    for name in dict.fromkeys(r["kv_cache"] for r in rows):
+        cells = [r for d in depths for r in rows if r["kv_cache"] == name and r["depth"] == d]
+        table.append(f"| {name} | " + " | ".join(share(r["accuracy_low"], r["accuracy"], r["accuracy_high"]) for r in cells) + " |")
+    return "\n".join(table)
+
+
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", type=pathlib.Path)
-    parser.add_argument("--steps", default="analyze,eval,compare")
+    parser.add_argument("--steps", default=STEPS)
+    parser.add_argument("--types", default=CACHES, help="KV cache types, f16 first")
+    parser.add_argument("--variants", default=VARIANTS, help="further entries of the KL table and its plot")
+    parser.add_argument("--context", type=int, default=4096, help="window of the KL step; its second half is scored")
+    parser.add_argument("--tokens", type=int, default=122880, help="tokens of the KL step; half of them are scored")
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--generated", type=int, default=1024, help="tokens written after each prompt")
+    parser.add_argument("--depths", default="1024..4096")
+    parser.add_argument("--cases", type=int, default=120, help="recall cases per depth")
+    parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs", help="folder for quality.md and images")
     args = parser.parse_args()
     steps = args.steps.split(",")
+    unknown = set(steps) - set(STEPS.split(","))
+    if unknown:
+        parser.error(f"--steps: {', '.join(sorted(unknown))} is none of {STEPS}")
+    names = args.types.split(",")
     models = [DEMO, *args.models]
-    IMAGES.mkdir(exist_ok=True)
+    images = args.docs / "images"
+    images.mkdir(parents=True, exist_ok=True)
     doctor = subprocess.run([*CLI, "doctor", "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
-    analyses, evals, seconds = [], [], {}
+    divergences, generations, recalls, analyses, evals, seconds = [], [], [], [], [], {}
     for model in models:
-        folder = WORK / model.stem
+        name = model.stem
+        if "kl" in steps:
+            plot = WORK / COMMIT / name / "kl-bits.png"
+            plot.parent.mkdir(parents=True, exist_ok=True)
+            entries = ",".join(filter(None, [args.types, args.variants]))
+            result, took = run(["perplexity", "-m", model, "-f", CORPUS, "-c", args.context, "--max-tokens", args.tokens, "--kv-cache", entries, "--plot", plot], f"{name}/kl")
+            (images / f"kl-bits-{name}.png").write_bytes(plot.read_bytes())
+            divergences.append((name, result, took))
+        if "generation" in steps:
+            result, took = run(["generation", "-m", model, "-f", CORPUS, "--prompts", args.prompts, "-n", args.generated, "--kv-cache", args.types], f"{name}/generation")
+            generations.append((name, result, took))
+        if "retrieval" in steps:
+            result, took = run(["retrieval", "-m", model, "--depths", args.depths, "--cases", args.cases, "--kv-cache", args.types], f"{name}/retrieval")
+            recalls.append((name, result, took))
         if "analyze" in steps:
-            maps = folder / "maps"
-            result, took = run(["analyze", "-m", model, "-f", CORPUS, "-c", 1024, "--max-tokens", 4096, "-o", maps], folder / "analyze.json")
-            analyses.append((model.stem, result))
-            seconds[f"analyze {model.stem}"] = took
+            maps = WORK / COMMIT / name / "maps"
+            result, took = run(["analyze", "-m", model, "-f", CORPUS, "-c", 1024, "--max-tokens", 4096, "-o", maps], f"{name}/analyze")
+            analyses.append((name, result))
+            seconds[f"analyze {name}"] = took
             middle = result["layers"][len(result["layers"]) // 2]["layer"]
-            image = IMAGES / f"keys-values-{model.stem}.png"
             source = maps / f"analyze-layer-{middle}.png"
             if source.exists():
-                image.write_bytes(source.read_bytes())
+                (images / f"keys-values-{name}.png").write_bytes(source.read_bytes())
         if "eval" in steps:
             for task, options in TASKS.items():
-                result, took = run(["eval", "-m", model, "--task", ROOT / f"bench/quality/tasks/{task}.jsonl", "--kv-cache", CACHES, "-c", 2048, "-o", folder / "eval", *options], folder / f"eval-{task}.json")
-                evals += eval_rows(model.stem, task, result, took)
+                result, took = run(["eval", "-m", model, "--task", ROOT / f"bench/quality/tasks/{task}.jsonl", "--kv-cache", args.types, "-c", 2048,
+                                    "-o", WORK / COMMIT / name / "eval", *options], f"{name}/eval-{task}")
+                evals += eval_rows(name, task, result, took)
     if "compare" in steps:
-        run(["compare", "-f", CORPUS, "--cases", 40, "-o", IMAGES], WORK / "compare.json")
+        run(["compare", "-f", CORPUS, "--cases", 40, "-o", images], "compare")
 
-    names = CACHES.split(",")
     parts = [f"""# Effect of KV cache quantization
 
-Written by [bench/quality/run.py](../bench/quality/run.py): commit {commit}, {datetime.date.today()}, {json.loads(doctor)["cpu"]}. All figures below are its output.
+Written by [bench/quality/run.py](../bench/quality/run.py): commit {COMMIT}, {datetime.date.today()}, {json.loads(doctor)["cpu"]}. All figures below are its output.
 
 ## Method
+
+`llama-kivi perplexity` reads windows of the corpus through the cache, in chunks no longer than the residual ring, and scores the second half of each. KL is the Kullback-Leibler divergence of the next-token distribution from that
+of an f16 cache on the same tokens, in nats per token: its mean, its 99th and 99.9th percentiles and its greatest value. Bits per element are the mean of keys and values in quantized pages.
+
+`llama-kivi generation` continues passages of the corpus greedily with each cache type. It shows errors that accumulate while writing: the share of texts that still equal f16's after a number of tokens, and f16's perplexity
+of the texts against f16's perplexity of its own. End-of-generation tokens are never chosen. Shares have Wilson's 95% intervals; differences have paired standard errors over the texts.
+
+`llama-kivi retrieval` hides a number in texts of 1,024 tokens and more and asks for it; recall has Wilson's 95% interval.
 
 `llama-kivi analyze` runs a text (4,096 tokens of the [corpus](../bench/quality/corpus/README.md), windows of 1,024) with an f16 cache and observes the queries, keys (after RoPE) and values of every layer. It quantizes the keys
 and values in several ways and compares them with the originals. Relative errors are sqrt(sum of squared differences / sum of squares), over all tokens, heads and windows, in percent. Attention weights are softmax probabilities (the
@@ -139,6 +220,26 @@ has its last 128 to 159 in full precision. Outliers are channels whose mean magn
 about one of six short texts with three choices. Almost all rows are longer than the residual ring of 128 tokens. Choices are scored by log-likelihood (`acc`) and by log-likelihood per character (`acc_norm`), as in the Language Model Evaluation Harness, from the first token that differs from the prompt's (docs/eval.md); numbers as in GSM8K; F1 as in SQuAD. Columns
 after the first are paired differences from it, in points, with their standard errors. Eight rows are evaluated in parallel; with quantized weights that alone changes log-likelihoods by some hundredths (docs/eval.md), so
 differences of one or two rows are not significant."""]
+    for name, result, took in divergences:
+        parts.append(f"""## Divergence: {name}
+
+![KL divergence over bits per element](images/kl-bits-{name}.png)
+
+{result[0]["tokens"]:,} tokens of {result[0]["corpus"]} scored, windows of {args.context:,}; {took:.0f} s.
+
+{kl_table(result)}""")
+    for name, result, took in generations:
+        parts.append(f"""## Long generation: {name}
+
+{result[0]["prompts"]} prompts of {result[0]["prompt_tokens"]} tokens from {result[0]["corpus"]}, {result[0]["generated_tokens"]:,} tokens written after each; {took:.0f} s.
+
+{generation_table(result)}""")
+    for name, result, took in recalls:
+        parts.append(f"""## Recall: {name}
+
+{result[0]["cases"]} cases per length; {took:.0f} s.
+
+{retrieval_table(result)}""")
     if evals:
         parts.append("## Tasks\n\n| model | task | metric | rows | " + " | ".join(names) + " | s |\n" + "|---" * (5 + len(names)) + "|\n" + "\n".join(evals))
     parts.append((ROOT / "bench/quality/outliers.md").read_text().strip())
@@ -154,8 +255,8 @@ Errors in percent by axis, over all layers, {result["tokens"]} tokens, {seconds[
 Error of the attention output in percent, by layer and cache type:
 
 {layer_table(result)}""")
-    (ROOT / "docs/quality.md").write_text("\n\n".join(parts) + "\n")
-    print("docs/quality.md written")
+    (args.docs / "quality.md").write_text("\n\n".join(parts) + "\n")
+    print(f"{args.docs / 'quality.md'} written")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ internal static class Commands
         DoctorCommand.Create(),
         QuantizeCommand.Create(),
         PerplexityCommand.Create(),
+        GenerationCommand.Create(),
         RetrievalCommand.Create(),
         CompareCommand.Create(),
         AnalyzeCommand.Create(),

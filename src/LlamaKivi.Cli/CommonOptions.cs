@@ -13,6 +13,9 @@ internal sealed class CommonOptions
     /// <summary>Maximum number of tokens in a benchmark, whose inputs are allocated up front.</summary>
     public const int MostListed = 1 << 24;
 
+    /// <summary>Part of the help text of --kv-cache lists.</summary>
+    public const string VariantHint = "a type can have settings of its own: kivi2+residual=64";
+
     private const string DefaultModel = "kivi-demo-llama-37m-q4_k_m.gguf";
 
     public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the included demo model)" };
@@ -123,11 +126,11 @@ internal sealed class CommonOptions
         return cache;
     }
 
-    /// <summary>Parses a list such as "f16,kivi2"; all types are validated before anything is loaded.</summary>
+    /// <summary>Parses a list such as "f16,kivi2,kivi2+residual=64"; all entries are validated before anything is loaded.</summary>
     public List<(string Name, KvCacheParams Params)> Caches(ParseResult parsed, string list)
     {
         string[] names = list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
-        return names.Length > 0 ? [.. names.Select(name => (name, Cache(parsed, name, name)))] : throw new UsageException("--kv-cache names no type");
+        return names.Length > 0 ? [.. names.Select(name => (name, KvCacheVariant.Apply(name, Cache(parsed, KvCacheVariant.Type(name), KvCacheVariant.Type(name)))))] : throw new UsageException("--kv-cache names no type");
     }
 
     /// <summary>Removes default types that do not fit the model, with a message on stderr; explicit types stay.</summary>

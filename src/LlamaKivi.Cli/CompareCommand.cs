@@ -23,7 +23,7 @@ internal static class CompareCommand
         var limit = NumberOptions.Whole("--max-tokens", null, "Use only the first N tokens of the text", 1, int.MaxValue, 16384);
         var depth = NumberOptions.Whole("--n-depth", "-d", "Tokens in the cache for the speed test, and per text for the recall test", 1, CommonOptions.MostListed, 3072);
         var cases = NumberOptions.Whole("--cases", null, "Number of recall cases", 1, int.MaxValue, 20);
-        var types = new Option<string>("--kv-cache") { Description = "KV cache types", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2" };
+        var types = new Option<string>("--kv-cache") { Description = $"KV cache types; {CommonOptions.VariantHint}", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for compare.png (default: no plot)" };
         var command = new Command("compare", "Compare KV cache types: memory, speed, perplexity, KL divergence, recall");
         CommonOptions.Add(command, [common.Model, file, context, limit, depth, cases, types, output, common.Threads, common.GpuLayers, .. common.CacheSettings, common.Json]);
@@ -33,7 +33,7 @@ internal static class CompareCommand
             int window = parsed.GetValue(context);
             int deep = parsed.GetValue(depth);
             int count = parsed.GetValue(cases);
-            int step = Math.Min(PerplexityEvaluator.MaxChunkSize, parsed.GetValue(common.Residual));
+            int step = PerplexityCommand.LongestChunk(caches);
             string? folder = parsed.GetValue(output);
             if (folder is not null)
             {
@@ -42,7 +42,8 @@ internal static class CompareCommand
 
             ModelParams parameters = common.Parameters(parsed);
             caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
-            string text = await TextInput.ReadAsync(parsed.GetValue(file)!, cancellationToken).ConfigureAwait(false);
+            string path = parsed.GetValue(file)!;
+            string text = await TextInput.ReadAsync(path, cancellationToken).ConfigureAwait(false);
             using LLamaWeights weights = await Terminal.LoadAsync(parameters, cancellationToken).ConfigureAwait(false);
             int[] tokens = PerplexityCommand.Tokens(weights, text, window, parsed.GetValue(limit));
             IReadOnlyList<PerplexityResult> quality = await Terminal.WithProgress("perplexity", report => Task.Run(
@@ -69,11 +70,11 @@ internal static class CompareCommand
 
             if (parsed.GetValue(common.Json))
             {
-                WriteJson(rows, deep);
+                WriteJson(rows, PerplexityCommand.CorpusName(path), deep);
             }
             else
             {
-                WriteTable(rows, $"{Path.GetFileName(parameters.ModelPath)}, {CommonOptions.Processor(weights.GpuLayerCount)}", deep);
+                WriteTable(rows, $"{Path.GetFileName(parameters.ModelPath)}, {PerplexityCommand.CorpusName(path)}, {CommonOptions.Processor(weights.GpuLayerCount)}", deep);
             }
 
             if (folder is not null)
@@ -91,22 +92,24 @@ internal static class CompareCommand
     {
         Terminal.Out.WriteLine($"{what}; speed and memory at depth {depth}, {rows[0].Quality.Tokens} tokens scored, {rows[0].Recall.Cases} recall cases");
         Table table = new Table().Border(TableBorder.Markdown).AddColumns(
-            "KV cache", "bits", "cache MiB", "tg t/s", "tg t/s deep", "perplexity", "vs f16", "KL mean", "KL 99%", "same top", "recall");
+            "KV cache", "bits", "cache MiB", "tg t/s", "tg t/s deep", "perplexity", "vs f16", "KL mean", "KL 99%", "KL 99.9%", "same top", "recall", "95% interval");
         foreach (Row r in rows)
         {
             KlDivergence kl = r.Quality.Divergence;
             table.AddRow(r.Quality.KvCache, Terminal.Number(r.Quality.BitsPerElement, 3), Terminal.Number(r.CacheMiB), Terminal.Number(r.Speed, 0),
                 Terminal.Number(r.SpeedAtDepth, 0), Terminal.Number(r.Quality.Perplexity, 3),
-                r.Quality.VersusReferencePercent.ToString("+0.00;-0.00;0.00", CultureInfo.InvariantCulture) + "%", Terminal.Number(kl.Mean, 4), Terminal.Number(kl.Percentile99, 3),
-                Terminal.Number(100 * kl.SameTop, 1) + "%", Terminal.Number(100 * r.Recall.Accuracy, 0) + "%");
+                r.Quality.VersusReferencePercent.ToString("+0.00;-0.00;0.00", CultureInfo.InvariantCulture) + "%", Terminal.Number(kl.Mean, 4), Terminal.Number(kl.Percentile99, 3), Terminal.Number(kl.Percentile999, 3),
+                Terminal.Number(100 * kl.SameTop, 1) + "%", Terminal.Number(100 * r.Recall.Accuracy, 0) + "%", RetrievalCommand.Range(r.Recall));
         }
 
         Terminal.Out.Write(table);
     }
 
-    private static void WriteJson(List<Row> rows, int depth) => Json.WriteRows(rows, (writer, r) =>
+    private static void WriteJson(List<Row> rows, string corpus, int depth) => Json.WriteRows(rows, (writer, r) =>
     {
         writer.WriteString("kv_cache", r.Quality.KvCache);
+        writer.WriteString("corpus", corpus);
+        writer.WriteNumber("tokens", r.Quality.Tokens);
         writer.WriteNumber("bits_per_element", r.Quality.BitsPerElement);
         writer.WriteNumber("depth", depth);
         writer.WriteNumber("cache_mib", r.CacheMiB);
@@ -117,9 +120,13 @@ internal static class CompareCommand
         writer.WriteNumber("vs_f16_percent", r.Quality.VersusReferencePercent);
         writer.WriteNumber("kl_mean", r.Quality.Divergence.Mean);
         writer.WriteNumber("kl_p99", r.Quality.Divergence.Percentile99);
+        writer.WriteNumber("kl_p999", r.Quality.Divergence.Percentile999);
+        writer.WriteNumber("kl_max", r.Quality.Divergence.Maximum);
         writer.WriteNumber("same_top", r.Quality.Divergence.SameTop);
         writer.WriteNumber("recall", r.Recall.Accuracy);
         writer.WriteNumber("recall_stderr", r.Recall.StandardError);
+        writer.WriteNumber("recall_low", r.Recall.Interval.Low);
+        writer.WriteNumber("recall_high", r.Recall.Interval.High);
     });
 
     // Left: perplexity by bits per element. Right: decode speed at the depth.

@@ -17,7 +17,7 @@ internal static class RetrievalCommand
         var depths = new Option<string>("--depths") { Description = "Text lengths in tokens, such as 512,1024 or 512..4096 (doubling)", DefaultValueFactory = _ => "512..2048" };
         var count = NumberOptions.Whole("--cases", null, "Number of cases per length", 1, int.MaxValue, 20);
         var seed = NumberOptions.Whole("--seed", "-s", "Seed of the texts and numbers", 0, int.MaxValue, 1);
-        var types = new Option<string>("--kv-cache") { Description = "KV cache types, such as f16,kivi2", DefaultValueFactory = _ => "f16,kivi2" };
+        var types = new Option<string>("--kv-cache") { Description = $"KV cache types, such as f16,kivi2; {CommonOptions.VariantHint}", DefaultValueFactory = _ => "f16,kivi2" };
         var command = new Command("retrieval", "Measure the recall of a number hidden in a long text, by length and KV cache type");
         CommonOptions.Add(command, [common.Model, depths, count, seed, types, common.Threads, common.GpuLayers, .. common.CacheSettings, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
@@ -25,7 +25,7 @@ internal static class RetrievalCommand
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);
             int[] lengths = ReadDepths(parsed.GetValue(depths)!);
             int cases = parsed.GetValue(count);
-            int step = Math.Min(PerplexityEvaluator.MaxChunkSize, parsed.GetValue(common.Residual));
+            int step = PerplexityCommand.LongestChunk(caches);
             ModelParams parameters = common.Parameters(parsed);
             parameters.ContextSize = (uint)lengths.Max() + 64;
             caches = CommonOptions.Fitting(parsed, types, parameters.ModelPath, caches);
@@ -79,6 +79,9 @@ internal static class RetrievalCommand
         }
     }
 
+    /// <summary>Confidence interval of the accuracy in percent.</summary>
+    public static string Range(RetrievalResult result) => $"{Terminal.Number(100 * result.Interval.Low, 0)} to {Terminal.Number(100 * result.Interval.High, 0)}";
+
     private static void Write(List<Row> rows, bool json)
     {
         if (json)
@@ -92,16 +95,18 @@ internal static class RetrievalCommand
                 writer.WriteNumber("correct", result.Correct);
                 writer.WriteNumber("accuracy", result.Accuracy);
                 writer.WriteNumber("stderr", result.StandardError);
+                writer.WriteNumber("accuracy_low", result.Interval.Low);
+                writer.WriteNumber("accuracy_high", result.Interval.High);
             });
             return;
         }
 
-        Table table = new Table().Border(TableBorder.Markdown).AddColumns("KV cache", "depth", "correct", "cases", "accuracy", "+-");
+        Table table = new Table().Border(TableBorder.Markdown).AddColumns("KV cache", "depth", "correct", "cases", "accuracy", "95% interval");
         foreach ((string name, RetrievalResult row) in rows)
         {
             string Count(int n) => n.ToString(CultureInfo.InvariantCulture);
             table.AddRow(name, Count(row.Depth), Count(row.Correct), Count(row.Cases),
-                Terminal.Number(100 * row.Accuracy, 1) + "%", Terminal.Number(100 * row.StandardError, 1) + "%");
+                Terminal.Number(100 * row.Accuracy, 1) + "%", Range(row));
         }
 
         Terminal.Out.Write(table);

@@ -80,7 +80,51 @@ public sealed class CliTests : IDisposable
         Assert.InRange(divergences[0], 1e-5, 0.05);
         Assert.InRange(divergences[1], divergences[0], 0.2);
         Assert.All(rows[1..], row => Assert.InRange(row.GetProperty("kl_p99").GetDouble(), row.GetProperty("kl_mean").GetDouble(), 5));
+        Assert.All(rows[1..], row => Assert.InRange(row.GetProperty("kl_p999").GetDouble(), row.GetProperty("kl_p99").GetDouble(), row.GetProperty("kl_max").GetDouble()));
+        Assert.All(rows, row => Assert.Equal("text.txt", row.GetProperty("corpus").GetString()));
         Assert.All(rows[1..], row => Assert.InRange(row.GetProperty("same_top").GetDouble(), 0.7, 1));
+    }
+
+    [Fact]
+    public async Task Perplexity_measures_and_plots_variants_of_a_type()
+    {
+        string file = Path.Combine(_folder, "text.txt");
+        await File.WriteAllTextAsync(file, string.Concat(Enumerable.Range(0, 40).Select(i => $"{i}. A garbage collector finds the objects that a program can no longer reach. ")));
+        string plot = Path.Combine(_folder, "kl.svg");
+        string[] arguments = ["perplexity", "-f", file, "-c", "256", "--max-tokens", "256", "--kv-cache", "f16,kivi2,kivi2+residual=32+group=16,kivi2+edition=2+refined=4+residual-type=f16", "--json", "--plot"];
+        CommandLine.Result result = await CommandLine.RunAsync([.. arguments, plot]);
+        Assert.Equal($"plot: {plot}{Environment.NewLine}", result.Error);
+        JsonElement[] rows = [.. JsonDocument.Parse(result.Out).RootElement.EnumerateArray()];
+        Assert.Equal(["f16", "kivi2", "kivi2+residual=32+group=16", "kivi2+edition=2+refined=4+residual-type=f16"], rows.Select(row => row.GetProperty("kv_cache").GetString()));
+        Assert.Equal([16, 2.5625, 2.8125, 2.6875], rows.Select(row => row.GetProperty("bits_per_element").GetDouble()));
+        Assert.Equal(4, rows.Select(row => row.GetProperty("kl_mean").GetDouble()).Distinct().Count());
+        string svg = await File.ReadAllTextAsync(plot, TestContext.Current.CancellationToken);
+        Assert.Equal("svg", System.Xml.Linq.XDocument.Parse(svg).Root!.Name.LocalName);
+    }
+
+    [Fact]
+    public async Task Generation_reports_agreement_and_perplexity()
+    {
+        string file = Path.Combine(_folder, "text.txt");
+        await File.WriteAllTextAsync(file, string.Concat(Enumerable.Range(0, 60).Select(i => $"{i}. The parser reads a token and hands it to the next stage.\n")));
+        CommandLine.Result result = await CommandLine.RunAsync(
+            "generation", "-f", file, "--prompts", "3", "--prompt-tokens", "48", "-n", "20", "--at", "8,64", "-npl", "2", "--kv-cache", "f16,kivi2-paper+residual=32", "--json");
+        Assert.Equal("", result.Error);
+        JsonElement[] rows = [.. JsonDocument.Parse(result.Out).RootElement.EnumerateArray()];
+        Assert.Equal(["f16", "kivi2-paper+residual=32"], rows.Select(row => row.GetProperty("kv_cache").GetString()));
+        Assert.All(rows, row => Assert.Equal(
+            ("text.txt", 3, 48, 20), (row.GetProperty("corpus").GetString(), row.GetProperty("prompts").GetInt32(), row.GetProperty("prompt_tokens").GetInt32(), row.GetProperty("generated_tokens").GetInt32())));
+        Assert.All(rows, row => Assert.Equal([8, 20], row.GetProperty("checkpoints").EnumerateArray().Select(c => c.GetProperty("tokens").GetInt32())));
+        Assert.All(rows, row => Assert.Equal(3, row.GetProperty("runs").GetArrayLength()));
+        Assert.All(rows[0].GetProperty("checkpoints").EnumerateArray(), c => Assert.Equal(1, c.GetProperty("share").GetDouble()));
+        Assert.All(rows[0].GetProperty("runs").EnumerateArray(), run => Assert.Equal(JsonValueKind.Null, run.GetProperty("first_disagreement").ValueKind));
+        Assert.Equal((0, 16), (rows[0].GetProperty("vs_f16_percent").GetDouble(), rows[0].GetProperty("bits_per_element").GetDouble()));
+        Assert.InRange(rows[1].GetProperty("ppl").GetDouble(), 1, 100);
+
+        CommandLine.Result table = await CommandLine.RunAsync("generation", "-f", file, "--prompts", "2", "--prompt-tokens", "16", "-n", "4", "--kv-cache", "f16");
+        Assert.Equal("", table.Error);
+        Assert.Contains("text.txt: 2 prompts of 16 tokens, 4 tokens written after each", table.Out, StringComparison.Ordinal);
+        Assert.Contains("100% (34 to 100)", table.Out, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -100,6 +144,8 @@ public sealed class CliTests : IDisposable
         JsonElement[] rows = [.. JsonDocument.Parse(result.Out).RootElement.EnumerateArray()];
         Assert.Equal([256, 512, 256, 512], rows.Select(row => row.GetProperty("depth").GetInt32()));
         Assert.All(rows, row => Assert.Equal(6, row.GetProperty("cases").GetInt32()));
+        Assert.All(rows, row => Assert.InRange(row.GetProperty("accuracy").GetDouble(), row.GetProperty("accuracy_low").GetDouble(), row.GetProperty("accuracy_high").GetDouble()));
+        Assert.All(rows, row => Assert.True(row.GetProperty("accuracy_low").GetDouble() < row.GetProperty("accuracy_high").GetDouble()));
         Assert.InRange(rows.Average(row => row.GetProperty("accuracy").GetDouble()), 0.5, 1);  // a guess is right once in 990,000
     }
 
@@ -230,6 +276,16 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "xml", "bench", "-o", "xml")]
     [InlineData(2, "-npl: '0' is not a number", "batched-bench", "-npl", "0")]
     [InlineData(2, "too few", "retrieval", "--depths", "20")]
+    [InlineData(2, "'ring=64' in 'kivi2+ring=64' is no setting; the settings are group=N, residual=N, residual-type=TYPE, sink=N, edition=N and refined=N", "retrieval", "--kv-cache", "kivi2+ring=64")]
+    [InlineData(2, "'residual=x' in 'kivi2+residual=x' is no setting", "retrieval", "--kv-cache", "kivi2+residual=x")]
+    [InlineData(2, "--kv-residual is 33; kivi2-paper needs a multiple of the group (32)", "retrieval", "--kv-cache", "kivi2-paper+residual=33")]
+    [InlineData(2, "--kv-edition is 3", "retrieval", "--kv-cache", "kivi2+edition=3")]
+    [InlineData(2, "--kv-refined is 9", "retrieval", "--kv-cache", "kivi2+refined=9")]
+    [InlineData(2, "--kv-residual-type is q4_0; it must be f16 or q8_0", "retrieval", "--kv-cache", "kivi2+residual-type=q4_0")]
+    [InlineData(2, "'kivi9' is not a KV cache type", "retrieval", "--kv-cache", "kivi9+residual=64")]
+    [InlineData(2, "--plot is 'kl.gif'; name a .png or .svg file", "perplexity", "-f", "nowhere.txt", "--plot", "kl.gif")]
+    [InlineData(2, "prompt 1 of 64 starts at character 0", "generation", "-f", "/dev/null")]
+    [InlineData(2, "--at: '0' is not a number", "generation", "-f", "nowhere.txt", "--at", "0")]
     [InlineData(2, "is empty", "retrieval", "--depths", "512..256")]
     [InlineData(2, "-c is 0", "run", "-p", "x", "-c", "0")]
     [InlineData(1, "cannot open", "run", "-p", "x", "-m", "nowhere.gguf")]

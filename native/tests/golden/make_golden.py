@@ -5,7 +5,7 @@ The forward passes are implemented from the papers in float64 NumPy, one token a
 Mistral (RMSNorm, RoPE on adjacent pairs, SwiGLU, grouped-query attention, sliding window), Falcon (parallel attention
 and MLP, LayerNorm, RoPE on halves, exact GELU), linear and YaRN scaling (arXiv 2309.00071), Llama 3.1's frequency
 divisors. Keys and values are rounded to half precision, as in an f16 cache; the script prints the effect on the logits.
-Needs NumPy. Every run writes the same bytes.
+Needs NumPy. Every run writes the same bytes. make_exact.py writes references without that rounding.
 """
 import math
 import pathlib
@@ -196,11 +196,16 @@ def make(name, seed, arch="llama", layers=2, embd=64, heads=4, kv=4, d=16, ff=96
     (HERE / f"{name}.logits").write_bytes(rows.tobytes())
 
 
-make("llama", 1)
-make("mistral", 2, kv=2, window=9)
-make("llama-partial", 3, heads=6, kv=3, d=24, n_rot=16, tied=True, ff=72)
-make("llama-3.1", 4, kv=1, base=500000.0, divisors=np.array([1, 1, 1.5, 2.5, 4, 8, 8, 8]))
-make("llama-linear", 5, scaling="linear", factor=4.0)
-make("llama-yarn", 6, kv=2, scaling="yarn", factor=4.0, original=32, base=100.0)
-make("falcon-7b", 7, arch="falcon", heads=5, kv=1, embd=80, ff=160, tied=True)
-make("falcon-40b", 8, arch="falcon", heads=6, kv=2, embd=96, ff=128, two_norms=True)
+def main():
+    make("llama", 1)
+    make("mistral", 2, kv=2, window=9)
+    make("llama-partial", 3, heads=6, kv=3, d=24, n_rot=16, tied=True, ff=72)
+    make("llama-3.1", 4, kv=1, base=500000.0, divisors=np.array([1, 1, 1.5, 2.5, 4, 8, 8, 8]))
+    make("llama-linear", 5, scaling="linear", factor=4.0)
+    make("llama-yarn", 6, kv=2, scaling="yarn", factor=4.0, original=32, base=100.0)
+    make("falcon-7b", 7, arch="falcon", heads=5, kv=1, embd=80, ff=160, tied=True)
+    make("falcon-40b", 8, arch="falcon", heads=6, kv=2, embd=96, ff=128, two_norms=True)
+
+
+if __name__ == "__main__":
+    main()

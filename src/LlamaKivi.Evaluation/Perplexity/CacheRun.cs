@@ -55,9 +55,11 @@ internal sealed class CacheRun(string name, LLamaContext context) : IDisposable
         double[] sorted = [.. _divergences.Order()];
         return new PerplexityResult(
             name, Perplexity, Perplexity * Math.Sqrt(variance / _losses.Count), _losses.Count,
-            new KlDivergence(sorted.Average(), sorted[(int)(0.99 * (sorted.Length - 1))], (double)_sameTop / sorted.Length),
+            new KlDivergence(sorted.Average(), Percentile(sorted, 0.99), Percentile(sorted, 0.999), sorted[^1], (double)_sameTop / sorted.Length),
             (Perplexity / reference - 1) * 100, context.KvCacheUsage, _seconds);
     }
 
     public void Dispose() => context.Dispose();
+
+    private static double Percentile(double[] sorted, double fraction) => sorted[(int)(fraction * (sorted.Length - 1))];
 }

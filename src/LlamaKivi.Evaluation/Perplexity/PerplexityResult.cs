@@ -18,8 +18,10 @@ public sealed record PerplexityOptions
 /// <summary>Divergence of the next-token distributions from those of the reference cache.</summary>
 /// <param name="Mean">Mean Kullback-Leibler divergence, sum of p (ln p - ln q) with p of the reference, in nats per token.</param>
 /// <param name="Percentile99">99th percentile of the divergence, in nats.</param>
+/// <param name="Percentile999">99.9th percentile of the divergence, in nats.</param>
+/// <param name="Maximum">Greatest divergence of a token, in nats.</param>
 /// <param name="SameTop">Fraction of tokens with the same most probable next token.</param>
-public sealed record KlDivergence(double Mean, double Percentile99, double SameTop);
+public sealed record KlDivergence(double Mean, double Percentile99, double Percentile999, double Maximum, double SameTop);
 
 /// <summary>Perplexity of a text with one KV cache.</summary>
 /// <param name="KvCache">Name of the cache.</param>

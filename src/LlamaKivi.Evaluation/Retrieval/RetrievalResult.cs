@@ -27,4 +27,7 @@ public sealed record RetrievalResult(int Depth, int Cases, int Correct)
 
     /// <summary>Standard error of the accuracy: sqrt(p (1 - p) / n), from the binomial distribution.</summary>
     public double StandardError => Math.Sqrt(Accuracy * (1 - Accuracy) / Cases);
+
+    /// <summary>Wilson's 95% confidence interval of the accuracy.</summary>
+    public ConfidenceInterval Interval => ConfidenceInterval.OfProportion(Correct, Cases);
 }

@@ -1,3 +1,5 @@
+using LlamaKivi.Common;
+
 namespace LlamaKivi.Evaluation.Tests.Retrieval;
 
 /// <summary>Recall of numbers hidden in texts, with the demo model.</summary>
@@ -21,6 +23,17 @@ public sealed class RetrievalEvaluatorTests(DemoModel model) : IClassFixture<Dem
         Assert.ThrowsAny<OperationCanceledException>(() => RetrievalEvaluator.Evaluate(context, options, cancellationToken: new CancellationToken(true)));
     }
 
+    public static TheoryData<string> Types => [.. KvCacheType.Names];
+
+    [Theory]
+    [MemberData(nameof(Types))]
+    public void Every_cache_type_is_measured(string type)
+    {
+        using LLamaContext context = model.Weights.CreateContext(DemoModel.Params() with { ContextSize = 320, KvCache = DemoModel.Cache(type).Params });
+        RetrievalResult result = RetrievalEvaluator.Evaluate(context, new RetrievalOptions { Depth = 240, Cases = 2 }, cancellationToken: TestContext.Current.CancellationToken);
+        Assert.InRange(result.Correct, 1, 2);  // f16 recalls both; a guess is right once in 990,000
+    }
+
     [Fact]
     public void A_prompt_has_the_depths_length_and_the_number_in_it()
     {
@@ -40,5 +53,6 @@ public sealed class RetrievalEvaluatorTests(DemoModel model) : IClassFixture<Dem
         var result = new RetrievalResult(512, 20, 15);
         Assert.Equal(0.75, result.Accuracy);
         Assert.Equal(Math.Sqrt(0.75 * 0.25 / 20), result.StandardError, 12);
+        Assert.Equal(ConfidenceInterval.OfProportion(15, 20), result.Interval);
     }
 }

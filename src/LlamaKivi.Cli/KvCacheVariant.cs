@@ -1,0 +1,40 @@
+using System.Globalization;
+using LlamaKivi.Common;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>An entry of a --kv-cache list: a type, with settings of its own if wanted, such as "kivi2+residual=64+group=16". The signs are valid in file names.</summary>
+internal static class KvCacheVariant
+{
+    /// <summary>The type's name.</summary>
+    public static string Type(string entry) => entry.Split('+')[0].Trim();
+
+    /// <summary>Applies the entry's settings to the cache of its type.</summary>
+    /// <exception cref="UsageException">A setting is unknown, or its value is no number.</exception>
+    /// <exception cref="ArgumentException">A value is out of range.</exception>
+    public static KvCacheParams Apply(string entry, KvCacheParams cache)
+    {
+        foreach (string setting in entry.Split('+', StringSplitOptions.TrimEntries)[1..])
+        {
+            cache = setting.Split('=', StringSplitOptions.TrimEntries) switch
+            {
+                ["group", var value] => cache with { Group = Number(value, setting, entry) },
+                ["residual", var value] => cache with { Residual = Number(value, setting, entry) },
+                ["residual-type", var value] => cache with { ResidualType = KvCacheType.Parse(value) },
+                ["sink", var value] => cache with { Sinks = Number(value, setting, entry) },
+                ["edition", var value] => cache with { Edition = Number(value, setting, entry) },
+                ["refined", var value] => cache with { RefinedEighths = Number(value, setting, entry) },
+                _ => throw Unknown(setting, entry),
+            };
+        }
+
+        cache.Validate();
+        return cache;
+    }
+
+    private static int Number(string value, string setting, string entry) =>
+        int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number : throw Unknown(setting, entry);
+
+    private static UsageException Unknown(string setting, string entry) =>
+        new($"--kv-cache: '{setting}' in '{entry}' is no setting; the settings are group=N, residual=N, residual-type=TYPE, sink=N, edition=N and refined=N, such as kivi2+residual=64");
+}
