@@ -21,6 +21,9 @@ public sealed class InferenceStream : IAsyncEnumerable<string>
     /// <summary>Stop reason of the inference, set after the last piece.</summary>
     public StopReason StopReason => Results.StopReason;
 
+    /// <summary>Number of prompt tokens that were in the cache already; not part of <see cref="InferenceTimings.PromptTokens"/>.</summary>
+    public int CachedTokens => Results.CachedTokens;
+
     internal InferenceResults Results { get; } = new();
 
     /// <inheritdoc/>

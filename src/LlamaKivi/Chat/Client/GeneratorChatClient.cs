@@ -8,19 +8,15 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>An executor as a chat client of Microsoft.Extensions.AI.</summary>
+/// <summary>A chat client of Microsoft.Extensions.AI over a generator of text.</summary>
 /// <remarks>
-/// A response: 1. options are read, 2. the context's turn is waited for, 3. the prompt is written, 4. the executor reads it and writes text, 5. stop sequences end that text,
-/// 6. it is taken apart into text, thoughts and calls of tools. A response holds the context's turn. Clients whose executors share a context share that turn, first come, first served. A StatelessExecutor creates a context per call: its
-/// clients are independent, and each gives one response at a time. Any other executor gives one response at a time to all of its clients.
+/// A response: 1. reads the options, 2. waits for its turn, 3. writes the prompt, 4. generates text, 5. ends it at stop sequences, 6. parses it into text, thoughts and tool calls.
+/// It holds its turn to the end.
 /// </remarks>
-internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOptions clientOptions) : IChatClient
+internal sealed class GeneratorChatClient(IChatGenerator generator, ChatClientOptions clientOptions) : IChatClient
 {
-    private static readonly ConditionalWeakTable<ILLamaExecutor, ContextGate> Turns = [];
-
-    private readonly ContextGate _own = new(typeof(IChatClient).FullName!);
-    // Not before it is asked for: another's executor may have no context until then.
-    private readonly Lazy<ChatModel> _model = new(() => new ChatModel(executor.Context.Weights), LazyThreadSafetyMode.PublicationOnly);
+    // Created on first use: an executor of another library may have no context until then.
+    private readonly Lazy<ChatModel> _model = new(() => new ChatModel(generator.Weights!), LazyThreadSafetyMode.PublicationOnly);
     private readonly CancellationTokenSource _disposal = new();  // never disposed of itself: a call that begins then still asks it
 
     private ChatModel Model => _model.Value;
@@ -69,8 +65,8 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
     {
         ArgumentNullException.ThrowIfNull(serviceType);
         return serviceKey is not null ? null
-            : serviceType == typeof(ChatClientMetadata) ? executor.Context is null ? ChatModel.Unknown : Model.Metadata
-            : serviceType.IsInstanceOfType(executor) ? executor
+            : serviceType == typeof(ChatClientMetadata) ? generator.Weights is null ? ChatModel.Unknown : Model.Metadata
+            : serviceType.IsInstanceOfType(generator.Source) ? generator.Source
             : serviceType.IsInstanceOfType(this) ? this
             : null;
     }
@@ -82,15 +78,15 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
         IEnumerable<ChatMessage> messages, ChatOptions? options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         var request = new ChatRequest(options, Model.Names, this);
-        using ContextTurn turn = await WaitTurnAsync(cancellationToken).ConfigureAwait(false);
+        using IDisposable? turn = await generator.WaitTurnAsync($"{nameof(IChatClient)}.{nameof(GetResponseAsync)}", cancellationToken).ConfigureAwait(false);
         // Who waits does not wait for a reader that asks for no more. Weakly: the token lives longer than a response that nobody reads to its end.
-        using CancellationTokenRegistration ending = cancellationToken.UnsafeRegister(
-            static turn => (((WeakReference<ContextTurn>)turn!).TryGetTarget(out ContextTurn? target) ? target : null)?.Dispose(), new WeakReference<ContextTurn>(turn));
+        using CancellationTokenRegistration ending = turn is null ? default : cancellationToken.UnsafeRegister(
+            static turn => (((WeakReference<IDisposable>)turn!).TryGetTarget(out IDisposable? target) ? target : null)?.Dispose(), new WeakReference<IDisposable>(turn));
         ChatPrompt prompt = ChatPrompt.Write(Model.Templates, clientOptions, messages, request, cancellationToken);
         using DefaultSamplingPipeline pipeline = ChatSampling.CreatePipeline(Model, request, prompt);
         InferenceParams parameters = ChatSampling.CreateParameters(request, prompt, pipeline, clientOptions.HistoryTransform);
         var response = new ResponseWriter(Model, request, prompt);
-        (IAsyncEnumerable<string> pieces, InferenceResults results) = Infer(turn, prompt.Text, parameters, cancellationToken);
+        (IAsyncEnumerable<string> pieces, InferenceResults results) = generator.Generate(turn, prompt.Text, parameters, cancellationToken);
         IAsyncEnumerable<string> text = (clientOptions.OutputTransform ?? new LLamaTransforms.EmptyTextOutputStreamTransform()).TransformAsync(pieces);
         await foreach (string piece in new StopStrings(parameters.AntiPrompts).UpToFirst(text, cancellationToken).ConfigureAwait(false))
         {
@@ -109,28 +105,5 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
         {
             yield return update;
         }
-    }
-
-    private (IAsyncEnumerable<string> Pieces, InferenceResults Results) Infer(ContextTurn turn, PromptText prompt, InferenceParams parameters, CancellationToken cancellationToken)
-    {
-        var results = new InferenceResults();
-        IAsyncEnumerable<string> pieces = executor switch
-        {
-            StatefulExecutorBase stateful => stateful.InferWholeAsync(turn, results, prompt, parameters, cancellationToken),
-            StatelessExecutor stateless => stateless.InferAsync(prompt, parameters, cancellationToken),
-            _ => executor.InferAsync(prompt.Value, parameters, cancellationToken),
-        };
-        return (pieces, (pieces as InferenceStream)?.Results ?? results);  // the call's own; of the executor are those of whichever call was last
-    }
-
-    private Task<ContextTurn> WaitTurnAsync(CancellationToken cancellationToken)
-    {
-        const string Operation = $"{nameof(IChatClient)}.{nameof(GetResponseAsync)}";
-        return executor switch
-        {
-            StatefulExecutorBase => executor.Context.Handle.WaitTurnAsync(Operation, cancellationToken),
-            StatelessExecutor => _own.WaitTurnAsync(Operation, cancellationToken),
-            _ => Turns.GetValue(executor, static executor => new ContextGate(executor.GetType().FullName!)).WaitTurnAsync(Operation, cancellationToken),
-        };
     }
 }

@@ -1,0 +1,363 @@
+using System.Diagnostics;
+using System.Diagnostics.Metrics;
+using System.Runtime.CompilerServices;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Tokenization;
+using Microsoft.Extensions.AI;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi.Hosting;
+
+/// <summary>Runs many requests at once on one model and one context, as a service of a host.</summary>
+/// <remarks>
+/// Requests wait in a bounded queue until the cache has room for their prompt, then share the batch of every step. All members may be used by any number of threads.
+/// The model loads when the host starts; until then requests wait.
+/// </remarks>
+public sealed partial class InferenceEngine : BackgroundService
+{
+    private readonly InferenceEngineOptions _options;
+    private readonly ILogger _logger;
+    private readonly EngineMetrics _metrics;
+    private readonly TaskCompletionSource<LLamaWeights> _loaded = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Lock _gate = new();
+    private readonly LinkedList<GenerationCall> _waiting = new();
+    private readonly SemaphoreSlim _work = new(0, 1);
+    private Scheduler? _scheduler;
+    private EngineState _state = EngineState.Loading;
+    private long _lastStep;  // timestamp; 0: no work
+    private double _secondsPerCall;  // average time that a call occupies its sequence
+
+    /// <summary>Creates an engine, which starts with its host.</summary>
+    /// <param name="options">Options; read at the start.</param>
+    /// <param name="logger">Logger; null: none.</param>
+    /// <param name="meterFactory">Creates the meter; null: a meter of the process.</param>
+    /// <exception cref="ArgumentException">An option is out of range; the message names it and the allowed values.</exception>
+    public InferenceEngine(InferenceEngineOptions options, ILogger<InferenceEngine>? logger = null, IMeterFactory? meterFactory = null)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        if (InferenceEngineOptionsValidator.Errors(options).FirstOrDefault() is { } error)
+        {
+            throw new ArgumentException(error, nameof(options));
+        }
+
+        _options = options;
+        _logger = logger ?? Microsoft.Extensions.Logging.Abstractions.NullLogger<InferenceEngine>.Instance;
+        _metrics = new EngineMetrics(meterFactory);
+    }
+
+    /// <summary>Waits until the model is loaded.</summary>
+    /// <returns>The model, which belongs to the engine.</returns>
+    /// <exception cref="RuntimeError">The model cannot be loaded; the exception says why.</exception>
+    public Task<LLamaWeights> WaitUntilReadyAsync(CancellationToken cancellationToken = default) => _loaded.Task.WaitAsync(cancellationToken);
+
+    /// <summary>What the engine does now.</summary>
+    public EngineStatus Status
+    {
+        get
+        {
+            lock (_gate)
+            {
+                SchedulerStatus? now = _state is EngineState.Ready or EngineState.Draining ? _scheduler?.Status : null;
+                Native.CacheUsage usage = now?.Usage ?? default;
+                TimeSpan? lastStep = _lastStep == 0 ? null : Stopwatch.GetElapsedTime(_lastStep);
+                return new EngineStatus(_state, _waiting.Count, now?.Running ?? 0, now?.Preempted ?? 0, usage.Tokens, usage.Capacity,
+                    usage.QuantizedBytes, usage.ExactBytes, usage.F16Bytes, lastStep);
+            }
+        }
+    }
+
+    /// <summary>Whether the engine has made no step for <see cref="InferenceEngineOptions.StallTimeout"/> while requests were running.</summary>
+    public bool IsStalled => Status.LastStep is { } time && time > _options.StallTimeout;
+
+    /// <summary>Streams the continuation of a text.</summary>
+    /// <param name="prompt">The text. Special tokens spelled out in it are parsed.</param>
+    /// <param name="inferenceParams">Inference parameters; null: defaults. The sampling pipeline serves this request alone.</param>
+    /// <param name="cancellationToken">Cancels the request within one step.</param>
+    /// <returns>Pieces of text; no piece ends inside a character.</returns>
+    /// <exception cref="EngineBusyException">While enumerating: the queue is full, or the engine is stopping.</exception>
+    /// <exception cref="ContextOverflowException">While enumerating: the prompt is longer than the cache.</exception>
+    public InferenceStream InferAsync(string prompt, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        return InferAsync(new PromptText(prompt), inferenceParams ?? new InferenceParams(), cancellationToken);
+    }
+
+    /// <summary>Creates a chat client of the engine. Its calls run concurrently.</summary>
+    /// <param name="options">Options of the client; null: defaults.</param>
+    public IChatClient AsChatClient(ChatClientOptions? options = null) => new GeneratorChatClient(new EngineGenerator(this), options ?? new ChatClientOptions());
+
+    /// <summary>The model; null: not loaded.</summary>
+    internal LLamaWeights? LoadedWeights { get; private set; }
+
+    internal InferenceStream InferAsync(PromptText prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
+        new(null, stream => RunAsync(stream, prompt, inferenceParams, cancellationToken));
+
+    /// <summary>Stops the engine: running requests finish within <see cref="InferenceEngineOptions.DrainTimeout"/>, waiting ones are refused.</summary>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public override async Task StopAsync(CancellationToken cancellationToken)
+    {
+        Drain();
+        if (ExecuteTask is { IsCompleted: false } running)
+        {
+            using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+            limit.CancelAfter(_options.DrainTimeout);
+            await Task.WhenAny(running, Task.Delay(Timeout.Infinite, limit.Token)).ConfigureAwait(false);
+        }
+
+        await base.StopAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Stops the engine at once and frees the model.</summary>
+    public override void Dispose()
+    {
+        base.Dispose();
+        _metrics.Dispose();
+    }
+
+    /// <inheritdoc/>
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        LLamaWeights weights;
+        try
+        {
+            weights = await LLamaWeights.LoadFromFileAsync(_options, stoppingToken).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            lock (_gate)
+            {
+                _state = EngineState.Failed;
+            }
+
+            LogLoadFailed(_options.ModelPath, e);
+            _loaded.TrySetException(e);
+            RefuseWaiting(e);
+            throw;
+        }
+
+        using (weights)
+        {
+            try
+            {
+                _scheduler = new Scheduler(weights, _options, _metrics);
+            }
+            catch (Exception e)
+            {
+                lock (_gate)
+                {
+                    _state = EngineState.Failed;
+                }
+
+                LogLoadFailed(_options.ModelPath, e);
+                _loaded.TrySetException(e);
+                RefuseWaiting(e);
+                throw;
+            }
+
+            _metrics.Observe(new ChatModel(weights).Names[0], () => Status);
+            lock (_gate)
+            {
+                _state = _state == EngineState.Loading ? EngineState.Ready : _state;
+            }
+
+            LogReady(_options.ModelPath, _scheduler.Context.ContextSize, _options.SeqMax);
+            LoadedWeights = weights;
+            _loaded.TrySetResult(weights);
+            try
+            {
+                await ServeAsync(stoppingToken).ConfigureAwait(false);
+            }
+            finally
+            {
+                lock (_gate)
+                {
+                    _state = EngineState.Stopped;
+                    _lastStep = 0;
+                }
+
+                _scheduler.FailAll(Stopping());
+                RefuseWaiting(Stopping());
+                _scheduler.Dispose();
+            }
+        }
+    }
+
+    private static EngineBusyException Stopping() => new("The engine is stopping. Send the request to another instance, or after the restart.", null);
+
+    private async Task ServeAsync(CancellationToken stoppingToken)
+    {
+        while (!stoppingToken.IsCancellationRequested)
+        {
+            StartWaiting();
+            if (!_scheduler!.HasWork)
+            {
+                lock (_gate)
+                {
+                    _lastStep = 0;
+                    if (_state == EngineState.Draining && _waiting.Count == 0)
+                    {
+                        return;
+                    }
+                }
+
+                await _work.WaitAsync(stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                continue;
+            }
+
+            await _scheduler.StepAsync().ConfigureAwait(false);
+            _lastStep = Stopwatch.GetTimestamp();
+        }
+    }
+
+    private void StartWaiting()
+    {
+        while (true)
+        {
+            GenerationCall? first;
+            lock (_gate)
+            {
+                while (_waiting.First is { Value.IsAbandoned: true })
+                {
+                    _waiting.RemoveFirst();
+                }
+
+                first = _waiting.First?.Value;
+                if (first is null)
+                {
+                    return;
+                }
+
+                _lastStep = _lastStep == 0 ? Stopwatch.GetTimestamp() : _lastStep;
+            }
+
+            if (!_scheduler!.CanStart(first))
+            {
+                return;
+            }
+
+            lock (_gate)
+            {
+                _waiting.Remove(first);
+            }
+
+            _scheduler.Start(first);
+        }
+    }
+
+    private async IAsyncEnumerable<string> RunAsync(
+        InferenceStream stream, PromptText prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        LLamaWeights weights = await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+        int[] tokens = weights.Tokenizer.Encode(prompt, weights.Tokenizer.AddBos);
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var call = new GenerationCall(weights, tokens, options, stream.Results, ended.Token);
+        Submit(call);
+        try
+        {
+            await foreach (string piece in call.Output.ReadAllAsync(cancellationToken).ConfigureAwait(false))
+            {
+                yield return piece;
+            }
+        }
+        finally
+        {
+            call.Abandon();
+            LeaveQueue(call);
+        }
+    }
+
+    private void Submit(GenerationCall call)
+    {
+        if (call.Prompt.Length == 0)
+        {
+            throw new ArgumentException("The prompt is empty.", nameof(call));
+        }
+
+        if (call.Prompt.Length >= _scheduler!.Context.ContextSize)
+        {
+            throw new ContextOverflowException(
+                $"The prompt has {call.Prompt.Length} tokens; the cache holds {_scheduler.Context.ContextSize}, of which the answer needs at least one. Shorten the prompt, or raise ContextSize.");
+        }
+
+        lock (_gate)
+        {
+            if (_state != EngineState.Ready)
+            {
+                throw Stopping();
+            }
+
+            if (_waiting.Count >= _options.MaxWaiting)
+            {
+                throw new EngineBusyException(
+                    $"{_waiting.Count} requests are waiting, the most that MaxWaiting allows. Retry later, or raise MaxWaiting or SeqMax.",
+                    TimeSpan.FromSeconds(Math.Max(1, Math.Ceiling(_secondsPerCall))));
+            }
+
+            call.Ended = Record;
+            _waiting.AddLast(call);
+        }
+
+        Wake();
+    }
+
+    private void Record(TimeSpan time)
+    {
+        lock (_gate)
+        {
+            _secondsPerCall = _secondsPerCall == 0 ? time.TotalSeconds : (0.9 * _secondsPerCall) + (0.1 * time.TotalSeconds);
+        }
+    }
+
+    private void LeaveQueue(GenerationCall call)
+    {
+        lock (_gate)
+        {
+            _waiting.Remove(call);
+        }
+    }
+
+    private void Drain()
+    {
+        lock (_gate)
+        {
+            _state = _state is EngineState.Ready or EngineState.Loading ? EngineState.Draining : _state;
+        }
+
+        RefuseWaiting(Stopping());
+        Wake();
+    }
+
+    private void RefuseWaiting(Exception error)
+    {
+        lock (_gate)
+        {
+            foreach (GenerationCall call in _waiting)
+            {
+                call.Fail(error);
+            }
+
+            _waiting.Clear();
+        }
+    }
+
+    private void Wake()
+    {
+        try
+        {
+            _work.Release();
+        }
+        catch (SemaphoreFullException)
+        {
+            // The engine is awake already.
+        }
+    }
+
+    [LoggerMessage(1, LogLevel.Information, "{Model} is ready: {ContextSize} tokens of cache, {Sequences} sequences.")]
+    private partial void LogReady(string model, uint contextSize, uint sequences);
+
+    [LoggerMessage(2, LogLevel.Critical, "{Model} cannot be served.")]
+    private partial void LogLoadFailed(string model, Exception exception);
+}
