@@ -60,13 +60,18 @@ Task("Includes")
     .Description("Checks that includes of the engine point in allowed directions (native/include-directions.txt).")
     .Does(() =>
     {
-        var allowed = System.IO.File.ReadAllLines("native/include-directions.txt")
-            .Where(line => line.Length > 0 && line[0] != '#')
-            .Select(line => line.Split(':'))
-            .ToDictionary(line => line[0], line => line[1].Split(' ', StringSplitOptions.RemoveEmptyEntries));
+        var allowed = new Dictionary<string, string[]>();
+        var wrong = new List<string>();
+        foreach (var line in System.IO.File.ReadAllLines("native/include-directions.txt").Where(line => line.Length > 0 && line[0] != '#'))
+        {
+            var folder = line[..line.IndexOf(':')];
+            var folders = line[(folder.Length + 1)..].Split(' ', StringSplitOptions.RemoveEmptyEntries);
+            wrong.AddRange(folders.Where(name => !allowed.ContainsKey(name)).Select(name => $"native/include-directions.txt: {folder} lists {name}, which is not on a line above it"));
+            allowed.Add(folder, folders);
+        }
+
         const string root = "native/llama-kivi/src/";
         string FolderOf(string path) => path.Contains('/') ? path[..path.LastIndexOf('/')] : ".";
-        var wrong = new List<string>();
         foreach (var file in NativeFiles(".h", ".cpp", ".cu", ".cuh").Where(file => file.StartsWith(root)))
         {
             var from = FolderOf(file[root.Length..]);
@@ -84,7 +89,7 @@ Task("Includes")
         wrong.ForEach(Error);
         if (wrong.Count > 0)
         {
-            throw new CakeException($"{wrong.Count} includes point in a direction that native/include-directions.txt does not allow");
+            throw new CakeException($"{wrong.Count} includes or lines of native/include-directions.txt point in a direction that is not allowed");
         }
     });
 

@@ -55,11 +55,11 @@ void measure(Device& device, const Case& c, double gib, double copy) {
         for (int at = 0; at < n_tokens; at += kChunk) {
             const kv::Segment segment{seq, 0, kChunk};
             cache.reserve({&segment, 1});
-            backend->begin(cache, {&segment, 1});
+            const std::unique_ptr<Pass> pass = backend->begin(cache, {&segment, 1});
             backend->stage({.cache = &cache, .n = kChunk, .k = k.data(), .v = k.data()});
             backend->finish();
-            backend->stage_pages(cache, {&segment, 1}, cache.layers());
-            backend->commit(cache, {&segment, 1});
+            backend->stage_pages(*pass, cache.layers());
+            backend->commit(*pass);
         }
     }
 
@@ -76,7 +76,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     memory.write(q.data(), queries.data(), q.bytes());
     const std::vector<float> frequency(d / 2, 1.0f);
     cache.reserve(segments);
-    backend->begin(cache, segments);
+    const std::unique_ptr<Pass> pass = backend->begin(cache, segments);
     backend->stage({.cache = &cache, .n = c.n_seq * n_rows, .k = k.data(), .v = k.data()});
     const double time = bench::median_seconds(
         *backend,
@@ -89,7 +89,8 @@ void measure(Device& device, const Case& c, double gib, double copy) {
                                 c.n_head,
                                 1 / std::sqrt(float{d}),
                                 {frequency, RopePairs::adjacent},
-                                0});
+                                0,
+                                pass.get()});
         },
         10);
     if (prompt) {

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Native;
 
-// What the last batch gave.
+// Outputs of the last batch.
 public sealed unsafe partial class ContextHandle
 {
     /// <summary>Indexes of the last batch's tokens with an output, ascending; empty after a failed batch.</summary>

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Native;
 
-// What the cache holds of sequences.
+// Sequences in the cache.
 public sealed unsafe partial class ContextHandle
 {
     /// <summary>The number of tokens in a sequence.</summary>

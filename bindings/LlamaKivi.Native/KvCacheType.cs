@@ -56,17 +56,17 @@ public readonly struct KvCacheType : IEquatable<KvCacheType>, IParsable<KvCacheT
     internal lk_cache_type ToNative() => (lk_cache_type)_value;
 
     /// <summary>Parses a name such as "kivi2".</summary>
-    /// <exception cref="ArgumentException">There is no such type; the message lists the types.</exception>
+    /// <exception cref="ArgumentException">The name is unknown; the message lists the types.</exception>
     public static KvCacheType Parse(string name)
     {
         ArgumentNullException.ThrowIfNull(name);
         return TryParse(name, out KvCacheType type)
             ? type
-            : throw new ArgumentException($"'{name}' is no KV cache type; there are: {string.Join(", ", Names)}", nameof(name));
+            : throw new ArgumentException($"'{name}' is not a KV cache type; use one of: {string.Join(", ", Names)}", nameof(name));
     }
 
     /// <summary>Parses a name such as "kivi2".</summary>
-    /// <returns>False if there is no such type.</returns>
+    /// <returns>False if the name is unknown.</returns>
     public static bool TryParse([NotNullWhen(true)] string? name, out KvCacheType type)
     {
         string text = name?.Trim() ?? "";
@@ -99,7 +99,7 @@ public readonly struct KvCacheType : IEquatable<KvCacheType>, IParsable<KvCacheT
     /// <summary>Whether two types differ.</summary>
     public static bool operator !=(KvCacheType left, KvCacheType right) => !left.Equals(right);
 
-    // As earlier versions wrote it to JSON.
+    // The name in JSON of earlier versions.
     private static string EarlierName(string name) => "LK_CACHE_" + name.Replace('-', '_');
 
     private static bool Same(string left, string right) => left.Equals(right, StringComparison.OrdinalIgnoreCase);
@@ -112,7 +112,7 @@ public sealed class KvCacheTypeConverter : TypeConverter
     public override bool CanConvertFrom(ITypeDescriptorContext? context, Type sourceType) => sourceType == typeof(string) || base.CanConvertFrom(context, sourceType);
 
     /// <inheritdoc/>
-    /// <exception cref="ArgumentException">There is no such type; the message lists the types.</exception>
+    /// <exception cref="ArgumentException">The name is unknown; the message lists the types.</exception>
     public override object? ConvertFrom(ITypeDescriptorContext? context, CultureInfo? culture, object value) =>
         value is string name ? KvCacheType.Parse(name) : base.ConvertFrom(context, culture, value);
 }
@@ -129,7 +129,7 @@ public sealed class KvCacheTypeJsonConverter : JsonConverter<KvCacheType>
             : throw new JsonException($"A KV cache type is a string ({string.Join(", ", KvCacheType.Names)}), not {reader.TokenType}.");
         return KvCacheType.TryParse(name, out KvCacheType type)
             ? type
-            : throw new JsonException($"'{name}' is no KV cache type; there are: {string.Join(", ", KvCacheType.Names)}");
+            : throw new JsonException($"'{name}' is not a KV cache type; use one of: {string.Join(", ", KvCacheType.Names)}");
     }
 
     /// <inheritdoc/>

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <set>
 
-#include "backend/cuda/append/plan.h"
+#include "backend/cuda/plan/append_plan.h"
 #include "kv/quantizer.h"
 #include "kv_helpers.h"
 
@@ -81,8 +81,7 @@ struct Kernels {
 
 // Appends the segments as the CUDA backend does, with the steps in an order that a device may choose.
 void append(kv::Cache& cache, std::span<const Segment> segments) {
-    AppendSchedule schedule;
-    cuda::plan_append(cache, segments, schedule);
+    const AppendSchedule schedule = cuda::plan_append(cache, segments);
     const int n_heads = cache.config().n_layer * cache.config().n_head_kv;
     for (const Side side : {Side::keys, Side::values}) {
         const Kernels kernels{cache, side};
@@ -175,6 +174,33 @@ TEST(CudaAppendPlan, PagesRingsAndSinksAreTheCpus) {
     });
 }
 
+TEST(CudaAppendPlan, TheImageIsWorksThenSteps) {
+    size_t n_steps = 0;
+    for_each_shape([&](const Shape& shape) {
+        const Tokens tokens(shape, 500, 23);
+        kv::Cache cache(shape.config());
+        const int at[] = {0, 7};
+        const int n[] = {180, 150};
+        const std::vector<Segment> segments = stage(cache, tokens, at, n);
+        const AppendSchedule schedule = cuda::plan_append(cache, segments);
+        const size_t work_bytes = schedule.works.size() * sizeof(AppendWork);
+        const size_t step_bytes = schedule.steps.size() * sizeof(PageStep);
+        ASSERT_EQ(schedule.works.size(), 2 * segments.size());
+        n_steps += schedule.steps.size();
+        ASSERT_EQ(schedule.bytes(), work_bytes + step_bytes);
+        std::vector<uint8_t> image(schedule.bytes() + 8, 0xee);
+        cuda::write_append(schedule, image.data());
+        EXPECT_EQ(std::memcmp(image.data(), schedule.works.data(), work_bytes), 0);
+        if (step_bytes > 0) {
+            EXPECT_EQ(std::memcmp(image.data() + work_bytes, schedule.steps.data(), step_bytes), 0);
+        }
+        EXPECT_EQ(image[schedule.bytes()], 0xee);
+        cache.release_reserved(segments);
+        EXPECT_EQ(cuda::plan_append(cache, {}).bytes(), 0u);
+    });
+    EXPECT_GT(n_steps, 0u) << "no rows leave a ring";
+}
+
 // Thread blocks run concurrently, so no two steps may write to the same word.
 TEST(CudaAppendPlan, StepsCoverEveryLeavingRowOnceAndShareNoWord) {
     for_each_shape([](const Shape& shape) {
@@ -182,13 +208,12 @@ TEST(CudaAppendPlan, StepsCoverEveryLeavingRowOnceAndShareNoWord) {
         kv::Cache cache(shape.config());
         test::append(cache, 0, tokens, 0, 203);
         cache.truncate(0, 150);
-        AppendSchedule schedule;
         int length = 150;
         for (const int n : {77, 1, 40, 300}) {
             const int at[] = {length};
             const int counts[] = {n};
             const std::vector<Segment> segments = stage(cache, tokens, at, counts);
-            cuda::plan_append(cache, segments, schedule);
+            const AppendSchedule schedule = cuda::plan_append(cache, segments);
             for (const Side side : {Side::keys, Side::values}) {
                 const SideSchedule& s = schedule.side(side);
                 const kv::PageFormat& f = cache.spec(side).format;

@@ -45,7 +45,7 @@ protected:
         return buffer;
     }
 
-    // Reserves pages and stages tokens [begin, end) of one sequence, starting at row 0.
+    // Begins a pass and stages tokens [begin, end) of one sequence, starting at row 0.
     void stage(kv::Cache& cache, const Segment& segment, const Tokens& tokens, int begin, int end) {
         for (int layer = 0; layer < cache.config().n_layer; ++layer) {
             const auto rows = [&](const std::vector<float>& all) {
@@ -55,7 +55,7 @@ protected:
             Buffer<float> k = rows(tokens.k[layer]);
             const Buffer<float> v = rows(tokens.v[layer]);
             if (layer == 0) {
-                backend_->begin(cache, {&segment, 1});
+                pass_ = backend_->begin(cache, {&segment, 1});
             }
             backend_->stage({.cache = &cache, .layer = layer, .n = end - begin, .k = k.data(), .v = v.data()});
             backend_->finish();
@@ -66,8 +66,8 @@ protected:
         const Segment segment{seq, 0, end - begin};
         cache.reserve({&segment, 1});
         stage(cache, segment, tokens, begin, end);
-        backend_->stage_pages(cache, {&segment, 1}, cache.layers());
-        backend_->commit(cache, {&segment, 1});
+        backend_->stage_pages(*pass_, cache.layers());
+        backend_->commit(*pass_);
     }
 
     static std::vector<uint8_t> state(kv::Cache& cache, int seq = 0) {
@@ -137,8 +137,8 @@ protected:
         const float scale = 1.0f / std::sqrt(static_cast<float>(d));
         const Buffer<float> device_q = upload(q);
         Buffer<float> device_out = upload(std::vector<float>(q.size(), std::nanf("")));
-        backend_->attention(
-            {&gpu, segments, device_q.data(), device_out.data(), 0, n_head, scale, test::rotation(d), window});
+        backend_->attention({&gpu, segments, device_q.data(), device_out.data(), 0, n_head, scale, test::rotation(d),
+                             window, pass_.get()});
         backend_->finish();
         std::vector<float> out(q.size());
         device_->memory().read(out.data(), device_out.data(), device_out.bytes());
@@ -168,6 +168,7 @@ protected:
 
     Device* device_ = nullptr;
     std::unique_ptr<Backend> backend_;
+    std::unique_ptr<Pass> pass_;  // begun by the last stage
 };
 
 // Single operations.

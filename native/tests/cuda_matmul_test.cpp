@@ -29,7 +29,7 @@ TEST_F(CudaOperations, Products) {
                 EXPECT_LT(error, n == 1 ? 2e-3 : 5e-4) << name << ", " << n_cols << " columns, " << n << " rows of x";
             }
         }
-        std::printf("products, %s: worst error %.2g, of one column %.2g\n", name, worst, worst_vector);
+        std::printf("matmul, %s: worst error %.2g, one token %.2g\n", name, worst, worst_vector);
     }
 }
 

@@ -109,7 +109,7 @@ TEST_F(CudaOperations, RotationAndStaging) {
                     const Buffer<float> device_v = upload(v);
                     const Buffer<float> device_angles = upload(angles);
                     gpu.reserve({&segment, 1});
-                    backend_->begin(gpu, {&segment, 1});
+                    pass_ = backend_->begin(gpu, {&segment, 1});
                     backend_->stage({&gpu, 0, n, n_head, n_rot, pairs, device_angles.data(), device_q.data(),
                                      device_k.data(), device_v.data()});
                     backend_->finish();

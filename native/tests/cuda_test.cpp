@@ -67,7 +67,7 @@ TEST_F(Cuda, StagedPagesAreTheCommittedOnes) {
                 gpu.reserve({&segment, 1});
                 stage(gpu, segment, tokens, at, at + n);
                 for (int layer = 0; layer < shape.n_layer; ++layer) {
-                    backend_->stage_pages(gpu, {&segment, 1}, {layer, layer + 1});
+                    backend_->stage_pages(*pass_, {layer, layer + 1});
                 }
                 backend_->finish();
                 EXPECT_EQ(state(gpu), before);
@@ -85,7 +85,7 @@ TEST_F(Cuda, StagedPagesAreTheCommittedOnes) {
                     }
                     to.tables = fetch(s.staged_tables(), spec.head_count() * spec.table_bytes());
                 }
-                backend_->commit(gpu, {&segment, 1});
+                backend_->commit(*pass_);
                 backend_->finish();
                 for (const Side side : {Side::keys, Side::values}) {
                     const kv::SequenceSide& s = gpu.sequence(0).side(side);

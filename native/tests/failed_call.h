@@ -16,7 +16,7 @@ inline std::vector<uint8_t> state_of(const TestContext& context, int32_t seq) {
     return state;
 }
 
-// A token whose embedding is NaN fails a call, after which every sequence goes on as if it had not been made.
+// A token whose embedding is NaN fails a call. Afterwards every sequence continues as if the call had not been made.
 inline void expect_failed_calls_change_nothing(int n_gpu_layers, lk_context_params params) {
     TinyModel tiny;
     const int32_t bad_token = TinyModel::token(200);

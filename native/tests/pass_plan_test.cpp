@@ -128,6 +128,7 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
         auto* const bytes = reinterpret_cast<uint8_t*>(image.data());
         write_pass(plan, cache, bytes, bytes);
         const auto* const works = reinterpret_cast<const SegmentWork*>(bytes);
+        int n_staged = 0;
         const cuda::Run* next = reinterpret_cast<const cuda::Run*>(works + segments.size());
         for (size_t i = 0; i < segments.size(); ++i) {
             const Segment& s = plan.segments[i];
@@ -154,6 +155,26 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
                 }
                 next += one.n_runs;
                 EXPECT_EQ(start, one.n_paged);
+                // Staged pages follow the pages, in the image and in the sequence.
+                const cuda::StagedWork& staged = one.staged;
+                EXPECT_EQ(staged.pages, next);
+                ASSERT_EQ(staged.n_pages, static_cast<int>(held.staged_pages().size()));
+                for (int r = 0; r < staged.n_pages; ++r) {
+                    const kv::PageRef& ref = held.staged_pages()[r];
+                    EXPECT_EQ(staged.pages[r].block, ref.block->data.data());
+                    EXPECT_EQ(staged.pages[r].start, start);
+                    EXPECT_EQ(staged.pages[r].count, ref.count);
+                    EXPECT_EQ(staged.pages[r].first, ref.first);
+                    EXPECT_EQ(staged.pages[r].frame, ref.frame);
+                    start += ref.count;
+                }
+                n_staged += staged.n_pages;
+                next += staged.n_pages;
+                EXPECT_EQ(start - one.n_paged, staged.n_leaving);
+                EXPECT_EQ(staged.n_leaving, cache.plan_append(side, s).n_leave);
+                EXPECT_EQ(staged.n_sinks, held.view(0, 0, s.n_rows).n_sinks_after);
+                EXPECT_GE(staged.n_sinks, one.n_sinks);
+                EXPECT_EQ(staged.tables, cache.plan_append(side, s).tables);
                 EXPECT_EQ(one.n_paged, held.n_paged());
                 EXPECT_EQ(one.n_ring, held.n_ring());
                 EXPECT_EQ(one.ring_start, held.ring_start());
@@ -161,10 +182,11 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
                 EXPECT_EQ(one.ring, held.ring());
                 EXPECT_EQ(one.sinks, held.sinks());
                 EXPECT_EQ(one.tables, held.tables());
-                EXPECT_EQ(one.staged, cache.staged(side) + static_cast<size_t>(s.row) * 64);
+                EXPECT_EQ(staged.rows, cache.staged(side) + static_cast<size_t>(s.row) * 64);
             }
         }
         EXPECT_EQ(reinterpret_cast<const uint8_t*>(next), bytes + plan.bytes());
+        EXPECT_GT(n_staged, 0) << "no rows leave a ring";
     }
 }
 

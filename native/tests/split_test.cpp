@@ -53,14 +53,14 @@ public:
                 int32_t* tokens) override {
         cpu_->sample(logits, n, n_vocab, sampling, draws, tokens);
     }
-    void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers) override {
-        cpu_->stage_pages(cache, segments, layers);
+    void stage_pages(Pass& pass, kv::Layers layers) override {
+        cpu_->stage_pages(pass, layers);
         if (failure_ == Failure::stage_pages) {
             throw std::bad_alloc();
         }
     }
-    void commit(kv::Cache& cache, std::span<const kv::Segment> segments) override {
-        cpu_->commit(cache, segments);
+    void commit(Pass& pass) override {
+        cpu_->commit(pass);
         fail_at(Failure::commit);
     }
 

@@ -137,7 +137,7 @@ TEST(StateSettings, OtherWeightsAreRefused) {
     }
 }
 
-// Llama 3.1 and 3.2 differ in little else than their divisors, of which the first are equal.
+// Llama 3.1 and 3.2 differ mainly in their divisors, and the first ones are equal.
 TEST(StateSettings, DividedFrequenciesAreRefusedByTensor) {
     const auto with_divisors = [](float last) {
         test::GgufWriter::Bytes divisors;

@@ -52,6 +52,7 @@ internal sealed class ChatCommand
         CommonOptions.Add(command, [common.Model, system, count, context, common.Threads, common.GpuLayers, common.Fit, .. sampling.All, type, common.Group, common.Residual, common.Sinks]);
         return command.Do(async (parsed, cancellationToken) =>
         {
+            StandardInput.CheckOpen();
             ModelParams parameters = common.Parameters(parsed);
             parameters.ContextSize = (uint?)parsed.GetValue(context);
             parameters.KvCache = common.DefaultCache(parsed, type, parameters.ModelPath, out _);

@@ -15,10 +15,11 @@ internal static class TextInput
     {
         if (path != Standard)
         {
+            CheckIsNoFolder(path);
             return await File.ReadAllTextAsync(path, cancellationToken).ConfigureAwait(false);
         }
 
-        using var reader = new StreamReader(Console.OpenStandardInput(), Encoding.UTF8);
+        using var reader = new StreamReader(StandardInput.Open(), Encoding.UTF8);
         return await reader.ReadToEndAsync(cancellationToken).ConfigureAwait(false);
     }
 
@@ -27,10 +28,11 @@ internal static class TextInput
     {
         if (path != Standard)
         {
+            CheckIsNoFolder(path);
             return await File.ReadAllBytesAsync(path, cancellationToken).ConfigureAwait(false);
         }
 
-        using Stream input = Console.OpenStandardInput();
+        using Stream input = StandardInput.Open();
         using var bytes = new MemoryStream();
         await input.CopyToAsync(bytes, cancellationToken).ConfigureAwait(false);
         return bytes.ToArray();
@@ -45,6 +47,15 @@ internal static class TextInput
         (null, null) => Standard,
         _ => file,
     };
+
+    // Opening a folder as a file fails with "access denied".
+    private static void CheckIsNoFolder(string path)
+    {
+        if (Directory.Exists(path))
+        {
+            throw new UsageException($"cannot read '{path}': it is a folder; name a text file");
+        }
+    }
 
     /// <summary>The prompt, without the line break at its end that editors and echo add.</summary>
     public static async Task<string> PromptAsync(string? prompt, string? file, CancellationToken cancellationToken)

@@ -10,11 +10,9 @@ internal sealed class EngineGenerator(InferenceEngine engine) : IChatGenerator
 
     public object Source => engine;
 
-    public async Task<IDisposable?> WaitTurnAsync(string operation, CancellationToken cancellationToken)
-    {
-        await engine.WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
-        return null;
-    }
+    public Task WaitUntilLoadedAsync(CancellationToken cancellationToken) => engine.WaitUntilReadyAsync(cancellationToken);
+
+    public Task<IDisposable?> WaitTurnAsync(string operation, CancellationToken cancellationToken) => Task.FromResult<IDisposable?>(null);
 
     public (IAsyncEnumerable<string> Pieces, InferenceResults Results) Generate(
         IDisposable? turn, PromptText prompt, InferenceParams parameters, CancellationToken cancellationToken)

@@ -54,7 +54,7 @@ public class GetLogitsInvalidIndexException(int index) : RuntimeError($"There ar
     public int Index { get; } = index;
 }
 
-/// <summary>A device that a model is to be loaded to is not there.</summary>
+/// <summary>A requested device does not exist.</summary>
 /// <param name="requestedDevice">Its name.</param>
 /// <param name="availableDevices">Names of the devices that are there.</param>
 public class UnknownDeviceException(string requestedDevice, IReadOnlyList<string> availableDevices)

@@ -16,7 +16,7 @@ public sealed class ChatCommandTests : IDisposable
     [Theory]
     [InlineData("f16")]
     [InlineData("kivi2")]
-    public async Task A_saved_conversation_goes_on_in_another_process(string type)
+    public async Task A_saved_conversation_continues_in_another_process(string type)
     {
         string saved = Path.Combine(_folder, "talk");
         const string First = "What is the borrow checker of the Rust compiler for, and which rules on references does it hold a program to?";
@@ -45,7 +45,7 @@ public sealed class ChatCommandTests : IDisposable
 
     // The error is reported, and the conversation continues without the message.
     [Fact]
-    public async Task A_message_longer_than_the_context_is_told_and_the_conversation_goes_on()
+    public async Task A_message_longer_than_the_context_is_reported_and_the_conversation_continues()
     {
         string many = string.Concat(Enumerable.Repeat("compiler ", 100));
         CommandLine.Result result = await ChatAsync($"{many}\nA compiler\n/stats\n/exit\n", "-c", "64");
@@ -56,7 +56,7 @@ public sealed class ChatCommandTests : IDisposable
     }
 
     [Fact]
-    public async Task A_folder_of_another_cache_type_is_refused_and_the_conversation_goes_on()
+    public async Task A_folder_of_another_cache_type_is_refused_and_the_conversation_continues()
     {
         string saved = Path.Combine(_folder, "talk");
         await ChatAsync($"A compiler\n/save {saved}\n", "--kv-cache", "f16");

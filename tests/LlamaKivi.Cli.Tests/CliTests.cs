@@ -240,7 +240,7 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "is not a token id", "detokenize", "99999999")]
     [InlineData(1, "cannot open", "quantize", "nowhere.gguf", "unused.gguf")]
     [InlineData(2, "type 'Q7' is not known; use one of F32, F16", "quantize", "models/kivi-demo-llama-37m-q4_k_m.gguf", "unused.gguf", "Q7")]
-    public async Task A_mistake_gives_one_clear_line(int exitCode, string expected, params string[] arguments)
+    public async Task Errors_are_one_line_with_an_exit_code(int exitCode, string expected, params string[] arguments)
     {
         CommandLine.Result result = await CommandLine.RunAsync(arguments);
         Assert.Equal(exitCode, result.ExitCode);
@@ -249,7 +249,7 @@ public sealed class CliTests : IDisposable
     }
 
     [Fact]
-    public async Task A_file_that_is_no_model_is_refused_by_name()
+    public async Task A_file_that_is_not_a_model_is_refused_by_name()
     {
         string file = Path.Combine(_folder, "notes.gguf");
         await File.WriteAllTextAsync(file, "These are notes, not a model.");

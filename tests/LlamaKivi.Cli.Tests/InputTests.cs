@@ -54,6 +54,63 @@ public sealed class InputTests : IDisposable
         Assert.Equal(expected, process.ExitCode);
     }
 
+    // A command that reads from a closed standard input would wait forever.
+    [Theory]
+    [InlineData("run")]
+    [InlineData("run -f -")]
+    [InlineData("tokenize")]
+    [InlineData("tokenize -f -")]
+    [InlineData("detokenize")]
+    [InlineData("logits --ids @- -o never.npy")]
+    [InlineData("perplexity -f -")]
+    [InlineData("compare -f -")]
+    [InlineData("analyze -f -")]
+    [InlineData("chat")]
+    public async Task A_closed_standard_input_is_refused(string line)
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "closed descriptors are recognized on Linux");
+        (int exitCode, string error) = await Shell($"{line} <&-");
+        Assert.Equal("llama-kivi: standard input is closed; give the text in the arguments or in a file, or pipe it in", error.TrimEnd());
+        Assert.Equal(2, exitCode);
+    }
+
+    [Fact]
+    public async Task A_closed_standard_input_does_not_matter_where_none_is_read()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "closed descriptors are recognized on Linux");
+        Assert.Equal((0, ""), await Shell($"tokenize -p a <&-"));
+        Assert.Equal(0, (await Shell($"tokenize </dev/null")).ExitCode);
+    }
+
+    [Theory]
+    [InlineData("run -f", "name a text file", 2)]
+    [InlineData("tokenize -f", "name a text file", 2)]
+    [InlineData("perplexity -f", "name a text file", 2)]
+    [InlineData("compare -f", "name a text file", 2)]
+    [InlineData("analyze -f", "name a text file", 2)]
+    [InlineData("eval --task", "name a file with one JSON object per line", 1)]
+    public async Task A_folder_is_refused_where_a_file_is_needed(string arguments, string advice, int exitCode)
+    {
+        CommandLine.Result result = await CommandLine.RunAsync([.. arguments.Split(' '), _folder]);
+        Assert.Equal($"llama-kivi: cannot read '{_folder}': it is a folder; {advice}", result.Error.TrimEnd());
+        Assert.Equal(exitCode, result.ExitCode);
+    }
+
+    private static async Task<(int ExitCode, string Error)> Shell(string line)
+    {
+        string program = Path.Combine(AppContext.BaseDirectory, "llama-kivi.dll");
+        using var process = Process.Start(new ProcessStartInfo("timeout", ["30", "sh", "-c", $"exec dotnet '{program}' {line}"])
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        })!;
+        Task<string> output = process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+        string error = await process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken);
+        await output;
+        return (process.ExitCode, error);
+    }
+
     [Fact]
     public async Task Other_commands_read_standard_input_too()
     {

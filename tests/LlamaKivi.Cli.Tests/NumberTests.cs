@@ -32,7 +32,7 @@ public sealed class NumberTests
 
     [Theory]
     [MemberData(nameof(Options))]
-    public void Numbers_that_cannot_be_are_told_in_plain_words(string command, string name)
+    public void Numbers_out_of_range_name_the_option(string command, string name)
     {
         Option option = Root.Subcommands.Single(c => c.Name == command).Options.Single(o => o.Name == name);
         foreach (string alias in option.Aliases.Append(option.Name))
@@ -66,7 +66,7 @@ public sealed class NumberTests
     [InlineData("-p and -n are both 0: there is nothing to measure", "bench", "-p", "0", "-n", "0")]
     [InlineData("-d: '-1' is not a number from 0 to", "bench", "-d", "-1")]
     [InlineData("--depths: '99999999999' is not a number from 1 to", "retrieval", "--depths", "99999999999")]
-    public async Task What_options_ask_for_together_is_checked(string expected, params string[] arguments)
+    public async Task Combined_options_are_checked(string expected, params string[] arguments)
     {
         CommandLine.Result result = await CommandLine.RunAsync(arguments);
         Assert.Equal(2, result.ExitCode);

@@ -46,7 +46,7 @@ public sealed class StudyTests : IDisposable
     }
 
     [Fact]
-    public async Task Eval_goes_on_where_it_was_stopped_and_scores_the_same()
+    public async Task Eval_resumes_and_scores_the_same()
     {
         string task = WriteTask();
         string[] arguments = ["eval", "--task", task, "--kv-cache", "f16,kivi2", "-n", "6", "-c", "512", "-npl", "2", "--json"];

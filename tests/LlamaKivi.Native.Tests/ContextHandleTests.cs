@@ -71,7 +71,7 @@ public sealed class ContextHandleTests : IDisposable
     }
 
     [Fact]
-    public void An_observer_is_shown_every_layer_and_what_it_throws_reaches_the_caller()
+    public void An_observer_sees_every_layer_and_its_exceptions_reach_the_caller()
     {
         using ContextHandle context = ContextHandle.Create(_model, Small);
         var layers = new List<int>();

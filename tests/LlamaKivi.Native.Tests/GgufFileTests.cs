@@ -51,7 +51,7 @@ public class GgufFileTests
     }
 
     [Fact]
-    public void What_is_absent_or_of_another_type_is_null()
+    public void Absent_entries_and_other_types_are_null()
     {
         using GgufFile file = GgufFile.Open(TestFiles.Model);
         Assert.False(file.Contains("no.such.key"));

@@ -56,7 +56,7 @@ public class ModelHandleTests
         Assert.Throws<ObjectDisposedException>(() => ContextHandle.Create(model));
     }
 
-    // What a full device says; on a machine with one, the native tests provoke it (cuda_test.cpp).
+    // The error of a full device. On a machine with a GPU the native tests provoke it (cuda_test.cpp).
     [Fact]
     public void A_full_device_tells_how_much_was_asked_and_free()
     {

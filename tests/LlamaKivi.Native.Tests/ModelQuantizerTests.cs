@@ -71,7 +71,7 @@ public sealed class ModelQuantizerTests : IDisposable
     }
 
     [Fact]
-    public void What_cannot_be_done_is_said()
+    public void Impossible_conversions_are_refused_with_a_reason()
     {
         Assert.Throws<ArgumentException>(() => ModelQuantizer.Quantize(TestFiles.Model, TestFiles.Model));
         Assert.Throws<ModelLoadException>(() => ModelQuantizer.Quantize(Path.Combine(_folder.Path, "none.gguf"), Output));

@@ -6,7 +6,7 @@ namespace LlamaKivi.Native.Tests;
 public class NativeLibraryLoaderTests
 {
     [Fact]
-    public void A_failed_load_lists_every_path_with_its_reason_and_what_to_do()
+    public void A_failed_load_lists_every_path_with_reason_and_remedy()
     {
         using var folder = new TemporaryFolder();
         string missing = Path.Combine(folder.Path, "missing.so");

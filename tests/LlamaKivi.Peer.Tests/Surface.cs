@@ -44,7 +44,7 @@ internal sealed class Surface
     private static bool IsVisible(Type type) =>
         type.IsNested ? (type.IsNestedPublic || type.IsNestedFamily || type.IsNestedFamORAssem) && IsVisible(type.DeclaringType!) : type.IsPublic;
 
-    /// <summary>What a program relies on beside members: the kind, whether it can be derived from or created, base class and interfaces.</summary>
+    /// <summary>Properties of a type other than its members: kind, whether programs can derive from it or create it, base class, interfaces.</summary>
     private static IEnumerable<string> Traits(Type type)
     {
         yield return type switch
@@ -98,7 +98,7 @@ internal sealed class Surface
 
             foreach (MethodInfo method in source.GetMethods(Members).Where(method => IsVisible(method) && (!method.IsSpecialName || method.Name.StartsWith("op_", StringComparison.Ordinal))))
             {
-                // Compilers name the members that they write for records with angle brackets; nobody calls a finalizer.
+                // Compiler-generated members of records have angle brackets in their names; programs do not call finalizers.
                 if (!method.Name.Contains('<', StringComparison.Ordinal) && method.Name != "Finalize")
                 {
                     string arity = method.IsGenericMethodDefinition ? $"`{method.GetGenericArguments().Length}" : "";
@@ -198,7 +198,7 @@ internal sealed class Surface
         public override string ToString() => $"{Type} {Label}{(IsOptional ? " = default" : "")}";
     }
 
-    /// <summary>A member: <paramref name="Head"/> holds result type and name, <paramref name="List"/> the parameters of what is called.</summary>
+    /// <summary>A member: <paramref name="Head"/> contains result type and name, <paramref name="List"/> the parameters.</summary>
     private sealed record Member(string Head, Parameter[]? List, string Access)
     {
         /// <summary>A call or an override that compiles against this member compiles against <paramref name="other"/>.</summary>
@@ -209,7 +209,7 @@ internal sealed class Surface
                 return true;
             }
 
-            // An override must repeat the parameters; a call may leave out what is optional.
+            // An override must repeat all parameters; a call may omit optional ones.
             bool isOverridden = Access.EndsWith("virtual", StringComparison.Ordinal);
             bool isReachable = Access == other.Access || (Access.Length == 0 && other.Access == "virtual");
             return !isOverridden && isReachable && List is not null && other.List is not null && other.List.Length >= List.Length
@@ -224,7 +224,7 @@ internal sealed class Surface
                 : $"{access}{Head}";
         }
 
-        // Labels count, for arguments can be named. What is required there may be optional here.
+        // Names count, because arguments can be named. A parameter required there may be optional here.
         private static bool Same(Parameter[] wanted, Parameter[] present) =>
             wanted.Length == present.Length && wanted.Zip(present).All(pair => pair.First.Type == pair.Second.Type && pair.First.Label == pair.Second.Label
                 && (!pair.First.IsOptional || pair.Second.IsOptional));

@@ -4,7 +4,7 @@ using LlamaKivi.Exceptions;
 
 namespace LlamaKivi.Peer.Tests;
 
-/// <summary>A program written for LLamaSharp finds here what it calls, but for the differences listed with their reasons in AcceptedDifferences.txt.</summary>
+/// <summary>The public surface contains LLamaSharp's, except for the differences listed with reasons in AcceptedDifferences.txt.</summary>
 public sealed class SurfaceTests
 {
     [Fact]

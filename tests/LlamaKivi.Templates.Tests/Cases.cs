@@ -3,12 +3,12 @@ using System.Text.RegularExpressions;
 
 namespace LlamaKivi.Templates.Tests;
 
-/// <summary>Templates with what jinja2 makes of them: a text, or "raises" and why.</summary>
+/// <summary>Templates with jinja2's output, or "raises" and the error.</summary>
 internal static partial class Cases
 {
     private const string Raises = "raises ";
 
-    /// <summary>The lines of a file among the cases, or on the disk.</summary>
+    /// <summary>The lines of an embedded file or a file on disk.</summary>
     public static IEnumerable<JsonElement> Read(TextReader reader)
     {
         for (string? line = reader.ReadLine(); line is not null; line = reader.ReadLine())
@@ -24,7 +24,7 @@ internal static partial class Cases
 
     public static Dictionary<string, object?> Variables(JsonElement variables) => variables.EnumerateObject().ToDictionary(item => item.Name, item => (object?)item.Value);
 
-    /// <summary>What differs; null: nothing.</summary>
+    /// <summary>Describes the difference between actual and expected output; null: none.</summary>
     public static string? Difference(string template, string expected, Dictionary<string, object?> variables)
     {
         string actual;
@@ -46,7 +46,7 @@ internal static partial class Cases
         return same ? null : $"{template}\n  expected: {JsonSerializer.Serialize(Around(expected, actual))}\n  actual:   {JsonSerializer.Serialize(Around(actual, expected))}";
     }
 
-    // Where a text leaves another.
+    // The text around the first difference.
     private static string Around(string text, string other)
     {
         int at = text.AsSpan().CommonPrefixLength(other);

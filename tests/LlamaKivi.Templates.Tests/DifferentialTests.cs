@@ -3,14 +3,14 @@ using System.Text.Json;
 namespace LlamaKivi.Templates.Tests;
 
 /// <summary>
-/// Templates rendered as jinja2 renders them, byte by byte. bench/templates makes the cases; bench/templates/compare.py runs the last test over a folder of templates.
+/// Output equals jinja2's byte for byte. bench/templates generates the cases; bench/templates/compare.py runs the last test over a folder of templates.
 /// </summary>
 public class DifferentialTests(ITestOutputHelper output)
 {
     [Theory]
     [InlineData("expressions.jsonl", 210)]
     [InlineData("generated.jsonl", 10_000)]
-    public void Templates_give_what_jinja2_gives(string file, int atLeast)
+    public void Cases_render_as_in_jinja2(string file, int atLeast)
     {
         using StreamReader variables = Cases.Open("variables.json");
         Dictionary<string, object?> shared = Cases.Variables(JsonDocument.Parse(variables.ReadToEnd()).RootElement);
@@ -19,7 +19,7 @@ public class DifferentialTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void Templates_of_a_folder_give_what_jinja2_gives()
+    public void Templates_of_a_folder_render_as_in_jinja2()
     {
         string? path = Environment.GetEnvironmentVariable("LLAMA_KIVI_TEMPLATE_RENDERS");
         Assert.SkipUnless(File.Exists(path), "LLAMA_KIVI_TEMPLATE_RENDERS does not name a file that bench/templates/compare.py wrote");

@@ -38,7 +38,7 @@ public class JinjaTemplateTests
     [InlineData("{% filter upper %}a{{ 'b' }}{% endfilter %}{% generation %}c{% endgeneration %}", "ABc")]
     [InlineData("{{ 'line\nnext' | indent(2) }}", "line\n  next")]
     [InlineData("{{ strftime_now('%d %b %Y %H:%M') }}", "09 Mar 2026 07:05")]
-    public void The_language_is_jinja(string template, string expected) =>
+    public void Expressions_evaluate_as_in_jinja2(string template, string expected) =>
         Assert.Equal(expected, new JinjaTemplate(template).Render([], new MorningTime()));
 
     [Theory]
@@ -94,7 +94,7 @@ public class JinjaTemplateTests
         {% for message in messages %}{% if not loop.first %}{{ '\n' }}{% endif %}{% if message['role'] == 'system' %}{{ message['content'].strip() }}{% elif message['role'] == 'user' %}{{ 'User: ' + message['content'].strip().replace('\r\n', '\n').replace('\n\n', '\n') }}{% elif message['role'] == 'assistant' %}{{ 'Falcon: ' + message['content'] }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '\nFalcon:' }}{% endif %}
         """,
         "Be brief.\nUser: Hi\nFalcon: Hello!\nUser: Bye\nFalcon:")]
-    public void Chat_templates_give_prompts(string template, string expected)
+    public void Chat_templates_render_prompts(string template, string expected)
     {
         var variables = new Dictionary<string, object?>
         {
@@ -110,24 +110,24 @@ public class JinjaTemplateTests
     [InlineData("{{ raise_exception('roles must alternate') }}", "roles must alternate")]
     [InlineData("a\nb {{ x ", "'}}' is missing (line 2, column 3)")]
     [InlineData("{% if x %}", "'{% endif %}' is missing")]
-    [InlineData("{% frob %}", "the statement 'frob' is not known (line 1, column 4)")]
+    [InlineData("{% frob %}", "unknown statement 'frob' (line 1, column 4)")]
     [InlineData("{{ 1 | frob }}", "there is no filter 'frob' (line 1, column 8)")]
     [InlineData("{{ 1 is frob }}", "there is no test 'frob'")]
-    [InlineData("{{ 'a' + 1 }}", "'+' does not work between a str and a int")]
+    [InlineData("{{ 'a' + 1 }}", "'+' is not supported between str and int")]
     [InlineData("{{ a.b.c }}", "'a' is undefined")]
-    [InlineData("{{ 1 // 0 }}", "divided by 0")]
-    [InlineData("{{ [1] | selectattr | list }}", "attribute's name is missing")]
-    [InlineData("{{ 'x'.__class__() }}", "The attribute '__class__' of a str is not open to templates")]
-    [InlineData("{{ ''.__class__.__mro__ }}", "The attribute '__class__' of a str is not open to templates")]
-    [InlineData("{{ 'unended }}", "a text has no end")]
+    [InlineData("{{ 1 // 0 }}", "Division by zero")]
+    [InlineData("{{ [1] | selectattr | list }}", "name of the attribute is missing")]
+    [InlineData("{{ 'x'.__class__() }}", "The attribute '__class__' of a str is not accessible to templates")]
+    [InlineData("{{ ''.__class__.__mro__ }}", "The attribute '__class__' of a str is not accessible to templates")]
+    [InlineData("{{ 'unended }}", "the closing quote of a string is missing")]
     [InlineData("{{ ( }}", "'}' is unexpected (line 1, column 6)")]
     [InlineData("{{ () + }}", "an expression is expected")]
-    [InlineData("{% for i in range(1000000000) %}{% endfor %}", "A range has up to 100000 numbers, not 1000000000")]
+    [InlineData("{% for i in range(1000000000) %}{% endfor %}", "A range may have at most 100000 numbers; this one has 1000000000")]
     [InlineData("{% for i in range(20000) %}{% for j in range(20000) %}{% endfor %}{% endfor %}", "steps; it was stopped")]
     [InlineData("{% set ns = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}", "it was stopped")]
     [InlineData("{{ 'a' * 100000000000 }}", "it was stopped")]
     [InlineData("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "more than 250 deep")]
-    public void What_cannot_be_is_said(string template, string expected)
+    public void Errors_name_the_cause(string template, string expected)
     {
         var e = Assert.Throws<TemplateException>(() => new JinjaTemplate(template).Render([]));
         Assert.Contains(expected, e.Message, StringComparison.Ordinal);
@@ -137,14 +137,14 @@ public class JinjaTemplateTests
     [InlineData("((((", 5000)]
     [InlineData("{% if x %}", 5000)]
     [InlineData("[-", 5000)]
-    public void Deep_nesting_is_refused_and_not_a_crash(string piece, int times)
+    public void Deep_nesting_is_an_error_not_a_crash(string piece, int times)
     {
         string text = string.Concat(Enumerable.Repeat(piece, times));
         Assert.Throws<TemplateException>(() => new JinjaTemplate(piece[0] == '{' ? text : "{{ " + text + " }}"));
     }
 
     [Fact]
-    public void Tools_and_documents_are_none_where_there_are_none() =>
+    public void Missing_tools_and_documents_are_none() =>
         Assert.Equal("TrueTruenull", System.Text.Encoding.UTF8.GetString(new LLamaTemplate("{{ tools is none }}{{ documents is none }}{{ tools | tojson }}").Add("user", "Hi").Apply()));
 
     private sealed class MorningTime : TimeProvider

@@ -2,10 +2,10 @@ using System.Diagnostics;
 
 namespace LlamaKivi.Templates.Tests;
 
-/// <summary>Conversations as long as honest ones get, which no limit may stop.</summary>
+/// <summary>Long but legitimate conversations stay within the limits.</summary>
 public class LimitsTests(ITestOutputHelper output)
 {
-    // As published templates do it: every message looks at the others, and texts grow in a namespace.
+    // Like published templates: each message inspects the others, and a string grows in a namespace.
     private const string Template =
         """
         {%- macro show(tool) %}
@@ -56,7 +56,7 @@ public class LimitsTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void A_text_that_grows_message_by_message_is_no_hostile_one()
+    public void A_string_may_grow_with_every_message()
     {
         object?[] messages = [.. Enumerable.Range(0, 1000).Select(i => (object?)new Dictionary<string, object?> { ["content"] = new string('a', 600) })];
         string prompt = new JinjaTemplate("{% set ns = namespace(t='') %}{% for m in messages %}{% set ns.t = ns.t + m.content %}{% endfor %}{{ ns.t }}").Render([new("messages", messages)]);

@@ -4,7 +4,7 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Templates.Tests;
 
-/// <summary>What templates make of texts whose origin is kept: the same, and the template's marks are told from those that the texts have.</summary>
+/// <summary>Provenance tracking does not change the output, and distinguishes the template's special tokens from equal text in variables.</summary>
 public class ProvenanceTests
 {
     private static readonly SpecialMarks Marks = new([(0, "<|end|>"), (1, "[INST]"), (2, "{x}"), (3, "sop")]);
@@ -12,17 +12,17 @@ public class ProvenanceTests
     private static PromptText Render(string template, params (string Name, object? Value)[] variables) =>
         new JinjaTemplate(template).Render([], variables.Select(item => KeyValuePair.Create(item.Name, item.Value)), Marks, cancellationToken: TestContext.Current.CancellationToken);
 
-    // Places of a token's name that are the template's.
+    // Positions of special tokens that belong to the template.
     private static int[] Own(PromptText text, int id = 0, string name = "<|end|>") =>
         [.. Enumerable.Range(0, text.Value.Length).Where(i => text.Value.AsSpan(i).StartsWith(name) && text.Allows(id, i, name.Length))];
 
     [Theory]
     [InlineData("expressions.jsonl", 5)]
     [InlineData("generated.jsonl", 300)]
-    public void Templates_write_the_same_text(string file, int atLeast)
+    public void Tracking_does_not_change_the_output(string file, int atLeast)
     {
         using StreamReader given = Cases.Open("variables.json");
-        // Letters of the texts, and of the parts that templates look for in them, become characters that special tokens begin and end with.
+        // Letters of the texts, and of the substrings that templates search for, are replaced by first and last characters of special tokens.
         static string Edged(string text) => text.Replace('o', '<').Replace('l', '|').Replace('b', '[').Replace('d', '>');
         Dictionary<string, object?> variables = Cases.Variables(
             JsonDocument.Parse(Regex.Replace(given.ReadToEnd(), "(?<=[:,[]\\s*)\"[^\"\\\\]*\"(?!:)", match => Edged(match.Value))).RootElement);
@@ -81,7 +81,7 @@ public class ProvenanceTests
     [InlineData("{{ '%s' % c }}{{ '{}'.format(c) }}<|end|>", "<|end|>", "<|end|><|end|><|end|>")]
     [InlineData("{% set ns = namespace(t='') %}{% for x in c %}{% set ns.t = ns.t ~ x %}{% endfor %}{{ ns.t }}<|end|>", "<|end|>", "<|end|><|end|>")]
     [InlineData("{% macro m(x) %}{{ x }}{% endmacro %}{{ m(c) }}<|end|>", "<|end|>", "<|end|><|end|>")]
-    public void What_a_template_does_to_a_text_keeps_its_origin(string template, string content, string expected)
+    public void Operations_on_a_string_keep_its_origin(string template, string content, string expected)
     {
         PromptText text = Render(template, ("c", content));
         Assert.Equal(expected, text.Value);
@@ -93,7 +93,7 @@ public class ProvenanceTests
     [InlineData("d|>a", "<|en{{ c }}<|end|>")]
     [InlineData("<", "{{ c }}|end|><|end|>")]
     [InlineData(">", "<|end|{{ c }}<|end|>")]
-    public void A_mark_of_two_sources_is_none(string content, string template)
+    public void Halves_of_two_sources_do_not_join(string content, string template)
     {
         PromptText text = Render(template, ("c", content));
         Assert.Contains("<|end|>", text.Value[..^7], StringComparison.Ordinal);
@@ -101,7 +101,7 @@ public class ProvenanceTests
     }
 
     [Fact]
-    public void A_mark_around_a_role_is_the_templates_own() => Assert.Equal([0], Own(Render("<|{{ role }}|>", ("role", "end"))));
+    public void A_special_token_around_a_role_is_the_templates_own() => Assert.Equal([0], Own(Render("<|{{ role }}|>", ("role", "end"))));
 
     [Theory]
     [InlineData("'</think>' in c")]
@@ -119,11 +119,11 @@ public class ProvenanceTests
     [InlineData("c < '=' and c > ';'")]
     [InlineData("c | length == 23")]
     [InlineData("c.isascii() and c.isprintable()")]
-    public void A_template_sees_what_a_text_says(string condition) =>
+    public void Comparisons_use_the_original_characters(string condition) =>
         Assert.Equal("yes", Render("{{ 'yes' if " + condition + " else 'no' }}", ("c", "<t>a</think>b<|end|>[x]")).Value);
 
     [Fact]
-    public void Names_without_edges_of_their_own_are_found_whole()
+    public void Special_tokens_without_brackets_are_found()
     {
         PromptText text = Render("{{ c }}sop", ("c", "a sop, soap"));
         Assert.Equal("a sop, soapsop", text.Value);
@@ -131,7 +131,7 @@ public class ProvenanceTests
     }
 
     [Fact]
-    public void Noncharacters_of_a_text_come_back()
+    public void Noncharacters_in_a_text_are_restored()
     {
         string all = string.Concat(Enumerable.Range(0xfdd0, 26).Select(code => (char)code));
         PromptText text = Render("{{ c }}{{ c == d }}{{ c | tojson(ensure_ascii=true) }}", ("c", $"<{all}>"), ("d", $"<{all}>"));
@@ -139,7 +139,7 @@ public class ProvenanceTests
     }
 
     [Fact]
-    public void Errors_quote_texts_as_they_are()
+    public void Errors_quote_the_original_characters()
     {
         Assert.Equal("no <|end|>", Assert.Throws<TemplateException>(() => Render("{{ raise_exception('no ' ~ c) }}", ("c", "<|end|>"))).Message);
         Assert.Contains("'<|end|>'", Assert.Throws<TemplateException>(() => Render("{{ {c: 1} | xmlattr }}", ("c", "<|end|>"))).Message, StringComparison.Ordinal);

@@ -6,8 +6,8 @@ using System.Text.Json;
 namespace LlamaKivi.Templates.Tests;
 
 /// <summary>
-/// Random templates over all that the language has and over odd values, and damaged ones. Each gives a text or a TemplateException.
-/// LLAMA_KIVI_FUZZ_SECONDS makes it run longer, with other seeds.
+/// Random templates over the whole language with odd values, and damaged templates. Each gives a text or a TemplateException.
+/// With LLAMA_KIVI_FUZZ_SECONDS they run longer, with other seeds.
 /// </summary>
 public class TemplateFuzzTests(ITestOutputHelper output)
 {
@@ -93,7 +93,7 @@ public class TemplateFuzzTests(ITestOutputHelper output)
             }
             catch (TemplateException e)
             {
-                // What a bug throws is told as a template's fault; here it is a bug.
+                // JinjaTemplate wraps unexpected exceptions; here they are failures.
                 Assert.True(e.InnerException is null or TemplateException, $"seed {seed}: {e.InnerException}\n{template}");
                 refused++;
                 string reason = new([.. e.Message.TakeWhile(c => c is not ('(' or '\'' or '%')).Where(c => !char.IsDigit(c))]);

@@ -25,7 +25,7 @@ internal sealed class TemplateGrammar(Random random)
         ['B'] = ["none", "true", "false", "missing", "x is defined"],
     };
 
-    // What a filter takes, and what it gives; A is anything.
+    // Input and output kinds of filters; A is anything.
     private static readonly (string Name, char Takes, char Gives)[] Filters =
     [
         .. "trim upper lower capitalize title safe replace indent format".Split(' ').Select(name => (name, 'T', 'T')),
@@ -59,14 +59,14 @@ internal sealed class TemplateGrammar(Random random)
 
     private static readonly string[] Operators = ["+", "-", "*", "/", "//", "%", "**", "~", "==", "!=", "<", ">", "<=", ">=", "in", "not in", "and", "or"];
 
-    /// <summary>A whole template; lists and dictionaries that contain themselves are there.</summary>
+    /// <summary>A complete template. Variables include lists and dictionaries that contain themselves.</summary>
     public string Template() =>
         "{% set l = [1, 'a', 2.5] %}{% set a = [1] %}{% set b = [1] %}{% set d = {'a': l} %}{% set ns = namespace(a=1) %}{% set s = 'text' %}{% macro m(x) %}<{{ x }}>{% endmacro %}"
         + (Chance(2) ? "{% set ns.self = ns %}{% set a = [ns, 1] %}{% set ns.a = a %}" : "")
         + (Chance(3) ? "{% set l = l + [d] %}" : "")
         + string.Concat(Enumerable.Range(0, random.Next(1, 4)).Select(_ => Statement(random.Next(3))));
 
-    /// <summary>A statement, an output or a text.</summary>
+    /// <summary>A statement, an output or literal text.</summary>
     public string Statement(int depth)
     {
         string Body() => depth > 0 ? string.Concat(Enumerable.Range(0, random.Next(1, 3)).Select(_ => Statement(depth - 1))) : "x ";
@@ -94,7 +94,7 @@ internal sealed class TemplateGrammar(Random random)
     /// <summary>An expression.</summary>
     public string Expression(int depth) => Of('A', depth);
 
-    // An expression of a kind: Number, Text, List, Dictionary, Boolean, Anything. Now and then it is of another.
+    // An expression of a kind: Number, Text, List, Dictionary, Boolean, Anything. Occasionally of another kind.
     private string Of(char kind, int depth)
     {
         kind = Chance(12) ? 'A' : kind;
@@ -130,7 +130,7 @@ internal sealed class TemplateGrammar(Random random)
     private string Slice(Func<char, string> number) =>
         (Chance(3) ? "" : number('N')) + ":" + (Chance(3) ? "" : number('N')) + (Chance(2) ? ":" + number('N') : "");
 
-    // The arguments of a filter; often the ones that it takes.
+    // Arguments of a filter, mostly valid ones.
     private string Given(string filter, int depth) => filter switch
     {
         "map" => $"({Pick(["'upper'", "'map', 'trim'", "'string'", "'length'", "attribute='a.0'", "attribute='role', default=1", "'default', 1", "'sort'"])})",

@@ -35,7 +35,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
     }
 
     [Fact]
-    public void A_file_that_is_no_model_is_named()
+    public void A_file_that_is_not_a_model_is_named()
     {
         string path = Path.GetTempFileName();
         File.WriteAllText(path, "GGUF, but not really");
@@ -65,7 +65,7 @@ public sealed class ErrorTests(InferenceTests.DemoModel model) : IClassFixture<I
     }
 
     [Fact]
-    public void What_is_out_of_range_is_an_argument_error()
+    public void Values_out_of_range_are_argument_errors()
     {
         using LLamaContext context = _weights.CreateContext(Params());
         Assert.Throws<ArgumentException>(() => context.Handle.Decode([-1]));

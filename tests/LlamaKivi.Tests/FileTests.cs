@@ -113,6 +113,41 @@ public sealed class FileTests : IDisposable
     }
 
     [Fact]
+    public async Task A_folder_is_named_where_a_state_s_file_is_needed()
+    {
+        var parameters = new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 200, KvCache = KvCacheParams.Parse("f16") };
+        using LLamaWeights weights = LLamaWeights.LoadFromFile(parameters);
+        using LLamaContext context = weights.CreateContext(parameters);
+        using var batched = new BatchedExecutor(weights, parameters);
+        var executor = new InteractiveExecutor(context);
+        string folder = At("folder");
+        Directory.CreateDirectory(folder);
+        Func<Task>[] reads =
+        [
+            Read(() => context.LoadState(folder)),
+            Read(() => context.LoadState(folder, (LLamaSeqId)0)),
+            Read(() => batched.Load(folder)),
+            () => executor.LoadState(folder),
+            Read(() => executor.WithSessionFile(folder)),
+        ];
+        foreach (Func<Task> read in reads)
+        {
+            StateLoadException e = await Assert.ThrowsAsync<StateLoadException>(read);
+            Assert.Contains(folder, e.Message, StringComparison.Ordinal);
+            Assert.Contains("is a folder; name the", e.Message, StringComparison.Ordinal);
+        }
+
+        ModelLoadException model = Assert.Throws<ModelLoadException>(() => LLamaWeights.LoadFromFile(new ModelParams(folder)));
+        Assert.Contains($"'{folder}': it is a directory, expected a file", model.Message, StringComparison.Ordinal);
+
+        static Func<Task> Read(Action action) => () =>
+        {
+            action();
+            return Task.CompletedTask;
+        };
+    }
+
+    [Fact]
     public void A_state_that_does_not_fit_says_used_needed_and_capacity()
     {
         var parameters = new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 200, SeqMax = 3, KvCache = KvCacheParams.Parse("f16") };

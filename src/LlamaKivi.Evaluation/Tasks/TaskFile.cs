@@ -25,9 +25,15 @@ public sealed record TaskFile(IReadOnlyList<TaskRow> Rows, IReadOnlyList<Skipped
     /// <param name="path">Path of the file.</param>
     /// <param name="fields">Field names; null: the defaults.</param>
     /// <param name="promptFormat">Prompt with field names in braces, such as "{context}\n\n{input}"; null: the field <see cref="TaskFieldNames.Prompt"/>.</param>
-    /// <exception cref="IOException">The file cannot be read.</exception>
+    /// <exception cref="IOException">The file cannot be read, or is a folder.</exception>
     public static TaskFile Read(string path, TaskFieldNames? fields = null, string? promptFormat = null)
     {
+        if (Directory.Exists(path))
+        {
+            // Opening a folder as a file fails with "access denied".
+            throw new IOException($"cannot read '{path}': it is a folder; name a file with one JSON object per line");
+        }
+
         fields ??= new TaskFieldNames();
         var rows = new List<TaskRow>();
         var skipped = new List<SkippedRow>();

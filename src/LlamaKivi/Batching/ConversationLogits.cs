@@ -39,7 +39,7 @@ internal sealed class ConversationLogits
         return row;
     }
 
-    /// <summary>Gives a fork the current rows. Rows whose memory was not handed out are copied on demand.</summary>
+    /// <summary>Shares the current rows with a fork. Rows that no caller has read are copied on demand.</summary>
     public void CopyTo(ConversationLogits fork, LLamaContext context)
     {
         foreach ((int index, float[] copy) in _copies)

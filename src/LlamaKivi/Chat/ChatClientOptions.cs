@@ -10,7 +10,7 @@ public sealed class ChatClientOptions
     public ITextStreamTransform? OutputTransform { get; init; }
 
     /// <summary>
-    /// Whether names of special tokens in messages, tools and template variables become these tokens, as in llama.cpp. By default they are plain text: only the template itself writes
+    /// Whether names of special tokens in messages, tools and template variables are tokenized as special tokens, as in llama.cpp. By default they are plain text: only the template itself writes
     /// special tokens.
     /// </summary>
     public bool ParseSpecialTokens { get; init; }

@@ -7,13 +7,13 @@ namespace LlamaKivi.Common;
 /// <summary>Who wrote a message.</summary>
 public enum AuthorRole
 {
-    /// <summary>Not known.</summary>
+    /// <summary>Unknown.</summary>
     Unknown = -1,
 
-    /// <summary>The one who sets the scene.</summary>
+    /// <summary>Instructions to the model, before the first turn.</summary>
     System = 0,
 
-    /// <summary>The person.</summary>
+    /// <summary>The user.</summary>
     User = 1,
 
     /// <summary>The model.</summary>
@@ -23,13 +23,13 @@ public enum AuthorRole
 /// <summary>The messages of a conversation, the oldest first.</summary>
 public class ChatHistory
 {
-    /// <summary>Makes an empty history.</summary>
+    /// <summary>Creates an empty history.</summary>
     [JsonConstructor]
     public ChatHistory()
     {
     }
 
-    /// <summary>Makes a history of messages.</summary>
+    /// <summary>Creates a history with messages.</summary>
     public ChatHistory(Message[] messageHistory)
     {
         ArgumentNullException.ThrowIfNull(messageHistory);
@@ -40,8 +40,8 @@ public class ChatHistory
     [JsonPropertyName("messages")]
     public List<Message> Messages { get; set; } = [];
 
-    /// <summary>Reads what <see cref="ToJson"/> wrote. Names of properties and roles may be in any case, and roles numbers.</summary>
-    /// <exception cref="JsonException">The text is something else, or a role is none of <see cref="AuthorRole"/>.</exception>
+    /// <summary>Parses JSON that <see cref="ToJson"/> wrote. The case of property and role names is ignored; a role may be a number.</summary>
+    /// <exception cref="JsonException">The text is not a history, or a role is not an <see cref="AuthorRole"/>.</exception>
     public static ChatHistory? FromJson(string json) => JsonSerializer.Deserialize(json, LlamaKiviJson.Default.ChatHistory);
 
     /// <summary>Adds a message at the end.</summary>
@@ -53,25 +53,25 @@ public class ChatHistory
     /// <summary>One message.</summary>
     public class Message
     {
-        /// <summary>Makes a message.</summary>
+        /// <summary>Creates a message.</summary>
         public Message(AuthorRole authorRole, string content)
         {
             AuthorRole = authorRole;
             Content = content;
         }
 
-        /// <summary>Who wrote it.</summary>
+        /// <summary>Role of the author.</summary>
         [JsonConverter(typeof(AuthorRoleConverter))]
         [JsonPropertyName("author_role")]
         public AuthorRole AuthorRole { get; set; }
 
-        /// <summary>Its text.</summary>
+        /// <summary>Text of the message.</summary>
         [JsonPropertyName("content")]
         public string Content { get; set; }
     }
 }
 
-/// <summary>A role as its name; read in any case, or from its number.</summary>
+/// <summary>Writes a role as its name. Reads a name in any case, or a number.</summary>
 internal sealed class AuthorRoleConverter : JsonConverter<AuthorRole>
 {
     public override AuthorRole Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
@@ -83,10 +83,10 @@ internal sealed class AuthorRoleConverter : JsonConverter<AuthorRole>
             _ => $"{reader.TokenType}",
         };
 
-        // TryParse takes numbers that are no role, too.
+        // TryParse also accepts numbers outside the enumeration.
         return Enum.TryParse(given, ignoreCase: true, out AuthorRole role) && Enum.IsDefined(role)
             ? role
-            : throw new JsonException($"'{given}' is no role; there are: {string.Join(", ", Enum.GetValues<AuthorRole>().Select(known => $"{known} ({known:D})"))}.");
+            : throw new JsonException($"'{given}' is not a role; use one of: {string.Join(", ", Enum.GetValues<AuthorRole>().Select(known => $"{known} ({known:D})"))}.");
     }
 
     public override void Write(Utf8JsonWriter writer, AuthorRole value, JsonSerializerOptions options) => writer.WriteStringValue(value.ToString());

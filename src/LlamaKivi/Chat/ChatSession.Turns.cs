@@ -9,9 +9,9 @@ namespace LlamaKivi;
 
 public partial class ChatSession
 {
-    private bool _hasBegun;  // a message was read, or a state was loaded
+    private bool _hasBegun;  // a message was decoded, or a state was loaded
 
-    // Streams the answer to the history with new messages and without an old answer at its end. What fails puts the history back.
+    // Appends messages, removes an old answer, and streams a new answer. A failure restores the history.
     private async IAsyncEnumerable<string> AnswerAsync(
         ChatHistory.Message[] added, ChatHistory.Message? old, IInferenceParams? inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
@@ -24,7 +24,7 @@ public partial class ChatSession
         }
 
         var answer = new StringBuilder();
-        bool stands = false;  // whether the turn stays in the history when this method is left
+        bool stands = false;  // whether the history keeps the turn when this method ends
         var stateful = Executor as StatefulExecutorBase;
         StatefulExecutorBase.Conversation? conversation = null;
         IAsyncEnumerator<string>? pieces = null;
@@ -36,7 +36,7 @@ public partial class ChatSession
             while (await MoveNextAsync().ConfigureAwait(false))
             {
                 answer.Append(pieces.Current);
-                stands = true;  // the reader may leave
+                stands = true;  // the consumer may leave the loop here
                 yield return pieces.Current;
             }
 
@@ -76,7 +76,7 @@ public partial class ChatSession
             }
             catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
             {
-                stands = answer.Length > 0;  // stopped, as by an executor that ends its answer then
+                stands = answer.Length > 0;  // cancelled, by an executor that ends its stream instead of throwing
                 throw;
             }
         }
@@ -107,7 +107,7 @@ public partial class ChatSession
         }
     }
 
-    // What the executor has to hold before the next answer or message.
+    // The conversation that the executor must have cached before the next answer or message.
     private StatefulExecutorBase.Conversation ToRead(bool forAnswer, int messagesBefore) =>
         new(Render(forAnswer), History, HistoryTransform, _hasBegun, Follows: messagesBefore == 0);
 
@@ -115,12 +115,12 @@ public partial class ChatSession
         ? template.Render(History, forAnswer && template.WithAssistant, template.ParseSpecialTokens)
         : new PromptText(HistoryTransform.HistoryToText(History));
 
-    // A stateful executor is told of the conversation before.
+    // A stateful executor gets the conversation beforehand, through Expect.
     private IAsyncEnumerable<string> Infer(PromptText text, IInferenceParams? inferenceParams, CancellationToken cancellationToken) => Executor is StatelessExecutor stateless
         ? stateless.InferAsync(text, inferenceParams ?? new InferenceParams(), cancellationToken)
         : Executor.InferAsync(text.Value, inferenceParams, cancellationToken);
 
-    // The last one: the same message may stand in a history twice.
+    // Searches from the end: a history may contain the same message twice.
     private static void Remove(ChatHistory history, ChatHistory.Message message)
     {
         int at = history.Messages.LastIndexOf(message);

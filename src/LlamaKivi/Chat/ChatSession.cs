@@ -5,43 +5,43 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-/// <summary>A conversation with a model: it keeps the messages, and has the executor read them.</summary>
+/// <summary>A conversation with a model: keeps the messages and decodes them with an executor.</summary>
 /// <remarks>
-/// The history decides. Before each turn it is compared, token by token, with what the executor holds: the common prefix stays in the cache, and the rest is read. So messages may be
-/// added, replaced and removed between turns. A stateless executor is given the whole conversation each time. A session without messages continues the executor's text; otherwise text
-/// that is not in the history is removed.
+/// Before each turn the history is compared with the executor's cache, token by token. The common prefix stays cached; only the rest is decoded. So messages may be
+/// added, replaced and removed between turns. A stateless executor decodes the whole conversation each time. A session without messages continues the executor's text; otherwise text
+/// that is not in the history is removed from the cache.
 /// </remarks>
 public partial class ChatSession
 {
-    /// <summary>File with what the cache held.</summary>
+    /// <summary>File name of the KV cache state.</summary>
     public const string MODEL_STATE_FILENAME = "ModelState.st";
 
-    /// <summary>File with where the executor was.</summary>
+    /// <summary>File name of the executor's state.</summary>
     public const string EXECUTOR_STATE_FILENAME = "ExecutorState.json";
 
-    /// <summary>File with the messages.</summary>
+    /// <summary>File name of the history.</summary>
     public const string HISTORY_STATE_FILENAME = "ChatHistory.json";
 
-    /// <summary>File with what is done to texts before the model reads them.</summary>
+    /// <summary>File name of the input transforms.</summary>
     public const string INPUT_TRANSFORM_FILENAME = "InputTransform.json";
 
-    /// <summary>File with what is done to texts the model writes.</summary>
+    /// <summary>File name of the output transform.</summary>
     public const string OUTPUT_TRANSFORM_FILENAME = "OutputTransform.json";
 
-    /// <summary>File with how the conversation becomes text.</summary>
+    /// <summary>File name of the history transform.</summary>
     public const string HISTORY_TRANSFORM_FILENAME = "HistoryTransform.json";
 
-    /// <summary>What is done to texts the model writes.</summary>
+    /// <summary>Transforms the generated text.</summary>
     public ITextStreamTransform OutputTransform = new LLamaTransforms.EmptyTextOutputStreamTransform();
 
-    /// <summary>Starts a conversation.</summary>
+    /// <summary>Creates a session without messages.</summary>
     public ChatSession(ILLamaExecutor executor)
     {
         ArgumentNullException.ThrowIfNull(executor);
         Executor = executor;
     }
 
-    /// <summary>Starts a conversation that already has messages; they are read with the first message that follows.</summary>
+    /// <summary>Creates a session with messages. They are decoded together with the first new message.</summary>
     public ChatSession(ILLamaExecutor executor, ChatHistory history)
         : this(executor)
     {
@@ -49,27 +49,27 @@ public partial class ChatSession
         History = history;
     }
 
-    /// <summary>Reads and writes for the session.</summary>
+    /// <summary>The executor that decodes and generates.</summary>
     public ILLamaExecutor Executor { get; private set; }
 
     /// <summary>The messages.</summary>
     public ChatHistory History { get; private set; } = new();
 
-    /// <summary>How the conversation becomes text.</summary>
+    /// <summary>Converts the conversation to a prompt.</summary>
     public IHistoryTransform HistoryTransform { get; set; } = new LLamaTransforms.DefaultHistoryTransform();
 
-    /// <summary>What is done to texts before the model reads them, in order.</summary>
+    /// <summary>Transforms of a user's message, applied in order.</summary>
     public List<ITextTransform> InputTransformPipeline { get; set; } = [];
 
-    /// <summary>Starts a conversation that already has messages, and reads them now.</summary>
-    /// <exception cref="ArgumentException">The executor keeps no text.</exception>
+    /// <summary>Creates a session with messages and decodes them immediately.</summary>
+    /// <exception cref="ArgumentException">The executor is stateless.</exception>
     public static async Task<ChatSession> InitializeSessionFromHistoryAsync(
         ILLamaExecutor executor, ChatHistory history, IHistoryTransform? transform = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(history);
         if (executor is not StatefulExecutorBase stateful)
         {
-            throw new ArgumentException("The executor must be one that keeps its text, such as InteractiveExecutor.", nameof(executor));
+            throw new ArgumentException("The executor must be stateful, such as InteractiveExecutor.", nameof(executor));
         }
 
         var session = new ChatSession(executor, history);
@@ -87,32 +87,32 @@ public partial class ChatSession
         return session;
     }
 
-    /// <summary>Sets how the conversation becomes text.</summary>
+    /// <summary>Sets <see cref="HistoryTransform"/>.</summary>
     public ChatSession WithHistoryTransform(IHistoryTransform transform)
     {
         HistoryTransform = transform;
         return this;
     }
 
-    /// <summary>Adds something to do to texts before the model reads them.</summary>
+    /// <summary>Adds a transform to <see cref="InputTransformPipeline"/>.</summary>
     public ChatSession AddInputTransform(ITextTransform transform)
     {
         InputTransformPipeline.Add(transform);
         return this;
     }
 
-    /// <summary>Sets what is done to texts the model writes.</summary>
+    /// <summary>Sets <see cref="OutputTransform"/>.</summary>
     public ChatSession WithOutputTransform(ITextStreamTransform transform)
     {
         OutputTransform = transform;
         return this;
     }
 
-    /// <summary>Writes the session into a folder.</summary>
+    /// <summary>Saves the session to a folder.</summary>
     public void SaveSession(string path) => GetSessionState().Save(path);
 
-    /// <summary>The session at this moment.</summary>
-    /// <exception cref="InvalidOperationException">The executor keeps no text.</exception>
+    /// <summary>Returns a snapshot of the session.</summary>
+    /// <exception cref="InvalidOperationException">The executor is stateless.</exception>
     public SessionState GetSessionState()
     {
         StatefulExecutorBase executor = Stateful();
@@ -120,11 +120,11 @@ public partial class ChatSession
         return new SessionState(executor.Context.GetState(), executor.GetStateData(), History, InputTransformPipeline, OutputTransform, HistoryTransform);
     }
 
-    /// <summary>Goes on where a state was taken.</summary>
-    /// <param name="state">The state.</param>
-    /// <param name="loadTransforms">Whether the state's transforms take the place of this session's.</param>
-    /// <exception cref="Native.StateLoadException">The state belongs to another model or kind of KV cache.</exception>
-    /// <exception cref="InvalidOperationException">The state was saved with a transform that is not this library's own and that this session does not have.</exception>
+    /// <summary>Restores a snapshot.</summary>
+    /// <param name="state">The snapshot.</param>
+    /// <param name="loadTransforms">Whether the snapshot's transforms replace the session's.</param>
+    /// <exception cref="Native.StateLoadException">The snapshot is of another model or KV cache type.</exception>
+    /// <exception cref="InvalidOperationException">The snapshot was saved with a transform of another library, which this session does not have.</exception>
     public void LoadSession(SessionState state, bool loadTransforms = true)
     {
         ArgumentNullException.ThrowIfNull(state);
@@ -135,7 +135,7 @@ public partial class ChatSession
         using ContextCall call = executor.Context.Handle.Enter($"{nameof(ChatSession)}.{nameof(LoadSession)}");
         using LLamaContext.State before = executor.Context.GetState();
         StatefulExecutorBase.ExecutorBaseState executorBefore = executor.GetStateData();
-#pragma warning disable VSTHRD002, RS0030 // LLamaSharp's LoadSession is synchronous, and the executors of this library have finished when LoadState returns.
+#pragma warning disable VSTHRD002, RS0030 // LLamaSharp's LoadSession is synchronous; this library's executors complete LoadState synchronously.
         try
         {
             executor.Context.LoadState(state.ContextState ?? new LLamaContext.State([]));
@@ -157,13 +157,13 @@ public partial class ChatSession
         _hasBegun = true;
     }
 
-    /// <summary>Goes on with what <see cref="SaveSession"/> wrote.</summary>
+    /// <summary>Restores a session from a folder that <see cref="SaveSession"/> wrote.</summary>
     /// <inheritdoc cref="LoadSession(SessionState, bool)"/>
     public void LoadSession(string path, bool loadTransforms = true) =>
         StateFile.Read(path, () => LoadSession(SessionState.Load(path), loadTransforms));
 
-    /// <summary>Adds a message to the history; the model reads it with the next turn.</summary>
-    /// <exception cref="ArgumentException">It is a system message, and not the first.</exception>
+    /// <summary>Adds a message to the history. The next turn decodes it.</summary>
+    /// <exception cref="ArgumentException">A system message is not the first message.</exception>
     public ChatSession AddMessage(ChatHistory.Message message)
     {
         CheckPlace(message, History.Messages.Count);
@@ -172,17 +172,17 @@ public partial class ChatSession
     }
 
     /// <summary>Adds a system message to the history.</summary>
-    /// <exception cref="ArgumentException">It is not the first message.</exception>
+    /// <exception cref="ArgumentException">The history already has messages.</exception>
     public ChatSession AddSystemMessage(string content) => AddMessage(new ChatHistory.Message(AuthorRole.System, content));
 
-    /// <summary>Adds an answer to the history.</summary>
+    /// <summary>Adds an assistant message to the history.</summary>
     public ChatSession AddAssistantMessage(string content) => AddMessage(new ChatHistory.Message(AuthorRole.Assistant, content));
 
-    /// <summary>Adds a user's message to the history.</summary>
+    /// <summary>Adds a user message to the history.</summary>
     public ChatSession AddUserMessage(string content) => AddMessage(new ChatHistory.Message(AuthorRole.User, content));
 
-    /// <summary>Removes the last message of the history; the model has not read it when the next turn begins.</summary>
-    /// <exception cref="InvalidOperationException">There is none.</exception>
+    /// <summary>Removes the last message of the history. The next turn removes it from the cache.</summary>
+    /// <exception cref="InvalidOperationException">The history is empty.</exception>
     public ChatSession RemoveLastMessage()
     {
         if (History.Messages.Count == 0)
@@ -194,10 +194,10 @@ public partial class ChatSession
         return this;
     }
 
-    /// <summary>Adds a message to the history and has the model read it now, without an answer.</summary>
-    /// <remarks>What fails or is cancelled leaves the history as it was.</remarks>
-    /// <exception cref="ArgumentException">It is a system message, and not the first.</exception>
-    /// <exception cref="InvalidOperationException">The executor keeps no text.</exception>
+    /// <summary>Adds a message to the history and decodes it immediately, without generating an answer.</summary>
+    /// <remarks>A failure or cancellation leaves the history unchanged.</remarks>
+    /// <exception cref="ArgumentException">A system message is not the first message.</exception>
+    /// <exception cref="InvalidOperationException">The executor is stateless.</exception>
     public async Task<ChatSession> AddAndProcessMessage(ChatHistory.Message message, CancellationToken cancellationToken = default)
     {
         StatefulExecutorBase executor = Stateful();
@@ -216,28 +216,28 @@ public partial class ChatSession
         return this;
     }
 
-    /// <summary>Adds a system message and has the model read it now.</summary>
-    /// <exception cref="ArgumentException">It is not the first message.</exception>
+    /// <summary>Adds a system message and decodes it immediately.</summary>
+    /// <exception cref="ArgumentException">The history already has messages.</exception>
     public Task<ChatSession> AddAndProcessSystemMessage(string content, CancellationToken cancellationToken = default) =>
         AddAndProcessMessage(new ChatHistory.Message(AuthorRole.System, content), cancellationToken);
 
-    /// <summary>Adds a user's message and has the model read it now.</summary>
+    /// <summary>Adds a user message and decodes it immediately.</summary>
     public Task<ChatSession> AddAndProcessUserMessage(string content, CancellationToken cancellationToken = default) =>
         AddAndProcessMessage(new ChatHistory.Message(AuthorRole.User, content), cancellationToken);
 
-    /// <summary>Adds an answer and has the model read it now.</summary>
+    /// <summary>Adds an assistant message and decodes it immediately.</summary>
     public Task<ChatSession> AddAndProcessAssistantMessage(string content, CancellationToken cancellationToken = default) =>
         AddAndProcessMessage(new ChatHistory.Message(AuthorRole.Assistant, content), cancellationToken);
 
-    /// <summary>Puts a user's message in the place of another, and forgets what came after it.</summary>
-    /// <exception cref="ArgumentException">The old message is not in the history, or one of them is not a user's.</exception>
+    /// <summary>Replaces a user message and removes all messages after it.</summary>
+    /// <exception cref="ArgumentException">The old message is not in the history, or one of the two is not a user message.</exception>
     public ChatSession ReplaceUserMessage(ChatHistory.Message oldMessage, ChatHistory.Message newMessage)
     {
         ArgumentNullException.ThrowIfNull(oldMessage);
         ArgumentNullException.ThrowIfNull(newMessage);
         if (oldMessage.AuthorRole != AuthorRole.User || newMessage.AuthorRole != AuthorRole.User)
         {
-            throw new ArgumentException("Only a user's message can be replaced, and by a user's.", nameof(oldMessage));
+            throw new ArgumentException("Both messages must be user messages: only those can be replaced.", nameof(oldMessage));
         }
 
         int index = History.Messages.IndexOf(oldMessage);
@@ -251,16 +251,16 @@ public partial class ChatSession
         return this;
     }
 
-    /// <summary>Adds a user's message and streams the answer, which joins the history when it ends.</summary>
+    /// <summary>Adds a user message and streams the answer. The history gets the answer when it ends.</summary>
     /// <remarks>
-    /// An answer that is stopped, by the token or because its reader leaves the loop, joins the history as far as it was read. A turn that fails leaves the history as it was: a template
-    /// that refuses the message, a full context, an error in the middle of the answer, a stop before its first piece.
+    /// An answer that is stopped, by cancellation or by leaving the loop, is added to the history as far as it was streamed. A failed turn leaves the history unchanged: a template
+    /// that rejects the message, a full context, an error during the answer, a cancellation before its first piece.
     /// </remarks>
     /// <param name="message">The message.</param>
-    /// <param name="applyInputTransformPipeline">Whether <see cref="InputTransformPipeline"/> changes it first.</param>
-    /// <param name="inferenceParams">How to answer.</param>
-    /// <param name="cancellationToken">Stops the answer; what was written by then joins the history.</param>
-    /// <exception cref="ArgumentException">The message is not a user's.</exception>
+    /// <param name="applyInputTransformPipeline">Whether <see cref="InputTransformPipeline"/> is applied to it.</param>
+    /// <param name="inferenceParams">Settings of the generation; null: defaults.</param>
+    /// <param name="cancellationToken">Stops the answer. The history keeps the text generated so far.</param>
+    /// <exception cref="ArgumentException">The message is not a user message.</exception>
     public IAsyncEnumerable<string> ChatAsync(
         ChatHistory.Message message, bool applyInputTransformPipeline, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default)
     {
@@ -272,7 +272,7 @@ public partial class ChatSession
     public IAsyncEnumerable<string> ChatAsync(ChatHistory.Message message, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
         ChatAsync(message, applyInputTransformPipeline: true, inferenceParams, cancellationToken);
 
-    /// <summary>Adds the messages of a history and answers the last, a user's.</summary>
+    /// <summary>Adds the messages of a history and answers the last one, which must be a user message.</summary>
     /// <inheritdoc cref="ChatAsync(ChatHistory.Message, bool, IInferenceParams?, CancellationToken)"/>
     public IAsyncEnumerable<string> ChatAsync(
         ChatHistory history, bool applyInputTransformPipeline, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default)
@@ -280,16 +280,16 @@ public partial class ChatSession
         ArgumentNullException.ThrowIfNull(history);
         return history.Messages.Count > 0
             ? new SingleReader<string>(ChatAsync([.. history.Messages], applyInputTransformPipeline, inferenceParams, cancellationToken))
-            : throw new ArgumentException("The history has no message.", nameof(history));
+            : throw new ArgumentException("The history is empty; add the user message to answer.", nameof(history));
     }
 
     /// <inheritdoc cref="ChatAsync(ChatHistory, bool, IInferenceParams?, CancellationToken)"/>
     public IAsyncEnumerable<string> ChatAsync(ChatHistory history, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
         ChatAsync(history, applyInputTransformPipeline: true, inferenceParams, cancellationToken);
 
-    /// <summary>Answers the last user's message once more, in place of the answer it got.</summary>
-    /// <remarks>The old answer comes back where the new one fails or is stopped before its first piece.</remarks>
-    /// <exception cref="InvalidOperationException">The history does not end with a user's message and an answer.</exception>
+    /// <summary>Generates a new answer to the last user message and replaces the old answer.</summary>
+    /// <remarks>If the new answer fails, or is stopped before its first piece, the old one is restored.</remarks>
+    /// <exception cref="InvalidOperationException">The history does not end with a user message and an answer.</exception>
     public IAsyncEnumerable<string> RegenerateAssistantMessageAsync(InferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
         new SingleReader<string>(RegenerateAsync(inferenceParams, cancellationToken));
 
@@ -297,7 +297,7 @@ public partial class ChatSession
     {
         if (History.Messages is not [.., { AuthorRole: AuthorRole.User }, { AuthorRole: AuthorRole.Assistant } old])
         {
-            throw new InvalidOperationException("There is no answer to write anew: the history must end with a user's message and an answer.");
+            throw new InvalidOperationException("There is no answer to regenerate: the history must end with a user message and an answer.");
         }
 
         await foreach (string text in AnswerAsync([], old, inferenceParams, cancellationToken).ConfigureAwait(false))
@@ -312,7 +312,7 @@ public partial class ChatSession
         ChatHistory.Message last = messages[^1];
         if (last.AuthorRole != AuthorRole.User)
         {
-            throw new ArgumentException($"The message to answer must be a user's; this one is of role {last.AuthorRole}.", nameof(messages));
+            throw new ArgumentException($"The message to answer must be a user message; its role is {last.AuthorRole}.", nameof(messages));
         }
 
         for (int i = 0; i < messages.Length; i++)
@@ -327,16 +327,16 @@ public partial class ChatSession
         }
     }
 
-    // Models are trained on conversations that the system begins.
+    // Models are trained on conversations that begin with the system message.
     private static void CheckPlace(ChatHistory.Message message, int before)
     {
         ArgumentNullException.ThrowIfNull(message);
         if (message.AuthorRole == AuthorRole.System && before > 0)
         {
-            throw new ArgumentException($"A system message must be the first of a conversation; there are {before} before it.", nameof(message));
+            throw new ArgumentException($"A system message must be the first message; the history already has {before}.", nameof(message));
         }
     }
 
     private StatefulExecutorBase Stateful() =>
-        Executor as StatefulExecutorBase ?? throw new InvalidOperationException($"{Executor.GetType().Name} keeps no text; use InteractiveExecutor or InstructExecutor.");
+        Executor as StatefulExecutorBase ?? throw new InvalidOperationException($"{Executor.GetType().Name} is stateless; use InteractiveExecutor or InstructExecutor.");
 }

@@ -2,13 +2,13 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Abstractions;
 
-/// <summary>Executors as what other libraries work with.</summary>
+/// <summary>Adapts executors to Microsoft.Extensions.AI.</summary>
 public static class LLamaExecutorExtensions
 {
-    /// <summary>An executor as a chat client. Each call hands over the whole conversation; an executor that keeps its text reads only what is new of it.</summary>
-    /// <param name="executor">Reads and writes. One call at a time.</param>
-    /// <param name="historyTransform">How the conversation becomes text; null: by the model's own chat template, or as lines of "User: text" if it has none.</param>
-    /// <param name="outputTransform">What is done to texts the model writes; null: nothing.</param>
+    /// <summary>Wraps an executor as a chat client. Each call passes the whole conversation; a stateful executor decodes only the new part.</summary>
+    /// <param name="executor">The executor. It serves one call at a time.</param>
+    /// <param name="historyTransform">Converts the conversation to text; null: the model's own chat template, or lines of "User: text" if the model has none.</param>
+    /// <param name="outputTransform">Transforms the generated text; null: none.</param>
     public static IChatClient AsChatClient(
         this ILLamaExecutor executor, IHistoryTransform? historyTransform = null, ITextStreamTransform? outputTransform = null) =>
         executor.AsChatClient(new ChatClientOptions { HistoryTransform = historyTransform, OutputTransform = outputTransform });

@@ -6,13 +6,13 @@ using LlamaKivi.Common;
 
 namespace LlamaKivi;
 
-/// <summary>The transforms that come along.</summary>
+/// <summary>Built-in transforms.</summary>
 public class LLamaTransforms
 {
-    /// <summary>A conversation as lines of "Name: text".</summary>
+    /// <summary>Formats a conversation as lines of "Name: text".</summary>
     public class DefaultHistoryTransform : IHistoryTransform
     {
-        /// <summary>Names the speakers; null: User, Assistant, System, ??.</summary>
+        /// <summary>Sets the names of the roles; null: User, Assistant, System, ??.</summary>
         public DefaultHistoryTransform(
             string? userName = null, string? assistantName = null, string? systemName = null, string? unknownName = null, bool isInstructMode = false)
         {
@@ -23,26 +23,26 @@ public class LLamaTransforms
             IsInstructMode = isInstructMode;
         }
 
-        /// <summary>Name of the person.</summary>
+        /// <summary>Name of <see cref="AuthorRole.User"/>.</summary>
         public string UserName { get; }
 
-        /// <summary>Name of the model.</summary>
+        /// <summary>Name of <see cref="AuthorRole.Assistant"/>.</summary>
         public string AssistantName { get; }
 
-        /// <summary>Name of the one who sets the scene.</summary>
+        /// <summary>Name of <see cref="AuthorRole.System"/>.</summary>
         public string SystemName { get; }
 
-        /// <summary>Name of anyone else.</summary>
+        /// <summary>Name of any other role.</summary>
         public string UnknownName { get; }
 
-        /// <summary>Whether the conversation is with an <see cref="InstructExecutor"/>, which ends an answer with a mark of its own.</summary>
+        /// <summary>Whether the executor is an <see cref="InstructExecutor"/>, whose answers end with the marker of the next instruction.</summary>
         public bool IsInstructMode { get; }
 
         /// <inheritdoc/>
         public virtual IHistoryTransform Clone() => new DefaultHistoryTransform(UserName, AssistantName, SystemName, UnknownName, IsInstructMode);
 
         /// <inheritdoc/>
-        /// <remarks>A name that a message brings along, as answers that the model wrote into such lines do, is not written twice.</remarks>
+        /// <remarks>A name that a message already begins with, as in generated answers, is not repeated.</remarks>
         public virtual string HistoryToText(ChatHistory history)
         {
             ArgumentNullException.ThrowIfNull(history);
@@ -64,10 +64,10 @@ public class LLamaTransforms
         }
 
         /// <summary>
-        /// A user's text without the user's name before it; a model's without the model's name after it, and, of an executor for instructions, without
-        /// the mark that asks for the next one.
+        /// Removes the user's name from the start of a user message. Removes the assistant's name from the end of an answer and, in instruct mode,
+        /// the marker of the next instruction.
         /// </summary>
-        /// <remarks>An antiprompt that ended a model's text stays: it is what the model wrote.</remarks>
+        /// <remarks>An antiprompt at the end of an answer stays, because the model generated it.</remarks>
         public virtual string TrimNamesFromText(string text, AuthorRole role)
         {
             ArgumentNullException.ThrowIfNull(text);
@@ -86,7 +86,7 @@ public class LLamaTransforms
                 : text;
         }
 
-        // What stands behind the name: an answer of "Assistant: text\nUser:" goes on as it was written.
+        // The text after the name. An answer "Assistant: text\nUser:" loses both names, because the lines around it repeat them.
         private string Line(ChatHistory.Message message)
         {
             if (message.AuthorRole != AuthorRole.Assistant)
@@ -110,7 +110,7 @@ public class LLamaTransforms
         };
     }
 
-    /// <summary>A text without blanks around it.</summary>
+    /// <summary>Trims white space from a text.</summary>
     public class NaiveTextInputTransform : ITextTransform
     {
         /// <inheritdoc/>
@@ -124,7 +124,7 @@ public class LLamaTransforms
         public ITextTransform Clone() => new NaiveTextInputTransform();
     }
 
-    /// <summary>The pieces as they come.</summary>
+    /// <summary>Passes the pieces through unchanged.</summary>
     public class EmptyTextOutputStreamTransform : ITextStreamTransform
     {
         /// <inheritdoc/>
@@ -134,13 +134,13 @@ public class LLamaTransforms
         public ITextStreamTransform Clone() => new EmptyTextOutputStreamTransform();
     }
 
-    /// <summary>The text without some words in it, which may come in pieces.</summary>
+    /// <summary>Removes keywords from the text, also those that span several pieces.</summary>
     public class KeywordTextOutputStreamTransform : ITextStreamTransform
     {
-        /// <summary>Names the words.</summary>
-        /// <param name="keywords">What to leave out.</param>
-        /// <param name="maxKeywordLength">Characters to hold back while a word may be coming.</param>
-        /// <param name="removeAllMatchedTokens">Whether everything held back goes with a word, and not the word alone.</param>
+        /// <summary>Sets the keywords.</summary>
+        /// <param name="keywords">Keywords to remove.</param>
+        /// <param name="maxKeywordLength">Characters to hold back, because a keyword may be incomplete.</param>
+        /// <param name="removeAllMatchedTokens">Whether a keyword removes all of the text that is held back, instead of the keyword only.</param>
         [JsonConstructor]
         public KeywordTextOutputStreamTransform(HashSet<string> keywords, int maxKeywordLength, bool removeAllMatchedTokens)
         {
@@ -150,19 +150,19 @@ public class LLamaTransforms
             RemoveAllMatchedTokens = removeAllMatchedTokens;
         }
 
-        /// <summary>Names the words; as many characters more than the longest are held back as <paramref name="redundancyLength"/> says.</summary>
+        /// <summary>Sets the keywords. Held back are the length of the longest keyword plus <paramref name="redundancyLength"/> characters.</summary>
         public KeywordTextOutputStreamTransform(IEnumerable<string> keywords, int redundancyLength = 3, bool removeAllMatchedTokens = false)
             : this([.. keywords], keywords.Select(keyword => keyword.Length).DefaultIfEmpty().Max() + redundancyLength, removeAllMatchedTokens)
         {
         }
 
-        /// <summary>What is left out.</summary>
+        /// <summary>Keywords to remove.</summary>
         public HashSet<string> Keywords { get; }
 
-        /// <summary>Characters held back while a word may be coming.</summary>
+        /// <summary>Characters held back, because a keyword may be incomplete.</summary>
         public int MaxKeywordLength { get; }
 
-        /// <summary>Whether everything held back goes with a word.</summary>
+        /// <summary>Whether a keyword removes all of the text that is held back.</summary>
         public bool RemoveAllMatchedTokens { get; }
 
         /// <inheritdoc/>

@@ -5,12 +5,12 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Transformers;
 
-/// <summary>A conversation as the model's own chat template writes it.</summary>
+/// <summary>Formats a conversation with the model's own chat template.</summary>
 /// <param name="model">The model whose file has the template.</param>
-/// <param name="withAssistant">Whether the text ends where the model's answer begins.</param>
+/// <param name="withAssistant">Whether the text ends with the header of the assistant's answer.</param>
 public class PromptTemplateTransformer(LLamaWeights model, bool withAssistant = true) : IHistoryTransform
 {
-    /// <summary>The text of a template's messages.</summary>
+    /// <summary>Renders the messages of a template.</summary>
     public static string ToModelPrompt(LLamaTemplate template)
     {
         ArgumentNullException.ThrowIfNull(template);
@@ -18,7 +18,7 @@ public class PromptTemplateTransformer(LLamaWeights model, bool withAssistant = 
     }
 
     /// <summary>
-    /// Whether names of special tokens in messages become these tokens in a <see cref="ChatSession"/> or chat client, as in llama.cpp. By default they are plain text: only the template
+    /// Whether names of special tokens in messages are tokenized as special tokens in a <see cref="ChatSession"/> or chat client, as in llama.cpp. By default they are plain text: only the template
     /// itself writes special tokens.
     /// </summary>
     public bool ParseSpecialTokens { get; init; }

@@ -4,10 +4,10 @@ using LlamaKivi.Transformers;
 
 namespace LlamaKivi;
 
-/// <summary>How a saved session names the transforms that a file cannot hold: those that need a model, and those of other libraries.</summary>
+/// <summary>Placeholders in saved sessions for transforms that cannot be serialized: those that need a model, and those of other libraries.</summary>
 internal static class SavedTransforms
 {
-    /// <summary>A transform as a file has it.</summary>
+    /// <summary>Replaces a transform that cannot be serialized by its placeholder.</summary>
     public static IHistoryTransform ToSave(IHistoryTransform transform) =>
         IsOwn(transform) ? transform
         : transform.GetType() == typeof(PromptTemplateTransformer) ? SavedTemplate.Of((PromptTemplateTransformer)transform)
@@ -19,8 +19,8 @@ internal static class SavedTransforms
     /// <inheritdoc cref="ToSave(IHistoryTransform)"/>
     public static ITextStreamTransform ToSave(ITextStreamTransform transform) => IsOwn(transform) ? transform : new ForeignTransform(transform.GetType().FullName);
 
-    /// <summary>The transforms of a state for a session, which gives those that the state only names.</summary>
-    /// <exception cref="InvalidOperationException">The session does not have one of them.</exception>
+    /// <summary>Replaces the placeholders of a state by transforms of the session that loads it.</summary>
+    /// <exception cref="InvalidOperationException">The session lacks one of the transforms.</exception>
     public static (IHistoryTransform History, List<ITextTransform> Input, ITextStreamTransform Output) Restore(SessionState state, ChatSession session)
     {
         var left = new List<ITextTransform>(session.InputTransformPipeline);
@@ -52,7 +52,7 @@ internal static class SavedTransforms
         where T : class => Is(saved, own) ? own! : throw saved.Missing(method);
 }
 
-/// <summary>The place of a model's chat template in a saved session.</summary>
+/// <summary>Placeholder of the model's chat template.</summary>
 internal sealed class SavedTemplate(bool withAssistant, bool parseSpecialTokens = false) : IHistoryTransform
 {
     public bool WithAssistant => withAssistant;
@@ -70,11 +70,11 @@ internal sealed class SavedTemplate(bool withAssistant, bool parseSpecialTokens 
     public IHistoryTransform Clone() => this;
 
     private static InvalidOperationException NotLoaded() =>
-        new($"The saved session uses the model's chat template. Hand the state to {nameof(ChatSession)}.{nameof(ChatSession.LoadSession)}, which knows the model.");
+        new($"The saved session uses the model's chat template. Load the state with {nameof(ChatSession)}.{nameof(ChatSession.LoadSession)}, which knows the model.");
 }
 
-/// <summary>The place of a transform of another library in a saved session.</summary>
-/// <param name="type">Its type; null: not known, as in sessions that were saved without it.</param>
+/// <summary>Placeholder of a transform of another library.</summary>
+/// <param name="type">Type of the transform; null: unknown (older files do not name it).</param>
 internal sealed class ForeignTransform(string? type) : IHistoryTransform, ITextTransform, ITextStreamTransform
 {
     public string? Type => type;
@@ -94,5 +94,5 @@ internal sealed class ForeignTransform(string? type) : IHistoryTransform, ITextT
     ITextStreamTransform ITextStreamTransform.Clone() => this;
 
     public InvalidOperationException Missing(string method) => new(
-        $"The session was saved with the transform {type ?? "of another library"}, which a file cannot hold. Give the session one with {method} before it is loaded, or load it with loadTransforms: false.");
+        $"The session was saved with the transform {type ?? "of another library"}, which cannot be serialized. Set it with {method} before loading the session, or load with loadTransforms: false.");
 }

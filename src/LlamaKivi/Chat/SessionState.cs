@@ -6,10 +6,10 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-/// <summary>A chat session at one moment: what its cache held, where its executor was, its messages and transforms.</summary>
+/// <summary>A snapshot of a chat session: KV cache, executor state, messages and transforms.</summary>
 public record SessionState
 {
-    /// <summary>Puts a state together; lists and transforms are copied.</summary>
+    /// <summary>Creates a snapshot. Lists and transforms are copied.</summary>
     public SessionState(
         LLamaContext.State? contextState,
         StatefulExecutorBase.ExecutorBaseState executorState,
@@ -30,36 +30,36 @@ public record SessionState
         HistoryTransform = historyTransform.Clone();
     }
 
-    /// <summary>Where the executor was.</summary>
+    /// <summary>State of the executor.</summary>
     public StatefulExecutorBase.ExecutorBaseState? ExecutorState { get; set; }
 
-    /// <summary>What the cache held; null: nothing.</summary>
+    /// <summary>State of the KV cache; null: empty.</summary>
     public LLamaContext.State? ContextState { get; set; }
 
-    /// <summary>What was done to texts before the model read them.</summary>
+    /// <summary>The session's input transforms.</summary>
     public ITextTransform[] InputTransformPipeline { get; set; }
 
-    /// <summary>What was done to texts the model wrote.</summary>
+    /// <summary>The session's output transform.</summary>
     public ITextStreamTransform OutputTransform { get; set; }
 
-    /// <summary>How the conversation became text.</summary>
+    /// <summary>The session's history transform.</summary>
     public IHistoryTransform HistoryTransform { get; set; }
 
     /// <summary>The messages.</summary>
     public ChatHistory.Message[] History { get; set; }
 
-    /// <summary>Reads a folder that <see cref="Save"/> wrote.</summary>
+    /// <summary>Loads a folder that <see cref="Save"/> wrote.</summary>
     /// <remarks>
-    /// A transform that a file cannot hold is only named: <see cref="ChatSession.LoadSession(SessionState, bool)"/> makes the model's chat template anew, and takes one that is not this library's own from
+    /// The files only name transforms that cannot be serialized: <see cref="ChatSession.LoadSession(SessionState, bool)"/> recreates the model's chat template and takes transforms of other libraries from
     /// the session.
     /// </remarks>
-    /// <exception cref="StateLoadException">A file is something else.</exception>
+    /// <exception cref="StateLoadException">A file is missing or invalid.</exception>
     public static SessionState Load(string path)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         string File_(string name) => Path.Combine(path, name);
         StatefulExecutorBase.ExecutorBaseState executor = Read(File_(ChatSession.EXECUTOR_STATE_FILENAME), LlamaKiviJson.Default.ExecutorBaseState)
-            ?? throw new StateLoadException($"'{File_(ChatSession.EXECUTOR_STATE_FILENAME)}' is not there: '{path}' is no saved session.");
+            ?? throw new StateLoadException($"'{File_(ChatSession.EXECUTOR_STATE_FILENAME)}' does not exist: '{path}' is not a saved session.");
         LLamaContext.State? context = null;
         if (File.Exists(File_(ChatSession.MODEL_STATE_FILENAME)))
         {
@@ -80,7 +80,7 @@ public record SessionState
             Read(File_(ChatSession.HISTORY_TRANSFORM_FILENAME), LlamaKiviJson.Default.IHistoryTransform) ?? new ForeignTransform(null));
     }
 
-    /// <summary>Writes the state into a folder, which is made. Each file appears whole or not at all.</summary>
+    /// <summary>Saves the state to a folder, which is created. Each file is written atomically.</summary>
     public void Save(string path)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -95,7 +95,7 @@ public record SessionState
             WholeFile.Write(model, ContextState.Save);
         }
 
-        Write(ChatSession.EXECUTOR_STATE_FILENAME, ExecutorState ?? throw new InvalidOperationException("ExecutorState is null: there is nothing to save."), LlamaKiviJson.Default.ExecutorBaseState);
+        Write(ChatSession.EXECUTOR_STATE_FILENAME, ExecutorState ?? throw new InvalidOperationException("ExecutorState is null; set it before saving."), LlamaKiviJson.Default.ExecutorBaseState);
         Write(ChatSession.HISTORY_STATE_FILENAME, new ChatHistory(History), LlamaKiviJson.Default.ChatHistory);
         Write(ChatSession.INPUT_TRANSFORM_FILENAME, [.. InputTransformPipeline.Select(SavedTransforms.ToSave)], LlamaKiviJson.Default.ITextTransformArray);
         Write(ChatSession.OUTPUT_TRANSFORM_FILENAME, SavedTransforms.ToSave(OutputTransform), LlamaKiviJson.Default.ITextStreamTransform);
@@ -120,7 +120,7 @@ public record SessionState
         }
         catch (JsonException e)
         {
-            throw new StateLoadException($"'{filename}' is no part of a saved session: {e.Message}");
+            throw new StateLoadException($"'{filename}' is not a file of a saved session: {e.Message}");
         }
     }
 }

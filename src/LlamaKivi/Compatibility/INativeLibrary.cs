@@ -9,17 +9,17 @@ public interface INativeLibrary
     NativeLibraryMetadata? Metadata { get; }
 
     /// <summary>Paths of the library's files; the first is loaded.</summary>
-    /// <param name="systemInfo">Ignored: each platform has one file, which selects its kernels and the GPU at runtime.</param>
+    /// <param name="systemInfo">Accepted and ignored: each platform has one library, which selects its kernels at run time.</param>
     /// <param name="logCallback">Receives the paths.</param>
-    IEnumerable<string> Prepare(SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null);
+    IEnumerable<string> Prepare([AcceptedAndIgnored] SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null);
 }
 
 /// <summary>Chooses among native libraries.</summary>
 public interface INativeLibrarySelectingPolicy
 {
-    /// <summary>Gives libraries, the one to try first in front.</summary>
-    /// <param name="description">What the program asks for.</param>
+    /// <summary>Selects libraries, in the order to try them.</summary>
+    /// <param name="description">Settings of the program.</param>
     /// <param name="systemInfo">The machine.</param>
-    /// <param name="logCallback">Is told what was chosen.</param>
+    /// <param name="logCallback">Receives the selected libraries.</param>
     IEnumerable<INativeLibrary> Apply(NativeLibraryConfig.Description description, SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null);
 }

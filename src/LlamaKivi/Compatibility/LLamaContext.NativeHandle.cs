@@ -1,8 +1,9 @@
+using System.Text;
 using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-// LLamaSharp's handle properties of a context.
+// LLamaSharp's handle and encoding properties of a context.
 public sealed partial class LLamaContext
 {
     /// <summary>Low-level view of the context, as LLamaSharp's sampling pipelines use it.</summary>
@@ -10,4 +11,8 @@ public sealed partial class LLamaContext
 
     /// <summary>The model's vocabulary.</summary>
     public SafeLlamaModelHandle.Vocabulary Vocab => Weights.Vocab;
+
+    /// <summary>Encoding of the parameters. Accepted and ignored: models use UTF-8.</summary>
+    [AcceptedAndIgnored]
+    public Encoding Encoding => Params.Encoding;
 }

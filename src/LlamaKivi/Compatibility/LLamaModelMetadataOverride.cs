@@ -6,31 +6,31 @@ using LlamaKivi.Abstractions;
 
 namespace LlamaKivi.Native;
 
-/// <summary>What a metadata value is.</summary>
+/// <summary>Type of a metadata value.</summary>
 public enum LLamaModelKvOverrideType
 {
     /// <summary>An integer.</summary>
     Int = 0,
 
-    /// <summary>A number.</summary>
+    /// <summary>A float.</summary>
     Float = 1,
 
-    /// <summary>A truth value.</summary>
+    /// <summary>A Boolean.</summary>
     Bool = 2,
 
-    /// <summary>A text.</summary>
+    /// <summary>A string.</summary>
     String = 3,
 }
 
-/// <summary>A metadata value to read instead of the file's, laid out as llama.cpp's C interface has it; for programs, see <see cref="MetadataOverride"/>.</summary>
+/// <summary>A metadata value that replaces the file's, in the memory layout of llama.cpp's C interface. Programs use <see cref="MetadataOverride"/>.</summary>
 [StructLayout(LayoutKind.Explicit, Size = 264)]
 public struct LLamaModelMetadataOverride
 {
-    /// <summary>Which of the values counts.</summary>
+    /// <summary>Type of the value.</summary>
     [FieldOffset(0)]
     public LLamaModelKvOverrideType Tag;
 
-    /// <summary>The entry's key; an empty one ends a list.</summary>
+    /// <summary>Key of the entry; an empty key ends a list.</summary>
     [FieldOffset(4)]
     public MetadataText key;
 
@@ -50,8 +50,8 @@ public struct LLamaModelMetadataOverride
     [FieldOffset(136)]
     public MetadataText StringValue;
 
-    /// <summary>Lays a value out.</summary>
-    /// <exception cref="ArgumentException">The key or a text has more than 127 bytes of UTF-8, which is what the layout has room for.</exception>
+    /// <summary>Converts a value to this layout.</summary>
+    /// <exception cref="ArgumentException">The key or a string has more than 127 bytes of UTF-8, the maximum of the layout.</exception>
     public static LLamaModelMetadataOverride From(MetadataOverride value)
     {
         ArgumentNullException.ThrowIfNull(value);
@@ -75,7 +75,7 @@ public struct LLamaModelMetadataOverride
         return result;
     }
 
-    /// <summary>The value as a program gives it.</summary>
+    /// <summary>Converts the value back.</summary>
     /// <exception cref="ArgumentException">The integer has more than 32 bits, or there is no such tag.</exception>
     public readonly MetadataOverride ToMetadataOverride()
     {
@@ -90,7 +90,7 @@ public struct LLamaModelMetadataOverride
         };
     }
 
-    /// <summary>UTF-8 text that a zero ends.</summary>
+    /// <summary>NUL-terminated UTF-8 string.</summary>
     [InlineArray(Size)]
     public struct MetadataText
     {

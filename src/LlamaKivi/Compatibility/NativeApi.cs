@@ -6,24 +6,25 @@ namespace LlamaKivi.Native;
 /// <summary>Direct calls of the native library.</summary>
 public static class NativeApi
 {
-    /// <summary>Loads the native library now, rather than with the first use.</summary>
+    /// <summary>Loads the native library now instead of at first use.</summary>
     /// <exception cref="NativeLibraryNotFoundException">The library is missing or cannot be loaded.</exception>
     /// <exception cref="AbiMismatchException">The library has another interface version.</exception>
     public static void llama_empty_call() => NativeLibraryConfig.LLama.LibraryHasLoaded = NativeEngine.AbiVersion > 0;
 
-    /// <summary>Sends the engine's log to a callback; null: nowhere.</summary>
+    /// <summary>Sends the engine's log to a callback; null: discards it.</summary>
     public static void llama_log_set(NativeLogConfig.LLamaLogCallback? logCallback) => NativeLogConfig.llama_log_set(logCallback);
 
-    /// <summary>Without effect: the library frees what it holds when the program ends.</summary>
+    /// <summary>Frees the backend. Accepted and ignored: the library frees its memory when the program ends.</summary>
+    [AcceptedAndIgnored]
     public static void llama_backend_free()
     {
     }
 
-    /// <summary>The library that <see cref="NativeLibraryConfig.DryRun"/> or <see cref="llama_empty_call"/> has loaded; null: none of that name.</summary>
+    /// <summary>The library loaded by <see cref="NativeLibraryConfig.DryRun"/> or <see cref="llama_empty_call"/>; null: none of this name.</summary>
     public static INativeLibrary? GetLoadedNativeLibrary(NativeLibraryName name) =>
         name == NativeLibraryName.LLama && NativeLibraryConfig.LLama.LibraryHasLoaded ? new EngineLibrary() : null;
 
-    /// <summary>Devices that <see cref="TensorSplitsCollection"/> has room for.</summary>
+    /// <summary>Maximum number of devices in a <see cref="TensorSplitsCollection"/>.</summary>
     public static long llama_max_devices() => new TensorSplitsCollection().Length;
 
     /// <summary>Whether a GPU is usable.</summary>
@@ -35,9 +36,9 @@ public static class NativeApi
     /// <summary>Whether the memory of weights can be locked: no.</summary>
     public static bool llama_supports_mlock() => false;
 
-    /// <summary>Whether layers can be computed by other machines: no.</summary>
+    /// <summary>Whether other machines can compute layers: no.</summary>
     public static bool llama_supports_rpc() => false;
 
-    /// <summary>Microseconds since a moment in the past.</summary>
+    /// <summary>Monotonic time in microseconds.</summary>
     public static long llama_time_us() => (long)Stopwatch.GetElapsedTime(0).TotalMicroseconds;
 }

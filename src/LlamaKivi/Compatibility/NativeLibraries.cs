@@ -3,21 +3,21 @@ using LlamaKivi.Abstractions;
 
 namespace LlamaKivi.Native;
 
-/// <summary>What is known of a native library.</summary>
-/// <param name="NativeLibraryName">Which one.</param>
+/// <summary>Metadata of a native library.</summary>
+/// <param name="NativeLibraryName">The library.</param>
 /// <param name="UseCuda">Whether a GPU is usable.</param>
 /// <param name="UseVulkan">False: the engine does not use Vulkan.</param>
-/// <param name="AvxLevel">The processor's level, which the kernels are chosen for.</param>
+/// <param name="AvxLevel">Vector instruction set of the processor, which selects the kernels.</param>
 public record NativeLibraryMetadata(NativeLibraryName NativeLibraryName, bool UseCuda, bool UseVulkan, AvxLevel AvxLevel)
 {
     /// <summary>The library's version.</summary>
     public string Version { get; init; } = "";
 
-    /// <summary>The processor and the kernels chosen for it.</summary>
+    /// <summary>The processor and its selected kernels.</summary>
     public string Cpu { get; init; } = "";
 }
 
-/// <summary>Chooses the one library there is.</summary>
+/// <summary>Selects the only library.</summary>
 public class DefaultNativeLibrarySelectingPolicy : INativeLibrarySelectingPolicy
 {
     /// <inheritdoc/>
@@ -31,14 +31,14 @@ public class DefaultNativeLibrarySelectingPolicy : INativeLibrarySelectingPolicy
 /// <summary>A library in a file.</summary>
 public class NativeLibraryFromPath(string path) : INativeLibrary
 {
-    /// <summary>Null: nothing is known of the file.</summary>
+    /// <summary>Null: the file has no metadata.</summary>
     public NativeLibraryMetadata? Metadata => null;
 
     /// <inheritdoc/>
     public IEnumerable<string> Prepare(SystemInfo systemInfo, NativeLogConfig.LLamaLogCallback? logCallback = null) => [path];
 }
 
-/// <summary>A library for a level of vector instructions: the one library there is has kernels for all of them.</summary>
+/// <summary>Library for a vector instruction set. The engine's library has kernels for all of them.</summary>
 public class NativeLibraryWithAvx(NativeLibraryName libraryName, AvxLevel avxLevel, bool skipCheck) : INativeLibrary
 {
     /// <inheritdoc/>
@@ -49,7 +49,7 @@ public class NativeLibraryWithAvx(NativeLibraryName libraryName, AvxLevel avxLev
         libraryName == NativeLibraryName.LLama && (skipCheck || avxLevel <= EngineLibrary.Level) ? EngineLibrary.Report(logCallback) : [];
 }
 
-/// <summary>A library for a GPU: the one library there is uses the GPU where it is usable.</summary>
+/// <summary>Library for a GPU. The engine's library uses the GPU if it is usable.</summary>
 public class NativeLibraryWithCuda(int majorCudaVersion, NativeLibraryName libraryName, AvxLevel avxLevel, bool skipCheck) : INativeLibrary
 {
     /// <inheritdoc/>
@@ -60,7 +60,7 @@ public class NativeLibraryWithCuda(int majorCudaVersion, NativeLibraryName libra
         libraryName == NativeLibraryName.LLama && (skipCheck || majorCudaVersion > 0) ? EngineLibrary.Report(logCallback) : [];
 }
 
-/// <summary>A library for Vulkan: there is none.</summary>
+/// <summary>Library for Vulkan; not available.</summary>
 public class NativeLibraryWithVulkan(string? vulkanVersion, NativeLibraryName libraryName, AvxLevel avxLevel, bool skipCheck) : INativeLibrary
 {
     /// <inheritdoc/>
@@ -74,7 +74,7 @@ public class NativeLibraryWithVulkan(string? vulkanVersion, NativeLibraryName li
     }
 }
 
-/// <summary>The library that serves every machine of a platform.</summary>
+/// <summary>Library for all machines of a platform.</summary>
 public class NativeLibraryWithMacOrFallback(NativeLibraryName libraryName) : INativeLibrary
 {
     /// <inheritdoc/>
@@ -92,7 +92,7 @@ internal sealed record EngineLibrary : INativeLibrary
 
     public static string[] Files => [.. NativeEngine.LibraryPaths.Where(File.Exists)];
 
-    /// <summary>Loads the library to ask it.</summary>
+    /// <summary>Loads the library and reads its metadata.</summary>
     public NativeLibraryMetadata Metadata { get; } = new(NativeLibraryName.LLama, NativeEngine.TryDescribeDevice(out _, out _), UseVulkan: false, Level)
     {
         Version = NativeEngine.Version,

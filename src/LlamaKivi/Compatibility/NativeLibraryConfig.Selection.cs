@@ -2,7 +2,7 @@ using LlamaKivi.Abstractions;
 
 namespace LlamaKivi.Native;
 
-// What a program asks of the library, and the policy that may choose by it.
+// Settings for the choice of a library, and the policy that reads them.
 public sealed partial class NativeLibraryConfig
 {
     private readonly List<string> _searchDirectories = [];
@@ -15,7 +15,7 @@ public sealed partial class NativeLibraryConfig
     private INativeLibrarySelectingPolicy? _policy;
     private NativeLogConfig.LLamaLogCallback? _logCallback;
 
-    /// <summary>Sets what chooses among libraries when <see cref="DryRun"/> is called. There is one library to choose: a policy that names other files makes <see cref="DryRun"/> fail.</summary>
+    /// <summary>Sets the policy that selects a library in <see cref="DryRun"/>. There is only one library: <see cref="DryRun"/> fails if the policy selects other files.</summary>
     public NativeLibraryConfig WithSelectingPolicy(INativeLibrarySelectingPolicy policy)
     {
         ArgumentNullException.ThrowIfNull(policy);
@@ -36,12 +36,12 @@ public sealed partial class NativeLibraryConfig
         return _policy.Apply(asked, system, _logCallback).FirstOrDefault(library => library.Prepare(system, _logCallback).Any(file => files.Contains(Path.GetFullPath(file))));
     }
 
-    /// <summary>What a program asks of the library: the arguments of the methods of <see cref="NativeLibraryConfig"/>.</summary>
+    /// <summary>Settings for the choice of a library: the arguments of the methods of <see cref="NativeLibraryConfig"/>.</summary>
     /// <param name="Path">Of <see cref="WithLibrary"/>.</param>
-    /// <param name="Library">Which library.</param>
+    /// <param name="Library">The library.</param>
     /// <param name="UseCuda">Of <see cref="WithCuda"/>.</param>
     /// <param name="UseVulkan">Of <see cref="WithVulkan"/>.</param>
-    /// <param name="AvxLevel">Of <see cref="WithAvx"/>; otherwise what the processor has.</param>
+    /// <param name="AvxLevel">Of <see cref="WithAvx"/>; by default the processor's.</param>
     /// <param name="AllowFallback">Of <see cref="WithAutoFallback"/>.</param>
     /// <param name="SkipCheck">Of <see cref="NativeLibraryConfig.SkipCheck"/>.</param>
     /// <param name="SearchDirectories">Of <see cref="WithSearchDirectory"/> and <see cref="WithSearchDirectories"/>.</param>

@@ -108,28 +108,36 @@ public sealed partial class NativeLibraryConfig
     /// <summary>Whether the library is loaded.</summary>
     public bool LibraryHasLoaded { get; internal set; }
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
+    /// <summary>Path of the library. Accepted and ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR, because it and its CUDA plugin must have the same version.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfig WithLibrary(string? libraryPath) => With(() => _path = libraryPath);
 
-    /// <summary>A hint, without effect: the GPU's kernels are a library that is loaded where a driver is. Whether they are used says <see cref="IModelParams.GpuLayerCount"/>.</summary>
+    /// <summary>Whether to use CUDA. Accepted and ignored: the CUDA plugin is loaded if a driver is installed; <see cref="IModelParams.GpuLayerCount"/> sets whether it is used.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfig WithCuda(bool enable = true) => With(() => _useCuda = enable);
 
-    /// <summary>A hint, without effect: there are kernels for CUDA and for the CPU.</summary>
+    /// <summary>Whether to use Vulkan. Accepted and ignored: the engine has CUDA and CPU kernels only.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfig WithVulkan(bool enable = true) => With(() => _useVulkan = enable);
 
-    /// <summary>A hint, without effect: the library has the kernels of all levels and chooses those of the processor.</summary>
+    /// <summary>Vector instruction set. Accepted and ignored: the library has kernels for all levels and selects them at run time.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfig WithAvx(AvxLevel level) => With(() => _avxLevel = level);
 
-    /// <summary>A hint, without effect: there is one library, so none to fall back to.</summary>
+    /// <summary>Whether to try other libraries if loading fails. Accepted and ignored: there is only one library.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfig WithAutoFallback(bool enable = true) => With(() => _allowFallback = enable);
 
-    /// <summary>A hint, without effect: there is one library, so no choice to check.</summary>
+    /// <summary>Whether to skip the check of the settings against each other. Accepted and ignored: there is only one library.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfig SkipCheck(bool enable = true) => With(() => _skipCheck = enable);
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    /// <summary>Folders to search for the library. Accepted and ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfig WithSearchDirectories(IEnumerable<string> directories) => With(() => _searchDirectories.AddRange(directories));
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    /// <summary>Folder to search for the library. Accepted and ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfig WithSearchDirectory(string directory) => With(() => _searchDirectories.Add(directory));
 
     /// <summary>Sends the library's log to a callback; null: discards it.</summary>
@@ -155,7 +163,7 @@ public sealed partial class NativeLibraryConfig
         return this;
     }
 
-    /// <summary>Loads the library and says whether that works.</summary>
+    /// <summary>Loads the library; returns whether that succeeded.</summary>
     /// <param name="loadedLibrary">The library; null if it cannot be loaded, or the policy of <see cref="WithSelectingPolicy"/> chooses other files.</param>
     public bool DryRun(out INativeLibrary? loadedLibrary)
     {
@@ -193,10 +201,10 @@ public sealed class NativeLibraryConfigContainer
 
     internal NativeLibraryConfig Mtmd { get; }
 
-    /// <summary>Sets what chooses among libraries when <see cref="DryRun"/> is called.</summary>
+    /// <summary>Sets the policy that selects a library in <see cref="DryRun"/>.</summary>
     public NativeLibraryConfigContainer WithSelectingPolicy(INativeLibrarySelectingPolicy policy) => With(config => config.WithSelectingPolicy(policy));
 
-    /// <summary>Does something with each.</summary>
+    /// <summary>Runs an action on each configuration.</summary>
     public void ForEach(Action<NativeLibraryConfig> action)
     {
         ArgumentNullException.ThrowIfNull(action);
@@ -204,28 +212,36 @@ public sealed class NativeLibraryConfigContainer
         action(Mtmd);
     }
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names, since it and the library of its GPU kernels belong to one version.</summary>
+    /// <summary>Path of the library. Accepted and ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR, because it and its CUDA plugin must have the same version.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfigContainer WithLibrary(string? llamaPath, string? mtmdPath) => With(config => config.WithLibrary(config == LLama ? llamaPath : mtmdPath));
 
-    /// <summary>A hint, without effect: the GPU's kernels are a library that is loaded where a driver is. Whether they are used says <see cref="IModelParams.GpuLayerCount"/>.</summary>
+    /// <summary>Whether to use CUDA. Accepted and ignored: the CUDA plugin is loaded if a driver is installed; <see cref="IModelParams.GpuLayerCount"/> sets whether it is used.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfigContainer WithCuda(bool enable = true) => With(config => config.WithCuda(enable));
 
-    /// <summary>A hint, without effect: there are kernels for CUDA and for the CPU.</summary>
+    /// <summary>Whether to use Vulkan. Accepted and ignored: the engine has CUDA and CPU kernels only.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfigContainer WithVulkan(bool enable = true) => With(config => config.WithVulkan(enable));
 
-    /// <summary>A hint, without effect: the library has the kernels of all levels and chooses those of the processor.</summary>
+    /// <summary>Vector instruction set. Accepted and ignored: the library has kernels for all levels and selects them at run time.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfigContainer WithAvx(AvxLevel level) => With(config => config.WithAvx(level));
 
-    /// <summary>A hint, without effect: there is one library, so none to fall back to.</summary>
+    /// <summary>Whether to try other libraries if loading fails. Accepted and ignored: there is only one library.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfigContainer WithAutoFallback(bool enable = true) => With(config => config.WithAutoFallback(enable));
 
-    /// <summary>A hint, without effect: there is one library, so no choice to check.</summary>
+    /// <summary>Whether to skip the check of the settings against each other. Accepted and ignored: there is only one library.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfigContainer SkipCheck(bool enable = true) => With(config => config.SkipCheck(enable));
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    /// <summary>Folders to search for the library. Accepted and ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfigContainer WithSearchDirectories(IEnumerable<string> directories) => With(config => config.WithSearchDirectories(directories));
 
-    /// <summary>A hint, without effect: the library is found beside the program, or in the folder that LLAMA_KIVI_NATIVE_DIR names.</summary>
+    /// <summary>Folder to search for the library. Accepted and ignored: the library is loaded from the program's folder or from LLAMA_KIVI_NATIVE_DIR.</summary>
+    [AcceptedAndIgnored]
     public NativeLibraryConfigContainer WithSearchDirectory(string directory) => With(config => config.WithSearchDirectory(directory));
 
     /// <summary>Sends the logs to a callback; null: discards them.</summary>

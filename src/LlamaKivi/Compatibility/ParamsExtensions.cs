@@ -36,10 +36,10 @@ public static class IContextParamsExtensions
 /// <summary>Converts model parameters to native options.</summary>
 public static class IModelParamsExtensions
 {
-    /// <summary>Checks the parameters and gives what a model would be loaded with.</summary>
-    /// <returns>Keeps <see cref="LLamaModelParams.tensor_split"/> and <see cref="LLamaModelParams.kv_overrides"/> valid until it is disposed of.</returns>
+    /// <summary>Validates the parameters and converts them to native options.</summary>
+    /// <returns>Keeps <see cref="LLamaModelParams.tensor_split"/> and <see cref="LLamaModelParams.kv_overrides"/> valid until it is disposed.</returns>
     /// <exception cref="NotSupportedException">A parameter is not implemented.</exception>
-    /// <exception cref="ArgumentException">A metadata override is longer than llama.cpp's layout.</exception>
+    /// <exception cref="ArgumentException">A metadata override exceeds the maximum length of llama.cpp's layout.</exception>
     public static IDisposable ToLlamaModelParams(this IModelParams @params, out LLamaModelParams result)
     {
         ArgumentNullException.ThrowIfNull(@params);

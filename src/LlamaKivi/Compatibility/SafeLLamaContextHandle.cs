@@ -35,7 +35,7 @@ public sealed class SafeLLamaContextHandle
     /// <summary>The model's vocabulary.</summary>
     public SafeLlamaModelHandle.Vocabulary Vocab => Context.Vocab;
 
-    /// <summary>How the context's embeddings of tokens become one of a text.</summary>
+    /// <summary>Pooling of token embeddings into one embedding per text.</summary>
     public LLamaPoolingType PoolingType => Context.Params.PoolingType;
 
     /// <summary>0: the engine has no recurrent models.</summary>
@@ -44,7 +44,7 @@ public sealed class SafeLLamaContextHandle
     /// <summary>Whether tokens can be removed from the middle of a sequence: yes.</summary>
     public bool MemoryCanShift => true;
 
-    /// <summary>Whether the context was disposed of.</summary>
+    /// <summary>Whether the context is disposed.</summary>
     public bool IsClosed => Handle.IsDisposed;
 
     internal LLamaContext Context { get; }
@@ -95,20 +95,25 @@ public sealed class SafeLLamaContextHandle
     /// <inheritdoc cref="GetEmbeddingsIth(int)"/>
     public Span<float> GetEmbeddingsIth(LLamaPos pos) => GetEmbeddingsIth(pos.Value);
 
-    /// <summary>Cuts a text into tokens.</summary>
-    public LLamaToken[] Tokenize(string text, bool add_bos, bool special, Encoding encoding) => Context.Weights.Tokenize(text, add_bos, special, encoding);
+    /// <summary>Tokenizes a text.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="add_bos">Whether to prepend the beginning-of-sequence token, if the model uses one.</param>
+    /// <param name="special">Whether special tokens spelled out in the text are parsed as those tokens.</param>
+    /// <param name="encoding">Accepted and ignored: models use UTF-8.</param>
+    public LLamaToken[] Tokenize(string text, bool add_bos, bool special, [AcceptedAndIgnored] Encoding encoding) => Context.Weights.Tokenize(text, add_bos, special, encoding);
 
-    /// <summary>Writes a token's text; what does not fit is left out.</summary>
-    /// <returns>Bytes the text has.</returns>
+    /// <summary>Writes a token's text; text that does not fit is truncated.</summary>
+    /// <returns>Length of the whole text in bytes.</returns>
     public uint TokenToSpan(LLamaToken token, Span<byte> dest) => ModelHandle.TokenToSpan(token, dest);
 
-    /// <summary>Does what <see cref="LLamaContext.Decode(LLamaBatch)"/> does.</summary>
+    /// <summary>Same as <see cref="LLamaContext.Decode(LLamaBatch)"/>.</summary>
     public DecodeResult Decode(LLamaBatch batch) => Context.Decode(batch);
 
     /// <summary>Same as <see cref="LLamaContext.Decode(LLamaBatchEmbeddings)"/>.</summary>
     public DecodeResult Decode(LLamaBatchEmbeddings batch) => Context.Decode(batch);
 
-    /// <summary>Without effect: calls of the engine are synchronous.</summary>
+    /// <summary>Waits for pending work. Accepted and ignored: calls of the engine are synchronous.</summary>
+    [AcceptedAndIgnored]
     public void Synchronize()
     {
     }
@@ -120,8 +125,8 @@ public sealed class SafeLLamaContextHandle
     public void ResetTimings() => Handle.ResetTimings();
 
     /// <summary>Clears all sequences.</summary>
-    /// <param name="data">Ignored: the memory is reused.</param>
-    public void MemoryClear(bool data = true)
+    /// <param name="data">Whether to clear the memory too. Accepted and ignored: the memory is reused.</param>
+    public void MemoryClear([AcceptedAndIgnored] bool data = true)
     {
         using ContextCall call = Handle.Enter();
         for (int sequence = 0; sequence < Context.MaxSequences; sequence++)

@@ -52,18 +52,18 @@ public sealed class SafeLlamaModelHandle
     /// <summary>RoPE frequency base.</summary>
     public float RopeFrequency => Weights.Model.Description.RopeFrequencyBase;
 
-    /// <summary>What most of the weights are, as the file says; <see cref="LLamaFtype.GUESSED"/> if it does not.</summary>
+    /// <summary>Type of most weights, according to the file; <see cref="LLamaFtype.GUESSED"/> if the file does not state it.</summary>
     public LLamaFtype FileType => Weights.Model.Gguf.GetValue("general.file_type") is { } value and not (string or bool)
         ? (LLamaFtype)Convert.ToInt32(value, CultureInfo.InvariantCulture)
         : LLamaFtype.GUESSED;
 
-    /// <summary>Layers that predict several tokens: no model of the engine has them.</summary>
+    /// <summary>Number of layers that predict several tokens: always 0.</summary>
     public int LayerCountMtp => 0;
 
-    /// <summary>Whether the model writes text by diffusion: no model of the engine does.</summary>
+    /// <summary>Whether the model is a diffusion model: always false.</summary>
     public bool IsDiffusion => false;
 
-    /// <summary>Whether there is an encoder: no model of the engine has one.</summary>
+    /// <summary>Whether the model has an encoder: always false.</summary>
     public bool HasEncoder => false;
 
     /// <summary>Whether the model has a decoder: always true.</summary>
@@ -72,7 +72,7 @@ public sealed class SafeLlamaModelHandle
     /// <summary>Whether the model is recurrent: always false.</summary>
     public bool IsRecurrent => false;
 
-    /// <summary>Whether the weights were disposed of. Contexts that use them keep them in memory.</summary>
+    /// <summary>Whether the weights are disposed. Contexts that use them keep them in memory.</summary>
     public bool IsClosed => Weights.Model.IsDisposed;
 
     /// <summary>The vocabulary.</summary>
@@ -84,7 +84,11 @@ public sealed class SafeLlamaModelHandle
     internal static SafeLlamaModelHandle Of(LLamaWeights weights) => Views.GetValue(weights, static weights => new SafeLlamaModelHandle(weights));
 
     /// <summary>Tokenizes a text.</summary>
-    public LLamaToken[] Tokenize(string text, bool addBos, bool special, Encoding encoding) => Weights.Tokenize(text, addBos, special, encoding);
+    /// <param name="text">The text.</param>
+    /// <param name="addBos">Whether to prepend the beginning-of-sequence token, if the model uses one.</param>
+    /// <param name="special">Whether special tokens spelled out in the text are parsed as those tokens.</param>
+    /// <param name="encoding">Accepted and ignored: models use UTF-8.</param>
+    public LLamaToken[] Tokenize(string text, bool addBos, bool special, [AcceptedAndIgnored] Encoding encoding) => Weights.Tokenize(text, addBos, special, encoding);
 
     /// <summary>A chat template of the file, in Jinja.</summary>
     /// <param name="name">Name of the template; null: the default template.</param>

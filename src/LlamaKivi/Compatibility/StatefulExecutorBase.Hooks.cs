@@ -8,41 +8,41 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi;
 
-// The steps of a call, which LLamaSharp's programs override. A class that overrides none of them, as those of this library, does not run through them.
-// Between two steps nothing holds the context: a step of a derived class uses it by its public methods.
+// Steps of a call that LLamaSharp programs override. Classes that override none of them, such as those of this library, do not run them.
+// The context is not locked between steps, so a step of a derived class can call its public methods.
 public abstract partial class StatefulExecutorBase
 {
-    private Prompt? _whole;  // a conversation that was taken in and not read
+    private Prompt? _whole;  // a conversation that was tokenized and not decoded
 
-    /// <summary>Told of what happens to the context.</summary>
+    /// <summary>Logger of context events.</summary>
     protected ILogger? _logger { get => field ?? Logger; set; }
 
     /// <summary>Tokens in the cache.</summary>
     protected int _pastTokensCount { get; set; }
 
-    /// <summary>Tokens of <see cref="_embed_inps"/> that were read.</summary>
+    /// <summary>Number of tokens of <see cref="_embed_inps"/> that were decoded.</summary>
     protected int _consumedTokensCount { get; set; }
 
-    /// <summary>Tokens of the step: what <see cref="InferInternal"/> chose.</summary>
+    /// <summary>Tokens of the step, sampled by <see cref="InferInternal"/>.</summary>
     protected List<LLamaToken> _embeds { get => field ??= []; set; }
 
-    /// <summary>Tokens of the texts that were given.</summary>
+    /// <summary>Tokens of all input texts.</summary>
     protected List<LLamaToken> _embed_inps { get => field ??= []; set; }
 
-    /// <summary>The last tokens of the text, as many as the context holds.</summary>
+    /// <summary>The last tokens of the text, up to the context size.</summary>
     protected FixedSizeQueue<LLamaToken> _last_n_tokens { get => field ??= new FixedSizeQueue<LLamaToken>(checked((int)Context.ContextSize)); set; }
 
-    /// <summary>Watches the text for antiprompts.</summary>
+    /// <summary>Detects antiprompts in the text.</summary>
     protected AntipromptProcessor AntipromptProcessor => field ??= new AntipromptProcessor();
 
     // A delegate to a virtual method names the override; unlike a search by name, this is safe to trim.
     private bool HasHooks => GetType().Assembly != typeof(StatefulExecutorBase).Assembly
         && ((Delegate[])[PreprocessInputs, GetLoopCondition, InferInternal, PostProcess]).Any(hook => hook.Method.DeclaringType?.Assembly != typeof(StatefulExecutorBase).Assembly);
 
-    /// <summary>Takes a text in: appends its tokens to <see cref="_embed_inps"/>.</summary>
-    /// <param name="text">The text; null: the call goes on where the last one ended.</param>
+    /// <summary>Tokenizes an input text and appends its tokens to <see cref="_embed_inps"/>.</summary>
+    /// <param name="text">The text; null: the call continues where the last one ended.</param>
     /// <param name="args">State of the call.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="cancellationToken">Cancels the step.</param>
     protected virtual Task PreprocessInputs(string? text, InferStateArgs args, CancellationToken cancellationToken = default)
     {
         if (text is null && IsPromptRun)
@@ -67,17 +67,17 @@ public abstract partial class StatefulExecutorBase
         return Task.CompletedTask;
     }
 
-    /// <summary>Whether there is another step: a text is to be read, or the answer is to go on.</summary>
+    /// <summary>Whether another step follows: input is not decoded yet, or the answer continues.</summary>
     protected virtual Task<bool> GetLoopCondition(InferStateArgs args, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(args);
         return Task.FromResult(_consumedTokensCount < _embed_inps.Count || (args.RemainedTokens != 0 && !args.WaitForInput));
     }
 
-    /// <summary>Reads what was not read yet, and chooses a token into <see cref="_embeds"/> unless the executor waits for a text.</summary>
-    /// <param name="inferenceParams">How to continue.</param>
+    /// <summary>Decodes the remaining input, and samples a token into <see cref="_embeds"/> unless the executor waits for input.</summary>
+    /// <param name="inferenceParams">Parameters of the inference.</param>
     /// <param name="args">State of the call.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="cancellationToken">Cancels the step.</param>
     protected virtual async Task InferInternal(IInferenceParams inferenceParams, InferStateArgs args, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(inferenceParams);
@@ -98,7 +98,7 @@ public abstract partial class StatefulExecutorBase
             }
             catch
             {
-                // The text is as before.
+                // The text is unchanged.
                 _embed_inps.RemoveRange(_consumedTokensCount, unread.Length);
                 throw;
             }
@@ -123,8 +123,8 @@ public abstract partial class StatefulExecutorBase
         _pastTokensCount = Generation.Text.CachedCount;
     }
 
-    /// <summary>Looks at what a step wrote.</summary>
-    /// <returns>Whether the answer ends, and what is added to the stream.</returns>
+    /// <summary>Processes the output of a step.</summary>
+    /// <returns>Whether the answer ends, and the text to append to the stream.</returns>
     protected virtual Task<(bool, IReadOnlyList<string>)> PostProcess(IInferenceParams inferenceParams, InferStateArgs args, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(args);
@@ -135,9 +135,9 @@ public abstract partial class StatefulExecutorBase
         return Task.FromResult((args.WaitForInput, added));
     }
 
-    /// <summary>Makes room in a full context for a class that reads tokens itself: drops the oldest ones after those to keep, and moves the rest down.</summary>
-    /// <param name="tokensToKeep">First tokens that stay.</param>
-    /// <param name="inferenceParams">Say how many tokens go, and whether any may.</param>
+    /// <summary>Makes room in a full context for a class that decodes tokens itself: evicts the oldest tokens after the kept ones and shifts the rest down.</summary>
+    /// <param name="tokensToKeep">Number of tokens to keep at the start.</param>
+    /// <param name="inferenceParams">Overflow strategy and fraction of tokens to drop.</param>
     /// <exception cref="ContextOverflowException">No token may be dropped.</exception>
     protected virtual Task HandleRunOutOfContext(int tokensToKeep, IInferenceParams inferenceParams)
     {
@@ -219,7 +219,7 @@ public abstract partial class StatefulExecutorBase
             : StopReason.AntiPrompt;
     }
 
-    // As many steps as take the whole text in, and one that reads what the last of them took.
+    // Runs steps until the whole text is tokenized, then one that decodes the rest.
     private async Task PrefillByStepsAsync(string prompt, CancellationToken cancellationToken)
     {
         var options = new InferenceParams { MaxTokens = 0 };
@@ -234,22 +234,22 @@ public abstract partial class StatefulExecutorBase
         while (_consumedTokensCount > consumed);
     }
 
-    /// <summary>State of a call, which its steps share.</summary>
+    /// <summary>State shared by the steps of a call.</summary>
     public class InferStateArgs
     {
         /// <summary>Strings that end the answer.</summary>
         public IList<string>? Antiprompts { get; set; }
 
-        /// <summary>Tokens that are left to write; negative: any number.</summary>
+        /// <summary>Number of tokens left to generate; negative: no limit.</summary>
         public int RemainedTokens { get; set; }
 
-        /// <summary>Whether the step's tokens are text for the caller.</summary>
+        /// <summary>Whether the step's tokens are returned to the caller.</summary>
         public bool ReturnValue { get; set; }
 
-        /// <summary>Whether the answer is over.</summary>
+        /// <summary>Whether the answer is complete.</summary>
         public bool WaitForInput { get; set; }
 
-        /// <summary>For the steps of a derived class: nothing else reads it.</summary>
+        /// <summary>For the steps of derived classes; the library does not read it.</summary>
         public bool NeedToSaveSession { get; set; }
 
         /// <summary>Text of the last step.</summary>

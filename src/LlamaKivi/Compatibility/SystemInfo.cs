@@ -3,16 +3,16 @@ using System.Runtime.InteropServices;
 
 namespace LlamaKivi.Native;
 
-/// <summary>What a native library may be chosen by.</summary>
+/// <summary>Properties of the machine that a native library can be selected by.</summary>
 /// <param name="OSPlatform">The operating system.</param>
-/// <param name="CudaMajorVersion">Major version of CUDA that the driver of the first GPU serves; -1: no GPU is usable.</param>
+/// <param name="CudaMajorVersion">Major CUDA version that the driver of the first GPU supports; -1: no GPU is usable.</param>
 /// <param name="VulkanVersion">Null: the engine does not use Vulkan.</param>
 public record SystemInfo(OSPlatform OSPlatform, int CudaMajorVersion, string? VulkanVersion)
 {
     /// <summary>The first GPU; null: none is usable.</summary>
     public DeviceDescription? Gpu { get; init; }
 
-    /// <summary>Looks at this machine.</summary>
+    /// <summary>Properties of this machine.</summary>
     public static SystemInfo Get()
     {
         DeviceDescription? gpu = NativeEngine.TryDescribeDevice(out DeviceDescription? found, out _) ? found : null;

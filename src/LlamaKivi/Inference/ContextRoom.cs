@@ -24,7 +24,7 @@ internal static class ContextRoom
                 $"TokensKeep is {options.TokensKeep}{(keepsBos ? ", and the beginning-of-text token is kept too" : "")}; the context holds {size} tokens, so nothing could be dropped. Lower TokensKeep or raise ContextSize.");
         }
 
-        if (drops && options.ContextTruncationPercentage is not (> 0 and < 1))
+        if (!float.IsFinite(options.ContextTruncationPercentage) || (drops && options.ContextTruncationPercentage is not (> 0 and < 1)))
         {
             throw new ArgumentOutOfRangeException(
                 nameof(options), options.ContextTruncationPercentage, $"ContextTruncationPercentage is {options.ContextTruncationPercentage}; it must be above 0 and below 1.");

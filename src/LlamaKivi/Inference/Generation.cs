@@ -99,7 +99,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         }
     }
 
-    /// <summary>Begins a call that makes its steps itself.</summary>
+    /// <summary>Begins a call that runs its own steps.</summary>
     public void Start(InferenceResults results)
     {
         results.Timings = default;
@@ -111,11 +111,11 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         }
     }
 
-    /// <summary>Chooses a token with the pipeline, which goes on as it is, and writes it.</summary>
-    /// <param name="turn">The caller's.</param>
-    /// <param name="options">How to continue.</param>
-    /// <param name="hasLogits">Whether the context's logits are the last token's; otherwise they may be those of another sequence by now.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <summary>Samples a token with the pipeline, without resetting it, and appends it.</summary>
+    /// <param name="turn">The caller's turn.</param>
+    /// <param name="options">Settings of the generation.</param>
+    /// <param name="hasLogits">Whether the context's logits are those of the last token; otherwise they may belong to another sequence.</param>
+    /// <param name="cancellationToken">Cancels the step.</param>
     public int Step(ContextTurn turn, IInferenceParams options, bool hasLogits, CancellationToken cancellationToken)
     {
         if (!hasLogits && Text.UncachedCount == 0)
@@ -127,7 +127,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         return Next(turn, options, null, cancellationToken);
     }
 
-    // Gives the tokens of the prompt that are left to be read, and how many that makes with those the cache lacks.
+    // Returns the tokens of the prompt that are not decoded yet, and their number including tokens missing in the cache.
     private (int OfPrompt, int InAll) Begin(ContextTurn turn, InferenceResults results, Prompt prompt, IInferenceParams options)
     {
         using ContextCall call = context.Handle.Enter(turn);

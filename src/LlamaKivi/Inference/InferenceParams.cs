@@ -1,4 +1,5 @@
 using System.ComponentModel;
+using System.Text;
 using System.Text.Json.Serialization;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Sampling;
@@ -66,4 +67,7 @@ public record InferenceParams : IInferenceParams
 
     /// <inheritdoc/>
     public float ContextTruncationPercentage { get; set; } = 0.1f;
+
+    /// <summary>Appends all settings to a text, for <see cref="object.ToString"/>.</summary>
+    protected virtual bool PrintMembers(StringBuilder builder) => RecordText.Append(builder, this);
 }

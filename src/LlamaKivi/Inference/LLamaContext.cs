@@ -67,9 +67,6 @@ public sealed partial class LLamaContext : IDisposable
     /// <summary>Embedding length in floats.</summary>
     public int EmbeddingSize => Weights.EmbeddingSize;
 
-    /// <summary>Text encoding: UTF-8.</summary>
-    public Encoding Encoding => Params.Encoding;
-
     /// <summary>Number of threads for prefill and decode; 0: one per processor. May be set between two tokens of a stream, not during prefill.</summary>
     /// <exception cref="ContextBusyException">The context is computing.</exception>
     public int GenerationThreads

@@ -34,6 +34,12 @@ internal static class StateFile
     // The exception with the path; null if its message already has the path or it is not about the file.
     private static Exception? Named(string path, Exception e)
     {
+        // Opening a folder as a file fails with "access denied". The path of a saved session is a folder, so the exception must name it.
+        if (e is UnauthorizedAccessException && Directory.Exists(path) && e.Message.Contains($"'{Path.GetFullPath(path)}'", StringComparison.Ordinal))
+        {
+            return new StateLoadException($"cannot read '{path}': it is a folder; name the file of a saved state");
+        }
+
         if (string.IsNullOrEmpty(path) || e.Message.Contains(path, StringComparison.Ordinal))
         {
             return null;

@@ -13,10 +13,15 @@ public abstract partial class StatefulExecutorBase
 
     /// <summary>Sets a file that keeps the cache between runs of the program: tokens that the first text shares with it are not prefilled again.</summary>
     /// <remarks><see cref="SaveSessionFile"/> writes the file; a missing file is not an error.</remarks>
-    /// <exception cref="StateLoadException">The file is damaged, or its model or KV cache type differs.</exception>
+    /// <exception cref="StateLoadException">The file is damaged or a folder, or its model or KV cache type differs.</exception>
     public StatefulExecutorBase WithSessionFile(string filename)
     {
         ArgumentException.ThrowIfNullOrEmpty(filename);
+        if (Directory.Exists(filename))
+        {
+            throw new StateLoadException($"'{filename}' is a folder; name the session's file");
+        }
+
         using ContextCall call = Enter();
         _sessionFile = filename;
         _sessionTokens = [];

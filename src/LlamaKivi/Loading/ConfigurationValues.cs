@@ -11,14 +11,13 @@ namespace LlamaKivi.Common;
 /// Each such property, for example <c>KvCache</c>, is hidden from binders and has a companion, <c>KvCacheSection</c>, bound under its key. Binders assign the section, with its path, to the companion.
 /// The reflection binder and the source generator both set properties of type <see cref="IConfigurationSection"/>.
 /// </remarks>
-internal static class ConfigurationValues
+internal static partial class ConfigurationValues
 {
     /// <summary>Key prefix that hides a property from configuration binders.</summary>
     public const string Hidden = "(set by code) ";
 
     private static readonly string[] CacheKeys = [nameof(KvCacheParams.TypeK), nameof(KvCacheParams.TypeV), nameof(KvCacheParams.Group), nameof(KvCacheParams.Residual), nameof(KvCacheParams.Sinks)];
     private static readonly string[] OverrideKeys = ["Key", "Type", "Value"];
-    private static readonly string[] BufferKeys = [nameof(TensorBufferOverride.Pattern), nameof(TensorBufferOverride.BufferType)];
     private static readonly string[] GrammarKeys = [nameof(Grammar.Gbnf), nameof(Grammar.Root)];
 
     /// <summary>Whether the configuration contains the section.</summary>
@@ -76,30 +75,7 @@ internal static class ConfigurationValues
     // Accepts ggml's name with or without its prefix, as command lines do.
     public static GGMLType? ReadGgmlType(IConfigurationSection section) => string.IsNullOrEmpty(section.Value) && !section.GetChildren().Any() ? null
         : EnumNames.TryParse(Text(section, "a name"), out GGMLType type) ? type
-        : throw Wrong(section, $"the types are f16, q8_0 and q4_0; KvCache:{section.Key} takes {string.Join(", ", KvCacheType.Names)}");
-
-    public static System.Text.Encoding ReadEncoding(IConfigurationSection section)
-    {
-        string name = Text(section, "the name of an encoding");
-        try
-        {
-            return System.Text.Encoding.GetEncoding(name);
-        }
-        catch (ArgumentException e)
-        {
-            throw Wrong(section, "no encoding has that name", e);
-        }
-    }
-
-    public static TensorSplitsCollection ReadTensorSplits(IConfigurationSection section)
-    {
-        float[] parts = section.Value is { Length: > 0 } text
-            ? [.. text.Split(',').Select(part => float.TryParse(part, NumberStyles.Float, CultureInfo.InvariantCulture, out float value) ? value : throw Wrong(section, "numbers are expected"))]
-            : [.. section.GetChildren().Select(child => Read<float>(child, "a number"))];
-        TensorSplitsCollection? splits = null;
-        Set(section, () => splits = new TensorSplitsCollection(parts));
-        return splits!;
-    }
+        : throw Wrong(section, $"it takes f16, q8_0 and q4_0. {ContextOptionsFactory.OtherCacheTypes($"{section.Path[..^section.Key.Length]}KvCache:{section.Key}")}");
 
     public static List<MetadataOverride> ReadMetadataOverrides(IConfigurationSection section) => [.. Items(section).Select(item =>
     {
@@ -115,12 +91,6 @@ internal static class ConfigurationValues
             "STRING" or "3" => new MetadataOverride(key, text),
             _ => throw Wrong(type!, "types are int (0), float (1), bool (2) and string (3)"),
         };
-    })];
-
-    public static List<TensorBufferOverride> ReadTensorBufferOverrides(IConfigurationSection section) => [.. Items(section).Select(item =>
-    {
-        Dictionary<string, IConfigurationSection> parts = Parts(item, BufferKeys, BufferKeys);
-        return new TensorBufferOverride(Text(parts["Pattern"], "a pattern"), Text(parts["BufferType"], "a buffer's type"));
     })];
 
     /// <summary>A list of strings; a single string is a list of one.</summary>

@@ -55,6 +55,9 @@ public static class ContextOptionsFactory
         };
     }
 
+    /// <summary>Advice for a KV cache type that <see cref="IContextParams.TypeK"/> and <see cref="IContextParams.TypeV"/> do not take.</summary>
+    internal static string OtherCacheTypes(string setting) => $"For other types leave it unset: {setting} takes {string.Join(", ", KvCacheType.Names)}";
+
     // The engine checks its own upper limits; this check covers values that do not fit an int.
     private static int Int(uint value, string name) =>
         value <= int.MaxValue ? (int)value : throw new ArgumentOutOfRangeException(name, $"{name} is {value}; it must be at most {int.MaxValue}.");
@@ -65,6 +68,6 @@ public static class ContextOptionsFactory
         GGMLType.GGML_TYPE_F16 => KvCacheType.F16,
         GGMLType.GGML_TYPE_Q8_0 => KvCacheType.Q8_0,
         GGMLType.GGML_TYPE_Q4_0 => KvCacheType.Q4_0,
-        _ => throw new ArgumentException($"{name} is {type}; TypeK and TypeV take F16, Q8_0 and Q4_0; KvCache takes {string.Join(", ", KvCacheType.Names)}."),
+        _ => throw new ArgumentException($"{name} is {type}; it takes GGML_TYPE_F16, GGML_TYPE_Q8_0 and GGML_TYPE_Q4_0. {OtherCacheTypes($"KvCache.{name}")}."),
     };
 }

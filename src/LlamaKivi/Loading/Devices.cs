@@ -3,15 +3,15 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
-/// <summary>The devices that a model can be loaded to, by name.</summary>
+/// <summary>Names of the devices that can hold a model.</summary>
 internal static class Devices
 {
     private const string Cpu = "CPU";
     private const string Gpu = "CUDA0";
 
-    /// <summary>Checks that all of the devices are there.</summary>
-    /// <returns>Whether one of them is a GPU.</returns>
-    /// <exception cref="UnknownDeviceException">One is not there.</exception>
+    /// <summary>Checks that all devices exist.</summary>
+    /// <returns>Whether one of the devices is a GPU.</returns>
+    /// <exception cref="UnknownDeviceException">A device does not exist.</exception>
     public static bool Check(IReadOnlyList<string> names)
     {
         bool isGpu = false;

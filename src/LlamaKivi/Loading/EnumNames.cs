@@ -13,6 +13,11 @@ internal static class EnumNames
     public static bool TryParse<T>(string text, out T value)
         where T : struct, Enum =>
         (Enum.TryParse(text, ignoreCase: true, out value) || (typeof(T) == typeof(GGMLType) && Enum.TryParse(GgmlPrefix + text, ignoreCase: true, out value))) && Enum.IsDefined(value);
+
+    /// <summary>The valid names. Parameters use <see cref="GGMLType"/> only for KV caches, which take few of the types.</summary>
+    public static string Advice<T>()
+        where T : struct, Enum =>
+        typeof(T) == typeof(GGMLType) ? $"TypeK and TypeV take f16, q8_0 and q4_0. {ContextOptionsFactory.OtherCacheTypes("KvCache")}" : $"the names are {string.Join(", ", Enum.GetNames<T>())}";
 }
 
 /// <summary>Writes an enumeration as its number; reads a number or a name, case-insensitive.</summary>
@@ -26,7 +31,7 @@ public sealed class EnumNumberConverter<T> : JsonConverter<T>
     {
         JsonTokenType.Number when reader.TryGetInt32(out int number) => (T)Enum.ToObject(typeof(T), number),
         JsonTokenType.String when EnumNames.TryParse(reader.GetString()!, out T value) => value,
-        JsonTokenType.String => throw new JsonException($"'{reader.GetString()}' is not a {typeof(T).Name}; the names are {string.Join(", ", Enum.GetNames<T>())}"),
+        JsonTokenType.String => throw new JsonException($"'{reader.GetString()}' is not a {typeof(T).Name}; {EnumNames.Advice<T>()}"),
         _ => throw new JsonException($"A name or a number of {typeof(T).Name} was expected, not {reader.TokenType}."),
     };
 

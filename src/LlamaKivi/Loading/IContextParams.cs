@@ -1,12 +1,11 @@
-using System.Text;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Abstractions;
 
-/// <summary>Parameters of a context. A parameter that changes results but is not implemented is rejected when the context is created; hints are accepted and ignored.</summary>
-/// <remarks>RoPE parameters take effect when the model is loaded, so load it with the same parameters (<see cref="Common.ModelParams"/> serve both). A context whose RoPE parameters differ from its model's is rejected.</remarks>
-public interface IContextParams
+/// <summary>Parameters of a context. A parameter that changes results and is not implemented is refused when the context is created. Parameters that affect only speed or placement may have no effect; their documentation says so.</summary>
+/// <remarks>RoPE parameters take effect when the model is loaded, so load it with the same parameters (<see cref="Common.ModelParams"/> serve both). A context whose RoPE parameters differ from its model's is refused.</remarks>
+public partial interface IContextParams
 {
     /// <summary>KV cache capacity in tokens, shared by all sequences; null or 0: the context size the model was trained with.</summary>
     uint? ContextSize { get; }
@@ -32,9 +31,6 @@ public interface IContextParams
     /// <summary>Type of the cached values, F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
     GGMLType? TypeV => null;
 
-    /// <summary>Ignored: the engine uses <see cref="Threads"/> for prefill and decode.</summary>
-    int? BatchThreads => null;
-
     /// <summary>Purpose of the context.</summary>
     LLamaContextType ContextType => LLamaContextType.Default;
 
@@ -47,10 +43,10 @@ public interface IContextParams
     /// <summary>Attention mask.</summary>
     LLamaAttentionType AttentionType => LLamaAttentionType.Unspecified;
 
-    /// <summary>RoPE frequency base; null or not positive: the model's.</summary>
+    /// <summary>RoPE frequency base, positive; null or 0: the model's.</summary>
     float? RopeFrequencyBase => null;
 
-    /// <summary>RoPE frequency scale, the reciprocal of the scaling factor; null or not positive: the model's.</summary>
+    /// <summary>RoPE frequency scale, the reciprocal of the scaling factor, positive; null or 0: the model's.</summary>
     float? RopeFrequencyScale => null;
 
     /// <summary>YaRN extrapolation factor, 1 or unset; null or negative: the model's.</summary>
@@ -70,28 +66,4 @@ public interface IContextParams
 
     /// <summary>RoPE scaling; null or Unspecified: the model's.</summary>
     RopeScalingType? YarnScalingType => null;
-
-    /// <summary>Text encoding; the engine always uses UTF-8.</summary>
-    Encoding Encoding => Encoding.UTF8;
-
-    /// <summary>Hint, ignored.</summary>
-    bool NoKqvOffload => false;
-
-    /// <summary>Hint, ignored: attention never materializes the score matrix.</summary>
-    bool? FlashAttention => null;
-
-    /// <summary>Hint, ignored: a paged cache needs no defragmentation.</summary>
-    float? DefragThreshold => null;
-
-    /// <summary>Hint, ignored.</summary>
-    bool? OpOffload => null;
-
-    /// <summary>Hint, ignored: sequences always share one pool of pages.</summary>
-    bool? KVUnified => null;
-
-    /// <summary>Hint, ignored.</summary>
-    bool? SwaFull => null;
-
-    /// <summary>Hint, ignored: applies to recurrent models.</summary>
-    uint RecurrentRollbackSnapshots => 0;
 }

@@ -81,54 +81,13 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
         reader.TokenType == JsonTokenType.Number && reader.TryGetInt32(out int value) ? value : throw new JsonException($"{name} must be an integer.");
 }
 
-/// <summary>A <see cref="TensorSplitsCollection"/> as an array of numbers.</summary>
-public class TensorSplitsCollectionConverter : JsonConverter<TensorSplitsCollection>
-{
-    /// <inheritdoc/>
-    /// <exception cref="JsonException">The value is not an array of numbers, or has more elements than devices.</exception>
-    public override TensorSplitsCollection Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
-    {
-        var splits = new TensorSplitsCollection();
-        if (reader.TokenType != JsonTokenType.StartArray)
-        {
-            throw new JsonException($"An array of numbers was expected, not {reader.TokenType}.");
-        }
-
-        for (int i = 0; reader.Read() && reader.TokenType != JsonTokenType.EndArray; i++)
-        {
-            if (i == splits.Length)
-            {
-                throw new JsonException($"The array must have at most {splits.Length} numbers.");
-            }
-
-            splits[i] = reader.GetSingle();
-        }
-
-        return splits;
-    }
-
-    /// <inheritdoc/>
-    public override void Write(Utf8JsonWriter writer, TensorSplitsCollection value, JsonSerializerOptions options)
-    {
-        ArgumentNullException.ThrowIfNull(writer);
-        ArgumentNullException.ThrowIfNull(value);
-        writer.WriteStartArray();
-        foreach (float split in value)
-        {
-            writer.WriteNumberValue(split);
-        }
-
-        writer.WriteEndArray();
-    }
-}
-
-/// <summary>A <see cref="MetadataOverride"/> as an object with "Type" (0: integer, 1: number, 2: truth value, 3: text), "Key" and "Value".</summary>
+/// <summary>A <see cref="MetadataOverride"/> as an object with "Type" (0: integer, 1: float, 2: Boolean, 3: string), "Key" and "Value".</summary>
 public class MetadataOverrideConverter : JsonConverter<MetadataOverride>
 {
     private static readonly string[] Types = ["int", "float", "bool", "string"];  // type names written by earlier versions
 
     /// <inheritdoc/>
-    /// <exception cref="JsonException">The value is not such an object.</exception>
+    /// <exception cref="JsonException">The value is not an object of this form.</exception>
     public override MetadataOverride Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
     {
         using JsonDocument document = JsonDocument.ParseValue(ref reader);

@@ -61,22 +61,6 @@ public enum GGMLType
     GGML_TYPE_BF16 = 30,
 }
 
-/// <summary>Split of a model over several devices.</summary>
-public enum GPUSplitMode
-{
-    /// <summary>No split.</summary>
-    None = 0,
-
-    /// <summary>By layers.</summary>
-    Layer = 1,
-
-    /// <summary>By rows.</summary>
-    Row = 2,
-
-    /// <summary>By tensors.</summary>
-    Tensor = 3,
-}
-
 /// <summary>Pooling of token embeddings into one embedding per text.</summary>
 public enum LLamaPoolingType
 {
@@ -118,7 +102,7 @@ public enum LLamaContextType
     /// <summary>Text generation and embeddings.</summary>
     Default = 0,
 
-    /// <summary>Prediction of several tokens. Refused: no model of the engine does it.</summary>
+    /// <summary>Prediction of several tokens. Refused: no supported model predicts several tokens.</summary>
     Mtp = 1,
 }
 
@@ -131,13 +115,13 @@ public enum LLamaLoadMode
     /// <summary>Weights stay in the mapped file.</summary>
     MemoryMap = 1,
 
-    /// <summary>Weights are read into memory. A hint: to lock it.</summary>
+    /// <summary>Weights are read into memory, which is not locked.</summary>
     MemoryLock = 2,
 
-    /// <summary>Weights stay in the mapped file. A hint: to lock its memory.</summary>
+    /// <summary>Weights stay in the mapped file, which is not locked in memory.</summary>
     MemoryMapAndLock = 3,
 
-    /// <summary>Weights are read into memory. A hint: to read past the system's cache.</summary>
+    /// <summary>Weights are read into memory, through the system's file cache.</summary>
     DirectIO = 4,
 }
 

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
@@ -75,13 +74,6 @@ public sealed partial class LLamaWeights : IDisposable
     /// <param name="special">Whether special tokens spelled out in the text are parsed as those tokens.</param>
     public LLamaToken[] Tokenize(string text, bool addBos, bool special) =>
         [.. Tokenizer.Encode(text, addBos && Tokenizer.AddBos, special).Select(id => (LLamaToken)id)];
-
-    /// <summary>Tokenizes a text.</summary>
-    /// <param name="text">The text.</param>
-    /// <param name="add_bos">Whether to prepend the beginning-of-sequence token, if the model uses one.</param>
-    /// <param name="special">Whether special tokens spelled out in the text are parsed as those tokens.</param>
-    /// <param name="encoding">Ignored: models read UTF-8.</param>
-    public LLamaToken[] Tokenize(string text, bool add_bos, bool special, Encoding encoding) => Tokenize(text, add_bos, special);
 
     /// <summary>Releases this reference; existing contexts keep the model alive.</summary>
     public void Dispose() => Model.Dispose();

@@ -9,21 +9,21 @@ namespace LlamaKivi.Common;
 public static class ModelLoader
 {
     /// <summary>Loads a model without its tokenizer.</summary>
-    /// <param name="params">What to load.</param>
-    /// <param name="progress">Told the fraction done, 0 to 1.</param>
-    /// <param name="logger">Told that the CPU computes what was asked of a GPU.</param>
-    /// <param name="token">Stops the load.</param>
-    /// <exception cref="ArgumentException">The parameters name no file.</exception>
-    /// <exception cref="FileNotFoundException">There is no such file.</exception>
-    /// <exception cref="ModelLoadException">The file cannot be read, or is not a valid model; the message says why.</exception>
-    /// <exception cref="UnsupportedModelException">The engine does not have this architecture or format.</exception>
-    /// <exception cref="DeviceException">RequireGpu is set, and no GPU is usable.</exception>
-    /// <exception cref="UnknownDeviceException">Devices names one that is not there.</exception>
+    /// <param name="params">Model parameters.</param>
+    /// <param name="progress">Receives the fraction loaded, 0 to 1.</param>
+    /// <param name="logger">Receives a warning if layers requested on a GPU run on the CPU.</param>
+    /// <param name="token">Cancels the load.</param>
+    /// <exception cref="ArgumentException">ModelPath is empty, or a number is not finite.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    /// <exception cref="ModelLoadException">The file cannot be read or is not a valid model; the message gives the cause.</exception>
+    /// <exception cref="UnsupportedModelException">The engine does not support the architecture or format.</exception>
+    /// <exception cref="DeviceException">RequireGpu is true and no GPU is usable.</exception>
+    /// <exception cref="UnknownDeviceException">A device in Devices does not exist.</exception>
     public static ModelHandle Open(IModelParams @params, IProgress<float>? progress = null, ILogger? logger = null, CancellationToken token = default) =>
         Open(@params, out _, progress, logger, token);
 
-    /// <summary>The layers asked for; -1: all. Other negative counts mean the same. Without a GPU among the devices: none.</summary>
-    /// <exception cref="UnknownDeviceException">Devices names one that is not there.</exception>
+    /// <summary>Requested number of layers on the GPU; negative: all, returned as -1. 0 if the device list has no GPU.</summary>
+    /// <exception cref="UnknownDeviceException">A device in Devices does not exist.</exception>
     internal static int GpuLayers(IModelParams @params)
     {
         bool mayUseGpu = @params.Devices is not { Count: > 0 } devices || Devices.Check(devices);

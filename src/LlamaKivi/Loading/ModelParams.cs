@@ -1,6 +1,5 @@
 using System.ComponentModel;
 using System.Text;
-using System.Text.Json;
 using System.Text.Json.Serialization;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Native;
@@ -10,7 +9,7 @@ namespace LlamaKivi.Common;
 
 /// <summary>Parameters of a model and of its contexts. Serializable as JSON and bindable from configuration.</summary>
 /// <remarks>A list or object set to null, as in JSON, becomes its default.</remarks>
-public record ModelParams : ILLamaParams
+public partial record ModelParams : ILLamaParams
 {
     /// <summary>Default parameters with an empty <see cref="ModelPath"/>.</summary>
     public ModelParams() => ModelPath = "";
@@ -26,22 +25,11 @@ public record ModelParams : ILLamaParams
     [JsonConverter(typeof(EnumNumberConverter<LLamaLoadMode>))]
     public LLamaLoadMode LoadMode { get; set; } = LLamaLoadMode.MemoryMap;
 
-    /// <summary>Whether <see cref="LoadMode"/> maps the file.</summary>
-    [Obsolete("Use LoadMode."), EditorBrowsable(EditorBrowsableState.Never)]
-    public bool UseMemorymap
-    {
-        get => LoadMode is LLamaLoadMode.MemoryMap or LLamaLoadMode.MemoryMapAndLock;
-        set => LoadMode = WithFlag(LLamaLoadMode.MemoryMap, value);
-    }
-
-    /// <inheritdoc/>
-    public bool LoadMTP { get; set; }
-
     /// <inheritdoc/>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(Devices))]
     public List<string> Devices { get; set => field = value ?? []; } = [];
 
-    /// <summary>The section of <see cref="Devices"/>, which configuration binders set; null when it is read.</summary>
+    /// <summary>Configuration section of <see cref="Devices"/>, set by configuration binders; reads as null.</summary>
     [ConfigurationKeyName(nameof(Devices)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
     public IConfigurationSection? DevicesSection
     {
@@ -69,9 +57,6 @@ public record ModelParams : ILLamaParams
 
     /// <inheritdoc/>
     public int? Threads { get; set; }
-
-    /// <inheritdoc/>
-    public int? BatchThreads { get; set; }
 
     /// <inheritdoc/>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(KvCache))]
@@ -140,72 +125,7 @@ public record ModelParams : ILLamaParams
     public LLamaContextType ContextType { get; set; } = LLamaContextType.Default;
 
     /// <inheritdoc/>
-    public int MainGpu { get; set; }
-
-    /// <inheritdoc/>
-    [JsonConverter(typeof(EnumNumberConverter<GPUSplitMode>))]
-    public GPUSplitMode? SplitMode { get; set; }
-
-    /// <inheritdoc/>
-    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(TensorBufferOverrides))]
-    public List<TensorBufferOverride> TensorBufferOverrides { get; set => field = value ?? []; } = [];
-
-    /// <summary>Configuration section of <see cref="TensorBufferOverrides"/>, set by configuration binders; reads as null.</summary>
-    [ConfigurationKeyName(nameof(TensorBufferOverrides)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
-    public IConfigurationSection? TensorBufferOverridesSection
-    {
-        get => null;
-        set
-        {
-            if (value is not null && ConfigurationValues.IsSet(value))
-            {
-                TensorBufferOverrides = ConfigurationValues.ReadTensorBufferOverrides(value);
-            }
-        }
-    }
-
-    /// <inheritdoc/>
-    public uint RecurrentRollbackSnapshots { get; set; }
-
-    /// <summary>A hint: whether <see cref="LoadMode"/> is direct I/O.</summary>
-    [Obsolete("Use LoadMode."), EditorBrowsable(EditorBrowsableState.Never)]
-    public bool UseDirectIO
-    {
-        get => LoadMode is LLamaLoadMode.DirectIO;
-        set => LoadMode = value ? LLamaLoadMode.DirectIO : LoadMode is LLamaLoadMode.DirectIO ? LLamaLoadMode.None : LoadMode;
-    }
-
-    /// <summary>A hint: whether <see cref="LoadMode"/> locks memory.</summary>
-    [Obsolete("Use LoadMode."), EditorBrowsable(EditorBrowsableState.Never)]
-    public bool UseMemoryLock
-    {
-        get => LoadMode is LLamaLoadMode.MemoryLock or LLamaLoadMode.MemoryMapAndLock;
-        set => LoadMode = WithFlag(LLamaLoadMode.MemoryLock, value);
-    }
-
-    /// <inheritdoc/>
     public bool Embeddings { get; set; }
-
-    /// <inheritdoc/>
-    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(TensorSplits))]
-    public TensorSplitsCollection TensorSplits { get; set => field = value ?? []; } = [];
-
-    /// <summary>Configuration section of <see cref="TensorSplits"/>, set by configuration binders; reads as null.</summary>
-    [ConfigurationKeyName(nameof(TensorSplits)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
-    public IConfigurationSection? TensorSplitsSection
-    {
-        get => null;
-        set
-        {
-            if (value is not null && ConfigurationValues.IsSet(value))
-            {
-                TensorSplits = ConfigurationValues.ReadTensorSplits(value);
-            }
-        }
-    }
-
-    /// <inheritdoc/>
-    public bool CheckTensors { get; set; }
 
     /// <inheritdoc/>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(MetadataOverrides))]
@@ -251,15 +171,6 @@ public record ModelParams : ILLamaParams
     public RopeScalingType? YarnScalingType { get; set; }
 
     /// <inheritdoc/>
-    public bool NoKqvOffload { get; set; }
-
-    /// <inheritdoc/>
-    public bool? FlashAttention { get; set; }
-
-    /// <inheritdoc/>
-    public float? DefragThreshold { get; set; }
-
-    /// <inheritdoc/>
     [JsonConverter(typeof(EnumNumberConverter<LLamaPoolingType>))]
     public LLamaPoolingType PoolingType { get; set; } = LLamaPoolingType.Unspecified;
 
@@ -270,59 +181,6 @@ public record ModelParams : ILLamaParams
     /// <inheritdoc/>
     public bool VocabOnly { get; set; }
 
-    /// <inheritdoc/>
-    public bool? OpOffload { get; set; }
-
-    /// <inheritdoc/>
-    public bool? SwaFull { get; set; }
-
-    /// <inheritdoc/>
-    public bool? KVUnified { get; set; }
-
-    /// <inheritdoc/>
-    [JsonIgnore]
-    [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(Encoding))]
-    public Encoding Encoding { get; set => field = value ?? Encoding.UTF8; } = Encoding.UTF8;
-
-    /// <summary>Configuration section of <see cref="Encoding"/>, set by configuration binders; reads as null.</summary>
-    [ConfigurationKeyName(nameof(Encoding)), JsonIgnore, EditorBrowsable(EditorBrowsableState.Never)]
-    public IConfigurationSection? EncodingSection
-    {
-        get => null;
-        set
-        {
-            if (value is not null && ConfigurationValues.IsSet(value))
-            {
-                Encoding = ConfigurationValues.ReadEncoding(value);
-            }
-        }
-    }
-
-    /// <summary>Name of <see cref="Encoding"/>; its JSON representation.</summary>
-    /// <exception cref="JsonException">The name is not a known encoding.</exception>
-    [JsonPropertyName(nameof(Encoding)), ConfigurationKeyName(ConfigurationValues.Hidden + nameof(EncodingName))]
-    public string EncodingName
-    {
-        get => Encoding.WebName;
-        set
-        {
-            try
-            {
-                Encoding = value is null ? Encoding.UTF8 : Encoding.GetEncoding(value);
-            }
-            catch (ArgumentException e)
-            {
-                throw new JsonException($"'{value}' is not a known encoding.", e);
-            }
-        }
-    }
-
-    // Mapping and locking combine; direct I/O goes with neither, so that setting one of them ends it.
-    private LLamaLoadMode WithFlag(LLamaLoadMode flag, bool value) => (LoadMode, value) switch
-    {
-        (LLamaLoadMode.DirectIO, true) => flag,
-        (LLamaLoadMode.DirectIO, false) => LoadMode,
-        (_, true) => LoadMode | flag,
-        _ => LoadMode & ~flag,
-    };
+    /// <summary>Appends all settings to a text, for <see cref="object.ToString"/>.</summary>
+    protected virtual bool PrintMembers(StringBuilder builder) => RecordText.Append(builder, this);
 }

@@ -9,16 +9,22 @@ internal sealed record RopeSettings(
 {
     public static RopeSettings None { get; } = new(null, null, null, null, null, null, null);
 
-    /// <summary>Reads the parameters; values that are not positive count as null.</summary>
+    /// <summary>Reads the parameters; 0 counts as null, and so does a negative value of a YaRN parameter, as in llama.cpp.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">A parameter is NaN or infinite, or a RoPE frequency is negative.</exception>
     /// <exception cref="NotSupportedException">A parameter is not implemented.</exception>
     public static RopeSettings Of(IContextParams p)
     {
-        if (p.YarnExtrapolationFactor is >= 0 and not 1)
+        if (Finite(p.YarnExtrapolationFactor, nameof(p.YarnExtrapolationFactor)) is >= 0 and not 1)
         {
             throw new NotSupportedException($"YarnExtrapolationFactor is {p.YarnExtrapolationFactor}; the engine supports only 1. Leave it unset.");
         }
 
-        float? factor = p.RopeFrequencyScale is > 0 ? 1 / p.RopeFrequencyScale : null;
+        float? factor = 1 / Frequency(p.RopeFrequencyScale, nameof(p.RopeFrequencyScale));
+        if (factor is { } divisor && !float.IsFinite(divisor))
+        {
+            throw Refused(p.RopeFrequencyScale, nameof(p.RopeFrequencyScale), "its reciprocal, the scaling factor, must be finite");
+        }
+
         string? scaling = p.YarnScalingType switch
         {
             null or RopeScalingType.Unspecified => factor is null ? null : "linear",
@@ -28,8 +34,8 @@ internal sealed record RopeSettings(
             _ => throw new NotSupportedException($"YarnScalingType is {p.YarnScalingType}; the engine supports None, Linear and Yarn."),
         };
         return new RopeSettings(
-            p.RopeFrequencyBase is > 0 ? p.RopeFrequencyBase : null, factor, scaling, p.YarnOriginalContext is > 0 ? p.YarnOriginalContext : null,
-            Positive(p.YarnAttentionFactor), Positive(p.YarnBetaFast), Positive(p.YarnBetaSlow));
+            Frequency(p.RopeFrequencyBase, nameof(p.RopeFrequencyBase)), factor, scaling, p.YarnOriginalContext is > 0 ? p.YarnOriginalContext : null,
+            Positive(p.YarnAttentionFactor, nameof(p.YarnAttentionFactor)), Positive(p.YarnBetaFast, nameof(p.YarnBetaFast)), Positive(p.YarnBetaSlow, nameof(p.YarnBetaSlow)));
     }
 
     /// <summary>The settings as metadata entries of the architecture.</summary>
@@ -50,5 +56,12 @@ internal sealed record RopeSettings(
         return entries.Where(entry => entry.Value is not null).Select(entry => KeyValuePair.Create($"{architecture}.rope.{entry.Key}", entry.Value!));
     }
 
-    private static float? Positive(float? value) => value is > 0 ? value : null;
+    private static float? Frequency(float? value, string name) => value is < 0 ? throw Refused(value, name) : Positive(value, name);
+
+    private static float? Positive(float? value, string name) => Finite(value, name) is > 0 ? value : null;
+
+    private static float? Finite(float? value, string name) => value is null || float.IsFinite(value.Value) ? value : throw Refused(value, name);
+
+    private static ArgumentOutOfRangeException Refused(float? value, string name, string rule = "it must be a finite positive number, or unset for the model's value") =>
+        new(name, $"{name} is {value}; {rule}.");
 }

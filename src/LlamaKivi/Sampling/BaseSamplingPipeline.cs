@@ -71,7 +71,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
     // Advances the grammar by a token sampled from constrained logits.
     private protected virtual void Follow(LLamaToken token) => _matcher?.Accept((int)token);
 
-    /// <summary>Frees what the pipeline holds.</summary>
+    /// <summary>Releases the pipeline's resources.</summary>
     public virtual void Dispose()
     {
         Dispose(true);

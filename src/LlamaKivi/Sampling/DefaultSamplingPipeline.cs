@@ -81,7 +81,7 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
     public int PenaltyCount
     {
         get;
-        set => field = (int)Check(value, value >= 0, nameof(PenaltyCount), "0 or more");
+        set => field = Check(value, value >= 0, nameof(PenaltyCount), "0 or more");
     } = 64;
 
     /// <summary>Whether penalties apply to line breaks. They always do if the model's line break token is unknown.</summary>
@@ -159,10 +159,6 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         }
     }
 
-    /// <summary>Hint, ignored: token masks are cached per grammar state.</summary>
-    [JsonConverter(typeof(EnumNumberConverter<GrammarOptimizationMode>))]
-    public GrammarOptimizationMode GrammarOptimization { get; set; } = GrammarOptimizationMode.Extended;
-
     /// <summary>Keeps tokens whose logit is at most this many standard deviations below the largest; 0: off.</summary>
     /// <remarks>Tang et al., "Top-n-sigma: Not All Logits Are You Need", 2024.</remarks>
     public float TopNSigma
@@ -205,14 +201,14 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
     public int DryAllowedLength
     {
         get;
-        set => field = (int)Check(value, value >= 0, nameof(DryAllowedLength), "0 or more");
+        set => field = Check(value, value >= 0, nameof(DryAllowedLength), "0 or more");
     } = 2;
 
     /// <summary>DRY: number of last accepted tokens to search.</summary>
     public int DryRange
     {
         get;
-        set => field = (int)Check(value, value >= 0, nameof(DryRange), "0 or more");
+        set => field = Check(value, value >= 0, nameof(DryRange), "0 or more");
     } = 1024;
 
     /// <summary>DRY: tokens that end a repeated sequence, such as line breaks.</summary>
@@ -265,19 +261,6 @@ public partial class DefaultSamplingPipeline : BaseSamplingPipeline
         }
     }
 
-    private static float Check(float value, bool valid, string property, string range) =>
+    private static T Check<T>(T value, bool valid, string property, string range) =>
         valid ? value : throw new ArgumentOutOfRangeException(property, $"{property} is {value}; it must be {range}.");
-
-    /// <summary>Order of grammar checks.</summary>
-    public enum GrammarOptimizationMode
-    {
-        /// <summary>All tokens first.</summary>
-        None,
-
-        /// <summary>The selected token first.</summary>
-        Basic,
-
-        /// <summary>The most probable tokens first.</summary>
-        Extended,
-    }
 }

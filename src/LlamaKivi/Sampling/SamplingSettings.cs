@@ -4,7 +4,7 @@ using Microsoft.Extensions.Configuration;
 namespace LlamaKivi.Sampling;
 
 /// <summary>Properties of <see cref="DefaultSamplingPipeline"/> by name, for configuration.</summary>
-internal static class SamplingSettings
+internal static partial class SamplingSettings
 {
     private static readonly Dictionary<string, Action<DefaultSamplingPipeline, IConfigurationSection>> Setters = new(StringComparer.Ordinal)
     {
@@ -22,7 +22,6 @@ internal static class SamplingSettings
         [nameof(DefaultSamplingPipeline.MinP)] = (p, s) => p.MinP = Number(s),
         [nameof(DefaultSamplingPipeline.MinKeep)] = (p, s) => p.MinKeep = Integer(s),
         [nameof(DefaultSamplingPipeline.Grammar)] = (p, s) => p.Grammar = ConfigurationValues.ReadGrammar(s),
-        [nameof(DefaultSamplingPipeline.GrammarOptimization)] = (p, s) => p.GrammarOptimization = ConfigurationValues.ReadEnum<DefaultSamplingPipeline.GrammarOptimizationMode>(s),
         [nameof(DefaultSamplingPipeline.TopNSigma)] = (p, s) => p.TopNSigma = Number(s),
         [nameof(DefaultSamplingPipeline.XtcProbability)] = (p, s) => p.XtcProbability = Number(s),
         [nameof(DefaultSamplingPipeline.XtcThreshold)] = (p, s) => p.XtcThreshold = Number(s),
@@ -37,9 +36,14 @@ internal static class SamplingSettings
         [nameof(DefaultSamplingPipeline.Seed)] = (p, s) => p.Seed = ConfigurationValues.Read<uint>(s, "an integer from 0 to 4294967295"),
     };
 
-    public static IReadOnlyList<string> Names { get; } = [.. Setters.Keys];
+    static SamplingSettings() => AddIgnored(Setters);
+
+    public static IReadOnlyList<string> Names => [.. Setters.Keys];
 
     public static void Set(DefaultSamplingPipeline pipeline, string name, IConfigurationSection section) => Setters[name](pipeline, section);
+
+    // Settings without effect, which configuration accepts too.
+    static partial void AddIgnored(Dictionary<string, Action<DefaultSamplingPipeline, IConfigurationSection>> setters);
 
     private static float Number(IConfigurationSection section) => ConfigurationValues.Read<float>(section, "a number");
 

@@ -3,10 +3,10 @@ using System.Text;
 
 namespace LlamaKivi.Templates;
 
-/// <summary>Chat formats by the names that programs know, for files without a template.</summary>
+/// <summary>Common chat formats by name, for files without a template.</summary>
 /// <remarks>
-/// What they make of a conversation is what stock llama.cpp makes of it under the same name: a blank more or less is not the same text to a model.
-/// In these texts m is a message and c what it says.
+/// The output equals stock llama.cpp's for the same name, to the last space, because models react to small differences.
+/// In these templates m is a message and c its content.
 /// </remarks>
 internal static class CommonTemplates
 {
@@ -16,7 +16,7 @@ internal static class CommonTemplates
     {
         ["chatml"] = Turns("<|im_start|>{{ m.role }}\n{{ c }}<|im_end|>\n", "<|im_start|>assistant\n"),
 
-        // The role in a tag, and what is said.
+        // A tag with the role, then the content.
         ["falcon3"] = Turns("<|{{ m.role }}|>\n{{ c }}\n", "<|assistant|>\n"),
         ["glmedge"] = Turns("<|{{ m.role }}|>\n{{ c }}", "<|assistant|>"),
         ["chatglm3"] = "[gMASK]sop" + Turns("<|{{ m.role }}|>\n {{ c }}", "<|assistant|>"),
@@ -39,7 +39,7 @@ internal static class CommonTemplates
         ["bailing-think"] = Bailing("", "", "<role>ASSISTANT</role><think>"),
         ["bailing2"] = Bailing(UnlessSystemIsFirst("<role>SYSTEM</role>detailed thinking off<|role_end|>"), "<|role_end|>", "<role>ASSISTANT</role>"),
 
-        // A text of its own for each role; a role without one says nothing.
+        // One text per role; roles without a text are omitted.
         ["command-r"] = Turns(
             Roles(system: CommandR("SYSTEM"), user: CommandR("USER"), assistant: CommandR("CHATBOT"), other: ""), "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"),
         ["deepseek"] = Turns(
@@ -96,7 +96,7 @@ internal static class CommonTemplates
         ["yandex"] = Turns(
             Roles(user: " Пользователь: {{ c }}\n\n", assistant: " Ассистент: {{ c }}\n\n", other: ""), " Ассистент:[SEP]"),
 
-        // What the system says stands before the next thing the user says.
+        // The system message is put before the next user message.
         ["gemma"] = WithSystemOfUser(
             set: "c | trim",
             turn: "<start_of_turn>" + Roles(assistant: "model", other: "{{ m.role }}") + "{{ '\n' }}" + Roles(assistant: "", other: Pending) + "{{ c | trim }}<end_of_turn>\n",
@@ -105,7 +105,7 @@ internal static class CommonTemplates
             set: "c",
             turn: Roles(user: "Human: " + Pending + "{{ c }}\n\nAssistant: </s>", other: "{{ c }}</s>")),
 
-        // A turn is opened by what the system or the user says, and closed by the answer.
+        // A system or user message opens a turn; the answer closes it.
         ["llama2"] = "[INST] " + Opened("[INST] ", Roles(system: "{{ c }}\n", user: "{{ c }} [/INST]", other: Closed("{{ c }}</s>")), opened: true),
         ["llama2-sys"] = Llama2("[INST] ", "c"),
         ["llama2-sys-bos"] = Llama2("<s>[INST] ", "c"),
@@ -118,21 +118,21 @@ internal static class CommonTemplates
         ["mistral-v7-tekken"] = Turns(Roles(system: "[SYSTEM_PROMPT]{{ c }}[/SYSTEM_PROMPT]", user: "[INST]{{ c }}[/INST]", other: "{{ c }}</s>")),
     };
 
-    /// <summary>Every name.</summary>
+    /// <summary>All names.</summary>
     public static IEnumerable<string> Names => Texts.Keys;
 
     private static string Granite => Turns("<|start_of_role|>{{ m.role }}<|end_of_role|>{{ c }}<|end_of_text|>\n", "<|start_of_role|>assistant<|end_of_role|>");
 
     private static string Pending => "{% if ns.system %}{{ ns.system ~ '\n\n' }}{% set ns.system = '' %}{% endif %}";
 
-    /// <summary>The template of a name; null: there is none.</summary>
+    /// <summary>The template with a name; null: unknown name.</summary>
     public static string? Find(string name) => Texts.GetValueOrDefault(name);
 
-    // Each message, then the start of an answer.
+    // All messages, then the header of the answer.
     private static string Turns(string turn, string answer = "") =>
         "{% for m in messages %}{% set c = m.content %}" + turn + "{% endfor %}{% if add_generation_prompt %}" + answer + "{% endif %}";
 
-    // What is written for a role. A line break right after a statement belongs to that, so one that begins a text is written as output.
+    // The text for a role. Jinja drops a line break after a statement, so a text that begins with one is written as an output.
     private static string Roles(string other, string? system = null, string? user = null, string? assistant = null)
     {
         var text = new StringBuilder();

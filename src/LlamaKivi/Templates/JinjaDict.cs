@@ -2,7 +2,7 @@ using LlamaKivi.Templates.Jinja;
 
 namespace LlamaKivi.Templates;
 
-/// <summary>A dictionary of hashable keys that keeps the order in which they came.</summary>
+/// <summary>A dictionary with hashable keys, in insertion order.</summary>
 internal sealed class JinjaDict(Budget? budget = null)
 {
     private static readonly object NoneKey = new();

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates;
 
-/// <summary>A list. Templates cannot change one: the sandbox of transformers refuses append() and the like.</summary>
+/// <summary>A list. Templates cannot modify it: the sandbox of transformers rejects append() and similar methods.</summary>
 internal sealed class JinjaList(List<object?> items)
 {
     public JinjaList(IEnumerable<object?> items)

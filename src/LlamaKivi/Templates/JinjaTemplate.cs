@@ -4,8 +4,8 @@ using LlamaKivi.Tokenization;
 namespace LlamaKivi.Templates;
 
 /// <summary>
-/// A template in the Jinja language, rendered as Hugging Face transformers renders models' chat templates. It sees what it is given and nothing else, and its time,
-/// memory, depth and output are bounded. May be used by several threads.
+/// A Jinja template, rendered as Hugging Face transformers renders chat templates. It reads only the given variables, and its time,
+/// memory, depth and output are bounded. Thread-safe.
 /// </summary>
 public sealed class JinjaTemplate
 {
@@ -15,23 +15,23 @@ public sealed class JinjaTemplate
     private readonly Parsed _parsed;
     private readonly string? _name;
 
-    /// <summary>Reads a template.</summary>
-    /// <exception cref="TemplateException">The template is not valid, or uses what is not supported; the message says where.</exception>
+    /// <summary>Parses a template.</summary>
+    /// <exception cref="TemplateException">The template is invalid or uses an unsupported feature; the message names the place.</exception>
     public JinjaTemplate(string source)
         : this(source, null)
     {
     }
 
-    /// <summary>Reads a template that comes from somewhere.</summary>
+    /// <summary>Parses a template that has a name.</summary>
     /// <param name="source">The template.</param>
-    /// <param name="name">What messages call it, such as "model.gguf, tokenizer.chat_template".</param>
+    /// <param name="name">Name of the template in messages, such as "model.gguf, tokenizer.chat_template".</param>
     internal JinjaTemplate(string source, string? name)
     {
         ArgumentNullException.ThrowIfNull(source);
         _name = name;
         if (source.Length > MaxLength)
         {
-            throw new TemplateException(Named($"The template has {source.Length} characters; {MaxLength} are allowed."));
+            throw new TemplateException(Named($"The template has {source.Length} characters; at most {MaxLength} are allowed."));
         }
 
         try
@@ -40,28 +40,28 @@ public sealed class JinjaTemplate
         }
         catch (Exception e)
         {
-            throw new TemplateException(Named(e is TemplateException ? e.Message : $"The template cannot be read: {e.Message}"), e);
+            throw new TemplateException(Named(e is TemplateException ? e.Message : $"The template cannot be parsed: {e.Message}"), e);
         }
     }
 
-    /// <summary>Fills the template in.</summary>
-    /// <param name="variables">Names the template may use: null, bool, numbers, strings, JsonElement, and lists and dictionaries of these.</param>
-    /// <param name="time">What strftime_now reads; null: the system's clock.</param>
-    /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="ArgumentException">A variable is of a type that a template cannot use, contains itself, or nests more than 500 deep.</exception>
-    /// <exception cref="TemplateException">The template refuses the variables (raise_exception), or does something that is not possible or not allowed.</exception>
+    /// <summary>Renders the template.</summary>
+    /// <param name="variables">Variables of the template: null, bool, numbers, strings, JsonElement, and lists and dictionaries of these.</param>
+    /// <param name="time">Clock of strftime_now; null: the system's clock.</param>
+    /// <param name="cancellationToken">Cancels the rendering.</param>
+    /// <exception cref="ArgumentException">A variable has an unsupported type, contains itself, or nests more than 500 deep.</exception>
+    /// <exception cref="TemplateException">The template calls raise_exception, fails, or exceeds a limit.</exception>
     public string Render(IEnumerable<KeyValuePair<string, object?>> variables, TimeProvider? time = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(variables);
         return Run(Begin(variables, [], null, time ?? TimeProvider.System, cancellationToken));
     }
 
-    /// <summary>Renders the template and tracks which text comes from outside of it.</summary>
-    /// <param name="own">Variables that are the template's own, such as bos_token.</param>
-    /// <param name="outside">The other variables; they replace own ones of the same name.</param>
-    /// <param name="marks">Special tokens that text from outside must not become.</param>
-    /// <param name="time">What strftime_now reads; null: the system's clock.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <summary>Renders the template and tracks which parts of the output come from the variables <paramref name="outside"/>.</summary>
+    /// <param name="own">Variables whose text counts as the template's own, such as bos_token.</param>
+    /// <param name="outside">The other variables. They override own variables of the same name.</param>
+    /// <param name="marks">Special tokens that text from outside must not form.</param>
+    /// <param name="time">Clock of strftime_now; null: the system's clock.</param>
+    /// <param name="cancellationToken">Cancels the rendering.</param>
     /// <inheritdoc cref="Render(IEnumerable{KeyValuePair{string, object?}}, TimeProvider?, CancellationToken)" path="/exception"/>
     internal PromptText Render(
         IEnumerable<KeyValuePair<string, object?>> own, IEnumerable<KeyValuePair<string, object?>> outside, SpecialMarks marks, TimeProvider? time = null, CancellationToken cancellationToken = default)
@@ -82,7 +82,7 @@ public sealed class JinjaTemplate
         }
         catch (Exception e) when (e is not (TemplateException or OperationCanceledException))
         {
-            throw Failed($"It failed with {e.GetType().Name}: {e.Message}", e);
+            throw Failed($"Rendering failed with {e.GetType().Name}: {e.Message}", e);
         }
 
         TemplateException Failed(string message, Exception inner) => new(Named($"{Cut(rendering.Budget.Meant(message))} (Line {rendering.Line} of the template.)"), inner);
@@ -111,7 +111,7 @@ public sealed class JinjaTemplate
         return new Rendering(Scope.Root(names), budget, time, _parsed.Blocks);
     }
 
-    // Messages may quote what the template computes with.
+    // Messages may quote long values; shorten them.
     private static string Cut(string message) => message.Length <= MaxMessage ? message : message[..MaxMessage] + "...";
 
     private string Named(string message) => _name is null ? message : $"{_name}: {message}";

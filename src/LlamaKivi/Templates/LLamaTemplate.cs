@@ -6,30 +6,30 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi;
 
-/// <summary>The messages of a conversation, written as a model's chat template has it. The template is the Jinja one of the model's file, or one that is given.</summary>
+/// <summary>Formats the messages of a conversation with a chat template: the Jinja template of the model's file, or a given one.</summary>
 /// <remarks>
-/// The model's own template is evaluated as it stands, and not replaced by a common format that looks like it. Where it puts in a system message of its own if
-/// the conversation has none, as SmolLM2's does, that is in the text.
+/// The model's own template is evaluated, not replaced by a similar common format. If it adds a default system message when
+/// the conversation has none, as SmolLM2's does, the text contains that message.
 /// </remarks>
 public partial class LLamaTemplate
 {
-    /// <summary>What <see cref="Apply"/> encodes its text with.</summary>
+    /// <summary>Encoding of the bytes that <see cref="Apply"/> returns.</summary>
     public static readonly Encoding Encoding = Encoding.UTF8;
 
-    private readonly JinjaTemplate? _template;  // null: what was given is no template
+    private readonly JinjaTemplate? _template;  // null: the given text is neither a template nor a known name
     private readonly string _given = "";
     private readonly string _bos = "";
     private readonly string _eos = "";
     private readonly int _bosId;
     private readonly bool _addsBos;
-    private readonly Lazy<SpecialMarks>? _marks;  // null: of no model
+    private readonly Lazy<SpecialMarks>? _marks;  // null: created without a model
     private readonly List<TextMessage> _messages = [];
 
-    /// <summary>Takes the default template of a model's file.</summary>
+    /// <summary>Uses the default template of a model's file.</summary>
     /// <param name="weights">The model.</param>
-    /// <param name="strict">True: the file must have a template. False: where it has none, chatml takes its place.</param>
+    /// <param name="strict">True: the file must have a template. False: chatml is used if it has none.</param>
     /// <exception cref="TemplateNotFoundException">The file has no template.</exception>
-    /// <exception cref="TemplateException">The template is not valid.</exception>
+    /// <exception cref="TemplateException">The template is invalid.</exception>
     public LLamaTemplate(LLamaWeights weights, bool strict = true)
         : this(weights ?? throw new ArgumentNullException(nameof(weights)), null, strict)
     {
@@ -48,14 +48,14 @@ public partial class LLamaTemplate
         _addsBos = tokenizer.AddBos;
     }
 
-    /// <summary>Takes a template in the Jinja language, or the name of a common format. What is neither is found out when it is applied.</summary>
+    /// <summary>Uses a Jinja template or a common format by name. Any other text is an error when the template is applied.</summary>
     /// <param name="customTemplate">
     /// The template; null: chatml. The names are bailing, bailing-think, bailing2, chatglm3, chatglm4, chatml, command-r, deepseek, deepseek-ocr, deepseek2, deepseek3,
     /// exaone-moe, exaone3, exaone4, falcon3, gemma, gigachat, glmedge, gpt-oss, granite, granite-4.0, granite-4.1, grok-2, hunyuan-dense, hunyuan-moe, hunyuan-vl, kimi-k2,
     /// llama2, llama2-sys, llama2-sys-bos, llama2-sys-strip, llama3, llama4, megrez, minicpm, mistral, mistral-v1, mistral-v3, mistral-v3-tekken, mistral-v7,
     /// mistral-v7-tekken, monarch, openchat, orion, pangu-embedded, phi3, phi4, rwkv-world, seed_oss, smolvlm, solar-open, vicuna, vicuna-orca, yandex and zephyr.
     /// </param>
-    /// <exception cref="TemplateException">The template is not valid.</exception>
+    /// <exception cref="TemplateException">The template is invalid.</exception>
     public LLamaTemplate(string? customTemplate)
     {
         _given = customTemplate ?? "chatml";
@@ -63,18 +63,18 @@ public partial class LLamaTemplate
         _template = source is null ? null : new JinjaTemplate(source);
     }
 
-    /// <summary>Messages so far.</summary>
+    /// <summary>Number of messages.</summary>
     public int Count => _messages.Count;
 
-    /// <summary>Whether the text ends where the model's answer begins.</summary>
+    /// <summary>Whether the text ends with the header of the assistant's answer.</summary>
     public bool AddAssistant { get; set; }
 
-    /// <summary>A message.</summary>
+    /// <summary>Returns a message.</summary>
     public TextMessage this[int index] => _messages[index];
 
     /// <summary>Adds a message.</summary>
-    /// <param name="role">"system", "user" or "assistant"; templates may know others.</param>
-    /// <param name="content">Its text.</param>
+    /// <param name="role">"system", "user" or "assistant"; a template may accept others.</param>
+    /// <param name="content">Text of the message.</param>
     public LLamaTemplate Add(string role, string content) => Add(new TextMessage(role, content));
 
     /// <summary>Adds a message.</summary>
@@ -94,22 +94,22 @@ public partial class LLamaTemplate
     /// <summary>Removes all messages.</summary>
     public void Clear() => _messages.Clear();
 
-    /// <summary>The text of the messages, in UTF-8.</summary>
+    /// <summary>Formats the messages as UTF-8 text.</summary>
     /// <remarks>
-    /// A BOS that the template writes is left out where reading the text would put another before it. The text does not tell messages from the template: encoded with parseSpecial,
-    /// names of special tokens in messages become these tokens. Chat clients, and sessions with <see cref="Transformers.PromptTemplateTransformer"/>, tell them apart.
+    /// A BOS token from the template is omitted if tokenizing the text adds one. The text does not distinguish messages from the template: tokenized with parseSpecial,
+    /// names of special tokens in messages become special tokens. Chat clients, and sessions with <see cref="Transformers.PromptTemplateTransformer"/>, distinguish them.
     /// </remarks>
-    /// <exception cref="MissingTemplateException">What was given is neither a template nor the name of one.</exception>
-    /// <exception cref="TemplateException">The template refuses the messages; the message is the template's own.</exception>
+    /// <exception cref="MissingTemplateException">The given text is neither a template nor a known name.</exception>
+    /// <exception cref="TemplateException">The template rejects the messages; the exception has the template's own message.</exception>
     public ReadOnlySpan<byte> Apply() => Encoding.GetBytes(Render());
 
     internal string Render(CancellationToken cancellationToken = default) => Render(null, null, parseSpecialTokens: true, cancellationToken).Value;
 
     /// <summary>Renders messages.</summary>
-    /// <param name="more">Variables of the template beside the messages.</param>
-    /// <param name="messages">The messages; null: those that were added.</param>
-    /// <param name="parseSpecialTokens">True: special tokens may be matched anywhere. False: only in the template's own text, which needs a model's vocabulary.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="more">Variables of the template other than the messages.</param>
+    /// <param name="messages">The messages; null: the added ones.</param>
+    /// <param name="parseSpecialTokens">True: special tokens are matched anywhere. False: only in the template's own text; this needs a model's vocabulary.</param>
+    /// <param name="cancellationToken">Cancels the rendering.</param>
     internal PromptText Render(
         IEnumerable<KeyValuePair<string, object?>>? more, IEnumerable<object?>? messages, bool parseSpecialTokens, CancellationToken cancellationToken)
     {
@@ -117,7 +117,7 @@ public partial class LLamaTemplate
             $"'{_given}' is neither a template in the Jinja language nor the name of one; the names are {string.Join(", ", CommonTemplates.Names.Order(StringComparer.Ordinal))}.");
         var own = new Dictionary<string, object?>(StringComparer.Ordinal)
         {
-            ["tools"] = null,  // none and not undefined, as transformers has it
+            ["tools"] = null,  // none instead of undefined, as in transformers
             ["documents"] = null,
             ["add_generation_prompt"] = AddAssistant,
             ["bos_token"] = _bos,
@@ -136,7 +136,7 @@ public partial class LLamaTemplate
     /// <summary>One message.</summary>
     public readonly struct TextMessage : IEquatable<TextMessage>
     {
-        /// <summary>Makes a message.</summary>
+        /// <summary>Creates a message.</summary>
         public TextMessage(string role, string content)
         {
             ArgumentNullException.ThrowIfNull(role);
@@ -145,19 +145,19 @@ public partial class LLamaTemplate
             Content = content;
         }
 
-        /// <summary>"system", "user" or "assistant"; templates may know others.</summary>
+        /// <summary>"system", "user" or "assistant"; a template may accept others.</summary>
         public string Role { get; }
 
-        /// <summary>Its text.</summary>
+        /// <summary>Text of the message.</summary>
         public string Content { get; }
 
-        /// <summary>Whether two messages are the same.</summary>
+        /// <summary>Whether two messages are equal.</summary>
         public static bool operator ==(TextMessage left, TextMessage right) => left.Equals(right);
 
         /// <summary>Whether two messages differ.</summary>
         public static bool operator !=(TextMessage left, TextMessage right) => !left.Equals(right);
 
-        /// <summary>Takes the message apart.</summary>
+        /// <summary>Deconstructs the message.</summary>
         public void Deconstruct(out string role, out string content) => (role, content) = (Role, Content);
 
         /// <inheritdoc/>

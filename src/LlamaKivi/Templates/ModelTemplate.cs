@@ -7,12 +7,12 @@ internal static class ModelTemplate
 {
     private const string Key = "tokenizer.chat_template";
 
-    /// <summary>A chat template of the file, in the Jinja language.</summary>
+    /// <summary>Returns a Jinja chat template of the file.</summary>
     /// <param name="weights">The model.</param>
-    /// <param name="name">Null: the default one.</param>
-    /// <param name="strict">True: the template must be there. False: where there is none of the name, the default.</param>
-    /// <returns>Null if there is none, and that is allowed.</returns>
-    /// <exception cref="TemplateNotFoundException">The file has no template, or none of the name.</exception>
+    /// <param name="name">Name of the template; null: the default one.</param>
+    /// <param name="strict">True: the template must exist. False: the default template is used if the named one is missing.</param>
+    /// <returns>The source; null: not <paramref name="strict"/>, and the file has no template.</returns>
+    /// <exception cref="TemplateNotFoundException">The file has no template, or no template with the name.</exception>
     public static string? Find(LLamaWeights weights, string? name, bool strict)
     {
         string? named = name is null ? null : weights.Model.Gguf.GetString($"{Key}.{name}");
@@ -21,7 +21,7 @@ internal static class ModelTemplate
             ?? (strict ? throw new TemplateNotFoundException(name ?? TemplateNotFoundException.Default, Names(weights)) : null);
     }
 
-    /// <summary>Names of the file's templates but for the default one.</summary>
+    /// <summary>Names of the file's templates, without the default one.</summary>
     public static string[] Names(LLamaWeights weights) =>
         [.. weights.Model.Gguf.Entries.Select(entry => entry.Key).Where(key => key.StartsWith(Key + ".", StringComparison.Ordinal)).Select(key => key[(Key.Length + 1)..])];
 }

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace LlamaKivi.Templates;
 
-/// <summary>Times as strftime of glibc writes them in the C locale.</summary>
+/// <summary>Formats times like glibc's strftime in the C locale.</summary>
 internal static class StrfTime
 {
     public static string Format(string format, DateTimeOffset time)
@@ -97,7 +97,7 @@ internal static class StrfTime
         's' => time.ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture),
         'n' => "\n",
         't' => "\t",
-        'z' or 'Z' => "",  // the time has no zone, as datetime.now() of Python has none
+        'z' or 'Z' => "",  // empty: like Python's datetime.now(), the time has no zone
         '%' => "%",
         _ => null,
     };

@@ -2,10 +2,10 @@ using LlamaKivi.Exceptions;
 
 namespace LlamaKivi.Templates;
 
-/// <summary>A template is not valid, refuses what it is given, or does more than it may.</summary>
+/// <summary>A template is invalid, rejects its input, fails, or exceeds a limit.</summary>
 public sealed class TemplateException : RuntimeError
 {
-    /// <summary>Makes the exception.</summary>
+    /// <summary>Creates the exception.</summary>
     public TemplateException(string message)
         : base(message)
     {
@@ -16,6 +16,6 @@ public sealed class TemplateException : RuntimeError
     {
     }
 
-    // Raised by the template itself: the message is its own.
+    // Raised by raise_exception: the message is the template's own.
     internal bool IsRaised { get; init; }
 }

@@ -16,14 +16,6 @@ public sealed partial class StreamingTokenDecoder(Tokenizer tokenizer)
     private readonly StringBuilder _text = new();
     private char[] _buffer = new char[64];
 
-    /// <summary>Creates a decoder for a model's tokens.</summary>
-    /// <param name="encoding">Ignored: models use UTF-8.</param>
-    /// <param name="weights">The model.</param>
-    public StreamingTokenDecoder(Encoding encoding, LLamaWeights weights)
-        : this((weights ?? throw new ArgumentNullException(nameof(weights))).Tokenizer)
-    {
-    }
-
     /// <summary>Creates a decoder for the tokens of a context's model.</summary>
     public StreamingTokenDecoder(LLamaContext context)
         : this((context ?? throw new ArgumentNullException(nameof(context))).Weights.Tokenizer)

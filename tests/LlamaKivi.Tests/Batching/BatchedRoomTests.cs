@@ -28,7 +28,7 @@ public sealed class BatchedRoomTests(InferenceTests.DemoModel model) : IClassFix
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public async Task What_fits_goes_on_and_what_does_not_waits(bool smallFirst)
+    public async Task Prompts_that_fit_continue_and_others_wait(bool smallFirst)
     {
         using BatchedExecutor executor = Create(64);
         Conversation holder = Prompted(executor, 30);

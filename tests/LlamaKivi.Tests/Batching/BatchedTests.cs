@@ -130,7 +130,7 @@ public sealed class BatchedTests : IClassFixture<InferenceTests.DemoModel>, IDis
     }
 
     [Fact]
-    public async Task What_is_out_of_order_is_refused()
+    public async Task Calls_out_of_order_are_refused()
     {
         using BatchedExecutor executor = Create(sequences: 2);
         Conversation conversation = executor.Create();

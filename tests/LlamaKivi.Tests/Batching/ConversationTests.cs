@@ -18,7 +18,7 @@ public sealed class ConversationTests(InferenceTests.DemoModel model) : IClassFi
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public async Task What_is_written_to_the_logits_of_a_conversation_is_not_in_its_forks(bool lentBefore)
+    public async Task Changes_to_logits_do_not_reach_forks(bool lentBefore)
     {
         using BatchedExecutor executor = Create();
         Conversation trunk = executor.Create();

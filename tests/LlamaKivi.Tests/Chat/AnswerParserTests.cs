@@ -6,7 +6,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Answers taken apart into text, thoughts and calls of tools.</summary>
+/// <summary>Parsing of answers into text, thoughts and tool calls.</summary>
 public sealed class AnswerParserTests
 {
     private const string Hermes = "{% for t in tools %}{{ t | tojson }}{% endfor %}<tool_call>\n{\"name\": ...}\n</tool_call>";
@@ -61,7 +61,7 @@ public sealed class AnswerParserTests
         { Plain, "{\"tool_calls\":[{\"id\":\"x\",\"type\":\"function\",\"function\":{\"name\":\"add\",\"arguments\":\"{\\\"a\\\":1}\"}}]}", "C(add {\"a\":1})" },
         { Plain, "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"function\":{\"name\":\"now\",\"arguments\":\"\"}},{\"function\":{\"name\":\"add\",\"arguments\":{}}}]}", "C(now null)C(add {})" },
 
-        // A template that shows no mark.
+        // A template without marks.
         { Plain, "<tool_call>{\"name\":\"add\",\"arguments\":{\"a\":1}}</tool_call>", "C(add {\"a\":1})" },
         { Plain, "[TOOL_CALLS] [{\"name\":\"add\",\"arguments\":{\"a\":1},\"id\":\"x\"}]", "C(add {\"a\":1})" },
         { Plain, "[TOOL_CALLS]add[ARGS]{\"a\":1}", "C(add {\"a\":1})" },
@@ -105,7 +105,7 @@ public sealed class AnswerParserTests
         { Harmony, "<|channel|>commentary<|message|>I add.<|end|><|start|>assistant to=functions.add<|channel|>commentary json<|message|>{\"a\": 1}", "T(I add.)C(add {\"a\":1})" },
     };
 
-    // LLAMA_KIVI_FUZZ_ANSWERS: how many times as many random answers.
+    // LLAMA_KIVI_FUZZ_ANSWERS multiplies the number of random answers.
     private static int Times { get; } = int.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_FUZZ_ANSWERS"), out int times) ? times : 1;
 
     private static ToolSet Tools { get; } = new(
@@ -149,7 +149,7 @@ public sealed class AnswerParserTests
     }
 
     [Fact]
-    public void Nothing_of_a_text_without_marks_is_lost_or_added()
+    public void Text_without_marks_is_unchanged()
     {
         Gen.Char["ab {}[]\"':,.<>`\n\\1tf"].Array[0, 60].Sample(
             characters =>
@@ -166,14 +166,14 @@ public sealed class AnswerParserTests
     [InlineData(Plain, "{\"city\":\"Paris\",\"degrees\":21,\"days\":[1,2,3]}")]
     [InlineData(Hermes, "```csharp\nint x = 1 < 2 ? 3 : 4;\n```")]
     [InlineData(MistralNew, "An [array] of [TOOLS] and so on.")]
-    public void Text_flows_while_tools_are_set(string template, string answer)
+    public void Text_is_streamed_while_tools_are_set(string template, string answer)
     {
         var parser = new AnswerParser(AnswerFormat.Of(template), Tools, null);
         int given = 0;
         for (int i = 0; i < answer.Length; i++)
         {
             given += parser.Add(answer[i].ToString()).OfType<TextContent>().Sum(content => content.Text.Length);
-            Assert.InRange(i + 1 - given, 0, 9);  // what waits is the beginning of a mark or of a key
+            Assert.InRange(i + 1 - given, 0, 9);  // only the start of a mark or of a key is held back
         }
     }
 

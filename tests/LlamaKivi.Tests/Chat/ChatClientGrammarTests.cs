@@ -156,7 +156,7 @@ public sealed class ChatClientGrammarTests(ToolModels models) : IClassFixture<To
         AIFunctionDeclaration odd = AIFunctionFactory.CreateDeclaration("odd", null, JsonDocument.Parse("""{"type":"object","properties":{"a":{"type":"string","pattern":"(a)\\1"}},"required":["a"]}""").RootElement);
         using IChatClient client = Executor("<tool_call>").AsChatClient();
         GrammarException error = await Assert.ThrowsAsync<GrammarException>(() => client.GetResponseAsync("Hi", new() { Tools = [odd], ToolMode = ChatToolMode.RequireAny, MaxOutputTokens = 3 }, Token));
-        Assert.Contains("the tool 'odd'", error.Message, StringComparison.Ordinal);
+        Assert.Contains("'pattern' at tool odd, #/properties/a is not supported", error.Message, StringComparison.Ordinal);
         Assert.NotNull(await client.GetResponseAsync("Hi", new() { Tools = [odd], MaxOutputTokens = 3 }, Token));
     }
 
@@ -188,8 +188,8 @@ public sealed class ChatClientGrammarTests(ToolModels models) : IClassFixture<To
     [InlineData("ab")]
     public void Text_up_to_a_mark_is_any_text_without_it(string mark)
     {
-        var rules = new GrammarComposer();
-        CompiledGrammar grammar = rules.ToGrammar(rules.Until(mark)).Compiled;
+        var rules = new ChatRules();
+        CompiledGrammar grammar = rules.All.Write(rules.Until(mark))!.Compiled;
         var random = new Random(1);
         string characters = mark + mark[0] + mark[^1] + "x ";
         GrammarVocabulary vocabulary = new(models.Marked("").Tokenizer, new HashSet<int>());
@@ -202,13 +202,51 @@ public sealed class ChatClientGrammarTests(ToolModels models) : IClassFixture<To
         }
     }
 
-    [Fact]
-    public void Rules_of_an_included_grammar_are_renamed_and_nothing_else()
+    // A schema that is refused when its grammar is compiled, and one that is refused when it is read.
+    private static readonly Dictionary<string, (string Schema, string Expected)> Refused = new(StringComparer.Ordinal)
     {
-        var rules = new GrammarComposer();
-        string root = rules.Include(new Grammar("root ::= \"root a\\\" b\" [a-z\\]root] a{1,3} # root a\na ::= \"x\" | root", "root"));
-        Assert.Equal("g0-root", root);
-        Assert.Equal("root ::= g0-root\ng0-root ::= \"root a\\\" b\" [a-z\\]root] g0-a{1,3} # root a\ng0-a ::= \"x\" | g0-root\n", rules.ToGrammar(root).Gbnf);
-        Assert.Equal(root, rules.Include(new Grammar("root ::= \"root a\\\" b\" [a-z\\]root] a{1,3} # root a\na ::= \"x\" | root", "root")));
+        ["too ambiguous"] = ("""{"anyOf":[{"type":"null"},""" + string.Join(',', Enumerable.Range(1, 200).Select(i => """{"type":"array","items":{"$ref":"#/properties/value"},"maxItems":""" + i + "}")) + "]}",
+            "The schema is too ambiguous to be followed"),
+        ["too large"] = ("""{"type":["string","null"],"enum":[""" + string.Join(',', Enumerable.Range(0, 60_000).Select(i => $"\"a value of some length {i}\"")) + "]}", "The schema is too large"),
+        ["pattern"] = ("""{"type":["string","null"],"pattern":"(a)\\1"}""", "The schema's 'pattern' at"),
+        ["endless"] = ("""{"type":"object","properties":{"next":{"$ref":"#/properties/value"}},"required":["next"]}""", "its values can only go on forever"),
+    };
+
+    public static TheoryData<string, string> RefusedInStyles => [.. Refused.Keys.SelectMany(kind => kind == "too large" ? (string[])["<tool_call>"] : ["", "<tool_call>", "<tool_call><function=name><parameter=key>", "[TOOL_CALLS][ARGS]"], (kind, marks) => (kind, marks))];
+
+    [Theory]
+    [MemberData(nameof(RefusedInStyles))]
+    public async Task A_refused_schema_of_a_tool_is_named_with_the_tool_and_its_path(string kind, string marks)
+    {
+        (string schema, string expected) = Refused[kind];
+        AIFunctionDeclaration pick = AIFunctionFactory.CreateDeclaration("pick", null, JsonDocument.Parse("""{"type":"object","properties":{"value":""" + schema + """},"required":["value"]}""").RootElement);
+        using IChatClient client = Executor(marks).AsChatClient();
+        GrammarException error = await Assert.ThrowsAsync<GrammarException>(() => client.GetResponseAsync(
+            "Hi", new() { Tools = [pick], ToolMode = ChatToolMode.RequireAny, MaxOutputTokens = 3 }, Token));
+        Assert.Contains(expected, error.Message, StringComparison.Ordinal);
+        Assert.Contains("tool pick, #/properties/value", error.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("rule '", error.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("(line ", error.Message, StringComparison.Ordinal);
+        if (kind is "pattern" or "endless")  // the others are too large for the prompt
+        {
+            Assert.NotNull(await client.GetResponseAsync("Hi", new() { Tools = [Cancel, pick], MaxOutputTokens = 3 }, Token));
+        }
+    }
+
+    [Theory]
+    [InlineData("too ambiguous")]
+    [InlineData("too large")]
+    [InlineData("endless")]
+    public async Task A_refused_schema_of_an_answer_beside_tools_is_named_with_its_path(string kind)
+    {
+        (string schema, string expected) = Refused[kind];
+        JsonElement answer = JsonDocument.Parse("""{"type":"object","properties":{"value":""" + schema + """},"required":["value"]}""").RootElement;
+        using IChatClient client = Executor("<tool_call>").AsChatClient();
+        GrammarException error = await Assert.ThrowsAsync<GrammarException>(() => client.GetResponseAsync(
+            "Hi", new() { Tools = [Cancel], ResponseFormat = ChatResponseFormat.ForJsonSchema(answer), MaxOutputTokens = 3 }, Token));
+        Assert.Contains(expected, error.Message, StringComparison.Ordinal);
+        Assert.Contains("#/properties/value", error.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("tool ", error.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("(line ", error.Message, StringComparison.Ordinal);
     }
 }

@@ -7,11 +7,11 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Clients of one executor, decorated and registered as programs do it, with calls that are cancelled and abandoned.</summary>
+/// <summary>Several clients of one executor: decorated, registered as services, cancelled and abandoned.</summary>
 public sealed class ChatClientSharingTests(ToolModels models) : IClassFixture<ToolModels>
 {
     [Fact]
-    public async Task Calls_of_two_clients_at_once_end_as_each_asked()
+    public async Task Concurrent_calls_of_two_clients_keep_their_own_options()
     {
         using LLamaContext context = models.Marked("<tool_call>").CreateContext(ToolModels.Params());
         var executor = new InteractiveExecutor(context);
@@ -48,7 +48,7 @@ public sealed class ChatClientSharingTests(ToolModels models) : IClassFixture<To
             int spansBefore = spans.Count;
             ChatResponse second = await provider.GetRequiredService<IChatClient>().GetResponseAsync("The same?", Greedy(), TestContext.Current.CancellationToken);
             Assert.Equal(first.Text, second.Text);
-            Assert.Equal(spansBefore, spans.Count);  // from the cache: the model was not asked
+            Assert.Equal(spansBefore, spans.Count);  // from the cache of responses: the model was not called
         }
 
         Assert.NotEmpty(spans);

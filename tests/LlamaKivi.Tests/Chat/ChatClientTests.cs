@@ -39,7 +39,7 @@ public sealed class ChatClientTests : IClassFixture<InferenceTests.DemoModel>
     }
 
     [Fact]
-    public async Task A_stop_sequence_is_left_out()
+    public async Task A_stop_sequence_is_removed()
     {
         using IChatClient client = new StatelessExecutor(_weights, Params).AsChatClient();
         ChatResponse whole = await client.GetResponseAsync("What is a lexer?", Greedy(24), TestContext.Current.CancellationToken);
@@ -63,7 +63,7 @@ public sealed class ChatClientTests : IClassFixture<InferenceTests.DemoModel>
     }
 
     [Fact]
-    public async Task An_executor_that_keeps_its_text_reads_only_what_is_new()
+    public async Task A_stateful_executor_decodes_only_the_new_part()
     {
         using LLamaContext context = _weights.CreateContext(Params);
         using IChatClient client = new InteractiveExecutor(context).AsChatClient();

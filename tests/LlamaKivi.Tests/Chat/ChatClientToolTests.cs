@@ -7,7 +7,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Tools, thoughts and history of chat clients, with an executor that writes given answers.</summary>
+/// <summary>Tools, thoughts and history of chat clients, with an executor that returns scripted answers.</summary>
 public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolModels>
 {
     private static readonly AIFunction Weather = AIFunctionFactory.Create((string city) => city, "weather");
@@ -44,7 +44,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     [InlineData("[TOOL_CALLS][ARGS]", "[TOOL_CALLS]weather[CALL_ID]abcdefghi[ARGS]{\"city\": \"Paris\"}", "abcdefghi")]
     [InlineData("[TOOL_CALLS]", "[TOOL_CALLS] [{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\"}, \"id\": \"abcdefghi\"}]", "abcdefghi")]
     [InlineData("[TOOL_CALLS]", "[TOOL_CALLS] [{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\"}}]", null)]
-    public async Task A_call_has_the_id_that_the_model_gave_or_one_that_templates_take(string marks, string answer, string? id)
+    public async Task A_call_has_the_models_id_or_one_that_templates_accept(string marks, string answer, string? id)
     {
         using LLamaContext context = Context(marks);
         using IChatClient client = Script(context, answer).AsChatClient();
@@ -55,7 +55,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
-    public async Task Text_comes_piece_by_piece_while_tools_are_set()
+    public async Task Text_is_streamed_in_pieces_while_tools_are_set()
     {
         using LLamaContext context = Context();
         ScriptedExecutor executor = Script(context, "It is sunny in Paris, and <b>warm</b>. {No} call.");
@@ -84,7 +84,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
-    public async Task Thoughts_are_contents_of_their_own_and_are_counted()
+    public async Task Thoughts_are_separate_contents_and_are_counted()
     {
         using LLamaContext context = Context("<tool_call><think></think>");
         ScriptedExecutor executor = Script(context, "<think>\nParis is far.\n</think>\n\nSunny.", "Yes.");
@@ -98,7 +98,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
-    public async Task A_prompt_may_begin_the_thought()
+    public async Task A_prompt_may_open_the_thought()
     {
         using LLamaContext context = models.Of(("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}{% endfor %}{{ '<think>\n' if add_generation_prompt }}")).CreateContext(ToolModels.Params());
         using IChatClient client = Script(context, "Hm.\n</think>\n\nYes.").AsChatClient();
@@ -123,7 +123,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
 
     [Theory]
     [MemberData(nameof(Results))]
-    public async Task Results_and_arguments_are_given_as_json(object? value, string expected)
+    public async Task Results_and_arguments_are_passed_as_json(object? value, string expected)
     {
         CultureInfo culture = CultureInfo.CurrentCulture;
         CultureInfo.CurrentCulture = new CultureInfo("") { NumberFormat = { NumberDecimalSeparator = "," }, DateTimeFormat = { ShortDatePattern = "dd.MM.yyyy" } };
@@ -166,7 +166,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
 
     [Theory]
     [MemberData(nameof(Unreadable))]
-    public async Task Content_that_the_model_cannot_read_is_refused(string content, ChatMessage message)
+    public async Task Unsupported_content_is_refused(string content, ChatMessage message)
     {
         using LLamaContext context = Context();
         ScriptedExecutor executor = Script(context, "Yes.");
@@ -177,7 +177,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
-    public async Task Tools_are_described_by_the_template_for_them()
+    public async Task The_tool_use_template_describes_tools()
     {
         LLamaWeights weights = models.Of(("tokenizer.chat_template", "default:{{ messages[0].content }}"), ("tokenizer.chat_template.tool_use", "tools:{{ tools | length }}"), ("tokenizer.chat_template.rag", "x"));
         using LLamaContext context = weights.CreateContext(ToolModels.Params());
@@ -191,7 +191,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
-    public async Task Arguments_are_text_where_the_template_puts_them_together_with_text()
+    public async Task Arguments_are_strings_if_the_template_concatenates_them()
     {
         LLamaWeights weights = models.Of(("tokenizer.chat_template", "{{ tools | length }}{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}{{ '=' + c.function.arguments + '=' }}{% endfor %}{% endfor %}"));
         using LLamaContext context = weights.CreateContext(ToolModels.Params());
@@ -212,7 +212,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
-    public async Task Instructions_and_a_system_message_are_one()
+    public async Task Instructions_and_system_message_are_merged()
     {
         using LLamaContext context = Context();
         ScriptedExecutor executor = Script(context, "Yes.");
@@ -222,7 +222,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
-    public async Task A_response_says_who_wrote_it_and_when()
+    public async Task A_response_has_author_model_and_time()
     {
         using LLamaContext context = Context();
         using IChatClient client = Script(context, "Yes, it is.").AsChatClient();
@@ -239,7 +239,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
-    public void An_executor_without_a_context_has_a_client_all_the_same()
+    public void An_executor_without_a_context_has_a_client()
     {
         using IChatClient client = new ScriptedExecutor(null!).AsChatClient();
         Assert.Equal("LlamaKivi", client.GetService<ChatClientMetadata>()!.ProviderName);
@@ -247,7 +247,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     }
 
     [Fact]
-    public async Task Without_a_template_only_text_is_given()
+    public async Task Without_a_template_only_text_is_supported()
     {
         using LLamaWeights weights = LLamaWeights.LoadFromFile(ToolModels.Params());
         using LLamaContext context = weights.CreateContext(ToolModels.Params());

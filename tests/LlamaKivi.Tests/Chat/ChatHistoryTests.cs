@@ -3,13 +3,13 @@ using LlamaKivi.Common;
 
 namespace LlamaKivi.Tests.Common;
 
-/// <summary>Conversations as JSON.</summary>
+/// <summary>Histories as JSON.</summary>
 public class ChatHistoryTests
 {
     private static string Of(string role) => $$"""{"messages":[{"author_role":{{role}},"content":"x"}]}""";
 
     [Fact]
-    public void Is_written_with_the_names_that_files_have()
+    public void Property_names_are_those_of_saved_files()
     {
         string json = new ChatHistory([new(AuthorRole.System, "é"), new(AuthorRole.Unknown, "u")]).ToJson();
         using JsonDocument document = JsonDocument.Parse(json);
@@ -36,12 +36,12 @@ public class ChatHistoryTests
     }
 
     [Theory]
-    [InlineData("\"nobody\"", "'nobody' is no role")]
-    [InlineData("7", "'7' is no role")]
-    [InlineData("1.5", "'1.5' is no role")]
-    [InlineData("null", "'Null' is no role")]
-    [InlineData("\"User, Assistant\"", "is no role; there are: System (0), User (1), Assistant (2), Unknown (-1).")]
-    public void What_is_no_role_is_named(string role, string expected) =>
+    [InlineData("\"nobody\"", "'nobody' is not a role")]
+    [InlineData("7", "'7' is not a role")]
+    [InlineData("1.5", "'1.5' is not a role")]
+    [InlineData("null", "'Null' is not a role")]
+    [InlineData("\"User, Assistant\"", "is not a role; use one of: System (0), User (1), Assistant (2), Unknown (-1).")]
+    public void Invalid_roles_are_named_in_the_error(string role, string expected) =>
         Assert.Contains(expected, Assert.Throws<JsonException>(() => ChatHistory.FromJson(Of(role))).Message, StringComparison.Ordinal);
 
     [Fact]
@@ -52,5 +52,5 @@ public class ChatHistoryTests
     }
 
     [Fact]
-    public void What_is_no_history_is_an_error() => Assert.Throws<JsonException>(() => ChatHistory.FromJson("["));
+    public void Invalid_json_is_an_error() => Assert.Throws<JsonException>(() => ChatHistory.FromJson("["));
 }

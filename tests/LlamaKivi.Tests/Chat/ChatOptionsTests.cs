@@ -7,7 +7,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Each member of ChatOptions is heeded or refused.</summary>
+/// <summary>Each member of ChatOptions takes effect or is rejected.</summary>
 public sealed class ChatOptionsTests(ToolModels models) : IClassFixture<ToolModels>
 {
     private static readonly AIFunction Now = AIFunctionFactory.Create(() => "noon", "now");
@@ -58,7 +58,7 @@ public sealed class ChatOptionsTests(ToolModels models) : IClassFixture<ToolMode
     };
 
     [Fact]
-    public void Each_member_is_tried()
+    public void Each_member_has_a_case()
     {
         string[] members = [.. typeof(ChatOptions).GetProperties(BindingFlags.Public | BindingFlags.Instance).Select(property => property.Name).Order(StringComparer.Ordinal)];
         string[] tried = [.. Refused.Select(row => row.Data.Item1).Concat(Heeded.Select(row => row.Data.Item1)).Select(name => name.Split('.', '[')[0]).Distinct().Order(StringComparer.Ordinal)];
@@ -67,7 +67,7 @@ public sealed class ChatOptionsTests(ToolModels models) : IClassFixture<ToolMode
 
     [Theory]
     [MemberData(nameof(Refused))]
-    public async Task What_cannot_be_heeded_is_refused_by_name(string member, ChatOptions options)
+    public async Task Unsupported_options_are_refused_by_name(string member, ChatOptions options)
     {
         using LLamaContext context = Weights.CreateContext(ToolModels.Params());
         var executor = new ScriptedExecutor(context, "Yes.");
@@ -79,7 +79,7 @@ public sealed class ChatOptionsTests(ToolModels models) : IClassFixture<ToolMode
 
     [Theory]
     [MemberData(nameof(Heeded))]
-    public async Task What_is_heeded_has_an_effect(string member, ChatOptions options, string expected)
+    public async Task Supported_options_take_effect(string member, ChatOptions options, string expected)
     {
         Assert.NotEmpty(member);
         using LLamaContext context = Weights.CreateContext(ToolModels.Params());
@@ -101,7 +101,7 @@ public sealed class ChatOptionsTests(ToolModels models) : IClassFixture<ToolMode
     }
 
     [Fact]
-    public async Task A_call_can_only_be_required_of_a_tool_that_was_given()
+    public async Task A_required_tool_must_be_given()
     {
         using LLamaContext context = Weights.CreateContext(ToolModels.Params());
         using IChatClient client = new ScriptedExecutor(context, "Yes.").AsChatClient();
@@ -113,7 +113,7 @@ public sealed class ChatOptionsTests(ToolModels models) : IClassFixture<ToolMode
     }
 
     [Fact]
-    public async Task An_effort_needs_a_template_with_a_variable_for_it()
+    public async Task Effort_needs_a_template_variable()
     {
         using LLamaContext context = models.Of(("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}{% endfor %}")).CreateContext(ToolModels.Params());
         using IChatClient client = new ScriptedExecutor(context, "Yes.").AsChatClient();

@@ -10,7 +10,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>The history is the truth: before each turn the model has read what the history says, and nothing else.</summary>
+/// <summary>Before each turn the cache is made equal to the history.</summary>
 public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateModel>, IDisposable
 {
     private const string End = "<|end_of_text|>";
@@ -27,7 +27,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         _context = CreateContext();
     }
 
-    /// <summary>The demo model with a chat template that refuses a system message in the middle and two messages of one role in a row.</summary>
+    /// <summary>The demo model with a chat template that rejects a system message after the first and two consecutive messages of one role.</summary>
     public sealed class TemplateModel : IDisposable
     {
         private const string Template =
@@ -55,7 +55,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
 
     private int[] Tokens(string text) => _weights.Tokenizer.Encode(text, addBos: false, parseSpecial: true);
 
-    // Writes a text and ends the turn.
+    // Generates a given text and the end-of-turn token.
     private InferenceParams Say(string text, bool end = true) => new()
     {
         MaxTokens = Tokens(text).Length + (end ? 1 : 0),
@@ -75,7 +75,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         return text.ToString();
     }
 
-    // All that the executor has read and written.
+    // All tokens that the executor has decoded and generated.
     private string Text(StatefulExecutorBase executor) =>
         _weights.Tokenizer.Decode([.. executor.GetStateData().Embeds.Select(token => (int)token)], special: true);
 
@@ -84,7 +84,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     private static string[] Contents(ChatSession session) => [.. session.History.Messages.Select(message => message.Content)];
 
     [Fact]
-    public async Task Messages_added_after_a_turn_are_read_with_the_next()
+    public async Task Messages_added_after_a_turn_are_decoded_with_the_next()
     {
         var executor = new InteractiveExecutor(_context);
         ChatSession session = Session(executor).AddSystemMessage("Be short.");
@@ -97,14 +97,14 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     }
 
     [Fact]
-    public async Task A_usual_turn_reads_only_what_is_new()
+    public async Task A_turn_decodes_only_the_new_part()
     {
         var executor = new InteractiveExecutor(_context);
         ChatSession session = Session(executor).AddSystemMessage(string.Concat(Enumerable.Repeat("Be short. ", 20)));
         await ReadAsync(session.ChatAsync(User("One?"), Say("The first")));
         await ReadAsync(session.ChatAsync(User("Two?"), Say("The second")));
 
-        // The end of the turn that the model wrote is not in the cache: it is read with what follows.
+        // The end-of-turn token that the model generated is not cached; it is decoded with the next message.
         Assert.Equal(Tokens($"{End}\n[user]Two?{End}\n[assistant]").Length, executor.Timings.PromptTokens);
         Assert.Equal(_context.KvCacheUsage.Tokens + 1, executor.GetStateData().Embeds.Length);
     }
@@ -119,9 +119,9 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         Assert.Equal($"{Bos}[user]One?{End}\n[assistant]The first of{End}\n[user]Two?{End}\n[assistant]2{End}", Text(executor));
     }
 
-    // Same text, other tokens: single letters, where the tokenizer makes words.
+    // Same text, other tokens: single letters instead of the tokenizer's words.
     [Fact]
-    public async Task An_answer_of_other_tokens_is_read_again_from_where_they_differ()
+    public async Task An_answer_of_other_tokens_is_decoded_again_from_the_first_difference()
     {
         var executor = new InteractiveExecutor(_context);
         ChatSession session = Session(executor);
@@ -136,7 +136,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     }
 
     [Fact]
-    public async Task What_is_removed_from_the_history_is_removed_from_the_cache()
+    public async Task Messages_removed_from_the_history_are_removed_from_the_cache()
     {
         var executor = new InteractiveExecutor(_context);
         ChatSession session = Session(executor);
@@ -151,7 +151,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         Assert.Equal($"{Bos}[user]Null?{End}\n[assistant]0{End}\n[user]Four?{End}\n[assistant]4{End}", Text(executor));
     }
 
-    // Also into pages of the cache that are quantized and full.
+    // Also inside full, quantized pages of the cache.
     [Theory]
     [InlineData("kivi2")]
     [InlineData("q4_0")]
@@ -214,7 +214,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     }
 
     [Fact]
-    public async Task A_failure_in_the_middle_of_an_answer_takes_the_turn_back()
+    public async Task A_failure_during_an_answer_undoes_the_turn()
     {
         var executor = new InteractiveExecutor(_context);
         ChatSession session = Session(executor);
@@ -231,11 +231,11 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         Assert.Equal($"{Bos}[user]One?{End}\n[assistant]1{End}\n[user]Three?{End}\n[assistant]3{End}", Text(executor));
     }
 
-    // Stopped on purpose: what the reader saw is in the history, whatever the executor.
+    // A deliberate stop: the history keeps the streamed text, with every kind of executor.
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public async Task A_stopped_answer_joins_the_history(bool keepsText)
+    public async Task A_stopped_answer_is_added_to_the_history(bool keepsText)
     {
         ILLamaExecutor executor = keepsText ? new InteractiveExecutor(_context) : new StatelessExecutor(_weights, new ModelParams(InferenceTests.DemoModel.Path) { ContextSize = 512 });
         ChatSession session = Session(executor);
@@ -266,7 +266,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     }
 
     [Fact]
-    public async Task An_answer_written_anew_follows_the_history_as_it_is_now()
+    public async Task A_regenerated_answer_uses_the_current_history()
     {
         var executor = new InteractiveExecutor(_context);
         ChatSession session = Session(executor);
@@ -278,7 +278,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     }
 
     [Fact]
-    public async Task Messages_read_ahead_are_read_once()
+    public async Task Messages_decoded_ahead_are_decoded_once()
     {
         var executor = new InteractiveExecutor(_context);
         ChatSession session = Session(executor);
@@ -295,9 +295,9 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         Assert.Single(other.History.Messages);
     }
 
-    // The way of programs that read a scene first and talk then.
+    // Programs that prefill a scene before the session starts.
     [Fact]
-    public async Task A_text_read_before_the_session_stays_before_it()
+    public async Task Text_decoded_before_the_session_stays_before_it()
     {
         var executor = new InteractiveExecutor(_context);
         await executor.PrefillPromptAsync("A talk.\n", Token);
@@ -305,7 +305,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         await ReadAsync(session.ChatAsync(User("One?"), Say("Assistant: 1\nUser:", end: false)));
         await ReadAsync(session.ChatAsync(User("Two?"), Say("Assistant: 2\nUser:", end: false)));
         Assert.Equal($"{Bos}A talk.\nUser: One?\nAssistant: 1\nUser: Two?\nAssistant: 2\nUser:", Text(executor));
-        Assert.Equal(Tokens(" Two?\n").Length + 1, executor.Timings.PromptTokens);  // and the ":" before it
+        Assert.Equal(Tokens(" Two?\n").Length + 1, executor.Timings.PromptTokens);  // plus the ":" before it
 
         session.SaveSession(_folder);
         session.LoadSession(_folder);
@@ -314,7 +314,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     }
 
     [Fact]
-    public async Task Another_session_on_the_same_executor_starts_anew()
+    public async Task Another_session_on_the_same_executor_starts_empty()
     {
         var executor = new InteractiveExecutor(_context);
         await ReadAsync(Session(executor).ChatAsync(User("One?"), Say("1")));
@@ -336,7 +336,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     }
 
     [Fact]
-    public async Task An_executor_that_keeps_nothing_is_given_all()
+    public async Task A_stateless_executor_gets_the_whole_conversation()
     {
         var executor = new Recorder(_context);
         ChatSession session = Session(executor);
@@ -346,9 +346,9 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         Assert.Throws<InvalidOperationException>(() => session.GetSessionState());
     }
 
-    // One that is derived from an executor of ours is asked through the method it overrides.
+    // A derived executor is called through the method that it overrides.
     [Fact]
-    public async Task A_derived_executor_is_not_passed_by()
+    public async Task A_derived_executor_is_called()
     {
         var executor = new Counting(_context);
         ChatSession session = Session(executor);
@@ -358,11 +358,11 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         Assert.Equal($"{Bos}[user]One?{End}\n[assistant]1{End}\n[user]Two?{End}\n[assistant]2{End}", Text(executor));
     }
 
-    // The oldest tokens leave the cache, and the session goes on; so does one that is loaded from what it saved.
+    // The oldest tokens are dropped and the session continues, also after saving and loading.
     [Theory]
     [InlineData(ContextOverflowStrategy.Shift)]
     [InlineData(ContextOverflowStrategy.TruncateAndReprefill)]
-    public async Task A_session_longer_than_its_context_goes_on(ContextOverflowStrategy strategy)
+    public async Task A_session_longer_than_its_context_continues(ContextOverflowStrategy strategy)
     {
         using LLamaContext small = CreateContext(128);
         var executor = new InteractiveExecutor(small);
@@ -386,7 +386,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         Assert.EndsWith($"[assistant]It is 28.{End}\n[user]What is 29?{End}\n[assistant]It is 29.{End}", Text(executor), StringComparison.Ordinal);
         Assert.InRange(small.KvCacheUsage.Tokens, 64, 128);
 
-        // Reading ahead needs room, which messages that are removed leave.
+        // Decoding ahead needs room, which removed messages free.
         session.RemoveLastMessage().RemoveLastMessage();
         await session.AddAndProcessUserMessage("And?", Token);
         await session.AddAndProcessAssistantMessage("No.", Token);
@@ -396,7 +396,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         StateLoadException error = await Assert.ThrowsAsync<StateLoadException>(() => new InteractiveExecutor(small).LoadState(state, Token));
         Assert.Contains("is inconsistent", error.Message, StringComparison.Ordinal);
 
-        // What the cache has lost is needed again once the history is shorter than that.
+        // Dropped tokens are needed again when the history becomes shorter than the context.
         while (session.History.Messages.Count > 5)
         {
             session.RemoveLastMessage();
@@ -409,7 +409,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     }
 
     [Fact]
-    public async Task A_history_longer_than_the_context_loses_its_oldest_tokens_if_that_was_asked_for()
+    public async Task A_history_longer_than_the_context_loses_its_oldest_tokens_with_Shift()
     {
         using LLamaContext small = CreateContext(128);
         var executor = new InteractiveExecutor(small);
@@ -429,7 +429,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
     }
 
     [Fact]
-    public async Task A_saved_session_keeps_the_model_s_template()
+    public async Task A_saved_session_keeps_the_models_template()
     {
         ChatSession session = Session(new InteractiveExecutor(_context)).AddInputTransform(new LLamaTransforms.NaiveTextInputTransform());
         await ReadAsync(session.ChatAsync(User(" One? "), Say("1")));
@@ -475,7 +475,7 @@ public sealed class ChatSessionTests : IClassFixture<ChatSessionTests.TemplateMo
         Assert.IsType<LLamaTransforms.DefaultHistoryTransform>(without.HistoryTransform);
     }
 
-    // The names that a model writes itself are not written again.
+    // Names that the model generated are not repeated.
     [Fact]
     public void Lines_have_each_name_once()
     {

@@ -9,7 +9,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Executors that keep their text, and chat sessions on them.</summary>
+/// <summary>Stateful executors and chat sessions.</summary>
 public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDisposable
 {
     private const string Story = "The borrow checker is the part of the Rust compiler that";
@@ -38,7 +38,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
         return text.ToString();
     }
 
-    // What the executor has read and written.
+    // The tokens that the executor has decoded and generated.
     private static string Text(StatefulExecutorBase executor) =>
         executor.Context.DeTokenize(executor.GetStateData().Embeds);
 
@@ -54,7 +54,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
     }
 
     [Fact]
-    public async Task A_session_reads_its_history_first_and_then_only_what_is_new()
+    public async Task A_session_decodes_its_history_once_and_then_only_the_new_part()
     {
         using LLamaContext context = CreateContext("f16");
         var executor = new InteractiveExecutor(context);
@@ -74,7 +74,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
     [Theory]
     [InlineData("f16")]
     [InlineData("kivi2")]
-    public async Task An_answer_can_be_written_anew(string cache)
+    public async Task An_answer_can_be_regenerated(string cache)
     {
         using LLamaContext context = CreateContext(cache);
         var executor = new InteractiveExecutor(context);
@@ -86,7 +86,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
         Assert.Equal(text[..^second.Length] + again, Text(executor));
         if (cache == "f16")
         {
-            Assert.Equal(second, again);  // a cut window is quantized more than it was
+            Assert.Equal(second, again);  // after the cut, tokens are quantized that were in the window before
         }
 
         Assert.Equal(7, session.History.Messages.Count);
@@ -98,7 +98,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
     [Theory]
     [InlineData("f16")]
     [InlineData("kivi2")]
-    public async Task A_saved_session_goes_on_with_the_same_tokens(string cache)
+    public async Task A_saved_session_continues_with_the_same_tokens(string cache)
     {
         string folder = Path.Combine(_folder, "session");
         string next;
@@ -163,7 +163,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
     }
 
     [Fact]
-    public async Task Messages_can_be_read_ahead()
+    public async Task Messages_can_be_decoded_ahead()
     {
         using LLamaContext context = CreateContext("f16");
         var executor = new InteractiveExecutor(context);
@@ -182,7 +182,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
         using LLamaContext context = CreateContext();
         ChatSession Empty() => new(new InteractiveExecutor(context));
         Assert.Single(Empty().AddSystemMessage("a").History.Messages);
-        Assert.Contains("2 before it", Assert.Throws<ArgumentException>(() => Empty().AddSystemMessage("a").AddUserMessage("b").AddSystemMessage("c")).Message, StringComparison.Ordinal);
+        Assert.Contains("the history already has 2", Assert.Throws<ArgumentException>(() => Empty().AddSystemMessage("a").AddUserMessage("b").AddSystemMessage("c")).Message, StringComparison.Ordinal);
         ChatSession session = Empty().AddUserMessage("a");
         await Assert.ThrowsAsync<ArgumentException>(() => session.AddAndProcessSystemMessage("b"));
         Assert.Equal(0, context.KvCacheUsage.Tokens);
@@ -207,7 +207,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
     }
 
     [Fact]
-    public async Task Answers_to_instructions_end_with_a_mark_for_the_reader()
+    public async Task Answers_to_instructions_end_with_the_instruction_marker()
     {
         using LLamaContext context = CreateContext("f16");
         var executor = new InstructExecutor(context);
@@ -233,7 +233,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
         var executor = new InstructExecutor(context, "\nQuestion: ", "\nAnswer:");
         string first = await ReadAsync(executor.InferAsync(Story, Greedy(12)));
         string second = await ReadAsync(executor.InferAsync("What is it?", Greedy(12)));
-        Assert.Equal(Story + first[..^3] + "\nQuestion: What is it?\n\nAnswer:" + second[..^3], Text(executor));  // without the mark "\n> "
+        Assert.Equal(Story + first[..^3] + "\nQuestion: What is it?\n\nAnswer:" + second[..^3], Text(executor));  // without the marker "\n> "
 
         string file = Path.Combine(_folder, "instruct.json");
         await executor.SaveState(file, TestContext.Current.CancellationToken);
@@ -247,7 +247,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
     }
 
     [Fact]
-    public async Task A_session_file_spares_reading_the_same_beginning()
+    public async Task A_session_file_avoids_decoding_the_same_prefix()
     {
         string file = Path.Combine(_folder, "prompt.session");
         string expected;
@@ -268,7 +268,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
     }
 
     [Fact]
-    public void Histories_become_text_and_json()
+    public void Histories_convert_to_text_and_json()
     {
         ChatHistory history = Start();
         Assert.Equal(history.ToJson(), ChatHistory.FromJson(history.ToJson())!.ToJson());
@@ -283,7 +283,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
     }
 
     [Fact]
-    public async Task Keywords_are_left_out_of_the_stream()
+    public async Task Keywords_are_removed_from_the_stream()
     {
         static async IAsyncEnumerable<string> Pieces()
         {
@@ -299,7 +299,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
     }
 
     [Fact]
-    public async Task A_chat_model_is_read_with_its_own_template()
+    public async Task A_chat_model_uses_its_own_template()
     {
         string? path = Environment.GetEnvironmentVariable("LLAMA_KIVI_SMOLLM2");
         Assert.SkipUnless(File.Exists(path), "LLAMA_KIVI_SMOLLM2 does not name smollm2-135m-instruct-q4_1.gguf");
@@ -311,7 +311,7 @@ public sealed class ChatTests : IClassFixture<InferenceTests.DemoModel>, IDispos
         Assert.Equal("The capital of France is Paris.", answer);
         await ReadAsync(session.ChatAsync(User("And of Italy?"), Greedy(64)));
 
-        // What the cache holds is what the template makes of the conversation, token for token.
+        // The cached tokens equal the tokens of the rendered template.
         string text = weights.Tokenizer.Decode([.. executor.GetStateData().Embeds.Select(token => (int)token)], special: true);
         var template = new LLamaTemplate(weights);
         foreach (ChatHistory.Message message in session.History.Messages)

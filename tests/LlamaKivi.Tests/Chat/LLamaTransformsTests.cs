@@ -28,7 +28,7 @@ public class LLamaTransformsTests
     [InlineData(AuthorRole.Assistant, "hi A:\n> ", "hi A:\n> ", "hi A:")]
     [InlineData(AuthorRole.Assistant, "hi\n> A:", "hi\n>")]
     [InlineData(AuthorRole.System, "U: hi A:", "U: hi A:")]
-    public void Names_are_trimmed_where_models_repeat_them(AuthorRole role, string text, string expected, string? ofInstructions = null)
+    public void Names_that_models_repeat_are_trimmed(AuthorRole role, string text, string expected, string? ofInstructions = null)
     {
         foreach (bool isInstructMode in new[] { false, true })
         {

@@ -5,7 +5,7 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Writes given answers, one for each call, in pieces of a few characters, and keeps what it was given.</summary>
+/// <summary>Returns scripted answers, one per call, in pieces of a few characters, and records the prompts.</summary>
 internal sealed class ScriptedExecutor(LLamaContext context, params string[] answers) : ILLamaExecutor
 {
     public LLamaContext Context => context;
@@ -14,7 +14,7 @@ internal sealed class ScriptedExecutor(LLamaContext context, params string[] ans
 
     public List<IInferenceParams> Parameters { get; } = [];
 
-    /// <summary>Pieces that were asked for.</summary>
+    /// <summary>Number of requested pieces.</summary>
     public int Pieces { get; private set; }
 
     public async IAsyncEnumerable<string> InferAsync(string text, IInferenceParams? inferenceParams = null, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken token = default)
@@ -30,7 +30,7 @@ internal sealed class ScriptedExecutor(LLamaContext context, params string[] ans
     }
 }
 
-/// <summary>An executor whose answers begin with given tokens; the model and the pipeline write the rest.</summary>
+/// <summary>An executor whose answers begin with given tokens; the rest is sampled.</summary>
 internal sealed class PromptedExecutor(StatelessExecutor executor, int[] tokens) : ILLamaExecutor
 {
     public LLamaContext Context => executor.Context;

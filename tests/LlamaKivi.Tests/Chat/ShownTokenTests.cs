@@ -3,18 +3,19 @@ using LlamaKivi.Abstractions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 using LlamaKivi.Sampling.Grammars;
+using LlamaKivi.Sampling.Grammars.Rules;
 using LlamaKivi.Tokenization;
 using Xunit;
 
 namespace LlamaKivi.Tests;
 
-/// <summary>Control tokens that are marks of an answer.</summary>
+/// <summary>Control tokens that are marks of calls or thoughts.</summary>
 public sealed class ShownTokenTests(InferenceTests.DemoModel model) : IClassFixture<InferenceTests.DemoModel>
 {
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public async Task A_mark_appears_by_its_name_and_other_control_tokens_do_not(bool isShown)
+    public async Task Marks_have_text_and_other_control_tokens_have_none(bool isShown)
     {
         Tokenizer tokenizer = model.Weights.Tokenizer;
         int bos = tokenizer.BosId!.Value;
@@ -31,7 +32,7 @@ public sealed class ShownTokenTests(InferenceTests.DemoModel model) : IClassFixt
     {
         Tokenizer tokenizer = model.Weights.Tokenizer;
         int bos = tokenizer.BosId!.Value;
-        var grammar = new Grammar($"root ::= \"x\" {GrammarComposer.Literal(tokenizer.GetText(bos))} \"y\"", "root");
+        Grammar grammar = new GbnfRules().Write(Gbnf.Sequence("x", tokenizer.GetText(bos), "y"))!;
         var shown = new GrammarMatcher(grammar.Compiled, new GrammarVocabulary(tokenizer, new HashSet<int> { bos }));
         var hidden = new GrammarMatcher(grammar.Compiled, tokenizer);
         int x = tokenizer.Encode("x", addBos: false, parseSpecial: false).Single();

@@ -2,18 +2,18 @@ using LlamaKivi.Templates;
 
 namespace LlamaKivi.Tests.Chat;
 
-/// <summary>What a chat template reads, found in its text.</summary>
+/// <summary>Variables that a chat template reads, found in its source.</summary>
 public class TemplateTextTests
 {
     [Theory]
     [InlineData("{#")]
     [InlineData("{{")]
     [InlineData("{%")]
-    public void TextsWhoseTagsDoNotCloseAreRefusedInTime(string tag) =>
+    public void Unclosed_tags_are_refused_in_time(string tag) =>
         Assert.Contains("does not close them", Assert.Throws<TemplateException>(() => new TemplateText(string.Concat(Enumerable.Repeat(tag, 1_000_000)))).Message, StringComparison.Ordinal);
 
     [Fact]
-    public void NamesOfTagsAreRead()
+    public void Names_inside_tags_are_found()
     {
         var text = new TemplateText("{# tools #}{% if documents %}{{ x['enable_thinking'].builtin }}{% endif %} messages");
         Assert.True(text.Reads("documents") && text.Reads("x"));

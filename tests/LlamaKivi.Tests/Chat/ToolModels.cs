@@ -12,12 +12,12 @@ public sealed class ToolModels : IDisposable
         "{% for c in m.tool_calls %}(call {{ c.id }} {{ c.function.name }} {{ c.function.arguments | tojson }}){% endfor %}{{ '\n' }}{% endfor %}" +
         "{{ '<assistant>' if add_generation_prompt }}{{ enable_thinking }}";
 
-    private readonly Lock _lock = new();  // property tests ask from several threads
+    private readonly Lock _lock = new();  // property tests use several threads
     private readonly Dictionary<string, LLamaWeights> _models = [];
 
     public static string Template(string marks) => $"{{% for t in tools or [] %}}{{{{ t | tojson }}}}\n{{% endfor %}}{marks}\n{Turns}";
 
-    /// <summary>A model whose template shows some marks.</summary>
+    /// <summary>Returns a model whose template contains the given marks.</summary>
     public LLamaWeights Marked(string marks) => Of(("tokenizer.chat_template", Template(marks)));
 
     public LLamaWeights Of(params (string Key, string Value)[] metadata)

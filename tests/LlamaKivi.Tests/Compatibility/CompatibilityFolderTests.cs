@@ -1,6 +1,5 @@
 using System.Reflection;
 using System.Text.RegularExpressions;
-using System.Xml.Linq;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
 
@@ -10,7 +9,6 @@ namespace LlamaKivi.Tests;
 public sealed class CompatibilityFolderTests
 {
     private const string Folder = "Compatibility/";
-    private const string NativeEngineVariable = "LLAMA_KIVI_NATIVE_DIR";
 
     // Members that Compatibility adds to types of the library. Other files must not use them.
     private static readonly string[] AddedMembers = ["NativeHandle", "Vocab", "CreateChain"];
@@ -81,43 +79,5 @@ public sealed class CompatibilityFolderTests
         Assert.Same(context.NativeHandle, context.NativeHandle);
         Assert.Same(weights.NativeHandle, context.NativeHandle.ModelHandle);
         Assert.Same(weights.Vocab, context.Vocab);
-    }
-
-    [Fact]
-    public void Documentation_names_every_ignored_setting()
-    {
-        string[] ignored = [.. Ignored().Append("BatchThreads").Append("Encoding").Distinct().Order(StringComparer.Ordinal)];
-        foreach (string known in (string[])["MainGpu", "FlashAttention", "WithCuda", "WithAvx", "NoPerf", "Synchronize"])
-        {
-            Assert.Contains(known, ignored);
-        }
-
-        string text = File.ReadAllText(Path.Combine(SourceTree.Root, "docs", "from-llamasharp.md"));
-        string section = text[text.IndexOf("## Settings that are accepted and ignored", StringComparison.Ordinal)..];
-        HashSet<string> named = [.. Regex.Matches(section, @"`(\w+)[`(]").Select(match => match.Groups[1].Value)];
-        Assert.DoesNotContain(ignored, name => !named.Contains(name));
-
-        // The section names only existing members.
-        HashSet<string> members = [.. typeof(LLamaContext).Assembly.GetExportedTypes().SelectMany(type => type.GetMembers()
-            .SelectMany(member => (member as MethodBase)?.GetParameters().Select(parameter => parameter.Name!).Append(member.Name) ?? [member.Name])
-            .Append(type.Name))];
-        members.Add(NativeEngineVariable);
-        Assert.DoesNotContain(named, name => !members.Contains(name));
-    }
-
-    // Members that are ignored, or have an ignored parameter, according to their documentation.
-    private static IEnumerable<string> Ignored()
-    {
-        XDocument documentation = XDocument.Load(Path.Combine(AppContext.BaseDirectory, "LlamaKivi.xml"));
-        foreach (XElement member in documentation.Descendants("member"))
-        {
-            string name = member.Attribute("name")!.Value;
-            bool isSetting = !name.StartsWith("T:", StringComparison.Ordinal) && !name.StartsWith("P:LlamaKivi.Native.LLamaModelParams.", StringComparison.Ordinal);
-            if (isSetting && member.Elements().Any(element => Regex.IsMatch(element.Value, @"\b(A hint|Hint, ignored|Ignored|Without effect)\b")))
-            {
-                // A constructor is listed under its type.
-                yield return Regex.Match(name, @"(\w+)(?:\.#ctor)?(?:\(.*\))?$").Groups[1].Value;
-            }
-        }
     }
 }

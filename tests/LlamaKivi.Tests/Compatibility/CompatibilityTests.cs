@@ -58,7 +58,7 @@ public sealed class CompatibilityTests(InferenceTests.DemoModel model) : IClassF
     }
 
     [Fact]
-    public void A_decoder_is_made_of_what_a_program_has()
+    public void A_decoder_can_be_created_from_handles_and_weights()
     {
         using LLamaContext context = model.Weights.CreateContext(new OwnParams());
         LLamaToken[] tokens = context.Tokenize("Hello", addBos: false);
@@ -86,7 +86,7 @@ public sealed class CompatibilityTests(InferenceTests.DemoModel model) : IClassF
     public void The_end_of_a_turn_is_found_by_its_name() => Assert.Equal(model.Weights.Vocab.EOS, model.Weights.Vocab.EOT);
 
     [Fact]
-    public void What_failed_can_be_said_in_a_program_s_own_words()
+    public void LoadWeightsFailedException_names_the_model()
     {
         Exception error = new LoadWeightsFailedException("model.gguf");
         Assert.IsAssignableFrom<RuntimeError>(error);

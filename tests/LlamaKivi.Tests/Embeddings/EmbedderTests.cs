@@ -76,7 +76,7 @@ public sealed class EmbedderTests(InferenceTests.DemoModel model) : IClassFixtur
     }
 
     [Fact]
-    public async Task What_cannot_be_embedded_is_refused()
+    public async Task Texts_that_cannot_be_embedded_are_refused()
     {
         Assert.Throws<NotSupportedException>(() => new LLamaEmbedder(_weights, Params(LLamaPoolingType.Rank)));
         using var embedder = new LLamaEmbedder(_weights, Params(LLamaPoolingType.None));

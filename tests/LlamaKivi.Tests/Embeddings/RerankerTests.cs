@@ -62,7 +62,7 @@ public sealed class RerankerTests(InferenceTests.DemoModel demo) : IClassFixture
     }
 
     [Fact]
-    public async Task What_does_not_fit_is_named()
+    public async Task Unsuitable_models_and_texts_are_named()
     {
         Assert.Contains("cls.output.weight", Assert.Throws<UnsupportedModelException>(() => new LLamaReranker(demo.Weights, Params())).Message, StringComparison.Ordinal);
 

@@ -24,7 +24,7 @@ public sealed class ContextViewTests(InferenceTests.DemoModel model) : IClassFix
     }
 
     [Fact]
-    public void Sequences_that_share_their_beginning_go_on_by_themselves()
+    public void Sequences_with_a_common_prefix_continue_independently()
     {
         using LLamaContext context = Create();
         LLamaToken[] prompt = context.Tokenize("The garbage collector");
@@ -102,7 +102,7 @@ public sealed class ContextViewTests(InferenceTests.DemoModel model) : IClassFix
     }
 
     [Fact]
-    public void What_batches_took_is_counted()
+    public void Batches_are_counted_and_timed()
     {
         LLamaContext context = Create();
         SafeLLamaContextHandle view = context.NativeHandle;

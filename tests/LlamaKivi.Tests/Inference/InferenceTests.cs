@@ -58,7 +58,7 @@ public sealed class InferenceTests : IClassFixture<InferenceTests.DemoModel>
     }
 
     [Fact]
-    public async Task An_interactive_executor_goes_on_where_it_was()
+    public async Task An_interactive_executor_continues_its_text()
     {
         using LLamaContext context = _weights.CreateContext(Params("f16"));
         var executor = new InteractiveExecutor(context);

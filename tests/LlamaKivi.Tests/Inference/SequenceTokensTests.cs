@@ -21,7 +21,7 @@ public sealed class SequenceTokensTests
     }
 
     [Fact]
-    public void What_is_kept_is_the_beginning_of_the_text() => Cases.Sample(
+    public void The_kept_tokens_are_a_prefix_of_the_text() => Cases.Sample(
         test =>
         {
             var tokens = new SequenceTokens();

@@ -65,7 +65,7 @@ public sealed class StateTests : IDisposable
     [InlineData("f16")]
     [InlineData("kivi2")]
     [InlineData("q4_0")]
-    public void A_saved_context_goes_on_with_the_same_tokens(string type)
+    public void A_saved_context_continues_with_the_same_tokens(string type)
     {
         string file = Path.Combine(_folder, "context");
         using LLamaContext context = Create(type);
@@ -105,7 +105,7 @@ public sealed class StateTests : IDisposable
     }
 
     [Fact]
-    public void A_state_that_does_not_fit_leaves_the_context_as_it_was()
+    public void A_state_that_does_not_fit_leaves_the_context_unchanged()
     {
         string file = Path.Combine(_folder, "context");
         using LLamaContext context = Create("kivi2");

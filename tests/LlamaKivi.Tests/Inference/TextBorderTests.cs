@@ -84,7 +84,7 @@ public sealed class TextBorderTests : IClassFixture<InferenceTests.DemoModel>, I
     }
 
     [Fact]
-    public async Task A_prompt_that_is_refused_leaves_what_was_begun()
+    public async Task A_refused_prompt_keeps_an_unfinished_character()
     {
         var executor = new InteractiveExecutor(_context);
         await ReadAsync(executor.InferAsync("A piece:", Script(Bytes(Character)[..2])));
@@ -95,7 +95,7 @@ public sealed class TextBorderTests : IClassFixture<InferenceTests.DemoModel>, I
     }
 
     [Fact]
-    public async Task A_new_text_does_not_begin_with_what_was_left_of_a_character()
+    public async Task A_new_text_does_not_begin_with_an_old_partial_character()
     {
         var executor = new InteractiveExecutor(_context);
         await ReadAsync(executor.InferAsync("A piece:", Script(Bytes(Character)[..2])));
@@ -103,7 +103,7 @@ public sealed class TextBorderTests : IClassFixture<InferenceTests.DemoModel>, I
     }
 
     [Fact]
-    public async Task Bytes_that_the_model_left_unfinished_are_told_where_its_text_ends()
+    public async Task Unfinished_bytes_are_written_at_the_end_of_the_text()
     {
         var executor = new InteractiveExecutor(_context);
         int end = _weights.Tokenizer.EosId!.Value;
@@ -113,7 +113,7 @@ public sealed class TextBorderTests : IClassFixture<InferenceTests.DemoModel>, I
     }
 
     [Fact]
-    public async Task A_saved_executor_goes_on_inside_a_character_and_inside_an_antiprompt()
+    public async Task A_saved_executor_continues_inside_a_character_and_an_antiprompt()
     {
         string file = Path.Combine(_folder, "executor.json");
         var executor = new InteractiveExecutor(_context);

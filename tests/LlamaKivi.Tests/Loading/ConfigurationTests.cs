@@ -123,7 +123,7 @@ public sealed class ConfigurationTests
     [InlineData("InferenceParams", """{"SamplingPipeline":{"LogitBias":{"x":1}}}""", "'Section:SamplingPipeline:LogitBias:x'", "token id")]
     [InlineData("InferenceParams", """{"SamplingPipeline":{"LogitBias":{"-3":1}}}""", "'Section:SamplingPipeline:LogitBias:-3'", "token id")]
     [InlineData("InferenceParams", """{"SamplingPipeline":{"DryBreakers":["x"]}}""", "'Section:SamplingPipeline:DryBreakers:0' is 'x'", "token id")]
-    public void What_is_wrong_inside_is_refused_with_its_path(string type, string section, string path, string expected)
+    public void Nested_errors_name_their_path(string type, string section, string path, string expected)
     {
         Refused(type, "{\"Section\":" + section + "}", path);
         Refused(type, "{\"Section\":" + section + "}", expected);
@@ -144,7 +144,7 @@ public sealed class ConfigurationTests
 
     // Binders that modify the object they find would change shared defaults of the whole program.
     [Fact]
-    public void What_is_bound_changes_no_other_parameters()
+    public void Binding_changes_no_other_parameters()
     {
         foreach (string way in Ways)
         {
@@ -154,7 +154,7 @@ public sealed class ConfigurationTests
     }
 
     [Fact]
-    public void What_is_left_out_keeps_its_value()
+    public void Omitted_settings_keep_their_value()
     {
         foreach (string way in Ways)
         {
@@ -214,7 +214,7 @@ public sealed class ConfigurationTests
     }
 
     [Fact]
-    public void Null_leaves_a_list_or_an_object_as_it_is()
+    public void Null_leaves_a_list_or_an_object_unchanged()
     {
         string[] properties = [.. Properties.Select(row => row.Data).Where(property => Sample(property).Value.GetType() is { IsClass: true } && !property.EndsWith(".Grammar", StringComparison.Ordinal))];
         Assert.Contains("ModelParams.KvCache", properties);

@@ -13,7 +13,7 @@ public sealed class KvCacheFallbackTests : IDisposable
     public void Dispose() => Directory.Delete(Path.GetDirectoryName(_path)!, recursive: true);
 
     [Fact]
-    public void The_default_gives_way_to_a_type_that_fits_and_says_so()
+    public void The_default_falls_back_to_a_fitting_type_and_reports_it()
     {
         var lines = new List<string>();
         NativeLog.Listen((level, text) =>

@@ -14,7 +14,7 @@ public sealed class MemoryFitTests : IDisposable
         new(InferenceTests.DemoModel.Path) { ContextSize = context, SeqMax = sequences, KvCache = KvCacheParams.Parse("f16") };
 
     [Fact]
-    public void What_fits_stays()
+    public void Sizes_that_fit_are_unchanged()
     {
         ModelParams parameters = Params();
         Assert.Null(MemoryFit.Apply(_file, parameters, 1L << 40));
@@ -49,7 +49,7 @@ public sealed class MemoryFitTests : IDisposable
     }
 
     [Fact]
-    public void What_cannot_fit_is_an_error_with_both_sizes()
+    public void Sizes_that_cannot_fit_are_errors_with_both_numbers()
     {
         ModelParams parameters = Params();
         NativeOutOfMemoryException none = Assert.Throws<NativeOutOfMemoryException>(() => MemoryFit.Apply(_file, parameters, 1 << 20));

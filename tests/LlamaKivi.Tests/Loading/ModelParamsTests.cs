@@ -1,8 +1,11 @@
-using System.Text;
 using System.Text.Json;
+using System.Text.RegularExpressions;
+using System.Reflection;
+using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Native;
+using Microsoft.Extensions.Configuration;
 
 namespace LlamaKivi.Tests.Common;
 
@@ -55,8 +58,71 @@ public class ModelParamsTests
         Assert.Contains("\"utf-8\"", JsonSerializer.Serialize(new ModelParams("x")), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(typeof(ModelParams))]
+    [InlineData(typeof(InferenceParams))]
+    public void Their_text_has_every_setting_and_no_helper_of_configuration(Type type)
+    {
+        string text = Regex.Replace(Activator.CreateInstance(type)!.ToString()!, @"(?<=\w = \w+ )\{[^{}]*\}", "");  // without nested records
+        string[] printed = [.. Regex.Matches(text, @"(?<=[{,] )(\w+) = ").Select(match => match.Groups[1].Value)];
+        string[] settings = [.. type.GetProperties().Where(property => property.PropertyType != typeof(IConfigurationSection) && !property.IsDefined(typeof(ObsoleteAttribute), inherit: false)).Select(property => property.Name)];
+        Assert.Equal(settings.Order(StringComparer.Ordinal), printed.Order(StringComparer.Ordinal));
+    }
+
+    // The two above are all records of parameters with such helpers.
     [Fact]
-    public void What_is_not_said_keeps_its_default()
+    public void Records_with_sections_print_their_members_themselves()
+    {
+        Type[] records = [.. typeof(ModelParams).Assembly.GetTypes().Where(type => type.GetMethod("<Clone>$") is not null && type.GetProperties().Any(property => property.DeclaringType == type && property.PropertyType == typeof(IConfigurationSection)))];
+        Assert.Equal(["InferenceParams", "ModelParams"], records.Select(type => type.Name).Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public void Their_text_shows_values()
+    {
+        string text = Example().ToString();
+        Assert.StartsWith("ModelParams { ModelPath = abc/123, LoadMode = MemoryMap, Devices = [CUDA0, CPU], ContextSize = 42, ", text, StringComparison.Ordinal);
+        Assert.EndsWith(", EncodingName = iso-8859-1 }", text, StringComparison.Ordinal);
+        Assert.Contains("KvCache = KvCacheParams { TypeK = kivi4, TypeV = q8_0, Group = 64, Residual = 256, Sinks = 8 }", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Settings_with_an_effect_are_written_first()
+    {
+        using JsonDocument document = JsonDocument.Parse(JsonSerializer.Serialize(Example()));
+        string[] names = [.. document.RootElement.EnumerateObject().Select(property => property.Name)];
+        Assert.Equal("ModelPath", names[0]);
+        PropertyInfo[] written = [.. names.Select(name => typeof(ModelParams).GetProperty(name)!)];
+        bool[] effectless = [.. written.Select(property => property.IsDefined(typeof(AcceptedAndIgnoredAttribute), inherit: false) || property.IsDefined(typeof(ObsoleteAttribute), inherit: false))];
+        Assert.Equal(effectless.Order(), effectless);
+        Assert.Contains(true, effectless);
+    }
+
+    [Theory]
+    [InlineData("TypeK")]
+    [InlineData("TypeV")]
+    public void A_type_of_KvCache_alone_is_refused_with_where_to_set_it(string name)
+    {
+        string all = string.Join(", ", KvCacheType.Names);
+        JsonException json = Assert.Throws<JsonException>(() => JsonSerializer.Deserialize<ModelParams>($$"""{"{{name}}":"kivi2"}"""));
+        Assert.StartsWith($"'kivi2' is not a GGMLType; TypeK and TypeV take f16, q8_0 and q4_0. For other types leave it unset: KvCache takes {all}", json.Message, StringComparison.Ordinal);
+        IConfiguration configuration = new ConfigurationBuilder().AddInMemoryCollection([new($"App:Model:{name}", "kivi2")]).Build();
+        Exception bound = Assert.ThrowsAny<Exception>(() => configuration.GetSection("App:Model").Bind(new ModelParams("x"))).GetBaseException();
+        Assert.Equal($"'App:Model:{name}' is 'kivi2'; it takes f16, q8_0 and q4_0. For other types leave it unset: App:Model:KvCache:{name} takes {all}.", bound.Message);
+
+        // What the messages advise works.
+        Assert.Equal(KvCacheParams.Parse("kivi2"), JsonSerializer.Deserialize<ModelParams>("""{"KvCache":"kivi2"}""")!.KvCache);
+        var parameters = new ModelParams("x") { KvCache = KvCacheParams.Parse("f16") };
+        new ConfigurationBuilder().AddInMemoryCollection([new($"App:Model:KvCache:{name}", "kivi2")]).Build().GetSection("App:Model").Bind(parameters);
+        Assert.Equal(KvCacheType.Kivi2, name == "TypeK" ? parameters.KvCache.TypeK : parameters.KvCache.TypeV);
+
+        var ggml = new ModelParams("x") { TypeK = name == "TypeK" ? GGMLType.GGML_TYPE_Q2_K : null, TypeV = name == "TypeV" ? GGMLType.GGML_TYPE_Q2_K : null };
+        ArgumentException e = Assert.Throws<ArgumentException>(() => ContextOptionsFactory.Create(ggml));
+        Assert.Equal($"{name} is GGML_TYPE_Q2_K; it takes GGML_TYPE_F16, GGML_TYPE_Q8_0 and GGML_TYPE_Q4_0. For other types leave it unset: KvCache.{name} takes {all}.", e.Message);
+    }
+
+    [Fact]
+    public void Omitted_properties_keep_their_default()
     {
         ModelParams read = JsonSerializer.Deserialize<ModelParams>("""{"ModelPath":"x","GpuLayerCount":20,"Devices":[],"LoadMode":0,"Encoding":"utf-8"}""")!;
         Assert.Equal(new KvCacheParams(), read.KvCache);
@@ -74,7 +140,7 @@ public class ModelParamsTests
     [InlineData("MetadataOverrides", """[{"Key":"a","Value":1}]""", "An object with Type, Key")]
     [InlineData("Encoding", "\"nonsense\"", "'nonsense' is not a known encoding")]
     [InlineData("Encoding", "3", "The JSON value could not be converted to System.String")]
-    public void What_is_wrong_is_named(string property, string value, string expected) =>
+    public void Invalid_values_are_named(string property, string value, string expected) =>
         Assert.Contains(
             expected,
             Assert.Throws<JsonException>(() => JsonSerializer.Deserialize<ModelParams>($$"""{"ModelPath":"x","{{property}}":{{value}}}""")).Message,

@@ -47,14 +47,14 @@ public sealed class ParamsTests
     }
 
     [Fact]
-    public void What_is_left_open_is_the_model_s_or_the_engine_s()
+    public void Defaults_come_from_the_model_or_the_engine()
     {
         new ModelParams("none") { ContextSize = null }.ToLlamaContextParams(out LLamaContextParams native);
         Assert.Equal((0u, 0, -1), (native.n_ctx, native.n_threads, native.sinks));
     }
 
     [Fact]
-    public void What_cannot_be_is_refused_as_it_is_when_a_context_is_created()
+    public void Invalid_parameters_are_refused_as_at_context_creation()
     {
         Assert.Throws<ArgumentException>(() => new ModelParams("none") { TypeK = GGMLType.GGML_TYPE_Q6_K }.ToLlamaContextParams(out _));
         Assert.Throws<NotSupportedException>(() => new ModelParams("none") { AttentionType = LLamaAttentionType.NonCausal }.ToLlamaContextParams(out _));

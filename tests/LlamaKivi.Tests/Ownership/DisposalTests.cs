@@ -72,7 +72,7 @@ public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
     }
 
     [Fact]
-    public async Task A_chat_clients_calls_end_and_others_of_its_executor_go_on()
+    public async Task Disposing_a_chat_client_ends_its_calls_only()
     {
         using LLamaContext context = CreateContext();
         var executor = new InteractiveExecutor(context);
@@ -156,7 +156,7 @@ public sealed class DisposalTests(TinyModel model) : IClassFixture<TinyModel>
     }
 
     [Fact]
-    public void Weights_that_are_disposed_of_are_named_and_their_contexts_go_on()
+    public void Disposed_weights_are_named_and_their_contexts_stay_usable()
     {
         var weights = LLamaWeights.LoadFromFile(model.Params());
         using LLamaContext context = weights.CreateContext(model.Params());

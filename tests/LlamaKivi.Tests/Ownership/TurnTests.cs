@@ -38,7 +38,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
     }
 
     [Fact]
-    public async Task Another_stream_of_the_executor_is_refused_and_says_what_runs()
+    public async Task A_second_stream_is_refused_and_names_the_running_one()
     {
         using LLamaContext context = CreateContext();
         var executor = new InteractiveExecutor(context);
@@ -120,7 +120,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
 
     // From another thread during prefill. Memory that the thread pool wrote to and freed once ended the process here.
     [Fact]
-    public async Task What_comes_while_a_call_computes_is_refused()
+    public async Task Calls_during_a_computation_are_refused()
     {
         using LLamaContext context = CreateContext();
         using var inside = new SemaphoreSlim(0);
@@ -239,7 +239,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
     }
 
     [Fact]
-    public async Task Who_asks_first_is_served_first_and_who_gives_up_is_passed_over()
+    public async Task Waiters_are_served_in_order_and_cancelled_ones_are_skipped()
     {
         using LLamaContext context = CreateContext();
         var executor = new InteractiveExecutor(context);
@@ -293,7 +293,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public async Task A_stream_that_nobody_disposes_gives_the_turn_back_when_it_is_collected(bool byChatClient)
+    public async Task An_abandoned_stream_releases_the_turn_when_collected(bool byChatClient)
     {
         using LLamaContext context = CreateContext();
         var executor = new InteractiveExecutor(context);
@@ -326,7 +326,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
     }
 
     [Fact]
-    public void A_span_of_logits_outlives_what_it_was_read_from()
+    public void A_span_of_logits_outlives_decode_and_context()
     {
         LLamaContext context = CreateContext();
         context.Handle.Decode([5, 6, 7]);
@@ -343,7 +343,7 @@ public sealed class TurnTests(TinyModel model) : IClassFixture<TinyModel>
     }
 
     [Fact]
-    public void What_a_caller_changes_in_logits_stays_until_the_next_decode()
+    public void Changes_to_logits_last_until_the_next_decode()
     {
         using LLamaContext context = CreateContext();
         context.Handle.Decode([5, 6, 7], outputs: [1, 0, 1]);

@@ -10,7 +10,7 @@ namespace LlamaKivi.Tests.Sampling;
 /// <summary>Masks are those that the definition of the grammar gives; computing one can be cancelled and is bounded.</summary>
 public sealed class GrammarMaskTests(InferenceTests.DemoModel model, ITestOutputHelper output) : IClassFixture<InferenceTests.DemoModel>
 {
-    // Takes long: every letter may be the middle, and each token leads to a state of its own.
+    // Slow: every letter may be the middle, and each token leads to a different state.
     private static readonly string Palindromes = $"root ::= {string.Join(" | ", "abcdefghijklmnopqrstuvwxyz".Select(c => $"\"{c}\" root \"{c}\""))} | \"\"";
 
     private static readonly byte[][] Tokens =

@@ -2,7 +2,7 @@ using System.Text;
 
 namespace LlamaKivi.Tests.Sampling;
 
-/// <summary>Rules as a tree, and what they allow by its plain definition: all ways to read a text are tried from its start.</summary>
+/// <summary>Reference matcher by definition: rules as a tree, and every derivation of a text tried from its start.</summary>
 internal sealed class GrammarOracle
 {
     private static readonly string[] Characters = ["a", "b", "c", "é", "日", "😀"];

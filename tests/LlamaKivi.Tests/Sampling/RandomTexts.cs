@@ -48,7 +48,7 @@ internal sealed class RandomTexts
         return options.Length == 0 ? null : options[random.Next(options.Length)];
     }
 
-    // What is less nested first, then what is shorter; most blanks lead nowhere.
+    // Less nested texts first, then shorter ones. Most continuations with white space are useless.
     private void Finish(List<byte> text, GrammarState start)
     {
         var before = new Dictionary<GrammarState, (GrammarState State, byte Value)>(ReferenceEqualityComparer.Instance);

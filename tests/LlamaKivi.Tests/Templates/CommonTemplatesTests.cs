@@ -4,10 +4,10 @@ using LlamaKivi.Templates;
 
 namespace LlamaKivi.Tests.Templates;
 
-/// <summary>The formats that have a name. CommonTemplates.txt has what stock llama.cpp makes of conversations.</summary>
+/// <summary>Common formats by name. CommonTemplates.txt has stock llama.cpp's output for conversations.</summary>
 public class CommonTemplatesTests
 {
-    // "SUAU+": a message of the system, the user, the assistant, the user, and the start of an answer; T is a tool. The third message says " u3 ".
+    // "SUAU+": system, user, assistant and user messages and the header of an answer; T is a tool. The third message is " u3 ".
     private static string Render(string name, string conversation)
     {
         var template = new LLamaTemplate(name) { AddAssistant = conversation.EndsWith('+') };
@@ -29,7 +29,7 @@ public class CommonTemplatesTests
 
     [Theory]
     [MemberData(nameof(Names))]
-    public void A_conversation_is_written_to_the_last_blank(string name)
+    public void Output_equals_llama_cpps_to_the_last_space(string name)
     {
         var expected = Lines().SkipWhile(line => line != "## " + name).Skip(1).TakeWhile(line => !line.StartsWith("## ", StringComparison.Ordinal)).ToList();
         Assert.NotEmpty(expected);
@@ -41,7 +41,7 @@ public class CommonTemplatesTests
     }
 
     [Fact]
-    public void Every_name_has_its_texts() => Assert.Equal(["mistral"], CommonTemplates.Names.Except(Lines().Select(line => line[Math.Min(3, line.Length)..])));
+    public void Every_name_has_expected_outputs() => Assert.Equal(["mistral"], CommonTemplates.Names.Except(Lines().Select(line => line[Math.Min(3, line.Length)..])));
 
     [Theory]
     [InlineData("[INST]  s1 \n\n u2  [/INST]  a3 </s>[INST]  u4  [/INST]", "SUAU+")]
@@ -52,7 +52,7 @@ public class CommonTemplatesTests
     [InlineData("")]
     [InlineData("ChatML")]
     [InlineData("no {braces} of the language")]
-    public void What_is_no_template_is_told_when_it_is_applied(string given)
+    public void A_text_that_is_no_template_is_an_error_when_applied(string given)
     {
         var template = new LLamaTemplate(given);
         var error = Assert.Throws<MissingTemplateException>(() => template.Add("user", "hi").Apply().Length);

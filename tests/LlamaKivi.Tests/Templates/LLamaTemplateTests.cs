@@ -24,7 +24,7 @@ public sealed class LLamaTemplateTests(InferenceTests.DemoModel model) : IClassF
     }
 
     [Fact]
-    public void A_model_s_own_template_is_evaluated_as_it_stands()
+    public void A_models_own_template_is_evaluated()
     {
         string? path = Environment.GetEnvironmentVariable("LLAMA_KIVI_SMOLLM2");
         Assert.SkipUnless(File.Exists(path), "LLAMA_KIVI_SMOLLM2 does not name smollm2-135m-instruct-q4_1.gguf");

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "backend/rows.h"
 #include "base/memory.h"
@@ -54,6 +56,20 @@ struct StageArgs {
     const float* v = nullptr;               // [n, n_head_kv, D]
 };
 
+// One pass: the rows of some segments, from begin to commit. A backend derives its own type, which holds what it plans
+// for the pass.
+class Pass {
+public:
+    Pass(kv::Cache& of_cache, std::span<const kv::Segment> of_segments)
+        : cache(of_cache), segments(of_segments.begin(), of_segments.end()) {}
+    virtual ~Pass() = default;
+    Pass(const Pass&) = delete;
+    Pass& operator=(const Pass&) = delete;
+
+    kv::Cache& cache;
+    const std::vector<kv::Segment> segments;
+};
+
 struct AttentionArgs {
     const kv::Cache* cache;
     std::span<const kv::Segment> segments;
@@ -64,6 +80,7 @@ struct AttentionArgs {
     float scale;            // 1 / sqrt(D)
     kv::Rotation rotation;  // of q and of the keys
     int window;             // a query attends to keys less than `window` positions before it; 0: to all
+    Pass* pass = nullptr;   // of these segments; a device needs it
 };
 
 // An operation whose result is NaN or infinite throws LK_NUMERIC_ERROR (backend/numeric_error.h); on a device, finish
@@ -73,8 +90,11 @@ public:
     virtual ~Backend() = default;
 
     virtual Memory& memory() { return host_memory(); }
-    // Begins a pass over the rows of the segments. Their pages are reserved.
-    virtual void begin(kv::Cache&, std::span<const kv::Segment>) {}
+    // Begins a pass over the rows of the segments. Their pages are reserved. The pass is valid until its commit or
+    // until the cache changes otherwise; it must not outlive the backend.
+    virtual std::unique_ptr<Pass> begin(kv::Cache& cache, std::span<const kv::Segment> segments) {
+        return std::make_unique<Pass>(cache, segments);
+    }
     // Waits for all queued work and throws its first error.
     virtual void finish() {}
 
@@ -94,10 +114,10 @@ public:
                         int32_t* tokens) = 0;
     // Quantizes the rows that leave the rings into the reserved pages and tables, which attention may read from then
     // on, and allocates what commit needs. The rows of these layers must be staged. May fail; changes no sequence.
-    virtual void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers) = 0;
-    // Appends the segments' rows after stage_pages of every layer: copies rows into rings and sinks and adds the staged
+    virtual void stage_pages(Pass& pass, kv::Layers layers) = 0;
+    // Appends the pass's rows after stage_pages of every layer: copies rows into rings and sinks and adds the staged
     // pages and tables to the sequences. noexcept on the CPU; a device error leaves the sequences undefined.
-    virtual void commit(kv::Cache& cache, std::span<const kv::Segment> segments) = 0;
+    virtual void commit(Pass& pass) = 0;
 };
 
 }  // namespace lk

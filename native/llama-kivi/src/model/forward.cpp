@@ -118,7 +118,7 @@ void attend(const Model& model, ModelPart& part, const ForwardBatch& batch, int 
         observe(model, part, batch, layer);
     }
     part.backend->attention({part.cache, batch.segments, s.q.data(), s.attn.data(), layer - part.begin, c.n_head,
-                             1.0f / std::sqrt(static_cast<float>(c.head_size)), turn, c.window});
+                             1.0f / std::sqrt(static_cast<float>(c.head_size)), turn, c.window, batch.pass});
 }
 
 namespace {
@@ -187,15 +187,18 @@ void write_outputs(const Model& model, ModelPart& part, const ForwardBatch& batc
 
 }  // namespace
 
-void forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch& batch) {
+PartPasses forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch& batch) {
     const ModelConfig& c = model.config;
     const int n = static_cast<int>(batch.tokens.size());
     const size_t stream_bytes = static_cast<size_t>(n) * c.n_embd * sizeof(float);
     const float* stream = batch.inputs;  // input of the next part, in host memory
+    PartPasses passes;
     for (ModelPart& part : parts) {
         Backend& backend = *part.backend;
         float* const x = part.scratch.x.data();
-        backend.begin(*part.cache, batch.segments);
+        passes.push_back(backend.begin(*part.cache, batch.segments));
+        ForwardBatch of_part = batch;
+        of_part.pass = passes.back().get();
         write_angles(model, part, batch);
         if (stream != nullptr) {
             backend.memory().write(x, stream, stream_bytes);
@@ -204,11 +207,12 @@ void forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch&
         }
         for (int layer = part.begin; layer < part.end; ++layer) {
             check_cancelled(batch);
-            c.architecture->forward_layer(model, part, batch, layer);
+            c.architecture->forward_layer(model, part, of_part, layer);
         }
         stream = x;
     }
     write_outputs(model, parts.back(), batch);
+    return passes;
 }
 
 }  // namespace lk

@@ -36,6 +36,7 @@ struct ForwardBatch {
     const lk_sampling* sampling;  // null: no sampling; otherwise logits on a device are not copied to the host
     const double* draws;          // [output_rows.size()] in [0, 1)
     int32_t* sampled;             // [output_rows.size()] tokens
+    Pass* pass = nullptr;         // of the part that computes; set by forward
 };
 
 // Activations of one pass of up to n_max tokens, in the backend's memory.
@@ -66,8 +67,10 @@ struct ModelPart {
 };
 
 // Stages every layer's keys and values in the parts' caches and writes the outputs. Does not commit the caches.
-// The parts cover all layers in order; only the last may be on a device.
-void forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch& batch);
+// The parts cover all layers in order; only the last may be on a device. Returns the pass of each part, for stage_pages
+// and commit.
+using PartPasses = std::vector<std::unique_ptr<Pass>>;
+PartPasses forward(const Model& model, std::span<ModelPart> parts, const ForwardBatch& batch);
 
 // The rotation (RoPE) of a model's queries and keys.
 kv::Rotation rotation(const Model& model);

@@ -170,13 +170,13 @@ void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
                              .sampled = plan.sampling() == nullptr ? nullptr : sampled_.data() + pass.first_output};
     cache_.reserve(pass.segments);
     try {
-        forward(*model_, parts_, batch);
-        for (const ModelPart& part : parts_) {
-            part.backend->stage_pages(*part.cache, pass.segments, part.cache->layers());
+        const PartPasses passes = forward(*model_, parts_, batch);
+        for (size_t p = 0; p < parts_.size(); ++p) {
+            parts_[p].backend->stage_pages(*passes[p], parts_[p].cache->layers());
         }
         // Commit in reverse order: only the device part, which is the last, can fail.
         for (size_t p = parts_.size(); p-- > 0;) {
-            parts_[p].backend->commit(*parts_[p].cache, pass.segments);
+            parts_[p].backend->commit(*passes[p]);
         }
     } catch (...) {
         cache_.release_reserved(pass.segments);

@@ -3,19 +3,19 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>Collects the contents of an answer. White space waits for what follows it, because it is left out beside calls and thoughts.</summary>
+/// <summary>Collects the contents of an answer. White space is held back until the next content is known, because it is omitted beside calls and thoughts.</summary>
 internal sealed class AnswerContents
 {
     private readonly List<AIContent> _contents = [];
-    private readonly StringBuilder _text = new();   // of the last content, which may grow
-    private readonly StringBuilder _space = new();  // behind it
+    private readonly StringBuilder _text = new();   // of the last content; more may follow
+    private readonly StringBuilder _space = new();  // white space after _text, held back
     private bool _isThought;
     private bool _isLineStart = true;
 
-    /// <summary>Whether nothing but white space came since a call, a thought or its beginning.</summary>
+    /// <summary>Whether only white space has come since the last call, the last thought or the start of the answer.</summary>
     public bool IsAfterPart { get; private set; }
 
-    /// <summary>Whether only white space stands between here and the last line break, call or thought.</summary>
+    /// <summary>Whether only white space has come since the last line break, call or thought.</summary>
     public bool IsAtLineStart => _isLineStart || _space.ToString().Contains('\n', StringComparison.Ordinal);
 
     public void AddText(ReadOnlySpan<char> text) => Add(text, isThought: false);
@@ -28,7 +28,7 @@ internal sealed class AnswerContents
         _contents.Add(call);
     }
 
-    /// <summary>Begins a thought, or the text behind a thought or a call.</summary>
+    /// <summary>Begins a thought, or the text after a thought or a call.</summary>
     public void BeginPart()
     {
         EndText();
@@ -37,8 +37,8 @@ internal sealed class AnswerContents
         _isLineStart = true;
     }
 
-    /// <summary>Gives what came since the last call.</summary>
-    /// <param name="isLast">Whether nothing follows: white space at the end of text is then text.</param>
+    /// <summary>Returns the contents since the last call of this method.</summary>
+    /// <param name="isLast">Whether the answer is complete: trailing white space is then part of the text.</param>
     public List<AIContent> Take(bool isLast)
     {
         if (isLast && !_isThought && !IsAfterPart)

@@ -1,12 +1,12 @@
 namespace LlamaKivi;
 
-/// <summary>How a model writes calls of tools.</summary>
+/// <summary>Syntax of a model's tool calls.</summary>
 internal enum CallStyle
 {
     /// <summary>{"name": ..., "arguments": {...}}</summary>
     Json,
 
-    /// <summary>{"name": ..., "parameters": {...}}, as Llama 3 is told to.</summary>
+    /// <summary>{"name": ..., "parameters": {...}}, which the templates of Llama 3 request.</summary>
     JsonParameters,
 
     /// <summary>{"tool_calls": [{"function": {...}}]}</summary>
@@ -36,14 +36,14 @@ internal enum CallStyle
     /// <summary>A list of calls between &lt;TOOLCALL&gt; and &lt;/TOOLCALL&gt;.</summary>
     Nemotron,
 
-    /// <summary>A message to functions.name.</summary>
+    /// <summary>A message with the recipient functions.name (Harmony).</summary>
     Harmony,
 }
 
-/// <summary>What a model's thoughts stand between.</summary>
+/// <summary>Marks around a model's thoughts.</summary>
 internal sealed record ThoughtMarks(string Open, string Close);
 
-/// <summary>The marks that a model writes, as far as its chat template shows them.</summary>
+/// <summary>The marks of calls and thoughts that a chat template contains.</summary>
 internal sealed class AnswerFormat
 {
     private static readonly ThoughtMarks[] KnownThoughts =
@@ -56,7 +56,7 @@ internal sealed class AnswerFormat
         new("<|START_THINKING|>", "<|END_THINKING|>"),
     ];
 
-    // What of a template's text shows a style; the first one that does.
+    // Texts in a template that identify a style; the first match wins.
     private static readonly (CallStyle Style, string[] Shown)[] Styles =
     [
         (CallStyle.Harmony, [HarmonyHeader.ChannelMark, HarmonyHeader.Message]),
@@ -90,37 +90,37 @@ internal sealed class AnswerFormat
     private AnswerFormat(CallStyle style, CallReader[] own, ThoughtMarks[] shownThoughts)
     {
         Style = style;
-        // A template that shows no mark may be of a model that writes any.
+        // A template without marks does not tell which style its model writes: accept all.
         Readers = [.. own.Length > 0 ? own : MarkReaders, .. JsonReaders];
         OwnReaders = own.Length == 0 ? [JsonReaders[^1]] : style == CallStyle.JsonParameters ? [PythonTag, JsonReaders[^1]] : own;
         ShownThoughts = shownThoughts;
         Thoughts = [.. shownThoughts.Append(KnownThoughts[0]).Distinct()];
     }
 
-    /// <summary>The format where there is no template.</summary>
+    /// <summary>The format of models without a template.</summary>
     public static AnswerFormat Plain { get; } = Of("");
 
     public CallStyle Style { get; }
 
     public bool IsHarmony => Style == CallStyle.Harmony;
 
-    /// <summary>Readers of calls; the first that finds one is right.</summary>
+    /// <summary>Readers of calls, in order of precedence.</summary>
     public CallReader[] Readers { get; }
 
     /// <summary>Readers of calls in the model's own style.</summary>
     public CallReader[] OwnReaders { get; }
 
-    /// <summary>Marks of thoughts: those that the template shows, and &lt;think&gt;.</summary>
+    /// <summary>Marks of thoughts: those of the template, and &lt;think&gt;.</summary>
     public ThoughtMarks[] Thoughts { get; }
 
-    /// <summary>Marks of thoughts that the template shows.</summary>
+    /// <summary>Marks of thoughts in the template.</summary>
     public ThoughtMarks[] ShownThoughts { get; }
 
-    /// <summary>Strings that are no text of the answer even where the vocabulary has a control token for them.</summary>
+    /// <summary>Marks that may be control tokens of the vocabulary. The parser needs them as text.</summary>
     public IEnumerable<string> Marks =>
         Readers.SelectMany(reader => reader.Marks).Concat(Thoughts.SelectMany(marks => new[] { marks.Open, marks.Close })).Concat(IsHarmony ? HarmonyHeader.Marks : []).Distinct(StringComparer.Ordinal);
 
-    /// <summary>The format that a chat template shows.</summary>
+    /// <summary>Detects the format from the text of a chat template.</summary>
     public static AnswerFormat Of(string template)
     {
         CallStyle style = Array.Find(Styles, known => Array.TrueForAll(known.Shown, mark => template.Contains(mark, StringComparison.Ordinal))).Style;
@@ -137,7 +137,7 @@ internal sealed class AnswerFormat
         return new AnswerFormat(style, own, [.. KnownThoughts.Where(marks => template.Contains(marks.Open, StringComparison.Ordinal) || template.Contains(marks.Close, StringComparison.Ordinal))]);
     }
 
-    /// <summary>The marks of the thought that a prompt ends in; null: it ends in none.</summary>
+    /// <summary>The marks of a thought that the end of a prompt opens; null: none.</summary>
     public ThoughtMarks? OpenAtEnd(string prompt)
     {
         string end = prompt.TrimEnd();

@@ -3,10 +3,10 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>Takes an answer apart while it comes: text, thoughts, and calls of tools. Only what may be the beginning of a mark or of a call waits.</summary>
+/// <summary>Parses a streamed answer into text, thoughts and tool calls. Only text that may start a mark or a call is held back.</summary>
 /// <remarks>
-/// The contents do not depend on how the answer is cut into pieces: each decision is made at a place of the text, from that place on, and waits until the text
-/// tells. White space around calls and thoughts is left out.
+/// The contents do not depend on how the answer is cut into pieces: a decision at a position depends only on the text from there on, and waits until enough of it
+/// has arrived. White space around calls and thoughts is omitted.
 /// </remarks>
 internal sealed class AnswerParser
 {
@@ -14,18 +14,18 @@ internal sealed class AnswerParser
     private readonly ToolSet _tools;
     private readonly HeldText _held = new();
     private readonly AnswerContents _contents = new();
-    private readonly List<string> _closes = [];  // marks that may follow the calls before
+    private readonly List<string> _closes = [];  // marks that may follow the preceding calls
     private readonly SearchValues<char> _starts;
     private Mode _mode;
     private string _closeThought = "";
-    private JsonScanner? _json;      // that is text
+    private JsonScanner? _json;      // JSON being passed on as text
     private bool _isAfterCall;
     private CallReader? _waiting;    // may read a call at _waitingAt
     private int _waitingAt;
 
-    /// <param name="format">The model's marks.</param>
-    /// <param name="tools">The tools that can be called.</param>
-    /// <param name="open">The marks of a thought that the answer begins in; null: none.</param>
+    /// <param name="format">The model's marks of calls and thoughts.</param>
+    /// <param name="tools">The tools that may be called.</param>
+    /// <param name="open">The marks of a thought that the prompt opened; null: none.</param>
     public AnswerParser(AnswerFormat format, ToolSet tools, ThoughtMarks? open)
     {
         (_format, _tools) = (format, tools);
@@ -46,21 +46,21 @@ internal sealed class AnswerParser
         Json,
     }
 
-    /// <summary>Takes a piece of the answer, and gives what is known from it on.</summary>
+    /// <summary>Adds a piece of the answer and returns the contents that are now decided.</summary>
     public List<AIContent> Add(string piece)
     {
         _held.Append(piece);
         return Run();
     }
 
-    /// <summary>Gives what was held back.</summary>
+    /// <summary>Ends the answer and returns the text that was held back.</summary>
     public List<AIContent> Finish()
     {
         _held.IsFinal = true;
         return Run();
     }
 
-    /// <summary>The part of a call behind its opening mark, if the answer is surely in one of those that a reader reads; null otherwise.</summary>
+    /// <summary>The text of an unfinished call after its opening mark; null: the answer is not certainly inside a call.</summary>
     public string? CallSoFar(CallReader[] readers)
     {
         int at = _waiting is not null && Array.IndexOf(readers, _waiting) >= 0 ? _waiting.Certain(_held, _waitingAt, _tools) : -1;
@@ -155,7 +155,7 @@ internal sealed class AnswerParser
         return at + length;
     }
 
-    // JSON that is no call is text to its end: what it has inside is no call either.
+    // JSON that is not a call is text to its end, so calls inside it are not recognized.
     private int PassJson(int at)
     {
         _json = _held.Scan(at);
@@ -165,7 +165,7 @@ internal sealed class AnswerParser
         return at + _json.Length;
     }
 
-    // Where a mark at a place, which is left out, ends; the place itself: there is none; -1: not known yet.
+    // The end of a closing mark at a position, which is omitted from the text. The position itself: no mark; -1: needs more text.
     private int SkipClose(int at)
     {
         bool mayClose = false;
@@ -186,7 +186,7 @@ internal sealed class AnswerParser
         return mayClose ? -1 : at;
     }
 
-    // Where what is at a place ends, which is then in the contents; the place itself: it is text; -1: not known yet.
+    // Reads a call or message at a position into the contents and returns its end. The position itself: it is text; -1: needs more text.
     private int ReadMark(int at)
     {
         if (_format.IsHarmony && ReadHarmony(at) is var next && next != at)

@@ -2,20 +2,20 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>What stands at a place of an answer.</summary>
+/// <summary>Result of reading a call at a position of an answer.</summary>
 internal readonly record struct CallRead
 {
     private CallRead(Outcome outcome, int end, FunctionCallContent[] calls, string[] closes) => (Result, End, Calls, Closes) = (outcome, end, calls, closes);
 
     public enum Outcome
     {
-        /// <summary>Text.</summary>
+        /// <summary>Not a call.</summary>
         None,
 
-        /// <summary>More of the answer tells.</summary>
+        /// <summary>Needs more of the answer.</summary>
         Unknown,
 
-        /// <summary>What is read there.</summary>
+        /// <summary>One or more calls.</summary>
         Found,
     }
 
@@ -25,16 +25,16 @@ internal readonly record struct CallRead
 
     public Outcome Result { get; }
 
-    /// <summary>Where what follows the calls begins.</summary>
+    /// <summary>Position after the calls.</summary>
     public int End { get; }
 
     public FunctionCallContent[] Calls { get; }
 
-    /// <summary>Marks that belong to the calls and may follow them, the outer ones first.</summary>
+    /// <summary>Closing marks that may follow the calls, outermost first.</summary>
     public string[] Closes { get; }
 
     public static CallRead Found(int end, FunctionCallContent[] calls, params string[] closes) => new(Outcome.Found, end, calls, closes);
 
-    /// <summary>The read of what more text would complete: nothing, once there is no more.</summary>
+    /// <summary>The result for an incomplete call: none if the answer has ended, otherwise unknown.</summary>
     public static CallRead Incomplete(HeldText text) => text.IsFinal ? None : Unknown;
 }

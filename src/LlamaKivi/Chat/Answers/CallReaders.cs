@@ -1,22 +1,22 @@
 namespace LlamaKivi;
 
-/// <summary>Reads calls that begin in one way.</summary>
+/// <summary>Reads calls of one syntax.</summary>
 internal abstract class CallReader
 {
-    /// <summary>Characters that calls may begin with.</summary>
+    /// <summary>First characters of such calls.</summary>
     public abstract string Starts { get; }
 
-    /// <summary>Strings that are tokens of their own in the vocabularies of models that write these calls.</summary>
+    /// <summary>Marks that are single tokens in the vocabularies of models with this syntax.</summary>
     public virtual IEnumerable<string> Marks => [];
 
-    /// <summary>What stands at a place.</summary>
+    /// <summary>Reads a call at a position.</summary>
     public abstract CallRead Read(HeldText text, int at, ToolSet tools);
 
-    /// <summary>Where in a text that may be a call from a place on the part behind the opening mark begins, if it surely is one; -1: it is not sure.</summary>
+    /// <summary>Position after the opening mark of a call at a position; -1: not certainly a call.</summary>
     public abstract int Certain(HeldText text, int at, ToolSet tools);
 }
 
-/// <summary>JSON with nothing around it.</summary>
+/// <summary>JSON without marks.</summary>
 internal sealed class BareJsonReader : CallReader
 {
     public override string Starts => "{[";
@@ -68,7 +68,7 @@ internal sealed class FencedJsonReader : CallReader
     public override int Certain(HeldText text, int at, ToolSet tools) => -1;
 }
 
-/// <summary>Calls behind a mark.</summary>
+/// <summary>Calls after an opening mark.</summary>
 internal abstract class MarkedReader(string open, params string[] closes) : CallReader
 {
     public override string Starts => open[..1];
@@ -92,8 +92,8 @@ internal abstract class MarkedReader(string open, params string[] closes) : Call
 
     protected abstract CallRead ReadBody(HeldText text, int at, ToolSet tools);
 
-    /// <summary>Reads characters up to one of some that end a name.</summary>
-    /// <returns>Null: there is no name. The end is that of the text if more may follow.</returns>
+    /// <summary>Reads a name up to one of the given characters.</summary>
+    /// <returns>Null: no name. The end is the end of the text if the name may continue.</returns>
     protected static string? ReadName(HeldText text, int at, string ends, out int end)
     {
         end = at;
@@ -111,7 +111,7 @@ internal abstract class MarkedReader(string open, params string[] closes) : Call
     }
 }
 
-/// <summary>JSON behind a mark: &lt;tool_call&gt; of the Hermes format and Qwen, &lt;|python_tag|&gt; of Llama 3, and others.</summary>
+/// <summary>JSON after an opening mark: &lt;tool_call&gt; of the Hermes format and Qwen, &lt;|python_tag|&gt; of Llama 3, and others.</summary>
 internal class MarkedJsonReader(string open, params string[] closes) : MarkedReader(open, closes)
 {
     protected override CallRead ReadBody(HeldText text, int at, ToolSet tools)

@@ -1,6 +1,6 @@
 namespace LlamaKivi;
 
-/// <summary>The header of a message in the Harmony format: <c>&lt;|channel|&gt;analysis&lt;|message|&gt;</c>, with the tool that the message goes to.</summary>
+/// <summary>The header of a message in the Harmony format: <c>&lt;|channel|&gt;analysis&lt;|message|&gt;</c>, with the recipient of the message.</summary>
 internal readonly record struct HarmonyHeader(CallRead.Outcome Result, int End, string Channel, string? Recipient)
 {
     public const string Start = "<|start|>";
@@ -13,12 +13,12 @@ internal readonly record struct HarmonyHeader(CallRead.Outcome Result, int End, 
     private const string To = "to=";
     private const string Functions = "functions.";
 
-    /// <summary>Marks that end a message and are no text.</summary>
+    /// <summary>Marks that end a message and are not part of its text.</summary>
     public static readonly string[] Ends = [EndMark, "<|call|>", "<|return|>"];
 
     public static readonly string[] Marks = [Start, ChannelMark, Message, Constrain, .. Ends];
 
-    /// <summary>The header at a place.</summary>
+    /// <summary>Reads the header at a position.</summary>
     public static HarmonyHeader Read(HeldText text, int at)
     {
         bool? start = text.StandsAt(at, Start);
@@ -42,7 +42,7 @@ internal readonly record struct HarmonyHeader(CallRead.Outcome Result, int End, 
     private static string? Name(string? recipient) =>
         recipient is null ? null : recipient.StartsWith(Functions, StringComparison.Ordinal) ? recipient[Functions.Length..] : recipient;
 
-    // The word behind a mark.
+    // The word after a mark.
     private static string? After(string header, string mark)
     {
         int start = header.IndexOf(mark, StringComparison.Ordinal);

@@ -1,6 +1,6 @@
 namespace LlamaKivi;
 
-/// <summary>The part of an answer that was not taken apart yet.</summary>
+/// <summary>The part of an answer that is not parsed yet.</summary>
 internal sealed class HeldText
 {
     private readonly Dictionary<int, JsonScanner> _scanners = [];  // [start]
@@ -9,7 +9,7 @@ internal sealed class HeldText
 
     public ReadOnlySpan<char> Text => _text.AsSpan(0, Length);
 
-    /// <summary>Whether nothing follows.</summary>
+    /// <summary>Whether the answer is complete.</summary>
     public bool IsFinal { get; set; }
 
     public int Length { get; private set; }
@@ -27,7 +27,7 @@ internal sealed class HeldText
         Length += text.Length;
     }
 
-    /// <summary>Forgets the first characters.</summary>
+    /// <summary>Removes the first characters.</summary>
     public void Remove(int count)
     {
         if (count > 0)
@@ -48,21 +48,21 @@ internal sealed class HeldText
         return at;
     }
 
-    /// <summary>Where a string stands from a place on; -1: nowhere.</summary>
+    /// <summary>Position of a string, searched from a position on; -1: not found.</summary>
     public int Find(string value, int from)
     {
         int at = Text[from..].IndexOf(value);
         return at < 0 ? -1 : from + at;
     }
 
-    /// <summary>Whether a string stands at a place; null: not known yet.</summary>
+    /// <summary>Whether the text at a position starts with a string; null: needs more text.</summary>
     public bool? StandsAt(int at, string value)
     {
         ReadOnlySpan<char> rest = Text[at..];
         return rest.StartsWith(value) ? true : !IsFinal && value.AsSpan().StartsWith(rest) ? null : false;
     }
 
-    /// <summary>The JSON object or array that begins at a place, as far as it is there.</summary>
+    /// <summary>Scans the JSON object or array at a position, as far as it has arrived.</summary>
     public JsonScanner Scan(int at)
     {
         if (!_scanners.TryGetValue(at, out JsonScanner? scanner))

@@ -11,11 +11,11 @@ internal static class JsonCalls
     private static readonly string[] Keys =
         ["name", "arguments", "parameters", "id", "type", "function", "tool_calls", "tool_call", "tool_call_id", "tool_name", "role", "content", "index"];
 
-    /// <summary>Reads the value at a place.</summary>
+    /// <summary>Reads the value at a position.</summary>
     /// <param name="text">The text.</param>
-    /// <param name="at">Where the value begins, with '{' or '['.</param>
-    /// <param name="tools">The tools that can be called.</param>
-    /// <param name="isBare">Whether no mark says that the value is a call.</param>
+    /// <param name="at">Position of the value's '{' or '['.</param>
+    /// <param name="tools">The tools that may be called.</param>
+    /// <param name="isBare">Whether no mark identifies the value as a call.</param>
     public static CallRead Read(HeldText text, int at, ToolSet tools, bool isBare)
     {
         JsonScanner scanner = text.Scan(at);
@@ -35,11 +35,11 @@ internal static class JsonCalls
         }
         catch (InvalidOperationException)
         {
-            return CallRead.None;  // half a character in an escape
+            return CallRead.None;  // an escaped half of a surrogate pair
         }
     }
 
-    /// <summary>The arguments of a call whose name stands before them.</summary>
+    /// <summary>Reads the arguments of a call whose name precedes them.</summary>
     public static CallRead ReadArguments(HeldText text, int at, string name, string? id = null, params string[] closes)
     {
         JsonScanner scanner = text.Scan(at);
@@ -58,10 +58,10 @@ internal static class JsonCalls
             : CallRead.None;
     }
 
-    /// <summary>Whether the value at a place has said the name of a tool that it calls.</summary>
+    /// <summary>Whether the value at a position already contains the name of a known tool.</summary>
     public static bool NamesTool(HeldText text, int at, ToolSet tools) => text.Scan(at).Members.Exists(member => Name(text, at, member) is { } name && tools.Contains(name));
 
-    // Text that is no call is to be known as such early: it waits until then.
+    // Decide early that text is not a call: it is held back until then.
     private static bool MayBeCall(HeldText text, int at, ToolSet tools)
     {
         if (text[at] == '[')
@@ -97,7 +97,7 @@ internal static class JsonCalls
         return ChatJson.TryParse(scanner.HasRawControls ? Escape(json) : json);
     }
 
-    // Control characters inside strings become escapes.
+    // Escapes control characters inside strings.
     private static string Escape(string json)
     {
         var escaped = new StringBuilder(json.Length + 16);

@@ -3,16 +3,16 @@ using System.Text;
 
 namespace LlamaKivi;
 
-/// <summary>Finds the end of a JSON object or array in a text that grows. A line break inside a string is let through, because models write them.</summary>
+/// <summary>Finds the end of a JSON object or array in streamed text. Line breaks inside strings are accepted, because models write them.</summary>
 internal sealed class JsonScanner
 {
-    private const int MaxDepth = 64;  // what System.Text.Json reads
+    private const int MaxDepth = 64;  // the default of System.Text.Json
 
     private readonly Stack<bool> _open = new();  // true: an object
     private Expect _expect = Expect.Value;
     private bool _isKey;
-    private readonly StringBuilder _word = new();  // that is being read
-    private int _start;  // of the string that is being read
+    private readonly StringBuilder _word = new();  // the literal or number being read
+    private int _start;  // of the string being read
 
     private enum Expect
     {
@@ -27,22 +27,22 @@ internal sealed class JsonScanner
         WordEnd,
     }
 
-    /// <summary>Whether the value is whole.</summary>
+    /// <summary>Whether the value is complete.</summary>
     public bool IsComplete { get; private set; }
 
-    /// <summary>Whether the text is no JSON from <see cref="Length"/> on.</summary>
+    /// <summary>Whether the text stops being JSON at <see cref="Length"/>.</summary>
     public bool IsBroken { get; private set; }
 
     /// <summary>Characters read.</summary>
     public int Length { get; private set; }
 
-    /// <summary>Whether a string has control characters that JSON wants escaped.</summary>
+    /// <summary>Whether a string contains control characters, which JSON requires to be escaped.</summary>
     public bool HasRawControls { get; private set; }
 
-    /// <summary>Members of the outermost object so far.</summary>
+    /// <summary>Members of the outermost object found so far.</summary>
     public List<Member> Members { get; } = [];
 
-    /// <summary>Reads on, up to the end of the value or the first character that does not belong there.</summary>
+    /// <summary>Continues to the end of the value or the first invalid character.</summary>
     public void Advance(ReadOnlySpan<char> more)
     {
         foreach (char c in more)
@@ -175,6 +175,6 @@ internal sealed class JsonScanner
     private static bool IsWord(string word) =>
         word is "true" or "false" or "null" || (char.IsAsciiDigit(word[^1]) && double.TryParse(word, NumberStyles.Float, CultureInfo.InvariantCulture, out _));
 
-    /// <summary>Where a member of an object stands; -1: not read yet. The key is with its quotes.</summary>
+    /// <summary>Positions of an object's member; -1: not reached yet. The key includes its quotes.</summary>
     public readonly record struct Member(int Key, int KeyEnd, int Value, int ValueEnd);
 }

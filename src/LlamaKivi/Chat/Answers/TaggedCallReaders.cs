@@ -2,7 +2,7 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>&lt;function=name&gt; with JSON arguments, or with parameters in tags of their own as Qwen3-Coder writes them.</summary>
+/// <summary>&lt;function=name&gt; with JSON arguments, or with one tag per parameter (Qwen3-Coder).</summary>
 internal sealed class FunctionTagReader() : MarkedReader(Open, Close)
 {
     public const string Open = "<function=";
@@ -59,7 +59,7 @@ internal sealed class FunctionTagReader() : MarkedReader(Open, Close)
         return CallRead.Found(at + Close.Length, [ToolSet.Call(name, arguments)]);
     }
 
-    // A value stands on lines of its own.
+    // The model writes a value on separate lines.
     private static string Inner(ReadOnlySpan<char> inner)
     {
         inner = inner is ['\n', ..] ? inner[1..] : inner;

@@ -4,11 +4,11 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>The tools that a model was told of, and calls of them.</summary>
+/// <summary>The tools described to a model, and calls of them.</summary>
 internal sealed class ToolSet
 {
     private const string IdCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    private const int IdLength = 9;  // templates of the Mistral family refuse any other
+    private const int IdLength = 9;  // templates of the Mistral family reject any other length
 
     private readonly Dictionary<string, AIFunctionDeclaration> _tools;
 
@@ -22,7 +22,7 @@ internal sealed class ToolSet
 
     public bool Contains(string name) => _tools.ContainsKey(name);
 
-    /// <summary>The tools as templates describe them to models.</summary>
+    /// <summary>The value of a template's variable <c>tools</c>.</summary>
     public JinjaList Describe() => new(Tools.Select(tool => (object?)new JinjaDict
     {
         ["type"] = "function",
@@ -34,13 +34,13 @@ internal sealed class ToolSet
         },
     }));
 
-    /// <summary>A call.</summary>
+    /// <summary>Creates a call with a new id.</summary>
     public static FunctionCallContent Call(string name, Dictionary<string, object?>? arguments, string? id = null) =>
         new(string.IsNullOrEmpty(id) ? string.Create(IdLength, 0, static (text, _) => Random.Shared.GetItems(IdCharacters, text)) : id, name, arguments);
 
-    /// <summary>The calls that a JSON value is; null: it is none, or one of a tool that was not given.</summary>
+    /// <summary>The calls in a JSON value; null: it is not a call, or calls an unknown tool.</summary>
     /// <param name="value">A call, a list of calls, or an object with such a list in tool_calls.</param>
-    /// <param name="isBare">Whether nothing but the value itself says that it is a call: it must then have arguments.</param>
+    /// <param name="isBare">Whether no mark identifies the value as a call: it must then have arguments.</param>
     public FunctionCallContent[]? Calls(JsonElement value, bool isBare)
     {
         if (value.ValueKind == JsonValueKind.Object && (value.TryGetProperty("tool_calls", out JsonElement inner) || value.TryGetProperty("tool_call", out inner)))
@@ -52,7 +52,7 @@ internal sealed class ToolSet
         return calls.Length > 0 && calls.All(call => call is not null) ? [.. calls.OfType<FunctionCallContent>()] : null;
     }
 
-    /// <summary>Arguments of an object, or of a text that is one.</summary>
+    /// <summary>Arguments from a JSON object, or from a string that contains one.</summary>
     public static bool TryArguments(JsonElement value, out Dictionary<string, object?>? arguments)
     {
         arguments = null;
@@ -71,7 +71,7 @@ internal sealed class ToolSet
         }
     }
 
-    /// <summary>An argument that is written as text: a string where the tool's schema has one, JSON otherwise.</summary>
+    /// <summary>Converts an argument written as plain text: to a string if the tool's schema says so, otherwise from JSON.</summary>
     public object? Argument(string tool, string name, string text)
     {
         JsonElement schema = _tools[tool].JsonSchema;
@@ -80,7 +80,7 @@ internal sealed class ToolSet
         return isText || ChatJson.TryParse(text) is not { } value ? text : value.ValueKind == JsonValueKind.Null ? null : value;
     }
 
-    /// <summary>Whether a schema is one of strings.</summary>
+    /// <summary>Whether a schema describes a string.</summary>
     public static bool IsText(JsonElement schema) =>
         schema.ValueKind == JsonValueKind.Object && schema.TryGetProperty("type", out JsonElement type) && type.ValueKind == JsonValueKind.String && type.ValueEquals("string");
 

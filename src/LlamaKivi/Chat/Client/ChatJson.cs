@@ -5,11 +5,11 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>Values of calls, results and options as JSON.</summary>
+/// <summary>Converts arguments, results and option values to JSON.</summary>
 internal static class ChatJson
 {
-    /// <summary>A value as JSON, as Microsoft.Extensions.AI writes it.</summary>
-    /// <exception cref="NotSupportedException">The value has a type that cannot be written as JSON.</exception>
+    /// <summary>Converts a value to JSON with the options of Microsoft.Extensions.AI.</summary>
+    /// <exception cref="NotSupportedException">The value's type cannot be serialized.</exception>
     public static JsonElement ToElement(object? value, string what)
     {
         JsonSerializerOptions options = AIJsonUtilities.DefaultOptions;
@@ -19,11 +19,11 @@ internal static class ChatJson
         }
         catch (Exception e) when (e is NotSupportedException or JsonException or InvalidOperationException)
         {
-            throw new NotSupportedException($"{what} is a {value?.GetType()} that cannot be written as JSON: {e.Message}", e);
+            throw new NotSupportedException($"{what} has the type {value?.GetType()}, which cannot be serialized to JSON: {e.Message}", e);
         }
     }
 
-    /// <summary>A text as it is, other values as JSON on one line.</summary>
+    /// <summary>Returns a string's text unquoted, and other values as JSON on one line.</summary>
     public static string ToText(JsonElement value)
     {
         if (value.ValueKind == JsonValueKind.String)
@@ -40,7 +40,7 @@ internal static class ChatJson
         return Encoding.UTF8.GetString(text.ToArray());
     }
 
-    /// <summary>The value of a JSON text; null: it is none.</summary>
+    /// <summary>Parses JSON; null: the text is not JSON.</summary>
     public static JsonElement? TryParse(string text)
     {
         try

@@ -3,10 +3,10 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>Messages of Microsoft.Extensions.AI as templates know them.</summary>
+/// <summary>Converts messages of Microsoft.Extensions.AI to the values that templates read.</summary>
 internal static class ChatMessages
 {
-    /// <summary>Puts instructions before what the first message, if it is a system message, says.</summary>
+    /// <summary>Adds instructions: at the start of the system message if the conversation begins with one, otherwise as a system message.</summary>
     public static List<ChatMessage> WithInstructions(IEnumerable<ChatMessage> messages, string? instructions)
     {
         List<ChatMessage> all = [.. messages];
@@ -17,7 +17,7 @@ internal static class ChatMessages
 
         if (all.Count > 0 && all[0].Role == ChatRole.System)
         {
-            // One message: many templates refuse a second system message.
+            // A single message, because many templates reject a second system message.
             all[0] = new ChatMessage(ChatRole.System, [new TextContent(instructions + "\n"), .. all[0].Contents]);
         }
         else
@@ -28,18 +28,18 @@ internal static class ChatMessages
         return all;
     }
 
-    /// <summary>The text of a message that goes to the model without a template.</summary>
-    /// <exception cref="NotSupportedException">The message has other content than text.</exception>
+    /// <summary>The text of a message for a prompt without a template.</summary>
+    /// <exception cref="NotSupportedException">The message has content other than text.</exception>
     public static string PlainText(ChatMessage message)
     {
-        Check(message, content => content is TextContent or TextReasoningContent or UsageContent, "text; tools need the model's own chat template");
+        Check(message, content => content is TextContent or TextReasoningContent or UsageContent, "text (tools need the model's own chat template)");
         return message.Text;
     }
 
-    /// <summary>Messages as values of a template. The results of tools are messages of their own.</summary>
-    /// <exception cref="NotSupportedException">A message has content that no template can give to a model.</exception>
+    /// <summary>Converts messages to values of a template. Each tool result becomes a separate message.</summary>
+    /// <exception cref="NotSupportedException">A message has content that templates cannot represent.</exception>
     /// <param name="messages">The messages.</param>
-    /// <param name="argumentsAreText">Whether the arguments of calls are JSON texts, as OpenAI's API has them; otherwise they are values.</param>
+    /// <param name="argumentsAreText">Whether the arguments of calls are strings of JSON, as in OpenAI's API, instead of objects.</param>
     public static IEnumerable<object?> ToTemplate(IReadOnlyList<ChatMessage> messages, bool argumentsAreText)
     {
         var names = new Dictionary<string, string>(StringComparer.Ordinal);  // [call id]
@@ -52,7 +52,7 @@ internal static class ChatMessages
 
             if (message.Contents.Any(content => content is FunctionResultContent))
             {
-                Check(message, content => content is FunctionResultContent or UsageContent || content is TextContent { Text.Length: 0 }, "results of tools beside such a result");
+                Check(message, content => content is FunctionResultContent or UsageContent || content is TextContent { Text.Length: 0 }, "only further tool results beside a tool result");
                 foreach (FunctionResultContent result in message.Contents.OfType<FunctionResultContent>())
                 {
                     yield return Result(result, names.GetValueOrDefault(result.CallId));
@@ -70,7 +70,7 @@ internal static class ChatMessages
         Check(
             message,
             content => content is TextContent or UsageContent || (message.Role == ChatRole.Assistant && content is TextReasoningContent or FunctionCallContent),
-            "text, and thoughts and calls of tools of the assistant");
+            "text, and in assistant messages thoughts and tool calls");
         var variables = new Dictionary<string, object?>(StringComparer.Ordinal) { ["role"] = message.Role.Value, ["content"] = message.Text };
         if (message.AuthorName is { Length: > 0 } author)
         {
@@ -115,7 +115,7 @@ internal static class ChatMessages
         return variables;
     }
 
-    // Templates take the content of a tool's message for text.
+    // Templates expect the content of a tool message to be a string.
     private static string ResultText(FunctionResultContent result, string? name)
     {
         string what = $"The result of the call '{name ?? result.CallId}'";
@@ -131,9 +131,9 @@ internal static class ChatMessages
                 return text.Text;
             case IEnumerable<AIContent> contents:
                 return contents.Aggregate(new StringBuilder(), (text, content) => text.Append((content as TextContent
-                    ?? throw new NotSupportedException($"{what} has {content.GetType().Name}; the model reads text.")).Text)).ToString();
+                    ?? throw new NotSupportedException($"{what} contains {content.GetType().Name}; only text is supported.")).Text)).ToString();
             case AIContent content:
-                throw new NotSupportedException($"{what} is {content.GetType().Name}; the model reads text.");
+                throw new NotSupportedException($"{what} is {content.GetType().Name}; only text is supported.");
             case var value:
                 return ChatJson.ToText(ChatJson.ToElement(value, what));
         }
@@ -143,7 +143,7 @@ internal static class ChatMessages
     {
         if (message.Contents.FirstOrDefault(content => !canGive(content)) is { } content)
         {
-            throw new NotSupportedException($"{content.GetType().Name} in a message of the role '{message.Role}' cannot be given to the model; what can is {supported}.");
+            throw new NotSupportedException($"{content.GetType().Name} in a message of role '{message.Role}' is not supported; supported: {supported}.");
         }
     }
 }

@@ -16,7 +16,7 @@ internal sealed class ChatModel
         Metadata = new ChatClientMetadata(ProviderName, defaultModelId: Names[0]);
     }
 
-    /// <summary>What is known of a client whose executor has no context.</summary>
+    /// <summary>Metadata of a client whose executor has no context.</summary>
     public static ChatClientMetadata Unknown { get; } = new(ProviderName);
 
     public LLamaWeights Weights { get; }
@@ -25,7 +25,7 @@ internal sealed class ChatModel
 
     public GrammarCache Grammars { get; } = new();
 
-    /// <summary>Names that the model goes by: its own, if it has one, and its file's.</summary>
+    /// <summary>Accepted model ids: <c>general.name</c> if the file has it, and the file's name.</summary>
     public IReadOnlyList<string> Names { get; }
 
     public ChatClientMetadata Metadata { get; }

@@ -11,21 +11,21 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>What a model reads for a conversation, and in what format it answers.</summary>
+/// <summary>The prompt of a conversation, and the format of its answer.</summary>
 /// <param name="Text">The prompt.</param>
-/// <param name="Format">The marks of the answer.</param>
-/// <param name="OpenThought">The marks of the thought that the prompt ends in; null: none.</param>
-/// <param name="Vocabulary">The model's vocabulary, with the control tokens that are marks of the answer as text.</param>
+/// <param name="Format">The marks of calls and thoughts in the answer.</param>
+/// <param name="OpenThought">The marks of a thought that the prompt opens; null: none.</param>
+/// <param name="Vocabulary">The model's vocabulary, in which the control tokens of the format's marks have text.</param>
 internal sealed record ChatPrompt(PromptText Text, AnswerFormat Format, ThoughtMarks? OpenThought, GrammarVocabulary Vocabulary)
 {
     /// <summary>Writes the prompt of a conversation.</summary>
     /// <param name="templates">The model's templates.</param>
-    /// <param name="options">The client's options: what writes conversations instead of templates, and whether special tokens are read from messages.</param>
+    /// <param name="options">The client's options: its history transform, and whether special tokens in messages are parsed.</param>
     /// <param name="messages">The conversation.</param>
-    /// <param name="request">The options.</param>
-    /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="MissingTemplateException">There are tools, and no template that describes them.</exception>
-    /// <exception cref="NotSupportedException">Content or an option cannot be given to the model.</exception>
+    /// <param name="request">The call's options.</param>
+    /// <param name="cancellationToken">Cancels the rendering.</param>
+    /// <exception cref="MissingTemplateException">Tools were given, but no template describes them.</exception>
+    /// <exception cref="NotSupportedException">A content or an option is not supported.</exception>
     public static ChatPrompt Write(
         ChatTemplate.Cache templates, ChatClientOptions options, IEnumerable<ChatMessage> messages, ChatRequest request, CancellationToken cancellationToken)
     {
@@ -45,7 +45,7 @@ internal sealed record ChatPrompt(PromptText Text, AnswerFormat Format, ThoughtM
 
         if (hasTools)
         {
-            throw new MissingTemplateException("Tools are described to the model by its chat template, and this model's file has none, or another transform is set.");
+            throw new MissingTemplateException("Tools need the model's chat template, which describes them to the model. Either this model's file has no template, or the client has a history transform; remove the transform, use a model with a template, or give no tools.");
         }
 
         request.TemplateVariables(null);
@@ -80,7 +80,7 @@ internal sealed record ChatPrompt(PromptText Text, AnswerFormat Format, ThoughtM
         }
         catch (TemplateException e) when (!e.IsRaised && messages.Exists(message => message.Contents.Any(content => content is FunctionCallContent)))
         {
-            // Some templates put arguments together with text.
+            // Some templates concatenate arguments with text, so they need strings.
             try
             {
                 return template.Render(ChatMessages.ToTemplate(messages, argumentsAreText: true), variables, parseSpecialTokens, cancellationToken);

@@ -4,15 +4,15 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>What a call's <see cref="ChatOptions"/> ask for. What cannot be heeded is refused.</summary>
+/// <summary>The validated <see cref="ChatOptions"/> of a call. Unsupported options are rejected.</summary>
 internal sealed class ChatRequest
 {
-    /// <summary>Reads options.</summary>
+    /// <summary>Validates options.</summary>
     /// <param name="options">The options; null: none.</param>
-    /// <param name="models">Names that the model goes by.</param>
-    /// <param name="client">Who is asked.</param>
-    /// <exception cref="NotSupportedException">An option cannot be heeded; the message names it.</exception>
-    /// <exception cref="ArgumentException">A tool is required that was not given.</exception>
+    /// <param name="models">Accepted model ids.</param>
+    /// <param name="client">The client that is called.</param>
+    /// <exception cref="NotSupportedException">An option is not supported; the message names it.</exception>
+    /// <exception cref="ArgumentException">The required tool was not given.</exception>
     public ChatRequest(ChatOptions? options, IReadOnlyCollection<string> models, IChatClient client)
     {
         options ??= new ChatOptions();
@@ -37,7 +37,7 @@ internal sealed class ChatRequest
         Reasoning = options.Reasoning;
         if (Reasoning?.Output is ReasoningOutput.Summary)
         {
-            throw Refused($"{nameof(options.Reasoning)}.{nameof(Reasoning.Output)}", "is Summary; a model's thoughts are given whole or not at all");
+            throw Refused($"{nameof(options.Reasoning)}.{nameof(Reasoning.Output)}", "is Summary, which is not supported; use Full or None");
         }
 
         AdditionalProperties = options.AdditionalProperties ?? [];
@@ -61,31 +61,31 @@ internal sealed class ChatRequest
 
     public string[] Stops { get; }
 
-    /// <summary>JSON that the answer is, with a schema or without; null: text.</summary>
+    /// <summary>The JSON format of the answer, with or without a schema; null: text.</summary>
     public ChatResponseFormatJson? Answer { get; }
 
-    /// <summary>Tools that the model is told of; none if it is not to call any.</summary>
+    /// <summary>Tools described to the model; empty if it must not call any.</summary>
     public ToolSet Tools { get; }
 
-    /// <summary>Whether the answer is a call.</summary>
+    /// <summary>Whether the answer must be a call.</summary>
     public bool RequiresCall { get; private set; }
 
-    /// <summary>The tool that the answer calls; null: any.</summary>
+    /// <summary>The tool that the answer must call; null: any.</summary>
     public string? RequiredTool { get; private set; }
 
     public bool AllowsManyCalls { get; }
 
     public ReasoningOptions? Reasoning { get; }
 
-    /// <summary>Whether the response has the model's thoughts.</summary>
+    /// <summary>Whether the response includes thoughts.</summary>
     public bool GivesThoughts => Reasoning?.Output is not ReasoningOutput.None;
 
     public AdditionalPropertiesDictionary AdditionalProperties { get; }
 
-    /// <summary>The error for an option that cannot be heeded.</summary>
+    /// <summary>Creates the error for an unsupported option.</summary>
     public static NotSupportedException Refused(string option, string why) => new($"{nameof(ChatOptions)}.{option} {why}.");
 
-    /// <summary>What the options give a chat template to read, beside the messages.</summary>
+    /// <summary>Variables of the chat template from the options, without the messages.</summary>
     /// <exception cref="NotSupportedException">The template does not read an option; the message names it.</exception>
     public Dictionary<string, object?> TemplateVariables(TemplateText? template)
     {
@@ -94,7 +94,7 @@ internal sealed class ChatRequest
         {
             variables[name] = template?.Reads(name) == true
                 ? ChatJson.ToElement(value, $"{nameof(ChatOptions)}.{nameof(AdditionalProperties)}['{name}']")
-                : throw Refused($"{nameof(AdditionalProperties)}['{name}']", "is a variable that the model's chat template does not read");
+                : throw Refused($"{nameof(AdditionalProperties)}['{name}']", "is not read by the model's chat template; remove it");
         }
 
         if (Reasoning?.Effort is { } effort)
@@ -117,7 +117,7 @@ internal sealed class ChatRequest
 
             if (!known)
             {
-                throw Refused($"{nameof(Reasoning)}.{nameof(Reasoning.Effort)}", $"is {effort}, and the model's chat template has no variable for that");
+                throw Refused($"{nameof(Reasoning)}.{nameof(Reasoning.Effort)}", $"is {effort}, but the model's chat template reads no variable for it; leave it unset");
             }
         }
 
@@ -133,7 +133,7 @@ internal sealed class ChatRequest
     {
         if (!string.IsNullOrEmpty(options.ConversationId))
         {
-            throw Refused(nameof(options.ConversationId), "is set; conversations are not kept by an id: give all messages with each call");
+            throw Refused(nameof(options.ConversationId), "is set, but the client stores no conversations: give all messages with each call");
         }
 
         if (!string.IsNullOrEmpty(options.ModelId) && !models.Contains(options.ModelId, StringComparer.OrdinalIgnoreCase))
@@ -143,17 +143,17 @@ internal sealed class ChatRequest
 
         if (options.AllowBackgroundResponses == true)
         {
-            throw Refused(nameof(options.AllowBackgroundResponses), "is true; responses are given to their caller only");
+            throw Refused(nameof(options.AllowBackgroundResponses), "is true, but there are no background responses; leave it unset");
         }
 
         if (options.ContinuationToken is not null)
         {
-            throw Refused(nameof(options.ContinuationToken), "is set; there are no background responses to continue");
+            throw Refused(nameof(options.ContinuationToken), "is set, but there are no background responses to continue; leave it unset");
         }
 
         if (options.RawRepresentationFactory?.Invoke(client) is { } raw)
         {
-            throw Refused(nameof(options.RawRepresentationFactory), $"gives a {raw.GetType()}; the client has no options of its own");
+            throw Refused(nameof(options.RawRepresentationFactory), $"returned a {raw.GetType()}; it must be unset or return null");
         }
     }
 
@@ -167,7 +167,7 @@ internal sealed class ChatRequest
     {
         if (options.Tools is { Count: > 0 } && options.Tools.FirstOrDefault(tool => tool is not AIFunctionDeclaration) is { } foreign)
         {
-            throw Refused(nameof(options.Tools), $"has '{foreign.Name}', a {foreign.GetType().Name}; only functions can be called");
+            throw Refused(nameof(options.Tools), $"has '{foreign.Name}', a {foreign.GetType().Name}; only functions are supported");
         }
 
         var given = new ToolSet((options.Tools ?? []).Cast<AIFunctionDeclaration>());
@@ -185,7 +185,7 @@ internal sealed class ChatRequest
                         $"{nameof(ChatOptions)}.{nameof(options.ToolMode)} requires a call{(RequiredTool is null ? "" : $" of '{RequiredTool}'")}; the tools given are: {string.Join(", ", given.Tools.Select(tool => tool.Name).DefaultIfEmpty("none"))}.", nameof(options))
                     : given;
             case var other:
-                throw Refused(nameof(options.ToolMode), $"is {other.GetType().Name}, which is not known");
+                throw Refused(nameof(options.ToolMode), $"is {other.GetType().Name}, which is not supported");
         }
     }
 }

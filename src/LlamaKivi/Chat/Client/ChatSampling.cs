@@ -4,11 +4,11 @@ using LlamaKivi.Sampling;
 
 namespace LlamaKivi;
 
-/// <summary>What a call's options mean for inference.</summary>
+/// <summary>Converts a call's options to sampling and inference settings.</summary>
 internal static class ChatSampling
 {
-    /// <summary>The pipeline of one answer.</summary>
-    /// <exception cref="GrammarException">A schema that must be enforced cannot be; the message says where.</exception>
+    /// <summary>Creates the sampling pipeline of one answer.</summary>
+    /// <exception cref="GrammarException">A required schema cannot be enforced; the message names the place.</exception>
     public static DefaultSamplingPipeline CreatePipeline(ChatModel model, ChatRequest request, ChatPrompt prompt)
     {
         var defaults = new DefaultSamplingPipeline();

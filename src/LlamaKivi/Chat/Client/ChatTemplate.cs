@@ -6,7 +6,7 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi;
 
-/// <summary>A chat template of a model's file, with what its text shows.</summary>
+/// <summary>A chat template of a model's file, with the answer format detected from its text.</summary>
 internal sealed class ChatTemplate
 {
     private const string ToolUse = "tool_use";
@@ -23,19 +23,19 @@ internal sealed class ChatTemplate
         Vocabulary = new GrammarVocabulary(weights.Tokenizer, ControlTokens(weights.Tokenizer, Format));
     }
 
-    /// <summary>The templates of a model, each read once.</summary>
+    /// <summary>The templates of a model, each parsed once.</summary>
     internal sealed class Cache(LLamaWeights weights)
     {
         private readonly ConcurrentDictionary<bool, ChatTemplate?> _known = [];
 
-        /// <summary>The vocabulary where there is no template.</summary>
+        /// <summary>The vocabulary for prompts without a template.</summary>
         public GrammarVocabulary PlainVocabulary { get; } = new(weights.Tokenizer, new HashSet<int>());
 
-        /// <summary>The special tokens where there is no template.</summary>
+        /// <summary>The special tokens for prompts without a template.</summary>
         public SpecialMarks PlainMarks { get; } = new(weights.Tokenizer, null);
 
         /// <summary>The template for a conversation; null: the file has none.</summary>
-        /// <param name="hasTools">Whether tools are to be described: the file may have a template of its own for that.</param>
+        /// <param name="hasTools">Whether tools are given: the file may have a separate template for them (<c>tool_use</c>).</param>
         public ChatTemplate? Find(bool hasTools) => _known.GetOrAdd(hasTools, _ =>
         {
             string? name = hasTools && ModelTemplate.Names(weights).Contains(ToolUse) ? ToolUse : null;
@@ -47,21 +47,21 @@ internal sealed class ChatTemplate
 
     public AnswerFormat Format { get; }
 
-    /// <summary>The vocabulary, with the control tokens that are marks of the format as text: an answer is taken apart by their names.</summary>
+    /// <summary>The vocabulary, in which the control tokens of the format's marks have text, so that the parser finds them in the answer.</summary>
     public GrammarVocabulary Vocabulary { get; }
 
-    /// <summary>The text of a conversation.</summary>
+    /// <summary>Renders a conversation.</summary>
     public PromptText Render(IEnumerable<object?> messages, Dictionary<string, object?> variables, bool parseSpecialTokens, CancellationToken cancellationToken) =>
         _template.Render(variables, messages, parseSpecialTokens, cancellationToken);
 
-    /// <summary>Checks that the model would be told of tools.</summary>
-    /// <exception cref="MissingTemplateException">The template never reads them.</exception>
+    /// <summary>Checks that the template describes tools.</summary>
+    /// <exception cref="MissingTemplateException">The template never reads <c>tools</c>.</exception>
     public void CheckReadsTools()
     {
         if (!Text.Reads("tools"))
         {
             throw new MissingTemplateException(
-                $"{_name}: it never reads 'tools', so the model would not be told of the tools that were given. Use a model whose template describes tools, or give none.");
+                $"{_name}: it never reads 'tools', so it cannot describe the given tools to the model. Use a model whose template describes tools, or give none.");
         }
     }
 

@@ -17,7 +17,7 @@ internal sealed class GeneratorChatClient(IChatGenerator generator, ChatClientOp
 {
     // Created on first use: an executor of another library may have no context until then.
     private readonly Lazy<ChatModel> _model = new(() => new ChatModel(generator.Weights!), LazyThreadSafetyMode.PublicationOnly);
-    private readonly CancellationTokenSource _disposal = new();  // never disposed of itself: a call that begins then still asks it
+    private readonly CancellationTokenSource _disposal = new();  // never disposed: later calls still read its token
 
     private ChatModel Model => _model.Value;
 
@@ -71,15 +71,16 @@ internal sealed class GeneratorChatClient(IChatGenerator generator, ChatClientOp
             : null;
     }
 
-    /// <summary>Cancels the client's responses; they and those that wait throw <see cref="ObjectDisposedException"/>. The executor is the caller's, and goes on.</summary>
+    /// <summary>Cancels running and waiting responses, which throw <see cref="ObjectDisposedException"/>. The executor belongs to the caller and stays usable.</summary>
     public void Dispose() => _disposal.Cancel();
 
     private async IAsyncEnumerable<ChatResponseUpdate> RespondAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
+        await generator.WaitUntilLoadedAsync(cancellationToken).ConfigureAwait(false);
         var request = new ChatRequest(options, Model.Names, this);
         using IDisposable? turn = await generator.WaitTurnAsync($"{nameof(IChatClient)}.{nameof(GetResponseAsync)}", cancellationToken).ConfigureAwait(false);
-        // Who waits does not wait for a reader that asks for no more. Weakly: the token lives longer than a response that nobody reads to its end.
+        // Cancelling releases the turn even if the consumer never requests another update. The reference is weak, because the token may outlive an abandoned response.
         using CancellationTokenRegistration ending = turn is null ? default : cancellationToken.UnsafeRegister(
             static turn => (((WeakReference<IDisposable>)turn!).TryGetTarget(out IDisposable? target) ? target : null)?.Dispose(), new WeakReference<IDisposable>(turn));
         ChatPrompt prompt = ChatPrompt.Write(Model.Templates, clientOptions, messages, request, cancellationToken);

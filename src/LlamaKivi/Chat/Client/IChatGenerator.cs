@@ -12,6 +12,9 @@ internal interface IChatGenerator
     /// <summary>The object behind the generator, which <see cref="Microsoft.Extensions.AI.IChatClient.GetService"/> returns.</summary>
     object Source { get; }
 
+    /// <summary>Waits until the model is loaded.</summary>
+    Task WaitUntilLoadedAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
     /// <summary>Waits until the generator can take a response.</summary>
     /// <returns>The turn, which the response holds to its end; null: responses run concurrently.</returns>
     Task<IDisposable?> WaitTurnAsync(string operation, CancellationToken cancellationToken);

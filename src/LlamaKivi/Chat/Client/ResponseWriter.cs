@@ -4,7 +4,7 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>Makes the updates of one response from the text that the model writes.</summary>
+/// <summary>Converts generated text to the updates of one response.</summary>
 internal sealed class ResponseWriter
 {
     private readonly ChatModel _model;
@@ -23,17 +23,17 @@ internal sealed class ResponseWriter
         _parser = new AnswerParser(prompt.Format, request.Tools, prompt.OpenThought);
     }
 
-    /// <summary>Whether what the model writes further is not wanted.</summary>
+    /// <summary>Whether the rest of the generated text is ignored.</summary>
     public bool IsComplete => _hasCalls && !_request.AllowsManyCalls;
 
-    /// <summary>The updates that a piece of text completes.</summary>
+    /// <summary>Adds a piece of text and returns the updates that it completes.</summary>
     public IEnumerable<ChatResponseUpdate> Add(string piece)
     {
         _text.Append(piece);
         return Updates(_parser.Add(piece));
     }
 
-    /// <summary>The updates behind the text.</summary>
+    /// <summary>Ends the text and returns the last updates.</summary>
     public IEnumerable<ChatResponseUpdate> Finish(InferenceResults results)
     {
         foreach (ChatResponseUpdate update in IsComplete ? [] : Updates(_parser.Finish()))
@@ -77,7 +77,7 @@ internal sealed class ResponseWriter
         int output = timings.GeneratedTokens;
         if (input == 0)
         {
-            // Another's executor does not tell.
+            // A program's own executor reports no counts.
             (input, output) = (Count(_prompt.Text.Value, special: true), Count(_text.ToString(), special: true));
         }
 

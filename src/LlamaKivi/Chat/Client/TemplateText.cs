@@ -3,10 +3,10 @@ using LlamaKivi.Templates;
 
 namespace LlamaKivi;
 
-/// <summary>What a chat template in the Jinja language reads, found in its text.</summary>
+/// <summary>Finds the variables that a Jinja chat template reads, from its source.</summary>
 internal sealed partial class TemplateText
 {
-    // A file's template may open many tags and close none; each search then runs to the end of the text.
+    // An untrusted template may open many tags and close none; each search then runs to the end of the text.
     private const int TimeoutMilliseconds = 1000;
 
     private readonly HashSet<string> _names;
@@ -22,7 +22,7 @@ internal sealed partial class TemplateText
         }
         catch (RegexMatchTimeoutException e)
         {
-            throw new TemplateException($"The template takes more than {TimeoutMilliseconds / 1000} s to look through: it opens tags or comments and does not close them.", e);
+            throw new TemplateException($"Scanning the template takes more than {TimeoutMilliseconds / 1000} s: it opens tags or comments and does not close them.", e);
         }
     }
 
@@ -40,7 +40,7 @@ internal sealed partial class TemplateText
     [GeneratedRegex("""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*["]""", RegexOptions.Singleline, TimeoutMilliseconds)]
     private static partial Regex Strings();
 
-    // Not a member: what stands behind a dot.
+    // A name after a dot is a member, not a variable.
     [GeneratedRegex(@"(?<![\w.])[A-Za-z_]\w*", RegexOptions.None, TimeoutMilliseconds)]
     private static partial Regex Names();
 }

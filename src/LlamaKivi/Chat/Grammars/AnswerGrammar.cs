@@ -1,14 +1,19 @@
 using System.Text.Json;
 using LlamaKivi.Sampling;
+using LlamaKivi.Sampling.Grammars.Rules;
+using LlamaKivi.Sampling.Grammars.Schemas;
 using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>What an answer must follow.</summary>
-/// <param name="Answer">The whole answer, with its thoughts; null: anything.</param>
-/// <param name="Calls">Calls of tools from behind the mark that begins the first one; null: anything.</param>
+/// <summary>The grammars of an answer.</summary>
+/// <param name="Answer">The whole answer with its thoughts; null: any text.</param>
+/// <param name="Calls">Tool calls behind the mark that begins the first one; null: any text.</param>
 internal sealed record AnswerGrammar(Grammar? Answer, Grammar? Calls)
 {
+    // Names the root in messages, in place of a path.
+    private const string Form = "the form of the answer";
+
     /// <summary>The grammar of an answer.</summary>
     /// <exception cref="GrammarException">A schema that must be enforced cannot be; the message says where.</exception>
     public static AnswerGrammar Of(ChatRequest request, ChatPrompt prompt)
@@ -19,55 +24,55 @@ internal sealed record AnswerGrammar(Grammar? Answer, Grammar? Calls)
             return new AnswerGrammar(null, null);
         }
 
-        var rules = new GrammarComposer();
+        var rules = new ChatRules();
         if (!request.RequiresCall && request.Answer is null)
         {
-            // Only a call, once it has begun, is held to its schema.
-            (_, string afterMark) = new CallGrammar(rules, tools, isStrict: false).Write(prompt.Format.Style, request.AllowsManyCalls);
-            return new AnswerGrammar(null, rules.ToGrammar($"{afterMark} {rules.Space}"));
+            // Only a call that has begun is held to its schema.
+            Gbnf afterMark = new CallGrammar(rules, tools, isStrict: false).Write(prompt.Format.Style, request.AllowsManyCalls).AfterMark;
+            return new AnswerGrammar(null, rules.All.Write(Gbnf.Sequence(afterMark, rules.Space), Form));
         }
 
-        string thought = Thought(rules, request, prompt);
-        if (tools.Length == 0 && thought.Length == 0)
+        JsonElement? answer = request.Answer is { } format ? TypedSchemas.Of(format) : null;
+        Gbnf thought = Thought(rules, request, prompt);
+        if (tools.Length == 0 && thought == Gbnf.Empty)
         {
-            return new AnswerGrammar(AnswerOf(request.Answer!), null);
+            return new AnswerGrammar(answer is JsonElement schema ? Grammar.FromJsonSchema(schema) : Grammar.Json(), null);
         }
 
-        List<string> options = [];
+        List<Gbnf> options = [];
         if (tools.Length > 0)
         {
-            options.Add($"{new CallGrammar(rules, tools, isStrict: true).Write(prompt.Format.Style, request.AllowsManyCalls).All} {rules.Space}");
+            options.Add(Gbnf.Sequence(new CallGrammar(rules, tools, isStrict: true).Write(prompt.Format.Style, request.AllowsManyCalls).All, rules.Space));
         }
 
         if (!request.RequiresCall)
         {
-            options.Add((prompt.Format.IsHarmony ? GrammarComposer.Literal($"{HarmonyHeader.ChannelMark}final{HarmonyHeader.Message}") + " " : "") + rules.Include(AnswerOf(request.Answer!)));
+            Gbnf header = prompt.Format.IsHarmony ? $"{HarmonyHeader.ChannelMark}final{HarmonyHeader.Message}" : Gbnf.Empty;
+            options.Add(Gbnf.Sequence(header, answer is JsonElement schema ? new JsonSchemaGrammar(rules.Json, schema).Root() : rules.Json.Document));
         }
 
-        return new AnswerGrammar(rules.ToGrammar($"{thought}{rules.Space} ({string.Join(" | ", options)})"), null);
+        return new AnswerGrammar(rules.All.Write(Gbnf.Sequence(thought, rules.Space, Gbnf.Choice(options)), Form), null);
     }
 
-    private static Grammar AnswerOf(ChatResponseFormatJson format) => format.Schema is JsonElement schema ? Grammar.FromJsonSchema(schema) : Grammar.Json();
-
-    // Thoughts before the answer are free.
-    private static string Thought(GrammarComposer rules, ChatRequest request, ChatPrompt prompt)
+    // Thoughts before the answer are free text.
+    private static Gbnf Thought(ChatRules rules, ChatRequest request, ChatPrompt prompt)
     {
         if (prompt.OpenThought is { } open)
         {
-            return rules.Until(open.Close) + " ";
+            return rules.Until(open.Close);
         }
 
         if (request.Reasoning?.Effort is ReasoningEffort.None)
         {
-            return "";
+            return Gbnf.Empty;
         }
 
         if (prompt.Format.IsHarmony)
         {
-            string header = GrammarComposer.Literal($"{HarmonyHeader.ChannelMark}analysis{HarmonyHeader.Message}");
-            return $"({header} {rules.Until(HarmonyHeader.EndMark)} {GrammarComposer.Literal(HarmonyHeader.Start + "assistant")})? ";
+            return Gbnf.Optional(Gbnf.Sequence(
+                $"{HarmonyHeader.ChannelMark}analysis{HarmonyHeader.Message}", rules.Until(HarmonyHeader.EndMark), HarmonyHeader.Start + "assistant"));
         }
 
-        return prompt.Format.ShownThoughts is [var marks, ..] ? $"({rules.Space} {GrammarComposer.Literal(marks.Open)} {rules.Until(marks.Close)})? " : "";
+        return prompt.Format.ShownThoughts is [var marks, ..] ? Gbnf.Optional(Gbnf.Sequence(rules.Space, marks.Open, rules.Until(marks.Close))) : Gbnf.Empty;
     }
 }

@@ -1,142 +1,136 @@
 using System.Text.Json;
-using System.Text.Json.Nodes;
 using LlamaKivi.Sampling;
+using LlamaKivi.Sampling.Grammars.Automata;
+using LlamaKivi.Sampling.Grammars.Rules;
+using LlamaKivi.Sampling.Grammars.Schemas;
 using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>Writes the grammar of calls of tools in a model's style.</summary>
+/// <summary>Writes the grammar of tool calls in a model's style.</summary>
 /// <param name="rules">Takes the rules.</param>
 /// <param name="tools">The tools that can be called.</param>
 /// <param name="isStrict">Whether a schema that a grammar cannot express is an error; otherwise any object stands for it.</param>
-internal sealed class CallGrammar(GrammarComposer rules, AIFunctionDeclaration[] tools, bool isStrict)
+internal sealed class CallGrammar(ChatRules rules, AIFunctionDeclaration[] tools, bool isStrict)
 {
-    private static readonly Grammar AnyObject = Grammar.FromJsonSchema("""{"type":"object"}""");
-    private static readonly Grammar AnyValue = Grammar.Json();
+    private static readonly Gbnf CallId = Gbnf.Optional(Gbnf.Sequence("[CALL_ID]", Gbnf.Repeat(Gbnf.Class(CharacterSet.Of(('0', '9'), ('A', 'Z'), ('a', 'z'))), 9, 9)));
 
-    private string Space => rules.Space;
+    private Gbnf Space => rules.Space;
 
-    /// <summary>The expressions of calls: all of them with their marks, and what follows the first mark.</summary>
+    /// <summary>All calls with their marks, and what follows the first mark.</summary>
     /// <param name="style">How the model writes calls.</param>
     /// <param name="many">Whether there may be several.</param>
-    public (string All, string AfterMark) Write(CallStyle style, bool many) => style switch
+    public (Gbnf All, Gbnf AfterMark) Write(CallStyle style, bool many) => style switch
     {
-        CallStyle.JsonParameters => Repeat("", $"({JsonCall("parameters")})", $" {Separator}", many),
+        CallStyle.JsonParameters => Repeat("", JsonCall("parameters"), Separator, many),
         CallStyle.OpenAi => OpenAi(many),
-        CallStyle.Hermes => Repeat(ToolCallTagReader.Open, $"{Space} {JsonCall("arguments")} {Space} {GrammarComposer.Literal(ToolCallTagReader.Close)}", $" {Space}", many),
-        CallStyle.QwenCoder => Repeat(ToolCallTagReader.Open, $"{Space} {CoderCall()} {Space} {GrammarComposer.Literal(ToolCallTagReader.Close)}", $" {Space}", many),
-        CallStyle.Glm => Repeat(ToolCallTagReader.Open, $"{Space} {GlmCall()} {GrammarComposer.Literal(ToolCallTagReader.Close)}", $" {Space}", many),
+        CallStyle.Hermes => Tagged(JsonCall("arguments"), many),
+        CallStyle.QwenCoder => Tagged(CoderCall(), many),
+        CallStyle.Glm => Repeat(ToolCallTagReader.Open, Gbnf.Sequence(Space, GlmCall(), ToolCallTagReader.Close), Space, many),
         CallStyle.Function => Repeat(
-            FunctionTagReader.Open, $"{Named(tool => $"{GrammarComposer.Literal(tool.Name + ">")} {Arguments(tool)}")} {GrammarComposer.Literal(FunctionTagReader.Close)}", $" {Space}", many),
-        CallStyle.MistralArgs => Repeat("[TOOL_CALLS]", Named(tool => $"{GrammarComposer.Literal(tool.Name)} (\"[CALL_ID]\" [a-zA-Z0-9]{{9}})? \"[ARGS]\" {Arguments(tool)}"), "", many),
+            FunctionTagReader.Open, Gbnf.Sequence(Named(tool => Gbnf.Sequence(tool.Name + ">", Arguments(tool))), FunctionTagReader.Close), Space, many),
+        CallStyle.MistralArgs => Repeat("[TOOL_CALLS]", Named(tool => Gbnf.Sequence(tool.Name, CallId, "[ARGS]", Arguments(tool))), Gbnf.Empty, many),
         CallStyle.MistralList => List("[TOOL_CALLS]", many),
         CallStyle.Granite => List("<|tool_call|>", many),
         CallStyle.Nemotron => List("<TOOLCALL>", many, "</TOOLCALL>"),
         CallStyle.Harmony => Repeat(
-            "<|channel|>commentary to=functions.", Named(tool => $"{GrammarComposer.Literal(tool.Name + " <|constrain|>json<|message|>")} {Arguments(tool)}"), "", many: false),
-        _ => Repeat("", $"({JsonCall("arguments")})", $" {Separator}", many),
+            "<|channel|>commentary to=functions.", Named(tool => Gbnf.Sequence(tool.Name + " <|constrain|>json<|message|>", Arguments(tool))), Gbnf.Empty, many: false),
+        _ => Repeat("", JsonCall("arguments"), Separator, many),
     };
 
-    private string Separator => $"{Space} (\";\" {Space})?";
+    private Gbnf Separator => Gbnf.Sequence(Space, Gbnf.Optional(Gbnf.Sequence(";", Space)));
 
-    private static (string All, string AfterMark) Repeat(string open, string call, string separator, bool many)
+    private static (Gbnf All, Gbnf AfterMark) Repeat(string open, Gbnf call, Gbnf separator, bool many)
     {
-        string mark = open.Length > 0 ? GrammarComposer.Literal(open) + " " : "";
-        string more = many ? $" ({separator} {mark}{call})*" : "";
-        return ($"{mark}{call}{more}", call + more);
+        Gbnf afterMark = Gbnf.Sequence(call, many ? Gbnf.Repeat(Gbnf.Sequence(separator, open, call), 0, null) : Gbnf.Empty);
+        return (Gbnf.Sequence(open, afterMark), afterMark);
     }
 
-    private (string All, string AfterMark) List(string open, bool many, string close = "")
+    private (Gbnf All, Gbnf AfterMark) Tagged(Gbnf call, bool many) =>
+        Repeat(ToolCallTagReader.Open, Gbnf.Sequence(Space, call, Space, ToolCallTagReader.Close), Space, many);
+
+    private (Gbnf All, Gbnf AfterMark) List(string open, bool many, string close = "")
     {
-        string call = JsonCall("arguments");
-        string list = $"{Space} \"[\" {Space} {call}{(many ? $" ({Space} \",\" {Space} {call})*" : "")} {Space} \"]\" {GrammarComposer.Literal(close)}";
-        return ($"{GrammarComposer.Literal(open)} {list}", list);
+        Gbnf list = Gbnf.Sequence(Space, List(JsonCall("arguments"), many), close);
+        return (Gbnf.Sequence(open, list), list);
     }
 
-    private (string All, string AfterMark) OpenAi(bool many)
+    private Gbnf List(Gbnf call, bool many) =>
+        Gbnf.Sequence("[", Space, call, many ? Gbnf.Repeat(Gbnf.Sequence(Space, ",", Space, call), 0, null) : Gbnf.Empty, Space, "]");
+
+    private (Gbnf All, Gbnf AfterMark) OpenAi(bool many)
     {
-        string call = rules.Define($"\"{{\" {Space} {Key("function")} {JsonCall("arguments")} {Space} \"}}\"");
-        string all = $"\"{{\" {Space} {Key("tool_calls")} \"[\" {Space} {call}{(many ? $" ({Space} \",\" {Space} {call})*" : "")} {Space} \"]\" {Space} \"}}\"";
+        Gbnf call = rules.All.Add(Object(Key("function"), JsonCall("arguments")), "");
+        Gbnf all = Object(Key("tool_calls"), List(call, many));
         return (all, all);
     }
 
-    private string JsonCall(string arguments) => rules.Define(
-        $"\"{{\" {Space} {Key("name")} {Named(tool => $"{GrammarComposer.Literal(Quoted(tool.Name))} {Space} \",\" {Space} {Key(arguments)} {Arguments(tool)}")} {Space} \"}}\"");
+    private Gbnf JsonCall(string arguments) => rules.All.Add(
+        Object(Key("name"), Named(tool => Gbnf.Sequence(JsonText.Quote(tool.Name), Space, ",", Space, Key(arguments), Arguments(tool)))), "");
 
-    private string Key(string name) => $"{GrammarComposer.Literal(Quoted(name))} {Space} \":\" {Space}";
+    private Gbnf Object(params Gbnf[] entry) => Gbnf.Sequence(["{", Space, .. entry, Space, "}"]);
 
-    private static string Quoted(string text) => JsonSerializer.Serialize(text, AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(string)));
+    private Gbnf Key(string name) => Gbnf.Sequence(JsonText.Quote(name), Space, ":", Space);
 
-    private string Named(Func<AIFunctionDeclaration, string> call) => $"({string.Join(" | ", tools.Select(call))})";
+    private Gbnf Named(Func<AIFunctionDeclaration, Gbnf> call) => Gbnf.Choice(tools.Select(call));
 
-    private string Arguments(AIFunctionDeclaration tool)
+    private Gbnf Arguments(AIFunctionDeclaration tool)
     {
         bool isEmpty = tool.JsonSchema.ValueKind == JsonValueKind.Object && tool.JsonSchema.TryGetProperty("properties", out JsonElement properties) &&
             properties.ValueKind == JsonValueKind.Object && !properties.EnumerateObject().Any() && !tool.JsonSchema.TryGetProperty("additionalProperties", out _);
-        return isEmpty ? $"\"{{\" {Space} \"}}\"" : Include(tool, tool.JsonSchema, AnyObject);
+        return isEmpty ? Gbnf.Sequence("{", Space, "}") : Checked(() => Schema(tool).Root(), () => rules.Json.Object(rules.Json.Value));
     }
 
-    private string Include(AIFunctionDeclaration tool, JsonElement schema, Grammar otherwise)
+    // Messages name the tool before the path.
+    private JsonSchemaGrammar Schema(AIFunctionDeclaration tool) => new(rules.Json, TypedSchemas.Of(tool), $"tool {tool.Name}");
+
+    private Gbnf Checked(Func<Gbnf> schema, Func<Gbnf> otherwise)
     {
         try
         {
-            return rules.Include(Grammar.FromJsonSchema(schema));
+            return schema();
         }
-        catch (GrammarException e) when (isStrict)
+        catch (GrammarException) when (!isStrict)
         {
-            throw new GrammarException($"A call of the tool '{tool.Name}' cannot be enforced: {e.Message}");
-        }
-        catch (GrammarException)
-        {
-            return rules.Include(otherwise);
+            return otherwise();
         }
     }
 
-    private string CoderCall() => $"{GrammarComposer.Literal(FunctionTagReader.Open)} {Named(tool =>
-        $"{GrammarComposer.Literal(tool.Name + ">")} {Space}{Parameters(tool, name => $"{FunctionTagReader.OpenParameter}{name}>\n", "\n" + FunctionTagReader.CloseParameter)}")} {GrammarComposer.Literal(FunctionTagReader.Close)}";
+    private Gbnf CoderCall() => Gbnf.Sequence(
+        FunctionTagReader.Open,
+        Named(tool => Gbnf.Sequence(tool.Name + ">", Space, Parameters(tool, name => $"{FunctionTagReader.OpenParameter}{name}>\n", "\n" + FunctionTagReader.CloseParameter))),
+        FunctionTagReader.Close);
 
-    private string GlmCall() => Named(tool => GrammarComposer.Literal(tool.Name + "\n") + Parameters(
-        tool, name => $"{ToolCallTagReader.OpenKey}{name}{ToolCallTagReader.CloseKey}\n{ToolCallTagReader.OpenValue}", ToolCallTagReader.CloseValue));
+    private Gbnf GlmCall() => Named(tool => Gbnf.Sequence(tool.Name + "\n", Parameters(
+        tool, name => $"{ToolCallTagReader.OpenKey}{name}{ToolCallTagReader.CloseKey}\n{ToolCallTagReader.OpenValue}", ToolCallTagReader.CloseValue)));
 
-    // Arguments one by one: strings as they are, other values as JSON.
-    private string Parameters(AIFunctionDeclaration tool, Func<string, string> open, string close)
+    // One argument after the other: strings without quotes, other values as JSON.
+    private Gbnf Parameters(AIFunctionDeclaration tool, Func<string, string> open, string close)
     {
         if (tool.JsonSchema.ValueKind != JsonValueKind.Object || !tool.JsonSchema.TryGetProperty("properties", out JsonElement properties))
         {
-            return "";
+            return Gbnf.Empty;
         }
 
         HashSet<string?> required = tool.JsonSchema.TryGetProperty("required", out JsonElement names) ? [.. names.EnumerateArray().Select(name => name.GetString())] : [];
-        return string.Concat(properties.EnumerateObject().Select(property =>
+        return Gbnf.Sequence(properties.EnumerateObject().Select(property =>
         {
-            string value = ToolSet.IsText(property.Value)
-                ? Texts(property.Value) is { } texts ? $"({string.Join(" | ", texts.Select(GrammarComposer.Literal))}) {GrammarComposer.Literal(close)}" : rules.Until(close)
-                : $"{Include(tool, WithDefinitions(property.Value, tool.JsonSchema), AnyValue)} {GrammarComposer.Literal(close)}";
-            string one = $"{GrammarComposer.Literal(open(property.Name))} {value} {Space}";
-            return " " + (required.Contains(property.Name) ? one : $"({one})?");
+            Gbnf value = Value(tool, property, close);
+            Gbnf one = Gbnf.Sequence(open(property.Name), value, Space);
+            return required.Contains(property.Name) ? one : Gbnf.Optional(one);
         }));
     }
 
-    private static IEnumerable<string>? Texts(JsonElement schema) =>
-        schema.TryGetProperty("enum", out JsonElement values) ? values.EnumerateArray().Where(value => value.ValueKind == JsonValueKind.String).Select(value => value.GetString()!) : null;
-
-    // A part of a schema that can stand by itself.
-    private static JsonElement WithDefinitions(JsonElement part, JsonElement whole)
+    private Gbnf Value(AIFunctionDeclaration tool, JsonProperty property, string close)
     {
-        if (part.ValueKind != JsonValueKind.Object)
+        bool isText = ToolSet.IsText(property.Value);
+        if (isText && !property.Value.TryGetProperty("enum", out _))
         {
-            return part;
+            return rules.Until(close);
         }
 
-        JsonObject schema = JsonObject.Create(part)!.DeepClone().AsObject();
-        foreach (string key in (string[])["$defs", "definitions"])
-        {
-            if (whole.TryGetProperty(key, out JsonElement definitions) && !schema.ContainsKey(key))
-            {
-                schema[key] = JsonNode.Parse(definitions.GetRawText());
-            }
-        }
-
-        return ChatJson.TryParse(schema.ToJsonString()) ?? part;
+        Gbnf texts = isText ? Gbnf.Choice(property.Value.GetProperty("enum").EnumerateArray()
+            .Where(value => value.ValueKind == JsonValueKind.String).Select(value => Gbnf.Text(value.GetString()!))) : Gbnf.Never;
+        return Gbnf.Sequence(texts != Gbnf.Never ? texts : Checked(() => Schema(tool).Property(property.Name), () => rules.Json.Document), close);
     }
 }

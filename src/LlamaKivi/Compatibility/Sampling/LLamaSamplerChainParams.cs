@@ -3,7 +3,8 @@ namespace LlamaKivi.Native;
 /// <summary>Parameters of a sampler chain.</summary>
 public struct LLamaSamplerChainParams
 {
-    /// <summary>Hint, ignored.</summary>
+    /// <summary>Whether to skip timing. Accepted and ignored: chains are not timed.</summary>
+    [AcceptedAndIgnored]
     public bool NoPerf { get; set; }
 
     /// <summary>Default parameters.</summary>

@@ -204,8 +204,8 @@ public sealed partial class SafeLLamaSamplerChainHandle
     /// <param name="seed">Seed of the random numbers.</param>
     /// <param name="tau">Target surprise in bits.</param>
     /// <param name="eta">Learning rate.</param>
-    /// <param name="m">Ignored: the exponent is estimated from the 100 most probable tokens.</param>
-    public void AddMirostat1Sampler(int vocabCount, uint seed, float tau, float eta, int m) =>
+    /// <param name="m">Accepted and ignored: the exponent is estimated from the 100 most probable tokens.</param>
+    public void AddMirostat1Sampler(int vocabCount, uint seed, float tau, float eta, [AcceptedAndIgnored] int m) =>
         Add(new MirostatSampler(
             "mirostat", seed, LogitCheck.Finite(tau, nameof(tau)), LogitCheck.Finite(eta, nameof(eta)), (set, mu) => set.MirostatTopK(mu, vocabCount, 1)));
 

@@ -36,12 +36,12 @@ internal record struct UInt256
     }
 }
 
-/// <summary>Ranges of code points as ranges of their UTF-8 bytes.</summary>
+/// <summary>Converts ranges of code points to ranges of UTF-8 bytes.</summary>
 internal static class Utf8Ranges
 {
     private static readonly (int Low, int High)[] Lengths = [(0, 0x7F), (0x80, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, 0x10FFFF)];
 
-    /// <summary>Sequences of byte ranges that together are the code points low to high, without surrogates.</summary>
+    /// <summary>Sequences of byte ranges that match the code points low to high, without surrogates.</summary>
     public static IEnumerable<(byte Low, byte High)[]> Split(int low, int high)
     {
         foreach ((int first, int last) in Lengths)
@@ -60,7 +60,7 @@ internal static class Utf8Ranges
 
     private static byte[] Encode(int value) => System.Text.Encoding.UTF8.GetBytes(char.ConvertFromUtf32(value));
 
-    // Both of one length. Where the first bytes differ, the middle takes all continuations and the ends are split further.
+    // Both ends have the same length. If the first bytes differ, the middle accepts all continuation bytes and the ends are split further.
     private static IEnumerable<(byte, byte)[]> SameLength(byte[] low, byte[] high)
     {
         if (low.Length == 1)

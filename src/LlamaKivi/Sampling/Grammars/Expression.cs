@@ -14,21 +14,21 @@ internal abstract record Expression(int Size)
     /// <summary>Another rule.</summary>
     public sealed record Reference(int Rule) : Expression(1);
 
-    /// <summary>One item after the other.</summary>
+    /// <summary>A sequence of items.</summary>
     public sealed record Sequence(Expression[] Items, int Size) : Expression(Size)
     {
         public static Expression Of(IReadOnlyList<Expression> items) =>
             items.Count == 1 ? items[0] : new Sequence([.. items], items.Aggregate(0, (sum, item) => Add(sum, item.Size)));
     }
 
-    /// <summary>One of several.</summary>
+    /// <summary>One of several options.</summary>
     public sealed record Choice(Expression[] Options, int Size) : Expression(Size)
     {
         public static Expression Of(IReadOnlyList<Expression> options) =>
             options.Count == 1 ? options[0] : new Choice([.. options], options.Aggregate(1, (sum, option) => Add(sum, option.Size)));
     }
 
-    /// <summary>An item a number of times; <see cref="Unbounded"/> times: any number.</summary>
+    /// <summary>A repeated item. Maximum <see cref="Unbounded"/>: no limit.</summary>
     public sealed record Repeat(Expression Item, int Least, int Most, int Size) : Expression(Size)
     {
         public const int Unbounded = int.MaxValue;
@@ -36,7 +36,7 @@ internal abstract record Expression(int Size)
         // Copies of the item up to this size are cheaper than a counter.
         private const int MaxCopied = 32;
 
-        /// <summary>Whether the repetition is counted while the text is followed, instead of written out.</summary>
+        /// <summary>Whether the repetition is counted at match time instead of being expanded.</summary>
         public bool IsCounted => NodesOf(Item, Least, Most) is null;
 
         public static Expression Of(Expression item, int least, int most)
@@ -56,7 +56,7 @@ internal abstract record Expression(int Size)
                 : new Repeat(item, least, most, NodesOf(item, least, most) ?? Add(item.Size, 1));
         }
 
-        // (x{a,b}){c,d} is x{a*c,b*d} if the ranges a*k to b*k, k = c to d, leave no gap. The first gap is between c and c + 1, if there is one.
+        // (x{a,b}){c,d} equals x{a*c,b*d} if the ranges a*k to b*k, k = c to d, leave no gap. A gap would be between c and c + 1 first.
         private static (int Least, int Most)? Merge(Repeat inner, int least, int most)
         {
             bool gapless = least == most || (long)(least + 1) * inner.Least <= (inner.Most == Unbounded ? least == 0 ? 1 : long.MaxValue : (long)least * inner.Most + 1);

@@ -4,7 +4,7 @@ using LlamaKivi.Sampling.Grammars.Automata;
 
 namespace LlamaKivi.Sampling.Grammars;
 
-// Characters and classes of them.
+// Characters and character classes.
 internal sealed partial class GbnfParser
 {
     private CharacterSet CharacterClass()
@@ -38,7 +38,7 @@ internal sealed partial class GbnfParser
         return negated ? set.Complement() : set;
     }
 
-    // A code point, written as it is or with a backslash.
+    // A code point, plain or escaped.
     private int Character()
     {
         if (_source[_at] != '\\')

@@ -4,7 +4,7 @@ using LlamaKivi.Sampling.Grammars.Automata;
 
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>Reads GBNF: names, texts, classes of characters, groups, alternatives, repetitions, comments.</summary>
+/// <summary>Parses GBNF: names, literals, character classes, groups, alternatives, repetitions, comments.</summary>
 internal sealed partial class GbnfParser
 {
     private const int MaxDepth = 200;
@@ -13,16 +13,16 @@ internal sealed partial class GbnfParser
     private readonly string _source;
     private readonly GrammarBuilder _builder;
     private int _at;
-    private int _line = 1;  // of the rule that is read
-    private int _counted;   // characters whose line breaks _line counts
+    private int _line = 1;  // of the current rule
+    private int _counted;   // position up to which _line is counted
     private int _depth;
 
     private GbnfParser(string source, IReadOnlyDictionary<string, string>? origins) => (_source, _builder) = (source, new GrammarBuilder(origins));
 
     /// <summary>Compiles a grammar.</summary>
-    /// <param name="source">Its text.</param>
-    /// <param name="root">Its first rule.</param>
-    /// <param name="origins">[rule]: what it was written for, if a schema was the source.</param>
+    /// <param name="source">The GBNF text.</param>
+    /// <param name="root">Name of the first rule.</param>
+    /// <param name="origins">[rule]: its origin in a schema; null: the source is not a schema.</param>
     public static CompiledGrammar Parse(string source, string root, IReadOnlyDictionary<string, string>? origins = null)
     {
         ArgumentNullException.ThrowIfNull(source);
@@ -238,7 +238,7 @@ internal sealed partial class GbnfParser
         return int.TryParse(_source.AsSpan(start, _at - start), NumberStyles.None, CultureInfo.InvariantCulture, out int n) ? n : throw Fail("a number is expected");
     }
 
-    // A text is one item: what repeats it repeats all of it.
+    // A literal is one item: a repetition repeats all of it.
     private Expression Text()
     {
         _at++;

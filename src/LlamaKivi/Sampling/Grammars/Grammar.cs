@@ -6,7 +6,7 @@ using LlamaKivi.Sampling.Grammars.Schemas;
 
 namespace LlamaKivi.Sampling;
 
-/// <summary>A grammar that a text must follow, in the GBNF notation: <c>root ::= "yes" | "no"</c>.</summary>
+/// <summary>A grammar that generated text must match, in GBNF: <c>root ::= "yes" | "no"</c>.</summary>
 /// <param name="Gbnf">The rules.</param>
 /// <param name="Root">Name of the rule for the whole text.</param>
 public record Grammar(string Gbnf, string Root)
@@ -14,14 +14,14 @@ public record Grammar(string Gbnf, string Root)
     private Compilation? _compiled;
     private (string Gbnf, IReadOnlyDictionary<string, string> Places)? _origins;
 
-    /// <summary>[rule]: what it was written for in a schema, for messages. A copy with other rules does not take them over.</summary>
+    /// <summary>[rule]: its origin in a schema, for messages. A copy with other rules does not keep them.</summary>
     internal IReadOnlyDictionary<string, string>? Origins
     {
         get => _origins is var (gbnf, places) && ReferenceEquals(gbnf, Gbnf) ? places : null;
         init => _origins = value is null ? null : (Gbnf, value);
     }
 
-    // Compiled when it is first used; a copy with other rules does not take it over.
+    // Compiled on first use; a copy with other rules compiles its own.
     internal CompiledGrammar Compiled
     {
         get
@@ -38,13 +38,13 @@ public record Grammar(string Gbnf, string Root)
         }
     }
 
-    /// <summary>The grammar of JSON texts that a JSON schema describes. The keywords are listed in docs/structured-output.md.</summary>
-    /// <exception cref="GrammarException">The schema is not valid, fits no text, or uses what is not supported; the message names the keyword and its place.</exception>
+    /// <summary>Creates the grammar of JSON texts that fit a JSON schema. docs/structured-output.md lists the keywords.</summary>
+    /// <exception cref="GrammarException">The schema is invalid, fits no text, or uses an unsupported keyword; the message names the keyword and its JSON pointer.</exception>
     public static Grammar FromJsonSchema(JsonElement schema) => JsonSchemaGrammar.Of(schema);
 
-    /// <summary>The grammar of JSON texts that a JSON schema describes. The keywords are listed in docs/structured-output.md.</summary>
-    /// <exception cref="GrammarException">The schema is not valid, fits no text, or uses what is not supported; the message names the keyword and its place.</exception>
-    /// <exception cref="JsonException">The text is no JSON.</exception>
+    /// <summary>Creates the grammar of JSON texts that fit a JSON schema. docs/structured-output.md lists the keywords.</summary>
+    /// <exception cref="GrammarException">The schema is invalid, fits no text, or uses an unsupported keyword; the message names the keyword and its JSON pointer.</exception>
+    /// <exception cref="JsonException">The schema is not valid JSON.</exception>
     public static Grammar FromJsonSchema([StringSyntax(StringSyntaxAttribute.Json)] string schema)
     {
         using JsonDocument document = JsonDocument.Parse(schema);
@@ -54,11 +54,11 @@ public record Grammar(string Gbnf, string Root)
     /// <summary>The grammar of all JSON texts.</summary>
     public static Grammar Json() => JsonSchemaGrammar.AnyJson();
 
-    /// <summary>Checks the rules, and that what they allow next can be found within milliseconds for each token.</summary>
+    /// <summary>Checks the rules, and that token masks can be computed within milliseconds.</summary>
     /// <remarks>
-    /// A bounded search, along texts that make the most of the grammar's ambiguity: a grammar that passes can still be refused while a text is written under it.
+    /// A bounded search over texts that maximize the grammar's ambiguity: a grammar that passes can still be rejected during generation.
     /// </remarks>
-    /// <exception cref="GrammarException">A rule is not valid, too large or too ambiguous; the message says which and where.</exception>
+    /// <exception cref="GrammarException">A rule is invalid, too large or too ambiguous; the message names it and its place.</exception>
     public void Validate() => _ = Compiled;
 
     /// <inheritdoc/>
@@ -67,9 +67,9 @@ public record Grammar(string Gbnf, string Root)
     /// <inheritdoc/>
     public override int GetHashCode() => HashCode.Combine(Gbnf, Root);
 
-    // One object, so that threads that use the grammar at once see all of it or none.
+    // One object, so that concurrent threads see either all of it or nothing.
     private sealed record Compilation(string Gbnf, string Root, CompiledGrammar Grammar);
 }
 
-/// <summary>A grammar or schema is not valid, or a text cannot go on under it.</summary>
+/// <summary>A grammar or schema is invalid, or a text cannot continue under it.</summary>
 public sealed class GrammarException(string message) : RuntimeError(message);

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>Finds which rules have the empty text and which can begin with which, in time linear in the nodes.</summary>
+/// <summary>Finds which rules match the empty text and which rules can begin with which others, in time linear in the nodes.</summary>
 internal sealed class GrammarAnalysis
 {
     private readonly Node[] _nodes;
@@ -24,21 +24,21 @@ internal sealed class GrammarAnalysis
         }
     }
 
-    /// <summary>[rule]: whether it has the empty text.</summary>
+    /// <summary>[rule]: whether it matches the empty text.</summary>
     public bool[] Nullable { get; }
 
-    /// <summary>The loops, with <see cref="Loop.Least"/> as that says.</summary>
+    /// <summary>The loops, with <see cref="Loop.Least"/> adjusted for bodies that may be empty.</summary>
     public Loop[] Loops { get; }
 
-    /// <summary>[rule]: a rule that can begin with another has the greater rank.</summary>
+    /// <summary>[rule]: rank; a rule that can begin with another one has the greater rank.</summary>
     public int[] Ranks { get; }
 
-    /// <summary>A node through which a rule can begin with itself; null: there is none.</summary>
+    /// <summary>A node through which a rule can begin with itself (left recursion); null: none.</summary>
     public int? LeftRecursive { get; }
 
     private int Called(Node node) => node.Kind == NodeKind.Loop ? Loops[node.Index].Body : node.Index;
 
-    // [node]: whether the end of the rule can be reached from it without a byte. Each edge is looked at once, from its end to its beginning.
+    // [node]: whether the end of the rule can be reached without a byte. Each edge is visited once, backwards.
     private bool[] FindEmpty(Loop[] loops)
     {
         var counts = new int[_nodes.Length + 1];
@@ -48,7 +48,7 @@ internal sealed class GrammarAnalysis
             counts[i + 1] += counts[i];
         }
 
-        var before = new int[counts[^1]];  // [counts[node - 1] .. counts[node]]: the nodes that lead to a node, once filled
+        var before = new int[counts[^1]];  // [counts[node - 1] .. counts[node]]: predecessors of a node
         ForEachEdge(loops, (from, to) => before[counts[to]++] = from);
         var empty = new bool[_nodes.Length];
         var open = new Stack<int>();
@@ -71,7 +71,7 @@ internal sealed class GrammarAnalysis
 
         bool IsEmpty(Node node) => node.Kind switch
         {
-            NodeKind.Split => true,  // one of its targets is
+            NodeKind.Split => true,  // one of its targets can
             NodeKind.Call => empty[node.Target] && empty[_starts[node.Index]],
             NodeKind.Loop => empty[node.Target] && (loops[node.Index].Least == 0 || empty[_starts[loops[node.Index].Body]]),
             _ => false,
@@ -100,7 +100,7 @@ internal sealed class GrammarAnalysis
         }
     }
 
-    // The nodes that a node leads to without a byte, by number from 0; -1: no more.
+    // The successors of a node without a byte, numbered from 0; -1: no more.
     private int Successor(int node, int number)
     {
         (NodeKind kind, int index, int target) = _nodes[node];
@@ -121,7 +121,7 @@ internal sealed class GrammarAnalysis
     private int[] Components()
     {
         var component = new int[_nodes.Length];
-        var number = new int[_nodes.Length];  // 0: not seen
+        var number = new int[_nodes.Length];  // 0: not visited
         var low = new int[_nodes.Length];
         Array.Fill(component, -1);
         var path = new Stack<int>();

@@ -2,8 +2,8 @@ using LlamaKivi.Sampling.Grammars.Automata;
 
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>Collects rules over bytes: characters become the sequences of their UTF-8 bytes.</summary>
-/// <param name="origins">[rule]: what it was written for, if a schema was the source.</param>
+/// <summary>Collects rules over bytes: converts characters to sequences of UTF-8 bytes.</summary>
+/// <param name="origins">[rule]: its origin in a schema; null: the source is not a schema.</param>
 internal sealed class GrammarBuilder(IReadOnlyDictionary<string, string>? origins = null)
 {
     private const int MaxSize = 1 << 20;
@@ -15,10 +15,10 @@ internal sealed class GrammarBuilder(IReadOnlyDictionary<string, string>? origin
     private readonly Dictionary<UInt256, int> _setIndex = [];
     private long _size;
 
-    /// <summary>Gives a rule its meaning.</summary>
+    /// <summary>Defines a rule.</summary>
     /// <param name="name">Name of the rule.</param>
     /// <param name="line">Line of the definition, from 1.</param>
-    /// <param name="body">What its texts are.</param>
+    /// <param name="body">The rule's body.</param>
     public void Define(string name, int line, Expression body)
     {
         Rule rule = _rules[RuleOf(name)];
@@ -91,7 +91,7 @@ internal sealed class GrammarBuilder(IReadOnlyDictionary<string, string>? origin
 
         if (!_names.TryGetValue(root, out int start))
         {
-            throw new GrammarException($"The grammar has no rule '{root}', which is to be its root.");
+            throw new GrammarException($"The grammar has no root rule '{root}'; define it or name another root.");
         }
 
         return new GrammarCompiler([.. _rules], [.. _sets]).Compile(start);
@@ -127,13 +127,13 @@ internal sealed class GrammarBuilder(IReadOnlyDictionary<string, string>? origin
     {
         public string Name { get; } = name;
 
-        /// <summary>What it was written for: a keyword and its place in a schema; empty: JSON itself. Null: it is somebody's own.</summary>
+        /// <summary>Origin of the rule: a keyword and its place in a schema; empty: JSON itself; null: not from a schema.</summary>
         public string? Origin { get; init; }
 
         /// <summary>Line of the definition, from 1.</summary>
         public int Line { get; set; }
 
-        /// <summary>What its texts are; null: not defined yet.</summary>
+        /// <summary>The rule's body; null: not defined yet.</summary>
         public Expression? Body { get; set; }
     }
 }

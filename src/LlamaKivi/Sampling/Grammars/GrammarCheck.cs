@@ -1,12 +1,12 @@
 namespace LlamaKivi.Sampling.Grammars;
 
 /// <summary>
-/// Finds grammars whose masks would take too long. Follows texts that make the most of a grammar's ambiguity and of its nesting, and computes masks along them
-/// for a vocabulary like that of a model. All of it is counted in work, not in time: a grammar is refused everywhere or nowhere.
+/// Finds grammars whose masks would take too long. Follows texts that maximize a grammar's ambiguity and nesting, and computes masks along them
+/// for a realistic vocabulary. Measures work instead of time, so the result is the same on every machine.
 /// </summary>
 internal static class GrammarCheck
 {
-    /// <summary>Most places and callers that a mask of the reference vocabulary may look at.</summary>
+    /// <summary>Maximum number of places and callers visited for a mask of the reference vocabulary.</summary>
     public const int MaxMaskWork = 40_000;
 
     private const int MaxTotalWork = 1_500_000;
@@ -29,7 +29,7 @@ internal static class GrammarCheck
         var states = new GrammarStates(grammar, Reference.Value.Longest);
         var masked = new HashSet<(GrammarState, int)>();
         long total = 0;
-        long heaviest = 1;  // state that had its mask computed
+        long heaviest = 1;  // largest weight of a state whose mask was computed
         foreach (Walk walk in Enum.GetValues<Walk>())
         {
             var visited = new HashSet<GrammarState>(ReferenceEqualityComparer.Instance);
@@ -99,7 +99,7 @@ internal static class GrammarCheck
         }
     }
 
-    // Places, and callers that the next byte may lead back to.
+    // Places, and callers to which the next byte may return.
     private static long Weight(GrammarState state)
     {
         long weight = 0;

@@ -1,11 +1,11 @@
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>What the nodes of a grammar lead to without a byte, found once for each node that is asked for.</summary>
+/// <summary>The closure of each node of a grammar: the nodes reachable without a byte. Computed on demand and cached.</summary>
 internal sealed class GrammarClosures(CompiledGrammar grammar, GrammarWork work)
 {
     private readonly Dictionary<int, Closure> _known = [];  // [node]
 
-    /// <summary>Nodes that are kept.</summary>
+    /// <summary>Number of cached nodes.</summary>
     public long Size { get; private set; }
 
     public void Clear()
@@ -74,9 +74,9 @@ internal sealed class GrammarClosures(CompiledGrammar grammar, GrammarWork work)
         }
     }
 
-    /// <summary>What a node leads to.</summary>
-    /// <param name="Bytes">Nodes that take a byte.</param>
-    /// <param name="Calls">Calls and loops; what follows those that may be empty is part of the closure.</param>
+    /// <summary>The closure of a node.</summary>
+    /// <param name="Bytes">Nodes that consume a byte.</param>
+    /// <param name="Calls">Calls and loops. The closure includes the nodes after those that may be empty.</param>
     /// <param name="Ends">Whether the end of the rule is reached.</param>
     public sealed record Closure(int[] Bytes, int[] Calls, bool Ends);
 }

@@ -9,7 +9,7 @@ internal sealed class GrammarCompiler
     private readonly List<int> _owners = [];
     private readonly List<int> _splits = [];
     private readonly List<Loop> _loops = [];
-    private readonly List<int> _starts = [];  // [rule]; the bodies of loops follow the rules by name
+    private readonly List<int> _starts = [];  // [rule]; loop bodies follow the named rules
     private readonly Queue<(Expression Body, int Rule, int Owner)> _bodies = [];
     private int _owner;
 
@@ -69,7 +69,7 @@ internal sealed class GrammarCompiler
         return Add(NodeKind.Split, first, targets.Length);
     }
 
-    // The first node of an expression that is followed by a node.
+    // Compiles an expression in front of a node and returns its first node.
     private int Compile(Expression expression, int next)
     {
         switch (expression)
@@ -102,7 +102,7 @@ internal sealed class GrammarCompiler
     private static Expression[] Flatten(Expression.Sequence sequence) =>
         [.. sequence.Items.SelectMany(item => item is Expression.Sequence inner ? Flatten(inner) : [item])];
 
-    // Options that begin with the same bytes share their nodes: a list of thousands of texts becomes a trie, and a text is at one place of it.
+    // Options that begin with the same bytes share nodes: a list of thousands of literals becomes a trie, in which a text is at one place.
     private int CompileOptions(List<ReadOnlyMemory<Expression>> options, int next)
     {
         var targets = new List<int>();
@@ -177,7 +177,7 @@ internal sealed class GrammarCompiler
         int copies;
         if (most == Expression.Repeat.Unbounded)
         {
-            // The loop goes back to a split, which also leads out.
+            // The loop returns to a split, which also leads out.
             int loop = Split(0, next);
             int body = Compile(item, loop);
             _splits[_nodes[loop].Index] = body;
@@ -202,7 +202,7 @@ internal sealed class GrammarCompiler
         return at;
     }
 
-    // Classes of bytes that are in the same sets.
+    // A class contains the bytes that belong to the same sets.
     private (byte[] Classes, byte[] ClassBytes) Classes()
     {
         var classes = new int[256];

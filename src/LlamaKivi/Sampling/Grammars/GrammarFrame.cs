@@ -1,15 +1,15 @@
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>A caller that goes on once a rule has ended.</summary>
+/// <summary>A caller, which continues when a rule ends.</summary>
 /// <param name="Node">The call or the loop; <see cref="Root"/>: the end of the text.</param>
-/// <param name="Low">Loop: fewest times the body has then been written; otherwise 0.</param>
-/// <param name="High">Loop: most times.</param>
-/// <param name="Parent">The callers of the rule that the node is in.</param>
+/// <param name="Low">Loop: minimum number of finished repetitions; otherwise 0.</param>
+/// <param name="High">Loop: maximum number of finished repetitions.</param>
+/// <param name="Parent">The callers of the rule that contains the node.</param>
 internal readonly record struct FrameEntry(int Node, int Low, int High, GrammarFrame? Parent)
 {
     public const int Root = -1;
 
-    /// <summary>Joins counts that touch, and drops those that allow nothing that others do not: counts are one range for each loop and parent if possible.</summary>
+    /// <summary>Merges adjacent count ranges and drops redundant ones, so that each loop and parent has one range if possible.</summary>
     public static void Normalize(List<FrameEntry> entries, CompiledGrammar grammar)
     {
         if (entries.Count > 1)
@@ -28,7 +28,7 @@ internal readonly record struct FrameEntry(int Node, int Low, int High, GrammarF
             FrameEntry entry = entries[i];
             if (kept > 0 && entries[kept - 1] is var last && last.Node == entry.Node && ReferenceEquals(last.Parent, entry.Parent))
             {
-                // The range before begins lower, so it has as many times left at least; where it may also leave, it allows all that this one does.
+                // The preceding range begins lower, so at least as many repetitions are left; if it may also end the loop, it allows everything that this one allows.
                 if (entry.Low == 0 || last.High >= grammar.Loops[grammar.Nodes[entry.Node].Index].Least)
                 {
                     continue;
@@ -54,14 +54,14 @@ internal readonly record struct FrameEntry(int Node, int Low, int High, GrammarF
         }
     }
 
-    // What a range allows depends on its greatest count only below the least one, and on its lowest only if there is a most.
+    // The upper end of a range matters only below the loop's minimum, and the lower end only if the loop has a maximum.
     private FrameEntry Reduce(Loop loop)
     {
         int high = Math.Min(High, loop.Least);
         return loop.Most == Expression.Repeat.Unbounded ? this with { Low = Math.Max(high, 1), High = Math.Max(high, 1) } : this with { High = Math.Max(Low, high) };
     }
 
-    /// <summary>The entry that allows the same texts of up to some bytes: one that stands for all counts that are far from the loop's bounds.</summary>
+    /// <summary>A representative entry that allows the same texts up to a length in bytes: counts far from the loop's bounds are equivalent.</summary>
     public FrameEntry Within(int bytes, Loop loop)
     {
         int far = bytes + 2;
@@ -82,21 +82,21 @@ internal readonly record struct FrameEntry(int Node, int Low, int High, GrammarF
     }
 }
 
-/// <summary>The callers of a rule that was called at one place of the text: a node of a graph-structured stack. Frames with equal entries are one object.</summary>
+/// <summary>The callers of a rule that was called at one position of the text: a node of a graph-structured stack. Frames with equal entries are the same object.</summary>
 internal sealed class GrammarFrame(long id, FrameEntry[] entries)
 {
-    /// <summary>Greater than its parents'.</summary>
+    /// <summary>Number of the frame, greater than its parents'.</summary>
     public long Id { get; } = id;
 
     public FrameEntry[] Entries { get; } = entries;
 
-    /// <summary>Calls that are under way.</summary>
+    /// <summary>Active calls.</summary>
     public int Depth { get; } = entries.Max(entry => entry.Parent is null ? 0 : entry.Parent.Depth + 1);
 
     /// <summary>[<see cref="TokenTrie"/> part]: the frame that allows the same tokens next; see <see cref="FrameEntry.Within"/>. Null: not computed.</summary>
     public GrammarFrame?[]? Canonical { get; set; }
 
-    /// <summary>The last step that went on from the frame.</summary>
+    /// <summary>The last step that continued from the frame.</summary>
     public long Step { get; set; }
 }
 

@@ -3,10 +3,10 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>A grammar's states and the masks of their tokens for one vocabulary. Shared by all texts under the grammar; any thread may use it.</summary>
+/// <summary>The states of a grammar and their token masks for one vocabulary. Shared by all texts under the grammar. Thread-safe.</summary>
 internal sealed class GrammarMasks
 {
-    // A mask or a token of an accepted grammar takes some thousands; this much takes about 0.1 s, and is an error rather than a wait.
+    // A mask or a token of an accepted grammar takes some thousands. This limit takes about 0.1 s and is an error instead of a delay.
     private const long MaxWork = 4_000_000;
 
     private static readonly ConditionalWeakTable<CompiledGrammar, ConditionalWeakTable<Tokenizer, GrammarMasks>> Known = [];
@@ -33,10 +33,10 @@ internal sealed class GrammarMasks
     public GrammarState Start() => Bounded(static (masks, _) => masks._states.Start, GrammarState.Dead);
 
     /// <summary>
-    /// A bit for each token that is allowed in a state, in either of two sets: that of short tokens and of ends, and that of long ones, which is empty if there
-    /// are none. The state is changed to one that means the same.
+    /// A bit for each token that is allowed in a state, in two sets: one of short and end tokens, and one of long tokens, which is empty if there
+    /// are none. The state is replaced by an equivalent one.
     /// </summary>
-    /// <exception cref="GrammarException">The text is at too many places of the grammar.</exception>
+    /// <exception cref="GrammarException">The grammar is too ambiguous for this text.</exception>
     /// <exception cref="OperationCanceledException">The generation was cancelled.</exception>
     public (ulong[] Short, ulong[] Long) Allowed(ref GrammarState state)
     {
@@ -64,7 +64,7 @@ internal sealed class GrammarMasks
     }
 
     /// <summary>The state after some bytes; null if the grammar does not allow them.</summary>
-    /// <exception cref="GrammarException">The text is at too many places of the grammar.</exception>
+    /// <exception cref="GrammarException">The grammar is too ambiguous for this text.</exception>
     /// <exception cref="OperationCanceledException">The generation was cancelled.</exception>
     public GrammarState? After(GrammarState state, ReadOnlyMemory<byte> text) => Bounded(
         static (masks, at) =>
@@ -95,7 +95,7 @@ internal sealed class GrammarMasks
         }
     }
 
-    /// <summary>The error for a grammar that has taken too much work.</summary>
+    /// <summary>Creates the error for a grammar that takes too much work.</summary>
     public static GrammarException TooAmbiguous(CompiledGrammar grammar, GrammarStates states, string where)
     {
         IReadOnlyList<GrammarPlace> places = states.Last is { } last && last.Places.Length >= states.Pending.Count ? last.Places : states.Pending;
@@ -110,7 +110,7 @@ internal sealed class GrammarMasks
                 "Let alternatives, optional parts and repetitions begin with different characters, or have fewer of them.");
     }
 
-    // The rule that a place is in. Rules of JSON itself have no place in a schema: their callers have.
+    // The rule of a place. Rules of JSON itself have no origin in the schema, so their callers are named.
     private static GrammarBuilder.Rule OriginOf(CompiledGrammar grammar, GrammarPlace place)
     {
         GrammarBuilder.Rule rule = grammar.RuleOf(place.Node);

@@ -3,7 +3,7 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>Follows the tokens of a text through a grammar, and tells which may come next. One thread at a time may use it.</summary>
+/// <summary>Follows the tokens of a text through a grammar and computes which may come next. Not thread-safe.</summary>
 internal sealed class GrammarMatcher
 {
     private readonly GrammarMasks _masks;
@@ -32,8 +32,8 @@ internal sealed class GrammarMatcher
         _ended = false;
     }
 
-    /// <summary>Rules out the tokens that the grammar does not allow next.</summary>
-    /// <exception cref="GrammarException">It allows none.</exception>
+    /// <summary>Masks the tokens that the grammar does not allow next.</summary>
+    /// <exception cref="GrammarException">The grammar allows no token.</exception>
     /// <exception cref="OperationCanceledException">The step was cancelled.</exception>
     public void Mask(Span<float> logits)
     {
@@ -55,8 +55,8 @@ internal sealed class GrammarMatcher
         }
     }
 
-    /// <summary>Takes a token into the text.</summary>
-    /// <exception cref="GrammarException">The grammar does not allow it.</exception>
+    /// <summary>Appends a token to the text.</summary>
+    /// <exception cref="GrammarException">The grammar does not allow the token.</exception>
     public void Accept(int token)
     {
         if (_vocabulary.Tokenizer.IsEndOfGeneration(token))
@@ -68,8 +68,8 @@ internal sealed class GrammarMatcher
         _state = _masks.After(_state, _vocabulary.BytesOf(token)) ?? throw new GrammarException($"The grammar does not allow the token {token} here.");
     }
 
-    /// <summary>Takes bytes of the text.</summary>
-    /// <exception cref="GrammarException">The grammar does not allow them.</exception>
+    /// <summary>Appends bytes to the text.</summary>
+    /// <exception cref="GrammarException">The grammar does not allow the bytes.</exception>
     public void AcceptText(ReadOnlyMemory<byte> text)
     {
         if (!TryAcceptText(text))
@@ -78,7 +78,7 @@ internal sealed class GrammarMatcher
         }
     }
 
-    /// <summary>Takes bytes of the text, if the grammar allows them.</summary>
+    /// <summary>Appends bytes to the text if the grammar allows them.</summary>
     public bool TryAcceptText(ReadOnlyMemory<byte> text)
     {
         GrammarState? next = _masks.After(_state, text);

@@ -1,14 +1,14 @@
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>A place that a text may be at: before a byte, in a rule with some callers.</summary>
-/// <param name="Node">A node that takes a byte.</param>
+/// <summary>A place of a text in the grammar: a node of a rule, with its callers.</summary>
+/// <param name="Node">A node that consumes a byte.</param>
 /// <param name="Frame">The callers.</param>
 internal readonly record struct GrammarPlace(int Node, GrammarFrame Frame);
 
-/// <summary>The places that a text may be at. States with equal places are one object, so that steps and masks are computed once.</summary>
+/// <summary>The possible places of a text. States with equal places are the same object, so steps and masks are computed once.</summary>
 internal sealed class GrammarState(GrammarPlace[] places, bool canEnd, int generation)
 {
-    /// <summary>Stands for the state after a byte that is not allowed.</summary>
+    /// <summary>Marks the transition of a byte that is not allowed.</summary>
     public static GrammarState Dead { get; } = new([], false, 0);
 
     /// <summary>Sorted by frame and node.</summary>
@@ -17,34 +17,34 @@ internal sealed class GrammarState(GrammarPlace[] places, bool canEnd, int gener
     /// <summary>Whether the text may end here.</summary>
     public bool CanEnd { get; } = canEnd;
 
-    /// <summary>Which filling of the tables the state is from.</summary>
+    /// <summary>Generation of the tables that the state belongs to.</summary>
     public int Generation { get; } = generation;
 
-    /// <summary>[class of bytes]: the state after one; null: not computed. Null as a whole until the state has been stepped from often.</summary>
+    /// <summary>[byte class]: the next state; null: not computed. The array is null until the state has been used often.</summary>
     public GrammarState?[]? After { get; set; }
 
-    /// <summary>Places by the set of bytes that they take; null: not computed.</summary>
+    /// <summary>Places grouped by the set of bytes that they consume; null: not computed.</summary>
     public Group[]? Groups { get; set; }
 
-    /// <summary>Indices of places, those of a group one after the other; null: not computed.</summary>
+    /// <summary>Indices of places, sorted by group; null: not computed.</summary>
     public int[]? Order { get; set; }
 
-    /// <summary>The state after a byte, by the groups that take it, a bit each; null: none is known.</summary>
+    /// <summary>The next state by the bit mask of the groups that consume the byte; null: none computed.</summary>
     public List<(ulong Groups, GrammarState State)>? AfterGroups { get; set; }
 
-    /// <summary>Steps that <see cref="After"/> did not know.</summary>
+    /// <summary>Number of steps missing in <see cref="After"/>.</summary>
     public int Steps { get; set; }
 
-    /// <summary>[<see cref="TokenTrie"/> part]: the state that allows the same tokens. Null: not computed.</summary>
+    /// <summary>[<see cref="TokenTrie"/> part]: a state that allows the same tokens; null: not computed.</summary>
     public GrammarState?[]? Canonical { get; set; }
 
-    /// <summary>[<see cref="TokenTrie"/> part]: the tokens that are allowed, a bit each. Null: not computed.</summary>
+    /// <summary>[<see cref="TokenTrie"/> part]: bit mask of the allowed tokens; null: not computed.</summary>
     public ulong[]?[]? Allowed { get; set; }
 
-    /// <summary>Some of the places.</summary>
-    /// <param name="Set">The set of bytes that they take.</param>
-    /// <param name="First">The first of them in <see cref="Order"/>.</param>
-    /// <param name="Count">Number of them.</param>
+    /// <summary>A group of places.</summary>
+    /// <param name="Set">The set of bytes that they consume.</param>
+    /// <param name="First">Index of the first place in <see cref="Order"/>.</param>
+    /// <param name="Count">Number of places.</param>
     public readonly record struct Group(int Set, int First, int Count);
 }
 

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Sampling.Grammars;
 
-// The step that is computed: places that a byte leads to, calls that begin there, and callers of rules that end.
+// Computes a step: the places after a byte, the calls that begin there, and the callers of rules that end.
 internal sealed partial class GrammarStates
 {
     private void Begin()
@@ -17,7 +17,7 @@ internal sealed partial class GrammarStates
         _canEnd = false;
         while (_called.TryDequeue(out int rule, out _))
         {
-            _callers[rule]!.Clear();  // left by a step that was ended
+            _callers[rule]!.Clear();  // left over from an aborted step
         }
     }
 
@@ -30,7 +30,7 @@ internal sealed partial class GrammarStates
         }
     }
 
-    // Most steps reach a place or two.
+    // Most steps reach one or two places.
     private bool IsNew(GrammarPlace place)
     {
         const int Few = 8;
@@ -48,7 +48,7 @@ internal sealed partial class GrammarStates
         return true;
     }
 
-    // Everything that is reached without a call: what the nodes take, and what follows in the callers of rules that end.
+    // Follows everything reachable without a call: nodes that consume a byte, and the continuation of callers of rules that end.
     private void FollowOpen()
     {
         while (_open.TryPop(out GrammarPlace place))
@@ -85,7 +85,7 @@ internal sealed partial class GrammarStates
             }
             else if (target == CompiledGrammar.EndNode)
             {
-                // Nothing is left to do in the rule: the callers go on, so that recursion at the end does not grow.
+                // The rule ends after this call: its callers are used directly, so that tail recursion does not grow.
                 Work.Add(frame.Entries.Length);
                 foreach (FrameEntry entry in frame.Entries)
                 {
@@ -148,7 +148,7 @@ internal sealed partial class GrammarStates
         }
     }
 
-    // Rules with greater ranks first: all callers of a rule are known when it is followed. That a rule has the empty text was taken into account where it was called.
+    // Rules with greater ranks first, so that all callers of a rule are known when it is followed. Empty matches were handled at the call.
     private void FollowCalls()
     {
         while (_called.TryPeek(out int rule, out _))

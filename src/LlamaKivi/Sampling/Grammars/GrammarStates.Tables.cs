@@ -2,12 +2,12 @@ using System.Runtime.InteropServices;
 
 namespace LlamaKivi.Sampling.Grammars;
 
-// The tables: frames and states that are equal are one object, until there are too many.
+// The tables intern frames and states: equal ones are the same object, until the tables are full and emptied.
 internal sealed partial class GrammarStates
 {
     /// <summary>
-    /// The state itself, with the tables emptied if they are full; from then on the state returned stands for the one given. Any other state keeps its
-    /// meaning and can be given as well.
+    /// Empties the tables if they are full, and returns the state or its replacement. Any other state stays valid
+    /// and can be passed later.
     /// </summary>
     public GrammarState Refresh(GrammarState state)
     {
@@ -26,8 +26,8 @@ internal sealed partial class GrammarStates
     }
 
     /// <summary>
-    /// The state that allows the same tokens of a part of the vocabulary as a state and stands for all that do so because their counts are far from the bounds
-    /// of their loops.
+    /// A representative state that allows the same tokens of a part of the vocabulary: counts far from the bounds of their loops
+    /// are equivalent.
     /// </summary>
     public GrammarState Canonical(GrammarState state, int part)
     {
@@ -52,10 +52,10 @@ internal sealed partial class GrammarStates
         return canonical;
     }
 
-    /// <summary>Counts what is kept beside the tables, such as masks, to the size that they are emptied at.</summary>
+    /// <summary>Adds data kept beside the tables, such as masks, to the size at which they are emptied.</summary>
     public void AddSize(long size) => _size += size;
 
-    // Takes the entries' order and duplicates away.
+    // Sorts the entries and removes duplicates.
     private GrammarFrame FrameOf(List<FrameEntry> entries)
     {
         FrameEntry.Normalize(entries, _grammar);
@@ -80,7 +80,7 @@ internal sealed partial class GrammarStates
     {
         if (frame.Canonical?[part] is null)
         {
-            // Parents first, without recursion: texts nest deep.
+            // Parents first, without recursion, because texts may nest deep.
             foreach (GrammarFrame each in Ancestors(frame, f => f.Canonical?[part] is null))
             {
                 List<FrameEntry> entries = [.. each.Entries.Select(entry => entry.Parent is null ? entry
@@ -95,7 +95,7 @@ internal sealed partial class GrammarStates
         return frame.Canonical![part]!;
     }
 
-    // The state again, in tables that were emptied since.
+    // Recreates the state in tables that were emptied.
     private GrammarState Copy(GrammarState state)
     {
         var copies = new Dictionary<GrammarFrame, GrammarFrame>();
@@ -113,7 +113,7 @@ internal sealed partial class GrammarStates
         return StateOf(places, state.CanEnd);
     }
 
-    // A frame and those that it leads to, as far as they are wanted, parents before children.
+    // A frame and its wanted ancestors, parents before children.
     private static List<GrammarFrame> Ancestors(GrammarFrame frame, Func<GrammarFrame, bool> wanted)
     {
         var found = new HashSet<GrammarFrame>(ReferenceEqualityComparer.Instance);
@@ -138,7 +138,7 @@ internal sealed partial class GrammarStates
         return [.. found.OrderBy(each => each.Id)];
     }
 
-    // Takes the places' order and duplicates away.
+    // Sorts the places and removes duplicates.
     private GrammarState StateOf(List<GrammarPlace> places, bool canEnd)
     {
         Span<GrammarPlace> span = CollectionsMarshal.AsSpan(places);

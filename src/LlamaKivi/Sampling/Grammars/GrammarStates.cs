@@ -3,19 +3,19 @@ using System.Runtime.InteropServices;
 namespace LlamaKivi.Sampling.Grammars;
 
 /// <summary>
-/// The states that a text can be in under a grammar, found as they are needed. A rule that is called from several places at one byte of the text is followed
-/// once, with all its callers in one frame (generalized LR parsing with a graph-structured stack, Tomita 1986), so that ambiguity adds callers and not copies.
-/// One thread at a time may use it.
+/// The states of texts under a grammar, computed on demand. A rule that is called from several places at one byte of the text is followed
+/// once, with all its callers in one frame (generalized LR parsing with a graph-structured stack, Tomita 1986), so ambiguity adds callers instead of copies.
+/// Not thread-safe.
 /// </summary>
 internal sealed partial class GrammarStates
 {
-    /// <summary>Places, callers and classes of bytes that the tables hold before they are emptied: some 50 MB.</summary>
+    /// <summary>Maximum number of places, callers and byte classes in the tables before they are emptied: about 50 MB.</summary>
     public const long DefaultMaxSize = 2_000_000;
 
-    // A state that is left more often than this has a table of its next states; most are left once or twice.
+    // A state used more often than this gets a table of its next states; most are used once or twice.
     private const int StepsBeforeTable = 12;
 
-    // What a new state or frame costs, in places that are looked at.
+    // Work of a new state or frame, in visited places.
     private const int CreationWork = 4;
 
     private readonly CompiledGrammar _grammar;
@@ -29,9 +29,9 @@ internal sealed partial class GrammarStates
     private long _size;
     private int _generation;
 
-    // Of the step that is computed.
+    // Data of the current step.
     private readonly List<GrammarPlace> _places = [];
-    private readonly Stack<GrammarPlace> _open = [];  // any node, not only one that takes a byte
+    private readonly Stack<GrammarPlace> _open = [];  // any node, not only those that consume a byte
     private readonly List<GrammarPlace> _reachedFew = [];
     private readonly HashSet<GrammarPlace> _reachedMany = [];
     private readonly List<FrameEntry>?[] _callers;  // [rule]
@@ -39,9 +39,9 @@ internal sealed partial class GrammarStates
     private bool _canEnd;
     private long _step;
 
-    /// <summary>Makes the states of a grammar.</summary>
+    /// <summary>Creates the states of a grammar.</summary>
     /// <param name="grammar">The grammar.</param>
-    /// <param name="reach">[<see cref="TokenTrie"/> part]: bytes of its longest token. States that allow the same texts of that length share their mask.</param>
+    /// <param name="reach">[<see cref="TokenTrie"/> part]: bytes of its longest token. States that allow the same texts of that length share a mask.</param>
     public GrammarStates(CompiledGrammar grammar, params int[] reach)
     {
         (_grammar, _reach) = (grammar, reach);
@@ -50,19 +50,19 @@ internal sealed partial class GrammarStates
         _root = FrameOf([new FrameEntry(FrameEntry.Root, 0, 0, null)]);
     }
 
-    /// <summary>What the tables hold before they are emptied.</summary>
+    /// <summary>Capacity of the tables before they are emptied.</summary>
     public long MaxSize { get; init; } = DefaultMaxSize;
 
-    /// <summary>What the work since its last beginning came to.</summary>
+    /// <summary>Work since the last reset.</summary>
     public GrammarWork Work { get; } = new();
 
     /// <summary>The state before the text.</summary>
     public GrammarState Start => field is { } start && start.Generation == _generation ? start : field = FindStart();
 
-    /// <summary>The state that was stepped from last, for messages.</summary>
+    /// <summary>The start state of the last step, for messages.</summary>
     public GrammarState? Last { get; private set; }
 
-    /// <summary>Places that the step under way has found so far, for messages.</summary>
+    /// <summary>Places found so far by the current step, for messages.</summary>
     public IReadOnlyList<GrammarPlace> Pending => _places;
 
     /// <summary>The state after a byte; null if the grammar does not allow it.</summary>
@@ -145,7 +145,7 @@ internal sealed partial class GrammarStates
             }
         }
 
-        // Where one place goes on, what it leads to does not depend on the state that it was in.
+        // If a single place continues, the next state does not depend on the state that contained it.
         if (count > 1 || !_reached.TryGetValue(reached, out GrammarState? next))
         {
             FollowOpen();

@@ -3,9 +3,9 @@ using LlamaKivi.Tokenization;
 
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>A vocabulary as grammars see it: some control tokens stand for their names, others have no text.</summary>
+/// <summary>A vocabulary for grammars: some control tokens have their names as text, others have no text.</summary>
 /// <param name="tokenizer">The vocabulary.</param>
-/// <param name="shown">Control tokens that stand for their names.</param>
+/// <param name="shown">Control tokens that have their names as text.</param>
 internal sealed class GrammarVocabulary(Tokenizer tokenizer, IReadOnlySet<int> shown)
 {
     private readonly ConditionalWeakTable<CompiledGrammar, GrammarMasks> _masks = [];
@@ -13,7 +13,7 @@ internal sealed class GrammarVocabulary(Tokenizer tokenizer, IReadOnlySet<int> s
 
     public Tokenizer Tokenizer => tokenizer;
 
-    /// <summary>Control tokens that stand for their names.</summary>
+    /// <summary>Control tokens that have their names as text.</summary>
     public IReadOnlySet<int> Shown => shown;
 
     public bool IsShown(int token) => shown.Contains(token);

@@ -1,27 +1,27 @@
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>Counts the work of one call, and ends it when there is too much of it or when the generation was cancelled.</summary>
+/// <summary>Counts the work of one call, and stops it at a limit or when the generation is cancelled.</summary>
 internal sealed class GrammarWork
 {
-    // Some 20 microseconds: often enough that a cancelled generation ends at once, and free beside the work itself.
+    // About 20 microseconds of work: cancellation takes effect immediately, and the check costs nothing.
     private const int CheckInterval = 1024;
 
     private long _limit = long.MaxValue;
     private long _nextCheck;
     private CancellationToken _cancellation;
 
-    /// <summary>Places and callers that were looked at.</summary>
+    /// <summary>Number of visited places and callers.</summary>
     public long Done { get; private set; }
 
-    /// <summary>Starts from 0.</summary>
+    /// <summary>Resets the count to 0.</summary>
     public void Begin(long limit, CancellationToken cancellation)
     {
         (Done, _limit, _cancellation) = (0, limit, cancellation);
         _nextCheck = Math.Min(CheckInterval, limit);
     }
 
-    /// <summary>Adds work that was done.</summary>
-    /// <exception cref="WorkExceededException">It is more than the limit.</exception>
+    /// <summary>Adds work to the count.</summary>
+    /// <exception cref="WorkExceededException">The limit is exceeded.</exception>
     /// <exception cref="OperationCanceledException">The generation was cancelled.</exception>
     public void Add(int amount)
     {

@@ -2,7 +2,7 @@ using System.Text;
 
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>Tokens that cover what those of real vocabularies do to a grammar: words, numbers, code, blanks, runs, other scripts and parts of characters.</summary>
+/// <summary>Tokens of every kind found in real vocabularies: words, numbers, code, spaces, runs, other scripts and parts of characters.</summary>
 internal static class ReferenceVocabulary
 {
     private const string Consonants = "bcdfghjklmnpqrstvwxyz";
@@ -13,7 +13,7 @@ internal static class ReferenceVocabulary
     {
         var tokens = new HashSet<string>(StringComparer.Ordinal);
 
-        // Syllables, and words of them: as they are, after a blank, and with what often touches them.
+        // Syllables and words of them: alone, after a space, and with adjacent punctuation.
         for (int i = 0; i < Consonants.Length * Vowels.Length; i++)
         {
             string syllable = Syllable(i);
@@ -37,7 +37,7 @@ internal static class ReferenceVocabulary
             tokens.UnionWith(["e", "0", "ab"], first);
         }
 
-        // Runs, which count.
+        // Runs, which advance counted repetitions.
         foreach (char c in " \n\t-=*#_./aeghnstxAX0159)]}\"")
         {
             foreach (int n in new[] { 2, 3, 4, 6, 8, 12, 16, 32, 64 })

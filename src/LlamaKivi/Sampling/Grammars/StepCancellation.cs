@@ -1,6 +1,6 @@
 namespace LlamaKivi.Sampling.Grammars;
 
-/// <summary>The cancellation of the step that a thread computes. The interface of pipelines and samplers has no place for it.</summary>
+/// <summary>The cancellation token of the current thread's step, because the interfaces of pipelines and samplers do not pass one.</summary>
 internal static class StepCancellation
 {
     [ThreadStatic]
@@ -8,7 +8,7 @@ internal static class StepCancellation
 
     public static CancellationToken Token => _token;
 
-    /// <summary>Has a token looked at until the scope is disposed, on this thread.</summary>
+    /// <summary>Sets the token of this thread until the scope is disposed.</summary>
     public static Scope Enter(CancellationToken token)
     {
         var scope = new Scope(_token);
@@ -16,7 +16,7 @@ internal static class StepCancellation
         return scope;
     }
 
-    /// <summary>Puts the token before it back.</summary>
+    /// <summary>Restores the previous token.</summary>
     public readonly ref struct Scope(CancellationToken before)
     {
         public void Dispose() => _token = before;

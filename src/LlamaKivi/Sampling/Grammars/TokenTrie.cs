@@ -5,8 +5,8 @@ using LlamaKivi.Tokenization;
 namespace LlamaKivi.Sampling.Grammars;
 
 /// <summary>
-/// A vocabulary's tokens by their bytes, in two parts: what a token of a few bytes does to a grammar depends less on how far a counted repetition is, so that
-/// its masks serve more often. Immutable.
+/// A trie of a vocabulary's tokens, in two parts by length: short tokens depend less on the counts of repetitions, so
+/// their masks are reused more often. Immutable.
 /// </summary>
 internal sealed class TokenTrie
 {
@@ -20,10 +20,10 @@ internal sealed class TokenTrie
     private readonly Part[] _parts;
     private readonly int[] _endTokens;
 
-    /// <summary>Makes the trie of some tokens.</summary>
+    /// <summary>Builds the trie.</summary>
     /// <param name="size">Number of ids.</param>
-    /// <param name="tokens">Those with bytes that are part of the text; those without are passed over.</param>
-    /// <param name="endTokens">Those that end the text.</param>
+    /// <param name="tokens">Tokens with text; those without bytes are skipped.</param>
+    /// <param name="endTokens">Tokens that end the text.</param>
     public TokenTrie(int size, IEnumerable<(int Id, byte[] Bytes)> tokens, int[] endTokens)
     {
         (Size, _endTokens) = (size, endTokens);
@@ -36,18 +36,18 @@ internal sealed class TokenTrie
     /// <summary>Number of ids.</summary>
     public int Size { get; }
 
-    /// <summary>[part]: bytes of its longest token.</summary>
+    /// <summary>[part]: length of its longest token in bytes.</summary>
     public int[] Longest => [.. _parts.Select(part => part.Longest)];
 
     public static TokenTrie Of(Tokenizer tokenizer) => Tries.GetValue(tokenizer, static t => Of(t, FrozenSet<int>.Empty));
 
-    /// <summary>The trie of a vocabulary in which some control tokens stand for their names. Not cached.</summary>
+    /// <summary>Builds the trie of a vocabulary in which some control tokens have their names as text. Not cached.</summary>
     public static TokenTrie Of(Tokenizer tokenizer, IReadOnlySet<int> shown) => new(
         tokenizer.VocabularySize,
         Enumerable.Range(0, tokenizer.VocabularySize).Where(id => !tokenizer.IsEndOfGeneration(id)).Select(id => (id, tokenizer.GetBytes(id, shown.Contains(id)).ToArray())),
         tokenizer.EndTokens);
 
-    /// <summary>A bit for each token of a part whose bytes the grammar allows from a state on; in the first part also for the ends where it may end.</summary>
+    /// <summary>Bit mask of the tokens of a part that the grammar allows in a state; the first part includes the end tokens if the text may end.</summary>
     public ulong[] Allowed(int part, GrammarStates states, GrammarState state)
     {
         if (part > 0 && _parts[part].Longest == 0)

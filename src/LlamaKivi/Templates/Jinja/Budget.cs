@@ -3,21 +3,21 @@ using System.Runtime.CompilerServices;
 namespace LlamaKivi.Templates.Jinja;
 
 /// <summary>
-/// What one rendering may spend: time in steps, memory in characters, nesting. A template comes with a model's file and is untrusted.
+/// Limits of one rendering: time in steps, memory in characters, nesting. Templates come from model files and are untrusted.
 /// </summary>
 /// <remarks>
-/// The allowance grows with the text that the caller gives and with the text that is written, so that a long conversation may take longer than a short one, and an
-/// endless loop ends within seconds. Every operation pays before it does its work: a step for an item, one for <see cref="PerStep"/> characters that are copied or compared.
+/// The limits grow with the caller's text and with the output, so that long conversations pass and an
+/// endless loop ends within seconds. Every operation is charged before its work: one step per item, and one per <see cref="PerStep"/> characters copied or compared.
 /// </remarks>
 internal sealed class Budget
 {
-    /// <summary>The longest text, in UTF-16 units.</summary>
+    /// <summary>Maximum length of a string, in UTF-16 units.</summary>
     public const int MaxCharacters = 16 << 20;
 
-    /// <summary>Depth of statements, expressions and values. A level takes up to half a kilobyte of the stack.</summary>
+    /// <summary>Maximum depth of statements, expressions and values. A level takes up to 512 bytes of stack.</summary>
     public const int MaxNesting = 4000;
 
-    /// <summary>Depth of macro calls and recursive loops.</summary>
+    /// <summary>Maximum depth of macro calls and recursive loops.</summary>
     public const int MaxCalls = 250;
 
     private const long BaseSteps = 4_000_000;
@@ -25,7 +25,7 @@ internal sealed class Budget
     private const long BaseMemory = 64 << 20;
     private const long MemoryPerCharacter = 512;
     private const int PerStep = 64;
-    private const int ItemSize = 16;  // of memory: an item of a list takes as much as this many characters
+    private const int ItemSize = 16;  // characters that a list item counts as
     private const int CheckStackEvery = 8;
 
     private readonly CancellationToken _cancellationToken;
@@ -50,13 +50,13 @@ internal sealed class Budget
     /// <summary>Compares the keys of dictionaries within this budget.</summary>
     public KeyComparer Keys { get; }
 
-    /// <summary>A text without the stand-ins of <see cref="Provenance"/>, of the same length: the form in which texts are compared and searched.</summary>
+    /// <summary>Replaces the stand-ins of <see cref="Provenance"/> by their characters; the length is unchanged. Comparisons and searches use this form.</summary>
     public string Meant(string text) => Provenance is null ? text : Provenance.Meant(text);
 
-    /// <summary>A set of characters with their stand-ins, to look for in a text that may have either.</summary>
+    /// <summary>Adds the stand-ins of a set of characters, to search a string that may contain either.</summary>
     public string MeantOrStandIns(string characters) => Provenance is null ? characters : Provenance.WithStandIns(characters);
 
-    /// <summary>Allows what a text of this length needs: one that the caller gives, or one that was written.</summary>
+    /// <summary>Raises the limits for a caller's text or an output of this length.</summary>
     public void Grant(long characters)
     {
         _maxSteps += characters * StepsPerCharacter;
@@ -72,17 +72,17 @@ internal sealed class Budget
         }
     }
 
-    /// <summary>Pays for characters or items that are copied, compared or searched as one run.</summary>
+    /// <summary>Charges characters or items that are copied, compared or searched in one run.</summary>
     public void Run(long length) => Step(length / PerStep);
 
-    /// <summary>Pays for items that a list, tuple or dictionary is made of.</summary>
+    /// <summary>Charges the items of a new list, tuple or dictionary.</summary>
     public void Items(long count)
     {
         Step(count);
         Take(count * ItemSize);
     }
 
-    /// <summary>Pays for what an operation reads: the length of a text, list or dictionary.</summary>
+    /// <summary>Charges the length of a string, list or dictionary that an operation reads.</summary>
     public void Read(object? value) => Run(value switch
     {
         string text => text.Length,
@@ -93,7 +93,7 @@ internal sealed class Budget
         _ => 0,
     });
 
-    /// <summary>Pays for a text that was made.</summary>
+    /// <summary>Charges a new string.</summary>
     public string Made(string text)
     {
         Room(text.Length);
@@ -102,16 +102,16 @@ internal sealed class Budget
         return text;
     }
 
-    /// <summary>Refuses a text that would be too long, before there is memory for it.</summary>
+    /// <summary>Rejects a string that would be too long, before it is allocated.</summary>
     public static void Room(long characters)
     {
         if (characters > MaxCharacters)
         {
-            throw new TemplateException($"The template makes a text of more than {MaxCharacters} characters; it was stopped.");
+            throw new TemplateException($"The template creates a string of more than {MaxCharacters} characters; it was stopped.");
         }
     }
 
-    /// <summary>One level deeper, in the template or in a value. An exception ends the rendering, so that <see cref="Leave"/> needs no finally.</summary>
+    /// <summary>Enters a level of the template or of a value. An exception ends the rendering, so <see cref="Leave"/> needs no finally.</summary>
     public void Enter()
     {
         if ((++_nesting & (CheckStackEvery - 1)) == 0)
@@ -122,7 +122,7 @@ internal sealed class Budget
 
     public void Leave() => _nesting--;
 
-    /// <summary>One macro call or recursive loop deeper.</summary>
+    /// <summary>Enters a macro call or recursive loop.</summary>
     public void EnterCall()
     {
         if (++_calls > MaxCalls)
@@ -157,7 +157,7 @@ internal sealed class Budget
         _memory += characters;
         if (_memory > _maxMemory)
         {
-            throw new TemplateException($"The template makes more than {_maxMemory} characters of intermediate values; it was stopped.");
+            throw new TemplateException($"The template creates more than {_maxMemory} characters of intermediate values; it was stopped.");
         }
     }
 }

@@ -1,9 +1,9 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Functions that every template knows: those of jinja2, and those that transformers adds.</summary>
+/// <summary>Global functions: those of jinja2, and those that transformers adds.</summary>
 internal static class Globals
 {
-    // The sandbox of jinja2 has this bound, too.
+    // The limit of jinja2's sandbox.
     private const int MaxRange = 100_000;
 
     private static readonly KeyValuePair<string, object?>[] All =
@@ -11,9 +11,9 @@ internal static class Globals
         Global(new Operation("range", (_, _, arguments) => Range(arguments))),
         Global(new Operation("dict", Dict), "<class 'dict'>"),
         Global(new Operation("namespace", (rendering, self, arguments) => new PyNamespace(Dict(rendering, self, arguments))), "<class 'jinja2.utils.Namespace'>"),
-        Global(new Operation("cycler", (_, _, arguments) => arguments.Positional.Length > 0 && arguments.Named.Length == 0 ? new Cycler(arguments.Positional) : throw new TemplateException("cycler() takes items.")), "<class 'jinja2.utils.Cycler'>"),
+        Global(new Operation("cycler", (_, _, arguments) => arguments.Positional.Length > 0 && arguments.Named.Length == 0 ? new Cycler(arguments.Positional) : throw new TemplateException("cycler() needs at least one positional argument and takes no named ones.")), "<class 'jinja2.utils.Cycler'>"),
         Global(new Operation("joiner", "sep=None", (_, _, a) => new Joiner(a[0] ?? ", ")), "<class 'jinja2.utils.Joiner'>"),
-        Global(new Operation("lipsum", (_, _, _) => throw new TemplateException("lipsum() makes random text and is not supported."))),
+        Global(new Operation("lipsum", (_, _, _) => throw new TemplateException("lipsum() generates random text and is not supported."))),
         Global(new Operation("raise_exception", "message", (rendering, _, a) => throw new TemplateException(rendering.Budget.Meant(rendering.Str(a[0]))) { IsRaised = true })),
         Global(new Operation("strftime_now", "format", (rendering, _, a) => StrfTime.Format(TextFilters.Text(a[0], "The format of strftime_now"), rendering.Time.GetLocalNow()))),
     ];
@@ -32,7 +32,7 @@ internal static class Globals
     {
         if (arguments.Positional.Length > 1)
         {
-            throw new TemplateException("A dictionary is made of one dictionary or list of pairs, and of names.");
+            throw new TemplateException("dict() takes one dictionary or list of pairs, and named arguments.");
         }
 
         var dict = new JinjaDict(rendering.Budget);
@@ -51,12 +51,12 @@ internal static class Globals
             {
                 object?[] items = [.. Iteration.Of(rendering.Budget, pair).Take(3)];
                 rendering.Budget.Items(2);
-                dict[items.Length == 2 ? items[0] : throw new TemplateException("A dictionary is made of pairs.")] = items[1];
+                dict[items.Length == 2 ? items[0] : throw new TemplateException("dict() needs items of two elements.")] = items[1];
             }
         }
         else if (arguments.Positional is [null])
         {
-            throw new TemplateException("A dictionary cannot be made of none.");
+            throw new TemplateException("dict() cannot convert none.");
         }
 
         foreach ((string name, object? value) in arguments.Named)
@@ -79,10 +79,10 @@ internal static class Globals
         (long start, long stop, long step) = (n.Length > 1 ? n[0] : 0, n.Length > 1 ? n[1] : n[0], n.Length > 2 ? n[2] : 1);
         if (step == 0)
         {
-            throw new TemplateException("The step of a range is 0.");
+            throw new TemplateException("The step of range() must not be 0.");
         }
 
         var range = new PyRange(start, stop, step);
-        return range.Count <= MaxRange ? range : throw new TemplateException($"A range has up to {MaxRange} numbers, not {range.Count}.");
+        return range.Count <= MaxRange ? range : throw new TemplateException($"A range may have at most {MaxRange} numbers; this one has {range.Count}.");
     }
 }

@@ -4,8 +4,8 @@ namespace LlamaKivi.Templates.Jinja;
 
 /// <summary>Tracks which characters of a rendered text come from outside of the template. One instance per rendering.</summary>
 /// <remarks>
-/// Tracked are the characters that special tokens begin and end with. During the rendering, a stand-in takes the place of each of them in outside text: a Unicode noncharacter.
-/// One stand-in per character keeps the length of texts. The evaluator compares, searches and escapes the characters meant; texts cut or copied from others keep their stand-ins.
+/// Only the first and last characters of special tokens are tracked. During the rendering, each such character of outside text is replaced by a stand-in, a Unicode noncharacter.
+/// The replacement keeps the length. The evaluator compares, searches and escapes the original characters; substrings and copies keep their stand-ins.
 /// </remarks>
 internal sealed class Provenance(SpecialMarks marks)
 {
@@ -15,7 +15,7 @@ internal sealed class Provenance(SpecialMarks marks)
     // [stand-in - First]. There are 32 stand-ins; special tokens of published vocabularies begin and end with fewer than ten characters.
     private readonly List<char> _meant = [];
 
-    /// <summary>Puts stand-ins into a text from outside.</summary>
+    /// <summary>Replaces the tracked characters of outside text by stand-ins.</summary>
     public string Mark(string text)
     {
         if (text.AsSpan().IndexOfAny(marks.Edges) < 0 && !HasStandIns(text) && !marks.Wholes.Any(name => text.Contains(name, StringComparison.Ordinal)))
@@ -26,7 +26,7 @@ internal sealed class Provenance(SpecialMarks marks)
         char[] marked = text.ToCharArray();
         for (int i = 0; i < marked.Length; i++)
         {
-            // A noncharacter in the text itself gets a stand-in too, so that it comes back.
+            // A noncharacter in the text itself gets a stand-in too, so that it is restored.
             if (marks.Edges.Contains(marked[i]) || IsStandIn(marked[i]))
             {
                 marked[i] = StandIn(marked[i]);
@@ -45,10 +45,10 @@ internal sealed class Provenance(SpecialMarks marks)
         return new string(marked);
     }
 
-    /// <summary>The character that a stand-in stands for; other characters as they are.</summary>
+    /// <summary>The character of a stand-in; other characters unchanged.</summary>
     public char Meant(char c) => IsStandIn(c) && c - First < _meant.Count ? _meant[c - First] : c;
 
-    /// <summary>A text without stand-ins, of the same length.</summary>
+    /// <summary>Replaces stand-ins by their characters; the length is unchanged.</summary>
     public string Meant(string text)
     {
         if (!HasStandIns(text))
@@ -65,14 +65,14 @@ internal sealed class Provenance(SpecialMarks marks)
         });
     }
 
-    /// <summary>A set of characters together with their stand-ins.</summary>
+    /// <summary>Adds the stand-ins of a set of characters.</summary>
     public string WithStandIns(string characters)
     {
         string meant = Meant(characters);
         return string.Concat(meant, string.Concat(meant.Select(c => _meant.IndexOf(c)).Where(at => at >= 0).Select(at => (char)(First + at))));
     }
 
-    /// <summary>Removes the stand-ins of a rendered text and notes where they were.</summary>
+    /// <summary>Replaces the stand-ins of a rendered text and records their positions.</summary>
     public PromptText Read(string rendered) => HasStandIns(rendered)
         ? new PromptText(Meant(rendered), [.. Enumerable.Range(0, rendered.Length).Where(i => IsStandIn(rendered[i]))], marks)
         : new PromptText(rendered);

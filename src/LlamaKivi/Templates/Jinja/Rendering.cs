@@ -23,20 +23,20 @@ internal sealed class Rendering
     /// <summary>The blocks of the template, by name.</summary>
     public Dictionary<string, BlockStatement> Blocks { get; }
 
-    /// <summary>Variables and what the template sets outside of any block.</summary>
+    /// <summary>The caller's variables, and those that the template sets at its top level.</summary>
     public Scope Root { get; }
 
     public Scope Scope { get; set; }
 
     public TextBuilder Output { get; private set; } = new();
 
-    /// <summary>Whether what is written is escaped as HTML: within an autoescape block.</summary>
+    /// <summary>Whether outputs are escaped as HTML: inside an autoescape block.</summary>
     public bool Autoescape { get; set; }
 
-    /// <summary>Whether an output is evaluated that holds constants only.</summary>
+    /// <summary>Whether the current output consists of constants.</summary>
     public bool IsConstantOutput { get; set; }
 
-    /// <summary>The line of the statement that runs, or failed.</summary>
+    /// <summary>Line of the current statement.</summary>
     public int Line { get; set; } = 1;
 
     public string Run(Statement[] body)
@@ -59,7 +59,7 @@ internal sealed class Rendering
         return Flow.Next;
     }
 
-    /// <summary>Writes a value as the template has it.</summary>
+    /// <summary>Writes the text of a value.</summary>
     public void Write(object? value)
     {
         string text = Str(value);
@@ -68,10 +68,10 @@ internal sealed class Rendering
 
     public string Str(object? value) => Representation.Str(Budget, value);
 
-    /// <summary>Writes what a filter or call block gives, which has to be a text.</summary>
-    public void WriteText(object? value) => Output.Append(Types.Str(value) ?? throw Types.Error(value, $"A block writes a text, not a {Types.Name(value)}."));
+    /// <summary>Writes the result of a filter or call block, which must be a string.</summary>
+    public void WriteText(object? value) => Output.Append(Types.Str(value) ?? throw Types.Error(value, $"The result of a block must be a string, not a {Types.Name(value)}."));
 
-    /// <summary>What statements write, instead of writing it.</summary>
+    /// <summary>Captures the output of statements.</summary>
     public string Capture(Statement[] body, Scope scope, out Flow flow)
     {
         (TextBuilder output, Scope outer) = (Output, Scope);
@@ -83,7 +83,7 @@ internal sealed class Rendering
         return text;
     }
 
-    /// <summary>A text that was captured, as a value.</summary>
+    /// <summary>Converts a captured output to a value.</summary>
     public object Captured(string text) => Autoescape ? new Markup(text) : text;
 
     private Flow Execute(Statement statement)

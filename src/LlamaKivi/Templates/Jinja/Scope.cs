@@ -1,7 +1,7 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Names of a template, a loop's turn, a macro's call or a block, and the scope around it.</summary>
-/// <remarks>Names are compared by reference: the parser gives every name of a template one string.</remarks>
+/// <summary>Variables of a template, loop iteration, macro call or block, with the enclosing scope.</summary>
+/// <remarks>Names are compared by reference: the parser interns the names of a template.</remarks>
 internal sealed class Scope(Scope? parent)
 {
     private const int MaxListed = 16;
@@ -11,7 +11,7 @@ internal sealed class Scope(Scope? parent)
     private int _count;
     private Dictionary<string, object?>? _table;
 
-    /// <summary>The outermost scope: variables that the caller gives, functions, and what the template sets outside of any block.</summary>
+    /// <summary>The outermost scope: the caller's variables, functions, and variables that the template sets at its top level.</summary>
     public static Scope Root(Dictionary<string, object?> variables) => new(null) { _table = variables };
 
     public bool TryGet(string name, out object? value)

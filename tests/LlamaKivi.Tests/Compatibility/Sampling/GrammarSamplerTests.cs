@@ -99,7 +99,7 @@ public sealed class GrammarSamplerTests(InferenceTests.DemoModel model) : IClass
     }
 
     [Fact]
-    public void What_calls_for_a_grammar_must_begin_its_text()
+    public void A_trigger_must_begin_the_grammars_text()
     {
         using SafeLLamaSamplerChainHandle chain = Create();
         chain.AddLazyGrammar(model.Weights.NativeHandle, Cat, "root", ["d"], []);

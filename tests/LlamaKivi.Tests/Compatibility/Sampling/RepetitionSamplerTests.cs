@@ -33,7 +33,7 @@ public sealed class RepetitionSamplerTests(InferenceTests.DemoModel model) : ICl
     [InlineData(64, true)]
     [InlineData(3, false)]
     [InlineData(0, false)]
-    public void What_would_repeat_a_sequence_is_less_likely(int range, bool expected)
+    public void Repeating_tokens_become_less_likely(int range, bool expected)
     {
         using SafeLLamaSamplerChainHandle chain = After(range);
         Assert.Equal(expected ? [(13, -0.8f * 1.75f)] : [], Changed(chain));

@@ -19,7 +19,7 @@ public sealed class SamplerChainTests
     }
 
     [Fact]
-    public void Stages_keep_what_they_should()
+    public void Stages_keep_the_expected_tokens()
     {
         Assert.Equal([0, 2], Kept(chain => chain.AddTopK(2)));
         Assert.Equal([0, 1, 2, 3], Kept(chain => chain.AddTopK(0)));
@@ -114,7 +114,7 @@ public sealed class SamplerChainTests
     }
 
     [Fact]
-    public void A_pipeline_lowers_what_would_repeat_a_sequence_of_candidates_too()
+    public void A_pipeline_applies_DRY_to_candidates_too()
     {
         using var pipeline = new DefaultSamplingPipeline { DryMultiplier = 0.8f, Temperature = 1, TopK = 0, TopP = 1, MinP = 0 };
         foreach (int token in (int[])[10, 11, 12, 13, 10, 11, 12])

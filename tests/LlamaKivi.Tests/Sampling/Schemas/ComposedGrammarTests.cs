@@ -11,7 +11,7 @@ namespace LlamaKivi.Tests.Sampling.Schemas;
 /// <summary>Schemas are parts of larger grammars: calls of tools with their arguments, or an answer.</summary>
 public sealed class ComposedGrammarTests
 {
-    private static Gbnf Schema(GbnfRules rules, string schema) => new JsonSchemaGrammar(rules, JsonDocument.Parse(schema).RootElement).Root();
+    private static Gbnf Schema(GbnfRules rules, string schema) => new JsonSchemaGrammar(new JsonRules(rules), JsonDocument.Parse(schema).RootElement).Root();
 
     private static bool Matches(Grammar grammar, string text)
     {
@@ -51,7 +51,7 @@ public sealed class ComposedGrammarTests
     public void What_no_text_fits_is_refused_or_left_out()
     {
         var rules = new GbnfRules();
-        var writer = new JsonSchemaGrammar(rules, JsonDocument.Parse("""{"type":"object","properties":{"a":false},"required":["a"]}""").RootElement);
+        var writer = new JsonSchemaGrammar(new JsonRules(rules), JsonDocument.Parse("""{"type":"object","properties":{"a":false},"required":["a"]}""").RootElement);
         GrammarException e = Assert.Throws<GrammarException>(() => writer.Root());
         Assert.Contains("the object at # requires 'a'", e.Message, StringComparison.Ordinal);
         Assert.Null(rules.Write(Gbnf.Sequence(Gbnf.Text("x"), Gbnf.Never)));

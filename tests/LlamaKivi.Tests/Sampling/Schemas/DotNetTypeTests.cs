@@ -11,7 +11,7 @@ public sealed class DotNetTypeTests
 {
     private static readonly int Texts = int.TryParse(Environment.GetEnvironmentVariable("LLAMA_KIVI_SCHEMA_TEXTS"), out int n) ? n : 50;
 
-    // Types whose schema says all that they can hold, or whose values fit what a schema without bounds allows.
+    // Types whose schema states their full range, or whose values fit the defaults of a schema without bounds.
     private static readonly HashSet<Type> SelfDescribed =
     [
         typeof(bool), typeof(long), typeof(Int128), typeof(float), typeof(double), typeof(decimal), typeof(char), typeof(string), typeof(Guid), typeof(DateTime),
@@ -44,7 +44,7 @@ public sealed class DotNetTypeTests
         AssertDeserialize(of, Grammar.FromJsonSchema(schema), serializer);
     }
 
-    // What GetResponseAsync<T> makes of T: properties have bounds through attributes.
+    // The schema that GetResponseAsync<T> creates for T: properties get bounds from attributes.
     [Fact]
     public void Random_texts_of_bounded_properties_deserialize()
     {

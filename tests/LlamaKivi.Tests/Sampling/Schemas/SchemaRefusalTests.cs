@@ -5,7 +5,7 @@ using Xunit;
 
 namespace LlamaKivi.Tests.Sampling.Schemas;
 
-/// <summary>What cannot be held is refused with its keyword and its place in the schema, never with a rule of the grammar.</summary>
+/// <summary>Schemas that cannot be enforced are rejected with keyword and JSON pointer, never with a rule of the grammar.</summary>
 public sealed class SchemaRefusalTests
 {
     [Theory]
@@ -29,7 +29,8 @@ public sealed class SchemaRefusalTests
     [InlineData("""{"type":"object","properties":{"a":{},"b":{}},"required":["a","b"],"maxProperties":1}""", "requires 2 properties, which is above maxProperties 1")]
     [InlineData("""{"type":"object","properties":{"a":{"allOf":[{"type":"string"},{"type":"null"}]}},"required":["a"]}""", "the types at #/properties/a/allOf/0 leave none")]
     [InlineData("""{"type":"integer","enum":["a"]}""", "none of the values of enum at # fits")]
-    [InlineData("""{"type":"object","properties":{"next":{"$ref":"#"}},"required":["next"]}""", "can only go on forever")]
+    [InlineData("""{"type":"object","properties":{"next":{"$ref":"#"}},"required":["next"]}""", "No text fits the schema at #: its values can only go on forever")]
+    [InlineData("""{"type":"object","properties":{"a":{"$ref":"#/$defs/b"}},"required":["a"],"$defs":{"b":{"type":"array","items":{"$ref":"#/$defs/b"},"minItems":1}}}""", "at #/$defs/b: its values can only go on forever")]
     [InlineData("""{"$ref":"#"}""", "The schema at # refers to itself")]
     [InlineData("""{"anyOf":[{"$ref":"#"},{"type":"null"}]}""", "anyOf at # has the schema itself for an option")]
     [InlineData("""{"$defs":{"a":{"anyOf":[{"$ref":"#/$defs/b"},{"type":"null"}]},"b":{"anyOf":[{"$ref":"#/$defs/a"},{"type":"string"}]}},"$ref":"#/$defs/a"}""", "has the schema itself for an option")]
@@ -43,19 +44,20 @@ public sealed class SchemaRefusalTests
     [InlineData("""{"type":"string","pattern":"a)"}""", "')' has no '('")]
     [InlineData("""{"type":"string","pattern":"x*x{7000}y*","maxLength":9000}""", "'pattern' at # is not supported: it takes too many states")]
     [InlineData("""{"type":"string","pattern":"a.*b","maxLength":3000}""", "'pattern' at # is not supported: with minLength 0 and maxLength 3000 it takes more than 5000 states")]
-    [InlineData("""{"type":"string","format":"color"}""", "'format' at # is not supported: 'color' is not known")]
+    [InlineData("""{"type":"string","format":"color"}""", "'format' at # is not supported: 'color' is unknown")]
     [InlineData("""{"type":"string","contentEncoding":"quoted-printable"}""", "'contentEncoding' at # is not supported")]
-    [InlineData("""{"type":"string","minimum":"x"}""", "'minimum' at # is not supported: 'x' is no date")]
+    [InlineData("""{"type":"string","minimum":"x"}""", "'minimum' at # is not supported: 'x' is not a date")]
     [InlineData("""{"type":"integer","minimum":"x"}""", "minimum at # must be a number")]
     [InlineData("""{"type":"integer","multipleOf":0}""", "multipleOf at # must be a number above 0")]
     [InlineData("""{"type":"integer","multipleOf":99991}""", "'multipleOf' at # is not supported: with these bounds it takes too many states")]
-    [InlineData("""{"type":"object","properties":{"a":{"type":"array","items":{"type":"string"},"uniqueItems":true}}}""", "'uniqueItems' at #/properties/a is not supported")]
+    [InlineData("""{"type":"object","properties":{"a":{"type":"array","items":{"type":"string"},"uniqueItems":true}}}""", "'uniqueItems' at #/properties/a is not supported: a grammar keeps items apart only where an enum lists them; leave it out, or give the items an enum")]
+    [InlineData("""{"type":"array","items":{"oneOf":[{"type":"integer"},{"type":"null"},{"type":"number","description":"n"}]}}""", "'oneOf' at #/items is not supported: a value can fit its options 0 and 2 at once; use anyOf")]
     [InlineData("""{"type":"object","properties":{"a":{"if":{},"then":{}}}}""", "'if' at #/properties/a is not supported")]
     [InlineData("""{"type":"object","dependentRequired":{}}""", "'dependentRequired' at # is not supported")]
     [InlineData("""{"not":{"minimum":3}}""", "'not' at # is not supported")]
     [InlineData("""{"$ref":"#/allOf/2","allOf":[{"type":"null"}]}""", "$ref '#/allOf/2' at # leads nowhere")]
     [InlineData("""{"$ref":"#nowhere"}""", "$ref '#nowhere' at # leads nowhere")]
-    [InlineData("""{"type":"object","maxProperties":"1"}""", "maxProperties at # is no number of 0 or more")]
+    [InlineData("""{"type":"object","maxProperties":"1"}""", "maxProperties at # must be an integer of at least 0")]
     [InlineData("""{"type":"array","uniqueItems":1}""", "uniqueItems at # must be true or false")]
     public void A_refusal_names_the_keyword_and_its_place(string schema, string expected)
     {

@@ -127,13 +127,11 @@ public:
             n, [&](int i, int) { tokens[i] = sample_row(logits + int64_t{i} * n_vocab, n_vocab, sampling, draws[i]); });
     }
 
-    void stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments, kv::Layers layers) override {
-        append_.stage_pages(cache, segments, layers, pool_);
+    void stage_pages(Pass& pass, kv::Layers layers) override {
+        append_.stage_pages(pass.cache, pass.segments, layers, pool_);
     }
 
-    void commit(kv::Cache& cache, std::span<const kv::Segment> segments) noexcept override {
-        cpu::commit(cache, segments, pool_);
-    }
+    void commit(Pass& pass) noexcept override { cpu::commit(pass.cache, pass.segments, pool_); }
 
 private:
     bool finite(const float* x, int64_t n) const { return kernels_.finite(x, n, 1, n); }
@@ -264,7 +262,7 @@ private:
     std::vector<float> sums_;  // results of matmuls with Product::add, before the addition
 };
 
-static_assert(noexcept(std::declval<CpuBackend&>().commit(std::declval<kv::Cache&>(), {})));
+static_assert(noexcept(std::declval<CpuBackend&>().commit(std::declval<Pass&>())));
 
 }  // namespace
 

@@ -1,9 +1,9 @@
 namespace LlamaKivi.Sampling.Grammars.Automata;
 
-// Fewer states for the same texts.
+// Minimization.
 internal sealed partial class Automaton
 {
-    // Without states from which no text ends.
+    // Removes states from which no accepting state is reachable.
     private Automaton Trim()
     {
         var before = new List<int>[Edges.Length];
@@ -29,10 +29,10 @@ internal sealed partial class Automaton
         return alive.All(static a => a) ? this : Map(state => state, [.. alive.Select((a, state) => a || state == 0)], alive);
     }
 
-    // Equal states become one: partition refinement (Moore 1956).
+    // Merges equivalent states by partition refinement (Moore 1956).
     private Automaton Minimize()
     {
-        const long MaxWork = 200_000;  // long chains refine a state at a time
+        const long MaxWork = 200_000;  // long chains are refined one state at a time
         int[] classes = [.. Accepts.Select(accepts => accepts ? 1 : 0)];
         int count = 0;
         for (long work = 0; ; work += classes.Length)
@@ -77,7 +77,7 @@ internal sealed partial class Automaton
         return Map(state => first[classes[state]], [.. Enumerable.Range(0, classes.Length).Select(state => first[classes[state]] == state)], null);
     }
 
-    // Keeps some states, with the edges to what their targets map to; those to states that are not alive are dropped.
+    // Keeps some states and maps their edges to the new targets; edges to dead states are dropped.
     private Automaton Map(Func<int, int> map, bool[] kept, bool[]? alive)
     {
         int[] states = [.. Enumerable.Range(0, kept.Length).Where(state => kept[state])];

@@ -2,31 +2,31 @@ using System.Text;
 
 namespace LlamaKivi.Sampling.Grammars.Automata;
 
-/// <summary>A deterministic automaton over characters: the texts that a pattern, a format or a range of numbers allows. State 0 is the first. Immutable.</summary>
+/// <summary>A deterministic automaton over characters, for a pattern, a format or a range of numbers. State 0 is the start. Immutable.</summary>
 internal sealed partial class Automaton
 {
-    /// <summary>Most states of an automaton.</summary>
+    /// <summary>Maximum number of states.</summary>
     public const int MaxStates = 20_000;
 
     private Automaton(Edge[][] edges, bool[] accepts) => (Edges, Accepts) = (edges, accepts);
 
-    /// <summary>Texts of any characters.</summary>
+    /// <summary>Accepts every text.</summary>
     public static Automaton Universal { get; } = new([[.. CharacterSet.Basic.Ranges.ToArray().Select(range => new Edge(range.Low, range.High, 0))]], [true]);
 
-    /// <summary>[state]: its edges in order of their characters, without overlap.</summary>
+    /// <summary>[state]: edges, sorted by character, without overlap.</summary>
     public Edge[][] Edges { get; }
 
-    /// <summary>[state]: whether a text may end there.</summary>
+    /// <summary>[state]: whether it accepts.</summary>
     public bool[] Accepts { get; }
 
     /// <summary>Whether no text is accepted.</summary>
     public bool IsEmpty => Edges[0].Length == 0 && !Accepts[0];
 
-    /// <summary>Follows states by what they are, and keeps those from which a text can end. Equal states become one.</summary>
+    /// <summary>Builds an automaton from a start state by following edges; removes dead states and merges equivalent ones.</summary>
     /// <param name="start">The first state.</param>
     /// <param name="edges">The edges of a state, in any order but without overlap.</param>
-    /// <param name="accepts">Whether a text may end in a state.</param>
-    /// <returns>The automaton; null: it has more than <see cref="MaxStates"/> states.</returns>
+    /// <param name="accepts">Whether a state accepts.</param>
+    /// <returns>The automaton; null: more than <see cref="MaxStates"/> states.</returns>
     public static Automaton? Explore<TState>(TState start, Func<TState, IEnumerable<(int Low, int High, TState Target)>> edges, Func<TState, bool> accepts)
         where TState : notnull
     {
@@ -61,19 +61,19 @@ internal sealed partial class Automaton
         return new Automaton([.. found], [.. ends]).Trim().Minimize();
     }
 
-    /// <summary>The texts that both accept; null: too many states.</summary>
+    /// <summary>The intersection of two automata; null: too many states.</summary>
     public Automaton? Intersect(Automaton other) => Explore(
         (A: 0, B: 0),
         state => Both(Edges[state.A], other.Edges[state.B]),
         state => Accepts[state.A] && other.Accepts[state.B]);
 
-    /// <summary>The texts of this one that another does not accept; null: too many states.</summary>
+    /// <summary>The difference of two automata; null: too many states.</summary>
     public Automaton? Except(Automaton other) => Explore(
         (A: 0, B: 0),
         state => Both(Edges[state.A], state.B < 0 ? Whole(-1) : Complete(other.Edges[state.B])),
         state => Accepts[state.A] && (state.B < 0 || !other.Accepts[state.B]));
 
-    /// <summary>Texts of characters, one of some words.</summary>
+    /// <summary>Accepts the given words.</summary>
     public static Automaton OfWords(IEnumerable<string> words)
     {
         int[][] texts = [.. words.Select(word => word.EnumerateRunes().Select(rune => rune.Value).ToArray())];
@@ -117,7 +117,7 @@ internal sealed partial class Automaton
         return Accepts[state];
     }
 
-    /// <summary>Characters of the shortest and the longest text; null: there is no longest one.</summary>
+    /// <summary>Lengths of the shortest and the longest text in characters; null: unbounded.</summary>
     public (int Shortest, int? Longest) Lengths()
     {
         var shortest = new int[Edges.Length];
@@ -138,7 +138,7 @@ internal sealed partial class Automaton
         return (least ?? 0, Longest());
     }
 
-    // States that nothing leads to any more come first (Kahn 1962); on a cycle there is none.
+    // Topological order (Kahn 1962); a cycle has none.
     private int? Longest()
     {
         var entered = new int[Edges.Length];
@@ -190,7 +190,7 @@ internal sealed partial class Automaton
 
     private static Edge[] Whole(int target) => [new Edge(0, 0x10FFFF, target)];
 
-    // With edges to -1 for the characters that have none.
+    // Adds edges to -1 for all other characters.
     private static Edge[] Complete(Edge[] edges)
     {
         var all = new List<Edge>();

@@ -3,13 +3,13 @@ using System.Text;
 
 namespace LlamaKivi.Sampling.Grammars.Automata;
 
-/// <summary>A set of code points, as ranges in order that do not touch. Immutable.</summary>
+/// <summary>A set of code points, as sorted ranges that do not touch. Immutable.</summary>
 internal readonly struct CharacterSet : IEquatable<CharacterSet>
 {
     /// <summary>All characters, without surrogates.</summary>
     public static readonly CharacterSet All = Of((0, 0xD7FF), (0xE000, 0x10FFFF));
 
-    /// <summary>The characters that are one UTF-16 unit.</summary>
+    /// <summary>The characters of one UTF-16 unit.</summary>
     public static readonly CharacterSet Basic = Of((0, 0xD7FF), (0xE000, 0xFFFF));
 
     private readonly (int Low, int High)[]? _ranges;
@@ -43,7 +43,7 @@ internal readonly struct CharacterSet : IEquatable<CharacterSet>
 
     public CharacterSet Union(CharacterSet other) => Of([.. Ranges, .. other.Ranges]);
 
-    /// <summary>The characters that are not in the set, without surrogates.</summary>
+    /// <summary>The complement of the set, without surrogates.</summary>
     public CharacterSet Complement()
     {
         var rest = new List<(int, int)>();

@@ -5,7 +5,7 @@ namespace LlamaKivi.Sampling.Grammars.Automata;
 
 /// <summary>A decimal number of any size.</summary>
 /// <param name="Value">The number times ten to the power of the scale.</param>
-/// <param name="Scale">Digits behind the point.</param>
+/// <param name="Scale">Number of decimals.</param>
 internal readonly record struct Decimals(BigInteger Value, int Scale) : IComparable<Decimals>
 {
     private const int MaxExponent = 400;
@@ -16,7 +16,7 @@ internal readonly record struct Decimals(BigInteger Value, int Scale) : ICompara
 
     public Decimals Negated => this with { Value = -Value };
 
-    /// <summary>Reads a JSON number; null: its exponent is out of all bounds.</summary>
+    /// <summary>Parses a JSON number; null: the exponent is out of range.</summary>
     public static Decimals? Parse(string text)
     {
         int e = text.AsSpan().IndexOfAny('e', 'E');
@@ -33,7 +33,7 @@ internal readonly record struct Decimals(BigInteger Value, int Scale) : ICompara
         return scale < 0 ? new Decimals(value * BigInteger.Pow(10, -scale), 0) : new Decimals(value, scale).Reduced();
     }
 
-    /// <summary>The next number with at most some digits behind the point, upwards or downwards.</summary>
+    /// <summary>Rounds up or down to a number of decimals.</summary>
     public Decimals Rounded(int scale, bool up)
     {
         if (Scale <= scale)
@@ -45,7 +45,7 @@ internal readonly record struct Decimals(BigInteger Value, int Scale) : ICompara
         return new Decimals(quotient + (rest.IsZero || rest.Sign > 0 != up ? 0 : up ? 1 : -1), scale);
     }
 
-    /// <summary>The number times ten to the power of a scale, which leaves no fraction.</summary>
+    /// <summary>The number times ten to the power of a scale that is large enough to leave no fraction.</summary>
     public BigInteger Scaled(int scale) => Value * BigInteger.Pow(10, scale - Scale);
 
     public int CompareTo(Decimals other)

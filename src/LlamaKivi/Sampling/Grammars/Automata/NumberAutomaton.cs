@@ -4,11 +4,11 @@ using System.Numerics;
 namespace LlamaKivi.Sampling.Grammars.Automata;
 
 /// <summary>A bound of numbers.</summary>
-/// <param name="Value">Where it is.</param>
-/// <param name="IsExclusive">Whether the bound itself is outside.</param>
+/// <param name="Value">The bound's number.</param>
+/// <param name="IsExclusive">Whether the bound itself is excluded.</param>
 internal readonly record struct NumberBound(Decimals Value, bool IsExclusive);
 
-/// <summary>Automata of numbers between bounds, in decimal notation without an exponent: digits are compared with those of the bounds as they come.</summary>
+/// <summary>Automata of numbers between bounds, in decimal notation without an exponent. Each digit is compared with the digits of the bounds.</summary>
 internal static class NumberAutomaton
 {
     private enum Stage : byte
@@ -21,15 +21,15 @@ internal static class NumberAutomaton
         Fraction,
     }
 
-    /// <summary>The numbers between two bounds.</summary>
+    /// <summary>Builds the automaton of the numbers between two bounds.</summary>
     /// <param name="low">The lower bound.</param>
     /// <param name="high">The upper bound.</param>
-    /// <param name="fraction">Most digits behind the point.</param>
-    /// <param name="multiple">What the number times ten to the power of <paramref name="fraction"/> is a multiple of.</param>
-    /// <returns>The automaton; null: it has too many states.</returns>
+    /// <param name="fraction">Maximum number of decimals.</param>
+    /// <param name="multiple">Divisor of the number times ten to the power of <paramref name="fraction"/>.</param>
+    /// <returns>The automaton; null: too many states.</returns>
     public static Automaton? Between(NumberBound low, NumberBound high, int fraction, BigInteger multiple)
     {
-        // [sign]: what the size of the number is between
+        // [sign]: bounds of the magnitude
         Side?[] sides =
         [
             high.Value.Sign < 0 ? null : new Side(new Digits(low), new Digits(high)),
@@ -82,7 +82,7 @@ internal static class NumberAutomaton
         }
     }
 
-    // Behind the point, the digits before matter no more where the comparison is done.
+    // After the decimal point, earlier digits no longer matter if the comparison is decided.
     private static State Forget(State state, Side side)
     {
         int low = Total(state.Low, state.Whole, side.Low);
@@ -98,7 +98,7 @@ internal static class NumberAutomaton
         return before != 0 ? before : digit.CompareTo(at < digits.Length ? digits[at] - '0' : 0);
     }
 
-    // How the number compares with a bound, as far as it is written; Whole -1: it was found out before.
+    // Compares the digits so far with a bound. Whole -1: already decided.
     private static int Total(int compared, int whole, Digits bound) =>
         whole < 0 || whole == bound.Whole.Length ? compared : whole.CompareTo(bound.Whole.Length);
 
@@ -118,16 +118,16 @@ internal static class NumberAutomaton
         return (low > 0 || (low == 0 && !side.Low.IsExclusive)) && (high < 0 || (high == 0 && !side.High.IsExclusive));
     }
 
-    /// <param name="Stage">What was written last.</param>
-    /// <param name="IsNegative">Whether a minus was.</param>
-    /// <param name="Whole">Digits before the point.</param>
-    /// <param name="Fraction">Digits behind it.</param>
-    /// <param name="Low">How the digits compare with as many of the lower bound.</param>
-    /// <param name="High">How they compare with those of the upper one.</param>
+    /// <param name="Stage">The last part of the number.</param>
+    /// <param name="IsNegative">Whether the number has a minus sign.</param>
+    /// <param name="Whole">Number of digits before the decimal point.</param>
+    /// <param name="Fraction">Number of decimals.</param>
+    /// <param name="Low">Comparison with the same number of digits of the lower bound.</param>
+    /// <param name="High">Comparison with the same number of digits of the upper bound.</param>
     /// <param name="Rest">The digits as a number, modulo the divisor.</param>
     private readonly record struct State(Stage Stage, bool IsNegative, int Whole, int Fraction, int Low, int High, Remainder Rest);
 
-    /// <summary>What is known of the digits of a whole number: what they leave over, as far as it matters for numbers with at least some more digits.</summary>
+    /// <summary>The remainder of an integer's digits, reduced as far as it matters when a minimum number of digits follows.</summary>
     private readonly record struct Remainder(BigInteger Value, int Digits)
     {
         public Remainder Next(int digit, BigInteger multiple)
@@ -137,7 +137,7 @@ internal static class NumberAutomaton
                 return this;
             }
 
-            // The fewest digits with which the number can become a multiple; before that, what those digits shift out of sight does not matter.
+            // The minimum number of further digits with which the number can become a multiple; the part that those digits shift out does not matter before.
             BigInteger value = (Value * 10 + digit) % multiple;
             int digits = Math.Max(Digits - 1, 0);
             for (var power = BigInteger.Pow(10, digits); ; power *= 10, digits++)
@@ -152,10 +152,10 @@ internal static class NumberAutomaton
     }
 
 
-    /// <summary>What the size of a number of one sign is between.</summary>
+    /// <summary>Bounds of the magnitude for one sign.</summary>
     private sealed record Side(Digits Low, Digits High);
 
-    /// <summary>The digits of a bound; one below zero is as good as zero.</summary>
+    /// <summary>The digits of a bound; a negative bound counts as zero.</summary>
     private sealed class Digits
     {
         public Digits(NumberBound bound)

@@ -1,7 +1,7 @@
 namespace LlamaKivi.Sampling.Grammars.Automata;
 
 /// <summary>
-/// Compiles a pattern to an automaton of the texts that have a match in them: states of a nondeterministic one (Thompson 1968), then sets of them.
+/// Compiles a pattern to an automaton of the texts that contain a match: builds a nondeterministic automaton (Thompson 1968), then sets of its states.
 /// </summary>
 internal sealed class Pattern
 {
@@ -24,8 +24,8 @@ internal sealed class Pattern
         End,
     }
 
-    /// <summary>The texts in which a pattern has a match.</summary>
-    /// <returns>The automaton; null: it has too many states.</returns>
+    /// <summary>Builds the automaton of the texts that contain a match.</summary>
+    /// <returns>The automaton; null: too many states.</returns>
     public static Automaton? Compile(PatternNode pattern)
     {
         var compiler = new Pattern();
@@ -74,7 +74,7 @@ internal sealed class Pattern
             case PatternNode.Repeat repeat:
                 return CompileRepeat(repeat, next);
             default:
-                throw new InvalidOperationException($"There is no pattern {pattern.GetType().Name}.");
+                throw new InvalidOperationException($"Unknown pattern node {pattern.GetType().Name}.");
         }
     }
 
@@ -103,7 +103,7 @@ internal sealed class Pattern
         return at;
     }
 
-    // A state is the nodes that a text may be at; below zero: after the end of the text was demanded.
+    // A state is a set of nodes; a negative node means that the text must end here.
     private Automaton? Determine(int start)
     {
         var known = new Dictionary<string, int[]>(StringComparer.Ordinal);

@@ -1,26 +1,26 @@
 namespace LlamaKivi.Sampling.Grammars.Automata;
 
-/// <summary>A part of a pattern.</summary>
+/// <summary>A node of a pattern.</summary>
 internal abstract record PatternNode
 {
     /// <summary>One character of a set.</summary>
     public sealed record Set(CharacterSet Characters) : PatternNode;
 
-    /// <summary>One item after the other.</summary>
+    /// <summary>A sequence of items.</summary>
     public sealed record Sequence(PatternNode[] Items) : PatternNode;
 
-    /// <summary>One of several.</summary>
+    /// <summary>One of several options.</summary>
     public sealed record Choice(PatternNode[] Options) : PatternNode;
 
-    /// <summary>An item a number of times; null: any number.</summary>
+    /// <summary>A repeated item; maximum null: no limit.</summary>
     public sealed record Repeat(PatternNode Item, int Least, int? Most) : PatternNode;
 
-    /// <summary>The beginning of the text.</summary>
+    /// <summary>The start of the text.</summary>
     public sealed record Start : PatternNode;
 
     /// <summary>The end of the text.</summary>
     public sealed record End : PatternNode;
 }
 
-/// <summary>A pattern is not valid, or not regular.</summary>
+/// <summary>A pattern is invalid or not regular.</summary>
 internal sealed class PatternException(string message) : Exception(message);

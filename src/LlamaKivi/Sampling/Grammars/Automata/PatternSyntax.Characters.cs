@@ -28,7 +28,7 @@ internal sealed partial class PatternSyntax
         return new PatternNode.Set(Shorthand() is { } shorthand ? shorthand.Certain : One(Escaped()));
     }
 
-    // The set of an escape such as \d; null: the escape is of one character. _at is behind the backslash.
+    // The set of an escape such as \d; null: the escape of a single character. _at is after the backslash.
     private (CharacterSet Certain, CharacterSet Possible)? Shorthand()
     {
         char c = _pattern[_at];
@@ -114,7 +114,7 @@ internal sealed partial class PatternSyntax
         return value;
     }
 
-    // _at is behind the bracket.
+    // _at is after the bracket.
     private CharacterSet Class()
     {
         bool negated = Take("^");

@@ -3,8 +3,8 @@ using System.Globalization;
 namespace LlamaKivi.Sampling.Grammars.Automata;
 
 /// <summary>
-/// Reads the regular part of regular expressions as ECMAScript and .NET both understand it. Where they differ (what \d, \w, \s and the dot are), a set holds
-/// what is in both, so that a text of the pattern fits under either. Characters beyond the basic plane are two units in one of them, and are in no set.
+/// Parses the regular part of ECMAScript and .NET regular expressions. Where they differ (\d, \w, \s and the dot), a set contains
+/// the characters of both, so that a text matches in either dialect. Characters beyond the basic plane are two units in one of them, and belong to no set.
 /// </summary>
 internal sealed partial class PatternSyntax
 {
@@ -17,7 +17,7 @@ internal sealed partial class PatternSyntax
 
     private PatternSyntax(string pattern) => _pattern = pattern;
 
-    /// <exception cref="PatternException">It is not valid, or not regular; the message says what is in the way.</exception>
+    /// <exception cref="PatternException">The pattern is invalid or not regular; the message names the construct.</exception>
     public static PatternNode Parse(string pattern)
     {
         var syntax = new PatternSyntax(pattern);
@@ -134,7 +134,7 @@ internal sealed partial class PatternSyntax
                 return item;
             }
 
-            _ = Take("?");  // as few as possible: the same texts
+            _ = Take("?");  // a lazy quantifier matches the same texts
             item = Take("+") ? throw Fail("a possessive repetition is not supported") : new PatternNode.Repeat(item, least, most);
         }
 

@@ -1,9 +1,9 @@
 namespace LlamaKivi.Sampling.Grammars.Automata;
 
-/// <summary>Automata of texts that begin with at least or at most some text, in the order of their characters.</summary>
+/// <summary>Automata of texts above or below a bound, compared character by character.</summary>
 internal static class TextBound
 {
-    /// <summary>The texts on one side of a bound; those that begin with it are on that side.</summary>
+    /// <summary>Builds the automaton of the texts on one side of a bound, including those that begin with it.</summary>
     public static Automaton Of(string bound, bool isLow) => Automaton.Explore(
         0,
         state => state == bound.Length

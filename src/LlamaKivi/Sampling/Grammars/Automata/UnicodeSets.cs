@@ -3,7 +3,7 @@ using System.Text;
 
 namespace LlamaKivi.Sampling.Grammars.Automata;
 
-/// <summary>Sets that patterns name: what they hold in every dialect, and what they hold in some.</summary>
+/// <summary>Named character sets of patterns: the characters in every dialect, and those in some.</summary>
 internal static class UnicodeSets
 {
     private static readonly Lazy<UnicodeCategory[]> Categories = new(static () => [.. Enumerable.Range(0, 0x10000).Select(static value => CharUnicodeInfo.GetUnicodeCategory((char)value))]);
@@ -19,7 +19,7 @@ internal static class UnicodeSets
     public static (CharacterSet Certain, CharacterSet Possible) Blank =>
         (CharacterSet.OfText(" \t\n\r\f\v"), CharacterSet.OfText(" \t\n\r\f\v\u0085\uFEFF\u180E").Union(Named("Z")));
 
-    /// <summary>The characters of a general category such as L or Lu; null: there is no such category.</summary>
+    /// <summary>The characters of a general category such as L or Lu; null: unknown category.</summary>
     public static CharacterSet? Category(string name) => Matching(name) is { Length: > 0 } categories ? Of(categories) : null;
 
     private static CharacterSet Named(string name) => Category(name)!.Value;

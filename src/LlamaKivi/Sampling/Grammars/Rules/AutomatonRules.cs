@@ -2,10 +2,10 @@ using LlamaKivi.Sampling.Grammars.Automata;
 
 namespace LlamaKivi.Sampling.Grammars.Rules;
 
-/// <summary>Writes an automaton as rules: a state that several lead to is a rule, every other one is written where it is reached.</summary>
+/// <summary>Converts an automaton to rules: a state with several predecessors becomes a rule, other states are inlined.</summary>
 internal sealed class AutomatonRules(GbnfRules rules, Automaton automaton, Func<CharacterSet, Gbnf> character, string origin, Gbnf accepted)
 {
-    // Groups that nest; the notation allows some more.
+    // Maximum nesting of groups; GBNF allows a few more.
     private const int MaxNesting = 40;
 
     private readonly int[] _entered = new int[automaton.Edges.Length];

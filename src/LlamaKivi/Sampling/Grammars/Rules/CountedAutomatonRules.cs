@@ -3,15 +3,15 @@ using LlamaKivi.Sampling.Grammars.Automata;
 namespace LlamaKivi.Sampling.Grammars.Rules;
 
 /// <summary>
-/// Writes the texts of an automaton that have some length: a rule for each state and each number of characters before it. Where nothing but repetitions of one
-/// set follows, it is counted instead.
+/// Converts an automaton with a length bound to rules: one per state and number of preceding characters. If only repetitions of one
+/// set follow, a counted repetition is used instead.
 /// </summary>
 internal sealed class CountedAutomatonRules(JsonRules json, Automaton automaton, string origin, Gbnf accepted, int maxRules)
 {
     private readonly Dictionary<(int State, int Count), string> _names = [];
     private readonly Queue<(int State, int Count, string Name)> _open = [];
 
-    /// <returns>The texts; null: they take too many rules.</returns>
+    /// <returns>The rules; null: too many.</returns>
     public Gbnf? Write(int least, int? most)
     {
         Gbnf start = Reference(0, 0);
@@ -52,7 +52,7 @@ internal sealed class CountedAutomatonRules(JsonRules json, Automaton automaton,
         var options = new List<Gbnf>();
         if (count < (most ?? int.MaxValue))
         {
-            // Without a greatest length, counts matter up to the least one.
+            // Without a maximum length, counts matter only up to the minimum.
             int next = most is null ? Math.Min(count + 1, least) : count + 1;
             options.AddRange(edges.GroupBy(edge => edge.Target).Select(target => Gbnf.Sequence(
                 json.InString(CharacterSet.Of(target.Select(edge => (edge.Low, edge.High)))), Reference(target.Key, next))));

@@ -4,7 +4,7 @@ using LlamaKivi.Sampling.Grammars.Automata;
 
 namespace LlamaKivi.Sampling.Grammars.Rules;
 
-/// <summary>A part of a rule that is composed in code and written as GBNF. Compose with the static methods: they drop what no text fits.</summary>
+/// <summary>A part of a rule, composed in code and written as GBNF. The static methods simplify: they drop parts that fit no text.</summary>
 internal abstract record Gbnf
 {
     /// <summary>Fits no text.</summary>
@@ -12,6 +12,9 @@ internal abstract record Gbnf
 
     /// <summary>Fits the empty text.</summary>
     public static Gbnf Empty { get; } = new SequenceNode([]);
+
+    /// <summary>Exactly this text.</summary>
+    public static implicit operator Gbnf(string text) => Text(text);
 
     /// <summary>Exactly this text.</summary>
     public static Gbnf Text(string text) => text.Length == 0 ? Empty : new TextNode(text);

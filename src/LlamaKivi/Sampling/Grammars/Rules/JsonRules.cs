@@ -4,8 +4,8 @@ namespace LlamaKivi.Sampling.Grammars.Rules;
 
 /// <summary>The rules of JSON.</summary>
 /// <remarks>
-/// Numbers fit .NET's types: an integer 64 bits, a number <see cref="double"/> and <see cref="decimal"/>. Strings have whole characters: half of a surrogate
-/// pair is no text.
+/// Numbers fit .NET's types: an integer fits 64 bits, a number fits <see cref="double"/> and <see cref="decimal"/>. Strings hold whole characters, never half
+/// of a surrogate pair.
 /// </remarks>
 internal sealed class JsonRules(GbnfRules rules)
 {
@@ -32,7 +32,7 @@ internal sealed class JsonRules(GbnfRules rules)
     public Gbnf Null => rules.Common("null", static () => Gbnf.Text("null"));
 
     /// <summary>An integer of 64 bits.</summary>
-    public Gbnf Integer => rules.Common("integer", () => Of(Integers.Value, Gbnf.Class, "integer"));
+    public Gbnf Integer => rules.Common("integer", () => Of(Integers.Value, Gbnf.Class, ""));
 
     /// <summary>A number below ten to the power of 28, with an exponent only behind one digit.</summary>
     public Gbnf Number => rules.Common("number", () =>
@@ -55,6 +55,9 @@ internal sealed class JsonRules(GbnfRules rules)
     public Gbnf BasicCharacter => rules.Common("basic", static () => Characters(CharacterSet.Basic, withPairs: false));
 
     public Gbnf String => rules.Common("string", () => Gbnf.Sequence(Gbnf.Text("\""), Gbnf.Repeat(Character, 0, null), Gbnf.Text("\"")));
+
+    /// <summary>Any value with blanks around it.</summary>
+    public Gbnf Document => Gbnf.Sequence(Blank, Value, Blank);
 
     /// <summary>Any value.</summary>
     public Gbnf Value => rules.Common("value", () => Gbnf.Choice(Object(Value), Array(Value), String, Number, Boolean, Null));

@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace LlamaKivi.Sampling.Grammars.Rules;
 
-/// <summary>Values as models write them by themselves: characters as they are, a blank behind each comma and colon, numbers digit by digit.</summary>
+/// <summary>JSON in the form in which models write it: unescaped characters, a space after each comma and colon, numbers unchanged.</summary>
 internal static class JsonText
 {
     public static string Of(JsonElement value)
@@ -14,7 +14,7 @@ internal static class JsonText
         return text.ToString();
     }
 
-    /// <summary>A text in quotes.</summary>
+    /// <summary>A quoted string.</summary>
     public static string Quote(string value)
     {
         var text = new StringBuilder();

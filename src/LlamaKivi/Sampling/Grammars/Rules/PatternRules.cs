@@ -2,10 +2,10 @@ using LlamaKivi.Sampling.Grammars.Automata;
 
 namespace LlamaKivi.Sampling.Grammars.Rules;
 
-/// <summary>Writes a pattern as it stands, so that its repetitions stay counted.</summary>
+/// <summary>Converts a pattern to rules directly, so that its repetitions stay counted.</summary>
 internal sealed class PatternRules(JsonRules json)
 {
-    /// <summary>Places of a pattern when its repetitions are written out.</summary>
+    /// <summary>Size of a pattern with expanded repetitions.</summary>
     public static long Size(PatternNode node) => node switch
     {
         PatternNode.Sequence sequence => sequence.Items.Sum(Size),
@@ -14,7 +14,7 @@ internal sealed class PatternRules(JsonRules json)
         _ => 1,
     };
 
-    /// <summary>The strings in which the pattern has a match, without quotes; null: it asks for a beginning or an end of the text in its middle.</summary>
+    /// <summary>The strings that contain a match, without quotes; null: the pattern has ^ or $ in its middle.</summary>
     public Gbnf? Write(PatternNode node)
     {
         Gbnf any = Gbnf.Repeat(json.BasicCharacter, 0, null);
@@ -51,6 +51,6 @@ internal sealed class PatternRules(JsonRules json)
         PatternNode.Sequence sequence => Gbnf.Sequence(sequence.Items.Select(Convert)),
         PatternNode.Choice choice => Gbnf.Choice(choice.Options.Select(Convert)),
         PatternNode.Repeat repeat => Gbnf.Repeat(Convert(repeat.Item), repeat.Least, repeat.Most),
-        _ => throw new InvalidOperationException($"There is no pattern {node.GetType().Name}."),
+        _ => throw new InvalidOperationException($"Unknown pattern node {node.GetType().Name}."),
     };
 }

@@ -4,7 +4,7 @@ using System.Text.Json.Serialization.Metadata;
 
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
-/// <summary>Gives properties the attributes that schema writers know bounds by. Those that a program wrote stay.</summary>
+/// <summary>Adds the attributes from which schema writers read bounds to properties. A program's own attributes stay.</summary>
 internal static class BoundedAttributes
 {
     public static void AddTo(JsonTypeInfo type)

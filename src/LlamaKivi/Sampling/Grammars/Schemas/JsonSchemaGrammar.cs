@@ -25,13 +25,14 @@ internal sealed class JsonSchemaGrammar
     private readonly Dictionary<string, int> _open = [];      // [set]: depth at which it is being written
     private int _depth;
 
-    /// <summary>Writes into rules that a caller composes.</summary>
-    /// <param name="rules">The rules.</param>
-    /// <param name="schema">The schema, which references are resolved in.</param>
-    public JsonSchemaGrammar(GbnfRules rules, JsonElement schema)
+    /// <summary>Adds a schema's rules to those of a larger grammar.</summary>
+    /// <param name="json">The rules of JSON, shared by the schemas of a grammar.</param>
+    /// <param name="schema">The schema; references are resolved in it.</param>
+    /// <param name="owner">Owner of the schema, which messages name before a path; null: the grammar has one schema.</param>
+    public JsonSchemaGrammar(JsonRules json, JsonElement schema, string? owner = null)
     {
-        Json = new JsonRules(rules);
-        Document = new SchemaDocument(schema);
+        Json = json;
+        Document = new SchemaDocument(schema, owner);
         Values = new SchemaValues(this);
     }
 
@@ -45,8 +46,7 @@ internal sealed class JsonSchemaGrammar
     public static Grammar AnyJson()
     {
         var rules = new GbnfRules();
-        var json = new JsonRules(rules);
-        return rules.Write(Gbnf.Sequence(json.Blank, json.Value, json.Blank))!;
+        return rules.Write(new JsonRules(rules).Document)!;
     }
 
     /// <summary>The grammar of a schema's texts.</summary>
@@ -54,16 +54,29 @@ internal sealed class JsonSchemaGrammar
     public static Grammar Of(JsonElement schema)
     {
         var rules = new GbnfRules();
-        var writer = new JsonSchemaGrammar(rules, schema);
-        return rules.Write(writer.Root())
-            ?? throw new GrammarException($"No text fits the schema{(writer.Reason is { } reason ? $": {reason}" : "; its values can only go on forever")}.");
+        return rules.Write(new JsonSchemaGrammar(new JsonRules(rules), schema).Root())!;
     }
 
     /// <summary>Why a part of the schema fits no text.</summary>
     public string? Reason { get; private set; }
 
-    /// <summary>The value that the schema describes. <see cref="Gbnf.Never"/> if there is none; <see cref="Reason"/> says why.</summary>
-    public Gbnf Root() => Visit(Document.Root);
+    /// <summary>A value of the schema.</summary>
+    /// <exception cref="GrammarException">The schema is not valid, not supported, or fits no text.</exception>
+    public Gbnf Root() => Possible(Document.Root);
+
+    /// <summary>A value of one of the schema's properties.</summary>
+    /// <param name="name">Name of the property, which <c>properties</c> must have.</param>
+    /// <exception cref="GrammarException">Its schema is not valid, not supported, or fits no text.</exception>
+    public Gbnf Property(string name) => Possible(Document.Root.Child("properties", name));
+
+    private Gbnf Possible(SchemaPart part)
+    {
+        Reason = null;
+        Gbnf value = Visit(part);
+        return Json.Rules.IsPossible(value, out string? endless) ? value
+            : throw new GrammarException(
+                $"No text fits the schema{(Reason is { } reason ? $": {reason}" : $" at {endless ?? part.Path}: its values can only go on forever; make a property or an item optional")}.");
+    }
 
     /// <summary>A value that fits all of some schemas.</summary>
     public Gbnf Visit(params IEnumerable<SchemaPart> parts)
@@ -171,7 +184,8 @@ internal sealed class JsonSchemaGrammar
         SchemaPart[] rest = [.. set.Parts];
         rest[at] = part with { Chosen = $"{part.Chosen}!{keyword}" };
         var options = new List<Gbnf>();
-        foreach (SchemaPart option in part.Children(keyword))
+        SchemaAlternatives? alternatives = keyword == "oneOf" ? new SchemaAlternatives(this, part, rest) : null;
+        foreach ((int number, SchemaPart option) in part.Children(keyword).Index())
         {
             SchemaSet? expanded = Document.Expand(option);
             if (expanded is not null)
@@ -182,7 +196,7 @@ internal sealed class JsonSchemaGrammar
                 }
 
                 IEnumerable<SchemaPart> added = expanded.Parts.Where(one => !Array.Exists(rest, other => other.Path == one.Path));
-                options.Add(Rule(new SchemaSet([.. rest, .. added.Select(one => one with { Via = $"{part.Via}\n{part.Path}\n" })])));
+                options.Add(Rule(new SchemaSet([.. rest, .. added.Select(one => one with { Via = $"{part.Via}\n{part.Path}\n" }), .. alternatives?.Forbidden(number) ?? []])));
             }
         }
 

@@ -4,10 +4,10 @@ using LlamaKivi.Sampling.Grammars.Rules;
 
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
-/// <summary>Lists: their items by place, their number, and that no two are equal.</summary>
+/// <summary>Arrays: items by index, number of items, uniqueness.</summary>
 internal sealed class SchemaArrays(JsonSchemaGrammar grammar, SchemaSet set)
 {
-    // Rules for the values that are left: one for each set of them.
+    // Rules for the remaining values: one per set of values.
     private const int MaxDistinct = 10;
     private const int MaxRules = 1_100;
 
@@ -39,7 +39,7 @@ internal sealed class SchemaArrays(JsonSchemaGrammar grammar, SchemaSet set)
     {
         foreach (SchemaPart part in set.Parts)
         {
-            // In older drafts a list of schemas is in items, and the rest in additionalItems.
+            // In older drafts items is a list of schemas, and additionalItems is the schema of the rest.
             string first = FirstOf(part);
             string rest = first == "items" ? "additionalItems" : "items";
             if (part.Has(first) && part.List(first) is var prefix && index < prefix.Length)
@@ -80,17 +80,17 @@ internal sealed class SchemaArrays(JsonSchemaGrammar grammar, SchemaSet set)
             Gbnf.Repeat(Gbnf.Sequence(Comma, rest), Math.Max(least - first, 0), most - first)]);
     }
 
-    // A rule for each set of values that are still to come.
+    // One rule per set of values that may still follow.
     private Gbnf Distinct(SchemaPart unique, int least, int? most)
     {
         if (Prefix > 0)
         {
-            throw unique.Refuse("uniqueItems", "beside prefixItems it cannot be held");
+            throw unique.Refuse("uniqueItems", "it cannot be combined with prefixItems");
         }
 
         SchemaSet? item = grammar.Document.Expand(ItemParts(set, 0));
         JsonElement[] values = item is null ? [] : Finite(item)
-            ?? throw unique.Refuse("uniqueItems", "a grammar keeps items apart only where an enum lists them; leave it out, or give the items an enum");
+            ?? throw unique.Refuse("uniqueItems", "a grammar can enforce it only for items with an enum; remove it, or give the items an enum");
         if (least > values.Length)
         {
             return grammar.Nothing(set, $"minItems {least} at {set.With("minItems").First().Path} is above the {values.Length} different items that there are");
@@ -135,7 +135,7 @@ internal sealed class SchemaArrays(JsonSchemaGrammar grammar, SchemaSet set)
         return count > 62 ? long.MaxValue : sum;
     }
 
-    // The values that items may have, if those are few.
+    // The possible values of items, if there are few.
     private JsonElement[]? Finite(SchemaSet item)
     {
         if (item.Has("enum", "const") && !item.Has("anyOf", "oneOf"))

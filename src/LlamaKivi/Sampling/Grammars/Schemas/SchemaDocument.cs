@@ -2,8 +2,10 @@ using System.Text.Json;
 
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
-/// <summary>A schema with its references: what schemas a value must fit where it must fit some.</summary>
-internal sealed class SchemaDocument(JsonElement root)
+/// <summary>A schema document: resolves references, and finds all schemas that one value must fit.</summary>
+/// <param name="root">The schema.</param>
+/// <param name="owner">Owner of the schema, which paths begin with; null: paths need none.</param>
+internal sealed class SchemaDocument(JsonElement root, string? owner = null)
 {
     private static readonly HashSet<string> Constraints =
         ["anyOf", "oneOf", "not", "enum", "const", "type", "nullable", .. KeywordsOf.Number, .. KeywordsOf.String, .. KeywordsOf.Array, .. KeywordsOf.Object];
@@ -16,7 +18,7 @@ internal sealed class SchemaDocument(JsonElement root)
 
     private Dictionary<string, SchemaPart>? _anchors;
 
-    public SchemaPart Root => new(root, "#");
+    public SchemaPart Root => new(root, owner is null ? "#" : $"{owner}, #");
 
     /// <summary>The schemas themselves, those that they refer to and those of their <c>allOf</c>.</summary>
     /// <returns>The set; null: one of them is <c>false</c>.</returns>
@@ -111,7 +113,7 @@ internal sealed class SchemaDocument(JsonElement root)
         }
 
         JsonElement at = root;
-        string path = "#";
+        string path = Root.Path;
         foreach (string part in fragment.Split('/').Skip(1))
         {
             string key = Uri.UnescapeDataString(part).Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal);

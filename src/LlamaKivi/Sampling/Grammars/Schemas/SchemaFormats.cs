@@ -4,8 +4,8 @@ using LlamaKivi.Sampling.Grammars.Automata;
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
 /// <summary>
-/// Formats and encodings of strings, as patterns. Their texts are read by .NET's types: no leap seconds, a time without an offset, a date that exists. A date
-/// and time with an offset stays clear of the first and last year, where taking the offset away leaves the calendar.
+/// Formats and encodings of strings, as patterns. .NET's types can parse their texts: no leap seconds, times without an offset, valid dates. A date
+/// and time with an offset excludes the first and last year, where subtracting the offset would leave the calendar.
 /// </summary>
 internal static class SchemaFormats
 {
@@ -57,7 +57,7 @@ internal static class SchemaFormats
         ["char"] = "[\\s\\S]",
     };
 
-    // Patterns that System.Text.Json writes for types that cannot read all of their texts.
+    // Patterns of System.Text.Json that are wider than the type.
     private static readonly Dictionary<string, string> Written = new(StringComparer.Ordinal)
     {
         [@"^-?(\d+\.)?\d{2}:\d{2}:\d{2}(\.\d{1,7})?$"] = "-?(?:[1-9][0-9]{0,6}\\.)?(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,7})?",  // TimeSpan
@@ -67,23 +67,23 @@ internal static class SchemaFormats
     private static readonly HashSet<string> OfNumbers =
         [@"^-?(?:0|[1-9]\d*)$", @"^-?(?:0|[1-9]\d*)(?:\.\d+)?$", @"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"];
 
-    // Formats that say what a text is for, not how it is written.
+    // Formats that describe the purpose of a text, not its form.
     private static readonly HashSet<string> Free = ["password", "binary", "textarea", "multiline", "html", "markdown", "text", "phone"];
 
     private static readonly ConcurrentDictionary<string, Automaton> Automata = new(StringComparer.Ordinal);
 
     public static IEnumerable<string> Names => Patterns.Keys;
 
-    /// <summary>Whether a format says nothing about the form of a text.</summary>
+    /// <summary>Whether a format does not restrict the form of a text.</summary>
     public static bool IsFree(string format) => Free.Contains(format);
 
-    /// <summary>Whether a pattern is one that a serializer writes where it takes numbers from strings too.</summary>
+    /// <summary>Whether a pattern is the serializer's for numbers that may also be strings.</summary>
     public static bool IsNumber(string pattern) => OfNumbers.Contains(pattern);
 
-    /// <summary>The texts of a format; null: the format is not known.</summary>
+    /// <summary>The texts of a format; null: unknown format.</summary>
     public static Automaton? Find(string format) => Patterns.TryGetValue(format, out string? pattern) ? Compile(pattern) : null;
 
-    /// <summary>The texts of a content encoding; null: it is not known.</summary>
+    /// <summary>The texts of a content encoding; null: unknown encoding.</summary>
     public static Automaton? FindEncoding(string encoding) => encoding switch
     {
         "base64" => Compile(Base64),
@@ -93,7 +93,7 @@ internal static class SchemaFormats
         _ => null,
     };
 
-    /// <summary>The texts of a pattern that a serializer writes for a type, as far as the type reads them; null: it is not one of those.</summary>
+    /// <summary>For the serializer's pattern of a type, the texts that the type can parse; null: another pattern.</summary>
     public static Automaton? FindWritten(string pattern) => Written.TryGetValue(pattern, out string? narrow) ? Compile(narrow) : null;
 
     private static Automaton Compile(string pattern) => Automata.GetOrAdd(pattern, static pattern => Pattern.Compile(PatternSyntax.Parse($"^(?:{pattern})$"))!);

@@ -5,17 +5,17 @@ using LlamaKivi.Sampling.Grammars.Rules;
 
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
-/// <summary>Numbers: their bounds, what they are multiples of, and what their type can hold.</summary>
+/// <summary>Numbers: bounds, divisors and the range of the type.</summary>
 internal sealed class SchemaNumbers(JsonSchemaGrammar grammar, SchemaSet set, bool isInteger)
 {
-    // Digits behind the point: those of a double, and of the bounds if they have more.
+    // Maximum number of decimals: those of a double, or of the bounds if they have more.
     private const int MaxFraction = 16;
     private const int MaxFractionOfBounds = 34;
 
-    // As much as decimal holds.
+    // The range of decimal.
     private static readonly Decimals MaxNumber = new(BigInteger.Pow(10, 28) - 1, 0);
 
-    // Formats that OpenAPI and its .NET writers give to numbers.
+    // Number formats of OpenAPI and its .NET writers.
     private static readonly Dictionary<string, (BigInteger Low, BigInteger High)> Formats = new(StringComparer.Ordinal)
     {
         ["int8"] = (sbyte.MinValue, sbyte.MaxValue),
@@ -127,7 +127,7 @@ internal sealed class SchemaNumbers(JsonSchemaGrammar grammar, SchemaSet set, bo
 
     private static bool IsTrue(SchemaPart part, string keyword) => part.TryGet(keyword, out JsonElement value) && value.ValueKind == JsonValueKind.True;
 
-    // Without bounds an integer fits 64 bits. Bounds that no integer type reaches are none.
+    // An integer without bounds has 64 bits. Bounds beyond every integer type are ignored.
     private static (NumberBound, NumberBound) WholeRange(NumberBound? low, NumberBound? high)
     {
         BigInteger largest = (BigInteger)UInt128.MaxValue;
@@ -153,7 +153,7 @@ internal sealed class SchemaNumbers(JsonSchemaGrammar grammar, SchemaSet set, bo
         return lower.Value.CompareTo(MaxNumber) > 0 && high is null ? (lower, new NumberBound(new Decimals(lower.Value.Scaled(lower.Value.Scale), 0), false)) : (lower, upper);
     }
 
-    // What the number, times ten to the power of the scale, is a multiple of.
+    // Divisor of the number times ten to the power of the scale.
     private BigInteger? Multiple(out int scale)
     {
         const int MaxScale = 30;

@@ -4,12 +4,12 @@ using LlamaKivi.Sampling.Grammars.Rules;
 
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
-/// <summary>Objects: described properties in the schema's order, then others, as many as there may be.</summary>
+/// <summary>Objects: described properties in the schema's order, then others, within the allowed number.</summary>
 internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
 {
     private const int MaxCounted = 20_000;
 
-    // Names that others must differ from; more would cost more than the rare name that comes twice.
+    // Maximum number of names from which other names must differ. More would cost more than a rare duplicate.
     private const int MaxExcluded = 2_000;
 
     private JsonRules Json => grammar.Json;
@@ -28,6 +28,8 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
             return grammar.Nothing(set, $"the object at {set.Path} requires '{property.Name}', which no value fits{(property.Why is null ? "" : $": {property.Why}")}");
         }
 
+        // A name that its schema forbids must not be written as an undescribed one.
+        string[] described = [.. properties.Select(property => property.Name)];
         properties.RemoveAll(property => property.Body == Gbnf.Never);
         int required = properties.Count(property => property.IsRequired);
         if (required > most)
@@ -35,13 +37,13 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
             return grammar.Nothing(set, $"the object at {set.Path} requires {required} properties, which is above maxProperties {most}");
         }
 
-        Gbnf other = Other(properties);
+        Gbnf other = Other(described);
         if (other == Gbnf.Never && properties.Count < least)
         {
             return grammar.Nothing(set, $"the object at {set.Path} has {properties.Count} properties, which is below minProperties {least}");
         }
 
-        // Bounds that hold by themselves need no counting.
+        // Bounds that always hold need no counting.
         least = least <= required ? 0 : least;
         most = other == Gbnf.Never && most >= properties.Count ? null : most;
         Gbnf inner = least == 0 && most is null ? Plain(properties, other)
@@ -50,7 +52,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         return Json.Rules.Add(Gbnf.Sequence(Gbnf.Text("{"), Json.Blank, inner, Gbnf.Text("}")), set.Path);
     }
 
-    // The properties that schemas describe or require. What names a type comes first: readers choose the type by it.
+    // Described and required properties. A type discriminator comes first, because readers select the type by it.
     private List<Property> Properties()
     {
         var required = new HashSet<string>(set.With("required").SelectMany(part => part.List("required").Select(name => part.Text(name, "required"))), StringComparer.Ordinal);
@@ -75,7 +77,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         return properties;
     }
 
-    // Names that propertyNames lists are as good as described ones: each comes once.
+    // Names listed by propertyNames count as described: each occurs once.
     private IEnumerable<string> ListedNames()
     {
         SchemaPart[] schemas = [.. set.With("propertyNames").Select(part => part.Child("propertyNames"))];
@@ -99,22 +101,21 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         return true;
     }
 
-    // Properties that are not described, behind the quote that their name begins with.
-    private Gbnf Other(List<Property> properties)
+    // Undescribed properties, after the opening quote of the name.
+    private Gbnf Other(string[] described)
     {
         SchemaPart[] additional = [.. set.With("additionalProperties").Select(part => part.Child("additionalProperties"))];
         SchemaPart[] patterned = [.. set.With("patternProperties")];
         if (patterned.Length > 1)
         {
-            throw patterned[1].Refuse("patternProperties", $"beside those at {patterned[0].Path} they cannot be held");
+            throw patterned[1].Refuse("patternProperties", $"they cannot be combined with those at {patterned[0].Path}");
         }
 
         (SchemaPart Value, Automaton Names)[] patterns = patterned.Length == 0 ? [] : [.. SchemaProperties.PatternsOf(patterned[0])];
-        string[] described = [.. properties.Select(property => property.Name)];
         var options = new List<Gbnf>();
         for (int i = 0; i < patterns.Length; i++)
         {
-            // Names of this pattern alone; those of several would have to fit the schemas of all.
+            // Names that match only this pattern; names that match several would need to fit all their schemas.
             Automaton? names = patterns[i].Names;
             foreach (Automaton others in patterns.Where((_, j) => j != i).Select(pattern => pattern.Names))
             {
@@ -124,7 +125,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
             options.Add(Entry(Name(names ?? throw patterned[0].Refuse("patternProperties", "they take too many states"), described), grammar.Visit([patterns[i].Value])));
         }
 
-        // Described properties only, unless a schema says otherwise or describes none.
+        // Described properties only, unless a schema allows others or describes none.
         bool isOpen = additional.Length > 0 || (patterns.Length == 0 && !set.Has("properties"));
         if (isOpen && !set.With("unevaluatedProperties").Any(part => part.Element.GetProperty("unevaluatedProperties").ValueKind == JsonValueKind.False)
             && !Array.Exists(additional, part => part.Element.ValueKind == JsonValueKind.False))
@@ -144,7 +145,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
 
     private Gbnf Entry(Gbnf name, Gbnf value) => Gbnf.Sequence(name, Json.Blank, Gbnf.Text(":"), Json.Blank, value, Json.Blank);
 
-    // A name behind its first quote: one of an automaton and of propertyNames, and none that is described.
+    // A name after its opening quote: accepted by an automaton and by propertyNames, and not a described one.
     private Gbnf Name(Automaton? names, string[] described)
     {
         string[] excluded = described.Sum(name => name.Length) > MaxExcluded ? [] : described;
@@ -153,7 +154,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         {
             if (names is not null)
             {
-                throw set.With("propertyNames").First().Refuse("propertyNames", "beside patternProperties it cannot be held");
+                throw set.With("propertyNames").First().Refuse("propertyNames", "it cannot be combined with patternProperties");
             }
 
             return grammar.Document.Expand(schemas) is { } all ? NameOf(all, excluded) : Gbnf.Never;
@@ -168,12 +169,12 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         return Json.Of(rest, Json.InString, $"properties at {set.Path}", Gbnf.Text("\""));
     }
 
-    private Gbnf NameOf(SchemaSet schema, string[] excluded) => schema.Has("enum", "const") ? Gbnf.Never  // all are described
-        : schema.Has("anyOf", "oneOf") ? throw schema.Parts[0].Refuse(schema.Has("anyOf") ? "anyOf" : "oneOf", "a choice of names cannot be held; use an enum or a pattern")
+    private Gbnf NameOf(SchemaSet schema, string[] excluded) => schema.Has("enum", "const") ? Gbnf.Never  // all names are described
+        : schema.Has("anyOf", "oneOf") ? throw schema.Parts[0].Refuse(schema.Has("anyOf") ? "anyOf" : "oneOf", "choices of names cannot be enforced; use an enum or a pattern")
         : new SchemaStrings(grammar, schema).Rest(excluded);
 
-    // What follows a property begins with its comma, and what follows that with a quote, so that many properties that may come next cost no more than one until
-    // their names differ. From the last described one backwards.
+    // The continuation after a property begins with the comma, then a quote, so that many possible properties cost no more than one until
+    // their names differ. Built from the last described property backwards.
     private Gbnf Plain(List<Property> properties, Gbnf other)
     {
         Gbnf? rest = other == Gbnf.Never ? null
@@ -205,7 +206,7 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
         return most == 0 ? Gbnf.Empty : least > 0 ? some : Gbnf.Optional(some);
     }
 
-    // A rule for each described property and each number of properties before it.
+    // One rule per described property and number of preceding properties.
     private Gbnf Counted(List<Property> properties, Gbnf other, int least, int? most)
     {
         if ((long)properties.Count * properties.Count > MaxCounted)
@@ -247,9 +248,9 @@ internal sealed class SchemaObjects(JsonSchemaGrammar grammar, SchemaSet set)
 
     private Gbnf Comma => Gbnf.Sequence(Gbnf.Text(","), Json.Blank);
 
-    /// <param name="Name">Its name.</param>
-    /// <param name="IsRequired">Whether the object must have it.</param>
-    /// <param name="Body">The property behind the quote that its name begins with.</param>
-    /// <param name="Why">Why no value fits, if none does.</param>
+    /// <param name="Name">Name of the property.</param>
+    /// <param name="IsRequired">Whether it is required.</param>
+    /// <param name="Body">The property after the opening quote of its name.</param>
+    /// <param name="Why">The reason why no value fits; null: some do.</param>
     private sealed record Property(string Name, bool IsRequired, Gbnf Body, string? Why);
 }

@@ -3,28 +3,28 @@ using LlamaKivi.Sampling.Grammars.Automata;
 
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
-/// <summary>A schema and where it is.</summary>
+/// <summary>A schema and its place in the document.</summary>
 /// <param name="Element">An object.</param>
 /// <param name="Path">JSON pointer from the root of the document, as a fragment.</param>
-/// <param name="Chosen">Keywords of choices that one option was taken of.</param>
-/// <param name="Via">Places of the choices whose options led here, at one value.</param>
+/// <param name="Chosen">Keywords of choices whose option is already selected.</param>
+/// <param name="Via">Places of the choices whose options led here, for the same value.</param>
 internal readonly record struct SchemaPart(JsonElement Element, string Path, string Chosen = "", string Via = "")
 {
-    /// <summary>Whether the schema came from an option of another one, or of itself.</summary>
+    /// <summary>Whether the schema was reached through an option of another schema or of itself.</summary>
     public bool IsFrom(string path) => Path == path || Via.Contains($"\n{path}\n", StringComparison.Ordinal);
 
     public bool Has(string keyword) => Element.TryGetProperty(keyword, out _);
 
     public bool TryGet(string keyword, out JsonElement value) => Element.TryGetProperty(keyword, out value);
 
-    /// <summary>The schema in a property.</summary>
+    /// <summary>The schema that is the value of a keyword.</summary>
     public SchemaPart Child(string keyword) => new(Element.GetProperty(keyword), $"{Path}/{keyword}");
 
-    /// <summary>A schema in a property's object.</summary>
+    /// <summary>A schema in the object of a keyword.</summary>
     public SchemaPart Child(string keyword, string name) =>
         new(Object(keyword).GetProperty(name), $"{Path}/{keyword}/{Escape(name)}");
 
-    /// <summary>The schemas of a list, of which there must be one.</summary>
+    /// <summary>The schemas in the list of a keyword; at least one.</summary>
     public SchemaPart[] Children(string keyword)
     {
         string path = $"{Path}/{keyword}";
@@ -37,14 +37,14 @@ internal readonly record struct SchemaPart(JsonElement Element, string Path, str
     public string Text(string keyword) => Text(Element.GetProperty(keyword), keyword);
 
     public string Text(JsonElement value, string keyword) => value.ValueKind == JsonValueKind.String
-        ? value.GetString()! : throw new GrammarException($"The schema's {keyword} at {Path} must be a text.");
+        ? value.GetString()! : throw new GrammarException($"The schema's {keyword} at {Path} must be a string.");
 
     public JsonElement[] List(string keyword) => Element.GetProperty(keyword) is { ValueKind: JsonValueKind.Array } value
         ? [.. value.EnumerateArray()] : throw new GrammarException($"The schema's {keyword} at {Path} must be a list.");
 
-    /// <summary>A list of which a text is one.</summary>
+    /// <summary>The list of a keyword, of which a text must fit one element.</summary>
     public JsonElement[] Choices(string keyword) => List(keyword) is { Length: > 0 } list
-        ? list : throw new GrammarException($"The schema's {keyword} at {Path} is empty, so that no text fits it.");
+        ? list : throw new GrammarException($"The schema's {keyword} at {Path} is empty, so no text fits it.");
 
     public bool Flag(string keyword) => Element.TryGetProperty(keyword, out JsonElement value) && (value.ValueKind switch
     {
@@ -53,7 +53,7 @@ internal readonly record struct SchemaPart(JsonElement Element, string Path, str
         _ => throw new GrammarException($"The schema's {keyword} at {Path} must be true or false."),
     });
 
-    /// <summary>A number of characters, items or properties; null: the schema does not have the keyword.</summary>
+    /// <summary>A number of characters, items or properties; null: the keyword is absent.</summary>
     public int? Count(string keyword)
     {
         if (!Element.TryGetProperty(keyword, out JsonElement value))
@@ -63,7 +63,7 @@ internal readonly record struct SchemaPart(JsonElement Element, string Path, str
 
         return value.ValueKind == JsonValueKind.Number && Decimals.Parse(value.GetRawText()) is { Sign: >= 0, Scale: 0 } n
             ? (int)System.Numerics.BigInteger.Min(n.Value, int.MaxValue)
-            : throw new GrammarException($"The schema's {keyword} at {Path} is no number of 0 or more.");
+            : throw new GrammarException($"The schema's {keyword} at {Path} must be an integer of at least 0.");
     }
 
     public GrammarException Refuse(string keyword, string why) => new($"The schema's '{keyword}' at {Path} is not supported: {why}.");
@@ -71,7 +71,7 @@ internal readonly record struct SchemaPart(JsonElement Element, string Path, str
     public static string Escape(string name) => name.Replace("~", "~0", StringComparison.Ordinal).Replace("/", "~1", StringComparison.Ordinal);
 }
 
-/// <summary>Schemas that a value must fit at once; those that they refer to are among them.</summary>
+/// <summary>Schemas that a value must all fit, including referenced ones.</summary>
 internal sealed class SchemaSet(SchemaPart[] parts)
 {
     public SchemaPart[] Parts => parts;
@@ -79,7 +79,7 @@ internal sealed class SchemaSet(SchemaPart[] parts)
     /// <summary>Equal for sets of the same schemas.</summary>
     public string Key { get; } = string.Join('\n', parts.Select(part => part.Path + part.Chosen));
 
-    /// <summary>Where the set is, for messages.</summary>
+    /// <summary>Place of the set, for messages.</summary>
     public string Path => parts.Length == 0 ? "#" : parts[0].Path;
 
     /// <summary>The schemas that have a keyword.</summary>
@@ -98,13 +98,13 @@ internal sealed class SchemaSet(SchemaPart[] parts)
         return false;
     }
 
-    /// <summary>The greatest of some counts.</summary>
+    /// <summary>The largest value of a count keyword.</summary>
     public int Least(string keyword) => With(keyword)
         .Max(part => part.Count(keyword) is > Unbounded ? throw part.Refuse(keyword, $"it is above {Unbounded}") : part.Count(keyword)) ?? 0;
 
-    /// <summary>The smallest of some counts; null: there is no bound.</summary>
+    /// <summary>The smallest value of a count keyword; null: no bound.</summary>
     public int? Most(string keyword) => With(keyword).Min(part => part.Count(keyword)) is { } most && most < Unbounded ? most : null;
 
-    // Nobody writes a text of this length.
+    // No text is this long.
     private const int Unbounded = 1_000_000_000;
 }

@@ -3,7 +3,7 @@ using LlamaKivi.Sampling.Grammars.Automata;
 
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
-/// <summary>Which schemas the values of an object's properties must fit.</summary>
+/// <summary>The schemas of an object's property values.</summary>
 internal static class SchemaProperties
 {
     /// <summary>The schemas of a property's value.</summary>
@@ -34,7 +34,7 @@ internal static class SchemaProperties
         }
     }
 
-    /// <summary>The schemas of patternProperties, and the names that have them.</summary>
+    /// <summary>The schemas of patternProperties, with the names that match.</summary>
     public static IEnumerable<(SchemaPart Value, Automaton Names)> PatternsOf(SchemaPart part)
     {
         if (!part.Has("patternProperties"))

@@ -5,13 +5,13 @@ using LlamaKivi.Sampling.Grammars.Rules;
 
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
-/// <summary>Strings: their length, pattern, format and encoding, and what they are not. Lengths count characters; an escape is one.</summary>
+/// <summary>Strings: length, pattern, format, encoding and exclusions. Lengths count characters; an escape counts as one.</summary>
 internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
 {
-    // Patterns of more places than this are repeated by counters, if nothing else bounds the text: the masks of a counter serve again.
+    // Larger patterns are repeated with counters if nothing else bounds the text, because the masks of a counter are reused.
     private const int MaxPlaces = 300;
 
-    // States of a pattern and a length together.
+    // Maximum number of states of a pattern combined with a length.
     private const int MaxCounted = 5_000;
 
     private static readonly Gbnf Quote = Gbnf.Text("\"");
@@ -19,8 +19,8 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
     /// <summary>The string with its quotes.</summary>
     public Gbnf Write() => IsFree ? grammar.Json.String : grammar.Json.Rules.Add(Gbnf.Sequence(Quote, Rest([])), set.Path);
 
-    /// <summary>The string behind its first quote.</summary>
-    /// <param name="excluded">Texts that it must not be.</param>
+    /// <summary>The string after its opening quote.</summary>
+    /// <param name="excluded">Excluded texts.</param>
     public Gbnf Rest(IReadOnlyCollection<string> excluded)
     {
         int least = set.Least("minLength");
@@ -34,7 +34,7 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
         string[] words = [.. excluded, .. SchemaValues.Excluded(set).Where(value => value.ValueKind == JsonValueKind.String).Select(value => value.GetString()!)];
         if (constraints.Count == 0 && words.Length == 0)
         {
-            // What is at most one character is one UTF-16 unit: .NET's char.
+            // A string of at most one character is .NET's char, one UTF-16 unit.
             return Gbnf.Sequence(Gbnf.Repeat(most == 1 ? grammar.Json.BasicCharacter : grammar.Json.Character, least, most), Quote);
         }
 
@@ -94,13 +94,13 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
             if (part.Has("format") && part.Text("format") is var format && !SchemaFormats.IsFree(format))
             {
                 found.Add(new Constraint("format", part, SchemaFormats.Find(format)
-                    ?? throw part.Refuse("format", $"'{format}' is not known; known are {string.Join(", ", SchemaFormats.Names)}")));
+                    ?? throw part.Refuse("format", $"'{format}' is unknown; use one of {string.Join(", ", SchemaFormats.Names)}")));
             }
 
             if (part.Has("contentEncoding") && part.Text("contentEncoding") is var encoding)
             {
                 found.Add(new Constraint("contentEncoding", part, SchemaFormats.FindEncoding(encoding)
-                    ?? throw part.Refuse("contentEncoding", $"'{encoding}' is not known; known are base64, base64url and base16")));
+                    ?? throw part.Refuse("contentEncoding", $"'{encoding}' is unknown; use base64, base64url or base16")));
             }
 
             AddDates(found, part);
@@ -122,7 +122,7 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
         }
     }
 
-    // Bounds of dates come as texts. The date as it is written is compared; a bound's time of day is not.
+    // Bounds of dates are strings. Only the dates are compared, not the time of day of a bound.
     private static void AddDates(List<Constraint> found, SchemaPart part)
     {
         foreach (string keyword in new[] { "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum" })
@@ -134,7 +134,7 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
 
             if (!DateOnly.TryParse(value.GetString()!.Split('T', ' ')[0], CultureInfo.InvariantCulture, out DateOnly date))
             {
-                throw part.Refuse(keyword, $"'{value.GetString()}' is no date, and only dates and numbers have bounds");
+                throw part.Refuse(keyword, $"'{value.GetString()}' is not a date; only dates and numbers can have bounds");
             }
 
             date = keyword switch { "exclusiveMinimum" => date.AddDays(1), "exclusiveMaximum" => date.AddDays(-1), _ => date };
@@ -142,7 +142,7 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
         }
     }
 
-    // The texts of an automaton of some length, behind the first quote.
+    // The texts of an automaton with a length, after the opening quote.
     private Gbnf Counted(Automaton automaton, int least, int? most, Constraint? last)
     {
         string origin = $"{last?.Keyword ?? "not"} at {last?.Part.Path ?? set.Path}";
@@ -159,7 +159,7 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
                 ?? throw (last?.Part ?? set.Parts[0]).Refuse(last?.Keyword ?? "not", $"with minLength {least} and maxLength {most} it takes more than {MaxCounted} states; write the length into the pattern, or lower it");
     }
 
-    /// <summary>Something that a text must fit.</summary>
+    /// <summary>A constraint of a text.</summary>
     private sealed class Constraint(string keyword, SchemaPart part, PatternNode? node)
     {
         private readonly Lazy<Automaton?> _automaton = new(() => Pattern.Compile(node!));
@@ -171,10 +171,10 @@ internal sealed class SchemaStrings(JsonSchemaGrammar grammar, SchemaSet set)
 
         public SchemaPart Part => part;
 
-        /// <summary>The pattern, if it is the schema's own.</summary>
+        /// <summary>The pattern; null: the constraint is not a pattern keyword.</summary>
         public PatternNode? Node => node;
 
-        /// <summary>The texts; null: they take too many states.</summary>
+        /// <summary>The texts; null: too many states.</summary>
         public Automaton? Automaton => _automaton.Value;
     }
 }

@@ -4,7 +4,7 @@ using LlamaKivi.Sampling.Grammars.Rules;
 
 namespace LlamaKivi.Sampling.Grammars.Schemas;
 
-/// <summary>Values that schemas list, and those that they exclude.</summary>
+/// <summary>Values that schemas list or exclude.</summary>
 internal sealed class SchemaValues(JsonSchemaGrammar grammar)
 {
     private const string Listing = "!list";
@@ -18,10 +18,10 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
         return [.. values.Where(value => Fits(value, others)).DistinctBy(TextOf, StringComparer.Ordinal)];
     }
 
-    /// <summary>A value as a model writes it by itself.</summary>
+    /// <summary>A value in the form in which models write it.</summary>
     public static string TextOf(JsonElement value) => JsonText.Of(value);
 
-    /// <summary>Where a schema excludes every value; null: none does.</summary>
+    /// <summary>Place of a schema that excludes every value; null: none.</summary>
     public static string? ExcludesAll(SchemaSet set)
     {
         foreach (SchemaPart part in set.With("not"))
@@ -45,7 +45,7 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
     public static IEnumerable<JsonElement> Excluded(SchemaSet set) => Nots(set)
         .SelectMany(not => not.TryGet("const", out JsonElement value) ? [value] : not.Has("enum") ? not.Choices("enum") : []);
 
-    /// <summary>Whether <c>not</c> excludes the value of a text.</summary>
+    /// <summary>Whether <c>not</c> excludes a string.</summary>
     public bool IsExcluded(SchemaSet set, string text) => Excluded(set).Any(value => value.GetRawText() == text);
 
     /// <summary>Whether a value fits all of some schemas.</summary>
@@ -62,7 +62,7 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
             }
         }
 
-        // A list has its own values: long ones would be searched for each.
+        // A value of the listing enum fits it; searching a long list for each of its values would be slow.
         bool isListed = part.Chosen.EndsWith(Listing, StringComparison.Ordinal) && !part.Has("const");
         return (!part.Has("const") || JsonElement.DeepEquals(part.Element.GetProperty("const"), value))
             && (!part.Has("enum") || isListed || part.Choices("enum").Any(other => JsonElement.DeepEquals(other, value)));
@@ -72,7 +72,7 @@ internal sealed class SchemaValues(JsonSchemaGrammar grammar)
 
     private bool FitsTypes(JsonElement value, SchemaSet set)
     {
-        // Without a type, keywords are only about values of theirs.
+        // Without a type, a keyword applies only to values of its own type.
         string[]? types = set.Has("type") || set.Has("not") ? JsonSchemaGrammar.Types(set) : null;
         switch (value.ValueKind)
         {

@@ -37,6 +37,9 @@ internal static class TypeBounds
         [typeof(Uri)] = "uri",
     };
 
+    /// <summary>Numeric types whose schema has no bounds.</summary>
+    public static IEnumerable<Type> Types => [.. Integers.Keys, .. Sizes.Keys];
+
     /// <summary>The least and the greatest value of an integer type; null: it is none.</summary>
     public static (BigInteger Low, BigInteger High)? Range(Type type) => Integers.TryGetValue(type, out (BigInteger, BigInteger) range) ? range : null;
 

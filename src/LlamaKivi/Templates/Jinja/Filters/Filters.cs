@@ -2,7 +2,7 @@ using System.Collections.Frozen;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>What stands behind a bar: {{ value | filter }}.</summary>
+/// <summary>A filter: {{ value | filter }}.</summary>
 internal static class Filters
 {
     private static readonly FrozenDictionary<string, Operation> ByName = TextFilters.All.Concat(NumberFilters.All).Concat(SequenceFilters.All).Concat(SelectionFilters.All).Concat(MarkupFilters.All)

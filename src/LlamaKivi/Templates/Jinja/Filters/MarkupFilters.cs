@@ -34,7 +34,7 @@ internal static class MarkupFilters
             List<object?> items = Iteration.ToList(rendering.Budget, pair);
             return items.Count == 2
                 ? HtmlText.UrlQuote(rendering.Budget.Meant(rendering.Str(items[0])), isQuery: true) + "=" + HtmlText.UrlQuote(rendering.Budget.Meant(rendering.Str(items[1])), isQuery: true)
-                : throw new TemplateException("urlencode takes a text, a dictionary or pairs.");
+                : throw new TemplateException("urlencode takes a string, a dictionary or a list of pairs.");
         }));
     }
 
@@ -52,7 +52,7 @@ internal static class MarkupFilters
             string name = TextFilters.Text(key, "An attribute's name");
             if (rendering.Budget.Meant(name).AsSpan().ContainsAny(NotInNames))
             {
-                throw new TemplateException($"The attribute's name '{name}' has a character that is not possible there.");
+                throw new TemplateException($"The attribute name '{name}' contains an invalid character.");
             }
 
             string text = item is Markup markup ? markup.Text : HtmlText.Escape(rendering.Budget, rendering.Str(item));

@@ -2,7 +2,7 @@ using System.Numerics;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Filters that make numbers.</summary>
+/// <summary>Filters that return numbers.</summary>
 internal static class NumberFilters
 {
     public static IEnumerable<Operation> All =>
@@ -13,7 +13,7 @@ internal static class NumberFilters
         new("round", "precision=0 method='common'", Round),
     ];
 
-    /// <summary>A number, or a text that float() reads as one.</summary>
+    /// <summary>Reads a number, or a string that float() can parse.</summary>
     public static bool TryReal(object? value, out double number)
     {
         number = 0;
@@ -48,7 +48,7 @@ internal static class NumberFilters
         {
             Undefined undefined => throw undefined.Error(),
             bool or long or BigInteger => Arithmetic.Normal(Arithmetic.Big(value)),
-            double x when double.IsInfinity(x) => throw new TemplateException("An infinite float has no integer."),
+            double x when double.IsInfinity(x) => throw new TemplateException("An infinite float cannot be converted to an integer."),
             double x => Arithmetic.Truncated(x) ?? a[0],
             _ => a[0],
         };
@@ -58,7 +58,7 @@ internal static class NumberFilters
     {
         if (Types.Str(a[1]) is not ("common" or "ceil" or "floor"))
         {
-            throw new TemplateException("The method of round is 'common', 'ceil' or 'floor'.");
+            throw new TemplateException("The method of round must be 'common', 'ceil' or 'floor'.");
         }
 
         if (!Types.IsNumber(value))
@@ -75,13 +75,13 @@ internal static class NumberFilters
 
         if (!Types.IsNumber(a[0]))
         {
-            throw Types.Error(a[0], "The precision is a number.");
+            throw Types.Error(a[0], "The precision must be a number.");
         }
 
         object factor = Arithmetic.Power(rendering.Budget, 10L, a[0]!);
         object scaled = Arithmetic.Multiply(rendering.Budget, value!, factor);
         object whole = scaled is double number
-            ? Arithmetic.Truncated(Types.Str(a[1]) == "ceil" ? Math.Ceiling(number) : Math.Floor(number)) ?? throw new TemplateException("The number has no nearest integer.")
+            ? Arithmetic.Truncated(Types.Str(a[1]) == "ceil" ? Math.Ceiling(number) : Math.Floor(number)) ?? throw new TemplateException("Infinity and NaN cannot be rounded to an integer.")
             : scaled;
         return Arithmetic.Divide(whole, factor);
     }

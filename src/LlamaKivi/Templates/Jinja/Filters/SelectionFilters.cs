@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Filters that take a filter, a test or an attribute by name.</summary>
+/// <summary>Filters with a filter, test or attribute as argument.</summary>
 internal static class SelectionFilters
 {
     public static IEnumerable<Operation> All =>
@@ -71,7 +71,7 @@ internal static class SelectionFilters
         Func<object?, object?>? attribute = null;
         if (byAttribute)
         {
-            attribute = Members.Getter(rendering, arguments.Positional.Length > 0 ? arguments.Positional[0] : throw new TemplateException("An attribute's name is missing."));
+            attribute = Members.Getter(rendering, arguments.Positional.Length > 0 ? arguments.Positional[0] : throw new TemplateException("The name of the attribute is missing."));
             arguments = arguments.Skip(1);
         }
 

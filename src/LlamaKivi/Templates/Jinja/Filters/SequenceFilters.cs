@@ -2,7 +2,7 @@ using System.Security.Cryptography;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Filters of lists, dictionaries and whatever else has items.</summary>
+/// <summary>Filters of lists, dictionaries and other iterable values.</summary>
 internal static class SequenceFilters
 {
     public static IEnumerable<Operation> All =>
@@ -26,7 +26,7 @@ internal static class SequenceFilters
         new("slice", "slices fill_with=None", (r, value, a) => PyIterator.Generator("sync_do_slice", Slice(r, value, a))),
     ];
 
-    /// <summary>A text in lower case, another value as it is: how sorts and the like compare.</summary>
+    /// <summary>The key for case-insensitive comparison: a string in lower case, other values unchanged.</summary>
     private static object? IgnoringCase(object? value) => value is Markup markup ? new Markup(CaseMapping.Lower(markup.Text)) : value is string text ? CaseMapping.Lower(text) : value;
 
     private static Func<object?, object?>? After(object? caseSensitive) => Types.IsTrue(caseSensitive) ? null : IgnoringCase;
@@ -82,7 +82,7 @@ internal static class SequenceFilters
     {
         if (Types.Str(a[1]) is not null)
         {
-            throw new TemplateException("sum does not add texts; use join.");
+            throw new TemplateException("sum cannot add strings; use join.");
         }
 
         object? sum = a[1];
@@ -159,7 +159,7 @@ internal static class SequenceFilters
         {
             "key" => 0,
             "value" => 1,
-            _ => throw new TemplateException("dictsort sorts by 'key' or 'value'."),
+            _ => throw new TemplateException("The argument 'by' of dictsort must be 'key' or 'value'."),
         };
         JinjaDict dict = value as JinjaDict ?? throw Types.Error(value, $"dictsort takes a dictionary, not a {Types.Name(value)}.");
         Func<object?, object?>? after = After(a[0]);
@@ -225,7 +225,7 @@ internal static class SequenceFilters
         long slices = Arithmetic.Clamped(a[0], "The count of slice");
         if (slices == 0)
         {
-            throw new TemplateException("The count of slice is 0.");
+            throw new TemplateException("The count of slice must not be 0.");
         }
 
         (long size, long extra) = (items.Count / Math.Max(slices, 1), items.Count % Math.Max(slices, 1));

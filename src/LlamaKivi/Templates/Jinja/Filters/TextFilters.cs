@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Filters that make texts.</summary>
+/// <summary>Filters that return strings.</summary>
 internal static class TextFilters
 {
     public static IEnumerable<Operation> All =>
@@ -24,14 +24,14 @@ internal static class TextFilters
         new("filesizeformat", "binary=False", FileSize),
     ];
 
-    /// <summary>A text made of a value's text; one that is marked as escaped stays so.</summary>
+    /// <summary>Transforms the text of a value. A string marked as escaped stays so.</summary>
     public static object Map(Rendering rendering, object? value, Func<string, string> map)
     {
         string text = map(rendering.Str(value));
         return value is Markup ? new Markup(text) : text;
     }
 
-    public static string Text(object? value, string what) => Types.Str(value) ?? throw Types.Error(value, $"'{what}' is a text, not a {Types.Name(value)}.");
+    public static string Text(object? value, string what) => Types.Str(value) ?? throw Types.Error(value, $"'{what}' must be a string, not a {Types.Name(value)}.");
 
     private static string Title(Budget budget, string text)
     {
@@ -53,7 +53,7 @@ internal static class TextFilters
 
         return result.ToString();
 
-        // Only the first character in upper case, not as a title.
+        // The first character in upper case, not in title case.
         static string Capital(string word) => word.Length == 0 ? word
             : PyText.Characters(word).First() is var first ? CaseMapping.Upper(first) + CaseMapping.Lower(word[first.Length..]) : word;
     }
@@ -102,13 +102,13 @@ internal static class TextFilters
         int endLength = PyText.Length(end);
         if (length < endLength || leeway < 0)
         {
-            throw new TemplateException(leeway < 0 ? "The leeway of truncate is negative." : $"The length of truncate is less than the {endLength} characters of its end.");
+            throw new TemplateException(leeway < 0 ? "The leeway of truncate must not be negative." : $"The length of truncate is less than the {endLength} characters of its end.");
         }
 
-        long count = Iteration.Length(value) ?? throw new TemplateException($"truncate shortens texts, not a {Types.Name(value)}.");
+        long count = Iteration.Length(value) ?? throw new TemplateException($"truncate takes a string, not a {Types.Name(value)}.");
         if (count <= Math.Min(length, int.MaxValue) + leeway)
         {
-            return value;  // whatever has a length
+            return value;  // any value with a length, as in jinja2
         }
 
         string text = Text(value, "The value of truncate");
@@ -210,7 +210,7 @@ internal static class TextFilters
             List<object?> separators = Iteration.ToList(rendering.Budget, a[2]);
             if (separators.Count != 2)
             {
-                throw new TemplateException("The separators of tojson are two texts.");
+                throw new TemplateException("The separators of tojson must be two strings.");
             }
 
             (items, keys) = (Text(separators[0], "separators"), Text(separators[1], "separators"));

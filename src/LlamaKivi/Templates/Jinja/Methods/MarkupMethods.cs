@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Methods of texts that are escaped: those of texts, whose results are escaped, too.</summary>
+/// <summary>Methods of escaped strings. Their results are escaped, too.</summary>
 internal static class MarkupMethods
 {
     public static IEnumerable<Operation> All =>
@@ -31,7 +31,7 @@ internal static class MarkupMethods
         };
         if (name == "replace" && arguments.Positional.Length > 1)
         {
-            // Only the new text is escaped.
+            // Escapes only the new part.
             return new CallArguments([arguments.Positional[0], Escape(arguments.Positional[1]), .. arguments.Positional[2..]], arguments.Named);
         }
 

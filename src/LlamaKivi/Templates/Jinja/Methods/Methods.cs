@@ -3,7 +3,7 @@ using System.Numerics;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Methods of values, as Python has them. Those that would change a list or dictionary are closed to templates.</summary>
+/// <summary>Python's methods of values, without those that modify a list or dictionary.</summary>
 internal static class Methods
 {
     private static readonly FrozenDictionary<string, Operation> OfStr = Table(StrMethods.All.Concat(StrSearchMethods.All).Concat(StrTestMethods.All));
@@ -33,7 +33,7 @@ internal static class Methods
         _ => FrozenDictionary<string, Operation>.Empty,
     }).GetValueOrDefault(name);
 
-    /// <summary>Whether Python has the method, and templates have not.</summary>
+    /// <summary>Whether the method exists in Python but not in templates.</summary>
     public static bool IsUnsafe(object? target, string name) => target switch
     {
         JinjaList => ChangesList.Contains(name),

@@ -37,7 +37,7 @@ internal static class NumberMethods
     {
         if (!double.IsFinite(x))
         {
-            throw new TemplateException($"{NumberText.Repr(x)} is no ratio of integers.");
+            throw new TemplateException($"{NumberText.Repr(x)} cannot be written as a ratio of integers.");
         }
 
         int shift = 0;

@@ -54,7 +54,7 @@ internal static class SequenceMethods
             index++;
         }
 
-        throw new TemplateException($"The {Types.Name(self)} does not have that item.");
+        throw new TemplateException($"The {Types.Name(self)} does not contain the item.");
     }
 
     private static object? Next(Cycler cycler)
@@ -80,7 +80,7 @@ internal static class SequenceMethods
         }
         catch (DecoderFallbackException e)
         {
-            throw new TemplateException($"The bytes are no text in {encoding}.", e);
+            throw new TemplateException($"The bytes are not valid {encoding}.", e);
         }
     }
 }

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Methods of texts that make texts.</summary>
+/// <summary>Methods of strings that return strings.</summary>
 internal static class StrMethods
 {
     public enum Alignment
@@ -42,7 +42,7 @@ internal static class StrMethods
 
     public static string Self(object? self) => Types.Str(self)!;
 
-    public static string Text(object? value) => Types.Str(value) ?? throw Types.Error(value, $"The argument is a text, not a {Types.Name(value)}.");
+    public static string Text(object? value) => Types.Str(value) ?? throw Types.Error(value, $"The argument must be a string, not a {Types.Name(value)}.");
 
     public static string Justified(string text, long width, string fill, Alignment alignment)
     {
@@ -59,7 +59,7 @@ internal static class StrMethods
 
     private static string Stripped(Rendering rendering, object? self, object? set, bool start, bool end) => PyText.Strip(Self(self), set is null ? null : rendering.Budget.MeantOrStandIns(Text(set)), start, end).ToString();
 
-    private static string Fill(object? value) => value is null ? " " : Text(value) is var fill && PyText.Length(fill) == 1 ? fill : throw new TemplateException("The text is filled up with one character.");
+    private static string Fill(object? value) => value is null ? " " : Text(value) is var fill && PyText.Length(fill) == 1 ? fill : throw new TemplateException("The fill character must be a string of length 1.");
 
     private static string ZeroFilled(string text, long width)
     {
@@ -96,7 +96,7 @@ internal static class StrMethods
         bool any = false;
         foreach (object? item in Iteration.Of(rendering.Budget, items))
         {
-            text.Append(any ? separator : "").Append(Types.Str(item) ?? throw new TemplateException($"join() takes texts, not a {Types.Name(item)}."));
+            text.Append(any ? separator : "").Append(Types.Str(item) ?? throw new TemplateException($"join() takes strings, not a {Types.Name(item)}."));
             any = true;
         }
 
@@ -131,11 +131,11 @@ internal static class StrMethods
         var table = new JinjaDict(rendering.Budget);
         if (a[1] is null)
         {
-            foreach ((object? key, object? value) in (a[0] as JinjaDict ?? throw new TemplateException("maketrans() takes a dictionary, or two texts.")).Items)
+            foreach ((object? key, object? value) in (a[0] as JinjaDict ?? throw new TemplateException("maketrans() takes a dictionary, or two or three strings.")).Items)
             {
                 rendering.Budget.Items(1);
                 int[] codes = Types.Str(key) is { } name ? [.. PyText.CodePoints(name).Take(2)] : [];
-                table[Types.IsInteger(key) ? key : codes.Length == 1 ? (long)codes[0] : throw new TemplateException("The keys of maketrans() are single characters.")] = value;
+                table[Types.IsInteger(key) ? key : codes.Length == 1 ? (long)codes[0] : throw new TemplateException("The keys of maketrans() must be integers or single characters.")] = value;
             }
 
             return table;
@@ -144,7 +144,7 @@ internal static class StrMethods
         (int[] from, int[] to) = ([.. PyText.CodePoints(Text(a[0]))], [.. PyText.CodePoints(Text(a[1]))]);
         if (from.Length != to.Length)
         {
-            throw new TemplateException("The texts of maketrans() have one length.");
+            throw new TemplateException("The first two strings of maketrans() must have the same length.");
         }
 
         rendering.Budget.Items(from.Length);
@@ -177,7 +177,7 @@ internal static class StrMethods
         }
         catch (EncoderFallbackException e)
         {
-            throw new TemplateException($"The text has a character that {encoding} has not: U+{(int)e.CharUnknown:X4}.", e);
+            throw new TemplateException($"The string contains a character that {encoding} cannot encode: U+{(int)e.CharUnknown:X4}.", e);
         }
 
         static EncoderFallback Fallback(string errors) => errors switch

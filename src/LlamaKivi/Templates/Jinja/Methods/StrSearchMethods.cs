@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Methods of texts that look for a part, or take a text apart.</summary>
+/// <summary>Methods that search or split strings.</summary>
 internal static class StrSearchMethods
 {
     public static IEnumerable<Operation> All =>
@@ -34,7 +34,7 @@ internal static class StrSearchMethods
         return at < 0 ? -1 : start + (PyText.IsPlain(text) ? at : PyText.Length(text[..at]));
     }
 
-    private static long Found(long at) => at >= 0 ? at : throw new TemplateException("The text does not have that part.");
+    private static long Found(long at) => at >= 0 ? at : throw new TemplateException("The string does not contain the substring.");
 
     private static long Count(Budget budget, object? self, object?[] a)
     {
@@ -43,7 +43,7 @@ internal static class StrSearchMethods
         return !isWithin ? 0L : sought.Length == 0 ? PyText.Length(text) + 1L : TextSearch.Places(text, sought).LongCount();
     }
 
-    // The part between two bounds, where it begins, and whether the bounds are in the text.
+    // The substring between two bounds, its start, and whether the bounds are in range.
     private static (string Text, long Start, bool IsWithin) Part(string text, object? start, object? end)
     {
         if (start is null && end is null)
@@ -75,11 +75,11 @@ internal static class StrSearchMethods
             : TextSearch.Split(rendering.Budget, text, Separator(a[0]), most));
     }
 
-    // Where separators overlap it matters from which end they are looked for; a single character does not.
+    // The direction of the search matters only for separators that can overlap; a single character cannot.
     private static List<string> SplitAllFromEnd(Rendering rendering, string text, string separator) =>
         separator.Length == 1 ? TextSearch.Split(rendering.Budget, text, separator, -1) : TextSearch.SplitFromEnd(rendering.Budget, text, separator, -1);
 
-    private static string Separator(object? value) => StrMethods.Text(value) is { Length: > 0 } separator ? separator : throw new TemplateException("A separator is not empty.");
+    private static string Separator(object? value) => StrMethods.Text(value) is { Length: > 0 } separator ? separator : throw new TemplateException("The separator must not be empty.");
 
     private static JinjaList ToList(Rendering rendering, List<string> parts)
     {

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Methods of texts that say what they are made of.</summary>
+/// <summary>Methods that test the characters of strings.</summary>
 internal static class StrTestMethods
 {
     public static IEnumerable<Operation> All =>

@@ -1,14 +1,14 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>What is assigned to: a name, an attribute of a namespace, or several of these.</summary>
+/// <summary>Target of an assignment: a name, an attribute of a namespace, or several of these.</summary>
 internal abstract class Target
 {
     public abstract void Assign(Rendering rendering, Scope scope, object? value);
 
-    /// <summary>Whether a name is among those assigned to.</summary>
+    /// <summary>Whether the target contains a name.</summary>
     public virtual bool Names(string name) => false;
 
-    /// <summary>Refuses an attribute of what is no namespace, before there is a value.</summary>
+    /// <summary>Rejects an attribute of a value other than a namespace, before the assigned value is evaluated.</summary>
     public virtual void Check(Rendering rendering)
     {
     }
@@ -32,7 +32,7 @@ internal sealed class NamespaceTarget(string name, string attribute) : Target
     }
 
     private PyNamespace Namespace(Rendering rendering) => rendering.Scope.TryGet(name, out object? space) && space is PyNamespace found ? found
-        : throw new TemplateException($"'{name}' is no namespace: '{name}.{attribute}' cannot be set.");
+        : throw new TemplateException($"'{name}' is not a namespace, so '{name}.{attribute}' cannot be set.");
 }
 
 internal sealed class TupleTarget(Target[] targets) : Target
@@ -61,7 +61,7 @@ internal sealed class TupleTarget(Target[] targets) : Target
 
         if (parts.Length != targets.Length)
         {
-            throw new TemplateException($"{(parts.Length > targets.Length ? "More" : "Fewer")} values than the {targets.Length} names they are assigned to.");
+            throw new TemplateException($"{(parts.Length > targets.Length ? $"More than {targets.Length}" : parts.Length)} values cannot be assigned to {targets.Length} names.");
         }
 
         for (int i = 0; i < parts.Length; i++)
@@ -81,7 +81,7 @@ internal sealed class SetStatement(Target target, Expression value) : Statement
     }
 }
 
-/// <summary>set with a body: the text that the body writes, through filters.</summary>
+/// <summary>set with a body: assigns the body's output, after filters.</summary>
 internal sealed class SetBlockStatement(Target target, FilterExpression? filter, Statement[] body) : Statement
 {
     public override Flow Execute(Rendering rendering)

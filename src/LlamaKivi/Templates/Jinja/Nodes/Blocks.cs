@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>A named block. It sees the names of the template's top, not those around it.</summary>
+/// <summary>A named block. It sees the template's top-level variables, not those of the enclosing scopes.</summary>
 internal sealed class BlockStatement : Statement
 {
     private readonly bool _isScoped;
@@ -16,14 +16,14 @@ internal sealed class BlockStatement : Statement
 
     public string Name { get; }
 
-    /// <summary>What self.name() calls.</summary>
+    /// <summary>The value of self.name, which renders the block when called.</summary>
     public Operation Operation { get; }
 
     public override Flow Execute(Rendering rendering)
     {
         if (_isRequired)
         {
-            throw new TemplateException($"The required block '{Name}' was not filled by another template.");
+            throw new TemplateException($"The required block '{Name}' has no content: chat templates have no child templates.");
         }
 
         rendering.Output.Append(rendering.Str(Text(rendering, _isScoped ? rendering.Scope : rendering.Root)));
@@ -39,7 +39,7 @@ internal sealed class BlockStatement : Statement
     }
 }
 
-/// <summary>filter: the text that the body writes, through filters.</summary>
+/// <summary>filter: writes the body's output, after filters.</summary>
 internal sealed class FilterStatement(FilterExpression filter, Statement[] body) : Statement
 {
     public override Flow Execute(Rendering rendering)
@@ -60,7 +60,7 @@ internal sealed class FilterStatement(FilterExpression filter, Statement[] body)
     }
 }
 
-/// <summary>generation: the assistant's text, of which transformers makes a mask. Names that are set inside stay inside.</summary>
+/// <summary>generation: marks the assistant's text, from which transformers builds a mask. Variables set inside are local.</summary>
 internal sealed class GenerationStatement(Statement[] body) : Statement
 {
     public override Flow Execute(Rendering rendering)
@@ -73,7 +73,7 @@ internal sealed class GenerationStatement(Statement[] body) : Statement
     }
 }
 
-/// <summary>autoescape: what is written is escaped as HTML, or is not.</summary>
+/// <summary>autoescape: turns HTML escaping of outputs on or off.</summary>
 internal sealed class AutoescapeStatement(Expression isOn, Statement[] body) : Statement
 {
     public override Flow Execute(Rendering rendering)

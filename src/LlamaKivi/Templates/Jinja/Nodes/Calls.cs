@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Arguments as a template has them: a, b, name=c, *items, **named.</summary>
+/// <summary>Arguments of a call: a, b, name=c, *items, **named.</summary>
 internal sealed class ArgumentList(Expression[] positional, (string Name, Expression Value)[] named, Expression? items, Expression? mapping)
 {
     public static readonly ArgumentList None = new([], [], null, null);
@@ -42,7 +42,7 @@ internal sealed class ArgumentList(Expression[] positional, (string Name, Expres
             foreach ((object? key, object? value) in (given as JinjaDict ?? throw Types.Error(given, $"** takes a dictionary, not a {Types.Name(given)}.")).Items)
             {
                 rendering.Budget.Items(1);
-                Add(names, Types.Str(key) ?? throw new TemplateException("The keys of ** are names."), value);
+                Add(names, Types.Str(key) ?? throw new TemplateException("The keys of ** must be strings."), value);
             }
         }
 
@@ -64,10 +64,10 @@ internal sealed class CallExpression(Expression target, ArgumentList arguments) 
 {
     protected override object? Compute(Rendering rendering) => Call(rendering, null);
 
-    /// <summary>Calls, with the body of a call block as an argument.</summary>
+    /// <summary>A call, optionally with the body of a call block as an argument.</summary>
     public object? Call(Rendering rendering, object? caller)
     {
-        // A method is found and called without an object for it.
+        // Calls a method without allocating an object for it.
         if (target is AttributeAccess access)
         {
             object? self = access.Target.Evaluate(rendering);
@@ -82,15 +82,15 @@ internal sealed class CallExpression(Expression target, ArgumentList arguments) 
 }
 
 /// <summary>value | name(arguments).</summary>
-/// <param name="target">The value; null: the text of the block that is filtered.</param>
+/// <param name="target">The value; null: the output of the filtered block.</param>
 /// <param name="name">The filter's name.</param>
-/// <param name="operation">The filter; null: there is none of the name, which is an error once it is reached.</param>
+/// <param name="operation">The filter; null: unknown, which is an error when evaluated.</param>
 /// <param name="arguments">Arguments.</param>
 internal sealed class FilterExpression(Expression? target, string name, Operation? operation, ArgumentList arguments) : Expression(target?.IsConstant == true && arguments.IsEmpty)
 {
     protected override object? Compute(Rendering rendering) => Apply(rendering, target?.Evaluate(rendering));
 
-    /// <summary>Filters the text of a block, through a chain whose innermost filter has no value of its own.</summary>
+    /// <summary>Filters the output of a block through a chain whose innermost filter has no target.</summary>
     public object? ApplyChain(Rendering rendering, object? value)
     {
         rendering.Budget.Enter();

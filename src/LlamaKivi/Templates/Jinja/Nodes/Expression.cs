@@ -1,9 +1,9 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>A part of a template that has a value.</summary>
+/// <summary>An expression.</summary>
 internal abstract class Expression(bool isConstant = false)
 {
-    /// <summary>Whether the value is known when the template is read; found out once, as trees may be deep.</summary>
+    /// <summary>Whether the value is constant. Cached, because trees may be deep.</summary>
     public bool IsConstant => isConstant;
 
     public virtual object? Evaluate(Rendering rendering)
@@ -109,7 +109,7 @@ internal sealed class ItemAccess(Expression target, Expression key) : Expression
         }
         catch (TemplateException) when (rendering.IsConstantOutput)
         {
-            return Undefined.Member(value, at);  // jinja2 computes constant output beforehand, where a slice that fails is undefined
+            return Undefined.Member(value, at);  // jinja2 folds constant outputs at compile time, where a failing slice is undefined
         }
     }
 }

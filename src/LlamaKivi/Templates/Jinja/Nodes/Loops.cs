@@ -29,7 +29,7 @@ internal sealed class ForStatement(Target target, Expression sequence, Expressio
         IEnumerable<object?> turns = Iteration.Of(rendering.Budget, items);
         turns = condition is null ? turns : turns.Where(item => Passes(rendering, outer, item));
         var loop = new LoopContext(condition is null ? items : null, turns, recurse, depth);
-        bool finished = false;  // a turn to its end: only break and continue in every turn leave the else branch to run
+        bool finished = false;  // whether an iteration ran to its end: as in jinja2, else runs if break or continue ended every one
         while (loop.MoveNext(out object? item))
         {
             var scope = new Scope(outer);
@@ -67,7 +67,7 @@ internal sealed class ForStatement(Target target, Expression sequence, Expressio
         return passes;
     }
 
-    // The turns of a recursive loop, whose text is captured.
+    // Runs a recursive loop and captures its output.
     private sealed class InnerLoop(ForStatement statement, object? items, Scope outer, int depth) : Statement
     {
         public override Flow Execute(Rendering rendering) =>
@@ -75,22 +75,22 @@ internal sealed class ForStatement(Target target, Expression sequence, Expressio
     }
 }
 
-/// <summary>The variable loop.</summary>
-/// <remarks>Items are fetched when they are asked for, as a condition of the loop may depend on what its turns do.</remarks>
+/// <summary>The variable <c>loop</c>.</summary>
+/// <remarks>Items are fetched lazily, because the loop's condition may depend on its iterations.</remarks>
 internal sealed class LoopContext(object? iterable, IEnumerable<object?> items, Func<Rendering, object?, object>? recurse, int depth)
 {
     private static readonly Undefined NoPrevious = new("There is no previous item.");
     private static readonly Undefined NoNext = new("There is no next item.");
 
     private static readonly Operation Cycle = new("cycle", (_, self, arguments) =>
-        arguments.Positional.Length > 0 ? arguments.Positional[((LoopContext)self!)._index % arguments.Positional.Length] : throw new TemplateException("loop.cycle() needs items."));
+        arguments.Positional.Length > 0 ? arguments.Positional[((LoopContext)self!)._index % arguments.Positional.Length] : throw new TemplateException("loop.cycle() needs at least one argument."));
 
     private static readonly Operation Changed = new("changed", (rendering, self, arguments) => ((LoopContext)self!).HasChanged(rendering.Budget, arguments.Positional));
 
     private IEnumerator<object?> _items = items.GetEnumerator();
     private int _index = -1;
     private long? _length;
-    private bool _hasNext;  // _next was fetched
+    private bool _hasNext;  // whether _next is fetched
     private object? _next;
     private object? _current;
     private object? _previous;
@@ -124,7 +124,7 @@ internal sealed class LoopContext(object? iterable, IEnumerable<object?> items, 
     }
 
     public object Recurse(Rendering rendering, object? more) =>
-        recurse is null ? throw new TemplateException("loop() needs a loop that is marked 'recursive'.") : recurse(rendering, more);
+        recurse is null ? throw new TemplateException("loop() can be called only in a loop marked 'recursive'.") : recurse(rendering, more);
 
     public bool TryGetAttribute(string name, out object? value)
     {

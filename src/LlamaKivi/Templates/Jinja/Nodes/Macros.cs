@@ -1,13 +1,13 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>The head of a macro or call block, and which special names its body reads.</summary>
+/// <summary>Parameters of a macro or call block, and the special names that its body reads.</summary>
 internal sealed class MacroDefinition(string? name, (string Name, Expression? Default)[] parameters)
 {
     public string? Name => name;
 
     public (string Name, Expression? Default)[] Parameters => parameters;
 
-    /// <summary>Whether the body reads caller, which is no parameter.</summary>
+    /// <summary>Whether the body reads caller without declaring it as a parameter.</summary>
     public bool ReadsCaller { get; set; }
 
     /// <summary>Whether caller is a parameter.</summary>
@@ -36,7 +36,7 @@ internal sealed class CallStatement(MacroDefinition definition, CallExpression c
     }
 }
 
-/// <summary>A macro, or the body of a call block. It sees the names around its definition, not those around its call.</summary>
+/// <summary>A macro, or the body of a call block. It sees the scope of its definition, not that of its call.</summary>
 internal sealed class Macro(MacroDefinition definition, Statement[] body, Scope around) : Callable
 {
     public override string? Name => definition.Name;
@@ -66,7 +66,7 @@ internal sealed class Macro(MacroDefinition definition, Statement[] body, Scope 
             }
             else
             {
-                rendering.Scope = scope;  // defaults see the parameters before them
+                rendering.Scope = scope;  // default values may use preceding parameters
                 scope.Set(name, fallback is null ? new Undefined($"The parameter '{name}' of the macro '{Name}' is not given.") : fallback.Evaluate(rendering));
             }
         }
@@ -127,7 +127,7 @@ internal sealed class Macro(MacroDefinition definition, Statement[] body, Scope 
         }
         else if (positional.Length > count)
         {
-            throw new TemplateException($"The macro '{Name}' takes up to {count} arguments, not {positional.Length}.");
+            throw new TemplateException($"The macro '{Name}' takes at most {count} arguments, not {positional.Length}.");
         }
     }
 }

@@ -9,18 +9,18 @@ internal sealed class NotExpression(Expression operand) : Expression
 
 internal sealed class SignExpression(bool negates, Expression operand) : Expression(operand.IsConstant)
 {
-    /// <summary>The number behind a minus sign; null: it is something else.</summary>
+    /// <summary>The value of a negated number literal; null: another operand.</summary>
     public Literal? Negated => negates && operand is Literal literal && Types.IsNumber(literal.Value) ? literal : null;
 
     protected override object? Compute(Rendering rendering)
     {
         object? value = operand.Evaluate(rendering);
-        return !Types.IsNumber(value) ? throw Types.Error(value, $"A {Types.Name(value)} has no sign.")
+        return !Types.IsNumber(value) ? throw Types.Error(value, $"A {Types.Name(value)} cannot have a sign.")
             : negates ? Arithmetic.Negate(value!) : value is bool flag ? flag ? 1L : 0L : value;
     }
 }
 
-/// <summary>and, or: the operand that decides.</summary>
+/// <summary>and, or: returns the deciding operand.</summary>
 internal sealed class LogicalExpression(bool isAnd, Expression left, Expression right) : Expression
 {
     protected override object? Compute(Rendering rendering)
@@ -38,7 +38,7 @@ internal sealed class ConditionalExpression(Expression condition, Expression the
         Types.IsTrue(condition.Evaluate(rendering)) ? then.Evaluate(rendering) : otherwise is null ? NoElse : otherwise.Evaluate(rendering);
 }
 
-/// <summary>a ~ b ~ c: texts of values, joined.</summary>
+/// <summary>a ~ b ~ c: concatenates the texts of values.</summary>
 internal sealed class ConcatenationExpression(Expression[] parts) : Expression
 {
     protected override object? Compute(Rendering rendering)
@@ -134,7 +134,7 @@ internal sealed class BinaryExpression(string op, Expression left, Expression ri
                 return new Markup(PercentFormat.Apply(rendering, format.Text, HtmlText.EscapedValues(rendering, b)));
         }
 
-        throw Types.Error(a is Undefined ? a : b, $"'{op}' does not work between a {Types.Name(a)} and a {Types.Name(b)}.");
+        throw Types.Error(a is Undefined ? a : b, $"'{op}' is not supported between {Types.Name(a)} and {Types.Name(b)}.");
     }
 
     private static bool IsRepeatable(object? value) => value is string or Markup or JinjaList or PyTuple;

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>What a statement does to the loop around it.</summary>
+/// <summary>Effect of a statement on the enclosing loop.</summary>
 internal enum Flow
 {
     Next,
@@ -10,13 +10,13 @@ internal enum Flow
 
 internal abstract class Statement
 {
-    /// <summary>Where it begins.</summary>
+    /// <summary>Line of the statement.</summary>
     public int Line { get; init; }
 
     public abstract Flow Execute(Rendering rendering);
 }
 
-/// <summary>Text of the template.</summary>
+/// <summary>Literal text of the template.</summary>
 internal sealed class DataStatement(string text) : Statement
 {
     public string Text => text;
@@ -65,8 +65,8 @@ internal sealed class LoopControl(bool ends) : Statement
     public override Flow Execute(Rendering rendering) => ends ? Flow.Break : Flow.Continue;
 }
 
-/// <summary>include, import, from and extends: there are no other templates.</summary>
+/// <summary>include, import, from and extends: always an error, because there are no other templates.</summary>
 internal sealed class OtherTemplateStatement(string tag) : Statement
 {
-    public override Flow Execute(Rendering rendering) => throw new TemplateException($"'{tag}' needs another template, and a chat template stands alone.");
+    public override Flow Execute(Rendering rendering) => throw new TemplateException($"'{tag}' is not supported: a chat template cannot use other templates.");
 }

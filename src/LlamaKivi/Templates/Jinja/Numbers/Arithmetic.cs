@@ -2,13 +2,13 @@ using System.Numerics;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Python's numbers: integers of any size, floats, and booleans that count as 0 and 1.</summary>
+/// <summary>Arithmetic of Python's numbers: integers of any size, floats, and booleans as 0 and 1.</summary>
 internal static class Arithmetic
 {
-    // 39,000 digits; Python writes no more than 4,300.
+    // 39,000 digits. Python converts at most 4,300 to text.
     private const long MaxBits = 1 << 17;
 
-    /// <summary>An integer as it is kept: a long where it fits.</summary>
+    /// <summary>Normalizes an integer: to a long if it fits.</summary>
     public static object Normal(BigInteger n) => n >= long.MinValue && n <= long.MaxValue ? (object)(long)n : n;
 
     public static BigInteger Big(object value) => value switch
@@ -18,23 +18,23 @@ internal static class Arithmetic
         _ => (BigInteger)value,
     };
 
-    /// <summary>An integer of .NET's size, as sizes, positions and counts are; larger ones are the largest.</summary>
+    /// <summary>Converts an integer to a size, position or count; larger values are clamped.</summary>
     public static long Clamped(object? value, string what) => value switch
     {
         long n => n,
         bool flag => flag ? 1 : 0,
         BigInteger n => n.Sign * long.MaxValue,
-        _ => throw Types.Error(value, $"{what} is an integer, not a {Types.Name(value)}."),
+        _ => throw Types.Error(value, $"{what} must be an integer, not a {Types.Name(value)}."),
     };
 
-    /// <summary>A number as a float.</summary>
+    /// <summary>Converts a number to a float.</summary>
     public static double Real(object value) => value switch
     {
         double x => x,
         bool flag => flag ? 1 : 0,
         long n => n,
         BigInteger n => ToDouble(n) is var x && double.IsFinite(x) ? x : throw new TemplateException("The integer is too large for a float."),
-        _ => throw Types.Error(value, $"A {Types.Name(value)} is no number."),
+        _ => throw Types.Error(value, $"A {Types.Name(value)} is not a number."),
     };
 
     public static bool AreEqual(object? a, object? b)
@@ -47,7 +47,7 @@ internal static class Arithmetic
         return b is double z ? IsSame(z, a!) : a is BigInteger || b is BigInteger ? Big(a!) == Big(b!) : Small(a!) == Small(b!);
     }
 
-    /// <summary>The order of two numbers; null: one of them is NaN.</summary>
+    /// <summary>Compares two numbers; null: one of them is NaN.</summary>
     public static int? Compare(object a, object b)
     {
         if (a is double x)
@@ -89,7 +89,7 @@ internal static class Arithmetic
             return y.Sign < 0 ? -0.0 : 0.0;
         }
 
-        // Wide enough for a quotient of 66 bits, of which the last one tells whether there was a rest.
+        // Wide enough for a quotient of 66 bits; the last bit tells whether there is a remainder.
         int shift = (int)Math.Max(0, 66 - ((long)x.GetBitLength() - (long)y.GetBitLength()));
         BigInteger quotient = BigInteger.DivRem(x << shift, y, out BigInteger rest);
         double result = ScaleB(ToDouble(rest.IsZero ? quotient : quotient | 1), -shift);
@@ -107,12 +107,12 @@ internal static class Arithmetic
             (double x, double y) = (Real(a), Real(b));
             if (x == 0 && y < 0)
             {
-                throw new TemplateException("0 has no negative power.");
+                throw new TemplateException("0 cannot be raised to a negative power.");
             }
 
             if (x < 0 && double.IsFinite(x) && double.IsFinite(y) && y != Math.Floor(y))
             {
-                throw new TemplateException("A fractional power of a negative number is a complex number, which templates do not have.");
+                throw new TemplateException("A fractional power of a negative number is complex, and complex numbers are not supported.");
             }
 
             double power = x == 1 || y == 0 ? 1 : Math.Pow(x, y);
@@ -153,10 +153,10 @@ internal static class Arithmetic
         _ => throw Types.Error(value, $"A {Types.Name(value)} has no absolute value."),
     };
 
-    /// <summary>The integer that is left of a float without its fraction; null: it has none.</summary>
+    /// <summary>Truncates a float to an integer; null: infinity or NaN.</summary>
     public static object? Truncated(double x) => double.IsFinite(x) ? Normal(new BigInteger(Math.Truncate(x))) : null;
 
-    /// <summary>The nearest float, ties to even. .NET's own conversion cuts off.</summary>
+    /// <summary>The nearest float, ties to even. .NET's conversion truncates.</summary>
     public static double ToDouble(BigInteger n)
     {
         BigInteger magnitude = BigInteger.Abs(n);
@@ -170,14 +170,14 @@ internal static class Arithmetic
         return n.Sign * ScaleB(top, extra);
     }
 
-    public static TemplateException TooLarge() => new($"The template makes an integer of more than {MaxBits} bits; it was stopped.");
+    public static TemplateException TooLarge() => new($"The template computes an integer of more than {MaxBits} bits; it was stopped.");
 
-    // Twice where once would leave the range of the exponent on the way.
+    // Scales in two steps, because one step could overflow the exponent.
     private static double ScaleB(double x, int exponent) => exponent < -1000 ? Math.ScaleB(Math.ScaleB(x, -500), exponent + 500) : Math.ScaleB(x, exponent);
 
     private static long Small(object value) => value is long n ? n : (bool)value ? 1 : 0;
 
-#pragma warning disable CA1859 // the type differs: a long where the number fits
+#pragma warning disable CA1859 // the type varies: a long if the number fits
     private static object Fit(Int128 n) => n >= long.MinValue && n <= long.MaxValue ? (object)(long)n : (BigInteger)n;
 #pragma warning restore CA1859
 
@@ -261,5 +261,5 @@ internal static class Arithmetic
         return (quotient - floor > 0.5 ? floor + 1 : floor, rest);
     }
 
-    private static TemplateException DividedByZero() => new("A number is divided by 0.");
+    private static TemplateException DividedByZero() => new("Division by zero.");
 }

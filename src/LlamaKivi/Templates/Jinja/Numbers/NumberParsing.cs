@@ -3,15 +3,15 @@ using System.Numerics;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>What int() and float() of Python take as a number.</summary>
+/// <summary>Parses numbers like Python's int() and float().</summary>
 internal static class NumberParsing
 {
-    // More digits are an error in Python, too: their reading takes quadratic time.
+    // Python rejects more digits too, because parsing takes quadratic time.
     private const int MaxDigits = 4300;
 
-    /// <summary>Reads an integer.</summary>
+    /// <summary>Parses an integer.</summary>
     /// <param name="text">The text.</param>
-    /// <param name="numberBase">2 to 36; 0: what a prefix says.</param>
+    /// <param name="numberBase">2 to 36; 0: determined by a prefix.</param>
     /// <param name="value">The integer.</param>
     public static bool TryInteger(string text, long numberBase, out object value)
     {
@@ -93,7 +93,7 @@ internal static class NumberParsing
             return true;
         }
 
-        // Digits may have single underscores between them; everything else is what .NET takes, too.
+        // Single underscores between digits are allowed; otherwise .NET accepts the same numbers.
         Span<char> plain = rest.Length <= 512 ? stackalloc char[rest.Length] : new char[rest.Length];
         int length = 0;
         for (int i = 0; i < rest.Length; i++)

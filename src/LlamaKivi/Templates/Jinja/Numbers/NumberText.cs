@@ -4,14 +4,14 @@ using System.Text;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Numbers as Python writes them: repr(), and the presentations of its formats, rounded half to even on the exact binary value.</summary>
+/// <summary>Formats numbers like Python: repr() and the types of its format specifications, rounded half to even on the exact binary value.</summary>
 internal static class NumberText
 {
     public const int MaxPrecision = 10_000;
 
     private const int MaxDigits = 4300;
 
-    /// <summary>The shortest digits that are read back as the same float.</summary>
+    /// <summary>The shortest digits that parse to the same float.</summary>
     public static string Repr(double x)
     {
         if (!double.IsFinite(x))
@@ -37,28 +37,28 @@ internal static class NumberText
     }
 
     public static string Repr(BigInteger n) =>
-        n.GetBitLength() > MaxDigits * 3.33 ? throw new TemplateException($"An integer of more than {MaxDigits} digits cannot be written.") : n.ToString(CultureInfo.InvariantCulture);
+        n.GetBitLength() > MaxDigits * 3.33 ? throw new TemplateException($"An integer of more than {MaxDigits} digits cannot be converted to text.") : n.ToString(CultureInfo.InvariantCulture);
 
-    /// <summary>Digits with a fixed number of them behind the point, without a sign.</summary>
+    /// <summary>Fixed-point notation with a number of decimals, without a sign.</summary>
     public static string Fixed(double x, int precision)
     {
         string digits = Scaled(x, Checked(precision)).ToString(CultureInfo.InvariantCulture).PadLeft(precision + 1, '0');
         return precision == 0 ? digits : digits[..^precision] + "." + digits[^precision..];
     }
 
-    /// <summary>One digit, a point, more digits and an exponent, without a sign.</summary>
+    /// <summary>Exponential notation, without a sign.</summary>
     public static string Scientific(double x, int precision, char e)
     {
         (string digits, int exponent) = Significant(x, Checked(precision) + 1);
         return digits[..1] + (precision > 0 ? "." + digits[1..] : "") + Exponent(e, exponent);
     }
 
-    /// <summary>As %g: significant digits, with an exponent where there are many zeros.</summary>
+    /// <summary>The notation of %g: significant digits, with an exponent for large and small numbers.</summary>
     /// <param name="x">The number.</param>
     /// <param name="precision">Significant digits.</param>
-    /// <param name="e">How the exponent begins.</param>
-    /// <param name="keepZeros">Keep zeros at the end.</param>
-    /// <param name="always">At which exponent the notation changes; repr-like formats do it one digit earlier.</param>
+    /// <param name="e">The letter of the exponent.</param>
+    /// <param name="keepZeros">Whether trailing zeros are kept.</param>
+    /// <param name="always">Exponent at which the notation changes; formats like repr() change one digit earlier.</param>
     public static string General(double x, int precision, char e, bool keepZeros, int? always = null)
     {
         precision = Math.Max(Checked(precision), 1);
@@ -72,10 +72,10 @@ internal static class NumberText
         return scientific ? text + Exponent(e, exponent) : text;
     }
 
-    /// <summary>round() with a number of digits behind the point, or before it.</summary>
+    /// <summary>round() to a number of decimals, which may be negative.</summary>
     public static double Round(double x, long digits)
     {
-        // Beyond this nothing of a float is left to round, or nothing at all.
+        // Outside this range a float is unchanged, or rounds to zero.
         if (!double.IsFinite(x) || x == 0 || digits > 340)
         {
             return x;
@@ -112,9 +112,9 @@ internal static class NumberText
 
     /// <summary>The nearest integer, ties to even.</summary>
     public static object Round(double x) =>
-        double.IsFinite(x) ? Arithmetic.Normal(new BigInteger(Math.Round(x, MidpointRounding.ToEven))) : throw new TemplateException($"{Repr(x)} has no nearest integer.");
+        double.IsFinite(x) ? Arithmetic.Normal(new BigInteger(Math.Round(x, MidpointRounding.ToEven))) : throw new TemplateException($"{Repr(x)} cannot be rounded to an integer.");
 
-    private static int Checked(int precision) => precision > MaxPrecision ? throw new TemplateException($"A precision of {precision} is too large; up to {MaxPrecision} is possible.") : precision;
+    private static int Checked(int precision) => precision > MaxPrecision ? throw new TemplateException($"A precision of {precision} is too large; the maximum is {MaxPrecision}.") : precision;
 
     private static string Exponent(char e, int exponent) => $"{e}{(exponent < 0 ? '-' : '+')}{Math.Abs(exponent):00}";
 

@@ -1,8 +1,8 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Builds the trees of expressions, with jinja2's precedences.</summary>
+/// <summary>Parses expressions with jinja2's precedences.</summary>
 /// <remarks>
-/// From loose to tight: if-else, or, and, not, comparisons, + and -, ~, * / // %, **, signs, filters and tests. A sign binds tighter than ** and than a filter.
+/// From lowest to highest: if-else, or, and, not, comparisons, + and -, ~, * / // %, **, signs, filters and tests. A sign binds tighter than ** and than a filter.
 /// </remarks>
 internal abstract class ExpressionParser(string source) : OperandParser(source)
 {
@@ -157,7 +157,7 @@ internal abstract class ExpressionParser(string source) : OperandParser(source)
         {
             Expression right = Signed(takesFilters: true);
 
-            // jinja2 writes a negative constant into Python code, where ** binds tighter; -2 ** 2 it computes itself, to 4.
+            // jinja2 compiles a negative constant to Python code, where ** binds tighter. It folds -2 ** 2 itself, to 4.
             left = left is SignExpression { Negated: { } number } && !right.IsConstant
                 ? new SignExpression(negates: true, new BinaryExpression("**", number, right))
                 : new BinaryExpression("**", left, right);

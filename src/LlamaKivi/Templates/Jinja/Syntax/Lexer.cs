@@ -1,9 +1,9 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Cuts a template into data, delimiters and the tokens between them.</summary>
+/// <summary>Splits a template into data, delimiters and the tokens between them.</summary>
 /// <remarks>
-/// As in transformers, one line break behind a statement or comment is dropped (trim_blocks), and blanks in front of one at the start of a line (lstrip_blocks);
-/// a plus sign in a delimiter keeps them, a minus sign drops all white space at its side.
+/// As in transformers, a line break after a statement or comment is dropped (trim_blocks), and so is white space before one at the start of a line (lstrip_blocks);
+/// a plus sign in a delimiter keeps both, a minus sign drops all white space on its side.
 /// </remarks>
 internal sealed class Lexer
 {
@@ -13,12 +13,12 @@ internal sealed class Lexer
 
     public Lexer(string source)
     {
-        // One line break at the end belongs to the file.
+        // jinja2 drops one line break at the end of a template.
         source = source.Contains('\r', StringComparison.Ordinal) ? source.Replace("\r\n", "\n", StringComparison.Ordinal).Replace('\r', '\n') : source;
         _source = source.EndsWith('\n') ? source[..^1] : source;
     }
 
-    /// <summary>The template, with line breaks as the tokens' positions count them.</summary>
+    /// <summary>The template with normalized line breaks, to which token positions refer.</summary>
     public string Source => _source;
 
     public List<Token> Run()
@@ -65,7 +65,7 @@ internal sealed class Lexer
         ReadOnlySpan<char> before = source.AsSpan(0, Math.Min(position, source.Length));
         int line = before.Count('\n') + 1;
         int column = before.Length - before.LastIndexOf('\n');
-        return new TemplateException($"The template cannot be read: {what} (line {line}, column {column}).");
+        return new TemplateException($"The template cannot be parsed: {what} (line {line}, column {column}).");
     }
 
     private TemplateException Fail(string what, int position) => Fail(_source, what, position);
@@ -115,7 +115,7 @@ internal sealed class Lexer
         }
     }
 
-    // The end of a statement or comment, with what it drops behind it.
+    // The end of a statement or comment, including the white space that it drops.
     private bool TakeEnd(string end)
     {
         char sign = _at < _source.Length && _source[_at] is '-' or '+' && _source.AsSpan(_at + 1).StartsWith(end) ? _source[_at] : '\0';
@@ -143,7 +143,7 @@ internal sealed class Lexer
         int close = _source.IndexOf("#}", _at, StringComparison.Ordinal);
         if (close < 0)
         {
-            // A comment that begins where the template ends is none.
+            // jinja2 ignores a comment mark at the very end of the template.
             _at = start == _source.Length ? start : throw Fail("'#}' is missing", open);
             return;
         }
@@ -203,7 +203,7 @@ internal sealed class Lexer
 
     private void Inside(bool isOutput)
     {
-        var brackets = new Stack<char>();  // the braces of a dictionary do not end an output
+        var brackets = new Stack<char>();  // the braces of a dictionary must not end an output
         while (true)
         {
             SkipSpace();
@@ -252,7 +252,7 @@ internal sealed class Lexer
 
         if (!PyText.IsNameStart(CodeAt(start)))
         {
-            throw Fail("a name begins with a letter or '_'", start);
+            throw Fail("a name must begin with a letter or '_'", start);
         }
 
         _tokens.Add(new Token(TokenKind.Name, _source[start.._at], null, start));
@@ -284,7 +284,7 @@ internal sealed class Lexer
     private void Number()
     {
         int start = _at;
-        (object value, int end) = NumberLiteral.Read(_source, start) ?? throw Fail("the number is not valid", start);
+        (object value, int end) = NumberLiteral.Read(_source, start) ?? throw Fail("the number is invalid", start);
         _at = end;
         _tokens.Add(new Token(TokenKind.Number, "", value, start));
     }
@@ -299,10 +299,10 @@ internal sealed class Lexer
 
         if (_at >= _source.Length)
         {
-            throw Fail("a text has no end", start);
+            throw Fail("the closing quote of a string is missing", start);
         }
 
-        string text = StringLiteral.Unescape(_source[(start + 1).._at]) ?? throw Fail("a text has an escape that is not valid", start);
+        string text = StringLiteral.Unescape(_source[(start + 1).._at]) ?? throw Fail("a string contains an invalid escape", start);
         _at++;
         _tokens.Add(new Token(TokenKind.String, text, null, start));
     }

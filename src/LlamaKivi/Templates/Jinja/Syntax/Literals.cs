@@ -3,10 +3,10 @@ using System.Text;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Texts in quotes.</summary>
+/// <summary>String literals.</summary>
 internal static class StringLiteral
 {
-    /// <summary>What a text means, with Python's escapes; null: one of them is not valid.</summary>
+    /// <summary>Decodes Python's escapes; null: one of them is invalid.</summary>
     public static string? Unescape(string text)
     {
         if (!text.Contains('\\', StringComparison.Ordinal))
@@ -33,7 +33,7 @@ internal static class StringLiteral
             switch (c)
             {
                 case '\n':
-                    break;  // the text goes on in the next line
+                    break;  // the string continues on the next line
                 case 'x' or 'u' or 'U':
                     int digits = c == 'x' ? 2 : c == 'u' ? 4 : 8;
                     if (at + digits > text.Length || !int.TryParse(text.AsSpan(at, digits), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out int code) || code is < 0 or > 0x10ffff)
@@ -62,7 +62,7 @@ internal static class StringLiteral
                     result.Append(named);
                     break;
                 case > '\u007f':
-                    // Python reads the text as escapes of ASCII, so that the backslash and the escape of the character stay.
+                    // jinja2 escapes non-ASCII characters before decoding, so the backslash and the character's escape stay.
                     bool pair = char.IsHighSurrogate(c) && at < text.Length && char.IsLowSurrogate(text[at]);
                     int point = pair ? char.ConvertToUtf32(c, text[at++]) : c;
                     result.Append('\\').Append(point <= 0xff ? $"x{point:x2}" : point <= 0xffff ? $"u{point:x4}" : $"U{point:x8}");
@@ -76,7 +76,7 @@ internal static class StringLiteral
         return result.ToString();
     }
 
-    // Names of characters that templates may have reason to write; .NET has no table of all.
+    // Character names that templates are likely to use; .NET has no table of all names.
     private static string? NamedCharacter(string text, ref int at)
     {
         int close = at < text.Length && text[at] == '{' ? text.IndexOf('}', at) : -1;
@@ -109,10 +109,10 @@ internal static class StringLiteral
     }
 }
 
-/// <summary>Numbers: 1_000, 0x1f, 0b11, 1.5, 1e-7.</summary>
+/// <summary>Number literals: 1_000, 0x1f, 0b11, 1.5, 1e-7.</summary>
 internal static class NumberLiteral
 {
-    /// <summary>Reads the number at a place that has a digit, and says where it ends; null: it is too long.</summary>
+    /// <summary>Parses the number that starts at a digit and returns it with its end; null: too many digits.</summary>
     public static (object Value, int End)? Read(string source, int start)
     {
         bool afterPoint = start > 0 && source[start - 1] == '.';
@@ -159,7 +159,7 @@ internal static class NumberLiteral
     private static (object, int)? Integer(string digits, int numberBase, int end) =>
         NumberParsing.TryInteger(digits, numberBase, out object value) ? (value, end) : null;
 
-    // Single underscores may be between digits.
+    // Single underscores are allowed between digits.
     private static int Digits(string source, int at, Func<char, bool> isDigit)
     {
         while (at < source.Length && (isDigit(source[at]) || (source[at] == '_' && at + 1 < source.Length && isDigit(source[at + 1]))))

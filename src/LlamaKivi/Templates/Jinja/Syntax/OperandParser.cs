@@ -1,15 +1,15 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Builds the trees of operands: literals and names, with the members, calls, filters and tests behind them.</summary>
+/// <summary>Parses operands: literals and names, with the members, calls, filters and tests that follow them.</summary>
 internal abstract class OperandParser(string source) : TokenReader(source, "loop", "caller", "varargs", "kwargs", "self")
 {
-    // Macros whose bodies are being read, for the special names that these read.
+    // Macros whose bodies are being parsed, to record which special names they read.
     private readonly Stack<SpecialNames> _macros = new();
 
-    // Unknown filters and tests. Within an if they are errors once they are reached, elsewhere at once.
+    // Unknown filters and tests. Inside an if they are errors only when evaluated, elsewhere when parsed.
     private readonly List<(string What, int Position)> _unknown = [];
 
-    /// <summary>Names that a macro has only if it reads them.</summary>
+    /// <summary>Special names that are defined in a macro only if its body reads them.</summary>
     protected sealed class SpecialNames
     {
         private readonly HashSet<string> _read = new(StringComparer.Ordinal);
@@ -40,10 +40,10 @@ internal abstract class OperandParser(string source) : TokenReader(source, "loop
         }
     }
 
-    /// <summary>Where the unknown filters and tests that come next begin.</summary>
+    /// <summary>Marks the current end of the list of unknown filters and tests.</summary>
     protected int MarkUnknown() => _unknown.Count;
 
-    /// <summary>Forgets the unknown filters and tests of an if, but those in the bodies of statements within it.</summary>
+    /// <summary>Removes the unknown filters and tests of an if, but keeps those in the bodies of statements inside it.</summary>
     protected void ForgetUnknown(int mark) => _unknown.RemoveRange(mark, _unknown.Count - mark);
 
     protected List<(string What, int Position)> TakeUnknown(int mark)
@@ -53,15 +53,15 @@ internal abstract class OperandParser(string source) : TokenReader(source, "loop
         return taken;
     }
 
-    /// <summary>An expression, or several as a tuple: 1, 2.</summary>
-    /// <param name="allowsIf">Whether an if belongs to the expression.</param>
-    /// <param name="end">A name that may follow a comma at the end.</param>
-    /// <param name="inParentheses">Whether nothing is the empty tuple.</param>
+    /// <summary>Parses an expression, or several as a tuple: 1, 2.</summary>
+    /// <param name="allowsIf">Whether a following if is part of the expression.</param>
+    /// <param name="end">A keyword that may follow a trailing comma.</param>
+    /// <param name="inParentheses">Whether no expression means the empty tuple.</param>
     protected abstract Expression Tuple(bool allowsIf = true, string? end = null, bool inParentheses = false);
 
     protected abstract Expression Expression();
 
-    /// <summary>Filters for the text of a block, the first of which has no bar.</summary>
+    /// <summary>Parses the filters of a block; the first one has no bar.</summary>
     protected FilterExpression FilterChain()
     {
         FilterExpression chain = Filter(null);
@@ -213,7 +213,7 @@ internal abstract class OperandParser(string source) : TokenReader(source, "loop
         {
             if (!valid)
             {
-                throw Fail("the arguments are out of order", position);
+                throw Fail("a positional argument follows a named one", position);
             }
         }
 
@@ -268,7 +268,7 @@ internal abstract class OperandParser(string source) : TokenReader(source, "loop
                 var text = new System.Text.StringBuilder();
                 while (Current.Kind == TokenKind.String)
                 {
-                    text.Append(Take().Text);  // neighbours are one text
+                    text.Append(Take().Text);  // adjacent strings are concatenated
                 }
 
                 return new Literal(text.ToString());
@@ -287,7 +287,7 @@ internal abstract class OperandParser(string source) : TokenReader(source, "loop
 
         return TakeOperator("[") ? new ListLiteral([.. Items("]", Expression)])
             : TakeOperator("{") ? new DictLiteral([.. Items("}", Pair)])
-            : throw Fail(token.Kind == TokenKind.End ? "the template ends within an expression" : "an expression is expected", token.Position);
+            : throw Fail(token.Kind == TokenKind.End ? "the template ends inside an expression" : "an expression is expected", token.Position);
     }
 
     private Expression NameOrConstant(string name)

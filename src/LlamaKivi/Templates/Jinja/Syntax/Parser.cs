@@ -1,14 +1,14 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>A template that was read: its statements and its blocks.</summary>
+/// <summary>A parsed template: its statements and its blocks.</summary>
 internal sealed record Parsed(Statement[] Body, Dictionary<string, BlockStatement> Blocks);
 
-/// <summary>Builds the tree of a template.</summary>
+/// <summary>Parses statements.</summary>
 internal sealed class Parser(string source) : ExpressionParser(source)
 {
     private readonly Dictionary<string, BlockStatement> _blocks = new(StringComparer.Ordinal);
     private readonly List<(string What, int Position)> _errors = [];
-    private int _loops;  // around the current statement, within its macro or block
+    private int _loops;  // loops around the current statement, inside its macro or block
 
     public Parsed Run()
     {
@@ -17,7 +17,7 @@ internal sealed class Parser(string source) : ExpressionParser(source)
         return _errors.Count == 0 ? new Parsed(body, _blocks) : throw Fail(_errors[0].What, _errors[0].Position);
     }
 
-    // Statements up to one of the given ends, which is taken; at the top, up to the end of the template.
+    // Parses statements up to and including one of the given end tags; at top level, up to the end of the template.
     private Statement[] Body(string[] ends, out string end)
     {
         Enter();
@@ -61,7 +61,7 @@ internal sealed class Parser(string source) : ExpressionParser(source)
         }
     }
 
-    // The body of a statement whose head was read, up to its end, which is taken but for its delimiter.
+    // Parses the body of a statement after its head, up to its end tag. The closing delimiter is left to the caller.
     private Statement[] BodyTo(params string[] ends) => BodyTo(out _, ends);
 
     private Statement[] BodyTo(out string end, params string[] ends)
@@ -71,7 +71,7 @@ internal sealed class Parser(string source) : ExpressionParser(source)
         return Body(ends, out end);
     }
 
-    // A body with names of its own, in which an unknown filter is an error even within an if.
+    // A body with a scope of its own, in which an unknown filter is an error even inside an if.
     private Statement[] ScopedBody(out string end, params string[] ends)
     {
         int mark = MarkUnknown();
@@ -80,7 +80,7 @@ internal sealed class Parser(string source) : ExpressionParser(source)
         return body;
     }
 
-    // A body that breaks out of no loop around it.
+    // A body from which break and continue cannot reach an outer loop.
     private Statement[] ClosedBody(string end)
     {
         int loops = _loops;
@@ -121,7 +121,7 @@ internal sealed class Parser(string source) : ExpressionParser(source)
             case "include" or "import" or "from" or "extends":
                 return OtherTemplate(name, line);
             default:
-                throw Fail($"the statement '{name}' is not known", position);
+                throw Fail($"unknown statement '{name}'", position);
         }
     }
 
@@ -147,11 +147,11 @@ internal sealed class Parser(string source) : ExpressionParser(source)
         Target target = Target("in", allowsNamespace: false);
         if (target.Names("loop"))
         {
-            throw Fail("'loop' is the loop's own name", position);
+            throw Fail("'loop' cannot be a loop variable", position);
         }
 
         ExpectName("in");
-        Expression sequence = Tuple(allowsIf: false, end: "recursive");  // an if is the loop's
+        Expression sequence = Tuple(allowsIf: false, end: "recursive");  // an if belongs to the loop
         Expression? condition = TakeName("if") ? Expression() : null;
         bool isRecursive = TakeName("recursive");
         _loops++;
@@ -217,7 +217,7 @@ internal sealed class Parser(string source) : ExpressionParser(source)
         bool Reads(string own) => special.Reads(own) && !Array.Exists(parameters, parameter => parameter.Name == own);
         if (special.Reads("caller") && Array.Exists(parameters, parameter => parameter is { Name: "caller", Default: null }))
         {
-            throw Fail("a macro's parameter 'caller' needs a default", position);
+            throw Fail("a parameter named 'caller' needs a default", position);
         }
 
         definition = new MacroDefinition(name, parameters)
@@ -249,7 +249,7 @@ internal sealed class Parser(string source) : ExpressionParser(source)
 
             if (parameters.Exists(parameter => parameter.Name == name))
             {
-                throw Fail($"the parameter '{name}' is there twice");
+                throw Fail($"duplicate parameter '{name}'");
             }
 
             parameters.Add((name, fallback));
@@ -268,11 +268,11 @@ internal sealed class Parser(string source) : ExpressionParser(source)
         TakeName(name);
         if (isRequired && Array.Exists(body, statement => statement is not DataStatement data || PyText.Strip(data.Text, null, true, true).Length > 0))
         {
-            throw Fail($"the required block '{name}' is not empty", position);
+            throw Fail($"the required block '{name}' must be empty", position);
         }
 
         var block = new BlockStatement(name, isScoped, isRequired, body) { Line = line };
-        return _blocks.TryAdd(name, block) ? block : throw Fail($"the block '{name}' is there twice", position);
+        return _blocks.TryAdd(name, block) ? block : throw Fail($"duplicate block '{name}'", position);
     }
 
     private OutputStatement Print(int line)
@@ -291,7 +291,7 @@ internal sealed class Parser(string source) : ExpressionParser(source)
         return new OutputStatement([.. values]) { Line = line };
     }
 
-    // Its head is read and not kept: where it is reached it is an error.
+    // The head is parsed and discarded: executing the statement is an error.
     private OtherTemplateStatement OtherTemplate(string name, int line)
     {
         Expression();
@@ -303,7 +303,7 @@ internal sealed class Parser(string source) : ExpressionParser(source)
         return new OtherTemplateStatement(name) { Line = line };
     }
 
-    // A name that is assigned to.
+    // The name of an assignment target.
     private string NameToSet()
     {
         int position = Current.Position;
@@ -317,7 +317,7 @@ internal sealed class Parser(string source) : ExpressionParser(source)
         return name;
     }
 
-    // Names that are assigned to: one, or several with commas between them.
+    // Assignment targets: one, or several separated by commas.
     private Target Target(string? end, bool allowsNamespace, bool inParentheses = false)
     {
         Enter();

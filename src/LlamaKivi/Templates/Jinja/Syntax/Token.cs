@@ -14,9 +14,9 @@ internal enum TokenKind
     End,
 }
 
-/// <summary>A piece of a template.</summary>
-/// <param name="Kind">What it is.</param>
-/// <param name="Text">Its text: of data, a name, a string without its quotes, an operator.</param>
-/// <param name="Value">The value of a number.</param>
-/// <param name="Position">Where it begins.</param>
+/// <summary>A token of a template.</summary>
+/// <param name="Kind">The kind of token.</param>
+/// <param name="Text">The text of data, a name, a string (without quotes) or an operator.</param>
+/// <param name="Value">Value of a number.</param>
+/// <param name="Position">Start of the token in the template.</param>
 internal readonly record struct Token(TokenKind Kind, string Text, object? Value, int Position);

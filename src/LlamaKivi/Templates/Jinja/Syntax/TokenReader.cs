@@ -2,10 +2,10 @@ using System.Runtime.CompilerServices;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>The tokens of a template, read one by one.</summary>
+/// <summary>Reads the tokens of a template one by one.</summary>
 internal abstract class TokenReader
 {
-    // The deepest nesting of statements and expressions in a template.
+    // Maximum nesting of statements and expressions.
     private const int MaxDepth = 200;
 
     private readonly string _source;
@@ -14,7 +14,7 @@ internal abstract class TokenReader
     private int _at;
     private int _depth;
     private int _line = 1;
-    private int _lineAt;  // where counting lines has come to
+    private int _lineAt;  // position up to which lines are counted
 
     protected TokenReader(string source, params string[] names)
     {
@@ -39,13 +39,13 @@ internal abstract class TokenReader
     {
         if (++_depth > MaxDepth || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
-            throw Fail("the nesting is too deep");
+            throw Fail("statements or expressions nest too deep");
         }
     }
 
     protected void Leave() => _depth--;
 
-    /// <summary>The line of a position; positions come in their order.</summary>
+    /// <summary>The line of a position. Positions must be requested in ascending order.</summary>
     protected int LineOf(int position)
     {
         if (position > _lineAt)
@@ -91,7 +91,7 @@ internal abstract class TokenReader
         }
     }
 
-    /// <summary>A name; equal names of a template are one string.</summary>
+    /// <summary>Reads a name. Equal names share one string.</summary>
     protected string ExpectName() => Current.Kind == TokenKind.Name ? Unique(Take().Text) : throw Fail("a name is expected");
 
     protected string Unique(string name)

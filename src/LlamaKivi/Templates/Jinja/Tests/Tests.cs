@@ -3,7 +3,7 @@ using System.Numerics;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>What stands behind 'is': {{ value is test }}.</summary>
+/// <summary>A test: {{ value is test }}.</summary>
 internal sealed class Test(string name, int arguments, Func<Rendering, object?, object?[], bool> holds)
 {
     public string Name => name;
@@ -77,9 +77,9 @@ internal static class Tests
 
     private static object? Rest(Rendering rendering, object? value, object? divisor) => BinaryExpression.Apply(rendering, "%", value, divisor);
 
-    private static string Name(object? value) => value is JinjaList or JinjaDict or PyView ? throw new TemplateException($"A {Types.Name(value)} is no name.") : Types.Str(value) ?? "";
+    private static string Name(object? value) => value is JinjaList or JinjaDict or PyView ? throw new TemplateException($"A {Types.Name(value)} is not a valid name.") : Types.Str(value) ?? "";
 
-    // Python keeps one object of each small integer and of equal texts in a template.
+    // CPython shares the objects of small integers and of equal strings in a template.
     private static bool AreSame(object? a, object? b) => ReferenceEquals(a, b) || (a, b) switch
     {
         (bool x, bool y) => x == y,

@@ -2,7 +2,7 @@ using System.Globalization;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Python's format() of a text with fields in braces.</summary>
+/// <summary>Python's str.format(): a string with fields in braces.</summary>
 internal sealed class BraceFormat(Rendering rendering, CallArguments arguments)
 {
     private const int MaxNesting = 2;
@@ -16,7 +16,7 @@ internal sealed class BraceFormat(Rendering rendering, CallArguments arguments)
     {
         if (level >= MaxNesting)
         {
-            throw new TemplateException("The fields of a format nest too deep.");
+            throw new TemplateException("The fields of the format nest too deep.");
         }
 
         rendering.Budget.Run(format.Length);
@@ -31,7 +31,7 @@ internal sealed class BraceFormat(Rendering rendering, CallArguments arguments)
             }
             else if (c == '}')
             {
-                throw new TemplateException("A '}' of the format has no '{'.");
+                throw new TemplateException("A '}' in the format has no matching '{'.");
             }
             else if (c == '{')
             {
@@ -60,7 +60,7 @@ internal sealed class BraceFormat(Rendering rendering, CallArguments arguments)
             }
         }
 
-        throw new TemplateException("A '{' of the format has no '}'.");
+        throw new TemplateException("A '{' in the format has no matching '}'.");
     }
 
     private string Field(string field, int level)
@@ -77,7 +77,7 @@ internal sealed class BraceFormat(Rendering rendering, CallArguments arguments)
         {
             if (end + 1 >= field.Length || (end + 2 < field.Length && field[end + 2] != ':'))
             {
-                throw new TemplateException("A field of the format has no conversion behind '!'.");
+                throw new TemplateException("A field of the format lacks a conversion after '!'.");
             }
 
             value = field[end + 1] switch
@@ -85,7 +85,7 @@ internal sealed class BraceFormat(Rendering rendering, CallArguments arguments)
                 's' => Representation.Str(rendering.Budget, value),
                 'r' => Representation.Repr(rendering.Budget, value),
                 'a' => Representation.AsciiOnly(rendering.Budget, value),
-                char other => throw new TemplateException($"A format does not know the conversion !{other}."),
+                char other => throw new TemplateException($"The conversion !{other} in the format is unknown; use !s, !r or !a."),
             };
             end += 2;
         }
@@ -113,7 +113,7 @@ internal sealed class BraceFormat(Rendering rendering, CallArguments arguments)
             int close = path.IndexOf(']', at);
             if (path[at] != '[' || close < 0)
             {
-                throw new TemplateException($"The field '{path}' of the format is not valid.");
+                throw new TemplateException($"The field '{path}' of the format is invalid.");
             }
 
             string key = path[(at + 1)..close];
@@ -132,7 +132,7 @@ internal sealed class BraceFormat(Rendering rendering, CallArguments arguments)
             index = _next++;
             if (_numbered)
             {
-                throw new TemplateException("The fields of a format have numbers, or none of them has.");
+                throw new TemplateException("The fields of a format must be either all numbered or all unnumbered.");
             }
         }
         else if (IsNumber(name, out index))
@@ -140,15 +140,15 @@ internal sealed class BraceFormat(Rendering rendering, CallArguments arguments)
             _numbered = true;
             if (_next > 0)
             {
-                throw new TemplateException("The fields of a format have numbers, or none of them has.");
+                throw new TemplateException("The fields of a format must be either all numbered or all unnumbered.");
             }
         }
         else
         {
-            return arguments.TryGetNamed(name, out object? value) ? value : throw new TemplateException($"The format asks for the value '{name}', which is not given.");
+            return arguments.TryGetNamed(name, out object? value) ? value : throw new TemplateException($"The value '{name}' of the format is missing.");
         }
 
-        return index < arguments.Positional.Length ? arguments.Positional[index] : throw new TemplateException($"The format asks for more than {arguments.Positional.Length} values.");
+        return index < arguments.Positional.Length ? arguments.Positional[index] : throw new TemplateException($"The format needs more than the {arguments.Positional.Length} given values.");
     }
 
     private static bool IsNumber(string text, out long number)

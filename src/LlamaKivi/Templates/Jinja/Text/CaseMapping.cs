@@ -4,10 +4,10 @@ using System.Text;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Unicode's full case mappings, which .NET lacks: one character may become several.</summary>
+/// <summary>Unicode's full case mappings, which .NET lacks: one character may map to several.</summary>
 internal static class CaseMapping
 {
-    // A character and what it becomes where that is more than one character (SpecialCasing.txt of Unicode).
+    // Mappings of one character to several (Unicode's SpecialCasing.txt).
     private const string ManyUpper =
         "\u00dfSS \u0149\u02bcN \u01f0J\u030c \u0390\u0399\u0308\u0301 \u03b0\u03a5\u0308\u0301 \u0587\u0535\u0552 \u1e96H\u0331 \u1e97T\u0308 \u1e98W\u030a " +
         "\u1e99Y\u030a \u1e9aA\u02be \u1f50\u03a5\u0313 \u1f52\u03a5\u0313\u0300 \u1f54\u03a5\u0313\u0301 \u1f56\u03a5\u0313\u0342 \u1f80\u1f08\u0399 " +
@@ -24,7 +24,7 @@ internal static class CaseMapping
         "\u1ff2\u1ffa\u0399 \u1ff3\u03a9\u0399 \u1ff4\u038f\u0399 \u1ff6\u03a9\u0342 \u1ff7\u03a9\u0342\u0399 \u1ffc\u03a9\u0399 \ufb00FF \ufb01FI \ufb02FL " +
         "\ufb03FFI \ufb04FFL \ufb05ST \ufb06ST \ufb13\u0544\u0546 \ufb14\u0544\u0535 \ufb15\u0544\u053b \ufb16\u054e\u0546 \ufb17\u0544\u053d";
 
-    // Likewise for the first letter of a word, where that is not what upper case gives.
+    // Title case mappings of one character to several, where they differ from upper case.
     private const string OwnTitle =
         "\u01c4\u01c5 \u01c5\u01c5 \u01c6\u01c5 \u01c7\u01c8 \u01c8\u01c8 \u01c9\u01c8 \u01ca\u01cb \u01cb\u01cb \u01cc\u01cb \u01f1\u01f2 \u01f2\u01f2 " +
         "\u01f3\u01f2 \u1f80\u1f88 \u1f81\u1f89 \u1f82\u1f8a \u1f83\u1f8b \u1f84\u1f8c \u1f85\u1f8d \u1f86\u1f8e \u1f87\u1f8f \u1f88\u1f88 \u1f89\u1f89 " +
@@ -56,7 +56,7 @@ internal static class CaseMapping
 
     public static string Lower(string text) => Ascii.IsValid(text) ? text.ToLowerInvariant() : Lower(text, 0);
 
-    /// <summary>The first character as a title has it, the others in lower case.</summary>
+    /// <summary>The first character in title case, the others in lower case.</summary>
     public static string Capitalize(string text)
     {
         if (text.Length == 0)
@@ -68,7 +68,7 @@ internal static class CaseMapping
         return Title(first) + Lower(text, first.Length);
     }
 
-    /// <summary>Every letter behind a character without case as a title has it, the others in lower case.</summary>
+    /// <summary>Every letter after an uncased character in title case, the others in lower case.</summary>
     public static string Title(Budget budget, string text)
     {
         budget.Run(text.Length);
@@ -125,7 +125,7 @@ internal static class CaseMapping
 
     public static bool IsCased(int code) => IsUpper(code) || IsLower(code) || CharUnicodeInfo.GetUnicodeCategory(code) == UnicodeCategory.TitlecaseLetter;
 
-    /// <summary>Whether the text has letters with case, and all of them are of one.</summary>
+    /// <summary>Whether the string has cased letters, and all of them have the given case.</summary>
     public static bool All(string text, Func<int, bool> isRight)
     {
         bool any = false;
@@ -189,7 +189,7 @@ internal static class CaseMapping
         _ => c.ToLowerInvariant(),
     };
 
-    // A sigma at the end of a word has a form of its own.
+    // A sigma at the end of a word has a separate lower-case form.
     private static bool IsFinalSigma(string text, int at)
     {
         int before = at - 1;
@@ -219,7 +219,7 @@ internal static class CaseMapping
 
         if (c[0] is >= '\u10d0' and <= '\u10ff')
         {
-            return c;  // Georgian has no titles
+            return c;  // Georgian has no title case
         }
 
         string upper = UpperOf(c);

@@ -7,7 +7,7 @@ namespace LlamaKivi.Templates.Jinja;
 internal sealed class FormatSpec
 {
     private string _fill = " ";
-    private char _align;  // '\0': the type's own
+    private char _align;  // '\0': the default of the type
     private char _sign = '-';
     private bool _alternate;
     private int _width;
@@ -29,7 +29,7 @@ internal sealed class FormatSpec
             string or Markup => format.Text(Types.Str(value)!),
             bool or long or BigInteger when format._kind is not ('e' or 'E' or 'f' or 'F' or 'g' or 'G' or '%') => format.Integer(Arithmetic.Big(value)),
             bool or long or BigInteger or double => format.Real(Arithmetic.Real(value)),
-            _ => throw Types.Error(value, $"A {Types.Name(value)} takes no format '{spec}'."),
+            _ => throw Types.Error(value, $"A {Types.Name(value)} does not support the format '{spec}'."),
         });
     }
 
@@ -96,14 +96,14 @@ internal sealed class FormatSpec
 
         format._kind = Current();
         at += format._kind == '\0' ? 0 : 1;
-        return at == spec.Length ? format : throw new TemplateException($"The format '{spec}' is not valid.");
+        return at == spec.Length ? format : throw new TemplateException($"The format '{spec}' is invalid.");
     }
 
     private string Text(string text)
     {
         if (_kind is not ('\0' or 's') || _sign != '-' || _alternate || _grouping != '\0' || (_align == '=' && _fill != "0"))
         {
-            throw new TemplateException("A text takes no format of a number.");
+            throw new TemplateException("A string does not support the formats of numbers.");
         }
 
         text = _precision >= 0 && _precision < PyText.Length(text) ? PyText.Part(text, 0, _precision) : text;
@@ -114,7 +114,7 @@ internal sealed class FormatSpec
     {
         if (_precision >= 0)
         {
-            throw new TemplateException("An integer takes no precision.");
+            throw new TemplateException("An integer does not support a precision.");
         }
 
         if (_kind == 'c')
@@ -124,7 +124,7 @@ internal sealed class FormatSpec
 
         if (_kind is not ('\0' or 'd' or 'n' or 'x' or 'X' or 'o' or 'b'))
         {
-            throw new TemplateException($"An integer takes no format '{_kind}'.");
+            throw new TemplateException($"An integer does not support the format '{_kind}'.");
         }
 
         string digits = PercentFormat.IntegerText(BigInteger.Abs(n), _kind);
@@ -148,7 +148,7 @@ internal sealed class FormatSpec
                 text = PercentFormat.FloatText(x, _kind is '\0' or 'n' ? 'g' : _kind, _precision < 0 ? 6 : _precision, _alternate);
                 break;
             default:
-                throw new TemplateException($"A float takes no format '{_kind}'.");
+                throw new TemplateException($"A float does not support the format '{_kind}'.");
         }
 
         int whole = text.AsSpan().IndexOfAnyExceptInRange('0', '9');
@@ -161,7 +161,7 @@ internal sealed class FormatSpec
         string sign = (negative ? "-" : _sign is '+' or ' ' ? _sign.ToString() : "") + prefix;
         if (_grouping != '\0' && digits.Length > 0)
         {
-            // Zeros that fill up to the width are grouped, too.
+            // Zeros that pad to the width are grouped, too.
             while (_align == '=' && _fill == "0" && Grouped(digits, group).Length + sign.Length + rest.Length < _width)
             {
                 string more = "0" + digits;

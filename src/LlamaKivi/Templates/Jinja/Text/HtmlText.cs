@@ -3,7 +3,7 @@ using System.Text;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Texts of HTML: escapes, tags, percent-encoding.</summary>
+/// <summary>HTML text: escapes, tags, percent-encoding.</summary>
 internal static class HtmlText
 {
     public static string Escape(Budget budget, string text)
@@ -31,10 +31,10 @@ internal static class HtmlText
         return result.ToString();
     }
 
-    /// <summary>A str, escaped unless it is marked so.</summary>
+    /// <summary>Escapes a str unless it is marked as escaped.</summary>
     public static string EscapedOf(Budget budget, object? value) => value is Markup markup ? markup.Text : Escape(budget, (string)value!);
 
-    /// <summary>The values of a format, escaped unless they are marked so or are numbers.</summary>
+    /// <summary>Escapes the values of a format, except numbers and strings marked as escaped.</summary>
     public static object? EscapedValues(Rendering rendering, object? values)
     {
         if (values is PyTuple tuple)
@@ -59,7 +59,7 @@ internal static class HtmlText
 
     private static object? EscapedValue(Rendering rendering, object? value) => value is Markup or null || Types.IsNumber(value) ? value : Escape(rendering.Budget, rendering.Str(value));
 
-    /// <summary>Percent-encodes the UTF-8 bytes of a text, but letters, digits, _.-~ and /; in a query also /, and blanks become +.</summary>
+    /// <summary>Percent-encodes the UTF-8 bytes of a string, except letters, digits, _.-~ and /. In a query / is encoded too, and spaces become +.</summary>
     public static string UrlQuote(string text, bool isQuery)
     {
         var result = new TextBuilder();
@@ -73,14 +73,14 @@ internal static class HtmlText
         return result.ToString();
     }
 
-    /// <summary>Decodes character references. The characters count as text from outside, so that a reference cannot make a special token.</summary>
+    /// <summary>Decodes character references. The result counts as text from outside, so that a reference cannot form a special token.</summary>
     public static string Decode(Budget budget, string text)
     {
         string decoded = System.Net.WebUtility.HtmlDecode(budget.Meant(text));
         return budget.Provenance is null ? decoded : budget.Provenance.Mark(decoded);
     }
 
-    /// <summary>A text without comments and tags, white space as single blanks, character references as characters.</summary>
+    /// <summary>Removes comments and tags, collapses white space to single spaces, and decodes character references.</summary>
     public static string StripTags(Budget budget, string text)
     {
         text = budget.Meant(text);

@@ -3,18 +3,18 @@ using System.Numerics;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>What json.dumps() of Python writes: the filter tojson.</summary>
+/// <summary>Writes JSON like Python's json.dumps(), for the filter tojson.</summary>
 internal sealed class JsonWriter(Budget budget)
 {
     private readonly TextBuilder _text = new();
 
-    // Containers that are being written: one of them again would have no end.
+    // Containers that are being written, to detect one that contains itself.
     private readonly HashSet<object> _open = new(ReferenceEqualityComparer.Instance);
 
-    /// <summary>Escape all that is not ASCII.</summary>
+    /// <summary>Whether non-ASCII characters are escaped.</summary>
     public bool EnsureAscii { get; init; }
 
-    /// <summary>What a level is indented by; null: all is one line.</summary>
+    /// <summary>Indentation of a level; null: everything on one line.</summary>
     public string? Indent { get; init; }
 
     public string ItemSeparator { get; init; } = ", ";
@@ -59,7 +59,7 @@ internal sealed class JsonWriter(Budget budget)
                 });
                 break;
             default:
-                throw new TemplateException($"A {Types.Name(value)} cannot be written as JSON.{(value is Undefined undefined ? " " + undefined.Message : "")}");
+                throw new TemplateException($"A {Types.Name(value)} cannot be serialized to JSON.{(value is Undefined undefined ? " " + undefined.Message : "")}");
         }
     }
 
@@ -72,13 +72,13 @@ internal sealed class JsonWriter(Budget budget)
     };
 
     private static string Key(object? key) => Types.Str(key)
-        ?? (key is null || Types.IsNumber(key) ? Plain(key) : throw new TemplateException($"A {Types.Name(key)} cannot be a key in JSON."));
+        ?? (key is null || Types.IsNumber(key) ? Plain(key) : throw new TemplateException($"A {Types.Name(key)} cannot be a JSON key."));
 
     private void Items<T>(object container, char open, char close, IEnumerable<T> items, int level, Action<T> write)
     {
         if (!_open.Add(container))
         {
-            throw new TemplateException($"A {Types.Name(container)} that contains itself cannot be written as JSON.");
+            throw new TemplateException($"A {Types.Name(container)} that contains itself cannot be serialized to JSON.");
         }
 
         budget.Enter();

@@ -2,7 +2,7 @@ using System.Text.RegularExpressions;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>The filter urlize: URLs and mail addresses of a text become links of HTML.</summary>
+/// <summary>The filter urlize: converts URLs and mail addresses to HTML links.</summary>
 internal static partial class Links
 {
     public static object Urlize(Rendering rendering, object? value, object?[] a)
@@ -21,7 +21,7 @@ internal static partial class Links
         string[] schemes = a[4] is null ? [] : [.. Iteration.ToList(rendering.Budget, a[4]).Select(scheme => TextFilters.Text(scheme, "extra_schemes"))];
         if (Array.Find(schemes, scheme => !Scheme().IsMatch(scheme)) is { } wrong)
         {
-            throw new TemplateException($"'{wrong}' is no scheme of a URL.");
+            throw new TemplateException($"'{wrong}' is not a valid URL scheme.");
         }
 
         var result = new TextBuilder();
@@ -40,7 +40,7 @@ internal static partial class Links
         string tail = Tail().Match(middle).Value;
         middle = middle[..^tail.Length];
 
-        // Brackets that are open in the middle take their ends back from the tail.
+        // A bracket opened in the middle takes its closing bracket back from the tail.
         foreach ((string open, string close) in (ReadOnlySpan<(string, string)>)[("(", ")"), ("<", ">"), ("&lt;", "&gt;")])
         {
             int opened = TextSearch.Places(middle, open).Count();
@@ -97,7 +97,7 @@ internal static partial class Links
     [GeneratedRegex(@"^\S+@\w[\w.-]*\.\w+$", RegexOptions.CultureInvariant, 2000)]
     private static partial Regex Mail();
 
-    // A name with a scheme or www; a name of a well-known top domain; a number's address with a scheme. Then a port and a path.
+    // A host with a scheme or www, a host in a well-known top-level domain, or an IP address with a scheme; then a port and a path.
     [GeneratedRegex(
         @"^(?:(?:https?://|www\.)(?:[\w%-]+\.)*(?:[a-z]{2,63}|xn--[\w%]{2,59})|(?:[\w%-]{2,63}\.)+(?:com|net|int|edu|gov|org|info|mil)|https?://(?:\d{1,3}(?:\.\d{1,3}){3}|\[(?:[\da-f]{0,4}:){2}(?:[\da-f]{0,4}:?){1,6}\]))(?::\d{1,5})?(?:[/?#]\S*)?$",
         RegexOptions.CultureInvariant | RegexOptions.IgnoreCase,

@@ -3,7 +3,7 @@ using System.Numerics;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Python's % of a text: printf-like formats.</summary>
+/// <summary>Python's % operator of strings: printf-style formats.</summary>
 internal sealed class PercentFormat(Rendering rendering, string format, object? given)
 {
     private readonly object?[]? _items = given is PyTuple tuple ? tuple.Items : null;
@@ -35,14 +35,14 @@ internal sealed class PercentFormat(Rendering rendering, string format, object? 
         return allUsed ? _text.ToString() : throw new TemplateException("The format does not use all of its values.");
     }
 
-    private char Current() => _at < format.Length ? format[_at] : throw new TemplateException("The format ends within a conversion.");
+    private char Current() => _at < format.Length ? format[_at] : throw new TemplateException("The format ends inside a conversion.");
 
     private object? Next()
     {
         rendering.Budget.Step();
         if (_used >= (_items?.Length ?? 1))
         {
-            throw new TemplateException($"The format asks for more than {_items?.Length ?? 1} values.");
+            throw new TemplateException($"The format needs more than the {_items?.Length ?? 1} given values.");
         }
 
         return _items is null ? Single() : _items[_used++];
@@ -124,7 +124,7 @@ internal sealed class PercentFormat(Rendering rendering, string format, object? 
     {
         if (given is not JinjaDict dict)
         {
-            throw new TemplateException("The format names its values, and they are no dictionary.");
+            throw new TemplateException("The format names its values, so it needs a dictionary.");
         }
 
         int depth = 0;
@@ -136,7 +136,7 @@ internal sealed class PercentFormat(Rendering rendering, string format, object? 
         }
         while (depth > 0);
         string key = format[start..(_at - 1)];
-        return dict.TryGetValue(key, out object? value) ? value : throw new TemplateException($"The format asks for the value '{key}', which is not given.");
+        return dict.TryGetValue(key, out object? value) ? value : throw new TemplateException($"The value '{key}' of the format is missing.");
     }
 
     private long Number()
@@ -164,13 +164,13 @@ internal sealed class PercentFormat(Rendering rendering, string format, object? 
                 string text = kind == 's' ? Representation.Str(rendering.Budget, value) : kind == 'r' ? Representation.Repr(rendering.Budget, value) : Representation.AsciiOnly(rendering.Budget, value);
                 return ("", precision >= 0 && precision < PyText.Length(text) ? PyText.Part(text, 0, precision) : text, false);
             case 'c':
-                return ("", Types.Str(value) is { } c ? (PyText.Length(c) == 1 ? c : throw new TemplateException("%c of a format takes one character."))
+                return ("", Types.Str(value) is { } c ? (PyText.Length(c) == 1 ? c : throw new TemplateException("%c needs an integer or a single character."))
                     : PyText.FromCodePoint((int)Math.Clamp(Arithmetic.Clamped(value, "%c of a format"), 0, 0x10ffff)), false);
             case 'd' or 'i' or 'u' or 'x' or 'X' or 'o':
                 object? integer = value is double x && kind is 'd' or 'i' or 'u' ? Arithmetic.Truncated((double)value!) : value;
                 if (!Types.IsInteger(integer))
                 {
-                    throw Types.Error(value, $"%{kind} of a format takes an integer, not a {Types.Name(value)}.");
+                    throw Types.Error(value, $"%{kind} takes an integer, not a {Types.Name(value)}.");
                 }
 
                 BigInteger n = Arithmetic.Big(integer!);
@@ -179,13 +179,13 @@ internal sealed class PercentFormat(Rendering rendering, string format, object? 
             case 'e' or 'E' or 'f' or 'F' or 'g' or 'G':
                 if (!Types.IsNumber(value))
                 {
-                    throw Types.Error(value, $"%{kind} of a format takes a number, not a {Types.Name(value)}.");
+                    throw Types.Error(value, $"%{kind} takes a number, not a {Types.Name(value)}.");
                 }
 
                 double real = Arithmetic.Real(value!);
                 return (double.IsNegative(real) && !double.IsNaN(real) ? "-" : "", FloatText(real, kind, precision < 0 ? 6 : precision, alternate), true);
             default:
-                throw new TemplateException($"A format does not know %{kind}.");
+                throw new TemplateException($"The conversion %{kind} in the format is unknown.");
         }
     }
 

@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Python's pprint: one line if it fits into 80 characters, else an item a line; keys in their order.</summary>
+/// <summary>Python's pprint: one line if it fits into 80 characters, otherwise one item per line; sorted keys.</summary>
 internal sealed class PrettyPrint
 {
     private const int Width = 80;
@@ -18,7 +18,7 @@ internal sealed class PrettyPrint
         return printer._text.ToString();
     }
 
-    // A copy whose dictionaries have their keys in order.
+    // A copy whose dictionaries have sorted keys.
     private object? Sorted(object? value)
     {
         _budget.Items(1);
@@ -39,7 +39,7 @@ internal sealed class PrettyPrint
         return copy;
     }
 
-    // Keys that have no order among them are ordered by the names of their types.
+    // Keys that cannot be compared are sorted by the names of their types.
     private PyTuple SortKey(object? key) => Types.IsNumber(key) ? new PyTuple(["int", key]) : new PyTuple([Types.Name(key), Types.Str(key) ?? Representation.Repr(_budget, key)]);
 
     private JinjaDict Sorted(JinjaDict dict)
@@ -112,7 +112,7 @@ internal sealed class PrettyPrint
         }
     }
 
-    // A long text becomes several in a row, cut at line ends and behind white space.
+    // A long string is split into several literals, after line ends and white space.
     private void WriteText(string text, int indent, int allowance, int level)
     {
         if (level == 1)
@@ -169,7 +169,7 @@ internal sealed class PrettyPrint
         _text.Append(encloses ? ")" : "");
     }
 
-    // Words, each with the white space behind it.
+    // Words, each with the white space after it.
     private static List<string> Parts(string line)
     {
         var parts = new List<string>();

@@ -4,10 +4,10 @@ using System.Text;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Python's texts, which are code points, in .NET's, which are UTF-16 units.</summary>
+/// <summary>Python's view of strings (code points) on .NET strings (UTF-16 units).</summary>
 internal static class PyText
 {
-    /// <summary>Whether every code point is one unit.</summary>
+    /// <summary>Whether every code point is a single unit.</summary>
     public static bool IsPlain(string text) => !text.AsSpan().ContainsAnyInRange('\ud800', '\udfff');
 
     public static int Length(string text)
@@ -28,7 +28,7 @@ internal static class PyText
         return length;
     }
 
-    /// <summary>The code points, each as a text. Half a surrogate pair is one of its own.</summary>
+    /// <summary>The code points, each as a string. An unpaired surrogate counts as a code point.</summary>
     public static IEnumerable<string> Characters(string text)
     {
         for (int i = 0; i < text.Length; i++)
@@ -56,7 +56,7 @@ internal static class PyText
 
     public static string FromCodePoint(int code) => code is >= 0xd800 and <= 0xdfff ? ((char)code).ToString() : code <= 0xffff ? Single((char)code) : char.ConvertFromUtf32(code);
 
-    /// <summary>Where a code point begins, counted in units.</summary>
+    /// <summary>Offset of a code point in units.</summary>
     public static int Offset(string text, int codePoint)
     {
         if (IsPlain(text))
@@ -73,7 +73,7 @@ internal static class PyText
         return at;
     }
 
-    /// <summary>A part, given in code points.</summary>
+    /// <summary>A substring, given in code points.</summary>
     public static string Part(string text, int start, int length)
     {
         int from = Offset(text, start);
@@ -82,7 +82,7 @@ internal static class PyText
 
     public static bool IsSpace(char c) => char.IsWhiteSpace(c) || c is >= '\u001c' and <= '\u001f';
 
-    /// <summary>A text without characters at its ends: white space, or those of a set.</summary>
+    /// <summary>Trims white space, or the characters of a set, from the ends.</summary>
     public static ReadOnlySpan<char> Strip(string text, string? set, bool start, bool end)
     {
         int from = 0;
@@ -126,7 +126,7 @@ internal static class PyText
         return text.AsSpan(from, to - from);
     }
 
-    /// <summary>Lines, ended as Python ends them: also at vertical tabs, form feeds and separators.</summary>
+    /// <summary>Splits lines like Python: also at vertical tabs, form feeds and separators.</summary>
     public static List<string> Lines(string text, bool keepEnds)
     {
         var lines = new List<string>();
@@ -152,20 +152,20 @@ internal static class PyText
         return lines;
     }
 
-    /// <summary>Whether repr() shows a character as it is.</summary>
+    /// <summary>Whether repr() prints a character unescaped.</summary>
     public static bool IsPrintable(int code) => code is >= ' ' and < 0x7f || (code > 0xa0 && code != 0xad && CharUnicodeInfo.GetUnicodeCategory(code) is not (
         UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.Surrogate or UnicodeCategory.PrivateUse or UnicodeCategory.OtherNotAssigned
         or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.SpaceSeparator));
 
     public static bool IsLetter(int code) => CharUnicodeInfo.GetUnicodeCategory(code) <= UnicodeCategory.OtherLetter;
 
-    /// <summary>Whether a character may be in a name, behind its first one.</summary>
+    /// <summary>Whether a character may follow the first one of a name.</summary>
     public static bool IsNamePart(int code) => CharUnicodeInfo.GetUnicodeCategory(code) is <= UnicodeCategory.OtherLetter or UnicodeCategory.LetterNumber
         or UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.DecimalDigitNumber or UnicodeCategory.ConnectorPunctuation;
 
     public static bool IsNameStart(int code) => code == '_' || CharUnicodeInfo.GetUnicodeCategory(code) is <= UnicodeCategory.OtherLetter or UnicodeCategory.LetterNumber;
 
-    /// <summary>A character of a word in a regular expression.</summary>
+    /// <summary>Whether a character matches \w of a regular expression.</summary>
     public static bool IsWordPart(int code) => code == '_' || IsAlphanumeric(code);
 
     public static bool IsAlphanumeric(int code) => IsLetter(code) || NumericValue(code) != -1;

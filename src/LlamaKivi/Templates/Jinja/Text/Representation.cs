@@ -9,7 +9,7 @@ internal sealed class Representation
     private readonly Budget _budget;
     private readonly TextBuilder _text = new();
 
-    // Containers that are being written: one of them again would have no end.
+    // Containers that are being written, to detect one that contains itself.
     private readonly HashSet<object> _open = new(ReferenceEqualityComparer.Instance);
 
     private Representation(Budget budget) => _budget = budget;
@@ -31,7 +31,7 @@ internal sealed class Representation
         return budget.Made(writer._text.ToString());
     }
 
-    /// <summary>The text of a value that holds no others.</summary>
+    /// <summary>The text of a value that is not a container.</summary>
     public static string Plain(object? value) => value switch
     {
         null => "None",
@@ -42,7 +42,7 @@ internal sealed class Representation
         _ => "",
     };
 
-    /// <summary>A text in quotes, with escapes for what cannot be printed.</summary>
+    /// <summary>A quoted string with escapes for unprintable characters.</summary>
     public static void Quote(Budget budget, TextBuilder to, string text)
     {
         string meant = budget.Meant(text);
@@ -69,7 +69,7 @@ internal sealed class Representation
         to.Append(quote);
     }
 
-    /// <summary>Like repr(), with escapes for all that is not ASCII.</summary>
+    /// <summary>Like repr(), with escapes for all non-ASCII characters.</summary>
     public static string AsciiOnly(Budget budget, object? value)
     {
         var result = new TextBuilder();

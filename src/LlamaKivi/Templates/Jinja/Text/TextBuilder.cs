@@ -2,7 +2,7 @@ using System.Text;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>A text that grows within the bounds of its rendering.</summary>
+/// <summary>Builds a string within the limits of its rendering.</summary>
 internal sealed class TextBuilder
 {
     private readonly StringBuilder _text = new();

@@ -1,12 +1,12 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Searches in texts that take linear time, whatever the texts are.</summary>
+/// <summary>String searches in linear time for every input.</summary>
 internal static class TextSearch
 {
-    // Up to here a comparison at every place costs no more than the search for the place.
+    // Up to this length, comparing at every position is as fast as a search.
     private const int ShortPart = 128;
 
-    /// <summary>Places of a part, from left to right and without overlap.</summary>
+    /// <summary>Positions of a substring, from left to right, without overlap.</summary>
     public static IEnumerable<int> Places(string text, string part) => part.Length switch
     {
         0 => [],
@@ -43,7 +43,7 @@ internal static class TextSearch
         int at = 0;
         if (old.Length == 0)
         {
-            // Before every character, and at the end.
+            // An empty substring matches before every character and at the end.
             foreach (string character in PyText.Characters(text))
             {
                 if (most-- <= 0)
@@ -99,7 +99,7 @@ internal static class TextSearch
         return parts;
     }
 
-    /// <summary>Separators are looked for from the end.</summary>
+    /// <summary>Splits at separators, searched from the end.</summary>
     public static List<string> SplitFromEnd(Budget budget, string text, string separator, long most)
     {
         List<string> parts = Split(budget, Reversed(text), Reversed(separator), most);
@@ -107,7 +107,7 @@ internal static class TextSearch
         return [.. parts.Select(Reversed)];
     }
 
-    /// <summary>Words between white space. After the given number of splits the rest stays whole, with the white space at its far end.</summary>
+    /// <summary>Splits at white space. After the given number of splits the rest stays unsplit, including the white space at its far end.</summary>
     public static List<string> Words(Budget budget, string text, long most, bool fromEnd)
     {
         var words = new List<string>();
@@ -164,7 +164,7 @@ internal static class TextSearch
         }
     }
 
-    // Knuth, Morris, Pratt: after a mismatch the search goes on with the longest beginning of the part that ends here.
+    // Knuth-Morris-Pratt: after a mismatch the search continues with the longest prefix of the substring that ends here.
     private static IEnumerable<int> PlacesOfLong(string text, string part)
     {
         int[] border = new int[part.Length];

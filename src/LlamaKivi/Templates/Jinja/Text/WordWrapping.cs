@@ -2,14 +2,14 @@ using System.Text.RegularExpressions;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Python's textwrap: lines of a width, cut between words.</summary>
+/// <summary>Python's textwrap: breaks text between words into lines of a width.</summary>
 internal static partial class WordWrapping
 {
     public static List<string> Wrap(Budget budget, string text, long width, bool breaksLongWords, bool breaksOnHyphens)
     {
         if (width <= 0)
         {
-            throw new TemplateException("The width of wordwrap is 1 or more.");
+            throw new TemplateException("The width of wordwrap must be at least 1.");
         }
 
         budget.Run(512L * text.Length);
@@ -82,7 +82,7 @@ internal static partial class WordWrapping
     [GeneratedRegex(@"[\t\n\v\f\r ]+|[^\t\n\v\f\r ]+", RegexOptions.CultureInvariant, 2000)]
     private static partial Regex Words();
 
-    // Blanks; dashes between words; a word up to a hyphen between letters, a dash, or its end.
+    // White space, dashes between words, or a word up to a hyphen between letters, a dash or its end.
     [GeneratedRegex(
         @"[\t\n\v\f\r ]+|(?<=[\w!""'&.,?])-{2,}(?=\w)|[^\t\n\v\f\r ]+?(?:-(?:(?<=[^\d\W]{2}-)|(?<=[^\d\W]-[\w!""'&.,?]-))(?=[^\d\W]-?[^\d\W])|(?=[\t\n\v\f\r ]|\z)|(?<=[\w!""'&.,?])(?=-{2,}\w))",
         RegexOptions.CultureInvariant,

@@ -16,7 +16,7 @@ internal static class CallOf
             case Undefined undefined:
                 throw undefined.Error();
             default:
-                throw new TemplateException($"A {Types.Name(target)} is no function.");
+                throw new TemplateException($"A {Types.Name(target)} cannot be called.");
         }
     }
 }

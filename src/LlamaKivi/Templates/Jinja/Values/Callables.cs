@@ -26,11 +26,11 @@ internal readonly struct CallArguments(object?[] positional, KeyValuePair<string
         return false;
     }
 
-    /// <summary>The one positional argument.</summary>
+    /// <summary>The single positional argument.</summary>
     public object? Single(string function) => Positional.Length == 1 && Named.Length == 0 ? Positional[0] : throw new TemplateException($"{function}() takes one argument.");
 }
 
-/// <summary>Parameters of a function: their names, and what they are without an argument.</summary>
+/// <summary>Parameters of a function: names and default values.</summary>
 internal sealed class Signature
 {
     private static readonly object Required = new();
@@ -38,7 +38,7 @@ internal sealed class Signature
     private readonly (string Name, object? Default)[] _parameters;
     private readonly bool _positionalOnly;
 
-    /// <summary>Reads parameters that are written like "/ sep=None maxsplit=-1"; a slash: they have no names to callers.</summary>
+    /// <summary>Parses a signature such as "/ sep=None maxsplit=-1". A slash makes the parameters positional-only.</summary>
     public Signature(string parameters)
     {
         string[] parts = parameters.Split(' ', StringSplitOptions.RemoveEmptyEntries);
@@ -50,7 +50,7 @@ internal sealed class Signature
     {
         if (arguments.Positional.Length > _parameters.Length)
         {
-            throw new TemplateException($"{function} takes up to {_parameters.Length} arguments, not {arguments.Positional.Length}.");
+            throw new TemplateException($"{function} takes at most {_parameters.Length} arguments, not {arguments.Positional.Length}.");
         }
 
         if (arguments.Positional.Length == _parameters.Length && arguments.Named.Length == 0)
@@ -75,7 +75,7 @@ internal sealed class Signature
 
             if (at < arguments.Positional.Length)
             {
-                throw new TemplateException($"{function} is given the argument '{name}' twice.");
+                throw new TemplateException($"{function} got the argument '{name}' twice.");
             }
 
             bound[at] = value;
@@ -100,7 +100,7 @@ internal delegate object? Body(Rendering rendering, object? self, object?[] argu
 
 internal delegate object? OpenBody(Rendering rendering, object? self, CallArguments arguments);
 
-/// <summary>A filter, method or function that is part of the language.</summary>
+/// <summary>A built-in filter, method or function.</summary>
 internal sealed class Operation
 {
     private readonly Signature? _signature;
@@ -109,7 +109,7 @@ internal sealed class Operation
 
     public Operation(string name, string parameters, Body body) => (Name, _signature, _body) = (name, new Signature(parameters), body);
 
-    /// <summary>With any arguments.</summary>
+    /// <summary>Creates an operation that accepts any arguments.</summary>
     public Operation(string name, OpenBody body) => (Name, _openBody) = (name, body);
 
     public string Name { get; }
@@ -124,14 +124,14 @@ internal sealed class Operation
             budget.Read(argument);
         }
 
-        budget.Enter();  // map takes filters, of which one may be map
+        budget.Enter();  // map takes the name of a filter, which may again be map
         object? result = _body is not null ? _body(rendering, self, _signature!.Bind(Name, arguments)) : _openBody!(rendering, self, arguments);
         budget.Leave();
         return result is string text ? budget.Made(text) : result;
     }
 }
 
-/// <summary>What can be called by a template.</summary>
+/// <summary>A value that templates can call.</summary>
 internal abstract class Callable
 {
     public abstract string? Name { get; }
@@ -139,12 +139,12 @@ internal abstract class Callable
     public abstract object? Call(Rendering rendering, CallArguments arguments);
 }
 
-/// <summary>A function that templates know by name.</summary>
+/// <summary>A global function.</summary>
 internal sealed class Function(Operation operation, string? representation = null) : Callable
 {
     public override string Name => operation.Name;
 
-    /// <summary>How it is written where it is a type in Python.</summary>
+    /// <summary>The text of a function that is a type in Python.</summary>
     public string? Representation => representation;
 
     public override object? Call(Rendering rendering, CallArguments arguments) => operation.Invoke(rendering, null, arguments);
@@ -162,7 +162,7 @@ internal sealed class BoundMethod(object? self, Operation operation) : Callable
     public override object? Call(Rendering rendering, CallArguments arguments) => operation.Invoke(rendering, self, arguments);
 }
 
-/// <summary>Gives its items in turn, one a call of next().</summary>
+/// <summary>Returns its items in turn, one per call of next().</summary>
 internal sealed class Cycler(object?[] items)
 {
     public object?[] Items => items;
@@ -172,7 +172,7 @@ internal sealed class Cycler(object?[] items)
     public object? Current => items[Position];
 }
 
-/// <summary>Gives a separator, but nothing the first time.</summary>
+/// <summary>Returns an empty string the first time, then a separator.</summary>
 internal sealed class Joiner(object? separator)
 {
     public object? Separator => separator;

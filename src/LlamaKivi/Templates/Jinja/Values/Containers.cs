@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>A tuple; one that groupby makes has named fields.</summary>
+/// <summary>A tuple. Those that groupby returns have named fields.</summary>
 internal sealed class PyTuple(object?[] items, bool isGroup = false)
 {
     public static readonly PyTuple Empty = new([]);
@@ -12,13 +12,13 @@ internal sealed class PyTuple(object?[] items, bool isGroup = false)
 
     public object?[] Items { get; } = items;
 
-    /// <summary>Whether the two items are also called grouper and list.</summary>
+    /// <summary>Whether the two items have the names grouper and list.</summary>
     public bool IsGroup { get; } = isGroup;
 
-    /// <summary>Whether the tuple can be a key; found out once, as nested tuples share parts.</summary>
+    /// <summary>Whether the tuple can be a key. Cached, because nested tuples share parts.</summary>
     public bool IsHashable => _isHashable ??= Array.TrueForAll(Items, KeyComparer.IsHashable);
 
-    /// <summary>The hash, computed once: nested tuples share parts.</summary>
+    /// <summary>The hash. Cached, because nested tuples share parts.</summary>
     public int Hash(Func<object?[], int> compute) => _hash ??= compute(Items);
 }
 
@@ -29,7 +29,7 @@ internal enum ViewKind
     Items,
 }
 
-/// <summary>What keys(), values() and items() of a dictionary give.</summary>
+/// <summary>A view of a dictionary: the result of keys(), values() or items().</summary>
 internal sealed class PyView(JinjaDict dict, ViewKind kind)
 {
     public JinjaDict Dict => dict;
@@ -44,7 +44,7 @@ internal sealed class PyView(JinjaDict dict, ViewKind kind)
     };
 }
 
-/// <summary>Numbers from a start to a stop, in steps.</summary>
+/// <summary>A range of integers.</summary>
 internal sealed class PyRange(long start, long stop, long step)
 {
     public long Start => start;
@@ -73,9 +73,9 @@ internal sealed class PyRange(long start, long stop, long step)
     public bool Contains(long value) => Count > 0 && (step > 0 ? value >= start && value < stop : value <= start && value > stop) && ((Int128)value - start) % step == 0;
 }
 
-/// <summary>Items that come once, one at a time: a generator of Python.</summary>
-/// <param name="kind">What Python calls it, such as "generator object do_items".</param>
-/// <param name="type">The name of its type.</param>
+/// <summary>A generator: its items can be read once.</summary>
+/// <param name="kind">Python's description, such as "generator object do_items".</param>
+/// <param name="type">Name of the Python type.</param>
 /// <param name="items">The items.</param>
 internal sealed class PyIterator(string kind, string type, IEnumerable<object?> items)
 {
@@ -91,7 +91,7 @@ internal sealed class PyIterator(string kind, string type, IEnumerable<object?> 
 
     public bool MoveNext(out object? item)
     {
-        // One generator may draw from another, and that from a third.
+        // Generators may be chained to any depth.
         if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
             throw new TemplateException("The template nests generators too deep; it was stopped.");
@@ -112,28 +112,28 @@ internal sealed class PyIterator(string kind, string type, IEnumerable<object?> 
     }
 }
 
-/// <summary>A text that is escaped as HTML already.</summary>
+/// <summary>A string that is already escaped as HTML.</summary>
 internal sealed class Markup(string text)
 {
     public string Text => text;
 }
 
-/// <summary>Bytes, which encode() makes.</summary>
+/// <summary>Bytes, the result of encode().</summary>
 internal sealed class PyBytes(byte[] bytes)
 {
     public byte[] Bytes => bytes;
 }
 
-/// <summary>An object whose attributes templates set.</summary>
+/// <summary>A namespace, whose attributes templates can set.</summary>
 internal sealed class PyNamespace(JinjaDict attributes)
 {
     public JinjaDict Attributes => attributes;
 }
 
-/// <summary>What stands between the colons of a subscript; hashable by nothing, so that no dictionary takes it.</summary>
+/// <summary>A slice of a subscript. Not hashable, so it cannot be a key of a dictionary.</summary>
 internal sealed record PySlice(object? Start, object? Stop, object? Step);
 
-/// <summary>What the name self is: the template's blocks.</summary>
+/// <summary>The value of <c>self</c>: the template's blocks.</summary>
 internal sealed class TemplateReference
 {
     public static readonly TemplateReference Instance = new();

@@ -4,27 +4,27 @@ using System.Text.Json;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Makes a template's values of .NET's, and measures them.</summary>
+/// <summary>Converts .NET values to template values and measures their size.</summary>
 /// <param name="budget">Budget of the rendering; null: none.</param>
-/// <param name="provenance">Tracks the texts as coming from outside of the template; null: the texts are the template's own.</param>
+/// <param name="provenance">Marks the strings as text from outside of the template; null: they count as the template's own.</param>
 internal sealed class Conversion(Budget? budget, Provenance? provenance = null)
 {
-    // JSON has 64 unless its reader is told otherwise.
+    // System.Text.Json reads 64 levels by default.
     private const int MaxDepth = 500;
 
-    private const int ItemSize = 8;  // of characters, for the allowance of the rendering
+    private const int ItemSize = 8;  // characters that a value counts as, for the limits of the rendering
 
-    /// <summary>Characters of the texts, and a constant for each other value.</summary>
+    /// <summary>Total size: the characters of strings, and a constant for every other value.</summary>
     public long Size { get; private set; }
 
-    /// <exception cref="ArgumentException">The value is of a type that a template cannot use, or nests too deep.</exception>
+    /// <exception cref="ArgumentException">The value has an unsupported type or nests too deep.</exception>
     public object? From(object? value) => From(value, 0);
 
     private object? From(object? value, int depth)
     {
         if (depth > MaxDepth || !RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
-            throw new ArgumentException($"A template cannot use a value that contains itself, or nests more than {MaxDepth} deep.");
+            throw new ArgumentException($"A template variable contains itself or nests more than {MaxDepth} deep.");
         }
 
         Size += value is string s ? s.Length : ItemSize;
@@ -70,13 +70,13 @@ internal sealed class Conversion(Budget? budget, Provenance? provenance = null)
             case IEnumerable<object?> items:
                 return new JinjaList([.. items.Select(item => From(item, depth + 1))]);
             default:
-                throw new ArgumentException($"A template cannot use a {value.GetType()}.");
+                throw new ArgumentException($"Template variables of type {value.GetType()} are not supported; use null, bool, numbers, strings, JsonElement, lists or dictionaries.");
         }
     }
 
     private string Text(string text) => provenance is null ? text : provenance.Mark(text);
 
-    // Of a value that was made before.
+    // A value that is already converted.
     private void Measure(object? value, int depth)
     {
         if (depth > MaxDepth)
@@ -135,7 +135,7 @@ internal sealed class Conversion(Budget? budget, Provenance? provenance = null)
         }
         catch (InvalidOperationException e)
         {
-            throw new ArgumentException($"A template cannot use a text with half a character: {e.Message}", e);
+            throw new ArgumentException($"A template variable contains an unpaired surrogate: {e.Message}", e);
         }
     }
 }

@@ -29,7 +29,7 @@ internal static class Equality
         budget?.Step();
         if (ReferenceEquals(a, b))
         {
-            return true;  // also where it contains itself
+            return true;  // also for a list that contains itself
         }
 
         switch (a, b)
@@ -57,7 +57,7 @@ internal static class Equality
         }
     }
 
-    /// <summary>Where two lists differ first; the length of the shorter one if they do not.</summary>
+    /// <summary>Index of the first difference of two lists; the length of the shorter one if there is none.</summary>
     public static int FirstDifference(Budget? budget, IList<object?> x, IList<object?> y)
     {
         Enter(budget);
@@ -72,7 +72,7 @@ internal static class Equality
         return at;
     }
 
-    /// <summary>Whether two texts are equal as they are meant.</summary>
+    /// <summary>Whether two strings are equal apart from stand-ins.</summary>
     public static bool Same(Budget? budget, string x, string y) =>
         x == y || (x.Length == y.Length && budget?.Provenance is { } provenance && provenance.Meant(x) == provenance.Meant(y));
 
@@ -111,7 +111,7 @@ internal static class Equality
         return x.Kind == ViewKind.Items ? Same(budget, x.Dict, y.Dict) : x.Dict.Keys.All(y.Dict.ContainsKey);
     }
 
-    // Keys of a dictionary that the caller gave are compared outside of a budget: the stack is watched still.
+    // Keys of the caller's dictionaries are compared without a budget; the stack is still checked.
     private static void Enter(Budget? budget)
     {
         if (budget is not null)
@@ -120,22 +120,22 @@ internal static class Equality
         }
         else if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
-            throw new TemplateException("A key of a dictionary nests too deep.");
+            throw new TemplateException("A dictionary key nests too deep.");
         }
     }
 }
 
-/// <summary>Keys of dictionaries: 1, 1.0 and true are one key, as are equal tuples.</summary>
+/// <summary>Compares dictionary keys: 1, 1.0 and true are the same key, and so are equal tuples.</summary>
 internal sealed class KeyComparer(Budget? budget) : IEqualityComparer<object>
 {
-    /// <summary>For dictionaries that are made outside of a rendering.</summary>
+    /// <summary>For dictionaries created outside of a rendering.</summary>
     public static readonly KeyComparer Unbounded = new(null);
 
     /// <summary>Whether a value can be a key.</summary>
     public static bool IsHashable(object? value) => value switch
     {
         JinjaList or JinjaDict or PyView or PySlice => false,
-        PyTuple tuple => RuntimeHelpers.TryEnsureSufficientExecutionStack() ? tuple.IsHashable : throw new TemplateException("A key of a dictionary nests too deep."),
+        PyTuple tuple => RuntimeHelpers.TryEnsureSufficientExecutionStack() ? tuple.IsHashable : throw new TemplateException("A dictionary key nests too deep."),
         _ => true,
     };
 
@@ -155,7 +155,7 @@ internal sealed class KeyComparer(Budget? budget) : IEqualityComparer<object>
         PyBytes bytes => bytes.Bytes.Length,
         PyRange range => range.Count.GetHashCode(),
         Undefined => 1,
-        JinjaList or JinjaDict or PyView or PySlice => throw new TemplateException($"A {Types.Name(obj)} cannot be a key of a dictionary."),
+        JinjaList or JinjaDict or PyView or PySlice => throw new TemplateException($"A {Types.Name(obj)} cannot be a dictionary key."),
         _ => RuntimeHelpers.GetHashCode(obj),
     };
 
@@ -165,7 +165,7 @@ internal sealed class KeyComparer(Budget? budget) : IEqualityComparer<object>
     {
         if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
         {
-            throw new TemplateException("A key of a dictionary nests too deep.");
+            throw new TemplateException("A dictionary key nests too deep.");
         }
 
         budget?.Run(tuple.Items.Length);

@@ -5,10 +5,10 @@ internal static class Iteration
 {
     public static bool IsIterable(object? value) => Items(value) is not null;
 
-    /// <summary>The items of a value, paid for as they come.</summary>
+    /// <summary>Enumerates the items of a value and charges each.</summary>
     public static IEnumerable<object?> Of(Budget budget, object? value)
     {
-        IEnumerable<object?> items = Items(value) ?? throw Types.Error(value, $"A {Types.Name(value)} has no items to go through.");
+        IEnumerable<object?> items = Items(value) ?? throw Types.Error(value, $"A {Types.Name(value)} is not iterable.");
         return Paid(budget, items);
     }
 
@@ -47,7 +47,7 @@ internal static class Iteration
         _ => null,
     };
 
-    /// <summary>The items from the last to the first; null: the value has no order that can be turned.</summary>
+    /// <summary>The items in reverse order; null: the value cannot be reversed.</summary>
     public static IEnumerable<object?>? Reversed(Budget budget, object? value)
     {
         IEnumerable<object?>? items = value switch
@@ -67,7 +67,7 @@ internal static class Iteration
         {
             case string or Markup:
                 string text = Types.Str(container)!;
-                string part = Types.Str(value) ?? throw Types.Error(value, $"A {Types.Name(value)} cannot be looked for in a text.");
+                string part = Types.Str(value) ?? throw Types.Error(value, $"'in' needs a string to search a string for, not a {Types.Name(value)}.");
                 budget.Run(text.Length);
                 return TextSearch.IndexOf(budget.Meant(text), budget.Meant(part)) >= 0;
             case JinjaDict dict:

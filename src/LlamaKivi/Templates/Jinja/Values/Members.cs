@@ -2,18 +2,18 @@ using System.Numerics;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>Attributes, items and slices of values, as the sandboxed environment of jinja2 gives them.</summary>
+/// <summary>Attributes, items and slices of values, with the rules of jinja2's sandbox.</summary>
 internal static class Members
 {
-    /// <summary>value.name: an attribute, and an item where there is none.</summary>
+    /// <summary>value.name: the attribute, otherwise the item.</summary>
     public static object? GetAttribute(Rendering rendering, object? target, string name) =>
         TryGetAttribute(rendering, target, name, out object? value) || TryGetItem(rendering, target, name, out value) ? value : Undefined.Member(target, name);
 
-    /// <summary>value[key]: an item, and an attribute where there is none.</summary>
+    /// <summary>value[key]: the item, otherwise the attribute.</summary>
     public static object? GetItem(Rendering rendering, object? target, object? key) =>
         TryGetItem(rendering, target, key, out object? value) || (Types.Str(key) is { } name && TryGetAttribute(rendering, target, name, out value)) ? value : Undefined.Member(target, key);
 
-    /// <summary>What a filter's attribute names: parts between points, each an item or attribute of the one before.</summary>
+    /// <summary>Resolves a filter's attribute path: names separated by dots, each an item or attribute of the preceding value.</summary>
     public static Func<object?, object?> Getter(Rendering rendering, object? path, Func<object?, object?>? after = null, object? fallback = null)
     {
         object?[] parts = Types.Str(path) is { } text ? [.. text.Split('.').Select(part => part.Length is > 0 and < 18 && part.All(char.IsAsciiDigit) ? long.Parse(part, System.Globalization.CultureInfo.InvariantCulture) : (object?)part)]
@@ -101,9 +101,9 @@ internal static class Members
                 Int128 step = (Int128)(Index(slice.Step) ?? 1) * range.Step;
                 return new PyRange(range.Start + start * range.Step, range.Start + stop * range.Step, (long)Int128.Clamp(step, long.MinValue, long.MaxValue));
             case JinjaDict:
-                throw new TemplateException("A slice cannot be a key of a dictionary.");
+                throw new TemplateException("A slice cannot be a dictionary key.");
             default:
-                throw Types.Error(target, $"A {Types.Name(target)} has no slices.");
+                throw Types.Error(target, $"A {Types.Name(target)} cannot be sliced.");
         }
     }
 
@@ -192,7 +192,7 @@ internal static class Members
         long step = Index(slice.Step) ?? 1;
         if (step == 0)
         {
-            throw new TemplateException("The step of a slice is 0.");
+            throw new TemplateException("The step of a slice must not be 0.");
         }
 
         step = Math.Clamp(step, -count - 1, count + 1);

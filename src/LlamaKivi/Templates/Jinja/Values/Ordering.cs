@@ -35,11 +35,11 @@ internal static class Ordering
             case (_, Undefined undefined):
                 throw undefined.Error();
             default:
-                throw new TemplateException($"A {Types.Name(a)} and a {Types.Name(b)} have no order.");
+                throw new TemplateException($"Values of types {Types.Name(a)} and {Types.Name(b)} cannot be ordered.");
         }
     }
 
-    /// <summary>By code points, which is not the order of UTF-16 units.</summary>
+    /// <summary>Compares by code points, whose order differs from that of UTF-16 units.</summary>
     public static int CompareText(Budget budget, string a, string b)
     {
         budget.Run(Math.Min(a.Length, b.Length));
@@ -54,8 +54,8 @@ internal static class Ordering
         return char.IsSurrogate(x) == char.IsSurrogate(y) ? x - y : char.IsSurrogate(x) ? 1 : -1;
     }
 
-    /// <summary>The items in their order; equal ones stay as they were, also in reverse.</summary>
-    /// <remarks>A merge sort of its own: the library's does not let the exceptions of a comparison through as they are.</remarks>
+    /// <summary>A stable sort. Equal items keep their order, also with reverse.</summary>
+    /// <remarks>A merge sort, because .NET's sort wraps exceptions of the comparison.</remarks>
     public static T[] Sort<T>(Budget budget, IEnumerable<T> items, Func<T, object?> key, bool reverse)
     {
         (T Item, object? Key)[] from = [.. items.Select(item => (item, key(item)))];

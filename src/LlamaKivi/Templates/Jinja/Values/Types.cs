@@ -2,7 +2,7 @@ using System.Numerics;
 
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>What Python says of a value's type.</summary>
+/// <summary>Python types of values.</summary>
 internal static class Types
 {
     public static string Name(object? value) => value switch
@@ -35,7 +35,7 @@ internal static class Types
         _ => "function",
     };
 
-    /// <summary>The text of a str, plain or marked as escaped; null: it is none.</summary>
+    /// <summary>The text of a str, plain or marked as escaped; null: not a str.</summary>
     public static string? Str(object? value) => value as string ?? (value as Markup)?.Text;
 
     public static bool IsInteger(object? value) => value is long or bool or BigInteger;
@@ -64,6 +64,6 @@ internal static class Types
 
     public static TemplateException Error(string message) => new(message);
 
-    /// <summary>Refuses a value that does not exist, with the reason of that, and any other value with the given one.</summary>
+    /// <summary>Creates the error for an unsuitable value: for an undefined one its own message, otherwise the given one.</summary>
     public static TemplateException Error(object? value, string message) => value is Undefined undefined ? undefined.Error() : new TemplateException(message);
 }

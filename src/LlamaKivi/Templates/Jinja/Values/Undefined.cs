@@ -1,6 +1,6 @@
 namespace LlamaKivi.Templates.Jinja;
 
-/// <summary>The value of a name or member that does not exist: false, empty, and an error where a value is needed.</summary>
+/// <summary>The value of a name or member that does not exist: false and empty; an error where a value is needed.</summary>
 internal sealed class Undefined
 {
     private readonly string? _message;
@@ -15,8 +15,8 @@ internal sealed class Undefined
 
     public static Undefined Member(object? owner, object? key) => new(owner, key);
 
-    /// <summary>A member that exists in Python and that a template may not use.</summary>
-    public static Undefined Unsafe(object? owner, string name) => new($"The attribute '{name}' of a {Types.Name(owner)} is not open to templates.");
+    /// <summary>A member that exists in Python, but not in jinja2's sandbox.</summary>
+    public static Undefined Unsafe(object? owner, string name) => new($"The attribute '{name}' of a {Types.Name(owner)} is not accessible to templates.");
 
     public string Message => _message ?? $"A {Types.Name(_owner)} has no {(_key is string name ? $"attribute '{name}'" : $"item {Short(_key)}")}.";
 

@@ -17,7 +17,8 @@ __device__ float block_max(float x, float* scratch) {
 }
 
 // Chooses refined channels and exponent of keys from the first n rows.
-__device__ void choose_key_table(const PageFormat& f, const HeadRows& rows, int n, int first, int sinks, double* widths,
+template <class Rows>
+__device__ void choose_key_table(const PageFormat& f, const Rows& rows, int n, int first, int sinks, double* widths,
                                  float* scratch, uint8_t* table) {
     const int d = f.head_size;
     const int c = threadIdx.x;
@@ -85,7 +86,8 @@ __device__ unsigned ordered(uint16_t half) {
 }
 
 // Median of channel c over rows [skip, n): determines, bit by bit, the ordered key that n / 2 rows are below.
-__device__ float median(const HeadRows& rows, int skip, int n, int c) {
+template <class Rows>
+__device__ float median(const Rows& rows, int skip, int n, int c) {
     const int count = n - skip;
     const int rank = count / 2;
     unsigned upper = 0;
@@ -114,7 +116,8 @@ __device__ float median(const HeadRows& rows, int skip, int n, int c) {
 }
 
 // Median over rows [skip, n) of the mean square of row - mu. One warp per row; thread 0 returns the median.
-__device__ float median_mean_square(const HeadRows& rows, int skip, int n, const uint16_t* mu, float* squares,
+template <class Rows>
+__device__ float median_mean_square(const Rows& rows, int skip, int n, const uint16_t* mu, float* squares,
                                     float* scratch) {
     const int d = rows.d;
     __syncthreads();
@@ -151,7 +154,8 @@ __device__ float median_mean_square(const HeadRows& rows, int skip, int n, const
 }
 
 // Chooses centre and exponent of values from the first n rows. squares: [n] scratch.
-__device__ void choose_value_table(const PageFormat& f, const HeadRows& rows, int n, int skip, float* squares,
+template <class Rows>
+__device__ void choose_value_table(const PageFormat& f, const Rows& rows, int n, int skip, float* squares,
                                    float* scratch, uint8_t* table) {
     const int d = f.head_size;
     uint16_t* mu = reinterpret_cast<uint16_t*>(table + 4);
@@ -198,8 +202,9 @@ __device__ void choose_value_table(const PageFormat& f, const HeadRows& rows, in
     __syncthreads();
 }
 
-// One thread block per head and work. Shared memory: double widths[256], float squares[trigger], and at offset `copy`,
-// unless it is 0, a copy of the rows in order, which are read many times.
+// One thread block per head and work. Shared memory: double widths[256], float squares[trigger], and with kCopies at
+// offset `copy` a copy of the rows in order, which are read many times.
+template <bool kCopies>
 __global__ void __launch_bounds__(kThreads)
     choose_tables_kernel(const SideShape shape, const AppendWork* works, int first_head, int copy) {
     after_previous();
@@ -215,15 +220,19 @@ __global__ void __launch_bounds__(kThreads)
     const int head = first_head + blockIdx.x;
     const int n = shape.trigger;
     uint8_t* const table = work.tables + static_cast<size_t>(head) * shape.table_bytes;
-    HeadRows rows(shape, work, head);
-    if (copy > 0) {
-        rows = copy_rows(rows, 0, n, reinterpret_cast<uint16_t*>(shared + copy));
-    }
-    if (f.side == Side::keys) {
-        choose_key_table(f, rows, n, work.first_token, work.sink_limit, widths, scratch, table);
+    const HeadRows source(shape, work, head);
+    const auto choose = [&](const auto& rows) {
+        if (f.side == Side::keys) {
+            choose_key_table(f, rows, n, work.first_token, work.sink_limit, widths, scratch, table);
+        } else {
+            const int skip = min(max(work.sink_limit - work.first_token, 0), n - 1);
+            choose_value_table(f, rows, n, skip, squares, scratch, table);
+        }
+    };
+    if constexpr (kCopies) {
+        choose(copy_rows(source, 0, n, reinterpret_cast<uint16_t*>(shared + copy)));
     } else {
-        const int skip = min(max(work.sink_limit - work.first_token, 0), n - 1);
-        choose_value_table(f, rows, n, skip, squares, scratch, table);
+        choose(source);
     }
 }
 
@@ -231,9 +240,9 @@ __global__ void __launch_bounds__(kThreads)
 
 void choose_tables(const SideShape& shape, const AppendWork* works, int n_works, HeadRange heads, cudaStream_t stream) {
     const SharedLayout shared(kMaxHead * 8 + shape.trigger * 4, shape.trigger * shape.format.head_size * 2);
-    shared.allow(choose_tables_kernel);
-    queue(choose_tables_kernel, dim3(heads.count, n_works), kThreads, shared.bytes, stream, shape, works, heads.first,
-          shared.copy);
+    const auto kernel = shared.copy > 0 ? choose_tables_kernel<true> : choose_tables_kernel<false>;
+    shared.allow(kernel);
+    queue(kernel, dim3(heads.count, n_works), kThreads, shared.bytes, stream, shape, works, heads.first, shared.copy);
 }
 
 }  // namespace lk::cuda

@@ -2,8 +2,12 @@
 // kernels (C++17).
 #pragma once
 
-#include "backend/cuda/append/work.h"
-#include "backend/cuda/launch.h"
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "backend/cuda/plan/append_work.h"
+#include "backend/cuda/plan/segments.h"
 
 namespace lk::cuda {
 

@@ -6,9 +6,11 @@
 #include <cmath>
 
 #include "backend/cuda/append/kernels.h"
-#include "backend/cuda/device_math.cuh"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/queue.h"
+#include "backend/cuda/device/warp.cuh"
 #include "kv/scalar_codec.h"
+#include "quant/blocks.h"
 
 namespace lk::cuda {
 
@@ -140,9 +142,6 @@ struct HeadRows {
           n_ring(work.n_ring),
           trigger(shape.trigger),
           d(shape.format.head_size) {}
-    // Rows [0, n) in order, from a copy.
-    __device__ HeadRows(const uint16_t* copy, int head_size)
-        : ring(nullptr), staged(copy), start(0), n_ring(0), trigger(0), d(head_size) {}
 
     __device__ const uint16_t* row(int i) const {
         if (i >= n_ring) {
@@ -154,8 +153,18 @@ struct HeadRows {
     __device__ float at(int i, int c) const { return half_bits_to_float(row(i)[c]); }
 };
 
+// Consecutive rows. Their addresses take one multiplication, and the compiler sees which memory they are in; the loops
+// that read each row many times are bound by both.
+struct CopiedRows {
+    const uint16_t* rows;  // [row, D]
+    int d;
+
+    __device__ const uint16_t* row(int i) const { return rows + i * d; }
+    __device__ float at(int i, int c) const { return half_bits_to_float(row(i)[c]); }
+};
+
 // Copies rows [first, first + n) to `out` with a thread block; returns them as rows [0, n).
-__device__ inline HeadRows copy_rows(const HeadRows& rows, int first, int n, uint16_t* out) {
+__device__ inline CopiedRows copy_rows(const HeadRows& rows, int first, int n, uint16_t* out) {
     for (int i = threadIdx.x; i < n * rows.d / 2; i += kThreads) {
         reinterpret_cast<uint32_t*>(out)[i] =
             reinterpret_cast<const uint32_t*>(rows.row(first + 2 * i / rows.d))[i % (rows.d / 2)];
@@ -185,7 +194,8 @@ struct SharedLayout {
 };
 
 // Minimum and maximum of channel c over rows [from, to).
-__device__ inline void range_of(const HeadRows& rows, int from, int to, int c, float& min, float& max) {
+template <class Rows>
+__device__ void range_of(const Rows& rows, int from, int to, int c, float& min, float& max) {
     min = max = rows.at(from, c);
     for (int i = from + 1; i < to; ++i) {
         const float x = rows.at(i, c);

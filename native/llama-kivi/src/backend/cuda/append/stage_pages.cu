@@ -45,7 +45,8 @@ struct Group {
 };
 
 // Quantizes keys [first_row, first_row + G) into token group `token / G` of a page. codes: shared uint8 [G, rows].
-__device__ void quantize_keys(const PageFormat& f, const HeadRows& rows, int first_row, int token, int sinks,
+template <class Rows>
+__device__ void quantize_keys(const PageFormat& f, const Rows& rows, int first_row, int token, int sinks,
                               const uint8_t* table, uint8_t* codes, uint8_t* page) {
     const int d = f.head_size;
     const int c = threadIdx.x;
@@ -95,7 +96,8 @@ __device__ void quantize_keys(const PageFormat& f, const HeadRows& rows, int fir
 
 // Quantizes values [first_row, first_row + n) into tokens [token, token + n) of a page, except the first `sinks` rows.
 // codes: shared uint8 [n, D].
-__device__ void quantize_values(const PageFormat& f, const HeadRows& rows, int first_row, int n, int token, int sinks,
+template <class Rows>
+__device__ void quantize_values(const PageFormat& f, const Rows& rows, int first_row, int n, int token, int sinks,
                                 const uint8_t* table, uint8_t* codes, uint8_t* page) {
     const int d = f.head_size;
     const int lane = threadIdx.x % 32;
@@ -202,7 +204,8 @@ __device__ void store_blocks(const PageFormat& f, const uint16_t* row, uint8_t* 
     }
 }
 
-// KIVI types. Shared memory: the codes of the step, and at offset `copy`, unless it is 0, a copy of its rows.
+// KIVI types. Shared memory: the codes of the step, and with kCopies at offset `copy` a copy of its rows.
+template <bool kCopies>
 __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape shape, const AppendWork* works,
                                                                const PageStep* steps, int first_head, int copy) {
     after_previous();
@@ -214,16 +217,18 @@ __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape s
     const uint8_t* const table = work.tables + static_cast<size_t>(head) * shape.table_bytes;
     uint8_t* const page = step.block + static_cast<size_t>(head) * f.page_bytes;
     const int sinks = min(max(work.sink_limit - (work.first_token + step.row), 0), step.n_rows);
-    HeadRows rows(shape, work, head);
-    int first = step.row;
-    if (copy > 0) {
-        rows = copy_rows(rows, first, step.n_rows, reinterpret_cast<uint16_t*>(shared + copy));
-        first = 0;
-    }
-    if (f.side == Side::keys) {
-        quantize_keys(f, rows, first, step.token, sinks, table, shared, page);
+    const HeadRows source(shape, work, head);
+    const auto quantize = [&](const auto& rows, int first) {
+        if (f.side == Side::keys) {
+            quantize_keys(f, rows, first, step.token, sinks, table, shared, page);
+        } else {
+            quantize_values(f, rows, first, step.n_rows, step.token, sinks, table, shared, page);
+        }
+    };
+    if constexpr (kCopies) {
+        quantize(copy_rows(source, step.row, step.n_rows, reinterpret_cast<uint16_t*>(shared + copy)), 0);
     } else {
-        quantize_values(f, rows, first, step.n_rows, step.token, sinks, table, shared, page);
+        quantize(source, step.row);
     }
 }
 
@@ -263,8 +268,9 @@ void stage_pages(const SideShape& shape, const AppendWork* works, const PageStep
     }
     const int n_rows = f.side == Side::keys ? f.group : kStepTokens;
     const SharedLayout shared(n_rows * f.rows, n_rows * f.head_size * 2);
-    shared.allow(stage_pages_kernel);
-    queue(stage_pages_kernel, grid, kThreads, shared.bytes, stream, shape, works, steps, heads.first, shared.copy);
+    const auto kernel = shared.copy > 0 ? stage_pages_kernel<true> : stage_pages_kernel<false>;
+    shared.allow(kernel);
+    queue(kernel, grid, kThreads, shared.bytes, stream, shape, works, steps, heads.first, shared.copy);
 }
 
 }  // namespace lk::cuda

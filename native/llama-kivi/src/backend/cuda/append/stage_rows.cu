@@ -1,5 +1,7 @@
 // Stages the rows of a layer: RoPE, rounding to half, and checks for NaN, infinity and range.
 #include "backend/cuda/append/rows.cuh"
+#include "backend/cuda/device/watch.h"
+#include "base/finite.h"
 
 namespace lk::cuda {
 

@@ -4,13 +4,20 @@
 #include <cmath>
 
 #include "backend/cuda/attention/attention.h"
-#include "backend/cuda/device_math.cuh"
+#include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/warp.cuh"
+#include "kv/scalar_codec.h"
 
 namespace lk::cuda {
 
 namespace {
 
 constexpr int kJoinWarps = kAttentionWarps;
+
+// Decodes a byte scale of the cache, without the head's power of two.
+__device__ inline float byte_scale(unsigned byte) {
+    return kv::byte_scale_base(byte);
+}
 
 // Maximum over a warp, for any floats: maps them to unsigned integers of the same order.
 __device__ inline float warp_max_any(float x) {
@@ -79,7 +86,7 @@ __device__ inline const uint16_t* exact_row(const SideWork& side, const SideShap
         return side.ring +
                (static_cast<size_t>(head) * shape.trigger + (at < shape.trigger ? at : at - shape.trigger)) * d;
     }
-    return side.staged + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
+    return side.staged.rows + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
 }
 
 // Hadamard transform of rows in shared memory, times sqrt(kD). Called by all threads of the block.

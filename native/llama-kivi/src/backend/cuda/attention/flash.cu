@@ -9,7 +9,8 @@
 // Tokens whose values are codes come first. Their sum accumulates in the frame of the codes (rotated, centred, without
 // the head's power of two) and is converted once, before the first exact value.
 #include "backend/cuda/attention/flash_stages.cuh"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/queue.h"
 
 namespace lk::cuda {
 

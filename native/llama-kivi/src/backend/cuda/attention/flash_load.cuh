@@ -3,6 +3,9 @@
 #pragma once
 
 #include "backend/cuda/attention/flash_tile.cuh"
+#include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/words.cuh"
+#include "quant/blocks.h"
 
 namespace lk::cuda {
 

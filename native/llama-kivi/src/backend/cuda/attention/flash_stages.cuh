@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/cuda/attention/flash_frames.cuh"
+#include "backend/cuda/device/mma.cuh"
 
 namespace lk::cuda {
 

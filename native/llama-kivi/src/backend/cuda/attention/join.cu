@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "backend/cuda/attention/attention.h"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/device/queue.h"
 
 namespace lk::cuda {
 

@@ -11,8 +11,10 @@
 //           and 4 + j, and ends with these channels for rows 2 j and 2 j + 1.
 // Keys and values of a page are in shared memory while in use; each is prefetched for the next page as soon as its
 // buffer is free.
-#include "backend/cuda/attention/pages_stages.cuh"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/attention/pages_keys.cuh"
+#include "backend/cuda/attention/pages_values.cuh"
+#include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/queue.h"
 
 namespace lk::cuda {
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/cuda/attention/common.cuh"
+#include "backend/cuda/device/copy_async.cuh"
 
 namespace lk::cuda {
 

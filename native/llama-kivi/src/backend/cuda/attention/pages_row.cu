@@ -8,8 +8,9 @@
 //   values  a lane has kCh channels; probabilities times scales of the page's 128 tokens become 8-bit weights, once per
 //           channel group
 // Full-precision rows (sinks, ring, staged rows) are another split, computed by rows.cu; join.cu merges the splits.
-#include "backend/cuda/attention/pages_row_stages.cuh"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/attention/pages_row_keys.cuh"
+#include "backend/cuda/attention/pages_row_values.cuh"
+#include "backend/cuda/device/queue.h"
 
 namespace lk::cuda {
 

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "backend/cuda/attention/pages_layout.cuh"
+#include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/mma.cuh"
 
 namespace lk::cuda {
 
@@ -56,46 +58,7 @@ struct PageWarp {
     // products with q of rows 2 j and 2 j + 1 to base-2 scores.
     __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table,
                                                  const uint16_t* refined, char* shared, Queries& q,
-                                                 float (&factor)[2]) const {
-        // Maximum |q|.
-        constexpr float kTop = kPaper ? 2.0f : 1024.0f;
-        uint8_t* const wide = reinterpret_cast<uint8_t*>(shared);  // [D]: 4 for refined channels
-        for (int i = threadIdx.x; i < kD; i += blockDim.x) {
-            wide[i] = 1;
-        }
-        __syncthreads();
-        if (kRotated && threadIdx.x < kD / 4) {
-            wide[refined[threadIdx.x]] = 4;
-        }
-        __syncthreads();
-        const float* const row = a.q + rows.output(min(g, rows.n - 1)) * kD;
-        const auto value = [&](int step, int i) {
-            const int code_row = 16 * step + 4 * j + i;
-            return code_row < kD ? row[code_row] * wide[code_row] : row[refined[code_row - kD]];
-        };
-        float top = 0;
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                top = fmaxf(top, fabsf(value(step, i)));
-            }
-        }
-        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
-        const float lift = g < rows.n ? finite_quotient(kTop, top) : 0.0f;
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
-            q[step][0] = pack(value(step, 0) * lift, value(step, 2) * lift);
-            q[step][1] = pack(value(step, 1) * lift, value(step, 3) * lift);
-        }
-        const float k_factor = kPaper ? 1.0f : ldexpf(1.0f, *reinterpret_cast<const int*>(k_table));
-        // Never 0: the masked score -INFINITY * 0 would be NaN.
-        const float back = lift > 0 ? fmaxf(top / kTop * a.scale * k_factor * 1.44269504f, FLT_MIN) : 1.0f;
-        factor[0] = __shfl_sync(kAllLanes, back, 8 * j);
-        factor[1] = __shfl_sync(kAllLanes, back, 8 * j + 4);
-        __syncthreads();
-    }
+                                                 float (&factor)[2]) const;
 
     // Stage "load page": keys and values separately.
     __device__ __forceinline__ void fetch_keys(const uint8_t* page) const {
@@ -116,44 +79,7 @@ struct PageWarp {
     }
 
     // Stage "scores", without the factor. own_refined: refined channel lane % (D/4).
-    __device__ __forceinline__ void multiply_keys(const Queries& q, int own_refined, Scores& score) const {
-        if (kRotated) {
-            move_refined(own_refined);
-        }
-        Queries weights;
-        float bias[4] = {0, 0, 0, 0};
-#pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile) {
-            if (tile * 32 % fk.group == 0) {
-                fold_key_scales(q, tile * 32 / fk.group, weights, bias);
-            }
-            // Zero points count quarter steps.
-            const float more[2] = {bias[0] * (kPaper ? 1.0f : 0.25f), bias[1] * (kPaper ? 1.0f : 0.25f)};
-            const unsigned* const codes = reinterpret_cast<const unsigned*>(own) + (tile * kQuads + j) * kQuadWords + g;
-            float dot[2][4] = {};
-#pragma unroll
-            for (int step = 0; step < kSteps; ++step) {
-                const unsigned w0 = codes[step * 4 * kQuadWords];
-                const unsigned w1 = kBits == 2 ? w0 : codes[step * 4 * kQuadWords + 8];
-#pragma unroll
-                for (int h = 0; h < 2; ++h) {  // tokens 16 h ..
-                    const unsigned m0 = kMask << (4 * h);
-                    const unsigned m1 = kBits == 2 ? m0 << 2 : m0;
-                    multiply(dot[h], w0 & m0, w1 & m1, w0 >> 8 & m0, w1 >> 8 & m1, weights[step][0], weights[step][1]);
-                }
-            }
-#pragma unroll
-            for (int t = 0; t < 4; ++t) {
-                // 2-bit codes of rows g + 8 are one place higher.
-                const int place = t / 2 * 4 + (kBits == 2 ? t % 2 * 2 : 0);
-                const float unit = power2(24 - place);
-#pragma unroll
-                for (int e = 0; e < 2; ++e) {
-                    score[tile][t][e] = dot[t / 2][t % 2 * 2 + e] * unit + more[e];
-                }
-            }
-        }
-    }
+    __device__ __forceinline__ void multiply_keys(const Queries& q, int own_refined, Scores& score) const;
 
     // Stage "mask": masks tokens outside the run, sinks, and tokens before a row's window.
     __device__ __forceinline__ void hide_tokens(const QueryRows& rows, const Run& run, int n_sinks,
@@ -219,50 +145,7 @@ struct PageWarp {
     }
 
     // Stage "values".
-    __device__ __forceinline__ void add_values(PageOutput<kD>& o) const {
-        const unsigned* const words = reinterpret_cast<const unsigned*>(own + at.values) + j * kValueStride + g;
-        Weights b;
-#pragma unroll
-        for (int i = 0; i < kD / 16; ++i) {
-            if (i == 0 || (!kRotated && 16 * i % fv.group == 0)) {
-                const int channel_group = kRotated ? 0 : 16 * i / fv.group;
-                float zero[4] = {0, 0, 0, 0};
-#pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                    fold_value_scales(h, channel_group, b[h], zero, o.shift);
-                }
-                if (!kRotated) {
-                    // Adds to the channels of the group; all channels of a group get the same.
-#pragma unroll
-                    for (int n = 0; n < kD / 16; ++n) {
-                        if (n >= i && 16 * n / fv.group == channel_group) {
-#pragma unroll
-                            for (int k = 0; k < 4; ++k) {
-                                o.out[n][k] += zero[k] * (kPaper ? 1.0f : 0.25f);
-                            }
-                        }
-                    }
-                }
-            }
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                unsigned w[2][2];  // channels g and g + 8; with 4 bits, tokens 8 n + (0..3), then 8 n + 4 + (0..3)
-                const unsigned* const from = words + 4 * h * kValueStride + i * 8 * kBits;
-                w[0][0] = from[0];
-                w[0][1] = kBits == 2 ? w[0][0] : from[8];
-                w[1][0] = from[4 * kBits];
-                w[1][1] = kBits == 2 ? w[1][0] : from[4 * kBits + 8];
-#pragma unroll
-                for (int quad = 0; quad < 4; ++quad) {
-                    const unsigned mask = kMask << (kBits == 2 ? 2 * quad : quad / 2 * 4);
-                    const unsigned w0 = w[0][quad % 2];
-                    const unsigned w1 = w[1][quad % 2];
-                    multiply(o.out[i], w0 & mask, w1 & mask, w0 >> 8 & mask, w1 >> 8 & mask, b[h][quad][0],
-                             b[h][quad][1]);
-                }
-            }
-        }
-    }
+    __device__ __forceinline__ void add_values(PageOutput<kD>& o) const;
 
     // Stage "merge": merges the warps of a thread block. Called by all its threads.
     __device__ __forceinline__ void merge_warps(const AttentionWork& a, const QueryRows& rows, const uint8_t* v_table,
@@ -294,107 +177,16 @@ private:
 
     // Moves scales and zero points of refined channels to where the second plane reads them. A zero point counts fine
     // steps, which a refined channel has only in the second plane.
-    __device__ __forceinline__ void move_refined(int own_refined) const {
-#pragma unroll
-        for (int n = 0; n < kRefined / 32; ++n) {
-            const int i = 32 * n + lane;
-            const int from = i / (kD / 4) * kD + own_refined;
-            if (i >= fk.scale_groups * (kD / 4)) {
-                break;
-            }
-            own[at.refined + i] = own[fk.scales_offset + from];
-            own[at.refined + kRefined + i] = own[fk.zeros_offset + from];
-            own[fk.zeros_offset + from] = 0;
-        }
-        __syncwarp();
-    }
+    __device__ __forceinline__ void move_refined(int own_refined) const;
 
     // Computes queries times the scales of a token group, and the part of each score due to zero points or minima.
     __device__ __forceinline__ void fold_key_scales(const Queries& q, int token_group, Queries& weights,
-                                                    float (&bias)[4]) const {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-            bias[k] = 0;
-        }
-        const char* const scales = own + fk.scales_offset + (token_group * kD + 4 * j) * (kPaper ? 4 : 1);
-        const char* const zeros = own + fk.zeros_offset + token_group * kD + 4 * j;
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
-            if (kPaper) {
-                const uint4 pairs = *reinterpret_cast<const uint4*>(scales + step * 64);
-                weights[step][0] = times(q[step][0], low_halves(pairs.x, pairs.z));
-                weights[step][1] = times(q[step][1], low_halves(pairs.y, pairs.w));
-                const unsigned low0 = high_halves(pairs.x, pairs.z);
-                const unsigned low1 = high_halves(pairs.y, pairs.w);
-                multiply(bias, low0, low0, low1, low1, q[step][0], q[step][1]);
-                continue;
-            }
-            const char* const more = own + at.refined + token_group * (kD / 4) + (step - kBaseSteps) * 16 + 4 * j;
-            const unsigned s = *reinterpret_cast<const unsigned*>(step < kBaseSteps ? scales + step * 16 : more);
-            const unsigned z =
-                *reinterpret_cast<const unsigned*>(step < kBaseSteps ? zeros + step * 16 : more + kRefined);
-            weights[step][0] = times(q[step][0], even_scales(s));
-            weights[step][1] = times(q[step][1], odd_scales(s));
-            const unsigned z0 = even_zeros(z);
-            const unsigned z1 = even_zeros(z >> 8);
-            multiply(bias, z0, z0, z1, z1, weights[step][0], weights[step][1]);
-        }
-    }
+                                                    float (&bias)[4]) const;
 
     // Computes the probabilities of tokens 64 h to 64 h + 63 times the scales of a channel group. Adds to `zero` the
     // contribution of zero points or minima to each channel, or to `shift` the centring term of rotated values.
     __device__ __forceinline__ void fold_value_scales(int h, int channel_group, unsigned (&b)[4][2], float (&zero)[4],
-                                                      float (&shift)[4]) const {
-        const unsigned* const prob = reinterpret_cast<const unsigned*>(own + at.prob);
-        const int token = 64 * h + 16 * j;
-        const uint4* const row = reinterpret_cast<const uint4*>(prob + g * (kProbRow / 2) + token / 2);
-        const uint4 first = row[0];
-        const uint4 second = row[1];
-        const unsigned pairs[8] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};
-        uint4 scales{};
-        if (kRotated) {
-            scales = *reinterpret_cast<const uint4*>(own + at.value_scales + token);
-        }
-        const unsigned scale_words[4] = {scales.x, scales.y, scales.z, scales.w};
-#pragma unroll
-        for (int quad = 0; quad < 4; ++quad) {
-            const unsigned p0 = low_halves(pairs[2 * quad], pairs[2 * quad + 1]);
-            const unsigned p1 = high_halves(pairs[2 * quad], pairs[2 * quad + 1]);
-            const int place = kBits == 2 ? 2 * quad : quad / 2 * 4;
-            const unsigned one = 0x00010001u << place;
-            if (kRotated) {
-                b[quad][0] = times(p0, even_scales(scale_words[quad]));
-                b[quad][1] = times(p1, odd_scales(scale_words[quad]));
-                const unsigned three = 3 * one;
-                multiply(shift, three, three, three, three, b[quad][0], b[quad][1]);
-                continue;
-            }
-            const int s = (token + 4 * quad) * fv.scale_groups + channel_group;
-            if (kPaper) {
-                const unsigned* const from = reinterpret_cast<const unsigned*>(own + at.value_scales) + s;
-                const unsigned w0 = from[0];
-                const unsigned w1 = from[fv.scale_groups];
-                const unsigned w2 = from[2 * fv.scale_groups];
-                const unsigned w3 = from[3 * fv.scale_groups];
-                b[quad][0] = times(p0, low_halves(w0, w2));
-                b[quad][1] = times(p1, low_halves(w1, w3));
-                multiply(zero, one, one, one, one, times(p0, high_halves(w0, w2)), times(p1, high_halves(w1, w3)));
-                continue;
-            }
-            const uint8_t* const from = reinterpret_cast<const uint8_t*>(own + at.value_scales) + s;
-            const uint8_t* const zeros = from + (fv.zeros_offset - fv.scales_offset);
-            const auto word = [&](const uint8_t* x) {
-                return x[0] | static_cast<unsigned>(x[fv.scale_groups]) << 8 |
-                       static_cast<unsigned>(x[2 * fv.scale_groups]) << 16 |
-                       static_cast<unsigned>(x[3 * fv.scale_groups]) << 24;
-            };
-            const unsigned scale = word(from);
-            const unsigned z = word(zeros);
-            b[quad][0] = times(p0, even_scales(scale));
-            b[quad][1] = times(p1, odd_scales(scale));
-            multiply(zero, one, one, one, one, times(b[quad][0], even_zeros(z)), times(b[quad][1], even_zeros(z >> 8)));
-        }
-    }
+                                                      float (&shift)[4]) const;
 };
 
 }  // namespace

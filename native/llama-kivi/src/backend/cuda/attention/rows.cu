@@ -6,7 +6,8 @@
 #include <type_traits>
 
 #include "backend/cuda/attention/common.cuh"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/device/queue.h"
+#include "backend/cuda/device/words.cuh"
 
 namespace lk::cuda {
 

@@ -1,9 +1,13 @@
 // GEMMs with few tokens, bound by reading the weights: 2 to 8 tokens, or 2 to 32 for F32 and BF16 weights. Not for
 // weights in blocks of 32. More tokens: tile.cu, or conversion to halves and cuBLAS (cuda_backend.cpp).
-#include "backend/cuda/device_math.cuh"
+#include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/mma.cuh"
+#include "backend/cuda/device/queue.h"
+#include "backend/cuda/device/warp.cuh"
+#include "backend/cuda/device/weights.cuh"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/weights.cuh"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/plan/weight_dispatch.h"
 
 namespace lk::cuda {
 

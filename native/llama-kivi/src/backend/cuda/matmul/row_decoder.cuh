@@ -1,8 +1,12 @@
 // Dequantizes weights in shared memory to halves, per lane of tile.cu.
 #pragma once
 
-#include "backend/cuda/device_math.cuh"
+#include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/warp.cuh"
+#include "backend/cuda/device/weights.cuh"
+#include "backend/cuda/device/words.cuh"
 #include "backend/cuda/matmul/weights.cuh"
+#include "quant/blocks.h"
 
 namespace lk::cuda {
 

@@ -3,7 +3,10 @@
 // prefetches the weights and tokens of coming steps into shared memory, across tile boundaries, while its warps
 // dequantize to halves for tensor cores; each weight is read and decoded once. When several blocks share a tile, the
 // last to finish adds the partial sums, always in the same order.
+#include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/queue.h"
 #include "backend/cuda/matmul/tile_stages.cuh"
+#include "backend/cuda/plan/weight_dispatch.h"
 
 namespace lk::cuda {
 

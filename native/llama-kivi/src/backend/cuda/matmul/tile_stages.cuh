@@ -1,88 +1,14 @@
 // The stages of the tiled GEMM; tile.cu calls them.
 #pragma once
 
-#include <algorithm>
-#include <type_traits>
-
-#include "backend/cuda/matmul/matmul.h"
+#include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/mma.cuh"
 #include "backend/cuda/matmul/row_decoder.cuh"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/matmul/tile_work.cuh"
 
 namespace lk::cuda {
 
 namespace {
-
-constexpr int kWarpRows = 32;
-constexpr int kRowWarps = TilePlan::kRows / kWarpRows;
-constexpr int kSharers = 4;  // warps that split the elements of a row
-constexpr int kThreads = kRowWarps * kSharers * 32;
-constexpr int kMostStages = TilePlan::kMostStages;
-constexpr int kStepElements = TilePlan::kStepElements;
-
-// See TileStep.
-template <WeightType kType>
-struct Step {
-    static constexpr TileStep kStep = TileStep::of(kType);
-    static constexpr int kBytes = kStep.bytes;
-    static constexpr int kAlign = kStep.align;
-    static constexpr int kPieces = kStep.pieces;
-    static constexpr int kPitch = kStep.pitch;
-    static constexpr int kWeightBytes = kStep.weight_bytes;
-    static constexpr int kColumnPitch = kStep.column_pitch;
-};
-
-__device__ void wait_for_all_but(int groups) {
-    switch (groups) {
-    case 0:
-        return copy_wait<0>();
-    case 1:
-        return copy_wait<1>();
-    case 2:
-        return copy_wait<2>();
-    case 3:
-        return copy_wait<3>();
-    default:
-        return copy_wait<kMostStages - 2>();
-    }
-}
-
-// Arguments of a launch.
-struct TileWork {
-    FewProducts products;
-    size_t row_bytes;
-    int n_cols;
-    const uint16_t* x;  // [n, n_cols]
-    int n;
-    TilePlan plan;
-    float* sums;  // see multiply_tiles
-    int* counts;  //
-};
-
-// Position of a unit (a step of a tile).
-struct Place {
-    __device__ Place(const FewProducts& products, const TilePlan& plan, int unit)
-        : tile(unit / plan.n_steps), step(unit - tile * plan.n_steps) {
-        find_product(products);
-    }
-
-    __device__ void advance(const FewProducts& products, const TilePlan& plan) {
-        if (++step == plan.n_steps) {
-            step = 0;
-            ++tile;
-            find_product(products);
-        }
-    }
-
-    __device__ void find_product(const FewProducts& products) {
-        which = product_of(products, tile);
-        first_row = (tile - products.first_block[which]) * TilePlan::kRows;
-    }
-
-    int tile;
-    int step;
-    int which;
-    int first_row;  // first row of the tile
-};
 
 // A thread block and its units. Of every 16 rows and 8 tokens of its warp, a lane has rows g and g + 8 and tokens 2 j
 // and 2 j + 1.

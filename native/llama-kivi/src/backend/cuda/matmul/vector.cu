@@ -3,10 +3,15 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "backend/cuda/device_math.cuh"
+#include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/queue.h"
+#include "backend/cuda/device/warp.cuh"
+#include "backend/cuda/device/weights.cuh"
+#include "backend/cuda/device/words.cuh"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/weights.cuh"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/plan/weight_dispatch.h"
+#include "quant/blocks.h"
 
 namespace lk::cuda {
 

@@ -1,8 +1,11 @@
 // Shared by the matmul kernels: mapping of thread blocks to matrices, and decoding of weights for tensor cores.
 #pragma once
 
-#include "backend/cuda/device_math.cuh"
+#include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/weights.cuh"
+#include "backend/cuda/device/words.cuh"
 #include "backend/cuda/plan/matmul_plan.h"
+#include "quant/blocks.h"
 
 namespace lk::cuda {
 

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cuda/device/processors.h"
+#include "backend/cuda/device/weight_type.h"
 #include "backend/cuda/plan/splits.h"
 #include "quant/blocks.h"
 
@@ -17,29 +19,6 @@ enum class MatmulKernel {
     tiles,         // up to kTileColumns tokens in halves, quantized weights
     halves,        // cuBLAS, after converting weights to halves
 };
-
-constexpr bool is_float(WeightType type) {
-    return type == WeightType::F32 || type == WeightType::F16 || type == WeightType::BF16;
-}
-
-constexpr int block_elements(WeightType type) {
-    return is_float(type) ? 1 : type >= WeightType::Q2_K ? kSuperBlock : kBlock;
-}
-
-constexpr int block_bytes(WeightType type) {
-    return type == WeightType::F32                               ? 4
-           : type == WeightType::F16 || type == WeightType::BF16 ? 2
-           : type == WeightType::Q4_0                            ? sizeof(BlockQ4_0)
-           : type == WeightType::Q4_1                            ? sizeof(BlockQ4_1)
-           : type == WeightType::Q5_0                            ? sizeof(BlockQ5_0)
-           : type == WeightType::Q5_1                            ? sizeof(BlockQ5_1)
-           : type == WeightType::Q8_0                            ? sizeof(BlockQ8_0)
-           : type == WeightType::Q2_K                            ? sizeof(BlockQ2_K)
-           : type == WeightType::Q3_K                            ? sizeof(BlockQ3_K)
-           : type == WeightType::Q4_K                            ? sizeof(BlockQ4_K)
-           : type == WeightType::Q5_K                            ? sizeof(BlockQ5_K)
-                                                                 : sizeof(BlockQ6_K);
-}
 
 // Whether multiply_vector needs the vector in 8 bits.
 constexpr bool takes_codes(WeightType type) {
@@ -55,12 +34,6 @@ constexpr int few_columns(WeightType type) {
 }
 
 constexpr int kTileColumns = 64;
-
-// Limits of a device.
-struct Processors {
-    int count;
-    int shared_bytes;  // most shared memory per thread block
-};
 
 // Selects the kernel for n tokens; the launches use it too. Throws LK_UNSUPPORTED if there is none; the message names
 // type and shape. shared_bytes: see Processors.

@@ -22,13 +22,31 @@ bool is_exact(const kv::SideSpec& spec, const kv::SequenceSide& side, const Comm
 // Few rows and exact tokens outside the page runs; other segments with few rows; many rows.
 enum Kind { kFewExact, kFew, kMany, kKinds };
 
-SideWork side_work(const kv::SequenceSide& side, const half_t* staged, const Run* runs) {
+// Writes the runs of pages whose first token has position `start` in the sequence.
+Run* write_runs(std::span<const kv::PageRef> pages, int start, Run* out) {
+    for (const kv::PageRef& ref : pages) {
+        *out++ = {ref.block->data.data(), start, ref.count, ref.first, ref.frame};
+        start += ref.count;
+    }
+    return out;
+}
+
+size_t count_runs(const kv::SequenceSide& side) {
+    return side.pages().size() + side.staged_pages().size();
+}
+
+// staged: the segment's first staged row. runs: device address of the side's runs, which are those of its pages, then
+// those of its staged pages.
+SideWork side_work(const kv::SequenceSide& side, int n_rows, const half_t* staged, const Run* runs) {
+    const kv::SideView view = side.view(0, 0, n_rows);
     SideWork w{};
     w.runs = runs;
     w.sinks = side.sinks();
     w.ring = side.ring();
     w.tables = side.tables();
-    w.staged = staged;
+    w.staged = {
+        staged,         runs + side.pages().size(), side.staged_tables(), static_cast<int>(side.staged_pages().size()),
+        view.n_leaving, view.n_sinks_after};
     w.n_runs = static_cast<int>(side.pages().size());
     w.n_paged = side.n_paged();
     w.n_sinks = side.n_sinks();
@@ -37,13 +55,9 @@ SideWork side_work(const kv::SequenceSide& side, const half_t* staged, const Run
     return w;
 }
 
-Run* write_runs(const kv::SequenceSide& side, Run* out) {
-    int start = 0;
-    for (const kv::PageRef& ref : side.pages()) {
-        *out++ = {ref.block->data.data(), start, ref.count, ref.first, ref.frame};
-        start += ref.count;
-    }
-    return out;
+// Writes the runs of a side; see side_work.
+Run* write_side(const kv::SequenceSide& side, Run* out) {
+    return write_runs(side.staged_pages(), side.n_paged(), write_runs(side.pages(), 0, out));
 }
 
 }  // namespace
@@ -83,7 +97,7 @@ PassPlan plan_pass(const kv::Cache& cache, std::span<const kv::Segment> segments
             std::max(group.max_tokens, sequence.length() + s.n_rows - taken[i].tokens + sequence.k.n_sinks());
         group.max_page_runs = std::max(group.max_page_runs, taken[i].runs);
         plan.n_rows += s.n_rows;
-        plan.n_runs += sequence.k.pages().size() + sequence.v.pages().size();
+        plan.n_runs += count_runs(sequence.k) + count_runs(sequence.v);
     }
     for (int kind = 0; kind < kKinds; ++kind) {
         if (members[kind].empty()) {
@@ -112,17 +126,21 @@ void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uin
         const kv::Sequence& sequence = cache.sequence(s.seq);
         const size_t row = static_cast<size_t>(s.row) * static_cast<size_t>(cache.config().head_size);
         const Run* const k_runs = device_runs + (next - runs);
-        next = write_runs(sequence.k, next);
+        next = write_side(sequence.k, next);
         const Run* const v_runs = device_runs + (next - runs);
-        next = write_runs(sequence.v, next);
-        works[i] = {side_work(sequence.k, cache.staged(Side::keys) + row, k_runs),
-                    side_work(sequence.v, cache.staged(Side::values) + row, v_runs),
+        next = write_side(sequence.v, next);
+        works[i] = {side_work(sequence.k, s.n_rows, cache.staged(Side::keys) + row, k_runs),
+                    side_work(sequence.v, s.n_rows, cache.staged(Side::values) + row, v_runs),
                     s.row,
                     s.n_rows,
                     sequence.length(),
                     plan.page_runs[i].runs,
                     plan.page_runs[i].tokens};
     }
+}
+
+SideShape side_shape(const kv::SideSpec& spec, int n_ubatch) {
+    return {spec.format, spec.ageing.trigger, spec.sinks, n_ubatch, static_cast<int>(spec.table_bytes())};
 }
 
 AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head) {

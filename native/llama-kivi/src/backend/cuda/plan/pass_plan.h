@@ -33,7 +33,7 @@ struct PassPlan {
     std::vector<CommonRuns> page_runs;  // per segment: the runs of the page kernel
     std::vector<SegmentGroup> groups;   // without empty groups
     int n_rows = 0;                     // rows of the pass
-    size_t n_runs = 0;                  // runs of all segments, both sides
+    size_t n_runs = 0;                  // runs of all segments, both sides, staged pages included
 
     // Size of the image: SegmentWork[segments], then Run[n_runs].
     size_t bytes() const { return segments.size() * sizeof(SegmentWork) + n_runs * sizeof(Run); }
@@ -44,6 +44,9 @@ PassPlan plan_pass(const kv::Cache& cache, std::span<const kv::Segment> segments
 // Writes the image that the kernels read: plan.bytes() bytes at `host`, to be copied to `device`. The cache must be
 // unchanged since plan_pass.
 void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uint8_t* device);
+
+// Shape of one side, for the kernels.
+SideShape side_shape(const kv::SideSpec& spec, int n_ubatch);
 
 // The attention request of a group.
 AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head);

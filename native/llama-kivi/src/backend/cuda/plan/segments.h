@@ -16,13 +16,26 @@ struct Run {
     int frame;
 };
 
-// One side of a segment's sequence, before this pass. Pointers address layer 0, head 0.
+// What the pass stages for one side; see kv::SideView. Between stage_pages and commit the n_leaving oldest rows exist
+// twice: exact in ring and staged rows, quantized in staged pages. Pointers address layer 0, head 0.
+struct StagedWork {
+    const uint16_t* rows;  // [layer, head, n_ubatch, D], starting at the segment's first row
+    const Run* pages;      // continue SideWork::runs
+    const uint8_t*
+        tables;  // [layer, head, table_bytes] of `pages`: SideWork::tables, unless this pass chooses new ones
+    int n_pages;
+    int n_leaving;  // rows in `pages`
+    int n_sinks;    // sinks after commit; the codes of their tokens in `pages` are invalid
+};
+
+// One side of a segment's sequence: what is cached before this pass, and what the pass stages. Pointers address layer
+// 0, head 0.
 struct SideWork {
     const Run* runs;
-    const uint16_t* sinks;   // [layer, head, S, D]
-    const uint16_t* ring;    // [layer, head, trigger, D]
-    const uint8_t* tables;   // [layer, head, table_bytes]
-    const uint16_t* staged;  // [layer, head, n_ubatch, D], starting at the segment's first row
+    const uint16_t* sinks;  // [layer, head, S, D]
+    const uint16_t* ring;   // [layer, head, trigger, D]
+    const uint8_t* tables;  // [layer, head, table_bytes]
+    StagedWork staged;
     int n_runs;
     int n_paged;
     int n_sinks;
@@ -44,8 +57,6 @@ struct SegmentWork {
 struct SideShape {
     kv::PageFormat format;
     int trigger;
-    int leave;
-    int align;
     int sinks;  // S
     int n_ubatch;
     int table_bytes;

@@ -1,44 +1,19 @@
-// Plans the append of a pass for the kernels. Host code without CUDA.
-#pragma once
+#include "backend/cuda/plan/append_plan.h"
 
 #include <algorithm>
-#include <span>
-#include <vector>
-
-#include "backend/cuda/append/work.h"
-#include "kv/cache.h"
+#include <cstring>
 
 namespace lk::cuda {
 
-static_assert(kStepTokens % kv::kValueBlockTokens == 0, "two steps must not share a word of codes");
-
-// One side's works and steps in the schedule, and the maxima that size its launches.
-struct SideSchedule {
-    int first_work = 0;
-    int n_works = 0;
-    int first_step = 0;
-    int n_steps = 0;
-    int max_kept = 0;   // rows that commit copies to a ring
-    int max_sinks = 0;  // rows that commit copies to sinks
-    bool chooses_tables = false;
-};
-
-// The append of a pass: one work per segment for the keys, then one per segment for the values.
-struct AppendSchedule {
-    std::vector<AppendWork> works;
-    std::vector<PageStep> steps;
-    SideSchedule sides[2];
-
-    const SideSchedule& side(kv::Side s) const { return sides[s == kv::Side::keys ? 0 : 1]; }
-};
+namespace {
 
 // Most tokens of a page step that starts at `token` of a page.
-inline int step_tokens(const kv::SideSpec& spec, int token) {
+int step_tokens(const kv::SideSpec& spec, int token) {
     return spec.align > 1 ? spec.align : kStepTokens - token % kStepTokens;
 }
 
-inline SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const kv::Segment> segments,
-                              AppendSchedule& schedule) {
+SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const kv::Segment> segments,
+                       AppendSchedule& schedule) {
     const kv::SideSpec& spec = cache.spec(side);
     SideSchedule s;
     s.first_work = static_cast<int>(schedule.works.size());
@@ -68,12 +43,23 @@ inline SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const k
     return s;
 }
 
-// The rows of the segments must be reserved.
-inline void plan_append(kv::Cache& cache, std::span<const kv::Segment> segments, AppendSchedule& schedule) {
-    schedule.works.clear();
-    schedule.steps.clear();
+}  // namespace
+
+AppendSchedule plan_append(kv::Cache& cache, std::span<const kv::Segment> segments) {
+    AppendSchedule schedule;
     schedule.sides[0] = plan_side(cache, kv::Side::keys, segments, schedule);
     schedule.sides[1] = plan_side(cache, kv::Side::values, segments, schedule);
+    return schedule;
+}
+
+void write_append(const AppendSchedule& schedule, uint8_t* host) {
+    const size_t work_bytes = schedule.works.size() * sizeof(AppendWork);
+    if (!schedule.works.empty()) {
+        std::memcpy(host, schedule.works.data(), work_bytes);
+    }
+    if (!schedule.steps.empty()) {
+        std::memcpy(host + work_bytes, schedule.steps.data(), schedule.steps.size() * sizeof(PageStep));
+    }
 }
 
 }  // namespace lk::cuda

@@ -1,10 +1,14 @@
 // Elementwise operations: embedding lookup, and evaluation of lazy rows to the input form of matmuls.
 #include <algorithm>
 
-#include "backend/cuda/device_math.cuh"
-#include "backend/cuda/launch.h"
+#include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/queue.h"
+#include "backend/cuda/device/warp.cuh"
+#include "backend/cuda/device/weights.cuh"
+#include "backend/cuda/elementwise/elementwise.h"
 #include "backend/cuda/plan/rows_form.h"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/plan/weight_dispatch.h"
+#include "base/finite.h"
 
 namespace lk::cuda {
 

@@ -1,34 +1,19 @@
-// Launch functions of the kernels: plain functions that queue work on a stream. All pointers are device pointers.
-// Included by the backend (C++20) and by the kernels (C++17, for nvcc). append/kernels.h, attention/attention.h and
-// matmul/matmul.h declare the launches of their folders.
+// Launches of embedding lookup, lazy rows and sampling. All pointers are device pointers. Included by the backend
+// (C++20) and by the kernels (C++17).
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
 
-#include "backend/cuda/plan/segments.h"
+#include "backend/cuda/device/watch.h"
 #include "backend/rows.h"
 #include "llama_kivi.h"
 #include "quant/blocks.h"
 
 namespace lk::cuda {
 
-// How kernels report NaN and infinity. The host numbers the results of a pass from 1 (their places). *broken is 0 at
-// first; the first kernel that finds a non-finite result sets it to the result's place.
-struct Watch {
-    int* broken;
-    int place;
-};
-// Places of lazy rows: their inputs, and the evaluated rows, which must also be within the range of the target form.
-struct RowsWatch {
-    int* broken;
-    int x;
-    int up;
-    int made;
-};
-
-// ---- elementwise.cu
+// ---- rows.cu
 
 // out[n, n_cols] = rows tokens[n] of a table.
 void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols,

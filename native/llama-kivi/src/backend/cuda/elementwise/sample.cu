@@ -1,9 +1,11 @@
 // Samples tokens from logits, as backend/sampling.cpp does. One thread block per row.
 #include <cstdint>
 
-#include "backend/cuda/device_math.cuh"
-#include "backend/cuda/launch.h"
-#include "backend/cuda/queue.h"
+#include "backend/cuda/device/queue.h"
+#include "backend/cuda/device/warp.cuh"
+#include "backend/cuda/device/watch.h"
+#include "backend/cuda/elementwise/elementwise.h"
+#include "base/finite.h"
 
 namespace lk::cuda {
 

@@ -1,150 +1,16 @@
-// Helpers shared by the kernels.
+// Dequantizes weights, eight elements at a time. Layouts: quant/blocks.h.
 #pragma once
 
 #include <cuda_fp16.h>
 
 #include <cstdint>
 
-#include "backend/cuda/plan/matmul_plan.h"
-#include "base/finite.h"
-#include "kv/scalar_codec.h"
+#include "backend/cuda/device/halves.cuh"
+#include "backend/cuda/device/weight_type.h"
+#include "backend/cuda/device/words.cuh"
 #include "quant/blocks.h"
 
 namespace lk::cuda {
-
-constexpr unsigned kAllLanes = 0xffffffffu;
-
-__device__ inline float half_bits_to_float(uint16_t bits) {
-    return __half2float(__ushort_as_half(bits));
-}
-
-__device__ inline uint16_t float_to_half_bits(float x) {
-    return __half_as_ushort(__float2half_rn(x));
-}
-
-__device__ inline void report(int* broken, int place) {
-    atomicCAS(broken, 0, place);
-}
-
-// Decodes a byte scale of the cache, without the head's power of two.
-__device__ inline float byte_scale(unsigned byte) {
-    return kv::byte_scale_base(byte);
-}
-
-__device__ inline float warp_sum(float x) {
-    for (int offset = 16; offset > 0; offset /= 2) {
-        x += __shfl_xor_sync(kAllLanes, x, offset);
-    }
-    return x;
-}
-
-__device__ inline double warp_sum(double x) {
-    for (int offset = 16; offset > 0; offset /= 2) {
-        x += __shfl_xor_sync(kAllLanes, x, offset);
-    }
-    return x;
-}
-
-__device__ inline int warp_sum(int x) {
-    for (int offset = 16; offset > 0; offset /= 2) {
-        x += __shfl_xor_sync(kAllLanes, x, offset);
-    }
-    return x;
-}
-
-__device__ inline float warp_max(float x) {
-    for (int offset = 16; offset > 0; offset /= 2) {
-        x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, offset));
-    }
-    return x;
-}
-
-// Sum over a block of up to 1024 threads, returned to every thread. scratch: 32 floats in shared memory.
-__device__ inline float block_sum(float x, float* scratch) {
-    x = warp_sum(x);
-    __syncthreads();  // an earlier call may still read scratch
-    if (threadIdx.x % 32 == 0) {
-        scratch[threadIdx.x / 32] = x;
-    }
-    __syncthreads();
-    const int n_warps = (blockDim.x + 31) / 32;
-    return warp_sum(threadIdx.x % 32 < n_warps ? scratch[threadIdx.x % 32] : 0.0f);
-}
-
-// Packs two halves into a word, and back.
-__device__ inline unsigned bits(__half2 x) {
-    return *reinterpret_cast<const unsigned*>(&x);
-}
-
-__device__ inline __half2 halves(unsigned x) {
-    return *reinterpret_cast<const __half2*>(&x);
-}
-
-__device__ inline unsigned pack(float low, float high) {
-    return bits(__floats2half2_rn(low, high));
-}
-
-// d[16 x 8] += a[16 x 16] b[16 x 8] on tensor cores; a and b are halves, d floats. With g = lane / 4 and j = lane % 4,
-// a lane has rows g and g + 8 of a and d, column g of b, and columns 2 j and 2 j + 1 of d. Of the inner dimension, a0,
-// a1 and b0 have elements 2 j and 2 j + 1; a2, a3 and b1 have 2 j + 8 and 2 j + 9.
-__device__ inline void multiply(float (&d)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
-                                unsigned b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-// Copies 16 bytes to shared memory asynchronously.
-__device__ inline void copy_async(void* shared, const void* global) {
-    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global));
-}
-
-__device__ inline void copy_commit() {
-    asm volatile("cp.async.commit_group;\n" ::);
-}
-
-// Waits for this thread's asynchronous copies, except the last kPending groups.
-template <int kPending>
-__device__ inline void copy_wait() {
-    asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending));
-}
-
-// Copies the first `bytes` of 16 bytes asynchronously; the others become zeros.
-__device__ inline void copy_async_some(void* shared, const void* global, int bytes) {
-    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global), "r"(bytes));
-}
-
-__device__ inline uint16_t load_u16(const uint8_t* p) {
-    return *reinterpret_cast<const uint16_t*>(p);
-}
-
-// Reads four bytes at an even address.
-__device__ inline uint32_t load_u32(const uint8_t* p) {
-    return load_u16(p) | static_cast<uint32_t>(load_u16(p + 2)) << 16;
-}
-
-enum class Space { global, shared };
-
-// Reads kCount words at an even address. If it is not a multiple of four, the two bytes before and after are read too.
-// In shared memory the address is computed from p, so that the compiler knows the address space; in global memory that
-// is slower.
-template <Space kSpace = Space::global, int kCount>
-__device__ inline void load_words(const uint8_t* p, unsigned (&words)[kCount]) {
-    const auto address = reinterpret_cast<uintptr_t>(p);
-    const auto* const aligned = kSpace == Space::shared ? reinterpret_cast<const unsigned*>(p - (address & 2))
-                                                        : reinterpret_cast<const unsigned*>(address & ~uintptr_t{3});
-    const unsigned shift = static_cast<unsigned>(address & 2) * 8;
-    unsigned low = aligned[0];
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-        const unsigned high = i + 1 < kCount || shift != 0 ? aligned[i + 1] : 0;
-        words[i] = __funnelshift_r(low, high, shift);
-        low = high;
-    }
-}
 
 // Eight elements of quantized weights: byte codes; an element is code * scale + offset.
 struct Codes8 {
@@ -159,12 +25,6 @@ struct Codes8 {
     float scale;
     float offset;
 };
-
-// Two bytes of a word, selected as by __byte_perm, minus `zero`, as halves. Byte b below byte 0x64 is the half 1024 + b
-// (0x64 is the upper byte of 1024).
-__device__ inline __half2 bytes_to_halves(unsigned word, unsigned select, float zero = 0) {
-    return __hsub2(halves(__byte_perm(word, 0x64646464u, select)), __float2half2_rn(1024 + zero));
-}
 
 // Scales and offsets of sub-blocks 2 pair and 2 pair + 1 of a Q4_K or Q5_K super block; the two share their code bytes.
 struct PairScales {
@@ -358,46 +218,6 @@ __device__ inline uint4 decode8_halves(const uint8_t* row, int i) {
     } else {
         return to_halves(codes8<kType, kSpace>(row, i));
     }
-}
-
-// Calls f with the weight type as a constant: f(Constant<WeightType::Q4_K>{}). operation: for the error message if the
-// type is unknown.
-template <WeightType kType>
-struct Constant {
-    static constexpr WeightType value = kType;
-};
-
-template <class F>
-void dispatch(const char* operation, WeightType type, F&& f) {
-    switch (type) {
-    case WeightType::F32:
-        return f(Constant<WeightType::F32>{});
-    case WeightType::F16:
-        return f(Constant<WeightType::F16>{});
-    case WeightType::BF16:
-        return f(Constant<WeightType::BF16>{});
-    case WeightType::Q4_0:
-        return f(Constant<WeightType::Q4_0>{});
-    case WeightType::Q4_1:
-        return f(Constant<WeightType::Q4_1>{});
-    case WeightType::Q5_0:
-        return f(Constant<WeightType::Q5_0>{});
-    case WeightType::Q5_1:
-        return f(Constant<WeightType::Q5_1>{});
-    case WeightType::Q8_0:
-        return f(Constant<WeightType::Q8_0>{});
-    case WeightType::Q2_K:
-        return f(Constant<WeightType::Q2_K>{});
-    case WeightType::Q3_K:
-        return f(Constant<WeightType::Q3_K>{});
-    case WeightType::Q4_K:
-        return f(Constant<WeightType::Q4_K>{});
-    case WeightType::Q5_K:
-        return f(Constant<WeightType::Q5_K>{});
-    case WeightType::Q6_K:
-        return f(Constant<WeightType::Q6_K>{});
-    }
-    fail_weights(operation, type);
 }
 
 }  // namespace lk::cuda

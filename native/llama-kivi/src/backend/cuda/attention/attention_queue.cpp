@@ -1,0 +1,63 @@
+#include "backend/cuda/attention/attention_queue.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "backend/cuda/device/memory.h"
+#include "backend/cuda/device/queue.h"
+#include "base/error.h"
+
+namespace lk::cuda {
+
+PlannedAttention AttentionQueue::plan(const AttentionRequest& request) {
+    PlannedAttention p{request, select_attention(request), {}, {}, {}};
+    const bool pages = p.choice.pages.kernel != AttentionKernel::none;
+    p.rest = attention_function(p.choice.rest, request.k, request.v);
+    if (pages) {
+        p.pages = attention_function(p.choice.pages, request.k, request.v);
+    }
+    p.splits = split_attention(request, p.choice, slots(p.rest), pages ? slots(p.pages) : 0);
+    return p;
+}
+
+void AttentionQueue::run(const PlannedAttention& planned, AttentionWork work, cudaStream_t stream) {
+    work.n_splits = planned.splits.rest;
+    work.n_page_splits = planned.splits.pages;
+    if (planned.splits.all() > 1) {
+        grow(partial_, memory_,
+             static_cast<size_t>(planned.splits.all()) * work.n_rows * work.n_head * (work.head_size + 2));
+        work.partial = partial_.data();
+    }
+    const auto launch = [&](const AttentionFunction& f, const AttentionVariant& variant, int n_splits) {
+        const dim3 grid(attention_blocks(planned.request, variant), n_splits, work.n_segments);
+        void* arguments[] = {&work};
+        LK_CUDA(queue_kernel(f.function, grid, AttentionFunction::kThreads, f.shared_bytes, stream, arguments));
+    };
+    launch(planned.rest, planned.choice.rest, planned.splits.rest);
+    if (planned.splits.pages > 0) {
+        launch(planned.pages, planned.choice.pages, planned.splits.pages);
+    }
+    if (planned.splits.all() > 1) {
+        attention_join(work, stream);
+    }
+}
+
+// Number of thread blocks that the device runs at once. Raises the kernel's shared memory limit to the device's,
+// because other contexts run the same kernel with other page sizes.
+int AttentionQueue::slots(const AttentionFunction& f) {
+    const std::pair key(f.function, f.shared_bytes);
+    const auto known = slots_.find(key);
+    if (known != slots_.end()) {
+        return known->second;
+    }
+    LK_CHECK(f.shared_bytes <= processors_.shared_bytes, LK_UNSUPPORTED,
+             "attention: the CUDA kernel needs %d bytes of shared memory; the GPU has %d per thread block",
+             f.shared_bytes, processors_.shared_bytes);
+    LK_CUDA(cudaFuncSetAttribute(f.function, cudaFuncAttributeMaxDynamicSharedMemorySize, processors_.shared_bytes));
+    int blocks = 0;
+    LK_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f.function, AttentionFunction::kThreads,
+                                                          f.shared_bytes));
+    return slots_[key] = std::max(1, blocks) * processors_.count;
+}
+
+}  // namespace lk::cuda

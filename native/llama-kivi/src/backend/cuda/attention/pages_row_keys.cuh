@@ -1,0 +1,178 @@
+// Attention over pages of codes with dp4a: queries and scores.
+#pragma once
+
+#include "backend/cuda/attention/pages_row_stages.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+template <int kRows, int kBits, bool kPaper, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::load_queries(const AttentionWork& a,
+                                                                                 const QueryRows& rows,
+                                                                                 const uint8_t* k_table, float k_factor,
+                                                                                 Queries& x) const {
+    x.has_quad = lane < kD / 4;
+    x.has_refined = kRotated && lane < kD / 4;
+    x.refined = x.has_refined ? *reinterpret_cast<const uint16_t*>(k_table + 4 + 2 * lane) : 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        x.wide[i] = 1;
+    }
+    if (kRotated) {
+        for (int i = 0; i < kD / 4; ++i) {
+            const int c = __shfl_sync(kAllLanes, x.refined, i) - 4 * lane;
+            if (c >= 0 && c < 4) {
+                x.wide[0] = c == 0 ? 4.0f : x.wide[0];
+                x.wide[1] = c == 1 ? 4.0f : x.wide[1];
+                x.wide[2] = c == 2 ? 4.0f : x.wide[2];
+                x.wide[3] = c == 3 ? 4.0f : x.wide[3];
+            }
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        const float* row = a.q + rows.output(min(r, rows.n - 1)) * kD;
+        const float scale = a.scale * k_factor;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            x.q[r][i] = x.has_quad ? row[4 * lane + i] * scale : 0.0f;
+        }
+        x.q_refined[r] = x.has_refined ? row[x.refined] * scale : 0.0f;
+    }
+}
+
+template <int kRows, int kBits, bool kPaper, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::multiply_keys(const uint8_t* k_page,
+                                                                                  const Queries& x,
+                                                                                  Scores& score) const {
+    Scale scale;
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+        const unsigned* codes = reinterpret_cast<const unsigned*>(k_page) + tile * kQuads * kWords + lane;
+        unsigned words[kSteps];
+#pragma unroll
+        for (int i = 0; i < kSteps; ++i) {
+            words[i] = __ldg(codes + 32 * i);
+        }
+        if (tile * 32 % fk.group == 0) {
+            fold_key_scales(k_page, tile * 32 / fk.group, x, scale);
+        }
+        int dot[kRows][kTokens];
+        multiply_words(words, dot);
+        // The sums of token kWords * t + w of the tile are in the lanes of word w. Lane kWords * t + w adds them
+        // up.
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            int mine = 0;
+#pragma unroll
+            for (int t = 0; t < kTokens; ++t) {
+                int total = dot[r][t];
+#pragma unroll
+                for (int offset = kWords; offset < 32; offset *= 2) {
+                    total += __shfl_xor_sync(kAllLanes, total, offset);
+                }
+                mine = lane / kWords == t ? total : mine;
+            }
+            score[r][tile] = scale.step[r] * static_cast<float>(mine) + scale.bias[r];
+        }
+    }
+}
+
+template <int kRows, int kBits, bool kPaper, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::fold_key_scales(const uint8_t* k_page, int g,
+                                                                                    const Queries& x,
+                                                                                    Scale& scale) const {
+    float s[4] = {};
+    float z[4] = {};
+    float s_refined = 0;
+    if (x.has_quad) {
+        if (kPaper) {
+            const uint4 pairs = *reinterpret_cast<const uint4*>(k_page + fk.scales_offset + (g * kD + 4 * lane) * 4);
+            const unsigned w[4] = {pairs.x, pairs.y, pairs.z, pairs.w};
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                s[i] = half_bits_to_float(static_cast<uint16_t>(w[i]));
+                z[i] = half_bits_to_float(static_cast<uint16_t>(w[i] >> 16));
+            }
+        } else {
+            const unsigned w = *reinterpret_cast<const unsigned*>(k_page + fk.scales_offset + g * kD + 4 * lane);
+            const unsigned zeros = *reinterpret_cast<const unsigned*>(k_page + fk.zeros_offset + g * kD + 4 * lane);
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                s[i] = byte_scale(w >> (8 * i) & 0xffu);
+                z[i] = s[i] * 0.25f * signed_byte(zeros, i);
+            }
+        }
+    }
+    if (x.has_refined) {
+        s_refined = byte_scale(k_page[fk.scales_offset + g * kD + x.refined]);
+    }
+    __syncwarp();  // all lanes are done with the previous group's weights
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        float w[4];
+        float constant = 0;
+        const float w_refined = x.q_refined[r] * s_refined;
+        float top = fabsf(w_refined);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            w[i] = x.q[r][i] * s[i] * x.wide[i];
+            constant += x.q[r][i] * z[i] + w[i] * kMiddle;
+            top = fmaxf(top, fabsf(w[i]));
+        }
+        constant += w_refined * kMiddle;
+        top = warp_max_positive(top);
+        const float inverse = finite_quotient(127.0f, top);
+        const unsigned packed = pack(low_byte(w[0] * inverse), low_byte(w[1] * inverse), low_byte(w[2] * inverse),
+                                     low_byte(w[3] * inverse));
+        int total = __dp4a(static_cast<int>(packed), 0x01010101, 0);
+        if (x.has_quad) {
+            *reinterpret_cast<unsigned*>(fold_k + r * kCodeRows + 4 * lane) = packed;
+        }
+        if (kRotated) {
+            const int8_t code = static_cast<int8_t>(low_byte(w_refined * inverse));
+            total += code;
+            if (x.has_refined) {
+                fold_k[r * kCodeRows + kD + lane] = code;
+            }
+        }
+        total = __reduce_add_sync(kAllLanes, total);
+        scale.step[r] = top / 127.0f;
+        scale.bias[r] = warp_sum(constant) - scale.step[r] * kMiddle * static_cast<float>(total);
+    }
+    __syncwarp();
+}
+
+template <int kRows, int kBits, bool kPaper, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::multiply_words(const unsigned (&words)[kSteps],
+                                                                                   int (&dot)[kRows][kTokens]) const {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int t = 0; t < kTokens; ++t) {
+            dot[r][t] = 0;
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+        const int quad = lane / kWords + 32 / kWords * i;
+        int parts[kTokens];
+#pragma unroll
+        for (int t = 0; t < kTokens; ++t) {
+            parts[t] = static_cast<int>(words[i] >> (kBits * t) & kMask);
+        }
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            const int weights = *reinterpret_cast<const int*>(fold_k + r * kCodeRows + 4 * quad);
+#pragma unroll
+            for (int t = 0; t < kTokens; ++t) {
+                dot[r][t] = __dp4a(parts[t], weights, dot[r][t]);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+}  // namespace lk::cuda

@@ -1,0 +1,144 @@
+// Attention over pages of codes with dp4a: values.
+#pragma once
+
+#include "backend/cuda/attention/pages_row_stages.cuh"
+
+namespace lk::cuda {
+
+namespace {
+
+template <int kRows, int kBits, bool kPaper, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::load_value_scales(const uint8_t* v_page,
+                                                                                      float v_factor,
+                                                                                      float (&v_scale)[kTiles]) const {
+    if (kRotated) {
+#pragma unroll
+        for (int t = 0; t < kTiles; ++t) {
+            v_scale[t] = byte_scale(v_page[fv.scales_offset + 32 * t + lane]) * v_factor;
+        }
+    }
+}
+
+template <int kRows, int kBits, bool kPaper, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::fold_value_scales(
+    const uint8_t* v_page, float v_factor, const Scores& score, float (&v_scale)[kTiles], Scale& scale) const {
+    __syncwarp();
+    const int n_groups = kRotated ? 1 : fv.scale_groups;
+    scale.group = kRotated ? 0 : lane * kCh / fv.group;
+    for (int g = 0; g < n_groups; ++g) {
+        float v_zero[kTiles];
+        if (!kRotated) {
+#pragma unroll
+            for (int t = 0; t < kTiles; ++t) {
+                const int at = (32 * t + lane) * fv.scale_groups + g;
+                if (kPaper) {
+                    const unsigned pair = *reinterpret_cast<const unsigned*>(v_page + fv.scales_offset + at * 4);
+                    v_scale[t] = half_bits_to_float(static_cast<uint16_t>(pair));
+                    v_zero[t] = half_bits_to_float(static_cast<uint16_t>(pair >> 16));
+                } else {
+                    v_scale[t] = byte_scale(v_page[fv.scales_offset + at]) * v_factor;
+                    v_zero[t] =
+                        v_scale[t] * 0.25f * static_cast<float>(static_cast<int8_t>(v_page[fv.zeros_offset + at]));
+                }
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            float w[kTiles];
+            float top = 0;
+            float constant = 0;
+#pragma unroll
+            for (int t = 0; t < kTiles; ++t) {
+                const bool there = score[r][t] > 0;  // masked tokens may have invalid scales
+                w[t] = there ? score[r][t] * v_scale[t] : 0.0f;
+                top = fmaxf(top, fabsf(w[t]));
+                if (!kRotated) {
+                    constant += there ? score[r][t] * v_zero[t] + w[t] * kMiddle : 0.0f;
+                }
+            }
+            top = warp_max_positive(top);
+            const float inverse = finite_quotient(127.0f, top);
+            int total = 0;
+#pragma unroll
+            for (int t = 0; t < kTiles; ++t) {
+                const int8_t code = static_cast<int8_t>(low_byte(w[t] * inverse));
+                total += code;
+                fold_v[(g * kRows + r) * kv::kPageTokens + 32 * t + lane] = code;
+            }
+            total = __reduce_add_sync(kAllLanes, total);
+            const float group_step = top / 127.0f;
+            float group_bias = -group_step * kMiddle * static_cast<float>(total);
+            if (!kRotated) {
+                group_bias += warp_sum(constant);  // 0 for rotated values, whose levels are symmetric
+            }
+            if (g == scale.group) {
+                scale.step[r] = group_step;
+                scale.bias[r] = group_bias;
+            }
+        }
+    }
+    __syncwarp();
+}
+
+template <int kRows, int kBits, bool kPaper, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::add_values(const uint8_t* v_page,
+                                                                               const Scale& scale, Output& o) const {
+    int total[kRows][kCh];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int c = 0; c < kCh; ++c) {
+            total[r][c] = 0;
+        }
+    }
+    const int4* const weights = reinterpret_cast<const int4*>(fold_v + scale.group * kRows * kv::kPageTokens);
+#pragma unroll(kRows == 1 ? 8 : 4)
+    for (int b = 0; b < kv::kPageTokens / kv::kValueBlockTokens; ++b) {
+        constexpr int kHalves = kBits / 2;  // words per channel
+        unsigned words[kHalves][kCh];
+#pragma unroll
+        for (int h = 0; h < kHalves; ++h) {
+            // 8 channels by kHalves words are contiguous.
+            const int index = (b * (kD / 8) + lane * kCh / 8) * 8 * kHalves + 8 * h + lane * kCh % 8;
+            const unsigned* from = reinterpret_cast<const unsigned*>(v_page) + index;
+            if (kCh == 4) {
+                const uint4 four = __ldg(reinterpret_cast<const uint4*>(from));
+                words[h][0] = four.x;
+                words[h][1] = four.y;
+                words[h][kCh - 2] = four.z;
+                words[h][kCh - 1] = four.w;
+            } else {
+                const uint2 two = __ldg(reinterpret_cast<const uint2*>(from));
+                words[h][0] = two.x;
+                words[h][1] = two.y;
+            }
+        }
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            const int4 w4 = weights[r * (kv::kPageTokens / 16) + b];
+            const int w[4] = {w4.x, w4.y, w4.z, w4.w};
+#pragma unroll
+            for (int h = 0; h < kHalves; ++h) {
+#pragma unroll
+                for (int c = 0; c < kCh; ++c) {
+#pragma unroll
+                    for (int s = 0; s < kTokens; ++s) {
+                        total[r][c] = __dp4a(static_cast<int>(words[h][c] >> (kBits * s) & kMask), w[kHalves * s + h],
+                                             total[r][c]);
+                    }
+                }
+            }
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int c = 0; c < kCh; ++c) {
+            o.out[r][c] += scale.step[r] * static_cast<float>(total[r][c]) + scale.bias[r];
+        }
+    }
+}
+
+}  // namespace
+
+}  // namespace lk::cuda

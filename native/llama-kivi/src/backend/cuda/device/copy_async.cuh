@@ -1,0 +1,30 @@
+// Asynchronous copies from global to shared memory, 16 bytes each.
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace lk::cuda {
+
+// Copies 16 bytes to shared memory asynchronously.
+__device__ inline void copy_async(void* shared, const void* global) {
+    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global));
+}
+
+__device__ inline void copy_commit() {
+    asm volatile("cp.async.commit_group;\n" ::);
+}
+
+// Waits for this thread's asynchronous copies, except the last kPending groups.
+template <int kPending>
+__device__ inline void copy_wait() {
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending));
+}
+
+// Copies the first `bytes` of 16 bytes asynchronously; the others become zeros.
+__device__ inline void copy_async_some(void* shared, const void* global, int bytes) {
+    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(global), "r"(bytes));
+}
+
+}  // namespace lk::cuda

@@ -1,0 +1,11 @@
+// Limits of a device. C++17 without CUDA, for kernels and planners.
+#pragma once
+
+namespace lk::cuda {
+
+struct Processors {
+    int count;
+    int shared_bytes;  // most shared memory per thread block
+};
+
+}  // namespace lk::cuda

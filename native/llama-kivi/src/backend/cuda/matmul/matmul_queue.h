@@ -1,0 +1,50 @@
+// Queues matmuls: a kernel of this folder, or cuBLAS.
+#pragma once
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <span>
+
+#include "backend/backend.h"
+#include "backend/cuda/device/weight_map.h"
+#include "backend/cuda/matmul/matmul.h"
+#include "backend/cuda/plan/matmul_plan.h"
+#include "base/memory.h"
+
+namespace lk::cuda {
+
+// Activations of a matmul, in the forms that its kernels take.
+struct MatmulInput {
+    int n;
+    int n_cols;
+    const float* x;          // n == 1
+    VectorCodes codes;       // n == 1
+    const uint16_t* halves;  // n > 1
+};
+
+class MatmulQueue {
+public:
+    MatmulQueue(Memory& memory, const WeightMap& weights, const Processors& processors, cudaStream_t stream);
+    ~MatmulQueue();
+    MatmulQueue(const MatmulQueue&) = delete;
+    MatmulQueue& operator=(const MatmulQueue&) = delete;
+
+    // products: the matmuls of one launch; see next_launch.
+    void run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input);
+
+private:
+    void multiply_halves(const Product& product, const MatmulInput& input);
+
+    Memory& memory_;
+    const WeightMap& weights_;
+    Processors processors_;
+    cudaStream_t stream_;
+    cublasHandle_t blas_ = nullptr;
+    Buffer<uint16_t> half_w_;  // scratch
+    Buffer<float> tile_sums_;
+    Buffer<int> tile_counts_;
+};
+
+}  // namespace lk::cuda
