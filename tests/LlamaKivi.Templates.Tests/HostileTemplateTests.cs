@@ -1,4 +1,6 @@
 using System.Text.Json;
+using LlamaKivi.Templates.Jinja;
+using Xunit;
 
 namespace LlamaKivi.Templates.Tests;
 
@@ -149,6 +151,34 @@ public class HostileTemplateTests
         thread.Start();
         thread.Join();
         Assert.Null(other);
+    }
+
+    // Many small objects that are all kept: each takes more memory than the characters in it.
+    [Theory]
+    [InlineData("{}")]
+    [InlineData("{1: 1}")]
+    [InlineData("[]")]
+    [InlineData("l | map('upper')")]
+    [InlineData("namespace()")]
+    public void Objects_that_a_template_keeps_are_bounded(string value)
+    {
+        string many = "{% set ns = namespace(x=1) %}{% for i in range(100000) %}{% set ns.x = [ns.x" + Repeat(", " + value, 30) + "] %}{% endfor %}";
+        Assert.Contains("characters of intermediate values", Assert.Throws<TemplateException>(() => Render(many)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_long_conversation_does_not_allow_any_memory()
+    {
+        var budget = new Budget(TestContext.Current.CancellationToken);
+        budget.Grant(100_000_000);
+        string text = new('a', 8 << 20);
+        Assert.Contains("402653184 characters of intermediate values", Assert.Throws<TemplateException>(() =>
+        {
+            for (int i = 0; i < 100; i++)
+            {
+                budget.Made(text);
+            }
+        }).Message, StringComparison.Ordinal);
     }
 
     [Fact]

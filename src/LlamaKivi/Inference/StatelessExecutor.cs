@@ -33,7 +33,7 @@ public class StatelessExecutor : ILLamaExecutor
     /// <summary>False: the engine supports only text.</summary>
     public bool IsMultiModal => false;
 
-    /// <summary>Whether to format each text as a user message with the model's chat template.</summary>
+    /// <summary>Whether to format each text as a user message with the model's chat template. A chat client and a <see cref="ChatSession"/> format conversations themselves.</summary>
     public bool ApplyTemplate { get; init; }
 
     /// <summary>System message for <see cref="ApplyTemplate"/>; null: none.</summary>
@@ -52,9 +52,11 @@ public class StatelessExecutor : ILLamaExecutor
     /// <returns>Pieces of text; no piece ends inside a character.</returns>
     /// <exception cref="InvalidOperationException">Another call uses the sampling pipeline.</exception>
     public InferenceStream InferAsync(string prompt, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default) =>
-        new(null, call => RunAsync(call, prompt is null ? null : new PromptText(prompt), inferenceParams ?? new InferenceParams(), cancellationToken));
+        prompt is not null && MarkedInferenceParams.PromptOf(prompt, inferenceParams) is { } written
+            ? InferAsync(written, inferenceParams!, cancellationToken)
+            : new(null, call => RunAsync(call, Templated(prompt, cancellationToken), inferenceParams ?? new InferenceParams(), cancellationToken));
 
-    /// <summary>Reads a prompt and streams its continuation.</summary>
+    /// <summary>Reads a prompt that a chat client or a session wrote and streams its continuation.</summary>
     internal InferenceStream InferAsync(PromptText prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
         new(null, call => RunAsync(call, prompt, inferenceParams, cancellationToken));
 
@@ -62,21 +64,26 @@ public class StatelessExecutor : ILLamaExecutor
     IAsyncEnumerable<string> ILLamaExecutor.InferAsync(string text, IInferenceParams? inferenceParams, CancellationToken token) =>
         InferAsync(text, inferenceParams, token);
 
+    private PromptText? Templated(string? text, CancellationToken cancellationToken)
+    {
+        if (!ApplyTemplate || text is null)
+        {
+            return text is null ? null : new PromptText(text);
+        }
+
+        var template = new LLamaTemplate(_weights) { AddAssistant = true };
+        if (SystemMessage is not null)
+        {
+            template.Add("system", SystemMessage);
+        }
+
+        return new PromptText(template.Add("user", text).Render(cancellationToken));
+    }
+
     private async IAsyncEnumerable<string> RunAsync(
         InferenceStream call, PromptText? prompt, IInferenceParams inferenceParams, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(prompt);
-        if (ApplyTemplate)
-        {
-            var template = new LLamaTemplate(_weights) { AddAssistant = true };
-            if (SystemMessage is not null)
-            {
-                template.Add("system", SystemMessage);
-            }
-
-            prompt = new PromptText(template.Add("user", prompt.Value).Render(cancellationToken));
-        }
-
         using LLamaContext context = _weights.CreateContext(_params, _logger);
         Context = context;
         call.Context = context;

@@ -47,8 +47,7 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
                     cache = cache with { Sinks = reader.TokenType == JsonTokenType.Null ? null : Integer(ref reader, name) };
                     break;
                 default:
-                    reader.Skip();
-                    break;
+                    throw new JsonException($"'{name}' is not a known setting of a KV cache; the settings are TypeK, TypeV, Group, Residual, Sinks.");
             }
         }
 

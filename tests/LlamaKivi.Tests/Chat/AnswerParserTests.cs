@@ -19,6 +19,11 @@ public sealed class AnswerParserTests
     private const string Functionary = "{{ tools }}<function=example_function_name>{\"example_name\": \"example_value\"}</function>";
     private const string Granite = "{{ tools }}<|tool_call|>";
     private const string Harmony = "<|start|>{{ tools }}<|channel|>analysis<|message|><|end|>";
+    private const string DeepSeek = "{{ tools }}<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>\n```json\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>";
+    private const string DeepSeek31 = "{{ tools }}<think><｜tool▁calls▁begin｜><｜tool▁call▁begin｜><｜tool▁sep｜><｜tool▁call▁end｜><｜tool▁calls▁end｜>";
+    private const string Kimi = "{{ tools }}<|tool_calls_section_begin|><|tool_call_begin|><|tool_call_argument_begin|><|tool_call_end|><|tool_calls_section_end|>";
+    private const string MiniMax = "{{ tools }}<minimax:tool_call>\n<invoke name=\"tool\">\n<parameter name=\"key\">value</parameter>\n</invoke>\n</minimax:tool_call>";
+    private const string Lfm = "List of tools: <|tool_list_start|>{{ tools }}<|tool_list_end|>";
     private const string Plain = "{{ tools | tojson }}";
 
     public static TheoryData<string, string, string> Answers => new()
@@ -94,6 +99,31 @@ public sealed class AnswerParserTests
         { Plain, "<TOOLCALL>[{\"name\": \"now\", \"arguments\": {}}]</TOOLCALL>", "C(now {})" },
         { Granite, "<|tool_call|>[{\"name\": \"add\", \"arguments\": {\"a\": 1}}]", "C(add {\"a\":1})" },
 
+        // DeepSeek.
+        { DeepSeek, "I look.\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>add\n```json\n{\"a\": 1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>", "T(I look.)C(add {\"a\":1})C(now {})" },
+        { DeepSeek, "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>unknown\n```json\n{}\n```", "T(<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>unknown\n```json\n{}\n```)" },
+        { DeepSeek31, "<think>Hm.</think><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>add<｜tool▁sep｜>{\"a\": 1}<｜tool▁call▁end｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>", "R(Hm.)C(add {\"a\":1})C(now {})" },
+        { DeepSeek31, "<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜>Done.", "C(now {})T(Done.)" },
+        { DeepSeek31, "The mark <｜tool▁calls▁begin｜> begins calls.", "T(The mark <｜tool▁calls▁begin｜> begins calls.)" },
+        { Plain, "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>", "C(now {})" },
+
+        // Kimi.
+        { Kimi, "Look.<|tool_calls_section_begin|><|tool_call_begin|>functions.add:0<|tool_call_argument_begin|>{\"a\": 1}<|tool_call_end|><|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>", "T(Look.)C(add {\"a\":1})C(now {})" },
+        { Kimi, "<|tool_calls_section_begin|>\n<|tool_call_begin|>\nadd <|tool_call_argument_begin|> {\"a\": 1} <|tool_call_end|>", "C(add {\"a\":1})" },
+        { Kimi, "<|tool_call_begin|>functions.unknown:0<|tool_call_argument_begin|>{}<|tool_call_end|>", "T(<|tool_call_begin|>functions.unknown:0<|tool_call_argument_begin|>{}<|tool_call_end|>)" },
+
+        // MiniMax.
+        { MiniMax, "So:\n<minimax:tool_call>\n<invoke name=\"say\">\n<parameter name=\"text\">1 < 2</parameter>\n<parameter name=\"count\">3</parameter>\n</invoke>\n<invoke name=\"now\">\n</invoke>\n</minimax:tool_call>", "T(So:)C(say {\"text\":\"1 < 2\",\"count\":3})C(now {})" },
+        { MiniMax, "<invoke name=\"unknown\"></invoke>", "T(<invoke name=\"unknown\"></invoke>)" },
+
+        // LFM2.
+        { Lfm, "<|tool_call_start|>[say(text=\"Paris, [1] \\\"x\\\" =\", count=3), now()]<|tool_call_end|>I look.", "C(say {\"text\":\"Paris, [1] \\u0022x\\u0022 =\",\"count\":3})C(now {})T(I look.)" },
+        { Lfm, "<|tool_call_start|>[say(text='it\\'s', count=-1.5e3, more={'a': [True, None, ('b',)]})]<|tool_call_end|>", "C(say {\"text\":\"it\\u0027s\",\"count\":-1.5e3,\"more\":{\"a\":[true,null,[\"b\"]]}})" },
+        { Lfm, "<|tool_call_start|>[{\"name\": \"add\", \"arguments\": {\"a\": 1}}]<|tool_call_end|>", "C(add {\"a\":1})" },
+        { Lfm, "<|tool_call_start|>now()", "C(now {})" },
+        { Lfm, "<|tool_call_start|>[unknown()]<|tool_call_end|>", "T(<|tool_call_start|>[unknown()]<|tool_call_end|>)" },
+        { Lfm, "<|tool_call_start|>[now(), say(text=]<|tool_call_end|>", "T(<|tool_call_start|>[now(), say(text=]<|tool_call_end|>)" },
+
         // Thoughts.
         { Plain, "<think>\nI add.\n</think>\n\nThe sum.", "R(I add.)T(The sum.)" },
         { Thinking, "<think>\n\n</think>\n\nThe sum.", "T(The sum.)" },
@@ -102,6 +132,8 @@ public sealed class AnswerParserTests
         { Thinking, "The tag <think> is a tag.", "T(The tag <think> is a tag.)" },
         { Harmony, "<|channel|>analysis<|message|>I add.<|end|><|start|>assistant<|channel|>final<|message|>The sum.<|return|>", "R(I add.)T(The sum.)" },
         { Harmony, "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.add <|constrain|>json<|message|>{\"a\": 1}<|call|>", "R(Hm.)C(add {\"a\":1})" },
+        { Harmony, " to=functions.add<|channel|>commentary <|constrain|>json<|message|>{\"a\": 1}<|call|>", "C(add {\"a\":1})" },
+        { Harmony, " to=us is text.", "T( to=us is text.)" },
         { Harmony, "<|channel|>commentary<|message|>I add.<|end|><|start|>assistant to=functions.add<|channel|>commentary json<|message|>{\"a\": 1}", "T(I add.)C(add {\"a\":1})" },
     };
 
@@ -131,9 +163,11 @@ public sealed class AnswerParserTests
         string[] words =
         [
             "a", " ", "\n", ";", ",", "{", "}", "[", "]", "\"", ":", "```", "json", "<tool_call>", "</tool_call>", "<function=", "add", ">", "</function>", "<parameter=", "</parameter>", "[TOOL_CALLS]", "[ARGS]",
-            "<think>", "</think>", "{\"name\":\"add\",", "\"arguments\":", "{\"a\":1}", "}", "\"name\"", "<|channel|>", "analysis", "<|message|>", "<|end|>", "<|start|>assistant", " to=functions.add", "<|python_tag|>", "1", "\\", "tr", "ue",
+            "<think>", "</think>", "{\"name\":\"add\",", "\"arguments\":", "{\"a\":1}", "}", "\"name\"", "<|channel|>", "analysis", "<|message|>", "<|end|>", "<|start|>assistant", " to=functions.add", "<|python_tag|>", "1",
+            "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "function<｜tool▁sep｜>", "<｜tool▁call▁end｜>", "<|tool_call_begin|>", "functions.now:0", "<|tool_call_argument_begin|>", "<|tool_call_end|>",
+            "<minimax:tool_call>", "<invoke name=\"", "now", "\">", "<parameter name=\"", "</parameter>", "</invoke>", "<|tool_call_start|>[", "now(a=", ")]<|tool_call_end|>", "'", "=", "(", "\\", "tr", "ue",
         ];
-        foreach (string template in (string[])[Plain, Thinking, Coder, Glm, MistralNew, Llama, Harmony])
+        foreach (string template in (string[])[Plain, Thinking, Coder, Glm, MistralNew, Llama, Harmony, DeepSeek, Kimi, MiniMax, Lfm])
         {
             AnswerFormat format = AnswerFormat.Of(template);
             Gen.Select(Gen.Int[0, words.Length - 1].Select(i => words[i]).Array[0, 14], Gen.Int[0, 60].Array[0, 8]).Sample(

@@ -26,6 +26,7 @@ public sealed class ChatClientGrammarTests(ToolModels models) : IClassFixture<To
     [
         "", "<tool_call>", "<tool_call><think></think>", "<tool_call><function=name><parameter=key>", "<tool_call><arg_key><arg_value>", "<function=name>", "[TOOL_CALLS]", "[TOOL_CALLS][ARGS]",
         "<|python_tag|>", "<|start_header_id|>\\\"parameters\\\":", "<TOOLCALL>", "<|tool_call|>", "<|channel|><|message|>", "{\"tool_calls\"",
+        "<｜tool▁calls▁begin｜>```json", "<｜tool▁calls▁begin｜>", "<|tool_calls_section_begin|>", "<minimax:tool_call>", "<|tool_list_start|>",
     ];
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
@@ -72,6 +73,14 @@ public sealed class ChatClientGrammarTests(ToolModels models) : IClassFixture<To
     [InlineData("[TOOL_CALLS][ARGS]", "[TOOL_CALLS]")]
     [InlineData("<function=name>", "<function=")]
     [InlineData("<|python_tag|>", "{\"name\": \"cancel\",")]
+    [InlineData("<｜tool▁calls▁begin｜>```json", "I book. <｜tool▁calls▁begin｜>")]
+    [InlineData("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>")]
+    [InlineData("<|tool_calls_section_begin|>", "<|tool_calls_section_begin|><|tool_call_begin|>functions.b")]
+    [InlineData("<minimax:tool_call>", "<minimax:tool_call>\n")]
+    [InlineData("<|tool_list_start|>", "I book. <|tool_call_start|>[book(")]
+    [InlineData("<|channel|><|message|>", "<|channel|>commentary to=functions.")]
+    [InlineData("<|channel|><|message|>", "<|channel|>commentary to=functions.book <|constrain|>json<|message|>")]
+    [InlineData("<|channel|><|message|>", " to=functions.cancel<|channel|>commentary json<|message|>")]
     public async Task A_call_that_has_begun_is_held_to_its_schema(string marks, string beginning)
     {
         StatelessExecutor executor = Executor(marks);

@@ -44,6 +44,7 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
     [InlineData("[TOOL_CALLS][ARGS]", "[TOOL_CALLS]weather[CALL_ID]abcdefghi[ARGS]{\"city\": \"Paris\"}", "abcdefghi")]
     [InlineData("[TOOL_CALLS]", "[TOOL_CALLS] [{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\"}, \"id\": \"abcdefghi\"}]", "abcdefghi")]
     [InlineData("[TOOL_CALLS]", "[TOOL_CALLS] [{\"name\": \"weather\", \"arguments\": {\"city\": \"Paris\"}}]", null)]
+    [InlineData("<|tool_calls_section_begin|>", "<|tool_calls_section_begin|><|tool_call_begin|>weather<|tool_call_argument_begin|>{\"city\": \"Paris\"}<|tool_call_end|><|tool_calls_section_end|>", null)]
     public async Task A_call_has_the_models_id_or_one_that_templates_accept(string marks, string answer, string? id)
     {
         using LLamaContext context = Context(marks);
@@ -52,6 +53,16 @@ public sealed class ChatClientToolTests(ToolModels models) : IClassFixture<ToolM
         FunctionCallContent call = response.Messages.Single().Contents.OfType<FunctionCallContent>().Single();
         Assert.Equal(id ?? call.CallId, call.CallId);
         Assert.Matches("^[A-Za-z0-9]{9}$", call.CallId);
+    }
+
+    [Fact]
+    public async Task The_id_of_a_Kimi_call_is_given_back_to_the_model()
+    {
+        using LLamaContext context = Context("<|tool_calls_section_begin|>");
+        ScriptedExecutor executor = Script(context, "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:3<|tool_call_argument_begin|>{\"city\": \"Paris\"}<|tool_call_end|><|tool_calls_section_end|>", "Sunny.");
+        using IChatClient client = executor.AsChatClient().AsBuilder().UseFunctionInvocation().Build();
+        Assert.Equal("Sunny.", (await client.GetResponseAsync("Weather?", new() { Tools = [Weather] }, Token)).Text);
+        Assert.Contains("(call functions.weather:3 weather {\"city\": \"Paris\"})\n<tool weather>Paris", executor.Prompts[1], StringComparison.Ordinal);
     }
 
     [Fact]

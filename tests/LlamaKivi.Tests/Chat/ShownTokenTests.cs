@@ -22,7 +22,7 @@ public sealed class ShownTokenTests(InferenceTests.DemoModel model) : IClassFixt
         Assert.True(tokenizer.IsControl(bos));
         using LLamaContext context = model.Weights.CreateContext(ToolModels.Params(128));
         int[] text = [.. tokenizer.Encode("a", addBos: false, parseSpecial: false), bos, .. tokenizer.Encode("b", addBos: false, parseSpecial: false)];
-        var parameters = new MarkedInferenceParams { ShownTokens = new HashSet<int>(isShown ? [bos] : []), MaxTokens = text.Length, SamplingPipeline = new ScriptedPipeline(text) };
+        var parameters = new MarkedInferenceParams { Prompt = new PromptText("Say:"), ShownTokens = new HashSet<int>(isShown ? [bos] : []), MaxTokens = text.Length, SamplingPipeline = new ScriptedPipeline(text) };
         string read = string.Concat(await new InteractiveExecutor(context).InferAsync("Say:", parameters, TestContext.Current.CancellationToken).ToListAsync(TestContext.Current.CancellationToken));
         Assert.Equal(isShown ? $"a{tokenizer.GetText(bos)}b" : "ab", read);
     }

@@ -21,6 +21,13 @@ public class KvCacheTypeTests
     };
 
     [Fact]
+    public void An_unknown_setting_in_JSON_is_refused()
+    {
+        JsonException error = Assert.Throws<JsonException>(() => JsonSerializer.Deserialize<ModelParams>("""{"KvCache":{"TypeK":"kivi4","Typv":"q8_0"}}"""));
+        Assert.Contains("'Typv' is not a known setting of a KV cache; the settings are TypeK,", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Each_property_is_a_type_of_its_own()
     {
         Assert.Equal(ByName.Keys.Order(), KvCacheType.Names.Order());

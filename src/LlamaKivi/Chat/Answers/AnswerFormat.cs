@@ -38,6 +38,21 @@ internal enum CallStyle
 
     /// <summary>A message with the recipient functions.name (Harmony).</summary>
     Harmony,
+
+    /// <summary>A section of calls: the kind "function", a name, and JSON arguments in a fence.</summary>
+    DeepSeekFence,
+
+    /// <summary>A section of calls: a name and JSON arguments.</summary>
+    DeepSeek,
+
+    /// <summary>A section of calls: functions.name:index and JSON arguments.</summary>
+    Kimi,
+
+    /// <summary>A section of &lt;invoke name="..."&gt;&lt;parameter name="..."&gt;value...</summary>
+    MiniMax,
+
+    /// <summary>A list of name(key=value, ...) between &lt;|tool_call_start|&gt; and &lt;|tool_call_end|&gt;.</summary>
+    Python,
 }
 
 /// <summary>Marks around a model's thoughts.</summary>
@@ -62,6 +77,12 @@ internal sealed class AnswerFormat
         (CallStyle.Harmony, [HarmonyHeader.ChannelMark, HarmonyHeader.Message]),
         (CallStyle.MistralArgs, ["[TOOL_CALLS]", "[ARGS]"]),
         (CallStyle.MistralList, ["[TOOL_CALLS]"]),
+        (CallStyle.DeepSeekFence, [DeepSeekReader.Open, DeepSeekReader.OpenFence]),
+        (CallStyle.DeepSeek, [DeepSeekReader.Open]),
+        (CallStyle.Kimi, [KimiReader.Open]),
+        (CallStyle.MiniMax, [InvokeReader.Open]),
+        (CallStyle.Python, [PythonCallReader.Open]),
+        (CallStyle.Python, ["<|tool_list_start|>"]),
         (CallStyle.QwenCoder, [ToolCallTagReader.Open, FunctionTagReader.Open]),
         (CallStyle.Glm, [ToolCallTagReader.Open, ToolCallTagReader.OpenKey]),
         (CallStyle.Hermes, [ToolCallTagReader.Open]),
@@ -84,8 +105,12 @@ internal sealed class AnswerFormat
     private static readonly CallReader Granite = new MarkedJsonReader("<|tool_call|>", "<|/tool_call|>");
     private static readonly CallReader Nemotron = new MarkedJsonReader("<TOOLCALL>", "</TOOLCALL>");
     private static readonly CallReader PythonTag = new MarkedJsonReader("<|python_tag|>");
+    private static readonly CallReader DeepSeek = new DeepSeekReader();
+    private static readonly CallReader Kimi = new KimiReader();
+    private static readonly CallReader MiniMax = new InvokeReader();
+    private static readonly CallReader Python = new PythonCallReader();
     private static readonly CallReader[] MarkReaders =
-        [ToolCallTag, FunctionTag, Mistral, Granite, Nemotron, PythonTag, new MarkedJsonReader("<|START_ACTION|>", "<|END_ACTION|>"), new MarkedJsonReader("functools")];
+        [ToolCallTag, FunctionTag, Mistral, Granite, Nemotron, PythonTag, DeepSeek, Kimi, MiniMax, Python, new MarkedJsonReader("<|START_ACTION|>", "<|END_ACTION|>"), new MarkedJsonReader("functools")];
 
     private AnswerFormat(CallStyle style, CallReader[] own, ThoughtMarks[] shownThoughts)
     {
@@ -132,6 +157,10 @@ internal sealed class AnswerFormat
             CallStyle.Granite => [Granite],
             CallStyle.Nemotron => [Nemotron],
             CallStyle.JsonParameters => [PythonTag, FunctionTag],
+            CallStyle.DeepSeekFence or CallStyle.DeepSeek => [DeepSeek],
+            CallStyle.Kimi => [Kimi],
+            CallStyle.MiniMax => [MiniMax],
+            CallStyle.Python => [Python],
             _ => [],
         };
         return new AnswerFormat(style, own, [.. KnownThoughts.Where(marks => template.Contains(marks.Open, StringComparison.Ordinal) || template.Contains(marks.Close, StringComparison.Ordinal))]);

@@ -22,6 +22,8 @@ internal sealed class AnswerParser
     private bool _isAfterCall;
     private CallReader? _waiting;    // may read a call at _waitingAt
     private int _waitingAt;
+    private int _function;           // where the name of a function that a Harmony header addresses begins; -1: nowhere
+    private bool _isBegin = true;    // of the answer
 
     /// <param name="format">The model's marks of calls and thoughts.</param>
     /// <param name="tools">The tools that may be called.</param>
@@ -63,13 +65,14 @@ internal sealed class AnswerParser
     /// <summary>The text of an unfinished call after its opening mark; null: the answer is not certainly inside a call.</summary>
     public string? CallSoFar(CallReader[] readers)
     {
-        int at = _waiting is not null && Array.IndexOf(readers, _waiting) >= 0 ? _waiting.Certain(_held, _waitingAt, _tools) : -1;
+        int at = _function >= 0 ? _function : _waiting is not null && Array.IndexOf(readers, _waiting) >= 0 ? _waiting.Certain(_held, _waitingAt, _tools) : -1;
         return at < 0 ? null : _held.Text[at..].ToString();
     }
 
     private List<AIContent> Run()
     {
         _waiting = null;
+        _function = -1;
         int at = 0;
         for ((int, Mode) before = (-1, _mode); at < _held.Length && (at, _mode) != before;)
         {
@@ -79,6 +82,7 @@ internal sealed class AnswerParser
 
         _held.Remove(at);
         _waitingAt -= at;
+        _function -= _function < 0 ? 0 : at;
         return _contents.Take(_held.IsFinal);
     }
 
@@ -124,7 +128,7 @@ internal sealed class AnswerParser
                 return next < 0 ? at : next;
             }
         }
-        else if (_starts.Contains(c))
+        else if (_starts.Contains(c) || (_isBegin && _format.IsHarmony))
         {
             next = ReadMark(at);
             if (next != at)
@@ -146,6 +150,7 @@ internal sealed class AnswerParser
             length = space > 0 ? Math.Min(space, length) : length;
         }
 
+        _isBegin = false;
         _contents.AddText(_held.Text.Slice(at, length));
         if (!_contents.IsAfterPart)
         {
@@ -242,9 +247,10 @@ internal sealed class AnswerParser
             }
         }
 
-        HarmonyHeader header = HarmonyHeader.Read(_held, at);
+        HarmonyHeader header = HarmonyHeader.Read(_held, at, _isBegin);
         if (header.Result != CallRead.Outcome.Found)
         {
+            _function = header.Result == CallRead.Outcome.Unknown && _tools.Count > 0 ? HarmonyHeader.FindFunction(_held, at) : -1;
             return header.Result == CallRead.Outcome.Unknown ? -1 : at;
         }
 
@@ -256,16 +262,19 @@ internal sealed class AnswerParser
                 : CallRead.None;
             if (read.Result == CallRead.Outcome.Unknown)
             {
+                _function = HarmonyHeader.FindFunction(_held, at);
                 return -1;
             }
 
             if (read.Result == CallRead.Outcome.Found)
             {
+                _isBegin = false;
                 AddCalls(read);
                 return read.End;
             }
         }
 
+        _isBegin = false;
         if (header.Channel == "analysis")
         {
             BeginThought(HarmonyHeader.EndMark);

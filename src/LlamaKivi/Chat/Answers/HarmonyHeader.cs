@@ -11,6 +11,7 @@ internal readonly record struct HarmonyHeader(CallRead.Outcome Result, int End, 
 
     private const int MaxLength = 200;
     private const string To = "to=";
+    private const string ToFunctions = To + Functions;
     private const string Functions = "functions.";
 
     /// <summary>Marks that end a message and are not part of its text.</summary>
@@ -19,11 +20,15 @@ internal readonly record struct HarmonyHeader(CallRead.Outcome Result, int End, 
     public static readonly string[] Marks = [Start, ChannelMark, Message, Constrain, .. Ends];
 
     /// <summary>Reads the header at a position.</summary>
-    public static HarmonyHeader Read(HeldText text, int at)
+    /// <param name="text">The text.</param>
+    /// <param name="at">The position.</param>
+    /// <param name="isBegun">Whether the prompt ends within the header, after the role: the recipient may come next.</param>
+    public static HarmonyHeader Read(HeldText text, int at, bool isBegun)
     {
         bool? start = text.StandsAt(at, Start);
         bool? channel = text.StandsAt(at, ChannelMark);
-        if (start is false && channel is false)
+        bool? recipient = isBegun ? text.StandsAt(at, " " + To) : false;
+        if (start is false && channel is false && recipient is false)
         {
             return default;
         }
@@ -37,6 +42,14 @@ internal readonly record struct HarmonyHeader(CallRead.Outcome Result, int End, 
 
         string header = text.Text[at..message].ToString();
         return new HarmonyHeader(CallRead.Outcome.Found, message + Message.Length, After(header, ChannelMark) ?? "", Name(After(header, To)));
+    }
+
+    /// <summary>Where the name of the function that a header at a place addresses begins; -1: it addresses none so far.</summary>
+    public static int FindFunction(HeldText text, int at)
+    {
+        int message = text.Find(Message, at);
+        int to = text.Find(ToFunctions, at);
+        return to < 0 || (message >= 0 && message < to) ? -1 : to + ToFunctions.Length;
     }
 
     private static string? Name(string? recipient) =>

@@ -31,5 +31,6 @@ internal static class ChatSampling
         SamplingPipeline = pipeline,
         OverflowStrategy = ContextOverflowStrategy.Stop,
         ShownTokens = prompt.Vocabulary.Shown,
+        Prompt = prompt.Text,
     };
 }

@@ -11,7 +11,7 @@ namespace LlamaKivi;
 /// <param name="rules">Takes the rules.</param>
 /// <param name="tools">The tools that can be called.</param>
 /// <param name="isStrict">Whether a schema that a grammar cannot express is an error; otherwise any object stands for it.</param>
-internal sealed class CallGrammar(ChatRules rules, AIFunctionDeclaration[] tools, bool isStrict)
+internal sealed partial class CallGrammar(ChatRules rules, AIFunctionDeclaration[] tools, bool isStrict)
 {
     private static readonly Gbnf CallId = Gbnf.Optional(Gbnf.Sequence("[CALL_ID]", Gbnf.Repeat(Gbnf.Class(CharacterSet.Of(('0', '9'), ('A', 'Z'), ('a', 'z'))), 9, 9)));
 
@@ -33,8 +33,9 @@ internal sealed class CallGrammar(ChatRules rules, AIFunctionDeclaration[] tools
         CallStyle.MistralList => List("[TOOL_CALLS]", many),
         CallStyle.Granite => List("<|tool_call|>", many),
         CallStyle.Nemotron => List("<TOOLCALL>", many, "</TOOLCALL>"),
-        CallStyle.Harmony => Repeat(
-            "<|channel|>commentary to=functions.", Named(tool => Gbnf.Sequence(tool.Name + " <|constrain|>json<|message|>", Arguments(tool))), Gbnf.Empty, many: false),
+        CallStyle.Harmony => Harmony(),
+        CallStyle.DeepSeekFence or CallStyle.DeepSeek or CallStyle.Kimi or CallStyle.MiniMax => Section(style, many),
+        CallStyle.Python => PythonList(many),
         _ => Repeat("", JsonCall("arguments"), Separator, many),
     };
 

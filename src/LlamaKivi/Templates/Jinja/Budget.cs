@@ -24,8 +24,12 @@ internal sealed class Budget
     private const long StepsPerCharacter = 200;
     private const long BaseMemory = 64 << 20;
     private const long MemoryPerCharacter = 512;
+    private const long MaxMemory = 384 << 20;  // however long the conversation is: 768 MiB of texts that are all kept
     private const int PerStep = 64;
     private const int ItemSize = 16;  // characters that a list item counts as
+    private const int ListSize = 48;  // the same for an empty list
+    private const int DictSize = 128;  // and an empty dictionary
+    private const int CallSize = 96;  // and the result of a call: a generator, a namespace, a boxed number
     private const int CheckStackEvery = 8;
 
     private readonly CancellationToken _cancellationToken;
@@ -60,7 +64,7 @@ internal sealed class Budget
     public void Grant(long characters)
     {
         _maxSteps += characters * StepsPerCharacter;
-        _maxMemory += characters * MemoryPerCharacter;
+        _maxMemory = Math.Min(_maxMemory + characters * MemoryPerCharacter, MaxMemory);
     }
 
     public void Step(long count = 1)
@@ -81,6 +85,23 @@ internal sealed class Budget
         Step(count);
         Take(count * ItemSize);
     }
+
+    /// <summary>Charges a list or tuple and its items.</summary>
+    public void List(long count)
+    {
+        Items(count);
+        Take(ListSize);
+    }
+
+    /// <summary>Charges a dictionary and its keys and values.</summary>
+    public void Dict(long count)
+    {
+        Items(2 * count);
+        Take(DictSize);
+    }
+
+    /// <summary>Charges the result of a call or filter.</summary>
+    public void Call() => Take(CallSize);
 
     /// <summary>Charges the length of a string, list or dictionary that an operation reads.</summary>
     public void Read(object? value) => Run(value switch

@@ -52,6 +52,56 @@ public sealed class DotNetTypeTests
         AssertDeserialize(typeof(DotNetTypes.Numbers), Grammar.FromJsonSchema(AIJsonUtilities.CreateJsonSchema(typeof(DotNetTypes.Numbers), serializerOptions: serializer)), serializer);
     }
 
+    [Theory]
+    [InlineData("AI")]
+    [InlineData("Web")]
+    public void Bounds_that_an_attribute_gives_as_text_are_bounds(string options)
+    {
+        JsonSerializerOptions serializer = Options(options);
+        var texts = new RandomTexts(Grammar.FromJsonSchema(AIJsonUtilities.CreateJsonSchema(typeof(Priced), serializerOptions: serializer)));
+        var random = new Random(7);
+        for (int i = 0; i < Texts; i++)
+        {
+            Assert.InRange(JsonSerializer.Deserialize<Priced>(texts.Next(random, 40), serializer)!.Price, 0.01m, 99.99m);
+        }
+    }
+
+    // Microsoft.Extensions.AI puts the schema of a list into an object, and its references then lead beside it.
+    [Fact]
+    public async Task Random_texts_of_a_list_of_a_recursive_type_deserialize()
+    {
+        using var client = new Schemas();
+        await client.GetResponseAsync<Tree[]>("Which trees?", cancellationToken: TestContext.Current.CancellationToken);
+        AssertDeserialize(typeof(Wrapper<Tree[]>), Grammar.FromJsonSchema(client.Schema), AIJsonUtilities.DefaultOptions);
+    }
+
+    internal sealed record Priced([property: System.ComponentModel.DataAnnotations.Range(typeof(decimal), "0.01", "99.99")] decimal Price);
+
+    internal sealed record Tree(string Name, Tree? First, Dictionary<string, Tree> Others);
+
+    internal sealed record Wrapper<T>(T Data);
+
+    /// <summary>Keeps the schema that an answer is to follow.</summary>
+    private sealed class Schemas : IChatClient
+    {
+        public JsonElement Schema { get; private set; }
+
+        public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+        {
+            Schema = ((ChatResponseFormatJson)options!.ResponseFormat!).Schema!.Value;
+            return Task.FromResult(new ChatResponse());
+        }
+
+        public IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
+            throw new NotSupportedException();
+
+        public object? GetService(Type serviceType, object? serviceKey = null) => null;
+
+        public void Dispose()
+        {
+        }
+    }
+
     private static JsonSerializerOptions Options(string name) =>
         name switch { "AI" => AIJsonUtilities.DefaultOptions, "Default" => JsonSerializerOptions.Default, _ => JsonSerializerOptions.Web };
 

@@ -112,24 +112,38 @@ internal sealed class SchemaDocument(JsonElement root, string? owner = null)
             return _anchors.TryGetValue(Uri.UnescapeDataString(fragment[1..]), out SchemaPart anchored) ? anchored : throw Nowhere();
         }
 
-        JsonElement at = root;
-        string path = Root.Path;
+        return Follow(root, Root.Path, fragment) ?? (Wrapped() is { } inner ? Follow(inner, $"{Root.Path}/properties/data", fragment) : null) ?? throw Nowhere();
+
+        GrammarException Nowhere() => new($"The schema's $ref '{reference}' at {from.Path} leads nowhere.");
+    }
+
+    private static SchemaPart? Follow(JsonElement at, string path, string fragment)
+    {
         foreach (string part in fragment.Split('/').Skip(1))
         {
             string key = Uri.UnescapeDataString(part).Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal);
             path += "/" + SchemaPart.Escape(key);
-            at = at.ValueKind switch
+            if (at.ValueKind == JsonValueKind.Object && at.TryGetProperty(key, out JsonElement value))
             {
-                JsonValueKind.Object when at.TryGetProperty(key, out JsonElement value) => value,
-                JsonValueKind.Array when int.TryParse(key, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int i) && i < at.GetArrayLength() => at[i],
-                _ => throw Nowhere(),
-            };
+                at = value;
+            }
+            else if (at.ValueKind == JsonValueKind.Array && int.TryParse(key, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int i) && i < at.GetArrayLength())
+            {
+                at = at[i];
+            }
+            else
+            {
+                return null;
+            }
         }
 
         return new SchemaPart(at, path);
-
-        GrammarException Nowhere() => new($"The schema's $ref '{reference}' at {from.Path} leads nowhere.");
     }
+
+    // GetResponseAsync<T> of Microsoft.Extensions.AI puts the schema of a list or a number into {"data": ...} and leaves its references as they were.
+    private JsonElement? Wrapped() =>
+        root.ValueKind == JsonValueKind.Object && root.TryGetProperty("properties", out JsonElement properties) && properties.ValueKind == JsonValueKind.Object &&
+        properties.EnumerateObject().Count() == 1 && properties.TryGetProperty("data", out JsonElement data) ? data : null;
 
     private Dictionary<string, SchemaPart> Anchors()
     {

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Numerics;
 using System.Text.Json;
 using LlamaKivi.Sampling.Grammars.Automata;
@@ -102,14 +103,16 @@ internal sealed class SchemaNumbers(JsonSchemaGrammar grammar, SchemaSet set, bo
                 return;
             }
 
-            if (value.ValueKind != JsonValueKind.Number)
+            // [Range(typeof(decimal), "0.01", "99.99")] gives its bounds as texts.
+            string text = value.ValueKind == JsonValueKind.String ? value.GetString()! : value.GetRawText();
+            if (value.ValueKind is not (JsonValueKind.Number or JsonValueKind.String) || !IsNumber(text))
             {
                 throw new GrammarException($"The schema's {keyword} at {part.Path} must be a number.");
             }
 
-            if (Decimals.Parse(value.GetRawText()) is { } bound)
+            if (Decimals.Parse(text) is { } bound)
             {
-                Tighten(new NumberBound(bound, isExclusive), isLow, $"{keyword} {value.GetRawText()} at {part.Path}");
+                Tighten(new NumberBound(bound, isExclusive), isLow, $"{keyword} {text} at {part.Path}");
             }
         }
 
@@ -152,6 +155,10 @@ internal sealed class SchemaNumbers(JsonSchemaGrammar grammar, SchemaSet set, bo
         NumberBound upper = high is { } h && (h.Value.CompareTo(MaxNumber) <= 0 || lower.Value.CompareTo(MaxNumber) > 0) ? h : new NumberBound(MaxNumber, false);
         return lower.Value.CompareTo(MaxNumber) > 0 && high is null ? (lower, new NumberBound(new Decimals(lower.Value.Scaled(lower.Value.Scale), 0), false)) : (lower, upper);
     }
+
+    // A number ends in a digit; Infinity and NaN do not.
+    private static bool IsNumber(string text) =>
+        double.TryParse(text, NumberStyles.AllowLeadingSign | NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, CultureInfo.InvariantCulture, out _) && char.IsAsciiDigit(text[^1]);
 
     // Divisor of the number times ten to the power of the scale.
     private BigInteger? Multiple(out int scale)

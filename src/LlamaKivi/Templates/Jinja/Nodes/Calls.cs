@@ -7,8 +7,10 @@ internal sealed class ArgumentList(Expression[] positional, (string Name, Expres
 
     public bool IsEmpty { get; } = positional.Length + named.Length == 0 && items is null && mapping is null;
 
+    /// <summary>Evaluates the arguments and pays for the call's result.</summary>
     public CallArguments Evaluate(Rendering rendering, object? caller = null)
     {
+        rendering.Budget.Call();
         if (IsEmpty && caller is null)
         {
             return CallArguments.None;

@@ -47,7 +47,7 @@ internal sealed class ListLiteral(Expression[] items) : Expression
 {
     protected override object? Compute(Rendering rendering)
     {
-        rendering.Budget.Items(items.Length);
+        rendering.Budget.List(items.Length);
         var list = new List<object?>(items.Length);
         foreach (Expression item in items)
         {
@@ -62,7 +62,7 @@ internal sealed class TupleLiteral(Expression[] items) : Expression
 {
     protected override object? Compute(Rendering rendering)
     {
-        rendering.Budget.Items(items.Length);
+        rendering.Budget.List(items.Length);
         return items.Length == 0 ? PyTuple.Empty : new PyTuple(Array.ConvertAll(items, item => item.Evaluate(rendering)));
     }
 }
@@ -71,7 +71,7 @@ internal sealed class DictLiteral((Expression Key, Expression Value)[] items) : 
 {
     protected override object? Compute(Rendering rendering)
     {
-        rendering.Budget.Items(2L * items.Length);
+        rendering.Budget.Dict(items.Length);
         var dict = new JinjaDict(rendering.Budget);
         foreach ((Expression key, Expression value) in items)
         {
