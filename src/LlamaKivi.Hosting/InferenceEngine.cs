@@ -289,10 +289,12 @@ public sealed partial class InferenceEngine : BackgroundService
                 throw Stopping();
             }
 
-            if (_waiting.Count >= _options.MaxWaiting)
+            // Requests that find a free sequence do not wait, but pass through the queue too.
+            long free = Math.Max(0, _options.SeqMax - (_scheduler.Status.Running + (long)_scheduler.Status.Preempted));
+            if (_waiting.Count >= _options.MaxWaiting + free)
             {
                 throw new EngineBusyException(
-                    $"{_waiting.Count} requests are waiting, the most that MaxWaiting allows. Retry later, or raise MaxWaiting or SeqMax.",
+                    $"{_waiting.Count - free} requests are waiting, the most that MaxWaiting allows. Retry later, or raise MaxWaiting or SeqMax.",
                     TimeSpan.FromSeconds(Math.Max(1, Math.Ceiling(_secondsPerCall))));
             }
 
