@@ -30,6 +30,7 @@ internal static class ChatSampling
         AntiPrompts = [.. request.Stops, .. transform is LLamaTransforms.DefaultHistoryTransform lines ? [$"{lines.UserName}:"] : Array.Empty<string>()],
         SamplingPipeline = pipeline,
         OverflowStrategy = ContextOverflowStrategy.Stop,
+        TopLogprobs = request.TopLogprobs,
         ShownTokens = prompt.Vocabulary.Shown,
         Prompt = prompt.Text,
     };
