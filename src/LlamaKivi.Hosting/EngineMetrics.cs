@@ -26,6 +26,7 @@ internal sealed class EngineMetrics : IDisposable
     private readonly Counter<long> _hits;
     private readonly Counter<long> _lookups;
     private KeyValuePair<string, object?>[] _tags = [];
+    private volatile Func<EngineStatus>? _status;
 
     public EngineMetrics(IMeterFactory? factory)
     {
@@ -55,14 +56,15 @@ internal sealed class EngineMetrics : IDisposable
             new("gen_ai.request.model", model),
             new("gen_ai.response.model", model),
         ];
-        Gauge("llamakivi.requests.waiting", "{request}", "Requests in the queue", () => status().Waiting);
-        Gauge("llamakivi.requests.running", "{request}", "Requests with a sequence", () => status().Running);
-        Gauge("llamakivi.requests.preempted", "{request}", "Requests whose sequence is in host memory", () => status().Preempted);
-        Gauge("llamakivi.cache.tokens", "{token}", "Tokens in the KV cache", () => status().CacheTokens);
-        Gauge("llamakivi.cache.capacity", "{token}", "Capacity of the KV cache", () => status().CacheCapacity);
-        Gauge("llamakivi.cache.quantized", "By", "Bytes of quantized pages", () => status().QuantizedBytes);
-        Gauge("llamakivi.cache.exact", "By", "Bytes of recent tokens that are not quantized", () => status().ExactBytes);
-        Gauge("llamakivi.cache.f16", "By", "Bytes that an f16 cache of the same tokens would take", () => status().F16Bytes);
+        _status = status;
+        Gauge("llamakivi.requests.waiting", "{request}", "Requests in the queue", now => now.Waiting);
+        Gauge("llamakivi.requests.running", "{request}", "Requests with a sequence", now => now.Running);
+        Gauge("llamakivi.requests.preempted", "{request}", "Requests whose sequence is in host memory", now => now.Preempted);
+        Gauge("llamakivi.cache.tokens", "{token}", "Tokens in the KV cache", now => now.CacheTokens);
+        Gauge("llamakivi.cache.capacity", "{token}", "Capacity of the KV cache", now => now.CacheCapacity);
+        Gauge("llamakivi.cache.quantized", "By", "Bytes of quantized pages", now => now.QuantizedBytes);
+        Gauge("llamakivi.cache.exact", "By", "Bytes of recent tokens that are not quantized", now => now.ExactBytes);
+        Gauge("llamakivi.cache.f16", "By", "Bytes that an f16 cache of the same tokens would take", now => now.F16Bytes);
     }
 
     public void Admitted(int cached, int prompt)
@@ -70,8 +72,9 @@ internal sealed class EngineMetrics : IDisposable
         _promptTokens.Add(prompt, _tags);
         _cachedTokens.Add(cached, _tags);
         _lookups.Add(1, _tags);
-        _hits.Add(cached > 0 ? 1 : 0, _tags);
     }
+
+    public void Hit(PrefixTier tier) => _hits.Add(1, new TagList(_tags) { { "llamakivi.prefix_cache.tier", tier.ToString().ToLowerInvariant() } });
 
     public void Preempted() => _preemptions.Add(1, _tags);
 
@@ -84,9 +87,9 @@ internal sealed class EngineMetrics : IDisposable
     public void Ended(GenerationCall call)
     {
         TagList tags = new(_tags);
-        if (call.IsAbandoned)
+        if (call.IsAbandoned || call.Error is not null)
         {
-            tags.Add("error.type", "cancelled");
+            tags.Add("error.type", call.IsAbandoned ? "cancelled" : call.Error!.GetType().FullName);
         }
 
         _duration.Record(call.Age.TotalSeconds, tags);
@@ -101,11 +104,16 @@ internal sealed class EngineMetrics : IDisposable
         }
     }
 
-    public void Dispose() => _meter.Dispose();
+    /// <summary>Ends the gauges. A meter of a factory lives on, so they must not keep the engine alive.</summary>
+    public void Dispose()
+    {
+        _status = null;
+        _meter.Dispose();
+    }
 
     private Histogram<double> Seconds(string name, string description, double[] buckets) =>
         _meter.CreateHistogram(name, "s", description, advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = buckets });
 
-    private void Gauge(string name, string unit, string description, Func<long> value) =>
-        _meter.CreateObservableGauge(name, () => new Measurement<long>(value(), _tags), unit, description);
+    private void Gauge(string name, string unit, string description, Func<EngineStatus, long> value) =>
+        _meter.CreateObservableGauge(name, () => _status is { } status ? [new Measurement<long>(value(status()), _tags)] : Array.Empty<Measurement<long>>(), unit, description);
 }

@@ -60,6 +60,12 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Whether the call needs one token per step, as its text grows.</summary>
     public bool IsDecoding => UncachedCount == 1 && Tokens.Count > Prompt.Length;
 
+    /// <summary>Key of the prefixes that the call shares; empty: shared by all calls.</summary>
+    public string PrefixKey { get; init; } = "";
+
+    /// <summary>Why the call failed; null: it has not.</summary>
+    public Exception? Error { get; private set; }
+
     /// <summary>Called once, with the time since the admission, when an admitted call ends.</summary>
     public Action<TimeSpan>? Ended { get; set; }
 
@@ -132,6 +138,7 @@ internal sealed class GenerationCall : IDisposable
     public void Fail(Exception error)
     {
         IsComplete = true;
+        Error = error;
         _output.Writer.TryComplete(error);
     }
 

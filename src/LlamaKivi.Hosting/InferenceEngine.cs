@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using System.Runtime.CompilerServices;
+using System.Security.Cryptography;
+using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
@@ -21,6 +23,8 @@ public sealed partial class InferenceEngine : BackgroundService
     private readonly InferenceEngineOptions _options;
     private readonly ILogger _logger;
     private readonly EngineMetrics _metrics;
+    private readonly EngineContexts<LLamaEmbedder> _embedder;
+    private readonly EngineContexts<LLamaReranker> _reranker;
     private readonly TaskCompletionSource<LLamaWeights> _loaded = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _gate = new();
     private readonly LinkedList<GenerationCall> _waiting = new();
@@ -29,6 +33,7 @@ public sealed partial class InferenceEngine : BackgroundService
     private EngineState _state = EngineState.Loading;
     private long _lastStep;  // timestamp; 0: no work
     private double _secondsPerCall;  // average time that a call occupies its sequence
+    private int _waitingForModel;  // requests that wait until the model is loaded
 
     /// <summary>Creates an engine, which starts with its host.</summary>
     /// <param name="options">Options; read at the start.</param>
@@ -46,6 +51,9 @@ public sealed partial class InferenceEngine : BackgroundService
         _options = options;
         _logger = logger ?? Microsoft.Extensions.Logging.Abstractions.NullLogger<InferenceEngine>.Instance;
         _metrics = new EngineMetrics(meterFactory);
+        InferenceEngineOptions small = options with { ContextSize = options.EmbeddingContextSize, SeqMax = 1 };
+        _embedder = new EngineContexts<LLamaEmbedder>(this, weights => new LLamaEmbedder(weights, small, _logger));
+        _reranker = new EngineContexts<LLamaReranker>(this, weights => new LLamaReranker(weights, small, _logger));
     }
 
     /// <summary>Waits until the model is loaded.</summary>
@@ -69,6 +77,12 @@ public sealed partial class InferenceEngine : BackgroundService
         }
     }
 
+    /// <summary>Why the model cannot be served; null: it can, or it is still loading.</summary>
+    public Exception? Failure { get; private set; }
+
+    /// <summary>Name of the model in its file; null: not loaded.</summary>
+    public string? ModelName { get; private set; }
+
     /// <summary>Whether the engine has made no step for <see cref="InferenceEngineOptions.StallTimeout"/> while requests were running.</summary>
     public bool IsStalled => Status.LastStep is { } time && time > _options.StallTimeout;
 
@@ -89,6 +103,12 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <param name="options">Options of the client; null: defaults.</param>
     public IChatClient AsChatClient(ChatClientOptions? options = null) => new GeneratorChatClient(new EngineGenerator(this), options ?? new ChatClientOptions());
 
+    /// <summary>Creates a generator of embeddings with the engine's model. Its context, of <see cref="InferenceEngineOptions.EmbeddingContextSize"/> tokens, belongs to the engine.</summary>
+    public IEmbeddingGenerator<string, Embedding<float>> AsEmbeddingGenerator() => new EngineEmbeddingGenerator(this, _embedder);
+
+    /// <summary>Creates a reranker with the engine's model, which must have a reranking head. Its context belongs to the engine.</summary>
+    public EngineReranker AsReranker() => new(_reranker);
+
     /// <summary>The model; null: not loaded.</summary>
     internal LLamaWeights? LoadedWeights { get; private set; }
 
@@ -99,8 +119,8 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <param name="cancellationToken">Ends the wait.</param>
     public override async Task StopAsync(CancellationToken cancellationToken)
     {
-        Drain();
-        if (ExecuteTask is { IsCompleted: false } running)
+        bool loading = Drain();
+        if (!loading && ExecuteTask is { IsCompleted: false } running)
         {
             using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
             limit.CancelAfter(_options.DrainTimeout);
@@ -108,62 +128,58 @@ public sealed partial class InferenceEngine : BackgroundService
         }
 
         await base.StopAsync(cancellationToken).ConfigureAwait(false);
+        if (ExecuteTask is null or { IsCompleted: true })
+        {
+            // It may have ended before its first line.
+            lock (_gate)
+            {
+                _state = _state == EngineState.Failed ? _state : EngineState.Stopped;
+            }
+        }
+
+        _loaded.TrySetException(Stopping());
     }
 
     /// <summary>Stops the engine at once and frees the model.</summary>
     public override void Dispose()
     {
         base.Dispose();
+        lock (_gate)
+        {
+            _state = _state == EngineState.Loading ? EngineState.Stopped : _state;
+        }
+
+        _loaded.TrySetException(Stopping());
         _metrics.Dispose();
     }
 
     /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        LLamaWeights weights;
+        LLamaWeights? weights = null;
         try
         {
             weights = await LLamaWeights.LoadFromFileAsync(_options, stoppingToken).ConfigureAwait(false);
+            _scheduler = new Scheduler(weights, _options, _metrics, _logger);
+            ModelName = new ChatModel(weights).Names[0];
         }
         catch (Exception e)
         {
-            lock (_gate)
-            {
-                _state = EngineState.Failed;
-            }
-
-            LogLoadFailed(_options.ModelPath, e);
-            _loaded.TrySetException(e);
-            RefuseWaiting(e);
-            throw;
+            _scheduler?.Dispose();
+            weights?.Dispose();
+            LoadEnded(e, stoppingToken.IsCancellationRequested);
+            return;  // an exception would stop the host, and the other models with it
         }
 
         using (weights)
         {
-            try
-            {
-                _scheduler = new Scheduler(weights, _options, _metrics);
-            }
-            catch (Exception e)
-            {
-                lock (_gate)
-                {
-                    _state = EngineState.Failed;
-                }
-
-                LogLoadFailed(_options.ModelPath, e);
-                _loaded.TrySetException(e);
-                RefuseWaiting(e);
-                throw;
-            }
-
-            _metrics.Observe(new ChatModel(weights).Names[0], () => Status);
+            _metrics.Observe(ModelName!, () => Status);
             lock (_gate)
             {
                 _state = _state == EngineState.Loading ? EngineState.Ready : _state;
             }
 
-            LogReady(_options.ModelPath, _scheduler.Context.ContextSize, _options.SeqMax);
+            LogReady(_options.ModelPath, _scheduler.ContextSize, _options.SeqMax);
             LoadedWeights = weights;
             _loaded.TrySetResult(weights);
             try
@@ -180,12 +196,31 @@ public sealed partial class InferenceEngine : BackgroundService
 
                 _scheduler.FailAll(Stopping());
                 RefuseWaiting(Stopping());
+                _embedder.Dispose();
+                _reranker.Dispose();
                 _scheduler.Dispose();
             }
         }
     }
 
-    private static EngineBusyException Stopping() => new("The engine is stopping. Send the request to another instance, or after the restart.", null);
+    private void LoadEnded(Exception error, bool stopped)
+    {
+        lock (_gate)
+        {
+            _state = stopped ? EngineState.Stopped : EngineState.Failed;
+            Failure = stopped ? null : error;
+        }
+
+        if (!stopped)
+        {
+            LogLoadFailed(_options.ModelPath, error);
+        }
+
+        _loaded.TrySetException(stopped ? Stopping() : error);
+        _ = _loaded.Task.Exception;  // observed, also if no request waits
+    }
+
+    internal static EngineBusyException Stopping() => new("The engine is stopping. Send the request to another instance, or after the restart.", null);
 
     private async Task ServeAsync(CancellationToken stoppingToken)
     {
@@ -233,27 +268,40 @@ public sealed partial class InferenceEngine : BackgroundService
                 _lastStep = _lastStep == 0 ? Stopwatch.GetTimestamp() : _lastStep;
             }
 
-            if (!_scheduler!.CanStart(first))
+            bool canStart = _scheduler!.CanStart(first);
+            if (!canStart && _scheduler.HasWork)
             {
                 return;
             }
 
             lock (_gate)
             {
-                _waiting.Remove(first);
+                if (!_waiting.Remove(first))
+                {
+                    continue;  // refused in between
+                }
             }
 
-            _scheduler.Start(first);
+            if (canStart)
+            {
+                _scheduler.Start(first);
+            }
+            else
+            {
+                // Nothing runs that could make room.
+                _scheduler.Refuse(first, new ContextOverflowException(
+                    $"The prompt has {first.Prompt.Length} tokens, for which the empty cache of {_scheduler.ContextSize} tokens has no room. Shorten the prompt, or raise ContextSize."));
+            }
         }
     }
 
     private async IAsyncEnumerable<string> RunAsync(
         InferenceStream stream, PromptText prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        LLamaWeights weights = await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+        LLamaWeights weights = await WaitForModelAsync(cancellationToken).ConfigureAwait(false);
         int[] tokens = weights.Tokenizer.Encode(prompt, weights.Tokenizer.AddBos);
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var call = new GenerationCall(weights, tokens, options, stream.Results, ended.Token);
+        var call = new GenerationCall(weights, tokens, options, stream.Results, ended.Token) { PrefixKey = PrefixKey(options) };
         Submit(call);
         try
         {
@@ -265,7 +313,44 @@ public sealed partial class InferenceEngine : BackgroundService
         finally
         {
             call.Abandon();
-            LeaveQueue(call);
+            if (LeaveQueue(call))
+            {
+                _metrics.Ended(call);
+            }
+            else
+            {
+                Wake();
+            }
+        }
+    }
+
+    // A hash, because keys may be secrets and the disk tier writes them.
+    private string PrefixKey(IInferenceParams options) => _options.PrefixCache.Isolation && options is InferenceParams { PrefixKey: { Length: > 0 } key }
+        ? Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)))
+        : "";
+
+    // The queue's limit holds while the model loads, too.
+    private async Task<LLamaWeights> WaitForModelAsync(CancellationToken cancellationToken)
+    {
+        if (_loaded.Task.IsCompleted)
+        {
+            return await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        if (Interlocked.Increment(ref _waitingForModel) > _options.MaxWaiting + (long)_options.SeqMax)
+        {
+            Interlocked.Decrement(ref _waitingForModel);
+            throw new EngineBusyException(
+                $"The model is loading and {_options.MaxWaiting + (long)_options.SeqMax} requests wait for it, the most that MaxWaiting and SeqMax allow. Retry later.", TimeSpan.FromSeconds(5));
+        }
+
+        try
+        {
+            return await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _waitingForModel);
         }
     }
 
@@ -276,10 +361,10 @@ public sealed partial class InferenceEngine : BackgroundService
             throw new ArgumentException("The prompt is empty.", nameof(call));
         }
 
-        if (call.Prompt.Length >= _scheduler!.Context.ContextSize)
+        if (call.Prompt.Length >= _scheduler!.ContextSize)
         {
             throw new ContextOverflowException(
-                $"The prompt has {call.Prompt.Length} tokens; the cache holds {_scheduler.Context.ContextSize}, of which the answer needs at least one. Shorten the prompt, or raise ContextSize.");
+                $"The prompt has {call.Prompt.Length} tokens; the cache holds {_scheduler.ContextSize}, of which the answer needs at least one. Shorten the prompt, or raise ContextSize.");
         }
 
         lock (_gate)
@@ -313,23 +398,27 @@ public sealed partial class InferenceEngine : BackgroundService
         }
     }
 
-    private void LeaveQueue(GenerationCall call)
+    private bool LeaveQueue(GenerationCall call)
     {
         lock (_gate)
         {
-            _waiting.Remove(call);
+            return _waiting.Remove(call);
         }
     }
 
-    private void Drain()
+    // Returns whether the model is still loading.
+    private bool Drain()
     {
+        bool loading;
         lock (_gate)
         {
+            loading = _state == EngineState.Loading;
             _state = _state is EngineState.Ready or EngineState.Loading ? EngineState.Draining : _state;
         }
 
         RefuseWaiting(Stopping());
         Wake();
+        return loading;
     }
 
     private void RefuseWaiting(Exception error)
@@ -339,6 +428,7 @@ public sealed partial class InferenceEngine : BackgroundService
             foreach (GenerationCall call in _waiting)
             {
                 call.Fail(error);
+                _metrics.Ended(call);
             }
 
             _waiting.Clear();

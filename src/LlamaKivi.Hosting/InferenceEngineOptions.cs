@@ -24,6 +24,9 @@ public record InferenceEngineOptions : ModelParams
     /// <summary>Time that running requests have to finish when the host stops; the rest are cancelled.</summary>
     public TimeSpan DrainTimeout { get; set; } = TimeSpan.FromSeconds(20);
 
+    /// <summary>Maximum number of tokens of a text to embed, and of a query with its document to score. Embeddings and scores have contexts of their own, created on first use.</summary>
+    public uint EmbeddingContextSize { get; set; } = 2048;
+
     /// <summary>Options of the prefix cache.</summary>
     public PrefixCacheOptions PrefixCache { get; set; } = new();
 }
@@ -39,6 +42,15 @@ public record PrefixCacheOptions
 
     /// <summary>Fraction of the cache's tokens that prefixes may hold; from 0 to 1. Requests evict prefixes, oldest first, when they need the room.</summary>
     public double MaxShare { get; set; } = 0.5;
+
+    /// <summary>Whether requests share prefixes only if their <see cref="InferenceParams.PrefixKey"/> is equal, such as the hash of an API key.</summary>
+    public bool Isolation { get; set; }
+
+    /// <summary>Folder of prefixes that left host memory, and of all prefixes when the engine stops; readable by the owner alone. Later engines of the same model and settings continue them. Null: none.</summary>
+    public string? DiskPath { get; set; }
+
+    /// <summary>Maximum size in bytes of the prefixes in <see cref="DiskPath"/>.</summary>
+    public long DiskBytes { get; set; } = 4L << 30;
 
     /// <summary>Host memory in bytes for prefixes that were evicted from the KV cache; 0: none.</summary>
     public long HostBytes { get; set; } = 256L << 20;

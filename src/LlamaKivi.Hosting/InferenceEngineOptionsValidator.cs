@@ -56,6 +56,11 @@ internal sealed class InferenceEngineOptionsValidator(string? name, string? sect
             yield return Text($"{nameof(options.DrainTimeout)} is {options.DrainTimeout}; it must be zero or more.");
         }
 
+        if (options.EmbeddingContextSize == 0)
+        {
+            yield return $"{nameof(options.EmbeddingContextSize)} is 0; it must be above 0.";
+        }
+
         PrefixCacheOptions prefixes = options.PrefixCache;
         if (prefixes.MaxEntries < 0)
         {
@@ -65,6 +70,16 @@ internal sealed class InferenceEngineOptionsValidator(string? name, string? sect
         if (!(prefixes.MaxShare >= 0 && prefixes.MaxShare <= 1))
         {
             yield return Text($"{nameof(options.PrefixCache)}:{nameof(prefixes.MaxShare)} is {prefixes.MaxShare}; it must be from 0 to 1.");
+        }
+
+        if (prefixes.DiskBytes < 0)
+        {
+            yield return $"{nameof(options.PrefixCache)}:{nameof(prefixes.DiskBytes)} is {prefixes.DiskBytes}; it must be 0 or more.";
+        }
+
+        if (File.Exists(prefixes.DiskPath))
+        {
+            yield return $"{nameof(options.PrefixCache)}:{nameof(prefixes.DiskPath)} is '{prefixes.DiskPath}', which is a file; give the path of a folder.";
         }
 
         if (prefixes.HostBytes < 0)

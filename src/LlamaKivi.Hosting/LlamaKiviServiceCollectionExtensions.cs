@@ -12,17 +12,17 @@ namespace Microsoft.Extensions.DependencyInjection;
 /// <summary>Registers inference engines with a host's services.</summary>
 public static class LlamaKiviServiceCollectionExtensions
 {
-    /// <summary>Registers an <see cref="InferenceEngine"/> and its <see cref="IChatClient"/> with options from configuration.</summary>
+    /// <summary>Registers an <see cref="InferenceEngine"/>, its <see cref="IChatClient"/>, embedding generator and <see cref="EngineReranker"/> with options from configuration.</summary>
     /// <param name="services">The services.</param>
     /// <param name="section">Section whose keys are the properties of <see cref="InferenceEngineOptions"/>, such as "ModelPath" and "KvCache".</param>
     public static IServiceCollection AddLlamaKivi(this IServiceCollection services, IConfigurationSection section) => Add(services, null, section, null);
 
-    /// <summary>Registers an <see cref="InferenceEngine"/> and its <see cref="IChatClient"/>.</summary>
+    /// <summary>Registers an <see cref="InferenceEngine"/>, its <see cref="IChatClient"/>, embedding generator and <see cref="EngineReranker"/>.</summary>
     /// <param name="services">The services.</param>
     /// <param name="configure">Sets the options.</param>
     public static IServiceCollection AddLlamaKivi(this IServiceCollection services, Action<InferenceEngineOptions> configure) => Add(services, null, null, configure);
 
-    /// <summary>Registers an engine and its chat client under a key, one of several models, with options from configuration.</summary>
+    /// <summary>Registers an engine, its chat client, embedding generator and reranker under a key, one of several models, with options from configuration.</summary>
     /// <param name="services">The services.</param>
     /// <param name="key">Key of the services.</param>
     /// <param name="section">Section whose keys are the properties of <see cref="InferenceEngineOptions"/>.</param>
@@ -32,7 +32,7 @@ public static class LlamaKiviServiceCollectionExtensions
         return Add(services, key, section, null);
     }
 
-    /// <summary>Registers an engine and its chat client under a key, one of several models.</summary>
+    /// <summary>Registers an engine, its chat client, embedding generator and reranker under a key, one of several models.</summary>
     /// <param name="services">The services.</param>
     /// <param name="key">Key of the services.</param>
     /// <param name="configure">Sets the options.</param>
@@ -69,12 +69,16 @@ public static class LlamaKiviServiceCollectionExtensions
             services.TryAddSingleton(provider => Create(provider, null));
             services.AddSingleton<IHostedService>(provider => provider.GetRequiredService<InferenceEngine>());
             services.TryAddSingleton(provider => provider.GetRequiredService<InferenceEngine>().AsChatClient());
+            services.TryAddSingleton(provider => provider.GetRequiredService<InferenceEngine>().AsEmbeddingGenerator());
+            services.TryAddSingleton(provider => provider.GetRequiredService<InferenceEngine>().AsReranker());
         }
         else
         {
             services.TryAddKeyedSingleton(key, (provider, _) => Create(provider, key));
             services.AddSingleton<IHostedService>(provider => provider.GetRequiredKeyedService<InferenceEngine>(key));
             services.TryAddKeyedSingleton(key, (provider, _) => provider.GetRequiredKeyedService<InferenceEngine>(key).AsChatClient());
+            services.TryAddKeyedSingleton(key, (provider, _) => provider.GetRequiredKeyedService<InferenceEngine>(key).AsEmbeddingGenerator());
+            services.TryAddKeyedSingleton(key, (provider, _) => provider.GetRequiredKeyedService<InferenceEngine>(key).AsReranker());
         }
 
         return services;

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using LlamaKivi.Batched;
 using LlamaKivi.Native;
+using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Hosting;
 
@@ -9,29 +10,37 @@ namespace LlamaKivi.Hosting;
 /// A step: 1. removes abandoned calls, 2. restores preempted calls, then starts waiting ones, while the cache has room, 3. plans the batch: a token of every running stream, then prompt tokens
 /// in order of admission, 4. decodes it, 5. samples every sequence whose tokens are all cached. Used by one thread at a time.
 /// </remarks>
-internal sealed class Scheduler : IDisposable
+internal sealed partial class Scheduler : IDisposable
 {
     private readonly BatchedExecutor _executor;
     private readonly InferenceEngineOptions _options;
     private readonly EngineMetrics _metrics;
+    private readonly ILogger _logger;
     private readonly PrefillBudget _budget;
     private readonly PrefixCache _prefixes;
     private readonly List<GenerationCall> _running = [];    // in order of admission
     private readonly List<GenerationCall> _preempted = [];  // oldest first
 
+    private const uint LeastSequences = 256;
+
     private SchedulerStatus _status;
 
-    public Scheduler(LLamaWeights weights, InferenceEngineOptions options, EngineMetrics metrics)
+    public Scheduler(LLamaWeights weights, InferenceEngineOptions options, EngineMetrics metrics, ILogger logger)
     {
         _options = options;
         _metrics = metrics;
-        _executor = new BatchedExecutor(weights, options);
+        _logger = logger;
+        _executor = new BatchedExecutor(weights, WithSequencesForPrefixes(options));
+        ContextSize = Context.ContextSize;
         _budget = new PrefillBudget(checked((int)_executor.Context.BatchSize));
-        _prefixes = new PrefixCache(_executor, options.PrefixCache);
+        _prefixes = new PrefixCache(_executor, options, logger);
         _status = new SchedulerStatus(0, 0, Context.KvCacheUsage);
     }
 
     public LLamaContext Context => _executor.Context;
+
+    /// <summary>Capacity of the cache in tokens; readable after disposal.</summary>
+    public uint ContextSize { get; }
 
     /// <summary>Counts after the last step, readable from any thread: running calls, preempted calls, and the cache, which cannot be read during a step.</summary>
     public SchedulerStatus Status => Volatile.Read(ref _status);
@@ -47,10 +56,11 @@ internal sealed class Scheduler : IDisposable
         try
         {
             call.Begin();
-            if (_prefixes.Find(call.Prompt) is { } prefix)
+            if (_prefixes.Find(call.Prompt, call.PrefixKey) is { } prefix)
             {
-                (call.Conversation, call.CachedCount) = prefix;
+                (call.Conversation, call.CachedCount) = (prefix.Conversation, prefix.Count);
                 call.Results.CachedTokens = prefix.Count;
+                _metrics.Hit(prefix.Tier);
             }
             else
             {
@@ -58,7 +68,7 @@ internal sealed class Scheduler : IDisposable
             }
 
             _metrics.Admitted(call.Results.CachedTokens, call.Prompt.Length);
-            foreach (int mark in _prefixes.Marks(call.Prompt, call.CachedCount, _executor.Context.Weights.Tokenizer.IsEndOfGeneration))
+            foreach (int mark in _prefixes.Marks(call.Prompt, call.CachedCount, call.PrefixKey, _executor.Context.Weights.Tokenizer.IsEndOfGeneration))
             {
                 call.Marks.Enqueue(mark);
             }
@@ -66,17 +76,34 @@ internal sealed class Scheduler : IDisposable
             _running.Add(call);
             Publish();
         }
-        catch (Exception e) when (e is not ObjectDisposedException)
+        catch (Exception e)
         {
-            call.Fail(e);
-            call.Dispose();
+            Refuse(call, e);
         }
     }
 
-    /// <summary>Takes a step. Without running calls nothing happens.</summary>
+    /// <summary>Ends a call that does not run with an error.</summary>
+    public void Refuse(GenerationCall call, Exception error)
+    {
+        call.Fail(error);
+        call.Dispose();
+        _metrics.Ended(call);
+    }
+
+    /// <summary>Takes a step. Without running calls nothing happens. An error fails the running calls; the next calls start afresh.</summary>
     public async Task StepAsync()
     {
-        await TakeStepAsync().ConfigureAwait(false);
+        try
+        {
+            await TakeStepAsync().ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            LogStepFailed(e);
+            FailAll(e);
+            _prefixes.Clear();
+        }
+
         Publish();
     }
 
@@ -86,6 +113,12 @@ internal sealed class Scheduler : IDisposable
         Restore();
         if (_running.Count == 0)
         {
+            if (_preempted.Count > 0)
+            {
+                // Alone in the cache it has no room: it filled the cache before.
+                EndPreempted(_preempted[0]);
+            }
+
             return;
         }
 
@@ -96,21 +129,10 @@ internal sealed class Scheduler : IDisposable
             return;
         }
 
-        DecodeResult result;
-        try
-        {
-            result = await _executor.Infer().ConfigureAwait(false);
-        }
-        catch (Exception e) when (e is not ObjectDisposedException)
-        {
-            FailAll(e);
-            return;
-        }
-
+        DecodeResult result = await _executor.Infer().ConfigureAwait(false);
         if (result != DecodeResult.Ok)
         {
-            FailAll(new UnreachableException($"The cache refused a batch of {streams + promptTokens} tokens that it has room for: {result}."));
-            return;
+            throw new UnreachableException($"The cache refused a batch of {streams + promptTokens} tokens that it has room for: {result}.");
         }
 
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
@@ -131,8 +153,7 @@ internal sealed class Scheduler : IDisposable
     {
         foreach (GenerationCall call in _running.Concat(_preempted))
         {
-            call.Fail(error);
-            call.Dispose();
+            Refuse(call, error);
         }
 
         _running.Clear();
@@ -147,6 +168,24 @@ internal sealed class Scheduler : IDisposable
     }
 
     private void Publish() => Volatile.Write(ref _status, new SchedulerStatus(_running.Count, _preempted.Count, Context.KvCacheUsage));
+
+    // Every prefix of the KV cache occupies a sequence. A context has 256 sequences if its parameters do not ask for more.
+    private static InferenceEngineOptions WithSequencesForPrefixes(InferenceEngineOptions options)
+    {
+        long sequences = options.SeqMax + (options.PrefixCache.Enabled ? options.PrefixCache.MaxEntries : 0L);
+        return sequences <= LeastSequences ? options : options with { SeqMax = checked((uint)sequences) };
+    }
+
+    [LoggerMessage(3, LogLevel.Error, "A step failed, and with it the running requests.")]
+    private partial void LogStepFailed(Exception exception);
+
+    private void EndPreempted(GenerationCall call)
+    {
+        _preempted.Remove(call);
+        call.Complete(StopReason.ContextFull);
+        call.Dispose();
+        _metrics.Ended(call);
+    }
 
     // Lower bound: sequences that share pages count whole.
     private long FreeTokens()
@@ -268,7 +307,7 @@ internal sealed class Scheduler : IDisposable
                 call.Marks.Dequeue();
                 if (call.CachedCount == mark)
                 {
-                    _prefixes.Add(call.Prompt.AsSpan(0, mark), call.Conversation!.Fork);
+                    _prefixes.Add(call.Prompt.AsSpan(0, mark), call.PrefixKey, call.Conversation!.Fork);
                 }
             }
         }
@@ -280,6 +319,12 @@ internal sealed class Scheduler : IDisposable
         {
             try
             {
+                if (call.Options.MaxTokens == 0)
+                {
+                    call.Complete(StopReason.MaxTokens);
+                    continue;
+                }
+
                 call.Sample();
                 if (!call.IsComplete && call.Tokens.Count > Context.ContextSize)
                 {
@@ -301,7 +346,7 @@ internal sealed class Scheduler : IDisposable
             if (call.Results.StopReason != StopReason.None && call.Conversation is { } conversation && call.CachedCount > 0)
             {
                 // The next turn of the conversation begins with these tokens. The prefix cache takes the sequence over.
-                _prefixes.Add([.. call.Tokens.Take(call.CachedCount)], () =>
+                _prefixes.Add([.. call.Tokens.Take(call.CachedCount)], call.PrefixKey, () =>
                 {
                     call.Conversation = null;
                     return conversation;

@@ -64,6 +64,46 @@ public sealed class ServiceCollectionTests
         Assert.Contains(message, error.Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task Decorated_clients_and_embeddings_run_on_the_engine()
+    {
+        HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);
+        builder.Services.AddLlamaKivi(options => Set(options, 2048));
+        builder.Services.AddDistributedMemoryCache();
+        using IHost host = builder.Build();
+        await host.StartAsync();
+        var activities = new List<System.Diagnostics.Activity>();
+        using var listener = new System.Diagnostics.ActivityListener
+        {
+            ShouldListenTo = source => source.Name == "LlamaKivi.Hosting.Tests.Decorated",
+            Sample = (ref System.Diagnostics.ActivityCreationOptions<System.Diagnostics.ActivityContext> _) => System.Diagnostics.ActivitySamplingResult.AllData,
+            ActivityStopped = activities.Add,
+        };
+        System.Diagnostics.ActivitySource.AddActivityListener(listener);
+        IChatClient client = host.Services.GetRequiredService<IChatClient>().AsBuilder()
+            .UseDistributedCache(host.Services.GetRequiredService<Microsoft.Extensions.Caching.Distributed.IDistributedCache>())
+            .UseFunctionInvocation()
+            .UseOpenTelemetry(sourceName: "LlamaKivi.Hosting.Tests.Decorated")
+            .UseLogging(Microsoft.Extensions.Logging.Abstractions.NullLoggerFactory.Instance)
+            .Build();
+        var options = new ChatOptions { MaxOutputTokens = 8, Temperature = 0, Seed = 1, Tools = [AIFunctionFactory.Create(() => 21, "temperature", "The temperature outside")], ToolMode = ChatToolMode.None };
+        ChatResponse first = await client.GetResponseAsync("Hello", options);
+        ChatResponse second = await client.GetResponseAsync("Hello", options);
+        Assert.NotEmpty(first.Text);
+        Assert.Equal(first.Text, second.Text);
+        Assert.Equal(first.ResponseId, second.ResponseId);  // from the cache
+        Assert.Single(activities, activity => activity.GetTagItem("gen_ai.operation.name") is "chat");
+
+        IEmbeddingGenerator<string, Embedding<float>> embeddings = host.Services.GetRequiredService<IEmbeddingGenerator<string, Embedding<float>>>();
+        GeneratedEmbeddings<Embedding<float>>[] vectors = await Task.WhenAll(Enumerable.Range(0, 4).Select(i => embeddings.GenerateAsync(["a cat", $"text {i}"])));
+        Assert.All(vectors, pair => Assert.Equal(vectors[0][0].Vector.ToArray(), pair[0].Vector.ToArray()));
+        Assert.Equal(host.Services.GetRequiredService<InferenceEngine>().ModelName, embeddings.GetService<EmbeddingGeneratorMetadata>()!.DefaultModelId);
+        Exception noReranker = await Assert.ThrowsAnyAsync<Exception>(() => host.Services.GetRequiredService<EngineReranker>().GetRelevanceScores("cat", ["a cat"]));
+        Assert.Contains("reranker", noReranker.Message, StringComparison.Ordinal);
+        await host.StopAsync();
+        await Assert.ThrowsAsync<EngineBusyException>(() => embeddings.GenerateAsync(["late"]));
+    }
+
     private static void Set(InferenceEngineOptions options, uint contextSize) =>
         (options.ModelPath, options.ContextSize, options.GpuLayerCount) = (Engines.ModelPath, contextSize, 0);
 }

@@ -46,12 +46,17 @@ internal sealed class ChatRequest
             TopLogprobs = ChatJson.ToElement(top, TopLogprobsName) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out int count) && count >= 0
                 ? count
                 : throw Refused($"{nameof(options.AdditionalProperties)}['{TopLogprobsName}']", $"is '{top}'; it must be a whole number of 0 or more");
-            AdditionalProperties = new(AdditionalProperties.Where(property => property.Key != TopLogprobsName));
         }
+
+        PrefixKey = AdditionalProperties.TryGetValue(PrefixKeyName, out object? key) ? Convert.ToString(key, CultureInfo.InvariantCulture) : null;
+        AdditionalProperties = new(AdditionalProperties.Where(property => property.Key is not (TopLogprobsName or PrefixKeyName)));
     }
 
     /// <summary>Name of the additional property that requests log probabilities.</summary>
     public const string TopLogprobsName = "top_logprobs";
+
+    /// <summary>Name of the additional property with the key of the prefix cache.</summary>
+    public const string PrefixKeyName = "prompt_cache_key";
 
     public string? Instructions { get; }
 
@@ -91,6 +96,9 @@ internal sealed class ChatRequest
     public bool GivesThoughts => Reasoning?.Output is not ReasoningOutput.None;
 
     public AdditionalPropertiesDictionary AdditionalProperties { get; }
+
+    /// <summary>Key of the prefixes that the request shares; null: the common key.</summary>
+    public string? PrefixKey { get; }
 
     /// <summary>Number of most probable tokens to report beside each token; null: no log probabilities.</summary>
     public int? TopLogprobs { get; }

@@ -31,6 +31,7 @@ internal static class ChatSampling
         SamplingPipeline = pipeline,
         OverflowStrategy = ContextOverflowStrategy.Stop,
         TopLogprobs = request.TopLogprobs,
+        PrefixKey = request.PrefixKey,
         ShownTokens = prompt.Vocabulary.Shown,
         Prompt = prompt.Text,
     };
