@@ -16,6 +16,7 @@ internal sealed class ChatRequest
     public ChatRequest(ChatOptions? options, IReadOnlyCollection<string> models, IChatClient client)
     {
         options ??= new ChatOptions();
+        Sampling = options as SamplingChatOptions;
         RefuseForeign(options, models, client);
         Instructions = options.Instructions;
         Temperature = Within(options.Temperature, 0, float.MaxValue, nameof(options.Temperature));
@@ -57,6 +58,9 @@ internal sealed class ChatRequest
 
     /// <summary>Name of the additional property with the key of the prefix cache.</summary>
     public const string PrefixKeyName = "prompt_cache_key";
+
+    /// <summary>Further sampling settings; null: none.</summary>
+    public SamplingChatOptions? Sampling { get; }
 
     public string? Instructions { get; }
 

@@ -20,6 +20,9 @@ internal static class ChatSampling
             TopK = request.TopK ?? defaults.TopK,
             FrequencyPenalty = request.FrequencyPenalty ?? 0,
             PresencePenalty = request.PresencePenalty ?? 0,
+            MinP = request.Sampling?.MinP ?? defaults.MinP,
+            RepeatPenalty = request.Sampling?.RepeatPenalty ?? defaults.RepeatPenalty,
+            LogitBias = request.Sampling?.LogitBias ?? defaults.LogitBias,
             Seed = request.Seed ?? defaults.Seed,
         };
     }
