@@ -17,5 +17,5 @@ public static class LLamaExecutorExtensions
     /// <param name="executor">The executor. It serves one call at a time.</param>
     /// <param name="options">Options of the client.</param>
     public static IChatClient AsChatClient(this ILLamaExecutor executor, ChatClientOptions options) =>
-        new ExecutorChatClient(executor ?? throw new ArgumentNullException(nameof(executor)), options ?? throw new ArgumentNullException(nameof(options)));
+        new GeneratorChatClient(new ExecutorGenerator(executor ?? throw new ArgumentNullException(nameof(executor))), options ?? throw new ArgumentNullException(nameof(options)));
 }

@@ -63,21 +63,20 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         await ReadAsync(turn, read, prompt.Needed, options, cancellationToken).ConfigureAwait(false);
         call.Timings = call.Timings with { PromptTokens = unread, PromptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds };
 
-        var decoder = new StreamingTokenDecoder(context.Weights.Tokenizer) { DecodeSpecialTokens = options.DecodeSpecialTokens };
-        var antiprompts = new StopStrings(options.AntiPrompts);
-        GoOn(turn, decoder, antiprompts);
-        int written = 0;
+        var generated = new GeneratedText(context.Weights.Tokenizer, options);
+        Continue(turn, generated);
         int size = checked((int)context.ContextSize);
-        using var steps = new StepLoop<int>(() => Next(turn, options, pipeline, cancellationToken));
+        LogprobReader? logprobs = LogprobReader.For(options);
+        using var steps = new StepLoop<int>(() => Next(turn, options, pipeline, logprobs, cancellationToken));
         while (call.StopReason == StopReason.None)
         {
-            if (options.MaxTokens >= 0 && written >= options.MaxTokens)
+            if (options.MaxTokens >= 0 && generated.Count >= options.MaxTokens)
             {
                 call.StopReason = StopReason.MaxTokens;
                 break;
             }
 
-            if (written > 0 && Text.Tokens.Count > size && options.OverflowStrategy is (ContextOverflowStrategy.ThrowException or ContextOverflowStrategy.Stop))
+            if (generated.Count > 0 && Text.Tokens.Count > size && options.OverflowStrategy is (ContextOverflowStrategy.ThrowException or ContextOverflowStrategy.Stop))
             {
                 call.StopReason = StopReason.ContextFull;
                 if (options.OverflowStrategy == ContextOverflowStrategy.Stop)
@@ -88,26 +87,15 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
 
             start = Stopwatch.GetTimestamp();
             int token = await steps.RunAsync().ConfigureAwait(false);
+            (string text, call.StopReason) = generated.Add(token);
             call.Timings = call.Timings with
             {
-                GeneratedTokens = ++written,
+                GeneratedTokens = generated.Count,
                 DecodeSeconds = call.Timings.DecodeSeconds + Stopwatch.GetElapsedTime(start).TotalSeconds,
             };
-            bool ended = context.Weights.Tokenizer.IsEndOfGeneration(token);
-            if (!ended)
+            if (logprobs is not null && call.StopReason != StopReason.EndOfGeneration)
             {
-                decoder.DecodeSpecialTokens = options.DecodeSpecialTokens || (options as MarkedInferenceParams)?.ShownTokens.Contains(token) == true;
-                decoder.Add(token);  // end tokens are never part of the text, whatever DecodeSpecialTokens is
-            }
-
-            string text = decoder.Read();
-            if (ended)
-            {
-                call.StopReason = StopReason.EndOfGeneration;
-            }
-            else if (text.Length > 0 && antiprompts.Add(text))
-            {
-                call.StopReason = StopReason.AntiPrompt;
+                call.Add(logprobs.Read(token, generated.Length));
             }
 
             if (text.Length > 0)
@@ -115,20 +103,12 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
                 yield return text;
             }
         }
-
-        // Bytes of an incomplete character are kept for the next call, except at an end-of-generation token, which nothing follows.
-        string rest = call.StopReason == StopReason.EndOfGeneration ? decoder.Flush() : "";
-        if (rest.Length > 0)
-        {
-            yield return rest;
-        }
     }
 
     /// <summary>Begins a call that runs its own steps.</summary>
     public void Start(InferenceResults results)
     {
-        results.Timings = default;
-        results.StopReason = StopReason.None;
+        results.Clear();
         _call = results;
         lock (_generated)
         {
@@ -149,7 +129,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             Text.LeaveLastUnread();
         }
 
-        return Next(turn, options, null, cancellationToken);
+        return Next(turn, options, null, null, cancellationToken);
     }
 
     // Returns the tokens of the prompt that are not decoded yet, and their number including tokens missing in the cache.
@@ -168,19 +148,10 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         return (read, Text.UncachedCount);
     }
 
-    // A continued text may have stopped inside a character or an antiprompt, so its last tokens are replayed.
-    private void GoOn(ContextTurn turn, StreamingTokenDecoder decoder, StopStrings antiprompts)
+    private void Continue(ContextTurn turn, GeneratedText generated)
     {
         using ContextCall call = context.Handle.Enter(turn);
-        ReadOnlySpan<int> written = Text.Tokens.Span[^Math.Min(Text.WrittenCount, 4 * (antiprompts.Longest + 1))..];  // a character spans at most four tokens
-        int start = written.Length;
-        while (start > 0 && !context.Weights.Tokenizer.IsEndOfGeneration(written[start - 1]))
-        {
-            start--;
-        }
-
-        decoder.AddRange(written[start..]);
-        antiprompts.Add(decoder.Read());
+        generated.Continue(Text.Tokens.Span[^Text.WrittenCount..]);
     }
 
     // No cancellation token for Task.Run: a task that never starts would not remove the prompt.
@@ -193,7 +164,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         CancellationToken.None);
 
     // Samples a token; all but the first need the one before them read first.
-    private int Next(ContextTurn turn, IInferenceParams options, PipelineUse? pipeline, CancellationToken cancellationToken)
+    private int Next(ContextTurn turn, IInferenceParams options, PipelineUse? pipeline, LogprobReader? logprobs, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
         using ContextCall call = context.Handle.Enter(turn);
@@ -202,6 +173,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             Text.Read(Text.UncachedCount, options, cancellationToken);
         }
 
+        logprobs?.Copy(context.Logits(Text.LastIndex));
         using StepCancellation.Scope scope = StepCancellation.Enter(cancellationToken);
         int token = (int)(pipeline is null ? options.SamplingPipeline.SampleFrom(context, Text.LastIndex) : pipeline.Sample(context, Text.LastIndex));
         Text.Write(token);

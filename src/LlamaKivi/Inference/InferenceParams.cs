@@ -68,6 +68,18 @@ public record InferenceParams : IInferenceParams
     /// <inheritdoc/>
     public float ContextTruncationPercentage { get; set; } = 0.1f;
 
+    /// <summary>Number of most probable tokens whose log probabilities <see cref="InferenceStream.Logprobs"/> reports beside each generated token's own; null: none are computed.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? TopLogprobs
+    {
+        get;
+        set => field = value is null or >= 0 ? value : throw new ArgumentOutOfRangeException(nameof(TopLogprobs), $"{nameof(TopLogprobs)} is {value}; it must be 0 or more, or null.");
+    }
+
+    /// <summary>Requests share prefixes in an engine's prefix cache only if their keys are equal, where the engine isolates them; null: the common key. Executors ignore it.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? PrefixKey { get; set; }
+
     /// <summary>Appends all settings to a text, for <see cref="object.ToString"/>.</summary>
     protected virtual bool PrintMembers(StringBuilder builder) => RecordText.Append(builder, this);
 }

@@ -16,6 +16,7 @@ internal sealed class ChatRequest
     public ChatRequest(ChatOptions? options, IReadOnlyCollection<string> models, IChatClient client)
     {
         options ??= new ChatOptions();
+        Sampling = options as SamplingChatOptions;
         RefuseForeign(options, models, client);
         Instructions = options.Instructions;
         Temperature = Within(options.Temperature, 0, float.MaxValue, nameof(options.Temperature));
@@ -41,7 +42,25 @@ internal sealed class ChatRequest
         }
 
         AdditionalProperties = options.AdditionalProperties ?? [];
+        if (AdditionalProperties.TryGetValue(TopLogprobsName, out object? top))
+        {
+            TopLogprobs = ChatJson.ToElement(top, TopLogprobsName) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out int count) && count >= 0
+                ? count
+                : throw Refused($"{nameof(options.AdditionalProperties)}['{TopLogprobsName}']", $"is '{top}'; it must be a whole number of 0 or more");
+        }
+
+        PrefixKey = AdditionalProperties.TryGetValue(PrefixKeyName, out object? key) ? Convert.ToString(key, CultureInfo.InvariantCulture) : null;
+        AdditionalProperties = new(AdditionalProperties.Where(property => property.Key is not (TopLogprobsName or PrefixKeyName)));
     }
+
+    /// <summary>Name of the additional property that requests log probabilities.</summary>
+    public const string TopLogprobsName = "top_logprobs";
+
+    /// <summary>Name of the additional property with the key of the prefix cache.</summary>
+    public const string PrefixKeyName = "prompt_cache_key";
+
+    /// <summary>Further sampling settings; null: none.</summary>
+    public SamplingChatOptions? Sampling { get; }
 
     public string? Instructions { get; }
 
@@ -81,6 +100,12 @@ internal sealed class ChatRequest
     public bool GivesThoughts => Reasoning?.Output is not ReasoningOutput.None;
 
     public AdditionalPropertiesDictionary AdditionalProperties { get; }
+
+    /// <summary>Key of the prefixes that the request shares; null: the common key.</summary>
+    public string? PrefixKey { get; }
+
+    /// <summary>Number of most probable tokens to report beside each token; null: no log probabilities.</summary>
+    public int? TopLogprobs { get; }
 
     /// <summary>Creates the error for an unsupported option.</summary>
     public static NotSupportedException Refused(string option, string why) => new($"{nameof(ChatOptions)}.{option} {why}.");

@@ -8,19 +8,15 @@ using Microsoft.Extensions.AI;
 
 namespace LlamaKivi;
 
-/// <summary>Adapts an executor to <see cref="IChatClient"/>.</summary>
+/// <summary>A chat client of Microsoft.Extensions.AI over a generator of text.</summary>
 /// <remarks>
-/// A response: 1. validate the options, 2. wait for the context's turn, 3. render the prompt, 4. decode it and generate text, 5. stop at stop sequences,
-/// 6. parse the text into text, thoughts and tool calls. A response holds the context's turn. Clients whose executors share a context share that turn, first come, first served. A StatelessExecutor creates a context per call: its
-/// clients are independent, and each serves one response at a time. Any other executor serves one response at a time for all of its clients.
+/// A response: 1. reads the options, 2. waits for its turn, 3. writes the prompt, 4. generates text, 5. ends it at stop sequences, 6. parses it into text, thoughts and tool calls.
+/// It holds its turn to the end.
 /// </remarks>
-internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOptions clientOptions) : IChatClient
+internal sealed class GeneratorChatClient(IChatGenerator generator, ChatClientOptions clientOptions) : IChatClient
 {
-    private static readonly ConditionalWeakTable<ILLamaExecutor, ContextGate> Turns = [];
-
-    private readonly ContextGate _own = new(typeof(IChatClient).FullName!);
-    // Lazy, because a program's own executor may create its context late.
-    private readonly Lazy<ChatModel> _model = new(() => new ChatModel(executor.Context.Weights), LazyThreadSafetyMode.PublicationOnly);
+    // Created on first use: an executor of another library may have no context until then.
+    private readonly Lazy<ChatModel> _model = new(() => new ChatModel(generator.Weights!), LazyThreadSafetyMode.PublicationOnly);
     private readonly CancellationTokenSource _disposal = new();  // never disposed: later calls still read its token
 
     private ChatModel Model => _model.Value;
@@ -69,8 +65,8 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
     {
         ArgumentNullException.ThrowIfNull(serviceType);
         return serviceKey is not null ? null
-            : serviceType == typeof(ChatClientMetadata) ? executor.Context is null ? ChatModel.Unknown : Model.Metadata
-            : serviceType.IsInstanceOfType(executor) ? executor
+            : serviceType == typeof(ChatClientMetadata) ? generator.Weights is null ? ChatModel.Unknown : Model.Metadata
+            : serviceType.IsInstanceOfType(generator.Source) ? generator.Source
             : serviceType.IsInstanceOfType(this) ? this
             : null;
     }
@@ -81,21 +77,23 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
     private async IAsyncEnumerable<ChatResponseUpdate> RespondAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
+        await generator.WaitUntilLoadedAsync(cancellationToken).ConfigureAwait(false);
         var request = new ChatRequest(options, Model.Names, this);
-        using ContextTurn turn = await WaitTurnAsync(cancellationToken).ConfigureAwait(false);
+        using IDisposable? turn = await generator.WaitTurnAsync($"{nameof(IChatClient)}.{nameof(GetResponseAsync)}", cancellationToken).ConfigureAwait(false);
         // Cancelling releases the turn even if the consumer never requests another update. The reference is weak, because the token may outlive an abandoned response.
-        using CancellationTokenRegistration ending = cancellationToken.UnsafeRegister(
-            static turn => (((WeakReference<ContextTurn>)turn!).TryGetTarget(out ContextTurn? target) ? target : null)?.Dispose(), new WeakReference<ContextTurn>(turn));
+        using CancellationTokenRegistration ending = turn is null ? default : cancellationToken.UnsafeRegister(
+            static turn => (((WeakReference<IDisposable>)turn!).TryGetTarget(out IDisposable? target) ? target : null)?.Dispose(), new WeakReference<IDisposable>(turn));
         ChatPrompt prompt = ChatPrompt.Write(Model.Templates, clientOptions, messages, request, cancellationToken);
         using DefaultSamplingPipeline pipeline = ChatSampling.CreatePipeline(Model, request, prompt);
         InferenceParams parameters = ChatSampling.CreateParameters(request, prompt, pipeline, clientOptions.HistoryTransform);
         var response = new ResponseWriter(Model, request, prompt);
-        (IAsyncEnumerable<string> pieces, InferenceResults results) = Infer(turn, prompt.Text, parameters, cancellationToken);
+        (IAsyncEnumerable<string> pieces, InferenceResults results) = generator.Generate(turn, prompt.Text, parameters, cancellationToken);
         IAsyncEnumerable<string> text = (clientOptions.OutputTransform ?? new LLamaTransforms.EmptyTextOutputStreamTransform()).TransformAsync(pieces);
         await foreach (string piece in new StopStrings(parameters.AntiPrompts).UpToFirst(text, cancellationToken).ConfigureAwait(false))
         {
             foreach (ChatResponseUpdate update in response.Add(piece))
             {
+                response.AddLogprobs(update, results);
                 yield return update;
             }
 
@@ -109,28 +107,5 @@ internal sealed class ExecutorChatClient(ILLamaExecutor executor, ChatClientOpti
         {
             yield return update;
         }
-    }
-
-    private (IAsyncEnumerable<string> Pieces, InferenceResults Results) Infer(ContextTurn turn, PromptText prompt, InferenceParams parameters, CancellationToken cancellationToken)
-    {
-        var results = new InferenceResults();
-        IAsyncEnumerable<string> pieces = executor switch
-        {
-            StatefulExecutorBase stateful => stateful.InferWholeAsync(turn, results, prompt, parameters, cancellationToken),
-            StatelessExecutor stateless => stateless.InferAsync(prompt, parameters, cancellationToken),
-            _ => executor.InferAsync(prompt.Value, parameters, cancellationToken),
-        };
-        return (pieces, (pieces as InferenceStream)?.Results ?? results);  // the call's own results; the executor's are those of its latest call
-    }
-
-    private Task<ContextTurn> WaitTurnAsync(CancellationToken cancellationToken)
-    {
-        const string Operation = $"{nameof(IChatClient)}.{nameof(GetResponseAsync)}";
-        return executor switch
-        {
-            StatefulExecutorBase => executor.Context.Handle.WaitTurnAsync(Operation, cancellationToken),
-            StatelessExecutor => _own.WaitTurnAsync(Operation, cancellationToken),
-            _ => Turns.GetValue(executor, static executor => new ContextGate(executor.GetType().FullName!)).WaitTurnAsync(Operation, cancellationToken),
-        };
     }
 }

@@ -1,0 +1,30 @@
+using Microsoft.Extensions.AI;
+
+namespace LlamaKivi.Hosting;
+
+/// <summary>Embeddings of an engine's model, in a context of its own; texts are processed one at a time.</summary>
+internal sealed class EngineEmbeddingGenerator(InferenceEngine engine, EngineContexts<LLamaEmbedder> embedder) : IEmbeddingGenerator<string, Embedding<float>>
+{
+    public async Task<GeneratedEmbeddings<Embedding<float>>> GenerateAsync(
+        IEnumerable<string> values, EmbeddingGenerationOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        LLamaEmbedder generator = await embedder.GetAsync(cancellationToken).ConfigureAwait(false);
+        return await generator.GenerateAsync(values, options, cancellationToken).ConfigureAwait(false);
+    }
+
+    public object? GetService(Type serviceType, object? serviceKey = null)
+    {
+        ArgumentNullException.ThrowIfNull(serviceType);
+        return serviceKey is not null ? null
+            : serviceType == typeof(EmbeddingGeneratorMetadata)
+                ? new EmbeddingGeneratorMetadata("LlamaKivi", defaultModelId: engine.ModelName, defaultModelDimensions: engine.LoadedWeights?.EmbeddingSize)
+            : serviceType.IsInstanceOfType(engine) ? engine
+            : serviceType.IsInstanceOfType(this) ? this
+            : null;
+    }
+
+    // The context belongs to the engine.
+    public void Dispose()
+    {
+    }
+}

@@ -1,0 +1,41 @@
+using LlamaKivi.Exceptions;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Hosting;
+
+/// <summary>Scores how well documents answer a query, with the model of an engine and a context of its own; documents are processed one at a time.</summary>
+public sealed class EngineReranker
+{
+    private readonly EngineContexts<LLamaReranker> _reranker;
+
+    internal EngineReranker(EngineContexts<LLamaReranker> reranker) => _reranker = reranker;
+
+    /// <summary>Scores documents; higher is more relevant.</summary>
+    /// <param name="input">The query.</param>
+    /// <param name="documents">The documents.</param>
+    /// <param name="normalize">Whether to apply the logistic function, so that scores are between 0 and 1.</param>
+    /// <param name="cancellationToken">Cancels the computation.</param>
+    /// <returns>Scores, [documents].</returns>
+    /// <exception cref="UnsupportedModelException">The model has no reranking head.</exception>
+    /// <exception cref="ContextOverflowException">Query and document together have more tokens than <see cref="InferenceEngineOptions.EmbeddingContextSize"/>.</exception>
+    public async Task<IReadOnlyList<float>> GetRelevanceScores(
+        string input, IReadOnlyList<string> documents, bool normalize = false, CancellationToken cancellationToken = default)
+    {
+        LLamaReranker reranker = await _reranker.GetAsync(cancellationToken).ConfigureAwait(false);
+        return await reranker.GetRelevanceScores(input, documents, normalize, cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Scores one document and counts the decoded tokens.</summary>
+    /// <inheritdoc cref="GetRelevanceScores"/>
+    /// <param name="input">The query.</param>
+    /// <param name="document">The document.</param>
+    /// <param name="normalize">Whether to apply the logistic function.</param>
+    /// <param name="cancellationToken">Cancels the computation.</param>
+    /// <returns>The score and the number of decoded tokens.</returns>
+    public async Task<(float Score, int Tokens)> GetRelevanceScoreWithTokenCount(
+        string input, string document, bool normalize = false, CancellationToken cancellationToken = default)
+    {
+        LLamaReranker reranker = await _reranker.GetAsync(cancellationToken).ConfigureAwait(false);
+        return await reranker.GetRelevanceScoreWithTokenCount(input, document, normalize, cancellationToken).ConfigureAwait(false);
+    }
+}

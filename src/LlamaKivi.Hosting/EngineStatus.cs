@@ -1,0 +1,43 @@
+namespace LlamaKivi.Hosting;
+
+/// <summary>What an engine does at one moment.</summary>
+/// <param name="State">Whether the engine serves requests.</param>
+/// <param name="Waiting">Requests in the queue.</param>
+/// <param name="Running">Requests with a sequence.</param>
+/// <param name="Preempted">Requests whose sequence is in host memory until the cache has room.</param>
+/// <param name="CacheTokens">Tokens in the KV cache, prefixes included.</param>
+/// <param name="CacheCapacity">Capacity of the KV cache in tokens.</param>
+/// <param name="QuantizedBytes">Bytes of quantized pages.</param>
+/// <param name="ExactBytes">Bytes of recent tokens that are not quantized.</param>
+/// <param name="F16Bytes">Bytes that an f16 cache of the same tokens would take.</param>
+/// <param name="LastStep">Time since the last completed step, or since work arrived; null: no work.</param>
+public sealed record EngineStatus(
+    EngineState State,
+    int Waiting,
+    int Running,
+    int Preempted,
+    long CacheTokens,
+    long CacheCapacity,
+    long QuantizedBytes,
+    long ExactBytes,
+    long F16Bytes,
+    TimeSpan? LastStep);
+
+/// <summary>Whether an engine serves requests.</summary>
+public enum EngineState
+{
+    /// <summary>The model is loading; requests wait.</summary>
+    Loading,
+
+    /// <summary>Requests are served.</summary>
+    Ready,
+
+    /// <summary>Running requests finish; new ones are refused.</summary>
+    Draining,
+
+    /// <summary>The engine has stopped.</summary>
+    Stopped,
+
+    /// <summary>The model could not be loaded; requests fail with the reason.</summary>
+    Failed,
+}

@@ -1,0 +1,163 @@
+using System.Diagnostics;
+using System.Threading.Channels;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Batched;
+using LlamaKivi.Sampling;
+
+namespace LlamaKivi.Hosting;
+
+/// <summary>One request: its tokens, where they are, and the text that its reader receives.</summary>
+/// <remarks>Only the scheduler changes a call after its submission. The reader reads <see cref="Output"/> and may <see cref="Abandon"/> the call.</remarks>
+internal sealed class GenerationCall : IDisposable
+{
+    private readonly Channel<string> _output = Channel.CreateUnbounded<string>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
+    private readonly long _submitted = Stopwatch.GetTimestamp();
+    private readonly GeneratedText _text;
+    private readonly LogprobReader? _logprobs;
+    private PipelineUse? _pipeline;
+    private long _admitted;
+    private volatile bool _abandoned;
+
+    public GenerationCall(LLamaWeights weights, int[] prompt, IInferenceParams options, InferenceResults results, CancellationToken cancellation)
+    {
+        Prompt = prompt;
+        Options = options;
+        Results = results;
+        results.Clear();
+        Cancellation = cancellation;
+        Tokens = [.. prompt];
+        _text = new GeneratedText(weights.Tokenizer, options);
+        _logprobs = LogprobReader.For(options);
+    }
+
+    public int[] Prompt { get; }
+
+    public IInferenceParams Options { get; }
+
+    public InferenceResults Results { get; }
+
+    public CancellationToken Cancellation { get; }
+
+    public ChannelReader<string> Output => _output.Reader;
+
+    /// <summary>Prompt and generated tokens.</summary>
+    public List<int> Tokens { get; }
+
+    /// <summary>The call's sequence; null: the call waits or is spilled.</summary>
+    public Conversation? Conversation { get; set; }
+
+    /// <summary>The sequence in host memory, of a call that was preempted.</summary>
+    public Conversation.State? Spilled { get; set; }
+
+    /// <summary>Number of tokens in the cache, or in the spilled state.</summary>
+    public int CachedCount { get; set; }
+
+    /// <summary>Positions of the prompt, ascending, at which the prefix cache takes a copy.</summary>
+    public Queue<int> Marks { get; } = new();
+
+    public int UncachedCount => Tokens.Count - CachedCount;
+
+    /// <summary>Whether the call needs one token per step, as its text grows.</summary>
+    public bool IsDecoding => UncachedCount == 1 && Tokens.Count > Prompt.Length;
+
+    /// <summary>Key of the prefixes that the call shares; empty: shared by all calls.</summary>
+    public string PrefixKey { get; init; } = "";
+
+    /// <summary>Why the call failed; null: it has not.</summary>
+    public Exception? Error { get; private set; }
+
+    /// <summary>Called once, with the time since the admission, when an admitted call ends.</summary>
+    public Action<TimeSpan>? Ended { get; set; }
+
+    public bool IsComplete { get; private set; }
+
+    public bool IsAbandoned => _abandoned || Cancellation.IsCancellationRequested;
+
+    public int GeneratedCount => _text.Count;
+
+    /// <summary>Time from the submission to the first token; null: none yet.</summary>
+    public TimeSpan? FirstTokenAfter { get; private set; }
+
+    /// <summary>Time from the submission until now.</summary>
+    public TimeSpan Age => Stopwatch.GetElapsedTime(_submitted);
+
+    /// <summary>Starts the call's text.</summary>
+    /// <exception cref="InvalidOperationException">Another call uses the sampling pipeline.</exception>
+    public void Begin()
+    {
+        _admitted = Stopwatch.GetTimestamp();
+        _pipeline ??= PipelineUse.Begin(Options.SamplingPipeline, reset: true);
+    }
+
+    /// <summary>Samples the next token and writes its text. The tokens before it are cached, and their logits are those of the last batch.</summary>
+    public void Sample()
+    {
+        int token = (int)Conversation!.Sample(0, mayChange: true, this, static (call, context, index) =>
+        {
+            call._logprobs?.Copy(context.Logits(index));
+            return call._pipeline!.Sample(context, index);
+        });
+        Tokens.Add(token);
+        (string text, StopReason stop) = _text.Add(token);
+        if (_logprobs is not null && stop != StopReason.EndOfGeneration)
+        {
+            Results.Add(_logprobs.Read(token, _text.Length));
+        }
+
+        InferenceTimings timings = Results.Timings;
+        double seconds = Stopwatch.GetElapsedTime(_admitted).TotalSeconds;
+        FirstTokenAfter ??= Age;
+        Results.Timings = _text.Count == 1
+            ? timings with { PromptTokens = Prompt.Length - Results.CachedTokens, PromptSeconds = seconds, GeneratedTokens = 1 }
+            : timings with { GeneratedTokens = _text.Count, DecodeSeconds = seconds - timings.PromptSeconds };
+        if (text.Length > 0)
+        {
+            _output.Writer.TryWrite(text);
+        }
+
+        if (stop == StopReason.None && Options.MaxTokens >= 0 && _text.Count >= Options.MaxTokens)
+        {
+            stop = StopReason.MaxTokens;
+        }
+
+        if (stop != StopReason.None)
+        {
+            Complete(stop);
+        }
+    }
+
+    /// <summary>Ends the text.</summary>
+    public void Complete(StopReason reason)
+    {
+        Results.StopReason = reason;
+        IsComplete = true;
+        _output.Writer.TryComplete();
+    }
+
+    /// <summary>Ends the call with an error, which its reader receives after the text so far.</summary>
+    public void Fail(Exception error)
+    {
+        IsComplete = true;
+        Error = error;
+        _output.Writer.TryComplete(error);
+    }
+
+    /// <summary>Says that nobody reads the text any more.</summary>
+    public void Abandon() => _abandoned = true;
+
+    /// <summary>Releases the pipeline and the sequence.</summary>
+    public void Dispose()
+    {
+        if (_pipeline is not null)
+        {
+            _pipeline.Dispose();
+            _pipeline = null;
+            Ended?.Invoke(Stopwatch.GetElapsedTime(_admitted));
+        }
+
+        Conversation?.Dispose();
+        Conversation = null;
+        Spilled?.Dispose();
+        Spilled = null;
+    }
+}

@@ -1,0 +1,464 @@
+using System.Diagnostics;
+using System.Diagnostics.Metrics;
+using System.Runtime.CompilerServices;
+using System.Security.Cryptography;
+using System.Text;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Tokenization;
+using Microsoft.Extensions.AI;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi.Hosting;
+
+/// <summary>Runs many requests at once on one model and one context, as a service of a host.</summary>
+/// <remarks>
+/// Requests wait in a bounded queue until the cache has room for their prompt, then share the batch of every step. All members may be used by any number of threads.
+/// The model loads when the host starts; until then requests wait.
+/// </remarks>
+public sealed partial class InferenceEngine : BackgroundService
+{
+    private readonly InferenceEngineOptions _options;
+    private readonly ILogger _logger;
+    private readonly EngineMetrics _metrics;
+    private readonly EngineContexts<LLamaEmbedder> _embedder;
+    private readonly EngineContexts<LLamaReranker> _reranker;
+    private readonly TaskCompletionSource<LLamaWeights> _loaded = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Lock _gate = new();
+    private readonly LinkedList<GenerationCall> _waiting = new();
+    private readonly SemaphoreSlim _work = new(0, 1);
+    private Scheduler? _scheduler;
+    private EngineState _state = EngineState.Loading;
+    private long _lastStep;  // timestamp; 0: no work
+    private double _secondsPerCall;  // average time that a call occupies its sequence
+    private int _waitingForModel;  // requests that wait until the model is loaded
+
+    /// <summary>Creates an engine, which starts with its host.</summary>
+    /// <param name="options">Options; read at the start.</param>
+    /// <param name="logger">Logger; null: none.</param>
+    /// <param name="meterFactory">Creates the meter; null: a meter of the process.</param>
+    /// <exception cref="ArgumentException">An option is out of range; the message names it and the allowed values.</exception>
+    public InferenceEngine(InferenceEngineOptions options, ILogger<InferenceEngine>? logger = null, IMeterFactory? meterFactory = null)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        if (InferenceEngineOptionsValidator.Errors(options).FirstOrDefault() is { } error)
+        {
+            throw new ArgumentException(error, nameof(options));
+        }
+
+        _options = options;
+        _logger = logger ?? Microsoft.Extensions.Logging.Abstractions.NullLogger<InferenceEngine>.Instance;
+        _metrics = new EngineMetrics(meterFactory);
+        InferenceEngineOptions small = options with { ContextSize = options.EmbeddingContextSize, SeqMax = 1 };
+        _embedder = new EngineContexts<LLamaEmbedder>(this, weights => new LLamaEmbedder(weights, small, _logger));
+        _reranker = new EngineContexts<LLamaReranker>(this, weights => new LLamaReranker(weights, small, _logger));
+    }
+
+    /// <summary>Waits until the model is loaded.</summary>
+    /// <returns>The model, which belongs to the engine.</returns>
+    /// <exception cref="RuntimeError">The model cannot be loaded; the exception says why.</exception>
+    public Task<LLamaWeights> WaitUntilReadyAsync(CancellationToken cancellationToken = default) => _loaded.Task.WaitAsync(cancellationToken);
+
+    /// <summary>What the engine does now.</summary>
+    public EngineStatus Status
+    {
+        get
+        {
+            lock (_gate)
+            {
+                SchedulerStatus? now = _state is EngineState.Ready or EngineState.Draining ? _scheduler?.Status : null;
+                Native.CacheUsage usage = now?.Usage ?? default;
+                TimeSpan? lastStep = _lastStep == 0 ? null : Stopwatch.GetElapsedTime(_lastStep);
+                return new EngineStatus(_state, _waiting.Count, now?.Running ?? 0, now?.Preempted ?? 0, usage.Tokens, usage.Capacity,
+                    usage.QuantizedBytes, usage.ExactBytes, usage.F16Bytes, lastStep);
+            }
+        }
+    }
+
+    /// <summary>Why the model cannot be served; null: it can, or it is still loading.</summary>
+    public Exception? Failure { get; private set; }
+
+    /// <summary>Name of the model in its file; null: not loaded.</summary>
+    public string? ModelName { get; private set; }
+
+    /// <summary>Whether the engine has made no step for <see cref="InferenceEngineOptions.StallTimeout"/> while requests were running.</summary>
+    public bool IsStalled => Status.LastStep is { } time && time > _options.StallTimeout;
+
+    /// <summary>Streams the continuation of a text.</summary>
+    /// <param name="prompt">The text. Special tokens spelled out in it are parsed.</param>
+    /// <param name="inferenceParams">Inference parameters; null: defaults. The sampling pipeline serves this request alone.</param>
+    /// <param name="cancellationToken">Cancels the request within one step.</param>
+    /// <returns>Pieces of text; no piece ends inside a character.</returns>
+    /// <exception cref="EngineBusyException">While enumerating: the queue is full, or the engine is stopping.</exception>
+    /// <exception cref="ContextOverflowException">While enumerating: the prompt is longer than the cache.</exception>
+    public InferenceStream InferAsync(string prompt, IInferenceParams? inferenceParams = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        return InferAsync(new PromptText(prompt), inferenceParams ?? new InferenceParams(), cancellationToken);
+    }
+
+    /// <summary>Creates a chat client of the engine. Its calls run concurrently.</summary>
+    /// <param name="options">Options of the client; null: defaults.</param>
+    public IChatClient AsChatClient(ChatClientOptions? options = null) => new GeneratorChatClient(new EngineGenerator(this), options ?? new ChatClientOptions());
+
+    /// <summary>Creates a generator of embeddings with the engine's model. Its context, of <see cref="InferenceEngineOptions.EmbeddingContextSize"/> tokens, belongs to the engine.</summary>
+    public IEmbeddingGenerator<string, Embedding<float>> AsEmbeddingGenerator() => new EngineEmbeddingGenerator(this, _embedder);
+
+    /// <summary>Creates a reranker with the engine's model, which must have a reranking head. Its context belongs to the engine.</summary>
+    public EngineReranker AsReranker() => new(_reranker);
+
+    /// <summary>The model; null: not loaded.</summary>
+    internal LLamaWeights? LoadedWeights { get; private set; }
+
+    /// <summary>The engine's options.</summary>
+    internal InferenceEngineOptions Options => _options;
+
+    /// <summary>The running requests after the last step, in order of admission.</summary>
+    internal IReadOnlyList<RunningRequest> Requests => Status.State is EngineState.Ready or EngineState.Draining ? _scheduler?.Status.Requests ?? [] : [];
+
+    internal InferenceStream InferAsync(PromptText prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
+        new(null, stream => RunAsync(stream, weights => weights.Tokenizer.Encode(prompt, weights.Tokenizer.AddBos), inferenceParams, cancellationToken));
+
+    /// <summary>Streams the continuation of tokens.</summary>
+    internal InferenceStream InferAsync(int[] prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
+        new(null, stream => RunAsync(stream, _ => prompt, inferenceParams, cancellationToken));
+
+    /// <summary>Stops the engine: running requests finish within <see cref="InferenceEngineOptions.DrainTimeout"/>, waiting ones are refused.</summary>
+    /// <param name="cancellationToken">Ends the wait.</param>
+    public override async Task StopAsync(CancellationToken cancellationToken)
+    {
+        bool loading = Drain();
+        if (!loading && ExecuteTask is { IsCompleted: false } running)
+        {
+            using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+            limit.CancelAfter(_options.DrainTimeout);
+            await Task.WhenAny(running, Task.Delay(Timeout.Infinite, limit.Token)).ConfigureAwait(false);
+        }
+
+        await base.StopAsync(cancellationToken).ConfigureAwait(false);
+        if (ExecuteTask is null or { IsCompleted: true })
+        {
+            // It may have ended before its first line.
+            lock (_gate)
+            {
+                _state = _state == EngineState.Failed ? _state : EngineState.Stopped;
+            }
+        }
+
+        _loaded.TrySetException(Stopping());
+    }
+
+    /// <summary>Stops the engine at once and frees the model.</summary>
+    public override void Dispose()
+    {
+        base.Dispose();
+        lock (_gate)
+        {
+            _state = _state == EngineState.Loading ? EngineState.Stopped : _state;
+        }
+
+        _loaded.TrySetException(Stopping());
+        _metrics.Dispose();
+    }
+
+    /// <inheritdoc/>
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        LLamaWeights? weights = null;
+        try
+        {
+            weights = await LLamaWeights.LoadFromFileAsync(_options, stoppingToken).ConfigureAwait(false);
+            _scheduler = new Scheduler(weights, _options, _metrics, _logger);
+            ModelName = new ChatModel(weights).Names[0];
+        }
+        catch (Exception e)
+        {
+            _scheduler?.Dispose();
+            weights?.Dispose();
+            LoadEnded(e, stoppingToken.IsCancellationRequested);
+            return;  // an exception would stop the host, and the other models with it
+        }
+
+        using (weights)
+        {
+            _metrics.Observe(ModelName!, () => Status);
+            lock (_gate)
+            {
+                _state = _state == EngineState.Loading ? EngineState.Ready : _state;
+            }
+
+            LogReady(_options.ModelPath, _scheduler.ContextSize, _options.SeqMax);
+            LoadedWeights = weights;
+            _loaded.TrySetResult(weights);
+            try
+            {
+                await ServeAsync(stoppingToken).ConfigureAwait(false);
+            }
+            finally
+            {
+                lock (_gate)
+                {
+                    _state = EngineState.Stopped;
+                    _lastStep = 0;
+                }
+
+                _scheduler.FailAll(Stopping());
+                RefuseWaiting(Stopping());
+                _embedder.Dispose();
+                _reranker.Dispose();
+                _scheduler.Dispose();
+            }
+        }
+    }
+
+    private void LoadEnded(Exception error, bool stopped)
+    {
+        lock (_gate)
+        {
+            _state = stopped ? EngineState.Stopped : EngineState.Failed;
+            Failure = stopped ? null : error;
+        }
+
+        if (!stopped)
+        {
+            LogLoadFailed(_options.ModelPath, error);
+        }
+
+        _loaded.TrySetException(stopped ? Stopping() : error);
+        _ = _loaded.Task.Exception;  // observed, also if no request waits
+    }
+
+    internal static EngineBusyException Stopping() => new("The engine is stopping. Send the request to another instance, or after the restart.", null);
+
+    private async Task ServeAsync(CancellationToken stoppingToken)
+    {
+        while (!stoppingToken.IsCancellationRequested)
+        {
+            StartWaiting();
+            if (!_scheduler!.HasWork)
+            {
+                lock (_gate)
+                {
+                    _lastStep = 0;
+                    if (_state == EngineState.Draining && _waiting.Count == 0)
+                    {
+                        return;
+                    }
+                }
+
+                await _work.WaitAsync(stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                continue;
+            }
+
+            await _scheduler.StepAsync().ConfigureAwait(false);
+            _lastStep = Stopwatch.GetTimestamp();
+        }
+    }
+
+    private void StartWaiting()
+    {
+        while (true)
+        {
+            GenerationCall? first;
+            lock (_gate)
+            {
+                while (_waiting.First is { Value.IsAbandoned: true })
+                {
+                    _waiting.RemoveFirst();
+                }
+
+                first = _waiting.First?.Value;
+                if (first is null)
+                {
+                    return;
+                }
+
+                _lastStep = _lastStep == 0 ? Stopwatch.GetTimestamp() : _lastStep;
+            }
+
+            bool canStart = _scheduler!.CanStart(first);
+            if (!canStart && _scheduler.HasWork)
+            {
+                return;
+            }
+
+            lock (_gate)
+            {
+                if (!_waiting.Remove(first))
+                {
+                    continue;  // refused in between
+                }
+            }
+
+            if (canStart)
+            {
+                _scheduler.Start(first);
+            }
+            else
+            {
+                // Nothing runs that could make room.
+                _scheduler.Refuse(first, new ContextOverflowException(
+                    $"The prompt has {first.Prompt.Length} tokens, for which the empty cache of {_scheduler.ContextSize} tokens has no room. Shorten the prompt, or raise ContextSize."));
+            }
+        }
+    }
+
+    private async IAsyncEnumerable<string> RunAsync(
+        InferenceStream stream, Func<LLamaWeights, int[]> encode, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        LLamaWeights weights = await WaitForModelAsync(cancellationToken).ConfigureAwait(false);
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var call = new GenerationCall(weights, encode(weights), options, stream.Results, ended.Token) { PrefixKey = PrefixKey(options) };
+        Submit(call);
+        try
+        {
+            await foreach (string piece in call.Output.ReadAllAsync(cancellationToken).ConfigureAwait(false))
+            {
+                yield return piece;
+            }
+        }
+        finally
+        {
+            call.Abandon();
+            if (LeaveQueue(call))
+            {
+                _metrics.Ended(call);
+            }
+            else
+            {
+                Wake();
+            }
+        }
+    }
+
+    // A hash, because keys may be secrets and the disk tier writes them.
+    private string PrefixKey(IInferenceParams options) => _options.PrefixCache.Isolation && options is InferenceParams { PrefixKey: { Length: > 0 } key }
+        ? Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)))
+        : "";
+
+    // The queue's limit holds while the model loads, too.
+    private async Task<LLamaWeights> WaitForModelAsync(CancellationToken cancellationToken)
+    {
+        if (_loaded.Task.IsCompleted)
+        {
+            return await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        if (Interlocked.Increment(ref _waitingForModel) > _options.MaxWaiting + (long)_options.SeqMax)
+        {
+            Interlocked.Decrement(ref _waitingForModel);
+            throw new EngineBusyException(
+                $"The model is loading and {_options.MaxWaiting + (long)_options.SeqMax} requests wait for it, the most that MaxWaiting and SeqMax allow. Retry later.", TimeSpan.FromSeconds(5));
+        }
+
+        try
+        {
+            return await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _waitingForModel);
+        }
+    }
+
+    private void Submit(GenerationCall call)
+    {
+        if (call.Prompt.Length == 0)
+        {
+            throw new ArgumentException("The prompt is empty.", nameof(call));
+        }
+
+        if (call.Prompt.Length >= _scheduler!.ContextSize)
+        {
+            throw new ContextOverflowException(
+                $"The prompt has {call.Prompt.Length} tokens; the cache holds {_scheduler.ContextSize}, of which the answer needs at least one. Shorten the prompt, or raise ContextSize.");
+        }
+
+        lock (_gate)
+        {
+            if (_state != EngineState.Ready)
+            {
+                throw Stopping();
+            }
+
+            // Requests that find a free sequence do not wait, but pass through the queue too.
+            long free = Math.Max(0, _options.SeqMax - (_scheduler.Status.Running + (long)_scheduler.Status.Preempted));
+            if (_waiting.Count >= _options.MaxWaiting + free)
+            {
+                throw new EngineBusyException(
+                    $"{_waiting.Count - free} requests are waiting, the most that MaxWaiting allows. Retry later, or raise MaxWaiting or SeqMax.",
+                    TimeSpan.FromSeconds(Math.Max(1, Math.Ceiling(_secondsPerCall))));
+            }
+
+            call.Ended = Record;
+            _waiting.AddLast(call);
+        }
+
+        Wake();
+    }
+
+    private void Record(TimeSpan time)
+    {
+        lock (_gate)
+        {
+            _secondsPerCall = _secondsPerCall == 0 ? time.TotalSeconds : (0.9 * _secondsPerCall) + (0.1 * time.TotalSeconds);
+        }
+    }
+
+    private bool LeaveQueue(GenerationCall call)
+    {
+        lock (_gate)
+        {
+            return _waiting.Remove(call);
+        }
+    }
+
+    // Returns whether the model is still loading.
+    private bool Drain()
+    {
+        bool loading;
+        lock (_gate)
+        {
+            loading = _state == EngineState.Loading;
+            _state = _state is EngineState.Ready or EngineState.Loading ? EngineState.Draining : _state;
+        }
+
+        RefuseWaiting(Stopping());
+        Wake();
+        return loading;
+    }
+
+    private void RefuseWaiting(Exception error)
+    {
+        lock (_gate)
+        {
+            foreach (GenerationCall call in _waiting)
+            {
+                call.Fail(error);
+                _metrics.Ended(call);
+            }
+
+            _waiting.Clear();
+        }
+    }
+
+    private void Wake()
+    {
+        try
+        {
+            _work.Release();
+        }
+        catch (SemaphoreFullException)
+        {
+            // The engine is awake already.
+        }
+    }
+
+    [LoggerMessage(1, LogLevel.Information, "{Model} is ready: {ContextSize} tokens of cache, {Sequences} sequences.")]
+    private partial void LogReady(string model, uint contextSize, uint sequences);
+
+    [LoggerMessage(2, LogLevel.Critical, "{Model} cannot be served.")]
+    private partial void LogLoadFailed(string model, Exception exception);
+}

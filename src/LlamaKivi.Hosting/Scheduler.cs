@@ -1,0 +1,375 @@
+using System.Diagnostics;
+using LlamaKivi.Batched;
+using LlamaKivi.Native;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi.Hosting;
+
+/// <summary>Runs calls on one context, step by step: continuous batching with chunked prefill, preemption and a prefix cache.</summary>
+/// <remarks>
+/// A step: 1. removes abandoned calls, 2. restores preempted calls, then starts waiting ones, while the cache has room, 3. plans the batch: a token of every running stream, then prompt tokens
+/// in order of admission, 4. decodes it, 5. samples every sequence whose tokens are all cached. Used by one thread at a time.
+/// </remarks>
+internal sealed partial class Scheduler : IDisposable
+{
+    private readonly BatchedExecutor _executor;
+    private readonly InferenceEngineOptions _options;
+    private readonly EngineMetrics _metrics;
+    private readonly ILogger _logger;
+    private readonly PrefillBudget _budget;
+    private readonly PrefixCache _prefixes;
+    private readonly List<GenerationCall> _running = [];    // in order of admission
+    private readonly List<GenerationCall> _preempted = [];  // oldest first
+
+    private const uint LeastSequences = 256;
+
+    private SchedulerStatus _status;
+
+    public Scheduler(LLamaWeights weights, InferenceEngineOptions options, EngineMetrics metrics, ILogger logger)
+    {
+        _options = options;
+        _metrics = metrics;
+        _logger = logger;
+        _executor = new BatchedExecutor(weights, WithSequencesForPrefixes(options));
+        ContextSize = Context.ContextSize;
+        _budget = new PrefillBudget(checked((int)_executor.Context.BatchSize));
+        _prefixes = new PrefixCache(_executor, options, logger);
+        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, []);
+    }
+
+    public LLamaContext Context => _executor.Context;
+
+    /// <summary>Capacity of the cache in tokens; readable after disposal.</summary>
+    public uint ContextSize { get; }
+
+    /// <summary>Counts after the last step, readable from any thread: running calls, preempted calls, and the cache, which cannot be read during a step.</summary>
+    public SchedulerStatus Status => Volatile.Read(ref _status);
+
+    public bool HasWork => _running.Count + _preempted.Count > 0;
+
+    /// <summary>Whether a waiting call can start now.</summary>
+    public bool CanStart(GenerationCall call) => _preempted.Count == 0 && _running.Count < _options.SeqMax && HasRoom(call);
+
+    /// <summary>Starts a waiting call.</summary>
+    public void Start(GenerationCall call)
+    {
+        try
+        {
+            call.Begin();
+            if (_prefixes.Find(call.Prompt, call.PrefixKey) is { } prefix)
+            {
+                (call.Conversation, call.CachedCount) = (prefix.Conversation, prefix.Count);
+                call.Results.CachedTokens = prefix.Count;
+                _metrics.Hit(prefix.Tier);
+            }
+            else
+            {
+                call.Conversation = _executor.Create();
+            }
+
+            _metrics.Admitted(call.Results.CachedTokens, call.Prompt.Length);
+            foreach (int mark in _prefixes.Marks(call.Prompt, call.CachedCount, call.PrefixKey, _executor.Context.Weights.Tokenizer.IsEndOfGeneration))
+            {
+                call.Marks.Enqueue(mark);
+            }
+
+            _running.Add(call);
+            Publish();
+        }
+        catch (Exception e)
+        {
+            Refuse(call, e);
+        }
+    }
+
+    /// <summary>Ends a call that does not run with an error.</summary>
+    public void Refuse(GenerationCall call, Exception error)
+    {
+        call.Fail(error);
+        call.Dispose();
+        _metrics.Ended(call);
+    }
+
+    /// <summary>Takes a step. Without running calls nothing happens. An error fails the running calls; the next calls start afresh.</summary>
+    public async Task StepAsync()
+    {
+        try
+        {
+            await TakeStepAsync().ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            LogStepFailed(e);
+            FailAll(e);
+            _prefixes.Clear();
+        }
+
+        Publish();
+    }
+
+    private async Task TakeStepAsync()
+    {
+        RemoveAbandoned();
+        Restore();
+        if (_running.Count == 0)
+        {
+            if (_preempted.Count > 0)
+            {
+                // Alone in the cache it has no room: it filled the cache before.
+                EndPreempted(_preempted[0]);
+            }
+
+            return;
+        }
+
+        long start = Stopwatch.GetTimestamp();
+        (int streams, int promptTokens) = Plan();
+        if (streams + promptTokens == 0)
+        {
+            return;
+        }
+
+        DecodeResult result = await _executor.Infer().ConfigureAwait(false);
+        if (result != DecodeResult.Ok)
+        {
+            throw new UnreachableException($"The cache refused a batch of {streams + promptTokens} tokens that it has room for: {result}.");
+        }
+
+        double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        _budget.Record(streams, promptTokens, seconds);
+        foreach (GenerationCall call in _running)
+        {
+            call.CachedCount = call.Conversation!.TokenCount;
+        }
+
+        KeepMarks();
+        Sample();
+        RemoveComplete();
+        _metrics.Stepped(streams, promptTokens, Stopwatch.GetElapsedTime(start));
+    }
+
+    /// <summary>Ends all calls with an error.</summary>
+    public void FailAll(Exception error)
+    {
+        foreach (GenerationCall call in _running.Concat(_preempted))
+        {
+            Refuse(call, error);
+        }
+
+        _running.Clear();
+        _preempted.Clear();
+    }
+
+    public void Dispose()
+    {
+        FailAll(new ObjectDisposedException(typeof(InferenceEngine).FullName));
+        _prefixes.Dispose();
+        _executor.Dispose();
+    }
+
+    private void Publish() => Volatile.Write(ref _status, new SchedulerStatus(
+        _running.Count, _preempted.Count, Context.KvCacheUsage, [.. _running.Select(call => new RunningRequest(call.Prompt.Length, call.Results.CachedTokens, call.GeneratedCount, call.CachedCount))]));
+
+    // Every prefix of the KV cache occupies a sequence. A context has 256 sequences if its parameters do not ask for more.
+    private static InferenceEngineOptions WithSequencesForPrefixes(InferenceEngineOptions options)
+    {
+        long sequences = options.SeqMax + (options.PrefixCache.Enabled ? options.PrefixCache.MaxEntries : 0L);
+        return sequences <= LeastSequences ? options : options with { SeqMax = checked((uint)sequences) };
+    }
+
+    [LoggerMessage(3, LogLevel.Error, "A step failed, and with it the running requests.")]
+    private partial void LogStepFailed(Exception exception);
+
+    private void EndPreempted(GenerationCall call)
+    {
+        _preempted.Remove(call);
+        call.Complete(StopReason.ContextFull);
+        call.Dispose();
+        _metrics.Ended(call);
+    }
+
+    // Lower bound: sequences that share pages count whole.
+    private long FreeTokens()
+    {
+        CacheUsage usage = Context.KvCacheUsage;
+        return usage.Capacity - usage.Tokens;
+    }
+
+    // While others run, the cache keeps room for them to grow. Prefixes give way to calls.
+    private bool HasRoom(GenerationCall call)
+    {
+        long needed = call.Tokens.Count + 1L;
+        long reserve = _running.Count == 0 ? 0 : (long)((1 - _options.Watermark) * Context.ContextSize);
+        while (FreeTokens() - Pending() < needed + reserve)
+        {
+            if (!_prefixes.Evict())
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    // Tokens that admitted calls have yet to decode.
+    private long Pending() => _running.Sum(call => (long)call.UncachedCount);
+
+    private void RemoveAbandoned()
+    {
+        foreach (List<GenerationCall> calls in (List<GenerationCall>[])[_running, _preempted])
+        {
+            foreach (GenerationCall call in calls.FindAll(call => call.IsAbandoned))
+            {
+                call.Fail(new OperationCanceledException(call.Cancellation));
+                call.Dispose();
+                calls.Remove(call);
+                _metrics.Ended(call);
+            }
+        }
+    }
+
+    private void Restore()
+    {
+        while (_preempted.Count > 0 && _running.Count < _options.SeqMax && HasRoom(_preempted[0]))
+        {
+            GenerationCall call = _preempted[0];
+            call.Conversation = _executor.Load(call.Spilled!);
+            call.Spilled!.Dispose();
+            call.Spilled = null;
+            _preempted.RemoveAt(0);
+            _running.Add(call);
+        }
+    }
+
+    // Queues the tokens of the step. Returns the number of streams that decode a token, and of prompt tokens.
+    private (int Streams, int PromptTokens) Plan()
+    {
+        MakeRoomForStreams();
+        int streams = 0;
+        int left = (int)Context.BatchSize;
+        foreach (GenerationCall call in _running.Where(call => call.IsDecoding).Take(left))
+        {
+            call.Conversation!.Prompt((LLamaToken)call.Tokens[^1]);
+            streams++;
+        }
+
+        long room = Math.Min(FreeTokens() - streams, Math.Min(left - streams, _budget.For(streams)));
+        int promptTokens = 0;
+        foreach (GenerationCall call in _running.Where(call => !call.IsDecoding))
+        {
+            int end = call.Marks.TryPeek(out int mark) ? mark : call.Tokens.Count;
+            int count = (int)Math.Min(end - call.CachedCount, room - promptTokens);
+            if (count <= 0)
+            {
+                break;
+            }
+
+            LLamaToken[] tokens = [.. call.Tokens.GetRange(call.CachedCount, count).Select(token => (LLamaToken)token)];
+            call.Conversation!.Prompt(tokens.AsSpan());
+            promptTokens += count;
+        }
+
+        return (streams, promptTokens);
+    }
+
+    // Streams come first: prefixes leave, then the calls that were admitted last.
+    private void MakeRoomForStreams()
+    {
+        while (FreeTokens() < Math.Max(1, _running.Count(call => call.IsDecoding)))
+        {
+            if (_prefixes.Evict())
+            {
+                continue;
+            }
+
+            GenerationCall last = _running[^1];
+            if (_running.Count == 1)
+            {
+                last.Complete(StopReason.ContextFull);
+                RemoveComplete();
+                return;
+            }
+
+            last.Spilled = last.Conversation!.Save();
+            last.Conversation.Dispose();
+            last.Conversation = null;
+            _running.RemoveAt(_running.Count - 1);
+            _preempted.Insert(0, last);
+            _metrics.Preempted();
+        }
+    }
+
+    private void KeepMarks()
+    {
+        foreach (GenerationCall call in _running)
+        {
+            if (call.Marks.TryPeek(out int mark) && call.CachedCount >= mark)
+            {
+                call.Marks.Dequeue();
+                if (call.CachedCount == mark)
+                {
+                    _prefixes.Add(call.Prompt.AsSpan(0, mark), call.PrefixKey, call.Conversation!.Fork);
+                }
+            }
+        }
+    }
+
+    private void Sample()
+    {
+        foreach (GenerationCall call in _running.Where(call => call.UncachedCount == 0))
+        {
+            try
+            {
+                if (call.Options.MaxTokens == 0)
+                {
+                    call.Complete(StopReason.MaxTokens);
+                    continue;
+                }
+
+                call.Sample();
+                if (!call.IsComplete && call.Tokens.Count > Context.ContextSize)
+                {
+                    call.Complete(StopReason.ContextFull);
+                }
+            }
+            catch (Exception e)
+            {
+                call.Fail(e);  // of its own pipeline; the other calls continue
+            }
+        }
+    }
+
+    private void RemoveComplete()
+    {
+        foreach (GenerationCall call in _running.FindAll(call => call.IsComplete))
+        {
+            _running.Remove(call);
+            if (call.Results.StopReason != StopReason.None && call.Conversation is { } conversation && call.CachedCount > 0)
+            {
+                // The next turn of the conversation begins with these tokens. The prefix cache takes the sequence over.
+                _prefixes.Add([.. call.Tokens.Take(call.CachedCount)], call.PrefixKey, () =>
+                {
+                    call.Conversation = null;
+                    return conversation;
+                });
+            }
+
+            call.Dispose();
+            _metrics.Ended(call);
+        }
+    }
+}
+
+/// <summary>Counts of a scheduler.</summary>
+/// <param name="Running">Calls with a sequence.</param>
+/// <param name="Preempted">Calls whose sequence is in host memory.</param>
+/// <param name="Usage">The KV cache.</param>
+/// <param name="Requests">The running calls, in order of admission.</param>
+internal sealed record SchedulerStatus(int Running, int Preempted, CacheUsage Usage, IReadOnlyList<RunningRequest> Requests);
+
+/// <summary>Tokens of a running request.</summary>
+/// <param name="Prompt">Tokens of the prompt.</param>
+/// <param name="Reused">Tokens of the prompt that came from the prefix cache.</param>
+/// <param name="Generated">Generated tokens.</param>
+/// <param name="Cached">Tokens in the KV cache.</param>
+internal sealed record RunningRequest(int Prompt, int Reused, int Generated, int Cached);

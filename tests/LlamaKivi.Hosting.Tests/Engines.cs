@@ -1,0 +1,43 @@
+using LlamaKivi.Common;
+using LlamaKivi.Sampling;
+
+namespace LlamaKivi.Hosting.Tests;
+
+/// <summary>Engines of the demo model, and the texts that they should write.</summary>
+internal static class Engines
+{
+    public static string ModelPath { get; } = Path.Combine(AppContext.BaseDirectory, "models", "kivi-demo-llama-37m-q4_k_m.gguf");
+
+    public static InferenceEngineOptions Options(uint contextSize = 2048, uint sequences = 8) =>
+        new() { ModelPath = ModelPath, ContextSize = contextSize, SeqMax = sequences, Threads = 2, GpuLayerCount = 0 };
+
+    public static async Task<InferenceEngine> StartAsync(InferenceEngineOptions options)
+    {
+        var engine = new InferenceEngine(options);
+        await engine.StartAsync(CancellationToken.None);
+        await engine.WaitUntilReadyAsync();
+        return engine;
+    }
+
+    public static InferenceParams Greedy(int tokens) => new() { MaxTokens = tokens, SamplingPipeline = new GreedySamplingPipeline() };
+
+    public static async Task<string> TextAsync(this InferenceStream stream, CancellationToken cancellationToken = default)
+    {
+        string text = "";
+        await foreach (string piece in stream.WithCancellation(cancellationToken))
+        {
+            text += piece;
+        }
+
+        return text;
+    }
+
+    /// <summary>The text of a request that runs alone.</summary>
+    public static async Task<string> AloneAsync(string prompt, int tokens)
+    {
+        using InferenceEngine engine = await StartAsync(Options() with { PrefixCache = new PrefixCacheOptions { Enabled = false } });
+        string text = await engine.InferAsync(prompt, Greedy(tokens)).TextAsync();
+        await engine.StopAsync(CancellationToken.None);
+        return text;
+    }
+}

@@ -1,0 +1,99 @@
+using System.Diagnostics;
+
+namespace LlamaKivi.Hosting.Tests;
+
+public sealed class PrefillBudgetTests
+{
+    /// <summary>A step takes a + b * streams + c * prompt tokens; a prompt of 8,000 tokens is read beside the streams.</summary>
+    [Theory]
+    [InlineData(1, 0.001, 0.003, 0.002)]   // a small model on a CPU
+    [InlineData(1, 0.010, 0.0001, 0.00002)]  // a GPU
+    [InlineData(16, 0.002, 0.001, 0.001)]
+    [InlineData(64, 0.002, 0.0005, 0.01)]  // prompt tokens are dear
+    [InlineData(4, 0.0, 0.001, 0.0015)]
+    public void A_long_prompt_at_most_doubles_the_steps_of_running_streams(int streams, double a, double b, double c)
+    {
+        var budget = new PrefillBudget(512);
+        double alone = a + (b * streams);
+        double worst = 0;
+        int steps = 0;
+        budget.Record(0, 512, a + (c * 512));  // before the streams ran
+        for (int left = 8000; left > 0; steps++)
+        {
+            int count = Math.Min(left, budget.For(streams));
+            double seconds = alone + (c * count);
+            budget.Record(streams, count, seconds);
+            left -= count;
+            worst = Math.Max(worst, seconds);
+            Assert.True(steps < 20_000, "The prompt does not advance.");
+        }
+
+        Assert.True(worst <= Math.Max(2 * alone, alone + c) * 1.01, $"A step took {worst:G3} s; alone it takes {alone:G3} s.");
+    }
+
+    [Fact]
+    public void The_budget_follows_the_number_of_streams()
+    {
+        var budget = new PrefillBudget(512);
+        double Step(int streams)
+        {
+            int count = budget.For(streams);
+            double seconds = (0.001 * streams) + (0.001 * count);
+            budget.Record(streams, count, seconds);
+            return seconds;
+        }
+
+        for (int i = 0; i < 10; i++)
+        {
+            Step(32);
+        }
+
+        // The streams leave but one: its steps are not measured by those of 32.
+        for (int i = 0; i < 10; i++)
+        {
+            Assert.InRange(Step(1), 0.001, 0.0021);
+        }
+    }
+
+    [Fact]
+    public async Task Streams_go_on_while_a_long_prompt_is_read()
+    {
+        using InferenceEngine engine = await Engines.StartAsync(Engines.Options(contextSize: 8192, sequences: 4) with { PrefixCache = new PrefixCacheOptions { Enabled = false } });
+        var gaps = new List<(bool During, double Ms)>();
+        bool during = false;
+        using var stop = new CancellationTokenSource();
+        Task stream = Task.Run(async () =>
+        {
+            long last = Stopwatch.GetTimestamp();
+            try
+            {
+                await foreach (string piece in engine.InferAsync("Once upon a time", Engines.Greedy(4000), stop.Token))
+                {
+                    gaps.Add((Volatile.Read(ref during), Stopwatch.GetElapsedTime(last).TotalMilliseconds));
+                    last = Stopwatch.GetTimestamp();
+                }
+            }
+            catch (OperationCanceledException)
+            {
+                // The end of the test.
+            }
+        });
+        while (engine.Status.Running == 0)
+        {
+            await Task.Delay(1);
+        }
+
+        await Task.Delay(300);
+        Volatile.Write(ref during, true);
+        InferenceStream prompt = engine.InferAsync(string.Concat(Enumerable.Repeat("one two three four five ", 120)), Engines.Greedy(1));
+        await prompt.TextAsync();
+        Volatile.Write(ref during, false);
+        await stop.CancelAsync();
+        await stream;
+        double[] before = [.. gaps.Where(gap => !gap.During).Select(gap => gap.Ms).Order()];
+        double[] beside = [.. gaps.Where(gap => gap.During).Select(gap => gap.Ms).Order()];
+        Assert.True(beside.Length > 10, $"The stream gave {beside.Length} pieces while {prompt.Timings.PromptTokens} prompt tokens were read.");
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"median ms between pieces: {before[before.Length / 2]:F2} alone, {beside[beside.Length / 2]:F2} beside {prompt.Timings.PromptTokens} prompt tokens; p95 {before[before.Length * 95 / 100]:F2}, {beside[beside.Length * 95 / 100]:F2}");
+    }
+}
