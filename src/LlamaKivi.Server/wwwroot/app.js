@@ -15,6 +15,7 @@ const announcer = new Announcer(get('announcer'));
 const streams = new Map();  // conversation -> AbortController
 let views = [];
 let capacity = 0;
+let leaving = false;
 let model = store.parameters.model ?? '';
 
 const panel = new EnginePanel({
@@ -225,6 +226,9 @@ async function answer(conversation) {
       draw(conversation, message);
     }
   } catch (error) {
+    if (leaving) {
+      return;  // the next load says that the answer is incomplete
+    }
     if (controller.signal.aborted) {
       note = 'Stopped.';
     } else {
@@ -404,12 +408,21 @@ get('model-choice').addEventListener('change', ({ target }) => {
 
 // Answers that a reload cut off keep what they had.
 for (const conversation of store.conversations) {
-  for (const message of conversation.messages.filter((each) => each.writing)) {
+  const message = conversation.messages.at(-1);
+  if (message?.writing) {
     delete message.writing;
     message.note = 'The answer is incomplete.';
+    conversation.problem = 'The page was reloaded during the answer.';
+    if (message.content === '' && !message.reasoning) {
+      conversation.messages.pop();
+    }
   }
 }
-addEventListener('pagehide', () => store.save());
+addEventListener('pagehide', () => {
+  leaving = true;
+  store.save();
+});
+addEventListener('pageshow', ({ persisted }) => persisted && location.reload());
 show();
 fitInput();
 input.focus();
