@@ -13,6 +13,7 @@ internal sealed class GenerationCall : IDisposable
     private readonly Channel<string> _output = Channel.CreateUnbounded<string>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
     private readonly long _submitted = Stopwatch.GetTimestamp();
     private readonly GeneratedText _text;
+    private readonly LogprobReader? _logprobs;
     private PipelineUse? _pipeline;
     private long _admitted;
     private volatile bool _abandoned;
@@ -22,9 +23,11 @@ internal sealed class GenerationCall : IDisposable
         Prompt = prompt;
         Options = options;
         Results = results;
+        results.Clear();
         Cancellation = cancellation;
         Tokens = [.. prompt];
         _text = new GeneratedText(weights.Tokenizer, options);
+        _logprobs = LogprobReader.For(options);
     }
 
     public int[] Prompt { get; }
@@ -83,9 +86,18 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Samples the next token and writes its text. The tokens before it are cached, and their logits are those of the last batch.</summary>
     public void Sample()
     {
-        int token = (int)Conversation!.Sample(0, mayChange: true, _pipeline!, static (pipeline, context, index) => pipeline.Sample(context, index));
+        int token = (int)Conversation!.Sample(0, mayChange: true, this, static (call, context, index) =>
+        {
+            call._logprobs?.Copy(context.Logits(index));
+            return call._pipeline!.Sample(context, index);
+        });
         Tokens.Add(token);
         (string text, StopReason stop) = _text.Add(token);
+        if (_logprobs is not null && stop != StopReason.EndOfGeneration)
+        {
+            Results.Add(_logprobs.Read(token, _text.Length));
+        }
+
         InferenceTimings timings = Results.Timings;
         double seconds = Stopwatch.GetElapsedTime(_admitted).TotalSeconds;
         FirstTokenAfter ??= Age;

@@ -92,8 +92,18 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <summary>The model; null: not loaded.</summary>
     internal LLamaWeights? LoadedWeights { get; private set; }
 
+    /// <summary>The engine's options.</summary>
+    internal InferenceEngineOptions Options => _options;
+
+    /// <summary>The running requests after the last step, in order of admission.</summary>
+    internal IReadOnlyList<RunningRequest> Requests => Status.State is EngineState.Ready or EngineState.Draining ? _scheduler?.Status.Requests ?? [] : [];
+
     internal InferenceStream InferAsync(PromptText prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
-        new(null, stream => RunAsync(stream, prompt, inferenceParams, cancellationToken));
+        new(null, stream => RunAsync(stream, weights => weights.Tokenizer.Encode(prompt, weights.Tokenizer.AddBos), inferenceParams, cancellationToken));
+
+    /// <summary>Streams the continuation of tokens.</summary>
+    internal InferenceStream InferAsync(int[] prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
+        new(null, stream => RunAsync(stream, _ => prompt, inferenceParams, cancellationToken));
 
     /// <summary>Stops the engine: running requests finish within <see cref="InferenceEngineOptions.DrainTimeout"/>, waiting ones are refused.</summary>
     /// <param name="cancellationToken">Ends the wait.</param>
@@ -248,12 +258,11 @@ public sealed partial class InferenceEngine : BackgroundService
     }
 
     private async IAsyncEnumerable<string> RunAsync(
-        InferenceStream stream, PromptText prompt, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
+        InferenceStream stream, Func<LLamaWeights, int[]> encode, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         LLamaWeights weights = await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
-        int[] tokens = weights.Tokenizer.Encode(prompt, weights.Tokenizer.AddBos);
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var call = new GenerationCall(weights, tokens, options, stream.Results, ended.Token);
+        var call = new GenerationCall(weights, encode(weights), options, stream.Results, ended.Token);
         Submit(call);
         try
         {

@@ -28,7 +28,7 @@ internal sealed class Scheduler : IDisposable
         _executor = new BatchedExecutor(weights, options);
         _budget = new PrefillBudget(checked((int)_executor.Context.BatchSize));
         _prefixes = new PrefixCache(_executor, options.PrefixCache);
-        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage);
+        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, []);
     }
 
     public LLamaContext Context => _executor.Context;
@@ -146,7 +146,8 @@ internal sealed class Scheduler : IDisposable
         _executor.Dispose();
     }
 
-    private void Publish() => Volatile.Write(ref _status, new SchedulerStatus(_running.Count, _preempted.Count, Context.KvCacheUsage));
+    private void Publish() => Volatile.Write(ref _status, new SchedulerStatus(
+        _running.Count, _preempted.Count, Context.KvCacheUsage, [.. _running.Select(call => new RunningRequest(call.Prompt.Length, call.Results.CachedTokens, call.GeneratedCount, call.CachedCount))]));
 
     // Lower bound: sequences that share pages count whole.
     private long FreeTokens()
@@ -318,4 +319,12 @@ internal sealed class Scheduler : IDisposable
 /// <param name="Running">Calls with a sequence.</param>
 /// <param name="Preempted">Calls whose sequence is in host memory.</param>
 /// <param name="Usage">The KV cache.</param>
-internal sealed record SchedulerStatus(int Running, int Preempted, CacheUsage Usage);
+/// <param name="Requests">The running calls, in order of admission.</param>
+internal sealed record SchedulerStatus(int Running, int Preempted, CacheUsage Usage, IReadOnlyList<RunningRequest> Requests);
+
+/// <summary>Tokens of a running request.</summary>
+/// <param name="Prompt">Tokens of the prompt.</param>
+/// <param name="Reused">Tokens of the prompt that came from the prefix cache.</param>
+/// <param name="Generated">Generated tokens.</param>
+/// <param name="Cached">Tokens in the KV cache.</param>
+internal sealed record RunningRequest(int Prompt, int Reused, int Generated, int Cached);

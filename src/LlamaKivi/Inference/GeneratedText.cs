@@ -14,6 +14,9 @@ internal sealed class GeneratedText(Tokenizer tokenizer, IInferenceParams option
     /// <summary>Number of generated tokens.</summary>
     public int Count { get; private set; }
 
+    /// <summary>Number of characters that the tokens have completed.</summary>
+    public int Length { get; private set; }
+
     /// <summary>Continues a text that may have stopped inside a character or a stop string.</summary>
     /// <param name="written">Tokens generated before, oldest first.</param>
     public void Continue(ReadOnlySpan<int> written)
@@ -45,7 +48,13 @@ internal sealed class GeneratedText(Tokenizer tokenizer, IInferenceParams option
         if (ended)
         {
             // Nothing follows, so an incomplete character ends here. In a text that may continue its bytes are kept.
-            return (text + _decoder.Flush(), StopReason.EndOfGeneration);
+            text += _decoder.Flush();
+        }
+
+        Length += text.Length;
+        if (ended)
+        {
+            return (text, StopReason.EndOfGeneration);
         }
 
         return (text, text.Length > 0 && _stops.Add(text) ? StopReason.AntiPrompt : StopReason.None);

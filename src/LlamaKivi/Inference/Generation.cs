@@ -66,7 +66,8 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         var generated = new GeneratedText(context.Weights.Tokenizer, options);
         Continue(turn, generated);
         int size = checked((int)context.ContextSize);
-        using var steps = new StepLoop<int>(() => Next(turn, options, pipeline, cancellationToken));
+        LogprobReader? logprobs = LogprobReader.For(options);
+        using var steps = new StepLoop<int>(() => Next(turn, options, pipeline, logprobs, cancellationToken));
         while (call.StopReason == StopReason.None)
         {
             if (options.MaxTokens >= 0 && generated.Count >= options.MaxTokens)
@@ -92,6 +93,11 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
                 GeneratedTokens = generated.Count,
                 DecodeSeconds = call.Timings.DecodeSeconds + Stopwatch.GetElapsedTime(start).TotalSeconds,
             };
+            if (logprobs is not null && call.StopReason != StopReason.EndOfGeneration)
+            {
+                call.Add(logprobs.Read(token, generated.Length));
+            }
+
             if (text.Length > 0)
             {
                 yield return text;
@@ -102,8 +108,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
     /// <summary>Begins a call that runs its own steps.</summary>
     public void Start(InferenceResults results)
     {
-        results.Timings = default;
-        results.StopReason = StopReason.None;
+        results.Clear();
         _call = results;
         lock (_generated)
         {
@@ -124,7 +129,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             Text.LeaveLastUnread();
         }
 
-        return Next(turn, options, null, cancellationToken);
+        return Next(turn, options, null, null, cancellationToken);
     }
 
     // Returns the tokens of the prompt that are not decoded yet, and their number including tokens missing in the cache.
@@ -159,7 +164,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
         CancellationToken.None);
 
     // Samples a token; all but the first need the one before them read first.
-    private int Next(ContextTurn turn, IInferenceParams options, PipelineUse? pipeline, CancellationToken cancellationToken)
+    private int Next(ContextTurn turn, IInferenceParams options, PipelineUse? pipeline, LogprobReader? logprobs, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
         using ContextCall call = context.Handle.Enter(turn);
@@ -168,6 +173,7 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             Text.Read(Text.UncachedCount, options, cancellationToken);
         }
 
+        logprobs?.Copy(context.Logits(Text.LastIndex));
         using StepCancellation.Scope scope = StepCancellation.Enter(cancellationToken);
         int token = (int)(pipeline is null ? options.SamplingPipeline.SampleFrom(context, Text.LastIndex) : pipeline.Sample(context, Text.LastIndex));
         Text.Write(token);

@@ -68,6 +68,14 @@ public record InferenceParams : IInferenceParams
     /// <inheritdoc/>
     public float ContextTruncationPercentage { get; set; } = 0.1f;
 
+    /// <summary>Number of most probable tokens whose log probabilities <see cref="InferenceStream.Logprobs"/> reports beside each generated token's own; null: none are computed.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? TopLogprobs
+    {
+        get;
+        set => field = value is null or >= 0 ? value : throw new ArgumentOutOfRangeException(nameof(TopLogprobs), $"{nameof(TopLogprobs)} is {value}; it must be 0 or more, or null.");
+    }
+
     /// <summary>Appends all settings to a text, for <see cref="object.ToString"/>.</summary>
     protected virtual bool PrintMembers(StringBuilder builder) => RecordText.Append(builder, this);
 }

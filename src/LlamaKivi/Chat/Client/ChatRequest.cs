@@ -16,6 +16,7 @@ internal sealed class ChatRequest
     public ChatRequest(ChatOptions? options, IReadOnlyCollection<string> models, IChatClient client)
     {
         options ??= new ChatOptions();
+        Sampling = options as SamplingChatOptions;
         RefuseForeign(options, models, client);
         Instructions = options.Instructions;
         Temperature = Within(options.Temperature, 0, float.MaxValue, nameof(options.Temperature));
@@ -41,7 +42,20 @@ internal sealed class ChatRequest
         }
 
         AdditionalProperties = options.AdditionalProperties ?? [];
+        if (AdditionalProperties.TryGetValue(TopLogprobsName, out object? top))
+        {
+            TopLogprobs = ChatJson.ToElement(top, TopLogprobsName) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out int count) && count >= 0
+                ? count
+                : throw Refused($"{nameof(options.AdditionalProperties)}['{TopLogprobsName}']", $"is '{top}'; it must be a whole number of 0 or more");
+            AdditionalProperties = new(AdditionalProperties.Where(property => property.Key != TopLogprobsName));
+        }
     }
+
+    /// <summary>Name of the additional property that requests log probabilities.</summary>
+    public const string TopLogprobsName = "top_logprobs";
+
+    /// <summary>Further sampling settings; null: none.</summary>
+    public SamplingChatOptions? Sampling { get; }
 
     public string? Instructions { get; }
 
@@ -81,6 +95,9 @@ internal sealed class ChatRequest
     public bool GivesThoughts => Reasoning?.Output is not ReasoningOutput.None;
 
     public AdditionalPropertiesDictionary AdditionalProperties { get; }
+
+    /// <summary>Number of most probable tokens to report beside each token; null: no log probabilities.</summary>
+    public int? TopLogprobs { get; }
 
     /// <summary>Creates the error for an unsupported option.</summary>
     public static NotSupportedException Refused(string option, string why) => new($"{nameof(ChatOptions)}.{option} {why}.");

@@ -20,6 +20,9 @@ internal static class ChatSampling
             TopK = request.TopK ?? defaults.TopK,
             FrequencyPenalty = request.FrequencyPenalty ?? 0,
             PresencePenalty = request.PresencePenalty ?? 0,
+            MinP = request.Sampling?.MinP ?? defaults.MinP,
+            RepeatPenalty = request.Sampling?.RepeatPenalty ?? defaults.RepeatPenalty,
+            LogitBias = request.Sampling?.LogitBias ?? defaults.LogitBias,
             Seed = request.Seed ?? defaults.Seed,
         };
     }
@@ -30,6 +33,7 @@ internal static class ChatSampling
         AntiPrompts = [.. request.Stops, .. transform is LLamaTransforms.DefaultHistoryTransform lines ? [$"{lines.UserName}:"] : Array.Empty<string>()],
         SamplingPipeline = pipeline,
         OverflowStrategy = ContextOverflowStrategy.Stop,
+        TopLogprobs = request.TopLogprobs,
         ShownTokens = prompt.Vocabulary.Shown,
         Prompt = prompt.Text,
     };

@@ -93,6 +93,7 @@ internal sealed class GeneratorChatClient(IChatGenerator generator, ChatClientOp
         {
             foreach (ChatResponseUpdate update in response.Add(piece))
             {
+                response.AddLogprobs(update, results);
                 yield return update;
             }
 

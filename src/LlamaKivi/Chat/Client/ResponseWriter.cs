@@ -15,6 +15,7 @@ internal sealed class ResponseWriter
     private readonly DateTimeOffset _created = DateTimeOffset.UtcNow;
     private readonly StringBuilder _text = new();
     private readonly StringBuilder _thoughts = new();
+    private int _logprobsGiven;
     private bool _hasCalls;
 
     public ResponseWriter(ChatModel model, ChatRequest request, ChatPrompt prompt)
@@ -45,7 +46,25 @@ internal sealed class ResponseWriter
         last.FinishReason = _hasCalls ? ChatFinishReason.ToolCalls
             : results.StopReason is StopReason.MaxTokens or StopReason.ContextFull ? ChatFinishReason.Length
             : ChatFinishReason.Stop;
+        AddLogprobs(last, results);
         yield return last;
+    }
+
+    /// <summary>Adds to an update, as the property "logprobs", the log probabilities of the tokens of the text so far that earlier updates did not have.</summary>
+    public void AddLogprobs(ChatResponseUpdate update, InferenceResults results)
+    {
+        if (_request.TopLogprobs is null)
+        {
+            return;
+        }
+
+        // The engine may be ahead of the text that was read.
+        TokenLogprobs[] logprobs = [.. results.LogprobsFrom(_logprobsGiven).TakeWhile(token => token.TextEnd <= _text.Length || update.FinishReason is not null)];
+        _logprobsGiven += logprobs.Length;
+        if (logprobs.Length > 0)
+        {
+            (update.AdditionalProperties ??= [])["logprobs"] = logprobs;
+        }
     }
 
     private IEnumerable<ChatResponseUpdate> Updates(List<AIContent> contents)

@@ -1,0 +1,73 @@
+using LlamaKivi.Exceptions;
+using LlamaKivi.Hosting;
+using LlamaKivi.Sampling;
+using LlamaKivi.Templates;
+using Microsoft.AspNetCore.Http;
+
+namespace LlamaKivi.Server;
+
+/// <summary>An error that a client receives.</summary>
+/// <param name="status">HTTP status.</param>
+/// <param name="message">What is wrong, and what to do.</param>
+/// <param name="param">Name of the request's field; null: none.</param>
+/// <param name="code">Short name of the error; null: none.</param>
+/// <param name="retryAfter">Time until the request may succeed; null: unknown.</param>
+internal sealed class ApiException(int status, string message, string? param = null, string? code = null, TimeSpan? retryAfter = null) : Exception(message)
+{
+    public int Status => status;
+
+    public string? Param => param;
+
+    public string? Code => code;
+
+    public TimeSpan? RetryAfter => retryAfter;
+
+    /// <summary>The error's type in OpenAI's API.</summary>
+    public string Type => status switch
+    {
+        StatusCodes.Status429TooManyRequests => "rate_limit_error",
+        >= 500 => "server_error",
+        _ => "invalid_request_error",
+    };
+
+    /// <summary>The error's type in Anthropic's API.</summary>
+    public string MessagesType => status switch
+    {
+        StatusCodes.Status401Unauthorized => "authentication_error",
+        StatusCodes.Status404NotFound => "not_found_error",
+        StatusCodes.Status413PayloadTooLarge => "request_too_large",
+        StatusCodes.Status429TooManyRequests => "rate_limit_error",
+        StatusCodes.Status503ServiceUnavailable => "overloaded_error",
+        StatusCodes.Status504GatewayTimeout => "timeout_error",
+        >= 500 => "api_error",
+        _ => "invalid_request_error",
+    };
+
+    /// <summary>A field has a value that is not allowed.</summary>
+    public static ApiException Bad(string? param, string message, string? code = null) => new(StatusCodes.Status400BadRequest, message, param, code);
+
+    /// <summary>The server stops.</summary>
+    public static ApiException Draining() => new(
+        StatusCodes.Status503ServiceUnavailable, "The server is stopping. Send the request to another instance, or after the restart.", code: "server_draining");
+
+    /// <summary>The model is not loaded yet.</summary>
+    public static ApiException Loading() => new(
+        StatusCodes.Status503ServiceUnavailable, "The model is loading. Retry when GET /health returns 200.", code: "model_loading", retryAfter: TimeSpan.FromSeconds(1));
+
+    /// <summary>Converts an error of the engine.</summary>
+    public static ApiException Of(Exception error) => error switch
+    {
+        ApiException api => api,
+        EngineBusyException { RetryAfter: { } time } busy => new(StatusCodes.Status429TooManyRequests, busy.Message, code: "queue_full", retryAfter: time),
+        EngineBusyException => Draining(),
+        ContextOverflowException overflow => Bad("messages", overflow.Message, "context_length_exceeded"),
+        GrammarException grammar => Bad("response_format", grammar.Message),
+        MissingTemplateException missing => Bad("tools", missing.Message),
+        TemplateException template => Bad("messages", template.Message),
+        NotSupportedException or ArgumentException => Bad(null, error.Message.Split(" (Parameter '")[0]),
+        BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new(StatusCodes.Status413PayloadTooLarge, "The request body is too large.", code: "request_too_large"),
+        BadHttpRequestException bad => new(bad.StatusCode, bad.Message),
+        OutOfMemoryException => new(StatusCodes.Status503ServiceUnavailable, "The server has not enough memory for the request. Send a smaller one, or retry later.", code: "out_of_memory"),
+        _ => new(StatusCodes.Status500InternalServerError, "The server failed to answer the request; its log has the details."),
+    };
+}

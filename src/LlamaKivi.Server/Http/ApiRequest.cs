@@ -1,0 +1,52 @@
+using System.Text.Json;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+
+namespace LlamaKivi.Server;
+
+/// <summary>A request that passed the gate.</summary>
+/// <param name="http">The HTTP request and response.</param>
+/// <param name="server">The server.</param>
+/// <param name="cancellation">Cancelled when the client goes away, the time is over or the server has drained.</param>
+internal sealed class ApiRequest(HttpContext http, ServerState server, CancellationToken cancellation)
+{
+    private static readonly JsonDocumentOptions Json = new() { MaxDepth = 128, AllowDuplicateProperties = false };
+
+    public HttpContext Http => http;
+
+    public ServerState Server => server;
+
+    public CancellationToken Cancellation => cancellation;
+
+    /// <summary>Reads the body, a JSON object.</summary>
+    public async Task<JsonFields> ReadBodyAsync()
+    {
+        HttpRequest request = http.Request;
+        if (!request.HasJsonContentType())
+        {
+            // Browsers send other types across origins without asking.
+            throw new ApiException(StatusCodes.Status415UnsupportedMediaType, "The body must be JSON. Send it with 'Content-Type: application/json'.", code: "unsupported_media_type");
+        }
+
+        long limit = server.Options.MaxBodyBytes;
+        if (http.Features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } size)
+        {
+            size.MaxRequestBodySize = limit;
+        }
+
+        if (request.ContentLength > limit)
+        {
+            throw new ApiException(StatusCodes.Status413PayloadTooLarge, $"The body has {request.ContentLength} bytes; at most {limit} are allowed.", code: "request_too_large");
+        }
+
+        try
+        {
+            using JsonDocument document = await JsonDocument.ParseAsync(request.Body, Json, cancellation).ConfigureAwait(false);
+            return new JsonFields(document.RootElement.Clone(), "");
+        }
+        catch (JsonException e)
+        {
+            throw ApiException.Bad(null, $"The body is not valid JSON: {e.Message}", "invalid_json");
+        }
+    }
+}

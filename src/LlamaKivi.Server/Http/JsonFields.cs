@@ -1,0 +1,172 @@
+using System.Globalization;
+using System.Text.Json;
+
+namespace LlamaKivi.Server;
+
+/// <summary>Reads the fields of a JSON object of a request. Errors name the field by its path.</summary>
+/// <remarks>A field whose value is null counts as absent.</remarks>
+internal sealed class JsonFields
+{
+    private readonly JsonElement _object;
+    private readonly string _path;
+    private readonly HashSet<string> _known = new(StringComparer.Ordinal);
+
+    /// <summary>Reads an object.</summary>
+    /// <param name="value">The object.</param>
+    /// <param name="path">Its path; empty: the body.</param>
+    public JsonFields(JsonElement value, string path)
+    {
+        if (value.ValueKind != JsonValueKind.Object)
+        {
+            throw ApiException.Bad(path.Length == 0 ? null : path, $"{(path.Length == 0 ? "The body" : path)} is {Kind(value)}; it must be an object.", "invalid_type");
+        }
+
+        (_object, _path) = (value, path);
+    }
+
+    /// <summary>The object.</summary>
+    public JsonElement Element => _object;
+
+    /// <summary>A field's path.</summary>
+    public string Path(string name) => _path.Length == 0 ? name : $"{_path}.{name}";
+
+    /// <summary>Whether a field is present; marks it as known.</summary>
+    public bool TryGet(string name, out JsonElement value)
+    {
+        _known.Add(name);
+        return _object.TryGetProperty(name, out value) && value.ValueKind != JsonValueKind.Null;
+    }
+
+    public string? Text(string name) => TryGet(name, out JsonElement value) ? Text(value, Path(name)) : null;
+
+    public string RequiredText(string name) => Text(name) ?? throw Missing(name);
+
+    public JsonElement Required(string name) => TryGet(name, out JsonElement value) ? value : throw Missing(name);
+
+    public bool? Flag(string name) => !TryGet(name, out JsonElement value) ? null
+        : value.ValueKind is JsonValueKind.True or JsonValueKind.False ? value.GetBoolean()
+        : throw Wrong(Path(name), value, "true or false");
+
+    public long? Whole(string name, long least, long most)
+    {
+        if (!TryGet(name, out JsonElement value))
+        {
+            return null;
+        }
+
+        string range = string.Create(CultureInfo.InvariantCulture, $"a whole number from {least} to {most}");
+        if (value.ValueKind != JsonValueKind.Number)
+        {
+            throw Wrong(Path(name), value, range);
+        }
+
+        // 1.0 and 1e2 are whole numbers too.
+        return value.TryGetDouble(out double number) && number == Math.Floor(number) && number >= least && number <= most
+            ? value.TryGetInt64(out long whole) ? whole : (long)number
+            : throw ApiException.Bad(Path(name), $"{Path(name)} is {Shortened(value)}; it must be {range}.", "invalid_value");
+    }
+
+    public float? Number(string name, double least, double most)
+    {
+        if (!TryGet(name, out JsonElement value))
+        {
+            return null;
+        }
+
+        string range = string.Create(CultureInfo.InvariantCulture, $"a number from {least} to {most}");
+        return value.ValueKind != JsonValueKind.Number ? throw Wrong(Path(name), value, range)
+            : value.TryGetDouble(out double number) && number >= least && number <= most ? (float)number
+            : throw ApiException.Bad(Path(name), $"{Path(name)} is {Shortened(value)}; it must be {range}.", "invalid_value");
+    }
+
+    public JsonFields? Object(string name) => TryGet(name, out JsonElement value) ? new JsonFields(value, Path(name)) : null;
+
+    /// <summary>The items of an array with their paths; null: absent.</summary>
+    public IReadOnlyList<(JsonElement Value, string Path)>? Items(string name) => TryGet(name, out JsonElement value) ? Items(value, Path(name)) : null;
+
+    public static IReadOnlyList<(JsonElement Value, string Path)> Items(JsonElement value, string path) => value.ValueKind == JsonValueKind.Array
+        ? [.. value.EnumerateArray().Select((item, i) => (item, $"{path}[{i}]"))]
+        : throw Wrong(path, value, "an array");
+
+    /// <summary>A string, or an array of strings.</summary>
+    public IReadOnlyList<string>? Texts(string name) => !TryGet(name, out JsonElement value) ? null
+        : value.ValueKind == JsonValueKind.String ? [Text(value, Path(name))]
+        : value.ValueKind == JsonValueKind.Array ? [.. Items(value, Path(name)).Select(item => Text(item.Value, item.Path))]
+        : throw Wrong(Path(name), value, "a string or an array of strings");
+
+    /// <summary>One of several texts.</summary>
+    public string? OneOf(string name, params ReadOnlySpan<string> values)
+    {
+        string? text = Text(name);
+        return text is null || values.Contains(text)
+            ? text
+            : throw ApiException.Bad(Path(name), $"{Path(name)} is '{Shortened(text)}'; it must be one of: {string.Join(", ", values)}.", "invalid_value");
+    }
+
+    /// <summary>Accepts fields that do not change the result.</summary>
+    public void Accept(params ReadOnlySpan<string> names)
+    {
+        foreach (string name in names)
+        {
+            _known.Add(name);
+        }
+    }
+
+    /// <summary>Accepts a field that has only one supported value.</summary>
+    public void AcceptOnly(string name, Predicate<JsonElement> isSupported, string supported)
+    {
+        if (TryGet(name, out JsonElement value) && !isSupported(value))
+        {
+            throw ApiException.Bad(Path(name), $"{Path(name)} is {Shortened(value)}, which this server does not support; {supported}.", "unsupported_value");
+        }
+    }
+
+    /// <summary>Refuses fields that were neither read nor accepted.</summary>
+    public void RefuseUnknown()
+    {
+        foreach (JsonProperty property in _object.EnumerateObject())
+        {
+            if (!_known.Contains(property.Name) && property.Value.ValueKind != JsonValueKind.Null)
+            {
+                string path = Shortened(Path(property.Name));
+                throw ApiException.Bad(path, $"The field '{path}' is unknown or not supported; remove it.", "unknown_parameter");
+            }
+        }
+    }
+
+    public static string Text(JsonElement value, string path)
+    {
+        if (value.ValueKind != JsonValueKind.String)
+        {
+            throw Wrong(path, value, "a string");
+        }
+
+        try
+        {
+            return value.GetString()!;
+        }
+        catch (InvalidOperationException)
+        {
+            throw ApiException.Bad(path, $"{path} is not valid Unicode: it has half of a surrogate pair.", "invalid_value");
+        }
+    }
+
+    public static ApiException Wrong(string path, JsonElement value, string expected) =>
+        ApiException.Bad(path, $"{path} is {Kind(value)}; it must be {expected}.", "invalid_type");
+
+    public ApiException Missing(string name) => ApiException.Bad(Path(name), $"{Path(name)} is missing.", "missing_required_parameter");
+
+    private static string Kind(JsonElement value) => value.ValueKind switch
+    {
+        JsonValueKind.Object => "an object",
+        JsonValueKind.Array => "an array",
+        JsonValueKind.String => "a string",
+        JsonValueKind.Number => "a number",
+        JsonValueKind.Null => "null",
+        _ => "true or false",
+    };
+
+    private static string Shortened(JsonElement value) => Shortened(value.GetRawText());
+
+    private static string Shortened(string text) => text.Length <= 80 ? text : string.Concat(text.AsSpan(0, 77), "...");
+}

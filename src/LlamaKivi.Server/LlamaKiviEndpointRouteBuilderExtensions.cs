@@ -1,0 +1,51 @@
+using LlamaKivi.Hosting;
+using LlamaKivi.Server;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace Microsoft.AspNetCore.Builder;
+
+/// <summary>Maps the endpoints of LlamaKivi.</summary>
+public static class LlamaKiviEndpointRouteBuilderExtensions
+{
+    /// <summary>Maps the endpoints over all engines that <c>AddLlamaKivi</c> and <c>AddKeyedLlamaKivi</c> registered.</summary>
+    /// <param name="endpoints">The app.</param>
+    /// <param name="configure">Sets the options; null: defaults.</param>
+    /// <returns>Adds conventions, such as authorization or CORS, to all endpoints.</returns>
+    /// <exception cref="InvalidOperationException">No engine is registered.</exception>
+    /// <exception cref="ArgumentException">An option is out of range; the message names it.</exception>
+    public static IEndpointConventionBuilder MapLlamaKivi(this IEndpointRouteBuilder endpoints, Action<LlamaKiviServerOptions>? configure = null)
+    {
+        ArgumentNullException.ThrowIfNull(endpoints);
+        var options = new LlamaKiviServerOptions();
+        configure?.Invoke(options);
+        options.Validate();
+        IServiceProvider services = endpoints.ServiceProvider;
+        InferenceEngine[] engines = [.. services.GetServices<IHostedService>().OfType<InferenceEngine>()];
+        return engines.Length > 0
+            ? Map(endpoints, options, new RegisteredModels([.. engines.Select(engine => (engine, (string?)null))], options))
+            : throw new InvalidOperationException("No engine is registered. Call builder.Services.AddLlamaKivi(...) before the app is built.");
+    }
+
+    internal static IEndpointConventionBuilder Map(IEndpointRouteBuilder endpoints, LlamaKiviServerOptions options, ModelCatalog models)
+    {
+        IServiceProvider services = endpoints.ServiceProvider;
+        IHostApplicationLifetime lifetime = services.GetRequiredService<IHostApplicationLifetime>();
+        var gate = new Gate(new ServerState(options, models, lifetime), services.GetRequiredService<ILoggerFactory>().CreateLogger("LlamaKivi.Server"));
+        RouteGroupBuilder group = endpoints.MapGroup("");
+        Get("/health", gate.Wrap(StateEndpoints.HealthAsync, isOpen: true));
+        Get("/v1/health", gate.Wrap(StateEndpoints.HealthAsync, isOpen: true));
+        Get("/v1/models", gate.Wrap(StateEndpoints.ModelsAsync));
+        Get("/engine", gate.Wrap(StateEndpoints.EngineAsync));
+        Post("/v1/chat/completions", gate.Wrap(ChatCompletions.HandleAsync));
+        PageEndpoints.Map(group);
+        return group;
+
+        void Get(string path, RequestDelegate handle) => group.MapGet(path, handle);
+
+        void Post(string path, RequestDelegate handle) => group.MapPost(path, handle);
+    }
+}

@@ -1,0 +1,104 @@
+using LlamaKivi.Hosting;
+using Microsoft.AspNetCore.Http;
+
+namespace LlamaKivi.Server;
+
+/// <summary>The models of a server.</summary>
+internal abstract class ModelCatalog
+{
+    /// <summary>Names of all models, loaded or not.</summary>
+    public abstract IReadOnlyList<ModelEntry> Entries { get; }
+
+    /// <summary>The models in memory.</summary>
+    public abstract IReadOnlyList<ServedModel> Loaded { get; }
+
+    /// <summary>ok, loading, failed or stopped.</summary>
+    public abstract string Status { get; }
+
+    /// <summary>A model in memory; null: none of that name.</summary>
+    /// <param name="name">The model's name; null or empty: the first.</param>
+    public ServedModel? Find(string? name) => Loaded.FirstOrDefault(model => string.IsNullOrEmpty(name) || model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));
+
+    /// <summary>Finds a model and keeps it in memory until the lease is disposed.</summary>
+    /// <param name="name">The model's name; null: the only one.</param>
+    /// <param name="cancellationToken">Cancels the wait.</param>
+    /// <exception cref="ApiException">There is no such model, or it cannot be used now.</exception>
+    public abstract ValueTask<ModelLease> AcquireAsync(string? name, CancellationToken cancellationToken);
+
+    protected static ApiException Unknown(string name, IEnumerable<string> known) => new(
+        StatusCodes.Status404NotFound, $"The model '{name}' does not exist. Models: {string.Join(", ", known)}.", "model", "model_not_found");
+
+    protected static ApiException Unnamed(IEnumerable<string> known) =>
+        ApiException.Bad("model", $"model is missing. Models: {string.Join(", ", known)}.", "missing_required_parameter");
+}
+
+/// <summary>A model's name, and when its file was written (Unix time).</summary>
+internal sealed record ModelEntry(string Id, long Created);
+
+/// <summary>Keeps a model in memory.</summary>
+internal sealed class ModelLease(ServedModel model, Action? release = null) : IDisposable
+{
+    private Action? _release = release;
+
+    public ServedModel Model => model;
+
+    public void Dispose() => Interlocked.Exchange(ref _release, null)?.Invoke();
+}
+
+/// <summary>The engines that are registered with the app's services.</summary>
+internal sealed class RegisteredModels : ModelCatalog, IDisposable
+{
+    private readonly ServedModel[] _models;
+
+    public RegisteredModels(IReadOnlyList<(InferenceEngine Engine, string? Key)> engines, LlamaKiviServerOptions options) =>
+        _models = [.. engines.Select(engine => new ServedModel(
+            engine.Engine, options, [.. engines.Count == 1 ? options.Aliases : [], .. engine.Key is null ? Array.Empty<string>() : [engine.Key]]))];
+
+    public override IReadOnlyList<ModelEntry> Entries => [.. Loaded.Select(model => new ModelEntry(model.Names[0], model.Created))];
+
+    public override IReadOnlyList<ServedModel> Loaded => [.. _models.Where(model => model.Engine.LoadedWeights is not null)];
+
+    public override string Status
+    {
+        get
+        {
+            EngineState[] states = [.. _models.Select(model => model.Engine.Status.State)];
+            return states.Contains(EngineState.Failed) ? "failed"
+                : Array.Exists(_models, model => model.Engine.LoadedWeights is null) ? "loading"
+                : Array.TrueForAll(states, state => state == EngineState.Ready) ? Array.Exists(_models, model => model.Engine.IsStalled) ? "stalled" : "ok"
+                : "draining";
+        }
+    }
+
+    public override ValueTask<ModelLease> AcquireAsync(string? name, CancellationToken cancellationToken)
+    {
+        foreach (ServedModel model in _models)
+        {
+            switch (model.Engine.Status.State)
+            {
+                case EngineState.Failed:
+                    throw new ApiException(StatusCodes.Status503ServiceUnavailable, "The model could not be loaded; the server's log says why.", code: "model_failed");
+                case EngineState.Stopped:
+                    throw ApiException.Draining();
+            }
+
+            if (model.Engine.LoadedWeights is null)
+            {
+                throw ApiException.Loading();
+            }
+        }
+
+        ServedModel? found = string.IsNullOrEmpty(name)
+            ? _models.Length == 1 ? _models[0] : throw Unnamed(_models.Select(model => model.Names[0]))
+            : Array.Find(_models, model => model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));
+        return new(new ModelLease(found ?? throw Unknown(name!, _models.Select(model => model.Names[0]))));
+    }
+
+    public void Dispose()
+    {
+        foreach (ServedModel model in _models)
+        {
+            model.Dispose();
+        }
+    }
+}

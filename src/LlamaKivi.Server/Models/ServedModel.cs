@@ -1,0 +1,68 @@
+using LlamaKivi.Common;
+using LlamaKivi.Hosting;
+using Microsoft.Extensions.AI;
+
+namespace LlamaKivi.Server;
+
+/// <summary>A model that is served: its engine, its names, and what is created from it on first use.</summary>
+internal sealed class ServedModel : IDisposable
+{
+    private readonly Lazy<IChatClient> _chat;
+    private readonly Lazy<LLamaEmbedder> _embedder;
+    private readonly Lazy<LLamaReranker> _reranker;
+    private readonly Lazy<ChatTemplate.Cache> _templates;
+    private readonly Lazy<IReadOnlyList<string>> _names;
+
+    /// <summary>Serves an engine.</summary>
+    /// <param name="engine">The engine.</param>
+    /// <param name="options">The server's options.</param>
+    /// <param name="aliases">Names beside those of the file.</param>
+    public ServedModel(InferenceEngine engine, LlamaKiviServerOptions options, IReadOnlyList<string> aliases)
+    {
+        Engine = engine;
+        _chat = new(() => options.CreateChatClient?.Invoke(engine) ?? engine.AsChatClient());
+        _embedder = new(() => new LLamaEmbedder(Weights, Side()));
+        _reranker = new(() => new LLamaReranker(Weights, Side()));
+        _templates = new(() => new ChatTemplate.Cache(Weights));
+        _names = new(() => [.. aliases.Concat(new ChatModel(Weights).Names).Distinct(StringComparer.OrdinalIgnoreCase)]);
+    }
+
+    public InferenceEngine Engine { get; }
+
+    /// <summary>The model's names, the one that answers carry first. The model must be loaded.</summary>
+    public IReadOnlyList<string> Names => _names.Value;
+
+    public LLamaWeights Weights => Engine.LoadedWeights ?? throw ApiException.Loading();
+
+    public IChatClient Chat => _chat.Value;
+
+    public LLamaEmbedder Embedder => _embedder.Value;
+
+    public LLamaReranker Reranker => _reranker.Value;
+
+    public ChatTemplate.Cache Templates => _templates.Value;
+
+    /// <summary>Unix time of the model's file.</summary>
+    public long Created => new DateTimeOffset(File.GetLastWriteTimeUtc(Engine.Options.ModelPath)).ToUnixTimeSeconds();
+
+    public void Dispose()
+    {
+        if (_embedder.IsValueCreated)
+        {
+            _embedder.Value.Dispose();
+        }
+
+        if (_reranker.IsValueCreated)
+        {
+            _reranker.Value.Dispose();
+        }
+    }
+
+    // Embeddings and scores have contexts of their own, of one sequence.
+    private ModelParams Side() => new(Engine.Options.ModelPath)
+    {
+        ContextSize = Math.Min(Engine.Options.ContextSize ?? 8192, (uint)Math.Min(8192, Weights.ContextSize)),
+        Threads = Engine.Options.Threads,
+        GpuLayerCount = Engine.Options.GpuLayerCount,
+    };
+}

@@ -1,0 +1,118 @@
+using System.Text.Json.Serialization;
+using LlamaKivi.Common;
+using LlamaKivi.Hosting;
+using Microsoft.AspNetCore.Http;
+
+namespace LlamaKivi.Server;
+
+/// <summary><c>GET /health</c>, <c>/v1/models</c> and <c>/engine</c>.</summary>
+internal static class StateEndpoints
+{
+    public static async Task HealthAsync(ApiRequest request)
+    {
+        string status = request.Server.IsDraining ? "draining" : request.Server.Models.Status;
+        await JsonResult.WriteAsync(
+            request.Http.Response, new HealthStatus(status), ServerJson.Text.HealthStatus, status == "ok" ? StatusCodes.Status200OK : StatusCodes.Status503ServiceUnavailable).ConfigureAwait(false);
+    }
+
+    public static Task ModelsAsync(ApiRequest request) => JsonResult.WriteAsync(
+        request.Http.Response, new ModelList("list", [.. request.Server.Models.Entries.Select(View)]), ServerJson.Text.ModelList);
+
+    public static async Task EngineAsync(ApiRequest request)
+    {
+        string name = request.Http.Request.Query["model"].ToString();
+        if (request.Server.Models.Find(name) is not { } model)
+        {
+            await JsonResult.WriteAsync(request.Http.Response, new EngineView("loading"), ServerJson.Text.EngineView).ConfigureAwait(false);
+            return;
+        }
+
+        await JsonResult.WriteAsync(request.Http.Response, EngineView.Of(model), ServerJson.Text.EngineView).ConfigureAwait(false);
+    }
+
+    private static ModelView View(ModelEntry entry) => new(entry.Id, "model", entry.Created, "llamakivi");
+}
+
+internal sealed record HealthStatus(string Status);
+
+internal sealed record ModelList(string Object, ModelView[] Data);
+
+internal sealed record ModelView(string Id, string Object, long Created, string OwnedBy);
+
+/// <summary>What <c>GET /engine</c> returns: an engine now.</summary>
+/// <param name="State">loading, ready, draining, stopped or failed.</param>
+internal sealed record EngineView(string State)
+{
+    /// <summary>The model's name.</summary>
+    public string? Model { get; init; }
+
+    /// <summary>Cache types of keys and values, such as "kivi2".</summary>
+    public string? CacheTypeK { get; init; }
+
+    public string? CacheTypeV { get; init; }
+
+    /// <summary>Requests in the queue, with a sequence, and with a sequence in host memory.</summary>
+    public int Waiting { get; init; }
+
+    public int Running { get; init; }
+
+    public int Preempted { get; init; }
+
+    /// <summary>Maximum number of running requests.</summary>
+    public long Sequences { get; init; }
+
+    /// <summary>Tokens in the cache, prefixes included, and its capacity.</summary>
+    public long CacheTokens { get; init; }
+
+    public long CacheCapacity { get; init; }
+
+    /// <summary>Bytes of quantized pages, of recent tokens that are not quantized, and of an f16 cache of the same tokens.</summary>
+    public long QuantizedBytes { get; init; }
+
+    public long ExactBytes { get; init; }
+
+    [JsonPropertyName("f16_bytes")]
+    public long F16Bytes { get; init; }
+
+    /// <summary>Seconds since the last step; absent: no work.</summary>
+    public double? SecondsSinceStep { get; init; }
+
+    /// <summary>Running requests, in order of admission.</summary>
+    public RequestView[] Requests { get; init; } = [];
+
+    public static EngineView Of(ServedModel model)
+    {
+        InferenceEngine engine = model.Engine;
+        Hosting.EngineStatus status = engine.Status;
+        KvCacheParams cache = engine.Options.KvCache ?? new KvCacheParams();
+        return new EngineView(Name(status.State))
+        {
+            Model = model.Names[0],
+            CacheTypeK = cache.TypeK.ToString(),
+            CacheTypeV = cache.TypeV.ToString(),
+            Waiting = status.Waiting,
+            Running = status.Running,
+            Preempted = status.Preempted,
+            Sequences = engine.Options.SeqMax,
+            CacheTokens = status.CacheTokens,
+            CacheCapacity = status.CacheCapacity,
+            QuantizedBytes = status.QuantizedBytes,
+            ExactBytes = status.ExactBytes,
+            F16Bytes = status.F16Bytes,
+            SecondsSinceStep = status.LastStep?.TotalSeconds,
+            Requests = [.. engine.Requests.Select(call => new RequestView(call.Prompt, call.Reused, call.Generated, call.Cached))],
+        };
+    }
+
+    private static string Name(EngineState state) => state switch
+    {
+        EngineState.Loading => "loading",
+        EngineState.Ready => "ready",
+        EngineState.Draining => "draining",
+        EngineState.Stopped => "stopped",
+        _ => "failed",
+    };
+}
+
+/// <summary>Tokens of a running request: its prompt, what of it came from the prefix cache, the generated ones, and those in the KV cache.</summary>
+internal sealed record RequestView(int PromptTokens, int ReusedTokens, int GeneratedTokens, int CachedTokens);

@@ -1,0 +1,52 @@
+using System.Net;
+using System.Text.Json;
+
+namespace LlamaKivi.Server.Tests;
+
+public sealed class StateTests(SharedServer shared) : IClassFixture<SharedServer>
+{
+    private TestServer Server => shared.Server;
+
+    [Fact]
+    public async Task Health_is_503_until_the_model_is_loaded()
+    {
+        await using TestServer server = await TestServer.StartAsync(wait: false);
+        using HttpResponseMessage first = await server.Http.GetAsync("/health");
+        string status = JsonElement.Parse(await first.Content.ReadAsStringAsync()).GetProperty("status").GetString()!;
+        Assert.Equal(first.StatusCode == HttpStatusCode.OK ? "ok" : "loading", status);
+        await server.Engine.WaitUntilReadyAsync();
+        Assert.Equal(HttpStatusCode.OK, (await server.Http.GetAsync("/health")).StatusCode);
+    }
+
+    [Fact]
+    public async Task The_model_is_listed_by_the_name_that_requests_use()
+    {
+        JsonElement list = JsonElement.Parse(await Server.Http.GetStringAsync("/v1/models"));
+        string id = list.GetProperty("data")[0].GetProperty("id").GetString()!;
+        Assert.Equal("list", list.GetProperty("object").GetString());
+        (HttpStatusCode status, JsonElement body, _) = await Server.PostAsync("/v1/chat/completions", $$"""{"model":{{JsonSerializer.Serialize(id)}},"messages":[{"role":"user","content":"Hello"}],"max_tokens":1}""");
+        Assert.Equal(HttpStatusCode.OK, status);
+        Assert.Equal(id, body.GetProperty("model").GetString());
+    }
+
+    [Fact]
+    public async Task The_engine_shows_its_cache_and_its_running_requests()
+    {
+        await using TestServer server = await TestServer.StartAsync(engine: options => options.KvCache = Common.KvCacheParams.Parse("kivi2"));
+        using var stop = new CancellationTokenSource();
+        Task<HttpResponseMessage> running = server.Http.PostAsync("/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"logit_bias":{"2":-100}}"""), stop.Token);
+        JsonElement view;
+        do
+        {
+            view = JsonElement.Parse(await server.Http.GetStringAsync("/engine"));
+        }
+        while (view.GetProperty("requests").GetArrayLength() == 0 || view.GetProperty("requests")[0].GetProperty("generated_tokens").GetInt32() < 2);
+        Assert.Equal("ready", view.GetProperty("state").GetString());
+        Assert.Equal("kivi2", view.GetProperty("cache_type_k").GetString());
+        Assert.True(view.GetProperty("cache_tokens").GetInt64() > 0);
+        Assert.True(view.GetProperty("f16_bytes").GetInt64() > 0);
+        Assert.True(view.GetProperty("requests")[0].GetProperty("prompt_tokens").GetInt32() > 0);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
+    }
+}
