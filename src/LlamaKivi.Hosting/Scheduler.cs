@@ -282,6 +282,7 @@ internal sealed class Scheduler : IDisposable
             try
             {
                 call.Sample();
+                _metrics.Totals.Sampled();
                 if (!call.IsComplete && call.Tokens.Count > Context.ContextSize)
                 {
                     call.Complete(StopReason.ContextFull);

@@ -39,7 +39,7 @@ internal static class PageEndpoints
                 ".css" => "text/css; charset=utf-8",
                 ".js" => "text/javascript; charset=utf-8",
                 ".svg" => "image/svg+xml",
-                _ => throw new InvalidOperationException($"{resource} has a file type without a content type; add it to {nameof(PageEndpoints)}."),
+                _ => "application/octet-stream",
             };
             return new PageFile(content, type, $"\"{Convert.ToHexStringLower(SHA256.HashData(content).AsSpan(0, 16))}\"");
         }
