@@ -9,6 +9,7 @@ internal static class Commands
     {
         RunCommand.Create(),
         ChatCommand.Create(),
+        ServeCommand.Create(),
         InspectCommand.Create(),
         DoctorCommand.Create(),
         QuantizeCommand.Create(),

@@ -29,9 +29,9 @@ if (parsed.Errors.Count > 0)
 }
 
 var invocation = new InvocationConfiguration { EnableDefaultExceptionHandler = false };
-if (parsed.CommandResult.Command.Name == ChatCommand.Name)
+if (parsed.CommandResult.Command.Name is ChatCommand.Name or ServeCommand.Name)
 {
-    invocation.ProcessTerminationTimeout = null;  // the program handles Ctrl-C itself
+    invocation.ProcessTerminationTimeout = null;  // the command handles Ctrl-C, and serve SIGTERM, itself
 }
 
 try

@@ -40,7 +40,19 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
         Get("/v1/health", gate.Wrap(StateEndpoints.HealthAsync, isOpen: true));
         Get("/v1/models", gate.Wrap(StateEndpoints.ModelsAsync));
         Get("/engine", gate.Wrap(StateEndpoints.EngineAsync));
+        Get("/props", gate.Wrap(StateEndpoints.PropsAsync));
+        var metrics = new Metrics();
+        lifetime.ApplicationStopped.Register(metrics.Dispose);
+        Get("/metrics", gate.Wrap(metrics.HandleAsync));
         Post("/v1/chat/completions", gate.Wrap(ChatCompletions.HandleAsync));
+        Post("/v1/completions", gate.Wrap(Completions.HandleAsync, field: "prompt"));
+        Post("/v1/embeddings", gate.Wrap(Embeddings.HandleAsync, field: "input"));
+        Post("/v1/rerank", gate.Wrap(Embeddings.RerankAsync, field: "documents"));
+        Post("/tokenize", gate.Wrap(Tokens.TokenizeAsync));
+        Post("/detokenize", gate.Wrap(Tokens.DetokenizeAsync));
+        Post("/apply-template", gate.Wrap(Tokens.ApplyTemplateAsync));
+        Post("/v1/messages", gate.Wrap(Messages.HandleAsync, ErrorShape.Anthropic));
+        Post("/v1/messages/count_tokens", gate.Wrap(Messages.CountAsync, ErrorShape.Anthropic));
         PageEndpoints.Map(group);
         return group;
 

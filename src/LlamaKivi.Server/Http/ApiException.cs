@@ -55,15 +55,17 @@ internal sealed class ApiException(int status, string message, string? param = n
         StatusCodes.Status503ServiceUnavailable, "The model is loading. Retry when GET /health returns 200.", code: "model_loading", retryAfter: TimeSpan.FromSeconds(1));
 
     /// <summary>Converts an error of the engine.</summary>
-    public static ApiException Of(Exception error) => error switch
+    /// <param name="error">The error.</param>
+    /// <param name="field">The field whose text became the prompt.</param>
+    public static ApiException Of(Exception error, string field) => error switch
     {
         ApiException api => api,
         EngineBusyException { RetryAfter: { } time } busy => new(StatusCodes.Status429TooManyRequests, busy.Message, code: "queue_full", retryAfter: time),
         EngineBusyException => Draining(),
-        ContextOverflowException overflow => Bad("messages", overflow.Message, "context_length_exceeded"),
+        ContextOverflowException overflow => Bad(field, overflow.Message, "context_length_exceeded"),
         GrammarException grammar => Bad("response_format", grammar.Message),
         MissingTemplateException missing => Bad("tools", missing.Message),
-        TemplateException template => Bad("messages", template.Message),
+        TemplateException template => Bad(field, template.Message),
         NotSupportedException or ArgumentException => Bad(null, error.Message.Split(" (Parameter '")[0]),
         BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new(StatusCodes.Status413PayloadTooLarge, "The request body is too large.", code: "request_too_large"),
         BadHttpRequestException bad => new(bad.StatusCode, bad.Message),

@@ -23,8 +23,9 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
     /// <summary>Creates the delegate of an endpoint.</summary>
     /// <param name="handle">Handles a request.</param>
     /// <param name="shape">Shape of the errors.</param>
+    /// <param name="field">The field whose text becomes the prompt, which errors of its length name.</param>
     /// <param name="isOpen">Whether the endpoint needs no key and answers while the server drains.</param>
-    public RequestDelegate Wrap(Func<ApiRequest, Task> handle, ErrorShape shape = ErrorShape.OpenAi, bool isOpen = false) => async http =>
+    public RequestDelegate Wrap(Func<ApiRequest, Task> handle, ErrorShape shape = ErrorShape.OpenAi, string field = "messages", bool isOpen = false) => async http =>
     {
         int running = Interlocked.Increment(ref _running);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(http.RequestAborted, server.Drained);
@@ -55,7 +56,7 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
         }
         catch (Exception e)
         {
-            await FailAsync(http, Explain(e, stop.Token), shape).ConfigureAwait(false);
+            await FailAsync(http, Explain(e, field, stop.Token), shape).ConfigureAwait(false);
         }
         finally
         {
@@ -63,7 +64,7 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
         }
     };
 
-    private ApiException Explain(Exception error, CancellationToken stop)
+    private ApiException Explain(Exception error, string field, CancellationToken stop)
     {
         if (error is OperationCanceledException && stop.IsCancellationRequested)
         {
@@ -72,7 +73,7 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
                 : new ApiException(StatusCodes.Status504GatewayTimeout, $"The request took longer than {server.Options.RequestTimeout}, the most that the server allows.", code: "timeout");
         }
 
-        ApiException api = ApiException.Of(error);
+        ApiException api = ApiException.Of(error, field);
         if (api.Status == StatusCodes.Status500InternalServerError)
         {
             LogFailure(error);

@@ -12,6 +12,18 @@ namespace LlamaKivi.Server;
 [JsonSerializable(typeof(EngineView))]
 [JsonSerializable(typeof(ChatCompletion))]
 [JsonSerializable(typeof(ChatCompletionChunk))]
+[JsonSerializable(typeof(CompletionView))]
+[JsonSerializable(typeof(EmbeddingList))]
+[JsonSerializable(typeof(RerankList))]
+[JsonSerializable(typeof(TokenList))]
+[JsonSerializable(typeof(PieceList))]
+[JsonSerializable(typeof(DetokenizedText))]
+[JsonSerializable(typeof(TemplatePrompt))]
+[JsonSerializable(typeof(PropsView))]
+[JsonSerializable(typeof(MessageView))]
+[JsonSerializable(typeof(MessageEvent))]
+[JsonSerializable(typeof(TokenCount))]
+[JsonSerializable(typeof(float[]))]
 internal sealed partial class ServerJson : JsonSerializerContext
 {
     /// <summary>The contracts; text that is not ASCII stays readable, as the content type is JSON, never HTML.</summary>

@@ -30,6 +30,19 @@ internal static class StateEndpoints
         await JsonResult.WriteAsync(request.Http.Response, EngineView.Of(model), ServerJson.Text.EngineView).ConfigureAwait(false);
     }
 
+    public static async Task PropsAsync(ApiRequest request)
+    {
+        string name = request.Http.Request.Query["model"].ToString();
+        using ModelLease lease = await request.Server.Models.AcquireAsync(name, request.Cancellation).ConfigureAwait(false);
+        ServedModel model = lease.Model;
+        InferenceEngineOptions options = model.Engine.Options;
+        KvCacheParams cache = options.KvCache ?? new KvCacheParams();
+        var props = new PropsView(
+            model.Names[0], Path.GetFileName(options.ModelPath), options.SeqMax, model.Engine.Status.CacheCapacity, model.Weights.Metadata.GetValueOrDefault("tokenizer.chat_template"),
+            cache.TypeK.ToString(), cache.TypeV.ToString(), $"LlamaKivi {typeof(StateEndpoints).Assembly.GetName().Version}", model.Weights.ContextSize);
+        await JsonResult.WriteAsync(request.Http.Response, props, ServerJson.Text.PropsView).ConfigureAwait(false);
+    }
+
     private static ModelView View(ModelEntry entry) => new(entry.Id, "model", entry.Created, "llamakivi");
 }
 
@@ -136,3 +149,6 @@ internal sealed record EngineView(string State)
 
 /// <summary>Tokens of a running request: its prompt, what of it came from the prefix cache, the generated ones, and those in the KV cache.</summary>
 internal sealed record RequestView(int PromptTokens, int ReusedTokens, int GeneratedTokens, int CachedTokens);
+
+/// <summary>What <c>GET /props</c> returns, with the names of llama.cpp's server.</summary>
+internal sealed record PropsView(string ModelAlias, string ModelPath, long TotalSlots, long NCtx, string? ChatTemplate, string CacheTypeK, string CacheTypeV, string BuildInfo, long? NCtxTrain);

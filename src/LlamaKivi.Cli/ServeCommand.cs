@@ -1,0 +1,205 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Net;
+using LlamaKivi.Common;
+using LlamaKivi.Hosting;
+using LlamaKivi.Native;
+using LlamaKivi.Server;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.HostFiltering;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>serve: OpenAI-compatible endpoints over one model. Options and environment variables have the names of llama.cpp's server.</summary>
+internal static class ServeCommand
+{
+    public const string Name = "serve";
+
+    public static Command Create()
+    {
+        var settings = new Settings();
+        var command = new Command(Name, "Serve a model over HTTP: OpenAI's chat, completion and embedding APIs, Anthropic's messages, metrics and health");
+        CommonOptions.Add(command, settings.All);
+        return command.Do((parsed, cancellationToken) => RunAsync(settings, parsed, cancellationToken));
+    }
+
+    private static async Task<int> RunAsync(Settings settings, ParseResult parsed, CancellationToken cancellationToken)
+    {
+        WebApplication app = Build(settings.Engine(parsed), settings.Server(parsed), settings.Address(parsed));
+        await using (app.ConfigureAwait(false))
+        {
+            InferenceEngine engine = app.Services.GetRequiredService<InferenceEngine>();
+            await app.StartAsync(cancellationToken).ConfigureAwait(false);
+            Console.Out.WriteLine($"llama-kivi: listening on {string.Join(", ", app.Urls)}");
+            await app.WaitForShutdownAsync(cancellationToken).ConfigureAwait(false);
+            if (engine.Status.State == EngineState.Failed)
+            {
+                await engine.WaitUntilReadyAsync(CancellationToken.None).ConfigureAwait(false);  // throws the reason
+            }
+        }
+
+        return ExitCode.Ok;
+    }
+
+    private static WebApplication Build(InferenceEngineOptions engine, Action<LlamaKiviServerOptions> server, (string Host, int Port) address)
+    {
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.Logging.AddSimpleConsole();
+        builder.Logging.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
+        builder.Logging.SetMinimumLevel(LogLevel.Warning);
+        builder.Logging.AddFilter("LlamaKivi", LogLevel.Information);
+        IPAddress ip = Resolve(address.Host);
+        builder.WebHost.ConfigureKestrel(options =>
+        {
+            options.AddServerHeader = false;
+            options.Listen(ip, address.Port);
+        });
+        builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = engine.DrainTimeout + TimeSpan.FromSeconds(10));
+        builder.Services.AddSingleton(new InferenceEngine(engine));
+        builder.Services.AddSingleton<IHostedService>(services => services.GetRequiredService<InferenceEngine>());
+        if (IPAddress.IsLoopback(ip))
+        {
+            // A web page whose name resolves to this device must not reach the server through the user's browser.
+            builder.Services.Configure<HostFilteringOptions>(options => options.AllowedHosts = ["localhost", "127.0.0.1", "[::1]", address.Host]);
+        }
+
+        WebApplication app = builder.Build();
+        if (IPAddress.IsLoopback(ip))
+        {
+            app.UseHostFiltering();
+        }
+
+        app.MapLlamaKivi(options =>
+        {
+            server(options);
+            if (!IPAddress.IsLoopback(ip) && options.ApiKeys.Count == 0)
+            {
+                Console.Error.WriteLine($"llama-kivi: {address.Host} is reachable from other machines, and no --api-key is set: anyone who reaches it may use the model");
+            }
+        });
+        return app;
+    }
+
+    private static IPAddress Resolve(string host) => host == "localhost" ? IPAddress.Loopback
+        : IPAddress.TryParse(host, out IPAddress? ip) ? ip
+        : throw new UsageException($"--host is '{host}'; give localhost or an IP address such as 127.0.0.1 or 0.0.0.0");
+
+    /// <summary>The command's options, each with its environment variable.</summary>
+    private sealed class Settings
+    {
+        private readonly Option<string?> _model = Text("--model", "-m", "GGUF file (default: the included demo model)", "LLAMA_ARG_MODEL");
+        private readonly Option<string?> _alias = Text("--alias", "-a", "Name of the model in requests, beside the file's", "LLAMA_ARG_ALIAS");
+        private readonly Option<string?> _host = Text("--host", null, "Address to listen on (default: 127.0.0.1)", "LLAMA_ARG_HOST");
+        private readonly Option<string?> _port = Text("--port", null, "Port to listen on; 0: any free one (default: 8080)", "LLAMA_ARG_PORT");
+        private readonly Option<string?> _key = Text("--api-key", null, "Accepted API keys, separated by commas (default: none is needed)", "LLAMA_API_KEY");
+        private readonly Option<string?> _keyFile = Text("--api-key-file", null, "File of accepted API keys, one a line", "LLAMA_ARG_API_KEY_FILE");
+        private readonly Option<string?> _context = Text("--ctx-size", "-c", "Capacity of the KV cache in tokens, shared by all requests (default: the model's context)", "LLAMA_ARG_CTX_SIZE");
+        private readonly Option<string?> _parallel = Text("--parallel", "-np", "Maximum number of requests that run at once (default: 16)", "LLAMA_ARG_N_PARALLEL");
+        private readonly Option<string?> _batch = Text("--batch-size", "-b", "Maximum number of tokens of a step (default: 512)", "LLAMA_ARG_BATCH");
+        private readonly Option<string?> _typeK = Text("--cache-type-k", "-ctk", "KV cache type of the keys (default: kivi2)", "LLAMA_ARG_CACHE_TYPE_K");
+        private readonly Option<string?> _typeV = Text("--cache-type-v", "-ctv", "KV cache type of the values (default: kivi2)", "LLAMA_ARG_CACHE_TYPE_V");
+        private readonly Option<string?> _threads = Text("--threads", "-t", "Threads (default: one per processor)", "LLAMA_ARG_THREADS");
+        private readonly Option<string?> _layers = Text("--gpu-layers", "-ngl", "Number of layers on the GPU; -1: all (default: all if a GPU is usable)", "LLAMA_ARG_N_GPU_LAYERS");
+        private readonly Option<string?> _predict = Text("--n-predict", "-n", "Maximum number of generated tokens of a request (default: the cache's capacity)", "LLAMA_ARG_N_PREDICT");
+        private readonly Option<string?> _timeout = Text("--timeout", "-to", "Maximum time of a request in seconds (default: 1800)", "LLAMA_ARG_TIMEOUT");
+        private readonly Option<string?> _queue = Text("--queue", null, "Maximum number of requests that wait (default: 256)", "LLAMA_ARG_QUEUE");
+        private readonly Option<string?> _drain = Text("--drain", null, "Seconds that running requests have to finish after SIGTERM (default: 20)", "LLAMA_ARG_DRAIN");
+        private readonly Dictionary<Option, string> _variables;
+
+        public Settings() => _variables = All.ToDictionary(option => option, option => option.Description![(option.Description!.LastIndexOf(" [", StringComparison.Ordinal) + 2)..^1]);
+
+        public Option[] All =>
+        [
+            _model, _alias, _host, _port, _key, _keyFile, _context, _parallel, _batch, _typeK, _typeV, _threads, _layers, _predict, _timeout, _queue, _drain,
+        ];
+
+        public (string Host, int Port) Address(ParseResult parsed) => (Value(parsed, _host) ?? "127.0.0.1", Whole(parsed, _port, 0, 65535) ?? 8080);
+
+        public InferenceEngineOptions Engine(ParseResult parsed)
+        {
+            string path = CommonOptions.ModelPath(Value(parsed, _model));
+            using (GgufFile.Open(path))
+            {
+                // Errors of the file come before the server starts.
+            }
+
+            int? layers = Whole(parsed, _layers, -1, int.MaxValue);
+            var options = new InferenceEngineOptions
+            {
+                ModelPath = path,
+                Threads = Whole(parsed, _threads, 1, 1024),
+                GpuLayerCount = layers ?? (NativeEngine.TryDescribeDevice(out _, out _) ? -1 : 0),
+                RequireGpu = true,
+                ContextSize = (uint?)Whole(parsed, _context, 1, NumberOptions.MostTokens),
+                SeqMax = (uint)(Whole(parsed, _parallel, 1, 4096) ?? 16),
+                MaxWaiting = Whole(parsed, _queue, 0, 1_000_000) ?? 256,
+                DrainTimeout = Seconds(parsed, _drain) ?? TimeSpan.FromSeconds(20),
+            };
+            if (Whole(parsed, _batch, 1, 1 << 20) is { } batch)
+            {
+                options.BatchSize = (uint)batch;
+            }
+
+            if (Value(parsed, _typeK) is { } k)
+            {
+                options.KvCache = new KvCacheParams { TypeK = KvCacheType.Parse(k), TypeV = KvCacheType.Parse(Value(parsed, _typeV) ?? k) };
+            }
+            else if (Value(parsed, _typeV) is { } v)
+            {
+                options.KvCache = new KvCacheParams { TypeV = KvCacheType.Parse(v) };
+            }
+
+            return options;
+        }
+
+        public Action<LlamaKiviServerOptions> Server(ParseResult parsed)
+        {
+            string[] keys = [.. (Value(parsed, _key) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
+            if (Value(parsed, _keyFile) is { } file)
+            {
+                keys = [.. keys, .. File.ReadAllLines(file).Select(line => line.Trim()).Where(line => line.Length > 0)];
+            }
+
+            if (keys.Length == 0 && (Value(parsed, _key) ?? Value(parsed, _keyFile)) is not null)
+            {
+                throw new UsageException("--api-key has no key");
+            }
+
+            int? predict = Whole(parsed, _predict, -1, int.MaxValue);
+            return options =>
+            {
+                foreach (string key in keys)
+                {
+                    options.ApiKeys.Add(key);
+                }
+
+                if (Value(parsed, _alias) is { } alias)
+                {
+                    options.Aliases.Add(alias);
+                }
+
+                options.MaxOutputTokens = predict is > 0 ? predict : null;
+                options.RequestTimeout = Seconds(parsed, _timeout) ?? options.RequestTimeout;
+                options.DrainTimeout = Seconds(parsed, _drain) ?? options.DrainTimeout;
+            };
+        }
+
+        private static Option<string?> Text(string name, string? alias, string description, string variable) =>
+            new(name, alias is null ? [] : [alias]) { Description = $"{description} [{variable}]" };
+
+        // The command line comes before the environment.
+        private string? Value(ParseResult parsed, Option<string?> option) =>
+            parsed.GetValue(option) ?? (Environment.GetEnvironmentVariable(_variables[option]) is { Length: > 0 } value ? value : null);
+
+        private int? Whole(ParseResult parsed, Option<string?> option, int least, int most) => Value(parsed, option) is not { } text ? null
+            : int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int value) && value >= least && value <= most ? value
+            : throw new UsageException(string.Create(CultureInfo.InvariantCulture, $"{option.Name} is {text}; it must be a whole number from {least} to {most}"));
+
+        private TimeSpan? Seconds(ParseResult parsed, Option<string?> option) => Whole(parsed, option, 1, 86400) is { } seconds ? TimeSpan.FromSeconds(seconds) : null;
+    }
+}

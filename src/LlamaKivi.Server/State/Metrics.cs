@@ -1,0 +1,35 @@
+using System.Diagnostics.Metrics;
+using Prometheus;
+
+namespace LlamaKivi.Server;
+
+/// <summary><c>GET /metrics</c>: the instruments of <c>LlamaKivi</c> in Prometheus' text format.</summary>
+internal sealed class Metrics : IDisposable
+{
+    private readonly CollectorRegistry _registry = Prometheus.Metrics.NewCustomRegistry();
+    private readonly IDisposable _adapter;
+
+    public Metrics() => _adapter = MeterAdapter.StartListening(new MeterAdapterOptions
+    {
+        Registry = _registry,
+        InstrumentFilterPredicate = instrument => instrument.Meter.Name == "LlamaKivi",
+        ResolveHistogramBuckets = Buckets,
+    });
+
+    public async Task HandleAsync(ApiRequest request)
+    {
+        request.Http.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
+        using var text = new MemoryStream();
+        await _registry.CollectAndExportAsTextAsync(text, request.Cancellation).ConfigureAwait(false);
+        await request.Http.Response.Body.WriteAsync(text.GetBuffer().AsMemory(0, (int)text.Length), request.Cancellation).ConfigureAwait(false);
+    }
+
+    public void Dispose() => _adapter.Dispose();
+
+    private static double[] Buckets(Instrument instrument) => instrument switch
+    {
+        Histogram<double> { Advice.HistogramBucketBoundaries: { } seconds } => [.. seconds],
+        Histogram<int> => [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048],
+        _ => [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+    };
+}
