@@ -24,7 +24,7 @@ public sealed class ChatTests(Browser browser)
         });
         Assert.NotEqual("", expected.Trim());
         Assert.Equal(Words(expected), Words(await page.Answer.Locator(".body").InnerTextAsync()));
-        await page.Expect(page.Answer.Locator(".note")).ToContainTextAsync("Cut off at the token limit. · 24 tokens");
+        await page.Expect(page.Answer.Locator(".note")).ToContainTextAsync("Cut off at the token limit · 24 tokens");
         await page.Expect(page.Input).ToHaveValueAsync("");
         page.AssertQuiet();
     }
@@ -40,7 +40,7 @@ public sealed class ChatTests(Browser browser)
         Assert.True(browser.Server.Engine.Status.Running >= 1, "The text arrived only after its request had ended.");
         await page.Page.Keyboard.PressAsync("Escape");
         await page.WaitForEndAsync();
-        await page.Expect(page.Answer.Locator(".note")).ToContainTextAsync("Stopped.");
+        await page.Expect(page.Answer.Locator(".note")).ToContainTextAsync("Stopped");
         string text = await page.Answer.Locator(".body").InnerTextAsync();
         for (int i = 0; i < 100 && browser.Server.Engine.Status.Running > 0; i++)
         {
@@ -101,7 +101,7 @@ public sealed class ChatTests(Browser browser)
         ILocator chats = page.Page.Locator("#chat-list .chat-title");
         await page.Expect(chats).ToHaveTextAsync(["Tell a story about a cat.", "Tell a story about a dog."]);
         await page.Expect(page.Messages).ToHaveCountAsync(2);
-        await page.Expect(page.Answer.Locator(".note")).ToContainTextAsync("The answer is incomplete.");
+        await page.Expect(page.Answer.Locator(".note")).ToContainTextAsync("The answer is incomplete");
         await page.Expect(page.Page.GetByRole(AriaRole.Alert)).ToContainTextAsync("The page was reloaded during the answer.");
         await page.Expect(page.Page.GetByLabel("Max tokens")).ToHaveValueAsync("1500");
 
@@ -183,7 +183,7 @@ public sealed class ChatTests(Browser browser)
         await page.SendAsync("Hi");
         await page.Expect(page.Page.GetByRole(AriaRole.Alert)).ToContainTextAsync(expected);
         await page.Expect(page.Answer.Locator(".body")).ToHaveTextAsync("Half");
-        await page.Expect(page.Answer.Locator(".note")).ToHaveTextAsync("The answer is incomplete.");
+        await page.Expect(page.Answer.Locator(".note")).ToHaveTextAsync("The answer is incomplete");
         page.AssertQuiet();
     }
 

@@ -8,7 +8,7 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Page.Tests;
 
-/// <summary>A server of the demo model with the page, on a port of its own.</summary>
+/// <summary>A server with the page, on a port of its own, of the demo model, or of the file that LLAMA_KIVI_PAGE_MODEL names.</summary>
 public sealed class PageServer : IAsyncLifetime
 {
     private WebApplication? _app;
@@ -26,8 +26,8 @@ public sealed class PageServer : IAsyncLifetime
         builder.WebHost.UseUrls("http://127.0.0.1:0");
         builder.Services.AddLlamaKivi(options =>
         {
-            options.ModelPath = Path.Combine(AppContext.BaseDirectory, "models", "kivi-demo-llama-37m-q4_k_m.gguf");
-            options.ContextSize = 4096;
+            options.ModelPath = Environment.GetEnvironmentVariable("LLAMA_KIVI_PAGE_MODEL") ?? Path.Combine(AppContext.BaseDirectory, "models", "kivi-demo-llama-37m-q4_k_m.gguf");
+            options.ContextSize = 8192;
             options.SeqMax = 8;
             options.Threads = 2;
             options.GpuLayerCount = 0;

@@ -89,7 +89,7 @@ export class MessageView {
     this.root.classList.toggle('writing', message.writing === true);
     this.root.setAttribute('aria-busy', message.writing === true ? 'true' : 'false');
     this.tools.hidden = message.writing === true;
-    this.note.textContent = [message.note, summary(message)].filter(Boolean).join(' · ');
+    this.note.textContent = [message.note?.replace(/\.$/, ''), summary(message)].filter(Boolean).join(' · ');
   }
 
   /** Replaces the text by a field. Calls back with the new text, or with null where the edit was given up. */
