@@ -34,5 +34,6 @@ export class Announcer {
 
   finish(content, note) {
     this.say(`${content.slice(this.#spoken).trim()} ${note || 'End of the answer.'}`.trim());
+    this.#spoken = Infinity;  // a frame that is still to be drawn has nothing to add
   }
 }
