@@ -99,6 +99,12 @@ internal sealed partial class Gate(ServerState server, ILogger logger)
             response.Headers.RetryAfter = Math.Ceiling(time.TotalSeconds).ToString(CultureInfo.InvariantCulture);
         }
 
+        if (error.Status == StatusCodes.Status413PayloadTooLarge && HttpProtocol.IsHttp11(http.Request.Protocol))
+        {
+            // The rest of the body is not read, so the connection cannot take another request.
+            response.Headers.Connection = "close";
+        }
+
         if (error.Status == StatusCodes.Status401Unauthorized)
         {
             response.Headers.WWWAuthenticate = "Bearer";

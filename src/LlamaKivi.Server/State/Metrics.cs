@@ -12,6 +12,7 @@ internal sealed class Metrics : IDisposable
     public Metrics() => _adapter = MeterAdapter.StartListening(new MeterAdapterOptions
     {
         Registry = _registry,
+        MetricFactory = Prometheus.Metrics.WithCustomRegistry(_registry),
         InstrumentFilterPredicate = instrument => instrument.Meter.Name == "LlamaKivi",
         ResolveHistogramBuckets = Buckets,
     });

@@ -1,0 +1,165 @@
+using System.ClientModel;
+using System.Net;
+using System.Text;
+using System.Text.Json;
+using LlamaKivi.Common;
+using LlamaKivi.Hosting;
+using LlamaKivi.Tokenization;
+using Microsoft.Extensions.AI;
+using OpenAI;
+using OpenAI.Chat;
+
+namespace LlamaKivi.Server.Tests;
+
+using ChatCompletion = OpenAI.Chat.ChatCompletion;
+using ChatMessage = OpenAI.Chat.ChatMessage;
+
+/// <summary>Tools with a scripted model: the demo model is too small to call any.</summary>
+public sealed class ToolTests
+{
+    private const string Template = "{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}{% endfor %}{# <tool_call>{\"name\": <function-name>, \"arguments\": <args-json-object>}</tool_call> <think></think> #}{{ '<tool_call>' if false }}{{ '<think>' if false }}";
+    private const string Call = """<think>I need the weather.</think><tool_call>{"name": "weather", "arguments": {"city": "Zürich"}}</tool_call>""";
+
+    private static readonly ChatTool Weather = ChatTool.CreateFunctionTool("weather", "The weather in a city.", BinaryData.FromString("""{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}"""));
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task An_agent_loop_calls_a_tool_and_answers(bool stream)
+    {
+        var script = new Script(Call, "It is sunny in Zürich.");
+        await using TestServer server = await StartAsync(script);
+        var client = new ChatClient("kivi-demo-llama-37m-q4_k_m", new ApiKeyCredential("any"), new OpenAIClientOptions { Endpoint = new Uri(server.Address, "/v1") });
+        List<ChatMessage> messages = [ChatMessage.CreateUserMessage("What is the weather in Zürich?")];
+        string answer = "";
+        for (int turn = 0; turn < 2; turn++)
+        {
+            (string text, ChatToolCall[] calls, OpenAI.Chat.ChatFinishReason? reason) = await AskAsync(client, messages, stream);
+            answer = text;
+            Assert.Equal(turn == 0 ? OpenAI.Chat.ChatFinishReason.ToolCalls : OpenAI.Chat.ChatFinishReason.Stop, reason);
+            foreach (ChatToolCall call in calls)
+            {
+                Assert.Equal("weather", call.FunctionName);
+                Assert.Equal("Zürich", JsonElement.Parse(call.FunctionArguments.ToString()).GetProperty("city").GetString());
+                messages.Add(ChatMessage.CreateAssistantMessage([call]));
+                messages.Add(ChatMessage.CreateToolMessage(call.Id, "sunny"));
+            }
+        }
+
+        Assert.Equal("It is sunny in Zürich.", answer);
+        Assert.Contains("The weather in a city.", script.Prompts[0], StringComparison.Ordinal);
+        Assert.Contains("<tool>sunny", script.Prompts[1], StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Thoughts_are_reasoning_content()
+    {
+        await using TestServer server = await StartAsync(new Script("<think>Hm.</think>Yes."));
+        (_, JsonElement body, _) = await server.PostAsync("/v1/chat/completions", """{"messages":[{"role":"user","content":"Well?"}]}""");
+        JsonElement message = body.GetProperty("choices")[0].GetProperty("message");
+        Assert.Equal("Hm.", message.GetProperty("reasoning_content").GetString());
+        Assert.Equal("Yes.", message.GetProperty("content").GetString());
+    }
+
+    [Fact]
+    public async Task Messages_have_thinking_and_tool_use_blocks()
+    {
+        const string Request = """
+            {"max_tokens":99,"messages":[{"role":"user","content":"Weather?"}],"tools":[{"name":"weather","description":"d","input_schema":{"type":"object","properties":{"city":{"type":"string"}}}}]
+            """;
+        await using TestServer server = await StartAsync(new Script(Call));
+        (HttpStatusCode status, JsonElement body, _) = await server.PostAsync("/v1/messages", Request + "}");
+        Assert.Equal(HttpStatusCode.OK, status);
+        Assert.Equal("tool_use", body.GetProperty("stop_reason").GetString());
+        Assert.Equal("thinking", body.GetProperty("content")[0].GetProperty("type").GetString());
+        JsonElement use = body.GetProperty("content")[1];
+        Assert.Equal("Zürich", use.GetProperty("input").GetProperty("city").GetString());
+        using HttpResponseMessage response = await server.Http.PostAsync("/v1/messages", TestServer.Json(Request + ""","stream":true}"""));
+        string events = await response.Content.ReadAsStringAsync();
+        Assert.Contains("input_json_delta", events, StringComparison.Ordinal);
+        Assert.Contains("thinking_delta", events, StringComparison.Ordinal);
+        (status, body, _) = await server.PostAsync("/v1/messages", $$"""
+            {"max_tokens":9,"messages":[{"role":"user","content":"Weather?"},{"role":"assistant","content":[{{use.GetRawText()}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"{{use.GetProperty("id").GetString()}}","content":"sunny"},{"type":"text","text":"So?"}]}]}
+            """);
+        Assert.Equal(HttpStatusCode.OK, status);
+    }
+
+    [Fact]
+    public async Task An_error_in_a_stream_is_its_last_event()
+    {
+        await using TestServer server = await StartAsync(new Script("Some text"));
+        using HttpResponseMessage response = await server.Http.PostAsync("/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Well?"}],"stream":true,"stop":"fail"}"""));
+        string last = (await response.Content.ReadAsStringAsync()).TrimEnd().Split("\n\n")[^1];
+        Assert.Equal("server_error", JsonElement.Parse(last["data: ".Length..]).GetProperty("error").GetProperty("type").GetString());
+    }
+
+    private static Task<TestServer> StartAsync(Script script) => TestServer.StartAsync(
+        options => options.CreateChatClient = engine => new GeneratorChatClient(script.Of(engine), new Abstractions.ChatClientOptions()),
+        engine => engine.MetadataOverrides = [new Abstractions.MetadataOverride("tokenizer.chat_template", Template)]);
+
+    private static async Task<(string Text, ChatToolCall[] Calls, OpenAI.Chat.ChatFinishReason? Reason)> AskAsync(ChatClient client, List<ChatMessage> messages, bool stream)
+    {
+        var options = new ChatCompletionOptions { Tools = { Weather } };
+        if (!stream)
+        {
+            ChatCompletion answer = await client.CompleteChatAsync(messages, options);
+            return (string.Concat(answer.Content.Select(part => part.Text)), [.. answer.ToolCalls], answer.FinishReason);
+        }
+
+        var text = new StringBuilder();
+        var calls = new Dictionary<int, (string Id, string Name, string Arguments)>();
+        OpenAI.Chat.ChatFinishReason? reason = null;
+        await foreach (StreamingChatCompletionUpdate update in client.CompleteChatStreamingAsync(messages, options))
+        {
+            text.Append(string.Concat(update.ContentUpdate.Select(part => part.Text)));
+            reason ??= update.FinishReason;
+            foreach (StreamingChatToolCallUpdate call in update.ToolCallUpdates)
+            {
+                (string id, string name, string arguments) = calls.GetValueOrDefault(call.Index);
+                calls[call.Index] = (id ?? call.ToolCallId, name ?? call.FunctionName, arguments + call.FunctionArgumentsUpdate);
+            }
+        }
+
+        return (text.ToString(), [.. calls.Values.Select(call => ChatToolCall.CreateFunctionToolCall(call.Id, call.Name, BinaryData.FromString(call.Arguments)))], reason);
+    }
+
+    /// <summary>Answers that a model would write, one a call.</summary>
+    private sealed class Script(params string[] answers)
+    {
+        public List<string> Prompts { get; } = [];
+
+        public IChatGenerator Of(InferenceEngine engine) => new Generator(this, engine);
+
+        private sealed class Generator(Script script, InferenceEngine engine) : IChatGenerator
+        {
+            public LLamaWeights? Weights => engine.LoadedWeights;
+
+            public object Source => engine;
+
+            public Task<IDisposable?> WaitTurnAsync(string operation, CancellationToken cancellationToken) => Task.FromResult<IDisposable?>(null);
+
+            public (IAsyncEnumerable<string> Pieces, InferenceResults Results) Generate(IDisposable? turn, PromptText prompt, InferenceParams parameters, CancellationToken cancellationToken)
+            {
+                script.Prompts.Add(prompt.Value);
+                bool fails = parameters.AntiPrompts.Contains("fail", StringComparer.Ordinal);
+                return (WriteAsync(script.Answer(script.Prompts.Count), fails), new InferenceResults { StopReason = StopReason.EndOfGeneration });
+            }
+
+            private static async IAsyncEnumerable<string> WriteAsync(string answer, bool fails)
+            {
+                foreach (char[] piece in answer.Chunk(3))
+                {
+                    await Task.Yield();
+                    yield return new string(piece);
+                }
+
+                if (fails)
+                {
+                    throw new InvalidDataException("The device is gone.");
+                }
+            }
+        }
+
+        private string Answer(int call) => answers[Math.Min(call, answers.Length) - 1];
+    }
+}
