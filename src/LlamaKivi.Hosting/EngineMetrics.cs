@@ -67,8 +67,12 @@ internal sealed class EngineMetrics : IDisposable
         Gauge("llamakivi.cache.f16", "By", "Bytes that an f16 cache of the same tokens would take", now => now.F16Bytes);
     }
 
+    /// <summary>The counts that the page shows; instruments cannot be read back.</summary>
+    public EngineTotals Totals { get; } = new();
+
     public void Admitted(int cached, int prompt)
     {
+        Totals.Admitted(cached, prompt);
         _promptTokens.Add(prompt, _tags);
         _cachedTokens.Add(cached, _tags);
         _lookups.Add(1, _tags);
@@ -80,6 +84,7 @@ internal sealed class EngineMetrics : IDisposable
 
     public void Stepped(int streams, int promptTokens, TimeSpan time)
     {
+        Totals.Stepped(streams + promptTokens);
         _batch.Record(streams + promptTokens, _tags);
         _step.Record(time.TotalSeconds, _tags);
     }

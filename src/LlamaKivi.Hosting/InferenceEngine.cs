@@ -115,6 +115,9 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <summary>The engine's options.</summary>
     internal InferenceEngineOptions Options => _options;
 
+    /// <summary>Counts since the start.</summary>
+    internal EngineTotals Totals => _metrics.Totals;
+
     /// <summary>The running requests after the last step, in order of admission.</summary>
     internal IReadOnlyList<RunningRequest> Requests => Status.State is EngineState.Ready or EngineState.Draining ? _scheduler?.Status.Requests ?? [] : [];
 

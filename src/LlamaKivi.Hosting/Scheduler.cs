@@ -327,6 +327,7 @@ internal sealed partial class Scheduler : IDisposable
                 }
 
                 call.Sample();
+                _metrics.Totals.Sampled();
                 if (!call.IsComplete && call.Tokens.Count > Context.ContextSize)
                 {
                     call.Complete(StopReason.ContextFull);

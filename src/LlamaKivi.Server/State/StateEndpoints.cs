@@ -87,6 +87,20 @@ internal sealed record EngineView(string State)
     [JsonPropertyName("f16_bytes")]
     public long F16Bytes { get; init; }
 
+    /// <summary>Tokens of the last step; 0: no work.</summary>
+    public int BatchTokens { get; init; }
+
+    /// <summary>Counts since the engine's start: generated tokens, prompt tokens, those of them that came from the prefix cache, requests, and requests that continued a prefix.</summary>
+    public long GeneratedTokens { get; init; }
+
+    public long PromptTokens { get; init; }
+
+    public long CachedPromptTokens { get; init; }
+
+    public long PrefixLookups { get; init; }
+
+    public long PrefixHits { get; init; }
+
     /// <summary>Seconds since the last step; absent: no work.</summary>
     public double? SecondsSinceStep { get; init; }
 
@@ -112,6 +126,12 @@ internal sealed record EngineView(string State)
             QuantizedBytes = status.QuantizedBytes,
             ExactBytes = status.ExactBytes,
             F16Bytes = status.F16Bytes,
+            BatchTokens = status.Running > 0 ? engine.Totals.BatchTokens : 0,
+            GeneratedTokens = engine.Totals.GeneratedTokens,
+            PromptTokens = engine.Totals.PromptTokens,
+            CachedPromptTokens = engine.Totals.CachedPromptTokens,
+            PrefixLookups = engine.Totals.PrefixLookups,
+            PrefixHits = engine.Totals.PrefixHits,
             SecondsSinceStep = status.LastStep?.TotalSeconds,
             Requests = [.. engine.Requests.Select(call => new RequestView(call.Prompt, call.Reused, call.Generated, call.Cached))],
         };
