@@ -165,7 +165,7 @@ Operation make_operation(Dice& dice) {
 }
 
 Program make_program(CacheOf cache, uint32_t seed) {
-    Dice dice(seed);
+    Dice dice(seed * 64 + static_cast<uint32_t>(cache.type) * 4 + cache.edition);
     Program p;
     p.seed = seed;
     const uint32_t groups[] = {0, 16, 32, 64};
