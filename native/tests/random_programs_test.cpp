@@ -555,6 +555,33 @@ TEST_P(RandomPrograms, EqualTheSequenceAlone) {
     }
 }
 
+// A program of this type's default cache on the first model.
+Program program_of(CacheOf cache, std::vector<Operation> operations) {
+    Program p;
+    p.cache = {cache.type, cache.type, 16, 33, -1, cache.edition, 0, LK_ROWS_OWN};
+    p.table = cpu::available_kernels().back().id;
+    p.n_ctx = 900;
+    p.n_ubatch[0] = p.n_ubatch[1] = 512;
+    p.operations = std::move(operations);
+    return p;
+}
+
+// Programs that failed once.
+TEST_P(RandomPrograms, FoundFaults) {
+    // A fork had two blocks for the two runs of an unfinished page.
+    const Program runs_of_a_page = program_of(
+        GetParam(),
+        {{.kind = Kind::append, .n = 90}, {.kind = Kind::shift, .n = 16, .m = 1}, {.kind = Kind::fork, .other = 1}});
+    // A saved state held codes of tokens that a truncation had dropped from a page that a shift closed later.
+    const Program dropped_tokens = program_of(GetParam(), {{.kind = Kind::append, .n = 90},
+                                                           {.kind = Kind::rewind, .n = 50},
+                                                           {.kind = Kind::shift, .n = 1, .m = 1},
+                                                           {.kind = Kind::append, .n = 60}});
+    for (const Program& p : {runs_of_a_page, dropped_tokens}) {
+        EXPECT_EQ(failure_of(p).value_or(""), "") << text_of(p);
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, RandomPrograms,
                          testing::Values(CacheOf{LK_CACHE_F16, 0}, CacheOf{LK_CACHE_Q8_0, 0}, CacheOf{LK_CACHE_Q4_0, 0},
                                          CacheOf{LK_CACHE_KIVI4, 1}, CacheOf{LK_CACHE_KIVI2, 1},
