@@ -102,6 +102,7 @@ public sealed class InputTests : IDisposable
         using var process = Process.Start(new ProcessStartInfo("timeout", ["30", "sh", "-c", $"exec dotnet '{program}' {line}"])
         {
             RedirectStandardError = true,
+            UseShellExecute = false,
             RedirectStandardOutput = true,
         })!;
         Task<string> output = process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
