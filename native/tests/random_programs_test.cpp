@@ -134,7 +134,7 @@ Operation make_operation(Dice& dice) {
     const int seqs[] = {0, 0, 0, 1, 1, 2, 3, 3, 4};
     o.seq = dice.one_of(seqs);
     o.salt = dice.number() % 1000;
-    const int sizes[] = {1, 3, 20, 70, 200};
+    const int sizes[] = {3, 40, 120, 200};
     switch (o.kind) {
     case Kind::beside:
         o.other = o.seq / kSeqs * kSeqs + dice.pick(0, kSeqs - 1);
@@ -176,7 +176,7 @@ Program make_program(CacheOf cache, uint32_t seed) {
     p.model = dice.pick(0, std::size(kModels) - 1);
     const std::vector<cpu::NamedKernels> tables = cpu::available_kernels();
     p.table = tables[dice.pick(0, static_cast<int>(tables.size()) - 1)].id;
-    p.n_ctx = dice.pick(250, 900);
+    p.n_ctx = dice.pick(250, 1200);
     for (int& n : p.n_ubatch) {
         const int sizes[] = {1, 7, 61, 512};
         n = dice.one_of(sizes);
