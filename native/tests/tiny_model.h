@@ -34,13 +34,14 @@ public:
         float& at(int row, int col) { return x[static_cast<size_t>(row) * n_cols + col]; }
     };
 
-    TinyModel() {
+    // window: tokens that a query sees; 0: all.
+    explicit TinyModel(int n_head_kv = kHeadsKv, int window = 0) : n_head_kv_(n_head_kv), window_(window) {
         add("token_embd.weight", kVocab, kEmbd, 8.0f);
         for (int i = 0; i < kLayers; ++i) {
             const std::string b = "blk." + std::to_string(i) + ".";
             add(b + "attn_q.weight", kHeads * kHeadSize, kEmbd, 1.2f);
-            add(b + "attn_k.weight", kHeadsKv * kHeadSize, kEmbd, 1.2f);
-            add(b + "attn_v.weight", kHeadsKv * kHeadSize, kEmbd, 1);
+            add(b + "attn_k.weight", n_head_kv * kHeadSize, kEmbd, 1.2f);
+            add(b + "attn_v.weight", n_head_kv * kHeadSize, kEmbd, 1);
             add(b + "attn_output.weight", kEmbd, kHeads * kHeadSize, 1);
             add(b + "ffn_gate.weight", kFf, kEmbd, 1);
             add(b + "ffn_up.weight", kFf, kEmbd, 1);
@@ -69,8 +70,11 @@ public:
         w.string("general.architecture", "llama").string("tokenizer.ggml.model", "no_vocab");
         w.u32("llama.context_length", 1024).u32("llama.embedding_length", kEmbd).u32("llama.block_count", kLayers);
         w.u32("llama.feed_forward_length", kFf).u32("llama.attention.head_count", kHeads);
-        w.u32("llama.attention.head_count_kv", kHeadsKv).u32("llama.vocab_size", kVocab);
+        w.u32("llama.attention.head_count_kv", n_head_kv_).u32("llama.vocab_size", kVocab);
         w.u32("llama.rope.dimension_count", kHeadSize).f32("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+        if (window_ > 0) {
+            w.u32("llama.attention.sliding_window", window_);
+        }
         const std::vector<float> ones(kEmbd, 1.0f);
         const auto norm = [&](const std::string& name) {
             w.tensor(name, static_cast<uint32_t>(WeightType::F32), {kEmbd}, bytes_of(ones));
@@ -106,6 +110,8 @@ private:
         return out;
     }
 
+    int n_head_kv_;
+    int window_;
     std::mt19937 random_{3};
     std::map<std::string, Matrix> matrices_;
 };

@@ -262,12 +262,14 @@ SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in) {
 
 void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& out) {
     const SequenceSide& first = *parts.front();
-    // Numbers the distinct blocks in run order.
+    // Numbers the distinct blocks in run order. blocks: the last run of each.
     std::map<const PageBlock*, int32_t> numbers;
     std::vector<size_t> blocks;
     for (size_t i = 0; i < first.layout_.pages.size(); ++i) {
         if (numbers.try_emplace(first.layout_.pages[i].block.get(), static_cast<int32_t>(blocks.size())).second) {
             blocks.push_back(i);
+        } else {
+            blocks.back() = i;
         }
     }
     out.number(first.layout_.n_paged);
@@ -283,13 +285,14 @@ void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& o
         out.number(ref.frame);
     }
     for (const size_t run : blocks) {
-        const bool last = run == blocks.back();
         for (const SequenceSide* side : parts) {
             const PageFormat& f = side->spec_->format;
-            const std::span<uint8_t> pages = out.bytes_of(side->layout_.pages[run].block->data);
-            // The rest of the last page may hold codes of a failed call or of truncated tokens.
-            for (size_t at = 0; at < pages.size() && last; at += f.page_bytes) {
-                clear_tokens(f, side->layout_.pages.back().end(), pages.data() + at);
+            const PageRef& last = side->layout_.pages[run];
+            const std::span<uint8_t> pages = out.bytes_of(last.block->data);
+            // The rest of a page may hold codes of a failed call or of truncated tokens: of the last page, and of one
+            // that was closed after a truncation.
+            for (size_t at = 0; at < pages.size(); at += f.page_bytes) {
+                clear_tokens(f, last.end(), pages.data() + at);
             }
         }
     }

@@ -43,8 +43,12 @@ SequenceSide::SequenceSide(const SequenceSide& other)
       raw_tables_(other.raw_tables_) {
     // An unfinished block is copied, because either sequence may write to it.
     if (!layout_.pages.empty() && layout_.pages.back().end() < kPageTokens) {
-        PageRef& last = layout_.pages.back();
-        last.block = std::make_shared<PageBlock>(last.block->data, live_bytes_);
+        const std::shared_ptr<PageBlock> block = layout_.pages.back().block;
+        const auto copied = std::make_shared<PageBlock>(block->data, live_bytes_);
+        // A cut in the middle of the block has left several runs of it, the last of the sequence.
+        for (size_t i = layout_.pages.size(); i-- > 0 && layout_.pages[i].block == block;) {
+            layout_.pages[i].block = copied;
+        }
     }
 }
 
