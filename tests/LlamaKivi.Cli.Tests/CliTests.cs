@@ -263,7 +263,7 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "Unrecognized", "run", "-p", "x", "--bogus")]
     [InlineData(2, "nothing to continue: standard input is empty", "run")]
     [InlineData(2, "-p and -f are both given", "run", "-p", "x", "-f", "y")]
-    [InlineData(2, "there are: f16, kivi4, kivi2", "run", "-p", "x", "--kv-cache", "kivi3")]
+    [InlineData(2, "use one of: f16, kivi4, kivi2", "run", "-p", "x", "--kv-cache", "kivi3")]
     [InlineData(2, "--kv-group is 48; it must be 16, 32, 64 or 128", "run", "-p", "x", "--kv-group", "48")]
     [InlineData(2, "multiple of the group", "run", "-p", "x", "--kv-cache", "kivi2-paper", "--kv-residual", "100")]
     [InlineData(2, "--kv-edition is 3", "run", "-p", "x", "--kv-edition", "3")]
