@@ -45,6 +45,7 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
         lifetime.ApplicationStopped.Register(metrics.Dispose);
         Get("/metrics", gate.Wrap(metrics.HandleAsync));
         Post("/v1/chat/completions", gate.Wrap(ChatCompletions.HandleAsync));
+        Post("/v1/responses", gate.Wrap(Responses.HandleAsync, field: "input"));
         Post("/v1/completions", gate.Wrap(Completions.HandleAsync, field: "prompt"));
         Post("/v1/embeddings", gate.Wrap(Embeddings.HandleAsync, field: "input"));
         Post("/v1/rerank", gate.Wrap(Embeddings.RerankAsync, field: "documents"));

@@ -23,6 +23,8 @@ namespace LlamaKivi.Server;
 [JsonSerializable(typeof(MessageView))]
 [JsonSerializable(typeof(MessageEvent))]
 [JsonSerializable(typeof(TokenCount))]
+[JsonSerializable(typeof(ResponseView))]
+[JsonSerializable(typeof(ResponseEvent))]
 [JsonSerializable(typeof(float[]))]
 internal sealed partial class ServerJson : JsonSerializerContext
 {
