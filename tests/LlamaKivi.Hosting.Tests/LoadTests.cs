@@ -3,6 +3,9 @@ using System.Globalization;
 
 namespace LlamaKivi.Hosting.Tests;
 
+/// <summary>Not beside other tests, whose memory would count.</summary>
+[CollectionDefinition(nameof(LoadTests), DisableParallelization = true)]
+[Collection(nameof(LoadTests))]
 public sealed class LoadTests
 {
     /// <summary>Requests of the load; LK_LOAD_REQUESTS raises it.</summary>
@@ -20,7 +23,7 @@ public sealed class LoadTests
         await engine.InferAsync("Hello", Engines.Greedy(4)).TextAsync();
         long before = Resident();
         long peak = before;
-        long warm = 0;  // when a third of the requests has begun
+        long warm = 0;  // when a third of the requests has ended
         int next = 0;
         int done = 0;
         int cancelled = 0;
@@ -76,7 +79,7 @@ public sealed class LoadTests
         {
             long now = Resident();
             peak = Math.Max(peak, now);
-            warm = warm == 0 && Volatile.Read(ref next) > Requests / 3 ? now : warm;
+            warm = warm == 0 && Volatile.Read(ref done) > Requests / 3 ? now : warm;
             preempted = Math.Max(preempted, engine.Status.Preempted);
             await Task.WhenAny(all, Task.Delay(50));
         }
