@@ -23,7 +23,7 @@ public sealed class ScreenshotTests(Browser browser)
             await page.WaitForEndAsync();
         }
 
-        await page.SetParametersAsync(tokens: 600, system);
+        await page.SetParametersAsync(tokens: 2000, system);
         await page.Page.GetByLabel("Temperature").FillAsync("0.7");
         await page.Page.GetByLabel("Seed").FillAsync("7");
         await page.SendAsync("Which objects does it keep, and why?");

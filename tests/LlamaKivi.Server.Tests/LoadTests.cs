@@ -18,7 +18,12 @@ public sealed class LoadTests
     public async Task Nothing_is_lost_and_nothing_is_stuck()
     {
         await using TestServer server = await TestServer.StartAsync(
-            options => options.MaxBodyBytes = 64 << 10, engine => (engine.SeqMax, engine.ContextSize, engine.MaxWaiting) = (64, 16384, 1000));
+            options => options.MaxBodyBytes = 64 << 10,
+            engine =>
+            {
+                (engine.SeqMax, engine.ContextSize, engine.MaxWaiting) = (64, 16384, 1000);
+                engine.PrefixCache.HostBytes = 8 << 20;  // evicted prefixes would fill 256 MiB, as they are allowed to
+            });
         server.Http.Timeout = TimeSpan.FromMinutes(10);
         await Task.WhenAll(Enumerable.Range(0, 8).Select(i => StreamAsync(server, 40, 8, int.MaxValue, new Times())));
         long before = Process.GetCurrentProcess().WorkingSet64;
