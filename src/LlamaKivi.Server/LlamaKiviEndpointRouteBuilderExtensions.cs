@@ -26,7 +26,7 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
         IServiceProvider services = endpoints.ServiceProvider;
         InferenceEngine[] engines = [.. services.GetServices<IHostedService>().OfType<InferenceEngine>()];
         return engines.Length > 0
-            ? Map(endpoints, options, new RegisteredModels([.. engines.Select(engine => (engine, (string?)null))], options))
+            ? Map(endpoints, options, new RegisteredModels(engines, key => services.GetKeyedService<InferenceEngine>(key), options))
             : throw new InvalidOperationException("No engine is registered. Call builder.Services.AddLlamaKivi(...) before the app is built.");
     }
 
@@ -54,6 +54,7 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
         Post("/apply-template", gate.Wrap(Tokens.ApplyTemplateAsync));
         Post("/v1/messages", gate.Wrap(Messages.HandleAsync, ErrorShape.Anthropic));
         Post("/v1/messages/count_tokens", gate.Wrap(Messages.CountAsync, ErrorShape.Anthropic));
+        Get("/openapi.json", gate.Wrap(OpenApi.HandleAsync, isOpen: true));
         PageEndpoints.Map(group);
         return group;
 

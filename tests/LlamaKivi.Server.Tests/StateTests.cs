@@ -1,5 +1,11 @@
 using System.Net;
 using System.Text.Json;
+using LlamaKivi.Hosting;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Server.Tests;
 
@@ -48,5 +54,48 @@ public sealed class StateTests(SharedServer shared) : IClassFixture<SharedServer
         Assert.True(view.GetProperty("requests")[0].GetProperty("prompt_tokens").GetInt32() > 0);
         await stop.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
+    }
+
+    [Fact]
+    public async Task The_OpenAPI_document_has_every_endpoint()
+    {
+        JsonElement document = JsonElement.Parse(await Server.Http.GetStringAsync("/openapi.json"));
+        string[] described = [.. document.GetProperty("paths").EnumerateObject().Select(path => path.Name).Order(StringComparer.Ordinal)];
+        string[] mapped = [.. Server.App.Services.GetRequiredService<EndpointDataSource>().Endpoints.OfType<RouteEndpoint>().Select(endpoint => endpoint.RoutePattern.RawText!)];
+        string[] api = [.. mapped.Where(path => !Path.HasExtension(path) && path is not ("/" or "/v1/health")).Order(StringComparer.Ordinal)];
+        Assert.Equal(api, described);
+    }
+
+    [Fact]
+    public async Task Several_models_are_chosen_by_their_keys()
+    {
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        builder.WebHost.UseKestrel(options => options.Listen(IPAddress.Loopback, 0));
+        builder.Logging.ClearProviders();
+        foreach (string key in (string[])["small", "large"])
+        {
+            builder.Services.AddKeyedLlamaKivi(key, options => (options.ModelPath, options.ContextSize, options.Threads, options.GpuLayerCount) = (TestServer.ModelPath, key == "small" ? 512u : 1024u, 1, 0));
+        }
+
+        await using WebApplication app = builder.Build();
+        app.MapLlamaKivi();
+        await app.StartAsync();
+        foreach (string key in (string[])["small", "large"])
+        {
+            await app.Services.GetRequiredKeyedService<InferenceEngine>(key).WaitUntilReadyAsync();
+        }
+
+        using var http = new HttpClient { BaseAddress = new Uri(app.Urls.First()) };
+        string prompt = string.Concat(Enumerable.Repeat("word ", 700));
+        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync($$"""{"model":"small","prompt":"{{prompt}}","max_tokens":1}"""));
+        Assert.Equal(HttpStatusCode.OK, await StatusAsync($$"""{"model":"large","prompt":"{{prompt}}","max_tokens":1}"""));
+        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync("""{"prompt":"a"}"""));
+        Assert.Equal(HttpStatusCode.NotFound, await StatusAsync("""{"model":"other","prompt":"a"}"""));
+
+        async Task<HttpStatusCode> StatusAsync(string json)
+        {
+            using HttpResponseMessage response = await http.PostAsync("/v1/completions", TestServer.Json(json));
+            return response.StatusCode;
+        }
     }
 }

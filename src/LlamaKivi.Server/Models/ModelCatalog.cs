@@ -50,9 +50,17 @@ internal sealed class RegisteredModels : ModelCatalog, IDisposable
 {
     private readonly ServedModel[] _models;
 
-    public RegisteredModels(IReadOnlyList<(InferenceEngine Engine, string? Key)> engines, LlamaKiviServerOptions options) =>
-        _models = [.. engines.Select(engine => new ServedModel(
-            engine.Engine, options, [.. engines.Count == 1 ? options.Aliases : [], .. engine.Key is null ? Array.Empty<string>() : [engine.Key]]))];
+    private readonly Func<string, InferenceEngine?> _byKey;
+
+    /// <summary>Serves engines.</summary>
+    /// <param name="engines">The engines.</param>
+    /// <param name="byKey">Finds an engine by the key of its registration.</param>
+    /// <param name="options">The server's options.</param>
+    public RegisteredModels(IReadOnlyList<InferenceEngine> engines, Func<string, InferenceEngine?> byKey, LlamaKiviServerOptions options)
+    {
+        _models = [.. engines.Select(engine => new ServedModel(engine, options, [.. engines.Count == 1 ? options.Aliases : []]))];
+        _byKey = byKey;
+    }
 
     public override IReadOnlyList<ModelEntry> Entries => [.. Loaded.Select(model => new ModelEntry(model.Names[0], model.Created))];
 
@@ -90,7 +98,7 @@ internal sealed class RegisteredModels : ModelCatalog, IDisposable
 
         ServedModel? found = string.IsNullOrEmpty(name)
             ? _models.Length == 1 ? _models[0] : throw Unnamed(_models.Select(model => model.Names[0]))
-            : Array.Find(_models, model => model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));
+            : Array.Find(_models, model => model.Engine == _byKey(name)) ?? Array.Find(_models, model => model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));
         return new(new ModelLease(found ?? throw Unknown(name!, _models.Select(model => model.Names[0]))));
     }
 
