@@ -12,7 +12,7 @@ public sealed partial class EnginePanelTests(Browser browser)
     public async Task The_panel_shows_the_engines_figures()
     {
         await using OpenPage page = await browser.OpenAsync();
-        await page.SetParametersAsync(tokens: 2000);
+        await page.SetParametersAsync(tokens: 3000);
         await page.SendAsync("Tell a story about a dog and a cat.");
         await page.Expect(page.Page.Locator("#requests li")).Not.ToHaveCountAsync(0);
         await page.Expect(page.Page.Locator("#requests li").First).ToContainTextAsync(Written());
@@ -73,7 +73,7 @@ public sealed partial class EnginePanelTests(Browser browser)
         return string.Create(CultureInfo.InvariantCulture, $"{(unit == 0 || scaled >= 100 ? scaled.ToString("F0", CultureInfo.InvariantCulture) : scaled.ToString("F1", CultureInfo.InvariantCulture))} {units[unit]}");
     }
 
-    [GeneratedRegex("[1-9][0-9]* prompt, [1-9][0-9]* written", RegexOptions.None, 1000)]
+    [GeneratedRegex("[1-9][0-9,]* prompt, [1-9][0-9,]* written", RegexOptions.None, 1000)]
     private static partial Regex Written();
 
     [GeneratedRegex("^[1-9][0-9]* of [1-9][0-9]* requests$", RegexOptions.None, 1000)]

@@ -44,10 +44,11 @@ public sealed class LoadTests
         double seconds = watch.Elapsed.TotalSeconds;
         await server.IdleAsync();
         long after = Process.GetCurrentProcess().WorkingSet64;
+        long managed = GC.GetTotalMemory(forceFullCollection: true);
         ILookup<string, string> kinds = outcomes.ToLookup(outcome => outcome, StringComparer.Ordinal);
         TestContext.Current.SendDiagnosticMessage(string.Create(CultureInfo.InvariantCulture,
             $"{Requests} requests of {Clients} clients in {seconds:F1} s: {string.Join(", ", kinds.Select(kind => $"{kind.Key} {kind.Count()}"))}. Tokens: {times.Tokens}, {times.Tokens / seconds:F1}/s. "
-            + $"First token (ms): {times.First()}. Between tokens (ms): {times.Between()}. Memory (MiB): {before >> 20} before, {peak >> 20} peak, {after >> 20} after."));
+            + $"First token (ms): {times.First()}. Between tokens (ms): {times.Between()}. Memory (MiB): {before >> 20} before, {peak >> 20} peak, {after >> 20} after; managed objects {managed >> 20} after a collection."));
         Assert.Equal(Requests, outcomes.Count);
         Assert.Equal(Enumerable.Range(0, Requests).Count(i => Kind(i) == "complete"), kinds["complete"].Count());
         Assert.Equal(Enumerable.Range(0, Requests).Count(i => Kind(i) == "hung up"), kinds["hung up"].Count());
