@@ -36,7 +36,11 @@ internal static class GenerationCommand
             IReadOnlyList<int[]> beginnings = GenerationPrompts.FromText(weights.Tokenizer, text, parsed.GetValue(prompts), parsed.GetValue(length));
             var options = new GenerationOptions
             {
-                GeneratedTokens = written, Checkpoints = at, Parallel = together, ChunkSize = PerplexityCommand.LongestChunk(caches), Reference = PerplexityCommand.Reference,
+                GeneratedTokens = written,
+                Checkpoints = at,
+                Parallel = together,
+                ChunkSize = PerplexityCommand.LongestChunk(caches),
+                Reference = PerplexityCommand.Reference,
             };
             IReadOnlyList<GenerationResult> results = await Terminal.WithProgress("generation", report => Task.Run(
                 () => GenerationEvaluator.Evaluate(
