@@ -46,8 +46,8 @@ SequenceSide::SequenceSide(const SequenceSide& other)
         const std::shared_ptr<PageBlock> block = layout_.pages.back().block;
         const auto copied = std::make_shared<PageBlock>(block->data, live_bytes_);
         // A cut in the middle of the block has left several runs of it, the last of the sequence.
-        for (size_t i = layout_.pages.size(); i-- > 0 && layout_.pages[i].block == block;) {
-            layout_.pages[i].block = copied;
+        for (auto page = layout_.pages.rbegin(); page != layout_.pages.rend() && page->block == block; ++page) {
+            page->block = copied;
         }
     }
 }

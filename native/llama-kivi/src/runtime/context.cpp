@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "kv/cache.h"
+#include "kv/config.h"
 #include "kv/split_cache.h"
 #include "kv/state.h"
 #include "kv/state_key.h"
