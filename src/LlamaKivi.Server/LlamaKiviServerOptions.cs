@@ -30,9 +30,6 @@ public sealed class LlamaKiviServerOptions
     /// <summary>Time that running requests have to finish when the host stops; then they end with an error.</summary>
     public TimeSpan DrainTimeout { get; set; } = TimeSpan.FromSeconds(20);
 
-    /// <summary>Folder of saved slots; null: slots cannot be saved or restored.</summary>
-    public string? SlotSavePath { get; set; }
-
     /// <summary>Creates the chat client of an engine, such as one with logging around it; null: the engine's own.</summary>
     public Func<InferenceEngine, IChatClient>? CreateChatClient { get; set; }
 
