@@ -305,7 +305,7 @@ internal unsafe struct lk_cache_params
 {
     public lk_cache_type type_k;
     public lk_cache_type type_v;
-    /// <summary>G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 32, or 64 for kivi2 in the second edition. Also channels per value group (kivi4, *-paper).</summary>
+    /// <summary>G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 32, or 64 in the second edition. Also channels per value group (kivi4, *-paper).</summary>
     public uint group;
     /// <summary>R, tokens in the residual ring, at least 1; a multiple of the group for *-paper.</summary>
     public uint residual;

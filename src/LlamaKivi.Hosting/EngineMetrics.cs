@@ -92,9 +92,9 @@ internal sealed class EngineMetrics : IDisposable
     public void Ended(GenerationCall call)
     {
         TagList tags = new(_tags);
-        if (call.IsAbandoned || call.Error is not null)
+        if (call.Error is { } error)
         {
-            tags.Add("error.type", call.IsAbandoned ? "cancelled" : call.Error!.GetType().FullName);
+            tags.Add("error.type", error is OperationCanceledException ? "cancelled" : error.GetType().FullName);
         }
 
         _duration.Record(call.Age.TotalSeconds, tags);

@@ -1,5 +1,5 @@
-using System.Numerics.Tensors;
 using LlamaKivi.Native;
+using LlamaKivi.Sampling;
 
 namespace LlamaKivi;
 
@@ -29,14 +29,7 @@ internal sealed class LogprobReader(int top)
     /// <param name="textEnd">Number of characters of the text after the token.</param>
     public TokenLogprobs Read(int token, int textEnd)
     {
-        float max = TensorPrimitives.Max<float>(_logits);
-        double sum = 0;
-        foreach (float logit in _logits)
-        {
-            sum += Math.Exp(logit - max);
-        }
-
-        double log = max + Math.Log(sum);
+        double log = CandidateSet.LogSumExp(_logits);
         return new TokenLogprobs((LLamaToken)token, (float)(_logits[token] - log), [.. Greatest().Select(id => new TokenLogprob((LLamaToken)id, (float)(_logits[id] - log)))], textEnd);
     }
 

@@ -208,4 +208,17 @@ internal sealed partial class CandidateSet
             array = new T[Math.Max(length, (int)Math.Min(2L * array.Length, Array.MaxLength))];
         }
     }
+
+    /// <summary>Logarithm of the sum of exp(logit): a token's log probability is its logit minus this.</summary>
+    public static double LogSumExp(ReadOnlySpan<float> logits)
+    {
+        double max = TensorPrimitives.Max(logits);
+        double sum = 0;
+        foreach (float logit in logits)
+        {
+            sum += Math.Exp(logit - max);
+        }
+
+        return max + Math.Log(sum);
+    }
 }

@@ -89,7 +89,7 @@ public sealed class ConfigurationTests
 
     /// <summary>Properties that do not accept every string.</summary>
     public static TheoryData<string> PropertiesOfAKind =>
-        [.. Properties.Select(row => row.Data).Where(property => property is not ("ModelParams.ModelPath" or "ModelParams.Devices" or "InferenceParams.AntiPrompts" or "DefaultSamplingPipeline.Grammar"))];
+        [.. Properties.Select(row => row.Data).Where(property => property is not ("ModelParams.ModelPath" or "ModelParams.Devices" or "InferenceParams.AntiPrompts" or "InferenceParams.PrefixKey" or "DefaultSamplingPipeline.Grammar"))];
 
     [Theory]
     [MemberData(nameof(PropertiesOfAKind))]
