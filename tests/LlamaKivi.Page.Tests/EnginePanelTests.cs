@@ -42,9 +42,16 @@ public sealed partial class EnginePanelTests(Browser browser)
         await page.SetParametersAsync(tokens: 8);
         await page.SendAsync("Name a river in Africa.");
         await page.WaitForEndAsync();
-        await page.SendAsync("And one in Asia.");
-        await page.WaitForEndAsync();
-        await page.Expect(page.Answer.Locator(".note")).ToContainTextAsync("of the prompt from the prefix cache");
+        // A turn misses if the answer before it tokenizes otherwise as part of the prompt.
+        string note = "";
+        for (int turn = 0; turn < 4 && !note.Contains("of the prompt from the prefix cache", StringComparison.Ordinal); turn++)
+        {
+            await page.SendAsync("And one in Asia.");
+            await page.WaitForEndAsync();
+            note = await page.Answer.Locator(".note").InnerTextAsync();
+        }
+
+        Assert.Contains("of the prompt from the prefix cache", note, StringComparison.Ordinal);
         await page.Expect(page.Page.Locator("#prefix")).ToContainTextAsync(Hits());
         page.AssertQuiet();
     }
