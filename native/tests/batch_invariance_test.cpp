@@ -22,18 +22,9 @@ using test::Activations;
 constexpr int kRows = 45;  // two tiles of 16 rows and 13 more
 constexpr int kMostTokens = 65;
 
-class BatchInvariance : public testing::Test {
+class BatchInvariance : public testing::Test, protected test::NormalValues {
 protected:
-    std::vector<float> draw(size_t n, float spread = 1) {
-        std::vector<float> x(n);
-        for (float& v : x) {
-            v = spread * normal_(random_);
-        }
-        return x;
-    }
-
-    std::mt19937 random_{5};
-    std::normal_distribution<float> normal_;
+    BatchInvariance() : NormalValues(5) {}
 };
 
 struct Weights {

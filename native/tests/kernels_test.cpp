@@ -82,15 +82,9 @@ using cpu::Kernels;
 using cpu::QuantizedRow;
 using test::Activations;
 
-class KernelTables : public testing::Test {
+class KernelTables : public testing::Test, protected test::NormalValues {
 protected:
-    std::vector<float> draw(size_t n, float spread = 1) {
-        std::vector<float> x(n);
-        for (float& v : x) {
-            v = spread * normal_(random_);
-        }
-        return x;
-    }
+    KernelTables() : NormalValues(11) {}
 
     std::vector<half_t> draw_halves(size_t n) {
         std::vector<half_t> x(n);
@@ -104,8 +98,6 @@ protected:
         return x;
     }
 
-    std::mt19937 random_{11};
-    std::normal_distribution<float> normal_;
     const Kernels& portable_ = cpu::portable_kernels();
 };
 

@@ -35,6 +35,15 @@ TEST(PassPlan, CommonRunsEndWhereTheSidesPart) {
     EXPECT_EQ(common({}, runs({whole})), std::pair(0, 0));
 }
 
+// The run of an image is that of the sequence, from token `start` on.
+void expect_run(const Run& run, const kv::PageRef& ref, int start) {
+    EXPECT_EQ(run.block, ref.block->data.data());
+    EXPECT_EQ(run.start, start);
+    EXPECT_EQ(run.count, ref.count);
+    EXPECT_EQ(run.first, ref.first);
+    EXPECT_EQ(run.frame, ref.frame);
+}
+
 Shape shape_of(lk_cache_type type) {
     return {.type_k = type, .type_v = type, .head_size = 64, .n_layer = 2, .n_head_kv = 2, .n_seq = 6};
 }
@@ -145,13 +154,8 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
                 ASSERT_EQ(one.n_runs, static_cast<int>(held.pages().size()));
                 int start = 0;
                 for (int r = 0; r < one.n_runs; ++r) {
-                    const kv::PageRef& ref = held.pages()[r];
-                    EXPECT_EQ(one.runs[r].block, ref.block->data.data());
-                    EXPECT_EQ(one.runs[r].start, start);
-                    EXPECT_EQ(one.runs[r].count, ref.count);
-                    EXPECT_EQ(one.runs[r].first, ref.first);
-                    EXPECT_EQ(one.runs[r].frame, ref.frame);
-                    start += ref.count;
+                    expect_run(one.runs[r], held.pages()[r], start);
+                    start += one.runs[r].count;
                 }
                 next += one.n_runs;
                 EXPECT_EQ(start, one.n_paged);
@@ -160,13 +164,8 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
                 EXPECT_EQ(staged.pages, next);
                 ASSERT_EQ(staged.n_pages, static_cast<int>(held.staged_pages().size()));
                 for (int r = 0; r < staged.n_pages; ++r) {
-                    const kv::PageRef& ref = held.staged_pages()[r];
-                    EXPECT_EQ(staged.pages[r].block, ref.block->data.data());
-                    EXPECT_EQ(staged.pages[r].start, start);
-                    EXPECT_EQ(staged.pages[r].count, ref.count);
-                    EXPECT_EQ(staged.pages[r].first, ref.first);
-                    EXPECT_EQ(staged.pages[r].frame, ref.frame);
-                    start += ref.count;
+                    expect_run(staged.pages[r], held.staged_pages()[r], start);
+                    start += staged.pages[r].count;
                 }
                 n_staged += staged.n_pages;
                 next += staged.n_pages;

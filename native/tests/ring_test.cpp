@@ -17,6 +17,13 @@ using test::Shape;
 using test::Tokens;
 using test::Whole;
 
+// Saved state of sequence 0.
+std::vector<uint8_t> state_of(Cache& cache) {
+    std::vector<uint8_t> bytes(state_size(Whole(cache), 0));
+    save_state(Whole(cache), 0, {}, bytes);
+    return bytes;
+}
+
 constexpr int kHeadSizes[] = {64, 80, 96, 128, 256};
 constexpr int kSinks = 4;
 
@@ -181,8 +188,7 @@ TEST(Ring, StatesKeepRowsAndSinks) {
             if (n > 0) {
                 append(cache, 0, tokens, 0, n);
             }
-            std::vector<uint8_t> state(state_size(Whole(cache), 0));
-            save_state(Whole(cache), 0, {}, state);
+            const std::vector<uint8_t> state = state_of(cache);
             load_state(Whole(cache), 1, {}, state);
             EXPECT_EQ(image_of(cache, 0).difference(image_of(cache, 1)), "") << n;
             append(cache, 0, tokens, n, n + 200);
@@ -204,8 +210,7 @@ TEST(Ring, StatesOfAnotherRecipeAreRefused) {
     Cache cache(shape.config());
     const Tokens tokens(shape, 200, 1);
     append(cache, 0, tokens, 0, 200);
-    std::vector<uint8_t> state(state_size(Whole(cache), 0));
-    save_state(Whole(cache), 0, {}, state);
+    const std::vector<uint8_t> state = state_of(cache);
     const auto refused = [&](const Shape& other, const std::vector<std::string>& parts) {
         Cache here(other.config());
         test::expect_error(LK_BAD_STATE, parts, [&] { load_state(Whole(here), 0, {}, state); });
@@ -226,8 +231,7 @@ TEST(Ring, DamagedBlocksOfAStateAreRefused) {
     Cache cache(shape.config());
     const Tokens tokens(shape, 20, 1);
     append(cache, 0, tokens, 0, 20);
-    std::vector<uint8_t> state(state_size(Whole(cache), 0));
-    save_state(Whole(cache), 0, {}, state);
+    const std::vector<uint8_t> state = state_of(cache);
     // The payload begins with six counts; then comes the ring of the first head.
     const size_t ring = sizeof(StateHeader) + 6 * sizeof(int32_t);
     for (const uint16_t scale : {0x7c00, 0x7e00, 0xfc00, 0x7bff}) {  // infinity, NaN, and 127 steps out of range

@@ -17,6 +17,23 @@ inline constexpr WeightType kWeightTypes[] = {WeightType::F32,  WeightType::F16,
                                               WeightType::Q2_K, WeightType::Q3_K, WeightType::Q4_K, WeightType::Q5_K,
                                               WeightType::Q6_K};
 
+// Normally distributed values from a fixed seed.
+class NormalValues {
+protected:
+    explicit NormalValues(unsigned seed) : random_(seed) {}
+
+    std::vector<float> draw(size_t n, float spread = 1) {
+        std::vector<float> x(n);
+        for (float& v : x) {
+            v = spread * normal_(random_);
+        }
+        return x;
+    }
+
+    std::mt19937 random_;
+    std::normal_distribution<float> normal_;
+};
+
 // Replaces the half scales of blocks by random ones of about 1/50, and floats by random ones of about 1.
 inline void set_scales(WeightType type, std::vector<uint8_t>& bytes, std::mt19937& random) {
     std::normal_distribution<float> normal;
