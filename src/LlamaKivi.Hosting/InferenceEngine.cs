@@ -1,8 +1,5 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
-using System.Runtime.CompilerServices;
-using System.Security.Cryptography;
-using System.Text;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
@@ -20,6 +17,8 @@ namespace LlamaKivi.Hosting;
 /// </remarks>
 public sealed partial class InferenceEngine : BackgroundService
 {
+    private const uint MostEmbeddingTokens = 8192;
+
     private readonly InferenceEngineOptions _options;
     private readonly ILogger _logger;
     private readonly EngineMetrics _metrics;
@@ -51,9 +50,8 @@ public sealed partial class InferenceEngine : BackgroundService
         _options = options;
         _logger = logger ?? Microsoft.Extensions.Logging.Abstractions.NullLogger<InferenceEngine>.Instance;
         _metrics = new EngineMetrics(meterFactory);
-        InferenceEngineOptions small = options with { ContextSize = options.EmbeddingContextSize, SeqMax = 1 };
-        _embedder = new EngineContexts<LLamaEmbedder>(this, weights => new LLamaEmbedder(weights, small, _logger));
-        _reranker = new EngineContexts<LLamaReranker>(this, weights => new LLamaReranker(weights, small, _logger));
+        _embedder = new EngineContexts<LLamaEmbedder>(this, weights => new LLamaEmbedder(weights, ForEmbeddings(weights), _logger));
+        _reranker = new EngineContexts<LLamaReranker>(this, weights => new LLamaReranker(weights, ForEmbeddings(weights), _logger));
     }
 
     /// <summary>Waits until the model is loaded.</summary>
@@ -216,6 +214,12 @@ public sealed partial class InferenceEngine : BackgroundService
         }
     }
 
+    private InferenceEngineOptions ForEmbeddings(LLamaWeights weights) => _options with
+    {
+        ContextSize = _options.EmbeddingContextSize ?? Math.Min(Math.Min(_options.ContextSize ?? MostEmbeddingTokens, MostEmbeddingTokens), (uint)weights.ContextSize),
+        SeqMax = 1,
+    };
+
     private void LoadEnded(Exception error, bool stopped)
     {
         lock (_gate)
@@ -234,230 +238,6 @@ public sealed partial class InferenceEngine : BackgroundService
     }
 
     internal static EngineBusyException Stopping() => new("The engine is stopping. Send the request to another instance, or after the restart.", null);
-
-    private async Task ServeAsync(CancellationToken stoppingToken)
-    {
-        while (!stoppingToken.IsCancellationRequested)
-        {
-            StartWaiting();
-            if (!_scheduler!.HasWork)
-            {
-                lock (_gate)
-                {
-                    _lastStep = 0;
-                    if (_state == EngineState.Draining && _waiting.Count == 0)
-                    {
-                        return;
-                    }
-                }
-
-                await _work.WaitAsync(stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-                continue;
-            }
-
-            await _scheduler.StepAsync().ConfigureAwait(false);
-            _lastStep = Stopwatch.GetTimestamp();
-        }
-    }
-
-    private void StartWaiting()
-    {
-        while (true)
-        {
-            GenerationCall? first;
-            lock (_gate)
-            {
-                while (_waiting.First is { Value.IsAbandoned: true })
-                {
-                    _waiting.RemoveFirst();
-                }
-
-                first = _waiting.First?.Value;
-                if (first is null)
-                {
-                    return;
-                }
-
-                _lastStep = _lastStep == 0 ? Stopwatch.GetTimestamp() : _lastStep;
-            }
-
-            bool canStart = _scheduler!.CanStart(first);
-            if (!canStart && _scheduler.HasWork)
-            {
-                return;
-            }
-
-            lock (_gate)
-            {
-                if (!_waiting.Remove(first))
-                {
-                    continue;  // refused in between
-                }
-            }
-
-            if (canStart)
-            {
-                _scheduler.Start(first);
-            }
-            else
-            {
-                // Nothing runs that could make room.
-                _scheduler.Refuse(first, new ContextOverflowException(
-                    $"The prompt has {first.Prompt.Length} tokens, for which the empty cache of {_scheduler.ContextSize} tokens has no room. Shorten the prompt, or raise ContextSize."));
-            }
-        }
-    }
-
-    private async IAsyncEnumerable<string> RunAsync(
-        InferenceStream stream, Func<LLamaWeights, int[]> encode, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
-    {
-        LLamaWeights weights = await WaitForModelAsync(cancellationToken).ConfigureAwait(false);
-        using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var call = new GenerationCall(weights, encode(weights), options, stream.Results, ended.Token) { PrefixKey = PrefixKey(options) };
-        Submit(call);
-        try
-        {
-            await foreach (string piece in call.Output.ReadAllAsync(cancellationToken).ConfigureAwait(false))
-            {
-                yield return piece;
-            }
-        }
-        finally
-        {
-            call.Abandon();
-            if (LeaveQueue(call))
-            {
-                _metrics.Ended(call);
-            }
-            else
-            {
-                Wake();
-            }
-        }
-    }
-
-    // A hash, because keys may be secrets and the disk tier writes them.
-    private string PrefixKey(IInferenceParams options) => _options.PrefixCache.Isolation && options is InferenceParams { PrefixKey: { Length: > 0 } key }
-        ? Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)))
-        : "";
-
-    // The queue's limit holds while the model loads, too.
-    private async Task<LLamaWeights> WaitForModelAsync(CancellationToken cancellationToken)
-    {
-        if (_loaded.Task.IsCompleted)
-        {
-            return await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
-        }
-
-        if (Interlocked.Increment(ref _waitingForModel) > _options.MaxWaiting + (long)_options.SeqMax)
-        {
-            Interlocked.Decrement(ref _waitingForModel);
-            throw new EngineBusyException(
-                $"The model is loading and {_options.MaxWaiting + (long)_options.SeqMax} requests wait for it, the most that MaxWaiting and SeqMax allow. Retry later.", TimeSpan.FromSeconds(5));
-        }
-
-        try
-        {
-            return await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
-        }
-        finally
-        {
-            Interlocked.Decrement(ref _waitingForModel);
-        }
-    }
-
-    private void Submit(GenerationCall call)
-    {
-        if (call.Prompt.Length == 0)
-        {
-            throw new ArgumentException("The prompt is empty.", nameof(call));
-        }
-
-        if (call.Prompt.Length >= _scheduler!.ContextSize)
-        {
-            throw new ContextOverflowException(
-                $"The prompt has {call.Prompt.Length} tokens; the cache holds {_scheduler.ContextSize}, of which the answer needs at least one. Shorten the prompt, or raise ContextSize.");
-        }
-
-        lock (_gate)
-        {
-            if (_state != EngineState.Ready)
-            {
-                throw Stopping();
-            }
-
-            // Requests that find a free sequence do not wait, but pass through the queue too.
-            long free = Math.Max(0, _options.SeqMax - (_scheduler.Status.Running + (long)_scheduler.Status.Preempted));
-            if (_waiting.Count >= _options.MaxWaiting + free)
-            {
-                throw new EngineBusyException(
-                    $"{_waiting.Count - free} requests are waiting, the most that MaxWaiting allows. Retry later, or raise MaxWaiting or SeqMax.",
-                    TimeSpan.FromSeconds(Math.Max(1, Math.Ceiling(_secondsPerCall))));
-            }
-
-            call.Ended = Record;
-            _waiting.AddLast(call);
-        }
-
-        Wake();
-    }
-
-    private void Record(TimeSpan time)
-    {
-        lock (_gate)
-        {
-            _secondsPerCall = _secondsPerCall == 0 ? time.TotalSeconds : (0.9 * _secondsPerCall) + (0.1 * time.TotalSeconds);
-        }
-    }
-
-    private bool LeaveQueue(GenerationCall call)
-    {
-        lock (_gate)
-        {
-            return _waiting.Remove(call);
-        }
-    }
-
-    // Returns whether the model is still loading.
-    private bool Drain()
-    {
-        bool loading;
-        lock (_gate)
-        {
-            loading = _state == EngineState.Loading;
-            _state = _state is EngineState.Ready or EngineState.Loading ? EngineState.Draining : _state;
-        }
-
-        RefuseWaiting(Stopping());
-        Wake();
-        return loading;
-    }
-
-    private void RefuseWaiting(Exception error)
-    {
-        lock (_gate)
-        {
-            foreach (GenerationCall call in _waiting)
-            {
-                call.Fail(error);
-                _metrics.Ended(call);
-            }
-
-            _waiting.Clear();
-        }
-    }
-
-    private void Wake()
-    {
-        try
-        {
-            _work.Release();
-        }
-        catch (SemaphoreFullException)
-        {
-            // The engine is awake already.
-        }
-    }
 
     [LoggerMessage(1, LogLevel.Information, "{Model} is ready: {ContextSize} tokens of cache, {Sequences} sequences.")]
     private partial void LogReady(string model, uint contextSize, uint sequences);

@@ -24,8 +24,11 @@ public record InferenceEngineOptions : ModelParams
     /// <summary>Time that running requests have to finish when the host stops; the rest are cancelled.</summary>
     public TimeSpan DrainTimeout { get; set; } = TimeSpan.FromSeconds(20);
 
-    /// <summary>Maximum number of tokens of a text to embed, and of a query with its document to score. Embeddings and scores have contexts of their own, created on first use.</summary>
-    public uint EmbeddingContextSize { get; set; } = 2048;
+    /// <summary>
+    /// Maximum number of tokens of a text to embed, and of a query with its document to score. Embeddings and scores have contexts of their own, created on first use.
+    /// Null: 8,192, or fewer if the model was trained with less or <see cref="ModelParams.ContextSize"/> is less.
+    /// </summary>
+    public uint? EmbeddingContextSize { get; set; }
 
     /// <summary>Options of the prefix cache.</summary>
     public PrefixCacheOptions PrefixCache { get; set; } = new();

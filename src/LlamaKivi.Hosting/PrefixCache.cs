@@ -213,7 +213,7 @@ internal sealed partial class PrefixCache : IDisposable
 
     private int MostTokens => (int)Math.Min(int.MaxValue, _options.MaxShare * _executor.Context.ContextSize);
 
-    // An index of hashes would save little: comparing 32 prompts of 4,000 tokens takes microseconds, and most differ early.
+    // A scan: entries are few, and most differ from the prompt early.
     private Entry? Longest(ReadOnlySpan<int> prompt, string key)
     {
         Entry? best = null;
@@ -317,23 +317,4 @@ internal sealed partial class PrefixCache : IDisposable
 
         public PrefixFile? File { get; set; }
     }
-}
-
-/// <summary>A sequence that continues an entry of the prefix cache.</summary>
-/// <param name="Conversation">The sequence.</param>
-/// <param name="Count">Its number of tokens.</param>
-/// <param name="Tier">Where the entry was.</param>
-internal sealed record PrefixHit(Conversation Conversation, int Count, PrefixTier Tier);
-
-/// <summary>Where an entry of the prefix cache is.</summary>
-internal enum PrefixTier
-{
-    /// <summary>In the KV cache.</summary>
-    Device,
-
-    /// <summary>In host memory.</summary>
-    Host,
-
-    /// <summary>In a file.</summary>
-    Disk,
 }

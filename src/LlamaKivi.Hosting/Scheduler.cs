@@ -82,13 +82,16 @@ internal sealed partial class Scheduler : IDisposable
         }
     }
 
-    /// <summary>Ends a call that does not run with an error.</summary>
+    /// <summary>Ends a call with an error. The call is in no list; any thread may end it.</summary>
     public void Refuse(GenerationCall call, Exception error)
     {
         call.Fail(error);
         call.Dispose();
         _metrics.Ended(call);
     }
+
+    /// <summary>Ends a call that nobody reads further.</summary>
+    public void Cancel(GenerationCall call) => Refuse(call, new OperationCanceledException(call.Cancellation));
 
     /// <summary>Takes a step. Without running calls nothing happens. An error fails the running calls; the next calls start afresh.</summary>
     public async Task StepAsync()
@@ -220,10 +223,8 @@ internal sealed partial class Scheduler : IDisposable
         {
             foreach (GenerationCall call in calls.FindAll(call => call.IsAbandoned))
             {
-                call.Fail(new OperationCanceledException(call.Cancellation));
-                call.Dispose();
                 calls.Remove(call);
-                _metrics.Ended(call);
+                Cancel(call);
             }
         }
     }
@@ -360,17 +361,3 @@ internal sealed partial class Scheduler : IDisposable
         }
     }
 }
-
-/// <summary>Counts of a scheduler.</summary>
-/// <param name="Running">Calls with a sequence.</param>
-/// <param name="Preempted">Calls whose sequence is in host memory.</param>
-/// <param name="Usage">The KV cache.</param>
-/// <param name="Requests">The running calls, in order of admission.</param>
-internal sealed record SchedulerStatus(int Running, int Preempted, CacheUsage Usage, IReadOnlyList<RunningRequest> Requests);
-
-/// <summary>Tokens of a running request.</summary>
-/// <param name="Prompt">Tokens of the prompt.</param>
-/// <param name="Reused">Tokens of the prompt that came from the prefix cache.</param>
-/// <param name="Generated">Generated tokens.</param>
-/// <param name="Cached">Tokens in the KV cache.</param>
-internal sealed record RunningRequest(int Prompt, int Reused, int Generated, int Cached);

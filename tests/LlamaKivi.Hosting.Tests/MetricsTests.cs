@@ -95,11 +95,51 @@ public sealed class MetricsTests
         }
     }
 
-    private static async Task<InferenceEngine> StartAsync(TestMeters meters, MeterListener listener)
+    [Fact]
+    public async Task A_request_cancelled_in_the_queue_is_counted_once_as_cancelled()
+    {
+        var ends = new List<object?>();
+        using var listener = new MeterListener();
+        listener.InstrumentPublished = (instrument, active) =>
+        {
+            if (instrument.Name == "gen_ai.server.request.duration")
+            {
+                active.EnableMeasurementEvents(instrument);
+            }
+        };
+        listener.SetMeasurementEventCallback<double>((_, _, tags, _) =>
+        {
+            lock (ends)
+            {
+                ends.Add(tags.ToArray().FirstOrDefault(tag => tag.Key == "error.type").Value);
+            }
+        });
+        using InferenceEngine engine = await StartAsync(new TestMeters(), listener, sequences: 1);
+        using var stop = new CancellationTokenSource();
+        Task<string> running = engine.InferAsync("The cat sat on the mat", Engines.Greedy(300)).TextAsync();
+        while (engine.Status.Running == 0)
+        {
+            await Task.Delay(1);
+        }
+
+        Task<string> waiting = engine.InferAsync("In the beginning", Engines.Greedy(1), stop.Token).TextAsync();
+        while (engine.Status.Waiting == 0)
+        {
+            await Task.Delay(1);
+        }
+
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
+        await running;
+        await engine.StopAsync(CancellationToken.None);
+        Assert.Equal(["cancelled", null], ends);
+    }
+
+    private static async Task<InferenceEngine> StartAsync(TestMeters meters, MeterListener listener, uint sequences = 8)
     {
         listener.InstrumentPublished = Only(meters, listener.InstrumentPublished!);
         listener.Start();
-        var engine = new InferenceEngine(Engines.Options(), null, meters);
+        var engine = new InferenceEngine(Engines.Options(sequences: sequences), null, meters);
         await engine.StartAsync(CancellationToken.None);
         await engine.WaitUntilReadyAsync();
         return engine;

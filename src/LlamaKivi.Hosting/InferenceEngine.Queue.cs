@@ -1,0 +1,235 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Security.Cryptography;
+using System.Text;
+using LlamaKivi.Abstractions;
+using LlamaKivi.Common;
+using LlamaKivi.Exceptions;
+
+namespace LlamaKivi.Hosting;
+
+// A request's way: into the queue, from there to the scheduler when it has room, and out.
+public sealed partial class InferenceEngine
+{
+    private async Task ServeAsync(CancellationToken stoppingToken)
+    {
+        while (!stoppingToken.IsCancellationRequested)
+        {
+            StartWaiting();
+            if (!_scheduler!.HasWork)
+            {
+                lock (_gate)
+                {
+                    _lastStep = 0;
+                    if (_state == EngineState.Draining && _waiting.Count == 0)
+                    {
+                        return;
+                    }
+                }
+
+                await _work.WaitAsync(stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                continue;
+            }
+
+            await _scheduler.StepAsync().ConfigureAwait(false);
+            _lastStep = Stopwatch.GetTimestamp();
+        }
+    }
+
+    private void StartWaiting()
+    {
+        while (true)
+        {
+            GenerationCall? first;
+            lock (_gate)
+            {
+                first = _waiting.First?.Value;
+                if (first is null)
+                {
+                    return;
+                }
+
+                _lastStep = _lastStep == 0 ? Stopwatch.GetTimestamp() : _lastStep;
+            }
+
+            bool isAbandoned = first.IsAbandoned;
+            bool canStart = !isAbandoned && _scheduler!.CanStart(first);
+            if (!canStart && !isAbandoned && _scheduler!.HasWork)
+            {
+                return;
+            }
+
+            lock (_gate)
+            {
+                if (!_waiting.Remove(first))
+                {
+                    continue;  // refused in between
+                }
+            }
+
+            if (isAbandoned)
+            {
+                _scheduler!.Cancel(first);
+            }
+            else if (canStart)
+            {
+                _scheduler!.Start(first);
+            }
+            else
+            {
+                // Nothing runs that could make room.
+                _scheduler!.Refuse(first, new ContextOverflowException(
+                    $"The prompt has {first.Prompt.Length} tokens, for which the empty cache of {_scheduler.ContextSize} tokens has no room. Shorten the prompt, or raise ContextSize."));
+            }
+        }
+    }
+
+    private async IAsyncEnumerable<string> RunAsync(
+        InferenceStream stream, Func<LLamaWeights, int[]> encode, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        LLamaWeights weights = await WaitForModelAsync(cancellationToken).ConfigureAwait(false);
+        var call = new GenerationCall(weights, encode(weights), options, stream.Results, cancellationToken) { PrefixKey = PrefixKey(options) };
+        Submit(call);
+        try
+        {
+            await foreach (string piece in call.Output.ReadAllAsync(cancellationToken).ConfigureAwait(false))
+            {
+                yield return piece;
+            }
+        }
+        finally
+        {
+            call.Abandon();
+            if (LeaveQueue(call))
+            {
+                _scheduler!.Cancel(call);
+            }
+            else
+            {
+                Wake();
+            }
+        }
+    }
+
+    // A hash, because keys may be secrets and the disk tier writes them.
+    private string PrefixKey(IInferenceParams options) => _options.PrefixCache.Isolation && options is InferenceParams { PrefixKey: { Length: > 0 } key }
+        ? Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key)))
+        : "";
+
+    // The queue's limit holds while the model loads, too.
+    private async Task<LLamaWeights> WaitForModelAsync(CancellationToken cancellationToken)
+    {
+        if (_loaded.Task.IsCompleted)
+        {
+            return await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        if (Interlocked.Increment(ref _waitingForModel) > _options.MaxWaiting + (long)_options.SeqMax)
+        {
+            Interlocked.Decrement(ref _waitingForModel);
+            throw new EngineBusyException(
+                $"The model is loading and {_options.MaxWaiting + (long)_options.SeqMax} requests wait for it, the most that MaxWaiting and SeqMax allow. Retry later.", TimeSpan.FromSeconds(5));
+        }
+
+        try
+        {
+            return await WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _waitingForModel);
+        }
+    }
+
+    private void Submit(GenerationCall call)
+    {
+        if (call.Prompt.Length == 0)
+        {
+            throw new ArgumentException("The prompt is empty.", nameof(call));
+        }
+
+        if (call.Prompt.Length >= _scheduler!.ContextSize)
+        {
+            throw new ContextOverflowException(
+                $"The prompt has {call.Prompt.Length} tokens; the cache holds {_scheduler.ContextSize}, of which the answer needs at least one. Shorten the prompt, or raise ContextSize.");
+        }
+
+        lock (_gate)
+        {
+            if (_state != EngineState.Ready)
+            {
+                throw Stopping();
+            }
+
+            // Requests that find a free sequence do not wait, but pass through the queue too.
+            long free = Math.Max(0, _options.SeqMax - (_scheduler.Status.Running + (long)_scheduler.Status.Preempted));
+            if (_waiting.Count >= _options.MaxWaiting + free)
+            {
+                throw new EngineBusyException(
+                    $"{_waiting.Count - free} requests are waiting, the most that MaxWaiting allows. Retry later, or raise MaxWaiting or SeqMax.",
+                    TimeSpan.FromSeconds(Math.Max(1, Math.Ceiling(_secondsPerCall))));
+            }
+
+            call.Ended = Record;
+            _waiting.AddLast(call);
+        }
+
+        Wake();
+    }
+
+    private void Record(TimeSpan time)
+    {
+        lock (_gate)
+        {
+            _secondsPerCall = _secondsPerCall == 0 ? time.TotalSeconds : (0.9 * _secondsPerCall) + (0.1 * time.TotalSeconds);
+        }
+    }
+
+    private bool LeaveQueue(GenerationCall call)
+    {
+        lock (_gate)
+        {
+            return _waiting.Remove(call);
+        }
+    }
+
+    // Returns whether the model is still loading.
+    private bool Drain()
+    {
+        bool loading;
+        lock (_gate)
+        {
+            loading = _state == EngineState.Loading;
+            _state = _state is EngineState.Ready or EngineState.Loading ? EngineState.Draining : _state;
+        }
+
+        RefuseWaiting(Stopping());
+        Wake();
+        return loading;
+    }
+
+    private void RefuseWaiting(Exception error)
+    {
+        lock (_gate)
+        {
+            foreach (GenerationCall call in _waiting)
+            {
+                _scheduler!.Refuse(call, error);
+            }
+
+            _waiting.Clear();
+        }
+    }
+
+    private void Wake()
+    {
+        try
+        {
+            _work.Release();
+        }
+        catch (SemaphoreFullException)
+        {
+            // The engine is awake already.
+        }
+    }
+}
