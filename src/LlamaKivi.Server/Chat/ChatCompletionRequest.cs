@@ -106,7 +106,10 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
         return includeUsage;
     }
 
-    private static void ReadTools(JsonFields body, ChatOptions options)
+    /// <summary>The functions of the field "tools"; null: none.</summary>
+    /// <param name="body">The request.</param>
+    /// <param name="read">Reads an entry behind its type.</param>
+    public static List<AITool>? ReadFunctions(JsonFields body, Func<JsonFields, AITool> read)
     {
         var tools = new List<AITool>();
         foreach ((JsonElement value, string path) in body.Items("tools") ?? [])
@@ -117,11 +120,20 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
                 throw tool.Missing("type");
             }
 
-            tools.Add(ReadTool(tool.Object("function") ?? throw tool.Missing("function")));
-            tool.RefuseUnknown();
+            tools.Add(read(tool));
         }
 
-        options.Tools = tools.Count > 0 ? tools : null;
+        return tools.Count > 0 ? tools : null;
+    }
+
+    private static void ReadTools(JsonFields body, ChatOptions options)
+    {
+        options.Tools = ReadFunctions(body, tool =>
+        {
+            AITool function = ReadTool(tool.Object("function") ?? throw tool.Missing("function"));
+            tool.RefuseUnknown();
+            return function;
+        });
         options.AllowMultipleToolCalls = body.Flag("parallel_tool_calls");
         if (body.TryGet("tool_choice", out JsonElement choice))
         {

@@ -46,10 +46,9 @@ internal sealed class ModelLease(ServedModel model, Action? release = null) : ID
 }
 
 /// <summary>The engines that are registered with the app's services.</summary>
-internal sealed class RegisteredModels : ModelCatalog, IDisposable
+internal sealed class RegisteredModels : ModelCatalog
 {
     private readonly ServedModel[] _models;
-
     private readonly Func<string, InferenceEngine?> _byKey;
 
     /// <summary>Serves engines.</summary>
@@ -100,13 +99,5 @@ internal sealed class RegisteredModels : ModelCatalog, IDisposable
             ? _models.Length == 1 ? _models[0] : throw Unnamed(_models.Select(model => model.Names[0]))
             : Array.Find(_models, model => model.Engine == _byKey(name)) ?? Array.Find(_models, model => model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));
         return new(new ModelLease(found ?? throw Unknown(name!, _models.Select(model => model.Names[0]))));
-    }
-
-    public void Dispose()
-    {
-        foreach (ServedModel model in _models)
-        {
-            model.Dispose();
-        }
     }
 }

@@ -1,15 +1,12 @@
-using LlamaKivi.Common;
 using LlamaKivi.Hosting;
 using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Server;
 
 /// <summary>A model that is served: its engine, its names, and what is created from it on first use.</summary>
-internal sealed class ServedModel : IDisposable
+internal sealed class ServedModel
 {
     private readonly Lazy<IChatClient> _chat;
-    private readonly Lazy<LLamaEmbedder> _embedder;
-    private readonly Lazy<LLamaReranker> _reranker;
     private readonly Lazy<ChatTemplate.Cache> _templates;
     private readonly Lazy<IReadOnlyList<string>> _names;
 
@@ -21,8 +18,6 @@ internal sealed class ServedModel : IDisposable
     {
         Engine = engine;
         _chat = new(() => options.CreateChatClient?.Invoke(engine) ?? engine.AsChatClient());
-        _embedder = new(() => new LLamaEmbedder(Weights, Side()));
-        _reranker = new(() => new LLamaReranker(Weights, Side()));
         _templates = new(() => new ChatTemplate.Cache(Weights));
         _names = new(() => [.. aliases.Concat(new ChatModel(Weights).Names).Distinct(StringComparer.OrdinalIgnoreCase)]);
     }
@@ -36,33 +31,8 @@ internal sealed class ServedModel : IDisposable
 
     public IChatClient Chat => _chat.Value;
 
-    public LLamaEmbedder Embedder => _embedder.Value;
-
-    public LLamaReranker Reranker => _reranker.Value;
-
     public ChatTemplate.Cache Templates => _templates.Value;
 
     /// <summary>Unix time of the model's file.</summary>
     public long Created => new DateTimeOffset(File.GetLastWriteTimeUtc(Engine.Options.ModelPath)).ToUnixTimeSeconds();
-
-    public void Dispose()
-    {
-        if (_embedder.IsValueCreated)
-        {
-            _embedder.Value.Dispose();
-        }
-
-        if (_reranker.IsValueCreated)
-        {
-            _reranker.Value.Dispose();
-        }
-    }
-
-    // Embeddings and scores have contexts of their own, of one sequence.
-    private ModelParams Side() => new(Engine.Options.ModelPath)
-    {
-        ContextSize = Math.Min(Engine.Options.ContextSize ?? 8192, (uint)Math.Min(8192, Weights.ContextSize)),
-        Threads = Engine.Options.Threads,
-        GpuLayerCount = Engine.Options.GpuLayerCount,
-    };
 }

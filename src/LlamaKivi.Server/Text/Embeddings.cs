@@ -1,6 +1,8 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using LlamaKivi.Hosting;
 using LlamaKivi.Native;
+using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Server;
 
@@ -19,22 +21,15 @@ internal static class Embeddings
         bool isBase64 = body.OneOf("encoding_format", "float", "base64") == "base64";
         long? dimensions = body.Whole("dimensions", 1, int.MaxValue);
         body.RefuseUnknown();
-        if (dimensions is not null && dimensions != model.Embedder.EmbeddingSize)
+        if (dimensions is not null && dimensions != model.Weights.EmbeddingSize)
         {
-            throw ApiException.Bad("dimensions", $"dimensions is {dimensions}; this model's embeddings have {model.Embedder.EmbeddingSize}.", "invalid_value");
+            throw ApiException.Bad("dimensions", $"dimensions is {dimensions}; this model's embeddings have {model.Weights.EmbeddingSize}.", "invalid_value");
         }
 
-        var data = new EmbeddingView[texts.Length];
-        long tokens = 0;
-        for (int i = 0; i < texts.Length; i++)
-        {
-            (float[] vector, int count) = (
-                (await model.Embedder.GetEmbeddings(texts[i], request.Cancellation).ConfigureAwait(false))[0],
-                model.Weights.Tokenizer.Encode(texts[i], model.Weights.Tokenizer.AddBos, parseSpecial: false).Length);
-            tokens += count;
-            data[i] = new EmbeddingView("embedding", i, Write(vector, isBase64));
-        }
-
+        using IEmbeddingGenerator<string, Embedding<float>> generator = model.Engine.AsEmbeddingGenerator();
+        GeneratedEmbeddings<Embedding<float>> embeddings = await generator.GenerateAsync(texts, cancellationToken: request.Cancellation).ConfigureAwait(false);
+        EmbeddingView[] data = [.. embeddings.Select((embedding, i) => new EmbeddingView("embedding", i, Write(embedding.Vector, isBase64)))];
+        long tokens = embeddings.Usage!.InputTokenCount!.Value;
         await JsonResult.WriteAsync(
             request.Http.Response, new EmbeddingList("list", data, model.Names[0], new EmbeddingUsage(tokens, tokens)), ServerJson.Text.EmbeddingList).ConfigureAwait(false);
     }
@@ -54,23 +49,21 @@ internal static class Embeddings
             throw ApiException.Bad("documents", $"documents has {documents.Count} texts; give 1 to {MaxTexts}.", "invalid_value");
         }
 
-        LLamaReranker reranker;
+        EngineReranker reranker = lease.Model.Engine.AsReranker();
+        var results = new List<RerankResult>();
+        long tokens = 0;
         try
         {
-            reranker = lease.Model.Reranker;
+            for (int i = 0; i < documents.Count; i++)
+            {
+                (float score, int count) = await reranker.GetRelevanceScoreWithTokenCount(query, documents[i], normalize: true, request.Cancellation).ConfigureAwait(false);
+                tokens += count;
+                results.Add(new RerankResult(i, score, withTexts ? new RerankDocument(documents[i]) : null));
+            }
         }
         catch (UnsupportedModelException e)
         {
             throw ApiException.Bad("model", e.Message, "unsupported_model");
-        }
-
-        var results = new List<RerankResult>();
-        long tokens = 0;
-        for (int i = 0; i < documents.Count; i++)
-        {
-            (float score, int count) = await reranker.GetRelevanceScoreWithTokenCount(query, documents[i], normalize: true, request.Cancellation).ConfigureAwait(false);
-            tokens += count;
-            results.Add(new RerankResult(i, score, withTexts ? new RerankDocument(documents[i]) : null));
         }
 
         RerankResult[] best = [.. results.OrderByDescending(result => result.RelevanceScore).Take((int)Math.Min(top, int.MaxValue))];
@@ -100,12 +93,12 @@ internal static class Embeddings
             : texts;
     }
 
-    private static JsonElement Write(float[] vector, bool isBase64)
+    private static JsonElement Write(ReadOnlyMemory<float> vector, bool isBase64)
     {
         // Base64 is the little-endian bytes of the floats, as OpenAI's clients read them.
         using JsonDocument document = isBase64
-            ? JsonDocument.Parse($"\"{Convert.ToBase64String(MemoryMarshal.AsBytes(vector.AsSpan()))}\"")
-            : JsonSerializer.SerializeToDocument(vector, ServerJson.Text.SingleArray);
+            ? JsonDocument.Parse($"\"{Convert.ToBase64String(MemoryMarshal.AsBytes(vector.Span))}\"")
+            : JsonSerializer.SerializeToDocument(vector.ToArray(), ServerJson.Text.SingleArray);
         return document.RootElement.Clone();
     }
 }
