@@ -1,6 +1,6 @@
 namespace LlamaKivi.Hosting;
 
-/// <summary>What an engine does at one moment.</summary>
+/// <summary>Activity of an engine at one moment.</summary>
 /// <param name="State">Whether the engine serves requests.</param>
 /// <param name="Waiting">Requests in the queue.</param>
 /// <param name="Running">Requests with a sequence.</param>
