@@ -143,7 +143,7 @@ TEST(AttentionPlan, UnknownRequestsFail) {
     AttentionRequest differ = request_of(LK_CACHE_F16, LK_CACHE_F16, 64);
     differ.v.head_size = 128;
     test::expect_error(LK_UNSUPPORTED, {"attention", "64 and 128"}, [&] { select_attention(differ); });
-    test::expect_error(LK_INTERNAL_ERROR, {"attention", "pages_row", "kivi2", "96", "2 query rows"}, [] {
+    test::expect_error(LK_INTERNAL_ERROR, {"attention", "pages_row", "kivi2 of edition 1", "96", "2 query rows"}, [] {
         fail_variant({AttentionKernel::pages_row, LK_CACHE_KIVI2, 96, 2, 512});
     });
 }

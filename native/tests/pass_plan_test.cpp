@@ -177,8 +177,9 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
                 EXPECT_EQ(one.n_paged, held.n_paged());
                 EXPECT_EQ(one.n_ring, held.n_ring());
                 EXPECT_EQ(one.ring_start, held.ring_start());
-                EXPECT_EQ(one.n_sinks, held.n_sinks());
-                EXPECT_EQ(one.ring, held.ring());
+                EXPECT_EQ(one.n_sinks, held.n_sink_rows());
+                EXPECT_EQ(one.ring, held.view(0, 0).ring);
+                EXPECT_EQ(one.ring_blocks, held.view(0, 0).ring_blocks);
                 EXPECT_EQ(one.sinks, held.sinks());
                 EXPECT_EQ(one.tables, held.tables());
                 EXPECT_EQ(staged.rows, cache.staged(side) + static_cast<size_t>(s.row) * 64);

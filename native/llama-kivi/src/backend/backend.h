@@ -42,6 +42,8 @@ struct Product {
     bool add = false;
 };
 
+class Pass;
+
 // Queries, keys and values of one layer, for the n rows of a pass.
 struct StageArgs {
     kv::Cache* cache = nullptr;
@@ -54,6 +56,7 @@ struct StageArgs {
     float* q = nullptr;                     // [n, n_head, D], rotated in place
     float* k = nullptr;                     // [n, n_head_kv, D], rotated in place
     const float* v = nullptr;               // [n, n_head_kv, D]
+    Pass* pass = nullptr;                   // of these rows; a device needs it
 };
 
 // One pass: the rows of some segments, from begin to commit. A backend derives its own type, which holds what it plans

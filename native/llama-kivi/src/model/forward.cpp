@@ -114,7 +114,8 @@ void attend(const Model& model, ModelPart& part, const ForwardBatch& batch, int 
                          .cos_sin = s.cos_sin.data(),
                          .q = s.q.data(),
                          .k = s.k.data(),
-                         .v = s.v.data()});
+                         .v = s.v.data(),
+                         .pass = part.pass.get()});
     if (batch.observer.call != nullptr) {
         observe(model, part, batch, layer);
     }

@@ -77,24 +77,84 @@ struct WarpTile {
         }
     }
 
-    // Stage "mask": a row attends to tokens up to its position and within its window. Tokens before `hidden` are
-    // masked: they are sinks, which are visited separately.
-    __device__ __forceinline__ void hide_tokens(const QueryRows& rows, const Tile& tile, int hidden,
+    // Stage "correct scores": subtracts the effect of the keys' quantization noise; see Recipe::score_correction.
+    // squares: half [4, stride], squared scales of the tile's token groups of `group` tokens. times: 1/24 in the units
+    // of the scores.
+    __device__ __forceinline__ void correct(const uint16_t* q, const uint16_t* squares, const Tile& tile, int group,
+                                            float times, Scores& score) const {
+        const int lane = at.lane;
+        // Columns of b are token groups.
+        const uint16_t* const column = squares + at.g % kTileGroups * S::kStride + 2 * at.j;
+        const auto square = [](unsigned x) { return bits(__hmul2(halves(x), halves(x))); };
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+            float sum[4] = {0, 0, 0, 0};  // of rows g and g + 8, token groups 2 j and 2 j + 1
+#pragma unroll
+            for (int step = 0; step < kD / 16; ++step) {
+                unsigned x[4];
+                load_matrices(x, q + (own_row + 16 * m + lane % 16) * S::kStride + step * 16 + lane / 16 * 8);
+                multiply(sum, square(x[0]), square(x[1]), square(x[2]), square(x[3]),
+                         *reinterpret_cast<const unsigned*>(column + step * 16),
+                         *reinterpret_cast<const unsigned*>(column + step * 16 + 8));
+            }
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const float first = times * __shfl_sync(kAllLanes, sum[2 * e], lane & ~3);
+                if (group >= kTile) {  // one token group
+#pragma unroll
+                    for (int n = 0; n < kN; ++n) {
+                        score[m][n][2 * e] -= first;
+                        score[m][n][2 * e + 1] -= first;
+                    }
+                    continue;
+                }
+                const float second = times * __shfl_sync(kAllLanes, sum[2 * e + 1], lane & ~3);
+                const float third = times * __shfl_sync(kAllLanes, sum[2 * e], (lane & ~3) + 1);
+                const float fourth = times * __shfl_sync(kAllLanes, sum[2 * e + 1], (lane & ~3) + 1);
+                const int start = tile.k_token & (group - 1);  // in the first token group
+#pragma unroll
+                for (int n = 0; n < kN; ++n) {
+#pragma unroll
+                    for (int i = 0; i < 2; ++i) {
+                        const int token = start + own_token + 8 * n + 2 * at.j + i;
+                        score[m][n][2 * e + i] -= token < group       ? first
+                                                  : token < 2 * group ? second
+                                                  : token < 3 * group ? third
+                                                                      : fourth;
+                    }
+                }
+            }
+        }
+    }
+
+    // Stage "mask": a row attends to tokens up to its position, within its window, and as codes or exact rows by its
+    // bounds [keys and values, rows].
+    __device__ __forceinline__ void hide_tokens(const QueryRows& rows, const Tile& tile, const int* bounds,
                                                 const AttentionWork& a, Scores& score) const {
-        if (tile.n < kTile || tile.token < hidden || tile.token + kTile - 1 > rows.position(0) || a.window > 0) {
+        const bool partly = (tile.rules & kPartly) != 0;
+        if (partly || tile.n < kTile || tile.token + kTile - 1 > rows.position(0) || a.window > 0) {
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
 #pragma unroll
                 for (int e = 0; e < 2; ++e) {
-                    const int last = rows.position(min(own_row + 16 * m + 8 * e + at.g, rows.n - 1));
-                    const int first = a.window > 0 ? last + 1 - a.window : 0;
+                    const int row = min(own_row + 16 * m + 8 * e + at.g, rows.n - 1);
+                    int last = rows.position(row);
+                    int first = a.window > 0 ? last + 1 - a.window : 0;
+                    if (partly) {
+                        const int k_bound = bounds[row];
+                        const int v_bound = bounds[S::kRows + row];
+                        last = (tile.rules & kKeysBelow) != 0 ? min(last, k_bound - 1) : last;
+                        last = (tile.rules & kValuesBelow) != 0 ? min(last, v_bound - 1) : last;
+                        first = (tile.rules & kKeysFrom) != 0 ? max(first, k_bound) : first;
+                        first = (tile.rules & kValuesFrom) != 0 ? max(first, v_bound) : first;
+                    }
 #pragma unroll
                     for (int n = 0; n < kN; ++n) {
 #pragma unroll
                         for (int i = 0; i < 2; ++i) {
                             const int in_tile = own_token + 8 * n + 2 * at.j + i;
                             const int token = tile.token + in_tile;
-                            const bool seen = in_tile < tile.n && token >= hidden && token >= first && token <= last;
+                            const bool seen = in_tile < tile.n && token >= first && token <= last;
                             score[m][n][2 * e + i] = seen ? score[m][n][2 * e + i] : -INFINITY;
                         }
                     }

@@ -1,6 +1,6 @@
-// Attention of few query rows over tokens stored row by row. Either full precision: pages of f16, or sinks, ring and
-// staged rows beside pages of codes. Or pages of q8_0 or q4_0, with queries and values in their rotated frame. Each
-// warp processes 32 tokens at a time; warps synchronize only at the end.
+// Attention of few query rows over tokens stored row by row. Either full precision: pages of f16, or sinks, ring (f16
+// or q8_0) and staged rows beside pages of codes. Or pages of q8_0 or q4_0, with queries and values in their rotated
+// frame. Each warp processes 32 tokens at a time; warps synchronize only at the end.
 //   scores  8 lanes per token, 4 tokens at once; a lane ends with the score of its own token
 //   values  one token at a time, kCh channels per lane
 #include <type_traits>
@@ -38,7 +38,7 @@ struct PagedTokens {
 
 // A token's row of q8_0 or q4_0 blocks.
 __device__ const uint8_t* block_row(const SideWork& side, const SideShape& shape, int head, int token) {
-    const Run& run = side.runs[find_run(side, token)];
+    const Run& run = side.runs[find_run(side.runs, side.n_runs, token)];
     return run.block + static_cast<size_t>(head) * shape.format.page_bytes +
            static_cast<size_t>(run.first + token - run.start) * shape.format.row_bytes();
 }
@@ -102,8 +102,43 @@ struct Channels {
     }
 };
 
-// kBits: bits per channel; 16 for full-precision rows.
-template <int kRows, int kCh, int kBits>
+// The same of a full-precision row: halves, or blocks of a q8_0 ring.
+template <int kCount>
+struct RingChannels : Channels<16, kCount> {
+    using Codes = Channels<8, kCount>;
+    bool in_blocks = false;
+
+    __device__ RingChannels() = default;
+
+    __device__ RingChannels(ExactRow row, int c) : in_blocks(row.in_blocks()) {
+        if (!in_blocks) {
+            static_cast<Channels<16, kCount>&>(*this) = Channels<16, kCount>(row.bytes(), c);
+            return;
+        }
+        const Codes codes(row.bytes(), c);
+#pragma unroll
+        for (int i = 0; i < Codes::kWords; ++i) {
+            this->words[i] = codes.words[i];
+        }
+        this->scale = codes.scale;
+    }
+
+    __device__ float decode(float (&x)[kCount]) const {
+        if (!in_blocks) {
+            return Channels<16, kCount>::decode(x);
+        }
+        Codes codes;
+#pragma unroll
+        for (int i = 0; i < Codes::kWords; ++i) {
+            codes.words[i] = this->words[i];
+        }
+        codes.scale = this->scale;
+        return codes.decode(x);
+    }
+};
+
+// kBits: bits per channel; 16 for full-precision rows. kRing: some of them may be in a q8_0 ring.
+template <int kRows, int kCh, int kBits, bool kRing>
 __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const AttentionWork a) {
     constexpr bool kExact = kBits == 16;
     if constexpr (kExact) {
@@ -167,12 +202,21 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
         }
     }
 
+    // A row from its address, which the lane that computed it passes to the others.
+    using Row = std::conditional_t<kRing, ExactRow, const uint8_t*>;
+    const auto row_at = [](unsigned long long address) {
+        if constexpr (kRing) {
+            return ExactRow(address);
+        } else {
+            return reinterpret_cast<const uint8_t*>(address);
+        }
+    };
     for (int tile = begin + warp; tile < end; tile += kJoinWarps) {
         const int index = tile * 32 + lane;
         const int token = tokens.token(min(index, count - 1));
         const auto row_of = [&](const SideWork& side, const SideShape& shape) {
             if constexpr (kExact) {
-                return reinterpret_cast<unsigned long long>(exact_row(side, shape, head, kD, token));
+                return exact_row(side, shape, head, kD, token).bits;
             } else {
                 return reinterpret_cast<unsigned long long>(block_row(side, shape, head, token));
             }
@@ -187,14 +231,13 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
         }
 #pragma unroll
         for (int batch = 0; batch < 8; batch += kTogether) {
-            Channels<kBits, 8> k[kTogether][kParts];
+            std::conditional_t<kRing, RingChannels<8>, Channels<kBits, 8>> k[kTogether][kParts];
 #pragma unroll
             for (int i = 0; i < kTogether; ++i) {
-                const auto* row =
-                    reinterpret_cast<const uint8_t*>(__shfl_sync(kAllLanes, k_row, 4 * (batch + i) + lane / 8));
+                const Row row = row_at(__shfl_sync(kAllLanes, k_row, 4 * (batch + i) + lane / 8));
 #pragma unroll
                 for (int j = 0; j < kParts; ++j) {
-                    k[i][j] = Channels<kBits, 8>(row, 64 * j + lane % 8 * 8);
+                    k[i][j] = {row, 64 * j + lane % 8 * 8};
                 }
             }
 #pragma unroll
@@ -246,9 +289,10 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
 
 #pragma unroll 8
         for (int t = 0; t < 32; ++t) {
-            const auto* row = reinterpret_cast<const uint8_t*>(__shfl_sync(kAllLanes, v_row, t));
+            const Row row = row_at(__shfl_sync(kAllLanes, v_row, t));
             float v[kCh];
-            const float v_scale = Channels<kBits, kCh>(row, lane * kCh).decode(v);
+            const std::conditional_t<kRing, RingChannels<kCh>, Channels<kBits, kCh>> channels(row, lane * kCh);
+            const float v_scale = channels.decode(v);
 #pragma unroll
             for (int r = 0; r < kRows; ++r) {
                 const float p = v_scale * __shfl_sync(kAllLanes, score[r], t);
@@ -266,12 +310,12 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     }
 }
 
-template <int kRows, int kD, int kBits>
+template <int kRows, int kD, int kBits, bool kRing>
 AttentionFunction function() {
-    return {reinterpret_cast<const void*>(attention_rows_kernel<kRows, kD / 32, kBits>), join_bytes(kRows, kD)};
+    return {reinterpret_cast<const void*>(attention_rows_kernel<kRows, kD / 32, kBits, kRing>), join_bytes(kRows, kD)};
 }
 
-template <int kBits>
+template <int kBits, bool kRing = false>
 AttentionFunction function_of_shape(const AttentionVariant& variant) {
     const bool one = variant.n_rows == 1;
     if (!one && variant.n_rows != kFewRows) {
@@ -279,9 +323,9 @@ AttentionFunction function_of_shape(const AttentionVariant& variant) {
     }
     switch (variant.width) {
     case 64:
-        return one ? function<1, 64, kBits>() : function<kFewRows, 64, kBits>();
+        return one ? function<1, 64, kBits, kRing>() : function<kFewRows, 64, kBits, kRing>();
     case 128:
-        return one ? function<1, 128, kBits>() : function<kFewRows, 128, kBits>();
+        return one ? function<1, 128, kBits, kRing>() : function<kFewRows, 128, kBits, kRing>();
     }
     fail_variant(variant);
 }
@@ -291,7 +335,8 @@ AttentionFunction function_of_shape(const AttentionVariant& variant) {
 AttentionFunction rows_function(const AttentionVariant& variant) {
     switch (variant.type) {
     case LK_CACHE_F16:
-        return function_of_shape<16>(variant);
+        return variant.kernel == AttentionKernel::ring_rows ? function_of_shape<16, true>(variant)
+                                                            : function_of_shape<16>(variant);
     case LK_CACHE_Q8_0:
         return function_of_shape<8>(variant);
     case LK_CACHE_Q4_0:
