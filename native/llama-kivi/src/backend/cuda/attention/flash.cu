@@ -7,8 +7,8 @@
 // split  up to 16 query rows: all warps have the same rows, and each has a quarter of the tile's tokens
 //
 // Tokens whose values are codes come first. Their sum accumulates in the frame of the codes (rotated, centred, without
-// the head's power of two) and is converted once, before the first exact value. flash_tile.cuh describes which tokens a
-// row sees as codes.
+// the head's power of two) and is converted once, before the first exact value. plan/visits.h describes which
+// tokens a row sees as codes.
 #include "backend/cuda/attention/flash_stages.cuh"
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/queue.h"
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     for (int i = threadIdx.x; i < kD; i += kThreads) {
         wide[i] = 1;
     }
-    if (refined && k.has_codes()) {
+    if (refined && k.seen.has_codes()) {
         __syncthreads();
         for (int i = threadIdx.x; i < a.k.format.rows - d; i += kThreads) {
             wide[reinterpret_cast<const uint16_t*>(k.table + 4)[i]] = 4;

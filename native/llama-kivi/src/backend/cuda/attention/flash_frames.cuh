@@ -51,8 +51,7 @@ __device__ __forceinline__ void plan_visits(const AttentionWork& a, const Segmen
     if (threadIdx.x == 0) {
         const int n_tokens = rows.position(rows.n - 1) + 1;
         const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
-        // The page kernel's runs are the first tokens, coded on both sides.
-        visits.plan(k, v, max(first_seen, seg.page_tokens), first_seen, n_tokens);
+        visits.plan(k.seen, v.seen, have_one_bound(k, v), seg.page_tokens, first_seen, n_tokens);
     }
     for (int r = threadIdx.x; r < kRows; r += blockDim.x) {
         bounds[r] = k.paged_for(rows, min(r, rows.n - 1));

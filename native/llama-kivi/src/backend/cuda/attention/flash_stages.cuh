@@ -138,15 +138,10 @@ struct WarpTile {
 #pragma unroll
                 for (int e = 0; e < 2; ++e) {
                     const int row = min(own_row + 16 * m + 8 * e + at.g, rows.n - 1);
-                    int last = rows.position(row);
-                    int first = a.window > 0 ? last + 1 - a.window : 0;
+                    const int position = rows.position(row);
+                    RowBounds seen{a.window > 0 ? position + 1 - a.window : 0, position};
                     if (partly) {
-                        const int k_bound = bounds[row];
-                        const int v_bound = bounds[S::kRows + row];
-                        last = (tile.rules & kKeysBelow) != 0 ? min(last, k_bound - 1) : last;
-                        last = (tile.rules & kValuesBelow) != 0 ? min(last, v_bound - 1) : last;
-                        first = (tile.rules & kKeysFrom) != 0 ? max(first, k_bound) : first;
-                        first = (tile.rules & kValuesFrom) != 0 ? max(first, v_bound) : first;
+                        seen.apply(tile.rules, bounds[row], bounds[S::kRows + row]);
                     }
 #pragma unroll
                     for (int n = 0; n < kN; ++n) {
@@ -154,8 +149,8 @@ struct WarpTile {
                         for (int i = 0; i < 2; ++i) {
                             const int in_tile = own_token + 8 * n + 2 * at.j + i;
                             const int token = tile.token + in_tile;
-                            const bool seen = in_tile < tile.n && token >= first && token <= last;
-                            score[m][n][2 * e + i] = seen ? score[m][n][2 * e + i] : -INFINITY;
+                            const bool visible = in_tile < tile.n && token >= seen.first && token <= seen.last;
+                            score[m][n][2 * e + i] = visible ? score[m][n][2 * e + i] : -INFINITY;
                         }
                     }
                 }
