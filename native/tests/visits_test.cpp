@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include <gtest/gtest.h>
 #include "backend/cuda/plan/segments.h"
 
 namespace lk::cuda {

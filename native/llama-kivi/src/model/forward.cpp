@@ -119,9 +119,7 @@ void attend(const Model& model, ModelPart& part, const ForwardBatch& batch, int 
     if (batch.observer.call != nullptr) {
         observe(model, part, batch, layer);
     }
-    if (part.backend->reads_staged_pages()) {
-        part.backend->stage_pages(*part.pass, {layer - part.begin, layer - part.begin + 1});
-    }
+    part.backend->stage_pages(*part.pass, {layer - part.begin, layer - part.begin + 1});
     part.backend->attention({part.cache, batch.segments, s.q.data(), s.attn.data(), layer - part.begin, c.n_head,
                              1.0f / std::sqrt(static_cast<float>(c.head_size)), turn, c.window, part.pass.get()});
 }

@@ -178,7 +178,6 @@ public:
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
     }
 
-    bool reads_staged_pages() const override { return true; }
     void stage_pages(Pass& pass, kv::Layers layers) override {
         if (const std::optional<kv::Layers> due = pass_of(pass).layers_to_stage(layers)) {
             cuda::stage_pages(pass.cache(), pass_of(pass).append(), *due, stream_);
