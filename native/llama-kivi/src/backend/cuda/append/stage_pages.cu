@@ -206,7 +206,7 @@ __device__ void store_blocks(const PageFormat& f, const HeadRows& rows, int row,
 }
 
 // KIVI types. Shared memory: the codes of the step, and with kCopies at offset `copy` a copy of its rows.
-template <bool kCopies>
+template <Side kSide, bool kCopies>
 __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape shape, const AppendWork* works,
                                                                const PageStep* steps, int first_head, int copy) {
     after_previous();
@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape s
     const int sinks = min(max(work.sink_limit - (work.first_token + step.row), 0), step.n_rows);
     const HeadRows source(shape, work, head);
     const auto quantize = [&](const auto& rows, int first) {
-        if (f.side == Side::keys) {
+        if constexpr (kSide == Side::keys) {
             quantize_keys(f, rows, first, step.token, sinks, table, shared, page);
         } else {
             quantize_values(f, rows, first, step.n_rows, step.token, sinks, table, shared, page);
@@ -269,7 +269,10 @@ void stage_pages(const SideShape& shape, const AppendWork* works, const PageStep
     }
     const int n_rows = f.side == Side::keys ? f.group : kStepTokens;
     const SharedLayout shared(n_rows * f.rows, n_rows * f.head_size * 2);
-    const auto kernel = shared.copy > 0 ? stage_pages_kernel<true> : stage_pages_kernel<false>;
+    const auto kernel =
+        f.side == Side::keys
+            ? (shared.copy > 0 ? stage_pages_kernel<Side::keys, true> : stage_pages_kernel<Side::keys, false>)
+            : (shared.copy > 0 ? stage_pages_kernel<Side::values, true> : stage_pages_kernel<Side::values, false>);
     shared.allow(kernel);
     queue(kernel, grid, kThreads, shared.bytes, stream, shape, works, steps, heads.first, shared.copy);
 }
