@@ -112,6 +112,7 @@ private:
     static kv::CacheConfig one_sequence(kv::CacheConfig config) {
         config.n_seq_max = 1;
         config.n_seq_ready = 1;
+        config.n_ubatch = 1;
         return config;
     }
 

@@ -66,7 +66,7 @@ TEST_F(Cuda, StagedPagesAreTheCommittedOnes) {
         return bytes;
     };
     size_t n_pages = 0;
-    for (const int d : {64, 80}) {
+    for (const int d : {80}) {
         for (const auto& [name, shape] : shapes_of(d)) {
             SCOPED_TRACE(name + format(", D %d", d));
             kv::Cache once(shape.config(), device_->memory());
