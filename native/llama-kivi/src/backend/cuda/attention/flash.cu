@@ -35,13 +35,9 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     const QueryRows rows(a, seg, S::kRows, last_first);
     const int head = rows.head();
     const Lane at{};
-    const Store k(seg.k, a.k, head, rows);
-    const Store v(seg.v, a.v, head, rows);
-    const float k_factor = k.factor();
     const bool k_blocks = a.k.format.blocks();
     const bool refined = a.k.format.refined_keys();
     const bool corrected = a.k.format.recipe.score_correction;
-    const float correction = k_factor * k_factor * (1 / (24 * 1.44269504f));  // for scores in base 2
     uint16_t* const q = reinterpret_cast<uint16_t*>(shared);
     uint16_t* const tiles =
         reinterpret_cast<uint16_t*>(shared + S::kTiles);  // [2 buffers, keys and values, 64, stride]
@@ -50,7 +46,12 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     uint16_t* const squares = reinterpret_cast<uint16_t*>(shared + S::kSquares);
     int* const bounds = reinterpret_cast<int*>(shared + S::kBounds);
     Visits& visits = *reinterpret_cast<Visits*>(shared + S::kVisits);
-    plan_visits<S::kRows>(a, seg, rows, k, v, bounds, visits);
+    Store* const stores = reinterpret_cast<Store*>(shared + S::kStores);
+    plan_visits<S::kRows>(a, seg, rows, stores[0], stores[1], bounds, visits);
+    const Store& k = stores[0];
+    const Store& v = stores[1];
+    const float k_factor = k.factor(a.k);
+    const float correction = k_factor * k_factor * (1 / (24 * 1.44269504f));  // for scores in base 2
     const Places places = places_of_split(a, visits);
     const int begin = places.begin;
     const int end = places.end;
@@ -115,7 +116,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     load_queries<kD, kSplit>(a, rows, at, d, block, 0, false, q);
     Tile tile{};
     if (begin < end) {
-        tile = tile_at(visits, k, v, begin, end);
+        tile = tile_at(a, seg, visits, k, v, begin, end);
         point(tile, 0);
     }
     bool in_codes = begin < end && tile.v_token >= 0;
@@ -127,7 +128,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     for (int place = begin; place < end; buffer ^= 1) {
         Tile next{};
         if (tile.next < end) {
-            next = tile_at(visits, k, v, tile.next, end);
+            next = tile_at(a, seg, visits, k, v, tile.next, end);
             point(next, buffer ^ 1);
         }
         copy_wait<0>();
@@ -145,16 +146,18 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         }
         if (in_codes && tile.v_token < 0) {
             in_codes = false;
-            turn_back(a.v.format, v, at, d, block, output);
+            turn_back(a.v, v, at, d, block, output);
         }
         const uint16_t* const keys = tiles + buffer * 2 * kTile * kStride;
         const uint16_t* const values = keys + kTile * kStride;
         const WarpTile<kD, kSplit> warp_tile(at);
         typename WarpTile<kD, kSplit>::Scores score;
-        warp_tile.multiply_keys(q, keys, score);
-        if (corrected && tile.k_token >= 0) {
-            warp_tile.correct(q, squares + buffer * kTileGroups * kStride, tile, a.k.format.group, correction, score);
+        float* const corrections =
+            corrected && tile.k_token >= 0 ? reinterpret_cast<float*>(shared + S::kCorrections) : nullptr;
+        if (corrections != nullptr) {
+            warp_tile.correct(q, squares + buffer * kTileGroups * kStride, correction, corrections);
         }
+        warp_tile.multiply_keys(q, keys, corrections, tile.k_token, a.k.format.group, score);
         warp_tile.hide_tokens(rows, tile, bounds, a, score);
         warp_tile.update_softmax(score, output);
         warp_tile.add_values(score, values, output);
@@ -162,7 +165,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         tile = next;
     }
     if (in_codes) {
-        turn_back(a.v.format, v, at, d, block, output);
+        turn_back(a.v, v, at, d, block, output);
     }
     if constexpr (kSplit) {
         merge_warps(a, rows, at, output, reinterpret_cast<float*>(shared));

@@ -3,6 +3,8 @@
 // tile, and elements 2 j and 2 j + 1 of each 8 tokens or channels.
 #pragma once
 
+#include <new>
+
 #include "backend/cuda/attention/flash_load.cuh"
 
 namespace lk::cuda {
@@ -25,7 +27,9 @@ struct Sizes {
     static constexpr int kSquares = kWide + kD;                  // half [2 buffers, 4 token groups, stride]
     static constexpr int kBounds = kSquares + 2 * kTileGroups * kStride * 2;  // int [keys and values, rows]
     static constexpr int kVisits = kBounds + 2 * kRows * 4;                   // Visits
-    static constexpr int kWork = kVisits + static_cast<int>(sizeof(Visits));
+    static constexpr int kStores = (kVisits + static_cast<int>(sizeof(Visits)) + 7) / 8 * 8;  // Store: keys, values
+    static constexpr int kCorrections = kStores + 2 * static_cast<int>(sizeof(Store));  // float [rows of warps, 4]
+    static constexpr int kWork = kCorrections + kWarps * 16 * kM * kTileGroups * 4;
     static constexpr int kJoin = kSplit ? (kWarps * 16 * (kD + 2) + 16 * kD) * 4 : 0;
     static constexpr int kBytes = kWork > kJoin ? kWork : kJoin;
 };
@@ -44,18 +48,20 @@ __device__ float sum_of_row(float x) {
     return x + __shfl_xor_sync(kAllLanes, x, 2);
 }
 
-// Stage "plan visits": the ranges of tokens, and the bounds of the block's rows.
+// Stage "plan visits": the sides as the block sees them, the ranges of tokens, and the bounds of the block's rows.
 template <int kRows>
 __device__ __forceinline__ void plan_visits(const AttentionWork& a, const SegmentWork& seg, const QueryRows& rows,
-                                            const Store& k, const Store& v, int* bounds, Visits& visits) {
+                                            Store& k, Store& v, int* bounds, Visits& visits) {
     if (threadIdx.x == 0) {
+        new (&k) Store(seg.k, a.k, rows);
+        new (&v) Store(seg.v, a.v, rows);
         const int n_tokens = rows.position(rows.n - 1) + 1;
         const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
-        visits.plan(k.seen, v.seen, have_one_bound(k, v), seg.page_tokens, first_seen, n_tokens);
+        visits.plan(k.seen, v.seen, have_one_bound(a, seg), seg.page_tokens, first_seen, n_tokens);
     }
     for (int r = threadIdx.x; r < kRows; r += blockDim.x) {
-        bounds[r] = k.paged_for(rows, min(r, rows.n - 1));
-        bounds[kRows + r] = v.paged_for(rows, min(r, rows.n - 1));
+        bounds[r] = paged_for(seg.k, a.k, rows, min(r, rows.n - 1));
+        bounds[kRows + r] = paged_for(seg.v, a.v, rows, min(r, rows.n - 1));
     }
     __syncthreads();
 }
@@ -163,11 +169,11 @@ struct Output {
 
 // Stage "turn back": converts the output from the frame of coded values to that of exact values.
 template <int kD, bool kSplit>
-__device__ __forceinline__ void turn_back(const PageFormat& f, const Store& v, const Lane& at, int d, int block,
+__device__ __forceinline__ void turn_back(const SideShape& shape, const Store& v, const Lane& at, int d, int block,
                                           Output<kD, kSplit>& o) {
-    const bool centred = f.scale_kind == ScaleKind::byte_token;
-    const bool rotated = centred || f.blocks();
-    const float factor = v.factor() * (rotated ? rsqrtf(static_cast<float>(block)) : 1.0f);
+    const bool centred = shape.format.scale_kind == ScaleKind::byte_token;
+    const bool rotated = centred || shape.format.blocks();
+    const float factor = v.factor(shape) * (rotated ? rsqrtf(static_cast<float>(block)) : 1.0f);
     const auto* mu = reinterpret_cast<const uint16_t*>(v.table + 4);
 #pragma unroll
     for (int m = 0; m < o.kM; ++m) {

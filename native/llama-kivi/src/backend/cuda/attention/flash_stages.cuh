@@ -43,16 +43,56 @@ struct WarpTile {
     __device__ __forceinline__ explicit WarpTile(const Lane& lane)
         : at(lane), own_row(kSplit ? 0 : lane.warp * 16 * kM), own_token(kSplit ? lane.warp * 8 * kN : 0) {}
 
-    // Stage "scores": q [rows, stride] times keys [tokens, stride].
-    __device__ __forceinline__ void multiply_keys(const uint16_t* q, const uint16_t* keys, Scores& score) const {
+    // Stage "correct scores": what score correction (Recipe::score_correction) subtracts from the scores of the warp's
+    // rows, per token group of the tile. Runs before the scores exist, because registers are scarce.
+    // squares: half [4, stride], squared scales of the token groups. times: 1/24 in the units of the scores.
+    // to: float [rows of all warps, 4].
+    __device__ __forceinline__ void correct(const uint16_t* q, const uint16_t* squares, float times, float* to) const {
         const int lane = at.lane;
+        // Columns of b are token groups.
+        const uint16_t* const column = squares + at.g % kTileGroups * S::kStride + 2 * at.j;
+        const auto square = [](unsigned x) { return bits(__hmul2(halves(x), halves(x))); };
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+            float sum[4] = {0, 0, 0, 0};  // of rows g and g + 8, token groups 2 j and 2 j + 1
+#pragma unroll
+            for (int step = 0; step < kD / 16; ++step) {
+                unsigned x[4];
+                load_matrices(x, q + (own_row + 16 * m + lane % 16) * S::kStride + step * 16 + lane / 16 * 8);
+                multiply(sum, square(x[0]), square(x[1]), square(x[2]), square(x[3]),
+                         *reinterpret_cast<const unsigned*>(column + step * 16),
+                         *reinterpret_cast<const unsigned*>(column + step * 16 + 8));
+            }
+            if (at.j < kTileGroups / 2) {
+                float* const row = to + ((at.warp * kM + m) * 16 + at.g) * kTileGroups + 2 * at.j;
+                row[0] = -times * sum[0];
+                row[1] = -times * sum[1];
+                row[8 * kTileGroups] = -times * sum[2];
+                row[8 * kTileGroups + 1] = -times * sum[3];
+            }
+        }
+        __syncwarp();
+    }
+
+    // Stage "scores": q [rows, stride] times keys [tokens, stride], plus the corrections of correct(), if there are
+    // any.
+    __device__ __forceinline__ void multiply_keys(const uint16_t* q, const uint16_t* keys, const float* corrections,
+                                                  int k_token, int group, Scores& score) const {
+        const int lane = at.lane;
+        const int start = k_token & (group - 1);  // of the tile in its first token group
+        const int shift = 31 - __clz(group);
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
-            for (int n = 0; n < kN; ++n) {
+            for (int i = 0; i < 4; ++i) {
+                const float* const row = corrections + ((at.warp * kM + m) * 16 + i / 2 * 8 + at.g) * kTileGroups;
+                const float first = corrections != nullptr ? row[0] : 0.0f;
 #pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                    score[m][n][i] = 0;
+                for (int n = 0; n < kN; ++n) {
+                    score[m][n][i] = first;
+                    if (corrections != nullptr && group < kTile) {
+                        score[m][n][i] = row[(start + own_token + 8 * n + 2 * at.j + i % 2) >> shift];
+                    }
                 }
             }
         }
@@ -72,56 +112,6 @@ struct WarpTile {
                 for (int m = 0; m < kM; ++m) {
                     multiply(score[m][n], q_part[m][0], q_part[m][1], q_part[m][2], q_part[m][3], b[0], b[1]);
                     multiply(score[m][n + 1], q_part[m][0], q_part[m][1], q_part[m][2], q_part[m][3], b[2], b[3]);
-                }
-            }
-        }
-    }
-
-    // Stage "correct scores": subtracts the effect of the keys' quantization noise; see Recipe::score_correction.
-    // squares: half [4, stride], squared scales of the tile's token groups of `group` tokens. times: 1/24 in the units
-    // of the scores.
-    __device__ __forceinline__ void correct(const uint16_t* q, const uint16_t* squares, const Tile& tile, int group,
-                                            float times, Scores& score) const {
-        const int lane = at.lane;
-        // Columns of b are token groups.
-        const uint16_t* const column = squares + at.g % kTileGroups * S::kStride + 2 * at.j;
-        const auto square = [](unsigned x) { return bits(__hmul2(halves(x), halves(x))); };
-#pragma unroll
-        for (int m = 0; m < kM; ++m) {
-            float sum[4] = {0, 0, 0, 0};  // of rows g and g + 8, token groups 2 j and 2 j + 1
-#pragma unroll
-            for (int step = 0; step < kD / 16; ++step) {
-                unsigned x[4];
-                load_matrices(x, q + (own_row + 16 * m + lane % 16) * S::kStride + step * 16 + lane / 16 * 8);
-                multiply(sum, square(x[0]), square(x[1]), square(x[2]), square(x[3]),
-                         *reinterpret_cast<const unsigned*>(column + step * 16),
-                         *reinterpret_cast<const unsigned*>(column + step * 16 + 8));
-            }
-#pragma unroll
-            for (int e = 0; e < 2; ++e) {
-                const float first = times * __shfl_sync(kAllLanes, sum[2 * e], lane & ~3);
-                if (group >= kTile) {  // one token group
-#pragma unroll
-                    for (int n = 0; n < kN; ++n) {
-                        score[m][n][2 * e] -= first;
-                        score[m][n][2 * e + 1] -= first;
-                    }
-                    continue;
-                }
-                const float second = times * __shfl_sync(kAllLanes, sum[2 * e + 1], lane & ~3);
-                const float third = times * __shfl_sync(kAllLanes, sum[2 * e], (lane & ~3) + 1);
-                const float fourth = times * __shfl_sync(kAllLanes, sum[2 * e + 1], (lane & ~3) + 1);
-                const int start = tile.k_token & (group - 1);  // in the first token group
-#pragma unroll
-                for (int n = 0; n < kN; ++n) {
-#pragma unroll
-                    for (int i = 0; i < 2; ++i) {
-                        const int token = start + own_token + 8 * n + 2 * at.j + i;
-                        score[m][n][2 * e + i] -= token < group       ? first
-                                                  : token < 2 * group ? second
-                                                  : token < 3 * group ? third
-                                                                      : fourth;
-                    }
                 }
             }
         }

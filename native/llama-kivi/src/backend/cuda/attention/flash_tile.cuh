@@ -13,31 +13,30 @@ using kv::ScaleKind;
 
 constexpr int kTile = kFlashTile;
 
-// One side of one KV head, as the queries of a thread block see it.
+// Row r of the block reads tokens below this one from pages of codes.
+__device__ inline int paged_for(const SideWork& side, const SideShape& shape, const QueryRows& rows, int r) {
+    return shape.format.quantized() ? shape.paged_for(side.n_paged, side.n_ring, rows.token_row(r)) : 0;
+}
+
+// One side of one KV head, as the queries of a thread block see it. In shared memory, because registers are scarce.
 struct Store {
-    const SideWork& side;
-    const SideShape& shape;
     size_t page_offset;
+    const uint8_t* table;
     SeenSide seen;
     int n_runs;  // staged pages included, if a query reads them
-    const uint8_t* table;
 
-    __device__ Store(const SideWork& work, const SideShape& form, int head, const QueryRows& rows)
-        : side(work),
-          shape(form),
-          page_offset(static_cast<size_t>(head) * form.format.page_bytes),
-          seen{paged_for(rows, 0), paged_for(rows, rows.n - 1),
-               form.format.quantized() ? max(work.n_sinks, work.staged.n_sinks) : 0},
-          n_runs(work.n_runs + (seen.paged_last > work.n_paged ? work.staged.n_pages : 0)),
-          // The pass chooses tables only if the sequence has no codes yet.
-          table((seen.paged_last > work.n_paged ? work.staged.tables : work.tables) +
-                static_cast<size_t>(head) * form.table_bytes) {}
-
-    // Row r of the block reads tokens below this one from pages of codes.
-    __device__ int paged_for(const QueryRows& rows, int r) const {
-        return shape.format.quantized() ? shape.paged_for(side.n_paged, side.n_ring, rows.token_row(r)) : 0;
+    __device__ Store(const SideWork& side, const SideShape& shape, const QueryRows& rows)
+        : page_offset(static_cast<size_t>(rows.head()) * shape.format.page_bytes),
+          seen{paged_for(side, shape, rows, 0), paged_for(side, shape, rows, rows.n - 1),
+               shape.format.quantized() ? max(side.n_sinks, side.staged.n_sinks) : 0},
+          n_runs(side.n_runs) {
+        const bool staged = seen.paged_last > side.n_paged;
+        n_runs += staged ? side.staged.n_pages : 0;
+        // The pass chooses tables only if the sequence has no codes yet.
+        table = (staged ? side.staged.tables : side.tables) + static_cast<size_t>(rows.head()) * shape.table_bytes;
     }
-    __device__ float factor() const {
+
+    __device__ float factor(const SideShape& shape) const {
         const ScaleKind kind = shape.format.scale_kind;
         const bool bytes = kind == ScaleKind::byte_pair || kind == ScaleKind::byte_token;
         return bytes && seen.has_codes() ? ldexpf(1.0f, *reinterpret_cast<const int*>(table)) : 1.0f;
@@ -45,10 +44,10 @@ struct Store {
 };
 
 // Whether every query has the same bound on both sides.
-__device__ inline bool have_one_bound(const Store& k, const Store& v) {
-    return k.shape.format.quantized() == v.shape.format.quantized() && k.side.n_paged == v.side.n_paged &&
-           k.side.n_ring == v.side.n_ring && k.shape.trigger == v.shape.trigger && k.shape.leave == v.shape.leave &&
-           k.shape.by_position == v.shape.by_position;
+__device__ inline bool have_one_bound(const AttentionWork& a, const SegmentWork& seg) {
+    return a.k.format.quantized() == a.v.format.quantized() && seg.k.n_paged == seg.v.n_paged &&
+           seg.k.n_ring == seg.v.n_ring && a.k.trigger == a.v.trigger && a.k.leave == a.v.leave &&
+           a.k.by_position == a.v.by_position;
 }
 
 // A flag of a tile beside its rules: some rows do not see some of its tokens by them.
@@ -67,7 +66,8 @@ struct Tile {
     const uint8_t* v_page;
 };
 
-__device__ Tile tile_at(const Visits& visits, const Store& k, const Store& v, int place, int end) {
+__device__ Tile tile_at(const AttentionWork& a, const SegmentWork& seg, const Visits& visits, const Store& k,
+                        const Store& v, int place, int end) {
     int range = 0;
     while (place >= visits.end[range]) {
         ++range;
@@ -79,8 +79,8 @@ __device__ Tile tile_at(const Visits& visits, const Store& k, const Store& v, in
     t.k_token = -1;
     t.v_token = -1;
     const bool k_coded = (t.rules & kKeysBelow) != 0;
-    if (k_coded || (!k.shape.format.quantized() && t.token < k.side.n_paged)) {
-        const Run& run = k.side.runs[find_run(k.side.runs, k.n_runs, t.token)];
+    if (k_coded || (!a.k.format.quantized() && t.token < seg.k.n_paged)) {
+        const Run& run = seg.k.runs[find_run(seg.k.runs, k.n_runs, t.token)];
         const int at = run.first + t.token - run.start;
         t.frame = run.frame;
         t.n = min(min(t.n, run.start + run.count - t.token), kTile - at % kTile);
@@ -90,7 +90,7 @@ __device__ Tile tile_at(const Visits& visits, const Store& k, const Store& v, in
         }
     }
     if ((t.rules & kValuesBelow) != 0) {
-        const Run& run = v.side.runs[find_run(v.side.runs, v.n_runs, t.token)];
+        const Run& run = seg.v.runs[find_run(seg.v.runs, v.n_runs, t.token)];
         t.v_token = run.first + t.token - run.start;
         t.v_page = run.block + v.page_offset;
         t.n = min(min(t.n, run.start + run.count - t.token), kTile - t.v_token % kTile);

@@ -21,13 +21,16 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::lo
         x.wide[i] = 1;
     }
     if (kRotated) {
-        for (int i = 0; i < kRefined; ++i) {
-            const int c = __shfl_sync(kAllLanes, x.refined[kOwnRefined > 1 && i >= 32 ? 1 : 0], i % 32) - 4 * lane;
-            if (c >= 0 && c < 4) {
-                x.wide[0] = c == 0 ? 4.0f : x.wide[0];
-                x.wide[1] = c == 1 ? 4.0f : x.wide[1];
-                x.wide[2] = c == 2 ? 4.0f : x.wide[2];
-                x.wide[3] = c == 3 ? 4.0f : x.wide[3];
+#pragma unroll
+        for (int n = 0; n < kOwnRefined; ++n) {
+            for (int i = 0; i < min(32, kRefined - 32 * n); ++i) {
+                const int c = __shfl_sync(kAllLanes, x.refined[n], i) - 4 * lane;
+                if (c >= 0 && c < 4) {
+                    x.wide[0] = c == 0 ? 4.0f : x.wide[0];
+                    x.wide[1] = c == 1 ? 4.0f : x.wide[1];
+                    x.wide[2] = c == 2 ? 4.0f : x.wide[2];
+                    x.wide[3] = c == 3 ? 4.0f : x.wide[3];
+                }
             }
         }
     }

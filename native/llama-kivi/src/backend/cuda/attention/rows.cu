@@ -5,7 +5,7 @@
 //   values  one token at a time, kCh channels per lane
 #include <type_traits>
 
-#include "backend/cuda/attention/common.cuh"
+#include "backend/cuda/attention/half_blocks.cuh"
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/device/words.cuh"
 
@@ -150,6 +150,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     constexpr int kD = kCh * 32;
     constexpr int kParts = kD / 64;  // loads of 8 channels per lane and token
     constexpr int kTogether = 4;     // steps of 4 tokens whose loads are in flight together
+    constexpr bool kHalfBlocks = kRing && kRows == 1;
+    constexpr int kOut = kHalfBlocks ? HalfBlock::kChannels : kCh;  // channels of a lane
 
     const SegmentWork& seg = a.segments[blockIdx.z];
     const QueryRows rows(a, seg, kRows);
@@ -182,7 +184,15 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     int last[kRows];
     float largest[kRows];
     float sum[kRows];
-    float out[kRows][kCh];
+    float out[kRows][kOut];
+    const HalfBlocks<kD> half_blocks{lane};
+    [[maybe_unused]] float q_part[HalfBlock::kChannels];
+    if constexpr (kHalfBlocks) {
+#pragma unroll
+        for (int c = 0; c < HalfBlock::kChannels; ++c) {
+            q_part[c] = a.q[rows.output(0) * kD + lane % HalfBlocks<kD>::kLanes * HalfBlock::kChannels + c] * factor;
+        }
+    }
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
         const float* row = kExact ? a.q + rows.output(min(r, rows.n - 1)) * kD : joined + r * kD;
@@ -197,7 +207,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
         largest[r] = -INFINITY;
         sum[r] = 0;
 #pragma unroll
-        for (int c = 0; c < kCh; ++c) {
+        for (int c = 0; c < kOut; ++c) {
             out[r][c] = 0;
         }
     }
@@ -229,41 +239,45 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
         for (int r = 0; r < kRows; ++r) {
             score[r] = 0;
         }
+        if constexpr (kHalfBlocks) {
+            score[0] = half_blocks.score(k_row, q_part);
+        } else {
 #pragma unroll
-        for (int batch = 0; batch < 8; batch += kTogether) {
-            std::conditional_t<kRing, RingChannels<8>, Channels<kBits, 8>> k[kTogether][kParts];
+            for (int batch = 0; batch < 8; batch += kTogether) {
+                std::conditional_t<kRing, RingChannels<8>, Channels<kBits, 8>> k[kTogether][kParts];
 #pragma unroll
-            for (int i = 0; i < kTogether; ++i) {
-                const Row row = row_at(__shfl_sync(kAllLanes, k_row, 4 * (batch + i) + lane / 8));
+                for (int i = 0; i < kTogether; ++i) {
+                    const Row row = row_at(__shfl_sync(kAllLanes, k_row, 4 * (batch + i) + lane / 8));
 #pragma unroll
-                for (int j = 0; j < kParts; ++j) {
-                    k[i][j] = {row, 64 * j + lane % 8 * 8};
-                }
-            }
-#pragma unroll
-            for (int i = 0; i < kTogether; ++i) {
-                float dot[kRows] = {};
-#pragma unroll
-                for (int j = 0; j < kParts; ++j) {
-                    float x[8];
-                    const float scale = k[i][j].decode(x);
-#pragma unroll
-                    for (int r = 0; r < kRows; ++r) {
-                        float part = 0;
-#pragma unroll
-                        for (int c = 0; c < 8; ++c) {
-                            part += x[c] * q[r][8 * j + c];
-                        }
-                        dot[r] += scale * part;
+                    for (int j = 0; j < kParts; ++j) {
+                        k[i][j] = {row, 64 * j + lane % 8 * 8};
                     }
                 }
 #pragma unroll
-                for (int r = 0; r < kRows; ++r) {
-                    dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 1);
-                    dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 2);
-                    dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 4);
-                    const float mine = __shfl_sync(kAllLanes, dot[r], lane % 4 * 8);
-                    score[r] = lane / 4 == batch + i ? mine : score[r];
+                for (int i = 0; i < kTogether; ++i) {
+                    float dot[kRows] = {};
+#pragma unroll
+                    for (int j = 0; j < kParts; ++j) {
+                        float x[8];
+                        const float scale = k[i][j].decode(x);
+#pragma unroll
+                        for (int r = 0; r < kRows; ++r) {
+                            float part = 0;
+#pragma unroll
+                            for (int c = 0; c < 8; ++c) {
+                                part += x[c] * q[r][8 * j + c];
+                            }
+                            dot[r] += scale * part;
+                        }
+                    }
+#pragma unroll
+                    for (int r = 0; r < kRows; ++r) {
+                        dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 1);
+                        dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 2);
+                        dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 4);
+                        const float mine = __shfl_sync(kAllLanes, dot[r], lane % 4 * 8);
+                        score[r] = lane / 4 == batch + i ? mine : score[r];
+                    }
                 }
             }
         }
@@ -278,7 +292,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
                 const float correction = __expf(largest[r] - base);
                 sum[r] *= correction;
 #pragma unroll
-                for (int c = 0; c < kCh; ++c) {
+                for (int c = 0; c < kOut; ++c) {
                     out[r][c] *= correction;
                 }
                 largest[r] = now;
@@ -287,23 +301,39 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
             sum[r] += score[r];
         }
 
+        if constexpr (kHalfBlocks) {
+            half_blocks.add(v_row, score[0], out[0]);
+        } else {
 #pragma unroll 8
-        for (int t = 0; t < 32; ++t) {
-            const Row row = row_at(__shfl_sync(kAllLanes, v_row, t));
-            float v[kCh];
-            const std::conditional_t<kRing, RingChannels<kCh>, Channels<kBits, kCh>> channels(row, lane * kCh);
-            const float v_scale = channels.decode(v);
+            for (int t = 0; t < 32; ++t) {
+                const Row row = row_at(__shfl_sync(kAllLanes, v_row, t));
+                float v[kCh];
+                const std::conditional_t<kRing, RingChannels<kCh>, Channels<kBits, kCh>> channels(row, lane * kCh);
+                const float v_scale = channels.decode(v);
 #pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-                const float p = v_scale * __shfl_sync(kAllLanes, score[r], t);
+                for (int r = 0; r < kRows; ++r) {
+                    const float p = v_scale * __shfl_sync(kAllLanes, score[r], t);
 #pragma unroll
-                for (int c = 0; c < kCh; ++c) {
-                    out[r][c] += p * v[c];
+                    for (int c = 0; c < kCh; ++c) {
+                        out[r][c] += p * v[c];
+                    }
                 }
             }
         }
     }
-    join_warps<kRows, kCh, !kExact>(a, (kExact ? a.n_page_splits : 0) + blockIdx.y, largest, sum, out, rows, nullptr,
+    float own[kRows][kCh] = {};
+    if constexpr (kHalfBlocks) {
+        half_blocks.template spread<kCh>(out[0], own[0]);
+    } else {
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+            for (int c = 0; c < kCh; ++c) {
+                own[r][c] = out[r][c];
+            }
+        }
+    }
+    join_warps<kRows, kCh, !kExact>(a, (kExact ? a.n_page_splits : 0) + blockIdx.y, largest, sum, own, rows, nullptr,
                                     joined);
     if (!kExact) {
         after_previous();
