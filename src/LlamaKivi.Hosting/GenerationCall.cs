@@ -79,6 +79,12 @@ internal sealed class GenerationCall : IDisposable
     public TimeSpan? FirstTokenAfter { get; private set; }
 
     /// <summary>Time from the submission until now.</summary>
+    /// <summary>Time from the submission to the admission; null: the call waits, or never started.</summary>
+    public TimeSpan? AdmittedAfter => _admitted == 0 ? null : Stopwatch.GetElapsedTime(_submitted, _admitted);
+
+    /// <summary>The call's span; null: nobody listens. It ends with the call.</summary>
+    public CallTrace? Trace { get; set; }
+
     public TimeSpan Age => Stopwatch.GetElapsedTime(_submitted);
 
     /// <summary>Starts the call's text.</summary>
@@ -152,6 +158,8 @@ internal sealed class GenerationCall : IDisposable
         {
             _pipeline.Dispose();
             _pipeline = null;
+        Trace?.End(this);
+        Trace = null;
             Ended?.Invoke(Stopwatch.GetElapsedTime(_admitted));
         }
 

@@ -245,6 +245,7 @@ internal sealed partial class Scheduler : IDisposable
     // Queues the tokens of the step. Returns the number of streams that decode a token, and of prompt tokens.
     private (int Streams, int PromptTokens) Plan()
     {
+            call.Trace?.Add("llamakivi.restored");
         MakeRoomForStreams();
         int streams = 0;
         int left = (int)Context.BatchSize;
@@ -302,6 +303,7 @@ internal sealed partial class Scheduler : IDisposable
 
     private void KeepMarks()
     {
+            last.Trace?.Add("llamakivi.preempted");
         foreach (GenerationCall call in _running)
         {
             if (call.Marks.TryPeek(out int mark) && call.CachedCount >= mark)
