@@ -15,6 +15,7 @@ public sealed partial class InferenceEngine
     {
         while (!stoppingToken.IsCancellationRequested)
         {
+            RunPending();
             StartWaiting();
             if (!_scheduler!.HasWork)
             {

@@ -17,14 +17,14 @@ internal sealed partial class PrefixCache : IDisposable
     private readonly PrefixFiles? _files;
     private readonly List<Entry> _entries = [];  // least recently used first
 
-    public PrefixCache(BatchedExecutor executor, InferenceEngineOptions options, ILogger logger)
+    public PrefixCache(BatchedExecutor executor, PrefixCacheOptions options, Lazy<byte[]> identity, ILogger logger)
     {
         _executor = executor;
-        _options = options.PrefixCache;
+        _options = options;
         _logger = logger;
         if (IsEnabled && !string.IsNullOrEmpty(_options.DiskPath))
         {
-            _files = new PrefixFiles(_options.DiskPath, PrefixFiles.Identity(executor.Model, options), logger);
+            _files = new PrefixFiles(_options.DiskPath, identity.Value, logger);
             _entries.AddRange(_files.ReadAll().Select(file => new Entry(file.Tokens, file.Key) { File = file }));
         }
     }
@@ -101,37 +101,93 @@ internal sealed partial class PrefixCache : IDisposable
     /// <param name="tokens">Its tokens.</param>
     /// <param name="key">Key of the requests that may share it.</param>
     /// <param name="copy">Creates the copy; not called if there is an equal entry.</param>
-    public void Add(ReadOnlySpan<int> tokens, string key, Func<Conversation> copy)
+    /// <returns>Whether the cache has the sequence now.</returns>
+    public bool Add(ReadOnlySpan<int> tokens, string key, Func<Conversation> copy)
     {
         if (!IsEnabled || tokens.Length > MostTokens)
         {
-            return;
+            return false;
         }
 
-        Entry? same = null;
-        foreach (Entry entry in _entries)
-        {
-            if (entry.Key == key && tokens.SequenceEqual(entry.Tokens))
-            {
-                same = entry;
-                break;
-            }
-        }
-
-        if (same is not null)
+        if (Same(tokens, key) is { } same)
         {
             Use(same);
-            return;
+            return true;
         }
 
         try
         {
             MakeRoom(1, tokens.Length);
             _entries.Add(new Entry(tokens.ToArray(), key) { Conversation = copy() });
+            return true;
         }
         catch (Exception e) when (e is RuntimeError or InvalidOperationException)
         {
             LogNotKept(tokens.Length, e);
+            return false;
+        }
+    }
+
+    /// <summary>Copies the state of an entry, wherever it is; null: there is none.</summary>
+    public byte[]? Copy(ReadOnlySpan<int> tokens, string key)
+    {
+        if (Same(tokens, key) is not { } entry)
+        {
+            return null;
+        }
+
+        if (entry.Conversation is null)
+        {
+            return entry.State is Conversation.SequenceData data ? data.Bytes.ToArray() : PrefixFiles.ReadState(entry.File!);
+        }
+
+        using Conversation.State state = entry.Conversation.Save();
+        return ((Conversation.SequenceData)state).Bytes.ToArray();
+    }
+
+    /// <summary>Loads a state into the KV cache as an entry, which must have room.</summary>
+    /// <exception cref="ContextOverflowException">The sequence is longer than entries may be.</exception>
+    public void Restore(int[] tokens, string key, byte[] state)
+    {
+        if (!IsEnabled || tokens.Length > MostTokens)
+        {
+            throw new ContextOverflowException(
+                $"The conversation has {tokens.Length} tokens; the prefix cache keeps at most {(IsEnabled ? MostTokens : 0)}. Raise ContextSize or PrefixCache:MaxShare, or enable the prefix cache.");
+        }
+
+        using var data = new Conversation.SequenceData(state);
+        MakeRoom(1, tokens.Length);
+        Conversation conversation = _executor.Load(data);
+        if (Same(tokens, key) is { } same)
+        {
+            same.Conversation?.Dispose();
+            same.Conversation = conversation;
+            Use(same);
+        }
+        else
+        {
+            _entries.Add(new Entry(tokens, key) { Conversation = conversation });
+        }
+    }
+
+    /// <summary>Drops an entry and the prefixes of it that no other entry continues.</summary>
+    public void Erase(ReadOnlySpan<int> tokens, string key)
+    {
+        var own = new List<Entry>();
+        foreach (Entry entry in _entries)
+        {
+            if (entry.Key == key && tokens.StartsWith(entry.Tokens))
+            {
+                own.Add(entry);
+            }
+        }
+
+        foreach (Entry entry in own)
+        {
+            if (!_entries.Exists(other => !own.Contains(other) && other.Key == key && other.Tokens.AsSpan().StartsWith(entry.Tokens)))
+            {
+                Drop(entry);
+            }
         }
     }
 
@@ -212,6 +268,19 @@ internal sealed partial class PrefixCache : IDisposable
     }
 
     private int MostTokens => (int)Math.Min(int.MaxValue, _options.MaxShare * _executor.Context.ContextSize);
+
+    private Entry? Same(ReadOnlySpan<int> tokens, string key)
+    {
+        foreach (Entry entry in _entries)
+        {
+            if (entry.Key == key && tokens.SequenceEqual(entry.Tokens))
+            {
+                return entry;
+            }
+        }
+
+        return null;
+    }
 
     // A scan: entries are few, and most differ from the prompt early.
     private Entry? Longest(ReadOnlySpan<int> prompt, string key)

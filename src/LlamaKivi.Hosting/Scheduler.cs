@@ -33,8 +33,10 @@ internal sealed partial class Scheduler : IDisposable
         _executor = new BatchedExecutor(weights, WithSequencesForPrefixes(options));
         ContextSize = Context.ContextSize;
         _budget = new PrefillBudget(checked((int)_executor.Context.BatchSize));
-        _prefixes = new PrefixCache(_executor, options, logger);
-        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, []);
+        _identity = new(() => PrefixFiles.Identity(weights, options));
+        _prefixes = new PrefixCache(_executor, options.PrefixCache, _identity, logger);
+        _slots = new EngineSlots(checked((int)options.SeqMax));
+        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, [], _slots.Status);
     }
 
     public LLamaContext Context => _executor.Context;
@@ -73,6 +75,7 @@ internal sealed partial class Scheduler : IDisposable
                 call.Marks.Enqueue(mark);
             }
 
+            _slots.Assign(call);
             _running.Add(call);
             Publish();
         }
@@ -156,6 +159,7 @@ internal sealed partial class Scheduler : IDisposable
     {
         foreach (GenerationCall call in _running.Concat(_preempted))
         {
+            _slots.Release(call, []);
             Refuse(call, error);
         }
 
@@ -171,7 +175,7 @@ internal sealed partial class Scheduler : IDisposable
     }
 
     private void Publish() => Volatile.Write(ref _status, new SchedulerStatus(
-        _running.Count, _preempted.Count, Context.KvCacheUsage, [.. _running.Select(call => new RunningRequest(call.Prompt.Length, call.Results.CachedTokens, call.GeneratedCount, call.CachedCount))]));
+        _running.Count, _preempted.Count, Context.KvCacheUsage, [.. _running.Select(call => new RunningRequest(call.Prompt.Length, call.Results.CachedTokens, call.GeneratedCount, call.CachedCount))], _slots.Status));
 
     // Every prefix of the KV cache occupies a sequence. A context has 256 sequences if its parameters do not ask for more.
     private static InferenceEngineOptions WithSequencesForPrefixes(InferenceEngineOptions options)
@@ -187,6 +191,7 @@ internal sealed partial class Scheduler : IDisposable
     {
         _preempted.Remove(call);
         call.Complete(StopReason.ContextFull);
+        _slots.Release(call, []);
         call.Dispose();
         _metrics.Ended(call);
     }
@@ -224,6 +229,7 @@ internal sealed partial class Scheduler : IDisposable
             foreach (GenerationCall call in calls.FindAll(call => call.IsAbandoned))
             {
                 calls.Remove(call);
+                _slots.Release(call, []);
                 Cancel(call);
             }
         }
@@ -239,13 +245,13 @@ internal sealed partial class Scheduler : IDisposable
             call.Spilled = null;
             _preempted.RemoveAt(0);
             _running.Add(call);
+            call.Trace?.Add("llamakivi.restored");
         }
     }
 
     // Queues the tokens of the step. Returns the number of streams that decode a token, and of prompt tokens.
     private (int Streams, int PromptTokens) Plan()
     {
-            call.Trace?.Add("llamakivi.restored");
         MakeRoomForStreams();
         int streams = 0;
         int left = (int)Context.BatchSize;
@@ -297,13 +303,13 @@ internal sealed partial class Scheduler : IDisposable
             last.Conversation = null;
             _running.RemoveAt(_running.Count - 1);
             _preempted.Insert(0, last);
+            last.Trace?.Add("llamakivi.preempted");
             _metrics.Preempted();
         }
     }
 
     private void KeepMarks()
     {
-            last.Trace?.Add("llamakivi.preempted");
         foreach (GenerationCall call in _running)
         {
             if (call.Marks.TryPeek(out int mark) && call.CachedCount >= mark)
@@ -348,16 +354,19 @@ internal sealed partial class Scheduler : IDisposable
         foreach (GenerationCall call in _running.FindAll(call => call.IsComplete))
         {
             _running.Remove(call);
+            int[] kept = [];
             if (call.Results.StopReason != StopReason.None && call.Conversation is { } conversation && call.CachedCount > 0)
             {
                 // The next turn of the conversation begins with these tokens. The prefix cache takes the sequence over.
-                _prefixes.Add([.. call.Tokens.Take(call.CachedCount)], call.PrefixKey, () =>
+                int[] tokens = [.. call.Tokens.Take(call.CachedCount)];
+                kept = _prefixes.Add(tokens, call.PrefixKey, () =>
                 {
                     call.Conversation = null;
                     return conversation;
-                });
+                }) ? tokens : [];
             }
 
+            _slots.Release(call, kept);
             call.Dispose();
             _metrics.Ended(call);
         }

@@ -49,6 +49,8 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
         Post("/v1/completions", gate.Wrap(Completions.HandleAsync, field: "prompt"));
         Post("/v1/embeddings", gate.Wrap(Embeddings.HandleAsync, field: "input"));
         Post("/v1/rerank", gate.Wrap(Embeddings.RerankAsync, field: "documents"));
+        Get("/slots", gate.Wrap(SlotEndpoints.ListAsync));
+        Post("/slots/{id}", gate.Wrap(SlotEndpoints.ActAsync));
         Post("/tokenize", gate.Wrap(Tokens.TokenizeAsync));
         Post("/detokenize", gate.Wrap(Tokens.DetokenizeAsync));
         Post("/apply-template", gate.Wrap(Tokens.ApplyTemplateAsync));
