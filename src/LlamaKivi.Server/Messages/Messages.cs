@@ -40,7 +40,7 @@ internal static class Messages
 
         blocks.AddRange(answer.Calls.Select(call => new ContentBlock("tool_use") { Id = call.CallId, Name = call.Name, Input = ChatAnswer.ArgumentsObject(call) }));
         await JsonResult.WriteAsync(
-            request.Http.Response, head with { Content = [.. blocks], StopReason = Reason(answer.Finish), Usage = Usage(answer.Usage) }, ServerJson.Text.MessageView).ConfigureAwait(false);
+            request.Http.Response, head with { Content = [.. blocks], StopReason = Reason(answer.Finish, answer.StopSequence), StopSequence = answer.StopSequence, Usage = Usage(answer.Usage) }, ServerJson.Text.MessageView).ConfigureAwait(false);
     }
 
     public static async Task CountAsync(ApiRequest request)
@@ -64,6 +64,7 @@ internal static class Messages
         EventStream? stream = null;
         UsageDetails usage = new();
         ChatFinishReason finish = ChatFinishReason.Stop;
+        string? stop = null;
         await foreach ((_, ChatResponseUpdate update) in read.Call.RunAsync(model.Chat, request.Cancellation).ConfigureAwait(false))
         {
             await StartAsync().ConfigureAwait(false);
@@ -99,9 +100,10 @@ internal static class Messages
 
         await StartAsync().ConfigureAwait(false);
         await CloseAsync().ConfigureAwait(false);
-        await SendAsync(new MessageEvent("message_delta") { Delta = new MessageDelta { StopReason = Reason(finish) }, Usage = Usage(usage) }).ConfigureAwait(false);
+        await SendAsync(new MessageEvent("message_delta") { Delta = new MessageDelta { StopReason = Reason(finish, stop), StopSequence = stop }, Usage = Usage(usage) }).ConfigureAwait(false);
         await SendAsync(new MessageEvent("message_stop")).ConfigureAwait(false);
 
+            stop = ChatAnswer.StopSequenceOf(update) ?? stop;
         async Task StartAsync()
         {
             if (stream is null)
@@ -137,7 +139,8 @@ internal static class Messages
         Task SendAsync(MessageEvent item) => stream!.SendAsync(item, ServerJson.Text.MessageEvent, item.Type, request.Cancellation);
     }
 
-    private static string Reason(ChatFinishReason finish) => finish == ChatFinishReason.ToolCalls ? "tool_use" : finish == ChatFinishReason.Length ? "max_tokens" : "end_turn";
+    private static string Reason(ChatFinishReason finish, string? stop) =>
+        finish == ChatFinishReason.ToolCalls ? "tool_use" : finish == ChatFinishReason.Length ? "max_tokens" : stop is not null ? "stop_sequence" : "end_turn";
 
     // Anthropic counts cached tokens apart.
     private static MessageUsage Usage(UsageDetails usage)
@@ -196,3 +199,5 @@ internal sealed record MessageDelta
 }
 
 internal sealed record TokenCount(long InputTokens);
+
+    public string? StopSequence { get; init; }

@@ -7,6 +7,9 @@ namespace LlamaKivi;
 /// <summary>Converts generated text to the updates of one response.</summary>
 internal sealed class ResponseWriter
 {
+    /// <summary>Name of the last update's additional property with the stop sequence that ended the text.</summary>
+    public const string StopSequenceName = "stop_sequence";
+
     private readonly ChatModel _model;
     private readonly ChatRequest _request;
     private readonly ChatPrompt _prompt;
@@ -35,7 +38,9 @@ internal sealed class ResponseWriter
     }
 
     /// <summary>Ends the text and returns the last updates.</summary>
-    public IEnumerable<ChatResponseUpdate> Finish(InferenceResults results)
+    /// <param name="results">Results of the inference.</param>
+    /// <param name="stop">The stop string at which the text ended; null: none.</param>
+    public IEnumerable<ChatResponseUpdate> Finish(InferenceResults results, string? stop)
     {
         foreach (ChatResponseUpdate update in IsComplete ? [] : Updates(_parser.Finish()))
         {
@@ -60,6 +65,11 @@ internal sealed class ResponseWriter
 
         // The engine may be ahead of the text that was read.
         TokenLogprobs[] logprobs = [.. results.LogprobsFrom(_logprobsGiven).TakeWhile(token => token.TextEnd <= _text.Length || update.FinishReason is not null)];
+        if (stop is not null && _request.Stops.Contains(stop, StringComparer.Ordinal))
+        {
+            (last.AdditionalProperties ??= [])[StopSequenceName] = stop;
+        }
+
         _logprobsGiven += logprobs.Length;
         if (logprobs.Length > 0)
         {
