@@ -41,6 +41,7 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
         body.AcceptOnly("verbosity", value => value.ValueEquals("medium"), "leave it out");
         List<ChatMessage> messages = ChatMessageReader.Read(body);
         body.RefuseUnknown();
+        options.StreamsCalls = stream;
         return new ChatCompletionRequest(new ChatCall(messages, options) { Choices = choices }, stream, includeUsage);
     }
 

@@ -68,6 +68,16 @@ internal static class Messages
         await foreach ((_, ChatResponseUpdate update) in read.Call.RunAsync(model.Chat, request.Cancellation).ConfigureAwait(false))
         {
             await StartAsync().ConfigureAwait(false);
+            if (update.RawRepresentation is CallDelta part)
+            {
+                if (part.IsFirst)
+                {
+                    await CallAsync(part.CallId, part.Name).ConfigureAwait(false);
+                }
+
+                await ArgumentsAsync(part.Arguments).ConfigureAwait(false);
+            }
+
             foreach (AIContent content in update.Contents)
             {
                 switch (content)
@@ -80,14 +90,11 @@ internal static class Messages
                         await OpenAsync("thinking", new ContentBlock("thinking") { Thinking = "", Signature = "" }).ConfigureAwait(false);
                         await SendAsync(new MessageEvent("content_block_delta") { Index = index, Delta = new MessageDelta { Type = "thinking_delta", Thinking = thought.Text } }).ConfigureAwait(false);
                         break;
+                    case FunctionCallContent { RawRepresentation: CallDelta }:
+                        break;  // given in parts
                     case FunctionCallContent call:
-                        await CloseAsync().ConfigureAwait(false);
-                        using (JsonDocument none = JsonDocument.Parse("{}"))
-                        {
-                            await OpenAsync("tool_use", new ContentBlock("tool_use") { Id = call.CallId, Name = call.Name, Input = none.RootElement.Clone() }).ConfigureAwait(false);
-                        }
-
-                        await SendAsync(new MessageEvent("content_block_delta") { Index = index, Delta = new MessageDelta { Type = "input_json_delta", PartialJson = ChatAnswer.ArgumentsText(call) } }).ConfigureAwait(false);
+                        await CallAsync(call.CallId, call.Name).ConfigureAwait(false);
+                        await ArgumentsAsync(ChatAnswer.ArgumentsText(call)).ConfigureAwait(false);
                         break;
                     case UsageContent given:
                         usage = given.Details;
@@ -96,6 +103,7 @@ internal static class Messages
             }
 
             finish = update.FinishReason ?? finish;
+            stop = ChatAnswer.StopSequenceOf(update) ?? stop;
         }
 
         await StartAsync().ConfigureAwait(false);
@@ -103,7 +111,6 @@ internal static class Messages
         await SendAsync(new MessageEvent("message_delta") { Delta = new MessageDelta { StopReason = Reason(finish, stop), StopSequence = stop }, Usage = Usage(usage) }).ConfigureAwait(false);
         await SendAsync(new MessageEvent("message_stop")).ConfigureAwait(false);
 
-            stop = ChatAnswer.StopSequenceOf(update) ?? stop;
         async Task StartAsync()
         {
             if (stream is null)
@@ -113,6 +120,16 @@ internal static class Messages
                 await SendAsync(new MessageEvent("message_start") { Message = head with { Usage = new MessageUsage(prompt, 0, null, null) } }).ConfigureAwait(false);
             }
         }
+
+        async Task CallAsync(string id, string name)
+        {
+            await CloseAsync().ConfigureAwait(false);
+            using JsonDocument none = JsonDocument.Parse("{}");
+            await OpenAsync("tool_use", new ContentBlock("tool_use") { Id = id, Name = name, Input = none.RootElement.Clone() }).ConfigureAwait(false);
+        }
+
+        Task ArgumentsAsync(string json) =>
+            SendAsync(new MessageEvent("content_block_delta") { Index = index, Delta = new MessageDelta { Type = "input_json_delta", PartialJson = json } });
 
         async Task OpenAsync(string type, ContentBlock block)
         {
@@ -196,8 +213,8 @@ internal sealed record MessageDelta
     public string? PartialJson { get; init; }
 
     public string? StopReason { get; init; }
+
+    public string? StopSequence { get; init; }
 }
 
 internal sealed record TokenCount(long InputTokens);
-
-    public string? StopSequence { get; init; }
