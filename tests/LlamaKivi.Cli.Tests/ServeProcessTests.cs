@@ -1,0 +1,208 @@
+using System.Diagnostics;
+using System.Net;
+using System.Text;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+
+namespace LlamaKivi.Cli.Tests;
+
+/// <summary>The server as a process that is stopped and killed.</summary>
+public sealed partial class ServeProcessTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public async Task Streams_finish_or_end_with_an_error_on_SIGTERM()
+    {
+        const int Drain = 2;
+        await using Server server = await Server.StartAsync("-np", "8", "-c", "16384", "--drain", $"{Drain}");
+        // Short streams finish within the drain time, long ones do not.
+        Stream[] streams = [.. Enumerable.Range(0, 12).Select(i => new Stream(server, i, tokens: i % 2 == 0 ? 40 : 8000))];
+        Task[] readers = [.. streams.Select(stream => stream.ReadAsync())];
+        while (streams.Count(stream => stream.Pieces > 0) < 6)
+        {
+            await Task.Delay(5);
+        }
+
+        var time = Stopwatch.StartNew();
+        await server.SignalAsync("TERM");
+        await Task.WhenAll(readers).WaitAsync(TimeSpan.FromSeconds(60));
+        int exit = await server.ExitAsync();
+        Assert.True(time.Elapsed < TimeSpan.FromSeconds(Drain + 20), $"The server took {time.Elapsed} to stop.");
+        Assert.Equal(0, exit);
+        Assert.All(streams, stream => Assert.True(stream.IsDone || stream.Error is "server_draining", $"Stream {stream.Index} ended with {stream.Last}"));
+        Assert.Contains(streams, stream => stream.IsDone);
+        Assert.Contains(streams, stream => stream is { Error: "server_draining", Pieces: > 0 });
+        await Assert.ThrowsAnyAsync<HttpRequestException>(() => server.Http.GetAsync("/health"));
+    }
+
+    [Fact]
+    public async Task Texts_after_a_kill_are_those_without_the_disk_tier()
+    {
+        string[] prompts = [.. Enumerable.Range(0, 24).Select(i => $"{i} is the number of a long and rather dull story about a cat, a mat, {i + 7} birds and the sea. It begins")];
+        string[] expected;
+        await using (Server plain = await Server.StartAsync("-np", "4", "-c", "512"))
+        {
+            expected = await Task.WhenAll(prompts.Select(async prompt => (await plain.CompleteAsync(prompt)).Text));
+        }
+
+        string[] options = ["-np", "4", "-c", "512", "--cache-ram", "0", "--prefix-path", Path.Combine(_folder, "prefixes")];
+        int restored = 0;
+        for (int round = 0; round < 3; round++)
+        {
+            await using Server server = await Server.StartAsync(options);
+            (string Text, int Cached)[] first = await Task.WhenAll(prompts.Take(8).Select(server.CompleteAsync));
+            Assert.Equal(expected[..8], first.Select(answer => answer.Text));
+            restored += round > 0 ? first.Count(answer => answer.Cached > 0) : 0;
+            Task[] running = [.. prompts.Skip(8).Select(server.CompleteAsync)];
+            while (running.Count(task => task.IsCompleted) < 4 + (4 * round))
+            {
+                await Task.Delay(1);
+            }
+
+            await server.SignalAsync("KILL");
+            Assert.NotEqual(0, await server.ExitAsync());
+            await Task.WhenAny(Task.WhenAll(running), Task.Delay(TimeSpan.FromSeconds(20)));
+            Assert.All(running, task => Assert.True(task.IsCompleted));
+            if (round == 1)
+            {
+                Damage(Directory.GetFiles(Path.Combine(_folder, "prefixes"), "*.prefix"));
+            }
+        }
+
+        Assert.True(restored > 0, "No prefix came from the disk.");
+    }
+
+    // What a full disk or a failing one leaves: files that are cut, and files with wrong bytes.
+    private static void Damage(string[] files)
+    {
+        Assert.NotEmpty(files);
+        for (int i = 0; i < files.Length; i += 2)
+        {
+            byte[] bytes = File.ReadAllBytes(files[i]);
+            bytes[bytes.Length * 3 / 4] ^= 0x10;
+            File.WriteAllBytes(files[i], i % 4 == 0 ? bytes : bytes[..(bytes.Length / 2)]);
+        }
+    }
+
+    private sealed class Server : IAsyncDisposable
+    {
+        private readonly Process _process;
+        private readonly Task<string> _error;
+
+        private Server(Process process, string address)
+        {
+            _process = process;
+            _error = process.StandardError.ReadToEndAsync();
+            Http = new HttpClient { BaseAddress = new Uri(address), Timeout = TimeSpan.FromMinutes(2) };
+        }
+
+        public HttpClient Http { get; }
+
+        public static async Task<Server> StartAsync(params string[] options)
+        {
+            Process process = CommandLine.Start("llama-kivi", ["serve", "-m", CommandLine.Model, "--port", "0", "-ngl", "0", "-t", "2", .. options]);
+            string address = "";
+            while (address.Length == 0 && await process.StandardOutput.ReadLineAsync() is { } line)
+            {
+                address = Address().Match(line).Value;
+            }
+
+            var server = new Server(process, address);
+            while ((await server.Http.GetAsync("/health")).StatusCode != HttpStatusCode.OK)
+            {
+                await Task.Delay(20);
+            }
+
+            return server;
+        }
+
+        public async Task<(string Text, int Cached)> CompleteAsync(string prompt)
+        {
+            using HttpResponseMessage response = await Http.PostAsync("/v1/completions", Json($$$"""{"prompt":{{{JsonSerializer.Serialize(prompt)}}},"max_tokens":12,"temperature":0,"logit_bias":{"2":-100}}"""));
+            string text = await response.Content.ReadAsStringAsync();
+            Assert.True(response.IsSuccessStatusCode, text);
+            JsonElement body = JsonElement.Parse(text);
+            return (body.GetProperty("choices")[0].GetProperty("text").GetString()!, body.GetProperty("usage").GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32());
+        }
+
+        public async Task SignalAsync(string signal)
+        {
+            using Process kill = Process.Start("kill", ["-" + signal, $"{_process.Id}"]);
+            await kill.WaitForExitAsync();
+        }
+
+        public async Task<int> ExitAsync()
+        {
+            await _process.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(60));
+            await _error;
+            return _process.ExitCode;
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            Http.Dispose();
+            if (!_process.HasExited)
+            {
+                _process.Kill();
+                await _process.WaitForExitAsync();
+            }
+
+            _process.Dispose();
+        }
+    }
+
+    private sealed class Stream(Server server, int index, int tokens)
+    {
+        public int Index => index;
+
+        /// <summary>Number of events with text.</summary>
+        public int Pieces { get; private set; }
+
+        public bool IsDone { get; private set; }
+
+        /// <summary>Code of the error; null: none.</summary>
+        public string? Error { get; private set; }
+
+        public string Last { get; private set; } = "";
+
+        public async Task ReadAsync()
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/chat/completions")
+            {
+                Content = Json($$$"""{"messages":[{"role":"user","content":"Tell story {{{index}}}"}],"stream":true,"max_tokens":{{{tokens}}},"logit_bias":{"2":-100}}"""),
+            };
+            using HttpResponseMessage response = await server.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+            using var reader = new StreamReader(await response.Content.ReadAsStreamAsync());
+            if (!response.IsSuccessStatusCode)
+            {
+                Last = await reader.ReadToEndAsync();
+                Error = JsonElement.Parse(Last).GetProperty("error").GetProperty("code").GetString();
+                return;
+            }
+
+            while (await reader.ReadLineAsync() is { } line)
+            {
+                if (line.Length == 0)
+                {
+                    continue;
+                }
+
+                Assert.StartsWith("data: ", line, StringComparison.Ordinal);
+                Assert.False(IsDone || Error is not null, $"An event follows the end of stream {index}: {line}");
+                Last = line["data: ".Length..];
+                IsDone = Last == "[DONE]";
+                JsonElement item = IsDone ? default : JsonElement.Parse(Last);
+                Error = !IsDone && item.TryGetProperty("error", out JsonElement error) ? error.GetProperty("code").GetString() : null;
+                Pieces += IsDone || Error is not null ? 0 : 1;
+            }
+        }
+    }
+
+    private static StringContent Json(string text) => new(text, Encoding.UTF8, "application/json");
+
+    [GeneratedRegex(@"http://127\.0\.0\.1:\d+", RegexOptions.None, 1000)]
+    private static partial Regex Address();
+}
