@@ -97,6 +97,18 @@ internal sealed partial class PrefixCache : IDisposable
         return null;
     }
 
+    /// <summary>Creates a conversation as <see cref="Find"/> does, if the entry is in the KV cache. Null: it is not.</summary>
+    public PrefixHit? TryFork(ReadOnlySpan<int> prompt, string key)
+    {
+        if (Longest(prompt, key) is not { Conversation: { } conversation } entry)
+        {
+            return null;
+        }
+
+        Use(entry);
+        return new PrefixHit(conversation.Fork(), entry.Tokens.Length, PrefixTier.Device);
+    }
+
     /// <summary>Keeps a copy of a sequence.</summary>
     /// <param name="tokens">Its tokens.</param>
     /// <param name="key">Key of the requests that may share it.</param>

@@ -27,11 +27,12 @@ internal sealed partial class Scheduler
     /// <summary>Loads a conversation into a free slot. Returns its number of tokens.</summary>
     public int RestoreSlot(int slot, int[] tokens, string key, byte[] state)
     {
-        while (FreeTokens() - Pending() < tokens.Length)
+        long needed = tokens.Length + Pending();
+        while (FreeTokens(needed) is var free && free < needed)
         {
             if (!_prefixes.Evict())
             {
-                throw new ContextOverflowException($"The conversation has {tokens.Length} tokens, and {FreeTokens() - Pending()} are free in the cache. Retry later, or raise ContextSize.");
+                throw new ContextOverflowException($"The conversation has {tokens.Length} tokens, and {free - Pending()} are free in the cache. Retry later, or raise ContextSize.");
             }
         }
 

@@ -196,20 +196,25 @@ internal sealed partial class Scheduler : IDisposable
         _metrics.Ended(call);
     }
 
-    // Lower bound: sequences that share pages count whole.
-    private long FreeTokens()
+    // Free tokens of the cache: a lower bound, in which sequences that share pages count whole, if that is enough; otherwise the exact number. All logits have been sampled when it is called.
+    private long FreeTokens(long enough)
     {
         CacheUsage usage = Context.KvCacheUsage;
-        return usage.Capacity - usage.Tokens;
+        return usage.Capacity - usage.Tokens >= enough ? usage.Capacity - usage.Tokens : _executor.FreeTokens();
     }
 
-    // While others run, the cache keeps room for them to grow. Prefixes give way to calls.
+    // While others run, the cache keeps room for them to grow. Prefixes give way to calls, the one that the call continues last.
     private bool HasRoom(GenerationCall call)
     {
-        long needed = call.Tokens.Count + 1L;
         long reserve = _running.Count == 0 ? 0 : (long)((1 - _options.Watermark) * Context.ContextSize);
-        while (FreeTokens() - Pending() < needed + reserve)
+        long needed = call.Tokens.Count + 1L + reserve + Pending();
+        while (FreeTokens(needed) < needed)
         {
+            if (call.Spilled is null && FitsBehindPrefix(call, needed))
+            {
+                return true;
+            }
+
             if (!_prefixes.Evict())
             {
                 return false;
@@ -217,6 +222,21 @@ internal sealed partial class Scheduler : IDisposable
         }
 
         return true;
+    }
+
+    // A copy of the prefix shows what it shares.
+    private bool FitsBehindPrefix(GenerationCall call, long needed)
+    {
+        if (_prefixes.TryFork(call.Prompt, call.PrefixKey) is not { } prefix)
+        {
+            return false;
+        }
+
+        using (prefix.Conversation)
+        {
+            needed -= prefix.Count;
+            return FreeTokens(needed) >= needed;
+        }
     }
 
     // Tokens that admitted calls have yet to decode.
@@ -261,7 +281,7 @@ internal sealed partial class Scheduler : IDisposable
             streams++;
         }
 
-        long room = Math.Min(FreeTokens() - streams, Math.Min(left - streams, _budget.For(streams)));
+        long room = Math.Min(FreeTokens(left) - streams, Math.Min(left - streams, _budget.For(streams)));
         int promptTokens = 0;
         foreach (GenerationCall call in _running.Where(call => !call.IsDecoding))
         {
@@ -283,7 +303,7 @@ internal sealed partial class Scheduler : IDisposable
     // Streams come first: prefixes leave, then the calls that were admitted last.
     private void MakeRoomForStreams()
     {
-        while (FreeTokens() < Math.Max(1, _running.Count(call => call.IsDecoding)))
+        while (Math.Max(1, _running.Count(call => call.IsDecoding)) is var needed && FreeTokens(needed) < needed)
         {
             if (_prefixes.Evict())
             {
