@@ -70,7 +70,9 @@ internal static class ServeCommand
         }
         else
         {
-            builder.Services.AddSingleton(new InferenceEngine(engine));
+            builder.Services.AddMetrics();
+            builder.Services.AddSingleton(services => new InferenceEngine(
+                engine, services.GetRequiredService<ILogger<InferenceEngine>>(), services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>()));
             builder.Services.AddSingleton<IHostedService>(services => services.GetRequiredService<InferenceEngine>());
         }
 

@@ -7,11 +7,35 @@ using System.Text.RegularExpressions;
 namespace LlamaKivi.Cli.Tests;
 
 /// <summary>The server as a process that is stopped and killed.</summary>
-public sealed partial class ServeProcessTests : IDisposable
+public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer shared) : IClassFixture<ServeProcessTests.SharedServer>, IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-").FullName;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":2}""", "chat.completion")]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":200,"response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{"enum":[1,2]}}}}""", "chat.completion")]
+    [InlineData("/v1/completions", """{"prompt":"Hello","max_tokens":2,"logprobs":1}""", "text_completion")]
+    [InlineData("/v1/responses", """{"input":"Hello","max_output_tokens":2}""", "output_text")]
+    [InlineData("/v1/messages", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":2}""", "end_turn|max_tokens")]
+    [InlineData("/v1/embeddings", """{"input":"Hello"}""", "embedding")]
+    [InlineData("/tokenize", """{"content":"Hello"}""", "tokens")]
+    [InlineData("/apply-template", """{"messages":[{"role":"user","content":"Hello"}]}""", "Hello")]
+    [InlineData("/v1/models", null, "loaded")]
+    [InlineData("/slots", null, "is_processing")]
+    [InlineData("/engine", null, "cache_type_k")]
+    [InlineData("/metrics", null, "llamakivi_cache_capacity")]
+    [InlineData("/openapi.json", null, "openapi")]
+    [InlineData("/", null, "<!doctype html>")]
+    public async Task The_server_answers_each_API(string path, string? json, string expected)
+    {
+        Server server = shared.Server;
+        using HttpResponseMessage response = json is null ? await server.Http.GetAsync(path) : await server.Http.PostAsync(path, Json(json));
+        string text = await response.Content.ReadAsStringAsync();
+        Assert.True(response.StatusCode == HttpStatusCode.OK, text);
+        Assert.Matches("(?i)" + expected, text);
+    }
 
     [Fact]
     public async Task Streams_finish_or_end_with_an_error_on_SIGTERM()
@@ -87,7 +111,17 @@ public sealed partial class ServeProcessTests : IDisposable
         }
     }
 
-    private sealed class Server : IAsyncDisposable
+    /// <summary>One server for the tests that do not stop it.</summary>
+    public sealed class SharedServer : IAsyncLifetime
+    {
+        internal Server Server { get; private set; } = null!;
+
+        public async ValueTask InitializeAsync() => Server = await Server.StartAsync("-c", "2048");
+
+        public ValueTask DisposeAsync() => Server.DisposeAsync();
+    }
+
+    internal sealed class Server : IAsyncDisposable
     {
         private readonly Process _process;
         private readonly Task<string> _error;
