@@ -169,6 +169,7 @@ internal static class ServeCommand
                 options.BatchSize = (uint)batch;
             }
 
+            options.PrefixCache.Isolation = Keys(parsed).Length > 1;
             options.PrefixCache.DiskPath = Value(parsed, _prefixes);
             options.PrefixCache.HostBytes = Whole(parsed, _ram, 0, 1 << 30) is { } mebibytes ? (long)mebibytes << 20 : options.PrefixCache.HostBytes;
             if (Value(parsed, _typeK) is { } k)
@@ -209,17 +210,7 @@ internal static class ServeCommand
 
         public Action<LlamaKiviServerOptions> Server(ParseResult parsed)
         {
-            string[] keys = [.. (Value(parsed, _key) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
-            if (Value(parsed, _keyFile) is { } file)
-            {
-                keys = [.. keys, .. File.ReadAllLines(file).Select(line => line.Trim()).Where(line => line.Length > 0)];
-            }
-
-            if (keys.Length == 0 && (Value(parsed, _key) ?? Value(parsed, _keyFile)) is not null)
-            {
-                throw new UsageException("--api-key has no key");
-            }
-
+            string[] keys = Keys(parsed);
             if (Value(parsed, _slots) is { } folder && !Directory.Exists(folder))
             {
                 throw new UsageException($"--slot-save-path is '{folder}', which is no folder; create it first");
@@ -243,6 +234,22 @@ internal static class ServeCommand
                 options.RequestTimeout = Seconds(parsed, _timeout) ?? options.RequestTimeout;
                 options.DrainTimeout = Seconds(parsed, _drain) ?? options.DrainTimeout;
             };
+        }
+
+        private string[] Keys(ParseResult parsed)
+        {
+            string[] keys = [.. (Value(parsed, _key) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
+            if (Value(parsed, _keyFile) is { } file)
+            {
+                keys = [.. keys, .. File.ReadAllLines(file).Select(line => line.Trim()).Where(line => line.Length > 0)];
+            }
+
+            if (keys.Length == 0 && (Value(parsed, _key) ?? Value(parsed, _keyFile)) is not null)
+            {
+                throw new UsageException("--api-key has no key");
+            }
+
+            return keys;
         }
 
         private static Option<string?> Text(string name, string? alias, string description, string variable) =>

@@ -13,7 +13,7 @@ internal static class ChatCompletions
         ServedModel model = lease.Model;
         ChatCompletionRequest read = ChatCompletionRequest.Read(body, request.Server.Options, model);
         var identity = new Identity($"chatcmpl-{Guid.NewGuid():N}", DateTimeOffset.UtcNow.ToUnixTimeSeconds(), model.Names[0]);
-        IAsyncEnumerable<(int Choice, ChatResponseUpdate Update)> updates = read.Call.RunAsync(model.Chat, request.Cancellation);
+        IAsyncEnumerable<(int Choice, ChatResponseUpdate Update)> updates = read.Call.WithPrefixKey(request.PrefixKey(body)).RunAsync(model.Chat, request.Cancellation);
         await (read.Stream ? StreamAsync(request, read, identity, model, updates) : AnswerAsync(request, read, identity, model, updates)).ConfigureAwait(false);
     }
 

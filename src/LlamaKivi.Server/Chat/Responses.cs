@@ -14,7 +14,7 @@ internal static class Responses
         ServedModel model = lease.Model;
         (ChatCall call, bool stream) = ResponsesRequest.Read(body, request.Server.Options);
         var writer = new Writer(request, new ResponseView($"resp_{Guid.NewGuid():N}", "response", DateTimeOffset.UtcNow.ToUnixTimeSeconds(), "in_progress", model.Names[0], [], null, null, call.Options.AllowMultipleToolCalls ?? true, "auto", []), stream);
-        await foreach ((_, ChatResponseUpdate update) in call.RunAsync(model.Chat, request.Cancellation).ConfigureAwait(false))
+        await foreach ((_, ChatResponseUpdate update) in call.WithPrefixKey(request.PrefixKey(body)).RunAsync(model.Chat, request.Cancellation).ConfigureAwait(false))
         {
             await writer.AddAsync(update).ConfigureAwait(false);
         }

@@ -14,6 +14,7 @@ internal static class Messages
         using ModelLease lease = await request.Server.Models.AcquireAsync(body.Text("model"), request.Cancellation).ConfigureAwait(false);
         ServedModel model = lease.Model;
         MessagesRequest read = MessagesRequest.Read(body, request.Server.Options, isCount: false);
+        read.Call.WithPrefixKey(request.PrefixKey(body));
         var head = new MessageView($"msg_{Guid.NewGuid():N}", "message", "assistant", model.Names[0], [], null, null, new MessageUsage(null, 0, null, null));
         if (read.Stream)
         {
