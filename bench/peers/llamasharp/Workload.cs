@@ -139,16 +139,25 @@ public sealed class Workload : IWorkload
             conversations[i].Prompt(_tokens.AsSpan(i, 64));
         }
 
+        var next = new LLamaToken[count];
         for (int step = 0; step < 32; step++)
         {
+            // More conversations than a batch has room for take several; LLamaSharp keeps the logits of the last one alone.
             while (conversations.Any(conversation => conversation.RequiresInference))
             {
                 Check(await executor.Infer().ConfigureAwait(false));
+                for (int i = 0; i < count; i++)
+                {
+                    if (conversations[i].RequiresSampling)
+                    {
+                        next[i] = _sampling.Sample(executor.Context.NativeHandle, conversations[i].GetSampleIndex());
+                    }
+                }
             }
 
-            foreach (Conversation conversation in conversations)
+            for (int i = 0; i < count; i++)
             {
-                conversation.Prompt(_sampling.Sample(executor.Context.NativeHandle, conversation.GetSampleIndex()));
+                conversations[i].Prompt(next[i]);
             }
         }
 
