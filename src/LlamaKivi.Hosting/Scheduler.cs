@@ -281,7 +281,7 @@ internal sealed partial class Scheduler : IDisposable
             streams++;
         }
 
-        long room = Math.Min(FreeTokens(left) - streams, Math.Min(left - streams, _budget.For(streams)));
+        long room = _running.TrueForAll(call => call.IsDecoding) ? 0 : Math.Min(FreeTokens(left) - streams, Math.Min(left - streams, _budget.For(streams)));
         int promptTokens = 0;
         foreach (GenerationCall call in _running.Where(call => !call.IsDecoding))
         {

@@ -37,11 +37,14 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
         Assert.Matches("(?i)" + expected, text);
     }
 
-    [Fact]
-    public async Task Streams_finish_or_end_with_an_error_on_SIGTERM()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Streams_finish_or_end_with_an_error_on_SIGTERM(bool isFolder)
     {
         const int Drain = 2;
-        await using Server server = await Server.StartAsync("-np", "8", "-c", "16384", "--drain", $"{Drain}");
+        File.CreateSymbolicLink(Path.Combine(_folder, Path.GetFileName(CommandLine.Model)), CommandLine.Model);
+        await using Server server = await Server.StartAsync([.. isFolder ? ["--models", _folder] : Array.Empty<string>(), "-np", "8", "-c", "16384", "--drain", $"{Drain}"]);
         // Short streams finish within the drain time, long ones do not.
         Stream[] streams = [.. Enumerable.Range(0, 12).Select(i => new Stream(server, i, tokens: i % 2 == 0 ? 40 : 8000))];
         Task[] readers = [.. streams.Select(stream => stream.ReadAsync())];
@@ -60,6 +63,39 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
         Assert.Contains(streams, stream => stream.IsDone);
         Assert.Contains(streams, stream => stream is { Error: "server_draining", Pieces: > 0 });
         await Assert.ThrowsAnyAsync<HttpRequestException>(() => server.Http.GetAsync("/health"));
+    }
+
+    [Fact]
+    public async Task A_load_under_way_ends_on_SIGTERM()
+    {
+        File.CreateSymbolicLink(Path.Combine(_folder, "one.gguf"), CommandLine.Model);
+        await using Server server = await Server.StartAsync("--models", _folder);
+        Task<HttpResponseMessage> running = server.Http.PostAsync("/v1/completions", Json("""{"prompt":"Hello","max_tokens":1}"""));
+        await server.SignalAsync("TERM");
+        try
+        {
+            using HttpResponseMessage response = await running.WaitAsync(TimeSpan.FromSeconds(30));
+            JsonElement body = JsonElement.Parse(await response.Content.ReadAsStringAsync());
+            Assert.True(response.IsSuccessStatusCode || body.GetProperty("error").GetProperty("code").GetString() == "server_draining", body.ToString());
+        }
+        catch (HttpRequestException)
+        {
+            // The signal came before the request.
+        }
+
+        Assert.Equal(0, await server.ExitAsync());
+    }
+
+    [Theory]
+    [InlineData("-m and --models are both given", "-m", "model.gguf", "--models", ".")]
+    [InlineData("which is no folder", "--models", "/none")]
+    [InlineData("which is no folder", "--slot-save-path", "/none")]
+    [InlineData("--models-max is 0", "--models", ".", "--models-max", "0")]
+    public async Task Options_that_do_not_fit_are_refused(string message, params string[] options)
+    {
+        CommandLine.Result result = await CommandLine.RunAsync(["serve", "--port", "0", .. options]);
+        Assert.NotEqual(0, result.ExitCode);
+        Assert.Contains(message, result.Error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -137,7 +173,7 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
 
         public static async Task<Server> StartAsync(params string[] options)
         {
-            Process process = CommandLine.Start("llama-kivi", ["serve", "-m", CommandLine.Model, "--port", "0", "-ngl", "0", "-t", "2", .. options]);
+            Process process = CommandLine.Start("llama-kivi", ["serve", .. options.Contains("--models") ? Array.Empty<string>() : ["-m", CommandLine.Model], "--port", "0", "-ngl", "0", "-t", "2", .. options]);
             string address = "";
             while (address.Length == 0 && await process.StandardOutput.ReadLineAsync() is { } line)
             {
@@ -206,7 +242,7 @@ public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer sha
         {
             using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/chat/completions")
             {
-                Content = Json($$$"""{"messages":[{"role":"user","content":"Tell story {{{index}}}"}],"stream":true,"max_tokens":{{{tokens}}},"logit_bias":{"2":-100}}"""),
+                Content = Json($$$"""{"model":"{{{Path.GetFileNameWithoutExtension(CommandLine.Model)}}}","messages":[{"role":"user","content":"Tell story {{{index}}}"}],"stream":true,"max_tokens":{{{tokens}}},"logit_bias":{"2":-100}}"""),
             };
             using HttpResponseMessage response = await server.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
             using var reader = new StreamReader(await response.Content.ReadAsStreamAsync());
