@@ -11,8 +11,6 @@ internal sealed class CallTrace
     /// <summary>Name of the source.</summary>
     public const string SourceName = "LlamaKivi";
 
-    private const string Operation = "chat";
-
     private static readonly ActivitySource Source = new(SourceName, typeof(CallTrace).Assembly.GetName().Version?.ToString(3));
 
     private readonly Activity _span;
@@ -24,7 +22,7 @@ internal sealed class CallTrace
     public static CallTrace? Start(IInferenceParams options, string model)
     {
         Activity? caller = Activity.Current;
-        if (Source.CreateActivity($"{Operation} {model}", ActivityKind.Internal, caller?.Context ?? default, Attributes(options, model)) is not { } span)
+        if (Source.CreateActivity($"{EngineMetrics.Operation(options)} {model}", ActivityKind.Internal, caller?.Context ?? default, Attributes(options, model)) is not { } span)
         {
             return null;
         }
@@ -75,7 +73,7 @@ internal sealed class CallTrace
     {
         List<KeyValuePair<string, object?>> attributes =
         [
-            new("gen_ai.operation.name", Operation),
+            new("gen_ai.operation.name", EngineMetrics.Operation(options)),
             new("gen_ai.provider.name", EngineMetrics.ProviderName),
             new("gen_ai.request.model", model),
         ];

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
+using LlamaKivi.Abstractions;
 
 namespace LlamaKivi.Hosting;
 
@@ -54,7 +55,6 @@ internal sealed class EngineMetrics : IDisposable
     {
         _tags =
         [
-            new("gen_ai.operation.name", "chat"),
             new("gen_ai.provider.name", ProviderName),
             new("gen_ai.request.model", model),
             new("gen_ai.response.model", model),
@@ -72,6 +72,9 @@ internal sealed class EngineMetrics : IDisposable
 
     /// <summary>The counts that the page shows; instruments cannot be read back.</summary>
     public EngineTotals Totals { get; } = new();
+
+    /// <summary>The attribute <c>gen_ai.operation.name</c> of a request: chat clients mark theirs.</summary>
+    public static string Operation(IInferenceParams options) => options is MarkedInferenceParams ? "chat" : "text_completion";
 
     /// <summary>The attribute <c>error.type</c> of an error.</summary>
     public static string ErrorType(Exception error) => error is OperationCanceledException ? "cancelled" : error.GetType().FullName!;
@@ -97,7 +100,7 @@ internal sealed class EngineMetrics : IDisposable
 
     public void Ended(GenerationCall call)
     {
-        TagList tags = new(_tags);
+        TagList tags = new(_tags) { { "gen_ai.operation.name", Operation(call.Options) } };
         if (call.Error is { } error)
         {
             tags.Add("error.type", ErrorType(error));

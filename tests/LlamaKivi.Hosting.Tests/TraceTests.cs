@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using LlamaKivi.Sampling;
+using Microsoft.Extensions.AI;
 
 namespace LlamaKivi.Hosting.Tests;
 
@@ -20,9 +21,9 @@ public sealed class TraceTests
         caller.Stop();
 
         Activity request = await spans.RequestAsync(caller);
-        Assert.Equal($"chat {engine.ModelName}", request.DisplayName);
+        Assert.Equal($"text_completion {engine.ModelName}", request.DisplayName);
         Assert.Equal(caller.SpanId, request.ParentSpanId);
-        Assert.Equal("chat", request.GetTagItem("gen_ai.operation.name"));
+        Assert.Equal("text_completion", request.GetTagItem("gen_ai.operation.name"));
         Assert.Equal("llamakivi", request.GetTagItem("gen_ai.provider.name"));
         Assert.Equal(engine.ModelName, request.GetTagItem("gen_ai.request.model"));
         Assert.Equal(engine.ModelName, request.GetTagItem("gen_ai.response.model"));
@@ -44,6 +45,18 @@ public sealed class TraceTests
             DateTime next = i + 1 < phases.Length ? phases[i + 1].StartTimeUtc : request.StartTimeUtc + request.Duration;
             Assert.InRange((next - end).Duration(), TimeSpan.Zero, TimeSpan.FromMilliseconds(1));
         }
+    }
+
+    [Fact]
+    public async Task A_chat_is_named_so()
+    {
+        using var spans = new Spans();
+        using InferenceEngine engine = await Engines.StartAsync(Engines.Options());
+        using Activity caller = new Activity("caller").Start();
+        using IChatClient client = engine.AsChatClient();
+        await client.GetResponseAsync("Hello", new ChatOptions { MaxOutputTokens = 2 });
+        Activity request = await spans.RequestAsync(caller);
+        Assert.Equal(($"chat {engine.ModelName}", "chat"), (request.DisplayName, request.GetTagItem("gen_ai.operation.name")));
     }
 
     [Fact]
