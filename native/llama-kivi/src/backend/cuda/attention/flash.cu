@@ -86,14 +86,14 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         uint16_t* const keys = tiles + buffer * 2 * kTile * kStride;
         uint16_t* const values = keys + kTile * kStride;
         if (t.k_token < 0) {
-            load_rows<kD, kStride>(pointers + buffer * 2 * kTile, t.n, d, keys);
+            load_rows<kD, kStride>(a.k.format, pointers + buffer * 2 * kTile, t.n, d, keys);
         } else if (k_blocks) {
             load_blocks<kD, kStride>(a.k.format, t.k_page + t.k_token * a.k.format.row_bytes(), t.n, keys);
         } else {
             with_known<kD>(a.k.format, [&](auto known) { load_keys<kStride>(known, t, k_factor, wide, keys); });
         }
         if (t.v_token < 0) {
-            load_rows<kD, kStride>(pointers + (buffer * 2 + 1) * kTile, t.n, d, values);
+            load_rows<kD, kStride>(a.v.format, pointers + (buffer * 2 + 1) * kTile, t.n, d, values);
         } else if (a.v.format.blocks()) {
             load_blocks<kD, kStride>(a.v.format, t.v_page + t.v_token * a.v.format.row_bytes(), t.n, values);
         } else {
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     load_queries<kD, kSplit>(a, rows, at, d, block, 0, false, q);
     Tile tile{};
     if (begin < end) {
-        tile = tile_at(a, seg, visits, k, v, begin, end);
+        tile = tile_at(a, seg, visits, k, v, 0, begin, end);
         point(tile, 0);
     }
     bool in_codes = begin < end && tile.v_token >= 0;
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     for (int place = begin; place < end; buffer ^= 1) {
         Tile next{};
         if (tile.next < end) {
-            next = tile_at(a, seg, visits, k, v, tile.next, end);
+            next = tile_at(a, seg, visits, k, v, tile.range, tile.next, end);
             point(next, buffer ^ 1);
         }
         copy_wait<0>();

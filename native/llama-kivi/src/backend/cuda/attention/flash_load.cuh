@@ -245,9 +245,21 @@ __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uin
     }
 }
 
-// Copies full-precision rows of d elements; decodes those of a q8_0 ring.
+// Copies full-precision rows of d elements.
 template <int kD, int kStride>
-__device__ void load_rows(const ExactRow* rows, int n, int d, uint16_t* to) {
+__device__ void load_halves(const ExactRow* rows, int n, int d, uint16_t* to) {
+    constexpr int kPieces = kD / 8;
+    for (int i = threadIdx.x; i < n * kPieces; i += kThreads) {
+        if (i % kPieces * 8 >= d) {
+            continue;
+        }
+        copy_async(to + i / kPieces * kStride + i % kPieces * 8, rows[i / kPieces].bytes() + i % kPieces * 16);
+    }
+}
+
+// The same for rows some of which may be in a q8_0 ring, which it decodes.
+template <int kD, int kStride>
+__device__ void load_ring_rows(const ExactRow* rows, int n, int d, uint16_t* to) {
     constexpr int kPieces = kD / 8;
     for (int i = threadIdx.x; i < n * kPieces; i += kThreads) {
         const int c = i % kPieces * 8;
@@ -270,6 +282,15 @@ __device__ void load_rows(const ExactRow* rows, int n, int d, uint16_t* to) {
             x[2 * part + 1] = bits(__hmul2(bytes_to_halves(codes, 0x4342, 128), s));
         }
         *reinterpret_cast<uint4*>(out) = make_uint4(x[0], x[1], x[2], x[3]);
+    }
+}
+
+template <int kD, int kStride>
+__device__ void load_rows(const PageFormat& f, const ExactRow* rows, int n, int d, uint16_t* to) {
+    if (f.recipe.ring == kv::RowType::q8_0) {
+        load_ring_rows<kD, kStride>(rows, n, d, to);
+    } else {
+        load_halves<kD, kStride>(rows, n, d, to);
     }
 }
 

@@ -74,28 +74,44 @@ struct WarpTile {
         __syncwarp();
     }
 
-    // Stage "scores": q [rows, stride] times keys [tokens, stride], plus the corrections of correct(), if there are
-    // any.
-    __device__ __forceinline__ void multiply_keys(const uint16_t* q, const uint16_t* keys, const float* corrections,
-                                                  int k_token, int group, Scores& score) const {
-        const int lane = at.lane;
-        const int start = k_token & (group - 1);  // of the tile in its first token group
-        const int shift = 31 - __clz(group);
+    // The scores before the product: 0, or the corrections.
+    __device__ __forceinline__ void start_scores(const float* corrections, int k_token, int group,
+                                                 Scores& score) const {
+        if (corrections == nullptr) {
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                for (int n = 0; n < kN; ++n) {
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) {
+                        score[m][n][i] = 0;
+                    }
+                }
+            }
+            return;
+        }
+        const bool one = group >= kTile;                    // the tile is in one token group
+        const int start = one ? 0 : k_token & (group - 1);  // of the tile in its first token group
+        const int shift = one ? 31 : 31 - __clz(group);
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const float* const row = corrections + ((at.warp * kM + m) * 16 + i / 2 * 8 + at.g) * kTileGroups;
-                const float first = corrections != nullptr ? row[0] : 0.0f;
 #pragma unroll
                 for (int n = 0; n < kN; ++n) {
-                    score[m][n][i] = first;
-                    if (corrections != nullptr && group < kTile) {
-                        score[m][n][i] = row[(start + own_token + 8 * n + 2 * at.j + i % 2) >> shift];
-                    }
+                    score[m][n][i] = row[(start + own_token + 8 * n + 2 * at.j + i % 2) >> shift];
                 }
             }
         }
+    }
+
+    // Stage "scores": q [rows, stride] times keys [tokens, stride], plus the corrections of correct(), if there are
+    // any.
+    __device__ __forceinline__ void multiply_keys(const uint16_t* q, const uint16_t* keys, const float* corrections,
+                                                  int k_token, int group, Scores& score) const {
+        const int lane = at.lane;
+        start_scores(corrections, k_token, group, score);
 #pragma unroll
         for (int step = 0; step < kD / 16; ++step) {
             unsigned q_part[kM][4];

@@ -58,6 +58,7 @@ struct Tile {
     int token;
     int n;
     int next;        // place of the next tile
+    int range;       // of the visits
     unsigned rules;  // see VisitRule and kPartly
     int k_token;     // first token in the page of coded keys; -1: keys are exact
     int v_token;
@@ -66,15 +67,16 @@ struct Tile {
     const uint8_t* v_page;
 };
 
+// The tile at a place. range: that of an earlier tile, or 0.
 __device__ Tile tile_at(const AttentionWork& a, const SegmentWork& seg, const Visits& visits, const Store& k,
-                        const Store& v, int place, int end) {
-    int range = 0;
+                        const Store& v, int range, int place, int end) {
     while (place >= visits.end[range]) {
         ++range;
     }
     Tile t{};
     t.token = visits.first[range] + place - (range > 0 ? visits.end[range - 1] : 0);
     t.n = min(kTile, min(visits.end[range], end) - place);
+    t.range = range;
     t.rules = Visits::rules_of(range);
     t.k_token = -1;
     t.v_token = -1;

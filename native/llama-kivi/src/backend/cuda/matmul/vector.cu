@@ -42,15 +42,7 @@ struct Vector {
 // ---- a lane's piece of a row: loading it, and its dot product with the vector. A lane prefetches kAhead pieces per
 // row before the preceding kernels finish, and reads the others kUnroll at a time.
 
-// The elements as halves, in which matmuls with several tokens read them: a token's result depends little on how many
-// are computed with it.
-__device__ float4 rounded(float4 x) {
-    const float2 low = __half22float2(halves(pack(x.x, x.y)));
-    const float2 high = __half22float2(halves(pack(x.z, x.w)));
-    return make_float4(low.x, low.y, high.x, high.y);
-}
-
-// Eight elements; the vector is in floats, rounded to halves.
+// Eight elements; the vector is in floats.
 template <WeightType kType>
 struct Piece {
     static constexpr int kElements = 8;
@@ -67,8 +59,8 @@ struct Piece {
     }
 
     __device__ static float dot(const Raw& raw, int piece, const Vector& v) {
-        const float4 u = rounded(*reinterpret_cast<const float4*>(v.x + piece * 8));
-        const float4 w = rounded(*reinterpret_cast<const float4*>(v.x + piece * 8 + 4));
+        const float4 u = *reinterpret_cast<const float4*>(v.x + piece * 8);
+        const float4 w = *reinterpret_cast<const float4*>(v.x + piece * 8 + 4);
         float a[8];
         raw.unpack(a);
         return a[0] * u.x + a[1] * u.y + a[2] * u.z + a[3] * u.w + a[4] * w.x + a[5] * w.y + a[6] * w.z + a[7] * w.w;
