@@ -63,13 +63,13 @@ struct HalfBlocks {
     static constexpr int kChannels = HalfBlock::kChannels;
     static constexpr int kLanes = kD / kChannels;
     static constexpr int kTogether = 32 / kLanes;
-    static constexpr int kBatch = 4;  // reads in flight
+    static constexpr int kBatch = 2;  // reads in flight
     int lane;
 
     // Score of the lane's own token. row: its row. q: the lane's channels.
     __device__ float score(unsigned long long row, const float (&q)[kChannels]) const {
         float own = 0;
-#pragma unroll
+#pragma unroll 1
         for (int first = 0; first < kLanes; first += kBatch) {
             HalfBlock k[kBatch];
 #pragma unroll
@@ -100,7 +100,7 @@ struct HalfBlocks {
 
     // Adds the values of 32 tokens to the lane's channels. weight: of the lane's own token.
     __device__ void add(unsigned long long row, float weight, float (&out)[kChannels]) const {
-#pragma unroll
+#pragma unroll 1
         for (int first = 0; first < kLanes; first += kBatch) {
             HalfBlock v[kBatch];
 #pragma unroll

@@ -139,7 +139,7 @@ struct RingChannels : Channels<16, kCount> {
 
 // kBits: bits per channel; 16 for full-precision rows. kRing: some of them may be in a q8_0 ring.
 template <int kRows, int kCh, int kBits, bool kRing>
-__global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const AttentionWork a) {
+__device__ __forceinline__ void attend_rows(const AttentionWork& a) {
     constexpr bool kExact = kBits == 16;
     if constexpr (kExact) {
         after_previous();
@@ -340,9 +340,26 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     }
 }
 
+template <int kRows, int kCh, int kBits, bool kRing>
+__global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const AttentionWork a) {
+    attend_rows<kRows, kCh, kBits, kRing>(a);
+}
+
+// One query row over a q8_0 ring: waits for memory more than it computes, so six thread blocks share a multiprocessor.
+template <int kCh>
+__global__ void __launch_bounds__(kJoinWarps * 32, 6) attention_ring_row_kernel(const AttentionWork a) {
+    attend_rows<1, kCh, 16, true>(a);
+}
+
 template <int kRows, int kD, int kBits, bool kRing>
 AttentionFunction function() {
-    return {reinterpret_cast<const void*>(attention_rows_kernel<kRows, kD / 32, kBits, kRing>), join_bytes(kRows, kD)};
+    const void* kernel = nullptr;
+    if constexpr (kRing && kRows == 1) {
+        kernel = reinterpret_cast<const void*>(attention_ring_row_kernel<kD / 32>);
+    } else {
+        kernel = reinterpret_cast<const void*>(attention_rows_kernel<kRows, kD / 32, kBits, kRing>);
+    }
+    return {kernel, join_bytes(kRows, kD)};
 }
 
 template <int kBits, bool kRing = false>
