@@ -241,31 +241,6 @@ void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, 
     }
 }
 
-void fold(const float* a, int a_stride, int n_rows, const float* scale, const float* zero, float middle, int n,
-          int8_t* w, float* step, float* bias) {
-    const WideFloat nothing = set_floats<WideFloat>(0.0f);
-    for (int r = 0; r < n_rows; ++r, a += a_stride, w += n) {
-        WideFloat largest = nothing;
-        WideFloat zeros = nothing;  // sum of a * zero
-        for (int i = 0; i < n; i += kLanes) {
-            const WideFloat x = load_floats<WideFloat>(a + i);
-            largest = wide_max(largest, wide_abs(multiply(x, load_floats<WideFloat>(scale + i))));
-            zeros = multiply_add(x, load_floats<WideFloat>(zero + i), zeros);
-        }
-        const float top = max_lanes(largest);
-        step[r] = top / 127.0f;
-        const WideFloat inverse = set_floats<WideFloat>(finite_quotient(127.0f, top));
-        WideFloat lost = nothing;  // total rounding error, in steps
-        for (int i = 0; i < n; i += kLanes) {
-            const WideFloat x = multiply(load_floats<WideFloat>(a + i), load_floats<WideFloat>(scale + i));
-            const WideInt code = wide_round(multiply(x, inverse));
-            store_bytes(w + i, code);
-            lost = add(lost, wide_subtract(multiply(x, inverse), to_floats(code)));
-        }
-        bias[r] = sum_lanes(multiply_add(set_floats<WideFloat>(middle * step[r]), lost, zeros));
-    }
-}
-
 void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
                const float* step, const float* bias, int n_rows, float* out, int out_stride) {
     int lane = 0;

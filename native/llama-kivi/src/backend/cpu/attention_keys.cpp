@@ -19,7 +19,7 @@ constexpr int kKeyTokens = 32;  // maximum tokens of a tile of keys
 // weight by exp(x / 2) on average, so half the variance, sum of (q step)^2 / 24, is subtracted.
 constexpr float kScoreCorrection = 24.0f;
 
-static_assert(kKeyTokens <= kValueTokens);  // tiles of keys and blocks of values share codes_ and part_
+static_assert(kKeyTokens <= kValueTokens);  // tiles of keys and blocks of values share part_
 
 }  // namespace
 
@@ -103,19 +103,14 @@ void Tile::score_codes(const Kernels& kernels, const SideView& keys, const uint8
                 bias_[r] -= kernels.square_sum(q_rows_ + r * width, row_step_, width) / kScoreCorrection;
             }
         }
-        kernels.unpack_codes(page + static_cast<size_t>(tile) * n_quads * f.quad_bytes(), n_quads, f.quad_bytes(),
-                             f.bits, codes_, 4 * tile_tokens, 32);
         const int from = std::max(first, token);
         const int to = std::min(first + n, token + tile_tokens);
         const bool whole = to - from == tile_tokens;
         float* out = scores_ + at + from - first;
         float* target = whole ? out : part_;
         const int stride = whole ? kChunkTokens : kKeyTokens;
-        for (int r = 0; r < n_rows_; ++r) {
-            std::fill_n(target + r * stride, tile_tokens, 0.0f);
-        }
-        kernels.dot_codes(codes_, 4 * tile_tokens, n_quads, tile_tokens, folded_, width, step_, bias_, n_rows_, target,
-                          stride);
+        kernels.score_packed(page + static_cast<size_t>(tile) * n_quads * f.quad_bytes(), n_quads, tile_tokens, f.bits,
+                             folded_, width, step_, bias_, n_rows_, target, stride);
         for (int r = 0; r < n_rows_ && !whole; ++r) {
             std::copy(part_ + r * kKeyTokens + from - token, part_ + r * kKeyTokens + to - token,
                       out + r * kChunkTokens);

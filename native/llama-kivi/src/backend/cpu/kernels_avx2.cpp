@@ -1,6 +1,7 @@
 // The AVX2 table and its elementwise kernels.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "backend/cpu/kernels_avx2.h"
 #include "backend/cpu/simd_avx2.h"
@@ -125,15 +126,25 @@ void half_row(const float* x, int64_t n, half_t* out) {
 }
 
 float softmax_part(float* x, int n, float max) {
-    const __m256 m = _mm256_set1_ps(max);
-    __m256 sum = _mm256_setzero_ps();
+    const WideFloat m = set_floats<WideFloat>(max);
+    WideFloat sum = set_floats<WideFloat>(0.0f);
+    const auto exponentials = [&](float* part) {
+        const WideFloat e = wide_exp(wide_subtract(load_floats<WideFloat>(part), m));
+        store_floats(part, e);
+        sum = LK_SIMD::add(sum, e);
+    };
     int i = 0;
-    for (; i + 8 <= n; i += 8) {
-        const __m256 e = exp_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), m));
-        _mm256_storeu_ps(x + i, e);
-        sum = _mm256_add_ps(sum, e);
+    for (; i + kLanes <= n; i += kLanes) {
+        exponentials(x + i);
     }
-    return sum_lanes(sum) + portable_kernels().softmax_part(x + i, n - i, max);
+    if (i < n) {
+        float last[kLanes];
+        std::fill_n(last, kLanes, -std::numeric_limits<float>::infinity());
+        std::copy_n(x + i, n - i, last);
+        exponentials(last);
+        std::copy_n(last, n - i, x + i);
+    }
+    return sum_lanes(sum);
 }
 
 float max_of(const float* x, int n) {
@@ -194,6 +205,8 @@ const Kernels& kernels() {
         LK_SIMD::unpack_codes,
         LK_SIMD::fold,
         LK_SIMD::dot_codes,
+        LK_SIMD::score_packed,
+        LK_SIMD::accumulate_packed,
         LK_SIMD::decode_byte_scales,
         LK_SIMD::square_sum,
     };
