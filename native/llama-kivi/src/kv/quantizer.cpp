@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "base/half.h"
 #include "kv/kivi_format.h"
@@ -32,41 +33,91 @@ size_t scale_offset(const PageFormat& f, int outer, int inner) {
     return static_cast<size_t>(outer) * width + inner;
 }
 
-void quantize_keys(const PageFormat& f, const HeadTable& table, const float* rows, int token, int sinks,
-                   uint8_t* page) {
-    const ChannelMask refined = refined_mask(table);
-    const int group = token / f.group;
-    int next_refined = 0;
+// Scales and minima of a group's channels, as group_code takes them. A channel without a scale has the code 0.
+struct GroupScales {
+    float s[kMaxHeadSize];
+    float m[kMaxHeadSize];
+    float top[kMaxHeadSize];  // largest code
+
+    void set(int c, float scale, float min, int levels) {
+        s[c] = scale > 0 ? scale : 1.0f;
+        m[c] = min;
+        top[c] = scale > 0 ? static_cast<float>(levels - 1) : 0.0f;
+    }
+    // group_code of each channel.
+    void codes(const float* row, int n, uint8_t* out) const {
+        for (int c = 0; c < n; ++c) {
+            out[c] =
+                static_cast<uint8_t>(static_cast<int>(rounded_even(clamped((row[c] - m[c]) / s[c], 0.0f, top[c]))));
+        }
+    }
+};
+
+// Stores a token's code of every row, four rows at a time: they are four bytes of their quad.
+void store_key_codes(const PageFormat& f, int token, const uint8_t* codes, uint8_t* page) {
+    const CodePlace first = key_code_place(f, token, 0);
+    const uint32_t mask = ((1u << f.bits) - 1) * 0x01010101u << first.shift;
+    uint8_t* to = page + first.byte;
+    for (int row = 0; row < f.rows; row += 4, to += f.quad_bytes()) {
+        uint32_t four = 0;
+        uint32_t word = 0;
+        std::memcpy(&four, codes + row, sizeof four);
+        std::memcpy(&word, to, sizeof word);
+        word = (word & ~mask) | four << first.shift;
+        std::memcpy(to, &word, sizeof word);
+    }
+}
+
+// Chooses and stores the scales of a group whose channels range over [low, high].
+void store_key_scales(const PageFormat& f, const HeadTable& table, const ChannelMask& refined, int group,
+                      const float* low, const float* high, uint8_t* page, GroupScales& scales) {
     for (int c = 0; c < f.head_size; ++c) {
         const int levels = channel_levels(f, refined, c);
-        const bool split = levels > 1 << f.bits;
-        const int low_row = split ? f.head_size + next_refined++ : 0;
-        const float* column = rows + c;
-        const Range range = sinks < f.group ? range_of(column + static_cast<ptrdiff_t>(sinks) * f.head_size,
-                                                       f.group - sinks, f.head_size)
-                                            : Range{0, 0};
         const size_t at = scale_offset(f, group, c);
-        const auto store_codes = [&](const auto& pair) {
-            for (int t = 0; t < f.group; ++t) {
-                const int code =
-                    t < sinks ? 0 : group_code(column[static_cast<ptrdiff_t>(t) * f.head_size], pair.s, pair.m, levels);
-                set_code(page, key_code_place(f, token + t, c), f.bits, split ? code >> 2 : code);
-                if (split) {
-                    set_code(page, key_code_place(f, token + t, low_row), f.bits, code & 3);
-                }
-            }
-        };
         if (f.scale_kind == ScaleKind::half_pair) {
-            const HalfPair pair(range.min, range.max, levels);
+            const HalfPair pair(low[c], high[c], levels);
             store_half(page + f.scales_offset + at * 4, pair.scale);
             store_half(page + f.scales_offset + at * 4 + 2, pair.min);
-            store_codes(pair);
+            scales.set(c, pair.s, pair.m, levels);
         } else {
-            const BytePair pair(range.min, range.max, levels, table.exponent, f.recipe.key_scale == KeyScale::nearest);
+            const BytePair pair(low[c], high[c], levels, table.exponent, f.recipe.key_scale == KeyScale::nearest);
             page[f.scales_offset + at] = pair.scale;
             page[f.zeros_offset + at] = static_cast<uint8_t>(pair.zero);
-            store_codes(pair);
+            scales.set(c, pair.s, pair.m, levels);
         }
+    }
+}
+
+void quantize_keys(const PageFormat& f, const HeadTable& table, const float* rows, int token, int sinks,
+                   uint8_t* page) {
+    const int d = f.head_size;
+    const ChannelMask refined = refined_mask(table);
+    float low[kMaxHeadSize] = {};
+    float high[kMaxHeadSize] = {};
+    for (int t = sinks; t < f.group; ++t) {
+        const float* const row = rows + static_cast<ptrdiff_t>(t) * d;
+        if (t == sinks) {
+            std::copy_n(row, d, low);
+            std::copy_n(row, d, high);
+        }
+        for (int c = 0; c < d; ++c) {
+            low[c] = smaller(low[c], row[c]);
+            high[c] = larger(high[c], row[c]);
+        }
+    }
+    GroupScales scales;
+    store_key_scales(f, table, refined, token / f.group, low, high, page, scales);
+    uint8_t codes[2 * kMaxHeadSize] = {};
+    for (int t = 0; t < f.group; ++t) {
+        if (t >= sinks) {
+            scales.codes(rows + static_cast<ptrdiff_t>(t) * d, d, codes);
+            for (size_t i = 0; i < table.refined.size() && f.refined_keys(); ++i) {
+                uint8_t& code = codes[table.refined[i]];
+                codes[d + i] = code & 3;
+                code >>= 2;
+            }
+        }
+        store_key_codes(f, token + t, codes, page);
     }
 }
 
@@ -106,21 +157,60 @@ void quantize_value(const PageFormat& f, const HeadTable& table, const float* ro
 
 }  // namespace
 
+namespace {
+
+// Butterflies of one stage, with at least four neighbours a side, which compilers vectorize.
+template <int kHalf>
+void transform_stage(float* b, int n) {
+    for (int i = 0; i < n; i += 2 * kHalf) {
+        for (int j = i; j < i + kHalf; ++j) {
+            const float u = b[j];
+            const float v = b[j + kHalf];
+            b[j] = u + v;
+            b[j + kHalf] = u - v;
+        }
+    }
+}
+
+// The first two stages, of neighbours, in registers.
+void transform_fours(float* b, int n) {
+    for (int i = 0; i < n; i += 4) {
+        const float a = b[i] + b[i + 1];
+        const float c = b[i] - b[i + 1];
+        const float e = b[i + 2] + b[i + 3];
+        const float g = b[i + 2] - b[i + 3];
+        b[i] = a + e;
+        b[i + 1] = c + g;
+        b[i + 2] = a - e;
+        b[i + 3] = c - g;
+    }
+}
+
+}  // namespace
+
 void hadamard(float* x, int n) {
     const int block = n & -n;
     const float norm = 1.0f / std::sqrt(static_cast<float>(block));
     for (int start = 0; start < n; start += block) {
         float* b = x + start;
-        for (int half = 1; half < block; half *= 2) {
-            for (int i = 0; i < block; i += 2 * half) {
-                for (int j = i; j < i + half; ++j) {
-                    const float u = b[j];
-                    const float v = b[j + half];
-                    b[j] = u + v;
-                    b[j + half] = u - v;
-                }
+        if (block < 4) {
+            if (block == 2) {
+                transform_stage<1>(b, block);
             }
+        } else {
+            transform_fours(b, block);
         }
+        const auto stage = [&]<int kHalf>(std::integral_constant<int, kHalf>) {
+            if (kHalf < block) {
+                transform_stage<kHalf>(b, block);
+            }
+        };
+        stage(std::integral_constant<int, 4>());
+        stage(std::integral_constant<int, 8>());
+        stage(std::integral_constant<int, 16>());
+        stage(std::integral_constant<int, 32>());
+        stage(std::integral_constant<int, 64>());
+        stage(std::integral_constant<int, 128>());
         for (int i = 0; i < block; ++i) {
             b[i] *= norm;
         }
@@ -187,28 +277,41 @@ void quantize_rows(const PageFormat& f, const HeadTable& table, const float* row
 
 void encode_q8_row(const float* x, int n, uint8_t* blocks) noexcept {
     for (int begin = 0; begin < n; begin += kBlock) {
-        const int end = std::min(begin + kBlock, n);
-        float largest = 0;
-        for (int c = begin; c < end; ++c) {
-            largest = std::max(largest, std::fabs(x[c]));
+        const int size = std::min(kBlock, n - begin);
+        int32_t most = 0;  // finite magnitudes order like their bits
+        for (int c = begin; c < begin + size; ++c) {
+            most = std::max(most, bits_as<int32_t>(std::fabs(x[c])));
         }
-        const float d = std::min(q8_scale(largest), kLargestQ8Scale);
+        const float d = std::min(q8_scale(bits_as<float>(most)), kLargestQ8Scale);
+        int8_t codes[kBlock];
+        const float divisor = d > 0 ? d : 1.0f;  // 0 if all elements are, almost
+        const float top = d > 0 ? kQ8Steps : 0.0f;
+        for (int c = 0; c < size; ++c) {
+            codes[c] = static_cast<int8_t>(rounded_away(clamped(x[begin + c] / divisor, -top, top)));
+        }
         store_half(blocks, float_to_half(d));
-        blocks += sizeof(half_t);
-        for (int c = begin; c < end; ++c) {
-            *blocks++ = static_cast<uint8_t>(q8_code(x[c], d));
+        std::memcpy(blocks + sizeof(half_t), codes, size);
+        blocks += sizeof(half_t) + size;
+    }
+}
+
+void decode_q8_row(const uint8_t* blocks, int n, float* out) noexcept {
+    for (int begin = 0; begin < n; begin += kBlock) {
+        const int size = std::min(kBlock, n - begin);
+        const float d = half_to_float(load_half(blocks));
+        int8_t codes[kBlock];
+        std::memcpy(codes, blocks + sizeof(half_t), size);
+        for (int c = 0; c < size; ++c) {
+            out[begin + c] = d * static_cast<float>(codes[c]);
         }
+        blocks += sizeof(half_t) + size;
     }
 }
 
 void decode_q8_row(const uint8_t* blocks, int n, half_t* out) noexcept {
-    for (int begin = 0; begin < n; begin += kBlock) {
-        const float d = half_to_float(load_half(blocks));
-        blocks += sizeof(half_t);
-        for (int c = begin; c < std::min(begin + kBlock, n); ++c) {
-            out[c] = float_to_half(d * static_cast<float>(static_cast<int8_t>(*blocks++)));
-        }
-    }
+    float x[kMaxHeadSize];
+    decode_q8_row(blocks, n, x);
+    std::transform(x, x + n, out, float_to_half);
 }
 
 void clear_tokens(const PageFormat& f, int first, uint8_t* page) noexcept {

@@ -189,13 +189,20 @@ void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float*
 
 // Stores 32 byte codes times d as halves.
 static void store_halves(__m256i codes, float d, half_t* out) {
-    const __m256 scale = _mm256_set1_ps(d);
     const __m128i parts[2] = {_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)};
+#ifdef LK_VNNI
+    for (int i = 0; i < 2; ++i) {
+        const __m512 x = multiply(_mm512_set1_ps(d), to_floats(_mm512_cvtepi8_epi32(parts[i])));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 16 * i), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    }
+#else
+    const __m256 scale = _mm256_set1_ps(d);
     for (int i = 0; i < 4; ++i) {
         const __m128i bytes = i % 2 ? _mm_srli_si128(parts[i / 2], 8) : parts[i / 2];
         const __m256 x = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 8 * i), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
     }
+#endif
 }
 
 void half_blocks(WeightType type, const uint8_t* blocks, int n, half_t* out) {

@@ -312,6 +312,11 @@ void score_packed(const uint8_t* quads, int n_quads, int tile_tokens, int bits, 
 
 void accumulate_packed(const uint8_t* units, size_t unit_bytes, int n_units, int n_blocks, int bits, const int8_t* w,
                        int w_stride, const float* step, const float* bias, int n_rows, float* acc, int acc_stride) {
+    if (bits != 2 && bits != 4) {
+        unpack_and_accumulate<unpack_codes, dot_codes>(units, unit_bytes, n_units, n_blocks, bits, w, w_stride, step,
+                                                       bias, n_rows, acc, acc_stride);
+        return;
+    }
     for_rows<kMostRows>(n_rows, [&]<int R>(std::integral_constant<int, R>, int r) {
         const auto accumulate = bits == 2 ? accumulate_rows<2, R> : accumulate_rows<4, R>;
         accumulate(units, unit_bytes, n_units, n_blocks, w + r * w_stride, w_stride, step + r, bias + r,
