@@ -262,8 +262,16 @@ void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, co
 }
 
 void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
+    int i = 0;
+#ifdef LK_VNNI
+    for (; i + 16 <= n; i += 16) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + i));
+        const __m256i halves = _mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 6);
+        store_floats(s + i, multiply(_mm512_cvtph_ps(halves), _mm512_set1_ps(factor)));
+    }
+#endif
     const __m256 f = _mm256_set1_ps(factor);
-    for (int i = 0; i < n; i += 8) {
+    for (; i < n; i += 8) {
         const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales + i));
         const __m128i halves = _mm_slli_epi16(_mm_cvtepu8_epi16(bytes), 6);
         _mm256_storeu_ps(s + i, _mm256_mul_ps(_mm256_cvtph_ps(halves), f));

@@ -12,10 +12,9 @@ namespace lk::cpu {
 using kv::SideView;
 
 // Computes value_scale[channel group, token] and value_zero from token `at` on: v = value_scale * code + value_zero.
-void Tile::decode_value_scales(const Kernels& kernels, const SideView& values, const uint8_t* page, int first, int n,
-                               int at) {
-    const kv::PageFormat& f = values.spec->format;
-    const float factor = std::ldexp(1.0f, table_of(values).exponent);
+// factor: of the head's byte scales.
+void Tile::decode_value_scales(const Kernels& kernels, const kv::PageFormat& f, float factor, const uint8_t* page,
+                               int first, int n, int at) {
     if (f.scale_kind == kv::ScaleKind::byte_token) {
         const uint8_t* const scales = page + f.scales_offset + first;
         const int whole = n / 8 * 8;
@@ -74,7 +73,8 @@ void Tile::load_value_codes(const Kernels& kernels, const kv::PageFormat& f, con
 
 // Loads the scales of tokens [begin, end) of one block. Returns its first unit if the units of a page are those of the
 // block, and otherwise, as after cuts, loads the codes and returns null.
-const uint8_t* Tile::load_value_block(const Kernels& kernels, const SideView& values, int begin, int end) {
+const uint8_t* Tile::load_value_block(const Kernels& kernels, const SideView& values, float factor, int begin,
+                                      int end) {
     const kv::PageFormat& f = values.spec->format;
     const int n = end - begin;
     const uint8_t* units = nullptr;
@@ -84,7 +84,7 @@ const uint8_t* Tile::load_value_block(const Kernels& kernels, const SideView& va
         } else {
             load_value_codes(kernels, f, page, first, n_run, at);
         }
-        decode_value_scales(kernels, values, page, first, n_run, at);
+        decode_value_scales(kernels, f, factor, page, first, n_run, at);
     });
     for (int g = 0; g < f.scale_groups; ++g) {
         std::fill(value_scale_ + g * kValueTokens + n, value_scale_ + g * kValueTokens + padded(n), 0.0f);
@@ -98,10 +98,11 @@ void Tile::accumulate_codes(const Kernels& kernels, const SideView& values, int 
     const kv::PageFormat& f = values.spec->format;
     const int d = f.head_size;
     const float middle = 0.5f * static_cast<float>((1 << f.bits) - 1);
+    const float factor = std::ldexp(1.0f, table_of(values).exponent);
     for (int block = begin; block < end; block += kValueTokens) {
         const int n = std::min(kValueTokens, end - block);
         const int width = padded(n);
-        const uint8_t* const units = load_value_block(kernels, values, block, block + n);
+        const uint8_t* const units = load_value_block(kernels, values, factor, block, block + n);
         const float* p = scores_ + at + block - begin;
         int stride = kChunkTokens;
         if (width > n) {  // later tokens are not quantized

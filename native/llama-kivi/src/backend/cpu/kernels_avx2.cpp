@@ -159,12 +159,20 @@ float max_of(const float* x, int n) {
 }
 
 float sum(const float* x, int n) {
-    __m256 total = _mm256_setzero_ps();
+    constexpr int kChains = 4;  // additions that do not wait for each other
+    WideFloat total[kChains];
+    std::fill_n(total, kChains, set_floats<WideFloat>(0.0f));
     int i = 0;
-    for (; i + 8 <= n; i += 8) {
-        total = _mm256_add_ps(total, _mm256_loadu_ps(x + i));
+    for (; i + kChains * kLanes <= n; i += kChains * kLanes) {
+        for (int chain = 0; chain < kChains; ++chain) {
+            total[chain] = LK_SIMD::add(total[chain], load_floats<WideFloat>(x + i + chain * kLanes));
+        }
     }
-    return sum_lanes(total) + portable_kernels().sum(x + i, n - i);
+    for (; i + kLanes <= n; i += kLanes) {
+        total[0] = LK_SIMD::add(total[0], load_floats<WideFloat>(x + i));
+    }
+    const WideFloat all = LK_SIMD::add(LK_SIMD::add(total[0], total[1]), LK_SIMD::add(total[2], total[3]));
+    return sum_lanes(all) + portable_kernels().sum(x + i, n - i);
 }
 
 void scale(float* x, int n, float factor) {
