@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "backend/cpu/kernels_avx2.h"
 #include "backend/cpu/packed_codes.h"
@@ -192,7 +193,7 @@ void score_rows(const uint8_t* quads, int n_quads, const int8_t* w, int w_stride
 
 #endif
 
-// Products of one piece of values and their sums: in 16 bits, which suffice for 8 quads of tokens, or in 32.
+// Adds products of values. Without VNNI in 16 bits, which suffice for the 8 quads of tokens of two units.
 template <class Int>
 Int add_products(Int sum, Int codes, Int four) {
 #ifdef LK_VNNI
@@ -212,10 +213,10 @@ auto total(Int sum) {
 #endif
 }
 
-// Loads the bytes of a unit of values from which shifts make the pieces, quads of tokens: each vector has the first or
-// second half of the quads. channels: 8 or 16 of a vector, i.e. one or two blocks.
+// Loads one block of values, or two for a wide vector. Shifts of x[0] give the quads of tokens 0 to 3 in order (2
+// bits), or those of x[0] the quads 0 and 2 and those of x[1] the quads 1 and 3 (4 bits).
 template <class Int, int kBits>
-void load_unit(const uint8_t* block, Int* x) {
+void load_blocks(const uint8_t* block, Int* x) {
     if constexpr (sizeof(Int) == 32) {
         x[0] = load32(block);
         if constexpr (kBits == 4) {
@@ -256,7 +257,7 @@ void accumulate_blocks(const uint8_t* block, size_t unit_bytes, int n_units, con
     }
     for (int unit = 0; unit < n_units; ++unit, block += unit_bytes, w += kUnitTokens) {
         Int x[kVectors];
-        load_unit<Int, kBits>(block, x);
+        load_blocks<Int, kBits>(block, x);
         const auto add_quad = [&]<int kQuad>(std::integral_constant<int, kQuad>) {
             const Int codes = shift_and_mask<kQuad / kVectors * kBits>(x[kQuad % kVectors], kMask);
 #pragma GCC unroll 8

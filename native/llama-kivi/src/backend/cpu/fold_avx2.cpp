@@ -14,7 +14,6 @@ namespace lk::cpu::LK_SIMD {
 namespace {
 
 constexpr int kRows = 4;
-constexpr int kMaxFolded = 2 * kv::kMaxHeadSize;  // keys of which every channel is refined
 
 #ifdef LK_VNNI
 __m256 add_halves(__m512 x) {
@@ -72,7 +71,8 @@ inline __m256i round_row(const float* a, const float* scale, float factor, int n
 }
 #else
 inline __m256i round_row(const float* a, const float* scale, float factor, int n, int8_t* w) {
-    static_assert(kMaxFolded / 16 * 127 <= 32767);  // sums in 16 lanes of 16 bits
+    constexpr int kMostWeights = 2 * kv::kMaxHeadSize;  // keys of which every channel is refined
+    static_assert(kMostWeights / 16 * 127 <= 32767);    // sums in 16 lanes of 16 bits
     const __m256 f = _mm256_set1_ps(factor);
     const auto eight = [&](int i) {
         const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(scale + i));
