@@ -23,6 +23,7 @@ public:
     }
     void free(void* data, size_t bytes) noexcept override { host_memory().free(data, bytes); }
     void copy(void* to, const void* from, size_t bytes) override { host_memory().copy(to, from, bytes); }
+    void zero(void* data, size_t bytes) override { host_memory().zero(data, bytes); }
     void read(void* to, const void* from, size_t bytes) override { host_memory().read(to, from, bytes); }
     void write(void* to, const void* from, size_t bytes) override { host_memory().write(to, from, bytes); }
 

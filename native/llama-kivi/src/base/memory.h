@@ -17,6 +17,7 @@ public:
     virtual void free(void* data, size_t bytes) noexcept = 0;
     // Within this memory.
     virtual void copy(void* to, const void* from, size_t bytes) = 0;
+    virtual void zero(void* data, size_t bytes) = 0;
     // Copies to and from the host. Synchronous.
     virtual void read(void* to, const void* from, size_t bytes) = 0;
     virtual void write(void* to, const void* from, size_t bytes) = 0;

@@ -20,6 +20,7 @@ public:
     void* allocate(size_t bytes) override;
     void free(void* data, size_t bytes) noexcept override;
     void copy(void* to, const void* from, size_t bytes) override;
+    void zero(void* data, size_t bytes) override;
     void read(void* to, const void* from, size_t bytes) override;
     void write(void* to, const void* from, size_t bytes) override;
     Memory& nearest_host() override;
