@@ -23,6 +23,8 @@ public:
     virtual void write(void* to, const void* from, size_t bytes) = 0;
     // The host memory with the fastest copies from this memory.
     virtual Memory& nearest_host();
+    // Whether small buffers are cheap and their memory comes back. Otherwise they are better taken from slabs.
+    virtual bool pools_buffers() const { return false; }
 };
 
 Memory& host_memory();

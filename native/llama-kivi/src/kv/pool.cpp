@@ -22,7 +22,7 @@ SlotPool::SlotPool(Memory& memory, size_t slot_bytes)
     : memory_(&memory),
       slot_bytes_(slot_bytes),
       stride_(std::max<size_t>(1, (slot_bytes + kAlignment - 1) / kAlignment) * kAlignment),
-      slots_per_slab_(std::clamp<size_t>(kSlabBytes / stride_, 1, kMostSlots)) {}
+      slots_per_slab_(memory.pools_buffers() ? 1 : std::clamp<size_t>(kSlabBytes / stride_, 1, kMostSlots)) {}
 
 // The fullest slab that has room, so that the others empty.
 Slab& SlotPool::slab_with_room() {

@@ -1,5 +1,6 @@
 // Memory of a cache in slots of one size: page blocks, or the rings of sequences. Slots are taken from slabs, so that
-// many small allocations do not fragment the heap, and an empty slab goes back to the system.
+// many small allocations do not fragment the heap, and an empty slab goes back to the system. In a memory that pools
+// buffers itself, every slot has a slab.
 #pragma once
 
 #include <cstddef>

@@ -324,7 +324,7 @@ AppendPlan SequenceSide::plan_append(int n_rows) noexcept {
     plan.ring_blocks = spec_->ring_in_blocks() ? slot_.data() : nullptr;
     plan.sinks = reinterpret_cast<half_t*>(at(places_.sinks));
     plan.head_tables = staged_tables_.empty() ? tables_ : staged_tables_;
-    plan.tables = memory().on_host() ? nullptr : at(places_.tables[stages_tables_ ? 1 - table_ : table_]);
+    plan.tables = at(places_.tables[stages_tables_ ? 1 - table_ : table_]);
     plan.pages = staged_pages_;
     plan.ring_start = layout_.ring_start;
     plan.n_ring = layout_.n_ring;

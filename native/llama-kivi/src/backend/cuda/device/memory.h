@@ -24,6 +24,7 @@ public:
     void read(void* to, const void* from, size_t bytes) override;
     void write(void* to, const void* from, size_t bytes) override;
     Memory& nearest_host() override;
+    bool pools_buffers() const override { return true; }  // the driver's pool
 };
 
 // Grows a buffer and discards its content. Its release is ordered after queued work that uses it.
