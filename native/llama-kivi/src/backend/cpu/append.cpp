@@ -39,10 +39,11 @@ public:
     // staged: [row, D] of the segment.
     HeadRows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged)
         : d_(spec.format.head_size),
-          trigger_(spec.ageing.trigger),
+          ring_rows_(spec.ring_rows()),
           row_bytes_(spec.ring_row_bytes()),
           in_blocks_(spec.ring_in_blocks()),
-          ring_((in_blocks_ ? plan.ring_blocks : reinterpret_cast<uint8_t*>(plan.ring)) + head * trigger_ * row_bytes_),
+          ring_((in_blocks_ ? plan.ring_blocks : reinterpret_cast<uint8_t*>(plan.ring)) +
+                head * ring_rows_ * row_bytes_),
           start_(plan.ring_start),
           n_ring_(plan.n_ring),
           staged_(staged) {}
@@ -59,7 +60,7 @@ public:
         return reinterpret_cast<const half_t*>(ring_row(i));
     }
     // Address of row i in the ring, for present and future ring rows.
-    uint8_t* ring_row(int i) const { return ring_ + static_cast<size_t>((start_ + i) % trigger_) * row_bytes_; }
+    uint8_t* ring_row(int i) const { return ring_ + static_cast<size_t>((start_ + i) % ring_rows_) * row_bytes_; }
     void to_floats(int begin, int end, float* out) const {
         half_t scratch[kv::kMaxHeadSize];
         for (int i = begin; i < end; ++i, out += d_) {
@@ -70,10 +71,10 @@ public:
 
 private:
     size_t d_;
-    int trigger_;
+    int ring_rows_;
     size_t row_bytes_;
     bool in_blocks_;
-    uint8_t* ring_;  // [trigger, row_bytes]
+    uint8_t* ring_;  // [ring_rows, row_bytes]
     int start_;
     int n_ring_;
     const half_t* staged_;
@@ -142,7 +143,7 @@ void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t he
             std::copy_n(staged + (i - plan.n_ring) * d, d, sinks + (plan.first_token + i) * d);
         }
         const size_t row_bytes = spec.ring_row_bytes();
-        for (int i = plan.first_kept(); i < plan.n_ring + plan.n_rows; ++i) {
+        for (int i = plan.first_kept; i < plan.n_ring + plan.n_rows; ++i) {
             std::copy_n(staged_blocks + (i - plan.n_ring) * row_bytes, row_bytes, rows.ring_row(i));
         }
         return;
@@ -151,7 +152,7 @@ void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t he
     for (int i = 0; i < plan.new_sinks(); ++i) {
         std::copy_n(rows.row(i, nullptr), d, sinks + (plan.first_token + i) * d);
     }
-    for (int i = plan.first_kept(); i < plan.n_ring + plan.n_rows; ++i) {
+    for (int i = plan.first_kept; i < plan.n_ring + plan.n_rows; ++i) {
         std::copy_n(rows.row(i, nullptr), d, reinterpret_cast<half_t*>(rows.ring_row(i)));
     }
 }
