@@ -27,6 +27,12 @@ bool round_to_blocks(const kv::PageFormat& f, half_t* row, ToHalf to_half) {
     return fits;
 }
 
+// half_to_float of a finite half, in operations that compilers vectorize.
+float finite_half_to_float(half_t h) {
+    const float magnitude = bits_as<float>(static_cast<uint32_t>(h & 0x7fffu) << 13) * 0x1p112f;
+    return bits_as<float>(bits_as<uint32_t>(magnitude) | static_cast<uint32_t>(h & 0x8000u) << 16);
+}
+
 // The rows of an append to one head: ring rows, oldest first, then staged rows.
 class HeadRows {
 public:
@@ -59,7 +65,7 @@ public:
         half_t scratch[kv::kMaxHeadSize];
         for (int i = begin; i < end; ++i, out += d_) {
             const half_t* const halves = row(i, scratch);
-            std::transform(halves, halves + d_, out, half_to_float);
+            std::transform(halves, halves + d_, out, finite_half_to_float);
         }
     }
 
@@ -198,7 +204,9 @@ void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* 
                 uint8_t* const blocks = all_blocks + (first + i) * row_bytes;
                 kv::encode_q8_row(row, static_cast<int>(d), blocks);
                 if (!cache.is_sink_row(side, i)) {
-                    kv::decode_q8_row(blocks, static_cast<int>(d), out);
+                    float decoded[kv::kMaxHeadSize];
+                    kv::decode_q8_row(blocks, static_cast<int>(d), decoded);
+                    to_half(decoded, static_cast<int64_t>(d), out);
                 }
             }
         }
