@@ -350,7 +350,7 @@ internal unsafe struct lk_memory_estimate
 {
     /// <summary>All tensors.</summary>
     public ulong weight_bytes;
-    /// <summary>Pages for n_ctx tokens, split evenly over n_seq_ready sequences; allocated as the cache fills.</summary>
+    /// <summary>Pages for n_ctx tokens, split evenly over n_seq_ready sequences; allocated as the cache fills. Tokens in rings take none.</summary>
     public ulong cache_page_bytes;
     /// <summary>Full-precision rings and sinks of n_seq_ready sequences.</summary>
     public ulong cache_exact_bytes;
