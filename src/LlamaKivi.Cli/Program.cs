@@ -1,5 +1,6 @@
 using System.CommandLine;
 using LlamaKivi.Cli;
+using LlamaKivi.Cli.Hub;
 using LlamaKivi.Native;
 
 Console.SetError(new LenientWriter(Console.Error));
@@ -36,7 +37,22 @@ if (parsed.CommandResult.Command.Name is ChatCommand.Name or ServeCommand.Name)
 
 try
 {
+    if (await HubOption.ReplaceAsync(parsed, HubSettings.FromEnvironment(), CancellationToken.None).ConfigureAwait(false) is { } replaced)
+    {
+        parsed = root.Parse(replaced, new ParserConfiguration { ResponseFileTokenReplacer = null });
+    }
+
     return await parsed.InvokeAsync(invocation).ConfigureAwait(false);
+}
+catch (UsageException e)
+{
+    Console.Error.WriteLine($"llama-kivi: {e.Message}");
+    return ExitCode.Usage;
+}
+catch (HubException e)
+{
+    Console.Error.WriteLine($"llama-kivi: {e.Message}");
+    return ExitCode.Failed;
 }
 catch (Exception e) when (e is IOException or UnauthorizedAccessException)
 {
