@@ -49,16 +49,15 @@ struct OutputFile::Target {
 };
 
 OutputFile::Target::Target(const std::string& given) : path(given), name(windows::wide_path(given)) {
-    const DWORD attributes = ::GetFileAttributesW(name.c_str());
-    if (attributes != INVALID_FILE_ATTRIBUTES) {
-        const windows::Handle existing(open_for_attributes(name));
-        LK_CHECK((attributes & FILE_ATTRIBUTE_DIRECTORY) == 0 &&
-                     (!existing.valid() || ::GetFileType(existing.handle) == FILE_TYPE_DISK),
+    const windows::Handle existing(open_for_attributes(name));
+    if (existing.valid()) {
+        const DWORD attributes = ::GetFileAttributesW(name.c_str());
+        LK_CHECK(::GetFileType(existing.handle) == FILE_TYPE_DISK && (attributes & FILE_ATTRIBUTE_DIRECTORY) == 0,
                  LK_IO_ERROR, "cannot write '%s': it exists and is not a regular file", path.c_str());
         LK_CHECK((attributes & FILE_ATTRIBUTE_READONLY) == 0, LK_IO_ERROR,
                  "cannot write '%s': the file exists and is read-only; make it writable, remove it or name another",
                  path.c_str());
-        if (std::wstring target = existing.valid() ? final_path(existing.handle) : L""; !target.empty()) {
+        if (std::wstring target = final_path(existing.handle); !target.empty()) {
             name = std::move(target);
         }
     }
@@ -105,9 +104,16 @@ void OutputFile::commit() {
         windows::fail("write", path_, ::GetLastError());
     }
     target_->file.close();  // an open file cannot be renamed
-    if (::MoveFileExW(target_->temporary.c_str(), target_->name.c_str(),
-                      MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH) == 0) {
-        windows::fail("rename the finished file to", path_, ::GetLastError());
+    constexpr DWORD kHow = MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH;
+    if (::MoveFileExW(target_->temporary.c_str(), target_->name.c_str(), kHow) == 0) {
+        const DWORD error = ::GetLastError();
+        const bool exists = ::GetFileAttributesW(target_->name.c_str()) != INVALID_FILE_ATTRIBUTES;
+        LK_CHECK(
+            !exists ||
+                (error != ERROR_ACCESS_DENIED && error != ERROR_SHARING_VIOLATION && error != ERROR_USER_MAPPED_FILE),
+            LK_IO_ERROR, "cannot replace '%s': it is open in this or another program; close it or name another file",
+            path_.c_str());
+        windows::fail("rename the finished file to", path_, error);
     }
     target_->committed = true;
 }
