@@ -1,7 +1,21 @@
 using System.CommandLine;
+using System.Text;
 using LlamaKivi.Cli;
 using LlamaKivi.Cli.Hub;
 using LlamaKivi.Native;
+
+if (OperatingSystem.IsWindows())
+{
+    // The console's own code page has few characters. Both fail without a console, where UTF-8 is what pipes carry.
+    try
+    {
+        Console.OutputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+        Console.InputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+    }
+    catch (IOException)
+    {
+    }
+}
 
 Console.SetError(new LenientWriter(Console.Error));
 RootCommand root;
