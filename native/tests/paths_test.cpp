@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -46,25 +47,32 @@ TEST(Paths, AreUtf8) {
     }
 }
 
-// Longer than MAX_PATH of Windows, 260.
+// The form of a path that the standard library of Windows does not limit to MAX_PATH, 260 characters.
+fs::path unlimited(const std::string& path) {
+#ifdef _WIN32
+    return "\\\\?\\" + fs::path(path).make_preferred().string();
+#else
+    return path;
+#endif
+}
+
 TEST(Paths, MayBeLong) {
     const test::TemporaryFolder folder;
+    std::vector<fs::path> made;
     std::string path = folder.path().string();
     for (int i = 0; i < 4; ++i) {
         path += "/" + std::string(100, static_cast<char>('a' + i));
-#ifdef _WIN32
-        fs::create_directory("\\\\?\\" + fs::path(path).make_preferred().string());
-#else
-        fs::create_directory(path);
-#endif
+        made.push_back(unlimited(path));
+        fs::create_directory(made.back());
     }
     path += "/model.gguf";
+    made.push_back(unlimited(path));
     write(path, "first");
     write(path, "second");
     EXPECT_EQ(read(path), "second");
-#ifdef _WIN32
-    fs::remove_all("\\\\?\\" + fs::path(folder.file(std::string(100, 'a'))).make_preferred().string());
-#endif
+    for (; !made.empty(); made.pop_back()) {
+        EXPECT_TRUE(fs::remove(made.back())) << made.back();
+    }
 }
 
 // A system may replace a file that is in use, or refuse it with a message that says so.
