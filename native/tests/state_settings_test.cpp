@@ -1,5 +1,6 @@
 // A saved state is valid only for the settings that computed its keys: file, metadata overrides, tensors.
 #include <cstring>
+#include <filesystem>
 
 #include "gguf_writer.h"
 #include "model_helpers.h"
@@ -25,7 +26,8 @@ lk_metadata_override text(const char* key, const char* value) {
 class Loaded {
 public:
     explicit Loaded(const std::string& name, const Overrides& overrides = {}) {
-        const std::string path = name[0] == '/' ? name : std::string(LK_GOLDEN_DIR) + "/" + name + ".gguf";
+        const std::string path =
+            std::filesystem::path(name).is_absolute() ? name : std::string(LK_GOLDEN_DIR) + "/" + name + ".gguf";
         lk_model_params params;
         lk_model_params_default(&params);
         params.n_overrides = static_cast<uint32_t>(overrides.size());
