@@ -111,7 +111,7 @@ int main(int argc, char** argv) {
             for (const uint32_t edition : {1u, 2u}) {
                 const int group = edition == 2 ? 64 : 32;
                 const int trigger = kResidual + group;
-                AppendBench bench(*model->device, {type, type, 0, kResidual, -1, edition, 0, LK_ROWS_OWN},
+                AppendBench bench(*model->device, {type, type, 0, kResidual, -1, edition, 0, LK_ROWS_OWN, 0, 0},
                                   trigger + group);
                 const double first = bench.measure(0, trigger);
                 const double flush = bench.measure(trigger + group - 1, 1);

@@ -44,8 +44,8 @@ struct Kernels {
     size_t staged_row(int head, int i) const { return static_cast<size_t>(head) * cache.config().n_ubatch + i; }
     uint8_t* ring_row(const AppendWork& w, int head, int i) const {
         uint8_t* const ring = w.ring_blocks != nullptr ? w.ring_blocks : reinterpret_cast<uint8_t*>(w.ring);
-        const int at = (w.ring_start + i) % spec.ageing.trigger;
-        return ring + (static_cast<size_t>(head) * spec.ageing.trigger + at) * spec.ring_row_bytes();
+        const int at = (w.ring_start + i) % spec.ring_rows();
+        return ring + (static_cast<size_t>(head) * spec.ring_rows() + at) * spec.ring_row_bytes();
     }
     std::vector<float> floats(const AppendWork& w, int head, int first, int n) const {
         std::vector<float> out;
@@ -81,7 +81,7 @@ struct Kernels {
                 std::copy_n(row(w, head, i).data(), d, w.sinks + (static_cast<size_t>(head) * spec.sinks + token) * d);
             }
         }
-        for (int i = std::max(w.n_ring, w.n_leave), n = 0; n < s.max_kept; ++i, ++n) {
+        for (int i = w.first_kept, n = 0; n < s.max_kept; ++i, ++n) {
             if (i >= w.n_ring + w.n_rows) {
                 continue;
             }

@@ -208,7 +208,7 @@ TEST_F(CudaModel, CutsOfATextChangeNothingButRounding) {
           CutCache{LK_CACHE_KIVI4, 1, 64, 0.34}, CutCache{LK_CACHE_KIVI2, 1, 64, 0.22},
           CutCache{LK_CACHE_KIVI4, 2, 50, 0.9}, CutCache{LK_CACHE_KIVI2, 2, 50, 0.46}}) {
         lk_context_params params = test::small_params(cache.type);
-        params.cache = {cache.type, cache.type, 0, cache.residual, -1, cache.edition, 0, LK_ROWS_OWN};
+        params.cache = {cache.type, cache.type, 0, cache.residual, -1, cache.edition, 0, LK_ROWS_OWN, 0, 0};
         const std::vector<test::Logits> single = read_in_calls(model_, params, text, 1);
         if (cache.type == LK_CACHE_F16) {
             exact = single;

@@ -16,9 +16,7 @@ internal sealed class CommonOptions
     /// <summary>Part of the help text of --kv-cache lists.</summary>
     public const string VariantHint = "a type can have settings of its own: kivi2+residual=64";
 
-    private const string DefaultModel = "kivi-demo-llama-37m-q4_k_m.gguf";
-
-    public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the included demo model)" };
+    public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the demo model)" };
 
     public Option<int?> GpuLayers { get; } = NumberOptions.Whole("--gpu-layers", "-ngl", "Number of layers on the GPU, counted from the last; -1: all; 0: none (default: all if a GPU is usable)", -1, int.MaxValue);
 
@@ -42,21 +40,16 @@ internal sealed class CommonOptions
 
     public Option<int?> Refined { get; } = NumberOptions.Whole("--kv-refined", null, "Key channels of kivi2 with 4 bits, in eighths of the head, 0 to 8 (default: 2; 3 in edition 2)", 0, 8);
 
+    public Option<int?> Undo { get; } = NumberOptions.Whole("--kv-undo", null, "Number of tokens by which a sequence can go back exactly, 0 to 64 (default: 16)", 0, 64);
+
+    public Option<long?> Memory { get; } = NumberOptions.Size("--kv-memory", "Maximum memory of the KV cache, such as 64M or 2G (default: no limit beside the context size)");
+
     /// <summary>Options of the KV cache beside its type.</summary>
-    public Option[] CacheSettings => [Group, Residual, ResidualType, Sinks, Edition, Refined];
+    public Option[] CacheSettings => [Group, Residual, ResidualType, Sinks, Edition, Refined, Undo, Memory];
 
     public Option<bool> Json { get; } = new("--json") { Description = "Print JSON" };
 
-    public static string ModelPath(string? given)
-    {
-        if (given is not null)
-        {
-            return given;
-        }
-
-        string path = Path.Combine(AppContext.BaseDirectory, "models", DefaultModel);
-        return File.Exists(path) ? path : throw new UsageException($"the demo model is not at {path}; specify a GGUF file with -m");
-    }
+    public static string ModelPath(string? given) => given ?? DemoModel.Find();
 
     /// <summary>Model parameters from --model, --threads and --gpu-layers. An explicit --gpu-layers requires a usable GPU; the default uses a GPU if there is one.</summary>
     /// <param name="parsed">The command line.</param>
@@ -95,6 +88,8 @@ internal sealed class CommonOptions
             Edition = parsed.GetValue(Edition),
             RefinedEighths = parsed.GetValue(Refined),
             ResidualType = parsed.GetValue(ResidualType) is { } rows ? KvCacheType.Parse(rows) : null,
+            Undo = parsed.GetValue(Undo),
+            MemoryBudget = parsed.GetValue(Memory),
         };
         cache.Validate();
         return cache;

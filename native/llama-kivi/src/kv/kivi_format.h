@@ -109,6 +109,8 @@ struct PageFormat {
     constexpr int quad_bytes() const { return tile_tokens * 4 * bits / 8; }
     // Values: code bytes of one block of 16 tokens by 8 channels.
     constexpr int block_bytes() const { return kValueBlockTokens * kValueBlockChannels * bits / 8; }
+    // Values: code bytes of a unit, the blocks of 16 tokens.
+    constexpr int unit_bytes() const { return kValueBlockTokens * head_size * bits / 8; }
 };
 
 // KIVI types keep the youngest rows in a residual ring and quantize in groups.

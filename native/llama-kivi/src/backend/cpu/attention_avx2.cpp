@@ -189,13 +189,20 @@ void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float*
 
 // Stores 32 byte codes times d as halves.
 static void store_halves(__m256i codes, float d, half_t* out) {
-    const __m256 scale = _mm256_set1_ps(d);
     const __m128i parts[2] = {_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)};
+#ifdef LK_VNNI
+    for (int i = 0; i < 2; ++i) {
+        const __m512 x = multiply(_mm512_set1_ps(d), to_floats(_mm512_cvtepi8_epi32(parts[i])));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 16 * i), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    }
+#else
+    const __m256 scale = _mm256_set1_ps(d);
     for (int i = 0; i < 4; ++i) {
         const __m128i bytes = i % 2 ? _mm_srli_si128(parts[i / 2], 8) : parts[i / 2];
         const __m256 x = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 8 * i), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
     }
+#endif
 }
 
 void half_blocks(WeightType type, const uint8_t* blocks, int n, half_t* out) {
@@ -241,31 +248,6 @@ void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, 
     }
 }
 
-void fold(const float* a, int a_stride, int n_rows, const float* scale, const float* zero, float middle, int n,
-          int8_t* w, float* step, float* bias) {
-    const WideFloat nothing = set_floats<WideFloat>(0.0f);
-    for (int r = 0; r < n_rows; ++r, a += a_stride, w += n) {
-        WideFloat largest = nothing;
-        WideFloat zeros = nothing;  // sum of a * zero
-        for (int i = 0; i < n; i += kLanes) {
-            const WideFloat x = load_floats<WideFloat>(a + i);
-            largest = wide_max(largest, wide_abs(multiply(x, load_floats<WideFloat>(scale + i))));
-            zeros = multiply_add(x, load_floats<WideFloat>(zero + i), zeros);
-        }
-        const float top = max_lanes(largest);
-        step[r] = top / 127.0f;
-        const WideFloat inverse = set_floats<WideFloat>(finite_quotient(127.0f, top));
-        WideFloat lost = nothing;  // total rounding error, in steps
-        for (int i = 0; i < n; i += kLanes) {
-            const WideFloat x = multiply(load_floats<WideFloat>(a + i), load_floats<WideFloat>(scale + i));
-            const WideInt code = wide_round(multiply(x, inverse));
-            store_bytes(w + i, code);
-            lost = add(lost, wide_subtract(multiply(x, inverse), to_floats(code)));
-        }
-        bias[r] = sum_lanes(multiply_add(set_floats<WideFloat>(middle * step[r]), lost, zeros));
-    }
-}
-
 void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
                const float* step, const float* bias, int n_rows, float* out, int out_stride) {
     int lane = 0;
@@ -280,8 +262,16 @@ void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, co
 }
 
 void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
+    int i = 0;
+#ifdef LK_VNNI
+    for (; i + 16 <= n; i += 16) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + i));
+        const __m256i halves = _mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 6);
+        store_floats(s + i, multiply(_mm512_cvtph_ps(halves), _mm512_set1_ps(factor)));
+    }
+#endif
     const __m256 f = _mm256_set1_ps(factor);
-    for (int i = 0; i < n; i += 8) {
+    for (; i < n; i += 8) {
         const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales + i));
         const __m128i halves = _mm_slli_epi16(_mm_cvtepu8_epi16(bytes), 6);
         _mm256_storeu_ps(s + i, _mm256_mul_ps(_mm256_cvtph_ps(halves), f));

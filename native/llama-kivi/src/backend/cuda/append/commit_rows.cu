@@ -37,11 +37,11 @@ __global__ void commit_rows_kernel(const SideShape shape, const AppendWork* work
         }
         return;
     }
-    const int i = max(work.n_ring, work.n_leave) + blockIdx.x;
+    const int i = work.first_kept + blockIdx.x;
     if (i >= work.n_ring + work.n_rows) {
         return;
     }
-    const size_t to = static_cast<size_t>(head) * shape.trigger + (work.ring_start + i) % shape.trigger;
+    const size_t to = static_cast<size_t>(head) * shape.ring_rows + (work.ring_start + i) % shape.ring_rows;
     if (work.ring_blocks != nullptr) {
         const size_t from = static_cast<size_t>(head) * shape.n_ubatch + i - work.n_ring;
         copy_bytes(work.staged_blocks + from * shape.ring_row_bytes, shape.ring_row_bytes,

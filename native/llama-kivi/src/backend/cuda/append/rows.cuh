@@ -142,31 +142,31 @@ constexpr int kRingBlockBytes = 2 + 32;
 
 // Ring rows, oldest first, then staged rows.
 struct HeadRows {
-    const uint16_t* ring;    // [trigger, D]; unused if the ring is q8_0
-    const uint8_t* blocks;   // [trigger, row_bytes] of a q8_0 ring; otherwise null
+    const uint16_t* ring;    // [ring_rows, D]; unused if the ring is q8_0
+    const uint8_t* blocks;   // [ring_rows, row_bytes] of a q8_0 ring; otherwise null
     const uint16_t* staged;  // [row, D]
     int start;
     int n_ring;
-    int trigger;
+    int ring_rows;
     int d;
     int row_bytes;
 
     __device__ HeadRows(const SideShape& shape, const AppendWork& work, int head)
-        : ring(work.ring + static_cast<size_t>(head) * shape.trigger * shape.format.head_size),
+        : ring(work.ring + static_cast<size_t>(head) * shape.ring_rows * shape.format.head_size),
           blocks(work.ring_blocks == nullptr
                      ? nullptr
-                     : work.ring_blocks + static_cast<size_t>(head) * shape.trigger * shape.ring_row_bytes),
+                     : work.ring_blocks + static_cast<size_t>(head) * shape.ring_rows * shape.ring_row_bytes),
           staged(work.staged + static_cast<size_t>(head) * shape.n_ubatch * shape.format.head_size),
           start(work.ring_start),
           n_ring(work.n_ring),
-          trigger(shape.trigger),
+          ring_rows(shape.ring_rows),
           d(shape.format.head_size),
           row_bytes(shape.ring_row_bytes) {}
 
     __device__ bool in_blocks(int i) const { return blocks != nullptr && i < n_ring; }
     __device__ size_t ring_row(int i) const {
         const int at = start + i;
-        return static_cast<size_t>(at < trigger ? at : at - trigger);
+        return static_cast<size_t>(at < ring_rows ? at : at - ring_rows);
     }
     // A row that is not in a q8_0 ring.
     __device__ const uint16_t* row(int i) const {

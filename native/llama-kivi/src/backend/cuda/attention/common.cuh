@@ -102,7 +102,8 @@ __device__ inline ExactRow exact_row(const SideWork& side, const SideShape& shap
     const int i = token - side.n_paged;
     if (i < side.n_ring) {
         const int at = side.ring_start + i;
-        const size_t row = static_cast<size_t>(head) * shape.trigger + (at < shape.trigger ? at : at - shape.trigger);
+        const size_t row =
+            static_cast<size_t>(head) * shape.ring_rows + (at < shape.ring_rows ? at : at - shape.ring_rows);
         return side.ring_blocks != nullptr ? ExactRow::of_blocks(side.ring_blocks + row * shape.ring_row_bytes)
                                            : ExactRow(side.ring + row * d);
     }

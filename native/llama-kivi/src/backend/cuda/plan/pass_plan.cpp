@@ -152,6 +152,7 @@ SideShape side_shape(const kv::SideSpec& spec, int n_ubatch) {
     return {spec.format,
             spec.ageing.trigger,
             spec.ageing.leave,
+            spec.ring_rows(),
             spec.sinks,
             n_ubatch,
             static_cast<int>(spec.table_bytes()),

@@ -34,8 +34,8 @@ struct StagedWork {
 struct SideWork {
     const Run* runs;
     const uint16_t* sinks;       // [layer, head, S, D]
-    const uint16_t* ring;        // [layer, head, trigger, D]; null if the ring is q8_0
-    const uint8_t* ring_blocks;  // [layer, head, trigger, row_bytes] of a q8_0 ring; otherwise null
+    const uint16_t* ring;        // [layer, head, ring_rows, D]; null if the ring is q8_0
+    const uint8_t* ring_blocks;  // [layer, head, ring_rows, row_bytes] of a q8_0 ring; otherwise null
     const uint8_t* tables;       // [layer, head, table_bytes]
     StagedWork staged;
     int n_runs;
@@ -59,8 +59,9 @@ struct SegmentWork {
 struct SideShape {
     kv::PageFormat format;
     int trigger;
-    int leave;  // rows that leave the ring together; see kv::AgeingRule
-    int sinks;  // S
+    int leave;      // rows that leave the ring together; see kv::AgeingRule
+    int ring_rows;  // rows of a ring's memory
+    int sinks;      // S
     int n_ubatch;
     int table_bytes;
     int ring_row_bytes;
