@@ -36,7 +36,7 @@ internal sealed class CommonOptions
 
     public Option<int?> Sinks { get; } = NumberOptions.Whole("--kv-sink", null, "Number of first tokens kept in full precision (default: 4; *-paper: 0)", 0, 128);
 
-    public Option<int?> Edition { get; } = NumberOptions.Whole("--kv-edition", null, "Recipe of kivi2 and kivi4: 1 or 2; 2 runs on the CPU only (default: 1)", 1, 2);
+    public Option<int?> Edition { get; } = NumberOptions.Whole("--kv-edition", null, "Recipe of kivi2 and kivi4: 1 or 2 (default: 1)", 1, 2);
 
     public Option<int?> Refined { get; } = NumberOptions.Whole("--kv-refined", null, "Key channels of kivi2 with 4 bits, in eighths of the head, 0 to 8 (default: 2; 3 in edition 2)", 0, 8);
 

@@ -8,6 +8,7 @@
 #include "kv/budget.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
+#include "kv/quantizer.h"
 #include "llama_kivi.h"
 #include "model/config.h"
 
@@ -42,33 +43,15 @@ kv::CacheConfig make_cache_config(const ModelConfig& model, const lk_context_par
 }
 
 void check_device_cache(const kv::CacheConfig& config) {
+    // The kernel that chooses head tables keeps a number per row of the ring in shared memory.
+    constexpr int kMostRows = 1 << 15;
     for (const kv::Side side : {kv::Side::keys, kv::Side::values}) {
         const kv::SideSpec spec = kv::make_side_spec(config, side);
-        const kv::PageFormat& f = spec.format;
-        if (!kv::is_kivi(f.type)) {
-            continue;
-        }
-        const kv::Recipe first = kv::own_recipe(f.type, kv::kFirstEdition);
-        const char* const name = side == kv::Side::keys ? "keys" : "values";
-        const auto fail = [&](const std::string& what, const char* instead) {
-            LK_FAIL(LK_UNSUPPORTED,
-                    "%s: the GPU does not support %s with %s yet; use %s, or leave all layers on the CPU", name,
-                    what.c_str(), lk_cache_type_name(f.type), instead);
-        };
-        if (f.recipe.edition != first.edition) {
-            fail(format("cache.edition %d", f.recipe.edition), "cache.edition 1");
-        }
-        if (f.recipe.refined_eighths != first.refined_eighths) {
-            fail(format("cache.refined %d", f.recipe.refined_eighths), "cache.refined 2");
-        }
-        if (f.recipe.ring != first.ring) {
-            fail("cache.residual_type q8_0", "cache.residual_type f16");
-        }
-        if (config.params.residual % f.group != 0) {
-            fail(format("cache.residual %u, which is not a multiple of cache.group (%d),", config.params.residual,
-                        f.group),
-                 "a multiple");
-        }
+        LK_CHECK(!kv::has_table(spec.format) || spec.ageing.trigger <= kMostRows, LK_UNSUPPORTED,
+                 "%s: cache.residual is %u; the GPU supports at most %d with %s and cache.group %d; use a smaller one, "
+                 "or leave all layers on the CPU",
+                 side == kv::Side::keys ? "keys" : "values", config.params.residual, kMostRows - spec.ageing.leave,
+                 lk_cache_type_name(spec.format.type), spec.format.group);
     }
 }
 
