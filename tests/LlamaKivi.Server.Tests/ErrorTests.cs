@@ -139,7 +139,7 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
     [Fact]
     public async Task A_request_that_takes_too_long_ends_with_an_error()
     {
-        await using TestServer server = await TestServer.StartAsync(options => options.RequestTimeout = TimeSpan.FromMilliseconds(300));
+        await using TestServer server = await TestServer.StartAsync(options => options.RequestTimeout = TimeSpan.FromMilliseconds(30));
         using HttpResponseMessage response = await server.Http.PostAsync(
             "/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"stream":true,"logit_bias":{"2":-100}}"""));
         string text = await response.Content.ReadAsStringAsync();
@@ -150,7 +150,7 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
     [Fact]
     public async Task A_stopping_server_ends_streams_with_an_error_and_refuses_new_requests()
     {
-        await using TestServer server = await TestServer.StartAsync(options => options.DrainTimeout = TimeSpan.FromMilliseconds(200));
+        await using TestServer server = await TestServer.StartAsync(options => options.DrainTimeout = TimeSpan.FromMilliseconds(1));
         using HttpRequestMessage request = new(HttpMethod.Post, "/v1/chat/completions") { Content = TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"stream":true,"logit_bias":{"2":-100}}""") };
         using HttpResponseMessage response = await server.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
         Task stopping = server.App.StopAsync();
