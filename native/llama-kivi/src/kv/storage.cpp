@@ -1,6 +1,5 @@
 #include "kv/storage.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,7 +11,6 @@
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
-#include "kv/mark.h"
 #include "kv/pool.h"
 #include "kv/quantizer.h"
 
