@@ -114,10 +114,12 @@ SideView SequenceSide::view(int layer, int head, int n_rows) const {
     v.table = tables_.empty() ? nullptr : &tables_[i];
     v.pages = layout_.pages;
     v.page_offset = i * spec_->format.page_bytes;
-    v.sinks = sinks() + i * spec_->sinks * d;
-    const uint8_t* const ring = slot_.data() + i * spec_->ring_rows() * spec_->ring_row_bytes();
-    v.ring = spec_->ring_in_blocks() ? nullptr : reinterpret_cast<const half_t*>(ring);
-    v.ring_blocks = spec_->ring_in_blocks() ? ring : nullptr;
+    if (slot_) {
+        v.sinks = sinks() + i * spec_->sinks * d;
+        const uint8_t* const ring = slot_.data() + i * spec_->ring_rows() * spec_->ring_row_bytes();
+        v.ring = spec_->ring_in_blocks() ? nullptr : reinterpret_cast<const half_t*>(ring);
+        v.ring_blocks = spec_->ring_in_blocks() ? ring : nullptr;
+    }
     v.n_paged = layout_.n_paged;
     v.n_sinks = layout_.sink_rows();
     v.ring_start = layout_.ring_start;
