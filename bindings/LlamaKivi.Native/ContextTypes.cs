@@ -21,14 +21,14 @@ public sealed unsafe record ContextOptions
         ResidualLength = (int)parameters.cache.residual;
         SinkTokens = parameters.cache.sinks;
         Edition = (int)parameters.cache.edition;
-        RefinedEighths = Refined(parameters.cache.refined);
+        RefinedEighths = SwapDefault(parameters.cache.refined);
         ResidualType = parameters.cache.residual_type switch
         {
             lk_row_type.LK_ROWS_F16 => KvCacheType.F16,
             lk_row_type.LK_ROWS_Q8_0 => KvCacheType.Q8_0,
             _ => null,
         };
-        UndoTokens = Undo(parameters.cache.undo);
+        UndoTokens = SwapDefault(parameters.cache.undo);
         MemoryBudget = (long)parameters.cache.memory_budget;
     }
 
@@ -96,21 +96,19 @@ public sealed unsafe record ContextOptions
         parameters.cache.residual = Unsigned(ResidualLength, nameof(ResidualLength));
         parameters.cache.sinks = SinkTokens;
         parameters.cache.edition = Unsigned(Edition, nameof(Edition));
-        parameters.cache.refined = Refined(RefinedEighths);
+        parameters.cache.refined = SwapDefault(RefinedEighths);
         parameters.cache.residual_type = ResidualType is not { } rows ? lk_row_type.LK_ROWS_OWN
             : rows == KvCacheType.F16 ? lk_row_type.LK_ROWS_F16
             : rows == KvCacheType.Q8_0 ? lk_row_type.LK_ROWS_Q8_0
             : throw new ArgumentException($"KvCache.ResidualType is {rows}; it must be f16 or q8_0", nameof(ResidualType));
-        parameters.cache.undo = Undo(UndoTokens);
+        parameters.cache.undo = SwapDefault(UndoTokens);
         ArgumentOutOfRangeException.ThrowIfNegative(MemoryBudget);
         parameters.cache.memory_budget = (ulong)MemoryBudget;
         return parameters;
     }
 
-    private static int Undo(int rows) => Refined(rows);
-
     // The C interface has 0 for the recipe's own and -1 for none, so that zeroed parameters are the defaults.
-    private static int Refined(int eighths) => eighths switch { 0 => -1, -1 => 0, _ => eighths };
+    private static int SwapDefault(int value) => value switch { 0 => -1, -1 => 0, _ => value };
 
     private static uint Unsigned(int value, string name)
     {

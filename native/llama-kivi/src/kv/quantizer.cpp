@@ -50,10 +50,6 @@ void quantize_value(const PageFormat& f, const HeadTable& table, const float* ro
     }
 }
 
-}  // namespace
-
-namespace {
-
 void quantize_block(const float* x, BlockQ8_0& b) {
     float largest = 0;
     for (int i = 0; i < kBlock; ++i) {

@@ -16,16 +16,6 @@
 
 namespace lk::kv {
 
-namespace {
-
-constexpr size_t kAlignment = 256;
-
-size_t aligned(size_t bytes) {
-    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-}  // namespace
-
 RingSlot::RingSlot(const SideSpec& spec, bool on_host) {
     sinks = aligned(spec.ring_bytes());
     tables[0] = sinks + aligned(spec.sink_bytes());
