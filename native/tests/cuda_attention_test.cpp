@@ -25,8 +25,8 @@ TEST_F(Cuda, AttentionIsThatOfTheRowsTheCacheMeans) {
         }
         cases.clear();
     };
-    for (const lk_cache_type type_k : kAllTypes) {
-        for (const lk_cache_type type_v : kAllTypes) {
+    for (const lk_cache_type type_k : kDeviceTypes) {
+        for (const lk_cache_type type_v : kDeviceTypes) {
             if (type_k != type_v && kv::is_paper(type_k) != kv::is_paper(type_v)) {
                 continue;
             }
@@ -57,14 +57,14 @@ TEST_F(Cuda, AttentionIsThatOfTheRowsTheCacheMeans) {
         }
     }
     measure_all();
-    for (const lk_cache_type type : kAllTypes) {
+    for (const lk_cache_type type : kDeviceTypes) {
         std::printf("attention, keys %s: worst difference %.2g\n", lk_cache_type_name(type), worst[type]);
     }
 }
 
 // After cuts and shifts: page runs with frames.
 TEST_F(Cuda, AttentionOverTokensThatMoved) {
-    for (const lk_cache_type type : kAllTypes) {
+    for (const lk_cache_type type : kDeviceTypes) {
         const Shape shape{.type_k = type, .type_v = type, .n_head_kv = 2};
         for (const auto& [begin, end] : {std::pair{1, 3}, {10, 50}, {128, 256}, {100, 420}, {300, 600}}) {
             kv::Cache cpu(shape.config());

@@ -74,7 +74,7 @@ double logits_difference(lk_model* gpu_model, lk_model* cpu_model, lk_cache_type
 }
 
 TEST_F(CudaModel, LogitsEqualTheCpus) {
-    for (const lk_cache_type type : kAllTypes) {
+    for (const lk_cache_type type : kDeviceTypes) {
         const double worst = logits_difference(model_, cpu_model_, type);
         std::printf("logits, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
         EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type);
@@ -112,7 +112,7 @@ TEST_F(CudaModel, LogitsOfFalconEqualTheCpus) {
     const std::string exact = in_halves(path, "llama-kivi-falcon-f16.gguf");
     lk_model* const gpu = load(exact, -1);
     lk_model* const cpu = load(exact, 0);
-    for (const lk_cache_type type : kAllTypes) {
+    for (const lk_cache_type type : kDeviceTypes) {
         const double worst = logits_difference(gpu, cpu, type);
         std::printf("logits of falcon, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
         EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type);
@@ -125,7 +125,7 @@ TEST_F(CudaModel, LogitsOfFalconEqualTheCpus) {
 TEST_F(CudaModel, SomeLayersOnTheGpu) {
     for (const int n_gpu_layers : {1, 5, 9}) {
         lk_model* const split = load(exact_demo_path(), n_gpu_layers);
-        for (const lk_cache_type type : kAllTypes) {
+        for (const lk_cache_type type : kDeviceTypes) {
             SCOPED_TRACE(format("%d layers, %s", n_gpu_layers, lk_cache_type_name(type)));
             EXPECT_LT(logits_difference(split, cpu_model_, type), tolerance(type));
             test::TestContext part(test::small_params(type), split);
@@ -145,7 +145,7 @@ TEST_F(CudaModel, SomeLayersOnTheGpu) {
 }
 
 TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
-    for (const lk_cache_type type : kAllTypes) {
+    for (const lk_cache_type type : kDeviceTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         test::TestContext cpu(test::small_params(type), cpu_model_);
         test::TestContext gpu(test::small_params(type), model_);
@@ -207,7 +207,7 @@ TEST_F(CudaModel, DrawsTokensOnTheDevice) {
 }
 
 TEST_F(CudaModel, SequenceOperations) {
-    for (const lk_cache_type type : kAllTypes) {
+    for (const lk_cache_type type : kDeviceTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         test::TestContext gpu(test::small_params(type), model_);
         test::TestContext cpu(test::small_params(type), cpu_model_);

@@ -7,7 +7,7 @@ namespace {
 // No byte may differ, for any type, head size and group (docs/decisions/0008-cuda.md).
 TEST_F(Cuda, PagesEqualTheCpus) {
     size_t n_bytes = 0;
-    for (const lk_cache_type type : kAllTypes) {
+    for (const lk_cache_type type : kDeviceTypes) {
         for (const test::Lengths& lengths : kAllLengths) {
             for (const int d : {64, 80, 96, 128, 256}) {
                 const Shape shape{
@@ -52,7 +52,7 @@ TEST_F(Cuda, StagedPagesAreTheCommittedOnes) {
         return bytes;
     };
     size_t n_pages = 0;
-    for (const lk_cache_type type : kAllTypes) {
+    for (const lk_cache_type type : kDeviceTypes) {
         for (const test::Lengths& lengths : kAllLengths) {
             const Shape shape{.type_k = type, .type_v = type, .lengths = lengths, .n_layer = 2, .n_head_kv = 2};
             SCOPED_TRACE(shape.text());

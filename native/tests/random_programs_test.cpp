@@ -98,7 +98,7 @@ lk_model* model(int i) {
 
 std::string text_of(const Program& p) {
     std::string text = format(
-        "seed %u: %s, edition %u, group %u, residual %u, %d sinks, ring rows %d; model %s; table %s; n_ctx %d; "
+        "seed %u: %s, edition %u, group %u, residual %d, %d sinks, ring rows %d; model %s; table %s; n_ctx %d; "
         "sequences 0 to 2 in passes of %d, 3 to 5 in passes of %d\n",
         p.seed, lk_cache_type_name(p.cache.type_k), p.cache.edition, p.cache.group, p.cache.residual, p.cache.sinks,
         static_cast<int>(p.cache.residual_type), kModels[p.model].name, p.table.c_str(), p.n_ctx, p.n_ubatch[0],
@@ -169,10 +169,14 @@ Program make_program(CacheOf cache, uint32_t seed) {
     Program p;
     p.seed = seed;
     const uint32_t groups[] = {0, 16, 32, 64};
-    const uint32_t residuals[] = {32, 33, 50, 64, 100, 128};
+    const int32_t residuals[] = {32, 33, 50, 64, 100, 128};
     const lk_row_type rows[] = {LK_ROWS_OWN, LK_ROWS_F16, LK_ROWS_Q8_0};
     p.cache = {cache.type,    cache.type, dice.one_of(groups), dice.one_of(residuals), dice.pick(-1, 8),
                cache.edition, 0,          dice.one_of(rows)};
+    if (!kv::is_kivi(cache.type) && dice.pick(0, 1) == 0) {  // as stock llama.cpp has them
+        p.cache.residual = 0;
+        p.cache.sinks = -1;
+    }
     p.model = dice.pick(0, std::size(kModels) - 1);
     const std::vector<cpu::NamedKernels> tables = cpu::available_kernels();
     p.table = tables[dice.pick(0, static_cast<int>(tables.size()) - 1)].id;
@@ -210,24 +214,21 @@ struct History {
     bool other_pages = false;
 };
 
-// The flush rule of kivi2 and kivi4: a ring of R + G rows is full, and its oldest G rows are quantized. In a stock type
-// a row is stored as soon as it is made.
+// The flush rule: a ring of R + G rows is full, and its oldest G rows are quantized. A stock type has G = 1, and
+// without a residual a row is stored as soon as it is made.
 void count_token(const Program& p, History& h) {
     ++h.length;
-    if (!kv::is_kivi(p.cache.type_k)) {
-        h.n_quantized = h.length;
-        return;
-    }
-    const int group = kv::make_recipe(p.cache, p.cache.type_k).group;
-    if (h.length - h.n_quantized == static_cast<int>(p.cache.residual) + group) {
+    const int group = kv::is_kivi(p.cache.type_k) ? kv::make_recipe(p.cache, p.cache.type_k).group : 1;
+    if (h.length - h.n_quantized == kv::make_residual(p.cache, p.cache.type_k) + group) {
         h.n_quantized += group;
     }
 }
 
-// Whether a sequence cut to n_keep tokens equals one that never had the others. Stock types store each row by itself,
-// so every rewind is exact. In kivi2 and kivi4 a token group that left the ring is not exact any more, and its tokens,
-// the head tables and its place in a page stay as they are: the rewind is exact while no group has left the ring since
-// the sequence had n_keep tokens. Nothing left is exact too. A rewind behind an operation is taken for inexact.
+// Whether a sequence cut to n_keep tokens equals one that never had the others. Stock types without a residual store
+// each row by itself, so every rewind is exact. In the others a token group that left the ring is not exact any more,
+// and its tokens, the head tables and its place in a page stay as they are: the rewind is exact while no group has left
+// the ring since the sequence had n_keep tokens. Nothing left is exact too. A rewind behind an operation is taken for
+// inexact.
 bool rewind_is_exact(const Program& p, const History& h, int n_keep) {
     if (n_keep == 0) {
         return true;
@@ -239,7 +240,7 @@ bool rewind_is_exact(const Program& p, const History& h, int n_keep) {
         }
         if (h.events[i - 1].kind == Event::token) {
             --length;
-            if (kv::is_kivi(p.cache.type_k) && h.events[i - 1].n_quantized != h.n_quantized) {
+            if (kv::make_residual(p.cache, p.cache.type_k) > 0 && h.events[i - 1].n_quantized != h.n_quantized) {
                 return false;
             }
         }
@@ -585,7 +586,11 @@ TEST_P(RandomPrograms, FoundFaults) {
 INSTANTIATE_TEST_SUITE_P(Types, RandomPrograms,
                          testing::Values(CacheOf{LK_CACHE_F16, 0}, CacheOf{LK_CACHE_Q8_0, 0}, CacheOf{LK_CACHE_Q4_0, 0},
                                          CacheOf{LK_CACHE_KIVI4, 1}, CacheOf{LK_CACHE_KIVI2, 1},
-                                         CacheOf{LK_CACHE_KIVI4, 2}, CacheOf{LK_CACHE_KIVI2, 2}),
+                                         CacheOf{LK_CACHE_KIVI4, 2}, CacheOf{LK_CACHE_KIVI2, 2},
+                                         CacheOf{LK_CACHE_KIVI3, 0}, CacheOf{LK_CACHE_F32, 0},
+                                         CacheOf{LK_CACHE_BF16, 0}, CacheOf{LK_CACHE_Q5_1, 0},
+                                         CacheOf{LK_CACHE_Q5_0, 0}, CacheOf{LK_CACHE_Q4_1, 0},
+                                         CacheOf{LK_CACHE_IQ4_NL, 0}),
                          [](const auto& info) {
                              return std::string(lk_cache_type_name(info.param.type)) +
                                     (info.param.edition == 0 ? "" : std::to_string(info.param.edition));

@@ -333,7 +333,7 @@ TEST(Recipes, TheGpuRefusesWhatItDoesNotSupport) {
         change(config.params);
         check_device_cache(config);
     };
-    for (const lk_cache_type type : test::kAllTypes) {
+    for (const lk_cache_type type : test::kDeviceTypes) {
         for (const test::Lengths& lengths : test::kAllLengths) {
             EXPECT_NO_THROW(check_device_cache(Shape{.type_k = type, .type_v = type, .lengths = lengths}.config()));
         }
@@ -343,6 +343,18 @@ TEST(Recipes, TheGpuRefusesWhatItDoesNotSupport) {
     test::expect_error(LK_UNSUPPORTED, {"keys", "cache.edition 2 with kivi2", "cache.edition 1", "on the CPU"},
                        [&] { check([](auto& p) { p.edition = 2; }); });
     test::expect_error(LK_UNSUPPORTED, {"keys", "cache.refined 3"}, [&] { check([](auto& p) { p.refined = 3; }); });
+    for (const lk_cache_type type : test::kAllTypes) {
+        if (std::ranges::find(test::kDeviceTypes, type) == std::end(test::kDeviceTypes)) {
+            test::expect_error(LK_UNSUPPORTED, {"values", lk_cache_type_name(type), "f16, q8_0", "on the CPU"},
+                               [&] { check([&](auto& p) { p.type_v = type; }); });
+        }
+    }
+    test::expect_error(LK_UNSUPPORTED, {"keys", "cache.residual and cache.sinks with q8_0", "on the CPU"}, [&] {
+        check([](auto& p) {
+            p.type_k = LK_CACHE_Q8_0;
+            p.residual = 64;
+        });
+    });
     test::expect_error(LK_UNSUPPORTED, {"q8_0", "f16"},
                        [&] { check([](auto& p) { p.residual_type = LK_ROWS_Q8_0; }); });
     test::expect_error(LK_UNSUPPORTED, {"values", "cache.residual 100", "cache.group (32)"}, [&] {

@@ -18,6 +18,13 @@ public class KvCacheTypeTests
         ["kivi2"] = KvCacheType.Kivi2,
         ["kivi4-paper"] = KvCacheType.Kivi4Paper,
         ["kivi2-paper"] = KvCacheType.Kivi2Paper,
+        ["kivi3"] = KvCacheType.Kivi3,
+        ["f32"] = KvCacheType.F32,
+        ["bf16"] = KvCacheType.BF16,
+        ["q5_1"] = KvCacheType.Q5_1,
+        ["q5_0"] = KvCacheType.Q5_0,
+        ["q4_1"] = KvCacheType.Q4_1,
+        ["iq4_nl"] = KvCacheType.IQ4_NL,
     };
 
     [Fact]

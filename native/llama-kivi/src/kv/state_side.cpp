@@ -12,15 +12,16 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/finite.h"
 #include "base/half.h"
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
 #include "kv/quantizer.h"
 #include "kv/scalar_codec.h"
+#include "kv/stock_blocks.h"
 #include "kv/storage.h"
 #include "llama_kivi.h"
-#include "quant/blocks.h"
 
 namespace lk::kv {
 
@@ -69,12 +70,20 @@ bool all_sound_blocks(const PageFormat& f, std::span<const uint8_t> rows) {
 // Whether attention can read a page. Codes may have any value; floats must be valid.
 bool is_sound(const PageFormat& f, std::span<const uint8_t> page) {
     switch (f.scale_kind) {
-    case ScaleKind::none:
-        return all_finite(page);
+    case ScaleKind::none: {
+        float row[kMaxHeadSize];
+        for (int token = 0; token < kPageTokens; ++token) {
+            dequantize_row(f, {}, page.data(), token, row);
+            if (!std::all_of(row, row + f.head_size, [](float x) { return lk::is_finite(x); })) {
+                return false;
+            }
+        }
+        return true;
+    }
     case ScaleKind::block: {
         float row[kMaxHeadSize];
         for (size_t at = 0; at < page.size(); at += f.row_bytes()) {
-            dequantize_row(block_type(f), page.data() + at, row, f.head_size);
+            decode_blocks(f.type, page.data() + at, row, f.head_size);
             // Attention reads dequantized rows as halves.
             if (!std::all_of(row, row + f.head_size, [](float x) { return std::fabs(x) <= kLargestHalf; })) {
                 return false;
