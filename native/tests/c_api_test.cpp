@@ -403,7 +403,8 @@ TEST(CApi, Names) {
         EXPECT_STREQ(lk_status_name(static_cast<lk_status>(i)), statuses[i]);
     }
     EXPECT_STREQ(lk_status_name(static_cast<lk_status>(14)), "unknown");
-    const char* types[] = {"f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper", "q8_0", "q4_0"};
+    const char* types[] = {"f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper", "q8_0",   "q4_0",
+                           "f32", "bf16",  "q5_1",  "q5_0",        "q4_1",        "iq4_nl", "kivi3"};
     for (int i = 0; i < LK_CACHE_TYPE_COUNT; ++i) {
         EXPECT_STREQ(lk_cache_type_name(static_cast<lk_cache_type>(i)), types[i]);
     }

@@ -39,7 +39,7 @@ public class KvCacheTypeTests
     {
         Assert.Equal(ByName.Keys.Order(), KvCacheType.Names.Order());
         Assert.Equal(ByName.Values.ToHashSet(), KvCacheType.All.ToHashSet());
-        Assert.Equal(7, KvCacheType.All.Distinct().Count());
+        Assert.Equal(14, KvCacheType.All.Distinct().Count());
     }
 
     [Theory]
@@ -72,7 +72,7 @@ public class KvCacheTypeTests
 
     [Theory]
     [InlineData("")]
-    [InlineData("kivi3")]
+    [InlineData("kivi9")]
     [InlineData("q80")]
     [InlineData("2")]
     public void A_wrong_name_is_answered_with_the_names_there_are(string name)

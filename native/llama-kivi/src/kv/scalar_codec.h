@@ -38,8 +38,10 @@ inline constexpr float kZeroPointSlack = 0.125f;
 
 inline constexpr int kRefinedLevels = 16;  // refined channels of keys
 
-// Values of kivi2 and kivi3: level = code - (2^b - 1)/2. Steps of the optimal uniform quantizers of a Gaussian with
-// four and eight levels, in rms.
+// Values of kivi2 and kivi3: level = code - 3/2 and code - 7/2. Steps of the optimal uniform quantizers of a Gaussian
+// with four and eight levels, in rms.
+inline constexpr float kValueLevelOffset = 1.5f;
+inline constexpr float kValueLevelOffset3 = 3.5f;
 inline constexpr float kGaussianStep2 = 0.9957f;
 inline constexpr float kGaussianStep3 = 0.586f;
 inline constexpr float kCentreGain = 0.8f;  // centre values if that cuts their mean square below this fraction
@@ -240,7 +242,7 @@ LK_HD inline int value_code(float w, float step, int bits = 2) {
 
 // Level of a code, in units of the scale.
 LK_HD inline float value_level(int code, int bits = 2) {
-    return static_cast<float>(code) - 0.5f * static_cast<float>((1 << bits) - 1);
+    return static_cast<float>(code) - (bits == 3 ? kValueLevelOffset3 : kValueLevelOffset);
 }
 
 // The unbiased scale, <s * levels, w> = <w, w>. The least-squares scale would shrink every value and so the output of

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/finite.h"
 #include "base/half.h"
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
@@ -31,6 +30,8 @@ namespace {
 constexpr int kMostTokens = 1 << 30;
 // Loose bound: byte_scale_exponent of finite halves is well inside +-kMostExponent.
 constexpr int kMostExponent = 32;
+// Bound of f32 and bf16 elements: larger ones would overflow floats in the layers behind attention.
+constexpr float kLargestFloat = 0x1p40f;
 
 const char* name(Side side) {
     return side == Side::keys ? "keys" : "values";
@@ -74,7 +75,7 @@ bool is_sound(const PageFormat& f, std::span<const uint8_t> page) {
         float row[kMaxHeadSize];
         for (int token = 0; token < kPageTokens; ++token) {
             dequantize_row(f, {}, page.data(), token, row);
-            if (!std::all_of(row, row + f.head_size, [](float x) { return lk::is_finite(x); })) {
+            if (!std::all_of(row, row + f.head_size, [](float x) { return std::fabs(x) <= kLargestFloat; })) {
                 return false;
             }
         }
@@ -239,8 +240,9 @@ SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in) {
             const std::span<const uint8_t> bytes = in.view(part->block_bytes(), "a block");
             for (size_t at = 0; at < bytes.size(); at += f.page_bytes) {
                 LK_CHECK(is_sound(f, bytes.subspan(at, f.page_bytes)), LK_BAD_STATE,
-                         "the saved state has a page of %s with %s that is NaN, infinite, negative or beyond 65504",
-                         which, f.quantized() ? "a scale" : "a number");
+                         "the saved state has a page of %s with %s that is NaN, infinite, negative or beyond %g", which,
+                         f.quantized() ? "a scale" : "a number",
+                         static_cast<double>(f.floats() ? kLargestFloat : kLargestHalf));
             }
             side.blocks.push_back(bytes);
         }
