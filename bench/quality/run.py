@@ -5,9 +5,11 @@
 
 Runs the command line (dotnet build -c Release src/LlamaKivi.Cli first) on the demo model and the given models, with the text in
 bench/quality/corpus. Results of each step are kept in artifacts/quality by commit and arguments, so that an interrupted run resumes
-and no result of another commit is reported.
+and no result of another commit is reported. On a machine without .NET or git, --cli names a command line compiled ahead of time
+and --commit its commit.
 """
 import argparse
+import concurrent.futures
 import datetime
 import json
 import pathlib
@@ -35,23 +37,33 @@ def git(*arguments):
     return subprocess.run(["git", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
-COMMIT = git("rev-parse", "--short", "HEAD") + ("-changed" if git("status", "--porcelain", "src", "bindings", "native") else "")
+def checked_out():
+    return git("rev-parse", "--short", "HEAD") + ("-changed" if git("status", "--porcelain", "src", "bindings", "native") else "")
 
 
-def run(arguments, name):
-    """JSON output of a command and its duration in seconds, kept by commit, name and arguments."""
-    line = [str(a) for a in arguments]
-    kept = WORK / COMMIT / f"{name}.json"
-    if kept.exists():
-        before = json.loads(kept.read_text())
-        if before["arguments"] == line:
-            return before["result"], before["seconds"]
-    start = time.time()
-    out = subprocess.run([*CLI, *line, "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    seconds = time.time() - start
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"arguments": line, "seconds": seconds, "result": json.loads(out)}))
-    return json.loads(out), seconds
+class Runner:
+    """Runs the command line and keeps its results by commit, name and arguments."""
+
+    def __init__(self, cli, commit):
+        self.cli = cli
+        self.commit = commit
+        self.folder = WORK / commit
+
+    def run(self, arguments, name):
+        """JSON output of a command and its duration in seconds."""
+        line = [str(a) for a in arguments]
+        kept = self.folder / f"{name}.json"
+        if kept.exists():
+            before = json.loads(kept.read_text())
+            if before["arguments"] == line:
+                return before["result"], before["seconds"]
+        start = time.time()
+        out = subprocess.run([*self.cli, *line, "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
+        seconds = time.time() - start
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps({"arguments": line, "seconds": seconds, "result": json.loads(out)}))
+        print(f"{name}: {seconds:.0f} s", flush=True)
+        return json.loads(out), seconds
 
 
 def percent(x, digits=1):
@@ -139,6 +151,44 @@ def retrieval_table(rows):
     return "\n".join(table)
 
 
+def measure(runner, model, steps, args, images):
+    """Results of the steps for one model, by step: (result, seconds); of eval: rows of the table."""
+    name = model.stem
+    folder = runner.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    results = {"name": name}
+    if "kl" in steps:
+        plot = folder / "kl-bits.png"
+        entries = ",".join(filter(None, [args.types, args.variants]))
+        results["kl"] = runner.run(["perplexity", "-m", model, "-f", CORPUS, "-c", args.context, "--max-tokens", args.tokens, "--kv-cache", entries, "--plot", plot], f"{name}/kl")
+        (images / f"kl-bits-{name}.png").write_bytes(plot.read_bytes())
+    if "generation" in steps:
+        results["generation"] = runner.run(["generation", "-m", model, "-f", CORPUS, "--prompts", args.prompts, "-n", args.generated, "--kv-cache", args.types], f"{name}/generation")
+    if "retrieval" in steps:
+        results["retrieval"] = runner.run(["retrieval", "-m", model, "--depths", args.depths, "--cases", args.cases, "--kv-cache", args.types], f"{name}/retrieval")
+    if "analyze" in steps:
+        maps = folder / "maps"
+        result, took = runner.run(["analyze", "-m", model, "-f", CORPUS, "-c", 1024, "--max-tokens", 4096, "-o", maps], f"{name}/analyze")
+        results["analyze"] = result, took
+        middle = result["layers"][len(result["layers"]) // 2]["layer"]
+        source = maps / f"analyze-layer-{middle}.png"
+        if source.exists():
+            (images / f"keys-values-{name}.png").write_bytes(source.read_bytes())
+    if "eval" in steps:
+        rows = []
+        for task, options in TASKS.items():
+            result, took = runner.run(["eval", "-m", model, "--task", ROOT / f"bench/quality/tasks/{task}.jsonl", "--kv-cache", args.types, "-c", 2048,
+                                       "-o", folder / "eval", *options], f"{name}/eval-{task}")
+            rows += eval_rows(name, task, result, took)
+        results["eval"] = rows
+    return results
+
+
+def of(results, step):
+    """(name, result, seconds) of every model for which the step was run."""
+    return [(r["name"], *r[step]) for r in results if step in r]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", type=pathlib.Path)
@@ -151,6 +201,9 @@ def main():
     parser.add_argument("--generated", type=int, default=1024, help="tokens written after each prompt")
     parser.add_argument("--depths", default="1024..4096")
     parser.add_argument("--cases", type=int, default=120, help="recall cases per depth")
+    parser.add_argument("--cli", type=pathlib.Path, help="command line to run instead of the one built with dotnet")
+    parser.add_argument("--commit", help="commit of the command line (default: the one checked out)")
+    parser.add_argument("--jobs", type=int, default=1, help="models measured at once")
     parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs", help="folder for quality.md and images")
     args = parser.parse_args()
     steps = args.steps.split(",")
@@ -161,44 +214,18 @@ def main():
     models = [DEMO, *args.models]
     images = args.docs / "images"
     images.mkdir(parents=True, exist_ok=True)
-    doctor = subprocess.run([*CLI, "doctor", "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    cli = [str(args.cli)] if args.cli else CLI
+    runner = Runner(cli, args.commit or checked_out())
+    doctor = subprocess.run([*cli, "doctor", "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
 
-    divergences, generations, recalls, analyses, evals, seconds = [], [], [], [], [], {}
-    for model in models:
-        name = model.stem
-        if "kl" in steps:
-            plot = WORK / COMMIT / name / "kl-bits.png"
-            plot.parent.mkdir(parents=True, exist_ok=True)
-            entries = ",".join(filter(None, [args.types, args.variants]))
-            result, took = run(["perplexity", "-m", model, "-f", CORPUS, "-c", args.context, "--max-tokens", args.tokens, "--kv-cache", entries, "--plot", plot], f"{name}/kl")
-            (images / f"kl-bits-{name}.png").write_bytes(plot.read_bytes())
-            divergences.append((name, result, took))
-        if "generation" in steps:
-            result, took = run(["generation", "-m", model, "-f", CORPUS, "--prompts", args.prompts, "-n", args.generated, "--kv-cache", args.types], f"{name}/generation")
-            generations.append((name, result, took))
-        if "retrieval" in steps:
-            result, took = run(["retrieval", "-m", model, "--depths", args.depths, "--cases", args.cases, "--kv-cache", args.types], f"{name}/retrieval")
-            recalls.append((name, result, took))
-        if "analyze" in steps:
-            maps = WORK / COMMIT / name / "maps"
-            result, took = run(["analyze", "-m", model, "-f", CORPUS, "-c", 1024, "--max-tokens", 4096, "-o", maps], f"{name}/analyze")
-            analyses.append((name, result))
-            seconds[f"analyze {name}"] = took
-            middle = result["layers"][len(result["layers"]) // 2]["layer"]
-            source = maps / f"analyze-layer-{middle}.png"
-            if source.exists():
-                (images / f"keys-values-{name}.png").write_bytes(source.read_bytes())
-        if "eval" in steps:
-            for task, options in TASKS.items():
-                result, took = run(["eval", "-m", model, "--task", ROOT / f"bench/quality/tasks/{task}.jsonl", "--kv-cache", args.types, "-c", 2048,
-                                    "-o", WORK / COMMIT / name / "eval", *options], f"{name}/eval-{task}")
-                evals += eval_rows(name, task, result, took)
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        results = list(pool.map(lambda model: measure(runner, model, steps, args, images), models))
     if "compare" in steps:
-        run(["compare", "-f", CORPUS, "--cases", 40, "-o", images], "compare")
+        runner.run(["compare", "-f", CORPUS, "--cases", 40, "-o", images], "compare")
 
     parts = [f"""# Effect of KV cache quantization
 
-Written by [bench/quality/run.py](../bench/quality/run.py): commit {COMMIT}, {datetime.date.today()}, {json.loads(doctor)["cpu"]}. All figures below are its output.
+Written by [bench/quality/run.py](../bench/quality/run.py): commit {runner.commit}, {datetime.date.today()}, {json.loads(doctor)["cpu"]}. All figures below are its output.
 
 ## Method
 
@@ -218,9 +245,9 @@ has its last 128 to 159 in full precision. Outliers are channels whose mean magn
 
 `llama-kivi eval` scores tasks written for this project ([bench/quality/tasks](../bench/quality/tasks/retrieval.jsonl), 210 rows): recall of a number in a text of 120 to 900 words, copying a line, sums with four choices after forty solved examples, questions
 about one of six short texts with three choices. Almost all rows are longer than the residual ring of 128 tokens. Choices are scored by log-likelihood (`acc`) and by log-likelihood per character (`acc_norm`), as in the Language Model Evaluation Harness, from the first token that differs from the prompt's (docs/eval.md); numbers as in GSM8K; F1 as in SQuAD. Columns
-after the first are paired differences from it, in points, with their standard errors. Eight rows are evaluated in parallel; with quantized weights that alone changes log-likelihoods by some hundredths (docs/eval.md), so
-differences of one or two rows are not significant."""]
-    for name, result, took in divergences:
+after the first are paired differences from it, in points, with their standard errors. Differences of one or two rows
+are not significant."""]
+    for name, result, took in of(results, "kl"):
         parts.append(f"""## Divergence: {name}
 
 ![KL divergence over bits per element](images/kl-bits-{name}.png)
@@ -228,27 +255,28 @@ differences of one or two rows are not significant."""]
 {result[0]["tokens"]:,} tokens of {result[0]["corpus"]} scored, windows of {args.context:,}; {took:.0f} s.
 
 {kl_table(result)}""")
-    for name, result, took in generations:
+    for name, result, took in of(results, "generation"):
         parts.append(f"""## Long generation: {name}
 
 {result[0]["prompts"]} prompts of {result[0]["prompt_tokens"]} tokens from {result[0]["corpus"]}, {result[0]["generated_tokens"]:,} tokens written after each; {took:.0f} s.
 
 {generation_table(result)}""")
-    for name, result, took in recalls:
+    for name, result, took in of(results, "retrieval"):
         parts.append(f"""## Recall: {name}
 
 {result[0]["cases"]} cases per length; {took:.0f} s.
 
 {retrieval_table(result)}""")
+    evals = [row for r in results for row in r.get("eval", [])]
     if evals:
         parts.append("## Tasks\n\n| model | task | metric | rows | " + " | ".join(names) + " | s |\n" + "|---" * (5 + len(names)) + "|\n" + "\n".join(evals))
     parts.append((ROOT / "bench/quality/outliers.md").read_text().strip())
-    for name, result in analyses:
+    for name, result, took in of(results, "analyze"):
         parts.append(f"""## {name}
 
 ![Magnitudes of keys and values](images/keys-values-{name}.png)
 
-Errors in percent by axis, over all layers, {result["tokens"]} tokens, {seconds["analyze " + name]:.0f} s. At the attention output: {verdict(result)}
+Errors in percent by axis, over all layers, {result["tokens"]} tokens, {took:.0f} s. At the attention output: {verdict(result)}
 
 {axes_table(result)}
 

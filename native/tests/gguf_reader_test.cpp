@@ -1,5 +1,6 @@
 // Valid files: every value type, both versions, typed getters, and the C interface over them.
 #include "gguf/reader.h"
+#include "gguf/text.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>

@@ -29,14 +29,14 @@ internal static class ServeCommand
 
     private static async Task<int> RunAsync(Settings settings, ParseResult parsed, CancellationToken cancellationToken)
     {
-        WebApplication app = Build(settings.Engine(parsed), settings.Server(parsed), settings.Address(parsed));
+        WebApplication app = Build(settings.Engine(parsed), settings.Folder(parsed), settings.Server(parsed), settings.Address(parsed));
         await using (app.ConfigureAwait(false))
         {
-            InferenceEngine engine = app.Services.GetRequiredService<InferenceEngine>();
+            InferenceEngine? engine = app.Services.GetService<InferenceEngine>();
             await app.StartAsync(cancellationToken).ConfigureAwait(false);
             Console.Out.WriteLine($"llama-kivi: listening on {string.Join(", ", app.Urls)}");
             await app.WaitForShutdownAsync(cancellationToken).ConfigureAwait(false);
-            if (engine.Status.State == EngineState.Failed)
+            if (engine?.Status.State == EngineState.Failed)
             {
                 await engine.WaitUntilReadyAsync(CancellationToken.None).ConfigureAwait(false);  // throws the reason
             }
@@ -45,7 +45,7 @@ internal static class ServeCommand
         return ExitCode.Ok;
     }
 
-    private static WebApplication Build(InferenceEngineOptions engine, Action<LlamaKiviServerOptions> server, (string Host, int Port) address)
+    private static WebApplication Build(InferenceEngineOptions engine, ModelFolderOptions? folder, Action<LlamaKiviServerOptions> server, (string Host, int Port) address)
     {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
@@ -60,8 +60,22 @@ internal static class ServeCommand
             options.Listen(ip, address.Port);
         });
         builder.Services.Configure<HostOptions>(options => options.ShutdownTimeout = engine.DrainTimeout + TimeSpan.FromSeconds(10));
-        builder.Services.AddSingleton(new InferenceEngine(engine));
-        builder.Services.AddSingleton<IHostedService>(services => services.GetRequiredService<InferenceEngine>());
+        if (folder is not null)
+        {
+            builder.Services.AddLlamaKiviModels(options =>
+            {
+                (options.Folder, options.Engine) = (folder.Folder, engine);
+                (options.MaxLoaded, options.IdleTimeout) = (folder.MaxLoaded, folder.IdleTimeout);
+            });
+        }
+        else
+        {
+            builder.Services.AddMetrics();
+            builder.Services.AddSingleton(services => new InferenceEngine(
+                engine, services.GetRequiredService<ILogger<InferenceEngine>>(), services.GetRequiredService<System.Diagnostics.Metrics.IMeterFactory>()));
+            builder.Services.AddSingleton<IHostedService>(services => services.GetRequiredService<InferenceEngine>());
+        }
+
         if (IPAddress.IsLoopback(ip))
         {
             // A web page whose name resolves to this device must not reach the server through the user's browser.
@@ -93,6 +107,9 @@ internal static class ServeCommand
     private sealed class Settings
     {
         private readonly Option<string?> _model = Text("--model", "-m", "GGUF file (default: the included demo model)", "LLAMA_ARG_MODEL");
+        private readonly Option<string?> _models = Text("--models", "--models-dir", "Folder of GGUF files, which are loaded when requests ask for them", "LLAMA_ARG_MODELS_DIR");
+        private readonly Option<string?> _mostModels = Text("--models-max", null, "Maximum number of models of --models in memory (default: 4)", "LLAMA_ARG_MODELS_MAX");
+        private readonly Option<string?> _idle = Text("--models-idle", null, "Seconds without requests after which a model of --models is unloaded (default: 600)", "LLAMA_ARG_MODELS_IDLE");
         private readonly Option<string?> _alias = Text("--alias", "-a", "Name of the model in requests, beside the file's", "LLAMA_ARG_ALIAS");
         private readonly Option<string?> _host = Text("--host", null, "Address to listen on (default: 127.0.0.1)", "LLAMA_ARG_HOST");
         private readonly Option<string?> _port = Text("--port", null, "Port to listen on; 0: any free one (default: 8080)", "LLAMA_ARG_PORT");
@@ -109,23 +126,30 @@ internal static class ServeCommand
         private readonly Option<string?> _timeout = Text("--timeout", "-to", "Maximum time of a request in seconds (default: 1800)", "LLAMA_ARG_TIMEOUT");
         private readonly Option<string?> _queue = Text("--queue", null, "Maximum number of requests that wait (default: 256)", "LLAMA_ARG_QUEUE");
         private readonly Option<string?> _drain = Text("--drain", null, "Seconds that running requests have to finish after SIGTERM (default: 20)", "LLAMA_ARG_DRAIN");
+        private readonly Option<string?> _slots = Text("--slot-save-path", null, "Folder of the slots that clients save and restore (default: they cannot)", "LLAMA_ARG_SLOT_SAVE_PATH");
+        private readonly Option<string?> _prefixes = Text("--prefix-path", null, "Folder of prompt prefixes that left memory, which survive a restart (default: none)", "LLAMA_ARG_PREFIX_PATH");
+        private readonly Option<string?> _ram = Text("--cache-ram", "-cram", "Host memory in MiB for prompt prefixes that left the KV cache (default: 256)", "LLAMA_ARG_CACHE_RAM");
         private readonly Dictionary<Option, string> _variables;
 
         public Settings() => _variables = All.ToDictionary(option => option, option => option.Description![(option.Description!.LastIndexOf(" [", StringComparison.Ordinal) + 2)..^1]);
 
         public Option[] All =>
         [
-            _model, _alias, _host, _port, _key, _keyFile, _context, _parallel, _batch, _typeK, _typeV, _threads, _layers, _predict, _timeout, _queue, _drain,
+            _model, _models, _mostModels, _idle, _alias, _host, _port, _key, _keyFile, _context, _parallel, _batch, _typeK, _typeV, _threads, _layers, _predict, _timeout, _queue, _drain, _slots, _prefixes, _ram,
         ];
 
         public (string Host, int Port) Address(ParseResult parsed) => (Value(parsed, _host) ?? "127.0.0.1", Whole(parsed, _port, 0, 65535) ?? 8080);
 
         public InferenceEngineOptions Engine(ParseResult parsed)
         {
-            string path = CommonOptions.ModelPath(Value(parsed, _model));
-            using (GgufFile.Open(path))
+            string path = "";
+            if (Value(parsed, _models) is null)
             {
-                // Errors of the file come before the server starts.
+                path = CommonOptions.ModelPath(Value(parsed, _model));
+                using (GgufFile.Open(path))
+                {
+                    // Errors of the file come before the server starts.
+                }
             }
 
             int? layers = Whole(parsed, _layers, -1, int.MaxValue);
@@ -145,6 +169,9 @@ internal static class ServeCommand
                 options.BatchSize = (uint)batch;
             }
 
+            options.PrefixCache.Isolation = Keys(parsed).Length > 1;
+            options.PrefixCache.DiskPath = Value(parsed, _prefixes);
+            options.PrefixCache.HostBytes = Whole(parsed, _ram, 0, 1 << 30) is { } mebibytes ? (long)mebibytes << 20 : options.PrefixCache.HostBytes;
             if (Value(parsed, _typeK) is { } k)
             {
                 options.KvCache = new KvCacheParams { TypeK = KvCacheType.Parse(k), TypeV = KvCacheType.Parse(Value(parsed, _typeV) ?? k) };
@@ -157,17 +184,36 @@ internal static class ServeCommand
             return options;
         }
 
-        public Action<LlamaKiviServerOptions> Server(ParseResult parsed)
+        /// <summary>The folder of --models; null: one model is served.</summary>
+        public ModelFolderOptions? Folder(ParseResult parsed)
         {
-            string[] keys = [.. (Value(parsed, _key) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
-            if (Value(parsed, _keyFile) is { } file)
+            if (Value(parsed, _models) is not { } folder)
             {
-                keys = [.. keys, .. File.ReadAllLines(file).Select(line => line.Trim()).Where(line => line.Length > 0)];
+                return null;
             }
 
-            if (keys.Length == 0 && (Value(parsed, _key) ?? Value(parsed, _keyFile)) is not null)
+            if (parsed.GetValue(_model) is not null)
             {
-                throw new UsageException("--api-key has no key");
+                throw new UsageException("-m and --models are both given; specify only one");
+            }
+
+            if (!Directory.Exists(folder))
+            {
+                throw new UsageException($"--models is '{folder}', which is no folder; give a folder of GGUF files");
+            }
+
+            var options = new ModelFolderOptions { Folder = folder };
+            options.MaxLoaded = Whole(parsed, _mostModels, 1, 1000) ?? options.MaxLoaded;
+            options.IdleTimeout = Seconds(parsed, _idle) ?? options.IdleTimeout;
+            return options;
+        }
+
+        public Action<LlamaKiviServerOptions> Server(ParseResult parsed)
+        {
+            string[] keys = Keys(parsed);
+            if (Value(parsed, _slots) is { } folder && !Directory.Exists(folder))
+            {
+                throw new UsageException($"--slot-save-path is '{folder}', which is no folder; create it first");
             }
 
             int? predict = Whole(parsed, _predict, -1, int.MaxValue);
@@ -183,10 +229,27 @@ internal static class ServeCommand
                     options.Aliases.Add(alias);
                 }
 
+                options.SlotSavePath = Value(parsed, _slots);
                 options.MaxOutputTokens = predict is > 0 ? predict : null;
                 options.RequestTimeout = Seconds(parsed, _timeout) ?? options.RequestTimeout;
                 options.DrainTimeout = Seconds(parsed, _drain) ?? options.DrainTimeout;
             };
+        }
+
+        private string[] Keys(ParseResult parsed)
+        {
+            string[] keys = [.. (Value(parsed, _key) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
+            if (Value(parsed, _keyFile) is { } file)
+            {
+                keys = [.. keys, .. File.ReadAllLines(file).Select(line => line.Trim()).Where(line => line.Length > 0)];
+            }
+
+            if (keys.Length == 0 && (Value(parsed, _key) ?? Value(parsed, _keyFile)) is not null)
+            {
+                throw new UsageException("--api-key has no key");
+            }
+
+            return keys;
         }
 
         private static Option<string?> Text(string name, string? alias, string description, string variable) =>

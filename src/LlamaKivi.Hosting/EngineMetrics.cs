@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
+using LlamaKivi.Abstractions;
 
 namespace LlamaKivi.Hosting;
 
@@ -8,6 +9,9 @@ internal sealed class EngineMetrics : IDisposable
 {
     /// <summary>Name of the meter.</summary>
     public const string MeterName = "LlamaKivi";
+
+    /// <summary>The provider in attributes.</summary>
+    public const string ProviderName = "llamakivi";
 
     private static readonly double[] RequestBuckets = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
     private static readonly double[] FirstTokenBuckets = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10];
@@ -51,8 +55,7 @@ internal sealed class EngineMetrics : IDisposable
     {
         _tags =
         [
-            new("gen_ai.operation.name", "chat"),
-            new("gen_ai.provider.name", "llamakivi"),
+            new("gen_ai.provider.name", ProviderName),
             new("gen_ai.request.model", model),
             new("gen_ai.response.model", model),
         ];
@@ -69,6 +72,12 @@ internal sealed class EngineMetrics : IDisposable
 
     /// <summary>The counts that the page shows; instruments cannot be read back.</summary>
     public EngineTotals Totals { get; } = new();
+
+    /// <summary>The attribute <c>gen_ai.operation.name</c> of a request: chat clients mark theirs.</summary>
+    public static string Operation(IInferenceParams options) => options is MarkedInferenceParams ? "chat" : "text_completion";
+
+    /// <summary>The attribute <c>error.type</c> of an error.</summary>
+    public static string ErrorType(Exception error) => error is OperationCanceledException ? "cancelled" : error.GetType().FullName!;
 
     public void Admitted(int cached, int prompt)
     {
@@ -91,10 +100,10 @@ internal sealed class EngineMetrics : IDisposable
 
     public void Ended(GenerationCall call)
     {
-        TagList tags = new(_tags);
+        TagList tags = new(_tags) { { "gen_ai.operation.name", Operation(call.Options) } };
         if (call.Error is { } error)
         {
-            tags.Add("error.type", error is OperationCanceledException ? "cancelled" : error.GetType().FullName);
+            tags.Add("error.type", ErrorType(error));
         }
 
         _duration.Record(call.Age.TotalSeconds, tags);

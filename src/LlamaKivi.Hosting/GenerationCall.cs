@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Threading.Channels;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Batched;
+using LlamaKivi.Common;
 using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Hosting;
@@ -63,6 +64,9 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Key of the prefixes that the call shares; empty: shared by all calls.</summary>
     public string PrefixKey { get; init; } = "";
 
+    /// <summary>Slot that the call asks for; null: any.</summary>
+    public int? Slot => (Options as InferenceParams)?.Slot;
+
     /// <summary>Why the call failed; null: it has not.</summary>
     public Exception? Error { get; private set; }
 
@@ -74,6 +78,12 @@ internal sealed class GenerationCall : IDisposable
     public bool IsAbandoned => _abandoned || Cancellation.IsCancellationRequested;
 
     public int GeneratedCount => _text.Count;
+
+    /// <summary>Time from the submission to the admission; null: the call waits, or never started.</summary>
+    public TimeSpan? AdmittedAfter => _admitted == 0 ? null : Stopwatch.GetElapsedTime(_submitted, _admitted);
+
+    /// <summary>The call's span; null: nobody listens. It ends with the call.</summary>
+    public CallTrace? Trace { get; set; }
 
     /// <summary>Time from the submission to the first token; null: none yet.</summary>
     public TimeSpan? FirstTokenAfter { get; private set; }
@@ -145,9 +155,11 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Says that nobody reads the text any more.</summary>
     public void Abandon() => _abandoned = true;
 
-    /// <summary>Releases the pipeline and the sequence.</summary>
+    /// <summary>Releases the pipeline and the sequence, and ends the span.</summary>
     public void Dispose()
     {
+        Trace?.End(this);
+        Trace = null;
         if (_pipeline is not null)
         {
             _pipeline.Dispose();

@@ -15,6 +15,7 @@ public sealed partial class InferenceEngine
     {
         while (!stoppingToken.IsCancellationRequested)
         {
+            RunPending();
             StartWaiting();
             if (!_scheduler!.HasWork)
             {
@@ -88,8 +89,18 @@ public sealed partial class InferenceEngine
         InferenceStream stream, Func<LLamaWeights, int[]> encode, IInferenceParams options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         LLamaWeights weights = await WaitForModelAsync(cancellationToken).ConfigureAwait(false);
-        var call = new GenerationCall(weights, encode(weights), options, stream.Results, cancellationToken) { PrefixKey = PrefixKey(options) };
-        Submit(call);
+        var call = new GenerationCall(weights, encode(weights), options, stream.Results, cancellationToken) { PrefixKey = PrefixKey(options), Trace = CallTrace.Start(options, ModelName!) };
+        try
+        {
+            Submit(call);
+        }
+        catch (Exception e)
+        {
+            call.Fail(e);
+            call.Dispose();
+            throw;
+        }
+
         try
         {
             await foreach (string piece in call.Output.ReadAllAsync(cancellationToken).ConfigureAwait(false))

@@ -207,6 +207,7 @@ public sealed partial class InferenceEngine : BackgroundService
 
                 _scheduler.FailAll(Stopping());
                 RefuseWaiting(Stopping());
+                RefusePending(Stopping());
                 _embedder.Dispose();
                 _reranker.Dispose();
                 _scheduler.Dispose();

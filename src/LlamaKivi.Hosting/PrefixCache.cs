@@ -17,14 +17,14 @@ internal sealed partial class PrefixCache : IDisposable
     private readonly PrefixFiles? _files;
     private readonly List<Entry> _entries = [];  // least recently used first
 
-    public PrefixCache(BatchedExecutor executor, InferenceEngineOptions options, ILogger logger)
+    public PrefixCache(BatchedExecutor executor, PrefixCacheOptions options, Lazy<byte[]> identity, ILogger logger)
     {
         _executor = executor;
-        _options = options.PrefixCache;
+        _options = options;
         _logger = logger;
         if (IsEnabled && !string.IsNullOrEmpty(_options.DiskPath))
         {
-            _files = new PrefixFiles(_options.DiskPath, PrefixFiles.Identity(executor.Model, options), logger);
+            _files = new PrefixFiles(_options.DiskPath, identity.Value, logger);
             _entries.AddRange(_files.ReadAll().Select(file => new Entry(file.Tokens, file.Key) { File = file }));
         }
     }
@@ -97,41 +97,46 @@ internal sealed partial class PrefixCache : IDisposable
         return null;
     }
 
+    /// <summary>Creates a conversation as <see cref="Find"/> does, if the entry is in the KV cache. Null: it is not.</summary>
+    public PrefixHit? TryFork(ReadOnlySpan<int> prompt, string key)
+    {
+        if (Longest(prompt, key) is not { Conversation: { } conversation } entry)
+        {
+            return null;
+        }
+
+        Use(entry);
+        return new PrefixHit(conversation.Fork(), entry.Tokens.Length, PrefixTier.Device);
+    }
+
     /// <summary>Keeps a copy of a sequence.</summary>
     /// <param name="tokens">Its tokens.</param>
     /// <param name="key">Key of the requests that may share it.</param>
     /// <param name="copy">Creates the copy; not called if there is an equal entry.</param>
-    public void Add(ReadOnlySpan<int> tokens, string key, Func<Conversation> copy)
+    /// <returns>Whether the cache has the sequence now.</returns>
+    public bool Add(ReadOnlySpan<int> tokens, string key, Func<Conversation> copy)
     {
         if (!IsEnabled || tokens.Length > MostTokens)
         {
-            return;
+            return false;
         }
 
-        Entry? same = null;
-        foreach (Entry entry in _entries)
-        {
-            if (entry.Key == key && tokens.SequenceEqual(entry.Tokens))
-            {
-                same = entry;
-                break;
-            }
-        }
-
-        if (same is not null)
+        if (Same(tokens, key) is { } same)
         {
             Use(same);
-            return;
+            return true;
         }
 
         try
         {
             MakeRoom(1, tokens.Length);
             _entries.Add(new Entry(tokens.ToArray(), key) { Conversation = copy() });
+            return true;
         }
         catch (Exception e) when (e is RuntimeError or InvalidOperationException)
         {
             LogNotKept(tokens.Length, e);
+            return false;
         }
     }
 
@@ -212,6 +217,19 @@ internal sealed partial class PrefixCache : IDisposable
     }
 
     private int MostTokens => (int)Math.Min(int.MaxValue, _options.MaxShare * _executor.Context.ContextSize);
+
+    private Entry? Same(ReadOnlySpan<int> tokens, string key)
+    {
+        foreach (Entry entry in _entries)
+        {
+            if (entry.Key == key && tokens.SequenceEqual(entry.Tokens))
+            {
+                return entry;
+            }
+        }
+
+        return null;
+    }
 
     // A scan: entries are few, and most differ from the prompt early.
     private Entry? Longest(ReadOnlySpan<int> prompt, string key)

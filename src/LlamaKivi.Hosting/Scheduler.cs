@@ -33,8 +33,10 @@ internal sealed partial class Scheduler : IDisposable
         _executor = new BatchedExecutor(weights, WithSequencesForPrefixes(options));
         ContextSize = Context.ContextSize;
         _budget = new PrefillBudget(checked((int)_executor.Context.BatchSize));
-        _prefixes = new PrefixCache(_executor, options, logger);
-        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, []);
+        _identity = new(() => PrefixFiles.Identity(weights, options));
+        _prefixes = new PrefixCache(_executor, options.PrefixCache, _identity, logger);
+        _slots = new EngineSlots(checked((int)options.SeqMax));
+        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, [], _slots.Status);
     }
 
     public LLamaContext Context => _executor.Context;
@@ -73,6 +75,7 @@ internal sealed partial class Scheduler : IDisposable
                 call.Marks.Enqueue(mark);
             }
 
+            _slots.Assign(call);
             _running.Add(call);
             Publish();
         }
@@ -156,6 +159,7 @@ internal sealed partial class Scheduler : IDisposable
     {
         foreach (GenerationCall call in _running.Concat(_preempted))
         {
+            _slots.Release(call, []);
             Refuse(call, error);
         }
 
@@ -171,7 +175,7 @@ internal sealed partial class Scheduler : IDisposable
     }
 
     private void Publish() => Volatile.Write(ref _status, new SchedulerStatus(
-        _running.Count, _preempted.Count, Context.KvCacheUsage, [.. _running.Select(call => new RunningRequest(call.Prompt.Length, call.Results.CachedTokens, call.GeneratedCount, call.CachedCount))]));
+        _running.Count, _preempted.Count, Context.KvCacheUsage, [.. _running.Select(call => new RunningRequest(call.Prompt.Length, call.Results.CachedTokens, call.GeneratedCount, call.CachedCount))], _slots.Status));
 
     // Every prefix of the KV cache occupies a sequence. A context has 256 sequences if its parameters do not ask for more.
     private static InferenceEngineOptions WithSequencesForPrefixes(InferenceEngineOptions options)
@@ -187,35 +191,10 @@ internal sealed partial class Scheduler : IDisposable
     {
         _preempted.Remove(call);
         call.Complete(StopReason.ContextFull);
+        _slots.Release(call, []);
         call.Dispose();
         _metrics.Ended(call);
     }
-
-    // Lower bound: sequences that share pages count whole.
-    private long FreeTokens()
-    {
-        CacheUsage usage = Context.KvCacheUsage;
-        return usage.Capacity - usage.Tokens;
-    }
-
-    // While others run, the cache keeps room for them to grow. Prefixes give way to calls.
-    private bool HasRoom(GenerationCall call)
-    {
-        long needed = call.Tokens.Count + 1L;
-        long reserve = _running.Count == 0 ? 0 : (long)((1 - _options.Watermark) * Context.ContextSize);
-        while (FreeTokens() - Pending() < needed + reserve)
-        {
-            if (!_prefixes.Evict())
-            {
-                return false;
-            }
-        }
-
-        return true;
-    }
-
-    // Tokens that admitted calls have yet to decode.
-    private long Pending() => _running.Sum(call => (long)call.UncachedCount);
 
     private void RemoveAbandoned()
     {
@@ -224,6 +203,7 @@ internal sealed partial class Scheduler : IDisposable
             foreach (GenerationCall call in calls.FindAll(call => call.IsAbandoned))
             {
                 calls.Remove(call);
+                _slots.Release(call, []);
                 Cancel(call);
             }
         }
@@ -239,6 +219,7 @@ internal sealed partial class Scheduler : IDisposable
             call.Spilled = null;
             _preempted.RemoveAt(0);
             _running.Add(call);
+            call.Trace?.Add("llamakivi.restored");
         }
     }
 
@@ -254,7 +235,7 @@ internal sealed partial class Scheduler : IDisposable
             streams++;
         }
 
-        long room = Math.Min(FreeTokens() - streams, Math.Min(left - streams, _budget.For(streams)));
+        long room = _running.TrueForAll(call => call.IsDecoding) ? 0 : Math.Min(FreeTokens(left) - streams, Math.Min(left - streams, _budget.For(streams)));
         int promptTokens = 0;
         foreach (GenerationCall call in _running.Where(call => !call.IsDecoding))
         {
@@ -271,33 +252,6 @@ internal sealed partial class Scheduler : IDisposable
         }
 
         return (streams, promptTokens);
-    }
-
-    // Streams come first: prefixes leave, then the calls that were admitted last.
-    private void MakeRoomForStreams()
-    {
-        while (FreeTokens() < Math.Max(1, _running.Count(call => call.IsDecoding)))
-        {
-            if (_prefixes.Evict())
-            {
-                continue;
-            }
-
-            GenerationCall last = _running[^1];
-            if (_running.Count == 1)
-            {
-                last.Complete(StopReason.ContextFull);
-                RemoveComplete();
-                return;
-            }
-
-            last.Spilled = last.Conversation!.Save();
-            last.Conversation.Dispose();
-            last.Conversation = null;
-            _running.RemoveAt(_running.Count - 1);
-            _preempted.Insert(0, last);
-            _metrics.Preempted();
-        }
     }
 
     private void KeepMarks()
@@ -346,16 +300,19 @@ internal sealed partial class Scheduler : IDisposable
         foreach (GenerationCall call in _running.FindAll(call => call.IsComplete))
         {
             _running.Remove(call);
+            int[] kept = [];
             if (call.Results.StopReason != StopReason.None && call.Conversation is { } conversation && call.CachedCount > 0)
             {
                 // The next turn of the conversation begins with these tokens. The prefix cache takes the sequence over.
-                _prefixes.Add([.. call.Tokens.Take(call.CachedCount)], call.PrefixKey, () =>
+                int[] tokens = [.. call.Tokens.Take(call.CachedCount)];
+                kept = _prefixes.Add(tokens, call.PrefixKey, () =>
                 {
                     call.Conversation = null;
                     return conversation;
-                });
+                }) ? tokens : [];
             }
 
+            _slots.Release(call, kept);
             call.Dispose();
             _metrics.Ended(call);
         }

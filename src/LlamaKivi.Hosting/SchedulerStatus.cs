@@ -7,7 +7,8 @@ namespace LlamaKivi.Hosting;
 /// <param name="Preempted">Calls whose sequence is in host memory.</param>
 /// <param name="Usage">The KV cache.</param>
 /// <param name="Requests">The running calls, in order of admission.</param>
-internal sealed record SchedulerStatus(int Running, int Preempted, CacheUsage Usage, IReadOnlyList<RunningRequest> Requests);
+/// <param name="Slots">The slots.</param>
+internal sealed record SchedulerStatus(int Running, int Preempted, CacheUsage Usage, IReadOnlyList<RunningRequest> Requests, IReadOnlyList<SlotStatus> Slots);
 
 /// <summary>Tokens of a running request.</summary>
 /// <param name="Prompt">Tokens of the prompt.</param>

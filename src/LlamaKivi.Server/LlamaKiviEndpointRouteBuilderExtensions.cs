@@ -11,11 +11,11 @@ namespace Microsoft.AspNetCore.Builder;
 /// <summary>Maps the endpoints of LlamaKivi.</summary>
 public static class LlamaKiviEndpointRouteBuilderExtensions
 {
-    /// <summary>Maps the endpoints over all engines that <c>AddLlamaKivi</c> and <c>AddKeyedLlamaKivi</c> registered.</summary>
+    /// <summary>Maps the endpoints over all engines that <c>AddLlamaKivi</c> and <c>AddKeyedLlamaKivi</c> registered, or over the folder of <c>AddLlamaKiviModels</c>.</summary>
     /// <param name="endpoints">The app.</param>
     /// <param name="configure">Sets the options; null: defaults.</param>
     /// <returns>Adds conventions, such as authorization or CORS, to all endpoints.</returns>
-    /// <exception cref="InvalidOperationException">No engine is registered.</exception>
+    /// <exception cref="InvalidOperationException">No engine is registered, or engines beside a folder of models.</exception>
     /// <exception cref="ArgumentException">An option is out of range; the message names it.</exception>
     public static IEndpointConventionBuilder MapLlamaKivi(this IEndpointRouteBuilder endpoints, Action<LlamaKiviServerOptions>? configure = null)
     {
@@ -25,6 +25,14 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
         options.Validate();
         IServiceProvider services = endpoints.ServiceProvider;
         InferenceEngine[] engines = [.. services.GetServices<IHostedService>().OfType<InferenceEngine>()];
+        if (services.GetService<FolderModels>() is { } folder)
+        {
+            folder.Server = options;
+            return engines.Length == 0
+                ? Map(endpoints, options, folder)
+                : throw new InvalidOperationException("Engines and a folder of models are registered. Call either AddLlamaKivi or AddLlamaKiviModels.");
+        }
+
         return engines.Length > 0
             ? Map(endpoints, options, new RegisteredModels(engines, key => services.GetKeyedService<InferenceEngine>(key), options))
             : throw new InvalidOperationException("No engine is registered. Call builder.Services.AddLlamaKivi(...) before the app is built.");
@@ -41,6 +49,8 @@ public static class LlamaKiviEndpointRouteBuilderExtensions
         Get("/v1/models", gate.Wrap(StateEndpoints.ModelsAsync));
         Get("/engine", gate.Wrap(StateEndpoints.EngineAsync));
         Get("/props", gate.Wrap(StateEndpoints.PropsAsync));
+        Get("/slots", gate.Wrap(SlotEndpoints.ListAsync));
+        Post("/slots/{id}", gate.Wrap(SlotEndpoints.ActAsync));
         var metrics = new Metrics();
         lifetime.ApplicationStopped.Register(metrics.Dispose);
         Get("/metrics", gate.Wrap(metrics.HandleAsync));

@@ -30,6 +30,9 @@ public sealed class LlamaKiviServerOptions
     /// <summary>Time that running requests have to finish when the host stops; then they end with an error.</summary>
     public TimeSpan DrainTimeout { get; set; } = TimeSpan.FromSeconds(20);
 
+    /// <summary>Folder of the slots that clients save and restore, which must exist; null: they cannot.</summary>
+    public string? SlotSavePath { get; set; }
+
     /// <summary>Creates the chat client of an engine, such as one with logging around it; null: the engine's own.</summary>
     public Func<InferenceEngine, IChatClient>? CreateChatClient { get; set; }
 
@@ -43,6 +46,7 @@ public sealed class LlamaKiviServerOptions
         Check(MaxConcurrentRequests > 0, nameof(MaxConcurrentRequests), MaxConcurrentRequests, "above 0");
         Check(RequestTimeout > TimeSpan.Zero, nameof(RequestTimeout), RequestTimeout, "above zero");
         Check(DrainTimeout >= TimeSpan.Zero, nameof(DrainTimeout), DrainTimeout, "zero or more");
+        Check(SlotSavePath is null || Directory.Exists(SlotSavePath), nameof(SlotSavePath), $"'{SlotSavePath}'", "a folder that exists");
         Check(!ApiKeys.Any(string.IsNullOrWhiteSpace), nameof(ApiKeys), "a list with an empty key", "a list of keys");
     }
 

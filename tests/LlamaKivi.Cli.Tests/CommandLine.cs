@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace LlamaKivi.Cli.Tests;
 
-/// <summary>Runs the program in a separate process.</summary>
+/// <summary>Runs the program in a separate process: LK_PROGRAM, one compiled ahead of time, or else that of the tests' folder.</summary>
 internal static class CommandLine
 {
     public sealed record Result(int ExitCode, string Out, string Error);
@@ -16,8 +16,13 @@ internal static class CommandLine
 
     private static Process Start(string program, (string Name, string Value)[] environment, string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet") { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, WorkingDirectory = AppContext.BaseDirectory };
-        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, program + ".dll"));
+        string? native = program == "llama-kivi" ? Environment.GetEnvironmentVariable("LK_PROGRAM") : null;
+        var start = new ProcessStartInfo(native ?? "dotnet") { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, WorkingDirectory = AppContext.BaseDirectory };
+        if (native is null)
+        {
+            start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, program + ".dll"));
+        }
+
         foreach (string argument in arguments)
         {
             start.ArgumentList.Add(argument);

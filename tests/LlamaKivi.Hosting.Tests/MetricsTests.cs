@@ -70,7 +70,7 @@ public sealed class MetricsTests
                 Assert.All(measured.Where(m => m.Name == name), m =>
                 {
                     Assert.True(m.Value > 0);
-                    Assert.Equal(("chat", "llamakivi", model, model), (m.Tags["gen_ai.operation.name"], m.Tags["gen_ai.provider.name"], m.Tags["gen_ai.request.model"], m.Tags["gen_ai.response.model"]));
+                    Assert.Equal(("text_completion", "llamakivi", model, model), (m.Tags["gen_ai.operation.name"], m.Tags["gen_ai.provider.name"], m.Tags["gen_ai.request.model"], m.Tags["gen_ai.response.model"]));
                 });
             }
 

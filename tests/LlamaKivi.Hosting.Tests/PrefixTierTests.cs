@@ -1,3 +1,4 @@
+using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 
 namespace LlamaKivi.Hosting.Tests;
@@ -69,6 +70,23 @@ public sealed class PrefixTierTests : IDisposable
         (_, int cached) = await RunAsync(WithDisk() with { KvCache = KvCacheParams.Parse("kivi2") }, Prompt + " twelve");
         Assert.Equal(0, cached);
         Assert.All(files, file => Assert.True(File.Exists(file)));
+    }
+
+    [Theory]
+    [InlineData("RoPE base")]
+    [InlineData("metadata")]
+    public async Task States_of_other_RoPE_settings_are_not_used(string what)
+    {
+        (string text, _) = await RunAsync(WithDisk(), Prompt);
+        string[] files = Directory.GetFiles(_folder);
+        InferenceEngineOptions other = what == "metadata"
+            ? WithDisk() with { MetadataOverrides = [new MetadataOverride("llama.rope.freq_base", 20000f)] }
+            : WithDisk() with { RopeFrequencyBase = 20000 };
+        (string again, int cached) = await RunAsync(other, Prompt + text + " and");
+        Assert.Equal(0, cached);
+        Assert.All(files, file => Assert.True(File.Exists(file), "A file of other settings stays for them."));
+        (string fresh, _) = await RunAsync(other with { PrefixCache = new() { Enabled = false } }, Prompt + text + " and");
+        Assert.Equal(fresh, again);
     }
 
     [Fact]

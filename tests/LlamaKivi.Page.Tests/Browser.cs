@@ -41,7 +41,12 @@ public sealed class Browser : IAsyncLifetime
     }
 
     /// <summary>Opens the page in a context of its own: no storage is shared.</summary>
-    internal async Task<OpenPage> OpenAsync(int width = 1280, int height = 800, ColorScheme scheme = ColorScheme.Light)
+    /// <param name="width">Width of the window.</param>
+    /// <param name="height">Height of the window.</param>
+    /// <param name="scheme">Light or dark.</param>
+    /// <param name="address">Address of the server; null: the shared one.</param>
+    /// <param name="state">State that the page shows when it is loaded.</param>
+    internal async Task<OpenPage> OpenAsync(int width = 1280, int height = 800, ColorScheme scheme = ColorScheme.Light, Uri? address = null, string state = "Ready")
     {
         Assert.SkipWhen(_browser is null, "No Chromium: install Debian's package (apt-get install chromium), or set LLAMA_KIVI_CHROMIUM to a program.");
         IBrowserContext context = await _browser.NewContextAsync(new BrowserNewContextOptions
@@ -51,8 +56,8 @@ public sealed class Browser : IAsyncLifetime
             ReducedMotion = ReducedMotion.Reduce,
             Permissions = ["clipboard-read", "clipboard-write"],
         });
-        var page = new OpenPage(context, await context.NewPageAsync(), Server.Address);
-        await page.LoadAsync();
+        var page = new OpenPage(context, await context.NewPageAsync(), address ?? Server.Address);
+        await page.LoadAsync(state);
         return page;
     }
 }
@@ -90,10 +95,10 @@ internal sealed partial class OpenPage : IAsyncDisposable
 
     public ILocatorAssertions Expect(ILocator locator) => Assertions.Expect(locator);
 
-    public async Task LoadAsync()
+    public async Task LoadAsync(string state = "Ready")
     {
         await Page.GotoAsync(_address.ToString());
-        await Expect(Page.Locator("#state-text")).ToHaveTextAsync("Ready", new LocatorAssertionsToHaveTextOptions { Timeout = 30000 });
+        await Expect(Page.Locator("#state-text")).ToHaveTextAsync(state, new LocatorAssertionsToHaveTextOptions { Timeout = 30000 });
     }
 
     /// <summary>Sets parameters under which a text is the same each time.</summary>

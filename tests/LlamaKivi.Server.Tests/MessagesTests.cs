@@ -60,6 +60,26 @@ public sealed class MessagesTests(SharedServer shared) : IClassFixture<SharedSer
         Assert.Equal("max_tokens", answer.GetProperty("stop_reason").GetString());
     }
 
+    [Fact]
+    public async Task The_stop_sequence_that_ended_the_text_is_given()
+    {
+        const string Start = """{"max_tokens":24,"temperature":0,"messages":[{"role":"user","content":"Tell me a story."}]""";
+        (_, JsonElement whole, _) = await Server.PostAsync("/v1/messages", Start + "}");
+        string text = whole.GetProperty("content")[0].GetProperty("text").GetString()!;
+        Assert.Equal(JsonValueKind.Null, whole.GetProperty("stop_sequence").ValueKind);
+        string stop = text[4..8];
+        string stops = $$""","stop_sequences":["never in it",{{JsonSerializer.Serialize(stop)}}]""";
+        (_, JsonElement cut, _) = await Server.PostAsync("/v1/messages", Start + stops + "}");
+        Assert.Equal(("stop_sequence", stop), (cut.GetProperty("stop_reason").GetString(), cut.GetProperty("stop_sequence").GetString()));
+        Assert.Equal(text[..text.IndexOf(stop, StringComparison.Ordinal)], cut.GetProperty("content")[0].GetProperty("text").GetString());
+
+        using HttpResponseMessage response = await Server.Http.PostAsync("/v1/messages", TestServer.Json(Start + stops + ""","stream":true}"""));
+        string[] events = (await response.Content.ReadAsStringAsync()).Split('\n');
+        JsonElement delta = events.Where(line => line.StartsWith("data: ", StringComparison.Ordinal)).Select(line => JsonElement.Parse(line[6..]))
+            .Single(item => item.GetProperty("type").GetString() == "message_delta").GetProperty("delta");
+        Assert.Equal(("stop_sequence", stop), (delta.GetProperty("stop_reason").GetString(), delta.GetProperty("stop_sequence").GetString()));
+    }
+
     [Theory]
     [InlineData("""{"messages":[{"role":"user","content":"Hello"}]}""", HttpStatusCode.BadRequest, "invalid_request_error", "max_tokens")]
     [InlineData("""{"max_tokens":1,"messages":[]}""", HttpStatusCode.BadRequest, "invalid_request_error", "messages")]

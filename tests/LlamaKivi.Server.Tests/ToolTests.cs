@@ -93,6 +93,91 @@ public sealed class ToolTests
         Assert.Equal("server_error", JsonElement.Parse(last["data: ".Length..]).GetProperty("error").GetProperty("type").GetString());
     }
 
+    [Theory]
+    [InlineData("/v1/chat/completions")]
+    [InlineData("/v1/messages")]
+    [InlineData("/v1/responses")]
+    public async Task Arguments_are_streamed_as_they_are_written(string path)
+    {
+        const string Two = """<tool_call>{"name": "weather", "arguments": {"city": "Zürich", "days": [1, 2]}}</tool_call><tool_call>{"arguments": {"city": "Bern"}, "name": "weather"}</tool_call>""";
+        await using TestServer server = await StartAsync(new Script(Two));
+        JsonElement[] events = await StreamAsync(server, path);
+        List<(string? Id, string? Name, string Part)> parts = Parts(path, events);
+        int second = parts.FindLastIndex(part => part.Name is not null);
+        Assert.Equal("weather", parts[0].Name);
+        Assert.True(second > 3, $"{second} parts of the first call");
+        Assert.Equal("""{"city": "Zürich", "days": [1, 2]}""", string.Concat(parts[..second].Select(part => part.Part)));
+        Assert.Equal("Bern", JsonElement.Parse(string.Concat(parts[second..].Select(part => part.Part))).GetProperty("city").GetString());
+        Assert.Equal(2, parts.Count(part => part.Id is not null));
+        Assert.NotEqual(parts[0].Id, parts[second].Id);
+        Assert.DoesNotContain(events, item => item.GetRawText().Contains("tool_call>", StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("/v1/chat/completions")]
+    [InlineData("/v1/messages")]
+    [InlineData("/v1/responses")]
+    public async Task A_call_that_is_cut_off_is_no_text(string path)
+    {
+        await using TestServer server = await StartAsync(new Script("""<tool_call>{"name": "weather", "arguments": {"city": "Zür"""));
+        JsonElement[] events = await StreamAsync(server, path);
+        Assert.Equal("""{"city": "Zür""", string.Concat(Parts(path, events).Select(part => part.Part)));
+        Assert.DoesNotContain(events, item => item.GetRawText().Contains("tool_call>", StringComparison.Ordinal));
+        if (path == "/v1/responses")
+        {
+            Assert.Equal("incomplete", events[^1].GetProperty("response").GetProperty("output")[0].GetProperty("status").GetString());
+        }
+    }
+
+    private static async Task<JsonElement[]> StreamAsync(TestServer server, string path)
+    {
+        const string Schema = """{"type":"object","properties":{"city":{"type":"string"}}}""";
+        const string Function = "\"name\":\"weather\",\"description\":\"d\",";
+        string body = path switch
+        {
+            "/v1/messages" => "{\"max_tokens\":99,\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Weather?\"}],\"tools\":[{" + Function + "\"input_schema\":" + Schema + "}]}",
+            "/v1/responses" => "{\"stream\":true,\"input\":\"Weather?\",\"tools\":[{\"type\":\"function\"," + Function + "\"parameters\":" + Schema + "}]}",
+            _ => "{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Weather?\"}],\"tools\":[{\"type\":\"function\",\"function\":{" + Function + "\"parameters\":" + Schema + "}}]}",
+        };
+        using HttpResponseMessage response = await server.Http.PostAsync(path, TestServer.Json(body));
+        string text = await response.Content.ReadAsStringAsync();
+        Assert.True(response.IsSuccessStatusCode, text);
+        return [.. text.Split('\n').Where(line => line.StartsWith("data: {", StringComparison.Ordinal)).Select(line => JsonElement.Parse(line[6..]))];
+    }
+
+    // Id and name come with the first part of a call.
+    private static List<(string? Id, string? Name, string Part)> Parts(string path, JsonElement[] events)
+    {
+        var parts = new List<(string?, string?, string)>();
+        (string? Id, string? Name) begun = default;
+        foreach (JsonElement item in events)
+        {
+            string type = item.TryGetProperty("type", out JsonElement given) ? given.GetString()! : "";
+            if (path == "/v1/chat/completions")
+            {
+                if (item.GetProperty("choices")[0].GetProperty("delta").TryGetProperty("tool_calls", out JsonElement calls))
+                {
+                    JsonElement function = calls[0].GetProperty("function");
+                    parts.Add((Text(calls[0], "id"), Text(function, "name"), function.GetProperty("arguments").GetString()!));
+                }
+            }
+            else if (type is "content_block_start" or "response.output_item.added")
+            {
+                JsonElement block = item.GetProperty(type == "content_block_start" ? "content_block" : "item");
+                begun = (Text(block, type == "content_block_start" ? "id" : "call_id"), Text(block, "name"));
+            }
+            else if (type == "response.function_call_arguments.delta" || (type == "content_block_delta" && item.GetProperty("delta").GetProperty("type").GetString() == "input_json_delta"))
+            {
+                parts.Add((begun.Id, begun.Name, type == "content_block_delta" ? item.GetProperty("delta").GetProperty("partial_json").GetString()! : item.GetProperty("delta").GetString()!));
+                begun = default;
+            }
+        }
+
+        return parts;
+    }
+
+    private static string? Text(JsonElement item, string name) => item.TryGetProperty(name, out JsonElement value) ? value.GetString() : null;
+
     private static Task<TestServer> StartAsync(Script script) => TestServer.StartAsync(
         options => options.CreateChatClient = engine => new GeneratorChatClient(script.Of(engine), new Abstractions.ChatClientOptions()),
         engine => engine.MetadataOverrides = [new Abstractions.MetadataOverride("tokenizer.chat_template", Template)]);

@@ -21,9 +21,9 @@ public sealed class Workload : IWorkload
 {
     private const int Threads = 2;
     private const int Answer = 128;
-    private const int Conversations = 8;
+    private const int TextCount = 8;
 
-    private static readonly string[] Texts = [.. Enumerable.Range(0, Conversations).Select(i =>
+    private static readonly string[] Texts = [.. Enumerable.Range(0, TextCount).Select(i =>
         $"Text {i}: the garbage collector of a runtime frees what no reference reaches any more, so that a program need not say when an object is no longer of use to it.")];
 
     private readonly string _model;
@@ -92,7 +92,7 @@ public sealed class Workload : IWorkload
     }
 
     /// <inheritdoc/>
-    public void Batch() => BatchAsync().GetAwaiter().GetResult();
+    public void Batch(int conversations) => BatchAsync(conversations).GetAwaiter().GetResult();
 
     /// <inheritdoc/>
     public void Embed() => EmbedAsync().GetAwaiter().GetResult();
@@ -129,26 +129,35 @@ public sealed class Workload : IWorkload
         _depth = count;
     }
 
-    private async Task BatchAsync()
+    private async Task BatchAsync(int count)
     {
         // Of each step: LLamaSharp numbers conversations on, and a context has so many sequences.
-        using var executor = new BatchedExecutor(_weights, Parameters(1024, sequences: Conversations));
-        Conversation[] conversations = [.. Enumerable.Range(0, Conversations).Select(_ => executor.Create())];
-        for (int i = 0; i < Conversations; i++)
+        using var executor = new BatchedExecutor(_weights, Parameters((uint)(128 * count), sequences: (uint)count));
+        Conversation[] conversations = [.. Enumerable.Range(0, count).Select(_ => executor.Create())];
+        for (int i = 0; i < count; i++)
         {
             conversations[i].Prompt(_tokens.AsSpan(i, 64));
         }
 
+        var next = new LLamaToken[count];
         for (int step = 0; step < 32; step++)
         {
+            // More conversations than a batch has room for take several; LLamaSharp keeps the logits of the last one alone.
             while (conversations.Any(conversation => conversation.RequiresInference))
             {
                 Check(await executor.Infer().ConfigureAwait(false));
+                for (int i = 0; i < count; i++)
+                {
+                    if (conversations[i].RequiresSampling)
+                    {
+                        next[i] = _sampling.Sample(executor.Context.NativeHandle, conversations[i].GetSampleIndex());
+                    }
+                }
             }
 
-            foreach (Conversation conversation in conversations)
+            for (int i = 0; i < count; i++)
             {
-                conversation.Prompt(_sampling.Sample(executor.Context.NativeHandle, conversation.GetSampleIndex()));
+                conversations[i].Prompt(next[i]);
             }
         }
 

@@ -4,6 +4,7 @@
 
 #include "c_api_guard.h"
 #include "c_api_types.h"
+#include "gguf/text.h"
 #include "model/quantize_model.h"
 #include "model/split_model.h"
 #include "quant/blocks.h"

@@ -22,6 +22,12 @@ internal sealed class ChatAnswer
 
     public ChatFinishReason Finish { get; private set; } = ChatFinishReason.Stop;
 
+    /// <summary>The stop sequence that ended the text; null: none.</summary>
+    public string? StopSequence { get; private set; }
+
+    /// <summary>The stop sequence of an update; null: none.</summary>
+    public static string? StopSequenceOf(ChatResponseUpdate update) => update.AdditionalProperties?.GetValueOrDefault(ResponseWriter.StopSequenceName) as string;
+
     /// <summary>Adds an update.</summary>
     public void Add(ChatResponseUpdate update)
     {
@@ -45,6 +51,7 @@ internal sealed class ChatAnswer
         }
 
         Finish = update.FinishReason ?? Finish;
+        StopSequence = StopSequenceOf(update) ?? StopSequence;
     }
 
     /// <summary>A call's arguments as JSON.</summary>

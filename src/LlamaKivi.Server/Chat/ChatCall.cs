@@ -11,6 +11,17 @@ internal sealed record ChatCall(IReadOnlyList<ChatMessage> Messages, SamplingCha
     /// <summary>Number of answers.</summary>
     public int Choices { get; init; } = 1;
 
+    /// <summary>Shares prefixes with requests of the same key alone, where the engine isolates them.</summary>
+    public ChatCall WithPrefixKey(string? key)
+    {
+        if (key is not null)
+        {
+            (Options.AdditionalProperties ??= [])[ChatRequest.PrefixKeyName] = key;
+        }
+
+        return this;
+    }
+
     /// <summary>Runs the call: updates of all answers as they come, each with the answer's index.</summary>
     public IAsyncEnumerable<(int Choice, ChatResponseUpdate Update)> RunAsync(IChatClient client, CancellationToken cancellationToken) => Merged.ReadAsync<ChatResponseUpdate>(
         [.. Enumerable.Range(0, Choices).Select(choice => (Func<CancellationToken, IAsyncEnumerable<ChatResponseUpdate>>)(stop => client.GetStreamingResponseAsync(Messages, OptionsOf(choice), stop)))],

@@ -11,7 +11,7 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
 {
     private static readonly string[] Harmless =
     [
-        "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prediction", "cache_prompt", "id_slot",
+        "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prediction", "cache_prompt",
     ];
 
     /// <summary>Reads a request.</summary>
@@ -32,10 +32,16 @@ internal sealed record ChatCompletionRequest(ChatCall Call, bool Stream, bool In
         ReadTools(body, options);
         ReadReasoning(body, options);
         ReadLogprobs(body, options);
+        if (SamplingFields.Slot(body) is { } slot)
+        {
+            (options.AdditionalProperties ??= [])[ChatRequest.SlotName] = slot;
+        }
+
         body.AcceptOnly("modalities", value => value.ValueKind == JsonValueKind.Array && value.EnumerateArray().All(item => item.ValueEquals("text")), "use [\"text\"]");
         body.AcceptOnly("verbosity", value => value.ValueEquals("medium"), "leave it out");
         List<ChatMessage> messages = ChatMessageReader.Read(body);
         body.RefuseUnknown();
+        options.StreamsCalls = stream;
         return new ChatCompletionRequest(new ChatCall(messages, options) { Choices = choices }, stream, includeUsage);
     }
 

@@ -13,7 +13,7 @@ internal static class ChatCompletions
         ServedModel model = lease.Model;
         ChatCompletionRequest read = ChatCompletionRequest.Read(body, request.Server.Options, model);
         var identity = new Identity($"chatcmpl-{Guid.NewGuid():N}", DateTimeOffset.UtcNow.ToUnixTimeSeconds(), model.Names[0]);
-        IAsyncEnumerable<(int Choice, ChatResponseUpdate Update)> updates = read.Call.RunAsync(model.Chat, request.Cancellation);
+        IAsyncEnumerable<(int Choice, ChatResponseUpdate Update)> updates = read.Call.WithPrefixKey(request.PrefixKey(body)).RunAsync(model.Chat, request.Cancellation);
         await (read.Stream ? StreamAsync(request, read, identity, model, updates) : AnswerAsync(request, read, identity, model, updates)).ConfigureAwait(false);
     }
 
@@ -61,12 +61,22 @@ internal static class ChatCompletions
             }
 
             LogprobsView? logprobs = LogprobsView.Of(update, model.Weights.Tokenizer);
+            if (update.RawRepresentation is CallDelta part)
+            {
+                ToolCallView call = part.IsFirst
+                    ? new ToolCallView(calls[choice]++, part.CallId, "function", new ToolFunctionView(part.Name, part.Arguments))
+                    : new ToolCallView(calls[choice] - 1, null, null, new ToolFunctionView(null, part.Arguments));
+                await SendAsync(choice, new ChatDelta(null, null, null, [call]), null, logprobs).ConfigureAwait(false);
+                logprobs = null;
+            }
+
             foreach (AIContent content in update.Contents)
             {
                 ChatDelta? delta = content switch
                 {
                     TextContent { Text.Length: > 0 } text => new ChatDelta(null, text.Text, null, null),
                     TextReasoningContent { Text.Length: > 0 } thought => new ChatDelta(null, null, thought.Text, null),
+                    FunctionCallContent { RawRepresentation: CallDelta } => null,  // given in parts
                     FunctionCallContent call => new ChatDelta(
                         null, null, null, [new ToolCallView(calls[choice]++, call.CallId, "function", new ToolFunctionView(call.Name, ChatAnswer.ArgumentsText(call)))]),
                     _ => null,
@@ -110,9 +120,9 @@ internal sealed record ChatChoice(int Index, ChatChoiceMessage Message, Logprobs
 internal sealed record ChatChoiceMessage(
     string Role, [property: JsonIgnore(Condition = JsonIgnoreCondition.Never)] string? Content, string? ReasoningContent, ToolCallView[]? ToolCalls);
 
-internal sealed record ToolCallView(int? Index, string Id, string Type, ToolFunctionView Function);
+internal sealed record ToolCallView(int? Index, string? Id, string? Type, ToolFunctionView Function);
 
-internal sealed record ToolFunctionView(string Name, string Arguments);
+internal sealed record ToolFunctionView(string? Name, string Arguments);
 
 internal sealed record ChatCompletionChunk(string Id, string Object, long Created, string Model, ChatChunkChoice[] Choices, UsageView? Usage);
 

@@ -14,7 +14,7 @@ internal static class Responses
         ServedModel model = lease.Model;
         (ChatCall call, bool stream) = ResponsesRequest.Read(body, request.Server.Options);
         var writer = new Writer(request, new ResponseView($"resp_{Guid.NewGuid():N}", "response", DateTimeOffset.UtcNow.ToUnixTimeSeconds(), "in_progress", model.Names[0], [], null, null, call.Options.AllowMultipleToolCalls ?? true, "auto", []), stream);
-        await foreach ((_, ChatResponseUpdate update) in call.RunAsync(model.Chat, request.Cancellation).ConfigureAwait(false))
+        await foreach ((_, ChatResponseUpdate update) in call.WithPrefixKey(request.PrefixKey(body)).RunAsync(model.Chat, request.Cancellation).ConfigureAwait(false))
         {
             await writer.AddAsync(update).ConfigureAwait(false);
         }
@@ -29,13 +29,23 @@ internal static class Responses
         private readonly System.Text.StringBuilder _text = new();
         private UsageDetails _usage = new();
         private ChatFinishReason _finish = ChatFinishReason.Stop;
-        private OutputItem? _open;  // message or reasoning under way
+        private OutputItem? _open;  // item under way
         private EventStream? _stream;
         private int _sequence;
 
         public async Task AddAsync(ChatResponseUpdate update)
         {
             await StartAsync().ConfigureAwait(false);
+            if (update.RawRepresentation is CallDelta part)
+            {
+                if (part.IsFirst)
+                {
+                    await BeginCallAsync(part.CallId, part.Name).ConfigureAwait(false);
+                }
+
+                await ContinueCallAsync(part.Arguments).ConfigureAwait(false);
+            }
+
             foreach (AIContent content in update.Contents)
             {
                 switch (content)
@@ -50,9 +60,13 @@ internal static class Responses
                         _text.Append(thought.Text);
                         await SendAsync(new ResponseEvent("response.reasoning_text.delta") { ItemId = _open!.Id, OutputIndex = _items.Count, ContentIndex = 0, Delta = thought.Text }).ConfigureAwait(false);
                         break;
+                    case FunctionCallContent { RawRepresentation: CallDelta }:
+                        await EndCallAsync(isWhole: true).ConfigureAwait(false);
+                        break;
                     case FunctionCallContent call:
-                        await CloseAsync().ConfigureAwait(false);
-                        await CallAsync(call).ConfigureAwait(false);
+                        await BeginCallAsync(call.CallId, call.Name).ConfigureAwait(false);
+                        await ContinueCallAsync(ChatAnswer.ArgumentsText(call)).ConfigureAwait(false);
+                        await EndCallAsync(isWhole: true).ConfigureAwait(false);
                         break;
                     case UsageContent usage:
                         _usage = usage.Details;
@@ -118,6 +132,12 @@ internal static class Responses
                 return;
             }
 
+            if (_open.Type == "function_call")
+            {
+                await EndCallAsync(isWhole: false).ConfigureAwait(false);  // the answer was cut off
+                return;
+            }
+
             string text = _text.ToString();
             OutputItem item = _open with { Status = "completed", Content = [Part(text)] };
             string done = _open.Type == "message" ? "response.output_text.done" : "response.reasoning_text.done";
@@ -129,15 +149,27 @@ internal static class Responses
             _text.Clear();
         }
 
-        private async Task CallAsync(FunctionCallContent call)
+        private async Task BeginCallAsync(string id, string name)
         {
-            string arguments = ChatAnswer.ArgumentsText(call);
-            var item = new OutputItem("function_call", $"fc_{Guid.NewGuid():N}") { Status = "completed", CallId = call.CallId, Name = call.Name, Arguments = arguments };
-            await SendAsync(new ResponseEvent("response.output_item.added") { OutputIndex = _items.Count, Item = item with { Status = "in_progress", Arguments = "" } }).ConfigureAwait(false);
-            await SendAsync(new ResponseEvent("response.function_call_arguments.delta") { ItemId = item.Id, OutputIndex = _items.Count, Delta = arguments }).ConfigureAwait(false);
-            await SendAsync(new ResponseEvent("response.function_call_arguments.done") { ItemId = item.Id, OutputIndex = _items.Count, Name = call.Name, Arguments = arguments }).ConfigureAwait(false);
+            await CloseAsync().ConfigureAwait(false);
+            _open = new OutputItem("function_call", $"fc_{Guid.NewGuid():N}") { Status = "in_progress", CallId = id, Name = name, Arguments = "" };
+            await SendAsync(new ResponseEvent("response.output_item.added") { OutputIndex = _items.Count, Item = _open }).ConfigureAwait(false);
+        }
+
+        private async Task ContinueCallAsync(string arguments)
+        {
+            _text.Append(arguments);
+            await SendAsync(new ResponseEvent("response.function_call_arguments.delta") { ItemId = _open!.Id, OutputIndex = _items.Count, Delta = arguments }).ConfigureAwait(false);
+        }
+
+        private async Task EndCallAsync(bool isWhole)
+        {
+            OutputItem item = _open! with { Status = isWhole ? "completed" : "incomplete", Arguments = _text.ToString() };
+            await SendAsync(new ResponseEvent("response.function_call_arguments.done") { ItemId = item.Id, OutputIndex = _items.Count, Name = item.Name, Arguments = item.Arguments }).ConfigureAwait(false);
             await SendAsync(new ResponseEvent("response.output_item.done") { OutputIndex = _items.Count, Item = item }).ConfigureAwait(false);
             _items.Add(item);
+            _open = null;
+            _text.Clear();
         }
 
         private OutputPart Part(string text) => _open!.Type == "message" ? new OutputPart("output_text", text, []) : new OutputPart("reasoning_text", text, null);

@@ -36,6 +36,7 @@ internal static class ResponsesRequest
         bool stream = body.Flag("stream") ?? false;
         List<ChatMessage> messages = ReadInput(body);
         body.RefuseUnknown();
+        options.StreamsCalls = stream;
         return (new ChatCall(messages, options), stream);
     }
 

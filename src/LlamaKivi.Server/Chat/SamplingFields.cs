@@ -38,6 +38,9 @@ internal static class SamplingFields
         (null, var limit) => limit,
     };
 
+    /// <summary>Reads the slot in which the request should run; null: any, which llama.cpp writes as -1.</summary>
+    public static int? Slot(JsonFields body) => body.Whole("id_slot", -1, int.MaxValue) is { } slot and >= 0 ? (int)slot : null;
+
     // The generator's seed has 32 bits. -1 is llama.cpp's random seed.
     private static long? Seed(JsonFields body) => body.Whole("seed", -(1L << 53), 1L << 53) is { } seed && seed != -1 ? seed & uint.MaxValue : null;
 

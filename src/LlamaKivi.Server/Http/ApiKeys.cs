@@ -40,7 +40,8 @@ internal sealed class ApiKeys(IEnumerable<string> keys)
         }
     }
 
-    private static string? Given(HttpRequest request)
+    /// <summary>The key that a request has; null: none.</summary>
+    public static string? Given(HttpRequest request)
     {
         string authorization = request.Headers.Authorization.ToString();
         if (authorization.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase))

@@ -18,6 +18,14 @@ internal sealed class ApiRequest(HttpContext http, ServerState server, Cancellat
 
     public CancellationToken Cancellation => cancellation;
 
+    /// <summary>Key of the prefixes that the request shares where the engine isolates them: its API key with its <c>prompt_cache_key</c>; null: the common key.</summary>
+    public string? PrefixKey(JsonFields body)
+    {
+        string? tenant = server.Options.ApiKeys.Count > 0 ? ApiKeys.Given(http.Request) : null;
+        string? conversation = body.Text("prompt_cache_key");
+        return tenant is null && conversation is null ? null : $"{tenant}\n{conversation}";
+    }
+
     /// <summary>Reads the body, a JSON object.</summary>
     public async Task<JsonFields> ReadBodyAsync()
     {

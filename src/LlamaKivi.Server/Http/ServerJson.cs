@@ -25,6 +25,8 @@ namespace LlamaKivi.Server;
 [JsonSerializable(typeof(TokenCount))]
 [JsonSerializable(typeof(ResponseView))]
 [JsonSerializable(typeof(ResponseEvent))]
+[JsonSerializable(typeof(SlotView[]))]
+[JsonSerializable(typeof(SlotActionView))]
 [JsonSerializable(typeof(float[]))]
 internal sealed partial class ServerJson : JsonSerializerContext
 {

@@ -14,6 +14,7 @@ internal static class Messages
         using ModelLease lease = await request.Server.Models.AcquireAsync(body.Text("model"), request.Cancellation).ConfigureAwait(false);
         ServedModel model = lease.Model;
         MessagesRequest read = MessagesRequest.Read(body, request.Server.Options, isCount: false);
+        read.Call.WithPrefixKey(request.PrefixKey(body));
         var head = new MessageView($"msg_{Guid.NewGuid():N}", "message", "assistant", model.Names[0], [], null, null, new MessageUsage(null, 0, null, null));
         if (read.Stream)
         {
@@ -40,7 +41,7 @@ internal static class Messages
 
         blocks.AddRange(answer.Calls.Select(call => new ContentBlock("tool_use") { Id = call.CallId, Name = call.Name, Input = ChatAnswer.ArgumentsObject(call) }));
         await JsonResult.WriteAsync(
-            request.Http.Response, head with { Content = [.. blocks], StopReason = Reason(answer.Finish), Usage = Usage(answer.Usage) }, ServerJson.Text.MessageView).ConfigureAwait(false);
+            request.Http.Response, head with { Content = [.. blocks], StopReason = Reason(answer.Finish, answer.StopSequence), StopSequence = answer.StopSequence, Usage = Usage(answer.Usage) }, ServerJson.Text.MessageView).ConfigureAwait(false);
     }
 
     public static async Task CountAsync(ApiRequest request)
@@ -64,9 +65,20 @@ internal static class Messages
         EventStream? stream = null;
         UsageDetails usage = new();
         ChatFinishReason finish = ChatFinishReason.Stop;
+        string? stop = null;
         await foreach ((_, ChatResponseUpdate update) in read.Call.RunAsync(model.Chat, request.Cancellation).ConfigureAwait(false))
         {
             await StartAsync().ConfigureAwait(false);
+            if (update.RawRepresentation is CallDelta part)
+            {
+                if (part.IsFirst)
+                {
+                    await CallAsync(part.CallId, part.Name).ConfigureAwait(false);
+                }
+
+                await ArgumentsAsync(part.Arguments).ConfigureAwait(false);
+            }
+
             foreach (AIContent content in update.Contents)
             {
                 switch (content)
@@ -79,14 +91,11 @@ internal static class Messages
                         await OpenAsync("thinking", new ContentBlock("thinking") { Thinking = "", Signature = "" }).ConfigureAwait(false);
                         await SendAsync(new MessageEvent("content_block_delta") { Index = index, Delta = new MessageDelta { Type = "thinking_delta", Thinking = thought.Text } }).ConfigureAwait(false);
                         break;
+                    case FunctionCallContent { RawRepresentation: CallDelta }:
+                        break;  // given in parts
                     case FunctionCallContent call:
-                        await CloseAsync().ConfigureAwait(false);
-                        using (JsonDocument none = JsonDocument.Parse("{}"))
-                        {
-                            await OpenAsync("tool_use", new ContentBlock("tool_use") { Id = call.CallId, Name = call.Name, Input = none.RootElement.Clone() }).ConfigureAwait(false);
-                        }
-
-                        await SendAsync(new MessageEvent("content_block_delta") { Index = index, Delta = new MessageDelta { Type = "input_json_delta", PartialJson = ChatAnswer.ArgumentsText(call) } }).ConfigureAwait(false);
+                        await CallAsync(call.CallId, call.Name).ConfigureAwait(false);
+                        await ArgumentsAsync(ChatAnswer.ArgumentsText(call)).ConfigureAwait(false);
                         break;
                     case UsageContent given:
                         usage = given.Details;
@@ -95,11 +104,12 @@ internal static class Messages
             }
 
             finish = update.FinishReason ?? finish;
+            stop = ChatAnswer.StopSequenceOf(update) ?? stop;
         }
 
         await StartAsync().ConfigureAwait(false);
         await CloseAsync().ConfigureAwait(false);
-        await SendAsync(new MessageEvent("message_delta") { Delta = new MessageDelta { StopReason = Reason(finish) }, Usage = Usage(usage) }).ConfigureAwait(false);
+        await SendAsync(new MessageEvent("message_delta") { Delta = new MessageDelta { StopReason = Reason(finish, stop), StopSequence = stop }, Usage = Usage(usage) }).ConfigureAwait(false);
         await SendAsync(new MessageEvent("message_stop")).ConfigureAwait(false);
 
         async Task StartAsync()
@@ -111,6 +121,16 @@ internal static class Messages
                 await SendAsync(new MessageEvent("message_start") { Message = head with { Usage = new MessageUsage(prompt, 0, null, null) } }).ConfigureAwait(false);
             }
         }
+
+        async Task CallAsync(string id, string name)
+        {
+            await CloseAsync().ConfigureAwait(false);
+            using JsonDocument none = JsonDocument.Parse("{}");
+            await OpenAsync("tool_use", new ContentBlock("tool_use") { Id = id, Name = name, Input = none.RootElement.Clone() }).ConfigureAwait(false);
+        }
+
+        Task ArgumentsAsync(string json) =>
+            SendAsync(new MessageEvent("content_block_delta") { Index = index, Delta = new MessageDelta { Type = "input_json_delta", PartialJson = json } });
 
         async Task OpenAsync(string type, ContentBlock block)
         {
@@ -137,7 +157,8 @@ internal static class Messages
         Task SendAsync(MessageEvent item) => stream!.SendAsync(item, ServerJson.Text.MessageEvent, item.Type, request.Cancellation);
     }
 
-    private static string Reason(ChatFinishReason finish) => finish == ChatFinishReason.ToolCalls ? "tool_use" : finish == ChatFinishReason.Length ? "max_tokens" : "end_turn";
+    private static string Reason(ChatFinishReason finish, string? stop) =>
+        finish == ChatFinishReason.ToolCalls ? "tool_use" : finish == ChatFinishReason.Length ? "max_tokens" : stop is not null ? "stop_sequence" : "end_turn";
 
     // Anthropic counts cached tokens apart.
     private static MessageUsage Usage(UsageDetails usage)
@@ -193,6 +214,8 @@ internal sealed record MessageDelta
     public string? PartialJson { get; init; }
 
     public string? StopReason { get; init; }
+
+    public string? StopSequence { get; init; }
 }
 
 internal sealed record TokenCount(long InputTokens);

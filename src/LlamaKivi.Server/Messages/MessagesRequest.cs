@@ -28,6 +28,7 @@ internal sealed record MessagesRequest(ChatCall Call, bool Stream)
         ReadThinking(body, options);
         List<ChatMessage> messages = ReadMessages(body);
         body.RefuseUnknown();
+        options.StreamsCalls = stream;
         return new MessagesRequest(new ChatCall(messages, options), stream);
     }
 

@@ -17,7 +17,11 @@ internal abstract class ModelCatalog
 
     /// <summary>A model in memory; null: none of that name.</summary>
     /// <param name="name">The model's name; null or empty: the first.</param>
-    public ServedModel? Find(string? name) => Loaded.FirstOrDefault(model => string.IsNullOrEmpty(name) || model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));
+    public ServedModel? Find(string? name) => Find(Loaded, name);
+
+    /// <summary>A model of a list; null: none of that name.</summary>
+    protected static ServedModel? Find(IReadOnlyList<ServedModel> models, string? name) =>
+        models.FirstOrDefault(model => string.IsNullOrEmpty(name) || model.Names.Contains(name, StringComparer.OrdinalIgnoreCase));
 
     /// <summary>Finds a model and keeps it in memory until the lease is disposed.</summary>
     /// <param name="name">The model's name; null: the only one.</param>
@@ -32,8 +36,14 @@ internal abstract class ModelCatalog
         ApiException.Bad("model", $"model is missing. Models: {string.Join(", ", known)}.", "missing_required_parameter");
 }
 
-/// <summary>A model's name, and when its file was written (Unix time).</summary>
-internal sealed record ModelEntry(string Id, long Created);
+/// <summary>A model's name, when its file was written (Unix time), and whether it is in memory.</summary>
+internal sealed record ModelEntry(string Id, long Created, string State)
+{
+    public const string Unloaded = "unloaded";
+    public const string IsLoading = "loading";
+    public const string IsLoaded = "loaded";
+    public const string IsFailed = "failed";
+}
 
 /// <summary>Keeps a model in memory.</summary>
 internal sealed class ModelLease(ServedModel model, Action? release = null) : IDisposable
@@ -61,7 +71,9 @@ internal sealed class RegisteredModels : ModelCatalog
         _byKey = byKey;
     }
 
-    public override IReadOnlyList<ModelEntry> Entries => [.. Loaded.Select(model => new ModelEntry(model.Names[0], model.Created))];
+    public override IReadOnlyList<ModelEntry> Entries => [.. _models.Select(model => model.Engine.LoadedWeights is not null
+        ? new ModelEntry(model.Names[0], model.Created, ModelEntry.IsLoaded)
+        : new ModelEntry(Path.GetFileNameWithoutExtension(model.Engine.Options.ModelPath), model.Created, model.Engine.Status.State == EngineState.Failed ? ModelEntry.IsFailed : ModelEntry.IsLoading))];
 
     public override IReadOnlyList<ServedModel> Loaded => [.. _models.Where(model => model.Engine.LoadedWeights is not null)];
 

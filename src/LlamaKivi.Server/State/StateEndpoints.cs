@@ -23,7 +23,8 @@ internal static class StateEndpoints
         string name = request.Http.Request.Query["model"].ToString();
         if (request.Server.Models.Find(name) is not { } model)
         {
-            await JsonResult.WriteAsync(request.Http.Response, new EngineView("loading"), ServerJson.Text.EngineView).ConfigureAwait(false);
+            string state = request.Server.Models.Entries.FirstOrDefault(entry => name.Length == 0 || string.Equals(entry.Id, name, StringComparison.OrdinalIgnoreCase))?.State ?? ModelEntry.IsLoading;
+            await JsonResult.WriteAsync(request.Http.Response, new EngineView(state), ServerJson.Text.EngineView).ConfigureAwait(false);
             return;
         }
 
@@ -43,17 +44,20 @@ internal static class StateEndpoints
         await JsonResult.WriteAsync(request.Http.Response, props, ServerJson.Text.PropsView).ConfigureAwait(false);
     }
 
-    private static ModelView View(ModelEntry entry) => new(entry.Id, "model", entry.Created, "llamakivi");
+    private static ModelView View(ModelEntry entry) => new(entry.Id, "model", entry.Created, "llamakivi", new ModelStatus(entry.State));
 }
 
 internal sealed record HealthStatus(string Status);
 
 internal sealed record ModelList(string Object, ModelView[] Data);
 
-internal sealed record ModelView(string Id, string Object, long Created, string OwnedBy);
+internal sealed record ModelView(string Id, string Object, long Created, string OwnedBy, ModelStatus Status);
+
+/// <summary>Whether a model is in memory: loaded, loading, unloaded or failed.</summary>
+internal sealed record ModelStatus(string Value);
 
 /// <summary>What <c>GET /engine</c> returns: an engine now.</summary>
-/// <param name="State">loading, ready, draining, stopped or failed.</param>
+/// <param name="State">unloaded, loading, ready, draining, stopped or failed.</param>
 internal sealed record EngineView(string State)
 {
     /// <summary>The model's name.</summary>

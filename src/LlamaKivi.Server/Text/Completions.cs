@@ -18,7 +18,7 @@ internal static class Completions
         using ModelLease lease = await request.Server.Models.AcquireAsync(body.Text("model"), request.Cancellation).ConfigureAwait(false);
         ServedModel model = lease.Model;
         CompletionRequest read = CompletionRequest.Read(body, request.Server.Options, model);
-        var outputs = read.Prompts.SelectMany(prompt => Enumerable.Range(0, read.Choices).Select(choice => new Output(model, read, prompt, choice))).ToArray();
+        var outputs = read.Prompts.SelectMany(prompt => Enumerable.Range(0, read.Choices).Select(choice => new Output(model, read, prompt, choice, request.PrefixKey(body)))).ToArray();
         IAsyncEnumerable<(int Stream, string Item)> pieces = Merged.ReadAsync<string>([.. outputs.Select(output => (Func<CancellationToken, IAsyncEnumerable<string>>)output.RunAsync)], request.Cancellation);
         var head = new CompletionView($"cmpl-{Guid.NewGuid():N}", "text_completion", DateTimeOffset.UtcNow.ToUnixTimeSeconds(), model.Names[0], [], null);
         if (!read.Stream)
@@ -68,7 +68,7 @@ internal static class Completions
     }
 
     /// <summary>One choice.</summary>
-    private sealed class Output(ServedModel model, CompletionRequest request, object prompt, int choice)
+    private sealed class Output(ServedModel model, CompletionRequest request, object prompt, int choice, string? prefixKey)
     {
         private readonly Tokenizer _tokenizer = model.Weights.Tokenizer;
         private int _given;
@@ -83,7 +83,7 @@ internal static class Completions
         public async IAsyncEnumerable<string> RunAsync([System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken)
         {
             using DefaultSamplingPipeline pipeline = request.CreatePipeline(choice);
-            var parameters = new InferenceParams { MaxTokens = request.MaxTokens ?? -1, AntiPrompts = [.. request.Stops], SamplingPipeline = pipeline, TopLogprobs = request.TopLogprobs };
+            var parameters = new InferenceParams { MaxTokens = request.MaxTokens ?? -1, AntiPrompts = [.. request.Stops], SamplingPipeline = pipeline, TopLogprobs = request.TopLogprobs, Slot = request.Slot, PrefixKey = prefixKey };
             Stream = prompt is int[] tokens
                 ? model.Engine.InferAsync(tokens, parameters, cancellationToken)
                 : model.Engine.InferAsync((string)prompt, parameters, cancellationToken);
@@ -157,11 +157,13 @@ internal sealed class CompletionRequest
 
     public int? TopLogprobs { get; private init; }
 
+    public int? Slot { get; private init; }
+
     public IReadOnlyList<string> Stops { get; private init; } = [];
 
     public static CompletionRequest Read(JsonFields body, LlamaKiviServerOptions server, ServedModel model)
     {
-        body.Accept("model", "user", "metadata", "store", "cache_prompt", "id_slot");
+        body.Accept("model", "user", "metadata", "store", "cache_prompt", "prompt_cache_key");
         int vocabulary = model.Weights.Tokenizer.VocabularySize;
         int choices = (int)(body.Whole("n", 1, server.MaxChoices) ?? 1);
         bool stream = body.Flag("stream") ?? false;
@@ -179,6 +181,7 @@ internal sealed class CompletionRequest
             Echo = body.Flag("echo") ?? false,
             TopLogprobs = (int?)body.Whole("logprobs", 0, 20),
             MaxTokens = SamplingFields.MaxTokens(most ?? 16, server),  // OpenAI's default
+            Slot = SamplingFields.Slot(body),
             Stops = [.. SamplingFields.Stops(body, "stop") ?? []],
         };
         streamOptions?.RefuseUnknown();

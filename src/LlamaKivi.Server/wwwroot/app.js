@@ -390,7 +390,7 @@ async function start() {
     const choice = get('model-choice');
     choice.replaceChildren(...data.map(({ id }) => new Option(id, id)));
     if (!data.some(({ id }) => id === model)) {
-      model = '';
+      model = data.length > 1 ? data[0].id : '';
     }
     choice.value = model || data[0]?.id;
     get('models').hidden = data.length < 2;

@@ -10,6 +10,7 @@ const samples = 60;
 const get = (id) => document.getElementById(id);
 
 const states = {
+  unloaded: 'Not loaded; loads with the next message',
   loading: 'Loading the model',
   ready: 'Ready',
   draining: 'Shutting down',

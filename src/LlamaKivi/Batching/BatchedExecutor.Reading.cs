@@ -53,6 +53,14 @@ public sealed partial class BatchedExecutor
         }
     }
 
+    /// <summary>Free capacity in tokens; pages that sequences share count once. Discards the logits of the last batch.</summary>
+    internal long FreeTokens()
+    {
+        CheckIdle(nameof(FreeTokens));
+        using ContextCall call = Context.Handle.Enter(nameof(BatchedExecutor));
+        return _sharesPages ? ExactRoom() : Room();
+    }
+
     // Lower bound of the free capacity in tokens.
     private long Room()
     {

@@ -80,6 +80,10 @@ public record InferenceParams : IInferenceParams
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? PrefixKey { get; set; }
 
+    /// <summary>Slot of an engine in which the request should run, if it is free; null: any. Executors ignore it.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? Slot { get; set; }
+
     /// <summary>Appends all settings to a text, for <see cref="object.ToString"/>.</summary>
     protected virtual bool PrintMembers(StringBuilder builder) => RecordText.Append(builder, this);
 }

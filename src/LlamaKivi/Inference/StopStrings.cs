@@ -20,17 +20,7 @@ public sealed class StopStrings
     public int Longest { get; }
 
     /// <summary>Index of the first match in a text; -1: none.</summary>
-    public int IndexIn(ReadOnlySpan<char> text)
-    {
-        int first = -1;
-        foreach (string stop in _strings)
-        {
-            int at = text.IndexOf(stop);
-            first = at >= 0 && (first < 0 || at < first) ? at : first;
-        }
-
-        return first;
-    }
+    public int IndexIn(ReadOnlySpan<char> text) => FirstIn(text).Index;
 
     /// <summary>Appends a piece of text.</summary>
     /// <returns>Whether a match ends in this piece; it may start in earlier ones.</returns>
@@ -66,6 +56,9 @@ public sealed class StopStrings
         return found;
     }
 
+    /// <summary>The string at which <see cref="UpToFirst"/> ended the text; null: it has not.</summary>
+    internal string? Found { get; private set; }
+
     /// <summary>Whether a text ends with one of the strings.</summary>
     internal bool IsAtEnd(ReadOnlySpan<char> text)
     {
@@ -93,7 +86,7 @@ public sealed class StopStrings
             }
 
             held += piece;
-            int stop = IndexIn(held);
+            (int stop, Found) = FirstIn(held);
             stopped = stop >= 0;
             int ready = stopped ? stop : held.Length - LengthBegun(held);
             if (ready > 0)
@@ -120,6 +113,18 @@ public sealed class StopStrings
         }
 
         return length;
+    }
+
+    private (int Index, string? Stop) FirstIn(ReadOnlySpan<char> text)
+    {
+        (int Index, string? Stop) first = (-1, null);
+        foreach (string stop in _strings)
+        {
+            int at = text.IndexOf(stop);
+            first = at >= 0 && (first.Index < 0 || at < first.Index) ? (at, stop) : first;
+        }
+
+        return first;
     }
 
     private int LengthBegun(ReadOnlySpan<char> text)

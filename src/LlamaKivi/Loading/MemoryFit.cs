@@ -32,6 +32,8 @@ public static class MemoryFit
             return NativeEngine.DescribeDevice().FreeBytes;
         }
 
+        // The figures are those of the last collection, which may be long ago.
+        GC.Collect(0, GCCollectionMode.Forced, blocking: true);
         GCMemoryInfo memory = GC.GetGCMemoryInfo(GCKind.Any);
         return Math.Max(0, memory.TotalAvailableMemoryBytes - memory.MemoryLoadBytes);
     }

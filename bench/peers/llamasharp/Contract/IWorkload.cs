@@ -12,8 +12,8 @@ public interface IWorkload : IDisposable
     /// <summary>Writes 128 tokens behind so many.</summary>
     void Decode(int depth);
 
-    /// <summary>Eight conversations of a BatchedExecutor read 64 tokens each and write 32.</summary>
-    void Batch();
+    /// <summary>Conversations of a BatchedExecutor read 64 tokens each and write 32.</summary>
+    void Batch(int conversations);
 
     /// <summary>Embeddings of eight texts.</summary>
     void Embed();

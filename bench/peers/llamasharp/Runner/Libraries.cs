@@ -21,7 +21,11 @@ public class Libraries
         ["prefill 512"] = workload => workload.Prefill(),
         ["decode 128 at depth 0"] = workload => workload.Decode(0),
         ["decode 128 at depth 3072"] = workload => workload.Decode(3072),
-        ["8 conversations, 64 + 32 tokens"] = workload => workload.Batch(),
+        ["1 conversation, 64 + 32 tokens"] = workload => workload.Batch(1),
+        ["4 conversations, 64 + 32 tokens"] = workload => workload.Batch(4),
+        ["8 conversations, 64 + 32 tokens"] = workload => workload.Batch(8),
+        ["16 conversations, 64 + 32 tokens"] = workload => workload.Batch(16),
+        ["64 conversations, 64 + 32 tokens"] = workload => workload.Batch(64),
         ["8 embeddings"] = workload => workload.Embed(),
     };
 

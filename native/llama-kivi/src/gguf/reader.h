@@ -122,7 +122,4 @@ uint64_t scalar_bytes(lk_value_type type);
 // Name of a value type for messages ("u32"), or "unknown" for an undefined value.
 const char* value_type_name(lk_value_type type);
 
-// Quotes text from a file for a message: control characters and invalid UTF-8 become '?', long text is cut.
-std::string quote_text(std::string_view text);
-
 }  // namespace lk

@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "base/error.h"
 #include "gguf/reader.h"
+#include "gguf/text.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"
 #include "model/architecture.h"

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "gguf/reader.h"
+#include "gguf/text.h"
 #include "gguf/writer.h"
 #include "llama_kivi.h"
 #include "model/split_model.h"

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/finite.h"
 #include "gguf/reader.h"
+#include "gguf/text.h"
 #include "llama_kivi.h"
 #include "model/config.h"
 #include "model/layer.h"

@@ -69,6 +69,13 @@ internal sealed class AnswerParser
         return at < 0 ? null : _held.Text[at..].ToString();
     }
 
+    /// <summary>The call that is being written: its function, and the length of its arguments so far, which end the text; null: none, or its form does not show them yet.</summary>
+    public (string Name, int Length)? CallUnderWay()
+    {
+        int at = _waiting is BareJsonReader or MarkedJsonReader ? _waiting.Certain(_held, _waitingAt, _tools) : -1;
+        return at >= 0 && JsonCalls.Arguments(_held, _held.SkipSpace(at), _tools) is { } call ? (call.Name, _held.Length - call.Start) : null;
+    }
+
     private List<AIContent> Run()
     {
         _waiting = null;

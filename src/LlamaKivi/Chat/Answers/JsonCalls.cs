@@ -61,6 +61,27 @@ internal static class JsonCalls
     /// <summary>Whether the value at a position already contains the name of a known tool.</summary>
     public static bool NamesTool(HeldText text, int at, ToolSet tools) => text.Scan(at).Members.Exists(member => Name(text, at, member) is { } name && tools.Contains(name));
 
+    /// <summary>The function and the arguments of an object that is being written, if the name of a known tool precedes the arguments; null: not so far.</summary>
+    public static (string Name, int Start)? Arguments(HeldText text, int at, ToolSet tools)
+    {
+        if (at >= text.Length || text[at] != '{' || text.Scan(at) is not { IsBroken: false, HasRawControls: false } scanner)
+        {
+            return null;
+        }
+
+        string? name = null;
+        foreach (JsonScanner.Member member in scanner.Members)
+        {
+            name ??= Name(text, at, member);
+            if (name is not null && text.Text[(at + member.Key)..(at + member.KeyEnd)] is "\"arguments\"" or "\"parameters\"")
+            {
+                return tools.Contains(name) && member.Value > 0 && text[at + member.Value] == '{' ? (name, at + member.Value) : null;
+            }
+        }
+
+        return null;
+    }
+
     // Decide early that text is not a call: it is held back until then.
     private static bool MayBeCall(HeldText text, int at, ToolSet tools)
     {

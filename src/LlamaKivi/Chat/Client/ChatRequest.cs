@@ -42,15 +42,10 @@ internal sealed class ChatRequest
         }
 
         AdditionalProperties = options.AdditionalProperties ?? [];
-        if (AdditionalProperties.TryGetValue(TopLogprobsName, out object? top))
-        {
-            TopLogprobs = ChatJson.ToElement(top, TopLogprobsName) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out int count) && count >= 0
-                ? count
-                : throw Refused($"{nameof(options.AdditionalProperties)}['{TopLogprobsName}']", $"is '{top}'; it must be a whole number of 0 or more");
-        }
-
+        TopLogprobs = Count(TopLogprobsName);
+        Slot = Count(SlotName);
         PrefixKey = AdditionalProperties.TryGetValue(PrefixKeyName, out object? key) ? Convert.ToString(key, CultureInfo.InvariantCulture) : null;
-        AdditionalProperties = new(AdditionalProperties.Where(property => property.Key is not (TopLogprobsName or PrefixKeyName)));
+        AdditionalProperties = new(AdditionalProperties.Where(property => property.Key is not (TopLogprobsName or PrefixKeyName or SlotName)));
     }
 
     /// <summary>Name of the additional property that requests log probabilities.</summary>
@@ -58,6 +53,9 @@ internal sealed class ChatRequest
 
     /// <summary>Name of the additional property with the key of the prefix cache.</summary>
     public const string PrefixKeyName = "prompt_cache_key";
+
+    /// <summary>Name of the additional property with the engine's slot.</summary>
+    public const string SlotName = "id_slot";
 
     /// <summary>Further sampling settings; null: none.</summary>
     public SamplingChatOptions? Sampling { get; }
@@ -103,6 +101,9 @@ internal sealed class ChatRequest
 
     /// <summary>Key of the prefixes that the request shares; null: the common key.</summary>
     public string? PrefixKey { get; }
+
+    /// <summary>Slot of the engine in which the request should run; null: any.</summary>
+    public int? Slot { get; }
 
     /// <summary>Number of most probable tokens to report beside each token; null: no log probabilities.</summary>
     public int? TopLogprobs { get; }
@@ -181,6 +182,12 @@ internal sealed class ChatRequest
             throw Refused(nameof(options.RawRepresentationFactory), $"returned a {raw.GetType()}; it must be unset or return null");
         }
     }
+
+    // A property that is a whole number of 0 or more; null: absent.
+    private int? Count(string name) => !AdditionalProperties.TryGetValue(name, out object? value) ? null
+        : ChatJson.ToElement(value, name) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out int count) && count >= 0
+            ? count
+            : throw Refused($"{nameof(ChatOptions.AdditionalProperties)}['{name}']", $"is '{value}'; it must be a whole number of 0 or more");
 
     private static T? Within<T>(T? value, T least, T most, string option)
         where T : struct, IComparable<T>, IFormattable =>

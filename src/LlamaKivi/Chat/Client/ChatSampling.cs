@@ -35,6 +35,7 @@ internal static class ChatSampling
         OverflowStrategy = ContextOverflowStrategy.Stop,
         TopLogprobs = request.TopLogprobs,
         PrefixKey = request.PrefixKey,
+        Slot = request.Slot,
         ShownTokens = prompt.Vocabulary.Shown,
         Prompt = prompt.Text,
     };

@@ -89,7 +89,8 @@ internal sealed class GeneratorChatClient(IChatGenerator generator, ChatClientOp
         var response = new ResponseWriter(Model, request, prompt);
         (IAsyncEnumerable<string> pieces, InferenceResults results) = generator.Generate(turn, prompt.Text, parameters, cancellationToken);
         IAsyncEnumerable<string> text = (clientOptions.OutputTransform ?? new LLamaTransforms.EmptyTextOutputStreamTransform()).TransformAsync(pieces);
-        await foreach (string piece in new StopStrings(parameters.AntiPrompts).UpToFirst(text, cancellationToken).ConfigureAwait(false))
+        var stops = new StopStrings(parameters.AntiPrompts);
+        await foreach (string piece in stops.UpToFirst(text, cancellationToken).ConfigureAwait(false))
         {
             foreach (ChatResponseUpdate update in response.Add(piece))
             {
@@ -103,7 +104,7 @@ internal sealed class GeneratorChatClient(IChatGenerator generator, ChatClientOp
             }
         }
 
-        foreach (ChatResponseUpdate update in response.Finish(results))
+        foreach (ChatResponseUpdate update in response.Finish(results, stops.Found))
         {
             yield return update;
         }

@@ -7,6 +7,9 @@ namespace LlamaKivi;
 /// <summary>Converts generated text to the updates of one response.</summary>
 internal sealed class ResponseWriter
 {
+    /// <summary>Name of the last update's additional property with the stop sequence that ended the text.</summary>
+    public const string StopSequenceName = "stop_sequence";
+
     private readonly ChatModel _model;
     private readonly ChatRequest _request;
     private readonly ChatPrompt _prompt;
@@ -16,12 +19,14 @@ internal sealed class ResponseWriter
     private readonly StringBuilder _text = new();
     private readonly StringBuilder _thoughts = new();
     private int _logprobsGiven;
+    private readonly CallStream? _call;
     private bool _hasCalls;
 
     public ResponseWriter(ChatModel model, ChatRequest request, ChatPrompt prompt)
     {
         (_model, _request, _prompt) = (model, request, prompt);
         _parser = new AnswerParser(prompt.Format, request.Tools, prompt.OpenThought);
+        _call = request.Sampling?.StreamsCalls == true ? new CallStream(_text) : null;
     }
 
     /// <summary>Whether the rest of the generated text is ignored.</summary>
@@ -31,21 +36,40 @@ internal sealed class ResponseWriter
     public IEnumerable<ChatResponseUpdate> Add(string piece)
     {
         _text.Append(piece);
-        return Updates(_parser.Add(piece));
+        foreach (ChatResponseUpdate update in Updates(_parser.Add(piece)))
+        {
+            yield return update;
+        }
+
+        if (!IsComplete && _call?.Read(_parser) is { } delta)
+        {
+            yield return Update(delta);
+        }
     }
 
     /// <summary>Ends the text and returns the last updates.</summary>
-    public IEnumerable<ChatResponseUpdate> Finish(InferenceResults results)
+    /// <param name="results">Results of the inference.</param>
+    /// <param name="stop">The stop string at which the text ended; null: none.</param>
+    public IEnumerable<ChatResponseUpdate> Finish(InferenceResults results, string? stop)
     {
         foreach (ChatResponseUpdate update in IsComplete ? [] : Updates(_parser.Finish()))
         {
-            yield return update;
+            // The text of a call that was cut off is not given again as text.
+            if (_call is not { IsOpen: true } || update.Contents is not [TextContent])
+            {
+                yield return update;
+            }
         }
 
         ChatResponseUpdate last = Update(new UsageContent(Usage(results)));
         last.FinishReason = _hasCalls ? ChatFinishReason.ToolCalls
             : results.StopReason is StopReason.MaxTokens or StopReason.ContextFull ? ChatFinishReason.Length
             : ChatFinishReason.Stop;
+        if (stop is not null && _request.Stops.Contains(stop, StringComparer.Ordinal))
+        {
+            (last.AdditionalProperties ??= [])[StopSequenceName] = stop;
+        }
+
         AddLogprobs(last, results);
         yield return last;
     }
@@ -81,7 +105,16 @@ internal sealed class ResponseWriter
             }
 
             _hasCalls |= content is FunctionCallContent;
-            yield return Update(content);
+            if (content is FunctionCallContent call && _call?.Finish(call) is { } end)
+            {
+                yield return Update(end.Last);
+                yield return Update(end.Content);
+            }
+            else
+            {
+                yield return Update(content);
+            }
+
             if (IsComplete)
             {
                 yield break;
@@ -116,7 +149,14 @@ internal sealed class ResponseWriter
         return text.Length > 0 && tokenizer.HasTexts ? tokenizer.Encode(text, addBos: special && tokenizer.AddBos, parseSpecial: special).Length : 0;
     }
 
-    private ChatResponseUpdate Update(AIContent content) => new(ChatRole.Assistant, [content])
+    private ChatResponseUpdate Update(CallDelta delta)
+    {
+        ChatResponseUpdate update = Update();
+        update.RawRepresentation = delta;
+        return update;
+    }
+
+    private ChatResponseUpdate Update(params IList<AIContent> contents) => new(ChatRole.Assistant, contents)
     {
         ResponseId = _id,
         MessageId = _id,

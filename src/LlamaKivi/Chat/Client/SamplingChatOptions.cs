@@ -11,7 +11,7 @@ internal sealed class SamplingChatOptions : ChatOptions
     }
 
     private SamplingChatOptions(SamplingChatOptions other)
-        : base(other) => (LogitBias, MinP, RepeatPenalty) = (other.LogitBias, other.MinP, other.RepeatPenalty);
+        : base(other) => (LogitBias, MinP, RepeatPenalty, StreamsCalls) = (other.LogitBias, other.MinP, other.RepeatPenalty, other.StreamsCalls);
 
     /// <summary>Biases added to the logits of tokens; null: none.</summary>
     public IReadOnlyDictionary<LLamaToken, float>? LogitBias { get; set; }
@@ -21,6 +21,9 @@ internal sealed class SamplingChatOptions : ChatOptions
 
     /// <summary>Repetition penalty; null: none.</summary>
     public float? RepeatPenalty { get; set; }
+
+    /// <summary>Whether updates carry the arguments of calls as they are written, as <see cref="CallDelta"/>.</summary>
+    public bool StreamsCalls { get; set; }
 
     public override ChatOptions Clone() => new SamplingChatOptions(this);
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "gguf/reader.h"
+#include "gguf/text.h"
 #include "llama_kivi.h"
 #include "model/architecture.h"
 

@@ -1,0 +1,73 @@
+namespace LlamaKivi.Hosting;
+
+/// <summary>The slots of an engine: each runs one request at a time and remembers the conversation that it ran last.</summary>
+/// <remarks>The conversation itself is an entry of the prefix cache, so any slot continues it. Not thread-safe.</remarks>
+/// <param name="count">Number of slots.</param>
+internal sealed class EngineSlots(int count)
+{
+    private readonly Slot[] _slots = [.. Enumerable.Range(0, count).Select(_ => new Slot())];
+    private long _time;
+
+    /// <summary>Number of slots.</summary>
+    public int Count => _slots.Length;
+
+    /// <summary>The slots with the counts of their requests.</summary>
+    public IReadOnlyList<SlotStatus> Status => [.. _slots.Select((slot, id) => slot.Call is { } call
+        ? new SlotStatus(id, true, call.CachedCount, call.Prompt.Length, call.Results.CachedTokens, call.GeneratedCount)
+        : new SlotStatus(id, false, slot.Tokens.Length, 0, 0, 0))];
+
+    /// <summary>Whether a slot runs a request.</summary>
+    public bool IsBusy(int id) => _slots[id].Call is not null;
+
+    /// <summary>The conversation that a slot ran last; no tokens: none.</summary>
+    public (int[] Tokens, string Key) Conversation(int id) => (_slots[id].Tokens, _slots[id].Key);
+
+    /// <summary>Gives a call a free slot: the one that it asks for, the one whose conversation it continues, an empty one, or the least recently used.</summary>
+    public void Assign(GenerationCall call)
+    {
+        Slot? wanted = call.Slot is { } id && id < _slots.Length && _slots[id].Call is null ? _slots[id] : null;
+        Slot slot = wanted ?? _slots.Where(slot => slot.Call is null).MaxBy(slot => slot.Tokens.Length == 0 ? 0L
+            : slot.Key == call.PrefixKey && call.Prompt.AsSpan().StartsWith(slot.Tokens) ? slot.Tokens.Length
+            : -slot.Used - 1)!;
+        (slot.Call, slot.Used) = (call, ++_time);
+    }
+
+    /// <summary>Frees the slot of a call.</summary>
+    /// <param name="call">The call.</param>
+    /// <param name="tokens">Tokens of its conversation in the prefix cache; empty: it was not kept.</param>
+    public void Release(GenerationCall call, int[] tokens)
+    {
+        if (Array.Find(_slots, slot => slot.Call == call) is { } slot)
+        {
+            slot.Call = null;
+            (slot.Tokens, slot.Key) = (tokens, call.PrefixKey);
+        }
+    }
+
+    /// <summary>Gives a free slot a conversation; no tokens: none.</summary>
+    public void Set(int id, int[] tokens, string key)
+    {
+        Slot slot = _slots[id];
+        (slot.Tokens, slot.Key, slot.Used) = (tokens, key, ++_time);
+    }
+
+    private sealed class Slot
+    {
+        public GenerationCall? Call { get; set; }
+
+        public int[] Tokens { get; set; } = [];
+
+        public string Key { get; set; } = "";
+
+        public long Used { get; set; }  // time of the last assignment
+    }
+}
+
+/// <summary>A slot of an engine.</summary>
+/// <param name="Id">Its number.</param>
+/// <param name="IsBusy">Whether it runs a request.</param>
+/// <param name="Tokens">Tokens of its conversation.</param>
+/// <param name="Prompt">Tokens of the running request's prompt.</param>
+/// <param name="Reused">Tokens of the prompt that came from the prefix cache.</param>
+/// <param name="Generated">Generated tokens of the running request.</param>
+internal sealed record SlotStatus(int Id, bool IsBusy, int Tokens, int Prompt, int Reused, int Generated);

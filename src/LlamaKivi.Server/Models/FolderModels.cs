@@ -1,0 +1,203 @@
+using System.Diagnostics;
+using LlamaKivi.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
+
+namespace LlamaKivi.Server;
+
+/// <summary>The models of a folder: loaded on demand, unloaded when idle or when another needs their memory.</summary>
+/// <remarks>A lease keeps a model in memory. Loads happen one at a time, as each changes what is free.</remarks>
+internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
+{
+    private readonly ModelFolderOptions _options;
+    private readonly ILogger _logger;
+    private readonly Func<InferenceEngineOptions, InferenceEngine> _create;
+    private readonly Lock _gate = new();
+    private readonly SemaphoreSlim _turn = new(1, 1);  // of loads and unloads
+    private readonly Dictionary<string, FolderModel> _models = new(StringComparer.OrdinalIgnoreCase);  // in memory or loading
+    private volatile bool _stopped;
+
+    /// <summary>Serves a folder.</summary>
+    /// <param name="options">The options.</param>
+    /// <param name="create">Creates the engine of a model.</param>
+    /// <param name="logger">Receives a line for each load and unload.</param>
+    public FolderModels(ModelFolderOptions options, Func<InferenceEngineOptions, InferenceEngine> create, ILogger logger) =>
+        (_options, _create, _logger) = (options, create, logger);
+
+    /// <summary>Options of the endpoints; set when they are mapped.</summary>
+    public LlamaKiviServerOptions Server { get; set; } = new();
+
+    public override IReadOnlyList<ModelEntry> Entries => [.. Files().Select(file => new ModelEntry(Name(file), Created(file), State(Name(file))))];
+
+    public override IReadOnlyList<ServedModel> Loaded
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return [.. _models.Values.Where(model => model.Served.Engine.LoadedWeights is not null).Select(model => model.Served)];
+            }
+        }
+    }
+
+    public override string Status => _stopped ? "draining" : Loaded.Any(model => model.Engine.IsStalled) ? "stalled" : Directory.Exists(_options.Folder) ? "ok" : "failed";
+
+    public override async ValueTask<ModelLease> AcquireAsync(string? name, CancellationToken cancellationToken)
+    {
+        string path = PathOf(name);
+        if (_stopped)
+        {
+            throw ApiException.Draining();
+        }
+
+        FolderModel? model;
+        lock (_gate)
+        {
+            model = _models.GetValueOrDefault(Name(path));
+            model?.Take();
+        }
+
+        // The load goes on when its first request is cancelled; others may wait for it.
+        if (model is null)
+        {
+            var wait = new LoadWait();
+            try
+            {
+                model = await Task.Run(() => LoadAsync(path, wait), CancellationToken.None).WaitAsync(cancellationToken).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException)
+            {
+                Leave(wait);
+                throw;
+            }
+        }
+
+        try
+        {
+            await model.Served.Engine.WaitUntilReadyAsync(cancellationToken).ConfigureAwait(false);
+            return new ModelLease(model.Served, () => Release(model));
+        }
+        catch (Exception e)
+        {
+            Release(model);
+            throw e is OperationCanceledException ? e : e is EngineBusyException ? ApiException.Draining() : Failed(Name(path));
+        }
+    }
+
+    /// <summary>Unloads the models that no request used for a time.</summary>
+    public async Task UnloadIdleAsync(TimeSpan time)
+    {
+        await _turn.WaitAsync().ConfigureAwait(false);
+        try
+        {
+            while (Oldest(time) is { } idle)
+            {
+                await UnloadAsync(idle).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    /// <summary>Refuses further requests and unloads all models; running requests have the engines' time to finish.</summary>
+    public async Task StopAsync()
+    {
+        FolderModel[] models;
+        lock (_gate)
+        {
+            _stopped = true;
+            models = [.. _models.Values];
+            _models.Clear();
+        }
+
+        // A load under way ends with its engine.
+        await Task.WhenAll(models.Select(StopAsync)).ConfigureAwait(false);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await StopAsync().ConfigureAwait(false);
+        _turn.Dispose();
+    }
+
+    private static string Name(string path) => Path.GetFileNameWithoutExtension(path);
+
+    private static long Created(string path) => new DateTimeOffset(File.GetLastWriteTimeUtc(path)).ToUnixTimeSeconds();
+
+    private string[] Files() => Directory.Exists(_options.Folder)
+        ? [.. Directory.EnumerateFiles(_options.Folder, "*.gguf").Order(StringComparer.Ordinal)]
+        : [];
+
+    // Names are compared with those of the folder's files, so that no name leaves the folder.
+    private string PathOf(string? name)
+    {
+        string[] files = Files();
+        IEnumerable<string> names = files.Select(Name);
+        if (string.IsNullOrEmpty(name))
+        {
+            return files.Length == 1 ? files[0] : throw Unnamed(names);
+        }
+
+        string? loaded = Find(Loaded, name)?.Engine.Options.ModelPath;
+        return Array.Find(files, file => string.Equals(Name(file), name, StringComparison.OrdinalIgnoreCase) || string.Equals(Path.GetFileName(file), name, StringComparison.OrdinalIgnoreCase))
+            ?? (loaded is not null && files.Contains(loaded) ? loaded : throw Unknown(name, names));
+    }
+
+    private string State(string name)
+    {
+        lock (_gate)
+        {
+            return !_models.TryGetValue(name, out FolderModel? model) ? ModelEntry.Unloaded : model.Served.Engine.LoadedWeights is null ? ModelEntry.IsLoading : ModelEntry.IsLoaded;
+        }
+    }
+
+    private void Release(FolderModel model)
+    {
+        lock (_gate)
+        {
+            model.Release();
+        }
+    }
+
+    private static ApiException Failed(string name) => new(
+        StatusCodes.Status503ServiceUnavailable, $"The model '{name}' could not be loaded; the server's log says why.", "model", "model_failed");
+
+    [LoggerMessage(1, LogLevel.Information, "Loading '{Path}', which needs {Memory}.")]
+    private partial void LogLoading(string path, string memory);
+
+    [LoggerMessage(2, LogLevel.Information, "Unloading {Model}.")]
+    private partial void LogUnloading(string model);
+
+    [LoggerMessage(3, LogLevel.Error, "'{Path}' cannot be read as a model.")]
+    private partial void LogNotReadable(string path, Exception exception);
+
+    /// <summary>A model in memory. The catalog's lock guards it.</summary>
+    private sealed class FolderModel(string name, ServedModel served, long needed)
+    {
+        public string Name => name;
+
+        public ServedModel Served => served;
+
+        /// <summary>Estimated bytes.</summary>
+        public long Needed => needed;
+
+        public int Leases { get; private set; }
+
+        /// <summary>Timestamp of the last use.</summary>
+        public long Used { get; private set; } = Stopwatch.GetTimestamp();
+
+        public void Take()
+        {
+            Leases++;
+            Used = Stopwatch.GetTimestamp();
+        }
+
+        public void Release()
+        {
+            Leases--;
+            Used = Stopwatch.GetTimestamp();
+        }
+    }
+}

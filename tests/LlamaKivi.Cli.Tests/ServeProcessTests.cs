@@ -1,0 +1,278 @@
+using System.Diagnostics;
+using System.Net;
+using System.Text;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+
+namespace LlamaKivi.Cli.Tests;
+
+/// <summary>The server as a process that is stopped and killed.</summary>
+public sealed partial class ServeProcessTests(ServeProcessTests.SharedServer shared) : IClassFixture<ServeProcessTests.SharedServer>, IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":2}""", "chat.completion")]
+    [InlineData("/v1/chat/completions", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":200,"response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{"enum":[1,2]}}}}""", "chat.completion")]
+    [InlineData("/v1/completions", """{"prompt":"Hello","max_tokens":2,"logprobs":1}""", "text_completion")]
+    [InlineData("/v1/responses", """{"input":"Hello","max_output_tokens":2}""", "output_text")]
+    [InlineData("/v1/messages", """{"messages":[{"role":"user","content":"Hello"}],"max_tokens":2}""", "end_turn|max_tokens")]
+    [InlineData("/v1/embeddings", """{"input":"Hello"}""", "embedding")]
+    [InlineData("/tokenize", """{"content":"Hello"}""", "tokens")]
+    [InlineData("/apply-template", """{"messages":[{"role":"user","content":"Hello"}]}""", "Hello")]
+    [InlineData("/v1/models", null, "loaded")]
+    [InlineData("/slots", null, "is_processing")]
+    [InlineData("/engine", null, "cache_type_k")]
+    [InlineData("/metrics", null, "llamakivi_cache_capacity")]
+    [InlineData("/openapi.json", null, "openapi")]
+    [InlineData("/", null, "<!doctype html>")]
+    public async Task The_server_answers_each_API(string path, string? json, string expected)
+    {
+        Server server = shared.Server;
+        using HttpResponseMessage response = json is null ? await server.Http.GetAsync(path) : await server.Http.PostAsync(path, Json(json));
+        string text = await response.Content.ReadAsStringAsync();
+        Assert.True(response.StatusCode == HttpStatusCode.OK, text);
+        Assert.Matches("(?i)" + expected, text);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Streams_finish_or_end_with_an_error_on_SIGTERM(bool isFolder)
+    {
+        const int Drain = 2;
+        File.CreateSymbolicLink(Path.Combine(_folder, Path.GetFileName(CommandLine.Model)), CommandLine.Model);
+        await using Server server = await Server.StartAsync([.. isFolder ? ["--models", _folder] : Array.Empty<string>(), "-np", "8", "-c", "16384", "--drain", $"{Drain}"]);
+        // Short streams finish within the drain time, long ones do not.
+        Stream[] streams = [.. Enumerable.Range(0, 12).Select(i => new Stream(server, i, tokens: i % 2 == 0 ? 40 : 8000))];
+        Task[] readers = [.. streams.Select(stream => stream.ReadAsync())];
+        while (streams.Count(stream => stream.Pieces > 0) < 6)
+        {
+            await Task.Delay(5);
+        }
+
+        var time = Stopwatch.StartNew();
+        await server.SignalAsync("TERM");
+        await Task.WhenAll(readers).WaitAsync(TimeSpan.FromSeconds(60));
+        int exit = await server.ExitAsync();
+        Assert.True(time.Elapsed < TimeSpan.FromSeconds(Drain + 20), $"The server took {time.Elapsed} to stop.");
+        Assert.Equal(0, exit);
+        Assert.All(streams, stream => Assert.True(stream.IsDone || stream.Error is "server_draining", $"Stream {stream.Index} ended with {stream.Last}"));
+        Assert.Contains(streams, stream => stream.IsDone);
+        Assert.Contains(streams, stream => stream is { Error: "server_draining", Pieces: > 0 });
+        await Assert.ThrowsAnyAsync<HttpRequestException>(() => server.Http.GetAsync("/health"));
+    }
+
+    [Fact]
+    public async Task A_load_under_way_ends_on_SIGTERM()
+    {
+        File.CreateSymbolicLink(Path.Combine(_folder, "one.gguf"), CommandLine.Model);
+        await using Server server = await Server.StartAsync("--models", _folder);
+        Task<HttpResponseMessage> running = server.Http.PostAsync("/v1/completions", Json("""{"prompt":"Hello","max_tokens":1}"""));
+        await server.SignalAsync("TERM");
+        try
+        {
+            using HttpResponseMessage response = await running.WaitAsync(TimeSpan.FromSeconds(30));
+            JsonElement body = JsonElement.Parse(await response.Content.ReadAsStringAsync());
+            Assert.True(response.IsSuccessStatusCode || body.GetProperty("error").GetProperty("code").GetString() == "server_draining", body.ToString());
+        }
+        catch (HttpRequestException)
+        {
+            // The signal came before the request.
+        }
+
+        Assert.Equal(0, await server.ExitAsync());
+    }
+
+    [Theory]
+    [InlineData("-m and --models are both given", "-m", "model.gguf", "--models", ".")]
+    [InlineData("which is no folder", "--models", "/none")]
+    [InlineData("which is no folder", "--slot-save-path", "/none")]
+    [InlineData("--models-max is 0", "--models", ".", "--models-max", "0")]
+    public async Task Options_that_do_not_fit_are_refused(string message, params string[] options)
+    {
+        CommandLine.Result result = await CommandLine.RunAsync(["serve", "--port", "0", .. options]);
+        Assert.NotEqual(0, result.ExitCode);
+        Assert.Contains(message, result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Texts_after_a_kill_are_those_without_the_disk_tier()
+    {
+        string[] prompts = [.. Enumerable.Range(0, 24).Select(i => $"{i} is the number of a long and rather dull story about a cat, a mat, {i + 7} birds and the sea. It begins")];
+        string[] expected;
+        await using (Server plain = await Server.StartAsync("-np", "4", "-c", "512"))
+        {
+            expected = await Task.WhenAll(prompts.Select(async prompt => (await plain.CompleteAsync(prompt)).Text));
+        }
+
+        string[] options = ["-np", "4", "-c", "512", "--cache-ram", "0", "--prefix-path", Path.Combine(_folder, "prefixes")];
+        int restored = 0;
+        for (int round = 0; round < 3; round++)
+        {
+            await using Server server = await Server.StartAsync(options);
+            (string Text, int Cached)[] first = await Task.WhenAll(prompts.Take(8).Select(server.CompleteAsync));
+            Assert.Equal(expected[..8], first.Select(answer => answer.Text));
+            restored += round > 0 ? first.Count(answer => answer.Cached > 0) : 0;
+            Task[] running = [.. prompts.Skip(8).Select(server.CompleteAsync)];
+            while (running.Count(task => task.IsCompleted) < 4 + (4 * round))
+            {
+                await Task.Delay(1);
+            }
+
+            await server.SignalAsync("KILL");
+            Assert.NotEqual(0, await server.ExitAsync());
+            await Task.WhenAny(Task.WhenAll(running), Task.Delay(TimeSpan.FromSeconds(20)));
+            Assert.All(running, task => Assert.True(task.IsCompleted));
+            if (round == 1)
+            {
+                Damage(Directory.GetFiles(Path.Combine(_folder, "prefixes"), "*.prefix"));
+            }
+        }
+
+        Assert.True(restored > 0, "No prefix came from the disk.");
+    }
+
+    // What a full disk or a failing one leaves: files that are cut, and files with wrong bytes.
+    private static void Damage(string[] files)
+    {
+        Assert.NotEmpty(files);
+        for (int i = 0; i < files.Length; i += 2)
+        {
+            byte[] bytes = File.ReadAllBytes(files[i]);
+            bytes[bytes.Length * 3 / 4] ^= 0x10;
+            File.WriteAllBytes(files[i], i % 4 == 0 ? bytes : bytes[..(bytes.Length / 2)]);
+        }
+    }
+
+    /// <summary>One server for the tests that do not stop it.</summary>
+    public sealed class SharedServer : IAsyncLifetime
+    {
+        internal Server Server { get; private set; } = null!;
+
+        public async ValueTask InitializeAsync() => Server = await Server.StartAsync("-c", "2048");
+
+        public ValueTask DisposeAsync() => Server.DisposeAsync();
+    }
+
+    internal sealed class Server : IAsyncDisposable
+    {
+        private readonly Process _process;
+        private readonly Task<string> _error;
+
+        private Server(Process process, string address)
+        {
+            _process = process;
+            _error = process.StandardError.ReadToEndAsync();
+            Http = new HttpClient { BaseAddress = new Uri(address), Timeout = TimeSpan.FromMinutes(2) };
+        }
+
+        public HttpClient Http { get; }
+
+        public static async Task<Server> StartAsync(params string[] options)
+        {
+            Process process = CommandLine.Start("llama-kivi", ["serve", .. options.Contains("--models") ? Array.Empty<string>() : ["-m", CommandLine.Model], "--port", "0", "-ngl", "0", "-t", "2", .. options]);
+            string address = "";
+            while (address.Length == 0 && await process.StandardOutput.ReadLineAsync() is { } line)
+            {
+                address = Address().Match(line).Value;
+            }
+
+            var server = new Server(process, address);
+            while ((await server.Http.GetAsync("/health")).StatusCode != HttpStatusCode.OK)
+            {
+                await Task.Delay(20);
+            }
+
+            return server;
+        }
+
+        public async Task<(string Text, int Cached)> CompleteAsync(string prompt)
+        {
+            using HttpResponseMessage response = await Http.PostAsync("/v1/completions", Json($$$"""{"prompt":{{{JsonSerializer.Serialize(prompt)}}},"max_tokens":12,"temperature":0,"logit_bias":{"2":-100}}"""));
+            string text = await response.Content.ReadAsStringAsync();
+            Assert.True(response.IsSuccessStatusCode, text);
+            JsonElement body = JsonElement.Parse(text);
+            return (body.GetProperty("choices")[0].GetProperty("text").GetString()!, body.GetProperty("usage").GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32());
+        }
+
+        public async Task SignalAsync(string signal)
+        {
+            using Process kill = Process.Start("kill", ["-" + signal, $"{_process.Id}"]);
+            await kill.WaitForExitAsync();
+        }
+
+        public async Task<int> ExitAsync()
+        {
+            await _process.WaitForExitAsync().WaitAsync(TimeSpan.FromSeconds(60));
+            await _error;
+            return _process.ExitCode;
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            Http.Dispose();
+            if (!_process.HasExited)
+            {
+                _process.Kill();
+                await _process.WaitForExitAsync();
+            }
+
+            _process.Dispose();
+        }
+    }
+
+    private sealed class Stream(Server server, int index, int tokens)
+    {
+        public int Index => index;
+
+        /// <summary>Number of events with text.</summary>
+        public int Pieces { get; private set; }
+
+        public bool IsDone { get; private set; }
+
+        /// <summary>Code of the error; null: none.</summary>
+        public string? Error { get; private set; }
+
+        public string Last { get; private set; } = "";
+
+        public async Task ReadAsync()
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/chat/completions")
+            {
+                Content = Json($$$"""{"model":"{{{Path.GetFileNameWithoutExtension(CommandLine.Model)}}}","messages":[{"role":"user","content":"Tell story {{{index}}}"}],"stream":true,"max_tokens":{{{tokens}}},"logit_bias":{"2":-100}}"""),
+            };
+            using HttpResponseMessage response = await server.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+            using var reader = new StreamReader(await response.Content.ReadAsStreamAsync());
+            if (!response.IsSuccessStatusCode)
+            {
+                Last = await reader.ReadToEndAsync();
+                Error = JsonElement.Parse(Last).GetProperty("error").GetProperty("code").GetString();
+                return;
+            }
+
+            while (await reader.ReadLineAsync() is { } line)
+            {
+                if (line.Length == 0)
+                {
+                    continue;
+                }
+
+                Assert.StartsWith("data: ", line, StringComparison.Ordinal);
+                Assert.False(IsDone || Error is not null, $"An event follows the end of stream {index}: {line}");
+                Last = line["data: ".Length..];
+                IsDone = Last == "[DONE]";
+                JsonElement item = IsDone ? default : JsonElement.Parse(Last);
+                Error = !IsDone && item.TryGetProperty("error", out JsonElement error) ? error.GetProperty("code").GetString() : null;
+                Pieces += IsDone || Error is not null ? 0 : 1;
+            }
+        }
+    }
+
+    private static StringContent Json(string text) => new(text, Encoding.UTF8, "application/json");
+
+    [GeneratedRegex(@"http://127\.0\.0\.1:\d+", RegexOptions.None, 1000)]
+    private static partial Regex Address();
+}
