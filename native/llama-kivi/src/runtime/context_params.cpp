@@ -12,25 +12,6 @@
 
 namespace lk {
 
-namespace {
-
-bool device_type(lk_cache_type type) {
-    switch (type) {
-    case LK_CACHE_F16:
-    case LK_CACHE_Q8_0:
-    case LK_CACHE_Q4_0:
-    case LK_CACHE_KIVI4:
-    case LK_CACHE_KIVI2:
-    case LK_CACHE_KIVI4_PAPER:
-    case LK_CACHE_KIVI2_PAPER:
-        return true;
-    default:
-        return false;
-    }
-}
-
-}  // namespace
-
 kv::CacheConfig make_cache_config(const ModelConfig& model, const lk_context_params& params) {
     constexpr uint32_t kMaxContext = 1u << 30;
     LK_CHECK(params.n_ctx <= kMaxContext, LK_INVALID_ARGUMENT, "n_ctx is %u; at most %u tokens", params.n_ctx,
@@ -58,7 +39,7 @@ void check_device_cache(const kv::CacheConfig& config) {
     for (const kv::Side side : {kv::Side::keys, kv::Side::values}) {
         const kv::SideSpec spec = kv::make_side_spec(config, side);
         const kv::PageFormat& f = spec.format;
-        if (!device_type(f.type)) {
+        if (!kv::runs_on_gpu(f.type)) {
             LK_FAIL(LK_UNSUPPORTED,
                     "%s: the GPU does not support the cache type %s yet; use f16, q8_0, q4_0, kivi4 or kivi2, or leave "
                     "all layers on the CPU",
