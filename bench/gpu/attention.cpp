@@ -32,7 +32,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     config.n_ctx = 1 << 30;
     config.n_seq_max = c.n_seq;
     config.n_ubatch = kChunk;
-    config.params = {c.type, c.type, 32, 128, -1, 0, 0, LK_ROWS_OWN};
+    config.params = {c.type, c.type, 32, 128, -1, 0, 0, LK_ROWS_OWN, 0, 0};
     kv::Cache cache(config, device.memory());
     const double bytes_per_token = (cache.spec(kv::Side::keys).format.bits_per_element() +
                                     cache.spec(kv::Side::values).format.bits_per_element()) *

@@ -12,7 +12,43 @@ public sealed unsafe partial class ContextHandle
         return (int)length;
     }
 
-    /// <summary>Removes a sequence's tokens from position <paramref name="keep"/> on. The remaining quantized tokens keep their codes.</summary>
+    /// <summary>The smallest length such that truncations to it and to every greater length are exact, without marks: the sequence then equals one that never had the removed tokens.</summary>
+    public int SeqExactFrom(int sequenceId)
+    {
+        using ContextCall call = Look();
+        uint length;
+        NativeStatus.Check(NativeMethods.lk_seq_exact_from(_handle.Pointer, sequenceId, &length));
+        return (int)length;
+    }
+
+    /// <summary>The greatest length of at most <paramref name="keep"/> to which truncation is exact: <paramref name="keep"/> itself, a marked length, or 0.</summary>
+    public int SeqExactLength(int sequenceId, int keep)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(keep);
+        using ContextCall call = Look();
+        uint length;
+        NativeStatus.Check(NativeMethods.lk_seq_exact_length(_handle.Pointer, sequenceId, (uint)keep, &length));
+        return (int)length;
+    }
+
+    /// <summary>Marks a sequence at its current length: keeps a copy of its ring in host memory, so that a later truncation to this length is exact.</summary>
+    /// <remarks>A mark lasts until <see cref="SeqDropMark"/>, or until tokens before its length are removed or the sequence is replaced. <see cref="SeqCopy"/> copies marks; saved states have none.</remarks>
+    /// <exception cref="NativeOutOfMemoryException">Not enough memory.</exception>
+    public void SeqMark(int sequenceId)
+    {
+        using ContextCall call = Enter();
+        NativeStatus.Check(NativeMethods.lk_seq_mark(_handle.Pointer, sequenceId));
+    }
+
+    /// <summary>Drops the mark at a length, if there is one.</summary>
+    public void SeqDropMark(int sequenceId, int length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        using ContextCall call = Enter();
+        NativeStatus.Check(NativeMethods.lk_seq_drop_mark(_handle.Pointer, sequenceId, (uint)length));
+    }
+
+    /// <summary>Removes a sequence's tokens from position <paramref name="keep"/> on. The remaining quantized tokens keep their codes; see <see cref="SeqExactFrom"/>.</summary>
     public void SeqTruncate(int sequenceId, int keep)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(keep);

@@ -61,7 +61,11 @@ public sealed unsafe partial class ContextHandle : IDisposable
                 (long)usage.n_quantized_k,
                 (long)usage.n_quantized_v,
                 usage.k_bits_per_element,
-                usage.v_bits_per_element);
+                usage.v_bits_per_element)
+            {
+                HeldBytes = (long)usage.held_bytes,
+                MarkBytes = (long)usage.mark_bytes,
+            };
         }
     }
 
@@ -102,6 +106,24 @@ public sealed unsafe partial class ContextHandle : IDisposable
             estimate.v_bits_per_element,
             estimate.bits_per_element,
             estimate.bytes_per_token);
+    }
+
+    /// <summary>Computes the bytes of pages, rings and sinks of one sequence, without a loaded model: <see cref="ContextOptions.MemoryBudget"/> divided by it is the number of such sequences that fit.</summary>
+    /// <param name="gguf">The model's file.</param>
+    /// <param name="options">Options of the context.</param>
+    /// <param name="tokens">Tokens of the sequence.</param>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
+    /// <exception cref="UnsupportedModelException">The cache types do not fit the model.</exception>
+    public static long SequenceBytes(GgufFile gguf, ContextOptions options, int tokens)
+    {
+        ArgumentNullException.ThrowIfNull(gguf);
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentOutOfRangeException.ThrowIfNegative(tokens);
+        lk_context_params parameters = options.ToNative();
+        using var lease = new HandleLease(gguf.Handle);
+        ulong bytes;
+        NativeStatus.Check(NativeMethods.lk_context_sequence_bytes(gguf.Handle.Pointer, &parameters, (uint)tokens, &bytes));
+        return (long)bytes;
     }
 
     /// <summary>Whether the context was disposed.</summary>

@@ -28,6 +28,8 @@ public sealed unsafe record ContextOptions
             lk_row_type.LK_ROWS_Q8_0 => KvCacheType.Q8_0,
             _ => null,
         };
+        UndoTokens = OwnOrNone(parameters.cache.undo);
+        MemoryBudget = (long)parameters.cache.memory_budget;
     }
 
     /// <summary>Capacity of the cache in tokens, over all sequences; 0: the model's training context length.</summary>
@@ -36,7 +38,7 @@ public sealed unsafe record ContextOptions
     /// <summary>Sequences, numbered from 0.</summary>
     public int MaxSequences { get; init; }
 
-    /// <summary>Number of sequences whose rings are allocated at creation; the rest allocate on their first token, which can fail. 0: all.</summary>
+    /// <summary>Number of sequences that <see cref="ContextHandle.Estimate"/> counts; 0: all. A sequence takes memory with its first token and gives it back when it is cleared.</summary>
     public int ReadySequences { get; init; }
 
     /// <summary>Tokens per forward pass; longer batches are split. Determines the scratch memory.</summary>
@@ -72,6 +74,12 @@ public sealed unsafe record ContextOptions
     /// <summary>Type of ring rows, f16 or q8_0; null: the recipe's own.</summary>
     public KvCacheType? ResidualType { get; init; }
 
+    /// <summary>Rows that a ring keeps after they left it, 0 to 64: truncation by up to as many tokens is exact; -1: the engine's default.</summary>
+    public int UndoTokens { get; init; }
+
+    /// <summary>Maximum bytes of the cache's pages, rings and sinks, over all sequences; 0: no limit.</summary>
+    public long MemoryBudget { get; init; }
+
     internal lk_context_params ToNative()
     {
         lk_context_params parameters;
@@ -93,6 +101,9 @@ public sealed unsafe record ContextOptions
             : rows == KvCacheType.F16 ? lk_row_type.LK_ROWS_F16
             : rows == KvCacheType.Q8_0 ? lk_row_type.LK_ROWS_Q8_0
             : throw new ArgumentException($"KvCache.ResidualType is {rows}; it must be f16 or q8_0", nameof(ResidualType));
+        parameters.cache.undo = OwnOrNone(UndoTokens);
+        ArgumentOutOfRangeException.ThrowIfNegative(MemoryBudget);
+        parameters.cache.memory_budget = (ulong)MemoryBudget;
         return parameters;
     }
 
@@ -135,7 +146,7 @@ public sealed record SamplingParameters
 /// <summary>Memory that a context will need.</summary>
 /// <param name="WeightBytes">All tensors.</param>
 /// <param name="CachePageBytes">Pages for the whole context size, split evenly over the ready sequences; allocated as the cache fills.</param>
-/// <param name="CacheExactBytes">Full-precision rings and sinks of the ready sequences, allocated at creation.</param>
+/// <param name="CacheExactBytes">Full-precision rings and sinks of the ready sequences.</param>
 /// <param name="ScratchBytes">Activations, logits of one row, staged rows.</param>
 /// <param name="DeviceBytes">Approximate GPU memory with a full cache: the GPU's weights, all of the above and working buffers; 0 without layers on the GPU.</param>
 /// <param name="KeyBitsPerElement">Bits per quantized key element, scales included.</param>
@@ -174,7 +185,14 @@ public readonly record struct CacheUsage(
     long QuantizedKeyTokens,
     long QuantizedValueTokens,
     double KeyBitsPerElement,
-    double ValueBitsPerElement);
+    double ValueBitsPerElement)
+{
+    /// <summary>Memory taken from the system for pages and rings, free slots included.</summary>
+    public long HeldBytes { get; init; }
+
+    /// <summary>Host memory of marks; a mark that copies of a sequence share counts once.</summary>
+    public long MarkBytes { get; init; }
+}
 
 /// <summary>Tokens and time of a context's batches.</summary>
 /// <param name="PromptTokens">Tokens in batches of more than one token.</param>

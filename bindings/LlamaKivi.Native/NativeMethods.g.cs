@@ -331,6 +331,10 @@ internal unsafe struct lk_cache_params
     public int refined;
     /// <summary>Ring rows; *-paper types always have f16.</summary>
     public lk_row_type residual_type;
+    /// <summary>Rows that a ring keeps after they left it, 1 to 64: truncation by up to as many tokens is exact; 0: 16; -1: none. Types without a ring need none.</summary>
+    public int undo;
+    /// <summary>Most bytes of pages, rings and sinks, over all sequences and layers; 0: no limit. A call that needs more fails with LK_CACHE_FULL.</summary>
+    public ulong memory_budget;
 }
 
 /// <summary>Options of lk_context_create.</summary>
@@ -343,7 +347,7 @@ internal unsafe struct lk_context_params
     public uint n_ctx;
     /// <summary>Sequences, numbered 0 .. n_seq_max-1.</summary>
     public uint n_seq_max;
-    /// <summary>Number of sequences whose rings and sinks are allocated at creation. The rest allocate on their first token, which can fail. 0: all.</summary>
+    /// <summary>Number of sequences that lk_context_estimate counts; 0: all. A sequence takes memory with its first token and gives it back when it is cleared.</summary>
     public uint n_seq_ready;
     /// <summary>Tokens per forward pass; longer batches are split. Determines the scratch memory.</summary>
     public uint n_ubatch;
@@ -362,7 +366,7 @@ internal unsafe struct lk_memory_estimate
     public ulong weight_bytes;
     /// <summary>Pages for n_ctx tokens, split evenly over n_seq_ready sequences; allocated as the cache fills.</summary>
     public ulong cache_page_bytes;
-    /// <summary>Full-precision rings and sinks of n_seq_ready sequences, allocated at creation.</summary>
+    /// <summary>Full-precision rings and sinks of n_seq_ready sequences.</summary>
     public ulong cache_exact_bytes;
     /// <summary>Activations, logits of one row, staged rows.</summary>
     public ulong scratch_bytes;
@@ -401,6 +405,10 @@ internal unsafe struct lk_cache_usage
     /// <summary>As in lk_memory_estimate.</summary>
     public double k_bits_per_element;
     public double v_bits_per_element;
+    /// <summary>Memory taken from the system for pages and rings, free slots included.</summary>
+    public ulong held_bytes;
+    /// <summary>Host memory of marks; a mark that copies of a sequence share counts once. Not limited by the memory budget.</summary>
+    public ulong mark_bytes;
 }
 
 /// <summary>Tokens to run through the model. All arrays except embeddings have n_tokens elements.</summary>
@@ -460,7 +468,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface. Changes with every change to a struct, an enum value or a function's meaning.</summary>
-    public const uint LK_ABI_VERSION = 10;
+    public const uint LK_ABI_VERSION = 11;
 
     /// <summary>Returns the LK_ABI_VERSION that the library was compiled with.</summary>
     [LibraryImport(LibraryName)]
@@ -592,6 +600,11 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_context_estimate(lk_gguf* gguf, int n_gpu_layers, lk_context_params* @params, lk_memory_estimate* @out);
 
+    /// <summary>Computes the bytes of pages, rings and sinks that a sequence of n_tokens tokens takes in the cache of such a context, over all layers: memory_budget divided by it is the number of such sequences that fit.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_context_sequence_bytes(lk_gguf* gguf, lk_context_params* @params, uint n_tokens, ulong* @out);
+
     /// <summary>Creates a context, which keeps the model alive. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED or LK_OUT_OF_MEMORY.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
@@ -647,10 +660,30 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_seq_length(lk_context* context, int seq_id, uint* @out);
 
-    /// <summary>Removes a sequence's tokens from position n_keep on. The remaining quantized tokens keep their codes.</summary>
+    /// <summary>Removes a sequence's tokens from position n_keep on. The remaining quantized tokens keep their codes. To lengths from lk_seq_exact_from on and to those that a mark reaches, truncation is exact: the sequence then equals one that never had the removed tokens. Otherwise tokens that would be in full precision remain quantized.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_seq_truncate(lk_context* context, int seq_id, uint n_keep);
+
+    /// <summary>Returns the smallest length such that truncations to it and to every greater length are exact, without marks.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_seq_exact_from(lk_context* context, int seq_id, uint* @out);
+
+    /// <summary>Returns the greatest length of at most n_keep to which truncation is exact: n_keep itself, a marked length, or 0. Decode the tokens from there on again to be exact.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_seq_exact_length(lk_context* context, int seq_id, uint n_keep, uint* @out);
+
+    /// <summary>Marks a sequence at its current length: keeps a copy of its ring in host memory (lk_cache_usage.mark_bytes), so that a later truncation to this length, or to one less by at most lk_cache_params.undo, is exact. A mark lasts until lk_seq_drop_mark, or until tokens before its length are removed or the sequence is replaced; lk_seq_copy copies marks, saved states have none. Fails with LK_OUT_OF_MEMORY.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_seq_mark(lk_context* context, int seq_id);
+
+    /// <summary>Drops the mark at a length, if there is one.</summary>
+    [LibraryImport(LibraryName)]
+    [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
+    public static partial lk_status lk_seq_drop_mark(lk_context* context, int seq_id, uint length);
 
     /// <summary>Replaces dst with a copy of src that continues independently. Full pages are shared.</summary>
     [LibraryImport(LibraryName)]

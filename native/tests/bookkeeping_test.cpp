@@ -16,13 +16,14 @@ SideSpec make_spec(lk_cache_type type, Side side) {
     config.n_layer = 1;
     config.n_head_kv = 1;
     config.head_size = 64;
-    config.params = {type, type, 32, 64, -1, 0, 0, LK_ROWS_OWN};
+    config.params = {type, type, 32, 64, -1, 0, 0, LK_ROWS_OWN, 0, 0};
     return make_side_spec(config, side);
 }
 
-// A page handle without memory: the bookkeeping only checks whether a page is shared.
+// A page handle without memory: the bookkeeping only compares handles and checks whether a page is shared.
 std::shared_ptr<PageBlock> make_handle() {
-    return {std::make_shared<int>(), nullptr};
+    const auto handle = std::make_shared<int>();
+    return {handle, reinterpret_cast<PageBlock*>(handle.get())};
 }
 
 void append(SideLayout& layout, int n_rows) {
@@ -68,6 +69,7 @@ TEST(Bookkeeping, ManyRowsAtOnceLieAsOneByOne) {
             EXPECT_EQ(once.n_sinks, single.n_sinks) << n;
             EXPECT_EQ(once.n_ring, single.n_ring) << n;
             EXPECT_EQ(once.ring_start, single.ring_start) << n;
+            EXPECT_EQ(once.n_undo, single.n_undo) << n;
             EXPECT_EQ(once.tables_chosen, single.tables_chosen) << n;
             ASSERT_EQ(once.pages.size(), single.pages.size()) << n;
             for (size_t i = 0; i < once.pages.size(); ++i) {
@@ -77,20 +79,22 @@ TEST(Bookkeeping, ManyRowsAtOnceLieAsOneByOne) {
     });
 }
 
-TEST(Bookkeeping, ASharedOrMovedOrCutPageIsNotContinued) {
+TEST(Bookkeeping, AMovedOrCutPageIsNotContinuedAndASharedOneIsCopied) {
     const SideSpec spec = make_spec(LK_CACHE_KIVI2, Side::keys);  // a ring of 96 flushes groups of 32
     SideLayout layout(spec);
     append(layout, 96);
     EXPECT_EQ(layout.next_place(), (Cursor{0, 32}));
     {
         const std::shared_ptr<PageBlock> other = layout.pages[0].block;
-        EXPECT_EQ(layout.next_place(), (Cursor{1, 0})) << "shared";
+        EXPECT_EQ(layout.next_place(), (Cursor{0, 32}));
+        EXPECT_TRUE(layout.continues_shared());
     }
-    EXPECT_EQ(layout.next_place(), (Cursor{0, 32}));
+    EXPECT_FALSE(layout.continues_shared());
     SideLayout moved = layout;
     moved.pages[0].block = make_handle();
     moved.remove(8, 9);
     EXPECT_EQ(moved.next_place(), (Cursor{2, 0})) << "moved";
+    append(layout, 20);  // more than the undo window
     layout.truncate(31);
     EXPECT_EQ(layout.next_place(), (Cursor{1, 0})) << "cut inside a group";
     append(layout, 600);
@@ -104,7 +108,7 @@ TEST(Bookkeeping, TokensAreWhereAListSays) {
         SideLayout layout(spec);
         std::vector<int> ids;     // all tokens, in order
         std::vector<int> frames;  // shift of each token since it left the ring
-        std::vector<int> ring(spec.ageing.trigger);
+        std::vector<int> ring(spec.ring_rows());
         int next_id = 0;
         const auto draw = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
         for (int step = 0; step < 300; ++step) {
@@ -160,6 +164,48 @@ TEST(Bookkeeping, TokensAreWhereAListSays) {
             }
         }
     });
+}
+
+// Counts of a layout that never had the tokens from n_keep on.
+void expect_layout_of(const SideLayout& layout, const SideSpec& spec, int n_keep) {
+    SideLayout alone(spec);
+    append(alone, n_keep);
+    ASSERT_EQ(layout.n_paged, alone.n_paged) << n_keep;
+    ASSERT_EQ(layout.n_ring, alone.n_ring) << n_keep;
+    ASSERT_EQ(layout.n_sinks, alone.n_sinks) << n_keep;
+    ASSERT_EQ(layout.tables_chosen, alone.tables_chosen) << n_keep;
+    ASSERT_EQ(layout.next_place(), alone.next_place()) << n_keep;
+}
+
+TEST(Bookkeeping, TruncationByTheUndoWindowIsExact) {
+    for_each_spec([](const SideSpec& spec) {
+        SideLayout layout(spec);
+        for (int length = 1; length < 500; ++length) {
+            append(layout, 1);
+            ASSERT_LE(layout.exact_from(), std::max(0, length - 16)) << length;
+            for (int keep = std::max(1, layout.exact_from()); keep < length; ++keep) {
+                SideLayout cut = layout;
+                cut.truncate(keep);
+                expect_layout_of(cut, spec, keep);
+            }
+        }
+    });
+}
+
+TEST(Bookkeeping, ExactnessEndsAtAnInexactOperation) {
+    const SideSpec spec = make_spec(LK_CACHE_KIVI2, Side::keys);  // R 64, G 32
+    SideLayout layout(spec);
+    append(layout, 200);  // 128 in pages, since length 192
+    EXPECT_EQ(layout.exact_from(), 160);
+    layout.truncate(150);
+    EXPECT_EQ(layout.exact_from(), 150);
+    append(layout, 3);
+    EXPECT_EQ(layout.exact_from(), 150);
+    layout.remove(10, 20);
+    EXPECT_EQ(layout.exact_from(), 143);
+    layout.truncate(0);
+    append(layout, 95);
+    EXPECT_EQ(layout.exact_from(), 0);
 }
 
 }  // namespace

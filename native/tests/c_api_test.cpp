@@ -133,7 +133,7 @@ TEST(CApi, ContextParamsAreChecked) {
 TEST(CApi, EstimatesRefuseWhatTheGpuDoesNotSupport) {
     lk_context_params params = small_params();
     lk_memory_estimate estimate;
-    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 2, 0, LK_ROWS_OWN};
+    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 2, 0, LK_ROWS_OWN, 0, 0};
     const lk_gguf* const gguf = lk_model_gguf(test::demo_model());
     EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
     const uint64_t q8 = estimate.cache_exact_bytes;
@@ -144,7 +144,7 @@ TEST(CApi, EstimatesRefuseWhatTheGpuDoesNotSupport) {
     params.cache.residual_type = LK_ROWS_F16;
     EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
     EXPECT_LT(q8, 0.55 * estimate.cache_exact_bytes);
-    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 1, 0, LK_ROWS_OWN};
+    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 1, 0, LK_ROWS_OWN, 0, 0};
     EXPECT_EQ(lk_context_estimate(gguf, -1, &params, &estimate), LK_OK) << lk_last_error();
 }
 

@@ -28,7 +28,7 @@ lk_context_params params_of(CacheOf cache, uint32_t n_threads, uint32_t n_ubatch
     params.n_threads = n_threads;
     params.n_ubatch = n_ubatch;
     params.n_ctx = 3000;
-    params.cache = {cache.type, cache.type, 0, 0, -1, cache.edition, 0, LK_ROWS_OWN};
+    params.cache = {cache.type, cache.type, 0, 0, -1, cache.edition, 0, LK_ROWS_OWN, 0, 0};
     return params;
 }
 

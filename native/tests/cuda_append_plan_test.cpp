@@ -35,8 +35,7 @@ struct Kernels {
         return ring_row(w, head, i);
     }
     half_t* ring_row(const AppendWork& w, int head, int i) const {
-        return w.ring +
-               (static_cast<size_t>(head) * spec.ageing.trigger + (w.ring_start + i) % spec.ageing.trigger) * d;
+        return w.ring + (static_cast<size_t>(head) * spec.ring_rows() + (w.ring_start + i) % spec.ring_rows()) * d;
     }
     std::vector<float> floats(const AppendWork& w, int head, int first, int n) const {
         std::vector<float> out;
@@ -71,7 +70,7 @@ struct Kernels {
                 std::copy_n(row(w, head, i), d, w.sinks + (static_cast<size_t>(head) * spec.sinks + token) * d);
             }
         }
-        for (int i = std::max(w.n_ring, w.n_leave), n = 0; n < s.max_kept; ++i, ++n) {
+        for (int i = w.first_kept, n = 0; n < s.max_kept; ++i, ++n) {
             if (i < w.n_ring + w.n_rows) {
                 std::copy_n(row(w, head, i), d, ring_row(w, head, i));
             }

@@ -465,6 +465,96 @@ TEST_F(KernelTables, DotCodes) {
     }
 }
 
+// The kernels over packed codes give the bits of unpacked codes, also for sums that reach the limits of 16 bits.
+TEST_F(KernelTables, ScorePacked) {
+    for (const int bits : {2, 4}) {
+        for (const int tokens : {16, 32}) {
+            for (const int n_quads : {1, 4, 20, 43, 44, 128}) {
+                for (const bool extreme : {false, true}) {
+                    const int unit_bytes = tokens * bits / 2;
+                    std::vector<uint8_t> packed = draw_bytes(static_cast<size_t>(n_quads) * unit_bytes);
+                    constexpr int kMostRows = 13;
+                    const int width = 4 * n_quads + 16;
+                    std::vector<int8_t> w(kMostRows * width);
+                    std::generate(w.begin(), w.end(), [&] { return static_cast<int8_t>(draw_bytes(1, 255)[0] - 127); });
+                    if (extreme) {
+                        std::fill(packed.begin(), packed.end(), uint8_t{255});
+                        std::fill(w.begin(), w.end(), int8_t{127});
+                        std::fill_n(w.begin(), width, int8_t{-127});
+                    }
+                    const std::vector<float> step = draw(kMostRows);
+                    const std::vector<float> bias = draw(kMostRows);
+                    const int ld = tokens + 5;
+                    for (const Kernels* kernels : test::kernel_tables()) {
+                        std::vector<uint8_t> codes(static_cast<size_t>(n_quads) * 4 * tokens);
+                        kernels->unpack_codes(packed.data(), n_quads, unit_bytes, bits, codes.data(), 4 * tokens, 32);
+                        std::vector<float> expected(kMostRows * ld);
+                        kernels->dot_codes(codes.data(), 4 * tokens, n_quads, tokens, w.data(), width, step.data(),
+                                           bias.data(), kMostRows, expected.data(), ld);
+                        for (int n_rows = 1; n_rows <= kMostRows; ++n_rows) {
+                            std::vector<float> scores(n_rows * ld);
+                            kernels->score_packed(packed.data(), n_quads, tokens, bits, w.data(), width, step.data(),
+                                                  bias.data(), n_rows, scores.data(), ld);
+                            ASSERT_TRUE(std::equal(scores.begin(), scores.end(), expected.begin()))
+                                << kernels->name << ", " << bits << " bits, " << tokens << " tokens, " << n_quads
+                                << " quads, " << n_rows << " rows";
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_F(KernelTables, AccumulatePacked) {
+    for (const int bits : {2, 4}) {
+        for (const int n_blocks : {1, 2, 5, 8, 32}) {
+            for (const bool extreme : {false, true}) {
+                constexpr int kMostRows = 13;
+                constexpr int kWidth = 48;
+                const int block_bytes = kv::kValueBlockTokens * kv::kValueBlockChannels * bits / 8;
+                const int unit_bytes = (n_blocks + 3) * block_bytes;  // blocks of other channels follow
+                std::vector<uint8_t> packed = draw_bytes(2 * unit_bytes);
+                std::vector<int8_t> w(kMostRows * kWidth);
+                std::generate(w.begin(), w.end(), [&] { return static_cast<int8_t>(draw_bytes(1, 255)[0] - 127); });
+                if (extreme) {
+                    std::fill(packed.begin(), packed.end(), uint8_t{255});
+                    std::fill(w.begin(), w.end(), int8_t{127});
+                    std::fill_n(w.begin(), kWidth, int8_t{-127});
+                }
+                const std::vector<float> step = draw(kMostRows);
+                const std::vector<float> bias = draw(kMostRows);
+                const int channels = n_blocks * kv::kValueBlockChannels;
+                const int stride = channels + 3;
+                const std::vector<float> before = draw(kMostRows * stride);
+                for (const int n_units : {1, 2}) {
+                    for (const Kernels* kernels : test::kernel_tables()) {
+                        std::vector<uint8_t> codes(n_units * kv::kValueBlockTokens * channels);
+                        for (int i = 0; i < n_units; ++i) {
+                            kernels->unpack_codes(packed.data() + i * unit_bytes, n_blocks, block_bytes, bits,
+                                                  codes.data() + i * kv::kValueBlockTokens * channels, 32,
+                                                  4 * channels);
+                        }
+                        std::vector<float> expected = before;
+                        kernels->dot_codes(codes.data(), 4 * channels, 4 * n_units, channels, w.data(), kWidth,
+                                           step.data(), bias.data(), kMostRows, expected.data(), stride);
+                        for (int n_rows = 1; n_rows <= kMostRows; ++n_rows) {
+                            std::vector<float> sums = before;
+                            kernels->accumulate_packed(packed.data(), unit_bytes, n_units, n_blocks, bits, w.data(),
+                                                       kWidth, step.data(), bias.data(), n_rows, sums.data(), stride);
+                            const auto changed = static_cast<ptrdiff_t>(n_rows) * stride;
+                            ASSERT_TRUE(std::equal(sums.begin(), sums.begin() + changed, expected.begin()) &&
+                                        std::equal(sums.begin() + changed, sums.end(), before.begin() + changed))
+                                << kernels->name << ", " << bits << " bits, " << n_blocks << " blocks, " << n_units
+                                << " units, " << n_rows << " rows";
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 TEST_F(KernelTables, SquareSum) {
     std::mt19937 random(11);
     std::normal_distribution<float> normal;

@@ -72,6 +72,7 @@ struct Shape {
     uint32_t edition = 0;
     int refined = 0;
     lk_row_type residual_type = LK_ROWS_OWN;
+    int undo = 0;
 
     bool windows = false;  // stock types have a residual too
 
@@ -95,7 +96,9 @@ struct Shape {
                     sinks,
                     edition,
                     refined,
-                    residual_type};
+                    residual_type,
+                    undo,
+                    0};
         return c;
     }
 
@@ -220,7 +223,7 @@ inline Image image_of(const kv::Sequence& sequence, const kv::CacheConfig& confi
                 const kv::SideView view = side->view(layer, head);
                 const int d = config.head_size;
                 for (int i = 0; i < view.n_ring; ++i) {
-                    const size_t at = (view.ring_start + i) % view.spec->ageing.trigger;
+                    const size_t at = (view.ring_start + i) % view.spec->ring_rows();
                     const size_t bytes = view.spec->ring_row_bytes();
                     const half_t* row = view.ring != nullptr
                                             ? view.ring + at * d
@@ -228,19 +231,19 @@ inline Image image_of(const kv::Sequence& sequence, const kv::CacheConfig& confi
                     image.ring.insert(image.ring.end(), row, row + bytes / sizeof(half_t));
                 }
                 image.sinks.insert(image.sinks.end(), view.sinks, view.sinks + view.n_sinks * d);
-                image.tables.push_back(view.table->exponent);
-                image.tables.insert(image.tables.end(), view.table->refined.begin(), view.table->refined.end());
-                image.tables.insert(image.tables.end(), view.table->mu.begin(), view.table->mu.end());
+                if (view.table != nullptr) {  // an empty sequence has no memory
+                    image.tables.push_back(view.table->exponent);
+                    image.tables.insert(image.tables.end(), view.table->refined.begin(), view.table->refined.end());
+                    image.tables.insert(image.tables.end(), view.table->mu.begin(), view.table->mu.end());
+                }
                 for (size_t i = 0; i < view.pages.size(); ++i) {
                     image.pages.emplace_back(view.page(i), view.page(i) + view.spec->format.page_bytes);
-                    // Nothing reads a closed page behind its last run, and saved states have zeros there.
+                    // Nothing reads a page behind its last run, and saved states have zeros there.
                     size_t last = i;
                     while (last + 1 < view.pages.size() && view.pages[last + 1].block == view.pages[i].block) {
                         ++last;
                     }
-                    if (last + 1 < view.pages.size()) {
-                        kv::clear_tokens(view.spec->format, view.pages[last].end(), image.pages.back().data());
-                    }
+                    kv::clear_tokens(view.spec->format, view.pages[last].end(), image.pages.back().data());
                 }
             }
         }

@@ -54,6 +54,22 @@ half_t get_half(const std::vector<uint8_t>& page, size_t at) {
     return h;
 }
 
+// Around every half that a code can meet, where a rounding may go wrong.
+TEST(Rounding, IsThatOfTheLibrary) {
+    for (int k = -129; k <= 128; ++k) {
+        const int32_t half = bits_as<int32_t>(static_cast<float>(k) + 0.5f);
+        for (int i = -500; i <= 500; ++i) {
+            const float x = bits_as<float>(half + i);
+            ASSERT_EQ(rounded_away(x), std::roundf(x)) << x;
+            ASSERT_EQ(rounded_even(x), std::nearbyintf(x)) << x;
+        }
+    }
+    for (const float x : {0.0f, -0.0f, 1e-40f, -1e-40f}) {
+        EXPECT_EQ(rounded_away(x), 0) << x;
+        EXPECT_EQ(rounded_even(x), 0) << x;
+    }
+}
+
 TEST_F(Quantizer, PaperGroupsFollowTheFormula) {
     for (const lk_cache_type type : kPaper) {
         for (const Side side : {Side::keys, Side::values}) {

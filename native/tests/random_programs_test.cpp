@@ -1,8 +1,9 @@
-// Random programs of sequence operations. A program appends tokens in calls of random sizes, forks, rewinds, saves,
-// restores, shifts and clears several sequences of two contexts. The oracle runs the operations of one sequence alone,
-// in a new context, one token a call: its logits and saved states must have the same bits. What an exact rewind drops
-// is left out of the oracle's operations, an inexact rewind is one of them.
-// LK_PROGRAMS: programs per cache type. LK_PROGRAM_SEED: runs the program of this seed alone.
+// Random programs of sequence operations. A program appends tokens in calls of random sizes, forks, marks, rewinds,
+// saves, restores, shifts and clears several sequences of two contexts. The oracle runs the operations of one sequence
+// alone, in a new context, one token a call: its logits and saved states must have the same bits. What an exact rewind
+// drops is left out of the oracle's operations, an inexact rewind is one of them. LK_PROGRAMS: programs per cache type.
+// LK_PROGRAM_SEED: runs the program of this seed alone.
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -25,14 +26,14 @@ constexpr int kContexts = 2;
 constexpr int kSeqs = 3;   // sequences of a context; sequence i belongs to context i / kSeqs
 constexpr int kSlots = 2;  // saved states
 
-enum class Kind { append, beside, rewind, fork, save, restore, shift, clear, threads };
+enum class Kind { append, beside, rewind, mark, to_mark, fork, save, restore, shift, clear, threads };
 
 // Operands beyond a sequence's length are clamped, so that a program stays valid without some of its operations.
 struct Operation {
     Kind kind;
     int seq = 0;
     int other = 0;      // beside: the second sequence of the call; fork: the destination; save, restore: the slot
-    int n = 0;          // append: tokens; rewind, shift: tokens removed; threads: count
+    int n = 0;          // append: tokens; rewind, shift: tokens removed; to_mark: which mark; threads: count
     int m = 0;          // beside: tokens of the second sequence; shift: first token removed
     uint32_t salt = 0;  // determines the tokens
 
@@ -44,6 +45,10 @@ struct Operation {
             return format("append %d tokens to %d and %d to %d in one call (salt %u)", n, seq, m, other, salt);
         case Kind::rewind:
             return format("rewind %d by %d tokens", seq, n);
+        case Kind::mark:
+            return format("mark %d", seq);
+        case Kind::to_mark:
+            return format("rewind %d to a mark (%d)", seq, n);
         case Kind::fork:
             return format("fork %d to %d", seq, other);
         case Kind::save:
@@ -98,11 +103,12 @@ lk_model* model(int i) {
 
 std::string text_of(const Program& p) {
     std::string text = format(
-        "seed %u: %s, edition %u, group %u, residual %d, %d sinks, ring rows %d; model %s; table %s; n_ctx %d; "
+        "seed %u: %s, edition %u, group %u, residual %d, %d sinks, ring rows %d, undo %d; model %s; table %s; n_ctx "
+        "%d; "
         "sequences 0 to 2 in passes of %d, 3 to 5 in passes of %d\n",
         p.seed, lk_cache_type_name(p.cache.type_k), p.cache.edition, p.cache.group, p.cache.residual, p.cache.sinks,
-        static_cast<int>(p.cache.residual_type), kModels[p.model].name, p.table.c_str(), p.n_ctx, p.n_ubatch[0],
-        p.n_ubatch[1]);
+        static_cast<int>(p.cache.residual_type), p.cache.undo, kModels[p.model].name, p.table.c_str(), p.n_ctx,
+        p.n_ubatch[0], p.n_ubatch[1]);
     for (const Operation& o : p.operations) {
         text += "  " + o.text() + "\n";
     }
@@ -125,9 +131,10 @@ private:
 };
 
 Operation make_operation(Dice& dice) {
-    constexpr Kind kKinds[] = {Kind::append, Kind::append,  Kind::append, Kind::append, Kind::beside,  Kind::beside,
-                               Kind::beside, Kind::rewind,  Kind::rewind, Kind::fork,   Kind::fork,    Kind::save,
-                               Kind::save,   Kind::restore, Kind::shift,  Kind::shift,  Kind::threads, Kind::clear};
+    constexpr Kind kKinds[] = {Kind::append, Kind::append, Kind::append,  Kind::append,  Kind::beside,  Kind::beside,
+                               Kind::beside, Kind::rewind, Kind::rewind,  Kind::rewind,  Kind::rewind,  Kind::mark,
+                               Kind::mark,   Kind::mark,   Kind::to_mark, Kind::to_mark, Kind::fork,    Kind::fork,
+                               Kind::save,   Kind::save,   Kind::restore, Kind::shift,   Kind::threads, Kind::clear};
     Operation o;
     o.kind = dice.one_of(kKinds);
     // Sequences 0 and 1 get most operations, so that they grow long.
@@ -141,8 +148,17 @@ Operation make_operation(Dice& dice) {
         o.m = dice.pick(1, dice.one_of(sizes));
         [[fallthrough]];
     case Kind::append:
-    case Kind::rewind:
         o.n = dice.pick(1, dice.one_of(sizes));
+        break;
+    case Kind::rewind: {
+        const int backs[] = {3, 16, 16, 40, 200};
+        o.n = dice.pick(1, dice.one_of(backs));
+        break;
+    }
+    case Kind::to_mark:
+        o.n = dice.pick(0, 9);
+        break;
+    case Kind::mark:
         break;
     case Kind::fork:
         o.other = o.seq / kSeqs * kSeqs + dice.pick(0, kSeqs - 1);
@@ -171,8 +187,18 @@ Program make_program(CacheOf cache, uint32_t seed) {
     const uint32_t groups[] = {0, 16, 32, 64};
     const int32_t residuals[] = {32, 33, 50, 64, 100, 128};
     const lk_row_type rows[] = {LK_ROWS_OWN, LK_ROWS_F16, LK_ROWS_Q8_0};
-    p.cache = {cache.type,    cache.type, dice.one_of(groups), dice.one_of(residuals), dice.pick(-1, 8),
-               cache.edition, 0,          dice.one_of(rows)};
+    p.cache = {cache.type,
+               cache.type,
+               dice.one_of(groups),
+               dice.one_of(residuals),
+               dice.pick(-1, 8),
+               cache.edition,
+               0,
+               dice.one_of(rows),
+               0,
+               0};
+    const int32_t undos[] = {0, 0, -1, 5, 64};
+    p.cache.undo = dice.one_of(undos);
     if (!kv::is_kivi(cache.type) && dice.pick(0, 1) == 0) {  // as stock llama.cpp has them
         p.cache.residual = 0;
         p.cache.sinks = -1;
@@ -197,55 +223,54 @@ Program make_program(CacheOf cache, uint32_t seed) {
 // What happened to a sequence, with the results that the oracle must repeat.
 struct Event {
     enum { token, rewind, shift, state } kind;
-    int a = 0;            // token: its id; rewind: tokens kept; shift: first token removed
-    int b = 0;            // shift: end of the removed tokens
-    int n_quantized = 0;  // before the event
+    int a = 0;  // token: its id; rewind: tokens kept; shift: first token removed
+    int b = 0;  // shift: end of the removed tokens
     std::shared_ptr<const Logits> logits = nullptr;
     std::shared_ptr<const std::vector<uint8_t>> saved = nullptr;
 };
 
-struct History {
-    std::vector<Event> events;
-    int length = 0;
-    int n_quantized = 0;  // tokens that left the ring; the same number of keys and values
-    bool shares_pages = false;
-    // Tokens may be in other pages than those of the sequence alone: a page that another sequence shares is not
-    // continued after a cut. Then logits are compared and states are not.
-    bool other_pages = false;
+struct Mark {
+    int length;
+    size_t n_events;  // before it
 };
 
-// The flush rule: a ring of R + G rows is full, and its oldest G rows are quantized. A stock type has G = 1, and
-// without a residual a row is stored as soon as it is made.
-void count_token(const Program& p, History& h) {
+struct History {
+    std::vector<Event> events;
+    std::vector<Mark> marks;
+    int length = 0;
+    int back = 0;  // tokens of exact rewinds that were not appended again: the undo window lacks as many rows
+    int unequal =
+        0;  // tokens until the ring holds as many undo rows as that of the sequence alone; states differ till then
+};
+
+void count_token(History& h) {
     ++h.length;
-    const int group = kv::is_kivi(p.cache.type_k) ? kv::make_recipe(p.cache, p.cache.type_k).group : 1;
-    if (h.length - h.n_quantized == kv::make_residual(p.cache, p.cache.type_k) + group) {
-        h.n_quantized += group;
-    }
+    h.back = std::max(0, h.back - 1);
+    h.unequal = std::max(0, h.unequal - 1);
 }
 
-// Whether a sequence cut to n_keep tokens equals one that never had the others. Stock types without a residual store
-// each row by itself, so every rewind is exact. In the others a token group that left the ring is not exact any more,
-// and its tokens, the head tables and its place in a page stay as they are: the rewind is exact while no group has left
-// the ring since the sequence had n_keep tokens. Nothing left is exact too. A rewind behind an operation is taken for
-// inexact.
-bool rewind_is_exact(const Program& p, const History& h, int n_keep) {
-    if (n_keep == 0) {
-        return true;
-    }
+int undo_rows(const Program& p) {
+    return p.cache.undo == 0 ? kv::kDefaultUndo : std::max(0, p.cache.undo);
+}
+
+// Whether the events that brought a sequence from n_keep tokens to its length are appends.
+bool only_appends_since(const History& h, int n_keep) {
     int length = h.length;
     for (size_t i = h.events.size(); length > n_keep; --i) {
         if (i == 0 || h.events[i - 1].kind == Event::rewind || h.events[i - 1].kind == Event::shift) {
             return false;
         }
-        if (h.events[i - 1].kind == Event::token) {
-            --length;
-            if (kv::make_residual(p.cache, p.cache.type_k) > 0 && h.events[i - 1].n_quantized != h.n_quantized) {
-                return false;
-            }
-        }
+        length -= h.events[i - 1].kind == Event::token ? 1 : 0;
     }
     return true;
+}
+
+// Whether a rewind must be exact: in a stock type, to nothing, to a mark, and by the undo window.
+bool must_be_exact(const Program& p, const History& h, int n_keep) {
+    const bool marked =
+        std::any_of(h.marks.begin(), h.marks.end(), [&](const Mark& mark) { return mark.length == n_keep; });
+    return n_keep == 0 || marked || !kv::is_kivi(p.cache.type_k) ||
+           (h.back + h.length - n_keep <= undo_rows(p) && only_appends_since(h, n_keep));
 }
 
 // ---- running
@@ -315,9 +340,9 @@ private:
 
     void record_state(int seq) {
         History& h = histories_[seq];
-        if (h.length > 0 && !h.other_pages) {
+        if (h.length > 0 && h.unequal == 0) {
             h.events.push_back(
-                {Event::state, 0, 0, h.n_quantized, nullptr,
+                {Event::state, 0, 0, nullptr,
                  std::make_shared<const std::vector<uint8_t>>(state_of(*contexts_[seq / kSeqs], seq % kSeqs))});
         }
     }
@@ -335,11 +360,21 @@ private:
         case Kind::clear:
             rewind(o, 0);
             return;
+        case Kind::mark:
+            check_ok(lk_seq_mark(context(o.seq), o.seq % kSeqs), o);
+            if (h.length > 0 && (h.marks.empty() || h.marks.back().length < h.length)) {
+                h.marks.push_back({h.length, h.events.size()});
+            }
+            return;
+        case Kind::to_mark:
+            if (!h.marks.empty()) {
+                rewind(o, h.marks[o.n % h.marks.size()].length);
+            }
+            return;
         case Kind::fork:
             if (o.seq != o.other) {
                 check_ok(lk_seq_copy(context(o.seq), o.seq % kSeqs, o.other % kSeqs), o);
                 retire(histories_[o.other]);
-                h.shares_pages = true;
                 histories_[o.other] = h;
             }
             return;
@@ -390,20 +425,10 @@ private:
             check_ok(lk_logits(context(o.seq), static_cast<uint32_t>(i), &row), o);
             if (row != nullptr) {
                 History& h = histories_[seqs[i]];
-                h.events.push_back({Event::token, tokens[i], 0, h.n_quantized,
-                                    std::make_shared<const Logits>(row, row + TinyModel::kVocab)});
-                count_token(program_, h);
+                h.events.push_back(
+                    {Event::token, tokens[i], 0, std::make_shared<const Logits>(row, row + TinyModel::kVocab)});
+                count_token(h);
             }
-        }
-    }
-
-    // A cut of a page that another sequence shares leaves the page to that sequence.
-    static void note_cut(History& h, int n_keep) {
-        h.other_pages |= h.shares_pages && n_keep < h.n_quantized;
-        h.n_quantized = std::min(h.n_quantized, n_keep);
-        h.length = n_keep;
-        if (n_keep == 0) {
-            h = {};
         }
     }
 
@@ -412,21 +437,61 @@ private:
         if (n_keep == h.length) {
             return;
         }
-        check_ok(lk_seq_truncate(context(o.seq), o.seq % kSeqs, static_cast<uint32_t>(n_keep)), o);
-        cut(h, n_keep);
+        cut(o, n_keep, [&] { return lk_seq_truncate(context(o.seq), o.seq % kSeqs, static_cast<uint32_t>(n_keep)); });
     }
 
-    void cut(History& h, int n_keep) {
-        if (!rewind_is_exact(program_, h, n_keep)) {
-            h.events.push_back({Event::rewind, n_keep, 0, h.n_quantized});
+    // The engine says whether a cut is exact; the oracle repeats what it says.
+    template <class Truncate>
+    void cut(const Operation& o, int n_keep, Truncate truncate) {
+        History& h = histories_[o.seq];
+        uint32_t length = 0;
+        uint32_t from = 0;
+        check_ok(lk_seq_exact_length(context(o.seq), o.seq % kSeqs, static_cast<uint32_t>(n_keep), &length), o);
+        check_ok(lk_seq_exact_from(context(o.seq), o.seq % kSeqs, &from), o);
+        bool exact = static_cast<int>(length) == n_keep;
+        check(exact || !must_be_exact(program_, h, n_keep), o.text() + " is not exact");
+        check_ok(truncate(), o);
+        const bool stock = !kv::is_kivi(program_.cache.type_k);
+        exact = exact && (!stock || n_keep == 0 || only_appends_since(h, n_keep));  // stock: a shift stays an event
+        if (!exact) {
+            h.events.push_back({Event::rewind, n_keep, 0});
+            h.back = undo_rows(program_);
         } else {
             retire(h);
-            for (int length = h.length; length > n_keep && !h.events.empty();) {
-                length -= h.events.back().kind == Event::token ? 1 : 0;
-                h.events.pop_back();
+            if (n_keep < static_cast<int>(from) && n_keep > 0) {  // by a mark
+                const auto mark =
+                    std::find_if(h.marks.begin(), h.marks.end(), [&](const Mark& m) { return m.length >= n_keep; });
+                check(mark != h.marks.end(), o.text() + " is said to be exact without a mark");
+                if (mark == h.marks.end()) {
+                    return;
+                }
+                h.length = mark->length;
+                h.events.erase(h.events.begin() + static_cast<ptrdiff_t>(mark->n_events), h.events.end());
+                h.back = undo_rows(program_);
             }
+            check(n_keep == 0 || only_appends_since(h, n_keep), o.text() + " is said to be exact");
+            take_back(h, n_keep);
         }
-        note_cut(h, n_keep);
+        h.length = n_keep;
+        std::erase_if(h.marks, [&](const Mark& mark) { return mark.length > n_keep; });
+        if (n_keep == 0) {
+            h = {};
+        }
+    }
+
+    void take_back(History& h, int n_keep) {
+        for (int length = h.length; length > n_keep && !h.events.empty();) {
+            if (h.events.back().kind == Event::token) {
+                --length;
+                ++h.back;
+            }
+            h.events.pop_back();
+        }
+        h.back = std::min(h.back, undo_rows(program_));
+        if (kv::is_kivi(program_.cache.type_k) && undo_rows(program_) > 0) {
+            h.unequal = static_cast<int>(program_.cache.residual) +
+                        kv::make_recipe(program_.cache, program_.cache.type_k).group + undo_rows(program_);
+        }
     }
 
     void restore(const Operation& o) {
@@ -441,7 +506,7 @@ private:
         check_ok(status, o);
         retire(histories_[o.seq]);
         histories_[o.seq] = slot.history;
-        histories_[o.seq].shares_pages = false;
+        histories_[o.seq].marks.clear();
     }
 
     void shift(const Operation& o, int begin, int end) {
@@ -449,15 +514,19 @@ private:
         if (begin == end) {
             return;
         }
-        check_ok(lk_seq_remove(context(o.seq), o.seq % kSeqs, static_cast<uint32_t>(begin), static_cast<uint32_t>(end)),
-                 o);
+        const auto remove = [&] {
+            return lk_seq_remove(context(o.seq), o.seq % kSeqs, static_cast<uint32_t>(begin),
+                                 static_cast<uint32_t>(end));
+        };
         if (end == h.length) {
-            cut(h, begin);
+            cut(o, begin, remove);
             return;
         }
-        h.events.push_back({Event::shift, begin, end, h.n_quantized});
-        h.n_quantized -= std::max(0, std::min(end, h.n_quantized) - begin);
+        check_ok(remove(), o);
+        h.events.push_back({Event::shift, begin, end});
         h.length -= end - begin;
+        h.back = undo_rows(program_);
+        std::erase_if(h.marks, [&](const Mark& mark) { return mark.length > begin; });
     }
 
     // The oracle: the events alone, one token a call.
@@ -559,7 +628,7 @@ TEST_P(RandomPrograms, EqualTheSequenceAlone) {
 // A program of this type's default cache on the first model.
 Program program_of(CacheOf cache, std::vector<Operation> operations) {
     Program p;
-    p.cache = {cache.type, cache.type, 16, 33, -1, cache.edition, 0, LK_ROWS_OWN};
+    p.cache = {cache.type, cache.type, 16, 33, -1, cache.edition, 0, LK_ROWS_OWN, 0, 0};
     p.table = cpu::available_kernels().back().id;
     p.n_ctx = 900;
     p.n_ubatch[0] = p.n_ubatch[1] = 512;

@@ -96,7 +96,8 @@ std::vector<int> widest(const std::vector<float>& rows, int n, int d, int group,
 }
 
 lk_cache_params params_of(lk_cache_type type, int group, int edition, int refined) {
-    return {type, type, static_cast<uint32_t>(group), 128, -1, static_cast<uint32_t>(edition), refined, LK_ROWS_OWN};
+    return {type, type, static_cast<uint32_t>(group), 128, -1, static_cast<uint32_t>(edition), refined, LK_ROWS_OWN,
+            0,    0};
 }
 
 std::vector<float> draw_rows(int n, int d, uint32_t seed) {
@@ -286,8 +287,9 @@ TEST(Recipes, AKeyCentreHasAPlaceInTablesAndStates) {
         const auto* const from = reinterpret_cast<const uint8_t*>(&x);
         bytes.insert(bytes.end(), from, from + sizeof(x));
     };
-    // Tokens in pages, sinks, tokens in the ring, tables chosen, runs, blocks; then the run.
-    for (const int32_t x : {64, 0, 0, 1, 1, 1, 0, 0, 64, 0}) {
+    // Tokens in pages, sinks, tokens in the ring, undo rows, tables chosen, the base of undo, runs, blocks; then the
+    // run.
+    for (const int32_t x : {64, 0, 0, 0, 1, 64, 64, 1, 1, 1, 0, 0, 64, 0}) {
         add(x);
     }
     bytes.resize(bytes.size() + spec.block_bytes());
@@ -306,9 +308,9 @@ TEST(Recipes, AKeyCentreHasAPlaceInTablesAndStates) {
     StateReader in(bytes);
     const SideContent content = read_side(specs, in);
     EXPECT_EQ(in.left(), 0u);
-    std::atomic<int64_t> live_bytes{0};
+    SidePools pools(spec, host_memory());
     std::vector<SequenceSide> sides;
-    sides.emplace_back(spec, host_memory(), &live_bytes);
+    sides.emplace_back(spec, pools);
     SideState::build(content, sides);
     EXPECT_EQ(sides[0].view(0, 0).table->centre, centre);
     EXPECT_EQ(sides[0].view(0, 0).table->refined.back(), 46);

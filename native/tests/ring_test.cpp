@@ -232,8 +232,8 @@ TEST(Ring, DamagedBlocksOfAStateAreRefused) {
     const Tokens tokens(shape, 20, 1);
     append(cache, 0, tokens, 0, 20);
     const std::vector<uint8_t> state = state_of(cache);
-    // The payload begins with six counts; then comes the ring of the first head.
-    const size_t ring = sizeof(StateHeader) + 6 * sizeof(int32_t);
+    // The payload begins with ten counts; then comes the ring of the first head.
+    const size_t ring = sizeof(StateHeader) + 10 * sizeof(int32_t);
     for (const uint16_t scale : {0x7c00, 0x7e00, 0xfc00, 0x7bff}) {  // infinity, NaN, and 127 steps out of range
         std::vector<uint8_t> forged = state;
         std::memcpy(forged.data() + ring, &scale, sizeof(scale));
@@ -266,12 +266,13 @@ TEST(Ring, SizesFollowTheFormula) {
             const CacheConfig config = shape.config();
             const size_t row = type == LK_ROWS_F16 ? 2 * d : d + 2 * ((d + 31) / 32);
             const size_t heads = 2 * 2 * 2;  // layers, KV heads, sides
-            EXPECT_EQ(fixed_bytes(config), heads * (192 * row + kSinks * 2 * d) * shape.n_seq);
+            EXPECT_EQ(fixed_bytes(config), heads * ((192 + kDefaultUndo) * row + kSinks * 2 * d) * shape.n_seq);
             EXPECT_EQ(staging_bytes(config), heads * shape.n_ubatch * (2 * d + (type == LK_ROWS_F16 ? 0 : row)));
             Cache cache(config);
-            EXPECT_GE(cache.usage().allocated_bytes, fixed_bytes(config));
+            EXPECT_EQ(cache.usage().allocated_bytes, 0u);
             const Tokens tokens(shape, 300, 1);
             append(cache, 0, tokens, 0, 20);
+            EXPECT_GE(cache.usage().allocated_bytes, fixed_bytes(config) / shape.n_seq);
             const size_t early = type == LK_ROWS_F16 ? 0 : kSinks;
             EXPECT_EQ(cache.usage().exact_bytes, heads * (20 * row + early * 2 * d));
             append(cache, 0, tokens, 20, 300);

@@ -23,8 +23,11 @@ public:
     }
     void free(void* data, size_t bytes) noexcept override { host_memory().free(data, bytes); }
     void copy(void* to, const void* from, size_t bytes) override { host_memory().copy(to, from, bytes); }
+    void zero(void* data, size_t bytes) override { host_memory().zero(data, bytes); }
     void read(void* to, const void* from, size_t bytes) override { host_memory().read(to, from, bytes); }
     void write(void* to, const void* from, size_t bytes) override { host_memory().write(to, from, bytes); }
+
+    bool pools_buffers() const override { return true; }
 
     bool fails = false;
 };
@@ -145,8 +148,9 @@ void expect_same(Context& whole, Context& split) {
     const std::vector<uint8_t> state = save(whole, 0);
     both([&](Context& c) { c.load_state(2, state); });
     expect_reads_same(2, 140, 150);
-    const lk_cache_usage a = whole.cache().usage();
-    const lk_cache_usage b = split.cache().usage();
+    lk_cache_usage a = whole.cache().usage();
+    lk_cache_usage b = split.cache().usage();
+    a.held_bytes = b.held_bytes = 0;  // slabs of one place hold more slots
     EXPECT_EQ(std::memcmp(&a, &b, sizeof(a)), 0);
 }
 

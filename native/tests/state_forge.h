@@ -94,7 +94,11 @@ private:
         integer(side + "n_paged");
         const int n_sinks = integer(side + "n_sinks");
         const int n_ring = integer(side + "n_ring");
+        const int n_undo = integer(side + "n_undo");
         const bool chosen = integer(side + "chosen") != 0;
+        integer(side + "base.length");
+        integer(side + "base.n_paged");
+        integer(side + "base.chosen");
         const int n_runs = integer(side + "n_runs");
         const int n_blocks = integer(side + "n_blocks");
         for (int i = 0; i < n_runs; ++i) {
@@ -112,7 +116,7 @@ private:
         }
         for (size_t head = 0; head < spec.head_count(); ++head) {
             const std::string name = side + "head " + std::to_string(head) + ".";
-            add(name + "ring", Kind::half, n_ring * f.head_size * sizeof(half_t));
+            add(name + "ring", Kind::half, (n_undo + n_ring) * f.head_size * sizeof(half_t));
             add(name + "sinks", Kind::half, n_sinks * f.head_size * sizeof(half_t));
             if (chosen) {
                 integer(name + "exponent");

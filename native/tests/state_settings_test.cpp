@@ -157,13 +157,13 @@ TEST(StateSettings, DividedFrequenciesAreRefusedByTensor) {
 TEST(StateSettings, AnOlderFormatIsRefusedInPlainWords) {
     Loaded model("llama");
     std::vector<uint8_t> state = model.state();
-    const uint32_t version = 2;
+    const uint32_t version = 3;
     std::memcpy(state.data() + 4, &version, sizeof(version));
     const std::vector<uint8_t> before = model.save();
     test::expect_failure(model.load(state), LK_BAD_STATE,
-                         {"format version 2", "reads version 3", "another release", "save it again"});
+                         {"format version 3", "reads version 4", "another release", "save it again"});
     state.resize(60);  // shorter than the current header
-    test::expect_failure(model.load(state), LK_BAD_STATE, {"format version 2"});
+    test::expect_failure(model.load(state), LK_BAD_STATE, {"format version 3"});
     EXPECT_EQ(model.save(), before);
 }
 

@@ -42,8 +42,12 @@ internal sealed class CommonOptions
 
     public Option<int?> Refined { get; } = NumberOptions.Whole("--kv-refined", null, "Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 0 to 8 (default: 2; 3 in edition 2; kivi3: 4)", 0, 8);
 
+    public Option<int?> Undo { get; } = NumberOptions.Whole("--kv-undo", null, "Number of tokens by which a sequence can go back exactly, 0 to 64 (default: 16)", 0, 64);
+
+    public Option<long?> Memory { get; } = NumberOptions.Size("--kv-memory", "Maximum memory of the KV cache, such as 64M or 2G (default: no limit beside the context size)");
+
     /// <summary>Options of the KV cache beside its type.</summary>
-    public Option[] CacheSettings => [Group, Residual, ResidualType, Sinks, Edition, Refined];
+    public Option[] CacheSettings => [Group, Residual, ResidualType, Sinks, Edition, Refined, Undo, Memory];
 
     public Option<bool> Json { get; } = new("--json") { Description = "Print JSON" };
 
@@ -95,6 +99,8 @@ internal sealed class CommonOptions
             Edition = parsed.GetValue(Edition),
             RefinedEighths = parsed.GetValue(Refined),
             ResidualType = parsed.GetValue(ResidualType) is { } rows ? KvCacheType.Parse(rows) : null,
+            Undo = parsed.GetValue(Undo),
+            MemoryBudget = parsed.GetValue(Memory),
         };
         cache.Validate();
         return cache;

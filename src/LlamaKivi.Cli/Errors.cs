@@ -71,10 +71,12 @@ internal static partial class Errors
         ["KvCache.Edition"] = "--kv-edition",
         ["KvCache.RefinedEighths"] = "--kv-refined",
         ["KvCache.ResidualType"] = "--kv-residual-type",
+        ["KvCache.Undo"] = "--kv-undo",
+        ["KvCache.MemoryBudget"] = "--kv-memory",
         ["MaxTokens"] = "-n",
         [", or set OverflowStrategy to Shift or Stop"] = "",
     };
 
-    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|KvCache\.(TypeK|TypeV|Group|ResidualType|Residual|Sinks|Edition|RefinedEighths)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
+    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|KvCache\.(TypeK|TypeV|Group|ResidualType|Residual|Sinks|Edition|RefinedEighths|Undo|MemoryBudget)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
     private static partial Regex Parameter();
 }

@@ -22,6 +22,20 @@ internal static class NumberOptions
         return option;
     }
 
+    /// <summary>An optional size in bytes: a whole number with the unit K, M or G (powers of 1024), or without one.</summary>
+    public static Option<long?> Size(string name, string description) => Create<long?>(name, null, description, argument =>
+    {
+        string text = argument.Tokens[0].Value;
+        int shift = text.Length > 0 ? char.ToUpperInvariant(text[^1]) switch { 'K' => 10, 'M' => 20, 'G' => 30, _ => 0 } : 0;
+        if (long.TryParse(shift > 0 ? text[..^1] : text, NumberStyles.None, CultureInfo.InvariantCulture, out long number) && number > 0 && number <= long.MaxValue >> shift)
+        {
+            return number << shift;
+        }
+
+        argument.AddError($"{name} is {text}; it must be a positive number of bytes, with K, M or G for larger units, such as 64M");
+        return null;
+    });
+
     /// <summary>An optional 32-bit seed.</summary>
     public static Option<uint?> Seed(string name, string? alias, string description) =>
         Create<uint?>(name, alias, description, argument => Parse(argument, 0, uint.MaxValue, "omit it for a random seed") is { } value ? (uint)value : null);

@@ -153,7 +153,7 @@ public unsafe class LayoutTests
     {
         lk_cache_params value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(32, sizeof(lk_cache_params));
+        Assert.Equal(48, sizeof(lk_cache_params));
         Assert.Equal(0, (byte*)&value.type_k - start);
         Assert.Equal(4, (byte*)&value.type_v - start);
         Assert.Equal(8, (byte*)&value.group - start);
@@ -162,6 +162,8 @@ public unsafe class LayoutTests
         Assert.Equal(20, (byte*)&value.edition - start);
         Assert.Equal(24, (byte*)&value.refined - start);
         Assert.Equal(28, (byte*)&value.residual_type - start);
+        Assert.Equal(32, (byte*)&value.undo - start);
+        Assert.Equal(40, (byte*)&value.memory_budget - start);
     }
 
     [Fact]
@@ -169,7 +171,7 @@ public unsafe class LayoutTests
     {
         lk_context_params value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(60, sizeof(lk_context_params));
+        Assert.Equal(80, sizeof(lk_context_params));
         Assert.Equal(0, (byte*)&value.struct_size - start);
         Assert.Equal(4, (byte*)&value.n_ctx - start);
         Assert.Equal(8, (byte*)&value.n_seq_max - start);
@@ -177,7 +179,7 @@ public unsafe class LayoutTests
         Assert.Equal(16, (byte*)&value.n_ubatch - start);
         Assert.Equal(20, (byte*)&value.n_threads - start);
         Assert.Equal(24, (byte*)&value.embeddings - start);
-        Assert.Equal(28, (byte*)&value.cache - start);
+        Assert.Equal(32, (byte*)&value.cache - start);
     }
 
     [Fact]
@@ -202,7 +204,7 @@ public unsafe class LayoutTests
     {
         lk_cache_usage value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(80, sizeof(lk_cache_usage));
+        Assert.Equal(96, sizeof(lk_cache_usage));
         Assert.Equal(0, (byte*)&value.n_tokens - start);
         Assert.Equal(8, (byte*)&value.n_capacity - start);
         Assert.Equal(16, (byte*)&value.quantized_bytes - start);
@@ -213,6 +215,8 @@ public unsafe class LayoutTests
         Assert.Equal(56, (byte*)&value.n_quantized_v - start);
         Assert.Equal(64, (byte*)&value.k_bits_per_element - start);
         Assert.Equal(72, (byte*)&value.v_bits_per_element - start);
+        Assert.Equal(80, (byte*)&value.held_bytes - start);
+        Assert.Equal(88, (byte*)&value.mark_bytes - start);
     }
 
     [Fact]

@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 /** Version of this interface. Changes with every change to a struct, an enum value or a function's meaning. */
-#define LK_ABI_VERSION 10
+#define LK_ABI_VERSION 11
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -327,6 +327,10 @@ typedef struct lk_cache_params {
                             multiple of 4 channels; 0: the recipe's own, 2, or 3 in the second edition, or 4 for kivi3;
                             -1: none. */
     lk_row_type residual_type; /**< Ring rows; *-paper types always have f16. */
+    int32_t undo;      /**< Rows that a ring keeps after they left it, 1 to 64: truncation by up to as many tokens is exact;
+                            0: 16; -1: none. Types without a ring need none. */
+    uint64_t memory_budget; /**< Most bytes of pages, rings and sinks, over all sequences and layers; 0: no limit. A call
+                            that needs more fails with LK_CACHE_FULL. */
 } lk_cache_params;
 
 /** Options of lk_context_create. */
@@ -334,8 +338,8 @@ typedef struct lk_context_params {
     uint32_t struct_size; /**< sizeof(lk_context_params). */
     uint32_t n_ctx;       /**< Capacity of the cache in tokens, over all sequences; 0: the model's training context length. */
     uint32_t n_seq_max;   /**< Sequences, numbered 0 .. n_seq_max-1. */
-    uint32_t n_seq_ready; /**< Number of sequences whose rings and sinks are allocated at creation. The rest allocate on
-                               their first token, which can fail. 0: all. */
+    uint32_t n_seq_ready; /**< Number of sequences that lk_context_estimate counts; 0: all. A sequence takes memory with
+                               its first token and gives it back when it is cleared. */
     uint32_t n_ubatch;    /**< Tokens per forward pass; longer batches are split. Determines the scratch memory. */
     uint32_t n_threads;   /**< 0: one per processor. */
     uint32_t embeddings;  /**< 1: lk_decode computes embeddings instead of logits. */
@@ -347,7 +351,7 @@ typedef struct lk_memory_estimate {
     uint64_t weight_bytes;      /**< All tensors. */
     uint64_t cache_page_bytes;  /**< Pages for n_ctx tokens, split evenly over n_seq_ready sequences; allocated as the cache
                                      fills. */
-    uint64_t cache_exact_bytes; /**< Full-precision rings and sinks of n_seq_ready sequences, allocated at creation. */
+    uint64_t cache_exact_bytes; /**< Full-precision rings and sinks of n_seq_ready sequences. */
     uint64_t scratch_bytes;     /**< Activations, logits of one row, staged rows. */
     uint64_t device_bytes;      /**< Approximate GPU memory with a full cache: the GPU's weights, all of the above and working
                                      buffers; the driver's own memory is not counted. 0 without layers on the GPU. */
@@ -369,6 +373,9 @@ typedef struct lk_cache_usage {
     uint64_t n_quantized_v;     /**< Tokens whose values are quantized. */
     double k_bits_per_element;  /**< As in lk_memory_estimate. */
     double v_bits_per_element;
+    uint64_t held_bytes;        /**< Memory taken from the system for pages and rings, free slots included. */
+    uint64_t mark_bytes;        /**< Host memory of marks; a mark that copies of a sequence share counts once. Not limited by
+                                     the memory budget. */
 } lk_cache_usage;
 
 /** Fills *params with defaults: 1 sequence, 512 tokens per pass, kivi2 for keys and values with its own group, R 128. */
@@ -378,6 +385,11 @@ LK_API void lk_context_params_default(lk_context_params* params);
  *  n_gpu_layers: see lk_model_params. */
 LK_API lk_status lk_context_estimate(const lk_gguf* gguf, int32_t n_gpu_layers, const lk_context_params* params,
                                      lk_memory_estimate* out);
+
+/** Computes the bytes of pages, rings and sinks that a sequence of n_tokens tokens takes in the cache of such a context,
+ *  over all layers: memory_budget divided by it is the number of such sequences that fit. */
+LK_API lk_status lk_context_sequence_bytes(const lk_gguf* gguf, const lk_context_params* params, uint32_t n_tokens,
+                                           uint64_t* out);
 
 /** Creates a context, which keeps the model alive. Fails with LK_INVALID_ARGUMENT, LK_UNSUPPORTED or LK_OUT_OF_MEMORY. */
 LK_API lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk_context** out);
@@ -445,8 +457,25 @@ LK_API lk_status lk_context_set_threads(lk_context* context, uint32_t n_threads)
 /** Returns the number of tokens in a sequence. */
 LK_API lk_status lk_seq_length(const lk_context* context, int32_t seq_id, uint32_t* out);
 
-/** Removes a sequence's tokens from position n_keep on. The remaining quantized tokens keep their codes. */
+/** Removes a sequence's tokens from position n_keep on. The remaining quantized tokens keep their codes. To lengths from
+ *  lk_seq_exact_from on and to those that a mark reaches, truncation is exact: the sequence then equals one that never had
+ *  the removed tokens. Otherwise tokens that would be in full precision remain quantized. */
 LK_API lk_status lk_seq_truncate(lk_context* context, int32_t seq_id, uint32_t n_keep);
+
+/** Returns the smallest length such that truncations to it and to every greater length are exact, without marks. */
+LK_API lk_status lk_seq_exact_from(const lk_context* context, int32_t seq_id, uint32_t* out);
+
+/** Returns the greatest length of at most n_keep to which truncation is exact: n_keep itself, a marked length, or 0.
+ *  Decode the tokens from there on again to be exact. */
+LK_API lk_status lk_seq_exact_length(const lk_context* context, int32_t seq_id, uint32_t n_keep, uint32_t* out);
+
+/** Marks a sequence at its current length: keeps a copy of its ring in host memory (lk_cache_usage.mark_bytes), so that a
+ *  later truncation to this length, or to one less by at most lk_cache_params.undo, is exact. A mark lasts until lk_seq_drop_mark, or until tokens before its length are
+ *  removed or the sequence is replaced; lk_seq_copy copies marks, saved states have none. Fails with LK_OUT_OF_MEMORY. */
+LK_API lk_status lk_seq_mark(lk_context* context, int32_t seq_id);
+
+/** Drops the mark at a length, if there is one. */
+LK_API lk_status lk_seq_drop_mark(lk_context* context, int32_t seq_id, uint32_t length);
 
 /** Replaces dst with a copy of src that continues independently. Full pages are shared. */
 LK_API lk_status lk_seq_copy(lk_context* context, int32_t src, int32_t dst);

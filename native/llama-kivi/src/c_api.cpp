@@ -211,7 +211,7 @@ void lk_context_params_default(lk_context_params* params) {
         params->struct_size = sizeof *params;
         params->n_seq_max = 1;
         params->n_ubatch = 512;
-        params->cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 0, -1, 0, 0, LK_ROWS_OWN};
+        params->cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 0, -1, 0, 0, LK_ROWS_OWN, 0, 0};
     }
 }
 
@@ -223,6 +223,17 @@ lk_status lk_context_estimate(const lk_gguf* gguf, int32_t n_gpu_layers, const l
         LK_REQUIRE(out);
         lk::check_struct_size(params->struct_size, sizeof *params, "lk_context_params");
         *out = lk::estimate_memory(*gguf->file, n_gpu_layers, *params);
+    });
+}
+
+lk_status lk_context_sequence_bytes(const lk_gguf* gguf, const lk_context_params* params, uint32_t n_tokens,
+                                    uint64_t* out) {
+    return guard([&] {
+        LK_REQUIRE(gguf);
+        LK_REQUIRE(params);
+        LK_REQUIRE(out);
+        lk::check_struct_size(params->struct_size, sizeof *params, "lk_context_params");
+        *out = lk::estimate_sequence(*gguf->file, *params, n_tokens);
     });
 }
 
@@ -238,11 +249,9 @@ lk_status lk_context_create(lk_model* model, const lk_context_params* params, lk
         } catch (const std::bad_alloc&) {
             const lk_memory_estimate e = lk::estimate_memory(*model->gguf.file, 0, *params);
             throw lk::Error(LK_OUT_OF_MEMORY,
-                            lk::format("out of memory: the context needs %llu bytes for the cache's rings and %llu for "
-                                       "scratch; lower n_seq_max, n_ubatch or the residual",
-                                       static_cast<unsigned long long>(e.cache_exact_bytes),
+                            lk::format("out of memory: the context needs %llu bytes for scratch; lower n_ubatch",
                                        static_cast<unsigned long long>(e.scratch_bytes)),
-                            e.cache_exact_bytes + e.scratch_bytes);
+                            e.scratch_bytes);
         }
         const lk::kv::CacheConfig& cache = (*out)->context.cache().config();
         lk::log(LK_LOG_INFO, "context of %d tokens in %d sequences, keys %s, values %s", cache.n_ctx, cache.n_seq_max,
@@ -329,6 +338,28 @@ lk_status lk_seq_length(const lk_context* context, int32_t seq_id, uint32_t* out
 
 lk_status lk_seq_truncate(lk_context* context, int32_t seq_id, uint32_t n_keep) {
     return enter(context, "lk_seq_truncate", [&](lk::Context& c) { c.truncate(seq_id, n_keep); });
+}
+
+lk_status lk_seq_exact_from(const lk_context* context, int32_t seq_id, uint32_t* out) {
+    return enter(context, "lk_seq_exact_from", [&](const lk::Context& c) {
+        LK_REQUIRE(out);
+        *out = c.exact_from(seq_id);
+    });
+}
+
+lk_status lk_seq_exact_length(const lk_context* context, int32_t seq_id, uint32_t n_keep, uint32_t* out) {
+    return enter(context, "lk_seq_exact_length", [&](const lk::Context& c) {
+        LK_REQUIRE(out);
+        *out = c.exact_length(seq_id, n_keep);
+    });
+}
+
+lk_status lk_seq_mark(lk_context* context, int32_t seq_id) {
+    return enter(context, "lk_seq_mark", [&](lk::Context& c) { c.mark(seq_id); });
+}
+
+lk_status lk_seq_drop_mark(lk_context* context, int32_t seq_id, uint32_t length) {
+    return enter(context, "lk_seq_drop_mark", [&](lk::Context& c) { c.drop_mark(seq_id, length); });
 }
 
 lk_status lk_seq_copy(lk_context* context, int32_t src, int32_t dst) {

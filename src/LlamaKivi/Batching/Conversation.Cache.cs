@@ -38,6 +38,58 @@ public sealed partial class Conversation
         }
     }
 
+    /// <summary>Smallest number of tokens to which the conversation can be rewound exactly without a mark, and from which on every rewind is exact: the cache then equals one that never had the removed tokens.</summary>
+    public int ExactFrom
+    {
+        get
+        {
+            using ContextCall call = Look();
+            return Executor.Context.Handle.SeqExactFrom(_sequence);
+        }
+    }
+
+    /// <summary>Marks the end of the conversation as a place to come back to. Forks have the mark too.</summary>
+    /// <exception cref="CannotModifyWhileRequiresInferenceException">A prompt is queued.</exception>
+    /// <exception cref="ContextBusyException"><see cref="BatchedExecutor.Infer"/> is running.</exception>
+    /// <exception cref="NativeOutOfMemoryException">Not enough memory.</exception>
+    public SequenceMark Mark()
+    {
+        Executor.CheckIdle("Mark()");
+        using ContextCall call = Enter();
+        CheckReadable();
+        Executor.Context.Handle.SeqMark(_sequence);
+        return new SequenceMark(this, TokenCount);
+    }
+
+    /// <summary>Goes back to a mark exactly: the conversation then continues as if the later tokens had not been read. Prompt it before sampling.</summary>
+    /// <param name="mark">A mark of this conversation, or of the conversation that it was forked from after the mark.</param>
+    /// <exception cref="InvalidOperationException">The mark is no longer valid, because tokens before it were removed.</exception>
+    /// <exception cref="CannotModifyWhileRequiresInferenceException">A prompt is queued.</exception>
+    public void Rewind(SequenceMark mark)
+    {
+        ArgumentNullException.ThrowIfNull(mark);
+        Executor.CheckIdle("Rewind()");
+        using ContextCall call = Enter();
+        CheckReadable();
+        if (mark.TokenCount > TokenCount || Executor.Context.Handle.SeqExactLength(_sequence, mark.TokenCount) != mark.TokenCount)
+        {
+            throw new InvalidOperationException($"The mark at token {mark.TokenCount} is no longer valid: the conversation has {TokenCount} tokens, and tokens before the mark were removed.");
+        }
+
+        _readIn = 0;
+        Executor.Context.Handle.SeqTruncate(_sequence, mark.TokenCount);
+        TokenCount = mark.TokenCount;
+    }
+
+    internal void DropMark(int tokenCount)
+    {
+        if (!IsDisposed)
+        {
+            using ContextCall call = Enter(nameof(SequenceMark));
+            Executor.Context.Handle.SeqDropMark(_sequence, tokenCount);
+        }
+    }
+
     /// <summary>Saves the cache of the conversation. The file is replaced atomically.</summary>
     /// <exception cref="CannotSaveWhileRequiresInferenceException">A prompt is queued.</exception>
     public void Save(string filepath)

@@ -12,6 +12,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
 {
     private readonly SequenceTokens _tokens = new();  // the first CachedCount are in the cache
     private int[] _kept = [];                         // cached tokens that the first text may reuse as its prefix
+    private readonly List<int> _marks = [];           // lengths at which the sequence is marked, ascending
 
     public bool IsEmpty => _tokens.Count == 0;
 
@@ -48,6 +49,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         }
 
         Hold();
+        _marks.Clear();
         _tokens.Restore([.. state.Embeds.Select(token => (int)token)], cached, state.Dropped ?? []);
         CachedCount = cached;
         FirstPromptLength = state.ConsumedTokensCount;
@@ -76,7 +78,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
             known = _tokens.KeepCommon(prompt.Tokens, size);
             WrittenCount = 0;
             BeforeConversation ??= [];
-            Cut(_tokens.Count);
+            CutExactly(_tokens.Count);
             FirstPromptLength = _tokens.Count < FirstPromptLength ? prompt.Tokens.Length : FirstPromptLength;
         }
 
@@ -85,7 +87,9 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         {
             FirstPromptLength = unread.Length;
             int kept = Math.Min(_kept.AsSpan().CommonPrefixLength(unread), Math.Max(unread.Length - 1, 0));
+            kept = context.Handle.SeqExactLength(0, kept);
             context.Handle.SeqTruncate(0, kept);  // removes tokens of another executor
+            _marks.Clear();
             CachedCount = kept;
             _kept = [];
         }
@@ -114,6 +118,10 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         }
 
         WrittenCount = unread > 0 ? 0 : WrittenCount;
+        if (BeforeConversation is not null && unread > 0)
+        {
+            MarkPrompt();
+        }
     }
 
     /// <summary>Decodes all tokens that are not in the cache. The last token's logits are then available.</summary>
@@ -152,7 +160,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
     }
 
     /// <summary>Removes the last token from the cache, so that decoding it again yields its logits.</summary>
-    public void LeaveLastUnread() => Cut(_tokens.Count - 1);
+    public void LeaveLastUnread() => CutExactly(_tokens.Count - 1);
 
     // If another executor used the sequence in between, nothing of this text is in the cache: all of it is decoded again.
     private void HoldSequence()
@@ -161,6 +169,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         {
             context.Handle.SeqTruncate(0, 0);
             CachedCount = 0;
+            _marks.Clear();
         }
 
         Hold();
@@ -172,6 +181,38 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         {
             context.Handle.SeqTruncate(0, cached);
             CachedCount = cached;
+            _marks.RemoveAll(length => length > cached);
+        }
+    }
+
+    // Cuts the cache where it then equals one that never had the removed tokens; those up to the given length are decoded again. A shifted text has no such place.
+    private void CutExactly(int cached)
+    {
+        if (CachedCount > cached)
+        {
+            Cut(_tokens.Dropped.Count == 0 ? context.Handle.SeqExactLength(0, cached) : cached);
+        }
+    }
+
+    // Conversations come back to the end of a prompt: an answer is generated again, or read as the template writes it.
+    private void MarkPrompt()
+    {
+        const int MostMarks = 4;  // the first and the youngest; a mark takes as much memory as the ring
+        try
+        {
+            context.Handle.SeqMark(0);
+        }
+        catch (NativeOutOfMemoryException)
+        {
+            return;  // without the mark, more is decoded again
+        }
+
+        _marks.RemoveAll(length => length >= CachedCount);
+        _marks.Add(CachedCount);
+        if (_marks.Count > MostMarks)
+        {
+            context.Handle.SeqDropMark(0, _marks[1]);
+            _marks.RemoveAt(1);
         }
     }
 
@@ -205,6 +246,7 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         {
             context.Handle.SeqRemove(0, keep, end);
             CachedCount -= end - keep;
+            _marks.RemoveAll(length => length > keep);
         }
 
         _tokens.Drop(keep, drop);

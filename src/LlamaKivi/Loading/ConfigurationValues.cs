@@ -20,6 +20,7 @@ internal static partial class ConfigurationValues
     [
         nameof(KvCacheParams.TypeK), nameof(KvCacheParams.TypeV), nameof(KvCacheParams.Group), nameof(KvCacheParams.Residual), nameof(KvCacheParams.Sinks),
         nameof(KvCacheParams.Edition), nameof(KvCacheParams.RefinedEighths), nameof(KvCacheParams.ResidualType),
+        nameof(KvCacheParams.Undo), nameof(KvCacheParams.MemoryBudget),
     ];
 
     private static readonly string[] OverrideKeys = ["Key", "Type", "Value"];
@@ -72,6 +73,8 @@ internal static partial class ConfigurationValues
                 nameof(cache.Sinks) => cache with { Sinks = OptionalInteger(child) },
                 nameof(cache.Edition) => cache with { Edition = OptionalInteger(child) },
                 nameof(cache.RefinedEighths) => cache with { RefinedEighths = OptionalInteger(child) },
+                nameof(cache.Undo) => cache with { Undo = OptionalInteger(child) },
+                nameof(cache.MemoryBudget) => cache with { MemoryBudget = string.IsNullOrEmpty(child.Value) ? null : Read<long>(child, "a number of bytes") },
                 _ => cache with { ResidualType = string.IsNullOrEmpty(child.Value) ? null : ReadCacheType(child) },
             };
         }

@@ -23,6 +23,8 @@ public static class ContextOptionsFactory
             Edition = cache.Edition ?? 0,
             RefinedEighths = cache.RefinedEighths ?? -1,
             ResidualType = cache.ResidualType,
+            UndoTokens = cache.Undo ?? -1,
+            MemoryBudget = cache.MemoryBudget ?? 0,
         };
     }
 

@@ -55,8 +55,15 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
                 case "RESIDUALTYPE":
                     cache = cache with { ResidualType = reader.TokenType == JsonTokenType.Null ? null : TypeConverter.Read(ref reader, typeof(KvCacheType), options) };
                     break;
+                case "UNDO":
+                    cache = cache with { Undo = OptionalInteger(ref reader, name) };
+                    break;
+                case "MEMORYBUDGET":
+                    cache = cache with { MemoryBudget = reader.TokenType == JsonTokenType.Null ? null : Bytes(ref reader, name) };
+                    break;
                 default:
-                    throw new JsonException($"'{name}' is not a known setting of a KV cache; the settings are TypeK, TypeV, Group, Residual, Sinks.");
+                    throw new JsonException(
+                        $"'{name}' is not a known setting of a KV cache; the settings are TypeK, TypeV, Group, Residual, Sinks, Edition, RefinedEighths, ResidualType, Undo, MemoryBudget.");
             }
         }
 
@@ -77,10 +84,12 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
         WriteOptional(writer, nameof(value.Edition), value.Edition);
         WriteOptional(writer, nameof(value.RefinedEighths), value.RefinedEighths);
         writer.WriteString(nameof(value.ResidualType), value.ResidualType?.ToString());
+        WriteOptional(writer, nameof(value.Undo), value.Undo);
+        WriteOptional(writer, nameof(value.MemoryBudget), value.MemoryBudget);
         writer.WriteEndObject();
     }
 
-    private static void WriteOptional(Utf8JsonWriter writer, string name, int? value)
+    private static void WriteOptional(Utf8JsonWriter writer, string name, long? value)
     {
         if (value is { } number)
         {
@@ -93,6 +102,9 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
     }
 
     private static int? OptionalInteger(ref Utf8JsonReader reader, string name) => reader.TokenType == JsonTokenType.Null ? null : Integer(ref reader, name);
+
+    private static long Bytes(ref Utf8JsonReader reader, string name) =>
+        reader.TokenType == JsonTokenType.Number && reader.TryGetInt64(out long value) ? value : throw new JsonException($"{name} must be a number of bytes.");
 
     private static int Integer(ref Utf8JsonReader reader, string name) =>
         reader.TokenType == JsonTokenType.Number && reader.TryGetInt32(out int value) ? value : throw new JsonException($"{name} must be an integer.");

@@ -50,6 +50,12 @@ public sealed record KvCacheParams
     /// <summary>Type of the most recent <see cref="Residual"/> tokens: f16 or q8_0. Null: f16, or q8_0 for kivi3 and in the second <see cref="Edition"/>. The types ending in -paper always have f16.</summary>
     public KvCacheType? ResidualType { get; init; }
 
+    /// <summary>Undo window, 0 to 64: number of rows kept after they left the most recent <see cref="Residual"/> tokens, so that a sequence can go back exactly by as many tokens. Null: 16. Types without a residual need none.</summary>
+    public int? Undo { get; init; }
+
+    /// <summary>Maximum memory of the cache in bytes, over all sequences, beside the context size in tokens; a batch that needs more fails as with a full cache. Null: no limit.</summary>
+    public long? MemoryBudget { get; init; }
+
     /// <summary>Parameters whose keys and values have the named type, such as "kivi2".</summary>
     /// <exception cref="ArgumentException">The name is not a KV cache type.</exception>
     public static KvCacheParams Parse(string name)
@@ -65,7 +71,8 @@ public sealed record KvCacheParams
     /// <inheritdoc/>
     public override int GetHashCode() => Fields.GetHashCode();
 
-    private (KvCacheType, KvCacheType, int, int?, int?, int?, int?, KvCacheType?) Fields => (TypeK, TypeV, Group, Residual, Sinks, Edition, RefinedEighths, ResidualType);
+    private (KvCacheType, KvCacheType, int, int?, int?, int?, int?, KvCacheType?, int?, long?) Fields =>
+        (TypeK, TypeV, Group, Residual, Sinks, Edition, RefinedEighths, ResidualType, Undo, MemoryBudget);
 
     /// <summary>Validates the sizes.</summary>
     /// <exception cref="ArgumentException">A size is out of range; the message gives the valid values.</exception>
@@ -89,6 +96,16 @@ public sealed record KvCacheParams
         if (ResidualType is { } rows && rows != KvCacheType.F16 && rows != KvCacheType.Q8_0)
         {
             throw new ArgumentException($"KvCache.ResidualType is {rows}; it must be f16 or q8_0", nameof(ResidualType));
+        }
+
+        if (Undo is < 0 or > 64)
+        {
+            throw new ArgumentException($"KvCache.Undo is {Undo}; it must be 0 to 64 rows", nameof(Undo));
+        }
+
+        if (MemoryBudget is <= 0)
+        {
+            throw new ArgumentException($"KvCache.MemoryBudget is {MemoryBudget} bytes; it must be positive, or null for no limit", nameof(MemoryBudget));
         }
 
         if (Residual < 0)

@@ -78,6 +78,43 @@ public sealed class ChatClientTests : IClassFixture<InferenceTests.DemoModel>
         Assert.Equal(0, first.Usage.CachedInputTokenCount);
     }
 
+    // The client goes back to the common prefix of two prompts where the cache is exact, so its answers do not depend on what it read before.
+    [Theory]
+    [InlineData("kivi2", 1)]
+    [InlineData("kivi2", 2)]
+    [InlineData("kivi4", 2)]
+    public async Task Answers_do_not_depend_on_earlier_requests(string cache, int edition)
+    {
+        ModelParams parameters = Params;
+        parameters.KvCache = KvCacheParams.Parse(cache) with { Edition = edition, Residual = 64 };
+        async Task<string> Ask(IChatClient client, List<ChatMessage> messages)
+        {
+            ChatResponse response = await client.GetResponseAsync(messages, Greedy(70), TestContext.Current.CancellationToken);
+            return response.Text;
+        }
+
+        ChatMessage talk = new(ChatRole.System, string.Concat(Enumerable.Range(0, 30).Select(i => $"A talk about compilers, part {i}. ")));
+        List<ChatMessage> lexer = [talk, new(ChatRole.User, "What is a lexer? Explain it with an example in some detail.")];
+        List<ChatMessage> parser = [talk, new(ChatRole.User, "What is a parser?")];
+        async Task<string> Alone(List<ChatMessage> messages)
+        {
+            using LLamaContext fresh = _weights.CreateContext(parameters);
+            using IChatClient single = new InteractiveExecutor(fresh).AsChatClient();
+            return await Ask(single, messages);
+        }
+
+        string first = await Alone(lexer);
+        List<ChatMessage> longer = [.. lexer, new(ChatRole.Assistant, first), new(ChatRole.User, "And then?")];
+        using LLamaContext context = _weights.CreateContext(parameters);
+        using IChatClient client = new InteractiveExecutor(context).AsChatClient();
+        foreach (List<ChatMessage> messages in (List<ChatMessage>[])[lexer, lexer, parser, longer, lexer])
+        {
+            Assert.Equal(await Alone(messages), await Ask(client, messages));
+        }
+
+        Assert.True(context.KvCacheUsage.MarkBytes > 0);
+    }
+
     [Fact]
     public async Task A_cancelled_response_frees_the_client()
     {

@@ -179,11 +179,11 @@ public sealed class StateTests : IDisposable
         Feed(context, context.Tokenize(Prompt));
         context.SaveState(file, (LLamaSeqId)0);
         byte[] state = File.ReadAllBytes(file);
-        state[4] = 2;
+        state[4] = 3;
         File.WriteAllBytes(file, state);
         string message = Assert.Throws<StateLoadException>(() => context.LoadState(file, (LLamaSeqId)0)).Message;
-        Assert.Contains("format version 2", message, StringComparison.Ordinal);
-        Assert.Contains("reads version 3", message, StringComparison.Ordinal);
+        Assert.Contains("format version 3", message, StringComparison.Ordinal);
+        Assert.Contains("reads version 4", message, StringComparison.Ordinal);
     }
 
     private LLamaContext Create(string type) =>

@@ -69,6 +69,41 @@ public sealed class ParamsTests
         Assert.Contains("kivi2 needs at least 1", Assert.Throws<ArgumentException>(() => new KvCacheParams { Residual = 0 }.Validate()).Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(null, null, -1, 0)]
+    [InlineData(0, 1L << 26, 0, 1L << 26)]
+    [InlineData(64, 1L << 40, 64, 1L << 40)]
+    public void A_cache_s_undo_window_and_budget_become_the_engine_s(int? undo, long? budget, int rows, long bytes)
+    {
+        ContextOptions options = ContextOptionsFactory.Create(new KvCacheParams { Undo = undo, MemoryBudget = budget });
+        Assert.Equal((rows, bytes), (options.UndoTokens, options.MemoryBudget));
+        Assert.Equal((rows == -1 ? 0 : rows == 0 ? -1 : rows, (ulong)bytes), (options.ToNative().cache.undo, options.ToNative().cache.memory_budget));
+    }
+
+    [Theory]
+    [InlineData(65, null, "KvCache.Undo is 65; it must be 0 to 64 rows")]
+    [InlineData(-1, null, "KvCache.Undo is -1")]
+    [InlineData(null, 0L, "KvCache.MemoryBudget is 0 bytes; it must be positive")]
+    public void Undo_window_and_budget_are_checked(int? undo, long? budget, string message)
+    {
+        var e = Assert.Throws<ArgumentException>(() => new KvCacheParams { Undo = undo, MemoryBudget = budget }.Validate());
+        Assert.Contains(message, e.Message, StringComparison.Ordinal);
+    }
+
+    // Rings are most of the cache for short sequences: the budget holds as many as the estimate says.
+    [Fact]
+    public void The_estimate_knows_how_many_sequences_fit_in_a_budget()
+    {
+        using GgufFile file = GgufFile.Open(InferenceTests.DemoModel.Path);
+        ContextOptions options = ContextOptionsFactory.Create(new KvCacheParams()) with { ContextSize = 1 << 16 };
+        long ring = ContextHandle.SequenceBytes(file, options, 1);
+        long longer = ContextHandle.SequenceBytes(file, options, 1000);
+        Assert.InRange(ring, 1, longer - 1);
+        Assert.Equal(0, ContextHandle.SequenceBytes(file, options, 0));
+        long bits = (long)(1000 * ContextHandle.Estimate(file, options).BytesPerToken);
+        Assert.InRange(longer, ring + bits / 2, ring + bits * 2);
+    }
+
     // Bits of keys and values at a head size of 64: 2 (D + refined)/D + 16/G, and 2 + 8/D.
     [Theory]
     [InlineData(null, null, 0, 3)]

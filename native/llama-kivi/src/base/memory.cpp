@@ -1,5 +1,7 @@
 #include "base/memory.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -10,20 +12,38 @@ namespace {
 
 constexpr std::align_val_t kAlignment{256};
 
+// Buffers of at least this size are mapped: freeing them returns their memory to the system, while the allocator may
+// keep it in a fragmented heap.
+constexpr size_t kMapped = 256 << 10;
+
 class HostMemory final : public Memory {
 public:
     bool on_host() const override { return true; }
     void* allocate(size_t bytes) override {
+        if (bytes >= kMapped) {
+            void* const data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (data == MAP_FAILED) {
+                throw std::bad_alloc();
+            }
+            return data;
+        }
         void* data = ::operator new(bytes, kAlignment);
         std::memset(data, 0, bytes);
         return data;
     }
-    void free(void* data, size_t) noexcept override { ::operator delete(data, kAlignment); }
+    void free(void* data, size_t bytes) noexcept override {
+        if (bytes >= kMapped) {
+            ::munmap(data, bytes);
+        } else {
+            ::operator delete(data, kAlignment);
+        }
+    }
     void copy(void* to, const void* from, size_t bytes) override {
         if (bytes > 0) {  // memcpy must not get the null pointers of an empty copy
             std::memcpy(to, from, bytes);
         }
     }
+    void zero(void* data, size_t bytes) override { std::memset(data, 0, bytes); }
     void read(void* to, const void* from, size_t bytes) override { copy(to, from, bytes); }
     void write(void* to, const void* from, size_t bytes) override { copy(to, from, bytes); }
 };

@@ -17,11 +17,14 @@ public:
     virtual void free(void* data, size_t bytes) noexcept = 0;
     // Within this memory.
     virtual void copy(void* to, const void* from, size_t bytes) = 0;
+    virtual void zero(void* data, size_t bytes) = 0;
     // Copies to and from the host. Synchronous.
     virtual void read(void* to, const void* from, size_t bytes) = 0;
     virtual void write(void* to, const void* from, size_t bytes) = 0;
     // The host memory with the fastest copies from this memory.
     virtual Memory& nearest_host();
+    // Whether small buffers are cheap and their memory comes back. Otherwise they are better taken from slabs.
+    virtual bool pools_buffers() const { return false; }
 };
 
 Memory& host_memory();

@@ -4,6 +4,7 @@
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <span>
 
 #include "base/error.h"
@@ -11,6 +12,7 @@
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
+#include "kv/mark.h"
 #include "kv/storage.h"
 #include "llama_kivi.h"
 
@@ -20,7 +22,7 @@ uint64_t fixed_bytes(const CacheConfig& config) {
     uint64_t bytes = 0;
     for (const Side side : {Side::keys, Side::values}) {
         const SideSpec spec = make_side_spec(config, side);
-        bytes += spec.ring_bytes() + spec.sink_elements() * sizeof(half_t);
+        bytes += spec.ring_bytes() + spec.sink_bytes();
     }
     return bytes * config.ready_sequences();
 }
@@ -108,8 +110,12 @@ lk_cache_usage cache_usage(const CacheConfig& config, std::span<const Sequence> 
         }
         (side == Side::keys ? u.k_bits_per_element : u.v_bits_per_element) = f.bits_per_element();
     }
+    std::set<const SequenceMark*> marks;  // copies of a sequence share its marks
     for (const Sequence& s : sequences) {
         u.n_tokens += s.length();
+        for (const auto& mark : s.marks) {
+            u.mark_bytes += marks.insert(mark.get()).second ? mark->bytes() : 0;
+        }
     }
     u.n_capacity = config.n_ctx;
     u.quantized_bytes = static_cast<uint64_t>(quantized);

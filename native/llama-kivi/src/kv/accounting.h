@@ -11,7 +11,7 @@
 
 namespace lk::kv {
 
-// Bytes that a configuration takes, for the sequences that are ready at creation.
+// Bytes that a configuration takes with ready_sequences sequences.
 uint64_t fixed_bytes(const CacheConfig& config);  // rings and sinks
 uint64_t staging_bytes(const CacheConfig& config);
 uint64_t page_bytes(const CacheConfig& config);  // pages of n_ctx tokens

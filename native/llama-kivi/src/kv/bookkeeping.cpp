@@ -18,9 +18,33 @@ Cursor SideLayout::next_place() const {
     // A page cut inside a token group cannot be continued: the group's scale is fixed, so the next group starts a new
     // block.
     const PageRef& last = pages.back();
-    const bool writable =
-        last.end() < kPageTokens && last.end() % spec->align == 0 && last.frame == 0 && last.block.use_count() == 1;
+    const bool writable = last.end() < kPageTokens && last.end() % spec->align == 0 && last.frame == 0;
     return writable ? Cursor{pages.size() - 1, last.end()} : Cursor{pages.size(), 0};
+}
+
+bool SideLayout::continues_shared() const {
+    if (next_place().token == 0) {
+        return false;
+    }
+    size_t own = 1;
+    while (own < pages.size() && pages[pages.size() - 1 - own].block == pages.back().block) {
+        ++own;  // a block may have several runs after a cut
+    }
+    return pages.back().block.use_count() > static_cast<long>(own);
+}
+
+int SideLayout::new_blocks(int n_rows) const {
+    const int n_leave = leaving(n_rows);
+    if (n_leave == 0) {
+        return 0;
+    }
+    const Cursor at = next_place();
+    return static_cast<int>(at.advance(n_leave - 1).block + 1 - at.block) - (at.token > 0 ? 1 : 0);
+}
+
+int SideLayout::first_kept(int n_rows) const {
+    const int kept = spec->undo > 0 ? n_ring + n_rows - spec->ring_rows() : leaving(n_rows);
+    return std::max(n_ring, kept);
 }
 
 void SideLayout::place(int n_rows, std::vector<PageRef>& staged) const {
@@ -52,21 +76,71 @@ void SideLayout::append(int n_rows, std::span<PageRef> staged) noexcept {
             pages.push_back(std::move(run));
         }
     }
-    ring_start = (ring_start + n_flushes * rule.leave) % rule.trigger;
-    n_ring += n_rows - n_flushes * rule.leave;
+    const int n_leave = n_flushes * rule.leave;
+    ring_start = ring_row(n_leave);
+    n_ring += n_rows - n_leave;
+    if (spec->undo > 0) {
+        n_undo = std::min(n_undo + n_leave, spec->ring_rows() - n_ring);
+    }
     tables_chosen = tables_chosen || n_flushes > 0;
+}
+
+int SideLayout::exact_from() const {
+    const AgeingRule& rule = spec->ageing;
+    if (rule.trigger == 1) {
+        return 0;  // a stock type stores each row by itself
+    }
+    int paged = n_paged;
+    for (int undo = n_undo; paged > base.n_paged && undo >= rule.leave; undo -= rule.leave) {
+        paged -= rule.leave;
+    }
+    return paged > base.n_paged ? paged - rule.leave + rule.trigger : base.length;
+}
+
+// Takes back the last flush.
+void SideLayout::reopen() {
+    const int leave = spec->ageing.leave;
+    ring_start = ring_row(-leave);
+    n_ring += leave;
+    n_undo -= leave;
+    drop_paged(n_paged - leave);
+    tables_chosen = n_paged > base.n_paged || base.tables_chosen;
+}
+
+void SideLayout::set_base() {
+    n_undo = 0;
+    base = {length(), n_paged, tables_chosen};
 }
 
 void SideLayout::truncate(int n_keep) {
     if (n_keep >= length()) {
         return;
     }
-    if (n_keep > n_paged) {
-        n_ring = n_keep - n_paged;
+    if (n_keep == 0) {
+        *this = SideLayout(*spec);
         return;
     }
-    n_ring = 0;
-    ring_start = 0;
+    const AgeingRule& rule = spec->ageing;
+    const bool exact = n_keep >= exact_from();
+    while (n_paged > base.n_paged && n_undo >= rule.leave && n_keep < n_paged - rule.leave + rule.trigger) {
+        reopen();
+    }
+    if (n_keep >= n_paged) {
+        n_ring = n_keep - n_paged;
+    } else {
+        n_ring = 0;
+        ring_start = 0;
+        drop_paged(n_keep);
+        if (n_paged == n_sinks) {
+            tables_chosen = false;  // no quantized token is left
+        }
+    }
+    if (!exact) {
+        set_base();
+    }
+}
+
+void SideLayout::drop_paged(int n_keep) {
     while (n_paged > n_keep) {
         PageRef& last = pages.back();
         const int drop = std::min(last.count, n_paged - n_keep);
@@ -77,9 +151,6 @@ void SideLayout::truncate(int n_keep) {
         }
     }
     n_sinks = std::min(n_sinks, n_paged);
-    if (n_paged == n_sinks) {
-        tables_chosen = false;  // no quantized token is left
-    }
 }
 
 void SideLayout::remove(int begin, int end) {
@@ -91,6 +162,7 @@ void SideLayout::remove(int begin, int end) {
     ring_start = 0;
     n_sinks -= sinks_in(begin, end);
     remove_paged(begin, end);
+    set_base();
 }
 
 // Cuts the runs around the gap and adds the distance to the frames of the runs after it.

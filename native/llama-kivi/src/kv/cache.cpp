@@ -1,11 +1,13 @@
 #include "kv/cache.h"
 
-#include <atomic>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <new>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/half.h"
@@ -20,18 +22,13 @@ namespace lk::kv {
 
 Cache::Cache(const CacheConfig& config, Memory& memory)
     : config_((config.validate(), config)),
-      memory_(&memory),
       k_spec_(make_side_spec(config, Side::keys)),
       v_spec_(make_side_spec(config, Side::values)),
-      live_bytes_(std::make_unique<std::atomic<int64_t>>(0)) {
+      k_pools_(k_spec_, memory),
+      v_pools_(v_spec_, memory) {
     sequences_.reserve(config.n_seq_max);
     for (int i = 0; i < config.n_seq_max; ++i) {
-        sequences_.push_back(
-            {SequenceSide(k_spec_, memory, live_bytes_.get()), SequenceSide(v_spec_, memory, live_bytes_.get())});
-        if (i < config.ready_sequences()) {
-            sequences_.back().k.make_ready();
-            sequences_.back().v.make_ready();
-        }
+        sequences_.push_back({SequenceSide(k_spec_, k_pools_), SequenceSide(v_spec_, v_pools_)});
     }
     const size_t rows = static_cast<size_t>(config.n_layer) * config.n_head_kv * config.n_ubatch;
     staged_k_ = Buffer<half_t>(memory, rows * k_spec_.staged_width());
@@ -46,15 +43,25 @@ Cache::Cache(const CacheConfig& config, Memory& memory)
     }
 }
 
-void Cache::truncate(int seq, int n_keep) {
-    sequences_[seq].k.truncate(n_keep);
-    sequences_[seq].v.truncate(n_keep);
+std::shared_ptr<const SequenceMark> Cache::marked(int seq) const {
+    const Sequence& s = sequences_[seq];
+    return std::make_shared<const SequenceMark>(SequenceMark{s.k.mark(), s.v.mark()});
+}
+
+// A mark is at the end of its sequence, and truncation drops longer ones: marks are sorted by length.
+void Cache::add_mark(int seq, std::shared_ptr<const SequenceMark> mark) noexcept {
+    sequences_[seq].marks.push_back(std::move(mark));
+}
+
+void Cache::drop_mark(int seq, int length) {
+    std::erase_if(sequences_[seq].marks, [&](const auto& mark) { return mark->length() == length; });
 }
 
 Sequence Cache::removed(int seq, int begin, int end, const Rotation& rotation) const {
     Sequence changed(sequences_[seq]);
     changed.k.remove(begin, end, rotation);
     changed.v.remove(begin, end, rotation);
+    std::erase_if(changed.marks, [&](const auto& mark) { return mark->length() > begin; });
     return changed;
 }
 

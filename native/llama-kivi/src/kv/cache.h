@@ -8,7 +8,6 @@
 // Steps 1 to 3 may fail; they do not modify any sequence.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -20,6 +19,7 @@
 #include "kv/accounting.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
+#include "kv/mark.h"
 #include "kv/rotation.h"
 #include "kv/storage.h"
 #include "llama_kivi.h"
@@ -48,7 +48,7 @@ struct Layers {
 class Cache {
 public:
     explicit Cache(const CacheConfig& config, Memory& memory = host_memory());
-    Cache(const Cache&) = delete;  // sequences hold pointers to k_spec_ and v_spec_
+    Cache(const Cache&) = delete;  // sequences hold pointers to specs and pools
     Cache& operator=(const Cache&) = delete;
 
     const CacheConfig& config() const { return config_; }
@@ -57,12 +57,16 @@ public:
     int length(int seq) const { return sequences_[seq].length(); }
     const Sequence& sequence(int seq) const { return sequences_[seq]; }
 
-    // Sequence operations. removed and snapshot may fail and build a new sequence; swap, which cannot fail, installs
-    // it.
-    void truncate(int seq, int n_keep);
+    // Sequence operations. marked, removed and snapshot may fail and build a new sequence; swap, which cannot fail,
+    // installs it.
+    void truncate(int seq, int n_keep) { sequences_[seq].truncate(n_keep); }
+    std::shared_ptr<const SequenceMark> marked(int seq) const;
+    void reserve_mark(int seq) { sequences_[seq].marks.reserve(sequences_[seq].marks.size() + 1); }
+    void add_mark(int seq, std::shared_ptr<const SequenceMark> mark) noexcept;  // after reserve_mark
+    void drop_mark(int seq, int length);
     Sequence removed(int seq, int begin, int end, const Rotation& rotation) const;
     Sequence snapshot(int seq) const { return sequences_[seq]; }
-    SequenceSide empty_side(Side side) const { return {spec(side), *memory_, live_bytes_.get()}; }
+    SequenceSide empty_side(Side side) { return {spec(side), side == Side::keys ? k_pools_ : v_pools_}; }
     void swap(int seq, Sequence& sequence) noexcept { std::swap(sequences_[seq], sequence); }
     void remove(int seq, int begin, int end, const Rotation& rotation) {
         Sequence changed = removed(seq, begin, end, rotation);
@@ -100,9 +104,16 @@ public:
     void finish_append(std::span<const Segment> segments) noexcept;
 
     lk_cache_usage usage() const {
-        return cache_usage(config_, sequences_, k_spec_, v_spec_, counter_, live_page_bytes());
+        lk_cache_usage usage = cache_usage(config_, sequences_, k_spec_, v_spec_, counter_, live_page_bytes());
+        usage.held_bytes = k_pools_.held_bytes() + v_pools_.held_bytes();
+        return usage;
     }
-    int64_t live_page_bytes() const { return *live_bytes_; }
+    int64_t live_page_bytes() const {
+        return static_cast<int64_t>(k_pools_.pages.used_bytes() + v_pools_.pages.used_bytes());
+    }
+    size_t ring_slot_bytes(Side side) const { return (side == Side::keys ? k_pools_ : v_pools_).rings.slot_bytes(); }
+    // Pages and rings of all sequences, which the memory budget limits.
+    uint64_t used_bytes() const { return k_pools_.used_bytes() + v_pools_.used_bytes(); }
 
 private:
     Buffer<half_t>& staging(Side side) { return side == Side::keys ? staged_k_ : staged_v_; }
@@ -111,10 +122,10 @@ private:
     void mark_sink_rows(std::span<const Segment> segments);
 
     CacheConfig config_;
-    Memory* memory_;
     SideSpec k_spec_;
     SideSpec v_spec_;
-    std::unique_ptr<std::atomic<int64_t>> live_bytes_;
+    SidePools k_pools_;
+    SidePools v_pools_;
     std::vector<Sequence> sequences_;
     Buffer<half_t> staged_k_;  // [layer, head, n_ubatch, D]
     Buffer<half_t> staged_v_;

@@ -138,6 +138,9 @@ void CacheConfig::validate() const {
              n_ubatch);
     LK_CHECK(head_size <= kMaxHeadSize && head_size % 8 == 0, LK_UNSUPPORTED,
              "head size %d: the cache takes multiples of 8 up to %d", head_size, kMaxHeadSize);
+    LK_CHECK(params.undo >= -1 && params.undo <= kMostUndo, LK_INVALID_ARGUMENT,
+             "cache.undo is %d; it must be 1 to %d rows, 0 for the default (%d), or -1 for none", params.undo,
+             kMostUndo, kDefaultUndo);
     validate_side(*this, params.type_k, "keys", "cache.type_k");
     validate_side(*this, params.type_v, "values", "cache.type_v");
 }
@@ -163,6 +166,8 @@ SideSpec make_side_spec(const CacheConfig& c, Side side) {
     } else {
         spec.ageing = {r + 1, 1};  // KIVI algorithm 1: every new value evicts the oldest one
     }
+    // A ring of one row holds nothing between two calls.
+    spec.undo = spec.ageing.trigger == 1 ? 0 : c.params.undo == 0 ? kDefaultUndo : std::max(c.params.undo, 0);
     return spec;
 }
 

@@ -14,6 +14,9 @@ namespace lk::kv {
 inline constexpr int kDefaultEdition = kFirstEdition;
 
 inline constexpr int kDefaultResidual = 128;
+// Rows of the undo window: the default and the most.
+inline constexpr int kDefaultUndo = 16;
+inline constexpr int kMostUndo = 64;
 
 // The recipe of a type with the settings of the parameters.
 Recipe make_recipe(const lk_cache_params& params, lk_cache_type type);
@@ -27,7 +30,7 @@ struct CacheConfig {
     int head_size = 0;  // D
     int n_ctx = 0;
     int n_seq_max = 0;
-    int n_seq_ready = 0;  // sequences whose rings are allocated at creation; 0: all
+    int n_seq_ready = 0;  // sequences that the memory estimate counts; 0: all
     int n_ubatch = 0;
     lk_cache_params params{};
 
@@ -61,6 +64,7 @@ struct SideSpec {
     Visibility visibility;
     int sinks;  // S
     int align;  // a page may be continued only at multiples of this many tokens: G for quantized keys, otherwise 1
+    int undo;   // rows that the ring keeps after they left it
     int n_layer;
     int n_head_kv;
 
@@ -69,10 +73,13 @@ struct SideSpec {
     RowType ring() const { return format.recipe.ring; }
     bool ring_in_blocks() const { return ring() == RowType::q8_0; }
     size_t ring_row_bytes() const { return row_bytes(ring(), format.head_size); }
-    size_t ring_bytes() const { return head_count() * ageing.trigger * ring_row_bytes(); }
+    // Rows of the ring's memory: those of a full ring and the undo window.
+    int ring_rows() const { return ageing.trigger + undo; }
+    size_t ring_bytes() const { return head_count() * ring_rows() * ring_row_bytes(); }
     // Size of a staged row in halves: floats take two.
     size_t staged_width() const { return static_cast<size_t>(format.head_size) * (format.floats() ? 2 : 1); }
     size_t sink_elements() const { return head_count() * sinks * format.head_size; }
+    size_t sink_bytes() const { return sink_elements() * sizeof(half_t); }
     // Bytes of a head table in device memory and in saved states: int32 exponent, then uint16 refined[rows - D] and
     // half centre[D] of keys, or half mu[D] of values, where the format has them.
     size_t table_bytes() const {

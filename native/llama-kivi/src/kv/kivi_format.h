@@ -116,6 +116,8 @@ struct PageFormat {
     constexpr int plane_bits() const { return bits == 3 ? 2 : bits; }
     // Values: code bytes of one block of 16 tokens by 8 channels.
     constexpr int block_bytes() const { return kValueBlockTokens * kValueBlockChannels * bits / 8; }
+    // Values: code bytes of a unit, the blocks of 16 tokens.
+    constexpr int unit_bytes() const { return kValueBlockTokens * head_size * bits / 8; }
 };
 
 inline constexpr int kFirstEdition = 1;

@@ -17,60 +17,6 @@ namespace lk::kv {
 
 namespace {
 
-half_t load_half(const uint8_t* p) {
-    half_t h;
-    std::memcpy(&h, p, sizeof h);
-    return h;
-}
-
-void store_half(uint8_t* p, half_t h) {
-    std::memcpy(p, &h, sizeof h);
-}
-
-// Index of a scale: [group, channel] for keys, [token, channel group] for values.
-size_t scale_offset(const PageFormat& f, int outer, int inner) {
-    const int width = f.side == Side::keys ? f.head_size : f.scale_groups;
-    return static_cast<size_t>(outer) * width + inner;
-}
-
-void quantize_keys(const PageFormat& f, const HeadTable& table, const float* rows, int token, int sinks,
-                   uint8_t* page) {
-    const ChannelMask refined = refined_mask(table);
-    const int group = token / f.group;
-    int next_refined = 0;
-    for (int c = 0; c < f.head_size; ++c) {
-        const int levels = channel_levels(f, refined, c);
-        const bool split = levels > 1 << f.bits;
-        const int low_row = split ? f.head_size + next_refined++ : 0;
-        const float* column = rows + c;
-        const Range range = sinks < f.group ? range_of(column + static_cast<ptrdiff_t>(sinks) * f.head_size,
-                                                       f.group - sinks, f.head_size)
-                                            : Range{0, 0};
-        const size_t at = scale_offset(f, group, c);
-        const auto store_codes = [&](const auto& pair) {
-            for (int t = 0; t < f.group; ++t) {
-                const int code =
-                    t < sinks ? 0 : group_code(column[static_cast<ptrdiff_t>(t) * f.head_size], pair.s, pair.m, levels);
-                set_code(page, key_code_place(f, token + t, c), f.bits, split ? code >> 2 : code);
-                if (split) {
-                    set_code(page, key_code_place(f, token + t, low_row), f.bits, code & 3);
-                }
-            }
-        };
-        if (f.scale_kind == ScaleKind::half_pair) {
-            const HalfPair pair(range.min, range.max, levels);
-            store_half(page + f.scales_offset + at * 4, pair.scale);
-            store_half(page + f.scales_offset + at * 4 + 2, pair.min);
-            store_codes(pair);
-        } else {
-            const BytePair pair(range.min, range.max, levels, table.exponent, f.recipe.key_scale == KeyScale::nearest);
-            page[f.scales_offset + at] = pair.scale;
-            page[f.zeros_offset + at] = static_cast<uint8_t>(pair.zero);
-            store_codes(pair);
-        }
-    }
-}
-
 void quantize_value(const PageFormat& f, const HeadTable& table, const float* row, int token, uint8_t* page) {
     if (f.scale_kind == ScaleKind::byte_token) {
         const RotatedValue value(f, row, table.mu);
@@ -107,27 +53,6 @@ void quantize_value(const PageFormat& f, const HeadTable& table, const float* ro
 
 }  // namespace
 
-void hadamard(float* x, int n) {
-    const int block = n & -n;
-    const float norm = 1.0f / std::sqrt(static_cast<float>(block));
-    for (int start = 0; start < n; start += block) {
-        float* b = x + start;
-        for (int half = 1; half < block; half *= 2) {
-            for (int i = 0; i < block; i += 2 * half) {
-                for (int j = i; j < i + half; ++j) {
-                    const float u = b[j];
-                    const float v = b[j + half];
-                    b[j] = u + v;
-                    b[j + half] = u - v;
-                }
-            }
-        }
-        for (int i = 0; i < block; ++i) {
-            b[i] *= norm;
-        }
-    }
-}
-
 void quantize_rows(const PageFormat& f, const HeadTable& table, const float* rows, int n_rows, int token, int sinks,
                    uint8_t* page) noexcept {
     if (f.blocks()) {
@@ -156,28 +81,41 @@ void quantize_rows(const PageFormat& f, const HeadTable& table, const float* row
 
 void encode_q8_row(const float* x, int n, uint8_t* blocks) noexcept {
     for (int begin = 0; begin < n; begin += kBlock) {
-        const int end = std::min(begin + kBlock, n);
-        float largest = 0;
-        for (int c = begin; c < end; ++c) {
-            largest = std::max(largest, std::fabs(x[c]));
+        const int size = std::min(kBlock, n - begin);
+        int32_t most = 0;  // finite magnitudes order like their bits
+        for (int c = begin; c < begin + size; ++c) {
+            most = std::max(most, bits_as<int32_t>(std::fabs(x[c])));
         }
-        const float d = std::min(q8_scale(largest), kLargestQ8Scale);
+        const float d = std::min(q8_scale(bits_as<float>(most)), kLargestQ8Scale);
+        int8_t codes[kBlock];
+        const float divisor = d > 0 ? d : 1.0f;  // 0 if all elements are, almost
+        const float top = d > 0 ? kQ8Steps : 0.0f;
+        for (int c = 0; c < size; ++c) {
+            codes[c] = static_cast<int8_t>(rounded_away(clamped(x[begin + c] / divisor, -top, top)));
+        }
         store_half(blocks, float_to_half(d));
-        blocks += sizeof(half_t);
-        for (int c = begin; c < end; ++c) {
-            *blocks++ = static_cast<uint8_t>(q8_code(x[c], d));
+        std::memcpy(blocks + sizeof(half_t), codes, size);
+        blocks += sizeof(half_t) + size;
+    }
+}
+
+void decode_q8_row(const uint8_t* blocks, int n, float* out) noexcept {
+    for (int begin = 0; begin < n; begin += kBlock) {
+        const int size = std::min(kBlock, n - begin);
+        const float d = half_to_float(load_half(blocks));
+        int8_t codes[kBlock];
+        std::memcpy(codes, blocks + sizeof(half_t), size);
+        for (int c = 0; c < size; ++c) {
+            out[begin + c] = d * static_cast<float>(codes[c]);
         }
+        blocks += sizeof(half_t) + size;
     }
 }
 
 void decode_q8_row(const uint8_t* blocks, int n, half_t* out) noexcept {
-    for (int begin = 0; begin < n; begin += kBlock) {
-        const float d = half_to_float(load_half(blocks));
-        blocks += sizeof(half_t);
-        for (int c = begin; c < std::min(begin + kBlock, n); ++c) {
-            out[c] = float_to_half(d * static_cast<float>(static_cast<int8_t>(*blocks++)));
-        }
-    }
+    float x[kMaxHeadSize];
+    decode_q8_row(blocks, n, x);
+    std::transform(x, x + n, out, float_to_half);
 }
 
 void clear_tokens(const PageFormat& f, int first, uint8_t* page) noexcept {

@@ -1,10 +1,11 @@
-// Helpers shared by quantizer.cpp and head_table.cpp.
+// Helpers shared by quantizer.cpp, quantize_keys.cpp and head_table.cpp.
 #pragma once
 
 #include <algorithm>
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "base/half.h"
@@ -30,6 +31,22 @@ inline Range range_of(const float* x, int n, int stride) {
     return r;
 }
 
+inline half_t load_half(const uint8_t* p) {
+    half_t h;
+    std::memcpy(&h, p, sizeof h);
+    return h;
+}
+
+inline void store_half(uint8_t* p, half_t h) {
+    std::memcpy(p, &h, sizeof h);
+}
+
+// Index of a scale: [group, channel] for keys, [token, channel group] for values.
+inline size_t scale_offset(const PageFormat& f, int outer, int inner) {
+    const int width = f.side == Side::keys ? f.head_size : f.scale_groups;
+    return static_cast<size_t>(outer) * width + inner;
+}
+
 using ChannelMask = std::bitset<kMaxHeadSize>;
 
 inline int channel_levels(const PageFormat& f, const ChannelMask& is_refined, int channel) {
@@ -43,6 +60,9 @@ inline ChannelMask refined_mask(const HeadTable& table) {
     }
     return mask;
 }
+
+// Quantizes the f.group rows of keys from `token` on, of which the first `sinks` have codes of 0.
+void quantize_keys(const PageFormat& f, const HeadTable& table, const float* rows, int token, int sinks, uint8_t* page);
 
 // One value row of kivi2 or kivi3: centred and rotated elements, codes and scale.
 struct RotatedValue {

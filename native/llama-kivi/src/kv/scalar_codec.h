@@ -101,6 +101,27 @@ LK_HD inline half_t rounded_half(float x) {
 #endif
 }
 
+// roundf of |x| < 2^22, in operations that host compilers vectorize.
+LK_HD inline float rounded_away(float x) {
+#ifdef __CUDA_ARCH__
+    return roundf(x);
+#else
+    // The largest float below a half: a half itself would take the float below 0.5 to 1.
+    constexpr uint32_t kBelowHalf = 0x3effffff;
+    return static_cast<float>(static_cast<int>(x + bits_as<float>(kBelowHalf | (bits_as<uint32_t>(x) & 0x80000000u))));
+#endif
+}
+
+// nearbyintf of |x| < 2^22, likewise: above 2^23, floats are integers.
+LK_HD inline float rounded_even(float x) {
+#ifdef __CUDA_ARCH__
+    return nearbyintf(x);
+#else
+    constexpr float kInteger = 0x1.8p23f;
+    return (x + kInteger) - kInteger;
+#endif
+}
+
 // ---- byte scales
 
 // Value at k = 0.
@@ -163,7 +184,7 @@ LK_HD inline int code_levels(int bits, bool refined) {
 
 // Code of x: rounded (x - m) / s, clamped to the levels.
 LK_HD inline int group_code(float x, float s, float m, int levels) {
-    return s > 0 ? static_cast<int>(nearbyintf(clamped((x - m) / s, 0.0f, static_cast<float>(levels - 1)))) : 0;
+    return s > 0 ? static_cast<int>(rounded_even(clamped((x - m) / s, 0.0f, static_cast<float>(levels - 1)))) : 0;
 }
 
 // Minimum encoded by a zero point.
@@ -268,7 +289,7 @@ LK_HD inline float q8_scale(float largest) {
 }
 
 LK_HD inline int q8_code(float x, float d) {
-    return static_cast<int>(clamped(roundf(finite_quotient(x, d)), -kQ8Steps, kQ8Steps));
+    return static_cast<int>(rounded_away(clamped(finite_quotient(x, d), -kQ8Steps, kQ8Steps)));
 }
 
 // Types without a minimum map the element of largest magnitude to -zero steps.

@@ -1,11 +1,17 @@
 #include "kv/split_cache.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
+#include <vector>
 
+#include "kv/budget.h"
 #include "kv/cache.h"
 #include "kv/config.h"
+#include "kv/mark.h"
 #include "kv/rotation.h"
 #include "llama_kivi.h"
 
@@ -29,6 +35,10 @@ void SplitCache::truncate(int seq, int n_keep) {
 }
 
 void SplitCache::remove(int seq, int begin, int end, const Rotation& rotation) {
+    if (end >= length(seq)) {
+        truncate(seq, begin);
+        return;
+    }
     SplitSequence changed;
     for (Cache* part : parts_) {
         changed.push_back(part->removed(seq, begin, end, rotation));
@@ -36,7 +46,50 @@ void SplitCache::remove(int seq, int begin, int end, const Rotation& rotation) {
     swap(seq, changed);
 }
 
+int SplitCache::exact_length(int seq, int n_keep) const {
+    const Sequence& s = parts_.front()->sequence(seq);
+    n_keep = std::min(n_keep, s.length());
+    if (n_keep >= s.exact_from() || s.mark_for(n_keep) != nullptr) {
+        return n_keep;
+    }
+    int length = 0;
+    for (const auto& mark : s.marks) {
+        length = mark->length() <= n_keep ? mark->length() : length;
+    }
+    return length;
+}
+
+void SplitCache::mark(int seq) {
+    const Sequence& s = parts_.front()->sequence(seq);
+    if (s.length() == 0 || (!s.marks.empty() && s.marks.back()->length() == s.length())) {
+        return;
+    }
+    std::vector<std::shared_ptr<const SequenceMark>> marks;
+    for (Cache* part : parts_) {
+        marks.push_back(part->marked(seq));
+        part->reserve_mark(seq);
+    }
+    for (size_t i = 0; i < parts_.size(); ++i) {
+        parts_[i]->add_mark(seq, std::move(marks[i]));
+    }
+}
+
+void SplitCache::drop_mark(int seq, int length) {
+    for (Cache* part : parts_) {
+        part->drop_mark(seq, length);
+    }
+}
+
 void SplitCache::copy(int src, int dst) {
+    uint64_t needed = 0;
+    uint64_t freed = 0;
+    for (const Cache* part : parts_) {
+        const Sequence& from = part->sequence(src);
+        const Sequence& to = part->sequence(dst);
+        needed += from.k.copy_bytes() + from.v.copy_bytes();
+        freed += to.k.owned_bytes() + to.v.owned_bytes();
+    }
+    check_budget(parts_, needed, freed);
     SplitSequence copied = snapshot(src);
     swap(dst, copied);
 }
@@ -80,6 +133,8 @@ lk_cache_usage SplitCache::usage() const {
         all.exact_bytes += part.exact_bytes;
         all.allocated_bytes += part.allocated_bytes;
         all.f16_bytes += part.f16_bytes;
+        all.held_bytes += part.held_bytes;
+        all.mark_bytes += part.mark_bytes;
     }
     return all;
 }

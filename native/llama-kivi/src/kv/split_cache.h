@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/memory.h"
+#include "kv/budget.h"
 #include "kv/cache.h"
 #include "kv/config.h"
 #include "kv/rotation.h"
@@ -34,14 +35,22 @@ public:
     int length(int seq) const { return parts_.front()->length(seq); }
     CacheParts parts() const { return parts_; }
 
+    // Exact to lengths from exact_from on and to those that a mark reaches.
     void truncate(int seq, int n_keep);
+    int exact_from(int seq) const { return parts_.front()->sequence(seq).exact_from(); }
+    // Greatest length up to n_keep to which truncation is exact.
+    int exact_length(int seq, int n_keep) const;
+    void mark(int seq);  // at its current length
+    void drop_mark(int seq, int length);
     void remove(int seq, int begin, int end, const Rotation& rotation);
     void copy(int src, int dst);
     SplitSequence snapshot(int seq) const;
     void swap(int seq, SplitSequence& sequence) noexcept;
 
     void check_room(int64_t n_tokens) const { parts_.front()->check_room(n_tokens); }  // LK_CACHE_FULL
-    void reserve(std::span<const Segment> segments);                                   // LK_OUT_OF_MEMORY
+    // Checks the room for a call that appends rows[seq] rows. LK_CACHE_FULL
+    void check_append(std::span<const int32_t> rows) const { kv::check_append(parts_, rows); }
+    void reserve(std::span<const Segment> segments);  // LK_OUT_OF_MEMORY
     void release_reserved(std::span<const Segment> segments) noexcept;
 
     lk_cache_usage usage() const;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "kv/budget.h"
 #include "kv/cache.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
@@ -64,6 +65,21 @@ std::span<const uint8_t> read_header(std::span<const uint8_t> data, const StateK
     return data.subspan(sizeof(header), payload_bytes);
 }
 
+void check_state_budget(CacheParts parts, int seq, std::span<const SideContent> contents) {
+    uint64_t needed = 0;
+    uint64_t freed = 0;
+    for (Cache* part : parts) {
+        for (const Side side : kSides) {
+            const SideContent& content = contents[static_cast<int>(side)];
+            const size_t blocks = content.blocks.size() / parts.size();
+            needed +=
+                (content.length() > 0 ? part->ring_slot_bytes(side) : 0) + blocks * part->spec(side).block_bytes();
+            freed += part->sequence(seq).side(side).owned_bytes();
+        }
+    }
+    check_budget(parts, needed, freed);
+}
+
 }  // namespace
 
 uint64_t state_checksum(std::span<const uint8_t> data) {
@@ -117,10 +133,11 @@ void load_state(CacheParts parts, int seq, const ModelKey& model, std::span<cons
         LK_CHECK(keys.length() == values.length(), LK_BAD_STATE, "the saved state has %d keys and %d values",
                  keys.length(), values.length());
         parts.front()->check_room(parts.front()->used_tokens(seq), keys.length());
+        check_state_budget(parts, seq, contents);
 
         std::vector<SequenceSide> sides[2];
         for (const Side side : kSides) {
-            for (const Cache* part : parts) {
+            for (Cache* part : parts) {
                 sides[static_cast<int>(side)].push_back(part->empty_side(side));
             }
             SideState::build(contents[static_cast<int>(side)], sides[static_cast<int>(side)]);

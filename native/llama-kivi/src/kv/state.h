@@ -15,8 +15,8 @@
 
 namespace lk::kv {
 
-// Version 3: the header names the recipe's settings per side, ring rows may be q8_0.
-inline constexpr uint32_t kStateVersion = 3;
+// Version 4: sides have an undo window.
+inline constexpr uint32_t kStateVersion = 4;
 
 struct StateHeader {
     char magic[4];

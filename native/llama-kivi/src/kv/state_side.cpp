@@ -166,6 +166,19 @@ void check_table(const SideSpec& spec, std::span<const uint8_t> bytes) {
              "the saved state has a centre of keys that is NaN or infinite");
 }
 
+// Reads the UndoBase: the flushes since then moved whole groups to the pages.
+void read_base(SideContent& side, const SideSpec& spec, StateReader& in) {
+    UndoBase& base = side.base;
+    base.length = in.number("the length before rows that can be taken back", 0, side.length());
+    base.n_paged = in.number("the count of tokens in pages before them", 0, std::min(base.length, side.n_paged));
+    base.tables_chosen = in.number("the flag of tables chosen before them", 0, side.tables_chosen ? 1 : 0) != 0;
+    const int flushed = side.n_paged - base.n_paged;
+    LK_CHECK(
+        flushed % spec.ageing.leave == 0 && side.n_undo <= flushed, LK_BAD_STATE,
+        "the saved state says that %d tokens entered its pages since %d and that %d of them can be taken back (%s)",
+        flushed, base.n_paged, side.n_undo, name(spec.format.side));
+}
+
 void read_runs(SideContent& side, const char* which, StateReader& in) {
     const int n_runs = in.number("the count of runs", 0, side.n_paged);
     const int n_blocks = in.number("the count of blocks", 0, n_runs);
@@ -228,7 +241,10 @@ SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in) {
     side.n_paged = in.number("the count of tokens in pages", 0, kMostTokens);
     side.n_sinks = in.number("the count of sinks", 0, std::min(spec.sinks, side.n_paged));
     side.n_ring = in.number("the count of tokens in the ring", 0, spec.ageing.trigger - 1);
+    side.n_undo =
+        in.number("the count of rows in the undo window", 0, std::min(kMostUndo + spec.ageing.trigger, side.n_paged));
     side.tables_chosen = in.number("the flag of chosen tables", 0, 1) != 0;
+    read_base(side, spec, in);
     LK_CHECK(side.tables_chosen || side.n_paged == side.n_sinks, LK_BAD_STATE,
              "the saved state has %d quantized %s, and the flag of chosen tables is 0", side.n_paged - side.n_sinks,
              which);
@@ -255,7 +271,7 @@ SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in) {
     for (const SideSpec* part : specs) {
         for (size_t i = 0; i < part->head_count(); ++i) {
             SideContent::Head head;
-            head.ring = in.view(side.n_ring * spec.ring_row_bytes(), "the ring");
+            head.ring = in.view((side.n_undo + side.n_ring) * spec.ring_row_bytes(), "the ring");
             LK_CHECK(spec.ring_in_blocks() ? all_sound_blocks(f, head.ring) : all_finite(head.ring), LK_BAD_STATE,
                      "the saved state has a ring of %s that holds NaN or infinity", which);
             head.sinks = in.view(layout.sink_rows() * sink_bytes, "the sinks");
@@ -286,7 +302,11 @@ void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& o
     out.number(first.layout_.n_paged);
     out.number(first.layout_.n_sinks);
     out.number(first.layout_.n_ring);
+    out.number(first.layout_.n_undo);
     out.number(first.layout_.tables_chosen);
+    out.number(first.layout_.base.length);
+    out.number(first.layout_.base.n_paged);
+    out.number(first.layout_.base.tables_chosen);
     out.number(static_cast<int32_t>(first.layout_.pages.size()));
     out.number(static_cast<int32_t>(blocks.size()));
     for (const PageRef& ref : first.layout_.pages) {
@@ -315,27 +335,25 @@ void SideState::write(std::span<const SequenceSide* const> parts, StateWriter& o
 void SideState::write_heads(const SequenceSide& side, StateWriter& out) {
     const SideSpec& spec = *side.spec_;
     const size_t d = spec.format.head_size;
-    const int trigger = spec.ageing.trigger;
     const size_t row_bytes = spec.ring_row_bytes();
-    const std::vector<uint8_t> rings = out.fetch(side.ring_);
-    const std::vector<half_t> sinks = out.fetch(side.sinks_);
-    const std::vector<uint8_t> tables = out.fetch(side.raw_tables_);
+    const std::vector<uint8_t> memory = out.fetch(side.slot_);
     for (size_t head = 0; head < spec.head_count(); ++head) {
-        for (int i = 0; i < side.layout_.n_ring; ++i) {
-            const size_t row = head * trigger + side.layout_.ring_row(i);
-            out.bytes(rings.data() + row * row_bytes, row_bytes);
+        for (int i = -side.layout_.n_undo; i < side.layout_.n_ring; ++i) {
+            const size_t row = head * spec.ring_rows() + side.layout_.ring_row(i);
+            out.bytes(memory.data() + row * row_bytes, row_bytes);
         }
         if (const int n_sinks = side.layout_.sink_rows(); n_sinks > 0) {
-            out.bytes(sinks.data() + head * spec.sinks * d, n_sinks * d * sizeof(half_t));
+            out.bytes(memory.data() + side.places_.sinks + head * spec.sinks * d * sizeof(half_t),
+                      n_sinks * d * sizeof(half_t));
         }
         if (!side.layout_.tables_chosen) {
             continue;
         }
-        if (side.memory_->on_host()) {
+        if (side.memory().on_host()) {
             const std::vector<uint8_t> table = pack(spec, side.tables_[head]);
             out.bytes(table.data(), table.size());
         } else {
-            out.bytes(tables.data() + head * spec.table_bytes(), spec.table_bytes());
+            out.bytes(memory.data() + side.places_.tables[side.table_] + head * spec.table_bytes(), spec.table_bytes());
         }
     }
 }
@@ -347,7 +365,12 @@ void SideState::build(const SideContent& content, std::span<SequenceSide> sides)
         side.layout_.n_paged = content.n_paged;
         side.layout_.n_sinks = content.n_sinks;
         side.layout_.n_ring = content.n_ring;
+        // An undo window of another size keeps the rows that fit.
+        side.layout_.n_undo =
+            side.spec_->undo == 0 ? 0 : std::min(content.n_undo, side.spec_->ring_rows() - content.n_ring);
+        side.layout_.ring_start = side.layout_.n_undo;
         side.layout_.tables_chosen = content.tables_chosen;
+        side.layout_.base = content.base;
         int last_block = -1;
         for (const SideContent::Run& run : content.runs) {
             PageRef ref{nullptr, run.count, run.first, run.frame};
@@ -355,8 +378,8 @@ void SideState::build(const SideContent& content, std::span<SequenceSide> sides)
                 ref.block = side.layout_.pages.back().block;
             } else {
                 const std::span<const uint8_t> bytes = content.blocks[run.block * sides.size() + part];
-                ref.block = std::make_shared<PageBlock>(*side.memory_, bytes.size(), side.live_bytes_);
-                side.memory_->write(ref.block->data.data(), bytes.data(), bytes.size());
+                ref.block = std::make_shared<PageBlock>(side.pools_->pages.take());
+                side.memory().write(ref.block->data.data(), bytes.data(), bytes.size());
             }
             last_block = run.block;
             side.layout_.pages.push_back(std::move(ref));
@@ -367,12 +390,14 @@ void SideState::build(const SideContent& content, std::span<SequenceSide> sides)
 }
 
 void SideState::build_heads(std::span<const SideContent::Head> heads, SequenceSide& side) {
+    if (side.length() == 0) {
+        return;
+    }
     side.make_ready();
     const SideSpec& spec = *side.spec_;
-    const size_t d = spec.format.head_size;
-    std::vector<uint8_t> rings(side.ring_.size());
-    std::vector<half_t> sinks(side.sinks_.size());
-    std::vector<uint8_t> tables(side.raw_tables_.size());
+    const size_t sink_bytes = spec.sinks * spec.format.head_size * sizeof(half_t);
+    const size_t ring_bytes = (side.layout_.n_undo + side.layout_.n_ring) * spec.ring_row_bytes();
+    std::vector<uint8_t> memory(side.slot_.bytes());
     const auto put = [](void* to, std::span<const uint8_t> bytes) {
         if (!bytes.empty()) {
             std::memcpy(to, bytes.data(), bytes.size());
@@ -380,18 +405,15 @@ void SideState::build_heads(std::span<const SideContent::Head> heads, SequenceSi
     };
     for (size_t i = 0; i < heads.size(); ++i) {
         const SideContent::Head& head = heads[i];
-        put(rings.data() + i * spec.ageing.trigger * spec.ring_row_bytes(), head.ring);
-        put(sinks.empty() ? nullptr : sinks.data() + i * spec.sinks * d, head.sinks);
-        if (!tables.empty()) {
-            put(tables.data() + i * spec.table_bytes(), head.table);
+        put(memory.data() + i * spec.ring_rows() * spec.ring_row_bytes(), head.ring.last(ring_bytes));
+        put(memory.data() + side.places_.sinks + i * sink_bytes, head.sinks);
+        if (!side.memory().on_host()) {
+            put(memory.data() + side.places_.tables[0] + i * spec.table_bytes(), head.table);
         } else if (side.layout_.tables_chosen) {
             side.tables_[i] = unpack(spec, head.table);
         }
     }
-    Memory& memory = *side.memory_;
-    memory.write(side.ring_.data(), rings.data(), side.ring_.bytes());
-    memory.write(side.sinks_.data(), sinks.data(), side.sinks_.bytes());
-    memory.write(side.raw_tables_.data(), tables.data(), side.raw_tables_.bytes());
+    side.memory().write(side.slot_.data(), memory.data(), memory.size());
 }
 
 }  // namespace lk::kv

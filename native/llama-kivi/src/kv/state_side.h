@@ -1,9 +1,13 @@
 // Serialized form of one side (keys or values) of a sequence, over all parts of the cache:
 //
-//   counts   int32: tokens in pages, sinks, tokens in the ring, whether tables are chosen (0 or 1), runs, blocks
+//   counts   int32: tokens in pages, sinks, tokens in the ring, rows in the undo window, whether tables are chosen (0
+//   or
+//            1), of the UndoBase: length, tokens in pages, whether tables are chosen
+//            int32: runs, blocks
 //   runs     int32 each: block, first token in the block, tokens, frame; blocks are numbered in the order of the runs
 //   blocks   block_bytes of every part's SideSpec, part after part; zeros after the last run
-//   heads    for every layer and KV head: ring rows by age, sink rows (SideLayout::sink_rows), and the
+//   heads    for every layer and KV head: rows of the undo window and of the ring by age, sink rows
+//   (SideLayout::sink_rows), and the
 //            head table if tables are chosen
 //            (SideSpec::table_bytes)
 //
@@ -16,8 +20,9 @@
 #include <span>
 #include <vector>
 
-#include "base/memory.h"
+#include "kv/bookkeeping.h"
 #include "kv/config.h"
+#include "kv/pool.h"
 #include "kv/storage.h"
 
 namespace lk::kv {
@@ -30,22 +35,20 @@ public:
     void bytes(const void* data, size_t n);
     void number(int32_t x) { bytes(&x, sizeof(x)); }
     // Returns the written bytes; an empty span when counting.
-    template <class T>
-    std::span<uint8_t> bytes_of(const Buffer<T>& buffer) {
+    std::span<uint8_t> bytes_of(const Slot& slot) {
         const std::span<uint8_t> written =
-            out_ != nullptr ? std::span(out_ + size_, buffer.bytes()) : std::span<uint8_t>();
+            out_ != nullptr ? std::span(out_ + size_, slot.bytes()) : std::span<uint8_t>();
         if (!written.empty()) {
-            buffer.memory().read(written.data(), buffer.data(), buffer.bytes());
+            slot.memory().read(written.data(), slot.data(), slot.bytes());
         }
-        size_ += buffer.bytes();
+        size_ += slot.bytes();
         return written;
     }
-    // Copies a buffer to the host; zeros when counting.
-    template <class T>
-    std::vector<T> fetch(const Buffer<T>& buffer) const {
-        std::vector<T> copy(buffer.size());
-        if (out_ != nullptr && buffer.size() > 0) {
-            buffer.memory().read(copy.data(), buffer.data(), buffer.bytes());
+    // Copies a slot to the host; zeros when counting.
+    std::vector<uint8_t> fetch(const Slot& slot) const {
+        std::vector<uint8_t> copy(slot.bytes());
+        if (out_ != nullptr && !copy.empty()) {
+            slot.memory().read(copy.data(), slot.data(), slot.bytes());
         }
         return copy;
     }
@@ -78,7 +81,7 @@ struct SideContent {
         int frame;
     };
     struct Head {
-        std::span<const uint8_t> ring;   // [n_ring, ring_row_bytes]
+        std::span<const uint8_t> ring;   // [n_undo + n_ring, ring_row_bytes]
         std::span<const uint8_t> sinks;  // [sink rows, D] halves
         std::span<const uint8_t> table;  // SideSpec::table_bytes, if tables are chosen
     };
@@ -86,7 +89,9 @@ struct SideContent {
     int n_paged = 0;
     int n_sinks = 0;
     int n_ring = 0;
+    int n_undo = 0;
     bool tables_chosen = false;
+    UndoBase base;
     std::vector<Run> runs;
     std::vector<std::span<const uint8_t>> blocks;  // [block, part]
     std::vector<Head> heads;                       // of all parts in order

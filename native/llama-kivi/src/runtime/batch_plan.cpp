@@ -34,6 +34,7 @@ void BatchPlan::make(const lk_batch& batch, const ModelConfig& model, const kv::
     sampling_ = sampling != nullptr ? std::optional(*sampling) : std::nullopt;
     n_embd_ = static_cast<size_t>(model.n_embd);
     read_sequences(batch, model, cache);
+    cache.check_append(seq_rows_);
     sort_rows();
     read_rows(batch, model);
     cut_passes(batch, cache);

@@ -110,7 +110,27 @@ void Context::check_seq(int32_t seq) const {
 
 void Context::truncate(int32_t seq, uint32_t n_keep) {
     check_seq(seq);
-    cache_.truncate(seq, static_cast<int>(std::min<uint32_t>(n_keep, cache_.length(seq))));
+    with_device([&] { cache_.truncate(seq, static_cast<int>(std::min<uint32_t>(n_keep, cache_.length(seq)))); });
+}
+
+uint32_t Context::exact_length(int32_t seq, uint32_t n_keep) const {
+    check_seq(seq);
+    return cache_.exact_length(seq, static_cast<int>(std::min<uint32_t>(n_keep, cache_.length(seq))));
+}
+
+uint32_t Context::exact_from(int32_t seq) const {
+    check_seq(seq);
+    return cache_.exact_from(seq);
+}
+
+void Context::mark(int32_t seq) {
+    check_seq(seq);
+    with_device([&] { cache_.mark(seq); });
+}
+
+void Context::drop_mark(int32_t seq, uint32_t length) {
+    check_seq(seq);
+    cache_.drop_mark(seq, static_cast<int>(std::min<uint32_t>(length, cache_.length(seq))));
 }
 
 void Context::remove(int32_t seq, uint32_t begin, uint32_t end) {

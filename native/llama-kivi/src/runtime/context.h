@@ -44,6 +44,10 @@ public:
     }
 
     void truncate(int32_t seq, uint32_t n_keep);
+    uint32_t exact_length(int32_t seq, uint32_t n_keep) const;
+    uint32_t exact_from(int32_t seq) const;
+    void mark(int32_t seq);
+    void drop_mark(int32_t seq, uint32_t length);
     void remove(int32_t seq, uint32_t begin, uint32_t end);
     void copy(int32_t src, int32_t dst);
     uint64_t state_size(int32_t seq) const;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "kv/budget.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"
@@ -32,6 +33,11 @@ kv::CacheConfig make_cache_config(const ModelConfig& model, const lk_context_par
     c.n_ubatch = std::min(static_cast<int>(params.n_ubatch), c.n_ctx);
     c.params = params.cache;
     c.validate();
+    const uint64_t least = kv::sequence_bytes(c, 1);
+    LK_CHECK(params.cache.memory_budget == 0 || params.cache.memory_budget >= least, LK_INVALID_ARGUMENT,
+             "cache.memory_budget is %llu bytes; the ring of one sequence takes %llu: raise the budget, lower the "
+             "residual, or set 0 for no limit",
+             static_cast<unsigned long long>(params.cache.memory_budget), static_cast<unsigned long long>(least));
     return c;
 }
 

@@ -5,6 +5,7 @@
 
 #include "gguf/reader.h"
 #include "kv/accounting.h"
+#include "kv/budget.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"
@@ -28,6 +29,10 @@ uint64_t device_work_bytes(const ModelConfig& model, int n_ubatch) {
 
 }  // namespace
 
+uint64_t estimate_sequence(const GgufFile& file, const lk_context_params& params, uint32_t n_tokens) {
+    return kv::sequence_bytes(make_cache_config(ModelConfig::read(file), params), n_tokens);
+}
+
 lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const lk_context_params& params) {
     const ModelConfig model = ModelConfig::read(file);
     const kv::CacheConfig c = make_cache_config(model, params);
@@ -35,6 +40,10 @@ lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const
     e.weight_bytes = total_weight_bytes(file);
     e.cache_page_bytes = kv::page_bytes(c);
     e.cache_exact_bytes = kv::fixed_bytes(c);
+    if (const uint64_t budget = c.params.memory_budget; budget > 0) {
+        e.cache_exact_bytes = std::min(e.cache_exact_bytes, budget);
+        e.cache_page_bytes = std::min(e.cache_page_bytes, budget - e.cache_exact_bytes);
+    }
     e.scratch_bytes = ForwardScratch::bytes(model, c.n_ubatch) + kv::staging_bytes(c) + model.n_vocab * sizeof(float);
     const kv::PageFormat k = kv::make_side_spec(c, kv::Side::keys).format;
     const kv::PageFormat v = kv::make_side_spec(c, kv::Side::values).format;

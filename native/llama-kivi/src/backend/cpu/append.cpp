@@ -29,16 +29,23 @@ bool round_to_blocks(const kv::PageFormat& f, half_t* row, ToHalf to_half) {
     return fits;
 }
 
+// half_to_float of a finite half, in operations that compilers vectorize.
+float finite_half_to_float(half_t h) {
+    const float magnitude = bits_as<float>(static_cast<uint32_t>(h & 0x7fffu) << 13) * 0x1p112f;
+    return bits_as<float>(bits_as<uint32_t>(magnitude) | static_cast<uint32_t>(h & 0x8000u) << 16);
+}
+
 // The rows of an append to one head: ring rows, oldest first, then staged rows.
 class HeadRows {
 public:
     // staged: [row, D] of the segment.
     HeadRows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged)
         : d_(spec.format.head_size),
-          trigger_(spec.ageing.trigger),
+          ring_rows_(spec.ring_rows()),
           row_bytes_(spec.ring_row_bytes()),
           in_blocks_(spec.ring_in_blocks()),
-          ring_((in_blocks_ ? plan.ring_blocks : reinterpret_cast<uint8_t*>(plan.ring)) + head * trigger_ * row_bytes_),
+          ring_((in_blocks_ ? plan.ring_blocks : reinterpret_cast<uint8_t*>(plan.ring)) +
+                head * ring_rows_ * row_bytes_),
           start_(plan.ring_start),
           n_ring_(plan.n_ring),
           staged_(staged) {}
@@ -55,21 +62,21 @@ public:
         return reinterpret_cast<const half_t*>(ring_row(i));
     }
     // Address of row i in the ring, for present and future ring rows.
-    uint8_t* ring_row(int i) const { return ring_ + static_cast<size_t>((start_ + i) % trigger_) * row_bytes_; }
+    uint8_t* ring_row(int i) const { return ring_ + static_cast<size_t>((start_ + i) % ring_rows_) * row_bytes_; }
     void to_floats(int begin, int end, float* out) const {
         half_t scratch[kv::kMaxHeadSize];
         for (int i = begin; i < end; ++i, out += d_) {
             const half_t* const halves = row(i, scratch);
-            std::transform(halves, halves + d_, out, half_to_float);
+            std::transform(halves, halves + d_, out, finite_half_to_float);
         }
     }
 
 private:
     size_t d_;
-    int trigger_;
+    int ring_rows_;
     size_t row_bytes_;
     bool in_blocks_;
-    uint8_t* ring_;  // [trigger, row_bytes]
+    uint8_t* ring_;  // [ring_rows, row_bytes]
     int start_;
     int n_ring_;
     const half_t* staged_;
@@ -155,7 +162,7 @@ void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t he
             std::copy_n(staged + (i - plan.n_ring) * d, d, sinks + (plan.first_token + i) * d);
         }
         const size_t row_bytes = spec.ring_row_bytes();
-        for (int i = plan.first_kept(); i < plan.n_ring + plan.n_rows; ++i) {
+        for (int i = plan.first_kept; i < plan.n_ring + plan.n_rows; ++i) {
             std::copy_n(staged_blocks + (i - plan.n_ring) * row_bytes, row_bytes, rows.ring_row(i));
         }
         return;
@@ -164,7 +171,7 @@ void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t he
     for (int i = 0; i < plan.new_sinks(); ++i) {
         std::copy_n(rows.row(i, nullptr), d, sinks + (plan.first_token + i) * d);
     }
-    for (int i = plan.first_kept(); i < plan.n_ring + plan.n_rows; ++i) {
+    for (int i = plan.first_kept; i < plan.n_ring + plan.n_rows; ++i) {
         std::copy_n(rows.row(i, nullptr), d, reinterpret_cast<half_t*>(rows.ring_row(i)));
     }
 }
@@ -230,7 +237,9 @@ void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* 
                 uint8_t* const blocks = all_blocks + (first + i) * row_bytes;
                 kv::encode_q8_row(row, static_cast<int>(d), blocks);
                 if (!cache.is_sink_row(side, i)) {
-                    kv::decode_q8_row(blocks, static_cast<int>(d), out);
+                    float decoded[kv::kMaxHeadSize];
+                    kv::decode_q8_row(blocks, static_cast<int>(d), decoded);
+                    to_half(decoded, static_cast<int64_t>(d), out);
                 }
             }
             if (!broken && f.blocks()) {

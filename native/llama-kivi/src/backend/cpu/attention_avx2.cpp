@@ -229,31 +229,6 @@ void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, 
     }
 }
 
-void fold(const float* a, int a_stride, int n_rows, const float* scale, const float* zero, float middle, int n,
-          int8_t* w, float* step, float* bias) {
-    const WideFloat nothing = set_floats<WideFloat>(0.0f);
-    for (int r = 0; r < n_rows; ++r, a += a_stride, w += n) {
-        WideFloat largest = nothing;
-        WideFloat zeros = nothing;  // sum of a * zero
-        for (int i = 0; i < n; i += kLanes) {
-            const WideFloat x = load_floats<WideFloat>(a + i);
-            largest = wide_max(largest, wide_abs(multiply(x, load_floats<WideFloat>(scale + i))));
-            zeros = multiply_add(x, load_floats<WideFloat>(zero + i), zeros);
-        }
-        const float top = max_lanes(largest);
-        step[r] = top / 127.0f;
-        const WideFloat inverse = set_floats<WideFloat>(finite_quotient(127.0f, top));
-        WideFloat lost = nothing;  // total rounding error, in steps
-        for (int i = 0; i < n; i += kLanes) {
-            const WideFloat x = multiply(load_floats<WideFloat>(a + i), load_floats<WideFloat>(scale + i));
-            const WideInt code = wide_round(multiply(x, inverse));
-            store_bytes(w + i, code);
-            lost = add(lost, wide_subtract(multiply(x, inverse), to_floats(code)));
-        }
-        bias[r] = sum_lanes(multiply_add(set_floats<WideFloat>(middle * step[r]), lost, zeros));
-    }
-}
-
 void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
                const float* step, const float* bias, int n_rows, float* out, int out_stride) {
     int lane = 0;
@@ -268,8 +243,16 @@ void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, co
 }
 
 void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
+    int i = 0;
+#ifdef LK_VNNI
+    for (; i + 16 <= n; i += 16) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + i));
+        const __m256i halves = _mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 6);
+        store_floats(s + i, multiply(_mm512_cvtph_ps(halves), _mm512_set1_ps(factor)));
+    }
+#endif
     const __m256 f = _mm256_set1_ps(factor);
-    for (int i = 0; i < n; i += 8) {
+    for (; i < n; i += 8) {
         const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales + i));
         const __m128i halves = _mm_slli_epi16(_mm_cvtepu8_epi16(bytes), 6);
         _mm256_storeu_ps(s + i, _mm256_mul_ps(_mm256_cvtph_ps(halves), f));

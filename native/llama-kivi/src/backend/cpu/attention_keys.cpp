@@ -19,7 +19,7 @@ constexpr int kKeyTokens = 32;  // maximum tokens of a tile of keys
 // weight by exp(x / 2) on average, so half the variance, sum of (q step)^2 / 24, is subtracted.
 constexpr float kScoreCorrection = 24.0f;
 
-static_assert(kKeyTokens <= kValueTokens);  // tiles of keys and blocks of values share codes_ and part_
+static_assert(kKeyTokens <= kValueTokens);  // tiles of keys and blocks of values share part_
 
 }  // namespace
 
@@ -54,7 +54,9 @@ void Tile::enter_frame(const AttentionArgs& args, const SideView& keys, int new_
 }
 
 // Computes row_scale[code row] and row_zero of a token group: k = row_scale * code + row_zero.
-void Tile::decode_key_scales(const Kernels& kernels, const SideView& keys, const uint8_t* page, int group) {
+// factor: of the head's byte scales.
+void Tile::decode_key_scales(const Kernels& kernels, const SideView& keys, float factor, const uint8_t* page,
+                             int group) {
     const kv::PageFormat& f = keys.spec->format;
     const kv::HeadTable& table = table_of(keys);
     const int d = f.head_size;
@@ -68,8 +70,7 @@ void Tile::decode_key_scales(const Kernels& kernels, const SideView& keys, const
         }
         return;
     }
-    kernels.decode_byte_scales(page + f.scales_offset + static_cast<size_t>(group) * d, d,
-                               std::ldexp(1.0f, table.exponent), row_scale_);
+    kernels.decode_byte_scales(page + f.scales_offset + static_cast<size_t>(group) * d, d, factor, row_scale_);
     const int8_t* zeros = reinterpret_cast<const int8_t*>(page + f.zeros_offset + static_cast<size_t>(group) * d);
     for (int c = 0; c < d; ++c) {
         row_zero_[c] = row_scale_[c] * static_cast<float>(zeros[c]) * 0.25f;
@@ -92,30 +93,26 @@ void Tile::score_codes(const Kernels& kernels, const SideView& keys, const uint8
     const int tile_tokens = f.tile_tokens;
     const float middle = 0.5f * static_cast<float>((1 << f.bits) - 1);
     const int n_quads = f.rows / 4;
+    const float factor = std::ldexp(1.0f, table_of(keys).exponent);
     int folded_group = -1;
     for (int tile = first / tile_tokens; tile * tile_tokens < first + n; ++tile) {
         const int token = tile * tile_tokens;
         if (token / f.group != folded_group) {
             folded_group = token / f.group;
-            decode_key_scales(kernels, keys, page, folded_group);
+            decode_key_scales(kernels, keys, factor, page, folded_group);
             kernels.fold(q_rows_, width, n_rows_, row_scale_, row_zero_, middle, width, folded_, step_, bias_);
             for (int r = 0; r < n_rows_ && f.recipe.score_correction; ++r) {
                 bias_[r] -= kernels.square_sum(q_rows_ + r * width, row_step_, width) / kScoreCorrection;
             }
         }
-        kernels.unpack_codes(page + static_cast<size_t>(tile) * n_quads * f.quad_bytes(), n_quads, f.quad_bytes(),
-                             f.bits, codes_, 4 * tile_tokens, 32);
         const int from = std::max(first, token);
         const int to = std::min(first + n, token + tile_tokens);
         const bool whole = to - from == tile_tokens;
         float* out = scores_ + at + from - first;
         float* target = whole ? out : part_;
         const int stride = whole ? kChunkTokens : kKeyTokens;
-        for (int r = 0; r < n_rows_; ++r) {
-            std::fill_n(target + r * stride, tile_tokens, 0.0f);
-        }
-        kernels.dot_codes(codes_, 4 * tile_tokens, n_quads, tile_tokens, folded_, width, step_, bias_, n_rows_, target,
-                          stride);
+        kernels.score_packed(page + static_cast<size_t>(tile) * n_quads * f.quad_bytes(), n_quads, tile_tokens, f.bits,
+                             folded_, width, step_, bias_, n_rows_, target, stride);
         for (int r = 0; r < n_rows_ && !whole; ++r) {
             std::copy(part_ + r * kKeyTokens + from - token, part_ + r * kKeyTokens + to - token,
                       out + r * kChunkTokens);

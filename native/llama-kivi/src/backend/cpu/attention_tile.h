@@ -76,17 +76,19 @@ private:
     void score_blocks(const Kernels& kernels, const kv::SideView& keys, const uint8_t* page, int first, int n, int at);
     void score_floats(const Kernels& kernels, const kv::SideView& keys, const uint8_t* page, int first, int n, int at);
     void score_codes(const Kernels& kernels, const kv::SideView& keys, const uint8_t* page, int first, int n, int at);
-    void decode_key_scales(const Kernels& kernels, const kv::SideView& keys, const uint8_t* page, int group);
+    void decode_key_scales(const Kernels& kernels, const kv::SideView& keys, float factor, const uint8_t* page,
+                           int group);
     void accumulate_blocks(const Kernels& kernels, const kv::SideView& values, const uint8_t* page, int first, int n,
                            int at);
     void accumulate_floats(const Kernels& kernels, const kv::SideView& values, const uint8_t* page, int first, int n,
                            int at);
     void accumulate_codes(const Kernels& kernels, const kv::SideView& values, int begin, int end, int at);
-    void load_value_block(const Kernels& kernels, const kv::SideView& values, int begin, int end);
+    const uint8_t* load_value_block(const Kernels& kernels, const kv::SideView& values, float factor, int begin,
+                                    int end);
     void load_value_codes(const Kernels& kernels, const kv::PageFormat& f, const uint8_t* page, int first, int n,
                           int at);
-    void decode_value_scales(const Kernels& kernels, const kv::SideView& values, const uint8_t* page, int first, int n,
-                             int at);
+    void decode_value_scales(const Kernels& kernels, const kv::PageFormat& f, float factor, const uint8_t* page,
+                             int first, int n, int at);
     void add(int row, const float* exact, const float* coded, float mass, float max, float sum);
 
     int head_size_;
@@ -103,8 +105,8 @@ private:
     int8_t folded_[kMaxTileRows * kMaxCodeRows];  // int8 weights of codes, [row, code rows padded] or [row, tokens]
     float step_[kMaxTileRows];
     float bias_[kMaxTileRows];
-    float part_[kMaxTileRows * kValueTokens];     // scores of part of a tile of keys, or p of part of a value block
-    uint8_t codes_[kMaxCodeRows * kValueTokens];  // a tile of keys or a block of values, one byte per code
+    float part_[kMaxTileRows * kValueTokens];         // scores of part of a tile of keys, or p of part of a value block
+    uint8_t codes_[kv::kMaxHeadSize * kValueTokens];  // a block of values, one byte per code
     float value_scale_[kv::kMaxHeadSize / 16 * kValueTokens];  // [channel group, token]
     float value_zero_[kv::kMaxHeadSize / 16 * kValueTokens];
     half_t block_rows_[kDecodedRows * kv::kMaxHeadSize];  // rows of blocks, dequantized

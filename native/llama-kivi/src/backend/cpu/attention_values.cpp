@@ -13,10 +13,9 @@ namespace lk::cpu {
 using kv::SideView;
 
 // Computes value_scale[channel group, token] and value_zero from token `at` on: v = value_scale * code + value_zero.
-void Tile::decode_value_scales(const Kernels& kernels, const SideView& values, const uint8_t* page, int first, int n,
-                               int at) {
-    const kv::PageFormat& f = values.spec->format;
-    const float factor = std::ldexp(1.0f, table_of(values).exponent);
+// factor: of the head's byte scales.
+void Tile::decode_value_scales(const Kernels& kernels, const kv::PageFormat& f, float factor, const uint8_t* page,
+                               int first, int n, int at) {
     if (f.scale_kind == kv::ScaleKind::byte_token) {
         const uint8_t* const scales = page + f.scales_offset + first;
         const int whole = n / 8 * 8;
@@ -73,17 +72,26 @@ void Tile::load_value_codes(const Kernels& kernels, const kv::PageFormat& f, con
     }
 }
 
-// Loads codes and scales of tokens [begin, end) of one block.
-void Tile::load_value_block(const Kernels& kernels, const SideView& values, int begin, int end) {
-    for_each_run(values, begin, end, [&](const kv::PageRef&, const uint8_t* page, int first, int n, int at) {
-        load_value_codes(kernels, values.spec->format, page, first, n, at);
-        decode_value_scales(kernels, values, page, first, n, at);
-    });
+// Loads the scales of tokens [begin, end) of one block. Returns its first unit if the units of a page are those of the
+// block, and otherwise, as after cuts, loads the codes and returns null.
+const uint8_t* Tile::load_value_block(const Kernels& kernels, const SideView& values, float factor, int begin,
+                                      int end) {
+    const kv::PageFormat& f = values.spec->format;
     const int n = end - begin;
-    for (int g = 0; g < values.spec->format.scale_groups; ++g) {
+    const uint8_t* units = nullptr;
+    for_each_run(values, begin, end, [&](const kv::PageRef&, const uint8_t* page, int first, int n_run, int at) {
+        if (n_run == n && first % kv::kValueBlockTokens == 0) {
+            units = page + first / kv::kValueBlockTokens * f.unit_bytes();
+        } else {
+            load_value_codes(kernels, f, page, first, n_run, at);
+        }
+        decode_value_scales(kernels, f, factor, page, first, n_run, at);
+    });
+    for (int g = 0; g < f.scale_groups; ++g) {
         std::fill(value_scale_ + g * kValueTokens + n, value_scale_ + g * kValueTokens + padded(n), 0.0f);
         std::fill(value_zero_ + g * kValueTokens + n, value_zero_ + g * kValueTokens + padded(n), 0.0f);
     }
+    return units;
 }
 
 // Accumulates p v of quantized tokens [begin, end). scores holds p from `at` on; begin is a multiple of kValueTokens.
@@ -91,10 +99,11 @@ void Tile::accumulate_codes(const Kernels& kernels, const SideView& values, int 
     const kv::PageFormat& f = values.spec->format;
     const int d = f.head_size;
     const float middle = 0.5f * static_cast<float>((1 << f.bits) - 1);
+    const float factor = std::ldexp(1.0f, table_of(values).exponent);
     for (int block = begin; block < end; block += kValueTokens) {
         const int n = std::min(kValueTokens, end - block);
         const int width = padded(n);
-        load_value_block(kernels, values, block, block + n);
+        const uint8_t* const units = load_value_block(kernels, values, factor, block, block + n);
         const float* p = scores_ + at + block - begin;
         int stride = kChunkTokens;
         if (width > n) {  // later tokens are not quantized
@@ -110,8 +119,14 @@ void Tile::accumulate_codes(const Kernels& kernels, const SideView& values, int 
             const int last = f.scale_groups == 1 ? d : std::min(d, first + f.group);
             kernels.fold(p, stride, n_rows_, value_scale_ + g * kValueTokens, value_zero_ + g * kValueTokens, middle,
                          width, folded_, step_, bias_);
-            kernels.dot_codes(codes_ + 4 * first, 4 * d, width / 4, last - first, folded_, width, step_, bias_, n_rows_,
-                              chunk_.coded + first, d);
+            if (units != nullptr) {
+                kernels.accumulate_packed(units + first / kv::kValueBlockChannels * f.block_bytes(), f.unit_bytes(),
+                                          width / kv::kValueBlockTokens, (last - first) / kv::kValueBlockChannels,
+                                          f.bits, folded_, width, step_, bias_, n_rows_, chunk_.coded + first, d);
+            } else {
+                kernels.dot_codes(codes_ + 4 * first, 4 * d, width / 4, last - first, folded_, width, step_, bias_,
+                                  n_rows_, chunk_.coded + first, d);
+            }
         }
     }
     for (int r = 0; r < n_rows_; ++r) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -107,6 +108,15 @@ struct Kernels {
     // codes[quad * quad_stride + 4 * lane + i] * w[r * w_stride + 4 * quad + i]. lanes % 8 == 0.
     void (*dot_codes)(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
                       const float* step, const float* bias, int n_rows, float* out, int out_stride);
+    // Scores of a tile of packed keys, 16 or 32 tokens (kivi_format.h): scores[r * ld + t] = bias[r] + step[r] * sum
+    // over code rows i < 4 * n_quads of code[i, t] * w[r * w_stride + i].
+    void (*score_packed)(const uint8_t* quads, int n_quads, int tile_tokens, int bits, const int8_t* w, int w_stride,
+                         const float* step, const float* bias, int n_rows, float* scores, int ld);
+    // Sums of n_blocks * 8 channels of packed values, one or two units of 16 tokens, unit_bytes apart:
+    // acc[r * acc_stride + c] += bias[r] + step[r] * sum over tokens t of code[t, c] * w[r * w_stride + t].
+    void (*accumulate_packed)(const uint8_t* units, size_t unit_bytes, int n_units, int n_blocks, int bits,
+                              const int8_t* w, int w_stride, const float* step, const float* bias, int n_rows,
+                              float* acc, int acc_stride);
     // s[n] = decoded byte scales times factor. n % 8 == 0.
     void (*decode_byte_scales)(const uint8_t* scales, int n, float factor, float* s);
     // Sum of (a[i] * b[i])^2. n % 16 == 0.

@@ -1,6 +1,7 @@
 // The AVX2 table and its elementwise kernels.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "backend/cpu/kernels_avx2.h"
 #include "backend/cpu/simd_avx2.h"
@@ -125,15 +126,25 @@ void half_row(const float* x, int64_t n, half_t* out) {
 }
 
 float softmax_part(float* x, int n, float max) {
-    const __m256 m = _mm256_set1_ps(max);
-    __m256 sum = _mm256_setzero_ps();
+    const WideFloat m = set_floats<WideFloat>(max);
+    WideFloat sum = set_floats<WideFloat>(0.0f);
+    const auto exponentials = [&](float* part) {
+        const WideFloat e = wide_exp(wide_subtract(load_floats<WideFloat>(part), m));
+        store_floats(part, e);
+        sum = LK_SIMD::add(sum, e);
+    };
     int i = 0;
-    for (; i + 8 <= n; i += 8) {
-        const __m256 e = exp_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), m));
-        _mm256_storeu_ps(x + i, e);
-        sum = _mm256_add_ps(sum, e);
+    for (; i + kLanes <= n; i += kLanes) {
+        exponentials(x + i);
     }
-    return sum_lanes(sum) + portable_kernels().softmax_part(x + i, n - i, max);
+    if (i < n) {
+        float last[kLanes];
+        std::fill_n(last, kLanes, -std::numeric_limits<float>::infinity());
+        std::copy_n(x + i, n - i, last);
+        exponentials(last);
+        std::copy_n(last, n - i, x + i);
+    }
+    return sum_lanes(sum);
 }
 
 float max_of(const float* x, int n) {
@@ -148,12 +159,20 @@ float max_of(const float* x, int n) {
 }
 
 float sum(const float* x, int n) {
-    __m256 total = _mm256_setzero_ps();
+    constexpr int kChains = 4;  // additions that do not wait for each other
+    WideFloat total[kChains];
+    std::fill_n(total, kChains, set_floats<WideFloat>(0.0f));
     int i = 0;
-    for (; i + 8 <= n; i += 8) {
-        total = _mm256_add_ps(total, _mm256_loadu_ps(x + i));
+    for (; i + kChains * kLanes <= n; i += kChains * kLanes) {
+        for (int chain = 0; chain < kChains; ++chain) {
+            total[chain] = LK_SIMD::add(total[chain], load_floats<WideFloat>(x + i + chain * kLanes));
+        }
     }
-    return sum_lanes(total) + portable_kernels().sum(x + i, n - i);
+    for (; i + kLanes <= n; i += kLanes) {
+        total[0] = LK_SIMD::add(total[0], load_floats<WideFloat>(x + i));
+    }
+    const WideFloat all = LK_SIMD::add(LK_SIMD::add(total[0], total[1]), LK_SIMD::add(total[2], total[3]));
+    return sum_lanes(all) + portable_kernels().sum(x + i, n - i);
 }
 
 void scale(float* x, int n, float factor) {
@@ -196,6 +215,8 @@ const Kernels& kernels() {
         LK_SIMD::unpack_codes,
         LK_SIMD::fold,
         LK_SIMD::dot_codes,
+        LK_SIMD::score_packed,
+        LK_SIMD::accumulate_packed,
         LK_SIMD::decode_byte_scales,
         LK_SIMD::square_sum,
     };

@@ -28,6 +28,10 @@ void fold(const float* a, int a_stride, int n_rows, const float* scale, const fl
           int8_t* w, float* step, float* bias);
 void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
                const float* step, const float* bias, int n_rows, float* out, int out_stride);
+void score_packed(const uint8_t* quads, int n_quads, int tile_tokens, int bits, const int8_t* w, int w_stride,
+                  const float* step, const float* bias, int n_rows, float* scores, int ld);
+void accumulate_packed(const uint8_t* units, size_t unit_bytes, int n_units, int n_blocks, int bits, const int8_t* w,
+                       int w_stride, const float* step, const float* bias, int n_rows, float* acc, int acc_stride);
 void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s);
 float square_sum(const float* a, const float* b, int n);
 

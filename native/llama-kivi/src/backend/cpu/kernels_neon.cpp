@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "backend/cpu/packed_codes.h"
+
 namespace lk::cpu::LK_SIMD {
 
 namespace {
@@ -127,6 +129,8 @@ const Kernels& kernels() {
         t.unpack_codes = LK_SIMD::unpack_codes;
         t.fold = LK_SIMD::fold;
         t.dot_codes = LK_SIMD::dot_codes;
+        t.score_packed = unpack_and_score<LK_SIMD::unpack_codes, LK_SIMD::dot_codes>;
+        t.accumulate_packed = unpack_and_accumulate<LK_SIMD::unpack_codes, LK_SIMD::dot_codes>;
         t.decode_byte_scales = LK_SIMD::decode_byte_scales;
         t.square_sum = LK_SIMD::square_sum;
         return t;

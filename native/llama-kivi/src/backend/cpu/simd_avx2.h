@@ -88,15 +88,17 @@ inline __m256 exp_ps(__m256 x) {
     const __m256 tiny = _mm256_cmp_ps(x, _mm256_set1_ps(-87.0f), _CMP_LT_OQ);
     // If an operand is NaN, min_ps and max_ps return the second operand, so a NaN in x survives.
     x = _mm256_min_ps(_mm256_set1_ps(88.0f), _mm256_max_ps(_mm256_set1_ps(-87.0f), x));
-    const __m256 n =
-        _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    // Adding 1.5 * 2^23 rounds to an integer and leaves it, plus the bias of exponents, in the low bits.
+    const __m256 rounder = _mm256_set1_ps(0x1.8p23f + 127);
+    const __m256 biased = _mm256_fmadd_ps(x, _mm256_set1_ps(1.44269504f), rounder);
+    const __m256 n = _mm256_sub_ps(biased, rounder);
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);  // ln 2 in two parts; n times the first is exact
     r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
     __m256 e = _mm256_set1_ps(1.0f / 5040);
     for (const float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
         e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(c));
     }
-    const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    const __m256i power = _mm256_slli_epi32(_mm256_castps_si256(biased), 23);
     return _mm256_andnot_ps(tiny, _mm256_mul_ps(e, _mm256_castsi256_ps(power)));
 }
 
@@ -188,6 +190,19 @@ inline void store_bytes(int8_t* p, WideInt x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
 }
 
+inline WideFloat wide_exp(WideFloat x) {
+    const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
+    x = _mm512_min_ps(_mm512_set1_ps(88.0f), _mm512_max_ps(_mm512_set1_ps(-87.0f), x));
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 e = _mm512_set1_ps(1.0f / 5040);
+    for (const float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
+        e = _mm512_fmadd_ps(e, r, _mm512_set1_ps(c));
+    }
+    return _mm512_maskz_scalef_ps(normal, e, n);
+}
+
 inline WideInt add_dot_i16(WideInt sum, WideInt a, WideInt b) {
     return _mm512_dpwssd_epi32(sum, a, b);
 }
@@ -219,6 +234,9 @@ inline WideFloat wide_subtract(WideFloat a, WideFloat b) {
 }
 inline WideInt wide_round(WideFloat x) {
     return _mm256_cvtps_epi32(x);
+}
+inline WideFloat wide_exp(WideFloat x) {
+    return exp_ps(x);
 }
 // The low byte of each lane.
 inline void store_bytes(int8_t* p, WideInt x) {

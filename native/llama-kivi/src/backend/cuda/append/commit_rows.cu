@@ -30,10 +30,10 @@ __global__ void commit_rows_kernel(const SideShape shape, const AppendWork* work
         }
         return;
     }
-    const int i = max(work.n_ring, work.n_leave) + blockIdx.x;
+    const int i = work.first_kept + blockIdx.x;
     if (i < work.n_ring + work.n_rows) {
-        const int at = (work.ring_start + i) % shape.trigger;
-        copy_row(rows.row(i), d, work.ring + (static_cast<size_t>(head) * shape.trigger + at) * d);
+        const int at = (work.ring_start + i) % shape.ring_rows;
+        copy_row(rows.row(i), d, work.ring + (static_cast<size_t>(head) * shape.ring_rows + at) * d);
     }
 }
 

@@ -128,19 +128,19 @@ __device__ inline void load_row(const uint16_t* row, int d, float (&x)[kLaneChan
 
 // Ring rows, oldest first, then staged rows.
 struct HeadRows {
-    const uint16_t* ring;    // [trigger, D]
+    const uint16_t* ring;    // [ring_rows, D]
     const uint16_t* staged;  // [row, D]
     int start;
     int n_ring;
-    int trigger;
+    int ring_rows;
     int d;
 
     __device__ HeadRows(const SideShape& shape, const AppendWork& work, int head)
-        : ring(work.ring + static_cast<size_t>(head) * shape.trigger * shape.format.head_size),
+        : ring(work.ring + static_cast<size_t>(head) * shape.ring_rows * shape.format.head_size),
           staged(work.staged + static_cast<size_t>(head) * shape.n_ubatch * shape.format.head_size),
           start(work.ring_start),
           n_ring(work.n_ring),
-          trigger(shape.trigger),
+          ring_rows(shape.ring_rows),
           d(shape.format.head_size) {}
 
     __device__ const uint16_t* row(int i) const {
@@ -148,7 +148,7 @@ struct HeadRows {
             return staged + static_cast<size_t>(i - n_ring) * d;
         }
         const int at = start + i;
-        return ring + static_cast<size_t>(at < trigger ? at : at - trigger) * d;
+        return ring + static_cast<size_t>(at < ring_rows ? at : at - ring_rows) * d;
     }
     __device__ float at(int i, int c) const { return half_bits_to_float(row(i)[c]); }
 };

@@ -84,7 +84,7 @@ __device__ inline const uint16_t* exact_row(const SideWork& side, const SideShap
     if (i < side.n_ring) {
         const int at = side.ring_start + i;
         return side.ring +
-               (static_cast<size_t>(head) * shape.trigger + (at < shape.trigger ? at : at - shape.trigger)) * d;
+               (static_cast<size_t>(head) * shape.ring_rows + (at < shape.ring_rows ? at : at - shape.ring_rows)) * d;
     }
     return side.staged.rows + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
 }

@@ -45,6 +45,10 @@ void DeviceMemory::copy(void* to, const void* from, size_t bytes) {
     LK_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, nullptr));
 }
 
+void DeviceMemory::zero(void* data, size_t bytes) {
+    LK_CUDA(cudaMemsetAsync(data, 0, bytes, nullptr));
+}
+
 void DeviceMemory::read(void* to, const void* from, size_t bytes) {
     LK_CUDA(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost));
 }
@@ -72,6 +76,7 @@ public:
     }
     void free(void* data, size_t) noexcept override { cudaFreeHost(data); }
     void copy(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+    void zero(void* data, size_t bytes) override { std::memset(data, 0, bytes); }
     void read(void* to, const void* from, size_t bytes) override { copy(to, from, bytes); }
     void write(void* to, const void* from, size_t bytes) override { copy(to, from, bytes); }
 };

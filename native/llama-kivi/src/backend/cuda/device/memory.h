@@ -20,9 +20,11 @@ public:
     void* allocate(size_t bytes) override;
     void free(void* data, size_t bytes) noexcept override;
     void copy(void* to, const void* from, size_t bytes) override;
+    void zero(void* data, size_t bytes) override;
     void read(void* to, const void* from, size_t bytes) override;
     void write(void* to, const void* from, size_t bytes) override;
     Memory& nearest_host() override;
+    bool pools_buffers() const override { return true; }  // the driver's pool
 };
 
 // Grows a buffer and discards its content. Its release is ordered after queued work that uses it.

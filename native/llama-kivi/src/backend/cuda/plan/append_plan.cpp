@@ -23,8 +23,8 @@ SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const kv::Segm
         const int work = static_cast<int>(schedule.works.size());
         schedule.works.push_back({plan.ring, plan.sinks, plan.tables,
                                   cache.staged(side) + static_cast<size_t>(segment.row) * cache.config().head_size,
-                                  plan.n_rows, plan.ring_start, plan.n_ring, plan.n_leave, plan.first_token,
-                                  plan.sink_limit, plan.choose_tables});
+                                  plan.n_rows, plan.ring_start, plan.n_ring, plan.n_leave, plan.first_kept,
+                                  plan.first_token, plan.sink_limit, plan.choose_tables});
         int row = 0;
         for (const kv::PageRef& run : plan.pages) {
             for (int token = run.first; token < run.end();) {
@@ -34,7 +34,7 @@ SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const kv::Segm
                 token += n;
             }
         }
-        s.max_kept = std::max(s.max_kept, plan.n_ring + plan.n_rows - plan.first_kept());
+        s.max_kept = std::max(s.max_kept, plan.n_ring + plan.n_rows - plan.first_kept);
         s.max_sinks = std::max(s.max_sinks, plan.new_sinks());
         s.chooses_tables |= plan.choose_tables;
     }

@@ -9,7 +9,7 @@ constexpr int kStepTokens = 32;  // limit of a page step, except for key groups
 
 // One side of a segment; see kv::AppendPlan. Pointers address layer 0, head 0.
 struct AppendWork {
-    uint16_t* ring;          // [layer, head, trigger, D]
+    uint16_t* ring;          // [layer, head, ring_rows, D]
     uint16_t* sinks;         // [layer, head, S, D]
     uint8_t* tables;         // [layer, head, table_bytes]
     const uint16_t* staged;  // [layer, head, n_ubatch, D], starting at the segment's first row
@@ -17,6 +17,7 @@ struct AppendWork {
     int ring_start;
     int n_ring;
     int n_leave;
+    int first_kept;  // first row that commit writes to the ring
     int first_token;
     int sink_limit;
     int choose_tables;

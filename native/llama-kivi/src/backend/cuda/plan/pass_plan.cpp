@@ -140,7 +140,8 @@ void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uin
 }
 
 SideShape side_shape(const kv::SideSpec& spec, int n_ubatch) {
-    return {spec.format, spec.ageing.trigger, spec.sinks, n_ubatch, static_cast<int>(spec.table_bytes())};
+    return {
+        spec.format, spec.ageing.trigger, spec.ring_rows(), spec.sinks, n_ubatch, static_cast<int>(spec.table_bytes())};
 }
 
 AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head) {

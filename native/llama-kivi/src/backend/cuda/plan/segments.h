@@ -33,7 +33,7 @@ struct StagedWork {
 struct SideWork {
     const Run* runs;
     const uint16_t* sinks;  // [layer, head, S, D]
-    const uint16_t* ring;   // [layer, head, trigger, D]
+    const uint16_t* ring;   // [layer, head, ring_rows, D]
     const uint8_t* tables;  // [layer, head, table_bytes]
     StagedWork staged;
     int n_runs;
@@ -57,7 +57,8 @@ struct SegmentWork {
 struct SideShape {
     kv::PageFormat format;
     int trigger;
-    int sinks;  // S
+    int ring_rows;  // rows of a ring's memory
+    int sinks;      // S
     int n_ubatch;
     int table_bytes;
 };
