@@ -250,6 +250,9 @@ void count_token(History& h) {
 }
 
 int undo_rows(const Program& p) {
+    if (!kv::is_kivi(p.cache.type_k)) {
+        return 0;
+    }
     return p.cache.undo == 0 ? kv::kDefaultUndo : std::max(0, p.cache.undo);
 }
 
