@@ -7,6 +7,8 @@
 //                                                   Pack       NuGet packages, in artifacts/packages
 //
 // --check: Bindings and Lint report differences and write nothing.
+// --rid=linux-x64,linux-arm64,win-x64: Pack builds the engine for these platforms (default: this machine's). --cuda: Pack
+// also makes the CUDA plugin's package. --prebuilt: Pack takes the libraries that are in artifacts/native.
 var target = Argument("target", "Test");
 var configuration = Argument("configuration", "Release");
 var check = HasArgument("check");
@@ -99,7 +101,8 @@ Task("Tidy")
     {
         Run("cmake", "-S . -B artifacts/tidy -DCMAKE_BUILD_TYPE=Release -DLK_CUDA=OFF -DLK_BUILD_TESTS=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON");
         var folders = new[] { "base", "gguf", "kv", "model", "runtime" };
-        var files = NativeFiles(".cpp", ".h").Where(file => folders.Any(folder => file.StartsWith($"native/llama-kivi/src/{folder}/"))).ToArray();
+        var files = NativeFiles(".cpp", ".h").Where(file => folders.Any(folder => file.StartsWith($"native/llama-kivi/src/{folder}/")))
+            .Where(file => !file.Contains("windows")).ToArray();  // no headers of that system here
         var failed = new System.Collections.Concurrent.ConcurrentBag<string>();
         System.Threading.Tasks.Parallel.ForEach(files, new System.Threading.Tasks.ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount }, file =>
         {
@@ -166,9 +169,104 @@ Task("Bench")
     .IsDependentOn("Build")
     .Does(() => DotNet($"run --no-build -c {configuration} --project src/LlamaKivi.Cli -- bench -d 0,3072 --kv-cache f16,q8_0,q4_0,kivi4,kivi2"));
 
+// The platforms of the packages: the preset of CMakePresets.json, its library, and the program that runs its native tests.
+var platforms = new Dictionary<string, (string Library, string Emulator)>
+{
+    ["linux-x64"] = ("libllama-kivi.so", ""),
+    ["linux-arm64"] = ("libllama-kivi.so", "qemu-aarch64 -L /usr/aarch64-linux-gnu"),
+    ["win-x64"] = ("llama-kivi.dll", "wine"),
+    ["osx-arm64"] = ("libllama-kivi.dylib", ""),
+    ["osx-x64"] = ("libllama-kivi.dylib", ""),
+};
+
+// The C library of the oldest Linux distribution that the packages support: Debian 12.
+var newestGlibc = new Version(2, 36);
+
+string[] PackedRids()
+{
+    var rids = Argument("rid", System.Runtime.InteropServices.RuntimeInformation.RuntimeIdentifier).Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+    var unknown = rids.FirstOrDefault(rid => !platforms.ContainsKey(rid));
+    return unknown is null ? rids : throw new CakeException(unknown.Contains("musl")
+        ? $"{unknown} is not supported: the engine needs glibc. The platforms are {string.Join(", ", platforms.Keys)}"
+        : $"--rid={unknown} is no platform of the packages; they are {string.Join(", ", platforms.Keys)}");
+}
+
+string Output(string program, string arguments)
+{
+    var exitCode = StartProcess(program, new ProcessSettings { Arguments = arguments, RedirectStandardOutput = true }, out var lines);
+    return exitCode == 0 ? string.Join('\n', lines) : throw new CakeException($"{program} {arguments}: exit {exitCode}");
+}
+
+// A library of a package needs the C library only, and no newer one than the oldest supported distribution has.
+void CheckLinuxLibrary(string path)
+{
+    string[] system = ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
+    var needed = System.Text.RegularExpressions.Regex.Matches(Output("readelf", $"--dynamic --wide {path}"), @"\(NEEDED\).*\[(.+)\]").Select(match => match.Groups[1].Value).ToArray();
+    var glibc = System.Text.RegularExpressions.Regex.Matches(Output("readelf", $"--version-info --wide {path}"), @"GLIBC_([0-9.]+)").Select(match => Version.Parse(match.Groups[1].Value)).Max();
+    Information("{0}: glibc {1}, needs {2}", path, glibc, string.Join(", ", needed));
+    if (needed.Except(system).FirstOrDefault() is { } other)
+    {
+        throw new CakeException($"{path} needs {other}; the libraries of packages link the compiler's runtimes statically and need the C library only");
+    }
+
+    if (glibc > newestGlibc)
+    {
+        throw new CakeException($"{path} needs glibc {glibc}; the packages promise {newestGlibc}. Build in a container of Debian 12");
+    }
+}
+
+Task("PackNative")
+    .Description("Builds the engine for the platforms of --rid and checks what the libraries need.")
+    .Does(() =>
+    {
+        foreach (var rid in PackedRids())
+        {
+            if (!HasArgument("prebuilt"))
+            {
+                Run("cmake", $"--preset {rid}");
+                Run("cmake", $"--build --preset {rid} --parallel {Environment.ProcessorCount}");
+            }
+
+            if (rid.StartsWith("linux"))
+            {
+                CheckLinuxLibrary($"artifacts/native/{rid}/bin/{platforms[rid].Library}");
+            }
+        }
+
+        if (HasArgument("cuda") && !HasArgument("prebuilt"))
+        {
+            Run("cmake", "--preset linux-x64-cuda");
+            Run("cmake", $"--build --preset linux-x64-cuda --parallel {Environment.ProcessorCount}");
+        }
+    });
+
+Task("TestNative")
+    .Description("Builds and runs the native tests of the platforms of --rid, under an emulator where needed.")
+    .Does(() =>
+    {
+        foreach (var rid in PackedRids())
+        {
+            Run("cmake", $"--preset {rid}");
+            Run("cmake", $"--build artifacts/native/{rid} --target llama-kivi-tests --parallel {Environment.ProcessorCount}");
+            var tests = $"artifacts/native/{rid}/bin/llama-kivi-tests{(rid.StartsWith("win") ? ".exe" : "")}";
+            var command = $"{platforms[rid].Emulator} {tests} --gtest_brief=1".Trim().Split(' ', 2);
+            Run(command[0], command[1]);
+        }
+    });
+
 Task("Pack")
-    .Description("Makes the NuGet packages of this machine's runtime identifier.")
-    .IsDependentOn("Build")
-    .Does(() => DotNet($"pack LlamaKivi.slnx -c {configuration} --no-build -o \"{artifacts}/packages\""));
+    .Description("Makes the NuGet packages of the platforms of --rid, in artifacts/packages.")
+    .IsDependentOn("PackNative")
+    .Does(() =>
+    {
+        CleanDirectory(artifacts.Combine("packages"));
+        var rids = string.Join("%3B", PackedRids());
+        DotNet($"pack packages/LlamaKivi.Packages.slnf -c {configuration} -o \"{artifacts}/packages\" -p:LkPacking=true -p:LkRids={rids} " +
+            $"-p:ContinuousIntegrationBuild=true{(HasArgument("cuda") ? " -p:LkPackCuda=true" : "")}");
+        foreach (var package in GetFiles("artifacts/packages/*.*nupkg").OrderBy(file => file.FullPath))
+        {
+            Information("{0,-60} {1,8:0.00} MB", package.GetFilename(), new System.IO.FileInfo(package.FullPath).Length / 1e6);
+        }
+    });
 
 RunTarget(target);

@@ -122,7 +122,7 @@ private:
         c.n_ctx = 1 << 20;
         c.n_seq_max = 1;
         c.n_ubatch = kPrefill;
-        c.params = {type.type, type.type, 0, 128, -1, type.edition, 0, LK_ROWS_OWN};
+        c.params = {type.type, type.type, 0, 128, -1, type.edition, 0, LK_ROWS_OWN, 0, 0};
         c.params.group = type.edition == 2 ? 64 : 32;
         return c;
     }

@@ -1,5 +1,6 @@
 // Times attention over a KV cache larger than the GPU's caches, and memcpy in the same run.
 //   llama-kivi-bench-attention MODEL.gguf [GiB]     the model only opens the device
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +18,12 @@ struct Case {
     int n_head;
     int n_head_kv;
     int n_seq;
+    uint32_t edition = 1;
+    // Tokens of the shortest and the longest sequence; 0: as many as fill `gib`.
+    int shortest = 0;
+    int longest = 0;
+
+    int length(int seq) const { return shortest + (longest - shortest) * seq / std::max(1, n_seq - 1); }
 };
 
 constexpr int kChunk = 2048;  // prefill chunk, tokens
@@ -32,14 +39,17 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     config.n_ctx = 1 << 30;
     config.n_seq_max = c.n_seq;
     config.n_ubatch = kChunk;
-    config.params = {c.type, c.type, 32, 128, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    config.params = {c.type, c.type, 0, 128, -1, c.edition, 0, LK_ROWS_OWN, 0, 0};
     kv::Cache cache(config, device.memory());
     const double bytes_per_token = (cache.spec(kv::Side::keys).format.bits_per_element() +
                                     cache.spec(kv::Side::values).format.bits_per_element()) *
                                    width / 8;
     const bool prompt = gib == 0;
-    const int n_tokens =
-        prompt ? 8192 : static_cast<int>(gib * 0x1p30 / bytes_per_token / c.n_seq) / kChunk * kChunk + kChunk;
+    const bool ragged = c.longest > 0;
+    const int n_tokens = ragged ? c.longest
+                         : prompt
+                             ? 8192
+                             : static_cast<int>(gib * 0x1p30 / bytes_per_token / c.n_seq) / kChunk * kChunk + kChunk;
     const int n_rows = prompt ? kChunk : 1;
     const auto backend = device.make_backend();
     Memory& memory = device.memory();
@@ -52,11 +62,12 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     Buffer<float> k(memory, rows.size());
     memory.write(k.data(), rows.data(), k.bytes());
     for (int seq = 0; seq < c.n_seq; ++seq) {
-        for (int at = 0; at < n_tokens; at += kChunk) {
-            const kv::Segment segment{seq, 0, kChunk};
+        const int length = ragged ? c.length(seq) : n_tokens;
+        for (int at = 0; at < length; at += kChunk) {
+            const kv::Segment segment{seq, 0, std::min(kChunk, length - at)};
             cache.reserve({&segment, 1});
             const std::unique_ptr<Pass> pass = backend->begin(cache, {&segment, 1}, nullptr);
-            backend->stage({.cache = &cache, .n = kChunk, .k = k.data(), .v = k.data()});
+            backend->stage({.cache = &cache, .n = segment.n_rows, .k = k.data(), .v = k.data(), .pass = pass.get()});
             backend->finish();
             backend->stage_pages(*pass, cache.layers());
             backend->commit(*pass);
@@ -77,7 +88,8 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     const std::vector<float> frequency(d / 2, 1.0f);
     cache.reserve(segments);
     const std::unique_ptr<Pass> pass = backend->begin(cache, segments, nullptr);
-    backend->stage({.cache = &cache, .n = c.n_seq * n_rows, .k = k.data(), .v = k.data()});
+    backend->stage({.cache = &cache, .n = c.n_seq * n_rows, .k = k.data(), .v = k.data(), .pass = pass.get()});
+    backend->stage_pages(*pass, cache.layers());
     const double time = bench::median_seconds(
         *backend,
         [&] {
@@ -96,15 +108,15 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     if (prompt) {
         const double products =
             4.0 * d * c.n_head * (static_cast<double>(n_rows) * n_tokens + 0.5 * n_rows * (n_rows + 1));
-        std::printf("| %-11s | %-6s | %2d/%-2d | %8.1f | %4.0f |\n", lk_cache_type_name(c.type), c.name, c.n_head,
-                    c.n_head_kv, time * 1e6, products / time / 1e12);
+        std::printf("| %-11s %u | %-6s | %2d/%-2d | %8.1f | %4.0f |\n", lk_cache_type_name(c.type), c.edition, c.name,
+                    c.n_head, c.n_head_kv, time * 1e6, products / time / 1e12);
         std::fflush(stdout);
         return;
     }
     const lk_cache_usage usage = cache.usage();
     const double bytes = static_cast<double>(usage.quantized_bytes + usage.exact_bytes);
-    std::printf("| %-11s | %-5s | %2d/%-2d | %4d | %6d | %6.2f | %8.1f | %6.0f | %3.0f%% |\n",
-                lk_cache_type_name(c.type), c.name, c.n_head, c.n_head_kv, c.n_seq, n_tokens, bytes / 0x1p30,
+    std::printf("| %-11s %u | %-5s | %2d/%-2d | %4d | %6d | %6.2f | %8.1f | %6.0f | %3.0f%% |\n",
+                lk_cache_type_name(c.type), c.edition, c.name, c.n_head, c.n_head_kv, c.n_seq, n_tokens, bytes / 0x1p30,
                 time * 1e6, bytes / time / 1e9, 100 * bytes / time / copy);
     std::fflush(stdout);
 }
@@ -123,7 +135,7 @@ int main(int argc, char** argv) {
         const double copy = bench::copy_speed(device);
         std::printf("%s, memcpy %.0f GB/s\n\n", describe_device(0).name, copy / 1e9);
         std::printf(
-            "| cache | heads | q/kv | seqs | tokens | GiB | us | GB/s | of memcpy "
+            "| cache, edition | heads | q/kv | seqs | tokens | GiB | us | GB/s | of memcpy "
             "|\n|---|---|---|---|---|---|---|---|---|\n");
         for (const lk_cache_type type :
              {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0, LK_CACHE_Q4_0}) {
@@ -134,8 +146,21 @@ int main(int argc, char** argv) {
             measure(device, {"GQA 8", type, 64, 8, 32}, gib, copy);
             measure(device, {"MHA", type, 32, 32, 256}, gib, copy);
         }
+        for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
+            measure(device, {"MHA", type, 32, 32, 16, 2}, gib, copy);
+            measure(device, {"GQA 4", type, 32, 8, 32, 2}, gib, copy);
+        }
+        measure(device, {"GQA 8", LK_CACHE_KIVI2, 64, 8, 32, 2}, gib, copy);
+        measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 256, 2}, gib, copy);
+        std::printf("\nshort sequences, 160 to 500 tokens\n\n");
+        for (const Case& c : {Case{"MHA", LK_CACHE_F16, 32, 32, 1600}, Case{"MHA", LK_CACHE_KIVI2, 32, 32, 1600, 1},
+                              Case{"MHA", LK_CACHE_KIVI2, 32, 32, 1600, 2}}) {
+            for (const int n_seq : {64, 1100, 1600}) {
+                measure(device, {c.name, c.type, c.n_head, c.n_head_kv, n_seq, c.edition, 160, 500}, gib, copy);
+            }
+        }
         std::printf(
-            "\n%d prompt tokens over 8192 cached tokens\n\n| cache | heads | q/kv | us | TFLOP/s "
+            "\n%d prompt tokens over 8192 cached tokens\n\n| cache, edition | heads | q/kv | us | TFLOP/s "
             "|\n|---|---|---|---|---|\n",
             kChunk);
         for (const lk_cache_type type :
@@ -143,6 +168,8 @@ int main(int argc, char** argv) {
             measure(device, {"MHA", type, 32, 32, 1}, 0, copy);
             measure(device, {"GQA 4", type, 32, 8, 1}, 0, copy);
         }
+        measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 1, 2}, 0, copy);
+        measure(device, {"GQA 4", LK_CACHE_KIVI2, 32, 8, 1, 2}, 0, copy);
     } catch (const std::exception& e) {
         std::fprintf(stderr, "%s\n", e.what());
         return 1;

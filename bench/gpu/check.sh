@@ -13,7 +13,7 @@ mkdir -p "$out" "$build"
 arguments=(-DCMAKE_BUILD_TYPE=Release -DLK_CUDA=ON -DLK_CUDA_ARCHITECTURES="${LK_CUDA_ARCHITECTURES:-90}")
 arguments+=(-DLK_GTEST_SOURCES="${LK_GTEST_SOURCES:-/usr/src/googletest}")
 cmake -S . -B "$build" "${arguments[@]}" >"$out/cmake.log" || { tail -20 "$out/cmake.log"; exit 1; }
-cmake --build "$build" --target all llama-kivi-bench-attention llama-kivi-bench-products --parallel "$(nproc)" >"$out/build.log" 2>&1 ||
+cmake --build "$build" --target all llama-kivi-bench-attention llama-kivi-bench-append llama-kivi-bench-products --parallel "$(nproc)" >"$out/build.log" 2>&1 ||
     { grep -E "error|Error" "$out/build.log" | head -30; exit 1; }
 echo "built in $SECONDS s"
 
@@ -21,7 +21,7 @@ tests=$build/llama-kivi-tests
 "$tests" --gtest_filter="${FILTER:-Cuda*:*OnTheGpu*}" --gtest_brief=1 --gtest_output="xml:$out/tests.xml" 2>&1 | tee "$out/tests.log"
 echo "tested at $SECONDS s"
 
-for bench in attention products; do
+for bench in attention append products; do
     "$build/llama-kivi-bench-$bench" models/kivi-demo-llama-37m-q4_k_m.gguf 2>&1 | tee "$out/$bench.md"
 done
 echo "timed at $SECONDS s"

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using LlamaKivi.Exceptions;
 
 namespace LlamaKivi.Native;
@@ -95,6 +96,13 @@ public sealed class NativeLibraryNotFoundException : RuntimeError
     private static string Describe(IReadOnlyList<(string Path, string Reason)> attempts) =>
         $"The native library of LlamaKivi was not loaded. Tried:{Environment.NewLine}" +
         string.Join(Environment.NewLine, attempts.Select(attempt => $"  {attempt.Path}: {attempt.Reason}")) +
-        $"{Environment.NewLine}Build the repository (dotnet build), or set {NativeLibraryLoader.DirectoryVariable} to the folder " +
-        $"that holds {NativeLibraryLoader.FileName}.";
+        $"{Environment.NewLine}{Remedy(RuntimeInformation.RuntimeIdentifier)}";
+
+    /// <summary>What to do on a platform without the library.</summary>
+    /// <param name="rid">The platform.</param>
+    internal static string Remedy(string rid) =>
+        (rid.Contains("musl", StringComparison.Ordinal)
+            ? $"{rid} is not supported: the engine needs glibc 2.36 or later (Debian 12, Ubuntu 24.04). "
+            : $"Add the backend's package for {rid}: dotnet add package LlamaKivi.Backend.Cpu (with a GPU on Linux: LlamaKivi.Backend.Cuda.Linux). ") +
+        $"In the repository: dotnet build. A library in another folder: set {NativeLibraryLoader.DirectoryVariable} to the folder that holds {NativeLibraryLoader.FileName}.";
 }

@@ -364,7 +364,7 @@ internal unsafe struct lk_memory_estimate
 {
     /// <summary>All tensors.</summary>
     public ulong weight_bytes;
-    /// <summary>Pages for n_ctx tokens, split evenly over n_seq_ready sequences; allocated as the cache fills.</summary>
+    /// <summary>Pages for n_ctx tokens, split evenly over n_seq_ready sequences; allocated as the cache fills. Tokens in rings take none.</summary>
     public ulong cache_page_bytes;
     /// <summary>Full-precision rings and sinks of n_seq_ready sequences.</summary>
     public ulong cache_exact_bytes;
@@ -468,7 +468,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface. Changes with every change to a struct, an enum value or a function's meaning.</summary>
-    public const uint LK_ABI_VERSION = 11;
+    public const uint LK_ABI_VERSION = 12;
 
     /// <summary>Returns the LK_ABI_VERSION that the library was compiled with.</summary>
     [LibraryImport(LibraryName)]

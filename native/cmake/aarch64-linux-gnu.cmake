@@ -1,5 +1,5 @@
 # Toolchain for cross-compiling to AArch64 with Debian's g++-aarch64-linux-gnu; tests run under qemu-user.
-#   cmake -S . -B build-aarch64 -DCMAKE_TOOLCHAIN_FILE=native/cmake/aarch64-linux-gnu.cmake
+#   cmake --preset linux-arm64
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)

@@ -68,10 +68,9 @@ inline std::vector<double> expected_output(const kv::SideView& keys, const std::
 // Rows of one side and KV head of layer 0, as a query of a call sees them.
 class SeenRows {
 public:
-    // by_call: as the paper's types, whatever the type.
-    SeenRows(const kv::Cache& cache, kv::Side side, const kv::Segment& segment, int head, bool by_call)
+    SeenRows(const kv::Cache& cache, kv::Side side, const kv::Segment& segment, int head)
         : call_(cache.view(side, segment, 0, head)),
-          visibility_(by_call ? kv::Visibility::call : call_.spec->visibility),
+          visibility_(call_.spec->visibility),
           side_(side),
           head_(head),
           grown_(std::make_unique<kv::Cache>(one_sequence(cache.config()))) {
@@ -113,6 +112,7 @@ private:
     static kv::CacheConfig one_sequence(kv::CacheConfig config) {
         config.n_seq_max = 1;
         config.n_seq_ready = 1;
+        config.n_ubatch = 1;
         return config;
     }
 
@@ -162,18 +162,17 @@ struct Expected {
     std::vector<double> rms;  // [n, n_head]: RMS of the head's values
 };
 
-// Expected outputs of the segments' staged rows in layer 0. q: [n, n_head, D]. by_call: rows of the call are exact.
+// Expected outputs of the segments' staged rows in layer 0. q: [n, n_head, D].
 inline Expected expected_attention(const kv::Cache& cache, std::span<const kv::Segment> segments,
-                                   const std::vector<float>& q, int n_head, double scale, int window,
-                                   bool by_call = false) {
+                                   const std::vector<float>& q, int n_head, double scale, int window) {
     const kv::CacheConfig& config = cache.config();
     const int d = config.head_size;
     const int group = n_head / config.n_head_kv;
     Expected expected{std::vector<double>(q.size()), std::vector<double>(q.size() / d)};
     for (const kv::Segment& s : segments) {
         for (int head = 0; head < config.n_head_kv; ++head) {
-            SeenRows k(cache, kv::Side::keys, s, head, by_call);
-            SeenRows v(cache, kv::Side::values, s, head, by_call);
+            SeenRows k(cache, kv::Side::keys, s, head);
+            SeenRows v(cache, kv::Side::values, s, head);
             for (int i = 0; i < s.n_rows; ++i) {
                 const auto& k_rows = k.next();
                 const auto& v_rows = v.next();

@@ -125,6 +125,43 @@ TEST(AttentionPlan, PagesByTypeRowsAndHead) {
     }
 }
 
+// The page kernels are compiled for the recipes of both editions; flash reads the pages of other recipes.
+TEST(AttentionPlan, PagesByRecipe) {
+    const auto select = [](lk_cache_type type, int edition, int group, int eighths) {
+        kv::Recipe recipe = kv::own_recipe(type, edition);
+        recipe.group = group;
+        recipe.refined_eighths = eighths;
+        return select_pages(kv::make_page_format(type, Side::keys, 128, recipe),
+                            kv::make_page_format(type, Side::values, 128, recipe), 4);
+    };
+    for (const int group : {32, 64, 128}) {
+        for (const int edition : {kv::kFirstEdition, kv::kSecondEdition}) {
+            for (const auto& [type, eighths] : {std::pair{LK_CACHE_KIVI2, edition + 1}, {LK_CACHE_KIVI4, 0}}) {
+                const AttentionVariant pages = select(type, edition, group, eighths);
+                EXPECT_EQ(pages.kernel, AttentionKernel::pages) << lk_cache_type_name(type) << " " << edition;
+                EXPECT_EQ(pages.edition, edition);
+            }
+            for (int eighths = 0; eighths <= kv::kHeadEighths; ++eighths) {
+                EXPECT_EQ(select(LK_CACHE_KIVI2, edition, group, eighths).kernel,
+                          eighths == edition + 1 ? AttentionKernel::pages : AttentionKernel::none)
+                    << eighths;
+            }
+        }
+    }
+    EXPECT_EQ(select(LK_CACHE_KIVI2, kv::kSecondEdition, 16, 3).kernel, AttentionKernel::none);
+}
+
+TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
+    AttentionRequest r = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI2, 64);
+    r.exact = true;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::rows);
+    r.v.recipe.ring = kv::RowType::q8_0;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows);
+    EXPECT_EQ(select_attention(r).rest.type, LK_CACHE_F16);
+    r.exact = false;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::flash);
+}
+
 // The error names the operation, the types and the shape.
 TEST(AttentionPlan, UnknownRequestsFail) {
     AttentionRequest large = request_of(LK_CACHE_KIVI4, LK_CACHE_F16, 264);
@@ -143,7 +180,7 @@ TEST(AttentionPlan, UnknownRequestsFail) {
     AttentionRequest differ = request_of(LK_CACHE_F16, LK_CACHE_F16, 64);
     differ.v.head_size = 128;
     test::expect_error(LK_UNSUPPORTED, {"attention", "64 and 128"}, [&] { select_attention(differ); });
-    test::expect_error(LK_INTERNAL_ERROR, {"attention", "pages_row", "kivi2", "96", "2 query rows"}, [] {
+    test::expect_error(LK_INTERNAL_ERROR, {"attention", "pages_row", "kivi2 of edition 1", "96", "2 query rows"}, [] {
         fail_variant({AttentionKernel::pages_row, LK_CACHE_KIVI2, 96, 2, 512});
     });
 }

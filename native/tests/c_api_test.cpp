@@ -137,10 +137,14 @@ TEST(CApi, EstimatesRefuseWhatTheGpuDoesNotSupport) {
     const lk_gguf* const gguf = lk_model_gguf(test::demo_model());
     EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
     const uint64_t q8 = estimate.cache_exact_bytes;
+    params.cache.residual = 65536;
     for (const int32_t n_gpu_layers : {1, -1}) {
         expect_failure(lk_context_estimate(gguf, n_gpu_layers, &params, &estimate), LK_UNSUPPORTED,
-                       {"the GPU does not support cache.edition 2 with kivi2", "leave all layers on the CPU"});
+                       {"cache.residual is 65536; the GPU supports at most 32704", "leave all layers on the CPU"});
     }
+    EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
+    params.cache.residual = 128;
+    EXPECT_EQ(lk_context_estimate(gguf, -1, &params, &estimate), LK_OK) << lk_last_error();
     params.cache.residual_type = LK_ROWS_F16;
     EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
     EXPECT_LT(q8, 0.55 * estimate.cache_exact_bytes);

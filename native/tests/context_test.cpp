@@ -270,7 +270,11 @@ TEST(ContextMemory, EstimateHoldsWhatTheCacheTakes) {
         ASSERT_EQ(lk_model_describe(test::demo_model(), &info), LK_OK);
         EXPECT_EQ(e.weight_bytes, info.weight_bytes);
         EXPECT_DOUBLE_EQ(e.bits_per_element, (e.k_bits_per_element + e.v_bits_per_element) / 2);
-        EXPECT_DOUBLE_EQ(e.bytes_per_token * 384, static_cast<double>(e.cache_page_bytes));
+        // Tokens in rings take no pages.
+        EXPECT_GE(e.bytes_per_token * 384, static_cast<double>(e.cache_page_bytes));
+        if (type == LK_CACHE_F16) {
+            EXPECT_DOUBLE_EQ(e.bytes_per_token * 384, static_cast<double>(e.cache_page_bytes));
+        }
         EXPECT_GT(e.scratch_bytes, 0u);
         EXPECT_EQ(e.device_bytes, 0u);
         uint64_t fewer = 0;
@@ -292,6 +296,7 @@ TEST(ContextMemory, EstimateHoldsWhatTheCacheTakes) {
         EXPECT_LT(one, e.cache_exact_bytes + e.cache_page_bytes / 3 + 20000) << "head tables are not in the estimate";
         context.run(make_tokens(383));
         const lk_cache_usage full = context.usage();
+        EXPECT_GE(full.allocated_bytes, e.cache_exact_bytes + e.cache_page_bytes);
         EXPECT_LE(full.allocated_bytes, e.cache_exact_bytes + e.cache_page_bytes + 20000);
         EXPECT_DOUBLE_EQ(full.k_bits_per_element, e.k_bits_per_element);
         EXPECT_DOUBLE_EQ(full.v_bits_per_element, e.v_bits_per_element);

@@ -6,6 +6,7 @@
 #include "backend/cuda/plan/append_plan.h"
 #include "kv/quantizer.h"
 #include "kv_helpers.h"
+#include "recipe_shapes.h"
 
 namespace lk {
 namespace {
@@ -28,19 +29,29 @@ struct Kernels {
     const kv::SideSpec& spec = cache.spec(side);
     size_t d = static_cast<size_t>(spec.format.head_size);
 
-    const half_t* row(const AppendWork& w, int head, int i) const {
+    // A row in halves, decoded if it is in a q8_0 ring.
+    std::vector<half_t> row(const AppendWork& w, int head, int i) const {
+        std::vector<half_t> out(d);
         if (i >= w.n_ring) {
-            return w.staged + (static_cast<size_t>(head) * cache.config().n_ubatch + i - w.n_ring) * d;
+            std::copy_n(w.staged + staged_row(head, i - w.n_ring) * d, d, out.data());
+        } else if (w.ring_blocks != nullptr) {
+            kv::decode_q8_row(ring_row(w, head, i), static_cast<int>(d), out.data());
+        } else {
+            std::memcpy(out.data(), ring_row(w, head, i), d * sizeof(half_t));
         }
-        return ring_row(w, head, i);
+        return out;
     }
-    half_t* ring_row(const AppendWork& w, int head, int i) const {
-        return w.ring + (static_cast<size_t>(head) * spec.ring_rows() + (w.ring_start + i) % spec.ring_rows()) * d;
+    size_t staged_row(int head, int i) const { return static_cast<size_t>(head) * cache.config().n_ubatch + i; }
+    uint8_t* ring_row(const AppendWork& w, int head, int i) const {
+        uint8_t* const ring = w.ring_blocks != nullptr ? w.ring_blocks : reinterpret_cast<uint8_t*>(w.ring);
+        const int at = (w.ring_start + i) % spec.ring_rows();
+        return ring + (static_cast<size_t>(head) * spec.ring_rows() + at) * spec.ring_row_bytes();
     }
     std::vector<float> floats(const AppendWork& w, int head, int first, int n) const {
         std::vector<float> out;
         for (int i = first; i < first + n; ++i) {
-            std::transform(row(w, head, i), row(w, head, i) + d, std::back_inserter(out), half_to_float);
+            const std::vector<half_t> halves = row(w, head, i);
+            std::transform(halves.begin(), halves.end(), std::back_inserter(out), half_to_float);
         }
         return out;
     }
@@ -60,19 +71,25 @@ struct Kernels {
                               page);
         }
         for (int i = 0; i < step.n_rows && !f.quantized(); ++i) {
-            std::memcpy(page + (step.token + i) * f.row_bytes(), row(w, head, step.row + i), f.row_bytes());
+            std::memcpy(page + (step.token + i) * f.row_bytes(), row(w, head, step.row + i).data(), f.row_bytes());
         }
     }
     void commit(const AppendWork& w, const SideSchedule& s, int head) const {
-        for (int i = 0; i < s.max_sinks; ++i) {
-            const int token = w.first_token + i;
-            if (i < w.n_leave && token < w.sink_limit) {
-                std::copy_n(row(w, head, i), d, w.sinks + (static_cast<size_t>(head) * spec.sinks + token) * d);
+        for (int i = w.sink_begin, n = 0; n < s.max_sinks; ++i, ++n) {
+            if (i < w.sink_end) {
+                const int token = w.first_token + i;
+                std::copy_n(row(w, head, i).data(), d, w.sinks + (static_cast<size_t>(head) * spec.sinks + token) * d);
             }
         }
         for (int i = w.first_kept, n = 0; n < s.max_kept; ++i, ++n) {
-            if (i < w.n_ring + w.n_rows) {
-                std::copy_n(row(w, head, i), d, ring_row(w, head, i));
+            if (i >= w.n_ring + w.n_rows) {
+                continue;
+            }
+            const size_t bytes = spec.ring_row_bytes();
+            if (w.ring_blocks != nullptr) {
+                std::copy_n(w.staged_blocks + staged_row(head, i - w.n_ring) * bytes, bytes, ring_row(w, head, i));
+            } else {
+                std::memcpy(ring_row(w, head, i), row(w, head, i).data(), bytes);
             }
         }
     }
@@ -139,6 +156,10 @@ void for_each_shape(Body body) {
             SCOPED_TRACE(shape.text());
             body(shape);
         }
+    }
+    for (const test::NamedShape& s : test::recipe_shapes()) {
+        SCOPED_TRACE(s.name);
+        body(s.shape);
     }
 }
 

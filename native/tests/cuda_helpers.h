@@ -57,7 +57,8 @@ protected:
             if (layer == 0) {
                 pass_ = backend_->begin(cache, {&segment, 1}, nullptr);
             }
-            backend_->stage({.cache = &cache, .layer = layer, .n = end - begin, .k = k.data(), .v = v.data()});
+            backend_->stage(
+                {.cache = &cache, .layer = layer, .n = end - begin, .k = k.data(), .v = v.data(), .pass = pass_.get()});
             backend_->finish();
         }
     }
@@ -97,10 +98,9 @@ protected:
                 test::append(cpu, 0, tokens, 0, n);
                 cached = state(cpu);
             }
-            test::stage(cpu, tokens, n, n + n_rows);
             const Segment one = segment();
-            expected =
-                test::expected_attention(cpu, {&one, 1}, q, n_head, 1 / std::sqrt(shape.head_size), window, true);
+            test::stage_call(cpu, {&one, 1}, tokens, n, n + n_rows);
+            expected = test::expected_attention(cpu, {&one, 1}, q, n_head, 1 / std::sqrt(shape.head_size), window);
         }
     };
 
@@ -113,6 +113,7 @@ protected:
         const Segment segment = c.segment();
         gpu.reserve({&segment, 1});
         stage(gpu, segment, c.tokens, c.n, c.n + c.n_rows);
+        backend_->stage_pages(*pass_, gpu.layers());
         const std::vector<float> actual = attend(gpu, {&segment, 1}, c.q, c.n_head, c.window);
         double worst = 0;
         for (size_t i = 0; i < actual.size(); ++i) {

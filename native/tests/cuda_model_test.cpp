@@ -61,9 +61,9 @@ protected:
 };
 
 // Largest difference of the logits over a text: 200 tokens as a prompt, then token by token.
-double logits_difference(lk_model* gpu_model, lk_model* cpu_model, lk_cache_type type) {
-    test::TestContext cpu(test::small_params(type), cpu_model);
-    test::TestContext gpu(test::small_params(type), gpu_model);
+double logits_difference(lk_model* gpu_model, lk_model* cpu_model, const lk_context_params& params) {
+    test::TestContext cpu(params, cpu_model);
+    test::TestContext gpu(params, gpu_model);
     const std::vector<int32_t> text = test::text_tokens(220);
     const std::vector<int32_t> prompt(text.begin(), text.end() - 20);
     double worst = test::distance(gpu.run(prompt), cpu.run(prompt));
@@ -75,9 +75,15 @@ double logits_difference(lk_model* gpu_model, lk_model* cpu_model, lk_cache_type
 
 TEST_F(CudaModel, LogitsEqualTheCpus) {
     for (const lk_cache_type type : kDeviceTypes) {
-        const double worst = logits_difference(model_, cpu_model_, type);
-        std::printf("logits, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
-        EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type);
+        for (const uint32_t edition : {1u, 2u}) {
+            lk_context_params params = test::small_params(type);
+            params.cache.edition = edition;
+            params.cache.group = edition == 2 ? 0 : 32;
+            const double worst = logits_difference(model_, cpu_model_, params);
+            std::printf("logits, %s, edition %u: worst difference %.3g of their spread\n", lk_cache_type_name(type),
+                        edition, worst);
+            EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type) << ", edition " << edition;
+        }
     }
 }
 
@@ -113,7 +119,7 @@ TEST_F(CudaModel, LogitsOfFalconEqualTheCpus) {
     lk_model* const gpu = load(exact, -1);
     lk_model* const cpu = load(exact, 0);
     for (const lk_cache_type type : kDeviceTypes) {
-        const double worst = logits_difference(gpu, cpu, type);
+        const double worst = logits_difference(gpu, cpu, test::small_params(type));
         std::printf("logits of falcon, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
         EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type);
     }
@@ -127,7 +133,7 @@ TEST_F(CudaModel, SomeLayersOnTheGpu) {
         lk_model* const split = load(exact_demo_path(), n_gpu_layers);
         for (const lk_cache_type type : kDeviceTypes) {
             SCOPED_TRACE(format("%d layers, %s", n_gpu_layers, lk_cache_type_name(type)));
-            EXPECT_LT(logits_difference(split, cpu_model_, type), tolerance(type));
+            EXPECT_LT(logits_difference(split, cpu_model_, test::small_params(type)), tolerance(type));
             test::TestContext part(test::small_params(type), split);
             test::TestContext whole(test::small_params(type), model_);
             part.run(test::text_tokens(200));
@@ -141,6 +147,89 @@ TEST_F(CudaModel, SomeLayersOnTheGpu) {
             }
         }
         lk_model_free(split);
+    }
+}
+
+// Logits of every token of a text that is read in calls of `size` tokens.
+std::vector<test::Logits> read_in_calls(lk_model* model, const lk_context_params& params,
+                                        const std::vector<int32_t>& text, size_t size) {
+    test::TestContext context(params, model);
+    std::vector<test::Logits> logits;
+    for (size_t at = 0; at < text.size(); at += size) {
+        const size_t n = std::min(size, text.size() - at);
+        const std::vector<uint8_t> outputs(n, 1);
+        const lk_batch batch{&text[at], nullptr, nullptr, nullptr, outputs.data(), static_cast<uint32_t>(n)};
+        EXPECT_EQ(lk_decode(context.get(), &batch), LK_OK) << lk_last_error();
+        for (size_t i = 0; i < n; ++i) {
+            logits.push_back(context.logits(static_cast<uint32_t>(i)));
+        }
+    }
+    return logits;
+}
+
+// Kullback-Leibler divergence of softmax(b) from softmax(a), mean over tokens.
+double mean_divergence(const std::vector<test::Logits>& a, const std::vector<test::Logits>& b) {
+    const auto log_sum = [](const test::Logits& x) {
+        const double top = *std::max_element(x.begin(), x.end());
+        double sum = 0;
+        for (const float v : x) {
+            sum += std::exp(v - top);
+        }
+        return top + std::log(sum);
+    };
+    double total = 0;
+    for (size_t t = 0; t < a.size(); ++t) {
+        const double of_a = log_sum(a[t]);
+        const double of_b = log_sum(b[t]);
+        for (size_t i = 0; i < a[t].size(); ++i) {
+            const double p = a[t][i] - of_a;
+            total += std::exp(p) * (p - (b[t][i] - of_b));
+        }
+    }
+    return total / static_cast<double>(a.size());
+}
+
+struct CutCache {
+    lk_cache_type type;
+    uint32_t edition;
+    int32_t residual;
+    double share;  // limit of the divergence between cuts, as a share of the type's own
+};
+
+// What a token sees depends on its position alone. Kernels for one token and for many round differently: a code flips
+// where a key or value is near the border of two codes, and later layers amplify that. Limits are twice what an H200
+// measured. CudaAttention tests attention with fixed queries, keys and values. The paper's types are left out: their
+// prefill attends to the exact rows of its call.
+TEST_F(CudaModel, CutsOfATextChangeNothingButRounding) {
+    const std::vector<int32_t> text = test::text_tokens(420);
+    std::vector<test::Logits> exact;
+    for (const CutCache& cache :
+         {CutCache{LK_CACHE_F16, 0, 0, 0}, CutCache{LK_CACHE_Q8_0, 0, 0, 1.5}, CutCache{LK_CACHE_Q4_0, 0, 0, 0.8},
+          CutCache{LK_CACHE_KIVI4, 1, 64, 0.34}, CutCache{LK_CACHE_KIVI2, 1, 64, 0.22},
+          CutCache{LK_CACHE_KIVI4, 2, 50, 0.9}, CutCache{LK_CACHE_KIVI2, 2, 50, 0.46}}) {
+        lk_context_params params = test::small_params(cache.type);
+        params.cache = {cache.type, cache.type, 0, cache.residual, -1, cache.edition, 0, LK_ROWS_OWN, 0, 0};
+        const std::vector<test::Logits> single = read_in_calls(model_, params, text, 1);
+        if (cache.type == LK_CACHE_F16) {
+            exact = single;
+        }
+        const double of_type = mean_divergence(exact, single);
+        for (const size_t size : {size_t{7}, size_t{32}, size_t{128}, text.size()}) {
+            const std::vector<test::Logits> logits = read_in_calls(model_, params, text, size);
+            double worst = 0;
+            for (size_t t = 0; t < text.size(); ++t) {
+                worst = test::worse(worst, test::distance(logits[t], single[t]));
+            }
+            const double divergence = mean_divergence(single, logits);
+            std::printf("cuts, %s edition %u, calls of %zu: worst difference %.2g of the spread, KL %.2g (type %.2g)\n",
+                        lk_cache_type_name(cache.type), cache.edition, size, worst, divergence, of_type);
+            if (cache.type == LK_CACHE_F16) {
+                EXPECT_LT(worst, 0.015);
+                EXPECT_LT(divergence, 4e-6);
+            } else {
+                EXPECT_LT(divergence, cache.share * of_type);
+            }
+        }
     }
 }
 

@@ -6,6 +6,10 @@
 #include <cstdlib>
 #include <new>
 
+#ifdef _WIN32
+#include <malloc.h>
+#endif
+
 namespace {
 
 std::atomic<int64_t> left{0};  // allocations until the failure; 0: off
@@ -31,8 +35,21 @@ void* allocate(std::size_t size, std::size_t alignment) noexcept {
     if (alignment <= alignof(std::max_align_t)) {
         return std::malloc(size);
     }
+#ifdef _WIN32
+    return ::_aligned_malloc(size, alignment);
+#else
     void* data = nullptr;
     return ::posix_memalign(&data, alignment, size) == 0 ? data : nullptr;
+#endif
+}
+
+// Windows frees aligned memory by a function of its own.
+void release_aligned(void* data) noexcept {
+#ifdef _WIN32
+    ::_aligned_free(data);
+#else
+    std::free(data);
+#endif
 }
 
 void* allocate_or_throw(std::size_t size, std::size_t alignment) {
@@ -96,16 +113,16 @@ void operator delete(void* data, std::size_t) noexcept {
     std::free(data);
 }
 void operator delete(void* data, std::align_val_t) noexcept {
-    std::free(data);
+    release_aligned(data);
 }
 void operator delete(void* data, std::size_t, std::align_val_t) noexcept {
-    std::free(data);
+    release_aligned(data);
 }
 void operator delete(void* data, const std::nothrow_t&) noexcept {
     std::free(data);
 }
 void operator delete(void* data, std::align_val_t, const std::nothrow_t&) noexcept {
-    std::free(data);
+    release_aligned(data);
 }
 void operator delete[](void* data) noexcept {
     std::free(data);
@@ -114,15 +131,15 @@ void operator delete[](void* data, std::size_t) noexcept {
     std::free(data);
 }
 void operator delete[](void* data, std::align_val_t) noexcept {
-    std::free(data);
+    release_aligned(data);
 }
 void operator delete[](void* data, std::size_t, std::align_val_t) noexcept {
-    std::free(data);
+    release_aligned(data);
 }
 void operator delete[](void* data, const std::nothrow_t&) noexcept {
     std::free(data);
 }
 void operator delete[](void* data, std::align_val_t, const std::nothrow_t&) noexcept {
-    std::free(data);
+    release_aligned(data);
 }
 // NOLINTEND

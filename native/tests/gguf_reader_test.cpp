@@ -3,8 +3,9 @@
 #include "gguf/text.h"
 
 #include <gtest/gtest.h>
+#ifndef _WIN32
 #include <sys/stat.h>
-#include <unistd.h>
+#endif
 
 #include <cmath>
 #include <cstring>
@@ -286,9 +287,11 @@ TEST_F(GgufCApi, FilesThatCannotBeOpened) {
     expect_open_fails(folder_.path().string(), LK_IO_ERROR, "directory");
     expect_open_fails(folder_.write("empty.gguf", {}), LK_BAD_FILE, "empty");
     expect_open_fails(folder_.write("text.gguf", Bytes(100, 'x')), LK_BAD_FILE, "magic");
+#ifndef _WIN32
     const std::string fifo = folder_.file("fifo.gguf");
     ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
     expect_open_fails(fifo, LK_IO_ERROR, "not a regular file");  // without waiting for a writer
+#endif
 }
 
 TEST_F(GgufCApi, Describe) {

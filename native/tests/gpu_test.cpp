@@ -1,6 +1,8 @@
 #include "gpu.h"
 
+#ifdef __linux__
 #include <dlfcn.h>
+#endif
 
 #include <cctype>
 #include <filesystem>
@@ -9,6 +11,7 @@ namespace lk::test {
 
 namespace {
 
+#ifdef __linux__
 Driver find_driver() {
     constexpr int kNoDevice = 100;  // CUDA_ERROR_NO_DEVICE
     void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -29,6 +32,11 @@ Driver find_driver() {
     }
     return n > 0 ? Driver::device : Driver::no_device;
 }
+#else
+Driver find_driver() {
+    return Driver::missing;
+}
+#endif
 
 // /dev/nvidia0 and so on, or WSL's /dev/dxg. /dev/nvidiactl alone is a driver without a GPU.
 bool has_device_file() {

@@ -1,6 +1,7 @@
 // Every kernel table against the portable one, and the portable one against formulas in double. Also the encodings that
 // kernels read: byte scales and the packing of codes.
 #include "backend/cpu/kernels.h"
+#include "environment.h"
 
 #include <cstdlib>
 
@@ -591,20 +592,20 @@ TEST_F(KernelTables, DecodeByteScales) {
 
 class KernelChoice : public ::testing::Test {
 protected:
-    void TearDown() override { unsetenv("LLAMA_KIVI_CPU"); }
+    void TearDown() override { test::unset_environment("LLAMA_KIVI_CPU"); }
 };
 
 TEST_F(KernelChoice, EachByName) {
     for (const cpu::NamedKernels& table : cpu::available_kernels()) {
-        setenv("LLAMA_KIVI_CPU", table.id, 1);
+        test::set_environment("LLAMA_KIVI_CPU", table.id);
         EXPECT_EQ(&cpu::select_kernels(), table.kernels) << table.id;
     }
-    unsetenv("LLAMA_KIVI_CPU");
+    test::unset_environment("LLAMA_KIVI_CPU");
     EXPECT_EQ(&cpu::select_kernels(), cpu::available_kernels().front().kernels);
 }
 
 TEST_F(KernelChoice, UnknownNameIsAnErrorThatNamesIt) {
-    setenv("LLAMA_KIVI_CPU", "sse9", 1);
+    test::set_environment("LLAMA_KIVI_CPU", "sse9");
     try {
         cpu::select_kernels();
         FAIL() << "accepted";

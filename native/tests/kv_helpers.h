@@ -174,9 +174,9 @@ inline void append(kv::Cache& cache, int seq, const Tokens& tokens, int begin, i
     cpu::commit(cache, {&segment, 1}, pool);
 }
 
-// The rotation of keys, for shifted tokens.
+// The rotation of keys, for shifted tokens. Valid in the calling thread.
 inline kv::Rotation rotation(int head_size) {
-    static std::map<int, std::vector<float>> frequencies;
+    thread_local std::map<int, std::vector<float>> frequencies;  // tests prepare cases in parallel
     std::vector<float>& f = frequencies[head_size];
     for (int i = static_cast<int>(f.size()); i < head_size / 2; ++i) {
         f.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / head_size)));

@@ -1,6 +1,8 @@
 // Complete model files with structural faults: each is loaded, run and quantized, or rejected with a message that names
 // the fault; memory stays proportional to the file's size.
+#ifdef __linux__
 #include <sys/resource.h>
+#endif
 
 #include <cstdlib>
 #include <filesystem>

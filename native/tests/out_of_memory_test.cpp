@@ -1,7 +1,5 @@
 // Fails the 1st, 2nd, 3rd ... allocation of every call: the call reports it, the process survives, and every sequence
 // is bit for bit unchanged.
-#include <sys/stat.h>
-
 #include <functional>
 #include <new>
 

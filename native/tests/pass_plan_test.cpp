@@ -93,6 +93,30 @@ TEST(PassPlan, SegmentsAreGroupedByTheirKernels) {
     EXPECT_TRUE(request.exact);
 }
 
+// A row may read pages that its own call stages; only flash does. The other types never do.
+TEST(PassPlan, RowsThatReadStagedPagesAreForFlash) {
+    for (const lk_cache_type type : test::kAllTypes) {
+        SCOPED_TRACE(lk_cache_type_name(type));
+        const Shape shape = shape_of(type);
+        kv::Cache cache(shape.config());
+        fill(cache, shape, {158, 157});  // 160 rows trigger a flush, which the next row sees
+        const bool by_position = cache.spec(Side::keys).visibility == kv::Visibility::position;
+        const auto plan_rows = [&](int seq, int n) {
+            const Segment s{seq, 0, n};
+            cache.reserve({&s, 1});
+            return plan_pass(cache, {&s, 1});
+        };
+        EXPECT_EQ(plan_rows(0, 3).reads_staged, by_position);
+        if (by_position) {
+            EXPECT_FALSE(plan_rows(0, 3).groups[0].exact);
+            EXPECT_TRUE(plan_rows(0, 2).groups[0].exact);
+        }
+        EXPECT_FALSE(plan_rows(0, 2).reads_staged) << "the flush follows the last row";
+        EXPECT_FALSE(plan_rows(1, 3).reads_staged);
+        EXPECT_EQ(plan_rows(1, 100).reads_staged, by_position);
+    }
+}
+
 TEST(PassPlan, PagesOfF16AreExact) {
     const Shape shape = shape_of(LK_CACHE_F16);
     kv::Cache cache(shape.config());
@@ -177,8 +201,9 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
                 EXPECT_EQ(one.n_paged, held.n_paged());
                 EXPECT_EQ(one.n_ring, held.n_ring());
                 EXPECT_EQ(one.ring_start, held.ring_start());
-                EXPECT_EQ(one.n_sinks, held.n_sinks());
-                EXPECT_EQ(one.ring, held.ring());
+                EXPECT_EQ(one.n_sinks, held.n_sink_rows());
+                EXPECT_EQ(one.ring, held.view(0, 0).ring);
+                EXPECT_EQ(one.ring_blocks, held.view(0, 0).ring_blocks);
                 EXPECT_EQ(one.sinks, held.sinks());
                 EXPECT_EQ(one.tables, held.tables());
                 EXPECT_EQ(staged.rows, cache.staged(side) + static_cast<size_t>(s.row) * 64);

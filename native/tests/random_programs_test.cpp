@@ -249,10 +249,12 @@ void count_token(History& h) {
     h.unequal = std::max(0, h.unequal - 1);
 }
 
+// Whether a row's page depends on the row alone, from the call that appends it: a stock type without a window.
+bool stores_at_once(const Program& p) {
+    return kv::make_residual(p.cache, p.cache.type_k) == 0;
+}
+
 int undo_rows(const Program& p) {
-    if (!kv::is_kivi(p.cache.type_k)) {
-        return 0;
-    }
     return p.cache.undo == 0 ? kv::kDefaultUndo : std::max(0, p.cache.undo);
 }
 
@@ -268,11 +270,11 @@ bool only_appends_since(const History& h, int n_keep) {
     return true;
 }
 
-// Whether a rewind must be exact: in a stock type, to nothing, to a mark, and by the undo window.
+// Whether a rewind must be exact: in a stock type without a window, to nothing, to a mark, and by the undo window.
 bool must_be_exact(const Program& p, const History& h, int n_keep) {
     const bool marked =
         std::any_of(h.marks.begin(), h.marks.end(), [&](const Mark& mark) { return mark.length == n_keep; });
-    return n_keep == 0 || marked || !kv::is_kivi(p.cache.type_k) ||
+    return n_keep == 0 || marked || stores_at_once(p) ||
            (h.back + h.length - n_keep <= undo_rows(p) && only_appends_since(h, n_keep));
 }
 
@@ -454,8 +456,8 @@ private:
         bool exact = static_cast<int>(length) == n_keep;
         check(exact || !must_be_exact(program_, h, n_keep), o.text() + " is not exact");
         check_ok(truncate(), o);
-        const bool stock = !kv::is_kivi(program_.cache.type_k);
-        exact = exact && (!stock || n_keep == 0 || only_appends_since(h, n_keep));  // stock: a shift stays an event
+        // Without a window, a cut behind a shift is exact too; the shift stays an event.
+        exact = exact && (!stores_at_once(program_) || n_keep == 0 || only_appends_since(h, n_keep));
         if (!exact) {
             h.events.push_back({Event::rewind, n_keep, 0});
             h.back = undo_rows(program_);
@@ -491,7 +493,7 @@ private:
             h.events.pop_back();
         }
         h.back = std::min(h.back, undo_rows(program_));
-        if (kv::is_kivi(program_.cache.type_k) && undo_rows(program_) > 0) {
+        if (!stores_at_once(program_) && undo_rows(program_) > 0) {
             h.unequal = static_cast<int>(program_.cache.residual) +
                         kv::make_recipe(program_.cache, program_.cache.type_k).group + undo_rows(program_);
         }

@@ -10,6 +10,7 @@
 #include "kv/scalar_codec.h"
 #include "kv/state_side.h"
 #include "kv_helpers.h"
+#include "recipe_shapes.h"
 #include "runtime/context_params.h"
 
 namespace lk::kv {
@@ -327,24 +328,30 @@ TEST(Recipes, AKeyCentreHasAPlaceInTablesAndStates) {
     test::expect_error(LK_BAD_STATE, {"a centre of keys that is NaN"}, [&] { read_side(specs, damaged); });
 }
 
-// The GPU refuses what its kernels do not implement, and takes everything that it took before the second edition.
-TEST(Recipes, TheGpuRefusesWhatItDoesNotSupport) {
-    const auto check = [](auto change) {
-        Shape shape;
-        CacheConfig config = shape.config();
-        change(config.params);
-        check_device_cache(config);
-    };
+// The GPU takes every recipe of its types. It refuses other types, a window of a stock type, and a ring that its
+// kernels cannot sort in shared memory.
+TEST(Recipes, TheGpuTakesEveryRecipe) {
     for (const lk_cache_type type : test::kDeviceTypes) {
         for (const test::Lengths& lengths : test::kAllLengths) {
             EXPECT_NO_THROW(check_device_cache(Shape{.type_k = type, .type_v = type, .lengths = lengths}.config()));
         }
     }
-    EXPECT_NO_THROW(check([](auto& p) { p.residual_type = LK_ROWS_F16; }));
-    EXPECT_NO_THROW(check([](auto& p) { p.refined = 2; }));
-    test::expect_error(LK_UNSUPPORTED, {"keys", "cache.edition 2 with kivi2", "cache.edition 1", "on the CPU"},
-                       [&] { check([](auto& p) { p.edition = 2; }); });
-    test::expect_error(LK_UNSUPPORTED, {"keys", "cache.refined 3"}, [&] { check([](auto& p) { p.refined = 3; }); });
+    for (const test::NamedShape& s : test::recipe_shapes()) {
+        EXPECT_NO_THROW(check_device_cache(s.shape.config())) << s.name;
+    }
+    EXPECT_NO_THROW(check_device_cache(Shape{.lengths = {32, 32736}}.config()));
+    test::expect_error(LK_UNSUPPORTED,
+                       {"values: cache.residual is 32737", "at most 32736 with kivi2 and cache.group 32", "on the CPU"},
+                       [] {
+                           check_device_cache(Shape{.type_k = LK_CACHE_F16, .lengths = {32, 32737}}.config());
+                       });
+    EXPECT_NO_THROW(check_device_cache(
+        Shape{.type_k = LK_CACHE_KIVI4_PAPER, .type_v = LK_CACHE_KIVI2_PAPER, .lengths = {32, 65536}}.config()));
+    const auto check = [](auto change) {
+        CacheConfig config = Shape{}.config();
+        change(config.params);
+        check_device_cache(config);
+    };
     for (const lk_cache_type type : test::kAllTypes) {
         if (std::ranges::find(test::kDeviceTypes, type) == std::end(test::kDeviceTypes)) {
             test::expect_error(LK_UNSUPPORTED, {"values", lk_cache_type_name(type), "f16, q8_0", "on the CPU"},
@@ -357,12 +364,11 @@ TEST(Recipes, TheGpuRefusesWhatItDoesNotSupport) {
             p.residual = 64;
         });
     });
-    test::expect_error(LK_UNSUPPORTED, {"q8_0", "f16"},
-                       [&] { check([](auto& p) { p.residual_type = LK_ROWS_Q8_0; }); });
-    test::expect_error(LK_UNSUPPORTED, {"values", "cache.residual 100", "cache.group (32)"}, [&] {
+    test::expect_error(LK_UNSUPPORTED, {"values", "cache.residual and cache.sinks with q4_0", "on the CPU"}, [&] {
         check([](auto& p) {
-            p.type_k = LK_CACHE_F16;
-            p.residual = 100;
+            p.type_v = LK_CACHE_Q4_0;
+            p.residual = 0;
+            p.sinks = 4;
         });
     });
 }

@@ -48,7 +48,6 @@ public:
         cpu_->matmul(rows, n, products);
     }
     void stage(const StageArgs& args) override { cpu_->stage(args); }
-    bool reads_staged_pages() const override { return cpu_->reads_staged_pages(); }
     void attention(const AttentionArgs& args) override {
         cpu_->attention(args);
         fail_at(Failure::forward);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "environment.h"
 #include "gguf_writer.h"
 #include "model_helpers.h"
 #include "quant/quantize.h"
@@ -119,8 +120,8 @@ private:
 // Contexts created during its lifetime use one kernel table.
 class TableInUse {
 public:
-    explicit TableInUse(const char* id) { setenv("LLAMA_KIVI_CPU", id, 1); }
-    ~TableInUse() { unsetenv("LLAMA_KIVI_CPU"); }
+    explicit TableInUse(const char* id) { set_environment("LLAMA_KIVI_CPU", id); }
+    ~TableInUse() { unset_environment("LLAMA_KIVI_CPU"); }
     TableInUse(const TableInUse&) = delete;
     TableInUse& operator=(const TableInUse&) = delete;
 };

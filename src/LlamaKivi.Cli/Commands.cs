@@ -1,11 +1,19 @@
 using System.CommandLine;
+using LlamaKivi.Cli.Hub;
 
 namespace LlamaKivi.Cli;
 
 /// <summary>All commands.</summary>
 internal static class Commands
 {
-    public static RootCommand CreateRoot() => new("LlamaKivi: GGUF language models with the KIVI KV cache.")
+    public static RootCommand CreateRoot()
+    {
+        RootCommand root = Create();
+        HubOption.AddTo(root);
+        return root;
+    }
+
+    private static RootCommand Create() => new("LlamaKivi: GGUF language models with the KIVI KV cache.")
     {
         RunCommand.Create(),
         ChatCommand.Create(),

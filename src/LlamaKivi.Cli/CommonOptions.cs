@@ -16,9 +16,7 @@ internal sealed class CommonOptions
     /// <summary>Part of the help text of --kv-cache lists.</summary>
     public const string VariantHint = "a type can have settings of its own: kivi2+residual=64";
 
-    private const string DefaultModel = "kivi-demo-llama-37m-q4_k_m.gguf";
-
-    public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the included demo model)" };
+    public Option<string?> Model { get; } = new("--model", "-m") { Description = "GGUF file (default: the demo model)" };
 
     public Option<int?> GpuLayers { get; } = NumberOptions.Whole("--gpu-layers", "-ngl", "Number of layers on the GPU, counted from the last; -1: all; 0: none (default: all if a GPU is usable)", -1, int.MaxValue);
 
@@ -38,7 +36,7 @@ internal sealed class CommonOptions
 
     public Option<int?> Sinks { get; } = NumberOptions.Whole("--kv-sink", null, "Number of first tokens kept in full precision (default: 4; *-paper and types of llama.cpp: 0)", 0, 128);
 
-    public Option<int?> Edition { get; } = NumberOptions.Whole("--kv-edition", null, "Recipe of kivi2 and kivi4: 1 or 2; 2 runs on the CPU only (default: 1)", 1, 2);
+    public Option<int?> Edition { get; } = NumberOptions.Whole("--kv-edition", null, "Recipe of kivi2 and kivi4: 1 or 2 (default: 1)", 1, 2);
 
     public Option<int?> Refined { get; } = NumberOptions.Whole("--kv-refined", null, "Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 0 to 8 (default: 2; 3 in edition 2; kivi3: 4)", 0, 8);
 
@@ -51,16 +49,7 @@ internal sealed class CommonOptions
 
     public Option<bool> Json { get; } = new("--json") { Description = "Print JSON" };
 
-    public static string ModelPath(string? given)
-    {
-        if (given is not null)
-        {
-            return given;
-        }
-
-        string path = Path.Combine(AppContext.BaseDirectory, "models", DefaultModel);
-        return File.Exists(path) ? path : throw new UsageException($"the demo model is not at {path}; specify a GGUF file with -m");
-    }
+    public static string ModelPath(string? given) => given ?? DemoModel.Find();
 
     /// <summary>Model parameters from --model, --threads and --gpu-layers. An explicit --gpu-layers requires a usable GPU; the default uses a GPU if there is one.</summary>
     /// <param name="parsed">The command line.</param>

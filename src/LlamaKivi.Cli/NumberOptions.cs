@@ -32,7 +32,7 @@ internal static class NumberOptions
             return number << shift;
         }
 
-        argument.AddError($"{name} is {text}; it must be a positive number of bytes, with K, M or G for larger units, such as 64M");
+        argument.AddError($"{name} is {text}; it must be a whole number of bytes above 0, or of larger units with K, M or G, such as 64M");
         return null;
     });
 

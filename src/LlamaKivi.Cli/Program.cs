@@ -1,6 +1,21 @@
 using System.CommandLine;
+using System.Text;
 using LlamaKivi.Cli;
+using LlamaKivi.Cli.Hub;
 using LlamaKivi.Native;
+
+if (OperatingSystem.IsWindows())
+{
+    // The console's own code page has few characters. Both fail without a console, where UTF-8 is what pipes carry.
+    try
+    {
+        Console.OutputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+        Console.InputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+    }
+    catch (IOException)
+    {
+    }
+}
 
 Console.SetError(new LenientWriter(Console.Error));
 RootCommand root;
@@ -36,7 +51,22 @@ if (parsed.CommandResult.Command.Name is ChatCommand.Name or ServeCommand.Name)
 
 try
 {
+    if (await HubOption.ReplaceAsync(parsed, HubSettings.FromEnvironment(), CancellationToken.None).ConfigureAwait(false) is { } replaced)
+    {
+        parsed = root.Parse(replaced, new ParserConfiguration { ResponseFileTokenReplacer = null });
+    }
+
     return await parsed.InvokeAsync(invocation).ConfigureAwait(false);
+}
+catch (UsageException e)
+{
+    Console.Error.WriteLine($"llama-kivi: {e.Message}");
+    return ExitCode.Usage;
+}
+catch (HubException e)
+{
+    Console.Error.WriteLine($"llama-kivi: {e.Message}");
+    return ExitCode.Failed;
 }
 catch (Exception e) when (e is IOException or UnauthorizedAccessException)
 {

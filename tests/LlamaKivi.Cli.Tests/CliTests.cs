@@ -269,7 +269,7 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "--kv-edition is 3", "run", "-p", "x", "--kv-edition", "3")]
     [InlineData(2, "--kv-refined is 9", "run", "-p", "x", "--kv-refined", "9")]
     [InlineData(2, "--kv-undo is 65", "run", "-p", "x", "--kv-undo", "65")]
-    [InlineData(2, "--kv-memory is 64X; it must be a positive number of bytes, with K, M or G", "run", "-p", "x", "--kv-memory", "64X")]
+    [InlineData(2, "--kv-memory is 64X; it must be a whole number of bytes", "run", "-p", "x", "--kv-memory", "64X")]
     [InlineData(2, "--kv-memory is 9999999999G", "run", "-p", "x", "--kv-memory", "9999999999G")]
     [InlineData(2, "--kv-memory is 4096 bytes; the ring of one sequence takes", "run", "-p", "x", "--kv-memory", "4K")]
     [InlineData(2, "--kv-residual-type is q4_0; it must be f16 or q8_0", "run", "-p", "x", "--kv-residual-type", "q4_0")]

@@ -22,6 +22,14 @@ public class NativeLibraryLoaderTests
         Assert.IsType<RuntimeError>(e, exactMatch: false);
     }
 
+    [Theory]
+    [InlineData("linux-x64", "dotnet add package LlamaKivi.Backend.Cpu", true)]
+    [InlineData("win-x64", "dotnet add package LlamaKivi.Backend.Cpu", true)]
+    [InlineData("linux-musl-x64", "linux-musl-x64 is not supported: the engine needs glibc", true)]
+    [InlineData("linux-musl-x64", "dotnet add package", false)]
+    public void A_missing_backend_names_the_package_to_add_or_why_there_is_none(string rid, string text, bool isThere) =>
+        Assert.Equal(isThere, NativeLibraryNotFoundException.Remedy(rid).Contains(text, StringComparison.Ordinal));
+
     [Fact]
     public void The_folder_of_the_variable_is_the_only_one_tried()
     {

@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 /** Version of this interface. Changes with every change to a struct, an enum value or a function's meaning. */
-#define LK_ABI_VERSION 11
+#define LK_ABI_VERSION 12
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -350,7 +350,7 @@ typedef struct lk_context_params {
 typedef struct lk_memory_estimate {
     uint64_t weight_bytes;      /**< All tensors. */
     uint64_t cache_page_bytes;  /**< Pages for n_ctx tokens, split evenly over n_seq_ready sequences; allocated as the cache
-                                     fills. */
+                                     fills. Tokens in rings take none. */
     uint64_t cache_exact_bytes; /**< Full-precision rings and sinks of n_seq_ready sequences. */
     uint64_t scratch_bytes;     /**< Activations, logits of one row, staged rows. */
     uint64_t device_bytes;      /**< Approximate GPU memory with a full cache: the GPU's weights, all of the above and working

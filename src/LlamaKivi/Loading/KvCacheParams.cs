@@ -41,7 +41,7 @@ public sealed record KvCacheParams
     /// <summary>Number of attention sinks, the first tokens of a sequence, kept in full precision; at most the group, or 128 for types without groups. Null: 4 for kivi2, kivi3 and kivi4, 0 for other types. f32, f16 and bf16 ignore it.</summary>
     public int? Sinks { get; init; }
 
-    /// <summary>Recipe of kivi2 and kivi4, 1 or 2. Null: 1. Other types have one recipe. The second edition runs on the CPU only.</summary>
+    /// <summary>Recipe of kivi2 and kivi4, 1 or 2. Null: 1. Other types have one recipe.</summary>
     public int? Edition { get; init; }
 
     /// <summary>Key channels that kivi2 and kivi3 store with 4 bits instead of 2, in eighths of the head, 0 to 8; the number of channels is rounded down to a multiple of 4. Null: 2 for kivi2, or 3 in the second <see cref="Edition"/>; 4 for kivi3.</summary>

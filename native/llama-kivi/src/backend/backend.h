@@ -42,6 +42,8 @@ struct Product {
     bool add = false;
 };
 
+class Pass;
+
 // Queries, keys and values of one layer, for the n rows of a pass.
 struct StageArgs {
     kv::Cache* cache = nullptr;
@@ -54,6 +56,7 @@ struct StageArgs {
     float* q = nullptr;                     // [n, n_head, D], rotated in place
     float* k = nullptr;                     // [n, n_head_kv, D], rotated in place
     const float* v = nullptr;               // [n, n_head_kv, D]
+    Pass* pass = nullptr;                   // of these rows; a device needs it
 };
 
 // One pass: the rows of some segments, from begin to commit. A backend derives its own type, which holds what it plans
@@ -121,10 +124,8 @@ public:
     virtual void matmul(const Rows& rows, int n, std::span<const Product> products) = 0;
     // Rotates queries and keys, and writes keys and values to the cache's staging buffer.
     virtual void stage(const StageArgs& args) = 0;
-    // Whether attention reads staged pages: stage_pages of a layer then precedes its attention, and what a row sees
-    // depends on its position alone. Otherwise stage_pages follows the forward pass, and rows of the call are exact.
-    virtual bool reads_staged_pages() const = 0;
-    // Softmax attention of each row over the cached tokens of its sequence and its staged rows up to this row.
+    // Softmax attention of each row over the cached tokens of its sequence and its staged rows up to this row. Which
+    // tokens it reads from pages, staged ones included, depends on its position (kv::Visibility).
     virtual void attention(const AttentionArgs& args) = 0;
     // Samples tokens[n] from finite logits[n, n_vocab] as sample_row does. draws[n] and tokens are host memory; tokens
     // are valid after finish.

@@ -34,11 +34,11 @@ const DevicePlugin& load_plugin() {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
         const char* reason = dlerror();
-        LK_FAIL(LK_DEVICE_ERROR,
-                "the GPU cannot be used: %s was not loaded (%s). Build the library with CUDA installed, or leave all "
-                "layers "
-                "on the CPU",
-                path.c_str(), reason != nullptr ? reason : "no reason given");
+        LK_FAIL(
+            LK_DEVICE_ERROR,
+            "the GPU cannot be used: %s was not loaded (%s). Use the package LlamaKivi.Backend.Cuda.Linux, build the "
+            "library with CUDA, or leave all layers on the CPU",
+            path.c_str(), reason != nullptr ? reason : "no reason given");
     }
     const auto* plugin = static_cast<const DevicePlugin*>(dlsym(library, "lk_device_plugin"));
     LK_CHECK(plugin != nullptr && plugin->abi_version == LK_ABI_VERSION, LK_DEVICE_ERROR,

@@ -30,8 +30,15 @@ private:
     uint64_t available_;
 };
 
+// The printf whose formats the compiler checks: MinGW's own one is not the C runtime's.
+#ifdef __MINGW32__
+#define LK_PRINTF __MINGW_PRINTF_FORMAT
+#else
+#define LK_PRINTF printf
+#endif
+
 // Formats printf-style into a string.
-[[gnu::format(printf, 1, 2)]] inline std::string format(const char* text, ...) {
+[[gnu::format(LK_PRINTF, 1, 2)]] inline std::string format(const char* text, ...) {
     va_list args;
     va_start(args, text);
     va_list again;

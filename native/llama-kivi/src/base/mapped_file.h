@@ -4,19 +4,25 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 namespace lk {
 
 // Pages are read from the file on first access. If another process truncates the mapped file, access to the lost part
-// raises SIGBUS; no check at opening can prevent that.
+// raises SIGBUS; no check at opening can prevent that. Windows refuses to truncate a mapped file.
 class MappedFile {
 public:
     MappedFile() = default;
     // Maps a regular file; size() is 0 for an empty one. Throws LK_IO_ERROR.
     explicit MappedFile(const std::string& path);
     ~MappedFile();
-    MappedFile(MappedFile&& other) noexcept;
-    MappedFile& operator=(MappedFile&& other) noexcept;
+    MappedFile(MappedFile&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    MappedFile& operator=(MappedFile&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
     MappedFile(const MappedFile&) = delete;
     MappedFile& operator=(const MappedFile&) = delete;
 

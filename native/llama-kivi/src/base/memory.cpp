@@ -1,10 +1,10 @@
 #include "base/memory.h"
 
-#include <sys/mman.h>
-
 #include <cstdlib>
 #include <cstring>
 #include <new>
+
+#include "base/pages.h"
 
 namespace lk {
 
@@ -21,11 +21,7 @@ public:
     bool on_host() const override { return true; }
     void* allocate(size_t bytes) override {
         if (bytes >= kMapped) {
-            void* const data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-            if (data == MAP_FAILED) {
-                throw std::bad_alloc();
-            }
-            return data;
+            return map_pages(bytes);
         }
         void* data = ::operator new(bytes, kAlignment);
         std::memset(data, 0, bytes);
@@ -33,7 +29,7 @@ public:
     }
     void free(void* data, size_t bytes) noexcept override {
         if (bytes >= kMapped) {
-            ::munmap(data, bytes);
+            unmap_pages(data, bytes);
         } else {
             ::operator delete(data, kAlignment);
         }

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace lk {
@@ -25,19 +26,14 @@ public:
     uint64_t written() const { return written_; }      // bytes
 
 private:
-    struct Descriptor {
-        int fd = -1;
-        ~Descriptor();
-    };
-    [[noreturn]] void fail(const char* what, int error) const;
+    struct Target;  // the temporary file and its final name, as the system has them
 
     std::string path_;
-    std::string name_;       // the target's name in the folder, links resolved
-    std::string temporary_;  // short and not derived from name_, which may already have the maximum length
-    Descriptor folder_;
-    Descriptor file_;
-    bool committed_ = false;
+    std::unique_ptr<Target> target_;
     uint64_t written_ = 0;
 };
+
+// Whether both paths name one existing file.
+bool same_file(const std::string& a, const std::string& b);
 
 }  // namespace lk

@@ -40,9 +40,13 @@ uint64_t page_bytes(const CacheConfig& config) {
     // Round up per sequence: its last page is partly filled.
     const uint64_t n_seq = config.ready_sequences();
     const uint64_t tokens = (static_cast<uint64_t>(config.n_ctx) + n_seq - 1) / n_seq;
-    const uint64_t n_pages = (tokens + kPageTokens - 1) / kPageTokens * n_seq;
-    return n_pages *
-           (make_side_spec(config, Side::keys).block_bytes() + make_side_spec(config, Side::values).block_bytes());
+    uint64_t bytes = 0;
+    for (const Side side : {Side::keys, Side::values}) {
+        const SideSpec spec = make_side_spec(config, side);
+        const uint64_t paged = spec.ageing.leaving(static_cast<int>(tokens));
+        bytes += (paged + kPageTokens - 1) / kPageTokens * n_seq * spec.block_bytes();
+    }
+    return bytes;
 }
 
 int64_t TokenCounter::paged(std::span<const Sequence> sequences, Side side, int except) const {

@@ -14,7 +14,7 @@ namespace lk::kv {
 // Bytes that a configuration takes with ready_sequences sequences.
 uint64_t fixed_bytes(const CacheConfig& config);  // rings and sinks
 uint64_t staging_bytes(const CacheConfig& config);
-uint64_t page_bytes(const CacheConfig& config);  // pages of n_ctx tokens
+uint64_t page_bytes(const CacheConfig& config);  // pages of n_ctx tokens, without those in rings
 
 // Counts the tokens of a cache's sequences. Use one counter per cache: blocks store the number of the count that last
 // visited them.

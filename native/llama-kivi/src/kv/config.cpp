@@ -167,8 +167,7 @@ SideSpec make_side_spec(const CacheConfig& c, Side side) {
         spec.ageing = {r + 1, 1};  // KIVI algorithm 1: every new value evicts the oldest one
     }
     // A ring of one row holds nothing between two calls.
-    // Windows of stock types go back exactly only while no row has left the ring.
-    spec.undo = !is_kivi(type) ? 0 : c.params.undo == 0 ? kDefaultUndo : std::max(c.params.undo, 0);
+    spec.undo = spec.ageing.trigger == 1 ? 0 : c.params.undo == 0 ? kDefaultUndo : std::max(c.params.undo, 0);
     return spec;
 }
 

@@ -114,13 +114,12 @@ void attend(const Model& model, ModelPart& part, const ForwardBatch& batch, int 
                          .cos_sin = s.cos_sin.data(),
                          .q = s.q.data(),
                          .k = s.k.data(),
-                         .v = s.v.data()});
+                         .v = s.v.data(),
+                         .pass = part.pass.get()});
     if (batch.observer.call != nullptr) {
         observe(model, part, batch, layer);
     }
-    if (part.backend->reads_staged_pages()) {
-        part.backend->stage_pages(*part.pass, {layer - part.begin, layer - part.begin + 1});
-    }
+    part.backend->stage_pages(*part.pass, {layer - part.begin, layer - part.begin + 1});
     part.backend->attention({part.cache, batch.segments, s.q.data(), s.attn.data(), layer - part.begin, c.n_head,
                              1.0f / std::sqrt(static_cast<float>(c.head_size)), turn, c.window, part.pass.get()});
 }

@@ -1,7 +1,5 @@
 #include "model/quantize_model.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -15,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/output_file.h"
 #include "base/thread_pool.h"
 #include "gguf/reader.h"
 #include "gguf/text.h"
@@ -284,12 +283,6 @@ private:
     bool many_heads_per_kv_ = false;
     int n_layers_ = 0;
 };
-
-bool same_file(const std::string& a, const std::string& b) {
-    struct stat x;
-    struct stat y;
-    return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
 
 // Elements converted and written at a time.
 constexpr uint64_t kChunkElements = 1u << 22;

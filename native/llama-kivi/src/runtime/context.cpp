@@ -200,11 +200,6 @@ void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
     cache_.reserve(pass.segments);
     try {
         forward(*model_, parts_, batch);
-        for (const ModelPart& part : parts_) {
-            if (!part.backend->reads_staged_pages()) {  // otherwise staged layer by layer
-                part.backend->stage_pages(*part.pass, part.cache->layers());
-            }
-        }
         // Commit in reverse order: only the device part, which is the last, can fail.
         for (size_t p = parts_.size(); p-- > 0;) {
             parts_[p].backend->commit(*parts_[p].pass);

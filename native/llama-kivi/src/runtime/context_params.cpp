@@ -8,6 +8,7 @@
 #include "kv/budget.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
+#include "kv/quantizer.h"
 #include "llama_kivi.h"
 #include "model/config.h"
 
@@ -42,43 +43,26 @@ kv::CacheConfig make_cache_config(const ModelConfig& model, const lk_context_par
 }
 
 void check_device_cache(const kv::CacheConfig& config) {
+    // The kernel that chooses head tables keeps a number per row of the ring in shared memory.
+    constexpr int kMostRows = 1 << 15;
     for (const kv::Side side : {kv::Side::keys, kv::Side::values}) {
         const kv::SideSpec spec = kv::make_side_spec(config, side);
-        const kv::PageFormat& f = spec.format;
-        if (!kv::runs_on_gpu(f.type)) {
-            LK_FAIL(LK_UNSUPPORTED,
-                    "%s: the GPU does not support the cache type %s yet; use f16, q8_0, q4_0, kivi4 or kivi2, or leave "
-                    "all layers on the CPU",
-                    side == kv::Side::keys ? "keys" : "values", lk_cache_type_name(f.type));
-        }
-        if (!kv::is_kivi(f.type)) {
-            LK_CHECK(spec.ageing.trigger == 1 && spec.sinks == 0, LK_UNSUPPORTED,
-                     "%s: the GPU does not support cache.residual and cache.sinks with %s yet; leave them unset, or "
-                     "leave all layers on the CPU",
-                     side == kv::Side::keys ? "keys" : "values", lk_cache_type_name(f.type));
-            continue;
-        }
-        const kv::Recipe first = kv::own_recipe(f.type, kv::kFirstEdition);
+        const lk_cache_type type = spec.format.type;
         const char* const name = side == kv::Side::keys ? "keys" : "values";
-        const auto fail = [&](const std::string& what, const char* instead) {
-            LK_FAIL(LK_UNSUPPORTED,
-                    "%s: the GPU does not support %s with %s yet; use %s, or leave all layers on the CPU", name,
-                    what.c_str(), lk_cache_type_name(f.type), instead);
-        };
-        if (f.recipe.edition != first.edition) {
-            fail(format("cache.edition %d", f.recipe.edition), "cache.edition 1");
-        }
-        if (f.recipe.refined_eighths != first.refined_eighths) {
-            fail(format("cache.refined %d", f.recipe.refined_eighths), "cache.refined 2");
-        }
-        if (f.recipe.ring != first.ring) {
-            fail("cache.residual_type q8_0", "cache.residual_type f16");
-        }
-        const int residual = kv::make_residual(config.params, f.type);
-        if (residual % f.group != 0) {
-            fail(format("cache.residual %d, which is not a multiple of cache.group (%d),", residual, f.group),
-                 "a multiple");
-        }
+        LK_CHECK(
+            kv::runs_on_gpu(type), LK_UNSUPPORTED,
+            "%s: the GPU does not support the cache type %s yet; use f16, q8_0, q4_0, kivi4 or kivi2, or leave all "
+            "layers on the CPU",
+            name, lk_cache_type_name(type));
+        LK_CHECK(kv::is_kivi(type) || (spec.ageing.trigger == 1 && spec.sinks == 0), LK_UNSUPPORTED,
+                 "%s: the GPU does not support cache.residual and cache.sinks with %s yet; leave them unset, or leave "
+                 "all layers on the CPU",
+                 name, lk_cache_type_name(type));
+        LK_CHECK(!kv::has_table(spec.format) || spec.ageing.trigger <= kMostRows, LK_UNSUPPORTED,
+                 "%s: cache.residual is %d; the GPU supports at most %d with %s and cache.group %d; use a smaller one, "
+                 "or leave all layers on the CPU",
+                 name, config.params.residual, kMostRows - spec.ageing.leave, lk_cache_type_name(type),
+                 spec.format.group);
     }
 }
 

@@ -53,17 +53,9 @@ lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const
     if (const Placement placement = Placement::make(model.n_layer, n_gpu_layers); placement.uses_device()) {
         check_device_cache(c);
         const uint64_t outputs = uint64_t(c.ready_sequences()) * model.n_vocab * sizeof(float);
-        // Tokens that stay in the ring take no pages.
-        const auto kept = [&](kv::Side side) {
-            const kv::SideSpec spec = kv::make_side_spec(c, side);
-            return spec.ageing.trigger - spec.ageing.leave;
-        };
         kv::CacheConfig there = c;
         there.n_layer = placement.n_device_layers;
-        kv::CacheConfig paged = there;
-        paged.n_ctx =
-            std::max(0, c.n_ctx - c.ready_sequences() * std::min(kept(kv::Side::keys), kept(kv::Side::values)));
-        e.device_bytes = device_weight_bytes(file, placement) + kv::page_bytes(paged) + kv::fixed_bytes(there) +
+        e.device_bytes = device_weight_bytes(file, placement) + kv::page_bytes(there) + kv::fixed_bytes(there) +
                          kv::staging_bytes(there) + ForwardScratch::bytes(model, c.n_ubatch) + outputs +
                          device_work_bytes(model, c.n_ubatch);
     }

@@ -6,8 +6,10 @@
 #ifdef LK_HAVE_AVX2
 #include <cpuid.h>
 #endif
-#ifdef LK_HAVE_NEON
+#if defined(LK_HAVE_NEON) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 #include "backend/cpu/cpu_backend.h"
@@ -18,6 +20,31 @@ namespace lk {
 
 namespace {
 
+#if defined(LK_HAVE_AVX2)
+// The processor tells its name itself, on every system.
+std::string processor_name() {
+    constexpr unsigned kFirstLeaf = 0x80000002;
+    constexpr unsigned kLastLeaf = 0x80000004;
+    char text[49] = {};
+    for (unsigned leaf = kFirstLeaf; leaf <= kLastLeaf; ++leaf) {
+        unsigned words[4];
+        if (__get_cpuid(leaf, &words[0], &words[1], &words[2], &words[3]) == 0) {
+            return "unknown processor";
+        }
+        std::memcpy(text + 16 * (leaf - kFirstLeaf), words, sizeof words);
+    }
+    const std::string name = text;
+    const size_t first = name.find_first_not_of(' ');
+    return first == std::string::npos ? "unknown processor"
+                                      : name.substr(first, name.find_last_not_of(' ') - first + 1);
+}
+#elif defined(__APPLE__)
+std::string processor_name() {
+    char text[256] = {};
+    size_t size = sizeof text - 1;
+    return ::sysctlbyname("machdep.cpu.brand_string", text, &size, nullptr, 0) == 0 ? text : "unknown processor";
+}
+#else
 std::string processor_name() {
     std::ifstream info("/proc/cpuinfo");
     for (std::string line; std::getline(info, line);) {
@@ -28,6 +55,7 @@ std::string processor_name() {
     }
     return "unknown processor";
 }
+#endif
 
 #ifdef LK_HAVE_AVX2
 // Not every compiler's __builtin_cpu_supports knows "f16c".
@@ -37,6 +65,21 @@ bool has_f16c() {
     unsigned ecx = 0;
     unsigned edx = 0;
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
+#ifdef LK_HAVE_NEON
+bool has_dot_products() {
+#if defined(__linux__)
+    constexpr unsigned long kDotProducts = 1ul << 20;  // HWCAP_ASIMDDP
+    return (::getauxval(AT_HWCAP) & kDotProducts) != 0;
+#elif defined(__APPLE__)
+    int value = 0;
+    size_t size = sizeof value;
+    return ::sysctlbyname("hw.optional.arm.FEAT_DotProd", &value, &size, nullptr, 0) == 0 && value != 0;
+#else
+    return false;
+#endif
 }
 #endif
 
@@ -54,8 +97,7 @@ std::vector<cpu::NamedKernels> cpu::available_kernels() {
     }
 #endif
 #ifdef LK_HAVE_NEON
-    constexpr unsigned long kDotProducts = 1ul << 20;  // HWCAP_ASIMDDP
-    if ((::getauxval(AT_HWCAP) & kDotProducts) != 0) {
+    if (has_dot_products()) {
         tables.push_back({"dotprod", &dotprod::kernels()});
     }
     tables.push_back({"neon", &neon::kernels()});

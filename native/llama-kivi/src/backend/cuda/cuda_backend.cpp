@@ -107,6 +107,14 @@ public:
         w.cos_sin = args.cos_sin;
         w.staged_k = cache.staged(Side::keys) + offset;
         w.staged_v = cache.staged(Side::values) + offset;
+        w.blocks_k = staged_blocks(cache, Side::keys, args.layer);
+        w.blocks_v = staged_blocks(cache, Side::values, args.layer);
+        if (w.blocks_k != nullptr || w.blocks_v != nullptr) {
+            LK_CHECK(args.pass != nullptr && &cache == &args.pass->cache(), LK_INTERNAL_ERROR,
+                     "stage: the GPU needs the pass that begin returned for this cache");
+            w.sink_rows_k = pass_of(*args.pass).sink_rows(Side::keys);
+            w.sink_rows_v = pass_of(*args.pass).sink_rows(Side::values);
+        }
         const int layer = c.first_layer + args.layer;
         w.broken = broken_.data();
         w.q_place = read_result(args.q, [] { LK_FAIL(LK_NUMERIC_ERROR, "a query is NaN or infinite"); });
@@ -170,9 +178,10 @@ public:
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
     }
 
-    bool reads_staged_pages() const override { return false; }
     void stage_pages(Pass& pass, kv::Layers layers) override {
-        cuda::stage_pages(pass.cache(), pass_of(pass).append(), layers, stream_);
+        if (const std::optional<kv::Layers> due = pass_of(pass).layers_to_stage(layers)) {
+            cuda::stage_pages(pass.cache(), pass_of(pass).append(), *due, stream_);
+        }
     }
 
     void commit(Pass& pass) override {
@@ -183,6 +192,14 @@ public:
 private:
     // Every pass that reaches a CUDA backend comes from its begin.
     static CudaPass& pass_of(Pass& pass) { return static_cast<CudaPass&>(pass); }
+
+    // The staged rows of a layer as its q8_0 ring stores them; null for an f16 ring.
+    static uint8_t* staged_blocks(kv::Cache& cache, Side side, int layer) {
+        const kv::CacheConfig& c = cache.config();
+        uint8_t* const blocks = cache.staged_blocks(side);
+        const size_t first = static_cast<size_t>(layer) * c.n_head_kv * c.n_ubatch;
+        return blocks == nullptr ? nullptr : blocks + first * cache.spec(side).ring_row_bytes();
+    }
 
     int add_place(NumericWatch::Place place) { return watch_.add_place(std::move(place)); }
     void add_result(const float* data, int64_t size, int place, bool read = false) {

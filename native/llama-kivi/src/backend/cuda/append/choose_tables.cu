@@ -95,14 +95,14 @@ __device__ float median(const Rows& rows, int skip, int n, int c) {
         const unsigned trial = upper | 1u << bit;
         int below = 0;
         for (int i = skip; i < n; ++i) {
-            below += ordered(rows.row(i)[c]) < trial;
+            below += ordered(rows.half(i, c)) < trial;
         }
         upper = below <= rank ? trial : upper;
     }
     int below = 0;
     unsigned lower = 0;  // greatest smaller key
     for (int i = skip; i < n; ++i) {
-        const unsigned x = ordered(rows.row(i)[c]);
+        const unsigned x = ordered(rows.half(i, c));
         below += x < upper;
         lower = x < upper ? max(lower, x) : lower;
     }
@@ -175,22 +175,22 @@ __device__ void choose_value_table(const PageFormat& f, const Rows& rows, int n,
         for (int i = skip + threadIdx.x / 32; i < n; i += kWarps) {
             float w[kLaneChannels];
             uint8_t codes[kLaneChannels];
-            load_row(rows.row(i), d, w);
+            load_row(rows, i, w);
             for (int j = 0; j < kLaneChannels; ++j) {
                 const int ch = threadIdx.x % 32 + 32 * j;
                 w[j] = ch < d ? w[j] - half_bits_to_float(mu[ch]) : 0.0f;
             }
-            largest = fmaxf(largest, rotated_value(w, codes, d));
+            largest = fmaxf(largest, rotated_value(w, codes, d, f.recipe.value_scale));
         }
     } else {
         for (int i = threadIdx.x; i < (n - skip) * f.scale_groups; i += kThreads) {
-            const uint16_t* row = rows.row(skip + i / f.scale_groups);
+            const int row = skip + i / f.scale_groups;
             const int begin = i % f.scale_groups * f.group;
-            float low = half_bits_to_float(row[begin]);
+            float low = rows.at(row, begin);
             float high = low;
             for (int c = begin; c < min(begin + f.group, d); ++c) {
-                low = fminf(low, half_bits_to_float(row[c]));
-                high = fmaxf(high, half_bits_to_float(row[c]));
+                low = fminf(low, rows.at(row, c));
+                high = fmaxf(high, rows.at(row, c));
             }
             largest = fmaxf(largest, kv::byte_pair_scale(low, high, 1 << f.bits));
         }

@@ -5,6 +5,13 @@ namespace lk::cuda {
 
 namespace {
 
+// Copies n bytes, an even number, with one warp.
+__device__ void copy_bytes(const uint8_t* from, int n, uint8_t* to) {
+    for (int i = threadIdx.x % 32; i < n / 2; i += 32) {
+        reinterpret_cast<uint16_t*>(to)[i] = reinterpret_cast<const uint16_t*>(from)[i];
+    }
+}
+
 // Copies a row of d halves with one warp.
 __device__ void copy_row(const uint16_t* from, int d, uint16_t* to) {
     for (int c = threadIdx.x % 32; c < d / 2; c += 32) {
@@ -23,18 +30,25 @@ __global__ void commit_rows_kernel(const SideShape shape, const AppendWork* work
     }
     const HeadRows rows(shape, work, head);
     if (to_sinks) {
-        const int i = blockIdx.x;
-        const int token = work.first_token + i;
-        if (i < work.n_leave && token < work.sink_limit) {
+        const int i = work.sink_begin + blockIdx.x;
+        if (i < work.sink_end) {
+            const int token = work.first_token + i;
             copy_row(rows.row(i), d, work.sinks + (static_cast<size_t>(head) * shape.sinks + token) * d);
         }
         return;
     }
     const int i = work.first_kept + blockIdx.x;
-    if (i < work.n_ring + work.n_rows) {
-        const int at = (work.ring_start + i) % shape.ring_rows;
-        copy_row(rows.row(i), d, work.ring + (static_cast<size_t>(head) * shape.ring_rows + at) * d);
+    if (i >= work.n_ring + work.n_rows) {
+        return;
     }
+    const size_t to = static_cast<size_t>(head) * shape.ring_rows + (work.ring_start + i) % shape.ring_rows;
+    if (work.ring_blocks != nullptr) {
+        const size_t from = static_cast<size_t>(head) * shape.n_ubatch + i - work.n_ring;
+        copy_bytes(work.staged_blocks + from * shape.ring_row_bytes, shape.ring_row_bytes,
+                   work.ring_blocks + to * shape.ring_row_bytes);
+        return;
+    }
+    copy_row(rows.row(i), d, work.ring + to * d);
 }
 
 }  // namespace

@@ -21,6 +21,10 @@ struct StageWork {
     const float* cos_sin;
     uint16_t* staged_k;  // [head, n_ubatch, D] of the layer
     uint16_t* staged_v;
+    uint8_t* blocks_k;  // [head, n_ubatch, row_bytes], the rows as a q8_0 ring stores them; null for an f16 ring
+    uint8_t* blocks_v;
+    const uint8_t* sink_rows_k;  // [n]: 1 for rows that become sinks; used with a q8_0 ring
+    const uint8_t* sink_rows_v;
     int* broken;  // see Watch
     int q_place;
     int k_place;

@@ -62,8 +62,9 @@ __device__ inline void hadamard(float (&x)[kLaneChannels], int d) {
     }
 }
 
-// Centres and rotates a kivi2 value in place; returns its codes and its unbiased scale.
-__device__ inline float rotated_value(float (&w)[kLaneChannels], uint8_t (&codes)[kLaneChannels], int d) {
+// Rotates a centred kivi2 value in place; returns its codes and its scale.
+__device__ inline float rotated_value(float (&w)[kLaneChannels], uint8_t (&codes)[kLaneChannels], int d,
+                                      kv::ValueScale rule) {
     const int lane = threadIdx.x % 32;
     hadamard(w, d);
     double square = 0;
@@ -83,7 +84,16 @@ __device__ inline float rotated_value(float (&w)[kLaneChannels], uint8_t (&codes
         }
     }
     along = warp_sum(along);
-    return kv::unbiased_scale(square, along);
+    static_assert(kv::kValueLevelOffset == 1.5f, "level_square below counts halves");
+    if (rule == kv::ValueScale::unbiased) {
+        return kv::unbiased_scale(square, along);
+    }
+    int level_square = 0;  // of twice the levels, which are odd integers
+    for (int j = 0; j < kLaneChannels; ++j) {
+        const int twice = lane + 32 * j < d ? 2 * codes[j] - 3 : 0;
+        level_square += twice * twice;
+    }
+    return kv::halfway_scale(square, along, warp_sum(level_square) / 4.0);
 }
 
 // Quantizes ggml blocks of 32 channels; block j is channels 32 j + lane. codes: as stored, before packing. d: scales.
@@ -116,41 +126,62 @@ __device__ inline void quantize_blocks(const float (&x)[kLaneChannels], int n_bl
     }
 }
 
-// Loads a row of halves with one warp.
-__device__ inline void load_row(const uint16_t* row, int d, float (&x)[kLaneChannels]) {
+// Loads row i with one warp.
+template <class Rows>
+__device__ void load_row(const Rows& rows, int i, float (&x)[kLaneChannels]) {
     for (int j = 0; j < kLaneChannels; ++j) {
         const int c = threadIdx.x % 32 + 32 * j;
-        x[j] = c < d ? half_bits_to_float(row[c]) : 0.0f;
+        x[j] = c < rows.d ? rows.at(i, c) : 0.0f;
     }
 }
 
 // ---- the rows of an append to one head
 
+// Bytes of a block of 32 channels in a row of a q8_0 ring; only the last block may be shorter.
+constexpr int kRingBlockBytes = 2 + 32;
+
 // Ring rows, oldest first, then staged rows.
 struct HeadRows {
-    const uint16_t* ring;    // [ring_rows, D]
+    const uint16_t* ring;    // [ring_rows, D]; unused if the ring is q8_0
+    const uint8_t* blocks;   // [ring_rows, row_bytes] of a q8_0 ring; otherwise null
     const uint16_t* staged;  // [row, D]
     int start;
     int n_ring;
     int ring_rows;
     int d;
+    int row_bytes;
 
     __device__ HeadRows(const SideShape& shape, const AppendWork& work, int head)
         : ring(work.ring + static_cast<size_t>(head) * shape.ring_rows * shape.format.head_size),
+          blocks(work.ring_blocks == nullptr
+                     ? nullptr
+                     : work.ring_blocks + static_cast<size_t>(head) * shape.ring_rows * shape.ring_row_bytes),
           staged(work.staged + static_cast<size_t>(head) * shape.n_ubatch * shape.format.head_size),
           start(work.ring_start),
           n_ring(work.n_ring),
           ring_rows(shape.ring_rows),
-          d(shape.format.head_size) {}
+          d(shape.format.head_size),
+          row_bytes(shape.ring_row_bytes) {}
 
-    __device__ const uint16_t* row(int i) const {
-        if (i >= n_ring) {
-            return staged + static_cast<size_t>(i - n_ring) * d;
-        }
+    __device__ bool in_blocks(int i) const { return blocks != nullptr && i < n_ring; }
+    __device__ size_t ring_row(int i) const {
         const int at = start + i;
-        return ring + static_cast<size_t>(at < ring_rows ? at : at - ring_rows) * d;
+        return static_cast<size_t>(at < ring_rows ? at : at - ring_rows);
     }
-    __device__ float at(int i, int c) const { return half_bits_to_float(row(i)[c]); }
+    // A row that is not in a q8_0 ring.
+    __device__ const uint16_t* row(int i) const {
+        return i >= n_ring ? staged + static_cast<size_t>(i - n_ring) * d : ring + ring_row(i) * d;
+    }
+    // Element c of row i; from a q8_0 ring decoded as by kv::decode_q8_row.
+    __device__ uint16_t half(int i, int c) const {
+        if (!in_blocks(i)) {
+            return row(i)[c];
+        }
+        const uint8_t* const block = blocks + ring_row(i) * row_bytes + c / 32 * kRingBlockBytes;
+        const float scale = half_bits_to_float(*reinterpret_cast<const uint16_t*>(block));
+        return float_to_half_bits(scale * static_cast<float>(static_cast<int8_t>(block[2 + c % 32])));
+    }
+    __device__ float at(int i, int c) const { return half_bits_to_float(half(i, c)); }
 };
 
 // Consecutive rows. Their addresses take one multiplication, and the compiler sees which memory they are in; the loops
@@ -159,15 +190,18 @@ struct CopiedRows {
     const uint16_t* rows;  // [row, D]
     int d;
 
-    __device__ const uint16_t* row(int i) const { return rows + i * d; }
-    __device__ float at(int i, int c) const { return half_bits_to_float(row(i)[c]); }
+    __device__ uint16_t half(int i, int c) const { return rows[i * d + c]; }
+    __device__ float at(int i, int c) const { return half_bits_to_float(half(i, c)); }
 };
 
 // Copies rows [first, first + n) to `out` with a thread block; returns them as rows [0, n).
 __device__ inline CopiedRows copy_rows(const HeadRows& rows, int first, int n, uint16_t* out) {
     for (int i = threadIdx.x; i < n * rows.d / 2; i += kThreads) {
+        const int row = first + 2 * i / rows.d;
+        const int pair = i % (rows.d / 2);
         reinterpret_cast<uint32_t*>(out)[i] =
-            reinterpret_cast<const uint32_t*>(rows.row(first + 2 * i / rows.d))[i % (rows.d / 2)];
+            rows.in_blocks(row) ? rows.half(row, 2 * pair) | static_cast<uint32_t>(rows.half(row, 2 * pair + 1)) << 16
+                                : reinterpret_cast<const uint32_t*>(rows.row(row))[pair];
     }
     __syncthreads();
     return {out, rows.d};

@@ -12,7 +12,7 @@ struct Group {
     uint8_t bytes[4];  // as stored: half scale, half min; or byte scale, byte zero
     int levels;
 
-    __device__ Group(ScaleKind kind, float min, float max, int n_levels, int k)
+    __device__ Group(ScaleKind kind, float min, float max, int n_levels, int k, bool nearest)
         : s(0), m(0), bytes{}, levels(n_levels) {
         if (kind == ScaleKind::half_pair) {
             const kv::HalfPair pair(min, max, levels);
@@ -23,7 +23,7 @@ struct Group {
             bytes[2] = static_cast<uint8_t>(pair.min);
             bytes[3] = static_cast<uint8_t>(pair.min >> 8);
         } else {
-            const kv::BytePair pair(min, max, levels, k);
+            const kv::BytePair pair(min, max, levels, k, nearest);
             s = pair.s;
             m = pair.m;
             bytes[0] = pair.scale;
@@ -63,7 +63,8 @@ __device__ void quantize_keys(const PageFormat& f, const Rows& rows, int first_r
         if (sinks < f.group) {
             range_of(rows, first_row + sinks, first_row + f.group, c, low, high);
         }
-        const Group group(f.scale_kind, low, high, levels, k);
+        const bool nearest = f.recipe.key_scale == kv::KeyScale::nearest;
+        const Group group(f.scale_kind, low, high, levels, k, nearest);
         group.store(f, token / f.group * d + c, page);
         for (int t = 0; t < f.group; ++t) {
             const int code = t < sinks ? 0 : group.code(rows.at(first_row + t, c));
@@ -107,12 +108,12 @@ __device__ void quantize_values(const PageFormat& f, const Rows& rows, int first
         for (int t = sinks + threadIdx.x / 32; t < n; t += kWarps) {
             float w[kLaneChannels];
             uint8_t own[kLaneChannels];
-            load_row(rows.row(first_row + t), d, w);
+            load_row(rows, first_row + t, w);
             for (int j = 0; j < kLaneChannels; ++j) {
                 const int c = lane + 32 * j;
                 w[j] = c < d ? w[j] - half_bits_to_float(mu[c]) : 0.0f;
             }
-            const float scale = rotated_value(w, own, d);
+            const float scale = rotated_value(w, own, d, f.recipe.value_scale);
             for (int j = 0; j < kLaneChannels; ++j) {
                 if (lane + 32 * j < d) {
                     codes[t * d + lane + 32 * j] = own[j];
@@ -126,19 +127,19 @@ __device__ void quantize_values(const PageFormat& f, const Rows& rows, int first
         for (int i = threadIdx.x; i < (n - sinks) * f.scale_groups; i += kThreads) {
             const int t = sinks + i / f.scale_groups;
             const int g = i % f.scale_groups;
-            const uint16_t* row = rows.row(first_row + t);
+            const int row = first_row + t;
             const int begin = g * f.group;
             const int end = min(begin + f.group, d);
-            float low = half_bits_to_float(row[begin]);
+            float low = rows.at(row, begin);
             float high = low;
             for (int c = begin; c < end; ++c) {
-                low = fminf(low, half_bits_to_float(row[c]));
-                high = fmaxf(high, half_bits_to_float(row[c]));
+                low = fminf(low, rows.at(row, c));
+                high = fmaxf(high, rows.at(row, c));
             }
-            const Group group(f.scale_kind, low, high, 1 << f.bits, k);
+            const Group group(f.scale_kind, low, high, 1 << f.bits, k, false);
             group.store(f, (token + t) * f.scale_groups + g, page);
             for (int c = begin; c < end; ++c) {
-                codes[t * d + c] = static_cast<uint8_t>(group.code(half_bits_to_float(row[c])));
+                codes[t * d + c] = static_cast<uint8_t>(group.code(rows.at(row, c)));
             }
         }
     }
@@ -172,13 +173,13 @@ __device__ void quantize_values(const PageFormat& f, const Rows& rows, int first
 }
 
 // Quantizes a row of halves to ggml blocks with one warp.
-__device__ void store_blocks(const PageFormat& f, const uint16_t* row, uint8_t* out) {
+__device__ void store_blocks(const PageFormat& f, const HeadRows& rows, int row, uint8_t* out) {
     const int d = f.head_size;
     const int lane = threadIdx.x % 32;
     float x[kLaneChannels];
     int codes[kLaneChannels];
     uint16_t scales[kLaneChannels];
-    load_row(row, d, x);
+    load_row(rows, row, x);
     hadamard(x, d);
     quantize_blocks(x, d / 32, f.bits, codes, scales);
     for (int j = 0; j < kLaneChannels; ++j) {
@@ -205,7 +206,7 @@ __device__ void store_blocks(const PageFormat& f, const uint16_t* row, uint8_t* 
 }
 
 // KIVI types. Shared memory: the codes of the step, and with kCopies at offset `copy` a copy of its rows.
-template <bool kCopies>
+template <Side kSide, bool kCopies>
 __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape shape, const AppendWork* works,
                                                                const PageStep* steps, int first_head, int copy) {
     after_previous();
@@ -219,7 +220,7 @@ __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape s
     const int sinks = min(max(work.sink_limit - (work.first_token + step.row), 0), step.n_rows);
     const HeadRows source(shape, work, head);
     const auto quantize = [&](const auto& rows, int first) {
-        if (f.side == Side::keys) {
+        if constexpr (kSide == Side::keys) {
             quantize_keys(f, rows, first, step.token, sinks, table, shared, page);
         } else {
             quantize_values(f, rows, first, step.n_rows, step.token, sinks, table, shared, page);
@@ -243,16 +244,16 @@ __global__ void stage_rows_kernel(const SideShape shape, const AppendWork* works
     const int lane = threadIdx.x % 32;
     const HeadRows rows(shape, works[step.work], head);
     for (int i = threadIdx.x / 32; i < step.n_rows; i += kWarps) {
-        const uint16_t* const row = rows.row(step.row + i);
+        const int row = step.row + i;
         uint8_t* const out =
             step.block + static_cast<size_t>(head) * f.page_bytes + static_cast<size_t>(step.token + i) * f.row_bytes();
         if (!f.quantized()) {
             for (int c = lane; c < d; c += 32) {
-                reinterpret_cast<uint16_t*>(out)[c] = row[c];
+                reinterpret_cast<uint16_t*>(out)[c] = rows.half(row, c);
             }
             continue;
         }
-        store_blocks(f, row, out);
+        store_blocks(f, rows, row, out);
     }
 }
 
@@ -268,7 +269,10 @@ void stage_pages(const SideShape& shape, const AppendWork* works, const PageStep
     }
     const int n_rows = f.side == Side::keys ? f.group : kStepTokens;
     const SharedLayout shared(n_rows * f.rows, n_rows * f.head_size * 2);
-    const auto kernel = shared.copy > 0 ? stage_pages_kernel<true> : stage_pages_kernel<false>;
+    const auto kernel =
+        f.side == Side::keys
+            ? (shared.copy > 0 ? stage_pages_kernel<Side::keys, true> : stage_pages_kernel<Side::keys, false>)
+            : (shared.copy > 0 ? stage_pages_kernel<Side::values, true> : stage_pages_kernel<Side::values, false>);
     shared.allow(kernel);
     queue(kernel, grid, kThreads, shared.bytes, stream, shape, works, steps, heads.first, shared.copy);
 }

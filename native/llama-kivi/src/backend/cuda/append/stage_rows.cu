@@ -22,6 +22,27 @@ __device__ float rotated(const float* head, const float* angles, int c, int n_ro
     return second ? a * sine + b * cosine : a * cosine - b * sine;
 }
 
+// Stores a row as a q8_0 ring does, with one warp, and replaces it by what the ring means. See kv::encode_q8_row.
+__device__ void round_to_ring(int d, float (&x)[kLaneChannels], uint8_t* blocks) {
+    const int lane = threadIdx.x % 32;
+    for (int j = 0; j < kLaneChannels; ++j) {
+        if (32 * j >= d) {
+            break;
+        }
+        uint8_t* const block = blocks + j * kRingBlockBytes;
+        const float scale = kv::smaller(kv::q8_scale(warp_max(fabsf(x[j]))), kv::kLargestQ8Scale);
+        const int code = kv::q8_code(x[j], scale);
+        const uint16_t stored = float_to_half_bits(scale);
+        if (lane == 0) {
+            *reinterpret_cast<uint16_t*>(block) = stored;
+        }
+        if (lane + 32 * j < d) {
+            block[2 + lane] = static_cast<uint8_t>(code);
+        }
+        x[j] = half_bits_to_float(stored) * static_cast<float>(code);
+    }
+}
+
 // One warp per row and head of queries, keys or values. Rows of q8_0 and q4_0 caches are quantized and dequantized, so
 // that attention reads what the page will hold, as on the CPU.
 __global__ void stage_kernel(const __grid_constant__ StageWork w) {
@@ -68,14 +89,27 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
     }
     const SideShape& shape = is_key ? w.k_shape : w.v_shape;
     const PageFormat& f = shape.format;
-    uint16_t* const out = (is_key ? w.staged_k : w.staged_v) + (static_cast<size_t>(head) * shape.n_ubatch + row) * d;
+    const size_t staged_row = static_cast<size_t>(head) * shape.n_ubatch + row;
+    uint16_t* const out = (is_key ? w.staged_k : w.staged_v) + staged_row * d;
     bool finite = true;
     bool large = false;
     for (int j = 0; j < kLaneChannels; ++j) {
-        const uint16_t half = float_to_half_bits(x[j]);
         finite = finite && is_finite(x[j]);
-        large |= (half & 0x7c00u) == 0x7c00u;
-        x[j] = half_bits_to_float(half);
+        large |= (float_to_half_bits(x[j]) & 0x7c00u) == 0x7c00u;
+    }
+    if (uint8_t* const blocks = is_key ? w.blocks_k : w.blocks_v; blocks != nullptr) {
+        float ring[kLaneChannels];
+        for (int j = 0; j < kLaneChannels; ++j) {
+            ring[j] = x[j];
+        }
+        round_to_ring(d, ring, blocks + staged_row * shape.ring_row_bytes);
+        const bool sink = (is_key ? w.sink_rows_k : w.sink_rows_v)[row] != 0;
+        for (int j = 0; j < kLaneChannels; ++j) {
+            x[j] = sink ? x[j] : ring[j];
+        }
+    }
+    for (int j = 0; j < kLaneChannels; ++j) {
+        x[j] = half_bits_to_float(float_to_half_bits(x[j]));
     }
     if (f.blocks()) {
         int codes[kLaneChannels];

@@ -8,6 +8,7 @@ AttentionFunction attention_function(const AttentionVariant& variant, const kv::
     case AttentionKernel::flash:
         return flash_function(variant);
     case AttentionKernel::rows:
+    case AttentionKernel::ring_rows:
     case AttentionKernel::block_pages:
         return rows_function(variant);
     case AttentionKernel::pages:

@@ -1,6 +1,7 @@
 // Shared by the attention kernels: addresses of tokens, and merging the softmax states of warps into a split's result.
 #pragma once
 
+#include <climits>
 #include <cmath>
 
 #include "backend/cuda/attention/attention.h"
@@ -58,35 +59,55 @@ struct QueryRows {
     __device__ size_t output(int r) const {
         return static_cast<size_t>(seg.row + (first + r) / group) * a.n_head + kv_head * group + (first + r) % group;
     }
-    __device__ int position(int r) const { return seg.length + (first + r) / group; }
+    // Row r's row of the segment, and its position in the sequence.
+    __device__ int token_row(int r) const { return (first + r) / group; }
+    __device__ int position(int r) const { return seg.length + token_row(r); }
 };
 
-// The run that contains a token of the pages.
-__device__ inline int find_run(const SideWork& side, int token) {
-    int i = min(token / kv::kPageTokens, side.n_runs - 1);  // a run has at most one page of tokens
-    while (i + 1 < side.n_runs && side.runs[i + 1].start <= token) {
+// The run that contains a token of n_runs runs.
+__device__ inline int find_run(const Run* runs, int n_runs, int token) {
+    int i = min(token / kv::kPageTokens, n_runs - 1);  // a run has at most one page of tokens
+    while (i + 1 < n_runs && runs[i + 1].start <= token) {
         ++i;
     }
     return i;
 }
 
+// The address of a full-precision row: halves, or the blocks of a q8_0 ring. Rows have even addresses; bit 0 marks
+// blocks.
+struct ExactRow {
+    unsigned long long bits;
+
+    __device__ ExactRow() = default;
+    __device__ explicit ExactRow(unsigned long long tagged) : bits(tagged) {}
+    __device__ explicit ExactRow(const uint16_t* halves) : bits(reinterpret_cast<unsigned long long>(halves)) {}
+    __device__ static ExactRow of_blocks(const uint8_t* blocks) {
+        return ExactRow(reinterpret_cast<unsigned long long>(blocks) | 1);
+    }
+    __device__ bool in_blocks() const { return (bits & 1) != 0; }
+    __device__ const uint8_t* bytes() const { return reinterpret_cast<const uint8_t*>(bits & ~1ull); }
+};
+
 // A token's full-precision row: in the sinks, an f16 page, the ring or the staged rows. head counts over all layers.
-__device__ inline const uint16_t* exact_row(const SideWork& side, const SideShape& shape, int head, int d, int token) {
+__device__ inline ExactRow exact_row(const SideWork& side, const SideShape& shape, int head, int d, int token) {
     if (token < side.n_sinks) {
-        return side.sinks + (static_cast<size_t>(head) * shape.sinks + token) * d;
+        return ExactRow(side.sinks + (static_cast<size_t>(head) * shape.sinks + token) * d);
     }
     if (token < side.n_paged) {
-        const Run& run = side.runs[find_run(side, token)];
-        return reinterpret_cast<const uint16_t*>(run.block + static_cast<size_t>(head) * shape.format.page_bytes) +
-               static_cast<size_t>(run.first + token - run.start) * d;
+        const Run& run = side.runs[find_run(side.runs, side.n_runs, token)];
+        return ExactRow(
+            reinterpret_cast<const uint16_t*>(run.block + static_cast<size_t>(head) * shape.format.page_bytes) +
+            static_cast<size_t>(run.first + token - run.start) * d);
     }
     const int i = token - side.n_paged;
     if (i < side.n_ring) {
         const int at = side.ring_start + i;
-        return side.ring +
-               (static_cast<size_t>(head) * shape.ring_rows + (at < shape.ring_rows ? at : at - shape.ring_rows)) * d;
+        const size_t row =
+            static_cast<size_t>(head) * shape.ring_rows + (at < shape.ring_rows ? at : at - shape.ring_rows);
+        return side.ring_blocks != nullptr ? ExactRow::of_blocks(side.ring_blocks + row * shape.ring_row_bytes)
+                                           : ExactRow(side.ring + row * d);
     }
-    return side.staged.rows + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d;
+    return ExactRow(side.staged.rows + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d);
 }
 
 // Hadamard transform of rows in shared memory, times sqrt(kD). Called by all threads of the block.

@@ -3,6 +3,8 @@
 // tile, and elements 2 j and 2 j + 1 of each 8 tokens or channels.
 #pragma once
 
+#include <new>
+
 #include "backend/cuda/attention/flash_load.cuh"
 
 namespace lk::cuda {
@@ -10,6 +12,7 @@ namespace lk::cuda {
 namespace {
 
 constexpr int kWarps = kJoinWarps;
+constexpr int kTileGroups = kTile / 16;  // most token groups of a tile
 
 template <int kD, bool kSplit>
 struct Sizes {
@@ -19,9 +22,14 @@ struct Sizes {
     static constexpr int kStride = kD + 8;                       // halves per row; eight rows are in different banks
     static constexpr int kSide = kTile * kStride * 2;            // bytes of a tile's keys or values
     static constexpr int kTiles = kRows * kStride * 2;           // tiles follow q
-    static constexpr int kPointers = kTiles + 4 * kSide;         // const half* [2 buffers, keys and values, 64]
+    static constexpr int kPointers = kTiles + 4 * kSide;         // ExactRow [2 buffers, keys and values, 64]
     static constexpr int kWide = kPointers + 2 * 2 * kTile * 8;  // uint8 [D]: 4 for refined channels
-    static constexpr int kWork = kWide + kD;
+    static constexpr int kSquares = kWide + kD;                  // half [2 buffers, 4 token groups, stride]
+    static constexpr int kBounds = kSquares + 2 * kTileGroups * kStride * 2;  // int [keys and values, rows]
+    static constexpr int kVisits = kBounds + 2 * kRows * 4;                   // Visits
+    static constexpr int kStores = (kVisits + static_cast<int>(sizeof(Visits)) + 7) / 8 * 8;  // Store: keys, values
+    static constexpr int kCorrections = kStores + 2 * static_cast<int>(sizeof(Store));  // float [rows of warps, 4]
+    static constexpr int kWork = kCorrections + kWarps * 16 * kM * kTileGroups * 4;
     static constexpr int kJoin = kSplit ? (kWarps * 16 * (kD + 2) + 16 * kD) * 4 : 0;
     static constexpr int kBytes = kWork > kJoin ? kWork : kJoin;
 };
@@ -40,25 +48,35 @@ __device__ float sum_of_row(float x) {
     return x + __shfl_xor_sync(kAllLanes, x, 2);
 }
 
-// Positions [begin, end) in the order in which tiles visit tokens.
+// Stage "plan visits": the sides as the block sees them, the ranges of tokens, and the bounds of the block's rows.
+template <int kRows>
+__device__ __forceinline__ void plan_visits(const AttentionWork& a, const SegmentWork& seg, const QueryRows& rows,
+                                            Store& k, Store& v, int* bounds, Visits& visits) {
+    if (threadIdx.x == 0) {
+        new (&k) Store(seg.k, a.k, rows);
+        new (&v) Store(seg.v, a.v, rows);
+        const int n_tokens = rows.position(rows.n - 1) + 1;
+        const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
+        visits.plan(k.seen, v.seen, have_one_bound(a, seg), seg.page_tokens, first_seen, n_tokens);
+    }
+    for (int r = threadIdx.x; r < kRows; r += blockDim.x) {
+        bounds[r] = paged_for(seg.k, a.k, rows, min(r, rows.n - 1));
+        bounds[kRows + r] = paged_for(seg.v, a.v, rows, min(r, rows.n - 1));
+    }
+    __syncthreads();
+}
+
+// Places [begin, end).
 struct Places {
     int begin;
     int end;
 };
 
-// The positions of this thread block's split.
-__device__ __forceinline__ Places places_of_split(const AttentionWork& a, const SegmentWork& seg, const QueryRows& rows,
-                                                  const Store& v) {
-    const int n_tokens = rows.position(rows.n - 1) + 1;
-    const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
-    // The whole pages of the page kernel are the first tokens, coded on both sides.
-    const int window_from = first_seen < v.n_coded || first_seen == 0
-                                ? first_seen / kTile * kTile
-                                : v.n_coded + v.n_sinks + (first_seen - v.n_coded) / kTile * kTile;
-    const int from = max(window_from, seg.page_tokens);
-    const int all = n_tokens + v.n_sinks;
-    const int per_split = ((all - from + kTile - 1) / kTile + a.n_splits - 1) / a.n_splits * kTile;
-    const int begin = min(all, from + static_cast<int>(blockIdx.y) * per_split);
+// The places of this thread block's split.
+__device__ __forceinline__ Places places_of_split(const AttentionWork& a, const Visits& visits) {
+    const int all = visits.end[Visits::kRanges - 1];
+    const int per_split = ((all + kTile - 1) / kTile + a.n_splits - 1) / a.n_splits * kTile;
+    const int begin = min(all, static_cast<int>(blockIdx.y) * per_split);
     return {begin, min(all, begin + per_split)};
 }
 
@@ -151,11 +169,11 @@ struct Output {
 
 // Stage "turn back": converts the output from the frame of coded values to that of exact values.
 template <int kD, bool kSplit>
-__device__ __forceinline__ void turn_back(const PageFormat& f, const Store& v, const Lane& at, int d, int block,
+__device__ __forceinline__ void turn_back(const SideShape& shape, const Store& v, const Lane& at, int d, int block,
                                           Output<kD, kSplit>& o) {
-    const bool centred = f.scale_kind == ScaleKind::byte_token;
-    const bool rotated = centred || f.blocks();
-    const float factor = v.factor() * (rotated ? rsqrtf(static_cast<float>(block)) : 1.0f);
+    const bool centred = shape.format.scale_kind == ScaleKind::byte_token;
+    const bool rotated = centred || shape.format.blocks();
+    const float factor = v.factor(shape) * (rotated ? rsqrtf(static_cast<float>(block)) : 1.0f);
     const auto* mu = reinterpret_cast<const uint16_t*>(v.table + 4);
 #pragma unroll
     for (int m = 0; m < o.kM; ++m) {

@@ -14,12 +14,13 @@ namespace {
 constexpr int kThreads = AttentionFunction::kThreads;
 
 // The compile-time constants of a page's format; 0: known only at run time.
-template <int kD, int kBits>
+template <int kD, int kBits, int kRefined = 0>
 struct Known {
     const PageFormat& f;
     __device__ int d() const { return kD > 0 ? kD : f.head_size; }
     __device__ int bits() const { return kBits > 0 ? kBits : f.bits; }
     __device__ int tile_tokens() const { return kBits > 0 ? 32 : f.tile_tokens; }
+    __device__ int n_refined() const { return kRefined > 0 ? kRefined : f.rows - d(); }
 };
 
 // Calls load(Known) with the bits as a constant, and the head size if it equals kD.
@@ -32,6 +33,33 @@ __device__ void with_known(const PageFormat& f, const Load& load) {
         load(Known<kD, 4>{f});
     } else {
         load(Known<0, 0>{f});
+    }
+}
+
+// The same for keys of kivi2, with the number of refined channels as a constant if it is that of an edition.
+template <int kD, class Load>
+__device__ void with_refined(const PageFormat& f, const Load& load) {
+    const bool usual = f.head_size == kD && f.tile_tokens == 32;
+    if (usual && f.rows == kD + kD / 4) {
+        load(Known<kD, 2, kD / 4>{f});
+    } else if (usual && f.rows == kD + kD * 3 / 8) {
+        load(Known<kD, 2, kD * 3 / 8>{f});
+    } else {
+        load(Known<0, 0>{f});
+    }
+}
+
+// Squares the byte scales of a tile's token groups, for score correction. to: half [4, stride].
+template <int kStride>
+__device__ void square_scales(const PageFormat& f, const Tile& tile, uint16_t* to) {
+    const int first = tile.k_token / f.group;
+    const int count = (tile.k_token + tile.n - 1) / f.group - first + 1;
+    for (int i = 0; i < count; ++i) {
+        const uint8_t* const scales = tile.k_page + f.scales_offset + (first + i) * f.head_size;
+        for (int c = threadIdx.x; c < f.head_size; c += kThreads) {
+            const float s = byte_scale(scales[c]);
+            to[i * kStride + c] = float_to_half_bits(s * s);
+        }
     }
 }
 
@@ -102,7 +130,7 @@ __device__ void load_keys(const K known, const Tile& tile, float factor, const u
 template <int kStride, class K>
 __device__ void refine_keys(const K known, const uint8_t* table, const Tile& tile, float factor, uint16_t* to) {
     const PageFormat& f = known.f;
-    const int n_rows = known.d() / 4;
+    const int n_rows = known.n_refined();
     const int n_words = known.tile_tokens() / 4;
     const int first = tile.k_token / known.tile_tokens();
     const int count = (tile.k_token + tile.n - 1) / known.tile_tokens() - first + 1;
@@ -219,13 +247,50 @@ __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uin
 
 // Copies full-precision rows of d elements.
 template <int kD, int kStride>
-__device__ void load_rows(const uint16_t* const* rows, int n, int d, uint16_t* to) {
+__device__ void load_halves(const ExactRow* rows, int n, int d, uint16_t* to) {
     constexpr int kPieces = kD / 8;
     for (int i = threadIdx.x; i < n * kPieces; i += kThreads) {
         if (i % kPieces * 8 >= d) {
             continue;
         }
-        copy_async(to + i / kPieces * kStride + i % kPieces * 8, rows[i / kPieces] + i % kPieces * 8);
+        copy_async(to + i / kPieces * kStride + i % kPieces * 8, rows[i / kPieces].bytes() + i % kPieces * 16);
+    }
+}
+
+// The same for rows some of which may be in a q8_0 ring, which it decodes.
+template <int kD, int kStride>
+__device__ void load_ring_rows(const ExactRow* rows, int n, int d, uint16_t* to) {
+    constexpr int kPieces = kD / 8;
+    for (int i = threadIdx.x; i < n * kPieces; i += kThreads) {
+        const int c = i % kPieces * 8;
+        if (c >= d) {
+            continue;
+        }
+        const ExactRow row = rows[i / kPieces];
+        uint16_t* const out = to + i / kPieces * kStride + c;
+        if (!row.in_blocks()) {
+            copy_async(out, row.bytes() + 2 * c);
+            continue;
+        }
+        const uint8_t* const block = row.bytes() + c / 32 * sizeof(BlockQ8_0);
+        const __half2 s = __half2half2(__ushort_as_half(load_u16(block)));
+        unsigned x[4];
+#pragma unroll
+        for (int part = 0; part < 2; ++part) {
+            const unsigned codes = load_u32(block + 2 + c % 32 + 4 * part) ^ 0x80808080u;
+            x[2 * part] = bits(__hmul2(bytes_to_halves(codes, 0x4140, 128), s));
+            x[2 * part + 1] = bits(__hmul2(bytes_to_halves(codes, 0x4342, 128), s));
+        }
+        *reinterpret_cast<uint4*>(out) = make_uint4(x[0], x[1], x[2], x[3]);
+    }
+}
+
+template <int kD, int kStride>
+__device__ void load_rows(const PageFormat& f, const ExactRow* rows, int n, int d, uint16_t* to) {
+    if (f.recipe.ring == kv::RowType::q8_0) {
+        load_ring_rows<kD, kStride>(rows, n, d, to);
+    } else {
+        load_halves<kD, kStride>(rows, n, d, to);
     }
 }
 

@@ -43,19 +43,75 @@ struct WarpTile {
     __device__ __forceinline__ explicit WarpTile(const Lane& lane)
         : at(lane), own_row(kSplit ? 0 : lane.warp * 16 * kM), own_token(kSplit ? lane.warp * 8 * kN : 0) {}
 
-    // Stage "scores": q [rows, stride] times keys [tokens, stride].
-    __device__ __forceinline__ void multiply_keys(const uint16_t* q, const uint16_t* keys, Scores& score) const {
+    // Stage "correct scores": what score correction (Recipe::score_correction) subtracts from the scores of the warp's
+    // rows, per token group of the tile. Runs before the scores exist, because registers are scarce.
+    // squares: half [4, stride], squared scales of the token groups. times: 1/24 in the units of the scores.
+    // to: float [rows of all warps, 4].
+    __device__ __forceinline__ void correct(const uint16_t* q, const uint16_t* squares, float times, float* to) const {
         const int lane = at.lane;
+        // Columns of b are token groups.
+        const uint16_t* const column = squares + at.g % kTileGroups * S::kStride + 2 * at.j;
+        const auto square = [](unsigned x) { return bits(__hmul2(halves(x), halves(x))); };
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+            float sum[4] = {0, 0, 0, 0};  // of rows g and g + 8, token groups 2 j and 2 j + 1
+#pragma unroll
+            for (int step = 0; step < kD / 16; ++step) {
+                unsigned x[4];
+                load_matrices(x, q + (own_row + 16 * m + lane % 16) * S::kStride + step * 16 + lane / 16 * 8);
+                multiply(sum, square(x[0]), square(x[1]), square(x[2]), square(x[3]),
+                         *reinterpret_cast<const unsigned*>(column + step * 16),
+                         *reinterpret_cast<const unsigned*>(column + step * 16 + 8));
+            }
+            if (at.j < kTileGroups / 2) {
+                float* const row = to + ((at.warp * kM + m) * 16 + at.g) * kTileGroups + 2 * at.j;
+                row[0] = -times * sum[0];
+                row[1] = -times * sum[1];
+                row[8 * kTileGroups] = -times * sum[2];
+                row[8 * kTileGroups + 1] = -times * sum[3];
+            }
+        }
+        __syncwarp();
+    }
+
+    // The scores before the product: 0, or the corrections.
+    __device__ __forceinline__ void start_scores(const float* corrections, int k_token, int group,
+                                                 Scores& score) const {
+        if (corrections == nullptr) {
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                for (int n = 0; n < kN; ++n) {
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) {
+                        score[m][n][i] = 0;
+                    }
+                }
+            }
+            return;
+        }
+        const bool one = group >= kTile;                    // the tile is in one token group
+        const int start = one ? 0 : k_token & (group - 1);  // of the tile in its first token group
+        const int shift = one ? 31 : 31 - __clz(group);
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
-            for (int n = 0; n < kN; ++n) {
+            for (int i = 0; i < 4; ++i) {
+                const float* const row = corrections + ((at.warp * kM + m) * 16 + i / 2 * 8 + at.g) * kTileGroups;
 #pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                    score[m][n][i] = 0;
+                for (int n = 0; n < kN; ++n) {
+                    score[m][n][i] = row[(start + own_token + 8 * n + 2 * at.j + i % 2) >> shift];
                 }
             }
         }
+    }
+
+    // Stage "scores": q [rows, stride] times keys [tokens, stride], plus the corrections of correct(), if there are
+    // any.
+    __device__ __forceinline__ void multiply_keys(const uint16_t* q, const uint16_t* keys, const float* corrections,
+                                                  int k_token, int group, Scores& score) const {
+        const int lane = at.lane;
+        start_scores(corrections, k_token, group, score);
 #pragma unroll
         for (int step = 0; step < kD / 16; ++step) {
             unsigned q_part[kM][4];
@@ -77,25 +133,30 @@ struct WarpTile {
         }
     }
 
-    // Stage "mask": a row attends to tokens up to its position and within its window. Tokens before `hidden` are
-    // masked: they are sinks, which are visited separately.
-    __device__ __forceinline__ void hide_tokens(const QueryRows& rows, const Tile& tile, int hidden,
+    // Stage "mask": a row attends to tokens up to its position, within its window, and as codes or exact rows by its
+    // bounds [keys and values, rows].
+    __device__ __forceinline__ void hide_tokens(const QueryRows& rows, const Tile& tile, const int* bounds,
                                                 const AttentionWork& a, Scores& score) const {
-        if (tile.n < kTile || tile.token < hidden || tile.token + kTile - 1 > rows.position(0) || a.window > 0) {
+        const bool partly = (tile.rules & kPartly) != 0;
+        if (partly || tile.n < kTile || tile.token + kTile - 1 > rows.position(0) || a.window > 0) {
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
 #pragma unroll
                 for (int e = 0; e < 2; ++e) {
-                    const int last = rows.position(min(own_row + 16 * m + 8 * e + at.g, rows.n - 1));
-                    const int first = a.window > 0 ? last + 1 - a.window : 0;
+                    const int row = min(own_row + 16 * m + 8 * e + at.g, rows.n - 1);
+                    const int position = rows.position(row);
+                    RowBounds seen{a.window > 0 ? position + 1 - a.window : 0, position};
+                    if (partly) {
+                        seen.apply(tile.rules, bounds[row], bounds[S::kRows + row]);
+                    }
 #pragma unroll
                     for (int n = 0; n < kN; ++n) {
 #pragma unroll
                         for (int i = 0; i < 2; ++i) {
                             const int in_tile = own_token + 8 * n + 2 * at.j + i;
                             const int token = tile.token + in_tile;
-                            const bool seen = in_tile < tile.n && token >= hidden && token >= first && token <= last;
-                            score[m][n][2 * e + i] = seen ? score[m][n][2 * e + i] : -INFINITY;
+                            const bool visible = in_tile < tile.n && token >= seen.first && token <= seen.last;
+                            score[m][n][2 * e + i] = visible ? score[m][n][2 * e + i] : -INFINITY;
                         }
                     }
                 }

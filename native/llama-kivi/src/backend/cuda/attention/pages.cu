@@ -21,11 +21,11 @@ namespace lk::cuda {
 namespace {
 
 // kBlocks: thread blocks per multiprocessor.
-template <int kD, int kBits, bool kPaper, int kBlocks>
+template <int kD, int kBits, bool kPaper, int kEdition, int kBlocks>
 __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kernel(const AttentionWork a) {
     beside_previous();
     extern __shared__ __align__(16) char shared[];
-    using Warp = PageWarp<kD, kBits, kPaper>;
+    using Warp = PageWarp<kD, kBits, kPaper, kEdition>;
 
     const SegmentWork& seg = a.segments[blockIdx.z];
     const kv::PageFormat& fk = a.k.format;
@@ -47,14 +47,14 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     const int per_split = (seg.page_runs + a.n_page_splits - 1) / a.n_page_splits;
     const int begin = blockIdx.y * per_split;
     const int end = min(begin + per_split, seg.page_runs);
-    const Layout at(Kind{kD, kBits, kPaper}, fk, fv);
+    const Layout at(Warp::kKind, fk, fv);
     const Warp own{fk, fv, at, shared + warp * at.bytes, lane, lane / 4, lane % 4};
 
     typename Warp::Queries q;
     float factor[2];
     const auto* refined = reinterpret_cast<const uint16_t*>(k_table + 4);
     own.load_queries(a, rows, k_table, refined, shared, q, factor);
-    const int own_refined = Warp::kRotated ? refined[lane % (kD / 4)] : 0;
+    const typename Warp::OwnRefined own_refined = own.own_refined(refined);
     PageOutput<kD> output;
 
     // The address of a page is read one page before its prefetch.
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         const uint8_t* const after_values = run_at(v_runs, p + 2 * kJoinWarps).block;
         wait_for_copies();
         typename Warp::Scores score;
-        own.multiply_keys(q, own_refined, score);
+        own.multiply_keys(q, own_refined, factor, score);
         __syncwarp();  // all lanes are done with the keys
         if (more) {
             own.fetch_keys(next.block + k_offset);
@@ -100,21 +100,21 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     after_previous();
 }
 
-template <int kD, int kBits, bool kPaper, int kBlocks>
+template <int kD, int kBits, bool kPaper, int kEdition, int kBlocks>
 AttentionFunction function(const kv::PageFormat& k, const kv::PageFormat& v) {
     const int joined = join_bytes(kRows, kD);
-    const int pages = kJoinWarps * Layout(Kind{kD, kBits, kPaper}, k, v).bytes;
-    return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kBlocks>),
+    const int pages = kJoinWarps * Layout(Kind{kD, kBits, kPaper, kEdition}, k, v).bytes;
+    return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kEdition, kBlocks>),
             joined > pages ? joined : pages};
 }
 
-template <int kBits, bool kPaper, int kBlocks>
+template <int kBits, bool kPaper, int kEdition, int kBlocks>
 AttentionFunction function_of_width(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
     switch (variant.width) {
     case 64:
-        return function<64, kBits, kPaper, 4>(k, v);
+        return function<64, kBits, kPaper, kEdition, 4>(k, v);
     case 128:
-        return function<128, kBits, kPaper, kBlocks>(k, v);
+        return function<128, kBits, kPaper, kEdition, kBlocks>(k, v);
     }
     fail_variant(variant);
 }
@@ -122,15 +122,18 @@ AttentionFunction function_of_width(const AttentionVariant& variant, const kv::P
 }  // namespace
 
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    const bool second = variant.edition == kv::kSecondEdition;
     switch (variant.type) {
     case LK_CACHE_KIVI2:
-        return function_of_width<2, false, 3>(variant, k, v);
+        return second ? function_of_width<2, false, 2, 3>(variant, k, v)
+                      : function_of_width<2, false, 1, 3>(variant, k, v);
     case LK_CACHE_KIVI4:
-        return function_of_width<4, false, 2>(variant, k, v);
+        return second ? function_of_width<4, false, 2, 2>(variant, k, v)
+                      : function_of_width<4, false, 1, 2>(variant, k, v);
     case LK_CACHE_KIVI2_PAPER:
-        return function_of_width<2, true, 3>(variant, k, v);
+        return function_of_width<2, true, 1, 3>(variant, k, v);
     case LK_CACHE_KIVI4_PAPER:
-        return function_of_width<4, true, 2>(variant, k, v);
+        return function_of_width<4, true, 1, 2>(variant, k, v);
     default:
         fail_variant(variant);
     }

@@ -7,11 +7,10 @@ namespace lk::cuda {
 
 namespace {
 
-template <int kD, int kBits, bool kPaper>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::load_queries(const AttentionWork& a, const QueryRows& rows,
-                                                                          const uint8_t* k_table,
-                                                                          const uint16_t* refined, char* shared,
-                                                                          Queries& q, float (&factor)[2]) const {
+template <int kD, int kBits, bool kPaper, int kEdition>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::load_queries(
+    const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table, const uint16_t* refined, char* shared,
+    Queries& q, float (&factor)[2]) const {
     // Maximum |q|.
     constexpr float kTop = kPaper ? 2.0f : 1024.0f;
     uint8_t* const wide = reinterpret_cast<uint8_t*>(shared);  // [D]: 4 for refined channels
@@ -19,14 +18,16 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::load_queries(const 
         wide[i] = 1;
     }
     __syncthreads();
-    if (kRotated && threadIdx.x < kD / 4) {
+    if (kRotated && threadIdx.x < kRefined) {
         wide[refined[threadIdx.x]] = 4;
     }
     __syncthreads();
     const float* const row = a.q + rows.output(min(g, rows.n - 1)) * kD;
     const auto value = [&](int step, int i) {
         const int code_row = 16 * step + 4 * j + i;
-        return code_row < kD ? row[code_row] * wide[code_row] : row[refined[code_row - kD]];
+        return code_row < kD              ? row[code_row] * wide[code_row]
+               : code_row < kD + kRefined ? row[refined[code_row - kD]]
+                                          : 0.0f;
     };
     float top = 0;
 #pragma unroll
@@ -52,11 +53,13 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::load_queries(const 
     __syncthreads();
 }
 
-template <int kD, int kBits, bool kPaper>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::multiply_keys(const Queries& q, int own_refined,
-                                                                           Scores& score) const {
+template <int kD, int kBits, bool kPaper, int kEdition>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::multiply_keys(const Queries& q,
+                                                                                     const OwnRefined& refined,
+                                                                                     const float (&factor)[2],
+                                                                                     Scores& score) const {
     if (kRotated) {
-        move_refined(own_refined);
+        move_refined(refined);
     }
     Queries weights;
     float bias[4] = {0, 0, 0, 0};
@@ -66,7 +69,16 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::multiply_keys(const
             fold_key_scales(q, tile * 32 / fk.group, weights, bias);
         }
         // Zero points count quarter steps.
-        const float more[2] = {bias[0] * (kPaper ? 1.0f : 0.25f), bias[1] * (kPaper ? 1.0f : 0.25f)};
+        float more[2] = {bias[0] * (kPaper ? 1.0f : 0.25f), bias[1] * (kPaper ? 1.0f : 0.25f)};
+        if (kKind.corrected()) {
+            // Rows 2 j and 2 j + 1 of the diagonal, in the scores' units: times 1/24, divided by the factor that
+            // converts scores to base 2, times its square without the logarithm.
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                more[e] -=
+                    __shfl_sync(kAllLanes, bias[2 + e], (2 * j + e) * 4 + j) * factor[e] * (1 / (24 * 1.44269504f));
+            }
+        }
         const unsigned* const codes = reinterpret_cast<const unsigned*>(own) + (tile * kQuads + j) * kQuadWords + g;
         float dot[2][4] = {};
 #pragma unroll
@@ -93,25 +105,36 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::multiply_keys(const
     }
 }
 
-template <int kD, int kBits, bool kPaper>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::move_refined(int own_refined) const {
+constexpr unsigned kMinusFifteen = 0xcb80cb80u;  // -15 as two halves
+
+template <int kD, int kBits, bool kPaper, int kEdition>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::move_refined(const OwnRefined& refined) const {
 #pragma unroll
-    for (int n = 0; n < kRefined / 32; ++n) {
-        const int i = 32 * n + lane;
-        const int from = i / (kD / 4) * kD + own_refined;
-        if (i >= fk.scale_groups * (kD / 4)) {
+    for (int first = 0; first < kTiles; first += kAtOnce) {
+        const int group = kAtOnce > 1 ? first + lane / (32 / kAtOnce) : first;
+        if (group >= fk.scale_groups) {
             break;
         }
-        own[at.refined + i] = own[fk.scales_offset + from];
-        own[at.refined + kRefined + i] = own[fk.zeros_offset + from];
-        own[fk.zeros_offset + from] = 0;
+#pragma unroll
+        for (int n = 0; n < kOwnRefined; ++n) {
+            const int i = kAtOnce > 1 ? lane % (32 / kAtOnce) : 32 * n + lane;
+            if (i < kRefined) {
+                const int from = group * kD + refined.channels[n];
+                const int to = at.refined + group * kRefinedRows + i;
+                own[to] = own[fk.scales_offset + from];
+                own[to + kTiles * kRefinedRows] = own[fk.zeros_offset + from];
+                own[fk.zeros_offset + from] = 0;
+            }
+        }
     }
     __syncwarp();
 }
 
-template <int kD, int kBits, bool kPaper>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::fold_key_scales(const Queries& q, int token_group,
-                                                                             Queries& weights, float (&bias)[4]) const {
+template <int kD, int kBits, bool kPaper, int kEdition>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::fold_key_scales(const Queries& q,
+                                                                                       int token_group,
+                                                                                       Queries& weights,
+                                                                                       float (&bias)[4]) const {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
         bias[k] = 0;
@@ -129,14 +152,23 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::fold_key_scales(con
             multiply(bias, low0, low0, low1, low1, q[step][0], q[step][1]);
             continue;
         }
-        const char* const more = own + at.refined + token_group * (kD / 4) + (step - kBaseSteps) * 16 + 4 * j;
+        const char* const more = own + at.refined + token_group * kRefinedRows + (step - kBaseSteps) * 16 + 4 * j;
         const unsigned s = *reinterpret_cast<const unsigned*>(step < kBaseSteps ? scales + step * 16 : more);
-        const unsigned z = *reinterpret_cast<const unsigned*>(step < kBaseSteps ? zeros + step * 16 : more + kRefined);
+        const unsigned z =
+            *reinterpret_cast<const unsigned*>(step < kBaseSteps ? zeros + step * 16 : more + kTiles * kRefinedRows);
         weights[step][0] = times(q[step][0], even_scales(s));
         weights[step][1] = times(q[step][1], odd_scales(s));
         const unsigned z0 = even_zeros(z);
         const unsigned z1 = even_zeros(z >> 8);
-        multiply(bias, z0, z0, z1, z1, weights[step][0], weights[step][1]);
+        unsigned w0 = weights[step][0];
+        unsigned w1 = weights[step][1];
+        if (kKind.corrected() && step >= kBaseSteps) {
+            // The weights of the coarse steps are 4 times these, and their squares 16 times; one square is to remain.
+            w0 = times(w0, kMinusFifteen);
+            w1 = times(w1, kMinusFifteen);
+        }
+        multiply(bias, z0, kKind.corrected() ? w0 : z0, z1, kKind.corrected() ? w1 : z1, weights[step][0],
+                 weights[step][1]);
     }
 }
 

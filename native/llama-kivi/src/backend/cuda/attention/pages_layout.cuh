@@ -16,9 +16,16 @@ struct Kind {
     int head_size;
     int bits;
     bool paper;  // scale and minimum are halves
+    int edition;
 
     __host__ __device__ constexpr bool rotated() const { return bits == 2 && !paper; }  // kivi2: also refined keys
-    __host__ __device__ constexpr int code_rows() const { return rotated() ? head_size * 5 / 4 : head_size; }
+    __host__ __device__ constexpr bool corrected() const { return edition == kv::kSecondEdition; }
+    __host__ __device__ constexpr int refined() const {  // channels
+        return !rotated() ? 0 : edition == kv::kSecondEdition ? head_size * 3 / 8 : head_size / 4;
+    }
+    // Rounded up to the 16 code rows of a step.
+    __host__ __device__ constexpr int refined_rows() const { return (refined() + 15) / 16 * 16; }
+    __host__ __device__ constexpr int code_rows() const { return head_size + refined(); }
     __host__ __device__ constexpr int value_words() const { return head_size * bits / 2; }  // per block of 16 tokens
     __host__ __device__ constexpr int value_stride() const { return value_words() + 8; }    // avoids bank conflicts
     // Probabilities are multiplied by 2^lift, so that their products with scales are normal halves and no product with
@@ -30,7 +37,7 @@ struct Kind {
 struct Layout {
     int values;
     int value_scales;
-    int refined;  // uint8 [4 groups, D/4]: scales of the refined channels, then their zero points
+    int refined;  // uint8 [4 groups, refined rows]: scales of the refined channels, then their zero points
     int prob;     // half [rows, kProbRow]
     int bytes;
 
@@ -38,7 +45,7 @@ struct Layout {
         values = static_cast<int>(k.page_bytes);
         value_scales = values + 8 * kind.value_stride() * 4;
         refined = value_scales + static_cast<int>(v.page_bytes - v.scales_offset);
-        prob = refined + (kind.rotated() ? 2 * kTiles * kind.head_size / 4 : 0);
+        prob = refined + 2 * kTiles * kind.refined_rows();
         bytes = prob + kRows * kProbRow * 2;
     }
 };

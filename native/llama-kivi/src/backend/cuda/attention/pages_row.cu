@@ -16,11 +16,11 @@ namespace lk::cuda {
 
 namespace {
 
-template <int kRows, int kBits, bool kPaper, int kCh>
+template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(const AttentionWork a) {
     beside_previous();
     extern __shared__ __align__(16) char shared[];
-    using Warp = RowWarp<kRows, kBits, kPaper, kCh>;
+    using Warp = RowWarp<kRows, kBits, kPaper, kEdition, kCh>;
 
     const SegmentWork& seg = a.segments[blockIdx.z];
     const kv::PageFormat& fk = a.k.format;
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
     const int end = min(begin + per_split, seg.page_runs);
     char* const own_shared = shared + warp * page_warp_bytes(fk, fv, kRows);
     const Warp own{fk, fv, reinterpret_cast<int8_t*>(own_shared),
-                   reinterpret_cast<int8_t*>(own_shared) + (kRows * Warp::kCodeRows + 15) / 16 * 16, lane};
+                   reinterpret_cast<int8_t*>(own_shared) + kRows * Warp::kWeights, lane};
     const float k_factor = kPaper ? 1.0f : ldexpf(1.0f, *reinterpret_cast<const int*>(k_table));
     const float v_factor = kPaper ? 1.0f : ldexpf(1.0f, *reinterpret_cast<const int*>(v_table));
 
@@ -84,15 +84,15 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
     after_previous();
 }
 
-template <int kBits, bool kPaper>
+template <int kBits, bool kPaper, int kEdition>
 AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
     constexpr int kRows = 1;
     const int bytes = page_block_bytes(k, v, kRows);
     switch (variant.width) {
     case 64:
-        return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, 2>), bytes};
+        return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, kEdition, 2>), bytes};
     case 128:
-        return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, 4>), bytes};
+        return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, kEdition, 4>), bytes};
     }
     fail_variant(variant);
 }
@@ -101,15 +101,16 @@ AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat
 
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k,
                                      const kv::PageFormat& v) {
+    const bool second = variant.edition == kv::kSecondEdition;
     switch (variant.type) {
     case LK_CACHE_KIVI2:
-        return function<2, false>(variant, k, v);
+        return second ? function<2, false, 2>(variant, k, v) : function<2, false, 1>(variant, k, v);
     case LK_CACHE_KIVI4:
-        return function<4, false>(variant, k, v);
+        return second ? function<4, false, 2>(variant, k, v) : function<4, false, 1>(variant, k, v);
     case LK_CACHE_KIVI2_PAPER:
-        return function<2, true>(variant, k, v);
+        return function<2, true, 1>(variant, k, v);
     case LK_CACHE_KIVI4_PAPER:
-        return function<4, true>(variant, k, v);
+        return function<4, true, 1>(variant, k, v);
     default:
         fail_variant(variant);
     }

@@ -7,26 +7,30 @@ namespace lk::cuda {
 
 namespace {
 
-template <int kRows, int kBits, bool kPaper, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::load_queries(const AttentionWork& a,
-                                                                                 const QueryRows& rows,
-                                                                                 const uint8_t* k_table, float k_factor,
-                                                                                 Queries& x) const {
+template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::load_queries(
+    const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table, float k_factor, Queries& x) const {
     x.has_quad = lane < kD / 4;
-    x.has_refined = kRotated && lane < kD / 4;
-    x.refined = x.has_refined ? *reinterpret_cast<const uint16_t*>(k_table + 4 + 2 * lane) : 0;
+#pragma unroll
+    for (int n = 0; n < kOwnRefined; ++n) {
+        x.has_refined[n] = 32 * n + lane < kRefined;
+        x.refined[n] = x.has_refined[n] ? *reinterpret_cast<const uint16_t*>(k_table + 4 + 2 * (32 * n + lane)) : 0;
+    }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         x.wide[i] = 1;
     }
     if (kRotated) {
-        for (int i = 0; i < kD / 4; ++i) {
-            const int c = __shfl_sync(kAllLanes, x.refined, i) - 4 * lane;
-            if (c >= 0 && c < 4) {
-                x.wide[0] = c == 0 ? 4.0f : x.wide[0];
-                x.wide[1] = c == 1 ? 4.0f : x.wide[1];
-                x.wide[2] = c == 2 ? 4.0f : x.wide[2];
-                x.wide[3] = c == 3 ? 4.0f : x.wide[3];
+#pragma unroll
+        for (int n = 0; n < kOwnRefined; ++n) {
+            for (int i = 0; i < min(32, kRefined - 32 * n); ++i) {
+                const int c = __shfl_sync(kAllLanes, x.refined[n], i) - 4 * lane;
+                if (c >= 0 && c < 4) {
+                    x.wide[0] = c == 0 ? 4.0f : x.wide[0];
+                    x.wide[1] = c == 1 ? 4.0f : x.wide[1];
+                    x.wide[2] = c == 2 ? 4.0f : x.wide[2];
+                    x.wide[3] = c == 3 ? 4.0f : x.wide[3];
+                }
             }
         }
     }
@@ -38,14 +42,17 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::load_queries
         for (int i = 0; i < 4; ++i) {
             x.q[r][i] = x.has_quad ? row[4 * lane + i] * scale : 0.0f;
         }
-        x.q_refined[r] = x.has_refined ? row[x.refined] * scale : 0.0f;
+#pragma unroll
+        for (int n = 0; n < kOwnRefined; ++n) {
+            x.q_refined[r][n] = x.has_refined[n] ? row[x.refined[n]] * scale : 0.0f;
+        }
     }
 }
 
-template <int kRows, int kBits, bool kPaper, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::multiply_keys(const uint8_t* k_page,
-                                                                                  const Queries& x,
-                                                                                  Scores& score) const {
+template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::multiply_keys(const uint8_t* k_page,
+                                                                                            const Queries& x,
+                                                                                            Scores& score) const {
     Scale scale;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
@@ -79,13 +86,13 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::multiply_key
     }
 }
 
-template <int kRows, int kBits, bool kPaper, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::fold_key_scales(const uint8_t* k_page, int g,
-                                                                                    const Queries& x,
-                                                                                    Scale& scale) const {
+template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fold_key_scales(const uint8_t* k_page,
+                                                                                              int g, const Queries& x,
+                                                                                              Scale& scale) const {
     float s[4] = {};
     float z[4] = {};
-    float s_refined = 0;
+    float s_refined[kOwnRefined] = {};
     if (x.has_quad) {
         if (kPaper) {
             const uint4 pairs = *reinterpret_cast<const uint4*>(k_page + fk.scales_offset + (g * kD + 4 * lane) * 4);
@@ -105,36 +112,49 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::fold_key_sca
             }
         }
     }
-    if (x.has_refined) {
-        s_refined = byte_scale(k_page[fk.scales_offset + g * kD + x.refined]);
+#pragma unroll
+    for (int n = 0; n < kOwnRefined; ++n) {
+        if (x.has_refined[n]) {
+            s_refined[n] = byte_scale(k_page[fk.scales_offset + g * kD + x.refined[n]]);
+        }
     }
     __syncwarp();  // all lanes are done with the previous group's weights
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
         float w[4];
         float constant = 0;
-        const float w_refined = x.q_refined[r] * s_refined;
-        float top = fabsf(w_refined);
+        float w_refined[kOwnRefined];
+        float top = 0;
+#pragma unroll
+        for (int n = 0; n < kOwnRefined; ++n) {
+            w_refined[n] = x.q_refined[r][n] * s_refined[n];
+            top = fmaxf(top, fabsf(w_refined[n]));
+            constant += w_refined[n] * kMiddle;
+        }
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            w[i] = x.q[r][i] * s[i] * x.wide[i];
+            const float fine = x.q[r][i] * s[i];
+            w[i] = fine * x.wide[i];
             constant += x.q[r][i] * z[i] + w[i] * kMiddle;
+            if (kCorrected) {
+                constant -= fine * fine * (1.0f / 24);  // Recipe::score_correction
+            }
             top = fmaxf(top, fabsf(w[i]));
         }
-        constant += w_refined * kMiddle;
         top = warp_max_positive(top);
         const float inverse = finite_quotient(127.0f, top);
         const unsigned packed = pack(low_byte(w[0] * inverse), low_byte(w[1] * inverse), low_byte(w[2] * inverse),
                                      low_byte(w[3] * inverse));
         int total = __dp4a(static_cast<int>(packed), 0x01010101, 0);
         if (x.has_quad) {
-            *reinterpret_cast<unsigned*>(fold_k + r * kCodeRows + 4 * lane) = packed;
+            *reinterpret_cast<unsigned*>(fold_k + r * kWeights + 4 * lane) = packed;
         }
-        if (kRotated) {
-            const int8_t code = static_cast<int8_t>(low_byte(w_refined * inverse));
-            total += code;
-            if (x.has_refined) {
-                fold_k[r * kCodeRows + kD + lane] = code;
+#pragma unroll
+        for (int n = 0; n < kOwnRefined; ++n) {
+            const int8_t code = static_cast<int8_t>(low_byte(w_refined[n] * inverse));
+            total += kRotated ? code : 0;
+            if (kD + 32 * n + lane < kWeights && kRotated) {  // 0 beyond the refined channels
+                fold_k[r * kWeights + kD + 32 * n + lane] = code;
             }
         }
         total = __reduce_add_sync(kAllLanes, total);
@@ -144,9 +164,9 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::fold_key_sca
     __syncwarp();
 }
 
-template <int kRows, int kBits, bool kPaper, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::multiply_words(const unsigned (&words)[kSteps],
-                                                                                   int (&dot)[kRows][kTokens]) const {
+template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::multiply_words(
+    const unsigned (&words)[kSteps], int (&dot)[kRows][kTokens]) const {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -164,7 +184,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::multiply_wor
         }
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
-            const int weights = *reinterpret_cast<const int*>(fold_k + r * kCodeRows + 4 * quad);
+            const int weights = *reinterpret_cast<const int*>(fold_k + r * kWeights + 4 * quad);
 #pragma unroll
             for (int t = 0; t < kTokens; ++t) {
                 dot[r][t] = __dp4a(parts[t], weights, dot[r][t]);

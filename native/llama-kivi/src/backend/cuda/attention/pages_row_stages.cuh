@@ -29,9 +29,14 @@ __device__ inline float signed_byte(unsigned word, int i) {
     return static_cast<float>(static_cast<int8_t>(word >> (8 * i)));
 }
 
-// Shared memory of a warp: key weights, int8 [rows, code rows]; value weights, int8 [channel groups, rows, 128].
+// Key weights of a row: the code rows, rounded up to the 16 of a step.
+__host__ __device__ constexpr int key_weights(int code_rows) {
+    return (code_rows + 15) / 16 * 16;
+}
+
+// Shared memory of a warp: int8 [rows, key weights]; value weights, int8 [channel groups, rows, 128].
 __host__ __device__ inline int page_warp_bytes(const kv::PageFormat& k, const kv::PageFormat& v, int rows) {
-    const int fold_k = (rows * k.rows + 15) / 16 * 16;
+    const int fold_k = rows * key_weights(k.rows);
     return fold_k + v.scale_groups * rows * kv::kPageTokens;
 }
 
@@ -44,27 +49,31 @@ __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const k
 
 // kBits: bits per code. kPaper: scale and minimum are halves. 2 bits without kPaper is kivi2: refined keys, rotated
 // values.
-template <int kRows, int kBits, bool kPaper, int kCh>
+template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 struct RowWarp {
     static constexpr bool kRotated = kBits == 2 && !kPaper;
     static constexpr int kD = kCh * 32;
-    static constexpr int kCodeRows = kRotated ? kD * 5 / 4 : kD;
-    static constexpr int kQuads = kCodeRows / 4;
-    static constexpr int kWords = 32 * kBits / 8;        // words per quad and tile
-    static constexpr int kTokens = 8 / kBits;            // tokens per word
-    static constexpr int kSteps = kQuads * kWords / 32;  // loads per lane and tile
+    static constexpr bool kCorrected = kEdition == kv::kSecondEdition;
+    static constexpr int kRefined = !kRotated ? 0 : kEdition == kv::kSecondEdition ? kD * 3 / 8 : kD / 4;  // channels
+    static constexpr int kOwnRefined = kRefined > 32 ? 2 : 1;                                              // of a lane
+    static constexpr int kWeights = key_weights(kD + kRefined);
+    static constexpr int kQuads = (kD + kRefined) / 4;
+    static constexpr int kWords = 32 * kBits / 8;  // words per quad and tile
+    static constexpr int kTokens = 8 / kBits;      // tokens per word
+    // Loads per lane and tile. The last one may reach beyond the quads of the tile; the weights there are 0.
+    static constexpr int kSteps = (kQuads * kWords + 31) / 32;
     static constexpr unsigned kMask = kBits == 2 ? 0x03030303u : 0x0f0f0f0fu;
     static constexpr float kMiddle = 0.5f * ((1 << kBits) - 1);
-    static_assert(kQuads * kWords % 32 == 0);
+    static_assert(kSteps * 32 / kWords * 4 <= kWeights);
 
-    // A lane folds code rows 4 lane to 4 lane + 3 (quad `lane`) and refined row `lane`.
+    // A lane folds code rows 4 lane to 4 lane + 3 (quad `lane`) and refined rows `lane` and 32 + lane.
     struct Queries {
         float q[kRows][4];
-        float q_refined[kRows];
-        float wide[4];     // 4 for refined channels, whose base plane holds the high bits
-        int refined;       // channel of refined row `lane`
-        bool has_quad;     // true for kD / 4 lanes
-        bool has_refined;  // true for kD / 4 lanes of kivi2
+        float q_refined[kRows][kOwnRefined];
+        float wide[4];             // 4 for refined channels, whose base plane holds the high bits
+        int refined[kOwnRefined];  // channels of the refined rows
+        bool has_quad;             // true for kD / 4 lanes
+        bool has_refined[kOwnRefined];
     };
     struct Output {
         float largest[kRows];

@@ -7,10 +7,9 @@ namespace lk::cuda {
 
 namespace {
 
-template <int kRows, int kBits, bool kPaper, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::load_value_scales(const uint8_t* v_page,
-                                                                                      float v_factor,
-                                                                                      float (&v_scale)[kTiles]) const {
+template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::load_value_scales(
+    const uint8_t* v_page, float v_factor, float (&v_scale)[kTiles]) const {
     if (kRotated) {
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
@@ -19,8 +18,8 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::load_value_s
     }
 }
 
-template <int kRows, int kBits, bool kPaper, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::fold_value_scales(
+template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fold_value_scales(
     const uint8_t* v_page, float v_factor, const Scores& score, float (&v_scale)[kTiles], Scale& scale) const {
     __syncwarp();
     const int n_groups = kRotated ? 1 : fv.scale_groups;
@@ -80,9 +79,10 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::fold_value_s
     __syncwarp();
 }
 
-template <int kRows, int kBits, bool kPaper, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kCh>::add_values(const uint8_t* v_page,
-                                                                               const Scale& scale, Output& o) const {
+template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::add_values(const uint8_t* v_page,
+                                                                                         const Scale& scale,
+                                                                                         Output& o) const {
     int total[kRows][kCh];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {

@@ -30,19 +30,23 @@ struct PageOutput {
 };
 
 // A warp and its page in shared memory.
-template <int kD, int kBits, bool kPaper>
+template <int kD, int kBits, bool kPaper, int kEdition>
 struct PageWarp {
-    static constexpr Kind kKind{kD, kBits, kPaper};
+    static constexpr Kind kKind{kD, kBits, kPaper, kEdition};
     static constexpr bool kRotated = kKind.rotated();
     static constexpr int kLift = kKind.lift();
     static constexpr int kValueWords = kKind.value_words();
     static constexpr int kValueStride = kKind.value_stride();
-    static constexpr int kSteps = kKind.code_rows() / 16;
+    static constexpr int kSteps = (kD + kKind.refined_rows()) / 16;
     static constexpr int kBaseSteps = kD / 16;
     static constexpr int kQuads = kKind.code_rows() / 4;
     static constexpr int kQuadWords = 4 * kBits;
     static constexpr unsigned kMask = kBits == 2 ? 0x00030003u : 0x000f000fu;
-    static constexpr int kRefined = kTiles * kD / 4;
+    static constexpr int kRefined = kKind.refined();
+    static constexpr int kRefinedRows = kKind.refined_rows();
+    static constexpr int kAtOnce =
+        kRefined > 0 && kRefined <= 16 ? 32 / kRefined : 1;  // groups per step of move_refined
+    static constexpr int kOwnRefined = (kRefined + 31) / 32 > 0 ? (kRefined + 31) / 32 : 1;
     using Queries = unsigned[kSteps][2];
     using Scores = float[kTiles][4][2];  // of tokens 8 (4 tile + t) + g, rows 2 j and 2 j + 1
 
@@ -78,8 +82,23 @@ struct PageWarp {
         }
     }
 
-    // Stage "scores", without the factor. own_refined: refined channel lane % (D/4).
-    __device__ __forceinline__ void multiply_keys(const Queries& q, int own_refined, Scores& score) const;
+    // The refined channels that a lane moves.
+    struct OwnRefined {
+        int channels[kOwnRefined];
+    };
+    __device__ __forceinline__ OwnRefined own_refined(const uint16_t* refined) const {
+        OwnRefined own_channels{};
+#pragma unroll
+        for (int n = 0; n < kOwnRefined; ++n) {
+            const int i = kAtOnce > 1 ? lane % (32 / kAtOnce) : 32 * n + lane;
+            own_channels.channels[n] = kRotated && i < kRefined ? refined[i] : 0;
+        }
+        return own_channels;
+    }
+
+    // Stage "scores", without the factor. factor: that of load_queries.
+    __device__ __forceinline__ void multiply_keys(const Queries& q, const OwnRefined& refined, const float (&factor)[2],
+                                                  Scores& score) const;
 
     // Stage "mask": masks tokens outside the run, sinks, and tokens before a row's window.
     __device__ __forceinline__ void hide_tokens(const QueryRows& rows, const Run& run, int n_sinks,
@@ -177,9 +196,11 @@ private:
 
     // Moves scales and zero points of refined channels to where the second plane reads them. A zero point counts fine
     // steps, which a refined channel has only in the second plane.
-    __device__ __forceinline__ void move_refined(int own_refined) const;
+    __device__ __forceinline__ void move_refined(const OwnRefined& refined) const;
 
-    // Computes queries times the scales of a token group, and the part of each score due to zero points or minima.
+    // Computes queries times the scales of a token group, and the part of each score due to zero points or minima
+    // (bias[0], bias[1]). With score correction, bias[2] and bias[3] are row g times rows 2 j and 2 j + 1 of the
+    // weights, without the coarse steps of refined channels: the sums of squares are on the diagonal.
     __device__ __forceinline__ void fold_key_scales(const Queries& q, int token_group, Queries& weights,
                                                     float (&bias)[4]) const;
 

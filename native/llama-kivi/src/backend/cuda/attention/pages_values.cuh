@@ -7,8 +7,8 @@ namespace lk::cuda {
 
 namespace {
 
-template <int kD, int kBits, bool kPaper>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::add_values(PageOutput<kD>& o) const {
+template <int kD, int kBits, bool kPaper, int kEdition>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::add_values(PageOutput<kD>& o) const {
     const unsigned* const words = reinterpret_cast<const unsigned*>(own + at.values) + j * kValueStride + g;
     Weights b;
 #pragma unroll
@@ -52,10 +52,11 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::add_values(PageOutp
     }
 }
 
-template <int kD, int kBits, bool kPaper>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper>::fold_value_scales(int h, int channel_group,
-                                                                               unsigned (&b)[4][2], float (&zero)[4],
-                                                                               float (&shift)[4]) const {
+template <int kD, int kBits, bool kPaper, int kEdition>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::fold_value_scales(int h, int channel_group,
+                                                                                         unsigned (&b)[4][2],
+                                                                                         float (&zero)[4],
+                                                                                         float (&shift)[4]) const {
     const unsigned* const prob = reinterpret_cast<const unsigned*>(own + at.prob);
     const int token = 64 * h + 16 * j;
     const uint4* const row = reinterpret_cast<const uint4*>(prob + g * (kProbRow / 2) + token / 2);

@@ -1,11 +1,11 @@
-// Attention of few query rows over tokens stored row by row. Either full precision: pages of f16, or sinks, ring and
-// staged rows beside pages of codes. Or pages of q8_0 or q4_0, with queries and values in their rotated frame. Each
-// warp processes 32 tokens at a time; warps synchronize only at the end.
+// Attention of few query rows over tokens stored row by row. Either full precision: pages of f16, or sinks, ring (f16
+// or q8_0) and staged rows beside pages of codes. Or pages of q8_0 or q4_0, with queries and values in their rotated
+// frame. Each warp processes 32 tokens at a time; warps synchronize only at the end.
 //   scores  8 lanes per token, 4 tokens at once; a lane ends with the score of its own token
 //   values  one token at a time, kCh channels per lane
 #include <type_traits>
 
-#include "backend/cuda/attention/common.cuh"
+#include "backend/cuda/attention/half_blocks.cuh"
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/device/words.cuh"
 
@@ -38,7 +38,7 @@ struct PagedTokens {
 
 // A token's row of q8_0 or q4_0 blocks.
 __device__ const uint8_t* block_row(const SideWork& side, const SideShape& shape, int head, int token) {
-    const Run& run = side.runs[find_run(side, token)];
+    const Run& run = side.runs[find_run(side.runs, side.n_runs, token)];
     return run.block + static_cast<size_t>(head) * shape.format.page_bytes +
            static_cast<size_t>(run.first + token - run.start) * shape.format.row_bytes();
 }
@@ -102,9 +102,44 @@ struct Channels {
     }
 };
 
-// kBits: bits per channel; 16 for full-precision rows.
-template <int kRows, int kCh, int kBits>
-__global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const AttentionWork a) {
+// The same of a full-precision row: halves, or blocks of a q8_0 ring.
+template <int kCount>
+struct RingChannels : Channels<16, kCount> {
+    using Codes = Channels<8, kCount>;
+    bool in_blocks = false;
+
+    __device__ RingChannels() = default;
+
+    __device__ RingChannels(ExactRow row, int c) : in_blocks(row.in_blocks()) {
+        if (!in_blocks) {
+            static_cast<Channels<16, kCount>&>(*this) = Channels<16, kCount>(row.bytes(), c);
+            return;
+        }
+        const Codes codes(row.bytes(), c);
+#pragma unroll
+        for (int i = 0; i < Codes::kWords; ++i) {
+            this->words[i] = codes.words[i];
+        }
+        this->scale = codes.scale;
+    }
+
+    __device__ float decode(float (&x)[kCount]) const {
+        if (!in_blocks) {
+            return Channels<16, kCount>::decode(x);
+        }
+        Codes codes;
+#pragma unroll
+        for (int i = 0; i < Codes::kWords; ++i) {
+            codes.words[i] = this->words[i];
+        }
+        codes.scale = this->scale;
+        return codes.decode(x);
+    }
+};
+
+// kBits: bits per channel; 16 for full-precision rows. kRing: some of them may be in a q8_0 ring.
+template <int kRows, int kCh, int kBits, bool kRing>
+__device__ __forceinline__ void attend_rows(const AttentionWork& a) {
     constexpr bool kExact = kBits == 16;
     if constexpr (kExact) {
         after_previous();
@@ -115,6 +150,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     constexpr int kD = kCh * 32;
     constexpr int kParts = kD / 64;  // loads of 8 channels per lane and token
     constexpr int kTogether = 4;     // steps of 4 tokens whose loads are in flight together
+    constexpr bool kHalfBlocks = kRing && kRows == 1;
+    constexpr int kOut = kHalfBlocks ? HalfBlock::kChannels : kCh;  // channels of a lane
 
     const SegmentWork& seg = a.segments[blockIdx.z];
     const QueryRows rows(a, seg, kRows);
@@ -147,7 +184,15 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     int last[kRows];
     float largest[kRows];
     float sum[kRows];
-    float out[kRows][kCh];
+    float out[kRows][kOut];
+    const HalfBlocks<kD> half_blocks{lane};
+    [[maybe_unused]] float q_part[HalfBlock::kChannels];
+    if constexpr (kHalfBlocks) {
+#pragma unroll
+        for (int c = 0; c < HalfBlock::kChannels; ++c) {
+            q_part[c] = a.q[rows.output(0) * kD + lane % HalfBlocks<kD>::kLanes * HalfBlock::kChannels + c] * factor;
+        }
+    }
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
         const float* row = kExact ? a.q + rows.output(min(r, rows.n - 1)) * kD : joined + r * kD;
@@ -162,17 +207,26 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
         largest[r] = -INFINITY;
         sum[r] = 0;
 #pragma unroll
-        for (int c = 0; c < kCh; ++c) {
+        for (int c = 0; c < kOut; ++c) {
             out[r][c] = 0;
         }
     }
 
+    // A row from its address, which the lane that computed it passes to the others.
+    using Row = std::conditional_t<kRing, ExactRow, const uint8_t*>;
+    const auto row_at = [](unsigned long long address) {
+        if constexpr (kRing) {
+            return ExactRow(address);
+        } else {
+            return reinterpret_cast<const uint8_t*>(address);
+        }
+    };
     for (int tile = begin + warp; tile < end; tile += kJoinWarps) {
         const int index = tile * 32 + lane;
         const int token = tokens.token(min(index, count - 1));
         const auto row_of = [&](const SideWork& side, const SideShape& shape) {
             if constexpr (kExact) {
-                return reinterpret_cast<unsigned long long>(exact_row(side, shape, head, kD, token));
+                return exact_row(side, shape, head, kD, token).bits;
             } else {
                 return reinterpret_cast<unsigned long long>(block_row(side, shape, head, token));
             }
@@ -185,42 +239,45 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
         for (int r = 0; r < kRows; ++r) {
             score[r] = 0;
         }
+        if constexpr (kHalfBlocks) {
+            score[0] = half_blocks.score(k_row, q_part);
+        } else {
 #pragma unroll
-        for (int batch = 0; batch < 8; batch += kTogether) {
-            Channels<kBits, 8> k[kTogether][kParts];
+            for (int batch = 0; batch < 8; batch += kTogether) {
+                std::conditional_t<kRing, RingChannels<8>, Channels<kBits, 8>> k[kTogether][kParts];
 #pragma unroll
-            for (int i = 0; i < kTogether; ++i) {
-                const auto* row =
-                    reinterpret_cast<const uint8_t*>(__shfl_sync(kAllLanes, k_row, 4 * (batch + i) + lane / 8));
+                for (int i = 0; i < kTogether; ++i) {
+                    const Row row = row_at(__shfl_sync(kAllLanes, k_row, 4 * (batch + i) + lane / 8));
 #pragma unroll
-                for (int j = 0; j < kParts; ++j) {
-                    k[i][j] = Channels<kBits, 8>(row, 64 * j + lane % 8 * 8);
-                }
-            }
-#pragma unroll
-            for (int i = 0; i < kTogether; ++i) {
-                float dot[kRows] = {};
-#pragma unroll
-                for (int j = 0; j < kParts; ++j) {
-                    float x[8];
-                    const float scale = k[i][j].decode(x);
-#pragma unroll
-                    for (int r = 0; r < kRows; ++r) {
-                        float part = 0;
-#pragma unroll
-                        for (int c = 0; c < 8; ++c) {
-                            part += x[c] * q[r][8 * j + c];
-                        }
-                        dot[r] += scale * part;
+                    for (int j = 0; j < kParts; ++j) {
+                        k[i][j] = {row, 64 * j + lane % 8 * 8};
                     }
                 }
 #pragma unroll
-                for (int r = 0; r < kRows; ++r) {
-                    dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 1);
-                    dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 2);
-                    dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 4);
-                    const float mine = __shfl_sync(kAllLanes, dot[r], lane % 4 * 8);
-                    score[r] = lane / 4 == batch + i ? mine : score[r];
+                for (int i = 0; i < kTogether; ++i) {
+                    float dot[kRows] = {};
+#pragma unroll
+                    for (int j = 0; j < kParts; ++j) {
+                        float x[8];
+                        const float scale = k[i][j].decode(x);
+#pragma unroll
+                        for (int r = 0; r < kRows; ++r) {
+                            float part = 0;
+#pragma unroll
+                            for (int c = 0; c < 8; ++c) {
+                                part += x[c] * q[r][8 * j + c];
+                            }
+                            dot[r] += scale * part;
+                        }
+                    }
+#pragma unroll
+                    for (int r = 0; r < kRows; ++r) {
+                        dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 1);
+                        dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 2);
+                        dot[r] += __shfl_xor_sync(kAllLanes, dot[r], 4);
+                        const float mine = __shfl_sync(kAllLanes, dot[r], lane % 4 * 8);
+                        score[r] = lane / 4 == batch + i ? mine : score[r];
+                    }
                 }
             }
         }
@@ -235,7 +292,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
                 const float correction = __expf(largest[r] - base);
                 sum[r] *= correction;
 #pragma unroll
-                for (int c = 0; c < kCh; ++c) {
+                for (int c = 0; c < kOut; ++c) {
                     out[r][c] *= correction;
                 }
                 largest[r] = now;
@@ -244,34 +301,68 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
             sum[r] += score[r];
         }
 
+        if constexpr (kHalfBlocks) {
+            half_blocks.add(v_row, score[0], out[0]);
+        } else {
 #pragma unroll 8
-        for (int t = 0; t < 32; ++t) {
-            const auto* row = reinterpret_cast<const uint8_t*>(__shfl_sync(kAllLanes, v_row, t));
-            float v[kCh];
-            const float v_scale = Channels<kBits, kCh>(row, lane * kCh).decode(v);
+            for (int t = 0; t < 32; ++t) {
+                const Row row = row_at(__shfl_sync(kAllLanes, v_row, t));
+                float v[kCh];
+                const std::conditional_t<kRing, RingChannels<kCh>, Channels<kBits, kCh>> channels(row, lane * kCh);
+                const float v_scale = channels.decode(v);
 #pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-                const float p = v_scale * __shfl_sync(kAllLanes, score[r], t);
+                for (int r = 0; r < kRows; ++r) {
+                    const float p = v_scale * __shfl_sync(kAllLanes, score[r], t);
 #pragma unroll
-                for (int c = 0; c < kCh; ++c) {
-                    out[r][c] += p * v[c];
+                    for (int c = 0; c < kCh; ++c) {
+                        out[r][c] += p * v[c];
+                    }
                 }
             }
         }
     }
-    join_warps<kRows, kCh, !kExact>(a, (kExact ? a.n_page_splits : 0) + blockIdx.y, largest, sum, out, rows, nullptr,
+    float own[kRows][kCh] = {};
+    if constexpr (kHalfBlocks) {
+        half_blocks.template spread<kCh>(out[0], own[0]);
+    } else {
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+            for (int c = 0; c < kCh; ++c) {
+                own[r][c] = out[r][c];
+            }
+        }
+    }
+    join_warps<kRows, kCh, !kExact>(a, (kExact ? a.n_page_splits : 0) + blockIdx.y, largest, sum, own, rows, nullptr,
                                     joined);
     if (!kExact) {
         after_previous();
     }
 }
 
-template <int kRows, int kD, int kBits>
-AttentionFunction function() {
-    return {reinterpret_cast<const void*>(attention_rows_kernel<kRows, kD / 32, kBits>), join_bytes(kRows, kD)};
+template <int kRows, int kCh, int kBits, bool kRing>
+__global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const AttentionWork a) {
+    attend_rows<kRows, kCh, kBits, kRing>(a);
 }
 
-template <int kBits>
+// One query row over a q8_0 ring: waits for memory more than it computes, so six thread blocks share a multiprocessor.
+template <int kCh>
+__global__ void __launch_bounds__(kJoinWarps * 32, 6) attention_ring_row_kernel(const AttentionWork a) {
+    attend_rows<1, kCh, 16, true>(a);
+}
+
+template <int kRows, int kD, int kBits, bool kRing>
+AttentionFunction function() {
+    const void* kernel = nullptr;
+    if constexpr (kRing && kRows == 1) {
+        kernel = reinterpret_cast<const void*>(attention_ring_row_kernel<kD / 32>);
+    } else {
+        kernel = reinterpret_cast<const void*>(attention_rows_kernel<kRows, kD / 32, kBits, kRing>);
+    }
+    return {kernel, join_bytes(kRows, kD)};
+}
+
+template <int kBits, bool kRing = false>
 AttentionFunction function_of_shape(const AttentionVariant& variant) {
     const bool one = variant.n_rows == 1;
     if (!one && variant.n_rows != kFewRows) {
@@ -279,9 +370,9 @@ AttentionFunction function_of_shape(const AttentionVariant& variant) {
     }
     switch (variant.width) {
     case 64:
-        return one ? function<1, 64, kBits>() : function<kFewRows, 64, kBits>();
+        return one ? function<1, 64, kBits, kRing>() : function<kFewRows, 64, kBits, kRing>();
     case 128:
-        return one ? function<1, 128, kBits>() : function<kFewRows, 128, kBits>();
+        return one ? function<1, 128, kBits, kRing>() : function<kFewRows, 128, kBits, kRing>();
     }
     fail_variant(variant);
 }
@@ -291,7 +382,8 @@ AttentionFunction function_of_shape(const AttentionVariant& variant) {
 AttentionFunction rows_function(const AttentionVariant& variant) {
     switch (variant.type) {
     case LK_CACHE_F16:
-        return function_of_shape<16>(variant);
+        return variant.kernel == AttentionKernel::ring_rows ? function_of_shape<16, true>(variant)
+                                                            : function_of_shape<16>(variant);
     case LK_CACHE_Q8_0:
         return function_of_shape<8>(variant);
     case LK_CACHE_Q4_0:

@@ -12,6 +12,20 @@ int step_tokens(const kv::SideSpec& spec, int token) {
     return spec.align > 1 ? spec.align : kStepTokens - token % kStepTokens;
 }
 
+// Rows of an append that commit writes to the sinks.
+struct SinkRows {
+    int begin;
+    int end;
+};
+
+SinkRows sink_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan) {
+    if (!spec.ring_in_blocks()) {
+        return {0, plan.new_sinks()};
+    }
+    // Every staged row of a sink; those of the ring are in the sinks already.
+    return {plan.n_ring, std::clamp(plan.sink_limit - plan.first_token, plan.n_ring, plan.n_ring + plan.n_rows)};
+}
+
 SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const kv::Segment> segments,
                        AppendSchedule& schedule) {
     const kv::SideSpec& spec = cache.spec(side);
@@ -21,10 +35,14 @@ SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const kv::Segm
     for (const kv::Segment& segment : segments) {
         const kv::AppendPlan plan = cache.plan_append(side, segment);
         const int work = static_cast<int>(schedule.works.size());
-        schedule.works.push_back({plan.ring, plan.sinks, plan.tables,
-                                  cache.staged(side) + static_cast<size_t>(segment.row) * cache.config().head_size,
-                                  plan.n_rows, plan.ring_start, plan.n_ring, plan.n_leave, plan.first_kept,
-                                  plan.first_token, plan.sink_limit, plan.choose_tables});
+        const SinkRows sinks = sink_rows(spec, plan);
+        const uint8_t* const blocks = cache.staged_blocks(side);
+        schedule.works.push_back(
+            {plan.ring, plan.ring_blocks, plan.sinks, plan.tables,
+             cache.staged(side) + static_cast<size_t>(segment.row) * cache.config().head_size,
+             blocks == nullptr ? nullptr : blocks + static_cast<size_t>(segment.row) * spec.ring_row_bytes(),
+             plan.n_rows, plan.ring_start, plan.n_ring, plan.n_leave, plan.first_kept, plan.first_token,
+             plan.sink_limit, sinks.begin, sinks.end, plan.choose_tables});
         int row = 0;
         for (const kv::PageRef& run : plan.pages) {
             for (int token = run.first; token < run.end();) {
@@ -35,7 +53,7 @@ SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const kv::Segm
             }
         }
         s.max_kept = std::max(s.max_kept, plan.n_ring + plan.n_rows - plan.first_kept);
-        s.max_sinks = std::max(s.max_sinks, plan.new_sinks());
+        s.max_sinks = std::max(s.max_sinks, sinks.end - sinks.begin);
         s.chooses_tables |= plan.choose_tables;
     }
     s.n_works = static_cast<int>(schedule.works.size()) - s.first_work;

@@ -35,6 +35,12 @@ bool is_decoding_width(int head_size) {
     return head_size == 64 || head_size == 128;
 }
 
+// The page kernels are compiled for the refined channels and the score correction of each edition's own recipe.
+bool has_compiled_recipe(const kv::PageFormat& k) {
+    const kv::Recipe own = kv::own_recipe(k.type, k.recipe.edition);
+    return k.recipe.refined_eighths == own.refined_eighths && k.recipe.score_correction == own.score_correction;
+}
+
 AttentionVariant few_rows_variant(AttentionKernel kernel, const kv::PageFormat& f, int query_rows) {
     return {kernel, f.type, f.head_size, query_rows == 1 ? 1 : kFewRows, 32 * kAttentionWarps};
 }
@@ -60,12 +66,14 @@ AttentionVariant select_pages(const kv::PageFormat& k, const kv::PageFormat& v, 
     if (k.blocks()) {
         return few_rows_variant(AttentionKernel::block_pages, k, query_rows);
     }
-    if (!kv::is_kivi(k.type) || k.group < 32) {
+    if (!kv::is_kivi(k.type) || k.group < 32 || !has_compiled_recipe(k)) {
         return {};
     }
     constexpr int kTokens = kv::kPageTokens * kAttentionWarps;  // each warp reads one page
-    return query_rows == 1 ? AttentionVariant{AttentionKernel::pages_row, k.type, k.head_size, 1, kTokens}
-                           : AttentionVariant{AttentionKernel::pages, k.type, k.head_size, kPagesRows, kTokens};
+    const int edition = k.recipe.edition;
+    return query_rows == 1
+               ? AttentionVariant{AttentionKernel::pages_row, k.type, k.head_size, 1, kTokens, edition}
+               : AttentionVariant{AttentionKernel::pages, k.type, k.head_size, kPagesRows, kTokens, edition};
 }
 
 AttentionChoice select_attention(const AttentionRequest& r) {
@@ -73,7 +81,8 @@ AttentionChoice select_attention(const AttentionRequest& r) {
     check_request(r.k, r.v, query_rows);
     AttentionChoice choice;
     if (r.exact && query_rows <= kFewRows && is_decoding_width(r.k.head_size)) {
-        choice.rest = few_rows_variant(AttentionKernel::rows, r.k, query_rows);
+        const bool blocks = r.k.recipe.ring == kv::RowType::q8_0 || r.v.recipe.ring == kv::RowType::q8_0;
+        choice.rest = few_rows_variant(blocks ? AttentionKernel::ring_rows : AttentionKernel::rows, r.k, query_rows);
         choice.rest.type = LK_CACHE_F16;
     } else {
         choice.rest = flash_variant(r.k.head_size, query_rows);
@@ -101,9 +110,11 @@ AttentionSplits split_attention(const AttentionRequest& r, const AttentionChoice
 }
 
 void fail_variant(const AttentionVariant& variant) {
-    static constexpr const char* kNames[] = {"none", "flash", "rows", "block_pages", "pages", "pages_row"};
-    LK_FAIL(LK_INTERNAL_ERROR, "attention: the CUDA kernel '%s' is not compiled for %s, heads of %d, %d query rows",
-            kNames[static_cast<int>(variant.kernel)], type_text(variant.type).c_str(), variant.width, variant.n_rows);
+    static constexpr const char* kNames[] = {"none", "flash", "rows", "ring_rows", "block_pages", "pages", "pages_row"};
+    LK_FAIL(LK_INTERNAL_ERROR,
+            "attention: the CUDA kernel '%s' is not compiled for %s of edition %d, heads of %d, %d query rows",
+            kNames[static_cast<int>(variant.kernel)], type_text(variant.type).c_str(), variant.edition, variant.width,
+            variant.n_rows);
 }
 
 }  // namespace lk::cuda

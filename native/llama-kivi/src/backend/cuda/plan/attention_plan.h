@@ -9,6 +9,7 @@ enum class AttentionKernel {
     none,
     flash,        // many query rows, or tokens that no other kernel reads
     rows,         // few query rows, tokens in full precision
+    ring_rows,    // the same with tokens in a q8_0 ring
     block_pages,  // few query rows, pages of q8_0 or q4_0
     pages,        // few query rows, KIVI pages
     pages_row,    // one query row of a KV head, KIVI pages
@@ -21,6 +22,7 @@ struct AttentionVariant {
     int width = 0;                      // head size; flash pads smaller heads with zeros
     int n_rows = 0;                     // query rows per thread block
     int n_tokens = 0;                   // tokens per step of a thread block
+    int edition = kv::kFirstEdition;    // recipe of the pages it reads; see kv::own_recipe
 };
 
 constexpr int kAttentionWarps = 4;  // warps per thread block

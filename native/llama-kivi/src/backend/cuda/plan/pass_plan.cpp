@@ -19,6 +19,12 @@ bool is_exact(const kv::SideSpec& spec, const kv::SequenceSide& side, const Comm
            std::all_of(side.pages().begin(), side.pages().end(), [](const kv::PageRef& ref) { return ref.frame == 0; });
 }
 
+// Whether a row of a segment reads pages that the pass stages.
+bool reads_staged_pages(const kv::SequenceSide& side, int n_rows) {
+    const kv::SideView view = side.view(0, 0, n_rows);
+    return view.spec->visibility == kv::Visibility::position && view.paged_for(n_rows - 1) > view.n_paged;
+}
+
 // Few rows and exact tokens outside the page runs; other segments with few rows; many rows.
 enum Kind { kFewExact, kFew, kMany, kKinds };
 
@@ -42,14 +48,15 @@ SideWork side_work(const kv::SequenceSide& side, int n_rows, const half_t* stage
     SideWork w{};
     w.runs = runs;
     w.sinks = side.sinks();
-    w.ring = side.ring();
+    w.ring = view.ring;
+    w.ring_blocks = view.ring_blocks;
     w.tables = side.tables();
     w.staged = {
         staged,         runs + side.pages().size(), side.staged_tables(), static_cast<int>(side.staged_pages().size()),
         view.n_leaving, view.n_sinks_after};
     w.n_runs = static_cast<int>(side.pages().size());
     w.n_paged = side.n_paged();
-    w.n_sinks = side.n_sinks();
+    w.n_sinks = view.n_sinks;
     w.ring_start = side.ring_start();
     w.n_ring = side.n_ring();
     return w;
@@ -83,8 +90,10 @@ PassPlan plan_pass(const kv::Cache& cache, std::span<const kv::Segment> segments
     for (size_t i = 0; i < segments.size(); ++i) {
         const kv::Segment& s = segments[i];
         const kv::Sequence& sequence = cache.sequence(s.seq);
+        const bool staged = reads_staged_pages(sequence.k, s.n_rows) || reads_staged_pages(sequence.v, s.n_rows);
+        plan.reads_staged |= staged;
         Kind kind = kMany;
-        if (s.n_rows <= kFewRows) {
+        if (s.n_rows <= kFewRows && !staged) {  // only flash reads staged pages
             if (pages_supported) {
                 taken[i] = count_common_runs(sequence.k.pages(), sequence.v.pages());
             }
@@ -140,8 +149,15 @@ void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uin
 }
 
 SideShape side_shape(const kv::SideSpec& spec, int n_ubatch) {
-    return {
-        spec.format, spec.ageing.trigger, spec.ring_rows(), spec.sinks, n_ubatch, static_cast<int>(spec.table_bytes())};
+    return {spec.format,
+            spec.ageing.trigger,
+            spec.ageing.leave,
+            spec.ring_rows(),
+            spec.sinks,
+            n_ubatch,
+            static_cast<int>(spec.table_bytes()),
+            static_cast<int>(spec.ring_row_bytes()),
+            spec.visibility == kv::Visibility::position};
 }
 
 AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head) {

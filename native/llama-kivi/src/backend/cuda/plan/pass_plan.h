@@ -32,6 +32,7 @@ struct PassPlan {
     std::vector<kv::Segment> segments;  // in the order of the groups
     std::vector<CommonRuns> page_runs;  // per segment: the runs of the page kernel
     std::vector<SegmentGroup> groups;   // without empty groups
+    bool reads_staged = false;          // a row of a segment reads staged pages
     int n_rows = 0;                     // rows of the pass
     size_t n_runs = 0;                  // runs of all segments, both sides, staged pages included
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kv/kivi_format.h"
+#include "kv/scalar_codec.h"
 
 namespace lk::cuda {
 
@@ -32,13 +33,14 @@ struct StagedWork {
 // 0, head 0.
 struct SideWork {
     const Run* runs;
-    const uint16_t* sinks;  // [layer, head, S, D]
-    const uint16_t* ring;   // [layer, head, ring_rows, D]
-    const uint8_t* tables;  // [layer, head, table_bytes]
+    const uint16_t* sinks;       // [layer, head, S, D]
+    const uint16_t* ring;        // [layer, head, ring_rows, D]; null if the ring is q8_0
+    const uint8_t* ring_blocks;  // [layer, head, ring_rows, row_bytes] of a q8_0 ring; otherwise null
+    const uint8_t* tables;       // [layer, head, table_bytes]
     StagedWork staged;
     int n_runs;
     int n_paged;
-    int n_sinks;
+    int n_sinks;  // rows in the sinks; the first of them may still be in a q8_0 ring, too
     int ring_start;
     int n_ring;
 };
@@ -57,10 +59,19 @@ struct SegmentWork {
 struct SideShape {
     kv::PageFormat format;
     int trigger;
+    int leave;      // rows that leave the ring together; see kv::AgeingRule
     int ring_rows;  // rows of a ring's memory
     int sinks;      // S
     int n_ubatch;
     int table_bytes;
+    int ring_row_bytes;
+    bool by_position;  // Visibility::position: queries read staged pages
+
+    // Number of tokens that the query of staged row `row` reads from pages; see kv::SideView::paged_for.
+    LK_HD int paged_for(int n_paged, int n_ring, int row) const {
+        const int rows = n_ring + row;
+        return n_paged + (!by_position || rows < trigger ? 0 : ((rows - trigger) / leave + 1) * leave);
+    }
 };
 
 }  // namespace lk::cuda

@@ -11,7 +11,6 @@
 #include <limits>
 #include <string>
 #include <system_error>
-#include <utility>
 
 #include "base/error.h"
 #include "llama_kivi.h"
@@ -69,15 +68,6 @@ MappedFile::~MappedFile() {
     if (data_ != nullptr) {
         ::munmap(const_cast<uint8_t*>(data_), size_);
     }
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
 }
 
 }  // namespace lk

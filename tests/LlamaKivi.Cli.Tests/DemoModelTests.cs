@@ -1,0 +1,33 @@
+namespace LlamaKivi.Cli.Tests;
+
+public sealed class DemoModelTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-demo-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void The_model_beside_the_program_comes_before_the_newest_of_the_package_cache()
+    {
+        string program = Path.Combine(_folder, "program");
+        string cache = Path.Combine(_folder, "packages");
+        Assert.Null(DemoModel.Find(program, cache));
+
+        string old = Write(cache, "llamakivi.demomodel", "0.1.0", "models", "kivi-demo-llama-37m-q4_k_m.gguf");
+        File.SetLastWriteTimeUtc(old, DateTime.UnixEpoch);
+        Directory.CreateDirectory(Path.Combine(cache, "llamakivi.demomodel", "0.3.0"));
+        string newest = Write(cache, "llamakivi.demomodel", "0.2.0", "models", "kivi-demo-llama-37m-q4_k_m.gguf");
+        Assert.Equal(newest, DemoModel.Find(program, cache));
+
+        string beside = Write(program, "models", "kivi-demo-llama-37m-q4_k_m.gguf");
+        Assert.Equal(beside, DemoModel.Find(program, cache));
+    }
+
+    private static string Write(params string[] parts)
+    {
+        string path = Path.Combine(parts);
+        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        File.WriteAllText(path, "");
+        return path;
+    }
+}
