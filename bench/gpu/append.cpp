@@ -100,18 +100,13 @@ private:
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc < 2) {
-        std::fprintf(stderr, "usage: %s MODEL.gguf\n", argv[0]);
-        return 2;
-    }
-    try {
-        const auto model = Model::load(argv[1], true, -1, nullptr);
+    return bench::run_on_device(argc, argv, "MODEL.gguf", [&](Device& device) {
         std::printf("| cache | first flush, us | decode with a flush, us | decode without, us |\n|---|---|---|---|\n");
         for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
             for (const uint32_t edition : {1u, 2u}) {
                 const int group = edition == 2 ? 64 : 32;
                 const int trigger = kResidual + group;
-                AppendBench bench(*model->device, {type, type, 0, kResidual, -1, edition, 0, LK_ROWS_OWN, 0, 0},
+                AppendBench bench(device, {type, type, 0, kResidual, -1, edition, 0, LK_ROWS_OWN, 0, 0},
                                   trigger + group);
                 const double first = bench.measure(0, trigger);
                 const double flush = bench.measure(trigger + group - 1, 1);
@@ -121,9 +116,5 @@ int main(int argc, char** argv) {
                 std::fflush(stdout);
             }
         }
-    } catch (const std::exception& e) {
-        std::fprintf(stderr, "%s\n", e.what());
-        return 1;
-    }
-    return 0;
+    });
 }

@@ -124,13 +124,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc < 2) {
-        std::fprintf(stderr, "usage: %s MODEL.gguf [GiB]\n", argv[0]);
-        return 2;
-    }
-    try {
-        const auto model = Model::load(argv[1], true, -1, nullptr);
-        Device& device = *model->device;
+    return bench::run_on_device(argc, argv, "MODEL.gguf [GiB]", [&](Device& device) {
         const double gib = argc > 2 ? std::atof(argv[2]) : 2;
         const double copy = bench::copy_speed(device);
         std::printf("%s, memcpy %.0f GB/s\n\n", describe_device(0).name, copy / 1e9);
@@ -170,9 +164,5 @@ int main(int argc, char** argv) {
         }
         measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 1, 2}, 0, copy);
         measure(device, {"GQA 4", LK_CACHE_KIVI2, 32, 8, 1, 2}, 0, copy);
-    } catch (const std::exception& e) {
-        std::fprintf(stderr, "%s\n", e.what());
-        return 1;
-    }
-    return 0;
+    });
 }

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
+#include <exception>
 #include <vector>
 
 #include "base/error.h"
@@ -56,6 +58,23 @@ double median_seconds(Backend& backend, const Work& work, int calls = 1) {
     }
     std::sort(times.begin(), times.end());
     return times[kTimes / 2];
+}
+
+// The program: opens the device by the model in argv[1] and runs body(device). arguments: those of the usage message.
+template <class Body>
+int run_on_device(int argc, char** argv, const char* arguments, const Body& body) {
+    if (argc < 2) {
+        std::fprintf(stderr, "usage: %s %s\n", argv[0], arguments);
+        return 2;
+    }
+    try {
+        const auto model = Model::load(argv[1], true, -1, nullptr);
+        body(*model->device);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "%s\n", e.what());
+        return 1;
+    }
+    return 0;
 }
 
 }  // namespace lk::bench

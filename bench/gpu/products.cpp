@@ -46,13 +46,7 @@ std::vector<Tensor> make_weights(Device& device, WeightType type, std::vector<st
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc < 2) {
-        std::fprintf(stderr, "usage: %s MODEL.gguf\n", argv[0]);
-        return 2;
-    }
-    try {
-        const auto model = Model::load(argv[1], true, -1, nullptr);
-        Device& device = *model->device;
+    return bench::run_on_device(argc, argv, "MODEL.gguf", [&](Device& device) {
         const auto backend = device.make_backend();
         const double copy = bench::copy_speed(device);
         std::printf("%s, memcpy %.0f GB/s; %d x %d\n\n", describe_device(0).name, copy / 1e9, kRows, kColumns);
@@ -85,9 +79,5 @@ int main(int argc, char** argv) {
                 std::fflush(stdout);
             }
         }
-    } catch (const std::exception& e) {
-        std::fprintf(stderr, "%s\n", e.what());
-        return 1;
-    }
-    return 0;
+    });
 }

@@ -23,7 +23,7 @@ DEMO = ROOT / "models/kivi-demo-llama-37m-q4_k_m.gguf"
 CORPUS = ROOT / "bench/quality/corpus/jargon-file-4.4.7.txt"
 CACHES = "f16,q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper"
 # Settings of a type as entries of the KL table and its plot.
-VARIANTS = "kivi2+edition=2,kivi2+edition=2+residual-type=f16,kivi2+edition=2+residual=64,kivi2+residual=64,kivi2+group=16,kivi2+sink=0,kivi4+edition=2"
+VARIANTS = "kivi2+edition=2,kivi2+edition=2+residual-type=f16,kivi2+edition=2+residual=64,kivi2+residual=64,kivi4+edition=2"
 STEPS = "kl,generation,retrieval,eval,analyze,compare"
 TASKS = {
     "retrieval": ["--metrics", "last_number", "-n", "12"],
@@ -216,7 +216,8 @@ def main():
     images.mkdir(parents=True, exist_ok=True)
     cli = [str(args.cli)] if args.cli else CLI
     runner = Runner(cli, args.commit or checked_out())
-    doctor = subprocess.run([*cli, "doctor", "--json"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    doctor, _ = runner.run(["doctor"], "doctor")
+    processor = doctor["gpu"]["name"] if doctor["gpu"] else doctor["cpu"]
 
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         results = list(pool.map(lambda model: measure(runner, model, steps, args, images), models))
@@ -225,7 +226,7 @@ def main():
 
     parts = [f"""# Effect of KV cache quantization
 
-Written by [bench/quality/run.py](../bench/quality/run.py): commit {runner.commit}, {datetime.date.today()}, {json.loads(doctor)["cpu"]}. All figures below are its output.
+Written by [bench/quality/run.py](../bench/quality/run.py): commit {runner.commit}, {datetime.date.today()}, {processor}. All figures below are its output.
 
 ## Method
 

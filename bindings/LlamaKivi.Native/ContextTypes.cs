@@ -18,17 +18,17 @@ public sealed unsafe record ContextOptions
         KeyType = KvCacheType.FromNative(parameters.cache.type_k);
         ValueType = KvCacheType.FromNative(parameters.cache.type_v);
         GroupSize = (int)parameters.cache.group;
-        ResidualLength = OwnOrNone(parameters.cache.residual);
+        ResidualLength = SwapDefault(parameters.cache.residual);
         SinkTokens = parameters.cache.sinks;
         Edition = (int)parameters.cache.edition;
-        RefinedEighths = OwnOrNone(parameters.cache.refined);
+        RefinedEighths = SwapDefault(parameters.cache.refined);
         ResidualType = parameters.cache.residual_type switch
         {
             lk_row_type.LK_ROWS_F16 => KvCacheType.F16,
             lk_row_type.LK_ROWS_Q8_0 => KvCacheType.Q8_0,
             _ => null,
         };
-        UndoTokens = OwnOrNone(parameters.cache.undo);
+        UndoTokens = SwapDefault(parameters.cache.undo);
         MemoryBudget = (long)parameters.cache.memory_budget;
     }
 
@@ -93,22 +93,22 @@ public sealed unsafe record ContextOptions
         parameters.cache.type_k = KeyType.ToNative();
         parameters.cache.type_v = ValueType.ToNative();
         parameters.cache.group = Unsigned(GroupSize, nameof(GroupSize));
-        parameters.cache.residual = OwnOrNone(ResidualLength);
+        parameters.cache.residual = SwapDefault(ResidualLength);
         parameters.cache.sinks = SinkTokens;
         parameters.cache.edition = Unsigned(Edition, nameof(Edition));
-        parameters.cache.refined = OwnOrNone(RefinedEighths);
+        parameters.cache.refined = SwapDefault(RefinedEighths);
         parameters.cache.residual_type = ResidualType is not { } rows ? lk_row_type.LK_ROWS_OWN
             : rows == KvCacheType.F16 ? lk_row_type.LK_ROWS_F16
             : rows == KvCacheType.Q8_0 ? lk_row_type.LK_ROWS_Q8_0
             : throw new ArgumentException($"KvCache.ResidualType is {rows}; it must be f16 or q8_0", nameof(ResidualType));
-        parameters.cache.undo = OwnOrNone(UndoTokens);
+        parameters.cache.undo = SwapDefault(UndoTokens);
         ArgumentOutOfRangeException.ThrowIfNegative(MemoryBudget);
         parameters.cache.memory_budget = (ulong)MemoryBudget;
         return parameters;
     }
 
     // The C interface has 0 for the type's own and -1 for none, so that zeroed parameters are the defaults.
-    private static int OwnOrNone(int value) => value switch { 0 => -1, -1 => 0, _ => value };
+    private static int SwapDefault(int value) => value switch { 0 => -1, -1 => 0, _ => value };
 
     private static uint Unsigned(int value, string name)
     {

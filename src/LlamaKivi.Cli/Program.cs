@@ -51,7 +51,7 @@ if (parsed.CommandResult.Command.Name is ChatCommand.Name or ServeCommand.Name)
 
 try
 {
-    if (await HubOption.ReplaceAsync(parsed, HubSettings.FromEnvironment(), CancellationToken.None).ConfigureAwait(false) is { } replaced)
+    if (await HubOption.ReplaceAsync(parsed, CancellationToken.None).ConfigureAwait(false) is { } replaced)
     {
         parsed = root.Parse(replaced, new ParserConfiguration { ResponseFileTokenReplacer = null });
     }

@@ -121,7 +121,7 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
     {
         await using TestServer server = await TestServer.StartAsync(engine: options => (options.SeqMax, options.MaxWaiting) = (1, 0));
         using var stop = new CancellationTokenSource();
-        Task<HttpResponseMessage> running = server.Http.PostAsync("/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"logit_bias":{"2":-100}}"""), stop.Token);
+        Task<HttpResponseMessage> running = server.Http.PostAsync("/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"temperature":0,"logit_bias":{"2":-100}}"""), stop.Token);
         while (server.Engine.Status.Running == 0)
         {
             await Task.Delay(1);
@@ -139,9 +139,9 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
     [Fact]
     public async Task A_request_that_takes_too_long_ends_with_an_error()
     {
-        await using TestServer server = await TestServer.StartAsync(options => options.RequestTimeout = TimeSpan.FromMilliseconds(300));
+        await using TestServer server = await TestServer.StartAsync(options => options.RequestTimeout = TimeSpan.FromMilliseconds(30));
         using HttpResponseMessage response = await server.Http.PostAsync(
-            "/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"stream":true,"logit_bias":{"2":-100}}"""));
+            "/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"stream":true,"temperature":0,"logit_bias":{"2":-100}}"""));
         string text = await response.Content.ReadAsStringAsync();
         Assert.Contains("\"timeout\"", text, StringComparison.Ordinal);
         await server.IdleAsync();
@@ -150,8 +150,8 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
     [Fact]
     public async Task A_stopping_server_ends_streams_with_an_error_and_refuses_new_requests()
     {
-        await using TestServer server = await TestServer.StartAsync(options => options.DrainTimeout = TimeSpan.FromMilliseconds(200));
-        using HttpRequestMessage request = new(HttpMethod.Post, "/v1/chat/completions") { Content = TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"stream":true,"logit_bias":{"2":-100}}""") };
+        await using TestServer server = await TestServer.StartAsync(options => options.DrainTimeout = TimeSpan.FromMilliseconds(1));
+        using HttpRequestMessage request = new(HttpMethod.Post, "/v1/chat/completions") { Content = TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"stream":true,"temperature":0,"logit_bias":{"2":-100}}""") };
         using HttpResponseMessage response = await server.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
         Task stopping = server.App.StopAsync();
         string text = await response.Content.ReadAsStringAsync();
@@ -164,7 +164,7 @@ public sealed class ErrorTests(SharedServer shared) : IClassFixture<SharedServer
     public async Task A_stopping_server_lets_short_streams_finish()
     {
         await using TestServer server = await TestServer.StartAsync();
-        using HttpRequestMessage request = new(HttpMethod.Post, "/v1/chat/completions") { Content = TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"stream":true,"max_tokens":20,"logit_bias":{"2":-100}}""") };
+        using HttpRequestMessage request = new(HttpMethod.Post, "/v1/chat/completions") { Content = TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"stream":true,"max_tokens":20,"temperature":0,"logit_bias":{"2":-100}}""") };
         using HttpResponseMessage response = await server.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
         Task stopping = server.App.StopAsync();
         string text = await response.Content.ReadAsStringAsync();

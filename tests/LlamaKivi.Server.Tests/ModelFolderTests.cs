@@ -195,7 +195,7 @@ public sealed class ModelFolderTests : IDisposable
         public async Task<(HttpStatusCode Status, JsonElement Body)> AskAsync(string? model, int tokens = 2)
         {
             using HttpResponseMessage response = await Http.PostAsync(
-                "/v1/completions", TestServer.Json($$$"""{"model":{{{JsonSerializer.Serialize(model)}}},"prompt":"Once upon a time","max_tokens":{{{tokens}}},"logit_bias":{"2":-100}}"""));
+                "/v1/completions", TestServer.Json($$$"""{"model":{{{JsonSerializer.Serialize(model)}}},"prompt":"Once upon a time","temperature":0,"max_tokens":{{{tokens}}},"logit_bias":{"2":-100}}"""));
             return (response.StatusCode, JsonElement.Parse(await response.Content.ReadAsStringAsync()));
         }
 

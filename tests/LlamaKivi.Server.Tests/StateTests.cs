@@ -40,7 +40,7 @@ public sealed class StateTests(SharedServer shared) : IClassFixture<SharedServer
     {
         await using TestServer server = await TestServer.StartAsync(engine: options => options.KvCache = Common.KvCacheParams.Parse("kivi2"));
         using var stop = new CancellationTokenSource();
-        Task<HttpResponseMessage> running = server.Http.PostAsync("/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"logit_bias":{"2":-100}}"""), stop.Token);
+        Task<HttpResponseMessage> running = server.Http.PostAsync("/v1/chat/completions", TestServer.Json("""{"messages":[{"role":"user","content":"Hello"}],"temperature":0,"logit_bias":{"2":-100}}"""), stop.Token);
         JsonElement view;
         do
         {

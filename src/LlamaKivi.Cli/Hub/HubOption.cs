@@ -23,7 +23,7 @@ internal static class HubOption
     /// <returns>The arguments; null: they have no -hf.</returns>
     /// <exception cref="UsageException">-m is given too, or the reference is not valid.</exception>
     /// <exception cref="HubException">The model cannot be had.</exception>
-    public static async Task<string[]?> ReplaceAsync(ParseResult parsed, HubSettings settings, CancellationToken cancellationToken)
+    public static async Task<string[]?> ReplaceAsync(ParseResult parsed, CancellationToken cancellationToken)
     {
         if (parsed.GetResult(Name) is not OptionResult { Implicit: false })
         {
@@ -36,6 +36,7 @@ internal static class HubOption
         }
 
         HubReference reference = HubReference.Parse(parsed.GetValue<string?>(Name) ?? "");
+        HubSettings settings = HubSettings.FromEnvironment();  // reads files, which commands without -hf must not depend on
         string path = await Terminal.WithProgress(
             $"downloading {reference.Repository}",
             progress => new HubDownload(settings).GetAsync(reference, line => Console.Error.WriteLine($"llama-kivi: {line}"), progress, cancellationToken)).ConfigureAwait(false);

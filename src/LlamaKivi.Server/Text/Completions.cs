@@ -18,7 +18,8 @@ internal static class Completions
         using ModelLease lease = await request.Server.Models.AcquireAsync(body.Text("model"), request.Cancellation).ConfigureAwait(false);
         ServedModel model = lease.Model;
         CompletionRequest read = CompletionRequest.Read(body, request.Server.Options, model);
-        var outputs = read.Prompts.SelectMany(prompt => Enumerable.Range(0, read.Choices).Select(choice => new Output(model, read, prompt, choice, request.PrefixKey(body)))).ToArray();
+        string? prefixKey = request.PrefixKey(body);
+        var outputs = read.Prompts.SelectMany(prompt => Enumerable.Range(0, read.Choices).Select(choice => new Output(model, read, prompt, choice, prefixKey))).ToArray();
         IAsyncEnumerable<(int Stream, string Item)> pieces = Merged.ReadAsync<string>([.. outputs.Select(output => (Func<CancellationToken, IAsyncEnumerable<string>>)output.RunAsync)], request.Cancellation);
         var head = new CompletionView($"cmpl-{Guid.NewGuid():N}", "text_completion", DateTimeOffset.UtcNow.ToUnixTimeSeconds(), model.Names[0], [], null);
         if (!read.Stream)

@@ -60,6 +60,13 @@ internal sealed class SharedBatch : IDisposable
         new("Conversation.Sample with a pipeline", s => s.Read.Sample(new DefaultSamplingPipeline()), Order, NoLogits),
         new("Conversation.GetSampleIndex", s => s.Read.GetSampleIndex(), Order),
         new("Conversation.Modify", s => s.Read.Rewind(0), Order),
+        new("Conversation.ExactFrom", s => _ = s.Read.ExactFrom, Order),
+        new("Conversation.Mark", s => s.Read.Mark().Dispose(), Order),
+        new("Conversation.Rewind", s =>
+        {
+            using SequenceMark mark = s.Read.Mark();
+            s.Read.Rewind(mark);
+        }, Order, typeof(InvalidOperationException)),
         new("Conversation.Save", s => s.Read.Save().Dispose(), Order),
         new("Conversation.RequiresInference", s => _ = s.Waiting.RequiresInference),
         new("Conversation.RequiresSampling", s => _ = s.Read.RequiresSampling),

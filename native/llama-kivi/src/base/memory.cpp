@@ -10,7 +10,7 @@ namespace lk {
 
 namespace {
 
-constexpr std::align_val_t kAlignment{256};
+constexpr std::align_val_t kAlignment{kBufferAlignment};
 
 // Buffers of at least this size are mapped: freeing them returns their memory to the system, while the allocator may
 // keep it in a fragmented heap.

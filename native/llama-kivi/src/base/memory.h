@@ -6,13 +6,20 @@
 
 namespace lk {
 
+// Of buffers, and of the parts of one that are addressed apart.
+inline constexpr size_t kBufferAlignment = 256;
+
+constexpr size_t aligned(size_t bytes) {
+    return (bytes + kBufferAlignment - 1) / kBufferAlignment * kBufferAlignment;
+}
+
 class Memory {
 public:
     virtual ~Memory() = default;
 
     virtual bool on_host() const = 0;
-    // Zero-filled, aligned to 256 bytes. Throws std::bad_alloc, or LK_OUT_OF_DEVICE_MEMORY with requested and free
-    // bytes.
+    // Zero-filled, aligned to kBufferAlignment. Throws std::bad_alloc, or LK_OUT_OF_DEVICE_MEMORY with requested and
+    // free bytes.
     virtual void* allocate(size_t bytes) = 0;
     virtual void free(void* data, size_t bytes) noexcept = 0;
     // Within this memory.

@@ -1,7 +1,10 @@
 #include "gguf/text.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
 
 namespace lk {
 

@@ -1,6 +1,7 @@
 #include "kv/bookkeeping.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
 #include <span>
 #include <utility>

@@ -74,12 +74,13 @@ void check_append(CacheParts parts, std::span<const int32_t> rows) {
     }
     if (copies > 0) {
         const int64_t free = parts.front()->config().n_ctx - parts.front()->used_tokens();
-        if (n_rows + copies > free) {
+        const int64_t needed = n_rows + copies;
+        if (needed > free) {
             throw Error(LK_CACHE_FULL,
                         format("the KV cache is full: %lld of %d tokens free, %lld more needed, of which %lld are in "
                                "pages that sequences share; raise n_ctx or remove tokens",
                                static_cast<long long>(free), parts.front()->config().n_ctx,
-                               static_cast<long long>(n_rows + copies), static_cast<long long>(copies)),
+                               static_cast<long long>(needed), static_cast<long long>(copies)),
                         n_rows, std::max<int64_t>(free - copies, 0));
         }
     }

@@ -1,6 +1,5 @@
 #include "kv/cache.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -14,6 +13,7 @@
 #include "base/memory.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
+#include "kv/mark.h"
 #include "kv/rotation.h"
 #include "kv/storage.h"
 #include "llama_kivi.h"

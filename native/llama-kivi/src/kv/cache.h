@@ -8,6 +8,7 @@
 // Steps 1 to 3 may fail; they do not modify any sequence.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>

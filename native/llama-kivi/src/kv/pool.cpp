@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/memory.h"
@@ -14,14 +15,13 @@ namespace {
 
 constexpr size_t kSlabBytes = 1 << 20;  // a larger slot has a slab of its own
 constexpr size_t kMostSlots = 64;       // per slab
-constexpr size_t kAlignment = 256;
 
 }  // namespace
 
 SlotPool::SlotPool(Memory& memory, size_t slot_bytes)
     : memory_(&memory),
       slot_bytes_(slot_bytes),
-      stride_(std::max<size_t>(1, (slot_bytes + kAlignment - 1) / kAlignment) * kAlignment),
+      stride_(aligned(std::max<size_t>(1, slot_bytes))),
       slots_per_slab_(memory.pools_buffers() ? 1 : std::clamp<size_t>(kSlabBytes / stride_, 1, kMostSlots)) {}
 
 // The fullest slab that has room, so that the others empty.

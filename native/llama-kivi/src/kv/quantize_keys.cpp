@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "base/half.h"
 #include "kv/kivi_format.h"
+#include "kv/quantizer.h"
 #include "kv/quantizer_groups.h"
 #include "kv/scalar_codec.h"
 

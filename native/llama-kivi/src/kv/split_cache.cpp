@@ -13,6 +13,7 @@
 #include "kv/config.h"
 #include "kv/mark.h"
 #include "kv/rotation.h"
+#include "kv/storage.h"
 #include "llama_kivi.h"
 
 namespace lk::kv {

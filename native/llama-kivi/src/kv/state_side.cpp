@@ -166,17 +166,32 @@ void check_table(const SideSpec& spec, std::span<const uint8_t> bytes) {
              "the saved state has a centre of keys that is NaN or infinite");
 }
 
-// Reads the UndoBase: the flushes since then moved whole groups to the pages.
-void read_base(SideContent& side, const SideSpec& spec, StateReader& in) {
-    UndoBase& base = side.base;
-    base.length = in.number("the length before rows that can be taken back", 0, side.length());
-    base.n_paged = in.number("the count of tokens in pages before them", 0, std::min(base.length, side.n_paged));
-    base.tables_chosen = in.number("the flag of tables chosen before them", 0, side.tables_chosen ? 1 : 0) != 0;
+UndoBase read_base(StateReader& in) {
+    UndoBase base;
+    base.length = in.number("the length before rows that can be taken back", 0, kMostTokens);
+    base.n_paged = in.number("the count of tokens in pages before them", 0, kMostTokens);
+    base.tables_chosen = in.number("the flag of tables chosen before them", 0, 1) != 0;
+    return base;
+}
+
+// Checks the UndoBase against counts that are known to be right: the flushes since then moved whole groups to the
+// pages.
+void check_base(const SideContent& side, const SideSpec& spec) {
+    const UndoBase& base = side.base;
+    const char* const which = name(spec.format.side);
+    LK_CHECK(base.length <= side.length(), LK_BAD_STATE,
+             "the saved state says the length before rows that can be taken back is %d; it must be 0 to %d (%s)",
+             base.length, side.length(), which);
+    LK_CHECK(base.n_paged <= std::min(base.length, side.n_paged), LK_BAD_STATE,
+             "the saved state says the count of tokens in pages before them is %d; it must be 0 to %d (%s)",
+             base.n_paged, std::min(base.length, side.n_paged), which);
+    LK_CHECK(side.tables_chosen || !base.tables_chosen, LK_BAD_STATE,
+             "the saved state says tables were chosen before rows that can be taken back, and not since (%s)", which);
     const int flushed = side.n_paged - base.n_paged;
     LK_CHECK(
         flushed % spec.ageing.leave == 0 && side.n_undo <= flushed, LK_BAD_STATE,
         "the saved state says that %d tokens entered its pages since %d and that %d of them can be taken back (%s)",
-        flushed, base.n_paged, side.n_undo, name(spec.format.side));
+        flushed, base.n_paged, side.n_undo, which);
 }
 
 void read_runs(SideContent& side, const char* which, StateReader& in) {
@@ -244,11 +259,12 @@ SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in) {
     side.n_undo =
         in.number("the count of rows in the undo window", 0, std::min(kMostUndo + spec.ageing.trigger, side.n_paged));
     side.tables_chosen = in.number("the flag of chosen tables", 0, 1) != 0;
-    read_base(side, spec, in);
+    side.base = read_base(in);
     LK_CHECK(side.tables_chosen || side.n_paged == side.n_sinks, LK_BAD_STATE,
              "the saved state has %d quantized %s, and the flag of chosen tables is 0", side.n_paged - side.n_sinks,
              which);
     read_runs(side, which, in);
+    check_base(side, spec);
 
     const int n_blocks = side.runs.empty() ? 0 : side.runs.back().block + 1;
     for (int block = 0; block < n_blocks; ++block) {

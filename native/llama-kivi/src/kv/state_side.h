@@ -1,15 +1,11 @@
 // Serialized form of one side (keys or values) of a sequence, over all parts of the cache:
 //
-//   counts   int32: tokens in pages, sinks, tokens in the ring, rows in the undo window, whether tables are chosen (0
-//   or
-//            1), of the UndoBase: length, tokens in pages, whether tables are chosen
-//            int32: runs, blocks
+//   counts   int32: tokens in pages, sinks, tokens in the ring, rows in the undo window, whether tables are chosen
+//            (0 or 1); of the UndoBase: length, tokens in pages, whether tables are chosen; runs, blocks
 //   runs     int32 each: block, first token in the block, tokens, frame; blocks are numbered in the order of the runs
 //   blocks   block_bytes of every part's SideSpec, part after part; zeros after the last run
 //   heads    for every layer and KV head: rows of the undo window and of the ring by age, sink rows
-//   (SideLayout::sink_rows), and the
-//            head table if tables are chosen
-//            (SideSpec::table_bytes)
+//            (SideLayout::sink_rows), and the head table (SideSpec::table_bytes) if tables are chosen
 //
 // The bytes are untrusted. read_side checks every field against type and geometry, so attention and later appends may
 // rely on them.

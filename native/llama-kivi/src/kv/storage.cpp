@@ -1,6 +1,5 @@
 #include "kv/storage.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,21 +11,10 @@
 #include "kv/bookkeeping.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
-#include "kv/mark.h"
 #include "kv/pool.h"
 #include "kv/quantizer.h"
 
 namespace lk::kv {
-
-namespace {
-
-constexpr size_t kAlignment = 256;
-
-size_t aligned(size_t bytes) {
-    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-}  // namespace
 
 RingSlot::RingSlot(const SideSpec& spec, bool on_host) {
     sinks = aligned(spec.ring_bytes());
@@ -116,10 +104,12 @@ SideView SequenceSide::view(int layer, int head, int n_rows) const {
     v.table = tables_.empty() ? nullptr : &tables_[i];
     v.pages = layout_.pages;
     v.page_offset = i * spec_->format.page_bytes;
-    v.sinks = sinks() + i * spec_->sinks * d;
-    const uint8_t* const ring = slot_.data() + i * spec_->ring_rows() * spec_->ring_row_bytes();
-    v.ring = spec_->ring_in_blocks() ? nullptr : reinterpret_cast<const half_t*>(ring);
-    v.ring_blocks = spec_->ring_in_blocks() ? ring : nullptr;
+    if (slot_) {
+        v.sinks = sinks() + i * spec_->sinks * d;
+        const uint8_t* const ring = slot_.data() + i * spec_->ring_rows() * spec_->ring_row_bytes();
+        v.ring = spec_->ring_in_blocks() ? nullptr : reinterpret_cast<const half_t*>(ring);
+        v.ring_blocks = spec_->ring_in_blocks() ? ring : nullptr;
+    }
     v.n_paged = layout_.n_paged;
     v.n_sinks = layout_.sink_rows();
     v.ring_start = layout_.ring_start;

@@ -169,9 +169,8 @@ public:
     // [layer, head, ring_rows, D], oldest at ring_start, of an f16 ring.
     const half_t* ring() const { return reinterpret_cast<const half_t*>(slot_.data()); }
     const half_t* sinks() const { return reinterpret_cast<const half_t*>(at(places_.sinks)); }  // [layer, head, S, D]
-    const uint8_t* tables() const {
-        return at(places_.tables[table_]);
-    }  // [layer, head, table_bytes], device memory only
+    // [layer, head, table_bytes], device memory only.
+    const uint8_t* tables() const { return at(places_.tables[table_]); }
 
     // n_rows: rows reserved for the current call, whose staged pages are part of the view; 0 outside a call.
     SideView view(int layer, int head, int n_rows = 0) const;

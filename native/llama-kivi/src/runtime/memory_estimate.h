@@ -1,6 +1,8 @@
 // Estimates the memory of a model and a context from the file's metadata alone.
 #pragma once
 
+#include <cstdint>
+
 #include "gguf/reader.h"
 #include "llama_kivi.h"
 

@@ -112,7 +112,6 @@ public:
         cpu::stage(*args.cache, kv::Side::values, args.layer, args.n, args.v, kernels_.half_row);
     }
 
-
     void attention(const AttentionArgs& args) override {
         attention_.run(args, pool_);
         const kv::CacheConfig& c = args.cache->config();
