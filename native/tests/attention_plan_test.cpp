@@ -156,10 +156,58 @@ TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
     r.exact = true;
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::rows);
     r.v.recipe.ring = kv::RowType::q8_0;
-    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows);
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows) << "keys in f16";
     EXPECT_EQ(select_attention(r).rest.type, LK_CACHE_F16);
+    r.k.recipe.ring = kv::RowType::q8_0;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::whole);
+    EXPECT_EQ(select_attention(r).rest.type, LK_CACHE_F16) << "without pages";
+    r.max_rows = 2;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows);
+    EXPECT_EQ(select_attention(r).rest.n_rows, kFewRows);
     r.exact = false;
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::flash);
+}
+
+// Sequences whose pages need one split are read whole, in one launch.
+TEST(AttentionPlan, ShortSequencesAreReadWhole) {
+    const auto select = [](AttentionRequest r) {
+        const AttentionChoice choice = select_attention(r);
+        return select_whole(r, choice, split_attention(r, choice, 660, 792));
+    };
+    for (const lk_cache_type type : test::kAllTypes) {
+        for (const int width : {64, 80, 128}) {
+            AttentionRequest r = request_of(type, type, width);
+            r.exact = true;
+            r.n_head = r.n_head_kv = 32;
+            r.n_segments = 64;
+            r.max_tokens = 195;
+            r.max_page_runs = width == 80 ? 0 : 3;
+            EXPECT_EQ(select(r).kernel,
+                      kv::is_kivi(type) && width != 80 ? AttentionKernel::whole : AttentionKernel::none);
+        }
+    }
+    AttentionRequest r = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI2, 128);
+    r.exact = true;
+    r.max_page_runs = 3;
+    EXPECT_EQ(select(r).type, LK_CACHE_KIVI2);
+    EXPECT_EQ(select(r).n_rows, 1);
+    AttentionRequest other = r;
+    other.max_page_runs = 300;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "pages in several splits";
+    other.n_segments = 1000;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::whole) << "enough thread blocks without splits";
+    other = r;
+    other.max_page_runs = 0;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "no pages";
+    other = r;
+    other.max_rows = 2;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none);
+    other = r;
+    other.v.recipe.ring = kv::RowType::q8_0;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "rings of two types";
+    other = r;
+    other.exact = false;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "flash reads the other tokens";
 }
 
 // The error names the operation, the types and the shape.

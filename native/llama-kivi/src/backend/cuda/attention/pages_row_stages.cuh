@@ -51,6 +51,7 @@ __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const k
 // values.
 template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 struct RowWarp {
+    static constexpr bool kIsPaper = kPaper;
     static constexpr bool kRotated = kBits == 2 && !kPaper;
     static constexpr int kD = kCh * 32;
     static constexpr bool kCorrected = kEdition == kv::kSecondEdition;
@@ -75,11 +76,7 @@ struct RowWarp {
         bool has_quad;             // true for kD / 4 lanes
         bool has_refined[kOwnRefined];
     };
-    struct Output {
-        float largest[kRows];
-        float sum[kRows];  // over the lane's tokens
-        float out[kRows][kCh];
-    };
+    using Output = Softmax<kRows, kCh>;
     // Dequantizes the integer sums of dp4a: x = step * sum + bias.
     struct Scale {
         float step[kRows];
@@ -116,17 +113,7 @@ struct RowWarp {
                 score[r][t] = seen ? score[r][t] : -INFINITY;
                 top = fmaxf(top, score[r][t]);
             }
-            const float now = fmaxf(o.largest[r], warp_max_any(top));
-            const float base = now == -INFINITY ? 0.0f : now;
-            if (now > o.largest[r]) {
-                const float correction = __expf(o.largest[r] - base);
-                o.sum[r] *= correction;
-#pragma unroll
-                for (int c = 0; c < kCh; ++c) {
-                    o.out[r][c] *= correction;
-                }
-                o.largest[r] = now;
-            }
+            const float base = o.raise(r, warp_max_any(top));
 #pragma unroll
             for (int t = 0; t < kTiles; ++t) {
                 score[r][t] = __expf(score[r][t] - base);
