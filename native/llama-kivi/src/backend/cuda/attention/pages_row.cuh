@@ -44,14 +44,15 @@ __device__ __forceinline__ void attend_pages(const AttentionWork& a, const Segme
         const Run run = k_runs[p];
         const uint8_t* const k_page = run.block + k_offset;
         const uint8_t* const v_page = v_runs[p].block + v_offset;
+        const int n_tokens = run.first + run.count;
         float v_scale[kTiles];
         own.load_value_scales(v_page, v_factor, v_scale);
         typename Warp::Scores score;
-        own.multiply_keys(k_page, queries, score);
+        own.multiply_keys(k_page, n_tokens, queries, score);
         own.update_softmax(run, n_sinks, a, last, score, sum);
         typename Warp::Scale v_weights;
         own.fold_value_scales(v_page, v_factor, score, v_scale, v_weights);
-        own.add_values(v_page, v_weights, sum);
+        own.add_values(v_page, n_tokens, v_weights, sum);
     }
 }
 

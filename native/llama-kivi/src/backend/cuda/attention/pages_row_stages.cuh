@@ -29,6 +29,13 @@ __device__ inline float signed_byte(unsigned word, int i) {
     return static_cast<float>(static_cast<int8_t>(word >> (8 * i)));
 }
 
+// Sum of four products of bytes, unsigned in a and signed in b, plus c.
+__device__ inline int multiply_bytes(unsigned a, int b, int c) {
+    int d;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;\n" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
 // Key weights of a row: the code rows, rounded up to the 16 of a step.
 __host__ __device__ constexpr int key_weights(int code_rows) {
     return (code_rows + 15) / 16 * 16;
@@ -95,8 +102,9 @@ struct RowWarp {
     __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table,
                                                  float k_factor, Queries& x) const;
 
-    // Stage "scores".
-    __device__ __forceinline__ void multiply_keys(const uint8_t* k_page, const Queries& x, Scores& score) const;
+    // Stage "scores", of tiles with some of the first n_tokens tokens.
+    __device__ __forceinline__ void multiply_keys(const uint8_t* k_page, int n_tokens, const Queries& x,
+                                                  Scores& score) const;
 
     // Stages "mask" and "softmax update": turns scores into unnormalized probabilities. last: positions of the rows.
     __device__ __forceinline__ void update_softmax(const Run& run, int n_sinks, const AttentionWork& a,
@@ -131,14 +139,20 @@ struct RowWarp {
     __device__ __forceinline__ void fold_value_scales(const uint8_t* v_page, float v_factor, const Scores& score,
                                                       float (&v_scale)[kTiles], Scale& scale) const;
 
-    // Stage "values".
-    __device__ __forceinline__ void add_values(const uint8_t* v_page, const Scale& scale, Output& o) const;
+    // Stage "values", of tiles with some of the first n_tokens tokens.
+    __device__ __forceinline__ void add_values(const uint8_t* v_page, int n_tokens, const Scale& scale,
+                                               Output& o) const;
 
 private:
+    // The inverse of what a code is multiplied by in place t of a byte.
+    __device__ static float place(int t) {
+        return __int_as_float((127 - kBits * t) << 23);
+    }
+
     // Rounds queries times the scales of a token group to 8-bit weights.
     __device__ __forceinline__ void fold_key_scales(const uint8_t* k_page, int g, const Queries& x, Scale& scale) const;
 
-    // Multiplies a lane's words of a tile by the weights of their quads, per token of a word.
+    // Multiplies a lane's words of a tile by the weights of their quads, per token of a word; see place.
     __device__ __forceinline__ void multiply_words(const unsigned (&words)[kSteps], int (&dot)[kRows][kTokens]) const;
 };
 

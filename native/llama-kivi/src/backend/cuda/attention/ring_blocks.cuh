@@ -70,20 +70,30 @@ struct RingBlocks {
 
     __device__ static unsigned word(const char* row, int i) { return reinterpret_cast<const unsigned*>(row)[i]; }
 
-    // Copies a tile's rows to shared memory. `at`: offset of the first.
-    __device__ void fetch(const Rows& rows, int tile, char* to) const {
+    // Copies a tile's rows to shared memory, 16 bytes at a time where every ring starts and ends at such a border.
+    __device__ __forceinline__ void fetch(const Rows& rows, int tile, char* to) const {
         const int at = rows.tile(tile);
-        const int bytes = min(kTokens, rows.count - tile * kTokens) * kRowBytes + at % 16;
-        const int first = at - at % 16;
-        if (rows.ring_bytes % 16 == 0) {
-            for (int i = 16 * lane; i < bytes; i += 16 * 32) {
-                const int from = first + i;
-                copy_async(to + i, rows.ring + (from < rows.ring_bytes ? from : from - rows.ring_bytes));
+        const int before = at % 16;
+        const int bytes = min(kTokens, rows.count - tile * kTokens) * kRowBytes + before;
+        const uint8_t* const from = rows.ring + (at - before);
+        if (rows.ring_bytes % 16 == 0 && at - before + bytes <= rows.ring_bytes) {
+#pragma unroll
+            for (int i = 0; i < kTileBytes; i += 16 * 32) {
+                if (i + 16 * lane < bytes) {
+                    copy_async(to + i + 16 * lane, from + i + 16 * lane);
+                }
             }
-        } else {
-            for (int i = at % 16 + 4 * lane; i < bytes; i += 4 * 32) {
-                const int from = first + i;
-                copy_async_word(to + i, rows.ring + (from < rows.ring_bytes ? from : from - rows.ring_bytes));
+            return;
+        }
+        const int chunk = rows.ring_bytes % 16 == 0 ? 16 : 4;
+#pragma unroll 1
+        for (int i = (chunk == 16 ? 0 : before) + chunk * lane; i < bytes; i += chunk * 32) {
+            const bool wraps = at - before + i >= rows.ring_bytes;
+            const uint8_t* const one = from + i - (wraps ? rows.ring_bytes : 0);
+            if (chunk == 16) {
+                copy_async(to + i, one);
+            } else {
+                copy_async_word(to + i, one);
             }
         }
     }
