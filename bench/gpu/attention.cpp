@@ -30,10 +30,6 @@ constexpr int kChunk = 2048;  // prefill chunk, tokens
 
 // Decode: one query row per sequence over a cache of `gib`. Prefill (gib 0): one chunk over 8192 tokens.
 void measure(Device& device, const Case& c, double gib, double copy) {
-    const char* const only = std::getenv("LK_ONLY");
-    if (only != nullptr && (*only == 's' ? c.longest == 0 : c.n_seq != 256)) {
-        return;
-    }
     constexpr int d = 128;
     const int width = c.n_head_kv * d;
     kv::CacheConfig config;

@@ -168,22 +168,16 @@ TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::flash);
 }
 
-// Sequences whose pages need one split are read whole, in one launch.
+// Sequences with at most a page per warp are read in one launch.
 TEST(AttentionPlan, ShortSequencesAreReadWhole) {
-    const auto select = [](AttentionRequest r) {
-        const AttentionChoice choice = select_attention(r);
-        return select_whole(r, choice, split_attention(r, choice, 660, 792));
-    };
+    const auto select = [](const AttentionRequest& r) { return select_whole(r, select_attention(r)); };
     for (const lk_cache_type type : test::kAllTypes) {
         for (const int width : {64, 80, 128}) {
             AttentionRequest r = request_of(type, type, width);
             r.exact = true;
-            r.n_head = r.n_head_kv = 32;
-            r.n_segments = 64;
-            r.max_tokens = 195;
-            r.max_page_runs = width == 80 ? 0 : 3;
-            EXPECT_EQ(select(r).kernel,
-                      kv::is_kivi(type) && width != 80 ? AttentionKernel::whole : AttentionKernel::none);
+            r.max_page_runs = width == 80 ? 0 : kAttentionWarps;
+            const bool whole = kv::is_kivi(type) && width != 80;
+            EXPECT_EQ(select(r).kernel, whole ? AttentionKernel::whole : AttentionKernel::none);
         }
     }
     AttentionRequest r = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI2, 128);
@@ -192,11 +186,8 @@ TEST(AttentionPlan, ShortSequencesAreReadWhole) {
     EXPECT_EQ(select(r).type, LK_CACHE_KIVI2);
     EXPECT_EQ(select(r).n_rows, 1);
     AttentionRequest other = r;
-    other.max_page_runs = 300;
-    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "pages in several splits";
-    other.n_segments = 1000;
-    EXPECT_EQ(select(other).kernel, AttentionKernel::whole) << "enough thread blocks without splits";
-    other = r;
+    other.max_page_runs = kAttentionWarps + 1;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "long";
     other.max_page_runs = 0;
     EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "no pages";
     other = r;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdlib>
 
 #include "backend/cuda/device/memory.h"
 #include "backend/cuda/device/queue.h"
@@ -18,13 +17,12 @@ PlannedAttention AttentionQueue::plan(const AttentionRequest& request) {
         p.pages = attention_function(p.choice.pages, request.k, request.v);
     }
     p.splits = split_attention(request, p.choice, slots(p.rest), pages ? slots(p.pages) : 0);
-    const AttentionVariant whole = select_whole(request, p.choice, p.splits);
-    const char* const n = std::getenv("LK_WHOLE");
-    if (whole.kernel != AttentionKernel::none && (n == nullptr || *n != '0')) {
+    const AttentionVariant whole = select_whole(request, p.choice);
+    if (whole.kernel != AttentionKernel::none) {
         p.choice = {whole, {}};
+        p.splits = {1, 0};
         p.rest = attention_function(whole, request.k, request.v);
         slots(p.rest);  // raises its limit of shared memory
-        p.splits = {1, 0};
     }
     return p;
 }

@@ -15,6 +15,12 @@ namespace {
 
 constexpr int kJoinWarps = kAttentionWarps;
 
+// The warp's index in its block. The compiler sees that it is the same in all lanes, so branches that depend on it need
+// no code for lanes that part.
+__device__ inline int warp_index() {
+    return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x / 32), 0);
+}
+
 // Decodes a byte scale of the cache, without the head's power of two.
 __device__ inline float byte_scale(unsigned byte) {
     return kv::byte_scale_base(byte);

@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
     if (rows.n <= 0) {
         return;
     }
-    const int warp = threadIdx.x / 32;
+    const int warp = warp_index();
     const int per_split = (seg.page_runs + a.n_page_splits - 1) / a.n_page_splits;
     const int begin = blockIdx.y * per_split;
     const int end = min(begin + per_split, seg.page_runs);

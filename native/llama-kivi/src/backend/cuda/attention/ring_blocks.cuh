@@ -77,10 +77,14 @@ struct RingBlocks {
         const int bytes = min(kTokens, rows.count - tile * kTokens) * kRowBytes + before;
         const uint8_t* const from = rows.ring + (at - before);
         if (rows.ring_bytes % 16 == 0 && at - before + bytes <= rows.ring_bytes) {
+            const uint8_t* own = from + 16 * lane;
+            asm("" : "+l"(own));  // one address for all copies
+            const int left = bytes - 16 * lane;
+            char* const own_to = to + 16 * lane;
 #pragma unroll
             for (int i = 0; i < kTileBytes; i += 16 * 32) {
-                if (i + 16 * lane < bytes) {
-                    copy_async(to + i + 16 * lane, from + i + 16 * lane);
+                if (i < left) {
+                    copy_async(own_to + i, own + i);
                 }
             }
             return;
@@ -197,7 +201,8 @@ struct RingBlocks {
         top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
         top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
         constexpr float kLargest = 65535;
-        const float inverse = finite_quotient(kLargest, top);
+        top = fmaxf(top, 1e-30f);
+        const float inverse = __fdividef(kLargest, top);
         const unsigned plane = g % 2 == 0 ? 0x0051u : 0x0040u;
         unsigned packed[2];
 #pragma unroll
@@ -240,7 +245,7 @@ struct RingBlocks {
             multiply_unsigned(sum[0], a[0][0], a[1][0], a[0][1], a[1][1], b0, b1);
             multiply_unsigned(sum[1], a[2][0], a[3][0], a[2][1], a[3][1], b0, b1);
         }
-        const float step = __shfl_sync(kAllLanes, top / kLargest, 8 * j);
+        const float step = __shfl_sync(kAllLanes, top * (1 / kLargest), 8 * j);
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
             const int* const both = sum[c / 2] + 2 * (c % 2);

@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     }
     const int n_splits = kExact ? a.n_splits : a.n_page_splits;
     const int head = rows.head();
-    const int warp = threadIdx.x / 32;
+    const int warp = warp_index();
     const int lane = threadIdx.x % 32;
     const int position = rows.position(rows.n - 1);  // of the last row
     const std::conditional_t<kExact, ExactTokens, PagedTokens> tokens(seg);

@@ -6,8 +6,6 @@
 //   pages       pages_row.cuh
 //   q8_0 rings  ring_blocks.cuh, copied to shared memory a tile ahead
 //   halves      row_tile.cuh: f16 rings, sinks, staged rows
-#include <cstdlib>
-
 #include "backend/cuda/attention/pages_row.cuh"
 #include "backend/cuda/attention/ring_blocks.cuh"
 #include "backend/cuda/attention/row_tile.cuh"
@@ -136,7 +134,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
     if (rows.n <= 0) {
         return;
     }
-    const int warp = threadIdx.x / 32;
+    const int warp = warp_index();
     const int lane = threadIdx.x % 32;
     const int head = rows.head();
     const int position = rows.position(0);
@@ -204,21 +202,12 @@ AttentionFunction function_of_blocks(const kv::PageFormat& k, const kv::PageForm
 
 template <int kBits, bool kPaper, int kEdition>
 AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    constexpr int kBlocks = 5;
     switch (variant.width) {
     case 64:
-        return function_of_blocks<RowWarp<1, kBits, kPaper, kEdition, 2>, 2, 5>(k, v);
-    case 128: {
-        if constexpr (kBits == 2 && !kPaper) {
-            const char* const n = std::getenv("LK_WHOLE");
-            if (n != nullptr && *n == '4') {
-                return function_of_blocks<RowWarp<1, kBits, kPaper, kEdition, 4>, 4, 4>(k, v);
-            }
-            if (n != nullptr && *n == '6') {
-                return function_of_blocks<RowWarp<1, kBits, kPaper, kEdition, 4>, 4, 6>(k, v);
-            }
-        }
-        return function_of_blocks<RowWarp<1, kBits, kPaper, kEdition, 4>, 4, 5>(k, v);
-    }
+        return function_of_blocks<RowWarp<1, kBits, kPaper, kEdition, 2>, 2, kBlocks>(k, v);
+    case 128:
+        return function_of_blocks<RowWarp<1, kBits, kPaper, kEdition, 4>, 4, kBlocks>(k, v);
     }
     fail_variant(variant);
 }

@@ -129,8 +129,9 @@ AttentionSplits split_attention(const AttentionRequest& r, const AttentionChoice
     return splits;
 }
 
-AttentionVariant select_whole(const AttentionRequest& r, const AttentionChoice& choice, const AttentionSplits& splits) {
-    if (choice.pages.kernel != AttentionKernel::pages_row || splits.pages > 1 || !r.exact ||
+AttentionVariant select_whole(const AttentionRequest& r, const AttentionChoice& choice) {
+    // Up to one page per warp.
+    if (choice.pages.kernel != AttentionKernel::pages_row || r.max_page_runs > kAttentionWarps || !r.exact ||
         r.k.recipe.ring != r.v.recipe.ring) {
         return {};
     }

@@ -84,10 +84,9 @@ struct AttentionSplits {
 // Number of thread blocks per split.
 int attention_blocks(const AttentionRequest& request, const AttentionVariant& variant);
 
-// Returns the kernel that reads pages and the other tokens in one launch, if one thread block per sequence and KV head
-// suffices, or `none`.
-AttentionVariant select_whole(const AttentionRequest& request, const AttentionChoice& choice,
-                              const AttentionSplits& splits);
+// Returns the kernel that reads pages and the other tokens of short sequences in one launch, or `none`: long sequences
+// keep the kernels of `choice`, which are faster per page.
+AttentionVariant select_whole(const AttentionRequest& request, const AttentionChoice& choice);
 
 // rest_slots, page_slots: how many thread blocks of each chosen kernel the device runs at once.
 AttentionSplits split_attention(const AttentionRequest& request, const AttentionChoice& choice, int rest_slots,
