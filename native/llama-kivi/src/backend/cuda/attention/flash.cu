@@ -48,15 +48,14 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     const float k_factor = plan.k.factor(a.k);
     const float correction = k_factor * k_factor * (1 / (24 * 1.44269504f));  // for scores in base 2
 
-    // Tile `index` is after tile `before`. Called by one thread.
-    const auto plan_tile = [&](int index, int range, int place) {
-        plan.tiles[index % BlockPlan::kTiles] =
-            place < places.end ? tile_at(a, seg, rows.head(), plan.visits, plan.k, plan.v, range, place, places.end)
-                               : Tile{};
+    const auto plan_from = [&](int range, int place) {
+        plan_tiles(a, seg, rows.head(), places, range, place, at.lane, plan);
     };
-    if (threadIdx.x == 0) {
-        plan_tile(0, 0, places.begin);
-        plan_tile(1, plan.tiles[0].range, plan.tiles[0].n > 0 ? plan.tiles[0].next : places.end);
+    if (at.warp == 0) {
+        // The loop reads tiles one ahead of the current one.
+        for (int i = 0; i < 2 && (i == 0 || plan.tile(i - 1).n > 0); i = plan.n_planned) {
+            plan_from(i == 0 ? 0 : plan.tile(0).range, i == 0 ? places.begin : plan.tile(0).next);
+        }
     }
     // Rows without a token are multiplied by zeros, so they must not be NaN.
     for (int i = threadIdx.x; i < 2 * S::kSide / 4; i += kThreads) {
@@ -141,16 +140,16 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     int frame = INT_MIN;  // of the queries in q
     bool turned = false;
     const WarpTile<kD, kSplit> warp_tile(at);
-    bool in_codes = plan.tiles[0].n > 0 && plan.tiles[0].v.coded();
-    fetch_keys(plan.tiles[0]);
-    fetch_values(plan.tiles[0]);
-    copy_keys(plan.tiles[0]);
+    bool in_codes = plan.tile(0).n > 0 && plan.tile(0).v.coded();
+    fetch_keys(plan.tile(0));
+    fetch_values(plan.tile(0));
+    copy_keys(plan.tile(0));
     copy_commit();
     copy_wait<0>();
     __syncthreads();
     for (int index = 0;; ++index) {
-        const Tile& tile = plan.tiles[index % BlockPlan::kTiles];
-        const Tile& next = plan.tiles[(index + 1) % BlockPlan::kTiles];
+        const Tile& tile = plan.tile(index);
+        const Tile& next = plan.tile(index + 1);
         const bool done = tile.n == 0;
         if (in_codes && (done || !tile.v.coded())) {
             in_codes = false;
@@ -180,8 +179,8 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         warp_tile.hide_tokens(tile, bounds, a.window, score);
         copy_wait<0>();
         __syncthreads();  // values are complete; keys are no longer read
-        if (threadIdx.x == 0) {
-            plan_tile(index + 2, next.range, next.n > 0 ? next.next : places.end);
+        if (at.warp == 0 && next.n > 0 && plan.n_planned == index + 2) {
+            plan_from(next.range, next.next);
         }
         copy_keys(next);
         fetch_values(next);

@@ -23,11 +23,14 @@ struct RowBound {
 
 // What the block reads, and the tiles ahead. In shared memory, because registers are scarce.
 struct BlockPlan {
-    static constexpr int kTiles = 4;
+    static constexpr int kTiles = 32;  // twice as many as a warp plans at once
     Visits visits;
     Store k;
     Store v;
-    Tile tiles[kTiles];  // tile i is at i % kTiles
+    int n_planned;
+    Tile tiles[kTiles];  // tile i is at i % kTiles; one without tokens is the end
+
+    __device__ const Tile& tile(int i) const { return tiles[i % kTiles]; }
 };
 
 template <int kD, bool kSplit>
@@ -73,6 +76,7 @@ __device__ __forceinline__ void plan_visits(const AttentionWork& a, const Segmen
         new (&plan.v) Store(seg.v, a.v, rows);
         const int n_tokens = rows.position(rows.n - 1) + 1;
         const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
+        plan.n_planned = 0;
         plan.visits.plan(plan.k.seen, plan.v.seen, have_one_bound(a, seg), seg.page_tokens, first_seen, n_tokens);
     }
     for (int r = threadIdx.x; r < kRows; r += blockDim.x) {
@@ -94,6 +98,27 @@ __device__ __forceinline__ Places places_of_split(const AttentionWork& a, const 
     const int per_split = ((all + kTile - 1) / kTile + a.n_splits - 1) / a.n_splits * kTile;
     const int begin = min(all, static_cast<int>(blockIdx.y) * per_split);
     return {begin, min(all, begin + per_split)};
+}
+
+// Stage "plan tiles": plans the tiles from `place` on, called by a warp. A lane assumes that the tiles before its own
+// are full; those after the first that is not are dropped. range: that of an earlier tile, or 0.
+__device__ inline void plan_tiles(const AttentionWork& a, const SegmentWork& seg, int head, const Places& places,
+                                  int range, int place, int lane, BlockPlan& plan) {
+    constexpr int kMost = BlockPlan::kTiles / 2;
+    const int own = place + min(lane, kMost) * kTile;
+    const Tile tile =
+        own < places.end ? tile_at(a, seg, head, plan.visits, plan.k, plan.v, range, own, places.end) : Tile{};
+    const unsigned full = __ballot_sync(kAllLanes, lane < kMost && tile.n == kTile);
+    const int n = min(__ffs(static_cast<int>(~full)), kMost);
+    const int first = plan.n_planned;
+    __syncwarp();
+    if (lane < n) {
+        plan.tiles[(first + lane) % BlockPlan::kTiles] = tile;
+    }
+    if (lane == 0) {
+        plan.n_planned = first + n;
+    }
+    __syncwarp();
 }
 
 // Stage "load queries": rows scaled for exp2, rotated by `frame` positions to match keys with that frame, and, if

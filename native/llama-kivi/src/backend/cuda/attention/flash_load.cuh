@@ -126,13 +126,12 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
         const int row0 = part * known.tile_tokens() + w0 - token;
         // Byte c below byte 0x64 is the half 1024 + c.
         const auto store = [&](int row, unsigned codes) {
-            if (row < 0 || row >= n) {
-                return;
-            }
             const __half2 c0 = __hadd2(halves(__byte_perm(codes, 0x64646464u, 0x4140)), less);
             const __half2 c1 = __hadd2(halves(__byte_perm(codes, 0x64646464u, 0x4342)), less);
-            *reinterpret_cast<uint2*>(to + row * kStride + 4 * quad) =
-                make_uint2(bits(__hfma2(c0, s0, z0)), bits(__hfma2(c1, s1, z1)));
+            const uint2 x = make_uint2(bits(__hfma2(c0, s0, z0)), bits(__hfma2(c1, s1, z1)));
+            if (static_cast<unsigned>(row) < static_cast<unsigned>(n)) {
+                *reinterpret_cast<uint2*>(to + row * kStride + 4 * quad) = x;
+            }
         };
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
@@ -183,9 +182,6 @@ __device__ void load_values(const K known, const CodePointers& from, int first_t
             for (int i = 0; i < 8 / known.bits(); ++i) {
                 const int token = block * kBlock + (known.bits() == 2 ? i : 2 * i + h) * 4 + lane;
                 const int row = token - first_token;
-                if (row < 0 || row >= n) {
-                    continue;
-                }
                 const int at = token * f.scale_groups + group;
                 __half2 s;
                 __half2 z;
@@ -205,8 +201,10 @@ __device__ void load_values(const K known, const CodePointers& from, int first_t
                 }
                 const __half2 c0 = __hadd2(halves((x0 >> (known.bits() * i) & mask) | 0x64006400u), less);
                 const __half2 c1 = __hadd2(halves((x1 >> (known.bits() * i) & mask) | 0x64006400u), less);
-                *reinterpret_cast<uint2*>(to + row * kStride + 4 * quad) =
-                    make_uint2(bits(__hfma2(c0, s, z)), bits(__hfma2(c1, s, z)));
+                const uint2 x = make_uint2(bits(__hfma2(c0, s, z)), bits(__hfma2(c1, s, z)));
+                if (static_cast<unsigned>(row) < static_cast<unsigned>(n)) {
+                    *reinterpret_cast<uint2*>(to + row * kStride + 4 * quad) = x;
+                }
             }
         }
     }
