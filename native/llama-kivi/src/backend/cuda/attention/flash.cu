@@ -41,6 +41,8 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     uint8_t* const raw_values = reinterpret_cast<uint8_t*>(shared + S::kRawValues);
     uint16_t* const refined_at = reinterpret_cast<uint16_t*>(shared + S::kRefined);
     uint16_t* const squares = reinterpret_cast<uint16_t*>(shared + S::kSquares);
+    float* const corrections = reinterpret_cast<float*>(shared + S::kCorrections) +
+                               at.warp * 16 * S::kM * CorrectedTiles::kColumns;  // of the warp
     RowBound* const bounds = reinterpret_cast<RowBound*>(shared + S::kBounds);
     BlockPlan& plan = *reinterpret_cast<BlockPlan*>(shared + S::kShared);
     plan_visits<S::kRows>(a, seg, rows, plan, bounds);
@@ -61,7 +63,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     for (int i = threadIdx.x; i < 2 * S::kSide / 4; i += kThreads) {
         reinterpret_cast<unsigned*>(keys)[i] = 0;
     }
-    for (int i = threadIdx.x; i < kTileGroups * kStride / 2; i += kThreads) {
+    for (int i = threadIdx.x; i < CorrectedTiles::kColumns * kStride / 2; i += kThreads) {
         reinterpret_cast<unsigned*>(squares)[i] = 0;
     }
     for (int i = threadIdx.x; i < kD; i += kThreads) {
@@ -107,15 +109,8 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         if (is_usual<kD>(f)) {
             const CodePointers from = RawTile::of_keys(f, token, t.n).pointers(RawSizes<kD>::kCodes, raw_keys);
             load_usual_keys<kD, kStride>(f, from, token, t.n, k_factor, refined_at, keys);
-            if (f.recipe.score_correction) {
-                square_scales<kStride>(f, from, token, t.n, squares);
-            }
         } else {
-            const CodePointers from(f, t.k.from);
-            load_keys<kStride>(Known<0, 0>{f}, from, token, t.n, k_factor, refined_at, keys);
-            if (f.recipe.score_correction) {
-                square_scales<kStride>(f, from, token, t.n, squares);
-            }
+            load_keys<kStride>(Known<0, 0>{f}, CodePointers(f, t.k.from), token, t.n, k_factor, refined_at, keys);
         }
     };
     const auto load_values_of = [&](const Tile& t) {
@@ -140,6 +135,8 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     int frame = INT_MIN;  // of the queries in q
     bool turned = false;
     const WarpTile<kD, kSplit> warp_tile(at);
+    CorrectedTiles corrected;
+    int planned = plan.n_planned;
     bool in_codes = plan.tile(0).n > 0 && plan.tile(0).v.coded();
     fetch_keys(plan.tile(0));
     fetch_values(plan.tile(0));
@@ -159,8 +156,14 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
             break;
         }
         decode_keys(tile);
+        const bool correct = a.k.format.recipe.score_correction && tile.k.coded();
+        const bool correct_next = correct && !corrected.contains(index);
+        if (correct_next) {
+            corrected.square_scales<kStride>(a.k.format, plan, index, planned, squares);
+        }
         copy_wait<0>();
-        __syncthreads();  // keys are complete; the values before are no longer read
+        __syncthreads();           // keys are complete; the values before are no longer read
+        planned = plan.n_planned;  // warps agree here
         fetch_keys(next);
         load_values_of(tile);
         copy_commit();
@@ -171,11 +174,11 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
             load_queries<kD, kSplit>(a, rows, at, d, block, frame, turned, q);
             __syncthreads();
         }
+        if (correct_next) {
+            multiply_squares<kD, kStride, S::kM>(q + warp_tile.own_row * kStride, squares, correction, at, corrections);
+        }
         typename WarpTile<kD, kSplit>::Scores score;
         warp_tile.multiply_keys(q, keys, score);
-        if (a.k.format.recipe.score_correction && tile.k.coded()) {
-            warp_tile.correct(q, squares, correction, tile.k.token, tile.n, a.k.format.group, score);
-        }
         warp_tile.hide_tokens(tile, bounds, a.window, score);
         copy_wait<0>();
         __syncthreads();  // values are complete; keys are no longer read
@@ -185,7 +188,12 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         copy_keys(next);
         fetch_values(next);
         copy_commit();
-        warp_tile.update_softmax(score, output);
+        float shift[S::kM][2];
+        const bool one_group = correct && CorrectedTiles::groups_of(a.k.format, tile) == 1;
+        warp_tile.correct(
+            correct ? corrections : nullptr, one_group,
+            [&](int in_tile) { return corrected.column(a.k.format, tile, index, in_tile); }, score, shift);
+        warp_tile.update_softmax(score, shift, output);
         warp_tile.add_values(score, values, output);
     }
     if constexpr (kSplit) {

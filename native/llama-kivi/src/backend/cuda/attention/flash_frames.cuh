@@ -12,7 +12,6 @@ namespace lk::cuda {
 namespace {
 
 constexpr int kWarps = kJoinWarps;
-constexpr int kTileGroups = kTile / 16;  // most token groups of a tile
 
 // What a query row of the block sees; see VisitRule.
 struct RowBound {
@@ -44,9 +43,10 @@ struct Sizes {
     static constexpr int kValues = kKeys + kSide;
     static constexpr int kRawKeys = kValues + kSide;  // codes of the next tile; see RawSizes
     static constexpr int kRawValues = kRawKeys + RawSizes<kD>::kKeys;
-    static constexpr int kRefined = kRawValues + RawSizes<kD>::kValues;   // uint16 [D]; see load_keys
-    static constexpr int kSquares = kRefined + 2 * kD;                    // half [4 token groups, stride]
-    static constexpr int kBounds = kSquares + kTileGroups * kStride * 2;  // RowBound [rows]
+    static constexpr int kRefined = kRawValues + RawSizes<kD>::kValues;      // uint16 [D]; see load_keys
+    static constexpr int kSquares = kRefined + 2 * kD;                       // half [8 token groups, stride]
+    static constexpr int kCorrections = kSquares + 8 * kStride * 2;          // float [rows of warps, 8 token groups]
+    static constexpr int kBounds = kCorrections + kWarps * 16 * kM * 8 * 4;  // RowBound [rows]
     static constexpr int kShared = (kBounds + kRows * static_cast<int>(sizeof(RowBound)) + 7) / 8 * 8;  // BlockPlan
     static constexpr int kWork = kShared + static_cast<int>(sizeof(BlockPlan));
     static constexpr int kJoin = kSplit ? (kWarps * 16 * (kD + 2) + 16 * kD) * 4 : 0;

@@ -39,21 +39,7 @@ struct CodePointers {
 // Whether load_usual_keys or load_usual_values loads a format.
 template <int kD>
 __device__ bool is_usual(const PageFormat& f) {
-    return f.head_size == kD && (f.side == kv::Side::values || f.tile_tokens == 32);
-}
-
-// Squares the byte scales of a tile's token groups, for score correction. to: half [4, stride].
-template <int kStride>
-__device__ void square_scales(const PageFormat& f, const CodePointers& from, int token, int n, uint16_t* to) {
-    const int first = token / f.group;
-    const int count = (token + n - 1) / f.group - first + 1;
-    for (int i = 0; i < count; ++i) {
-        const uint8_t* const scales = from.scales + (first + i) * f.head_size;
-        for (int c = threadIdx.x; c < f.head_size; c += kThreads) {
-            const float s = byte_scale(scales[c]);
-            to[i * kStride + c] = float_to_half_bits(s * s);
-        }
-    }
+    return f.head_size == kD && !f.blocks() && (f.side == kv::Side::values || f.tile_tokens == 32);
 }
 
 // No low bits: an entry of refined_at.

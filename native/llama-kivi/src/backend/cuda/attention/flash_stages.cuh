@@ -1,26 +1,11 @@
 // Flash attention: the stages over a tile in shared memory and after the last tile; flash.cu calls them.
 #pragma once
 
-#include "backend/cuda/attention/flash_frames.cuh"
-#include "backend/cuda/device/mma.cuh"
+#include "backend/cuda/attention/flash_correction.cuh"
 
 namespace lk::cuda {
 
 namespace {
-
-__device__ void load_matrices(unsigned (&x)[4], const uint16_t* row) {
-    const unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(row));
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
-                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                 : "r"(from));
-}
-
-__device__ void load_transposed(unsigned (&x)[4], const uint16_t* row) {
-    const unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(row));
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
-                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                 : "r"(from));
-}
 
 // Maximum over the four lanes of a row, like sum_of_row.
 __device__ float max_of_row(float x) {
@@ -91,51 +76,25 @@ struct WarpTile {
         }
     }
 
-    // Stage "correct scores": subtracts from the scores what score correction (Recipe::score_correction) subtracts per
-    // row and token group.
-    // squares: half [4, stride], squared scales of the token groups. times: 1/24 in the units of the scores.
-    __device__ __forceinline__ void correct(const uint16_t* q, const uint16_t* squares, float times, int k_token,
-                                            int n_tokens, int group, Scores& score) const {
-        const int lane = at.lane;
-        // Columns of b are token groups.
-        const uint16_t* const column = squares + at.g % kTileGroups * S::kStride + 2 * at.j;
-        const auto square = [](unsigned x) { return bits(__hmul2(halves(x), halves(x))); };
-        const int shift = 31 - __clz(group);
-        const int start = k_token & (group - 1);  // of the tile in its first token group
-        const bool one = start + n_tokens <= group;
+    // Stage "correct scores": shift: what update_softmax subtracts. Several token groups of a tile are subtracted here.
+    // corrections: of the warp, or null. column_of: of a token in the tile.
+    template <class ColumnOf>
+    __device__ __forceinline__ void correct(const float* corrections, bool one_group, const ColumnOf& column_of,
+                                            Scores& score, float (&shift)[kM][2]) const {
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
-            float sum[4] = {0, 0, 0, 0};  // of rows g and g + 8, token groups 2 j and 2 j + 1
-#pragma unroll
-            for (int step = 0; step < kD / 16; ++step) {
-                unsigned x[4];
-                load_matrices(x, q + (own_row + 16 * m + lane % 16) * S::kStride + step * 16 + lane / 16 * 8);
-                multiply(sum, square(x[0]), square(x[1]), square(x[2]), square(x[3]),
-                         *reinterpret_cast<const unsigned*>(column + step * 16),
-                         *reinterpret_cast<const unsigned*>(column + step * 16 + 8));
-            }
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                const float first = times * __shfl_sync(kAllLanes, sum[2 * e], lane & ~3);
-                if (one) {
-#pragma unroll
-                    for (int n = 0; n < kN; ++n) {
-                        score[m][n][2 * e] -= first;
-                        score[m][n][2 * e + 1] -= first;
-                    }
+                const float* const row = corrections + (16 * m + 8 * e + at.g) * CorrectedTiles::kColumns;
+                shift[m][e] = corrections != nullptr && one_group ? row[column_of(0)] : 0.0f;
+                if (corrections == nullptr || one_group) {
                     continue;
                 }
-                const float of[kTileGroups] = {first, times * __shfl_sync(kAllLanes, sum[2 * e + 1], lane & ~3),
-                                               times * __shfl_sync(kAllLanes, sum[2 * e], (lane & ~3) + 1),
-                                               times * __shfl_sync(kAllLanes, sum[2 * e + 1], (lane & ~3) + 1)};
 #pragma unroll
                 for (int n = 0; n < kN; ++n) {
 #pragma unroll
                     for (int i = 0; i < 2; ++i) {
-                        const int at_group = (start + own_token + 8 * n + 2 * at.j + i) >> shift;
-                        const float low = at_group == 0 ? of[0] : of[1];
-                        const float high = at_group == 2 ? of[2] : of[3];
-                        score[m][n][2 * e + i] -= at_group < 2 ? low : high;
+                        score[m][n][2 * e + i] -= row[column_of(own_token + 8 * n + 2 * at.j + i)];
                     }
                 }
             }
@@ -178,7 +137,9 @@ struct WarpTile {
 
     // Stage "softmax update": turns scores into unnormalized probabilities. They are relative to o.base, which follows
     // the row's maximum only when that is 2^kSlack above it, so that most tiles leave the output alone.
-    __device__ __forceinline__ void update_softmax(Scores& score, Output<kD, kSplit>& o) const {
+    // shift: what score correction subtracts from the scores of the lane's rows.
+    __device__ __forceinline__ void update_softmax(Scores& score, const float (&shift)[kM][2],
+                                                   Output<kD, kSplit>& o) const {
         constexpr float kSlack = 8;  // halves hold probabilities up to 2^15
         float top[kM][2];
         bool grows = false;
@@ -191,7 +152,7 @@ struct WarpTile {
                 for (int n = 0; n < kN; ++n) {
                     x = fmaxf(x, fmaxf(score[m][n][2 * e], score[m][n][2 * e + 1]));
                 }
-                top[m][e] = max_of_row(x);
+                top[m][e] = max_of_row(x) - shift[m][e];
                 grows |= top[m][e] > o.base[m][e] + kSlack;
             }
         }
@@ -216,7 +177,7 @@ struct WarpTile {
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                const float base = o.base[m][e] == -INFINITY ? 0.0f : o.base[m][e];
+                const float base = o.base[m][e] == -INFINITY ? 0.0f : o.base[m][e] + shift[m][e];
 #pragma unroll
                 for (int n = 0; n < kN; ++n) {
 #pragma unroll
