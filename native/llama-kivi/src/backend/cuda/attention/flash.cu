@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
             correct ? corrections : nullptr, one_group,
             [&](int in_tile) { return corrected.column(a.k.format, tile, index, in_tile); }, score, shift);
         warp_tile.update_softmax(score, shift, output);
-        warp_tile.add_values(score, values, output);
+        warp_tile.add_values(score, shift, values, output);
     }
     if constexpr (kSplit) {
         merge_warps(a, rows, at, output, reinterpret_cast<float*>(shared));

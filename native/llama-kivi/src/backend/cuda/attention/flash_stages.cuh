@@ -7,12 +7,6 @@ namespace lk::cuda {
 
 namespace {
 
-// Maximum over the four lanes of a row, like sum_of_row.
-__device__ float max_of_row(float x) {
-    x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
-    return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
-}
-
 // A warp's part of a tile: its query rows and its tokens.
 template <int kD, bool kSplit>
 struct WarpTile {
@@ -135,24 +129,46 @@ struct WarpTile {
         }
     }
 
-    // Stage "softmax update": turns scores into unnormalized probabilities. They are relative to o.base, which follows
-    // the row's maximum only when that is 2^kSlack above it, so that most tiles leave the output alone.
+    // Stage "softmax update": probabilities are relative to o.base, which follows the row's maximum only when that is
+    // more than kSlack above it, so that most tiles leave the output alone.
     // shift: what score correction subtracts from the scores of the lane's rows.
-    __device__ __forceinline__ void update_softmax(Scores& score, const float (&shift)[kM][2],
+    __device__ __forceinline__ void update_softmax(const Scores& score, const float (&shift)[kM][2],
                                                    Output<kD, kSplit>& o) const {
-        constexpr float kSlack = 8;  // halves hold probabilities up to 2^15
+        constexpr float kSlack = 8;  // probabilities are at most 2^kSlack
         float top[kM][2];
-        bool grows = false;
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                float x = -INFINITY;
+                top[m][e] = fmaxf(score[m][0][2 * e], score[m][0][2 * e + 1]);
+            }
+        }
 #pragma unroll
-                for (int n = 0; n < kN; ++n) {
-                    x = fmaxf(x, fmaxf(score[m][n][2 * e], score[m][n][2 * e + 1]));
+        for (int n = 1; n < kN; ++n) {
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                for (int e = 0; e < 2; ++e) {
+                    top[m][e] = fmaxf(top[m][e], fmaxf(score[m][n][2 * e], score[m][n][2 * e + 1]));
                 }
-                top[m][e] = max_of_row(x) - shift[m][e];
+            }
+        }
+        bool grows = false;
+#pragma unroll
+        for (int offset = 1; offset < 4; offset *= 2) {
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                for (int e = 0; e < 2; ++e) {
+                    top[m][e] = fmaxf(top[m][e], __shfl_xor_sync(kAllLanes, top[m][e], offset));
+                }
+            }
+        }
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                top[m][e] -= shift[m][e];
                 grows |= top[m][e] > o.base[m][e] + kSlack;
             }
         }
@@ -173,53 +189,55 @@ struct WarpTile {
                 }
             }
         }
+    }
+
+    // Stage "values": probabilities of the scores times values [tokens, stride]. Loads operands and computes
+    // probabilities before the multiplications ahead of them.
+    __device__ __forceinline__ void add_values(Scores& score, const float (&shift)[kM][2], const uint16_t* values,
+                                               Output<kD, kSplit>& o) const {
+        constexpr int kPairs = kD / 16;  // of 8 channels
+        constexpr int kSteps = kN / 2;   // of 16 tokens
+        const uint16_t* const v_rows = values + (own_token + at.lane % 16) * S::kStride + at.lane / 16 * 8;
+        float base[kM][2];
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                const float base = o.base[m][e] == -INFINITY ? 0.0f : o.base[m][e] + shift[m][e];
-#pragma unroll
-                for (int n = 0; n < kN; ++n) {
-#pragma unroll
-                    for (int i = 2 * e; i < 2 * e + 2; ++i) {
-                        score[m][n][i] = exp2_fast(score[m][n][i] - base);
-                        o.sum[m][e] += score[m][n][i];
-                    }
-                }
+                base[m][e] = o.base[m][e] == -INFINITY ? 0.0f : o.base[m][e] + shift[m][e];
             }
         }
-    }
-
-    // Stage "values": probabilities times values [tokens, stride].
-    __device__ __forceinline__ void add_values(const Scores& score, const uint16_t* values,
-                                               Output<kD, kSplit>& o) const {
-        constexpr int kPairs = kD / 16;  // of 8 channels
-        const int lane = at.lane;
-        const uint16_t* const v_rows = values + (own_token + lane % 16) * S::kStride + lane / 16 * 8;
         unsigned b[2][4];
-        load_transposed(b[0], v_rows);
-#pragma unroll
-        for (int n = 0; n < kN; n += 2) {
-            unsigned p[kM][4];
+        unsigned p[2][kM][4];
+        const auto probabilities = [&](int step) {
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
-                p[m][0] = pack(score[m][n][0], score[m][n][1]);
-                p[m][1] = pack(score[m][n][2], score[m][n][3]);
-                p[m][2] = pack(score[m][n + 1][0], score[m][n + 1][1]);
-                p[m][3] = pack(score[m][n + 1][2], score[m][n + 1][3]);
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    const float(&x)[4] = score[m][2 * step + i / 2];
+                    const float low = exp2_fast(x[i % 2 * 2] - base[m][i % 2]);
+                    const float high = exp2_fast(x[i % 2 * 2 + 1] - base[m][i % 2]);
+                    o.sum[m][i % 2] += low + high;
+                    p[step % 2][m][i] = pack(low, high);
+                }
+            }
+        };
+        load_transposed(b[0], v_rows);
+        probabilities(0);
+#pragma unroll
+        for (int i = 0; i < kSteps * kPairs; ++i) {
+            const int step = i / kPairs;
+            const int c = i % kPairs;
+            if (i + 1 < kSteps * kPairs) {
+                load_transposed(b[(i + 1) % 2], v_rows + (i + 1) / kPairs * 16 * S::kStride + (i + 1) % kPairs * 16);
+            }
+            if (c == 0 && step + 1 < kSteps) {
+                probabilities(step + 1);
             }
 #pragma unroll
-            for (int c = 0; c < kPairs; ++c) {
-                const int i = n / 2 * kPairs + c;
-                if (i + 1 < kN / 2 * kPairs) {
-                    load_transposed(b[(i + 1) % 2],
-                                    v_rows + (i + 1) / kPairs * 16 * S::kStride + (i + 1) % kPairs * 16);
-                }
-#pragma unroll
-                for (int m = 0; m < kM; ++m) {
-                    multiply(o.out[m][2 * c], p[m][0], p[m][1], p[m][2], p[m][3], b[i % 2][0], b[i % 2][1]);
-                    multiply(o.out[m][2 * c + 1], p[m][0], p[m][1], p[m][2], p[m][3], b[i % 2][2], b[i % 2][3]);
-                }
+            for (int m = 0; m < kM; ++m) {
+                const unsigned(&x)[4] = p[step % 2][m];
+                multiply(o.out[m][2 * c], x[0], x[1], x[2], x[3], b[i % 2][0], b[i % 2][1]);
+                multiply(o.out[m][2 * c + 1], x[0], x[1], x[2], x[3], b[i % 2][2], b[i % 2][3]);
             }
         }
     }
