@@ -38,6 +38,7 @@ struct AttentionFunction {
     static constexpr int kThreads = kAttentionWarps * 32;
     const void* function;
     int shared_bytes;
+    int threads = kThreads;  // per block
 };
 
 // Returns the kernel of a variant. k, v: formats it reads. A page kernel runs concurrently with the kernel queued

@@ -19,8 +19,9 @@ struct RawSizes {
     static constexpr int kValues = kCodes + kValueScales;
 };
 
-__device__ inline void fetch_bytes(uint8_t* to, const uint8_t* from, int n) {
-    for (int i = threadIdx.x * 16; i < n; i += kThreads * 16) {
+template <class S>
+__device__ void fetch_bytes(uint8_t* to, const uint8_t* from, int n) {
+    for (int i = threadIdx.x * 16; i < n; i += S::kThreads * 16) {
         copy_async(to + i, from + i);
     }
 }
@@ -52,11 +53,12 @@ struct RawTile {
     }
 
     // to: codes, then scales, then zero points.
+    template <class S>
     __device__ void fetch(const PageFormat& f, const uint8_t* page, int max_codes, uint8_t* to) const {
-        fetch_bytes(to, page + codes, n_codes);
-        fetch_bytes(to + max_codes, page + f.scales_offset + scales, n_scales);
+        fetch_bytes<S>(to, page + codes, n_codes);
+        fetch_bytes<S>(to + max_codes, page + f.scales_offset + scales, n_scales);
         if (f.scale_kind == ScaleKind::byte_pair) {
-            fetch_bytes(to + max_codes + n_scales, page + f.zeros_offset + scales, n_scales);
+            fetch_bytes<S>(to + max_codes + n_scales, page + f.zeros_offset + scales, n_scales);
         }
     }
 

@@ -7,10 +7,15 @@ namespace lk::cuda {
 
 namespace {
 
+// Maximum over the four lanes of a row, like sum_of_row.
+__device__ float max_of_row(float x) {
+    x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
+    return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
+}
+
 // A warp's part of a tile: its query rows and its tokens.
-template <int kD, bool kSplit>
+template <class S>
 struct WarpTile {
-    using S = Sizes<kD, kSplit>;
     static constexpr int kM = S::kM;
     static constexpr int kN = S::kN;
     using Scores = float[kM][kN][4];
@@ -20,12 +25,12 @@ struct WarpTile {
     int own_token;  // the warp's first token
 
     __device__ __forceinline__ explicit WarpTile(const Lane& lane)
-        : at(lane), own_row(kSplit ? 0 : lane.warp * 16 * kM), own_token(kSplit ? lane.warp * 8 * kN : 0) {}
+        : at(lane), own_row(S::kSplit ? 0 : lane.warp * 16 * kM), own_token(S::kSplit ? lane.warp * 8 * kN : 0) {}
 
     // Stage "scores": q [rows, stride] times keys [tokens, stride]. Loads the operands of a multiplication before the
     // multiplications ahead of it.
     __device__ __forceinline__ void multiply_keys(const uint16_t* q, const uint16_t* keys, Scores& score) const {
-        constexpr int kSteps = kD / 16;
+        constexpr int kSteps = S::kD / 16;
         constexpr int kPairs = kN / 2;
         const int lane = at.lane;
         const uint16_t* const q_rows = q + (own_row + lane % 16) * S::kStride + lane / 16 * 8;
@@ -133,7 +138,7 @@ struct WarpTile {
     // more than kSlack above it, so that most tiles leave the output alone.
     // shift: what score correction subtracts from the scores of the lane's rows.
     __device__ __forceinline__ void update_softmax(const Scores& score, const float (&shift)[kM][2],
-                                                   Output<kD, kSplit>& o) const {
+                                                   Output<S>& o) const {
         constexpr float kSlack = 8;  // probabilities are at most 2^kSlack
         float top[kM][2];
 #pragma unroll
@@ -155,16 +160,6 @@ struct WarpTile {
         }
         bool grows = false;
 #pragma unroll
-        for (int offset = 1; offset < 4; offset *= 2) {
-#pragma unroll
-            for (int m = 0; m < kM; ++m) {
-#pragma unroll
-                for (int e = 0; e < 2; ++e) {
-                    top[m][e] = fmaxf(top[m][e], __shfl_xor_sync(kAllLanes, top[m][e], offset));
-                }
-            }
-        }
-#pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
@@ -177,12 +172,19 @@ struct WarpTile {
             for (int m = 0; m < kM; ++m) {
 #pragma unroll
                 for (int e = 0; e < 2; ++e) {
+                    top[m][e] = max_of_row(top[m][e]);
+                }
+            }
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                for (int e = 0; e < 2; ++e) {
                     const float now = fmaxf(o.base[m][e], top[m][e]);
                     const float times = now == -INFINITY ? 1.0f : exp2_fast(o.base[m][e] - now);
                     o.base[m][e] = now;
                     o.sum[m][e] *= times;
 #pragma unroll
-                    for (int n = 0; n < kD / 8; ++n) {
+                    for (int n = 0; n < S::kD / 8; ++n) {
                         o.out[m][n][2 * e] *= times;
                         o.out[m][n][2 * e + 1] *= times;
                     }
@@ -194,9 +196,9 @@ struct WarpTile {
     // Stage "values": probabilities of the scores times values [tokens, stride]. Loads operands and computes
     // probabilities before the multiplications ahead of them.
     __device__ __forceinline__ void add_values(Scores& score, const float (&shift)[kM][2], const uint16_t* values,
-                                               Output<kD, kSplit>& o) const {
-        constexpr int kPairs = kD / 16;  // of 8 channels
-        constexpr int kSteps = kN / 2;   // of 16 tokens
+                                               Output<S>& o) const {
+        constexpr int kPairs = S::kD / 16;  // of 8 channels
+        constexpr int kSteps = kN / 2;      // of 16 tokens
         const uint16_t* const v_rows = values + (own_token + at.lane % 16) * S::kStride + at.lane / 16 * 8;
         float base[kM][2];
 #pragma unroll
@@ -244,31 +246,31 @@ struct WarpTile {
 };
 
 // Stage "merge": adds up the rows of warps that split the tokens.
-template <int kD>
+template <class S>
 __device__ __forceinline__ void merge_warps(const AttentionWork& a, const QueryRows& rows, const Lane& at,
-                                            const Output<kD, true>& o, float* sums) {
+                                            const Output<S>& o, float* sums) {
     __syncthreads();
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-        float* const to = warp_part<16, kD>(sums, at.warp, at.g + 8 * e);
+        float* const to = warp_part<16, S::kD>(sums, at.warp, at.g + 8 * e);
         const float total = sum_of_row(o.sum[0][e]);
         if (at.j == 0) {
             to[0] = o.base[0][e] * 0.69314718f;
             to[1] = total;
         }
 #pragma unroll
-        for (int n = 0; n < kD / 8; ++n) {
+        for (int n = 0; n < S::kD / 8; ++n) {
             to[2 + 8 * n + 2 * at.j] = o.out[0][n][2 * e];
             to[2 + 8 * n + 2 * at.j + 1] = o.out[0][n][2 * e + 1];
         }
     }
-    join_parts<16, kD, false>(a, a.n_page_splits + blockIdx.y, rows, nullptr, sums);
+    join_parts<16, S::kD, false>(a, a.n_page_splits + blockIdx.y, rows, nullptr, sums);
 }
 
 // Stage "store": each warp writes its rows to a.partial, or to a.out if there is one split.
-template <int kD>
+template <class S>
 __device__ __forceinline__ void store_rows(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
-                                           const Output<kD, false>& o) {
+                                           const Output<S>& o) {
 #pragma unroll
     for (int m = 0; m < o.kM; ++m) {
 #pragma unroll
@@ -292,7 +294,7 @@ __device__ __forceinline__ void store_rows(const AttentionWork& a, const QueryRo
                 times = 1;
             }
 #pragma unroll
-            for (int n = 0; n < kD / 8; ++n) {
+            for (int n = 0; n < S::kD / 8; ++n) {
                 if (8 * n < d) {
                     *reinterpret_cast<float2*>(to + 8 * n + 2 * at.j) =
                         make_float2(o.out[m][n][2 * e] * times, o.out[m][n][2 * e + 1] * times);

@@ -13,6 +13,19 @@ using kv::ScaleKind;
 
 constexpr int kTile = kFlashTile;
 
+// A compiled shape of the kernel. A warp has kM tiles of 16 query rows and kN tiles of 8 tokens.
+template <int kHeadSize, bool kSplitTokens, int kBlockWarps>
+struct FlashShape {
+    static constexpr int kD = kHeadSize;
+    static constexpr bool kSplit = kSplitTokens;
+    static constexpr int kWarps = kBlockWarps;
+    static constexpr int kThreads = 32 * kWarps;
+    static constexpr int kRows = flash_rows(kD, kSplit);  // query rows per thread block
+    static constexpr int kM = kSplit ? 1 : kRows / (16 * kWarps);
+    static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;
+    static constexpr int kStride = kD + 8;  // halves per row in shared memory; eight rows are in different banks
+};
+
 // Row r of the block reads tokens below this one from pages of codes.
 __device__ inline int paged_for(const SideWork& side, const SideShape& shape, const QueryRows& rows, int r) {
     return shape.format.quantized() ? shape.paged_for(side.n_paged, side.n_ring, rows.token_row(r)) : 0;
