@@ -79,57 +79,51 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
     }
 
     // ---- stages "fetch codes" and "load tile"
-    const auto fetch_keys = [&](const Tile& t) {
-        if (t.n > 0 && t.k.coded() && is_usual<S>(a.k.format)) {
-            RawTile::of_keys(a.k.format, t.k.token, t.n)
-                .template fetch<S>(a.k.format, t.k.from, RawSizes<kD>::kCodes, raw_keys);
+    const bool copies_keys = copies_codes(a.k.format, kD);
+    const bool copies_values = copies_codes(a.v.format, kD);
+    const auto fetch_keys = [&](int n, const TileSide k) {
+        if (copies_keys && n > 0 && k.coded()) {
+            fetch_codes<S>(a.k.format, FlashCodes::of_keys(a.k.format, k.token, n), k.from, raw_keys);
         }
     };
-    const auto fetch_values = [&](const Tile& t) {
-        if (t.n > 0 && t.v.coded() && is_usual<S>(a.v.format)) {
-            RawTile::of_values(a.v.format, t.v.token, t.n)
-                .template fetch<S>(a.v.format, t.v.from, RawSizes<kD>::kCodes, raw_values);
+    const auto fetch_values = [&](int n, const TileSide v) {
+        if (copies_values && n > 0 && v.coded()) {
+            fetch_codes<S>(a.v.format, FlashCodes::of_values(a.v.format, v.token, n), v.from, raw_values);
         }
     };
-    const auto copy_keys = [&](const Tile& t) {
-        if (t.n > 0 && t.k.form == TileSide::Form::halves) {
-            load_halves<S>(t.k.from, t.n, d, keys);
+    const auto copy_keys = [&](int n, const TileSide k) {
+        if (n > 0 && k.form == TileSide::Form::halves) {
+            load_halves<S>(k.from, n, d, keys);
         }
     };
-    const auto decode_keys = [&](const Tile& t) {
+    const auto decode_keys = [&](int n, const TileSide k) {
         const PageFormat& f = a.k.format;
-        if (t.k.form == TileSide::Form::q8_rows) {
-            load_ring_rows<S>(t.k.from, t.n, d, keys);
-        }
-        if (!t.k.coded()) {
+        if (k.form == TileSide::Form::q8_rows) {
+            load_ring_rows<S>(k.from, n, d, keys);
+        } else if (!k.coded()) {
             return;
-        }
-        if (f.blocks()) {
-            load_blocks<S>(f, t.k.from + t.k.token * f.row_bytes(), t.n, keys);
-            return;
-        }
-        const int token = t.k.token;
-        if (is_usual<S>(f)) {
-            const CodePointers from = RawTile::of_keys(f, token, t.n).pointers(RawSizes<kD>::kCodes, raw_keys);
-            load_usual_keys<S>(f, from, token, t.n, k_factor, refined_at, keys);
+        } else if (f.blocks()) {
+            load_blocks<S>(f, k.from + k.token * f.row_bytes(), n, keys);
+        } else if (copies_keys) {
+            load_usual_keys<S>(f, fetched_codes<S>(FlashCodes::of_keys(f, k.token, n), raw_keys), k.token, n, k_factor,
+                               refined_at, keys);
         } else {
-            load_keys<S>(Known<0, 0>{f}, CodePointers(f, t.k.from), token, t.n, k_factor, refined_at, keys);
+            load_keys<S>(Known<0, 0>{f}, CodePointers(f, k.from), k.token, n, k_factor, refined_at, keys);
         }
     };
-    const auto load_values_of = [&](const Tile& t) {
+    const auto load_values_of = [&](int n, const TileSide v) {
         const PageFormat& f = a.v.format;
-        const int token = t.v.token;
-        if (t.v.form == TileSide::Form::halves) {
-            load_halves<S>(t.v.from, t.n, d, values);
-        } else if (t.v.form == TileSide::Form::q8_rows) {
-            load_ring_rows<S>(t.v.from, t.n, d, values);
+        if (v.form == TileSide::Form::halves) {
+            load_halves<S>(v.from, n, d, values);
+        } else if (v.form == TileSide::Form::q8_rows) {
+            load_ring_rows<S>(v.from, n, d, values);
         } else if (f.blocks()) {
-            load_blocks<S>(f, t.v.from + token * f.row_bytes(), t.n, values);
-        } else if (is_usual<S>(f)) {
-            load_usual_values<S>(f, RawTile::of_values(f, token, t.n).pointers(RawSizes<kD>::kCodes, raw_values), token,
-                                 t.n, values);
+            load_blocks<S>(f, v.from + v.token * f.row_bytes(), n, values);
+        } else if (copies_values) {
+            load_usual_values<S>(f, fetched_codes<S>(FlashCodes::of_values(f, v.token, n), raw_values), v.token, n,
+                                 values);
         } else {
-            load_values<S>(Known<0, 0>{f}, CodePointers(f, t.v.from), token, t.n, values);
+            load_values<S>(Known<0, 0>{f}, CodePointers(f, v.from), v.token, n, values);
         }
     };
 
@@ -141,9 +135,9 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
     CorrectedTiles corrected;
     int planned = plan.n_planned;
     bool in_codes = plan.tile(0).n > 0 && plan.tile(0).v.coded();
-    fetch_keys(plan.tile(0));
-    fetch_values(plan.tile(0));
-    copy_keys(plan.tile(0));
+    fetch_keys(plan.tile(0).n, plan.tile(0).k);
+    fetch_values(plan.tile(0).n, plan.tile(0).v);
+    copy_keys(plan.tile(0).n, plan.tile(0).k);
     copy_commit();
     copy_wait<0>();
     __syncthreads();
@@ -158,7 +152,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
         if (done) {
             break;
         }
-        decode_keys(tile);
+        decode_keys(tile.n, tile.k);
         const bool correct = a.k.format.recipe.score_correction && tile.k.coded();
         const bool correct_next = correct && !corrected.contains(index);
         if (correct_next) {
@@ -167,8 +161,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
         copy_wait<0>();
         __syncthreads();           // keys are complete; the values before are no longer read
         planned = plan.n_planned;  // warps agree here
-        fetch_keys(next);
-        load_values_of(tile);
+        fetch_keys(next.n, next.k);
+        load_values_of(tile.n, tile.v);
         copy_commit();
         const bool turn = tile.k.coded() && a.k.format.blocks();
         if (tile.frame != frame || turn != turned) {
@@ -188,8 +182,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
         if (at.warp == 0 && next.n > 0 && plan.n_planned == index + 2) {
             plan_from(next.range, next.next);
         }
-        copy_keys(next);
-        fetch_values(next);
+        copy_keys(next.n, next.k);
+        fetch_values(next.n, next.v);
         copy_commit();
         float shift[S::kM][2];
         const bool one_group = correct && CorrectedTiles::groups_of(a.k.format, tile) == 1;

@@ -34,12 +34,6 @@ struct CodePointers {
         : codes(page), scales(page + f.scales_offset), zeros(page + f.zeros_offset) {}
 };
 
-// Whether load_usual_keys or load_usual_values loads a format.
-template <class S>
-__device__ bool is_usual(const PageFormat& f) {
-    return f.head_size == S::kD && !f.blocks() && (f.side == kv::Side::values || f.tile_tokens == 32);
-}
-
 // No low bits: an entry of refined_at.
 constexpr uint16_t kNotRefined = 0xffff;
 
@@ -54,6 +48,7 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
     const unsigned mask = known.bits() == 2 ? 0x03030303u : 0x0f0f0f0fu;
     const int first = token / known.tile_tokens();
     const int count = (token + n - 1) / known.tile_tokens() - first + 1;
+    const int group_shift = 31 - __clz(f.group);  // groups are powers of two
     const __half2 less = __floats2half2_rn(-1024.0f, -1024.0f);
     for (int unit = threadIdx.x; unit < count * n_quads * (n_words / 4); unit += S::kThreads) {
         const int w0 = unit % (n_words / 4) * 4;
@@ -65,7 +60,7 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
         const uint4 words = words_of(quad);
         const unsigned word[4] = {words.x, words.y, words.z, words.w};
         unsigned low[4] = {0, 0, 0, 0};  // low bits of refined channels
-        const int at = part * known.tile_tokens() / f.group * known.d() + 4 * quad;
+        const int at = (part * known.tile_tokens() >> group_shift) * known.d() + 4 * quad;
         float s[4];
         float z[4];
         if (known.scale_kind() == ScaleKind::half_pair) {
@@ -90,13 +85,11 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const unsigned index = (i < 2 ? indices.x : indices.y) >> (16 * (i % 2)) & 0xffffu;
-                if (index == kNotRefined) {
-                    s[i] *= 0.25f;  // its codes are the upper two of four bits
-                    continue;
-                }
-                const uint4 extra = words_of((known.d() + static_cast<int>(index)) / 4);
+                const bool refined = index != kNotRefined;
+                s[i] *= refined ? 1.0f : 0.25f;  // codes of the others are the upper two of four bits
+                const uint4 extra = words_of((known.d() + static_cast<int>(refined ? index : 0)) / 4);
                 // Byte i from byte index % 4 of `extra`.
-                const unsigned select = (0x3210u & ~(0xfu << (4 * i))) | (4 + index % 4) << (4 * i);
+                const unsigned select = refined ? (0x3210u & ~(0xfu << (4 * i))) | (4 + index % 4) << (4 * i) : 0x3210u;
                 low[0] = __byte_perm(low[0], extra.x, select);
                 low[1] = __byte_perm(low[1], extra.y, select);
                 low[2] = __byte_perm(low[2], extra.z, select);
@@ -196,7 +189,7 @@ __device__ void load_values(const K known, const CodePointers& from, int first_t
     }
 }
 
-// load_keys for formats that is_usual() accepts.
+// load_keys for formats that copies_codes() accepts.
 template <class S>
 __device__ void load_usual_keys(const PageFormat& f, const CodePointers& from, int token, int n, float factor,
                                 const uint16_t* refined_at, uint16_t* to) {
@@ -213,7 +206,7 @@ __device__ void load_usual_keys(const PageFormat& f, const CodePointers& from, i
     }
 }
 
-// load_values for formats that is_usual() accepts.
+// load_values for formats that copies_codes() accepts.
 template <class S>
 __device__ void load_usual_values(const PageFormat& f, const CodePointers& from, int token, int n, uint16_t* to) {
     const auto load = [&](auto known) { load_values<S>(known, from, token, n, to); };
