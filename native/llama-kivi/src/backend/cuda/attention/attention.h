@@ -46,7 +46,7 @@ struct AttentionFunction {
 AttentionFunction attention_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 
 // The kernels of each .cu file. Each throws like fail_variant for a variant that it does not compile.
-AttentionFunction flash_function(const AttentionVariant& variant);
+AttentionFunction flash_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction rows_function(const AttentionVariant& variant);
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);

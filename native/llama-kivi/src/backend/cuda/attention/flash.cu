@@ -9,8 +9,6 @@
 // Tokens whose values are codes come first. Their sum accumulates in the frame of the codes (rotated, centred, without
 // the head's power of two) and is converted once, before the first exact value. plan/visits.h describes which
 // tokens a row sees as codes.
-#include <cstdlib>
-
 #include "backend/cuda/attention/flash_stages.cuh"
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/queue.h"
@@ -205,17 +203,19 @@ AttentionFunction function_of() {
     return {reinterpret_cast<const void*>(attention_flash_kernel<S>), Sizes<S>::kBytes, S::kThreads};
 }
 
+// eight: warps per block for many query rows. Four have the fewest instructions; eight hide the latency of pages of
+// ggml blocks, which are not fetched ahead.
 template <int kD>
-AttentionFunction function_of_rows(const AttentionVariant& variant) {
+AttentionFunction function_of_rows(const AttentionVariant& variant, bool eight) {
     using Split = FlashShape<kD, true, kAttentionWarps>;
     using Tall = FlashShape<kD, false, kAttentionWarps>;
     if (variant.n_rows == Split::kRows) {
         return function_of<Split>();
     }
     if (variant.n_rows == Tall::kRows) {
-        if constexpr (kD <= 128) {
-            if (std::getenv("LK_FLASH_WARPS") != nullptr) {
-                return function_of<FlashShape<kD, false, 8>>();
+        if constexpr (kD == 64 || kD == 128) {
+            if (eight) {
+                return function_of<FlashShape<kD, false, 2 * kAttentionWarps>>();
             }
         }
         return function_of<Tall>();
@@ -225,16 +225,17 @@ AttentionFunction function_of_rows(const AttentionVariant& variant) {
 
 }  // namespace
 
-AttentionFunction flash_function(const AttentionVariant& variant) {
+AttentionFunction flash_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    const bool eight = k.blocks() || v.blocks();
     switch (variant.width) {
     case 64:
-        return function_of_rows<64>(variant);
+        return function_of_rows<64>(variant, eight);
     case 96:
-        return function_of_rows<96>(variant);
+        return function_of_rows<96>(variant, eight);
     case 128:
-        return function_of_rows<128>(variant);
+        return function_of_rows<128>(variant, eight);
     case 256:
-        return function_of_rows<256>(variant);
+        return function_of_rows<256>(variant, eight);
     }
     fail_variant(variant);
 }
