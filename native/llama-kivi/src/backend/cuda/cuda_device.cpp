@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <span>
 
+#include "backend/cuda/device/cublas.h"
 #include "base/error.h"
 
 namespace lk::cuda {
@@ -42,6 +43,7 @@ CudaDevice::CudaDevice(const lk_plugin_weights& weights, lk_plugin_progress prog
     LK_CHECK(properties.major * 10 + properties.minor >= kLeastCapability, LK_DEVICE_ERROR,
              "the GPU cannot be used: %s has compute capability %d.%d; 8.0 or later is needed", properties.name,
              properties.major, properties.minor);
+    cublas_library();  // before the weights are copied
     processors_ = {properties.multiProcessorCount, static_cast<int>(properties.sharedMemPerBlockOptin)};
     keep_freed_memory();
 
@@ -64,6 +66,7 @@ CudaDevice::CudaDevice(const lk_plugin_weights& weights, lk_plugin_progress prog
 lk_device_info describe_device(uint32_t index) {
     const int n = count_devices();
     LK_CHECK(index < static_cast<uint32_t>(n), LK_DEVICE_ERROR, "there is no GPU %u; this machine has %d", index, n);
+    cublas_library();
     cudaDeviceProp properties{};
     LK_CUDA(cudaGetDeviceProperties(&properties, static_cast<int>(index)));
     lk_device_info info{};
