@@ -34,11 +34,4 @@ std::shared_ptr<Device> open_device(const DeviceWeights& weights, const std::fun
 // Describes device `index`. Throws LK_DEVICE_ERROR with the reason if it does not exist.
 lk_device_info describe_device(uint32_t index);
 
-// The symbol lk_device_plugin of a plugin.
-struct DevicePlugin {
-    uint32_t abi_version;  // LK_ABI_VERSION
-    Device* (*open)(const DeviceWeights& weights, const std::function<bool(float)>& progress);
-    lk_device_info (*describe)(uint32_t index);
-};
-
 }  // namespace lk

@@ -12,25 +12,7 @@ namespace {
 
 constexpr size_t kDequantizedElements = size_t{64} << 20;  // of a large matrix, dequantized at a time
 
-void check_blas(cublasStatus_t status, const char* call) {
-    LK_CHECK(status == CUBLAS_STATUS_SUCCESS, LK_DEVICE_ERROR, "cuBLAS failed: status %d (%s)", status, call);
-}
-
 }  // namespace
-
-MatmulQueue::MatmulQueue(Memory& memory, const WeightMap& weights, const Processors& processors, cudaStream_t stream)
-    : memory_(memory), weights_(weights), processors_(processors), stream_(stream) {
-    check_blas(cublasCreate(&blas_), "cublasCreate");
-    const cublasStatus_t status = cublasSetStream(blas_, stream_);
-    if (status != CUBLAS_STATUS_SUCCESS) {
-        cublasDestroy(blas_);  // the destructor does not run
-    }
-    check_blas(status, "cublasSetStream");
-}
-
-MatmulQueue::~MatmulQueue() {
-    cublasDestroy(blas_);
-}
 
 void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input) {
     const Tensor& first = *products[0].w;
@@ -78,11 +60,10 @@ void MatmulQueue::multiply_halves(const Product& product, const MatmulInput& inp
         }
         const float one = 1;
         const float before = product.add ? 1 : 0;
-        check_blas(cublasGemmEx(blas_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(count), input.n,
-                                static_cast<int>(w.n_cols), &one, halves, CUDA_R_16F, static_cast<int>(w.n_cols),
-                                input.halves, CUDA_R_16F, static_cast<int>(w.n_cols), &before, product.y + row,
-                                CUDA_R_32F, static_cast<int>(w.n_rows), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-                   "cublasGemmEx");
+        blas_.gemm_ex(CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(count), input.n, static_cast<int>(w.n_cols), &one,
+                      halves, CUDA_R_16F, static_cast<int>(w.n_cols), input.halves, CUDA_R_16F,
+                      static_cast<int>(w.n_cols), &before, product.y + row, CUDA_R_32F, static_cast<int>(w.n_rows),
+                      CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
     }
 }
 
