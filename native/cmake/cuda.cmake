@@ -38,7 +38,7 @@ target_link_libraries(llama-kivi-cuda PRIVATE llama-kivi llama-kivi-parts CUDA::
 target_link_options(llama-kivi-cuda PRIVATE -Wl,--no-undefined -Wl,--exclude-libs,ALL)
 set_target_properties(llama-kivi-cuda PROPERTIES LINKER_LANGUAGE CXX BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
 
-foreach(bench attention append products)
+foreach(bench attention append products step)
     add_executable(llama-kivi-bench-${bench} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/bench/gpu/${bench}.cpp)
     target_link_libraries(llama-kivi-bench-${bench} PRIVATE llama-kivi-objects)
 endforeach()

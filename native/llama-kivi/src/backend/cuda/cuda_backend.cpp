@@ -29,10 +29,11 @@ using kv::Side;
 
 class CudaBackend final : public Backend {
 public:
-    explicit CudaBackend(CudaDevice& device)
+    CudaBackend(CudaDevice& device, bool batch_invariant)
         : device_(device),
+          batch_invariant_(batch_invariant),
           broken_(device.memory(), 1),
-          matmul_(device.memory(), device.weights(), device.processors(), stream_),
+          matmul_(device.memory(), device.weights(), device.processors(), batch_invariant, stream_),
           attention_(device.memory(), device.processors()) {}
 
     ~CudaBackend() override { cudaStreamSynchronize(stream_); }
@@ -43,7 +44,7 @@ public:
                                 std::unique_ptr<Pass> ended) override {
         watch_.clear();
         ended.reset();  // gives its image back
-        auto pass = std::make_unique<CudaPass>(cache, segments, images_, device_.memory(), stream_);
+        auto pass = std::make_unique<CudaPass>(cache, segments, batch_invariant_, images_, device_.memory(), stream_);
         LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
         return pass;
     }
@@ -88,7 +89,7 @@ public:
             add_result(p.y, n * p.w->n_rows, add_place([w = p.w] { fail_product(*w); }));
         }
         while (!products.empty()) {
-            const MatmulLaunch launch = next_launch(products, n, device_.processors().shared_bytes);
+            const MatmulLaunch launch = next_launch(products, n, device_.processors().shared_bytes, batch_invariant_);
             matmul_.run(launch.kernel, products.first(launch.count), input);
             products = products.subspan(launch.count);
         }
@@ -152,7 +153,7 @@ public:
         a.scale = args.scale;
         for (size_t i = 0; i < pass.attention.size(); ++i) {
             const SegmentGroup& group = pass.plan.groups[i];
-            const AttentionRequest request = attention_request(pass.cache(), group, args.n_head);
+            const AttentionRequest request = attention_request(pass.cache(), group, args.n_head, batch_invariant_);
             std::optional<PlannedAttention>& planned = pass.attention[i];
             if (!planned || planned->request.n_head != request.n_head) {
                 planned = attention_.plan(request);
@@ -233,7 +234,7 @@ private:
         const int n_cols = static_cast<int>(first.n_cols);
         const Rows rows = there(host_rows);
         MatmulInput input{n, n_cols, rows.x, {}, nullptr};
-        if (n > 1) {
+        if (n > 1 || batch_invariant_) {
             reserve(half_x_, static_cast<size_t>(n) * n_cols);
             make_halves(rows, n, n_cols, half_x_.data(), watch_rows(host_rows, &first), stream_);
             input.halves = half_x_.data();
@@ -241,7 +242,7 @@ private:
         }
         const auto takes = [&](MatmulKernel kernel) {
             return std::any_of(products.begin(), products.end(), [&](const Product& p) {
-                return select_matmul(p.w->type, p.w->n_cols, n, device_.processors().shared_bytes) == kernel;
+                return select_matmul(p.w->type, p.w->n_cols, n, device_.processors().shared_bytes, false) == kernel;
             });
         };
         if (takes(MatmulKernel::vector_codes)) {
@@ -272,6 +273,7 @@ private:
     };
 
     CudaDevice& device_;
+    bool batch_invariant_;
     Stream stream_;
     Buffer<int> broken_;  // see Watch
     MatmulQueue matmul_;
@@ -292,8 +294,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Backend> CudaDevice::make_backend() {
-    return std::make_unique<CudaBackend>(*this);
+std::unique_ptr<Backend> CudaDevice::make_backend(bool batch_invariant) {
+    return std::make_unique<CudaBackend>(*this, batch_invariant);
 }
 
 }  // namespace lk::cuda

@@ -8,6 +8,7 @@
 #include "backend/cuda/device/memory.h"
 #include "backend/cuda/device/processors.h"
 #include "backend/cuda/device/weight_map.h"
+#include "backend/cuda/plan/row_plan.h"
 #include "backend/device.h"
 
 namespace lk::cuda {
@@ -17,7 +18,8 @@ public:
     CudaDevice(const DeviceWeights& weights, const std::function<bool(float)>& progress);
 
     Memory& memory() override { return memory_; }
-    std::unique_ptr<Backend> make_backend() override;
+    std::unique_ptr<Backend> make_backend(bool batch_invariant) override;
+    void check_invariant(const kv::Cache& cache) const override { cuda::check_invariant(cache); }
     void upload(const void* host, size_t bytes) override;
 
     const WeightMap& weights() const { return weights_; }

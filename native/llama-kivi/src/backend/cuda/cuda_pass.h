@@ -14,6 +14,7 @@
 #include "backend/cuda/device/pass_image.h"
 #include "backend/cuda/plan/append_plan.h"
 #include "backend/cuda/plan/pass_plan.h"
+#include "backend/cuda/plan/row_plan.h"
 #include "backend/cuda/plan/segments.h"
 
 namespace lk::cuda {
@@ -21,10 +22,10 @@ namespace lk::cuda {
 class CudaPass final : public Pass {
 public:
     // Queues the upload of the image.
-    CudaPass(kv::Cache& of_cache, std::span<const kv::Segment> of_segments, PassImages& images, Memory& memory,
-             cudaStream_t stream)
+    CudaPass(kv::Cache& of_cache, std::span<const kv::Segment> of_segments, bool batch_invariant, PassImages& images,
+             Memory& memory, cudaStream_t stream)
         : Pass(of_cache, of_segments),
-          plan(plan_pass(of_cache, of_segments)),
+          plan(batch_invariant ? plan_rows(of_cache, of_segments) : plan_pass(of_cache, of_segments)),
           attention(plan.groups.size()),
           schedule_(plan_append(of_cache, of_segments)),
           image_(images.take()) {

@@ -73,6 +73,12 @@ __device__ inline int find_run(const Run* runs, int n_runs, int token) {
     return i;
 }
 
+// Pages per split of the page kernels.
+__device__ inline int pages_per_split(const AttentionWork& a, const SegmentWork& seg) {
+    return a.split_tokens > 0 ? a.split_tokens / kv::kPageTokens
+                              : (seg.page_runs + a.n_page_splits - 1) / a.n_page_splits;
+}
+
 // The address of a full-precision row: halves, or the blocks of a q8_0 ring. Rows have even addresses; bit 0 marks
 // blocks.
 struct ExactRow {
@@ -107,7 +113,11 @@ __device__ inline ExactRow exact_row(const SideWork& side, const SideShape& shap
         return side.ring_blocks != nullptr ? ExactRow::of_blocks(side.ring_blocks + row * shape.ring_row_bytes)
                                            : ExactRow(side.ring + row * d);
     }
-    return ExactRow(side.staged.rows + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d);
+    const size_t row = static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring;
+    if (i - side.n_ring < side.staged.n_blocks && token >= shape.sinks) {
+        return ExactRow::of_blocks(side.staged.blocks + row * shape.ring_row_bytes);
+    }
+    return ExactRow(side.staged.rows + row * d);
 }
 
 // Hadamard transform of rows in shared memory, times sqrt(kD). Called by all threads of the block.

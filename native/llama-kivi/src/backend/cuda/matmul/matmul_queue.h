@@ -19,14 +19,16 @@ namespace lk::cuda {
 struct MatmulInput {
     int n;
     int n_cols;
-    const float* x;          // n == 1
-    VectorCodes codes;       // n == 1
-    const uint16_t* halves;  // n > 1
+    const float* x;          // vector
+    VectorCodes codes;       // vector_codes
+    const uint16_t* halves;  // the other kernels
 };
 
 class MatmulQueue {
 public:
-    MatmulQueue(Memory& memory, const WeightMap& weights, const Processors& processors, cudaStream_t stream);
+    // invariant: see select_matmul.
+    MatmulQueue(Memory& memory, const WeightMap& weights, const Processors& processors, bool invariant,
+                cudaStream_t stream);
     ~MatmulQueue();
     MatmulQueue(const MatmulQueue&) = delete;
     MatmulQueue& operator=(const MatmulQueue&) = delete;
@@ -35,16 +37,19 @@ public:
     void run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input);
 
 private:
-    void multiply_halves(const Product& product, const MatmulInput& input);
+    void run_tiles(WeightType type, FewProducts products, size_t row_bytes, const MatmulInput& input);
+    void multiply_halves(MatmulKernel kernel, const Product& product, const MatmulInput& input);
 
     Memory& memory_;
     const WeightMap& weights_;
     Processors processors_;
+    bool invariant_;
     cudaStream_t stream_;
     cublasHandle_t blas_ = nullptr;
     Buffer<uint16_t> half_w_;  // scratch
     Buffer<float> tile_sums_;
     Buffer<int> tile_counts_;
+    Buffer<float> segment_sums_;
 };
 
 }  // namespace lk::cuda

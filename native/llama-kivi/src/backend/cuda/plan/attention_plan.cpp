@@ -1,5 +1,6 @@
 #include "backend/cuda/plan/attention_plan.h"
 
+#include <algorithm>
 #include <string>
 
 #include "backend/cuda/plan/splits.h"
@@ -67,6 +68,9 @@ AttentionVariant flash_variant(int head_size, int query_rows) {
 }
 
 int splits_of(const AttentionRequest& r, const AttentionVariant& variant, int n_tokens, int n_slots) {
+    if (r.invariant) {
+        return std::max(1, (n_tokens + kInvariantSplit - 1) / kInvariantSplit);
+    }
     constexpr double kOverhead = 1.5;  // per thread block, in steps
     const int n_pieces = (n_tokens + variant.n_tokens - 1) / variant.n_tokens;
     return choose_splits(attention_blocks(r, variant) * r.n_segments, n_pieces, n_slots, kOverhead);
@@ -96,7 +100,7 @@ AttentionChoice select_attention(const AttentionRequest& r) {
     const int query_rows = r.query_rows();
     check_request(r.k, r.v, query_rows);
     AttentionChoice choice;
-    if (r.exact && query_rows <= kFewRows && is_decoding_width(r.k.head_size)) {
+    if (r.exact && (query_rows <= kFewRows || r.invariant) && is_decoding_width(r.k.head_size)) {
         const bool blocks = r.k.recipe.ring == kv::RowType::q8_0 || r.v.recipe.ring == kv::RowType::q8_0;
         choice.rest = few_rows_variant(blocks ? AttentionKernel::ring_rows : AttentionKernel::rows, r.k, query_rows);
         choice.rest.type = LK_CACHE_F16;

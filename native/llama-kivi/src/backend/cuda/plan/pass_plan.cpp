@@ -53,13 +53,61 @@ SideWork side_work(const kv::SequenceSide& side, int n_rows, const half_t* stage
     w.tables = side.tables();
     w.staged = {
         staged,         runs + side.pages().size(), side.staged_tables(), static_cast<int>(side.staged_pages().size()),
-        view.n_leaving, view.n_sinks_after};
+        view.n_leaving, view.n_sinks_after,         nullptr,              0};
     w.n_runs = static_cast<int>(side.pages().size());
     w.n_paged = side.n_paged();
     w.n_sinks = view.n_sinks;
     w.ring_start = side.ring_start();
     w.n_ring = side.n_ring();
     return w;
+}
+
+// Describes the side of a row as if the rows before it in the pass had been appended.
+SideWork row_work(const kv::SequenceSide& side, const PlannedRow::OneSide& at, int preceding, int ring_rows,
+                  const StagedWork& staged, int head_size, int block_row_bytes, const Run* runs) {
+    const kv::SideView view = side.view(0, 0);
+    SideWork w{};
+    w.runs = runs + at.first_run;
+    w.sinks = side.sinks();
+    w.ring = view.ring;
+    w.ring_blocks = view.ring_blocks;
+    w.tables = side.tables();
+    w.n_runs = at.n_runs;
+    w.n_paged = side.n_paged() + at.n_staged;
+    w.n_sinks = view.n_sinks;
+    const int from_ring = std::min(at.n_staged, side.n_ring());
+    const ptrdiff_t from_staged = at.n_staged - from_ring;
+    w.ring_start = (side.ring_start() + from_ring) % ring_rows;
+    w.n_ring = side.n_ring() - from_ring;
+    w.staged.rows = staged.rows + from_staged * head_size;
+    w.staged.tables = w.tables;
+    w.staged.blocks = staged.blocks == nullptr ? nullptr : staged.blocks + from_staged * block_row_bytes;
+    w.staged.n_blocks = staged.blocks == nullptr ? 0 : preceding - static_cast<int>(from_staged);
+    w.staged.n_sinks = w.n_sinks;
+    return w;
+}
+
+void write_rows(const PassPlan& plan, kv::Cache& cache, SegmentWork* works, Run* runs, const Run* device_runs) {
+    std::copy(plan.runs.begin(), plan.runs.end(), runs);
+    const int d = cache.config().head_size;
+    for (size_t i = 0; i < plan.segments.size(); ++i) {
+        const kv::Segment& s = plan.segments[i];
+        const PlannedRow& row = plan.rows[i];
+        const kv::Sequence& sequence = cache.sequence(s.seq);
+        const auto work = [&](Side which, const PlannedRow::OneSide& at) {
+            const kv::SideSpec& spec = cache.spec(which);
+            const int block_row_bytes = static_cast<int>(spec.ring_row_bytes());
+            const ptrdiff_t first = s.row - row.preceding;  // of the sequence in the pass
+            StagedWork staged{};
+            staged.rows = cache.staged(which) + first * d;
+            const uint8_t* const blocks = cache.staged_blocks(which);
+            staged.blocks = blocks == nullptr ? nullptr : blocks + first * block_row_bytes;
+            return row_work(sequence.side(which), at, row.preceding, spec.ring_rows(), staged, d, block_row_bytes,
+                            device_runs);
+        };
+        works[i] = {work(Side::keys, row.k), work(Side::values, row.v), s.row, 1, sequence.length() + row.preceding,
+                    plan.page_runs[i].runs,  plan.page_runs[i].tokens};
+    }
 }
 
 // Writes the runs of a side; see side_work.
@@ -129,6 +177,9 @@ void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uin
     auto* const works = reinterpret_cast<SegmentWork*>(host);
     auto* const runs = reinterpret_cast<Run*>(host + work_bytes);
     const auto* const device_runs = reinterpret_cast<const Run*>(device + work_bytes);
+    if (!plan.rows.empty()) {
+        return write_rows(plan, cache, works, runs, device_runs);
+    }
     Run* next = runs;
     for (size_t i = 0; i < plan.segments.size(); ++i) {
         const kv::Segment& s = plan.segments[i];
@@ -160,7 +211,7 @@ SideShape side_shape(const kv::SideSpec& spec, int n_ubatch) {
             spec.visibility == kv::Visibility::position};
 }
 
-AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head) {
+AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head, bool invariant) {
     return {cache.spec(Side::keys).format,
             cache.spec(Side::values).format,
             n_head,
@@ -169,7 +220,8 @@ AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& g
             group.max_rows,
             group.max_tokens,
             group.max_page_runs,
-            group.exact};
+            group.exact,
+            invariant};
 }
 
 }  // namespace lk::cuda

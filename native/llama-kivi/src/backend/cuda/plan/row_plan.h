@@ -1,0 +1,21 @@
+// Plans a batch-invariant pass: every row becomes a segment of its own, described as in token-by-token decoding. Rows of
+// the pass that have left the ring before it are read from staged pages, the others from staged rows. Host code without
+// CUDA.
+#pragma once
+
+#include <span>
+
+#include "backend/cuda/plan/pass_plan.h"
+#include "kv/cache.h"
+
+namespace lk::cuda {
+
+// Like plan_pass. The pass ends before the first row that would read head tables or sinks which the pass itself makes;
+// see kv::SequenceSide::rows_to_first_flush.
+PassPlan plan_rows(const kv::Cache& cache, std::span<const kv::Segment> segments);
+
+// Throws LK_UNSUPPORTED unless the decoding kernels, whose order of summing does not depend on the batch, read the
+// cache. The message says what to change.
+void check_invariant(const kv::Cache& cache);
+
+}  // namespace lk::cuda
