@@ -21,7 +21,7 @@ AttentionRequest request_of(lk_cache_type type_k, lk_cache_type type_v, int head
 }
 
 TEST(AttentionPlan, ManyRowsAreForFlash) {
-    for (const lk_cache_type type : test::kAllTypes) {
+    for (const lk_cache_type type : test::kDeviceTypes) {
         for (const int head_size : {8, 64, 80, 96, 112, 128, 136, 256}) {
             AttentionRequest r = request_of(type, type, head_size);
             r.max_rows = 300;
@@ -79,7 +79,7 @@ TEST(AttentionPlan, FewExactRowsHaveAKernelOfTheirOwn) {
 
 // Tokens outside KIVI pages are in full precision, for every page type.
 TEST(AttentionPlan, PagesAndRowsShareATokensWork) {
-    for (const lk_cache_type type : test::kAllTypes) {
+    for (const lk_cache_type type : test::kDeviceTypes) {
         AttentionRequest r = request_of(type, type, 64);
         r.exact = true;
         r.max_page_runs = type == LK_CACHE_F16 ? 0 : 5;
@@ -93,8 +93,8 @@ TEST(AttentionPlan, PagesAndRowsShareATokensWork) {
 }
 
 TEST(AttentionPlan, PagesByTypeRowsAndHead) {
-    for (const lk_cache_type type_k : test::kAllTypes) {
-        for (const lk_cache_type type_v : test::kAllTypes) {
+    for (const lk_cache_type type_k : test::kDeviceTypes) {
+        for (const lk_cache_type type_v : test::kDeviceTypes) {
             for (const int head_size : {64, 96, 128, 256}) {
                 for (const int group : {16, 32, 64, 128}) {
                     const kv::PageFormat k = kv::make_page_format(type_k, Side::keys, head_size, group);

@@ -18,7 +18,7 @@ using cuda::SideSchedule;
 using kv::Segment;
 using kv::Side;
 using test::kAllLengths;
-using test::kAllTypes;
+using test::kDeviceTypes;
 using test::Shape;
 using test::Tokens;
 
@@ -150,7 +150,7 @@ std::vector<Segment> stage(kv::Cache& cache, const Tokens& tokens, std::span<con
 
 template <class Body>
 void for_each_shape(Body body) {
-    for (const lk_cache_type type : kAllTypes) {
+    for (const lk_cache_type type : kDeviceTypes) {
         for (const test::Lengths& lengths : kAllLengths) {
             const Shape shape{.type_k = type, .type_v = type, .lengths = lengths, .n_layer = 2};
             SCOPED_TRACE(shape.text());

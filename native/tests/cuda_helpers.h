@@ -20,7 +20,7 @@ namespace lk {
 using kv::Segment;
 using kv::Side;
 using test::kAllLengths;
-using test::kAllTypes;
+using test::kDeviceTypes;
 using test::Shape;
 using test::Tokens;
 using test::Whole;

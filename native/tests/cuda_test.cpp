@@ -8,7 +8,7 @@ namespace {
 // Every type and recipe, with heads of one size.
 std::vector<test::NamedShape> shapes_of(int head_size) {
     std::vector<test::NamedShape> shapes;
-    for (const lk_cache_type type : kAllTypes) {
+    for (const lk_cache_type type : kDeviceTypes) {
         for (const test::Lengths& lengths : kAllLengths) {
             const Shape shape{.type_k = type, .type_v = type, .lengths = lengths, .n_layer = 2};
             shapes.push_back({shape.text(), shape});

@@ -43,7 +43,7 @@ inline std::vector<NamedShape> recipe_shapes() {
     add("kivi4, second edition, G 128, R 77", k4, k4, 2, {128, 77});
     add("kivi4, second edition, G 32, f16 ring", k4, k4, 2, {32, 60}, 0, LK_ROWS_F16);
     add("kivi2 keys, kivi4 values, second edition", k2, k4, 2, {0, 128});
-    add("kivi4 keys, q8_0 values, second edition", k4, LK_CACHE_Q8_0, 2, {0, 128});
+    add("kivi4 keys, q8_0 values, second edition", k4, LK_CACHE_Q8_0, 2, {});
     add("f16 keys, kivi2 values, second edition", LK_CACHE_F16, k2, 2, {0, 128});
     return shapes;
 }

@@ -118,7 +118,7 @@ int first_flush(const kv::Cache& cache, int seq) {
 
 TEST(RowPlan, RowsReadWhatDecodingReads) {
     constexpr int kTokens = 470;
-    for (const lk_cache_type type : test::kAllTypes) {
+    for (const lk_cache_type type : test::kDeviceTypes) {
         for (const uint32_t edition : {1u, 2u}) {
             if (type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI4_PAPER) {
                 continue;  // their prefill attends to the exact rows of its call
@@ -210,7 +210,7 @@ TEST(RowPlan, CachesWithoutDecodingKernelsAreRefused) {
         const kv::Cache cache(shape.config());
         check_invariant(cache);
     };
-    for (const lk_cache_type type : test::kAllTypes) {
+    for (const lk_cache_type type : test::kDeviceTypes) {
         for (const int head_size : {64, 128}) {
             check({.type_k = type, .type_v = type, .head_size = head_size});
         }

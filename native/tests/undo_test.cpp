@@ -20,6 +20,16 @@ std::vector<Shape> shapes() {
         for (const lk_cache_type type : kAllTypes) {
             all.push_back({.type_k = type, .type_v = type, .lengths = lengths, .n_layer = 2, .n_head_kv = 2});
         }
+        for (const lk_cache_type type : test::kBlockTypes) {
+            all.push_back({.type_k = type, .type_v = type, .lengths = lengths, .sinks = 4, .windows = true});
+        }
+        all.push_back({.type_k = LK_CACHE_Q4_0,
+                       .type_v = LK_CACHE_Q5_1,
+                       .lengths = lengths,
+                       .n_layer = 2,
+                       .residual_type = LK_ROWS_Q8_0,
+                       .undo = 40,
+                       .windows = true});
         all.push_back({.lengths = lengths, .n_layer = 2, .edition = 2});
         all.push_back({.lengths = lengths, .n_layer = 2, .residual_type = LK_ROWS_Q8_0, .undo = 40});
         all.push_back({.type_k = LK_CACHE_KIVI4, .type_v = LK_CACHE_KIVI2_PAPER, .lengths = lengths, .edition = 2});

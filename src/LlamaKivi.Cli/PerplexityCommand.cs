@@ -80,7 +80,7 @@ internal static class PerplexityCommand
     }
 
     /// <summary>Greatest chunk in which every cache reads older tokens back from its pages.</summary>
-    public static int LongestChunk(List<(string Name, KvCacheParams Params)> caches) => Math.Min(PerplexityEvaluator.MaxChunkSize, caches.Min(cache => cache.Params.Residual));
+    public static int LongestChunk(List<(string Name, KvCacheParams Params)> caches) => Math.Min(PerplexityEvaluator.MaxChunkSize, caches.Min(cache => cache.Params.Residual is > 0 and var residual ? residual : PerplexityEvaluator.MaxChunkSize));
 
     /// <summary>Name of a text in results.</summary>
     public static string CorpusName(string path) => path == TextInput.Standard ? "standard input" : Path.GetFileName(path);

@@ -25,10 +25,10 @@ public partial interface IContextParams
     /// <summary>KV cache types and sizes. Default: kivi2, or, if kivi2 does not fit the model's head size, another type, which the log names.</summary>
     KvCacheParams KvCache => KvCacheParams.Default;
 
-    /// <summary>Type of the cached keys, F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
+    /// <summary>Type of the cached keys, a type of llama.cpp's cache such as F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
     GGMLType? TypeK => null;
 
-    /// <summary>Type of the cached values, F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
+    /// <summary>Type of the cached values, a type of llama.cpp's cache such as F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
     GGMLType? TypeV => null;
 
     /// <summary>Purpose of the context.</summary>

@@ -23,25 +23,9 @@ std::string type_text(lk_cache_type type) {
         type_text(k.type).c_str(), type_text(v.type).c_str(), k.head_size, v.head_size, query_rows);
 }
 
-bool is_known(lk_cache_type type) {
-    switch (type) {
-    case LK_CACHE_F16:
-    case LK_CACHE_KIVI4:
-    case LK_CACHE_KIVI2:
-    case LK_CACHE_KIVI4_PAPER:
-    case LK_CACHE_KIVI2_PAPER:
-    case LK_CACHE_Q8_0:
-    case LK_CACHE_Q4_0:
-        return true;
-    case LK_CACHE_TYPE_COUNT:
-        break;
-    }
-    return false;
-}
-
 void check_request(const kv::PageFormat& k, const kv::PageFormat& v, int query_rows) {
-    const bool known = is_known(k.type) && is_known(v.type) && k.head_size == v.head_size && k.head_size > 0 &&
-                       k.head_size <= kv::kMaxHeadSize && k.head_size % 8 == 0 && query_rows > 0;
+    const bool known = kv::runs_on_gpu(k.type) && kv::runs_on_gpu(v.type) && k.head_size == v.head_size &&
+                       k.head_size > 0 && k.head_size <= kv::kMaxHeadSize && k.head_size % 8 == 0 && query_rows > 0;
     if (!known) {
         fail_request(k, v, query_rows);
     }
