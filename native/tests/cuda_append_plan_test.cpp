@@ -6,6 +6,7 @@
 #include "backend/cuda/plan/append_plan.h"
 #include "kv/quantizer.h"
 #include "kv_helpers.h"
+#include "plugin_helpers.h"
 #include "recipe_shapes.h"
 
 namespace lk {
@@ -97,7 +98,7 @@ struct Kernels {
 
 // Appends the segments as the CUDA backend does, with the steps in an order that a device may choose.
 void append(kv::Cache& cache, std::span<const Segment> segments) {
-    const AppendSchedule schedule = cuda::plan_append(cache, segments);
+    const AppendSchedule schedule = test::plan_append(cache, segments);
     const int n_heads = cache.config().n_layer * cache.config().n_head_kv;
     for (const Side side : {Side::keys, Side::values}) {
         const Kernels kernels{cache, side};
@@ -202,7 +203,7 @@ TEST(CudaAppendPlan, TheImageIsWorksThenSteps) {
         const int at[] = {0, 7};
         const int n[] = {180, 150};
         const std::vector<Segment> segments = stage(cache, tokens, at, n);
-        const AppendSchedule schedule = cuda::plan_append(cache, segments);
+        const AppendSchedule schedule = test::plan_append(cache, segments);
         const size_t work_bytes = schedule.works.size() * sizeof(AppendWork);
         const size_t step_bytes = schedule.steps.size() * sizeof(PageStep);
         ASSERT_EQ(schedule.works.size(), 2 * segments.size());
@@ -216,7 +217,7 @@ TEST(CudaAppendPlan, TheImageIsWorksThenSteps) {
         }
         EXPECT_EQ(image[schedule.bytes()], 0xee);
         cache.release_reserved(segments);
-        EXPECT_EQ(cuda::plan_append(cache, {}).bytes(), 0u);
+        EXPECT_EQ(test::plan_append(cache, {}).bytes(), 0u);
     });
     EXPECT_GT(n_steps, 0u) << "no rows leave a ring";
 }
@@ -233,7 +234,7 @@ TEST(CudaAppendPlan, StepsCoverEveryLeavingRowOnceAndShareNoWord) {
             const int at[] = {length};
             const int counts[] = {n};
             const std::vector<Segment> segments = stage(cache, tokens, at, counts);
-            const AppendSchedule schedule = cuda::plan_append(cache, segments);
+            const AppendSchedule schedule = test::plan_append(cache, segments);
             for (const Side side : {Side::keys, Side::values}) {
                 const SideSchedule& s = schedule.side(side);
                 const kv::PageFormat& f = cache.spec(side).format;

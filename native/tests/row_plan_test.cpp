@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kv_helpers.h"
+#include "plugin_helpers.h"
 
 namespace lk::cuda {
 namespace {
@@ -85,10 +86,11 @@ SideReads reads_of(const SideWork& w, const kv::SideSpec& spec, int position) {
 
 // The rows of a pass by their position in it.
 std::vector<RowReads> reads_of_pass(kv::Cache& cache, const Segment& segment) {
-    const PassPlan plan = plan_rows(cache, {&segment, 1});
+    const test::PluginPassView pass(cache, {&segment, 1});
+    const PassPlan plan = plan_rows(pass.cache, pass.segments());
     std::vector<uint64_t> image(plan.bytes() / 8);
     auto* const bytes = reinterpret_cast<uint8_t*>(image.data());
-    write_pass(plan, cache, bytes, bytes);
+    write_rows(plan, pass.cache, pass.segments(), bytes, bytes);
     const auto* const works = reinterpret_cast<const SegmentWork*>(bytes);
     std::vector<RowReads> rows(segment.n_rows);
     size_t n = 0;
@@ -207,8 +209,8 @@ TEST(RowPlan, SplitsDoNotDependOnTheBatch) {
 
 TEST(RowPlan, CachesWithoutDecodingKernelsAreRefused) {
     const auto check = [](Shape shape) {
-        const kv::Cache cache(shape.config());
-        check_invariant(cache);
+        kv::Cache cache(shape.config());
+        check_invariant(test::PluginPassView(cache, {}).cache);
     };
     for (const lk_cache_type type : test::kDeviceTypes) {
         for (const int head_size : {64, 128}) {

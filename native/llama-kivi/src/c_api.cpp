@@ -8,7 +8,7 @@
 #include "base/finite.h"
 #include "base/log.h"
 #include "c_api_entry.h"
-#include "c_api_guard.h"
+#include "base/guard.h"
 #include "c_api_types.h"
 #include "runtime/memory_estimate.h"
 

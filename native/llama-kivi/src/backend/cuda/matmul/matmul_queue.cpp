@@ -12,26 +12,7 @@ namespace {
 
 constexpr size_t kDequantizedElements = size_t{64} << 20;  // of a large matrix, dequantized at a time
 
-void check_blas(cublasStatus_t status, const char* call) {
-    LK_CHECK(status == CUBLAS_STATUS_SUCCESS, LK_DEVICE_ERROR, "cuBLAS failed: status %d (%s)", status, call);
-}
-
 }  // namespace
-
-MatmulQueue::MatmulQueue(Memory& memory, const WeightMap& weights, const Processors& processors, bool invariant,
-                         cudaStream_t stream)
-    : memory_(memory), weights_(weights), processors_(processors), invariant_(invariant), stream_(stream) {
-    check_blas(cublasCreate(&blas_), "cublasCreate");
-    const cublasStatus_t status = cublasSetStream(blas_, stream_);
-    if (status != CUBLAS_STATUS_SUCCESS) {
-        cublasDestroy(blas_);  // the destructor does not run
-    }
-    check_blas(status, "cublasSetStream");
-}
-
-MatmulQueue::~MatmulQueue() {
-    cublasDestroy(blas_);
-}
 
 void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input) {
     const Tensor& first = *products[0].w;
@@ -102,10 +83,9 @@ void MatmulQueue::multiply_halves(MatmulKernel kernel, const Product& product, c
         }
         const float one = 1;
         const float before = product.add ? 1 : 0;
-        check_blas(cublasGemmEx(blas_, CUBLAS_OP_T, CUBLAS_OP_N, count, input.n, input.n_cols, &one, halves, CUDA_R_16F,
-                                input.n_cols, input.halves, CUDA_R_16F, input.n_cols, &before, y, CUDA_R_32F, y_rows,
-                                CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-                   "cublasGemmEx");
+        blas_.gemm_ex(CUBLAS_OP_T, CUBLAS_OP_N, count, input.n, input.n_cols, &one, halves, CUDA_R_16F, input.n_cols,
+                      input.halves, CUDA_R_16F, input.n_cols, &before, y, CUDA_R_32F, y_rows, CUBLAS_COMPUTE_32F,
+                      CUBLAS_GEMM_DEFAULT);
     }
 }
 

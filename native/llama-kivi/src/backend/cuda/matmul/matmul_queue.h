@@ -1,13 +1,13 @@
 // Queues matmuls: a kernel of this folder, or cuBLAS.
 #pragma once
 
-#include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
 #include <span>
 
 #include "backend/backend.h"
+#include "backend/cuda/device/cublas.h"
 #include "backend/cuda/device/weight_map.h"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/plan/matmul_plan.h"
@@ -28,10 +28,13 @@ class MatmulQueue {
 public:
     // invariant: see select_matmul.
     MatmulQueue(Memory& memory, const WeightMap& weights, const Processors& processors, bool invariant,
-                cudaStream_t stream);
-    ~MatmulQueue();
-    MatmulQueue(const MatmulQueue&) = delete;
-    MatmulQueue& operator=(const MatmulQueue&) = delete;
+                cudaStream_t stream)
+        : memory_(memory),
+          weights_(weights),
+          processors_(processors),
+          invariant_(invariant),
+          stream_(stream),
+          blas_(stream) {}
 
     // products: the matmuls of one launch; see next_launch.
     void run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input);
@@ -45,7 +48,7 @@ private:
     Processors processors_;
     bool invariant_;
     cudaStream_t stream_;
-    cublasHandle_t blas_ = nullptr;
+    Cublas blas_;
     Buffer<uint16_t> half_w_;  // scratch
     Buffer<float> tile_sums_;
     Buffer<int> tile_counts_;

@@ -1,4 +1,4 @@
-#include "c_api_guard.h"
+#include "base/guard.h"
 
 #include <cstddef>
 #include <cstring>
