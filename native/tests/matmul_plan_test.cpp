@@ -118,7 +118,7 @@ TEST(MatmulPlan, LaunchesTakeNeighboursOfOneType) {
     EXPECT_EQ(counts(100), std::vector<size_t>(9, 1)) << "cuBLAS multiplies one matrix at a time";
 }
 
-// Kernels of one order of summing: multiply_few and multiply_ordered share theirs, multiply_tiles has its own.
+// Kernels of one order of summing: multiply_ordered_few and multiply_ordered share theirs, multiply_tiles has its own.
 TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
     for (const WeightType type : test::kWeightTypes) {
         for (const int shared_bytes : {kH200.shared_bytes, 100 << 10, 48 << 10}) {
@@ -128,8 +128,8 @@ TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
             for (const int n : kAllTokens) {
                 const MatmulKernel kernel = select_matmul(type, 4096, n, shared_bytes, true);
                 EXPECT_EQ(kernel == MatmulKernel::tiles, tiles);
-                EXPECT_TRUE(tiles || kernel == MatmulKernel::few || kernel == MatmulKernel::ordered);
-                EXPECT_TRUE(kernel != MatmulKernel::few || n <= few_columns(type));
+                EXPECT_TRUE(tiles || kernel == MatmulKernel::ordered ||
+                            (kernel == MatmulKernel::ordered_few && n <= OrderedPlan::kFewColumns));
             }
         }
     }
@@ -142,12 +142,12 @@ TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
 // The segments cover the chunks of a row in order, and do not depend on the number of tokens.
 TEST(MatmulPlan, SegmentsOfARowAreFixed) {
     for (const int n_cols : {8, 32, 256, 264, 4096, 11008, 16384}) {
-        const OrderedPlan one = OrderedPlan::of(4096, n_cols, 1, kH200);
+        const OrderedPlan one = OrderedPlan::of(32, n_cols, 1, kH200);
         EXPECT_EQ(one.begin_of(0), 0);
         EXPECT_EQ(one.end_of(OrderedPlan::kSegments - 1), (n_cols + 31) / 32);
         for (const int n : kAllTokens) {
-            for (const int n_rows : {1, 128, 4096, 128256}) {
-                const OrderedPlan plan = OrderedPlan::of(n_rows, n_cols, n, kH200);
+            for (const int row_blocks : {1, 32, 86, 1002}) {
+                const OrderedPlan plan = OrderedPlan::of(row_blocks, n_cols, n, kH200);
                 for (int s = 0; s < OrderedPlan::kSegments; ++s) {
                     EXPECT_EQ(plan.begin_of(s), one.begin_of(s));
                     EXPECT_LE(plan.begin_of(s), plan.end_of(s));
@@ -157,8 +157,11 @@ TEST(MatmulPlan, SegmentsOfARowAreFixed) {
             }
         }
     }
+    EXPECT_EQ(OrderedPlan::of(32, 4096, 64, kH200).slots(), 4) << "four parts, one segment each";
+    EXPECT_EQ(OrderedPlan::of(64, 4096, 64, kH200).slots(), 3) << "the first of two parts adds its segments";
+    EXPECT_EQ(OrderedPlan::of(100, 4096, 64, kH200).slots(), 0);
     // The smallest shared memory of compute capability 8.x.
-    const OrderedPlan small = OrderedPlan::of(4096, 4096, 300, {84, 99 << 10});
+    const OrderedPlan small = OrderedPlan::of(32, 4096, 300, {84, 99 << 10});
     EXPECT_LE(small.n_stages * OrderedPlan::stage_bytes(small.columns), 99 << 10);
 }
 

@@ -202,9 +202,21 @@ TEST(RowPlan, SplitsDoNotDependOnTheBatch) {
             r.n_segments = n_segments;
             const AttentionSplits splits = split_attention(r, choice, 500, 500);
             EXPECT_EQ(splits.rest, 1);
-            EXPECT_EQ(splits.pages, 3) << "of 512 tokens";
+            EXPECT_EQ(splits.pages, 3) << "of four pages";
         }
     }
+}
+
+// The splits cover the steps in order, whatever their number.
+TEST(RowPlan, SplitsCoverTheSteps) {
+    for (const int n : {1, 4, 5, 128, 129, 160, 161, 4096}) {
+        const int count = InvariantSplits::count(n);
+        EXPECT_LT(InvariantSplits::begin(count - 1), n);
+        EXPECT_GE(InvariantSplits::begin(count), n);
+    }
+    EXPECT_EQ(InvariantSplits::begin(0), 0);
+    EXPECT_EQ(InvariantSplits::begin(33) - InvariantSplits::begin(32), 32);
+    EXPECT_EQ(InvariantSplits::count(4096), 32 + (4096 - 128) / 32);
 }
 
 TEST(RowPlan, CachesWithoutDecodingKernelsAreRefused) {

@@ -30,7 +30,7 @@ struct AttentionWork {
     int window;
     int n_page_splits;  // splits of the page kernel
     int n_splits;       // splits of the other tokens, numbered after the page splits
-    int split_tokens;   // tokens per split, a multiple of kv::kPageTokens; 0: splits share the tokens evenly
+    bool fixed_splits;  // splits are InvariantSplits; otherwise they share the tokens evenly
     float scale;
 };
 

@@ -73,11 +73,18 @@ __device__ inline int find_run(const Run* runs, int n_runs, int token) {
     return i;
 }
 
-// Pages per split of the page kernels.
-__device__ inline int pages_per_split(const AttentionWork& a, const SegmentWork& seg) {
-    return a.split_tokens > 0 ? a.split_tokens / kv::kPageTokens
-                              : (seg.page_runs + a.n_page_splits - 1) / a.n_page_splits;
-}
+// The thread block's split of n_steps tiles or pages: [begin, end).
+struct SplitRange {
+    int begin;
+    int end;
+
+    __device__ SplitRange(const AttentionWork& a, int n_steps, int n_splits) {
+        const int split = blockIdx.y;
+        const int each = (n_steps + n_splits - 1) / n_splits;
+        begin = a.fixed_splits ? InvariantSplits::begin(split) : split * each;
+        end = min(a.fixed_splits ? InvariantSplits::begin(split + 1) : begin + each, n_steps);
+    }
+};
 
 // The address of a full-precision row: halves, or the blocks of a q8_0 ring. Rows have even addresses; bit 0 marks
 // blocks.

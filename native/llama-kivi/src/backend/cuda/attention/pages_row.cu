@@ -39,9 +39,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
     const int n_sinks = seg.k.n_sinks;
     const Run* const k_runs = seg.k.runs;
     const Run* const v_runs = seg.v.runs;
-    const int per_split = pages_per_split(a, seg);
-    const int begin = blockIdx.y * per_split;
-    const int end = min(begin + per_split, seg.page_runs);
+    const auto [begin, end] = SplitRange(a, seg.page_runs, a.n_page_splits);
     char* const own_shared = shared + warp * page_warp_bytes(fk, fv, kRows);
     const Warp own{fk, fv, reinterpret_cast<int8_t*>(own_shared),
                    reinterpret_cast<int8_t*>(own_shared) + kRows * Warp::kWeights, lane};

@@ -168,9 +168,9 @@ __device__ __forceinline__ void attend_rows(const AttentionWork& a) {
     const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
     const int first_tile = first_seen > tokens.rest ? (tokens.n_sinks + first_seen - tokens.rest) / 32 : 0;
     const int n_tiles = (count + 31) / 32 - first_tile;
-    const int per_split = a.split_tokens > 0 ? a.split_tokens / 32 : (n_tiles + n_splits - 1) / n_splits;
-    const int begin = first_tile + blockIdx.y * per_split;
-    const int end = min(begin + per_split, first_tile + n_tiles);
+    const SplitRange range(a, n_tiles, n_splits);
+    const int begin = first_tile + range.begin;
+    const int end = first_tile + range.end;
 
     if (!kExact) {
         for (int i = threadIdx.x; i < kRows * kD; i += blockDim.x) {

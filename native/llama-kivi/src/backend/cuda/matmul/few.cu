@@ -13,7 +13,7 @@ namespace lk::cuda {
 
 namespace {
 
-constexpr int kWarps = OrderedPlan::kSegments;
+constexpr int kWarps = 8;
 constexpr int kTileRows = 16;
 
 // A thread block multiplies 16 rows of weights by 8 kTiles tokens; its warps split the row length. Of each 32 elements,
@@ -22,7 +22,7 @@ constexpr int kTileRows = 16;
 template <WeightType kType, int kTiles>
 __global__ void __launch_bounds__(kWarps * 32)
     multiply_few_kernel(const __grid_constant__ FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x,
-                        int n, bool ordered) {
+                        int n) {
     __shared__ float sums[kWarps][8 * kTiles][kTileRows + 1];
     const int which = product_of(products, blockIdx.x);
     float* const y = products.y[which];
@@ -51,15 +51,13 @@ __global__ void __launch_bounds__(kWarps * 32)
     constexpr int kChunks = chunks_together(kType);
     constexpr int kStep = 32 * kChunks;
     const int n_steps = (n_cols + kStep - 1) / kStep;
-    // Warps take chunks in turns, or a segment each. Quantized blocks are not a multiple of a 32-byte sector, so
-    // neighbouring blocks stay in one warp.
-    const bool turns = is_float(kType) && !ordered;
+    // Quantized blocks are not a multiple of a 32-byte sector, so neighbouring blocks stay in one warp.
+    constexpr bool kTurns = is_float(kType);
     const int per_warp = (n_steps + kWarps - 1) / kWarps;
-    const int begin = turns ? warp : warp * per_warp;
-    const int end = turns ? n_steps : min(n_steps, begin + per_warp);
-    const int stride = turns ? kWarps : 1;
+    const int begin = kTurns ? warp : warp * per_warp;
+    const int end = kTurns ? n_steps : min(n_steps, begin + per_warp);
 #pragma unroll(kTiles <= 2 && kChunks == 1 ? 4 : kChunks <= 2 ? 2 : 1)
-    for (int step = begin; step < end; step += stride) {
+    for (int step = begin; step < end; step += kTurns ? kWarps : 1) {
         const int i = step * kStep + 8 * j;
         if (n_cols % 32 != 0 && __any_sync(kAllLanes, i >= n_cols)) {
             // The end of a row whose length is not a multiple of 32.
@@ -119,12 +117,12 @@ __global__ void dequantize_kernel(const uint8_t* w, int64_t n, uint16_t* out) {
 }  // namespace
 
 void multiply_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                  bool ordered, cudaStream_t stream) {
+                  cudaStream_t stream) {
     const int n_blocks = count_blocks(products, kTileRows);
     dispatch("matmul with few tokens", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         const auto call = [&](auto kernel) {
-            queue(kernel, n_blocks, kWarps * 32, 0, stream, products, row_bytes, n_cols, x, n, ordered);
+            queue(kernel, n_blocks, kWarps * 32, 0, stream, products, row_bytes, n_cols, x, n);
         };
         if constexpr (few_columns(kType) > 8) {
             call(n <= 8    ? multiply_few_kernel<kType, 1>

@@ -30,12 +30,19 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
     case MatmulKernel::vector_codes:
         return multiply_vector(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, stream_);
     case MatmulKernel::few:
-        return multiply_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, invariant_,
-                            stream_);
+        return multiply_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, stream_);
+    case MatmulKernel::ordered_few:
+        return multiply_ordered_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, stream_);
     case MatmulKernel::tiles:
         return run_tiles(first.type, few, first.row_bytes, input);
-    case MatmulKernel::halves:
     case MatmulKernel::ordered:
+        if (first.type == WeightType::F16) {
+            OrderedProducts ordered{few, {}, true};
+            std::copy_n(few.n_rows, few.count, ordered.y_rows);
+            return run_ordered(ordered, input);
+        }
+        return multiply_halves(kernel, products[0], input);
+    case MatmulKernel::halves:
         return multiply_halves(kernel, products[0], input);
     }
     fail_weights("matmul", first.type);
@@ -58,6 +65,13 @@ void MatmulQueue::run_tiles(WeightType type, FewProducts products, size_t row_by
     }
 }
 
+void MatmulQueue::run_ordered(OrderedProducts products, const MatmulInput& input) {
+    const int row_blocks = count_blocks(products.matrices, OrderedPlan::kRows);
+    const OrderedPlan plan = OrderedPlan::of(row_blocks, input.n_cols, input.n, processors_);
+    grow(segment_sums_, memory_, plan.n_sums(products.all_rows(), input.n));
+    multiply_ordered(plan, products, input.n_cols, input.halves, input.n, segment_sums_.data(), stream_);
+}
+
 // Converts weights that are not F16 to halves, a part at a time, and multiplies with cuBLAS or multiply_ordered.
 void MatmulQueue::multiply_halves(MatmulKernel kernel, const Product& product, const MatmulInput& input) {
     const Tensor& w = *product.w;
@@ -75,10 +89,8 @@ void MatmulQueue::multiply_halves(MatmulKernel kernel, const Product& product, c
         float* const y = product.y + row;
         const int y_rows = static_cast<int>(w.n_rows);
         if (kernel == MatmulKernel::ordered) {
-            const OrderedPlan plan = OrderedPlan::of(count, input.n_cols, input.n, processors_);
-            grow(segment_sums_, memory_, plan.n_sums(count, input.n));
-            multiply_ordered(plan, halves, count, input.n_cols, input.halves, input.n, y, y_rows, product.add,
-                             segment_sums_.data(), stream_);
+            const FewProducts part{{reinterpret_cast<const uint8_t*>(halves)}, {y}, {product.add}, {count}, {}, 1};
+            run_ordered({part, {y_rows}, false}, input);
             continue;
         }
         const float one = 1;

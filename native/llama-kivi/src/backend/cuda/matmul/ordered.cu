@@ -1,12 +1,13 @@
 // GEMMs of halves with one order of summing: an output element has the same bits for any number of tokens. A row is
 // divided into OrderedPlan::kSegments segments of whole chunks of 32 elements. A segment is summed chunk after chunk on tensor
-// cores, then the segments are added in order. multiply_few does the same for few tokens.
+// cores, then the segments are added in order. ordered_few.cu does the same for few tokens.
 #include <type_traits>
 
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/mma.cuh"
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/matmul/matmul.h"
+#include "backend/cuda/matmul/weights.cuh"
 
 namespace lk::cuda {
 
@@ -30,16 +31,30 @@ struct OrderedShape {
 
 // Arguments of a launch.
 struct OrderedWork {
-    const uint16_t* w;  // [n_rows, n_cols]
+    OrderedProducts products;
     const uint16_t* x;  // [n, n_cols]
-    float* y;           // [n, y_rows], starting at the first row of w
-    float* sums;        // [segment, n, n_rows] if segments are distributed over thread blocks
+    float* sums;        // [slot, n, rows of all matrices] if segments are distributed over thread blocks
     OrderedPlan plan;
-    int n_rows;
-    int y_rows;
+    int all_rows;
     int n_cols;
     int n;
-    bool add;
+};
+
+// The matrix that a thread block multiplies.
+struct OrderedMatrix {
+    __device__ OrderedMatrix(const OrderedWork& work, int block)
+        : which(product_of(work.products.matrices, block)),
+          first_row((block - work.products.matrices.first_block[which]) * kRows),
+          n_rows(work.products.matrices.n_rows[which]) {
+        for (int i = 0; i < which; ++i) {
+            rows_before += work.products.matrices.n_rows[i];
+        }
+    }
+
+    int which;
+    int first_row;
+    int n_rows;
+    int rows_before = 0;  // of the matrices before it
 };
 
 // Position of a step: up to two chunks of one segment.
@@ -59,35 +74,41 @@ struct OrderedStep {
 template <int kColumns, int kStages>
 __global__ void __launch_bounds__(kThreads, 1) multiply_ordered_kernel(const __grid_constant__ OrderedWork a) {
     using S = OrderedShape<kColumns>;
-    after_previous();
+    if (!a.products.constant) {
+        after_previous();
+    }
     extern __shared__ __align__(128) uint8_t shared[];
     const int first_column = blockIdx.x * kColumns;
-    const int first_row = blockIdx.y * kRows;
+    const OrderedMatrix matrix(a, blockIdx.y);
+    const int first_row = matrix.first_row;
+    const auto* const w = reinterpret_cast<const uint16_t*>(a.products.matrices.w[matrix.which]);
     const int warp = threadIdx.x / 32;
     const int g = threadIdx.x % 32 / 4;
     const int j = threadIdx.x % 4;
     const int own_column = warp % S::kColumnWarps * 32;
     const int own_row = warp / S::kColumnWarps * 16 * S::kM;
 
-    const auto fetch = [&](const OrderedStep& at, int stage) {
-        const int piece = threadIdx.x % kPieces;
+    const int piece = threadIdx.x % kPieces;
+    constexpr int kTogether = kThreads / kPieces;  // rows copied at once
+    // Copies one piece of `count` rows; after the end of a row, zeros.
+    const auto fetch = [&](const OrderedStep& at, const uint16_t* rows, int first, int last, auto count, uint8_t* to) {
         const int element = at.chunk * 32 + 8 * piece;
-        const int bytes = element < a.n_cols ? 16 : 0;  // after the end of a row, copy zeros
-        const int from = bytes > 0 ? element : 0;
-        uint8_t* const to = shared + stage * S::kStageBytes + 16 * piece;
-        constexpr int kTogether = kThreads / kPieces;  // rows copied at once
+        const int bytes = element < a.n_cols ? 16 : 0;
+        const uint16_t* const from = rows + (bytes > 0 ? element : 0);
 #pragma unroll
-        for (int first = 0; first < kRows; first += kTogether) {
-            const int r = first + threadIdx.x / kPieces;
-            const int row = min(first_row + r, a.n_rows - 1);
-            copy_async_some(to + r * kPitch, a.w + static_cast<size_t>(row) * a.n_cols + from, bytes);
+        for (int i = 0; i < decltype(count)::value; i += kTogether) {
+            const int r = i + threadIdx.x / kPieces;
+            copy_async_some(to + r * kPitch + 16 * piece, from + static_cast<size_t>(min(first + r, last)) * a.n_cols,
+                            bytes);
         }
-#pragma unroll
-        for (int first = 0; first < kColumns; first += kTogether) {
-            const int c = first + threadIdx.x / kPieces;
-            const int column = min(first_column + c, a.n - 1);
-            copy_async_some(to + (kRows + c) * kPitch, a.x + static_cast<size_t>(column) * a.n_cols + from, bytes);
-        }
+    };
+    const auto fetch_rows = [&](const OrderedStep& at, int stage) {
+        fetch(at, w, first_row, matrix.n_rows - 1, std::integral_constant<int, kRows>{},
+              shared + stage * S::kStageBytes);
+    };
+    const auto fetch_columns = [&](const OrderedStep& at, int stage) {
+        fetch(at, a.x, first_column, a.n - 1, std::integral_constant<int, kColumns>{},
+              shared + stage * S::kStageBytes + kRows * kPitch);
     };
 
     float acc[S::kM][S::kN][4] = {};
@@ -102,12 +123,18 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_ordered_kernel(const __g
                 for (int i = 0; i < 4; ++i) {
                     const int row = first_row + own_row + 16 * m + i / 2 * 8 + g;
                     const int column = first_column + own_column + 8 * t + 2 * j + i % 2;
-                    if (row < a.n_rows && column < a.n) {
+                    if (row < matrix.n_rows && column < a.n) {
                         f(row, column, sums[m][t][i]);
                     }
                 }
             }
         }
+    };
+    const auto store = [&](const float(&values)[S::kM][S::kN][4], int slot) {
+        float* const sums = a.sums + static_cast<size_t>(slot) * a.n * a.all_rows + matrix.rows_before;
+        for_each(values, [&](int row, int column, float sum) {
+            sums[static_cast<size_t>(column) * a.all_rows + row] = sum;
+        });
     };
     const auto multiply_chunk = [&](const uint8_t* stage, int chunk) {
         const uint8_t* const rows = stage + (own_row + g) * kPitch + 64 * chunk + 16 * j;
@@ -137,14 +164,21 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_ordered_kernel(const __g
     const int end_segment = min(OrderedPlan::kSegments, a.plan.segments_each() * static_cast<int>(blockIdx.z + 1));
     OrderedStep step{a.plan.segments_each() * static_cast<int>(blockIdx.z), 0};
     step.chunk = a.plan.begin_of(step.segment);
+    // Prefetch weights before the preceding kernels finish.
     OrderedStep ahead = step;
-    int fetched = 0;
-    for (int s = 0; s < kStages - 1; ++s) {
+    for (int i = 0; i < kStages - 1 && ahead.segment < end_segment; ++i) {
+        fetch_rows(ahead, i);
+        ahead.advance(a.plan);
+    }
+    if (a.products.constant) {
+        after_previous();
+    }
+    ahead = step;
+    for (int i = 0; i < kStages - 1; ++i) {
         if (ahead.segment < end_segment) {
-            fetch(ahead, fetched);
+            fetch_columns(ahead, i);
             ahead.advance(a.plan);
         }
-        ++fetched;
         copy_commit();
     }
     int stage = 0;
@@ -152,7 +186,8 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_ordered_kernel(const __g
         copy_wait<kStages - 2>();
         __syncthreads();  // all warps are done with the previous stage
         if (ahead.segment < end_segment) {
-            fetch(ahead, (stage + kStages - 1) % kStages);
+            fetch_rows(ahead, (stage + kStages - 1) % kStages);
+            fetch_columns(ahead, (stage + kStages - 1) % kStages);
             ahead.advance(a.plan);
         }
         copy_commit();
@@ -164,11 +199,9 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_ordered_kernel(const __g
         const int segment = step.segment;
         step.advance(a.plan);
         if (step.segment != segment) {
-            if (parts > 1) {
-                float* const sums = a.sums + static_cast<size_t>(segment) * a.n * a.n_rows;
-                for_each(acc, [&](int row, int column, float sum) {
-                    sums[static_cast<size_t>(column) * a.n_rows + row] = sum;
-                });
+            // The first part adds its segments; the others store each segment, because the sum before it is missing.
+            if (blockIdx.z > 0) {
+                store(acc, segment - a.plan.segments_each() + 1);
             }
 #pragma unroll
             for (int i = 0; i < S::kM * S::kN * 4; ++i) {
@@ -179,29 +212,35 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_ordered_kernel(const __g
         }
         stage = (stage + 1) % kStages;
     }
-    if (parts == 1) {
+    if (parts > 1 && blockIdx.z == 0) {
+        store(total, 0);
+    } else if (parts == 1) {
         for_each(total, [&](int row, int column, float sum) {
-            float& out = a.y[static_cast<size_t>(column) * a.y_rows + row];
-            out = a.add ? out + sum : sum;
+            float& out = a.products.y_of(matrix.which, column, row);
+            out = a.products.matrices.add[matrix.which] ? out + sum : sum;
         });
     }
 }
 
-// Adds the segments of each output element in order.
+// Adds the partial sums of each output element in order. Grid: [blocks of the rows of all matrices, n].
 __global__ void add_segments_kernel(const __grid_constant__ OrderedWork a) {
     after_previous();
-    const int row = blockIdx.x * blockDim.x + threadIdx.x;
-    if (row >= a.n_rows) {
+    const int of_all = blockIdx.x * blockDim.x + threadIdx.x;
+    if (of_all >= a.all_rows) {
         return;
     }
     const int column = blockIdx.y;
     float total = 0;
-#pragma unroll 8
-    for (int s = 0; s < OrderedPlan::kSegments; ++s) {
-        total += a.sums[(static_cast<size_t>(s) * a.n + column) * a.n_rows + row];
+    for (int s = 0; s < a.plan.slots(); ++s) {
+        total += a.sums[(static_cast<size_t>(s) * a.n + column) * a.all_rows + of_all];
     }
-    float& out = a.y[static_cast<size_t>(column) * a.y_rows + row];
-    out = a.add ? out + total : total;
+    int which = 0;
+    int row = of_all;
+    while (row >= a.products.matrices.n_rows[which]) {
+        row -= a.products.matrices.n_rows[which++];
+    }
+    float& out = a.products.y_of(which, column, row);
+    out = a.products.matrices.add[which] ? out + total : total;
 }
 
 template <int kColumns, int kStages>
@@ -211,15 +250,16 @@ void launch(const OrderedWork& work, cudaStream_t stream) {
     static const bool raised =
         cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) == cudaSuccess;
     static_cast<void>(raised);
-    queue(kKernel, dim3((work.n + kColumns - 1) / kColumns, (work.n_rows + kRows - 1) / kRows, work.plan.parts),
+    queue(kKernel, dim3((work.n + kColumns - 1) / kColumns, work.plan.row_blocks, work.plan.parts),
           kThreads, kBytes, stream, work);
 }
 
 }  // namespace
 
-void multiply_ordered(const OrderedPlan& plan, const uint16_t* w, int n_rows, int n_cols, const uint16_t* x, int n,
-                      float* y, int y_rows, bool add, float* sums, cudaStream_t stream) {
-    const OrderedWork work{w, x, y, sums, plan, n_rows, y_rows, n_cols, n, add};
+void multiply_ordered(const OrderedPlan& plan, OrderedProducts products, int n_cols, const uint16_t* x, int n,
+                      float* sums, cudaStream_t stream) {
+    count_blocks(products.matrices, kRows);
+    const OrderedWork work{products, x, sums, plan, products.all_rows(), n_cols, n};
     const auto launch_columns = [&](auto columns) {
         constexpr int kColumns = decltype(columns)::value;
         if (plan.n_stages == OrderedPlan::kStages) {
@@ -240,7 +280,7 @@ void multiply_ordered(const OrderedPlan& plan, const uint16_t* w, int n_rows, in
     }
     if (plan.parts > 1) {
         constexpr int kRowsEach = 256;
-        queue(add_segments_kernel, dim3((n_rows + kRowsEach - 1) / kRowsEach, n), kRowsEach, 0, stream, work);
+        queue(add_segments_kernel, dim3((work.all_rows + kRowsEach - 1) / kRowsEach, n), kRowsEach, 0, stream, work);
     }
 }
 

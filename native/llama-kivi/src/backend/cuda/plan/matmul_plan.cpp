@@ -52,7 +52,7 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_by
              type_text(type).c_str(), static_cast<long long>(n_cols), n);
     if (invariant) {
         if (is_float(type)) {
-            return n <= few_columns(WeightType::F16) ? MatmulKernel::few : MatmulKernel::ordered;
+            return n <= OrderedPlan::kFewColumns ? MatmulKernel::ordered_few : MatmulKernel::ordered;
         }
         return tile_columns(type, shared_bytes) > 0 ? MatmulKernel::tiles : MatmulKernel::ordered;
     }
@@ -71,7 +71,8 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_by
 MatmulLaunch next_launch(std::span<const Product> products, int n, int shared_bytes, bool invariant) {
     const Tensor& first = *products[0].w;
     MatmulLaunch launch{select_matmul(first.type, first.n_cols, n, shared_bytes, invariant), 1};
-    if (launch.kernel == MatmulKernel::halves || launch.kernel == MatmulKernel::ordered) {
+    const bool converts = launch.kernel == MatmulKernel::ordered && first.type != WeightType::F16;
+    if (launch.kernel == MatmulKernel::halves || converts) {
         return launch;
     }
     const size_t most = std::min(products.size(), static_cast<size_t>(FewProducts::kMost));

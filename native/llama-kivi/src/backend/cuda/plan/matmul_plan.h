@@ -19,6 +19,7 @@ enum class MatmulKernel {
     tiles,         // up to kTileColumns tokens in halves, quantized weights
     halves,        // cuBLAS, after converting weights to halves
     ordered,       // any number of tokens in one order of summing, after converting weights to halves
+    ordered_few,   // few tokens and float weights in the same order
 };
 
 // Whether multiply_vector needs the vector in 8 bits.
@@ -126,26 +127,49 @@ constexpr int tile_columns(WeightType type, int shared_bytes) {
     return 0;
 }
 
+// Matrices of halves, multiplied by the same input in one launch of multiply_ordered.
+struct OrderedProducts {
+    FewProducts matrices;
+    int y_rows[FewProducts::kMost];  // rows of y; a matrix may be a part of its weights, from y's first row on
+    bool constant;                   // no kernel writes the weights
+
+    // Element of a row of the matrix, for a token.
+    constexpr float& y_of(int which, int token, int row) const {
+        return matrices.y[which][static_cast<size_t>(token) * static_cast<size_t>(y_rows[which]) +
+                                 static_cast<size_t>(row)];
+    }
+    constexpr int all_rows() const {
+        int n = 0;
+        for (int i = 0; i < matrices.count; ++i) {
+            n += matrices.n_rows[i];
+        }
+        return n;
+    }
+};
+
 // Work distribution of multiply_ordered; see matmul/ordered.cu. It does not affect the result.
 struct OrderedPlan {
-    static constexpr int kSegments = 8;    // of a row; summed one after the other
-    static constexpr int kRows = 128;      // rows of weights per thread block
+    static constexpr int kSegments = 4;  // of a row; summed one after the other
+    static constexpr int kFewColumns = 8;
+    static constexpr int kRows = 128;  // rows of weights per thread block
     static constexpr int kMostColumns = 128;
-    static constexpr int kStepChunks = 2;  // chunks of 32 elements
+    static constexpr int kStepChunks = 2;                 // chunks of 32 elements
     static constexpr int kPitch = 64 * kStepChunks + 64;  // bytes between rows: neighbours start in different banks
     static constexpr int kStages = 4;
     static constexpr int kLeastStages = 2;
 
     int n_chunks;  // of a row
     int columns;   // tokens per thread block
-    int parts;     // thread blocks that share the segments of a tile
+    int row_blocks;
+    int parts;  // thread blocks that share the segments of a tile
     int n_stages;
 
     static constexpr int stage_bytes(int columns) { return (kRows + columns) * kPitch; }
-    static constexpr OrderedPlan of(int n_rows, int n_cols, int n, const Processors& processors) {
-        OrderedPlan plan{(n_cols + 31) / 32, n <= 32 ? 32 : n <= 64 ? 64 : kMostColumns, 1, kStages};
-        const int tiles = (n_rows + kRows - 1) / kRows * ((n + plan.columns - 1) / plan.columns);
-        while (plan.parts < kSegments && tiles * plan.parts < processors.count) {
+    // row_blocks: blocks of kRows rows of all matrices; see count_blocks.
+    static constexpr OrderedPlan of(int row_blocks, int n_cols, int n, const Processors& processors) {
+        OrderedPlan plan{(n_cols + 31) / 32, n <= 32 ? 32 : n <= 64 ? 64 : kMostColumns, row_blocks, 1, kStages};
+        const int tiles = row_blocks * ((n + plan.columns - 1) / plan.columns);
+        while (plan.parts < kSegments && 2 * tiles * plan.parts <= processors.count) {
             plan.parts *= 2;
         }
         if (kStages * stage_bytes(plan.columns) > processors.shared_bytes) {
@@ -160,8 +184,10 @@ struct OrderedPlan {
         return std::min(n_chunks, segment * ((n_chunks + kSegments - 1) / kSegments));
     }
     constexpr int end_of(int segment) const { return begin_of(segment + 1); }
+    // Partial sums per output element: the first part adds its segments, the others do not.
+    constexpr int slots() const { return parts == 1 ? 0 : kSegments - segments_each() + 1; }
     constexpr size_t n_sums(int n_rows, int n) const {
-        return parts == 1 ? 0 : size_t{kSegments} * static_cast<size_t>(n_rows) * static_cast<size_t>(n);
+        return static_cast<size_t>(slots()) * static_cast<size_t>(n_rows) * static_cast<size_t>(n);
     }
 };
 
