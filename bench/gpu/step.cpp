@@ -129,8 +129,16 @@ double seconds_of(Device& device, const Weights& weights, const Case& c, bool in
             const Product qkv[] = {{&w.q, q.data()}, {&w.k, k.data()}, {&w.v, v.data()}};
             backend->matmul(Rows::plain(x.data()), n, qkv);
             stage(layer, n, *pass);
-            backend->attention({&cache, segments, q.data(), out.data(), layer, kHeads, 0.088f,
-                                {frequency, RopePairs::adjacent}, 0, pass.get()});
+            backend->attention({&cache,
+                                segments,
+                                q.data(),
+                                out.data(),
+                                layer,
+                                kHeads,
+                                0.088f,
+                                {frequency, RopePairs::adjacent},
+                                0,
+                                pass.get()});
             const Product o[] = {{&w.o, q.data()}};
             backend->matmul(Rows::plain(out.data()), n, o);
             const Product gate_up[] = {{&w.gate, gate.data()}, {&w.up, up.data()}};
@@ -147,8 +155,9 @@ int main(int argc, char** argv) {
     return bench::run_on_device(argc, argv, "MODEL.gguf", [&](Device& device) {
         std::printf("%s, memcpy %.0f GB/s; four layers of the Llama-2-7B shape\n\n", describe_device(0).name,
                     bench::copy_speed(device) / 1e9);
-        std::printf("| weights | cache, edition | sequences x rows over tokens | us | batch-invariant, us | price "
-                    "|\n|---|---|---|---:|---:|---:|\n");
+        std::printf(
+            "| weights | cache, edition | sequences x rows over tokens | us | batch-invariant, us | price "
+            "|\n|---|---|---|---:|---:|---:|\n");
         for (const WeightType type : {WeightType::F16, WeightType::Q4_K}) {
             const Weights weights(device, type);
             for (const auto& [cache, edition] :

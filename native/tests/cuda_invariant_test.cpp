@@ -1,5 +1,5 @@
-// Batch-invariant contexts on the GPU: logits have the same bits however a text is divided into calls, and whatever else
-// is in the batch. Without a GPU the tests are skipped.
+// Batch-invariant contexts on the GPU: logits have the same bits however a text is divided into calls, and whatever
+// else is in the batch. Without a GPU the tests are skipped.
 #include "cuda_helpers.h"
 #include "temporary_file.h"
 
@@ -12,9 +12,9 @@ struct InvariantCache {
     lk_row_type rows = LK_ROWS_OWN;
 };
 
-constexpr InvariantCache kCaches[] = {{LK_CACHE_F16, 1},   {LK_CACHE_Q8_0, 1},  {LK_CACHE_Q4_0, 1},
-                                      {LK_CACHE_KIVI4, 1}, {LK_CACHE_KIVI2, 1}, {LK_CACHE_KIVI4, 2},
-                                      {LK_CACHE_KIVI2, 2}, {LK_CACHE_KIVI2, 2, LK_ROWS_F16}};
+constexpr InvariantCache kCaches[] = {
+    {LK_CACHE_F16, 1},   {LK_CACHE_Q8_0, 1},  {LK_CACHE_Q4_0, 1},  {LK_CACHE_KIVI4, 1},
+    {LK_CACHE_KIVI2, 1}, {LK_CACHE_KIVI4, 2}, {LK_CACHE_KIVI2, 2}, {LK_CACHE_KIVI2, 2, LK_ROWS_F16}};
 
 lk_context_params invariant_params(const InvariantCache& cache) {
     lk_context_params params = test::small_params(cache.type);
@@ -64,8 +64,8 @@ protected:
             tokens.insert(tokens.end(), text.begin() + at, text.begin() + at + n);
             seqs.insert(seqs.end(), n, 0);
             outputs.insert(outputs.end(), n, 1);
-            const lk_batch batch{tokens.data(),  nullptr, seqs.data(), nullptr,
-                                 outputs.data(), static_cast<uint32_t>(tokens.size())};
+            const lk_batch batch{tokens.data(), nullptr,        seqs.data(),
+                                 nullptr,       outputs.data(), static_cast<uint32_t>(tokens.size())};
             EXPECT_EQ(lk_decode(context.get(), &batch), LK_OK) << lk_last_error();
             for (size_t i = 0; i < n; ++i) {
                 logits.push_back(context.logits(static_cast<uint32_t>(others + i)));
@@ -78,8 +78,8 @@ protected:
         ASSERT_EQ(actual.size(), expected.size());
         const auto first = std::mismatch(actual.begin(), actual.end(), expected.begin()).first;
         const size_t token = first - actual.begin();
-        EXPECT_EQ(token, expected.size()) << "first differs by " << test::distance(actual[token], expected[token])
-                                          << " of the spread";
+        EXPECT_EQ(token, expected.size())
+            << "first differs by " << test::distance(actual[token], expected[token]) << " of the spread";
     }
 };
 
@@ -127,8 +127,8 @@ TEST_F(CudaInvariant, LogitsEqualTheDefaults) {
         for (size_t t = 0; t < text.size(); ++t) {
             worst = test::worse(worst, test::distance(invariant[t], plain[t]));
         }
-        std::printf("batch-invariant, %s: differs from the default by %.2g of the spread\n",
-                    halves ? "F16" : "Q4_K_M", worst);
+        std::printf("batch-invariant, %s: differs from the default by %.2g of the spread\n", halves ? "F16" : "Q4_K_M",
+                    worst);
         EXPECT_LT(worst, 0.02);
     }
 }

@@ -118,18 +118,20 @@ TEST(MatmulPlan, LaunchesTakeNeighboursOfOneType) {
     EXPECT_EQ(counts(100), std::vector<size_t>(9, 1)) << "cuBLAS multiplies one matrix at a time";
 }
 
-// Kernels of one order of summing: multiply_ordered_few and multiply_ordered share theirs, multiply_tiles has its own.
+// Kernels of one order of summing: multiply_ordered_few and multiply_ordered share one,
+// multiply_tiles_few and multiply_tiles another.
 TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
     for (const WeightType type : test::kWeightTypes) {
         for (const int shared_bytes : {kH200.shared_bytes, 100 << 10, 48 << 10}) {
             SCOPED_TRACE(format("%s, %d bytes", weight_type_traits(type)->name, shared_bytes));
-            const bool tiles = select_matmul(type, 4096, 1, shared_bytes, true) == MatmulKernel::tiles;
+            const bool tiles = select_matmul(type, 4096, 300, shared_bytes, true) == MatmulKernel::tiles;
             EXPECT_EQ(tiles, !is_float(type) && tile_columns(type, shared_bytes) > 0);
             for (const int n : kAllTokens) {
                 const MatmulKernel kernel = select_matmul(type, 4096, n, shared_bytes, true);
-                EXPECT_EQ(kernel == MatmulKernel::tiles, tiles);
-                EXPECT_TRUE(tiles || kernel == MatmulKernel::ordered ||
-                            (kernel == MatmulKernel::ordered_few && n <= OrderedPlan::kFewColumns));
+                const bool few = n <= OrderedPlan::kFewColumns;
+                EXPECT_EQ(kernel == MatmulKernel::tiles || kernel == MatmulKernel::tiles_few, tiles);
+                EXPECT_EQ(kernel == MatmulKernel::tiles_few, tiles && few && type >= WeightType::Q2_K);
+                EXPECT_TRUE(tiles || kernel == MatmulKernel::ordered || (kernel == MatmulKernel::ordered_few && few));
             }
         }
     }

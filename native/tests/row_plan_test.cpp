@@ -64,8 +64,8 @@ SideReads reads_of(const SideWork& w, const kv::SideSpec& spec, int position) {
         if (token < w.n_sinks) {
             from = reinterpret_cast<const uint8_t*>(w.sinks) + token * half_bytes;
         } else if (token < w.n_paged) {
-            const auto* run = std::find_if(w.runs, w.runs + w.n_runs,
-                                           [&](const cuda::Run& r) { return token < r.start + r.count; });
+            const auto* run =
+                std::find_if(w.runs, w.runs + w.n_runs, [&](const cuda::Run& r) { return token < r.start + r.count; });
             from = run->block + (run->first + token - run->start) * half_bytes;
         } else if (i < w.n_ring) {
             const int at = (w.ring_start + i) % spec.ring_rows();
@@ -148,9 +148,8 @@ TEST(RowPlan, RowsReadWhatDecodingReads) {
                     test::stage_call(cache, {&segment, 1}, tokens, t, t + n);
                     const std::vector<RowReads> actual = reads_of_pass(cache, segment);
                     for (int i = 0; i < n; ++i) {
-                        ASSERT_TRUE(actual[i] == expected[t + i])
-                            << lk_cache_type_name(type) << ", edition " << edition << ", calls of " << size << ", token "
-                            << t + i;
+                        ASSERT_TRUE(actual[i] == expected[t + i]) << lk_cache_type_name(type) << ", edition " << edition
+                                                                  << ", calls of " << size << ", token " << t + i;
                     }
                     test::append(cache, 0, tokens, t, t + n);
                     t += n;

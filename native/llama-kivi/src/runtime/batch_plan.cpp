@@ -100,7 +100,7 @@ void BatchPlan::cut_passes(const lk_batch& batch, const kv::SplitCache& cache) {
     output_rows_.clear();
     draws_.clear();
     output_of_.assign(n, -1);
-    int in_seq = 0;      // rows of the current sequence so far
+    int in_seq = 0;       // rows of the current sequence so far
     int first_flush = 0;  // row of the current sequence before which a pass ends
     for (int row = 0; row < n; ++row) {
         const int index = order_[row];

@@ -27,8 +27,8 @@ struct BatchPass {
 // Rebuilt for every call. Buffers are reused: a call no larger than an earlier one allocates nothing.
 class BatchPlan {
 public:
-    // cuts_at_first_flush: a pass ends before the first row of a sequence that reads head tables or sinks which the pass
-    // would make.
+    // cuts_at_first_flush: a pass ends before the first row of a sequence that reads head tables or sinks which the
+    // pass would make.
     explicit BatchPlan(bool cuts_at_first_flush = false) : cuts_at_first_flush_(cuts_at_first_flush) {}
 
     // Validates the batch against model and cache and plans it. Throws LK_INVALID_ARGUMENT, LK_CACHE_FULL or

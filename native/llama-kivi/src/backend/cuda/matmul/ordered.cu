@@ -1,6 +1,6 @@
 // GEMMs of halves with one order of summing: an output element has the same bits for any number of tokens. A row is
-// divided into OrderedPlan::kSegments segments of whole chunks of 32 elements. A segment is summed chunk after chunk on tensor
-// cores, then the segments are added in order. ordered_few.cu does the same for few tokens.
+// divided into OrderedPlan::kSegments segments of whole chunks of 32 elements. A segment is summed chunk after chunk on
+// tensor cores, then the segments are added in order. ordered_few.cu does the same for few tokens.
 #include <type_traits>
 
 #include "backend/cuda/device/copy_async.cuh"
@@ -20,7 +20,8 @@ constexpr int kChunks = OrderedPlan::kStepChunks;
 constexpr int kPitch = OrderedPlan::kPitch;
 constexpr int kPieces = 4 * kChunks;  // 16-byte pieces of a row per step
 
-// A thread block multiplies 128 rows of weights by kColumns tokens. A warp has kM tiles of 16 rows and four of 8 tokens.
+// A thread block multiplies 128 rows of weights by kColumns tokens. A warp has kM tiles of 16 rows and four of 8
+// tokens.
 template <int kColumns>
 struct OrderedShape {
     static constexpr int kColumnWarps = kColumns / 32;
@@ -132,9 +133,8 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_ordered_kernel(const __g
     };
     const auto store = [&](const float(&values)[S::kM][S::kN][4], int slot) {
         float* const sums = a.sums + static_cast<size_t>(slot) * a.n * a.all_rows + matrix.rows_before;
-        for_each(values, [&](int row, int column, float sum) {
-            sums[static_cast<size_t>(column) * a.all_rows + row] = sum;
-        });
+        for_each(values,
+                 [&](int row, int column, float sum) { sums[static_cast<size_t>(column) * a.all_rows + row] = sum; });
     };
     const auto multiply_chunk = [&](const uint8_t* stage, int chunk) {
         const uint8_t* const rows = stage + (own_row + g) * kPitch + 64 * chunk + 16 * j;
@@ -250,8 +250,8 @@ void launch(const OrderedWork& work, cudaStream_t stream) {
     static const bool raised =
         cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes) == cudaSuccess;
     static_cast<void>(raised);
-    queue(kKernel, dim3((work.n + kColumns - 1) / kColumns, work.plan.row_blocks, work.plan.parts),
-          kThreads, kBytes, stream, work);
+    queue(kKernel, dim3((work.n + kColumns - 1) / kColumns, work.plan.row_blocks, work.plan.parts), kThreads, kBytes,
+          stream, work);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // GEMMs of float weights with up to 8 tokens, in the order of summing of ordered.cu and bound by reading the weights. A
-// thread block multiplies 16 rows; each of its warps sums one segment of them and prefetches coming steps of its weights
-// into shared memory.
+// thread block multiplies 16 rows; each of its warps sums one segment of them and prefetches coming steps of its
+// weights into shared memory.
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/mma.cuh"
 #include "backend/cuda/device/queue.h"
@@ -19,9 +19,9 @@ constexpr int kChunks = 4;  // per step
 
 template <WeightType kType>
 struct FewStep {
-    static constexpr int kBytes = block_bytes(kType);      // of an element
+    static constexpr int kBytes = block_bytes(kType);  // of an element
     static constexpr int kRowBytes = 32 * kChunks * kBytes;
-    static constexpr int kPitch = kRowBytes + 64;          // neighbouring rows start in different banks
+    static constexpr int kPitch = kRowBytes + 64;  // neighbouring rows start in different banks
     static constexpr int kStageBytes = kRows * kPitch;
     static constexpr int kStages = kBytes == 2 ? 3 : 2;
     static constexpr int kShared = kWarps * kStages * kStageBytes;

@@ -53,8 +53,8 @@ AttentionVariant flash_variant(int head_size, int query_rows) {
 
 int splits_of(const AttentionRequest& r, const AttentionVariant& variant, int n_tokens, int n_slots) {
     if (r.invariant && variant.kernel != AttentionKernel::flash) {
-        return std::max(1, InvariantSplits::count((n_tokens + variant.n_tokens - 1) / variant.n_tokens *
-                                                              kAttentionWarps));
+        return std::max(1,
+                        InvariantSplits::count((n_tokens + variant.n_tokens - 1) / variant.n_tokens * kAttentionWarps));
     }
     constexpr double kOverhead = 1.5;  // per thread block, in steps
     const int n_pieces = (n_tokens + variant.n_tokens - 1) / variant.n_tokens;

@@ -32,7 +32,7 @@ constexpr int kFlashTile = 64;      // tokens
 constexpr int kFlashSplitRows =
     48;  // up to this many query rows per KV head, the warps of flash split tokens instead of rows
 static_assert(InvariantSplits::kSteps == kAttentionWarps);  // of 32 tokens, or of a page
-constexpr int kPagesRows = 8;  // query rows per thread block of `pages`
+constexpr int kPagesRows = 8;                               // query rows per thread block of `pages`
 
 // Tiles of 16 query rows per warp of flash; 1 if its warps split tokens.
 constexpr int flash_row_tiles(int width, bool splits_tokens) {

@@ -58,8 +58,9 @@ SideWork side_work(const lk_plugin_side& side, const half_t* staged, const Run* 
     w.ring = side.ring;
     w.ring_blocks = side.ring_blocks;
     w.tables = side.tables;
-    w.staged = {staged,       runs + side.n_runs,  side.staged_tables, side.n_staged_runs,
-                side.n_leave, side.n_sinks_after, nullptr,            0};
+    w.staged = {
+        staged, runs + side.n_runs, side.staged_tables, side.n_staged_runs, side.n_leave, side.n_sinks_after, nullptr,
+        0};
     w.n_runs = side.n_runs;
     w.n_paged = side.n_paged;
     w.n_sinks = side.n_sink_rows;

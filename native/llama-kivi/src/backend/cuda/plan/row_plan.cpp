@@ -143,8 +143,8 @@ PassPlan plan_rows(const PassCache& cache, std::span<const lk_plugin_segment> se
             };
             Member m{i, {}, {row, describe(k_spec, k, k_runs), describe(v_spec, v, v_runs)}};
             m.taken = pages_supported ? take_runs(k, v, m.row) : CommonRuns{};
-            const bool exact = is_exact(k_spec, k, m.row.k.n_staged, m.taken) &&
-                               is_exact(v_spec, v, m.row.v.n_staged, m.taken);
+            const bool exact =
+                is_exact(k_spec, k, m.row.k.n_staged, m.taken) && is_exact(v_spec, v, m.row.v.n_staged, m.taken);
             members[exact ? 0 : 1].push_back(m);
         }
         plan.n_rows += segments[i].n_rows;
@@ -192,10 +192,11 @@ void check_invariant(const PassCache& cache) {
     const kv::PageFormat& k = cache.spec(Side::keys).format;
     const kv::PageFormat& v = cache.spec(Side::values).format;
     const bool exact = !k.quantized() && !v.quantized();
-    LK_CHECK(k.head_size == 64 || k.head_size == 128, LK_UNSUPPORTED,
-             "batch_invariant needs heads of 64 or 128 on the GPU; this model has %d; leave all layers on the CPU, which "
-             "is always batch-invariant",
-             k.head_size);
+    LK_CHECK(
+        k.head_size == 64 || k.head_size == 128, LK_UNSUPPORTED,
+        "batch_invariant needs heads of 64 or 128 on the GPU; this model has %d; leave all layers on the CPU, which "
+        "is always batch-invariant",
+        k.head_size);
     LK_CHECK(exact || supports_pages(k, v), LK_UNSUPPORTED,
              "batch_invariant needs a cache that the GPU's decoding kernels read, but keys are %s and values %s with "
              "cache.group %d: use one type for both, the type's own refined channels and a group of at least 32, or "

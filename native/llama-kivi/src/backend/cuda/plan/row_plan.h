@@ -1,6 +1,6 @@
-// Plans a batch-invariant pass: every row becomes a segment of its own, described as in token-by-token decoding. Rows of
-// the pass that have left the ring before it are read from staged pages, the others from staged rows. Host code without
-// CUDA.
+// Plans a batch-invariant pass: every row becomes a segment of its own, described as in token-by-token decoding. Rows
+// of the pass that have left the ring before it are read from staged pages, the others from staged rows. Host code
+// without CUDA.
 #pragma once
 
 #include <span>
