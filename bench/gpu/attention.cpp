@@ -51,7 +51,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
                              ? 8192
                              : static_cast<int>(gib * 0x1p30 / bytes_per_token / c.n_seq) / kChunk * kChunk + kChunk;
     const int n_rows = prompt ? kChunk : 1;
-    const auto backend = device.make_backend();
+    const auto backend = device.make_backend(false);
     Memory& memory = device.memory();
     std::mt19937 random(1);
     std::normal_distribution<float> normal;

@@ -94,8 +94,14 @@ static lk_status zero(lk_plugin_device* device, void* data, size_t bytes) {
     return called("zero");
 }
 
-static lk_status create_backend(lk_plugin_device* device, lk_plugin_backend** out) {
+static lk_status check_invariant(const lk_plugin_cache* cache) {
+    fake_record.checked_head_size = cache->head_size;
+    return called("check_invariant");
+}
+
+static lk_status create_backend(lk_plugin_device* device, int32_t batch_invariant, lk_plugin_backend** out) {
     const lk_status status = called("create_backend");
+    fake_record.batch_invariant = batch_invariant;
     if (status == LK_OK) {
         *out = calloc(1, sizeof(lk_plugin_backend));
         (*out)->device = device;
@@ -207,6 +213,7 @@ const lk_plugin fake_plugin = {LK_PLUGIN_VERSION,
                                zero,
                                copy, /* read and write: the memory is the host's */
                                copy,
+                               check_invariant,
                                create_backend,
                                free_backend,
                                begin,

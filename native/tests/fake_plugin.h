@@ -19,6 +19,8 @@ typedef struct fake_plugin_record {
     const char* failing;
     lk_status status;
     /* What the last calls got. */
+    int batch_invariant;
+    int checked_head_size;
     char text[512];
     lk_plugin_stage stage;
     lk_plugin_attention attention;

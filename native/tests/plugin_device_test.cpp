@@ -55,7 +55,7 @@ protected:
 
 TEST_F(PluginDeviceTest, ErrorsComeWithStatusMessageAndAmounts) {
     Device& device = open();
-    const std::unique_ptr<Backend> backend = device.make_backend();
+    const std::unique_ptr<Backend> backend = device.make_backend(false);
     fail_next("allocate", LK_OUT_OF_DEVICE_MEMORY);
     EXPECT_EQ(status_of([&] { const Buffer<float> buffer(device.memory(), 10); }), LK_OUT_OF_DEVICE_MEMORY);
     fail_next("allocate", LK_OUT_OF_MEMORY);
@@ -63,12 +63,30 @@ TEST_F(PluginDeviceTest, ErrorsComeWithStatusMessageAndAmounts) {
     fail_next("finish", LK_NUMERIC_ERROR);
     EXPECT_EQ(status_of([&] { backend->finish(); }), LK_NUMERIC_ERROR);
     fail_next("create_backend", LK_DEVICE_ERROR);
-    EXPECT_EQ(status_of([&] { device.make_backend(); }), LK_DEVICE_ERROR);
+    EXPECT_EQ(status_of([&] { device.make_backend(false); }), LK_DEVICE_ERROR);
     fail_next("upload", LK_DEVICE_ERROR);
     EXPECT_EQ(status_of([&] { device.upload("x", 1); }), LK_DEVICE_ERROR);
     fail_next("describe", LK_DEVICE_ERROR);
     EXPECT_EQ(status_of([&] { describe_plugin_device(fake_plugin, 0); }), LK_DEVICE_ERROR);
     EXPECT_STREQ(describe_plugin_device(fake_plugin, 3).name, "fake 3");
+}
+
+TEST_F(PluginDeviceTest, BatchInvarianceIsCheckedAndPassedOn) {
+    Device& device = open();
+    for (const bool invariant : {true, false}) {
+        const std::unique_ptr<Backend> backend = device.make_backend(invariant);
+        EXPECT_EQ(fake_record.batch_invariant, invariant ? 1 : 0);
+    }
+    kv::CacheConfig config;
+    config.n_layer = config.n_head_kv = config.n_seq_max = 1;
+    config.head_size = 64;
+    config.n_ctx = config.n_ubatch = 32;
+    config.params = {LK_CACHE_F16, LK_CACHE_F16, 32, 32, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    kv::Cache cache(config);
+    device.check_invariant(cache);
+    EXPECT_EQ(fake_record.checked_head_size, 64);
+    fail_next("check_invariant", LK_UNSUPPORTED);
+    EXPECT_EQ(status_of([&] { device.check_invariant(cache); }), LK_UNSUPPORTED);
 }
 
 TEST_F(PluginDeviceTest, OpeningPassesWeightsAndProgress) {
@@ -111,7 +129,7 @@ TEST_F(PluginDeviceTest, MemoryIsThePlugins) {
 
 TEST_F(PluginDeviceTest, OperationsCrossWithAllTheirArguments) {
     Device& device = open();
-    const std::unique_ptr<Backend> backend = device.make_backend();
+    const std::unique_ptr<Backend> backend = device.make_backend(false);
     const Tensor w{WeightType::Q4_K, nullptr, 256, 10, 144, "blk.3.attn_q.weight", "attn_q", 3};
     float x[4] = {};
     const int32_t token = 42;
@@ -133,7 +151,7 @@ TEST_F(PluginDeviceTest, OperationsCrossWithAllTheirArguments) {
 TEST_F(PluginDeviceTest, APassIsEndedBeforeTheNextBegins) {
     const Shape shape{.n_layer = 2};
     Device& device = open();
-    const std::unique_ptr<Backend> backend = device.make_backend();
+    const std::unique_ptr<Backend> backend = device.make_backend(false);
     kv::Cache cache(shape.config(), device.memory());
     kv::Cache other(shape.config(), device.memory());
     std::unique_ptr<Pass> pass;

@@ -79,7 +79,8 @@ private:
 class OtherCpu final : public Device {
 public:
     Memory& memory() override { return memory_; }
-    std::unique_ptr<Backend> make_backend() override { return std::make_unique<FragileBackend>(failure_); }
+    std::unique_ptr<Backend> make_backend(bool) override { return std::make_unique<FragileBackend>(failure_); }
+    void check_invariant(kv::Cache&) const override {}
     void upload(const void*, size_t) override {}
 
     ScarceMemory memory_;

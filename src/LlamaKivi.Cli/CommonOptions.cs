@@ -24,6 +24,8 @@ internal sealed class CommonOptions
 
     public Option<int?> Threads { get; } = NumberOptions.Whole("--threads", "-t", "Threads (default: one per processor)", 1, 1024);
 
+    public Option<bool> BatchInvariant { get; } = new("--batch-invariant") { Description = "Compute the same bits on the GPU whatever else is in the batch and however a text is divided into calls, as on the CPU; slower" };
+
     public Option<string?> Synthetic { get; } = new("--synthetic") { Description = $"Measure a model shape with random weights instead of a file: {string.Join(", ", SyntheticModel.Names)}" };
 
     public Option<string> Weights { get; } = new("--weights") { Description = "Weight type of --synthetic: f16, q8_0 or q4_k_m", DefaultValueFactory = _ => "f16" };
@@ -62,6 +64,7 @@ internal sealed class CommonOptions
             Threads = parsed.GetValue(Threads),
             GpuLayerCount = layers ?? (NativeEngine.TryDescribeDevice(out _, out _) ? -1 : 0),
             RequireGpu = true,
+            BatchInvariant = parsed.GetValue(BatchInvariant),
         };
     }
 

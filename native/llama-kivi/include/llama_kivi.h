@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 /** Version of this interface. Changes with every change to a struct, an enum value or a function's meaning. */
-#define LK_ABI_VERSION 12
+#define LK_ABI_VERSION 13
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -343,6 +343,8 @@ typedef struct lk_context_params {
     uint32_t n_ubatch;    /**< Tokens per forward pass; longer batches are split. Determines the scratch memory. */
     uint32_t n_threads;   /**< 0: one per processor. */
     uint32_t embeddings;  /**< 1: lk_decode computes embeddings instead of logits. */
+    uint32_t batch_invariant; /**< 1: on a GPU, too, a sequence's logits have the same bits whatever else is in the batch
+                                   and however its tokens are divided into calls. The CPU always computes so. */
     lk_cache_params cache;
 } lk_context_params;
 

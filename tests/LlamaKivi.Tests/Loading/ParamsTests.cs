@@ -31,6 +31,17 @@ public sealed class ParamsTests
         Assert.True(native.embeddings);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Batch_invariance_becomes_the_engine_s(bool invariant)
+    {
+        var parameters = new ModelParams("none") { BatchInvariant = invariant };
+        Assert.Equal(invariant, ContextOptionsFactory.Create(parameters).BatchInvariant);
+        Assert.Equal(invariant ? 1u : 0u, ContextOptionsFactory.Create(parameters).ToNative().batch_invariant);
+        Assert.False(((IContextParams)new ModelParams("none")).BatchInvariant);
+    }
+
     [Fact]
     public void A_cache_s_recipe_becomes_the_engine_s()
     {

@@ -16,7 +16,10 @@ public:
     virtual ~Device() = default;
 
     virtual Memory& memory() = 0;
-    virtual std::unique_ptr<Backend> make_backend() = 0;
+    // batch_invariant: see lk_context_params.
+    virtual std::unique_ptr<Backend> make_backend(bool batch_invariant) = 0;
+    // Throws LK_UNSUPPORTED if batch-invariant backends do not compute with this cache.
+    virtual void check_invariant(kv::Cache& cache) const = 0;
     // Copies weights or norms to the device. Operations find the copy by its host address. Does nothing if it exists.
     virtual void upload(const void* host, size_t bytes) = 0;
 };

@@ -188,7 +188,8 @@ typedef struct lk_plugin {
     lk_status (*write)(lk_plugin_device* device, void* to, const void* from_host, size_t bytes);
 
     /* See lk::Backend. */
-    lk_status (*create_backend)(lk_plugin_device* device, lk_plugin_backend** out);
+    lk_status (*check_invariant)(const lk_plugin_cache* cache); /* see lk::Device::check_invariant */
+    lk_status (*create_backend)(lk_plugin_device* device, int32_t batch_invariant, lk_plugin_backend** out);
     void (*free_backend)(lk_plugin_backend* backend);
     lk_status (*begin)(lk_plugin_backend* backend, const lk_plugin_pass_rows* rows, lk_plugin_pass** out);
     void (*end)(lk_plugin_pass* pass);

@@ -123,9 +123,9 @@ private:
 
 class PluginBackend final : public Backend {
 public:
-    PluginBackend(const lk_plugin& plugin, lk_plugin_device* device, Memory& memory)
+    PluginBackend(const lk_plugin& plugin, lk_plugin_device* device, bool batch_invariant, Memory& memory)
         : plugin_(plugin), memory_(memory) {
-        check(plugin_, plugin_.create_backend(device, &backend_));
+        check(plugin_, plugin_.create_backend(device, batch_invariant ? 1 : 0, &backend_));
     }
     ~PluginBackend() override { plugin_.free_backend(backend_); }
     PluginBackend(const PluginBackend&) = delete;
@@ -236,8 +236,12 @@ public:
     PluginDevice& operator=(const PluginDevice&) = delete;
 
     Memory& memory() override { return memory_; }
-    std::unique_ptr<Backend> make_backend() override {
-        return std::make_unique<PluginBackend>(plugin_, device_, memory_);
+    std::unique_ptr<Backend> make_backend(bool batch_invariant) override {
+        return std::make_unique<PluginBackend>(plugin_, device_, batch_invariant, memory_);
+    }
+    void check_invariant(kv::Cache& cache) const override {
+        const lk_plugin_cache described = describe_cache(cache);
+        check(plugin_, plugin_.check_invariant(&described));
     }
     void upload(const void* host, size_t bytes) override { check(plugin_, plugin_.upload(device_, host, bytes)); }
 

@@ -9,6 +9,12 @@ namespace {
 
 constexpr kv::Side kSides[LK_PLUGIN_SIDES] = {kv::Side::keys, kv::Side::values};
 
+size_t count_runs(const kv::SequenceSide& side) {
+    return side.pages().size() + side.staged_pages().size();
+}
+
+}  // namespace
+
 lk_plugin_cache describe_cache(kv::Cache& cache) {
     const kv::CacheConfig& c = cache.config();
     lk_plugin_cache out{};
@@ -26,12 +32,6 @@ lk_plugin_cache describe_cache(kv::Cache& cache) {
     }
     return out;
 }
-
-size_t count_runs(const kv::SequenceSide& side) {
-    return side.pages().size() + side.staged_pages().size();
-}
-
-}  // namespace
 
 void PluginPassRows::describe(kv::Cache& cache, std::span<const kv::Segment> segments) {
     segments_.resize(segments.size());

@@ -10,6 +10,8 @@
 
 namespace lk {
 
+lk_plugin_cache describe_cache(kv::Cache& cache);
+
 class PluginPassRows {
 public:
     PluginPassRows() = default;

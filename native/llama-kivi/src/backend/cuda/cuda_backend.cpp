@@ -30,17 +30,18 @@ using kv::Side;
 
 class QueuedBackend final : public CudaBackend {
 public:
-    explicit QueuedBackend(CudaDevice& device)
+    QueuedBackend(CudaDevice& device, bool batch_invariant)
         : device_(device),
+          batch_invariant_(batch_invariant),
           broken_(device.memory(), 1),
-          matmul_(device.memory(), device.weights(), device.processors(), stream_),
+          matmul_(device.memory(), device.weights(), device.processors(), batch_invariant, stream_),
           attention_(device.memory(), device.processors()) {}
 
     ~QueuedBackend() override { cudaStreamSynchronize(stream_); }
 
     std::unique_ptr<CudaPass> begin(const lk_plugin_pass_rows& rows) override {
         watch_.clear();
-        auto pass = std::make_unique<CudaPass>(rows, images_, device_.memory(), stream_);
+        auto pass = std::make_unique<CudaPass>(rows, batch_invariant_, images_, device_.memory(), stream_);
         LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
         return pass;
     }
@@ -85,7 +86,7 @@ public:
             add_result(p.y, n * p.w->n_rows, add_place([w = p.w] { fail_product(*w); }));
         }
         while (!products.empty()) {
-            const MatmulLaunch launch = next_launch(products, n, device_.processors().shared_bytes);
+            const MatmulLaunch launch = next_launch(products, n, device_.processors().shared_bytes, batch_invariant_);
             matmul_.run(launch.kernel, products.first(launch.count), input);
             products = products.subspan(launch.count);
         }
@@ -142,7 +143,7 @@ public:
         a.scale = args.scale;
         for (size_t i = 0; i < pass.attention.size(); ++i) {
             const SegmentGroup& group = pass.plan.groups[i];
-            const AttentionRequest request = attention_request(pass.cache, group, args.n_head);
+            const AttentionRequest request = attention_request(pass.cache, group, args.n_head, batch_invariant_);
             std::optional<PlannedAttention>& planned = pass.attention[i];
             if (!planned || planned->request.n_head != request.n_head) {
                 planned = attention_.plan(request);
@@ -217,7 +218,7 @@ private:
         const int n_cols = static_cast<int>(first.n_cols);
         const Rows rows = there(host_rows);
         MatmulInput input{n, n_cols, rows.x, {}, nullptr};
-        if (n > 1) {
+        if (n > 1 || batch_invariant_) {
             reserve(half_x_, static_cast<size_t>(n) * n_cols);
             make_halves(rows, n, n_cols, half_x_.data(), watch_rows(host_rows, &first), stream_);
             input.halves = half_x_.data();
@@ -225,7 +226,7 @@ private:
         }
         const auto takes = [&](MatmulKernel kernel) {
             return std::any_of(products.begin(), products.end(), [&](const Product& p) {
-                return select_matmul(p.w->type, p.w->n_cols, n, device_.processors().shared_bytes) == kernel;
+                return select_matmul(p.w->type, p.w->n_cols, n, device_.processors().shared_bytes, false) == kernel;
             });
         };
         if (takes(MatmulKernel::vector_codes)) {
@@ -256,6 +257,7 @@ private:
     };
 
     CudaDevice& device_;
+    bool batch_invariant_;
     Stream stream_;
     Buffer<int> broken_;  // see Watch
     MatmulQueue matmul_;
@@ -276,8 +278,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<CudaBackend> make_backend(CudaDevice& device) {
-    return std::make_unique<QueuedBackend>(device);
+std::unique_ptr<CudaBackend> make_backend(CudaDevice& device, bool batch_invariant) {
+    return std::make_unique<QueuedBackend>(device, batch_invariant);
 }
 
 }  // namespace lk::cuda

@@ -30,6 +30,6 @@ public:
     virtual void commit(CudaPass& pass) = 0;
 };
 
-std::unique_ptr<CudaBackend> make_backend(CudaDevice& device);
+std::unique_ptr<CudaBackend> make_backend(CudaDevice& device, bool batch_invariant);
 
 }  // namespace lk::cuda

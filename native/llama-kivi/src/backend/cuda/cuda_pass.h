@@ -14,6 +14,7 @@
 #include "backend/cuda/plan/append_plan.h"
 #include "backend/cuda/plan/pass_cache.h"
 #include "backend/cuda/plan/pass_plan.h"
+#include "backend/cuda/plan/row_plan.h"
 #include "backend/cuda/plan/segments.h"
 #include "backend/plugin.h"
 #include "kv/cache.h"
@@ -28,16 +29,18 @@ inline std::span<const lk_plugin_segment> segments_of(const lk_plugin_pass_rows&
 class CudaPass {
 public:
     // Queues the upload of the image.
-    CudaPass(const lk_plugin_pass_rows& rows, PassImages& images, Memory& memory, cudaStream_t stream)
+    CudaPass(const lk_plugin_pass_rows& rows, bool batch_invariant, PassImages& images, Memory& memory,
+             cudaStream_t stream)
         : cache(rows.cache),
-          plan(plan_pass(cache, segments_of(rows))),
+          plan(batch_invariant ? plan_rows(cache, segments_of(rows)) : plan_pass(cache, segments_of(rows))),
           attention(plan.groups.size()),
           schedule_(plan_append(cache, segments_of(rows))),
           image_(images.take()) {
         const size_t flags = plan.bytes() + schedule_.bytes();
         const size_t bytes = flags + 2 * static_cast<size_t>(plan.n_rows);
         image_->reserve(memory, bytes);
-        write_pass(plan, cache, segments_of(rows), image_->host(), image_->device());
+        const auto write = batch_invariant ? write_rows : write_pass;
+        write(plan, cache, segments_of(rows), image_->host(), image_->device());
         write_append(schedule_, image_->host() + plan.bytes());
         for (const kv::Side side : {kv::Side::keys, kv::Side::values}) {
             const uint8_t* const from = rows.sink_rows[side_index(side)];

@@ -100,8 +100,12 @@ lk_status write(lk_plugin_device* device, void* to, const void* from_host, size_
     return guard([&] { device->device.memory().write(to, from_host, bytes); });
 }
 
-lk_status create_backend(lk_plugin_device* device, lk_plugin_backend** out) {
-    return guard([&] { *out = new lk_plugin_backend{make_backend(device->device), {}}; });
+lk_status check_invariant(const lk_plugin_cache* cache) {
+    return guard([&] { cuda::check_invariant(PassCache(*cache)); });
+}
+
+lk_status create_backend(lk_plugin_device* device, int32_t batch_invariant, lk_plugin_backend** out) {
+    return guard([&] { *out = new lk_plugin_backend{make_backend(device->device, batch_invariant != 0), {}}; });
 }
 
 void free_backend(lk_plugin_backend* backend) {
@@ -187,6 +191,7 @@ extern "C" __attribute__((visibility("default"))) const lk_plugin lk_device_plug
     .zero = lk::cuda::plugin::zero,
     .read = lk::cuda::plugin::read,
     .write = lk::cuda::plugin::write,
+    .check_invariant = lk::cuda::plugin::check_invariant,
     .create_backend = lk::cuda::plugin::create_backend,
     .free_backend = lk::cuda::plugin::free_backend,
     .begin = lk::cuda::plugin::begin,

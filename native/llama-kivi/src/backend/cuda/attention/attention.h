@@ -30,6 +30,7 @@ struct AttentionWork {
     int window;
     int n_page_splits;  // splits of the page kernel
     int n_splits;       // splits of the other tokens, numbered after the page splits
+    bool fixed_splits;  // splits are InvariantSplits; otherwise they share the tokens evenly
     float scale;
 };
 

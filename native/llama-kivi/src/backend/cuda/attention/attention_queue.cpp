@@ -30,6 +30,7 @@ PlannedAttention AttentionQueue::plan(const AttentionRequest& request) {
 void AttentionQueue::run(const PlannedAttention& planned, AttentionWork work, cudaStream_t stream) {
     work.n_splits = planned.splits.rest;
     work.n_page_splits = planned.splits.pages;
+    work.fixed_splits = planned.request.invariant;
     if (planned.splits.all() > 1) {
         grow(partial_, memory_,
              static_cast<size_t>(planned.splits.all()) * work.n_rows * work.n_head * (work.head_size + 2));

@@ -44,9 +44,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     const Run* const k_runs = seg.k.runs;
     const Run* const v_runs = seg.v.runs;
     const int n_sinks = seg.k.n_sinks;
-    const int per_split = (seg.page_runs + a.n_page_splits - 1) / a.n_page_splits;
-    const int begin = blockIdx.y * per_split;
-    const int end = min(begin + per_split, seg.page_runs);
+    const auto [begin, end] = SplitRange(a, seg.page_runs, a.n_page_splits);
     const Layout at(Warp::kKind, fk, fv);
     const Warp own{fk, fv, at, shared + warp * at.bytes, lane, lane / 4, lane % 4};
 

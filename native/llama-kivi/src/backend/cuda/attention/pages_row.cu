@@ -21,9 +21,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
         return;
     }
     const int warp = warp_index();
-    const int per_split = (seg.page_runs + a.n_page_splits - 1) / a.n_page_splits;
-    const int begin = blockIdx.y * per_split;
-    const int end = min(begin + per_split, seg.page_runs);
+    const auto [begin, end] = SplitRange(a, seg.page_runs, a.n_page_splits);
     Softmax<kRows, kCh> sum;
     attend_pages<Warp>(a, seg, rows, begin + warp, end, shared + warp * page_warp_bytes(a.k.format, a.v.format, kRows),
                        sum);

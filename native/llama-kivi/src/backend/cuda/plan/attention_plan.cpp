@@ -1,5 +1,6 @@
 #include "backend/cuda/plan/attention_plan.h"
 
+#include <algorithm>
 #include <string>
 
 #include "backend/cuda/plan/splits.h"
@@ -51,6 +52,10 @@ AttentionVariant flash_variant(int head_size, int query_rows) {
 }
 
 int splits_of(const AttentionRequest& r, const AttentionVariant& variant, int n_tokens, int n_slots) {
+    if (r.invariant && variant.kernel != AttentionKernel::flash) {
+        return std::max(1,
+                        InvariantSplits::count((n_tokens + variant.n_tokens - 1) / variant.n_tokens * kAttentionWarps));
+    }
     constexpr double kOverhead = 1.5;  // per thread block, in steps
     const int n_pieces = (n_tokens + variant.n_tokens - 1) / variant.n_tokens;
     return choose_splits(attention_blocks(r, variant) * r.n_segments, n_pieces, n_slots, kOverhead);
@@ -80,12 +85,13 @@ AttentionChoice select_attention(const AttentionRequest& r) {
     const int query_rows = r.query_rows();
     check_request(r.k, r.v, query_rows);
     AttentionChoice choice;
-    if (r.exact && query_rows <= kFewRows && is_decoding_width(r.k.head_size)) {
+    if (r.exact && (query_rows <= kFewRows || r.invariant) && is_decoding_width(r.k.head_size)) {
         const bool k_blocks = r.k.recipe.ring == kv::RowType::q8_0;
         const bool v_blocks = r.v.recipe.ring == kv::RowType::q8_0;
-        const AttentionKernel kernel = !k_blocks && !v_blocks                    ? AttentionKernel::rows
-                                       : k_blocks && v_blocks && query_rows == 1 ? AttentionKernel::whole
-                                                                                 : AttentionKernel::ring_rows;
+        const AttentionKernel kernel = !k_blocks && !v_blocks ? AttentionKernel::rows
+                                       : k_blocks && v_blocks && query_rows == 1 && !r.invariant
+                                           ? AttentionKernel::whole
+                                           : AttentionKernel::ring_rows;
         choice.rest = few_rows_variant(kernel, r.k, query_rows);
         choice.rest.type = LK_CACHE_F16;
     } else {

@@ -58,7 +58,9 @@ SideWork side_work(const lk_plugin_side& side, const half_t* staged, const Run* 
     w.ring = side.ring;
     w.ring_blocks = side.ring_blocks;
     w.tables = side.tables;
-    w.staged = {staged, runs + side.n_runs, side.staged_tables, side.n_staged_runs, side.n_leave, side.n_sinks_after};
+    w.staged = {
+        staged, runs + side.n_runs, side.staged_tables, side.n_staged_runs, side.n_leave, side.n_sinks_after, nullptr,
+        0};
     w.n_runs = side.n_runs;
     w.n_paged = side.n_paged;
     w.n_sinks = side.n_sink_rows;
@@ -167,7 +169,7 @@ SideShape side_shape(const kv::SideSpec& spec, int n_ubatch) {
             spec.visibility == kv::Visibility::position};
 }
 
-AttentionRequest attention_request(const PassCache& cache, const SegmentGroup& group, int n_head) {
+AttentionRequest attention_request(const PassCache& cache, const SegmentGroup& group, int n_head, bool invariant) {
     return {cache.spec(Side::keys).format,
             cache.spec(Side::values).format,
             n_head,
@@ -176,7 +178,8 @@ AttentionRequest attention_request(const PassCache& cache, const SegmentGroup& g
             group.max_rows,
             group.max_tokens,
             group.max_page_runs,
-            group.exact};
+            group.exact,
+            invariant};
 }
 
 }  // namespace lk::cuda

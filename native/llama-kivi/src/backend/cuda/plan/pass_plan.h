@@ -29,6 +29,18 @@ struct SegmentGroup {
     bool exact;         //
 };
 
+// A row of a batch-invariant pass; see row_plan.h.
+struct PlannedRow {
+    struct OneSide {
+        size_t first_run;  // in PassPlan::runs
+        int n_runs;
+        int n_staged;  // tokens of staged pages in these runs
+    };
+    int preceding;  // rows of its sequence before it in the pass
+    OneSide k;
+    OneSide v;
+};
+
 struct PassPlan {
     std::vector<size_t> segments;       // indexes of the pass's segments, in the order of the groups
     std::vector<CommonRuns> page_runs;  // per segment: the runs of the page kernel
@@ -36,6 +48,8 @@ struct PassPlan {
     bool reads_staged = false;          // a row of a segment reads staged pages
     int n_rows = 0;                     // rows of the pass
     size_t n_runs = 0;                  // runs of all segments, both sides, staged pages included
+    std::vector<PlannedRow> rows;       // per segment of a batch-invariant pass, otherwise empty
+    std::vector<Run> runs;              // of `rows`
 
     // Size of the image: SegmentWork[segments], then Run[n_runs].
     size_t bytes() const { return segments.size() * sizeof(SegmentWork) + n_runs * sizeof(Run); }
@@ -51,7 +65,7 @@ void write_pass(const PassPlan& plan, const PassCache& cache, std::span<const lk
 // Shape of one side, for the kernels.
 SideShape side_shape(const kv::SideSpec& spec, int n_ubatch);
 
-// The attention request of a group.
-AttentionRequest attention_request(const PassCache& cache, const SegmentGroup& group, int n_head);
+// The attention request of a group. invariant: of a plan by plan_rows.
+AttentionRequest attention_request(const PassCache& cache, const SegmentGroup& group, int n_head, bool invariant);
 
 }  // namespace lk::cuda

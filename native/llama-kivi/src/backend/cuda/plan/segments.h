@@ -25,8 +25,10 @@ struct StagedWork {
     const uint8_t*
         tables;  // [layer, head, table_bytes] of `pages`: SideWork::tables, unless this pass chooses new ones
     int n_pages;
-    int n_leaving;  // rows in `pages`
-    int n_sinks;    // sinks after commit; the codes of their tokens in `pages` are invalid
+    int n_leaving;          // rows in `pages`
+    int n_sinks;            // sinks after commit; the codes of their tokens in `pages` are invalid
+    const uint8_t* blocks;  // [layer, head, n_ubatch, row_bytes]: `rows` as a q8_0 ring stores them
+    int n_blocks;           // leading rows, except sinks, that attention reads from `blocks`
 };
 
 // One side of a segment's sequence: what is cached before this pass, and what the pass stages. Pointers address layer
