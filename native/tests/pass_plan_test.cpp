@@ -145,7 +145,7 @@ TEST(PassPlan, WithoutAPageKernelFlashReadsEverything) {
 }
 
 TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
-    for (const lk_cache_type type : test::kDeviceTypes) {
+    for (const lk_cache_type type : test::kAllTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         const Shape shape = shape_of(type);
         kv::Cache cache(shape.config());

@@ -15,6 +15,17 @@ namespace {
 
 constexpr int kJoinWarps = kAttentionWarps;
 
+// kEdition of the page kernels: the recipe that they are compiled for. kivi3 is the second edition of kivi2 with other
+// sizes.
+constexpr int kThreeBitValues = 3;
+
+// Refined channels of a head in that recipe.
+__host__ __device__ constexpr int refined_in(int edition, int head_size) {
+    return edition == kThreeBitValues      ? head_size / 2
+           : edition == kv::kSecondEdition ? head_size * 3 / 8
+                                           : head_size / 4;
+}
+
 // Decodes a byte scale of the cache, without the head's power of two.
 __device__ inline float byte_scale(unsigned byte) {
     return kv::byte_scale_base(byte);

@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         const bool keys = threadIdx.x < kTile;
         if (i < t.n && (keys ? t.k_token : t.v_token) < 0) {
             pointers[(buffer * 2 + (keys ? 0 : 1)) * kTile + i] =
-                keys ? exact_row(seg.k, a.k, head, d, t.token + i) : exact_row(seg.v, a.v, head, d, t.token + i);
+                keys ? row_of(seg.k, a.k, head, d, t.token + i) : row_of(seg.v, a.v, head, d, t.token + i);
         }
     };
     const auto load = [&](const Tile& t, int buffer) {

@@ -2,6 +2,7 @@
 // threads of a block.
 #pragma once
 
+#include "backend/cuda/attention/flash_stock.cuh"
 #include "backend/cuda/attention/flash_tile.cuh"
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/words.cuh"
@@ -36,7 +37,7 @@ __device__ void with_known(const PageFormat& f, const Load& load) {
     }
 }
 
-// The same for keys of kivi2, with the number of refined channels as a constant if it is that of an edition.
+// The same for keys of kivi2 and kivi3, with the number of refined channels as a constant if it is that of a recipe.
 template <int kD, class Load>
 __device__ void with_refined(const PageFormat& f, const Load& load) {
     const bool usual = f.head_size == kD && f.tile_tokens == 32;
@@ -159,6 +160,11 @@ __device__ void refine_keys(const K known, const uint8_t* table, const Tile& til
 template <int kStride, class K>
 __device__ void load_values(const K known, const Tile& tile, uint16_t* to) {
     const PageFormat& f = known.f;
+    if (known.bits() == 3) {  // never with the bits as a constant
+        load_three_bit_values(f.head_size, tile.v_page, tile.v_page + f.scales_offset, tile.v_token, tile.n, to,
+                              kStride);
+        return;
+    }
     constexpr int kBlock = kv::kValueBlockTokens;
     const int n_quads = known.d() / 4;
     const int n_halves = known.bits() / 2;  // with 4 bits, odd quads of tokens have separate words
@@ -214,6 +220,10 @@ __device__ void load_values(const K known, const Tile& tile, uint16_t* to) {
 template <int kD, int kStride>
 __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uint16_t* to) {
     constexpr int kPieces = kD / 16;
+    if (f.type != LK_CACHE_Q8_0 && f.type != LK_CACHE_Q4_0) {
+        load_other_blocks(f.type, f.head_size, rows, n, to, kStride);
+        return;
+    }
     const int size = f.bits == 8 ? static_cast<int>(sizeof(BlockQ8_0)) : static_cast<int>(sizeof(BlockQ4_0));
     for (int i = threadIdx.x; i < n * kPieces; i += kThreads) {
         const int c = i % kPieces * 16;
@@ -285,9 +295,21 @@ __device__ void load_ring_rows(const ExactRow* rows, int n, int d, uint16_t* to)
     }
 }
 
+// The row of a token that is not in a page of codes.
+__device__ ExactRow row_of(const SideWork& side, const SideShape& shape, int head, int d, int token) {
+    if (!shape.format.floats()) {
+        return exact_row(side, shape, head, d, token);
+    }
+    return float_row(
+        side, static_cast<size_t>(head) * shape.format.page_bytes, static_cast<int>(shape.format.row_bytes()),
+        side.staged.rows + static_cast<size_t>(head) * shape.n_ubatch * shape.staged_width, shape.staged_width, token);
+}
+
 template <int kD, int kStride>
 __device__ void load_rows(const PageFormat& f, const ExactRow* rows, int n, int d, uint16_t* to) {
-    if (f.recipe.ring == kv::RowType::q8_0) {
+    if (f.floats()) {
+        load_float_rows(f.type, d, rows, n, to, kStride);
+    } else if (f.recipe.ring == kv::RowType::q8_0) {
         load_ring_rows<kD, kStride>(rows, n, d, to);
     } else {
         load_halves<kD, kStride>(rows, n, d, to);

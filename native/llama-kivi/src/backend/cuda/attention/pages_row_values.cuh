@@ -7,6 +7,22 @@ namespace lk::cuda {
 
 namespace {
 
+// Loads a word of each of a lane's channels; they are aligned to their size.
+template <int kCh>
+__device__ __forceinline__ void load_channels(const unsigned* from, unsigned (&words)[kCh]) {
+    if (kCh == 4) {
+        const uint4 four = __ldg(reinterpret_cast<const uint4*>(from));
+        words[0] = four.x;
+        words[1] = four.y;
+        words[kCh - 2] = four.z;
+        words[kCh - 1] = four.w;
+    } else {
+        const uint2 two = __ldg(reinterpret_cast<const uint2*>(from));
+        words[0] = two.x;
+        words[1] = two.y;
+    }
+}
+
 template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::load_value_scales(
     const uint8_t* v_page, float v_factor, float (&v_scale)[kTiles]) const {
@@ -52,7 +68,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
                 w[t] = there ? score[r][t] * v_scale[t] : 0.0f;
                 top = fmaxf(top, fabsf(w[t]));
                 if (!kRotated) {
-                    constant += there ? score[r][t] * v_zero[t] + w[t] * kMiddle : 0.0f;
+                    constant += there ? score[r][t] * v_zero[t] + w[t] * kValueMiddle : 0.0f;
                 }
             }
             top = warp_max_positive(top);
@@ -66,7 +82,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
             }
             total = __reduce_add_sync(kAllLanes, total);
             const float group_step = top / 127.0f;
-            float group_bias = -group_step * kMiddle * static_cast<float>(total);
+            float group_bias = -group_step * kValueMiddle * static_cast<float>(total);
             if (!kRotated) {
                 group_bias += warp_sum(constant);  // 0 for rotated values, whose levels are symmetric
             }
@@ -98,21 +114,27 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::ad
         unsigned words[kHalves][kCh];
 #pragma unroll
         for (int h = 0; h < kHalves; ++h) {
-            // 8 channels by kHalves words are contiguous.
-            const int index = (b * (kD / 8) + lane * kCh / 8) * 8 * kHalves + 8 * h + lane * kCh % 8;
-            const unsigned* from = reinterpret_cast<const unsigned*>(v_page) + index;
-            if (kCh == 4) {
-                const uint4 four = __ldg(reinterpret_cast<const uint4*>(from));
-                words[h][0] = four.x;
-                words[h][1] = four.y;
-                words[h][kCh - 2] = four.z;
-                words[h][kCh - 1] = four.w;
-            } else {
-                const uint2 two = __ldg(reinterpret_cast<const uint2*>(from));
-                words[h][0] = two.x;
-                words[h][1] = two.y;
+            // 8 channels by kHalves words are contiguous; of 3-bit codes, these are the low bits.
+            const int index = (b * (kD / 8) + lane * kCh / 8) * 4 * kValueBits + 8 * h + lane * kCh % 8;
+            load_channels<kCh>(reinterpret_cast<const unsigned*>(v_page) + index, words[h]);
+        }
+        // High bits: channel c of 8 is in word c % 4 of the plane, at bits 2 quad + c / 4.
+        [[maybe_unused]] unsigned high[kCh] = {};
+        if constexpr (kValueBits == 3) {
+            const unsigned* const plane =
+                reinterpret_cast<const unsigned*>(v_page) + (b * (kD / 8) + lane * kCh / 8) * 12 + 8 + lane * kCh % 4;
+            load_channels<kCh>(plane, high);
+#pragma unroll
+            for (int c = 0; c < kCh; ++c) {
+                high[c] >>= lane * kCh / 4 % 2;
             }
         }
+        // The codes of four tokens of a channel, one per byte.
+        const auto codes = [&](int h, int c, int s) {
+            const unsigned low = words[h][c] >> (kBits * s) & kMask;
+            const unsigned lifted = s == 0 ? high[c] << 2 : high[c] >> (2 * s - 2);
+            return static_cast<int>(kValueBits == 3 ? low | (lifted & 0x04040404u) : low);
+        };
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
             const int4 w4 = weights[r * (kv::kPageTokens / 16) + b];
@@ -123,8 +145,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::ad
                 for (int c = 0; c < kCh; ++c) {
 #pragma unroll
                     for (int s = 0; s < kTokens; ++s) {
-                        total[r][c] = __dp4a(static_cast<int>(words[h][c] >> (kBits * s) & kMask), w[kHalves * s + h],
-                                             total[r][c]);
+                        total[r][c] = __dp4a(codes(h, c, s), w[kHalves * s + h], total[r][c]);
                     }
                 }
             }

@@ -39,7 +39,7 @@ SideSchedule plan_side(kv::Cache& cache, kv::Side side, std::span<const kv::Segm
         const uint8_t* const blocks = cache.staged_blocks(side);
         schedule.works.push_back(
             {plan.ring, plan.ring_blocks, plan.sinks, plan.tables,
-             cache.staged(side) + static_cast<size_t>(segment.row) * cache.config().head_size,
+             cache.staged(side) + static_cast<size_t>(segment.row) * spec.staged_width(),
              blocks == nullptr ? nullptr : blocks + static_cast<size_t>(segment.row) * spec.ring_row_bytes(),
              plan.n_rows, plan.ring_start, plan.n_ring, plan.n_leave, plan.first_kept, plan.first_token,
              plan.sink_limit, sinks.begin, sinks.end, plan.choose_tables});

@@ -19,10 +19,27 @@ bool is_exact(const kv::SideSpec& spec, const kv::SequenceSide& side, const Comm
            std::all_of(side.pages().begin(), side.pages().end(), [](const kv::PageRef& ref) { return ref.frame == 0; });
 }
 
+// Whether every row is in a page as soon as it is committed. Such a row is staged as the page will hold it.
+bool all_paged(const kv::SideSpec& spec) {
+    return spec.ageing.trigger == 1 && spec.sinks == 0;
+}
+
+// Whether queries read the pages that their pass stages.
+bool reads_staged_pages(const kv::SideSpec& spec) {
+    return spec.visibility == kv::Visibility::position ||
+           (spec.visibility == kv::Visibility::stored && !all_paged(spec));
+}
+
+// The page kernels read no sinks of stock types: flash reads such a cache.
+bool supports_pages(const kv::SideSpec& k, const kv::SideSpec& v) {
+    const auto windowed = [](const kv::SideSpec& spec) { return spec.format.blocks() && !all_paged(spec); };
+    return !windowed(k) && !windowed(v) && supports_pages(k.format, v.format);
+}
+
 // Whether a row of a segment reads pages that the pass stages.
 bool reads_staged_pages(const kv::SequenceSide& side, int n_rows) {
     const kv::SideView view = side.view(0, 0, n_rows);
-    return view.spec->visibility == kv::Visibility::position && view.paged_for(n_rows - 1) > view.n_paged;
+    return reads_staged_pages(*view.spec) && view.paged_for(n_rows - 1) > view.n_paged;
 }
 
 // Few rows and exact tokens outside the page runs; other segments with few rows; many rows.
@@ -82,7 +99,7 @@ CommonRuns count_common_runs(std::span<const kv::PageRef> k, std::span<const kv:
 PassPlan plan_pass(const kv::Cache& cache, std::span<const kv::Segment> segments) {
     const kv::SideSpec& k_spec = cache.spec(Side::keys);
     const kv::SideSpec& v_spec = cache.spec(Side::values);
-    const bool pages_supported = supports_pages(k_spec.format, v_spec.format);
+    const bool pages_supported = supports_pages(k_spec, v_spec);
     PassPlan plan;
     std::array<SegmentGroup, kKinds> groups{};
     std::array<std::vector<size_t>, kKinds> members;
@@ -133,13 +150,15 @@ void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uin
     for (size_t i = 0; i < plan.segments.size(); ++i) {
         const kv::Segment& s = plan.segments[i];
         const kv::Sequence& sequence = cache.sequence(s.seq);
-        const size_t row = static_cast<size_t>(s.row) * static_cast<size_t>(cache.config().head_size);
+        const auto staged = [&](Side side) {
+            return cache.staged(side) + static_cast<size_t>(s.row) * cache.spec(side).staged_width();
+        };
         const Run* const k_runs = device_runs + (next - runs);
         next = write_side(sequence.k, next);
         const Run* const v_runs = device_runs + (next - runs);
         next = write_side(sequence.v, next);
-        works[i] = {side_work(sequence.k, s.n_rows, cache.staged(Side::keys) + row, k_runs),
-                    side_work(sequence.v, s.n_rows, cache.staged(Side::values) + row, v_runs),
+        works[i] = {side_work(sequence.k, s.n_rows, staged(Side::keys), k_runs),
+                    side_work(sequence.v, s.n_rows, staged(Side::values), v_runs),
                     s.row,
                     s.n_rows,
                     sequence.length(),
@@ -157,7 +176,9 @@ SideShape side_shape(const kv::SideSpec& spec, int n_ubatch) {
             n_ubatch,
             static_cast<int>(spec.table_bytes()),
             static_cast<int>(spec.ring_row_bytes()),
-            spec.visibility == kv::Visibility::position};
+            static_cast<int>(spec.staged_width()),
+            reads_staged_pages(spec),
+            spec.visibility == kv::Visibility::stored && reads_staged_pages(spec)};
 }
 
 AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head) {
