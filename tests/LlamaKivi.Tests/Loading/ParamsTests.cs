@@ -62,7 +62,7 @@ public sealed class ParamsTests
     {
         using GgufFile file = GgufFile.Open(InferenceTests.DemoModel.Path);
         ulong Exact(KvCacheParams cache) => (ulong)ContextHandle.Estimate(file, ContextOptionsFactory.Create(cache) with { ContextSize = 512 }).CacheExactBytes;
-        KvCacheParams q4 = KvCacheParams.Parse("q4_0");
+        KvCacheParams q4 = KvCacheParams.Parse("q4_0") with { Undo = 0 };
         Assert.Equal(64.0, (double)Exact(q4 with { Residual = 127 }) / Exact(q4 with { Residual = 1 }));
         Assert.Equal(Exact(q4), Exact(q4 with { Residual = 0 }));
         Assert.Equal(Exact(KvCacheParams.Parse("f32")), Exact(KvCacheParams.Parse("f32") with { Residual = 127 }));

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "kv/cache_types.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"
 
@@ -157,14 +158,12 @@ SideSpec make_side_spec(const CacheConfig& c, Side side) {
     spec.sinks = resolved_sinks(c.params, type);
     spec.visibility = !is_kivi(type) ? Visibility::stored : is_paper(type) ? Visibility::call : Visibility::position;
     spec.align = is_kivi(type) && side == Side::keys ? g : 1;
-    if (!is_kivi(type)) {
-        spec.ageing = {r + 1, 1};  // every row is quantized by itself
-    } else if (!is_paper(type)) {
+    if (is_kivi(type) && !is_paper(type)) {
         spec.ageing = {r + g, g};  // the youngest R tokens are never quantized
-    } else if (side == Side::keys) {
+    } else if (is_paper(type) && side == Side::keys) {
         spec.ageing = {r, r};  // KIVI algorithm 1: a full key residual is quantized as a whole
     } else {
-        spec.ageing = {r + 1, 1};  // KIVI algorithm 1: every new value evicts the oldest one
+        spec.ageing = {r + 1, 1};  // every new row evicts the oldest one: stock types, and values in KIVI algorithm 1
     }
     // A ring of one row holds nothing between two calls.
     spec.undo = spec.ageing.trigger == 1 ? 0 : c.params.undo == 0 ? kDefaultUndo : std::max(c.params.undo, 0);

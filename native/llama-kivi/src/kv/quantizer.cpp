@@ -11,6 +11,7 @@
 #include "kv/quantizer_groups.h"
 #include "kv/scalar_codec.h"
 #include "kv/stock_blocks.h"
+#include "llama_kivi.h"
 #include "quant/blocks.h"
 
 namespace lk::kv {

@@ -316,7 +316,7 @@ LK_HD inline float span_scale(float least, float largest, int steps) {
 }
 
 LK_HD inline int span_code(float x, float least, float d, int steps) {
-    const int code = static_cast<int>(finite_quotient(x - least, d) + 0.5f);
+    const int code = static_cast<int>(std::floor(finite_quotient(x - least, d) + 0.5f));
     return code > steps ? steps : code;
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "kv/cache.h"
+#include "kv/cache_types.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "base/half.h"
-#include "kv/kivi_format.h"
+#include "kv/cache_types.h"
 #include "kv/scalar_codec.h"
 #include "llama_kivi.h"
 #include "quant/blocks.h"
