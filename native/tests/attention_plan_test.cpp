@@ -90,7 +90,9 @@ TEST(AttentionPlan, PagesAndRowsShareATokensWork) {
         r.max_page_runs = supports_pages(r.k, r.v) ? 5 : 0;
         const AttentionChoice choice = select_attention(r);
         const bool floats = type == LK_CACHE_F32 || type == LK_CACHE_BF16;
-        EXPECT_EQ(choice.rest.kernel, floats ? AttentionKernel::flash : AttentionKernel::rows);
+        EXPECT_EQ(choice.rest.kernel, floats                                 ? AttentionKernel::flash
+                                      : r.k.recipe.ring == kv::RowType::q8_0 ? AttentionKernel::ring_rows
+                                                                             : AttentionKernel::rows);
         EXPECT_EQ(choice.rest.type, LK_CACHE_F16);
         EXPECT_EQ(choice.pages.kernel, kv::is_kivi(type)           ? AttentionKernel::pages_row
                                        : has_decoding_kernel(type) ? AttentionKernel::block_pages
