@@ -31,7 +31,7 @@ bool reads_staged_pages(const kv::SideSpec& spec) {
 }
 
 // The page kernels read no sinks of stock types: flash reads such a cache.
-bool supports_pages(const kv::SideSpec& k, const kv::SideSpec& v) {
+bool reads_pages(const kv::SideSpec& k, const kv::SideSpec& v) {
     const auto windowed = [](const kv::SideSpec& spec) { return spec.format.blocks() && !all_paged(spec); };
     return !windowed(k) && !windowed(v) && supports_pages(k.format, v.format);
 }
@@ -99,7 +99,7 @@ CommonRuns count_common_runs(std::span<const kv::PageRef> k, std::span<const kv:
 PassPlan plan_pass(const kv::Cache& cache, std::span<const kv::Segment> segments) {
     const kv::SideSpec& k_spec = cache.spec(Side::keys);
     const kv::SideSpec& v_spec = cache.spec(Side::values);
-    const bool pages_supported = supports_pages(k_spec, v_spec);
+    const bool pages_supported = reads_pages(k_spec, v_spec);
     PassPlan plan;
     std::array<SegmentGroup, kKinds> groups{};
     std::array<std::vector<size_t>, kKinds> members;
