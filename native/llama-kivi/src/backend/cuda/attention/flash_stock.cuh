@@ -10,29 +10,17 @@ namespace lk::cuda {
 
 namespace {
 
-// The row of a token of f32 or bf16: in a page or staged, as in its page. head_page: bytes from the start of a block to
-// the page of the head. staged: the head's staged rows of the segment.
-__device__ __noinline__ ExactRow float_row(const SideWork& side, size_t head_page, int row_bytes,
-                                           const uint16_t* staged, int staged_width, int token) {
-    if (token < side.n_paged) {
-        const Run& run = side.runs[find_run(side.runs, side.n_runs, token)];
-        const uint8_t* const row = run.block + head_page + (run.first + token - run.start) * row_bytes;
-        return ExactRow(reinterpret_cast<const uint16_t*>(row));
-    }
-    return ExactRow(staged + static_cast<size_t>(token - side.n_paged) * staged_width);
-}
-
 __device__ inline float in_half_range(float x) {
     return kv::clamped(x, -kv::kLargestHalf, kv::kLargestHalf);
 }
 
-// Rounds rows of f32 or bf16, d elements each, to halves. A thread converts 8 elements.
-__device__ __noinline__ void load_float_rows(lk_cache_type type, int d, const ExactRow* rows, int n, uint16_t* to,
-                                             int stride) {
+// Rounds rows of f32 or bf16, d elements each and row_stride bytes apart, to halves. A thread converts 8 elements.
+__device__ __noinline__ void load_float_rows(lk_cache_type type, int d, const uint8_t* rows, int row_stride, int n,
+                                             uint16_t* to, int stride) {
     const int pieces = d / 8;
     for (int i = threadIdx.x; i < n * pieces; i += AttentionFunction::kThreads) {
         const int c = i % pieces * 8;
-        const uint8_t* const row = rows[i / pieces].bytes();
+        const uint8_t* const row = rows + i / pieces * row_stride;
         float x[8];
         if (type == LK_CACHE_F32) {
             const float4* const from = reinterpret_cast<const float4*>(row + 4 * c);
