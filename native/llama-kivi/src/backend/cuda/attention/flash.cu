@@ -18,11 +18,11 @@ namespace lk::cuda {
 namespace {
 
 // Grid: [KV heads * groups of kRows query rows, splits, segments].
-template <int kD, bool kSplit>
-__global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_kernel(const AttentionWork a) {
+template <class S>
+__global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_flash_kernel(const AttentionWork a) {
     after_previous();
-    using S = Sizes<kD, kSplit>;
-    constexpr int kStride = S::kStride;
+    using Memory = Sizes<S>;
+    constexpr int kD = S::kD;
     extern __shared__ __align__(16) char shared[];
     const SegmentWork& seg = a.segments[blockIdx.z];
     const int d = a.head_size;
@@ -35,16 +35,16 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
     const QueryRows rows(a, seg, S::kRows, last_first);
     const Lane at{};
     uint16_t* const q = reinterpret_cast<uint16_t*>(shared);
-    uint16_t* const keys = reinterpret_cast<uint16_t*>(shared + S::kKeys);  // [64, stride]
-    uint16_t* const values = reinterpret_cast<uint16_t*>(shared + S::kValues);
-    uint8_t* const raw_keys = reinterpret_cast<uint8_t*>(shared + S::kRawKeys);
-    uint8_t* const raw_values = reinterpret_cast<uint8_t*>(shared + S::kRawValues);
-    uint16_t* const refined_at = reinterpret_cast<uint16_t*>(shared + S::kRefined);
-    uint16_t* const squares = reinterpret_cast<uint16_t*>(shared + S::kSquares);
-    float* const corrections = reinterpret_cast<float*>(shared + S::kCorrections) +
+    uint16_t* const keys = reinterpret_cast<uint16_t*>(shared + Memory::kKeys);  // [64, stride]
+    uint16_t* const values = reinterpret_cast<uint16_t*>(shared + Memory::kValues);
+    uint8_t* const raw_keys = reinterpret_cast<uint8_t*>(shared + Memory::kRawKeys);
+    uint8_t* const raw_values = reinterpret_cast<uint8_t*>(shared + Memory::kRawValues);
+    uint16_t* const refined_at = reinterpret_cast<uint16_t*>(shared + Memory::kRefined);
+    uint16_t* const squares = reinterpret_cast<uint16_t*>(shared + Memory::kSquares);
+    float* const corrections = reinterpret_cast<float*>(shared + Memory::kCorrections) +
                                at.warp * 16 * S::kM * CorrectedTiles::kColumns;  // of the warp
-    RowBound* const bounds = reinterpret_cast<RowBound*>(shared + S::kBounds);
-    BlockPlan& plan = *reinterpret_cast<BlockPlan*>(shared + S::kShared);
+    RowBound* const bounds = reinterpret_cast<RowBound*>(shared + Memory::kBounds);
+    BlockPlan& plan = *reinterpret_cast<BlockPlan*>(shared + Memory::kShared);
     plan_visits<S::kRows>(a, seg, rows, plan, bounds);
     const Places places = places_of_split(a, plan.visits);
     const float k_factor = plan.k.factor(a.k);
@@ -60,97 +60,92 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         }
     }
     // Rows without a token are multiplied by zeros, so they must not be NaN.
-    for (int i = threadIdx.x; i < 2 * S::kSide / 4; i += kThreads) {
+    for (int i = threadIdx.x; i < 2 * Memory::kSide / 4; i += S::kThreads) {
         reinterpret_cast<unsigned*>(keys)[i] = 0;
     }
-    for (int i = threadIdx.x; i < CorrectedTiles::kColumns * kStride / 2; i += kThreads) {
+    for (int i = threadIdx.x; i < CorrectedTiles::kColumns * S::kStride / 2; i += S::kThreads) {
         reinterpret_cast<unsigned*>(squares)[i] = 0;
     }
-    for (int i = threadIdx.x; i < kD; i += kThreads) {
+    for (int i = threadIdx.x; i < kD; i += S::kThreads) {
         refined_at[i] = kNotRefined;
     }
     __syncthreads();
     if (a.k.format.refined_keys() && plan.k.seen.has_codes()) {
-        for (int i = threadIdx.x; i < a.k.format.rows - d; i += kThreads) {
+        for (int i = threadIdx.x; i < a.k.format.rows - d; i += S::kThreads) {
             refined_at[reinterpret_cast<const uint16_t*>(plan.k.table + 4)[i]] = static_cast<uint16_t>(i);
         }
     }
 
     // ---- stages "fetch codes" and "load tile"
-    const auto fetch_keys = [&](const Tile& t) {
-        if (t.n > 0 && t.k.coded() && is_usual<kD>(a.k.format)) {
-            RawTile::of_keys(a.k.format, t.k.token, t.n).fetch(a.k.format, t.k.from, RawSizes<kD>::kCodes, raw_keys);
+    const bool copies_keys = copies_codes(a.k.format, kD);
+    const bool copies_values = copies_codes(a.v.format, kD);
+    const auto fetch_keys = [&](int n, const TileSide k) {
+        if (copies_keys && n > 0 && k.coded()) {
+            fetch_codes<S>(a.k.format, FlashCodes::of_keys(a.k.format, k.token, n), k.from, raw_keys);
         }
     };
-    const auto fetch_values = [&](const Tile& t) {
-        if (t.n > 0 && t.v.coded() && is_usual<kD>(a.v.format)) {
-            RawTile::of_values(a.v.format, t.v.token, t.n)
-                .fetch(a.v.format, t.v.from, RawSizes<kD>::kCodes, raw_values);
+    const auto fetch_values = [&](int n, const TileSide v) {
+        if (copies_values && n > 0 && v.coded()) {
+            fetch_codes<S>(a.v.format, FlashCodes::of_values(a.v.format, v.token, n), v.from, raw_values);
         }
     };
-    const auto copy_keys = [&](const Tile& t) {
-        if (t.n > 0 && t.k.form == TileSide::Form::halves) {
-            load_halves<kD, kStride>(t.k.from, t.n, d, keys);
+    const auto copy_keys = [&](int n, const TileSide k) {
+        if (n > 0 && k.form == TileSide::Form::halves) {
+            load_halves<S>(k.from, n, d, keys);
         }
     };
-    const auto decode_keys = [&](const Tile& t) {
+    const auto decode_keys = [&](int n, const TileSide k) {
         const PageFormat& f = a.k.format;
-        if (t.k.form == TileSide::Form::q8_rows) {
-            load_ring_rows<kD, kStride>(t.k.from, t.n, d, keys);
-        } else if (t.k.form == TileSide::Form::floats) {
-            load_float_rows(f.type, d, t.k.from, float_stride(seg.k, a.k, t.token), t.n, keys, kStride);
-        }
-        if (!t.k.coded()) {
+        if (k.form == TileSide::Form::q8_rows) {
+            load_ring_rows<S>(k.from, n, d, keys);
+        } else if (k.form == TileSide::Form::floats) {
+            load_float_rows(f.type, d, k.from, k.token, n, keys, S::kStride);
+        } else if (!k.coded()) {
             return;
-        }
-        if (f.blocks()) {
-            load_blocks<kD, kStride>(f, t.k.from + t.k.token * f.row_bytes(), t.n, keys);
-            return;
-        }
-        const int token = t.k.token;
-        if (is_usual<kD>(f)) {
-            const CodePointers from = RawTile::of_keys(f, token, t.n).pointers(RawSizes<kD>::kCodes, raw_keys);
-            load_usual_keys<kD, kStride>(f, from, token, t.n, k_factor, refined_at, keys);
+        } else if (f.blocks()) {
+            load_blocks<S>(f, k.from + k.token * f.row_bytes(), n, keys);
+        } else if (copies_keys) {
+            load_usual_keys<S>(f, fetched_codes<S>(FlashCodes::of_keys(f, k.token, n), raw_keys), k.token, n, k_factor,
+                               refined_at, keys);
         } else {
-            load_keys<kStride>(Known<0, 0>{f}, CodePointers(f, t.k.from), token, t.n, k_factor, refined_at, keys);
+            load_keys<S>(Known<0, 0>{f}, CodePointers(f, k.from), k.token, n, k_factor, refined_at, keys);
         }
     };
-    const auto load_values_of = [&](const Tile& t) {
+    const auto load_values_of = [&](int n, const TileSide v) {
         const PageFormat& f = a.v.format;
-        const int token = t.v.token;
-        if (t.v.form == TileSide::Form::halves) {
-            load_halves<kD, kStride>(t.v.from, t.n, d, values);
-        } else if (t.v.form == TileSide::Form::q8_rows) {
-            load_ring_rows<kD, kStride>(t.v.from, t.n, d, values);
-        } else if (t.v.form == TileSide::Form::floats) {
-            load_float_rows(f.type, d, t.v.from, float_stride(seg.v, a.v, t.token), t.n, values, kStride);
+        if (v.form == TileSide::Form::halves) {
+            load_halves<S>(v.from, n, d, values);
+        } else if (v.form == TileSide::Form::q8_rows) {
+            load_ring_rows<S>(v.from, n, d, values);
+        } else if (v.form == TileSide::Form::floats) {
+            load_float_rows(f.type, d, v.from, v.token, n, values, S::kStride);
         } else if (f.blocks()) {
-            load_blocks<kD, kStride>(f, t.v.from + token * f.row_bytes(), t.n, values);
-        } else if (is_usual<kD>(f)) {
-            const CodePointers from = RawTile::of_values(f, token, t.n).pointers(RawSizes<kD>::kCodes, raw_values);
+            load_blocks<S>(f, v.from + v.token * f.row_bytes(), n, values);
+        } else if (copies_values) {
+            const CodePointers from = fetched_codes<S>(FlashCodes::of_values(f, v.token, n), raw_values);
             if (f.bits == 3) {
-                load_three_bit_values(d, from.codes, from.scales, token, t.n, values, kStride);
+                load_three_bit_values(d, from.codes, from.scales, v.token, n, values, S::kStride);
             } else {
-                load_usual_values<kD, kStride>(f, from, token, t.n, values);
+                load_usual_values<S>(f, from, v.token, n, values);
             }
         } else if (f.bits == 3) {
-            load_three_bit_values(d, t.v.from, t.v.from + f.scales_offset, token, t.n, values, kStride);
+            load_three_bit_values(d, v.from, v.from + f.scales_offset, v.token, n, values, S::kStride);
         } else {
-            load_values<kStride>(Known<0, 0>{f}, CodePointers(f, t.v.from), token, t.n, values);
+            load_values<S>(Known<0, 0>{f}, CodePointers(f, v.from), v.token, n, values);
         }
     };
 
-    Output<kD, kSplit> output;
+    Output<S> output;
     output.clear();
     int frame = INT_MIN;  // of the queries in q
     bool turned = false;
-    const WarpTile<kD, kSplit> warp_tile(at);
+    const WarpTile<S> warp_tile(at);
     CorrectedTiles corrected;
     int planned = plan.n_planned;
     bool in_codes = plan.tile(0).n > 0 && plan.tile(0).v.coded();
-    fetch_keys(plan.tile(0));
-    fetch_values(plan.tile(0));
-    copy_keys(plan.tile(0));
+    fetch_keys(plan.tile(0).n, plan.tile(0).k);
+    fetch_values(plan.tile(0).n, plan.tile(0).v);
+    copy_keys(plan.tile(0).n, plan.tile(0).k);
     copy_commit();
     copy_wait<0>();
     __syncthreads();
@@ -165,29 +160,29 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         if (done) {
             break;
         }
-        decode_keys(tile);
+        decode_keys(tile.n, tile.k);
         const bool correct = a.k.format.recipe.score_correction && tile.k.coded();
         const bool correct_next = correct && !corrected.contains(index);
         if (correct_next) {
-            corrected.square_scales<kStride>(a.k.format, plan, index, planned, squares);
+            corrected.square_scales<S>(a.k.format, plan, index, planned, squares);
         }
         copy_wait<0>();
         __syncthreads();           // keys are complete; the values before are no longer read
         planned = plan.n_planned;  // warps agree here
-        fetch_keys(next);
-        load_values_of(tile);
+        fetch_keys(next.n, next.k);
+        load_values_of(tile.n, tile.v);
         copy_commit();
         const bool turn = tile.k.coded() && a.k.format.blocks();
         if (tile.frame != frame || turn != turned) {
             frame = tile.frame;
             turned = turn;
-            load_queries<kD, kSplit>(a, rows, at, d, block, frame, turned, q);
+            load_queries<S>(a, rows, at, d, block, frame, turned, q);
             __syncthreads();
         }
         if (correct_next) {
-            multiply_squares<kD, kStride, S::kM>(q + warp_tile.own_row * kStride, squares, correction, at, corrections);
+            multiply_squares<S>(q + warp_tile.own_row * S::kStride, squares, correction, at, corrections);
         }
-        typename WarpTile<kD, kSplit>::Scores score;
+        typename WarpTile<S>::Scores score;
         warp_tile.multiply_keys(q, keys, score);
         warp_tile.hide_tokens(tile, bounds, a.window, score);
         copy_wait<0>();
@@ -195,8 +190,8 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         if (at.warp == 0 && next.n > 0 && plan.n_planned == index + 2) {
             plan_from(next.range, next.next);
         }
-        copy_keys(next);
-        fetch_values(next);
+        copy_keys(next.n, next.k);
+        fetch_values(next.n, next.v);
         copy_commit();
         float shift[S::kM][2];
         const bool one_group = correct && CorrectedTiles::groups_of(a.k.format, tile) == 1;
@@ -204,38 +199,53 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
             correct ? corrections : nullptr, one_group,
             [&](int in_tile) { return corrected.column(a.k.format, tile, index, in_tile); }, score, shift);
         warp_tile.update_softmax(score, shift, output);
-        warp_tile.add_values(score, values, output);
+        warp_tile.add_values(score, shift, values, output);
     }
-    if constexpr (kSplit) {
+    if constexpr (S::kSplit) {
         merge_warps(a, rows, at, output, reinterpret_cast<float*>(shared));
     } else {
         store_rows(a, rows, at, d, output);
     }
 }
 
+template <class S>
+AttentionFunction function_of() {
+    return {reinterpret_cast<const void*>(attention_flash_kernel<S>), Sizes<S>::kBytes, S::kThreads};
+}
+
+// eight: warps per block for many query rows. Four have the fewest instructions; eight hide the latency of pages of
+// ggml blocks, which are not fetched ahead.
 template <int kD>
-AttentionFunction function_of_rows(const AttentionVariant& variant) {
-    if (variant.n_rows == Sizes<kD, true>::kRows) {
-        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, true>), Sizes<kD, true>::kBytes};
+AttentionFunction function_of_rows(const AttentionVariant& variant, bool eight) {
+    using Split = FlashShape<kD, true, kAttentionWarps>;
+    using Tall = FlashShape<kD, false, kAttentionWarps>;
+    if (variant.n_rows == Split::kRows) {
+        return function_of<Split>();
     }
-    if (variant.n_rows == Sizes<kD, false>::kRows) {
-        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, false>), Sizes<kD, false>::kBytes};
+    if (variant.n_rows == Tall::kRows) {
+        if constexpr (kD == 64 || kD == 128) {
+            if (eight) {
+                return function_of<FlashShape<kD, false, 2 * kAttentionWarps>>();
+            }
+        }
+        return function_of<Tall>();
     }
     fail_variant(variant);
 }
 
 }  // namespace
 
-AttentionFunction flash_function(const AttentionVariant& variant) {
+AttentionFunction flash_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    const bool eight = k.blocks() || v.blocks();
     switch (variant.width) {
     case 64:
-        return function_of_rows<64>(variant);
+        return function_of_rows<64>(variant, eight);
     case 96:
-        return function_of_rows<96>(variant);
+        return function_of_rows<96>(variant, eight);
     case 128:
-        return function_of_rows<128>(variant);
+        return function_of_rows<128>(variant, eight);
     case 256:
-        return function_of_rows<256>(variant);
+        return function_of_rows<256>(variant, eight);
     }
     fail_variant(variant);
 }

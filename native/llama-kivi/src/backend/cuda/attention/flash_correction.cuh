@@ -33,7 +33,7 @@ public:
 
     // Squares the scales of the next tiles. index, planned: the current tile, and the one after the last that every
     // warp knows. squares: half [8, stride].
-    template <int kStride>
+    template <class S>
     __device__ void square_scales(const PageFormat& f, const BlockPlan& plan, int index, int planned,
                                   uint16_t* squares) {
         first_ = index;
@@ -44,7 +44,7 @@ public:
             ++end_;
         }
         const int n = n_groups == 1 ? end_ - first_ : n_groups;
-        for (int c = threadIdx.x; c < f.head_size; c += kThreads) {
+        for (int c = threadIdx.x; c < f.head_size; c += S::kThreads) {
             unsigned scales[kColumns];
 #pragma unroll
             for (int i = 0; i < kColumns; ++i) {
@@ -55,7 +55,7 @@ public:
 #pragma unroll
             for (int i = 0; i < kColumns; ++i) {
                 const float s = byte_scale(scales[i]);
-                squares[i * kStride + c] = float_to_half_bits(s * s);
+                squares[i * S::kStride + c] = float_to_half_bits(s * s);
             }
         }
     }
@@ -79,20 +79,20 @@ private:
     int end_ = 0;
 };
 
-// Stage "corrections": multiplies the squares of a warp's queries, q [kM * 16, stride], by `squares`.
-// times: 1/24 in the units of the scores. to: float [kM * 16, 8], of the warp.
-template <int kD, int kStride, int kM>
+// Stage "corrections": multiplies the squares of a warp's queries, q [S::kM * 16, stride], by `squares`.
+// times: 1/24 in the units of the scores. to: float [S::kM * 16, 8], of the warp.
+template <class S>
 __device__ __forceinline__ void multiply_squares(const uint16_t* q, const uint16_t* squares, float times,
                                                  const Lane& at, float* to) {
-    const uint16_t* const column = squares + at.g * kStride + 2 * at.j;
+    const uint16_t* const column = squares + at.g * S::kStride + 2 * at.j;
     const auto square = [](unsigned x) { return bits(__hmul2(halves(x), halves(x))); };
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
+    for (int m = 0; m < S::kM; ++m) {
         float sum[4] = {0, 0, 0, 0};  // of rows g and g + 8, token groups 2 j and 2 j + 1
 #pragma unroll
-        for (int step = 0; step < kD / 16; ++step) {
+        for (int step = 0; step < S::kD / 16; ++step) {
             unsigned x[4];
-            load_matrices(x, q + (16 * m + at.lane % 16) * kStride + step * 16 + at.lane / 16 * 8);
+            load_matrices(x, q + (16 * m + at.lane % 16) * S::kStride + step * 16 + at.lane / 16 * 8);
             multiply(sum, square(x[0]), square(x[1]), square(x[2]), square(x[3]),
                      *reinterpret_cast<const unsigned*>(column + step * 16),
                      *reinterpret_cast<const unsigned*>(column + step * 16 + 8));

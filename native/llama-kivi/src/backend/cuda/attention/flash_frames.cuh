@@ -11,8 +11,6 @@ namespace lk::cuda {
 
 namespace {
 
-constexpr int kWarps = kJoinWarps;
-
 // What a query row of the block sees; see VisitRule.
 struct RowBound {
     int keys;
@@ -32,24 +30,21 @@ struct BlockPlan {
     __device__ const Tile& tile(int i) const { return tiles[i % kTiles]; }
 };
 
-template <int kD, bool kSplit>
+// Offsets in shared memory, in bytes; the queries come first.
+template <class S>
 struct Sizes {
-    static constexpr int kM = flash_row_tiles(kD, kSplit);              // tiles of 16 rows per warp
-    static constexpr int kRows = flash_rows(kD, kSplit);                // query rows per thread block
-    static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;  // tiles of 8 tokens per warp
-    static constexpr int kStride = kD + 8;             // halves per row; eight rows are in different banks
-    static constexpr int kSide = kTile * kStride * 2;  // bytes of a tile's keys or values
-    static constexpr int kKeys = kRows * kStride * 2;  // keys and values follow q
+    static constexpr int kSide = kTile * S::kStride * 2;     // bytes of a tile's keys or values
+    static constexpr int kKeys = S::kRows * S::kStride * 2;  // keys and values follow q
     static constexpr int kValues = kKeys + kSide;
-    static constexpr int kRawKeys = kValues + kSide;  // codes of the next tile; see RawSizes
-    static constexpr int kRawValues = kRawKeys + RawSizes<kD>::kKeys;
-    static constexpr int kRefined = kRawValues + RawSizes<kD>::kValues;      // uint16 [D]; see load_keys
-    static constexpr int kSquares = kRefined + 2 * kD;                       // half [8 token groups, stride]
-    static constexpr int kCorrections = kSquares + 8 * kStride * 2;          // float [rows of warps, 8 token groups]
-    static constexpr int kBounds = kCorrections + kWarps * 16 * kM * 8 * 4;  // RowBound [rows]
-    static constexpr int kShared = (kBounds + kRows * static_cast<int>(sizeof(RowBound)) + 7) / 8 * 8;  // BlockPlan
+    static constexpr int kRawKeys = kValues + kSide;  // codes of the next tile; see fetch_codes
+    static constexpr int kRawValues = kRawKeys + FlashCodeBytes<S::kD>::kKeys;
+    static constexpr int kRefined = kRawValues + FlashCodeBytes<S::kD>::kValues;  // uint16 [D]; see load_keys
+    static constexpr int kSquares = kRefined + 2 * S::kD;                         // half [8 token groups, stride]
+    static constexpr int kCorrections = kSquares + 8 * S::kStride * 2;  // float [rows of warps, 8 token groups]
+    static constexpr int kBounds = kCorrections + S::kWarps * 16 * S::kM * 8 * 4;  // RowBound [rows]
+    static constexpr int kShared = (kBounds + S::kRows * static_cast<int>(sizeof(RowBound)) + 7) / 8 * 8;  // BlockPlan
     static constexpr int kWork = kShared + static_cast<int>(sizeof(BlockPlan));
-    static constexpr int kJoin = kSplit ? (kWarps * 16 * (kD + 2) + 16 * kD) * 4 : 0;
+    static constexpr int kJoin = S::kSplit ? (S::kWarps * 16 * (S::kD + 2) + 16 * S::kD) * 4 : 0;
     static constexpr int kBytes = kWork > kJoin ? kWork : kJoin;
 };
 
@@ -123,14 +118,13 @@ __device__ inline void plan_tiles(const AttentionWork& a, const SegmentWork& seg
 
 // Stage "load queries": rows scaled for exp2, rotated by `frame` positions to match keys with that frame, and, if
 // `turned`, transformed by the Hadamard transform over `block` channels to match rotated keys.
-template <int kD, bool kSplit>
+template <class S>
 __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
                                              int block, int frame, bool turned, uint16_t* q) {
-    using S = Sizes<kD, kSplit>;
-    constexpr int kOwn = (kD + 31) / 32;
+    constexpr int kOwn = (S::kD + 31) / 32;
     const int lane = at.lane;
     const int pairs = a.n_rot / 2;
-    for (int r = at.warp; r < S::kRows; r += kWarps) {
+    for (int r = at.warp; r < S::kRows; r += S::kWarps) {
         const float* const row = a.q + rows.output(min(r, rows.n - 1)) * d;
         float x[kOwn];
 #pragma unroll
@@ -149,7 +143,7 @@ __device__ __forceinline__ void load_queries(const AttentionWork& a, const Query
         }
         if (turned) {
 #pragma unroll
-            for (int half = 1; half < kD; half *= 2) {
+            for (int half = 1; half < S::kD; half *= 2) {
                 if (half >= block) {
                     continue;
                 }
@@ -174,7 +168,7 @@ __device__ __forceinline__ void load_queries(const AttentionWork& a, const Query
         const float scale = a.scale * 1.44269504f * (turned ? rsqrtf(static_cast<float>(block)) : 1.0f);
 #pragma unroll
         for (int i = 0; i < kOwn; ++i) {
-            if (lane + 32 * i < kD) {
+            if (lane + 32 * i < S::kD) {
                 q[r * S::kStride + lane + 32 * i] = float_to_half_bits(x[i] * scale);
             }
         }
@@ -182,10 +176,10 @@ __device__ __forceinline__ void load_queries(const AttentionWork& a, const Query
 }
 
 // A lane's rows of the output and their softmax state.
-template <int kD, bool kSplit>
+template <class S>
 struct Output {
-    static constexpr int kM = Sizes<kD, kSplit>::kM;
-    float out[kM][kD / 8][4];
+    static constexpr int kM = S::kM;
+    float out[kM][S::kD / 8][4];
     float base[kM][2];  // probabilities are 2^(score - base)
     float sum[kM][2];   // over the lane's tokens
 
@@ -198,7 +192,7 @@ struct Output {
                 sum[m][e] = 0;
             }
 #pragma unroll
-            for (int n = 0; n < kD / 8; ++n) {
+            for (int n = 0; n < S::kD / 8; ++n) {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     out[m][n][i] = 0;
@@ -209,9 +203,9 @@ struct Output {
 };
 
 // Stage "turn back": converts the output from the frame of coded values to that of exact values.
-template <int kD, bool kSplit>
+template <class S>
 __device__ __forceinline__ void turn_back(const SideShape& shape, const Store& v, const Lane& at, int d, int block,
-                                          Output<kD, kSplit>& o) {
+                                          Output<S>& o) {
     const bool centred = shape.format.scale_kind == ScaleKind::byte_token;
     const bool rotated = centred || shape.format.blocks();
     const float factor = v.factor(shape) * (rotated ? rsqrtf(static_cast<float>(block)) : 1.0f);
@@ -221,7 +215,7 @@ __device__ __forceinline__ void turn_back(const SideShape& shape, const Store& v
         auto& out = o.out[m];
         if (rotated) {
 #pragma unroll
-            for (int n = 0; n < kD / 8; ++n) {
+            for (int n = 0; n < S::kD / 8; ++n) {
 #pragma unroll
                 for (int i = 0; i < 4; i += 2) {
                     const float x = out[n][i];
@@ -238,13 +232,13 @@ __device__ __forceinline__ void turn_back(const SideShape& shape, const Store& v
                 }
             }
 #pragma unroll
-            for (int half = 1; half < kD / 8; half *= 2) {
+            for (int half = 1; half < S::kD / 8; half *= 2) {
                 if (8 * half >= block) {
                     continue;
                 }
 #pragma unroll
-                for (int n = 0; n < kD / 8; ++n) {
-                    if ((n & half) == 0 && n + half < kD / 8) {
+                for (int n = 0; n < S::kD / 8; ++n) {
+                    if ((n & half) == 0 && n + half < S::kD / 8) {
 #pragma unroll
                         for (int i = 0; i < 4; ++i) {
                             const float other = out[n + half][i];
@@ -257,7 +251,7 @@ __device__ __forceinline__ void turn_back(const SideShape& shape, const Store& v
         }
         const float mass[2] = {sum_of_row(o.sum[m][0]), sum_of_row(o.sum[m][1])};
 #pragma unroll
-        for (int n = 0; n < kD / 8; ++n) {
+        for (int n = 0; n < S::kD / 8; ++n) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const float centre = centred && 8 * n < d ? half_bits_to_float(mu[8 * n + 2 * at.j + i % 2]) : 0.0f;

@@ -12,8 +12,6 @@ namespace lk::cuda {
 
 namespace {
 
-constexpr int kThreads = AttentionFunction::kThreads;
-
 // What the compiler knows of a page's format. kBits 0: nothing; the other constants are ignored then.
 template <int kD, int kBits, ScaleKind kKind = ScaleKind::none, bool kRefined = false>
 struct Known {
@@ -37,18 +35,12 @@ struct CodePointers {
         : codes(page), scales(page + f.scales_offset), zeros(page + f.zeros_offset) {}
 };
 
-// Whether load_usual_keys or load_usual_values loads a format.
-template <int kD>
-__device__ bool is_usual(const PageFormat& f) {
-    return f.head_size == kD && !f.blocks() && (f.side == kv::Side::values || f.tile_tokens == 32);
-}
-
 // No low bits: an entry of refined_at.
 constexpr uint16_t kNotRefined = 0xffff;
 
 // Dequantizes keys to halves. A thread converts four words of a quad at once.
 // token: the first in the page. refined_at: uint16 [D], index of a refined channel, or kNotRefined.
-template <int kStride, class K>
+template <class S, class K>
 __device__ void load_keys(const K known, const CodePointers& from, int token, int n, float factor,
                           const uint16_t* refined_at, uint16_t* to) {
     const PageFormat& f = known.f;
@@ -57,8 +49,9 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
     const unsigned mask = known.bits() == 2 ? 0x03030303u : 0x0f0f0f0fu;
     const int first = token / known.tile_tokens();
     const int count = (token + n - 1) / known.tile_tokens() - first + 1;
+    const int group_shift = 31 - __clz(f.group);  // groups are powers of two
     const __half2 less = __floats2half2_rn(-1024.0f, -1024.0f);
-    for (int unit = threadIdx.x; unit < count * n_quads * (n_words / 4); unit += kThreads) {
+    for (int unit = threadIdx.x; unit < count * n_quads * (n_words / 4); unit += S::kThreads) {
         const int w0 = unit % (n_words / 4) * 4;
         const int quad = unit / (n_words / 4) % n_quads;
         const int part = first + unit / (n_words / 4) / n_quads;
@@ -68,7 +61,7 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
         const uint4 words = words_of(quad);
         const unsigned word[4] = {words.x, words.y, words.z, words.w};
         unsigned low[4] = {0, 0, 0, 0};  // low bits of refined channels
-        const int at = part * known.tile_tokens() / f.group * known.d() + 4 * quad;
+        const int at = (part * known.tile_tokens() >> group_shift) * known.d() + 4 * quad;
         float s[4];
         float z[4];
         if (known.scale_kind() == ScaleKind::half_pair) {
@@ -93,13 +86,11 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const unsigned index = (i < 2 ? indices.x : indices.y) >> (16 * (i % 2)) & 0xffffu;
-                if (index == kNotRefined) {
-                    s[i] *= 0.25f;  // its codes are the upper two of four bits
-                    continue;
-                }
-                const uint4 extra = words_of((known.d() + static_cast<int>(index)) / 4);
+                const bool refined = index != kNotRefined;
+                s[i] *= refined ? 1.0f : 0.25f;  // codes of the others are the upper two of four bits
+                const uint4 extra = words_of((known.d() + static_cast<int>(refined ? index : 0)) / 4);
                 // Byte i from byte index % 4 of `extra`.
-                const unsigned select = (0x3210u & ~(0xfu << (4 * i))) | (4 + index % 4) << (4 * i);
+                const unsigned select = refined ? (0x3210u & ~(0xfu << (4 * i))) | (4 + index % 4) << (4 * i) : 0x3210u;
                 low[0] = __byte_perm(low[0], extra.x, select);
                 low[1] = __byte_perm(low[1], extra.y, select);
                 low[2] = __byte_perm(low[2], extra.z, select);
@@ -117,7 +108,7 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
             const __half2 c1 = __hadd2(halves(__byte_perm(codes, 0x64646464u, 0x4342)), less);
             const uint2 x = make_uint2(bits(__hfma2(c0, s0, z0)), bits(__hfma2(c1, s1, z1)));
             if (static_cast<unsigned>(row) < static_cast<unsigned>(n)) {
-                *reinterpret_cast<uint2*>(to + row * kStride + 4 * quad) = x;
+                *reinterpret_cast<uint2*>(to + row * S::kStride + 4 * quad) = x;
             }
         };
 #pragma unroll
@@ -138,7 +129,7 @@ __device__ void load_keys(const K known, const CodePointers& from, int token, in
 
 // Dequantizes values to halves in the frame of the codes. A thread converts four channels of 16 tokens (8 with 4 bits).
 // first_token: in the page.
-template <int kStride, class K>
+template <class S, class K>
 __device__ void load_values(const K known, const CodePointers& from, int first_token, int n, uint16_t* to) {
     const PageFormat& f = known.f;
     constexpr int kBlock = kv::kValueBlockTokens;
@@ -148,7 +139,9 @@ __device__ void load_values(const K known, const CodePointers& from, int first_t
     const int count = (first_token + n - 1) / kBlock - first + 1;
     const unsigned mask = known.bits() == 2 ? 0x00030003u : 0x000f000fu;
     const __half2 less = __floats2half2_rn(-1024.0f, -1024.0f);
-    for (int unit = threadIdx.x; unit < count * n_quads * n_halves; unit += kThreads) {
+    // With eight warps, the four that have few units of keys begin.
+    const int thread = threadIdx.x ^ (S::kWarps == 8 ? S::kThreads / 2 : 0);
+    for (int unit = thread; unit < count * n_quads * n_halves; unit += S::kThreads) {
         const int quad = unit % n_quads;
         const int h = unit / n_quads % n_halves;
         const int block = first + unit / n_quads / n_halves;
@@ -190,52 +183,52 @@ __device__ void load_values(const K known, const CodePointers& from, int first_t
                 const __half2 c1 = __hadd2(halves((x1 >> (known.bits() * i) & mask) | 0x64006400u), less);
                 const uint2 x = make_uint2(bits(__hfma2(c0, s, z)), bits(__hfma2(c1, s, z)));
                 if (static_cast<unsigned>(row) < static_cast<unsigned>(n)) {
-                    *reinterpret_cast<uint2*>(to + row * kStride + 4 * quad) = x;
+                    *reinterpret_cast<uint2*>(to + row * S::kStride + 4 * quad) = x;
                 }
             }
         }
     }
 }
 
-// load_keys for formats that is_usual() accepts.
-template <int kD, int kStride>
+// load_keys for formats that copies_codes() accepts.
+template <class S>
 __device__ void load_usual_keys(const PageFormat& f, const CodePointers& from, int token, int n, float factor,
                                 const uint16_t* refined_at, uint16_t* to) {
-    const auto load = [&](auto known) { load_keys<kStride>(known, from, token, n, factor, refined_at, to); };
+    const auto load = [&](auto known) { load_keys<S>(known, from, token, n, factor, refined_at, to); };
     const bool halves = f.scale_kind == ScaleKind::half_pair;
     if (f.bits == 4) {
-        halves ? load(Known<kD, 4, ScaleKind::half_pair>{f}) : load(Known<kD, 4, ScaleKind::byte_pair>{f});
+        halves ? load(Known<S::kD, 4, ScaleKind::half_pair>{f}) : load(Known<S::kD, 4, ScaleKind::byte_pair>{f});
     } else if (halves) {
-        load(Known<kD, 2, ScaleKind::half_pair>{f});
+        load(Known<S::kD, 2, ScaleKind::half_pair>{f});
     } else if (f.refined_keys()) {
-        load(Known<kD, 2, ScaleKind::byte_pair, true>{f});
+        load(Known<S::kD, 2, ScaleKind::byte_pair, true>{f});
     } else {
-        load(Known<kD, 2, ScaleKind::byte_pair>{f});
+        load(Known<S::kD, 2, ScaleKind::byte_pair>{f});
     }
 }
 
-// load_values for formats that is_usual() accepts.
-template <int kD, int kStride>
+// load_values for formats that copies_codes() accepts.
+template <class S>
 __device__ void load_usual_values(const PageFormat& f, const CodePointers& from, int token, int n, uint16_t* to) {
-    const auto load = [&](auto known) { load_values<kStride>(known, from, token, n, to); };
+    const auto load = [&](auto known) { load_values<S>(known, from, token, n, to); };
     const bool halves = f.scale_kind == ScaleKind::half_pair;
     if (f.bits == 4) {
-        halves ? load(Known<kD, 4, ScaleKind::half_pair>{f}) : load(Known<kD, 4, ScaleKind::byte_pair>{f});
+        halves ? load(Known<S::kD, 4, ScaleKind::half_pair>{f}) : load(Known<S::kD, 4, ScaleKind::byte_pair>{f});
     } else {
-        halves ? load(Known<kD, 2, ScaleKind::half_pair>{f}) : load(Known<kD, 2, ScaleKind::byte_token>{f});
+        halves ? load(Known<S::kD, 2, ScaleKind::half_pair>{f}) : load(Known<S::kD, 2, ScaleKind::byte_token>{f});
     }
 }
 
 // Dequantizes consecutive rows of ggml blocks, starting at `rows`. A thread converts 16 elements.
-template <int kD, int kStride>
+template <class S>
 __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uint16_t* to) {
-    constexpr int kPieces = kD / 16;
+    constexpr int kPieces = S::kD / 16;
     if (f.type != LK_CACHE_Q8_0 && f.type != LK_CACHE_Q4_0) {
-        load_other_blocks(f.type, f.head_size, rows, n, to, kStride);
+        load_other_blocks(f.type, f.head_size, rows, n, to, S::kStride);
         return;
     }
     const int size = f.bits == 8 ? static_cast<int>(sizeof(BlockQ8_0)) : static_cast<int>(sizeof(BlockQ4_0));
-    for (int i = threadIdx.x; i < n * kPieces; i += kThreads) {
+    for (int i = threadIdx.x; i < n * kPieces; i += S::kThreads) {
         const int c = i % kPieces * 16;
         if (c >= f.head_size) {
             continue;
@@ -259,36 +252,36 @@ __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uin
             x[2 * part] = bits(__hmul2(__hadd2(halves(__byte_perm(codes, 0x64646464u, 0x4140)), less), s));
             x[2 * part + 1] = bits(__hmul2(__hadd2(halves(__byte_perm(codes, 0x64646464u, 0x4342)), less), s));
         }
-        uint4* const out = reinterpret_cast<uint4*>(to + i / kPieces * kStride + c);
+        uint4* const out = reinterpret_cast<uint4*>(to + i / kPieces * S::kStride + c);
         out[0] = make_uint4(x[0], x[1], x[2], x[3]);
         out[1] = make_uint4(x[4], x[5], x[6], x[7]);
     }
 }
 
 // Copies rows of d halves asynchronously.
-template <int kD, int kStride>
+template <class S>
 __device__ void load_halves(const uint8_t* rows, int n, int d, uint16_t* to) {
-    constexpr int kPieces = kD / 8;
-    constexpr int kTurns = kTile * kPieces / kThreads;
-    static_assert(kTile * kPieces % kThreads == 0);
+    constexpr int kPieces = S::kD / 8;
+    constexpr int kTurns = kTile * kPieces / S::kThreads;
+    static_assert(kTile * kPieces % S::kThreads == 0);
 #pragma unroll
     for (int turn = 0; turn < kTurns; ++turn) {
-        const int i = turn * kThreads + threadIdx.x;
+        const int i = turn * S::kThreads + threadIdx.x;
         const int row = i / kPieces;
         const int c = i % kPieces * 8;
         if (row < n && c < d) {
-            copy_async(to + row * kStride + c, rows + (row * d + c) * 2);
+            copy_async(to + row * S::kStride + c, rows + (row * d + c) * 2);
         }
     }
 }
 
 // Dequantizes rows of a q8_0 ring.
-template <int kD, int kStride>
+template <class S>
 __device__ void load_ring_rows(const uint8_t* rows, int n, int d, uint16_t* to) {
-    constexpr int kPieces = kD / 8;
+    constexpr int kPieces = S::kD / 8;
     const int row_bytes = static_cast<int>(kv::row_bytes(kv::RowType::q8_0, d));
 #pragma unroll 1
-    for (int i = threadIdx.x; i < n * kPieces; i += kThreads) {
+    for (int i = threadIdx.x; i < n * kPieces; i += S::kThreads) {
         const int c = i % kPieces * 8;
         if (c >= d) {
             continue;
@@ -302,7 +295,7 @@ __device__ void load_ring_rows(const uint8_t* rows, int n, int d, uint16_t* to) 
             x[2 * part] = bits(__hmul2(bytes_to_halves(codes, 0x4140, 128), s));
             x[2 * part + 1] = bits(__hmul2(bytes_to_halves(codes, 0x4342, 128), s));
         }
-        *reinterpret_cast<uint4*>(to + i / kPieces * kStride + c) = make_uint4(x[0], x[1], x[2], x[3]);
+        *reinterpret_cast<uint4*>(to + i / kPieces * S::kStride + c) = make_uint4(x[0], x[1], x[2], x[3]);
     }
 }
 

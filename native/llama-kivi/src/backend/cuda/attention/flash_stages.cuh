@@ -14,9 +14,8 @@ __device__ float max_of_row(float x) {
 }
 
 // A warp's part of a tile: its query rows and its tokens.
-template <int kD, bool kSplit>
+template <class S>
 struct WarpTile {
-    using S = Sizes<kD, kSplit>;
     static constexpr int kM = S::kM;
     static constexpr int kN = S::kN;
     using Scores = float[kM][kN][4];
@@ -26,12 +25,12 @@ struct WarpTile {
     int own_token;  // the warp's first token
 
     __device__ __forceinline__ explicit WarpTile(const Lane& lane)
-        : at(lane), own_row(kSplit ? 0 : lane.warp * 16 * kM), own_token(kSplit ? lane.warp * 8 * kN : 0) {}
+        : at(lane), own_row(S::kSplit ? 0 : lane.warp * 16 * kM), own_token(S::kSplit ? lane.warp * 8 * kN : 0) {}
 
     // Stage "scores": q [rows, stride] times keys [tokens, stride]. Loads the operands of a multiplication before the
     // multiplications ahead of it.
     __device__ __forceinline__ void multiply_keys(const uint16_t* q, const uint16_t* keys, Scores& score) const {
-        constexpr int kSteps = kD / 16;
+        constexpr int kSteps = S::kD / 16;
         constexpr int kPairs = kN / 2;
         const int lane = at.lane;
         const uint16_t* const q_rows = q + (own_row + lane % 16) * S::kStride + lane / 16 * 8;
@@ -135,28 +134,47 @@ struct WarpTile {
         }
     }
 
-    // Stage "softmax update": turns scores into unnormalized probabilities. They are relative to o.base, which follows
-    // the row's maximum only when that is 2^kSlack above it, so that most tiles leave the output alone.
+    // Stage "softmax update": probabilities are relative to o.base, which follows the row's maximum only when that is
+    // more than kSlack above it, so that most tiles leave the output alone.
     // shift: what score correction subtracts from the scores of the lane's rows.
-    __device__ __forceinline__ void update_softmax(Scores& score, const float (&shift)[kM][2],
-                                                   Output<kD, kSplit>& o) const {
-        constexpr float kSlack = 8;  // halves hold probabilities up to 2^15
+    __device__ __forceinline__ void update_softmax(const Scores& score, const float (&shift)[kM][2],
+                                                   Output<S>& o) const {
+        constexpr float kSlack = 8;  // probabilities are at most 2^kSlack
         float top[kM][2];
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                top[m][e] = fmaxf(score[m][0][2 * e], score[m][0][2 * e + 1]);
+            }
+        }
+#pragma unroll
+        for (int n = 1; n < kN; ++n) {
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                for (int e = 0; e < 2; ++e) {
+                    top[m][e] = fmaxf(top[m][e], fmaxf(score[m][n][2 * e], score[m][n][2 * e + 1]));
+                }
+            }
+        }
         bool grows = false;
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                float x = -INFINITY;
-#pragma unroll
-                for (int n = 0; n < kN; ++n) {
-                    x = fmaxf(x, fmaxf(score[m][n][2 * e], score[m][n][2 * e + 1]));
-                }
-                top[m][e] = max_of_row(x) - shift[m][e];
+                top[m][e] -= shift[m][e];
                 grows |= top[m][e] > o.base[m][e] + kSlack;
             }
         }
         if (__any_sync(kAllLanes, grows)) {
+#pragma unroll
+            for (int m = 0; m < kM; ++m) {
+#pragma unroll
+                for (int e = 0; e < 2; ++e) {
+                    top[m][e] = max_of_row(top[m][e]);
+                }
+            }
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
 #pragma unroll
@@ -166,91 +184,93 @@ struct WarpTile {
                     o.base[m][e] = now;
                     o.sum[m][e] *= times;
 #pragma unroll
-                    for (int n = 0; n < kD / 8; ++n) {
+                    for (int n = 0; n < S::kD / 8; ++n) {
                         o.out[m][n][2 * e] *= times;
                         o.out[m][n][2 * e + 1] *= times;
                     }
                 }
             }
         }
+    }
+
+    // Stage "values": probabilities of the scores times values [tokens, stride]. Loads operands and computes
+    // probabilities before the multiplications ahead of them.
+    __device__ __forceinline__ void add_values(Scores& score, const float (&shift)[kM][2], const uint16_t* values,
+                                               Output<S>& o) const {
+        constexpr int kPairs = S::kD / 16;  // of 8 channels
+        constexpr int kSteps = kN / 2;      // of 16 tokens
+        const uint16_t* const v_rows = values + (own_token + at.lane % 16) * S::kStride + at.lane / 16 * 8;
+        float base[kM][2];
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                const float base = o.base[m][e] == -INFINITY ? 0.0f : o.base[m][e] + shift[m][e];
-#pragma unroll
-                for (int n = 0; n < kN; ++n) {
-#pragma unroll
-                    for (int i = 2 * e; i < 2 * e + 2; ++i) {
-                        score[m][n][i] = exp2_fast(score[m][n][i] - base);
-                        o.sum[m][e] += score[m][n][i];
-                    }
-                }
+                base[m][e] = o.base[m][e] == -INFINITY ? 0.0f : o.base[m][e] + shift[m][e];
             }
         }
-    }
-
-    // Stage "values": probabilities times values [tokens, stride].
-    __device__ __forceinline__ void add_values(const Scores& score, const uint16_t* values,
-                                               Output<kD, kSplit>& o) const {
-        constexpr int kPairs = kD / 16;  // of 8 channels
-        const int lane = at.lane;
-        const uint16_t* const v_rows = values + (own_token + lane % 16) * S::kStride + lane / 16 * 8;
         unsigned b[2][4];
-        load_transposed(b[0], v_rows);
-#pragma unroll
-        for (int n = 0; n < kN; n += 2) {
-            unsigned p[kM][4];
+        unsigned p[2][kM][4];
+        const auto probabilities = [&](int step) {
 #pragma unroll
             for (int m = 0; m < kM; ++m) {
-                p[m][0] = pack(score[m][n][0], score[m][n][1]);
-                p[m][1] = pack(score[m][n][2], score[m][n][3]);
-                p[m][2] = pack(score[m][n + 1][0], score[m][n + 1][1]);
-                p[m][3] = pack(score[m][n + 1][2], score[m][n + 1][3]);
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    const float(&x)[4] = score[m][2 * step + i / 2];
+                    const float low = exp2_fast(x[i % 2 * 2] - base[m][i % 2]);
+                    const float high = exp2_fast(x[i % 2 * 2 + 1] - base[m][i % 2]);
+                    o.sum[m][i % 2] += low + high;
+                    p[step % 2][m][i] = pack(low, high);
+                }
+            }
+        };
+        load_transposed(b[0], v_rows);
+        probabilities(0);
+#pragma unroll
+        for (int i = 0; i < kSteps * kPairs; ++i) {
+            const int step = i / kPairs;
+            const int c = i % kPairs;
+            if (i + 1 < kSteps * kPairs) {
+                load_transposed(b[(i + 1) % 2], v_rows + (i + 1) / kPairs * 16 * S::kStride + (i + 1) % kPairs * 16);
+            }
+            if (c == 0 && step + 1 < kSteps) {
+                probabilities(step + 1);
             }
 #pragma unroll
-            for (int c = 0; c < kPairs; ++c) {
-                const int i = n / 2 * kPairs + c;
-                if (i + 1 < kN / 2 * kPairs) {
-                    load_transposed(b[(i + 1) % 2],
-                                    v_rows + (i + 1) / kPairs * 16 * S::kStride + (i + 1) % kPairs * 16);
-                }
-#pragma unroll
-                for (int m = 0; m < kM; ++m) {
-                    multiply(o.out[m][2 * c], p[m][0], p[m][1], p[m][2], p[m][3], b[i % 2][0], b[i % 2][1]);
-                    multiply(o.out[m][2 * c + 1], p[m][0], p[m][1], p[m][2], p[m][3], b[i % 2][2], b[i % 2][3]);
-                }
+            for (int m = 0; m < kM; ++m) {
+                const unsigned(&x)[4] = p[step % 2][m];
+                multiply(o.out[m][2 * c], x[0], x[1], x[2], x[3], b[i % 2][0], b[i % 2][1]);
+                multiply(o.out[m][2 * c + 1], x[0], x[1], x[2], x[3], b[i % 2][2], b[i % 2][3]);
             }
         }
     }
 };
 
 // Stage "merge": adds up the rows of warps that split the tokens.
-template <int kD>
+template <class S>
 __device__ __forceinline__ void merge_warps(const AttentionWork& a, const QueryRows& rows, const Lane& at,
-                                            const Output<kD, true>& o, float* sums) {
+                                            const Output<S>& o, float* sums) {
     __syncthreads();
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-        float* const to = warp_part<16, kD>(sums, at.warp, at.g + 8 * e);
+        float* const to = warp_part<16, S::kD>(sums, at.warp, at.g + 8 * e);
         const float total = sum_of_row(o.sum[0][e]);
         if (at.j == 0) {
             to[0] = o.base[0][e] * 0.69314718f;
             to[1] = total;
         }
 #pragma unroll
-        for (int n = 0; n < kD / 8; ++n) {
+        for (int n = 0; n < S::kD / 8; ++n) {
             to[2 + 8 * n + 2 * at.j] = o.out[0][n][2 * e];
             to[2 + 8 * n + 2 * at.j + 1] = o.out[0][n][2 * e + 1];
         }
     }
-    join_parts<16, kD, false>(a, a.n_page_splits + blockIdx.y, rows, nullptr, sums);
+    join_parts<16, S::kD, false>(a, a.n_page_splits + blockIdx.y, rows, nullptr, sums);
 }
 
 // Stage "store": each warp writes its rows to a.partial, or to a.out if there is one split.
-template <int kD>
+template <class S>
 __device__ __forceinline__ void store_rows(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
-                                           const Output<kD, false>& o) {
+                                           const Output<S>& o) {
 #pragma unroll
     for (int m = 0; m < o.kM; ++m) {
 #pragma unroll
@@ -274,7 +294,7 @@ __device__ __forceinline__ void store_rows(const AttentionWork& a, const QueryRo
                 times = 1;
             }
 #pragma unroll
-            for (int n = 0; n < kD / 8; ++n) {
+            for (int n = 0; n < S::kD / 8; ++n) {
                 if (8 * n < d) {
                     *reinterpret_cast<float2*>(to + 8 * n + 2 * at.j) =
                         make_float2(o.out[m][n][2 * e] * times, o.out[m][n][2 * e + 1] * times);

@@ -18,7 +18,7 @@ __device__ inline float in_half_range(float x) {
 __device__ __noinline__ void load_float_rows(lk_cache_type type, int d, const uint8_t* rows, int row_stride, int n,
                                              uint16_t* to, int stride) {
     const int pieces = d / 8;
-    for (int i = threadIdx.x; i < n * pieces; i += AttentionFunction::kThreads) {
+    for (int i = threadIdx.x; i < n * pieces; i += blockDim.x) {
         const int c = i % pieces * 8;
         const uint8_t* const row = rows + i / pieces * row_stride;
         float x[8];
@@ -67,7 +67,7 @@ __device__ __noinline__ void load_other_blocks(lk_cache_type type, int d, const 
     const kv::StockFormat format = kv::stock_format(type);
     const bool has_least = type == LK_CACHE_Q5_1 || type == LK_CACHE_Q4_1;
     const float zero = type == LK_CACHE_Q5_0 ? kv::kQ5Zero : type == LK_CACHE_IQ4_NL ? 128.0f : 0.0f;
-    for (int i = threadIdx.x; i < n * pieces; i += AttentionFunction::kThreads) {
+    for (int i = threadIdx.x; i < n * pieces; i += blockDim.x) {
         const int c = i % pieces * 16;
         const uint8_t* block = rows + (i / pieces * (d / 32) + c / 32) * format.block_bytes;
         const __half2 scale = __half2half2(__ushort_as_half(load_u16(block)));
@@ -103,7 +103,7 @@ __device__ __noinline__ void load_three_bit_values(int d, const uint8_t* page, c
     const int first = token / kBlock;
     const int count = (token + n - 1) / kBlock - first + 1;
     const __half2 less = __floats2half2_rn(-1024.0f, -1024.0f);
-    for (int unit = threadIdx.x; unit < count * n_quads; unit += AttentionFunction::kThreads) {
+    for (int unit = threadIdx.x; unit < count * n_quads; unit += blockDim.x) {
         const int quad = unit % n_quads;
         const int block = first + unit / n_quads;
         // Two quads of channels: two words of low bits per pair of channels, and one of high bits for both quads.

@@ -13,6 +13,19 @@ using kv::ScaleKind;
 
 constexpr int kTile = kFlashTile;
 
+// A compiled shape of the kernel. A warp has kM tiles of 16 query rows and kN tiles of 8 tokens.
+template <int kHeadSize, bool kSplitTokens, int kBlockWarps>
+struct FlashShape {
+    static constexpr int kD = kHeadSize;
+    static constexpr bool kSplit = kSplitTokens;
+    static constexpr int kWarps = kBlockWarps;
+    static constexpr int kThreads = 32 * kWarps;
+    static constexpr int kRows = flash_rows(kD, kSplit);  // query rows per thread block
+    static constexpr int kM = kSplit ? 1 : kRows / (16 * kWarps);
+    static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;
+    static constexpr int kStride = kD + 8;  // halves per row in shared memory; eight rows are in different banks
+};
+
 // Row r of the block reads tokens below this one from pages of codes.
 __device__ inline int paged_for(const SideWork& side, const SideShape& shape, const QueryRows& rows, int r) {
     return shape.format.quantized() ? shape.paged_for(side.n_paged, side.n_ring, rows.token_row(r)) : 0;
@@ -57,7 +70,7 @@ constexpr unsigned kPartly = 16;
 struct TileSide {
     enum class Form { codes, halves, q8_rows, floats };
     Form form;
-    int token;            // codes: first token in the page
+    int token;            // codes: first token in the page; floats: bytes from a row to the next
     const uint8_t* from;  // codes: the page; otherwise the first row
 
     __device__ bool coded() const { return form == Form::codes; }
@@ -75,23 +88,20 @@ struct Tile {
     TileSide v;
 };
 
-// Rows of f32 or bf16, in a page or staged as in a page. They are float_stride() apart.
+// Rows of f32 or bf16, in a page or staged as in a page.
 __device__ inline TileSide float_side(const SideWork& side, const SideShape& shape, int head, Tile& tile) {
     const int token = tile.token;
     if (token < side.n_paged) {
         const Run& run = side.runs[find_run(side.runs, side.n_runs, token)];
-        const size_t row_bytes = shape.format.row_bytes();
+        const int row_bytes = static_cast<int>(shape.format.row_bytes());
         const uint8_t* const page = run.block + static_cast<size_t>(head) * shape.format.page_bytes;
         tile.n = min(tile.n, run.start + run.count - token);
-        return {TileSide::Form::floats, 0, page + (run.first + token - run.start) * row_bytes};
+        return {TileSide::Form::floats, row_bytes, page + (run.first + token - run.start) * row_bytes};
     }
     const size_t row = static_cast<size_t>(head) * shape.n_ubatch + (token - side.n_paged);
     tile.n = min(tile.n, kTile);
-    return {TileSide::Form::floats, 0, reinterpret_cast<const uint8_t*>(side.staged.rows + row * shape.staged_width)};
-}
-
-__device__ inline int float_stride(const SideWork& side, const SideShape& shape, int token) {
-    return token < side.n_paged ? static_cast<int>(shape.format.row_bytes()) : 2 * shape.staged_width;
+    return {TileSide::Form::floats, 2 * shape.staged_width,
+            reinterpret_cast<const uint8_t*>(side.staged.rows + row * shape.staged_width)};
 }
 
 // Shortens `tile` to the tokens whose exact rows follow each other, and returns them.
