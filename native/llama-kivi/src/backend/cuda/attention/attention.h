@@ -51,6 +51,8 @@ AttentionFunction rows_function(const AttentionVariant& variant);
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 
+AttentionFunction whole_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
+
 // Merges the partial results of the splits.
 void attention_join(const AttentionWork& work, cudaStream_t stream);
 

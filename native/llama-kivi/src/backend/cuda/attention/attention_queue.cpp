@@ -17,6 +17,13 @@ PlannedAttention AttentionQueue::plan(const AttentionRequest& request) {
         p.pages = attention_function(p.choice.pages, request.k, request.v);
     }
     p.splits = split_attention(request, p.choice, slots(p.rest), pages ? slots(p.pages) : 0);
+    const AttentionVariant whole = select_whole(request, p.choice);
+    if (whole.kernel != AttentionKernel::none) {
+        p.choice = {whole, {}};
+        p.splits = {1, 0};
+        p.rest = attention_function(whole, request.k, request.v);
+        slots(p.rest);  // raises its limit of shared memory
+    }
     return p;
 }
 

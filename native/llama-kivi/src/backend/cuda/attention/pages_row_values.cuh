@@ -97,55 +97,52 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
 
 template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::add_values(const uint8_t* v_page,
+                                                                                         int n_tokens,
                                                                                          const Scale& scale,
                                                                                          Output& o) const {
-    int total[kRows][kCh];
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-        for (int c = 0; c < kCh; ++c) {
-            total[r][c] = 0;
-        }
-    }
+    int total[kRows][kCh][kTokens] = {};  // per place in a byte
     const int4* const weights = reinterpret_cast<const int4*>(fold_v + scale.group * kRows * kv::kPageTokens);
-#pragma unroll(kRows == 1 ? 8 : 4)
-    for (int b = 0; b < kv::kPageTokens / kv::kValueBlockTokens; ++b) {
+    const unsigned* const codes = reinterpret_cast<const unsigned*>(v_page);
+    constexpr int kStep = kRows == 1 ? 4 : 2;  // blocks of 16 tokens whose loads are in flight together
+#pragma unroll 1
+    for (int first = 0; first < kv::kPageTokens / kv::kValueBlockTokens; first += kStep) {
+        if (first * kv::kValueBlockTokens >= n_tokens) {
+            break;
+        }
         constexpr int kHalves = kBits / 2;  // words per channel
-        unsigned words[kHalves][kCh];
+        unsigned words[kStep][kHalves][kCh];
+        [[maybe_unused]] unsigned high[kStep][kCh] = {};
 #pragma unroll
-        for (int h = 0; h < kHalves; ++h) {
-            // 8 channels by kHalves words are contiguous; of 3-bit codes, these are the low bits.
-            const int index = (b * (kD / 8) + lane * kCh / 8) * 4 * kValueBits + 8 * h + lane * kCh % 8;
-            load_channels<kCh>(reinterpret_cast<const unsigned*>(v_page) + index, words[h]);
-        }
-        // High bits: channel c of 8 is in word c % 4 of the plane, at bits 2 quad + c / 4.
-        [[maybe_unused]] unsigned high[kCh] = {};
-        if constexpr (kValueBits == 3) {
-            const unsigned* const plane =
-                reinterpret_cast<const unsigned*>(v_page) + (b * (kD / 8) + lane * kCh / 8) * 12 + 8 + lane * kCh % 4;
-            load_channels<kCh>(plane, high);
-#pragma unroll
-            for (int c = 0; c < kCh; ++c) {
-                high[c] >>= lane * kCh / 4 % 2;
-            }
-        }
-        // The codes of four tokens of a channel, one per byte.
-        const auto codes = [&](int h, int c, int s) {
-            const unsigned low = words[h][c] >> (kBits * s) & kMask;
-            const unsigned lifted = s == 0 ? high[c] << 2 : high[c] >> (2 * s - 2);
-            return static_cast<int>(kValueBits == 3 ? low | (lifted & 0x04040404u) : low);
-        };
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-            const int4 w4 = weights[r * (kv::kPageTokens / 16) + b];
-            const int w[4] = {w4.x, w4.y, w4.z, w4.w};
+        for (int i = 0; i < kStep; ++i) {
+            const int block = (first + i) * (kD / 8) + lane * kCh / 8;  // 8 channels are contiguous
 #pragma unroll
             for (int h = 0; h < kHalves; ++h) {
+                load_channels<kCh>(codes + block * 4 * kValueBits + 8 * h + lane * kCh % 8, words[i][h]);
+            }
+            if constexpr (kValueBits == 3) {
+                // Channel c of 8 is in word c % 4 of the plane of high bits, at bits 2 quad + c / 4.
+                load_channels<kCh>(codes + block * 12 + 8 + lane * kCh % 4, high[i]);
 #pragma unroll
                 for (int c = 0; c < kCh; ++c) {
+                    high[i][c] >>= lane * kCh / 4 % 2;
+                }
+            }
+        }
 #pragma unroll
-                    for (int s = 0; s < kTokens; ++s) {
-                        total[r][c] = __dp4a(codes(h, c, s), w[kHalves * s + h], total[r][c]);
+        for (int i = 0; i < kStep; ++i) {
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) {
+                const int4 w4 = weights[r * (kv::kPageTokens / 16) + first + i];
+                const int w[4] = {w4.x, w4.y, w4.z, w4.w};
+#pragma unroll
+                for (int h = 0; h < kHalves; ++h) {
+#pragma unroll
+                    for (int c = 0; c < kCh; ++c) {
+#pragma unroll
+                        for (int s = 0; s < kTokens; ++s) {
+                            total[r][c][s] = multiply_bytes(value_codes(words[i][h][c], high[i][c], s),
+                                                            w[kHalves * s + h], total[r][c][s]);
+                        }
                     }
                 }
             }
@@ -155,7 +152,12 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::ad
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
         for (int c = 0; c < kCh; ++c) {
-            o.out[r][c] += scale.step[r] * static_cast<float>(total[r][c]) + scale.bias[r];
+            int sum = 0;
+#pragma unroll
+            for (int s = 0; s < kTokens; ++s) {
+                sum += total[r][c][s] >> value_place(s);  // exact
+            }
+            o.out[r][c] += scale.step[r] * static_cast<float>(sum) + scale.bias[r];
         }
     }
 }
