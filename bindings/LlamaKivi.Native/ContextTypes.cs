@@ -18,7 +18,7 @@ public sealed unsafe record ContextOptions
         KeyType = KvCacheType.FromNative(parameters.cache.type_k);
         ValueType = KvCacheType.FromNative(parameters.cache.type_v);
         GroupSize = (int)parameters.cache.group;
-        ResidualLength = (int)parameters.cache.residual;
+        ResidualLength = SwapDefault(parameters.cache.residual);
         SinkTokens = parameters.cache.sinks;
         Edition = (int)parameters.cache.edition;
         RefinedEighths = SwapDefault(parameters.cache.refined);
@@ -50,6 +50,9 @@ public sealed unsafe record ContextOptions
     /// <summary>Whether <see cref="ContextHandle.Decode"/> computes embeddings instead of logits.</summary>
     public bool Embeddings { get; init; }
 
+    /// <summary>Whether a GPU, too, gives a sequence's logits the same bits whatever else is in the batch and however its tokens are divided into calls. The CPU always does.</summary>
+    public bool BatchInvariant { get; init; }
+
     /// <summary>Cache type of the keys.</summary>
     public KvCacheType KeyType { get; init; }
 
@@ -59,7 +62,7 @@ public sealed unsafe record ContextOptions
     /// <summary>G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own.</summary>
     public int GroupSize { get; init; }
 
-    /// <summary>R, tokens in the residual ring, at least 1.</summary>
+    /// <summary>R, youngest tokens in the residual ring; 0: none, not for KIVI types; -1: the type's own.</summary>
     public int ResidualLength { get; init; }
 
     /// <summary>S, first tokens kept in full precision; -1: the cache type's default.</summary>
@@ -68,7 +71,7 @@ public sealed unsafe record ContextOptions
     /// <summary>Recipe of kivi2 and kivi4, 1 or 2; 0: the engine's default.</summary>
     public int Edition { get; init; }
 
-    /// <summary>Key channels of kivi2 with 4 bits, in eighths of the head, 0 to 8; -1: the recipe's own.</summary>
+    /// <summary>Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 0 to 8; -1: the recipe's own.</summary>
     public int RefinedEighths { get; init; }
 
     /// <summary>Type of ring rows, f16 or q8_0; null: the recipe's own.</summary>
@@ -90,10 +93,11 @@ public sealed unsafe record ContextOptions
         parameters.n_ubatch = Unsigned(MicroBatchSize, nameof(MicroBatchSize));
         parameters.n_threads = Unsigned(Threads, nameof(Threads));
         parameters.embeddings = Embeddings ? 1u : 0;
+        parameters.batch_invariant = BatchInvariant ? 1u : 0;
         parameters.cache.type_k = KeyType.ToNative();
         parameters.cache.type_v = ValueType.ToNative();
         parameters.cache.group = Unsigned(GroupSize, nameof(GroupSize));
-        parameters.cache.residual = Unsigned(ResidualLength, nameof(ResidualLength));
+        parameters.cache.residual = SwapDefault(ResidualLength);
         parameters.cache.sinks = SinkTokens;
         parameters.cache.edition = Unsigned(Edition, nameof(Edition));
         parameters.cache.refined = SwapDefault(RefinedEighths);
@@ -107,7 +111,7 @@ public sealed unsafe record ContextOptions
         return parameters;
     }
 
-    // The C interface has 0 for the recipe's own and -1 for none, so that zeroed parameters are the defaults.
+    // The C interface has 0 for the type's own and -1 for none, so that zeroed parameters are the defaults.
     private static int SwapDefault(int value) => value switch { 0 => -1, -1 => 0, _ => value };
 
     private static uint Unsigned(int value, string name)

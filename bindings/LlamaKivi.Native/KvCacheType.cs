@@ -7,7 +7,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Common;
 
-/// <summary>Type of the keys or values in the KV cache: "f16", "q8_0", "q4_0", "kivi4", "kivi2", "kivi4-paper" or "kivi2-paper".</summary>
+/// <summary>Type of the keys or values in the KV cache: "kivi4", "kivi3", "kivi2", "kivi4-paper", "kivi2-paper", or as in llama.cpp "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0" and "iq4_nl".</summary>
 /// <remarks>The command line, configuration and JSON use the same names. Parsing ignores case and also accepts the property names (<c>Kivi2Paper</c>).</remarks>
 [TypeConverter(typeof(KvCacheTypeConverter))]
 [JsonConverter(typeof(KvCacheTypeJsonConverter))]
@@ -17,7 +17,8 @@ public readonly struct KvCacheType : IEquatable<KvCacheType>, IParsable<KvCacheT
     private static readonly (string Name, string Property)[] Known =
     [
         ("f16", nameof(F16)), ("kivi4", nameof(Kivi4)), ("kivi2", nameof(Kivi2)), ("kivi4-paper", nameof(Kivi4Paper)), ("kivi2-paper", nameof(Kivi2Paper)),
-        ("q8_0", nameof(Q8_0)), ("q4_0", nameof(Q4_0)),
+        ("q8_0", nameof(Q8_0)), ("q4_0", nameof(Q4_0)), ("f32", nameof(F32)), ("bf16", nameof(BF16)), ("q5_1", nameof(Q5_1)), ("q5_0", nameof(Q5_0)),
+        ("q4_1", nameof(Q4_1)), ("iq4_nl", nameof(IQ4_NL)), ("kivi3", nameof(Kivi3)),
     ];
 
     private readonly byte _value;
@@ -44,6 +45,30 @@ public readonly struct KvCacheType : IEquatable<KvCacheType>, IParsable<KvCacheT
 
     /// <summary>4-bit blocks of 32 channels, as in llama.cpp.</summary>
     public static KvCacheType Q4_0 => new((int)lk_cache_type.LK_CACHE_Q4_0);
+
+    /// <summary>32-bit floats: no rounding.</summary>
+    public static KvCacheType F32 => new((int)lk_cache_type.LK_CACHE_F32);
+
+    /// <summary>16-bit floats with the range of 32-bit floats.</summary>
+    public static KvCacheType BF16 => new((int)lk_cache_type.LK_CACHE_BF16);
+
+    /// <summary>5-bit blocks of 32 channels with a minimum, as in llama.cpp.</summary>
+    public static KvCacheType Q5_1 => new((int)lk_cache_type.LK_CACHE_Q5_1);
+
+    /// <summary>5-bit blocks of 32 channels, as in llama.cpp.</summary>
+    public static KvCacheType Q5_0 => new((int)lk_cache_type.LK_CACHE_Q5_0);
+
+    /// <summary>4-bit blocks of 32 channels with a minimum, as in llama.cpp.</summary>
+    public static KvCacheType Q4_1 => new((int)lk_cache_type.LK_CACHE_Q4_1);
+
+    /// <summary>4-bit blocks of 32 channels with levels that are denser near zero, as in llama.cpp.</summary>
+    public static KvCacheType IQ4_NL => new((int)lk_cache_type.LK_CACHE_IQ4_NL);
+
+    /// <summary>3.3-bit KIVI: as <see cref="Kivi2"/>, with more refined key channels and 3-bit values.</summary>
+    public static KvCacheType Kivi3 => new((int)lk_cache_type.LK_CACHE_KIVI3);
+
+    /// <summary>Whether this is a KIVI type: the most recent tokens stay in a residual ring, and keys are quantized in groups of tokens.</summary>
+    public bool IsKivi => this == Kivi2 || this == Kivi3 || this == Kivi4 || this == Kivi2Paper || this == Kivi4Paper;
 
     /// <summary>All types.</summary>
     public static IReadOnlyList<KvCacheType> All { get; } = [.. Enumerable.Range(0, Known.Length).Select(value => new KvCacheType(value))];

@@ -67,11 +67,25 @@ internal enum lk_cache_type
     LK_CACHE_KIVI4_PAPER = 3,
     /// <summary>2-bit KIVI exactly as published.</summary>
     LK_CACHE_KIVI2_PAPER = 4,
-    /// <summary>8-bit blocks of 32 channels, rotated; no residual ring. For comparison with llama.cpp.</summary>
+    /// <summary>8-bit blocks of 32 channels with a 16-bit scale, rotated. As in llama.cpp, like all below.</summary>
     LK_CACHE_Q8_0 = 5,
     /// <summary>As LK_CACHE_Q8_0, with 4 bits.</summary>
     LK_CACHE_Q4_0 = 6,
-    LK_CACHE_TYPE_COUNT = 7,
+    /// <summary>32-bit floats, no rounding.</summary>
+    LK_CACHE_F32 = 7,
+    /// <summary>16-bit floats with the range of 32-bit floats.</summary>
+    LK_CACHE_BF16 = 8,
+    /// <summary>As LK_CACHE_Q5_0, with a 16-bit minimum per block.</summary>
+    LK_CACHE_Q5_1 = 9,
+    /// <summary>As LK_CACHE_Q8_0, with 5 bits.</summary>
+    LK_CACHE_Q5_0 = 10,
+    /// <summary>As LK_CACHE_Q4_0, with a 16-bit minimum per block.</summary>
+    LK_CACHE_Q4_1 = 11,
+    /// <summary>As LK_CACHE_Q4_0, with 16 levels that are denser near zero.</summary>
+    LK_CACHE_IQ4_NL = 12,
+    /// <summary>3.3-bit KIVI: as LK_CACHE_KIVI2, with more refined channels and 3-bit values.</summary>
+    LK_CACHE_KIVI3 = 13,
+    LK_CACHE_TYPE_COUNT = 14,
 }
 
 /// <summary>Type of a GGUF metadata value, numbered as in the file format.</summary>
@@ -95,7 +109,7 @@ internal enum lk_value_type
 /// <summary>Type of the rows in the residual ring.</summary>
 internal enum lk_row_type
 {
-    /// <summary>The recipe's own: f16, or q8_0 in the second edition.</summary>
+    /// <summary>The recipe's own: f16, or q8_0 for kivi3 and in the second edition.</summary>
     LK_ROWS_OWN = 0,
     /// <summary>16-bit floats.</summary>
     LK_ROWS_F16 = 1,
@@ -307,15 +321,15 @@ internal unsafe struct lk_cache_params
     public lk_cache_type type_v;
     /// <summary>G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 32, or 64 in the second edition. Also channels per value group (kivi4, *-paper).</summary>
     public uint group;
-    /// <summary>R, tokens in the residual ring, at least 1; a multiple of the group for *-paper.</summary>
-    public uint residual;
-    /// <summary>S, first tokens kept in full precision; -1: 4 for kivi2/kivi4, 0 for *-paper. At most group.</summary>
+    /// <summary>R, youngest tokens in the residual ring, which are not quantized; a multiple of the group for -paper. 0: the type's own, 128 for KIVI types and none for others; -1: none, not for KIVI types. f32, f16 and bf16 store every token as a float and have no ring and no sinks.</summary>
+    public int residual;
+    /// <summary>S, first tokens kept in full precision; -1: 4 for kivi2, kivi3 and kivi4, otherwise 0. At most the group.</summary>
     public int sinks;
     /// <summary>Recipe of kivi2 and kivi4: 1 or 2; 0: 1. Other types have one recipe.</summary>
     public uint edition;
-    /// <summary>Key channels of kivi2 with 4 bits, in eighths of the head, 1 to 8, rounded down to a multiple of 4 channels; 0: the recipe's own, 2, or 3 in the second edition; -1: none.</summary>
+    /// <summary>Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 1 to 8, rounded down to a multiple of 4 channels; 0: the recipe's own, 2, or 3 in the second edition, or 4 for kivi3; -1: none.</summary>
     public int refined;
-    /// <summary>Ring rows of kivi2 and kivi4; *-paper types always have f16.</summary>
+    /// <summary>Ring rows; *-paper types always have f16.</summary>
     public lk_row_type residual_type;
     /// <summary>Rows that a ring keeps after they left it, 1 to 64: truncation by up to as many tokens is exact; 0: 16; -1: none. Types without a ring need none.</summary>
     public int undo;
@@ -341,6 +355,8 @@ internal unsafe struct lk_context_params
     public uint n_threads;
     /// <summary>1: lk_decode computes embeddings instead of logits.</summary>
     public uint embeddings;
+    /// <summary>1: on a GPU, too, a sequence's logits have the same bits whatever else is in the batch and however its tokens are divided into calls. The CPU always computes so.</summary>
+    public uint batch_invariant;
     public lk_cache_params cache;
 }
 
@@ -454,7 +470,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface. Changes with every change to a struct, an enum value or a function's meaning.</summary>
-    public const uint LK_ABI_VERSION = 11;
+    public const uint LK_ABI_VERSION = 13;
 
     /// <summary>Returns the LK_ABI_VERSION that the library was compiled with.</summary>
     [LibraryImport(LibraryName)]

@@ -28,7 +28,9 @@ namespace lk::fuzz {
 
 // Cache types, selected by the first byte of a state input.
 inline constexpr lk_cache_type kTypes[] = {LK_CACHE_F16,         LK_CACHE_KIVI4, LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER,
-                                           LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0,  LK_CACHE_Q4_0};
+                                           LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0,  LK_CACHE_Q4_0,  LK_CACHE_F32,
+                                           LK_CACHE_BF16,        LK_CACHE_Q5_1,  LK_CACHE_Q5_0,  LK_CACHE_Q4_1,
+                                           LK_CACHE_IQ4_NL,      LK_CACHE_KIVI3};
 
 inline lk_context_params context_params(lk_cache_type type) {
     lk_context_params params;

@@ -126,10 +126,10 @@ private:
     // Appends one staged row. The other side and heads receive zeros.
     void append(int row) {
         const kv::Segment one{0, 0, 1};
-        const size_t d = call_.spec->format.head_size;
-        const size_t width = grown_->config().n_ubatch * d;
+        const size_t width = call_.spec->staged_width();
         grown_->reserve({&one, 1});
-        std::copy_n(call_.staged + row * d, d, grown_->staged(side_) + head_ * width);
+        std::copy_n(call_.staged + row * width, width,
+                    grown_->staged(side_) + head_ * grown_->config().n_ubatch * width);
         if (blocks_ != nullptr) {
             const size_t bytes = call_.spec->ring_row_bytes();
             std::copy_n(blocks_ + row * bytes, bytes,

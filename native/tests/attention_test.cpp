@@ -28,10 +28,18 @@ Tolerance tolerance(lk_cache_type type) {
     switch (type) {
     case LK_CACHE_F16:
         return {1e-5, 1e-6};
+    case LK_CACHE_F32:
+    case LK_CACHE_BF16:
+        return {1e-5, 1e-6};
     case LK_CACHE_Q8_0:
+    case LK_CACHE_Q5_1:
+    case LK_CACHE_Q5_0:
+    case LK_CACHE_Q4_1:
     case LK_CACHE_Q4_0:
+    case LK_CACHE_IQ4_NL:
         return {4e-3, 4e-4};  // blocks are dequantized to halves
     case LK_CACHE_KIVI4:
+    case LK_CACHE_KIVI3:
     case LK_CACHE_KIVI2:
         return {0.07, 0.0025};
     default:
@@ -102,7 +110,9 @@ std::vector<Pair> all_pairs() {
                                {LK_CACHE_KIVI2, LK_CACHE_F16},
                                {LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER},
                                {LK_CACHE_Q8_0, LK_CACHE_KIVI2},
-                               {LK_CACHE_KIVI2, LK_CACHE_Q4_0}});
+                               {LK_CACHE_KIVI2, LK_CACHE_Q4_0},
+                               {LK_CACHE_F32, LK_CACHE_KIVI3},
+                               {LK_CACHE_IQ4_NL, LK_CACHE_BF16}});
     return pairs;
 }
 

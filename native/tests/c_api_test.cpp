@@ -109,13 +109,13 @@ TEST(CApi, ContextParamsAreChecked) {
         {[](auto& p) { p.n_ubatch = ~0u; }, LK_INVALID_ARGUMENT, {"n_ubatch"}},
         {[](auto& p) { p.n_threads = ~0u; }, LK_INVALID_ARGUMENT, {"n_threads"}},
         {[](auto& p) { p.cache.group = 48; }, LK_INVALID_ARGUMENT, {"keys", "48"}},
-        {[](auto& p) { p.cache.residual = 0; }, LK_INVALID_ARGUMENT, {"residual is 0"}},
+        {[](auto& p) { p.cache.residual = -1; }, LK_INVALID_ARGUMENT, {"residual is -1", "at least 1"}},
         {[](auto& p) { p.cache.edition = 3; }, LK_INVALID_ARGUMENT, {"edition is 3"}},
         {[](auto& p) { p.cache.refined = 9; }, LK_INVALID_ARGUMENT, {"refined is 9"}},
         {[](auto& p) { p.cache.residual_type = static_cast<lk_row_type>(3); }, LK_INVALID_ARGUMENT, {"residual_type"}},
-        {[](auto& p) { p.cache.residual = ~0u - 31; }, LK_INVALID_ARGUMENT, {"residual"}},
+        {[](auto& p) { p.cache.residual = 1 << 20; }, LK_INVALID_ARGUMENT, {"residual"}},
         {[](auto& p) { p.cache.sinks = 33; }, LK_INVALID_ARGUMENT, {"sinks"}},
-        {[](auto& p) { p.cache.type_v = LK_CACHE_TYPE_COUNT; }, LK_INVALID_ARGUMENT, {"values", "7"}},
+        {[](auto& p) { p.cache.type_v = LK_CACHE_TYPE_COUNT; }, LK_INVALID_ARGUMENT, {"values", "14"}},
         {[](auto& p) { p.cache.type_k = static_cast<lk_cache_type>(-1); }, LK_INVALID_ARGUMENT, {"keys"}},
     };
     for (const Row& row : rows) {
@@ -407,7 +407,8 @@ TEST(CApi, Names) {
         EXPECT_STREQ(lk_status_name(static_cast<lk_status>(i)), statuses[i]);
     }
     EXPECT_STREQ(lk_status_name(static_cast<lk_status>(14)), "unknown");
-    const char* types[] = {"f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper", "q8_0", "q4_0"};
+    const char* types[] = {"f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper", "q8_0",   "q4_0",
+                           "f32", "bf16",  "q5_1",  "q5_0",        "q4_1",        "iq4_nl", "kivi3"};
     for (int i = 0; i < LK_CACHE_TYPE_COUNT; ++i) {
         EXPECT_STREQ(lk_cache_type_name(static_cast<lk_cache_type>(i)), types[i]);
     }

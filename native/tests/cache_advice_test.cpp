@@ -67,17 +67,17 @@ TEST(CacheAdvice, TypesThatFitAreThoseThatAreTaken) {
 
 // Messages use this interface's parameter names; higher layers replace them with their own.
 TEST(CacheAdvice, MessagesNameTheParametersOfThisInterface) {
-    const auto sizes = [](uint32_t group, uint32_t residual, int32_t sinks) {
+    const auto sizes = [](uint32_t group, int32_t residual, int32_t sinks) {
         kv::CacheConfig c = config(LK_CACHE_KIVI2, 64, group);
         c.params.residual = residual;
         c.params.sinks = sinks;
         return refusal(c);
     };
     EXPECT_NE(sizes(48, 128, -1).find("cache.group is 48"), std::string::npos);
-    EXPECT_NE(sizes(32, 0, -1).find("cache.residual is 0"), std::string::npos);
+    EXPECT_NE(sizes(32, -1, -1).find("cache.residual is -1"), std::string::npos);
     EXPECT_NE(sizes(32, 128, 33).find("cache.sinks is 33"), std::string::npos);
     for (const std::string& message :
-         {sizes(48, 128, -1), sizes(32, 0, -1), sizes(32, 128, 33), refusal(config(LK_CACHE_Q8_0, 40, 32))}) {
+         {sizes(48, 128, -1), sizes(32, -1, -1), sizes(32, 128, 33), refusal(config(LK_CACHE_Q8_0, 40, 32))}) {
         EXPECT_EQ(message.find("--"), std::string::npos) << message;
     }
 }

@@ -3,7 +3,9 @@
 
 #include <limits>
 
+#include "kv/scalar_codec.h"
 #include "kv_helpers.h"
+#include "quant/blocks.h"
 
 namespace lk::kv {
 namespace {
@@ -34,6 +36,7 @@ std::vector<Shape> all_shapes() {
         for (const test::Lengths& lengths : kAllLengths) {
             for (const lk_cache_type type : kAllTypes) {
                 shapes.push_back({.type_k = type, .type_v = type, .lengths = lengths, .head_size = d});
+                shapes.back().residual_type = LK_ROWS_F16;  // ring_test.cpp has the others
             }
         }
         shapes.push_back({.type_k = LK_CACHE_KIVI4, .type_v = LK_CACHE_KIVI2, .head_size = d});
@@ -99,8 +102,9 @@ TEST(CacheAppend, RowsLeaveTheRingByTheRules) {
 }
 
 TEST(CacheAppend, RingAndSinksAreExact) {
-    for (const Shape& shape : all_shapes()) {
+    for (Shape shape : all_shapes()) {
         SCOPED_TRACE(shape.text());
+        shape.residual_type = LK_ROWS_F16;
         const Tokens tokens(shape, 400, 4);
         Cache cache(shape.config());
         append(cache, 0, tokens, 0, 400);
@@ -110,13 +114,17 @@ TEST(CacheAppend, RingAndSinksAreExact) {
             const lk_cache_type type = keys ? shape.type_k : shape.type_v;
             EXPECT_EQ(side.n_sinks(), !is_kivi(type) || is_paper(type) ? 0 : 4);
             for (int t = 0; t < 400; ++t) {
-                if (t >= side.n_sinks() && t < side.n_paged() && type != LK_CACHE_F16) {
+                if (t >= side.n_sinks() && t < side.n_paged() &&
+                    cache.spec(keys ? Side::keys : Side::values).format.quantized()) {
                     continue;
                 }
                 const std::vector<float> row = test::cached_row(side.view(0, 0), t);
                 const float* given = (keys ? tokens.k[0] : tokens.v[0]).data() + t * shape.head_size;
                 for (int c = 0; c < shape.head_size; ++c) {
-                    ASSERT_EQ(row[c], half_to_float(float_to_half(given[c]))) << t;
+                    const float stored = type == LK_CACHE_F32    ? given[c]
+                                         : type == LK_CACHE_BF16 ? bf16_to_float(rounded_bf16(given[c]))
+                                                                 : half_to_float(float_to_half(given[c]));
+                    ASSERT_EQ(row[c], stored) << t;
                 }
             }
         }
@@ -219,7 +227,7 @@ TEST(CacheTruncate, ToSinksAndToZero) {
 // The remaining tokens are unchanged, except that keys are rotated to their new positions.
 TEST(CacheRemove, KeepsTheOtherTokens) {
     for (const lk_cache_type type : kAllTypes) {
-        const Shape shape{.type_k = type, .type_v = type, .n_layer = 2, .n_head_kv = 2};
+        const Shape shape{.type_k = type, .type_v = type, .n_layer = 2, .n_head_kv = 2, .residual_type = LK_ROWS_F16};
         const Tokens tokens(shape, 900, 3);
         for (const auto& [begin, end] :
              {std::pair{0, 1}, {2, 5}, {0, 130}, {100, 101}, {5, 600}, {600, 650}, {120, 700}}) {
@@ -342,6 +350,9 @@ TEST(CacheErrors, BrokenRowsChangeNothing) {
         const Image before = image_of(cache, 0);
         const int64_t bytes = cache.live_page_bytes();
         for (const float bad : {kNan, kInfinity, -kInfinity, 65520.0f, -1e9f}) {  // 65520 rounds to infinity in half
+            if (cache.spec(Side::keys).format.floats() && std::isfinite(bad)) {
+                continue;
+            }
             Tokens broken = tokens;
             broken.v[1][180 * broken.width + 127] = bad;
             test::expect_error(LK_NUMERIC_ERROR, {"layer 1", "value"}, [&] { append(cache, 0, broken, 150, 200); });
@@ -360,7 +371,7 @@ TEST(CacheErrors, BrokenRowsChangeNothing) {
 
 // Rows whose rotated elements overflow a half.
 TEST(CacheErrors, RowsTooLongForBlocksAreRefused) {
-    for (const lk_cache_type type : {LK_CACHE_Q8_0, LK_CACHE_Q4_0}) {
+    for (const lk_cache_type type : test::kBlockTypes) {
         const Shape shape{.type_k = type, .type_v = type};
         Tokens tokens(shape, 1, 3);
         Cache cache(shape.config());
@@ -398,9 +409,13 @@ TEST(CacheUsage, CountsWhatTheFormatsSay) {
         lk_cache_type type;
         double k_bits, v_bits;
     };
-    for (const Row& row : {Row{LK_CACHE_F16, 16, 16}, Row{LK_CACHE_KIVI4, 4.5, 4.5}, Row{LK_CACHE_KIVI2, 3, 2.125},
-                           Row{LK_CACHE_KIVI4_PAPER, 5, 5}, Row{LK_CACHE_KIVI2_PAPER, 3, 3}}) {
-        const Shape shape{.type_k = row.type, .type_v = row.type, .n_layer = 2, .n_head_kv = 3};
+    for (const Row& row : {Row{LK_CACHE_F16, 16, 16}, Row{LK_CACHE_KIVI4, 4.25, 4.25}, Row{LK_CACHE_KIVI3, 3.5, 3.125}, Row{LK_CACHE_KIVI2, 3, 2.125},
+                           Row{LK_CACHE_KIVI4_PAPER, 5, 5}, Row{LK_CACHE_KIVI2_PAPER, 3, 3}, Row{LK_CACHE_F32, 32, 32},
+                           Row{LK_CACHE_BF16, 16, 16}, Row{LK_CACHE_Q8_0, 8.5, 8.5}, Row{LK_CACHE_Q5_1, 6, 6},
+                           Row{LK_CACHE_Q5_0, 5.5, 5.5}, Row{LK_CACHE_Q4_1, 5, 5}, Row{LK_CACHE_Q4_0, 4.5, 4.5},
+                           Row{LK_CACHE_IQ4_NL, 4.5, 4.5}}) {
+        const Shape shape{
+            .type_k = row.type, .type_v = row.type, .lengths = {0, 128}, .n_layer = 2, .n_head_kv = 3};
         SCOPED_TRACE(shape.text());
         constexpr double kElements = 2 * 3 * 64;
         const Tokens tokens(shape, 700, 17);
@@ -416,8 +431,11 @@ TEST(CacheUsage, CountsWhatTheFormatsSay) {
         EXPECT_EQ(u.n_capacity, 4096u);
         EXPECT_EQ(u.f16_bytes, 700 * kElements * 2 * 2);
         const double paged = (s.k.n_paged() * row.k_bits + s.v.n_paged() * row.v_bits) * kElements / 8;
-        const double exact = (s.k.n_ring() + s.v.n_ring() + s.k.n_sinks() + s.v.n_sinks()) * kElements * 2;
-        const bool f16 = row.type == LK_CACHE_F16;
+        const auto exact_of = [&](const SequenceSide& side, Side which) {
+            return 2 * 3 * side.n_ring() * cache.spec(which).ring_row_bytes() + side.n_sinks() * kElements * 2;
+        };
+        const double exact = exact_of(s.k, Side::keys) + exact_of(s.v, Side::values);
+        const bool f16 = !cache.spec(Side::keys).format.quantized();  // or another float
         EXPECT_EQ(u.quantized_bytes, f16 ? 0 : paged);
         EXPECT_EQ(u.exact_bytes, f16 ? paged : exact);
         EXPECT_EQ(u.n_quantized_k, f16 ? 0u : s.k.n_paged() - s.k.n_sinks());
@@ -450,7 +468,7 @@ TEST(CacheConfigs, RefusalsNameWhatDoesNotFit) {
         {LK_INVALID_ARGUMENT,
          {"residual is 100", "group (32)", "such as 96", "kivi2-paper"},
          {.type_k = LK_CACHE_KIVI2_PAPER, .lengths = {32, 100}}},
-        {LK_INVALID_ARGUMENT, {"residual is 0"}, {.lengths = {32, 0}}},
+        {LK_INVALID_ARGUMENT, {"residual is -1", "at least 1"}, {.lengths = {32, -1}}},
         {LK_INVALID_ARGUMENT,
          {"residual is 64", "group (128)", "such as 128"},
          {.type_v = LK_CACHE_KIVI4_PAPER, .lengths = {128, 64}}},

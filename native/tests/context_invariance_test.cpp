@@ -15,8 +15,10 @@ struct CacheOf {
     lk_cache_type type;
     uint32_t edition;  // 0: the type has one recipe
 };
-constexpr CacheOf kCaches[] = {{LK_CACHE_F16, 0},   {LK_CACHE_Q8_0, 0},  {LK_CACHE_Q4_0, 0}, {LK_CACHE_KIVI4, 1},
-                               {LK_CACHE_KIVI2, 1}, {LK_CACHE_KIVI4, 2}, {LK_CACHE_KIVI2, 2}};
+constexpr CacheOf kCaches[] = {{LK_CACHE_F16, 0},   {LK_CACHE_Q8_0, 0},  {LK_CACHE_Q4_0, 0},  {LK_CACHE_KIVI4, 1},
+                               {LK_CACHE_KIVI2, 1}, {LK_CACHE_KIVI4, 2}, {LK_CACHE_KIVI2, 2}, {LK_CACHE_KIVI3, 0},
+                               {LK_CACHE_F32, 0},   {LK_CACHE_BF16, 0},  {LK_CACHE_Q5_1, 0},  {LK_CACHE_Q5_0, 0},
+                               {LK_CACHE_Q4_1, 0},  {LK_CACHE_IQ4_NL, 0}};
 
 // Kernel tables; those that the processor lacks are left out.
 constexpr const char* kTables[] = {"portable", "avx2", "vnni", "neon", "dotprod"};
@@ -26,7 +28,7 @@ lk_context_params params_of(CacheOf cache, uint32_t n_threads, uint32_t n_ubatch
     params.n_threads = n_threads;
     params.n_ubatch = n_ubatch;
     params.n_ctx = 3000;
-    params.cache = {cache.type, cache.type, 0, 128, -1, cache.edition, 0, LK_ROWS_OWN, 0, 0};
+    params.cache = {cache.type, cache.type, 0, 0, -1, cache.edition, 0, LK_ROWS_OWN, 0, 0};
     return params;
 }
 

@@ -78,7 +78,9 @@ TEST_F(CudaAttention, IsThatOfTheRowsTheCacheMeans) {
                             if (n_rows > 5 && ((n != 0 && n != 300) || heads.n_head > 4 || d == 256)) {
                                 continue;
                             }
-                            if (type_k != type_v && ++turn % 9 != 0) {
+                            // Flash reads other pairs and the types without a decoding kernel.
+                            if ((type_k != type_v || kv::stock_format(type_k).block_bytes > 0) &&
+                                ++turn % (type_k == type_v ? 3 : 29) != 0) {
                                 continue;
                             }
                             const Shape shape{.type_k = type_k,
@@ -96,7 +98,8 @@ TEST_F(CudaAttention, IsThatOfTheRowsTheCacheMeans) {
     report();
 }
 
-// Second edition, q8_0 rings and every other setting of kivi2 and kivi4; calls of one row to calls that flush often.
+// Second edition, q8_0 rings, windows of stock types and every other setting; calls of one row to calls that flush
+// often.
 TEST_F(CudaAttention, OfEveryRecipe) {
     int turn = 0;
     for (const auto& [name, recipe] : test::recipe_shapes()) {

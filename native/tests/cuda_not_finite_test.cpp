@@ -187,7 +187,7 @@ TEST_F(CudaNotFinite, SmallNumbersAreNotNan) {
 // The backend samples logits that no pass has computed.
 TEST_F(CudaNotFinite, LogitsThatAreDrawnFrom) {
     const std::shared_ptr<const Model> model = Model::load(test::demo_model_path(), true, -1, nullptr);
-    const std::unique_ptr<Backend> backend = model->device->make_backend();
+    const std::unique_ptr<Backend> backend = model->device->make_backend(false);
     Memory& memory = model->device->memory();
     constexpr int kVocab = 5000;
     const std::vector<float> fine(2 * kVocab, 1.0f);

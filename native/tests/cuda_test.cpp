@@ -58,6 +58,27 @@ TEST_F(Cuda, PagesEqualTheCpus) {
     std::printf("pages: %zu bytes compared with the CPU's\n", n_bytes);
 }
 
+// Rows taken back return from the ring and its undo window, as on the CPU.
+TEST_F(Cuda, PagesEqualTheCpusAfterGoingBack) {
+    for (const auto& [name, shape] : shapes_of(64)) {
+        SCOPED_TRACE(name);
+        kv::Cache cpu(shape.config());
+        kv::Cache gpu(shape.config(), device_->memory());
+        const Tokens tokens(shape, 500, 5);
+        int at = 0;
+        for (const int n : {137, 1, 60, 20}) {
+            test::append(cpu, 0, tokens, at, at + n);
+            append(gpu, 0, tokens, at, at + n);
+            at += n - (n > 1 ? 9 : 1);
+            cpu.truncate(0, at);
+            gpu.truncate(0, at);
+        }
+        test::append(cpu, 0, tokens, at, at + 150);
+        append(gpu, 0, tokens, at, at + 150);
+        EXPECT_TRUE(state(gpu) == state(cpu));
+    }
+}
+
 // Staged pages and tables equal the committed ones, whether staged layer by layer or all at once.
 TEST_F(Cuda, StagedPagesAreTheCommittedOnes) {
     const auto fetch = [&](const uint8_t* data, size_t n) {

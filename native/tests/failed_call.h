@@ -2,6 +2,7 @@
 #pragma once
 
 #include <limits>
+#include <span>
 
 #include "kv_helpers.h"
 #include "tiny_model.h"

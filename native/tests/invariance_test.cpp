@@ -164,10 +164,12 @@ private:
 struct Types {
     lk_cache_type k, v;
 };
-constexpr Types kTypes[] = {{LK_CACHE_F16, LK_CACHE_F16},     {LK_CACHE_Q8_0, LK_CACHE_Q8_0},
-                            {LK_CACHE_Q4_0, LK_CACHE_Q4_0},   {LK_CACHE_KIVI4, LK_CACHE_KIVI4},
-                            {LK_CACHE_KIVI2, LK_CACHE_KIVI2}, {LK_CACHE_KIVI2, LK_CACHE_F16},
-                            {LK_CACHE_Q8_0, LK_CACHE_KIVI2}};
+constexpr Types kTypes[] = {
+    {LK_CACHE_F16, LK_CACHE_F16},     {LK_CACHE_Q8_0, LK_CACHE_Q8_0},   {LK_CACHE_Q4_0, LK_CACHE_Q4_0},
+    {LK_CACHE_KIVI4, LK_CACHE_KIVI4}, {LK_CACHE_KIVI2, LK_CACHE_KIVI2}, {LK_CACHE_KIVI2, LK_CACHE_F16},
+    {LK_CACHE_Q8_0, LK_CACHE_KIVI2},  {LK_CACHE_F32, LK_CACHE_F32},     {LK_CACHE_BF16, LK_CACHE_BF16},
+    {LK_CACHE_Q5_1, LK_CACHE_Q5_1},   {LK_CACHE_Q5_0, LK_CACHE_Q5_0},   {LK_CACHE_Q4_1, LK_CACHE_Q4_1},
+    {LK_CACHE_IQ4_NL, LK_CACHE_F32},  {LK_CACHE_KIVI3, LK_CACHE_KIVI3}};
 
 // Index of the first element that differs in its bits; -1: none.
 ptrdiff_t first_difference(const std::vector<float>& a, const std::vector<float>& b) {
@@ -315,7 +317,8 @@ TEST(Visibility, FollowsPositionAlone) {
                     for (int i = 0; i < n; ++i) {
                         const int p = at + i;
                         const int g = lengths.group;
-                        const int paged = !kv::is_kivi(type)     ? p + 1
+                        const int r = kv::make_residual(shape.config().params, type);
+                        const int paged = !kv::is_kivi(type)     ? std::max(0, p + 1 - r)
                                           : p < lengths.residual ? 0
                                                                  : g * ((p - lengths.residual) / g);
                         ASSERT_EQ(view.paged_for(i), paged) << shape.text() << ", position " << p;

@@ -7,6 +7,7 @@
 
 #include "kv/quantizer.h"
 #include "kv/scalar_codec.h"
+#include "kv/stock_blocks.h"
 #include "kv_helpers.h"
 #include "weight_rows.h"
 
@@ -305,6 +306,8 @@ TEST_F(KernelTables, ExactRows) {
         for (const int n_tokens : {1, 3, 4, 17, 33}) {
             for (const int n_rows : {1, 2, 5}) {
                 const std::vector<half_t> rows = draw_halves(static_cast<size_t>(n_tokens) * d);
+                std::vector<float> floats(rows.size());
+                std::transform(rows.begin(), rows.end(), floats.begin(), half_to_float);
                 const std::vector<float> q = draw(static_cast<size_t>(n_rows) * d);
                 const std::vector<float> p = draw(n_rows * kStride);
                 for (const Kernels* kernels : test::kernel_tables()) {
@@ -313,6 +316,10 @@ TEST_F(KernelTables, ExactRows) {
                     kernels->score_exact(rows.data(), n_tokens, d, q.data(), n_rows, scores.data(), kStride);
                     std::vector<float> acc(q);
                     kernels->accumulate_exact(rows.data(), n_tokens, d, p.data(), kStride, n_rows, acc.data());
+                    std::vector<float> float_scores(n_rows * kStride, -7.0f);
+                    kernels->score_floats(floats.data(), n_tokens, d, q.data(), n_rows, float_scores.data(), kStride);
+                    std::vector<float> float_acc(q);
+                    kernels->accumulate_floats(floats.data(), n_tokens, d, p.data(), kStride, n_rows, float_acc.data());
                     for (int r = 0; r < n_rows; ++r) {
                         for (int t = 0; t < kStride; ++t) {
                             double dot = t < n_tokens ? 0 : -7;
@@ -320,6 +327,7 @@ TEST_F(KernelTables, ExactRows) {
                                 dot += static_cast<double>(q[r * d + c]) * half_to_float(rows[t * d + c]);
                             }
                             ASSERT_NEAR(scores[r * kStride + t], dot, 2e-5 + 1e-6 * std::fabs(dot));
+                            ASSERT_NEAR(float_scores[r * kStride + t], dot, 2e-5 + 1e-6 * std::fabs(dot));
                         }
                         for (int c = 0; c < d; ++c) {
                             double sum = q[r * d + c];
@@ -327,9 +335,27 @@ TEST_F(KernelTables, ExactRows) {
                                 sum += static_cast<double>(p[r * kStride + t]) * half_to_float(rows[t * d + c]);
                             }
                             ASSERT_NEAR(acc[r * d + c], sum, 2e-5);
+                            ASSERT_NEAR(float_acc[r * d + c], sum, 2e-5);
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+TEST_F(KernelTables, HalfBlocks) {
+    constexpr int kElements = 224;
+    for (const lk_cache_type type : test::kBlockTypes) {
+        std::vector<uint8_t> blocks(kElements / 32 * stock_format(type).block_bytes);
+        encode_blocks(type, draw(kElements).data(), kElements, blocks.data());
+        std::vector<float> expected(kElements);
+        decode_blocks(type, blocks.data(), expected.data(), kElements);
+        for (const Kernels* kernels : test::kernel_tables()) {
+            std::vector<half_t> out(kElements);
+            kernels->half_blocks(type, blocks.data(), kElements, out.data());
+            for (int i = 0; i < kElements; ++i) {
+                ASSERT_EQ(out[i], float_to_half(expected[i])) << kernels->name << ", " << lk_cache_type_name(type);
             }
         }
     }
@@ -339,7 +365,7 @@ TEST_F(KernelTables, UnpackCodes) {
     struct Row {
         int bits, unit_bytes;  // key tiles of 16 and 32 tokens, value blocks
     };
-    for (const Row& row : {Row{2, 16}, Row{2, 32}, Row{4, 32}, Row{4, 64}}) {
+    for (const Row& row : {Row{2, 16}, Row{2, 32}, Row{4, 32}, Row{4, 64}, Row{3, 48}}) {
         const int n_codes = row.unit_bytes * 8 / row.bits;
         const std::vector<uint8_t> packed = draw_bytes(7 * row.unit_bytes);
         for (const int piece_stride : {32, 32 * 7}) {  // keys; values (pieces are rows of a matrix)
@@ -351,11 +377,17 @@ TEST_F(KernelTables, UnpackCodes) {
                 for (int i = 0; i < 7 * n_codes; ++i) {
                     const int unit = i / n_codes;
                     const int code = i % n_codes;
-                    const CodePlace at{static_cast<size_t>(unit * row.unit_bytes + code % row.unit_bytes),
-                                       row.bits * (code / row.unit_bytes)};
-                    ASSERT_EQ(out[unit * unit_stride + code / 32 * piece_stride + code % 32],
-                              get_code(packed.data(), at, row.bits))
-                        << kernels->name;
+                    const int plane_bits = row.bits == 3 ? 2 : row.bits;
+                    const int plane_bytes = n_codes * plane_bits / 8;
+                    const CodePlace at{static_cast<size_t>(unit * row.unit_bytes + code % plane_bytes),
+                                       plane_bits * (code / plane_bytes)};
+                    int expected = get_code(packed.data(), at, plane_bits);
+                    if (row.bits == 3) {
+                        const CodePlace high{static_cast<size_t>(unit * row.unit_bytes + 32 + code % 16), code / 16};
+                        expected += 4 * get_code(packed.data(), high, 1);
+                    }
+                    ASSERT_EQ(out[unit * unit_stride + code / 32 * piece_stride + code % 32], expected)
+                        << kernels->name << ", " << row.bits << " bits, code " << i;
                 }
             }
         }

@@ -28,9 +28,14 @@ inline ThreadPool& team() {
     return pool;
 }
 
-inline constexpr lk_cache_type kAllTypes[] = {LK_CACHE_F16,         LK_CACHE_KIVI4,       LK_CACHE_KIVI2,
-                                              LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0,
-                                              LK_CACHE_Q4_0};
+inline constexpr lk_cache_type kAllTypes[] = {
+    LK_CACHE_F16,  LK_CACHE_KIVI4, LK_CACHE_KIVI2,  LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER,
+    LK_CACHE_Q8_0, LK_CACHE_Q4_0,  LK_CACHE_F32,    LK_CACHE_BF16,        LK_CACHE_Q5_1,
+    LK_CACHE_Q5_0, LK_CACHE_Q4_1,  LK_CACHE_IQ4_NL, LK_CACHE_KIVI3};
+static_assert(std::size(kAllTypes) == LK_CACHE_TYPE_COUNT);
+// Stock types in blocks of 32 channels.
+inline constexpr lk_cache_type kBlockTypes[] = {LK_CACHE_Q8_0, LK_CACHE_Q5_1, LK_CACHE_Q5_0,
+                                                LK_CACHE_Q4_1, LK_CACHE_Q4_0, LK_CACHE_IQ4_NL};
 
 // Group and residual lengths.
 struct Lengths {
@@ -65,9 +70,12 @@ struct Shape {
     lk_row_type residual_type = LK_ROWS_OWN;
     int undo = 0;
 
-    // q8_0 and q4_0 need a head size divisible by 32.
+    bool windows = false;  // stock types have a residual too
+
+    // Blocks need a head size divisible by 32.
     bool valid() const { return head_size % 32 == 0 || (fits(type_k) && fits(type_v)); }
-    static bool fits(lk_cache_type type) { return type == LK_CACHE_F16 || kv::is_kivi(type); }
+    static bool fits(lk_cache_type type) { return kv::stock_format(type).block_bytes == 0; }
+    bool has_residual() const { return windows || kv::is_kivi(type_k) || kv::is_kivi(type_v); }
 
     kv::CacheConfig config() const {
         kv::CacheConfig c;
@@ -80,7 +88,7 @@ struct Shape {
         c.params = {type_k,
                     type_v,
                     static_cast<uint32_t>(lengths.group),
-                    static_cast<uint32_t>(lengths.residual),
+                    has_residual() ? lengths.residual : 0,
                     sinks,
                     edition,
                     refined,

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "kv/kivi_format.h"
 #include "llama_kivi.h"
 
 namespace lk::test {
@@ -31,14 +32,14 @@ inline lk_model* demo_model() {
     return model;
 }
 
-// Group and residual of 32, so that a hundred tokens reach the pages.
+// Group and residual of KIVI types of 32, so that a hundred tokens reach the pages.
 inline lk_context_params small_params(lk_cache_type type = LK_CACHE_KIVI2) {
     lk_context_params params;
     lk_context_params_default(&params);
     params.n_ctx = 1024;
     params.n_seq_max = 3;
     params.n_threads = 2;
-    params.cache = {type, type, 32, 32, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    params.cache = {type, type, 32, kv::is_kivi(type) ? 32 : 0, -1, 0, 0, LK_ROWS_OWN, 0, 0};
     return params;
 }
 

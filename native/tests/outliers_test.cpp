@@ -52,8 +52,8 @@ TEST(KernelOutliers, EveryTypeIsFiniteOnEveryTable) {
                     }
                     worst = test::worse(worst, expected.empty() ? 0 : test::distance(expected[i], actual[i]));
                 }
-                // Values between two codes occasionally round the other way.
-                EXPECT_LT(worst, 0.4);
+                // Values between two codes occasionally round the other way; a wrong kernel is off by 1 and more.
+                EXPECT_LT(worst, 0.5);
                 expected = actual;
             }
         }

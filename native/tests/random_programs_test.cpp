@@ -103,7 +103,7 @@ lk_model* model(int i) {
 
 std::string text_of(const Program& p) {
     std::string text = format(
-        "seed %u: %s, edition %u, group %u, residual %u, %d sinks, ring rows %d, undo %d; model %s; table %s; n_ctx "
+        "seed %u: %s, edition %u, group %u, residual %d, %d sinks, ring rows %d, undo %d; model %s; table %s; n_ctx "
         "%d; "
         "sequences 0 to 2 in passes of %d, 3 to 5 in passes of %d\n",
         p.seed, lk_cache_type_name(p.cache.type_k), p.cache.edition, p.cache.group, p.cache.residual, p.cache.sinks,
@@ -185,7 +185,7 @@ Program make_program(CacheOf cache, uint32_t seed) {
     Program p;
     p.seed = seed;
     const uint32_t groups[] = {0, 16, 32, 64};
-    const uint32_t residuals[] = {32, 33, 50, 64, 100, 128};
+    const int32_t residuals[] = {32, 33, 50, 64, 100, 128};
     const lk_row_type rows[] = {LK_ROWS_OWN, LK_ROWS_F16, LK_ROWS_Q8_0};
     p.cache = {cache.type,
                cache.type,
@@ -199,6 +199,10 @@ Program make_program(CacheOf cache, uint32_t seed) {
                0};
     const int32_t undos[] = {0, 0, -1, 5, 64};
     p.cache.undo = dice.one_of(undos);
+    if (!kv::is_kivi(cache.type) && dice.pick(0, 1) == 0) {  // as stock llama.cpp has them
+        p.cache.residual = 0;
+        p.cache.sinks = -1;
+    }
     p.model = dice.pick(0, std::size(kModels) - 1);
     const std::vector<cpu::NamedKernels> tables = cpu::available_kernels();
     p.table = tables[dice.pick(0, static_cast<int>(tables.size()) - 1)].id;
@@ -245,6 +249,11 @@ void count_token(History& h) {
     h.unequal = std::max(0, h.unequal - 1);
 }
 
+// Whether a row's page depends on the row alone, from the call that appends it: a stock type without a window.
+bool stores_at_once(const Program& p) {
+    return kv::make_residual(p.cache, p.cache.type_k) == 0;
+}
+
 int undo_rows(const Program& p) {
     return p.cache.undo == 0 ? kv::kDefaultUndo : std::max(0, p.cache.undo);
 }
@@ -261,11 +270,11 @@ bool only_appends_since(const History& h, int n_keep) {
     return true;
 }
 
-// Whether a rewind must be exact: in a stock type, to nothing, to a mark, and by the undo window.
+// Whether a rewind must be exact: in a stock type without a window, to nothing, to a mark, and by the undo window.
 bool must_be_exact(const Program& p, const History& h, int n_keep) {
     const bool marked =
         std::any_of(h.marks.begin(), h.marks.end(), [&](const Mark& mark) { return mark.length == n_keep; });
-    return n_keep == 0 || marked || !kv::is_kivi(p.cache.type_k) ||
+    return n_keep == 0 || marked || stores_at_once(p) ||
            (h.back + h.length - n_keep <= undo_rows(p) && only_appends_since(h, n_keep));
 }
 
@@ -447,8 +456,8 @@ private:
         bool exact = static_cast<int>(length) == n_keep;
         check(exact || !must_be_exact(program_, h, n_keep), o.text() + " is not exact");
         check_ok(truncate(), o);
-        const bool stock = !kv::is_kivi(program_.cache.type_k);
-        exact = exact && (!stock || n_keep == 0 || only_appends_since(h, n_keep));  // stock: a shift stays an event
+        // Without a window, a cut behind a shift is exact too; the shift stays an event.
+        exact = exact && (!stores_at_once(program_) || n_keep == 0 || only_appends_since(h, n_keep));
         if (!exact) {
             h.events.push_back({Event::rewind, n_keep, 0});
             h.back = undo_rows(program_);
@@ -484,7 +493,7 @@ private:
             h.events.pop_back();
         }
         h.back = std::min(h.back, undo_rows(program_));
-        if (kv::is_kivi(program_.cache.type_k) && undo_rows(program_) > 0) {
+        if (!stores_at_once(program_) && undo_rows(program_) > 0) {
             h.unequal = static_cast<int>(program_.cache.residual) +
                         kv::make_recipe(program_.cache, program_.cache.type_k).group + undo_rows(program_);
         }
@@ -651,7 +660,11 @@ TEST_P(RandomPrograms, FoundFaults) {
 INSTANTIATE_TEST_SUITE_P(Types, RandomPrograms,
                          testing::Values(CacheOf{LK_CACHE_F16, 0}, CacheOf{LK_CACHE_Q8_0, 0}, CacheOf{LK_CACHE_Q4_0, 0},
                                          CacheOf{LK_CACHE_KIVI4, 1}, CacheOf{LK_CACHE_KIVI2, 1},
-                                         CacheOf{LK_CACHE_KIVI4, 2}, CacheOf{LK_CACHE_KIVI2, 2}),
+                                         CacheOf{LK_CACHE_KIVI4, 2}, CacheOf{LK_CACHE_KIVI2, 2},
+                                         CacheOf{LK_CACHE_KIVI3, 0}, CacheOf{LK_CACHE_F32, 0},
+                                         CacheOf{LK_CACHE_BF16, 0}, CacheOf{LK_CACHE_Q5_1, 0},
+                                         CacheOf{LK_CACHE_Q5_0, 0}, CacheOf{LK_CACHE_Q4_1, 0},
+                                         CacheOf{LK_CACHE_IQ4_NL, 0}),
                          [](const auto& info) {
                              return std::string(lk_cache_type_name(info.param.type)) +
                                     (info.param.edition == 0 ? "" : std::to_string(info.param.edition));

@@ -108,7 +108,8 @@ TEST(Staging, StagedPagesAreTheCommittedOnes) {
             for_each_view([&](Side side, int layer, int head) {
                 const kv::SideView view = cache.sequence(0).side(side).view(layer, head);
                 EXPECT_EQ(view.n_paged, s->view.n_paged + s->view.n_leaving);
-                EXPECT_EQ(view.n_sinks, s->view.n_sinks_after);
+                // A q8_0 ring has its sinks as halves from the start; those after the pages do not count here.
+                EXPECT_EQ(std::min(view.n_sinks, view.n_paged), s->view.n_sinks_after);
                 EXPECT_TRUE(*view.table == s->table);
                 size_t page = n_pages_before[side == Side::values];
                 for (size_t i = 0; i < s->pages.size(); ++i) {

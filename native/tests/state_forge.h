@@ -1,7 +1,9 @@
 // Parses a saved state into its fields, so that tests can change one and recompute the checksum.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -91,7 +93,7 @@ private:
     }
     void read_side(const kv::SideSpec& spec, const std::string& side) {
         const kv::PageFormat& f = spec.format;
-        integer(side + "n_paged");
+        const int n_paged = integer(side + "n_paged");
         const int n_sinks = integer(side + "n_sinks");
         const int n_ring = integer(side + "n_ring");
         const int n_undo = integer(side + "n_undo");
@@ -101,6 +103,13 @@ private:
         integer(side + "base.chosen");
         const int n_runs = integer(side + "n_runs");
         const int n_blocks = integer(side + "n_blocks");
+        if (n_runs < 0 || n_runs > n_paged) {
+            throw std::runtime_error(
+                format("%d runs of %d tokens: the fields before them do not fit", n_runs, n_paged));
+        }
+        // Sinks of a q8_0 ring's rows are saved too.
+        const int limit = n_sinks == n_paged ? spec.sinks : n_sinks;
+        const int n_sink_rows = n_sinks + (spec.ring_in_blocks() ? std::clamp(limit - n_paged, 0, n_ring) : 0);
         for (int i = 0; i < n_runs; ++i) {
             for (const char* part : {"block", "first", "count", "frame"}) {
                 integer(side + "run " + std::to_string(i) + "." + part);
@@ -116,8 +125,9 @@ private:
         }
         for (size_t head = 0; head < spec.head_count(); ++head) {
             const std::string name = side + "head " + std::to_string(head) + ".";
-            add(name + "ring", Kind::half, (n_undo + n_ring) * f.head_size * sizeof(half_t));
-            add(name + "sinks", Kind::half, n_sinks * f.head_size * sizeof(half_t));
+            add(name + "ring", spec.ring_in_blocks() ? Kind::bytes : Kind::half,
+                (n_undo + n_ring) * spec.ring_row_bytes());
+            add(name + "sinks", Kind::half, n_sink_rows * f.head_size * sizeof(half_t));
             if (chosen) {
                 integer(name + "exponent");
                 add(name + "table", Kind::half, spec.table_bytes() - sizeof(int32_t));

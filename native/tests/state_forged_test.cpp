@@ -20,14 +20,14 @@ constexpr uint16_t kInfinity = 0xfc00;
 enum class Moment { few, ring_full, flushed, cut };
 constexpr Moment kMoments[] = {Moment::few, Moment::ring_full, Moment::flushed, Moment::cut};
 
-lk_context_params params_of(lk_cache_type type, uint32_t group = 32, uint32_t residual = 64) {
+lk_context_params params_of(lk_cache_type type, uint32_t group = 32, int32_t residual = 64) {
     lk_context_params params;
     lk_context_params_default(&params);
     params.n_ctx = 1024;
     params.n_seq_max = 2;
     params.n_ubatch = 64;
     params.n_threads = 1;
-    params.cache = {type, type, group, residual, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    params.cache = {type, type, group, kv::is_kivi(type) ? residual : 0, -1, 0, 0, LK_ROWS_OWN, 0, 0};
     return params;
 }
 
@@ -156,11 +156,11 @@ TEST_F(ForgedStates, EveryFieldIsNamed) {
     expect_refused(plain, f16.with_number("values.n_paged", 4), "runs of");
     expect_refused(plain, f16.with_half("keys.block 0.head 0.codes", 9, kNaN), "a page of keys");
     kv::StateHeader header = state.header();
-    header.key.reserved = 1;
+    header.key.model.reserved = 1;
     expect_refused(context, state.with_header(header), "reserved");
     header = state.header();
     header.version = 2;
-    expect_refused(context, state.with_header(header), "format version 2, and this engine reads version 4");
+    expect_refused(context, state.with_header(header), "format version 2, and this engine reads version 5");
 }
 
 // Half scales of pages and of blocks.
@@ -172,7 +172,7 @@ TEST_F(ForgedStates, ScalesThatAreNoNumbers) {
         expect_refused(context, state.with_half("values.block 0.head 1.scales", 7, kInfinity), "a page of values");
         expect_refused(context, state.with_half("values.block 0.head 1.scales", 6, 0x8400), "negative");
     }
-    for (const lk_cache_type type : {LK_CACHE_Q8_0, LK_CACHE_Q4_0}) {
+    for (const lk_cache_type type : test::kBlockTypes) {
         Context context(model(), params_of(type));
         const ForgedState state = good(context, Moment::few);
         expect_refused(context, state.with_half("keys.block 0.head 0.codes", 0, kInfinity), "a page of keys");

@@ -163,7 +163,7 @@ TEST(StateSettings, AnOlderFormatIsRefusedInPlainWords) {
     std::memcpy(state.data() + 4, &version, sizeof(version));
     const std::vector<uint8_t> before = model.save();
     test::expect_failure(model.load(state), LK_BAD_STATE,
-                         {"format version 3", "reads version 4", "another release", "save it again"});
+                         {"format version 3", "reads version 5", "another release", "save it again"});
     state.resize(60);  // shorter than the current header
     test::expect_failure(model.load(state), LK_BAD_STATE, {"format version 3"});
     EXPECT_EQ(model.save(), before);

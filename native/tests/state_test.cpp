@@ -86,7 +86,7 @@ TEST(State, AnotherCacheOrModelIsRefusedByName) {
     refused(other, kModel, {"kivi2/kivi2", "f16/kivi2"});
     other = shape;
     other.lengths = {32, 64};
-    refused(other, kModel, {"residual 128", "64"});
+    refused(other, kModel, {"residual of keys 128", "64"});
     other = shape;
     other.n_head_kv = 1;
     refused(other, kModel, {"another model"});

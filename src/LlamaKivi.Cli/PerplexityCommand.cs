@@ -21,7 +21,7 @@ internal static class PerplexityCommand
         var limit = NumberOptions.Whole("--max-tokens", null, "Use only the first N tokens", 1, int.MaxValue);
         var plot = new Option<string?>("--plot") { Description = "File for a plot of KL divergence over bits per element, .png or .svg (default: no plot)" };
         var command = new Command("perplexity", "Measure the perplexity of a text by KV cache type");
-        CommonOptions.Add(command, [common.Model, file, context, types, chunk, limit, plot, common.Threads, common.GpuLayers, .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, file, context, types, chunk, limit, plot, common.Threads, common.GpuLayers, common.BatchInvariant, .. common.CacheSettings, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = Caches(common, parsed, parsed.GetValue(types)!);
@@ -80,7 +80,7 @@ internal static class PerplexityCommand
     }
 
     /// <summary>Greatest chunk in which every cache reads older tokens back from its pages.</summary>
-    public static int LongestChunk(List<(string Name, KvCacheParams Params)> caches) => Math.Min(PerplexityEvaluator.MaxChunkSize, caches.Min(cache => cache.Params.Residual));
+    public static int LongestChunk(List<(string Name, KvCacheParams Params)> caches) => Math.Min(PerplexityEvaluator.MaxChunkSize, caches.Min(cache => cache.Params.Residual is > 0 and var residual ? residual : PerplexityEvaluator.MaxChunkSize));
 
     /// <summary>Name of a text in results.</summary>
     public static string CorpusName(string path) => path == TextInput.Standard ? "standard input" : Path.GetFileName(path);

@@ -154,7 +154,7 @@ public sealed class InputTests : IDisposable
         WriteNarrow(model, 40);
         CommandLine.Result run = await CommandLine.RunAsync("run", "-m", model, "-p", "x", "-n", "2", "--json");
         Assert.Equal(0, run.ExitCode);
-        const string Said = "the KV cache is f16 instead of the default kivi2 (keys: kivi2 needs a head size that is a multiple of 16; this model has 40; types that fit for --kv-cache: f16)";
+        const string Said = "the KV cache is f16 instead of the default kivi2 (keys: kivi2 needs a head size that is a multiple of 16; this model has 40; types that fit for --kv-cache: f16, f32, bf16)";
         Assert.Contains(Said, run.Error, StringComparison.Ordinal);
         JsonElement cache = JsonDocument.Parse(run.Out).RootElement.GetProperty("kv_cache");
         Assert.Equal(("f16", Said), (cache.GetProperty("type_k").GetString(), cache.GetProperty("fallback").GetString()));
@@ -182,7 +182,7 @@ public sealed class InputTests : IDisposable
         Assert.Equal(Common.KvCacheType.Names.Order(), rows.Keys.Order());
         foreach ((string name, JsonElement row) in rows)
         {
-            bool fits = name is not ("q8_0" or "q4_0");
+            bool fits = name is not ("q8_0" or "q5_1" or "q5_0" or "q4_1" or "q4_0" or "iq4_nl");
             Assert.Equal(fits, row.TryGetProperty("bytes_per_token", out _));
             Assert.Equal(!fits, row.TryGetProperty("reason", out JsonElement reason) && reason.GetString()!.Contains("this model has 48", StringComparison.Ordinal));
         }

@@ -19,13 +19,18 @@ public class NativeEngineTests
     [Fact]
     public void Cache_types_have_the_engine_s_names()
     {
-        Assert.Equal(["f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper", "q8_0", "q4_0"], KvCacheType.Names);
+        Assert.Equal(["f16", "kivi4", "kivi2", "kivi4-paper", "kivi2-paper", "q8_0", "q4_0", "f32", "bf16", "q5_1", "q5_0", "q4_1", "iq4_nl", "kivi3"], KvCacheType.Names);
         Assert.Equal(KvCacheType.Names, Enumerable.Range(0, (int)lk_cache_type.LK_CACHE_TYPE_COUNT).Select(type => NativeEngine.CacheTypeName((lk_cache_type)type)));
         Assert.Null(NativeEngine.CacheTypeName(lk_cache_type.LK_CACHE_TYPE_COUNT));
         Assert.Equal(
             [lk_cache_type.LK_CACHE_F16, lk_cache_type.LK_CACHE_KIVI4, lk_cache_type.LK_CACHE_KIVI2, lk_cache_type.LK_CACHE_KIVI4_PAPER, lk_cache_type.LK_CACHE_KIVI2_PAPER,
-                lk_cache_type.LK_CACHE_Q8_0, lk_cache_type.LK_CACHE_Q4_0],
-            new[] { KvCacheType.F16, KvCacheType.Kivi4, KvCacheType.Kivi2, KvCacheType.Kivi4Paper, KvCacheType.Kivi2Paper, KvCacheType.Q8_0, KvCacheType.Q4_0 }.Select(type => type.ToNative()));
+                lk_cache_type.LK_CACHE_Q8_0, lk_cache_type.LK_CACHE_Q4_0, lk_cache_type.LK_CACHE_F32, lk_cache_type.LK_CACHE_BF16, lk_cache_type.LK_CACHE_Q5_1,
+                lk_cache_type.LK_CACHE_Q5_0, lk_cache_type.LK_CACHE_Q4_1, lk_cache_type.LK_CACHE_IQ4_NL, lk_cache_type.LK_CACHE_KIVI3],
+            new[]
+            {
+                KvCacheType.F16, KvCacheType.Kivi4, KvCacheType.Kivi2, KvCacheType.Kivi4Paper, KvCacheType.Kivi2Paper, KvCacheType.Q8_0, KvCacheType.Q4_0, KvCacheType.F32,
+                KvCacheType.BF16, KvCacheType.Q5_1, KvCacheType.Q5_0, KvCacheType.Q4_1, KvCacheType.IQ4_NL, KvCacheType.Kivi3,
+            }.Select(type => type.ToNative()));
     }
 
     // The public enumerations have the engine's numbers, so that a cast converts them.

@@ -54,7 +54,7 @@ public sealed class ExceptionTests(InferenceTests.DemoModel model) : IClassFixtu
         ["a path of no file"] = (typeof(FileNotFoundException), _ => LLamaWeights.LoadFromFileAsync(new ModelParams("no such file"))),
         ["a token that is none"] = (typeof(ArgumentException), test => test.WithContextAsync(context => Do(() => context.Handle.Decode([-1])))),
         ["a cache's group"] = (typeof(ArgumentException), test => Do(() => test.Model.CreateContext(Params() with { KvCache = new KvCacheParams { Group = 33 } }))),
-        ["a cache type's name"] = (typeof(ArgumentException), _ => Do(() => KvCacheParams.Parse("kivi3"))),
+        ["a cache type's name"] = (typeof(ArgumentException), _ => Do(() => KvCacheParams.Parse("kivi5"))),
         ["a size"] = (typeof(ArgumentOutOfRangeException), test => Do(() => test.Model.CreateContext(Params() with { BatchSize = 0 }))),
         ["a sampling setting"] = (typeof(ArgumentOutOfRangeException), _ => Do(() => new DefaultSamplingPipeline { TopP = 3 })),
         ["a context that was disposed of"] = (typeof(ObjectDisposedException), test => test.WithContextAsync(context => Do(() =>

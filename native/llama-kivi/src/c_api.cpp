@@ -6,9 +6,9 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/round_trip.h"
 #include "base/finite.h"
+#include "base/guard.h"
 #include "base/log.h"
 #include "c_api_entry.h"
-#include "c_api_guard.h"
 #include "c_api_types.h"
 #include "runtime/memory_estimate.h"
 
@@ -109,6 +109,20 @@ const char* lk_cache_type_name(lk_cache_type type) {
         return "q8_0";
     case LK_CACHE_Q4_0:
         return "q4_0";
+    case LK_CACHE_F32:
+        return "f32";
+    case LK_CACHE_BF16:
+        return "bf16";
+    case LK_CACHE_Q5_1:
+        return "q5_1";
+    case LK_CACHE_Q5_0:
+        return "q5_0";
+    case LK_CACHE_Q4_1:
+        return "q4_1";
+    case LK_CACHE_IQ4_NL:
+        return "iq4_nl";
+    case LK_CACHE_KIVI3:
+        return "kivi3";
     case LK_CACHE_TYPE_COUNT:
         break;
     }
@@ -197,7 +211,7 @@ void lk_context_params_default(lk_context_params* params) {
         params->struct_size = sizeof *params;
         params->n_seq_max = 1;
         params->n_ubatch = 512;
-        params->cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+        params->cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 0, -1, 0, 0, LK_ROWS_OWN, 0, 0};
     }
 }
 

@@ -33,8 +33,8 @@ public struct LLamaContextParams
     /// <summary>Quantization group size G, in tokens per key group.</summary>
     public uint group { get; set; }
 
-    /// <summary>Residual length R: tokens in full precision.</summary>
-    public uint residual { get; set; }
+    /// <summary>Residual length R: most recent tokens that are not quantized; 0: none; -1: the cache type's own.</summary>
+    public int residual { get; set; }
 
     /// <summary>Number of attention sinks S in full precision; -1: the cache type's default.</summary>
     public int sinks { get; set; }

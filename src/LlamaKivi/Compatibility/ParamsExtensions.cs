@@ -26,7 +26,7 @@ public static class IContextParamsExtensions
             type_k = options.KeyType,
             type_v = options.ValueType,
             group = (uint)options.GroupSize,
-            residual = (uint)options.ResidualLength,
+            residual = options.ResidualLength,
             sinks = options.SinkTokens,
             embeddings = @params.Embeddings,
         };

@@ -69,7 +69,7 @@ internal static partial class ConfigurationValues
                 nameof(cache.TypeK) => cache with { TypeK = ReadCacheType(child) },
                 nameof(cache.TypeV) => cache with { TypeV = ReadCacheType(child) },
                 nameof(cache.Group) => cache with { Group = Read<int>(child, "an integer") },
-                nameof(cache.Residual) => cache with { Residual = Read<int>(child, "an integer") },
+                nameof(cache.Residual) => cache with { Residual = OptionalInteger(child) },
                 nameof(cache.Sinks) => cache with { Sinks = OptionalInteger(child) },
                 nameof(cache.Edition) => cache with { Edition = OptionalInteger(child) },
                 nameof(cache.RefinedEighths) => cache with { RefinedEighths = OptionalInteger(child) },
@@ -86,7 +86,7 @@ internal static partial class ConfigurationValues
     // Accepts ggml's name with or without its prefix, as command lines do.
     public static GGMLType? ReadGgmlType(IConfigurationSection section) => string.IsNullOrEmpty(section.Value) && !section.GetChildren().Any() ? null
         : EnumNames.TryParse(Text(section, "a name"), out GGMLType type) ? type
-        : throw Wrong(section, $"it takes f16, q8_0 and q4_0. {ContextOptionsFactory.OtherCacheTypes($"{section.Path[..^section.Key.Length]}KvCache:{section.Key}")}");
+        : throw Wrong(section, $"it takes {ContextOptionsFactory.StockCacheTypes}. {ContextOptionsFactory.OtherCacheTypes($"{section.Path[..^section.Key.Length]}KvCache:{section.Key}")}");
 
     public static List<MetadataOverride> ReadMetadataOverrides(IConfigurationSection section) => [.. Items(section).Select(item =>
     {

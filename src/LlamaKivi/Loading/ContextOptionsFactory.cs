@@ -18,7 +18,7 @@ public static class ContextOptionsFactory
             KeyType = cache.TypeK,
             ValueType = cache.TypeV,
             GroupSize = cache.Group,
-            ResidualLength = cache.Residual,
+            ResidualLength = cache.Residual ?? -1,
             SinkTokens = cache.Sinks ?? -1,
             Edition = cache.Edition ?? 0,
             RefinedEighths = cache.RefinedEighths ?? -1,
@@ -57,11 +57,15 @@ public static class ContextOptionsFactory
             ReadySequences = Int(Math.Max(@params.SeqMax, 1), nameof(@params.SeqMax)),
             MicroBatchSize = Int(@params.UBatchSize, nameof(@params.UBatchSize)),
             Threads = @params.Threads ?? 0,
+            BatchInvariant = @params.BatchInvariant,
         };
     }
 
     /// <summary>Advice for a KV cache type that <see cref="IContextParams.TypeK"/> and <see cref="IContextParams.TypeV"/> do not take.</summary>
     internal static string OtherCacheTypes(string setting) => $"For other types leave it unset: {setting} takes {string.Join(", ", KvCacheType.Names)}";
+
+    /// <summary>The cache types that <see cref="IContextParams.TypeK"/> and <see cref="IContextParams.TypeV"/> take.</summary>
+    internal const string StockCacheTypes = "f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 and q4_0";
 
     // The engine checks its own upper limits; this check covers values that do not fit an int.
     private static int Int(uint value, string name) =>
@@ -73,6 +77,11 @@ public static class ContextOptionsFactory
         GGMLType.GGML_TYPE_F16 => KvCacheType.F16,
         GGMLType.GGML_TYPE_Q8_0 => KvCacheType.Q8_0,
         GGMLType.GGML_TYPE_Q4_0 => KvCacheType.Q4_0,
-        _ => throw new ArgumentException($"{name} is {type}; it takes GGML_TYPE_F16, GGML_TYPE_Q8_0 and GGML_TYPE_Q4_0. {OtherCacheTypes($"KvCache.{name}")}."),
+        GGMLType.GGML_TYPE_F32 => KvCacheType.F32,
+        GGMLType.GGML_TYPE_BF16 => KvCacheType.BF16,
+        GGMLType.GGML_TYPE_Q5_1 => KvCacheType.Q5_1,
+        GGMLType.GGML_TYPE_Q5_0 => KvCacheType.Q5_0,
+        GGMLType.GGML_TYPE_Q4_1 => KvCacheType.Q4_1,
+        _ => throw new ArgumentException($"{name} is {type}; it takes {StockCacheTypes}. {OtherCacheTypes($"KvCache.{name}")}."),
     };
 }

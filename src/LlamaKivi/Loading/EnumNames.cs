@@ -17,7 +17,7 @@ internal static class EnumNames
     /// <summary>The valid names. Parameters use <see cref="GGMLType"/> only for KV caches, which take few of the types.</summary>
     public static string Advice<T>()
         where T : struct, Enum =>
-        typeof(T) == typeof(GGMLType) ? $"TypeK and TypeV take f16, q8_0 and q4_0. {ContextOptionsFactory.OtherCacheTypes("KvCache")}" : $"the names are {string.Join(", ", Enum.GetNames<T>())}";
+        typeof(T) == typeof(GGMLType) ? $"TypeK and TypeV take {ContextOptionsFactory.StockCacheTypes}. {ContextOptionsFactory.OtherCacheTypes("KvCache")}" : $"the names are {string.Join(", ", Enum.GetNames<T>())}";
 }
 
 /// <summary>Writes an enumeration as its number; reads a number or a name, case-insensitive.</summary>

@@ -25,10 +25,10 @@ public partial interface IContextParams
     /// <summary>KV cache types and sizes. Default: kivi2, or, if kivi2 does not fit the model's head size, another type, which the log names.</summary>
     KvCacheParams KvCache => KvCacheParams.Default;
 
-    /// <summary>Type of the cached keys, F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
+    /// <summary>Type of the cached keys, a type of llama.cpp's cache such as F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
     GGMLType? TypeK => null;
 
-    /// <summary>Type of the cached values, F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
+    /// <summary>Type of the cached values, a type of llama.cpp's cache such as F16, Q8_0 or Q4_0; overrides <see cref="KvCache"/>. Null: the type in <see cref="KvCache"/>.</summary>
     GGMLType? TypeV => null;
 
     /// <summary>Purpose of the context.</summary>
@@ -36,6 +36,10 @@ public partial interface IContextParams
 
     /// <summary>Whether the context computes embeddings.</summary>
     bool Embeddings => false;
+
+    /// <summary>Whether a GPU, too, gives a sequence's logits the same bits whatever else is in the batch and however its tokens are divided into calls. The CPU always does. Default: false, because it is slower.</summary>
+    /// <remarks>Needs heads of 64 or 128 and one cache type for keys and values. Not after a context shift, and not with *-paper caches, whose prefill attends to the exact rows of its call.</remarks>
+    bool BatchInvariant => false;
 
     /// <summary>Pooling of token embeddings into one embedding per text.</summary>
     LLamaPoolingType PoolingType => LLamaPoolingType.Unspecified;

@@ -41,7 +41,7 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
                     cache = cache with { Group = Integer(ref reader, name) };
                     break;
                 case "RESIDUAL":
-                    cache = cache with { Residual = Integer(ref reader, name) };
+                    cache = cache with { Residual = OptionalInteger(ref reader, name) };
                     break;
                 case "SINKS":
                     cache = cache with { Sinks = OptionalInteger(ref reader, name) };
@@ -79,7 +79,7 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
         writer.WriteString(nameof(value.TypeK), value.TypeK.ToString());
         writer.WriteString(nameof(value.TypeV), value.TypeV.ToString());
         writer.WriteNumber(nameof(value.Group), value.Group);
-        writer.WriteNumber(nameof(value.Residual), value.Residual);
+        WriteOptional(writer, nameof(value.Residual), value.Residual);
         WriteOptional(writer, nameof(value.Sinks), value.Sinks);
         WriteOptional(writer, nameof(value.Edition), value.Edition);
         WriteOptional(writer, nameof(value.RefinedEighths), value.RefinedEighths);

@@ -13,27 +13,16 @@ public static class KvCacheFallback
     /// <summary>Why a KV cache does not fit a model; null if it does.</summary>
     /// <param name="file">The model's file.</param>
     /// <param name="cache">The cache.</param>
-    public static string? Misfit(GgufFile file, KvCacheParams cache)
-    {
-        try
-        {
-            ContextHandle.Estimate(file, ContextOptionsFactory.Create(cache) with { ContextSize = 1 });
-            return null;
-        }
-        catch (Exception e) when (e is LlamaKiviException or ArgumentException)
-        {
-            return e.Message;
-        }
-    }
+    public static string? Misfit(GgufFile file, KvCacheParams cache) => Failure(file, cache)?.Message;
 
     /// <summary>The cache, or a cache of the same sizes whose type fits the model's head size.</summary>
     /// <param name="file">The model's file.</param>
     /// <param name="cache">The preferred cache.</param>
-    /// <param name="reason">The replacement and its cause; null if the cache fits or no type does.</param>
+    /// <param name="reason">The replacement and its cause; null if the cache is kept: it fits, no type does, or a size is invalid.</param>
     public static KvCacheParams Fit(GgufFile file, KvCacheParams cache, out string? reason)
     {
-        reason = Misfit(file, cache);
-        if (reason is null)
+        reason = null;
+        if (Failure(file, cache) is not LlamaKiviException { Status: EngineStatus.Unsupported } failure)
         {
             return cache;
         }
@@ -43,12 +32,11 @@ public static class KvCacheFallback
             KvCacheParams other = cache with { TypeK = type, TypeV = type };
             if (Misfit(file, other) is null)
             {
-                reason = $"the KV cache is {type} instead of the default {cache.TypeK} ({reason})";
+                reason = $"the KV cache is {type} instead of the default {cache.TypeK} ({failure.Message})";
                 return other;
             }
         }
 
-        reason = null;
         return cache;
     }
 
@@ -57,5 +45,18 @@ public static class KvCacheFallback
     {
         reason = null;
         return parameters.KvCache.IsTypeAskedFor ? parameters.KvCache : Fit(file, parameters.KvCache, out reason);
+    }
+
+    private static Exception? Failure(GgufFile file, KvCacheParams cache)
+    {
+        try
+        {
+            ContextHandle.Estimate(file, ContextOptionsFactory.Create(cache) with { ContextSize = 1 });
+            return null;
+        }
+        catch (Exception e) when (e is LlamaKiviException or ArgumentException)
+        {
+            return e;
+        }
     }
 }

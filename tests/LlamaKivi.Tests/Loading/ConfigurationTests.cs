@@ -103,8 +103,8 @@ public sealed class ConfigurationTests
     }
 
     [Theory]
-    [InlineData("ModelParams", """{"KvCache":"kivi9"}""", "'Section:KvCache' is 'kivi9'", "f16, kivi4, kivi2, kivi4-paper, kivi2-paper, q8_0, q4_0")]
-    [InlineData("ModelParams", """{"KvCache":{"TypeK":"kivi9"}}""", "'Section:KvCache:TypeK' is 'kivi9'", "f16, kivi4, kivi2, kivi4-paper, kivi2-paper, q8_0, q4_0")]
+    [InlineData("ModelParams", """{"KvCache":"kivi9"}""", "'Section:KvCache' is 'kivi9'", "f16, kivi4, kivi2, kivi4-paper, kivi2-paper, q8_0, q4_0, f32, bf16, q5_1, q5_0, q4_1, iq4_nl, kivi3")]
+    [InlineData("ModelParams", """{"KvCache":{"TypeK":"kivi9"}}""", "'Section:KvCache:TypeK' is 'kivi9'", "f16, kivi4, kivi2, kivi4-paper, kivi2-paper, q8_0, q4_0, f32, bf16, q5_1, q5_0, q4_1, iq4_nl, kivi3")]
     [InlineData("ModelParams", """{"KvCache":{"TypK":"kivi2"}}""", "'Section:KvCache:TypK' is not a known setting", "TypeK, TypeV, Group, Residual, Sinks, Edition, RefinedEighths, ResidualType, Undo, MemoryBudget")]
     [InlineData("ModelParams", """{"KvCache":{"Group":"many"}}""", "'Section:KvCache:Group' is 'many'", "integer")]
     [InlineData("ModelParams", """{"KvCache":{"Group":48}}""", "'Section:KvCache'", "it must be 16, 32, 64 or 128")]

@@ -18,6 +18,13 @@ public class KvCacheTypeTests
         ["kivi2"] = KvCacheType.Kivi2,
         ["kivi4-paper"] = KvCacheType.Kivi4Paper,
         ["kivi2-paper"] = KvCacheType.Kivi2Paper,
+        ["kivi3"] = KvCacheType.Kivi3,
+        ["f32"] = KvCacheType.F32,
+        ["bf16"] = KvCacheType.BF16,
+        ["q5_1"] = KvCacheType.Q5_1,
+        ["q5_0"] = KvCacheType.Q5_0,
+        ["q4_1"] = KvCacheType.Q4_1,
+        ["iq4_nl"] = KvCacheType.IQ4_NL,
     };
 
     [Fact]
@@ -32,7 +39,7 @@ public class KvCacheTypeTests
     {
         Assert.Equal(ByName.Keys.Order(), KvCacheType.Names.Order());
         Assert.Equal(ByName.Values.ToHashSet(), KvCacheType.All.ToHashSet());
-        Assert.Equal(7, KvCacheType.All.Distinct().Count());
+        Assert.Equal(14, KvCacheType.All.Distinct().Count());
     }
 
     [Theory]
@@ -65,7 +72,7 @@ public class KvCacheTypeTests
 
     [Theory]
     [InlineData("")]
-    [InlineData("kivi3")]
+    [InlineData("kivi9")]
     [InlineData("q80")]
     [InlineData("2")]
     public void A_wrong_name_is_answered_with_the_names_there_are(string name)

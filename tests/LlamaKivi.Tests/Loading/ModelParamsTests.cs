@@ -105,10 +105,10 @@ public class ModelParamsTests
     {
         string all = string.Join(", ", KvCacheType.Names);
         JsonException json = Assert.Throws<JsonException>(() => JsonSerializer.Deserialize<ModelParams>($$"""{"{{name}}":"kivi2"}"""));
-        Assert.StartsWith($"'kivi2' is not a GGMLType; TypeK and TypeV take f16, q8_0 and q4_0. For other types leave it unset: KvCache takes {all}", json.Message, StringComparison.Ordinal);
+        Assert.StartsWith($"'kivi2' is not a GGMLType; TypeK and TypeV take f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 and q4_0. For other types leave it unset: KvCache takes {all}", json.Message, StringComparison.Ordinal);
         IConfiguration configuration = new ConfigurationBuilder().AddInMemoryCollection([new($"App:Model:{name}", "kivi2")]).Build();
         Exception bound = Assert.ThrowsAny<Exception>(() => configuration.GetSection("App:Model").Bind(new ModelParams("x"))).GetBaseException();
-        Assert.Equal($"'App:Model:{name}' is 'kivi2'; it takes f16, q8_0 and q4_0. For other types leave it unset: App:Model:KvCache:{name} takes {all}.", bound.Message);
+        Assert.Equal($"'App:Model:{name}' is 'kivi2'; it takes f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 and q4_0. For other types leave it unset: App:Model:KvCache:{name} takes {all}.", bound.Message);
 
         // What the messages advise works.
         Assert.Equal(KvCacheParams.Parse("kivi2"), JsonSerializer.Deserialize<ModelParams>("""{"KvCache":"kivi2"}""")!.KvCache);
@@ -118,7 +118,7 @@ public class ModelParamsTests
 
         var ggml = new ModelParams("x") { TypeK = name == "TypeK" ? GGMLType.GGML_TYPE_Q2_K : null, TypeV = name == "TypeV" ? GGMLType.GGML_TYPE_Q2_K : null };
         ArgumentException e = Assert.Throws<ArgumentException>(() => ContextOptionsFactory.Create(ggml));
-        Assert.Equal($"{name} is GGML_TYPE_Q2_K; it takes GGML_TYPE_F16, GGML_TYPE_Q8_0 and GGML_TYPE_Q4_0. For other types leave it unset: KvCache.{name} takes {all}.", e.Message);
+        Assert.Equal($"{name} is GGML_TYPE_Q2_K; it takes f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 and q4_0. For other types leave it unset: KvCache.{name} takes {all}.", e.Message);
     }
 
     [Fact]

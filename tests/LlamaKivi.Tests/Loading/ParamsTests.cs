@@ -27,8 +27,19 @@ public sealed class ParamsTests
         parameters.ToLlamaContextParams(out LLamaContextParams native);
         Assert.Equal((512u, 96u, 48u, 3u, 2), (native.n_ctx, native.n_batch, native.n_ubatch, native.n_seq_max, native.n_threads));
         Assert.Equal((KvCacheType.Kivi4, KvCacheType.Q8_0), (native.type_k, native.type_v));
-        Assert.Equal((64u, 256u, 8), (native.group, native.residual, native.sinks));
+        Assert.Equal((64u, 256, 8), (native.group, native.residual, native.sinks));
         Assert.True(native.embeddings);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Batch_invariance_becomes_the_engine_s(bool invariant)
+    {
+        var parameters = new ModelParams("none") { BatchInvariant = invariant };
+        Assert.Equal(invariant, ContextOptionsFactory.Create(parameters).BatchInvariant);
+        Assert.Equal(invariant ? 1u : 0u, ContextOptionsFactory.Create(parameters).ToNative().batch_invariant);
+        Assert.False(((IContextParams)new ModelParams("none")).BatchInvariant);
     }
 
     [Fact]
@@ -38,7 +49,35 @@ public sealed class ParamsTests
         Assert.Equal((2, 0, KvCacheType.Q8_0), (options.Edition, options.RefinedEighths, options.ResidualType));
         options = ContextOptionsFactory.Create(new KvCacheParams());
         Assert.Equal(new ContextOptions(), options);
-        Assert.Equal((0, 0, -1, null), (options.GroupSize, options.Edition, options.RefinedEighths, options.ResidualType));
+        Assert.Equal((0, 0, -1, -1, null), (options.GroupSize, options.Edition, options.RefinedEighths, options.ResidualLength, options.ResidualType));
+        Assert.Equal(0, ContextOptionsFactory.Create(KvCacheParams.Parse("q4_0") with { Residual = 0 }).ResidualLength);
+    }
+
+    [Theory]
+    [InlineData("f32", 32, 32)]
+    [InlineData("bf16", 16, 16)]
+    [InlineData("q5_1", 6, 6)]
+    [InlineData("q5_0", 5.5, 5.5)]
+    [InlineData("q4_1", 5, 5)]
+    [InlineData("iq4_nl", 4.5, 4.5)]
+    [InlineData("kivi3", 3.5, 3.125)]
+    public void Bits_of_a_type(string type, double keyBits, double valueBits)
+    {
+        using GgufFile file = GgufFile.Open(InferenceTests.DemoModel.Path);
+        MemoryEstimate estimate = ContextHandle.Estimate(file, ContextOptionsFactory.Create(KvCacheParams.Parse(type)) with { ContextSize = 512 });
+        Assert.Equal((keyBits, valueBits), (estimate.KeyBitsPerElement, estimate.ValueBitsPerElement));
+    }
+
+    [Fact]
+    public void A_residual_gives_stock_types_a_ring()
+    {
+        using GgufFile file = GgufFile.Open(InferenceTests.DemoModel.Path);
+        ulong Exact(KvCacheParams cache) => (ulong)ContextHandle.Estimate(file, ContextOptionsFactory.Create(cache) with { ContextSize = 512 }).CacheExactBytes;
+        KvCacheParams q4 = KvCacheParams.Parse("q4_0") with { Undo = 0 };
+        Assert.Equal(64.0, (double)Exact(q4 with { Residual = 127 }) / Exact(q4 with { Residual = 1 }));
+        Assert.Equal(Exact(q4), Exact(q4 with { Residual = 0 }));
+        Assert.Equal(Exact(KvCacheParams.Parse("f32")), Exact(KvCacheParams.Parse("f32") with { Residual = 127 }));
+        Assert.Contains("kivi2 needs at least 1", Assert.Throws<ArgumentException>(() => new KvCacheParams { Residual = 0 }.Validate()).Message, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -98,7 +137,7 @@ public sealed class ParamsTests
         using GgufFile file = GgufFile.Open(InferenceTests.DemoModel.Path);
         long Rings(KvCacheType? type) =>
             ContextHandle.Estimate(file, ContextOptionsFactory.Create(new KvCacheParams { ResidualType = type }) with { ContextSize = 512 }).CacheExactBytes;
-        Assert.Equal(Rings(null), Rings(KvCacheType.F16));
+        Assert.Equal(Rings(null), Rings(KvCacheType.Q8_0));
         Assert.InRange((double)Rings(KvCacheType.Q8_0) / Rings(KvCacheType.F16), 0.53, 0.55);
         Assert.Throws<ArgumentException>(() => Rings(KvCacheType.Q4_0));
     }

@@ -31,7 +31,7 @@ uint64_t staging_bytes(const CacheConfig& config) {
     uint64_t row = 0;  // of keys and values
     for (const Side side : {Side::keys, Side::values}) {
         const SideSpec spec = make_side_spec(config, side);
-        row += config.head_size * sizeof(half_t) + (spec.ring_in_blocks() ? spec.ring_row_bytes() : 0);
+        row += spec.staged_width() * sizeof(half_t) + (spec.ring_in_blocks() ? spec.ring_row_bytes() : 0);
     }
     return row * config.n_layer * config.n_head_kv * config.n_ubatch;
 }

@@ -30,10 +30,9 @@ Cache::Cache(const CacheConfig& config, Memory& memory)
     for (int i = 0; i < config.n_seq_max; ++i) {
         sequences_.push_back({SequenceSide(k_spec_, k_pools_), SequenceSide(v_spec_, v_pools_)});
     }
-    const size_t staged = static_cast<size_t>(config.n_layer) * config.n_head_kv * config.n_ubatch * config.head_size;
-    staged_k_ = Buffer<half_t>(memory, staged);
-    staged_v_ = Buffer<half_t>(memory, staged);
     const size_t rows = static_cast<size_t>(config.n_layer) * config.n_head_kv * config.n_ubatch;
+    staged_k_ = Buffer<half_t>(memory, rows * k_spec_.staged_width());
+    staged_v_ = Buffer<half_t>(memory, rows * v_spec_.staged_width());
     if (k_spec_.ring_in_blocks()) {
         blocks_k_ = Buffer<uint8_t>(memory, rows * k_spec_.ring_row_bytes());
         sink_rows_k_.resize(config.n_ubatch);
@@ -117,9 +116,8 @@ void fail_staged(Side side, int layer, bool finite) {
 SideView Cache::view(Side side, const Segment& segment, int layer, int head) const {
     SideView v = sequences_[segment.seq].side(side).view(layer, head, segment.n_rows);
     const Buffer<half_t>& staged = side == Side::keys ? staged_k_ : staged_v_;
-    v.staged =
-        staged.data() +
-        ((static_cast<size_t>(layer) * config_.n_head_kv + head) * config_.n_ubatch + segment.row) * config_.head_size;
+    const size_t row = (static_cast<size_t>(layer) * config_.n_head_kv + head) * config_.n_ubatch + segment.row;
+    v.staged = staged.data() + row * spec(side).staged_width();
     v.n_staged = segment.n_rows;
     return v;
 }

@@ -86,7 +86,8 @@ public:
     void release_reserved(std::span<const Segment> segments) noexcept;
     // View of a segment; its rows must be reserved.
     SideView view(Side side, const Segment& segment, int layer, int head) const;
-    // Staging buffer for the rows of the call, [layer, head, n_ubatch, D].
+    // Staging buffer for the rows of the call, [layer, head, n_ubatch, staged_width]: halves, or floats of a side whose
+    // format has floats().
     half_t* staged(Side side) { return staging(side).data(); }
     // The staged rows as a q8_0 ring stores them, [layer, head, n_ubatch, ring_row_bytes]; null for an f16 ring.
     uint8_t* staged_blocks(Side side) { return blocks(side).data(); }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "kv/cache_types.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"
 
@@ -16,12 +17,17 @@ const char* name(lk_cache_type type) {
     return lk_cache_type_name(type);
 }
 
+// Types whose rows have no scale. A window and sinks would hold the same floats as the pages.
+bool stores_floats(lk_cache_type type) {
+    return !is_kivi(type) && stock_format(type).block_bytes == 0;
+}
+
 int resolved_sinks(const lk_cache_params& params, lk_cache_type type) {
     constexpr int kDefaultSinks = 4;
-    if (!is_kivi(type)) {
+    if (stores_floats(type)) {
         return 0;
     }
-    return params.sinks >= 0 ? params.sinks : is_paper(type) ? 0 : kDefaultSinks;
+    return params.sinks >= 0 ? params.sinks : is_kivi(type) && !is_paper(type) ? kDefaultSinks : 0;
 }
 
 // Says why a type does not fit the head size; empty if it fits.
@@ -29,7 +35,7 @@ std::optional<std::string> head_size_misfit(lk_cache_type type, int head_size) {
     if (is_kivi(type) && head_size % 16 != 0) {
         return format("%s needs a head size that is a multiple of 16", name(type));
     }
-    if (!is_kivi(type) && type != LK_CACHE_F16 && head_size % 32 != 0) {
+    if (!is_kivi(type) && !stores_floats(type) && head_size % 32 != 0) {
         return format("%s needs a head size that is a multiple of 32", name(type));
     }
     return std::nullopt;
@@ -50,18 +56,25 @@ void check_recipe(const lk_cache_params& p, const char* side) {
 }
 
 void check_sizes(const CacheConfig& c, lk_cache_type type, const char* side) {
+    constexpr int kMostResidual = 1 << 16;
     check_recipe(c.params, side);
     const int g = make_recipe(c.params, type).group;
-    const int r = static_cast<int>(std::min(c.params.residual, 1u << 30));
-    LK_CHECK(r > 0, LK_INVALID_ARGUMENT, "%s: cache.residual is 0; it must be at least 1 token", side);
+    const int r = make_residual(c.params, type);
+    LK_CHECK(c.params.residual >= -1, LK_INVALID_ARGUMENT,
+             "%s: cache.residual is %d; it must be at least 1 token, 0 for the type's own or -1 for none", side,
+             c.params.residual);
+    LK_CHECK(r <= kMostResidual, LK_INVALID_ARGUMENT, "%s: cache.residual is %d; at most %d", side, r, kMostResidual);
+    LK_CHECK(!is_kivi(type) || r > 0, LK_INVALID_ARGUMENT, "%s: cache.residual is -1 (none); %s needs at least 1 token",
+             side, name(type));
     LK_CHECK(
         !is_paper(type) || r % g == 0, LK_INVALID_ARGUMENT,
         "%s: cache.residual is %d, which is not a multiple of cache.group (%d), such as %d; %s needs one, because it "
         "quantizes a full ring at once",
         side, r, g, std::max(1, r / g) * g, name(type));
-    LK_CHECK(r <= 1 << 16, LK_INVALID_ARGUMENT, "%s: cache.residual is %u; at most 65536", side, c.params.residual);
-    LK_CHECK(c.params.sinks >= -1 && c.params.sinks <= g, LK_INVALID_ARGUMENT,
-             "%s: cache.sinks is %d; at most one group (%d), or -1 for the default", side, c.params.sinks, g);
+    const int most_sinks = is_kivi(type) ? g : kPageTokens;
+    LK_CHECK(c.params.sinks >= -1 && c.params.sinks <= most_sinks, LK_INVALID_ARGUMENT,
+             "%s: cache.sinks is %d; at most %s (%d), or -1 for the default", side, c.params.sinks,
+             is_kivi(type) ? "one group" : "one page", most_sinks);
 }
 
 // Names of the types that fit this configuration.
@@ -73,9 +86,7 @@ std::string fitting_types(const CacheConfig& c, const char* side) {
             continue;
         }
         try {
-            if (is_kivi(type)) {
-                check_sizes(c, type, side);
-            }
+            check_sizes(c, type, side);
         } catch (const Error&) {
             continue;
         }
@@ -91,25 +102,28 @@ void validate_side(const CacheConfig& c, lk_cache_type type, const char* side, c
         LK_FAIL(LK_UNSUPPORTED, "%s: %s; this model has %d; types that fit for %s: %s", side, misfit->c_str(),
                 c.head_size, parameter, fitting_types(c, side).c_str());
     }
-    if (is_kivi(type)) {
-        check_sizes(c, type, side);
-    }
+    check_sizes(c, type, side);
 }
 
 }  // namespace
 
+int make_residual(const lk_cache_params& params, lk_cache_type type) {
+    if (stores_floats(type)) {
+        return 0;
+    }
+    return params.residual != 0 ? std::max(params.residual, 0) : is_kivi(type) ? kDefaultResidual : 0;
+}
+
 Recipe make_recipe(const lk_cache_params& params, lk_cache_type type) {
     Recipe r = own_recipe(type, params.edition != 0 ? static_cast<int>(params.edition) : kDefaultEdition);
-    if (!is_kivi(type)) {
-        return r;
-    }
-    if (params.group != 0) {
+    if (params.group != 0 && is_kivi(type)) {
         r.group = static_cast<int>(params.group);
     }
-    if (params.refined != 0 && type == LK_CACHE_KIVI2) {
+    if (params.refined != 0 && is_refined(type)) {
         r.refined_eighths = std::max(params.refined, 0);
     }
-    if (params.residual_type != LK_ROWS_OWN && !is_paper(type)) {
+    // Without a ring, a row would be rounded to q8_0 on its way to a page.
+    if (params.residual_type != LK_ROWS_OWN && !is_paper(type) && make_residual(params, type) > 0) {
         r.ring = params.residual_type == LK_ROWS_Q8_0 ? RowType::q8_0 : RowType::f16;
     }
     return r;
@@ -136,7 +150,7 @@ SideSpec make_side_spec(const CacheConfig& c, Side side) {
     const lk_cache_type type = side == Side::keys ? c.params.type_k : c.params.type_v;
     const Recipe recipe = make_recipe(c.params, type);
     const int g = recipe.group;
-    const int r = static_cast<int>(c.params.residual);
+    const int r = make_residual(c.params, type);
     SideSpec spec{};
     spec.format = make_page_format(type, side, c.head_size, recipe);
     spec.n_layer = c.n_layer;
@@ -144,14 +158,12 @@ SideSpec make_side_spec(const CacheConfig& c, Side side) {
     spec.sinks = resolved_sinks(c.params, type);
     spec.visibility = !is_kivi(type) ? Visibility::stored : is_paper(type) ? Visibility::call : Visibility::position;
     spec.align = is_kivi(type) && side == Side::keys ? g : 1;
-    if (!is_kivi(type)) {
-        spec.ageing = {1, 1};
-    } else if (!is_paper(type)) {
+    if (is_kivi(type) && !is_paper(type)) {
         spec.ageing = {r + g, g};  // the youngest R tokens are never quantized
-    } else if (side == Side::keys) {
+    } else if (is_paper(type) && side == Side::keys) {
         spec.ageing = {r, r};  // KIVI algorithm 1: a full key residual is quantized as a whole
     } else {
-        spec.ageing = {r + 1, 1};  // KIVI algorithm 1: every new value evicts the oldest one
+        spec.ageing = {r + 1, 1};  // every new row evicts the oldest one: stock types, and values in KIVI algorithm 1
     }
     // A ring of one row holds nothing between two calls.
     spec.undo = spec.ageing.trigger == 1 ? 0 : c.params.undo == 0 ? kDefaultUndo : std::max(c.params.undo, 0);

@@ -11,14 +11,17 @@
 namespace lk::kv {
 
 // The edition of kivi2 and kivi4 that parameters without one get.
-inline constexpr int kDefaultEdition = kFirstEdition;
+inline constexpr int kDefaultEdition = kSecondEdition;
 
+inline constexpr int kDefaultResidual = 128;
 // Rows of the undo window: the default and the most.
 inline constexpr int kDefaultUndo = 16;
 inline constexpr int kMostUndo = 64;
 
 // The recipe of a type with the settings of the parameters.
 Recipe make_recipe(const lk_cache_params& params, lk_cache_type type);
+// R of a type with the settings of the parameters.
+int make_residual(const lk_cache_params& params, lk_cache_type type);
 
 struct CacheConfig {
     int n_layer = 0;
@@ -51,7 +54,7 @@ struct AgeingRule {
 enum class Visibility {
     call,      // none: prefill attends to exact rows, as in the paper
     position,  // rows that leave the ring before the query's row enters it, as in token-by-token decoding
-    stored,    // every row that leaves the ring, the query's own row included
+    stored,    // every row that leaves the ring, the query's own row included: all but the youngest R
 };
 
 // Format and sizes of one side (keys or values), common to all sequences.
@@ -73,6 +76,8 @@ struct SideSpec {
     // Rows of the ring's memory: those of a full ring and the undo window.
     int ring_rows() const { return ageing.trigger + undo; }
     size_t ring_bytes() const { return head_count() * ring_rows() * ring_row_bytes(); }
+    // Size of a staged row in halves: floats take two.
+    size_t staged_width() const { return static_cast<size_t>(format.head_size) * (format.floats() ? 2 : 1); }
     size_t sink_elements() const { return head_count() * sinks * format.head_size; }
     size_t sink_bytes() const { return sink_elements() * sizeof(half_t); }
     // Bytes of a head table in device memory and in saved states: int32 exponent, then uint16 refined[rows - D] and

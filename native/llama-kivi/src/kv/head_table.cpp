@@ -128,7 +128,7 @@ void choose_head_table(const PageFormat& f, const float* rows, int n_rows, int f
         for (int t = skip; t < n_rows; ++t) {
             const float* row = rows + static_cast<ptrdiff_t>(t) * f.head_size;
             if (f.scale_kind == ScaleKind::byte_token) {
-                max_scale = std::max(max_scale, RotatedValue(row, table.mu, f.head_size, f.recipe.value_scale).scale);
+                max_scale = std::max(max_scale, RotatedValue(f, row, table.mu).scale);
                 continue;
             }
             for (int begin = 0; begin < f.head_size; begin += f.group) {

@@ -2,15 +2,15 @@
 //
 // A page holds 128 tokens of one layer, one KV head and one side (keys or values):
 //
-//   f16            half[128][D]
-//   q8_0, q4_0     [128][D/32] ggml blocks; each row is first rotated by a Hadamard transform, as in llama.cpp
+//   f32, f16, bf16 [128][D]
+//   q8_0 to q4_0   [128][D/32] ggml blocks; each row is first rotated by a Hadamard transform, as in llama.cpp
 //   keys           codes[128/T tiles][rows/4 quads][T*4*b/8 bytes], then scales[128/G groups][D]
 //                  rows = D; kivi2 has one more per refined channel, its low two bits
 //   values         codes[8 blocks of 16 tokens][D/8 blocks of 8 channels][16*8*b/8 bytes],
 //                  then scales[128 tokens][channel groups]
 //
-// T = min(G, 32) tokens. Scales: *-paper has (half scale, half min) pairs; kivi2 and kivi4 have a plane of byte scales,
-// then a plane of int8 zero points (kivi2 values: one byte scale per token, no zero point).
+// T = min(G, 32) tokens. Scales: *-paper has (half scale, half min) pairs; the others have a plane of byte scales,
+// then a plane of int8 zero points (values of kivi2 and kivi3: one byte scale per token, no zero point).
 //
 // A row of a q8_0 ring: blocks of 32 channels, each a half scale and one int8 code per channel; the last block has the
 // rest of the channels.
@@ -19,11 +19,14 @@
 // masked at each bit position, gives n codes in order. The order suits dot products of 4-byte groups (dp4a, vpdpbusd):
 //   keys    i = 4 * token_in_tile + row % 4                             (4 channels of a token side by side)
 //   values  i = 32 * (token % 16 / 4) + 4 * (channel % 8) + token % 4   (4 tokens of a channel side by side)
+// A block of 3-bit values (kivi3) is a plane of the low two bits in this order, 32 bytes, and a plane of the high bit
+// in the same order for b = 1, 16 bytes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "kv/cache_types.h"
 #include "llama_kivi.h"
 
 namespace lk::kv {
@@ -37,11 +40,11 @@ inline constexpr int kMaxHeadSize = 256;
 enum class Side { keys, values };
 
 enum class ScaleKind {
-    none,        // f16 pages
-    block,       // q8_0, q4_0: one half per block of 32 codes
+    none,        // f32, f16 and bf16 pages
+    block,       // ggml blocks: a half scale, and in some types a half minimum, per 32 codes
     half_pair,   // half scale, half min: x = code * scale + min
     byte_pair,   // byte scale s, int8 zero point z: x = s * (code + z/4)
-    byte_token,  // one byte scale per token, for centred, rotated x = s * (code - 3/2)
+    byte_token,  // one byte scale per token, for centred, rotated x = s * (code - (2^b - 1)/2)
 };
 
 // How byte scales of keys are rounded.
@@ -50,7 +53,7 @@ enum class KeyScale {
     nearest,  // codes are clamped; up to 3% of a range is cut
 };
 
-// The scale of a token's values (kivi2), from w, the centred and rotated elements, and l, their levels.
+// The scale of a token's values (kivi2, kivi3), from w, the centred and rotated elements, and l, their levels.
 enum class ValueScale {
     unbiased,  // <w,w> / <w,l>
     halfway,   // mean of the unbiased and the least-squares scale, <w,l> / <l,l>
@@ -72,11 +75,11 @@ static_assert(row_bytes(RowType::q8_0, 128) == 136 && row_bytes(RowType::q8_0, 8
 struct Recipe {
     int edition;             // 1 or 2; 1 for types with one recipe
     int group;               // G: tokens per key group, channels per value group
-    int refined_eighths;     // key channels with twice the bits, in eighths of the head (kivi2)
-    KeyScale key_scale;      // kivi2, kivi4
-    ValueScale value_scale;  // kivi2
+    int refined_eighths;     // key channels with twice the bits, in eighths of the head (kivi2, kivi3)
+    KeyScale key_scale;      // kivi2, kivi3, kivi4
+    ValueScale value_scale;  // kivi2, kivi3
     bool score_correction;   // attention subtracts the effect of the keys' quantization noise on the softmax
-    RowType ring;            // kivi2, kivi4
+    RowType ring;            // q8_0: kivi2, kivi3, kivi4 and stock types with a residual
     bool key_centre;         // keys are stored minus a centre per channel; no recipe does so yet
 };
 
@@ -87,18 +90,20 @@ struct PageFormat {
     Recipe recipe;
     int head_size;         // D
     int group;             // G: tokens per key group, channels per value group
-    int bits;              // b; 16 for f16
+    int bits;              // b, without scales; 32 for f32, 16 for f16 and bf16
     ScaleKind scale_kind;  //
-    int rows;              // keys: code rows (D plus the refined channels of kivi2); values: D
+    int rows;              // keys: code rows (D plus the refined channels); values: D
     int tile_tokens;       // keys: T
     int scale_groups;      // keys: token groups per page; values: channel groups per token
     size_t scales_offset;  // bytes from the start of the page to the scales
     size_t zeros_offset;   // the same to the zero points (byte_pair)
     size_t page_bytes;
 
-    constexpr bool quantized() const { return bits != 16; }
+    constexpr bool quantized() const { return scale_kind != ScaleKind::none; }
     constexpr bool blocks() const { return scale_kind == ScaleKind::block; }
-    // Bytes per token (f16, q8_0, q4_0).
+    // Whether rows are staged and read as floats, which have a wider range than halves (f32, bf16).
+    constexpr bool floats() const { return type == LK_CACHE_F32 || type == LK_CACHE_BF16; }
+    // Bytes per token (stock types).
     constexpr size_t row_bytes() const { return page_bytes / kPageTokens; }
     constexpr bool refined_keys() const { return rows > head_size; }
     // Scales included.
@@ -107,20 +112,13 @@ struct PageFormat {
     }
     // Keys: code bytes of one quad, i.e. four rows in one tile.
     constexpr int quad_bytes() const { return tile_tokens * 4 * bits / 8; }
+    // Values: bits of a code in the first plane of its block.
+    constexpr int plane_bits() const { return bits == 3 ? 2 : bits; }
     // Values: code bytes of one block of 16 tokens by 8 channels.
     constexpr int block_bytes() const { return kValueBlockTokens * kValueBlockChannels * bits / 8; }
     // Values: code bytes of a unit, the blocks of 16 tokens.
     constexpr int unit_bytes() const { return kValueBlockTokens * head_size * bits / 8; }
 };
-
-// KIVI types keep the youngest rows in a residual ring and quantize in groups.
-constexpr bool is_kivi(lk_cache_type type) {
-    return type != LK_CACHE_F16 && type != LK_CACHE_Q8_0 && type != LK_CACHE_Q4_0;
-}
-
-constexpr bool is_paper(lk_cache_type type) {
-    return type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI4_PAPER;
-}
 
 inline constexpr int kFirstEdition = 1;
 inline constexpr int kSecondEdition = 2;
@@ -132,15 +130,15 @@ constexpr Recipe own_recipe(lk_cache_type type, int edition) {
     if (!is_kivi(type) || is_paper(type)) {
         return r;
     }
-    r.edition = edition;
+    r.edition = type == LK_CACHE_KIVI3 ? kSecondEdition : edition;
     r.refined_eighths = type == LK_CACHE_KIVI2 ? 2 : 0;
-    if (edition == kSecondEdition) {
+    if (r.edition == kSecondEdition) {
         r.key_scale = KeyScale::nearest;
         r.value_scale = ValueScale::halfway;
         r.score_correction = true;
         r.ring = RowType::q8_0;
-        r.group = 64;
-        r.refined_eighths = type == LK_CACHE_KIVI2 ? 3 : 0;
+        r.group = type == LK_CACHE_KIVI3 ? 32 : 64;
+        r.refined_eighths = type == LK_CACHE_KIVI2 ? 3 : type == LK_CACHE_KIVI3 ? 4 : 0;
     }
     return r;
 }
@@ -160,35 +158,30 @@ constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_si
     f.group = group;
     f.rows = head_size;
     f.tile_tokens = group < 32 ? group : 32;
-    if (type == LK_CACHE_F16) {
-        f.bits = 16;
-        f.scale_kind = ScaleKind::none;
-        f.page_bytes = static_cast<size_t>(kPageTokens) * head_size * 2;
-        f.scales_offset = f.zeros_offset = f.page_bytes;
-        return f;
-    }
     if (!is_kivi(type)) {
-        f.bits = type == LK_CACHE_Q8_0 ? 8 : 4;
-        f.scale_kind = ScaleKind::block;
-        f.page_bytes = static_cast<size_t>(kPageTokens) * (head_size / 32) * (2 + 32 * f.bits / 8);
+        const StockFormat stock = stock_format(type);
+        f.bits = stock.bits;
+        f.scale_kind = stock.block_bytes > 0 ? ScaleKind::block : ScaleKind::none;
+        const int row_bytes = stock.block_bytes > 0 ? head_size / 32 * stock.block_bytes : head_size * stock.bits / 8;
+        f.page_bytes = static_cast<size_t>(kPageTokens) * row_bytes;
         f.scales_offset = f.zeros_offset = f.page_bytes;
         return f;
     }
-    const bool two_bits = type == LK_CACHE_KIVI2 || type == LK_CACHE_KIVI2_PAPER;
-    f.bits = two_bits ? 2 : 4;
+    const bool four_bits = type == LK_CACHE_KIVI4 || type == LK_CACHE_KIVI4_PAPER;
+    f.bits = four_bits ? 4 : type == LK_CACHE_KIVI3 && side == Side::values ? 3 : 2;
     size_t scales = 0;  // per page
     if (side == Side::keys) {
-        if (type == LK_CACHE_KIVI2) {
+        if (is_refined(type)) {
             f.rows += refined_channels(recipe, head_size);
         }
         f.scale_groups = kPageTokens / group;
         f.scale_kind = is_paper(type) ? ScaleKind::half_pair : ScaleKind::byte_pair;
         scales = static_cast<size_t>(f.scale_groups) * head_size;
     } else {
-        f.scale_groups = type == LK_CACHE_KIVI2 ? 1 : (head_size + group - 1) / group;
-        f.scale_kind = is_paper(type)           ? ScaleKind::half_pair
-                       : type == LK_CACHE_KIVI2 ? ScaleKind::byte_token
-                                                : ScaleKind::byte_pair;
+        f.scale_groups = is_refined(type) ? 1 : (head_size + group - 1) / group;
+        f.scale_kind = is_paper(type)     ? ScaleKind::half_pair
+                       : is_refined(type) ? ScaleKind::byte_token
+                                          : ScaleKind::byte_pair;
         scales = static_cast<size_t>(kPageTokens) * f.scale_groups;
     }
     f.scales_offset = static_cast<size_t>(kPageTokens) * f.rows * f.bits / 8;
@@ -216,7 +209,14 @@ static_assert(pair_bytes(LK_CACHE_KIVI2, kSecondEdition) == 10368);  // 2.53 bit
 static_assert(pair_bytes(LK_CACHE_KIVI4, kSecondEdition) == 17408);  // 4.25
 static_assert(refined_channels(own_recipe(LK_CACHE_KIVI2, kSecondEdition), 80) == 28);
 static_assert(pair_bytes(LK_CACHE_KIVI2_PAPER) == 12288);
+static_assert(pair_bytes(LK_CACHE_KIVI3) == 13440);  // 3.28
 static_assert(pair_bytes(LK_CACHE_F16) == 65536);
+static_assert(pair_bytes(LK_CACHE_F32) == 131072);
+static_assert(pair_bytes(LK_CACHE_BF16) == 65536);
+static_assert(pair_bytes(LK_CACHE_Q5_1) == 24576);    // 6
+static_assert(pair_bytes(LK_CACHE_Q5_0) == 22528);    // 5.5
+static_assert(pair_bytes(LK_CACHE_Q4_1) == 20480);    // 5
+static_assert(pair_bytes(LK_CACHE_IQ4_NL) == 18432);  // 4.5
 static_assert(make_page_format(LK_CACHE_Q8_0, Side::keys, 64, 32).bits_per_element() == 8.5);
 static_assert(make_page_format(LK_CACHE_Q4_0, Side::values, 64, 32).bits_per_element() == 4.5);
 static_assert(make_page_format(LK_CACHE_KIVI2, Side::keys, 64, 32).bits_per_element() == 3.0);
@@ -240,13 +240,31 @@ inline CodePlace key_code_place(const PageFormat& f, int token, int row) {
     return {quad * n + i % n, f.bits * (i / n)};
 }
 
-// Position of a token's code in a page of values.
+// Position of a code in a block of values: block of the page, index in the block.
+struct ValueIndex {
+    size_t block;
+    int i;
+};
+
+inline ValueIndex value_index(const PageFormat& f, int token, int channel) {
+    return {static_cast<size_t>(token / kValueBlockTokens) * (f.head_size / kValueBlockChannels) +
+                channel / kValueBlockChannels,
+            32 * (token % kValueBlockTokens / 4) + 4 * (channel % kValueBlockChannels) + token % 4};
+}
+
+// Position of a token's code in a page of values; of 3-bit codes, the low two bits.
 inline CodePlace value_code_place(const PageFormat& f, int token, int channel) {
-    const int i = 32 * (token % kValueBlockTokens / 4) + 4 * (channel % kValueBlockChannels) + token % 4;
-    const int n = f.block_bytes();
-    const size_t block = static_cast<size_t>(token / kValueBlockTokens) * (f.head_size / kValueBlockChannels) +
-                         channel / kValueBlockChannels;
-    return {block * n + i % n, f.bits * (i / n)};
+    const auto [block, i] = value_index(f, token, channel);
+    const int n = kValueBlockTokens * kValueBlockChannels * f.plane_bits() / 8;  // bytes of the plane
+    return {block * f.block_bytes() + i % n, f.plane_bits() * (i / n)};
+}
+
+// Position of the high bit of a 3-bit code.
+inline CodePlace value_high_place(const PageFormat& f, int token, int channel) {
+    constexpr int kLowBytes = kValueBlockTokens * kValueBlockChannels * 2 / 8;
+    constexpr int kHighBytes = kValueBlockTokens * kValueBlockChannels / 8;
+    const auto [block, i] = value_index(f, token, channel);
+    return {block * f.block_bytes() + kLowBytes + i % kHighBytes, i / kHighBytes};
 }
 
 inline int get_code(const uint8_t* page, CodePlace at, int bits) {
@@ -256,6 +274,18 @@ inline int get_code(const uint8_t* page, CodePlace at, int bits) {
 inline void set_code(uint8_t* page, CodePlace at, int bits, int code) {
     const int mask = ((1 << bits) - 1) << at.shift;
     page[at.byte] = static_cast<uint8_t>((page[at.byte] & ~mask) | (code << at.shift));
+}
+
+inline int get_value(const PageFormat& f, const uint8_t* page, int token, int channel) {
+    const int low = get_code(page, value_code_place(f, token, channel), f.plane_bits());
+    return f.bits == 3 ? low | get_code(page, value_high_place(f, token, channel), 1) << 2 : low;
+}
+
+inline void set_value(const PageFormat& f, uint8_t* page, int token, int channel, int code) {
+    set_code(page, value_code_place(f, token, channel), f.plane_bits(), f.bits == 3 ? code & 3 : code);
+    if (f.bits == 3) {
+        set_code(page, value_high_place(f, token, channel), 1, code >> 2);
+    }
 }
 
 }  // namespace lk::kv

@@ -10,6 +10,8 @@
 #include "kv/kivi_format.h"
 #include "kv/quantizer_groups.h"
 #include "kv/scalar_codec.h"
+#include "kv/stock_blocks.h"
+#include "llama_kivi.h"
 #include "quant/blocks.h"
 
 namespace lk::kv {
@@ -18,10 +20,10 @@ namespace {
 
 void quantize_value(const PageFormat& f, const HeadTable& table, const float* row, int token, uint8_t* page) {
     if (f.scale_kind == ScaleKind::byte_token) {
-        const RotatedValue value(row, table.mu, f.head_size, f.recipe.value_scale);
+        const RotatedValue value(f, row, table.mu);
         page[f.scales_offset + token] = byte_scale_round_nearest(value.scale, table.exponent);
         for (int c = 0; c < f.head_size; ++c) {
-            set_code(page, value_code_place(f, token, c), f.bits, value.codes[c]);
+            set_value(f, page, token, c, value.codes[c]);
         }
         return;
     }
@@ -33,7 +35,7 @@ void quantize_value(const PageFormat& f, const HeadTable& table, const float* ro
         const size_t at = scale_offset(f, token, g);
         const auto store_codes = [&](const auto& pair) {
             for (int c = begin; c < end; ++c) {
-                set_code(page, value_code_place(f, token, c), f.bits, group_code(row[c], pair.s, pair.m, levels));
+                set_value(f, page, token, c, group_code(row[c], pair.s, pair.m, levels));
             }
         };
         if (f.scale_kind == ScaleKind::half_pair) {
@@ -50,37 +52,6 @@ void quantize_value(const PageFormat& f, const HeadTable& table, const float* ro
     }
 }
 
-void quantize_block(const float* x, BlockQ8_0& b) {
-    float largest = 0;
-    for (int i = 0; i < kBlock; ++i) {
-        largest = std::max(largest, std::fabs(x[i]));
-    }
-    const float d = q8_scale(largest);
-    b.d = float_to_half(d);
-    for (int i = 0; i < kBlock; ++i) {
-        b.qs[i] = static_cast<int8_t>(q8_code(x[i], d));
-    }
-}
-
-void quantize_block(const float* x, BlockQ4_0& b) {
-    float largest = 0;
-    for (int i = 0; i < kBlock; ++i) {
-        largest = std::fabs(x[i]) > std::fabs(largest) ? x[i] : largest;
-    }
-    const float d = q4_scale(largest);
-    b.d = float_to_half(d);
-    for (int i = 0; i < kBlock / 2; ++i) {
-        b.qs[i] = static_cast<uint8_t>(q4_code(x[i], d) | q4_code(x[i + kBlock / 2], d) << 4);
-    }
-}
-
-template <class Block>
-void quantize_block_row(const float* x, int n, uint8_t* out) {
-    for (int i = 0; i < n / kBlock; ++i) {
-        quantize_block(x + i * kBlock, reinterpret_cast<Block*>(out)[i]);
-    }
-}
-
 }  // namespace
 
 void quantize_rows(const PageFormat& f, const HeadTable& table, const float* rows, int n_rows, int token, int sinks,
@@ -89,11 +60,14 @@ void quantize_rows(const PageFormat& f, const HeadTable& table, const float* row
         float rotated[kMaxHeadSize];
         for (int t = 0; t < n_rows; ++t) {
             const float* row = rows + static_cast<ptrdiff_t>(t) * f.head_size;
+            uint8_t* const out = page + static_cast<size_t>(token + t) * f.row_bytes();
+            if (t < sinks) {  // the row may be exact or from a q8_0 ring, which depends on the call
+                std::fill_n(out, f.row_bytes(), uint8_t{0});
+                continue;
+            }
             std::copy_n(row, f.head_size, rotated);
             hadamard(rotated, f.head_size);
-            uint8_t* out = page + static_cast<size_t>(token + t) * f.row_bytes();
-            f.bits == 8 ? quantize_block_row<BlockQ8_0>(rotated, f.head_size, out)
-                        : quantize_block_row<BlockQ4_0>(rotated, f.head_size, out);
+            encode_blocks(f.type, rotated, f.head_size, out);
         }
         return;
     }
@@ -160,7 +134,7 @@ void clear_tokens(const PageFormat& f, int first, uint8_t* page) noexcept {
         const int whole = (first + kValueBlockTokens - 1) / kValueBlockTokens * kValueBlockTokens;
         for (int t = first; t < whole; ++t) {
             for (int c = 0; c < f.head_size; ++c) {
-                set_code(page, value_code_place(f, t, c), f.bits, 0);
+                set_value(f, page, t, c, 0);
             }
         }
         clear(f.scales_offset / kPageTokens * whole, f.scales_offset);
@@ -186,13 +160,14 @@ void dequantize_row(const PageFormat& f, const HeadTable& table, const uint8_t* 
         }
     };
     if (!f.quantized()) {
-        for (int c = 0; c < f.head_size; ++c) {
-            out[c] = half_to_float(load_half(page + (static_cast<size_t>(token) * f.head_size + c) * 2));
-        }
+        const WeightType type = f.type == LK_CACHE_F32    ? WeightType::F32
+                                : f.type == LK_CACHE_BF16 ? WeightType::BF16
+                                                          : WeightType::F16;
+        lk::dequantize_row(type, page + static_cast<size_t>(token) * f.row_bytes(), out, f.head_size);
         return;
     }
     if (f.blocks()) {
-        lk::dequantize_row(block_type(f), page + static_cast<size_t>(token) * f.row_bytes(), out, f.head_size);
+        decode_blocks(f.type, page + static_cast<size_t>(token) * f.row_bytes(), out, f.head_size);
         hadamard(out, f.head_size);
         return;
     }
@@ -214,7 +189,7 @@ void dequantize_row(const PageFormat& f, const HeadTable& table, const uint8_t* 
     if (f.scale_kind == ScaleKind::byte_token) {
         const float s = byte_scale_decode(page[f.scales_offset + token], table.exponent);
         for (int c = 0; c < f.head_size; ++c) {
-            out[c] = s * value_level(get_code(page, value_code_place(f, token, c), f.bits));
+            out[c] = s * value_level(get_value(f, page, token, c), f.bits);
         }
         hadamard(out, f.head_size);
         for (int c = 0; c < f.head_size; ++c) {
@@ -226,7 +201,7 @@ void dequantize_row(const PageFormat& f, const HeadTable& table, const uint8_t* 
         float s = 0;
         float m = 0;
         scale_and_min(token, c / f.group, s, m);
-        out[c] = s * static_cast<float>(get_code(page, value_code_place(f, token, c), f.bits)) + m;
+        out[c] = s * static_cast<float>(get_value(f, page, token, c)) + m;
     }
 }
 

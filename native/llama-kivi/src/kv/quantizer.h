@@ -6,25 +6,19 @@
 
 #include "base/half.h"
 #include "kv/kivi_format.h"
-#include "quant/blocks.h"
 
 namespace lk::kv {
 
 // Parameters of the refined recipes, fixed per (sequence, layer, KV head) at the first flush.
 struct HeadTable {
     int exponent = 0;               // k of the byte scales
-    std::vector<uint16_t> refined;  // [rows - D] 4-bit channels, ascending (kivi2 keys)
-    std::vector<half_t> mu;         // [D] centre (kivi2 values)
+    std::vector<uint16_t> refined;  // [rows - D] 4-bit channels, ascending (keys of kivi2 and kivi3)
+    std::vector<half_t> mu;         // [D] centre (values of kivi2 and kivi3)
     std::vector<half_t> centre;     // [D] subtracted from keys before they are quantized (Recipe::key_centre)
 };
 
 // In-place orthonormal Hadamard transform over blocks of the largest power of two that divides n. Its own inverse.
 void hadamard(float* x, int n);
-
-// ggml block type of q8_0 and q4_0 pages.
-inline WeightType block_type(const PageFormat& format) {
-    return format.bits == 8 ? WeightType::Q8_0 : WeightType::Q4_0;
-}
 
 // Whether pages of this format need a head table.
 constexpr bool has_table(const PageFormat& format) {

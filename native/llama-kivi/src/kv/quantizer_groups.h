@@ -64,13 +64,14 @@ inline ChannelMask refined_mask(const HeadTable& table) {
 // Quantizes the f.group rows of keys from `token` on, of which the first `sinks` have codes of 0.
 void quantize_keys(const PageFormat& f, const HeadTable& table, const float* rows, int token, int sinks, uint8_t* page);
 
-// One kivi2 value row: centred and rotated elements, codes and scale.
+// One value row of kivi2 or kivi3: centred and rotated elements, codes and scale.
 struct RotatedValue {
     float w[kMaxHeadSize];
-    uint8_t codes[kMaxHeadSize];  // level = code - 3/2
+    uint8_t codes[kMaxHeadSize];
     float scale;
 
-    RotatedValue(const float* row, const std::vector<half_t>& mu, int head_size, ValueScale rule) : scale(0) {
+    RotatedValue(const PageFormat& f, const float* row, const std::vector<half_t>& mu) : scale(0) {
+        const int head_size = f.head_size;
         double square = 0;
         for (int c = 0; c < head_size; ++c) {
             w[c] = row[c] - half_to_float(mu[c]);
@@ -79,17 +80,18 @@ struct RotatedValue {
         for (int c = 0; c < head_size; ++c) {
             square += static_cast<double>(w[c]) * w[c];
         }
-        const float step = value_step(square / head_size);
+        const float step = value_step(square / head_size, f.bits);
         double along = 0;         // <w, levels>
         double level_square = 0;  // <levels, levels>
         for (int c = 0; c < head_size; ++c) {
-            const int code = value_code(w[c], step);
+            const int code = value_code(w[c], step, f.bits);
+            const double level = value_level(code, f.bits);
             codes[c] = static_cast<uint8_t>(code);
-            along += static_cast<double>(w[c]) * value_level(code);
-            level_square += static_cast<double>(value_level(code)) * value_level(code);
+            along += w[c] * level;
+            level_square += level * level;
         }
-        scale =
-            rule == ValueScale::halfway ? halfway_scale(square, along, level_square) : unbiased_scale(square, along);
+        scale = f.recipe.value_scale == ValueScale::halfway ? halfway_scale(square, along, level_square)
+                                                            : unbiased_scale(square, along);
     }
 };
 

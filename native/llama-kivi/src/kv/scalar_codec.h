@@ -36,18 +36,24 @@ inline constexpr float kZeroPointLimit = 126.0f;
 inline constexpr float kZeroPointSteps = 4.0f;  // per code step
 inline constexpr float kZeroPointSlack = 0.125f;
 
-inline constexpr int kRefinedLevels = 16;  // refined channels of kivi2 keys
+inline constexpr int kRefinedLevels = 16;  // refined channels of keys
 
-// kivi2 values: level = code - 3/2. The optimal uniform four-level quantizer of a Gaussian has step 0.9957 rms.
+// Values of kivi2 and kivi3: level = code - 3/2 and code - 7/2. Steps of the optimal uniform quantizers of a Gaussian
+// with four and eight levels, in rms.
 inline constexpr float kValueLevelOffset = 1.5f;
-inline constexpr float kGaussianStep = 0.9957f;
+inline constexpr float kValueLevelOffset3 = 3.5f;
+inline constexpr float kGaussianStep2 = 0.9957f;
+inline constexpr float kGaussianStep3 = 0.586f;
 inline constexpr float kCentreGain = 0.8f;  // centre values if that cuts their mean square below this fraction
 
-// ggml blocks: Q8_0 has 127 steps up to the largest magnitude; Q4_0 maps the element of largest magnitude to -8 steps.
+// ggml blocks: Q8_0 has 127 steps up to the largest magnitude; Q4_0 and Q5_0 map the element of largest magnitude to
+// -8 and -16 steps; Q4_1 and Q5_1 have 15 and 31 steps from the least element to the largest.
 inline constexpr float kQ8Steps = 127.0f;
 inline constexpr float kLargestQ8Scale = 515.5f;  // largest half whose 127 steps are in the range of half
 inline constexpr int kQ4Zero = 8;
 inline constexpr int kQ4Largest = 15;
+inline constexpr int kQ5Zero = 16;
+inline constexpr int kQ5Largest = 31;
 
 // ---- functions with different names on host and device
 
@@ -244,19 +250,20 @@ struct BytePair {
     }
 };
 
-// ---- values of kivi2, centred and rotated
+// ---- values of kivi2 and kivi3, centred and rotated
 
-LK_HD inline float value_step(double mean_square) {
-    return kGaussianStep * static_cast<float>(sqrt(mean_square));
+LK_HD inline float value_step(double mean_square, int bits = 2) {
+    return (bits == 3 ? kGaussianStep3 : kGaussianStep2) * static_cast<float>(sqrt(mean_square));
 }
 
-LK_HD inline int value_code(float w, float step) {
-    return static_cast<int>(clamped(floorf(finite_quotient(w, step)), -2.0f, 1.0f) + 2.0f);
+LK_HD inline int value_code(float w, float step, int bits = 2) {
+    const float half = static_cast<float>(1 << (bits - 1));
+    return static_cast<int>(clamped(floorf(finite_quotient(w, step)), -half, half - 1.0f) + half);
 }
 
 // Level of a code, in units of the scale.
-LK_HD inline float value_level(int code) {
-    return static_cast<float>(code) - kValueLevelOffset;
+LK_HD inline float value_level(int code, int bits = 2) {
+    return static_cast<float>(code) - (bits == 3 ? kValueLevelOffset3 : kValueLevelOffset);
 }
 
 // The unbiased scale, <s * levels, w> = <w, w>. The least-squares scale would shrink every value and so the output of
@@ -285,13 +292,76 @@ LK_HD inline int q8_code(float x, float d) {
     return static_cast<int>(rounded_away(clamped(finite_quotient(x, d), -kQ8Steps, kQ8Steps)));
 }
 
+// Types without a minimum map the element of largest magnitude to -zero steps.
+LK_HD inline float signed_scale(float largest, int zero) {
+    return largest / -static_cast<float>(zero);
+}
+
+LK_HD inline int signed_code(float x, float d, int zero) {
+    const int code = static_cast<int>(finite_quotient(x, d) + (static_cast<float>(zero) + 0.5f));
+    return code < 0 ? 0 : code > 2 * zero - 1 ? 2 * zero - 1 : code;
+}
+
 LK_HD inline float q4_scale(float largest) {
-    return largest / -static_cast<float>(kQ4Zero);
+    return signed_scale(largest, kQ4Zero);
 }
 
 LK_HD inline int q4_code(float x, float d) {
-    const int code = static_cast<int>(finite_quotient(x, d) + (static_cast<float>(kQ4Zero) + 0.5f));
-    return code < 0 ? 0 : code > kQ4Largest ? kQ4Largest : code;
+    return signed_code(x, d, kQ4Zero);
+}
+
+// Types with a minimum. steps: kQ4Largest or kQ5Largest.
+LK_HD inline float span_scale(float least, float largest, int steps) {
+    return (largest - least) / static_cast<float>(steps);
+}
+
+LK_HD inline int span_code(float x, float least, float d, int steps) {
+    const int code = static_cast<int>(std::floor(finite_quotient(x - least, d) + 0.5f));
+    return code > steps ? steps : code;
+}
+
+// Levels of IQ4_NL, in units of the scale.
+inline constexpr int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+// The levels of four codes from `first` on, one per byte.
+constexpr uint32_t iq4_word(int first) {
+    uint32_t word = 0;
+    for (int i = 0; i < 4; ++i) {
+        word |= static_cast<uint32_t>(static_cast<uint8_t>(kIq4Levels[first + i])) << (8 * i);
+    }
+    return word;
+}
+
+LK_HD inline int iq4_level(int code) {
+#ifdef __CUDA_ARCH__
+    // The array would be in local memory.
+    constexpr uint32_t k0 = iq4_word(0);
+    constexpr uint32_t k4 = iq4_word(4);
+    constexpr uint32_t k8 = iq4_word(8);
+    constexpr uint32_t k12 = iq4_word(12);
+    const uint32_t word = code < 8 ? (code < 4 ? k0 : k4) : (code < 12 ? k8 : k12);
+    return static_cast<int8_t>(word >> (8 * (code & 3)));
+#else
+    return kIq4Levels[code];
+#endif
+}
+
+// Code of the nearest level; the upper one of two equally near.
+LK_HD inline int iq4_code(float x, float d) {
+    const float q = finite_quotient(x, d);
+    int code = 0;
+    while (code < 15 && q >= 0.5f * static_cast<float>(iq4_level(code) + iq4_level(code + 1))) {
+        ++code;
+    }
+    return code;
+}
+
+// ---- bf16
+
+// Rounds ties to even. x: finite; the result may be infinite.
+LK_HD inline uint16_t rounded_bf16(float x) {
+    const uint32_t bits = float_bits(x);
+    return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 }  // namespace lk::kv

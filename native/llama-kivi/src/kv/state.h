@@ -16,7 +16,7 @@
 namespace lk::kv {
 
 // Version 4: sides have an undo window.
-inline constexpr uint32_t kStateVersion = 4;
+inline constexpr uint32_t kStateVersion = 5;
 
 struct StateHeader {
     char magic[4];

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "kv/cache.h"
+#include "kv/cache_types.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"
@@ -76,7 +77,6 @@ private:
 
 StateKey make_state_key(CacheParts parts, const ModelKey& model) {
     const CacheConfig& c = parts.front()->config();
-    const bool kivi = is_kivi(c.params.type_k) || is_kivi(c.params.type_v);
     StateKey key{};
     for (const Cache* part : parts) {
         key.n_layer += part->config().n_layer;
@@ -89,11 +89,12 @@ StateKey make_state_key(CacheParts parts, const ModelKey& model) {
     const SideSpec& v = parts.front()->spec(Side::values);
     key.group_k = is_kivi(c.params.type_k) ? k.format.group : 0;
     key.group_v = is_kivi(c.params.type_v) ? v.format.group : 0;
-    key.residual = kivi ? static_cast<int32_t>(c.params.residual) : 0;
+    key.residual_k = make_residual(c.params, c.params.type_k);
+    key.residual_v = make_residual(c.params, c.params.type_v);
     key.sinks_k = k.sinks;
     key.sinks_v = v.sinks;
     for (const SideSpec* side : {&k, &v}) {
-        if (is_kivi(side->format.type) && !is_paper(side->format.type)) {
+        if (side->format.type == LK_CACHE_KIVI2 || side->format.type == LK_CACHE_KIVI4) {
             key.edition = side->format.recipe.edition;
         }
     }
@@ -113,7 +114,8 @@ void check_state_key(const StateKey& saved, const StateKey& here, const SettingN
     cache.compare("edition", saved.edition, here.edition);
     cache.compare("group of keys", saved.group_k, here.group_k);
     cache.compare("group of values", saved.group_v, here.group_v);
-    cache.compare("residual", saved.residual, here.residual);
+    cache.compare("residual of keys", saved.residual_k, here.residual_k);
+    cache.compare("residual of values", saved.residual_v, here.residual_v);
     cache.compare("sinks of keys", saved.sinks_k, here.sinks_k);
     cache.compare("sinks of values", saved.sinks_v, here.sinks_v);
     cache.compare("refined channels of keys", saved.refined, here.refined);
@@ -130,8 +132,7 @@ void check_state_key(const StateKey& saved, const StateKey& here, const SettingN
     shape.compare("query heads (attention.head_count)", a.n_head, b.n_head);
     shape.compare("KV heads (attention.head_count_kv)", saved.n_head_kv, here.n_head_kv);
     shape.compare("head size (attention.key_length)", saved.head_size, here.head_size);
-    shape.compare("reserved field", saved.reserved, here.reserved);
-    shape.compare("second reserved field", a.reserved, b.reserved);
+    shape.compare("reserved field", a.reserved, b.reserved);
     LK_CHECK(shape.empty(), LK_BAD_STATE, "the saved state belongs to another model: %s", shape.text());
     LK_CHECK(a.weights == b.weights, LK_BAD_STATE, "the saved state belongs to another model: the weights differ");
 

@@ -41,7 +41,8 @@ struct StateKey {
     int32_t type_v;
     int32_t group_k;  // 0 unless that side is a KIVI type
     int32_t group_v;
-    int32_t residual;  // 0 if neither side is a KIVI type
+    int32_t residual_k;  // 0: no residual ring
+    int32_t residual_v;
     int32_t sinks_k;
     int32_t sinks_v;
     int32_t edition;  // of kivi2 and kivi4; 0 if neither side is one of them
@@ -49,7 +50,6 @@ struct StateKey {
     int32_t ring_k;   // RowType
     int32_t ring_v;
     int32_t key_centre;  // whether keys are stored minus a centre
-    int32_t reserved;    // 0
     ModelKey model;
 };
 // There must be no padding: its bytes would be undefined.

@@ -18,9 +18,9 @@
 #include "kv/kivi_format.h"
 #include "kv/quantizer.h"
 #include "kv/scalar_codec.h"
+#include "kv/stock_blocks.h"
 #include "kv/storage.h"
 #include "llama_kivi.h"
-#include "quant/blocks.h"
 
 namespace lk::kv {
 
@@ -30,6 +30,8 @@ namespace {
 constexpr int kMostTokens = 1 << 30;
 // Loose bound: byte_scale_exponent of finite halves is well inside +-kMostExponent.
 constexpr int kMostExponent = 32;
+// Bound of f32 and bf16 elements: larger ones would overflow floats in the layers behind attention.
+constexpr float kLargestFloat = 0x1p40f;
 
 const char* name(Side side) {
     return side == Side::keys ? "keys" : "values";
@@ -69,12 +71,20 @@ bool all_sound_blocks(const PageFormat& f, std::span<const uint8_t> rows) {
 // Whether attention can read a page. Codes may have any value; floats must be valid.
 bool is_sound(const PageFormat& f, std::span<const uint8_t> page) {
     switch (f.scale_kind) {
-    case ScaleKind::none:
-        return all_finite(page);
+    case ScaleKind::none: {
+        float row[kMaxHeadSize];
+        for (int token = 0; token < kPageTokens; ++token) {
+            dequantize_row(f, {}, page.data(), token, row);
+            if (!std::all_of(row, row + f.head_size, [](float x) { return std::fabs(x) <= kLargestFloat; })) {
+                return false;
+            }
+        }
+        return true;
+    }
     case ScaleKind::block: {
         float row[kMaxHeadSize];
         for (size_t at = 0; at < page.size(); at += f.row_bytes()) {
-            dequantize_row(block_type(f), page.data() + at, row, f.head_size);
+            decode_blocks(f.type, page.data() + at, row, f.head_size);
             // Attention reads dequantized rows as halves.
             if (!std::all_of(row, row + f.head_size, [](float x) { return std::fabs(x) <= kLargestHalf; })) {
                 return false;
@@ -262,8 +272,9 @@ SideContent read_side(std::span<const SideSpec* const> specs, StateReader& in) {
             const std::span<const uint8_t> bytes = in.view(part->block_bytes(), "a block");
             for (size_t at = 0; at < bytes.size(); at += f.page_bytes) {
                 LK_CHECK(is_sound(f, bytes.subspan(at, f.page_bytes)), LK_BAD_STATE,
-                         "the saved state has a page of %s with %s that is NaN, infinite, negative or beyond 65504",
-                         which, f.quantized() ? "a scale" : "a number");
+                         "the saved state has a page of %s with %s that is NaN, infinite, negative or beyond %g", which,
+                         f.quantized() ? "a scale" : "a number",
+                         static_cast<double>(f.floats() ? kLargestFloat : kLargestHalf));
             }
             side.blocks.push_back(bytes);
         }

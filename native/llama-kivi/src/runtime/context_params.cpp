@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "kv/budget.h"
+#include "kv/cache_types.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
 #include "kv/quantizer.h"
@@ -46,11 +47,13 @@ void check_device_cache(const kv::CacheConfig& config) {
     constexpr int kMostRows = 1 << 15;
     for (const kv::Side side : {kv::Side::keys, kv::Side::values}) {
         const kv::SideSpec spec = kv::make_side_spec(config, side);
+        const lk_cache_type type = spec.format.type;
+        const char* const name = side == kv::Side::keys ? "keys" : "values";
         LK_CHECK(!kv::has_table(spec.format) || spec.ageing.trigger <= kMostRows, LK_UNSUPPORTED,
-                 "%s: cache.residual is %u; the GPU supports at most %d with %s and cache.group %d; use a smaller one, "
+                 "%s: cache.residual is %d; the GPU supports at most %d with %s and cache.group %d; use a smaller one, "
                  "or leave all layers on the CPU",
-                 side == kv::Side::keys ? "keys" : "values", config.params.residual, kMostRows - spec.ageing.leave,
-                 lk_cache_type_name(spec.format.type), spec.format.group);
+                 name, config.params.residual, kMostRows - spec.ageing.leave, lk_cache_type_name(type),
+                 spec.format.group);
     }
 }
 

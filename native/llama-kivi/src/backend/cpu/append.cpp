@@ -7,19 +7,21 @@
 #include "base/finite.h"
 #include "kv/quantizer.h"
 #include "kv/scalar_codec.h"
+#include "kv/stock_blocks.h"
+#include "quant/blocks.h"
 
 namespace lk::cpu {
 
 namespace {
 
 // Quantizes and dequantizes a row as its page will. Returns false if an element leaves the range of half, in which
-// attention reads them.
+// attention reads blocks.
 bool round_to_blocks(const kv::PageFormat& f, half_t* row, ToHalf to_half) {
     float x[kv::kMaxHeadSize];
-    uint8_t blocks[kv::kMaxHeadSize / 32 * sizeof(BlockQ8_0)];
+    uint8_t blocks[kv::kMaxHeadSize / 32 * kv::stock_format(LK_CACHE_Q8_0).block_bytes];
     std::transform(row, row + f.head_size, x, half_to_float);
     kv::quantize_rows(f, {}, x, 1, 0, 0, blocks);
-    dequantize_row(kv::block_type(f), blocks, x, f.head_size);
+    kv::decode_blocks(f.type, blocks, x, f.head_size);
     const bool fits = std::all_of(x, x + f.head_size, [](float v) { return std::fabs(v) <= kv::kLargestHalf; });
     kv::hadamard(x, f.head_size);
     std::transform(x, x + f.head_size, x, [](float v) { return std::clamp(v, -kv::kLargestHalf, kv::kLargestHalf); });
@@ -106,15 +108,32 @@ void choose_table(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t h
                           plan.head_tables[head]);
 }
 
+// Copies staged floats into a page of f32 or bf16. Their ring is always empty, so row i is staged row i.
+void copy_floats(const kv::PageFormat& f, const float* staged, int first_row, const kv::PageRef& run,
+                 uint8_t* page) noexcept {
+    const float* const from = staged + static_cast<ptrdiff_t>(first_row) * f.head_size;
+    uint8_t* const to = page + run.first * f.row_bytes();
+    const int n = run.count * f.head_size;
+    if (f.type == LK_CACHE_F32) {
+        std::memcpy(to, from, n * sizeof(float));
+        return;
+    }
+    std::transform(from, from + n, reinterpret_cast<uint16_t*>(to), kv::rounded_bf16);
+}
+
 // Quantizes one head's leaving rows, from first_row on, into one run of its staged pages.
 void stage_run(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t head, const half_t* staged,
                const kv::PageRef& run, int first_row, QuantizeScratch& scratch) noexcept {
     const kv::PageFormat& f = spec.format;
     const HeadRows rows(spec, plan, head, staged);
+    uint8_t* const page = run.block->data.data() + head * f.page_bytes;
+    if (f.floats()) {
+        copy_floats(f, reinterpret_cast<const float*>(staged), first_row, run, page);
+        return;
+    }
     float* const floats = scratch.rows.data();
     const bool groups = kv::is_kivi(f.type) && f.side == kv::Side::keys;
     const int step = groups ? f.group : kStepRows;
-    uint8_t* const page = run.block->data.data() + head * f.page_bytes;
     for (int i = 0; i < run.count; i += step) {
         const int n = std::min(step, run.count - i);
         const int token = run.first + i;
@@ -157,6 +176,17 @@ void commit_rows(const kv::SideSpec& spec, const kv::AppendPlan& plan, size_t he
     }
 }
 
+// Stages a row of f32 or bf16. A bf16 row must be finite once it is rounded.
+void stage_floats(const kv::PageFormat& f, const float* row, float* out, kv::Side side, int layer) {
+    const bool finite = std::all_of(row, row + f.head_size, [&](float x) {
+        return is_finite(x) && (f.type == LK_CACHE_F32 || is_finite(bf16_to_float(kv::rounded_bf16(x))));
+    });
+    if (!finite) {
+        kv::fail_staged(side, layer, false);
+    }
+    std::copy_n(row, f.head_size, out);
+}
+
 // The plans of a segment's keys and values.
 struct SegmentPlan {
     SegmentPlan(kv::Cache& cache, const kv::Segment& segment) noexcept
@@ -167,8 +197,8 @@ struct SegmentPlan {
 };
 
 const half_t* staged_rows(kv::Cache& cache, kv::Side side, const kv::Segment& segment, int head) {
-    const kv::CacheConfig& c = cache.config();
-    return cache.staged(side) + (static_cast<size_t>(head) * c.n_ubatch + segment.row) * c.head_size;
+    const size_t row = static_cast<size_t>(head) * cache.config().n_ubatch + segment.row;
+    return cache.staged(side) + row * cache.spec(side).staged_width();
 }
 
 // Null unless the side has a q8_0 ring.
@@ -184,23 +214,26 @@ void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* 
     constexpr half_t kInfinity = 0x7c00;
     const kv::CacheConfig& config = cache.config();
     const size_t d = config.head_size;
-    const kv::PageFormat& f = cache.spec(side).format;
-    const size_t row_bytes = cache.spec(side).ring_row_bytes();
+    const kv::SideSpec& spec = cache.spec(side);
+    const kv::PageFormat& f = spec.format;
+    const size_t row_bytes = spec.ring_row_bytes();
     uint8_t* const all_blocks = cache.staged_blocks(side);
+    const bool all_paged = spec.ageing.trigger == 1 && spec.sinks == 0;
     for (int h = 0; h < config.n_head_kv; ++h) {
         const size_t first = (static_cast<size_t>(layer) * config.n_head_kv + h) * config.n_ubatch;
-        half_t* out = cache.staged(side) + first * d;
-        for (int i = 0; i < n_rows; ++i, out += d) {
+        half_t* out = cache.staged(side) + first * spec.staged_width();
+        for (int i = 0; i < n_rows; ++i, out += spec.staged_width()) {
             const float* const row = rows + (static_cast<size_t>(i) * config.n_head_kv + h) * d;
+            if (f.floats()) {
+                stage_floats(f, row, reinterpret_cast<float*>(out), side, config.first_layer + layer);
+                continue;
+            }
             to_half(row, static_cast<int64_t>(d), out);
             bool broken = false;
             for (size_t c = 0; c < d; ++c) {
                 broken |= (out[c] & kInfinity) == kInfinity;
             }
-            if (broken || (f.blocks() && !round_to_blocks(f, out, to_half))) {
-                kv::fail_staged(side, config.first_layer + layer, std::all_of(row, row + d, is_finite));
-            }
-            if (all_blocks != nullptr) {
+            if (!broken && all_blocks != nullptr) {
                 uint8_t* const blocks = all_blocks + (first + i) * row_bytes;
                 kv::encode_q8_row(row, static_cast<int>(d), blocks);
                 if (!cache.is_sink_row(side, i)) {
@@ -208,6 +241,14 @@ void stage(kv::Cache& cache, kv::Side side, int layer, int n_rows, const float* 
                     kv::decode_q8_row(blocks, static_cast<int>(d), decoded);
                     to_half(decoded, static_cast<int64_t>(d), out);
                 }
+            }
+            if (!broken && f.blocks()) {
+                half_t stored[kv::kMaxHeadSize];
+                std::copy_n(out, d, stored);
+                broken = !round_to_blocks(f, all_paged ? out : stored, to_half);
+            }
+            if (broken) {
+                kv::fail_staged(side, config.first_layer + layer, std::all_of(row, row + d, is_finite));
             }
         }
     }
@@ -220,7 +261,6 @@ void Append::stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments
     scratch_.resize(std::max(scratch_.size(), static_cast<size_t>(pool.size())));
     tables_.clear();
     runs_.clear();
-    const size_t head_stride = static_cast<size_t>(cache.config().n_ubatch) * cache.config().head_size;
     const int first_head = layers.begin * cache.config().n_head_kv;
     const int n_heads = layers.count() * cache.config().n_head_kv;
     bool parallel = false;
@@ -245,12 +285,14 @@ void Append::stage_pages(kv::Cache& cache, std::span<const kv::Segment> segments
         }
     }
     // Nothing can fail from here on: pages are written only by calls that succeed.
+    const int n_ubatch = cache.config().n_ubatch;
     const auto for_each_head = [&](const std::vector<Run>& runs, const auto& body) noexcept {
         const int n_tasks = static_cast<int>(runs.size()) * n_heads;
         const auto task = [&](int i, int thread) noexcept {
             const Run& run = runs[i / n_heads];
             const int head = first_head + i % n_heads;
-            body(run, head, run.staged + head * head_stride, scratch_[thread]);
+            body(run, head, run.staged + static_cast<size_t>(head) * n_ubatch * run.spec->staged_width(),
+                 scratch_[thread]);
         };
         if (parallel) {
             pool.parallel_for(n_tasks, task);

@@ -16,9 +16,11 @@ int head_group(const AttentionArgs& args) {
     return args.n_head / args.cache->config().n_head_kv;
 }
 
-// Whether the rows of two tokens of a segment read different tokens from pages.
+// Whether the rows of two tokens of a segment read different tokens from pages. Without a ring, a row's own token is
+// always the last that it sees, so later tokens need not be told apart.
 bool see_differently(const SideView& view, int a, int b) {
-    return view.spec->visibility == kv::Visibility::position && view.paged_for(a) != view.paged_for(b);
+    const bool all_paged = view.spec->visibility == kv::Visibility::stored && view.spec->ageing.trigger == 1;
+    return !all_paged && view.paged_for(a) != view.paged_for(b);
 }
 
 // Offset of a row's query and output: query token row / group, query head row % group of the KV head.

@@ -187,41 +187,6 @@ void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float*
     }
 }
 
-// Stores 32 byte codes times d as halves.
-static void store_halves(__m256i codes, float d, half_t* out) {
-    const __m128i parts[2] = {_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)};
-#ifdef LK_VNNI
-    for (int i = 0; i < 2; ++i) {
-        const __m512 x = multiply(_mm512_set1_ps(d), to_floats(_mm512_cvtepi8_epi32(parts[i])));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 16 * i), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
-    }
-#else
-    const __m256 scale = _mm256_set1_ps(d);
-    for (int i = 0; i < 4; ++i) {
-        const __m128i bytes = i % 2 ? _mm_srli_si128(parts[i / 2], 8) : parts[i / 2];
-        const __m256 x = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 8 * i), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
-    }
-#endif
-}
-
-void half_blocks(WeightType type, const uint8_t* blocks, int n, half_t* out) {
-    if (type == WeightType::Q8_0) {
-        const auto* b = reinterpret_cast<const BlockQ8_0*>(blocks);
-        for (int i = 0; i < n / kBlock; ++i) {
-            store_halves(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(b[i].qs)), _cvtsh_ss(b[i].d),
-                         out + i * kBlock);
-        }
-        return;
-    }
-    const auto* b = reinterpret_cast<const BlockQ4_0*>(blocks);
-    for (int i = 0; i < n / kBlock; ++i) {
-        const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b[i].qs));
-        const __m256i nibbles = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 4), x), _mm256_set1_epi8(15));
-        store_halves(_mm256_sub_epi8(nibbles, _mm256_set1_epi8(8)), _cvtsh_ss(b[i].d), out + i * kBlock);
-    }
-}
-
 void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
                   int piece_stride) {
     const int per_byte = 8 / bits;
@@ -235,6 +200,22 @@ void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, 
             const __m256i high = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 6), _mm_srli_epi16(x, 4)), mask);
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), low);
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + piece_stride), high);
+            continue;
+        }
+        if (bits == 3) {  // 32 bytes of two bits, then 16 bytes of high bits: 128 codes in four pieces
+            const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+            const __m128i bits_of_16 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 32));
+            // Bit 2 k + 2 of a byte is the high bit of its code in piece k.
+            const __m256i high = _mm256_set_m128i(_mm_slli_epi16(bits_of_16, 1), _mm_slli_epi16(bits_of_16, 2));
+            const __m256i top = _mm256_set_m128i(_mm_srli_epi16(bits_of_16, 5), _mm_srli_epi16(bits_of_16, 4));
+            const __m256i two = _mm256_set1_epi8(3);
+            const __m256i third = _mm256_set1_epi8(4);
+            for (int k = 0; k < 4; ++k) {
+                const __m256i bit = k < 3 ? _mm256_srl_epi16(high, _mm_cvtsi32_si128(2 * k)) : top;
+                const __m256i pair = _mm256_srl_epi16(low, _mm_cvtsi32_si128(2 * k));
+                const __m256i code = _mm256_or_si256(_mm256_and_si256(pair, two), _mm256_and_si256(bit, third));
+                _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + k * piece_stride), code);
+            }
             continue;
         }
         const int vectors = unit_bytes / 32;

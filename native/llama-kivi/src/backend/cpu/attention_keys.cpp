@@ -120,13 +120,23 @@ void Tile::score_codes(const Kernels& kernels, const SideView& keys, const uint8
     }
 }
 
-// The same for pages of q8_0 or q4_0.
+// The same for pages in ggml blocks.
 void Tile::score_blocks(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first, int n, int at) {
     const kv::PageFormat& f = keys.spec->format;
     for (int t = 0; t < n; t += 32) {
         const int n_tile = std::min(32, n - t);
-        kernels.half_blocks(kv::block_type(f), page + (first + t) * f.row_bytes(), n_tile * f.head_size, block_rows_);
+        kernels.half_blocks(f.type, page + (first + t) * f.row_bytes(), n_tile * f.head_size, block_rows_);
         kernels.score_exact(block_rows_, n_tile, f.head_size, q_rows_, n_rows_, scores_ + at + t, kChunkTokens);
+    }
+}
+
+// The same for pages of f32 or bf16.
+void Tile::score_floats(const Kernels& kernels, const SideView& keys, const uint8_t* page, int first, int n, int at) {
+    const kv::PageFormat& f = keys.spec->format;
+    for (int t = 0; t < n; t += kDecodedRows) {
+        const int n_rows = std::min(kDecodedRows, n - t);
+        const float* const rows = float_rows(f, page, first + t, n_rows, float_rows_);
+        kernels.score_floats(rows, n_rows, f.head_size, q_framed_, n_rows_, scores_ + at + t, kChunkTokens);
     }
 }
 
@@ -142,6 +152,8 @@ void Tile::score(const Kernels& kernels, const AttentionArgs& args, const SideVi
                          score_blocks(kernels, keys, page, first, n, at);
                      } else if (f.quantized()) {
                          score_codes(kernels, keys, page, first, n, at);
+                     } else if (f.floats()) {
+                         score_floats(kernels, keys, page, first, n, at);
                      } else {
                          kernels.score_exact(reinterpret_cast<const half_t*>(page) + static_cast<ptrdiff_t>(first) * d,
                                              n, d, q_framed_, n_rows_, scores_ + at, kChunkTokens);

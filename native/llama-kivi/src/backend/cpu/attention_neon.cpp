@@ -105,6 +105,17 @@ void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, 
     for (int u = 0; u < n_units; ++u) {
         const uint8_t* from = packed + static_cast<ptrdiff_t>(u) * unit_bytes;
         uint8_t* to = out + static_cast<ptrdiff_t>(u) * unit_stride;
+        if (bits == 3) {  // 32 bytes of two bits, then 16 bytes of high bits: 128 codes
+            const uint8x16_t top = vld1q_u8(from + 32);
+            for (int i = 0; i < 8; ++i) {  // 16 codes
+                const uint8x16_t pair =
+                    vshlq_u8(vld1q_u8(from + i % 2 * 16), vdupq_n_s8(static_cast<int8_t>(-(i / 2) * 2)));
+                const uint8x16_t bit = vshlq_u8(top, vdupq_n_s8(static_cast<int8_t>(2 - i)));
+                vst1q_u8(to + i / 2 * piece_stride + i % 2 * 16,
+                         vorrq_u8(vandq_u8(pair, vdupq_n_u8(3)), vandq_u8(bit, vdupq_n_u8(4))));
+            }
+            continue;
+        }
         for (int at = 0; at < unit_bytes; at += 16) {
             const uint8x16_t x = vld1q_u8(from + at);
             for (int k = 0; k < 8 / bits; ++k) {

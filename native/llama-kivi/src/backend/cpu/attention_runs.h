@@ -41,7 +41,7 @@ inline void decode_ring(const Kernels& kernels, const kv::SideView& view, int to
     const int d = view.spec->format.head_size;
     const uint8_t* const blocks = view.ring_block_row(token);
     if (d % kBlock == 0) {
-        kernels.half_blocks(WeightType::Q8_0, blocks, n * d, rows);
+        kernels.half_blocks(LK_CACHE_Q8_0, blocks, n * d, rows);
         return;
     }
     for (int i = 0; i < n; ++i) {  // the last block of each row is short
@@ -65,6 +65,17 @@ void for_each_exact(const Kernels& kernels, const kv::SideView& view, int begin,
         }
         t += n;
     }
+}
+
+// Rows [first, first + n) of a page of f32 or bf16. scratch: [n, D].
+inline const float* float_rows(const kv::PageFormat& f, const uint8_t* page, int first, int n, float* scratch) {
+    const uint8_t* const rows = page + first * f.row_bytes();
+    if (f.type == LK_CACHE_F32) {
+        return reinterpret_cast<const float*>(rows);
+    }
+    const auto* const from = reinterpret_cast<const uint16_t*>(rows);
+    std::transform(from, from + static_cast<ptrdiff_t>(n) * f.head_size, scratch, bf16_to_float);
+    return scratch;
 }
 
 // Head table of the pages. In the call that chooses it, pages hold no quantized token yet, so it is the staged one.

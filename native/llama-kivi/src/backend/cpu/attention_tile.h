@@ -21,7 +21,7 @@ constexpr int kChunkTokens = 256;
 constexpr int kValueTokens = 32;
 static_assert(kChunkTokens % kValueTokens == 0);
 constexpr int kMaxCodeRows = 2 * kv::kMaxHeadSize;  // every channel refined
-constexpr int kDecodedRows = 32;                    // rows of blocks dequantized at a time
+constexpr int kDecodedRows = 32;                    // rows of blocks or bf16 converted at a time
 
 // What a tile reads: one layer and KV head of a sequence, with the numbers of tokens in pages.
 struct TileView {
@@ -74,10 +74,13 @@ private:
 
     void enter_frame(const AttentionArgs& args, const kv::SideView& keys, int new_frame);
     void score_blocks(const Kernels& kernels, const kv::SideView& keys, const uint8_t* page, int first, int n, int at);
+    void score_floats(const Kernels& kernels, const kv::SideView& keys, const uint8_t* page, int first, int n, int at);
     void score_codes(const Kernels& kernels, const kv::SideView& keys, const uint8_t* page, int first, int n, int at);
     void decode_key_scales(const Kernels& kernels, const kv::SideView& keys, float factor, const uint8_t* page,
                            int group);
     void accumulate_blocks(const Kernels& kernels, const kv::SideView& values, const uint8_t* page, int first, int n,
+                           int at);
+    void accumulate_floats(const Kernels& kernels, const kv::SideView& values, const uint8_t* page, int first, int n,
                            int at);
     void accumulate_codes(const Kernels& kernels, const kv::SideView& values, int begin, int end, int at);
     const uint8_t* load_value_block(const Kernels& kernels, const kv::SideView& values, float factor, int begin,
@@ -107,6 +110,7 @@ private:
     float value_scale_[kv::kMaxHeadSize / 16 * kValueTokens];  // [channel group, token]
     float value_zero_[kv::kMaxHeadSize / 16 * kValueTokens];
     half_t block_rows_[kDecodedRows * kv::kMaxHeadSize];  // rows of blocks, dequantized
+    float float_rows_[kDecodedRows * kv::kMaxHeadSize];   // rows of bf16
 };
 
 }  // namespace lk::cpu

@@ -6,6 +6,7 @@
 
 #include "backend/cpu/attention_runs.h"
 #include "backend/cpu/attention_tile.h"
+#include "kv/scalar_codec.h"
 
 namespace lk::cpu {
 
@@ -22,8 +23,9 @@ void Tile::decode_value_scales(const Kernels& kernels, const kv::PageFormat& f, 
         for (int t = whole; t < n; ++t) {
             value_scale_[at + t] = half_to_float(static_cast<half_t>(scales[t] << 6)) * factor;
         }
+        const float lowest = kv::value_level(0, f.bits);
         for (int t = at; t < at + n; ++t) {
-            value_zero_[t] = -1.5f * value_scale_[t];  // level = code - 3/2
+            value_zero_[t] = lowest * value_scale_[t];
         }
         return;
     }
@@ -64,8 +66,7 @@ void Tile::load_value_codes(const Kernels& kernels, const kv::PageFormat& f, con
             continue;
         }
         for (int c = 0; c < d; ++c) {
-            codes_[(t / 4 * d + c) * 4 + t % 4] =
-                static_cast<uint8_t>(kv::get_code(page, kv::value_code_place(f, token, c), f.bits));
+            codes_[(t / 4 * d + c) * 4 + t % 4] = static_cast<uint8_t>(kv::get_value(f, page, token, c));
         }
         ++t;
     }
@@ -133,15 +134,26 @@ void Tile::accumulate_codes(const Kernels& kernels, const SideView& values, int 
     }
 }
 
-// The same for a page of q8_0 or q4_0. The sum stays rotated.
+// The same for a page in ggml blocks. The sum stays rotated.
 void Tile::accumulate_blocks(const Kernels& kernels, const SideView& values, const uint8_t* page, int first, int n,
                              int at) {
     const kv::PageFormat& f = values.spec->format;
     for (int t = 0; t < n; t += 32) {
         const int n_tile = std::min(32, n - t);
-        kernels.half_blocks(kv::block_type(f), page + (first + t) * f.row_bytes(), n_tile * f.head_size, block_rows_);
+        kernels.half_blocks(f.type, page + (first + t) * f.row_bytes(), n_tile * f.head_size, block_rows_);
         kernels.accumulate_exact(block_rows_, n_tile, f.head_size, scores_ + at + t, kChunkTokens, n_rows_,
                                  chunk_.coded);
+    }
+}
+
+// The same for a page of f32 or bf16.
+void Tile::accumulate_floats(const Kernels& kernels, const SideView& values, const uint8_t* page, int first, int n,
+                             int at) {
+    const kv::PageFormat& f = values.spec->format;
+    for (int t = 0; t < n; t += kDecodedRows) {
+        const int n_tile = std::min(kDecodedRows, n - t);
+        const float* const rows = float_rows(f, page, first + t, n_tile, float_rows_);
+        kernels.accumulate_floats(rows, n_tile, f.head_size, scores_ + at + t, kChunkTokens, n_rows_, chunk_.exact);
     }
 }
 
@@ -168,6 +180,8 @@ void Tile::accumulate(const Kernels& kernels, const SideView& values, int paged,
         for_each_run(values, begin, paged_end, [&](const kv::PageRef&, const uint8_t* page, int first, int n, int at) {
             if (f.blocks()) {
                 accumulate_blocks(kernels, values, page, first, n, at);
+            } else if (f.floats()) {
+                accumulate_floats(kernels, values, page, first, n, at);
             } else {
                 kernels.accumulate_exact(reinterpret_cast<const half_t*>(page) + static_cast<ptrdiff_t>(first) * d, n,
                                          d, scores_ + at, kChunkTokens, n_rows_, chunk_.exact);

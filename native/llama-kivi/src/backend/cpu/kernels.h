@@ -86,11 +86,17 @@ struct Kernels {
     // acc[r, D] += sum_t p[r * ld + t] v[t]; v [n_tokens, D].
     void (*accumulate_exact)(const half_t* v, int n_tokens, int head_size, const float* p, int ld, int n_rows,
                              float* acc);
+    // The same for rows of floats.
+    void (*score_floats)(const float* k, int n_tokens, int head_size, const float* q, int n_rows, float* scores,
+                         int ld);
+    void (*accumulate_floats)(const float* v, int n_tokens, int head_size, const float* p, int ld, int n_rows,
+                              float* acc);
 
-    // Dequantizes n/32 blocks of Q8_0 or Q4_0 to halves.
-    void (*half_blocks)(WeightType type, const uint8_t* blocks, int n, half_t* out);
-    // Unpacks n_units units of unit_bytes bytes of packed codes (kivi_format.h) to one byte per code. Code i of unit u
-    // goes to out[u * unit_stride + i / 32 * piece_stride + i % 32].
+    // Dequantizes n/32 blocks of a cache type (kv/stock_blocks.h) to halves.
+    void (*half_blocks)(lk_cache_type type, const uint8_t* blocks, int n, half_t* out);
+    // Unpacks n_units units of unit_bytes bytes of packed codes (kivi_format.h) to one byte per code. 3-bit codes are
+    // in units of 48 bytes: blocks of values. Code i of unit u goes to out[u * unit_stride + i / 32 * piece_stride + i
+    // % 32].
     void (*unpack_codes)(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
                          int piece_stride);
     // Folds scales and zero points into a [n_rows, a_stride], so that dot_codes can use int8 weights. For row r and

@@ -209,6 +209,8 @@ const Kernels& kernels() {
         scale,
         LK_SIMD::score_exact,
         LK_SIMD::accumulate_exact,
+        LK_SIMD::score_floats,
+        LK_SIMD::accumulate_floats,
         LK_SIMD::half_blocks,
         LK_SIMD::unpack_codes,
         LK_SIMD::fold,

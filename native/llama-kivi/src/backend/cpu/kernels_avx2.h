@@ -19,7 +19,9 @@ void matmul(const Tensor& w, int64_t row_begin, int64_t row_end, const Quantized
 
 void score_exact(const half_t* k, int n_tokens, int head_size, const float* q, int n_rows, float* scores, int ld);
 void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float* p, int ld, int n_rows, float* acc);
-void half_blocks(WeightType type, const uint8_t* blocks, int n, half_t* out);
+void score_floats(const float* k, int n_tokens, int head_size, const float* q, int n_rows, float* scores, int ld);
+void accumulate_floats(const float* v, int n_tokens, int head_size, const float* p, int ld, int n_rows, float* acc);
+void half_blocks(lk_cache_type type, const uint8_t* blocks, int n, half_t* out);
 void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
                   int piece_stride);
 void fold(const float* a, int a_stride, int n_rows, const float* scale, const float* zero, float middle, int n,

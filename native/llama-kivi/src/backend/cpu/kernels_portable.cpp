@@ -7,6 +7,8 @@
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/packed_codes.h"
 #include "base/finite.h"
+#include "kv/kivi_format.h"
+#include "kv/stock_blocks.h"
 
 namespace lk::cpu {
 
@@ -162,23 +164,33 @@ void scale(float* x, int n, float factor) {
     }
 }
 
-void score_exact(const half_t* k, int n_tokens, int head_size, const float* q, int n_rows, float* scores, int ld) {
+float to_float(half_t x) {
+    return half_to_float(x);
+}
+
+float to_float(float x) {
+    return x;
+}
+
+template <class Element>
+void score_rows(const Element* k, int n_tokens, int head_size, const float* q, int n_rows, float* scores, int ld) {
     for (int t = 0; t < n_tokens; ++t) {
         for (int r = 0; r < n_rows; ++r) {
             float sum = 0;
             for (int c = 0; c < head_size; ++c) {
-                sum += q[r * head_size + c] * half_to_float(k[t * head_size + c]);
+                sum += q[r * head_size + c] * to_float(k[t * head_size + c]);
             }
             scores[r * ld + t] = sum;
         }
     }
 }
 
-void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float* p, int ld, int n_rows, float* acc) {
+template <class Element>
+void accumulate_rows(const Element* v, int n_tokens, int head_size, const float* p, int ld, int n_rows, float* acc) {
     for (int r = 0; r < n_rows; ++r) {
         for (int t = 0; t < n_tokens; ++t) {
             for (int c = 0; c < head_size; ++c) {
-                acc[r * head_size + c] += p[r * ld + t] * half_to_float(v[t * head_size + c]);
+                acc[r * head_size + c] += p[r * ld + t] * to_float(v[t * head_size + c]);
             }
         }
     }
@@ -186,10 +198,17 @@ void accumulate_exact(const half_t* v, int n_tokens, int head_size, const float*
 
 void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
                   int piece_stride) {
+    constexpr int kHighBytes = 16;  // of 3-bit codes
     const int n_codes = unit_bytes * 8 / bits;
+    const int plane_bits = bits == 3 ? 2 : bits;
+    const int plane_bytes = n_codes * plane_bits / 8;
     for (int u = 0; u < n_units; ++u) {
+        const uint8_t* const from = packed + u * unit_bytes;
         for (int i = 0; i < n_codes; ++i) {
-            const int code = (packed[u * unit_bytes + i % unit_bytes] >> (bits * (i / unit_bytes))) & ((1 << bits) - 1);
+            int code = (from[i % plane_bytes] >> (plane_bits * (i / plane_bytes))) & ((1 << plane_bits) - 1);
+            if (bits == 3) {
+                code |= ((from[plane_bytes + i % kHighBytes] >> (i / kHighBytes)) & 1) << 2;
+            }
             out[u * unit_stride + i / 32 * piece_stride + i % 32] = static_cast<uint8_t>(code);
         }
     }
@@ -226,11 +245,11 @@ void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, co
     }
 }
 
-void half_blocks(WeightType type, const uint8_t* blocks, int n, half_t* out) {
-    const WeightTypeTraits& traits = *weight_type_traits(type);
+void half_blocks(lk_cache_type type, const uint8_t* blocks, int n, half_t* out) {
+    const int block_bytes = kv::stock_format(type).block_bytes;
     float x[kBlock];
     for (int i = 0; i < n / kBlock; ++i) {
-        dequantize_row(type, blocks + static_cast<size_t>(i) * traits.block_bytes, x, kBlock);
+        kv::decode_blocks(type, blocks + static_cast<size_t>(i) * block_bytes, x, kBlock);
         half_row(x, kBlock, out + i * kBlock);
     }
 }
@@ -269,8 +288,10 @@ const Kernels& portable_kernels() {
         max_of,
         sum,
         scale,
-        score_exact,
-        accumulate_exact,
+        score_rows<half_t>,
+        accumulate_rows<half_t>,
+        score_rows<float>,
+        accumulate_rows<float>,
         half_blocks,
         unpack_codes,
         fold,
