@@ -93,6 +93,7 @@ const prompts = (n) => Array.from({ length: n }, () => {
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 const results = new Map();
 for (let round = 0; round <= Number(rounds); round++) {
+    console.error(round === 0 ? "warming up" : `round ${round} of ${rounds}`);
     for (const n of counts) {
         const request = { prompts: prompts(n), generate };
         for (const [name, run] of programs) {
