@@ -25,16 +25,24 @@ internal static class NumberOptions
     /// <summary>An optional size in bytes: a whole number with the unit K, M or G (powers of 1024), or without one.</summary>
     public static Option<long?> Size(string name, string description) => Create<long?>(name, null, description, argument =>
     {
-        string text = argument.Tokens[0].Value;
-        int shift = text.Length > 0 ? char.ToUpperInvariant(text[^1]) switch { 'K' => 10, 'M' => 20, 'G' => 30, _ => 0 } : 0;
-        if (long.TryParse(shift > 0 ? text[..^1] : text, NumberStyles.None, CultureInfo.InvariantCulture, out long number) && number > 0 && number <= long.MaxValue >> shift)
+        long? bytes = Bytes(name, argument.Tokens[0].Value, out string error);
+        if (bytes is null)
         {
-            return number << shift;
+            argument.AddError(error);
         }
 
-        argument.AddError($"{name} is {text}; it must be a whole number of bytes above 0, or of larger units with K, M or G, such as 64M");
-        return null;
+        return bytes;
     });
+
+    /// <summary>Reads a size in bytes, as <see cref="Size"/> does; null: the text is none, and the error says what it must be.</summary>
+    public static long? Bytes(string name, string text, out string error)
+    {
+        error = $"{name} is {text}; it must be a whole number of bytes above 0, or of larger units with K, M or G, such as 64M";
+        int shift = text.Length > 0 ? char.ToUpperInvariant(text[^1]) switch { 'K' => 10, 'M' => 20, 'G' => 30, _ => 0 } : 0;
+        return long.TryParse(shift > 0 ? text[..^1] : text, NumberStyles.None, CultureInfo.InvariantCulture, out long number) && number > 0 && number <= long.MaxValue >> shift
+            ? number << shift
+            : null;
+    }
 
     /// <summary>An optional 32-bit seed.</summary>
     public static Option<uint?> Seed(string name, string? alias, string description) =>

@@ -120,6 +120,7 @@ internal static class ServeCommand
         private readonly Option<string?> _batch = Text("--batch-size", "-b", "Maximum number of tokens of a step (default: 512)", "LLAMA_ARG_BATCH");
         private readonly Option<string?> _typeK = Text("--cache-type-k", "-ctk", "KV cache type of the keys (default: kivi2)", "LLAMA_ARG_CACHE_TYPE_K");
         private readonly Option<string?> _typeV = Text("--cache-type-v", "-ctv", "KV cache type of the values (default: kivi2)", "LLAMA_ARG_CACHE_TYPE_V");
+        private readonly Option<string?> _memory = Text("--kv-memory", null, "Maximum memory of the KV cache, such as 64M or 2G (default: no limit beside --ctx-size)", "LLAMA_ARG_KV_MEMORY");
         private readonly Option<string?> _threads = Text("--threads", "-t", "Threads (default: one per processor)", "LLAMA_ARG_THREADS");
         private readonly Option<string?> _layers = Text("--gpu-layers", "-ngl", "Number of layers on the GPU; -1: all (default: all if a GPU is usable)", "LLAMA_ARG_N_GPU_LAYERS");
         private readonly Option<string?> _predict = Text("--n-predict", "-n", "Maximum number of generated tokens of a request (default: the cache's capacity)", "LLAMA_ARG_N_PREDICT");
@@ -135,7 +136,7 @@ internal static class ServeCommand
 
         public Option[] All =>
         [
-            _model, _models, _mostModels, _idle, _alias, _host, _port, _key, _keyFile, _context, _parallel, _batch, _typeK, _typeV, _threads, _layers, _predict, _timeout, _queue, _drain, _slots, _prefixes, _ram,
+            _model, _models, _mostModels, _idle, _alias, _host, _port, _key, _keyFile, _context, _parallel, _batch, _typeK, _typeV, _memory, _threads, _layers, _predict, _timeout, _queue, _drain, _slots, _prefixes, _ram,
         ];
 
         public (string Host, int Port) Address(ParseResult parsed) => (Value(parsed, _host) ?? "127.0.0.1", Whole(parsed, _port, 0, 65535) ?? 8080);
@@ -179,6 +180,11 @@ internal static class ServeCommand
             else if (Value(parsed, _typeV) is { } v)
             {
                 options.KvCache = new KvCacheParams { TypeV = KvCacheType.Parse(v) };
+            }
+
+            if (Value(parsed, _memory) is { } memory)
+            {
+                options.KvCache = options.KvCache with { MemoryBudget = NumberOptions.Bytes("--kv-memory", memory, out string error) ?? throw new UsageException(error) };
             }
 
             return options;
