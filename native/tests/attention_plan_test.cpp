@@ -171,7 +171,7 @@ TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
 // Sequences with at most a page per warp are read in one launch.
 TEST(AttentionPlan, ShortSequencesAreReadWhole) {
     const auto select = [](const AttentionRequest& r) { return select_whole(r, select_attention(r)); };
-    for (const lk_cache_type type : test::kAllTypes) {
+    for (const lk_cache_type type : test::kDeviceTypes) {
         for (const int width : {64, 80, 128}) {
             AttentionRequest r = request_of(type, type, width);
             r.exact = true;
