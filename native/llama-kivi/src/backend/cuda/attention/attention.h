@@ -30,6 +30,7 @@ struct AttentionWork {
     int window;
     int n_page_splits;  // splits of the page kernel
     int n_splits;       // splits of the other tokens, numbered after the page splits
+    bool fixed_splits;  // splits are InvariantSplits; otherwise they share the tokens evenly
     float scale;
 };
 
@@ -38,6 +39,7 @@ struct AttentionFunction {
     static constexpr int kThreads = kAttentionWarps * 32;
     const void* function;
     int shared_bytes;
+    int threads = kThreads;  // per block
 };
 
 // Returns the kernel of a variant. k, v: formats it reads. A page kernel runs concurrently with the kernel queued
@@ -45,7 +47,7 @@ struct AttentionFunction {
 AttentionFunction attention_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 
 // The kernels of each .cu file. Each throws like fail_variant for a variant that it does not compile.
-AttentionFunction flash_function(const AttentionVariant& variant);
+AttentionFunction flash_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction rows_function(const AttentionVariant& variant);
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);

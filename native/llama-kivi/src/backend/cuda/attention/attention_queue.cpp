@@ -30,6 +30,7 @@ PlannedAttention AttentionQueue::plan(const AttentionRequest& request) {
 void AttentionQueue::run(const PlannedAttention& planned, AttentionWork work, cudaStream_t stream) {
     work.n_splits = planned.splits.rest;
     work.n_page_splits = planned.splits.pages;
+    work.fixed_splits = planned.request.invariant;
     if (planned.splits.all() > 1) {
         grow(partial_, memory_,
              static_cast<size_t>(planned.splits.all()) * work.n_rows * work.n_head * (work.head_size + 2));
@@ -38,7 +39,7 @@ void AttentionQueue::run(const PlannedAttention& planned, AttentionWork work, cu
     const auto launch = [&](const AttentionFunction& f, const AttentionVariant& variant, int n_splits) {
         const dim3 grid(attention_blocks(planned.request, variant), n_splits, work.n_segments);
         void* arguments[] = {&work};
-        LK_CUDA(queue_kernel(f.function, grid, AttentionFunction::kThreads, f.shared_bytes, stream, arguments));
+        LK_CUDA(queue_kernel(f.function, grid, f.threads, f.shared_bytes, stream, arguments));
     };
     launch(planned.rest, planned.choice.rest, planned.splits.rest);
     if (planned.splits.pages > 0) {
@@ -62,8 +63,7 @@ int AttentionQueue::slots(const AttentionFunction& f) {
              f.shared_bytes, processors_.shared_bytes);
     LK_CUDA(cudaFuncSetAttribute(f.function, cudaFuncAttributeMaxDynamicSharedMemorySize, processors_.shared_bytes));
     int blocks = 0;
-    LK_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f.function, AttentionFunction::kThreads,
-                                                          f.shared_bytes));
+    LK_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f.function, f.threads, f.shared_bytes));
     return slots_[key] = std::max(1, blocks) * processors_.count;
 }
 

@@ -15,6 +15,17 @@ namespace {
 
 constexpr int kJoinWarps = kAttentionWarps;
 
+// kEdition of the page kernels: the recipe that they are compiled for. kivi3 is the second edition of kivi2 with other
+// sizes.
+constexpr int kThreeBitValues = 3;
+
+// Refined channels of a head in that recipe.
+__host__ __device__ constexpr int refined_in(int edition, int head_size) {
+    return edition == kThreeBitValues      ? head_size / 2
+           : edition == kv::kSecondEdition ? head_size * 3 / 8
+                                           : head_size / 4;
+}
+
 // The warp's index in its block. The compiler sees that it is the same in all lanes, so branches that depend on it need
 // no code for lanes that part.
 __device__ inline int warp_index() {
@@ -79,6 +90,19 @@ __device__ inline int find_run(const Run* runs, int n_runs, int token) {
     return i;
 }
 
+// The thread block's split of n_steps tiles or pages: [begin, end).
+struct SplitRange {
+    int begin;
+    int end;
+
+    __device__ SplitRange(const AttentionWork& a, int n_steps, int n_splits) {
+        const int split = blockIdx.y;
+        const int each = (n_steps + n_splits - 1) / n_splits;
+        begin = a.fixed_splits ? InvariantSplits::begin(split) : split * each;
+        end = min(a.fixed_splits ? InvariantSplits::begin(split + 1) : begin + each, n_steps);
+    }
+};
+
 // The address of a full-precision row: halves, or the blocks of a q8_0 ring. Rows have even addresses; bit 0 marks
 // blocks.
 struct ExactRow {
@@ -113,7 +137,11 @@ __device__ inline ExactRow exact_row(const SideWork& side, const SideShape& shap
         return side.ring_blocks != nullptr ? ExactRow::of_blocks(side.ring_blocks + row * shape.ring_row_bytes)
                                            : ExactRow(side.ring + row * d);
     }
-    return ExactRow(side.staged.rows + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d);
+    const size_t row = static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring;
+    if (i - side.n_ring < side.staged.n_blocks && token >= shape.sinks) {
+        return ExactRow::of_blocks(side.staged.blocks + row * shape.ring_row_bytes);
+    }
+    return ExactRow(side.staged.rows + row * d);
 }
 
 // Hadamard transform of rows in shared memory, times sqrt(kD). Called by all threads of the block.

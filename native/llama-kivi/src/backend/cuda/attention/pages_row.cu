@@ -21,9 +21,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
         return;
     }
     const int warp = warp_index();
-    const int per_split = (seg.page_runs + a.n_page_splits - 1) / a.n_page_splits;
-    const int begin = blockIdx.y * per_split;
-    const int end = min(begin + per_split, seg.page_runs);
+    const auto [begin, end] = SplitRange(a, seg.page_runs, a.n_page_splits);
     Softmax<kRows, kCh> sum;
     attend_pages<Warp>(a, seg, rows, begin + warp, end, shared + warp * page_warp_bytes(a.k.format, a.v.format, kRows),
                        sum);
@@ -55,6 +53,8 @@ AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::
         return second ? function<2, false, 2>(variant, k, v) : function<2, false, 1>(variant, k, v);
     case LK_CACHE_KIVI4:
         return second ? function<4, false, 2>(variant, k, v) : function<4, false, 1>(variant, k, v);
+    case LK_CACHE_KIVI3:
+        return function<2, false, kThreeBitValues>(variant, k, v);
     case LK_CACHE_KIVI2_PAPER:
         return function<2, true, 1>(variant, k, v);
     case LK_CACHE_KIVI4_PAPER:

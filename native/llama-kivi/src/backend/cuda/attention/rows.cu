@@ -65,9 +65,9 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_rows_kernel(const A
     const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
     const int first_tile = first_seen > tokens.rest ? (tokens.n_sinks + first_seen - tokens.rest) / 32 : 0;
     const int n_tiles = (count + 31) / 32 - first_tile;
-    const int per_split = (n_tiles + n_splits - 1) / n_splits;
-    const int begin = first_tile + blockIdx.y * per_split;
-    const int end = min(begin + per_split, first_tile + n_tiles);
+    const SplitRange range(a, n_tiles, n_splits);
+    const int begin = first_tile + range.begin;
+    const int end = first_tile + range.end;
 
     if (!kExact) {
         for (int i = threadIdx.x; i < kRows * kD; i += blockDim.x) {

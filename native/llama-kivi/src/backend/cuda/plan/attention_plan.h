@@ -1,6 +1,7 @@
 // Selects attention kernels and the number of splits. Host code without CUDA; C++17, because kernels include it too.
 #pragma once
 
+#include "backend/cuda/plan/splits.h"
 #include "kv/kivi_format.h"
 
 namespace lk::cuda {
@@ -31,7 +32,8 @@ constexpr int kFewRows = 4;         // the decoding kernels are used up to this 
 constexpr int kFlashTile = 64;      // tokens
 constexpr int kFlashSplitRows =
     48;  // up to this many query rows per KV head, the warps of flash split tokens instead of rows
-constexpr int kPagesRows = 8;  // query rows per thread block of `pages`
+static_assert(InvariantSplits::kSteps == kAttentionWarps);  // of 32 tokens, or of a page
+constexpr int kPagesRows = 8;                               // query rows per thread block of `pages`
 
 // Tiles of 16 query rows per warp of flash; 1 if its warps split tokens.
 constexpr int flash_row_tiles(int width, bool splits_tokens) {
@@ -54,6 +56,7 @@ struct AttentionRequest {
     int max_tokens;     // most tokens of a segment, without those in page_runs
     int max_page_runs;  // most runs per segment that the page kernel reads
     bool exact;         // all tokens outside page_runs are in full precision and without a frame
+    bool invariant;     // splits do not depend on the batch
 
     int query_rows() const { return max_rows * (n_head / n_head_kv); }  // per KV head
 };
