@@ -181,7 +181,7 @@ TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
 // Sequences with at most a page per warp are read in one launch.
 TEST(AttentionPlan, ShortSequencesAreReadWhole) {
     const auto select = [](const AttentionRequest& r) { return select_whole(r, select_attention(r)); };
-    for (const lk_cache_type type : test::kDeviceTypes) {
+    for (const lk_cache_type type : test::kAllTypes) {
         for (const int width : {64, 80, 128}) {
             AttentionRequest r = request_of(type, type, width);
             r.exact = true;
@@ -209,6 +209,9 @@ TEST(AttentionPlan, ShortSequencesAreReadWhole) {
     other = r;
     other.exact = false;
     EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "flash reads the other tokens";
+    other = r;
+    other.invariant = true;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "the choice depends on the batch's longest sequence";
 }
 
 // The error names the operation, the types and the shape.
