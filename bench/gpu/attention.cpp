@@ -1,5 +1,5 @@
 // Times attention over a KV cache larger than the GPU's caches, and memcpy in the same run.
-//   llama-kivi-bench-attention MODEL.gguf [GiB]     the model only opens the device
+//   llama-kivi-bench-attention MODEL.gguf [GiB]     the model only opens the device; 0 GiB: prompts only
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -121,11 +121,30 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     std::fflush(stdout);
 }
 
+void measure_prompts(Device& device) {
+    std::printf(
+        "\n%d prompt tokens over 8192 cached tokens\n\n| cache, edition | heads | q/kv | us | TFLOP/s "
+        "|\n|---|---|---|---|---|\n",
+        kChunk);
+    for (const lk_cache_type type :
+         {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0}) {
+        measure(device, {"MHA", type, 32, 32, 1}, 0, 0);
+        measure(device, {"GQA 4", type, 32, 8, 1}, 0, 0);
+    }
+    measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 1, 2}, 0, 0);
+    measure(device, {"GQA 4", LK_CACHE_KIVI2, 32, 8, 1, 2}, 0, 0);
+    measure(device, {"MHA", LK_CACHE_KIVI4, 32, 32, 1, 2}, 0, 0);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     return bench::run_on_device(argc, argv, "MODEL.gguf [GiB]", [&](Device& device) {
         const double gib = argc > 2 ? std::atof(argv[2]) : 2;
+        if (gib <= 0) {
+            measure_prompts(device);
+            return;
+        }
         const double copy = bench::copy_speed(device);
         std::printf("%s, memcpy %.0f GB/s\n\n", describe_device(0).name, copy / 1e9);
         std::printf(
@@ -153,16 +172,6 @@ int main(int argc, char** argv) {
                 measure(device, {c.name, c.type, c.n_head, c.n_head_kv, n_seq, c.edition, 160, 500}, gib, copy);
             }
         }
-        std::printf(
-            "\n%d prompt tokens over 8192 cached tokens\n\n| cache, edition | heads | q/kv | us | TFLOP/s "
-            "|\n|---|---|---|---|---|\n",
-            kChunk);
-        for (const lk_cache_type type :
-             {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0}) {
-            measure(device, {"MHA", type, 32, 32, 1}, 0, copy);
-            measure(device, {"GQA 4", type, 32, 8, 1}, 0, copy);
-        }
-        measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 1, 2}, 0, copy);
-        measure(device, {"GQA 4", LK_CACHE_KIVI2, 32, 8, 1, 2}, 0, copy);
+        measure_prompts(device);
     });
 }

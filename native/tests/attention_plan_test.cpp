@@ -156,10 +156,49 @@ TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
     r.exact = true;
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::rows);
     r.v.recipe.ring = kv::RowType::q8_0;
-    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows);
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows) << "keys in f16";
     EXPECT_EQ(select_attention(r).rest.type, LK_CACHE_F16);
+    r.k.recipe.ring = kv::RowType::q8_0;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::whole);
+    EXPECT_EQ(select_attention(r).rest.type, LK_CACHE_F16) << "without pages";
+    r.max_rows = 2;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows);
+    EXPECT_EQ(select_attention(r).rest.n_rows, kFewRows);
     r.exact = false;
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::flash);
+}
+
+// Sequences with at most a page per warp are read in one launch.
+TEST(AttentionPlan, ShortSequencesAreReadWhole) {
+    const auto select = [](const AttentionRequest& r) { return select_whole(r, select_attention(r)); };
+    for (const lk_cache_type type : test::kAllTypes) {
+        for (const int width : {64, 80, 128}) {
+            AttentionRequest r = request_of(type, type, width);
+            r.exact = true;
+            r.max_page_runs = width == 80 ? 0 : kAttentionWarps;
+            const bool whole = kv::is_kivi(type) && width != 80;
+            EXPECT_EQ(select(r).kernel, whole ? AttentionKernel::whole : AttentionKernel::none);
+        }
+    }
+    AttentionRequest r = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI2, 128);
+    r.exact = true;
+    r.max_page_runs = 3;
+    EXPECT_EQ(select(r).type, LK_CACHE_KIVI2);
+    EXPECT_EQ(select(r).n_rows, 1);
+    AttentionRequest other = r;
+    other.max_page_runs = kAttentionWarps + 1;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "long";
+    other.max_page_runs = 0;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "no pages";
+    other = r;
+    other.max_rows = 2;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none);
+    other = r;
+    other.v.recipe.ring = kv::RowType::q8_0;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "rings of two types";
+    other = r;
+    other.exact = false;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "flash reads the other tokens";
 }
 
 // The error names the operation, the types and the shape.

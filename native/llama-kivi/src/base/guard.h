@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "llama_kivi.h"
 
 namespace lk {
 

@@ -6,11 +6,13 @@ AttentionFunction attention_function(const AttentionVariant& variant, const kv::
                                      const kv::PageFormat& v) {
     switch (variant.kernel) {
     case AttentionKernel::flash:
-        return flash_function(variant);
+        return flash_function(variant, k, v);
     case AttentionKernel::rows:
     case AttentionKernel::ring_rows:
     case AttentionKernel::block_pages:
         return rows_function(variant);
+    case AttentionKernel::whole:
+        return whole_function(variant, k, v);
     case AttentionKernel::pages:
         return pages_function(variant, k, v);
     case AttentionKernel::pages_row:

@@ -39,6 +39,7 @@ struct AttentionFunction {
     static constexpr int kThreads = kAttentionWarps * 32;
     const void* function;
     int shared_bytes;
+    int threads = kThreads;  // per block
 };
 
 // Returns the kernel of a variant. k, v: formats it reads. A page kernel runs concurrently with the kernel queued
@@ -46,10 +47,12 @@ struct AttentionFunction {
 AttentionFunction attention_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 
 // The kernels of each .cu file. Each throws like fail_variant for a variant that it does not compile.
-AttentionFunction flash_function(const AttentionVariant& variant);
+AttentionFunction flash_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction rows_function(const AttentionVariant& variant);
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
+
+AttentionFunction whole_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 
 // Merges the partial results of the splits.
 void attention_join(const AttentionWork& work, cudaStream_t stream);

@@ -17,6 +17,13 @@ PlannedAttention AttentionQueue::plan(const AttentionRequest& request) {
         p.pages = attention_function(p.choice.pages, request.k, request.v);
     }
     p.splits = split_attention(request, p.choice, slots(p.rest), pages ? slots(p.pages) : 0);
+    const AttentionVariant whole = select_whole(request, p.choice);
+    if (whole.kernel != AttentionKernel::none) {
+        p.choice = {whole, {}};
+        p.splits = {1, 0};
+        p.rest = attention_function(whole, request.k, request.v);
+        slots(p.rest);  // raises its limit of shared memory
+    }
     return p;
 }
 
@@ -32,7 +39,7 @@ void AttentionQueue::run(const PlannedAttention& planned, AttentionWork work, cu
     const auto launch = [&](const AttentionFunction& f, const AttentionVariant& variant, int n_splits) {
         const dim3 grid(attention_blocks(planned.request, variant), n_splits, work.n_segments);
         void* arguments[] = {&work};
-        LK_CUDA(queue_kernel(f.function, grid, AttentionFunction::kThreads, f.shared_bytes, stream, arguments));
+        LK_CUDA(queue_kernel(f.function, grid, f.threads, f.shared_bytes, stream, arguments));
     };
     launch(planned.rest, planned.choice.rest, planned.splits.rest);
     if (planned.splits.pages > 0) {
@@ -56,8 +63,7 @@ int AttentionQueue::slots(const AttentionFunction& f) {
              f.shared_bytes, processors_.shared_bytes);
     LK_CUDA(cudaFuncSetAttribute(f.function, cudaFuncAttributeMaxDynamicSharedMemorySize, processors_.shared_bytes));
     int blocks = 0;
-    LK_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f.function, AttentionFunction::kThreads,
-                                                          f.shared_bytes));
+    LK_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f.function, f.threads, f.shared_bytes));
     return slots_[key] = std::max(1, blocks) * processors_.count;
 }
 

@@ -18,11 +18,11 @@ namespace lk::cuda {
 namespace {
 
 // Grid: [KV heads * groups of kRows query rows, splits, segments].
-template <int kD, bool kSplit>
-__global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_kernel(const AttentionWork a) {
+template <class S>
+__global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_flash_kernel(const AttentionWork a) {
     after_previous();
-    using S = Sizes<kD, kSplit>;
-    constexpr int kStride = S::kStride;
+    using Memory = Sizes<S>;
+    constexpr int kD = S::kD;
     extern __shared__ __align__(16) char shared[];
     const SegmentWork& seg = a.segments[blockIdx.z];
     const int d = a.head_size;
@@ -33,170 +33,209 @@ __global__ void __launch_bounds__(kThreads, kD <= 128 ? 2 : 1) attention_flash_k
         return;
     }
     const QueryRows rows(a, seg, S::kRows, last_first);
-    const int head = rows.head();
     const Lane at{};
-    const bool k_blocks = a.k.format.blocks();
-    const bool refined = a.k.format.refined_keys();
-    const bool corrected = a.k.format.recipe.score_correction;
     uint16_t* const q = reinterpret_cast<uint16_t*>(shared);
-    uint16_t* const tiles =
-        reinterpret_cast<uint16_t*>(shared + S::kTiles);  // [2 buffers, keys and values, 64, stride]
-    auto* const pointers = reinterpret_cast<ExactRow*>(shared + S::kPointers);
-    uint8_t* const wide = reinterpret_cast<uint8_t*>(shared + S::kWide);
-    uint16_t* const squares = reinterpret_cast<uint16_t*>(shared + S::kSquares);
-    int* const bounds = reinterpret_cast<int*>(shared + S::kBounds);
-    Visits& visits = *reinterpret_cast<Visits*>(shared + S::kVisits);
-    Store* const stores = reinterpret_cast<Store*>(shared + S::kStores);
-    plan_visits<S::kRows>(a, seg, rows, stores[0], stores[1], bounds, visits);
-    const Store& k = stores[0];
-    const Store& v = stores[1];
-    const float k_factor = k.factor(a.k);
+    uint16_t* const keys = reinterpret_cast<uint16_t*>(shared + Memory::kKeys);  // [64, stride]
+    uint16_t* const values = reinterpret_cast<uint16_t*>(shared + Memory::kValues);
+    uint8_t* const raw_keys = reinterpret_cast<uint8_t*>(shared + Memory::kRawKeys);
+    uint8_t* const raw_values = reinterpret_cast<uint8_t*>(shared + Memory::kRawValues);
+    uint16_t* const refined_at = reinterpret_cast<uint16_t*>(shared + Memory::kRefined);
+    uint16_t* const squares = reinterpret_cast<uint16_t*>(shared + Memory::kSquares);
+    float* const corrections = reinterpret_cast<float*>(shared + Memory::kCorrections) +
+                               at.warp * 16 * S::kM * CorrectedTiles::kColumns;  // of the warp
+    RowBound* const bounds = reinterpret_cast<RowBound*>(shared + Memory::kBounds);
+    BlockPlan& plan = *reinterpret_cast<BlockPlan*>(shared + Memory::kShared);
+    plan_visits<S::kRows>(a, seg, rows, plan, bounds);
+    const Places places = places_of_split(a, plan.visits);
+    const float k_factor = plan.k.factor(a.k);
     const float correction = k_factor * k_factor * (1 / (24 * 1.44269504f));  // for scores in base 2
-    const Places places = places_of_split(a, visits);
-    const int begin = places.begin;
-    const int end = places.end;
 
-    // Rows without a token are multiplied by zeros, so they must not be NaN.
-    for (int i = threadIdx.x; i < 2 * 2 * S::kSide / 4; i += kThreads) {
-        reinterpret_cast<unsigned*>(tiles)[i] = 0;
+    const auto plan_from = [&](int range, int place) {
+        plan_tiles(a, seg, rows.head(), places, range, place, at.lane, plan);
+    };
+    if (at.warp == 0) {
+        // The loop reads tiles one ahead of the current one.
+        for (int i = 0; i < 2 && (i == 0 || plan.tile(i - 1).n > 0); i = plan.n_planned) {
+            plan_from(i == 0 ? 0 : plan.tile(0).range, i == 0 ? places.begin : plan.tile(0).next);
+        }
     }
-    for (int i = threadIdx.x; i < kTileGroups * kStride; i += kThreads) {
+    // Rows without a token are multiplied by zeros, so they must not be NaN.
+    for (int i = threadIdx.x; i < 2 * Memory::kSide / 4; i += S::kThreads) {
+        reinterpret_cast<unsigned*>(keys)[i] = 0;
+    }
+    for (int i = threadIdx.x; i < CorrectedTiles::kColumns * S::kStride / 2; i += S::kThreads) {
         reinterpret_cast<unsigned*>(squares)[i] = 0;
     }
-    for (int i = threadIdx.x; i < kD; i += kThreads) {
-        wide[i] = 1;
+    for (int i = threadIdx.x; i < kD; i += S::kThreads) {
+        refined_at[i] = kNotRefined;
     }
-    if (refined && k.seen.has_codes()) {
-        __syncthreads();
-        for (int i = threadIdx.x; i < a.k.format.rows - d; i += kThreads) {
-            wide[reinterpret_cast<const uint16_t*>(k.table + 4)[i]] = 4;
-        }
-    }
-
-    // ---- stage "load tile": loads the next tile while the current one is multiplied
-    const auto point = [&](const Tile& t, int buffer) {
-        const int i = threadIdx.x % kTile;
-        const bool keys = threadIdx.x < kTile;
-        if (i < t.n && (keys ? t.k_token : t.v_token) < 0) {
-            pointers[(buffer * 2 + (keys ? 0 : 1)) * kTile + i] =
-                keys ? exact_row(seg.k, a.k, head, d, t.token + i) : exact_row(seg.v, a.v, head, d, t.token + i);
-        }
-    };
-    const auto load = [&](const Tile& t, int buffer) {
-        uint16_t* const keys = tiles + buffer * 2 * kTile * kStride;
-        uint16_t* const values = keys + kTile * kStride;
-        if (t.k_token < 0) {
-            load_rows<kD, kStride>(a.k.format, pointers + buffer * 2 * kTile, t.n, d, keys);
-        } else if (k_blocks) {
-            load_blocks<kD, kStride>(a.k.format, t.k_page + t.k_token * a.k.format.row_bytes(), t.n, keys);
-        } else {
-            with_known<kD>(a.k.format, [&](auto known) { load_keys<kStride>(known, t, k_factor, wide, keys); });
-        }
-        if (t.v_token < 0) {
-            load_rows<kD, kStride>(a.v.format, pointers + (buffer * 2 + 1) * kTile, t.n, d, values);
-        } else if (a.v.format.blocks()) {
-            load_blocks<kD, kStride>(a.v.format, t.v_page + t.v_token * a.v.format.row_bytes(), t.n, values);
-        } else {
-            with_known<kD>(a.v.format, [&](auto known) { load_values<kStride>(known, t, values); });
-        }
-        if (corrected && t.k_token >= 0) {
-            square_scales<kStride>(a.k.format, t, squares + buffer * kTileGroups * kStride);
-        }
-        if (refined && t.k_token >= 0) {
-            __syncthreads();
-            with_refined<kD>(a.k.format, [&](auto known) { refine_keys<kStride>(known, k.table, t, k_factor, keys); });
-        }
-        copy_commit();
-    };
-
-    Output<kD, kSplit> output;
-    output.clear();
-    int frame = 0;
-    bool turned = false;
-    load_queries<kD, kSplit>(a, rows, at, d, block, 0, false, q);
-    Tile tile{};
-    if (begin < end) {
-        tile = tile_at(a, seg, visits, k, v, 0, begin, end);
-        point(tile, 0);
-    }
-    bool in_codes = begin < end && tile.v_token >= 0;
     __syncthreads();
-    if (begin < end) {
-        load(tile, 0);
+    if (a.k.format.refined_keys() && plan.k.seen.has_codes()) {
+        for (int i = threadIdx.x; i < a.k.format.rows - d; i += S::kThreads) {
+            refined_at[reinterpret_cast<const uint16_t*>(plan.k.table + 4)[i]] = static_cast<uint16_t>(i);
+        }
     }
-    int buffer = 0;
-    for (int place = begin; place < end; buffer ^= 1) {
-        Tile next{};
-        if (tile.next < end) {
-            next = tile_at(a, seg, visits, k, v, tile.range, tile.next, end);
-            point(next, buffer ^ 1);
+
+    // ---- stages "fetch codes" and "load tile"
+    const bool copies_keys = copies_codes(a.k.format, kD);
+    const bool copies_values = copies_codes(a.v.format, kD);
+    const auto fetch_keys = [&](int n, const TileSide k) {
+        if (copies_keys && n > 0 && k.coded()) {
+            fetch_codes<S>(a.k.format, FlashCodes::of_keys(a.k.format, k.token, n), k.from, raw_keys);
+        }
+    };
+    const auto fetch_values = [&](int n, const TileSide v) {
+        if (copies_values && n > 0 && v.coded()) {
+            fetch_codes<S>(a.v.format, FlashCodes::of_values(a.v.format, v.token, n), v.from, raw_values);
+        }
+    };
+    const auto copy_keys = [&](int n, const TileSide k) {
+        if (n > 0 && k.form == TileSide::Form::halves) {
+            load_halves<S>(k.from, n, d, keys);
+        }
+    };
+    const auto decode_keys = [&](int n, const TileSide k) {
+        const PageFormat& f = a.k.format;
+        if (k.form == TileSide::Form::q8_rows) {
+            load_ring_rows<S>(k.from, n, d, keys);
+        } else if (!k.coded()) {
+            return;
+        } else if (f.blocks()) {
+            load_blocks<S>(f, k.from + k.token * f.row_bytes(), n, keys);
+        } else if (copies_keys) {
+            load_usual_keys<S>(f, fetched_codes<S>(FlashCodes::of_keys(f, k.token, n), raw_keys), k.token, n, k_factor,
+                               refined_at, keys);
+        } else {
+            load_keys<S>(Known<0, 0>{f}, CodePointers(f, k.from), k.token, n, k_factor, refined_at, keys);
+        }
+    };
+    const auto load_values_of = [&](int n, const TileSide v) {
+        const PageFormat& f = a.v.format;
+        if (v.form == TileSide::Form::halves) {
+            load_halves<S>(v.from, n, d, values);
+        } else if (v.form == TileSide::Form::q8_rows) {
+            load_ring_rows<S>(v.from, n, d, values);
+        } else if (f.blocks()) {
+            load_blocks<S>(f, v.from + v.token * f.row_bytes(), n, values);
+        } else if (copies_values) {
+            load_usual_values<S>(f, fetched_codes<S>(FlashCodes::of_values(f, v.token, n), raw_values), v.token, n,
+                                 values);
+        } else {
+            load_values<S>(Known<0, 0>{f}, CodePointers(f, v.from), v.token, n, values);
+        }
+    };
+
+    Output<S> output;
+    output.clear();
+    int frame = INT_MIN;  // of the queries in q
+    bool turned = false;
+    const WarpTile<S> warp_tile(at);
+    CorrectedTiles corrected;
+    int planned = plan.n_planned;
+    bool in_codes = plan.tile(0).n > 0 && plan.tile(0).v.coded();
+    fetch_keys(plan.tile(0).n, plan.tile(0).k);
+    fetch_values(plan.tile(0).n, plan.tile(0).v);
+    copy_keys(plan.tile(0).n, plan.tile(0).k);
+    copy_commit();
+    copy_wait<0>();
+    __syncthreads();
+    for (int index = 0;; ++index) {
+        const Tile& tile = plan.tile(index);
+        const Tile& next = plan.tile(index + 1);
+        const bool done = tile.n == 0;
+        if (in_codes && (done || !tile.v.coded())) {
+            in_codes = false;
+            turn_back(a.v, plan.v, at, d, block, output);
+        }
+        if (done) {
+            break;
+        }
+        decode_keys(tile.n, tile.k);
+        const bool correct = a.k.format.recipe.score_correction && tile.k.coded();
+        const bool correct_next = correct && !corrected.contains(index);
+        if (correct_next) {
+            corrected.square_scales<S>(a.k.format, plan, index, planned, squares);
         }
         copy_wait<0>();
-        __syncthreads();
-        if (tile.next < end) {
-            load(next, buffer ^ 1);
-        }
-        const bool turn = k_blocks && tile.k_token >= 0;
+        __syncthreads();           // keys are complete; the values before are no longer read
+        planned = plan.n_planned;  // warps agree here
+        fetch_keys(next.n, next.k);
+        load_values_of(tile.n, tile.v);
+        copy_commit();
+        const bool turn = tile.k.coded() && a.k.format.blocks();
         if (tile.frame != frame || turn != turned) {
             frame = tile.frame;
             turned = turn;
+            load_queries<S>(a, rows, at, d, block, frame, turned, q);
             __syncthreads();
-            load_queries<kD, kSplit>(a, rows, at, d, block, frame, turned, q);
-            __syncthreads();
         }
-        if (in_codes && tile.v_token < 0) {
-            in_codes = false;
-            turn_back(a.v, v, at, d, block, output);
+        if (correct_next) {
+            multiply_squares<S>(q + warp_tile.own_row * S::kStride, squares, correction, at, corrections);
         }
-        const uint16_t* const keys = tiles + buffer * 2 * kTile * kStride;
-        const uint16_t* const values = keys + kTile * kStride;
-        const WarpTile<kD, kSplit> warp_tile(at);
-        typename WarpTile<kD, kSplit>::Scores score;
-        float* const corrections =
-            corrected && tile.k_token >= 0 ? reinterpret_cast<float*>(shared + S::kCorrections) : nullptr;
-        if (corrections != nullptr) {
-            warp_tile.correct(q, squares + buffer * kTileGroups * kStride, correction, corrections);
+        typename WarpTile<S>::Scores score;
+        warp_tile.multiply_keys(q, keys, score);
+        warp_tile.hide_tokens(tile, bounds, a.window, score);
+        copy_wait<0>();
+        __syncthreads();  // values are complete; keys are no longer read
+        if (at.warp == 0 && next.n > 0 && plan.n_planned == index + 2) {
+            plan_from(next.range, next.next);
         }
-        warp_tile.multiply_keys(q, keys, corrections, tile.k_token, a.k.format.group, score);
-        warp_tile.hide_tokens(rows, tile, bounds, a, score);
-        warp_tile.update_softmax(score, output);
-        warp_tile.add_values(score, values, output);
-        place = tile.next;
-        tile = next;
+        copy_keys(next.n, next.k);
+        fetch_values(next.n, next.v);
+        copy_commit();
+        float shift[S::kM][2];
+        const bool one_group = correct && CorrectedTiles::groups_of(a.k.format, tile) == 1;
+        warp_tile.correct(
+            correct ? corrections : nullptr, one_group,
+            [&](int in_tile) { return corrected.column(a.k.format, tile, index, in_tile); }, score, shift);
+        warp_tile.update_softmax(score, shift, output);
+        warp_tile.add_values(score, shift, values, output);
     }
-    if (in_codes) {
-        turn_back(a.v, v, at, d, block, output);
-    }
-    if constexpr (kSplit) {
+    if constexpr (S::kSplit) {
         merge_warps(a, rows, at, output, reinterpret_cast<float*>(shared));
     } else {
         store_rows(a, rows, at, d, output);
     }
 }
 
+template <class S>
+AttentionFunction function_of() {
+    return {reinterpret_cast<const void*>(attention_flash_kernel<S>), Sizes<S>::kBytes, S::kThreads};
+}
+
+// eight: warps per block for many query rows. Four have the fewest instructions; eight hide the latency of pages of
+// ggml blocks, which are not fetched ahead.
 template <int kD>
-AttentionFunction function_of_rows(const AttentionVariant& variant) {
-    if (variant.n_rows == Sizes<kD, true>::kRows) {
-        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, true>), Sizes<kD, true>::kBytes};
+AttentionFunction function_of_rows(const AttentionVariant& variant, bool eight) {
+    using Split = FlashShape<kD, true, kAttentionWarps>;
+    using Tall = FlashShape<kD, false, kAttentionWarps>;
+    if (variant.n_rows == Split::kRows) {
+        return function_of<Split>();
     }
-    if (variant.n_rows == Sizes<kD, false>::kRows) {
-        return {reinterpret_cast<const void*>(attention_flash_kernel<kD, false>), Sizes<kD, false>::kBytes};
+    if (variant.n_rows == Tall::kRows) {
+        if constexpr (kD == 64 || kD == 128) {
+            if (eight) {
+                return function_of<FlashShape<kD, false, 2 * kAttentionWarps>>();
+            }
+        }
+        return function_of<Tall>();
     }
     fail_variant(variant);
 }
 
 }  // namespace
 
-AttentionFunction flash_function(const AttentionVariant& variant) {
+AttentionFunction flash_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    const bool eight = k.blocks() || v.blocks();
     switch (variant.width) {
     case 64:
-        return function_of_rows<64>(variant);
+        return function_of_rows<64>(variant, eight);
     case 96:
-        return function_of_rows<96>(variant);
+        return function_of_rows<96>(variant, eight);
     case 128:
-        return function_of_rows<128>(variant);
+        return function_of_rows<128>(variant, eight);
     case 256:
-        return function_of_rows<256>(variant);
+        return function_of_rows<256>(variant, eight);
     }
     fail_variant(variant);
 }

@@ -5,32 +5,46 @@
 
 #include <new>
 
-#include "backend/cuda/attention/flash_load.cuh"
+#include "backend/cuda/attention/flash_raw.cuh"
 
 namespace lk::cuda {
 
 namespace {
 
-constexpr int kWarps = kJoinWarps;
-constexpr int kTileGroups = kTile / 16;  // most token groups of a tile
+// What a query row of the block sees; see VisitRule.
+struct RowBound {
+    int keys;
+    int values;
+    int position;
+};
 
-template <int kD, bool kSplit>
+// What the block reads, and the tiles ahead. In shared memory, because registers are scarce.
+struct BlockPlan {
+    static constexpr int kTiles = 32;  // twice as many as a warp plans at once
+    Visits visits;
+    Store k;
+    Store v;
+    int n_planned;
+    Tile tiles[kTiles];  // tile i is at i % kTiles; one without tokens is the end
+
+    __device__ const Tile& tile(int i) const { return tiles[i % kTiles]; }
+};
+
+// Offsets in shared memory, in bytes; the queries come first.
+template <class S>
 struct Sizes {
-    static constexpr int kM = flash_row_tiles(kD, kSplit);              // tiles of 16 rows per warp
-    static constexpr int kRows = flash_rows(kD, kSplit);                // query rows per thread block
-    static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;  // tiles of 8 tokens per warp
-    static constexpr int kStride = kD + 8;                       // halves per row; eight rows are in different banks
-    static constexpr int kSide = kTile * kStride * 2;            // bytes of a tile's keys or values
-    static constexpr int kTiles = kRows * kStride * 2;           // tiles follow q
-    static constexpr int kPointers = kTiles + 4 * kSide;         // ExactRow [2 buffers, keys and values, 64]
-    static constexpr int kWide = kPointers + 2 * 2 * kTile * 8;  // uint8 [D]: 4 for refined channels
-    static constexpr int kSquares = kWide + kD;                  // half [2 buffers, 4 token groups, stride]
-    static constexpr int kBounds = kSquares + 2 * kTileGroups * kStride * 2;  // int [keys and values, rows]
-    static constexpr int kVisits = kBounds + 2 * kRows * 4;                   // Visits
-    static constexpr int kStores = (kVisits + static_cast<int>(sizeof(Visits)) + 7) / 8 * 8;  // Store: keys, values
-    static constexpr int kCorrections = kStores + 2 * static_cast<int>(sizeof(Store));  // float [rows of warps, 4]
-    static constexpr int kWork = kCorrections + kWarps * 16 * kM * kTileGroups * 4;
-    static constexpr int kJoin = kSplit ? (kWarps * 16 * (kD + 2) + 16 * kD) * 4 : 0;
+    static constexpr int kSide = kTile * S::kStride * 2;     // bytes of a tile's keys or values
+    static constexpr int kKeys = S::kRows * S::kStride * 2;  // keys and values follow q
+    static constexpr int kValues = kKeys + kSide;
+    static constexpr int kRawKeys = kValues + kSide;  // codes of the next tile; see fetch_codes
+    static constexpr int kRawValues = kRawKeys + FlashCodeBytes<S::kD>::kKeys;
+    static constexpr int kRefined = kRawValues + FlashCodeBytes<S::kD>::kValues;  // uint16 [D]; see load_keys
+    static constexpr int kSquares = kRefined + 2 * S::kD;                         // half [8 token groups, stride]
+    static constexpr int kCorrections = kSquares + 8 * S::kStride * 2;  // float [rows of warps, 8 token groups]
+    static constexpr int kBounds = kCorrections + S::kWarps * 16 * S::kM * 8 * 4;  // RowBound [rows]
+    static constexpr int kShared = (kBounds + S::kRows * static_cast<int>(sizeof(RowBound)) + 7) / 8 * 8;  // BlockPlan
+    static constexpr int kWork = kShared + static_cast<int>(sizeof(BlockPlan));
+    static constexpr int kJoin = S::kSplit ? (S::kWarps * 16 * (S::kD + 2) + 16 * S::kD) * 4 : 0;
     static constexpr int kBytes = kWork > kJoin ? kWork : kJoin;
 };
 
@@ -51,17 +65,18 @@ __device__ float sum_of_row(float x) {
 // Stage "plan visits": the sides as the block sees them, the ranges of tokens, and the bounds of the block's rows.
 template <int kRows>
 __device__ __forceinline__ void plan_visits(const AttentionWork& a, const SegmentWork& seg, const QueryRows& rows,
-                                            Store& k, Store& v, int* bounds, Visits& visits) {
+                                            BlockPlan& plan, RowBound* bounds) {
     if (threadIdx.x == 0) {
-        new (&k) Store(seg.k, a.k, rows);
-        new (&v) Store(seg.v, a.v, rows);
+        new (&plan.k) Store(seg.k, a.k, rows);
+        new (&plan.v) Store(seg.v, a.v, rows);
         const int n_tokens = rows.position(rows.n - 1) + 1;
         const int first_seen = a.window > 0 ? max(0, rows.position(0) + 1 - a.window) : 0;
-        visits.plan(k.seen, v.seen, have_one_bound(a, seg), seg.page_tokens, first_seen, n_tokens);
+        plan.n_planned = 0;
+        plan.visits.plan(plan.k.seen, plan.v.seen, have_one_bound(a, seg), seg.page_tokens, first_seen, n_tokens);
     }
     for (int r = threadIdx.x; r < kRows; r += blockDim.x) {
-        bounds[r] = paged_for(seg.k, a.k, rows, min(r, rows.n - 1));
-        bounds[kRows + r] = paged_for(seg.v, a.v, rows, min(r, rows.n - 1));
+        const int row = min(r, rows.n - 1);
+        bounds[r] = {paged_for(seg.k, a.k, rows, row), paged_for(seg.v, a.v, rows, row), rows.position(row)};
     }
     __syncthreads();
 }
@@ -80,16 +95,36 @@ __device__ __forceinline__ Places places_of_split(const AttentionWork& a, const 
     return {begin, min(all, begin + per_split)};
 }
 
+// Stage "plan tiles": plans the tiles from `place` on, called by a warp. A lane assumes that the tiles before its own
+// are full; those after the first that is not are dropped. range: that of an earlier tile, or 0.
+__device__ inline void plan_tiles(const AttentionWork& a, const SegmentWork& seg, int head, const Places& places,
+                                  int range, int place, int lane, BlockPlan& plan) {
+    constexpr int kMost = BlockPlan::kTiles / 2;
+    const int own = place + min(lane, kMost) * kTile;
+    const Tile tile =
+        own < places.end ? tile_at(a, seg, head, plan.visits, plan.k, plan.v, range, own, places.end) : Tile{};
+    const unsigned full = __ballot_sync(kAllLanes, lane < kMost && tile.n == kTile);
+    const int n = min(__ffs(static_cast<int>(~full)), kMost);
+    const int first = plan.n_planned;
+    __syncwarp();
+    if (lane < n) {
+        plan.tiles[(first + lane) % BlockPlan::kTiles] = tile;
+    }
+    if (lane == 0) {
+        plan.n_planned = first + n;
+    }
+    __syncwarp();
+}
+
 // Stage "load queries": rows scaled for exp2, rotated by `frame` positions to match keys with that frame, and, if
 // `turned`, transformed by the Hadamard transform over `block` channels to match rotated keys.
-template <int kD, bool kSplit>
+template <class S>
 __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const Lane& at, int d,
                                              int block, int frame, bool turned, uint16_t* q) {
-    using S = Sizes<kD, kSplit>;
-    constexpr int kOwn = (kD + 31) / 32;
+    constexpr int kOwn = (S::kD + 31) / 32;
     const int lane = at.lane;
     const int pairs = a.n_rot / 2;
-    for (int r = at.warp; r < S::kRows; r += kWarps) {
+    for (int r = at.warp; r < S::kRows; r += S::kWarps) {
         const float* const row = a.q + rows.output(min(r, rows.n - 1)) * d;
         float x[kOwn];
 #pragma unroll
@@ -108,7 +143,7 @@ __device__ __forceinline__ void load_queries(const AttentionWork& a, const Query
         }
         if (turned) {
 #pragma unroll
-            for (int half = 1; half < kD; half *= 2) {
+            for (int half = 1; half < S::kD; half *= 2) {
                 if (half >= block) {
                     continue;
                 }
@@ -133,7 +168,7 @@ __device__ __forceinline__ void load_queries(const AttentionWork& a, const Query
         const float scale = a.scale * 1.44269504f * (turned ? rsqrtf(static_cast<float>(block)) : 1.0f);
 #pragma unroll
         for (int i = 0; i < kOwn; ++i) {
-            if (lane + 32 * i < kD) {
+            if (lane + 32 * i < S::kD) {
                 q[r * S::kStride + lane + 32 * i] = float_to_half_bits(x[i] * scale);
             }
         }
@@ -141,23 +176,23 @@ __device__ __forceinline__ void load_queries(const AttentionWork& a, const Query
 }
 
 // A lane's rows of the output and their softmax state.
-template <int kD, bool kSplit>
+template <class S>
 struct Output {
-    static constexpr int kM = Sizes<kD, kSplit>::kM;
-    float out[kM][kD / 8][4];
-    float largest[kM][2];
-    float sum[kM][2];  // over the lane's tokens
+    static constexpr int kM = S::kM;
+    float out[kM][S::kD / 8][4];
+    float base[kM][2];  // probabilities are 2^(score - base)
+    float sum[kM][2];   // over the lane's tokens
 
     __device__ __forceinline__ void clear() {
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                largest[m][e] = -INFINITY;
+                base[m][e] = -INFINITY;
                 sum[m][e] = 0;
             }
 #pragma unroll
-            for (int n = 0; n < kD / 8; ++n) {
+            for (int n = 0; n < S::kD / 8; ++n) {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     out[m][n][i] = 0;
@@ -168,9 +203,9 @@ struct Output {
 };
 
 // Stage "turn back": converts the output from the frame of coded values to that of exact values.
-template <int kD, bool kSplit>
+template <class S>
 __device__ __forceinline__ void turn_back(const SideShape& shape, const Store& v, const Lane& at, int d, int block,
-                                          Output<kD, kSplit>& o) {
+                                          Output<S>& o) {
     const bool centred = shape.format.scale_kind == ScaleKind::byte_token;
     const bool rotated = centred || shape.format.blocks();
     const float factor = v.factor(shape) * (rotated ? rsqrtf(static_cast<float>(block)) : 1.0f);
@@ -180,7 +215,7 @@ __device__ __forceinline__ void turn_back(const SideShape& shape, const Store& v
         auto& out = o.out[m];
         if (rotated) {
 #pragma unroll
-            for (int n = 0; n < kD / 8; ++n) {
+            for (int n = 0; n < S::kD / 8; ++n) {
 #pragma unroll
                 for (int i = 0; i < 4; i += 2) {
                     const float x = out[n][i];
@@ -197,13 +232,13 @@ __device__ __forceinline__ void turn_back(const SideShape& shape, const Store& v
                 }
             }
 #pragma unroll
-            for (int half = 1; half < kD / 8; half *= 2) {
+            for (int half = 1; half < S::kD / 8; half *= 2) {
                 if (8 * half >= block) {
                     continue;
                 }
 #pragma unroll
-                for (int n = 0; n < kD / 8; ++n) {
-                    if ((n & half) == 0 && n + half < kD / 8) {
+                for (int n = 0; n < S::kD / 8; ++n) {
+                    if ((n & half) == 0 && n + half < S::kD / 8) {
 #pragma unroll
                         for (int i = 0; i < 4; ++i) {
                             const float other = out[n + half][i];
@@ -216,7 +251,7 @@ __device__ __forceinline__ void turn_back(const SideShape& shape, const Store& v
         }
         const float mass[2] = {sum_of_row(o.sum[m][0]), sum_of_row(o.sum[m][1])};
 #pragma unroll
-        for (int n = 0; n < kD / 8; ++n) {
+        for (int n = 0; n < S::kD / 8; ++n) {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const float centre = centred && 8 * n < d ? half_bits_to_float(mu[8 * n + 2 * at.j + i % 2]) : 0.0f;

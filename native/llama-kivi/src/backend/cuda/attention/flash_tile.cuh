@@ -13,6 +13,19 @@ using kv::ScaleKind;
 
 constexpr int kTile = kFlashTile;
 
+// A compiled shape of the kernel. A warp has kM tiles of 16 query rows and kN tiles of 8 tokens.
+template <int kHeadSize, bool kSplitTokens, int kBlockWarps>
+struct FlashShape {
+    static constexpr int kD = kHeadSize;
+    static constexpr bool kSplit = kSplitTokens;
+    static constexpr int kWarps = kBlockWarps;
+    static constexpr int kThreads = 32 * kWarps;
+    static constexpr int kRows = flash_rows(kD, kSplit);  // query rows per thread block
+    static constexpr int kM = kSplit ? 1 : kRows / (16 * kWarps);
+    static constexpr int kN = kSplit ? kTile / kWarps / 8 : kTile / 8;
+    static constexpr int kStride = kD + 8;  // halves per row in shared memory; eight rows are in different banks
+};
+
 // Row r of the block reads tokens below this one from pages of codes.
 __device__ inline int paged_for(const SideWork& side, const SideShape& shape, const QueryRows& rows, int r) {
     return shape.format.quantized() ? shape.paged_for(side.n_paged, side.n_ring, rows.token_row(r)) : 0;
@@ -53,23 +66,63 @@ __device__ inline bool have_one_bound(const AttentionWork& a, const SegmentWork&
 // A flag of a tile beside its rules: some rows do not see some of its tokens by them.
 constexpr unsigned kPartly = 16;
 
-// Up to 64 consecutive tokens; on each side they are either all in one run of codes or all in full precision.
+// One side of a tile. Its tokens are either all codes of one page, or all exact rows that follow each other in memory.
+struct TileSide {
+    enum class Form { codes, halves, q8_rows };
+    Form form;
+    int token;            // codes: first token in the page
+    const uint8_t* from;  // codes: the page; otherwise the first row
+
+    __device__ bool coded() const { return form == Form::codes; }
+};
+
+// Up to 64 consecutive tokens.
 struct Tile {
     int token;
     int n;
     int next;        // place of the next tile
     int range;       // of the visits
     unsigned rules;  // see VisitRule and kPartly
-    int k_token;     // first token in the page of coded keys; -1: keys are exact
-    int v_token;
     int frame;
-    const uint8_t* k_page;
-    const uint8_t* v_page;
+    TileSide k;
+    TileSide v;
 };
 
+// Shortens `tile` to the tokens whose exact rows follow each other, and returns them.
+__device__ inline TileSide exact_side(const SideWork& side, const SideShape& shape, int head, int d, Tile& tile) {
+    using Form = TileSide::Form;
+    const int token = tile.token;
+    const auto halves = [&](const uint16_t* rows, size_t row, int n) {
+        tile.n = min(tile.n, n);
+        return TileSide{Form::halves, 0, reinterpret_cast<const uint8_t*>(rows + row * d)};
+    };
+    if (token < side.n_sinks) {
+        return halves(side.sinks, static_cast<size_t>(head) * shape.sinks + token, side.n_sinks - token);
+    }
+    if (token < side.n_paged) {
+        const Run& run = side.runs[find_run(side.runs, side.n_runs, token)];
+        const uint8_t* const page = run.block + static_cast<size_t>(head) * shape.format.page_bytes;
+        return halves(reinterpret_cast<const uint16_t*>(page), run.first + token - run.start,
+                      run.start + run.count - token);
+    }
+    const int i = token - side.n_paged;
+    if (i < side.n_ring) {
+        const int at =
+            side.ring_start + i < shape.ring_rows ? side.ring_start + i : side.ring_start + i - shape.ring_rows;
+        const size_t row = static_cast<size_t>(head) * shape.ring_rows + at;
+        const int n = min(side.n_ring - i, shape.ring_rows - at);
+        if (side.ring_blocks == nullptr) {
+            return halves(side.ring, row, n);
+        }
+        tile.n = min(tile.n, n);
+        return {Form::q8_rows, 0, side.ring_blocks + row * shape.ring_row_bytes};
+    }
+    return halves(side.staged.rows, static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring, kTile);
+}
+
 // The tile at a place. range: that of an earlier tile, or 0.
-__device__ Tile tile_at(const AttentionWork& a, const SegmentWork& seg, const Visits& visits, const Store& k,
-                        const Store& v, int range, int place, int end) {
+__device__ inline Tile tile_at(const AttentionWork& a, const SegmentWork& seg, int head, const Visits& visits,
+                               const Store& k, const Store& v, int range, int place, int end) {
     while (place >= visits.end[range]) {
         ++range;
     }
@@ -78,25 +131,24 @@ __device__ Tile tile_at(const AttentionWork& a, const SegmentWork& seg, const Vi
     t.n = min(kTile, min(visits.end[range], end) - place);
     t.range = range;
     t.rules = Visits::rules_of(range);
-    t.k_token = -1;
-    t.v_token = -1;
+    const auto codes = [&](const Run* runs, int n_runs, size_t page_offset, int* frame) {
+        const Run& run = runs[find_run(runs, n_runs, t.token)];
+        const int at = run.first + t.token - run.start;
+        t.n = min(min(t.n, run.start + run.count - t.token), kTile - at % kTile);
+        if (frame != nullptr) {
+            *frame = run.frame;
+        }
+        return TileSide{TileSide::Form::codes, at, run.block + page_offset};
+    };
     const bool k_coded = (t.rules & kKeysBelow) != 0;
     if (k_coded || (!a.k.format.quantized() && t.token < seg.k.n_paged)) {
-        const Run& run = seg.k.runs[find_run(seg.k.runs, k.n_runs, t.token)];
-        const int at = run.first + t.token - run.start;
-        t.frame = run.frame;
-        t.n = min(min(t.n, run.start + run.count - t.token), kTile - at % kTile);
-        if (k_coded) {
-            t.k_token = at;
-            t.k_page = run.block + k.page_offset;
-        }
+        t.k = codes(seg.k.runs, k.n_runs, k.page_offset, &t.frame);
     }
-    if ((t.rules & kValuesBelow) != 0) {
-        const Run& run = seg.v.runs[find_run(seg.v.runs, v.n_runs, t.token)];
-        t.v_token = run.first + t.token - run.start;
-        t.v_page = run.block + v.page_offset;
-        t.n = min(min(t.n, run.start + run.count - t.token), kTile - t.v_token % kTile);
+    if (!k_coded) {
+        t.k = exact_side(seg.k, a.k, head, a.head_size, t);
     }
+    t.v = (t.rules & kValuesBelow) != 0 ? codes(seg.v.runs, v.n_runs, v.page_offset, nullptr)
+                                        : exact_side(seg.v, a.v, head, a.head_size, t);
     const int last = t.token + t.n;
     const bool partly = (k_coded && last > k.seen.paged_first) ||
                         ((t.rules & kKeysFrom) != 0 && t.token < k.seen.paged_last) ||

@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         return;
     }
     const int head = rows.head();
-    const int warp = threadIdx.x / 32;
+    const int warp = warp_index();
     const int lane = threadIdx.x % 32;
     const size_t k_offset = static_cast<size_t>(head) * fk.page_bytes;
     const size_t v_offset = static_cast<size_t>(head) * fv.page_bytes;

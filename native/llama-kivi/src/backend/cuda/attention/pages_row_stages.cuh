@@ -29,6 +29,13 @@ __device__ inline float signed_byte(unsigned word, int i) {
     return static_cast<float>(static_cast<int8_t>(word >> (8 * i)));
 }
 
+// Sum of four products of bytes, unsigned in a and signed in b, plus c.
+__device__ inline int multiply_bytes(unsigned a, int b, int c) {
+    int d;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;\n" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
 // Key weights of a row: the code rows, rounded up to the 16 of a step.
 __host__ __device__ constexpr int key_weights(int code_rows) {
     return (code_rows + 15) / 16 * 16;
@@ -51,6 +58,7 @@ __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const k
 // values.
 template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 struct RowWarp {
+    static constexpr bool kIsPaper = kPaper;
     static constexpr bool kRotated = kBits == 2 && !kPaper;
     static constexpr int kD = kCh * 32;
     static constexpr bool kCorrected = kEdition == kv::kSecondEdition;
@@ -75,11 +83,7 @@ struct RowWarp {
         bool has_quad;             // true for kD / 4 lanes
         bool has_refined[kOwnRefined];
     };
-    struct Output {
-        float largest[kRows];
-        float sum[kRows];  // over the lane's tokens
-        float out[kRows][kCh];
-    };
+    using Output = Softmax<kRows, kCh>;
     // Dequantizes the integer sums of dp4a: x = step * sum + bias.
     struct Scale {
         float step[kRows];
@@ -98,8 +102,9 @@ struct RowWarp {
     __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table,
                                                  float k_factor, Queries& x) const;
 
-    // Stage "scores".
-    __device__ __forceinline__ void multiply_keys(const uint8_t* k_page, const Queries& x, Scores& score) const;
+    // Stage "scores", of tiles with some of the first n_tokens tokens.
+    __device__ __forceinline__ void multiply_keys(const uint8_t* k_page, int n_tokens, const Queries& x,
+                                                  Scores& score) const;
 
     // Stages "mask" and "softmax update": turns scores into unnormalized probabilities. last: positions of the rows.
     __device__ __forceinline__ void update_softmax(const Run& run, int n_sinks, const AttentionWork& a,
@@ -116,17 +121,7 @@ struct RowWarp {
                 score[r][t] = seen ? score[r][t] : -INFINITY;
                 top = fmaxf(top, score[r][t]);
             }
-            const float now = fmaxf(o.largest[r], warp_max_any(top));
-            const float base = now == -INFINITY ? 0.0f : now;
-            if (now > o.largest[r]) {
-                const float correction = __expf(o.largest[r] - base);
-                o.sum[r] *= correction;
-#pragma unroll
-                for (int c = 0; c < kCh; ++c) {
-                    o.out[r][c] *= correction;
-                }
-                o.largest[r] = now;
-            }
+            const float base = o.raise(r, warp_max_any(top));
 #pragma unroll
             for (int t = 0; t < kTiles; ++t) {
                 score[r][t] = __expf(score[r][t] - base);
@@ -144,14 +139,20 @@ struct RowWarp {
     __device__ __forceinline__ void fold_value_scales(const uint8_t* v_page, float v_factor, const Scores& score,
                                                       float (&v_scale)[kTiles], Scale& scale) const;
 
-    // Stage "values".
-    __device__ __forceinline__ void add_values(const uint8_t* v_page, const Scale& scale, Output& o) const;
+    // Stage "values", of tiles with some of the first n_tokens tokens.
+    __device__ __forceinline__ void add_values(const uint8_t* v_page, int n_tokens, const Scale& scale,
+                                               Output& o) const;
 
 private:
+    // The inverse of what a code is multiplied by in place t of a byte.
+    __device__ static float place(int t) {
+        return __int_as_float((127 - kBits * t) << 23);
+    }
+
     // Rounds queries times the scales of a token group to 8-bit weights.
     __device__ __forceinline__ void fold_key_scales(const uint8_t* k_page, int g, const Queries& x, Scale& scale) const;
 
-    // Multiplies a lane's words of a tile by the weights of their quads, per token of a word.
+    // Multiplies a lane's words of a tile by the weights of their quads, per token of a word; see place.
     __device__ __forceinline__ void multiply_words(const unsigned (&words)[kSteps], int (&dot)[kRows][kTokens]) const;
 };
 

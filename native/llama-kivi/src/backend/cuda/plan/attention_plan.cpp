@@ -86,8 +86,13 @@ AttentionChoice select_attention(const AttentionRequest& r) {
     check_request(r.k, r.v, query_rows);
     AttentionChoice choice;
     if (r.exact && (query_rows <= kFewRows || r.invariant) && is_decoding_width(r.k.head_size)) {
-        const bool blocks = r.k.recipe.ring == kv::RowType::q8_0 || r.v.recipe.ring == kv::RowType::q8_0;
-        choice.rest = few_rows_variant(blocks ? AttentionKernel::ring_rows : AttentionKernel::rows, r.k, query_rows);
+        const bool k_blocks = r.k.recipe.ring == kv::RowType::q8_0;
+        const bool v_blocks = r.v.recipe.ring == kv::RowType::q8_0;
+        const AttentionKernel kernel = !k_blocks && !v_blocks ? AttentionKernel::rows
+                                       : k_blocks && v_blocks && query_rows == 1 && !r.invariant
+                                           ? AttentionKernel::whole
+                                           : AttentionKernel::ring_rows;
+        choice.rest = few_rows_variant(kernel, r.k, query_rows);
         choice.rest.type = LK_CACHE_F16;
     } else {
         choice.rest = flash_variant(r.k.head_size, query_rows);
@@ -114,8 +119,20 @@ AttentionSplits split_attention(const AttentionRequest& r, const AttentionChoice
     return splits;
 }
 
+AttentionVariant select_whole(const AttentionRequest& r, const AttentionChoice& choice) {
+    // Up to one page per warp.
+    if (choice.pages.kernel != AttentionKernel::pages_row || r.max_page_runs > kAttentionWarps || !r.exact ||
+        r.k.recipe.ring != r.v.recipe.ring) {
+        return {};
+    }
+    AttentionVariant whole = choice.pages;
+    whole.kernel = AttentionKernel::whole;
+    return whole;
+}
+
 void fail_variant(const AttentionVariant& variant) {
-    static constexpr const char* kNames[] = {"none", "flash", "rows", "ring_rows", "block_pages", "pages", "pages_row"};
+    static constexpr const char* kNames[] = {"none",  "flash",       "rows",  "ring_rows",
+                                             "whole", "block_pages", "pages", "pages_row"};
     LK_FAIL(LK_INTERNAL_ERROR,
             "attention: the CUDA kernel '%s' is not compiled for %s of edition %d, heads of %d, %d query rows",
             kNames[static_cast<int>(variant.kernel)], type_text(variant.type).c_str(), variant.edition, variant.width,

@@ -8,9 +8,10 @@ namespace lk::cuda {
 
 enum class AttentionKernel {
     none,
-    flash,        // many query rows, or tokens that no other kernel reads
-    rows,         // few query rows, tokens in full precision
-    ring_rows,    // the same with tokens in a q8_0 ring
+    flash,      // many query rows, or tokens that no other kernel reads
+    rows,       // few query rows, tokens in full precision
+    ring_rows,  // the same with tokens in a q8_0 ring
+    whole,  // one query row of a KV head: tokens in full precision or in a q8_0 ring, and KIVI pages if its type is one
     block_pages,  // few query rows, pages of q8_0 or q4_0
     pages,        // few query rows, KIVI pages
     pages_row,    // one query row of a KV head, KIVI pages
@@ -85,6 +86,10 @@ struct AttentionSplits {
 
 // Number of thread blocks per split.
 int attention_blocks(const AttentionRequest& request, const AttentionVariant& variant);
+
+// Returns the kernel that reads pages and the other tokens of short sequences in one launch, or `none`: long sequences
+// keep the kernels of `choice`, which are faster per page.
+AttentionVariant select_whole(const AttentionRequest& request, const AttentionChoice& choice);
 
 // rest_slots, page_slots: how many thread blocks of each chosen kernel the device runs at once.
 AttentionSplits split_attention(const AttentionRequest& request, const AttentionChoice& choice, int rest_slots,
