@@ -197,6 +197,9 @@ TEST(RowPlan, SplitsDoNotDependOnTheBatch) {
         r.max_page_runs = 9;
         const AttentionChoice choice = select_attention(r);
         EXPECT_EQ(choice.rest.kernel, AttentionKernel::rows);
+        r.max_page_runs = 2;
+        EXPECT_EQ(select_whole(r, choice).kernel, AttentionKernel::none) << "longer sequences would change it";
+        r.max_page_runs = 9;
         for (const int n_segments : {1, 64, 1000}) {
             r.n_segments = n_segments;
             const AttentionSplits splits = split_attention(r, choice, 500, 500);

@@ -120,9 +120,9 @@ AttentionSplits split_attention(const AttentionRequest& r, const AttentionChoice
 }
 
 AttentionVariant select_whole(const AttentionRequest& r, const AttentionChoice& choice) {
-    // Up to one page per warp.
-    if (choice.pages.kernel != AttentionKernel::pages_row || r.max_page_runs > kAttentionWarps || !r.exact ||
-        r.k.recipe.ring != r.v.recipe.ring) {
+    // Up to one page per warp. The longest sequence of the batch decides, which must not affect the others' results.
+    if (r.invariant || choice.pages.kernel != AttentionKernel::pages_row || r.max_page_runs > kAttentionWarps ||
+        !r.exact || r.k.recipe.ring != r.v.recipe.ring) {
         return {};
     }
     AttentionVariant whole = choice.pages;
