@@ -235,6 +235,8 @@ TEST(RowPlan, CachesWithoutDecodingKernelsAreRefused) {
                        [&] { check({.head_size = 96}); });
     test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "kivi4", "q8_0", "one type"},
                        [&] { check({.type_k = LK_CACHE_KIVI4, .type_v = LK_CACHE_Q8_0}); });
+    test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "n_ubatch", "65535"},
+                       [&] { check({.n_ctx = 1 << 16, .n_ubatch = 1 << 16}); });
     test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "group 16"}, [&] { check({.lengths = {16, 32}}); });
 }
 

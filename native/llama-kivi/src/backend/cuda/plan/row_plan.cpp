@@ -192,6 +192,9 @@ void check_invariant(const PassCache& cache) {
     const kv::PageFormat& k = cache.spec(Side::keys).format;
     const kv::PageFormat& v = cache.spec(Side::values).format;
     const bool exact = !k.quantized() && !v.quantized();
+    constexpr int kMostRows = 65535;  // thread blocks in the grid's third dimension, one per row
+    LK_CHECK(cache.config().n_ubatch <= kMostRows, LK_UNSUPPORTED,
+             "batch_invariant needs n_ubatch of at most %d on the GPU; it is %d", kMostRows, cache.config().n_ubatch);
     LK_CHECK(
         k.head_size == 64 || k.head_size == 128, LK_UNSUPPORTED,
         "batch_invariant needs heads of 64 or 128 on the GPU; this model has %d; leave all layers on the CPU, which "
