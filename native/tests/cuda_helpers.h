@@ -20,7 +20,7 @@ namespace lk {
 using kv::Segment;
 using kv::Side;
 using test::kAllLengths;
-using test::kDeviceTypes;
+using test::kAllTypes;
 using test::Shape;
 using test::Tokens;
 using test::Whole;

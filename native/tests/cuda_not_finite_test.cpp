@@ -135,7 +135,7 @@ TEST_F(CudaNotFinite, OutliersOfKeysStayFinite) {
         tiny.scale_rows("blk.1.attn_k.weight", {7, 22}, factor);
         const LoadedModel gpu_model(tiny.bytes(), -1);
         const LoadedModel cpu_model(tiny.bytes());
-        for (const lk_cache_type type : test::kDeviceTypes) {
+        for (const lk_cache_type type : test::kAllTypes) {
             SCOPED_TRACE(format("factor %g, %s", factor, lk_cache_type_name(type)));
             TestContext gpu(params_of(type), gpu_model.get());
             TestContext cpu(params_of(type), cpu_model.get());
@@ -174,7 +174,7 @@ TEST_F(CudaNotFinite, SmallNumbersAreNotNan) {
         x *= 1e-37f;
     }
     const LoadedModel model(tiny.bytes(), -1);
-    for (const lk_cache_type type : test::kDeviceTypes) {
+    for (const lk_cache_type type : test::kAllTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         TestContext context(params_of(type), model.get());
         ASSERT_EQ(context.decode(tokens(300)), LK_OK) << lk_last_error();

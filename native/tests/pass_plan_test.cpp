@@ -145,7 +145,7 @@ TEST(PassPlan, WithoutAPageKernelFlashReadsEverything) {
 }
 
 TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
-    for (const lk_cache_type type : test::kDeviceTypes) {
+    for (const lk_cache_type type : test::kAllTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         const Shape shape = shape_of(type);
         kv::Cache cache(shape.config());
@@ -207,11 +207,48 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
                 EXPECT_EQ(one.ring_blocks, held.view(0, 0).ring_blocks);
                 EXPECT_EQ(one.sinks, held.sinks());
                 EXPECT_EQ(one.tables, held.tables());
-                EXPECT_EQ(staged.rows, cache.staged(side) + static_cast<size_t>(s.row) * 64);
+                EXPECT_EQ(staged.rows,
+                          cache.staged(side) + static_cast<size_t>(s.row) * cache.spec(side).staged_width());
             }
         }
         EXPECT_EQ(reinterpret_cast<const uint8_t*>(next), bytes + plan.bytes());
         EXPECT_GT(n_staged, 0) << "no rows leave a ring";
+    }
+}
+
+// The row of a decode step is itself among the youngest R, so one row of the ring is read from a staged page.
+TEST(PassPlan, FlashReadsWindowsOfStockTypes) {
+    for (const auto& [residual, sinks] : {std::pair{64, 4}, {64, 0}, {-1, 4}, {-1, 0}}) {
+        Shape shape = shape_of(LK_CACHE_Q4_0);
+        shape.windows = true;
+        shape.lengths.residual = residual;
+        shape.sinks = sinks;
+        SCOPED_TRACE(format("residual %d, %d sinks", residual, sinks));
+        const bool window = residual > 0 || sinks > 0;
+        kv::Cache cache(shape.config());
+        fill(cache, shape, {400, 20});
+        const auto plan_row = [&](int seq) {
+            const Segment one{seq, 0, 1};
+            cache.reserve({&one, 1});
+            const PassPlan plan = plan_pass(cache, {&one, 1});
+            cache.release_reserved({&one, 1});
+            return plan;
+        };
+        const PassPlan plan = plan_row(0);
+        ASSERT_EQ(plan.groups.size(), 1u);
+        EXPECT_EQ(plan.reads_staged, window);
+        EXPECT_EQ(plan.groups[0].max_page_runs > 0, !window);
+        EXPECT_EQ(plan_row(1).reads_staged, window && residual < 0) << "the ring is not full";
+
+        const kv::SideSpec& spec = cache.spec(Side::keys);
+        const SideShape side = side_shape(spec, 8);
+        EXPECT_EQ(side.all_paged(), !window);
+        const Segment rows{0, 0, 3};
+        cache.reserve({&rows, 1});
+        const kv::SideView view = cache.sequence(0).k.view(0, 0, 3);
+        for (int row = 0; row < 3; ++row) {
+            EXPECT_EQ(side.paged_for(view.n_paged, view.n_ring, row), window ? view.paged_for(row) : view.n_paged);
+        }
     }
 }
 

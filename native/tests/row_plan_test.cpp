@@ -2,6 +2,7 @@
 // token-by-token decoding.
 #include "backend/cuda/plan/row_plan.h"
 
+#include <algorithm>
 #include <climits>
 #include <cstring>
 
@@ -118,9 +119,13 @@ int first_flush(const kv::Cache& cache, int seq) {
     return std::min(s.k.rows_to_first_flush(), s.v.rows_to_first_flush());
 }
 
+// Types that the decoding kernels read.
+constexpr lk_cache_type kDecodedTypes[] = {LK_CACHE_F16,   LK_CACHE_Q8_0,        LK_CACHE_Q4_0,        LK_CACHE_KIVI4,
+                                           LK_CACHE_KIVI2, LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER, LK_CACHE_KIVI3};
+
 TEST(RowPlan, RowsReadWhatDecodingReads) {
     constexpr int kTokens = 470;
-    for (const lk_cache_type type : test::kDeviceTypes) {
+    for (const lk_cache_type type : kDecodedTypes) {
         for (const uint32_t edition : {1u, 2u}) {
             if (type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI4_PAPER) {
                 continue;  // their prefill attends to the exact rows of its call
@@ -226,18 +231,26 @@ TEST(RowPlan, CachesWithoutDecodingKernelsAreRefused) {
         kv::Cache cache(shape.config());
         check_invariant(test::PluginPassView(cache, {}).cache);
     };
-    for (const lk_cache_type type : test::kDeviceTypes) {
+    for (const lk_cache_type type : kDecodedTypes) {
         for (const int head_size : {64, 128}) {
             check({.type_k = type, .type_v = type, .head_size = head_size});
         }
     }
     test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "heads of 64 or 128", "96", "CPU"},
                        [&] { check({.head_size = 96}); });
-    test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "kivi4", "q8_0", "one type"},
+    test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "kivi4", "q8_0", "for both"},
                        [&] { check({.type_k = LK_CACHE_KIVI4, .type_v = LK_CACHE_Q8_0}); });
     test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "n_ubatch", "65535"},
                        [&] { check({.n_ctx = 1 << 16, .n_ubatch = 1 << 16}); });
     test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "group 16"}, [&] { check({.lengths = {16, 32}}); });
+    for (const lk_cache_type type : test::kAllTypes) {
+        if (std::find(std::begin(kDecodedTypes), std::end(kDecodedTypes), type) == std::end(kDecodedTypes)) {
+            test::expect_error(LK_UNSUPPORTED, {"batch_invariant", lk_cache_type_name(type)},
+                               [&] { check({.type_k = type, .type_v = type}); });
+        }
+    }
+    test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "q8_0", "residual"},
+                       [&] { check({.type_k = LK_CACHE_Q8_0, .type_v = LK_CACHE_Q8_0, .windows = true}); });
 }
 
 }  // namespace

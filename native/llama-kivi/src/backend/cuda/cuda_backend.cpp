@@ -95,7 +95,7 @@ public:
     void stage(CudaPass& pass, const lk_plugin_stage& args) override {
         const PassCache& cache = pass.cache;
         const kv::CacheConfig& c = cache.config();
-        const size_t offset = static_cast<size_t>(args.layer) * c.n_head_kv * c.n_ubatch * c.head_size;
+        const size_t first_row = static_cast<size_t>(args.layer) * c.n_head_kv * c.n_ubatch;
         StageWork w{};
         w.k_shape = side_shape(cache.spec(Side::keys), c.n_ubatch);
         w.v_shape = side_shape(cache.spec(Side::values), c.n_ubatch);
@@ -103,8 +103,8 @@ public:
         w.k = args.k;
         w.v = args.v;
         w.cos_sin = args.cos_sin;
-        w.staged_k = cache.staged(Side::keys) + offset;
-        w.staged_v = cache.staged(Side::values) + offset;
+        w.staged_k = cache.staged(Side::keys) + first_row * w.k_shape.staged_width;
+        w.staged_v = cache.staged(Side::values) + first_row * w.v_shape.staged_width;
         w.blocks_k = staged_blocks(cache, Side::keys, args.layer);
         w.blocks_v = staged_blocks(cache, Side::values, args.layer);
         w.sink_rows_k = pass.sink_rows(Side::keys);

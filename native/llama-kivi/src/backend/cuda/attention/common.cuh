@@ -15,6 +15,17 @@ namespace {
 
 constexpr int kJoinWarps = kAttentionWarps;
 
+// kEdition of the page kernels: the recipe that they are compiled for. kivi3 is the second edition of kivi2 with other
+// sizes.
+constexpr int kThreeBitValues = 3;
+
+// Refined channels of a head in that recipe.
+__host__ __device__ constexpr int refined_in(int edition, int head_size) {
+    return edition == kThreeBitValues      ? head_size / 2
+           : edition == kv::kSecondEdition ? head_size * 3 / 8
+                                           : head_size / 4;
+}
+
 // The warp's index in its block. The compiler sees that it is the same in all lanes, so branches that depend on it need
 // no code for lanes that part.
 __device__ inline int warp_index() {

@@ -8,7 +8,7 @@
 //   keys    a step covers 16 code rows; lane j reads quad j. A word of 2-bit codes holds tokens g, 8 + g, 16 + g and
 //           24 + g of its tile. A lane ends with the scores of tokens 8 t + g for rows 2 j and 2 j + 1.
 //   values  a word holds 16 tokens of a channel (8 with 4 bits). A lane reads channels g and g + 8 of token blocks j
-//           and 4 + j, and ends with these channels for rows 2 j and 2 j + 1.
+//           and 4 + j, and ends with these channels for rows 2 j and 2 j + 1. 3-bit codes are joined from two planes.
 // Keys and values of a page are in shared memory while in use; each is prefetched for the next page as soon as its
 // buffer is free.
 #include "backend/cuda/attention/pages_keys.cuh"
@@ -128,6 +128,8 @@ AttentionFunction pages_function(const AttentionVariant& variant, const kv::Page
     case LK_CACHE_KIVI4:
         return second ? function_of_width<4, false, 2, 2>(variant, k, v)
                       : function_of_width<4, false, 1, 2>(variant, k, v);
+    case LK_CACHE_KIVI3:
+        return function_of_width<2, false, kThreeBitValues, 3>(variant, k, v);
     case LK_CACHE_KIVI2_PAPER:
         return function_of_width<2, true, 1, 3>(variant, k, v);
     case LK_CACHE_KIVI4_PAPER:

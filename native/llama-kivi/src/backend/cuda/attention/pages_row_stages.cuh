@@ -54,16 +54,16 @@ __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const k
     return work > sums ? work : sums;
 }
 
-// kBits: bits per code. kPaper: scale and minimum are halves. 2 bits without kPaper is kivi2: refined keys, rotated
-// values.
+// kBits: bits per code. kPaper: scale and minimum are halves. 2 bits without kPaper is kivi2 or kivi3: refined keys,
+// rotated values. kEdition: see kThreeBitValues.
 template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 struct RowWarp {
     static constexpr bool kIsPaper = kPaper;
     static constexpr bool kRotated = kBits == 2 && !kPaper;
     static constexpr int kD = kCh * 32;
-    static constexpr bool kCorrected = kEdition == kv::kSecondEdition;
-    static constexpr int kRefined = !kRotated ? 0 : kEdition == kv::kSecondEdition ? kD * 3 / 8 : kD / 4;  // channels
-    static constexpr int kOwnRefined = kRefined > 32 ? 2 : 1;                                              // of a lane
+    static constexpr bool kCorrected = kEdition != kv::kFirstEdition;
+    static constexpr int kRefined = kRotated ? refined_in(kEdition, kD) : 0;  // channels
+    static constexpr int kOwnRefined = kRefined > 32 ? 2 : 1;                 // of a lane
     static constexpr int kWeights = key_weights(kD + kRefined);
     static constexpr int kQuads = (kD + kRefined) / 4;
     static constexpr int kWords = 32 * kBits / 8;  // words per quad and tile
@@ -72,6 +72,8 @@ struct RowWarp {
     static constexpr int kSteps = (kQuads * kWords + 31) / 32;
     static constexpr unsigned kMask = kBits == 2 ? 0x03030303u : 0x0f0f0f0fu;
     static constexpr float kMiddle = 0.5f * ((1 << kBits) - 1);
+    static constexpr int kValueBits = kEdition == kThreeBitValues ? 3 : kBits;
+    static constexpr float kValueMiddle = 0.5f * ((1 << kValueBits) - 1);
     static_assert(kSteps * 32 / kWords * 4 <= kWeights);
 
     // A lane folds code rows 4 lane to 4 lane + 3 (quad `lane`) and refined rows `lane` and 32 + lane.
@@ -147,6 +149,21 @@ private:
     // The inverse of what a code is multiplied by in place t of a byte.
     __device__ static float place(int t) {
         return __int_as_float((127 - kBits * t) << 23);
+    }
+
+    // The bit of its byte that value_codes() moves the codes of place s to. A code of three bits does not fit at bit 6.
+    __device__ static constexpr int value_place(int s) {
+        return kBits * (kValueBits == 3 && s == 3 ? 2 : s);
+    }
+
+    // The codes of place s of a word of values, one per byte. high: the word of their high bits, at bit 2 s.
+    __device__ static unsigned value_codes(unsigned word, [[maybe_unused]] unsigned high, int s) {
+        if constexpr (kValueBits == 3) {
+            return s == 3 ? (word >> 2 & 0x30303030u) | (high & 0x40404040u)
+                          : (word & 0x03030303u << (2 * s)) | (high << 2 & 0x04040404u << (2 * s));
+        } else {
+            return word & (kMask << (kBits * s));
+        }
     }
 
     // Rounds queries times the scales of a token group to 8-bit weights.

@@ -7,6 +7,22 @@ namespace lk::cuda {
 
 namespace {
 
+// Loads a word of each of a lane's channels; they are aligned to their size.
+template <int kCh>
+__device__ __forceinline__ void load_channels(const unsigned* from, unsigned (&words)[kCh]) {
+    if (kCh == 4) {
+        const uint4 four = __ldg(reinterpret_cast<const uint4*>(from));
+        words[0] = four.x;
+        words[1] = four.y;
+        words[kCh - 2] = four.z;
+        words[kCh - 1] = four.w;
+    } else {
+        const uint2 two = __ldg(reinterpret_cast<const uint2*>(from));
+        words[0] = two.x;
+        words[1] = two.y;
+    }
+}
+
 template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::load_value_scales(
     const uint8_t* v_page, float v_factor, float (&v_scale)[kTiles]) const {
@@ -52,7 +68,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
                 w[t] = there ? score[r][t] * v_scale[t] : 0.0f;
                 top = fmaxf(top, fabsf(w[t]));
                 if (!kRotated) {
-                    constant += there ? score[r][t] * v_zero[t] + w[t] * kMiddle : 0.0f;
+                    constant += there ? score[r][t] * v_zero[t] + w[t] * kValueMiddle : 0.0f;
                 }
             }
             top = warp_max_positive(top);
@@ -66,7 +82,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
             }
             total = __reduce_add_sync(kAllLanes, total);
             const float group_step = top / 127.0f;
-            float group_bias = -group_step * kMiddle * static_cast<float>(total);
+            float group_bias = -group_step * kValueMiddle * static_cast<float>(total);
             if (!kRotated) {
                 group_bias += warp_sum(constant);  // 0 for rotated values, whose levels are symmetric
             }
@@ -95,22 +111,20 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::ad
         }
         constexpr int kHalves = kBits / 2;  // words per channel
         unsigned words[kStep][kHalves][kCh];
+        [[maybe_unused]] unsigned high[kStep][kCh] = {};
 #pragma unroll
         for (int i = 0; i < kStep; ++i) {
+            const int block = (first + i) * (kD / 8) + lane * kCh / 8;  // 8 channels are contiguous
 #pragma unroll
             for (int h = 0; h < kHalves; ++h) {
-                // 8 channels by kHalves words are contiguous.
-                const int index = ((first + i) * (kD / 8) + lane * kCh / 8) * 8 * kHalves + 8 * h + lane * kCh % 8;
-                if constexpr (kCh == 4) {
-                    const uint4 four = __ldg(reinterpret_cast<const uint4*>(codes + index));
-                    words[i][h][0] = four.x;
-                    words[i][h][1] = four.y;
-                    words[i][h][2] = four.z;
-                    words[i][h][3] = four.w;
-                } else {
-                    const uint2 two = __ldg(reinterpret_cast<const uint2*>(codes + index));
-                    words[i][h][0] = two.x;
-                    words[i][h][1] = two.y;
+                load_channels<kCh>(codes + block * 4 * kValueBits + 8 * h + lane * kCh % 8, words[i][h]);
+            }
+            if constexpr (kValueBits == 3) {
+                // Channel c of 8 is in word c % 4 of the plane of high bits, at bits 2 quad + c / 4.
+                load_channels<kCh>(codes + block * 12 + 8 + lane * kCh % 4, high[i]);
+#pragma unroll
+                for (int c = 0; c < kCh; ++c) {
+                    high[i][c] >>= lane * kCh / 4 % 2;
                 }
             }
         }
@@ -126,8 +140,8 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::ad
                     for (int c = 0; c < kCh; ++c) {
 #pragma unroll
                         for (int s = 0; s < kTokens; ++s) {
-                            total[r][c][s] = multiply_bytes(words[i][h][c] & (kMask << (kBits * s)), w[kHalves * s + h],
-                                                            total[r][c][s]);
+                            total[r][c][s] = multiply_bytes(value_codes(words[i][h][c], high[i][c], s),
+                                                            w[kHalves * s + h], total[r][c][s]);
                         }
                     }
                 }
@@ -141,7 +155,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::ad
             int sum = 0;
 #pragma unroll
             for (int s = 0; s < kTokens; ++s) {
-                sum += total[r][c][s] >> (kBits * s);  // exact
+                sum += total[r][c][s] >> value_place(s);  // exact
             }
             o.out[r][c] += scale.step[r] * static_cast<float>(sum) + scale.bias[r];
         }

@@ -223,6 +223,8 @@ AttentionFunction whole_function(const AttentionVariant& variant, const kv::Page
         return second ? function<2, false, 2>(variant, k, v) : function<2, false, 1>(variant, k, v);
     case LK_CACHE_KIVI4:
         return second ? function<4, false, 2>(variant, k, v) : function<4, false, 1>(variant, k, v);
+    case LK_CACHE_KIVI3:
+        return function<2, false, kThreeBitValues>(variant, k, v);
     case LK_CACHE_KIVI2_PAPER:
         return function<2, true, 1>(variant, k, v);
     case LK_CACHE_KIVI4_PAPER:

@@ -40,7 +40,7 @@ SideSchedule plan_side(const PassCache& cache, kv::Side side, std::span<const lk
         const SinkRows sinks = sink_rows(spec, to, segment.n_rows);
         schedule.works.push_back(
             {to.ring, to.ring_blocks, to.sinks, to.staged_tables,
-             cache.staged(side) + static_cast<size_t>(segment.row) * cache.config().head_size,
+             cache.staged(side) + static_cast<size_t>(segment.row) * spec.staged_width(),
              blocks == nullptr ? nullptr : blocks + static_cast<size_t>(segment.row) * spec.ring_row_bytes(),
              segment.n_rows, to.ring_start, to.n_ring, to.n_leave, to.first_kept, to.n_paged, to.sink_limit,
              sinks.begin, sinks.end, to.choose_tables});

@@ -24,8 +24,9 @@ std::string type_text(lk_cache_type type) {
 }
 
 void check_request(const kv::PageFormat& k, const kv::PageFormat& v, int query_rows) {
-    const bool known = kv::runs_on_gpu(k.type) && kv::runs_on_gpu(v.type) && k.head_size == v.head_size &&
-                       k.head_size > 0 && k.head_size <= kv::kMaxHeadSize && k.head_size % 8 == 0 && query_rows > 0;
+    const auto is_type = [](lk_cache_type type) { return type >= 0 && type < LK_CACHE_TYPE_COUNT; };
+    const bool known = is_type(k.type) && is_type(v.type) && k.head_size == v.head_size && k.head_size > 0 &&
+                       k.head_size <= kv::kMaxHeadSize && k.head_size % 8 == 0 && query_rows > 0;
     if (!known) {
         fail_request(k, v, query_rows);
     }
@@ -40,6 +41,11 @@ bool is_decoding_width(int head_size) {
 bool has_compiled_recipe(const kv::PageFormat& k) {
     const kv::Recipe own = kv::own_recipe(k.type, k.recipe.edition);
     return k.recipe.refined_eighths == own.refined_eighths && k.recipe.score_correction == own.score_correction;
+}
+
+// Stock types that a decoding kernel is compiled for. Flash reads the others.
+bool has_decoding_kernel(lk_cache_type type) {
+    return type == LK_CACHE_Q8_0 || type == LK_CACHE_Q4_0;
 }
 
 AttentionVariant few_rows_variant(AttentionKernel kernel, const kv::PageFormat& f, int query_rows) {
@@ -69,7 +75,8 @@ AttentionVariant select_pages(const kv::PageFormat& k, const kv::PageFormat& v, 
         return {};
     }
     if (k.blocks()) {
-        return few_rows_variant(AttentionKernel::block_pages, k, query_rows);
+        return has_decoding_kernel(k.type) ? few_rows_variant(AttentionKernel::block_pages, k, query_rows)
+                                           : AttentionVariant{};
     }
     if (!kv::is_kivi(k.type) || k.group < 32 || !has_compiled_recipe(k)) {
         return {};
@@ -85,7 +92,8 @@ AttentionChoice select_attention(const AttentionRequest& r) {
     const int query_rows = r.query_rows();
     check_request(r.k, r.v, query_rows);
     AttentionChoice choice;
-    if (r.exact && (query_rows <= kFewRows || r.invariant) && is_decoding_width(r.k.head_size)) {
+    const bool in_halves = !r.k.floats() && !r.v.floats();
+    if (r.exact && in_halves && (query_rows <= kFewRows || r.invariant) && is_decoding_width(r.k.head_size)) {
         const bool k_blocks = r.k.recipe.ring == kv::RowType::q8_0;
         const bool v_blocks = r.v.recipe.ring == kv::RowType::q8_0;
         const AttentionKernel kernel = !k_blocks && !v_blocks ? AttentionKernel::rows

@@ -18,19 +18,21 @@ std::span<const lk_plugin_run> staged_pages(const lk_plugin_side& side) {
     return {side.staged_runs, static_cast<size_t>(side.n_staged_runs)};
 }
 
-// Whether all tokens outside the page kernel's runs are in full precision and without a frame.
-bool is_exact(const kv::SideSpec& spec, const lk_plugin_side& side, const CommonRuns& taken) {
-    if (spec.format.quantized()) {
-        return side.n_paged == taken.tokens;
-    }
-    const std::span<const lk_plugin_run> runs = pages(side);
-    return taken.tokens == 0 &&
-           std::all_of(runs.begin(), runs.end(), [](const lk_plugin_run& run) { return run.frame == 0; });
+// Whether every row is in a page as soon as it is committed. Such a row is staged as the page will hold it.
+bool all_paged(const kv::SideSpec& spec) {
+    return spec.ageing.trigger == 1 && spec.sinks == 0;
+}
+
+// Whether queries read the pages that their pass stages.
+bool reads_staged_pages(const kv::SideSpec& spec) {
+    return spec.visibility == kv::Visibility::position ||
+           (spec.visibility == kv::Visibility::stored && !all_paged(spec));
 }
 
 // Whether a row of a segment reads pages that the pass stages; see kv::SideView::paged_for.
 bool reads_staged_pages(const kv::SideSpec& spec, const lk_plugin_side& side, int n_rows) {
-    return spec.visibility == kv::Visibility::position && spec.ageing.leaving(side.n_ring + n_rows - 1) > 0;
+    const int own = spec.visibility == kv::Visibility::stored ? 1 : 0;
+    return reads_staged_pages(spec) && spec.ageing.leaving(side.n_ring + n_rows - 1 + own) > 0;
 }
 
 // Few rows and exact tokens outside the page runs; other segments with few rows; many rows.
@@ -86,10 +88,25 @@ CommonRuns count_common_runs(std::span<const lk_plugin_run> k, std::span<const l
     return common;
 }
 
+bool reads_pages(const kv::SideSpec& k, const kv::SideSpec& v) {
+    const auto windowed = [](const kv::SideSpec& spec) { return spec.format.blocks() && !all_paged(spec); };
+    return !windowed(k) && !windowed(v) && supports_pages(k.format, v.format);
+}
+
+// Whether all tokens outside the page kernel's runs are in full precision and without a frame.
+bool is_exact(const kv::SideSpec& spec, const lk_plugin_side& side, const CommonRuns& taken) {
+    if (spec.format.quantized()) {
+        return side.n_paged == taken.tokens;
+    }
+    const std::span<const lk_plugin_run> runs = pages(side);
+    return taken.tokens == 0 &&
+           std::all_of(runs.begin(), runs.end(), [](const lk_plugin_run& run) { return run.frame == 0; });
+}
+
 PassPlan plan_pass(const PassCache& cache, std::span<const lk_plugin_segment> segments) {
     const kv::SideSpec& k_spec = cache.spec(Side::keys);
     const kv::SideSpec& v_spec = cache.spec(Side::values);
-    const bool pages_supported = supports_pages(k_spec.format, v_spec.format);
+    const bool pages_supported = reads_pages(k_spec, v_spec);
     PassPlan plan;
     std::array<SegmentGroup, kKinds> groups{};
     std::array<std::vector<size_t>, kKinds> members;
@@ -142,13 +159,15 @@ void write_pass(const PassPlan& plan, const PassCache& cache, std::span<const lk
         const lk_plugin_segment& s = segments[plan.segments[i]];
         const lk_plugin_side& k = s.sides[LK_PLUGIN_KEYS];
         const lk_plugin_side& v = s.sides[LK_PLUGIN_VALUES];
-        const size_t row = static_cast<size_t>(s.row) * static_cast<size_t>(cache.config().head_size);
+        const auto staged = [&](Side side) {
+            return cache.staged(side) + static_cast<size_t>(s.row) * cache.spec(side).staged_width();
+        };
         const Run* const k_runs = device_runs + (next - runs);
         next = write_side(k, next);
         const Run* const v_runs = device_runs + (next - runs);
         next = write_side(v, next);
-        works[i] = {side_work(k, cache.staged(Side::keys) + row, k_runs),
-                    side_work(v, cache.staged(Side::values) + row, v_runs),
+        works[i] = {side_work(k, staged(Side::keys), k_runs),
+                    side_work(v, staged(Side::values), v_runs),
                     s.row,
                     s.n_rows,
                     s.length,
@@ -166,7 +185,9 @@ SideShape side_shape(const kv::SideSpec& spec, int n_ubatch) {
             n_ubatch,
             static_cast<int>(spec.table_bytes()),
             static_cast<int>(spec.ring_row_bytes()),
-            spec.visibility == kv::Visibility::position};
+            static_cast<int>(spec.staged_width()),
+            reads_staged_pages(spec),
+            spec.visibility == kv::Visibility::stored && reads_staged_pages(spec)};
 }
 
 AttentionRequest attention_request(const PassCache& cache, const SegmentGroup& group, int n_head, bool invariant) {

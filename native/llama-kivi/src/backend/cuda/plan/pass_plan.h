@@ -62,6 +62,9 @@ PassPlan plan_pass(const PassCache& cache, std::span<const lk_plugin_segment> se
 void write_pass(const PassPlan& plan, const PassCache& cache, std::span<const lk_plugin_segment> segments,
                 uint8_t* host, const uint8_t* device);
 
+// Whether the page kernels read such a cache. They read no sinks of stock types: flash reads those caches.
+bool reads_pages(const kv::SideSpec& k, const kv::SideSpec& v);
+
 // Shape of one side, for the kernels.
 SideShape side_shape(const kv::SideSpec& spec, int n_ubatch);
 

@@ -106,7 +106,7 @@ SideWork row_work(const PassCache& cache, Side which, const lk_plugin_side& side
     w.n_sinks = side.n_sink_rows;
     w.ring_start = (side.ring_start + from_ring) % spec.ring_rows();
     w.n_ring = side.n_ring - from_ring;
-    w.staged.rows = cache.staged(which) + staged * spec.format.head_size;
+    w.staged.rows = cache.staged(which) + staged * spec.staged_width();
     w.staged.tables = w.tables;
     w.staged.n_sinks = w.n_sinks;
     if (const uint8_t* const blocks = cache.staged_blocks(which); blocks != nullptr) {
@@ -121,7 +121,7 @@ SideWork row_work(const PassCache& cache, Side which, const lk_plugin_side& side
 PassPlan plan_rows(const PassCache& cache, std::span<const lk_plugin_segment> segments) {
     const kv::SideSpec& k_spec = cache.spec(Side::keys);
     const kv::SideSpec& v_spec = cache.spec(Side::values);
-    const bool pages_supported = supports_pages(k_spec.format, v_spec.format);
+    const bool pages_supported = reads_pages(k_spec, v_spec);
     PassPlan plan;
     struct Member {
         size_t segment;
@@ -189,9 +189,11 @@ void write_rows(const PassPlan& plan, const PassCache& cache, std::span<const lk
 }
 
 void check_invariant(const PassCache& cache) {
-    const kv::PageFormat& k = cache.spec(Side::keys).format;
-    const kv::PageFormat& v = cache.spec(Side::values).format;
-    const bool exact = !k.quantized() && !v.quantized();
+    const kv::SideSpec& k_spec = cache.spec(Side::keys);
+    const kv::SideSpec& v_spec = cache.spec(Side::values);
+    const kv::PageFormat& k = k_spec.format;
+    const kv::PageFormat& v = v_spec.format;
+    const bool halves = k.type == LK_CACHE_F16 && v.type == LK_CACHE_F16;
     constexpr int kMostRows = 65535;  // thread blocks in the grid's third dimension, one per row
     LK_CHECK(cache.config().n_ubatch <= kMostRows, LK_UNSUPPORTED,
              "batch_invariant needs n_ubatch of at most %d on the GPU; it is %d", kMostRows, cache.config().n_ubatch);
@@ -200,10 +202,11 @@ void check_invariant(const PassCache& cache) {
         "batch_invariant needs heads of 64 or 128 on the GPU; this model has %d; leave all layers on the CPU, which "
         "is always batch-invariant",
         k.head_size);
-    LK_CHECK(exact || supports_pages(k, v), LK_UNSUPPORTED,
+    LK_CHECK(halves || reads_pages(k_spec, v_spec), LK_UNSUPPORTED,
              "batch_invariant needs a cache that the GPU's decoding kernels read, but keys are %s and values %s with "
-             "cache.group %d: use one type for both, the type's own refined channels and a group of at least 32, or "
-             "leave all layers on the CPU, which is always batch-invariant",
+             "cache.group %d: use one of f16, q8_0, q4_0 and the KIVI types except kivi3 for both, with their own "
+             "refined channels, a group of at least 32, and no residual for q8_0 and q4_0; or leave all layers on the "
+             "CPU, which is always batch-invariant",
              lk_cache_type_name(k.type), lk_cache_type_name(v.type), k.group);
 }
 
