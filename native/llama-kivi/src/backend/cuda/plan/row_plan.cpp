@@ -204,7 +204,7 @@ void check_invariant(const PassCache& cache) {
         k.head_size);
     LK_CHECK(halves || reads_pages(k_spec, v_spec), LK_UNSUPPORTED,
              "batch_invariant needs a cache that the GPU's decoding kernels read, but keys are %s and values %s with "
-             "cache.group %d: use one of f16, q8_0, q4_0 and the KIVI types except kivi3 for both, with their own "
+             "cache.group %d: use one of f16, q8_0, q4_0 and the KIVI types for both, with their own "
              "refined channels, a group of at least 32, and no residual for q8_0 and q4_0; or leave all layers on the "
              "CPU, which is always batch-invariant",
              lk_cache_type_name(k.type), lk_cache_type_name(v.type), k.group);
