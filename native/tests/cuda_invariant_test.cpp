@@ -14,7 +14,8 @@ struct InvariantCache {
 
 constexpr InvariantCache kCaches[] = {
     {LK_CACHE_F16, 1},   {LK_CACHE_Q8_0, 1},  {LK_CACHE_Q4_0, 1},  {LK_CACHE_KIVI4, 1},
-    {LK_CACHE_KIVI2, 1}, {LK_CACHE_KIVI4, 2}, {LK_CACHE_KIVI2, 2}, {LK_CACHE_KIVI2, 2, LK_ROWS_F16}};
+    {LK_CACHE_KIVI2, 1}, {LK_CACHE_KIVI4, 2}, {LK_CACHE_KIVI2, 2}, {LK_CACHE_KIVI2, 2, LK_ROWS_F16},
+    {LK_CACHE_KIVI3, 2}};
 
 lk_context_params invariant_params(const InvariantCache& cache) {
     lk_context_params params = test::small_params(cache.type);
