@@ -50,7 +50,7 @@ public sealed class CliTests : IDisposable
     {
         string[] arguments = ["run", "-p", "A thread", "-n", "8", "--temp", "0", "-t", "1", "-ngl", "0"];
         CommandLine.Result invariant = await CommandLine.RunAsync([.. arguments, "--batch-invariant"]);
-        Assert.Equal(0, invariant.Code);
+        Assert.Equal(0, invariant.ExitCode);
         Assert.Equal((await CommandLine.RunAsync(arguments)).Out, invariant.Out);
     }
 
