@@ -19,7 +19,8 @@ constexpr InvariantCache kCaches[] = {
 
 lk_context_params invariant_params(const InvariantCache& cache) {
     lk_context_params params = test::small_params(cache.type);
-    params.cache = {cache.type, cache.type, 0, 50, -1, cache.edition, 0, cache.rows, 0, 0};
+    const int32_t residual = kv::is_kivi(cache.type) ? 50 : 0;
+    params.cache = {cache.type, cache.type, 0, residual, -1, cache.edition, 0, cache.rows, 0, 0};
     params.batch_invariant = 1;
     return params;
 }
