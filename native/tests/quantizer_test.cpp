@@ -60,7 +60,8 @@ TEST(Rounding, IsThatOfTheLibrary) {
         const int32_t half = bits_as<int32_t>(static_cast<float>(k) + 0.5f);
         for (int i = -500; i <= 500; ++i) {
             const float x = bits_as<float>(half + i);
-            ASSERT_EQ(rounded_away(x), std::roundf(x)) << x;
+            ASSERT_EQ(rounded_away(x), std::round(static_cast<double>(x)))
+                << x;  // MinGW's roundf is wrong below a half
             ASSERT_EQ(rounded_even(x), std::nearbyintf(x)) << x;
         }
     }
