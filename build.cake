@@ -197,16 +197,22 @@ string Output(string program, string arguments)
     return exitCode == 0 ? string.Join('\n', lines) : throw new CakeException($"{program} {arguments}: exit {exitCode}");
 }
 
-// A library of a package needs the C library only, and no newer one than the oldest supported distribution has.
-void CheckLinuxLibrary(string path)
+// A library of a package exports C alone, needs the C library only, and no newer one than the oldest supported distribution has.
+void CheckLinuxLibrary(string path, string exports)
 {
-    string[] system = ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
+    string[] system = ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
     var needed = System.Text.RegularExpressions.Regex.Matches(Output("readelf", $"--dynamic --wide {path}"), @"\(NEEDED\).*\[(.+)\]").Select(match => match.Groups[1].Value).ToArray();
     var glibc = System.Text.RegularExpressions.Regex.Matches(Output("readelf", $"--version-info --wide {path}"), @"GLIBC_([0-9.]+)").Select(match => Version.Parse(match.Groups[1].Value)).Max();
-    Information("{0}: glibc {1}, needs {2}", path, glibc, string.Join(", ", needed));
+    var exported = Output("nm", $"-D --defined-only --format=posix {path}").Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split(' ')[0]).ToArray();
+    Information("{0}: glibc {1}, needs {2}, exports {3} symbols", path, glibc, string.Join(", ", needed), exported.Length);
     if (needed.Except(system).FirstOrDefault() is { } other)
     {
         throw new CakeException($"{path} needs {other}; the libraries of packages link the compiler's runtimes statically and need the C library only");
+    }
+
+    if (exported.FirstOrDefault(symbol => !symbol.StartsWith(exports)) is { } symbol)
+    {
+        throw new CakeException($"{path} exports {symbol}; only names that begin with {exports} may leave it (native/cmake/*.exports)");
     }
 
     if (glibc > newestGlibc)
@@ -229,14 +235,24 @@ Task("PackNative")
 
             if (rid.StartsWith("linux"))
             {
-                CheckLinuxLibrary($"artifacts/native/{rid}/bin/{platforms[rid].Library}");
+                CheckLinuxLibrary($"artifacts/native/{rid}/bin/{platforms[rid].Library}", "lk_");
             }
         }
 
-        if (HasArgument("cuda") && !HasArgument("prebuilt"))
+        if (HasArgument("cuda"))
         {
-            Run("cmake", "--preset linux-x64-cuda");
-            Run("cmake", $"--build --preset linux-x64-cuda --parallel {Environment.ProcessorCount}");
+            if (!PackedRids().Contains("linux-x64"))
+            {
+                throw new CakeException("--cuda needs linux-x64 in --rid: the package of the plugin brings the engine's");
+            }
+
+            if (!HasArgument("prebuilt"))
+            {
+                Run("cmake", "--preset linux-x64-cuda");
+                Run("cmake", $"--build --preset linux-x64-cuda --parallel {Environment.ProcessorCount}");
+            }
+
+            CheckLinuxLibrary("artifacts/native/linux-x64-cuda/bin/libllama-kivi-cuda.so", "lk_device_plugin");
         }
     });
 

@@ -24,7 +24,7 @@ class AppendBench {
 public:
     AppendBench(Device& device, const lk_cache_params& params, int most_rows)
         : cache_(make_config(params, most_rows), device.memory()),
-          backend_(device.make_backend()),
+          backend_(device.make_backend(false)),
           rows_(device.memory(), static_cast<size_t>(kSequences) * most_rows * kHeads * kHeadSize) {
         std::mt19937 random(1);
         std::normal_distribution<float> normal;

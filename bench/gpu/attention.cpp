@@ -1,9 +1,11 @@
 // Times attention over a KV cache larger than the GPU's caches, and memcpy in the same run.
-//   llama-kivi-bench-attention MODEL.gguf [GiB]     the model only opens the device; 0 GiB: prompts only
+//   llama-kivi-bench-attention MODEL.gguf [GiB [TYPE]]     the model only opens the device; 0 GiB: prompts only; TYPE:
+//                                                          only this cache type
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -27,9 +29,13 @@ struct Case {
 };
 
 constexpr int kChunk = 2048;  // prefill chunk, tokens
+const char* only_type = nullptr;
 
 // Decode: one query row per sequence over a cache of `gib`. Prefill (gib 0): one chunk over 8192 tokens.
 void measure(Device& device, const Case& c, double gib, double copy) {
+    if (only_type != nullptr && std::strcmp(only_type, lk_cache_type_name(c.type)) != 0) {
+        return;
+    }
     constexpr int d = 128;
     const int width = c.n_head_kv * d;
     kv::CacheConfig config;
@@ -51,7 +57,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
                              ? 8192
                              : static_cast<int>(gib * 0x1p30 / bytes_per_token / c.n_seq) / kChunk * kChunk + kChunk;
     const int n_rows = prompt ? kChunk : 1;
-    const auto backend = device.make_backend();
+    const auto backend = device.make_backend(false);
     Memory& memory = device.memory();
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
@@ -131,16 +137,20 @@ void measure_prompts(Device& device) {
         measure(device, {"MHA", type, 32, 32, 1}, 0, 0);
         measure(device, {"GQA 4", type, 32, 8, 1}, 0, 0);
     }
-    measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 1, 2}, 0, 0);
-    measure(device, {"GQA 4", LK_CACHE_KIVI2, 32, 8, 1, 2}, 0, 0);
+    for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI3}) {
+        measure(device, {"MHA", type, 32, 32, 1, 2}, 0, 0);
+        measure(device, {"GQA 4", type, 32, 8, 1, 2}, 0, 0);
+    }
+    measure(device, {"GQA 4", LK_CACHE_Q5_1, 32, 8, 1}, 0, 0);
     measure(device, {"MHA", LK_CACHE_KIVI4, 32, 32, 1, 2}, 0, 0);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    return bench::run_on_device(argc, argv, "MODEL.gguf [GiB]", [&](Device& device) {
+    return bench::run_on_device(argc, argv, "MODEL.gguf [GiB [TYPE]]", [&](Device& device) {
         const double gib = argc > 2 ? std::atof(argv[2]) : 2;
+        only_type = argc > 3 ? argv[3] : nullptr;
         if (gib <= 0) {
             measure_prompts(device);
             return;
@@ -159,12 +169,15 @@ int main(int argc, char** argv) {
             measure(device, {"GQA 8", type, 64, 8, 32}, gib, copy);
             measure(device, {"MHA", type, 32, 32, 256}, gib, copy);
         }
-        for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
+        for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI3, LK_CACHE_KIVI4}) {
             measure(device, {"MHA", type, 32, 32, 16, 2}, gib, copy);
             measure(device, {"GQA 4", type, 32, 8, 32, 2}, gib, copy);
         }
         measure(device, {"GQA 8", LK_CACHE_KIVI2, 64, 8, 32, 2}, gib, copy);
         measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 256, 2}, gib, copy);
+        for (const lk_cache_type type : {LK_CACHE_BF16, LK_CACHE_Q5_1, LK_CACHE_IQ4_NL}) {
+            measure(device, {"GQA 4", type, 32, 8, 32}, gib, copy);
+        }
         std::printf("\nshort sequences, 160 to 500 tokens\n\n");
         for (const Case& c : {Case{"MHA", LK_CACHE_F16, 32, 32, 1600}, Case{"MHA", LK_CACHE_KIVI2, 32, 32, 1600, 1},
                               Case{"MHA", LK_CACHE_KIVI2, 32, 32, 1600, 2}}) {

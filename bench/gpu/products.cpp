@@ -47,7 +47,7 @@ std::vector<Tensor> make_weights(Device& device, WeightType type, std::vector<st
 
 int main(int argc, char** argv) {
     return bench::run_on_device(argc, argv, "MODEL.gguf", [&](Device& device) {
-        const auto backend = device.make_backend();
+        const auto backend = device.make_backend(false);
         const double copy = bench::copy_speed(device);
         std::printf("%s, memcpy %.0f GB/s; %d x %d\n\n", describe_device(0).name, copy / 1e9, kRows, kColumns);
         std::printf("| weights | tokens | us | GB/s of weights | of memcpy | TFLOP/s |\n|---|---|---|---|---|---|\n");

@@ -50,6 +50,9 @@ public sealed unsafe record ContextOptions
     /// <summary>Whether <see cref="ContextHandle.Decode"/> computes embeddings instead of logits.</summary>
     public bool Embeddings { get; init; }
 
+    /// <summary>Whether a GPU, too, gives a sequence's logits the same bits whatever else is in the batch and however its tokens are divided into calls. The CPU always does.</summary>
+    public bool BatchInvariant { get; init; }
+
     /// <summary>Cache type of the keys.</summary>
     public KvCacheType KeyType { get; init; }
 
@@ -90,6 +93,7 @@ public sealed unsafe record ContextOptions
         parameters.n_ubatch = Unsigned(MicroBatchSize, nameof(MicroBatchSize));
         parameters.n_threads = Unsigned(Threads, nameof(Threads));
         parameters.embeddings = Embeddings ? 1u : 0;
+        parameters.batch_invariant = BatchInvariant ? 1u : 0;
         parameters.cache.type_k = KeyType.ToNative();
         parameters.cache.type_v = ValueType.ToNative();
         parameters.cache.group = Unsigned(GroupSize, nameof(GroupSize));

@@ -355,6 +355,8 @@ internal unsafe struct lk_context_params
     public uint n_threads;
     /// <summary>1: lk_decode computes embeddings instead of logits.</summary>
     public uint embeddings;
+    /// <summary>1: on a GPU, too, a sequence's logits have the same bits whatever else is in the batch and however its tokens are divided into calls. The CPU always computes so.</summary>
+    public uint batch_invariant;
     public lk_cache_params cache;
 }
 
@@ -468,7 +470,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface. Changes with every change to a struct, an enum value or a function's meaning.</summary>
-    public const uint LK_ABI_VERSION = 12;
+    public const uint LK_ABI_VERSION = 13;
 
     /// <summary>Returns the LK_ABI_VERSION that the library was compiled with.</summary>
     [LibraryImport(LibraryName)]

@@ -15,6 +15,7 @@ internal static partial class ParameterNames
         ["n_seq_max"] = "SeqMax",
         ["n_ubatch"] = "UBatchSize",
         ["n_threads"] = "Threads",
+        ["batch_invariant"] = "BatchInvariant",
         ["n_gpu_layers"] = "GpuLayerCount",
         ["vocab_only"] = "VocabOnly",
         ["cache.type_k"] = "KvCache.TypeK",

@@ -1,4 +1,5 @@
 # The CUDA plugin, libllama-kivi-cuda.so: kernels in C++17 for CUDA 11.8 or later, host code in C++20 like the library.
+# cuBLAS is loaded at run time.
 if(LK_CUDA STREQUAL "OFF")
     return()
 endif()
@@ -29,16 +30,17 @@ set_target_properties(llama-kivi-cuda-kernels PROPERTIES COMPILE_OPTIONS "--expt
 file(GLOB LK_CUDA_APPEND CONFIGURE_DEPENDS ${LK_ROOT}/src/backend/cuda/append/*.cu)
 set_source_files_properties(${LK_CUDA_APPEND} PROPERTIES COMPILE_OPTIONS "--fmad=false")
 
-# The plugin links its own copy of the library's internal functions.
+# The plugin links its own copy of the engine's internal functions: only the C structs of backend/plugin.h cross.
 add_library(llama-kivi-parts STATIC)
 target_link_libraries(llama-kivi-parts PRIVATE llama-kivi-objects)
 add_library(llama-kivi-cuda SHARED ${LK_CUDA_SOURCES} $<TARGET_OBJECTS:llama-kivi-cuda-kernels>)
 target_include_directories(llama-kivi-cuda PRIVATE ${LK_ROOT}/include ${LK_ROOT}/src)
-target_link_libraries(llama-kivi-cuda PRIVATE llama-kivi llama-kivi-parts CUDA::cudart_static CUDA::cublas)
-target_link_options(llama-kivi-cuda PRIVATE -Wl,--no-undefined -Wl,--exclude-libs,ALL)
+target_link_libraries(llama-kivi-cuda PRIVATE llama-kivi-parts CUDA::cudart_static)
+lk_library_options(llama-kivi-cuda plugin)
+lk_static_runtime(llama-kivi-cuda)
 set_target_properties(llama-kivi-cuda PROPERTIES LINKER_LANGUAGE CXX BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN")
 
-foreach(bench attention append products)
+foreach(bench attention append products step)
     add_executable(llama-kivi-bench-${bench} EXCLUDE_FROM_ALL ${CMAKE_CURRENT_SOURCE_DIR}/bench/gpu/${bench}.cpp)
     target_link_libraries(llama-kivi-bench-${bench} PRIVATE llama-kivi-objects)
 endforeach()

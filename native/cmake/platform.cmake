@@ -20,11 +20,13 @@ if(MINGW)
     add_compile_definitions(_WIN32_WINNT=0x0A00)
 endif()
 
-# Links a library without undefined symbols, under one name on every system.
-function(lk_library_options target)
+# Links a library without undefined symbols, under one name on every system. exports: the list of its exported symbols.
+function(lk_library_options target exports)
     # --no-undefined would reject sanitizer builds: the sanitizer's runtime is only in the program.
     if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND NOT LK_SANITIZE)
-        target_link_options(${target} PRIVATE -Wl,--no-undefined)
+        set(list ${CMAKE_CURRENT_SOURCE_DIR}/native/cmake/${exports}.exports)
+        target_link_options(${target} PRIVATE -Wl,--no-undefined -Wl,--version-script=${list})
+        set_target_properties(${target} PROPERTIES LINK_DEPENDS ${list})
     endif()
     if(WIN32)
         set_target_properties(${target} PROPERTIES PREFIX "")
@@ -38,4 +40,10 @@ function(lk_static_runtime target)
     elseif(CMAKE_SYSTEM_NAME STREQUAL "Linux")
         target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc)
     endif()
+endfunction()
+
+# Adds a test of what a library exports (a regular expression) and of the libraries it needs.
+function(lk_test_border target exports)
+    add_test(NAME border-${target} COMMAND ${CMAKE_COMMAND} -DLIBRARY=$<TARGET_FILE:${target}> -DEXPORTS=${exports}
+        -DNM=${CMAKE_NM} -DREADELF=${CMAKE_READELF} -P ${CMAKE_CURRENT_SOURCE_DIR}/native/tests/library_border.cmake)
 endfunction()

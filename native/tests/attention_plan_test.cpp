@@ -20,8 +20,13 @@ AttentionRequest request_of(lk_cache_type type_k, lk_cache_type type_v, int head
     return r;
 }
 
+// Stock types with a kernel for decoding; flash reads the others.
+bool has_decoding_kernel(lk_cache_type type) {
+    return type == LK_CACHE_Q8_0 || type == LK_CACHE_Q4_0;
+}
+
 TEST(AttentionPlan, ManyRowsAreForFlash) {
-    for (const lk_cache_type type : test::kDeviceTypes) {
+    for (const lk_cache_type type : test::kAllTypes) {
         for (const int head_size : {8, 64, 80, 96, 112, 128, 136, 256}) {
             AttentionRequest r = request_of(type, type, head_size);
             r.max_rows = 300;
@@ -79,22 +84,25 @@ TEST(AttentionPlan, FewExactRowsHaveAKernelOfTheirOwn) {
 
 // Tokens outside KIVI pages are in full precision, for every page type.
 TEST(AttentionPlan, PagesAndRowsShareATokensWork) {
-    for (const lk_cache_type type : test::kDeviceTypes) {
+    for (const lk_cache_type type : test::kAllTypes) {
         AttentionRequest r = request_of(type, type, 64);
         r.exact = true;
-        r.max_page_runs = type == LK_CACHE_F16 ? 0 : 5;
+        r.max_page_runs = supports_pages(r.k, r.v) ? 5 : 0;
         const AttentionChoice choice = select_attention(r);
-        EXPECT_EQ(choice.rest.kernel, AttentionKernel::rows);
+        const bool floats = type == LK_CACHE_F32 || type == LK_CACHE_BF16;
+        EXPECT_EQ(choice.rest.kernel, floats                                 ? AttentionKernel::flash
+                                      : r.k.recipe.ring == kv::RowType::q8_0 ? AttentionKernel::whole
+                                                                             : AttentionKernel::rows);
         EXPECT_EQ(choice.rest.type, LK_CACHE_F16);
-        EXPECT_EQ(choice.pages.kernel, type == LK_CACHE_F16 ? AttentionKernel::none
-                                       : kv::is_kivi(type)  ? AttentionKernel::pages_row
-                                                            : AttentionKernel::block_pages);
+        EXPECT_EQ(choice.pages.kernel, kv::is_kivi(type)           ? AttentionKernel::pages_row
+                                       : has_decoding_kernel(type) ? AttentionKernel::block_pages
+                                                                   : AttentionKernel::none);
     }
 }
 
 TEST(AttentionPlan, PagesByTypeRowsAndHead) {
-    for (const lk_cache_type type_k : test::kDeviceTypes) {
-        for (const lk_cache_type type_v : test::kDeviceTypes) {
+    for (const lk_cache_type type_k : test::kAllTypes) {
+        for (const lk_cache_type type_v : test::kAllTypes) {
             for (const int head_size : {64, 96, 128, 256}) {
                 for (const int group : {16, 32, 64, 128}) {
                     const kv::PageFormat k = kv::make_page_format(type_k, Side::keys, head_size, group);
@@ -103,7 +111,7 @@ TEST(AttentionPlan, PagesByTypeRowsAndHead) {
                     for (const int rows : {1, 2, 4, 8, 128}) {
                         const AttentionVariant pages = select_pages(k, v, rows);
                         AttentionKernel expected = AttentionKernel::none;
-                        if (paired && k.blocks()) {
+                        if (paired && has_decoding_kernel(type_k)) {
                             expected = AttentionKernel::block_pages;
                         } else if (paired && kv::is_kivi(type_k) && group >= 32) {
                             expected = rows == 1 ? AttentionKernel::pages_row : AttentionKernel::pages;
@@ -149,6 +157,8 @@ TEST(AttentionPlan, PagesByRecipe) {
         }
     }
     EXPECT_EQ(select(LK_CACHE_KIVI2, kv::kSecondEdition, 16, 3).kernel, AttentionKernel::none);
+    EXPECT_EQ(select(LK_CACHE_KIVI3, kv::kSecondEdition, 64, 4).kernel, AttentionKernel::pages);
+    EXPECT_EQ(select(LK_CACHE_KIVI3, kv::kSecondEdition, 32, 3).kernel, AttentionKernel::none);
 }
 
 TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
@@ -156,10 +166,49 @@ TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
     r.exact = true;
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::rows);
     r.v.recipe.ring = kv::RowType::q8_0;
-    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows);
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows) << "keys in f16";
     EXPECT_EQ(select_attention(r).rest.type, LK_CACHE_F16);
+    r.k.recipe.ring = kv::RowType::q8_0;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::whole);
+    EXPECT_EQ(select_attention(r).rest.type, LK_CACHE_F16) << "without pages";
+    r.max_rows = 2;
+    EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows);
+    EXPECT_EQ(select_attention(r).rest.n_rows, kFewRows);
     r.exact = false;
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::flash);
+}
+
+// Sequences with at most a page per warp are read in one launch.
+TEST(AttentionPlan, ShortSequencesAreReadWhole) {
+    const auto select = [](const AttentionRequest& r) { return select_whole(r, select_attention(r)); };
+    for (const lk_cache_type type : test::kAllTypes) {
+        for (const int width : {64, 80, 128}) {
+            AttentionRequest r = request_of(type, type, width);
+            r.exact = true;
+            r.max_page_runs = supports_pages(r.k, r.v) ? kAttentionWarps : 0;
+            const bool whole = kv::is_kivi(type) && width != 80;
+            EXPECT_EQ(select(r).kernel, whole ? AttentionKernel::whole : AttentionKernel::none);
+        }
+    }
+    AttentionRequest r = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI2, 128);
+    r.exact = true;
+    r.max_page_runs = 3;
+    EXPECT_EQ(select(r).type, LK_CACHE_KIVI2);
+    EXPECT_EQ(select(r).n_rows, 1);
+    AttentionRequest other = r;
+    other.max_page_runs = kAttentionWarps + 1;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "long";
+    other.max_page_runs = 0;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "no pages";
+    other = r;
+    other.max_rows = 2;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none);
+    other = r;
+    other.v.recipe.ring = kv::RowType::q8_0;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "rings of two types";
+    other = r;
+    other.exact = false;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "flash reads the other tokens";
 }
 
 // The error names the operation, the types and the shape.

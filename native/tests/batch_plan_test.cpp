@@ -126,6 +126,28 @@ TEST_F(BatchPlanTest, PassesCutASequenceAndItsOutputs) {
     EXPECT_EQ(plan_.pass(2).draws[1], uniform_draw(7, 3, 1));
 }
 
+// For batch invariance on a GPU. Sequence 1 flushes for the first time after 64 rows.
+TEST_F(BatchPlanTest, PassesEndBeforeTheFirstFlushIsRead) {
+    kv::CacheConfig c = config();
+    c.n_ubatch = 100;
+    c.params.type_k = c.params.type_v = LK_CACHE_KIVI2;
+    const kv::SplitCache cache(c, std::span(&place_, 1));
+    std::vector<int32_t> seqs(130, 1);
+    seqs.insert(seqs.end(), 20, 2);
+    const lk_batch batch = batch_of(seqs);
+    std::fill(tokens_.begin(), tokens_.end(), 10);
+    const auto sizes = [&](BatchPlan plan) {
+        plan.make(batch, model_, cache, nullptr);
+        Ints out;
+        for (int i = 0; i < plan.n_passes(); ++i) {
+            out.push_back(static_cast<int32_t>(plan.pass(i).tokens.size()));
+        }
+        return out;
+    };
+    EXPECT_EQ(sizes(BatchPlan(true)), Ints({64, 86}));
+    EXPECT_EQ(sizes(BatchPlan()), Ints({100, 50}));
+}
+
 TEST_F(BatchPlanTest, EmbeddingsFollowTheirRows) {
     lk_batch batch = batch_of({1, 0, 0, 0, 0});
     const std::vector<float> inputs{1, 1.5f, 2, 2.5f, 3, 3.5f, 4, 4.5f, 5, 5.5f};

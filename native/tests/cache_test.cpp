@@ -102,8 +102,9 @@ TEST(CacheAppend, RowsLeaveTheRingByTheRules) {
 }
 
 TEST(CacheAppend, RingAndSinksAreExact) {
-    for (const Shape& shape : all_shapes()) {
+    for (Shape shape : all_shapes()) {
         SCOPED_TRACE(shape.text());
+        shape.residual_type = LK_ROWS_F16;
         const Tokens tokens(shape, 400, 4);
         Cache cache(shape.config());
         append(cache, 0, tokens, 0, 400);
@@ -408,12 +409,13 @@ TEST(CacheUsage, CountsWhatTheFormatsSay) {
         lk_cache_type type;
         double k_bits, v_bits;
     };
-    for (const Row& row : {Row{LK_CACHE_F16, 16, 16}, Row{LK_CACHE_KIVI4, 4.5, 4.5}, Row{LK_CACHE_KIVI2, 3, 2.125},
+    for (const Row& row : {Row{LK_CACHE_F16, 16, 16}, Row{LK_CACHE_KIVI4, 4.25, 4.25}, Row{LK_CACHE_KIVI3, 3.5, 3.125}, Row{LK_CACHE_KIVI2, 3, 2.125},
                            Row{LK_CACHE_KIVI4_PAPER, 5, 5}, Row{LK_CACHE_KIVI2_PAPER, 3, 3}, Row{LK_CACHE_F32, 32, 32},
                            Row{LK_CACHE_BF16, 16, 16}, Row{LK_CACHE_Q8_0, 8.5, 8.5}, Row{LK_CACHE_Q5_1, 6, 6},
                            Row{LK_CACHE_Q5_0, 5.5, 5.5}, Row{LK_CACHE_Q4_1, 5, 5}, Row{LK_CACHE_Q4_0, 4.5, 4.5},
                            Row{LK_CACHE_IQ4_NL, 4.5, 4.5}}) {
-        const Shape shape{.type_k = row.type, .type_v = row.type, .n_layer = 2, .n_head_kv = 3};
+        const Shape shape{
+            .type_k = row.type, .type_v = row.type, .lengths = {0, 128}, .n_layer = 2, .n_head_kv = 3};
         SCOPED_TRACE(shape.text());
         constexpr double kElements = 2 * 3 * 64;
         const Tokens tokens(shape, 700, 17);
@@ -429,7 +431,10 @@ TEST(CacheUsage, CountsWhatTheFormatsSay) {
         EXPECT_EQ(u.n_capacity, 4096u);
         EXPECT_EQ(u.f16_bytes, 700 * kElements * 2 * 2);
         const double paged = (s.k.n_paged() * row.k_bits + s.v.n_paged() * row.v_bits) * kElements / 8;
-        const double exact = (s.k.n_ring() + s.v.n_ring() + s.k.n_sinks() + s.v.n_sinks()) * kElements * 2;
+        const auto exact_of = [&](const SequenceSide& side, Side which) {
+            return 2 * 3 * side.n_ring() * cache.spec(which).ring_row_bytes() + side.n_sinks() * kElements * 2;
+        };
+        const double exact = exact_of(s.k, Side::keys) + exact_of(s.v, Side::values);
         const bool f16 = !cache.spec(Side::keys).format.quantized();  // or another float
         EXPECT_EQ(u.quantized_bytes, f16 ? 0 : paged);
         EXPECT_EQ(u.exact_bytes, f16 ? paged : exact);

@@ -5,7 +5,9 @@
 
 #include "backend/cuda/plan/append_plan.h"
 #include "kv/quantizer.h"
+#include "kv/scalar_codec.h"
 #include "kv_helpers.h"
+#include "plugin_helpers.h"
 #include "recipe_shapes.h"
 
 namespace lk {
@@ -18,7 +20,7 @@ using cuda::SideSchedule;
 using kv::Segment;
 using kv::Side;
 using test::kAllLengths;
-using test::kDeviceTypes;
+using test::kAllTypes;
 using test::Shape;
 using test::Tokens;
 
@@ -33,7 +35,7 @@ struct Kernels {
     std::vector<half_t> row(const AppendWork& w, int head, int i) const {
         std::vector<half_t> out(d);
         if (i >= w.n_ring) {
-            std::copy_n(w.staged + staged_row(head, i - w.n_ring) * d, d, out.data());
+            std::copy_n(w.staged + staged_row(head, i - w.n_ring) * spec.staged_width(), d, out.data());
         } else if (w.ring_blocks != nullptr) {
             kv::decode_q8_row(ring_row(w, head, i), static_cast<int>(d), out.data());
         } else {
@@ -70,8 +72,20 @@ struct Kernels {
             kv::quantize_rows(f, table, floats(w, head, step.row, step.n_rows).data(), step.n_rows, step.token, sinks,
                               page);
         }
-        for (int i = 0; i < step.n_rows && !f.quantized(); ++i) {
+        for (int i = 0; i < step.n_rows && f.floats(); ++i) {
+            const half_t* const staged = w.staged + staged_row(head, step.row + i - w.n_ring) * spec.staged_width();
+            store_floats(f, reinterpret_cast<const float*>(staged), page + (step.token + i) * f.row_bytes());
+        }
+        for (int i = 0; i < step.n_rows && !f.quantized() && !f.floats(); ++i) {
             std::memcpy(page + (step.token + i) * f.row_bytes(), row(w, head, step.row + i).data(), f.row_bytes());
+        }
+    }
+    // The CPU stages bf16 as floats.
+    static void store_floats(const kv::PageFormat& f, const float* from, uint8_t* to) {
+        if (f.type == LK_CACHE_F32) {
+            std::memcpy(to, from, f.row_bytes());
+        } else {
+            std::transform(from, from + f.head_size, reinterpret_cast<uint16_t*>(to), kv::rounded_bf16);
         }
     }
     void commit(const AppendWork& w, const SideSchedule& s, int head) const {
@@ -97,7 +111,7 @@ struct Kernels {
 
 // Appends the segments as the CUDA backend does, with the steps in an order that a device may choose.
 void append(kv::Cache& cache, std::span<const Segment> segments) {
-    const AppendSchedule schedule = cuda::plan_append(cache, segments);
+    const AppendSchedule schedule = test::plan_append(cache, segments);
     const int n_heads = cache.config().n_layer * cache.config().n_head_kv;
     for (const Side side : {Side::keys, Side::values}) {
         const Kernels kernels{cache, side};
@@ -150,7 +164,7 @@ std::vector<Segment> stage(kv::Cache& cache, const Tokens& tokens, std::span<con
 
 template <class Body>
 void for_each_shape(Body body) {
-    for (const lk_cache_type type : kDeviceTypes) {
+    for (const lk_cache_type type : kAllTypes) {
         for (const test::Lengths& lengths : kAllLengths) {
             const Shape shape{.type_k = type, .type_v = type, .lengths = lengths, .n_layer = 2};
             SCOPED_TRACE(shape.text());
@@ -202,7 +216,7 @@ TEST(CudaAppendPlan, TheImageIsWorksThenSteps) {
         const int at[] = {0, 7};
         const int n[] = {180, 150};
         const std::vector<Segment> segments = stage(cache, tokens, at, n);
-        const AppendSchedule schedule = cuda::plan_append(cache, segments);
+        const AppendSchedule schedule = test::plan_append(cache, segments);
         const size_t work_bytes = schedule.works.size() * sizeof(AppendWork);
         const size_t step_bytes = schedule.steps.size() * sizeof(PageStep);
         ASSERT_EQ(schedule.works.size(), 2 * segments.size());
@@ -216,7 +230,7 @@ TEST(CudaAppendPlan, TheImageIsWorksThenSteps) {
         }
         EXPECT_EQ(image[schedule.bytes()], 0xee);
         cache.release_reserved(segments);
-        EXPECT_EQ(cuda::plan_append(cache, {}).bytes(), 0u);
+        EXPECT_EQ(test::plan_append(cache, {}).bytes(), 0u);
     });
     EXPECT_GT(n_steps, 0u) << "no rows leave a ring";
 }
@@ -233,7 +247,7 @@ TEST(CudaAppendPlan, StepsCoverEveryLeavingRowOnceAndShareNoWord) {
             const int at[] = {length};
             const int counts[] = {n};
             const std::vector<Segment> segments = stage(cache, tokens, at, counts);
-            const AppendSchedule schedule = cuda::plan_append(cache, segments);
+            const AppendSchedule schedule = test::plan_append(cache, segments);
             for (const Side side : {Side::keys, Side::values}) {
                 const SideSchedule& s = schedule.side(side);
                 const kv::PageFormat& f = cache.spec(side).format;

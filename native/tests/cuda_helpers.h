@@ -20,7 +20,7 @@ namespace lk {
 using kv::Segment;
 using kv::Side;
 using test::kAllLengths;
-using test::kDeviceTypes;
+using test::kAllTypes;
 using test::Shape;
 using test::Tokens;
 using test::Whole;
@@ -36,7 +36,8 @@ protected:
     void SetUp() override {
         LK_NEED_GPU();
         device_ = gpu_model().device.get();
-        backend_ = device_->make_backend();
+        backend_ = device_->make_backend(false);
+        invariant_backend_ = device_->make_backend(true);
     }
 
     Buffer<float> upload(const std::vector<float>& x) {
@@ -170,6 +171,7 @@ protected:
 
     Device* device_ = nullptr;
     std::unique_ptr<Backend> backend_;
+    std::unique_ptr<Backend> invariant_backend_;  // batch-invariant
     std::unique_ptr<Pass> pass_;  // begun by the last stage
 };
 

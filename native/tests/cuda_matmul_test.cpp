@@ -33,5 +33,51 @@ TEST_F(CudaOperations, Products) {
     }
 }
 
+// Batch-invariant: each row of the result has the bits of that row alone. Row lengths with an unfinished chunk of 32,
+// and with empty segments.
+TEST_F(CudaOperations, InvariantProductsDoNotDependOnTheBatch) {
+    constexpr int kMost = 300;
+    for (const WeightType type : test::kWeightTypes) {
+        const char* const name = weight_type_traits(type)->name;
+        double worst = 0;
+        const bool whole_blocks = weight_type_traits(type)->block_elements > 1;
+        for (const int n_cols : {whole_blocks ? 256 : 264, whole_blocks ? 1024 : 72, 11008}) {
+            const Tensor first = random_tensor(type, 37, n_cols);
+            const Tensor second = random_tensor(type, 270, n_cols);
+            const std::vector<float> x = random_floats(static_cast<size_t>(kMost) * n_cols);
+            const std::vector<float> before = random_floats(static_cast<size_t>(kMost) * 270);
+            const Buffer<float> device_x = upload(x);
+            const auto multiply = [&](int row, int n) {
+                Buffer<float> y = upload(std::vector<float>(n * 37, std::nanf("")));
+                Buffer<float> added = upload({before.begin() + row * 270, before.begin() + (row + n) * 270});
+                const Product products[] = {{&first, y.data()}, {&second, added.data(), true}};
+                invariant_backend_->matmul(Rows::plain(device_x.data() + static_cast<size_t>(row) * n_cols), n,
+                                           products);
+                invariant_backend_->finish();
+                return std::pair{download(y), download(added)};
+            };
+            const auto whole = multiply(0, kMost);
+            worst = std::max(worst, test::worse(product_error(first, x, kMost, {}, whole.first),
+                                                product_error(second, x, kMost, before, whole.second)));
+            int n_different = 0;
+            for (const int n : {1, 2, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 128, 129}) {
+                for (const int row : {0, 3, kMost - n}) {
+                    const auto part = multiply(row, n);
+                    for (int i = 0; i < n * 37; ++i) {
+                        n_different += part.first[i] != whole.first[row * 37 + i];
+                    }
+                    for (int i = 0; i < n * 270; ++i) {
+                        n_different += part.second[i] != whole.second[row * 270 + i];
+                    }
+                    EXPECT_EQ(n_different, 0) << name << ", " << n_cols << " columns, rows " << row << " + " << n;
+                    n_different = 0;
+                }
+            }
+        }
+        std::printf("batch-invariant matmul, %s: worst error %.2g\n", name, worst);
+        EXPECT_LT(worst, 5e-4) << name;
+    }
+}
+
 }  // namespace
 }  // namespace lk

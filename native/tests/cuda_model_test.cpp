@@ -50,10 +50,23 @@ protected:
 
     // Relative to the spread of the logits. Quantized caches drift apart when a code is rounded differently.
     static double tolerance(lk_cache_type type) {
-        return type == LK_CACHE_F16                                    ? 0.02
-               : type == LK_CACHE_Q4_0 || type == LK_CACHE_KIVI2_PAPER ? 0.8
-               : type == LK_CACHE_KIVI2                                ? 0.4
-                                                                       : 0.2;
+        switch (type) {
+        case LK_CACHE_F16:
+        case LK_CACHE_F32:
+            return 0.02;
+        case LK_CACHE_Q4_0:
+        case LK_CACHE_Q4_1:
+        case LK_CACHE_IQ4_NL:
+        case LK_CACHE_KIVI2_PAPER:
+            return 0.8;
+        case LK_CACHE_Q5_0:
+        case LK_CACHE_Q5_1:
+        case LK_CACHE_KIVI3:
+        case LK_CACHE_KIVI2:
+            return 0.4;
+        default:
+            return 0.2;
+        }
     }
 
     lk_model* model_ = nullptr;      // on the GPU
@@ -74,7 +87,7 @@ double logits_difference(lk_model* gpu_model, lk_model* cpu_model, const lk_cont
 }
 
 TEST_F(CudaModel, LogitsEqualTheCpus) {
-    for (const lk_cache_type type : kDeviceTypes) {
+    for (const lk_cache_type type : kAllTypes) {
         for (const uint32_t edition : {1u, 2u}) {
             lk_context_params params = test::small_params(type);
             params.cache.edition = edition;
@@ -118,7 +131,7 @@ TEST_F(CudaModel, LogitsOfFalconEqualTheCpus) {
     const std::string exact = in_halves(path, "llama-kivi-falcon-f16.gguf");
     lk_model* const gpu = load(exact, -1);
     lk_model* const cpu = load(exact, 0);
-    for (const lk_cache_type type : kDeviceTypes) {
+    for (const lk_cache_type type : kAllTypes) {
         const double worst = logits_difference(gpu, cpu, test::small_params(type));
         std::printf("logits of falcon, %s: worst difference %.3g of their spread\n", lk_cache_type_name(type), worst);
         EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type);
@@ -131,7 +144,7 @@ TEST_F(CudaModel, LogitsOfFalconEqualTheCpus) {
 TEST_F(CudaModel, SomeLayersOnTheGpu) {
     for (const int n_gpu_layers : {1, 5, 9}) {
         lk_model* const split = load(exact_demo_path(), n_gpu_layers);
-        for (const lk_cache_type type : kDeviceTypes) {
+        for (const lk_cache_type type : kAllTypes) {
             SCOPED_TRACE(format("%d layers, %s", n_gpu_layers, lk_cache_type_name(type)));
             EXPECT_LT(logits_difference(split, cpu_model_, test::small_params(type)), tolerance(type));
             test::TestContext part(test::small_params(type), split);
@@ -234,7 +247,7 @@ TEST_F(CudaModel, CutsOfATextChangeNothingButRounding) {
 }
 
 TEST_F(CudaModel, StatesMoveBetweenCpuAndGpu) {
-    for (const lk_cache_type type : kDeviceTypes) {
+    for (const lk_cache_type type : kAllTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         test::TestContext cpu(test::small_params(type), cpu_model_);
         test::TestContext gpu(test::small_params(type), model_);
@@ -296,7 +309,7 @@ TEST_F(CudaModel, DrawsTokensOnTheDevice) {
 }
 
 TEST_F(CudaModel, SequenceOperations) {
-    for (const lk_cache_type type : kDeviceTypes) {
+    for (const lk_cache_type type : kAllTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         test::TestContext gpu(test::small_params(type), model_);
         test::TestContext cpu(test::small_params(type), cpu_model_);

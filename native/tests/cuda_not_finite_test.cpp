@@ -135,7 +135,7 @@ TEST_F(CudaNotFinite, OutliersOfKeysStayFinite) {
         tiny.scale_rows("blk.1.attn_k.weight", {7, 22}, factor);
         const LoadedModel gpu_model(tiny.bytes(), -1);
         const LoadedModel cpu_model(tiny.bytes());
-        for (const lk_cache_type type : test::kDeviceTypes) {
+        for (const lk_cache_type type : test::kAllTypes) {
             SCOPED_TRACE(format("factor %g, %s", factor, lk_cache_type_name(type)));
             TestContext gpu(params_of(type), gpu_model.get());
             TestContext cpu(params_of(type), cpu_model.get());
@@ -174,7 +174,7 @@ TEST_F(CudaNotFinite, SmallNumbersAreNotNan) {
         x *= 1e-37f;
     }
     const LoadedModel model(tiny.bytes(), -1);
-    for (const lk_cache_type type : test::kDeviceTypes) {
+    for (const lk_cache_type type : test::kAllTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         TestContext context(params_of(type), model.get());
         ASSERT_EQ(context.decode(tokens(300)), LK_OK) << lk_last_error();
@@ -187,7 +187,7 @@ TEST_F(CudaNotFinite, SmallNumbersAreNotNan) {
 // The backend samples logits that no pass has computed.
 TEST_F(CudaNotFinite, LogitsThatAreDrawnFrom) {
     const std::shared_ptr<const Model> model = Model::load(test::demo_model_path(), true, -1, nullptr);
-    const std::unique_ptr<Backend> backend = model->device->make_backend();
+    const std::unique_ptr<Backend> backend = model->device->make_backend(false);
     Memory& memory = model->device->memory();
     constexpr int kVocab = 5000;
     const std::vector<float> fine(2 * kVocab, 1.0f);

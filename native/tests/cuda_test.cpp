@@ -8,7 +8,7 @@ namespace {
 // Every type and recipe, with heads of one size.
 std::vector<test::NamedShape> shapes_of(int head_size) {
     std::vector<test::NamedShape> shapes;
-    for (const lk_cache_type type : kDeviceTypes) {
+    for (const lk_cache_type type : kAllTypes) {
         for (const test::Lengths& lengths : kAllLengths) {
             const Shape shape{.type_k = type, .type_v = type, .lengths = lengths, .n_layer = 2};
             shapes.push_back({shape.text(), shape});
@@ -56,6 +56,27 @@ TEST_F(Cuda, PagesEqualTheCpus) {
         }
     }
     std::printf("pages: %zu bytes compared with the CPU's\n", n_bytes);
+}
+
+// Rows taken back return from the ring and its undo window, as on the CPU.
+TEST_F(Cuda, PagesEqualTheCpusAfterGoingBack) {
+    for (const auto& [name, shape] : shapes_of(64)) {
+        SCOPED_TRACE(name);
+        kv::Cache cpu(shape.config());
+        kv::Cache gpu(shape.config(), device_->memory());
+        const Tokens tokens(shape, 500, 5);
+        int at = 0;
+        for (const int n : {137, 1, 60, 20}) {
+            test::append(cpu, 0, tokens, at, at + n);
+            append(gpu, 0, tokens, at, at + n);
+            at += n - (n > 1 ? 9 : 1);
+            cpu.truncate(0, at);
+            gpu.truncate(0, at);
+        }
+        test::append(cpu, 0, tokens, at, at + 150);
+        append(gpu, 0, tokens, at, at + 150);
+        EXPECT_TRUE(state(gpu) == state(cpu));
+    }
 }
 
 // Staged pages and tables equal the committed ones, whether staged layer by layer or all at once.

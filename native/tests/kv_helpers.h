@@ -33,10 +33,6 @@ inline constexpr lk_cache_type kAllTypes[] = {
     LK_CACHE_Q8_0, LK_CACHE_Q4_0,  LK_CACHE_F32,    LK_CACHE_BF16,        LK_CACHE_Q5_1,
     LK_CACHE_Q5_0, LK_CACHE_Q4_1,  LK_CACHE_IQ4_NL, LK_CACHE_KIVI3};
 static_assert(std::size(kAllTypes) == LK_CACHE_TYPE_COUNT);
-// Types that the GPU supports.
-inline constexpr lk_cache_type kDeviceTypes[] = {LK_CACHE_F16,         LK_CACHE_KIVI4,       LK_CACHE_KIVI2,
-                                                 LK_CACHE_KIVI4_PAPER, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0,
-                                                 LK_CACHE_Q4_0};
 // Stock types in blocks of 32 channels.
 inline constexpr lk_cache_type kBlockTypes[] = {LK_CACHE_Q8_0, LK_CACHE_Q5_1, LK_CACHE_Q5_0,
                                                 LK_CACHE_Q4_1, LK_CACHE_Q4_0, LK_CACHE_IQ4_NL};

@@ -15,7 +15,7 @@ constexpr Processors kH200{132, 232448};
 constexpr int kAllTokens[] = {1, 2, 7, 8, 9, 16, 17, 32, 33, 64, 65, 300};
 
 MatmulKernel select(WeightType type, int n) {
-    return select_matmul(type, 4096, n, kH200.shared_bytes);
+    return select_matmul(type, 4096, n, kH200.shared_bytes, false);
 }
 
 TEST(MatmulPlan, KernelsByTypeAndTokens) {
@@ -44,8 +44,8 @@ TEST(MatmulPlan, TilesNeedSharedMemory) {
         }
         for (const int n : {16, 32, 64}) {
             const int stage = TileStep::of(type).stage_bytes(column_tiles(n));
-            EXPECT_EQ(select_matmul(type, 4096, n, 3 * stage), MatmulKernel::tiles);
-            EXPECT_EQ(select_matmul(type, 4096, n, 3 * stage - 1), MatmulKernel::halves);
+            EXPECT_EQ(select_matmul(type, 4096, n, 3 * stage, false), MatmulKernel::tiles);
+            EXPECT_EQ(select_matmul(type, 4096, n, 3 * stage - 1, false), MatmulKernel::halves);
         }
     }
 }
@@ -74,9 +74,9 @@ TEST(MatmulPlan, UnknownWeightsFail) {
     const auto unknown = static_cast<WeightType>(23);
     test::expect_error(LK_UNSUPPORTED, {"matmul", "type 23", "4096", "7 tokens"}, [&] { select(unknown, 7); });
     test::expect_error(LK_UNSUPPORTED, {"matmul", "F16", "4100", "1 tokens"},
-                       [] { select_matmul(WeightType::F16, 4100, 1, kH200.shared_bytes); });
+                       [] { select_matmul(WeightType::F16, 4100, 1, kH200.shared_bytes, false); });
     test::expect_error(LK_UNSUPPORTED, {"matmul", "Q4_K", "384", "300 tokens"},
-                       [] { select_matmul(WeightType::Q4_K, 384, 300, kH200.shared_bytes); });
+                       [] { select_matmul(WeightType::Q4_K, 384, 300, kH200.shared_bytes, false); });
     test::expect_error(LK_INTERNAL_ERROR, {"matmul in tiles", "F32"},
                        [] { fail_weights("matmul in tiles", WeightType::F32); });
     test::expect_error(LK_INTERNAL_ERROR, {"rows", "form 9", "3 rows of 64"}, [] { fail_form(9, 3, 64); });
@@ -106,7 +106,7 @@ TEST(MatmulPlan, LaunchesTakeNeighboursOfOneType) {
     const auto counts = [&](int n) {
         std::vector<size_t> out;
         for (std::span<const Product> rest = products; !rest.empty();) {
-            const MatmulLaunch launch = next_launch(rest, n, kH200.shared_bytes);
+            const MatmulLaunch launch = next_launch(rest, n, kH200.shared_bytes, false);
             EXPECT_EQ(launch.kernel, select(rest[0].w->type, n));
             out.push_back(launch.count);
             rest = rest.subspan(launch.count);
@@ -116,6 +116,55 @@ TEST(MatmulPlan, LaunchesTakeNeighboursOfOneType) {
     EXPECT_EQ(counts(1), (std::vector<size_t>{2, 1, 1, 4, 1}));
     EXPECT_EQ(counts(40), (std::vector<size_t>{2, 1, 1, 4, 1}));
     EXPECT_EQ(counts(100), std::vector<size_t>(9, 1)) << "cuBLAS multiplies one matrix at a time";
+}
+
+// Kernels of one order of summing: multiply_ordered_few and multiply_ordered share one,
+// multiply_tiles_few and multiply_tiles another.
+TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
+    for (const WeightType type : test::kWeightTypes) {
+        for (const int shared_bytes : {kH200.shared_bytes, 100 << 10, 48 << 10}) {
+            SCOPED_TRACE(format("%s, %d bytes", weight_type_traits(type)->name, shared_bytes));
+            const bool tiles = select_matmul(type, 4096, 300, shared_bytes, true) == MatmulKernel::tiles;
+            EXPECT_EQ(tiles, !is_float(type) && tile_columns(type, shared_bytes) > 0);
+            for (const int n : kAllTokens) {
+                const MatmulKernel kernel = select_matmul(type, 4096, n, shared_bytes, true);
+                const bool few = n <= OrderedPlan::kFewColumns;
+                EXPECT_EQ(kernel == MatmulKernel::tiles || kernel == MatmulKernel::tiles_few, tiles);
+                EXPECT_EQ(kernel == MatmulKernel::tiles_few, tiles && few && type >= WeightType::Q2_K);
+                EXPECT_TRUE(tiles || kernel == MatmulKernel::ordered || (kernel == MatmulKernel::ordered_few && few));
+            }
+        }
+    }
+    for (const WeightType type : {WeightType::Q4_K, WeightType::Q8_0}) {
+        EXPECT_EQ(tile_columns(type, kH200.shared_bytes), 64);
+        EXPECT_LT(tile_columns(type, 100 << 10), 64);
+    }
+}
+
+// The segments cover the chunks of a row in order, and do not depend on the number of tokens.
+TEST(MatmulPlan, SegmentsOfARowAreFixed) {
+    for (const int n_cols : {8, 32, 256, 264, 4096, 11008, 16384}) {
+        const OrderedPlan one = OrderedPlan::of(32, n_cols, 1, kH200);
+        EXPECT_EQ(one.begin_of(0), 0);
+        EXPECT_EQ(one.end_of(OrderedPlan::kSegments - 1), (n_cols + 31) / 32);
+        for (const int n : kAllTokens) {
+            for (const int row_blocks : {1, 32, 86, 1002}) {
+                const OrderedPlan plan = OrderedPlan::of(row_blocks, n_cols, n, kH200);
+                for (int s = 0; s < OrderedPlan::kSegments; ++s) {
+                    EXPECT_EQ(plan.begin_of(s), one.begin_of(s));
+                    EXPECT_LE(plan.begin_of(s), plan.end_of(s));
+                }
+                EXPECT_EQ(OrderedPlan::kSegments % plan.parts, 0);
+                EXPECT_LE(plan.n_stages * OrderedPlan::stage_bytes(plan.columns), kH200.shared_bytes);
+            }
+        }
+    }
+    EXPECT_EQ(OrderedPlan::of(32, 4096, 64, kH200).slots(), 4) << "four parts, one segment each";
+    EXPECT_EQ(OrderedPlan::of(64, 4096, 64, kH200).slots(), 3) << "the first of two parts adds its segments";
+    EXPECT_EQ(OrderedPlan::of(100, 4096, 64, kH200).slots(), 0);
+    // The smallest shared memory of compute capability 8.x.
+    const OrderedPlan small = OrderedPlan::of(32, 4096, 300, {84, 99 << 10});
+    EXPECT_LE(small.n_stages * OrderedPlan::stage_bytes(small.columns), 99 << 10);
 }
 
 TEST(MatmulPlan, BlocksOfRowsFollowEachOther) {

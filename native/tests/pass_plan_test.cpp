@@ -4,35 +4,35 @@
 #include <cstring>
 
 #include "kv_helpers.h"
+#include "plugin_helpers.h"
 
 namespace lk::cuda {
 namespace {
 
 using kv::Segment;
 using kv::Side;
+using test::plan_pass;
 using test::Shape;
 using test::Tokens;
 
-std::vector<kv::PageRef> runs(std::initializer_list<kv::PageRef> refs) {
-    return refs;
-}
+using Runs = std::vector<lk_plugin_run>;
 
 TEST(PassPlan, CommonRunsEndWhereTheSidesPart) {
-    const kv::PageRef whole{nullptr, 128, 0, 0};
-    const kv::PageRef part{nullptr, 40, 0, 0};
-    const kv::PageRef later{nullptr, 40, 8, 0};
-    const kv::PageRef moved{nullptr, 128, 0, 5};
-    const auto common = [](const std::vector<kv::PageRef>& k, const std::vector<kv::PageRef>& v) {
+    const lk_plugin_run whole{nullptr, 128, 0, 0};
+    const lk_plugin_run part{nullptr, 40, 0, 0};
+    const lk_plugin_run later{nullptr, 40, 8, 0};
+    const lk_plugin_run moved{nullptr, 128, 0, 5};
+    const auto common = [](const Runs& k, const Runs& v) {
         const CommonRuns c = count_common_runs(k, v);
         return std::pair{c.runs, c.tokens};
     };
-    EXPECT_EQ(common(runs({whole, whole, part}), runs({whole, whole, part})), std::pair(3, 296));
-    EXPECT_EQ(common(runs({whole, whole}), runs({whole})), std::pair(1, 128));
-    EXPECT_EQ(common(runs({whole, part}), runs({whole, later})), std::pair(1, 128)) << "other places in the pages";
-    EXPECT_EQ(common(runs({whole, whole}), runs({whole, part})), std::pair(1, 128));
-    EXPECT_EQ(common(runs({whole, moved, whole}), runs({whole, whole, whole})), std::pair(1, 128)) << "keys turned";
-    EXPECT_EQ(common(runs({whole, whole}), runs({moved, moved})), std::pair(2, 256)) << "values are not rotated";
-    EXPECT_EQ(common({}, runs({whole})), std::pair(0, 0));
+    EXPECT_EQ(common(Runs({whole, whole, part}), Runs({whole, whole, part})), std::pair(3, 296));
+    EXPECT_EQ(common(Runs({whole, whole}), Runs({whole})), std::pair(1, 128));
+    EXPECT_EQ(common(Runs({whole, part}), Runs({whole, later})), std::pair(1, 128)) << "other places in the pages";
+    EXPECT_EQ(common(Runs({whole, whole}), Runs({whole, part})), std::pair(1, 128));
+    EXPECT_EQ(common(Runs({whole, moved, whole}), Runs({whole, whole, whole})), std::pair(1, 128)) << "keys turned";
+    EXPECT_EQ(common(Runs({whole, whole}), Runs({moved, moved})), std::pair(2, 256)) << "values are not rotated";
+    EXPECT_EQ(common({}, Runs({whole})), std::pair(0, 0));
 }
 
 // The run of an image is that of the sequence, from token `start` on.
@@ -68,8 +68,8 @@ TEST(PassPlan, SegmentsAreGroupedByTheirKernels) {
     ASSERT_EQ(plan.groups.size(), 3u);
     EXPECT_EQ(plan.n_rows, 41);
     std::vector<int> order;
-    for (const Segment& s : plan.segments) {
-        order.push_back(s.seq);
+    for (const size_t i : plan.segments) {
+        order.push_back(segments[i].seq);
     }
     EXPECT_EQ(order, (std::vector<int>{1, 0, 3, 2, 4}));
     const auto& [exact, few, many] = std::tie(plan.groups[0], plan.groups[1], plan.groups[2]);
@@ -86,7 +86,7 @@ TEST(PassPlan, SegmentsAreGroupedByTheirKernels) {
     const kv::SequenceSide& k = cache.sequence(1).k;
     EXPECT_EQ(exact.max_page_runs, static_cast<int>(k.pages().size()));
     EXPECT_EQ(exact.max_tokens, 500 + 1 - k.n_paged() + k.n_sinks());
-    const AttentionRequest request = attention_request(cache, exact, 6);
+    const AttentionRequest request = attention_request(test::PluginPassView(cache, segments).cache, exact, 6, false);
     EXPECT_EQ(request.query_rows(), 4 * 3);
     EXPECT_EQ(request.n_segments, 2);
     EXPECT_EQ(request.max_page_runs, exact.max_page_runs);
@@ -145,7 +145,7 @@ TEST(PassPlan, WithoutAPageKernelFlashReadsEverything) {
 }
 
 TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
-    for (const lk_cache_type type : test::kDeviceTypes) {
+    for (const lk_cache_type type : test::kAllTypes) {
         SCOPED_TRACE(lk_cache_type_name(type));
         const Shape shape = shape_of(type);
         kv::Cache cache(shape.config());
@@ -155,16 +155,17 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
         for (const Segment& s : segments) {
             cache.reserve({&s, 1});  // allocates the rings of sequences without tokens
         }
-        const PassPlan plan = plan_pass(cache, segments);
+        const test::PluginPassView pass(cache, segments);
+        const PassPlan plan = pass.plan();
         std::vector<uint64_t> image(plan.bytes() / 8);
         ASSERT_EQ(plan.bytes() % 8, 0u);
         auto* const bytes = reinterpret_cast<uint8_t*>(image.data());
-        write_pass(plan, cache, bytes, bytes);
+        write_pass(plan, pass.cache, pass.segments(), bytes, bytes);
         const auto* const works = reinterpret_cast<const SegmentWork*>(bytes);
         int n_staged = 0;
         const cuda::Run* next = reinterpret_cast<const cuda::Run*>(works + segments.size());
         for (size_t i = 0; i < segments.size(); ++i) {
-            const Segment& s = plan.segments[i];
+            const Segment& s = segments[plan.segments[i]];
             const SegmentWork& w = works[i];
             EXPECT_EQ(w.row, s.row);
             EXPECT_EQ(w.n_rows, s.n_rows);
@@ -206,11 +207,48 @@ TEST(PassPlan, TheImageNamesWhatTheCacheHolds) {
                 EXPECT_EQ(one.ring_blocks, held.view(0, 0).ring_blocks);
                 EXPECT_EQ(one.sinks, held.sinks());
                 EXPECT_EQ(one.tables, held.tables());
-                EXPECT_EQ(staged.rows, cache.staged(side) + static_cast<size_t>(s.row) * 64);
+                EXPECT_EQ(staged.rows,
+                          cache.staged(side) + static_cast<size_t>(s.row) * cache.spec(side).staged_width());
             }
         }
         EXPECT_EQ(reinterpret_cast<const uint8_t*>(next), bytes + plan.bytes());
         EXPECT_GT(n_staged, 0) << "no rows leave a ring";
+    }
+}
+
+// The row of a decode step is itself among the youngest R, so one row of the ring is read from a staged page.
+TEST(PassPlan, FlashReadsWindowsOfStockTypes) {
+    for (const auto& [residual, sinks] : {std::pair{64, 4}, {64, 0}, {-1, 4}, {-1, 0}}) {
+        Shape shape = shape_of(LK_CACHE_Q4_0);
+        shape.windows = true;
+        shape.lengths.residual = residual;
+        shape.sinks = sinks;
+        SCOPED_TRACE(format("residual %d, %d sinks", residual, sinks));
+        const bool window = residual > 0 || sinks > 0;
+        kv::Cache cache(shape.config());
+        fill(cache, shape, {400, 20});
+        const auto plan_row = [&](int seq) {
+            const Segment one{seq, 0, 1};
+            cache.reserve({&one, 1});
+            const PassPlan plan = plan_pass(cache, {&one, 1});
+            cache.release_reserved({&one, 1});
+            return plan;
+        };
+        const PassPlan plan = plan_row(0);
+        ASSERT_EQ(plan.groups.size(), 1u);
+        EXPECT_EQ(plan.reads_staged, window);
+        EXPECT_EQ(plan.groups[0].max_page_runs > 0, !window);
+        EXPECT_EQ(plan_row(1).reads_staged, window && residual < 0) << "the ring is not full";
+
+        const kv::SideSpec& spec = cache.spec(Side::keys);
+        const SideShape side = side_shape(spec, 8);
+        EXPECT_EQ(side.all_paged(), !window);
+        const Segment rows{0, 0, 3};
+        cache.reserve({&rows, 1});
+        const kv::SideView view = cache.sequence(0).k.view(0, 0, 3);
+        for (int row = 0; row < 3; ++row) {
+            EXPECT_EQ(side.paged_for(view.n_paged, view.n_ring, row), window ? view.paged_for(row) : view.n_paged);
+        }
     }
 }
 

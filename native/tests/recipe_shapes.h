@@ -1,4 +1,5 @@
-// Caches of kivi2 and kivi4 with recipes other than the first edition's own, for tests that visit every setting.
+// Caches with recipes other than the first edition's own and with windows of stock types, for tests that visit every
+// setting.
 #pragma once
 
 #include <string>
@@ -45,6 +46,26 @@ inline std::vector<NamedShape> recipe_shapes() {
     add("kivi2 keys, kivi4 values, second edition", k2, k4, 2, {0, 128});
     add("kivi4 keys, q8_0 values, second edition", k4, LK_CACHE_Q8_0, 2, {});
     add("f16 keys, kivi2 values, second edition", LK_CACHE_F16, k2, 2, {0, 128});
+    constexpr lk_cache_type k3 = LK_CACHE_KIVI3;
+    add("kivi3, R 100", k3, k3, 2, {0, 100});
+    add("kivi3, G 64, R 33, f16 ring, no sinks", k3, k3, 2, {64, 33}, 0, LK_ROWS_F16, 0);
+    add("kivi3, G 16, all refined", k3, k3, 2, {16, 50}, 8);
+    add("kivi3, none refined", k3, k3, 2, {32, 64}, -1);
+    add("kivi2 keys, kivi3 values", k2, k3, 2, {0, 128});
+    add("f32 keys, kivi3 values", LK_CACHE_F32, k3, 2, {0, 128});
+    const auto add_window = [&](const char* name, lk_cache_type k, lk_cache_type v, int residual, lk_row_type ring,
+                                int sinks) {
+        add(name, k, v, 2, {0, residual}, 0, ring, sinks);
+        shapes.back().shape.windows = true;
+    };
+    add_window("q8_0, R 64, 4 sinks", LK_CACHE_Q8_0, LK_CACHE_Q8_0, 64, LK_ROWS_OWN, 4);
+    add_window("q5_1, R 33, q8_0 ring", LK_CACHE_Q5_1, LK_CACHE_Q5_1, 33, LK_ROWS_Q8_0, 0);
+    add_window("q5_0, R 128, q8_0 ring, 16 sinks", LK_CACHE_Q5_0, LK_CACHE_Q5_0, 128, LK_ROWS_Q8_0, 16);
+    add_window("q4_1, R 1, 1 sink", LK_CACHE_Q4_1, LK_CACHE_Q4_1, 1, LK_ROWS_OWN, 1);
+    add_window("q4_0 keys, q8_0 values, R 100", LK_CACHE_Q4_0, LK_CACHE_Q8_0, 100, LK_ROWS_OWN, 0);
+    add_window("iq4_nl, no residual, 4 sinks", LK_CACHE_IQ4_NL, LK_CACHE_IQ4_NL, -1, LK_ROWS_OWN, 4);
+    add_window("kivi2 keys, q4_0 values, R 64, 4 sinks", k2, LK_CACHE_Q4_0, 64, LK_ROWS_OWN, 4);
+    add_window("f16 keys, q4_1 values, R 50, 2 sinks", LK_CACHE_F16, LK_CACHE_Q4_1, 50, LK_ROWS_OWN, 2);
     return shapes;
 }
 

@@ -50,23 +50,33 @@ void expect_alone(Cache& cache, int seq, const Tokens& tokens, int n) {
     ASSERT_EQ(image_of(cache, seq).difference(image_of(cache, 3)), "") << n << " and more";
 }
 
+// Every pair of a kind of cache, group and residual, length and number of rows taken back.
 TEST(Undo, TruncationByTheWindowIsExact) {
-    for (const Shape& shape : shapes()) {
+    constexpr size_t kLengths = 3;  // of shapes()
+    const std::vector<Shape> all = shapes();
+    const size_t n_kinds = all.size() / kLengths;
+    ASSERT_EQ(n_kinds * kLengths, all.size());
+    const int counts[] = {3, 70, 96, 97, 111, 112, 113, 128, 191, 192, 200, 256, 287, 300, 383};
+    for (size_t s = 0; s < all.size(); ++s) {
+        const Shape& shape = all[s];
         SCOPED_TRACE(shape.text());
+        const size_t kind = s % n_kinds;
         const Tokens tokens(shape, 600, 1);
         const int most = shape.undo != 0 ? shape.undo : kDefaultUndo;
         Cache cache(shape.config());
-        for (const int n : {3, 70, 96, 97, 111, 112, 113, 128, 191, 192, 200, 256, 287, 300, 383}) {
+        for (size_t i = 0; i < std::size(counts); ++i) {
+            if ((kind + i) % kLengths != s / n_kinds) {
+                continue;
+            }
+            const int n = counts[i];
             cache.truncate(0, 0);
             append(cache, 0, tokens, 0, n);
             EXPECT_LE(cache.sequence(0).exact_from(), std::max(0, n - most)) << n;
-            for (const int back : {1, 2, most / 2, most}) {
-                if (back < n) {
-                    cache.copy(0, 1);
-                    cache.truncate(1, n - back);
-                    expect_alone(cache, 1, tokens, n - back);
-                }
-            }
+            const int backs[] = {1, 2, most / 2, most};
+            const int back = std::min(backs[(kind + i + i / 4) % std::size(backs)], n - 1);
+            cache.copy(0, 1);
+            cache.truncate(1, n - back);
+            expect_alone(cache, 1, tokens, n - back);
         }
     }
 }

@@ -49,7 +49,7 @@ internal sealed class ChatCommand
         var context = NumberOptions.Whole("--ctx-size", "-c", "Context size in tokens (default: the model's trained context size)", 1, NumberOptions.MostTokens);
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "kivi2" };
         var command = new Command(Name, "Chat with a model, using its own chat template");
-        CommonOptions.Add(command, [common.Model, system, count, context, common.Threads, common.GpuLayers, common.Fit, .. sampling.All, type, .. common.CacheSettings]);
+        CommonOptions.Add(command, [common.Model, system, count, context, common.Threads, common.GpuLayers, common.BatchInvariant, common.Fit, .. sampling.All, type, .. common.CacheSettings]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             StandardInput.CheckOpen();

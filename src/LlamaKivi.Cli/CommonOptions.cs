@@ -24,6 +24,8 @@ internal sealed class CommonOptions
 
     public Option<int?> Threads { get; } = NumberOptions.Whole("--threads", "-t", "Threads (default: one per processor)", 1, 1024);
 
+    public Option<bool> BatchInvariant { get; } = new("--batch-invariant") { Description = "Compute the same bits on the GPU whatever else is in the batch and however a text is divided into calls, as on the CPU; slower" };
+
     public Option<string?> Synthetic { get; } = new("--synthetic") { Description = $"Measure a model shape with random weights instead of a file: {string.Join(", ", SyntheticModel.Names)}" };
 
     public Option<string> Weights { get; } = new("--weights") { Description = "Weight type of --synthetic: f16, q8_0 or q4_k_m", DefaultValueFactory = _ => "f16" };
@@ -32,13 +34,13 @@ internal sealed class CommonOptions
 
     public Option<int?> Residual { get; } = NumberOptions.Whole("--kv-residual", null, "Number of most recent tokens that are not quantized; 0: none, for types of llama.cpp (default: 128; types of llama.cpp: 0)", 0, 65536);
 
-    public Option<string?> ResidualType { get; } = new("--kv-residual-type") { Description = "Type of the most recent tokens: f16 or q8_0 (default: f16; q8_0 for kivi3 and in edition 2; *-paper: f16)" };
+    public Option<string?> ResidualType { get; } = new("--kv-residual-type") { Description = "Type of the most recent tokens: f16 or q8_0 (default: q8_0; f16 in edition 1 and for types of llama.cpp; *-paper: always f16)" };
 
     public Option<int?> Sinks { get; } = NumberOptions.Whole("--kv-sink", null, "Number of first tokens kept in full precision (default: 4; *-paper and types of llama.cpp: 0)", 0, 128);
 
-    public Option<int?> Edition { get; } = NumberOptions.Whole("--kv-edition", null, "Recipe of kivi2 and kivi4: 1 or 2 (default: 1)", 1, 2);
+    public Option<int?> Edition { get; } = NumberOptions.Whole("--kv-edition", null, "Recipe of kivi2 and kivi4: 1 or 2 (default: 2)", 1, 2);
 
-    public Option<int?> Refined { get; } = NumberOptions.Whole("--kv-refined", null, "Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 0 to 8 (default: 2; 3 in edition 2; kivi3: 4)", 0, 8);
+    public Option<int?> Refined { get; } = NumberOptions.Whole("--kv-refined", null, "Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 0 to 8 (default: 3; 2 in edition 1; kivi3: 4)", 0, 8);
 
     public Option<int?> Undo { get; } = NumberOptions.Whole("--kv-undo", null, "Number of tokens by which a sequence can go back exactly, 0 to 64 (default: 16)", 0, 64);
 
@@ -62,6 +64,7 @@ internal sealed class CommonOptions
             Threads = parsed.GetValue(Threads),
             GpuLayerCount = layers ?? (NativeEngine.TryDescribeDevice(out _, out _) ? -1 : 0),
             RequireGpu = true,
+            BatchInvariant = parsed.GetValue(BatchInvariant),
         };
     }
 

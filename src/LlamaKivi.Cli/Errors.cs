@@ -63,6 +63,7 @@ internal static partial class Errors
         ["SeqMax"] = "-npl",
         ["Threads"] = "-t",
         ["GpuLayerCount"] = "-ngl",
+        ["BatchInvariant"] = "--batch-invariant",
         ["KvCache.TypeK"] = "--kv-cache",
         ["KvCache.TypeV"] = "--kv-cache",
         ["KvCache.Group"] = "--kv-group",
@@ -77,6 +78,6 @@ internal static partial class Errors
         [", or set OverflowStrategy to Shift or Stop"] = "",
     };
 
-    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|KvCache\.(TypeK|TypeV|Group|ResidualType|Residual|Sinks|Edition|RefinedEighths|Undo|MemoryBudget)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
+    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|BatchInvariant|KvCache\.(TypeK|TypeV|Group|ResidualType|Residual|Sinks|Edition|RefinedEighths|Undo|MemoryBudget)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
     private static partial Regex Parameter();
 }

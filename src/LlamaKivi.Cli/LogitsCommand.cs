@@ -21,7 +21,7 @@ internal static class LogitsCommand
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "f16" };
         var chunk = NumberOptions.Whole("--chunk", null, "Tokens decoded at once", 1, int.MaxValue, DefaultChunk);
         var command = new Command("logits", "Write the logits of every token; needs no vocabulary");
-        CommonOptions.Add(command, [common.Model, list, output, type, chunk, common.Threads, common.GpuLayers, .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, list, output, type, chunk, common.Threads, common.GpuLayers, common.BatchInvariant, .. common.CacheSettings, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             KvCacheParams cache = common.Cache(parsed, parsed.GetValue(type)!, parsed.GetValue(type)!);
@@ -61,7 +61,7 @@ internal static class LogitsCommand
     {
         using ModelHandle model = ModelLoader.Open(parameters, token: cancellationToken);
         using ContextHandle context = ContextHandle.Create(
-            model, ContextOptionsFactory.Create(parameters.KvCache) with { ContextSize = ids.Length, Threads = parameters.Threads ?? 0 });
+            model, ContextOptionsFactory.Create(parameters.KvCache) with { ContextSize = ids.Length, Threads = parameters.Threads ?? 0, BatchInvariant = parameters.BatchInvariant });
         int wrong = Array.FindIndex(ids, id => id >= context.VocabularySize);
         if (wrong >= 0)
         {

@@ -21,7 +21,7 @@ internal static class PerplexityCommand
         var limit = NumberOptions.Whole("--max-tokens", null, "Use only the first N tokens", 1, int.MaxValue);
         var plot = new Option<string?>("--plot") { Description = "File for a plot of KL divergence over bits per element, .png or .svg (default: no plot)" };
         var command = new Command("perplexity", "Measure the perplexity of a text by KV cache type");
-        CommonOptions.Add(command, [common.Model, file, context, types, chunk, limit, plot, common.Threads, common.GpuLayers, .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, file, context, types, chunk, limit, plot, common.Threads, common.GpuLayers, common.BatchInvariant, .. common.CacheSettings, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = Caches(common, parsed, parsed.GetValue(types)!);

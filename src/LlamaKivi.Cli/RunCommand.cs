@@ -24,7 +24,7 @@ internal static class RunCommand
         var typeK = new Option<string?>("--cache-type-k") { Description = "Type of the keys; overrides --kv-cache" };
         var typeV = new Option<string?>("--cache-type-v") { Description = "Type of the values; overrides --kv-cache" };
         var command = new Command("run", "Continue a prompt");
-        CommonOptions.Add(command, [common.Model, prompt, file, count, context, common.Threads, common.GpuLayers, common.Fit, .. sampling.All,
+        CommonOptions.Add(command, [common.Model, prompt, file, count, context, common.Threads, common.GpuLayers, common.BatchInvariant, common.Fit, .. sampling.All,
             type, typeK, typeV, .. common.CacheSettings, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {

@@ -11,10 +11,23 @@ internal sealed class EngineSlots(int count)
     /// <summary>Number of slots.</summary>
     public int Count => _slots.Length;
 
-    /// <summary>The slots with the counts of their requests.</summary>
-    public IReadOnlyList<SlotStatus> Status => [.. _slots.Select((slot, id) => slot.Call is { } call
-        ? new SlotStatus(id, true, call.CachedCount, call.Prompt.Length, call.Results.CachedTokens, call.GeneratedCount)
-        : new SlotStatus(id, false, slot.Tokens.Length, 0, 0, 0))];
+    /// <summary>The slots with the counts of their requests. The records of free slots last until the slot changes.</summary>
+    public IReadOnlyList<SlotStatus> Status
+    {
+        get
+        {
+            var status = new SlotStatus[_slots.Length];
+            for (int id = 0; id < status.Length; id++)
+            {
+                Slot slot = _slots[id];
+                status[id] = slot.Call is { } call
+                    ? new SlotStatus(id, call.CachedCount, call.Prompt.Length, call.Results.CachedTokens, call.GeneratedCount, slot.Used, call.Conversation is not null)
+                    : slot.Free ??= new SlotStatus(id, slot.Tokens.Length);
+            }
+
+            return status;
+        }
+    }
 
     /// <summary>Whether a slot runs a request.</summary>
     public bool IsBusy(int id) => _slots[id].Call is not null;
@@ -55,7 +68,17 @@ internal sealed class EngineSlots(int count)
     {
         public GenerationCall? Call { get; set; }
 
-        public int[] Tokens { get; set; } = [];
+        public int[] Tokens
+        {
+            get;
+            set
+            {
+                field = value;
+                Free = null;
+            }
+        } = [];
+
+        public SlotStatus? Free { get; set; }  // its status while it runs no request; null: not computed
 
         public string Key { get; set; } = "";
 
@@ -63,11 +86,16 @@ internal sealed class EngineSlots(int count)
     }
 }
 
-/// <summary>A slot of an engine.</summary>
+/// <summary>A slot of an engine, and the request that it runs.</summary>
 /// <param name="Id">Its number.</param>
-/// <param name="IsBusy">Whether it runs a request.</param>
 /// <param name="Tokens">Tokens of its conversation.</param>
-/// <param name="Prompt">Tokens of the running request's prompt.</param>
+/// <param name="Prompt">Tokens of the request's prompt.</param>
 /// <param name="Reused">Tokens of the prompt that came from the prefix cache.</param>
-/// <param name="Generated">Generated tokens of the running request.</param>
-internal sealed record SlotStatus(int Id, bool IsBusy, int Tokens, int Prompt, int Reused, int Generated);
+/// <param name="Generated">Generated tokens of the request.</param>
+/// <param name="Admission">Place of the request in the order of admission; 0: the slot runs none.</param>
+/// <param name="IsRunning">Whether the request has a sequence; false also if it was preempted.</param>
+internal sealed record SlotStatus(int Id, int Tokens, int Prompt = 0, int Reused = 0, int Generated = 0, long Admission = 0, bool IsRunning = false)
+{
+    /// <summary>Whether the slot has a request.</summary>
+    public bool IsBusy => Admission > 0;
+}

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using System.Threading.Channels;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Batched;
@@ -11,6 +12,8 @@ namespace LlamaKivi.Hosting;
 /// <remarks>Only the scheduler changes a call after its submission. The reader reads <see cref="Output"/> and may <see cref="Abandon"/> the call.</remarks>
 internal sealed class GenerationCall : IDisposable
 {
+    private const int MostRing = 256;  // tokens that an append leaves in the ring at most before a group leaves it
+
     private readonly Channel<string> _output = Channel.CreateUnbounded<string>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
     private readonly long _submitted = Stopwatch.GetTimestamp();
     private readonly GeneratedText _text;
@@ -53,8 +56,27 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Number of tokens in the cache, or in the spilled state.</summary>
     public int CachedCount { get; set; }
 
-    /// <summary>Positions of the prompt, ascending, at which the prefix cache takes a copy.</summary>
-    public Queue<int> Marks { get; } = new();
+    /// <summary>The tokens in the cache.</summary>
+    public ReadOnlySpan<int> CachedTokens => CollectionsMarshal.AsSpan(Tokens)[..CachedCount];
+
+    /// <summary>Positions of the prompt, ascending, at which the sequence gets marks.</summary>
+    public Queue<int> Positions { get; } = new();
+
+    /// <summary>Lengths at which the sequence has marks, ascending.</summary>
+    public List<int> Marks { get; } = [];
+
+    /// <summary>Number of the sequences that the call's sequence shares pages with.</summary>
+    public int Family { get; set; }
+
+    /// <summary>What the prefix cache found for the call before it starts; null: nothing, or not searched.</summary>
+    public PrefixHit? Prefix { get; set; }
+
+    /// <summary>Tokens that appends may copy of a page that the sequence shares. The copy is made when tokens leave the ring.</summary>
+    public int Copied
+    {
+        get => CachedCount < Results.CachedTokens + MostRing ? field : 0;
+        set;
+    }
 
     public int UncachedCount => Tokens.Count - CachedCount;
 
@@ -155,6 +177,13 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Says that nobody reads the text any more.</summary>
     public void Abandon() => _abandoned = true;
 
+    /// <summary>Releases what the prefix cache found.</summary>
+    public void ReleasePrefix()
+    {
+        Prefix?.Conversation.Dispose();
+        Prefix = null;
+    }
+
     /// <summary>Releases the pipeline and the sequence, and ends the span.</summary>
     public void Dispose()
     {
@@ -167,6 +196,7 @@ internal sealed class GenerationCall : IDisposable
             Ended?.Invoke(Stopwatch.GetElapsedTime(_admitted));
         }
 
+        ReleasePrefix();
         Conversation?.Dispose();
         Conversation = null;
         Spilled?.Dispose();

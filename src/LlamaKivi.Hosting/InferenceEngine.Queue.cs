@@ -64,6 +64,7 @@ public sealed partial class InferenceEngine
             {
                 if (!_waiting.Remove(first))
                 {
+                    first.ReleasePrefix();
                     continue;  // refused in between
                 }
             }
@@ -159,17 +160,16 @@ public sealed partial class InferenceEngine
             throw new ArgumentException("The prompt is empty.", nameof(call));
         }
 
-        if (call.Prompt.Length >= _scheduler!.ContextSize)
-        {
-            throw new ContextOverflowException(
-                $"The prompt has {call.Prompt.Length} tokens; the cache holds {_scheduler.ContextSize}, of which the answer needs at least one. Shorten the prompt, or raise ContextSize.");
-        }
-
         lock (_gate)
         {
             if (_state != EngineState.Ready)
             {
                 throw Stopping();
+            }
+
+            if (!_scheduler!.CanHold(call.Prompt.Length + 1, out string reason))
+            {
+                throw new ContextOverflowException($"The prompt has {call.Prompt.Length} tokens; {reason}");
             }
 
             // Requests that find a free sequence do not wait, but pass through the queue too.

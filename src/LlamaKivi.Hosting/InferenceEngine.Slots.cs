@@ -20,7 +20,7 @@ public sealed partial class InferenceEngine
     internal async Task<(int Tokens, long Bytes)> SaveSlotAsync(int slot, string path, CancellationToken cancellationToken)
     {
         (int[] tokens, string key, byte[] state, byte[] identity) = await BetweenStepsAsync(slot, scheduler => scheduler.CopySlot(slot), cancellationToken).ConfigureAwait(false);
-        PrefixFile file = await Task.Run(() => PrefixFile.Write(path, identity, tokens, key, state), cancellationToken).ConfigureAwait(false);
+        PrefixFile file = await Task.Run(() => PrefixFile.Write(_ => path, identity, tokens, key, tokens.Length, state), cancellationToken).ConfigureAwait(false);
         return (tokens.Length, file.Size);
     }
 

@@ -116,8 +116,8 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <summary>Counts since the start.</summary>
     internal EngineTotals Totals => _metrics.Totals;
 
-    /// <summary>The running requests after the last step, in order of admission.</summary>
-    internal IReadOnlyList<RunningRequest> Requests => Status.State is EngineState.Ready or EngineState.Draining ? _scheduler?.Status.Requests ?? [] : [];
+    /// <summary>The slots of the running requests after the last step, in order of admission.</summary>
+    internal IReadOnlyList<SlotStatus> Requests => Status.State is EngineState.Ready or EngineState.Draining ? _scheduler?.Status.Requests ?? [] : [];
 
     internal InferenceStream InferAsync(PromptText prompt, IInferenceParams inferenceParams, CancellationToken cancellationToken) =>
         new(null, stream => RunAsync(stream, weights => weights.Tokenizer.Encode(prompt, weights.Tokenizer.AddBos), inferenceParams, cancellationToken));
@@ -219,6 +219,7 @@ public sealed partial class InferenceEngine : BackgroundService
     {
         ContextSize = _options.EmbeddingContextSize ?? Math.Min(Math.Min(_options.ContextSize ?? MostEmbeddingTokens, MostEmbeddingTokens), (uint)weights.ContextSize),
         SeqMax = 1,
+        KvCache = _options.KvCache with { MemoryBudget = null },  // the budget is the engine's context's
     };
 
     private void LoadEnded(Exception error, bool stopped)

@@ -4,7 +4,7 @@ namespace LlamaKivi.Hosting;
 
 /// <summary>Options of an <see cref="InferenceEngine"/>: the model, its context and the scheduler. Configuration keys are the property names.</summary>
 /// <remarks>
-/// <see cref="ModelParams.ContextSize"/> is the cache's capacity in tokens, shared by all sequences; <see cref="ModelParams.SeqMax"/> is the number of requests that run at once;
+/// <see cref="ModelParams.ContextSize"/> is the cache's capacity in tokens, shared by all sequences, and <see cref="KvCacheParams.MemoryBudget"/> limits its bytes; <see cref="ModelParams.SeqMax"/> is the number of requests that run at once;
 /// <see cref="ModelParams.BatchSize"/> is the number of tokens a step decodes at most.
 /// </remarks>
 public record InferenceEngineOptions : ModelParams
@@ -54,6 +54,12 @@ public record PrefixCacheOptions
 
     /// <summary>Maximum size in bytes of the prefixes in <see cref="DiskPath"/>.</summary>
     public long DiskBytes { get; set; } = 4L << 30;
+
+    /// <summary>
+    /// Host memory in bytes for marks, at which requests can leave the sequence of another; each takes as much as a ring of recent tokens. 0: without marks requests continue a sequence near its
+    /// end, and in cache types without a ring anywhere.
+    /// </summary>
+    public long MarkBytes { get; set; } = 1L << 30;
 
     /// <summary>Host memory in bytes for prefixes that were evicted from the KV cache; 0: none.</summary>
     public long HostBytes { get; set; } = 256L << 20;

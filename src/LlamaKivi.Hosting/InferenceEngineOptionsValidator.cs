@@ -56,11 +56,6 @@ internal sealed class InferenceEngineOptionsValidator(string? name, string? sect
             yield return Text($"{nameof(options.DrainTimeout)} is {options.DrainTimeout}; it must be zero or more.");
         }
 
-        if (options.KvCache.MemoryBudget is { } budget)
-        {
-            yield return $"{nameof(options.KvCache)}:{nameof(options.KvCache.MemoryBudget)} is {budget}, but the engine admits requests by tokens; limit the cache with {nameof(options.ContextSize)} instead.";
-        }
-
         if (options.EmbeddingContextSize == 0)
         {
             yield return $"{nameof(options.EmbeddingContextSize)} is 0; it must be above 0.";
@@ -85,6 +80,11 @@ internal sealed class InferenceEngineOptionsValidator(string? name, string? sect
         if (File.Exists(prefixes.DiskPath))
         {
             yield return $"{nameof(options.PrefixCache)}:{nameof(prefixes.DiskPath)} is '{prefixes.DiskPath}', which is a file; give the path of a folder.";
+        }
+
+        if (prefixes.MarkBytes < 0)
+        {
+            yield return $"{nameof(options.PrefixCache)}:{nameof(prefixes.MarkBytes)} is {prefixes.MarkBytes}; it must be 0 or more.";
         }
 
         if (prefixes.HostBytes < 0)

@@ -34,25 +34,26 @@ internal sealed partial class PrefixCache
         }
 
         using var data = new Conversation.SequenceData(state);
-        MakeRoom(1, tokens.Length);
+        MakeRoom(tokens, family: 0);
         Conversation conversation = _executor.Load(data);
         if (Same(tokens, key) is { } same)
         {
             same.Conversation?.Dispose();
-            same.Conversation = conversation;
+            (same.Conversation, same.Family) = (conversation, NextFamily());
+            same.Marks.Clear();
             Use(same);
         }
         else
         {
-            _entries.Add(new Entry(tokens, key) { Conversation = conversation });
+            _entries.Add(new PrefixEntry(tokens, key) { Conversation = conversation, Family = NextFamily() });
         }
     }
 
     /// <summary>Drops an entry and the prefixes of it that no other entry continues.</summary>
     public void Erase(ReadOnlySpan<int> tokens, string key)
     {
-        var own = new List<Entry>();
-        foreach (Entry entry in _entries)
+        var own = new List<PrefixEntry>();
+        foreach (PrefixEntry entry in _entries)
         {
             if (entry.Key == key && tokens.StartsWith(entry.Tokens))
             {
@@ -60,7 +61,7 @@ internal sealed partial class PrefixCache
             }
         }
 
-        foreach (Entry entry in own)
+        foreach (PrefixEntry entry in own)
         {
             if (!_entries.Exists(other => !own.Contains(other) && other.Key == key && other.Tokens.AsSpan().StartsWith(entry.Tokens)))
             {

@@ -1,226 +1,186 @@
 using LlamaKivi.Batched;
+using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
+using LlamaKivi.Native;
 using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Hosting;
 
-/// <summary>Copies of sequences that later requests with an equal beginning continue instead of decoding it again.</summary>
+/// <summary>Sequences of ended requests, whose beginnings later requests continue instead of decoding them again.</summary>
 /// <remarks>
-/// An entry is a whole sequence: its pages, shared with the sequences it was copied from and to, and its ring of recent tokens. So a request that continues an entry has exactly the cache
-/// that decoding the tokens would have given. Entries leave the KV cache for host memory, and host memory for the disk, least recently used first. Not thread-safe.
+/// A request continues a copy of a sequence, of an entry or of a running request, cut where that is exact: in stock cache types anywhere, otherwise at a mark or near the end. So it has exactly
+/// the cache that decoding the tokens would have given. Copies share pages. Entries leave the KV cache for host memory, and host memory for the disk, least recently used first. Not thread-safe.
 /// </remarks>
 internal sealed partial class PrefixCache : IDisposable
 {
     private readonly BatchedExecutor _executor;
     private readonly PrefixCacheOptions _options;
+    private readonly IReadOnlyList<GenerationCall> _running;
     private readonly ILogger _logger;
     private readonly PrefixFiles? _files;
-    private readonly List<Entry> _entries = [];  // least recently used first
+    private readonly List<PrefixEntry> _entries = [];  // least recently used first
+    private int _families;
 
-    public PrefixCache(BatchedExecutor executor, PrefixCacheOptions options, Lazy<byte[]> identity, ILogger logger)
+    public PrefixCache(BatchedExecutor executor, PrefixCacheOptions options, IReadOnlyList<GenerationCall> running, Lazy<byte[]> identity, ILogger logger)
     {
         _executor = executor;
         _options = options;
+        _running = running;
         _logger = logger;
         if (IsEnabled && !string.IsNullOrEmpty(_options.DiskPath))
         {
             _files = new PrefixFiles(_options.DiskPath, identity.Value, logger);
-            _entries.AddRange(_files.ReadAll().Select(file => new Entry(file.Tokens, file.Key) { File = file }));
+            _entries.AddRange(_files.ReadAll().Select(file => new PrefixEntry(file.Tokens, file.Key) { File = file, SavedExactFrom = file.ExactFrom }));
         }
     }
 
     private bool IsEnabled => _options is { Enabled: true, MaxEntries: > 0 };
 
-    /// <summary>Number of tokens of the entries in the KV cache, shared ones counted for each entry.</summary>
-    public long DeviceTokens => _entries.Where(entry => entry.Conversation is not null).Sum(entry => (long)entry.Tokens.Length);
+    private IEnumerable<PrefixEntry> Device => _entries.Where(entry => entry.Conversation is not null);
 
-    public int DeviceEntries => _entries.Count(entry => entry.Conversation is not null);
+    private int MostTokens => (int)Math.Min(int.MaxValue, _options.MaxShare * _executor.Context.ContextSize);
 
-    public long HostBytes => _entries.Sum(entry => (long)(entry.State?.Size ?? 0));
+    /// <summary>A number for a new sequence that shares no pages.</summary>
+    public int NextFamily() => ++_families;
 
-    public long DiskBytes => _entries.Sum(entry => entry.File?.Size ?? 0);
-
-    /// <summary>Positions at which a prompt is worth a copy, ascending, behind the tokens that are cached.</summary>
-    /// <param name="prompt">The prompt.</param>
-    /// <param name="cached">Number of its tokens in the cache.</param>
-    /// <param name="key">Key of the prefixes that the prompt may share.</param>
+    /// <summary>Positions at which a prompt is worth a mark, ascending, behind the tokens that are cached.</summary>
+    /// <param name="call">The request.</param>
     /// <param name="endsMessage">Whether a token ends a message.</param>
-    public IEnumerable<int> Marks(ReadOnlyMemory<int> prompt, int cached, string key, Func<int, bool> endsMessage)
+    public IEnumerable<int> Positions(GenerationCall call, Func<int, bool> endsMessage)
     {
         if (!IsEnabled)
         {
             return [];
         }
 
-        ReadOnlySpan<int> tokens = prompt.Span;
-        var marks = new SortedSet<int>();
-        int first = -1;
-        int last = -1;
-        for (int i = 0; i < tokens.Length; i++)
+        int[] prompt = call.Prompt;
+        var positions = new SortedSet<int>
         {
-            if (endsMessage(tokens[i]))
-            {
-                first = first < 0 ? i + 1 : first;
-                last = i + 1;
-            }
-        }
-
-        marks.Add(first);  // a system message, common to many conversations
-        marks.Add(last);   // the conversation so far, without what the template adds for the answer
-        marks.Add(_entries.Where(entry => entry.Key == key).Select(entry => entry.Tokens.AsSpan().CommonPrefixLength(prompt.Span)).DefaultIfEmpty(-1).Max());  // where it leaves another prompt
-        marks.RemoveWhere(mark => mark <= cached || mark >= prompt.Length);
-        return marks;
+            Array.FindIndex(prompt, token => endsMessage(token)) + 1,      // after a system message, common to many conversations
+            Array.FindLastIndex(prompt, token => endsMessage(token)) + 1,  // after the conversation so far, without what the template adds for the answer
+            _entries.Select(entry => (entry.Key, entry.Tokens)).Concat(_running.Select(other => (Key: other.PrefixKey, Tokens: other.Prompt)))
+                .Where(other => other.Key == call.PrefixKey)
+                .Select(other => other.Tokens.AsSpan().CommonPrefixLength(prompt)).DefaultIfEmpty(0).Max(),  // where it leaves another prompt
+        };
+        positions.RemoveWhere(position => position <= call.CachedCount || position >= prompt.Length);
+        return positions;
     }
 
-    /// <summary>Creates a conversation that holds the longest entry that a prompt begins with; at least its last token is left to decode.</summary>
+    /// <summary>Creates a sequence with as many of a prompt's first tokens as can be continued exactly; at least its last token is left to decode.</summary>
     /// <param name="prompt">The prompt.</param>
     /// <param name="key">Key of the prefixes that the prompt may share.</param>
-    /// <returns>The conversation and its number of tokens; null: no entry.</returns>
-    public PrefixHit? Find(ReadOnlySpan<int> prompt, string key)
+    /// <param name="onDevice">Whether only sequences in the KV cache count.</param>
+    /// <returns>The sequence; null: there is none, or the cache has no room for it.</returns>
+    public PrefixHit? Find(ReadOnlySpan<int> prompt, string key, bool onDevice = false)
     {
-        while (Longest(prompt, key) is { } best)
+        while (IsEnabled && Longest(prompt, key, onDevice) is { Count: > 0 } best)
         {
-            PrefixTier tier = best.Conversation is not null ? PrefixTier.Device : best.State is not null ? PrefixTier.Host : PrefixTier.Disk;
-            Use(best);
             try
             {
-                Load(best);
-                return new PrefixHit(best.Conversation!.Fork(), best.Tokens.Length, tier);
+                return best.Entry is { Conversation: null } saved ? Load(saved, best.Count)
+                    : best.Entry is { } entry ? Copy(entry.Conversation!, best.Count, entry.Marks, entry.Family)
+                    : Copy(best.Call!.Conversation!, best.Count, best.Call.Marks, best.Call.Family);
             }
-            catch (Exception e) when (e is RuntimeError or IOException or UnauthorizedAccessException or InvalidOperationException)
+            catch (KvCacheFullException)
             {
-                LogLost(best.Tokens.Length, e);
-                Drop(best);
+                return null;
+            }
+            catch (Exception e) when (best.Entry is { Conversation: null } && e is RuntimeError or IOException or UnauthorizedAccessException)
+            {
+                LogLost(best.Count, e);
+                Drop(best.Entry!);
+            }
+            catch (Exception e) when (e is RuntimeError or InvalidOperationException)
+            {
+                LogNotContinued(best.Count, e);
+                return null;
             }
         }
 
         return null;
     }
 
-    /// <summary>Creates a conversation as <see cref="Find"/> does, if the entry is in the KV cache. Null: it is not.</summary>
-    public PrefixHit? TryFork(ReadOnlySpan<int> prompt, string key)
+    /// <summary>Marks the end of a call's sequence, so that others can continue it there.</summary>
+    public void Mark(GenerationCall call)
     {
-        if (Longest(prompt, key) is not { Conversation: { } conversation } entry)
+        if (!IsEnabled || call.Marks.Contains(call.CachedCount))
         {
-            return null;
+            return;
+        }
+
+        while (_executor.Context.KvCacheUsage.MarkBytes >= _options.MarkBytes)
+        {
+            if (_entries.Find(entry => entry.Marks.Count > 0) is not { } oldest)
+            {
+                return;
+            }
+
+            oldest.Conversation!.DropMark(oldest.Marks[^1]);
+            oldest.Marks.RemoveAt(oldest.Marks.Count - 1);
+        }
+
+        try
+        {
+            call.Conversation!.Mark();
+            call.Marks.Add(call.CachedCount);
+        }
+        catch (NativeOutOfMemoryException e)
+        {
+            LogNotKept(call.CachedCount, e);
+        }
+    }
+
+    /// <summary>Keeps the sequence of a call that has ended.</summary>
+    /// <returns>Whether the cache has an equal sequence now. If it is the call's own, the call has none any more.</returns>
+    public bool Add(GenerationCall call)
+    {
+        ReadOnlySpan<int> tokens = call.CachedTokens;
+        if (!IsEnabled || tokens.Length == 0 || tokens.Length > MostTokens)
+        {
+            return false;
+        }
+
+        PrefixEntry? entry = Same(tokens, call.PrefixKey);
+        if (entry?.Conversation is null)
+        {
+            MakeRoom(tokens, call.Family);
+            if (entry is null || !_entries.Contains(entry))
+            {
+                _entries.Add(entry = new PrefixEntry(tokens.ToArray(), call.PrefixKey));
+            }
+
+            (entry.Conversation, entry.Family, call.Conversation) = (call.Conversation, call.Family, null);
+            entry.Marks.AddRange(call.Marks);
         }
 
         Use(entry);
-        return new PrefixHit(conversation.Fork(), entry.Tokens.Length, PrefixTier.Device);
-    }
-
-    /// <summary>Keeps a copy of a sequence.</summary>
-    /// <param name="tokens">Its tokens.</param>
-    /// <param name="key">Key of the requests that may share it.</param>
-    /// <param name="copy">Creates the copy; not called if there is an equal entry.</param>
-    /// <returns>Whether the cache has the sequence now.</returns>
-    public bool Add(ReadOnlySpan<int> tokens, string key, Func<Conversation> copy)
-    {
-        if (!IsEnabled || tokens.Length > MostTokens)
-        {
-            return false;
-        }
-
-        if (Same(tokens, key) is { } same)
-        {
-            Use(same);
-            return true;
-        }
-
-        try
-        {
-            MakeRoom(1, tokens.Length);
-            _entries.Add(new Entry(tokens.ToArray(), key) { Conversation = copy() });
-            return true;
-        }
-        catch (Exception e) when (e is RuntimeError or InvalidOperationException)
-        {
-            LogNotKept(tokens.Length, e);
-            return false;
-        }
-    }
-
-    /// <summary>Moves the least recently used entry of the KV cache to host memory or to the disk.</summary>
-    /// <returns>Whether there was one.</returns>
-    public bool Evict()
-    {
-        Entry? oldest = _entries.Find(entry => entry.Conversation is not null);
-        if (oldest is null)
-        {
-            return false;
-        }
-
-        try
-        {
-            if (oldest.State is null && (_options.HostBytes > 0 || (_files is not null && oldest.File is null)))
-            {
-                oldest.State = oldest.Conversation!.Save();
-            }
-        }
-        catch (RuntimeError e)
-        {
-            LogNotKept(oldest.Tokens.Length, e);
-        }
-
-        oldest.Conversation!.Dispose();
-        oldest.Conversation = null;
-        while (HostBytes > _options.HostBytes && _entries.Find(entry => entry.State is not null) is { } last)
-        {
-            Write(last);
-            last.State!.Dispose();
-            last.State = null;
-        }
-
-        foreach (Entry lost in _entries.FindAll(entry => entry is { Conversation: null, State: null, File: null }))
-        {
-            _entries.Remove(lost);
-        }
-
         return true;
     }
 
-    /// <summary>Forgets the entries of the KV cache and of host memory.</summary>
-    public void Clear()
+    /// <summary>What evicting all entries would free beside the running requests; an estimate.</summary>
+    public CacheAmount Evictable(CacheRoom room)
     {
-        foreach (Entry entry in _entries)
-        {
-            entry.Conversation?.Dispose();
-            entry.Conversation = null;
-            entry.State?.Dispose();
-            entry.State = null;
-        }
-
-        _entries.RemoveAll(entry => entry.File is null);
+        PrefixEntry[] device = [.. Device];
+        return CacheAmount.Sum(device.Select((entry, i) => room.Freed(entry.Tokens.Length, Math.Max(
+            Common(entry, device.AsSpan(..i)),
+            _running.Where(call => call.Family == entry.Family).Select(call => call.CachedTokens.CommonPrefixLength(entry.Tokens)).DefaultIfEmpty(0).Max()))));
     }
 
-    /// <summary>Writes the entries to the disk, if there is a tier, and frees them.</summary>
-    public void Dispose()
+    // First tokens that an entry shares with others: pages are shared within a family.
+    private static int Common(PrefixEntry entry, ReadOnlySpan<PrefixEntry> others)
     {
-        if (_files is not null)
+        int most = 0;
+        foreach (PrefixEntry other in others)
         {
-            foreach (Entry entry in _entries.ToArray())
-            {
-                try
-                {
-                    entry.State ??= entry.File is null ? entry.Conversation?.Save() : null;
-                    Write(entry);
-                }
-                catch (Exception e) when (e is RuntimeError or ObjectDisposedException)
-                {
-                    LogNotKept(entry.Tokens.Length, e);
-                }
-            }
+            most = other.Family == entry.Family ? Math.Max(most, other.Tokens.AsSpan().CommonPrefixLength(entry.Tokens)) : most;
         }
 
-        Clear();
-        _entries.Clear();
+        return most;
     }
 
-    private int MostTokens => (int)Math.Min(int.MaxValue, _options.MaxShare * _executor.Context.ContextSize);
-
-    private Entry? Same(ReadOnlySpan<int> tokens, string key)
+    private PrefixEntry? Same(ReadOnlySpan<int> tokens, string key)
     {
-        foreach (Entry entry in _entries)
+        foreach (PrefixEntry entry in _entries)
         {
             if (entry.Key == key && tokens.SequenceEqual(entry.Tokens))
             {
@@ -231,88 +191,71 @@ internal sealed partial class PrefixCache : IDisposable
         return null;
     }
 
-    // A scan: entries are few, and most differ from the prompt early.
-    private Entry? Longest(ReadOnlySpan<int> prompt, string key)
+    // A scan: sequences are few, and most differ from the prompt early. Of equal counts those in the KV cache come first.
+    private Source Longest(ReadOnlySpan<int> prompt, string key, bool onDevice)
     {
-        Entry? best = null;
-        foreach (Entry entry in _entries)
+        Source best = default;
+        ReadOnlySpan<int> most = prompt[..^1];
+        foreach (GenerationCall call in _running)
         {
-            if (entry.Key == key && entry.Tokens.Length < prompt.Length && entry.Tokens.Length > (best?.Tokens.Length ?? 0) && prompt.StartsWith(entry.Tokens))
+            int common = call.PrefixKey == key ? call.CachedTokens.CommonPrefixLength(most) : 0;
+            if (common > best.Count && call.Conversation!.ExactCount(common) is var count && count > best.Count)
             {
-                best = entry;
+                best = new Source(null, call, count);
             }
+        }
+
+        foreach (PrefixEntry entry in _entries.OrderBy(entry => entry.Tier))
+        {
+            int common = entry.Key == key && (entry.Conversation is not null || !onDevice) ? entry.Tokens.AsSpan().CommonPrefixLength(most) : 0;
+            if (common > best.Count && entry.ExactCount(common) is var count && count > best.Count)
+            {
+                best = new Source(entry, null, count);
+            }
+        }
+
+        if (best.Entry is { } found)
+        {
+            Use(found);
         }
 
         return best;
     }
 
-    private void Use(Entry entry)
+    private PrefixHit Copy(Conversation source, int count, IEnumerable<int> marks, int family)
+    {
+        long before = _executor.Context.KvCacheUsage.QuantizedKeyTokens;
+        Conversation copy = source.Fork();
+        int paged = Paged(source.TokenCount, before);
+        if (!copy.TryRewindExactly(count))
+        {
+            copy.Dispose();
+            throw new InvalidOperationException($"A copy of a sequence cannot go back to {count} tokens as the sequence can.");
+        }
+
+        // An unfinished page of the source was copied; a full one is shared.
+        int kept = Paged(count, before);
+        int rest = kept % CacheRoom.PageTokens;
+        return new PrefixHit(copy, count, PrefixTier.Device, marks.Where(mark => mark <= count), kept - rest + CacheRoom.PageTokens <= paged ? rest : 0, family);
+    }
+
+    // Keys in pages of a sequence of so many tokens that was added to the cache.
+    private int Paged(int tokens, long before)
+    {
+        const int LeastGroup = 16;  // keys leave the ring in groups; sinks, fewer than a group, do not count as quantized
+        ContextOptions options = _executor.Context.Options;
+        int quantized = (int)(_executor.Context.KvCacheUsage.QuantizedKeyTokens - before) + Math.Max(options.SinkTokens, 0);
+        return options.KeyType == KvCacheType.F16 ? tokens : Math.Min(tokens, (quantized + LeastGroup - 1) / LeastGroup * LeastGroup);
+    }
+
+    private void Use(PrefixEntry entry)
     {
         _entries.Remove(entry);
         _entries.Add(entry);
     }
 
-    private void MakeRoom(int entries, int tokens)
-    {
-        while ((DeviceEntries + entries > _options.MaxEntries || DeviceTokens + tokens > MostTokens) && Evict())
-        {
-        }
-    }
-
-    private void Load(Entry entry)
-    {
-        if (entry.Conversation is not null)
-        {
-            return;
-        }
-
-        MakeRoom(1, entry.Tokens.Length);
-        if (entry.State is null)
-        {
-            using var state = new Conversation.SequenceData(PrefixFiles.ReadState(entry.File!));
-            entry.Conversation = _executor.Load(state);
-        }
-        else
-        {
-            entry.Conversation = _executor.Load(entry.State);
-            entry.State.Dispose();
-            entry.State = null;
-        }
-    }
-
-    private void Drop(Entry entry)
-    {
-        _entries.Remove(entry);
-        entry.Conversation?.Dispose();
-        entry.State?.Dispose();
-        if (entry.File is { } file)
-        {
-            PrefixFiles.Delete(file);
-        }
-    }
-
-    private void Write(Entry entry)
-    {
-        if (_files is null || entry.State is null || entry.File is not null || (long)entry.State.Size > _options.DiskBytes)
-        {
-            return;
-        }
-
-        while (DiskBytes + (long)entry.State.Size > _options.DiskBytes && _entries.Find(other => other.File is not null) is { } oldest)
-        {
-            PrefixFiles.Delete(oldest.File!);
-            oldest.File = null;
-        }
-
-        try
-        {
-            entry.File = _files.Write(entry.Tokens, entry.Key, ((Conversation.SequenceData)entry.State).Bytes);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            LogNotWritten(_options.DiskPath!, e);
-        }
-    }
+    /// <summary>A sequence that a prompt can continue: an entry's or a running call's.</summary>
+    private readonly record struct Source(PrefixEntry? Entry, GenerationCall? Call, int Count);
 
     [LoggerMessage(10, LogLevel.Warning, "A prefix of {Tokens} tokens was lost; requests decode it again.")]
     private partial void LogLost(int tokens, Exception exception);
@@ -323,16 +266,6 @@ internal sealed partial class PrefixCache : IDisposable
     [LoggerMessage(12, LogLevel.Warning, "A prefix cannot be written to '{Folder}'.")]
     private partial void LogNotWritten(string folder, Exception exception);
 
-    private sealed class Entry(int[] tokens, string key)
-    {
-        public int[] Tokens { get; } = tokens;
-
-        public string Key { get; } = key;
-
-        public Conversation? Conversation { get; set; }
-
-        public Conversation.State? State { get; set; }
-
-        public PrefixFile? File { get; set; }
-    }
+    [LoggerMessage(14, LogLevel.Warning, "A prefix of {Tokens} tokens was not continued; the request decodes it again.")]
+    private partial void LogNotContinued(int tokens, Exception exception);
 }

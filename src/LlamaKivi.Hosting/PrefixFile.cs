@@ -7,17 +7,18 @@ namespace LlamaKivi.Hosting;
 
 /// <summary>A file with the state of a sequence: an entry of the prefix cache's disk tier, or a saved slot.</summary>
 /// <remarks>
-/// Format, little-endian: "LKPREFIX", version [int32], identity [32 bytes], key [64 bytes, hexadecimal, zeros for none], number of tokens [int32], tokens [int32 each], length of the state
-/// [int64], state, SHA-256 of all before it. A file appears by renaming, so it is whole or absent. It is readable by its owner alone.
+/// Format, little-endian: "LKPREFIX", version [int32], identity [32 bytes], key [64 bytes, hexadecimal, zeros for none], length from which on cuts are exact [int32], number of tokens [int32],
+/// tokens [int32 each], length of the state [int64], state, SHA-256 of all before it. A file appears by renaming, so it is whole or absent. It is readable by its owner alone.
 /// </remarks>
 /// <param name="Path">Its path.</param>
 /// <param name="Key">Key of the requests that may share it.</param>
 /// <param name="Tokens">Tokens of the sequence.</param>
+/// <param name="ExactFrom">Length from which on the sequence can be cut exactly.</param>
 /// <param name="Size">Size in bytes.</param>
-internal sealed record PrefixFile(string Path, string Key, int[] Tokens, long Size)
+internal sealed record PrefixFile(string Path, string Key, int[] Tokens, int ExactFrom, long Size)
 {
     /// <summary>Version of the format.</summary>
-    public const int Version = 1;
+    public const int Version = 2;
 
     /// <summary>Extension of a file that is being written.</summary>
     public const string PartExtension = ".part";
@@ -25,7 +26,7 @@ internal sealed record PrefixFile(string Path, string Key, int[] Tokens, long Si
     private const string Magic = "LKPREFIX";
     private const int HashSize = 32;
     private const int KeySize = 64;
-    private const int HeaderSize = 8 + 4 + HashSize + KeySize + 4;
+    private const int HeaderSize = 8 + 4 + HashSize + KeySize + 4 + 4;
     private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
     private const UnixFileMode OthersWrite = UnixFileMode.GroupWrite | UnixFileMode.OtherWrite;
 
@@ -91,8 +92,14 @@ internal sealed record PrefixFile(string Path, string Key, int[] Tokens, long Si
             return $"it has {info.Length} bytes, but its state should have {BitConverter.ToInt64(length)}";
         }
 
+        int exactFrom = BitConverter.ToInt32(header, HeaderSize - (2 * sizeof(int)));
+        if (exactFrom < 0 || exactFrom > count)
+        {
+            return $"its cuts are exact from {exactFrom} tokens on, of {count}";
+        }
+
         string key = Encoding.ASCII.GetString(header, 12 + HashSize, KeySize).TrimEnd('\0');
-        file = new PrefixFile(info.FullName, key, tokens, info.Length);
+        file = new PrefixFile(info.FullName, key, tokens, exactFrom, info.Length);
         return null;
     }
 
@@ -116,23 +123,30 @@ internal sealed record PrefixFile(string Path, string Key, int[] Tokens, long Si
     }
 
     /// <summary>Writes a file, which replaces one of its name.</summary>
-    /// <param name="path">Path of the file.</param>
+    /// <param name="path">Path of the file, given its header's name: a hash of all but the state.</param>
     /// <param name="identity">Hash of what makes states interchangeable, [32 bytes].</param>
     /// <param name="tokens">Tokens of the sequence.</param>
     /// <param name="key">Key of the requests that may share it.</param>
+    /// <param name="exactFrom">Length from which on the sequence can be cut exactly.</param>
     /// <param name="state">State of the sequence.</param>
-    public static PrefixFile Write(string path, ReadOnlySpan<byte> identity, int[] tokens, string key, ReadOnlySpan<byte> state)
+    public static PrefixFile Write(Func<string, string> path, ReadOnlySpan<byte> identity, int[] tokens, string key, int exactFrom, ReadOnlySpan<byte> state)
     {
         using var content = new MemoryStream(HeaderSize + (sizeof(int) * tokens.Length) + sizeof(long) + state.Length + HashSize);
-        using (var writer = new BinaryWriter(content, Encoding.ASCII, leaveOpen: true))
-        {
-            WriteHeader(writer, identity, tokens, key);
-            writer.Write((long)state.Length);
-            writer.Write(state);
-        }
+        using var writer = new BinaryWriter(content, Encoding.ASCII, leaveOpen: true);
+        WriteHeader(writer, identity, tokens, key, exactFrom);
+        string name = Convert.ToHexStringLower(SHA256.HashData(content.GetBuffer().AsSpan(0, (int)content.Length)))[..40];
+        writer.Write((long)state.Length);
+        writer.Write(state);
+        byte[] checksum = SHA256.HashData(content.GetBuffer().AsSpan(0, (int)content.Length));
+        writer.Write(checksum);
+        string target = path(name);
+        WriteWhole(target, content.GetBuffer().AsSpan(0, (int)content.Length));
+        return new PrefixFile(target, key, tokens, exactFrom, content.Length);
+    }
 
-        ReadOnlySpan<byte> written = content.GetBuffer().AsSpan(0, (int)content.Length);
-        byte[] checksum = SHA256.HashData(written);
+    // The file appears by renaming.
+    private static void WriteWhole(string path, ReadOnlySpan<byte> content)
+    {
         string part = System.IO.Path.Combine(System.IO.Path.GetDirectoryName(path)!, System.IO.Path.GetRandomFileName() + PartExtension);
         try
         {
@@ -144,8 +158,7 @@ internal sealed record PrefixFile(string Path, string Key, int[] Tokens, long Si
 
             using (var stream = new FileStream(part, create))
             {
-                stream.Write(written);
-                stream.Write(checksum);
+                stream.Write(content);
             }
 
             File.Move(part, path, overwrite: true);
@@ -155,25 +168,15 @@ internal sealed record PrefixFile(string Path, string Key, int[] Tokens, long Si
             File.Delete(part);
             throw;
         }
-
-        return new PrefixFile(path, key, tokens, written.Length + HashSize);
     }
 
-    /// <summary>Name of the file of a sequence, without extension: a hash of its header.</summary>
-    public static string Name(ReadOnlySpan<byte> identity, int[] tokens, string key)
-    {
-        using var content = new MemoryStream();
-        using var writer = new BinaryWriter(content, Encoding.ASCII);
-        WriteHeader(writer, identity, tokens, key);
-        return Convert.ToHexStringLower(SHA256.HashData(content.ToArray()))[..40];
-    }
-
-    private static void WriteHeader(BinaryWriter writer, ReadOnlySpan<byte> identity, int[] tokens, string key)
+    private static void WriteHeader(BinaryWriter writer, ReadOnlySpan<byte> identity, int[] tokens, string key, int exactFrom)
     {
         writer.Write(Encoding.ASCII.GetBytes(Magic));
         writer.Write(Version);
         writer.Write(identity);
         writer.Write(Encoding.ASCII.GetBytes(key.PadRight(KeySize, '\0')));
+        writer.Write(exactFrom);
         writer.Write(tokens.Length);
         writer.Write(MemoryMarshal.AsBytes(tokens.AsSpan()));
     }

@@ -87,8 +87,8 @@ internal sealed partial class PrefixFiles
     }
 
     /// <summary>Writes a prefix.</summary>
-    public PrefixFile Write(int[] tokens, string key, ReadOnlySpan<byte> state) =>
-        PrefixFile.Write(Path.Combine(_folder, PrefixFile.Name(_identity, tokens, key) + Extension), _identity, tokens, key, state);
+    public PrefixFile Write(int[] tokens, string key, int exactFrom, ReadOnlySpan<byte> state) =>
+        PrefixFile.Write(name => Path.Combine(_folder, name + Extension), _identity, tokens, key, exactFrom, state);
 
     public static void Delete(PrefixFile file) => Delete(file.Path);
 

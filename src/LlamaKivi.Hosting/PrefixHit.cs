@@ -2,11 +2,14 @@ using LlamaKivi.Batched;
 
 namespace LlamaKivi.Hosting;
 
-/// <summary>A sequence that continues an entry of the prefix cache.</summary>
+/// <summary>A sequence with the first tokens of a prompt, from the prefix cache.</summary>
 /// <param name="Conversation">The sequence.</param>
 /// <param name="Count">Its number of tokens.</param>
-/// <param name="Tier">Where the entry was.</param>
-internal sealed record PrefixHit(Conversation Conversation, int Count, PrefixTier Tier);
+/// <param name="Tier">Where it was.</param>
+/// <param name="Marks">Lengths at which it has marks, ascending.</param>
+/// <param name="Copied">Tokens of a page that it shares and continues: the first append that needs the page copies them.</param>
+/// <param name="Family">Number of the sequences that it shares pages with.</param>
+internal sealed record PrefixHit(Conversation Conversation, int Count, PrefixTier Tier, IEnumerable<int> Marks, int Copied, int Family);
 
 /// <summary>Where an entry of the prefix cache is.</summary>
 internal enum PrefixTier

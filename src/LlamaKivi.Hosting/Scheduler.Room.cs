@@ -1,29 +1,44 @@
-using LlamaKivi.Native;
-
 namespace LlamaKivi.Hosting;
 
-// Room in the cache: who may start, and who leaves.
+// Room in the cache: who may start, and who leaves. All logits have been sampled when room is computed.
 internal sealed partial class Scheduler
 {
-    // Free tokens of the cache: a lower bound, in which sequences that share pages count whole, if that is enough; otherwise the exact number. All logits have been sampled when it is called.
-    private long FreeTokens(long enough)
-    {
-        CacheUsage usage = Context.KvCacheUsage;
-        return usage.Capacity - usage.Tokens >= enough ? usage.Capacity - usage.Tokens : _executor.FreeTokens();
-    }
-
     // While others run, the cache keeps room for them to grow. Prefixes give way to calls, the one that the call continues last.
     private bool HasRoom(GenerationCall call)
     {
-        long reserve = _running.Count == 0 ? 0 : (long)((1 - _options.Watermark) * Context.ContextSize);
-        long needed = call.Tokens.Count + 1L + reserve + Pending();
-        while (FreeTokens(needed) < needed)
+        CacheAmount others = CacheAmount.Sum(_running.Select(other => Growth(other, other.UncachedCount)));
+        others += _running.Count == 0 ? default : _room.Reserve;
+        CacheAmount whole = _room.Growth(0, call.Tokens.Count + 1) + others;
+        if (_room.Has(whole))
         {
-            if (call.Spilled is null && FitsBehindPrefix(call, needed))
+            return true;
+        }
+
+        // A copy of the prefix shows what it shares.
+        call.Prefix = call.Spilled is null ? _prefixes.Find(call.Prompt, call.PrefixKey, onDevice: true) : null;
+        if (call.Prefix is { } prefix)
+        {
+            if (MakeRoom(_room.Growth(prefix.Count, call.Tokens.Count + 1, prefix.Copied) + others))
             {
                 return true;
             }
 
+            call.ReleasePrefix();
+        }
+
+        return MakeRoom(whole);
+    }
+
+    // Evicts prefixes until an amount is free. While calls run, none is evicted if that would not be enough: the calls free more when they end.
+    private bool MakeRoom(CacheAmount needed)
+    {
+        if (_running.Count > 0 && !(_room.Free(needed.Tokens) + _prefixes.Evictable(_room)).Covers(needed))
+        {
+            return false;
+        }
+
+        while (!_room.Has(needed))
+        {
             if (!_prefixes.Evict())
             {
                 return false;
@@ -33,28 +48,37 @@ internal sealed partial class Scheduler
         return true;
     }
 
-    // A copy of the prefix shows what it shares.
-    private bool FitsBehindPrefix(GenerationCall call, long needed)
+    private CacheAmount Growth(GenerationCall call, int count) => _room.Growth(call.CachedCount, call.CachedCount + count, call.Copied);
+
+    // The most tokens, up to a number, for which a call has room.
+    private int Fitting(GenerationCall call, int most, CacheAmount free)
     {
-        if (_prefixes.TryFork(call.Prompt, call.PrefixKey) is not { } prefix)
+        if (most <= 0 || free.Covers(Growth(call, most)))
         {
-            return false;
+            return most;
         }
 
-        using (prefix.Conversation)
+        int fit = 0;
+        for (int above = most; above - fit > 1;)
         {
-            needed -= prefix.Count;
-            return FreeTokens(needed) >= needed;
+            int middle = (fit + above) / 2;
+            (fit, above) = free.Covers(Growth(call, middle)) ? (middle, above) : (fit, middle);
         }
+
+        return fit;
     }
 
-    // Tokens that admitted calls have yet to decode.
-    private long Pending() => _running.Sum(call => (long)call.UncachedCount);
+    // What the next step takes at least: a token of every stream, or of the first prompt.
+    private CacheAmount LeastStep()
+    {
+        CacheAmount streams = CacheAmount.Sum(_running.Where(call => call.IsDecoding).Select(call => Growth(call, 1)));
+        return streams.Tokens > 0 ? streams : Growth(_running[0], 1);
+    }
 
     // Streams come first: prefixes leave, then the calls that were admitted last.
     private void MakeRoomForStreams()
     {
-        while (Math.Max(1, _running.Count(call => call.IsDecoding)) is var needed && FreeTokens(needed) < needed)
+        while (_running.Count > 0 && !_room.Has(LeastStep()))
         {
             if (_prefixes.Evict())
             {
@@ -72,8 +96,10 @@ internal sealed partial class Scheduler
             last.Spilled = last.Conversation!.Save();
             last.Conversation.Dispose();
             last.Conversation = null;
+            last.Marks.Clear();
             _running.RemoveAt(_running.Count - 1);
             _preempted.Insert(0, last);
+            _tooLarge = null;
             last.Trace?.Add("llamakivi.preempted");
             _metrics.Preempted();
         }

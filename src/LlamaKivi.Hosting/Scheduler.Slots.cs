@@ -27,13 +27,11 @@ internal sealed partial class Scheduler
     /// <summary>Loads a conversation into a free slot. Returns its number of tokens.</summary>
     public int RestoreSlot(int slot, int[] tokens, string key, byte[] state)
     {
-        long needed = tokens.Length + Pending();
-        while (FreeTokens(needed) is var free && free < needed)
+        CacheAmount pending = CacheAmount.Sum(_running.Select(call => Growth(call, call.UncachedCount)));
+        if (!_room.CanHold(tokens.Length, out _) || !MakeRoom(_room.Growth(0, tokens.Length) + pending))
         {
-            if (!_prefixes.Evict())
-            {
-                throw new ContextOverflowException($"The conversation has {tokens.Length} tokens, and {free - Pending()} are free in the cache. Retry later, or raise ContextSize.");
-            }
+            long free = Math.Max(0, _room.Free(tokens.Length + pending.Tokens).Tokens - pending.Tokens);
+            throw new ContextOverflowException($"The conversation has {tokens.Length} tokens, and {free} are free in the cache. Retry later, or raise ContextSize{(_options.KvCache.MemoryBudget is null ? "" : " and KvCache.MemoryBudget")}.");
         }
 
         _prefixes.Restore(tokens, key, state);
@@ -47,6 +45,7 @@ internal sealed partial class Scheduler
     {
         (int[] tokens, string key) = _slots.Conversation(slot);
         _prefixes.Erase(tokens, key);
+        _tooLarge = null;
         _slots.Set(slot, [], "");
         Publish();
         return tokens.Length;

@@ -17,6 +17,7 @@ internal sealed partial class Scheduler : IDisposable
     private readonly EngineMetrics _metrics;
     private readonly ILogger _logger;
     private readonly PrefillBudget _budget;
+    private readonly CacheRoom _room;
     private readonly PrefixCache _prefixes;
     private readonly List<GenerationCall> _running = [];    // in order of admission
     private readonly List<GenerationCall> _preempted = [];  // oldest first
@@ -24,6 +25,7 @@ internal sealed partial class Scheduler : IDisposable
     private const uint LeastSequences = 256;
 
     private SchedulerStatus _status;
+    private GenerationCall? _tooLarge;  // the waiting call that had no room, until room may have become free
 
     public Scheduler(LLamaWeights weights, InferenceEngineOptions options, EngineMetrics metrics, ILogger logger)
     {
@@ -34,9 +36,10 @@ internal sealed partial class Scheduler : IDisposable
         ContextSize = Context.ContextSize;
         _budget = new PrefillBudget(checked((int)_executor.Context.BatchSize));
         _identity = new(() => PrefixFiles.Identity(weights, options));
-        _prefixes = new PrefixCache(_executor, options.PrefixCache, _identity, logger);
+        _room = new CacheRoom(_executor, options);
+        _prefixes = new PrefixCache(_executor, options.PrefixCache, _running, _identity, logger);
         _slots = new EngineSlots(checked((int)options.SeqMax));
-        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, [], _slots.Status);
+        _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, _slots.Status);
     }
 
     public LLamaContext Context => _executor.Context;
@@ -49,8 +52,21 @@ internal sealed partial class Scheduler : IDisposable
 
     public bool HasWork => _running.Count + _preempted.Count > 0;
 
+    /// <summary>Whether a sequence of so many tokens fits in the empty cache; if not, the reason. Any thread may ask.</summary>
+    public bool CanHold(int tokens, out string reason) => _room.CanHold(tokens, out reason);
+
     /// <summary>Whether a waiting call can start now.</summary>
-    public bool CanStart(GenerationCall call) => _preempted.Count == 0 && _running.Count < _options.SeqMax && HasRoom(call);
+    public bool CanStart(GenerationCall call)
+    {
+        if (call == _tooLarge || _preempted.Count > 0 || _running.Count >= _options.SeqMax)
+        {
+            return false;
+        }
+
+        bool hasRoom = HasRoom(call);
+        _tooLarge = hasRoom ? null : call;
+        return hasRoom;
+    }
 
     /// <summary>Starts a waiting call.</summary>
     public void Start(GenerationCall call)
@@ -58,21 +74,11 @@ internal sealed partial class Scheduler : IDisposable
         try
         {
             call.Begin();
-            if (_prefixes.Find(call.Prompt, call.PrefixKey) is { } prefix)
-            {
-                (call.Conversation, call.CachedCount) = (prefix.Conversation, prefix.Count);
-                call.Results.CachedTokens = prefix.Count;
-                _metrics.Hit(prefix.Tier);
-            }
-            else
-            {
-                call.Conversation = _executor.Create();
-            }
-
+            Continue(call, call.Prefix ?? _prefixes.Find(call.Prompt, call.PrefixKey));
             _metrics.Admitted(call.Results.CachedTokens, call.Prompt.Length);
-            foreach (int mark in _prefixes.Marks(call.Prompt, call.CachedCount, call.PrefixKey, _executor.Context.Weights.Tokenizer.IsEndOfGeneration))
+            foreach (int position in _prefixes.Positions(call, _executor.Context.Weights.Tokenizer.IsEndOfGeneration))
             {
-                call.Marks.Enqueue(mark);
+                call.Positions.Enqueue(position);
             }
 
             _slots.Assign(call);
@@ -83,6 +89,22 @@ internal sealed partial class Scheduler : IDisposable
         {
             Refuse(call, e);
         }
+    }
+
+    // Starts the call's sequence, with the prefix that was found for it.
+    private void Continue(GenerationCall call, PrefixHit? prefix)
+    {
+        if (prefix is null)
+        {
+            (call.Conversation, call.Family) = (_executor.Create(), _prefixes.NextFamily());
+            return;
+        }
+
+        (call.Conversation, call.CachedCount, call.Prefix) = (prefix.Conversation, prefix.Count, null);
+        (call.Results.CachedTokens, call.Copied, call.Family) = (prefix.Count, prefix.Copied, prefix.Family);
+        call.Marks.AddRange(prefix.Marks);
+        _prefixes.Mark(call);
+        _metrics.Hit(prefix.Tier);
     }
 
     /// <summary>Ends a call with an error. The call is in no list; any thread may end it.</summary>
@@ -135,10 +157,15 @@ internal sealed partial class Scheduler : IDisposable
             return;
         }
 
-        DecodeResult result = await _executor.Infer().ConfigureAwait(false);
+        DecodeResult result = await _executor.Infer(CancellationToken.None).ConfigureAwait(false);
         if (result != DecodeResult.Ok)
         {
             throw new UnreachableException($"The cache refused a batch of {streams + promptTokens} tokens that it has room for: {result}.");
+        }
+
+        if (_running.Find(call => call.Conversation!.RequiresInference) is { } left)
+        {
+            throw new UnreachableException($"The cache has no room for the tokens of a request of {left.Prompt.Length} tokens that it was estimated to have room for.");
         }
 
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
@@ -148,7 +175,7 @@ internal sealed partial class Scheduler : IDisposable
             call.CachedCount = call.Conversation!.TokenCount;
         }
 
-        KeepMarks();
+        SetMarks();
         Sample();
         RemoveComplete();
         _metrics.Stepped(streams, promptTokens, Stopwatch.GetElapsedTime(start));
@@ -157,6 +184,7 @@ internal sealed partial class Scheduler : IDisposable
     /// <summary>Ends all calls with an error.</summary>
     public void FailAll(Exception error)
     {
+        _tooLarge = null;
         foreach (GenerationCall call in _running.Concat(_preempted))
         {
             _slots.Release(call, []);
@@ -174,8 +202,7 @@ internal sealed partial class Scheduler : IDisposable
         _executor.Dispose();
     }
 
-    private void Publish() => Volatile.Write(ref _status, new SchedulerStatus(
-        _running.Count, _preempted.Count, Context.KvCacheUsage, [.. _running.Select(call => new RunningRequest(call.Prompt.Length, call.Results.CachedTokens, call.GeneratedCount, call.CachedCount))], _slots.Status));
+    private void Publish() => Volatile.Write(ref _status, new SchedulerStatus(_running.Count, _preempted.Count, Context.KvCacheUsage, _slots.Status));
 
     // Every prefix of the KV cache occupies a sequence. A context has 256 sequences if its parameters do not ask for more.
     private static InferenceEngineOptions WithSequencesForPrefixes(InferenceEngineOptions options)
@@ -186,135 +213,4 @@ internal sealed partial class Scheduler : IDisposable
 
     [LoggerMessage(3, LogLevel.Error, "A step failed, and with it the running requests.")]
     private partial void LogStepFailed(Exception exception);
-
-    private void EndPreempted(GenerationCall call)
-    {
-        _preempted.Remove(call);
-        call.Complete(StopReason.ContextFull);
-        _slots.Release(call, []);
-        call.Dispose();
-        _metrics.Ended(call);
-    }
-
-    private void RemoveAbandoned()
-    {
-        foreach (List<GenerationCall> calls in (List<GenerationCall>[])[_running, _preempted])
-        {
-            foreach (GenerationCall call in calls.FindAll(call => call.IsAbandoned))
-            {
-                calls.Remove(call);
-                _slots.Release(call, []);
-                Cancel(call);
-            }
-        }
-    }
-
-    private void Restore()
-    {
-        while (_preempted.Count > 0 && _running.Count < _options.SeqMax && HasRoom(_preempted[0]))
-        {
-            GenerationCall call = _preempted[0];
-            call.Conversation = _executor.Load(call.Spilled!);
-            call.Spilled!.Dispose();
-            call.Spilled = null;
-            _preempted.RemoveAt(0);
-            _running.Add(call);
-            call.Trace?.Add("llamakivi.restored");
-        }
-    }
-
-    // Queues the tokens of the step. Returns the number of streams that decode a token, and of prompt tokens.
-    private (int Streams, int PromptTokens) Plan()
-    {
-        MakeRoomForStreams();
-        int streams = 0;
-        int left = (int)Context.BatchSize;
-        foreach (GenerationCall call in _running.Where(call => call.IsDecoding).Take(left))
-        {
-            call.Conversation!.Prompt((LLamaToken)call.Tokens[^1]);
-            streams++;
-        }
-
-        long room = _running.TrueForAll(call => call.IsDecoding) ? 0 : Math.Min(FreeTokens(left) - streams, Math.Min(left - streams, _budget.For(streams)));
-        int promptTokens = 0;
-        foreach (GenerationCall call in _running.Where(call => !call.IsDecoding))
-        {
-            int end = call.Marks.TryPeek(out int mark) ? mark : call.Tokens.Count;
-            int count = (int)Math.Min(end - call.CachedCount, room - promptTokens);
-            if (count <= 0)
-            {
-                break;
-            }
-
-            LLamaToken[] tokens = [.. call.Tokens.GetRange(call.CachedCount, count).Select(token => (LLamaToken)token)];
-            call.Conversation!.Prompt(tokens.AsSpan());
-            promptTokens += count;
-        }
-
-        return (streams, promptTokens);
-    }
-
-    private void KeepMarks()
-    {
-        foreach (GenerationCall call in _running)
-        {
-            if (call.Marks.TryPeek(out int mark) && call.CachedCount >= mark)
-            {
-                call.Marks.Dequeue();
-                if (call.CachedCount == mark)
-                {
-                    _prefixes.Add(call.Prompt.AsSpan(0, mark), call.PrefixKey, call.Conversation!.Fork);
-                }
-            }
-        }
-    }
-
-    private void Sample()
-    {
-        foreach (GenerationCall call in _running.Where(call => call.UncachedCount == 0))
-        {
-            try
-            {
-                if (call.Options.MaxTokens == 0)
-                {
-                    call.Complete(StopReason.MaxTokens);
-                    continue;
-                }
-
-                call.Sample();
-                _metrics.Totals.Sampled();
-                if (!call.IsComplete && call.Tokens.Count > Context.ContextSize)
-                {
-                    call.Complete(StopReason.ContextFull);
-                }
-            }
-            catch (Exception e)
-            {
-                call.Fail(e);  // of its own pipeline; the other calls continue
-            }
-        }
-    }
-
-    private void RemoveComplete()
-    {
-        foreach (GenerationCall call in _running.FindAll(call => call.IsComplete))
-        {
-            _running.Remove(call);
-            int[] kept = [];
-            if (call.Results.StopReason != StopReason.None && call.Conversation is { } conversation && call.CachedCount > 0)
-            {
-                // The next turn of the conversation begins with these tokens. The prefix cache takes the sequence over.
-                int[] tokens = [.. call.Tokens.Take(call.CachedCount)];
-                kept = _prefixes.Add(tokens, call.PrefixKey, () =>
-                {
-                    call.Conversation = null;
-                    return conversation;
-                }) ? tokens : [];
-            }
-
-            _slots.Release(call, kept);
-            call.Dispose();
-            _metrics.Ended(call);
-        }
-    }
 }

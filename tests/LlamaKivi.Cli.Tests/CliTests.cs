@@ -96,7 +96,7 @@ public sealed class CliTests : IDisposable
         Assert.Equal($"plot: {plot}{Environment.NewLine}", result.Error);
         JsonElement[] rows = [.. JsonDocument.Parse(result.Out).RootElement.EnumerateArray()];
         Assert.Equal(["f16", "kivi2", "kivi2+residual=32+group=16", "kivi2+edition=2+refined=4+residual-type=f16"], rows.Select(row => row.GetProperty("kv_cache").GetString()));
-        Assert.Equal([16, 2.5625, 2.8125, 2.6875], rows.Select(row => row.GetProperty("bits_per_element").GetDouble()));
+        Assert.Equal([16, 2.5625, 2.9375, 2.6875], rows.Select(row => row.GetProperty("bits_per_element").GetDouble()));
         Assert.Equal(4, rows.Select(row => row.GetProperty("kl_mean").GetDouble()).Distinct().Count());
         string svg = await File.ReadAllTextAsync(plot, TestContext.Current.CancellationToken);
         Assert.Equal("svg", System.Xml.Linq.XDocument.Parse(svg).Root!.Name.LocalName);
@@ -274,7 +274,7 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "--kv-memory is 4096 bytes; the ring of one sequence takes", "run", "-p", "x", "--kv-memory", "4K")]
     [InlineData(2, "--kv-residual-type is q4_0; it must be f16 or q8_0", "run", "-p", "x", "--kv-residual-type", "q4_0")]
     [InlineData(2, "--kv-residual is 0; kivi2 needs at least 1", "run", "-p", "x", "--kv-residual", "0")]
-    [InlineData(2, "0 to the group (32)", "run", "-p", "x", "--kv-sink", "33")]
+    [InlineData(2, "0 to the group (64)", "run", "-p", "x", "--kv-sink", "65")]
     [InlineData(2, "0 to the group (64)", "run", "-p", "x", "--kv-edition", "2", "--kv-sink", "65")]
     [InlineData(2, "--temp is -1", "run", "-p", "x", "--temp", "-1")]
     [InlineData(2, "--top-p is 2; it must be a number from 0 to 1", "run", "-p", "x", "--top-p", "2")]

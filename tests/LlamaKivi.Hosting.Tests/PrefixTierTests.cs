@@ -65,10 +65,12 @@ public sealed class PrefixTierTests : IDisposable
     [Fact]
     public async Task Files_of_other_settings_stay_and_are_not_used()
     {
-        await RunAsync(WithDisk(), Prompt);
+        await RunAsync(WithDisk() with { KvCache = KvCacheParams.Parse("f16") }, Prompt);
         string[] files = Directory.GetFiles(_folder);
         (_, int cached) = await RunAsync(WithDisk() with { KvCache = KvCacheParams.Parse("kivi2") }, Prompt + " twelve");
         Assert.Equal(0, cached);
+        (_, cached) = await RunAsync(WithDisk() with { KvCache = KvCacheParams.Parse("f16") }, Prompt + " twelve");
+        Assert.True(cached > 5, $"With the same settings {cached} tokens come from the disk.");
         Assert.All(files, file => Assert.True(File.Exists(file)));
     }
 

@@ -53,7 +53,6 @@ public sealed class ServiceCollectionTests
     [InlineData("ModelPath", "/no/such/file.gguf", "Engines:Main:ModelPath is '/no/such/file.gguf', which does not exist")]
     [InlineData("SeqMax", "0", "Engines:Main:SeqMax is 0")]
     [InlineData("Watermark", "1.5", "Engines:Main:Watermark is 1.5")]
-    [InlineData("KvCache:MemoryBudget", "67108864", "limit the cache with ContextSize")]
     [InlineData("PrefixCache:MaxShare", "-1", "Engines:Main:PrefixCache:MaxShare is -1")]
     public async Task Wrong_options_stop_the_host_with_the_path(string key, string value, string message)
     {

@@ -179,6 +179,7 @@ public unsafe class LayoutTests
         Assert.Equal(16, (byte*)&value.n_ubatch - start);
         Assert.Equal(20, (byte*)&value.n_threads - start);
         Assert.Equal(24, (byte*)&value.embeddings - start);
+        Assert.Equal(28, (byte*)&value.batch_invariant - start);
         Assert.Equal(32, (byte*)&value.cache - start);
     }
 

@@ -2,11 +2,17 @@
 # Uses the packages as a program of someone else does: a new project outside the repository, a local feed, the lines of the README.
 #   tests/consumer/run.sh [artifacts/packages]
 # Prints "ok NAME" or "FAILED NAME" for each check. Needs the .NET SDK, and a C compiler for the program compiled ahead of time.
+# On linux-x64, engines of other platforms in the feed run under qemu-user and Wine, if these are installed.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 feed=$(cd "${1:-$root/artifacts/packages}" && pwd)
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+export WINEPREFIX=$work/wine WINEDEBUG=-all
+finish() {
+    [ ! -d "$WINEPREFIX" ] || wineserver -k
+    rm -rf "$work"
+}
+trap finish EXIT
 export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_CLI_UI_LANGUAGE=en
 version=$(basename "$feed"/LlamaKivi.Native.*.nupkg .nupkg)
 version=${version#LlamaKivi.Native.}
@@ -70,6 +76,32 @@ publish() {
     cd "$work/app" && dotnet publish -c Release -r "$rid" -o "$work/$name" -warnaserror "$@" && cd "$work/$name" && prints_text ./app
 }
 
+# has_engine RID: whether the feed has the engine for a platform. Names in a zip file are not compressed.
+has_engine() {
+    grep -aq "runtimes/$1/native/" "$feed"/LlamaKivi.Backend.Cpu.[0-9]*.nupkg
+}
+
+# cross RID PROGRAM EMULATOR...: publishes the program with the .NET runtime for another platform and runs it there.
+cross() {
+    local rid=$1 program=$2
+    shift 2
+    cd "$work/app" && dotnet publish -c Release -r "$rid" --self-contained -o "$work/$rid" -warnaserror && cd "$work/$rid" && prints_text "$@" "./$program"
+}
+
+# The plugin's package brings the engine's, and both may be named. The engine finds the plugin, which reports what it lacks.
+loads_the_plugin() {
+    cd "$work" && mkdir gpu && cp app/app.csproj app/Program.cs gpu/ && cd gpu &&
+        sed -i 's/ContextSize = 4096/ContextSize = 4096, GpuLayerCount = 99/' Program.cs &&
+        dotnet add package LlamaKivi.Backend.Cuda.Linux --version "$version" && dotnet build -c Release &&
+        dotnet remove package LlamaKivi.Backend.Cpu && dotnet publish -c Release -r "$rid" --self-contained -o "$work/gpu/out" && cd out || return
+    ls -l libllama-kivi.so libllama-kivi-cuda.so || return
+    if ./app > "$work/text" 2> "$work/error"; then
+        echo "a GPU was used" && [ "$(wc -w < "$work/text")" -gt 10 ]
+    else
+        cat "$work/error" && grep -q 'the GPU cannot be used' "$work/error" && ! grep -q 'libllama-kivi-cuda.so was not loaded' "$work/error"
+    fi
+}
+
 # The JSON of a schema's type: reflection that trimming breaks would show.
 publishes_structured_output_ahead_of_time() {
     cd "$work/app" && cp "$root/samples/StructuredOutput/"*.cs . && dotnet publish -c Release -r "$rid" -o "$work/ahead" -warnaserror -p:PublishAot=true -p:InvariantGlobalization=true &&
@@ -100,6 +132,17 @@ check "the README's program" runs_the_readme
 check "from another folder, through a link" runs_from_another_folder_through_a_link
 check "self-contained, single file" publish single --self-contained -p:PublishSingleFile=true
 check "self-contained, trimmed" publish trimmed --self-contained -p:PublishTrimmed=true
+if [ "$rid" = linux-x64 ]; then
+    if has_engine linux-arm64 && command -v qemu-aarch64 >/dev/null && [ -d /usr/aarch64-linux-gnu/lib ]; then
+        check "linux-arm64, under qemu-user" cross linux-arm64 app qemu-aarch64 -L /usr/aarch64-linux-gnu
+    fi
+    if has_engine win-x64 && command -v wine >/dev/null; then
+        check "win-x64, under Wine" cross win-x64 app.exe wine
+    fi
+    if [ -e "$feed/LlamaKivi.Backend.Cuda.Linux.$version.nupkg" ]; then
+        check "the CUDA plugin" loads_the_plugin
+    fi
+fi
 check "compiled ahead of time" publishes_structured_output_ahead_of_time
 check "the tool, installed" installs_the_tool
 check "the tool's run" tool_runs

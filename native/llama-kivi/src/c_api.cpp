@@ -6,9 +6,9 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/round_trip.h"
 #include "base/finite.h"
+#include "base/guard.h"
 #include "base/log.h"
 #include "c_api_entry.h"
-#include "c_api_guard.h"
 #include "c_api_types.h"
 #include "runtime/memory_estimate.h"
 

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "c_api_guard.h"
+#include "base/guard.h"
 #include "runtime/context.h"
 
 struct lk_context {

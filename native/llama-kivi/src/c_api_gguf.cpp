@@ -2,7 +2,7 @@
 #include <cstring>
 #include <string_view>
 
-#include "c_api_guard.h"
+#include "base/guard.h"
 #include "c_api_types.h"
 #include "gguf/text.h"
 #include "model/quantize_model.h"

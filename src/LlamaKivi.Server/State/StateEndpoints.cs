@@ -137,7 +137,7 @@ internal sealed record EngineView(string State)
             PrefixLookups = engine.Totals.PrefixLookups,
             PrefixHits = engine.Totals.PrefixHits,
             SecondsSinceStep = status.LastStep?.TotalSeconds,
-            Requests = [.. engine.Requests.Select(call => new RequestView(call.Prompt, call.Reused, call.Generated, call.Cached))],
+            Requests = [.. engine.Requests.Select(call => new RequestView(call.Prompt, call.Reused, call.Generated, call.Tokens))],
         };
     }
 

@@ -68,17 +68,36 @@ public sealed partial class Conversation
     public void Rewind(SequenceMark mark)
     {
         ArgumentNullException.ThrowIfNull(mark);
-        Executor.CheckIdle("Rewind()");
-        using ContextCall call = Enter();
-        CheckReadable();
-        if (mark.TokenCount > TokenCount || Executor.Context.Handle.SeqExactLength(_sequence, mark.TokenCount) != mark.TokenCount)
+        if (!TryRewindExactly(mark.TokenCount))
         {
             throw new InvalidOperationException($"The mark at token {mark.TokenCount} is no longer valid: the conversation has {TokenCount} tokens, and tokens before the mark were removed.");
         }
+    }
+
+    /// <summary>Greatest number of tokens, at most a given one, to which the conversation can be rewound exactly.</summary>
+    internal int ExactCount(int most)
+    {
+        using ContextCall call = Look();
+        return Executor.Context.Handle.SeqExactLength(_sequence, most);
+    }
+
+    /// <summary>Goes back to a number of tokens, if that is exact. Prompt the conversation before sampling.</summary>
+    /// <returns>Whether it is; otherwise nothing has changed.</returns>
+    /// <exception cref="CannotModifyWhileRequiresInferenceException">A prompt is queued.</exception>
+    internal bool TryRewindExactly(int count)
+    {
+        Executor.CheckIdle("Rewind()");
+        using ContextCall call = Enter(nameof(Rewind));
+        CheckReadable();
+        if (count > TokenCount || Executor.Context.Handle.SeqExactLength(_sequence, count) != count)
+        {
+            return false;
+        }
 
         _readIn = 0;
-        Executor.Context.Handle.SeqTruncate(_sequence, mark.TokenCount);
-        TokenCount = mark.TokenCount;
+        Executor.Context.Handle.SeqTruncate(_sequence, count);
+        TokenCount = count;
+        return true;
     }
 
     internal void DropMark(int tokenCount)

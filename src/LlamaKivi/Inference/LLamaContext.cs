@@ -95,7 +95,7 @@ public sealed partial class LLamaContext : IDisposable
 
     internal int MaxSequences => Options.MaxSequences;
 
-    private ContextOptions Options { get; }
+    internal ContextOptions Options { get; }
 
     /// <summary>Tokenizes a text; see <see cref="LLamaWeights.Tokenize(string, bool, bool)"/>.</summary>
     public LLamaToken[] Tokenize(string text, bool addBos = true, bool special = false) => Weights.Tokenize(text, addBos, special);

@@ -57,6 +57,7 @@ public static class ContextOptionsFactory
             ReadySequences = Int(Math.Max(@params.SeqMax, 1), nameof(@params.SeqMax)),
             MicroBatchSize = Int(@params.UBatchSize, nameof(@params.UBatchSize)),
             Threads = @params.Threads ?? 0,
+            BatchInvariant = @params.BatchInvariant,
         };
     }
 

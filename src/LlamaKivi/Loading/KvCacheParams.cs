@@ -32,7 +32,7 @@ public sealed record KvCacheParams
         init => _typeV = value;
     }
 
-    /// <summary>Quantization group size: 16, 32, 64 or 128; 0: the type's own (32; 64 for kivi2 and kivi4 in the second <see cref="Edition"/>). A key group spans this many tokens.</summary>
+    /// <summary>Quantization group size: 16, 32, 64 or 128; 0: the type's own (64; 32 for kivi3, for the types ending in -paper and in the first <see cref="Edition"/>). A key group spans this many tokens.</summary>
     public int Group { get; init; }
 
     /// <summary>Residual length: number of most recent tokens that are not quantized; a multiple of the group for the types ending in -paper. 0: none, not for KIVI types. Null: the type's own, 128 for KIVI types and 0 for others. f32, f16 and bf16 ignore it.</summary>
@@ -41,13 +41,13 @@ public sealed record KvCacheParams
     /// <summary>Number of attention sinks, the first tokens of a sequence, kept in full precision; at most the group, or 128 for types without groups. Null: 4 for kivi2, kivi3 and kivi4, 0 for other types. f32, f16 and bf16 ignore it.</summary>
     public int? Sinks { get; init; }
 
-    /// <summary>Recipe of kivi2 and kivi4, 1 or 2. Null: 1. Other types have one recipe.</summary>
+    /// <summary>Recipe of kivi2 and kivi4, 1 or 2. Null: 2. Other types have one recipe.</summary>
     public int? Edition { get; init; }
 
-    /// <summary>Key channels that kivi2 and kivi3 store with 4 bits instead of 2, in eighths of the head, 0 to 8; the number of channels is rounded down to a multiple of 4. Null: 2 for kivi2, or 3 in the second <see cref="Edition"/>; 4 for kivi3.</summary>
+    /// <summary>Key channels that kivi2 and kivi3 store with 4 bits instead of 2, in eighths of the head, 0 to 8; the number of channels is rounded down to a multiple of 4. Null: 3 for kivi2, or 2 in the first <see cref="Edition"/>; 4 for kivi3.</summary>
     public int? RefinedEighths { get; init; }
 
-    /// <summary>Type of the most recent <see cref="Residual"/> tokens: f16 or q8_0. Null: f16, or q8_0 for kivi3 and in the second <see cref="Edition"/>. The types ending in -paper always have f16.</summary>
+    /// <summary>Type of the most recent <see cref="Residual"/> tokens: f16 or q8_0. Null: q8_0; f16 for types of llama.cpp and in the first <see cref="Edition"/>. The types ending in -paper always have f16.</summary>
     public KvCacheType? ResidualType { get; init; }
 
     /// <summary>Undo window, 0 to 64: number of rows kept after they left the most recent <see cref="Residual"/> tokens, so that a sequence can go back exactly by as many tokens. Null: 16. Types without a residual need none.</summary>
@@ -144,6 +144,6 @@ public sealed record KvCacheParams
     {
         const int Own = 32;
         const int SecondEdition = 64;
-        return Group != 0 ? Group : Edition == 2 && (type == KvCacheType.Kivi2 || type == KvCacheType.Kivi4) ? SecondEdition : Own;
+        return Group != 0 ? Group : Edition != 1 && (type == KvCacheType.Kivi2 || type == KvCacheType.Kivi4) ? SecondEdition : Own;
     }
 }

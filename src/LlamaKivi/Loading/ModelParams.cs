@@ -128,6 +128,9 @@ public partial record ModelParams : ILLamaParams
     public bool Embeddings { get; set; }
 
     /// <inheritdoc/>
+    public bool BatchInvariant { get; set; }
+
+    /// <inheritdoc/>
     [ConfigurationKeyName(ConfigurationValues.Hidden + nameof(MetadataOverrides))]
     public List<MetadataOverride> MetadataOverrides { get; set => field = value ?? []; } = [];
 

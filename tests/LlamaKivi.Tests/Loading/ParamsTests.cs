@@ -31,6 +31,17 @@ public sealed class ParamsTests
         Assert.True(native.embeddings);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Batch_invariance_becomes_the_engine_s(bool invariant)
+    {
+        var parameters = new ModelParams("none") { BatchInvariant = invariant };
+        Assert.Equal(invariant, ContextOptionsFactory.Create(parameters).BatchInvariant);
+        Assert.Equal(invariant ? 1u : 0u, ContextOptionsFactory.Create(parameters).ToNative().batch_invariant);
+        Assert.False(((IContextParams)new ModelParams("none")).BatchInvariant);
+    }
+
     [Fact]
     public void A_cache_s_recipe_becomes_the_engine_s()
     {
@@ -126,7 +137,7 @@ public sealed class ParamsTests
         using GgufFile file = GgufFile.Open(InferenceTests.DemoModel.Path);
         long Rings(KvCacheType? type) =>
             ContextHandle.Estimate(file, ContextOptionsFactory.Create(new KvCacheParams { ResidualType = type }) with { ContextSize = 512 }).CacheExactBytes;
-        Assert.Equal(Rings(null), Rings(KvCacheType.F16));
+        Assert.Equal(Rings(null), Rings(KvCacheType.Q8_0));
         Assert.InRange((double)Rings(KvCacheType.Q8_0) / Rings(KvCacheType.F16), 0.53, 0.55);
         Assert.Throws<ArgumentException>(() => Rings(KvCacheType.Q4_0));
     }

@@ -1,8 +1,13 @@
 #include "backend/device.h"
 
+#include <cstdint>
+#include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 
+#include "backend/plugin.h"
+#include "backend/plugin_device.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -29,7 +34,7 @@ std::string plugin_path() {
     return slash == std::string::npos ? kPlugin : self.substr(0, slash + 1) + kPlugin;
 }
 
-const DevicePlugin& load_plugin() {
+const lk_plugin& load_plugin() {
     const std::string path = plugin_path();
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
@@ -40,8 +45,10 @@ const DevicePlugin& load_plugin() {
             "library with CUDA, or leave all layers on the CPU",
             path.c_str(), reason != nullptr ? reason : "no reason given");
     }
-    const auto* plugin = static_cast<const DevicePlugin*>(dlsym(library, "lk_device_plugin"));
-    LK_CHECK(plugin != nullptr && plugin->abi_version == LK_ABI_VERSION, LK_DEVICE_ERROR,
+    const auto* plugin = static_cast<const lk_plugin*>(dlsym(library, LK_PLUGIN_SYMBOL));
+    const bool fits =
+        plugin != nullptr && plugin->plugin_version == LK_PLUGIN_VERSION && plugin->abi_version == LK_ABI_VERSION;
+    LK_CHECK(fits, LK_DEVICE_ERROR,
              "the GPU cannot be used: %s is from a different version of the library; build both together",
              path.c_str());
     log(LK_LOG_INFO, "%s loaded", path.c_str());
@@ -50,16 +57,16 @@ const DevicePlugin& load_plugin() {
 
 #else
 
-const DevicePlugin& load_plugin() {
+const lk_plugin& load_plugin() {
     LK_FAIL(LK_DEVICE_ERROR, "the GPU cannot be used: there is no plugin for this system; leave all layers on the CPU");
 }
 
 #endif
 
 // Loads the plugin once; after a failure, the next call tries again.
-const DevicePlugin& plugin() {
+const lk_plugin& plugin() {
     static std::mutex mutex;
-    static const DevicePlugin* loaded = nullptr;
+    static const lk_plugin* loaded = nullptr;
     const std::lock_guard lock(mutex);
     if (loaded == nullptr) {
         loaded = &load_plugin();
@@ -70,11 +77,11 @@ const DevicePlugin& plugin() {
 }  // namespace
 
 std::shared_ptr<Device> open_device(const DeviceWeights& weights, const std::function<bool(float)>& progress) {
-    return std::shared_ptr<Device>(plugin().open(weights, progress));
+    return open_plugin_device(plugin(), weights, progress);
 }
 
 lk_device_info describe_device(uint32_t index) {
-    return plugin().describe(index);
+    return describe_plugin_device(plugin(), index);
 }
 
 }  // namespace lk

@@ -16,7 +16,10 @@ public:
     virtual ~Device() = default;
 
     virtual Memory& memory() = 0;
-    virtual std::unique_ptr<Backend> make_backend() = 0;
+    // batch_invariant: see lk_context_params.
+    virtual std::unique_ptr<Backend> make_backend(bool batch_invariant) = 0;
+    // Throws LK_UNSUPPORTED if batch-invariant backends do not compute with this cache.
+    virtual void check_invariant(kv::Cache& cache) const = 0;
     // Copies weights or norms to the device. Operations find the copy by its host address. Does nothing if it exists.
     virtual void upload(const void* host, size_t bytes) = 0;
 };
@@ -33,12 +36,5 @@ std::shared_ptr<Device> open_device(const DeviceWeights& weights, const std::fun
 
 // Describes device `index`. Throws LK_DEVICE_ERROR with the reason if it does not exist.
 lk_device_info describe_device(uint32_t index);
-
-// The symbol lk_device_plugin of a plugin.
-struct DevicePlugin {
-    uint32_t abi_version;  // LK_ABI_VERSION
-    Device* (*open)(const DeviceWeights& weights, const std::function<bool(float)>& progress);
-    lk_device_info (*describe)(uint32_t index);
-};
 
 }  // namespace lk

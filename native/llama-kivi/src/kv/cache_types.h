@@ -29,22 +29,6 @@ constexpr bool is_refined(lk_cache_type type) {
     return type == LK_CACHE_KIVI2 || type == LK_CACHE_KIVI3;
 }
 
-// Types that the CUDA kernels implement.
-constexpr bool runs_on_gpu(lk_cache_type type) {
-    switch (type) {
-    case LK_CACHE_F16:
-    case LK_CACHE_Q8_0:
-    case LK_CACHE_Q4_0:
-    case LK_CACHE_KIVI4:
-    case LK_CACHE_KIVI2:
-    case LK_CACHE_KIVI4_PAPER:
-    case LK_CACHE_KIVI2_PAPER:
-        return true;
-    default:
-        return false;
-    }
-}
-
 // Bits of a stock type's element, without scales, and bytes of a block of 32.
 struct StockFormat {
     int bits;

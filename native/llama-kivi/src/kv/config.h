@@ -11,7 +11,7 @@
 namespace lk::kv {
 
 // The edition of kivi2 and kivi4 that parameters without one get.
-inline constexpr int kDefaultEdition = kFirstEdition;
+inline constexpr int kDefaultEdition = kSecondEdition;
 
 inline constexpr int kDefaultResidual = 128;
 // Rows of the undo window: the default and the most.

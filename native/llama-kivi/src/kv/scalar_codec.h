@@ -321,9 +321,29 @@ LK_HD inline int span_code(float x, float least, float d, int steps) {
 }
 
 // Levels of IQ4_NL, in units of the scale.
+inline constexpr int8_t kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+// The levels of four codes from `first` on, one per byte.
+constexpr uint32_t iq4_word(int first) {
+    uint32_t word = 0;
+    for (int i = 0; i < 4; ++i) {
+        word |= static_cast<uint32_t>(static_cast<uint8_t>(kIq4Levels[first + i])) << (8 * i);
+    }
+    return word;
+}
+
 LK_HD inline int iq4_level(int code) {
-    constexpr int8_t kLevels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-    return kLevels[code];
+#ifdef __CUDA_ARCH__
+    // The array would be in local memory.
+    constexpr uint32_t k0 = iq4_word(0);
+    constexpr uint32_t k4 = iq4_word(4);
+    constexpr uint32_t k8 = iq4_word(8);
+    constexpr uint32_t k12 = iq4_word(12);
+    const uint32_t word = code < 8 ? (code < 4 ? k0 : k4) : (code < 12 ? k8 : k12);
+    return static_cast<int8_t>(word >> (8 * (code & 3)));
+#else
+    return kIq4Levels[code];
+#endif
 }
 
 // Code of the nearest level; the upper one of two equally near.

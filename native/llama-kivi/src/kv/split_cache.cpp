@@ -47,6 +47,11 @@ void SplitCache::remove(int seq, int begin, int end, const Rotation& rotation) {
     swap(seq, changed);
 }
 
+int SplitCache::rows_to_first_flush(int seq) const {
+    const Sequence& sequence = parts_.front()->sequence(seq);
+    return std::min(sequence.k.rows_to_first_flush(), sequence.v.rows_to_first_flush());
+}
+
 int SplitCache::exact_length(int seq, int n_keep) const {
     const Sequence& s = parts_.front()->sequence(seq);
     n_keep = std::min(n_keep, s.length());

@@ -33,6 +33,7 @@ public:
 
     const CacheConfig& config() const { return config_; }
     int length(int seq) const { return parts_.front()->length(seq); }
+    int rows_to_first_flush(int seq) const;  // the least of both sides; see SequenceSide
     CacheParts parts() const { return parts_; }
 
     // Exact to lengths from exact_from on and to those that a mark reaches.

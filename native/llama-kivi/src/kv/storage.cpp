@@ -1,5 +1,6 @@
 #include "kv/storage.h"
 
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -94,6 +95,13 @@ int SequenceSide::append_copies(int n_rows) const {
         }
     }
     return tokens;
+}
+
+int SequenceSide::rows_to_first_flush() const {
+    const bool makes_tables = has_table(spec_->format) && !layout_.tables_chosen;
+    const bool makes_sinks = layout_.sink_limit() > layout_.n_sinks;
+    const bool reads_own_pages = spec_->format.quantized() && spec_->visibility != Visibility::call;
+    return reads_own_pages && (makes_tables || makes_sinks) ? spec_->ageing.trigger - layout_.n_ring : INT_MAX;
 }
 
 SideView SequenceSide::view(int layer, int head, int n_rows) const {

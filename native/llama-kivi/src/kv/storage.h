@@ -158,6 +158,8 @@ public:
     // Tokens below this position are staged and stored in 16 bits.
     int sink_limit() const { return layout_.sink_limit(); }
     int ring_start() const { return layout_.ring_start; }
+    // Rows that can be appended before a query reads head tables or sinks that do not exist yet; INT_MAX if they do.
+    int rows_to_first_flush() const;
     std::span<const PageRef> pages() const { return layout_.pages; }
     size_t fixed_bytes() const;  // ring, sinks and head tables
     size_t owned_bytes() const;  // the ring's slot and the blocks that no other sequence shares

@@ -1,6 +1,7 @@
 #include "runtime/batch_plan.h"
 
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -99,12 +100,17 @@ void BatchPlan::cut_passes(const lk_batch& batch, const kv::SplitCache& cache) {
     output_rows_.clear();
     draws_.clear();
     output_of_.assign(n, -1);
-    int in_seq = 0;  // rows of the current sequence so far
+    int in_seq = 0;       // rows of the current sequence so far
+    int first_flush = 0;  // row of the current sequence before which a pass ends
     for (int row = 0; row < n; ++row) {
         const int index = order_[row];
         const int32_t seq = seqs_[index];
         const bool same_seq = row > 0 && seqs_[order_[row - 1]] == seq;
-        if (row % n_ubatch == 0) {
+        if (!same_seq) {
+            in_seq = 0;
+            first_flush = cuts_at_first_flush_ ? cache.rows_to_first_flush(seq) : INT_MAX;
+        }
+        if (row == 0 || passes_.back().n_rows == n_ubatch || in_seq == first_flush) {
             passes_.push_back({row, 0, static_cast<int>(segments_.size()), 0, n_outputs(), 0});
         }
         Range& pass = passes_.back();
@@ -114,7 +120,7 @@ void BatchPlan::cut_passes(const lk_batch& batch, const kv::SplitCache& cache) {
         }
         ++segments_.back().n_rows;
         ++pass.n_rows;
-        in_seq = same_seq ? in_seq + 1 : 1;
+        ++in_seq;
         if (batch.outputs != nullptr ? batch.outputs[index] == 0 : index != n - 1) {
             continue;
         }

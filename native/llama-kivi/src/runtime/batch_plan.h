@@ -27,6 +27,10 @@ struct BatchPass {
 // Rebuilt for every call. Buffers are reused: a call no larger than an earlier one allocates nothing.
 class BatchPlan {
 public:
+    // cuts_at_first_flush: a pass ends before the first row of a sequence that reads head tables or sinks which the
+    // pass would make.
+    explicit BatchPlan(bool cuts_at_first_flush = false) : cuts_at_first_flush_(cuts_at_first_flush) {}
+
     // Validates the batch against model and cache and plans it. Throws LK_INVALID_ARGUMENT, LK_CACHE_FULL or
     // LK_NUMERIC_ERROR. sampling: sample a token for every output; null: keep the outputs.
     void make(const lk_batch& batch, const ModelConfig& model, const kv::SplitCache& cache,
@@ -54,6 +58,7 @@ private:
     void read_rows(const lk_batch& batch, const ModelConfig& model);
     void cut_passes(const lk_batch& batch, const kv::SplitCache& cache);
 
+    bool cuts_at_first_flush_;
     std::optional<lk_sampling> sampling_;
     size_t n_embd_ = 0;
     std::vector<int32_t> seqs_;       // [n] by batch index

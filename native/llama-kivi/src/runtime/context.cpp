@@ -48,11 +48,15 @@ std::vector<kv::CachePlace> cache_places(const Model& model) {
 }
 
 // Connects each model part to its part of the cache.
-std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int n_threads) {
+std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, const lk_context_params& params) {
     std::vector<ModelPart> parts;
     const kv::CacheParts caches = cache.parts();
     for (const LayerRange& range : model.placement.ranges()) {
-        std::unique_ptr<Backend> backend = range.on_device ? model.device->make_backend() : make_cpu_backend(n_threads);
+        if (range.on_device && params.batch_invariant != 0) {
+            model.device->check_invariant(*caches[parts.size()]);
+        }
+        std::unique_ptr<Backend> backend = range.on_device ? model.device->make_backend(params.batch_invariant != 0)
+                                                           : make_cpu_backend(static_cast<int>(params.n_threads));
         ForwardScratch scratch(model.config, cache.config().n_ubatch, backend->memory());
         parts.push_back({range.begin, range.end, std::move(backend), caches[parts.size()], std::move(scratch)});
     }
@@ -64,9 +68,10 @@ std::vector<ModelPart> make_parts(const Model& model, kv::SplitCache& cache, int
 Context::Context(std::shared_ptr<const Model> model, const lk_context_params& params)
     : model_((model->check_complete(), std::move(model))),
       cache_(checked_config(*model_, params), cache_places(*model_)),
-      parts_(make_parts(*model_, cache_, static_cast<int>(params.n_threads))),
+      parts_(make_parts(*model_, cache_, params)),
       embeddings_(params.embeddings != 0),
-      output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab) {}
+      output_size_(embeddings_ ? model_->config.n_embd : model_->config.n_vocab),
+      plan_(params.batch_invariant != 0 && model_->placement.uses_device()) {}
 
 void Context::check_usable() const {
     LK_CHECK(!device_failed_, LK_DEVICE_ERROR,

@@ -49,15 +49,6 @@ void check_device_cache(const kv::CacheConfig& config) {
         const kv::SideSpec spec = kv::make_side_spec(config, side);
         const lk_cache_type type = spec.format.type;
         const char* const name = side == kv::Side::keys ? "keys" : "values";
-        LK_CHECK(
-            kv::runs_on_gpu(type), LK_UNSUPPORTED,
-            "%s: the GPU does not support the cache type %s yet; use f16, q8_0, q4_0, kivi4 or kivi2, or leave all "
-            "layers on the CPU",
-            name, lk_cache_type_name(type));
-        LK_CHECK(kv::is_kivi(type) || (spec.ageing.trigger == 1 && spec.sinks == 0), LK_UNSUPPORTED,
-                 "%s: the GPU does not support cache.residual and cache.sinks with %s yet; leave them unset, or leave "
-                 "all layers on the CPU",
-                 name, lk_cache_type_name(type));
         LK_CHECK(!kv::has_table(spec.format) || spec.ageing.trigger <= kMostRows, LK_UNSUPPORTED,
                  "%s: cache.residual is %d; the GPU supports at most %d with %s and cache.group %d; use a smaller one, "
                  "or leave all layers on the CPU",

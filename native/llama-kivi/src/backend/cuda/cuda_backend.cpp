@@ -11,6 +11,7 @@
 #include "backend/cuda/append/append.h"
 #include "backend/cuda/append/kernels.h"
 #include "backend/cuda/attention/attention_queue.h"
+#include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/cuda_pass.h"
 #include "backend/cuda/elementwise/elementwise.h"
@@ -27,23 +28,20 @@ namespace {
 
 using kv::Side;
 
-class CudaBackend final : public Backend {
+class QueuedBackend final : public CudaBackend {
 public:
-    explicit CudaBackend(CudaDevice& device)
+    QueuedBackend(CudaDevice& device, bool batch_invariant)
         : device_(device),
+          batch_invariant_(batch_invariant),
           broken_(device.memory(), 1),
-          matmul_(device.memory(), device.weights(), device.processors(), stream_),
+          matmul_(device.memory(), device.weights(), device.processors(), batch_invariant, stream_),
           attention_(device.memory(), device.processors()) {}
 
-    ~CudaBackend() override { cudaStreamSynchronize(stream_); }
+    ~QueuedBackend() override { cudaStreamSynchronize(stream_); }
 
-    Memory& memory() override { return device_.memory(); }
-
-    std::unique_ptr<Pass> begin(kv::Cache& cache, std::span<const kv::Segment> segments,
-                                std::unique_ptr<Pass> ended) override {
+    std::unique_ptr<CudaPass> begin(const lk_plugin_pass_rows& rows) override {
         watch_.clear();
-        ended.reset();  // gives its image back
-        auto pass = std::make_unique<CudaPass>(cache, segments, images_, device_.memory(), stream_);
+        auto pass = std::make_unique<CudaPass>(rows, batch_invariant_, images_, device_.memory(), stream_);
         LK_CUDA(cudaMemsetAsync(broken_.data(), 0, sizeof(int), stream_));
         return pass;
     }
@@ -88,16 +86,16 @@ public:
             add_result(p.y, n * p.w->n_rows, add_place([w = p.w] { fail_product(*w); }));
         }
         while (!products.empty()) {
-            const MatmulLaunch launch = next_launch(products, n, device_.processors().shared_bytes);
+            const MatmulLaunch launch = next_launch(products, n, device_.processors().shared_bytes, batch_invariant_);
             matmul_.run(launch.kernel, products.first(launch.count), input);
             products = products.subspan(launch.count);
         }
     }
 
-    void stage(const StageArgs& args) override {
-        kv::Cache& cache = *args.cache;
+    void stage(CudaPass& pass, const lk_plugin_stage& args) override {
+        const PassCache& cache = pass.cache;
         const kv::CacheConfig& c = cache.config();
-        const size_t offset = static_cast<size_t>(args.layer) * c.n_head_kv * c.n_ubatch * c.head_size;
+        const size_t first_row = static_cast<size_t>(args.layer) * c.n_head_kv * c.n_ubatch;
         StageWork w{};
         w.k_shape = side_shape(cache.spec(Side::keys), c.n_ubatch);
         w.v_shape = side_shape(cache.spec(Side::values), c.n_ubatch);
@@ -105,16 +103,12 @@ public:
         w.k = args.k;
         w.v = args.v;
         w.cos_sin = args.cos_sin;
-        w.staged_k = cache.staged(Side::keys) + offset;
-        w.staged_v = cache.staged(Side::values) + offset;
+        w.staged_k = cache.staged(Side::keys) + first_row * w.k_shape.staged_width;
+        w.staged_v = cache.staged(Side::values) + first_row * w.v_shape.staged_width;
         w.blocks_k = staged_blocks(cache, Side::keys, args.layer);
         w.blocks_v = staged_blocks(cache, Side::values, args.layer);
-        if (w.blocks_k != nullptr || w.blocks_v != nullptr) {
-            LK_CHECK(args.pass != nullptr && &cache == &args.pass->cache(), LK_INTERNAL_ERROR,
-                     "stage: the GPU needs the pass that begin returned for this cache");
-            w.sink_rows_k = pass_of(*args.pass).sink_rows(Side::keys);
-            w.sink_rows_v = pass_of(*args.pass).sink_rows(Side::values);
-        }
+        w.sink_rows_k = pass.sink_rows(Side::keys);
+        w.sink_rows_v = pass.sink_rows(Side::values);
         const int layer = c.first_layer + args.layer;
         w.broken = broken_.data();
         w.q_place = read_result(args.q, [] { LK_FAIL(LK_NUMERIC_ERROR, "a query is NaN or infinite"); });
@@ -126,33 +120,30 @@ public:
         w.n_head = args.n_head;
         w.n_head_kv = c.n_head_kv;
         w.n_rot = args.n_rot;
-        w.halves = args.pairs == RopePairs::halves;
+        w.halves = args.halves;
         cuda::stage(w, stream_);
     }
 
-    void attention(const AttentionArgs& args) override {
-        LK_CHECK(args.pass != nullptr && args.cache == &args.pass->cache(), LK_INTERNAL_ERROR,
-                 "attention: the GPU needs the pass that begin returned for this cache");
-        CudaPass& pass = pass_of(*args.pass);
-        const kv::CacheConfig& c = pass.cache().config();
+    void attention(CudaPass& pass, const lk_plugin_attention& args) override {
+        const kv::CacheConfig& c = pass.cache.config();
         AttentionWork a{};
         a.q = args.q;
         a.out = args.out;
         a.frequency = device_.frequency();
-        a.k = side_shape(pass.cache().spec(Side::keys), c.n_ubatch);
-        a.v = side_shape(pass.cache().spec(Side::values), c.n_ubatch);
+        a.k = side_shape(pass.cache.spec(Side::keys), c.n_ubatch);
+        a.v = side_shape(pass.cache.spec(Side::values), c.n_ubatch);
         a.n_rows = pass.plan.n_rows;
         a.layer = args.layer;
         a.n_head = args.n_head;
         a.n_head_kv = c.n_head_kv;
         a.head_size = c.head_size;
         a.n_rot = device_.n_rot();
-        a.halves = args.rotation.pairs == RopePairs::halves;
+        a.halves = args.halves != 0;
         a.window = args.window;
         a.scale = args.scale;
         for (size_t i = 0; i < pass.attention.size(); ++i) {
             const SegmentGroup& group = pass.plan.groups[i];
-            const AttentionRequest request = attention_request(pass.cache(), group, args.n_head);
+            const AttentionRequest request = attention_request(pass.cache, group, args.n_head, batch_invariant_);
             std::optional<PlannedAttention>& planned = pass.attention[i];
             if (!planned || planned->request.n_head != request.n_head) {
                 planned = attention_.plan(request);
@@ -178,23 +169,17 @@ public:
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
     }
 
-    void stage_pages(Pass& pass, kv::Layers layers) override {
-        if (const std::optional<kv::Layers> due = pass_of(pass).layers_to_stage(layers)) {
-            cuda::stage_pages(pass.cache(), pass_of(pass).append(), *due, stream_);
+    void stage_pages(CudaPass& pass, kv::Layers layers) override {
+        if (const std::optional<kv::Layers> due = pass.layers_to_stage(layers)) {
+            cuda::stage_pages(pass.cache, pass.append(), *due, stream_);
         }
     }
 
-    void commit(Pass& pass) override {
-        cuda::commit(pass.cache(), pass_of(pass).append(), stream_);
-        pass.cache().finish_append(pass.segments());
-    }
+    void commit(CudaPass& pass) override { cuda::commit(pass.cache, pass.append(), stream_); }
 
 private:
-    // Every pass that reaches a CUDA backend comes from its begin.
-    static CudaPass& pass_of(Pass& pass) { return static_cast<CudaPass&>(pass); }
-
     // The staged rows of a layer as its q8_0 ring stores them; null for an f16 ring.
-    static uint8_t* staged_blocks(kv::Cache& cache, Side side, int layer) {
+    static uint8_t* staged_blocks(const PassCache& cache, Side side, int layer) {
         const kv::CacheConfig& c = cache.config();
         uint8_t* const blocks = cache.staged_blocks(side);
         const size_t first = static_cast<size_t>(layer) * c.n_head_kv * c.n_ubatch;
@@ -233,7 +218,7 @@ private:
         const int n_cols = static_cast<int>(first.n_cols);
         const Rows rows = there(host_rows);
         MatmulInput input{n, n_cols, rows.x, {}, nullptr};
-        if (n > 1) {
+        if (n > 1 || batch_invariant_) {
             reserve(half_x_, static_cast<size_t>(n) * n_cols);
             make_halves(rows, n, n_cols, half_x_.data(), watch_rows(host_rows, &first), stream_);
             input.halves = half_x_.data();
@@ -241,7 +226,7 @@ private:
         }
         const auto takes = [&](MatmulKernel kernel) {
             return std::any_of(products.begin(), products.end(), [&](const Product& p) {
-                return select_matmul(p.w->type, p.w->n_cols, n, device_.processors().shared_bytes) == kernel;
+                return select_matmul(p.w->type, p.w->n_cols, n, device_.processors().shared_bytes, false) == kernel;
             });
         };
         if (takes(MatmulKernel::vector_codes)) {
@@ -272,6 +257,7 @@ private:
     };
 
     CudaDevice& device_;
+    bool batch_invariant_;
     Stream stream_;
     Buffer<int> broken_;  // see Watch
     MatmulQueue matmul_;
@@ -292,8 +278,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Backend> CudaDevice::make_backend() {
-    return std::make_unique<CudaBackend>(*this);
+std::unique_ptr<CudaBackend> make_backend(CudaDevice& device, bool batch_invariant) {
+    return std::make_unique<QueuedBackend>(device, batch_invariant);
 }
 
 }  // namespace lk::cuda

@@ -3,7 +3,9 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
+#include <span>
 
+#include "backend/cuda/device/cublas.h"
 #include "base/error.h"
 
 namespace lk::cuda {
@@ -33,7 +35,7 @@ constexpr int kLeastCapability = 80;
 
 }  // namespace
 
-CudaDevice::CudaDevice(const DeviceWeights& weights, const std::function<bool(float)>& progress) {
+CudaDevice::CudaDevice(const lk_plugin_weights& weights, lk_plugin_progress progress, void* user_data) {
     count_devices();
     cudaDeviceProp properties{};
     LK_CUDA(cudaSetDevice(0));
@@ -41,33 +43,30 @@ CudaDevice::CudaDevice(const DeviceWeights& weights, const std::function<bool(fl
     LK_CHECK(properties.major * 10 + properties.minor >= kLeastCapability, LK_DEVICE_ERROR,
              "the GPU cannot be used: %s has compute capability %d.%d; 8.0 or later is needed", properties.name,
              properties.major, properties.minor);
+    cublas_library();  // before the weights are copied
     processors_ = {properties.multiProcessorCount, static_cast<int>(properties.sharedMemPerBlockOptin)};
     keep_freed_memory();
 
+    const std::span<const lk_plugin_bytes> parts(weights.data, weights.n_data);
     size_t total = 1;
     size_t done = 0;
-    for (const std::span<const uint8_t>& part : weights.data) {
-        total += part.size();
+    for (const lk_plugin_bytes& part : parts) {
+        total += part.size;
     }
-    for (const std::span<const uint8_t>& part : weights.data) {
-        LK_CHECK(!progress || progress(static_cast<float>(done) / static_cast<float>(total)), LK_CANCELLED,
+    for (const lk_plugin_bytes& part : parts) {
+        LK_CHECK(progress(static_cast<float>(done) / static_cast<float>(total), user_data) != 0, LK_CANCELLED,
                  "copying the model to the GPU was cancelled");
-        upload(part.data(), part.size());
-        done += part.size();
+        upload(part.data, part.size);
+        done += part.size;
     }
-    frequency_ = weights.rope_frequency.data();
-    n_rot_ = static_cast<int>(weights.rope_frequency.size()) * 2;
+    frequency_ = weights.frequency;
+    n_rot_ = weights.n_frequency * 2;
 }
 
-void CudaDevice::upload(const void* host, size_t bytes) {
-    weights_.upload(memory_, host, bytes);
-}
-
-namespace {
-
-lk_device_info describe(uint32_t index) {
+lk_device_info describe_device(uint32_t index) {
     const int n = count_devices();
     LK_CHECK(index < static_cast<uint32_t>(n), LK_DEVICE_ERROR, "there is no GPU %u; this machine has %d", index, n);
+    cublas_library();
     cudaDeviceProp properties{};
     LK_CUDA(cudaGetDeviceProperties(&properties, static_cast<int>(index)));
     lk_device_info info{};
@@ -89,13 +88,4 @@ lk_device_info describe(uint32_t index) {
     return info;
 }
 
-Device* open(const DeviceWeights& weights, const std::function<bool(float)>& progress) {
-    return new CudaDevice(weights, progress);
-}
-
-}  // namespace
-
 }  // namespace lk::cuda
-
-extern "C" __attribute__((visibility("default")))
-const lk::DevicePlugin lk_device_plugin = {LK_ABI_VERSION, lk::cuda::open, lk::cuda::describe};

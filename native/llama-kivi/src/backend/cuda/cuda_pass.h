@@ -8,39 +8,51 @@
 #include <span>
 #include <vector>
 
-#include "backend/backend.h"
 #include "backend/cuda/append/append.h"
 #include "backend/cuda/attention/attention_queue.h"
 #include "backend/cuda/device/pass_image.h"
 #include "backend/cuda/plan/append_plan.h"
+#include "backend/cuda/plan/pass_cache.h"
 #include "backend/cuda/plan/pass_plan.h"
+#include "backend/cuda/plan/row_plan.h"
 #include "backend/cuda/plan/segments.h"
+#include "backend/plugin.h"
+#include "kv/cache.h"
 
 namespace lk::cuda {
 
-class CudaPass final : public Pass {
+// The segments that a pass of the engine describes.
+inline std::span<const lk_plugin_segment> segments_of(const lk_plugin_pass_rows& rows) {
+    return {rows.segments, static_cast<size_t>(rows.n_segments)};
+}
+
+class CudaPass {
 public:
     // Queues the upload of the image.
-    CudaPass(kv::Cache& of_cache, std::span<const kv::Segment> of_segments, PassImages& images, Memory& memory,
+    CudaPass(const lk_plugin_pass_rows& rows, bool batch_invariant, PassImages& images, Memory& memory,
              cudaStream_t stream)
-        : Pass(of_cache, of_segments),
-          plan(plan_pass(of_cache, of_segments)),
+        : cache(rows.cache),
+          plan(batch_invariant ? plan_rows(cache, segments_of(rows)) : plan_pass(cache, segments_of(rows))),
           attention(plan.groups.size()),
-          schedule_(plan_append(of_cache, of_segments)),
+          schedule_(plan_append(cache, segments_of(rows))),
           image_(images.take()) {
         const size_t flags = plan.bytes() + schedule_.bytes();
         const size_t bytes = flags + 2 * static_cast<size_t>(plan.n_rows);
         image_->reserve(memory, bytes);
-        write_pass(plan, of_cache, image_->host(), image_->device());
+        const auto write = batch_invariant ? write_rows : write_pass;
+        write(plan, cache, segments_of(rows), image_->host(), image_->device());
         write_append(schedule_, image_->host() + plan.bytes());
         for (const kv::Side side : {kv::Side::keys, kv::Side::values}) {
+            const uint8_t* const from = rows.sink_rows[side_index(side)];
             uint8_t* const to = image_->host() + (sink_rows(side) - image_->device());
             for (int row = 0; row < plan.n_rows; ++row) {
-                to[row] = of_cache.is_sink_row(side, row) ? 1 : 0;
+                to[row] = from != nullptr ? from[row] : 0;
             }
         }
         image_->upload(bytes, stream);
     }
+    CudaPass(const CudaPass&) = delete;
+    CudaPass& operator=(const CudaPass&) = delete;
 
     const SegmentWork* works() const { return reinterpret_cast<const SegmentWork*>(image_->device()); }
     QueuedAppend append() const {
@@ -57,7 +69,7 @@ public:
     // pages, such as a decode step, stages all layers at once after the last, in one launch per side.
     std::optional<kv::Layers> layers_to_stage(kv::Layers layers) {
         first_waiting_ = std::min(first_waiting_, layers.begin);
-        if (!plan.reads_staged && layers.end < cache().config().n_layer) {
+        if (!plan.reads_staged && layers.end < cache.config().n_layer) {
             return std::nullopt;
         }
         const kv::Layers due{first_waiting_, layers.end};
@@ -65,6 +77,7 @@ public:
         return due;
     }
 
+    const PassCache cache;
     const PassPlan plan;
     std::vector<std::optional<PlannedAttention>> attention;  // per group of the plan, from its first layer on
 

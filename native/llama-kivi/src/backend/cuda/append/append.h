@@ -5,6 +5,7 @@
 
 #include "backend/cuda/plan/append_plan.h"
 #include "backend/cuda/plan/append_work.h"
+#include "backend/cuda/plan/pass_cache.h"
 #include "kv/cache.h"
 
 namespace lk::cuda {
@@ -17,7 +18,7 @@ struct QueuedAppend {
 };
 
 // See Backend::stage_pages and commit.
-void stage_pages(const kv::Cache& cache, const QueuedAppend& append, kv::Layers layers, cudaStream_t stream);
-void commit(const kv::Cache& cache, const QueuedAppend& append, cudaStream_t stream);
+void stage_pages(const PassCache& cache, const QueuedAppend& append, kv::Layers layers, cudaStream_t stream);
+void commit(const PassCache& cache, const QueuedAppend& append, cudaStream_t stream);
 
 }  // namespace lk::cuda

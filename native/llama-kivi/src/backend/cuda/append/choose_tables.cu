@@ -180,7 +180,7 @@ __device__ void choose_value_table(const PageFormat& f, const Rows& rows, int n,
                 const int ch = threadIdx.x % 32 + 32 * j;
                 w[j] = ch < d ? w[j] - half_bits_to_float(mu[ch]) : 0.0f;
             }
-            largest = fmaxf(largest, rotated_value(w, codes, d, f.recipe.value_scale));
+            largest = fmaxf(largest, rotated_value(f, w, codes));
         }
     } else {
         for (int i = threadIdx.x; i < (n - skip) * f.scale_groups; i += kThreads) {

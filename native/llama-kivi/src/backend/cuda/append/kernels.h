@@ -19,7 +19,7 @@ struct StageWork {
     float* k;
     const float* v;
     const float* cos_sin;
-    uint16_t* staged_k;  // [head, n_ubatch, D] of the layer
+    uint16_t* staged_k;  // [head, n_ubatch, staged_width] of the layer
     uint16_t* staged_v;
     uint8_t* blocks_k;  // [head, n_ubatch, row_bytes], the rows as a q8_0 ring stores them; null for an f16 ring
     uint8_t* blocks_v;

@@ -10,7 +10,6 @@
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/device/warp.cuh"
 #include "kv/scalar_codec.h"
-#include "quant/blocks.h"
 
 namespace lk::cuda {
 
@@ -62,9 +61,9 @@ __device__ inline void hadamard(float (&x)[kLaneChannels], int d) {
     }
 }
 
-// Rotates a centred kivi2 value in place; returns its codes and its scale.
-__device__ inline float rotated_value(float (&w)[kLaneChannels], uint8_t (&codes)[kLaneChannels], int d,
-                                      kv::ValueScale rule) {
+// Rotates a centred value of kivi2 or kivi3 in place; returns its codes and its scale.
+__device__ inline float rotated_value(const PageFormat& f, float (&w)[kLaneChannels], uint8_t (&codes)[kLaneChannels]) {
+    const int d = f.head_size;
     const int lane = threadIdx.x % 32;
     hadamard(w, d);
     double square = 0;
@@ -74,56 +73,27 @@ __device__ inline float rotated_value(float (&w)[kLaneChannels], uint8_t (&codes
         }
     }
     square = warp_sum(square);
-    const float step = kv::value_step(square / d);
+    const float step = kv::value_step(square / d, f.bits);
     double along = 0;
     for (int j = 0; j < kLaneChannels; ++j) {
-        const int code = kv::value_code(w[j], step);
+        const int code = kv::value_code(w[j], step, f.bits);
         codes[j] = static_cast<uint8_t>(code);
         if (lane + 32 * j < d) {
-            along += static_cast<double>(w[j]) * kv::value_level(code);
+            along += static_cast<double>(w[j]) * kv::value_level(code, f.bits);
         }
     }
     along = warp_sum(along);
-    static_assert(kv::kValueLevelOffset == 1.5f, "level_square below counts halves");
-    if (rule == kv::ValueScale::unbiased) {
+    if (f.recipe.value_scale == kv::ValueScale::unbiased) {
         return kv::unbiased_scale(square, along);
     }
-    int level_square = 0;  // of twice the levels, which are odd integers
+    static_assert(kv::kValueLevelOffset == 1.5f && kv::kValueLevelOffset3 == 3.5f, "twice a level is an odd integer");
+    const int least = 1 - (1 << f.bits);  // twice the level of code 0
+    int level_square = 0;                 // of twice the levels
     for (int j = 0; j < kLaneChannels; ++j) {
-        const int twice = lane + 32 * j < d ? 2 * codes[j] - 3 : 0;
+        const int twice = lane + 32 * j < d ? 2 * codes[j] + least : 0;
         level_square += twice * twice;
     }
     return kv::halfway_scale(square, along, warp_sum(level_square) / 4.0);
-}
-
-// Quantizes ggml blocks of 32 channels; block j is channels 32 j + lane. codes: as stored, before packing. d: scales.
-__device__ inline void quantize_blocks(const float (&x)[kLaneChannels], int n_blocks, int bits,
-                                       int (&codes)[kLaneChannels], uint16_t (&scales)[kLaneChannels]) {
-    for (int j = 0; j < kLaneChannels; ++j) {
-        if (j >= n_blocks) {
-            break;
-        }
-        if (bits == 8) {
-            const float d = kv::q8_scale(warp_max(fabsf(x[j])));
-            scales[j] = float_to_half_bits(d);
-            codes[j] = kv::q8_code(x[j], d);
-        } else {
-            // Element of largest magnitude, with its sign; the first one of equal magnitudes.
-            float largest = x[j];
-            int owner = threadIdx.x % 32;
-            for (int offset = 16; offset > 0; offset /= 2) {
-                const float other = __shfl_xor_sync(kAllLanes, largest, offset);
-                const int other_owner = __shfl_xor_sync(kAllLanes, owner, offset);
-                const bool better =
-                    fabsf(other) > fabsf(largest) || (fabsf(other) == fabsf(largest) && other_owner < owner);
-                largest = better ? other : largest;
-                owner = better ? other_owner : owner;
-            }
-            const float d = kv::q4_scale(largest);
-            scales[j] = float_to_half_bits(d);
-            codes[j] = kv::q4_code(x[j], d);
-        }
-    }
 }
 
 // Loads row i with one warp.
@@ -144,24 +114,26 @@ constexpr int kRingBlockBytes = 2 + 32;
 struct HeadRows {
     const uint16_t* ring;    // [ring_rows, D]; unused if the ring is q8_0
     const uint8_t* blocks;   // [ring_rows, row_bytes] of a q8_0 ring; otherwise null
-    const uint16_t* staged;  // [row, D]
+    const uint16_t* staged;  // [row, staged_width]
     int start;
     int n_ring;
     int ring_rows;
     int d;
     int row_bytes;
+    int staged_width;
 
     __device__ HeadRows(const SideShape& shape, const AppendWork& work, int head)
         : ring(work.ring + static_cast<size_t>(head) * shape.ring_rows * shape.format.head_size),
           blocks(work.ring_blocks == nullptr
                      ? nullptr
                      : work.ring_blocks + static_cast<size_t>(head) * shape.ring_rows * shape.ring_row_bytes),
-          staged(work.staged + static_cast<size_t>(head) * shape.n_ubatch * shape.format.head_size),
+          staged(work.staged + static_cast<size_t>(head) * shape.n_ubatch * shape.staged_width),
           start(work.ring_start),
           n_ring(work.n_ring),
           ring_rows(shape.ring_rows),
           d(shape.format.head_size),
-          row_bytes(shape.ring_row_bytes) {}
+          row_bytes(shape.ring_row_bytes),
+          staged_width(shape.staged_width) {}
 
     __device__ bool in_blocks(int i) const { return blocks != nullptr && i < n_ring; }
     __device__ size_t ring_row(int i) const {
@@ -170,7 +142,7 @@ struct HeadRows {
     }
     // A row that is not in a q8_0 ring.
     __device__ const uint16_t* row(int i) const {
-        return i >= n_ring ? staged + static_cast<size_t>(i - n_ring) * d : ring + ring_row(i) * d;
+        return i >= n_ring ? staged + static_cast<size_t>(i - n_ring) * staged_width : ring + ring_row(i) * d;
     }
     // Element c of row i; from a q8_0 ring decoded as by kv::decode_q8_row.
     __device__ uint16_t half(int i, int c) const {

@@ -1,4 +1,5 @@
 // Quantizes the rows that leave the ring into pages. One thread block per step and head.
+#include "backend/cuda/append/blocks.cuh"
 #include "backend/cuda/append/rows.cuh"
 
 namespace lk::cuda {
@@ -95,6 +96,47 @@ __device__ void quantize_keys(const PageFormat& f, const Rows& rows, int first_r
     __syncthreads();
 }
 
+// A plane of the codes of a block of values: bits [first, first + bits) of each code, from word `word` of the block on.
+struct ValuePlane {
+    int bits;
+    int first;
+    int word;
+};
+
+// Packs a plane of the codes of tokens [token + sinks, token + n). A word holds tokens of one block of 16 and of one
+// channel, or with one bit of two channels. Other tokens keep their codes.
+__device__ void pack_values(const PageFormat& f, const ValuePlane& plane, int n, int token, int sinks,
+                            const uint8_t* codes, uint8_t* page) {
+    const int d = f.head_size;
+    const int block_words = f.block_bytes() / 4;
+    const int words = 4 * plane.bits;  // of the plane: 4 tokens of a channel are 4 bytes at one place of the bits
+    const int first_block = token / kv::kValueBlockTokens;
+    const int n_blocks = (token + n - 1) / kv::kValueBlockTokens - first_block + 1;
+    const int row_blocks = d / kv::kValueBlockChannels;
+    const unsigned mask = (1u << plane.bits) - 1;
+    for (int i = threadIdx.x; i < n_blocks * row_blocks * words; i += kThreads) {
+        const int w = i % words;
+        const int block = i / words;
+        unsigned* const out =
+            reinterpret_cast<unsigned*>(page) + (first_block * row_blocks + block) * block_words + plane.word + w;
+        unsigned word = *out;
+        for (int s = 0; s < 8 / plane.bits; ++s) {
+            // Four tokens of a channel: codes [32 quad + 4 channel, ... + 3] of the block.
+            const int four = words * s + w;
+            const int c = block % row_blocks * kv::kValueBlockChannels + four % kv::kValueBlockChannels;
+            const int first = (first_block + block / row_blocks) * kv::kValueBlockTokens + four / 8 * 4 - token;
+            for (int b = 0; b < 4; ++b) {
+                const int t = first + b;
+                if (t >= sinks && t < n) {
+                    const int shift = 8 * b + plane.bits * s;
+                    word = (word & ~(mask << shift)) | (codes[t * d + c] >> plane.first & mask) << shift;
+                }
+            }
+        }
+        *out = word;
+    }
+}
+
 // Quantizes values [first_row, first_row + n) into tokens [token, token + n) of a page, except the first `sinks` rows.
 // codes: shared uint8 [n, D].
 template <class Rows>
@@ -113,7 +155,7 @@ __device__ void quantize_values(const PageFormat& f, const Rows& rows, int first
                 const int c = lane + 32 * j;
                 w[j] = c < d ? w[j] - half_bits_to_float(mu[c]) : 0.0f;
             }
-            const float scale = rotated_value(w, own, d, f.recipe.value_scale);
+            const float scale = rotated_value(f, w, own);
             for (int j = 0; j < kLaneChannels; ++j) {
                 if (lane + 32 * j < d) {
                     codes[t * d + lane + 32 * j] = own[j];
@@ -144,64 +186,26 @@ __device__ void quantize_values(const PageFormat& f, const Rows& rows, int first
         }
     }
     __syncthreads();
-    // A word holds tokens of one block of 16. Tokens outside this step keep their codes.
-    const int halves = f.bits / 2;  // words per channel: 16 tokens of 2 bits are one word
-    const int per_word = 8 / f.bits;
-    const int first_block = token / kv::kValueBlockTokens;
-    const int n_blocks = (token + n - 1) / kv::kValueBlockTokens - first_block + 1;
-    const unsigned mask = (1u << f.bits) - 1;
-    for (int i = threadIdx.x; i < n_blocks * d * halves; i += kThreads) {
-        const int block = first_block + i / (d * halves);
-        const int h = i % (d * halves) / d;
-        const int c = i % d;
-        const size_t index = (static_cast<size_t>(block) * (d / 8) + c / 8) * 8 * halves + 8 * h + c % 8;
-        unsigned* out = reinterpret_cast<unsigned*>(page) + index;
-        unsigned word = *out;
-        for (int s = 0; s < per_word; ++s) {
-            const int quad = halves * s + h;
-            for (int b = 0; b < 4; ++b) {
-                const int t = block * kv::kValueBlockTokens + 4 * quad + b - token;
-                if (t >= sinks && t < n) {
-                    const int shift = 8 * b + f.bits * s;
-                    word = (word & ~(mask << shift)) | static_cast<unsigned>(codes[t * d + c]) << shift;
-                }
-            }
-        }
-        *out = word;
+    if (f.bits == 3) {
+        pack_values(f, ValuePlane{2, 0, 0}, n, token, sinks, codes, page);
+        pack_values(f, ValuePlane{1, 2, 8}, n, token, sinks, codes, page);
+    } else {
+        pack_values(f, ValuePlane{f.bits, 0, 0}, n, token, sinks, codes, page);
     }
     __syncthreads();
 }
 
-// Quantizes a row of halves to ggml blocks with one warp.
+// Quantizes a row to ggml blocks with one warp.
 __device__ void store_blocks(const PageFormat& f, const HeadRows& rows, int row, uint8_t* out) {
-    const int d = f.head_size;
-    const int lane = threadIdx.x % 32;
+    const int block_bytes = kv::stock_format(f.type).block_bytes;
     float x[kLaneChannels];
-    int codes[kLaneChannels];
-    uint16_t scales[kLaneChannels];
     load_row(rows, row, x);
-    hadamard(x, d);
-    quantize_blocks(x, d / 32, f.bits, codes, scales);
+    hadamard(x, f.head_size);
     for (int j = 0; j < kLaneChannels; ++j) {
-        if (j >= d / 32) {
+        if (32 * j >= f.head_size) {
             break;
         }
-        if (f.bits == 8) {
-            uint8_t* b = out + j * sizeof(BlockQ8_0);
-            b[2 + lane] = static_cast<uint8_t>(codes[j]);
-            if (lane == 0) {
-                *reinterpret_cast<uint16_t*>(b) = scales[j];
-            }
-        } else {
-            uint8_t* b = out + j * sizeof(BlockQ4_0);
-            const int high = __shfl_xor_sync(kAllLanes, codes[j], 16);
-            if (lane < 16) {
-                b[2 + lane] = static_cast<uint8_t>(codes[j] | high << 4);
-            }
-            if (lane == 0) {
-                *reinterpret_cast<uint16_t*>(b) = scales[j];
-            }
-        }
+        store_block(f.type, encode_block(f.type, x[j]), out + j * block_bytes);
     }
 }
 
@@ -233,27 +237,29 @@ __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape s
     }
 }
 
-// Types without groups: f16, q8_0 and q4_0. One warp per row.
+// Stock types. One warp per row; the rows of sinks are zeros.
 __global__ void stage_rows_kernel(const SideShape shape, const AppendWork* works, const PageStep* steps,
                                   int first_head) {
     after_previous();
     const PageStep& step = steps[blockIdx.x];
+    const AppendWork& work = works[step.work];
     const PageFormat& f = shape.format;
-    const int d = f.head_size;
     const int head = first_head + blockIdx.y;
     const int lane = threadIdx.x % 32;
-    const HeadRows rows(shape, works[step.work], head);
+    const int row_bytes = static_cast<int>(f.row_bytes());
+    const HeadRows rows(shape, work, head);
     for (int i = threadIdx.x / 32; i < step.n_rows; i += kWarps) {
         const int row = step.row + i;
         uint8_t* const out =
-            step.block + static_cast<size_t>(head) * f.page_bytes + static_cast<size_t>(step.token + i) * f.row_bytes();
-        if (!f.quantized()) {
-            for (int c = lane; c < d; c += 32) {
-                reinterpret_cast<uint16_t*>(out)[c] = rows.half(row, c);
-            }
+            step.block + static_cast<size_t>(head) * f.page_bytes + static_cast<size_t>(step.token + i) * row_bytes;
+        if (f.blocks() && work.first_token + row >= work.sink_limit) {
+            store_blocks(f, rows, row, out);
             continue;
         }
-        store_blocks(f, rows, row, out);
+        // f32 and bf16 are staged as stored.
+        for (int c = lane; c < row_bytes / 2; c += 32) {
+            reinterpret_cast<uint16_t*>(out)[c] = f.blocks() ? 0 : f.floats() ? rows.row(row)[c] : rows.half(row, c);
+        }
     }
 }
 

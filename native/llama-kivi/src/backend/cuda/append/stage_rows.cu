@@ -1,4 +1,5 @@
 // Stages the rows of a layer: RoPE, rounding to half, and checks for NaN, infinity and range.
+#include "backend/cuda/append/blocks.cuh"
 #include "backend/cuda/append/rows.cuh"
 #include "backend/cuda/device/watch.h"
 #include "base/finite.h"
@@ -43,9 +44,47 @@ __device__ void round_to_ring(int d, float (&x)[kLaneChannels], uint8_t* blocks)
     }
 }
 
-// One warp per row and head of queries, keys or values. Rows of q8_0 and q4_0 caches are quantized and dequantized, so
-// that attention reads what the page will hold, as on the CPU.
-__global__ void stage_kernel(const __grid_constant__ StageWork w) {
+// Stores a row of f32 or bf16 as its page will hold it, with one warp. Returns whether it is finite.
+__device__ bool store_floats(const PageFormat& f, const float (&x)[kLaneChannels], uint16_t* out) {
+    bool finite = true;
+    for (int j = 0; j < kLaneChannels; ++j) {
+        const int c = threadIdx.x % 32 + 32 * j;
+        if (c >= f.head_size) {
+            break;
+        }
+        finite = finite && is_finite(x[j]);
+        if (f.type == LK_CACHE_F32) {
+            reinterpret_cast<float*>(out)[c] = x[j];
+        } else {
+            out[c] = kv::rounded_bf16(x[j]);
+            finite = finite && (out[c] & 0x7f80u) != 0x7f80u;
+        }
+    }
+    return finite;
+}
+
+// Quantizes and dequantizes a row as its page will, with one warp. Returns whether the stored elements are in the range
+// of half, in which attention reads blocks.
+__device__ bool round_to_blocks(const PageFormat& f, float (&x)[kLaneChannels]) {
+    bool fits = true;
+    hadamard(x, f.head_size);
+    for (int j = 0; j < kLaneChannels; ++j) {
+        if (32 * j >= f.head_size) {
+            break;
+        }
+        x[j] = decode_block(f.type, encode_block(f.type, x[j]));
+        fits = fits && fabsf(x[j]) <= kv::kLargestHalf;
+    }
+    hadamard(x, f.head_size);
+    for (int j = 0; j < kLaneChannels; ++j) {
+        x[j] = kv::clamped(x[j], -kv::kLargestHalf, kv::kLargestHalf);
+    }
+    return fits;
+}
+
+// One warp per row and head of queries, keys or values. Without a window, rows in blocks are quantized and dequantized,
+// so that attention reads what the page will hold, as on the CPU.
+__global__ void __launch_bounds__(kThreads, 5) stage_kernel(const __grid_constant__ StageWork w) {
     after_previous();
     const int d = w.k_shape.format.head_size;
     const int lane = threadIdx.x % 32;
@@ -90,7 +129,13 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
     const SideShape& shape = is_key ? w.k_shape : w.v_shape;
     const PageFormat& f = shape.format;
     const size_t staged_row = static_cast<size_t>(head) * shape.n_ubatch + row;
-    uint16_t* const out = (is_key ? w.staged_k : w.staged_v) + staged_row * d;
+    uint16_t* const out = (is_key ? w.staged_k : w.staged_v) + staged_row * shape.staged_width;
+    if (f.floats()) {
+        if (__any_sync(kAllLanes, !store_floats(f, x, out))) {
+            report(w.broken, is_key ? w.k_place : w.v_place);
+        }
+        return;
+    }
     bool finite = true;
     bool large = false;
     for (int j = 0; j < kLaneChannels; ++j) {
@@ -112,20 +157,13 @@ __global__ void stage_kernel(const __grid_constant__ StageWork w) {
         x[j] = half_bits_to_float(float_to_half_bits(x[j]));
     }
     if (f.blocks()) {
-        int codes[kLaneChannels];
-        uint16_t scales[kLaneChannels];
-        hadamard(x, d);
-        quantize_blocks(x, d / 32, f.bits, codes, scales);
+        float stored[kLaneChannels];
         for (int j = 0; j < kLaneChannels; ++j) {
-            const bool inside = lane + 32 * j < d;
-            large |= inside && (scales[j] & 0x7c00u) == 0x7c00u;
-            x[j] = inside ? half_bits_to_float(scales[j]) *
-                                static_cast<float>(f.bits == 8 ? codes[j] : codes[j] - kv::kQ4Zero)
-                          : 0;
+            stored[j] = x[j];
         }
-        hadamard(x, d);
+        large |= !round_to_blocks(f, stored);
         for (int j = 0; j < kLaneChannels; ++j) {
-            x[j] = kv::clamped(x[j], -kv::kLargestHalf, kv::kLargestHalf);
+            x[j] = shape.all_paged() ? stored[j] : x[j];
         }
     }
     for (int j = 0; j < kLaneChannels; ++j) {

@@ -11,6 +11,8 @@ AttentionFunction attention_function(const AttentionVariant& variant, const kv::
     case AttentionKernel::ring_rows:
     case AttentionKernel::block_pages:
         return rows_function(variant);
+    case AttentionKernel::whole:
+        return whole_function(variant, k, v);
     case AttentionKernel::pages:
         return pages_function(variant, k, v);
     case AttentionKernel::pages_row:

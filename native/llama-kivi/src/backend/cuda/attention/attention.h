@@ -30,6 +30,7 @@ struct AttentionWork {
     int window;
     int n_page_splits;  // splits of the page kernel
     int n_splits;       // splits of the other tokens, numbered after the page splits
+    bool fixed_splits;  // splits are InvariantSplits; otherwise they share the tokens evenly
     float scale;
 };
 
@@ -50,6 +51,8 @@ AttentionFunction flash_function(const AttentionVariant& variant, const kv::Page
 AttentionFunction rows_function(const AttentionVariant& variant);
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
+
+AttentionFunction whole_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 
 // Merges the partial results of the splits.
 void attention_join(const AttentionWork& work, cudaStream_t stream);

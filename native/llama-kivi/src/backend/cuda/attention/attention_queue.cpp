@@ -17,12 +17,20 @@ PlannedAttention AttentionQueue::plan(const AttentionRequest& request) {
         p.pages = attention_function(p.choice.pages, request.k, request.v);
     }
     p.splits = split_attention(request, p.choice, slots(p.rest), pages ? slots(p.pages) : 0);
+    const AttentionVariant whole = select_whole(request, p.choice);
+    if (whole.kernel != AttentionKernel::none) {
+        p.choice = {whole, {}};
+        p.splits = {1, 0};
+        p.rest = attention_function(whole, request.k, request.v);
+        slots(p.rest);  // raises its limit of shared memory
+    }
     return p;
 }
 
 void AttentionQueue::run(const PlannedAttention& planned, AttentionWork work, cudaStream_t stream) {
     work.n_splits = planned.splits.rest;
     work.n_page_splits = planned.splits.pages;
+    work.fixed_splits = planned.request.invariant;
     if (planned.splits.all() > 1) {
         grow(partial_, memory_,
              static_cast<size_t>(planned.splits.all()) * work.n_rows * work.n_head * (work.head_size + 2));

@@ -15,6 +15,23 @@ namespace {
 
 constexpr int kJoinWarps = kAttentionWarps;
 
+// kEdition of the page kernels: the recipe that they are compiled for. kivi3 is the second edition of kivi2 with other
+// sizes.
+constexpr int kThreeBitValues = 3;
+
+// Refined channels of a head in that recipe.
+__host__ __device__ constexpr int refined_in(int edition, int head_size) {
+    return edition == kThreeBitValues      ? head_size / 2
+           : edition == kv::kSecondEdition ? head_size * 3 / 8
+                                           : head_size / 4;
+}
+
+// The warp's index in its block. The compiler sees that it is the same in all lanes, so branches that depend on it need
+// no code for lanes that part.
+__device__ inline int warp_index() {
+    return __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x / 32), 0);
+}
+
 // Decodes a byte scale of the cache, without the head's power of two.
 __device__ inline float byte_scale(unsigned byte) {
     return kv::byte_scale_base(byte);
@@ -73,6 +90,19 @@ __device__ inline int find_run(const Run* runs, int n_runs, int token) {
     return i;
 }
 
+// The thread block's split of n_steps tiles or pages: [begin, end).
+struct SplitRange {
+    int begin;
+    int end;
+
+    __device__ SplitRange(const AttentionWork& a, int n_steps, int n_splits) {
+        const int split = blockIdx.y;
+        const int each = (n_steps + n_splits - 1) / n_splits;
+        begin = a.fixed_splits ? InvariantSplits::begin(split) : split * each;
+        end = min(a.fixed_splits ? InvariantSplits::begin(split + 1) : begin + each, n_steps);
+    }
+};
+
 // The address of a full-precision row: halves, or the blocks of a q8_0 ring. Rows have even addresses; bit 0 marks
 // blocks.
 struct ExactRow {
@@ -107,7 +137,11 @@ __device__ inline ExactRow exact_row(const SideWork& side, const SideShape& shap
         return side.ring_blocks != nullptr ? ExactRow::of_blocks(side.ring_blocks + row * shape.ring_row_bytes)
                                            : ExactRow(side.ring + row * d);
     }
-    return ExactRow(side.staged.rows + (static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring) * d);
+    const size_t row = static_cast<size_t>(head) * shape.n_ubatch + i - side.n_ring;
+    if (i - side.n_ring < side.staged.n_blocks && token >= shape.sinks) {
+        return ExactRow::of_blocks(side.staged.blocks + row * shape.ring_row_bytes);
+    }
+    return ExactRow(side.staged.rows + row * d);
 }
 
 // Hadamard transform of rows in shared memory, times sqrt(kD). Called by all threads of the block.
@@ -124,6 +158,49 @@ __device__ void hadamard_rows(float* rows) {
         __syncthreads();
     }
 }
+
+// A warp's running softmax over tokens, per row: unnormalized sums of probabilities and of values.
+template <int kRows, int kCh>
+struct Softmax {
+    float largest[kRows];   // score
+    float sum[kRows];       // over the lane's tokens
+    float out[kRows][kCh];  // of the lane's channels
+
+    __device__ Softmax() {
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            largest[r] = -INFINITY;
+            sum[r] = 0;
+#pragma unroll
+            for (int c = 0; c < kCh; ++c) {
+                out[r][c] = 0;
+            }
+        }
+    }
+
+    // Raises the largest score to at least `top`, equal in all lanes, and returns the number to subtract from scores.
+    __device__ __forceinline__ float raise(int r, float top) {
+        const float now = fmaxf(largest[r], top);
+        const float base = now == -INFINITY ? 0.0f : now;
+        if (now > largest[r]) {
+            const float correction = __expf(largest[r] - base);
+            sum[r] *= correction;
+#pragma unroll
+            for (int c = 0; c < kCh; ++c) {
+                out[r][c] *= correction;
+            }
+            largest[r] = now;
+        }
+        return base;
+    }
+
+    // Adds the score of a token of each lane, -infinity without one, and returns its unnormalized probability.
+    __device__ __forceinline__ float add(int r, float score) {
+        const float probability = __expf(score - raise(r, warp_max_any(score)));
+        sum[r] += probability;
+        return probability;
+    }
+};
 
 // Shared memory of join_warps: float [4, rows, D + 2] and [rows, D].
 __host__ __device__ inline int join_bytes(int rows, int d) {
@@ -193,24 +270,24 @@ __device__ void join_parts(const AttentionWork& a, int split, const QueryRows& r
     }
 }
 
-// The same from registers. A lane has kCh channels of `out`, and in `sum` the part of its own tokens.
+// The same from registers. A lane has kCh consecutive channels.
 template <int kRows, int kCh, bool kRotated>
-__device__ void join_warps(const AttentionWork& a, int split, const float (&largest)[kRows], const float (&sum)[kRows],
-                           const float (&out)[kRows][kCh], const QueryRows& rows, const uint16_t* mu, float* shared) {
+__device__ void join_warps(const AttentionWork& a, int split, const Softmax<kRows, kCh>& own, const QueryRows& rows,
+                           const uint16_t* mu, float* shared) {
     constexpr int kD = kCh * 32;
     const int lane = threadIdx.x % 32;
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
         float* to = warp_part<kRows, kD>(shared, threadIdx.x / 32, r);
-        const float total = warp_sum(sum[r]);
+        const float total = warp_sum(own.sum[r]);
         if (lane == 0) {
-            to[0] = largest[r];
+            to[0] = own.largest[r];
             to[1] = total;
         }
 #pragma unroll
         for (int c = 0; c < kCh; ++c) {
-            to[2 + lane * kCh + c] = out[r][c];
+            to[2 + lane * kCh + c] = own.out[r][c];
         }
     }
     join_parts<kRows, kD, kRotated>(a, split, rows, mu, shared);

@@ -98,6 +98,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
         const PageFormat& f = a.k.format;
         if (k.form == TileSide::Form::q8_rows) {
             load_ring_rows<S>(k.from, n, d, keys);
+        } else if (k.form == TileSide::Form::floats) {
+            load_float_rows(f.type, d, k.from, k.token, n, keys, S::kStride);
         } else if (!k.coded()) {
             return;
         } else if (f.blocks()) {
@@ -115,11 +117,19 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
             load_halves<S>(v.from, n, d, values);
         } else if (v.form == TileSide::Form::q8_rows) {
             load_ring_rows<S>(v.from, n, d, values);
+        } else if (v.form == TileSide::Form::floats) {
+            load_float_rows(f.type, d, v.from, v.token, n, values, S::kStride);
         } else if (f.blocks()) {
             load_blocks<S>(f, v.from + v.token * f.row_bytes(), n, values);
         } else if (copies_values) {
-            load_usual_values<S>(f, fetched_codes<S>(FlashCodes::of_values(f, v.token, n), raw_values), v.token, n,
-                                 values);
+            const CodePointers from = fetched_codes<S>(FlashCodes::of_values(f, v.token, n), raw_values);
+            if (f.bits == 3) {
+                load_three_bit_values(d, from.codes, from.scales, v.token, n, values, S::kStride);
+            } else {
+                load_usual_values<S>(f, from, v.token, n, values);
+            }
+        } else if (f.bits == 3) {
+            load_three_bit_values(d, v.from, v.from + f.scales_offset, v.token, n, values, S::kStride);
         } else {
             load_values<S>(Known<0, 0>{f}, CodePointers(f, v.from), v.token, n, values);
         }

@@ -2,6 +2,7 @@
 // threads of a block. flash_raw.cuh copies codes to shared memory first.
 #pragma once
 
+#include "backend/cuda/attention/flash_stock.cuh"
 #include "backend/cuda/attention/flash_tile.cuh"
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/words.cuh"
@@ -222,6 +223,10 @@ __device__ void load_usual_values(const PageFormat& f, const CodePointers& from,
 template <class S>
 __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uint16_t* to) {
     constexpr int kPieces = S::kD / 16;
+    if (f.type != LK_CACHE_Q8_0 && f.type != LK_CACHE_Q4_0) {
+        load_other_blocks(f.type, f.head_size, rows, n, to, S::kStride);
+        return;
+    }
     const int size = f.bits == 8 ? static_cast<int>(sizeof(BlockQ8_0)) : static_cast<int>(sizeof(BlockQ4_0));
     for (int i = threadIdx.x; i < n * kPieces; i += S::kThreads) {
         const int c = i % kPieces * 16;

@@ -68,9 +68,9 @@ constexpr unsigned kPartly = 16;
 
 // One side of a tile. Its tokens are either all codes of one page, or all exact rows that follow each other in memory.
 struct TileSide {
-    enum class Form { codes, halves, q8_rows };
+    enum class Form { codes, halves, q8_rows, floats };
     Form form;
-    int token;            // codes: first token in the page
+    int token;            // codes: first token in the page; floats: bytes from a row to the next
     const uint8_t* from;  // codes: the page; otherwise the first row
 
     __device__ bool coded() const { return form == Form::codes; }
@@ -88,10 +88,29 @@ struct Tile {
     TileSide v;
 };
 
+// Rows of f32 or bf16, in a page or staged as in a page.
+__device__ inline TileSide float_side(const SideWork& side, const SideShape& shape, int head, Tile& tile) {
+    const int token = tile.token;
+    if (token < side.n_paged) {
+        const Run& run = side.runs[find_run(side.runs, side.n_runs, token)];
+        const int row_bytes = static_cast<int>(shape.format.row_bytes());
+        const uint8_t* const page = run.block + static_cast<size_t>(head) * shape.format.page_bytes;
+        tile.n = min(tile.n, run.start + run.count - token);
+        return {TileSide::Form::floats, row_bytes, page + (run.first + token - run.start) * row_bytes};
+    }
+    const size_t row = static_cast<size_t>(head) * shape.n_ubatch + (token - side.n_paged);
+    tile.n = min(tile.n, kTile);
+    return {TileSide::Form::floats, 2 * shape.staged_width,
+            reinterpret_cast<const uint8_t*>(side.staged.rows + row * shape.staged_width)};
+}
+
 // Shortens `tile` to the tokens whose exact rows follow each other, and returns them.
 __device__ inline TileSide exact_side(const SideWork& side, const SideShape& shape, int head, int d, Tile& tile) {
     using Form = TileSide::Form;
     const int token = tile.token;
+    if (shape.format.floats()) {
+        return float_side(side, shape, head, tile);
+    }
     const auto halves = [&](const uint16_t* rows, size_t row, int n) {
         tile.n = min(tile.n, n);
         return TileSide{Form::halves, 0, reinterpret_cast<const uint8_t*>(rows + row * d)};

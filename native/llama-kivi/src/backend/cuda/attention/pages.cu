@@ -8,7 +8,7 @@
 //   keys    a step covers 16 code rows; lane j reads quad j. A word of 2-bit codes holds tokens g, 8 + g, 16 + g and
 //           24 + g of its tile. A lane ends with the scores of tokens 8 t + g for rows 2 j and 2 j + 1.
 //   values  a word holds 16 tokens of a channel (8 with 4 bits). A lane reads channels g and g + 8 of token blocks j
-//           and 4 + j, and ends with these channels for rows 2 j and 2 j + 1.
+//           and 4 + j, and ends with these channels for rows 2 j and 2 j + 1. 3-bit codes are joined from two planes.
 // Keys and values of a page are in shared memory while in use; each is prefetched for the next page as soon as its
 // buffer is free.
 #include "backend/cuda/attention/pages_keys.cuh"
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
         return;
     }
     const int head = rows.head();
-    const int warp = threadIdx.x / 32;
+    const int warp = warp_index();
     const int lane = threadIdx.x % 32;
     const size_t k_offset = static_cast<size_t>(head) * fk.page_bytes;
     const size_t v_offset = static_cast<size_t>(head) * fv.page_bytes;
@@ -44,9 +44,7 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     const Run* const k_runs = seg.k.runs;
     const Run* const v_runs = seg.v.runs;
     const int n_sinks = seg.k.n_sinks;
-    const int per_split = (seg.page_runs + a.n_page_splits - 1) / a.n_page_splits;
-    const int begin = blockIdx.y * per_split;
-    const int end = min(begin + per_split, seg.page_runs);
+    const auto [begin, end] = SplitRange(a, seg.page_runs, a.n_page_splits);
     const Layout at(Warp::kKind, fk, fv);
     const Warp own{fk, fv, at, shared + warp * at.bytes, lane, lane / 4, lane % 4};
 
@@ -130,6 +128,8 @@ AttentionFunction pages_function(const AttentionVariant& variant, const kv::Page
     case LK_CACHE_KIVI4:
         return second ? function_of_width<4, false, 2, 2>(variant, k, v)
                       : function_of_width<4, false, 1, 2>(variant, k, v);
+    case LK_CACHE_KIVI3:
+        return function_of_width<2, false, kThreeBitValues, 3>(variant, k, v);
     case LK_CACHE_KIVI2_PAPER:
         return function_of_width<2, true, 1, 3>(variant, k, v);
     case LK_CACHE_KIVI4_PAPER:

@@ -51,11 +51,23 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::lo
 
 template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::multiply_keys(const uint8_t* k_page,
+                                                                                            int n_tokens,
                                                                                             const Queries& x,
                                                                                             Scores& score) const {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int tile = 0; tile < kTiles; ++tile) {
+            score[r][tile] = 0;
+        }
+    }
     Scale scale;
+    const float own_place = place(lane / kWords);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
+        if (32 * tile >= n_tokens) {
+            break;
+        }
         const unsigned* codes = reinterpret_cast<const unsigned*>(k_page) + tile * kQuads * kWords + lane;
         unsigned words[kSteps];
 #pragma unroll
@@ -81,7 +93,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::mu
                 }
                 mine = lane / kWords == t ? total : mine;
             }
-            score[r][tile] = scale.step[r] * static_cast<float>(mine) + scale.bias[r];
+            score[r][tile] = scale.step[r] * own_place * static_cast<float>(mine) + scale.bias[r];
         }
     }
 }
@@ -177,17 +189,17 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::mu
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
         const int quad = lane / kWords + 32 / kWords * i;
-        int parts[kTokens];
+        unsigned parts[kTokens];
 #pragma unroll
         for (int t = 0; t < kTokens; ++t) {
-            parts[t] = static_cast<int>(words[i] >> (kBits * t) & kMask);
+            parts[t] = words[i] & (kMask << (kBits * t));  // codes times 2^(kBits t)
         }
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
             const int weights = *reinterpret_cast<const int*>(fold_k + r * kWeights + 4 * quad);
 #pragma unroll
             for (int t = 0; t < kTokens; ++t) {
-                dot[r][t] = __dp4a(parts[t], weights, dot[r][t]);
+                dot[r][t] = multiply_bytes(parts[t], weights, dot[r][t]);
             }
         }
     }

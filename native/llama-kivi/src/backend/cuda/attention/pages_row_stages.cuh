@@ -29,6 +29,13 @@ __device__ inline float signed_byte(unsigned word, int i) {
     return static_cast<float>(static_cast<int8_t>(word >> (8 * i)));
 }
 
+// Sum of four products of bytes, unsigned in a and signed in b, plus c.
+__device__ inline int multiply_bytes(unsigned a, int b, int c) {
+    int d;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;\n" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
 // Key weights of a row: the code rows, rounded up to the 16 of a step.
 __host__ __device__ constexpr int key_weights(int code_rows) {
     return (code_rows + 15) / 16 * 16;
@@ -47,15 +54,16 @@ __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const k
     return work > sums ? work : sums;
 }
 
-// kBits: bits per code. kPaper: scale and minimum are halves. 2 bits without kPaper is kivi2: refined keys, rotated
-// values.
+// kBits: bits per code. kPaper: scale and minimum are halves. 2 bits without kPaper is kivi2 or kivi3: refined keys,
+// rotated values. kEdition: see kThreeBitValues.
 template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 struct RowWarp {
+    static constexpr bool kIsPaper = kPaper;
     static constexpr bool kRotated = kBits == 2 && !kPaper;
     static constexpr int kD = kCh * 32;
-    static constexpr bool kCorrected = kEdition == kv::kSecondEdition;
-    static constexpr int kRefined = !kRotated ? 0 : kEdition == kv::kSecondEdition ? kD * 3 / 8 : kD / 4;  // channels
-    static constexpr int kOwnRefined = kRefined > 32 ? 2 : 1;                                              // of a lane
+    static constexpr bool kCorrected = kEdition != kv::kFirstEdition;
+    static constexpr int kRefined = kRotated ? refined_in(kEdition, kD) : 0;  // channels
+    static constexpr int kOwnRefined = kRefined > 32 ? 2 : 1;                 // of a lane
     static constexpr int kWeights = key_weights(kD + kRefined);
     static constexpr int kQuads = (kD + kRefined) / 4;
     static constexpr int kWords = 32 * kBits / 8;  // words per quad and tile
@@ -64,6 +72,8 @@ struct RowWarp {
     static constexpr int kSteps = (kQuads * kWords + 31) / 32;
     static constexpr unsigned kMask = kBits == 2 ? 0x03030303u : 0x0f0f0f0fu;
     static constexpr float kMiddle = 0.5f * ((1 << kBits) - 1);
+    static constexpr int kValueBits = kEdition == kThreeBitValues ? 3 : kBits;
+    static constexpr float kValueMiddle = 0.5f * ((1 << kValueBits) - 1);
     static_assert(kSteps * 32 / kWords * 4 <= kWeights);
 
     // A lane folds code rows 4 lane to 4 lane + 3 (quad `lane`) and refined rows `lane` and 32 + lane.
@@ -75,11 +85,7 @@ struct RowWarp {
         bool has_quad;             // true for kD / 4 lanes
         bool has_refined[kOwnRefined];
     };
-    struct Output {
-        float largest[kRows];
-        float sum[kRows];  // over the lane's tokens
-        float out[kRows][kCh];
-    };
+    using Output = Softmax<kRows, kCh>;
     // Dequantizes the integer sums of dp4a: x = step * sum + bias.
     struct Scale {
         float step[kRows];
@@ -98,8 +104,9 @@ struct RowWarp {
     __device__ __forceinline__ void load_queries(const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table,
                                                  float k_factor, Queries& x) const;
 
-    // Stage "scores".
-    __device__ __forceinline__ void multiply_keys(const uint8_t* k_page, const Queries& x, Scores& score) const;
+    // Stage "scores", of tiles with some of the first n_tokens tokens.
+    __device__ __forceinline__ void multiply_keys(const uint8_t* k_page, int n_tokens, const Queries& x,
+                                                  Scores& score) const;
 
     // Stages "mask" and "softmax update": turns scores into unnormalized probabilities. last: positions of the rows.
     __device__ __forceinline__ void update_softmax(const Run& run, int n_sinks, const AttentionWork& a,
@@ -116,17 +123,7 @@ struct RowWarp {
                 score[r][t] = seen ? score[r][t] : -INFINITY;
                 top = fmaxf(top, score[r][t]);
             }
-            const float now = fmaxf(o.largest[r], warp_max_any(top));
-            const float base = now == -INFINITY ? 0.0f : now;
-            if (now > o.largest[r]) {
-                const float correction = __expf(o.largest[r] - base);
-                o.sum[r] *= correction;
-#pragma unroll
-                for (int c = 0; c < kCh; ++c) {
-                    o.out[r][c] *= correction;
-                }
-                o.largest[r] = now;
-            }
+            const float base = o.raise(r, warp_max_any(top));
 #pragma unroll
             for (int t = 0; t < kTiles; ++t) {
                 score[r][t] = __expf(score[r][t] - base);
@@ -144,14 +141,35 @@ struct RowWarp {
     __device__ __forceinline__ void fold_value_scales(const uint8_t* v_page, float v_factor, const Scores& score,
                                                       float (&v_scale)[kTiles], Scale& scale) const;
 
-    // Stage "values".
-    __device__ __forceinline__ void add_values(const uint8_t* v_page, const Scale& scale, Output& o) const;
+    // Stage "values", of tiles with some of the first n_tokens tokens.
+    __device__ __forceinline__ void add_values(const uint8_t* v_page, int n_tokens, const Scale& scale,
+                                               Output& o) const;
 
 private:
+    // The inverse of what a code is multiplied by in place t of a byte.
+    __device__ static float place(int t) {
+        return __int_as_float((127 - kBits * t) << 23);
+    }
+
+    // The bit of its byte that value_codes() moves the codes of place s to. A code of three bits does not fit at bit 6.
+    __device__ static constexpr int value_place(int s) {
+        return kBits * (kValueBits == 3 && s == 3 ? 2 : s);
+    }
+
+    // The codes of place s of a word of values, one per byte. high: the word of their high bits, at bit 2 s.
+    __device__ static unsigned value_codes(unsigned word, [[maybe_unused]] unsigned high, int s) {
+        if constexpr (kValueBits == 3) {
+            return s == 3 ? (word >> 2 & 0x30303030u) | (high & 0x40404040u)
+                          : (word & 0x03030303u << (2 * s)) | (high << 2 & 0x04040404u << (2 * s));
+        } else {
+            return word & (kMask << (kBits * s));
+        }
+    }
+
     // Rounds queries times the scales of a token group to 8-bit weights.
     __device__ __forceinline__ void fold_key_scales(const uint8_t* k_page, int g, const Queries& x, Scale& scale) const;
 
-    // Multiplies a lane's words of a tile by the weights of their quads, per token of a word.
+    // Multiplies a lane's words of a tile by the weights of their quads, per token of a word; see place.
     __device__ __forceinline__ void multiply_words(const unsigned (&words)[kSteps], int (&dot)[kRows][kTokens]) const;
 };
 

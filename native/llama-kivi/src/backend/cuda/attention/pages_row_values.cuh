@@ -7,6 +7,22 @@ namespace lk::cuda {
 
 namespace {
 
+// Loads a word of each of a lane's channels; they are aligned to their size.
+template <int kCh>
+__device__ __forceinline__ void load_channels(const unsigned* from, unsigned (&words)[kCh]) {
+    if (kCh == 4) {
+        const uint4 four = __ldg(reinterpret_cast<const uint4*>(from));
+        words[0] = four.x;
+        words[1] = four.y;
+        words[kCh - 2] = four.z;
+        words[kCh - 1] = four.w;
+    } else {
+        const uint2 two = __ldg(reinterpret_cast<const uint2*>(from));
+        words[0] = two.x;
+        words[1] = two.y;
+    }
+}
+
 template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::load_value_scales(
     const uint8_t* v_page, float v_factor, float (&v_scale)[kTiles]) const {
@@ -52,7 +68,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
                 w[t] = there ? score[r][t] * v_scale[t] : 0.0f;
                 top = fmaxf(top, fabsf(w[t]));
                 if (!kRotated) {
-                    constant += there ? score[r][t] * v_zero[t] + w[t] * kMiddle : 0.0f;
+                    constant += there ? score[r][t] * v_zero[t] + w[t] * kValueMiddle : 0.0f;
                 }
             }
             top = warp_max_positive(top);
@@ -66,7 +82,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
             }
             total = __reduce_add_sync(kAllLanes, total);
             const float group_step = top / 127.0f;
-            float group_bias = -group_step * kMiddle * static_cast<float>(total);
+            float group_bias = -group_step * kValueMiddle * static_cast<float>(total);
             if (!kRotated) {
                 group_bias += warp_sum(constant);  // 0 for rotated values, whose levels are symmetric
             }
@@ -81,50 +97,52 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
 
 template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
 __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::add_values(const uint8_t* v_page,
+                                                                                         int n_tokens,
                                                                                          const Scale& scale,
                                                                                          Output& o) const {
-    int total[kRows][kCh];
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-        for (int c = 0; c < kCh; ++c) {
-            total[r][c] = 0;
-        }
-    }
+    int total[kRows][kCh][kTokens] = {};  // per place in a byte
     const int4* const weights = reinterpret_cast<const int4*>(fold_v + scale.group * kRows * kv::kPageTokens);
-#pragma unroll(kRows == 1 ? 8 : 4)
-    for (int b = 0; b < kv::kPageTokens / kv::kValueBlockTokens; ++b) {
+    const unsigned* const codes = reinterpret_cast<const unsigned*>(v_page);
+    constexpr int kStep = kRows == 1 ? 4 : 2;  // blocks of 16 tokens whose loads are in flight together
+#pragma unroll 1
+    for (int first = 0; first < kv::kPageTokens / kv::kValueBlockTokens; first += kStep) {
+        if (first * kv::kValueBlockTokens >= n_tokens) {
+            break;
+        }
         constexpr int kHalves = kBits / 2;  // words per channel
-        unsigned words[kHalves][kCh];
+        unsigned words[kStep][kHalves][kCh];
+        [[maybe_unused]] unsigned high[kStep][kCh] = {};
 #pragma unroll
-        for (int h = 0; h < kHalves; ++h) {
-            // 8 channels by kHalves words are contiguous.
-            const int index = (b * (kD / 8) + lane * kCh / 8) * 8 * kHalves + 8 * h + lane * kCh % 8;
-            const unsigned* from = reinterpret_cast<const unsigned*>(v_page) + index;
-            if (kCh == 4) {
-                const uint4 four = __ldg(reinterpret_cast<const uint4*>(from));
-                words[h][0] = four.x;
-                words[h][1] = four.y;
-                words[h][kCh - 2] = four.z;
-                words[h][kCh - 1] = four.w;
-            } else {
-                const uint2 two = __ldg(reinterpret_cast<const uint2*>(from));
-                words[h][0] = two.x;
-                words[h][1] = two.y;
+        for (int i = 0; i < kStep; ++i) {
+            const int block = (first + i) * (kD / 8) + lane * kCh / 8;  // 8 channels are contiguous
+#pragma unroll
+            for (int h = 0; h < kHalves; ++h) {
+                load_channels<kCh>(codes + block * 4 * kValueBits + 8 * h + lane * kCh % 8, words[i][h]);
+            }
+            if constexpr (kValueBits == 3) {
+                // Channel c of 8 is in word c % 4 of the plane of high bits, at bits 2 quad + c / 4.
+                load_channels<kCh>(codes + block * 12 + 8 + lane * kCh % 4, high[i]);
+#pragma unroll
+                for (int c = 0; c < kCh; ++c) {
+                    high[i][c] >>= lane * kCh / 4 % 2;
+                }
             }
         }
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-            const int4 w4 = weights[r * (kv::kPageTokens / 16) + b];
-            const int w[4] = {w4.x, w4.y, w4.z, w4.w};
+        for (int i = 0; i < kStep; ++i) {
 #pragma unroll
-            for (int h = 0; h < kHalves; ++h) {
+            for (int r = 0; r < kRows; ++r) {
+                const int4 w4 = weights[r * (kv::kPageTokens / 16) + first + i];
+                const int w[4] = {w4.x, w4.y, w4.z, w4.w};
 #pragma unroll
-                for (int c = 0; c < kCh; ++c) {
+                for (int h = 0; h < kHalves; ++h) {
 #pragma unroll
-                    for (int s = 0; s < kTokens; ++s) {
-                        total[r][c] = __dp4a(static_cast<int>(words[h][c] >> (kBits * s) & kMask), w[kHalves * s + h],
-                                             total[r][c]);
+                    for (int c = 0; c < kCh; ++c) {
+#pragma unroll
+                        for (int s = 0; s < kTokens; ++s) {
+                            total[r][c][s] = multiply_bytes(value_codes(words[i][h][c], high[i][c], s),
+                                                            w[kHalves * s + h], total[r][c][s]);
+                        }
                     }
                 }
             }
@@ -134,7 +152,12 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::ad
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
         for (int c = 0; c < kCh; ++c) {
-            o.out[r][c] += scale.step[r] * static_cast<float>(total[r][c]) + scale.bias[r];
+            int sum = 0;
+#pragma unroll
+            for (int s = 0; s < kTokens; ++s) {
+                sum += total[r][c][s] >> value_place(s);  // exact
+            }
+            o.out[r][c] += scale.step[r] * static_cast<float>(sum) + scale.bias[r];
         }
     }
 }

@@ -15,7 +15,7 @@ template <int kD>
 struct PageOutput {
     float largest[2] = {-INFINITY, -INFINITY};  // base-2 logarithms
     float sum[2] = {0, 0};                      // over the lane's tokens
-    float shift[4] = {0, 0, 0, 0};              // 3 * sum(p * s); half of it is subtracted from all channels
+    float shift[4] = {0, 0, 0, 0};              // kTwiceMiddle * sum(p * s); half of it is subtracted from all channels
     float out[kD / 16][4];
 
     __device__ __forceinline__ PageOutput() {
@@ -41,6 +41,8 @@ struct PageWarp {
     static constexpr int kBaseSteps = kD / 16;
     static constexpr int kQuads = kKind.code_rows() / 4;
     static constexpr int kQuadWords = 4 * kBits;
+    static constexpr int kValueBits = kKind.value_bits();
+    static constexpr unsigned kTwiceMiddle = (1 << kValueBits) - 1;  // of the levels of rotated values
     static constexpr unsigned kMask = kBits == 2 ? 0x00030003u : 0x000f000fu;
     static constexpr int kRefined = kKind.refined();
     static constexpr int kRefinedRows = kKind.refined_rows();
@@ -181,7 +183,7 @@ struct PageWarp {
                 to[0] = o.largest[e] * 0.69314718f;
                 to[1] = total;
             }
-            const float less = kRotated ? 0.5f * o.shift[e] : 0.0f;  // 3/2 * sum(p * s), because level = code - 3/2
+            const float less = kRotated ? 0.5f * o.shift[e] : 0.0f;  // level = code - kTwiceMiddle / 2
 #pragma unroll
             for (int i = 0; i < kD / 16; ++i) {
                 to[2 + 16 * i + g] = (o.out[i][e] - less) * back;

@@ -9,7 +9,8 @@ namespace {
 
 template <int kD, int kBits, bool kPaper, int kEdition>
 __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::add_values(PageOutput<kD>& o) const {
-    const unsigned* const words = reinterpret_cast<const unsigned*>(own + at.values) + j * kValueStride + g;
+    const unsigned* const block = reinterpret_cast<const unsigned*>(own + at.values) + j * kValueStride;
+    const unsigned* const words = block + g;
     Weights b;
 #pragma unroll
     for (int i = 0; i < kD / 16; ++i) {
@@ -36,17 +37,33 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::add_value
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
             unsigned w[2][2];  // channels g and g + 8; with 4 bits, tokens 8 n + (0..3), then 8 n + 4 + (0..3)
-            const unsigned* const from = words + 4 * h * kValueStride + i * 8 * kBits;
+            const unsigned* const from = words + 4 * h * kValueStride + i * 8 * kValueBits;
             w[0][0] = from[0];
             w[0][1] = kBits == 2 ? w[0][0] : from[8];
-            w[1][0] = from[4 * kBits];
+            w[1][0] = from[4 * kValueBits];
             w[1][1] = kBits == 2 ? w[1][0] : from[4 * kBits + 8];
+            // High bits: channel g is in word g % 4 of the plane, at bits 2 quad + g / 4.
+            [[maybe_unused]] unsigned high[2] = {};
+            if constexpr (kValueBits == 3) {
+                const unsigned* const plane = block + 4 * h * kValueStride + i * 8 * kValueBits + 8 + g % 4;
+                high[0] = plane[0] >> (g / 4);
+                high[1] = plane[4 * kValueBits] >> (g / 4);
+            }
+            // The codes of tokens 4 quad + (0, 2) of channel g + 8 c, or with odd = 1 of tokens 4 quad + (1, 3).
+            const auto codes = [&](int c, int quad, int odd) {
+                const unsigned word = w[c][quad % 2];
+                const unsigned mask = kMask << (kBits == 2 ? 2 * quad : quad / 2 * 4);
+                const unsigned low = odd ? word >> 8 & mask : word & mask;
+                if constexpr (kValueBits == 3) {
+                    const unsigned lifted = odd ? high[c] >> 6 : high[c] << 2;
+                    return low | (lifted & 0x00040004u << (2 * quad));
+                }
+                return low;
+            };
 #pragma unroll
             for (int quad = 0; quad < 4; ++quad) {
-                const unsigned mask = kMask << (kBits == 2 ? 2 * quad : quad / 2 * 4);
-                const unsigned w0 = w[0][quad % 2];
-                const unsigned w1 = w[1][quad % 2];
-                multiply(o.out[i], w0 & mask, w1 & mask, w0 >> 8 & mask, w1 >> 8 & mask, b[h][quad][0], b[h][quad][1]);
+                multiply(o.out[i], codes(0, quad, 0), codes(1, quad, 0), codes(0, quad, 1), codes(1, quad, 1),
+                         b[h][quad][0], b[h][quad][1]);
             }
         }
     }
@@ -77,8 +94,8 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::fold_valu
         if (kRotated) {
             b[quad][0] = times(p0, even_scales(scale_words[quad]));
             b[quad][1] = times(p1, odd_scales(scale_words[quad]));
-            const unsigned three = 3 * one;
-            multiply(shift, three, three, three, three, b[quad][0], b[quad][1]);
+            const unsigned twice = kTwiceMiddle * one;
+            multiply(shift, twice, twice, twice, twice, b[quad][0], b[quad][1]);
             continue;
         }
         const int s = (token + 4 * quad) * fv.scale_groups + channel_group;

@@ -1,4 +1,4 @@
-// Asynchronous copies from global to shared memory, 16 bytes each.
+// Asynchronous copies from global to shared memory.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,6 +9,12 @@ namespace lk::cuda {
 __device__ inline void copy_async(void* shared, const void* global) {
     const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global));
+}
+
+// Copies 4 bytes to shared memory asynchronously.
+__device__ inline void copy_async_word(void* shared, const void* global) {
+    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(to), "l"(global));
 }
 
 __device__ inline void copy_commit() {

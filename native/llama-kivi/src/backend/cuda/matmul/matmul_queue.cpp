@@ -12,25 +12,7 @@ namespace {
 
 constexpr size_t kDequantizedElements = size_t{64} << 20;  // of a large matrix, dequantized at a time
 
-void check_blas(cublasStatus_t status, const char* call) {
-    LK_CHECK(status == CUBLAS_STATUS_SUCCESS, LK_DEVICE_ERROR, "cuBLAS failed: status %d (%s)", status, call);
-}
-
 }  // namespace
-
-MatmulQueue::MatmulQueue(Memory& memory, const WeightMap& weights, const Processors& processors, cudaStream_t stream)
-    : memory_(memory), weights_(weights), processors_(processors), stream_(stream) {
-    check_blas(cublasCreate(&blas_), "cublasCreate");
-    const cublasStatus_t status = cublasSetStream(blas_, stream_);
-    if (status != CUBLAS_STATUS_SUCCESS) {
-        cublasDestroy(blas_);  // the destructor does not run
-    }
-    check_blas(status, "cublasSetStream");
-}
-
-MatmulQueue::~MatmulQueue() {
-    cublasDestroy(blas_);
-}
 
 void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input) {
     const Tensor& first = *products[0].w;
@@ -49,40 +31,77 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
         return multiply_vector(first.type, few, first.row_bytes, input.n_cols, input.x, input.codes, stream_);
     case MatmulKernel::few:
         return multiply_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, stream_);
-    case MatmulKernel::tiles: {
+    case MatmulKernel::ordered_few:
+        return multiply_ordered_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, stream_);
+    case MatmulKernel::tiles_few: {
         const TilePlan plan = plan_tiles(first.type, few, input.n_cols, input.n, processors_);
-        grow(tile_sums_, memory_, plan.n_sums());
-        grow(tile_counts_, memory_, plan.n_tiles);
-        return multiply_tiles(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, plan,
-                              tile_sums_.data(), tile_counts_.data(), stream_);
+        return multiply_tiles_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, plan, stream_);
     }
+    case MatmulKernel::tiles:
+        return run_tiles(first.type, few, first.row_bytes, input);
+    case MatmulKernel::ordered:
+        if (first.type == WeightType::F16) {
+            OrderedProducts ordered{few, {}, true};
+            std::copy_n(few.n_rows, few.count, ordered.y_rows);
+            return run_ordered(ordered, input);
+        }
+        return multiply_halves(kernel, products[0], input);
     case MatmulKernel::halves:
-        return multiply_halves(products[0], input);
+        return multiply_halves(kernel, products[0], input);
     }
     fail_weights("matmul", first.type);
 }
 
-// Multiplies with cuBLAS. Weights that are not F16 are first converted to halves, a part at a time.
-void MatmulQueue::multiply_halves(const Product& product, const MatmulInput& input) {
+// The plan does not depend on the number of tokens, so the order of summing does not either.
+void MatmulQueue::run_tiles(WeightType type, FewProducts products, size_t row_bytes, const MatmulInput& input) {
+    const int most = invariant_ ? tile_columns(type, processors_.shared_bytes) : kTileColumns;
+    for (int column = 0; column < input.n; column += most) {
+        const int n = std::min(most, input.n - column);
+        const TilePlan plan = plan_tiles(type, products, input.n_cols, n, processors_);
+        grow(tile_sums_, memory_, plan.n_sums());
+        grow(tile_counts_, memory_, plan.n_tiles);
+        multiply_tiles(type, products, row_bytes, input.n_cols,
+                       input.halves + static_cast<size_t>(column) * input.n_cols, n, plan, tile_sums_.data(),
+                       tile_counts_.data(), stream_);
+        for (int i = 0; i < products.count; ++i) {
+            products.y[i] += static_cast<size_t>(n) * products.n_rows[i];
+        }
+    }
+}
+
+void MatmulQueue::run_ordered(OrderedProducts products, const MatmulInput& input) {
+    const int row_blocks = count_blocks(products.matrices, OrderedPlan::kRows);
+    const OrderedPlan plan = OrderedPlan::of(row_blocks, input.n_cols, input.n, processors_);
+    grow(segment_sums_, memory_, plan.n_sums(products.all_rows(), input.n));
+    multiply_ordered(plan, products, input.n_cols, input.halves, input.n, segment_sums_.data(), stream_);
+}
+
+// Converts weights that are not F16 to halves, a part at a time, and multiplies with cuBLAS or multiply_ordered.
+void MatmulQueue::multiply_halves(MatmulKernel kernel, const Product& product, const MatmulInput& input) {
     const Tensor& w = *product.w;
     const uint8_t* data = weights_.at(w.data);
     const bool as_is = w.type == WeightType::F16;
     const int64_t step = as_is ? w.n_rows : std::max<int64_t>(1, static_cast<int64_t>(kDequantizedElements) / w.n_cols);
     for (int64_t row = 0; row < w.n_rows; row += step) {
-        const int64_t count = std::min(step, w.n_rows - row);
+        const int count = static_cast<int>(std::min(step, w.n_rows - row));
         const uint16_t* halves = reinterpret_cast<const uint16_t*>(data);
         if (!as_is) {
             grow(half_w_, memory_, count * w.n_cols);
             dequantize(w.type, data + row * w.row_bytes, count * w.n_cols, half_w_.data(), stream_);
             halves = half_w_.data();
         }
+        float* const y = product.y + row;
+        const int y_rows = static_cast<int>(w.n_rows);
+        if (kernel == MatmulKernel::ordered) {
+            const FewProducts part{{reinterpret_cast<const uint8_t*>(halves)}, {y}, {product.add}, {count}, {}, 1};
+            run_ordered({part, {y_rows}, false}, input);
+            continue;
+        }
         const float one = 1;
         const float before = product.add ? 1 : 0;
-        check_blas(cublasGemmEx(blas_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(count), input.n,
-                                static_cast<int>(w.n_cols), &one, halves, CUDA_R_16F, static_cast<int>(w.n_cols),
-                                input.halves, CUDA_R_16F, static_cast<int>(w.n_cols), &before, product.y + row,
-                                CUDA_R_32F, static_cast<int>(w.n_rows), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-                   "cublasGemmEx");
+        blas_.gemm_ex(CUBLAS_OP_T, CUBLAS_OP_N, count, input.n, input.n_cols, &one, halves, CUDA_R_16F, input.n_cols,
+                      input.halves, CUDA_R_16F, input.n_cols, &before, y, CUDA_R_32F, y_rows, CUBLAS_COMPUTE_32F,
+                      CUBLAS_GEMM_DEFAULT);
     }
 }
 

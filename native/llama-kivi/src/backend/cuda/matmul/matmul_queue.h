@@ -1,13 +1,13 @@
 // Queues matmuls: a kernel of this folder, or cuBLAS.
 #pragma once
 
-#include <cublas_v2.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
 #include <span>
 
 #include "backend/backend.h"
+#include "backend/cuda/device/cublas.h"
 #include "backend/cuda/device/weight_map.h"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/plan/matmul_plan.h"
@@ -19,32 +19,41 @@ namespace lk::cuda {
 struct MatmulInput {
     int n;
     int n_cols;
-    const float* x;          // n == 1
-    VectorCodes codes;       // n == 1
-    const uint16_t* halves;  // n > 1
+    const float* x;          // vector
+    VectorCodes codes;       // vector_codes
+    const uint16_t* halves;  // the other kernels
 };
 
 class MatmulQueue {
 public:
-    MatmulQueue(Memory& memory, const WeightMap& weights, const Processors& processors, cudaStream_t stream);
-    ~MatmulQueue();
-    MatmulQueue(const MatmulQueue&) = delete;
-    MatmulQueue& operator=(const MatmulQueue&) = delete;
+    // invariant: see select_matmul.
+    MatmulQueue(Memory& memory, const WeightMap& weights, const Processors& processors, bool invariant,
+                cudaStream_t stream)
+        : memory_(memory),
+          weights_(weights),
+          processors_(processors),
+          invariant_(invariant),
+          stream_(stream),
+          blas_(stream) {}
 
     // products: the matmuls of one launch; see next_launch.
     void run(MatmulKernel kernel, std::span<const Product> products, const MatmulInput& input);
 
 private:
-    void multiply_halves(const Product& product, const MatmulInput& input);
+    void run_tiles(WeightType type, FewProducts products, size_t row_bytes, const MatmulInput& input);
+    void run_ordered(OrderedProducts products, const MatmulInput& input);
+    void multiply_halves(MatmulKernel kernel, const Product& product, const MatmulInput& input);
 
     Memory& memory_;
     const WeightMap& weights_;
     Processors processors_;
+    bool invariant_;
     cudaStream_t stream_;
-    cublasHandle_t blas_ = nullptr;
+    Cublas blas_;
     Buffer<uint16_t> half_w_;  // scratch
     Buffer<float> tile_sums_;
     Buffer<int> tile_counts_;
+    Buffer<float> segment_sums_;
 };
 
 }  // namespace lk::cuda

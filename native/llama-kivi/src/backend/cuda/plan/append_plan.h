@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "backend/cuda/plan/append_work.h"
-#include "kv/cache.h"
+#include "backend/cuda/plan/pass_cache.h"
+#include "backend/plugin.h"
 
 namespace lk::cuda {
 
@@ -35,8 +36,8 @@ struct AppendSchedule {
     size_t bytes() const { return works.size() * sizeof(AppendWork) + steps.size() * sizeof(PageStep); }
 };
 
-// The rows of the segments must be reserved. The schedule is valid until the cache changes.
-AppendSchedule plan_append(kv::Cache& cache, std::span<const kv::Segment> segments);
+// The schedule is valid until the cache changes.
+AppendSchedule plan_append(const PassCache& cache, std::span<const lk_plugin_segment> segments);
 
 // Writes the image that the kernels read: schedule.bytes() bytes at `host`.
 void write_append(const AppendSchedule& schedule, uint8_t* host);

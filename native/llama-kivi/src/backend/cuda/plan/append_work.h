@@ -13,7 +13,7 @@ struct AppendWork {
     uint8_t* ring_blocks;          // [layer, head, ring_rows, row_bytes] of a q8_0 ring; otherwise null
     uint16_t* sinks;               // [layer, head, S, D]
     uint8_t* tables;               // [layer, head, table_bytes]
-    const uint16_t* staged;        // [layer, head, n_ubatch, D], starting at the segment's first row
+    const uint16_t* staged;        // [layer, head, n_ubatch, staged_width], starting at the segment's first row
     const uint8_t* staged_blocks;  // [layer, head, n_ubatch, row_bytes], the same for a q8_0 ring; otherwise null
     int n_rows;
     int ring_start;

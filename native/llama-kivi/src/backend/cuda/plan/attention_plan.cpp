@@ -1,5 +1,6 @@
 #include "backend/cuda/plan/attention_plan.h"
 
+#include <algorithm>
 #include <string>
 
 #include "backend/cuda/plan/splits.h"
@@ -23,8 +24,9 @@ std::string type_text(lk_cache_type type) {
 }
 
 void check_request(const kv::PageFormat& k, const kv::PageFormat& v, int query_rows) {
-    const bool known = kv::runs_on_gpu(k.type) && kv::runs_on_gpu(v.type) && k.head_size == v.head_size &&
-                       k.head_size > 0 && k.head_size <= kv::kMaxHeadSize && k.head_size % 8 == 0 && query_rows > 0;
+    const auto is_type = [](lk_cache_type type) { return type >= 0 && type < LK_CACHE_TYPE_COUNT; };
+    const bool known = is_type(k.type) && is_type(v.type) && k.head_size == v.head_size && k.head_size > 0 &&
+                       k.head_size <= kv::kMaxHeadSize && k.head_size % 8 == 0 && query_rows > 0;
     if (!known) {
         fail_request(k, v, query_rows);
     }
@@ -41,6 +43,11 @@ bool has_compiled_recipe(const kv::PageFormat& k) {
     return k.recipe.refined_eighths == own.refined_eighths && k.recipe.score_correction == own.score_correction;
 }
 
+// Stock types that a decoding kernel is compiled for. Flash reads the others.
+bool has_decoding_kernel(lk_cache_type type) {
+    return type == LK_CACHE_Q8_0 || type == LK_CACHE_Q4_0;
+}
+
 AttentionVariant few_rows_variant(AttentionKernel kernel, const kv::PageFormat& f, int query_rows) {
     return {kernel, f.type, f.head_size, query_rows == 1 ? 1 : kFewRows, 32 * kAttentionWarps};
 }
@@ -51,6 +58,10 @@ AttentionVariant flash_variant(int head_size, int query_rows) {
 }
 
 int splits_of(const AttentionRequest& r, const AttentionVariant& variant, int n_tokens, int n_slots) {
+    if (r.invariant && variant.kernel != AttentionKernel::flash) {
+        return std::max(1,
+                        InvariantSplits::count((n_tokens + variant.n_tokens - 1) / variant.n_tokens * kAttentionWarps));
+    }
     constexpr double kOverhead = 1.5;  // per thread block, in steps
     const int n_pieces = (n_tokens + variant.n_tokens - 1) / variant.n_tokens;
     return choose_splits(attention_blocks(r, variant) * r.n_segments, n_pieces, n_slots, kOverhead);
@@ -64,7 +75,8 @@ AttentionVariant select_pages(const kv::PageFormat& k, const kv::PageFormat& v, 
         return {};
     }
     if (k.blocks()) {
-        return few_rows_variant(AttentionKernel::block_pages, k, query_rows);
+        return has_decoding_kernel(k.type) ? few_rows_variant(AttentionKernel::block_pages, k, query_rows)
+                                           : AttentionVariant{};
     }
     if (!kv::is_kivi(k.type) || k.group < 32 || !has_compiled_recipe(k)) {
         return {};
@@ -80,9 +92,15 @@ AttentionChoice select_attention(const AttentionRequest& r) {
     const int query_rows = r.query_rows();
     check_request(r.k, r.v, query_rows);
     AttentionChoice choice;
-    if (r.exact && query_rows <= kFewRows && is_decoding_width(r.k.head_size)) {
-        const bool blocks = r.k.recipe.ring == kv::RowType::q8_0 || r.v.recipe.ring == kv::RowType::q8_0;
-        choice.rest = few_rows_variant(blocks ? AttentionKernel::ring_rows : AttentionKernel::rows, r.k, query_rows);
+    const bool in_halves = !r.k.floats() && !r.v.floats();
+    if (r.exact && in_halves && (query_rows <= kFewRows || r.invariant) && is_decoding_width(r.k.head_size)) {
+        const bool k_blocks = r.k.recipe.ring == kv::RowType::q8_0;
+        const bool v_blocks = r.v.recipe.ring == kv::RowType::q8_0;
+        const AttentionKernel kernel = !k_blocks && !v_blocks ? AttentionKernel::rows
+                                       : k_blocks && v_blocks && query_rows == 1 && !r.invariant
+                                           ? AttentionKernel::whole
+                                           : AttentionKernel::ring_rows;
+        choice.rest = few_rows_variant(kernel, r.k, query_rows);
         choice.rest.type = LK_CACHE_F16;
     } else {
         choice.rest = flash_variant(r.k.head_size, query_rows);
@@ -109,8 +127,20 @@ AttentionSplits split_attention(const AttentionRequest& r, const AttentionChoice
     return splits;
 }
 
+AttentionVariant select_whole(const AttentionRequest& r, const AttentionChoice& choice) {
+    // Up to one page per warp.
+    if (choice.pages.kernel != AttentionKernel::pages_row || r.max_page_runs > kAttentionWarps || !r.exact ||
+        r.k.recipe.ring != r.v.recipe.ring) {
+        return {};
+    }
+    AttentionVariant whole = choice.pages;
+    whole.kernel = AttentionKernel::whole;
+    return whole;
+}
+
 void fail_variant(const AttentionVariant& variant) {
-    static constexpr const char* kNames[] = {"none", "flash", "rows", "ring_rows", "block_pages", "pages", "pages_row"};
+    static constexpr const char* kNames[] = {"none",  "flash",       "rows",  "ring_rows",
+                                             "whole", "block_pages", "pages", "pages_row"};
     LK_FAIL(LK_INTERNAL_ERROR,
             "attention: the CUDA kernel '%s' is not compiled for %s of edition %d, heads of %d, %d query rows",
             kNames[static_cast<int>(variant.kernel)], type_text(variant.type).c_str(), variant.edition, variant.width,

@@ -1,15 +1,17 @@
 // Selects attention kernels and the number of splits. Host code without CUDA; C++17, because kernels include it too.
 #pragma once
 
+#include "backend/cuda/plan/splits.h"
 #include "kv/kivi_format.h"
 
 namespace lk::cuda {
 
 enum class AttentionKernel {
     none,
-    flash,        // many query rows, or tokens that no other kernel reads
-    rows,         // few query rows, tokens in full precision
-    ring_rows,    // the same with tokens in a q8_0 ring
+    flash,      // many query rows, or tokens that no other kernel reads
+    rows,       // few query rows, tokens in full precision
+    ring_rows,  // the same with tokens in a q8_0 ring
+    whole,  // one query row of a KV head: tokens in full precision or in a q8_0 ring, and KIVI pages if its type is one
     block_pages,  // few query rows, pages of q8_0 or q4_0
     pages,        // few query rows, KIVI pages
     pages_row,    // one query row of a KV head, KIVI pages
@@ -30,7 +32,8 @@ constexpr int kFewRows = 4;         // the decoding kernels are used up to this 
 constexpr int kFlashTile = 64;      // tokens
 constexpr int kFlashSplitRows =
     48;  // up to this many query rows per KV head, the warps of flash split tokens instead of rows
-constexpr int kPagesRows = 8;  // query rows per thread block of `pages`
+static_assert(InvariantSplits::kSteps == kAttentionWarps);  // of 32 tokens, or of a page
+constexpr int kPagesRows = 8;                               // query rows per thread block of `pages`
 
 // Tiles of 16 query rows per warp of flash; 1 if its warps split tokens.
 constexpr int flash_row_tiles(int width, bool splits_tokens) {
@@ -53,6 +56,7 @@ struct AttentionRequest {
     int max_tokens;     // most tokens of a segment, without those in page_runs
     int max_page_runs;  // most runs per segment that the page kernel reads
     bool exact;         // all tokens outside page_runs are in full precision and without a frame
+    bool invariant;     // splits do not depend on the batch
 
     int query_rows() const { return max_rows * (n_head / n_head_kv); }  // per KV head
 };
@@ -82,6 +86,10 @@ struct AttentionSplits {
 
 // Number of thread blocks per split.
 int attention_blocks(const AttentionRequest& request, const AttentionVariant& variant);
+
+// Returns the kernel that reads pages and the other tokens of short sequences in one launch, or `none`: long sequences
+// keep the kernels of `choice`, which are faster per page.
+AttentionVariant select_whole(const AttentionRequest& request, const AttentionChoice& choice);
 
 // rest_slots, page_slots: how many thread blocks of each chosen kernel the device runs at once.
 AttentionSplits split_attention(const AttentionRequest& request, const AttentionChoice& choice, int rest_slots,

@@ -45,11 +45,20 @@ bool supports_matmul(WeightType type, int64_t n_cols) {
     return fits(type, n_cols);
 }
 
-MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_bytes) {
+MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_bytes, bool invariant) {
     LK_CHECK(fits(type, n_cols) && n > 0, LK_UNSUPPORTED,
              "matmul: no CUDA kernel multiplies %s weights of %lld columns with %d tokens; rows must be whole blocks "
              "and a multiple of 8. Leave all layers on the CPU",
              type_text(type).c_str(), static_cast<long long>(n_cols), n);
+    if (invariant) {
+        if (is_float(type)) {
+            return n <= OrderedPlan::kFewColumns ? MatmulKernel::ordered_few : MatmulKernel::ordered;
+        }
+        if (tile_columns(type, shared_bytes) == 0) {
+            return MatmulKernel::ordered;
+        }
+        return takes_few_tiles(type) && n <= OrderedPlan::kFewColumns ? MatmulKernel::tiles_few : MatmulKernel::tiles;
+    }
     if (n == 1) {
         return takes_codes(type) ? MatmulKernel::vector_codes : MatmulKernel::vector;
     }
@@ -62,10 +71,11 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_by
     return MatmulKernel::halves;
 }
 
-MatmulLaunch next_launch(std::span<const Product> products, int n, int shared_bytes) {
+MatmulLaunch next_launch(std::span<const Product> products, int n, int shared_bytes, bool invariant) {
     const Tensor& first = *products[0].w;
-    MatmulLaunch launch{select_matmul(first.type, first.n_cols, n, shared_bytes), 1};
-    if (launch.kernel == MatmulKernel::halves) {
+    MatmulLaunch launch{select_matmul(first.type, first.n_cols, n, shared_bytes, invariant), 1};
+    const bool converts = launch.kernel == MatmulKernel::ordered && first.type != WeightType::F16;
+    if (launch.kernel == MatmulKernel::halves || converts) {
         return launch;
     }
     const size_t most = std::min(products.size(), static_cast<size_t>(FewProducts::kMost));

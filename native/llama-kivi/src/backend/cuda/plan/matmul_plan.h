@@ -18,6 +18,9 @@ enum class MatmulKernel {
     few,           // few tokens in halves
     tiles,         // up to kTileColumns tokens in halves, quantized weights
     halves,        // cuBLAS, after converting weights to halves
+    ordered,       // any number of tokens in one order of summing, after converting weights to halves
+    ordered_few,   // few tokens and float weights in the same order
+    tiles_few,     // few tokens and weights in super blocks, in the order of `tiles`
 };
 
 // Whether multiply_vector needs the vector in 8 bits.
@@ -36,8 +39,9 @@ constexpr int few_columns(WeightType type) {
 constexpr int kTileColumns = 64;
 
 // Selects the kernel for n tokens; the launches use it too. Throws LK_UNSUPPORTED if there is none; the message names
-// type and shape. shared_bytes: see Processors.
-MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_bytes);
+// type and shape. shared_bytes: see Processors. invariant: the kernels for all n of a type have one order of summing;
+// `tiles` then takes any n.
+MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_bytes, bool invariant);
 
 bool supports_matmul(WeightType type, int64_t n_cols);
 
@@ -113,6 +117,85 @@ constexpr int tile_stages(WeightType type, int n, int shared_bytes) {
 
 // Plans matmuls for which select_matmul returned `tiles`.
 TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, const Processors& processors);
+
+// Most tokens that one launch of multiply_tiles takes for any number of tokens; 0: shared memory is too small.
+constexpr int tile_columns(WeightType type, int shared_bytes) {
+    for (int columns = kTileColumns; columns >= 8; columns /= 2) {
+        if (tile_stages(type, columns, shared_bytes) >= TilePlan::kLeastStages) {
+            return columns;
+        }
+    }
+    return 0;
+}
+
+// Matrices of halves, multiplied by the same input in one launch of multiply_ordered.
+struct OrderedProducts {
+    FewProducts matrices;
+    int y_rows[FewProducts::kMost];  // rows of y; a matrix may be a part of its weights, from y's first row on
+    bool constant;                   // no kernel writes the weights
+
+    // Element of a row of the matrix, for a token.
+    constexpr float& y_of(int which, int token, int row) const {
+        return matrices
+            .y[which][static_cast<size_t>(token) * static_cast<size_t>(y_rows[which]) + static_cast<size_t>(row)];
+    }
+    constexpr int all_rows() const {
+        int n = 0;
+        for (int i = 0; i < matrices.count; ++i) {
+            n += matrices.n_rows[i];
+        }
+        return n;
+    }
+};
+
+// Work distribution of multiply_ordered; see matmul/ordered.cu. It does not affect the result.
+struct OrderedPlan {
+    static constexpr int kSegments = 4;  // of a row; summed one after the other
+    static constexpr int kFewColumns = 8;
+    static constexpr int kRows = 128;  // rows of weights per thread block
+    static constexpr int kMostColumns = 128;
+    static constexpr int kStepChunks = 2;                 // chunks of 32 elements
+    static constexpr int kPitch = 64 * kStepChunks + 64;  // bytes between rows: neighbours start in different banks
+    static constexpr int kStages = 4;
+    static constexpr int kLeastStages = 2;
+
+    int n_chunks;  // of a row
+    int columns;   // tokens per thread block
+    int row_blocks;
+    int parts;  // thread blocks that share the segments of a tile
+    int n_stages;
+
+    static constexpr int stage_bytes(int columns) { return (kRows + columns) * kPitch; }
+    // row_blocks: blocks of kRows rows of all matrices; see count_blocks.
+    static constexpr OrderedPlan of(int row_blocks, int n_cols, int n, const Processors& processors) {
+        OrderedPlan plan{(n_cols + 31) / 32, n <= 32 ? 32 : n <= 64 ? 64 : kMostColumns, row_blocks, 1, kStages};
+        const int tiles = row_blocks * ((n + plan.columns - 1) / plan.columns);
+        while (plan.parts < kSegments && 2 * tiles * plan.parts <= processors.count) {
+            plan.parts *= 2;
+        }
+        if (kStages * stage_bytes(plan.columns) > processors.shared_bytes) {
+            plan.n_stages = kLeastStages;
+        }
+        return plan;
+    }
+
+    constexpr int segments_each() const { return kSegments / parts; }
+    // First chunk of a segment, and the chunk after it. The last segments may be empty.
+    constexpr int begin_of(int segment) const {
+        return std::min(n_chunks, segment * ((n_chunks + kSegments - 1) / kSegments));
+    }
+    constexpr int end_of(int segment) const { return begin_of(segment + 1); }
+    // Partial sums per output element: the first part adds its segments, the others do not.
+    constexpr int slots() const { return parts == 1 ? 0 : kSegments - segments_each() + 1; }
+    constexpr size_t n_sums(int n_rows, int n) const {
+        return static_cast<size_t>(slots()) * static_cast<size_t>(n_rows) * static_cast<size_t>(n);
+    }
+};
+
+// Weight types of multiply_tiles_few: in super blocks, which are a step of multiply_tiles.
+constexpr bool takes_few_tiles(WeightType type) {
+    return block_elements(type) == TilePlan::kStepElements;
+}
 
 // Throws LK_INTERNAL_ERROR, for weights that the kernel of a launch does not take.
 [[noreturn]] void fail_weights(const char* operation, WeightType type);

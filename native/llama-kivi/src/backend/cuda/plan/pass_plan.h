@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "backend/cuda/plan/attention_plan.h"
+#include "backend/cuda/plan/pass_cache.h"
 #include "backend/cuda/plan/segments.h"
-#include "kv/cache.h"
+#include "backend/plugin.h"
 
 namespace lk::cuda {
 
@@ -16,7 +17,7 @@ struct CommonRuns {
     int runs = 0;
     int tokens = 0;
 };
-CommonRuns count_common_runs(std::span<const kv::PageRef> k, std::span<const kv::PageRef> v);
+CommonRuns count_common_runs(std::span<const lk_plugin_run> k, std::span<const lk_plugin_run> v);
 
 // Segments [first, first + count) of the plan.
 struct SegmentGroup {
@@ -28,28 +29,46 @@ struct SegmentGroup {
     bool exact;         //
 };
 
+// A row of a batch-invariant pass; see row_plan.h.
+struct PlannedRow {
+    struct OneSide {
+        size_t first_run;  // in PassPlan::runs
+        int n_runs;
+        int n_staged;  // tokens of staged pages in these runs
+    };
+    int preceding;  // rows of its sequence before it in the pass
+    OneSide k;
+    OneSide v;
+};
+
 struct PassPlan {
-    std::vector<kv::Segment> segments;  // in the order of the groups
+    std::vector<size_t> segments;       // indexes of the pass's segments, in the order of the groups
     std::vector<CommonRuns> page_runs;  // per segment: the runs of the page kernel
     std::vector<SegmentGroup> groups;   // without empty groups
     bool reads_staged = false;          // a row of a segment reads staged pages
     int n_rows = 0;                     // rows of the pass
     size_t n_runs = 0;                  // runs of all segments, both sides, staged pages included
+    std::vector<PlannedRow> rows;       // per segment of a batch-invariant pass, otherwise empty
+    std::vector<Run> runs;              // of `rows`
 
     // Size of the image: SegmentWork[segments], then Run[n_runs].
     size_t bytes() const { return segments.size() * sizeof(SegmentWork) + n_runs * sizeof(Run); }
 };
 
-PassPlan plan_pass(const kv::Cache& cache, std::span<const kv::Segment> segments);
+PassPlan plan_pass(const PassCache& cache, std::span<const lk_plugin_segment> segments);
 
-// Writes the image that the kernels read: plan.bytes() bytes at `host`, to be copied to `device`. The cache must be
-// unchanged since plan_pass.
-void write_pass(const PassPlan& plan, kv::Cache& cache, uint8_t* host, const uint8_t* device);
+// Writes the image that the kernels read: plan.bytes() bytes at `host`, to be copied to `device`. segments: those
+// of plan_pass.
+void write_pass(const PassPlan& plan, const PassCache& cache, std::span<const lk_plugin_segment> segments,
+                uint8_t* host, const uint8_t* device);
+
+// Whether the page kernels read such a cache. They read no sinks of stock types: flash reads those caches.
+bool reads_pages(const kv::SideSpec& k, const kv::SideSpec& v);
 
 // Shape of one side, for the kernels.
 SideShape side_shape(const kv::SideSpec& spec, int n_ubatch);
 
-// The attention request of a group.
-AttentionRequest attention_request(const kv::Cache& cache, const SegmentGroup& group, int n_head);
+// The attention request of a group. invariant: of a plan by plan_rows.
+AttentionRequest attention_request(const PassCache& cache, const SegmentGroup& group, int n_head, bool invariant);
 
 }  // namespace lk::cuda

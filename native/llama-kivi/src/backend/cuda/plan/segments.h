@@ -20,13 +20,15 @@ struct Run {
 // What the pass stages for one side; see kv::SideView. Between stage_pages and commit the n_leaving oldest rows exist
 // twice: exact in ring and staged rows, quantized in staged pages. Pointers address layer 0, head 0.
 struct StagedWork {
-    const uint16_t* rows;  // [layer, head, n_ubatch, D], starting at the segment's first row
+    const uint16_t* rows;  // [layer, head, n_ubatch, staged_width], starting at the segment's first row
     const Run* pages;      // continue SideWork::runs
     const uint8_t*
         tables;  // [layer, head, table_bytes] of `pages`: SideWork::tables, unless this pass chooses new ones
     int n_pages;
-    int n_leaving;  // rows in `pages`
-    int n_sinks;    // sinks after commit; the codes of their tokens in `pages` are invalid
+    int n_leaving;          // rows in `pages`
+    int n_sinks;            // sinks after commit; the codes of their tokens in `pages` are invalid
+    const uint8_t* blocks;  // [layer, head, n_ubatch, row_bytes]: `rows` as a q8_0 ring stores them
+    int n_blocks;           // leading rows, except sinks, that attention reads from `blocks`
 };
 
 // One side of a segment's sequence: what is cached before this pass, and what the pass stages. Pointers address layer
@@ -65,11 +67,15 @@ struct SideShape {
     int n_ubatch;
     int table_bytes;
     int ring_row_bytes;
-    bool by_position;  // Visibility::position: queries read staged pages
+    int staged_width;  // of a staged row, in halves
+    bool by_position;  // queries read staged pages
+    bool own_row;      // ... and the query's own row counts: Visibility::stored
 
+    // Whether rows are in pages as soon as they are committed: stock types without a window.
+    LK_HD bool all_paged() const { return trigger == 1 && sinks == 0; }
     // Number of tokens that the query of staged row `row` reads from pages; see kv::SideView::paged_for.
     LK_HD int paged_for(int n_paged, int n_ring, int row) const {
-        const int rows = n_ring + row;
+        const int rows = n_ring + row + (own_row ? 1 : 0);
         return n_paged + (!by_position || rows < trigger ? 0 : ((rows - trigger) / leave + 1) * leave);
     }
 };

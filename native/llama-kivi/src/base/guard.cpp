@@ -1,4 +1,4 @@
-#include "c_api_guard.h"
+#include "base/guard.h"
 
 #include <cstddef>
 #include <cstring>
@@ -19,7 +19,8 @@ void set_last_error(const char* message, ErrorAmounts amounts) noexcept {
     if (message == nullptr) {
         message = "";
     }
-    size_t length = strnlen(message, kMessageBytes);
+    const void* const end = std::memchr(message, '\0', kMessageBytes);
+    size_t length = end == nullptr ? kMessageBytes : static_cast<size_t>(static_cast<const char*>(end) - message);
     if (length == kMessageBytes) {
         // Cut between characters: the text stays valid UTF-8.
         length = kMessageBytes - 1;

@@ -1,4 +1,5 @@
-// Turns exceptions into status codes and their text into lk_last_error().
+// Turns exceptions into status codes and their text into a message of the thread: lk_last_error() in the engine,
+// lk_plugin::last_error in a plugin.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "llama_kivi.h"
 
 namespace lk {
 

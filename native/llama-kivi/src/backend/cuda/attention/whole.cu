@@ -1,0 +1,237 @@
+// Attention of one query row over a whole sequence: pages of codes, ring, sinks and staged rows in one thread block, so
+// that short sequences need one launch and no partial results.
+//
+// A warp processes pages, or tiles of 32 rows, or both; warps synchronize only at the end. Warps that have a page more
+// than others get no tiles: a page costs as much as four.
+//   pages       pages_row.cuh
+//   q8_0 rings  ring_blocks.cuh, copied to shared memory a tile ahead
+//   halves      row_tile.cuh: f16 rings, sinks, staged rows
+#include "backend/cuda/attention/pages_row.cuh"
+#include "backend/cuda/attention/ring_blocks.cuh"
+#include "backend/cuda/attention/row_tile.cuh"
+#include "backend/cuda/device/queue.h"
+
+namespace lk::cuda {
+
+namespace {
+
+// Without pages: all tokens are rows, or another kernel reads the pages.
+struct NoPages {};
+
+// A segment's exact tokens: rows [ring_first, ring_end) of a q8_0 ring, and halves, which are the sinks and the tokens
+// from `rest` on.
+struct ExactRows {
+    int ring_first;
+    int ring_end;
+    int n_sinks;
+    int rest;
+    int n_halves;
+
+    __device__ ExactRows(const SegmentWork& s, int position, int window, bool ring_in_blocks) {
+        const int first_seen = window > 0 ? max(0, position + 1 - window) : 0;
+        n_sinks = s.k.n_sinks;
+        ring_first = max(max(s.page_tokens, n_sinks), first_seen);
+        ring_end = ring_in_blocks ? max(ring_first, s.k.n_paged + s.k.n_ring) : ring_first;
+        rest = ring_end;
+        n_halves = n_sinks + position + 1 - rest;
+    }
+    __device__ int ring_tiles() const { return (ring_end - ring_first + 31) / 32; }
+    __device__ int half_tiles() const { return (n_halves + 31) / 32; }
+    __device__ int half_token(int i) const { return i < n_sinks ? i : rest + i - n_sinks; }
+};
+
+// Undoes the rotation of a warp's values: a Hadamard transform over lanes and their channels, and the centre.
+template <int kCh>
+__device__ __forceinline__ void unrotate(const uint16_t* centre, int lane, Softmax<1, kCh>& sum) {
+    float(&x)[kCh] = sum.out[0];
+#pragma unroll
+    for (int half = 1; half < kCh; half *= 2) {
+#pragma unroll
+        for (int c = 0; c < kCh; ++c) {
+            if ((c & half) == 0) {
+                const float u = x[c];
+                const float v = x[c + half];
+                x[c] = u + v;
+                x[c + half] = u - v;
+            }
+        }
+    }
+#pragma unroll
+    for (int other = 1; other < 32; other *= 2) {
+        const float sign = (lane & other) != 0 ? -1.0f : 1.0f;
+#pragma unroll
+        for (int c = 0; c < kCh; ++c) {
+            x[c] = fmaf(sign, x[c], __shfl_xor_sync(kAllLanes, x[c], other));
+        }
+    }
+    const float mass = warp_sum(sum.sum[0]);
+#pragma unroll
+    for (int c = 0; c < kCh; ++c) {
+        x[c] = x[c] * rsqrtf(kCh * 32.0f) + mass * half_bits_to_float(centre[lane * kCh + c]);
+    }
+}
+
+// Adds tiles first, first + step and so on, up to `end`, of a q8_0 ring. The caller has queued the first tile's copies.
+template <int kD>
+__device__ __forceinline__ void attend_ring(const RingBlocks<kD>& own, const AttentionWork& a, const QueryRows& rows,
+                                            const typename RingBlocks<kD>::Rows& k,
+                                            const typename RingBlocks<kD>::Rows& v, int first, int end, int step,
+                                            Softmax<1, 4>& sum) {
+    typename RingBlocks<kD>::Query q;
+    own.load_query(a.q + rows.output(0) * kD, a.scale, q);
+    for (int tile = first; tile < end; tile += step) {
+        const bool more = tile + step < end;
+        copy_wait<1>();
+        __syncwarp();
+        const float score = own.score(own.keys() + k.tile(tile) % 16, q);
+        __syncwarp();  // all lanes are done with the keys
+        if (more) {
+            own.fetch(k, tile + step, own.keys());
+        }
+        copy_commit();
+        const int token = own.own_token();
+        own.probabilities()[token] = sum.add(0, tile * 32 + token < k.count ? score : -INFINITY);
+        copy_wait<1>();
+        __syncwarp();
+        own.add(own.values() + v.tile(tile) % 16, sum.out[0]);
+        __syncwarp();  // all lanes are done with the values
+        if (more) {
+            own.fetch(v, tile + step, own.values());
+        }
+        copy_commit();
+    }
+}
+
+// Adds the ring's part, which has its channels in another order.
+template <int kD, int kCh>
+__device__ __forceinline__ void add_ring(const RingBlocks<kD>& own, const Softmax<1, 4>& ring, Softmax<1, kCh>& sum) {
+    float* const channels = reinterpret_cast<float*>(own.shared);
+    own.write(ring.out[0], channels);
+    __syncwarp();
+    const float weight = __expf(ring.largest[0] - sum.raise(0, ring.largest[0]));
+    sum.sum[0] += weight * ring.sum[0];
+#pragma unroll
+    for (int c = 0; c < kCh; ++c) {
+        sum.out[0][c] += weight * channels[own.lane * kCh + c];
+    }
+}
+
+template <int kD>
+__host__ __device__ inline int whole_warp_bytes(const kv::PageFormat& k, const kv::PageFormat& v) {
+    return (k.recipe.ring == kv::RowType::q8_0 ? RingBlocks<kD>::kSharedBytes : 0) + page_warp_bytes(k, v, 1);
+}
+
+// Pages: a RowWarp, or NoPages. kBlocks: thread blocks per multiprocessor.
+template <class Pages, int kCh, int kBlocks>
+__global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kernel(const AttentionWork a) {
+    after_previous();
+    extern __shared__ __align__(16) char shared[];
+    constexpr int kD = kCh * 32;
+    using Ring = RingBlocks<kD>;
+
+    const SegmentWork& seg = a.segments[blockIdx.z];
+    const QueryRows rows(a, seg, 1);
+    if (rows.n <= 0) {
+        return;
+    }
+    const int warp = warp_index();
+    const int lane = threadIdx.x % 32;
+    const int head = rows.head();
+    const int position = rows.position(0);
+    const bool in_blocks = a.k.format.recipe.ring == kv::RowType::q8_0;
+    const ExactRows exact(seg, position, a.window, in_blocks);
+    const int n_ring_tiles = exact.ring_tiles();
+    const int n_tiles = n_ring_tiles + exact.half_tiles();
+    const int per_split = (n_tiles + a.n_splits - 1) / a.n_splits;
+    const int end = min(static_cast<int>(blockIdx.y + 1) * per_split, n_tiles);
+    const int first_warp = std::is_same_v<Pages, NoPages> ? 0 : seg.page_runs % kJoinWarps;
+    const int step = kJoinWarps - first_warp;
+    const int first = warp < first_warp ? end : static_cast<int>(blockIdx.y) * per_split + warp - first_warp;
+    char* const own_shared = shared + warp * whole_warp_bytes<kD>(a.k.format, a.v.format);
+
+    const Ring own_ring(own_shared, lane);
+    const typename Ring::Rows k(seg.k, a.k, head, exact.ring_first, exact.ring_end);
+    const typename Ring::Rows v(seg.v, a.v, head, exact.ring_first, exact.ring_end);
+    const int ring_end = min(end, n_ring_tiles);
+    if (first < ring_end) {
+        own_ring.fetch(k, first, own_ring.keys());
+        copy_commit();
+        own_ring.fetch(v, first, own_ring.values());
+        copy_commit();
+    }
+
+    Softmax<1, kCh> sum;
+    if constexpr (!std::is_same_v<Pages, NoPages>) {
+        if (warp < seg.page_runs) {
+            attend_pages<Pages>(a, seg, rows, warp, seg.page_runs, own_shared + (in_blocks ? Ring::kSharedBytes : 0),
+                                sum);
+            if constexpr (Pages::kRotated) {
+                unrotate(value_centre<Pages>(a, seg, head), lane, sum);
+            }
+        }
+    }
+    if (first < ring_end) {
+        Softmax<1, 4> ring;
+        attend_ring<kD>(own_ring, a, rows, k, v, first, ring_end, step, ring);
+        add_ring(own_ring, ring, sum);
+    }
+    // The first of the warp's tiles that are halves.
+    const int half = first + max(0, n_ring_tiles - first + step - 1) / step * step;
+    if (half < end) {
+        RowTile<1, kCh, 16, false> tiles;
+        tiles.lane = lane;
+        tiles.window = a.window;
+        tiles.load_query(0, a.q + rows.output(0) * kD, a.scale, position);
+        for (int tile = half; tile < end; tile += step) {
+            const int i = (tile - n_ring_tiles) * 32;
+            const int n = min(32, exact.n_halves - i);
+            const int token = exact.half_token(i + min(lane, n - 1));
+            tiles.add(n, token, exact_row(seg.k, a.k, head, kD, token).bits,
+                      exact_row(seg.v, a.v, head, kD, token).bits, sum);
+        }
+    }
+    join_warps<1, kCh, false>(a, a.n_page_splits + blockIdx.y, sum, rows, nullptr, reinterpret_cast<float*>(shared));
+}
+
+template <class Pages, int kCh, int kBlocks>
+AttentionFunction function_of_blocks(const kv::PageFormat& k, const kv::PageFormat& v) {
+    const int work = kJoinWarps * whole_warp_bytes<kCh * 32>(k, v);
+    const int joined = join_bytes(1, kCh * 32);
+    return {reinterpret_cast<const void*>(attention_whole_kernel<Pages, kCh, kBlocks>), work > joined ? work : joined};
+}
+
+template <int kBits, bool kPaper, int kEdition>
+AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    constexpr int kBlocks = 5;
+    switch (variant.width) {
+    case 64:
+        return function_of_blocks<RowWarp<1, kBits, kPaper, kEdition, 2>, 2, kBlocks>(k, v);
+    case 128:
+        return function_of_blocks<RowWarp<1, kBits, kPaper, kEdition, 4>, 4, kBlocks>(k, v);
+    }
+    fail_variant(variant);
+}
+
+}  // namespace
+
+AttentionFunction whole_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    const bool second = variant.edition == kv::kSecondEdition;
+    switch (variant.type) {
+    case LK_CACHE_F16:
+        return variant.width == 64 ? function_of_blocks<NoPages, 2, 6>(k, v) : function_of_blocks<NoPages, 4, 6>(k, v);
+    case LK_CACHE_KIVI2:
+        return second ? function<2, false, 2>(variant, k, v) : function<2, false, 1>(variant, k, v);
+    case LK_CACHE_KIVI4:
+        return second ? function<4, false, 2>(variant, k, v) : function<4, false, 1>(variant, k, v);
+    case LK_CACHE_KIVI3:
+        return function<2, false, kThreeBitValues>(variant, k, v);
+    case LK_CACHE_KIVI2_PAPER:
+        return function<2, true, 1>(variant, k, v);
+    case LK_CACHE_KIVI4_PAPER:
+        return function<4, true, 1>(variant, k, v);
+    default:
+        fail_variant(variant);
+    }
+}
+
+}  // namespace lk::cuda

@@ -1,0 +1,176 @@
+using LlamaKivi.Batched;
+using LlamaKivi.Exceptions;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Hosting;
+
+// From the KV cache to host memory, from there to the disk, and back into the sequence of a request.
+internal sealed partial class PrefixCache
+{
+    private long HostBytes => _entries.Sum(entry => (long)(entry.State?.Size ?? 0));
+
+    private long DiskBytes => _entries.Sum(entry => entry.File?.Size ?? 0);
+
+    /// <summary>Moves the least recently used entry of the KV cache to host memory or to the disk.</summary>
+    /// <returns>Whether there was one.</returns>
+    public bool Evict()
+    {
+        if (Device.FirstOrDefault() is not { } oldest)
+        {
+            return false;
+        }
+
+        if (_options.HostBytes > 0 || _files is not null)
+        {
+            Save(oldest);
+        }
+
+        oldest.Conversation!.Dispose();
+        oldest.Conversation = null;
+        oldest.Marks.Clear();
+        while (HostBytes > _options.HostBytes && _entries.Find(entry => entry.State is not null) is { } last)
+        {
+            Write(last);
+            last.State!.Dispose();
+            last.State = null;
+        }
+
+        _entries.RemoveAll(entry => entry.IsLost);
+        return true;
+    }
+
+    /// <summary>Forgets the entries of the KV cache and of host memory.</summary>
+    public void Clear()
+    {
+        _entries.ForEach(entry => entry.Dispose());
+        _entries.RemoveAll(entry => entry.IsLost);
+    }
+
+    /// <summary>Writes the entries to the disk, if there is a tier, and frees them.</summary>
+    public void Dispose()
+    {
+        if (_files is not null)
+        {
+            Array.ForEach([.. Device], Save);
+            _entries.ForEach(Write);
+        }
+
+        Clear();
+        _entries.Clear();
+    }
+
+    // Saves what no other entry has: the sequence, and the sequence cut at its marks, because a saved sequence has none. The sequence is cut.
+    private void Save(PrefixEntry entry)
+    {
+        try
+        {
+            Conversation conversation = entry.Conversation!;
+            int exactFrom = conversation.ExactFrom;
+            if (entry.State is null && entry.File is null && !IsCovered(entry, entry.Tokens.Length))
+            {
+                (entry.State, entry.SavedExactFrom) = (conversation.Save(), exactFrom);
+            }
+
+            int place = _entries.IndexOf(entry);
+            foreach (int mark in entry.Marks.AsEnumerable().Reverse())
+            {
+                if (mark < exactFrom && !IsCovered(entry, mark) && conversation.TryRewindExactly(mark))
+                {
+                    exactFrom = conversation.ExactFrom;
+                    _entries.Insert(++place, new PrefixEntry(entry.Tokens[..mark], entry.Key) { State = conversation.Save(), SavedExactFrom = exactFrom });
+                }
+            }
+        }
+        catch (Exception e) when (e is RuntimeError or ObjectDisposedException)
+        {
+            LogNotKept(entry.Tokens.Length, e);
+        }
+    }
+
+    // Whether requests can continue another entry at this length.
+    private bool IsCovered(PrefixEntry entry, int count) => _entries.Exists(other => other != entry && other.Key == entry.Key && other.Tokens.Length >= count
+        && other.Tokens.AsSpan().CommonPrefixLength(entry.Tokens) >= count && other.ExactCount(count) == count);
+
+    // The saved sequence stays where it is.
+    private PrefixHit Load(PrefixEntry entry, int count)
+    {
+        PrefixTier tier = entry.Tier;
+        Conversation conversation;
+        if (entry.State is null)
+        {
+            using var state = new Conversation.SequenceData(PrefixFiles.ReadState(entry.File!));
+            conversation = _executor.Load(state);
+        }
+        else
+        {
+            conversation = _executor.Load(entry.State);
+        }
+
+        if (conversation.TryRewindExactly(count))
+        {
+            return new PrefixHit(conversation, count, tier, [], 0, NextFamily());
+        }
+
+        conversation.Dispose();
+        throw new StateLoadException($"A saved sequence of {entry.Tokens.Length} tokens cannot go back to {count}.");
+    }
+
+    // Makes room for one more sequence beside the other entries.
+    private void MakeRoom(ReadOnlySpan<int> tokens, int family)
+    {
+        while (Device.Count() >= _options.MaxEntries || DistinctTokens(tokens, family) > MostTokens)
+        {
+            if (!Evict())
+            {
+                return;
+            }
+        }
+    }
+
+    // Tokens of the entries in the KV cache and of one more; shared ones count once.
+    private long DistinctTokens(ReadOnlySpan<int> tokens, int family)
+    {
+        PrefixEntry[] device = [.. Device];
+        long count = tokens.Length;
+        for (int i = 0; i < device.Length; i++)
+        {
+            int common = device[i].Family == family ? device[i].Tokens.AsSpan().CommonPrefixLength(tokens) : 0;
+            count += device[i].Tokens.Length - Math.Max(common, Common(device[i], device.AsSpan(..i)));
+        }
+
+        return count;
+    }
+
+    private void Drop(PrefixEntry entry)
+    {
+        _entries.Remove(entry);
+        entry.Dispose();
+        if (entry.File is { } file)
+        {
+            PrefixFiles.Delete(file);
+        }
+    }
+
+    private void Write(PrefixEntry entry)
+    {
+        if (_files is null || entry.State is null || entry.File is not null || (long)entry.State.Size > _options.DiskBytes)
+        {
+            return;
+        }
+
+        while (DiskBytes + (long)entry.State.Size > _options.DiskBytes && _entries.Find(other => other.File is not null) is { } oldest)
+        {
+            PrefixFiles.Delete(oldest.File!);
+            oldest.File = null;
+        }
+
+        try
+        {
+            entry.File = _files.Write(entry.Tokens, entry.Key, entry.SavedExactFrom, ((Conversation.SequenceData)entry.State).Bytes);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            LogNotWritten(_options.DiskPath!, e);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+using LlamaKivi.Batched;
+
+namespace LlamaKivi.Hosting;
+
+/// <summary>A sequence of the prefix cache: in the KV cache, or saved in host memory or on the disk, or in several of these.</summary>
+/// <param name="tokens">Its tokens.</param>
+/// <param name="key">Key of the requests that may share it.</param>
+internal sealed class PrefixEntry(int[] tokens, string key) : IDisposable
+{
+    public int[] Tokens { get; } = tokens;
+
+    public string Key { get; } = key;
+
+    /// <summary>The sequence in the KV cache; null: it is not there.</summary>
+    public Conversation? Conversation { get; set; }
+
+    /// <summary>Number of the sequences that it shares pages with, in the KV cache.</summary>
+    public int Family { get; set; }
+
+    /// <summary>Lengths at which the sequence in the KV cache has marks, ascending.</summary>
+    public List<int> Marks { get; init; } = [];
+
+    /// <summary>The saved sequence in host memory; null: it is not there.</summary>
+    public Conversation.State? State { get; set; }
+
+    /// <summary>The saved sequence on the disk; null: it is not there.</summary>
+    public PrefixFile? File { get; set; }
+
+    /// <summary>Length from which on the saved sequence can be cut exactly.</summary>
+    public int SavedExactFrom { get; set; } = tokens.Length;
+
+    public PrefixTier Tier => Conversation is not null ? PrefixTier.Device : State is not null ? PrefixTier.Host : PrefixTier.Disk;
+
+    public bool IsLost => Conversation is null && State is null && File is null;
+
+    /// <summary>Greatest length, at most a given one, at which a sequence can continue this one exactly; 0: none.</summary>
+    public int ExactCount(int most) => Conversation is not null ? Conversation.ExactCount(most) : most >= SavedExactFrom ? most : 0;
+
+    /// <summary>Leaves the KV cache and host memory.</summary>
+    public void Dispose()
+    {
+        Conversation?.Dispose();
+        Conversation = null;
+        Marks.Clear();
+        State?.Dispose();
+        State = null;
+    }
+}

@@ -1,0 +1,146 @@
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Hosting;
+
+// The parts of a step.
+internal sealed partial class Scheduler
+{
+    private void EndPreempted(GenerationCall call)
+    {
+        _preempted.Remove(call);
+        call.Complete(StopReason.ContextFull);
+        _slots.Release(call, []);
+        call.Dispose();
+        _metrics.Ended(call);
+    }
+
+    private void RemoveAbandoned()
+    {
+        foreach (GenerationCall call in _running.FindAll(call => call.IsAbandoned))
+        {
+            Remove(call);
+            Cancel(call);
+        }
+
+        foreach (GenerationCall call in _preempted.FindAll(call => call.IsAbandoned))
+        {
+            _preempted.Remove(call);
+            _slots.Release(call, []);
+            Cancel(call);
+        }
+    }
+
+    private void Restore()
+    {
+        while (_preempted.Count > 0 && _running.Count < _options.SeqMax && HasRoom(_preempted[0]))
+        {
+            GenerationCall call = _preempted[0];
+            (call.Conversation, call.Family) = (_executor.Load(call.Spilled!), _prefixes.NextFamily());
+            call.Spilled!.Dispose();
+            call.Spilled = null;
+            _preempted.RemoveAt(0);
+            _running.Add(call);
+            call.Trace?.Add("llamakivi.restored");
+        }
+    }
+
+    // Queues the tokens of the step. Returns the number of streams that decode a token, and of prompt tokens.
+    private (int Streams, int PromptTokens) Plan()
+    {
+        MakeRoomForStreams();
+        int streams = 0;
+        int left = (int)Context.BatchSize;
+        CacheAmount taken = default;
+        foreach (GenerationCall call in _running.Where(call => call.IsDecoding).Take(left))
+        {
+            call.Conversation!.Prompt((LLamaToken)call.Tokens[^1]);
+            taken += Growth(call, 1);
+            streams++;
+        }
+
+        if (_running.TrueForAll(call => call.IsDecoding))
+        {
+            return (streams, 0);
+        }
+
+        CacheAmount free = _room.Free(left + ((long)_running.Count * CacheRoom.PageTokens));
+        int most = Math.Min(left - streams, _budget.For(streams));
+        int promptTokens = 0;
+        foreach (GenerationCall call in _running.Where(call => !call.IsDecoding))
+        {
+            int end = call.Positions.TryPeek(out int position) ? position : call.Tokens.Count;
+            int count = Fitting(call, Math.Min(end - call.CachedCount, most - promptTokens), free - taken);
+            if (count <= 0)
+            {
+                break;
+            }
+
+            LLamaToken[] tokens = [.. call.Tokens.GetRange(call.CachedCount, count).Select(token => (LLamaToken)token)];
+            call.Conversation!.Prompt(tokens.AsSpan());
+            taken += Growth(call, count);
+            promptTokens += count;
+        }
+
+        return (streams, promptTokens);
+    }
+
+    private void SetMarks()
+    {
+        foreach (GenerationCall call in _running)
+        {
+            if (call.Positions.TryPeek(out int position) && call.CachedCount >= position)
+            {
+                call.Positions.Dequeue();
+                if (call.CachedCount == position)
+                {
+                    _prefixes.Mark(call);
+                    _tooLarge = null;  // it may fit behind the mark
+                }
+            }
+        }
+    }
+
+    private void Sample()
+    {
+        foreach (GenerationCall call in _running.Where(call => call.UncachedCount == 0))
+        {
+            try
+            {
+                if (call.Options.MaxTokens == 0)
+                {
+                    call.Complete(StopReason.MaxTokens);
+                    continue;
+                }
+
+                call.Sample();
+                _metrics.Totals.Sampled();
+                if (!call.IsComplete && call.Tokens.Count > Context.ContextSize)
+                {
+                    call.Complete(StopReason.ContextFull);
+                }
+            }
+            catch (Exception e)
+            {
+                call.Fail(e);  // of its own pipeline; the other calls continue
+            }
+        }
+    }
+
+    private void RemoveComplete()
+    {
+        foreach (GenerationCall call in _running.FindAll(call => call.IsComplete))
+        {
+            Remove(call);
+            call.Dispose();
+            _metrics.Ended(call);
+        }
+    }
+
+    // The prefix cache takes the sequence over: the next turn of the conversation begins with its tokens.
+    private void Remove(GenerationCall call)
+    {
+        _tooLarge = null;
+        _running.Remove(call);
+        _slots.Release(call, _prefixes.Add(call) ? [.. call.CachedTokens] : []);
+    }
+}

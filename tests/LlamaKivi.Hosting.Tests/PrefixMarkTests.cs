@@ -1,0 +1,146 @@
+using LlamaKivi.Common;
+using LlamaKivi.Native;
+using LlamaKivi.Sampling;
+
+namespace LlamaKivi.Hosting.Tests;
+
+/// <summary>Prefixes end inside sequences: at marks, and in stock cache types anywhere. Logits after a hit have the bits that they have without it.</summary>
+public sealed class PrefixMarkTests : IDisposable
+{
+    private const int System = 400;  // tokens of the system message
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("llama-kivi-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData("f16", null)]
+    [InlineData("q8_0", null)]
+    [InlineData("kivi2", 1)]
+    [InlineData("kivi2", 2)]
+    public async Task One_sequence_serves_all_prompts_with_its_system_message(string type, int? edition)
+    {
+        InferenceEngineOptions options = Options(type, edition) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
+        using InferenceEngine engine = await Engines.StartAsync(options);
+        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
+        int end = await EndTokenAsync(engine);
+        for (int i = 0; i < 4; i++)
+        {
+            int[] prompt = [.. Text(System - 1, 1), end, .. Text(40, 10 + i)];
+            (List<float[]> logits, int cached) = await RunAsync(engine, prompt);
+            Assert.Equal(i == 0 ? 0 : System, cached);
+            Assert.Equal((await RunAsync(without, prompt)).Logits, logits);
+        }
+    }
+
+    [Theory]
+    [InlineData("f16", null, 300)]
+    [InlineData("q4_0", null, 300)]
+    [InlineData("kivi2", 1, 0)]  // the second prompt sets the mark
+    [InlineData("kivi4", 2, 0)]
+    public async Task Prompts_continue_where_they_leave_another(string type, int? edition, int second)
+    {
+        InferenceEngineOptions options = Options(type, edition) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
+        using InferenceEngine engine = await Engines.StartAsync(options);
+        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
+        foreach ((int seed, int expected) in ((int, int)[])[(1, 0), (2, second), (3, 300), (4, 300)])
+        {
+            int[] prompt = [.. Text(300, 0), .. Text(200, seed)];
+            (List<float[]> logits, int cached) = await RunAsync(engine, prompt);
+            Assert.Equal((seed, expected), (seed, cached));
+            Assert.Equal((await RunAsync(without, prompt)).Logits, logits);
+        }
+    }
+
+    [Theory]
+    [InlineData("f16")]
+    [InlineData("kivi2")]
+    public async Task Prompts_continue_a_request_that_runs(string type)
+    {
+        InferenceEngineOptions options = Options(type, null) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
+        using InferenceEngine engine = await Engines.StartAsync(options);
+        using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
+        int end = await EndTokenAsync(engine);
+        using var stop = new CancellationTokenSource();
+        int[] system = [.. Text(System - 1, 1), end];
+        await using IAsyncEnumerator<string> running = engine.InferAsync([.. system, .. Text(20, 2)], Engines.Greedy(2000), stop.Token).GetAsyncEnumerator();
+        Assert.True(await running.MoveNextAsync());
+        int[] prompt = [.. system, .. Text(20, 3)];
+        (List<float[]> logits, int cached) = await RunAsync(engine, prompt);
+        Assert.Equal((System, 1), (cached, engine.Status.Running));
+        Assert.Equal((await RunAsync(without, prompt)).Logits, logits);
+    }
+
+    [Theory]
+    [InlineData("f16", false)]
+    [InlineData("f16", true)]
+    [InlineData("kivi2", false)]
+    [InlineData("kivi2", true)]
+    public async Task Marks_outlive_the_sequence_in_host_memory_and_on_the_disk(string type, bool restart)
+    {
+        InferenceEngineOptions options = Options(type, null) with { PrefixCache = new() { MaxEntries = 1, DiskPath = restart ? _folder : null } };
+        InferenceEngine engine = await Engines.StartAsync(options);
+        int end = await EndTokenAsync(engine);
+        int[] Prompt(int seed) => [.. Text(System - 1, 1), end, .. Text(40, seed)];
+        await RunAsync(engine, Prompt(2));
+        if (restart)
+        {
+            await engine.StopAsync(CancellationToken.None);
+            engine.Dispose();
+            engine = await Engines.StartAsync(options);
+        }
+        else
+        {
+            await RunAsync(engine, Text(300, 9));
+        }
+
+        using (engine)
+        {
+            (List<float[]> logits, int cached) = await RunAsync(engine, Prompt(3));
+            Assert.Equal(System, cached);
+            using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
+            Assert.Equal((await RunAsync(without, Prompt(3))).Logits, logits);
+            await engine.StopAsync(CancellationToken.None);
+        }
+    }
+
+    private static InferenceEngineOptions Options(string type, int? edition) => Engines.Options(contextSize: 4096) with { KvCache = KvCacheParams.Parse(type) with { Edition = edition } };
+
+    private static int[] Text(int count, int seed) => [.. Enumerable.Range(0, count).Select(i => 300 + (((i * 31) + (seed * 77) + (i / 5)) % 1000))];
+
+    private static async Task<int> EndTokenAsync(InferenceEngine engine) => (int)(await engine.WaitUntilReadyAsync()).Vocab.EOS!.Value;
+
+    private static async Task<(List<float[]> Logits, int Cached)> RunAsync(InferenceEngine engine, int[] prompt)
+    {
+        using var pipeline = new Recorder();
+        InferenceStream stream = engine.InferAsync(prompt, new InferenceParams { MaxTokens = 4, SamplingPipeline = pipeline }, CancellationToken.None);
+        await stream.TextAsync();
+        return (pipeline.Logits, stream.CachedTokens);
+    }
+
+    /// <summary>Takes the most likely ordinary token and keeps the logits.</summary>
+    private sealed class Recorder : ISamplingPipeline
+    {
+        public List<float[]> Logits { get; } = [];
+
+        public LLamaToken Sample(SafeLLamaContextHandle ctx, int index)
+        {
+            Logits.Add(ctx.GetLogitsIth(index).ToArray());
+            return (LLamaToken)Array.IndexOf(Logits[^1], Logits[^1][300..].Max(), 300);
+        }
+
+        public void Apply(SafeLLamaContextHandle ctx, LLamaTokenDataArray data) => throw new NotSupportedException();
+
+        public void Reset()
+        {
+        }
+
+        public void Accept(LLamaToken token)
+        {
+        }
+
+        public void Dispose()
+        {
+        }
+    }
+}
