@@ -3,8 +3,11 @@
 // on tensor cores (FlashAttention-2, Dao 2023: online softmax over tiles; probabilities stay in registers).
 //
 // kD     head size, or larger; the channels beyond the head size are zeros
-// tall   a warp has 32 query rows (16 for head size 256); all four warps read every tile
-// split  up to 16 query rows: all warps have the same rows, and each has a quarter of the tile's tokens
+// tall   a warp has its own query rows, and reads every token of a tile
+// split  up to 16 query rows: all warps have the same rows, and each has a part of the tile's tokens
+//
+// Keys and values have one buffer each. Between the two barriers of a tile, keys are multiplied while its values are
+// loaded; after them, values are multiplied while the next keys are copied. Codes are copied one tile ahead.
 //
 // Tokens whose values are codes come first. Their sum accumulates in the frame of the codes (rotated, centred, without
 // the head's power of two) and is converted once, before the first exact value. plan/visits.h describes which

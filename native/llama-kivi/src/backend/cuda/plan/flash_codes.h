@@ -10,9 +10,7 @@ namespace lk::cuda {
 // Whether flash attention compiled for heads of `width` copies the codes of a format and decodes them with constants
 // for bits and head size; it decodes other KIVI formats from global memory.
 LK_HD constexpr bool copies_codes(const kv::PageFormat& f, int width) {
-    const bool bits = f.bits == 2 || f.bits == 4;
-    return f.quantized() && !f.blocks() && bits && f.head_size == width &&
-           (f.side == kv::Side::values || f.tile_tokens == 32);
+    return f.quantized() && !f.blocks() && f.head_size == width && (f.side == kv::Side::values || f.tile_tokens == 32);
 }
 
 // Bytes of shared memory for the codes and scales of a tile.
