@@ -21,9 +21,10 @@ WORK = ROOT / "artifacts" / "quality"
 CLI = ["dotnet", str(ROOT / "src/LlamaKivi.Cli/bin/Release/net10.0/llama-kivi.dll")]
 DEMO = ROOT / "models/kivi-demo-llama-37m-q4_k_m.gguf"
 CORPUS = ROOT / "bench/quality/corpus/jargon-file-4.4.7.txt"
-CACHES = "f16,q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper"
-# Settings of a type as entries of the KL table and its plot.
-VARIANTS = "kivi2+edition=2,kivi2+edition=2+residual-type=f16,kivi2+edition=2+residual=64,kivi2+residual=64,kivi4+edition=2"
+CACHES = "f16,q8_0,q4_0,kivi4,kivi3,kivi2,kivi4-paper,kivi2-paper"
+# Further entries of the KL table and its plot: the other types of llama.cpp, types of llama.cpp with kivi2's window and sinks, and settings of a type.
+VARIANTS = ("f32,q5_1,q5_0,q4_1,iq4_nl,q8_0+residual=128+sink=4,q4_0+residual=128+sink=4,"
+            "kivi4+edition=1,kivi2+edition=1,kivi2+residual-type=f16,kivi2+residual=64")
 STEPS = "kl,generation,retrieval,eval,analyze,compare"
 TASKS = {
     "retrieval": ["--metrics", "last_number", "-n", "12"],
