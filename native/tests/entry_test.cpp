@@ -1,15 +1,14 @@
 // Concurrent calls of a context, from threads and from callbacks: one is admitted, the others get LK_BUSY with the name
 // of the running call.
-#include <barrier>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <random>
-#include <semaphore>
 #include <thread>
 #include <utility>
 
 #include "model_helpers.h"
+#include "rendezvous.h"
 
 namespace lk {
 namespace {
@@ -109,8 +108,8 @@ protected:
 
 // Blocks a decode in its first layer.
 struct Held {
-    std::binary_semaphore inside{0};
-    std::binary_semaphore go_on{0};
+    test::Semaphore inside;
+    test::Semaphore go_on;
     bool first = true;
 
     static int32_t hold(const lk_observation*, void* self) {
@@ -244,7 +243,7 @@ TEST_F(EntryTest, EveryPairOfCallsAtOnce) {
             if (i == 0) {
                 ASSERT_EQ(lk_context_observe(context_, wait_in_first_layer, nullptr), LK_OK);
             }
-            std::barrier both(2);
+            test::Rendezvous both;
             const auto race = [&](const Call& call, bool cleans, int* n_busy) {
                 for (int round = 0; round < rounds; ++round) {
                     both.arrive_and_wait();
@@ -275,12 +274,12 @@ TEST_F(EntryTest, FreedAtRandomMoments) {
     const int rounds = 50;
     for (int round = 0; round < rounds; ++round) {
         lk_context* const mine = make_context();
-        std::binary_semaphore inside{0};
+        test::Semaphore inside;
         ASSERT_EQ(lk_context_observe(
                       mine,
                       [](const lk_observation* o, void* data) {
                           if (o->layer == 0 && o->positions[0] == 0) {
-                              static_cast<std::binary_semaphore*>(data)->release();
+                              static_cast<test::Semaphore*>(data)->release();
                           }
                           return 1;
                       },
