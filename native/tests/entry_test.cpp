@@ -225,12 +225,7 @@ int32_t wait_in_first_layer(const lk_observation* o, void*) {
 // For the thread sanitizer: every pair of concurrent calls, and a context freed during each call.
 TEST_F(EntryTest, EveryPairOfCallsAtOnce) {
     const char* const more = std::getenv("LK_ENTRY_ROUNDS");
-#ifdef _WIN32
-    constexpr int kRounds = 10;  // Wine takes milliseconds to switch threads
-#else
-    constexpr int kRounds = 100;
-#endif
-    const int rounds = more != nullptr ? std::atoi(more) : kRounds;
+    const int rounds = more != nullptr ? std::atoi(more) : 100;
     const std::vector<float> expected = logits(context_);
     const std::vector<Call> left = calls();
     const std::vector<Call> right = calls();
