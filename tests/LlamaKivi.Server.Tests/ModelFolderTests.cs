@@ -111,7 +111,7 @@ public sealed class ModelFolderTests : IDisposable
         do
         {
             states = await server.StatesAsync();
-            Assert.True(watch.Elapsed < TimeSpan.FromSeconds(20), states);
+            Assert.True(watch.Elapsed < TimeSpan.FromSeconds(60), states);
         }
         while (states != "first unloaded, second unloaded, third unloaded");
         (HttpStatusCode status, JsonElement body) = await running;

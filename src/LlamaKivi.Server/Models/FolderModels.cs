@@ -10,6 +10,7 @@ namespace LlamaKivi.Server;
 internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
 {
     private readonly ModelFolderOptions _options;
+    private readonly ModelFolder _folder;
     private readonly ILogger _logger;
     private readonly Func<InferenceEngineOptions, InferenceEngine> _create;
     private readonly Lock _gate = new();
@@ -22,12 +23,12 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
     /// <param name="create">Creates the engine of a model.</param>
     /// <param name="logger">Receives a line for each load and unload.</param>
     public FolderModels(ModelFolderOptions options, Func<InferenceEngineOptions, InferenceEngine> create, ILogger logger) =>
-        (_options, _create, _logger) = (options, create, logger);
+        (_options, _folder, _create, _logger) = (options, new ModelFolder(options.Folder), create, logger);
 
     /// <summary>Options of the endpoints; set when they are mapped.</summary>
     public LlamaKiviServerOptions Server { get; set; } = new();
 
-    public override IReadOnlyList<ModelEntry> Entries => [.. Files().Select(file => new ModelEntry(Name(file), Created(file), State(Name(file))))];
+    public override IReadOnlyList<ModelEntry> Entries => [.. _folder.Files().Select(file => new ModelEntry(Name(file), Created(file), State(Name(file))))];
 
     public override IReadOnlyList<ServedModel> Loaded
     {
@@ -40,7 +41,7 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
         }
     }
 
-    public override string Status => _stopped ? "draining" : Loaded.Any(model => model.Engine.IsStalled) ? "stalled" : Directory.Exists(_options.Folder) ? "ok" : "failed";
+    public override string Status => _stopped ? "draining" : Loaded.Any(model => model.Engine.IsStalled) ? "stalled" : _folder.Exists ? "ok" : "failed";
 
     public override async ValueTask<ModelLease> AcquireAsync(string? name, CancellationToken cancellationToken)
     {
@@ -126,14 +127,10 @@ internal sealed partial class FolderModels : ModelCatalog, IAsyncDisposable
 
     private static long Created(string path) => new DateTimeOffset(File.GetLastWriteTimeUtc(path)).ToUnixTimeSeconds();
 
-    private string[] Files() => Directory.Exists(_options.Folder)
-        ? [.. Directory.EnumerateFiles(_options.Folder, "*.gguf").Order(StringComparer.Ordinal)]
-        : [];
-
     // Names are compared with those of the folder's files, so that no name leaves the folder.
     private string PathOf(string? name)
     {
-        string[] files = Files();
+        string[] files = _folder.Files();
         IEnumerable<string> names = files.Select(Name);
         if (string.IsNullOrEmpty(name))
         {

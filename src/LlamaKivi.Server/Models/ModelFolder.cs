@@ -1,0 +1,41 @@
+namespace LlamaKivi.Server;
+
+/// <summary>The GGUF files of a folder. Lists the folder when it has changed, not at each request.</summary>
+/// <param name="path">Path of the folder, which may appear later.</param>
+internal sealed class ModelFolder(string path)
+{
+    // A change within this time of the listing may leave the folder's time as it was.
+    private static readonly TimeSpan Resolution = TimeSpan.FromSeconds(2);
+
+    private volatile Listing _listing = new(default, []);
+
+    /// <summary>Whether the folder exists.</summary>
+    public bool Exists => Directory.Exists(path);
+
+    /// <summary>Paths of the files, ascending. Any thread may ask.</summary>
+    public string[] Files()
+    {
+        if (!Exists)
+        {
+            return [];
+        }
+
+        DateTime now = DateTime.UtcNow;
+        DateTime changed = Directory.GetLastWriteTimeUtc(path);
+        Listing listing = _listing;
+        if (listing.Changed == changed)
+        {
+            return listing.Files;
+        }
+
+        string[] files = [.. Directory.EnumerateFiles(path, "*.gguf").Order(StringComparer.Ordinal)];
+        if (now - changed > Resolution)
+        {
+            _listing = new Listing(changed, files);
+        }
+
+        return files;
+    }
+
+    private sealed record Listing(DateTime Changed, string[] Files);
+}
