@@ -45,7 +45,8 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     config.n_ctx = 1 << 30;
     config.n_seq_max = c.n_seq;
     config.n_ubatch = kChunk;
-    config.params = {c.type, c.type, 0, 128, -1, c.edition, 0, LK_ROWS_OWN, 0, 0};
+    const int32_t residual = kv::is_kivi(c.type) ? 128 : 0;
+    config.params = {c.type, c.type, 0, residual, -1, c.edition, 0, LK_ROWS_OWN, 0, 0};
     kv::Cache cache(config, device.memory());
     const double bytes_per_token = (cache.spec(kv::Side::keys).format.bits_per_element() +
                                     cache.spec(kv::Side::values).format.bits_per_element()) *

@@ -209,6 +209,9 @@ TEST(AttentionPlan, ShortSequencesAreReadWhole) {
     other = r;
     other.exact = false;
     EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "flash reads the other tokens";
+    other = r;
+    other.invariant = true;
+    EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "the choice depends on the batch's longest sequence";
 }
 
 // The error names the operation, the types and the shape.

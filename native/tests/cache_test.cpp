@@ -409,13 +409,12 @@ TEST(CacheUsage, CountsWhatTheFormatsSay) {
         lk_cache_type type;
         double k_bits, v_bits;
     };
-    for (const Row& row : {Row{LK_CACHE_F16, 16, 16}, Row{LK_CACHE_KIVI4, 4.25, 4.25}, Row{LK_CACHE_KIVI3, 3.5, 3.125}, Row{LK_CACHE_KIVI2, 3, 2.125},
-                           Row{LK_CACHE_KIVI4_PAPER, 5, 5}, Row{LK_CACHE_KIVI2_PAPER, 3, 3}, Row{LK_CACHE_F32, 32, 32},
-                           Row{LK_CACHE_BF16, 16, 16}, Row{LK_CACHE_Q8_0, 8.5, 8.5}, Row{LK_CACHE_Q5_1, 6, 6},
-                           Row{LK_CACHE_Q5_0, 5.5, 5.5}, Row{LK_CACHE_Q4_1, 5, 5}, Row{LK_CACHE_Q4_0, 4.5, 4.5},
-                           Row{LK_CACHE_IQ4_NL, 4.5, 4.5}}) {
-        const Shape shape{
-            .type_k = row.type, .type_v = row.type, .lengths = {0, 128}, .n_layer = 2, .n_head_kv = 3};
+    for (const Row& row : {Row{LK_CACHE_F16, 16, 16}, Row{LK_CACHE_KIVI4, 4.25, 4.25}, Row{LK_CACHE_KIVI3, 3.5, 3.125},
+                           Row{LK_CACHE_KIVI2, 3, 2.125}, Row{LK_CACHE_KIVI4_PAPER, 5, 5},
+                           Row{LK_CACHE_KIVI2_PAPER, 3, 3}, Row{LK_CACHE_F32, 32, 32}, Row{LK_CACHE_BF16, 16, 16},
+                           Row{LK_CACHE_Q8_0, 8.5, 8.5}, Row{LK_CACHE_Q5_1, 6, 6}, Row{LK_CACHE_Q5_0, 5.5, 5.5},
+                           Row{LK_CACHE_Q4_1, 5, 5}, Row{LK_CACHE_Q4_0, 4.5, 4.5}, Row{LK_CACHE_IQ4_NL, 4.5, 4.5}}) {
+        const Shape shape{.type_k = row.type, .type_v = row.type, .lengths = {0, 128}, .n_layer = 2, .n_head_kv = 3};
         SCOPED_TRACE(shape.text());
         constexpr double kElements = 2 * 3 * 64;
         const Tokens tokens(shape, 700, 17);

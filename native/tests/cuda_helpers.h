@@ -172,7 +172,7 @@ protected:
     Device* device_ = nullptr;
     std::unique_ptr<Backend> backend_;
     std::unique_ptr<Backend> invariant_backend_;  // batch-invariant
-    std::unique_ptr<Pass> pass_;  // begun by the last stage
+    std::unique_ptr<Pass> pass_;                  // begun by the last stage
 };
 
 // Single operations.

@@ -1,4 +1,6 @@
 // Whole models on the GPU against the CPU, through the C interface. Without a GPU the tests are skipped.
+#include <numeric>
+
 #include "cuda_helpers.h"
 #include "temporary_file.h"
 
@@ -328,13 +330,20 @@ TEST_F(CudaModel, SequenceOperations) {
 TEST_F(CudaModel, TooLittleMemoryIsAnErrorThatLosesNothing) {
     test::TestContext context(test::small_params(), model_);
     const test::Logits before = context.run(test::make_tokens(100));
+    // Rings of about 45 MB, which sequences take with their first token.
+    constexpr int kSequences = 8192;
     lk_context_params params = test::small_params();
-    params.n_seq_max = 60000;
-    params.cache.residual = 8192;
-    lk_context* large = nullptr;
-    test::expect_failure(lk_context_create(model_, &params, &large), LK_OUT_OF_DEVICE_MEMORY,
-                         {"MiB requested", "free"});
-    EXPECT_EQ(large, nullptr);
+    params.n_seq_max = kSequences;
+    params.n_ctx = kSequences;
+    params.n_ubatch = kSequences;
+    params.cache.residual = 16384;
+    test::TestContext large(params, model_);
+    std::vector<int32_t> seqs(kSequences);
+    std::iota(seqs.begin(), seqs.end(), 0);
+    const std::vector<int32_t> tokens(kSequences, 1);
+    const lk_batch batch{tokens.data(), nullptr, seqs.data(), nullptr, nullptr, kSequences};
+    test::expect_failure(lk_decode(large.get(), &batch), LK_OUT_OF_DEVICE_MEMORY, {"MiB requested", "free"});
+    EXPECT_EQ(large.usage().n_tokens, 0u);
     uint64_t needed = 0;
     uint64_t available = 0;
     lk_last_error_amounts(&needed, &available);

@@ -1,15 +1,14 @@
 // Concurrent calls of a context, from threads and from callbacks: one is admitted, the others get LK_BUSY with the name
 // of the running call.
-#include <barrier>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <random>
-#include <semaphore>
 #include <thread>
 #include <utility>
 
 #include "model_helpers.h"
+#include "rendezvous.h"
 
 namespace lk {
 namespace {
@@ -109,8 +108,8 @@ protected:
 
 // Blocks a decode in its first layer.
 struct Held {
-    std::binary_semaphore inside{0};
-    std::binary_semaphore go_on{0};
+    test::Semaphore inside;
+    test::Semaphore go_on;
     bool first = true;
 
     static int32_t hold(const lk_observation*, void* self) {
@@ -226,12 +225,7 @@ int32_t wait_in_first_layer(const lk_observation* o, void*) {
 // For the thread sanitizer: every pair of concurrent calls, and a context freed during each call.
 TEST_F(EntryTest, EveryPairOfCallsAtOnce) {
     const char* const more = std::getenv("LK_ENTRY_ROUNDS");
-#ifdef _WIN32
-    constexpr int kRounds = 10;  // Wine takes milliseconds to switch threads
-#else
-    constexpr int kRounds = 100;
-#endif
-    const int rounds = more != nullptr ? std::atoi(more) : kRounds;
+    const int rounds = more != nullptr ? std::atoi(more) : 100;
     const std::vector<float> expected = logits(context_);
     const std::vector<Call> left = calls();
     const std::vector<Call> right = calls();
@@ -244,7 +238,7 @@ TEST_F(EntryTest, EveryPairOfCallsAtOnce) {
             if (i == 0) {
                 ASSERT_EQ(lk_context_observe(context_, wait_in_first_layer, nullptr), LK_OK);
             }
-            std::barrier both(2);
+            test::Rendezvous both;
             const auto race = [&](const Call& call, bool cleans, int* n_busy) {
                 for (int round = 0; round < rounds; ++round) {
                     both.arrive_and_wait();
@@ -275,12 +269,12 @@ TEST_F(EntryTest, FreedAtRandomMoments) {
     const int rounds = 50;
     for (int round = 0; round < rounds; ++round) {
         lk_context* const mine = make_context();
-        std::binary_semaphore inside{0};
+        test::Semaphore inside;
         ASSERT_EQ(lk_context_observe(
                       mine,
                       [](const lk_observation* o, void* data) {
                           if (o->layer == 0 && o->positions[0] == 0) {
-                              static_cast<std::binary_semaphore*>(data)->release();
+                              static_cast<test::Semaphore*>(data)->release();
                           }
                           return 1;
                       },

@@ -118,8 +118,7 @@ TEST(MatmulPlan, LaunchesTakeNeighboursOfOneType) {
     EXPECT_EQ(counts(100), std::vector<size_t>(9, 1)) << "cuBLAS multiplies one matrix at a time";
 }
 
-// Kernels of one order of summing: multiply_ordered_few and multiply_ordered share one,
-// multiply_tiles_few and multiply_tiles another.
+// Kernels of one order of summing: multiply_ordered_few and multiply_ordered share theirs, multiply_tiles has its own.
 TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
     for (const WeightType type : test::kWeightTypes) {
         for (const int shared_bytes : {kH200.shared_bytes, 100 << 10, 48 << 10}) {
@@ -129,8 +128,7 @@ TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
             for (const int n : kAllTokens) {
                 const MatmulKernel kernel = select_matmul(type, 4096, n, shared_bytes, true);
                 const bool few = n <= OrderedPlan::kFewColumns;
-                EXPECT_EQ(kernel == MatmulKernel::tiles || kernel == MatmulKernel::tiles_few, tiles);
-                EXPECT_EQ(kernel == MatmulKernel::tiles_few, tiles && few && type >= WeightType::Q2_K);
+                EXPECT_EQ(kernel == MatmulKernel::tiles, tiles);
                 EXPECT_TRUE(tiles || kernel == MatmulKernel::ordered || (kernel == MatmulKernel::ordered_few && few));
             }
         }

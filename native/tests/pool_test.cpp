@@ -8,6 +8,12 @@
 #include "kv/split_cache.h"
 #include "kv_helpers.h"
 
+#ifdef _WIN32
+#include "base/windows.h"
+
+#include <psapi.h>
+#endif
+
 namespace lk::kv {
 namespace {
 
@@ -51,11 +57,17 @@ TEST(Pool, EmptySlabsGoBack) {
 
 // Bytes of this process in memory.
 int64_t resident_bytes() {
+#ifdef _WIN32
+    PROCESS_MEMORY_COUNTERS counters{};
+    EXPECT_TRUE(::K32GetProcessMemoryInfo(::GetCurrentProcess(), &counters, sizeof(counters)));
+    return static_cast<int64_t>(counters.WorkingSetSize);
+#else
     std::ifstream file("/proc/self/statm");
     int64_t total = 0;
     int64_t resident = 0;
     file >> total >> resident;
     return resident * 4096;
+#endif
 }
 
 TEST(CacheMemory, ComesBackWhenConversationsEnd) {

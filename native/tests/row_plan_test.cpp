@@ -202,6 +202,9 @@ TEST(RowPlan, SplitsDoNotDependOnTheBatch) {
         r.max_page_runs = 9;
         const AttentionChoice choice = select_attention(r);
         EXPECT_EQ(choice.rest.kernel, AttentionKernel::rows);
+        r.max_page_runs = 2;
+        EXPECT_EQ(select_whole(r, choice).kernel, AttentionKernel::none) << "longer sequences would change it";
+        r.max_page_runs = 9;
         for (const int n_segments : {1, 64, 1000}) {
             r.n_segments = n_segments;
             const AttentionSplits splits = split_attention(r, choice, 500, 500);
@@ -235,8 +238,10 @@ TEST(RowPlan, CachesWithoutDecodingKernelsAreRefused) {
     }
     test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "heads of 64 or 128", "96", "CPU"},
                        [&] { check({.head_size = 96}); });
-    test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "kivi4", "q8_0", "one type"},
+    test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "kivi4", "q8_0", "for both"},
                        [&] { check({.type_k = LK_CACHE_KIVI4, .type_v = LK_CACHE_Q8_0}); });
+    test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "n_ubatch", "65535"},
+                       [&] { check({.n_ctx = 1 << 16, .n_ubatch = 1 << 16}); });
     test::expect_error(LK_UNSUPPORTED, {"batch_invariant", "group 16"}, [&] { check({.lengths = {16, 32}}); });
     for (const lk_cache_type type : test::kAllTypes) {
         if (std::find(std::begin(kDecodedTypes), std::end(kDecodedTypes), type) == std::end(kDecodedTypes)) {

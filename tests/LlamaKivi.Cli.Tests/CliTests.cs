@@ -46,6 +46,15 @@ public sealed class CliTests : IDisposable
     }
 
     [Fact]
+    public async Task The_cpu_is_batch_invariant_anyway()
+    {
+        string[] arguments = ["run", "-p", "A thread", "-n", "8", "--temp", "0", "-t", "1", "-ngl", "0"];
+        CommandLine.Result invariant = await CommandLine.RunAsync([.. arguments, "--batch-invariant"]);
+        Assert.Equal(0, invariant.ExitCode);
+        Assert.Equal((await CommandLine.RunAsync(arguments)).Out, invariant.Out);
+    }
+
+    [Fact]
     public async Task Inspect_describes_the_file()
     {
         string model = Path.Combine(AppContext.BaseDirectory, "models", "kivi-demo-llama-37m-q4_k_m.gguf");

@@ -81,11 +81,11 @@ has_engine() {
     grep -aq "runtimes/$1/native/" "$feed"/LlamaKivi.Backend.Cpu.[0-9]*.nupkg
 }
 
-# cross RID PROGRAM EMULATOR...: publishes the program with the .NET runtime for another platform and runs it there.
+# cross RID PROGRAM EMULATOR...: publishes the program with the .NET runtime for another platform and runs it there, where no ICU is installed.
 cross() {
     local rid=$1 program=$2
     shift 2
-    cd "$work/app" && dotnet publish -c Release -r "$rid" --self-contained -o "$work/$rid" -warnaserror && cd "$work/$rid" && prints_text "$@" "./$program"
+    cd "$work/app" && dotnet publish -c Release -r "$rid" --self-contained -o "$work/$rid" -warnaserror -p:InvariantGlobalization=true && cd "$work/$rid" && prints_text "$@" "./$program"
 }
 
 # The plugin's package brings the engine's, and both may be named. The engine finds the plugin, which reports what it lacks.

@@ -6,6 +6,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/atomic_wait.h"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -46,7 +48,7 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::stop() {
     stopping_ = true;
     state_.fetch_add(kLoop, std::memory_order_release);
-    state_.notify_all();
+    wake_all(state_);
     for (std::thread& worker : workers_) {
         worker.join();
     }
@@ -73,14 +75,14 @@ void ThreadPool::run(int n_tasks, Call call, const void* body) {
     next_task_.store(0, std::memory_order_relaxed);
     // No worker is in the previous loop, so no other thread changes the state now.
     state_.store((loop_of(state_.load(std::memory_order_relaxed)) + 1) * kLoop, std::memory_order_release);
-    state_.notify_all();
+    wake_all(state_);
     take_tasks(0);
     uint32_t state = state_.fetch_or(kClosed, std::memory_order_acq_rel) | kClosed;
     for (int spins = 0; has_workers(state); state = state_.load(std::memory_order_acquire)) {
         if (++spins < kSpins) {
             pause();
         } else {
-            state_.wait(state, std::memory_order_acquire);
+            wait_while(state_, state);
         }
     }
     if (failed_.exchange(false)) {
@@ -108,7 +110,7 @@ void ThreadPool::work(int thread) {
             if (++spins < kSpins) {
                 pause();
             } else {
-                state_.wait(state, std::memory_order_acquire);
+                wait_while(state_, state);
             }
         }
         if (stopping_) {
@@ -118,7 +120,7 @@ void ThreadPool::work(int thread) {
         if (join(seen)) {
             take_tasks(thread);
             if (!has_workers(state_.fetch_sub(kWorker, std::memory_order_acq_rel) - kWorker)) {
-                state_.notify_all();
+                wake_all(state_);
             }
         }
     }

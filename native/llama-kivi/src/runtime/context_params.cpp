@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "kv/budget.h"
-#include "kv/cache_types.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
 #include "kv/quantizer.h"

@@ -23,8 +23,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
     const int warp = warp_index();
     const auto [begin, end] = SplitRange(a, seg.page_runs, a.n_page_splits);
     Softmax<kRows, kCh> sum;
-    attend_pages<Warp>(a, seg, rows, begin + warp, end, shared + warp * page_warp_bytes(a.k.format, a.v.format, kRows),
-                       sum);
+    attend_pages<Warp, false>(a, seg, rows, begin + warp, end,
+                              shared + warp * page_warp_bytes(a.k.format, a.v.format, kRows), sum);
     join_warps<kRows, kCh, Warp::kRotated>(a, blockIdx.y, sum, rows, value_centre<Warp>(a, seg, rows.head()),
                                            reinterpret_cast<float*>(shared));
     after_previous();

@@ -14,8 +14,8 @@ namespace lk::cuda {
 namespace {
 
 // Adds pages first, first + kJoinWarps and so on, up to `end`. own_shared: page_warp_bytes of the warp. Values are
-// rotated if Warp::kRotated.
-template <class Warp, int kRows, int kCh>
+// rotated if Warp::kRotated. kShort: skips tiles without tokens, which keeps loads of later tiles from starting early.
+template <class Warp, bool kShort, int kRows, int kCh>
 __device__ __forceinline__ void attend_pages(const AttentionWork& a, const SegmentWork& seg, const QueryRows& rows,
                                              int first, int end, char* own_shared, Softmax<kRows, kCh>& sum) {
     const int head = rows.head();
@@ -44,7 +44,7 @@ __device__ __forceinline__ void attend_pages(const AttentionWork& a, const Segme
         const Run run = k_runs[p];
         const uint8_t* const k_page = run.block + k_offset;
         const uint8_t* const v_page = v_runs[p].block + v_offset;
-        const int n_tokens = run.first + run.count;
+        const int n_tokens = kShort ? run.first + run.count : kv::kPageTokens;
         float v_scale[kTiles];
         own.load_value_scales(v_page, v_factor, v_scale);
         typename Warp::Scores score;

@@ -104,7 +104,7 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::ad
     const int4* const weights = reinterpret_cast<const int4*>(fold_v + scale.group * kRows * kv::kPageTokens);
     const unsigned* const codes = reinterpret_cast<const unsigned*>(v_page);
     constexpr int kStep = kRows == 1 ? 4 : 2;  // blocks of 16 tokens whose loads are in flight together
-#pragma unroll 1
+#pragma unroll
     for (int first = 0; first < kv::kPageTokens / kv::kValueBlockTokens; first += kStep) {
         if (first * kv::kValueBlockTokens >= n_tokens) {
             break;

@@ -163,8 +163,8 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_whole_kern
     Softmax<1, kCh> sum;
     if constexpr (!std::is_same_v<Pages, NoPages>) {
         if (warp < seg.page_runs) {
-            attend_pages<Pages>(a, seg, rows, warp, seg.page_runs, own_shared + (in_blocks ? Ring::kSharedBytes : 0),
-                                sum);
+            attend_pages<Pages, true>(a, seg, rows, warp, seg.page_runs,
+                                      own_shared + (in_blocks ? Ring::kSharedBytes : 0), sum);
             if constexpr (Pages::kRotated) {
                 unrotate(value_centre<Pages>(a, seg, head), lane, sum);
             }

@@ -29,9 +29,6 @@ void multiply_ordered(const OrderedPlan& plan, OrderedProducts products, int n_c
 // The same bits for n <= OrderedPlan::kFewColumns, every matrix and float weights as they are.
 void multiply_ordered_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
                           cudaStream_t stream);
-// The bits of multiply_tiles for n <= OrderedPlan::kFewColumns, for types with takes_few_tiles. plan: by plan_tiles.
-void multiply_tiles_few(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                        const TilePlan& plan, cudaStream_t stream);
 // Dequantizes n_rows rows of n_cols to halves in out.
 void dequantize(WeightType type, const uint8_t* w, int64_t n, uint16_t* out, cudaStream_t stream);
 

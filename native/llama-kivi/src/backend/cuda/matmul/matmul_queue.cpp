@@ -33,10 +33,6 @@ void MatmulQueue::run(MatmulKernel kernel, std::span<const Product> products, co
         return multiply_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, stream_);
     case MatmulKernel::ordered_few:
         return multiply_ordered_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, stream_);
-    case MatmulKernel::tiles_few: {
-        const TilePlan plan = plan_tiles(first.type, few, input.n_cols, input.n, processors_);
-        return multiply_tiles_few(first.type, few, first.row_bytes, input.n_cols, input.halves, input.n, plan, stream_);
-    }
     case MatmulKernel::tiles:
         return run_tiles(first.type, few, first.row_bytes, input);
     case MatmulKernel::ordered:

@@ -128,9 +128,9 @@ AttentionSplits split_attention(const AttentionRequest& r, const AttentionChoice
 }
 
 AttentionVariant select_whole(const AttentionRequest& r, const AttentionChoice& choice) {
-    // Up to one page per warp.
+    // Up to one page per warp. A batch-invariant pass cannot choose by the longest sequence of its batch.
     if (choice.pages.kernel != AttentionKernel::pages_row || r.max_page_runs > kAttentionWarps || !r.exact ||
-        r.k.recipe.ring != r.v.recipe.ring) {
+        r.invariant || r.k.recipe.ring != r.v.recipe.ring) {
         return {};
     }
     AttentionVariant whole = choice.pages;

@@ -54,10 +54,7 @@ MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_by
         if (is_float(type)) {
             return n <= OrderedPlan::kFewColumns ? MatmulKernel::ordered_few : MatmulKernel::ordered;
         }
-        if (tile_columns(type, shared_bytes) == 0) {
-            return MatmulKernel::ordered;
-        }
-        return takes_few_tiles(type) && n <= OrderedPlan::kFewColumns ? MatmulKernel::tiles_few : MatmulKernel::tiles;
+        return tile_columns(type, shared_bytes) > 0 ? MatmulKernel::tiles : MatmulKernel::ordered;
     }
     if (n == 1) {
         return takes_codes(type) ? MatmulKernel::vector_codes : MatmulKernel::vector;

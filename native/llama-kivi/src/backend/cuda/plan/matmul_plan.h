@@ -20,7 +20,6 @@ enum class MatmulKernel {
     halves,        // cuBLAS, after converting weights to halves
     ordered,       // any number of tokens in one order of summing, after converting weights to halves
     ordered_few,   // few tokens and float weights in the same order
-    tiles_few,     // few tokens and weights in super blocks, in the order of `tiles`
 };
 
 // Whether multiply_vector needs the vector in 8 bits.
@@ -191,11 +190,6 @@ struct OrderedPlan {
         return static_cast<size_t>(slots()) * static_cast<size_t>(n_rows) * static_cast<size_t>(n);
     }
 };
-
-// Weight types of multiply_tiles_few: in super blocks, which are a step of multiply_tiles.
-constexpr bool takes_few_tiles(WeightType type) {
-    return block_elements(type) == TilePlan::kStepElements;
-}
 
 // Throws LK_INTERNAL_ERROR, for weights that the kernel of a launch does not take.
 [[noreturn]] void fail_weights(const char* operation, WeightType type);

@@ -194,6 +194,9 @@ void check_invariant(const PassCache& cache) {
     const kv::PageFormat& k = k_spec.format;
     const kv::PageFormat& v = v_spec.format;
     const bool halves = k.type == LK_CACHE_F16 && v.type == LK_CACHE_F16;
+    constexpr int kMostRows = 65535;  // thread blocks in the grid's third dimension, one per row
+    LK_CHECK(cache.config().n_ubatch <= kMostRows, LK_UNSUPPORTED,
+             "batch_invariant needs n_ubatch of at most %d on the GPU; it is %d", kMostRows, cache.config().n_ubatch);
     LK_CHECK(
         k.head_size == 64 || k.head_size == 128, LK_UNSUPPORTED,
         "batch_invariant needs heads of 64 or 128 on the GPU; this model has %d; leave all layers on the CPU, which "
@@ -201,10 +204,9 @@ void check_invariant(const PassCache& cache) {
         k.head_size);
     LK_CHECK(halves || reads_pages(k_spec, v_spec), LK_UNSUPPORTED,
              "batch_invariant needs a cache that the GPU's decoding kernels read, but keys are %s and values %s with "
-             "cache.group %d: use one type for both, f16, q8_0, q4_0 or a KIVI type other than kivi3, its own refined "
-             "channels, a group "
-             "of at least 32 and no residual of q8_0 and q4_0, or "
-             "leave all layers on the CPU, which is always batch-invariant",
+             "cache.group %d: use one of f16, q8_0, q4_0 and the KIVI types for both, with their own "
+             "refined channels, a group of at least 32, and no residual for q8_0 and q4_0; or leave all layers on the "
+             "CPU, which is always batch-invariant",
              lk_cache_type_name(k.type), lk_cache_type_name(v.type), k.group);
 }
 
