@@ -67,7 +67,8 @@ public sealed class PrefixMarkTests : IDisposable
         Assert.True(await running.MoveNextAsync());
         int[] prompt = [.. system, .. Text(20, 3)];
         (List<float[]> logits, int cached) = await RunAsync(engine, prompt);
-        Assert.Equal((System, 1), (cached, engine.Status.Running));
+        Assert.Equal(System, cached);
+        Assert.InRange(engine.Status.Running, 1, 2);  // the first still runs; the status may count the ended one until the next step
         Assert.Equal((await RunAsync(without, prompt)).Logits, logits);
     }
 
