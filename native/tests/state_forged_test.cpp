@@ -108,7 +108,7 @@ TEST_F(ForgedStates, TablesWithoutPagesAndNumbersThatAreNone) {
     expect_refused(context, few.with_number("keys.chosen", 1), "the saved state");
     expect_refused(context, few.with_number("keys.chosen", 2), "flag of chosen tables");
     for (const uint16_t bad : {kNaN, kInfinity}) {
-        expect_refused(context, few.with_half("values.head 1.ring", 3, bad), "ring of values");
+        expect_refused(context, few.with_half("values.head 1.ring", 0, bad), "ring of values");
         const ForgedState cut = good(context, Moment::cut);
         expect_refused(context, cut.with_half("keys.head 0.sinks", 1, bad), "sinks of keys");
         expect_refused(context, cut.with_half("values.head 1.table", 31, bad), "centre");
