@@ -44,7 +44,9 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     const Run* const k_runs = seg.k.runs;
     const Run* const v_runs = seg.v.runs;
     const int n_sinks = seg.k.n_sinks;
-    const auto [begin, end] = SplitRange(a, seg.page_runs, a.n_page_splits);
+    const SplitRange range(a, seg.page_runs, a.n_page_splits);
+    const int begin = range.begin;
+    const int end = range.end;
     const Layout at(Warp::kKind, fk, fv);
     const Warp own{fk, fv, at, shared + warp * at.bytes, lane, lane / 4, lane % 4};
 
