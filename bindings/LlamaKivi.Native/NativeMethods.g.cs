@@ -67,7 +67,7 @@ internal enum lk_cache_type
     LK_CACHE_KIVI4_PAPER = 3,
     /// <summary>2-bit KIVI exactly as published.</summary>
     LK_CACHE_KIVI2_PAPER = 4,
-    /// <summary>8-bit blocks of 32 channels with a 16-bit scale, rotated. As in llama.cpp, like all below.</summary>
+    /// <summary>8-bit blocks of 32 channels with a 16-bit scale, rotated. As in llama.cpp, like 6 to 12.</summary>
     LK_CACHE_Q8_0 = 5,
     /// <summary>As LK_CACHE_Q8_0, with 4 bits.</summary>
     LK_CACHE_Q4_0 = 6,

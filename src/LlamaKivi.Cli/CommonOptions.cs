@@ -24,7 +24,7 @@ internal sealed class CommonOptions
 
     public Option<int?> Threads { get; } = NumberOptions.Whole("--threads", "-t", "Threads (default: one per processor)", 1, 1024);
 
-    public Option<bool> BatchInvariant { get; } = new("--batch-invariant") { Description = "Compute the same bits on the GPU whatever else is in the batch and however a text is divided into calls, as on the CPU; slower" };
+    public Option<bool> BatchInvariant { get; } = new("--batch-invariant") { Description = "Make the GPU, like the CPU, compute the same bits whatever else is in the batch and however a text is divided into calls; slower" };
 
     public Option<string?> Synthetic { get; } = new("--synthetic") { Description = $"Measure a model shape with random weights instead of a file: {string.Join(", ", SyntheticModel.Names)}" };
 

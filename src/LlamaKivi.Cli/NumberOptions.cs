@@ -34,7 +34,7 @@ internal static class NumberOptions
         return bytes;
     });
 
-    /// <summary>Reads a size in bytes, as <see cref="Size"/> does; null: the text is none, and the error says what it must be.</summary>
+    /// <summary>Parses a size in bytes, like <see cref="Size"/>. Null: the text is not a size; the error says what is accepted.</summary>
     public static long? Bytes(string name, string text, out string error)
     {
         error = $"{name} is {text}; it must be a whole number of bytes above 0, or of larger units with K, M or G, such as 64M";

@@ -4,8 +4,8 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Hosting;
 
-/// <summary>Room in the KV cache, in tokens and, with a memory budget, in bytes; and what sequences take of it.</summary>
-/// <remarks>Amounts of growth are upper bounds, so a batch that fits here is not refused by the cache.</remarks>
+/// <summary>Room in the KV cache and the room that sequences take, in tokens and, with a memory budget, in bytes.</summary>
+/// <remarks>Amounts of growth are upper bounds, so the cache does not refuse a batch that fits here.</remarks>
 internal sealed class CacheRoom
 {
     /// <summary>Tokens of a page.</summary>
@@ -16,10 +16,10 @@ internal sealed class CacheRoom
 
     private readonly BatchedExecutor _executor;
     private readonly double _watermark;
-    private readonly int _ringTokens;  // most tokens of a sequence that are in no page; 0: no ring
+    private readonly int _ringTokens;  // most tokens of a sequence outside its pages; 0: no ring
     private readonly long? _budget;
     private readonly long[] _sequenceBytes = [];  // by number of tokens; 0: not computed
-    private readonly long _pageBytes;             // most that one more page takes: keys and values, all layers
+    private readonly long _pageBytes;             // of one more page at most: keys and values, all layers
 
     public CacheRoom(BatchedExecutor executor, InferenceEngineOptions options)
     {
@@ -39,14 +39,14 @@ internal sealed class CacheRoom
     /// <summary>What a sequence takes as it grows.</summary>
     /// <param name="from">Its number of tokens; 0: a new sequence.</param>
     /// <param name="to">Its number of tokens afterwards.</param>
-    /// <param name="copied">Tokens that it may copy of a page that it shares.</param>
+    /// <param name="copied">Tokens of a shared page that it may copy.</param>
     public CacheAmount Growth(int from, int to, int copied = 0) => new(
         to - from + copied,
         _budget is null ? 0 : Bytes(to) - Bytes(from) + (copied > 0 ? _pageBytes : 0));
 
-    /// <summary>What removing a sequence frees at most, if others share its first pages.</summary>
+    /// <summary>Upper bound of what removing a sequence frees while others share its first pages.</summary>
     /// <param name="count">Its number of tokens.</param>
-    /// <param name="common">Number of first tokens that others have, too; those in full pages behind the ring are shared.</param>
+    /// <param name="common">Length of the longest prefix that others have too; its tokens in full pages, outside the ring, are shared.</param>
     public CacheAmount Freed(int count, int common)
     {
         int shared = Math.Max(0, common - _ringTokens) / PageTokens * PageTokens;
@@ -56,7 +56,7 @@ internal sealed class CacheRoom
     /// <summary>Room kept free while requests run, so that they can grow.</summary>
     public CacheAmount Reserve => new((long)((1 - _watermark) * _executor.Context.ContextSize), (long)((1 - _watermark) * (_budget ?? 0)));
 
-    /// <summary>Whether a sequence of so many tokens fits in the empty cache; if not, the reason.</summary>
+    /// <summary>Whether a sequence of this many tokens fits in the empty cache; if not, the reason.</summary>
     public bool CanHold(int tokens, out string reason)
     {
         long bytes = _budget is null || tokens >= _sequenceBytes.Length ? 0 : Bytes(tokens);
@@ -70,7 +70,7 @@ internal sealed class CacheRoom
     public bool Has(CacheAmount needed) => Free(needed.Tokens).Covers(needed);
 
     /// <summary>What is free. The logits of the last batch may be lost.</summary>
-    /// <param name="enough">Number of tokens from which on the exact number, in which pages that sequences share count once, does not matter.</param>
+    /// <param name="enough">Number of free tokens that suffices. If it is reached while shared pages count repeatedly, the exact count is skipped.</param>
     public CacheAmount Free(long enough)
     {
         CacheUsage usage = _executor.Context.KvCacheUsage;

@@ -11,7 +11,7 @@ internal sealed class EngineSlots(int count)
     /// <summary>Number of slots.</summary>
     public int Count => _slots.Length;
 
-    /// <summary>The slots with the counts of their requests. The records of free slots last until the slot changes.</summary>
+    /// <summary>The slots with the token counts of their requests. A free slot returns the same record until it changes.</summary>
     public IReadOnlyList<SlotStatus> Status
     {
         get

@@ -12,7 +12,7 @@ namespace LlamaKivi.Hosting;
 /// <remarks>Only the scheduler changes a call after its submission. The reader reads <see cref="Output"/> and may <see cref="Abandon"/> the call.</remarks>
 internal sealed class GenerationCall : IDisposable
 {
-    private const int MostRing = 256;  // tokens that an append leaves in the ring at most before a group leaves it
+    private const int MostRing = 256;  // most tokens in the ring before an append flushes a group
 
     private readonly Channel<string> _output = Channel.CreateUnbounded<string>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true });
     private readonly long _submitted = Stopwatch.GetTimestamp();
@@ -65,13 +65,13 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Lengths at which the sequence has marks, ascending.</summary>
     public List<int> Marks { get; } = [];
 
-    /// <summary>Number of the sequences that the call's sequence shares pages with.</summary>
+    /// <summary>Number of the family of the call's sequence: the sequences that share pages.</summary>
     public int Family { get; set; }
 
     /// <summary>What the prefix cache found for the call before it starts; null: nothing, or not searched.</summary>
     public PrefixHit? Prefix { get; set; }
 
-    /// <summary>Tokens that appends may copy of a page that the sequence shares. The copy is made when tokens leave the ring.</summary>
+    /// <summary>Tokens of a shared page that appends may copy. The copy is made when tokens leave the ring.</summary>
     public int Copied
     {
         get => CachedCount < Results.CachedTokens + MostRing ? field : 0;
@@ -177,7 +177,7 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Says that nobody reads the text any more.</summary>
     public void Abandon() => _abandoned = true;
 
-    /// <summary>Releases what the prefix cache found.</summary>
+    /// <summary>Releases <see cref="Prefix"/>.</summary>
     public void ReleasePrefix()
     {
         Prefix?.Conversation.Dispose();

@@ -56,8 +56,8 @@ public record PrefixCacheOptions
     public long DiskBytes { get; set; } = 4L << 30;
 
     /// <summary>
-    /// Host memory in bytes for marks, at which requests can leave the sequence of another; each takes as much as a ring of recent tokens. 0: without marks requests continue a sequence near its
-    /// end, and in cache types without a ring anywhere.
+    /// Host memory in bytes for marks: positions inside a sequence at which other requests can continue a copy of it. A mark is as large as a sequence's residual ring. 0: no marks; requests continue
+    /// a sequence only near its end, or anywhere in cache types without a ring.
     /// </summary>
     public long MarkBytes { get; set; } = 1L << 30;
 

@@ -4,7 +4,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi.Hosting;
 
-// From the KV cache to host memory, from there to the disk, and back into the sequence of a request.
+// Moves entries from the KV cache to host memory and the disk, and back into a request's sequence.
 internal sealed partial class PrefixCache
 {
     private long HostBytes => _entries.Sum(entry => (long)(entry.State?.Size ?? 0));
@@ -59,7 +59,8 @@ internal sealed partial class PrefixCache
         _entries.Clear();
     }
 
-    // Saves what no other entry has: the sequence, and the sequence cut at its marks, because a saved sequence has none. The sequence is cut.
+    // Saves the sequence and, because a saved sequence has no marks, also the sequence truncated to each of its marks; skips what another entry covers.
+    // Afterwards the sequence itself is truncated.
     private void Save(PrefixEntry entry)
     {
         try
@@ -87,11 +88,11 @@ internal sealed partial class PrefixCache
         }
     }
 
-    // Whether requests can continue another entry at this length.
+    // Whether requests could continue another entry instead, at this length.
     private bool IsCovered(PrefixEntry entry, int count) => _entries.Exists(other => other != entry && other.Key == entry.Key && other.Tokens.Length >= count
         && other.Tokens.AsSpan().CommonPrefixLength(entry.Tokens) >= count && other.ExactCount(count) == count);
 
-    // The saved sequence stays where it is.
+    // Restores a copy; the saved sequence stays in its tier.
     private PrefixHit Load(PrefixEntry entry, int count)
     {
         PrefixTier tier = entry.Tier;
@@ -112,7 +113,7 @@ internal sealed partial class PrefixCache
         }
 
         conversation.Dispose();
-        throw new StateLoadException($"A saved sequence of {entry.Tokens.Length} tokens cannot go back to {count}.");
+        throw new StateLoadException($"A saved sequence of {entry.Tokens.Length} tokens cannot be truncated exactly to {count}.");
     }
 
     // Makes room for one more sequence beside the other entries.

@@ -6,10 +6,10 @@ using Microsoft.Extensions.Logging;
 
 namespace LlamaKivi.Hosting;
 
-/// <summary>Sequences of ended requests, whose beginnings later requests continue instead of decoding them again.</summary>
+/// <summary>Sequences of ended requests. Later requests continue their prefixes instead of decoding them again.</summary>
 /// <remarks>
-/// A request continues a copy of a sequence, of an entry or of a running request, cut where that is exact: in stock cache types anywhere, otherwise at a mark or near the end. So it has exactly
-/// the cache that decoding the tokens would have given. Copies share pages. Entries leave the KV cache for host memory, and host memory for the disk, least recently used first. Not thread-safe.
+/// A request continues a copy of an entry's or of a running request's sequence. The copy is truncated where that is exact: anywhere in stock cache types without a residual, otherwise at a mark or
+/// near the end. So its cache equals the one that decoding the tokens would have given. Copies share pages. Entries leave the KV cache for host memory, and host memory for the disk, least recently used first. Not thread-safe.
 /// </remarks>
 internal sealed partial class PrefixCache : IDisposable
 {
@@ -40,10 +40,10 @@ internal sealed partial class PrefixCache : IDisposable
 
     private int MostTokens => (int)Math.Min(int.MaxValue, _options.MaxShare * _executor.Context.ContextSize);
 
-    /// <summary>A number for a new sequence that shares no pages.</summary>
+    /// <summary>Returns the number of a new family: a sequence that shares no pages yet.</summary>
     public int NextFamily() => ++_families;
 
-    /// <summary>Positions at which a prompt is worth a mark, ascending, behind the tokens that are cached.</summary>
+    /// <summary>Positions of a prompt that should get a mark: ascending, after its cached tokens.</summary>
     /// <param name="call">The request.</param>
     /// <param name="endsMessage">Whether a token ends a message.</param>
     public IEnumerable<int> Positions(GenerationCall call, Func<int, bool> endsMessage)
@@ -57,16 +57,16 @@ internal sealed partial class PrefixCache : IDisposable
         var positions = new SortedSet<int>
         {
             Array.FindIndex(prompt, token => endsMessage(token)) + 1,      // after a system message, common to many conversations
-            Array.FindLastIndex(prompt, token => endsMessage(token)) + 1,  // after the conversation so far, without what the template adds for the answer
+            Array.FindLastIndex(prompt, token => endsMessage(token)) + 1,  // after the last message, before what the template adds for the answer
             _entries.Select(entry => (entry.Key, entry.Tokens)).Concat(_running.Select(other => (Key: other.PrefixKey, Tokens: other.Prompt)))
                 .Where(other => other.Key == call.PrefixKey)
-                .Select(other => other.Tokens.AsSpan().CommonPrefixLength(prompt)).DefaultIfEmpty(0).Max(),  // where it leaves another prompt
+                .Select(other => other.Tokens.AsSpan().CommonPrefixLength(prompt)).DefaultIfEmpty(0).Max(),  // where it diverges from another prompt
         };
         positions.RemoveWhere(position => position <= call.CachedCount || position >= prompt.Length);
         return positions;
     }
 
-    /// <summary>Creates a sequence with as many of a prompt's first tokens as can be continued exactly; at least its last token is left to decode.</summary>
+    /// <summary>Creates a sequence of the longest prefix of a prompt that can be continued exactly. At least the prompt's last token remains to be decoded.</summary>
     /// <param name="prompt">The prompt.</param>
     /// <param name="key">Key of the prefixes that the prompt may share.</param>
     /// <param name="onDevice">Whether only sequences in the KV cache count.</param>
@@ -131,7 +131,7 @@ internal sealed partial class PrefixCache : IDisposable
     }
 
     /// <summary>Keeps the sequence of a call that has ended.</summary>
-    /// <returns>Whether the cache has an equal sequence now. If it is the call's own, the call has none any more.</returns>
+    /// <returns>Whether the cache now has an equal sequence. If it took the call's own, the call no longer has one.</returns>
     public bool Add(GenerationCall call)
     {
         ReadOnlySpan<int> tokens = call.CachedTokens;
@@ -157,7 +157,7 @@ internal sealed partial class PrefixCache : IDisposable
         return true;
     }
 
-    /// <summary>What evicting all entries would free beside the running requests; an estimate.</summary>
+    /// <summary>Estimate of what evicting all entries would free: pages that they share with running requests stay.</summary>
     public CacheAmount Evictable(CacheRoom room)
     {
         PrefixEntry[] device = [.. Device];
@@ -166,7 +166,7 @@ internal sealed partial class PrefixCache : IDisposable
             _running.Where(call => call.Family == entry.Family).Select(call => call.CachedTokens.CommonPrefixLength(entry.Tokens)).DefaultIfEmpty(0).Max()))));
     }
 
-    // First tokens that an entry shares with others: pages are shared within a family.
+    // Length of the longest prefix that an entry shares with others of its family; only a family shares pages.
     private static int Common(PrefixEntry entry, ReadOnlySpan<PrefixEntry> others)
     {
         int most = 0;
@@ -191,7 +191,7 @@ internal sealed partial class PrefixCache : IDisposable
         return null;
     }
 
-    // A scan: sequences are few, and most differ from the prompt early. Of equal counts those in the KV cache come first.
+    // A linear scan: sequences are few, and most differ from the prompt early. At equal counts, those in the KV cache come first.
     private Source Longest(ReadOnlySpan<int> prompt, string key, bool onDevice)
     {
         Source best = default;
@@ -230,7 +230,7 @@ internal sealed partial class PrefixCache : IDisposable
         if (!copy.TryRewindExactly(count))
         {
             copy.Dispose();
-            throw new InvalidOperationException($"A copy of a sequence cannot go back to {count} tokens as the sequence can.");
+            throw new InvalidOperationException($"A copy of a sequence cannot be truncated exactly to {count} tokens, although the sequence can.");
         }
 
         // An unfinished page of the source was copied; a full one is shared.
@@ -239,7 +239,7 @@ internal sealed partial class PrefixCache : IDisposable
         return new PrefixHit(copy, count, PrefixTier.Device, marks.Where(mark => mark <= count), kept - rest + CacheRoom.PageTokens <= paged ? rest : 0, family);
     }
 
-    // Keys in pages of a sequence of so many tokens that was added to the cache.
+    // Number of keys in pages, for a sequence of this many tokens that was just added. before: QuantizedKeyTokens without it.
     private int Paged(int tokens, long before)
     {
         const int LeastGroup = 16;  // keys leave the ring in groups; sinks, fewer than a group, do not count as quantized

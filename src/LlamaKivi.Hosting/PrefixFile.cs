@@ -7,13 +7,13 @@ namespace LlamaKivi.Hosting;
 
 /// <summary>A file with the state of a sequence: an entry of the prefix cache's disk tier, or a saved slot.</summary>
 /// <remarks>
-/// Format, little-endian: "LKPREFIX", version [int32], identity [32 bytes], key [64 bytes, hexadecimal, zeros for none], length from which on cuts are exact [int32], number of tokens [int32],
-/// tokens [int32 each], length of the state [int64], state, SHA-256 of all before it. A file appears by renaming, so it is whole or absent. It is readable by its owner alone.
+/// Format, little-endian: "LKPREFIX", version [int32], identity [32 bytes], key [64 bytes, hexadecimal, zeros for none], smallest length of an exact truncation [int32], number of tokens [int32],
+/// tokens [int32 each], length of the state [int64], state, SHA-256 of all before it. A file is written under another name and then renamed, so it is whole or absent. Only its owner can read it.
 /// </remarks>
 /// <param name="Path">Its path.</param>
 /// <param name="Key">Key of the requests that may share it.</param>
 /// <param name="Tokens">Tokens of the sequence.</param>
-/// <param name="ExactFrom">Length from which on the sequence can be cut exactly.</param>
+/// <param name="ExactFrom">Smallest length to which the sequence can be truncated exactly.</param>
 /// <param name="Size">Size in bytes.</param>
 internal sealed record PrefixFile(string Path, string Key, int[] Tokens, int ExactFrom, long Size)
 {
@@ -95,7 +95,7 @@ internal sealed record PrefixFile(string Path, string Key, int[] Tokens, int Exa
         int exactFrom = BitConverter.ToInt32(header, HeaderSize - (2 * sizeof(int)));
         if (exactFrom < 0 || exactFrom > count)
         {
-            return $"its cuts are exact from {exactFrom} tokens on, of {count}";
+            return $"it claims exact truncation from {exactFrom} tokens on, but has {count}";
         }
 
         string key = Encoding.ASCII.GetString(header, 12 + HashSize, KeySize).TrimEnd('\0');
@@ -127,7 +127,7 @@ internal sealed record PrefixFile(string Path, string Key, int[] Tokens, int Exa
     /// <param name="identity">Hash of what makes states interchangeable, [32 bytes].</param>
     /// <param name="tokens">Tokens of the sequence.</param>
     /// <param name="key">Key of the requests that may share it.</param>
-    /// <param name="exactFrom">Length from which on the sequence can be cut exactly.</param>
+    /// <param name="exactFrom">Smallest length to which the sequence can be truncated exactly.</param>
     /// <param name="state">State of the sequence.</param>
     public static PrefixFile Write(Func<string, string> path, ReadOnlySpan<byte> identity, int[] tokens, string key, int exactFrom, ReadOnlySpan<byte> state)
     {
@@ -144,7 +144,7 @@ internal sealed record PrefixFile(string Path, string Key, int[] Tokens, int Exa
         return new PrefixFile(target, key, tokens, exactFrom, content.Length);
     }
 
-    // The file appears by renaming.
+    // Written under another name, then renamed, so that the file is whole or absent.
     private static void WriteWhole(string path, ReadOnlySpan<byte> content)
     {
         string part = System.IO.Path.Combine(System.IO.Path.GetDirectoryName(path)!, System.IO.Path.GetRandomFileName() + PartExtension);

@@ -7,8 +7,8 @@ namespace LlamaKivi.Hosting;
 /// <param name="Count">Its number of tokens.</param>
 /// <param name="Tier">Where it was.</param>
 /// <param name="Marks">Lengths at which it has marks, ascending.</param>
-/// <param name="Copied">Tokens of a page that it shares and continues: the first append that needs the page copies them.</param>
-/// <param name="Family">Number of the sequences that it shares pages with.</param>
+/// <param name="Copied">Tokens of its shared unfinished page: the first append to that page copies them.</param>
+/// <param name="Family">Number of its family: the sequences that share pages.</param>
 internal sealed record PrefixHit(Conversation Conversation, int Count, PrefixTier Tier, IEnumerable<int> Marks, int Copied, int Family);
 
 /// <summary>Where an entry of the prefix cache is.</summary>

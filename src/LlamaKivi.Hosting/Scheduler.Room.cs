@@ -1,9 +1,9 @@
 namespace LlamaKivi.Hosting;
 
-// Room in the cache: who may start, and who leaves. All logits have been sampled when room is computed.
+// Room in the cache: which calls start and which leave. Room is computed only after all logits have been sampled.
 internal sealed partial class Scheduler
 {
-    // While others run, the cache keeps room for them to grow. Prefixes give way to calls, the one that the call continues last.
+    // While others run, the cache keeps room for them to grow. Prefixes are evicted for calls; the prefix that the call continues is evicted last.
     private bool HasRoom(GenerationCall call)
     {
         CacheAmount others = CacheAmount.Sum(_running.Select(other => Growth(other, other.UncachedCount)));
@@ -14,7 +14,7 @@ internal sealed partial class Scheduler
             return true;
         }
 
-        // A copy of the prefix shows what it shares.
+        // Copies the prefix, because only a copy shows how many tokens it shares.
         call.Prefix = call.Spilled is null ? _prefixes.Find(call.Prompt, call.PrefixKey, onDevice: true) : null;
         if (call.Prefix is { } prefix)
         {
@@ -29,7 +29,7 @@ internal sealed partial class Scheduler
         return MakeRoom(whole);
     }
 
-    // Evicts prefixes until an amount is free. While calls run, none is evicted if that would not be enough: the calls free more when they end.
+    // Evicts prefixes until an amount is free. While calls run, evicts none if all together would not suffice: ending calls will free more.
     private bool MakeRoom(CacheAmount needed)
     {
         if (_running.Count > 0 && !(_room.Free(needed.Tokens) + _prefixes.Evictable(_room)).Covers(needed))
@@ -50,7 +50,7 @@ internal sealed partial class Scheduler
 
     private CacheAmount Growth(GenerationCall call, int count) => _room.Growth(call.CachedCount, call.CachedCount + count, call.Copied);
 
-    // The most tokens, up to a number, for which a call has room.
+    // Greatest number of tokens, up to a given one, for which a call has room.
     private int Fitting(GenerationCall call, int most, CacheAmount free)
     {
         if (most <= 0 || free.Covers(Growth(call, most)))
@@ -68,14 +68,14 @@ internal sealed partial class Scheduler
         return fit;
     }
 
-    // What the next step takes at least: a token of every stream, or of the first prompt.
+    // Least room of the next step: one token of every stream, or one of the first prompt.
     private CacheAmount LeastStep()
     {
         CacheAmount streams = CacheAmount.Sum(_running.Where(call => call.IsDecoding).Select(call => Growth(call, 1)));
         return streams.Tokens > 0 ? streams : Growth(_running[0], 1);
     }
 
-    // Streams come first: prefixes leave, then the calls that were admitted last.
+    // Streams have priority: evicts prefixes, then preempts the calls that were admitted last.
     private void MakeRoomForStreams()
     {
         while (_running.Count > 0 && !_room.Has(LeastStep()))

@@ -94,7 +94,7 @@ internal sealed partial class Scheduler
                 if (call.CachedCount == position)
                 {
                     _prefixes.Mark(call);
-                    _tooLarge = null;  // it may fit behind the mark
+                    _tooLarge = null;  // the waiting call may fit if it continues at the mark
                 }
             }
         }
@@ -121,7 +121,7 @@ internal sealed partial class Scheduler
             }
             catch (Exception e)
             {
-                call.Fail(e);  // of its own pipeline; the other calls continue
+                call.Fail(e);  // its own pipeline failed; the other calls continue
             }
         }
     }
@@ -136,7 +136,7 @@ internal sealed partial class Scheduler
         }
     }
 
-    // The prefix cache takes the sequence over: the next turn of the conversation begins with its tokens.
+    // The prefix cache takes over the sequence, because the next turn of the conversation begins with its tokens.
     private void Remove(GenerationCall call)
     {
         _tooLarge = null;

@@ -52,7 +52,7 @@ internal sealed partial class Scheduler : IDisposable
 
     public bool HasWork => _running.Count + _preempted.Count > 0;
 
-    /// <summary>Whether a sequence of so many tokens fits in the empty cache; if not, the reason. Any thread may ask.</summary>
+    /// <summary>Whether a sequence of this many tokens fits in the empty cache; if not, the reason. Thread-safe.</summary>
     public bool CanHold(int tokens, out string reason) => _room.CanHold(tokens, out reason);
 
     /// <summary>Whether a waiting call can start now.</summary>
@@ -165,7 +165,7 @@ internal sealed partial class Scheduler : IDisposable
 
         if (_running.Find(call => call.Conversation!.RequiresInference) is { } left)
         {
-            throw new UnreachableException($"The cache has no room for the tokens of a request of {left.Prompt.Length} tokens that it was estimated to have room for.");
+            throw new UnreachableException($"The cache has no room for a request of {left.Prompt.Length} tokens, although the estimate said that it has.");
         }
 
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;

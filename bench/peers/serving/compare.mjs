@@ -1,6 +1,6 @@
-// Sends the same requests, 1, 4, 8 and 16 at once, to LlamaKivi's server over HTTP and to stock llama.cpp's batching within its process:
-// node compare.mjs MODEL [rounds] [threads]. The programs take turns; prints medians. Stock runs with every number of threads up to the
-// given one and the best median counts: its threads spin while they wait, which costs much on shared cores.
+// Sends 1, 4, 8 and 16 concurrent requests to LlamaKivi's server over HTTP and to stock llama.cpp in process:
+// node compare.mjs MODEL [rounds] [threads]. The programs take turns; prints medians. Stock runs with 1 to `threads` threads, and its best
+// median is reported, because its threads spin while they wait, which is slow on shared cores.
 // LLAMA_KIVI names the program (default: the release build of this repository).
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -83,7 +83,7 @@ for (const [i, type] of types.entries()) {
     programs.set(type, await startServer(type, 8100 + i));
 }
 const words = await programs.get("stock 1")({ text: "The quick brown fox jumps over the lazy dog and finds 17 reasons to write a test about rivers, letters and old maps." });
-// No two prompts of a run are equal, so that no cache of prefixes helps.
+// All prompts of a run differ, so that no prefix cache helps.
 let made = 0;
 const prompts = (n) => Array.from({ length: n }, () => {
     made++;

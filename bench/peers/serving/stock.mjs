@@ -1,5 +1,5 @@
-// Stock llama.cpp with its sequences in one batch, driven by compare.mjs: node stock.mjs MODEL THREADS. Reads lines of JSON {prompts, generate},
-// answers each with {seconds, tokens, first}: time until all texts are complete, generated tokens, and seconds to the first token of each.
+// Stock llama.cpp with its sequences in one batch, driven by compare.mjs: node stock.mjs MODEL THREADS. Reads lines of JSON {prompts, generate} and
+// answers each with {seconds, tokens, first}: time until all texts are complete, number of generated tokens, and time to each text's first token.
 import { createInterface } from "node:readline";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";
 

@@ -66,7 +66,7 @@ typedef enum lk_cache_type {
     LK_CACHE_KIVI2 = 2,       /**< 2-bit KIVI, refined recipe: also refined key channels and centred, rotated values. */
     LK_CACHE_KIVI4_PAPER = 3, /**< 4-bit KIVI exactly as published (arXiv 2402.02750). */
     LK_CACHE_KIVI2_PAPER = 4, /**< 2-bit KIVI exactly as published. */
-    LK_CACHE_Q8_0 = 5,        /**< 8-bit blocks of 32 channels with a 16-bit scale, rotated. As in llama.cpp, like all below. */
+    LK_CACHE_Q8_0 = 5,        /**< 8-bit blocks of 32 channels with a 16-bit scale, rotated. As in llama.cpp, like 6 to 12. */
     LK_CACHE_Q4_0 = 6,        /**< As LK_CACHE_Q8_0, with 4 bits. */
     LK_CACHE_F32 = 7,         /**< 32-bit floats, no rounding. */
     LK_CACHE_BF16 = 8,        /**< 16-bit floats with the range of 32-bit floats. */

@@ -1,10 +1,10 @@
 namespace LlamaKivi.Server;
 
-/// <summary>The GGUF files of a folder. Lists the folder when it has changed, not at each request.</summary>
+/// <summary>The GGUF files of a folder. Lists the folder only when it has changed.</summary>
 /// <param name="path">Path of the folder, which may appear later.</param>
 internal sealed class ModelFolder(string path)
 {
-    // A change within this time of the listing may leave the folder's time as it was.
+    // Resolution of the folder's time: a change this soon after another may not alter it, so a recent listing is not kept.
     private static readonly TimeSpan Resolution = TimeSpan.FromSeconds(2);
 
     private volatile Listing _listing = new(default, []);
@@ -12,7 +12,7 @@ internal sealed class ModelFolder(string path)
     /// <summary>Whether the folder exists.</summary>
     public bool Exists => Directory.Exists(path);
 
-    /// <summary>Paths of the files, ascending. Any thread may ask.</summary>
+    /// <summary>Paths of the files, ascending. Thread-safe.</summary>
     public string[] Files()
     {
         if (!Exists)

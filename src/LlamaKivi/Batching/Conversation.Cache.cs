@@ -81,8 +81,8 @@ public sealed partial class Conversation
         return Executor.Context.Handle.SeqExactLength(_sequence, most);
     }
 
-    /// <summary>Goes back to a number of tokens, if that is exact. Prompt the conversation before sampling.</summary>
-    /// <returns>Whether it is; otherwise nothing has changed.</returns>
+    /// <summary>Truncates to a number of tokens, if that is exact. Prompt the conversation before sampling.</summary>
+    /// <returns>Whether it is exact; if not, nothing changes.</returns>
     /// <exception cref="CannotModifyWhileRequiresInferenceException">A prompt is queued.</exception>
     internal bool TryRewindExactly(int count)
     {

@@ -37,8 +37,8 @@ public partial interface IContextParams
     /// <summary>Whether the context computes embeddings.</summary>
     bool Embeddings => false;
 
-    /// <summary>Whether a GPU, too, gives a sequence's logits the same bits whatever else is in the batch and however its tokens are divided into calls. The CPU always does. Default: false, because it is slower.</summary>
-    /// <remarks>Needs heads of 64 or 128 and one cache type for keys and values. Not after a context shift, and not with *-paper caches, whose prefill attends to the exact rows of its call.</remarks>
+    /// <summary>Whether a GPU gives a sequence's logits the same bits whatever else is in the batch and however its tokens are divided into calls, as the CPU always does. Default: false, because it is slower.</summary>
+    /// <remarks>Needs heads of 64 or 128 and one cache type for keys and values. Does not hold after a context shift, nor with *-paper caches, whose prefill attends to the exact rows of its call.</remarks>
     bool BatchInvariant => false;
 
     /// <summary>Pooling of token embeddings into one embedding per text.</summary>

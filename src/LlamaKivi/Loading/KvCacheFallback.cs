@@ -18,7 +18,7 @@ public static class KvCacheFallback
     /// <summary>The cache, or a cache of the same sizes whose type fits the model's head size.</summary>
     /// <param name="file">The model's file.</param>
     /// <param name="cache">The preferred cache.</param>
-    /// <param name="reason">The replacement and its cause; null if the cache is kept: it fits, no type does, or a size is invalid.</param>
+    /// <param name="reason">The replacement and its cause. Null: the cache is kept, because it fits, no type fits, or a size is invalid.</param>
     public static KvCacheParams Fit(GgufFile file, KvCacheParams cache, out string? reason)
     {
         reason = null;

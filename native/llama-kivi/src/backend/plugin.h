@@ -1,8 +1,8 @@
-/* The border between the engine and a device plugin, in C: functions, opaque handles and plain structs. No C++ type or
- * exception crosses it and no side frees what the other allocated, so each links its own C++ runtime.
+/* The C interface between the engine and a device plugin: functions, opaque handles and plain structs. No C++ type or
+ * exception crosses it, and neither side frees what the other allocated. So each can link its own C++ runtime.
  *
- * Functions that return lk_status store their error per thread: last_error, last_error_amounts. Work of a backend is
- * queued; finish waits for it. Pointers are device memory unless a comment says host. */
+ * Functions that return lk_status store their error per thread; last_error and last_error_amounts return it. A
+ * backend queues its work; finish waits for it. Pointers are device memory unless a comment says host. */
 #ifndef LK_PLUGIN_H
 #define LK_PLUGIN_H
 
@@ -17,7 +17,7 @@ extern "C" {
 
 /* Changes with every change of this header; LK_ABI_VERSION covers the structs of llama_kivi.h. */
 #define LK_PLUGIN_VERSION 1
-/* The symbol of a plugin's table, a lk_plugin. */
+/* Name of the symbol that a plugin exports: its lk_plugin. */
 #define LK_PLUGIN_SYMBOL "lk_device_plugin"
 
 typedef struct lk_plugin_device lk_plugin_device;   /* a device with a model's weights */
@@ -35,7 +35,7 @@ typedef struct lk_plugin_text {
     size_t size;
 } lk_plugin_text;
 
-/* data: weights and norms, which operations name by their host addresses. frequency: host, [n_frequency], in data too.
+/* data: weights and norms; operations refer to them by host address. frequency: host, [n_frequency], also part of data.
  */
 typedef struct lk_plugin_weights {
     const lk_plugin_bytes* data;
@@ -75,7 +75,7 @@ typedef struct lk_plugin_product {
     int32_t add; /* 1: y += x W^T */
 } lk_plugin_product;
 
-/* Index of arrays with both sides of a cache. */
+/* Indexes of arrays that have an element per side of a cache. */
 enum { LK_PLUGIN_KEYS = 0, LK_PLUGIN_VALUES = 1, LK_PLUGIN_SIDES = 2 };
 
 /* What all sequences of a cache share; see lk::kv::CacheConfig and Cache::staged. */
@@ -100,7 +100,7 @@ typedef struct lk_plugin_run {
     int32_t frame;
 } lk_plugin_run;
 
-/* One side of a segment's sequence before the pass, and what its append writes; see lk::kv::SideView and AppendPlan.
+/* One side of a segment's sequence: state before the pass and the append's writes; see lk::kv::SideView and AppendPlan.
  * Pointers address layer 0, head 0. */
 typedef struct lk_plugin_side {
     const lk_plugin_run* runs;        /* host, [n_runs]: the pages */
@@ -179,7 +179,7 @@ typedef struct lk_plugin {
     /* See lk::Device::upload. */
     lk_status (*upload)(lk_plugin_device* device, const void* host, size_t bytes);
 
-    /* See lk::Memory. Device memory; with on_host, host memory that the device copies from and to fastest. */
+    /* See lk::Memory. on_host 0: device memory; 1: the host memory that the device accesses fastest. */
     lk_status (*allocate)(lk_plugin_device* device, int32_t on_host, size_t bytes, void** out);
     void (*free)(lk_plugin_device* device, int32_t on_host, void* data, size_t bytes);
     lk_status (*copy)(lk_plugin_device* device, void* to, const void* from, size_t bytes);

@@ -140,7 +140,7 @@ public:
         if (pass == nullptr) {
             pass = std::make_unique<PluginPass>(plugin_, cache, segments);
         } else {
-            pass->end();  // the new pass takes its memory
+            pass->end();  // the new pass reuses its memory
             pass->restart(cache, segments);
         }
         pass->described.describe(cache, segments);
@@ -209,7 +209,7 @@ private:
     std::vector<lk_plugin_product> products_;  // scratch of matmul
 };
 
-// A progress function for C: an exception stops the plugin and is thrown again after it.
+// Wraps a progress function for C: its exception stops the plugin and is rethrown when the plugin has returned.
 struct Progress {
     const std::function<bool(float)>& function;
     std::exception_ptr thrown = nullptr;

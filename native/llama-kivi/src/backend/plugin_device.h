@@ -1,4 +1,4 @@
-// A device behind a plugin's table of functions; see backend/plugin.h.
+// A Device that calls a plugin's functions; see backend/plugin.h.
 #pragma once
 
 #include <functional>

@@ -19,7 +19,7 @@ public:
     PluginPassRows(const PluginPassRows&) = delete;  // its rows point into its vectors
     PluginPassRows& operator=(const PluginPassRows&) = delete;
 
-    // Describes reserved rows, in the same memory. Valid until the cache changes.
+    // Describes rows that the cache has reserved, and reuses this object's memory. Valid until the cache changes.
     void describe(kv::Cache& cache, std::span<const kv::Segment> segments);
 
     const lk_plugin_pass_rows& rows() const { return rows_; }

@@ -8,10 +8,10 @@ namespace lk::cuda {
 
 enum class AttentionKernel {
     none,
-    flash,      // many query rows, or tokens that no other kernel reads
-    rows,       // few query rows, tokens in full precision
-    ring_rows,  // the same with tokens in a q8_0 ring
-    whole,  // one query row of a KV head: tokens in full precision or in a q8_0 ring, and KIVI pages if its type is one
+    flash,        // many query rows, or tokens that no other kernel reads
+    rows,         // few query rows, tokens in full precision
+    ring_rows,    // the same with tokens in a q8_0 ring
+    whole,        // one query row per KV head: tokens in full precision or in a q8_0 ring, and pages of a KIVI type
     block_pages,  // few query rows, pages of q8_0 or q4_0
     pages,        // few query rows, KIVI pages
     pages_row,    // one query row of a KV head, KIVI pages
@@ -32,7 +32,7 @@ constexpr int kFewRows = 4;         // the decoding kernels are used up to this 
 constexpr int kFlashTile = 64;      // tokens
 constexpr int kFlashSplitRows =
     48;  // up to this many query rows per KV head, the warps of flash split tokens instead of rows
-static_assert(InvariantSplits::kSteps == kAttentionWarps);  // of 32 tokens, or of a page
+static_assert(InvariantSplits::kSteps == kAttentionWarps);  // a step: 32 tokens, or a page
 constexpr int kPagesRows = 8;                               // query rows per thread block of `pages`
 
 // Tiles of 16 query rows per warp of flash; 1 if its warps split tokens.
@@ -87,8 +87,8 @@ struct AttentionSplits {
 // Number of thread blocks per split.
 int attention_blocks(const AttentionRequest& request, const AttentionVariant& variant);
 
-// Returns the kernel that reads pages and the other tokens of short sequences in one launch, or `none`: long sequences
-// keep the kernels of `choice`, which are faster per page.
+// Returns the kernel that reads all tokens of short sequences in one launch. Returns `none` for long sequences: the
+// kernels of `choice` are faster per page.
 AttentionVariant select_whole(const AttentionRequest& request, const AttentionChoice& choice);
 
 // rest_slots, page_slots: how many thread blocks of each chosen kernel the device runs at once.

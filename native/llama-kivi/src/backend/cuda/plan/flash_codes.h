@@ -1,4 +1,4 @@
-// Which bytes of a page flash attention copies to shared memory for a tile of 64 tokens, and the memory they need.
+// The bytes of a page that flash attention copies to shared memory for a tile of 64 tokens, and the memory they need.
 // C++17, because the kernel includes it too.
 #pragma once
 
@@ -7,8 +7,8 @@
 
 namespace lk::cuda {
 
-// Whether flash attention compiled for heads of `width` copies the codes of a format and decodes them with constants
-// for bits and head size; it decodes other KIVI formats from global memory.
+// Whether flash attention compiled for heads of `width` copies a format's codes and decodes them with compile-time bits
+// and head size. It decodes other KIVI formats from global memory.
 LK_HD constexpr bool copies_codes(const kv::PageFormat& f, int width) {
     return f.quantized() && !f.blocks() && f.head_size == width && (f.side == kv::Side::values || f.tile_tokens == 32);
 }
@@ -27,7 +27,7 @@ struct FlashCodeBytes {
 struct FlashCodes {
     int codes;
     int n_codes;
-    int scales;  // from scales_offset, and from zeros_offset
+    int scales;  // relative to scales_offset, and to zeros_offset
     int n_scales;
 
     // token: the tile's first in the page. n: its tokens.

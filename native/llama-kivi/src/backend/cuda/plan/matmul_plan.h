@@ -18,8 +18,8 @@ enum class MatmulKernel {
     few,           // few tokens in halves
     tiles,         // up to kTileColumns tokens in halves, quantized weights
     halves,        // cuBLAS, after converting weights to halves
-    ordered,       // any number of tokens in one order of summing, after converting weights to halves
-    ordered_few,   // few tokens and float weights in the same order
+    ordered,       // batch-invariant: any number of tokens, after converting weights to halves
+    ordered_few,   // the same order of summing for few tokens and float weights
 };
 
 // Whether multiply_vector needs the vector in 8 bits.
@@ -38,8 +38,8 @@ constexpr int few_columns(WeightType type) {
 constexpr int kTileColumns = 64;
 
 // Selects the kernel for n tokens; the launches use it too. Throws LK_UNSUPPORTED if there is none; the message names
-// type and shape. shared_bytes: see Processors. invariant: the kernels for all n of a type have one order of summing;
-// `tiles` then takes any n.
+// type and shape. shared_bytes: see Processors. invariant: the kernels of a type have the same order of summing for
+// every n; `tiles` then takes any n.
 MatmulKernel select_matmul(WeightType type, int64_t n_cols, int n, int shared_bytes, bool invariant);
 
 bool supports_matmul(WeightType type, int64_t n_cols);
@@ -117,7 +117,8 @@ constexpr int tile_stages(WeightType type, int n, int shared_bytes) {
 // Plans matmuls for which select_matmul returned `tiles`.
 TilePlan plan_tiles(WeightType type, const FewProducts& products, int n_cols, int n, const Processors& processors);
 
-// Most tokens that one launch of multiply_tiles takes for any number of tokens; 0: shared memory is too small.
+// Tokens per launch of multiply_tiles in a batch-invariant pass, which may have any number of them; 0: shared memory is
+// too small.
 constexpr int tile_columns(WeightType type, int shared_bytes) {
     for (int columns = kTileColumns; columns >= 8; columns /= 2) {
         if (tile_stages(type, columns, shared_bytes) >= TilePlan::kLeastStages) {
@@ -130,8 +131,9 @@ constexpr int tile_columns(WeightType type, int shared_bytes) {
 // Matrices of halves, multiplied by the same input in one launch of multiply_ordered.
 struct OrderedProducts {
     FewProducts matrices;
-    int y_rows[FewProducts::kMost];  // rows of y; a matrix may be a part of its weights, from y's first row on
-    bool constant;                   // no kernel writes the weights
+    // Rows of the whole y. A matrix may be a part of its weights; its y then points to the part's first row.
+    int y_rows[FewProducts::kMost];
+    bool constant;  // no kernel writes the weights
 
     // Element of a row of the matrix, for a token.
     constexpr float& y_of(int which, int token, int row) const {
@@ -184,7 +186,7 @@ struct OrderedPlan {
         return std::min(n_chunks, segment * ((n_chunks + kSegments - 1) / kSegments));
     }
     constexpr int end_of(int segment) const { return begin_of(segment + 1); }
-    // Partial sums per output element: the first part adds its segments, the others do not.
+    // Partial sums per output element: one for the first part, which adds its segments; one per segment for the others.
     constexpr int slots() const { return parts == 1 ? 0 : kSegments - segments_each() + 1; }
     constexpr size_t n_sums(int n_rows, int n) const {
         return static_cast<size_t>(slots()) * static_cast<size_t>(n_rows) * static_cast<size_t>(n);

@@ -18,7 +18,7 @@ std::span<const lk_plugin_run> staged_pages(const lk_plugin_side& side) {
     return {side.staged_runs, static_cast<size_t>(side.n_staged_runs)};
 }
 
-// Whether every row is in a page as soon as it is committed. Such a row is staged as the page will hold it.
+// Whether commit puts every row into a page at once. Such a row is staged as the page will store it.
 bool all_paged(const kv::SideSpec& spec) {
     return spec.ageing.trigger == 1 && spec.sinks == 0;
 }

@@ -62,13 +62,13 @@ PassPlan plan_pass(const PassCache& cache, std::span<const lk_plugin_segment> se
 void write_pass(const PassPlan& plan, const PassCache& cache, std::span<const lk_plugin_segment> segments,
                 uint8_t* host, const uint8_t* device);
 
-// Whether the page kernels read such a cache. They read no sinks of stock types: flash reads those caches.
+// Whether the page kernels read caches of these specs. Flash reads stock types with a window instead.
 bool reads_pages(const kv::SideSpec& k, const kv::SideSpec& v);
 
 // Shape of one side, for the kernels.
 SideShape side_shape(const kv::SideSpec& spec, int n_ubatch);
 
-// The attention request of a group. invariant: of a plan by plan_rows.
+// The attention request of a group. invariant: plan_rows made the plan.
 AttentionRequest attention_request(const PassCache& cache, const SegmentGroup& group, int n_head, bool invariant);
 
 }  // namespace lk::cuda

@@ -1,6 +1,6 @@
-// Plans a batch-invariant pass: every row becomes a segment of its own, described as in token-by-token decoding. Rows
-// of the pass that have left the ring before it are read from staged pages, the others from staged rows. Host code
-// without CUDA.
+// Plans a batch-invariant pass: every row becomes a segment of its own, described as in token-by-token decoding. A row
+// reads earlier rows of the pass from staged pages if they have left the ring by then, otherwise from staged rows. Host
+// code without CUDA.
 #pragma once
 
 #include <span>
@@ -11,7 +11,7 @@
 
 namespace lk::cuda {
 
-// Like plan_pass. The pass ends before the first row that would read head tables or sinks which the pass itself makes;
+// Like plan_pass. The pass must end before the first row that would read head tables or sinks which it makes itself;
 // see kv::SequenceSide::rows_to_first_flush.
 PassPlan plan_rows(const PassCache& cache, std::span<const lk_plugin_segment> segments);
 
@@ -19,8 +19,8 @@ PassPlan plan_rows(const PassCache& cache, std::span<const lk_plugin_segment> se
 void write_rows(const PassPlan& plan, const PassCache& cache, std::span<const lk_plugin_segment> segments,
                 uint8_t* host, const uint8_t* device);
 
-// Throws LK_UNSUPPORTED unless the decoding kernels, whose order of summing does not depend on the batch, read the
-// cache. The message says what to change.
+// Throws LK_UNSUPPORTED unless the decoding kernels read the cache: only their order of summing does not depend on the
+// batch. The message says what to change.
 void check_invariant(const PassCache& cache);
 
 }  // namespace lk::cuda

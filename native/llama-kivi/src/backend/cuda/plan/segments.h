@@ -69,9 +69,9 @@ struct SideShape {
     int ring_row_bytes;
     int staged_width;  // of a staged row, in halves
     bool by_position;  // queries read staged pages
-    bool own_row;      // ... and the query's own row counts: Visibility::stored
+    bool own_row;      // ... and the query's own row counts as cached: Visibility::stored
 
-    // Whether rows are in pages as soon as they are committed: stock types without a window.
+    // Whether commit puts every row into a page at once: stock types without a window.
     LK_HD bool all_paged() const { return trigger == 1 && sinks == 0; }
     // Number of tokens that the query of staged row `row` reads from pages; see kv::SideView::paged_for.
     LK_HD int paged_for(int n_paged, int n_ring, int row) const {

@@ -32,8 +32,8 @@ inline int choose_splits(int n_blocks, int n_pieces, int n_slots, double overhea
     return best;
 }
 
-// Splits of a batch-invariant pass: ranges of steps that do not depend on the batch. The first ones are short, so that
-// many thread blocks share a sequence; later ones are long, because every split writes partial results.
+// Splits of a batch-invariant pass: ranges of steps, independent of the batch. The first kShort are short, so that many
+// thread blocks share a sequence; later ones are kRatio times as long, because every split writes partial results.
 struct InvariantSplits {
     static constexpr int kSteps = 4;   // of a short split: one per warp
     static constexpr int kShort = 32;  // splits
