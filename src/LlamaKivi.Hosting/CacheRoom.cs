@@ -27,7 +27,7 @@ internal sealed class CacheRoom
         _watermark = options.Watermark;
         _budget = options.KvCache.MemoryBudget;
         ContextOptions context = executor.Context.Options;
-        _ringTokens = HasRing(context.KeyType) || HasRing(context.ValueType) ? (context.ResidualLength > 0 ? context.ResidualLength : DefaultRing) + LargestGroup : 0;
+        _ringTokens = Math.Max(RingTokens(context.KeyType, context.ResidualLength), RingTokens(context.ValueType, context.ResidualLength));
         if (_budget is not null)
         {
             _sequenceBytes = new long[executor.Context.ContextSize + 1];
@@ -78,7 +78,19 @@ internal sealed class CacheRoom
         return new CacheAmount(tokens >= enough ? tokens : _executor.FreeTokens(), _budget is null ? 0 : _budget.Value - usage.AllocatedBytes);
     }
 
-    private static bool HasRing(KvCacheType type) => type != KvCacheType.F16 && type != KvCacheType.Q8_0 && type != KvCacheType.Q4_0;
+    /// <summary>Whether a type stores every token as a float, whatever the residual length.</summary>
+    public static bool StoresFloats(KvCacheType type) => type == KvCacheType.F16 || type == KvCacheType.F32 || type == KvCacheType.BF16;
+
+    // residual: ContextOptions.ResidualLength; -1: the type's own.
+    private static int RingTokens(KvCacheType type, int residual)
+    {
+        if (type.IsKivi)
+        {
+            return (residual > 0 ? residual : DefaultRing) + LargestGroup;
+        }
+
+        return StoresFloats(type) ? 0 : Math.Max(residual, 0);
+    }
 
     private long Bytes(int tokens)
     {

@@ -50,6 +50,7 @@ public sealed class PrefixCacheTests
 
     [Theory]
     [InlineData("f16", 6)]
+    [InlineData("bf16", 6)]
     [InlineData("kivi2", 5)]  // each sequence has its own ring of recent tokens
     public async Task Requests_that_share_pages_run_at_once(string type, int least)
     {

@@ -16,8 +16,10 @@ public sealed class PrefixMarkTests : IDisposable
     [Theory]
     [InlineData("f16", null)]
     [InlineData("q8_0", null)]
+    [InlineData("bf16", null)]
     [InlineData("kivi2", 1)]
     [InlineData("kivi2", 2)]
+    [InlineData("kivi3", null)]
     public async Task One_sequence_serves_all_prompts_with_its_system_message(string type, int? edition)
     {
         InferenceEngineOptions options = Options(type, edition) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
@@ -35,7 +37,9 @@ public sealed class PrefixMarkTests : IDisposable
 
     [Theory]
     [InlineData("f16", null, 300)]
+    [InlineData("f32", null, 300)]
     [InlineData("q4_0", null, 300)]
+    [InlineData("q5_1", null, 300)]
     [InlineData("kivi2", 1, 0)]  // the second prompt sets the mark
     [InlineData("kivi4", 2, 0)]
     public async Task Prompts_continue_where_they_leave_another(string type, int? edition, int second)
