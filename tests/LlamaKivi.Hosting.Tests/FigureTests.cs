@@ -35,7 +35,7 @@ public sealed class FigureTests : IDisposable
     [Theory]
     [InlineData("f16", null)]
     [InlineData("kivi2", null)]
-    [InlineData("kivi2", "q8_0")]
+    [InlineData("kivi2", "f16")]
     public async Task Streams_run_in_a_fixed_cache(string type, string? recent)
     {
         const long Budget = 64 << 20;
