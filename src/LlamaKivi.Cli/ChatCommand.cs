@@ -139,9 +139,9 @@ internal sealed class ChatCommand
         {
             // Cancelled before the answer began.
         }
-        catch (Exception e) when (e is ContextOverflowException or TemplateException)
+        catch (Exception e) when (e is ContextOverflowException or KvCacheFullException or TemplateException)
         {
-            Console.Error.Write($"The message was not answered and has been discarded. {Errors.FirstLine(e)}{(e is ContextOverflowException ? " /clear starts a new conversation." : "")}");
+            Console.Error.Write($"The message was not answered and has been discarded. {Errors.FirstLine(e)}{(e is TemplateException ? "" : " /clear starts a new conversation.")}");
         }
 
         if (stop.IsCancellationRequested)

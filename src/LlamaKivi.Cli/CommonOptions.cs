@@ -79,6 +79,10 @@ internal sealed class CommonOptions
             : throw new UsageException($"--weights is '{parsed.GetValue(Weights)}'; the types are f16, q8_0 and q4_k_m"),
     };
 
+    /// <summary>A type of ring rows.</summary>
+    public static KvCacheType RowType(string name, string setting) =>
+        KvCacheType.TryParse(name, out KvCacheType type) ? type : throw new UsageException($"{setting} is '{name}'; it must be f16 or q8_0");
+
     public KvCacheParams Cache(ParseResult parsed, string typeK, string typeV)
     {
         var cache = new KvCacheParams
@@ -90,7 +94,7 @@ internal sealed class CommonOptions
             Sinks = parsed.GetValue(Sinks),
             Edition = parsed.GetValue(Edition),
             RefinedEighths = parsed.GetValue(Refined),
-            ResidualType = parsed.GetValue(ResidualType) is { } rows ? KvCacheType.Parse(rows) : null,
+            ResidualType = parsed.GetValue(ResidualType) is { } rows ? RowType(rows, "--kv-residual-type") : null,
             Undo = parsed.GetValue(Undo),
             MemoryBudget = parsed.GetValue(Memory),
         };

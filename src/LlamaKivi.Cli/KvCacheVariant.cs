@@ -10,8 +10,7 @@ internal static class KvCacheVariant
     public static string Type(string entry) => entry.Split('+')[0].Trim();
 
     /// <summary>Applies the entry's settings to the cache of its type.</summary>
-    /// <exception cref="UsageException">A setting is unknown, or its value is no number.</exception>
-    /// <exception cref="ArgumentException">A value is out of range.</exception>
+    /// <exception cref="UsageException">A setting is unknown, or its value is no number or out of range.</exception>
     public static KvCacheParams Apply(string entry, KvCacheParams cache)
     {
         foreach (string setting in entry.Split('+', StringSplitOptions.TrimEntries)[1..])
@@ -20,7 +19,7 @@ internal static class KvCacheVariant
             {
                 ["group", var value] => cache with { Group = Number(value, setting, entry) },
                 ["residual", var value] => cache with { Residual = Number(value, setting, entry) },
-                ["residual-type", var value] => cache with { ResidualType = KvCacheType.Parse(value) },
+                ["residual-type", var value] => cache with { ResidualType = CommonOptions.RowType(value, $"--kv-cache: residual-type in '{entry}'") },
                 ["sink", var value] => cache with { Sinks = Number(value, setting, entry) },
                 ["edition", var value] => cache with { Edition = Number(value, setting, entry) },
                 ["refined", var value] => cache with { RefinedEighths = Number(value, setting, entry) },
@@ -28,12 +27,21 @@ internal static class KvCacheVariant
             };
         }
 
-        cache.Validate();
+        try
+        {
+            cache.Validate();
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--kv-cache: '{entry}': {Errors.FirstLine(e)}");
+        }
+
         return cache;
     }
 
     private static int Number(string value, string setting, string entry) =>
-        int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number : throw Unknown(setting, entry);
+        int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number
+            : throw new UsageException($"--kv-cache: '{setting}' in '{entry}' has no whole number from 0 as its value");
 
     private static UsageException Unknown(string setting, string entry) =>
         new($"--kv-cache: '{setting}' in '{entry}' is no setting; the settings are group=N, residual=N, residual-type=TYPE, sink=N, edition=N and refined=N, such as kivi2+residual=64");

@@ -49,7 +49,7 @@ internal static class RunCommand
         var executor = new InteractiveExecutor(context);
         var text = new StringBuilder(prompt);
         bool interrupted = false;
-        bool full = false;
+        string? full = null;  // what is full, and how to generate more
         if (!json)
         {
             Console.Out.Write(prompt);
@@ -71,16 +71,17 @@ internal static class RunCommand
         {
             interrupted = true;
         }
-        catch (ContextOverflowException) when (executor.Timings.GeneratedTokens > 0)
+        catch (Exception e) when (e is ContextOverflowException or KvCacheFullException && executor.Timings.GeneratedTokens > 0)
         {
             // The text generated so far is a truncated answer.
-            full = true;
+            full = e is KvCacheFullException ? Errors.FirstLine(e)
+                : $"the context of {context.ContextSize} tokens is full: {executor.Timings.PromptTokens} prompt tokens and {executor.Timings.GeneratedTokens} generated tokens; raise -c to generate more";
         }
 
         interrupted |= executor.StopReason == StopReason.Cancelled;
         if (json)
         {
-            WriteJson(text.ToString(), executor, context, interrupted ? "interrupted" : full ? "context_full" : null, fallback);
+            WriteJson(text.ToString(), executor, context, interrupted ? "interrupted" : full is not null ? "context_full" : null, fallback);
         }
         else
         {
@@ -88,14 +89,13 @@ internal static class RunCommand
             WriteSummary(executor.Timings, context);
         }
 
-        if (full)
+        if (full is not null)
         {
-            Console.Error.WriteLine(
-                $"llama-kivi: the context of {context.ContextSize} tokens is full: {executor.Timings.PromptTokens} prompt tokens and {executor.Timings.GeneratedTokens} generated tokens; raise -c to generate more");
+            Console.Error.WriteLine($"llama-kivi: {full}");
         }
 
         // With -n -1, filling the context is success.
-        return interrupted ? ExitCode.Interrupted : full && inference.MaxTokens >= 0 ? ExitCode.Failed : ExitCode.Ok;
+        return interrupted ? ExitCode.Interrupted : full is not null && inference.MaxTokens >= 0 ? ExitCode.Failed : ExitCode.Ok;
     }
 
     private static void WriteSummary(InferenceTimings timings, LLamaContext context)

@@ -187,6 +187,16 @@ internal static class ServeCommand
                 options.KvCache = options.KvCache with { MemoryBudget = NumberOptions.Bytes("--kv-memory", memory, out string error) ?? throw new UsageException(error) };
             }
 
+            if (path.Length > 0)
+            {
+                // Errors of the cache come before the server starts, too.
+                using var file = GgufFile.Open(path);
+                if (KvCacheFallback.Misfit(file, KvCacheFallback.Fit(file, options.KvCache, out _)) is { } misfit)
+                {
+                    throw new UsageException(Errors.Words(misfit));
+                }
+            }
+
             return options;
         }
 

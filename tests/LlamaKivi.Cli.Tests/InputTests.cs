@@ -148,6 +148,18 @@ public sealed class InputTests : IDisposable
     }
 
     [Fact]
+    public async Task A_full_budget_ends_a_text_as_a_full_context_does()
+    {
+        CommandLine.Result result = await CommandLine.RunAsync("run", "-p", Prompt, "--temp", "0", "-c", "1024", "-n", "-1", "--kv-memory", "600K", "--json");
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains("raise the budget (--kv-memory)", result.Error, StringComparison.Ordinal);
+        JsonElement json = JsonDocument.Parse(result.Out).RootElement;
+        Assert.StartsWith(Prompt + " is a new", json.GetProperty("text").GetString(), StringComparison.Ordinal);
+        Assert.Equal("context_full", json.GetProperty("stop_reason").GetString());
+        Assert.InRange(json.GetProperty("tokens").GetArrayLength(), 100, 1000);
+    }
+
+    [Fact]
     public async Task A_model_that_kivi2_does_not_fit_runs_with_a_type_that_does()
     {
         string model = At("heads-of-40.gguf");

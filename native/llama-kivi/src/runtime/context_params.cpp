@@ -34,10 +34,11 @@ kv::CacheConfig make_cache_config(const ModelConfig& model, const lk_context_par
     c.params = params.cache;
     c.validate();
     const uint64_t least = kv::sequence_bytes(c, 1);
-    LK_CHECK(params.cache.memory_budget == 0 || params.cache.memory_budget >= least, LK_INVALID_ARGUMENT,
-             "cache.memory_budget is %llu bytes; the ring of one sequence takes %llu: raise the budget, lower the "
-             "residual, or set 0 for no limit",
-             static_cast<unsigned long long>(params.cache.memory_budget), static_cast<unsigned long long>(least));
+    LK_CHECK(
+        params.cache.memory_budget == 0 || params.cache.memory_budget >= least, LK_INVALID_ARGUMENT,
+        "cache.memory_budget is %llu bytes; one sequence takes at least %llu: raise the budget, or leave it out for "
+        "no limit",
+        static_cast<unsigned long long>(params.cache.memory_budget), static_cast<unsigned long long>(least));
     return c;
 }
 
