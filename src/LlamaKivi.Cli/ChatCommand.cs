@@ -121,6 +121,7 @@ internal sealed class ChatCommand
     private async Task AnswerAsync(string message, CancellationToken cancellationToken)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        bool begun = false;
         // Ctrl-C ends the answer, not the program.
         using var signal = PosixSignalRegistration.Create(PosixSignal.SIGINT, context =>
         {
@@ -131,6 +132,7 @@ internal sealed class ChatCommand
         {
             await foreach (string piece in _session.ChatAsync(new ChatHistory.Message(AuthorRole.User, message), _inference, stop.Token).ConfigureAwait(false))
             {
+                begun = true;
                 Console.Out.Write(piece);
                 Console.Out.Flush();
             }
@@ -141,7 +143,12 @@ internal sealed class ChatCommand
         }
         catch (Exception e) when (e is ContextOverflowException or KvCacheFullException or TemplateException)
         {
-            Console.Error.Write($"The message was not answered and has been discarded. {Errors.FirstLine(e)}{(e is TemplateException ? "" : " /clear starts a new conversation.")}");
+            if (begun)
+            {
+                Console.Out.WriteLine();
+            }
+
+            Console.Error.Write($"The message was not answered and has been discarded. {Errors.FirstLine(e).TrimEnd('.')}.{(e is TemplateException ? "" : " /clear starts a new conversation.")}");
         }
 
         if (stop.IsCancellationRequested)
