@@ -111,7 +111,7 @@ TEST_F(CudaOperations, RotationAndStaging) {
                     gpu.reserve({&segment, 1});
                     pass_ = backend_->begin(gpu, {&segment, 1}, nullptr);
                     backend_->stage({&gpu, 0, n, n_head, n_rot, pairs, device_angles.data(), device_q.data(),
-                                     device_k.data(), device_v.data()});
+                                     device_k.data(), device_v.data(), pass_.get()});
                     backend_->finish();
                     cpu.reserve({&segment, 1});
                     cpu_->stage({&cpu, 0, n, n_head, n_rot, pairs, angles.data(), q.data(), k.data(), v.data()});
