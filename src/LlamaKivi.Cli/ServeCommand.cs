@@ -143,16 +143,7 @@ internal static class ServeCommand
 
         public InferenceEngineOptions Engine(ParseResult parsed)
         {
-            string path = "";
-            if (Value(parsed, _models) is null)
-            {
-                path = CommonOptions.ModelPath(Value(parsed, _model));
-                using (GgufFile.Open(path))
-                {
-                    // Errors of the file come before the server starts.
-                }
-            }
-
+            string path = Value(parsed, _models) is null ? CommonOptions.ModelPath(Value(parsed, _model)) : "";
             int? layers = Whole(parsed, _layers, -1, int.MaxValue);
             var options = new InferenceEngineOptions
             {
@@ -189,7 +180,7 @@ internal static class ServeCommand
 
             if (path.Length > 0)
             {
-                // Errors of the cache come before the server starts, too.
+                // Errors of the file and of the cache come before the server starts.
                 using var file = GgufFile.Open(path);
                 if (KvCacheFallback.Misfit(file, KvCacheFallback.Fit(file, options.KvCache, out _)) is { } misfit)
                 {
