@@ -11,6 +11,7 @@
 //           and 4 + j, and ends with these channels for rows 2 j and 2 j + 1. 3-bit codes are joined from two planes.
 // Keys and values of a page are in shared memory while in use; each is prefetched for the next page as soon as its
 // buffer is free.
+#include "backend/cuda/attention/page_codes.cuh"
 #include "backend/cuda/attention/pages_keys.cuh"
 #include "backend/cuda/attention/pages_values.cuh"
 #include "backend/cuda/device/copy_async.cuh"
@@ -108,8 +109,12 @@ AttentionFunction function(const kv::PageFormat& k, const kv::PageFormat& v) {
             joined > pages ? joined : pages};
 }
 
-template <int kBits, bool kPaper, int kEdition, int kBlocks>
+template <class Codes>
 AttentionFunction function_of_width(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
+    constexpr int kBits = Codes::kBits;
+    constexpr bool kPaper = Codes::kPaper;
+    constexpr int kEdition = Codes::kEdition;
+    constexpr int kBlocks = kBits == 2 ? 3 : 2;
     switch (variant.width) {
     case 64:
         return function<64, kBits, kPaper, kEdition, 4>(k, v);
@@ -122,23 +127,7 @@ AttentionFunction function_of_width(const AttentionVariant& variant, const kv::P
 }  // namespace
 
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
-    const bool second = variant.edition == kv::kSecondEdition;
-    switch (variant.type) {
-    case LK_CACHE_KIVI2:
-        return second ? function_of_width<2, false, 2, 3>(variant, k, v)
-                      : function_of_width<2, false, 1, 3>(variant, k, v);
-    case LK_CACHE_KIVI4:
-        return second ? function_of_width<4, false, 2, 2>(variant, k, v)
-                      : function_of_width<4, false, 1, 2>(variant, k, v);
-    case LK_CACHE_KIVI3:
-        return function_of_width<2, false, kThreeBitValues, 3>(variant, k, v);
-    case LK_CACHE_KIVI2_PAPER:
-        return function_of_width<2, true, 1, 3>(variant, k, v);
-    case LK_CACHE_KIVI4_PAPER:
-        return function_of_width<4, true, 1, 2>(variant, k, v);
-    default:
-        fail_variant(variant);
-    }
+    return select_page_codes(variant, [&](auto codes) { return function_of_width<decltype(codes)>(variant, k, v); });
 }
 
 }  // namespace lk::cuda

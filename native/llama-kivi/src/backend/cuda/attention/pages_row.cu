@@ -2,6 +2,7 @@
 // bandwidth than the tensor cores of pages.cu.
 // Each warp processes its own pages; warps synchronize only at the end.
 // Full-precision rows (sinks, ring, staged rows) are another split, computed by rows.cu; join.cu merges the splits.
+#include "backend/cuda/attention/page_codes.cuh"
 #include "backend/cuda/attention/pages_row.cuh"
 #include "backend/cuda/device/queue.h"
 
@@ -30,9 +31,12 @@ __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(co
     after_previous();
 }
 
-template <int kBits, bool kPaper, int kEdition>
+template <class Codes>
 AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
     constexpr int kRows = 1;
+    constexpr int kBits = Codes::kBits;
+    constexpr bool kPaper = Codes::kPaper;
+    constexpr int kEdition = Codes::kEdition;
     const int bytes = page_block_bytes(k, v, kRows);
     switch (variant.width) {
     case 64:
@@ -47,21 +51,7 @@ AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat
 
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k,
                                      const kv::PageFormat& v) {
-    const bool second = variant.edition == kv::kSecondEdition;
-    switch (variant.type) {
-    case LK_CACHE_KIVI2:
-        return second ? function<2, false, 2>(variant, k, v) : function<2, false, 1>(variant, k, v);
-    case LK_CACHE_KIVI4:
-        return second ? function<4, false, 2>(variant, k, v) : function<4, false, 1>(variant, k, v);
-    case LK_CACHE_KIVI3:
-        return function<2, false, kThreeBitValues>(variant, k, v);
-    case LK_CACHE_KIVI2_PAPER:
-        return function<2, true, 1>(variant, k, v);
-    case LK_CACHE_KIVI4_PAPER:
-        return function<4, true, 1>(variant, k, v);
-    default:
-        fail_variant(variant);
-    }
+    return select_page_codes(variant, [&](auto codes) { return function<decltype(codes)>(variant, k, v); });
 }
 
 }  // namespace lk::cuda

@@ -6,6 +6,7 @@
 //   pages       pages_row.cuh
 //   q8_0 rings  ring_blocks.cuh, copied to shared memory a tile ahead
 //   halves      row_tile.cuh: f16 rings, sinks, staged rows
+#include "backend/cuda/attention/page_codes.cuh"
 #include "backend/cuda/attention/pages_row.cuh"
 #include "backend/cuda/attention/ring_blocks.cuh"
 #include "backend/cuda/attention/row_tile.cuh"
@@ -200,14 +201,14 @@ AttentionFunction function_of_blocks(const kv::PageFormat& k, const kv::PageForm
     return {reinterpret_cast<const void*>(attention_whole_kernel<Pages, kCh, kBlocks>), work > joined ? work : joined};
 }
 
-template <int kBits, bool kPaper, int kEdition>
+template <class Codes>
 AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
     constexpr int kBlocks = 5;
     switch (variant.width) {
     case 64:
-        return function_of_blocks<RowWarp<1, kBits, kPaper, kEdition, 2>, 2, kBlocks>(k, v);
+        return function_of_blocks<RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kEdition, 2>, 2, kBlocks>(k, v);
     case 128:
-        return function_of_blocks<RowWarp<1, kBits, kPaper, kEdition, 4>, 4, kBlocks>(k, v);
+        return function_of_blocks<RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kEdition, 4>, 4, kBlocks>(k, v);
     }
     fail_variant(variant);
 }
@@ -215,23 +216,10 @@ AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat
 }  // namespace
 
 AttentionFunction whole_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
-    const bool second = variant.edition == kv::kSecondEdition;
-    switch (variant.type) {
-    case LK_CACHE_F16:
+    if (variant.type == LK_CACHE_F16) {
         return variant.width == 64 ? function_of_blocks<NoPages, 2, 6>(k, v) : function_of_blocks<NoPages, 4, 6>(k, v);
-    case LK_CACHE_KIVI2:
-        return second ? function<2, false, 2>(variant, k, v) : function<2, false, 1>(variant, k, v);
-    case LK_CACHE_KIVI4:
-        return second ? function<4, false, 2>(variant, k, v) : function<4, false, 1>(variant, k, v);
-    case LK_CACHE_KIVI3:
-        return function<2, false, kThreeBitValues>(variant, k, v);
-    case LK_CACHE_KIVI2_PAPER:
-        return function<2, true, 1>(variant, k, v);
-    case LK_CACHE_KIVI4_PAPER:
-        return function<4, true, 1>(variant, k, v);
-    default:
-        fail_variant(variant);
     }
+    return select_page_codes(variant, [&](auto codes) { return function<decltype(codes)>(variant, k, v); });
 }
 
 }  // namespace lk::cuda
