@@ -37,17 +37,11 @@ constexpr Shape kShapes[] = {
 struct Type {
     const char* name;
     lk_cache_type type;
-    uint32_t edition;
 };
 
 constexpr Type kTypes[] = {
-    {"f16", LK_CACHE_F16, 0},
-    {"q8_0", LK_CACHE_Q8_0, 0},
-    {"q4_0", LK_CACHE_Q4_0, 0},
-    {"kivi4", LK_CACHE_KIVI4, 1},
-    {"kivi4, edition 2", LK_CACHE_KIVI4, 2},
-    {"kivi2", LK_CACHE_KIVI2, 1},
-    {"kivi2, edition 2", LK_CACHE_KIVI2, 2},
+    {"f16", LK_CACHE_F16},     {"q8_0", LK_CACHE_Q8_0},   {"q4_0", LK_CACHE_Q4_0},
+    {"kivi4", LK_CACHE_KIVI4}, {"kivi2", LK_CACHE_KIVI2},
 };
 
 constexpr int kPrefill = 512;
@@ -122,8 +116,7 @@ private:
         c.n_ctx = 1 << 20;
         c.n_seq_max = 1;
         c.n_ubatch = kPrefill;
-        c.params = {type.type, type.type, 0, 128, -1, type.edition, 0, LK_ROWS_OWN, 0, 0};
-        c.params.group = type.edition == 2 ? 64 : 32;
+        c.params = {type.type, type.type, 0, 128, -1, 0, LK_ROWS_OWN, 0, 0};
         return c;
     }
 

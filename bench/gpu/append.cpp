@@ -103,18 +103,15 @@ int main(int argc, char** argv) {
     return bench::run_on_device(argc, argv, "MODEL.gguf", [&](Device& device) {
         std::printf("| cache | first flush, us | decode with a flush, us | decode without, us |\n|---|---|---|---|\n");
         for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
-            for (const uint32_t edition : {1u, 2u}) {
-                const int group = edition == 2 ? 64 : 32;
-                const int trigger = kResidual + group;
-                AppendBench bench(device, {type, type, 0, kResidual, -1, edition, 0, LK_ROWS_OWN, 0, 0},
-                                  trigger + group);
-                const double first = bench.measure(0, trigger);
-                const double flush = bench.measure(trigger + group - 1, 1);
-                const double plain = bench.measure(trigger + group / 2, 1);
-                std::printf("| %s, edition %u | %.1f | %.1f | %.1f |\n", lk_cache_type_name(type), edition, first * 1e6,
-                            flush * 1e6, plain * 1e6);
-                std::fflush(stdout);
-            }
+            const int group = kv::own_recipe(type).group;
+            const int trigger = kResidual + group;
+            AppendBench bench(device, {type, type, 0, kResidual, -1, 0, LK_ROWS_OWN, 0, 0}, trigger + group);
+            const double first = bench.measure(0, trigger);
+            const double flush = bench.measure(trigger + group - 1, 1);
+            const double plain = bench.measure(trigger + group / 2, 1);
+            std::printf("| %s | %.1f | %.1f | %.1f |\n", lk_cache_type_name(type), first * 1e6, flush * 1e6,
+                        plain * 1e6);
+            std::fflush(stdout);
         }
     });
 }

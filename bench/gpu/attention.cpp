@@ -20,7 +20,6 @@ struct Case {
     int n_head;
     int n_head_kv;
     int n_seq;
-    uint32_t edition = 1;
     // Tokens of the shortest and the longest sequence; 0: as many as fill `gib`.
     int shortest = 0;
     int longest = 0;
@@ -46,7 +45,7 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     config.n_seq_max = c.n_seq;
     config.n_ubatch = kChunk;
     const int32_t residual = kv::is_kivi(c.type) ? 128 : 0;
-    config.params = {c.type, c.type, 0, residual, -1, c.edition, 0, LK_ROWS_OWN, 0, 0};
+    config.params = {c.type, c.type, 0, residual, -1, 0, LK_ROWS_OWN, 0, 0};
     kv::Cache cache(config, device.memory());
     const double bytes_per_token = (cache.spec(kv::Side::keys).format.bits_per_element() +
                                     cache.spec(kv::Side::values).format.bits_per_element()) *
@@ -115,35 +114,30 @@ void measure(Device& device, const Case& c, double gib, double copy) {
     if (prompt) {
         const double products =
             4.0 * d * c.n_head * (static_cast<double>(n_rows) * n_tokens + 0.5 * n_rows * (n_rows + 1));
-        std::printf("| %-11s %u | %-6s | %2d/%-2d | %8.1f | %4.0f |\n", lk_cache_type_name(c.type), c.edition, c.name,
-                    c.n_head, c.n_head_kv, time * 1e6, products / time / 1e12);
+        std::printf("| %-11s | %-6s | %2d/%-2d | %8.1f | %4.0f |\n", lk_cache_type_name(c.type), c.name, c.n_head,
+                    c.n_head_kv, time * 1e6, products / time / 1e12);
         std::fflush(stdout);
         return;
     }
     const lk_cache_usage usage = cache.usage();
     const double bytes = static_cast<double>(usage.quantized_bytes + usage.exact_bytes);
-    std::printf("| %-11s %u | %-5s | %2d/%-2d | %4d | %6d | %6.2f | %8.1f | %6.0f | %3.0f%% |\n",
-                lk_cache_type_name(c.type), c.edition, c.name, c.n_head, c.n_head_kv, c.n_seq, n_tokens, bytes / 0x1p30,
+    std::printf("| %-11s | %-5s | %2d/%-2d | %4d | %6d | %6.2f | %8.1f | %6.0f | %3.0f%% |\n",
+                lk_cache_type_name(c.type), c.name, c.n_head, c.n_head_kv, c.n_seq, n_tokens, bytes / 0x1p30,
                 time * 1e6, bytes / time / 1e9, 100 * bytes / time / copy);
     std::fflush(stdout);
 }
 
 void measure_prompts(Device& device) {
     std::printf(
-        "\n%d prompt tokens over 8192 cached tokens\n\n| cache, edition | heads | q/kv | us | TFLOP/s "
+        "\n%d prompt tokens over 8192 cached tokens\n\n| cache | heads | q/kv | us | TFLOP/s "
         "|\n|---|---|---|---|---|\n",
         kChunk);
     for (const lk_cache_type type :
-         {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0}) {
+         {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI3, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0}) {
         measure(device, {"MHA", type, 32, 32, 1}, 0, 0);
         measure(device, {"GQA 4", type, 32, 8, 1}, 0, 0);
     }
-    for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI3}) {
-        measure(device, {"MHA", type, 32, 32, 1, 2}, 0, 0);
-        measure(device, {"GQA 4", type, 32, 8, 1, 2}, 0, 0);
-    }
     measure(device, {"GQA 4", LK_CACHE_Q5_1, 32, 8, 1}, 0, 0);
-    measure(device, {"MHA", LK_CACHE_KIVI4, 32, 32, 1, 2}, 0, 0);
 }
 
 }  // namespace
@@ -159,10 +153,10 @@ int main(int argc, char** argv) {
         const double copy = bench::copy_speed(device);
         std::printf("%s, memcpy %.0f GB/s\n\n", describe_device(0).name, copy / 1e9);
         std::printf(
-            "| cache, edition | heads | q/kv | seqs | tokens | GiB | us | GB/s | of memcpy "
+            "| cache | heads | q/kv | seqs | tokens | GiB | us | GB/s | of memcpy "
             "|\n|---|---|---|---|---|---|---|---|---|\n");
-        for (const lk_cache_type type :
-             {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI4, LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0, LK_CACHE_Q4_0}) {
+        for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2, LK_CACHE_KIVI3, LK_CACHE_KIVI4,
+                                         LK_CACHE_KIVI2_PAPER, LK_CACHE_Q8_0, LK_CACHE_Q4_0}) {
             measure(device, {"MHA", type, 32, 32, 16}, gib, copy);
             measure(device, {"GQA 4", type, 32, 8, 32}, gib, copy);
         }
@@ -170,20 +164,13 @@ int main(int argc, char** argv) {
             measure(device, {"GQA 8", type, 64, 8, 32}, gib, copy);
             measure(device, {"MHA", type, 32, 32, 256}, gib, copy);
         }
-        for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI3, LK_CACHE_KIVI4}) {
-            measure(device, {"MHA", type, 32, 32, 16, 2}, gib, copy);
-            measure(device, {"GQA 4", type, 32, 8, 32, 2}, gib, copy);
-        }
-        measure(device, {"GQA 8", LK_CACHE_KIVI2, 64, 8, 32, 2}, gib, copy);
-        measure(device, {"MHA", LK_CACHE_KIVI2, 32, 32, 256, 2}, gib, copy);
         for (const lk_cache_type type : {LK_CACHE_BF16, LK_CACHE_Q5_1, LK_CACHE_IQ4_NL}) {
             measure(device, {"GQA 4", type, 32, 8, 32}, gib, copy);
         }
         std::printf("\nshort sequences, 160 to 500 tokens\n\n");
-        for (const Case& c : {Case{"MHA", LK_CACHE_F16, 32, 32, 1600}, Case{"MHA", LK_CACHE_KIVI2, 32, 32, 1600, 1},
-                              Case{"MHA", LK_CACHE_KIVI2, 32, 32, 1600, 2}}) {
+        for (const lk_cache_type type : {LK_CACHE_F16, LK_CACHE_KIVI2}) {
             for (const int n_seq : {64, 1100, 1600}) {
-                measure(device, {c.name, c.type, c.n_head, c.n_head_kv, n_seq, c.edition, 160, 500}, gib, copy);
+                measure(device, {"MHA", type, 32, 32, n_seq, 160, 500}, gib, copy);
             }
         }
         measure_prompts(device);

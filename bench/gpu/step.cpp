@@ -62,7 +62,6 @@ private:
 
 struct Case {
     lk_cache_type type;
-    uint32_t edition;
     int n_seq;
     int depth;
     int n_rows;  // per sequence
@@ -76,7 +75,7 @@ double seconds_of(Device& device, const Weights& weights, const Case& c, bool in
     config.n_ctx = 1 << 24;
     config.n_seq_max = c.n_seq;
     config.n_ubatch = kMostRows;
-    config.params = {c.type, c.type, 0, 128, -1, c.edition, 0, LK_ROWS_OWN, 0, 0};
+    config.params = {c.type, c.type, 0, 128, -1, 0, LK_ROWS_OWN, 0, 0};
     kv::Cache cache(config, device.memory());
     const auto backend = device.make_backend(invariant);
     Memory& memory = device.memory();
@@ -156,19 +155,18 @@ int main(int argc, char** argv) {
         std::printf("%s, memcpy %.0f GB/s; four layers of the Llama-2-7B shape\n\n", describe_device(0).name,
                     bench::copy_speed(device) / 1e9);
         std::printf(
-            "| weights | cache, edition | sequences x rows over tokens | us | batch-invariant, us | price "
+            "| weights | cache | sequences x rows over tokens | us | batch-invariant, us | price "
             "|\n|---|---|---|---:|---:|---:|\n");
         for (const WeightType type : {WeightType::F16, WeightType::Q4_K}) {
             const Weights weights(device, type);
-            for (const auto& [cache, edition] :
-                 {std::pair{LK_CACHE_F16, 1u}, {LK_CACHE_KIVI2, 1u}, {LK_CACHE_KIVI2, 2u}}) {
-                for (const Case& c : {Case{cache, edition, 1, kDepth, 1}, Case{cache, edition, 64, kDepth, 1},
-                                      Case{cache, edition, 256, kDepth, 1}, Case{cache, edition, 1, kDepth, 512}}) {
+            for (const lk_cache_type cache : {LK_CACHE_F16, LK_CACHE_KIVI2}) {
+                for (const Case& c : {Case{cache, 1, kDepth, 1}, Case{cache, 64, kDepth, 1},
+                                      Case{cache, 256, kDepth, 1}, Case{cache, 1, kDepth, 512}}) {
                     const double plain = seconds_of(device, weights, c, false);
                     const double invariant = seconds_of(device, weights, c, true);
-                    std::printf("| %s | %s %u | %d x %d over %d | %.0f | %.0f | %+.0f%% |\n",
-                                weight_type_traits(type)->name, lk_cache_type_name(cache), edition, c.n_seq, c.n_rows,
-                                c.depth, plain * 1e6, invariant * 1e6, 100 * (invariant / plain - 1));
+                    std::printf("| %s | %s | %d x %d over %d | %.0f | %.0f | %+.0f%% |\n",
+                                weight_type_traits(type)->name, lk_cache_type_name(cache), c.n_seq, c.n_rows, c.depth,
+                                plain * 1e6, invariant * 1e6, 100 * (invariant / plain - 1));
                     std::fflush(stdout);
                 }
             }

@@ -20,7 +20,6 @@ public sealed unsafe record ContextOptions
         GroupSize = (int)parameters.cache.group;
         ResidualLength = SwapDefault(parameters.cache.residual);
         SinkTokens = parameters.cache.sinks;
-        Edition = (int)parameters.cache.edition;
         RefinedEighths = SwapDefault(parameters.cache.refined);
         ResidualType = parameters.cache.residual_type switch
         {
@@ -68,9 +67,6 @@ public sealed unsafe record ContextOptions
     /// <summary>S, first tokens kept in full precision; -1: the cache type's default.</summary>
     public int SinkTokens { get; init; }
 
-    /// <summary>Recipe of kivi2 and kivi4, 1 or 2; 0: the engine's default.</summary>
-    public int Edition { get; init; }
-
     /// <summary>Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 0 to 8; -1: the recipe's own.</summary>
     public int RefinedEighths { get; init; }
 
@@ -99,7 +95,6 @@ public sealed unsafe record ContextOptions
         parameters.cache.group = Unsigned(GroupSize, nameof(GroupSize));
         parameters.cache.residual = SwapDefault(ResidualLength);
         parameters.cache.sinks = SinkTokens;
-        parameters.cache.edition = Unsigned(Edition, nameof(Edition));
         parameters.cache.refined = SwapDefault(RefinedEighths);
         parameters.cache.residual_type = ResidualType is not { } rows ? lk_row_type.LK_ROWS_OWN
             : rows == KvCacheType.F16 ? lk_row_type.LK_ROWS_F16

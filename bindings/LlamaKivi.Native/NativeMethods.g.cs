@@ -109,7 +109,7 @@ internal enum lk_value_type
 /// <summary>Type of the rows in the residual ring.</summary>
 internal enum lk_row_type
 {
-    /// <summary>The recipe's own: q8_0; f16 for types of llama.cpp, for *-paper and in the first edition.</summary>
+    /// <summary>The recipe's own: q8_0; f16 for types of llama.cpp and for *-paper.</summary>
     LK_ROWS_OWN = 0,
     /// <summary>16-bit floats.</summary>
     LK_ROWS_F16 = 1,
@@ -319,15 +319,13 @@ internal unsafe struct lk_cache_params
 {
     public lk_cache_type type_k;
     public lk_cache_type type_v;
-    /// <summary>G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 64, or 32 for kivi3, for -paper and in the first edition. Also channels per value group (kivi4, *-paper).</summary>
+    /// <summary>G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 64, or 32 for kivi3 and -paper. Also channels per value group (kivi4, *-paper).</summary>
     public uint group;
     /// <summary>R, youngest tokens in the residual ring, which are not quantized; a multiple of the group for -paper. 0: the type's own, 128 for KIVI types and none for others; -1: none, not for KIVI types. f32, f16 and bf16 store every token as a float and have no ring and no sinks.</summary>
     public int residual;
     /// <summary>S, first tokens kept in full precision; -1: 4 for kivi2, kivi3 and kivi4, otherwise 0. At most the group.</summary>
     public int sinks;
-    /// <summary>Recipe of kivi2 and kivi4: 1 or 2; 0: 2. Other types have one recipe.</summary>
-    public uint edition;
-    /// <summary>Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 1 to 8, rounded down to a multiple of 4 channels; 0: the recipe's own, 3, or 2 in the first edition, or 4 for kivi3; -1: none.</summary>
+    /// <summary>Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 1 to 8, rounded down to a multiple of 4 channels; 0: the recipe's own, 3, or 4 for kivi3; -1: none.</summary>
     public int refined;
     /// <summary>Ring rows; *-paper types always have f16.</summary>
     public lk_row_type residual_type;
@@ -470,7 +468,7 @@ internal static unsafe partial class NativeMethods
     public const string LibraryName = "llama-kivi";
 
     /// <summary>Version of this interface. Changes with every change to a struct, an enum value or a function's meaning.</summary>
-    public const uint LK_ABI_VERSION = 13;
+    public const uint LK_ABI_VERSION = 14;
 
     /// <summary>Returns the LK_ABI_VERSION that the library was compiled with.</summary>
     [LibraryImport(LibraryName)]

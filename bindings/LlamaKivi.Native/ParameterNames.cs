@@ -23,7 +23,6 @@ internal static partial class ParameterNames
         ["cache.group"] = "KvCache.Group",
         ["cache.residual"] = "KvCache.Residual",
         ["cache.sinks"] = "KvCache.Sinks",
-        ["cache.edition"] = "KvCache.Edition",
         ["cache.refined"] = "KvCache.RefinedEighths",
         ["cache.residual_type"] = "KvCache.ResidualType",
         ["cache.undo"] = "KvCache.Undo",
@@ -33,6 +32,6 @@ internal static partial class ParameterNames
     public static string Translate(string message) => Name().Replace(message, match => Names[match.Value]);
 
     // Matches whole names, not parts of a path or of a longer name.
-    [GeneratedRegex(@"(?<![\w./\\-])(n_ctx|n_seq_max|n_ubatch|n_threads|n_gpu_layers|vocab_only|cache\.(type_k|type_v|group|residual_type|residual|sinks|edition|refined|undo|memory_budget))(?![\w/\\-]|\.\w)")]
+    [GeneratedRegex(@"(?<![\w./\\-])(n_ctx|n_seq_max|n_ubatch|n_threads|n_gpu_layers|vocab_only|cache\.(type_k|type_v|group|residual_type|residual|sinks|refined|undo|memory_budget))(?![\w/\\-]|\.\w)")]
     private static partial Regex Name();
 }

@@ -39,7 +39,7 @@ inline lk_context_params context_params(lk_cache_type type) {
     params.n_seq_max = 2;
     params.n_ubatch = 64;
     params.n_threads = 1;
-    params.cache = {type, type, 32, 32, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    params.cache = {type, type, 32, 32, -1, 0, LK_ROWS_OWN, 0, 0};
     return params;
 }
 

@@ -17,7 +17,7 @@ namespace lk::test {
 // step of channel c in the token's group. 0 for tokens in full precision.
 inline double score_correction(const kv::SideView& keys, int token, const float* q, double scale) {
     const kv::PageFormat& f = keys.spec->format;
-    if (!f.recipe.score_correction || token < keys.n_sinks || token >= keys.n_paged) {
+    if (!f.score_correction || token < keys.n_sinks || token >= keys.n_paged) {
         return 0;
     }
     size_t page = 0;

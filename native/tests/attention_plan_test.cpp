@@ -133,37 +133,32 @@ TEST(AttentionPlan, PagesByTypeRowsAndHead) {
     }
 }
 
-// The page kernels are compiled for the recipes of both editions; flash reads the pages of other recipes.
+// The page kernels are compiled for the refined channels of each type's own recipe; flash reads other pages.
 TEST(AttentionPlan, PagesByRecipe) {
-    const auto select = [](lk_cache_type type, int edition, int group, int eighths) {
-        kv::Recipe recipe = kv::own_recipe(type, edition);
+    const auto select = [](lk_cache_type type, int group, int eighths) {
+        kv::Recipe recipe = kv::own_recipe(type);
         recipe.group = group;
         recipe.refined_eighths = eighths;
         return select_pages(kv::make_page_format(type, Side::keys, 128, recipe),
                             kv::make_page_format(type, Side::values, 128, recipe), 4);
     };
     for (const int group : {32, 64, 128}) {
-        for (const int edition : {kv::kFirstEdition, kv::kSecondEdition}) {
-            for (const auto& [type, eighths] : {std::pair{LK_CACHE_KIVI2, edition + 1}, {LK_CACHE_KIVI4, 0}}) {
-                const AttentionVariant pages = select(type, edition, group, eighths);
-                EXPECT_EQ(pages.kernel, AttentionKernel::pages) << lk_cache_type_name(type) << " " << edition;
-                EXPECT_EQ(pages.edition, edition);
-            }
-            for (int eighths = 0; eighths <= kv::kHeadEighths; ++eighths) {
-                EXPECT_EQ(select(LK_CACHE_KIVI2, edition, group, eighths).kernel,
-                          eighths == edition + 1 ? AttentionKernel::pages : AttentionKernel::none)
-                    << eighths;
+        EXPECT_EQ(select(LK_CACHE_KIVI4, group, 0).kernel, AttentionKernel::pages);
+        for (int eighths = 0; eighths <= kv::kHeadEighths; ++eighths) {
+            for (const auto& [type, own] : {std::pair{LK_CACHE_KIVI2, 3}, {LK_CACHE_KIVI3, 4}}) {
+                EXPECT_EQ(select(type, group, eighths).kernel,
+                          eighths == own ? AttentionKernel::pages : AttentionKernel::none)
+                    << lk_cache_type_name(type) << " " << eighths;
             }
         }
     }
-    EXPECT_EQ(select(LK_CACHE_KIVI2, kv::kSecondEdition, 16, 3).kernel, AttentionKernel::none);
-    EXPECT_EQ(select(LK_CACHE_KIVI3, kv::kSecondEdition, 64, 4).kernel, AttentionKernel::pages);
-    EXPECT_EQ(select(LK_CACHE_KIVI3, kv::kSecondEdition, 32, 3).kernel, AttentionKernel::none);
+    EXPECT_EQ(select(LK_CACHE_KIVI2, 16, 3).kernel, AttentionKernel::none);
 }
 
 TEST(AttentionPlan, RowsOfAQ8RingHaveAKernelOfTheirOwn) {
     AttentionRequest r = request_of(LK_CACHE_KIVI2, LK_CACHE_KIVI2, 64);
     r.exact = true;
+    r.k.recipe.ring = r.v.recipe.ring = kv::RowType::f16;
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::rows);
     r.v.recipe.ring = kv::RowType::q8_0;
     EXPECT_EQ(select_attention(r).rest.kernel, AttentionKernel::ring_rows) << "keys in f16";
@@ -204,7 +199,7 @@ TEST(AttentionPlan, ShortSequencesAreReadWhole) {
     other.max_rows = 2;
     EXPECT_EQ(select(other).kernel, AttentionKernel::none);
     other = r;
-    other.v.recipe.ring = kv::RowType::q8_0;
+    other.v.recipe.ring = kv::RowType::f16;
     EXPECT_EQ(select(other).kernel, AttentionKernel::none) << "rings of two types";
     other = r;
     other.exact = false;
@@ -232,7 +227,7 @@ TEST(AttentionPlan, UnknownRequestsFail) {
     AttentionRequest differ = request_of(LK_CACHE_F16, LK_CACHE_F16, 64);
     differ.v.head_size = 128;
     test::expect_error(LK_UNSUPPORTED, {"attention", "64 and 128"}, [&] { select_attention(differ); });
-    test::expect_error(LK_INTERNAL_ERROR, {"attention", "pages_row", "kivi2 of edition 1", "96", "2 query rows"}, [] {
+    test::expect_error(LK_INTERNAL_ERROR, {"attention", "pages_row", "kivi2", "96", "2 query rows"}, [] {
         fail_variant({AttentionKernel::pages_row, LK_CACHE_KIVI2, 96, 2, 512});
     });
 }

@@ -203,38 +203,35 @@ TEST_F(AttentionOracle, GroupsResidualsAndHeadSizes) {
 }
 
 // Calls of many rows, whose own rows leave the ring while it runs.
-TEST_F(AttentionOracle, ManyQueryRowsInTheSecondEdition) {
+TEST_F(AttentionOracle, ManyQueryRowsWithQ8Rings) {
     for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
         for (const int d : {64, 80}) {
             for (const int n : {0, 2, 150, 277}) {
-                check({.type_k = type, .type_v = type, .lengths = {0, 128}, .head_size = d, .edition = 2}, 2, n, 150);
+                check({.type_k = type, .type_v = type, .lengths = {0, 128}, .head_size = d}, 2, n, 150);
             }
         }
-        check({.type_k = type, .type_v = type, .lengths = {64, 33}, .edition = 2}, 4, 100, 131);
+        check({.type_k = type, .type_v = type, .lengths = {64, 33}}, 4, 100, 131);
     }
 }
 
-// Second edition, other shares of refined channels, and a residual that is not a multiple of the group.
+// Other shares of refined channels, and a residual that is not a multiple of the group.
 TEST_F(AttentionOracle, RecipesGroupsAndRefinedShares) {
     for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
-        for (const uint32_t edition : {1u, 2u}) {
-            for (const test::Lengths& lengths : {test::Lengths{0, 128}, {16, 100}, {32, 33}, {64, 100}, {128, 1}}) {
-                for (const int d : {64, 80, 128}) {
-                    check({.type_k = type, .type_v = type, .lengths = lengths, .head_size = d, .edition = edition}, 2,
-                          421, 3);
-                }
+        for (const test::Lengths& lengths : {test::Lengths{0, 128}, {16, 100}, {32, 33}, {64, 100}, {128, 1}}) {
+            for (const int d : {64, 80, 128}) {
+                check({.type_k = type, .type_v = type, .lengths = lengths, .head_size = d}, 2, 421, 3);
             }
         }
     }
     for (const int refined : {-1, 1, 3, 5, 8}) {
         for (const int d : {64, 80, 96, 128, 256}) {
-            check({.head_size = d, .edition = 2, .refined = refined}, 2, 421, 3);
+            check({.head_size = d, .refined = refined}, 2, 421, 3);
         }
     }
 }
 
-TEST_F(AttentionOracle, TokensThatMovedInTheSecondEdition) {
-    const Shape shape{.lengths = {0, 128}, .n_head_kv = 2, .edition = 2};
+TEST_F(AttentionOracle, TokensThatMovedWithQ8Rings) {
+    const Shape shape{.lengths = {0, 128}, .n_head_kv = 2};
     for (const auto& [begin, end] : {std::pair{0, 2}, {2, 40}, {100, 420}, {0, 300}, {450, 690}}) {
         kv::Cache cache(shape.config());
         const Tokens tokens(shape, 1200, 77, kFirstKey);

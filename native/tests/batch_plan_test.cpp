@@ -22,7 +22,7 @@ protected:
         c.n_ctx = 256;
         c.n_seq_max = 4;
         c.n_ubatch = 4;
-        c.params = {LK_CACHE_F16, LK_CACHE_F16, 32, 32, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+        c.params = {LK_CACHE_F16, LK_CACHE_F16, 32, 32, -1, 0, LK_ROWS_OWN, 0, 0};
         return c;
     }
 

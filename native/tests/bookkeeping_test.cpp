@@ -16,7 +16,7 @@ SideSpec make_spec(lk_cache_type type, Side side) {
     config.n_layer = 1;
     config.n_head_kv = 1;
     config.head_size = 64;
-    config.params = {type, type, 32, 64, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    config.params = {type, type, 32, 64, -1, 0, LK_ROWS_OWN, 0, 0};
     return make_side_spec(config, side);
 }
 

@@ -110,7 +110,6 @@ TEST(CApi, ContextParamsAreChecked) {
         {[](auto& p) { p.n_threads = ~0u; }, LK_INVALID_ARGUMENT, {"n_threads"}},
         {[](auto& p) { p.cache.group = 48; }, LK_INVALID_ARGUMENT, {"keys", "48"}},
         {[](auto& p) { p.cache.residual = -1; }, LK_INVALID_ARGUMENT, {"residual is -1", "at least 1"}},
-        {[](auto& p) { p.cache.edition = 3; }, LK_INVALID_ARGUMENT, {"edition is 3"}},
         {[](auto& p) { p.cache.refined = 9; }, LK_INVALID_ARGUMENT, {"refined is 9"}},
         {[](auto& p) { p.cache.residual_type = static_cast<lk_row_type>(3); }, LK_INVALID_ARGUMENT, {"residual_type"}},
         {[](auto& p) { p.cache.residual = 1 << 20; }, LK_INVALID_ARGUMENT, {"residual"}},
@@ -133,7 +132,7 @@ TEST(CApi, ContextParamsAreChecked) {
 TEST(CApi, EstimatesRefuseWhatTheGpuDoesNotSupport) {
     lk_context_params params = small_params();
     lk_memory_estimate estimate;
-    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 2, 0, LK_ROWS_OWN, 0, 0};
+    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 0, LK_ROWS_OWN, 0, 0};
     const lk_gguf* const gguf = lk_model_gguf(test::demo_model());
     EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
     const uint64_t q8 = estimate.cache_exact_bytes;
@@ -148,7 +147,6 @@ TEST(CApi, EstimatesRefuseWhatTheGpuDoesNotSupport) {
     params.cache.residual_type = LK_ROWS_F16;
     EXPECT_EQ(lk_context_estimate(gguf, 0, &params, &estimate), LK_OK) << lk_last_error();
     EXPECT_LT(q8, 0.55 * estimate.cache_exact_bytes);
-    params.cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 128, -1, 1, 0, LK_ROWS_OWN, 0, 0};
     EXPECT_EQ(lk_context_estimate(gguf, -1, &params, &estimate), LK_OK) << lk_last_error();
 }
 

@@ -16,7 +16,7 @@ kv::CacheConfig config(lk_cache_type type, int head_size, uint32_t group) {
     c.n_ctx = 512;
     c.n_seq_max = 1;
     c.n_ubatch = 32;
-    c.params = {type, type, group, 128, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    c.params = {type, type, group, 128, -1, 0, LK_ROWS_OWN, 0, 0};
     return c;
 }
 

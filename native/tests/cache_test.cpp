@@ -471,7 +471,6 @@ TEST(CacheConfigs, RefusalsNameWhatDoesNotFit) {
         {LK_INVALID_ARGUMENT,
          {"residual is 64", "group (128)", "such as 128"},
          {.type_v = LK_CACHE_KIVI4_PAPER, .lengths = {128, 64}}},
-        {LK_INVALID_ARGUMENT, {"edition is 3", "1 or 2"}, {.edition = 3}},
         {LK_INVALID_ARGUMENT, {"refined is 9", "1 to 8", "-1 for none"}, {.refined = 9}},
         {LK_INVALID_ARGUMENT, {"refined is -2"}, {.refined = -2}},
         {LK_INVALID_ARGUMENT,

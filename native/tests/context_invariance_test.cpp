@@ -11,24 +11,19 @@ namespace lk::test {
 namespace {
 
 constexpr int kTokens = 700;
-struct CacheOf {
-    lk_cache_type type;
-    uint32_t edition;  // 0: the type has one recipe
-};
-constexpr CacheOf kCaches[] = {{LK_CACHE_F16, 0},   {LK_CACHE_Q8_0, 0},  {LK_CACHE_Q4_0, 0},  {LK_CACHE_KIVI4, 1},
-                               {LK_CACHE_KIVI2, 1}, {LK_CACHE_KIVI4, 2}, {LK_CACHE_KIVI2, 2}, {LK_CACHE_KIVI3, 0},
-                               {LK_CACHE_F32, 0},   {LK_CACHE_BF16, 0},  {LK_CACHE_Q5_1, 0},  {LK_CACHE_Q5_0, 0},
-                               {LK_CACHE_Q4_1, 0},  {LK_CACHE_IQ4_NL, 0}};
+constexpr lk_cache_type kCaches[] = {LK_CACHE_F16,   LK_CACHE_Q8_0,  LK_CACHE_Q4_0, LK_CACHE_KIVI4,
+                                     LK_CACHE_KIVI2, LK_CACHE_KIVI3, LK_CACHE_F32,  LK_CACHE_BF16,
+                                     LK_CACHE_Q5_1,  LK_CACHE_Q5_0,  LK_CACHE_Q4_1, LK_CACHE_IQ4_NL};
 
 // Kernel tables; those that the processor lacks are left out.
 constexpr const char* kTables[] = {"portable", "avx2", "vnni", "neon", "dotprod"};
 
-lk_context_params params_of(CacheOf cache, uint32_t n_threads, uint32_t n_ubatch = 512) {
-    lk_context_params params = small_params(cache.type);
+lk_context_params params_of(lk_cache_type cache, uint32_t n_threads, uint32_t n_ubatch = 512) {
+    lk_context_params params = small_params(cache);
     params.n_threads = n_threads;
     params.n_ubatch = n_ubatch;
     params.n_ctx = 3000;
-    params.cache = {cache.type, cache.type, 0, 0, -1, cache.edition, 0, LK_ROWS_OWN, 0, 0};
+    params.cache = {cache, cache, 0, 0, -1, 0, LK_ROWS_OWN, 0, 0};
     return params;
 }
 
@@ -70,7 +65,7 @@ int first_difference(const Logits& a, const Logits& b) {
     return a == b ? -1 : static_cast<int>(at) / TinyModel::kVocab;
 }
 
-class ContextInvariance : public testing::TestWithParam<CacheOf> {
+class ContextInvariance : public testing::TestWithParam<lk_cache_type> {
 protected:
     // Runs body() with every table.
     template <class Body>
@@ -132,10 +127,8 @@ TEST_P(ContextInvariance, ForksAndSavedStates) {
     });
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, ContextInvariance, testing::ValuesIn(kCaches), [](const auto& info) {
-    return std::string(lk_cache_type_name(info.param.type)) +
-           (info.param.edition == 0 ? "" : std::to_string(info.param.edition));
-});
+INSTANTIATE_TEST_SUITE_P(Types, ContextInvariance, testing::ValuesIn(kCaches),
+                         [](const auto& info) { return std::string(lk_cache_type_name(info.param)); });
 
 }  // namespace
 

@@ -98,7 +98,7 @@ TEST_F(CudaAttention, IsThatOfTheRowsTheCacheMeans) {
     report();
 }
 
-// Second edition, q8_0 rings, windows of stock types and every other setting; calls of one row to calls that flush
+// Rings in f16 and q8_0, windows of stock types and every other setting; calls of one row to calls that flush
 // often.
 TEST_F(CudaAttention, OfEveryRecipe) {
     int turn = 0;
@@ -129,7 +129,7 @@ TEST_F(Cuda, AttentionOverTokensThatMoved) {
         shapes.push_back({.type_k = type, .type_v = type, .n_head_kv = 2});
     }
     for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
-        shapes.push_back({.type_k = type, .type_v = type, .lengths = {64, 100}, .n_head_kv = 2, .edition = 2});
+        shapes.push_back({.type_k = type, .type_v = type, .lengths = {64, 100}, .n_head_kv = 2});
     }
     for (const Shape& shape : shapes) {
         const lk_cache_type type = shape.type_k;

@@ -8,19 +8,22 @@ namespace {
 
 struct InvariantCache {
     lk_cache_type type;
-    uint32_t edition;
     lk_row_type rows = LK_ROWS_OWN;
 };
 
-constexpr InvariantCache kCaches[] = {
-    {LK_CACHE_F16, 1},   {LK_CACHE_Q8_0, 1},  {LK_CACHE_Q4_0, 1},  {LK_CACHE_KIVI4, 1},
-    {LK_CACHE_KIVI2, 1}, {LK_CACHE_KIVI4, 2}, {LK_CACHE_KIVI2, 2}, {LK_CACHE_KIVI2, 2, LK_ROWS_F16},
-    {LK_CACHE_KIVI3, 2}};
+constexpr InvariantCache kCaches[] = {{LK_CACHE_F16},
+                                      {LK_CACHE_Q8_0},
+                                      {LK_CACHE_Q4_0},
+                                      {LK_CACHE_KIVI4},
+                                      {LK_CACHE_KIVI4, LK_ROWS_F16},
+                                      {LK_CACHE_KIVI2},
+                                      {LK_CACHE_KIVI2, LK_ROWS_F16},
+                                      {LK_CACHE_KIVI3}};
 
 lk_context_params invariant_params(const InvariantCache& cache) {
     lk_context_params params = test::small_params(cache.type);
     const int32_t residual = kv::is_kivi(cache.type) ? 50 : 0;
-    params.cache = {cache.type, cache.type, 0, residual, -1, cache.edition, 0, cache.rows, 0, 0};
+    params.cache = {cache.type, cache.type, 0, residual, -1, 0, cache.rows, 0, 0};
     params.batch_invariant = 1;
     return params;
 }
@@ -92,8 +95,8 @@ TEST_F(CudaInvariant, CutsOfATextChangeNothing) {
             const lk_context_params params = invariant_params(cache);
             const std::vector<test::Logits> single = read(model(halves), params, text, 1);
             for (const size_t size : {size_t{3}, size_t{7}, size_t{32}, size_t{128}, text.size()}) {
-                SCOPED_TRACE(format("%s, edition %u, rows %d, %s, calls of %zu", lk_cache_type_name(cache.type),
-                                    cache.edition, cache.rows, halves ? "F16" : "Q4_K_M", size));
+                SCOPED_TRACE(format("%s, rows %d, %s, calls of %zu", lk_cache_type_name(cache.type), cache.rows,
+                                    halves ? "F16" : "Q4_K_M", size));
                 expect_equal(read(model(halves), params, text, size), single);
             }
         }
@@ -108,9 +111,8 @@ TEST_F(CudaInvariant, OtherSequencesChangeNothing) {
             const std::vector<test::Logits> alone = read(model(halves), params, text, 5);
             params.n_ubatch = 40;  // passes cut the calls
             for (const auto& [size, others] : {std::pair<size_t, size_t>{1, 1}, {1, 3}, {50, 60}, {200, 10}}) {
-                SCOPED_TRACE(format("%s, edition %u, rows %d, %s, calls of %zu beside %zu",
-                                    lk_cache_type_name(cache.type), cache.edition, cache.rows,
-                                    halves ? "F16" : "Q4_K_M", size, others));
+                SCOPED_TRACE(format("%s, rows %d, %s, calls of %zu beside %zu", lk_cache_type_name(cache.type),
+                                    cache.rows, halves ? "F16" : "Q4_K_M", size, others));
                 expect_equal(read(model(halves), params, text, size, others), alone);
             }
         }
@@ -121,7 +123,7 @@ TEST_F(CudaInvariant, OtherSequencesChangeNothing) {
 TEST_F(CudaInvariant, LogitsEqualTheDefaults) {
     const std::vector<int32_t> text = test::text_tokens(200);
     for (const bool halves : {true, false}) {
-        lk_context_params params = invariant_params({LK_CACHE_F16, 1});
+        lk_context_params params = invariant_params({LK_CACHE_F16});
         const std::vector<test::Logits> invariant = read(model(halves), params, text, 64);
         params.batch_invariant = 0;
         const std::vector<test::Logits> plain = read(model(halves), params, text, 64);
@@ -139,7 +141,7 @@ TEST_F(CudaInvariant, LogitsEqualTheDefaults) {
 TEST_F(CudaInvariant, GoingBackAndStatesChangeNothing) {
     const std::vector<int32_t> text = test::text_tokens(260);
     for (const InvariantCache& cache : kCaches) {
-        SCOPED_TRACE(format("%s, edition %u, rows %d", lk_cache_type_name(cache.type), cache.edition, cache.rows));
+        SCOPED_TRACE(format("%s, rows %d", lk_cache_type_name(cache.type), cache.rows));
         const lk_context_params params = invariant_params(cache);
         const std::vector<test::Logits> expected = read(model(true), params, text, 1);
         test::TestContext context(params, model(true));
@@ -225,13 +227,12 @@ TEST_F(CudaInvariantAttention, DoesNotDependOnTheBatch) {
         for (const auto& [head_size, n_head] : {std::pair{64, 1}, {128, 1}, {128, 4}, {64, 9}}) {
             const Shape shape{.type_k = cache.type,
                               .type_v = cache.type,
-                              .lengths = {cache.edition == 1 ? 32 : 64, 50},
+                              .lengths = {64, 50},
                               .head_size = head_size,
                               .n_ubatch = 2048,
-                              .edition = cache.edition,
                               .residual_type = cache.rows};
-            SCOPED_TRACE(format("%s, edition %u, rows %d, %d heads of %d", lk_cache_type_name(cache.type),
-                                cache.edition, cache.rows, n_head, head_size));
+            SCOPED_TRACE(
+                format("%s, rows %d, %d heads of %d", lk_cache_type_name(cache.type), cache.rows, n_head, head_size));
             const Tokens tokens(shape, 1600, 11, 1);
             const std::vector<float> q = queries(kEnd, n_head, head_size);
             const std::vector<float> single = read(shape, n_head, tokens, q, kBegin, kEnd, 1, 10);
@@ -253,10 +254,9 @@ TEST_F(CudaInvariant, OtherCachesAreRefused) {
         test::expect_failure(lk_context_create(model(true), &params, &context), LK_UNSUPPORTED, parts);
         EXPECT_EQ(context, nullptr);
     };
-    expect_refused({LK_CACHE_KIVI4, LK_CACHE_Q8_0, 0, 64, -1, 1, 0, LK_ROWS_OWN, 0, 0},
+    expect_refused({LK_CACHE_KIVI4, LK_CACHE_Q8_0, 0, 64, -1, 0, LK_ROWS_OWN, 0, 0},
                    {"batch_invariant", "kivi4", "q8_0", "CPU"});
-    expect_refused({LK_CACHE_KIVI2, LK_CACHE_KIVI2, 16, 64, -1, 1, 0, LK_ROWS_OWN, 0, 0},
-                   {"batch_invariant", "group 16"});
+    expect_refused({LK_CACHE_KIVI2, LK_CACHE_KIVI2, 16, 64, -1, 0, LK_ROWS_OWN, 0, 0}, {"batch_invariant", "group 16"});
 }
 
 }  // namespace

@@ -90,14 +90,13 @@ double logits_difference(lk_model* gpu_model, lk_model* cpu_model, const lk_cont
 
 TEST_F(CudaModel, LogitsEqualTheCpus) {
     for (const lk_cache_type type : kAllTypes) {
-        for (const uint32_t edition : {1u, 2u}) {
+        for (const uint32_t group : {0u, 32u}) {
             lk_context_params params = test::small_params(type);
-            params.cache.edition = edition;
-            params.cache.group = edition == 2 ? 0 : 32;
+            params.cache.group = group;
             const double worst = logits_difference(model_, cpu_model_, params);
-            std::printf("logits, %s, edition %u: worst difference %.3g of their spread\n", lk_cache_type_name(type),
-                        edition, worst);
-            EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type) << ", edition " << edition;
+            std::printf("logits, %s, G %u: worst difference %.3g of their spread\n", lk_cache_type_name(type), group,
+                        worst);
+            EXPECT_LT(worst, tolerance(type)) << lk_cache_type_name(type) << ", G " << group;
         }
     }
 }
@@ -206,7 +205,6 @@ double mean_divergence(const std::vector<test::Logits>& a, const std::vector<tes
 
 struct CutCache {
     lk_cache_type type;
-    uint32_t edition;
     int32_t residual;
     double share;  // limit of the divergence between cuts, as a share of the type's own
 };
@@ -219,11 +217,10 @@ TEST_F(CudaModel, CutsOfATextChangeNothingButRounding) {
     const std::vector<int32_t> text = test::text_tokens(420);
     std::vector<test::Logits> exact;
     for (const CutCache& cache :
-         {CutCache{LK_CACHE_F16, 0, 0, 0}, CutCache{LK_CACHE_Q8_0, 0, 0, 1.5}, CutCache{LK_CACHE_Q4_0, 0, 0, 0.8},
-          CutCache{LK_CACHE_KIVI4, 1, 64, 0.34}, CutCache{LK_CACHE_KIVI2, 1, 64, 0.22},
-          CutCache{LK_CACHE_KIVI4, 2, 50, 0.9}, CutCache{LK_CACHE_KIVI2, 2, 50, 0.46}}) {
+         {CutCache{LK_CACHE_F16, 0, 0}, CutCache{LK_CACHE_Q8_0, 0, 1.5}, CutCache{LK_CACHE_Q4_0, 0, 0.8},
+          CutCache{LK_CACHE_KIVI4, 50, 0.9}, CutCache{LK_CACHE_KIVI2, 50, 0.46}}) {
         lk_context_params params = test::small_params(cache.type);
-        params.cache = {cache.type, cache.type, 0, cache.residual, -1, cache.edition, 0, LK_ROWS_OWN, 0, 0};
+        params.cache = {cache.type, cache.type, 0, cache.residual, -1, 0, LK_ROWS_OWN, 0, 0};
         const std::vector<test::Logits> single = read_in_calls(model_, params, text, 1);
         if (cache.type == LK_CACHE_F16) {
             exact = single;
@@ -236,8 +233,8 @@ TEST_F(CudaModel, CutsOfATextChangeNothingButRounding) {
                 worst = test::worse(worst, test::distance(logits[t], single[t]));
             }
             const double divergence = mean_divergence(single, logits);
-            std::printf("cuts, %s edition %u, calls of %zu: worst difference %.2g of the spread, KL %.2g (type %.2g)\n",
-                        lk_cache_type_name(cache.type), cache.edition, size, worst, divergence, of_type);
+            std::printf("cuts, %s, calls of %zu: worst difference %.2g of the spread, KL %.2g (type %.2g)\n",
+                        lk_cache_type_name(cache.type), size, worst, divergence, of_type);
             if (cache.type == LK_CACHE_F16) {
                 EXPECT_LT(worst, 0.015);
                 EXPECT_LT(divergence, 4e-6);

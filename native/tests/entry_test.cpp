@@ -49,7 +49,7 @@ protected:
         params.n_ctx = 256;
         params.n_seq_max = 3;
         params.n_threads = 1;
-        params.cache = {LK_CACHE_F16, LK_CACHE_F16, 32, 32, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+        params.cache = {LK_CACHE_F16, LK_CACHE_F16, 32, 32, -1, 0, LK_ROWS_OWN, 0, 0};
         lk_context* context = nullptr;
         EXPECT_EQ(lk_context_create(model_, &params, &context), LK_OK) << lk_last_error();
         return context;

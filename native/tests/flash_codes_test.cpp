@@ -81,19 +81,17 @@ template <int kWidth>
 void check_width() {
     for (int t = 0; t < LK_CACHE_TYPE_COUNT; ++t) {
         const auto type = static_cast<lk_cache_type>(t);
-        for (const int edition : {kv::kFirstEdition, kv::kSecondEdition}) {
-            for (const int group : {16, 32, 64, 128}) {
-                for (const int refined : {0, 3, 8}) {
-                    for (const Side side : {Side::keys, Side::values}) {
-                        kv::Recipe recipe = kv::own_recipe(type, edition);
-                        recipe.group = group;
-                        recipe.refined_eighths = refined;
-                        const PageFormat f = kv::make_page_format(type, side, kWidth, recipe);
-                        check_format<kWidth>(f, std::string(lk_cache_type_name(type)) +
-                                                    (side == Side::keys ? " keys" : " values") + ", D " +
-                                                    std::to_string(kWidth) + ", G " + std::to_string(group) + ", " +
-                                                    std::to_string(refined) + "/8 refined");
-                    }
+        for (const int group : {16, 32, 64, 128}) {
+            for (const int refined : {0, 3, 8}) {
+                for (const Side side : {Side::keys, Side::values}) {
+                    kv::Recipe recipe = kv::own_recipe(type);
+                    recipe.group = group;
+                    recipe.refined_eighths = refined;
+                    const PageFormat f = kv::make_page_format(type, side, kWidth, recipe);
+                    check_format<kWidth>(f, std::string(lk_cache_type_name(type)) +
+                                                (side == Side::keys ? " keys" : " values") + ", D " +
+                                                std::to_string(kWidth) + ", G " + std::to_string(group) + ", " +
+                                                std::to_string(refined) + "/8 refined");
                 }
             }
         }

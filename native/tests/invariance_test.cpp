@@ -224,13 +224,12 @@ TEST(AttentionInvariance, CutsThreadsAndOtherSequences) {
 }
 
 // Rings in q8_0, score correction, groups of 64, and a residual that is not a multiple of the group.
-TEST(AttentionInvariance, SecondEdition) {
+TEST(AttentionInvariance, Q8RingsAndScoreCorrection) {
     for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
-        const Shape shape{.type_k = type, .type_v = type, .lengths = {0, 128}, .n_seq = 3, .edition = 2};
+        const Shape shape{.type_k = type, .type_v = type, .lengths = {0, 128}, .n_seq = 3};
         expect_invariant({.shape = shape}, type == LK_CACHE_KIVI2);
         expect_invariant(
-            {.shape = {
-                 .type_k = type, .type_v = type, .lengths = {64, 100}, .head_size = 80, .n_seq = 3, .edition = 2}});
+            {.shape = {.type_k = type, .type_v = type, .lengths = {64, 100}, .head_size = 80, .n_seq = 3}});
         Shape short_ring = shape;
         short_ring.lengths = {32, 50};
         expect_invariant(

@@ -65,7 +65,6 @@ struct Shape {
     int n_ctx = 4096;
     int n_ubatch = 1024;
     int sinks = -1;
-    uint32_t edition = 0;
     int refined = 0;
     lk_row_type residual_type = LK_ROWS_OWN;
     int undo = 0;
@@ -90,7 +89,6 @@ struct Shape {
                     static_cast<uint32_t>(lengths.group),
                     has_residual() ? lengths.residual : 0,
                     sinks,
-                    edition,
                     refined,
                     residual_type,
                     undo,

@@ -39,7 +39,7 @@ inline lk_context_params small_params(lk_cache_type type = LK_CACHE_KIVI2) {
     params.n_ctx = 1024;
     params.n_seq_max = 3;
     params.n_threads = 2;
-    params.cache = {type, type, 32, kv::is_kivi(type) ? 32 : 0, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    params.cache = {type, type, 32, kv::is_kivi(type) ? 32 : 0, -1, 0, LK_ROWS_OWN, 0, 0};
     return params;
 }
 

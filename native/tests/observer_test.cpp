@@ -140,7 +140,7 @@ TEST(RoundTrip, TakesAsManyTokensAsItSays) {
     const test::Tokens tokens(shape, kTokens, 4);
     std::vector<float> k = tokens.k[0];
     std::vector<float> v = tokens.v[0];
-    lk_cache_params params{shape.type_k, shape.type_v, 32, 128, -1, 0, 0, LK_ROWS_F16, 0, 0};
+    lk_cache_params params{shape.type_k, shape.type_v, 32, 128, -1, 0, LK_ROWS_F16, 0, 0};
     ASSERT_EQ(lk_cache_round_trip(&params, 1, 16, kTokens, k.data(), v.data()), LK_OK) << lk_last_error();
     std::vector<float> first(tokens.k[0].begin(), tokens.k[0].begin() + 1000 * 16);
     std::vector<float> values(tokens.v[0].begin(), tokens.v[0].begin() + 1000 * 16);
@@ -154,7 +154,7 @@ TEST(RoundTrip, TakesAsManyTokensAsItSays) {
 
 TEST(RoundTrip, NamesWhatDoesNotFit) {
     std::vector<float> rows(64, 1.0f);
-    lk_cache_params params{LK_CACHE_KIVI2, LK_CACHE_KIVI2, 32, 128, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    lk_cache_params params{LK_CACHE_KIVI2, LK_CACHE_KIVI2, 32, 128, -1, 0, LK_ROWS_OWN, 0, 0};
     test::expect_failure(lk_cache_round_trip(&params, 0, 64, 1, rows.data(), rows.data()), LK_INVALID_ARGUMENT,
                          {"n_head_kv"});
     test::expect_failure(lk_cache_round_trip(&params, 1, 100000, 1, rows.data(), rows.data()), LK_INVALID_ARGUMENT,

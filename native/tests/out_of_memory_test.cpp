@@ -39,7 +39,7 @@ protected:
         params.n_seq_ready = 1;
         params.n_ubatch = 48;
         params.n_threads = n_threads;
-        params.cache = {type, type, 32, 32, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+        params.cache = {type, type, 32, 32, -1, 0, LK_ROWS_OWN, 0, 0};
         return params;
     }
     // Tokens [begin, begin + n) of a text for one sequence.

@@ -81,7 +81,7 @@ TEST_F(PluginDeviceTest, BatchInvarianceIsCheckedAndPassedOn) {
     config.n_layer = config.n_head_kv = config.n_seq_max = 1;
     config.head_size = 64;
     config.n_ctx = config.n_ubatch = 32;
-    config.params = {LK_CACHE_F16, LK_CACHE_F16, 32, 32, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    config.params = {LK_CACHE_F16, LK_CACHE_F16, 32, 32, -1, 0, LK_ROWS_OWN, 0, 0};
     kv::Cache cache(config);
     device.check_invariant(cache);
     EXPECT_EQ(fake_record.checked_head_size, 64);

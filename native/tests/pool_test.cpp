@@ -161,36 +161,29 @@ void append(SplitCache& cache, int seq, const Tokens& tokens, int begin, int end
 }
 
 TEST(CacheBudget, HoldsTheSequencesOfTheEstimate) {
-    for (const int edition : {1, 2}) {
-        Shape shape{.lengths = {0, 128},
-                    .n_layer = 2,
-                    .n_head_kv = 2,
-                    .n_seq = 12,
-                    .n_ctx = 1 << 20,
-                    .edition = static_cast<uint32_t>(edition)};
-        CacheConfig config = shape.config();
-        const uint64_t one = sequence_bytes(config, 700);
-        config.params.memory_budget = 6 * one - 1;
-        SplitCache cache = split_cache(config);
-        const Tokens tokens(shape, 900, 6);
-        for (int seq = 0; seq < 5; ++seq) {
-            append(cache, seq, tokens, 0, 700);
-        }
-        EXPECT_EQ(cache.parts().front()->used_bytes(), 5 * one);
-        const test::Image before = image_of(*cache.parts().front(), 3);
-        test::expect_error(LK_CACHE_FULL, {"memory budget", "more needed", std::to_string(config.params.memory_budget)},
-                           [&] { append(cache, 5, tokens, 0, 700); });
-        EXPECT_EQ(cache.length(5), 0);
-        EXPECT_EQ(cache.parts().front()->used_bytes(), 5 * one);
-        append(cache, 5, tokens, 0, 100);  // a ring
-        test::expect_error(LK_CACHE_FULL, {"memory budget"}, [&] { cache.copy(3, 6); });
-        EXPECT_EQ(cache.length(6), 0);
-        cache.copy(3, 4);  // gives back what sequence 4 had
-        EXPECT_EQ(image_of(*cache.parts().front(), 3).difference(before), "");
-        cache.truncate(5, 0);
-        cache.copy(3, 6);
-        EXPECT_LE(cache.parts().front()->used_bytes(), config.params.memory_budget);
+    Shape shape{.lengths = {0, 128}, .n_layer = 2, .n_head_kv = 2, .n_seq = 12, .n_ctx = 1 << 20};
+    CacheConfig config = shape.config();
+    const uint64_t one = sequence_bytes(config, 700);
+    config.params.memory_budget = 6 * one - 1;
+    SplitCache cache = split_cache(config);
+    const Tokens tokens(shape, 900, 6);
+    for (int seq = 0; seq < 5; ++seq) {
+        append(cache, seq, tokens, 0, 700);
     }
+    EXPECT_EQ(cache.parts().front()->used_bytes(), 5 * one);
+    const test::Image before = image_of(*cache.parts().front(), 3);
+    test::expect_error(LK_CACHE_FULL, {"memory budget", "more needed", std::to_string(config.params.memory_budget)},
+                       [&] { append(cache, 5, tokens, 0, 700); });
+    EXPECT_EQ(cache.length(5), 0);
+    EXPECT_EQ(cache.parts().front()->used_bytes(), 5 * one);
+    append(cache, 5, tokens, 0, 100);  // a ring
+    test::expect_error(LK_CACHE_FULL, {"memory budget"}, [&] { cache.copy(3, 6); });
+    EXPECT_EQ(cache.length(6), 0);
+    cache.copy(3, 4);  // gives back what sequence 4 had
+    EXPECT_EQ(image_of(*cache.parts().front(), 3).difference(before), "");
+    cache.truncate(5, 0);
+    cache.copy(3, 6);
+    EXPECT_LE(cache.parts().front()->used_bytes(), config.params.memory_budget);
 }
 
 // Random appends and clears: the bytes computed beforehand are those taken.

@@ -66,11 +66,6 @@ struct Operation {
     }
 };
 
-struct CacheOf {
-    lk_cache_type type;
-    uint32_t edition;  // 0: the type has one recipe
-};
-
 struct Program {
     uint32_t seed = 0;
     lk_cache_params cache{};
@@ -103,10 +98,10 @@ lk_model* model(int i) {
 
 std::string text_of(const Program& p) {
     std::string text = format(
-        "seed %u: %s, edition %u, group %u, residual %d, %d sinks, ring rows %d, undo %d; model %s; table %s; n_ctx "
+        "seed %u: %s, group %u, residual %d, %d sinks, ring rows %d, undo %d; model %s; table %s; n_ctx "
         "%d; "
         "sequences 0 to 2 in passes of %d, 3 to 5 in passes of %d\n",
-        p.seed, lk_cache_type_name(p.cache.type_k), p.cache.edition, p.cache.group, p.cache.residual, p.cache.sinks,
+        p.seed, lk_cache_type_name(p.cache.type_k), p.cache.group, p.cache.residual, p.cache.sinks,
         static_cast<int>(p.cache.residual_type), p.cache.undo, kModels[p.model].name, p.table.c_str(), p.n_ctx,
         p.n_ubatch[0], p.n_ubatch[1]);
     for (const Operation& o : p.operations) {
@@ -180,26 +175,17 @@ Operation make_operation(Dice& dice) {
     return o;
 }
 
-Program make_program(CacheOf cache, uint32_t seed) {
-    Dice dice(seed * 64 + static_cast<uint32_t>(cache.type) * 4 + cache.edition);
+Program make_program(lk_cache_type type, uint32_t seed) {
+    Dice dice(seed * 64 + static_cast<uint32_t>(type) * 4);
     Program p;
     p.seed = seed;
     const uint32_t groups[] = {0, 16, 32, 64};
     const int32_t residuals[] = {32, 33, 50, 64, 100, 128};
     const lk_row_type rows[] = {LK_ROWS_OWN, LK_ROWS_F16, LK_ROWS_Q8_0};
-    p.cache = {cache.type,
-               cache.type,
-               dice.one_of(groups),
-               dice.one_of(residuals),
-               dice.pick(-1, 8),
-               cache.edition,
-               0,
-               dice.one_of(rows),
-               0,
-               0};
+    p.cache = {type, type, dice.one_of(groups), dice.one_of(residuals), dice.pick(-1, 8), 0, dice.one_of(rows), 0, 0};
     const int32_t undos[] = {0, 0, -1, 5, 64};
     p.cache.undo = dice.one_of(undos);
-    if (!kv::is_kivi(cache.type) && dice.pick(0, 1) == 0) {  // as stock llama.cpp has them
+    if (!kv::is_kivi(type) && dice.pick(0, 1) == 0) {  // as stock llama.cpp has them
         p.cache.residual = 0;
         p.cache.sinks = -1;
     }
@@ -614,7 +600,7 @@ int program_count() {
     return text != nullptr ? std::atoi(text) : 10;
 }
 
-class RandomPrograms : public testing::TestWithParam<CacheOf> {};
+class RandomPrograms : public testing::TestWithParam<lk_cache_type> {};
 
 TEST_P(RandomPrograms, EqualTheSequenceAlone) {
     const char* const seed = std::getenv("LK_PROGRAM_SEED");
@@ -631,9 +617,9 @@ TEST_P(RandomPrograms, EqualTheSequenceAlone) {
 }
 
 // A program of this type's default cache on the first model.
-Program program_of(CacheOf cache, std::vector<Operation> operations) {
+Program program_of(lk_cache_type type, std::vector<Operation> operations) {
     Program p;
-    p.cache = {cache.type, cache.type, 16, 33, -1, cache.edition, 0, LK_ROWS_OWN, 0, 0};
+    p.cache = {type, type, 16, 33, -1, 0, LK_ROWS_OWN, 0, 0};
     p.table = cpu::available_kernels().back().id;
     p.n_ctx = 900;
     p.n_ubatch[0] = p.n_ubatch[1] = 512;
@@ -658,17 +644,10 @@ TEST_P(RandomPrograms, FoundFaults) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, RandomPrograms,
-                         testing::Values(CacheOf{LK_CACHE_F16, 0}, CacheOf{LK_CACHE_Q8_0, 0}, CacheOf{LK_CACHE_Q4_0, 0},
-                                         CacheOf{LK_CACHE_KIVI4, 1}, CacheOf{LK_CACHE_KIVI2, 1},
-                                         CacheOf{LK_CACHE_KIVI4, 2}, CacheOf{LK_CACHE_KIVI2, 2},
-                                         CacheOf{LK_CACHE_KIVI3, 0}, CacheOf{LK_CACHE_F32, 0},
-                                         CacheOf{LK_CACHE_BF16, 0}, CacheOf{LK_CACHE_Q5_1, 0},
-                                         CacheOf{LK_CACHE_Q5_0, 0}, CacheOf{LK_CACHE_Q4_1, 0},
-                                         CacheOf{LK_CACHE_IQ4_NL, 0}),
-                         [](const auto& info) {
-                             return std::string(lk_cache_type_name(info.param.type)) +
-                                    (info.param.edition == 0 ? "" : std::to_string(info.param.edition));
-                         });
+                         testing::Values(LK_CACHE_F16, LK_CACHE_Q8_0, LK_CACHE_Q4_0, LK_CACHE_KIVI4, LK_CACHE_KIVI2,
+                                         LK_CACHE_KIVI3, LK_CACHE_F32, LK_CACHE_BF16, LK_CACHE_Q5_1, LK_CACHE_Q5_0,
+                                         LK_CACHE_Q4_1, LK_CACHE_IQ4_NL),
+                         [](const auto& info) { return std::string(lk_cache_type_name(info.param)); });
 
 }  // namespace
 

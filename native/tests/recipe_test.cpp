@@ -1,5 +1,5 @@
 // The recipes of kivi2 and kivi4 against a readable reference: scales are found by searching all bytes, and every
-// number of a page is compared, for every head size, group, share of refined channels and edition.
+// number of a page is compared, for every head size, group and share of refined channels.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -54,13 +54,12 @@ struct Group {
     int zero;
     std::vector<int> codes;
 
-    Group(const std::vector<float>& x, int levels, int k, bool nearest) {
+    Group(const std::vector<float>& x, int levels, int k) {
         const float low = *std::min_element(x.begin(), x.end());
         const float high = *std::max_element(x.begin(), x.end());
         const float range = (high - low) / (static_cast<float>(levels - 1) - 0.125f);
         const float reach = std::fabs(low) * 4 / 126;
-        scale =
-            nearest ? std::max(byte_nearest(range, k), byte_above(reach, k)) : byte_above(std::max(range, reach), k);
+        scale = std::max(byte_nearest(range, k), byte_above(reach, k));
         const float s = decoded(scale, k);
         zero = s > 0 ? static_cast<int>(std::clamp(std::floor(4 * low / s), -127.0f, 126.0f)) : 0;
         const float least = s * static_cast<float>(zero) * 0.25f;
@@ -96,9 +95,8 @@ std::vector<int> widest(const std::vector<float>& rows, int n, int d, int group,
     return channels;
 }
 
-lk_cache_params params_of(lk_cache_type type, int group, int edition, int refined) {
-    return {type, type, static_cast<uint32_t>(group), 128, -1, static_cast<uint32_t>(edition), refined, LK_ROWS_OWN,
-            0,    0};
+lk_cache_params params_of(lk_cache_type type, int group, int refined) {
+    return {type, type, static_cast<uint32_t>(group), 128, -1, refined, LK_ROWS_OWN, 0, 0};
 }
 
 std::vector<float> draw_rows(int n, int d, uint32_t seed) {
@@ -148,7 +146,7 @@ void check_keys(const lk_cache_params& params, int d) {
             for (int t = begin + skipped; t < begin + g; ++t) {
                 x.push_back(rows[t * d + c]);
             }
-            const Group expected(x, is_refined ? 16 : 1 << f.bits, table.exponent, recipe.edition == 2);
+            const Group expected(x, is_refined ? 16 : 1 << f.bits, table.exponent);
             const size_t place = static_cast<size_t>(begin / g) * d + c;
             ASSERT_EQ(page[f.scales_offset + place], expected.scale) << "channel " << c;
             ASSERT_EQ(static_cast<int8_t>(page[f.zeros_offset + place]), expected.zero) << "channel " << c;
@@ -164,124 +162,117 @@ void check_keys(const lk_cache_params& params, int d) {
 }
 
 TEST(Recipes, PagesOfKeysFollowTheFormula) {
-    for (const int edition : {1, 2}) {
-        for (const int d : kHeadSizes) {
-            for (const int g : kGroups) {
-                for (const int refined : {-1, 0, 1, 2, 3, 4, 5, 6, 7, 8}) {
-                    SCOPED_TRACE(format("edition %d, D %d, G %d, refined %d", edition, d, g, refined));
-                    check_keys(params_of(LK_CACHE_KIVI2, g, edition, refined), d);
-                }
-                SCOPED_TRACE(format("kivi4, edition %d, D %d, G %d", edition, d, g));
-                check_keys(params_of(LK_CACHE_KIVI4, g, edition, 0), d);
+    for (const int d : kHeadSizes) {
+        for (const int g : kGroups) {
+            for (const int refined : {-1, 0, 1, 2, 3, 4, 5, 6, 7, 8}) {
+                SCOPED_TRACE(format("D %d, G %d, refined %d", d, g, refined));
+                check_keys(params_of(LK_CACHE_KIVI2, g, refined), d);
             }
+            SCOPED_TRACE(format("kivi4, D %d, G %d", d, g));
+            check_keys(params_of(LK_CACHE_KIVI4, g, 0), d);
         }
     }
 }
 
-TEST(Recipes, TwoBitValuesHaveTheScaleOfTheEdition) {
-    for (const int edition : {1, 2}) {
-        for (const int d : kHeadSizes) {
-            const Recipe recipe = own_recipe(LK_CACHE_KIVI2, edition);
-            const PageFormat f = make_page_format(LK_CACHE_KIVI2, Side::values, d, recipe);
-            const int n = 128 + recipe.group;
-            const std::vector<float> rows = draw_rows(n, d, d);
-            const HeadTable table = choose_head_table(f, rows.data(), n, 0, 4);
-            std::vector<uint8_t> page(f.page_bytes);
-            quantize_rows(f, table, rows.data(), kPageTokens, 0, 0, page.data());
-            for (int t = 0; t < kPageTokens; ++t) {
-                std::vector<float> w(d);
-                for (int c = 0; c < d; ++c) {
-                    w[c] = rows[t * d + c] - half_to_float(table.mu[c]);
-                }
-                hadamard(w.data(), d);
-                double ww = 0;
-                double wl = 0;
-                double ll = 0;
-                for (int c = 0; c < d; ++c) {
-                    const double level = get_code(page.data(), value_code_place(f, t, c), 2) - 1.5;
-                    ww += static_cast<double>(w[c]) * w[c];
-                    wl += level * w[c];
-                    ll += level * level;
-                }
-                const double scale = edition == 1 ? ww / wl : (ww / wl + wl / ll) / 2;
-                ASSERT_EQ(page[f.scales_offset + t], byte_nearest(static_cast<float>(scale), table.exponent))
-                    << "edition " << edition << ", D " << d << ", token " << t;
+TEST(Recipes, TwoBitValuesHaveTheHalfwayScale) {
+    for (const int d : kHeadSizes) {
+        const Recipe recipe = own_recipe(LK_CACHE_KIVI2);
+        const PageFormat f = make_page_format(LK_CACHE_KIVI2, Side::values, d, recipe);
+        const int n = 128 + recipe.group;
+        const std::vector<float> rows = draw_rows(n, d, d);
+        const HeadTable table = choose_head_table(f, rows.data(), n, 0, 4);
+        std::vector<uint8_t> page(f.page_bytes);
+        quantize_rows(f, table, rows.data(), kPageTokens, 0, 0, page.data());
+        for (int t = 0; t < kPageTokens; ++t) {
+            std::vector<float> w(d);
+            for (int c = 0; c < d; ++c) {
+                w[c] = rows[t * d + c] - half_to_float(table.mu[c]);
             }
+            hadamard(w.data(), d);
+            double ww = 0;
+            double wl = 0;
+            double ll = 0;
+            for (int c = 0; c < d; ++c) {
+                const double level = get_code(page.data(), value_code_place(f, t, c), 2) - 1.5;
+                ww += static_cast<double>(w[c]) * w[c];
+                wl += level * w[c];
+                ll += level * level;
+            }
+            const double scale = (ww / wl + wl / ll) / 2;
+            ASSERT_EQ(page[f.scales_offset + t], byte_nearest(static_cast<float>(scale), table.exponent))
+                << "D " << d << ", token " << t;
         }
     }
 }
 
 TEST(Recipes, BitsPerElementFollowTheFormula) {
     for (const lk_cache_type type : {LK_CACHE_KIVI2, LK_CACHE_KIVI4}) {
-        for (const int edition : {1, 2}) {
-            for (const int d : kHeadSizes) {
-                for (const int g : kGroups) {
-                    for (const int refined : {-1, 0, 1, 2, 3, 4, 8}) {
-                        const lk_cache_params params = params_of(type, g, edition, refined);
-                        const Recipe recipe = make_recipe(params, type);
-                        const PageFormat k = make_page_format(type, Side::keys, d, recipe);
-                        const double bits = type == LK_CACHE_KIVI2 ? 2 : 4;
-                        const int count = d * recipe.refined_eighths / 8 / 4 * 4;
-                        ASSERT_DOUBLE_EQ(k.bits_per_element(), bits * (d + count) / d + 16.0 / g);
-                    }
+        for (const int d : kHeadSizes) {
+            for (const int g : kGroups) {
+                for (const int refined : {-1, 0, 1, 2, 3, 4, 8}) {
+                    const Recipe recipe = make_recipe(params_of(type, g, refined), type);
+                    const PageFormat k = make_page_format(type, Side::keys, d, recipe);
+                    const double bits = type == LK_CACHE_KIVI2 ? 2 : 4;
+                    const int count = d * recipe.refined_eighths / 8 / 4 * 4;
+                    ASSERT_DOUBLE_EQ(k.bits_per_element(), bits * (d + count) / d + 16.0 / g);
                 }
             }
         }
     }
-    const auto both = [](int d, int edition) {
-        const Recipe recipe = own_recipe(LK_CACHE_KIVI2, edition);
+    const auto both = [](int d) {
+        const Recipe recipe = own_recipe(LK_CACHE_KIVI2);
         return (make_page_format(LK_CACHE_KIVI2, Side::keys, d, recipe).bits_per_element() +
                 make_page_format(LK_CACHE_KIVI2, Side::values, d, recipe).bits_per_element()) /
                2;
     };
-    for (const int edition : {1, 2}) {
-        EXPECT_DOUBLE_EQ(both(128, edition), 2.53125);
-        EXPECT_DOUBLE_EQ(both(64, edition), 2.5625);
-    }
+    EXPECT_DOUBLE_EQ(both(128), 2.53125);
+    EXPECT_DOUBLE_EQ(both(64), 2.5625);
 }
 
 TEST(Recipes, ParametersGiveTheRecipe) {
     const auto recipe = [](lk_cache_type type, auto change) {
-        lk_cache_params params = params_of(type, 0, 0, 0);
+        lk_cache_params params = params_of(type, 0, 0);
         change(params);
         return make_recipe(params, type);
     };
     const auto own = [](lk_cache_params&) {};
-    const auto first = [](lk_cache_params& p) { p.edition = 1; };
-    EXPECT_EQ(recipe(LK_CACHE_KIVI2, first).edition, 1);
-    EXPECT_EQ(recipe(LK_CACHE_KIVI2, first).group, 32);
-    EXPECT_EQ(recipe(LK_CACHE_KIVI2, first).refined_eighths, 2);
-    EXPECT_EQ(recipe(LK_CACHE_KIVI2, first).ring, RowType::f16);
-    EXPECT_EQ(recipe(LK_CACHE_KIVI2, own).edition, 2);
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, own).group, 64);
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, own).refined_eighths, 3);
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, own).ring, RowType::q8_0);
     EXPECT_EQ(recipe(LK_CACHE_KIVI4, own).group, 64);
     EXPECT_EQ(recipe(LK_CACHE_KIVI4, own).refined_eighths, 0);
-    EXPECT_TRUE(recipe(LK_CACHE_KIVI4, own).score_correction);
+    EXPECT_EQ(recipe(LK_CACHE_KIVI4, own).ring, RowType::q8_0);
+    EXPECT_EQ(recipe(LK_CACHE_KIVI3, own).group, 32);
+    EXPECT_EQ(recipe(LK_CACHE_KIVI3, own).refined_eighths, 4);
+    EXPECT_EQ(recipe(LK_CACHE_KIVI3, own).ring, RowType::q8_0);
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, [](auto& p) { p.refined = -1; }).refined_eighths, 0);
     EXPECT_EQ(recipe(LK_CACHE_KIVI2, [](auto& p) { p.refined = 8; }).refined_eighths, 8);
     EXPECT_EQ(recipe(LK_CACHE_KIVI4, [](auto& p) { p.refined = 8; }).refined_eighths, 0) << "kivi2 alone refines";
-    EXPECT_EQ(recipe(LK_CACHE_KIVI4, [](auto& p) { p.residual_type = LK_ROWS_Q8_0; }).ring, RowType::q8_0);
+    EXPECT_EQ(recipe(LK_CACHE_KIVI4, [](auto& p) { p.residual_type = LK_ROWS_F16; }).ring, RowType::f16);
     for (const lk_cache_type type : {LK_CACHE_KIVI2_PAPER, LK_CACHE_KIVI4_PAPER}) {
         const Recipe paper = recipe(type, [](auto& p) {
-            p.edition = 2;
             p.refined = 8;
             p.residual_type = LK_ROWS_Q8_0;
         });
-        EXPECT_EQ(paper.edition, kFirstEdition);
         EXPECT_EQ(paper.group, 32);
         EXPECT_EQ(paper.refined_eighths, 0);
         EXPECT_EQ(paper.ring, RowType::f16);
-        EXPECT_FALSE(paper.score_correction);
+    }
+}
+
+// The keys of *-paper and of stock types have no score correction.
+TEST(Recipes, KeysOfEveryOtherKiviTypeCorrectScores) {
+    for (const lk_cache_type type : test::kAllTypes) {
+        const Recipe recipe = own_recipe(type);
+        EXPECT_EQ(make_page_format(type, Side::keys, 64, recipe).score_correction, is_kivi(type) && !is_paper(type))
+            << lk_cache_type_name(type);
     }
 }
 
 // Head tables and states have a place for a centre of the keys, which takes memory only where a recipe has one.
 TEST(Recipes, AKeyCentreHasAPlaceInTablesAndStates) {
     constexpr int kHeadSize = 64;
-    SideSpec spec =
-        make_side_spec(Shape{.lengths = {0, 128}, .head_size = kHeadSize, .edition = 2}.config(), Side::keys);
+    SideSpec spec = make_side_spec(Shape{.lengths = {0, 128}, .head_size = kHeadSize}.config(), Side::keys);
     const size_t without = spec.table_bytes();
     spec.format.recipe.key_centre = true;
     EXPECT_EQ(spec.table_bytes(), without + kHeadSize * sizeof(half_t));

@@ -27,13 +27,8 @@ std::vector<uint8_t> state_of(Cache& cache) {
 constexpr int kHeadSizes[] = {64, 80, 96, 128, 256};
 constexpr int kSinks = 4;
 
-Shape shape_of(int head_size, uint32_t edition = 2) {
-    return {.lengths = {0, 128},
-            .head_size = head_size,
-            .n_layer = 2,
-            .n_head_kv = 2,
-            .edition = edition,
-            .residual_type = LK_ROWS_Q8_0};
+Shape shape_of(int head_size) {
+    return {.lengths = {0, 128}, .head_size = head_size, .n_layer = 2, .n_head_kv = 2, .residual_type = LK_ROWS_Q8_0};
 }
 
 // The definition of a q8_0 row: blocks of 32 channels (the last may be short), scale = largest magnitude / 127 in half.
@@ -215,9 +210,10 @@ TEST(Ring, StatesOfAnotherRecipeAreRefused) {
         Cache here(other.config());
         test::expect_error(LK_BAD_STATE, parts, [&] { load_state(Whole(here), 0, {}, state); });
     };
-    Shape other = shape_of(64, 1);
-    refused(other, {"edition 2 in the state, 1 here", "group of keys 64 in the state, 32 here",
-                    "refined channels of keys 24 in the state, 16 here"});
+    Shape other = shape_of(64);
+    other.lengths = {32, 128};
+    other.refined = 2;
+    refused(other, {"group of keys 64 in the state, 32 here", "refined channels of keys 24 in the state, 16 here"});
     other = shape_of(64);
     other.refined = 8;
     refused(other, {"refined channels of keys 24 in the state, 64 here"});

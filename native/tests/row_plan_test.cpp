@@ -126,51 +126,45 @@ constexpr lk_cache_type kDecodedTypes[] = {LK_CACHE_F16,   LK_CACHE_Q8_0,       
 TEST(RowPlan, RowsReadWhatDecodingReads) {
     constexpr int kTokens = 470;
     for (const lk_cache_type type : kDecodedTypes) {
-        for (const uint32_t edition : {1u, 2u}) {
-            if (type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI4_PAPER) {
-                continue;  // their prefill attends to the exact rows of its call
-            }
-            const Shape shape{.type_k = type,
-                              .type_v = type,
-                              .lengths = {edition == 1 ? 32 : 64, 50},
-                              .head_size = kHeadSize,
-                              .edition = edition};
-            const Tokens tokens(shape, kTokens, 3);
-            kv::Cache single(shape.config());
-            std::vector<RowReads> expected;
-            for (int t = 0; t < kTokens; ++t) {
-                const Segment one{0, 0, 1};
-                test::stage_call(single, {&one, 1}, tokens, t, t + 1);
-                expected.push_back(reads_of_pass(single, one)[0]);
-                test::append(single, 0, tokens, t, t + 1);
-            }
-            for (const int size : {1, 3, 40, 64, 131, kTokens}) {
-                kv::Cache cache(shape.config());
-                int n_passes = 0;
-                for (int t = 0; t < kTokens;) {
-                    const int n = std::min({size, kTokens - t, first_flush(cache, 0)});
-                    const Segment segment{0, 0, n};
-                    test::stage_call(cache, {&segment, 1}, tokens, t, t + n);
-                    const std::vector<RowReads> actual = reads_of_pass(cache, segment);
-                    for (int i = 0; i < n; ++i) {
-                        ASSERT_TRUE(actual[i] == expected[t + i]) << lk_cache_type_name(type) << ", edition " << edition
-                                                                  << ", calls of " << size << ", token " << t + i;
-                    }
-                    test::append(cache, 0, tokens, t, t + n);
-                    t += n;
-                    ++n_passes;
-                }
-                EXPECT_LE(n_passes, (kTokens + size - 1) / size + 1) << "only the first flush ends a pass";
-            }
-            EXPECT_TRUE(expected.back().exact);
+        if (type == LK_CACHE_KIVI2_PAPER || type == LK_CACHE_KIVI4_PAPER) {
+            continue;  // their prefill attends to the exact rows of its call
         }
+        const Shape shape{.type_k = type, .type_v = type, .lengths = {64, 50}, .head_size = kHeadSize};
+        const Tokens tokens(shape, kTokens, 3);
+        kv::Cache single(shape.config());
+        std::vector<RowReads> expected;
+        for (int t = 0; t < kTokens; ++t) {
+            const Segment one{0, 0, 1};
+            test::stage_call(single, {&one, 1}, tokens, t, t + 1);
+            expected.push_back(reads_of_pass(single, one)[0]);
+            test::append(single, 0, tokens, t, t + 1);
+        }
+        for (const int size : {1, 3, 40, 64, 131, kTokens}) {
+            kv::Cache cache(shape.config());
+            int n_passes = 0;
+            for (int t = 0; t < kTokens;) {
+                const int n = std::min({size, kTokens - t, first_flush(cache, 0)});
+                const Segment segment{0, 0, n};
+                test::stage_call(cache, {&segment, 1}, tokens, t, t + n);
+                const std::vector<RowReads> actual = reads_of_pass(cache, segment);
+                for (int i = 0; i < n; ++i) {
+                    ASSERT_TRUE(actual[i] == expected[t + i])
+                        << lk_cache_type_name(type) << ", calls of " << size << ", token " << t + i;
+                }
+                test::append(cache, 0, tokens, t, t + n);
+                t += n;
+                ++n_passes;
+            }
+            EXPECT_LE(n_passes, (kTokens + size - 1) / size + 1) << "only the first flush ends a pass";
+        }
+        EXPECT_TRUE(expected.back().exact);
     }
 }
 
 // Passes end before the first row that reads tables or sinks which the pass would make.
 TEST(RowPlan, TheFirstFlushIsKnown) {
-    const auto rows = [](lk_cache_type type, uint32_t edition, int length) {
-        const Shape shape{.type_k = type, .type_v = type, .lengths = {32, 64}, .edition = edition};
+    const auto rows = [](lk_cache_type type, int length) {
+        const Shape shape{.type_k = type, .type_v = type, .lengths = {32, 64}};
         kv::Cache cache(shape.config());
         const Tokens tokens(shape, length + 1, 1);
         if (length > 0) {
@@ -178,14 +172,12 @@ TEST(RowPlan, TheFirstFlushIsKnown) {
         }
         return first_flush(cache, 0);
     };
-    for (const uint32_t edition : {1u, 2u}) {
-        EXPECT_EQ(rows(LK_CACHE_KIVI2, edition, 0), 96);
-        EXPECT_EQ(rows(LK_CACHE_KIVI2, edition, 95), 1);
-        EXPECT_EQ(rows(LK_CACHE_KIVI2, edition, 96), INT_MAX);
-    }
-    EXPECT_EQ(rows(LK_CACHE_F16, 1, 0), INT_MAX);
-    EXPECT_EQ(rows(LK_CACHE_Q8_0, 1, 0), INT_MAX);
-    EXPECT_EQ(rows(LK_CACHE_KIVI2_PAPER, 1, 0), INT_MAX) << "no query reads pages of its own call";
+    EXPECT_EQ(rows(LK_CACHE_KIVI2, 0), 96);
+    EXPECT_EQ(rows(LK_CACHE_KIVI2, 95), 1);
+    EXPECT_EQ(rows(LK_CACHE_KIVI2, 96), INT_MAX);
+    EXPECT_EQ(rows(LK_CACHE_F16, 0), INT_MAX);
+    EXPECT_EQ(rows(LK_CACHE_Q8_0, 0), INT_MAX);
+    EXPECT_EQ(rows(LK_CACHE_KIVI2_PAPER, 0), INT_MAX) << "no query reads pages of its own call";
 }
 
 TEST(RowPlan, SplitsDoNotDependOnTheBatch) {
@@ -201,7 +193,7 @@ TEST(RowPlan, SplitsDoNotDependOnTheBatch) {
         r.max_tokens = 100;
         r.max_page_runs = 9;
         const AttentionChoice choice = select_attention(r);
-        EXPECT_EQ(choice.rest.kernel, AttentionKernel::rows);
+        EXPECT_EQ(choice.rest.kernel, AttentionKernel::ring_rows);
         r.max_page_runs = 2;
         EXPECT_EQ(select_whole(r, choice).kernel, AttentionKernel::none) << "longer sequences would change it";
         r.max_page_runs = 9;

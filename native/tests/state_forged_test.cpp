@@ -27,7 +27,7 @@ lk_context_params params_of(lk_cache_type type, uint32_t group = 32, int32_t res
     params.n_seq_max = 2;
     params.n_ubatch = 64;
     params.n_threads = 1;
-    params.cache = {type, type, group, kv::is_kivi(type) ? residual : 0, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+    params.cache = {type, type, group, kv::is_kivi(type) ? residual : 0, -1, 0, LK_ROWS_OWN, 0, 0};
     return params;
 }
 
@@ -160,7 +160,7 @@ TEST_F(ForgedStates, EveryFieldIsNamed) {
     expect_refused(context, state.with_header(header), "reserved");
     header = state.header();
     header.version = 2;
-    expect_refused(context, state.with_header(header), "format version 2, and this engine reads version 5");
+    expect_refused(context, state.with_header(header), "format version 2, and this engine reads version 6");
 }
 
 // Half scales of pages and of blocks.

@@ -30,9 +30,9 @@ std::vector<Shape> shapes() {
                        .residual_type = LK_ROWS_Q8_0,
                        .undo = 40,
                        .windows = true});
-        all.push_back({.lengths = lengths, .n_layer = 2, .edition = 2});
+        all.push_back({.lengths = lengths, .n_layer = 2, .residual_type = LK_ROWS_F16});
         all.push_back({.lengths = lengths, .n_layer = 2, .residual_type = LK_ROWS_Q8_0, .undo = 40});
-        all.push_back({.type_k = LK_CACHE_KIVI4, .type_v = LK_CACHE_KIVI2_PAPER, .lengths = lengths, .edition = 2});
+        all.push_back({.type_k = LK_CACHE_KIVI4, .type_v = LK_CACHE_KIVI2_PAPER, .lengths = lengths});
     }
     for (Shape& shape : all) {
         shape.n_seq = 4;

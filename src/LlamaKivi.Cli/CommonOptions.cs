@@ -34,20 +34,18 @@ internal sealed class CommonOptions
 
     public Option<int?> Residual { get; } = NumberOptions.Whole("--kv-residual", null, "Number of most recent tokens that are not quantized; 0: none, for types of llama.cpp (default: 128; types of llama.cpp: 0)", 0, 65536);
 
-    public Option<string?> ResidualType { get; } = new("--kv-residual-type") { Description = "Type of the most recent tokens: f16 or q8_0 (default: q8_0; f16 in edition 1 and for types of llama.cpp; *-paper: always f16)" };
+    public Option<string?> ResidualType { get; } = new("--kv-residual-type") { Description = "Type of the most recent tokens: f16 or q8_0 (default: q8_0; types of llama.cpp: f16; *-paper: always f16)" };
 
     public Option<int?> Sinks { get; } = NumberOptions.Whole("--kv-sink", null, "Number of first tokens kept in full precision (default: 4; *-paper and types of llama.cpp: 0)", 0, 128);
 
-    public Option<int?> Edition { get; } = NumberOptions.Whole("--kv-edition", null, "Recipe of kivi2 and kivi4: 1 or 2 (default: 2)", 1, 2);
-
-    public Option<int?> Refined { get; } = NumberOptions.Whole("--kv-refined", null, "Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 0 to 8 (default: 3; 2 in edition 1; kivi3: 4)", 0, 8);
+    public Option<int?> Refined { get; } = NumberOptions.Whole("--kv-refined", null, "Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 0 to 8 (default: 3; kivi3: 4)", 0, 8);
 
     public Option<int?> Undo { get; } = NumberOptions.Whole("--kv-undo", null, "Number of tokens by which a sequence can go back exactly, 0 to 64 (default: 16)", 0, 64);
 
     public Option<long?> Memory { get; } = NumberOptions.Size("--kv-memory", "Maximum memory of the KV cache, such as 64M or 2G (default: no limit beside the context size)");
 
     /// <summary>Options of the KV cache beside its type.</summary>
-    public Option[] CacheSettings => [Group, Residual, ResidualType, Sinks, Edition, Refined, Undo, Memory];
+    public Option[] CacheSettings => [Group, Residual, ResidualType, Sinks, Refined, Undo, Memory];
 
     public Option<bool> Json { get; } = new("--json") { Description = "Print JSON" };
 
@@ -92,7 +90,6 @@ internal sealed class CommonOptions
             Group = parsed.GetValue(Group),
             Residual = parsed.GetValue(Residual),
             Sinks = parsed.GetValue(Sinks),
-            Edition = parsed.GetValue(Edition),
             RefinedEighths = parsed.GetValue(Refined),
             ResidualType = parsed.GetValue(ResidualType) is { } rows ? RowType(rows, "--kv-residual-type") : null,
             Undo = parsed.GetValue(Undo),

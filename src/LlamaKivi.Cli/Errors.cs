@@ -69,7 +69,6 @@ internal static partial class Errors
         ["KvCache.Group"] = "--kv-group",
         ["KvCache.Residual"] = "--kv-residual",
         ["KvCache.Sinks"] = "--kv-sink",
-        ["KvCache.Edition"] = "--kv-edition",
         ["KvCache.RefinedEighths"] = "--kv-refined",
         ["KvCache.ResidualType"] = "--kv-residual-type",
         ["KvCache.Undo"] = "--kv-undo",
@@ -78,6 +77,6 @@ internal static partial class Errors
         [", or set OverflowStrategy to Shift or Stop"] = "",
     };
 
-    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|BatchInvariant|KvCache\.(TypeK|TypeV|Group|ResidualType|Residual|Sinks|Edition|RefinedEighths|Undo|MemoryBudget)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
+    [GeneratedRegex(@"(?<![\w./\\-])(ContextSize|SeqMax|Threads|GpuLayerCount|BatchInvariant|KvCache\.(TypeK|TypeV|Group|ResidualType|Residual|Sinks|RefinedEighths|Undo|MemoryBudget)|MaxTokens)(?![\w/\\-]|\.\w)|, or set OverflowStrategy to Shift or Stop")]
     private static partial Regex Parameter();
 }

@@ -74,7 +74,7 @@ internal static class EvalCommand
             foreach ((string name, KvCacheParams cache) in caches)
             {
                 parameters.KvCache = cache;
-                string settings = string.Join(' ', hash, Path.GetFileName(parameters.ModelPath), weights.SizeInBytes, name, cache.Group, cache.Residual, cache.Sinks, cache.Edition, cache.RefinedEighths, cache.ResidualType, parsed.GetValue(shots), parsed.GetValue(template), together, most,
+                string settings = string.Join(' ', hash, Path.GetFileName(parameters.ModelPath), weights.SizeInBytes, name, cache.Group, cache.Residual, cache.Sinks, cache.RefinedEighths, cache.ResidualType, parsed.GetValue(shots), parsed.GetValue(template), together, most,
                     parsed.GetValue(stop), string.Join('+', chosen), parsed.GetValue(fields), parsed.GetValue(format), ChoiceRule);
                 using RowStore store = RowStore.Open(folder, $"{Path.GetFileNameWithoutExtension(path)}-{name}", settings);
                 bool Done(PreparedRow row) => store.Rows.ContainsKey(row.Row.Line);

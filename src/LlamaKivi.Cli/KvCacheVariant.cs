@@ -21,7 +21,6 @@ internal static class KvCacheVariant
                 ["residual", var value] => cache with { Residual = Number(value, setting, entry) },
                 ["residual-type", var value] => cache with { ResidualType = CommonOptions.RowType(value, $"--kv-cache: residual-type in '{entry}'") },
                 ["sink", var value] => cache with { Sinks = Number(value, setting, entry) },
-                ["edition", var value] => cache with { Edition = Number(value, setting, entry) },
                 ["refined", var value] => cache with { RefinedEighths = Number(value, setting, entry) },
                 _ => throw Unknown(setting, entry),
             };
@@ -44,5 +43,5 @@ internal static class KvCacheVariant
             : throw new UsageException($"--kv-cache: '{setting}' in '{entry}' has no whole number from 0 as its value");
 
     private static UsageException Unknown(string setting, string entry) =>
-        new($"--kv-cache: '{setting}' in '{entry}' is no setting; the settings are group=N, residual=N, residual-type=TYPE, sink=N, edition=N and refined=N, such as kivi2+residual=64");
+        new($"--kv-cache: '{setting}' in '{entry}' is no setting; the settings are group=N, residual=N, residual-type=TYPE, sink=N and refined=N, such as kivi2+residual=64");
 }

@@ -100,11 +100,11 @@ public sealed class CliTests : IDisposable
         string file = Path.Combine(_folder, "text.txt");
         await File.WriteAllTextAsync(file, string.Concat(Enumerable.Range(0, 40).Select(i => $"{i}. A garbage collector finds the objects that a program can no longer reach. ")));
         string plot = Path.Combine(_folder, "kl.svg");
-        string[] arguments = ["perplexity", "-f", file, "-c", "256", "--max-tokens", "256", "--kv-cache", "f16,kivi2,kivi2+residual=32+group=16,kivi2+edition=2+refined=4+residual-type=f16", "--json", "--plot"];
+        string[] arguments = ["perplexity", "-f", file, "-c", "256", "--max-tokens", "256", "--kv-cache", "f16,kivi2,kivi2+residual=32+group=16,kivi2+refined=4+residual-type=f16", "--json", "--plot"];
         CommandLine.Result result = await CommandLine.RunAsync([.. arguments, plot]);
         Assert.Equal($"plot: {plot}{Environment.NewLine}", result.Error);
         JsonElement[] rows = [.. JsonDocument.Parse(result.Out).RootElement.EnumerateArray()];
-        Assert.Equal(["f16", "kivi2", "kivi2+residual=32+group=16", "kivi2+edition=2+refined=4+residual-type=f16"], rows.Select(row => row.GetProperty("kv_cache").GetString()));
+        Assert.Equal(["f16", "kivi2", "kivi2+residual=32+group=16", "kivi2+refined=4+residual-type=f16"], rows.Select(row => row.GetProperty("kv_cache").GetString()));
         Assert.Equal([16, 2.5625, 2.9375, 2.6875], rows.Select(row => row.GetProperty("bits_per_element").GetDouble()));
         Assert.Equal(4, rows.Select(row => row.GetProperty("kl_mean").GetDouble()).Distinct().Count());
         string svg = await File.ReadAllTextAsync(plot, TestContext.Current.CancellationToken);
@@ -275,7 +275,6 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "use one of: f16, kivi4, kivi2", "run", "-p", "x", "--kv-cache", "kivi9")]
     [InlineData(2, "--kv-group is 48; it must be 16, 32, 64 or 128", "run", "-p", "x", "--kv-group", "48")]
     [InlineData(2, "multiple of the group", "run", "-p", "x", "--kv-cache", "kivi2-paper", "--kv-residual", "100")]
-    [InlineData(2, "--kv-edition is 3", "run", "-p", "x", "--kv-edition", "3")]
     [InlineData(2, "--kv-refined is 9", "run", "-p", "x", "--kv-refined", "9")]
     [InlineData(2, "--kv-undo is 65", "run", "-p", "x", "--kv-undo", "65")]
     [InlineData(2, "--kv-memory is 64X; it must be a whole number of bytes", "run", "-p", "x", "--kv-memory", "64X")]
@@ -287,16 +286,14 @@ public sealed class CliTests : IDisposable
     [InlineData(2, "--kv-residual-type is q4_0; it must be f16 or q8_0", "run", "-p", "x", "--kv-residual-type", "q4_0")]
     [InlineData(2, "--kv-residual is 0; kivi2 needs at least 1", "run", "-p", "x", "--kv-residual", "0")]
     [InlineData(2, "0 to the group (64)", "run", "-p", "x", "--kv-sink", "65")]
-    [InlineData(2, "0 to the group (64)", "run", "-p", "x", "--kv-edition", "2", "--kv-sink", "65")]
     [InlineData(2, "--temp is -1", "run", "-p", "x", "--temp", "-1")]
     [InlineData(2, "--top-p is 2; it must be a number from 0 to 1", "run", "-p", "x", "--top-p", "2")]
     [InlineData(2, "xml", "bench", "-o", "xml")]
     [InlineData(2, "-npl: '0' is not a number", "batched-bench", "-npl", "0")]
     [InlineData(2, "too few", "retrieval", "--depths", "20")]
-    [InlineData(2, "'ring=64' in 'kivi2+ring=64' is no setting; the settings are group=N, residual=N, residual-type=TYPE, sink=N, edition=N and refined=N", "retrieval", "--kv-cache", "kivi2+ring=64")]
+    [InlineData(2, "'ring=64' in 'kivi2+ring=64' is no setting; the settings are group=N, residual=N, residual-type=TYPE, sink=N and refined=N", "retrieval", "--kv-cache", "kivi2+ring=64")]
     [InlineData(2, "'residual=x' in 'kivi2+residual=x' has no whole number from 0 as its value", "retrieval", "--kv-cache", "kivi2+residual=x")]
     [InlineData(2, "--kv-residual is 33; kivi2-paper needs a multiple of the group (32)", "retrieval", "--kv-cache", "kivi2-paper+residual=33")]
-    [InlineData(2, "--kv-edition is 3", "retrieval", "--kv-cache", "kivi2+edition=3")]
     [InlineData(2, "--kv-refined is 9", "retrieval", "--kv-cache", "kivi2+refined=9")]
     [InlineData(2, "--kv-residual-type is q4_0; it must be f16 or q8_0", "retrieval", "--kv-cache", "kivi2+residual-type=q4_0")]
     [InlineData(2, "'kivi9' is not a KV cache type", "retrieval", "--kv-cache", "kivi9+residual=64")]

@@ -77,7 +77,7 @@ public sealed class NumberTests
     [Theory]
     [InlineData("raise ContextSize, or set OverflowStrategy to Shift or Stop.", "raise -c.")]
     [InlineData("KvCache.Group is 48; types that fit for KvCache.TypeK: f16", "--kv-group is 48; types that fit for --kv-cache: f16")]
-    [InlineData("KvCache.ResidualType q8_0; KvCache.Residual 3; KvCache.Edition 2, KvCache.RefinedEighths 3", "--kv-residual-type q8_0; --kv-residual 3; --kv-edition 2, --kv-refined 3")]
+    [InlineData("KvCache.ResidualType q8_0; KvCache.Residual 3; KvCache.Undo 2, KvCache.RefinedEighths 3", "--kv-residual-type q8_0; --kv-residual 3; --kv-undo 2, --kv-refined 3")]
     [InlineData("raise the budget (KvCache.MemoryBudget); KvCache.Undo is 65", "raise the budget (--kv-memory); --kv-undo is 65")]
     [InlineData("Threads is 2000; GpuLayerCount is -2; SeqMax", "-t is 2000; -ngl is -2; -npl")]
     [InlineData("cannot open '/Threads/ContextSize.gguf'", "cannot open '/Threads/ContextSize.gguf'")]

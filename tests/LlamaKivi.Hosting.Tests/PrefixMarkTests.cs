@@ -14,15 +14,14 @@ public sealed class PrefixMarkTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Theory]
-    [InlineData("f16", null)]
-    [InlineData("q8_0", null)]
-    [InlineData("bf16", null)]
-    [InlineData("kivi2", 1)]
-    [InlineData("kivi2", 2)]
-    [InlineData("kivi3", null)]
-    public async Task One_sequence_serves_all_prompts_with_its_system_message(string type, int? edition)
+    [InlineData("f16")]
+    [InlineData("q8_0")]
+    [InlineData("bf16")]
+    [InlineData("kivi2")]
+    [InlineData("kivi3")]
+    public async Task One_sequence_serves_all_prompts_with_its_system_message(string type)
     {
-        InferenceEngineOptions options = Options(type, edition) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
+        InferenceEngineOptions options = Options(type) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
         using InferenceEngine engine = await Engines.StartAsync(options);
         using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
         int end = await EndTokenAsync(engine);
@@ -36,15 +35,15 @@ public sealed class PrefixMarkTests : IDisposable
     }
 
     [Theory]
-    [InlineData("f16", null, 300)]
-    [InlineData("f32", null, 300)]
-    [InlineData("q4_0", null, 300)]
-    [InlineData("q5_1", null, 300)]
-    [InlineData("kivi2", 1, 0)]  // the second prompt sets the mark
-    [InlineData("kivi4", 2, 0)]
-    public async Task Prompts_continue_where_they_leave_another(string type, int? edition, int second)
+    [InlineData("f16", 300)]
+    [InlineData("f32", 300)]
+    [InlineData("q4_0", 300)]
+    [InlineData("q5_1", 300)]
+    [InlineData("kivi2", 0)]  // the second prompt sets the mark
+    [InlineData("kivi4", 0)]
+    public async Task Prompts_continue_where_they_leave_another(string type, int second)
     {
-        InferenceEngineOptions options = Options(type, edition) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
+        InferenceEngineOptions options = Options(type) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
         using InferenceEngine engine = await Engines.StartAsync(options);
         using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
         foreach ((int seed, int expected) in ((int, int)[])[(1, 0), (2, second), (3, 300), (4, 300)])
@@ -61,7 +60,7 @@ public sealed class PrefixMarkTests : IDisposable
     [InlineData("kivi2")]
     public async Task Prompts_continue_a_request_that_runs(string type)
     {
-        InferenceEngineOptions options = Options(type, null) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
+        InferenceEngineOptions options = Options(type) with { PrefixCache = new() { MaxEntries = 1, HostBytes = 0 } };
         using InferenceEngine engine = await Engines.StartAsync(options);
         using InferenceEngine without = await Engines.StartAsync(options with { PrefixCache = new() { Enabled = false } });
         int end = await EndTokenAsync(engine);
@@ -83,7 +82,7 @@ public sealed class PrefixMarkTests : IDisposable
     [InlineData("kivi2", true)]
     public async Task Marks_outlive_the_sequence_in_host_memory_and_on_the_disk(string type, bool restart)
     {
-        InferenceEngineOptions options = Options(type, null) with { PrefixCache = new() { MaxEntries = 1, DiskPath = restart ? _folder : null } };
+        InferenceEngineOptions options = Options(type) with { PrefixCache = new() { MaxEntries = 1, DiskPath = restart ? _folder : null } };
         InferenceEngine engine = await Engines.StartAsync(options);
         int end = await EndTokenAsync(engine);
         int[] Prompt(int seed) => [.. Text(System - 1, 1), end, .. Text(40, seed)];
@@ -109,7 +108,7 @@ public sealed class PrefixMarkTests : IDisposable
         }
     }
 
-    private static InferenceEngineOptions Options(string type, int? edition) => Engines.Options(contextSize: 4096) with { KvCache = KvCacheParams.Parse(type) with { Edition = edition } };
+    private static InferenceEngineOptions Options(string type) => Engines.Options(contextSize: 4096) with { KvCache = KvCacheParams.Parse(type) };
 
     private static int[] Text(int count, int seed) => [.. Enumerable.Range(0, count).Select(i => 300 + (((i * 31) + (seed * 77) + (i / 5)) % 1000))];
 

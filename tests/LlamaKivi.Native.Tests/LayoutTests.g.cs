@@ -153,17 +153,16 @@ public unsafe class LayoutTests
     {
         lk_cache_params value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(48, sizeof(lk_cache_params));
+        Assert.Equal(40, sizeof(lk_cache_params));
         Assert.Equal(0, (byte*)&value.type_k - start);
         Assert.Equal(4, (byte*)&value.type_v - start);
         Assert.Equal(8, (byte*)&value.group - start);
         Assert.Equal(12, (byte*)&value.residual - start);
         Assert.Equal(16, (byte*)&value.sinks - start);
-        Assert.Equal(20, (byte*)&value.edition - start);
-        Assert.Equal(24, (byte*)&value.refined - start);
-        Assert.Equal(28, (byte*)&value.residual_type - start);
-        Assert.Equal(32, (byte*)&value.undo - start);
-        Assert.Equal(40, (byte*)&value.memory_budget - start);
+        Assert.Equal(20, (byte*)&value.refined - start);
+        Assert.Equal(24, (byte*)&value.residual_type - start);
+        Assert.Equal(28, (byte*)&value.undo - start);
+        Assert.Equal(32, (byte*)&value.memory_budget - start);
     }
 
     [Fact]
@@ -171,7 +170,7 @@ public unsafe class LayoutTests
     {
         lk_context_params value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(80, sizeof(lk_context_params));
+        Assert.Equal(72, sizeof(lk_context_params));
         Assert.Equal(0, (byte*)&value.struct_size - start);
         Assert.Equal(4, (byte*)&value.n_ctx - start);
         Assert.Equal(8, (byte*)&value.n_seq_max - start);

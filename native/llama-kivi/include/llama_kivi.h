@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 /** Version of this interface. Changes with every change to a struct, an enum value or a function's meaning. */
-#define LK_ABI_VERSION 13
+#define LK_ABI_VERSION 14
 
 /** Outcome of a call. */
 typedef enum lk_status {
@@ -306,7 +306,7 @@ LK_API const lk_gguf* lk_model_gguf(const lk_model* model);
 
 /** Type of the rows in the residual ring. */
 typedef enum lk_row_type {
-    LK_ROWS_OWN = 0, /**< The recipe's own: q8_0; f16 for types of llama.cpp, for *-paper and in the first edition. */
+    LK_ROWS_OWN = 0, /**< The recipe's own: q8_0; f16 for types of llama.cpp and for *-paper. */
     LK_ROWS_F16 = 1, /**< 16-bit floats. */
     LK_ROWS_Q8_0 = 2 /**< 8-bit blocks of 32 channels with a 16-bit scale; the last block of a row may be shorter. */
 } lk_row_type;
@@ -315,17 +315,15 @@ typedef enum lk_row_type {
 typedef struct lk_cache_params {
     lk_cache_type type_k;
     lk_cache_type type_v;
-    uint32_t group;    /**< G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 64, or 32 for kivi3, for
-                            *-paper and in the first edition. Also channels per value group (kivi4, *-paper). */
+    uint32_t group;    /**< G, tokens per key group: 16, 32, 64 or 128; 0: the recipe's own, 64, or 32 for kivi3 and
+                            *-paper. Also channels per value group (kivi4, *-paper). */
     int32_t residual;  /**< R, youngest tokens in the residual ring, which are not quantized; a multiple of the group for
                             *-paper. 0: the type's own, 128 for KIVI types and none for others; -1: none, not for KIVI types.
                             f32, f16 and bf16 store every token as a float and have no ring and no sinks. */
     int32_t sinks;     /**< S, first tokens kept in full precision; -1: 4 for kivi2, kivi3 and kivi4, otherwise 0. At most the
                             group. */
-    uint32_t edition;  /**< Recipe of kivi2 and kivi4: 1 or 2; 0: 2. Other types have one recipe. */
     int32_t refined;   /**< Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 1 to 8, rounded down to a
-                            multiple of 4 channels; 0: the recipe's own, 3, or 2 in the first edition, or 4 for kivi3;
-                            -1: none. */
+                            multiple of 4 channels; 0: the recipe's own, 3, or 4 for kivi3; -1: none. */
     lk_row_type residual_type; /**< Ring rows; *-paper types always have f16. */
     int32_t undo;      /**< Rows that a ring keeps after they left it, 1 to 64: truncation by up to as many tokens is exact;
                             0: 16; -1: none. Types without a ring need none. */

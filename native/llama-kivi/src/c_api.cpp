@@ -211,7 +211,7 @@ void lk_context_params_default(lk_context_params* params) {
         params->struct_size = sizeof *params;
         params->n_seq_max = 1;
         params->n_ubatch = 512;
-        params->cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 0, -1, 0, 0, LK_ROWS_OWN, 0, 0};
+        params->cache = {LK_CACHE_KIVI2, LK_CACHE_KIVI2, 0, 0, -1, 0, LK_ROWS_OWN, 0, 0};
     }
 }
 

@@ -19,7 +19,7 @@ internal static partial class ConfigurationValues
     private static readonly string[] CacheKeys =
     [
         nameof(KvCacheParams.TypeK), nameof(KvCacheParams.TypeV), nameof(KvCacheParams.Group), nameof(KvCacheParams.Residual), nameof(KvCacheParams.Sinks),
-        nameof(KvCacheParams.Edition), nameof(KvCacheParams.RefinedEighths), nameof(KvCacheParams.ResidualType),
+        nameof(KvCacheParams.RefinedEighths), nameof(KvCacheParams.ResidualType),
         nameof(KvCacheParams.Undo), nameof(KvCacheParams.MemoryBudget),
     ];
 
@@ -71,7 +71,6 @@ internal static partial class ConfigurationValues
                 nameof(cache.Group) => cache with { Group = Read<int>(child, "an integer") },
                 nameof(cache.Residual) => cache with { Residual = OptionalInteger(child) },
                 nameof(cache.Sinks) => cache with { Sinks = OptionalInteger(child) },
-                nameof(cache.Edition) => cache with { Edition = OptionalInteger(child) },
                 nameof(cache.RefinedEighths) => cache with { RefinedEighths = OptionalInteger(child) },
                 nameof(cache.Undo) => cache with { Undo = OptionalInteger(child) },
                 nameof(cache.MemoryBudget) => cache with { MemoryBudget = string.IsNullOrEmpty(child.Value) ? null : Read<long>(child, "a number of bytes") },

@@ -20,7 +20,6 @@ public static class ContextOptionsFactory
             GroupSize = cache.Group,
             ResidualLength = cache.Residual ?? -1,
             SinkTokens = cache.Sinks ?? -1,
-            Edition = cache.Edition ?? 0,
             RefinedEighths = cache.RefinedEighths ?? -1,
             ResidualType = cache.ResidualType,
             UndoTokens = cache.Undo ?? -1,

@@ -46,9 +46,6 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
                 case "SINKS":
                     cache = cache with { Sinks = OptionalInteger(ref reader, name) };
                     break;
-                case "EDITION":
-                    cache = cache with { Edition = OptionalInteger(ref reader, name) };
-                    break;
                 case "REFINEDEIGHTHS":
                     cache = cache with { RefinedEighths = OptionalInteger(ref reader, name) };
                     break;
@@ -63,7 +60,7 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
                     break;
                 default:
                     throw new JsonException(
-                        $"'{name}' is not a known setting of a KV cache; the settings are TypeK, TypeV, Group, Residual, Sinks, Edition, RefinedEighths, ResidualType, Undo, MemoryBudget.");
+                        $"'{name}' is not a known setting of a KV cache; the settings are TypeK, TypeV, Group, Residual, Sinks, RefinedEighths, ResidualType, Undo, MemoryBudget.");
             }
         }
 
@@ -81,7 +78,6 @@ public sealed class KvCacheParamsConverter : JsonConverter<KvCacheParams>
         writer.WriteNumber(nameof(value.Group), value.Group);
         WriteOptional(writer, nameof(value.Residual), value.Residual);
         WriteOptional(writer, nameof(value.Sinks), value.Sinks);
-        WriteOptional(writer, nameof(value.Edition), value.Edition);
         WriteOptional(writer, nameof(value.RefinedEighths), value.RefinedEighths);
         writer.WriteString(nameof(value.ResidualType), value.ResidualType?.ToString());
         WriteOptional(writer, nameof(value.Undo), value.Undo);

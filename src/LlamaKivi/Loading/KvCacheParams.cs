@@ -32,7 +32,7 @@ public sealed record KvCacheParams
         init => _typeV = value;
     }
 
-    /// <summary>Quantization group size: 16, 32, 64 or 128; 0: the type's own (64; 32 for kivi3, for the types ending in -paper and in the first <see cref="Edition"/>). A key group spans this many tokens.</summary>
+    /// <summary>Quantization group size: 16, 32, 64 or 128; 0: the type's own (64; 32 for kivi3 and for the types ending in -paper). A key group spans this many tokens.</summary>
     public int Group { get; init; }
 
     /// <summary>Residual length: number of most recent tokens that are not quantized; a multiple of the group for the types ending in -paper. 0: none, not for KIVI types. Null: the type's own, 128 for KIVI types and 0 for others. f32, f16 and bf16 ignore it.</summary>
@@ -41,13 +41,10 @@ public sealed record KvCacheParams
     /// <summary>Number of attention sinks, the first tokens of a sequence, kept in full precision; at most the group, or 128 for types without groups. Null: 4 for kivi2, kivi3 and kivi4, 0 for other types. f32, f16 and bf16 ignore it.</summary>
     public int? Sinks { get; init; }
 
-    /// <summary>Recipe of kivi2 and kivi4, 1 or 2. Null: 2. Other types have one recipe.</summary>
-    public int? Edition { get; init; }
-
-    /// <summary>Key channels that kivi2 and kivi3 store with 4 bits instead of 2, in eighths of the head, 0 to 8; the number of channels is rounded down to a multiple of 4. Null: 3 for kivi2, or 2 in the first <see cref="Edition"/>; 4 for kivi3.</summary>
+    /// <summary>Key channels that kivi2 and kivi3 store with 4 bits instead of 2, in eighths of the head, 0 to 8; the number of channels is rounded down to a multiple of 4. Null: 3 for kivi2, 4 for kivi3.</summary>
     public int? RefinedEighths { get; init; }
 
-    /// <summary>Type of the most recent <see cref="Residual"/> tokens: f16 or q8_0. Null: q8_0; f16 for types of llama.cpp and in the first <see cref="Edition"/>. The types ending in -paper always have f16.</summary>
+    /// <summary>Type of the most recent <see cref="Residual"/> tokens: f16 or q8_0. Null: q8_0; f16 for types of llama.cpp. The types ending in -paper always have f16.</summary>
     public KvCacheType? ResidualType { get; init; }
 
     /// <summary>Undo window, 0 to 64: number of rows kept after they left the most recent <see cref="Residual"/> tokens, so that a sequence can go back exactly by as many tokens. Null: 16. Types without a residual need none.</summary>
@@ -71,8 +68,8 @@ public sealed record KvCacheParams
     /// <inheritdoc/>
     public override int GetHashCode() => Fields.GetHashCode();
 
-    private (KvCacheType, KvCacheType, int, int?, int?, int?, int?, KvCacheType?, int?, long?) Fields =>
-        (TypeK, TypeV, Group, Residual, Sinks, Edition, RefinedEighths, ResidualType, Undo, MemoryBudget);
+    private (KvCacheType, KvCacheType, int, int?, int?, int?, KvCacheType?, int?, long?) Fields =>
+        (TypeK, TypeV, Group, Residual, Sinks, RefinedEighths, ResidualType, Undo, MemoryBudget);
 
     /// <summary>Validates the sizes.</summary>
     /// <exception cref="ArgumentException">A size is out of range; the message gives the valid values.</exception>
@@ -81,11 +78,6 @@ public sealed record KvCacheParams
         if (Group != 0 && (Group is < 16 or > PageTokens || (Group & (Group - 1)) != 0))
         {
             throw new ArgumentException($"KvCache.Group is {Group}; it must be 16, 32, 64 or 128, or 0 for the type's own", nameof(Group));
-        }
-
-        if (Edition is < 1 or > 2)
-        {
-            throw new ArgumentException($"KvCache.Edition is {Edition}; it must be 1 or 2", nameof(Edition));
         }
 
         if (RefinedEighths is < 0 or > 8)
@@ -142,8 +134,6 @@ public sealed record KvCacheParams
     /// <param name="type">The type.</param>
     public int GroupOf(KvCacheType type)
     {
-        const int Own = 32;
-        const int SecondEdition = 64;
-        return Group != 0 ? Group : Edition != 1 && (type == KvCacheType.Kivi2 || type == KvCacheType.Kivi4) ? SecondEdition : Own;
+        return Group != 0 ? Group : type == KvCacheType.Kivi2 || type == KvCacheType.Kivi4 ? 64 : 32;
     }
 }

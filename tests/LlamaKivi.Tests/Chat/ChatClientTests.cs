@@ -80,13 +80,12 @@ public sealed class ChatClientTests : IClassFixture<InferenceTests.DemoModel>
 
     // The client goes back to the common prefix of two prompts where the cache is exact, so its answers do not depend on what it read before.
     [Theory]
-    [InlineData("kivi2", 1)]
-    [InlineData("kivi2", 2)]
-    [InlineData("kivi4", 2)]
-    public async Task Answers_do_not_depend_on_earlier_requests(string cache, int edition)
+    [InlineData("kivi2")]
+    [InlineData("kivi4")]
+    public async Task Answers_do_not_depend_on_earlier_requests(string cache)
     {
         ModelParams parameters = Params;
-        parameters.KvCache = KvCacheParams.Parse(cache) with { Edition = edition, Residual = 64 };
+        parameters.KvCache = KvCacheParams.Parse(cache) with { Residual = 64 };
         async Task<string> Ask(IChatClient client, List<ChatMessage> messages)
         {
             ChatResponse response = await client.GetResponseAsync(messages, Greedy(70), TestContext.Current.CancellationToken);

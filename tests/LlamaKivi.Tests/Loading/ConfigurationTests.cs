@@ -22,8 +22,8 @@ public sealed class ConfigurationTests
     // Values of types other than numbers, Booleans, strings and enumerations: as JSON, and the expected object.
     private static readonly Dictionary<string, (string Json, object Value)> Samples = new()
     {
-        ["ModelParams.KvCache"] = ("""{"TypeK":"kivi4","TypeV":"q8_0","Group":64,"Residual":256,"Sinks":8,"Edition":2,"RefinedEighths":4,"ResidualType":"q8_0","Undo":8,"MemoryBudget":8589934592}""",
-            new KvCacheParams { TypeK = KvCacheType.Kivi4, TypeV = KvCacheType.Q8_0, Group = 64, Residual = 256, Sinks = 8, Edition = 2, RefinedEighths = 4, ResidualType = KvCacheType.Q8_0, Undo = 8, MemoryBudget = 1L << 33 }),
+        ["ModelParams.KvCache"] = ("""{"TypeK":"kivi4","TypeV":"q8_0","Group":64,"Residual":256,"Sinks":8,"RefinedEighths":4,"ResidualType":"q8_0","Undo":8,"MemoryBudget":8589934592}""",
+            new KvCacheParams { TypeK = KvCacheType.Kivi4, TypeV = KvCacheType.Q8_0, Group = 64, Residual = 256, Sinks = 8, RefinedEighths = 4, ResidualType = KvCacheType.Q8_0, Undo = 8, MemoryBudget = 1L << 33 }),
         ["ModelParams.TypeK"] = ("\"q8_0\"", GGMLType.GGML_TYPE_Q8_0),
         ["ModelParams.TypeV"] = ("\"GGML_TYPE_Q4_0\"", GGMLType.GGML_TYPE_Q4_0),
         ["ModelParams.TensorSplits"] = ("[0.25,0.75]", new TensorSplitsCollection([0.25f, 0.75f])),
@@ -105,11 +105,10 @@ public sealed class ConfigurationTests
     [Theory]
     [InlineData("ModelParams", """{"KvCache":"kivi9"}""", "'Section:KvCache' is 'kivi9'", "f16, kivi4, kivi2, kivi4-paper, kivi2-paper, q8_0, q4_0, f32, bf16, q5_1, q5_0, q4_1, iq4_nl, kivi3")]
     [InlineData("ModelParams", """{"KvCache":{"TypeK":"kivi9"}}""", "'Section:KvCache:TypeK' is 'kivi9'", "f16, kivi4, kivi2, kivi4-paper, kivi2-paper, q8_0, q4_0, f32, bf16, q5_1, q5_0, q4_1, iq4_nl, kivi3")]
-    [InlineData("ModelParams", """{"KvCache":{"TypK":"kivi2"}}""", "'Section:KvCache:TypK' is not a known setting", "TypeK, TypeV, Group, Residual, Sinks, Edition, RefinedEighths, ResidualType, Undo, MemoryBudget")]
+    [InlineData("ModelParams", """{"KvCache":{"TypK":"kivi2"}}""", "'Section:KvCache:TypK' is not a known setting", "TypeK, TypeV, Group, Residual, Sinks, RefinedEighths, ResidualType, Undo, MemoryBudget")]
     [InlineData("ModelParams", """{"KvCache":{"Group":"many"}}""", "'Section:KvCache:Group' is 'many'", "integer")]
     [InlineData("ModelParams", """{"KvCache":{"Group":48}}""", "'Section:KvCache'", "it must be 16, 32, 64 or 128")]
-    [InlineData("ModelParams", """{"KvCache":{"Edition":3}}""", "'Section:KvCache'", "it must be 1 or 2")]
-    [InlineData("ModelParams", """{"KvCache":{"Edition":"second"}}""", "'Section:KvCache:Edition' is 'second'", "integer")]
+    [InlineData("ModelParams", """{"KvCache":{"Sinks":"four"}}""", "'Section:KvCache:Sinks' is 'four'", "integer")]
     [InlineData("ModelParams", """{"KvCache":{"RefinedEighths":9}}""", "'Section:KvCache'", "it must be 0 to 8")]
     [InlineData("ModelParams", """{"KvCache":{"Undo":65}}""", "'Section:KvCache'", "it must be 0 to 64")]
     [InlineData("ModelParams", """{"KvCache":{"MemoryBudget":"64M"}}""", "'Section:KvCache:MemoryBudget' is '64M'", "a number of bytes")]

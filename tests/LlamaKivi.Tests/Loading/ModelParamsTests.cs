@@ -20,7 +20,7 @@ public class ModelParamsTests
         CheckTensors = true,
         Encoding = Encoding.Latin1,
         YarnScalingType = RopeScalingType.Linear,
-        KvCache = KvCacheParams.Parse("kivi4") with { TypeV = KvCacheType.Q8_0, Group = 64, Residual = 256, Sinks = 8, Edition = 2, RefinedEighths = 4, ResidualType = KvCacheType.F16, Undo = 8, MemoryBudget = 1L << 33 },
+        KvCache = KvCacheParams.Parse("kivi4") with { TypeV = KvCacheType.Q8_0, Group = 64, Residual = 256, Sinks = 8, RefinedEighths = 4, ResidualType = KvCacheType.F16, Undo = 8, MemoryBudget = 1L << 33 },
         TensorSplits = { [0] = 3 },
         Devices = { "CUDA0", "CPU" },
         TensorBufferOverrides = { new("blk.*", "CPU") },
@@ -53,7 +53,7 @@ public class ModelParamsTests
             """[{"Type":2,"Key":"hello","Value":true},{"Type":0,"Key":"world","Value":17},{"Type":1,"Key":"cats","Value":1.5},{"Type":3,"Key":"name","Value":"x"}]""",
             root.GetProperty("MetadataOverrides").GetRawText());
         Assert.Equal("""[{"Pattern":"blk.*","BufferType":"CPU"}]""", root.GetProperty("TensorBufferOverrides").GetRawText());
-        Assert.Equal("""{"TypeK":"kivi4","TypeV":"q8_0","Group":64,"Residual":256,"Sinks":8,"Edition":2,"RefinedEighths":4,"ResidualType":"f16","Undo":8,"MemoryBudget":8589934592}""", root.GetProperty("KvCache").GetRawText());
+        Assert.Equal("""{"TypeK":"kivi4","TypeV":"q8_0","Group":64,"Residual":256,"Sinks":8,"RefinedEighths":4,"ResidualType":"f16","Undo":8,"MemoryBudget":8589934592}""", root.GetProperty("KvCache").GetRawText());
         Assert.Equal(16, root.GetProperty("TensorSplits").GetArrayLength());
         Assert.Contains("\"utf-8\"", JsonSerializer.Serialize(new ModelParams("x")), StringComparison.Ordinal);
     }
@@ -83,7 +83,7 @@ public class ModelParamsTests
         string text = Example().ToString();
         Assert.StartsWith("ModelParams { ModelPath = abc/123, LoadMode = MemoryMap, Devices = [CUDA0, CPU], ContextSize = 42, ", text, StringComparison.Ordinal);
         Assert.EndsWith(", EncodingName = iso-8859-1 }", text, StringComparison.Ordinal);
-        Assert.Contains("KvCache = KvCacheParams { TypeK = kivi4, TypeV = q8_0, Group = 64, Residual = 256, Sinks = 8, Edition = 2, RefinedEighths = 4, ResidualType = f16, Undo = 8, MemoryBudget = 8589934592 }", text, StringComparison.Ordinal);
+        Assert.Contains("KvCache = KvCacheParams { TypeK = kivi4, TypeV = q8_0, Group = 64, Residual = 256, Sinks = 8, RefinedEighths = 4, ResidualType = f16, Undo = 8, MemoryBudget = 8589934592 }", text, StringComparison.Ordinal);
     }
 
     [Fact]

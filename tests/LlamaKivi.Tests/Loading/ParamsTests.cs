@@ -45,11 +45,11 @@ public sealed class ParamsTests
     [Fact]
     public void A_cache_s_recipe_becomes_the_engine_s()
     {
-        ContextOptions options = ContextOptionsFactory.Create(new KvCacheParams { Edition = 2, RefinedEighths = 0, ResidualType = KvCacheType.Q8_0 });
-        Assert.Equal((2, 0, KvCacheType.Q8_0), (options.Edition, options.RefinedEighths, options.ResidualType));
+        ContextOptions options = ContextOptionsFactory.Create(new KvCacheParams { RefinedEighths = 0, ResidualType = KvCacheType.Q8_0 });
+        Assert.Equal((0, KvCacheType.Q8_0), (options.RefinedEighths, options.ResidualType));
         options = ContextOptionsFactory.Create(new KvCacheParams());
         Assert.Equal(new ContextOptions(), options);
-        Assert.Equal((0, 0, -1, -1, null), (options.GroupSize, options.Edition, options.RefinedEighths, options.ResidualLength, options.ResidualType));
+        Assert.Equal((0, -1, -1, null), (options.GroupSize, options.RefinedEighths, options.ResidualLength, options.ResidualType));
         Assert.Equal(0, ContextOptionsFactory.Create(KvCacheParams.Parse("q4_0") with { Residual = 0 }).ResidualLength);
     }
 
@@ -117,16 +117,15 @@ public sealed class ParamsTests
 
     // Bits of keys and values at a head size of 64: 2 (D + refined)/D + 16/G, and 2 + 8/D.
     [Theory]
-    [InlineData(null, null, 0, 3)]
-    [InlineData(2, null, 0, 3)]
-    [InlineData(2, 0, 0, 2.25)]
-    [InlineData(2, 8, 0, 4.25)]
-    [InlineData(1, null, 128, 2.625)]
-    [InlineData(1, 3, 16, 3.75)]
-    public void The_engine_follows_the_recipe(int? edition, int? refined, int group, double keyBits)
+    [InlineData(null, 0, 3)]
+    [InlineData(0, 0, 2.25)]
+    [InlineData(8, 0, 4.25)]
+    [InlineData(2, 128, 2.625)]
+    [InlineData(3, 16, 3.75)]
+    public void The_engine_follows_the_recipe(int? refined, int group, double keyBits)
     {
         using GgufFile file = GgufFile.Open(InferenceTests.DemoModel.Path);
-        var cache = new KvCacheParams { Edition = edition, RefinedEighths = refined, Group = group };
+        var cache = new KvCacheParams { RefinedEighths = refined, Group = group };
         MemoryEstimate estimate = ContextHandle.Estimate(file, ContextOptionsFactory.Create(cache) with { ContextSize = 512 });
         Assert.Equal((keyBits, 2.125), (estimate.KeyBitsPerElement, estimate.ValueBitsPerElement));
     }

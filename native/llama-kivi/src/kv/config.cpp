@@ -45,8 +45,6 @@ void check_recipe(const lk_cache_params& p, const char* side) {
     LK_CHECK(p.group == 0 || p.group == 16 || p.group == 32 || p.group == 64 || p.group == 128, LK_INVALID_ARGUMENT,
              "%s: cache.group is %u; a group is 16, 32, 64 or 128 tokens (pages hold 128), or 0 for the type's own",
              side, p.group);
-    LK_CHECK(p.edition <= kSecondEdition, LK_INVALID_ARGUMENT,
-             "%s: cache.edition is %u; it must be 1 or 2, or 0 for %d", side, p.edition, kDefaultEdition);
     LK_CHECK(p.refined >= -1 && p.refined <= kHeadEighths, LK_INVALID_ARGUMENT,
              "%s: cache.refined is %d; it must be 1 to %d eighths of the head, 0 for the type's own or -1 for none",
              side, p.refined, kHeadEighths);
@@ -115,7 +113,7 @@ int make_residual(const lk_cache_params& params, lk_cache_type type) {
 }
 
 Recipe make_recipe(const lk_cache_params& params, lk_cache_type type) {
-    Recipe r = own_recipe(type, params.edition != 0 ? static_cast<int>(params.edition) : kDefaultEdition);
+    Recipe r = own_recipe(type);
     if (params.group != 0 && is_kivi(type)) {
         r.group = static_cast<int>(params.group);
     }

@@ -10,9 +10,6 @@
 
 namespace lk::kv {
 
-// The edition of kivi2 and kivi4 that parameters without one get.
-inline constexpr int kDefaultEdition = kSecondEdition;
-
 inline constexpr int kDefaultResidual = 128;
 // Rows of the undo window: the default and the most.
 inline constexpr int kDefaultUndo = 16;

@@ -47,18 +47,6 @@ enum class ScaleKind {
     byte_token,  // one byte scale per token, for centred, rotated x = s * (code - (2^b - 1)/2)
 };
 
-// How byte scales of keys are rounded.
-enum class KeyScale {
-    cover,    // up: every key of the group is within the codes
-    nearest,  // codes are clamped; up to 3% of a range is cut
-};
-
-// The scale of a token's values (kivi2, kivi3), from w, the centred and rotated elements, and l, their levels.
-enum class ValueScale {
-    unbiased,  // <w,w> / <w,l>
-    halfway,   // mean of the unbiased and the least-squares scale, <w,l> / <l,l>
-};
-
 // Type of the rows in the residual ring.
 enum class RowType { f16, q8_0 };
 
@@ -70,17 +58,12 @@ constexpr size_t row_bytes(RowType type, int head_size) {
 }
 static_assert(row_bytes(RowType::q8_0, 128) == 136 && row_bytes(RowType::q8_0, 80) == 86);
 
-// What a type does beyond its name, as data: own_recipe has the defaults, make_recipe (kv/config.h) applies the cache
-// parameters. Fields that a type does not use keep the first edition's values.
+// The settings of a type: own_recipe has the defaults, make_recipe (kv/config.h) applies the cache parameters.
 struct Recipe {
-    int edition;             // 1 or 2; 1 for types with one recipe
-    int group;               // G: tokens per key group, channels per value group
-    int refined_eighths;     // key channels with twice the bits, in eighths of the head (kivi2, kivi3)
-    KeyScale key_scale;      // kivi2, kivi3, kivi4
-    ValueScale value_scale;  // kivi2, kivi3
-    bool score_correction;   // attention subtracts the effect of the keys' quantization noise on the softmax
-    RowType ring;            // q8_0: kivi2, kivi3, kivi4 and stock types with a residual
-    bool key_centre;         // keys are stored minus a centre per channel; no recipe does so yet
+    int group;            // G: tokens per key group, channels per value group
+    int refined_eighths;  // key channels with twice the bits, in eighths of the head (kivi2, kivi3)
+    RowType ring;         // f16 or q8_0; *-paper: always f16
+    bool key_centre;      // keys are stored minus a centre per channel; no recipe does so yet
 };
 
 // Page format of one side; type, head size and recipe determine it.
@@ -88,15 +71,16 @@ struct PageFormat {
     lk_cache_type type;
     Side side;
     Recipe recipe;
-    int head_size;         // D
-    int group;             // G: tokens per key group, channels per value group
-    int bits;              // b, without scales; 32 for f32, 16 for f16 and bf16
-    ScaleKind scale_kind;  //
-    int rows;              // keys: code rows (D plus the refined channels); values: D
-    int tile_tokens;       // keys: T
-    int scale_groups;      // keys: token groups per page; values: channel groups per token
-    size_t scales_offset;  // bytes from the start of the page to the scales
-    size_t zeros_offset;   // the same to the zero points (byte_pair)
+    int head_size;          // D
+    int group;              // G: tokens per key group, channels per value group
+    int bits;               // b, without scales; 32 for f32, 16 for f16 and bf16
+    ScaleKind scale_kind;   //
+    bool score_correction;  // keys: attention subtracts the effect of their quantization noise on the softmax
+    int rows;               // keys: code rows (D plus the refined channels); values: D
+    int tile_tokens;        // keys: T
+    int scale_groups;       // keys: token groups per page; values: channel groups per token
+    size_t scales_offset;   // bytes from the start of the page to the scales
+    size_t zeros_offset;    // the same to the zero points (byte_pair)
     size_t page_bytes;
 
     constexpr bool quantized() const { return scale_kind != ScaleKind::none; }
@@ -120,27 +104,20 @@ struct PageFormat {
     constexpr int unit_bytes() const { return kValueBlockTokens * head_size * bits / 8; }
 };
 
-inline constexpr int kFirstEdition = 1;
-inline constexpr int kSecondEdition = 2;
 inline constexpr int kHeadEighths = 8;
 
 // The recipe of a type without settings.
-constexpr Recipe own_recipe(lk_cache_type type, int edition) {
-    Recipe r{kFirstEdition, 32, 0, KeyScale::cover, ValueScale::unbiased, false, RowType::f16, false};
-    if (!is_kivi(type) || is_paper(type)) {
-        return r;
+constexpr Recipe own_recipe(lk_cache_type type) {
+    switch (type) {
+    case LK_CACHE_KIVI2:
+        return {64, 3, RowType::q8_0, false};
+    case LK_CACHE_KIVI3:
+        return {32, 4, RowType::q8_0, false};
+    case LK_CACHE_KIVI4:
+        return {64, 0, RowType::q8_0, false};
+    default:
+        return {32, 0, RowType::f16, false};
     }
-    r.edition = type == LK_CACHE_KIVI3 ? kSecondEdition : edition;
-    r.refined_eighths = type == LK_CACHE_KIVI2 ? 2 : 0;
-    if (r.edition == kSecondEdition) {
-        r.key_scale = KeyScale::nearest;
-        r.value_scale = ValueScale::halfway;
-        r.score_correction = true;
-        r.ring = RowType::q8_0;
-        r.group = type == LK_CACHE_KIVI3 ? 32 : 64;
-        r.refined_eighths = type == LK_CACHE_KIVI2 ? 3 : type == LK_CACHE_KIVI3 ? 4 : 0;
-    }
-    return r;
 }
 
 // Channels with twice the bits. A multiple of 4: code rows come in quads.
@@ -176,6 +153,7 @@ constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_si
         }
         f.scale_groups = kPageTokens / group;
         f.scale_kind = is_paper(type) ? ScaleKind::half_pair : ScaleKind::byte_pair;
+        f.score_correction = !is_paper(type);
         scales = static_cast<size_t>(f.scale_groups) * head_size;
     } else {
         f.scale_groups = is_refined(type) ? 1 : (head_size + group - 1) / group;
@@ -192,22 +170,21 @@ constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_si
     return f;
 }
 
-// The first edition with another group size.
+// The type's own recipe with another group size.
 constexpr PageFormat make_page_format(lk_cache_type type, Side side, int head_size, int group) {
-    Recipe recipe = own_recipe(type, kFirstEdition);
+    Recipe recipe = own_recipe(type);
     recipe.group = group;
     return make_page_format(type, side, head_size, recipe);
 }
 
 namespace check {  // documented sizes at D = 128
-constexpr size_t pair_bytes(lk_cache_type type, int edition = kFirstEdition) {
-    return make_page_format(type, Side::keys, 128, own_recipe(type, edition)).page_bytes +
-           make_page_format(type, Side::values, 128, own_recipe(type, edition)).page_bytes;
+constexpr size_t pair_bytes(lk_cache_type type) {
+    return make_page_format(type, Side::keys, 128, own_recipe(type)).page_bytes +
+           make_page_format(type, Side::values, 128, own_recipe(type)).page_bytes;
 }
-static_assert(pair_bytes(LK_CACHE_KIVI2) == 10368);
-static_assert(pair_bytes(LK_CACHE_KIVI2, kSecondEdition) == 10368);  // 2.53 bits per element as well
-static_assert(pair_bytes(LK_CACHE_KIVI4, kSecondEdition) == 17408);  // 4.25
-static_assert(refined_channels(own_recipe(LK_CACHE_KIVI2, kSecondEdition), 80) == 28);
+static_assert(pair_bytes(LK_CACHE_KIVI2) == 10368);  // 2.53 bits per element
+static_assert(pair_bytes(LK_CACHE_KIVI4) == 17408);  // 4.25
+static_assert(refined_channels(own_recipe(LK_CACHE_KIVI2), 80) == 28);
 static_assert(pair_bytes(LK_CACHE_KIVI2_PAPER) == 12288);
 static_assert(pair_bytes(LK_CACHE_KIVI3) == 13440);  // 3.28
 static_assert(pair_bytes(LK_CACHE_F16) == 65536);
@@ -219,7 +196,7 @@ static_assert(pair_bytes(LK_CACHE_Q4_1) == 20480);    // 5
 static_assert(pair_bytes(LK_CACHE_IQ4_NL) == 18432);  // 4.5
 static_assert(make_page_format(LK_CACHE_Q8_0, Side::keys, 64, 32).bits_per_element() == 8.5);
 static_assert(make_page_format(LK_CACHE_Q4_0, Side::values, 64, 32).bits_per_element() == 4.5);
-static_assert(make_page_format(LK_CACHE_KIVI2, Side::keys, 64, 32).bits_per_element() == 3.0);
+static_assert(make_page_format(LK_CACHE_KIVI2, Side::keys, 64, 64).bits_per_element() == 3.0);
 static_assert(make_page_format(LK_CACHE_KIVI2, Side::values, 64, 32).bits_per_element() == 2.125);
 static_assert(make_page_format(LK_CACHE_KIVI4, Side::values, 64, 32).bits_per_element() == 4.5);
 static_assert(make_page_format(LK_CACHE_KIVI4_PAPER, Side::keys, 64, 32).bits_per_element() == 5.0);

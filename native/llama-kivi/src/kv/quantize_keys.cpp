@@ -60,7 +60,7 @@ void store_key_scales(const PageFormat& f, const HeadTable& table, const Channel
             store_half(page + f.scales_offset + at * 4 + 2, pair.min);
             scales.set(c, pair.s, pair.m, levels);
         } else {
-            const BytePair pair(low[c], high[c], levels, table.exponent, f.recipe.key_scale == KeyScale::nearest);
+            const BytePair pair(low[c], high[c], levels, table.exponent, true);
             page[f.scales_offset + at] = pair.scale;
             page[f.zeros_offset + at] = static_cast<uint8_t>(pair.zero);
             scales.set(c, pair.s, pair.m, levels);

@@ -90,8 +90,7 @@ struct RotatedValue {
             along += w[c] * level;
             level_square += level * level;
         }
-        scale = f.recipe.value_scale == ValueScale::halfway ? halfway_scale(square, along, level_square)
-                                                            : unbiased_scale(square, along);
+        scale = halfway_scale(square, along, level_square);
     }
 };
 

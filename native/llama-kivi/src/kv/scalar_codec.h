@@ -266,13 +266,9 @@ LK_HD inline float value_level(int code, int bits = 2) {
     return static_cast<float>(code) - (bits == 3 ? kValueLevelOffset3 : kValueLevelOffset);
 }
 
-// The unbiased scale, <s * levels, w> = <w, w>. The least-squares scale would shrink every value and so the output of
-// attention. square: <w, w>; along: <w, levels>.
-LK_HD inline float unbiased_scale(double square, double along) {
-    return along > 0 ? static_cast<float>(square / along) : 0.0f;
-}
-
-// Halfway between the unbiased and the least-squares scale. level_square: <levels, levels>.
+// Scale of a token: halfway between the unbiased scale, <w, w> / <w, levels>, and the least-squares scale,
+// <w, levels> / <levels, levels>, which alone would shrink every value and so the output of attention. square: <w, w>;
+// along: <w, levels>; level_square: <levels, levels>.
 LK_HD inline float halfway_scale(double square, double along, double level_square) {
     return along > 0 ? static_cast<float>((square / along + along / level_square) / 2) : 0.0f;
 }

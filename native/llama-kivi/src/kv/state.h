@@ -15,8 +15,8 @@
 
 namespace lk::kv {
 
-// Version 4: sides have an undo window.
-inline constexpr uint32_t kStateVersion = 5;
+// Version 6: the recipe of kivi2 and kivi4 has no edition.
+inline constexpr uint32_t kStateVersion = 6;
 
 struct StateHeader {
     char magic[4];

@@ -93,11 +93,6 @@ StateKey make_state_key(CacheParts parts, const ModelKey& model) {
     key.residual_v = make_residual(c.params, c.params.type_v);
     key.sinks_k = k.sinks;
     key.sinks_v = v.sinks;
-    for (const SideSpec* side : {&k, &v}) {
-        if (side->format.type == LK_CACHE_KIVI2 || side->format.type == LK_CACHE_KIVI4) {
-            key.edition = side->format.recipe.edition;
-        }
-    }
     key.refined = k.format.rows - k.format.head_size;
     key.ring_k = static_cast<int32_t>(k.format.recipe.ring);
     key.ring_v = static_cast<int32_t>(v.format.recipe.ring);
@@ -111,7 +106,6 @@ void check_state_key(const StateKey& saved, const StateKey& here, const SettingN
     if (saved.type_k != here.type_k || saved.type_v != here.type_v) {
         cache.add("cache type", types_of(saved), types_of(here));
     }
-    cache.compare("edition", saved.edition, here.edition);
     cache.compare("group of keys", saved.group_k, here.group_k);
     cache.compare("group of values", saved.group_v, here.group_v);
     cache.compare("residual of keys", saved.residual_k, here.residual_k);
@@ -122,6 +116,7 @@ void check_state_key(const StateKey& saved, const StateKey& here, const SettingN
     cache.compare("ring rows of keys", RowName(saved.ring_k), RowName(here.ring_k));
     cache.compare("ring rows of values", RowName(saved.ring_v), RowName(here.ring_v));
     cache.compare("key centre", saved.key_centre, here.key_centre);
+    cache.compare("reserved field of the cache", saved.reserved, here.reserved);
     LK_CHECK(cache.empty(), LK_BAD_STATE, "the saved state belongs to another kind of KV cache: %s", cache.text());
 
     const ModelKey& a = saved.model;

@@ -45,11 +45,11 @@ struct StateKey {
     int32_t residual_v;
     int32_t sinks_k;
     int32_t sinks_v;
-    int32_t edition;  // of kivi2 and kivi4; 0 if neither side is one of them
     int32_t refined;  // refined channels of the keys
     int32_t ring_k;   // RowType
     int32_t ring_v;
     int32_t key_centre;  // whether keys are stored minus a centre
+    int32_t reserved;    // 0; aligns `model`
     ModelKey model;
 };
 // There must be no padding: its bytes would be undefined.

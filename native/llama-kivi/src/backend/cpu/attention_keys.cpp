@@ -101,7 +101,7 @@ void Tile::score_codes(const Kernels& kernels, const SideView& keys, const uint8
             folded_group = token / f.group;
             decode_key_scales(kernels, keys, factor, page, folded_group);
             kernels.fold(q_rows_, width, n_rows_, row_scale_, row_zero_, middle, width, folded_, step_, bias_);
-            for (int r = 0; r < n_rows_ && f.recipe.score_correction; ++r) {
+            for (int r = 0; r < n_rows_ && f.score_correction; ++r) {
                 bias_[r] -= kernels.square_sum(q_rows_ + r * width, row_step_, width) / kScoreCorrection;
             }
         }

@@ -83,9 +83,6 @@ __device__ inline float rotated_value(const PageFormat& f, float (&w)[kLaneChann
         }
     }
     along = warp_sum(along);
-    if (f.recipe.value_scale == kv::ValueScale::unbiased) {
-        return kv::unbiased_scale(square, along);
-    }
     static_assert(kv::kValueLevelOffset == 1.5f && kv::kValueLevelOffset3 == 3.5f, "twice a level is an odd integer");
     const int least = 1 - (1 << f.bits);  // twice the level of code 0
     int level_square = 0;                 // of twice the levels

@@ -64,8 +64,7 @@ __device__ void quantize_keys(const PageFormat& f, const Rows& rows, int first_r
         if (sinks < f.group) {
             range_of(rows, first_row + sinks, first_row + f.group, c, low, high);
         }
-        const bool nearest = f.recipe.key_scale == kv::KeyScale::nearest;
-        const Group group(f.scale_kind, low, high, levels, k, nearest);
+        const Group group(f.scale_kind, low, high, levels, k, true);
         group.store(f, token / f.group * d + c, page);
         for (int t = 0; t < f.group; ++t) {
             const int code = t < sinks ? 0 : group.code(rows.at(first_row + t, c));

@@ -15,16 +15,12 @@ namespace {
 
 constexpr int kJoinWarps = kAttentionWarps;
 
-// kEdition of the page kernels: the recipe that they are compiled for. kivi3 is the second edition of kivi2 with other
-// sizes.
-constexpr int kThreeBitValues = 3;
-
-// Refined channels of a head in that recipe.
-__host__ __device__ constexpr int refined_in(int edition, int head_size) {
-    return edition == kThreeBitValues      ? head_size / 2
-           : edition == kv::kSecondEdition ? head_size * 3 / 8
-                                           : head_size / 4;
+// Refined channels of a head that the page kernels are compiled for: those of kivi3 (3-bit values) and of kivi2.
+__host__ __device__ constexpr int refined_in(int value_bits, int head_size) {
+    return value_bits == 3 ? head_size / 2 : head_size * 3 / 8;
 }
+static_assert(refined_in(2, 128) == kv::refined_channels(kv::own_recipe(LK_CACHE_KIVI2), 128));
+static_assert(refined_in(3, 128) == kv::refined_channels(kv::own_recipe(LK_CACHE_KIVI3), 128));
 
 // The warp's index in its block. The compiler sees that it is the same in all lanes, so branches that depend on it need
 // no code for lanes that part.

@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kD <= 128 ? 2 : 1) attention_f
             break;
         }
         decode_keys(tile.n, tile.k);
-        const bool correct = a.k.format.recipe.score_correction && tile.k.coded();
+        const bool correct = a.k.format.score_correction && tile.k.coded();
         const bool correct_next = correct && !corrected.contains(index);
         if (correct_next) {
             corrected.square_scales<S>(a.k.format, plan, index, planned, squares);

@@ -22,11 +22,11 @@ namespace lk::cuda {
 namespace {
 
 // kBlocks: thread blocks per multiprocessor.
-template <int kD, int kBits, bool kPaper, int kEdition, int kBlocks>
+template <int kD, int kBits, bool kPaper, int kValueBits, int kBlocks>
 __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kernel(const AttentionWork a) {
     beside_previous();
     extern __shared__ __align__(16) char shared[];
-    using Warp = PageWarp<kD, kBits, kPaper, kEdition>;
+    using Warp = PageWarp<kD, kBits, kPaper, kValueBits>;
 
     const SegmentWork& seg = a.segments[blockIdx.z];
     const kv::PageFormat& fk = a.k.format;
@@ -101,11 +101,11 @@ __global__ void __launch_bounds__(kJoinWarps * 32, kBlocks) attention_pages_kern
     after_previous();
 }
 
-template <int kD, int kBits, bool kPaper, int kEdition, int kBlocks>
+template <int kD, int kBits, bool kPaper, int kValueBits, int kBlocks>
 AttentionFunction function(const kv::PageFormat& k, const kv::PageFormat& v) {
     const int joined = join_bytes(kRows, kD);
-    const int pages = kJoinWarps * Layout(Kind{kD, kBits, kPaper, kEdition}, k, v).bytes;
-    return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kEdition, kBlocks>),
+    const int pages = kJoinWarps * Layout(Kind{kD, kBits, kPaper, kValueBits}, k, v).bytes;
+    return {reinterpret_cast<const void*>(attention_pages_kernel<kD, kBits, kPaper, kValueBits, kBlocks>),
             joined > pages ? joined : pages};
 }
 
@@ -113,13 +113,13 @@ template <class Codes>
 AttentionFunction function_of_width(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v) {
     constexpr int kBits = Codes::kBits;
     constexpr bool kPaper = Codes::kPaper;
-    constexpr int kEdition = Codes::kEdition;
+    constexpr int kValueBits = Codes::kValueBits;
     constexpr int kBlocks = kBits == 2 ? 3 : 2;
     switch (variant.width) {
     case 64:
-        return function<64, kBits, kPaper, kEdition, 4>(k, v);
+        return function<64, kBits, kPaper, kValueBits, 4>(k, v);
     case 128:
-        return function<128, kBits, kPaper, kEdition, kBlocks>(k, v);
+        return function<128, kBits, kPaper, kValueBits, kBlocks>(k, v);
     }
     fail_variant(variant);
 }

@@ -7,8 +7,8 @@ namespace lk::cuda {
 
 namespace {
 
-template <int kD, int kBits, bool kPaper, int kEdition>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::load_queries(
+template <int kD, int kBits, bool kPaper, int kValueBits>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::load_queries(
     const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table, const uint16_t* refined, char* shared,
     Queries& q, float (&factor)[2]) const {
     // Maximum |q|.
@@ -53,11 +53,11 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::load_quer
     __syncthreads();
 }
 
-template <int kD, int kBits, bool kPaper, int kEdition>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::multiply_keys(const Queries& q,
-                                                                                     const OwnRefined& refined,
-                                                                                     const float (&factor)[2],
-                                                                                     Scores& score) const {
+template <int kD, int kBits, bool kPaper, int kValueBits>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::multiply_keys(const Queries& q,
+                                                                                       const OwnRefined& refined,
+                                                                                       const float (&factor)[2],
+                                                                                       Scores& score) const {
     if (kRotated) {
         move_refined(refined);
     }
@@ -70,7 +70,7 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::multiply_
         }
         // Zero points count quarter steps.
         float more[2] = {bias[0] * (kPaper ? 1.0f : 0.25f), bias[1] * (kPaper ? 1.0f : 0.25f)};
-        if (kKind.corrected()) {
+        if (!kPaper) {
             // Rows 2 j and 2 j + 1 of the diagonal, in the scores' units: times 1/24, divided by the factor that
             // converts scores to base 2, times its square without the logarithm.
 #pragma unroll
@@ -107,8 +107,8 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::multiply_
 
 constexpr unsigned kMinusFifteen = 0xcb80cb80u;  // -15 as two halves
 
-template <int kD, int kBits, bool kPaper, int kEdition>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::move_refined(const OwnRefined& refined) const {
+template <int kD, int kBits, bool kPaper, int kValueBits>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::move_refined(const OwnRefined& refined) const {
 #pragma unroll
     for (int first = 0; first < kTiles; first += kAtOnce) {
         const int group = kAtOnce > 1 ? first + lane / (32 / kAtOnce) : first;
@@ -130,11 +130,11 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::move_refi
     __syncwarp();
 }
 
-template <int kD, int kBits, bool kPaper, int kEdition>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::fold_key_scales(const Queries& q,
-                                                                                       int token_group,
-                                                                                       Queries& weights,
-                                                                                       float (&bias)[4]) const {
+template <int kD, int kBits, bool kPaper, int kValueBits>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::fold_key_scales(const Queries& q,
+                                                                                         int token_group,
+                                                                                         Queries& weights,
+                                                                                         float (&bias)[4]) const {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
         bias[k] = 0;
@@ -162,13 +162,12 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::fold_key_
         const unsigned z1 = even_zeros(z >> 8);
         unsigned w0 = weights[step][0];
         unsigned w1 = weights[step][1];
-        if (kKind.corrected() && step >= kBaseSteps) {
+        if (!kPaper && step >= kBaseSteps) {
             // The weights of the coarse steps are 4 times these, and their squares 16 times; one square is to remain.
             w0 = times(w0, kMinusFifteen);
             w1 = times(w1, kMinusFifteen);
         }
-        multiply(bias, z0, kKind.corrected() ? w0 : z0, z1, kKind.corrected() ? w1 : z1, weights[step][0],
-                 weights[step][1]);
+        multiply(bias, z0, !kPaper ? w0 : z0, z1, !kPaper ? w1 : z1, weights[step][0], weights[step][1]);
     }
 }
 

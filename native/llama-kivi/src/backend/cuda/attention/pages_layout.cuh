@@ -14,22 +14,20 @@ constexpr int kProbRow = 136;  // halves per row of probabilities, padded so tha
 
 struct Kind {
     int head_size;
-    int bits;
-    bool paper;   // scale and minimum are halves
-    int edition;  // or kThreeBitValues
+    int bits;        // of a code of keys
+    bool paper;      // scale and minimum are halves
+    int value_bits;  // of a code of values: `bits`, or 3 (kivi3)
 
     __host__ __device__ constexpr bool rotated() const {
         return bits == 2 && !paper;
-    }  // kivi2 and kivi3: also refined keys
-    __host__ __device__ constexpr bool corrected() const { return edition != kv::kFirstEdition; }
-    __host__ __device__ constexpr int value_bits() const { return edition == kThreeBitValues ? 3 : bits; }
+    }                                                    // kivi2 and kivi3: also refined keys
     __host__ __device__ constexpr int refined() const {  // channels
-        return rotated() ? refined_in(edition, head_size) : 0;
+        return rotated() ? refined_in(value_bits, head_size) : 0;
     }
     // Rounded up to the 16 code rows of a step.
     __host__ __device__ constexpr int refined_rows() const { return (refined() + 15) / 16 * 16; }
     __host__ __device__ constexpr int code_rows() const { return head_size + refined(); }
-    __host__ __device__ constexpr int value_words() const { return head_size * value_bits() / 2; }  // of 16 tokens
+    __host__ __device__ constexpr int value_words() const { return head_size * value_bits / 2; }  // of 16 tokens
     __host__ __device__ constexpr int value_stride() const { return value_words() + 8; }  // avoids bank conflicts
     // Probabilities are multiplied by 2^lift, so that their products with scales are normal halves and no product with
     // a zero point or minimum overflows.

@@ -10,11 +10,11 @@ namespace lk::cuda {
 
 namespace {
 
-template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
+template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
 __global__ void __launch_bounds__(kJoinWarps * 32) attention_pages_row_kernel(const AttentionWork a) {
     beside_previous();
     extern __shared__ __align__(16) char shared[];
-    using Warp = RowWarp<kRows, kBits, kPaper, kEdition, kCh>;
+    using Warp = RowWarp<kRows, kBits, kPaper, kValueBits, kCh>;
 
     const SegmentWork& seg = a.segments[blockIdx.z];
     const QueryRows rows(a, seg, kRows);
@@ -36,13 +36,13 @@ AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat
     constexpr int kRows = 1;
     constexpr int kBits = Codes::kBits;
     constexpr bool kPaper = Codes::kPaper;
-    constexpr int kEdition = Codes::kEdition;
+    constexpr int kValueBits = Codes::kValueBits;
     const int bytes = page_block_bytes(k, v, kRows);
     switch (variant.width) {
     case 64:
-        return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, kEdition, 2>), bytes};
+        return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, kValueBits, 2>), bytes};
     case 128:
-        return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, kEdition, 4>), bytes};
+        return {reinterpret_cast<const void*>(attention_pages_row_kernel<kRows, kBits, kPaper, kValueBits, 4>), bytes};
     }
     fail_variant(variant);
 }

@@ -7,8 +7,8 @@ namespace lk::cuda {
 
 namespace {
 
-template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::load_queries(
+template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kValueBits, kCh>::load_queries(
     const AttentionWork& a, const QueryRows& rows, const uint8_t* k_table, float k_factor, Queries& x) const {
     x.has_quad = lane < kD / 4;
 #pragma unroll
@@ -49,11 +49,11 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::lo
     }
 }
 
-template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::multiply_keys(const uint8_t* k_page,
-                                                                                            int n_tokens,
-                                                                                            const Queries& x,
-                                                                                            Scores& score) const {
+template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kValueBits, kCh>::multiply_keys(const uint8_t* k_page,
+                                                                                              int n_tokens,
+                                                                                              const Queries& x,
+                                                                                              Scores& score) const {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -98,10 +98,10 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::mu
     }
 }
 
-template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fold_key_scales(const uint8_t* k_page,
-                                                                                              int g, const Queries& x,
-                                                                                              Scale& scale) const {
+template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kValueBits, kCh>::fold_key_scales(const uint8_t* k_page,
+                                                                                                int g, const Queries& x,
+                                                                                                Scale& scale) const {
     float s[4] = {};
     float z[4] = {};
     float s_refined[kOwnRefined] = {};
@@ -148,8 +148,8 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
             const float fine = x.q[r][i] * s[i];
             w[i] = fine * x.wide[i];
             constant += x.q[r][i] * z[i] + w[i] * kMiddle;
-            if (kCorrected) {
-                constant -= fine * fine * (1.0f / 24);  // Recipe::score_correction
+            if (!kPaper) {
+                constant -= fine * fine * (1.0f / 24);  // PageFormat::score_correction
             }
             top = fmaxf(top, fabsf(w[i]));
         }
@@ -176,8 +176,8 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
     __syncwarp();
 }
 
-template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::multiply_words(
+template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kValueBits, kCh>::multiply_words(
     const unsigned (&words)[kSteps], int (&dot)[kRows][kTokens]) const {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {

@@ -54,16 +54,15 @@ __host__ __device__ inline int page_block_bytes(const kv::PageFormat& k, const k
     return work > sums ? work : sums;
 }
 
-// kBits: bits per code. kPaper: scale and minimum are halves. 2 bits without kPaper is kivi2 or kivi3: refined keys,
-// rotated values. kEdition: see kThreeBitValues.
-template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
+// kBits: bits per code of keys. kPaper: scale and minimum are halves. kValueBits: bits per code of values. 2 bits
+// without kPaper is kivi2 or kivi3: refined keys, rotated values.
+template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
 struct RowWarp {
     static constexpr bool kIsPaper = kPaper;
     static constexpr bool kRotated = kBits == 2 && !kPaper;
     static constexpr int kD = kCh * 32;
-    static constexpr bool kCorrected = kEdition != kv::kFirstEdition;
-    static constexpr int kRefined = kRotated ? refined_in(kEdition, kD) : 0;  // channels
-    static constexpr int kOwnRefined = kRefined > 32 ? 2 : 1;                 // of a lane
+    static constexpr int kRefined = kRotated ? refined_in(kValueBits, kD) : 0;  // channels
+    static constexpr int kOwnRefined = kRefined > 32 ? 2 : 1;                   // of a lane
     static constexpr int kWeights = key_weights(kD + kRefined);
     static constexpr int kQuads = (kD + kRefined) / 4;
     static constexpr int kWords = 32 * kBits / 8;  // words per quad and tile
@@ -72,7 +71,6 @@ struct RowWarp {
     static constexpr int kSteps = (kQuads * kWords + 31) / 32;
     static constexpr unsigned kMask = kBits == 2 ? 0x03030303u : 0x0f0f0f0fu;
     static constexpr float kMiddle = 0.5f * ((1 << kBits) - 1);
-    static constexpr int kValueBits = kEdition == kThreeBitValues ? 3 : kBits;
     static constexpr float kValueMiddle = 0.5f * ((1 << kValueBits) - 1);
     static_assert(kSteps * 32 / kWords * 4 <= kWeights);
 

@@ -23,8 +23,8 @@ __device__ __forceinline__ void load_channels(const unsigned* from, unsigned (&w
     }
 }
 
-template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::load_value_scales(
+template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kValueBits, kCh>::load_value_scales(
     const uint8_t* v_page, float v_factor, float (&v_scale)[kTiles]) const {
     if (kRotated) {
 #pragma unroll
@@ -34,8 +34,8 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::lo
     }
 }
 
-template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fold_value_scales(
+template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kValueBits, kCh>::fold_value_scales(
     const uint8_t* v_page, float v_factor, const Scores& score, float (&v_scale)[kTiles], Scale& scale) const {
     __syncwarp();
     const int n_groups = kRotated ? 1 : fv.scale_groups;
@@ -95,11 +95,11 @@ __device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::fo
     __syncwarp();
 }
 
-template <int kRows, int kBits, bool kPaper, int kEdition, int kCh>
-__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kEdition, kCh>::add_values(const uint8_t* v_page,
-                                                                                         int n_tokens,
-                                                                                         const Scale& scale,
-                                                                                         Output& o) const {
+template <int kRows, int kBits, bool kPaper, int kValueBits, int kCh>
+__device__ __forceinline__ void RowWarp<kRows, kBits, kPaper, kValueBits, kCh>::add_values(const uint8_t* v_page,
+                                                                                           int n_tokens,
+                                                                                           const Scale& scale,
+                                                                                           Output& o) const {
     int total[kRows][kCh][kTokens] = {};  // per place in a byte
     const int4* const weights = reinterpret_cast<const int4*>(fold_v + scale.group * kRows * kv::kPageTokens);
     const unsigned* const codes = reinterpret_cast<const unsigned*>(v_page);

@@ -30,9 +30,9 @@ struct PageOutput {
 };
 
 // A warp and its page in shared memory.
-template <int kD, int kBits, bool kPaper, int kEdition>
+template <int kD, int kBits, bool kPaper, int kValueBits>
 struct PageWarp {
-    static constexpr Kind kKind{kD, kBits, kPaper, kEdition};
+    static constexpr Kind kKind{kD, kBits, kPaper, kValueBits};
     static constexpr bool kRotated = kKind.rotated();
     static constexpr int kLift = kKind.lift();
     static constexpr int kValueWords = kKind.value_words();
@@ -41,7 +41,6 @@ struct PageWarp {
     static constexpr int kBaseSteps = kD / 16;
     static constexpr int kQuads = kKind.code_rows() / 4;
     static constexpr int kQuadWords = 4 * kBits;
-    static constexpr int kValueBits = kKind.value_bits();
     static constexpr unsigned kTwiceMiddle = (1 << kValueBits) - 1;  // of the levels of rotated values
     static constexpr unsigned kMask = kBits == 2 ? 0x00030003u : 0x000f000fu;
     static constexpr int kRefined = kKind.refined();

@@ -7,8 +7,8 @@ namespace lk::cuda {
 
 namespace {
 
-template <int kD, int kBits, bool kPaper, int kEdition>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::add_values(PageOutput<kD>& o) const {
+template <int kD, int kBits, bool kPaper, int kValueBits>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::add_values(PageOutput<kD>& o) const {
     const unsigned* const block = reinterpret_cast<const unsigned*>(own + at.values) + j * kValueStride;
     const unsigned* const words = block + g;
     Weights b;
@@ -69,11 +69,11 @@ __device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::add_value
     }
 }
 
-template <int kD, int kBits, bool kPaper, int kEdition>
-__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kEdition>::fold_value_scales(int h, int channel_group,
-                                                                                         unsigned (&b)[4][2],
-                                                                                         float (&zero)[4],
-                                                                                         float (&shift)[4]) const {
+template <int kD, int kBits, bool kPaper, int kValueBits>
+__device__ __forceinline__ void PageWarp<kD, kBits, kPaper, kValueBits>::fold_value_scales(int h, int channel_group,
+                                                                                           unsigned (&b)[4][2],
+                                                                                           float (&zero)[4],
+                                                                                           float (&shift)[4]) const {
     const unsigned* const prob = reinterpret_cast<const unsigned*>(own + at.prob);
     const int token = 64 * h + 16 * j;
     const uint4* const row = reinterpret_cast<const uint4*>(prob + g * (kProbRow / 2) + token / 2);

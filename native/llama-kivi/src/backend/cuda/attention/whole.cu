@@ -206,9 +206,9 @@ AttentionFunction function(const AttentionVariant& variant, const kv::PageFormat
     constexpr int kBlocks = 5;
     switch (variant.width) {
     case 64:
-        return function_of_blocks<RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kEdition, 2>, 2, kBlocks>(k, v);
+        return function_of_blocks<RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kValueBits, 2>, 2, kBlocks>(k, v);
     case 128:
-        return function_of_blocks<RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kEdition, 4>, 4, kBlocks>(k, v);
+        return function_of_blocks<RowWarp<1, Codes::kBits, Codes::kPaper, Codes::kValueBits, 4>, 4, kBlocks>(k, v);
     }
     fail_variant(variant);
 }

@@ -37,10 +37,9 @@ bool is_decoding_width(int head_size) {
     return head_size == 64 || head_size == 128;
 }
 
-// The page kernels are compiled for the refined channels and the score correction of each edition's own recipe.
+// The page kernels are compiled for the refined channels of each type's own recipe.
 bool has_compiled_recipe(const kv::PageFormat& k) {
-    const kv::Recipe own = kv::own_recipe(k.type, k.recipe.edition);
-    return k.recipe.refined_eighths == own.refined_eighths && k.recipe.score_correction == own.score_correction;
+    return k.recipe.refined_eighths == kv::own_recipe(k.type).refined_eighths;
 }
 
 // Stock types that a decoding kernel is compiled for. Flash reads the others.
@@ -82,10 +81,8 @@ AttentionVariant select_pages(const kv::PageFormat& k, const kv::PageFormat& v, 
         return {};
     }
     constexpr int kTokens = kv::kPageTokens * kAttentionWarps;  // each warp reads one page
-    const int edition = k.recipe.edition;
-    return query_rows == 1
-               ? AttentionVariant{AttentionKernel::pages_row, k.type, k.head_size, 1, kTokens, edition}
-               : AttentionVariant{AttentionKernel::pages, k.type, k.head_size, kPagesRows, kTokens, edition};
+    return query_rows == 1 ? AttentionVariant{AttentionKernel::pages_row, k.type, k.head_size, 1, kTokens}
+                           : AttentionVariant{AttentionKernel::pages, k.type, k.head_size, kPagesRows, kTokens};
 }
 
 AttentionChoice select_attention(const AttentionRequest& r) {
@@ -141,10 +138,8 @@ AttentionVariant select_whole(const AttentionRequest& r, const AttentionChoice& 
 void fail_variant(const AttentionVariant& variant) {
     static constexpr const char* kNames[] = {"none",  "flash",       "rows",  "ring_rows",
                                              "whole", "block_pages", "pages", "pages_row"};
-    LK_FAIL(LK_INTERNAL_ERROR,
-            "attention: the CUDA kernel '%s' is not compiled for %s of edition %d, heads of %d, %d query rows",
-            kNames[static_cast<int>(variant.kernel)], type_text(variant.type).c_str(), variant.edition, variant.width,
-            variant.n_rows);
+    LK_FAIL(LK_INTERNAL_ERROR, "attention: the CUDA kernel '%s' is not compiled for %s, heads of %d, %d query rows",
+            kNames[static_cast<int>(variant.kernel)], type_text(variant.type).c_str(), variant.width, variant.n_rows);
 }
 
 }  // namespace lk::cuda

@@ -24,7 +24,6 @@ struct AttentionVariant {
     int width = 0;                      // head size; flash pads smaller heads with zeros
     int n_rows = 0;                     // query rows per thread block
     int n_tokens = 0;                   // tokens per step of a thread block
-    int edition = kv::kFirstEdition;    // recipe of the pages it reads; see kv::own_recipe
 };
 
 constexpr int kAttentionWarps = 4;  // warps per thread block
