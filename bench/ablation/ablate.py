@@ -225,13 +225,14 @@ SECOND = dict(group=64, refined=3, nearest=True, values=HALFWAY, correction=True
 PAPER = dict(sinks=0, window=False, byte=False, refined=0, values="minmax")
 RECIPES = [
     Recipe("kivi4-paper", 4, 4, **PAPER),
-    Recipe("kivi4", 4, 4, refined=0, values="minmax"),
+    Recipe("kivi4, first edition", 4, 4, refined=0, values="minmax"),
     Recipe("kivi2-paper", **PAPER),
     Recipe("  + sinks", **{**PAPER, "sinks": SINKS}),
     Recipe("  + window", **{**PAPER, "sinks": SINKS, "window": True}),
     Recipe("  + byte scales", refined=0, values="minmax"),
     Recipe("  + refined channels", values="minmax"),
-    Recipe("  + centred, rotated, unbiased values = kivi2"),
+    Recipe("  + centred, rotated, unbiased values = kivi2, first edition"),
+    # Changes of the first edition.
     Recipe("kivi2 without sinks", sinks=0),
     Recipe("kivi2 without the window", window=False),
     Recipe("kivi2 with half scales for keys", byte=False),
@@ -248,7 +249,7 @@ RECIPES = [
     Recipe("  + nearest key scales", group=64, refined=3, nearest=True),
     Recipe("  + halfway value scales", group=64, refined=3, nearest=True, values=HALFWAY),
     Recipe("  + score correction", **{**SECOND, "ring": "f16"}),
-    Recipe("  + ring in q8_0 = kivi2, second edition", **SECOND),
+    Recipe("  + ring in q8_0 = kivi2", **SECOND),
     Recipe("kivi4, groups of 64", 4, 4, group=64, refined=0, values="minmax"),
     Recipe("kivi4, nearest key scales", 4, 4, refined=0, values="minmax", nearest=True),
     Recipe("kivi4, score correction", 4, 4, refined=0, values="minmax", correction=True),

@@ -24,7 +24,7 @@ CORPUS = ROOT / "bench/quality/corpus/jargon-file-4.4.7.txt"
 CACHES = "f16,q8_0,q4_0,kivi4,kivi3,kivi2,kivi4-paper,kivi2-paper"
 # Further entries of the KL table and its plot: the other types of llama.cpp, types of llama.cpp with kivi2's window and sinks, and settings of a type.
 VARIANTS = ("f32,q5_1,q5_0,q4_1,iq4_nl,q8_0+residual=128+sink=4,q4_0+residual=128+sink=4,"
-            "kivi4+edition=1,kivi2+edition=1,kivi2+residual-type=f16,kivi2+residual=64")
+            "kivi4+group=32,kivi2+residual-type=f16,kivi2+residual=64")
 STEPS = "kl,generation,retrieval,eval,analyze,compare"
 TASKS = {
     "retrieval": ["--metrics", "last_number", "-n", "12"],
@@ -243,7 +243,7 @@ of the texts against f16's perplexity of its own. End-of-generation tokens are n
 and values in several ways and compares them with the originals. Relative errors are sqrt(sum of squared differences / sum of squares), over all tokens, heads and windows, in percent. Attention weights are softmax probabilities (the
 paper's "attention scores"), the attention output is the weighted sum of the values; both for 32 queries per head, evenly spaced in the second half of a window. *Per channel*: groups of consecutive tokens in one channel. *Per token*:
 groups of channels of one token. Rounding is asymmetric between a group's minimum and maximum; a group costs two half floats. Cache types are the engine's own, including rings and sinks: a window of 1,024 tokens
-has its last 128 to 159 in full precision. Outliers are channels whose mean magnitude exceeds 4 times their head's median.
+has its last 128 to 191 in 8 or 16 bits. Outliers are channels whose mean magnitude exceeds 4 times their head's median.
 
 `llama-kivi eval` scores tasks written for this project ([bench/quality/tasks](../bench/quality/tasks/retrieval.jsonl), 210 rows): recall of a number in a text of 120 to 900 words, copying a line, sums with four choices after forty solved examples, questions
 about one of six short texts with three choices. Almost all rows are longer than the residual ring of 128 tokens. Choices are scored by log-likelihood (`acc`) and by log-likelihood per character (`acc_norm`), as in the Language Model Evaluation Harness, from the first token that differs from the prompt's (docs/eval.md); numbers as in GSM8K; F1 as in SQuAD. Columns
