@@ -35,8 +35,11 @@ internal sealed class FitPlan(Func<FitChoice, long> bytes, long deviceLimit, lon
         int layers = (int)Largest((uint)wanted.Layers, n => Fits(least with { Layers = (int)n }));
         if (layers == 0)
         {
-            FitChoice cpu = wanted with { Layers = 0 };
-            return Fits(cpu) ? cpu : Reduced(cpu);
+            FitChoice all = wanted with { Layers = 0 };
+            FitChoice? cpu = Fits(all) ? all : Reduced(all);
+
+            // Some layers may fit with the context that host memory holds.
+            return cpu is null ? null : cpu with { Layers = (int)Largest((uint)wanted.Layers, n => Fits(cpu with { Layers = (int)n })) };
         }
 
         // The rest of the memory is for the context.
