@@ -145,7 +145,7 @@ public sealed record SamplingParameters
 /// <summary>Memory that a context will need.</summary>
 /// <param name="WeightBytes">All tensors.</param>
 /// <param name="CachePageBytes">Pages for the whole context size, split evenly over the ready sequences; allocated as the cache fills.</param>
-/// <param name="CacheExactBytes">Full-precision rings and sinks of the ready sequences.</param>
+/// <param name="CacheExactBytes">Rings (f16 or q8_0) and sinks of the ready sequences.</param>
 /// <param name="ScratchBytes">Activations, logits of one row, staged rows.</param>
 /// <param name="DeviceBytes">Approximate GPU memory with a full cache: the GPU's weights, all of the above and working buffers; 0 without layers on the GPU.</param>
 /// <param name="KeyBitsPerElement">Bits per quantized key element, scales included.</param>
@@ -167,7 +167,7 @@ public readonly record struct MemoryEstimate(
 /// <param name="Tokens">Over all sequences; a token in a shared page counts once per sequence.</param>
 /// <param name="Capacity">Tokens the cache can hold.</param>
 /// <param name="QuantizedBytes">Codes and scales of quantized tokens; a shared page counts once.</param>
-/// <param name="ExactBytes">Full-precision rows: rings, sinks, f16 pages.</param>
+/// <param name="ExactBytes">Rows in rings (f16 or q8_0), sinks and pages of floats.</param>
 /// <param name="AllocatedBytes">All memory of the cache: pages, rings, sinks, per-head tables.</param>
 /// <param name="F16Bytes">Size of the tokens in an f16 cache.</param>
 /// <param name="QuantizedKeyTokens">Tokens whose keys are quantized.</param>

@@ -70,6 +70,9 @@ public readonly struct KvCacheType : IEquatable<KvCacheType>, IParsable<KvCacheT
     /// <summary>Whether this is a KIVI type: the most recent tokens stay in a residual ring, and keys are quantized in groups of tokens.</summary>
     public bool IsKivi => this == Kivi2 || this == Kivi3 || this == Kivi4 || this == Kivi2Paper || this == Kivi4Paper;
 
+    /// <summary>Whether this type stores each element as a float, without quantization: f32, f16 or bf16.</summary>
+    public bool IsFloat => this == F32 || this == F16 || this == BF16;
+
     /// <summary>All types.</summary>
     public static IReadOnlyList<KvCacheType> All { get; } = [.. Enumerable.Range(0, Known.Length).Select(value => new KvCacheType(value))];
 

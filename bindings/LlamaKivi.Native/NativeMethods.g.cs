@@ -366,7 +366,7 @@ internal unsafe struct lk_memory_estimate
     public ulong weight_bytes;
     /// <summary>Pages for n_ctx tokens, split evenly over n_seq_ready sequences; allocated as the cache fills. Tokens in rings take none.</summary>
     public ulong cache_page_bytes;
-    /// <summary>Full-precision rings and sinks of n_seq_ready sequences.</summary>
+    /// <summary>Rings (f16 or q8_0) and sinks of n_seq_ready sequences.</summary>
     public ulong cache_exact_bytes;
     /// <summary>Activations, logits of one row, staged rows.</summary>
     public ulong scratch_bytes;
@@ -392,7 +392,7 @@ internal unsafe struct lk_cache_usage
     public ulong n_capacity;
     /// <summary>Codes and scales of quantized tokens; a shared page counts once.</summary>
     public ulong quantized_bytes;
-    /// <summary>Full-precision rows: rings, sinks, f16 pages.</summary>
+    /// <summary>Rows in rings (f16 or q8_0), sinks and pages of floats.</summary>
     public ulong exact_bytes;
     /// <summary>All memory of the cache: pages, rings, sinks, per-head tables.</summary>
     public ulong allocated_bytes;

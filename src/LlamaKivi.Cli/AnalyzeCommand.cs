@@ -23,7 +23,7 @@ internal static class AnalyzeCommand
         var types = new Option<string>("--kv-cache") { Description = "KV cache types to measure", DefaultValueFactory = _ => "q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for the heat maps, analyze-layer-N.png (default: none)" };
         var command = new Command("analyze", "Analyze a model's keys and values and the error of quantizing them along each axis");
-        CommonOptions.Add(command, [common.Model, file, window, limit, layers, types, output, common.Threads, common.GpuLayers, common.BatchInvariant, .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, file, window, limit, layers, types, output, .. common.Context, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);

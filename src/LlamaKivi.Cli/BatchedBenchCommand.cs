@@ -30,7 +30,7 @@ internal static class BatchedBenchCommand
         var output = new Option<string>("--output-format") { Description = "Output format: md or jsonl", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "jsonl");
         var command = new Command("batched-bench", "Measure the throughput of many sequences decoded together");
-        CommonOptions.Add(command, [common.Model, common.Synthetic, common.Weights, prompts, generates, batches, types, common.Threads, common.GpuLayers, common.BatchInvariant, common.Fit, .. common.CacheSettings, output]);
+        CommonOptions.Add(command, [common.Model, common.Synthetic, common.Weights, prompts, generates, batches, types, .. common.Context, common.Fit, output]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);

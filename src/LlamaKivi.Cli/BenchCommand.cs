@@ -25,7 +25,7 @@ internal static class BenchCommand
         var output = new Option<string>("--output", "-o") { Description = "Output format: md, csv or json", DefaultValueFactory = _ => "md" };
         output.AcceptOnlyFromAmong("md", "csv", "json");
         var command = new Command("bench", "Measure the speed of prefill and decode, by depth and KV cache type");
-        CommonOptions.Add(command, [common.Model, common.Synthetic, common.Weights, prompt, generate, depths, repetitions, types, common.Threads, common.GpuLayers, common.BatchInvariant, .. common.CacheSettings, output, common.Json]);
+        CommonOptions.Add(command, [common.Model, common.Synthetic, common.Weights, prompt, generate, depths, repetitions, types, .. common.Context, output, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);

@@ -49,13 +49,13 @@ internal sealed class ChatCommand
         var context = NumberOptions.Whole("--ctx-size", "-c", "Context size in tokens (default: the model's trained context size)", 1, NumberOptions.MostTokens);
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "kivi2" };
         var command = new Command(Name, "Chat with a model, using its own chat template");
-        CommonOptions.Add(command, [common.Model, system, count, context, common.Threads, common.GpuLayers, common.BatchInvariant, common.Fit, .. sampling.All, type, .. common.CacheSettings]);
+        CommonOptions.Add(command, [common.Model, system, count, context, type, common.TypeK, common.TypeV, .. common.Context, common.Fit, .. sampling.All]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             StandardInput.CheckOpen();
             ModelParams parameters = common.Parameters(parsed);
             parameters.ContextSize = (uint?)parsed.GetValue(context);
-            parameters.KvCache = common.DefaultCache(parsed, type, parameters.ModelPath, out _);
+            parameters.KvCache = common.SelectedCache(parsed, type, parameters.ModelPath, out _);
             string name = parameters.KvCache.TypeK.ToString();
             common.ApplyFit(parsed, parameters);
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);

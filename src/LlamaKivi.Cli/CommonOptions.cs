@@ -20,7 +20,7 @@ internal sealed class CommonOptions
 
     public Option<int?> GpuLayers { get; } = NumberOptions.Whole("--gpu-layers", "-ngl", "Number of layers on the GPU, counted from the last; -1: all; 0: none (default: all if a GPU is usable)", -1, int.MaxValue);
 
-    public Option<bool> Fit { get; } = new("--fit") { Description = "Reduce the context size, then the number of sequences, to fit in memory, and report it" };
+    public Option<bool> Fit { get; } = new("--fit") { Description = "Choose layers on the GPU (unless -ngl is 0 or more), the context size and the number of sequences that fit in memory, and report them" };
 
     public Option<int?> Threads { get; } = NumberOptions.Whole("--threads", "-t", "Threads (default: one per processor)", 1, 1024);
 
@@ -36,13 +36,20 @@ internal sealed class CommonOptions
 
     public Option<string?> ResidualType { get; } = new("--kv-residual-type") { Description = "Type of the most recent tokens: f16 or q8_0 (default: q8_0; types of llama.cpp: f16; *-paper: always f16)" };
 
-    public Option<int?> Sinks { get; } = NumberOptions.Whole("--kv-sink", null, "Number of first tokens kept in full precision (default: 4; *-paper and types of llama.cpp: 0)", 0, 128);
+    public Option<int?> Sinks { get; } = NumberOptions.Whole("--kv-sink", null, "Number of first tokens kept in 16 bits (default: 4; *-paper and types of llama.cpp: 0)", 0, 128);
 
     public Option<int?> Refined { get; } = NumberOptions.Whole("--kv-refined", null, "Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 0 to 8 (default: 3; kivi3: 4)", 0, 8);
 
     public Option<int?> Undo { get; } = NumberOptions.Whole("--kv-undo", null, "Number of tokens by which a sequence can go back exactly, 0 to 64 (default: 16)", 0, 64);
 
     public Option<long?> Memory { get; } = NumberOptions.Size("--kv-memory", "Maximum memory of the KV cache, such as 64M or 2G (default: no limit beside the context size)");
+
+    public Option<string?> TypeK { get; } = new("--cache-type-k", "-ctk") { Description = "KV cache type of the keys; overrides --kv-cache" };
+
+    public Option<string?> TypeV { get; } = new("--cache-type-v", "-ctv") { Description = "KV cache type of the values; overrides --kv-cache" };
+
+    /// <summary>Options of every command that opens a context.</summary>
+    public Option[] Context => [Threads, GpuLayers, BatchInvariant, .. CacheSettings];
 
     /// <summary>Options of the KV cache beside its type.</summary>
     public Option[] CacheSettings => [Group, Residual, ResidualType, Sinks, Refined, Undo, Memory];
@@ -81,34 +88,50 @@ internal sealed class CommonOptions
     public static KvCacheType RowType(string name, string setting) =>
         KvCacheType.TryParse(name, out KvCacheType type) ? type : throw new UsageException($"{setting} is '{name}'; it must be f16 or q8_0");
 
-    public KvCacheParams Cache(ParseResult parsed, string typeK, string typeV)
+    /// <summary>A type of the KV cache; an error names the option.</summary>
+    public static KvCacheType Type(string name, string option) =>
+        KvCacheType.TryParse(name, out KvCacheType type) ? type : throw new UsageException($"{option}: '{name}' is not a KV cache type; use one of: {string.Join(", ", KvCacheType.Names)}");
+
+    /// <summary>A cache with the settings of the options; they are not validated.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="cache">The cache's types.</param>
+    public KvCacheParams Settings(ParseResult parsed, KvCacheParams cache) => cache with
     {
-        var cache = new KvCacheParams
-        {
-            TypeK = KvCacheType.Parse(typeK),
-            TypeV = KvCacheType.Parse(typeV),
-            Group = parsed.GetValue(Group),
-            Residual = parsed.GetValue(Residual),
-            Sinks = parsed.GetValue(Sinks),
-            RefinedEighths = parsed.GetValue(Refined),
-            ResidualType = parsed.GetValue(ResidualType) is { } rows ? RowType(rows, "--kv-residual-type") : null,
-            Undo = parsed.GetValue(Undo),
-            MemoryBudget = parsed.GetValue(Memory),
-        };
+        Group = parsed.GetValue(Group),
+        Residual = parsed.GetValue(Residual),
+        Sinks = parsed.GetValue(Sinks),
+        RefinedEighths = parsed.GetValue(Refined),
+        ResidualType = parsed.GetValue(ResidualType) is { } rows ? RowType(rows, ResidualType.Name) : null,
+        Undo = parsed.GetValue(Undo),
+        MemoryBudget = parsed.GetValue(Memory),
+    };
+
+    /// <summary>KV cache of a single-type option. A setting that the type does not use is an error.</summary>
+    public KvCacheParams Cache(ParseResult parsed, Option<string> type)
+    {
+        KvCacheType both = Type(parsed.GetValue(type)!, type.Name);
+        KvCacheParams cache = Settings(parsed, new KvCacheParams { TypeK = both, TypeV = both });
         cache.Validate();
         return cache;
     }
 
-    /// <summary>KV cache of a single-type option. A default type that does not fit the model is replaced, with a message on stderr.</summary>
+    /// <summary>KV cache of a single-type option, --cache-type-k and --cache-type-v. A default type that does not fit the model is replaced, with a message on stderr.</summary>
     /// <param name="parsed">The command line.</param>
     /// <param name="type">The option.</param>
     /// <param name="model">The model's file.</param>
     /// <param name="fallback">Description of the replacement; null: none.</param>
-    public KvCacheParams DefaultCache(ParseResult parsed, Option<string> type, string model, out string? fallback)
+    public KvCacheParams SelectedCache(ParseResult parsed, Option<string> type, string model, out string? fallback)
     {
         fallback = null;
-        string name = parsed.GetValue(type)!;
-        KvCacheParams cache = Cache(parsed, name, name);
+        if ((parsed.GetValue(TypeK), parsed.GetValue(TypeV)) is var (typeK, typeV) && (typeK ?? typeV) is not null)
+        {
+            KvCacheType both = Type(parsed.GetValue(type)!, type.Name);
+            KvCacheParams asked = Settings(parsed, new KvCacheParams { TypeK = typeK is null ? both : Type(typeK, TypeK.Name), TypeV = typeV is null ? both : Type(typeV, TypeV.Name) });
+            asked.Validate();
+            return asked;
+        }
+
+        KvCacheParams cache = Cache(parsed, type);
         if (!IsDefault(parsed, type))
         {
             return cache;
@@ -125,11 +148,37 @@ internal sealed class CommonOptions
         return cache;
     }
 
-    /// <summary>Parses a list such as "f16,kivi2,kivi2+residual=64"; all entries are validated before anything is loaded.</summary>
+    /// <summary>Parses a list such as "f16,kivi2,kivi2+residual=64"; all entries are validated before anything is loaded. Options apply to the types that use them.</summary>
     public List<(string Name, KvCacheParams Params)> Caches(ParseResult parsed, string list)
     {
         string[] names = list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
-        return names.Length > 0 ? [.. names.Select(name => (name, KvCacheVariant.Apply(name, Cache(parsed, KvCacheVariant.Type(name), KvCacheVariant.Type(name)))))] : throw new UsageException("--kv-cache names no type");
+        if (names.Length == 0)
+        {
+            throw new UsageException("--kv-cache names no type");
+        }
+
+        KvCacheParams given = Settings(parsed, new KvCacheParams());
+        List<(string Name, KvCacheParams Params)> caches = [.. names.Select(name => (name, KvCacheVariant.Parse(name, given)))];
+        CheckUsed(given, [.. caches.Select(cache => cache.Params)]);
+        return caches;
+    }
+
+    // An option that no type of a list uses is an error, which names the first type.
+    private static void CheckUsed(KvCacheParams given, KvCacheParams[] caches)
+    {
+        KvCacheParams first = new() { TypeK = caches[0].TypeK, TypeV = caches[0].TypeV };
+        (bool IsUsed, KvCacheParams Alone)[] options =
+        [
+            (Array.Exists(caches, cache => cache.Group == given.Group), first with { Group = given.Group }),
+            (Array.Exists(caches, cache => cache.Residual == given.Residual), first with { Residual = given.Residual }),
+            (Array.Exists(caches, cache => cache.Sinks == given.Sinks), first with { Sinks = given.Sinks }),
+            (Array.Exists(caches, cache => cache.RefinedEighths == given.RefinedEighths), first with { RefinedEighths = given.RefinedEighths }),
+            (Array.Exists(caches, cache => cache.ResidualType == given.ResidualType), first with { ResidualType = given.ResidualType }),
+        ];
+        foreach ((_, KvCacheParams alone) in options.Where(option => !option.IsUsed))
+        {
+            alone.Validate();
+        }
     }
 
     /// <summary>Removes default types that do not fit the model, with a message on stderr; explicit types stay.</summary>
@@ -174,10 +223,7 @@ internal sealed class CommonOptions
         }
 
         using GgufFile file = GgufFile.Open(parameters.ModelPath);
-        if (MemoryFit.Apply(file, parameters) is { } change)
-        {
-            Terminal.Error.WriteLine($"--fit: {change}");
-        }
+        Terminal.Error.WriteLine($"--fit: {MemoryFit.Apply(file, parameters) ?? MemoryFit.Describe(file, parameters)}");
     }
 
     /// <summary>Number of tokens computed at once; GPUs need more for full speed.</summary>

@@ -26,7 +26,7 @@ internal static class CompareCommand
         var types = new Option<string>("--kv-cache") { Description = $"KV cache types; {CommonOptions.VariantHint}", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for compare.png (default: no plot)" };
         var command = new Command("compare", "Compare KV cache types: memory, speed, perplexity, KL divergence, recall");
-        CommonOptions.Add(command, [common.Model, file, context, limit, depth, cases, types, output, common.Threads, common.GpuLayers, common.BatchInvariant, .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, file, context, limit, depth, cases, types, output, .. common.Context, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = PerplexityCommand.Caches(common, parsed, parsed.GetValue(types)!);

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using LlamaKivi.Common;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Cli;
@@ -10,25 +11,38 @@ internal static class DoctorCommand
     public static Command Create()
     {
         var common = new CommonOptions();
-        var command = new Command("doctor", "Show what the engine detects: CPU, GPU, libraries");
-        CommonOptions.Add(command, common.Json);
+        var context = NumberOptions.Whole("--ctx-size", "-c", "Context size of --model in tokens (default: what fits, at most the model's trained context size)", 1, NumberOptions.MostTokens);
+        var type = new Option<string>("--kv-cache") { Description = "KV cache type of --model", DefaultValueFactory = _ => "kivi2" };
+        var command = new Command("doctor", "Show what the engine detects: CPU, GPU, libraries; with --model, what of it fits in memory");
+        CommonOptions.Add(command, [common.Model, context, type, common.TypeK, common.TypeV, .. common.Context, common.Json]);
         return command.Do((parsed, _) =>
         {
+            string? fit = parsed.GetValue(common.Model) is null ? null : Fit(common, parsed, context, type);
             NativeEngine.TryDescribeDevice(out DeviceDescription? device, out string? reason);
             if (parsed.GetValue(common.Json))
             {
-                WriteJson(device, reason);
+                WriteJson(device, reason, fit);
             }
             else
             {
-                Write(device, reason);
+                Write(device, reason, fit);
             }
 
             return Task.FromResult(ExitCode.Ok);
         });
     }
 
-    private static void Write(DeviceDescription? device, string? reason)
+    // What --fit would choose.
+    private static string Fit(CommonOptions common, ParseResult parsed, Option<int?> context, Option<string> type)
+    {
+        ModelParams parameters = common.Parameters(parsed);
+        parameters.ContextSize = (uint?)parsed.GetValue(context);
+        parameters.KvCache = common.SelectedCache(parsed, type, parameters.ModelPath, out _);
+        using GgufFile file = GgufFile.Open(parameters.ModelPath);
+        return MemoryFit.Apply(file, parameters) ?? MemoryFit.Describe(file, parameters);
+    }
+
+    private static void Write(DeviceDescription? device, string? reason, string? fit)
     {
         Console.Out.WriteLine($"engine   {NativeEngine.Version}, interface {NativeEngine.AbiVersion}");
         Console.Out.WriteLine($"CPU      {NativeEngine.CpuDescription}, {Environment.ProcessorCount} processors");
@@ -41,9 +55,14 @@ internal static class DoctorCommand
         {
             Console.Out.WriteLine($"library  {path}");
         }
+
+        if (fit is not null)
+        {
+            Console.Out.WriteLine($"fit      {fit}");
+        }
     }
 
-    private static void WriteJson(DeviceDescription? device, string? reason) => Json.Write(writer =>
+    private static void WriteJson(DeviceDescription? device, string? reason, string? fit) => Json.Write(writer =>
     {
         writer.WriteStartObject();
         writer.WriteString("version", NativeEngine.Version);
@@ -73,6 +92,11 @@ internal static class DoctorCommand
         }
 
         writer.WriteEndArray();
+        if (fit is not null)
+        {
+            writer.WriteString("fit", fit);
+        }
+
         writer.WriteEndObject();
     });
 }

@@ -32,8 +32,7 @@ internal static class EvalCommand
         var types = new Option<string>("--kv-cache") { Description = "KV cache types; differences are from the first", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2,kivi2-paper" };
         var output = new Option<string?>("--output", "-o") { Description = "Folder for every row's output, TASK-CACHE.jsonl; an interrupted run resumes from it" };
         var command = new Command("eval", "Score a task for several KV cache types");
-        CommonOptions.Add(command, [common.Model, task, fields, format, metrics, template, shots, count, stop, context, parallel, types, output, common.Threads, common.GpuLayers, common.BatchInvariant,
-            .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, task, fields, format, metrics, template, shots, count, stop, context, parallel, types, output, .. common.Context, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);

@@ -20,7 +20,7 @@ internal static class GenerationCommand
         var parallel = NumberOptions.Whole("--n-parallel", "-npl", "Texts written in parallel", 1, 4096, 16);
         var types = new Option<string>("--kv-cache") { Description = $"KV cache types; {CommonOptions.VariantHint}", DefaultValueFactory = _ => "f16,q8_0,q4_0,kivi4,kivi2,kivi4-paper,kivi2-paper" };
         var command = new Command("generation", "Measure how long greedy texts depart from those of an f16 cache, by KV cache type");
-        CommonOptions.Add(command, [common.Model, file, prompts, length, count, checkpoints, parallel, types, common.Threads, common.GpuLayers, common.BatchInvariant, .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, file, prompts, length, count, checkpoints, parallel, types, .. common.Context, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = PerplexityCommand.Caches(common, parsed, parsed.GetValue(types)!);

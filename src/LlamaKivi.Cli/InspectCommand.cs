@@ -12,8 +12,8 @@ internal static class InspectCommand
 {
     private const int LongestText = 60;
 
-    // Size of a cache of one type, or why the type does not fit the model.
-    private sealed record CacheRow(string Name, MemoryEstimate? Estimate, string? Reason);
+    // Size of a cache of one type, and the tokens of one sequence that fit in --kv-memory; or why the type does not fit the model.
+    private sealed record CacheRow(string Name, MemoryEstimate? Estimate, string? Reason, int? TokensThatFit = null);
 
     public static Command Create()
     {
@@ -25,30 +25,45 @@ internal static class InspectCommand
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, string.Join(',', KvCacheType.Names));
             using GgufFile file = GgufFile.Open(parsed.GetValue(path)!);
-            List<CacheRow> rows = [.. caches.Select(cache => Estimate(file, cache.Name, cache.Params))];
+            long? memory = parsed.GetValue(common.Memory);
+            List<CacheRow> rows = [.. caches.Select(cache => Estimate(file, cache.Name, cache.Params with { MemoryBudget = null }, memory))];
             if (parsed.GetValue(common.Json))
             {
-                WriteJson(file, rows);
+                WriteJson(file, rows, memory);
             }
             else
             {
-                WriteTables(file, rows);
+                WriteTables(file, rows, memory);
             }
 
             return Task.FromResult(ExitCode.Ok);
         });
     }
 
-    private static CacheRow Estimate(GgufFile file, string name, KvCacheParams cache)
+    private static CacheRow Estimate(GgufFile file, string name, KvCacheParams cache, long? memory)
     {
         try
         {
-            return new CacheRow(name, ContextHandle.Estimate(file, ContextOptionsFactory.Create(cache)), null);
+            ContextOptions options = ContextOptionsFactory.Create(cache);
+            return new CacheRow(name, ContextHandle.Estimate(file, options), null, memory is { } bytes ? Tokens(file, options, bytes) : null);
         }
         catch (Exception e) when (e is LlamaKiviException or ArgumentException)
         {
             return new CacheRow(name, null, Errors.FirstLine(e));
         }
+    }
+
+    // Tokens of the longest sequence that fits in a budget, by bisection.
+    private static int Tokens(GgufFile file, ContextOptions options, long budget)
+    {
+        (int fits, int most) = (0, NumberOptions.MostTokens);
+        while (fits < most)
+        {
+            int middle = fits + (most - fits + 1) / 2;
+            (fits, most) = ContextHandle.SequenceBytes(file, options, middle) <= budget ? (middle, most) : (fits, middle - 1);
+        }
+
+        return fits;
     }
 
     // The reason that applies to every type, and so to the file; null: none.
@@ -67,7 +82,7 @@ internal static class InspectCommand
 
     private static string Type(GgufTensor tensor) => tensor.TypeName ?? $"type {tensor.TypeNumber}";
 
-    private static void WriteTables(GgufFile file, List<CacheRow> rows)
+    private static void WriteTables(GgufFile file, List<CacheRow> rows, long? memory)
     {
         Terminal.Out.WriteLine($"GGUF v{file.Version}, {Terminal.MiB(file.FileSize)} MiB, alignment {file.Alignment}, {file.Entries.Count} entries, {file.Tensors.Count} tensors");
         Table metadata = new Table().Border(TableBorder.Simple).AddColumns("key", "value");
@@ -99,26 +114,30 @@ internal static class InspectCommand
 
         Table cache = new Table().Border(TableBorder.Simple)
             .AddColumns("KV cache", "bits/element", "bytes/token", "pages at full context MiB", "rings and sinks MiB");
+        if (memory is { } budget)
+        {
+            cache.AddColumn($"tokens in {Terminal.MiB(budget)} MiB");
+        }
+
         foreach (CacheRow row in rows)
         {
             if (row.Estimate is { } e)
             {
-                cache.AddRow(row.Name, Terminal.Number(e.BitsPerElement, 3), Terminal.Number(e.BytesPerToken, 1), Terminal.MiB(e.CachePageBytes), Terminal.MiB(e.CacheExactBytes));
-            }
-            else
-            {
-                cache.AddRow(row.Name, "-", "-", "-", "-");
+                string[] cells = [row.Name, Terminal.Number(e.BitsPerElement, 3), Terminal.Number(e.BytesPerToken, 1), Terminal.MiB(e.CachePageBytes), Terminal.MiB(e.CacheExactBytes)];
+                cache.AddRow(row.TokensThatFit is { } tokens ? [.. cells, tokens.ToString(CultureInfo.InvariantCulture)] : cells);
             }
         }
 
         Terminal.Out.Write(cache);
-        foreach (CacheRow row in rows.Where(row => row.Reason is not null))
+
+        // The table shows which types fit, so the reasons do not list them again.
+        foreach (IGrouping<string, CacheRow> same in rows.Where(row => row.Reason is not null).GroupBy(row => row.Reason!.Split("; types that fit")[0].Replace($"{row.Name} ", "", StringComparison.Ordinal), StringComparer.Ordinal))
         {
-            Terminal.Out.WriteLine($"{row.Name}: {row.Reason}");
+            Terminal.Out.WriteLine($"not available: {string.Join(", ", same.Select(row => row.Name))} ({same.Key})");
         }
     }
 
-    private static void WriteJson(GgufFile file, List<CacheRow> rows) => Json.Write(writer =>
+    private static void WriteJson(GgufFile file, List<CacheRow> rows, long? memory) => Json.Write(writer =>
     {
         writer.WriteStartObject();
         writer.WriteNumber("version", file.Version);
@@ -151,6 +170,11 @@ internal static class InspectCommand
         }
 
         writer.WriteEndArray();
+        if (memory is { } budget)
+        {
+            writer.WriteNumber("kv_memory_bytes", budget);
+        }
+
         writer.WriteStartArray("kv_cache");
         foreach (CacheRow row in rows)
         {
@@ -161,7 +185,11 @@ internal static class InspectCommand
                 writer.WriteNumber("bits_per_element", e.BitsPerElement);
                 writer.WriteNumber("bytes_per_token", e.BytesPerToken);
                 writer.WriteNumber("page_bytes", e.CachePageBytes);
-                writer.WriteNumber("full_precision_bytes", e.CacheExactBytes);
+                writer.WriteNumber("ring_and_sink_bytes", e.CacheExactBytes);
+                if (row.TokensThatFit is { } tokens)
+                {
+                    writer.WriteNumber("tokens_that_fit", tokens);
+                }
             }
             else
             {

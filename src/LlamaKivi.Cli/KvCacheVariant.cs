@@ -6,12 +6,27 @@ namespace LlamaKivi.Cli;
 /// <summary>An entry of a --kv-cache list: a type, with settings of its own if wanted, such as "kivi2+residual=64+group=16". The signs are valid in file names.</summary>
 internal static class KvCacheVariant
 {
-    /// <summary>The type's name.</summary>
-    public static string Type(string entry) => entry.Split('+')[0].Trim();
+    /// <summary>The cache of an entry: its type, the given settings that the type uses, and the entry's own settings, which it must use.</summary>
+    /// <exception cref="UsageException">The type or a setting is unknown, or a value is no number, out of range or not used.</exception>
+    public static KvCacheParams Parse(string entry, KvCacheParams given)
+    {
+        KvCacheType type = CommonOptions.Type(entry.Split('+')[0].Trim(), "--kv-cache");
+        KvCacheParams cache = given with { TypeK = type, TypeV = type };
+        cache.WithoutUnused().Validate();
+        cache = Apply(entry, Apply(entry, cache).WithoutUnused());
+        try
+        {
+            cache.Validate();
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--kv-cache: '{entry}': {Errors.FirstLine(e)}");
+        }
 
-    /// <summary>Applies the entry's settings to the cache of its type.</summary>
-    /// <exception cref="UsageException">A setting is unknown, or its value is no number or out of range.</exception>
-    public static KvCacheParams Apply(string entry, KvCacheParams cache)
+        return cache;
+    }
+
+    private static KvCacheParams Apply(string entry, KvCacheParams cache)
     {
         foreach (string setting in entry.Split('+', StringSplitOptions.TrimEntries)[1..])
         {
@@ -24,15 +39,6 @@ internal static class KvCacheVariant
                 ["refined", var value] => cache with { RefinedEighths = Number(value, setting, entry) },
                 _ => throw Unknown(setting, entry),
             };
-        }
-
-        try
-        {
-            cache.Validate();
-        }
-        catch (ArgumentException e)
-        {
-            throw new UsageException($"--kv-cache: '{entry}': {Errors.FirstLine(e)}");
         }
 
         return cache;

@@ -21,10 +21,10 @@ internal static class LogitsCommand
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "f16" };
         var chunk = NumberOptions.Whole("--chunk", null, "Tokens decoded at once", 1, int.MaxValue, DefaultChunk);
         var command = new Command("logits", "Write the logits of every token; needs no vocabulary");
-        CommonOptions.Add(command, [common.Model, list, output, type, chunk, common.Threads, common.GpuLayers, common.BatchInvariant, .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, list, output, type, chunk, .. common.Context, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
-            KvCacheParams cache = common.Cache(parsed, parsed.GetValue(type)!, parsed.GetValue(type)!);
+            KvCacheParams cache = common.Cache(parsed, type);
             int step = parsed.GetValue(chunk);
             int[] ids = await ReadIdsAsync(parsed.GetValue(list)!, cancellationToken).ConfigureAwait(false);
             ModelParams parameters = common.Parameters(parsed);

@@ -21,7 +21,7 @@ internal static class PerplexityCommand
         var limit = NumberOptions.Whole("--max-tokens", null, "Use only the first N tokens", 1, int.MaxValue);
         var plot = new Option<string?>("--plot") { Description = "File for a plot of KL divergence over bits per element, .png or .svg (default: no plot)" };
         var command = new Command("perplexity", "Measure the perplexity of a text by KV cache type");
-        CommonOptions.Add(command, [common.Model, file, context, types, chunk, limit, plot, common.Threads, common.GpuLayers, common.BatchInvariant, .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, file, context, types, chunk, limit, plot, .. common.Context, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = Caches(common, parsed, parsed.GetValue(types)!);
@@ -29,7 +29,7 @@ internal static class PerplexityCommand
             int step = parsed.GetValue(chunk) ?? longest;
             if (step > longest)
             {
-                throw new UsageException($"--chunk is {step}; it must be at most {longest}, because longer chunks read their own tokens in full precision");
+                throw new UsageException($"--chunk is {step}; it must be at most {longest}, because longer chunks read their own tokens from the ring instead of from pages");
             }
 
             string path = parsed.GetValue(file)!;
@@ -73,7 +73,7 @@ internal static class PerplexityCommand
         List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, list);
         if (!caches.Exists(cache => cache.Name == Reference))
         {
-            caches.Insert(0, (Reference, common.Cache(parsed, Reference, Reference)));
+            caches.Insert(0, (Reference, common.Settings(parsed, KvCacheParams.Parse(Reference)).WithoutUnused()));
         }
 
         return caches;

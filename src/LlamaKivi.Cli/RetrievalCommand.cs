@@ -19,7 +19,7 @@ internal static class RetrievalCommand
         var seed = NumberOptions.Whole("--seed", "-s", "Seed of the texts and numbers", 0, int.MaxValue, 1);
         var types = new Option<string>("--kv-cache") { Description = $"KV cache types, such as f16,kivi2; {CommonOptions.VariantHint}", DefaultValueFactory = _ => "f16,kivi2" };
         var command = new Command("retrieval", "Measure the recall of a number hidden in a long text, by length and KV cache type");
-        CommonOptions.Add(command, [common.Model, depths, count, seed, types, common.Threads, common.GpuLayers, common.BatchInvariant, .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, depths, count, seed, types, .. common.Context, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             List<(string Name, KvCacheParams Params)> caches = common.Caches(parsed, parsed.GetValue(types)!);

@@ -21,20 +21,14 @@ internal static class RunCommand
         var context = NumberOptions.Whole("--ctx-size", "-c", "Context size in tokens (default: the model's trained context size)", 1, NumberOptions.MostTokens);
         var sampling = new SamplingOptions();
         var type = new Option<string>("--kv-cache") { Description = $"KV cache type: {string.Join(", ", KvCacheType.Names)}", DefaultValueFactory = _ => "kivi2" };
-        var typeK = new Option<string?>("--cache-type-k") { Description = "Type of the keys; overrides --kv-cache" };
-        var typeV = new Option<string?>("--cache-type-v") { Description = "Type of the values; overrides --kv-cache" };
         var command = new Command("run", "Continue a prompt");
-        CommonOptions.Add(command, [common.Model, prompt, file, count, context, common.Threads, common.GpuLayers, common.BatchInvariant, common.Fit, .. sampling.All,
-            type, typeK, typeV, .. common.CacheSettings, common.Json]);
+        CommonOptions.Add(command, [common.Model, prompt, file, count, context, type, common.TypeK, common.TypeV, .. common.Context, common.Fit, .. sampling.All, common.Json]);
         return command.Do(async (parsed, cancellationToken) =>
         {
             string text = await TextInput.PromptAsync(parsed.GetValue(prompt), parsed.GetValue(file), cancellationToken).ConfigureAwait(false);
             ModelParams parameters = common.Parameters(parsed);
             parameters.ContextSize = (uint?)parsed.GetValue(context);
-            string? fallback = null;
-            parameters.KvCache = (parsed.GetValue(typeK), parsed.GetValue(typeV)) is (null, null)
-                ? common.DefaultCache(parsed, type, parameters.ModelPath, out fallback)
-                : common.Cache(parsed, parsed.GetValue(typeK) ?? parsed.GetValue(type)!, parsed.GetValue(typeV) ?? parsed.GetValue(type)!);
+            parameters.KvCache = common.SelectedCache(parsed, type, parameters.ModelPath, out string? fallback);
             common.ApplyFit(parsed, parameters);
             using DefaultSamplingPipeline pipeline = sampling.Pipeline(parsed);
             var inference = new InferenceParams { MaxTokens = parsed.GetValue(count), SamplingPipeline = pipeline };
@@ -106,7 +100,7 @@ internal static class RunCommand
             $"prefill {timings.PromptTokens} tokens, {Terminal.Number(timings.PromptTokensPerSecond, 1)} tok/s; " +
             $"decode {timings.GeneratedTokens} tokens, {Terminal.Number(timings.DecodeTokensPerSecond, 1)} tok/s; {CommonOptions.Processor(context.Weights.GpuLayerCount)}");
         var table = new Table().Border(TableBorder.Simple)
-            .AddColumns("KV cache", "tokens", "quantized MiB", "full precision MiB", "as f16 MiB", "ratio");
+            .AddColumns("KV cache", "tokens", "quantized MiB", "rings, sinks, floats MiB", "as f16 MiB", "ratio");
         table.AddRow(
             $"{context.Params.KvCache.TypeK}/{context.Params.KvCache.TypeV}",
             usage.Tokens.ToString(System.Globalization.CultureInfo.InvariantCulture),
@@ -152,7 +146,7 @@ internal static class RunCommand
 
             writer.WriteNumber("tokens", usage.Tokens);
             writer.WriteNumber("quantized_bytes", usage.QuantizedBytes);
-            writer.WriteNumber("full_precision_bytes", usage.ExactBytes);
+            writer.WriteNumber("exact_bytes", usage.ExactBytes);
             writer.WriteNumber("allocated_bytes", usage.AllocatedBytes);
             writer.WriteNumber("f16_bytes", usage.F16Bytes);
             writer.WriteNumber("ratio", Ratio(usage));

@@ -118,11 +118,6 @@ internal static class ServeCommand
         private readonly Option<string?> _context = Text("--ctx-size", "-c", "Capacity of the KV cache in tokens, shared by all requests (default: the model's context)", "LLAMA_ARG_CTX_SIZE");
         private readonly Option<string?> _parallel = Text("--parallel", "-np", "Maximum number of requests that run at once (default: 16)", "LLAMA_ARG_N_PARALLEL");
         private readonly Option<string?> _batch = Text("--batch-size", "-b", "Maximum number of tokens of a step (default: 512)", "LLAMA_ARG_BATCH");
-        private readonly Option<string?> _typeK = Text("--cache-type-k", "-ctk", "KV cache type of the keys (default: kivi2)", "LLAMA_ARG_CACHE_TYPE_K");
-        private readonly Option<string?> _typeV = Text("--cache-type-v", "-ctv", "KV cache type of the values (default: kivi2)", "LLAMA_ARG_CACHE_TYPE_V");
-        private readonly Option<string?> _memory = Text("--kv-memory", null, "Maximum memory of the KV cache, such as 64M or 2G (default: no limit beside --ctx-size)", "LLAMA_ARG_KV_MEMORY");
-        private readonly Option<string?> _threads = Text("--threads", "-t", "Threads (default: one per processor)", "LLAMA_ARG_THREADS");
-        private readonly Option<string?> _layers = Text("--gpu-layers", "-ngl", "Number of layers on the GPU; -1: all (default: all if a GPU is usable)", "LLAMA_ARG_N_GPU_LAYERS");
         private readonly Option<string?> _predict = Text("--n-predict", "-n", "Maximum number of generated tokens of a request (default: the cache's capacity)", "LLAMA_ARG_N_PREDICT");
         private readonly Option<string?> _timeout = Text("--timeout", "-to", "Maximum time of a request in seconds (default: 1800)", "LLAMA_ARG_TIMEOUT");
         private readonly Option<string?> _queue = Text("--queue", null, "Maximum number of requests that wait (default: 256)", "LLAMA_ARG_QUEUE");
@@ -130,13 +125,21 @@ internal static class ServeCommand
         private readonly Option<string?> _slots = Text("--slot-save-path", null, "Folder of the slots that clients save and restore (default: they cannot)", "LLAMA_ARG_SLOT_SAVE_PATH");
         private readonly Option<string?> _prefixes = Text("--prefix-path", null, "Folder of prompt prefixes that left memory, which survive a restart (default: none)", "LLAMA_ARG_PREFIX_PATH");
         private readonly Option<string?> _ram = Text("--cache-ram", "-cram", "Host memory in MiB for prompt prefixes that left the KV cache (default: 256)", "LLAMA_ARG_CACHE_RAM");
+        private readonly Option<string?> _type = new("--kv-cache") { Description = $"KV cache type (default: kivi2): {string.Join(", ", KvCacheType.Names)}" };
+        private readonly SharedOptions _shared;
         private readonly Dictionary<Option, string> _variables;
 
-        public Settings() => _variables = All.ToDictionary(option => option, option => option.Description![(option.Description!.LastIndexOf(" [", StringComparison.Ordinal) + 2)..^1]);
+        public Settings()
+        {
+            _shared = new SharedOptions([_type]);
+            _variables = Own.ToDictionary(option => option, option => option.Description![(option.Description!.LastIndexOf(" [", StringComparison.Ordinal) + 2)..^1]);
+        }
 
-        public Option[] All =>
+        public Option[] All => [.. Own, .. _shared.All];
+
+        private Option[] Own =>
         [
-            _model, _models, _mostModels, _idle, _alias, _host, _port, _key, _keyFile, _context, _parallel, _batch, _typeK, _typeV, _memory, _threads, _layers, _predict, _timeout, _queue, _drain, _slots, _prefixes, _ram,
+            _model, _models, _mostModels, _idle, _alias, _host, _port, _key, _keyFile, _context, _parallel, _batch, _predict, _timeout, _queue, _drain, _slots, _prefixes, _ram,
         ];
 
         public (string Host, int Port) Address(ParseResult parsed) => (Value(parsed, _host) ?? "127.0.0.1", Whole(parsed, _port, 0, 65535) ?? 8080);
@@ -144,13 +147,16 @@ internal static class ServeCommand
         public InferenceEngineOptions Engine(ParseResult parsed)
         {
             string path = Value(parsed, _models) is null ? CommonOptions.ModelPath(Value(parsed, _model)) : "";
-            int? layers = Whole(parsed, _layers, -1, int.MaxValue);
+            (CommonOptions common, ParseResult shared) = (_shared.Common, _shared.Read(parsed));
+            ModelParams parameters = common.Parameters(shared, path);
             var options = new InferenceEngineOptions
             {
                 ModelPath = path,
-                Threads = Whole(parsed, _threads, 1, 1024),
-                GpuLayerCount = layers ?? (NativeEngine.TryDescribeDevice(out _, out _) ? -1 : 0),
-                RequireGpu = true,
+                Threads = parameters.Threads,
+                GpuLayerCount = parameters.GpuLayerCount,
+                RequireGpu = parameters.RequireGpu,
+                BatchInvariant = parameters.BatchInvariant,
+                KvCache = Cache(shared),
                 ContextSize = (uint?)Whole(parsed, _context, 1, NumberOptions.MostTokens),
                 SeqMax = (uint)(Whole(parsed, _parallel, 1, 4096) ?? 16),
                 MaxWaiting = Whole(parsed, _queue, 0, 1_000_000) ?? 256,
@@ -164,31 +170,40 @@ internal static class ServeCommand
             options.PrefixCache.Isolation = Keys(parsed).Length > 1;
             options.PrefixCache.DiskPath = Value(parsed, _prefixes);
             options.PrefixCache.HostBytes = Whole(parsed, _ram, 0, 1 << 30) is { } mebibytes ? (long)mebibytes << 20 : options.PrefixCache.HostBytes;
-            if (Value(parsed, _typeK) is { } k)
-            {
-                options.KvCache = new KvCacheParams { TypeK = KvCacheType.Parse(k), TypeV = KvCacheType.Parse(Value(parsed, _typeV) ?? k) };
-            }
-            else if (Value(parsed, _typeV) is { } v)
-            {
-                options.KvCache = new KvCacheParams { TypeV = KvCacheType.Parse(v) };
-            }
-
-            if (Value(parsed, _memory) is { } memory)
-            {
-                options.KvCache = options.KvCache with { MemoryBudget = NumberOptions.Bytes("--kv-memory", memory, out string error) ?? throw new UsageException(error) };
-            }
-
             if (path.Length > 0)
             {
                 // Errors of the file and of the cache come before the server starts.
                 using var file = GgufFile.Open(path);
-                if (KvCacheFallback.Misfit(file, KvCacheFallback.Fit(file, options.KvCache, out _)) is { } misfit)
+                if (KvCacheFallback.Misfit(file, HasType(shared) ? options.KvCache : KvCacheFallback.Fit(file, options.KvCache, out _)) is { } misfit)
                 {
                     throw new UsageException(Errors.Words(misfit));
                 }
+
+                common.ApplyFit(shared, options);
+            }
+            else if (shared.GetValue(common.Fit))
+            {
+                throw new UsageException("--fit and --models are both given; the server estimates the memory of each model of a folder when it loads it. Leave --fit out");
             }
 
             return options;
+        }
+
+        private bool HasType(ParseResult shared) => (shared.GetValue(_type) ?? shared.GetValue(_shared.Common.TypeK) ?? shared.GetValue(_shared.Common.TypeV)) is not null;
+
+        // As with llama.cpp's server, -ctk alone is also the type of the values. Default types that do not fit the model are replaced when it is loaded.
+        private KvCacheParams Cache(ParseResult shared)
+        {
+            CommonOptions common = _shared.Common;
+            KvCacheType? both = shared.GetValue(_type) is { } name ? CommonOptions.Type(name, _type.Name) : null;
+            KvCacheType? typeK = shared.GetValue(common.TypeK) is { } k ? CommonOptions.Type(k, common.TypeK.Name) : both;
+            KvCacheType? typeV = shared.GetValue(common.TypeV) is { } v ? CommonOptions.Type(v, common.TypeV.Name) : both ?? typeK;
+            var types = new KvCacheParams();
+            types = typeK is { } keys ? types with { TypeK = keys } : types;
+            types = typeV is { } values ? types with { TypeV = values } : types;
+            KvCacheParams cache = common.Settings(shared, types);
+            cache.Validate();
+            return cache;
         }
 
         /// <summary>The folder of --models; null: one model is served.</summary>

@@ -66,7 +66,7 @@ internal sealed class EngineMetrics : IDisposable
         Gauge("llamakivi.cache.tokens", "{token}", "Tokens in the KV cache", now => now.CacheTokens);
         Gauge("llamakivi.cache.capacity", "{token}", "Capacity of the KV cache", now => now.CacheCapacity);
         Gauge("llamakivi.cache.quantized", "By", "Bytes of quantized pages", now => now.QuantizedBytes);
-        Gauge("llamakivi.cache.exact", "By", "Bytes of recent tokens that are not quantized", now => now.ExactBytes);
+        Gauge("llamakivi.cache.exact", "By", "Bytes of rings (f16 or q8_0), sinks and pages of floats", now => now.ExactBytes);
         Gauge("llamakivi.cache.f16", "By", "Bytes that an f16 cache of the same tokens would take", now => now.F16Bytes);
     }
 

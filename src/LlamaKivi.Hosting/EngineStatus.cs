@@ -8,7 +8,7 @@ namespace LlamaKivi.Hosting;
 /// <param name="CacheTokens">Tokens in the KV cache, prefixes included.</param>
 /// <param name="CacheCapacity">Capacity of the KV cache in tokens.</param>
 /// <param name="QuantizedBytes">Bytes of quantized pages.</param>
-/// <param name="ExactBytes">Bytes of recent tokens that are not quantized.</param>
+/// <param name="ExactBytes">Bytes of rings (f16 or q8_0), sinks and pages of floats.</param>
 /// <param name="F16Bytes">Bytes that an f16 cache of the same tokens would take.</param>
 /// <param name="LastStep">Time since the last completed step, or since work arrived; null: no work.</param>
 public sealed record EngineStatus(

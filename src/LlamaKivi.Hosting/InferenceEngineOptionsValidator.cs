@@ -1,4 +1,5 @@
 using System.Globalization;
+using LlamaKivi.Common;
 using Microsoft.Extensions.Options;
 
 namespace LlamaKivi.Hosting;
@@ -29,6 +30,11 @@ internal sealed class InferenceEngineOptionsValidator(string? name, string? sect
         else if (!File.Exists(options.ModelPath))
         {
             yield return $"{nameof(options.ModelPath)} is '{options.ModelPath}', which {(Directory.Exists(options.ModelPath) ? "is a folder" : "does not exist")}; give the path of a GGUF file.";
+        }
+
+        if (CacheError(options) is { } cache)
+        {
+            yield return cache;
         }
 
         if (options.SeqMax == 0)
@@ -90,6 +96,19 @@ internal sealed class InferenceEngineOptionsValidator(string? name, string? sect
         if (prefixes.HostBytes < 0)
         {
             yield return $"{nameof(options.PrefixCache)}:{nameof(prefixes.HostBytes)} is {prefixes.HostBytes}; it must be 0 or more.";
+        }
+    }
+
+    private static string? CacheError(InferenceEngineOptions options)
+    {
+        try
+        {
+            ContextOptionsFactory.Cache(options, options.KvCache).Validate();
+            return null;
+        }
+        catch (ArgumentException e)
+        {
+            return e.Message.Split(" (Parameter '")[0].Replace($"{nameof(options.KvCache)}.", $"{nameof(options.KvCache)}:", StringComparison.Ordinal);
         }
     }
 

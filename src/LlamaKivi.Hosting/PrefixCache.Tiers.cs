@@ -20,7 +20,7 @@ internal sealed partial class PrefixCache
             return false;
         }
 
-        if (_options.HostBytes > 0 || _files is not null)
+        if (KeepsSaved)
         {
             Save(oldest);
         }
@@ -28,6 +28,40 @@ internal sealed partial class PrefixCache
         oldest.Conversation!.Dispose();
         oldest.Conversation = null;
         oldest.Marks.Clear();
+        LimitHostBytes();
+        return true;
+    }
+
+    /// <summary>Moves the sequence of a preempted call to host memory. A saved sequence has no marks: the sequence truncated to each of them becomes an entry, so that other requests continue it as before.</summary>
+    public void Spill(GenerationCall call)
+    {
+        Conversation conversation = call.Conversation!;
+        call.Spilled = conversation.Save();
+        if (IsEnabled && KeepsSaved && call.Marks.Count > 0)
+        {
+            int[] tokens = call.CachedTokens.ToArray();
+            try
+            {
+                SaveMarks(conversation, new PrefixEntry(tokens, call.PrefixKey) { Marks = call.Marks }, _entries.Count - 1, int.MaxValue);
+            }
+            catch (Exception e) when (e is RuntimeError or ObjectDisposedException)
+            {
+                LogNotKept(tokens.Length, e);
+            }
+
+            LimitHostBytes();
+        }
+
+        conversation.Dispose();
+        call.Conversation = null;
+        call.Marks.Clear();
+    }
+
+    private bool KeepsSaved => _options.HostBytes > 0 || _files is not null;
+
+    // The least recently used sequences leave host memory for the disk.
+    private void LimitHostBytes()
+    {
         while (HostBytes > _options.HostBytes && _entries.Find(entry => entry.State is not null) is { } last)
         {
             Write(last);
@@ -36,7 +70,6 @@ internal sealed partial class PrefixCache
         }
 
         _entries.RemoveAll(entry => entry.IsLost);
-        return true;
     }
 
     /// <summary>Forgets the entries of the KV cache and of host memory.</summary>
@@ -72,19 +105,24 @@ internal sealed partial class PrefixCache
                 (entry.State, entry.SavedExactFrom) = (conversation.Save(), exactFrom);
             }
 
-            int place = _entries.IndexOf(entry);
-            foreach (int mark in entry.Marks.AsEnumerable().Reverse())
-            {
-                if (mark < exactFrom && !IsCovered(entry, mark) && conversation.TryRewindExactly(mark))
-                {
-                    exactFrom = conversation.ExactFrom;
-                    _entries.Insert(++place, new PrefixEntry(entry.Tokens[..mark], entry.Key) { State = conversation.Save(), SavedExactFrom = exactFrom });
-                }
-            }
+            SaveMarks(conversation, entry, _entries.IndexOf(entry), exactFrom);
         }
         catch (Exception e) when (e is RuntimeError or ObjectDisposedException)
         {
             LogNotKept(entry.Tokens.Length, e);
+        }
+    }
+
+    // Saves the sequence of an entry, which may be in no list, truncated to each mark below exactFrom, after a place of the list.
+    private void SaveMarks(Conversation conversation, PrefixEntry entry, int place, int exactFrom)
+    {
+        foreach (int mark in entry.Marks.AsEnumerable().Reverse())
+        {
+            if (mark < exactFrom && !IsCovered(entry, mark) && conversation.TryRewindExactly(mark))
+            {
+                exactFrom = conversation.ExactFrom;
+                _entries.Insert(++place, new PrefixEntry(entry.Tokens[..mark], entry.Key) { State = conversation.Save(), SavedExactFrom = exactFrom });
+            }
         }
     }
 

@@ -93,10 +93,7 @@ internal sealed partial class Scheduler
                 return;
             }
 
-            last.Spilled = last.Conversation!.Save();
-            last.Conversation.Dispose();
-            last.Conversation = null;
-            last.Marks.Clear();
+            _prefixes.Spill(last);
             _running.RemoveAt(_running.Count - 1);
             _preempted.Insert(0, last);
             _tooLarge = null;

@@ -64,6 +64,30 @@ public sealed class ServiceCollectionTests
         Assert.Contains(message, error.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("Group", "48", "'LlamaKivi:Models:a:KvCache:Group' is 48; it must be 16, 32, 64 or 128")]
+    [InlineData("Residual", "65537", "'LlamaKivi:Models:a:KvCache:Residual' is 65537; it must be 1 to 65536")]
+    [InlineData("TypeK", "kivi9", "'LlamaKivi:Models:a:KvCache:TypeK' is 'kivi9'; KV cache types are f16")]
+    public async Task Wrong_settings_of_the_cache_stop_the_host_with_the_whole_path(string key, string value, string message)
+    {
+        HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);
+        builder.Configuration.AddInMemoryCollection(new Dictionary<string, string?> { ["LlamaKivi:Models:a:ModelPath"] = Engines.ModelPath, [$"LlamaKivi:Models:a:KvCache:{key}"] = value });
+        builder.Services.AddKeyedLlamaKivi("a", builder.Configuration.GetSection("LlamaKivi:Models:a"));
+        using IHost host = builder.Build();
+        Exception error = await Assert.ThrowsAnyAsync<Exception>(() => host.StartAsync());
+        Assert.Contains(message, error.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Wrong_settings_of_the_cache_in_code_stop_the_host()
+    {
+        HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);
+        builder.Services.AddLlamaKivi(options => (options.ModelPath, options.KvCache) = (Engines.ModelPath, Common.KvCacheParams.Parse("f16") with { Group = 64 }));
+        using IHost host = builder.Build();
+        OptionsValidationException error = await Assert.ThrowsAsync<OptionsValidationException>(() => host.StartAsync());
+        Assert.Contains("KvCache:Group is 64, which only KIVI types use; the cache is f16", error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Decorated_clients_and_embeddings_run_on_the_engine()
     {

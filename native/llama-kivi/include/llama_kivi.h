@@ -351,7 +351,7 @@ typedef struct lk_memory_estimate {
     uint64_t weight_bytes;      /**< All tensors. */
     uint64_t cache_page_bytes;  /**< Pages for n_ctx tokens, split evenly over n_seq_ready sequences; allocated as the cache
                                      fills. Tokens in rings take none. */
-    uint64_t cache_exact_bytes; /**< Full-precision rings and sinks of n_seq_ready sequences. */
+    uint64_t cache_exact_bytes; /**< Rings (f16 or q8_0) and sinks of n_seq_ready sequences. */
     uint64_t scratch_bytes;     /**< Activations, logits of one row, staged rows. */
     uint64_t device_bytes;      /**< Approximate GPU memory with a full cache: the GPU's weights, all of the above and working
                                      buffers; the driver's own memory is not counted. 0 without layers on the GPU. */
@@ -366,7 +366,7 @@ typedef struct lk_cache_usage {
     uint64_t n_tokens;          /**< Over all sequences; a token in a shared page counts once per sequence. */
     uint64_t n_capacity;        /**< n_ctx. */
     uint64_t quantized_bytes;   /**< Codes and scales of quantized tokens; a shared page counts once. */
-    uint64_t exact_bytes;       /**< Full-precision rows: rings, sinks, f16 pages. */
+    uint64_t exact_bytes;       /**< Rows in rings (f16 or q8_0), sinks and pages of floats. */
     uint64_t allocated_bytes;   /**< All memory of the cache: pages, rings, sinks, per-head tables. */
     uint64_t f16_bytes;         /**< Size of n_tokens in an f16 cache. */
     uint64_t n_quantized_k;     /**< Tokens whose keys are quantized. */

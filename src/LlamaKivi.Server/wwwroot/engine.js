@@ -97,7 +97,7 @@ export class EnginePanel {
     const type = keys === values ? keys : `${keys} keys, ${values} values`;
     const ratio = used > 0 ? status.f16_bytes / used : 0;
     setText(get('saving'), ratio > 0 ? `${ratio.toFixed(1)}×` : '–');
-    setText(get('saving-text'), ratio === 0 ? 'no tokens yet' : ratio >= 1.05 ? 'smaller than f16' : 'f16: recent tokens stay exact');
+    setText(get('saving-text'), ratio === 0 ? 'no tokens yet' : ratio >= 1.05 ? 'smaller than f16' : 'f16: recent tokens are not quantized yet');
     setText(get('type-name'), type);
     setText(get('used-bytes'), bytes(used));
     setText(get('f16-bytes'), bytes(status.f16_bytes));

@@ -8,7 +8,7 @@ namespace LlamaKivi;
 
 /// <summary>The text of a context's sequence 0: its tokens, and the number of them in the cache.</summary>
 /// <remarks>The last generated token is not in the cache; it is decoded together with the next tokens.</remarks>
-internal sealed class CachedText(LLamaContext context, ILogger? logger)
+internal sealed partial class CachedText(LLamaContext context, ILogger? logger)
 {
     private readonly SequenceTokens _tokens = new();  // the first CachedCount are in the cache
     private int[] _kept = [];                         // cached tokens that the first text may reuse as its prefix
@@ -131,17 +131,12 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
     public void Read(int needed, IInferenceParams options, CancellationToken cancellationToken)
     {
         MakeRoom(needed, options, cancellationToken);
-        int batch = checked((int)context.BatchSize);
-        ReadOnlySpan<int> tokens = _tokens.Span;
         int start = CachedCount;
         try
         {
-            while (CachedCount < tokens.Length)
+            while (ReadUntilFull(cancellationToken) is { } full)
             {
-                int n = Math.Min(batch, tokens.Length - CachedCount);
-                context.Handle.Decode(tokens.Slice(CachedCount, n), cancellationToken: cancellationToken);
-                CachedCount += n;
-                LastIndex = n - 1;
+                start = MakeRoom(full, start, needed, options, cancellationToken);
             }
         }
         catch
@@ -150,6 +145,29 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
             CachedCount = start;
             throw;
         }
+    }
+
+    // Decodes what is not in the cache; returns the cache's error if it has no room.
+    private KvCacheFullException? ReadUntilFull(CancellationToken cancellationToken)
+    {
+        int batch = checked((int)context.BatchSize);
+        while (CachedCount < _tokens.Count)
+        {
+            int n = Math.Min(batch, _tokens.Count - CachedCount);
+            try
+            {
+                context.Handle.Decode(_tokens.Span.Slice(CachedCount, n), cancellationToken: cancellationToken);
+            }
+            catch (KvCacheFullException e)
+            {
+                return e;
+            }
+
+            CachedCount += n;
+            LastIndex = n - 1;
+        }
+
+        return null;
     }
 
     /// <summary>Appends a generated token.</summary>
@@ -213,47 +231,6 @@ internal sealed class CachedText(LLamaContext context, ILogger? logger)
         {
             context.Handle.SeqDropMark(0, _marks[1]);
             _marks.RemoveAt(1);
-        }
-    }
-
-    // needed: number of tokens, from the end, that must not be dropped.
-    private void MakeRoom(int needed, IInferenceParams options, CancellationToken cancellationToken)
-    {
-        int size = checked((int)context.ContextSize);
-        if (_tokens.Count <= size)
-        {
-            return;
-        }
-
-        if (options.OverflowStrategy is ContextOverflowStrategy.ThrowException or ContextOverflowStrategy.Stop)
-        {
-            throw new ContextOverflowException(
-                $"The context is full: {CachedCount} of {size} tokens used, {_tokens.Count - CachedCount} more needed. Raise ContextSize, " +
-                $"or set OverflowStrategy to {nameof(ContextOverflowStrategy.Shift)} or {nameof(ContextOverflowStrategy.Stop)}.");
-        }
-
-        // Models are trained on texts that start with the beginning-of-text token, so it is never dropped.
-        int bos = _tokens[0] == context.Weights.Tokenizer.BosId ? 1 : 0;
-        int keep = Math.Clamp(options.TokensKeep < 0 ? FirstPromptLength : options.TokensKeep + bos, 0, _tokens.Count - needed);
-        int drop = ContextRoom.ToDrop(_tokens.Count, keep, needed, size, options.ContextTruncationPercentage);
-        cancellationToken.ThrowIfCancellationRequested();
-        int end = Math.Min(keep + drop, CachedCount);
-        if (options.OverflowStrategy != ContextOverflowStrategy.Shift)
-        {
-            Cut(keep);
-        }
-        else if (end > keep)
-        {
-            context.Handle.SeqRemove(0, keep, end);
-            CachedCount -= end - keep;
-            _marks.RemoveAll(length => length > keep);
-        }
-
-        _tokens.Drop(keep, drop);
-        WrittenCount = Math.Min(WrittenCount, _tokens.Count);
-        if (logger is not null)
-        {
-            Log.ContextTruncated(logger, drop, _tokens.Count - keep);
         }
     }
 }

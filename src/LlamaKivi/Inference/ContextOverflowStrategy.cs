@@ -1,6 +1,6 @@
 namespace LlamaKivi.Common;
 
-/// <summary>Behavior of an executor when the context is full.</summary>
+/// <summary>Behavior of an executor when the context or the memory budget of its KV cache is full.</summary>
 public enum ContextOverflowStrategy
 {
     /// <summary>Throw a <see cref="Exceptions.ContextOverflowException"/>.</summary>

@@ -7,6 +7,7 @@ namespace LlamaKivi;
 /// <summary>Computes how many tokens a full context drops.</summary>
 internal static class ContextRoom
 {
+    private const int PageTokens = 128;  // of the KV cache
     private const int MostLeast = 32;  // tokens; larger steps give no measurable speedup
 
     /// <summary>Validates overflow settings and prompt length before anything is decoded.</summary>
@@ -58,4 +59,11 @@ internal static class ContextRoom
         int wanted = Math.Max((int)Math.Ceiling((count - keep) * part), least);
         return Math.Clamp(wanted, excess, possible);
     }
+    /// <summary>Number of tokens to drop after the kept ones so that a cache gets bytes back: at least a page, because a page is freed as a whole.</summary>
+    /// <param name="count">Number of tokens.</param>
+    /// <param name="keep">Number of tokens to keep at the start.</param>
+    /// <param name="possible">Number of tokens that may be dropped, above 0.</param>
+    /// <param name="part">Fraction to drop of the tokens after <paramref name="keep"/>.</param>
+    public static int ToDropForBytes(int count, int keep, int possible, float part) =>
+        Math.Clamp(Math.Max((int)Math.Ceiling((count - keep) * part), PageTokens), 1, possible);
 }

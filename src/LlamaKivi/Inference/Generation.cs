@@ -86,7 +86,23 @@ internal sealed class Generation(LLamaContext context, ILogger? logger = null)
             }
 
             start = Stopwatch.GetTimestamp();
-            int token = await steps.RunAsync().ConfigureAwait(false);
+            int token;
+            try
+            {
+                token = await steps.RunAsync().ConfigureAwait(false);
+            }
+            catch (KvCacheFullException) when (generated.Count > 0)
+            {
+                // A memory budget can be full before the context is.
+                call.StopReason = StopReason.ContextFull;
+                if (options.OverflowStrategy == ContextOverflowStrategy.Stop)
+                {
+                    break;
+                }
+
+                throw;
+            }
+
             (string text, call.StopReason) = generated.Add(token);
             call.Timings = call.Timings with
             {

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.RegularExpressions;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Native;
 using LlamaKivi.Sampling;
@@ -78,9 +79,22 @@ internal static partial class ConfigurationValues
             };
         }
 
-        Set(section, cache.Validate);
+        try
+        {
+            cache.Validate();
+        }
+        catch (ArgumentException e)
+        {
+            string message = CacheSetting().Replace(e.Message.Split(" (Parameter '")[0], match => $"'{section.Path}:{match.Groups["name"].Value}'");
+            throw new InvalidOperationException(message, e);
+        }
+
         return cache;
     }
+
+    // A setting of a cache in a message, which configuration gives with its path.
+    [GeneratedRegex(@"KvCache\.(?<name>\w+)", RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: 1000)]
+    private static partial Regex CacheSetting();
 
     // Accepts ggml's name with or without its prefix, as command lines do.
     public static GGMLType? ReadGgmlType(IConfigurationSection section) => string.IsNullOrEmpty(section.Value) && !section.GetChildren().Any() ? null

@@ -36,7 +36,7 @@ public static class ContextOptionsFactory
     public static ContextOptions Create(IContextParams @params, KvCacheParams? cache = null, uint trainedContextSize = 0)
     {
         ArgumentNullException.ThrowIfNull(@params);
-        cache ??= @params.KvCache;
+        cache = Cache(@params, cache ?? @params.KvCache);
         cache.Validate();
         ArgumentOutOfRangeException.ThrowIfZero(@params.BatchSize, "BatchSize");
         if (@params.AttentionType == LLamaAttentionType.NonCausal)
@@ -49,7 +49,7 @@ public static class ContextOptionsFactory
             throw new NotSupportedException($"ContextType is {@params.ContextType}, which is not implemented. Leave it at {LLamaContextType.Default}.");
         }
 
-        return Create(cache with { TypeK = CacheType(@params.TypeK, nameof(@params.TypeK)) ?? cache.TypeK, TypeV = CacheType(@params.TypeV, nameof(@params.TypeV)) ?? cache.TypeV }) with
+        return Create(cache) with
         {
             ContextSize = Int(@params.ContextSize is > 0 ? @params.ContextSize.Value : trainedContextSize, nameof(@params.ContextSize)),
             MaxSequences = Int(Math.Max(@params.SeqMax, DefaultSequences), nameof(@params.SeqMax)),
@@ -58,6 +58,14 @@ public static class ContextOptionsFactory
             Threads = @params.Threads ?? 0,
             BatchInvariant = @params.BatchInvariant,
         };
+    }
+
+    /// <summary>A cache with the types of <see cref="IContextParams.TypeK"/> and <see cref="IContextParams.TypeV"/>, where they are set.</summary>
+    internal static KvCacheParams Cache(IContextParams parameters, KvCacheParams cache)
+    {
+        KvCacheType? typeK = CacheType(parameters.TypeK, nameof(parameters.TypeK));
+        KvCacheType? typeV = CacheType(parameters.TypeV, nameof(parameters.TypeV));
+        return typeK is null && typeV is null ? cache : cache with { TypeK = typeK ?? cache.TypeK, TypeV = typeV ?? cache.TypeV };
     }
 
     /// <summary>Advice for a KV cache type that <see cref="IContextParams.TypeK"/> and <see cref="IContextParams.TypeV"/> do not take.</summary>

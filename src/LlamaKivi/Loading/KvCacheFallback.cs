@@ -29,10 +29,12 @@ public static class KvCacheFallback
 
         foreach (KvCacheType type in Types)
         {
-            KvCacheParams other = cache with { TypeK = type, TypeV = type };
+            KvCacheParams other = (cache with { TypeK = type, TypeV = type }).WithoutUnused();
             if (Misfit(file, other) is null)
             {
-                reason = $"the KV cache is {type} instead of the default {cache.TypeK} ({failure.Message})";
+                string[] unused = [.. other.Dropped(cache)];
+                string without = unused.Length > 0 ? $", without {string.Join(" and ", unused)}, which {type} does not use" : "";
+                reason = $"the KV cache is {type} instead of the default {cache.TypeK}{without} ({failure.Message})";
                 return other;
             }
         }

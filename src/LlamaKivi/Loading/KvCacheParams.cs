@@ -5,9 +5,10 @@ namespace LlamaKivi.Common;
 
 /// <summary>Types and sizes of the KV cache; keys and values have independent types.</summary>
 [JsonConverter(typeof(KvCacheParamsConverter))]
-public sealed record KvCacheParams
+public sealed partial record KvCacheParams
 {
     private const int PageTokens = 128;
+    private const int MostResidual = 1 << 16;  // as in the engine
 
     private readonly KvCacheType? _typeK;
     private readonly KvCacheType? _typeV;
@@ -35,10 +36,10 @@ public sealed record KvCacheParams
     /// <summary>Quantization group size: 16, 32, 64 or 128; 0: the type's own (64; 32 for kivi3 and for the types ending in -paper). A key group spans this many tokens.</summary>
     public int Group { get; init; }
 
-    /// <summary>Residual length: number of most recent tokens that are not quantized; a multiple of the group for the types ending in -paper. 0: none, not for KIVI types. Null: the type's own, 128 for KIVI types and 0 for others. f32, f16 and bf16 ignore it.</summary>
+    /// <summary>Residual length: number of most recent tokens that are not quantized; a multiple of the group for the types ending in -paper. 0: none, not for KIVI types. Null: the type's own, 128 for KIVI types and 0 for others. At most 65,536. Not for f32, f16 and bf16.</summary>
     public int? Residual { get; init; }
 
-    /// <summary>Number of attention sinks, the first tokens of a sequence, kept in full precision; at most the group, or 128 for types without groups. Null: 4 for kivi2, kivi3 and kivi4, 0 for other types. f32, f16 and bf16 ignore it.</summary>
+    /// <summary>Number of attention sinks, the first tokens of a sequence, kept in 16 bits; at most the group, or 128 for types without groups. Null: 4 for kivi2, kivi3 and kivi4, 0 for other types. Not for f32, f16 and bf16.</summary>
     public int? Sinks { get; init; }
 
     /// <summary>Key channels that kivi2 and kivi3 store with 4 bits instead of 2, in eighths of the head, 0 to 8; the number of channels is rounded down to a multiple of 4. Null: 3 for kivi2, 4 for kivi3.</summary>
@@ -71,8 +72,8 @@ public sealed record KvCacheParams
     private (KvCacheType, KvCacheType, int, int?, int?, int?, KvCacheType?, int?, long?) Fields =>
         (TypeK, TypeV, Group, Residual, Sinks, RefinedEighths, ResidualType, Undo, MemoryBudget);
 
-    /// <summary>Validates the sizes.</summary>
-    /// <exception cref="ArgumentException">A size is out of range; the message gives the valid values.</exception>
+    /// <summary>Validates the settings.</summary>
+    /// <exception cref="ArgumentException">A setting is out of range, or neither type uses it; the message says what to change.</exception>
     public void Validate()
     {
         if (Group != 0 && (Group is < 16 or > PageTokens || (Group & (Group - 1)) != 0))
@@ -100,9 +101,14 @@ public sealed record KvCacheParams
             throw new ArgumentException($"KvCache.MemoryBudget is {MemoryBudget} bytes; it must be positive, or null for no limit", nameof(MemoryBudget));
         }
 
-        if (Residual < 0)
+        if (Residual is < 0 or > MostResidual)
         {
-            throw new ArgumentException($"KvCache.Residual is {Residual}; it must be at least 1, or 0 for none", nameof(Residual));
+            throw new ArgumentException($"KvCache.Residual is {Residual}; it must be 1 to {MostResidual}, or 0 for none", nameof(Residual));
+        }
+
+        foreach ((string setting, string message) in Unused())
+        {
+            throw new ArgumentException(message, setting);
         }
 
         foreach (KvCacheType type in (KvCacheType[])[TypeK, TypeV])

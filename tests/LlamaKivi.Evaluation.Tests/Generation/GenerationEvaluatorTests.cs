@@ -9,7 +9,7 @@ public sealed class GenerationEvaluatorTests(DemoModel model) : IClassFixture<De
     private static readonly GenerationOptions Options = new() { GeneratedTokens = 24, Checkpoints = [4, 16, 100], Parallel = 2 };
 
     // A ring of 16 tokens, so that short prompts are quantized.
-    private static NamedKvCache Small(string type) => DemoModel.Cache(type) with { Params = KvCacheParams.Parse(type) with { Group = 16, Residual = 16 } };
+    private static NamedKvCache Small(string type) => DemoModel.Cache(type) with { Params = (KvCacheParams.Parse(type) with { Group = 16, Residual = 16 }).WithoutUnused() };
 
     private IReadOnlyList<int[]> Prompts => [model.Tokens[..60], model.Tokens[100..141], model.Tokens[7..50]];
 

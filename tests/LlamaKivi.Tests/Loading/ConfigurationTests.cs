@@ -22,8 +22,8 @@ public sealed class ConfigurationTests
     // Values of types other than numbers, Booleans, strings and enumerations: as JSON, and the expected object.
     private static readonly Dictionary<string, (string Json, object Value)> Samples = new()
     {
-        ["ModelParams.KvCache"] = ("""{"TypeK":"kivi4","TypeV":"q8_0","Group":64,"Residual":256,"Sinks":8,"RefinedEighths":4,"ResidualType":"q8_0","Undo":8,"MemoryBudget":8589934592}""",
-            new KvCacheParams { TypeK = KvCacheType.Kivi4, TypeV = KvCacheType.Q8_0, Group = 64, Residual = 256, Sinks = 8, RefinedEighths = 4, ResidualType = KvCacheType.Q8_0, Undo = 8, MemoryBudget = 1L << 33 }),
+        ["ModelParams.KvCache"] = ("""{"TypeK":"kivi3","TypeV":"q8_0","Group":64,"Residual":256,"Sinks":8,"RefinedEighths":4,"ResidualType":"q8_0","Undo":8,"MemoryBudget":8589934592}""",
+            new KvCacheParams { TypeK = KvCacheType.Kivi3, TypeV = KvCacheType.Q8_0, Group = 64, Residual = 256, Sinks = 8, RefinedEighths = 4, ResidualType = KvCacheType.Q8_0, Undo = 8, MemoryBudget = 1L << 33 }),
         ["ModelParams.TypeK"] = ("\"q8_0\"", GGMLType.GGML_TYPE_Q8_0),
         ["ModelParams.TypeV"] = ("\"GGML_TYPE_Q4_0\"", GGMLType.GGML_TYPE_Q4_0),
         ["ModelParams.TensorSplits"] = ("[0.25,0.75]", new TensorSplitsCollection([0.25f, 0.75f])),
@@ -107,14 +107,16 @@ public sealed class ConfigurationTests
     [InlineData("ModelParams", """{"KvCache":{"TypeK":"kivi9"}}""", "'Section:KvCache:TypeK' is 'kivi9'", "f16, kivi4, kivi2, kivi4-paper, kivi2-paper, q8_0, q4_0, f32, bf16, q5_1, q5_0, q4_1, iq4_nl, kivi3")]
     [InlineData("ModelParams", """{"KvCache":{"TypK":"kivi2"}}""", "'Section:KvCache:TypK' is not a known setting", "TypeK, TypeV, Group, Residual, Sinks, RefinedEighths, ResidualType, Undo, MemoryBudget")]
     [InlineData("ModelParams", """{"KvCache":{"Group":"many"}}""", "'Section:KvCache:Group' is 'many'", "integer")]
-    [InlineData("ModelParams", """{"KvCache":{"Group":48}}""", "'Section:KvCache'", "it must be 16, 32, 64 or 128")]
-    [InlineData("ModelParams", """{"KvCache":{"Sinks":"four"}}""", "'Section:KvCache:Sinks' is 'four'", "integer")]
-    [InlineData("ModelParams", """{"KvCache":{"RefinedEighths":9}}""", "'Section:KvCache'", "it must be 0 to 8")]
-    [InlineData("ModelParams", """{"KvCache":{"Undo":65}}""", "'Section:KvCache'", "it must be 0 to 64")]
+    [InlineData("ModelParams", """{"KvCache":{"Group":48}}""", "'Section:KvCache:Group' is ", "it must be 16, 32, 64 or 128")]
+    [InlineData("ModelParams", """{"KvCache":{"RefinedEighths":9}}""", "'Section:KvCache:RefinedEighths' is ", "it must be 0 to 8")]
+    [InlineData("ModelParams", """{"KvCache":{"Undo":65}}""", "'Section:KvCache:Undo' is ", "it must be 0 to 64")]
     [InlineData("ModelParams", """{"KvCache":{"MemoryBudget":"64M"}}""", "'Section:KvCache:MemoryBudget' is '64M'", "a number of bytes")]
-    [InlineData("ModelParams", """{"KvCache":{"ResidualType":"q4_0"}}""", "'Section:KvCache'", "it must be f16 or q8_0")]
+    [InlineData("ModelParams", """{"KvCache":{"ResidualType":"q4_0"}}""", "'Section:KvCache:ResidualType' is ", "it must be f16 or q8_0")]
     [InlineData("ModelParams", """{"KvCache":{"ResidualType":"q9"}}""", "'Section:KvCache:ResidualType' is 'q9'", "f16")]
-    [InlineData("ModelParams", """{"KvCache":{"TypeV":"kivi2-paper","Residual":100}}""", "'Section:KvCache'", "such as 96")]
+    [InlineData("ModelParams", """{"KvCache":{"TypeV":"kivi2-paper","Residual":100}}""", "'Section:KvCache:Residual' is 100", "such as 96")]
+    [InlineData("ModelParams", """{"KvCache":{"Residual":65537}}""", "'Section:KvCache:Residual' is 65537", "it must be 1 to 65536")]
+    [InlineData("ModelParams", """{"KvCache":{"TypeK":"q4_0","RefinedEighths":4}}""", "'Section:KvCache:RefinedEighths' is 4", "the keys are q4_0")]
+    [InlineData("ModelParams", """{"KvCache":{"TypeK":"q4_0","TypeV":"q4_0","ResidualType":"q8_0"}}""", "unless 'Section:KvCache:Residual' sets one", "leave 'Section:KvCache:ResidualType' out")]
     [InlineData("ModelParams", """{"TypeK":"kivi2"}""", "'Section:TypeK' is 'kivi2'", "KvCache:TypeK takes")]
     [InlineData("ModelParams", """{"TensorSplits":[0.5,"half"]}""", "'Section:TensorSplits:1' is 'half'", "number")]
     [InlineData("ModelParams", """{"TensorSplits":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}""", "'Section:TensorSplits'", "the maximum is 16")]

@@ -48,6 +48,8 @@ public sealed class KvCacheFallbackTests : IDisposable
         var parameters = new ModelParams(_path) { ContextSize = 64, KvCache = new KvCacheParams { Group = 64, Residual = 192 } };
         using LLamaWeights weights = LLamaWeights.LoadFromFile(parameters);
         weights.CreateContext(parameters).Dispose();
+        KvCacheFallback.Fit(weights.Model.Gguf, parameters.KvCache, out string? reason);
+        Assert.Contains("without KvCache.Group and KvCache.Residual, which f16 does not use", reason, StringComparison.Ordinal);
         Assert.Equal(KvCacheParams.Parse("kivi2"), new KvCacheParams());
         Assert.Throws<UnsupportedModelException>(() => weights.CreateContext(parameters with { KvCache = parameters.KvCache with { TypeV = KvCacheType.Kivi2 } }));
     }

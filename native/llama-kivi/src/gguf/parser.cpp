@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -14,7 +13,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
-#include "gguf/load.h"
+#include "gguf/byte_reader.h"
 #include "gguf/text.h"
 #include "llama_kivi.h"
 #include "quant/blocks.h"
@@ -32,14 +31,12 @@ constexpr uint64_t kMinEntryBytes = 8 + 4 + 1;
 // Minimum size of a tensor: length of the name, n_dims, one dimension, type, offset.
 constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
 
-using ull = unsigned long long;
-
 }  // namespace
 
-// Reads the file front to back. Every read checks its size first, so pos_ never passes the end.
-class GgufFile::Parser {
+// Reads the file front to back.
+class GgufFile::Parser : ByteReader {
 public:
-    explicit Parser(GgufFile& file) : file_(file) {}
+    explicit Parser(GgufFile& file) : ByteReader(file.bytes_, file.size_, file.name_), file_(file) {}
 
     void run() {
         read_header();
@@ -54,67 +51,6 @@ public:
     }
 
 private:
-    // The message begins with where_, the item being read: "key 'general.name'".
-    [[noreturn]] void fail(uint64_t at, const std::string& what) const {
-        LK_FAIL(LK_BAD_FILE, "%s: %s, byte %llu: %s", file_.name_.c_str(), where_.c_str(), static_cast<ull>(at),
-                what.c_str());
-    }
-
-    uint64_t remaining() const { return file_.size_ - pos_; }
-
-    const uint8_t* take(uint64_t n, const char* what) {
-        if (n > remaining()) {
-            fail(pos_, format("%s takes %llu bytes, but only %llu are left in the file", what, static_cast<ull>(n),
-                              static_cast<ull>(remaining())));
-        }
-        const uint8_t* bytes = file_.bytes_ + pos_;
-        pos_ += n;
-        return bytes;
-    }
-
-    template <class T>
-    T read(const char* what) {
-        return load<T>(take(sizeof(T), what));
-    }
-
-    std::string_view read_string(const char* what, uint64_t max_bytes = std::numeric_limits<uint64_t>::max()) {
-        const uint64_t at = pos_;
-        const uint64_t length = read<uint64_t>(what);
-        if (length > max_bytes) {
-            fail(at, format("%s is %llu bytes long, expected at most %llu", what, static_cast<ull>(length),
-                            static_cast<ull>(max_bytes)));
-        }
-        return {reinterpret_cast<const char*>(take(length, what)), static_cast<size_t>(length)};
-    }
-
-    // A key or a tensor name. The C interface returns it NUL-terminated, so NUL and invalid UTF-8 are rejected.
-    std::string_view read_name(const char* what, uint64_t max_bytes) {
-        const std::string_view name = read_string(what, max_bytes);
-        const size_t bad = first_bad_byte(name);
-        if (bad < name.size()) {
-            fail(pos_ - name.size() + bad,
-                 format("%s %s is not valid UTF-8 without NUL", what, quote_text(name).c_str()));
-        }
-        return name;
-    }
-
-    lk_value_type read_type(const char* what) {
-        const uint64_t at = pos_;
-        const uint32_t type = read<uint32_t>(what);
-        if (type > LK_VALUE_FLOAT64) {
-            fail(at, format("%s %u is unknown, expected 0 to %d", what, type, LK_VALUE_FLOAT64));
-        }
-        return static_cast<lk_value_type>(type);
-    }
-
-    // Rejects an impossible count before it sizes a loop or an allocation.
-    void check_count(uint64_t at, const char* what, uint64_t count, uint64_t min_bytes) const {
-        if (count > remaining() / min_bytes) {
-            fail(at, format("%llu %s of at least %llu bytes do not fit in the %llu bytes left in the file",
-                            static_cast<ull>(count), what, static_cast<ull>(min_bytes), static_cast<ull>(remaining())));
-        }
-    }
-
     void read_header() {
         where_ = "header";
         if (file_.size_ == 0) {
@@ -307,10 +243,8 @@ private:
     }
 
     GgufFile& file_;
-    uint64_t pos_ = 0;
     uint64_t n_entries_ = 0;
     uint64_t n_tensors_ = 0;
-    std::string where_;
     std::vector<uint64_t> offset_at_;  // file position of each tensor's offset field
 };
 

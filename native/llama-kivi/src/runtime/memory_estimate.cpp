@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "backend/cuda/plan/splits.h"
 #include "gguf/reader.h"
 #include "kv/accounting.h"
 #include "kv/budget.h"
@@ -25,6 +26,24 @@ uint64_t device_work_bytes(const ModelConfig& model, int n_ubatch) {
     constexpr uint64_t kWeights = 192u << 20;
     constexpr uint64_t kLibrary = 96u << 20;
     return 3ull * n_ubatch * std::max(model.n_ff, model.n_embd) + kWeights + kLibrary;
+}
+
+// Bytes of the partial results of attention in a batch-invariant pass on the GPU: n_ubatch rows, each of which sees a
+// whole context. A row is computed as a decode step, so a prompt has as many splits per row as decoding at its end.
+uint64_t invariant_bytes(const ModelConfig& model, const kv::CacheConfig& c) {
+    using Splits = cuda::InvariantSplits;
+    constexpr int kRowsPerStep = 32;  // rows that a warp reads in one step
+    const auto splits = [](int n_tokens, int tokens_per_step) {
+        const int per_block = tokens_per_step * Splits::kSteps;
+        return std::max(1, Splits::count((n_tokens + per_block - 1) / per_block * Splits::kSteps));
+    };
+    const kv::SideSpec keys = kv::make_side_spec(c, kv::Side::keys);
+    const bool paged = keys.format.quantized();
+    const int in_rows = paged ? std::min(c.n_ctx, keys.ageing.trigger + 2 * keys.sinks) : c.n_ctx;
+    const int page_step = kv::is_kivi(keys.format.type) ? kv::kPageTokens : kRowsPerStep;
+    const int n_splits = splits(in_rows, kRowsPerStep) + (paged ? splits(c.n_ctx, page_step) : 0);
+    const uint64_t per_split = uint64_t(c.n_ubatch) * model.n_head * (model.head_size + 2) * sizeof(float);
+    return n_splits > 1 ? n_splits * per_split : 0;
 }
 
 }  // namespace
@@ -57,7 +76,8 @@ lk_memory_estimate estimate_memory(const GgufFile& file, int n_gpu_layers, const
         there.n_layer = placement.n_device_layers;
         e.device_bytes = device_weight_bytes(file, placement) + kv::page_bytes(there) + kv::fixed_bytes(there) +
                          kv::staging_bytes(there) + ForwardScratch::bytes(model, c.n_ubatch) + outputs +
-                         device_work_bytes(model, c.n_ubatch);
+                         device_work_bytes(model, c.n_ubatch) +
+                         (params.batch_invariant != 0 ? invariant_bytes(model, c) : 0);
     }
     e.bytes_per_token = static_cast<double>(k.page_bytes + v.page_bytes) / kv::kPageTokens * c.n_layer * c.n_head_kv;
     return e;

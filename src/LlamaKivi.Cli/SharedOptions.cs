@@ -1,0 +1,64 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+
+namespace LlamaKivi.Cli;
+
+/// <summary>The options that serve shares with other commands, each with an environment variable. The command line comes before the environment.</summary>
+internal sealed class SharedOptions
+{
+    private readonly Command _command = new("shared");
+    private readonly Dictionary<Option, string> _variables;
+
+    /// <summary>The shared options, beside others that are read in the same way.</summary>
+    public SharedOptions(params Option[] others)
+    {
+        All = [.. others, Common.TypeK, Common.TypeV, .. Common.Context, Common.Fit];
+        _variables = All.ToDictionary(option => option, Variable);
+        foreach ((Option option, string variable) in _variables)
+        {
+            option.Description += $" [{variable}]";
+            _command.Options.Add(option);
+        }
+    }
+
+    public CommonOptions Common { get; } = new();
+
+    public Option[] All { get; }
+
+    /// <summary>The options of a command line, and those that only the environment sets.</summary>
+    /// <exception cref="UsageException">A variable's value is not valid; the message names the variable.</exception>
+    public ParseResult Read(ParseResult parsed)
+    {
+        var arguments = new List<string>();
+        foreach ((Option option, string variable) in _variables)
+        {
+            if (parsed.GetResult(option) is { Implicit: false } given)
+            {
+                arguments.AddRange(given.Tokens.Count == 0 ? [option.Name] : given.Tokens.Select(token => $"{option.Name}={token.Value}"));
+            }
+            else if (Environment.GetEnvironmentVariable(variable) is { Length: > 0 } value)
+            {
+                string argument = $"{option.Name}={(option is Option<bool> ? Truth(value) : value)}";
+                if (_command.Parse([argument]).Errors is [ParseError error, ..])
+                {
+                    throw new UsageException($"{variable}: {error.Message}");
+                }
+
+                arguments.Add(argument);
+            }
+        }
+
+        return _command.Parse(arguments);
+    }
+
+    // LLAMA_ARG_KV_GROUP for --kv-group.
+    private static string Variable(Option option) =>
+        $"LLAMA_ARG_{(option.Name == "--gpu-layers" ? "N_GPU_LAYERS" : option.Name.TrimStart('-').Replace('-', '_').ToUpperInvariant())}";
+
+    private static string Truth(string value) => value switch
+    {
+        "1" => "true",
+        "0" => "false",
+        _ => value,
+    };
+}
