@@ -47,3 +47,16 @@ function(lk_test_border target exports)
     add_test(NAME border-${target} COMMAND ${CMAKE_COMMAND} -DLIBRARY=$<TARGET_FILE:${target}> -DEXPORTS=${exports}
         -DNM=${CMAKE_NM} -DREADELF=${CMAKE_READELF} -P ${CMAKE_CURRENT_SOURCE_DIR}/native/tests/library_border.cmake)
 endfunction()
+
+# Tests that bench/gpu/profile_parts.py sums profiles and assigns every kernel of the CUDA plugin to a part of a step.
+function(lk_test_profile)
+    find_program(LK_PYTHON python3)
+    if(NOT LK_PYTHON)
+        return()
+    endif()
+    set(folder ${CMAKE_CURRENT_SOURCE_DIR}/bench/gpu)
+    add_test(NAME profile-parts COMMAND ${LK_PYTHON} -B ${folder}/profile_parts_test.py)
+    if(TARGET llama-kivi-cuda)
+        add_test(NAME profile-kernels COMMAND ${LK_PYTHON} -B ${folder}/profile_parts.py check $<TARGET_FILE:llama-kivi-cuda>)
+    endif()
+endfunction()
