@@ -17,7 +17,7 @@ internal static class CommandLine
     private static Process Start(string program, (string Name, string Value)[] environment, string[] arguments)
     {
         string? native = program == "llama-kivi" ? Environment.GetEnvironmentVariable("LK_PROGRAM") : null;
-        var start = new ProcessStartInfo(native ?? "dotnet") { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, WorkingDirectory = AppContext.BaseDirectory };
+        var start = new ProcessStartInfo(native ?? "dotnet") { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, WorkingDirectory = AppContext.BaseDirectory, CreateNoWindow = true };
         if (native is null)
         {
             start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, program + ".dll"));
