@@ -123,7 +123,8 @@ void RunNativeTests(string rid)
                 ["GTEST_TOTAL_SHARDS"] = $"{shards}",
                 ["GTEST_SHARD_INDEX"] = $"{shard}",
                 ["WINEDEBUG"] = "-all",
-                ["WINEPREFIX"] = Environment.GetEnvironmentVariable("WINEPREFIX") ?? artifacts.Combine("wine").FullPath,
+                // Outside the repository: it has links to the whole file system, which dotnet format would follow.
+                ["WINEPREFIX"] = Environment.GetEnvironmentVariable("WINEPREFIX") ?? System.IO.Path.Combine(System.IO.Path.GetTempPath(), "llama-kivi-wine"),
             },
         });
     }).ToArray();
