@@ -4,13 +4,15 @@
 //   Bindings   writes the C# bindings               Coverage   line coverage of native and managed code
 //   Build      everything                           Docs       the documentation site, in artifacts/docs/site
 //   Test       all tests (the default)              Bench      speed of the demo model on this machine
-//                                                   Pack       NuGet packages, in artifacts/packages
+//   TestNative native tests, TestManaged managed     Pack       NuGet packages, in artifacts/packages
+//              ones of other platforms (--rid)
 //
 // --check: Bindings and Lint report differences and write nothing.
 // --rid=linux-x64,linux-arm64,win-x64: Pack builds the engine for these platforms (default: this machine's). --cuda: Pack
 // also makes the CUDA plugin's package. --prebuilt: Pack takes the libraries that are in artifacts/native. TestNative takes --rid
 // too; --filter: the tests to run (of GoogleTest). All of these: packages/*.cake.
 #load packages/native.cake
+#load packages/managed.cake
 #load packages/packages.cake
 
 var target = Argument("target", "Test");

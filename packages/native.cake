@@ -54,6 +54,25 @@ void CheckLinuxLibrary(string path, string exports)
     }
 }
 
+// The same for Windows: the compiler's runtimes are inside, and the C interface alone is exported.
+void CheckWindowsLibrary(string path)
+{
+    string[] system = ["KERNEL32.dll", "msvcrt.dll", "api-ms-win-core-synch-l1-2-0.dll"];
+    var tables = Output("objdump", $"-p {path}");
+    var needed = Regex.Matches(tables, @"DLL Name: (\S+)").Select(match => match.Groups[1].Value).ToArray();
+    var exported = Regex.Matches(tables, @"^\s*\[ *[0-9]+\] ([A-Za-z_]\S*)\s*$", RegexOptions.Multiline).Select(match => match.Groups[1].Value).ToArray();
+    Information("{0}: needs {1}, exports {2} symbols", path, string.Join(", ", needed), exported.Length);
+    if (needed.Except(system).FirstOrDefault() is { } other)
+    {
+        throw new CakeException($"{path} needs {other}, which is not part of every Windows 10");
+    }
+
+    if (exported.Length == 0 || exported.Any(symbol => !symbol.StartsWith("lk_")))
+    {
+        throw new CakeException($"{path} exports {exported.FirstOrDefault(symbol => !symbol.StartsWith("lk_")) ?? "nothing"}; expected names that begin with lk_");
+    }
+}
+
 Task("PackNative")
     .Description("Builds the engine for the platforms of --rid and checks what the libraries need.")
     .Does(() =>
@@ -69,6 +88,10 @@ Task("PackNative")
             if (rid.StartsWith("linux"))
             {
                 CheckLinuxLibrary($"artifacts/native/{rid}/bin/{platforms[rid].Library}", "lk_");
+            }
+            else if (rid.StartsWith("win"))
+            {
+                CheckWindowsLibrary($"artifacts/native/{rid}/bin/{platforms[rid].Library}");
             }
         }
 
@@ -97,6 +120,13 @@ string[] LeftOut(string rid) =>
         .Where(words => words[0] == rid)
         .Select(words => words[1])];
 
+// Wine's prefix lies outside the repository: it has links to the whole file system, which dotnet format would follow.
+Dictionary<string, string> Emulation() => new()
+{
+    ["WINEDEBUG"] = "-all",
+    ["WINEPREFIX"] = Environment.GetEnvironmentVariable("WINEPREFIX") ?? System.IO.Path.Combine(System.IO.Path.GetTempPath(), "llama-kivi-wine"),
+};
+
 // Runs the native tests of a platform in several processes and prints how many passed, were skipped and failed.
 void RunNativeTests(string rid)
 {
@@ -118,14 +148,7 @@ void RunNativeTests(string rid)
         return StartAndReturnProcess(command[0], new ProcessSettings
         {
             Arguments = $"{(command.Length > 1 ? command[1] : "")} --gtest_brief=1 --gtest_filter={filter} --gtest_output=xml:artifacts/native/{rid}/tests-{shard}.xml",
-            EnvironmentVariables = new Dictionary<string, string>
-            {
-                ["GTEST_TOTAL_SHARDS"] = $"{shards}",
-                ["GTEST_SHARD_INDEX"] = $"{shard}",
-                ["WINEDEBUG"] = "-all",
-                // Outside the repository: it has links to the whole file system, which dotnet format would follow.
-                ["WINEPREFIX"] = Environment.GetEnvironmentVariable("WINEPREFIX") ?? System.IO.Path.Combine(System.IO.Path.GetTempPath(), "llama-kivi-wine"),
-            },
+            EnvironmentVariables = new Dictionary<string, string>(Emulation()) { ["GTEST_TOTAL_SHARDS"] = $"{shards}", ["GTEST_SHARD_INDEX"] = $"{shard}" },
         });
     }).ToArray();
     var codes = processes.Select(process =>
