@@ -24,6 +24,7 @@ public sealed class Browser : IAsyncLifetime
         await Server.InitializeAsync();
         if (Executable is not null)
         {
+            Assertions.SetDefaultExpectTimeout(60000);
             _playwright = await Playwright.CreateAsync();
             _browser = await _playwright.Chromium.LaunchAsync(new BrowserTypeLaunchOptions { ExecutablePath = Executable });
         }
@@ -75,7 +76,7 @@ internal sealed partial class OpenPage : IAsyncDisposable
         _context = context;
         _address = address;
         Page = page;
-        page.SetDefaultTimeout(30000);
+        page.SetDefaultTimeout(60000);
         page.Console += (_, message) => Add(_problems, message.Type is "error" or "warning" ? $"{message.Type}: {message.Text}" : null);
         page.PageError += (_, error) => Add(_problems, error);
         context.Request += (_, request) => Add(_requests, request.Url);
@@ -98,7 +99,7 @@ internal sealed partial class OpenPage : IAsyncDisposable
     public async Task LoadAsync(string state = "Ready")
     {
         await Page.GotoAsync(_address.ToString());
-        await Expect(Page.Locator("#state-text")).ToHaveTextAsync(state, new LocatorAssertionsToHaveTextOptions { Timeout = 30000 });
+        await Expect(Page.Locator("#state-text")).ToHaveTextAsync(state, new LocatorAssertionsToHaveTextOptions { Timeout = 60000 });
     }
 
     /// <summary>Sets parameters under which a text is the same each time.</summary>
@@ -118,10 +119,10 @@ internal sealed partial class OpenPage : IAsyncDisposable
     }
 
     /// <summary>Waits until the answer has a letter.</summary>
-    public Task WaitForTextAsync() => Expect(Answer.Locator(".body")).ToContainTextAsync(Letter(), new LocatorAssertionsToContainTextOptions { Timeout = 30000 });
+    public Task WaitForTextAsync() => Expect(Answer.Locator(".body")).ToContainTextAsync(Letter(), new LocatorAssertionsToContainTextOptions { Timeout = 60000 });
 
     public async Task WaitForEndAsync() =>
-        await Expect(Button("Stop")).ToBeHiddenAsync(new LocatorAssertionsToBeHiddenOptions { Timeout = 60000 });
+        await Expect(Button("Stop")).ToBeHiddenAsync(new LocatorAssertionsToBeHiddenOptions { Timeout = 180000 });
 
     /// <summary>Serves answers of a script in place of the model's.</summary>
     public Task ScriptAsync(int status, string body, string contentType = "text/event-stream", params (string Name, string Value)[] headers) =>

@@ -12,7 +12,7 @@ public sealed partial class EnginePanelTests(Browser browser)
     public async Task The_panel_shows_the_engines_figures()
     {
         await using OpenPage page = await browser.OpenAsync();
-        await page.SetParametersAsync(tokens: 3000);
+        await page.SetParametersAsync(tokens: 1500);
         await page.SendAsync("Tell a story about a dog and a cat.");
         await page.Expect(page.Page.Locator("#requests li")).Not.ToHaveCountAsync(0);
         await page.Expect(page.Page.Locator("#requests li").First).ToContainTextAsync(Written());

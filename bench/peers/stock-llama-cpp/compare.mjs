@@ -1,4 +1,4 @@
-// Compares stock llama.cpp and LlamaKivi in one run: node compare.mjs MODEL [rounds] [threads].
+// Compares stock llama.cpp and LlamaKivi in one run: node compare.mjs MODEL [rounds] [threads] [depths].
 // Rounds alternate between the two; prints the medians and LlamaKivi's ratio to stock's best. Stock runs with every number of
 // threads up to the given one and the best counts: its threads spin while waiting, so on shared cores two threads can be ten
 // times slower than one.
@@ -7,13 +7,12 @@ import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const [model, rounds = "3", threads = "2"] = process.argv.slice(2);
+const [model, rounds = "3", threads = "2", depths = "0,3072"] = process.argv.slice(2);
 if (!model || !existsSync(model)) {
-    console.error(`usage: node compare.mjs MODEL [rounds] [threads]; ${model ? `${model} does not exist` : "no model given"}`);
+    console.error(`usage: node compare.mjs MODEL [rounds] [threads] [depths]; ${model ? `${model} does not exist` : "no model given"}`);
     process.exit(2);
 }
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const depths = "0,3072";
 const sizes = ["512", "128"];
 const stockTypes = "f16,q8_0,q4_0";
 const ourTypes = "f16,q8_0,q4_0,kivi4,kivi2";

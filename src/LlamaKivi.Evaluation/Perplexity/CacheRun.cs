@@ -4,16 +4,12 @@ using System.Numerics.Tensors;
 namespace LlamaKivi.Evaluation;
 
 /// <summary>One KV cache's pass over a text.</summary>
-internal sealed class CacheRun(string name, LLamaContext context) : IDisposable
+internal sealed class CacheRun(string name, LLamaContext context, int rows) : IDisposable
 {
-    // [vocabulary] each, of the last scored token
-    private readonly float[] _logits = new float[context.Handle.VocabularySize];
-    private readonly float[] _logProbabilities = new float[context.Handle.VocabularySize];
-    private readonly float[] _probabilities = new float[context.Handle.VocabularySize];
+    private readonly TokenDistribution[] _rows = [.. Enumerable.Range(0, rows).Select(_ => new TokenDistribution(context.Handle.VocabularySize))];
     private readonly float[] _scratch = new float[context.Handle.VocabularySize];
     private readonly List<double> _losses = [];       // [scored tokens], nats
     private readonly List<double> _divergences = [];  // [scored tokens], nats
-    private int _top;
     private long _sameTop;
     private double _seconds;
 
@@ -30,22 +26,18 @@ internal sealed class CacheRun(string name, LLamaContext context) : IDisposable
         _seconds += Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
 
-    // The reference must have scored the same token before.
-    public void Score(int index, int next, CacheRun reference)
+    // Scores the prediction of a token of the last Read. The reference keeps its distribution in `row`, where the other runs find it;
+    // they have one row.
+    public void Score(int index, int next, int row, CacheRun reference)
     {
-        context.Handle.CopyLogits(index, _logits);  // Logits would keep a copy of every row of the batch
-        Span<float> logits = _logits;
-        float max = TensorPrimitives.Max<float>(logits);
-        TensorPrimitives.Subtract(logits, max, _logProbabilities);
-        TensorPrimitives.Exp(_logProbabilities, _probabilities);
-        float sum = TensorPrimitives.Sum<float>(_probabilities);
-        TensorPrimitives.Subtract(_logProbabilities, MathF.Log(sum), _logProbabilities);
-        TensorPrimitives.Divide(_probabilities, sum, _probabilities);
-        _losses.Add(-_logProbabilities[next]);
-        _top = TensorPrimitives.IndexOfMax<float>(logits);
-        TensorPrimitives.Subtract(reference._logProbabilities, _logProbabilities, _scratch);
-        _divergences.Add(TensorPrimitives.Dot<float>(reference._probabilities, _scratch));
-        _sameTop += _top == reference._top ? 1 : 0;
+        TokenDistribution distribution = _rows[row % rows];
+        context.Handle.CopyLogits(index, distribution.LogProbabilities);  // Logits would keep a copy of every row of the batch
+        distribution.Normalize();
+        TokenDistribution expected = reference._rows[row];
+        _losses.Add(-distribution.LogProbabilities[next]);
+        TensorPrimitives.Subtract(expected.LogProbabilities, distribution.LogProbabilities, _scratch);
+        _divergences.Add(TensorPrimitives.Dot<float>(expected.Probabilities, _scratch));
+        _sameTop += distribution.Top == expected.Top ? 1 : 0;
     }
 
     public PerplexityResult ToResult(double reference)

@@ -38,7 +38,8 @@ public static class PerplexityEvaluator
         {
             foreach ((string name, KvCacheParams cache) in caches.OrderByDescending(cache => cache.Name == options.Reference))
             {
-                runs.Add(new CacheRun(name, weights.CreateContext(parameters with { ContextSize = (uint)options.WindowSize, KvCache = cache })));
+                int rows = runs.Count == 0 ? options.ChunkSize : 1;
+                runs.Add(new CacheRun(name, weights.CreateContext(parameters with { ContextSize = (uint)options.WindowSize, KvCache = cache }), rows));
             }
 
             int windows = tokens.Length / options.WindowSize;
@@ -93,14 +94,18 @@ public static class PerplexityEvaluator
             }
 
             runs.ForEach(run => run.Read(window.AsSpan(at, n), outputs.AsSpan(0, n), cancellationToken));
-            for (int i = 0; i < n; i++)
+            int first = outputs.AsSpan(0, n).IndexOf((byte)1);
+            int last = outputs.AsSpan(0, n).LastIndexOf((byte)1);
+            void Score(CacheRun run)
             {
-                if (outputs[i] != 0)
+                for (int i = first; i >= 0 && i <= last; i++)
                 {
-                    runs.ForEach(run => run.Score(i, window[at + i + 1], runs[0]));
+                    run.Score(i, window[at + i + 1], i, runs[0]);
                 }
             }
 
+            Score(runs[0]);
+            Parallel.ForEach(runs.Skip(1), Score);
             report(at + n);
         }
     }
