@@ -4,11 +4,17 @@
 //   Bindings   writes the C# bindings               Coverage   line coverage of native and managed code
 //   Build      everything                           Docs       the documentation site, in artifacts/docs/site
 //   Test       all tests (the default)              Bench      speed of the demo model on this machine
-//                                                   Pack       NuGet packages, in artifacts/packages
+//   TestNative native tests, TestManaged managed     Pack       NuGet packages, in artifacts/packages
+//              ones of other platforms (--rid)
 //
 // --check: Bindings and Lint report differences and write nothing.
 // --rid=linux-x64,linux-arm64,win-x64: Pack builds the engine for these platforms (default: this machine's). --cuda: Pack
-// also makes the CUDA plugin's package. --prebuilt: Pack takes the libraries that are in artifacts/native.
+// also makes the CUDA plugin's package. --prebuilt: Pack takes the libraries that are in artifacts/native. TestNative takes --rid
+// too; --filter: the tests to run (of GoogleTest). All of these: packages/*.cake.
+#load packages/native.cake
+#load packages/managed.cake
+#load packages/packages.cake
+
 var target = Argument("target", "Test");
 var configuration = Argument("configuration", "Release");
 var check = HasArgument("check");
@@ -168,121 +174,5 @@ Task("Bench")
     .Description("Measures prefill and decode of the demo model by cache type.")
     .IsDependentOn("Build")
     .Does(() => DotNet($"run --no-build -c {configuration} --project src/LlamaKivi.Cli -- bench -d 0,3072 --kv-cache f16,q8_0,q4_0,kivi4,kivi2"));
-
-// The platforms of the packages: the preset of CMakePresets.json, its library, and the program that runs its native tests.
-var platforms = new Dictionary<string, (string Library, string Emulator)>
-{
-    ["linux-x64"] = ("libllama-kivi.so", ""),
-    ["linux-arm64"] = ("libllama-kivi.so", "qemu-aarch64 -L /usr/aarch64-linux-gnu"),
-    ["win-x64"] = ("llama-kivi.dll", "wine"),
-    ["osx-arm64"] = ("libllama-kivi.dylib", ""),
-    ["osx-x64"] = ("libllama-kivi.dylib", ""),
-};
-
-// The C library of the oldest Linux distribution that the packages support: Debian 12.
-var newestGlibc = new Version(2, 36);
-
-string[] PackedRids()
-{
-    var rids = Argument("rid", System.Runtime.InteropServices.RuntimeInformation.RuntimeIdentifier).Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
-    var unknown = rids.FirstOrDefault(rid => !platforms.ContainsKey(rid));
-    return unknown is null ? rids : throw new CakeException(unknown.Contains("musl")
-        ? $"{unknown} is not supported: the engine needs glibc. The platforms are {string.Join(", ", platforms.Keys)}"
-        : $"--rid={unknown} is no platform of the packages; they are {string.Join(", ", platforms.Keys)}");
-}
-
-string Output(string program, string arguments)
-{
-    var exitCode = StartProcess(program, new ProcessSettings { Arguments = arguments, RedirectStandardOutput = true }, out var lines);
-    return exitCode == 0 ? string.Join('\n', lines) : throw new CakeException($"{program} {arguments}: exit {exitCode}");
-}
-
-// A library of a package exports C alone, needs the C library only, and no newer one than the oldest supported distribution has.
-void CheckLinuxLibrary(string path, string exports)
-{
-    string[] system = ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
-    var needed = System.Text.RegularExpressions.Regex.Matches(Output("readelf", $"--dynamic --wide {path}"), @"\(NEEDED\).*\[(.+)\]").Select(match => match.Groups[1].Value).ToArray();
-    var glibc = System.Text.RegularExpressions.Regex.Matches(Output("readelf", $"--version-info --wide {path}"), @"GLIBC_([0-9.]+)").Select(match => Version.Parse(match.Groups[1].Value)).Max();
-    var exported = Output("nm", $"-D --defined-only --format=posix {path}").Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => line.Split(' ')[0]).ToArray();
-    Information("{0}: glibc {1}, needs {2}, exports {3} symbols", path, glibc, string.Join(", ", needed), exported.Length);
-    if (needed.Except(system).FirstOrDefault() is { } other)
-    {
-        throw new CakeException($"{path} needs {other}; the libraries of packages link the compiler's runtimes statically and need the C library only");
-    }
-
-    if (exported.FirstOrDefault(symbol => !symbol.StartsWith(exports)) is { } symbol)
-    {
-        throw new CakeException($"{path} exports {symbol}; only names that begin with {exports} may leave it (native/cmake/*.exports)");
-    }
-
-    if (glibc > newestGlibc)
-    {
-        throw new CakeException($"{path} needs glibc {glibc}; the packages promise {newestGlibc}. Build in a container of Debian 12");
-    }
-}
-
-Task("PackNative")
-    .Description("Builds the engine for the platforms of --rid and checks what the libraries need.")
-    .Does(() =>
-    {
-        foreach (var rid in PackedRids())
-        {
-            if (!HasArgument("prebuilt"))
-            {
-                Run("cmake", $"--preset {rid}");
-                Run("cmake", $"--build --preset {rid} --parallel {Environment.ProcessorCount}");
-            }
-
-            if (rid.StartsWith("linux"))
-            {
-                CheckLinuxLibrary($"artifacts/native/{rid}/bin/{platforms[rid].Library}", "lk_");
-            }
-        }
-
-        if (HasArgument("cuda"))
-        {
-            if (!PackedRids().Contains("linux-x64"))
-            {
-                throw new CakeException("--cuda needs linux-x64 in --rid: the package of the plugin brings the engine's");
-            }
-
-            if (!HasArgument("prebuilt"))
-            {
-                Run("cmake", "--preset linux-x64-cuda");
-                Run("cmake", $"--build --preset linux-x64-cuda --parallel {Environment.ProcessorCount}");
-            }
-
-            CheckLinuxLibrary("artifacts/native/linux-x64-cuda/bin/libllama-kivi-cuda.so", "lk_device_plugin");
-        }
-    });
-
-Task("TestNative")
-    .Description("Builds and runs the native tests of the platforms of --rid, under an emulator where needed.")
-    .Does(() =>
-    {
-        foreach (var rid in PackedRids())
-        {
-            Run("cmake", $"--preset {rid}");
-            Run("cmake", $"--build artifacts/native/{rid} --target llama-kivi-tests --parallel {Environment.ProcessorCount}");
-            var tests = $"artifacts/native/{rid}/bin/llama-kivi-tests{(rid.StartsWith("win") ? ".exe" : "")}";
-            var command = $"{platforms[rid].Emulator} {tests} --gtest_brief=1".Trim().Split(' ', 2);
-            Run(command[0], command[1]);
-        }
-    });
-
-Task("Pack")
-    .Description("Makes the NuGet packages of the platforms of --rid, in artifacts/packages.")
-    .IsDependentOn("PackNative")
-    .Does(() =>
-    {
-        CleanDirectory(artifacts.Combine("packages"));
-        var rids = string.Join("%3B", PackedRids());
-        DotNet($"pack packages/LlamaKivi.Packages.slnf -c {configuration} -o \"{artifacts}/packages\" -p:LkPacking=true -p:LkRids={rids} " +
-            $"-p:ContinuousIntegrationBuild=true{(HasArgument("cuda") ? " -p:LkPackCuda=true" : "")}");
-        foreach (var package in GetFiles("artifacts/packages/*.*nupkg").OrderBy(file => file.FullPath))
-        {
-            Information("{0,-60} {1,8:0.00} MB", package.GetFilename(), new System.IO.FileInfo(package.FullPath).Length / 1e6);
-        }
-    });
 
 RunTarget(target);

@@ -45,10 +45,13 @@ public static unsafe class NativeEngine
         }
     }
 
-    /// <summary>The paths searched for the library, in order, each marked if the file does not exist. For display.</summary>
+    /// <summary>The platform, the operating system and the .NET runtime. For display; does not load the library.</summary>
+    public static string Platform => NativePlatform.Description;
+
+    /// <summary>The paths searched for the library, in order, each with the reason why it is skipped. For display.</summary>
     public static IReadOnlyList<string> LibraryPaths =>
-        [.. NativeLibraryLoader.Candidates(Environment.GetEnvironmentVariable(NativeLibraryLoader.DirectoryVariable))
-            .Select(path => File.Exists(path) ? path : path + " (no such file)")];
+        [.. NativeLibraryLoader.Candidates(NativeLibraryLoader.Directory)
+            .Select(path => File.Exists(path) ? NativePlatform.Mismatch(path, NativePlatform.Portable) is { } mismatch ? $"{path}: {mismatch}" : path : path + ": no such file")];
 
     /// <summary>Name of a cache type as users write it ("kivi2-paper"); null for an undefined value.</summary>
     internal static string? CacheTypeName(lk_cache_type type)

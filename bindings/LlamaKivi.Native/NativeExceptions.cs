@@ -74,17 +74,19 @@ public sealed class ContextBusyException(string message, string holder = "") : L
 /// <summary>The native library has a different interface version than these bindings.</summary>
 public sealed class AbiMismatchException(uint expected, uint found, string path) : LlamaKiviException(
     EngineStatus.InternalError,
-    $"The native library {path} has interface version {found}; these bindings need version {expected}. " +
-    "Use the library that was built with this version of LlamaKivi.")
+    (found == 0
+        ? $"The native library {path} has no interface version: it is not LlamaKivi's engine. "
+        : $"The native library {path} has interface version {found}; these bindings need version {expected}. ") +
+    "Packages of one version belong together: reference LlamaKivi and LlamaKivi.Backend.Cpu or LlamaKivi.Backend.Cuda.Linux in the same version.")
 {
     /// <summary>Interface version of these bindings.</summary>
     public uint Expected { get; } = expected;
 
-    /// <summary>Interface version of the library.</summary>
+    /// <summary>Interface version of the library; 0: it has none.</summary>
     public uint Found { get; } = found;
 }
 
-/// <summary>The native library was not found or could not be loaded. The message lists every path tried.</summary>
+/// <summary>The native library was not found or could not be loaded. The message has the lines of `llama-kivi doctor`: the platform, every path tried, and what to do.</summary>
 public sealed class NativeLibraryNotFoundException : RuntimeError
 {
     internal NativeLibraryNotFoundException(IReadOnlyList<(string Path, string Reason)> attempts)
@@ -93,16 +95,12 @@ public sealed class NativeLibraryNotFoundException : RuntimeError
     /// <summary>Every path tried, and why it failed.</summary>
     public IReadOnlyList<(string Path, string Reason)> Attempts { get; }
 
-    private static string Describe(IReadOnlyList<(string Path, string Reason)> attempts) =>
-        $"The native library of LlamaKivi was not loaded. Tried:{Environment.NewLine}" +
-        string.Join(Environment.NewLine, attempts.Select(attempt => $"  {attempt.Path}: {attempt.Reason}")) +
-        $"{Environment.NewLine}{Remedy(RuntimeInformation.RuntimeIdentifier)}";
-
-    /// <summary>What to do on a platform without the library.</summary>
-    /// <param name="rid">The platform.</param>
-    internal static string Remedy(string rid) =>
-        (rid.Contains("musl", StringComparison.Ordinal)
-            ? $"{rid} is not supported: the engine needs glibc 2.36 or later (Debian 12, Ubuntu 24.04). "
-            : $"Add the backend's package for {rid}: dotnet add package LlamaKivi.Backend.Cpu (with a GPU on Linux: LlamaKivi.Backend.Cuda.Linux). ") +
-        $"In the repository: dotnet build. A library in another folder: set {NativeLibraryLoader.DirectoryVariable} to the folder that holds {NativeLibraryLoader.FileName}.";
+    private static string Describe(IReadOnlyList<(string Path, string Reason)> attempts) => string.Join(
+        Environment.NewLine,
+        [
+            "The native library of LlamaKivi was not loaded.",
+            $"platform {NativePlatform.Description}",
+            .. attempts.Select(attempt => $"library  {attempt.Path}: {attempt.Reason}"),
+            NativePlatform.Remedy(RuntimeInformation.RuntimeIdentifier, NativePlatform.Portable, NativeLibraryLoader.Directory),
+        ]);
 }

@@ -14,6 +14,9 @@ internal static unsafe class NativeLibraryLoader
     private static readonly Lock Gate = new();
     private static nint s_library;
 
+    /// <summary>Value of the variable, or null.</summary>
+    public static string? Directory => Environment.GetEnvironmentVariable(DirectoryVariable);
+
     public static string FileName =>
         OperatingSystem.IsWindows() ? "llama-kivi.dll" : OperatingSystem.IsMacOS() ? "libllama-kivi.dylib" : "libllama-kivi.so";
 
@@ -53,6 +56,12 @@ internal static unsafe class NativeLibraryLoader
                 continue;
             }
 
+            if (NativePlatform.Mismatch(path, NativePlatform.Portable) is { } mismatch)
+            {
+                attempts.Add((path, mismatch));
+                continue;
+            }
+
             try
             {
                 return (NativeLibrary.Load(path), path);
@@ -81,7 +90,7 @@ internal static unsafe class NativeLibraryLoader
         {
             if (s_library == 0)
             {
-                var (library, path) = Load(Candidates(Environment.GetEnvironmentVariable(DirectoryVariable)));
+                var (library, path) = Load(Candidates(Directory));
                 uint found = NativeLibrary.TryGetExport(library, "lk_abi_version", out nint function)
                     ? ((delegate* unmanaged[Cdecl]<uint>)function)()
                     : 0;
@@ -93,12 +102,8 @@ internal static unsafe class NativeLibraryLoader
         }
     }
 
-    private static IEnumerable<string> RuntimeIdentifiers()
-    {
-        string system = OperatingSystem.IsWindows() ? "win" : OperatingSystem.IsMacOS() ? "osx" : "linux";
-        string[] identifiers = [RuntimeInformation.RuntimeIdentifier, $"{system}-{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()}"];
-        return identifiers.Distinct(StringComparer.Ordinal);
-    }
+    private static IEnumerable<string> RuntimeIdentifiers() =>
+        new[] { RuntimeInformation.RuntimeIdentifier, NativePlatform.Portable }.Distinct(StringComparer.Ordinal);
 
     [UnconditionalSuppressMessage("SingleFile", "IL3000", Justification = "Empty in a single-file app, where the base directory serves.")]
     private static string AssemblyFolder() => Path.GetDirectoryName(Assembly.GetExecutingAssembly().Location) ?? "";

@@ -45,6 +45,7 @@ internal static class DoctorCommand
     private static void Write(DeviceDescription? device, string? reason, string? fit)
     {
         Console.Out.WriteLine($"engine   {NativeEngine.Version}, interface {NativeEngine.AbiVersion}");
+        Console.Out.WriteLine($"platform {NativeEngine.Platform}");
         Console.Out.WriteLine($"CPU      {NativeEngine.CpuDescription}, {Environment.ProcessorCount} processors");
         Console.Out.WriteLine(device is null
             ? $"GPU      none: {reason}"
@@ -67,6 +68,7 @@ internal static class DoctorCommand
         writer.WriteStartObject();
         writer.WriteString("version", NativeEngine.Version);
         writer.WriteNumber("interface", NativeEngine.AbiVersion);
+        writer.WriteString("platform", NativeEngine.Platform);
         writer.WriteString("cpu", NativeEngine.CpuDescription);
         if (device is null)
         {

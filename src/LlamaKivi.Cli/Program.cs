@@ -23,10 +23,10 @@ try
 {
     root = Commands.CreateRoot();
 }
-catch (TypeInitializationException e) when (e.GetBaseException() is NativeLibraryNotFoundException missing)
+catch (TypeInitializationException e) when (e.GetBaseException() is NativeLibraryNotFoundException or AbiMismatchException)
 {
     // Creating the options needs the native library, which lists the weight types.
-    Console.Error.WriteLine($"llama-kivi: {missing.Message}");
+    Console.Error.WriteLine($"llama-kivi: {e.GetBaseException().Message}");
     return ExitCode.Failed;
 }
 

@@ -68,11 +68,10 @@ public sealed class ChatCommandTests : IDisposable
     [Fact]
     public async Task Ctrl_C_ends_the_answer_and_not_the_program()
     {
-        Assert.SkipWhen(OperatingSystem.IsWindows(), "There is no signal to send.");
         // Shells start background processes with SIGINT ignored, and children inherit that.
-        const ulong Interrupt = 1 << 1;
+        const ulong Signal = 1 << 1;
         string? ignored = OperatingSystem.IsLinux() ? File.ReadLines("/proc/self/status").FirstOrDefault(line => line.StartsWith("SigIgn:", StringComparison.Ordinal)) : null;
-        Assert.SkipWhen(ignored is not null && (Convert.ToUInt64(ignored[7..].Trim(), 16) & Interrupt) != 0, "SIGINT is ignored here.");
+        Assert.SkipWhen(ignored is not null && (Convert.ToUInt64(ignored[7..].Trim(), 16) & Signal) != 0, "SIGINT is ignored here.");
 
         using var timeout = new CancellationTokenSource(TimeSpan.FromMinutes(1));
         using Process process = CommandLine.Start("llama-kivi", "chat", "--temp", "0", "-c", "4096");
@@ -86,11 +85,7 @@ public sealed class ChatCommandTests : IDisposable
             read += n;
         }
 
-        using (Process kill = Process.Start("kill", ["-INT", process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]))
-        {
-            await kill.WaitForExitAsync(timeout.Token);
-        }
-
+        await Interrupt.SendAsync(process, timeout.Token);
         await process.StandardInput.WriteLineAsync("/stats");
         process.StandardInput.Close();
         string rest = await process.StandardOutput.ReadToEndAsync(timeout.Token);

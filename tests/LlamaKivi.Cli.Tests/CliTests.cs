@@ -368,6 +368,7 @@ public sealed class CliTests : IDisposable
         Assert.Equal(1, result.ExitCode);
         Assert.StartsWith("llama-kivi: The native library of LlamaKivi was not loaded.", result.Error);
         Assert.Contains(Path.Combine(folder, "libllama-kivi.so"), result.Error);
+        Assert.Contains($"LLAMA_KIVI_NATIVE_DIR is set to {folder}", result.Error);
         Assert.DoesNotContain("   at ", result.Error);
         Assert.Equal("", result.Out);
     }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 
 namespace LlamaKivi.Cli.Tests;
 
@@ -17,7 +18,8 @@ internal static class CommandLine
     private static Process Start(string program, (string Name, string Value)[] environment, string[] arguments)
     {
         string? native = program == "llama-kivi" ? Environment.GetEnvironmentVariable("LK_PROGRAM") : null;
-        var start = new ProcessStartInfo(native ?? "dotnet") { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, WorkingDirectory = AppContext.BaseDirectory };
+        var utf8 = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+        var start = new ProcessStartInfo(native ?? "dotnet") { StandardInputEncoding = utf8, StandardOutputEncoding = utf8, StandardErrorEncoding = utf8, UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, WorkingDirectory = AppContext.BaseDirectory, CreateNoWindow = true };
         if (native is null)
         {
             start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, program + ".dll"));

@@ -38,6 +38,22 @@ public sealed class InputTests : IDisposable
         }
     }
 
+    // On Windows a console has a code page of its own, and paths longer than 260 characters need a prefix.
+    [Fact]
+    public async Task Paths_and_text_of_every_language_and_length_pass_through()
+    {
+        string folder = Path.Combine([At("modèle-模型-🥝"), .. "abc".Select(letter => new string(letter, 90))]);
+        Directory.CreateDirectory(folder);
+        string model = Path.Combine(folder, "модель.gguf");
+        File.Copy(CommandLine.Model, model);
+        const string Text = "Übung 模型 🥝";
+        CommandLine.Result result = await Pipe(Text, "run", "-m", model, "-f", "-", "-n", "1", "--temp", "0", "--json");
+        Assert.Equal("", result.Error);
+        Assert.StartsWith(Text, JsonDocument.Parse(result.Out).RootElement.GetProperty("text").GetString(), StringComparison.Ordinal);
+        CommandLine.Result missing = await CommandLine.RunAsync("inspect", model + "x");
+        Assert.Contains($"{model}x", missing.Error, StringComparison.Ordinal);
+    }
+
     // An unhandled exception would exit with 134.
     [Theory]
     [InlineData("--help >/dev/full", 1)]

@@ -52,10 +52,32 @@ new_project() {
         dotnet add package LlamaKivi --version "$version" && dotnet add package LlamaKivi.DemoModel --version "$version"
 }
 
+# fails_with TEXT COMMAND...: the command fails and its error has the text.
+fails_with() {
+    local text=$1
+    shift
+    "$@" 2> "$work/error" && return 1
+    cat "$work/error" && grep -qF "$text" "$work/error"
+}
+
 names_the_missing_package() {
-    cd "$work/app" && dotnet build -c Release && cd bin/Release/net10.0 || return
-    ./app 2> "$work/error"
-    [ $? -ne 0 ] && cat "$work/error" && grep -q 'dotnet add package LlamaKivi.Backend.Cpu' "$work/error"
+    cd "$work/app" && dotnet build -c Release && cd bin/Release/net10.0 && fails_with 'dotnet add package LlamaKivi.Backend.Cpu' ./app
+}
+
+# Folders of the variable: there is none, it is the library's own path, its library is of another program, of another processor.
+refuses_wrong_libraries() {
+    local folder=$work/app/bin/Release/net10.0 machine='\xB7'
+    [ "$rid" = linux-x64 ] || machine='\x3E'
+    mkdir "$work/other" "$work/machine" && echo 'int other(void) { return 0; }' | cc -shared -xc -o "$work/other/libllama-kivi.so" - &&
+        cp "$work/other/libllama-kivi.so" "$work/machine/" && printf "$machine" | dd of="$work/machine/libllama-kivi.so" bs=1 seek=18 conv=notrunc status=none &&
+        cd "$folder" || return
+    with_folder() {
+        LLAMA_KIVI_NATIVE_DIR=$1 ./app
+    }
+    fails_with 'LLAMA_KIVI_NATIVE_DIR is set to /no/such/folder, so no other folder is tried' with_folder /no/such/folder &&
+        fails_with 'it names a file, not a folder' with_folder "$(find "$folder" -path "*$rid*" -name 'libllama-kivi.so')" &&
+        fails_with "is not LlamaKivi's engine" with_folder "$work/other" &&
+        fails_with 'it is built for linux-' with_folder "$work/machine"
 }
 
 runs_the_readme() {
@@ -129,6 +151,7 @@ tool_chats() {
 check "new project" new_project
 check "a missing backend names its package" names_the_missing_package
 check "the README's program" runs_the_readme
+check "wrong libraries are refused by name" refuses_wrong_libraries
 check "from another folder, through a link" runs_from_another_folder_through_a_link
 check "self-contained, single file" publish single --self-contained -p:PublishSingleFile=true
 check "self-contained, trimmed" publish trimmed --self-contained -p:PublishTrimmed=true

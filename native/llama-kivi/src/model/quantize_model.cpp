@@ -9,11 +9,11 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "base/error.h"
 #include "base/output_file.h"
+#include "base/processors.h"
 #include "base/thread_pool.h"
 #include "gguf/reader.h"
 #include "gguf/text.h"
@@ -353,8 +353,7 @@ QuantizeResult quantize_model(const std::string& from, const std::string& to, co
     }
     writer.begin_data();
 
-    const int n_threads =
-        options.n_threads > 0 ? options.n_threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    const int n_threads = options.n_threads > 0 ? options.n_threads : usable_processors();
     ThreadPool pool(n_threads);
     std::vector<std::vector<float>> scratch(pool.size());
     std::vector<uint8_t> out;

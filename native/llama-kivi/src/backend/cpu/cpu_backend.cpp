@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -13,6 +12,7 @@
 #include "backend/numeric_error.h"
 #include "backend/sampling.h"
 #include "base/memory.h"
+#include "base/processors.h"
 #include "base/thread_pool.h"
 
 namespace lk {
@@ -29,7 +29,7 @@ constexpr int64_t kRowsTogether = 16;  // rows that a kernel may process togethe
 constexpr int64_t kElementsPerTask = 1 << 14;
 
 int resolve_threads(int n_threads) {
-    return n_threads > 0 ? n_threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    return n_threads > 0 ? n_threads : usable_processors();
 }
 
 class CpuBackend final : public Backend {
