@@ -106,7 +106,7 @@ public sealed unsafe partial class ContextHandle
         CheckLength(outputs.Length, count, nameof(outputs));
         cancellationToken.ThrowIfCancellationRequested();
 
-        using ContextCall call = Enter(name);
+        using ContextCall call = EnterToChange(name);
         lk_status status;
         _outputs = [];
         _rows.Forget();
