@@ -1,4 +1,11 @@
 using BenchmarkDotNet.Running;
 using LlamaKivi.Benchmarks;
 
-BenchmarkSwitcher.FromAssembly(typeof(TokenOverhead).Assembly).Run(args);
+if (args is ["scheduler", .. string[] rest])
+{
+    await SchedulerStep.RunAsync(rest);
+}
+else
+{
+    BenchmarkSwitcher.FromAssembly(typeof(TokenOverhead).Assembly).Run(args);
+}

@@ -5,6 +5,9 @@ namespace LlamaKivi.Native;
 // Batches.
 public sealed unsafe partial class ContextHandle
 {
+    private lk_sampling[] _samplings = [];  // reused by sampling calls
+    private byte[] _keptOutputs = [];
+
     /// <summary>Appends tokens to their sequences and computes the requested logits. On failure every sequence is unchanged.</summary>
     /// <param name="tokens">Token ids.</param>
     /// <param name="sequenceIds">Sequence of each token; empty: all 0.</param>
@@ -21,38 +24,45 @@ public sealed unsafe partial class ContextHandle
         ReadOnlySpan<int> positions = default,
         ReadOnlySpan<byte> outputs = default,
         CancellationToken cancellationToken = default) =>
-        DecodeBatch(nameof(Decode), tokens, [], tokens.Length, sequenceIds, positions, outputs, null, [], cancellationToken);
+        DecodeBatch(nameof(Decode), tokens, [], tokens.Length, sequenceIds, positions, outputs, default, cancellationToken);
 
-    /// <summary>As <see cref="Decode"/>, then samples a token from each row of logits on the device that computed it: a GPU returns only the tokens.</summary>
+    /// <summary>As <see cref="Decode"/>, then samples a token from each row of logits on the device that computed it: a GPU returns only the tokens and the logits to keep.</summary>
     /// <param name="tokens">Token ids.</param>
-    /// <param name="sampling">Sampling parameters.</param>
-    /// <param name="sampled">Receives the sampled tokens, one per output, in the batch's order.</param>
+    /// <param name="samplings">Sampling parameters, one per output, in the batch's order.</param>
+    /// <param name="sampled">Receives the sampled tokens, one per output, in the batch's order; -1 for outputs with <see cref="SamplingParameters.KeepLogits"/>.</param>
+    /// <param name="recent">Recent tokens of all outputs, one output after another; <see cref="SamplingParameters.RecentCount"/> is an output's number of them.</param>
     /// <param name="sequenceIds">Sequence of each token; empty: all 0.</param>
     /// <param name="positions">Position of each token, checked to continue its sequence; empty: not checked.</param>
     /// <param name="outputs">1 for each token after which a token is sampled; empty: only the last token.</param>
     /// <param name="cancellationToken">Stops the computation between layers.</param>
-    /// <remarks>The logits are not available afterwards.</remarks>
-    /// <exception cref="ArgumentException">A token, sequence or position is out of range, or the lengths differ.</exception>
+    /// <remarks>Afterwards only the logits of outputs with <see cref="SamplingParameters.KeepLogits"/> are available.</remarks>
+    /// <exception cref="ArgumentException">A token, sequence, position or parameter is out of range, or the lengths differ.</exception>
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
     /// <exception cref="NumericErrorException">A computation gave NaN or infinity.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled, or <see cref="Cancel"/> was called.</exception>
     public void DecodeSample(
         ReadOnlySpan<int> tokens,
-        SamplingParameters sampling,
+        ReadOnlySpan<SamplingParameters> samplings,
         Span<int> sampled,
+        ReadOnlySpan<TokenCount> recent = default,
         ReadOnlySpan<int> sequenceIds = default,
         ReadOnlySpan<int> positions = default,
         ReadOnlySpan<byte> outputs = default,
         CancellationToken cancellationToken = default)
     {
-        ArgumentNullException.ThrowIfNull(sampling);
+        CheckLength(outputs.Length, tokens.Length, nameof(outputs));
         int wanted = outputs.IsEmpty ? Math.Min(1, tokens.Length) : outputs.Length - outputs.Count((byte)0);
         if (sampled.Length != wanted)
         {
             throw new ArgumentException($"The span has room for {sampled.Length} sampled tokens, but {wanted} outputs are requested.", nameof(sampled));
         }
 
-        DecodeBatch(nameof(DecodeSample), tokens, [], tokens.Length, sequenceIds, positions, outputs, sampling, sampled, cancellationToken);
+        if (samplings.Length != wanted)
+        {
+            throw new ArgumentException($"There are parameters for {samplings.Length} outputs, but {wanted} outputs are requested.", nameof(samplings));
+        }
+
+        DecodeBatch(nameof(DecodeSample), tokens, [], tokens.Length, sequenceIds, positions, outputs, new Samplings(samplings, recent, sampled), cancellationToken);
     }
 
     /// <summary>As <see cref="Decode"/>, with embeddings as the input of the first layer instead of tokens.</summary>
@@ -77,7 +87,7 @@ public sealed unsafe partial class ContextHandle
             throw new ArgumentException($"{embeddings.Length} elements are not a whole number of embeddings; this model's have {EmbeddingSize} elements each.", nameof(embeddings));
         }
 
-        DecodeBatch(nameof(DecodeEmbeddings), [], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, null, [], cancellationToken);
+        DecodeBatch(nameof(DecodeEmbeddings), [], embeddings, embeddings.Length / EmbeddingSize, sequenceIds, positions, outputs, default, cancellationToken);
     }
 
     private void DecodeBatch(
@@ -88,8 +98,7 @@ public sealed unsafe partial class ContextHandle
         ReadOnlySpan<int> sequenceIds,
         ReadOnlySpan<int> positions,
         ReadOnlySpan<byte> outputs,
-        SamplingParameters? sampling,
-        Span<int> sampled,
+        Samplings samplings,
         CancellationToken cancellationToken)
     {
         CheckLength(sequenceIds.Length, count, nameof(sequenceIds));
@@ -97,7 +106,7 @@ public sealed unsafe partial class ContextHandle
         CheckLength(outputs.Length, count, nameof(outputs));
         cancellationToken.ThrowIfCancellationRequested();
 
-        using ContextCall call = Enter(name);
+        using ContextCall call = EnterToChange(name);
         lk_status status;
         _outputs = [];
         _rows.Forget();
@@ -111,7 +120,9 @@ public sealed unsafe partial class ContextHandle
             fixed (int* tokenPointer = tokens, sequencePointer = sequenceIds, positionPointer = positions)
             fixed (float* embeddingPointer = embeddings)
             fixed (byte* outputPointer = outputs)
-            fixed (int* sampledPointer = sampled)
+            fixed (int* sampledPointer = samplings.Sampled)
+            fixed (TokenCount* recentPointer = samplings.Recent)
+            fixed (lk_sampling* samplingPointer = ToNative(samplings, recentPointer))
             {
                 lk_batch batch = new()
                 {
@@ -122,10 +133,9 @@ public sealed unsafe partial class ContextHandle
                     outputs = outputPointer,
                     n_tokens = (uint)count,
                 };
-                lk_sampling parameters = sampling?.ToNative() ?? default;
-                status = sampling is null
+                status = samplings.Sampled.IsEmpty
                     ? NativeMethods.lk_decode(_handle.Pointer, &batch)
-                    : NativeMethods.lk_decode_sample(_handle.Pointer, &batch, &parameters, sampledPointer);
+                    : NativeMethods.lk_decode_sample(_handle.Pointer, &batch, samplingPointer, (uint)samplings.Sampled.Length, sampledPointer);
             }
 
             _observer?.Check();
@@ -136,7 +146,7 @@ public sealed unsafe partial class ContextHandle
                     : NativeStatus.LastError(status, cancellationToken: cancellationToken.IsCancellationRequested ? cancellationToken : default);
             }
 
-            _outputs = _rows.Indexes(count, outputs);
+            _outputs = samplings.Sampled.IsEmpty ? _rows.Indexes(count, outputs) : KeptIndexes(count, outputs, samplings.Parameters);
             lock (_timingsLock)
             {
                 _timings = _timings.Plus(count, Stopwatch.GetElapsedTime(start));
@@ -151,6 +161,67 @@ public sealed unsafe partial class ContextHandle
                 NativeMethods.lk_context_cancel_reset(_handle.Pointer);
             }
         }
+    }
+
+    // The parameters in an array that later calls reuse. recent: pinned tokens of all rows.
+    private lk_sampling[] ToNative(Samplings samplings, TokenCount* recent)
+    {
+        if (_samplings.Length < samplings.Parameters.Length)
+        {
+            _samplings = new lk_sampling[samplings.Parameters.Length];
+        }
+
+        int used = 0;
+        for (int i = 0; i < samplings.Parameters.Length; i++)
+        {
+            int count = samplings.Parameters[i].RecentCount;
+            if (count < 0 || count > samplings.Recent.Length - used)
+            {
+                throw new ArgumentException($"Output {i} has {count} recent tokens; {samplings.Recent.Length - used} of them are left.", nameof(samplings));
+            }
+
+            _samplings[i] = samplings.Parameters[i].ToNative((lk_token_count*)(recent + used));
+            used += count;
+        }
+
+        return _samplings;
+    }
+
+    // Indexes of the tokens whose logits were kept.
+    private int[] KeptIndexes(int count, ReadOnlySpan<byte> outputs, ReadOnlySpan<SamplingParameters> samplings)
+    {
+        bool keepsAny = false;
+        foreach (ref readonly SamplingParameters sampling in samplings)
+        {
+            keepsAny |= sampling.KeepLogits;
+        }
+
+        if (!keepsAny || outputs.IsEmpty)
+        {
+            return keepsAny ? _rows.Indexes(count, outputs) : [];
+        }
+
+        if (_keptOutputs.Length < count)
+        {
+            _keptOutputs = new byte[count];
+        }
+
+        for (int i = 0, output = 0; i < count; i++)
+        {
+            _keptOutputs[i] = outputs[i] != 0 && samplings[output++].KeepLogits ? (byte)1 : (byte)0;
+        }
+
+        return _rows.Indexes(count, _keptOutputs.AsSpan(0, count));
+    }
+
+    // Of a batch that samples; default: a batch that does not.
+    private readonly ref struct Samplings(ReadOnlySpan<SamplingParameters> parameters, ReadOnlySpan<TokenCount> recent, Span<int> sampled)
+    {
+        public ReadOnlySpan<SamplingParameters> Parameters { get; } = parameters;
+
+        public ReadOnlySpan<TokenCount> Recent { get; } = recent;
+
+        public Span<int> Sampled { get; } = sampled;
     }
 
     private static void CheckLength(int length, int tokens, string name)

@@ -3,7 +3,7 @@ namespace LlamaKivi.Native;
 // Outputs of the last batch.
 public sealed unsafe partial class ContextHandle
 {
-    /// <summary>Indexes of the last batch's tokens with an output, ascending; empty after a failed batch.</summary>
+    /// <summary>Indexes of the last batch's tokens whose output is available, ascending; empty after a failed batch.</summary>
     public IReadOnlyList<int> OutputIndexes => _outputs;
 
     /// <summary>The logits of batch token <paramref name="index"/> of the last <see cref="Decode"/>, one per vocabulary token.</summary>

@@ -36,7 +36,7 @@ public sealed unsafe partial class ContextHandle
     /// <exception cref="NativeOutOfMemoryException">Not enough memory.</exception>
     public void SeqMark(int sequenceId)
     {
-        using ContextCall call = Enter();
+        using ContextCall call = EnterToChange();
         NativeStatus.Check(NativeMethods.lk_seq_mark(_handle.Pointer, sequenceId));
     }
 
@@ -44,7 +44,7 @@ public sealed unsafe partial class ContextHandle
     public void SeqDropMark(int sequenceId, int length)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
-        using ContextCall call = Enter();
+        using ContextCall call = EnterToChange();
         NativeStatus.Check(NativeMethods.lk_seq_drop_mark(_handle.Pointer, sequenceId, (uint)length));
     }
 
@@ -52,7 +52,7 @@ public sealed unsafe partial class ContextHandle
     public void SeqTruncate(int sequenceId, int keep)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(keep);
-        using ContextCall call = Enter();
+        using ContextCall call = EnterToChange();
         NativeStatus.Check(NativeMethods.lk_seq_truncate(_handle.Pointer, sequenceId, (uint)keep));
     }
 
@@ -64,7 +64,7 @@ public sealed unsafe partial class ContextHandle
     {
         ArgumentOutOfRangeException.ThrowIfNegative(begin);
         ArgumentOutOfRangeException.ThrowIfLessThan(end, begin);
-        using ContextCall call = Enter();
+        using ContextCall call = EnterToChange();
         NativeStatus.Check(NativeMethods.lk_seq_remove(_handle.Pointer, sequenceId, (uint)begin, (uint)end));
     }
 
@@ -94,7 +94,7 @@ public sealed unsafe partial class ContextHandle
     /// <exception cref="KvCacheFullException">The cache has no room for the tokens.</exception>
     public void SeqStateSet(int sequenceId, ReadOnlySpan<byte> state)
     {
-        using ContextCall call = Enter();
+        using ContextCall call = EnterToChange();
         ReadOnlySpan<byte> given = state.IsEmpty ? [0] : state;  // avoids a null pointer
         fixed (byte* data = given)
         {
@@ -105,7 +105,7 @@ public sealed unsafe partial class ContextHandle
     /// <summary>Replaces <paramref name="destination"/> with a copy of <paramref name="source"/> that continues independently. Full pages are shared.</summary>
     public void SeqCopy(int source, int destination)
     {
-        using ContextCall call = Enter();
+        using ContextCall call = EnterToChange();
         NativeStatus.Check(NativeMethods.lk_seq_copy(_handle.Pointer, source, destination));
     }
 }

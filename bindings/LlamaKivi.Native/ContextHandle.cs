@@ -17,6 +17,7 @@ public sealed unsafe partial class ContextHandle : IDisposable
     private DecodeTimings _timings;
     private ObserverCallback? _observer;
     private int[] _outputs = [];
+    private CacheUsage? _usage;  // null: not read since the last change; the engine visits every page for it
 
     private ContextHandle(SafeContextHandle handle, ModelHandle model)
     {
@@ -49,9 +50,14 @@ public sealed unsafe partial class ContextHandle : IDisposable
         get
         {
             using ContextCall call = Look();
+            if (_usage is { } known)
+            {
+                return known;
+            }
+
             lk_cache_usage usage;
             NativeStatus.Check(NativeMethods.lk_cache_describe(_handle.Pointer, &usage));
-            return new CacheUsage(
+            var current = new CacheUsage(
                 (long)usage.n_tokens,
                 (long)usage.n_capacity,
                 (long)usage.quantized_bytes,
@@ -66,6 +72,8 @@ public sealed unsafe partial class ContextHandle : IDisposable
                 HeldBytes = (long)usage.held_bytes,
                 MarkBytes = (long)usage.mark_bytes,
             };
+            _usage = current;
+            return current;
         }
     }
 
@@ -205,6 +213,14 @@ public sealed unsafe partial class ContextHandle : IDisposable
     {
         _gate.Enter(call, isLook: false);
         return new ContextCall(_gate, _handle);
+    }
+
+    // Admits a call that changes the cache.
+    private ContextCall EnterToChange([CallerMemberName] string call = "")
+    {
+        ContextCall entered = Enter(call);
+        _usage = null;
+        return entered;
     }
 
     /// <summary>Admits a short call that changes neither sequences nor outputs, also between the calls of an operation that has the turn.</summary>

@@ -116,32 +116,6 @@ public sealed unsafe record ContextOptions
     }
 }
 
-/// <summary>Sampling parameters of <see cref="ContextHandle.DecodeSample"/>.</summary>
-/// <remarks>Filters apply in this order: keep the <see cref="TopK"/> most probable tokens, of these the smallest set that holds <see cref="TopP"/> of their probability, and of these the tokens with at least <see cref="MinP"/> of the highest probability.</remarks>
-public sealed record SamplingParameters
-{
-    /// <summary>Divides the logits of the tokens kept; 0: take the most probable token.</summary>
-    public float Temperature { get; init; }
-
-    /// <summary>Number of most probable tokens to keep; 0: off.</summary>
-    public int TopK { get; init; }
-
-    /// <summary>Probability to keep, above 0; 1: off.</summary>
-    public float TopP { get; init; } = 1;
-
-    /// <summary>Minimum probability relative to the highest; 0: off.</summary>
-    public float MinP { get; init; }
-
-    /// <summary>The draw depends only on the seed, the sequence and the position.</summary>
-    public ulong Seed { get; init; }
-
-    internal lk_sampling ToNative()
-    {
-        ArgumentOutOfRangeException.ThrowIfNegative(TopK);
-        return new lk_sampling { temperature = Temperature, top_k = (uint)TopK, top_p = TopP, min_p = MinP, seed = Seed };
-    }
-}
-
 /// <summary>Memory that a context will need.</summary>
 /// <param name="WeightBytes">All tensors.</param>
 /// <param name="CachePageBytes">Pages for the whole context size, split evenly over the ready sequences; allocated as the cache fills.</param>

@@ -428,20 +428,41 @@ internal unsafe struct lk_batch
     public uint n_tokens;
 }
 
-/// <summary>Sampling parameters. Filters apply in this order: keep the top_k most probable tokens, of these the smallest set that holds top_p of their probability, and of these the tokens with at least min_p of the highest probability.</summary>
+/// <summary>A recent token of a text, for penalties.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct lk_token_count
+{
+    public int token;
+    /// <summary>Its occurrences, at least 1.</summary>
+    public uint count;
+}
+
+/// <summary>How the token after one row of logits is sampled. Penalties first change the logits of recent tokens. Filters then keep the top_k tokens of greatest logits, of these the fewest that hold top_p of their probability, and of these the tokens with at least min_p of the highest probability. The token is where the cumulative probability of the kept tokens, at the temperature, exceeds the draw; the tokens are in descending order of logits if top_k or top_p limits them, otherwise in order of their ids. Of equal logits, the token with the lower id comes first.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct lk_sampling
 {
-    /// <summary>Divides the logits of the tokens kept; 0: take the most probable token.</summary>
+    /// <summary>Divides the logits of the tokens kept; 0: take the token of the greatest logit.</summary>
     public float temperature;
     /// <summary>0: off.</summary>
     public uint top_k;
     /// <summary>Above 0; 1: off.</summary>
     public float top_p;
-    /// <summary>0: off.</summary>
+    /// <summary>0 to 1; 0: off.</summary>
     public float min_p;
-    /// <summary>The draw depends only on the seed, the sequence and the position.</summary>
-    public ulong seed;
+    /// <summary>Divides positive logits of recent tokens, multiplies others; 0 or 1: off.</summary>
+    public float repeat_penalty;
+    /// <summary>Subtracted from the logit of a recent token once per occurrence; 0: off.</summary>
+    public float frequency_penalty;
+    /// <summary>Subtracted from the logit of a recent token once; 0: off.</summary>
+    public float presence_penalty;
+    /// <summary>Number of recent tokens.</summary>
+    public uint n_recent;
+    /// <summary>[n_recent], in ascending order of tokens, without repetition.</summary>
+    public lk_token_count* recent;
+    /// <summary>Uniform random number, from 0 to below 1; unused at temperature 0.</summary>
+    public double draw;
+    /// <summary>1: sample no token; lk_logits returns the row. The other fields are unused.</summary>
+    public uint keep_logits;
 }
 
 /// <summary>Queries, keys and values of one layer in one forward pass, before they enter the cache. In host memory, valid during the call. Rows are sorted by sequence.</summary>
@@ -620,12 +641,12 @@ internal static unsafe partial class NativeMethods
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_decode(lk_context* context, lk_batch* batch);
 
-    /// <summary>As lk_decode, then samples one token from each row of logits, on the device that computed them. tokens[i] belongs to the i-th batch token with an output. The logits are not available afterwards. Needs a context without embeddings.</summary>
+    /// <summary>As lk_decode, then samples a token from each row of logits on the device that computed it. Only rows with keep_logits are copied from a GPU. samplings and tokens have n_outputs elements; element i belongs to the i-th batch token with an output. tokens[i] is -1 for a row with keep_logits. Equal logits and parameters give equal tokens on every CPU with the same C library; a GPU sums probabilities as integers, so a draw within 1e-6 of a boundary between tokens may give the neighbour. Needs a context without embeddings.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
-    public static partial lk_status lk_decode_sample(lk_context* context, lk_batch* batch, lk_sampling* sampling, int* tokens);
+    public static partial lk_status lk_decode_sample(lk_context* context, lk_batch* batch, lk_sampling* samplings, uint n_outputs, int* tokens);
 
-    /// <summary>Returns the logits of batch token `index` of the last lk_decode: n_vocab floats, owned by the context, writable, valid until the next lk_decode or lk_context_free. Fails with LK_INVALID_ARGUMENT if they were not requested.</summary>
+    /// <summary>Returns the logits of batch token `index` of the last lk_decode: n_vocab floats, owned by the context, writable, valid until the next lk_decode or lk_context_free. Fails with LK_INVALID_ARGUMENT if they were not requested or not kept.</summary>
     [LibraryImport(LibraryName)]
     [UnmanagedCallConv(CallConvs = [typeof(CallConvCdecl)])]
     public static partial lk_status lk_logits(lk_context* context, uint index, float** @out);

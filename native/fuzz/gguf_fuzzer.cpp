@@ -47,9 +47,13 @@ void run(lk_model* model) {
     batch.tokens = tokens.data();
     batch.n_tokens = static_cast<uint32_t>(tokens.size());
     lk_decode(context, &batch);
-    const lk_sampling sampling{0.8f, 40, 0.95f, 0, 1};
+    lk_sampling sampling{};
+    sampling.temperature = 0.8f;
+    sampling.top_k = 40;
+    sampling.top_p = 0.95f;
+    sampling.draw = 0.3;
     int32_t token = 0;
-    lk_decode_sample(context, &batch, &sampling, &token);
+    lk_decode_sample(context, &batch, &sampling, 1, &token);
     lk_context_free(context);
 }
 

@@ -3,14 +3,21 @@
 
 #include <gtest/gtest.h>
 
-#include "backend/sampling.h"
 #include "base/error.h"
 #include "failing_allocations.h"
 
 namespace lk {
 namespace {
 
-constexpr lk_sampling kSampling{1, 0, 1, 0, 7};
+// Samplings told apart by their top_k: 1, 2, ... The second keeps its logits.
+std::vector<lk_sampling> samplings(int n) {
+    std::vector<lk_sampling> made(n);
+    for (int i = 0; i < n; ++i) {
+        made[i].top_k = i + 1;
+        made[i].keep_logits = i == 1 ? 1 : 0;
+    }
+    return made;
+}
 
 class BatchPlanTest : public testing::Test {
 protected:
@@ -49,7 +56,7 @@ protected:
 
     void expect_refused(const lk_batch& batch, lk_status status, const std::string& text) {
         try {
-            plan_.make(batch, model_, cache_, nullptr);
+            plan_.make(batch, model_, cache_, std::nullopt);
             ADD_FAILURE() << "accepted, expected an error with: " << text;
         } catch (const Error& e) {
             EXPECT_EQ(e.status(), status);
@@ -71,7 +78,7 @@ protected:
 
 TEST_F(BatchPlanTest, RowsGoBySequenceAndKeepTheirOrder) {
     const lk_batch batch = batch_of({2, 0, 2, 0});
-    plan_.make(batch, model_, cache_, nullptr);
+    plan_.make(batch, model_, cache_, std::nullopt);
     ASSERT_EQ(plan_.n_passes(), 1);
     const BatchPass pass = plan_.pass(0);
     EXPECT_EQ(copy(pass.tokens), Ints({11, 13, 10, 12}));
@@ -88,16 +95,18 @@ TEST_F(BatchPlanTest, RowsGoBySequenceAndKeepTheirOrder) {
     EXPECT_EQ(copy(plan_.output_of()), Ints({-1, -1, -1, 0}));
     EXPECT_EQ(copy(pass.output_rows), Ints({1}));
     EXPECT_EQ(pass.inputs, nullptr);
-    EXPECT_TRUE(pass.draws.empty());
+    EXPECT_TRUE(pass.samplings.empty());
 }
 
 TEST_F(BatchPlanTest, PassesCutASequenceAndItsOutputs) {
     lk_batch batch = batch_of({0, 1, 1, 1, 1, 1, 1, 1, 1, 3});
     const std::vector<uint8_t> outputs{0, 1, 0, 0, 0, 1, 0, 0, 1, 1};
     batch.outputs = outputs.data();
-    plan_.make(batch, model_, cache_, &kSampling);
+    plan_.make(batch, model_, cache_, samplings(4));
     ASSERT_EQ(plan_.n_passes(), 3);
     EXPECT_EQ(plan_.n_outputs(), 4);
+    EXPECT_EQ(plan_.n_kept(), 1);
+    EXPECT_TRUE(plan_.samples());
     int row = 0;
     int output = 0;
     const std::vector<Ints> output_rows{{1}, {1}, {0, 1}};
@@ -108,8 +117,12 @@ TEST_F(BatchPlanTest, PassesCutASequenceAndItsOutputs) {
         EXPECT_EQ(pass.tokens.size(), i < 2 ? 4u : 2u);
         EXPECT_EQ(pass.tokens[0], 10 + row);
         EXPECT_EQ(copy(pass.output_rows), output_rows[i]);
-        EXPECT_EQ(pass.draws.size(), output_rows[i].size());
+        ASSERT_EQ(pass.samplings.size(), output_rows[i].size());
+        for (size_t o = 0; o < pass.samplings.size(); ++o) {
+            EXPECT_EQ(pass.samplings[o].top_k, output + o + 1);
+        }
         EXPECT_EQ(pass.first_output, output);
+        EXPECT_EQ(pass.first_kept, i < 2 ? 0 : 1);
         ASSERT_EQ(pass.segments.size(), segments[i].size());
         for (size_t s = 0; s < segments[i].size(); ++s) {
             EXPECT_EQ(pass.segments[s].seq, segments[i][s].seq);
@@ -119,11 +132,33 @@ TEST_F(BatchPlanTest, PassesCutASequenceAndItsOutputs) {
         row += static_cast<int>(pass.tokens.size());
         output += static_cast<int>(pass.output_rows.size());
     }
-    // The draw is for the position after the token.
-    EXPECT_EQ(plan_.pass(0).draws[0], uniform_draw(7, 1, 1));
-    EXPECT_EQ(plan_.pass(1).draws[0], uniform_draw(7, 1, 5));
-    EXPECT_EQ(plan_.pass(2).draws[0], uniform_draw(7, 1, 8));
-    EXPECT_EQ(plan_.pass(2).draws[1], uniform_draw(7, 3, 1));
+}
+
+TEST_F(BatchPlanTest, SamplingsFollowTheirRows) {
+    // Rows are sorted by sequence: 0 1 0 1 becomes 0 0 1 1.
+    lk_batch batch = batch_of({1, 0, 1, 0});
+    const std::vector<uint8_t> outputs{1, 1, 1, 1};
+    batch.outputs = outputs.data();
+    plan_.make(batch, model_, cache_, samplings(4));
+    const BatchPass pass = plan_.pass(0);
+    Ints order;
+    for (const lk_sampling& sampling : pass.samplings) {
+        order.push_back(static_cast<int32_t>(sampling.top_k));
+    }
+    EXPECT_EQ(order, Ints({2, 4, 1, 3}));
+    EXPECT_EQ(plan_.sampling(0).keep_logits, 1u);
+    for (const int n : {0, 3, 5}) {
+        const std::vector<lk_sampling> other = samplings(n);
+        try {
+            plan_.make(batch, model_, cache_, other);
+            ADD_FAILURE() << n;
+        } catch (const Error& e) {
+            EXPECT_EQ(e.status(), LK_INVALID_ARGUMENT);
+            EXPECT_NE(std::string(e.what()).find("4 outputs and " + std::to_string(n) + " samplings"),
+                      std::string::npos)
+                << e.what();
+        }
+    }
 }
 
 // For batch invariance on a GPU. Sequence 1 flushes for the first time after 64 rows.
@@ -137,7 +172,7 @@ TEST_F(BatchPlanTest, PassesEndBeforeTheFirstFlushIsRead) {
     const lk_batch batch = batch_of(seqs);
     std::fill(tokens_.begin(), tokens_.end(), 10);
     const auto sizes = [&](BatchPlan plan) {
-        plan.make(batch, model_, cache, nullptr);
+        plan.make(batch, model_, cache, std::nullopt);
         Ints out;
         for (int i = 0; i < plan.n_passes(); ++i) {
             out.push_back(static_cast<int32_t>(plan.pass(i).tokens.size()));
@@ -153,7 +188,7 @@ TEST_F(BatchPlanTest, EmbeddingsFollowTheirRows) {
     const std::vector<float> inputs{1, 1.5f, 2, 2.5f, 3, 3.5f, 4, 4.5f, 5, 5.5f};
     batch.tokens = nullptr;
     batch.embeddings = inputs.data();
-    plan_.make(batch, model_, cache_, nullptr);
+    plan_.make(batch, model_, cache_, std::nullopt);
     ASSERT_EQ(plan_.n_passes(), 2);
     EXPECT_EQ(plan_.pass(0).inputs[0], 2);
     EXPECT_EQ(plan_.pass(0).inputs[7], 5.5f);
@@ -161,22 +196,24 @@ TEST_F(BatchPlanTest, EmbeddingsFollowTheirRows) {
 }
 
 TEST_F(BatchPlanTest, NothingOfOneCallIsLeftForTheNext) {
-    plan_.make(batch_of({0, 1, 2, 3, 0, 1}), model_, cache_, &kSampling);
+    plan_.make(batch_of({0, 1, 2, 3, 0, 1}), model_, cache_, samplings(1));
     expect_refused(batch_of({0, 9}), LK_INVALID_ARGUMENT, "sequence 9 does not exist");
-    plan_.make(batch_of({3}), model_, cache_, nullptr);
-    EXPECT_EQ(plan_.sampling(), nullptr);
+    plan_.make(batch_of({3}), model_, cache_, std::nullopt);
+    EXPECT_FALSE(plan_.samples());
     EXPECT_EQ(plan_.n_passes(), 1);
     EXPECT_EQ(plan_.rows_of(0), 0);
     EXPECT_EQ(plan_.rows_of(3), 1);
     EXPECT_EQ(copy(plan_.output_of()), Ints({0}));
-    EXPECT_TRUE(plan_.pass(0).draws.empty());
+    EXPECT_TRUE(plan_.pass(0).samplings.empty());
+    EXPECT_EQ(plan_.n_kept(), 1);
 }
 
 TEST_F(BatchPlanTest, ACallNoLargerThanTheLastAllocatesNothing) {
     const lk_batch batch = batch_of({3, 1, 0, 2, 0, 1});
-    plan_.make(batch, model_, cache_, &kSampling);
+    const std::vector<lk_sampling> one = samplings(1);
+    plan_.make(batch, model_, cache_, one);
     const test::FailingAllocation first(1);
-    plan_.make(batch, model_, cache_, &kSampling);
+    plan_.make(batch, model_, cache_, one);
     EXPECT_FALSE(first.happened());
 }
 

@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "cuda_helpers.h"
+#include "samplings.h"
 #include "temporary_file.h"
 
 namespace lk {
@@ -294,16 +295,45 @@ TEST_F(CudaModel, DrawsTokensOnTheDevice) {
     test::TestContext gpu(test::small_params(LK_CACHE_F16), model_);
     test::TestContext cpu(test::small_params(LK_CACHE_F16), cpu_model_);
     const std::vector<int32_t> text = test::text_tokens(60);
-    for (const lk_sampling& sampling : {lk_sampling{0, 0, 1, 0, 0}, lk_sampling{1, 50, 0.9f, 0, 3}}) {
+    const std::vector<lk_token_count> recent{{5, 1}, {70, 2}, {300, 1}};
+    for (lk_sampling sampling :
+         {test::sampling_of(0), test::penalized(test::sampling_of(1, 50, 0.9f), 1.3f, 0.2f, 0.1f)}) {
         int same = 0;
         int32_t next[2] = {text[0], text[0]};
         for (int i = 0; i < 60; ++i) {
             const lk_batch batch{&text[i], nullptr, nullptr, nullptr, nullptr, 1};
-            ASSERT_EQ(lk_decode_sample(gpu.get(), &batch, &sampling, &next[0]), LK_OK) << lk_last_error();
-            ASSERT_EQ(lk_decode_sample(cpu.get(), &batch, &sampling, &next[1]), LK_OK) << lk_last_error();
+            sampling.draw = (i + 0.5) / 60;
+            sampling.recent = recent.data();
+            sampling.n_recent = static_cast<uint32_t>(recent.size());
+            ASSERT_EQ(lk_decode_sample(gpu.get(), &batch, &sampling, 1, &next[0]), LK_OK) << lk_last_error();
+            ASSERT_EQ(lk_decode_sample(cpu.get(), &batch, &sampling, 1, &next[1]), LK_OK) << lk_last_error();
             same += next[0] == next[1];
         }
         EXPECT_GE(same, 58);
+    }
+}
+
+TEST_F(CudaModel, CopiesTheLogitsOfRowsThatKeepThem) {
+    test::TestContext gpu(test::small_params(LK_CACHE_F16), model_);
+    test::TestContext expected(test::small_params(LK_CACHE_F16), model_);
+    const std::vector<int32_t> text = test::text_tokens(30);
+    const std::vector<uint8_t> outputs(30, 1);
+    const lk_batch batch{text.data(), nullptr, nullptr, nullptr, outputs.data(), 30};
+    std::vector<lk_sampling> samplings(30, test::sampling_of(0));
+    for (const int i : {0, 7, 8, 9, 29}) {
+        samplings[i].keep_logits = 1;
+    }
+    std::vector<int32_t> tokens(30);
+    ASSERT_EQ(lk_decode(expected.get(), &batch), LK_OK) << lk_last_error();
+    ASSERT_EQ(lk_decode_sample(gpu.get(), &batch, samplings.data(), 30, tokens.data()), LK_OK) << lk_last_error();
+    for (int i = 0; i < 30; ++i) {
+        test::Logits row = expected.logits(i);
+        if (samplings[i].keep_logits != 0) {
+            EXPECT_EQ(tokens[i], -1);
+            EXPECT_EQ(gpu.logits(i), row) << i;
+        } else {
+            EXPECT_EQ(tokens[i], std::max_element(row.begin(), row.end()) - row.begin()) << i;
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 #include "gpu.h"
 #include "kv_helpers.h"
 #include "model/model.h"
+#include "samplings.h"
 #include "tiny_model.h"
 
 namespace lk {
@@ -77,10 +78,10 @@ TEST_F(CudaNotFinite, EveryWeightIsNamed) {
                     const std::vector<int32_t> text = tokens(n);
                     test::expect_failure(context.decode(text), LK_NUMERIC_ERROR, parts);
                     for (const float temperature : {0.0f, 1.0f}) {
-                        const lk_sampling sampling{temperature, 0, 1, 0, 0};
+                        const lk_sampling sampling = test::sampling_of(temperature);
                         int32_t drawn = -1;
                         const lk_batch batch{text.data(), nullptr, nullptr, nullptr, nullptr, static_cast<uint32_t>(n)};
-                        test::expect_failure(lk_decode_sample(context.get(), &batch, &sampling, &drawn),
+                        test::expect_failure(lk_decode_sample(context.get(), &batch, &sampling, 1, &drawn),
                                              LK_NUMERIC_ERROR, parts);
                     }
                     EXPECT_EQ(context.length(), 0u);
@@ -197,16 +198,17 @@ TEST_F(CudaNotFinite, LogitsThatAreDrawnFrom) {
             logits[at] = bad;
             Buffer<float> there(memory, logits.size());
             memory.write(there.data(), logits.data(), there.bytes());
-            for (const lk_sampling& sampling : {lk_sampling{0, 0, 1, 0, 0}, lk_sampling{1, 40, 0.9f, 0.1f, 0}}) {
-                const double draws[] = {0.5, 0.5};
+            for (const lk_sampling& sampling :
+                 {test::sampling_of(0), test::sampling_of(1, 40, 0.9f, 0.1f), test::kept_logits()}) {
+                const lk_sampling both[] = {sampling, sampling};
                 int32_t drawn[2];
-                backend->sample(there.data(), 2, kVocab, sampling, draws, drawn);
+                backend->sample(there.data(), 2, kVocab, both, drawn);
                 test::expect_error(LK_NUMERIC_ERROR, {"logit"}, [&] { backend->finish(); });
             }
             memory.write(there.data(), fine.data(), there.bytes());
-            const double draws[] = {0.5, 0.5};
+            const lk_sampling both[] = {test::sampling_of(1), test::sampling_of(1)};
             int32_t drawn[2];
-            backend->sample(there.data(), 2, kVocab, {1, 0, 1, 0, 0}, draws, drawn);
+            backend->sample(there.data(), 2, kVocab, both, drawn);
             EXPECT_NO_THROW(backend->finish()) << "the error is not reported twice";
         }
     }

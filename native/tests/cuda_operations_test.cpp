@@ -1,5 +1,6 @@
 // The CUDA backend's other operations against the CPU's. Without a GPU the tests are skipped.
 #include "cuda_helpers.h"
+#include "samplings.h"
 
 namespace lk {
 namespace {
@@ -61,22 +62,32 @@ TEST_F(CudaOperations, Sampling) {
         constexpr int n = 40;
         std::vector<float> logits = random_floats(static_cast<size_t>(n) * n_vocab);
         std::for_each(logits.begin(), logits.end(), [](float& x) { x *= 3; });
-        const Buffer<float> device_logits = upload(logits);
-        std::vector<double> draws(n);
-        for (int i = 0; i < n; ++i) {
-            draws[i] = (i + 0.5) / n;
+        const std::vector<lk_token_count> recent{{3, 1}, {17, 4}, {99, 2}};
+        // Ties at the limits of the filters.
+        for (size_t i = 0; i < logits.size(); i += 7) {
+            logits[i] = std::round(logits[i] * 4) / 4;
         }
-        for (const lk_sampling& sampling : {lk_sampling{0, 0, 1, 0, 0}, lk_sampling{1, 0, 1, 0, 0},
-                                            lk_sampling{0.7f, 40, 1, 0, 0}, lk_sampling{1, 0, 0.9f, 0, 0},
-                                            lk_sampling{1, 0, 1, 0.05f, 0}, lk_sampling{1.2f, 1000, 0.95f, 0.01f, 0}}) {
+        for (const lk_sampling& kind :
+             {test::sampling_of(0), test::sampling_of(1), test::sampling_of(0.7f, 40), test::sampling_of(1, 0, 0.9f),
+              test::sampling_of(1, 0, 1, 0.05f), test::sampling_of(1.2f, 3000, 0.95f, 0.01f),
+              test::sampling_of(1, 1, 0.5f), test::penalized(test::sampling_of(0), 1.3f, 0.5f, 0.25f, 3),
+              test::penalized(test::sampling_of(0.8f, 40, 0.95f, 0.05f), 1.1f, 0, 0.5f, 3)}) {
+            std::vector<lk_sampling> samplings(n, kind);
+            for (int i = 0; i < n; ++i) {
+                samplings[i].draw = (i + 0.5) / n;
+                samplings[i].recent = recent.data();
+            }
+            samplings[n / 2].keep_logits = 1;
+            Buffer<float> device_logits = upload(logits);
+            std::vector<float> host_logits = logits;
             std::vector<int32_t> actual(n, -1);
             std::vector<int32_t> expected(n, -1);
-            backend_->sample(device_logits.data(), n, n_vocab, sampling, draws.data(), actual.data());
+            backend_->sample(device_logits.data(), n, n_vocab, samplings.data(), actual.data());
             backend_->finish();
-            cpu_->sample(logits.data(), n, n_vocab, sampling, draws.data(), expected.data());
+            cpu_->sample(host_logits.data(), n, n_vocab, samplings.data(), expected.data());
             for (int i = 0; i < n; ++i) {
                 n_different += actual[i] != expected[i];
-                EXPECT_TRUE(sampling.temperature > 0 || actual[i] == expected[i]);
+                EXPECT_TRUE(kind.temperature > 0 || actual[i] == expected[i]);
             }
             n_drawn += n;
         }

@@ -9,6 +9,7 @@
 
 #include "model_helpers.h"
 #include "rendezvous.h"
+#include "samplings.h"
 
 namespace lk {
 namespace {
@@ -71,7 +72,7 @@ protected:
         lk_context* const c = context_;
         return {
             {"lk_decode", [=, this] { return lk_decode(c, &batch_); }},
-            {"lk_decode_sample", [=, this] { return lk_decode_sample(c, &batch_, &sampling_, &r->token); }},
+            {"lk_decode_sample", [=, this] { return lk_decode_sample(c, &batch_, &sampling_, 1, &r->token); }},
             {"lk_logits", [=] { return lk_logits(c, 0, &r->row); }},
             {"lk_embedding", [=] { return lk_embedding(c, 0, &r->row); }},
             {"lk_rank_scores", [=] { return lk_rank_scores(c, 0, r->scores.data()); }},
@@ -103,7 +104,7 @@ protected:
     std::vector<uint8_t> state_;
     const std::vector<int32_t> tokens_{5, 6, 7};
     const lk_batch batch_{tokens_.data(), nullptr, nullptr, nullptr, nullptr, 3};
-    const lk_sampling sampling_{0, 0, 1, 0, 0};
+    const lk_sampling sampling_ = test::sampling_of(0);
 };
 
 // Blocks a decode in its first layer.
@@ -132,7 +133,7 @@ TEST_F(EntryTest, ASecondCallIsRefusedAndSaysWhatRuns) {
         lk_status status = LK_INTERNAL_ERROR;
         int32_t token = -1;
         std::thread other([&] {
-            status = sample ? lk_decode_sample(context_, &batch_, &sampling_, &token) : lk_decode(context_, &batch_);
+            status = sample ? lk_decode_sample(context_, &batch_, &sampling_, 1, &token) : lk_decode(context_, &batch_);
         });
         held.inside.acquire();
         for (const Call& call : calls()) {

@@ -181,9 +181,9 @@ static lk_status attention(lk_plugin_backend* backend, lk_plugin_pass* pass, con
     return called("attention");
 }
 
-static lk_status sample(lk_plugin_backend* backend, const float* logits, int32_t n, int32_t n_vocab,
-                        const lk_sampling* sampling, const double* host_draws, int32_t* host_tokens) {
-    (void)backend, (void)logits, (void)n_vocab, (void)sampling, (void)host_draws;
+static lk_status sample(lk_plugin_backend* backend, float* logits, int32_t n, int32_t n_vocab,
+                        const lk_sampling* host_samplings, int32_t* host_tokens) {
+    (void)backend, (void)logits, (void)n_vocab, (void)host_samplings;
     host_tokens[n - 1] = 17;
     return called("sample");
 }

@@ -7,6 +7,7 @@
 #include "backend/sampling.h"
 #include "failed_call.h"
 #include "kv_helpers.h"
+#include "samplings.h"
 #include "tiny_model.h"
 #include "weight_rows.h"
 
@@ -83,12 +84,12 @@ TEST(KernelNotFinite, EveryWeightIsNamedOnEveryTable) {
                         SCOPED_TRACE(format("%s %g in %s, %d tokens, %s", weight_type_traits(type)->name, bad,
                                             tensor.c_str(), n, table.id));
                         test::expect_failure(context.decode(tokens(n)), LK_NUMERIC_ERROR, place_of(tensor));
-                        const lk_sampling greedy{0, 0, 1, 0, 0};
+                        const lk_sampling greedy = test::sampling_of(0);
                         int32_t drawn = -1;
                         const std::vector<int32_t> text = tokens(n);
                         const lk_batch batch{text.data(), nullptr, nullptr, nullptr, nullptr, static_cast<uint32_t>(n)};
-                        test::expect_failure(lk_decode_sample(context.get(), &batch, &greedy, &drawn), LK_NUMERIC_ERROR,
-                                             place_of(tensor));
+                        test::expect_failure(lk_decode_sample(context.get(), &batch, &greedy, 1, &drawn),
+                                             LK_NUMERIC_ERROR, place_of(tensor));
                         EXPECT_EQ(drawn, -1);
                         EXPECT_EQ(context.length(), 0u);
                     }
@@ -284,23 +285,24 @@ TEST(KernelNotFinite, RowsPassItOn) {
 }
 
 TEST(Sampling, LogitsThatAreNoNumbersAreRefused) {
-    const lk_sampling kinds[] = {{0, 0, 1, 0, 0}, {1, 0, 1, 0, 0}, {0.7f, 2, 0.9f, 0.1f, 0}};
-    for (const lk_sampling& sampling : kinds) {
+    const lk_sampling kinds[] = {test::sampling_of(0), test::sampling_of(1), test::sampling_of(0.7f, 2, 0.9f, 0.1f)};
+    for (lk_sampling sampling : kinds) {
         for (const int at : {0, 1, 3}) {
             std::vector<float> logits{1, 2, 3, 4};
             for (const float bad : {kNan, kInfinity}) {
                 logits[at] = bad;
                 test::expect_error(LK_NUMERIC_ERROR,
                                    {"token " + std::to_string(at), std::isnan(bad) ? "NaN" : "infinite"},
-                                   [&] { sample_row(logits.data(), 4, sampling, 0.5); });
+                                   [&] { sample_row(logits.data(), 4, sampling); });
             }
             logits[at] = -kInfinity;  // excludes the token
             for (const double draw : {0.0, 0.3, 0.999}) {
-                EXPECT_NE(sample_row(logits.data(), 4, sampling, draw), at);
+                sampling.draw = draw;
+                EXPECT_NE(sample_row(logits.data(), 4, sampling), at);
             }
         }
-        const std::vector<float> none(4, -kInfinity);
-        test::expect_error(LK_NUMERIC_ERROR, {"every logit"}, [&] { sample_row(none.data(), 4, sampling, 0.5); });
+        std::vector<float> none(4, -kInfinity);
+        test::expect_error(LK_NUMERIC_ERROR, {"every logit"}, [&] { sample_row(none.data(), 4, sampling); });
     }
 }
 

@@ -143,8 +143,8 @@ TEST_F(PluginDeviceTest, OperationsCrossWithAllTheirArguments) {
                  "blk.3.attn_q.weight (attn_q, layer 3, type 12, 10 x 256 of 144) "
                  "blk.3.attn_q.weight (attn_q, layer 3, type 12, 10 x 256 of 144)+ ");
     int32_t tokens[2] = {};
-    const double draws[2] = {};
-    backend->sample(x, 2, 2, {}, draws, tokens);
+    const lk_sampling samplings[2] = {};
+    backend->sample(x, 2, 2, samplings, tokens);
     EXPECT_EQ(tokens[1], 17);
 }
 

@@ -52,9 +52,8 @@ public:
         cpu_->attention(args);
         fail_at(Failure::forward);
     }
-    void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
-                int32_t* tokens) override {
-        cpu_->sample(logits, n, n_vocab, sampling, draws, tokens);
+    void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens) override {
+        cpu_->sample(logits, n, n_vocab, samplings, tokens);
     }
     void stage_pages(Pass& pass, kv::Layers layers) override {
         cpu_->stage_pages(pass, layers);

@@ -4,6 +4,7 @@ using System.Threading.Channels;
 using LlamaKivi.Abstractions;
 using LlamaKivi.Batched;
 using LlamaKivi.Common;
+using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Hosting;
@@ -83,6 +84,9 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Whether the call needs one token per step, as its text grows.</summary>
     public bool IsDecoding => UncachedCount == 1 && Tokens.Count > Prompt.Length;
 
+    /// <summary>The pipeline with which the engine may sample; null: the call needs logits.</summary>
+    public ISamplingPipeline? Sampler => _logprobs is null ? Options.SamplingPipeline : null;
+
     /// <summary>Key of the prefixes that the call shares; empty: shared by all calls.</summary>
     public string PrefixKey { get; init; } = "";
 
@@ -121,14 +125,10 @@ internal sealed class GenerationCall : IDisposable
         _pipeline ??= PipelineUse.Begin(Options.SamplingPipeline, reset: true);
     }
 
-    /// <summary>Samples the next token and writes its text. The tokens before it are cached, and their logits are those of the last batch.</summary>
+    /// <summary>Samples the next token, or takes the one that the engine sampled, and writes its text. The tokens before it were cached by the last batch.</summary>
     public void Sample()
     {
-        int token = (int)Conversation!.Sample(0, mayChange: true, this, static (call, context, index) =>
-        {
-            call._logprobs?.Copy(context.Logits(index));
-            return call._pipeline!.Sample(context, index);
-        });
+        int token = NextToken();
         Tokens.Add(token);
         (string text, StopReason stop) = _text.Add(token);
         if (_logprobs is not null && stop != StopReason.EndOfGeneration)
@@ -156,6 +156,21 @@ internal sealed class GenerationCall : IDisposable
         {
             Complete(stop);
         }
+    }
+
+    private int NextToken()
+    {
+        if (Sampler is { } sampler && Conversation!.TryTakeSampled(sampler, out LLamaToken sampled))
+        {
+            _pipeline!.Commit(sampled);
+            return (int)sampled;
+        }
+
+        return (int)Conversation!.Sample(0, mayChange: true, this, static (call, context, index) =>
+        {
+            call._logprobs?.Copy(context.Logits(index));
+            return call._pipeline!.Sample(context, index);
+        });
     }
 
     /// <summary>Ends the text.</summary>

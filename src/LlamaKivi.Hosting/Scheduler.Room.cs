@@ -71,7 +71,12 @@ internal sealed partial class Scheduler
     // Least room of the next step: one token of every stream, or one of the first prompt.
     private CacheAmount LeastStep()
     {
-        CacheAmount streams = CacheAmount.Sum(_running.Where(call => call.IsDecoding).Select(call => Growth(call, 1)));
+        CacheAmount streams = default;
+        foreach (GenerationCall call in _running)
+        {
+            streams += call.IsDecoding ? Growth(call, 1) : default;
+        }
+
         return streams.Tokens > 0 ? streams : Growth(_running[0], 1);
     }
 

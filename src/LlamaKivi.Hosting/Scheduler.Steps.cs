@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+using LlamaKivi.Batched;
 using LlamaKivi.Native;
 
 namespace LlamaKivi.Hosting;
@@ -16,6 +18,11 @@ internal sealed partial class Scheduler
 
     private void RemoveAbandoned()
     {
+        if (!_running.Exists(static call => call.IsAbandoned) && !_preempted.Exists(static call => call.IsAbandoned))
+        {
+            return;
+        }
+
         foreach (GenerationCall call in _running.FindAll(call => call.IsAbandoned))
         {
             Remove(call);
@@ -51,14 +58,17 @@ internal sealed partial class Scheduler
         int streams = 0;
         int left = (int)Context.BatchSize;
         CacheAmount taken = default;
-        foreach (GenerationCall call in _running.Where(call => call.IsDecoding).Take(left))
+        foreach (GenerationCall call in _running)
         {
-            call.Conversation!.Prompt((LLamaToken)call.Tokens[^1]);
-            taken += Growth(call, 1);
-            streams++;
+            if (call.IsDecoding && streams < left)
+            {
+                call.Conversation!.Prompt(CollectionsMarshal.AsSpan(call.Tokens)[^1..], PromptOutputs.Last, call.Sampler);
+                taken += Growth(call, 1);
+                streams++;
+            }
         }
 
-        if (_running.TrueForAll(call => call.IsDecoding))
+        if (_running.TrueForAll(static call => call.IsDecoding))
         {
             return (streams, 0);
         }
@@ -75,8 +85,8 @@ internal sealed partial class Scheduler
                 break;
             }
 
-            LLamaToken[] tokens = [.. call.Tokens.GetRange(call.CachedCount, count).Select(token => (LLamaToken)token)];
-            call.Conversation!.Prompt(tokens.AsSpan());
+            bool samples = count == call.UncachedCount && call.Options.MaxTokens != 0;
+            call.Conversation!.Prompt(CollectionsMarshal.AsSpan(call.Tokens).Slice(call.CachedCount, count), samples ? PromptOutputs.Last : PromptOutputs.None, call.Sampler);
             taken += Growth(call, count);
             promptTokens += count;
         }
@@ -102,8 +112,13 @@ internal sealed partial class Scheduler
 
     private void Sample()
     {
-        foreach (GenerationCall call in _running.Where(call => call.UncachedCount == 0))
+        foreach (GenerationCall call in _running)
         {
+            if (call.UncachedCount > 0)
+            {
+                continue;
+            }
+
             try
             {
                 if (call.Options.MaxTokens == 0)
@@ -128,7 +143,12 @@ internal sealed partial class Scheduler
 
     private void RemoveComplete()
     {
-        foreach (GenerationCall call in _running.FindAll(call => call.IsComplete))
+        if (!_running.Exists(static call => call.IsComplete))
+        {
+            return;
+        }
+
+        foreach (GenerationCall call in _running.FindAll(static call => call.IsComplete))
         {
             Remove(call);
             call.Dispose();

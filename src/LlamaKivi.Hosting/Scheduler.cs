@@ -163,7 +163,7 @@ internal sealed partial class Scheduler : IDisposable
             throw new UnreachableException($"The cache refused a batch of {streams + promptTokens} tokens that it has room for: {result}.");
         }
 
-        if (_running.Find(call => call.Conversation!.RequiresInference) is { } left)
+        if (_running.Find(static call => call.Conversation!.RequiresInference) is { } left)
         {
             throw new UnreachableException($"The cache has no room for a request of {left.Prompt.Length} tokens, although the estimate said that it has.");
         }

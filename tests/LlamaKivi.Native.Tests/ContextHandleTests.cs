@@ -58,16 +58,47 @@ public sealed class ContextHandleTests : IDisposable
         int best = context.Logits(Tokens.Length - 1).IndexOf(context.Logits(Tokens.Length - 1).ToArray().Max());
         context.SeqTruncate(0, 0);
         int[] sampled = new int[1];
-        context.DecodeSample(Tokens, new SamplingParameters(), sampled);
+        context.DecodeSample(Tokens, [new SamplingParameters()], sampled);
         Assert.Equal(best, sampled[0]);
         Assert.Throws<ArgumentException>(() => context.Logits(Tokens.Length - 1).Length);
-        Assert.Throws<ArgumentException>(() => context.DecodeSample(Tokens, new SamplingParameters(), new int[2]));
-        Assert.Throws<ArgumentException>(() => context.DecodeSample(Tokens, new SamplingParameters { TopP = 0 }, sampled));
+        Assert.Throws<ArgumentException>(() => context.DecodeSample(Tokens, [new SamplingParameters()], new int[2]));
+        Assert.Throws<ArgumentException>(() => context.DecodeSample(Tokens, [new SamplingParameters { TopP = 0 }], sampled));
         Assert.Equal(Tokens.Length, context.SeqLength(0));
 
         context.SeqTruncate(0, 0);
-        context.DecodeSample(Tokens, new SamplingParameters { Temperature = 5, TopK = 1, Seed = 3 }, sampled);
+        context.DecodeSample(Tokens, [new SamplingParameters { Temperature = 5, TopK = 1, Draw = 0.9 }], sampled);
         Assert.Equal(best, sampled[0]);
+    }
+
+    [Fact]
+    public void Rows_of_a_batch_have_their_own_parameters()
+    {
+        using ContextHandle context = ContextHandle.Create(_model, Small);
+        byte[] outputs = [.. Tokens.Select(_ => (byte)1)];
+        context.Decode(Tokens, outputs: outputs);
+        float[][] rows = [.. Tokens.Select((_, i) => context.Logits(i).ToArray())];
+        int best = Array.IndexOf(rows[0], rows[0].Max());
+        context.SeqTruncate(0, 0);
+
+        SamplingParameters[] samplings = [.. Tokens.Select(_ => new SamplingParameters())];
+        samplings[0] = new SamplingParameters { PresencePenalty = 1000, RecentCount = 2 };
+        samplings[1] = new SamplingParameters { KeepLogits = true };
+        int[] sampled = new int[Tokens.Length];
+        TokenCount[] recent = [.. new[] { new TokenCount(best, 1), new TokenCount(best ^ 1, 2) }.OrderBy(token => token.Token)];
+        context.DecodeSample(Tokens, samplings, sampled, recent, outputs: outputs);
+        Assert.NotEqual(best, sampled[0]);
+        Assert.Equal(-1, sampled[1]);
+        Assert.Equal(Array.IndexOf(rows[2], rows[2].Max()), sampled[2]);
+        Assert.Equal([1], context.OutputIndexes);
+        Assert.Equal(rows[1], context.Logits(1).ToArray());
+        Assert.Throws<ArgumentException>(() => context.Logits(2).Length);
+
+        context.SeqTruncate(0, 0);
+        Assert.Contains("Output 0 has 2 recent tokens", Assert.Throws<ArgumentException>(() => context.DecodeSample(Tokens, samplings, sampled, recent.AsSpan(1), outputs: outputs)).Message);
+        Assert.Contains("sampling 0: recent[1]", Assert.Throws<ArgumentException>(
+            () => context.DecodeSample(Tokens, samplings, sampled, [.. recent.Reverse()], outputs: outputs)).Message);
+        Assert.Throws<ArgumentException>(() => context.DecodeSample(Tokens, samplings.AsSpan(1), sampled, recent, outputs: outputs));
+        Assert.Equal(0, context.SeqLength(0));
     }
 
     [Fact]

@@ -234,16 +234,32 @@ public unsafe class LayoutTests
     }
 
     [Fact]
+    public void lk_token_count_is_laid_out_as_in_c()
+    {
+        lk_token_count value = default;
+        byte* start = (byte*)&value;
+        Assert.Equal(8, sizeof(lk_token_count));
+        Assert.Equal(0, (byte*)&value.token - start);
+        Assert.Equal(4, (byte*)&value.count - start);
+    }
+
+    [Fact]
     public void lk_sampling_is_laid_out_as_in_c()
     {
         lk_sampling value = default;
         byte* start = (byte*)&value;
-        Assert.Equal(24, sizeof(lk_sampling));
+        Assert.Equal(56, sizeof(lk_sampling));
         Assert.Equal(0, (byte*)&value.temperature - start);
         Assert.Equal(4, (byte*)&value.top_k - start);
         Assert.Equal(8, (byte*)&value.top_p - start);
         Assert.Equal(12, (byte*)&value.min_p - start);
-        Assert.Equal(16, (byte*)&value.seed - start);
+        Assert.Equal(16, (byte*)&value.repeat_penalty - start);
+        Assert.Equal(20, (byte*)&value.frequency_penalty - start);
+        Assert.Equal(24, (byte*)&value.presence_penalty - start);
+        Assert.Equal(28, (byte*)&value.n_recent - start);
+        Assert.Equal(32, (byte*)&value.recent - start);
+        Assert.Equal(40, (byte*)&value.draw - start);
+        Assert.Equal(48, (byte*)&value.keep_logits - start);
     }
 
     [Fact]

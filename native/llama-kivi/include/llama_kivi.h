@@ -416,22 +416,41 @@ typedef struct lk_batch {
  *  LK_OUT_OF_DEVICE_MEMORY or LK_DEVICE_ERROR. */
 LK_API lk_status lk_decode(lk_context* context, const lk_batch* batch);
 
-/** Sampling parameters. Filters apply in this order: keep the top_k most probable tokens, of these the smallest set that
- *  holds top_p of their probability, and of these the tokens with at least min_p of the highest probability. */
+/** A recent token of a text, for penalties. */
+typedef struct lk_token_count {
+    int32_t token;
+    uint32_t count; /**< Its occurrences, at least 1. */
+} lk_token_count;
+
+/** How the token after one row of logits is sampled. Penalties first change the logits of recent tokens. Filters then keep
+ *  the top_k tokens of greatest logits, of these the fewest that hold top_p of their probability, and of these the tokens
+ *  with at least min_p of the highest probability. The token is where the cumulative probability of the kept tokens, at the
+ *  temperature, exceeds the draw; the tokens are in descending order of logits if top_k or top_p limits them, otherwise in
+ *  order of their ids. Of equal logits, the token with the lower id comes first. */
 typedef struct lk_sampling {
-    float temperature; /**< Divides the logits of the tokens kept; 0: take the most probable token. */
-    uint32_t top_k;    /**< 0: off. */
-    float top_p;       /**< Above 0; 1: off. */
-    float min_p;       /**< 0: off. */
-    uint64_t seed;     /**< The draw depends only on the seed, the sequence and the position. */
+    float temperature;            /**< Divides the logits of the tokens kept; 0: take the token of the greatest logit. */
+    uint32_t top_k;               /**< 0: off. */
+    float top_p;                  /**< Above 0; 1: off. */
+    float min_p;                  /**< 0 to 1; 0: off. */
+    float repeat_penalty;         /**< Divides positive logits of recent tokens, multiplies others; 0 or 1: off. */
+    float frequency_penalty;      /**< Subtracted from the logit of a recent token once per occurrence; 0: off. */
+    float presence_penalty;       /**< Subtracted from the logit of a recent token once; 0: off. */
+    uint32_t n_recent;            /**< Number of recent tokens. */
+    const lk_token_count* recent; /**< [n_recent], in ascending order of tokens, without repetition. */
+    double draw;                  /**< Uniform random number, from 0 to below 1; unused at temperature 0. */
+    uint32_t keep_logits;         /**< 1: sample no token; lk_logits returns the row. The other fields are unused. */
 } lk_sampling;
 
-/** As lk_decode, then samples one token from each row of logits, on the device that computed them. tokens[i] belongs to the
- *  i-th batch token with an output. The logits are not available afterwards. Needs a context without embeddings. */
-LK_API lk_status lk_decode_sample(lk_context* context, const lk_batch* batch, const lk_sampling* sampling, int32_t* tokens);
+/** As lk_decode, then samples a token from each row of logits on the device that computed it. Only rows with keep_logits are
+ *  copied from a GPU. samplings and tokens have n_outputs elements; element i belongs to the i-th batch token with an output.
+ *  tokens[i] is -1 for a row with keep_logits. Equal logits and parameters give equal tokens on every CPU with the same C
+ *  library; a GPU sums probabilities as integers, so a draw within 1e-6 of a boundary between tokens may give the neighbour.
+ *  Needs a context without embeddings. */
+LK_API lk_status lk_decode_sample(lk_context* context, const lk_batch* batch, const lk_sampling* samplings,
+                                  uint32_t n_outputs, int32_t* tokens);
 
 /** Returns the logits of batch token `index` of the last lk_decode: n_vocab floats, owned by the context, writable, valid
- *  until the next lk_decode or lk_context_free. Fails with LK_INVALID_ARGUMENT if they were not requested. */
+ *  until the next lk_decode or lk_context_free. Fails with LK_INVALID_ARGUMENT if they were not requested or not kept. */
 LK_API lk_status lk_logits(lk_context* context, uint32_t index, float** out);
 
 /** Returns the embedding of batch token `index` of the last lk_decode: its last hidden state after the output norm, n_embd

@@ -274,12 +274,15 @@ lk_status lk_decode(lk_context* context, const lk_batch* batch) {
     });
 }
 
-lk_status lk_decode_sample(lk_context* context, const lk_batch* batch, const lk_sampling* sampling, int32_t* tokens) {
+lk_status lk_decode_sample(lk_context* context, const lk_batch* batch, const lk_sampling* samplings, uint32_t n_outputs,
+                           int32_t* tokens) {
     return enter(context, "lk_decode_sample", [&](lk::Context& c) {
         LK_REQUIRE(batch);
-        LK_REQUIRE(sampling);
-        LK_REQUIRE(tokens);
-        c.decode_sample(*batch, *sampling, tokens);
+        if (n_outputs > 0) {
+            LK_REQUIRE(samplings);
+            LK_REQUIRE(tokens);
+        }
+        c.decode_sample(*batch, std::span(samplings, n_outputs), tokens);
     });
 }
 

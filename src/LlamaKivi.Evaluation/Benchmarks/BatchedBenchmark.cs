@@ -66,14 +66,14 @@ public static class BatchedBenchmark
         int[] tokens = [.. Enumerable.Range(0, batch * prompt).Select(_ => random.Next(handle.VocabularySize))];
         int[] sequences = [.. Enumerable.Range(0, batch).SelectMany(sequence => Enumerable.Repeat(sequence, prompt))];
         byte[] outputs = [.. Enumerable.Range(0, batch * prompt).Select(i => i % prompt == prompt - 1 ? (byte)1 : (byte)0)];
-        var greedy = new SamplingParameters();
+        SamplingParameters[] greedy = [.. Enumerable.Repeat(new SamplingParameters(), batch)];
         int[] next = new int[batch];
 
         // Warms up the CPU caches and the engine's memory.
         handle.Decode(tokens.AsSpan(0, Math.Min(prompt, WarmUpTokens)), cancellationToken: cancellationToken);
         handle.SeqTruncate(0, 0);
         long start = Stopwatch.GetTimestamp();
-        handle.DecodeSample(tokens, greedy, next, sequences, outputs: outputs, cancellationToken: cancellationToken);
+        handle.DecodeSample(tokens, greedy, next, sequenceIds: sequences, outputs: outputs, cancellationToken: cancellationToken);
         double promptSeconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
 
         int[] each = [.. Enumerable.Range(0, batch)];
@@ -81,7 +81,7 @@ public static class BatchedBenchmark
         start = Stopwatch.GetTimestamp();
         for (int i = 0; i < generate; i++)
         {
-            handle.DecodeSample(next, greedy, next, each, outputs: all, cancellationToken: cancellationToken);
+            handle.DecodeSample(next, greedy, next, sequenceIds: each, outputs: all, cancellationToken: cancellationToken);
             progress?.Report((float)(i + 1) / generate);
         }
 

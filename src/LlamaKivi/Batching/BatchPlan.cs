@@ -27,18 +27,26 @@ internal sealed class BatchPlan
     /// <param name="queue">Queued prompts, oldest first.</param>
     /// <param name="batchSize">Maximum number of tokens in the batch.</param>
     /// <param name="room">Free cache capacity in tokens.</param>
-    public static BatchPlan Make(IReadOnlyList<PendingPrompt> queue, int batchSize, long room)
+    public static BatchPlan Make(List<PendingPrompt> queue, int batchSize, long room)
     {
         var plan = new BatchPlan();
-        foreach (PendingPrompt prompt in queue.Where(prompt => prompt.IsBegun).Concat(queue.Where(prompt => !prompt.IsBegun)))
+        foreach (bool begun in (ReadOnlySpan<bool>)[true, false])
         {
-            if (prompt.Count <= room)
+            foreach (PendingPrompt prompt in queue)
             {
-                room -= prompt.Count;
-            }
-            else
-            {
-                plan.WithoutRoom.Add(prompt);
+                if (prompt.IsBegun != begun)
+                {
+                    continue;
+                }
+
+                if (prompt.Count <= room)
+                {
+                    room -= prompt.Count;
+                }
+                else
+                {
+                    plan.WithoutRoom.Add(prompt);
+                }
             }
         }
 
@@ -51,7 +59,7 @@ internal sealed class BatchPlan
             }
 
             int take = Math.Min(prompt.Count, batchSize - plan.Count);
-            if (take == 0 || (prompt.AllLogits && take < prompt.Count))
+            if (take == 0 || (prompt.Outputs == PromptOutputs.All && take < prompt.Count))
             {
                 continue;
             }

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using LlamaKivi.Native;
+using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Batched;
 
@@ -9,6 +10,7 @@ public sealed partial class BatchedExecutor
     private int[] _tokens = [];
     private int[] _sequences = [];
     private byte[] _outputs = [];
+    private readonly SamplingBatch _samplings = new();
     private int[]? _tooMany;    // more tokens than any cache of this size can hold
 
     private DecodeResult Read(ContextTurn turn, CancellationToken cancellation)
@@ -107,12 +109,14 @@ public sealed partial class BatchedExecutor
             }
 
             _sequences.AsSpan(first, count).Fill((int)prompt.Conversation.ConversationId);
-            _outputs.AsSpan(first, count).Fill(prompt.AllLogits ? (byte)1 : (byte)0);
-            if (count == prompt.Count)
+            _outputs.AsSpan(first, count).Fill(prompt.Outputs == PromptOutputs.All ? (byte)1 : (byte)0);
+            if (count == prompt.Count && prompt.Outputs != PromptOutputs.None)
             {
                 _outputs[first + count - 1] = 1;
             }
         }
+
+        DescribeSamplings(plan);
 
         cancellation.ThrowIfCancellationRequested();
         Epoch++;
@@ -122,19 +126,67 @@ public sealed partial class BatchedExecutor
         {
             Context.Handle.DecodeEmbeddings(embeddings, sequences, outputs: outputs, cancellationToken: cancellation);
         }
+        else if (_samplings.SamplesAny)
+        {
+            Context.Handle.DecodeSample(
+                _tokens.AsSpan(0, plan.Count), _samplings.Parameters, _samplings.Tokens, _samplings.Recent, sequences, outputs: outputs, cancellationToken: cancellation);
+        }
         else
         {
             Context.Handle.Decode(_tokens.AsSpan(0, plan.Count), sequences, outputs: outputs, cancellationToken: cancellation);
         }
     }
 
+    // One sampling per output, in the batch's order.
+    private void DescribeSamplings(BatchPlan plan)
+    {
+        _samplings.Clear();
+        if (plan.Width > 0)
+        {
+            return;
+        }
+
+        int? newline = Model.Tokenizer.NewlineId;
+        foreach ((PendingPrompt prompt, int count, _) in plan.Parts)
+        {
+            if (prompt.Outputs == PromptOutputs.All)
+            {
+                for (int i = 0; i < count; i++)
+                {
+                    _samplings.Add(null, newline);
+                }
+            }
+            else if (count == prompt.Count && prompt.Outputs == PromptOutputs.Last)
+            {
+                _samplings.Add(prompt.Sampler, newline);
+            }
+        }
+    }
+
+    // The token that the engine sampled after a part. output: number of outputs before the part, and then with it.
+    private int SampledAfter(PendingPrompt prompt, int count, ref int output)
+    {
+        if (prompt.Outputs == PromptOutputs.All)
+        {
+            output += count;
+        }
+        else if (count == prompt.Count && prompt.Outputs == PromptOutputs.Last)
+        {
+            return _samplings.Tokens[output++];
+        }
+
+        return Conversation.NotSampled;
+    }
+
     // Removes the decoded tokens from the queue.
     private void Take(BatchPlan plan)
     {
+        int output = 0;
         lock (_gate)
         {
             foreach ((PendingPrompt prompt, int count, int first) in plan.Parts)
             {
+                int sampled = _samplings.SamplesAny ? SampledAfter(prompt, count, ref output) : Conversation.NotSampled;
                 int place = _queue.IndexOf(prompt);
                 if (place < 0)
                 {
@@ -148,7 +200,7 @@ public sealed partial class BatchedExecutor
                 else
                 {
                     _queue.RemoveAt(place);
-                    prompt.Conversation.WasRead(Epoch, first + count - 1);
+                    prompt.Conversation.WasRead(Epoch, first + count - 1, prompt.Sampler, sampled);
                 }
             }
         }

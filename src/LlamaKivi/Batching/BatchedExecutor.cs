@@ -1,5 +1,6 @@
 using LlamaKivi.Abstractions;
 using LlamaKivi.Native;
+using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Batched;
 
@@ -191,9 +192,10 @@ public sealed partial class BatchedExecutor : IDisposable
         }
     }
 
-    internal void Enqueue(Conversation conversation, int[] tokens, bool allLogits) => Enqueue(new PendingPrompt(conversation, tokens, default, 0, allLogits));
+    internal void Enqueue(Conversation conversation, int[] tokens, PromptOutputs outputs, ISamplingPipeline? sampler) =>
+        Enqueue(new PendingPrompt(conversation, tokens, default, 0, outputs, sampler));
 
-    internal void Enqueue(Conversation conversation, float[] embeddings) => Enqueue(new PendingPrompt(conversation, default, embeddings, Context.EmbeddingSize, false));
+    internal void Enqueue(Conversation conversation, float[] embeddings) => Enqueue(new PendingPrompt(conversation, default, embeddings, Context.EmbeddingSize, PromptOutputs.Last));
 
     private void Enqueue(PendingPrompt prompt)
     {
@@ -201,7 +203,7 @@ public sealed partial class BatchedExecutor : IDisposable
         {
             // The sequence may already belong to another conversation.
             ObjectDisposedException.ThrowIf(prompt.Conversation.IsDisposed, prompt.Conversation);
-            prompt.Conversation.Waits(prompt.Count, prompt.AllLogits);
+            prompt.Conversation.Waits(prompt.Count, prompt.Outputs == PromptOutputs.All);
             _queue.Add(prompt);
         }
     }

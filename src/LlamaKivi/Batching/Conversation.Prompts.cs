@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
+using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Batched;
 
@@ -27,6 +28,28 @@ public sealed partial class Conversation
     /// <exception cref="ContextOverflowException">The conversation would exceed the context size, even alone in the context.</exception>
     public void Prompt(ReadOnlySpan<LLamaToken> tokens, bool allLogits = false)
     {
+        Prompt(MemoryMarshal.Cast<LLamaToken, int>(tokens), allLogits ? PromptOutputs.All : PromptOutputs.Last, null);
+    }
+
+    /// <summary>Queues tokens for the next <see cref="BatchedExecutor.Infer"/>, which samples the token after them with a pipeline.</summary>
+    /// <param name="tokens">The tokens.</param>
+    /// <param name="sampler">
+    /// The pipeline. The engine samples, with the pipeline's state at the time of the call, if its settings allow it; <see cref="ConversationExtensions.Sample(Conversation, ISamplingPipeline, int)"/>
+    /// then returns the token, and the logits are not available. Pass the same pipeline to both.
+    /// </param>
+    /// <inheritdoc cref="Prompt(ReadOnlySpan{LLamaToken}, bool)"/>
+    public void Prompt(ReadOnlySpan<LLamaToken> tokens, ISamplingPipeline sampler)
+    {
+        ArgumentNullException.ThrowIfNull(sampler);
+        Prompt(MemoryMarshal.Cast<LLamaToken, int>(tokens), PromptOutputs.Last, sampler);
+    }
+
+    /// <summary>Queues a token for the next <see cref="BatchedExecutor.Infer"/>, which samples the token after it with a pipeline.</summary>
+    /// <inheritdoc cref="Prompt(ReadOnlySpan{LLamaToken}, ISamplingPipeline)"/>
+    public void Prompt(LLamaToken token, ISamplingPipeline sampler) => Prompt(new ReadOnlySpan<LLamaToken>(in token), sampler);
+
+    internal void Prompt(ReadOnlySpan<int> tokens, PromptOutputs outputs, ISamplingPipeline? sampler)
+    {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
         if (RequiresInference)
         {
@@ -38,25 +61,20 @@ public sealed partial class Conversation
             throw new ArgumentException("The prompt has no tokens.", nameof(tokens));
         }
 
-        if (allLogits && tokens.Length > Executor.Context.BatchSize)
+        if (outputs == PromptOutputs.All && tokens.Length > Executor.Context.BatchSize)
         {
-            throw new ArgumentException($"Logits were requested for all {tokens.Length} tokens; a batch has at most {Executor.Context.BatchSize}. Raise BatchSize.", nameof(allLogits));
+            throw new ArgumentException($"Logits were requested for all {tokens.Length} tokens; a batch has at most {Executor.Context.BatchSize}. Raise BatchSize.");
         }
 
         CheckFits(tokens.Length);
-        int[] ids = new int[tokens.Length];
-        for (int i = 0; i < ids.Length; i++)
-        {
-            ids[i] = (int)tokens[i];
-        }
-
+        int[] ids = tokens.ToArray();
         int strange = ids.AsSpan().IndexOfAnyExceptInRange(0, Executor.Context.Handle.VocabularySize - 1);
         if (strange >= 0)
         {
             throw new ArgumentException($"Token {strange} of the prompt is {ids[strange]}; this model's tokens are 0 to {Executor.Context.Handle.VocabularySize - 1}.", nameof(tokens));
         }
 
-        Executor.Enqueue(this, ids, allLogits);
+        Executor.Enqueue(this, ids, outputs, sampler);
     }
 
     /// <summary>Queues a token for the next <see cref="BatchedExecutor.Infer"/>.</summary>

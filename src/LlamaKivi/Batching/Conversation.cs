@@ -1,18 +1,26 @@
 using System.Runtime.CompilerServices;
 using LlamaKivi.Native;
+using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Batched;
 
 /// <summary>One conversation of a <see cref="BatchedExecutor"/>. Repeat: prompt it, call Infer, sample a token, prompt it with that token.</summary>
 public sealed partial class Conversation : IDisposable
 {
+    /// <summary>The engine sampled no token: the logits are available.</summary>
+    internal const int NotSampled = -1;
+
+    private const int Taken = -2;  // the sampled token was returned, or belongs to the conversation that this one is a fork of
+
     private readonly int _sequence;
     private readonly ConversationLogits _logits = new();
+    private ISamplingPipeline? _sampler;  // of the last prompt
     private ulong _readIn;       // epoch in which the last prompt was decoded; 0: none
     private int _lastIndex;      // index of its last token in that batch
     private int _allLogitsFrom;  // number of earlier tokens whose logits were requested
     private int _disposed;
     private bool _waits;         // a prompt is queued
+    private int _sampled = NotSampled;  // token that the engine sampled after the last prompt, or a value below
 
     internal Conversation(BatchedExecutor executor, int sequence)
     {
@@ -84,6 +92,21 @@ public sealed partial class Conversation : IDisposable
     /// <exception cref="CannotSampleRequiresPromptException">No prompt was decoded, or a later <see cref="BatchedExecutor.Infer"/> has replaced its logits.</exception>
     public int GetSampleIndex(int offset = 0)
     {
+        CheckRead();
+        if (_sampled != NotSampled)
+        {
+            throw new CannotSampleRequiresPromptException(_sampled == Taken
+                ? "The conversation's token was sampled already, by the pipeline that Prompt() got. Prompt it with the token."
+                : "Infer() sampled the conversation's token with the pipeline that Prompt() got: call Sample() with it. For logits, prompt without a pipeline.");
+        }
+
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, _allLogitsFrom);
+        return _lastIndex - offset;
+    }
+
+    private void CheckRead()
+    {
         ObjectDisposedException.ThrowIf(IsDisposed, this);
         if (Executor.IsInferring)
         {
@@ -109,9 +132,23 @@ public sealed partial class Conversation : IDisposable
                 "A later Infer() has replaced the conversation's logits. Sample before the next Infer(), or call Rewind(1) and prompt the last token again.");
         }
 
-        ArgumentOutOfRangeException.ThrowIfNegative(offset);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, _allLogitsFrom);
-        return _lastIndex - offset;
+    }
+
+    /// <summary>Takes the token that the engine sampled after the last prompt.</summary>
+    /// <param name="sampler">The pipeline of the prompt.</param>
+    /// <param name="token">The token, which the pipeline must commit.</param>
+    /// <returns>Whether the engine sampled; otherwise the logits are available.</returns>
+    internal bool TryTakeSampled(ISamplingPipeline sampler, out LLamaToken token)
+    {
+        token = default;
+        if (_sampled < 0 || sampler != _sampler)
+        {
+            return false;
+        }
+
+        CheckRead();
+        (token, _sampled) = ((LLamaToken)_sampled, Taken);
+        return true;
     }
 
     /// <summary>Logits of the next token, [vocabulary size], which this conversation may change. Valid until the next <see cref="BatchedExecutor.Infer"/>.</summary>
@@ -145,10 +182,13 @@ public sealed partial class Conversation : IDisposable
         _readIn = other._readIn;
         _lastIndex = other._lastIndex;
         _allLogitsFrom = other._allLogitsFrom;
+        _sampled = other._sampled == NotSampled ? NotSampled : Taken;
     }
 
-    internal void WasRead(ulong epoch, int lastIndex)
+    internal void WasRead(ulong epoch, int lastIndex, ISamplingPipeline? sampler, int sampled)
     {
+        _sampler = sampler;
+        _sampled = sampled;
         _logits.Clear();
         _waits = false;
         _readIn = epoch;

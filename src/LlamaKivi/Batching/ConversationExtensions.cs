@@ -7,12 +7,18 @@ namespace LlamaKivi.Batched;
 /// <summary>Common operations on conversations.</summary>
 public static partial class ConversationExtensions
 {
-    /// <summary>Samples the next token; prompt the conversation with it to continue.</summary>
+    /// <summary>Samples the next token; prompt the conversation with it to continue. If the prompt got the pipeline, the engine may have sampled the token during Infer.</summary>
     public static LLamaToken Sample(this Conversation conversation, ISamplingPipeline sampler, int offset = 0)
     {
         ArgumentNullException.ThrowIfNull(conversation);
         ArgumentNullException.ThrowIfNull(sampler);
         using PipelineGuard.Entry entry = PipelineGuard.Of(sampler) is { } guard ? guard.EnterToSample(sampler) : default;
+        if (offset == 0 && conversation.TryTakeSampled(sampler, out LLamaToken token))
+        {
+            ((BaseSamplingPipeline)sampler).Commit(token);
+            return token;
+        }
+
         bool mayChange = sampler.GetType() != typeof(DefaultSamplingPipeline) && sampler.GetType() != typeof(GreedySamplingPipeline);
         return conversation.Sample(offset, mayChange, sampler, static (one, context, index) => one.SampleFrom(context, index));
     }

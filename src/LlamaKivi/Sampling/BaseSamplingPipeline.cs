@@ -21,6 +21,17 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
     /// <inheritdoc cref="ISamplingPipeline.SampleFrom"/>
     internal virtual partial LLamaToken SampleFrom(LLamaContext context, int index);
 
+    // Describes the sampling of the next token, if the engine can sample it: then the same token as SampleFrom. Changes no state; Commit does, once the token is sampled.
+    // newline: line break token. recent: receives the tokens that penalties apply to.
+    internal virtual bool TryDescribe(int? newline, List<TokenCount> recent, out SamplingParameters parameters)
+    {
+        parameters = default;
+        return false;
+    }
+
+    // Accepts the token that the engine sampled as TryDescribe described.
+    internal virtual void Commit(LLamaToken token) => throw new NotSupportedException($"{GetType().Name} samples from logits.");
+
     /// <summary>Starts a text: resets the grammar to its start.</summary>
     internal void BeginText()
     {

@@ -22,6 +22,16 @@ public partial class GreedySamplingPipeline : BaseSamplingPipeline
     /// <inheritdoc/>
     public override LLamaToken Sample(ReadOnlySpan<float> logits) => Greatest(logits);
 
+    internal override bool TryDescribe(int? newline, List<TokenCount> recent, out SamplingParameters parameters)
+    {
+        parameters = new SamplingParameters();
+        return Grammar is null && GetType() == typeof(GreedySamplingPipeline);
+    }
+
+    internal override void Commit(LLamaToken token)
+    {
+    }
+
     // A derived class may override only the overload that takes LLamaSharp's handle.
     internal override LLamaToken SampleFrom(LLamaContext context, int index) =>
         GetType() == typeof(GreedySamplingPipeline) ? Choose(context, index) : base.SampleFrom(context, index);

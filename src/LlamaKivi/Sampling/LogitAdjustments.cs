@@ -28,6 +28,9 @@ internal sealed class LogitAdjustments
         _repeats.Clear();
     }
 
+    /// <summary>The recent tokens, ascending, and their counts.</summary>
+    public ReadOnlySpan<TokenCount> Recent => _window.Counts;
+
     /// <summary>Adjusted logits, [vocabulary size]; the same span if no adjustment applies.</summary>
     public ReadOnlySpan<float> Apply(ReadOnlySpan<float> logits, in Settings settings)
     {
@@ -63,7 +66,7 @@ internal sealed class LogitAdjustments
         Apply(new Subset(logits, places, ref left), settings);
     }
 
-    private bool Penalizes(in Settings settings) => !settings.Penalties.IsOff && _window.Counts.Count > 0;
+    private bool Penalizes(in Settings settings) => !settings.Penalties.IsOff && _window.Counts.Length > 0;
 
     private void Apply<TLogits>(TLogits logits, in Settings settings)
         where TLogits : ILogits, allows ref struct

@@ -1,12 +1,23 @@
+using System.Runtime.InteropServices;
+using LlamaKivi.Native;
+
 namespace LlamaKivi.Sampling;
 
 /// <summary>Last tokens of a text and their counts.</summary>
 internal sealed class PenaltyWindow
 {
     private readonly Queue<int> _tokens = new();
-    private readonly Dictionary<int, int> _counts = [];
+    private readonly List<TokenCount> _counts = [];  // ascending, as the engine reads them
 
-    public Dictionary<int, int> Counts => _counts;
+    /// <summary>The different tokens, ascending, and their counts.</summary>
+    public ReadOnlySpan<TokenCount> Counts => CollectionsMarshal.AsSpan(_counts);
+
+    /// <summary>Occurrences of a token.</summary>
+    public int CountOf(int token)
+    {
+        int place = Find(token);
+        return place < 0 ? 0 : _counts[place].Count;
+    }
 
     public void Add(int token, int capacity)
     {
@@ -17,20 +28,54 @@ internal sealed class PenaltyWindow
 
         if (_tokens.Count == capacity)
         {
-            int oldest = _tokens.Dequeue();
-            if (--_counts[oldest] == 0)
-            {
-                _counts.Remove(oldest);
-            }
+            Change(_tokens.Dequeue(), -1);
         }
 
         _tokens.Enqueue(token);
-        _counts[token] = _counts.GetValueOrDefault(token) + 1;
+        Change(token, 1);
     }
 
     public void Clear()
     {
         _tokens.Clear();
         _counts.Clear();
+    }
+
+    private void Change(int token, int by)
+    {
+        int place = Find(token);
+        if (place < 0)
+        {
+            _counts.Insert(~place, new TokenCount(token, by));
+        }
+        else if (_counts[place].Count + by == 0)
+        {
+            _counts.RemoveAt(place);
+        }
+        else
+        {
+            _counts[place] = new TokenCount(token, _counts[place].Count + by);
+        }
+    }
+
+    // Place of a token; if it is absent, the complement of the place where it belongs.
+    private int Find(int token)
+    {
+        int begin = 0;
+        int end = _counts.Count;
+        while (begin < end)
+        {
+            int middle = (begin + end) / 2;
+            if (_counts[middle].Token < token)
+            {
+                begin = middle + 1;
+            }
+            else
+            {
+                end = middle;
+            }
+        }
+
+        return begin < _counts.Count && _counts[begin].Token == token ? begin : ~begin;
     }
 }

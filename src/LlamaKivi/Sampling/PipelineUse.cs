@@ -50,5 +50,12 @@ internal sealed class PipelineUse : IDisposable
         return _pipeline.SampleFrom(context, index);
     }
 
+    /// <summary>Accepts the token that the engine sampled for the pipeline.</summary>
+    public void Commit(LLamaToken token)
+    {
+        using PipelineGuard.Entry entry = _guard is null ? default : _guard.Enter(_pipeline);
+        ((BaseSamplingPipeline)_pipeline).Commit(token);
+    }
+
     public void Dispose() => _guard?.End(this);
 }

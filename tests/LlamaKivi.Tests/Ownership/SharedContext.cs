@@ -84,7 +84,7 @@ internal sealed class SharedContext : IDisposable
         new("LLamaContext.Dispose", s => s.Context.Dispose()),
 
         new("ContextHandle.Decode", s => s.Context.Handle.Decode([8, 9])),
-        new("ContextHandle.DecodeSample", s => s.Context.Handle.DecodeSample([8, 9], new SamplingParameters(), new int[1])),
+        new("ContextHandle.DecodeSample", s => s.Context.Handle.DecodeSample([8, 9], [new SamplingParameters()], new int[1])),
         new("ContextHandle.DecodeEmbeddings", s => s.Context.Handle.DecodeEmbeddings(new float[s.Context.EmbeddingSize])),
         new("ContextHandle.CopyLogits", s => s.Context.Handle.CopyLogits(0, new float[s.Context.Handle.VocabularySize]), typeof(ArgumentException)),
         new("ContextHandle.Logits", s => Touch(s.Context.Handle.Logits(0)), typeof(ArgumentException)),

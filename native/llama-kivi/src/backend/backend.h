@@ -127,10 +127,9 @@ public:
     // Softmax attention of each row over the cached tokens of its sequence and its staged rows up to this row. Which
     // tokens it reads from pages, staged ones included, depends on its position (kv::Visibility).
     virtual void attention(const AttentionArgs& args) = 0;
-    // Samples tokens[n] from finite logits[n, n_vocab] as sample_row does. draws[n] and tokens are host memory; tokens
-    // are valid after finish.
-    virtual void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
-                        int32_t* tokens) = 0;
+    // Samples tokens[n] from finite logits[n, n_vocab] as sample_row does, which changes the logits; -1 for rows with
+    // keep_logits, which stay unchanged. samplings[n] and tokens are host memory; tokens are valid after finish.
+    virtual void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens) = 0;
     // Quantizes the rows that leave the rings into the reserved pages and tables, which attention may read from then
     // on, and allocates what commit needs. The rows of these layers must be staged. May fail; changes no sequence.
     virtual void stage_pages(Pass& pass, kv::Layers layers) = 0;

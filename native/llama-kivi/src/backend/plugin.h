@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* Changes with every change of this header; LK_ABI_VERSION covers the structs of llama_kivi.h. */
-#define LK_PLUGIN_VERSION 1
+#define LK_PLUGIN_VERSION 2
 /* Name of the symbol that a plugin exports: its lk_plugin. */
 #define LK_PLUGIN_SYMBOL "lk_device_plugin"
 
@@ -201,8 +201,8 @@ typedef struct lk_plugin {
                         const lk_plugin_product* products, int32_t n_products);
     lk_status (*stage)(lk_plugin_backend* backend, lk_plugin_pass* pass, const lk_plugin_stage* args);
     lk_status (*attention)(lk_plugin_backend* backend, lk_plugin_pass* pass, const lk_plugin_attention* args);
-    lk_status (*sample)(lk_plugin_backend* backend, const float* logits, int32_t n, int32_t n_vocab,
-                        const lk_sampling* sampling, const double* host_draws, int32_t* host_tokens);
+    lk_status (*sample)(lk_plugin_backend* backend, float* logits, int32_t n, int32_t n_vocab,
+                        const lk_sampling* host_samplings, int32_t* host_tokens);
     lk_status (*stage_pages)(lk_plugin_backend* backend, lk_plugin_pass* pass, int32_t begin_layer, int32_t end_layer);
     /* Writes rings and sinks; the engine then counts the rows as appended. */
     lk_status (*commit)(lk_plugin_backend* backend, lk_plugin_pass* pass);

@@ -181,9 +181,8 @@ public:
         check(plugin_, plugin_.attention(backend_, handle_of(args.pass, args.cache, "attention"), &attention));
     }
 
-    void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
-                int32_t* tokens) override {
-        check(plugin_, plugin_.sample(backend_, logits, n, n_vocab, &sampling, draws, tokens));
+    void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens) override {
+        check(plugin_, plugin_.sample(backend_, logits, n, n_vocab, samplings, tokens));
     }
 
     void stage_pages(Pass& pass, kv::Layers layers) override {

@@ -158,6 +158,25 @@ void normalize_outputs(const Model& model, Backend& backend, std::span<const int
     }
 }
 
+// Copies the outputs to keep from a device, [n, width], to consecutive rows of host memory. samplings: [n]; empty: keep
+// all.
+void read_outputs(Memory& memory, std::span<const lk_sampling> samplings, int n, size_t width, const float* out,
+                  float* host) {
+    const auto keeps = [&](int i) { return samplings.empty() || samplings[i].keep_logits != 0; };
+    for (int i = 0; i < n;) {
+        int end = i;
+        while (end < n && keeps(end)) {
+            ++end;
+        }
+        const size_t size = (end - i) * width;
+        if (size > 0) {
+            memory.read(host, out + i * width, size * sizeof(float));
+        }
+        host += size;
+        i = end + 1;
+    }
+}
+
 // Computes the logits, embeddings or samples of the last part's output rows.
 void write_outputs(const Model& model, ModelPart& part, const ForwardBatch& batch) {
     const ModelConfig& c = model.config;
@@ -179,12 +198,12 @@ void write_outputs(const Model& model, ModelPart& part, const ForwardBatch& batc
             backend.matmul(Rows::plain(normal), n_out, output);
         }
     }
-    if (batch.sampling != nullptr && n_out > 0) {
-        backend.sample(out, n_out, c.n_vocab, *batch.sampling, batch.draws, batch.sampled);
+    if (!batch.samplings.empty()) {
+        backend.sample(out, n_out, c.n_vocab, batch.samplings.data(), batch.sampled);
     }
     backend.finish();
-    if (!memory.on_host() && n_out > 0 && batch.sampling == nullptr) {
-        memory.read(host, out, size * sizeof(float));
+    if (!memory.on_host() && n_out > 0) {
+        read_outputs(memory, batch.samplings, n_out, size / n_out, out, host);
     }
 }
 

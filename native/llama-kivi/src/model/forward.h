@@ -29,13 +29,12 @@ struct ForwardBatch {
     const float* inputs;                    // [n, n_embd] input of the first layer; null: the embeddings of tokens
     std::span<const kv::Segment> segments;  // cover the n rows in order
     std::span<const int32_t> output_rows;   // rows with an output, ascending
-    float* logits;                          // [output_rows.size(), n_vocab]; null: not computed
+    float* logits;                          // [output_rows.size(), n_vocab]; of a device only those to keep; null: none
     float* embeddings;                      // [output_rows.size(), n_embd] after the output norm; null: not computed
     const std::atomic<bool>* cancelled;     // checked between layers; throws LK_CANCELLED
     Observer observer;
-    const lk_sampling* sampling;  // null: no sampling; otherwise logits on a device are not copied to the host
-    const double* draws;          // [output_rows.size()] in [0, 1)
-    int32_t* sampled;             // [output_rows.size()] tokens
+    std::span<const lk_sampling> samplings;  // [output_rows.size()]; empty: no sampling
+    int32_t* sampled;                        // [output_rows.size()] tokens; -1: not sampled
 };
 
 // Activations of one pass of up to n_max tokens, in the backend's memory.

@@ -9,7 +9,6 @@
 #include <optional>
 #include <span>
 
-#include "backend/sampling.h"
 #include "base/error.h"
 #include "base/finite.h"
 #include "kv/split_cache.h"
@@ -18,6 +17,14 @@
 
 namespace lk {
 
+namespace {
+
+bool has_output(const lk_batch& batch, int i) {
+    return batch.outputs != nullptr ? batch.outputs[i] != 0 : i == static_cast<int>(batch.n_tokens) - 1;
+}
+
+}  // namespace
+
 void check_sequence(const kv::SplitCache& cache, int32_t seq) {
     const int n_seq_max = cache.config().n_seq_max;
     LK_CHECK(seq >= 0 && seq < n_seq_max, LK_INVALID_ARGUMENT,
@@ -25,20 +32,23 @@ void check_sequence(const kv::SplitCache& cache, int32_t seq) {
 }
 
 void BatchPlan::make(const lk_batch& batch, const ModelConfig& model, const kv::SplitCache& cache,
-                     const lk_sampling* sampling) {
+                     std::optional<std::span<const lk_sampling>> samplings) {
     LK_CHECK(batch.n_tokens > 0, LK_INVALID_ARGUMENT, "the batch is empty");
     LK_CHECK((batch.tokens != nullptr) != (batch.embeddings != nullptr), LK_INVALID_ARGUMENT,
              "batch.tokens and batch.embeddings are %s; one must be NULL",
              batch.tokens == nullptr ? "NULL" : "both given");
     LK_CHECK(batch.n_tokens <= 1u << 30, LK_INVALID_ARGUMENT, "the batch has %u tokens; at most 2^30", batch.n_tokens);
     cache.check_room(batch.n_tokens);
-    sampling_ = sampling != nullptr ? std::optional(*sampling) : std::nullopt;
+    samples_ = samplings.has_value();
     n_embd_ = static_cast<size_t>(model.n_embd);
     read_sequences(batch, model, cache);
     cache.check_append(seq_rows_);
     sort_rows();
     read_rows(batch, model);
-    cut_passes(batch, cache);
+    if (samples_) {
+        read_samplings(batch, *samplings);
+    }
+    cut_passes(batch, cache, samplings.value_or(std::span<const lk_sampling>()));
 }
 
 void BatchPlan::read_sequences(const lk_batch& batch, const ModelConfig& model, const kv::SplitCache& cache) {
@@ -92,13 +102,27 @@ void BatchPlan::read_rows(const lk_batch& batch, const ModelConfig& model) {
     }
 }
 
-void BatchPlan::cut_passes(const lk_batch& batch, const kv::SplitCache& cache) {
+void BatchPlan::read_samplings(const lk_batch& batch, std::span<const lk_sampling> samplings) {
+    const int n = static_cast<int>(batch.n_tokens);
+    sampling_of_.resize(n);
+    int n_outputs = 0;
+    for (int i = 0; i < n; ++i) {
+        sampling_of_[i] = n_outputs;
+        n_outputs += has_output(batch, i) ? 1 : 0;
+    }
+    LK_CHECK(samplings.size() == static_cast<size_t>(n_outputs), LK_INVALID_ARGUMENT,
+             "the batch has %d outputs and %zu samplings; give one sampling per token with an output", n_outputs,
+             samplings.size());
+}
+
+void BatchPlan::cut_passes(const lk_batch& batch, const kv::SplitCache& cache, std::span<const lk_sampling> samplings) {
     const int n = static_cast<int>(order_.size());
     const int n_ubatch = cache.config().n_ubatch;
     passes_.clear();
     segments_.clear();
     output_rows_.clear();
-    draws_.clear();
+    samplings_.clear();
+    n_kept_ = 0;
     output_of_.assign(n, -1);
     int in_seq = 0;       // rows of the current sequence so far
     int first_flush = 0;  // row of the current sequence before which a pass ends
@@ -111,7 +135,7 @@ void BatchPlan::cut_passes(const lk_batch& batch, const kv::SplitCache& cache) {
             first_flush = cuts_at_first_flush_ ? cache.rows_to_first_flush(seq) : INT_MAX;
         }
         if (row == 0 || passes_.back().n_rows == n_ubatch || in_seq == first_flush) {
-            passes_.push_back({row, 0, static_cast<int>(segments_.size()), 0, n_outputs(), 0});
+            passes_.push_back({row, 0, static_cast<int>(segments_.size()), 0, n_outputs(), 0, n_kept_});
         }
         Range& pass = passes_.back();
         if (pass.n_segments == 0 || !same_seq) {
@@ -121,14 +145,17 @@ void BatchPlan::cut_passes(const lk_batch& batch, const kv::SplitCache& cache) {
         ++segments_.back().n_rows;
         ++pass.n_rows;
         ++in_seq;
-        if (batch.outputs != nullptr ? batch.outputs[index] == 0 : index != n - 1) {
+        if (!has_output(batch, index)) {
             continue;
         }
         output_of_[index] = n_outputs();
         output_rows_.push_back(row - pass.row);
         ++pass.n_outputs;
-        if (sampling_) {
-            draws_.push_back(uniform_draw(sampling_->seed, seq, static_cast<uint32_t>(cache.length(seq) + in_seq)));
+        if (samples_) {
+            samplings_.push_back(samplings[sampling_of_[index]]);
+            n_kept_ += samplings_.back().keep_logits != 0 ? 1 : 0;
+        } else {
+            ++n_kept_;
         }
     }
 }
@@ -139,8 +166,9 @@ BatchPass BatchPlan::pass(int i) const {
             .inputs = inputs_.empty() ? nullptr : inputs_.data() + p.row * n_embd_,
             .segments = std::span(segments_).subspan(p.segment, p.n_segments),
             .output_rows = std::span(output_rows_).subspan(p.output, p.n_outputs),
-            .draws = draws_.empty() ? std::span<const double>() : std::span(draws_).subspan(p.output, p.n_outputs),
-            .first_output = p.output};
+            .samplings = samples_ ? std::span(samplings_).subspan(p.output, p.n_outputs) : std::span<lk_sampling>(),
+            .first_output = p.output,
+            .first_kept = p.kept};
 }
 
 }  // namespace lk

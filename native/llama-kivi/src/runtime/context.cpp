@@ -171,17 +171,16 @@ void Context::copy(int32_t src, int32_t dst) {
     with_device([&] { cache_.copy(src, dst); });
 }
 
-// Allocates the outputs of the call. Returns their destination; null if they stay on the device.
+// Allocates the outputs of the call: on the host all of them, of a device those to keep. Returns their destination;
+// null if none is copied from the device.
 float* Context::prepare_outputs(const BatchPlan& plan) {
     output_of_.reserve(plan.output_of().size());
-    const bool draws = plan.sampling() != nullptr;
-    if (draws) {
-        sampled_.resize(plan.n_outputs());
-        if (!last_memory().on_host()) {
-            return nullptr;
-        }
+    sampled_.resize(plan.samples() ? plan.n_outputs() : 0);
+    const int n = last_memory().on_host() ? plan.n_outputs() : plan.n_kept();
+    if (n == 0) {
+        return nullptr;
     }
-    const size_t size = static_cast<size_t>(plan.n_outputs()) * output_size_;
+    const size_t size = static_cast<size_t>(n) * output_size_;
     if (outputs_.size() < size) {
         outputs_ = Buffer<float>(last_memory().nearest_host(), size);
     }
@@ -190,7 +189,8 @@ float* Context::prepare_outputs(const BatchPlan& plan) {
 
 void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
     const BatchPass pass = plan.pass(i);
-    float* const rows = outputs != nullptr ? outputs + static_cast<size_t>(pass.first_output) * output_size_ : nullptr;
+    const size_t first = last_memory().on_host() ? pass.first_output : pass.first_kept;
+    float* const rows = outputs != nullptr ? outputs + first * output_size_ : nullptr;
     const ForwardBatch batch{.tokens = pass.tokens,
                              .inputs = pass.inputs,
                              .segments = pass.segments,
@@ -199,9 +199,8 @@ void Context::run_pass(const BatchPlan& plan, int i, float* outputs) {
                              .embeddings = embeddings_ ? rows : nullptr,
                              .cancelled = &cancelled_,
                              .observer = observer_,
-                             .sampling = plan.sampling(),
-                             .draws = pass.draws.data(),
-                             .sampled = plan.sampling() == nullptr ? nullptr : sampled_.data() + pass.first_output};
+                             .samplings = pass.samplings,
+                             .sampled = plan.samples() ? sampled_.data() + pass.first_output : nullptr};
     cache_.reserve(pass.segments);
     try {
         forward(*model_, parts_, batch);
@@ -246,12 +245,12 @@ void Context::run(const BatchPlan& plan, float* outputs) {
     }
 }
 
-// sampling: null keeps the outputs.
-void Context::call(const lk_batch& batch, const lk_sampling* sampling) {
+// samplings: none keeps the outputs.
+void Context::call(const lk_batch& batch, std::optional<std::span<const lk_sampling>> samplings) {
     output_of_.clear();
     try {
         with_device([&] {
-            plan_.make(batch, model_->config, cache_, sampling);
+            plan_.make(batch, model_->config, cache_, samplings);
             run(plan_, prepare_outputs(plan_));
         });
     } catch (const Error& e) {
@@ -263,16 +262,17 @@ void Context::call(const lk_batch& batch, const lk_sampling* sampling) {
 }
 
 void Context::decode(const lk_batch& batch) {
-    call(batch, nullptr);
-    output_of_.assign(plan_.output_of().begin(), plan_.output_of().end());
+    call(batch, std::nullopt);
+    find_outputs();
 }
 
-void Context::decode_sample(const lk_batch& batch, const lk_sampling& sampling, int32_t* tokens) {
+void Context::decode_sample(const lk_batch& batch, std::span<const lk_sampling> samplings, int32_t* tokens) {
     check_usable();
     LK_CHECK(!embeddings_, LK_INVALID_ARGUMENT,
              "this context computes embeddings, not logits to sample from (see lk_context_params.embeddings)");
-    check_sampling(sampling);
-    call(batch, &sampling);
+    check_samplings(samplings, model_->config.n_vocab);
+    call(batch, samplings);
+    find_outputs();
     // Return tokens in batch order.
     for (const int32_t output : plan_.output_of()) {
         if (output >= 0) {
@@ -281,13 +281,32 @@ void Context::decode_sample(const lk_batch& batch, const lk_sampling& sampling, 
     }
 }
 
+// Locates the outputs of the last call.
+void Context::find_outputs() {
+    output_of_.assign(plan_.output_of().begin(), plan_.output_of().end());
+    if (!plan_.samples()) {
+        return;
+    }
+    kept_.resize(plan_.n_outputs());
+    int n_kept = 0;
+    for (int i = 0; i < plan_.n_outputs(); ++i) {
+        const bool keeps = plan_.sampling(i).keep_logits != 0;
+        kept_[i] = !keeps ? kSampled : last_memory().on_host() ? i : n_kept;
+        n_kept += keeps ? 1 : 0;
+    }
+    for (int32_t& output : output_of_) {
+        output = output >= 0 ? kept_[output] : kNone;
+    }
+}
+
 float* Context::output(uint32_t index) {
     check_usable();
     const char* const name = embeddings_ ? "embedding" : "logits";
-    LK_CHECK(!output_of_.empty(), LK_INVALID_ARGUMENT,
-             "there are no %s: the last lk_decode failed or sampled tokens instead", name);
+    LK_CHECK(!output_of_.empty(), LK_INVALID_ARGUMENT, "there are no %s: the last lk_decode failed", name);
     LK_CHECK(index < output_of_.size(), LK_INVALID_ARGUMENT, "%s of token %u requested; the last batch had %zu tokens",
              name, index, output_of_.size());
+    LK_CHECK(output_of_[index] != kSampled, LK_INVALID_ARGUMENT,
+             "the last call sampled tokens: the logits of token %u were not kept (see lk_sampling.keep_logits)", index);
     LK_CHECK(output_of_[index] >= 0, LK_INVALID_ARGUMENT,
              "the last batch did not request the %s of token %u (see lk_batch.outputs)", name, index);
     return outputs_.data() + static_cast<size_t>(output_of_[index]) * output_size_;

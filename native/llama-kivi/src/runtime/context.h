@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,8 +32,8 @@ public:
     // All or nothing: if decode throws, every sequence is unchanged, except on LK_DEVICE_ERROR. Then the device may
     // have failed while writing to the cache, so every later call throws LK_DEVICE_ERROR too.
     void decode(const lk_batch& batch);
-    // Decodes and samples one token per output from its logits. The logits are not kept.
-    void decode_sample(const lk_batch& batch, const lk_sampling& sampling, int32_t* tokens);
+    // Decodes and samples one token per output from its logits; keeps those that a sampling asks for.
+    void decode_sample(const lk_batch& batch, std::span<const lk_sampling> samplings, int32_t* tokens);
     float* logits(uint32_t index);     // index: in the last batch; LK_INVALID_ARGUMENT unless it requested this output
     float* embedding(uint32_t index);  // the same
     void cancel() { cancelled_.store(true); }
@@ -56,14 +57,18 @@ public:
     void check_seq(int32_t seq) const;  // LK_INVALID_ARGUMENT unless seq is a sequence of this context
 
 private:
+    static constexpr int32_t kNone = -1;
+    static constexpr int32_t kSampled = -2;
+
     void check_usable() const;  // LK_DEVICE_ERROR after an earlier one
     // Runs body, which may use a device; records a device failure.
     template <class F>
     auto with_device(F&& body) const;
-    void call(const lk_batch& batch, const lk_sampling* sampling);
+    void call(const lk_batch& batch, std::optional<std::span<const lk_sampling>> samplings);
     float* prepare_outputs(const BatchPlan& plan);
     void run(const BatchPlan& plan, float* outputs);
     void run_pass(const BatchPlan& plan, int i, float* outputs);
+    void find_outputs();
     float* output(uint32_t index);
     Memory& last_memory() { return parts_.back().backend->memory(); }  // memory of the outputs
 
@@ -79,9 +84,10 @@ private:
     Observer observer_;
 
     BatchPlan plan_;                  // of the last call
-    std::vector<int32_t> output_of_;  // [n] by batch index: row of outputs_, or -1; empty: no outputs kept
+    std::vector<int32_t> output_of_;  // [n] by batch index: row of outputs_, kNone or kSampled; empty: no outputs
     Buffer<float> outputs_;           // at least [outputs, output_size_]
     std::vector<int32_t> sampled_;    // [outputs] of the last sampling call
+    std::vector<int32_t> kept_;       // [outputs] of the last sampling call: row of outputs_, or kSampled
 };
 
 }  // namespace lk

@@ -12,7 +12,7 @@ internal sealed class PenaltySampler(int window, TokenPenalties penalties) : Cha
     {
         foreach (ref LLamaTokenData candidate in data.Data)
         {
-            if (_window.Counts.TryGetValue((int)candidate.ID, out int count))
+            if (_window.CountOf((int)candidate.ID) is > 0 and int count)
             {
                 candidate.Logit = penalties.Apply(candidate.Logit, count);
                 data.Sorted = false;

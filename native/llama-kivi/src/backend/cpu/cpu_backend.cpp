@@ -123,10 +123,11 @@ public:
         }
     }
 
-    void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
-                int32_t* tokens) override {
-        pool_.parallel_for(
-            n, [&](int i, int) { tokens[i] = sample_row(logits + int64_t{i} * n_vocab, n_vocab, sampling, draws[i]); });
+    void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens) override {
+        pool_.parallel_for(n, [&](int i, int) {
+            const bool keeps = samplings[i].keep_logits != 0;
+            tokens[i] = keeps ? -1 : sample_row(logits + int64_t{i} * n_vocab, n_vocab, samplings[i]);
+        });
     }
 
     void stage_pages(Pass& pass, kv::Layers layers) override {

@@ -157,15 +157,11 @@ public:
         add_result(args.out, int64_t{a.n_rows} * a.n_head * a.head_size, add_place([layer] { fail_attention(layer); }));
     }
 
-    void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
-                int32_t* tokens) override {
-        reserve(draws_, n);
+    void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens) override {
         reserve(sampled_, n);
-        double* const host = reinterpret_cast<double*>(pinned_draws_.reserve(n * sizeof(double)));
-        std::memcpy(host, draws, n * sizeof(double));
-        LK_CUDA(cudaMemcpyAsync(draws_.data(), host, n * sizeof(double), cudaMemcpyHostToDevice, stream_));
+        const lk_sampling* const rows = upload(samplings, n);
         const int place = read_result(logits, [] { LK_FAIL(LK_NUMERIC_ERROR, "a logit is NaN or infinite"); });
-        cuda::sample(logits, n, n_vocab, sampling, draws_.data(), sampled_.data(), {broken_.data(), place}, stream_);
+        cuda::sample(logits, n, n_vocab, rows, sampled_.data(), {broken_.data(), place}, stream_);
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
     }
 
@@ -178,6 +174,30 @@ public:
     void commit(CudaPass& pass) override { cuda::commit(pass.cache, pass.append(), stream_); }
 
 private:
+    // Copies samplings and, after them, their recent tokens to the device in one copy.
+    const lk_sampling* upload(const lk_sampling* samplings, int n) {
+        const auto recent_of = [](const lk_sampling& s) { return s.keep_logits != 0 ? 0 : s.n_recent; };
+        size_t n_recent = 0;
+        for (int i = 0; i < n; ++i) {
+            n_recent += recent_of(samplings[i]);
+        }
+        const size_t bytes = n * sizeof(lk_sampling) + n_recent * sizeof(lk_token_count);
+        reserve(samplings_, bytes);
+        lk_sampling* const host = reinterpret_cast<lk_sampling*>(pinned_samplings_.reserve(bytes));
+        lk_token_count* recent = reinterpret_cast<lk_token_count*>(host + n);
+        const lk_sampling* const rows = reinterpret_cast<const lk_sampling*>(samplings_.data());
+        const lk_token_count* recent_there = reinterpret_cast<const lk_token_count*>(rows + n);
+        for (int i = 0; i < n; ++i) {
+            host[i] = samplings[i];
+            host[i].n_recent = recent_of(samplings[i]);
+            host[i].recent = recent_there;
+            recent = std::copy_n(samplings[i].recent, host[i].n_recent, recent);
+            recent_there += host[i].n_recent;
+        }
+        LK_CUDA(cudaMemcpyAsync(samplings_.data(), host, bytes, cudaMemcpyHostToDevice, stream_));
+        return rows;
+    }
+
     // The staged rows of a layer as its q8_0 ring stores them; null for an f16 ring.
     static uint8_t* staged_blocks(const PassCache& cache, Side side, int layer) {
         const kv::CacheConfig& c = cache.config();
@@ -270,10 +290,10 @@ private:
     Buffer<float> made_;    // an evaluated lazy row
     Buffer<int8_t> codes_;  // a row in 8 bits
     Buffer<float2> code_blocks_;
-    Buffer<double> draws_;
+    Buffer<uint8_t> samplings_;  // with their recent tokens
     Buffer<int32_t> sampled_;
     PinnedBuffer pinned_tokens_;
-    PinnedBuffer pinned_draws_;
+    PinnedBuffer pinned_samplings_;
 };
 
 }  // namespace

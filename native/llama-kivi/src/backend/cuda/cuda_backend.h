@@ -24,8 +24,7 @@ public:
     virtual void matmul(const Rows& rows, int n, std::span<const Product> products) = 0;
     virtual void stage(CudaPass& pass, const lk_plugin_stage& args) = 0;
     virtual void attention(CudaPass& pass, const lk_plugin_attention& args) = 0;
-    virtual void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws,
-                        int32_t* tokens) = 0;
+    virtual void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens) = 0;
     virtual void stage_pages(CudaPass& pass, kv::Layers layers) = 0;
     virtual void commit(CudaPass& pass) = 0;
 };

@@ -159,9 +159,9 @@ lk_status attention(lk_plugin_backend* backend, lk_plugin_pass* pass, const lk_p
     return guard([&] { backend->backend->attention(*pass->pass, *args); });
 }
 
-lk_status sample(lk_plugin_backend* backend, const float* logits, int32_t n, int32_t n_vocab,
-                 const lk_sampling* sampling, const double* host_draws, int32_t* host_tokens) {
-    return guard([&] { backend->backend->sample(logits, n, n_vocab, *sampling, host_draws, host_tokens); });
+lk_status sample(lk_plugin_backend* backend, float* logits, int32_t n, int32_t n_vocab,
+                 const lk_sampling* host_samplings, int32_t* host_tokens) {
+    return guard([&] { backend->backend->sample(logits, n, n_vocab, host_samplings, host_tokens); });
 }
 
 lk_status stage_pages(lk_plugin_backend* backend, lk_plugin_pass* pass, int32_t begin_layer, int32_t end_layer) {

@@ -29,8 +29,9 @@ void check_finite(const float* x, int64_t n, const Watch& watch, cudaStream_t st
 
 // ---- sample.cu
 
-// Samples tokens[n] from logits[n, n_vocab]; see sample_row.
-void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws, int32_t* tokens,
-            const Watch& watch, cudaStream_t stream);
+// Samples tokens[n] from logits[n, n_vocab] as sample_row does, which changes the logits; -1 for rows with keep_logits.
+// samplings[n] and their recent tokens are device memory.
+void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens, const Watch& watch,
+            cudaStream_t stream);
 
 }  // namespace lk::cuda

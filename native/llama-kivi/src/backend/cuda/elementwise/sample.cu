@@ -1,4 +1,6 @@
-// Samples tokens from logits, as backend/sampling.cpp does. One thread block per row.
+// Samples tokens from logits, as backend/sampling.cpp does. One thread block per row. Weights are integers, so that
+// sums do not depend on their order.
+#include <climits>
 #include <cstdint>
 
 #include "backend/cuda/device/queue.h"
@@ -13,16 +15,18 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kBins = 256;
+constexpr int kMaxFew = 2048;  // logits that fit in shared memory
 
 using Sum = unsigned long long;
 
+// A probability relative to the greatest, scaled to 2^32. difference: (logit - greatest logit) / temperature.
 __device__ Sum weight_of(float difference) {
     return static_cast<Sum>(expf(difference) * 4294967296.0f);
 }
 
-// Maps a float to an unsigned key of the same order, and back.
+// Maps a float to an unsigned key of the same order, and back. -0 and 0 have the same key.
 __device__ unsigned key_of(float x) {
-    const unsigned bits = __float_as_uint(x);
+    const unsigned bits = __float_as_uint(x + 0.0f);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
@@ -33,12 +37,45 @@ __device__ float float_of(unsigned key) {
 struct Shared {
     Sum bins[kBins];
     Sum sums[kThreads];
-    float tops[kThreads / 32];
+    float tops[kThreads];  // of each thread's logits; first used per warp
     int places[kThreads / 32];
+    float few[kMaxFew];    // logits of `ids`
+    int32_t ids[kMaxFew];  // ascending
     unsigned prefix;
     Sum rest;
+    Sum group;
     int chosen;
 };
+
+// The logits that may be sampled, in order of tokens.
+struct Logits {
+    const float* x;  // [n]
+    int n;
+    const int32_t* ids;  // [n] tokens; null: 0 to n-1
+};
+
+// The last logit kept, in descending order of logits and ascending order of places.
+struct Cut {
+    unsigned key = 0;
+    int place = INT_MAX;
+
+    __device__ bool keeps(float x, int i) const {
+        const unsigned other = key_of(x);
+        return other > key || (other == key && i <= place);
+    }
+};
+
+// Consecutive places of a thread.
+struct Range {
+    int begin;
+    int end;
+};
+
+__device__ Range range_of(int n) {
+    const int each = (n + kThreads - 1) / kThreads;
+    const int begin = min(n, static_cast<int>(threadIdx.x) * each);
+    return {begin, min(n, begin + each)};
+}
 
 // Sum over the thread block, returned to every thread.
 __device__ Sum total_of(Sum mine, Shared& s) {
@@ -56,10 +93,27 @@ __device__ Sum total_of(Sum mine, Shared& s) {
     return total;
 }
 
-// Radix select: the largest key for which the weights of all keys >= it sum to at least `target`. One byte per pass,
-// highest byte first.
+// Sum over the threads before this one.
+__device__ Sum sum_before(Sum mine, Shared& s) {
+    __syncthreads();
+    s.sums[threadIdx.x] = mine;
+    __syncthreads();
+    for (int step = 1; step < kThreads; step *= 2) {
+        const Sum before = static_cast<int>(threadIdx.x) >= step ? s.sums[threadIdx.x - step] : 0;
+        __syncthreads();
+        s.sums[threadIdx.x] += before;
+        __syncthreads();
+    }
+    const Sum sum = s.sums[threadIdx.x] - mine;
+    __syncthreads();
+    return sum;
+}
+
+// Radix select: the largest key for which the weights of all keys >= it sum to at least `target`, which is above 0. One
+// byte per pass, highest byte first. s.rest: what the weights of greater keys lack to the target; s.group: weight of
+// the key.
 template <class Weight>
-__device__ unsigned select_key(const float* logits, int n, Sum target, Shared& s, Weight weight) {
+__device__ unsigned select_key(const float* x, int n, Sum target, Shared& s, Weight weight) {
     if (threadIdx.x == 0) {
         s.prefix = 0;
         s.rest = target;
@@ -72,9 +126,9 @@ __device__ unsigned select_key(const float* logits, int n, Sum target, Shared& s
         __syncthreads();
         const unsigned prefix = s.prefix;
         for (int i = threadIdx.x; i < n; i += kThreads) {
-            const unsigned key = key_of(logits[i]);
+            const unsigned key = key_of(x[i]);
             if (shift == 24 || key >> (shift + 8) == prefix >> (shift + 8)) {
-                const Sum w = weight(logits[i]);
+                const Sum w = weight(x[i], i);
                 if (w > 0) {
                     atomicAdd(&s.bins[key >> shift & (kBins - 1)], w);
                 }
@@ -87,6 +141,7 @@ __device__ unsigned select_key(const float* logits, int n, Sum target, Shared& s
                 s.rest -= s.bins[bin--];
             }
             s.prefix |= static_cast<unsigned>(bin) << shift;
+            s.group = s.bins[bin];
         }
     }
     __syncthreads();
@@ -95,17 +150,96 @@ __device__ unsigned select_key(const float* logits, int n, Sum target, Shared& s
     return key;
 }
 
-__global__ void __launch_bounds__(kThreads) sample_kernel(const float* all, int n, const lk_sampling sampling,
-                                                          const double* draws, int32_t* tokens, const Watch watch) {
-    __shared__ Shared s;
-    after_previous();
-    const float* const logits = all + static_cast<size_t>(blockIdx.x) * n;
-    // Argmax; ties go to the lowest token.
+// The shortest start of the descending order whose weights sum to at least `target`. weigh(x): weight of a logit that
+// keeps(x, place).
+template <class Keeps, class Weigh>
+__device__ Cut select(const Logits& logits, Sum target, Shared& s, Keeps keeps, Weigh weigh) {
+    const unsigned key =
+        select_key(logits.x, logits.n, target, s, [&](float x, int i) { return keeps(x, i) ? weigh(x) : Sum{0}; });
+    // Of the logits equal to the last one, the first `ties` are kept.
+    const Sum weight = max(weigh(float_of(key)), Sum{1});
+    const Sum ties = (s.rest + weight - 1) / weight;
+    const Range range = range_of(logits.n);
+    const auto is_tie = [&](int i) { return key_of(logits.x[i]) == key && keeps(logits.x[i], i); };
+    Sum mine = 0;
+    for (int i = range.begin; i < range.end; ++i) {
+        mine += is_tie(i) ? 1 : 0;
+    }
+    if (threadIdx.x == 0) {
+        s.chosen = 0;  // stays if the row has NaN
+    }
+    Sum sum = sum_before(mine, s);
+    if (sum < ties && ties <= sum + mine) {
+        for (int i = range.begin; i < range.end; ++i) {
+            sum += is_tie(i) ? 1 : 0;
+            if (sum == ties) {
+                s.chosen = i;
+                break;
+            }
+        }
+    }
+    __syncthreads();
+    const Cut cut{key, s.chosen};
+    __syncthreads();
+    return cut;
+}
+
+// Copies the logits that can be among the top_k to shared memory, where the next passes read them. At least top_k
+// logits are at or above the top_k-th greatest of the threads' maxima. Returns all logits if too many are.
+__device__ Logits compact(const Logits& logits, unsigned top_k, float top_of_thread, Shared& s) {
+    __syncthreads();
+    s.tops[threadIdx.x] = top_of_thread;
+    __syncthreads();
+    const unsigned least = select_key(s.tops, kThreads, top_k, s, [](float, int) { return Sum{1}; });
+    const Range range = range_of(logits.n);
+    int mine = 0;
+    for (int i = range.begin; i < range.end; ++i) {
+        mine += key_of(logits.x[i]) >= least ? 1 : 0;
+    }
+    const Sum n = total_of(mine, s);
+    int to = static_cast<int>(sum_before(mine, s));
+    if (n > kMaxFew) {
+        return logits;
+    }
+    for (int i = range.begin; i < range.end; ++i) {
+        if (key_of(logits.x[i]) >= least) {
+            s.few[to] = logits.x[i];
+            s.ids[to++] = i;
+        }
+    }
+    __syncthreads();
+    return {s.few, static_cast<int>(n), s.ids};
+}
+
+// Changes the logits of recent tokens. Without contraction, as on the CPU.
+__device__ void apply_penalties(float* logits, const lk_sampling& sampling, const Watch& watch) {
+    const float repeat = sampling.repeat_penalty == 0 ? 1 : sampling.repeat_penalty;
+    for (unsigned i = threadIdx.x; i < sampling.n_recent; i += kThreads) {
+        const lk_token_count recent = sampling.recent[i];
+        float logit = logits[recent.token];
+        if (!is_finite(logit)) {
+            report(watch.broken, watch.place);
+        }
+        logit = logit <= 0 ? __fmul_rn(logit, repeat) : __fdiv_rn(logit, repeat);
+        logit = __fsub_rn(logit, __fmul_rn(static_cast<float>(recent.count), sampling.frequency_penalty));
+        logits[recent.token] = __fsub_rn(logit, sampling.presence_penalty);
+    }
+    __syncthreads();
+}
+
+struct Greatest {
+    float logit;
+    int place;        // the lowest of equal ones
+    float of_thread;  // greatest logit that this thread read
+};
+
+// Argmax. Reports logits that are not finite; a penalty may make one -infinity.
+__device__ Greatest greatest_of(const float* logits, int n, bool penalized, Shared& s, const Watch& watch) {
     float top = -INFINITY;
     int place = 0;
     bool finite = true;
     for (int i = threadIdx.x; i < n; i += kThreads) {
-        finite = finite && is_finite(logits[i]);
+        finite = finite && (is_finite(logits[i]) || (penalized && logits[i] == -INFINITY));
         if (logits[i] > top) {
             top = logits[i];
             place = i;
@@ -114,6 +248,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const float* all, int 
     if (!finite) {
         report(watch.broken, watch.place);
     }
+    const float of_thread = top;
     for (int round = 0; round < 2; ++round) {
         for (int offset = 16; offset > 0; offset /= 2) {
             const float other = __shfl_xor_sync(kAllLanes, top, offset);
@@ -133,61 +268,26 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const float* all, int 
             place = s.places[threadIdx.x % 32];
         }
     }
-    if (sampling.temperature == 0) {
-        if (threadIdx.x == 0) {
-            tokens[blockIdx.x] = place;
-        }
-        return;
-    }
+    return {top, place, of_thread};
+}
 
-    float least = -INFINITY;  // smallest logit to keep
-    if (sampling.top_k > 0 && sampling.top_k < static_cast<unsigned>(n)) {
-        least = float_of(select_key(logits, n, sampling.top_k, s, [](float) { return Sum{1}; }));
-    }
-    if (sampling.top_p < 1) {
-        const auto weight = [&](float x) { return x >= least ? weight_of(x - top) : Sum{0}; };
-        Sum mine = 0;
-        for (int i = threadIdx.x; i < n; i += kThreads) {
-            mine += weight(logits[i]);
-        }
-        const Sum wanted =
-            static_cast<Sum>(static_cast<double>(sampling.top_p) * static_cast<double>(total_of(mine, s)));
-        const float border = float_of(select_key(logits, n, wanted, s, weight));
-        least = fmaxf(least, border);
-    }
-    if (sampling.min_p > 0) {
-        least = fmaxf(least, top + logf(sampling.min_p));
-    }
-
-    // Each thread has consecutive tokens, so that sums follow token order.
-    const int each = (n + kThreads - 1) / kThreads;
-    const int begin = min(n, static_cast<int>(threadIdx.x) * each);
-    const int end = min(n, begin + each);
-    const auto weight = [&](int i) {
-        return logits[i] >= least ? weight_of((logits[i] - top) / sampling.temperature) : Sum{0};
-    };
+// The place at which the cumulative weight, in order of tokens, exceeds draw * total.
+template <class Weight>
+__device__ int draw_in_token_order(const Logits& logits, Sum total, double draw, int otherwise, Shared& s,
+                                   Weight weight) {
+    const Sum target = static_cast<Sum>(draw * static_cast<double>(total));
+    const Range range = range_of(logits.n);
     Sum mine = 0;
-    for (int i = begin; i < end; ++i) {
-        mine += weight(i);
+    for (int i = range.begin; i < range.end; ++i) {
+        mine += weight(logits.x[i], i);
     }
-    const Sum total = total_of(mine, s);
-    const Sum target = static_cast<Sum>(draws[blockIdx.x] * static_cast<double>(total));
-    s.sums[threadIdx.x] = mine;
     if (threadIdx.x == 0) {
-        s.chosen = place;
+        s.chosen = otherwise;
     }
-    __syncthreads();
-    // Inclusive prefix sum over the threads.
-    for (int step = 1; step < kThreads; step *= 2) {
-        const Sum before = static_cast<int>(threadIdx.x) >= step ? s.sums[threadIdx.x - step] : 0;
-        __syncthreads();
-        s.sums[threadIdx.x] += before;
-        __syncthreads();
-    }
-    Sum sum = s.sums[threadIdx.x] - mine;
+    Sum sum = sum_before(mine, s);
     if (sum <= target && target < sum + mine) {
-        for (int i = begin; i < end; ++i) {
-            sum += weight(i);
+        for (int i = range.begin; i < range.end; ++i) {
+            sum += weight(logits.x[i], i);
             if (sum > target) {
                 s.chosen = i;
                 break;
@@ -195,16 +295,80 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const float* all, int 
         }
     }
     __syncthreads();
+    return s.chosen;
+}
+
+// Samples a token from the softmax of a row.
+__device__ int draw_token(const float* row, int n_vocab, const lk_sampling& sampling, const Greatest& greatest,
+                          Shared& s) {
+    const float top = greatest.logit;
+    const float temperature = sampling.temperature;
+    const bool limits = sampling.top_k > 0 && sampling.top_k < static_cast<unsigned>(n_vocab);
+    Logits logits{row, n_vocab, nullptr};
+    if (limits && sampling.top_k <= kThreads && n_vocab > kMaxFew) {
+        logits = compact(logits, sampling.top_k, greatest.of_thread, s);
+    }
+    Cut most;  // top_k
+    if (limits) {
+        most = select(
+            logits, sampling.top_k, s, [](float, int) { return true; }, [](float) { return Sum{1}; });
+    }
+    const auto total = [&](auto weight) {
+        Sum mine = 0;
+        for (int i = threadIdx.x; i < logits.n; i += kThreads) {
+            mine += weight(logits.x[i], i);
+        }
+        return total_of(mine, s);
+    };
+    Cut nucleus;  // top_p
+    if (sampling.top_p < 1) {
+        const auto keeps = [&](float x, int i) { return most.keeps(x, i); };
+        const auto weigh = [&](float x) { return weight_of(x - top); };
+        const Sum all = total([&](float x, int i) { return keeps(x, i) ? weigh(x) : Sum{0}; });
+        const Sum wanted = __double2ull_ru(static_cast<double>(sampling.top_p) * static_cast<double>(all));
+        nucleus = select(logits, max(Sum{1}, min(wanted, all)), s, keeps, weigh);
+    }
+    const float least = sampling.min_p > 0 ? logf(sampling.min_p) : -INFINITY;
+    const auto keeps = [&](float x, int i) { return x - top >= least && most.keeps(x, i) && nucleus.keeps(x, i); };
+    const auto weigh = [&](float x) { return weight_of((x - top) / temperature); };
+    const auto weight = [&](float x, int i) { return keeps(x, i) ? weigh(x) : Sum{0}; };
+    const Sum all = total(weight);
+    int place;
+    if (limits || sampling.top_p < 1) {
+        const Sum target = static_cast<Sum>(sampling.draw * static_cast<double>(all)) + 1;
+        place = select(logits, min(target, all), s, keeps, weigh).place;
+    } else {
+        place = draw_in_token_order(logits, all, sampling.draw, greatest.place, s, weight);
+    }
+    return logits.ids != nullptr ? logits.ids[place] : place;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    sample_kernel(float* all, int n, const lk_sampling* samplings, int32_t* tokens, const Watch watch) {
+    __shared__ Shared s;
+    after_previous();
+    float* const logits = all + static_cast<size_t>(blockIdx.x) * n;
+    const lk_sampling sampling = samplings[blockIdx.x];
+    apply_penalties(logits, sampling, watch);
+    const Greatest greatest = greatest_of(logits, n, sampling.n_recent > 0, s, watch);
+    int token = greatest.place;
+    if (sampling.keep_logits != 0) {
+        token = -1;
+    } else if (greatest.logit == -INFINITY) {
+        report(watch.broken, watch.place);
+    } else if (sampling.temperature > 0) {
+        token = draw_token(logits, n, sampling, greatest, s);
+    }
     if (threadIdx.x == 0) {
-        tokens[blockIdx.x] = s.chosen;
+        tokens[blockIdx.x] = token;
     }
 }
 
 }  // namespace
 
-void sample(const float* logits, int n, int n_vocab, const lk_sampling& sampling, const double* draws, int32_t* tokens,
-            const Watch& watch, cudaStream_t stream) {
-    queue(sample_kernel, n, kThreads, 0, stream, logits, n_vocab, sampling, draws, tokens, watch);
+void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens, const Watch& watch,
+            cudaStream_t stream) {
+    queue(sample_kernel, n, kThreads, 0, stream, logits, n_vocab, samplings, tokens, watch);
 }
 
 }  // namespace lk::cuda

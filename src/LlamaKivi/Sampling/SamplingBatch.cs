@@ -1,0 +1,58 @@
+using System.Runtime.InteropServices;
+using LlamaKivi.Native;
+
+namespace LlamaKivi.Sampling;
+
+/// <summary>The samplings of a batch's outputs, for <see cref="ContextHandle.DecodeSample"/>. Buffers are reused.</summary>
+internal sealed class SamplingBatch
+{
+    private readonly List<SamplingParameters> _parameters = [];
+    private readonly List<TokenCount> _recent = [];
+    private readonly HashSet<ISamplingPipeline> _pipelines = new(ReferenceEqualityComparer.Instance);
+    private int[] _tokens = [];
+
+    /// <summary>Whether the engine samples an output.</summary>
+    public bool SamplesAny { get; private set; }
+
+    /// <summary>Number of outputs.</summary>
+    public int Count => _parameters.Count;
+
+    public ReadOnlySpan<SamplingParameters> Parameters => CollectionsMarshal.AsSpan(_parameters);
+
+    public ReadOnlySpan<TokenCount> Recent => CollectionsMarshal.AsSpan(_recent);
+
+    /// <summary>The sampled tokens, [<see cref="Count"/>]; -1: not sampled.</summary>
+    public Span<int> Tokens => _tokens.AsSpan(0, Count);
+
+    public void Clear()
+    {
+        _parameters.Clear();
+        _recent.Clear();
+        _pipelines.Clear();
+        SamplesAny = false;
+    }
+
+    /// <summary>Adds an output whose token a pipeline samples; null: its logits are kept.</summary>
+    /// <param name="pipeline">The pipeline. Its state does not change until <see cref="BaseSamplingPipeline.Commit"/>.</param>
+    /// <param name="newline">Line break token; null: unknown.</param>
+    public void Add(ISamplingPipeline? pipeline, int? newline)
+    {
+        // A pipeline with state samples one text at a time: its second token in the batch depends on its first.
+        bool samples = pipeline is BaseSamplingPipeline own && (own.Guard is null || _pipelines.Add(own));
+        int before = _recent.Count;
+        if (samples && ((BaseSamplingPipeline)pipeline!).TryDescribe(newline, _recent, out SamplingParameters parameters))
+        {
+            _parameters.Add(parameters with { RecentCount = _recent.Count - before });
+            SamplesAny = true;
+        }
+        else
+        {
+            _parameters.Add(new SamplingParameters { KeepLogits = true });
+        }
+
+        if (_tokens.Length < Count)
+        {
+            _tokens = new int[Math.Max(Count, 2 * _tokens.Length)];
+        }
+    }
+}

@@ -1,0 +1,58 @@
+using LlamaKivi.Common;
+using LlamaKivi.Sampling;
+
+namespace LlamaKivi.Hosting.Tests;
+
+// Requests whose tokens the native engine samples, against the same requests sampled from logits.
+public sealed class EngineSamplingTests
+{
+    private const int Tokens = 24;
+    private const int Batch = 16;
+
+    // logprobs: they need logits, so the managed pipeline samples.
+    private static InferenceParams Request(int i, bool logprobs) => new()
+    {
+        MaxTokens = Tokens,
+        TopLogprobs = logprobs ? 0 : null,
+        SamplingPipeline = (i % 5) switch
+        {
+            0 => new GreedySamplingPipeline(),
+            1 => new DefaultSamplingPipeline { Seed = (uint)i, Temperature = 0.8f, TopK = 40, TopP = 0.95f },
+            2 => new DefaultSamplingPipeline { Seed = (uint)i, Temperature = 1.4f, TopK = 0, TopP = 1, MinP = 0 },
+            3 => new DefaultSamplingPipeline { Seed = (uint)i, RepeatPenalty = 1.2f, PresencePenalty = 0.5f },
+            _ => new DefaultSamplingPipeline { Seed = (uint)i, Temperature = 1, TopK = 0, TopP = 0.9f, XtcProbability = i > 8 ? 0.3f : 0 },  // XTC needs logits too
+        },
+    };
+
+    private static string Prompt(int i) => $"Story {i}: once upon a time";
+
+    [Fact]
+    public async Task A_seed_gives_one_text_alone_in_a_full_batch_and_from_logits()
+    {
+        using InferenceEngine engine = await Engines.StartAsync(Engines.Options(sequences: Batch, contextSize: 4096));
+        Task<string[]> TextsAsync(bool logprobs) =>
+            Task.WhenAll(Enumerable.Range(0, Batch).Select(i => engine.InferAsync(Prompt(i), Request(i, logprobs)).TextAsync(TestContext.Current.CancellationToken)));
+        string[] expected = await TextsAsync(logprobs: true);
+        Assert.Equal(expected, await TextsAsync(logprobs: false));
+        for (int i = 1; i < 4; i++)
+        {
+            Assert.Equal(expected[i], await engine.InferAsync(Prompt(i), Request(i, logprobs: false)).TextAsync(TestContext.Current.CancellationToken));
+        }
+    }
+
+    [Fact]
+    public async Task A_request_that_leaves_changes_no_draw_of_the_others()
+    {
+        using InferenceEngine engine = await Engines.StartAsync(Engines.Options(sequences: Batch, contextSize: 4096));
+        string expected = await engine.InferAsync(Prompt(2), Request(2, logprobs: true)).TextAsync(TestContext.Current.CancellationToken);
+        for (int round = 0; round < 4; round++)
+        {
+            using var stop = new CancellationTokenSource();
+            Task<string> other = engine.InferAsync(Prompt(7), Request(7, logprobs: false) with { MaxTokens = 1000 }).TextAsync(stop.Token);
+            Task<string> text = engine.InferAsync(Prompt(2), Request(2, logprobs: false)).TextAsync(TestContext.Current.CancellationToken);
+            stop.CancelAfter(5 * (round + 1));
+            Assert.Equal(expected, await text);
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => other);
+        }
+    }
+}
