@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstring>
 
+#include "backend/invariant_splits.h"
 #include "kv_helpers.h"
 #include "plugin_helpers.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "backend/cuda/plan/splits.h"
+#include "backend/invariant_splits.h"
 #include "gguf/reader.h"
 #include "kv/accounting.h"
 #include "kv/budget.h"
@@ -31,7 +31,7 @@ uint64_t device_work_bytes(const ModelConfig& model, int n_ubatch) {
 // Bytes of the partial results of attention in a batch-invariant pass on the GPU: n_ubatch rows, each of which sees a
 // whole context. A row is computed as a decode step, so a prompt has as many splits per row as decoding at its end.
 uint64_t invariant_bytes(const ModelConfig& model, const kv::CacheConfig& c) {
-    using Splits = cuda::InvariantSplits;
+    using Splits = InvariantSplits;
     constexpr int kRowsPerStep = 32;  // rows that a warp reads in one step
     const auto splits = [](int n_tokens, int tokens_per_step) {
         const int per_block = tokens_per_step * Splits::kSteps;

@@ -7,6 +7,7 @@
 #include "backend/cuda/attention/attention.h"
 #include "backend/cuda/device/halves.cuh"
 #include "backend/cuda/device/warp.cuh"
+#include "backend/invariant_splits.h"
 #include "kv/scalar_codec.h"
 
 namespace lk::cuda {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "backend/cuda/plan/splits.h"
+#include "backend/invariant_splits.h"
 #include "base/error.h"
 
 namespace lk::cuda {

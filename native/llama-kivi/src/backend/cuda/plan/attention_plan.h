@@ -1,7 +1,7 @@
 // Selects attention kernels and the number of splits. Host code without CUDA; C++17, because kernels include it too.
 #pragma once
 
-#include "backend/cuda/plan/splits.h"
+#include "backend/invariant_splits.h"
 #include "kv/kivi_format.h"
 
 namespace lk::cuda {
