@@ -1,3 +1,4 @@
+using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
 using LlamaKivi.Sampling;
 
@@ -54,5 +55,35 @@ public sealed class EngineSamplingTests
             Assert.Equal(expected, await text);
             await Assert.ThrowsAnyAsync<OperationCanceledException>(() => other);
         }
+    }
+
+    [Fact]
+    public async Task A_request_keeps_the_pipeline_that_it_began_with()
+    {
+        using InferenceEngine engine = await Engines.StartAsync(Engines.Options());
+        string expected = await engine.InferAsync(Prompt(2), Request(2, logprobs: true)).TextAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(expected, await engine.InferAsync(Prompt(2), new NewPipelines()).TextAsync(TestContext.Current.CancellationToken));
+    }
+
+    // Options that hold another pipeline whenever they are read, as if another call had changed them.
+    private sealed class NewPipelines : IInferenceParams
+    {
+        public int TokensKeep { get; set; }
+
+        public int MaxTokens { get; set; } = Tokens;
+
+        public IReadOnlyList<string> AntiPrompts { get; set; } = [];
+
+        public ISamplingPipeline SamplingPipeline
+        {
+            get => Request(2, logprobs: false).SamplingPipeline;
+            set => throw new NotSupportedException();
+        }
+
+        public bool DecodeSpecialTokens { get; set; }
+
+        public ContextOverflowStrategy OverflowStrategy { get; set; }
+
+        public float ContextTruncationPercentage { get; set; } = 0.1f;
     }
 }

@@ -5,15 +5,16 @@ namespace LlamaKivi.Sampling;
 /// <summary>Exclusive use of a pipeline by one call, from before its first token until after its last.</summary>
 internal sealed class PipelineUse : IDisposable
 {
-    private readonly ISamplingPipeline _pipeline;
     private readonly PipelineGuard? _guard;
 
     private PipelineUse(ISamplingPipeline pipeline)
     {
-        _pipeline = pipeline;
+        Pipeline = pipeline;
         _guard = PipelineGuard.Of(pipeline);
         _guard?.Begin(this, pipeline);
     }
+
+    public ISamplingPipeline Pipeline { get; }
 
     /// <summary>Starts a text.</summary>
     /// <param name="pipeline">The pipeline.</param>
@@ -46,15 +47,15 @@ internal sealed class PipelineUse : IDisposable
     /// <summary>Samples a token from the logits of batch token <paramref name="index"/>.</summary>
     public LLamaToken Sample(LLamaContext context, int index)
     {
-        using PipelineGuard.Entry entry = _guard is null ? default : _guard.Enter(_pipeline);
-        return _pipeline.SampleFrom(context, index);
+        using PipelineGuard.Entry entry = _guard is null ? default : _guard.Enter(Pipeline);
+        return Pipeline.SampleFrom(context, index);
     }
 
     /// <summary>Accepts the token that the engine sampled for the pipeline.</summary>
     public void Commit(LLamaToken token)
     {
-        using PipelineGuard.Entry entry = _guard is null ? default : _guard.Enter(_pipeline);
-        ((BaseSamplingPipeline)_pipeline).Commit(token);
+        using PipelineGuard.Entry entry = _guard is null ? default : _guard.Enter(Pipeline);
+        ((BaseSamplingPipeline)Pipeline).Commit(token);
     }
 
     public void Dispose() => _guard?.End(this);
