@@ -1,5 +1,6 @@
 using LlamaKivi.Abstractions;
 using LlamaKivi.Common;
+using LlamaKivi.Native;
 using LlamaKivi.Sampling;
 
 namespace LlamaKivi.Hosting.Tests;
@@ -63,6 +64,19 @@ public sealed class EngineSamplingTests
         using InferenceEngine engine = await Engines.StartAsync(Engines.Options());
         string expected = await engine.InferAsync(Prompt(2), Request(2, logprobs: true)).TextAsync(TestContext.Current.CancellationToken);
         Assert.Equal(expected, await engine.InferAsync(Prompt(2), new NewPipelines()).TextAsync(TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public async Task Settings_that_leave_no_token_fail_their_request_alone()
+    {
+        using InferenceEngine engine = await Engines.StartAsync(Engines.Options());
+        string expected = await engine.InferAsync(Prompt(2), Request(2, logprobs: true)).TextAsync(TestContext.Current.CancellationToken);
+        Task<string> text = engine.InferAsync(Prompt(2), Request(2, logprobs: false)).TextAsync(TestContext.Current.CancellationToken);
+
+        // A positive logit divided by the least float is infinite.
+        InferenceParams extreme = new() { MaxTokens = Tokens, SamplingPipeline = new DefaultSamplingPipeline { Temperature = 0, RepeatPenalty = float.Epsilon } };
+        await Assert.ThrowsAsync<NumericErrorException>(() => engine.InferAsync(Prompt(7), extreme).TextAsync(TestContext.Current.CancellationToken));
+        Assert.Equal(expected, await text);
     }
 
     // Options that hold another pipeline whenever they are read, as if another call had changed them.

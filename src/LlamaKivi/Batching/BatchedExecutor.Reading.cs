@@ -126,14 +126,25 @@ public sealed partial class BatchedExecutor
         {
             Context.Handle.DecodeEmbeddings(embeddings, sequences, outputs: outputs, cancellationToken: cancellation);
         }
-        else if (_samplings.SamplesAny)
-        {
-            Context.Handle.DecodeSample(
-                _tokens.AsSpan(0, plan.Count), _samplings.Parameters, _samplings.Tokens, _samplings.Recent, sequences, outputs: outputs, cancellationToken: cancellation);
-        }
-        else
+        else if (!_samplings.SamplesAny || !TrySample(_tokens.AsSpan(0, plan.Count), sequences, outputs, cancellation))
         {
             Context.Handle.Decode(_tokens.AsSpan(0, plan.Count), sequences, outputs: outputs, cancellationToken: cancellation);
+        }
+    }
+
+    // Decodes and samples. Returns false, with nothing changed, if the engine refused: the settings of one row, such as an extreme penalty, must not fail the others.
+    // From its logits only the pipeline of that row fails.
+    private bool TrySample(ReadOnlySpan<int> tokens, ReadOnlySpan<int> sequences, ReadOnlySpan<byte> outputs, CancellationToken cancellation)
+    {
+        try
+        {
+            Context.Handle.DecodeSample(tokens, _samplings.Parameters, _samplings.Tokens, _samplings.Recent, sequences, outputs: outputs, cancellationToken: cancellation);
+            return true;
+        }
+        catch (Exception e) when (e is NumericErrorException or ArgumentException)
+        {
+            _samplings.Clear();
+            return false;
         }
     }
 

@@ -37,10 +37,8 @@ internal sealed class SamplingBatch
     /// <param name="newline">Line break token; null: unknown.</param>
     public void Add(ISamplingPipeline? pipeline, int? newline)
     {
-        // A pipeline with state samples one text at a time: its second token in the batch depends on its first.
-        bool samples = pipeline is BaseSamplingPipeline own && (own.Guard is null || _pipelines.Add(own));
         int before = _recent.Count;
-        if (samples && ((BaseSamplingPipeline)pipeline!).TryDescribe(newline, _recent, out SamplingParameters parameters))
+        if (pipeline is BaseSamplingPipeline own && TryDescribe(own, newline, out SamplingParameters parameters))
         {
             _parameters.Add(parameters with { RecentCount = _recent.Count - before });
             SamplesAny = true;
@@ -53,6 +51,26 @@ internal sealed class SamplingBatch
         if (_tokens.Length < Count)
         {
             _tokens = new int[Math.Max(Count, 2 * _tokens.Length)];
+        }
+    }
+
+    private bool TryDescribe(BaseSamplingPipeline pipeline, int? newline, out SamplingParameters parameters)
+    {
+        parameters = default;
+
+        // A pipeline with state samples one text at a time: its second token in the batch depends on its first.
+        if (pipeline.Guard is not null && !_pipelines.Add(pipeline))
+        {
+            return false;
+        }
+
+        try
+        {
+            return pipeline.TryDescribe(newline, _recent, out parameters);
+        }
+        catch (InvalidOperationException)
+        {
+            return false;  // another thread uses the pipeline; if it still does when the token is sampled, that sampling fails
         }
     }
 }

@@ -274,5 +274,41 @@ public sealed class EngineSamplingTests : IClassFixture<InferenceTests.DemoModel
         Assert.NotEqual(LLamaToken.InvalidToken, fork.Sample(greedy));
     }
 
+    [Fact]
+    public async Task Settings_that_the_engine_refuses_fail_their_conversation_alone()
+    {
+        using BatchedExecutor executor = Create();
+        using Conversation broken = executor.Create();
+        using Conversation sound = executor.Create();
+        using Conversation plain = executor.Create();
+        using var foreign = new DefaultSamplingPipeline { RepeatPenalty = 1.1f };
+        using var greedy = new GreedySamplingPipeline();
+        foreign.Accept(executor.Context.Handle.VocabularySize);  // a token of another vocabulary
+        broken.Prompt(executor.Context.Tokenize("Once upon"), foreign);
+        sound.Prompt(executor.Context.Tokenize("Once upon"), greedy);
+        plain.Prompt("Once upon");
+        Assert.Equal(DecodeResult.Ok, await executor.Infer(TestContext.Current.CancellationToken));
+        Assert.Throws<InvalidOperationException>(() => broken.Sample(foreign));
+        Assert.Equal(plain.Sample(greedy), sound.Sample(greedy));
+    }
+
+    [Fact]
+    public void A_pipeline_that_another_thread_uses_samples_from_logits()
+    {
+        using var pipeline = new DefaultSamplingPipeline();
+        var batch = new SamplingBatch();
+        Exception? failure = null;
+        using (pipeline.Guard!.Enter(pipeline))
+        {
+            var other = new Thread(() => failure = Record.Exception(() => batch.Add(pipeline, null)));
+            other.Start();
+            other.Join();
+        }
+
+        Assert.Null(failure);
+        Assert.True(Assert.Single(batch.Parameters.ToArray()).KeepLogits);
+        Assert.False(batch.SamplesAny);
+    }
+
     private sealed class Derived : DefaultSamplingPipeline;
 }
