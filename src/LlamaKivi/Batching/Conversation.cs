@@ -14,13 +14,13 @@ public sealed partial class Conversation : IDisposable
 
     private readonly int _sequence;
     private readonly ConversationLogits _logits = new();
-    private ISamplingPipeline? _sampler;  // of the last prompt
+    private ISamplingPipeline? _sampler;  // whose token the engine sampled; null: none, or taken. A cached prefix must not keep a pipeline's buffers
     private ulong _readIn;       // epoch in which the last prompt was decoded; 0: none
     private int _lastIndex;      // index of its last token in that batch
     private int _allLogitsFrom;  // number of earlier tokens whose logits were requested
     private int _disposed;
     private bool _waits;         // a prompt is queued
-    private int _sampled = NotSampled;  // token that the engine sampled after the last prompt, or a value below
+    private int _sampled = NotSampled;  // token that the engine sampled after the last prompt, NotSampled or Taken
 
     internal Conversation(BatchedExecutor executor, int sequence)
     {
@@ -131,7 +131,6 @@ public sealed partial class Conversation : IDisposable
             throw new CannotSampleRequiresPromptException(
                 "A later Infer() has replaced the conversation's logits. Sample before the next Infer(), or call Rewind(1) and prompt the last token again.");
         }
-
     }
 
     /// <summary>Takes the token that the engine sampled after the last prompt.</summary>
@@ -147,7 +146,7 @@ public sealed partial class Conversation : IDisposable
         }
 
         CheckRead();
-        (token, _sampled) = ((LLamaToken)_sampled, Taken);
+        (token, _sampled, _sampler) = ((LLamaToken)_sampled, Taken, null);
         return true;
     }
 
@@ -187,7 +186,7 @@ public sealed partial class Conversation : IDisposable
 
     internal void WasRead(ulong epoch, int lastIndex, ISamplingPipeline? sampler, int sampled)
     {
-        _sampler = sampler;
+        _sampler = sampled == NotSampled ? null : sampler;
         _sampled = sampled;
         _logits.Clear();
         _waits = false;

@@ -310,5 +310,31 @@ public sealed class EngineSamplingTests : IClassFixture<InferenceTests.DemoModel
         Assert.False(batch.SamplesAny);
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(0.5f)]
+    public async Task A_conversation_does_not_keep_the_pipeline_of_its_prompt(float xtc)
+    {
+        using BatchedExecutor executor = Create();
+        using Conversation conversation = executor.Create();
+        WeakReference pipeline = await SampleAsync(executor, conversation, xtc);
+        using Conversation other = executor.Create();
+        other.Prompt("A later batch");
+        await executor.Infer(TestContext.Current.CancellationToken);
+        GC.Collect();
+        Assert.False(pipeline.IsAlive);
+        GC.KeepAlive(conversation);
+    }
+
+    // xtc: above 0 the managed code samples.
+    private static async Task<WeakReference> SampleAsync(BatchedExecutor executor, Conversation conversation, float xtc)
+    {
+        var pipeline = new DefaultSamplingPipeline { XtcProbability = xtc };
+        conversation.Prompt(executor.Context.Tokenize("Once upon"), pipeline);
+        await executor.Infer(TestContext.Current.CancellationToken);
+        conversation.Sample(pipeline);
+        return new WeakReference(pipeline);
+    }
+
     private sealed class Derived : DefaultSamplingPipeline;
 }
