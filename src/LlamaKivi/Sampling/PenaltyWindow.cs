@@ -21,14 +21,15 @@ internal sealed class PenaltyWindow
 
     public void Add(int token, int capacity)
     {
+        // The capacity may have fallen.
+        while (_tokens.Count > 0 && _tokens.Count >= capacity)
+        {
+            Change(_tokens.Dequeue(), -1);
+        }
+
         if (capacity == 0)
         {
             return;
-        }
-
-        if (_tokens.Count == capacity)
-        {
-            Change(_tokens.Dequeue(), -1);
         }
 
         _tokens.Enqueue(token);
