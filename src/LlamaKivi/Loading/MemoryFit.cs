@@ -82,9 +82,11 @@ public static class MemoryFit
         FitChoice? choice = plan.Choose(wanted, choosesLayers: parameters.GpuLayerCount < 0, choosesContext: parameters.ContextSize is null or 0);
         if (choice is null)
         {
-            bool onGpu = wanted.Layers != 0;
-            string message = $"{MiB(needed)} are needed and {MiB(free)} are free: not even a context of {FitPlan.Step} tokens fits. Use a smaller model{(onGpu ? " or fewer layers on the GPU" : "")}.";
-            throw onGpu ? new OutOfDeviceMemoryException(message, needed, free) : new NativeOutOfMemoryException(message, needed);
+            // Layers that may leave the GPU have left it: host memory is what lacks.
+            bool onGpu = wanted.Layers != 0 && parameters.GpuLayerCount >= 0;
+            (long lacking, long left) = onGpu ? (needed, free) : (Bytes(wanted with { Layers = 0 }), hostFree);
+            string message = $"{MiB(lacking)} are needed and {MiB(left)} are free: not even a context of {FitPlan.Step} tokens fits. Use a smaller model{(onGpu ? " or fewer layers on the GPU" : "")}.";
+            throw onGpu ? new OutOfDeviceMemoryException(message, lacking, left) : new NativeOutOfMemoryException(message, lacking);
         }
 
         if (choice == wanted)

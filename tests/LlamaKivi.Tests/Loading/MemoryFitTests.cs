@@ -94,6 +94,14 @@ public sealed class MemoryFitTests : IDisposable
     }
 
     [Fact]
+    public void Without_room_anywhere_host_memory_is_what_lacks()
+    {
+        NativeOutOfMemoryException none = Assert.Throws<NativeOutOfMemoryException>(() => MemoryFit.Apply(_file, Params() with { GpuLayerCount = -1 }, -1, 1 << 20, 2 << 20));
+        Assert.Contains("2 MiB are free: not even", none.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("fewer layers", none.Message, StringComparison.Ordinal);  // none are left to take away
+    }
+
+    [Fact]
     public void A_description_has_the_sizes()
     {
         string text = MemoryFit.Describe(_file, Params() with { GpuLayerCount = 0 });
