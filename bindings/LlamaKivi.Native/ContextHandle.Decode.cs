@@ -171,6 +171,14 @@ public sealed unsafe partial class ContextHandle
             _samplings = new lk_sampling[samplings.Parameters.Length];
         }
 
+        foreach (TokenCount token in samplings.Recent)
+        {
+            if (token.Count < 0)
+            {
+                throw new ArgumentException($"Recent token {token.Token} has a count of {token.Count}; a count is at least 1.", nameof(samplings));
+            }
+        }
+
         int used = 0;
         for (int i = 0; i < samplings.Parameters.Length; i++)
         {

@@ -98,6 +98,7 @@ public sealed class ContextHandleTests : IDisposable
         Assert.Contains("sampling 0: recent[1]", Assert.Throws<ArgumentException>(
             () => context.DecodeSample(Tokens, samplings, sampled, [.. recent.Reverse()], outputs: outputs)).Message);
         Assert.Throws<ArgumentException>(() => context.DecodeSample(Tokens, samplings.AsSpan(1), sampled, recent, outputs: outputs));
+        Assert.Contains("a count of -1", Assert.Throws<ArgumentException>(() => context.DecodeSample(Tokens, samplings, sampled, [new(1, -1), new(2, 1)], outputs: outputs)).Message);
         Assert.Equal(0, context.SeqLength(0));
     }
 
