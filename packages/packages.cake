@@ -5,6 +5,10 @@ using System.Reflection.PortableExecutable;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
 
+// What git adds to a build: SourceLink knows hosts such as GitHub, and without a repository there is neither a commit nor a root of its files.
+bool HasRepository() => DirectoryExists(".git") || FileExists(".git");
+bool HasHostedRemote() => HasRepository() && Output("git", "remote --verbose").Contains("github.com");
+
 // Size limit of a tool's package.
 const double MostToolMegabytes = 25;
 
@@ -31,17 +35,16 @@ void CheckSymbols(string name, ZipArchive package, ZipArchive symbols)
             throw new CakeException($"the symbols of {name} belong to another build of {path}");
         }
 
-        var outside = reader.Documents.Select(handle => reader.GetString(reader.GetDocument(handle).Name)).FirstOrDefault(document => !document.StartsWith("/_/"));
+        var outside = reader.Documents.Select(handle => reader.GetString(reader.GetDocument(handle).Name)).FirstOrDefault(document => HasRepository() && !document.StartsWith("/_/"));
         if (outside is not null || entries.All(entry => entry.Type != DebugDirectoryEntryType.Reproducible))
         {
             throw new CakeException($"{path} of {name} is not deterministic: {outside ?? "no mark in its debug directory"}");
         }
 
         var hasLinks = reader.CustomDebugInformation.Select(reader.GetCustomDebugInformation).Any(information => reader.GetGuid(information.Kind) == new Guid("CC110556-A091-4D38-9FEC-25AB9A351A6A"));
-        var hasRemote = Output("git", "remote").Length > 0;
-        if (hasLinks != hasRemote)
+        if (HasHostedRemote() && !hasLinks)
         {
-            throw new CakeException($"the symbols of {path} of {name} have {(hasLinks ? "" : "no ")}source links, and the checkout has {(hasRemote ? "a" : "no")} remote");
+            throw new CakeException($"the symbols of {path} of {name} have no source links, and the checkout has a remote on GitHub");
         }
     }
 }
@@ -58,7 +61,7 @@ void CheckPackage(string path)
     var id = Value("id");
     var missing = new[] { "license", "tags", "description", "authors", "icon", "readme" }.Where(element => Value(element).Length == 0)
         .Concat(new[] { Value("icon"), Value("readme") }.Where(entry => !entries.Contains(entry)))
-        .Concat(metadata.Elements().Any(child => child.Name.LocalName == "repository" && child.Attribute("commit") is not null) ? [] : ["repository commit"]);
+        .Concat(!HasRepository() || metadata.Elements().Any(child => child.Name.LocalName == "repository" && child.Attribute("commit") is not null) ? [] : ["repository commit"]);
     if (missing.FirstOrDefault() is { } lacking)
     {
         throw new CakeException($"{file.Name} has no {lacking}");
