@@ -4,13 +4,13 @@
 //   Bindings   writes the C# bindings               Coverage   line coverage of native and managed code
 //   Build      everything                           Docs       the documentation site, in artifacts/docs/site
 //   Test       all tests (the default)              Bench      speed of the demo model on this machine
-//   TestNative native tests, TestManaged managed     Pack       NuGet packages, in artifacts/packages
-//              ones of other platforms (--rid)
+//   TestNative   native tests by platform             Pack       NuGet packages, in artifacts/packages
+//   TestManaged  managed tests by platform
 //
 // --check: Bindings and Lint report differences and write nothing.
-// --rid=linux-x64,linux-arm64,win-x64: Pack builds the engine for these platforms (default: this machine's). --cuda: Pack
-// also makes the CUDA plugin's package. --prebuilt: Pack takes the libraries that are in artifacts/native. TestNative takes --rid
-// too; --filter: the tests to run (of GoogleTest). All of these: packages/*.cake.
+// --rid=linux-x64,linux-arm64,win-x64: platforms of Pack, TestNative and TestManaged (default: this machine's).
+// --cuda: Pack also makes the CUDA plugin's package. --prebuilt: Pack uses the libraries in artifacts/native.
+// --filter: tests that TestNative runs (a GoogleTest filter). packages/*.cake defines these three targets.
 #load packages/native.cake
 #load packages/managed.cake
 #load packages/packages.cake

@@ -1,6 +1,6 @@
-// Loaded by build.cake: managed tests of other platforms, with the .NET runtime of the platform, under its emulator.
+// Loaded by build.cake: runs managed tests of other platforms under an emulator, with the platform's .NET runtime.
 
-// Classes by project. Those of the command line start it as a process, which Wine can and qemu-user cannot.
+// Test classes by project. Those of LlamaKivi.Cli.Tests start the tool as a process, which works under Wine but not under qemu-user.
 var managedTests = new Dictionary<string, string[]>
 {
     ["LlamaKivi.Native.Tests"] = ["NativeLibraryLoaderTests", "NativeEngineTests", "NativeStatusTests", "LayoutTests", "GgufFileTests", "ModelHandleTests", "ModelQuantizerTests", "ContextHandleTests"],
@@ -39,7 +39,7 @@ Task("TestManaged")
             foreach (var project in managedTests.Keys.Where(project => suffix.Length > 0 || project != "LlamaKivi.Cli.Tests"))
             {
                 var folder = PublishFor(rid, $"tests/{project}");
-                // A process each: under Wine 8 a long test process may hang in its finalizers.
+                // One process per class: under Wine 8 a long test process may hang in its finalizers.
                 foreach (var name in managedTests[project])
                 {
                     var command = $"{emulator} ./{project}{suffix} -class *.{name}".Trim().Split(' ', 2);

@@ -2,7 +2,7 @@
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
 
-// The platforms of the packages: the preset of CMakePresets.json, its library, and the program that runs its native tests.
+// The supported platforms. The key is the preset of CMakePresets.json; Emulator runs the native tests, empty if none is needed.
 var platforms = new Dictionary<string, (string Library, string Emulator)>
 {
     ["linux-x64"] = ("libllama-kivi.so", ""),
@@ -12,7 +12,7 @@ var platforms = new Dictionary<string, (string Library, string Emulator)>
     ["osx-x64"] = ("libllama-kivi.dylib", ""),
 };
 
-// The C library of the oldest Linux distribution that the packages support: Debian 12.
+// The newest glibc that a library may need: that of Debian 12, the oldest supported distribution.
 var newestGlibc = new Version(2, 36);
 
 string[] PackedRids()
@@ -21,7 +21,7 @@ string[] PackedRids()
     var unknown = rids.FirstOrDefault(rid => !platforms.ContainsKey(rid));
     return unknown is null ? rids : throw new CakeException(unknown.Contains("musl")
         ? $"{unknown} is not supported: the engine needs glibc. The platforms are {string.Join(", ", platforms.Keys)}"
-        : $"--rid={unknown} is no platform of the packages; they are {string.Join(", ", platforms.Keys)}");
+        : $"--rid={unknown} is not a supported platform; use one of: {string.Join(", ", platforms.Keys)}");
 }
 
 string Output(string program, string arguments)
@@ -30,7 +30,7 @@ string Output(string program, string arguments)
     return exitCode == 0 ? string.Join('\n', lines) : throw new CakeException($"{program} {arguments}: exit {exitCode}");
 }
 
-// A library of a package exports C alone, needs the C library only, and no newer one than the oldest supported distribution has.
+// Checks that a library exports only the C interface and needs only glibc, no newer than newestGlibc.
 void CheckLinuxLibrary(string path, string exports)
 {
     string[] system = ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
@@ -40,21 +40,21 @@ void CheckLinuxLibrary(string path, string exports)
     Information("{0}: glibc {1}, needs {2}, exports {3} symbols", path, glibc, string.Join(", ", needed), exported.Length);
     if (needed.Except(system).FirstOrDefault() is { } other)
     {
-        throw new CakeException($"{path} needs {other}; the libraries of packages link the compiler's runtimes statically and need the C library only");
+        throw new CakeException($"{path} needs {other}; a packaged library must link the compiler's runtimes statically and need only the C library");
     }
 
     if (exported.FirstOrDefault(symbol => !symbol.StartsWith(exports)) is { } symbol)
     {
-        throw new CakeException($"{path} exports {symbol}; only names that begin with {exports} may leave it (native/cmake/*.exports)");
+        throw new CakeException($"{path} exports {symbol}; only names that begin with {exports} may be exported (native/cmake/*.exports)");
     }
 
     if (glibc > newestGlibc)
     {
-        throw new CakeException($"{path} needs glibc {glibc}; the packages promise {newestGlibc}. Build in a container of Debian 12");
+        throw new CakeException($"{path} needs glibc {glibc}; packages may need at most {newestGlibc}. Build in a container of Debian 12");
     }
 }
 
-// The same for Windows: the compiler's runtimes are inside, and the C interface alone is exported.
+// Checks that a Windows library exports only the C interface and needs only libraries of Windows.
 void CheckWindowsLibrary(string path)
 {
     string[] system = ["KERNEL32.dll", "msvcrt.dll", "api-ms-win-core-synch-l1-2-0.dll"];
@@ -99,7 +99,7 @@ Task("PackNative")
         {
             if (!PackedRids().Contains("linux-x64"))
             {
-                throw new CakeException("--cuda needs linux-x64 in --rid: the package of the plugin brings the engine's");
+                throw new CakeException("--cuda needs linux-x64 in --rid, because the plugin's package depends on the engine's");
             }
 
             if (!HasArgument("prebuilt"))
@@ -112,7 +112,7 @@ Task("PackNative")
         }
     });
 
-// The patterns of native/tests/emulated.txt for a platform: tests that emulation cannot run or that take too long in it.
+// The patterns of native/tests/emulated.txt for a platform: tests that fail or take too long under emulation.
 string[] LeftOut(string rid) =>
     [.. System.IO.File.ReadAllLines("native/tests/emulated.txt")
         .Where(line => line.Length > 0 && line[0] != '#')
@@ -120,7 +120,7 @@ string[] LeftOut(string rid) =>
         .Where(words => words[0] == rid)
         .Select(words => words[1])];
 
-// Wine's prefix lies outside the repository: it has links to the whole file system, which dotnet format would follow.
+// Wine's prefix is outside the repository, because dotnet format would follow its links to the whole file system.
 Dictionary<string, string> Emulation() => new()
 {
     ["WINEDEBUG"] = "-all",
@@ -157,7 +157,7 @@ void RunNativeTests(string rid)
         return process.GetExitCode();
     }).ToArray();
 
-    // A process that died wrote no report.
+    // A process that crashed wrote no report.
     var reports = Enumerable.Range(0, shards).Select(Report).Where(path => FileExists(path)).Select(path => XDocument.Load(path).Root).ToArray();
     int Sum(string attribute) => reports.Sum(report => (int)report.Attribute(attribute));
     var skipped = reports.Sum(report => report.Descendants("testcase").Count(test => (string)test.Attribute("result") == "skipped"));

@@ -1,14 +1,18 @@
-// Loaded by build.cake: the NuGet packages and what they must hold.
+// Loaded by build.cake: makes the NuGet packages and checks their content.
 using System.IO.Compression;
 using System.Reflection.Metadata;
 using System.Reflection.PortableExecutable;
 using System.Text.RegularExpressions;
 using System.Xml.Linq;
 
-// The largest package of a tool.
+// What git adds to a build: SourceLink knows hosts such as GitHub, and without a repository there is neither a commit nor a root of its files.
+bool HasRepository() => DirectoryExists(".git") || FileExists(".git");
+bool HasHostedRemote() => HasRepository() && Output("git", "remote --verbose").Contains("github.com");
+
+// Size limit of a tool's package.
 const double MostToolMegabytes = 25;
 
-// Symbols belong to the assembly, and name sources by the repository's paths: another machine's build of the commit is the same.
+// Checks that symbols belong to their assembly and that builds are deterministic: source paths are relative to the repository.
 void CheckSymbols(string name, ZipArchive package, ZipArchive symbols)
 {
     byte[] Read(ZipArchive archive, string entry)
@@ -28,25 +32,24 @@ void CheckSymbols(string name, ZipArchive package, ZipArchive symbols)
         var reader = provider.GetMetadataReader();
         if (new Guid(reader.DebugMetadataHeader.Id.Take(16).ToArray()) != guid)
         {
-            throw new CakeException($"the symbols of {name} are of another build of {path}");
+            throw new CakeException($"the symbols of {name} belong to another build of {path}");
         }
 
-        var outside = reader.Documents.Select(handle => reader.GetString(reader.GetDocument(handle).Name)).FirstOrDefault(document => !document.StartsWith("/_/"));
+        var outside = reader.Documents.Select(handle => reader.GetString(reader.GetDocument(handle).Name)).FirstOrDefault(document => HasRepository() && !document.StartsWith("/_/"));
         if (outside is not null || entries.All(entry => entry.Type != DebugDirectoryEntryType.Reproducible))
         {
             throw new CakeException($"{path} of {name} is not deterministic: {outside ?? "no mark in its debug directory"}");
         }
 
         var hasLinks = reader.CustomDebugInformation.Select(reader.GetCustomDebugInformation).Any(information => reader.GetGuid(information.Kind) == new Guid("CC110556-A091-4D38-9FEC-25AB9A351A6A"));
-        var hasRemote = Output("git", "remote").Length > 0;
-        if (hasLinks != hasRemote)
+        if (HasHostedRemote() && !hasLinks)
         {
-            throw new CakeException($"the symbols of {path} of {name} have {(hasLinks ? "" : "no ")}source links, and the checkout has {(hasRemote ? "a" : "no")} remote");
+            throw new CakeException($"the symbols of {path} of {name} have no source links, and the checkout has a remote on GitHub");
         }
     }
 }
 
-// What each package must have; prints what it has.
+// Checks the content of a package and prints a summary.
 void CheckPackage(string path)
 {
     var file = new System.IO.FileInfo(path);
@@ -58,7 +61,7 @@ void CheckPackage(string path)
     var id = Value("id");
     var missing = new[] { "license", "tags", "description", "authors", "icon", "readme" }.Where(element => Value(element).Length == 0)
         .Concat(new[] { Value("icon"), Value("readme") }.Where(entry => !entries.Contains(entry)))
-        .Concat(metadata.Elements().Any(child => child.Name.LocalName == "repository" && child.Attribute("commit") is not null) ? [] : ["repository commit"]);
+        .Concat(!HasRepository() || metadata.Elements().Any(child => child.Name.LocalName == "repository" && child.Attribute("commit") is not null) ? [] : ["repository commit"]);
     if (missing.FirstOrDefault() is { } lacking)
     {
         throw new CakeException($"{file.Name} has no {lacking}");
@@ -70,7 +73,7 @@ void CheckPackage(string path)
         CheckSymbols(file.Name, package, symbols);
     }
 
-    // A platform's tool brings the native files of that platform only.
+    // A platform's tool contains the native files of that platform only.
     var rids = entries.Where(entry => entry.Contains("runtimes/")).Select(entry => Regex.Match(entry, "runtimes/([^/]+)/").Groups[1].Value).Distinct().Order().ToArray();
     var expected = id switch
     {
@@ -85,14 +88,14 @@ void CheckPackage(string path)
 
     if (id.StartsWith("LlamaKivi.Cli") && file.Length > MostToolMegabytes * 1e6)
     {
-        throw new CakeException($"{file.Name} has {file.Length / 1e6:0.0} MB; a tool's package may have {MostToolMegabytes}");
+        throw new CakeException($"{file.Name} has {file.Length / 1e6:0.0} MB; a tool's package may have at most {MostToolMegabytes}");
     }
 
     Information("{0,-48} {1,8:0.00} MB, {2,3} files{3}", file.Name, file.Length / 1e6, entries.Length, rids.Length > 0 ? $", native: {string.Join(", ", rids)}" : "");
 }
 
 Task("CheckPackages")
-    .Description("Checks what the packages in artifacts/packages hold and prints their sizes.")
+    .Description("Checks the content of the packages in artifacts/packages and prints their sizes.")
     .Does(() =>
     {
         var packages = GetFiles("artifacts/packages/*.nupkg").Select(file => file.FullPath).Order().ToArray();

@@ -131,8 +131,9 @@ TEST_F(Quantizer, ConstantPaperGroupsAreExactWithCodeZero) {
     }
 }
 
-// Rounding to the nearest byte cuts up to 1/32 of a range. The zero point reaches a quarter step below the minimum, and
-// the scale leaves an eighth.
+// Greatest error of a byte key in steps: half a step, or what is cut. Rounding the scale to the nearest byte cuts up to
+// 1/32 of a range. Rounding the zero point shifts the range by up to a quarter step, of which the scale covers an
+// eighth of a step.
 float most_error(int levels) {
     return std::max(0.5001f, 0.125f + (static_cast<float>(levels - 1) - 0.125f) / 32);
 }

@@ -88,7 +88,7 @@ internal sealed class CommonOptions
     public static KvCacheType RowType(string name, string setting) =>
         KvCacheType.TryParse(name, out KvCacheType type) ? type : throw new UsageException($"{setting} is '{name}'; it must be f16 or q8_0");
 
-    /// <summary>A type of the KV cache; an error names the option.</summary>
+    /// <summary>Parses a type of the KV cache; the error names the option.</summary>
     public static KvCacheType Type(string name, string option) =>
         KvCacheType.TryParse(name, out KvCacheType type) ? type : throw new UsageException($"{option}: '{name}' is not a KV cache type; use one of: {string.Join(", ", KvCacheType.Names)}");
 
@@ -154,7 +154,7 @@ internal sealed class CommonOptions
         string[] names = list.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
         if (names.Length == 0)
         {
-            throw new UsageException("--kv-cache names no type");
+            throw new UsageException($"--kv-cache is empty; use one or more of: {string.Join(", ", KvCacheType.Names)}");
         }
 
         KvCacheParams given = Settings(parsed, new KvCacheParams());
@@ -163,7 +163,7 @@ internal sealed class CommonOptions
         return caches;
     }
 
-    // An option that no type of a list uses is an error, which names the first type.
+    // An option that no type of the list uses is an error; the message names the first type.
     private static void CheckUsed(KvCacheParams given, KvCacheParams[] caches)
     {
         KvCacheParams first = new() { TypeK = caches[0].TypeK, TypeV = caches[0].TypeV };

@@ -6,8 +6,8 @@ namespace LlamaKivi.Cli;
 /// <summary>An entry of a --kv-cache list: a type, with settings of its own if wanted, such as "kivi2+residual=64+group=16". The signs are valid in file names.</summary>
 internal static class KvCacheVariant
 {
-    /// <summary>The cache of an entry: its type, the given settings that the type uses, and the entry's own settings, which it must use.</summary>
-    /// <exception cref="UsageException">The type or a setting is unknown, or a value is no number, out of range or not used.</exception>
+    /// <summary>Parses an entry. The cache has the entry's type, those of the given settings that the type uses, and all settings of the entry itself.</summary>
+    /// <exception cref="UsageException">The type or a setting is unknown, a value is not a number or out of range, or the type does not use a setting of the entry.</exception>
     public static KvCacheParams Parse(string entry, KvCacheParams given)
     {
         KvCacheType type = CommonOptions.Type(entry.Split('+')[0].Trim(), "--kv-cache");

@@ -3,13 +3,13 @@ using System.CommandLine.Parsing;
 
 namespace LlamaKivi.Cli;
 
-/// <summary>The options that serve shares with other commands, each with an environment variable. The command line comes before the environment.</summary>
+/// <summary>The options that serve shares with other commands, each with an environment variable. The command line overrides the environment.</summary>
 internal sealed class SharedOptions
 {
     private readonly Command _command = new("shared");
     private readonly Dictionary<Option, string> _variables;
 
-    /// <summary>The shared options, beside others that are read in the same way.</summary>
+    /// <summary>Creates the shared options, and reads others in the same way.</summary>
     public SharedOptions(params Option[] others)
     {
         All = [.. others, Common.TypeK, Common.TypeV, .. Common.Context, Common.Fit];
@@ -25,7 +25,7 @@ internal sealed class SharedOptions
 
     public Option[] All { get; }
 
-    /// <summary>The options of a command line, and those that only the environment sets.</summary>
+    /// <summary>Reads the options from the command line, and those not given there from the environment.</summary>
     /// <exception cref="UsageException">A variable's value is not valid; the message names the variable.</exception>
     public ParseResult Read(ParseResult parsed)
     {

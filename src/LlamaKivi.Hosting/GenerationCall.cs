@@ -84,7 +84,7 @@ internal sealed class GenerationCall : IDisposable
     /// <summary>Whether the call needs one token per step, as its text grows.</summary>
     public bool IsDecoding => UncachedCount == 1 && Tokens.Count > Prompt.Length;
 
-    /// <summary>The pipeline with which the engine may sample: the one that the call began with, whatever its options hold by now. Null: the call needs logits.</summary>
+    /// <summary>The pipeline whose token the engine may sample: the one that the call began with, whatever its options hold by now. Null: the call needs logits.</summary>
     public ISamplingPipeline? Sampler => _logprobs is null ? _pipeline?.Pipeline : null;
 
     /// <summary>Key of the prefixes that the call shares; empty: shared by all calls.</summary>

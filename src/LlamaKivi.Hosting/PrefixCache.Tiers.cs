@@ -32,7 +32,7 @@ internal sealed partial class PrefixCache
         return true;
     }
 
-    /// <summary>Moves the sequence of a preempted call to host memory. A saved sequence has no marks: the sequence truncated to each of them becomes an entry, so that other requests continue it as before.</summary>
+    /// <summary>Moves the sequence of a preempted call to host memory. A saved sequence has no marks, so the sequence truncated to each mark becomes an entry that other requests can continue.</summary>
     public void Spill(GenerationCall call)
     {
         Conversation conversation = call.Conversation!;
@@ -59,7 +59,7 @@ internal sealed partial class PrefixCache
 
     private bool KeepsSaved => _options.HostBytes > 0 || _files is not null;
 
-    // The least recently used sequences leave host memory for the disk.
+    // Moves the least recently used sequences from host memory to the disk until the rest fits in HostBytes.
     private void LimitHostBytes()
     {
         while (HostBytes > _options.HostBytes && _entries.Find(entry => entry.State is not null) is { } last)
@@ -113,7 +113,7 @@ internal sealed partial class PrefixCache
         }
     }
 
-    // Saves the sequence of an entry, which may be in no list, truncated to each mark below exactFrom, after a place of the list.
+    // Saves the sequence truncated to each of the entry's marks below exactFrom, as new entries after `place` in the list. The entry need not be in the list.
     private void SaveMarks(Conversation conversation, PrefixEntry entry, int place, int exactFrom)
     {
         foreach (int mark in entry.Marks.AsEnumerable().Reverse())

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Uses the packages as a program of someone else does: a new project outside the repository, a local feed, the lines of the README.
+# Uses the packages as a user's program does: a new project outside the repository, a local feed, the README's code.
 #   tests/consumer/run.sh [artifacts/packages]
 # Prints "ok NAME" or "FAILED NAME" for each check. Needs the .NET SDK, and a C compiler for the program compiled ahead of time.
 # On linux-x64, engines of other platforms in the feed run under qemu-user and Wine, if these are installed.
@@ -19,7 +19,7 @@ version=${version#LlamaKivi.Native.}
 rid=linux-$([ "$(uname -m)" = aarch64 ] && echo arm64 || echo x64)
 failed=0
 
-# The packages under test come from the feed alone: their cache is new, and what others they need may be in the user's.
+# The packages under test come only from the feed, through a new cache. Other packages may come from the user's cache.
 export NUGET_FALLBACK_PACKAGES=${NUGET_PACKAGES:-$HOME/.nuget/packages}
 export NUGET_PACKAGES=$work/cache
 mkdir "$NUGET_PACKAGES"
@@ -27,7 +27,7 @@ cat > "$work/nuget.config" <<END
 <configuration><packageSources><add key="packages under test" value="$feed" /></packageSources></configuration>
 END
 
-# check NAME COMMAND...: what the command prints is shown only if it fails.
+# check NAME COMMAND...: runs the command and prints its output only if it fails.
 check() {
     local name=$1 start=$SECONDS
     shift
@@ -64,7 +64,8 @@ names_the_missing_package() {
     cd "$work/app" && dotnet build -c Release && cd bin/Release/net10.0 && fails_with 'dotnet add package LlamaKivi.Backend.Cpu' ./app
 }
 
-# Folders of the variable: there is none, it is the library's own path, its library is of another program, of another processor.
+# Values of LLAMA_KIVI_NATIVE_DIR that are refused: a missing folder, the path of a library, a folder with a library of another
+# program, and one with a library for another processor.
 refuses_wrong_libraries() {
     local folder=$work/app/bin/Release/net10.0 machine='\xB7'
     [ "$rid" = linux-x64 ] || machine='\x3E'

@@ -320,8 +320,8 @@ typedef struct lk_cache_params {
     int32_t residual;  /**< R, youngest tokens in the residual ring, which are not quantized; a multiple of the group for
                             *-paper. 0: the type's own, 128 for KIVI types and none for others; -1: none, not for KIVI types.
                             f32, f16 and bf16 store every token as a float and have no ring and no sinks. */
-    int32_t sinks;     /**< S, first tokens kept in full precision; -1: 4 for kivi2, kivi3 and kivi4, otherwise 0. At most the
-                            group. */
+    int32_t sinks;     /**< S, first tokens kept in 16 bits; -1: 4 for kivi2, kivi3 and kivi4, otherwise 0. At most the group,
+                            or 128 for types of llama.cpp. */
     int32_t refined;   /**< Key channels of kivi2 and kivi3 with 4 bits, in eighths of the head, 1 to 8, rounded down to a
                             multiple of 4 channels; 0: the recipe's own, 3, or 4 for kivi3; -1: none. */
     lk_row_type residual_type; /**< Ring rows; *-paper types always have f16. */

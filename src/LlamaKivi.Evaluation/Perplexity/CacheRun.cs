@@ -26,8 +26,8 @@ internal sealed class CacheRun(string name, LLamaContext context, int rows) : ID
         _seconds += Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
 
-    // Scores the prediction of a token of the last Read. The reference keeps its distribution in `row`, where the other runs find it;
-    // they have one row.
+    // Scores the prediction of a token of the last Read. The reference keeps the distribution of each token in its `row`, where the
+    // other runs read it. They have a single row, which they overwrite.
     public void Score(int index, int next, int row, CacheRun reference)
     {
         TokenDistribution distribution = _rows[row % rows];

@@ -5,7 +5,7 @@ namespace LlamaKivi.Evaluation;
 /// <summary>Distribution of the next token: softmax of a row of logits, [vocabulary].</summary>
 internal sealed class TokenDistribution(int vocabulary)
 {
-    /// <summary>Natural logarithms; before <see cref="Normalize"/>: the logits.</summary>
+    /// <summary>Natural logarithms of the probabilities; before <see cref="Normalize"/>, the logits.</summary>
     public float[] LogProbabilities { get; } = new float[vocabulary];
 
     public float[] Probabilities { get; } = new float[vocabulary];

@@ -174,7 +174,7 @@ public sealed partial class BatchedExecutor
         }
     }
 
-    // The token that the engine sampled after a part. output: number of outputs before the part, and then with it.
+    // Returns the token that the engine sampled after a part. output: number of outputs before the part; the part's outputs are added.
     private int SampledAfter(PendingPrompt prompt, int count, ref int output)
     {
         if (prompt.Outputs == PromptOutputs.All)

@@ -37,7 +37,9 @@ public sealed partial class Conversation
     /// The pipeline. The engine samples, with the pipeline's state at the time of the call, if its settings allow it; <see cref="ConversationExtensions.Sample(Conversation, ISamplingPipeline, int)"/>
     /// then returns the token, and the logits are not available. Pass the same pipeline to both.
     /// </param>
-    /// <inheritdoc cref="Prompt(ReadOnlySpan{LLamaToken}, bool)"/>
+    /// <exception cref="AlreadyPromptedConversationException">A prompt is already queued.</exception>
+    /// <exception cref="ArgumentException">There are no tokens, or a token is not in the model's vocabulary.</exception>
+    /// <exception cref="ContextOverflowException">The conversation would exceed the context size, even alone in the context.</exception>
     public void Prompt(ReadOnlySpan<LLamaToken> tokens, ISamplingPipeline sampler)
     {
         ArgumentNullException.ThrowIfNull(sampler);
@@ -45,7 +47,11 @@ public sealed partial class Conversation
     }
 
     /// <summary>Queues a token for the next <see cref="BatchedExecutor.Infer"/>, which samples the token after it with a pipeline.</summary>
-    /// <inheritdoc cref="Prompt(ReadOnlySpan{LLamaToken}, ISamplingPipeline)"/>
+    /// <param name="token">The token.</param>
+    /// <param name="sampler">As for several tokens.</param>
+    /// <exception cref="AlreadyPromptedConversationException">A prompt is already queued.</exception>
+    /// <exception cref="ArgumentException">There are no tokens, or a token is not in the model's vocabulary.</exception>
+    /// <exception cref="ContextOverflowException">The conversation would exceed the context size, even alone in the context.</exception>
     public void Prompt(LLamaToken token, ISamplingPipeline sampler) => Prompt(new ReadOnlySpan<LLamaToken>(in token), sampler);
 
     internal void Prompt(ReadOnlySpan<int> tokens, PromptOutputs outputs, ISamplingPipeline? sampler)

@@ -10,7 +10,7 @@ public sealed partial class Conversation : IDisposable
     /// <summary>The engine sampled no token: the logits are available.</summary>
     internal const int NotSampled = -1;
 
-    private const int Taken = -2;  // the sampled token was returned, or belongs to the conversation that this one is a fork of
+    private const int Taken = -2;  // the sampled token was returned, or belongs to the conversation that this one was forked from
 
     private readonly int _sequence;
     private readonly ConversationLogits _logits = new();
@@ -96,8 +96,8 @@ public sealed partial class Conversation : IDisposable
         if (_sampled != NotSampled)
         {
             throw new CannotSampleRequiresPromptException(_sampled == Taken
-                ? "The conversation's token was sampled already, by the pipeline that Prompt() got. Prompt it with the token."
-                : "Infer() sampled the conversation's token with the pipeline that Prompt() got: call Sample() with it. For logits, prompt without a pipeline.");
+                ? "The token after the last prompt was sampled already, with the pipeline that Prompt() got. Prompt the conversation with that token."
+                : "Infer() sampled the token after the last prompt with the pipeline that Prompt() got. Call Sample() with that pipeline; for logits, prompt without a pipeline.");
         }
 
         ArgumentOutOfRangeException.ThrowIfNegative(offset);

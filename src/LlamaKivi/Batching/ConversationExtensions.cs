@@ -7,7 +7,7 @@ namespace LlamaKivi.Batched;
 /// <summary>Common operations on conversations.</summary>
 public static partial class ConversationExtensions
 {
-    /// <summary>Samples the next token; prompt the conversation with it to continue. If the prompt got the pipeline, the engine may have sampled the token during Infer.</summary>
+    /// <summary>Samples the next token; prompt the conversation with it to continue. If the prompt was given the pipeline, Infer may have sampled the token already.</summary>
     public static LLamaToken Sample(this Conversation conversation, ISamplingPipeline sampler, int offset = 0)
     {
         ArgumentNullException.ThrowIfNull(conversation);

@@ -43,7 +43,7 @@ internal sealed class PendingPrompt(
     /// <summary>Whether a part of the prompt was decoded.</summary>
     public bool IsBegun { get; private init; }
 
-    /// <summary>The prompt for a fork, whose next token another pipeline may sample.</summary>
+    /// <summary>The prompt for a fork, without the pipeline, because another one may sample the fork's next token.</summary>
     public PendingPrompt For(Conversation other) => new(other, Tokens, Embeddings, width, outputs) { IsBegun = IsBegun };
 
     public PendingPrompt Without(int count) => width > 0

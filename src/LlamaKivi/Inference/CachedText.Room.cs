@@ -5,7 +5,7 @@ using LlamaKivi.Native;
 
 namespace LlamaKivi;
 
-/// <content>Room for more tokens: drops the oldest ones after those to keep.</content>
+/// <content>Makes room for more tokens: drops the oldest ones after those to keep.</content>
 internal sealed partial class CachedText
 {
     // needed: number of tokens, from the end, that must not be dropped.
@@ -30,8 +30,8 @@ internal sealed partial class CachedText
         Drop(keep, drop, options);
     }
 
-    // Makes room in a cache that had none for tokens that the context's size allows: its memory budget is full, or other sequences hold its tokens.
-    // start: number of tokens in the cache to which a failure returns; the result is that number after the drop.
+    // Makes room in a cache that is full below the context's size: its memory budget is used up, or other sequences hold its tokens.
+    // start: number of tokens to which the caller truncates the cache on failure. Returns that number after the drop.
     private int MakeRoom(KvCacheFullException full, int start, int needed, IInferenceParams options, CancellationToken cancellationToken)
     {
         if (!Drops(options))

@@ -147,7 +147,7 @@ internal sealed partial class CachedText(LLamaContext context, ILogger? logger)
         }
     }
 
-    // Decodes what is not in the cache; returns the cache's error if it has no room.
+    // Decodes the tokens that are not in the cache. Returns the error if the cache is full, otherwise null.
     private KvCacheFullException? ReadUntilFull(CancellationToken cancellationToken)
     {
         int batch = checked((int)context.BatchSize);

@@ -60,7 +60,7 @@ internal static class ContextRoom
         return Math.Clamp(wanted, excess, possible);
     }
 
-    /// <summary>Number of tokens to drop after the kept ones so that a cache gets bytes back: at least a page, because a page is freed as a whole.</summary>
+    /// <summary>Number of tokens to drop after the kept ones so that the cache frees memory: at least a page, because a page is freed as a whole.</summary>
     /// <param name="count">Number of tokens.</param>
     /// <param name="keep">Number of tokens to keep at the start.</param>
     /// <param name="possible">Number of tokens that may be dropped, above 0.</param>

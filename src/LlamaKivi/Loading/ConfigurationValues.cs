@@ -92,7 +92,7 @@ internal static partial class ConfigurationValues
         return cache;
     }
 
-    // A setting of a cache in a message, which configuration gives with its path.
+    // Matches a cache setting in a message, which is replaced by the setting's configuration path.
     [GeneratedRegex(@"KvCache\.(?<name>\w+)", RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: 1000)]
     private static partial Regex CacheSetting();
 

@@ -4,7 +4,7 @@ namespace LlamaKivi.Common;
 internal sealed record FitChoice(int Layers, uint Context, uint Sequences);
 
 /// <summary>Chooses what fits in memory. A pure function of sizes.</summary>
-/// <param name="bytes">Bytes that a choice needs: GPU memory if any layer is on the GPU, otherwise host memory. Grows with each part of the choice.</param>
+/// <param name="bytes">Bytes that a choice needs: GPU memory if any layer is on the GPU, otherwise host memory. Must grow with layers, context and sequences.</param>
 /// <param name="deviceLimit">Usable GPU memory in bytes.</param>
 /// <param name="hostLimit">Usable host memory in bytes.</param>
 internal sealed class FitPlan(Func<FitChoice, long> bytes, long deviceLimit, long hostLimit)
@@ -12,7 +12,7 @@ internal sealed class FitPlan(Func<FitChoice, long> bytes, long deviceLimit, lon
     /// <summary>Granularity of a reduced context, in tokens.</summary>
     public const uint Step = 256;
 
-    /// <summary>A context that nobody asked for shrinks to this size before layers leave the GPU; a layer on the CPU slows every token.</summary>
+    /// <summary>A default context shrinks to this size before layers leave the GPU, because a layer on the CPU slows every token.</summary>
     public const uint LeastContext = 4096;
 
     /// <summary>The choice nearest to the wanted one; null: one sequence with a context of <see cref="Step"/> tokens does not fit.</summary>

@@ -5,7 +5,7 @@ public sealed partial record KvCacheParams
 {
     private string Types => TypeK == TypeV ? $"{TypeK}" : $"{TypeK}/{TypeV}";
 
-    /// <summary>These parameters without the settings that neither the type of the keys nor that of the values uses, such as <see cref="Group"/> with f16; <see cref="Validate"/> refuses them.</summary>
+    /// <summary>These parameters without the settings that neither the type of the keys nor that of the values uses, such as <see cref="Group"/> with f16. <see cref="Validate"/> refuses such settings.</summary>
     public KvCacheParams WithoutUnused()
     {
         KvCacheParams used = this;
@@ -27,7 +27,7 @@ public sealed partial record KvCacheParams
     /// <summary>Names, as in messages, of the settings of other parameters that these types do not use.</summary>
     internal IEnumerable<string> Dropped(KvCacheParams other) => (other with { TypeK = TypeK, TypeV = TypeV }).Unused().Select(unused => $"KvCache.{unused.Setting}");
 
-    // The settings without effect, and why. A value that describes what a type does anyway, such as a residual of 0, is not among them.
+    // The settings without effect, each with an error message. A value that states what the types do anyway, such as a residual of 0, is allowed.
     private IEnumerable<(string Setting, string Message)> Unused()
     {
         if (Group != 0 && !TypeK.IsKivi && !TypeV.IsKivi)
@@ -51,7 +51,7 @@ public sealed partial record KvCacheParams
             yield return (nameof(RefinedEighths), $"KvCache.RefinedEighths is {RefinedEighths}, which only keys of kivi2 and kivi3 use; the keys are {TypeK}. Leave it out, or choose kivi2");
         }
 
-        // Rows of 16-bit floats are the rule where there is no choice.
+        // f16 is allowed with every type: where there is no choice, rows are f16.
         if (ResidualType == KvCacheType.Q8_0 && !ChoosesResidualType(TypeK) && !ChoosesResidualType(TypeV))
         {
             KvCacheType type = IsPaper(TypeK) ? TypeK : TypeV;

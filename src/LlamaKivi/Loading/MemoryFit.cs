@@ -48,8 +48,8 @@ public static class MemoryFit
 
     /// <summary>Chooses GpuLayerCount, ContextSize and SeqMax so that the model and its context fit.</summary>
     /// <remarks>
-    /// A negative GpuLayerCount lets layers leave the GPU: before that, a context that the parameters do not set shrinks to 4,096 tokens; one that they set stays. The rest of the memory is for the context.
-    /// With a given GpuLayerCount, and on the CPU, the context shrinks, then the number of sequences.
+    /// With a negative GpuLayerCount, a context that the parameters do not set shrinks first, to no less than 4,096 tokens; then layers leave the GPU, and the context takes the rest of the memory.
+    /// If no layer fits so, the context shrinks to what host memory holds. With a given GpuLayerCount, and on the CPU, the context shrinks, then the number of sequences.
     /// </remarks>
     /// <param name="file">The model's file.</param>
     /// <param name="parameters">Requested parameters; changed in place.</param>

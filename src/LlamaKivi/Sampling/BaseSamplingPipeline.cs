@@ -21,7 +21,8 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
     /// <inheritdoc cref="ISamplingPipeline.SampleFrom"/>
     internal virtual partial LLamaToken SampleFrom(LLamaContext context, int index);
 
-    // Describes the sampling of the next token, if the engine can sample it: then the same token as SampleFrom. Changes no state; Commit does, once the token is sampled.
+    // Describes the sampling of the next token for the engine, which then samples the same token as SampleFrom. False: only SampleFrom can sample it.
+    // Changes no state; Commit does, after the engine has sampled.
     // newline: line break token. recent: receives the tokens that penalties apply to.
     internal virtual bool TryDescribe(int? newline, List<TokenCount> recent, out SamplingParameters parameters)
     {
@@ -29,7 +30,7 @@ public abstract partial class BaseSamplingPipeline : ISamplingPipeline
         return false;
     }
 
-    // Accepts the token that the engine sampled as TryDescribe described.
+    // Accepts the token that the engine sampled from the description.
     internal virtual void Commit(LLamaToken token) => throw new NotSupportedException($"{GetType().Name} samples from logits.");
 
     /// <summary>Starts a text: resets the grammar to its start.</summary>

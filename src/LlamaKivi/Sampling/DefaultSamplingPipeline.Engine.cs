@@ -8,7 +8,7 @@ public partial class DefaultSamplingPipeline
 {
     private bool _draws;  // whether the described sampling uses a random number
 
-    // Stages that only the managed code has.
+    // Whether a setting needs a stage that only managed code has.
     private bool NeedsLogits =>
         Grammar is not null || LogitBias.Count > 0 || PreventEOS || DryMultiplier > 0 || TopNSigma > 0 || TypicalP < 1 || XtcProbability > 0
         || Mirostat != MirostatType.Disable || MinKeep > 1 || TopP == 0 || GetType() != typeof(DefaultSamplingPipeline);

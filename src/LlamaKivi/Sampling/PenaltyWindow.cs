@@ -9,7 +9,7 @@ internal sealed class PenaltyWindow
     private readonly Queue<int> _tokens = new();
     private readonly List<TokenCount> _counts = [];  // ascending, as the engine reads them
 
-    /// <summary>The different tokens, ascending, and their counts.</summary>
+    /// <summary>The distinct tokens, ascending, and their counts.</summary>
     public ReadOnlySpan<TokenCount> Counts => CollectionsMarshal.AsSpan(_counts);
 
     /// <summary>Occurrences of a token.</summary>
@@ -59,7 +59,7 @@ internal sealed class PenaltyWindow
         }
     }
 
-    // Place of a token; if it is absent, the complement of the place where it belongs.
+    // Index of a token; if it is absent, the bitwise complement of the index at which to insert it.
     private int Find(int token)
     {
         int begin = 0;

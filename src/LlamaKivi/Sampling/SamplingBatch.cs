@@ -32,8 +32,8 @@ internal sealed class SamplingBatch
         SamplesAny = false;
     }
 
-    /// <summary>Adds an output whose token a pipeline samples; null: its logits are kept.</summary>
-    /// <param name="pipeline">The pipeline. Its state does not change until <see cref="BaseSamplingPipeline.Commit"/>.</param>
+    /// <summary>Adds an output. The engine samples its token if the pipeline allows it; otherwise its logits are kept.</summary>
+    /// <param name="pipeline">The pipeline; null: the logits are kept. Its state does not change until <see cref="BaseSamplingPipeline.Commit"/>.</param>
     /// <param name="newline">Line break token; null: unknown.</param>
     public void Add(ISamplingPipeline? pipeline, int? newline)
     {

@@ -109,7 +109,7 @@ void select_top(const float* logits, int n_vocab, size_t k, std::vector<Candidat
     const size_t capacity = std::max<size_t>(2 * k, 128);
     list.clear();
     list.reserve(capacity);
-    float least = -INFINITY;  // logits above it may be among the k; an equal one has a higher id
+    float least = -INFINITY;  // only logits above it can be among the k: an equal one has a higher id and loses
     for (int begin = 0; begin < n_vocab; begin += kBlock) {
         const int end = std::min(n_vocab, begin + kBlock);
         int n_above = 0;  // a count vectorizes

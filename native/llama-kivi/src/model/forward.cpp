@@ -158,8 +158,8 @@ void normalize_outputs(const Model& model, Backend& backend, std::span<const int
     }
 }
 
-// Copies the outputs to keep from a device, [n, width], to consecutive rows of host memory. samplings: [n]; empty: keep
-// all.
+// Copies the kept rows of a device's outputs, [n, width], to consecutive rows of host memory. samplings: [n]; empty:
+// all rows are kept.
 void read_outputs(Memory& memory, std::span<const lk_sampling> samplings, int n, size_t width, const float* out,
                   float* host) {
     const auto keeps = [&](int i) { return samplings.empty() || samplings[i].keep_logits != 0; };

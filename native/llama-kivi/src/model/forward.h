@@ -29,7 +29,7 @@ struct ForwardBatch {
     const float* inputs;                    // [n, n_embd] input of the first layer; null: the embeddings of tokens
     std::span<const kv::Segment> segments;  // cover the n rows in order
     std::span<const int32_t> output_rows;   // rows with an output, ascending
-    float* logits;                          // [output_rows.size(), n_vocab]; of a device only those to keep; null: none
+    float* logits;                          // [output_rows.size(), n_vocab], on a device only kept rows; null: none
     float* embeddings;                      // [output_rows.size(), n_embd] after the output norm; null: not computed
     const std::atomic<bool>* cancelled;     // checked between layers; throws LK_CANCELLED
     Observer observer;

@@ -28,13 +28,13 @@ struct BatchPass {
 // Rebuilt for every call. Buffers are reused: a call no larger than an earlier one allocates nothing.
 class BatchPlan {
 public:
-    // cuts_at_first_flush: a pass ends before the first row of a sequence that reads head tables or sinks which the
-    // pass would make.
+    // cuts_at_first_flush: a pass ends before the first row of a sequence that would read head tables or sinks made in
+    // the same pass.
     explicit BatchPlan(bool cuts_at_first_flush = false) : cuts_at_first_flush_(cuts_at_first_flush) {}
 
     // Validates the batch against model and cache and plans it. Throws LK_INVALID_ARGUMENT, LK_CACHE_FULL or
-    // LK_NUMERIC_ERROR. samplings: one per output, in the batch's order, copied without their recent tokens; none: keep
-    // the outputs.
+    // LK_NUMERIC_ERROR. samplings: one per output, in the batch's order, copied without their recent tokens; nullopt:
+    // all outputs are kept.
     void make(const lk_batch& batch, const ModelConfig& model, const kv::SplitCache& cache,
               std::optional<std::span<const lk_sampling>> samplings);
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -171,8 +172,8 @@ void Context::copy(int32_t src, int32_t dst) {
     with_device([&] { cache_.copy(src, dst); });
 }
 
-// Allocates the outputs of the call: on the host all of them, of a device those to keep. Returns their destination;
-// null if none is copied from the device.
+// Allocates the call's outputs: all of them if they are computed on the host, only the kept ones if on a device.
+// Returns their destination; null if there are none.
 float* Context::prepare_outputs(const BatchPlan& plan) {
     output_of_.reserve(plan.output_of().size());
     sampled_.resize(plan.samples() ? plan.n_outputs() : 0);

@@ -7,6 +7,7 @@
 #include "gguf/reader.h"
 #include "kv/accounting.h"
 #include "kv/budget.h"
+#include "kv/cache_types.h"
 #include "kv/config.h"
 #include "kv/kivi_format.h"
 #include "llama_kivi.h"

@@ -1,8 +1,8 @@
-// What the AVX2 kernels over packed keys and values share. Codes stay in registers from the page to the sums. Integer
-// sums are exact, so results are those of unpack_codes and dot_codes, bit for bit.
+// Shared by the AVX2 kernels for packed keys and values. Codes stay in registers from the page to the sums. Integer
+// sums are exact, so results equal those of unpack_codes and dot_codes bit for bit.
 //
-// A piece is a vector of codes with one lane per token of keys or channel of values, four codes a lane, as dot products
-// of bytes need them.
+// A piece is a vector of codes for byte dot products: one lane per token (keys) or channel (values), four codes per
+// lane.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@ void for_rows(int n, const Body& body) {
     }
 }
 
-// Four weights of a row in every lane.
+// Broadcasts four weights of a row to every lane.
 template <class Int>
 Int load_four(const int8_t* w) {
     int four;

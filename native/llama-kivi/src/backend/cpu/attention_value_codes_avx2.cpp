@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kMostRows = 8;
 
-// Adds products of values. Without VNNI in 16 bits, which suffice for the 8 quads of tokens of two units.
+// Adds codes times weights. Without VNNI, sums have 16 bits, which suffice for two units (8 quads of tokens).
 template <class Int>
 Int add_products(Int sum, Int codes, Int four) {
 #ifdef LK_VNNI
@@ -33,8 +33,8 @@ auto total(Int sum) {
 #endif
 }
 
-// Loads one block of values, or two for a wide vector. Shifts of x[0] give the quads of tokens 0 to 3 in order (2
-// bits), or those of x[0] the quads 0 and 2 and those of x[1] the quads 1 and 3 (4 bits).
+// Loads one block of values, or two for a wide vector. With 2 bits, shifts of x[0] give the quads of tokens 0 to 3.
+// With 4 bits, shifts of x[0] give quads 0 and 2, and shifts of x[1] give quads 1 and 3.
 template <class Int, int kBits>
 void load_blocks(const uint8_t* block, Int* x) {
     if constexpr (sizeof(Int) == 32) {
@@ -65,7 +65,7 @@ Int shift_and_mask(Int x, int mask) {
     }
 }
 
-// Adds the values of blocks of channels from block `first` on, a vector of them, for R rows.
+// Adds weighted values to acc for R rows: one vector of channels, from `block` on, over all units.
 template <class Int, int kBits, int R>
 void accumulate_blocks(const uint8_t* block, size_t unit_bytes, int n_units, const int8_t* w, int w_stride,
                        const float* step, const float* bias, float* acc, int acc_stride) {

@@ -1,6 +1,6 @@
-// Flash attention, score correction (PageFormat::score_correction): what is subtracted from the scores of a row, per
-// token group of coded keys: sum over the channels of (query * scale)^2 / 24. Computed for the token groups of several
-// tiles at once, because the matrix unit has eight columns.
+// Flash attention, score correction (PageFormat::score_correction). Per token group of coded keys, the scores of a row
+// are reduced by the sum over the channels of (query * scale)^2 / 24. The corrections of several tiles are computed at
+// once, because the matrix unit has eight columns.
 #pragma once
 
 #include "backend/cuda/attention/flash_frames.cuh"

@@ -110,8 +110,7 @@ __device__ Sum sum_before(Sum mine, Shared& s) {
 }
 
 // Radix select: the largest key for which the weights of all keys >= it sum to at least `target`, which is above 0. One
-// byte per pass, highest byte first. s.rest: what the weights of greater keys lack to the target; s.group: weight of
-// the key.
+// byte per pass, highest byte first. s.rest: target minus the weights of all greater keys. s.group: weight of the key.
 template <class Weight>
 __device__ unsigned select_key(const float* x, int n, Sum target, Shared& s, Weight weight) {
     if (threadIdx.x == 0) {
@@ -150,8 +149,8 @@ __device__ unsigned select_key(const float* x, int n, Sum target, Shared& s, Wei
     return key;
 }
 
-// The shortest start of the descending order whose weights sum to at least `target`. weigh(x): weight of a logit that
-// keeps(x, place).
+// Cut after the fewest greatest logits whose weights sum to at least `target`. Only logits with keeps(x, place) count;
+// weigh(x) is the weight of one.
 template <class Keeps, class Weigh>
 __device__ Cut select(const Logits& logits, Sum target, Shared& s, Keeps keeps, Weigh weigh) {
     const unsigned key =
@@ -184,8 +183,9 @@ __device__ Cut select(const Logits& logits, Sum target, Shared& s, Keeps keeps, 
     return cut;
 }
 
-// Copies the logits that can be among the top_k to shared memory, where the next passes read them. At least top_k
-// logits are at or above the top_k-th greatest of the threads' maxima. Returns all logits if too many are.
+// Copies the candidates for the top_k to shared memory, where the next passes read them. A candidate is at least the
+// top_k-th greatest of the threads' maxima, because at least top_k logits are. Returns all logits if the candidates do
+// not fit.
 __device__ Logits compact(const Logits& logits, unsigned top_k, float top_of_thread, Shared& s) {
     __syncthreads();
     s.tops[threadIdx.x] = top_of_thread;
@@ -211,7 +211,7 @@ __device__ Logits compact(const Logits& logits, unsigned top_k, float top_of_thr
     return {s.few, static_cast<int>(n), s.ids};
 }
 
-// Changes the logits of recent tokens. Without contraction, as on the CPU.
+// Applies penalties to the logits of recent tokens, without contraction, as on the CPU.
 __device__ void apply_penalties(float* logits, const lk_sampling& sampling, const Watch& watch) {
     const float repeat = sampling.repeat_penalty == 0 ? 1 : sampling.repeat_penalty;
     for (unsigned i = threadIdx.x; i < sampling.n_recent; i += kThreads) {
