@@ -6,6 +6,7 @@
 #include "base/thread_pool.h"
 #include "failing_allocations.h"
 #include "kv_helpers.h"
+#include "samplings.h"
 #include "tiny_llama.h"
 
 namespace lk {
@@ -158,6 +159,29 @@ TEST_F(OutOfMemory, ADecodeThatFailsChangesNoSequence) {
             lk_context_free(calm);
         }
     }
+}
+
+TEST_F(OutOfMemory, ASamplingThatFailsChangesNoSequence) {
+    lk_context* context = create(LK_CACHE_KIVI2);
+    int failures = 0;
+    for (const int n : {1, 60, 130}) {
+        const Text text(0, n, n);
+        const std::vector<uint8_t> outputs(n, 1);
+        std::vector<lk_sampling> samplings(n, test::sampling_of(1, 40, 0.9f));
+        samplings[n / 2] = test::kept_logits();
+        std::vector<int32_t> tokens(n);
+        const lk_batch batch{text.tokens.data(),      nullptr, text.seqs.data(), nullptr, outputs.data(),
+                             static_cast<uint32_t>(n)};
+        const States before = states(context);
+        failures += fail_each(
+            [&] {
+                return lk_decode_sample(context, &batch, samplings.data(), static_cast<uint32_t>(n), tokens.data());
+            },
+            [&] { EXPECT_EQ(states(context), before); });
+        ASSERT_NE(states(context), before);
+    }
+    EXPECT_GT(failures, 20);
+    lk_context_free(context);
 }
 
 TEST_F(OutOfMemory, SequenceOperationsThatFailChangeNoSequence) {

@@ -177,6 +177,7 @@ void Context::copy(int32_t src, int32_t dst) {
 float* Context::prepare_outputs(const BatchPlan& plan) {
     output_of_.reserve(plan.output_of().size());
     sampled_.resize(plan.samples() ? plan.n_outputs() : 0);
+    kept_.reserve(sampled_.size());  // a failure after the last pass would come too late
     const int n = last_memory().on_host() ? plan.n_outputs() : plan.n_kept();
     if (n == 0) {
         return nullptr;
