@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using LlamaKivi.Common;
 
 namespace LlamaKivi.Evaluation;
@@ -105,7 +106,15 @@ public static class PerplexityEvaluator
             }
 
             Score(runs[0]);
-            Parallel.ForEach(runs.Skip(1), Score);
+            try
+            {
+                Parallel.ForEach(runs.Skip(1), Score);
+            }
+            catch (AggregateException e)
+            {
+                ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+            }
+
             report(at + n);
         }
     }
