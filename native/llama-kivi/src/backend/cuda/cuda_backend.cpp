@@ -1,7 +1,6 @@
 // The CUDA backend: selects kernels, computes their arguments and launches them.
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -15,6 +14,7 @@
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/cuda_pass.h"
 #include "backend/cuda/elementwise/elementwise.h"
+#include "backend/cuda/elementwise/sampling_table.h"
 #include "backend/cuda/matmul/matmul_queue.h"
 #include "backend/cuda/plan/matmul_launch.h"
 #include "backend/cuda/plan/numeric_watch.h"
@@ -159,7 +159,7 @@ public:
 
     void sample(float* logits, int n, int n_vocab, const lk_sampling* samplings, int32_t* tokens) override {
         reserve(sampled_, n);
-        const lk_sampling* const rows = upload(samplings, n);
+        const lk_sampling* const rows = samplings_.upload(samplings, n, device_.memory(), stream_);
         const int place = read_result(logits, [] { LK_FAIL(LK_NUMERIC_ERROR, "a logit is NaN or infinite"); });
         cuda::sample(logits, n, n_vocab, rows, sampled_.data(), {broken_.data(), place}, stream_);
         LK_CUDA(cudaMemcpyAsync(tokens, sampled_.data(), n * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
@@ -174,30 +174,6 @@ public:
     void commit(CudaPass& pass) override { cuda::commit(pass.cache, pass.append(), stream_); }
 
 private:
-    // Copies samplings and, after them, their recent tokens to the device in one copy.
-    const lk_sampling* upload(const lk_sampling* samplings, int n) {
-        const auto recent_of = [](const lk_sampling& s) { return s.keep_logits != 0 ? 0 : s.n_recent; };
-        size_t n_recent = 0;
-        for (int i = 0; i < n; ++i) {
-            n_recent += recent_of(samplings[i]);
-        }
-        const size_t bytes = n * sizeof(lk_sampling) + n_recent * sizeof(lk_token_count);
-        reserve(samplings_, bytes);
-        lk_sampling* const host = reinterpret_cast<lk_sampling*>(pinned_samplings_.reserve(bytes));
-        lk_token_count* recent = reinterpret_cast<lk_token_count*>(host + n);
-        const lk_sampling* const rows = reinterpret_cast<const lk_sampling*>(samplings_.data());
-        const lk_token_count* recent_there = reinterpret_cast<const lk_token_count*>(rows + n);
-        for (int i = 0; i < n; ++i) {
-            host[i] = samplings[i];
-            host[i].n_recent = recent_of(samplings[i]);
-            host[i].recent = recent_there;
-            recent = std::copy_n(samplings[i].recent, host[i].n_recent, recent);
-            recent_there += host[i].n_recent;
-        }
-        LK_CUDA(cudaMemcpyAsync(samplings_.data(), host, bytes, cudaMemcpyHostToDevice, stream_));
-        return rows;
-    }
-
     // The staged rows of a layer as its q8_0 ring stores them; null for an f16 ring.
     static uint8_t* staged_blocks(const PassCache& cache, Side side, int layer) {
         const kv::CacheConfig& c = cache.config();
@@ -290,10 +266,9 @@ private:
     Buffer<float> made_;    // an evaluated lazy row
     Buffer<int8_t> codes_;  // a row in 8 bits
     Buffer<float2> code_blocks_;
-    Buffer<uint8_t> samplings_;  // with their recent tokens
+    SamplingTable samplings_;
     Buffer<int32_t> sampled_;
     PinnedBuffer pinned_tokens_;
-    PinnedBuffer pinned_samplings_;
 };
 
 }  // namespace

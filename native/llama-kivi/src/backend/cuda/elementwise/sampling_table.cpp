@@ -1,0 +1,31 @@
+#include "backend/cuda/elementwise/sampling_table.h"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace lk::cuda {
+
+const lk_sampling* SamplingTable::upload(const lk_sampling* samplings, int n, Memory& memory, cudaStream_t stream) {
+    const auto recent_of = [](const lk_sampling& s) { return s.keep_logits != 0 ? 0 : s.n_recent; };
+    size_t n_recent = 0;
+    for (int i = 0; i < n; ++i) {
+        n_recent += recent_of(samplings[i]);
+    }
+    const size_t bytes = n * sizeof(lk_sampling) + n_recent * sizeof(lk_token_count);
+    grow(rows_, memory, bytes);
+    lk_sampling* const host = reinterpret_cast<lk_sampling*>(pinned_.reserve(bytes));
+    lk_token_count* recent = reinterpret_cast<lk_token_count*>(host + n);
+    const lk_sampling* const rows = reinterpret_cast<const lk_sampling*>(rows_.data());
+    const lk_token_count* recent_there = reinterpret_cast<const lk_token_count*>(rows + n);
+    for (int i = 0; i < n; ++i) {
+        host[i] = samplings[i];
+        host[i].n_recent = recent_of(samplings[i]);
+        host[i].recent = recent_there;
+        recent = std::copy_n(samplings[i].recent, host[i].n_recent, recent);
+        recent_there += host[i].n_recent;
+    }
+    LK_CUDA(cudaMemcpyAsync(rows_.data(), host, bytes, cudaMemcpyHostToDevice, stream));
+    return rows;
+}
+
+}  // namespace lk::cuda
