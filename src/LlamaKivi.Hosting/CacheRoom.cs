@@ -9,7 +9,7 @@ namespace LlamaKivi.Hosting;
 internal sealed class CacheRoom
 {
     /// <summary>Tokens of a page.</summary>
-    public const int PageTokens = 128;
+    public const int PageTokens = KvCacheParams.PageTokens;
 
     private const int DefaultRing = 128;
     private const int LargestGroup = 128;
@@ -78,9 +78,6 @@ internal sealed class CacheRoom
         return new CacheAmount(tokens >= enough ? tokens : _executor.FreeTokens(), _budget is null ? 0 : _budget.Value - usage.AllocatedBytes);
     }
 
-    /// <summary>Whether a type stores every token as a float, whatever the residual length.</summary>
-    public static bool StoresFloats(KvCacheType type) => type == KvCacheType.F16 || type == KvCacheType.F32 || type == KvCacheType.BF16;
-
     // residual: ContextOptions.ResidualLength; -1: the type's own.
     private static int RingTokens(KvCacheType type, int residual)
     {
@@ -89,7 +86,7 @@ internal sealed class CacheRoom
             return (residual > 0 ? residual : DefaultRing) + LargestGroup;
         }
 
-        return StoresFloats(type) ? 0 : Math.Max(residual, 0);
+        return type.IsFloat ? 0 : Math.Max(residual, 0);
     }
 
     private long Bytes(int tokens)

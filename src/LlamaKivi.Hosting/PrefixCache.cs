@@ -245,7 +245,7 @@ internal sealed partial class PrefixCache : IDisposable
         const int LeastGroup = 16;  // keys leave the ring in groups; sinks, fewer than a group, do not count as quantized
         ContextOptions options = _executor.Context.Options;
         int quantized = (int)(_executor.Context.KvCacheUsage.QuantizedKeyTokens - before) + Math.Max(options.SinkTokens, 0);
-        return CacheRoom.StoresFloats(options.KeyType) ? tokens : Math.Min(tokens, (quantized + LeastGroup - 1) / LeastGroup * LeastGroup);
+        return options.KeyType.IsFloat ? tokens : Math.Min(tokens, (quantized + LeastGroup - 1) / LeastGroup * LeastGroup);
     }
 
     private void Use(PrefixEntry entry)

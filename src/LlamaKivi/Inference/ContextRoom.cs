@@ -7,7 +7,6 @@ namespace LlamaKivi;
 /// <summary>Computes how many tokens a full context drops.</summary>
 internal static class ContextRoom
 {
-    private const int PageTokens = 128;  // of the KV cache
     private const int MostLeast = 32;  // tokens; larger steps give no measurable speedup
 
     /// <summary>Validates overflow settings and prompt length before anything is decoded.</summary>
@@ -66,5 +65,5 @@ internal static class ContextRoom
     /// <param name="possible">Number of tokens that may be dropped, above 0.</param>
     /// <param name="part">Fraction to drop of the tokens after <paramref name="keep"/>.</param>
     public static int ToDropForBytes(int count, int keep, int possible, float part) =>
-        Math.Clamp(Math.Max((int)Math.Ceiling((count - keep) * part), PageTokens), 1, possible);
+        Math.Clamp(Math.Max((int)Math.Ceiling((count - keep) * part), KvCacheParams.PageTokens), 1, possible);
 }

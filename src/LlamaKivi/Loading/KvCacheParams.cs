@@ -7,7 +7,7 @@ namespace LlamaKivi.Common;
 [JsonConverter(typeof(KvCacheParamsConverter))]
 public sealed partial record KvCacheParams
 {
-    private const int PageTokens = 128;
+    internal const int PageTokens = 128;      // of a page of the cache, as in the engine
     private const int MostResidual = 1 << 16;  // as in the engine
 
     private readonly KvCacheType? _typeK;
