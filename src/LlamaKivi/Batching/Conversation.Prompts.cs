@@ -69,7 +69,7 @@ public sealed partial class Conversation
 
         if (outputs == PromptOutputs.All && tokens.Length > Executor.Context.BatchSize)
         {
-            throw new ArgumentException($"Logits were requested for all {tokens.Length} tokens; a batch has at most {Executor.Context.BatchSize}. Raise BatchSize.");
+            throw new ArgumentException($"Logits were requested for all {tokens.Length} tokens; a batch has at most {Executor.Context.BatchSize}. Raise BatchSize.", nameof(tokens));
         }
 
         CheckFits(tokens.Length);
