@@ -99,7 +99,7 @@ async def metrics(port):
     found = {}
     for line in (await reader.read()).decode().splitlines():
         name = line.split("{")[0].split(" ")[0]
-        if name.startswith("llamakivi_step_duration") and name.endswith(("_sum", "_count")):
+        if "step_duration" in name and name.endswith(("_sum", "_count")):
             found[name.rsplit("_", 1)[1]] = float(line.rsplit(" ", 1)[1])
     writer.close()
     return found
