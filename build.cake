@@ -61,7 +61,7 @@ Task("Format")
     .Does(() =>
     {
         Run("clang-format", $"{(check ? "--dry-run -Werror" : "-i")} {string.Join(' ', FormattedFiles())}");
-        DotNet($"format whitespace --folder{(check ? " --verify-no-changes" : "")} --include bench/ bindings/ samples/ src/ tests/");
+        DotNet($"format whitespace --folder{(check ? " --verify-no-changes" : "")} --include bench/ bindings/ samples/ src/ tests/ --exclude bench/peers/serving/node_modules/ bench/peers/stock-llama-cpp/node_modules/");
     });
 
 Task("Includes")
