@@ -36,7 +36,7 @@ public sealed partial record KvCacheParams
     /// <summary>Quantization group size: 16, 32, 64 or 128; 0: the type's own (64; 32 for kivi3 and for the types ending in -paper). A key group spans this many tokens.</summary>
     public int Group { get; init; }
 
-    /// <summary>Residual length: number of most recent tokens that are not quantized; a multiple of the group for the types ending in -paper. 0: none, not for KIVI types. Null: the type's own, 128 for KIVI types and 0 for others. At most 65,536. Not for f32, f16 and bf16.</summary>
+    /// <summary>Residual length: number of most recent tokens that the ring holds, see <see cref="ResidualType"/>; a multiple of the group for the types ending in -paper. 0: none, not for KIVI types. Null: the type's own, 128 for KIVI types and 0 for others. At most 65,536. Not for f32, f16 and bf16.</summary>
     public int? Residual { get; init; }
 
     /// <summary>Number of attention sinks, the first tokens of a sequence, kept in 16 bits; at most the group, or 128 for types without groups. Null: 4 for kivi2, kivi3 and kivi4, 0 for other types. Not for f32, f16 and bf16.</summary>
