@@ -157,6 +157,7 @@ internal sealed partial class Scheduler : IDisposable
             return;
         }
 
+        long decode = Stopwatch.GetTimestamp();  // the plan may have evicted and preempted: that is no cost of its tokens
         DecodeResult result = await _executor.Infer(CancellationToken.None).ConfigureAwait(false);
         if (result != DecodeResult.Ok)
         {
@@ -168,8 +169,7 @@ internal sealed partial class Scheduler : IDisposable
             throw new UnreachableException($"The cache has no room for a request of {left.Prompt.Length} tokens, although the estimate said that it has.");
         }
 
-        double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        _budget.Record(streams, promptTokens, seconds);
+        _budget.Record(streams, promptTokens, Stopwatch.GetElapsedTime(decode).TotalSeconds);
         foreach (GenerationCall call in _running)
         {
             call.CachedCount = call.Conversation!.TokenCount;
