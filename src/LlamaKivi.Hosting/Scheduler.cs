@@ -37,7 +37,7 @@ internal sealed partial class Scheduler : IDisposable
         _budget = new PrefillBudget(checked((int)_executor.Context.BatchSize));
         _identity = new(() => PrefixFiles.Identity(weights, options));
         _room = new CacheRoom(_executor, options);
-        _prefixes = new PrefixCache(_executor, options.PrefixCache, _running, _identity, logger);
+        _prefixes = new PrefixCache(_executor, options.PrefixCache, _running, _budget, _identity, logger);
         _slots = new EngineSlots(checked((int)options.SeqMax));
         _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, _slots.Status);
     }
@@ -49,6 +49,9 @@ internal sealed partial class Scheduler : IDisposable
 
     /// <summary>Counts after the last step, readable from any thread: running calls, preempted calls, and the cache, which cannot be read during a step.</summary>
     public SchedulerStatus Status => Volatile.Read(ref _status);
+
+    /// <summary>The prefix cache.</summary>
+    public PrefixCache Prefixes => _prefixes;
 
     public bool HasWork => _running.Count + _preempted.Count > 0;
 
