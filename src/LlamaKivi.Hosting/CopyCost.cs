@@ -5,7 +5,8 @@ namespace LlamaKivi.Hosting;
 /// Learns the time of copies. The fastest of the recent ones counts: slower ones waited for something else. Copies are made in the engine's loop, and running streams wait for them; so they take
 /// at most a quarter of the time that their tokens took to decode.
 /// </remarks>
-internal sealed class CopyCost
+/// <param name="copied">Called with the seconds of every copy; null: nobody listens.</param>
+internal sealed class CopyCost(Action<double>? copied = null)
 {
     private const double Share = 0.25;  // of the time to decode the tokens again
     private const int Recent = 4;       // copies whose time counts
@@ -38,6 +39,7 @@ internal sealed class CopyCost
     public void Record(double size, double seconds)
     {
         Count++;
+        copied?.Invoke(seconds);
         _refusals = 0;
         if (_seconds.Count == Recent)
         {

@@ -23,12 +23,14 @@ internal sealed partial class PrefixCache : IDisposable
     private readonly List<PrefixEntry> _entries = [];  // least recently used first
     private int _families;
 
-    public PrefixCache(BatchedExecutor executor, PrefixCacheOptions options, IReadOnlyList<GenerationCall> running, PrefillBudget budget, Lazy<byte[]> identity, ILogger logger)
+    public PrefixCache(BatchedExecutor executor, PrefixCacheOptions options, IReadOnlyList<GenerationCall> running, PrefillBudget budget, EngineMetrics metrics, Lazy<byte[]> identity, ILogger logger)
     {
         _executor = executor;
         _options = options;
         _running = running;
         _budget = budget;
+        Marks = new(seconds => metrics.Copied("mark", seconds));
+        Saves = new(seconds => metrics.Copied("save", seconds));
         _logger = logger;
         if (IsEnabled && !string.IsNullOrEmpty(_options.DiskPath))
         {
@@ -44,10 +46,10 @@ internal sealed partial class PrefixCache : IDisposable
     private int MostTokens => (int)Math.Min(int.MaxValue, _options.MaxShare * _executor.Context.ContextSize);
 
     /// <summary>Cost of marks: each copies a ring, whatever its length.</summary>
-    public CopyCost Marks { get; } = new();
+    public CopyCost Marks { get; }
 
     /// <summary>Cost of saved sequences, by bytes.</summary>
-    public CopyCost Saves { get; } = new();
+    public CopyCost Saves { get; }
 
     /// <summary>Returns the number of a new family: a sequence that shares no pages yet.</summary>
     public int NextFamily() => ++_families;

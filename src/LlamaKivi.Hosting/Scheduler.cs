@@ -37,7 +37,7 @@ internal sealed partial class Scheduler : IDisposable
         _budget = new PrefillBudget(checked((int)_executor.Context.BatchSize));
         _identity = new(() => PrefixFiles.Identity(weights, options));
         _room = new CacheRoom(_executor, options);
-        _prefixes = new PrefixCache(_executor, options.PrefixCache, _running, _budget, _identity, logger);
+        _prefixes = new PrefixCache(_executor, options.PrefixCache, _running, _budget, metrics, _identity, logger);
         _slots = new EngineSlots(checked((int)options.SeqMax));
         _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, _slots.Status);
     }
