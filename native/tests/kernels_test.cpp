@@ -508,7 +508,7 @@ TEST_F(KernelTables, ScorePacked) {
 }
 
 TEST_F(KernelTables, AccumulatePacked) {
-    for (const int bits : {2, 4}) {
+    for (const int bits : {2, 3, 4}) {
         for (const int n_blocks : {1, 2, 5, 8, 32}) {
             for (const bool extreme : {false, true}) {
                 constexpr int kMostRows = 13;

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "backend/cpu/kernels.h"
-#include "backend/cpu/packed_codes.h"
+#include "backend/cpu/kernels_portable.h"
 #include "base/finite.h"
 #include "kv/kivi_format.h"
 #include "kv/stock_blocks.h"
@@ -296,8 +296,8 @@ const Kernels& portable_kernels() {
         unpack_codes,
         fold,
         dot_codes,
-        unpack_and_score<unpack_codes, dot_codes>,
-        unpack_and_accumulate<unpack_codes, dot_codes>,
+        portable::score_packed,
+        portable::accumulate_packed,
         decode_byte_scales,
         square_sum,
     };
