@@ -11,6 +11,7 @@
 
 #include "backend/cpu/kernels_portable.h"
 #include "backend/cpu/packed_codes.h"
+#include "backend/cpu/row_groups.h"
 #include "backend/cpu/simd_portable.h"
 
 namespace lk::cpu::portable {
@@ -21,6 +22,8 @@ static_assert(std::endian::native == std::endian::little);  // even codes are th
 
 constexpr int kLanes = 4;  // of a piece
 constexpr int kLargestWeight = 127;
+constexpr int kScoreRows = 3;  // that share the unpacked codes: as many as the registers hold
+constexpr int kAccumulateRows = 4;
 constexpr int kTokenQuads = kUnitTokens / 4;  // of a unit of values
 
 // Even and odd bytes of a piece, widened: codes, or the weights that multiply them.
@@ -52,18 +55,6 @@ Shorts add_products(Shorts sum, const Halves& codes, const Halves& weights) {
 Ints lane_sums(Shorts sums) {
     const Ints pairs = reinterpret_cast<Ints>(sums);
     return ((pairs << 16) >> 16) + (pairs >> 16);
-}
-
-// Calls body(integral_constant of the number of rows, first row): two rows share the unpacked codes.
-template <class Body>
-void for_rows(int n, const Body& body) {
-    int r = 0;
-    for (; r + 2 <= n; r += 2) {
-        body(std::integral_constant<int, 2>(), r);
-    }
-    if (r < n) {
-        body(std::integral_constant<int, 1>(), r);
-    }
 }
 
 // Scores of a tile of keys and R rows. A 16-bit sum grows by two products per quad, and a chain ends before the sum
@@ -166,7 +157,7 @@ void accumulate_rows(const uint8_t* units, size_t unit_bytes, int n_units, int n
 
 void score_packed(const uint8_t* quads, int n_quads, int tile_tokens, int bits, const int8_t* w, int w_stride,
                   const float* step, const float* bias, int n_rows, float* scores, int ld) {
-    for_rows(n_rows, [&]<int R>(std::integral_constant<int, R>, int r) {
+    for_rows<kScoreRows>(n_rows, [&]<int R>(std::integral_constant<int, R>, int r) {
         const auto score = bits == 2 ? score_rows<2, R> : score_rows<4, R>;
         score(quads, n_quads, tile_tokens, w + r * w_stride, w_stride, step + r, bias + r, scores + r * ld, ld);
     });
@@ -174,7 +165,7 @@ void score_packed(const uint8_t* quads, int n_quads, int tile_tokens, int bits, 
 
 void accumulate_packed(const uint8_t* units, size_t unit_bytes, int n_units, int n_blocks, int bits, const int8_t* w,
                        int w_stride, const float* step, const float* bias, int n_rows, float* acc, int acc_stride) {
-    for_rows(n_rows, [&]<int R>(std::integral_constant<int, R>, int r) {
+    for_rows<kAccumulateRows>(n_rows, [&]<int R>(std::integral_constant<int, R>, int r) {
         const auto accumulate = bits == 2   ? accumulate_rows<2, R>
                                 : bits == 3 ? accumulate_rows<3, R>
                                             : accumulate_rows<4, R>;
