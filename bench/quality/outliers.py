@@ -13,9 +13,9 @@ import struct
 import subprocess
 import tempfile
 
-from run import CLI, DEMO, ROOT, text_file
+from run import CLI, CORPUS, DEMO, ROOT
 
-CACHES = "f16,q8_0,q4_0,kivi4,kivi2"
+CACHES = "f16,q8_0,q4_0,kivi4,kivi3,kivi2"
 WINDOW = 1024
 RESULT = pathlib.Path(__file__).with_name("outliers.md")
 # Sizes of GGUF's fixed-size value types; for the weight types of attn_k: block elements, block bytes, offsets of the half floats.
@@ -100,7 +100,6 @@ def main():
     parser.add_argument("--factors", default="5,20,70")
     parser.add_argument("--max-tokens", type=int, default=2048)
     args = parser.parse_args()
-    text = text_file()
     source = DEMO.read_bytes()
     names = CACHES.split(",")[1:]
     table = ["| planted | factor | " + " | ".join(names) + " |", "|---" * (2 + len(names)) + "|"]
@@ -111,7 +110,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             model = pathlib.Path(folder) / "planted.gguf"
             model.write_bytes(plant(source, rows, factor) if rows else source)
-            command = [*CLI, "perplexity", "-m", model, "-f", text, "-c", WINDOW, "--max-tokens", args.max_tokens, "--kv-cache", CACHES, "--json"]
+            command = [*CLI, "perplexity", "-m", model, "-f", CORPUS, "-c", WINDOW, "--max-tokens", args.max_tokens, "--kv-cache", CACHES, "--json"]
             out = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True).stdout
         result = {row["kv_cache"]: row for row in json.loads(out)}
         scored = result["f16"]["tokens"]
@@ -122,7 +121,7 @@ def main():
 
 Written by [bench/quality/outliers.py](../bench/quality/outliers.py) at commit {commit}. Some models (qwen2 and relatives) have key channels far larger than the others. Here such channels are planted into the demo model: in every
 layer and KV head the two rows of `attn_k` for a pair of rotary channels are multiplied by a factor. The slowest pair rotates by less than a thousandth of a radian per token, so its keys hardly change; the fastest rotates by one
-radian, so that a group of tokens spans its whole range. Mean KL divergence of the next token from the same planted model with an f16 cache, {scored:,} tokens of this project's documents, windows of {WINDOW:,} tokens, read
+radian, so that a group of tokens spans its whole range. Mean KL divergence of the next token from the same planted model with an f16 cache, {scored:,} tokens of the corpus, windows of {WINDOW:,} tokens, read
 in chunks of 128. Planting changes the model, and large factors break it: compare only within a row.
 
 """ + "\n".join(table) + "\n")

@@ -13,6 +13,9 @@ internal static class KlPlot
 
     private static readonly double[] Marks = [1, 2, 5];
 
+    /// <summary>Heights of a label's middle above its marker, in pixels, in the order in which they are tried.</summary>
+    private static readonly float[] Shifts = [0, 9, -9, 18, -18, 27, -27, 36, -36, 45, -45];
+
     /// <summary>Checks the file name before the measurement.</summary>
     /// <exception cref="UsageException">The extension is neither .png nor .svg.</exception>
     public static void Check(string path)
@@ -36,25 +39,45 @@ internal static class KlPlot
     private static Plot Create(string title, PerplexityResult[] results)
     {
         var plot = new Plot();
+        double[] bits = [.. results.Select(r => r.BitsPerElement).DefaultIfEmpty(1)];
+        double[] divergences = [.. results.Select(r => Math.Log10(r.Divergence.Mean)).DefaultIfEmpty(0)];
+        plot.Axes.SetLimits(bits.Min() - 0.5, bits.Max() + 2.4, divergences.Min() - 0.4, divergences.Max() + 0.4);
+        double perBit = (Width - 100) / (bits.Max() - bits.Min() + 2.9);
+        double perDecade = (Height - 90) / (divergences.Max() - divergences.Min() + 0.8);
+        var taken = new List<CoordinateRect>();
+        foreach (PerplexityResult r in results)
+        {
+            double y = Math.Log10(r.Divergence.Mean);
+            taken.Add(Around(r.BitsPerElement * perBit, y * perDecade, -5, 5, -5, 5));
+        }
+
         foreach (PerplexityResult r in results)
         {
             double y = Math.Log10(r.Divergence.Mean);
             plot.Add.Marker(r.BitsPerElement, y, MarkerShape.FilledCircle, 9);
+            double length = 7.5 * r.KvCache.Length;
+            (float Shift, CoordinateRect Place) choice = Shifts
+                .Select(shift => (shift, Around(r.BitsPerElement * perBit, y * perDecade, 8, 8 + length, shift - 8, shift + 8)))
+                .FirstOrDefault(candidate => !taken.Exists(other => Overlap(other, candidate.Item2)), (0, CoordinateRect.Empty));
+            taken.Add(choice.Place);
             ScottPlot.Plottables.Text label = plot.Add.Text(r.KvCache, r.BitsPerElement, y);
+            label.LabelAlignment = Alignment.MiddleLeft;
             label.OffsetX = 8;
-            label.OffsetY = -16;
+            label.OffsetY = -choice.Shift;
         }
 
         // Ticks at 1, 2 and 5 times the powers of ten within the data.
-        double low = results.Length > 0 ? results.Min(r => r.Divergence.Mean) : 1;
-        double high = results.Length > 0 ? results.Max(r => r.Divergence.Mean) : 1;
-        int first = (int)Math.Floor(Math.Log10(low)) - 1;
-        double[] ticks = [.. Enumerable.Range(first, (int)Math.Ceiling(Math.Log10(high)) - first + 2).SelectMany(power => Marks.Select(mark => mark * Math.Pow(10, power)))];
+        int first = (int)Math.Floor(divergences.Min()) - 1;
+        double[] ticks = [.. Enumerable.Range(first, (int)Math.Ceiling(divergences.Max()) - first + 2).SelectMany(power => Marks.Select(mark => mark * Math.Pow(10, power)))];
         plot.Axes.Left.SetTicks([.. ticks.Select(Math.Log10)], [.. ticks.Select(tick => tick.ToString("G3", CultureInfo.InvariantCulture))]);
         plot.Title(title);
         plot.XLabel("bits per element");
         plot.YLabel("mean KL divergence from f16, nats per token");
-        plot.Axes.Margins(0.15, 0.15);
         return plot;
     }
+
+    /// <summary>A rectangle in pixels, by its edges' distances from a point; the vertical axis points up.</summary>
+    private static CoordinateRect Around(double x, double y, double left, double right, double bottom, double top) => new(x + left, x + right, y + bottom, y + top);
+
+    private static bool Overlap(CoordinateRect a, CoordinateRect b) => a.Left < b.Right && b.Left < a.Right && a.Bottom < b.Top && b.Bottom < a.Top;
 }

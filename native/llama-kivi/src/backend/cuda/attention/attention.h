@@ -48,6 +48,9 @@ AttentionFunction attention_function(const AttentionVariant& variant, const kv::
 
 // The kernels of each .cu file. Each throws like fail_variant for a variant that it does not compile.
 AttentionFunction flash_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
+// Whether flash_halves_function has the kernel: flash without its code for other types than f16.
+bool supports_flash_halves(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
+AttentionFunction flash_halves_function(const AttentionVariant& variant);
 AttentionFunction rows_function(const AttentionVariant& variant);
 AttentionFunction pages_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);
 AttentionFunction pages_row_function(const AttentionVariant& variant, const kv::PageFormat& k, const kv::PageFormat& v);

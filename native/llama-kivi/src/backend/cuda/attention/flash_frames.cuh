@@ -35,13 +35,15 @@ template <class S>
 struct Sizes {
     static constexpr int kSide = kTile * S::kStride * 2;     // bytes of a tile's keys or values
     static constexpr int kKeys = S::kRows * S::kStride * 2;  // keys and values follow q
-    static constexpr int kValues = kKeys + kSide;
-    static constexpr int kRawKeys = kValues + kSide;  // codes of the next tile; see fetch_codes
-    static constexpr int kRawValues = kRawKeys + FlashCodeBytes<S::kD>::kKeys;
-    static constexpr int kRefined = kRawValues + FlashCodeBytes<S::kD>::kValues;  // uint16 [D]; see load_keys
-    static constexpr int kSquares = kRefined + 2 * S::kD;                         // half [8 token groups, stride]
-    static constexpr int kCorrections = kSquares + 8 * S::kStride * 2;  // float [rows of warps, 8 token groups]
-    static constexpr int kBounds = kCorrections + S::kWarps * 16 * S::kM * 8 * 4;  // RowBound [rows]
+    static constexpr int kValues = kKeys + S::kBuffers * kSide;
+    static constexpr int kRawKeys = kValues + S::kBuffers * kSide;  // codes of the next tile; see fetch_codes
+    static constexpr int kRawValues = kRawKeys + (S::kHalves ? 0 : FlashCodeBytes<S::kD>::kKeys);
+    static constexpr int kRefined =
+        kRawValues + (S::kHalves ? 0 : FlashCodeBytes<S::kD>::kValues);       // uint16 [D]; see load_keys
+    static constexpr int kSquares = kRefined + (S::kHalves ? 0 : 2 * S::kD);  // half [8 token groups, stride]
+    static constexpr int kCorrections =
+        kSquares + (S::kHalves ? 0 : 8 * S::kStride * 2);  // float [rows of warps, 8 token groups]
+    static constexpr int kBounds = kCorrections + (S::kHalves ? 0 : S::kWarps * 16 * S::kM * 8 * 4);  // RowBound [rows]
     static constexpr int kShared = (kBounds + S::kRows * static_cast<int>(sizeof(RowBound)) + 7) / 8 * 8;  // BlockPlan
     static constexpr int kWork = kShared + static_cast<int>(sizeof(BlockPlan));
     static constexpr int kJoin = S::kSplit ? (S::kWarps * 16 * (S::kD + 2) + 16 * S::kD) * 4 : 0;

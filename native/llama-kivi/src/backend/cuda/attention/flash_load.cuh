@@ -258,19 +258,22 @@ __device__ void load_blocks(const PageFormat& f, const uint8_t* rows, int n, uin
     }
 }
 
-// Copies rows of d halves asynchronously.
+// Copies rows of d halves asynchronously, a piece of 16 bytes per thread and turn.
 template <class S>
 __device__ void load_halves(const uint8_t* rows, int n, int d, uint16_t* to) {
-    constexpr int kPieces = S::kD / 8;
-    constexpr int kTurns = kTile * kPieces / S::kThreads;
-    static_assert(kTile * kPieces % S::kThreads == 0);
+    constexpr unsigned kPieces = S::kD / 8;
+    constexpr unsigned kThreads = S::kThreads / kPieces * kPieces;  // whole rows
+    constexpr unsigned kTurns = (kTile * kPieces + kThreads - 1) / kThreads;
+    const int c = static_cast<int>(threadIdx.x % kPieces * 8);
+    const int first = static_cast<int>(threadIdx.x / kPieces);
+    const int last = threadIdx.x < kThreads && c < d ? n : 0;
+    const uint8_t* from = rows + (first * d + c) * 2;
+    uint16_t* const out = to + first * S::kStride + c;
 #pragma unroll
-    for (int turn = 0; turn < kTurns; ++turn) {
-        const int i = turn * S::kThreads + threadIdx.x;
-        const int row = i / kPieces;
-        const int c = i % kPieces * 8;
-        if (row < n && c < d) {
-            copy_async(to + row * S::kStride + c, rows + (row * d + c) * 2);
+    for (int turn = 0; turn < static_cast<int>(kTurns); ++turn) {
+        constexpr int kRows = kThreads / kPieces;
+        if (first + turn * kRows < last) {
+            copy_async(out + turn * kRows * S::kStride, from + turn * (kRows * 2 * d));
         }
     }
 }

@@ -52,10 +52,9 @@ struct WarpTile {
                 }
             }
         }
-#pragma unroll
-        for (int i = 0; i < kSteps * kPairs; ++i) {
-            const int step = i / kPairs;
-            const int n = i % kPairs * 2;
+        const auto multiply_pair = [&](int step, int pair) {
+            const int i = step * kPairs + pair;
+            const int n = 2 * pair;
             if (i + 1 < kSteps * kPairs) {
                 const int next = (i + 1) / kPairs;
                 if (next != step) {
@@ -71,6 +70,13 @@ struct WarpTile {
                 const unsigned(&p)[4] = x[step % 2][m];
                 multiply(score[m][n], p[0], p[1], p[2], p[3], b[i % 2][0], b[i % 2][1]);
                 multiply(score[m][n + 1], p[0], p[1], p[2], p[3], b[i % 2][2], b[i % 2][3]);
+            }
+        };
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+            for (int pair = 0; pair < kPairs; ++pair) {
+                multiply_pair(step, pair);
             }
         }
     }
@@ -225,10 +231,8 @@ struct WarpTile {
         };
         load_transposed(b[0], v_rows);
         probabilities(0);
-#pragma unroll
-        for (int i = 0; i < kSteps * kPairs; ++i) {
-            const int step = i / kPairs;
-            const int c = i % kPairs;
+        const auto multiply_pair = [&](int step, int c) {
+            const int i = step * kPairs + c;
             if (i + 1 < kSteps * kPairs) {
                 load_transposed(b[(i + 1) % 2], v_rows + (i + 1) / kPairs * 16 * S::kStride + (i + 1) % kPairs * 16);
             }
@@ -240,6 +244,13 @@ struct WarpTile {
                 const unsigned(&x)[4] = p[step % 2][m];
                 multiply(o.out[m][2 * c], x[0], x[1], x[2], x[3], b[i % 2][0], b[i % 2][1]);
                 multiply(o.out[m][2 * c + 1], x[0], x[1], x[2], x[3], b[i % 2][2], b[i % 2][3]);
+            }
+        };
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+            for (int c = 0; c < kPairs; ++c) {
+                multiply_pair(step, c);
             }
         }
     }

@@ -14,8 +14,11 @@ using kv::ScaleKind;
 constexpr int kTile = kFlashTile;
 
 // A compiled shape of the kernel. A warp has kM tiles of 16 query rows and kN tiles of 8 tokens.
-template <int kHeadSize, bool kSplitTokens, int kBlockWarps>
+// kHalves: all rows of keys and values are halves. They have two buffers each then, and one barrier per tile.
+template <int kHeadSize, bool kSplitTokens, int kBlockWarps, bool kOnlyHalves = false>
 struct FlashShape {
+    static constexpr bool kHalves = kOnlyHalves;
+    static constexpr int kBuffers = kHalves ? 2 : 1;
     static constexpr int kD = kHeadSize;
     static constexpr bool kSplit = kSplitTokens;
     static constexpr int kWarps = kBlockWarps;
