@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes docs/quality.md, its figures and those of README: the effect of KV cache quantization on attention and tasks.
 
-    bench/quality/run.py [--steps kl,generation,retrieval,eval,analyze,compare] [MODEL.gguf ...]
+    bench/quality/run.py [--steps kl,generation,retrieval,eval,analyze] [MODEL.gguf ...]
 
 Runs the command line (dotnet build -c Release src/LlamaKivi.Cli first) on the demo model and the given models, with the text in
 bench/quality/corpus. Results of each step are kept in artifacts/quality by commit and arguments, so that an interrupted run resumes
@@ -25,7 +25,7 @@ CACHES = "f16,q8_0,q4_0,kivi4,kivi3,kivi2,kivi4-paper,kivi2-paper"
 # Further entries of the KL table and its plot: the other types of llama.cpp, types of llama.cpp with kivi2's window and sinks, and settings of a type.
 VARIANTS = ("f32,q5_1,q5_0,q4_1,iq4_nl,q8_0+residual=128+sink=4,q4_0+residual=128+sink=4,"
             "kivi4+group=32,kivi2+residual-type=f16,kivi2+residual=64")
-STEPS = "kl,generation,retrieval,eval,analyze,compare"
+STEPS = "kl,generation,retrieval,eval,analyze"
 TASKS = {
     "retrieval": ["--metrics", "last_number", "-n", "12"],
     "copying": ["--metrics", "f1", "-n", "24"],
@@ -222,8 +222,6 @@ def main():
 
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         results = list(pool.map(lambda model: measure(runner, model, steps, args, images), models))
-    if "compare" in steps:
-        runner.run(["compare", "-f", CORPUS, "--cases", 40, "-o", images], "compare")
 
     parts = [f"""# Effect of KV cache quantization
 
