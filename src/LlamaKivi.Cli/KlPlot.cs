@@ -39,31 +39,23 @@ internal static class KlPlot
     private static Plot Create(string title, PerplexityResult[] results)
     {
         var plot = new Plot();
-        double[] bits = [.. results.Select(r => r.BitsPerElement).DefaultIfEmpty(1)];
-        double[] divergences = [.. results.Select(r => Math.Log10(r.Divergence.Mean)).DefaultIfEmpty(0)];
+        (string Name, double Bits, double Log)[] points = [.. results.Select(r => (r.KvCache, r.BitsPerElement, Math.Log10(r.Divergence.Mean)))];
+        double[] bits = [.. points.Select(point => point.Bits).DefaultIfEmpty(1)];
+        double[] divergences = [.. points.Select(point => point.Log).DefaultIfEmpty(0)];
         plot.Axes.SetLimits(bits.Min() - 0.5, bits.Max() + 2.4, divergences.Min() - 0.4, divergences.Max() + 0.4);
         double perBit = (Width - 100) / (bits.Max() - bits.Min() + 2.9);
         double perDecade = (Height - 90) / (divergences.Max() - divergences.Min() + 0.8);
-        var taken = new List<CoordinateRect>();
-        foreach (PerplexityResult r in results)
+        List<CoordinateRect> taken = [.. points.Select(point => Around(point.Bits * perBit, point.Log * perDecade, -5, 5, -5, 5))];
+        foreach ((string name, double x, double y) in points)
         {
-            double y = Math.Log10(r.Divergence.Mean);
-            taken.Add(Around(r.BitsPerElement * perBit, y * perDecade, -5, 5, -5, 5));
-        }
-
-        foreach (PerplexityResult r in results)
-        {
-            double y = Math.Log10(r.Divergence.Mean);
-            plot.Add.Marker(r.BitsPerElement, y, MarkerShape.FilledCircle, 9);
-            double length = 7.5 * r.KvCache.Length;
-            (float Shift, CoordinateRect Place) choice = Shifts
-                .Select(shift => (shift, Around(r.BitsPerElement * perBit, y * perDecade, 8, 8 + length, shift - 8, shift + 8)))
-                .FirstOrDefault(candidate => !taken.Exists(other => Overlap(other, candidate.Item2)), (0, CoordinateRect.Empty));
-            taken.Add(choice.Place);
-            ScottPlot.Plottables.Text label = plot.Add.Text(r.KvCache, r.BitsPerElement, y);
+            plot.Add.Marker(x, y, MarkerShape.FilledCircle, 9);
+            CoordinateRect At(float shift) => Around(x * perBit, y * perDecade, 8, 8 + (7.5 * name.Length), shift - 8, shift + 8);
+            float free = Shifts.FirstOrDefault(shift => !taken.Exists(other => Overlap(other, At(shift))));
+            taken.Add(At(free));
+            ScottPlot.Plottables.Text label = plot.Add.Text(name, x, y);
             label.LabelAlignment = Alignment.MiddleLeft;
             label.OffsetX = 8;
-            label.OffsetY = -choice.Shift;
+            label.OffsetY = -free;
         }
 
         // Ticks at 1, 2 and 5 times the powers of ten within the data.
