@@ -254,7 +254,7 @@ __global__ void activation_kernel(const float* x, const float* up, int64_t n, co
 }
 
 template <class To>
-void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& watch, cudaStream_t stream) {
+void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& watch, Stream& stream) {
     const int64_t size = static_cast<int64_t>(n) * dim;
     switch (r.form) {
     case Rows::Form::plain:
@@ -282,25 +282,25 @@ void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& wat
 }  // namespace
 
 void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols,
-           float* out, const Watch& watch, cudaStream_t stream) {
+           float* out, const Watch& watch, Stream& stream) {
     dispatch("embed", type, [&](auto t) {
         queue(embed_kernel<decltype(t)::value>, n, 128, 0, stream, table, row_bytes, tokens, n_cols, out, watch);
     });
 }
 
-void make_floats(const Rows& rows, int n, int dim, float* out, const RowsWatch& watch, cudaStream_t stream) {
+void make_floats(const Rows& rows, int n, int dim, float* out, const RowsWatch& watch, Stream& stream) {
     make_rows(rows, n, dim, ToFloats{out}, watch, stream);
 }
 
-void make_halves(const Rows& rows, int n, int dim, uint16_t* out, const RowsWatch& watch, cudaStream_t stream) {
+void make_halves(const Rows& rows, int n, int dim, uint16_t* out, const RowsWatch& watch, Stream& stream) {
     make_rows(rows, n, dim, ToHalves{out}, watch, stream);
 }
 
-void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, const RowsWatch& watch, cudaStream_t stream) {
+void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, const RowsWatch& watch, Stream& stream) {
     make_rows(rows, 1, dim, ToCodes{codes, blocks}, watch, stream);
 }
 
-void check_finite(const float* x, int64_t n, const Watch& watch, cudaStream_t stream) {
+void check_finite(const float* x, int64_t n, const Watch& watch, Stream& stream) {
     constexpr int kMostBlocks = 1024;
     queue(check_finite_kernel, std::min(kMostBlocks, blocks_for(n)), kThreads, 0, stream, x, n, watch);
 }

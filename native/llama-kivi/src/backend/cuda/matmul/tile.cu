@@ -102,9 +102,9 @@ bool raise_shared_bytes(Kernel kernel) {
 }  // namespace
 
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                    const TilePlan& plan, float* sums, int* counts, cudaStream_t stream) {
+                    const TilePlan& plan, float* sums, int* counts, Stream& stream) {
     count_blocks(products, TilePlan::kRows);
-    const TileWork work{products, row_bytes, n_cols, x, n, plan, sums, counts};
+    const TileWork work{products, row_bytes, x, sums, counts, plan, n_cols, n};
     dispatch("matmul in tiles", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         if constexpr (is_float(kType)) {

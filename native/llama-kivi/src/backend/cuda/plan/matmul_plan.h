@@ -133,7 +133,8 @@ struct OrderedProducts {
     FewProducts matrices;
     // Rows of the whole y. A matrix may be a part of its weights; its y then points to the part's first row.
     int y_rows[FewProducts::kMost];
-    bool constant;  // no kernel writes the weights
+    bool constant;        // no kernel writes the weights
+    bool unused[7] = {};  // no padding; see RowsWatch
 
     // Element of a row of the matrix, for a token.
     constexpr float& y_of(int which, int token, int row) const {
