@@ -234,18 +234,17 @@ private:
             input.halves = half_x_.data();
             return input;
         }
-        const auto takes = [&](MatmulKernel kernel) {
-            return std::any_of(products.begin(), products.end(), [&](const Product& p) {
-                return select_matmul(p.w->type, p.w->n_cols, n, device_.processors().shared_bytes, false) == kernel;
-            });
+        const auto takes = [&](bool codes) {
+            return std::any_of(products.begin(), products.end(),
+                               [&](const Product& p) { return takes_codes(p.w->type) == codes; });
         };
-        if (takes(MatmulKernel::vector_codes)) {
+        if (takes(true)) {
             reserve(codes_, n_cols);
             reserve(code_blocks_, n_cols / 32);
             make_codes(rows, n_cols, codes_.data(), code_blocks_.data(), watch_rows(host_rows, &first), stream_);
             input.codes = {codes_.data(), code_blocks_.data()};
         }
-        if (rows.form != Rows::Form::plain && takes(MatmulKernel::vector)) {
+        if (rows.form != Rows::Form::plain && takes(false)) {
             reserve(made_, n_cols);
             make_floats(rows, 1, n_cols, made_.data(), watch_rows(host_rows, &first), stream_);
             input.x = made_.data();

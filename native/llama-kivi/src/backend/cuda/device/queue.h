@@ -48,6 +48,19 @@ __device__ inline void after_previous() {
 #endif
 }
 
+// The two halves of after_previous, for a kernel that lets the next one start before it waits, so that the next one
+// prefetches weights while this one waits. The next kernel must not call beside_previous.
+__device__ inline void start_next() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ inline void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // Replaces after_previous in a kernel that does not depend on the preceding one. All kernels before that one are done,
 // because it has called after_previous itself. The kernel calls after_previous when it ends, so that later kernels wait
 // for both.

@@ -13,7 +13,11 @@ struct VectorCodes {
     const int8_t* codes;
     const float2* blocks;
 };
-// GEMV: y = x[n_cols] W^T for every matrix. codes: x in 8 bits, for weight types with takes_codes.
+// GEMV: y = x[n_cols] W^T for every matrix, for types and widths of `streams`. codes: x in 8 bits, for weight types
+// with takes_codes.
+void multiply_stream(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
+                     VectorCodes codes, int n_processors, Stream& stream);
+// The same for every type and width.
 void multiply_vector(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const float* x,
                      VectorCodes codes, Stream& stream);
 // GEMM: y = x[n, n_cols] W^T for every matrix, x in halves, 1 < n <= few_columns(type). Reads the weights once.

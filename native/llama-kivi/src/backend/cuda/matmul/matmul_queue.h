@@ -17,8 +17,8 @@ namespace lk::cuda {
 struct MatmulInput {
     int n;
     int n_cols;
-    const float* x;          // vector
-    VectorCodes codes;       // vector_codes
+    const float* x;          // one token, weight types without takes_codes
+    VectorCodes codes;       // one token, weight types with takes_codes
     const uint16_t* halves;  // the other kernels
 };
 

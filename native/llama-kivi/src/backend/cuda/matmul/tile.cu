@@ -5,6 +5,7 @@
 // last to finish adds the partial sums, always in the same order.
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/queue.h"
+#include "backend/cuda/matmul/raise_shared.cuh"
 #include "backend/cuda/matmul/tile_stages.cuh"
 #include "backend/cuda/plan/weight_dispatch.h"
 
@@ -87,16 +88,6 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_tiles_kernel(const __gri
         free_stage = stage;
         stage = next_stage(stage);
     }
-}
-
-// Raises a kernel's shared memory limit to the most that a thread block can have.
-template <class Kernel>
-bool raise_shared_bytes(Kernel kernel) {
-    int device = 0;
-    int bytes = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) == cudaSuccess;
 }
 
 }  // namespace
