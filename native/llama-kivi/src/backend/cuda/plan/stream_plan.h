@@ -100,9 +100,13 @@ constexpr int stream_bytes(WeightType type, int n_cols) {
     return StreamStep::of(type).ring_bytes() + StreamActivations::bytes(type, n_cols);
 }
 
-// Whether multiply_stream takes weights of this type and width.
+// GPUs with less have no early start of kernels (before sm_90), without which rings have no time to fill, or too little
+// room for them.
+constexpr int kLeastSharedBytes = 200 << 10;
+// Whether matmuls with one token of weights of this type and width are multiply_stream's.
 constexpr bool streams(WeightType type, int64_t n_cols, int shared_bytes) {
-    return stream_piece(type) > 0 && n_cols <= shared_bytes && n_cols % std::max(8, block_elements(type)) == 0 &&
+    return stream_piece(type) > 0 && shared_bytes >= kLeastSharedBytes && n_cols <= shared_bytes &&
+           n_cols % std::max(8, block_elements(type)) == 0 &&
            stream_bytes(type, static_cast<int>(n_cols)) + kPartialBytes <= shared_bytes;
 }
 
