@@ -111,8 +111,9 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
             Copies copies;
             StreamCursor<kType> at(products, plan, row_bytes, block, warp);
             StreamCursor<kType> fetched = at;
-            const auto fetch = [&](int r, uint8_t* stage) {
-                for (int lane = 0; lane < 32 && !fetched.at_end(); ++lane) {
+            int left = plan.steps(block, warp);
+            const auto fetch = [&](bool more, int r, uint8_t* stage) {
+                for (int lane = 0; lane < 32 && more; ++lane) {
                     fetched.for_each_copy(r, lane, stage, [&](uint8_t* to, const uint8_t* from) {
                         check(from);
                         ASSERT_GE(to, ring.data());
@@ -124,7 +125,7 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
             };
             for (int s = 0; s < kStep.stages; ++s) {
                 for (int r = 0; r < kRows; ++r) {
-                    fetch(r, ring.data() + s * kStep.stage_bytes());
+                    fetch(left > s, r, ring.data() + s * kStep.stage_bytes());
                 }
                 fetched.advance();
             }
@@ -136,7 +137,7 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
             };
             float sum[kRows] = {};
             bool begun = at.at_first_step();
-            for (int stage = 0; !at.at_end(); at.advance(), stage = (stage + 1) % kStep.stages) {
+            for (int stage = 0; left > 0; at.advance(), --left, stage = (stage + 1) % kStep.stages) {
                 uint8_t* const from = ring.data() + stage * kStep.stage_bytes();
                 copies.wait(kRows * (kStep.stages - 1));
                 for (int r = 0; r < kRows; ++r) {
@@ -147,10 +148,10 @@ void multiply(const FewProducts& products, const StreamPlan& plan, size_t row_by
                         sum[r] += piece.dot(typename Piece::X(x, blocks, at.step(), lane), lane);
                     }
                     std::fill_n(from + r * kStep.pitch, kStep.pitch, uint8_t{0xff});
-                    fetch(r, from);
+                    fetch(left > kStep.stages, r, from);
                 }
                 fetched.advance();
-                if (at.at_last_step()) {
+                if (at.ends_pair() || left == 1) {
                     for (int r = 0; r < kRows; ++r) {
                         if (!begun) {
                             EXPECT_TRUE(std::isnan(partial[warp][r])) << "written twice";
@@ -276,7 +277,7 @@ TEST(StreamPlan, ProcessorsAndWarpsShareTheSteps) {
                 const int steps = plan.first_step(block, StreamStep::kWarps);
                 ASSERT_EQ(steps % plan.n_steps, 0);
                 for (int warp = 0; warp < StreamStep::kWarps; ++warp) {
-                    const int own = plan.first_step(block, warp + 1) - plan.first_step(block, warp);
+                    const int own = plan.steps(block, warp);
                     ASSERT_GE(own, steps / StreamStep::kWarps);
                     ASSERT_LE(own, (steps + StreamStep::kWarps - 1) / StreamStep::kWarps);
                 }

@@ -30,10 +30,10 @@ static_assert(kUnpadded<StreamWork, FewProducts, size_t, void*, VectorCodes, Str
 
 // ---- stages
 
-// Row r of a step; one group of copies.
+// Row r of a step, if there is one more; one group of copies.
 template <WeightType kType>
-__device__ inline void fetch(const StreamCursor<kType>& at, int r, uint8_t* stage) {
-    if (!at.at_end()) {
+__device__ inline void fetch(bool more, const StreamCursor<kType>& at, int r, uint8_t* stage) {
+    if (more) {
         at.for_each_copy(r, threadIdx.x % 32, stage, [](uint8_t* to, const uint8_t* from) { copy_async(to, from); });
     }
     copy_commit();
@@ -80,11 +80,12 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     // Weights are constant, so their copies need not wait for the preceding kernels.
     StreamCursor<kType> at(a.products, a.plan, a.row_bytes, blockIdx.x, warp);
     StreamCursor<kType> fetched = at;
+    int left = a.plan.steps(blockIdx.x, warp);
 #pragma unroll
     for (int s = 0; s < kStep.stages; ++s) {
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
-            fetch(fetched, r, ring + s * kStep.stage_bytes());
+            fetch(left > s, fetched, r, ring + s * kStep.stage_bytes());
         }
         fetched.advance();
     }
@@ -95,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
     uint8_t* stage = ring;
     float sum[kRows] = {};
     bool begun = at.at_first_step();  // this warp has the first step of the pair
-    for (; !at.at_end(); at.advance()) {
+    for (; left > 0; at.advance(), --left) {
         copy_wait<kRows*(kStep.stages - 1)>();
         __syncwarp();
         const bool has_piece = at.step() * 32 + lane < n_pieces;
@@ -107,14 +108,14 @@ __global__ void __launch_bounds__(kThreads, 2) multiply_stream_kernel(const __gr
                 piece.load(stage + r * kStep.pitch + at.start(r), lane);
             }
             __syncwarp();  // the row has been read
-            fetch(fetched, r, stage);
+            fetch(left > kStep.stages, fetched, r, stage);
             if (has_piece) {
                 sum[r] += piece.dot(activations, lane);
             }
         }
         fetched.advance();
         stage = stage + kStep.stage_bytes() == ring + kStep.warp_bytes() ? ring : stage + kStep.stage_bytes();
-        if (at.at_last_step()) {
+        if (at.ends_pair() || left == 1) {
 #pragma unroll
             for (int r = 0; r < kRows; ++r) {
                 const float total = warp_sum(sum[r]);

@@ -135,20 +135,22 @@ struct StreamPlan {
     LK_BOTH int first_step(int block, int warp) const {
         return (pairs_each + (block < n_extra ? 1 : 0)) * n_steps * warp / StreamStep::kWarps;
     }
+    // Number of a warp's steps.
+    LK_BOTH int steps(int block, int warp) const { return first_step(block, warp + 1) - first_step(block, warp); }
     // Calls add(other) for the warps that continue a warp's last pair.
     template <class Add>
     LK_BOTH void for_each_follower(int block, int warp, Add&& add) const {
         const int end = first_step(block, warp + 1);
         const int pair_end = (end + n_steps - 1) / n_steps * n_steps;
         for (int other = warp + 1; first_step(block, other) < pair_end; ++other) {
-            if (first_step(block, other) < first_step(block, other + 1)) {
+            if (steps(block, other) > 0) {
                 add(other);
             }
         }
     }
 };
 
-// A warp's position in its steps.
+// A warp's position in its steps. It may go beyond them, but not copy there.
 template <WeightType kType>
 class StreamCursor {
 public:
@@ -157,23 +159,15 @@ public:
     LK_BOTH StreamCursor(const FewProducts& products, const StreamPlan& plan, size_t row_bytes, int block, int warp)
         : products_(products), plan_(plan), row_bytes_(row_bytes) {
         const int first = plan.first_step(block, warp);
-        left_ = plan.first_step(block, warp + 1) - first;
         pair_ = block + first / plan.n_steps * plan.n_blocks;
         step_ = first % plan.n_steps;
         find_rows();
     }
 
-    LK_BOTH bool at_end() const { return left_ == 0; }
     LK_BOTH bool at_first_step() const { return step_ == 0; }
-    // Of the pair, or of the warp's part of it.
-    LK_BOTH bool at_last_step() const { return ends_pair() || left_ == 1; }
     LK_BOTH bool ends_pair() const { return step_ + 1 == plan_.n_steps; }
     LK_BOTH int step() const { return step_; }
     LK_BOTH void advance() {
-        if (at_end()) {
-            return;
-        }
-        --left_;
         if (++step_ == plan_.n_steps) {
             step_ = 0;
             pair_ += plan_.n_blocks;
@@ -213,9 +207,6 @@ public:
 
 private:
     LK_BOTH void find_rows() {
-        if (at_end()) {
-            return;
-        }
         LK_UNROLL
         for (int r = 0; r < StreamStep::kRows; ++r) {
             const int wanted = pair_ * StreamStep::kRows + r;
@@ -228,7 +219,6 @@ private:
     const FewProducts& products_;
     const StreamPlan& plan_;
     size_t row_bytes_;
-    int left_;  // steps
     int pair_;
     int step_;
     const uint8_t* rows_[StreamStep::kRows] = {};
