@@ -25,9 +25,14 @@ TEST(MatmulPlan, KernelsByTypeAndTokens) {
         const int few = wide ? 32 : type == WeightType::F16 || type >= WeightType::Q2_K ? 8 : 1;
         const bool codes = type == WeightType::Q8_0 || type == WeightType::Q4_0 || type == WeightType::Q4_K ||
                            type == WeightType::Q5_K || type == WeightType::Q6_K;
+        const bool streams = codes || type == WeightType::F16 || type == WeightType::BF16;
+        EXPECT_EQ(takes_codes(type), codes);
+        EXPECT_EQ(select_matmul(type, 4096, 1, 99 << 10, false),
+                  codes ? MatmulKernel::vector_codes : MatmulKernel::vector)
+            << "the ring does not fit";
         for (const int n : kAllTokens) {
             SCOPED_TRACE(n);
-            const MatmulKernel expected = n == 1     ? (codes ? MatmulKernel::vector_codes : MatmulKernel::vector)
+            const MatmulKernel expected = n == 1     ? (streams ? MatmulKernel::stream : MatmulKernel::vector)
                                           : n <= few ? MatmulKernel::few
                                           : n <= 64 && !is_float(type) ? MatmulKernel::tiles
                                                                        : MatmulKernel::halves;

@@ -238,7 +238,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void choose_tables(const SideShape& shape, const AppendWork* works, int n_works, HeadRange heads, cudaStream_t stream) {
+void choose_tables(const SideShape& shape, const AppendWork* works, int n_works, HeadRange heads, Stream& stream) {
     const SharedLayout shared(kMaxHead * 8 + shape.trigger * 4, shape.trigger * shape.format.head_size * 2);
     const auto kernel = shared.copy > 0 ? choose_tables_kernel<true> : choose_tables_kernel<false>;
     shared.allow(kernel);

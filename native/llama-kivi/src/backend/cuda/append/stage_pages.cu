@@ -265,7 +265,7 @@ __global__ void stage_rows_kernel(const SideShape shape, const AppendWork* works
 }  // namespace
 
 void stage_pages(const SideShape& shape, const AppendWork* works, const PageStep* steps, int n_steps, HeadRange heads,
-                 cudaStream_t stream) {
+                 Stream& stream) {
     const dim3 grid(n_steps, heads.count);
     const PageFormat& f = shape.format;
     if (!kv::is_kivi(f.type)) {

@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(kThreads, 5) stage_kernel(const __grid_constan
 
 }  // namespace
 
-void stage(const StageWork& work, cudaStream_t stream) {
+void stage(const StageWork& work, Stream& stream) {
     const int n_blocks = (work.n * (work.n_head + 2 * work.n_head_kv) + kWarps - 1) / kWarps;
     queue(stage_kernel, n_blocks, kThreads, 0, stream, work);
 }

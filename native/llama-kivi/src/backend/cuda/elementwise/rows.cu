@@ -1,6 +1,7 @@
 // Elementwise operations: embedding lookup, and evaluation of lazy rows to the input form of matmuls.
 #include <algorithm>
 
+#include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/halves.cuh"
 #include "backend/cuda/device/queue.h"
 #include "backend/cuda/device/warp.cuh"
@@ -147,6 +148,20 @@ private:
     int dim_;
 };
 
+// Lets the next kernel start, which may be a matmul that prefetches weights, prefetches those of the norm into the L2
+// cache, and waits for the preceding kernels.
+__device__ void begin_norm(int dim, const float* weight, const float* bias) {
+    start_next();
+    constexpr int kLine = 32;  // floats
+    for (int i = threadIdx.x * kLine; i < dim; i += blockDim.x * kLine) {
+        prefetch_line(weight + i);
+        if (bias != nullptr) {
+            prefetch_line(bias + i);
+        }
+    }
+    wait_for_previous();
+}
+
 // Reports why the mean square of a row is not finite. Called by all threads of the block.
 __device__ void report_square(const Row& row, const RowsWatch& watch) {
     row.for_each([&](int, float4 v) {
@@ -162,7 +177,7 @@ template <class To>
 __global__ void __launch_bounds__(1024)
     rms_norm_kernel(const float* x, const float* weight, float eps, int dim, const To to, const RowsWatch watch) {
     __shared__ float scratch[32];
-    after_previous();
+    begin_norm(dim, weight, nullptr);
     const int64_t begin = static_cast<int64_t>(blockIdx.x) * dim;
     const Row row(x + begin, dim);
     float sum = 0;
@@ -188,7 +203,7 @@ template <class To>
 __global__ void __launch_bounds__(1024) layer_norm_kernel(const float* x, const float* weight, const float* bias,
                                                           float eps, int dim, const To to, const RowsWatch watch) {
     __shared__ float scratch[32];
-    after_previous();
+    begin_norm(dim, weight, bias);
     const int64_t begin = static_cast<int64_t>(blockIdx.x) * dim;
     const Row row(x + begin, dim);
     float sum = 0;
@@ -227,7 +242,8 @@ int norm_threads(int dim) {
 
 template <Rows::Form kForm, class To>
 __global__ void activation_kernel(const float* x, const float* up, int64_t n, const To to, const RowsWatch watch) {
-    after_previous();
+    start_next();
+    wait_for_previous();
     const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * 4;
     if (i >= n) {
         return;
@@ -254,7 +270,7 @@ __global__ void activation_kernel(const float* x, const float* up, int64_t n, co
 }
 
 template <class To>
-void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& watch, cudaStream_t stream) {
+void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& watch, Stream& stream) {
     const int64_t size = static_cast<int64_t>(n) * dim;
     switch (r.form) {
     case Rows::Form::plain:
@@ -282,25 +298,25 @@ void make_rows(const Rows& r, int n, int dim, const To& to, const RowsWatch& wat
 }  // namespace
 
 void embed(WeightType type, const uint8_t* table, size_t row_bytes, const int32_t* tokens, int n, int n_cols,
-           float* out, const Watch& watch, cudaStream_t stream) {
+           float* out, const Watch& watch, Stream& stream) {
     dispatch("embed", type, [&](auto t) {
         queue(embed_kernel<decltype(t)::value>, n, 128, 0, stream, table, row_bytes, tokens, n_cols, out, watch);
     });
 }
 
-void make_floats(const Rows& rows, int n, int dim, float* out, const RowsWatch& watch, cudaStream_t stream) {
+void make_floats(const Rows& rows, int n, int dim, float* out, const RowsWatch& watch, Stream& stream) {
     make_rows(rows, n, dim, ToFloats{out}, watch, stream);
 }
 
-void make_halves(const Rows& rows, int n, int dim, uint16_t* out, const RowsWatch& watch, cudaStream_t stream) {
+void make_halves(const Rows& rows, int n, int dim, uint16_t* out, const RowsWatch& watch, Stream& stream) {
     make_rows(rows, n, dim, ToHalves{out}, watch, stream);
 }
 
-void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, const RowsWatch& watch, cudaStream_t stream) {
+void make_codes(const Rows& rows, int dim, int8_t* codes, float2* blocks, const RowsWatch& watch, Stream& stream) {
     make_rows(rows, 1, dim, ToCodes{codes, blocks}, watch, stream);
 }
 
-void check_finite(const float* x, int64_t n, const Watch& watch, cudaStream_t stream) {
+void check_finite(const float* x, int64_t n, const Watch& watch, Stream& stream) {
     constexpr int kMostBlocks = 1024;
     queue(check_finite_kernel, std::min(kMostBlocks, blocks_for(n)), kThreads, 0, stream, x, n, watch);
 }

@@ -5,6 +5,7 @@
 // last to finish adds the partial sums, always in the same order.
 #include "backend/cuda/device/copy_async.cuh"
 #include "backend/cuda/device/queue.h"
+#include "backend/cuda/matmul/raise_shared.cuh"
 #include "backend/cuda/matmul/tile_stages.cuh"
 #include "backend/cuda/plan/weight_dispatch.h"
 
@@ -89,22 +90,12 @@ __global__ void __launch_bounds__(kThreads, 1) multiply_tiles_kernel(const __gri
     }
 }
 
-// Raises a kernel's shared memory limit to the most that a thread block can have.
-template <class Kernel>
-bool raise_shared_bytes(Kernel kernel) {
-    int device = 0;
-    int bytes = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) == cudaSuccess;
-}
-
 }  // namespace
 
 void multiply_tiles(WeightType type, FewProducts products, size_t row_bytes, int n_cols, const uint16_t* x, int n,
-                    const TilePlan& plan, float* sums, int* counts, cudaStream_t stream) {
+                    const TilePlan& plan, float* sums, int* counts, Stream& stream) {
     count_blocks(products, TilePlan::kRows);
-    const TileWork work{products, row_bytes, n_cols, x, n, plan, sums, counts};
+    const TileWork work{products, row_bytes, x, sums, counts, plan, n_cols, n};
     dispatch("matmul in tiles", type, [&](auto t) {
         constexpr WeightType kType = decltype(t)::value;
         if constexpr (is_float(kType)) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/cuda/device/copy_async.cuh"
+#include "backend/cuda/device/padding.h"
 #include "backend/cuda/matmul/matmul.h"
 #include "backend/cuda/matmul/weights.cuh"
 
@@ -47,13 +48,15 @@ __device__ void wait_for_all_but(int groups) {
 struct TileWork {
     FewProducts products;
     size_t row_bytes;
-    int n_cols;
     const uint16_t* x;  // [n, n_cols]
-    int n;
+    float* sums;        // see multiply_tiles
+    int* counts;        //
     TilePlan plan;
-    float* sums;  // see multiply_tiles
-    int* counts;  //
+    int n_cols;
+    int n;
+    int unused = 0;  // no padding; see RowsWatch
 };
+static_assert(kUnpadded<TileWork, FewProducts, size_t, void*, void*, void*, TilePlan, int, int, int>);
 
 // Position of a unit (a step of a tile).
 struct Place {

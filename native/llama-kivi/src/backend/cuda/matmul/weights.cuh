@@ -1,4 +1,4 @@
-// Shared by the matmul kernels: mapping of thread blocks to matrices, and decoding of weights for tensor cores.
+// Shared by the matmul kernels: decoding of weights for tensor cores.
 #pragma once
 
 #include "backend/cuda/device/halves.cuh"
@@ -8,15 +8,6 @@
 #include "quant/blocks.h"
 
 namespace lk::cuda {
-
-// Index of the matrix that a block of rows belongs to.
-__device__ inline int product_of(const FewProducts& products, int block) {
-    int which = 0;
-    while (which + 1 < products.count && block >= products.first_block[which + 1]) {
-        ++which;
-    }
-    return which;
-}
 
 // Number of chunks of 32 elements that share their bytes and are decoded together. A warp's read costs as much as the
 // cache lines it touches, and these reads touch one line in each of eight rows.

@@ -13,6 +13,7 @@
 namespace lk::cuda {
 
 enum class MatmulKernel {
+    stream,        // one token in floats or 8 bits; weights through shared memory, see `streams`
     vector,        // one token in floats
     vector_codes,  // one token in 8 bits
     few,           // few tokens in halves
@@ -22,7 +23,7 @@ enum class MatmulKernel {
     ordered_few,   // the same order of summing for few tokens and float weights
 };
 
-// Whether multiply_vector needs the vector in 8 bits.
+// Whether kernels with one token need it in 8 bits.
 constexpr bool takes_codes(WeightType type) {
     return type == WeightType::Q8_0 || type == WeightType::Q4_0 || type == WeightType::Q4_K ||
            type == WeightType::Q5_K || type == WeightType::Q6_K;
@@ -63,6 +64,15 @@ inline int count_blocks(FewProducts& products, int rows_each) {
         n_blocks += (products.n_rows[i] + rows_each - 1) / rows_each;
     }
     return n_blocks;
+}
+
+// Index of the matrix that a block of rows belongs to.
+constexpr int product_of(const FewProducts& products, int block) {
+    int which = 0;
+    for (int i = 1; i < FewProducts::kMost; ++i) {
+        which += i < products.count && block >= products.first_block[i] ? 1 : 0;
+    }
+    return which;
 }
 
 // Work distribution of multiply_tiles; see matmul/tile.cu.
@@ -133,7 +143,8 @@ struct OrderedProducts {
     FewProducts matrices;
     // Rows of the whole y. A matrix may be a part of its weights; its y then points to the part's first row.
     int y_rows[FewProducts::kMost];
-    bool constant;  // no kernel writes the weights
+    bool constant;        // no kernel writes the weights
+    bool unused[7] = {};  // no padding; see RowsWatch
 
     // Element of a row of the matrix, for a token.
     constexpr float& y_of(int which, int token, int row) const {
