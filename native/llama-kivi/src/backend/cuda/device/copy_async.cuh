@@ -21,11 +21,6 @@ __device__ inline void copy_commit() {
     asm volatile("cp.async.commit_group;\n" ::);
 }
 
-// Reads a cache line into the L2 cache.
-__device__ inline void prefetch_line(const void* global) {
-    asm volatile("prefetch.global.L2 [%0];\n" ::"l"(global));
-}
-
 // Waits for this thread's asynchronous copies, except the last kPending groups.
 template <int kPending>
 __device__ inline void copy_wait() {
