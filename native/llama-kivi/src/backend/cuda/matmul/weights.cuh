@@ -12,8 +12,9 @@ namespace lk::cuda {
 // Index of the matrix that a block of rows belongs to.
 __device__ inline int product_of(const FewProducts& products, int block) {
     int which = 0;
-    while (which + 1 < products.count && block >= products.first_block[which + 1]) {
-        ++which;
+#pragma unroll
+    for (int i = 1; i < FewProducts::kMost; ++i) {
+        which += i < products.count && block >= products.first_block[i];
     }
     return which;
 }
