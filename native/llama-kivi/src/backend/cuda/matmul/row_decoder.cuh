@@ -24,11 +24,17 @@ public:
         int i;
     };
 
+    // kUpperBytes in a register that the compiler does not know to be constant: as a constant it becomes an operand of
+    // each __byte_perm, whose other constant then needs an instruction of its own.
+    __device__ static unsigned upper_bytes() { return __shfl_sync(kAllLanes, kUpperBytes, 0); }
+
     // Row of the warp whose scales the lane decodes; other rows follow at distances of kScaleRows.
     __device__ static int scale_row() { return threadIdx.x % kScaleRows; }
 
-    __device__ void begin(const Lane& lane) {
+    // upper: upper_bytes().
+    __device__ void begin(const Lane& lane, unsigned upper) {
         lane_ = lane;
+        upper_ = upper;
         if constexpr (kPairs) {
 #pragma unroll
             for (int s = 0; s < kSlots; ++s) {
@@ -52,6 +58,20 @@ public:
         }
     }
 
+    // Shuffles each scale to its own lane: the compiler does not move a shuffle, and so decodes the scales here and not
+    // where they are used, at the end of a step.
+    __device__ void settle() {
+        if constexpr (kPairs || kType == WeightType::Q6_K) {
+#pragma unroll
+            for (int s = 0; s < kSlots; ++s) {
+                scales_[s][0] = __shfl_sync(kAllLanes, scales_[s][0], threadIdx.x % 32);
+                if constexpr (kPairs) {
+                    scales_[s][1] = __shfl_sync(kAllLanes, scales_[s][1], threadIdx.x % 32);
+                }
+            }
+        }
+    }
+
     // Dequantizes a chunk of rows g + 16 kTile and g + 16 kTile + 8.
     template <int kChunk, int kTile>
     __device__ void decode(uint4 (&out)[2]) const {
@@ -62,8 +82,13 @@ public:
             if constexpr (kPairs) {
                 const int source = 8 * (r % 4) + threadIdx.x % 32 / 4;
                 const __half2 both = halves(__shfl_sync(kAllLanes, scales_[r / 4][kChunk], source));
-                out[k] = decode_half_pair<kType == WeightType::Q5_K, kChunk>(row, lane_.i, __low2half2(both),
-                                                                             __high2half2(both));
+                const __half2 scale = __low2half2(both);
+                const __half2 offset = __high2half2(both);
+                if constexpr (kType == WeightType::Q4_K) {
+                    out[k] = decode4<kChunk>(row, scale, offset);
+                } else {
+                    out[k] = decode_half_pair<true, kChunk>(row, lane_.i, scale, offset, upper_);
+                }
             } else if constexpr (kType == WeightType::Q6_K) {
                 const int source = lane_.i % 32 / 16 * 16 + 8 * (r % 2) + threadIdx.x % 32 / 4;
                 const __half2 both = halves(__shfl_sync(kAllLanes, scales_[r / 2][0], source));
@@ -74,7 +99,7 @@ public:
                 load_words<Space::shared>(block + 2 + lane_.i % 32, words);
                 const __half2 scale = __half2half2(__ushort_as_half(load_u16(block)));
                 const auto pair = [&](int w, unsigned select) {
-                    return bits(__hmul2(bytes_to_halves(words[w] ^ 0x80808080u, select, 128), scale));
+                    return bits(__hmul2(bytes_to_halves(words[w] ^ 0x80808080u, select, 128, upper_), scale));
                 };
                 out[k] = make_uint4(pair(0, 0x4140), pair(0, 0x4342), pair(1, 0x4140), pair(1, 0x4342));
             } else {
@@ -89,6 +114,21 @@ private:
     static constexpr int kScaleRows = kType == WeightType::Q6_K ? 16 : 32;
     static constexpr int kSlots = kRows / kScaleRows;
 
+    // The upper nibbles are not shifted, but multiplied by 1/16, which is exact.
+    template <int kChunk>
+    __device__ uint4 decode4(const uint8_t* row, __half2 scale, __half2 offset) const {
+        const uint2 codes = *reinterpret_cast<const uint2*>(row + 16 + lane_.i / 64 * 32 + lane_.i % 32);
+        const auto pair = [&](unsigned word, unsigned select) {
+            if constexpr (kChunk == 0) {
+                return bits(__hfma2(bytes_to_halves(word & 0x0f0f0f0fu, select, 0, upper_), scale, offset));
+            }
+            const __half2 sixteenfold = halves(__byte_perm(word & 0xf0f0f0f0u, upper_, select));
+            const __half2 code = __hfma2(sixteenfold, __float2half2_rn(1.0f / 16), __float2half2_rn(-1024.0f / 16));
+            return bits(__hfma2(code, scale, offset));
+        };
+        return make_uint4(pair(codes.x, 0x4140), pair(codes.x, 0x4342), pair(codes.y, 0x4140), pair(codes.y, 0x4342));
+    }
+
     template <int kChunk>
     __device__ uint4 decode6(const uint8_t* row, __half2 scale) const {
         const int part = lane_.i / 128;
@@ -100,12 +140,13 @@ private:
         const auto pair = [&](int w, unsigned select) {
             const unsigned codes = (low[w] >> shift & 0x0f0f0f0fu) | (high[w] >> (shift + 2 * kChunk) & 0x03030303u)
                                                                          << 4;
-            return bits(__hmul2(bytes_to_halves(codes, select, 32), scale));
+            return bits(__hmul2(bytes_to_halves(codes, select, 32, upper_), scale));
         };
         return make_uint4(pair(0, 0x4140), pair(0, 0x4342), pair(1, 0x4140), pair(1, 0x4342));
     }
 
     Lane lane_;
+    unsigned upper_;
     unsigned scales_[kSlots][2];  // per chunk: scale and offset; Q6_K: the scales of both chunks in [0]
 };
 

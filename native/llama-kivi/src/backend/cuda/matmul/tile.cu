@@ -13,30 +13,32 @@ namespace lk::cuda {
 
 namespace {
 
-// Multiplies the row tiles of chunk kChunk, each while the next one is decoded. The next tile of the last one is the
-// first tile of chunk 1 - kChunk of `next`, whose tokens are in `next_stage`. between: called with each tile's index.
-template <int kChunk, class Block, class Between>
-__device__ __forceinline__ void multiply_chunk(const Block& own, const typename Block::Decoder& decoder,
-                                               const typename Block::Decoder& next, const uint8_t* next_stage,
-                                               uint4 (&rows)[2][2], uint4 (&columns)[Block::kColumns / 8],
-                                               typename Block::Accumulators& acc, const Between& between) {
-    constexpr int kLast = Block::kRowTiles - 1;
-    const auto step = [&](auto tile) {
-        constexpr int kTile = decltype(tile)::value;
-        between(tile);
-        if constexpr (kTile < kLast) {
-            decoder.template decode<kChunk, kTile + 1>(rows[(kTile + 1) % 2]);
-        } else {
+// Keeps the compiler from moving the decoding of rows behind a branch.
+__device__ __forceinline__ void settle(uint4 (&rows)[2]) {
+#pragma unroll
+    for (uint4& r : rows) {
+        asm volatile("" : "+r"(r.x), "+r"(r.y), "+r"(r.z), "+r"(r.w));
+    }
+}
+
+// Multiplies row tiles [kFrom, kTo) of chunk kChunk, each while the next one is decoded. The next tile of the last one
+// is the first tile of chunk 1 - kChunk of `next`, whose tokens are in `next_stage`. between: called with each tile's
+// index.
+template <int kChunk, int kFrom, int kTo, class Block, class Between>
+__device__ __forceinline__ void multiply_tiles_of_chunk(const Block& own, const typename Block::Decoder& decoder,
+                                                        const typename Block::Decoder& next, const uint8_t* next_stage,
+                                                        uint4 (&rows)[2][2], uint4 (&columns)[Block::kColumns / 8],
+                                                        typename Block::Accumulators& acc, const Between& between) {
+    if constexpr (kFrom < kTo) {
+        constexpr bool kLast = kFrom + 1 == Block::kRowTiles;
+        between(std::integral_constant<int, kFrom>{});
+        if constexpr (kLast) {
             next.template decode<1 - kChunk, 0>(rows[0]);
+        } else {
+            decoder.template decode<kChunk, kFrom + 1>(rows[(kFrom + 1) % 2]);
         }
-        own.template multiply_rows<kTile == kLast, 1 - kChunk>(rows[kTile % 2], columns, acc[kTile], next_stage);
-    };
-    static_assert(kLast == 1 || kLast == 3);
-    step(std::integral_constant<int, 0>{});
-    step(std::integral_constant<int, 1>{});
-    if constexpr (kLast == 3) {
-        step(std::integral_constant<int, 2>{});
-        step(std::integral_constant<int, 3>{});
+        own.template multiply_rows<kLast, 1 - kChunk>(rows[kFrom % 2], columns, acc[kFrom], next_stage);
+        multiply_tiles_of_chunk<kChunk, kFrom + 1, kTo>(own, decoder, next, next_stage, rows, columns, acc, between);
     }
 }
 
@@ -56,8 +58,15 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     const int sharer = warp / Block::kRowWarps;
     const int g = threadIdx.x % 32 / 4;
     const int j = threadIdx.x % 4;
-    const Block own{a,      begin, end, warp % Block::kRowWarps * Block::kWarpRows,
-                    sharer, g,     j,   sharer * Block::kEach + 8 * j};
+    const Block own{a,
+                    begin,
+                    end,
+                    warp % Block::kRowWarps * Block::kWarpRows,
+                    sharer,
+                    g,
+                    j,
+                    sharer * Block::kEach + 8 * j,
+                    Block::Decoder::upper_bytes()};
     uint8_t* const shared_end = shared + plan.n_stages * kStageBytes;
     const auto next_stage = [&](uint8_t* stage) {
         return stage + kStageBytes == shared_end ? shared : stage + kStageBytes;
@@ -80,7 +89,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     typename Block::Accumulators acc = {};
     typename Block::Decoder decoder;
     uint8_t* stage = shared;
-    uint8_t* free_stage = shared_end - kStageBytes;
+    uint8_t* const free_stage = shared_end - kStageBytes;
     uint4 rows[2][2];  // of the tile that is multiplied, and of the next one
     uint4 columns[kTiles];
     wait_for_all_but(plan.n_stages - 2);
@@ -91,15 +100,15 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     for (int t = 0; t < kTiles; ++t) {
         columns[t] = own.template load_columns<0>(stage, t);
     }
+    TileCopies copies = own.copies(fetched, free_stage, begin + plan.n_stages - 1 < end);
     for (int unit = begin; unit < end; ++unit) {
         __syncthreads();  // all warps are done with the previous stage
-        const TileCopies copies = own.copies(fetched, free_stage, unit + plan.n_stages - 1 < end);
-        fetched.advance(products, plan);
-        multiply_chunk<0>(own, decoder, decoder, stage, rows, columns, acc, [&](auto tile) {
+        multiply_tiles_of_chunk<0, 0, kRowTiles>(own, decoder, decoder, stage, rows, columns, acc, [&](auto tile) {
             own.template copy_weights<decltype(tile)::value, kRowTiles>(copies);
             own.template copy_columns<decltype(tile)::value, kRowTiles>(copies);
         });
         copy_commit();
+        settle(rows[0]);
         uint8_t* const following = next_stage(stage);
         Place next = place;
         next.advance(products, plan);
@@ -107,13 +116,20 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
         __syncthreads();  // the next stage is complete; after the last unit it has old data, which no sum includes
         typename Block::Decoder next_decoder;
         own.begin_unit(next, following, next_decoder);
-        multiply_chunk<1>(own, decoder, next_decoder, following, rows, columns, acc, [](auto) {});
+        const auto nothing = [](auto) {};
+        multiply_tiles_of_chunk<1, 0, kRowTiles / 2>(own, decoder, next_decoder, following, rows, columns, acc,
+                                                     nothing);
+        next_decoder.settle();
+        settle(rows[kRowTiles / 2 % 2]);
+        fetched.advance(products, plan);
+        copies = own.copies(fetched, stage, unit + plan.n_stages < end);
+        multiply_tiles_of_chunk<1, kRowTiles / 2, kRowTiles>(own, decoder, next_decoder, following, rows, columns, acc,
+                                                             nothing);
         if (unit + 1 == end || next.step == 0) {
             own.finish_tile(place, unit, stage, acc);
         }
         decoder = next_decoder;
         place = next;
-        free_stage = stage;
         stage = following;
     }
 }

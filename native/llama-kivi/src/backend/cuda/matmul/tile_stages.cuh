@@ -20,8 +20,8 @@ struct TileCopies {
     int bytes;               // of 16; the others become zeros
     const uint16_t* columns;
     uint8_t* columns_to;
-    int tokens;  // from the first one on
-    int column_bytes;
+    int tokens;   // from the first one on
+    bool in_row;  // otherwise zeros
 };
 
 // A thread block and its units. Of every 16 rows and 8 tokens of its warp, a lane has rows g and g + 8 and tokens 2 j
@@ -41,6 +41,8 @@ struct TileBlock {
     static_assert(kEach == 64);                              // two chunks
     static constexpr int kSums = kWarpRows * kColumns / 32;  // per lane
     static constexpr int kKept = kSums / 4;                  // per lane, after the exchange
+    // Rows of super blocks end with a step: what is copied after their end is not decoded.
+    static constexpr bool kWholeSteps = block_elements(kType) == kStepElements;
     using Accumulators = float[kRowTiles][kTiles][4];
     using Decoder = RowDecoder<kType, kWarpRows, S::kPitch>;
 
@@ -60,7 +62,8 @@ struct TileBlock {
     int sharer;
     int g;
     int j;
-    int first;  // the lane's first element in a step
+    int first;       // the lane's first element in a step
+    unsigned upper;  // Decoder::upper_bytes()
 
     // Bytes before a row of the unit in its first 16-byte piece. Rows at distances of 8 have the same.
     __device__ __forceinline__ unsigned bytes_before(const Place& at, int row) const {
@@ -79,22 +82,21 @@ struct TileBlock {
         const int row = threadIdx.x / kRowLanes;
         const int piece = threadIdx.x % kRowLanes;
         const int before = static_cast<int>(bytes_before(at, row));
-        const int left = static_cast<int>(a.row_bytes) - at.step * S::kBytes - 16 * piece + before;
-        c.bytes = min(max(left, 0), 16);
-        const int64_t at_row = static_cast<int64_t>(at.first_row + row) * static_cast<int64_t>(a.row_bytes);
-        c.weights = a.products.w[at.which];
-        if (left > 0) {
-            c.weights += at_row + (at.step * S::kBytes + 16 * piece - before);
-        }
+        const int from = at.step * S::kBytes + 16 * piece - before;  // in the row
+        const int row_bytes = static_cast<int>(a.row_bytes);
+        c.bytes = min(max(row_bytes - from, 0), 16);
+        const bool copied = kWholeSteps ? c.bytes > 0 : true;
+        const int64_t start = static_cast<int64_t>(at.first_row + row) * row_bytes + from;
+        c.weights = a.products.w[at.which] + (kWholeSteps || c.bytes > 0 ? start : 0);
         c.to = stage + row * S::kPitch + 16 * piece;
-        c.rows = wanted && piece < S::kPieces ? a.products.n_rows[at.which] - at.first_row - row : 0;
+        c.rows = wanted && copied && piece < S::kPieces ? a.products.n_rows[at.which] - at.first_row - row : 0;
 
         // Neighbouring tokens have opposite halves of every 128 bytes swapped, so that they start in different banks.
         const int token = threadIdx.x / kColumnLanes;
         const int column_piece = threadIdx.x % kColumnLanes;
         const int element = at.step * kStepElements + 8 * column_piece;
-        c.column_bytes = element < a.n_cols ? 16 : 0;
-        c.columns = a.x + static_cast<int64_t>(token) * a.n_cols + (c.column_bytes > 0 ? element : 0);
+        c.in_row = kWholeSteps || element < a.n_cols;
+        c.columns = a.x + static_cast<int64_t>(token) * a.n_cols + (c.in_row ? element : 0);
         c.columns_to = stage + S::kWeightBytes + token * S::kColumnBytes + 16 * (column_piece ^ token % 2 * 4);
         c.tokens = wanted && token < kColumns ? a.n - token : 0;
         return c;
@@ -106,7 +108,8 @@ struct TileBlock {
 #pragma unroll
         for (int k = kPart * kRowCopies / kParts; k < (kPart + 1) * kRowCopies / kParts; ++k) {
             copy_async_if(k * kRowsAtOnce < c.rows, c.to + k * kRowsAtOnce * S::kPitch,
-                          c.weights + k * kRowsAtOnce * a.row_bytes, c.bytes);
+                          c.weights + static_cast<int64_t>(k * kRowsAtOnce) * static_cast<int>(a.row_bytes),
+                          kWholeSteps ? 16 : c.bytes);
         }
     }
 
@@ -116,7 +119,8 @@ struct TileBlock {
 #pragma unroll
         for (int k = kPart * kColumnCopies / kParts; k < (kPart + 1) * kColumnCopies / kParts; ++k) {
             copy_async_if(k * kColumnsAtOnce < c.tokens, c.columns_to + k * kColumnsAtOnce * S::kColumnBytes,
-                          c.columns + static_cast<int64_t>(k * kColumnsAtOnce) * a.n_cols, c.column_bytes);
+                          c.columns + static_cast<int64_t>(k * kColumnsAtOnce) * a.n_cols,
+                          kWholeSteps || c.in_row ? 16 : 0);
         }
     }
 
@@ -125,7 +129,7 @@ struct TileBlock {
         const int scale_row = warp_row + Decoder::scale_row();
         const uint8_t* const rows = stage + (warp_row + g) * S::kPitch + bytes_before(at, warp_row + g);
         const uint8_t* const scales = stage + scale_row * S::kPitch + bytes_before(at, scale_row);
-        decoder.begin({rows, scales, first});
+        decoder.begin({rows, scales, first}, upper);
     }
 
     // Loads a lane's elements of a chunk of token g of tile t.
