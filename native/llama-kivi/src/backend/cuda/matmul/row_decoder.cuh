@@ -25,8 +25,8 @@ public:
     };
 
     // kUpperBytes in a register that the compiler does not know to be constant: as a constant it becomes an operand of
-    // each __byte_perm, whose other constant then needs an instruction of its own.
-    __device__ static unsigned upper_bytes() { return __shfl_sync(kAllLanes, kUpperBytes, 0); }
+    // each __byte_perm, whose selector then needs an instruction of its own. The number of threads is a power of two.
+    __device__ static unsigned upper_bytes() { return kUpperBytes + (threadIdx.x & blockDim.x); }
 
     // Row of the warp whose scales the lane decodes; other rows follow at distances of kScaleRows.
     __device__ static int scale_row() { return threadIdx.x % kScaleRows; }

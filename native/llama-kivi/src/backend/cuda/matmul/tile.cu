@@ -75,21 +75,31 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     Place place(products, plan, begin);
     Place fetched = place;
     for (int s = 0; s < plan.n_stages - 1; ++s) {
-        own.template copy_weights<0, 1>(own.copies(fetched, shared + s * kStageBytes, begin + s < end));
+        uint8_t* const to = shared + s * kStageBytes;
+        const bool wanted = begin + s < end;
+        own.template copy_weights<0, 1>(own.copies(fetched, to, wanted));
+        if (wanted && own.is_partial(fetched)) {
+            own.copy_partial_weights(fetched, to);
+        }
         fetched.advance(products, plan);
     }
     after_previous();
     fetched = place;
     for (int s = 0; s < plan.n_stages - 1; ++s) {
-        own.template copy_columns<0, 1>(own.copies(fetched, shared + s * kStageBytes, begin + s < end));
-        fetched.advance(products, plan);
+        uint8_t* const to = shared + s * kStageBytes;
+        const bool wanted = begin + s < end;
+        own.template copy_columns<0, 1>(own.copies(fetched, to, wanted));
+        if (wanted && own.is_partial(fetched)) {
+            own.copy_partial_columns(fetched, to);
+        }
         copy_commit();
+        fetched.advance(products, plan);
     }
 
     typename Block::Accumulators acc = {};
     typename Block::Decoder decoder;
     uint8_t* stage = shared;
-    uint8_t* const free_stage = shared_end - kStageBytes;
+    uint8_t* free_stage = shared_end - kStageBytes;
     uint4 rows[2][2];  // of the tile that is multiplied, and of the next one
     uint4 columns[kTiles];
     wait_for_all_but(plan.n_stages - 2);
@@ -103,6 +113,10 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     TileCopies copies = own.copies(fetched, free_stage, begin + plan.n_stages - 1 < end);
     for (int unit = begin; unit < end; ++unit) {
         __syncthreads();  // all warps are done with the previous stage
+        if (unit + plan.n_stages - 1 < end && own.is_partial(fetched)) {
+            own.copy_partial_weights(fetched, free_stage);
+            own.copy_partial_columns(fetched, free_stage);
+        }
         multiply_tiles_of_chunk<0, 0, kRowTiles>(own, decoder, decoder, stage, rows, columns, acc, [&](auto tile) {
             own.template copy_weights<decltype(tile)::value, kRowTiles>(copies);
             own.template copy_columns<decltype(tile)::value, kRowTiles>(copies);
@@ -130,6 +144,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
         }
         decoder = next_decoder;
         place = next;
+        free_stage = stage;
         stage = following;
     }
 }

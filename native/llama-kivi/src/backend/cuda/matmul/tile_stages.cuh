@@ -17,11 +17,9 @@ struct TileCopies {
     const uint8_t* weights;  // of the first row
     uint8_t* to;             // in shared memory
     int rows;                // rows of weights from the first one on
-    int bytes;               // of 16; the others become zeros
     const uint16_t* columns;
     uint8_t* columns_to;
-    int tokens;   // from the first one on
-    bool in_row;  // otherwise zeros
+    int tokens;  // from the first one on
 };
 
 // A thread block and its units. Of every 16 rows and 8 tokens of its warp, a lane has rows g and g + 8 and tokens 2 j
@@ -76,28 +74,27 @@ struct TileBlock {
         return address % 16;
     }
 
-    // Stage "load tile": prepares the thread's copies of a unit; none if not `wanted`.
+    // Whether rows end inside the unit's step.
+    __device__ __forceinline__ bool is_partial(const Place& at) const {
+        return !kWholeSteps && (at.step + 1) * kStepElements > a.n_cols;
+    }
+
+    // Stage "load tile": prepares the thread's copies of a unit; none if not `wanted` or if the unit is partial.
     __device__ __forceinline__ TileCopies copies(const Place& at, uint8_t* stage, bool wanted) const {
         TileCopies c;
+        wanted = wanted && !is_partial(at);
         const int row = threadIdx.x / kRowLanes;
         const int piece = threadIdx.x % kRowLanes;
-        const int before = static_cast<int>(bytes_before(at, row));
-        const int from = at.step * S::kBytes + 16 * piece - before;  // in the row
+        const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, row));
         const int row_bytes = static_cast<int>(a.row_bytes);
-        c.bytes = min(max(row_bytes - from, 0), 16);
-        const bool copied = kWholeSteps ? c.bytes > 0 : true;
-        const int64_t start = static_cast<int64_t>(at.first_row + row) * row_bytes + from;
-        c.weights = a.products.w[at.which] + (kWholeSteps || c.bytes > 0 ? start : 0);
+        const bool copied = wanted && piece < S::kPieces && from < row_bytes;
+        c.weights = a.products.w[at.which] + (static_cast<int64_t>(at.first_row + row) * row_bytes + from);
         c.to = stage + row * S::kPitch + 16 * piece;
-        c.rows = wanted && copied && piece < S::kPieces ? a.products.n_rows[at.which] - at.first_row - row : 0;
-
-        // Neighbouring tokens have opposite halves of every 128 bytes swapped, so that they start in different banks.
+        c.rows = copied ? a.products.n_rows[at.which] - at.first_row - row : 0;
         const int token = threadIdx.x / kColumnLanes;
         const int column_piece = threadIdx.x % kColumnLanes;
-        const int element = at.step * kStepElements + 8 * column_piece;
-        c.in_row = kWholeSteps || element < a.n_cols;
-        c.columns = a.x + static_cast<int64_t>(token) * a.n_cols + (c.in_row ? element : 0);
-        c.columns_to = stage + S::kWeightBytes + token * S::kColumnBytes + 16 * (column_piece ^ token % 2 * 4);
+        c.columns = a.x + (static_cast<int64_t>(token) * a.n_cols + (at.step * kStepElements + 8 * column_piece));
+        c.columns_to = columns_to(stage, token, column_piece);
         c.tokens = wanted && token < kColumns ? a.n - token : 0;
         return c;
     }
@@ -108,8 +105,7 @@ struct TileBlock {
 #pragma unroll
         for (int k = kPart * kRowCopies / kParts; k < (kPart + 1) * kRowCopies / kParts; ++k) {
             copy_async_if(k * kRowsAtOnce < c.rows, c.to + k * kRowsAtOnce * S::kPitch,
-                          c.weights + static_cast<int64_t>(k * kRowsAtOnce) * static_cast<int>(a.row_bytes),
-                          kWholeSteps ? 16 : c.bytes);
+                          c.weights + static_cast<int64_t>(k * kRowsAtOnce) * static_cast<int>(a.row_bytes));
         }
     }
 
@@ -119,8 +115,34 @@ struct TileBlock {
 #pragma unroll
         for (int k = kPart * kColumnCopies / kParts; k < (kPart + 1) * kColumnCopies / kParts; ++k) {
             copy_async_if(k * kColumnsAtOnce < c.tokens, c.columns_to + k * kColumnsAtOnce * S::kColumnBytes,
-                          c.columns + static_cast<int64_t>(k * kColumnsAtOnce) * a.n_cols,
-                          kWholeSteps || c.in_row ? 16 : 0);
+                          c.columns + static_cast<int64_t>(k * kColumnsAtOnce) * a.n_cols);
+        }
+    }
+
+    // Starts the copies of weights of a partial unit, with zeros after the end of a row.
+    __device__ __forceinline__ void copy_partial_weights(const Place& at, uint8_t* stage) const {
+        const uint8_t* const w = a.products.w[at.which];
+        const int piece = threadIdx.x % kRowLanes;
+#pragma unroll 1
+        for (int row = threadIdx.x / kRowLanes; row < kRows; row += kRowsAtOnce) {
+            const int from = at.step * S::kBytes + 16 * piece - static_cast<int>(bytes_before(at, row));
+            const int bytes = min(max(static_cast<int>(a.row_bytes) - from, 0), 16);
+            if (piece < S::kPieces && at.first_row + row < a.products.n_rows[at.which]) {
+                const int64_t start = static_cast<int64_t>(at.first_row + row) * static_cast<int>(a.row_bytes) + from;
+                copy_async_some(stage + row * S::kPitch + 16 * piece, w + (bytes > 0 ? start : 0), bytes);
+            }
+        }
+    }
+
+    // The same of tokens.
+    __device__ __forceinline__ void copy_partial_columns(const Place& at, uint8_t* stage) const {
+        const int piece = threadIdx.x % kColumnLanes;
+        const int element = at.step * kStepElements + 8 * piece;
+        const bool in_row = element < a.n_cols;
+#pragma unroll 1
+        for (int token = threadIdx.x / kColumnLanes; token < min(a.n, kColumns); token += kColumnsAtOnce) {
+            const int64_t from = static_cast<int64_t>(token) * a.n_cols + (in_row ? element : 0);
+            copy_async_some(columns_to(stage, token, piece), a.x + from, in_row ? 16 : 0);
         }
     }
 
@@ -206,6 +228,12 @@ struct TileBlock {
     }
 
 private:
+    // A piece of 8 elements of a token. Neighbouring tokens have opposite halves of every 128 bytes swapped, so that
+    // they start in different banks.
+    __device__ static __forceinline__ uint8_t* columns_to(uint8_t* stage, int token, int piece) {
+        return stage + S::kWeightBytes + token * S::kColumnBytes + 16 * (piece ^ token % 2 * 4);
+    }
+
     // Each sharer sends its partner (sharer ^ bit) the half of its sums that the partner keeps.
     template <int kHalf>
     __device__ __forceinline__ void exchange(float* shared_sums, int bit, float (&sum)[kSums]) const {
