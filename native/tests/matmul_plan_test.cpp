@@ -137,6 +137,7 @@ TEST(MatmulPlan, InvariantKernelsSumInOneOrder) {
         EXPECT_EQ(tile_columns(type, kH200.shared_bytes), 64);
         EXPECT_LT(tile_columns(type, 100 << 10), 64);
     }
+    EXPECT_EQ(tile_columns(WeightType::Q4_K, 163 << 10), 64) << "an A100's shared memory";
 }
 
 // The segments cover the chunks of a row in order, and do not depend on the number of tokens.
