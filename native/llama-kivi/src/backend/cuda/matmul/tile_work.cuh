@@ -13,12 +13,12 @@ constexpr int kSharers = 4;  // warps that split the elements of a row
 constexpr int kMostStages = TilePlan::kMostStages;
 constexpr int kStepElements = TilePlan::kStepElements;
 
-// Warps of a thread block with kTiles tiles of 8 tokens. With 64 tokens the tensor cores are the bottleneck, and a warp
-// has as many rows as its registers can accumulate, because each warp reads all tokens from shared memory. With fewer
-// tokens decoding is the bottleneck, and more warps hide its latency.
+// Warps of a thread block with kTiles tiles of 8 tokens. With many tokens a warp has as many rows as its registers can
+// accumulate, because each warp reads all tokens from shared memory. With fewer tokens decoding is the bottleneck, and
+// more warps hide its latency.
 template <int kTiles>
 struct TileWarps {
-    static constexpr int kWarpRows = kTiles == 8 ? 64 : 32;
+    static constexpr int kWarpRows = kTiles >= 4 ? 64 : 32;
     static constexpr int kRowWarps = TilePlan::kRows / kWarpRows;
     static constexpr int kThreads = kRowWarps * kSharers * 32;
 };
