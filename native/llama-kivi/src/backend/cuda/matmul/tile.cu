@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(TileWarps<kTiles>::kThreads, 1)
     const int sharer = warp / Block::kRowWarps;
     const int g = threadIdx.x % 32 / 4;
     const int j = threadIdx.x % 4;
-    const Block own{a,
+    const Block own{{a},
                     begin,
                     end,
                     warp % Block::kRowWarps * Block::kWarpRows,
