@@ -1,6 +1,7 @@
 #include "kv/mark.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <utility>
