@@ -1,6 +1,6 @@
 // Times GEMV and GEMM by weight type and number of batch rows, and memcpy in the same run.
-//   llama-kivi-bench-products MODEL.gguf [ROWS COLUMNS [TOKENS]]     the model only opens the device
-// ROWS and COLUMNS: of the matrices, 4096 by default. TOKENS: only this number.
+//   llama-kivi-bench-products MODEL.gguf [ROWS COLUMNS [TOKENS...]]     the model only opens the device
+// ROWS and COLUMNS: of the matrices, 4096 by default. TOKENS: only these numbers.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -60,8 +60,14 @@ int main(int argc, char** argv) {
             return 2;
         }
     }
-    const int only = argc > 4 ? std::atoi(argv[4]) : 0;
-    return bench::run_on_device(argc, argv, "MODEL.gguf [ROWS COLUMNS [TOKENS]]", [&](Device& device) {
+    std::vector<int> tokens = {1, 2, 4, 8, 16, 24, 32, 48, 64, 128, 512};
+    if (argc > 4) {
+        tokens.clear();
+        for (int i = 4; i < argc; ++i) {
+            tokens.push_back(std::clamp(std::atoi(argv[i]), 1, 512));
+        }
+    }
+    return bench::run_on_device(argc, argv, "MODEL.gguf [ROWS COLUMNS [TOKENS...]]", [&](Device& device) {
         const auto backend = device.make_backend(false);
         const double copy = bench::copy_speed(device);
         std::printf("%s, memcpy %.0f GB/s; %d x %d\n\n", describe_device(0).name, copy / 1e9, shape.rows,
@@ -80,10 +86,7 @@ int main(int argc, char** argv) {
             Buffer<float> x(device.memory(), input.size());
             Buffer<float> y(device.memory(), size_t{512} * shape.rows);
             x.memory().write(x.data(), input.data(), x.bytes());
-            for (const int n : {1, 2, 4, 8, 16, 24, 32, 48, 64, 128, 512}) {
-                if (only > 0 && n != only) {
-                    continue;
-                }
+            for (const int n : tokens) {
                 const double seconds = bench::median_seconds(*backend, [&] {
                     for (const Tensor& w : weights) {
                         const Product product[] = {{&w, y.data()}};

@@ -77,7 +77,7 @@ constexpr int product_of(const FewProducts& products, int block) {
 
 // Work distribution of multiply_tiles; see matmul/tile.cu.
 struct TilePlan {
-    static constexpr int kRows = 96;
+    static constexpr int kRows = 128;
     static constexpr int kSums = kRows * kTileColumns;
     static constexpr int kStepElements = 256;
     static constexpr int kMostStages = 6;
@@ -99,7 +99,8 @@ struct TileStep {
     int pieces;        // 16-byte pieces per row
     int pitch;         // bytes between rows: an odd multiple of 32, so that neighbours start in different banks
     int weight_bytes;  // bytes of all rows
-    int column_pitch;
+
+    static constexpr int kColumnBytes = 2 * TilePlan::kStepElements;  // bytes of a token
 
     static constexpr TileStep of(WeightType type) {
         TileStep s{};
@@ -108,11 +109,10 @@ struct TileStep {
         s.pieces = (s.bytes + 16 - s.align + 15) / 16;
         s.pitch = ((16 * s.pieces + 31) / 32 | 1) * 32;
         s.weight_bytes = TilePlan::kRows * s.pitch;
-        s.column_pitch = 2 * TilePlan::kStepElements + 64;
         return s;
     }
     // column_tiles: tiles of 8 tokens.
-    constexpr int stage_bytes(int column_tiles) const { return weight_bytes + 8 * column_tiles * column_pitch; }
+    constexpr int stage_bytes(int column_tiles) const { return weight_bytes + 8 * column_tiles * kColumnBytes; }
 };
 
 // Tiles of 8 tokens in the kernel for n tokens.
