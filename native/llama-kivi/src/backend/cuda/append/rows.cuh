@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "backend/cuda/append/head_rows.h"
 #include "backend/cuda/append/kernels.h"
 #include "backend/cuda/device/halves.cuh"
 #include "backend/cuda/device/queue.h"
@@ -103,55 +104,6 @@ __device__ void load_row(const Rows& rows, int i, float (&x)[kLaneChannels]) {
 }
 
 // ---- the rows of an append to one head
-
-// Bytes of a block of 32 channels in a row of a q8_0 ring; only the last block may be shorter.
-constexpr int kRingBlockBytes = 2 + 32;
-
-// Ring rows, oldest first, then staged rows.
-struct HeadRows {
-    const uint16_t* ring;    // [ring_rows, D]; unused if the ring is q8_0
-    const uint8_t* blocks;   // [ring_rows, row_bytes] of a q8_0 ring; otherwise null
-    const uint16_t* staged;  // [row, staged_width]
-    int start;
-    int n_ring;
-    int ring_rows;
-    int d;
-    int row_bytes;
-    int staged_width;
-
-    __device__ HeadRows(const SideShape& shape, const AppendWork& work, int head)
-        : ring(work.ring + static_cast<size_t>(head) * shape.ring_rows * shape.format.head_size),
-          blocks(work.ring_blocks == nullptr
-                     ? nullptr
-                     : work.ring_blocks + static_cast<size_t>(head) * shape.ring_rows * shape.ring_row_bytes),
-          staged(work.staged + static_cast<size_t>(head) * shape.n_ubatch * shape.staged_width),
-          start(work.ring_start),
-          n_ring(work.n_ring),
-          ring_rows(shape.ring_rows),
-          d(shape.format.head_size),
-          row_bytes(shape.ring_row_bytes),
-          staged_width(shape.staged_width) {}
-
-    __device__ bool in_blocks(int i) const { return blocks != nullptr && i < n_ring; }
-    __device__ size_t ring_row(int i) const {
-        const int at = start + i;
-        return static_cast<size_t>(at < ring_rows ? at : at - ring_rows);
-    }
-    // A row that is not in a q8_0 ring.
-    __device__ const uint16_t* row(int i) const {
-        return i >= n_ring ? staged + static_cast<size_t>(i - n_ring) * staged_width : ring + ring_row(i) * d;
-    }
-    // Element c of row i; from a q8_0 ring decoded as by kv::decode_q8_row.
-    __device__ uint16_t half(int i, int c) const {
-        if (!in_blocks(i)) {
-            return row(i)[c];
-        }
-        const uint8_t* const block = blocks + ring_row(i) * row_bytes + c / 32 * kRingBlockBytes;
-        const float scale = half_bits_to_float(*reinterpret_cast<const uint16_t*>(block));
-        return float_to_half_bits(scale * static_cast<float>(static_cast<int8_t>(block[2 + c % 32])));
-    }
-    __device__ float at(int i, int c) const { return half_bits_to_float(half(i, c)); }
-};
 
 // Consecutive rows. Their addresses take one multiplication, and the compiler sees which memory they are in; the loops
 // that read each row many times are bound by both.
