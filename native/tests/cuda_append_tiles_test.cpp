@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/cuda/append/channel_median.h"
 #include "backend/cuda/append/tile_steps.h"
 #include "kv/config.h"
 #include "kv/quantizer.h"
@@ -240,6 +241,27 @@ TEST(CudaAppendTiles, KeysEqualTheCpus) {
                     }
                 }
             }
+        }
+    }
+}
+
+TEST(CudaAppendTiles, MediansOfChannelsAreExact) {
+    for (const int n : {1, 2, 3, 31, 32, 33, 64, 151, 192, 255, 256}) {
+        for (uint32_t seed = 1; seed < 6; ++seed) {
+            // Few values in some columns: many rows equal the median.
+            std::vector<half_t> column = random_halves(n, 4, seed);
+            column.resize(n);
+            if (seed > 3) {
+                std::transform(column.begin(), column.end(), column.begin(), [](half_t x) { return x & 0xfc00; });
+            }
+            std::vector<float> sorted(n);
+            std::transform(column.begin(), column.end(), sorted.begin(), half_to_float);
+            std::sort(sorted.begin(), sorted.end());
+            const float expected = n % 2 == 1 ? sorted[n / 2] : 0.5f * (sorted[n / 2 - 1] + sorted[n / 2]);
+            LaneFibers::run(32, [&](const auto& threads) {
+                const float median = cuda::channel_median(threads, n, [&](int i) { return column[i]; });
+                EXPECT_EQ(median, expected) << n << " rows, seed " << seed;
+            });
         }
     }
 }

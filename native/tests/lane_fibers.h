@@ -5,6 +5,7 @@
 #if defined(__linux__)
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -56,6 +57,18 @@ public:
                 votes |= static_cast<uint32_t>(slot.lanes[i][0] != 0) << i;
             }
             return votes;
+        }
+        uint32_t sum(uint32_t x) const {
+            for (int mask = 16; mask > 0; mask /= 2) {
+                x += exchange(x, mask);
+            }
+            return x;
+        }
+        uint32_t largest(uint32_t x) const {
+            for (int mask = 16; mask > 0; mask /= 2) {
+                x = std::max(x, exchange(x, mask));
+            }
+            return x;
         }
         void sync_warp() const { block->wait(block->warps_[own / 32].barrier, 32, own); }
         void sync_block() const { block->wait(block->barrier_, threads(), own); }

@@ -17,6 +17,8 @@ struct Lanes {
     __device__ float exchange(float x, int mask) const { return __shfl_xor_sync(kAllLanes, x, mask); }
     __device__ double exchange(double x, int mask) const { return __shfl_xor_sync(kAllLanes, x, mask); }
     __device__ uint32_t vote(bool x) const { return __ballot_sync(kAllLanes, x); }
+    __device__ uint32_t sum(uint32_t x) const { return __reduce_add_sync(kAllLanes, x); }
+    __device__ uint32_t largest(uint32_t x) const { return __reduce_max_sync(kAllLanes, x); }
     __device__ void sync_warp() const { __syncwarp(); }
     __device__ void sync_block() const { __syncthreads(); }
 };

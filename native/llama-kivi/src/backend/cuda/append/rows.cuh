@@ -108,24 +108,30 @@ __device__ void load_row(const Rows& rows, int i, float (&x)[kLaneChannels]) {
 // Consecutive rows. Their addresses take one multiplication, and the compiler sees which memory they are in; the loops
 // that read each row many times are bound by both.
 struct CopiedRows {
-    const uint16_t* rows;  // [row, D]
+    const uint16_t* rows;  // [row, stride]
     int d;
+    int stride;
 
-    __device__ uint16_t half(int i, int c) const { return rows[i * d + c]; }
+    __device__ uint16_t half(int i, int c) const { return rows[i * stride + c]; }
     __device__ float at(int i, int c) const { return half_bits_to_float(half(i, c)); }
 };
 
-// Copies rows [first, first + n) to `out` with a thread block; returns them as rows [0, n).
-__device__ inline CopiedRows copy_rows(const HeadRows& rows, int first, int n, uint16_t* out) {
-    for (int i = threadIdx.x; i < n * rows.d / 2; i += kThreads) {
-        const int row = first + 2 * i / rows.d;
-        const int pair = i % (rows.d / 2);
-        reinterpret_cast<uint32_t*>(out)[i] =
-            rows.in_blocks(row) ? rows.half(row, 2 * pair) | static_cast<uint32_t>(rows.half(row, 2 * pair + 1)) << 16
-                                : reinterpret_cast<const uint32_t*>(rows.row(row))[pair];
+// Copies rows [first, first + n) to `out`, [n, stride], with a thread block; returns them as rows [0, n). A warp copies
+// four channels per lane of a row at a time.
+__device__ inline CopiedRows copy_rows(const HeadRows& rows, int first, int n, uint16_t* out, int stride) {
+    const int lane = threadIdx.x % 32;
+    const int warps = blockDim.x / 32;
+    for (int c = 4 * lane; c < rows.d; c += 4 * 32) {
+#pragma unroll 4
+        for (int i = threadIdx.x / 32; i < n; i += warps) {
+            const Words2 four = rows.four(first + i, c);
+            uint32_t* const to = reinterpret_cast<uint32_t*>(out + i * stride + c);
+            to[0] = four.x;
+            to[1] = four.y;
+        }
     }
     __syncthreads();
-    return {out, rows.d};
+    return {out, rows.d, stride};
 }
 
 // Dynamic shared memory of a thread block: scratch, and a copy of rows that are read many times, if it fits.

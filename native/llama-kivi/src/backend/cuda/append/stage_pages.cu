@@ -223,7 +223,9 @@ __global__ void __launch_bounds__(kThreads) stage_pages_kernel(const SideShape s
         }
     };
     if constexpr (kCopies) {
-        quantize(copy_rows(source, step.row, step.n_rows, reinterpret_cast<uint16_t*>(shared + copy)), 0);
+        quantize(copy_rows(source, step.row, step.n_rows, reinterpret_cast<uint16_t*>(shared + copy),
+                           shape.format.head_size),
+                 0);
     } else {
         quantize(source, step.row);
     }
