@@ -320,15 +320,87 @@ TEST(CudaAppendTiles, ValueCodesAtThresholdsAreTheCpus) {
             const float beside = c % 3 == 1 ? 100.0f : -100.0f;
             w[c] = c % 3 == 0 ? x : x == 0 ? beside * 0x1p-40f : std::nextafter(x, beside);
         }
-        const double magnitudes[4] = {};
         uint32_t planes[2][2] = {};
         int level_square = 0;
-        cuda::ValueQuantizer<64, 2>::two_bits(w, step, magnitudes, planes, level_square);
+        cuda::ValueQuantizer<64, 2>::two_bits(w, step, planes, level_square);
         for (int c = 0; c < cuda::kPartChannels; ++c) {
             const uint32_t code = (planes[0][c / 32] >> c % 32 & 1) | (planes[1][c / 32] >> c % 32 & 1) << 1;
             ASSERT_EQ(static_cast<int>(code), kv::value_code(w[c], step)) << w[c] << " of " << step;
         }
     }
+}
+
+// A lane that has a row of 64 channels for itself.
+struct OneLane {
+    int* votes;
+    int lane() const { return 0; }
+    uint32_t vote(bool x) const {
+        *votes += x;
+        return x;
+    }
+};
+
+// Sums of floats give the codes and scales of sums of doubles, or notice that they may not: also beside thresholds.
+TEST(CudaAppendTiles, SumsOfFloatsAreCheckedAgainstTheirErrors) {
+    std::mt19937 random(11);
+    std::normal_distribution<float> normal;
+    const char* const many = std::getenv("LK_TEST_VALUE_ROWS");
+    const int n = many != nullptr ? std::atoi(many) : 60000;
+    int in_doubles = 0;
+    int wrong_unchecked = 0;
+    for (int i = 0; i < n; ++i) {
+        float w[cuda::kPartChannels];
+        const float size = std::ldexp(1.0f, static_cast<int>(random() % 20) - 10);
+        for (float& x : w) {
+            x = size * normal(random) * (random() % 64 == 0 && i % 3 == 0 ? 100.0f : 1.0f);
+        }
+        const auto exact = [&](double& square) {
+            square = 0;
+            for (const float x : w) {
+                square += static_cast<double>(x) * x;
+            }
+            return kv::value_step(square / cuda::kPartChannels);
+        };
+        double square = 0;
+        float step = exact(square);
+        if (i % 2 == 0) {
+            // Elements within an error of the step.
+            for (int c = 0; c < 4; ++c) {
+                w[random() % cuda::kPartChannels] =
+                    step * (1 + normal(random) * 0x1p-22f) * (c % 2 == 0 ? 1.0f : -1.0f);
+            }
+            step = exact(square);
+        }
+        double along = 0;
+        double level_square = 0;
+        for (const float x : w) {
+            const double level = kv::value_level(kv::value_code(x, step));
+            along += x * level;
+            level_square += level * level;
+        }
+        const float scale = kv::halfway_scale(square, along, level_square);
+        const int k = kv::byte_scale_exponent(scale) - static_cast<int>(random() % 4);
+        uint32_t low[2][2] = {};
+        uint32_t high[2] = {};
+        using Quantizer = cuda::ValueQuantizer<64, 2>;
+        int votes = 0;
+        ASSERT_EQ(Quantizer::encode(OneLane{&votes}, 0, k, w, low, high), kv::byte_scale_round_nearest(scale, k));
+        in_doubles += i % 2 == 1 ? votes : 0;
+        uint8_t in_floats = 0;
+        uint32_t planes[2][2] = {};
+        Quantizer::encode_in_floats(OneLane{&votes}, k, w, planes, in_floats);
+        for (int c = 0; c < cuda::kPartChannels; ++c) {
+            const auto code = [&](const uint32_t(&of)[2][2]) {
+                return static_cast<int>((of[0][c / 32] >> c % 32 & 1) | (of[1][c / 32] >> c % 32 & 1) << 1);
+            };
+            ASSERT_EQ(code(low), kv::value_code(w[c], step)) << i << ": " << w[c] << " of " << step;
+            wrong_unchecked += code(planes) != code(low);
+        }
+    }
+    EXPECT_GT(wrong_unchecked, 0) << "no row needs the check";
+    EXPECT_LT(in_doubles, n / 2 / 200) << "of " << n / 2 << " random rows";
+    std::printf("%d of %d random rows in doubles; unchecked, %d codes would differ\n", in_doubles, n / 2,
+                wrong_unchecked);
 }
 
 }  // namespace

@@ -101,6 +101,43 @@ LK_HD inline int count_bits(uint32_t x) {
 #endif
 }
 
+// x << 1, with the sign bit of a float.
+LK_HD inline uint32_t shift_in_sign(uint32_t x, float sign) {
+#ifdef __CUDA_ARCH__
+    return __funnelshift_l(kv::float_bits(sign), x, 1);
+#else
+    return x << 1 | kv::float_bits(sign) >> 31;
+#endif
+}
+
+// n: 1 to 31.
+LK_HD inline uint32_t rotated_left(uint32_t x, int n) {
+#ifdef __CUDA_ARCH__
+    return __funnelshift_l(x, x, n);
+#else
+    return x << n | x >> (32 - n);
+#endif
+}
+
+// Square roots and quotients with errors up to 2^-22.
+LK_HD inline float near_root(float x) {
+#ifdef __CUDA_ARCH__
+    float root;
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(x));
+    return root;
+#else
+    return std::sqrt(x);
+#endif
+}
+
+LK_HD inline float near_quotient(float a, float b) {
+#ifdef __CUDA_ARCH__
+    return __fdividef(a, b);
+#else
+    return a / b;
+#endif
+}
+
 // Hides from the compiler that it has converted x to double before: a double takes two registers as long as it lives.
 LK_HD inline float own_value(float x) {
 #ifdef __CUDA_ARCH__

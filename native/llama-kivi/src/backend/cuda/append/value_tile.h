@@ -3,9 +3,9 @@
 //
 //   1. load      ring blocks through shared memory, other rows from global memory -> halves -> floats, minus the centre
 //   2. rotate    kv::hadamard, in its order
-//   3. scale     sums in double precision
-//   4. codes     a bit plane per bit of the codes: word [j] of a plane has channels [32 j, 32 j + 32) of the lane
-//   5. store     transposes planes across lanes into the words of a page, each 16 tokens of a channel
+//   3. encode    scale, and a bit plane per bit of the codes: word [j] of a plane has channels [32 j, 32 j + 32) of the
+//                lane; in floats if their errors cannot show, otherwise, about one warp in 200, in doubles
+//   4. store     transposes planes across lanes into the words of a page, each 16 tokens of a channel
 //
 // Lane l has bits l of the words of the page: bit 8 * (token % 4) + 2 * (token % 16 / 4) + b, see kv/kivi_format.h.
 // Host and device code; see lanes.cuh.
@@ -158,56 +158,112 @@ struct ValueQuantizer {
         }
     }
 
-    // Sums over the row.
-    template <class Threads>
-    LK_HD static double row_sum(const Threads& threads, const double (&sums)[4]) {
-        const double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    // A sum over the row of a sum over the lane's channels.
+    template <class Threads, class T>
+    LK_HD static T row_sum(const Threads& threads, T sum) {
         if constexpr (kParts == 2) {
             return sum + threads.exchange(sum, 1);
         }
         return sum;
     }
+    template <class T>
+    LK_HD static T total(const T (&sums)[4]) {
+        return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    }
 
-    // Bit planes of the codes; returns the scale. high: the third bits, of channels with c & 4 clear and set, word bit
-    // 4 * (c / 8) + c % 4.
+    // Bit planes of the codes; returns the byte scale. high: the third bits, of channels with c & 4 clear and set, word
+    // bit 4 * (c / 8) + c % 4.
     template <class Threads>
-    LK_HD static float encode(const Threads& threads, int part, const float (&w)[kPartChannels], uint32_t (&low)[2][2],
-                              uint32_t (&high)[2]) {
+    LK_HD static uint8_t encode(const Threads& threads, int part, int k, const float (&w)[kPartChannels],
+                                uint32_t (&low)[2][2], uint32_t (&high)[2]) {
+        if constexpr (kBits == 2) {
+            uint8_t scale = 0;
+            if (threads.vote(!encode_in_floats(threads, k, w, low, scale)) == 0) {
+                return scale;
+            }
+        }
+        return encode_in_doubles(threads, part, k, w, low, high);
+    }
+
+    // Two-bit codes and scale from sums of floats. Returns whether errors of the sums cannot change any of them.
+    //
+    // Each sum has nonnegative terms and at most 24 roundings from term to total, so its relative error is below 2^-19;
+    // the step has half of that. An element is `far` if |w| >= step, i.e. if its code is 0 or 3.
+    template <class Threads>
+    LK_HD static bool encode_in_floats(const Threads& threads, int k, const float (&w)[kPartChannels],
+                                       uint32_t (&planes)[2][2], uint8_t& scale) {
+        constexpr float kStepError = 0x1p-19f;
+        constexpr float kScaleError = 0x1p-17f;  // of the quotients of sums
+        float squares[4] = {};
+        LK_UNROLL
+        for (int c = 0; c < kPartChannels; ++c) {
+            squares[c % 4] = fused(w[c], w[c], squares[c % 4]);
+        }
+        const float square = row_sum(threads, total(squares));
+        const float step = kv::kGaussianStep2 * near_root(square * (1.0f / kHead));
+        float magnitudes[4] = {};
+        float beyond[4] = {};  // of the step
+        float nearest = INFINITY;
+        int n_far = 0;
+        LK_UNROLL
+        for (int j = 0; j < 2; ++j) {
+            uint32_t negative = 0;
+            uint32_t near = 0;
+            LK_UNROLL
+            for (int i = 31; i >= 0; --i) {
+                const float x = w[32 * j + i];
+                const float past = fabsf(x) - step;
+                magnitudes[i % 4] += fabsf(x);
+                beyond[i % 4] += fmaxf(past, 0.0f);
+                nearest = fminf(nearest, fabsf(past));
+                negative = shift_in_sign(negative, x);
+                near = shift_in_sign(near, past);
+            }
+            planes[0][j] = ~near ^ negative;
+            planes[1][j] = ~negative;
+            n_far += count_bits(~near);
+        }
+        const float far = static_cast<float>(n_far);
+        const float along = row_sum(threads, 0.5f * total(magnitudes) + (total(beyond) + far * step));
+        const float level_square = row_sum(threads, 2.0f * far) + 0.25f * kHead;
+        const float middle = 0.5f * (near_quotient(square, along) + near_quotient(along, level_square));
+        scale = kv::byte_scale_round_nearest(middle * (1 - kScaleError), k);
+        return nearest > kStepError * step && scale == kv::byte_scale_round_nearest(middle * (1 + kScaleError), k);
+    }
+
+    template <class Threads>
+    LK_HD static uint8_t encode_in_doubles(const Threads& threads, int part, int k, const float (&w)[kPartChannels],
+                                           uint32_t (&low)[2][2], uint32_t (&high)[2]) {
         double squares[4] = {};
-        double magnitudes[4] = {};
         LK_UNROLL
         for (int c = 0; c < kPartChannels; ++c) {
             const double x = w[c];
             squares[c % 4] = plus_product(squares[c % 4], x, x);
-            magnitudes[c % 4] += fabs(x);
         }
-        const double square = row_sum(threads, squares);
+        const double square = row_sum(threads, total(squares));
         const float step = kv::value_step(square / kHead, kBits);
-        double along = 0;
         int level_square = 0;  // of twice the levels
-        if constexpr (kBits == 2) {
-            along = two_bits(w, step, magnitudes, low, level_square);
-        } else {
-            along = three_bits(w, step, low, high, level_square);
-        }
+        double along = kBits == 2 ? two_bits(w, step, low, level_square) : three_bits(w, step, low, high, level_square);
+        float scale = 0;
         if constexpr (kParts == 2) {
-            along += threads.exchange(along, 1);
-            level_square += static_cast<int>(threads.exchange(static_cast<uint32_t>(level_square), 1));
+            along = row_sum(threads, along);
+            level_square = static_cast<int>(row_sum(threads, static_cast<uint32_t>(level_square)));
             // kv::halfway_scale, one division per lane.
             const double quotient = part == 0 ? square / along : along / (level_square / 4.0);
-            const double sum = quotient + threads.exchange(quotient, 1);
-            return along > 0 ? static_cast<float>(sum / 2) : 0.0f;
+            const double sum = row_sum(threads, quotient);
+            scale = along > 0 ? static_cast<float>(sum / 2) : 0.0f;
         } else {
-            return kv::halfway_scale(square, along, level_square / 4.0);
+            scale = kv::halfway_scale(square, along, level_square / 4.0);
         }
+        return kv::byte_scale_round_nearest(scale, k);
     }
 
     // kv::value_code without a division: the quotient rounds to 1 or -1 only if |w| is the step. Levels are -3/2, -1/2,
-    // 1/2, 3/2: an element is `far` if its code is 0 or 3. Returns sum w * level of the lane.
-    LK_HD static double two_bits(const float (&w)[kPartChannels], float step, const double (&magnitudes)[4],
-                                 uint32_t (&planes)[2][2], int& level_square) {
+    // 1/2, 3/2. Returns sum w * level of the lane.
+    LK_HD static double two_bits(const float (&w)[kPartChannels], float step, uint32_t (&planes)[2][2],
+                                 int& level_square) {
         const float bound = step > 0 ? step : INFINITY;  // zeros: kv::value_code is 2
-        double beyond[4] = {};
+        double along[4] = {};
         LK_UNROLL
         for (int j = 0; j < 2; ++j) {
             uint32_t negative = 0;
@@ -216,18 +272,15 @@ struct ValueQuantizer {
             for (int i = 31; i >= 0; --i) {
                 const float x = w[32 * j + i];
                 const bool is_far = x >= bound || x < -bound;
-                negative = negative << 1 | kv::float_bits(x) >> 31;
-                if (is_far) {
-                    far |= 1u << i;
-                }
-                beyond[i % 4] += fabs(static_cast<double>(own_value(is_far ? x : 0.0f)));
+                negative = shift_in_sign(negative, x);
+                far = far << 1 | (is_far ? 1u : 0u);
+                along[i % 4] = plus_product(along[i % 4], fabs(static_cast<double>(own_value(x))), is_far ? 1.5 : 0.5);
             }
             planes[0][j] = far ^ negative;
             planes[1][j] = ~negative;
             level_square += 8 * count_bits(far) + 32;
         }
-        return 0.5 * ((magnitudes[0] + magnitudes[1]) + (magnitudes[2] + magnitudes[3])) +
-               ((beyond[0] + beyond[1]) + (beyond[2] + beyond[3]));
+        return total(along);
     }
 
     LK_HD static double three_bits(const float (&w)[kPartChannels], float step, uint32_t (&low)[2][2],
@@ -244,19 +297,22 @@ struct ValueQuantizer {
             low[1][c / 32] |= (bits >> 1 & 1) << (c % 32);
             high[c / 4 % 2] |= (bits >> 2) << (c / 8 * 4 + c % 4);
         }
-        return (along[0] + along[1]) + (along[2] + along[3]);
+        return total(along);
     }
 
-    // Bit l of lane r -> bit r of lane l.
+    // Bit l of lane r -> bit r of lane l: exchanges blocks of 16, 8, 4, 2 and 1 bits off the diagonal.
     template <class Threads>
     LK_HD static uint32_t transposed(const Threads& threads, uint32_t x) {
         const int lane = threads.lane();
-        constexpr uint32_t kLow[] = {0x55555555u, 0x33333333u, 0x0f0f0f0fu, 0x00ff00ffu, 0x0000ffffu};
+        x = select_bytes(x, threads.exchange(x, 16), lane & 16 ? 0x3276u : 0x5410u);
+        x = select_bytes(x, threads.exchange(x, 8), lane & 8 ? 0x3715u : 0x6240u);
+        constexpr uint32_t kLow[] = {0x55555555u, 0x33333333u, 0x0f0f0f0fu};
         LK_UNROLL
-        for (int i = 4; i >= 0; --i) {
+        for (int i = 2; i >= 0; --i) {
             const int m = 1 << i;
-            const uint32_t other = threads.exchange(x, m);
-            x = lane & m ? (x & ~kLow[i]) | (other >> m & kLow[i]) : (x & kLow[i]) | (other << m & ~kLow[i]);
+            const uint32_t other = rotated_left(threads.exchange(x, m), lane & m ? 32 - m : m);
+            const uint32_t keep = lane & m ? ~kLow[i] : kLow[i];
+            x = (x & keep) | (other & ~keep);
         }
         return x;
     }
@@ -344,10 +400,9 @@ struct ValueQuantizer {
         rotate(threads, part, w);
         uint32_t low[2][2] = {};
         uint32_t high[2] = {};
-        const float scale = encode(threads, part, w, low, high);
+        const uint8_t scale = encode(threads, part, *reinterpret_cast<const int*>(table), w, low, high);
         if (valid && part == 0) {
-            const int k = *reinterpret_cast<const int*>(table);
-            page[f.scales_offset + token] = kv::byte_scale_round_nearest(scale, k);
+            page[f.scales_offset + token] = scale;
         }
         store_codes(threads, tile, valid, low, high, page);
     }
