@@ -61,14 +61,24 @@ struct ValueQuantizer {
         const int begin = static_cast<int>(rows.ring_row(first)) * kRowWords;
         const uint32_t* const ring = reinterpret_cast<const uint32_t*>(rows.blocks);
         constexpr int kStep = kParts;  // words per load: a row of 128 channels is aligned to 8 bytes
-        for (int i = threads.lane() * kStep; i < count * kRowWords; i += 32 * kStep) {
+        constexpr int kLoads = (kRows * kRowWords + 32 * kStep - 1) / (32 * kStep);
+        Words2 loaded[kLoads] = {};  // all of them before the first is stored: their latencies overlap
+        LK_UNROLL
+        for (int j = 0; j < kLoads; ++j) {
+            const int i = (threads.lane() + 32 * j) * kStep;
             const int at = begin + i < ring_words ? begin + i : begin + i - ring_words;
-            if constexpr (kStep == 2) {
-                const Words2 two = load_two(ring + at);
-                scratch.words[i] = two.x;
-                scratch.words[i + 1] = two.y;
-            } else {
-                scratch.words[i] = ring[at];
+            if (i < count * kRowWords) {
+                loaded[j] = kStep == 2 ? load_two(ring + at) : Words2{ring[at], 0};
+            }
+        }
+        LK_UNROLL
+        for (int j = 0; j < kLoads; ++j) {
+            const int i = (threads.lane() + 32 * j) * kStep;
+            if (i < count * kRowWords) {
+                scratch.words[i] = loaded[j].x;
+                if constexpr (kStep == 2) {
+                    scratch.words[i + 1] = loaded[j].y;
+                }
             }
         }
         threads.sync_warp();
