@@ -166,7 +166,9 @@ void expect_equal_pages(const PageFormat& f, const Case& c, uint32_t seed) {
     const int n_rows = std::max(c.row + c.n, 40);
     const Rows rows(random_halves(n_rows, f.head_size, seed), f.head_size, std::min(c.n_ring, n_rows), c.q8);
     const SideShape shape = shape_of(f, rows);
-    const kv::HeadTable table = kv::choose_head_table(f, rows.floats.data(), n_rows, 0, c.row + c.sinks);
+    kv::HeadTable table = kv::choose_head_table(f, rows.floats.data(), n_rows, 0, c.row + c.sinks);
+    table.exponent -=
+        seed % 4 == 3 ? 7 : 0;  // as after rows with a far smaller range: the largest byte scale is too small
     std::vector<uint8_t> tables = table_bytes(table, shape.table_bytes);
     std::vector<uint32_t> expected(f.page_bytes / 4 + 1);
     std::mt19937 random(seed);
@@ -322,7 +324,7 @@ TEST(CudaAppendTiles, ValueCodesAtThresholdsAreTheCpus) {
         }
         uint32_t planes[2][2] = {};
         int level_square = 0;
-        cuda::ValueQuantizer<64, 2>::two_bits(w, step, planes, level_square);
+        cuda::ValueEncoder<64, 2>::two_bits(w, step, planes, level_square);
         for (int c = 0; c < cuda::kPartChannels; ++c) {
             const uint32_t code = (planes[0][c / 32] >> c % 32 & 1) | (planes[1][c / 32] >> c % 32 & 1) << 1;
             ASSERT_EQ(static_cast<int>(code), kv::value_code(w[c], step)) << w[c] << " of " << step;
@@ -382,13 +384,13 @@ TEST(CudaAppendTiles, SumsOfFloatsAreCheckedAgainstTheirErrors) {
         const int k = kv::byte_scale_exponent(scale) - static_cast<int>(random() % 4);
         uint32_t low[2][2] = {};
         uint32_t high[2] = {};
-        using Quantizer = cuda::ValueQuantizer<64, 2>;
+        using Encoder = cuda::ValueEncoder<64, 2>;
         int votes = 0;
-        ASSERT_EQ(Quantizer::encode(OneLane{&votes}, 0, k, w, low, high), kv::byte_scale_round_nearest(scale, k));
+        ASSERT_EQ(Encoder::encode(OneLane{&votes}, 0, k, w, low, high), kv::byte_scale_round_nearest(scale, k));
         in_doubles += i % 2 == 1 ? votes : 0;
         uint8_t in_floats = 0;
         uint32_t planes[2][2] = {};
-        Quantizer::encode_in_floats(OneLane{&votes}, k, w, planes, in_floats);
+        Encoder::encode_in_floats(OneLane{&votes}, k, w, planes, in_floats);
         for (int c = 0; c < cuda::kPartChannels; ++c) {
             const auto code = [&](const uint32_t(&of)[2][2]) {
                 return static_cast<int>((of[0][c / 32] >> c % 32 & 1) | (of[1][c / 32] >> c % 32 & 1) << 1);

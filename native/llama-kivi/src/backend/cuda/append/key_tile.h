@@ -1,7 +1,7 @@
 // Quantizes a group of keys (kivi2, kivi3, kivi4). A warp has a tile of T tokens and up to 128 channels, a lane four
 // channels, which are one quad of the page; the tiles of a group share the ranges of its channels.
 //
-//   1. load     rows -> halves in registers; sinks become NaN, which ranges ignore and whose code is 0
+//   1. load     rows -> halves in registers; sinks become NaN, which ranges ignore
 //   2. range    of each channel over the lane's tokens, then over the tiles
 //   3. scales   a channel per thread
 //   4. codes    four channels of a token at a time, packed into the words of the quad
@@ -11,6 +11,7 @@
 #pragma once
 
 #include "backend/cuda/append/head_rows.h"
+#include "backend/cuda/append/key_scale.h"
 #include "kv/kivi_format.h"
 #include "kv/scalar_codec.h"
 
@@ -41,7 +42,7 @@ struct KeyBlock {
     LK_HD int threads() const { return tiles * chunks * 32; }
     LK_HD int shared_bytes(const kv::PageFormat& f) const {
         return f.head_size * static_cast<int>(sizeof(float) * 3 + sizeof(int)) +
-               tiles * (f.head_size * 2 + low_words) * static_cast<int>(sizeof(uint32_t));
+               (1 + tiles * (f.head_size + low_words)) * static_cast<int>(sizeof(uint32_t));
     }
 };
 
@@ -52,51 +53,6 @@ struct KeyGroup {
     int sinks;
 };
 
-// a / s, rounded as a division is, for the rounded inverse of s and these divisors: byte scales, which have five bits
-// of mantissa, and the constants of kv::byte_pair_scale.
-LK_HD inline float divided(float a, float s, float inverse) {
-    const float q = a * inverse;
-    return fused(fused(-s, q, a), inverse, q);
-}
-
-// 1 / s of a byte scale, rounded; 0 if s is 0.
-LK_HD inline float inverse_scale(float s) {
-#ifdef __CUDA_ARCH__
-    float x;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(x) : "f"(s));
-    return s > 0 ? fused(x, fused(-s, x, 1.0f), x) : 0.0f;  // the steps of a division that meets no subnormal number
-#else
-    return s > 0 ? 1.0f / s : 0.0f;
-#endif
-}
-
-// kv::BytePair with the nearest scale, without divisions. Rows of halves and scales that suit them are far from
-// subnormal floats.
-struct KeyScale {
-    float s;
-    float m;
-    float inverse;  // of s, or 0
-    uint8_t scale;
-    uint8_t zero;
-
-    LK_HD KeyScale(float low, float high, bool fine, int k) {
-        constexpr float kCoarseSpan = 3.0f - kv::kZeroPointSlack;
-        constexpr float kFineSpan = 15.0f - kv::kZeroPointSlack;
-        const float span =
-            fine ? divided(high - low, kFineSpan, 1 / kFineSpan) : divided(high - low, kCoarseSpan, 1 / kCoarseSpan);
-        const float reach = divided(fabsf(low) * kv::kZeroPointSteps, kv::kZeroPointLimit, 1 / kv::kZeroPointLimit);
-        const uint8_t nearest = kv::byte_scale_round_nearest(span, k);
-        const uint8_t least = kv::byte_scale_round_up(reach, k);
-        scale = nearest > least ? nearest : least;
-        s = kv::byte_scale_decode(scale, k);
-        inverse = inverse_scale(s);
-        const float steps = floorf(divided(kv::kZeroPointSteps * low, s, inverse));
-        const int z = static_cast<int>(kv::clamped(steps, -kv::kZeroPointLimit - 1, kv::kZeroPointLimit));
-        zero = static_cast<uint8_t>(z);
-        m = kv::zero_point_decode(s, z);
-    }
-};
-
 // kHead: D, if it is known to the compiler, otherwise 0.
 template <int kBits, int kTokens, int kHead>
 struct KeyQuantizer {
@@ -104,10 +60,11 @@ struct KeyQuantizer {
     static constexpr int kWords = kTokens / kPerWord;  // per quad
 
     struct Shared {
-        float* s;         // [D]
-        float* m;         // [D]
-        float* inverse;   // [D]: of s, or 0
-        int* place;       // [D]: index of a refined channel, otherwise -1
+        float* s;        // [D]
+        float* m;        // [D]
+        float* inverse;  // [D]: of s, or 0
+        int* place;      // [D]: index of a refined channel, otherwise -1
+        int* below;  // whether an element is below the zero point of its channel: its scale exceeds the largest byte
         uint32_t* least;  // [tile, D/2] pairs of halves
         uint32_t* most;
         uint32_t* low;  // [tile, low_words]
@@ -117,7 +74,8 @@ struct KeyQuantizer {
               m(s + f.head_size),
               inverse(m + f.head_size),
               place(reinterpret_cast<int*>(inverse + f.head_size)),
-              least(reinterpret_cast<uint32_t*>(place + f.head_size)),
+              below(place + f.head_size),
+              least(reinterpret_cast<uint32_t*>(below + 1)),
               most(least + block.tiles * (f.head_size / 2)),
               low(most + block.tiles * (f.head_size / 2)) {}
     };
@@ -168,12 +126,18 @@ struct KeyQuantizer {
             shared.s[c] = own.s;
             shared.m[c] = own.m;
             shared.inverse[c] = own.inverse;
+            if (low < own.m) {
+                *shared.below = 1;
+            }
         }
     }
 
-    // The code of an element of a channel in the low bits of a float's.
+    // The code of an element of a channel in the low bits of a float's. kAny: x may be NaN, whose code is 0, or below
+    // m.
+    template <bool kAny>
     LK_HD static uint32_t code(float x, float s, float m, float inverse, float top) {
-        return kv::float_bits(fminf(fmaxf(divided(x - m, s, inverse), 0.0f), top) + kIntegerFloat);
+        const float q = divided(x - m, s, inverse);
+        return kv::float_bits(fminf(kAny ? fmaxf(q, 0.0f) : q, top) + kIntegerFloat);
     }
 
     // Low bytes of four words.
@@ -181,6 +145,7 @@ struct KeyQuantizer {
         return select_bytes(select_bytes(x[0], x[1], 0x0040), select_bytes(x[2], x[3], 0x0040), 0x5410);
     }
 
+    template <bool kAny>
     LK_HD static void store_codes(const kv::PageFormat& f, const KeyBlock& block, int tile, int quad, bool active,
                                   const uint32_t (&x)[kTokens][2], const KeyGroup& group, const Shared& shared,
                                   uint8_t* page) {
@@ -206,7 +171,7 @@ struct KeyQuantizer {
         }
         const auto code_of = [&](int t, int i) {
             const uint32_t pair = x[t][i / 2];
-            return code(i % 2 == 0 ? low_half(pair) : high_half(pair), s[i], m[i], inverse[i], top[i]);
+            return code<kAny>(i % 2 == 0 ? low_half(pair) : high_half(pair), s[i], m[i], inverse[i], top[i]);
         };
         uint32_t words[kWords];
         LK_UNROLL
@@ -266,6 +231,9 @@ struct KeyQuantizer {
         for (int c = threads.thread(); c < d; c += threads.threads()) {
             shared.place[c] = -1;
         }
+        if (threads.thread() == 0) {
+            *shared.below = 0;
+        }
         uint32_t x[kTokens][2];
         load(rows, group.first_row + tile * kTokens, kQuad * quad, x);
         if (group.sinks > tile * kTokens) {
@@ -298,7 +266,11 @@ struct KeyQuantizer {
         threads.sync_block();
         choose_scales(threads, f, block, group, *reinterpret_cast<const int*>(table), shared, page);
         threads.sync_block();
-        store_codes(f, block, tile, quad, active, x, group, shared, page);
+        if (group.sinks > tile * kTokens || *shared.below != 0) {
+            store_codes<true>(f, block, tile, quad, active, x, group, shared, page);
+        } else {
+            store_codes<false>(f, block, tile, quad, active, x, group, shared, page);
+        }
         if (block.low_words > 0) {
             threads.sync_block();
             uint32_t* const out = reinterpret_cast<uint32_t*>(page) +

@@ -12,12 +12,12 @@
 #pragma once
 
 #include "backend/cuda/append/head_rows.h"
+#include "backend/cuda/append/value_codes.h"
 #include "kv/kivi_format.h"
 #include "kv/scalar_codec.h"
 
 namespace lk::cuda {
 
-inline constexpr int kPartChannels = 64;
 inline constexpr int kPartWords = 17;  // two blocks of a q8_0 ring
 static_assert(kPartWords * 4 == 2 * kRingBlockBytes);
 
@@ -61,24 +61,33 @@ struct ValueQuantizer {
         const int begin = static_cast<int>(rows.ring_row(first)) * kRowWords;
         const uint32_t* const ring = reinterpret_cast<const uint32_t*>(rows.blocks);
         constexpr int kStep = kParts;  // words per load: a row of 128 channels is aligned to 8 bytes
-        constexpr int kLoads = (kRows * kRowWords + 32 * kStep - 1) / (32 * kStep);
-        Words2 loaded[kLoads] = {};  // all of them before the first is stored: their latencies overlap
-        LK_UNROLL
-        for (int j = 0; j < kLoads; ++j) {
-            const int i = (threads.lane() + 32 * j) * kStep;
-            const int at = begin + i < ring_words ? begin + i : begin + i - ring_words;
-            if (i < count * kRowWords) {
-                loaded[j] = kStep == 2 ? load_two(ring + at) : Words2{ring[at], 0};
+        const auto load_at = [&](int at) { return kStep == 2 ? load_two(ring + at) : Words2{ring[at], 0}; };
+        const auto store_at = [&](int i, Words2 two) {
+            scratch.words[i] = two.x;
+            if constexpr (kStep == 2) {
+                scratch.words[i + 1] = two.y;
             }
-        }
-        LK_UNROLL
-        for (int j = 0; j < kLoads; ++j) {
-            const int i = (threads.lane() + 32 * j) * kStep;
-            if (i < count * kRowWords) {
-                scratch.words[i] = loaded[j].x;
-                if constexpr (kStep == 2) {
-                    scratch.words[i + 1] = loaded[j].y;
+        };
+        constexpr int kWords = kRows * kRowWords;
+        const int first_word = threads.lane() * kStep;
+        if (count == kRows && begin + kWords <= ring_words) {
+            constexpr int kLoads = (kWords + 32 * kStep - 1) / (32 * kStep);
+            Words2 loaded[kLoads] = {};  // all of them before the first is stored: their latencies overlap
+            LK_UNROLL
+            for (int j = 0; j < kLoads; ++j) {
+                if (first_word + 32 * kStep * j < kWords) {
+                    loaded[j] = load_at(begin + first_word + 32 * kStep * j);
                 }
+            }
+            LK_UNROLL
+            for (int j = 0; j < kLoads; ++j) {
+                if (first_word + 32 * kStep * j < kWords) {
+                    store_at(first_word + 32 * kStep * j, loaded[j]);
+                }
+            }
+        } else {
+            for (int i = first_word; i < count * kRowWords; i += 32 * kStep) {
+                store_at(i, load_at(begin + i < ring_words ? begin + i : begin + i - ring_words));
             }
         }
         threads.sync_warp();
@@ -166,148 +175,6 @@ struct ValueQuantizer {
             }
             w[c] = fused(w[c], norm, 0.0f);  // also turns -0 into 0, so that the sign bit tells w < 0
         }
-    }
-
-    // A sum over the row of a sum over the lane's channels.
-    template <class Threads, class T>
-    LK_HD static T row_sum(const Threads& threads, T sum) {
-        if constexpr (kParts == 2) {
-            return sum + threads.exchange(sum, 1);
-        }
-        return sum;
-    }
-    template <class T>
-    LK_HD static T total(const T (&sums)[4]) {
-        return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    }
-
-    // Bit planes of the codes; returns the byte scale. high: the third bits, of channels with c & 4 clear and set, word
-    // bit 4 * (c / 8) + c % 4.
-    template <class Threads>
-    LK_HD static uint8_t encode(const Threads& threads, int part, int k, const float (&w)[kPartChannels],
-                                uint32_t (&low)[2][2], uint32_t (&high)[2]) {
-        if constexpr (kBits == 2) {
-            uint8_t scale = 0;
-            if (threads.vote(!encode_in_floats(threads, k, w, low, scale)) == 0) {
-                return scale;
-            }
-        }
-        return encode_in_doubles(threads, part, k, w, low, high);
-    }
-
-    // Two-bit codes and scale from sums of floats. Returns whether errors of the sums cannot change any of them.
-    //
-    // Each sum has nonnegative terms and at most 24 roundings from term to total, so its relative error is below 2^-19;
-    // the step has half of that. An element is `far` if |w| >= step, i.e. if its code is 0 or 3.
-    template <class Threads>
-    LK_HD static bool encode_in_floats(const Threads& threads, int k, const float (&w)[kPartChannels],
-                                       uint32_t (&planes)[2][2], uint8_t& scale) {
-        constexpr float kStepError = 0x1p-19f;
-        constexpr float kScaleError = 0x1p-17f;  // of the quotients of sums
-        float squares[4] = {};
-        LK_UNROLL
-        for (int c = 0; c < kPartChannels; ++c) {
-            squares[c % 4] = fused(w[c], w[c], squares[c % 4]);
-        }
-        const float square = row_sum(threads, total(squares));
-        const float step = kv::kGaussianStep2 * near_root(square * (1.0f / kHead));
-        float magnitudes[4] = {};
-        float beyond[4] = {};  // of the step
-        float nearest = INFINITY;
-        int n_far = 0;
-        LK_UNROLL
-        for (int j = 0; j < 2; ++j) {
-            uint32_t negative = 0;
-            uint32_t near = 0;
-            LK_UNROLL
-            for (int i = 31; i >= 0; --i) {
-                const float x = w[32 * j + i];
-                const float past = fabsf(x) - step;
-                magnitudes[i % 4] += fabsf(x);
-                beyond[i % 4] += fmaxf(past, 0.0f);
-                nearest = fminf(nearest, fabsf(past));
-                negative = shift_in_sign(negative, x);
-                near = shift_in_sign(near, past);
-            }
-            planes[0][j] = ~near ^ negative;
-            planes[1][j] = ~negative;
-            n_far += count_bits(~near);
-        }
-        const float far = static_cast<float>(n_far);
-        const float along = row_sum(threads, 0.5f * total(magnitudes) + (total(beyond) + far * step));
-        const float level_square = row_sum(threads, 2.0f * far) + 0.25f * kHead;
-        const float middle = 0.5f * (near_quotient(square, along) + near_quotient(along, level_square));
-        scale = kv::byte_scale_round_nearest(middle * (1 - kScaleError), k);
-        return nearest > kStepError * step && scale == kv::byte_scale_round_nearest(middle * (1 + kScaleError), k);
-    }
-
-    template <class Threads>
-    LK_HD static uint8_t encode_in_doubles(const Threads& threads, int part, int k, const float (&w)[kPartChannels],
-                                           uint32_t (&low)[2][2], uint32_t (&high)[2]) {
-        double squares[4] = {};
-        LK_UNROLL
-        for (int c = 0; c < kPartChannels; ++c) {
-            const double x = w[c];
-            squares[c % 4] = plus_product(squares[c % 4], x, x);
-        }
-        const double square = row_sum(threads, total(squares));
-        const float step = kv::value_step(square / kHead, kBits);
-        int level_square = 0;  // of twice the levels
-        double along = kBits == 2 ? two_bits(w, step, low, level_square) : three_bits(w, step, low, high, level_square);
-        float scale = 0;
-        if constexpr (kParts == 2) {
-            along = row_sum(threads, along);
-            level_square = static_cast<int>(row_sum(threads, static_cast<uint32_t>(level_square)));
-            // kv::halfway_scale, one division per lane.
-            const double quotient = part == 0 ? square / along : along / (level_square / 4.0);
-            const double sum = row_sum(threads, quotient);
-            scale = along > 0 ? static_cast<float>(sum / 2) : 0.0f;
-        } else {
-            scale = kv::halfway_scale(square, along, level_square / 4.0);
-        }
-        return kv::byte_scale_round_nearest(scale, k);
-    }
-
-    // kv::value_code without a division: the quotient rounds to 1 or -1 only if |w| is the step. Levels are -3/2, -1/2,
-    // 1/2, 3/2. Returns sum w * level of the lane.
-    LK_HD static double two_bits(const float (&w)[kPartChannels], float step, uint32_t (&planes)[2][2],
-                                 int& level_square) {
-        const float bound = step > 0 ? step : INFINITY;  // zeros: kv::value_code is 2
-        double along[4] = {};
-        LK_UNROLL
-        for (int j = 0; j < 2; ++j) {
-            uint32_t negative = 0;
-            uint32_t far = 0;
-            LK_UNROLL
-            for (int i = 31; i >= 0; --i) {
-                const float x = w[32 * j + i];
-                const bool is_far = x >= bound || x < -bound;
-                negative = shift_in_sign(negative, x);
-                far = far << 1 | (is_far ? 1u : 0u);
-                along[i % 4] = plus_product(along[i % 4], fabs(static_cast<double>(own_value(x))), is_far ? 1.5 : 0.5);
-            }
-            planes[0][j] = far ^ negative;
-            planes[1][j] = ~negative;
-            level_square += 8 * count_bits(far) + 32;
-        }
-        return total(along);
-    }
-
-    LK_HD static double three_bits(const float (&w)[kPartChannels], float step, uint32_t (&low)[2][2],
-                                   uint32_t (&high)[2], int& level_square) {
-        double along[4] = {};
-        LK_UNROLL
-        for (int c = 0; c < kPartChannels; ++c) {
-            const int code = kv::value_code(w[c], step, 3);
-            const int twice = 2 * code - 7;
-            along[c % 4] = plus_product(along[c % 4], static_cast<double>(own_value(w[c])), 0.5 * twice);
-            level_square += twice * twice;
-            const uint32_t bits = static_cast<uint32_t>(code);
-            low[0][c / 32] |= (bits & 1) << (c % 32);
-            low[1][c / 32] |= (bits >> 1 & 1) << (c % 32);
-            high[c / 4 % 2] |= (bits >> 2) << (c / 8 * 4 + c % 4);
-        }
-        return total(along);
     }
 
     // Bit l of lane r -> bit r of lane l: exchanges blocks of 16, 8, 4, 2 and 1 bits off the diagonal.
@@ -410,7 +277,8 @@ struct ValueQuantizer {
         rotate(threads, part, w);
         uint32_t low[2][2] = {};
         uint32_t high[2] = {};
-        const uint8_t scale = encode(threads, part, *reinterpret_cast<const int*>(table), w, low, high);
+        const uint8_t scale =
+            ValueEncoder<kHead, kBits>::encode(threads, part, *reinterpret_cast<const int*>(table), w, low, high);
         if (valid && part == 0) {
             page[f.scales_offset + token] = scale;
         }
