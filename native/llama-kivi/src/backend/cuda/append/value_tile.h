@@ -4,7 +4,7 @@
 //   1. load      ring blocks through shared memory, other rows from global memory -> halves -> floats, minus the centre
 //   2. rotate    kv::hadamard, in its order
 //   3. encode    scale, and a bit plane per bit of the codes: word [j] of a plane has channels [32 j, 32 j + 32) of the
-//                lane; in floats if their errors cannot show, otherwise, about one warp in 200, in doubles
+//                lane; in floats if their errors cannot show, otherwise, about one warp in 65, in doubles
 //   4. store     transposes planes across lanes into the words of a page, each 16 tokens of a channel
 //
 // Lane l has bits l of the words of the page: bit 8 * (token % 4) + 2 * (token % 16 / 4) + b, see kv/kivi_format.h.
