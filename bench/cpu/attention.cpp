@@ -41,7 +41,7 @@ struct Type {
 
 constexpr Type kTypes[] = {
     {"f16", LK_CACHE_F16},     {"q8_0", LK_CACHE_Q8_0},   {"q4_0", LK_CACHE_Q4_0},
-    {"kivi4", LK_CACHE_KIVI4}, {"kivi2", LK_CACHE_KIVI2},
+    {"kivi4", LK_CACHE_KIVI4}, {"kivi3", LK_CACHE_KIVI3}, {"kivi2", LK_CACHE_KIVI2},
 };
 
 constexpr int kPrefill = 512;

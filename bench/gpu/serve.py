@@ -99,8 +99,11 @@ async def metrics(port):
     found = {}
     for line in (await reader.read()).decode().splitlines():
         name = line.split("{")[0].split(" ")[0]
-        if "step_duration" in name and name.endswith(("_sum", "_count")):
-            found[name.rsplit("_", 1)[1]] = float(line.rsplit(" ", 1)[1])
+        if name.endswith(("_sum", "_count")):
+            for part, prefix in (("step_duration", ""), ("copy_duration", "copies_")):
+                if part in name:
+                    key = prefix + name.rsplit("_", 1)[1]
+                    found[key] = found.get(key, 0) + float(line.rsplit(" ", 1)[1])
     writer.close()
     return found
 
@@ -115,13 +118,17 @@ async def load(port, streams, prompt, generate):
     begin = max(stream.times[0] for stream in all_streams)
     finish = min(stream.times[-1] for stream in all_streams)
     counted = sum(1 for stream in all_streams for moment in stream.times if begin < moment <= finish)
-    steps = after.get("count", 0) - before.get("count", 0)
+    def grown(key):
+        return after.get(key, 0) - before.get(key, 0)
+
+    steps = grown("count")
     print(json.dumps({
         "streams": streams, "tokens": sum(len(stream.times) for stream in all_streams), "seconds": round(end - start, 3),
         "first_token_ms": round(1000 * sorted(stream.times[0] - start for stream in all_streams)[streams // 2], 1),
         "decode_tokens_per_second": round(counted / (finish - begin), 1) if finish > begin else None,
         "ms_per_token": round(1000 * (finish - begin) / (counted / streams), 3) if counted else None,
-        "mean_step_ms": round(1000 * (after.get("sum", 0) - before.get("sum", 0)) / steps, 3) if steps else None, "steps": steps,
+        "mean_step_ms": round(1000 * grown("sum") / steps, 3) if steps else None, "steps": steps,
+        "copies": grown("copies_count"), "copies_ms": round(1000 * grown("copies_sum"), 1),  # marks and saved prefixes
     }))
 
 

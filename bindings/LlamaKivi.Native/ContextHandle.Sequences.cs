@@ -68,13 +68,21 @@ public sealed unsafe partial class ContextHandle
         NativeStatus.Check(NativeMethods.lk_seq_remove(_handle.Pointer, sequenceId, (uint)begin, (uint)end));
     }
 
+    /// <summary>The size in bytes of what <see cref="SeqStateGet"/> saves.</summary>
+    public ulong SeqStateSize(int sequenceId)
+    {
+        using ContextCall call = Look();
+        ulong size;
+        NativeStatus.Check(NativeMethods.lk_seq_state_size(_handle.Pointer, sequenceId, &size));
+        return size;
+    }
+
     /// <summary>Saves a sequence's cache content, with a versioned header and a checksum.</summary>
     /// <exception cref="NotSupportedException">The state is larger than the largest array.</exception>
     public byte[] SeqStateGet(int sequenceId)
     {
         using ContextCall call = Look();
-        ulong size;
-        NativeStatus.Check(NativeMethods.lk_seq_state_size(_handle.Pointer, sequenceId, &size));
+        ulong size = SeqStateSize(sequenceId);
         if (size > (ulong)Array.MaxLength)
         {
             throw new NotSupportedException($"The state of sequence {sequenceId} takes {size} bytes, but an array has at most {Array.MaxLength}.");

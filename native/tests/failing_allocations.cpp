@@ -15,6 +15,7 @@ namespace {
 std::atomic<int64_t> left{0};  // allocations until the failure; 0: off
 std::atomic<bool> onward{false};
 std::atomic<bool> happened{false};
+std::atomic<int64_t> requested{0};
 
 bool fails() {
     if (left.load(std::memory_order_relaxed) <= 0) {
@@ -31,6 +32,7 @@ void* allocate(std::size_t size, std::size_t alignment) noexcept {
     if (fails()) {
         return nullptr;
     }
+    requested.fetch_add(static_cast<int64_t>(size), std::memory_order_relaxed);
     size = std::max<std::size_t>(size, 1);
     if (alignment <= alignof(std::max_align_t)) {
         return std::malloc(size);
@@ -63,6 +65,12 @@ void* allocate_or_throw(std::size_t size, std::size_t alignment) {
 }  // namespace
 
 namespace lk::test {
+
+AllocatedBytes::AllocatedBytes() : before_(::requested) {}
+
+int64_t AllocatedBytes::count() const {
+    return ::requested - before_;
+}
 
 FailingAllocation::FailingAllocation(int64_t nth, bool all_following) {
     ::happened = false;

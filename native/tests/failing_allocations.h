@@ -1,5 +1,5 @@
-// Failing allocations on demand, on any thread: replaces operator new in all its forms, which the engine's buffers use
-// too.
+// Failing and counted allocations on demand, on any thread: replaces operator new in all its forms, which the engine's
+// buffers use too.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,16 @@ public:
     FailingAllocation& operator=(const FailingAllocation&) = delete;
 
     bool happened() const;  // whether allocation `nth` was reached
+};
+
+// Bytes that allocations requested during its lifetime.
+class AllocatedBytes {
+public:
+    AllocatedBytes();
+    int64_t count() const;
+
+private:
+    int64_t before_;
 };
 
 }  // namespace lk::test

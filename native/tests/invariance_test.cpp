@@ -188,7 +188,6 @@ ptrdiff_t first_difference(const std::vector<float>& a, const std::vector<float>
 void expect_invariant(const Program& program, bool many = false) {
     const auto width = static_cast<ptrdiff_t>(program.n_head) * program.shape.head_size;
     for (const Kernels* kernels : test::kernel_tables()) {
-        const bool portable = kernels == &cpu::portable_kernels();  // slow
         if (!many && kernels != test::kernel_tables().front()) {
             continue;
         }
@@ -205,7 +204,7 @@ void expect_invariant(const Program& program, bool many = false) {
         };
         check(equal_cut(kTokens, 50), 2, 3);
         check(random_cut(kTokens, 1), 1, 0);
-        if (many && !portable) {
+        if (many) {
             check(equal_cut(kTokens, 1), 2, 1);
             check(equal_cut(kTokens, 3), 1, 0);
             check(equal_cut(kTokens, 32), 2, 0);

@@ -4,6 +4,7 @@
 #include "environment.h"
 
 #include <cstdlib>
+#include <numeric>
 
 #include "kv/quantizer.h"
 #include "kv/scalar_codec.h"
@@ -300,6 +301,37 @@ TEST_F(KernelTables, HalfRow) {
     }
 }
 
+// Halves are read exactly, and floats at and around them are rounded as float_to_half does.
+TEST_F(KernelTables, EveryHalf) {
+    constexpr int kRow = 64;
+    constexpr int kHalves = 1 << 16;
+    std::vector<half_t> halves(kHalves);
+    std::iota(halves.begin(), halves.end(), half_t{0});
+    for (const Kernels* kernels : test::kernel_tables()) {
+        std::vector<float> values(kHalves);
+        for (int i = 0; i < kHalves; i += kRow) {
+            const float one = 1;
+            kernels->accumulate_exact(halves.data() + i, 1, kRow, &one, 1, 1, values.data() + i);
+        }
+        for (const float direction : {0.0f, -INFINITY, INFINITY}) {
+            std::vector<float> near(kHalves);
+            std::transform(values.begin(), values.end(), near.begin(),
+                           [&](float x) { return direction == 0 ? x : std::nextafter(x * 1.00024f, direction); });
+            std::vector<half_t> rounded(kHalves);
+            kernels->half_row(near.data(), kHalves, rounded.data());
+            for (int i = 0; i < kHalves; ++i) {
+                const float expected = half_to_float(halves[i]);
+                if (std::isnan(expected)) {
+                    ASSERT_TRUE(std::isnan(values[i]) && std::isnan(half_to_float(rounded[i]))) << kernels->name;
+                    continue;
+                }
+                ASSERT_EQ(values[i], expected) << kernels->name << ", half " << i;
+                ASSERT_EQ(rounded[i], float_to_half(near[i])) << kernels->name << ", " << near[i];
+            }
+        }
+    }
+}
+
 TEST_F(KernelTables, ExactRows) {
     constexpr int kStride = 40;
     for (const int d : kHeadSizes) {
@@ -508,7 +540,7 @@ TEST_F(KernelTables, ScorePacked) {
 }
 
 TEST_F(KernelTables, AccumulatePacked) {
-    for (const int bits : {2, 4}) {
+    for (const int bits : {2, 3, 4}) {
         for (const int n_blocks : {1, 2, 5, 8, 32}) {
             for (const bool extreme : {false, true}) {
                 constexpr int kMostRows = 13;

@@ -1,6 +1,7 @@
 // Saving and loading sequences.
 #include <cstring>
 
+#include "failing_allocations.h"
 #include "kv/state.h"
 #include "kv_helpers.h"
 
@@ -45,6 +46,22 @@ TEST(State, ComesBackBitForBit) {
             }
         }
     }
+}
+
+// A ring takes megabytes in a large model, and the engine's loop waits for the copy.
+TEST(State, SavingCopiesARingOnce) {
+    const Shape shape{.n_layer = 2, .n_head_kv = 2};
+    const Tokens tokens(shape, 400, 5);
+    Cache cache(shape.config());
+    append(cache, 0, tokens, 0, 400);
+    const auto ring = static_cast<int64_t>(cache.ring_slot_bytes(Side::keys));
+    const test::AllocatedBytes sizing;
+    const uint64_t size = state_size(Whole(cache), 0);
+    EXPECT_LT(sizing.count(), ring);
+    std::vector<uint8_t> bytes(size);
+    const test::AllocatedBytes saving;
+    save_state(Whole(cache), 0, kModel, bytes);
+    EXPECT_LT(saving.count(), ring);
 }
 
 TEST(State, DamageIsRefusedAndChangesNothing) {

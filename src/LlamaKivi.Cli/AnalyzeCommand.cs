@@ -64,6 +64,7 @@ internal static class AnalyzeCommand
                 }
 
                 Console.Error.WriteLine($"{analysis.Maps.Count} heat maps in {folder}");
+                PlotFonts.WarnIfMissing();
             }
 
             if (parsed.GetValue(common.Json))

@@ -82,6 +82,7 @@ internal static class CompareCommand
                 string plot = Path.Combine(folder, "compare.png");
                 WritePlot(rows, Path.GetFileName(parameters.ModelPath), deep, plot);
                 Console.Error.WriteLine($"plot: {plot}");
+                PlotFonts.WarnIfMissing();
             }
 
             return ExitCode.Ok;

@@ -61,6 +61,7 @@ internal static class PerplexityCommand
             {
                 KlPlot.Write(image, $"{Path.GetFileNameWithoutExtension(parameters.ModelPath)}, {results[0].Tokens} tokens", results);
                 Console.Error.WriteLine($"plot: {image}");
+                PlotFonts.WarnIfMissing();
             }
 
             return ExitCode.Ok;

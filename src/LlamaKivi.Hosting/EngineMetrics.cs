@@ -15,6 +15,7 @@ internal sealed class EngineMetrics : IDisposable
 
     private static readonly double[] RequestBuckets = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
     private static readonly double[] FirstTokenBuckets = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10];
+    private static readonly double[] CopyBuckets = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25];
     private static readonly double[] OutputTokenBuckets = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5];
 
     private readonly Meter _meter;
@@ -29,6 +30,7 @@ internal sealed class EngineMetrics : IDisposable
     private readonly Counter<long> _preemptions;
     private readonly Counter<long> _hits;
     private readonly Counter<long> _lookups;
+    private readonly Histogram<double> _copies;
     private KeyValuePair<string, object?>[] _tags = [];
     private volatile Func<EngineStatus>? _status;
 
@@ -45,6 +47,7 @@ internal sealed class EngineMetrics : IDisposable
         _generatedTokens = _meter.CreateCounter<long>("llamakivi.generated.tokens", "{token}", "Generated tokens");
         _preemptions = _meter.CreateCounter<long>("llamakivi.preemptions", "{preemption}", "Sequences moved to host memory for lack of room");
         _lookups = _meter.CreateCounter<long>("llamakivi.prefix_cache.lookups", "{request}", "Requests looked up in the prefix cache");
+        _copies = Seconds("llamakivi.prefix_cache.copy.duration", "Time of a copy to host memory, which running streams wait for", CopyBuckets);
         _hits = _meter.CreateCounter<long>("llamakivi.prefix_cache.hits", "{request}", "Requests that continued a prefix");
     }
 
@@ -88,6 +91,11 @@ internal sealed class EngineMetrics : IDisposable
     }
 
     public void Hit(PrefixTier tier) => _hits.Add(1, new TagList(_tags) { { "llamakivi.prefix_cache.tier", tier.ToString().ToLowerInvariant() } });
+
+    /// <summary>Records a copy of cached tokens to host memory.</summary>
+    /// <param name="kind">What was copied: mark or save.</param>
+    /// <param name="seconds">Time that it took.</param>
+    public void Copied(string kind, double seconds) => _copies.Record(seconds, new TagList(_tags) { { "llamakivi.prefix_cache.copy", kind } });
 
     public void Preempted() => _preemptions.Add(1, _tags);
 

@@ -116,6 +116,9 @@ public sealed partial class InferenceEngine : BackgroundService
     /// <summary>Counts since the start.</summary>
     internal EngineTotals Totals => _metrics.Totals;
 
+    /// <summary>The prefix cache, which the engine's loop uses; null: the model is not loaded.</summary>
+    internal PrefixCache? Prefixes => _scheduler?.Prefixes;
+
     /// <summary>The slots of the running requests after the last step, in order of admission.</summary>
     internal IReadOnlyList<SlotStatus> Requests => Status.State is EngineState.Ready or EngineState.Draining ? _scheduler?.Status.Requests ?? [] : [];
 

@@ -1,15 +1,17 @@
 namespace LlamaKivi.Hosting;
 
-/// <summary>Number of prompt tokens that a step may decode beside running streams, so that the prompt at most doubles the step's time.</summary>
+/// <summary>Number of prompt tokens that a step may decode beside running streams, so that a prompt at most doubles the step's time.</summary>
 /// <remarks>
 /// Learns the time of a step without prompts and the time that a prompt token adds to a step with streams, as exponential averages. The number of streams changes the former, so a step
-/// without prompts measures it anew from time to time.
+/// without prompts measures it anew from time to time. While more requests read their prompts than streams run, as after a burst of requests, the prompts may take more: making a few streams wait
+/// is better than making many requests wait for their first token.
 /// </remarks>
 /// <param name="most">Maximum number of tokens per step.</param>
 internal sealed class PrefillBudget(int most)
 {
     private const int Start = 16;       // before anything was measured
     private const int Remeasure = 64;   // steps with prompts after which a step without is measured
+    private const double MostShare = 4;  // of a step's time without prompts, that prompts may add to it
     private const double Weight = 0.2;  // of a new measurement
 
     private double _decodeSeconds;  // of a step without prompts; 0: not measured
@@ -19,7 +21,8 @@ internal sealed class PrefillBudget(int most)
 
     /// <summary>Prompt tokens for a step; 0: the step measures the streams alone.</summary>
     /// <param name="streams">Number of streams that decode a token in it.</param>
-    public int For(int streams)
+    /// <param name="reading">Number of requests that read their prompts.</param>
+    public int For(int streams, int reading)
     {
         if (streams == 0)
         {
@@ -31,8 +34,12 @@ internal sealed class PrefillBudget(int most)
             return 0;
         }
 
-        return (int)Math.Clamp(_tokenSeconds == 0 ? Start : _decodeSeconds / _tokenSeconds, 1, most);
+        double share = Math.Clamp((double)reading / streams, 1, MostShare);
+        return (int)Math.Clamp(_tokenSeconds == 0 ? Start : share * _decodeSeconds / _tokenSeconds, 1, most);
     }
+
+    /// <summary>Time to decode prompt tokens; 0: not measured.</summary>
+    public double DecodeSeconds(int tokens) => tokens * _tokenSeconds;
 
     /// <summary>Records a step.</summary>
     /// <param name="streams">Number of streams that decoded a token.</param>

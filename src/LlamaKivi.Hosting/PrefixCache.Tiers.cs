@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using LlamaKivi.Batched;
 using LlamaKivi.Exceptions;
 using LlamaKivi.Native;
@@ -11,7 +12,7 @@ internal sealed partial class PrefixCache
 
     private long DiskBytes => _entries.Sum(entry => entry.File?.Size ?? 0);
 
-    /// <summary>Moves the least recently used entry of the KV cache to host memory or to the disk.</summary>
+    /// <summary>Moves the least recently used entry of the KV cache to host memory or to the disk; forgets it if decoding its tokens again is cheaper.</summary>
     /// <returns>Whether there was one.</returns>
     public bool Evict()
     {
@@ -22,13 +23,13 @@ internal sealed partial class PrefixCache
 
         if (KeepsSaved)
         {
-            Save(oldest);
+            Save(oldest, always: false);
         }
 
         oldest.Conversation!.Dispose();
         oldest.Conversation = null;
         oldest.Marks.Clear();
-        LimitHostBytes();
+        LimitHostBytes();  // and forgets the entry if it was not saved
         return true;
     }
 
@@ -42,7 +43,7 @@ internal sealed partial class PrefixCache
             int[] tokens = call.CachedTokens.ToArray();
             try
             {
-                SaveMarks(conversation, new PrefixEntry(tokens, call.PrefixKey) { Marks = call.Marks }, _entries.Count - 1, int.MaxValue);
+                SaveMarks(conversation, new PrefixEntry(tokens, call.PrefixKey) { Marks = call.Marks }, _entries.Count - 1, int.MaxValue, always: false);
             }
             catch (Exception e) when (e is RuntimeError or ObjectDisposedException)
             {
@@ -84,7 +85,7 @@ internal sealed partial class PrefixCache
     {
         if (_files is not null)
         {
-            Array.ForEach([.. Device], Save);
+            Array.ForEach([.. Device], entry => Save(entry, always: true));
             _entries.ForEach(Write);
         }
 
@@ -93,19 +94,19 @@ internal sealed partial class PrefixCache
     }
 
     // Saves the sequence and, because a saved sequence has no marks, also the sequence truncated to each of its marks; skips what another entry covers.
-    // Afterwards the sequence itself is truncated.
-    private void Save(PrefixEntry entry)
+    // Afterwards the sequence itself is truncated. always: also if a copy takes longer than it is worth.
+    private void Save(PrefixEntry entry, bool always)
     {
         try
         {
             Conversation conversation = entry.Conversation!;
             int exactFrom = conversation.ExactFrom;
-            if (entry.State is null && entry.File is null && !IsCovered(entry, entry.Tokens.Length))
+            if (entry.State is null && entry.File is null && !IsCovered(entry, entry.Tokens.Length) && (always || IsWorthSaving(conversation, entry.Tokens.Length)))
             {
-                (entry.State, entry.SavedExactFrom) = (conversation.Save(), exactFrom);
+                (entry.State, entry.SavedExactFrom) = (Saved(conversation), exactFrom);
             }
 
-            SaveMarks(conversation, entry, _entries.IndexOf(entry), exactFrom);
+            SaveMarks(conversation, entry, _entries.IndexOf(entry), exactFrom, always);
         }
         catch (Exception e) when (e is RuntimeError or ObjectDisposedException)
         {
@@ -113,15 +114,29 @@ internal sealed partial class PrefixCache
         }
     }
 
+    private bool IsWorthSaving(Conversation conversation, int tokens)
+    {
+        long size = conversation.StateSize;
+        return (size <= _options.HostBytes || _files is not null) && Saves.IsWorth(size, _budget.DecodeSeconds(tokens));
+    }
+
+    private Conversation.State Saved(Conversation conversation)
+    {
+        long start = Stopwatch.GetTimestamp();
+        Conversation.State state = conversation.Save();
+        Saves.Record(state.Size, Stopwatch.GetElapsedTime(start).TotalSeconds);
+        return state;
+    }
+
     // Saves the sequence truncated to each of the entry's marks below exactFrom, as new entries after `place` in the list. The entry need not be in the list.
-    private void SaveMarks(Conversation conversation, PrefixEntry entry, int place, int exactFrom)
+    private void SaveMarks(Conversation conversation, PrefixEntry entry, int place, int exactFrom, bool always)
     {
         foreach (int mark in entry.Marks.AsEnumerable().Reverse())
         {
-            if (mark < exactFrom && !IsCovered(entry, mark) && conversation.TryRewindExactly(mark))
+            if (mark < exactFrom && !IsCovered(entry, mark) && (always || IsWorthSaving(conversation, mark)) && conversation.TryRewindExactly(mark))
             {
                 exactFrom = conversation.ExactFrom;
-                _entries.Insert(++place, new PrefixEntry(entry.Tokens[..mark], entry.Key) { State = conversation.Save(), SavedExactFrom = exactFrom });
+                _entries.Insert(++place, new PrefixEntry(entry.Tokens[..mark], entry.Key) { State = Saved(conversation), SavedExactFrom = exactFrom });
             }
         }
     }

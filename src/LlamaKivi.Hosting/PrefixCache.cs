@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using LlamaKivi.Batched;
 using LlamaKivi.Common;
 using LlamaKivi.Exceptions;
@@ -16,16 +17,20 @@ internal sealed partial class PrefixCache : IDisposable
     private readonly BatchedExecutor _executor;
     private readonly PrefixCacheOptions _options;
     private readonly IReadOnlyList<GenerationCall> _running;
+    private readonly PrefillBudget _budget;
     private readonly ILogger _logger;
     private readonly PrefixFiles? _files;
     private readonly List<PrefixEntry> _entries = [];  // least recently used first
     private int _families;
 
-    public PrefixCache(BatchedExecutor executor, PrefixCacheOptions options, IReadOnlyList<GenerationCall> running, Lazy<byte[]> identity, ILogger logger)
+    public PrefixCache(BatchedExecutor executor, PrefixCacheOptions options, IReadOnlyList<GenerationCall> running, PrefillBudget budget, EngineMetrics metrics, Lazy<byte[]> identity, ILogger logger)
     {
         _executor = executor;
         _options = options;
         _running = running;
+        _budget = budget;
+        Marks = new(seconds => metrics.Copied("mark", seconds));
+        Saves = new(seconds => metrics.Copied("save", seconds));
         _logger = logger;
         if (IsEnabled && !string.IsNullOrEmpty(_options.DiskPath))
         {
@@ -39,6 +44,12 @@ internal sealed partial class PrefixCache : IDisposable
     private IEnumerable<PrefixEntry> Device => _entries.Where(entry => entry.Conversation is not null);
 
     private int MostTokens => (int)Math.Min(int.MaxValue, _options.MaxShare * _executor.Context.ContextSize);
+
+    /// <summary>Cost of marks: each copies a ring, whatever its length.</summary>
+    public CopyCost Marks { get; }
+
+    /// <summary>Cost of saved sequences, by bytes.</summary>
+    public CopyCost Saves { get; }
 
     /// <summary>Returns the number of a new family: a sequence that shares no pages yet.</summary>
     public int NextFamily() => ++_families;
@@ -100,10 +111,10 @@ internal sealed partial class PrefixCache : IDisposable
         return null;
     }
 
-    /// <summary>Marks the end of a call's sequence, so that others can continue it there.</summary>
+    /// <summary>Marks the end of a call's sequence, so that others can continue it there, if the mark is worth its time.</summary>
     public void Mark(GenerationCall call)
     {
-        if (!IsEnabled || call.Marks.Contains(call.CachedCount))
+        if (!IsEnabled || call.Marks.Contains(call.CachedCount) || !Marks.IsWorth(1, _budget.DecodeSeconds(call.CachedCount - call.Marks.LastOrDefault())))
         {
             return;
         }
@@ -121,7 +132,9 @@ internal sealed partial class PrefixCache : IDisposable
 
         try
         {
+            long start = Stopwatch.GetTimestamp();
             call.Conversation!.Mark();
+            Marks.Record(1, Stopwatch.GetElapsedTime(start).TotalSeconds);
             call.Marks.Add(call.CachedCount);
         }
         catch (NativeOutOfMemoryException e)

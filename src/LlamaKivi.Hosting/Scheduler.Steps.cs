@@ -68,13 +68,14 @@ internal sealed partial class Scheduler
             }
         }
 
-        if (_running.TrueForAll(static call => call.IsDecoding))
+        int reading = _running.Count(static call => !call.IsDecoding);
+        if (reading == 0)
         {
             return (streams, 0);
         }
 
         CacheAmount free = _room.Free(left + ((long)_running.Count * CacheRoom.PageTokens));
-        int most = Math.Min(left - streams, _budget.For(streams));
+        int most = Math.Min(left - streams, _budget.For(streams, reading));
         int promptTokens = 0;
         foreach (GenerationCall call in _running.Where(call => !call.IsDecoding))
         {

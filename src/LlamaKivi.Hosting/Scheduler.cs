@@ -37,7 +37,7 @@ internal sealed partial class Scheduler : IDisposable
         _budget = new PrefillBudget(checked((int)_executor.Context.BatchSize));
         _identity = new(() => PrefixFiles.Identity(weights, options));
         _room = new CacheRoom(_executor, options);
-        _prefixes = new PrefixCache(_executor, options.PrefixCache, _running, _identity, logger);
+        _prefixes = new PrefixCache(_executor, options.PrefixCache, _running, _budget, metrics, _identity, logger);
         _slots = new EngineSlots(checked((int)options.SeqMax));
         _status = new SchedulerStatus(0, 0, Context.KvCacheUsage, _slots.Status);
     }
@@ -49,6 +49,9 @@ internal sealed partial class Scheduler : IDisposable
 
     /// <summary>Counts after the last step, readable from any thread: running calls, preempted calls, and the cache, which cannot be read during a step.</summary>
     public SchedulerStatus Status => Volatile.Read(ref _status);
+
+    /// <summary>The prefix cache.</summary>
+    public PrefixCache Prefixes => _prefixes;
 
     public bool HasWork => _running.Count + _preempted.Count > 0;
 
@@ -157,6 +160,7 @@ internal sealed partial class Scheduler : IDisposable
             return;
         }
 
+        long decode = Stopwatch.GetTimestamp();  // the plan may have evicted and preempted: that is no cost of its tokens
         DecodeResult result = await _executor.Infer(CancellationToken.None).ConfigureAwait(false);
         if (result != DecodeResult.Ok)
         {
@@ -168,8 +172,7 @@ internal sealed partial class Scheduler : IDisposable
             throw new UnreachableException($"The cache has no room for a request of {left.Prompt.Length} tokens, although the estimate said that it has.");
         }
 
-        double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        _budget.Record(streams, promptTokens, seconds);
+        _budget.Record(streams, promptTokens, Stopwatch.GetElapsedTime(decode).TotalSeconds);
         foreach (GenerationCall call in _running)
         {
             call.CachedCount = call.Conversation!.TokenCount;

@@ -77,6 +77,7 @@ public sealed class MetricsTests
             Assert.Equal([null, null, "cancelled"], measured.Where(m => m.Name == "gen_ai.server.request.duration").Select(m => m.Tags.GetValueOrDefault("error.type")));
             Assert.Equal(3, measured.Where(m => m.Name == "llamakivi.prefix_cache.lookups").Sum(m => m.Value));
             Assert.All(measured.Where(m => m.Name == "llamakivi.prefix_cache.hits"), hit => Assert.Equal("device", hit.Tags["llamakivi.prefix_cache.tier"]));
+            Assert.Equal(["mark"], measured.Where(m => m.Name == "llamakivi.prefix_cache.copy.duration" && m.Value > 0).Select(m => m.Tags["llamakivi.prefix_cache.copy"]).Distinct());
             Assert.InRange(measured.Where(m => m.Name == "llamakivi.generated.tokens").Sum(m => m.Value), 16, 1016);
             Assert.Equal(2048, measured.Single(m => m.Name == "llamakivi.cache.capacity").Value);
             measured.Clear();

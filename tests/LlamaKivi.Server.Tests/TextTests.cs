@@ -95,9 +95,10 @@ public sealed class TextTests(SharedServer shared) : IClassFixture<SharedServer>
         JsonElement props = JsonElement.Parse(await Server.Http.GetStringAsync("/props"));
         Assert.Equal(8, props.GetProperty("total_slots").GetInt32());
         string metrics = await Server.Http.GetStringAsync("/metrics");
-        Assert.Contains("llamakivi_generated_tokens", metrics, StringComparison.Ordinal);
-        Assert.Contains("gen_ai_server_time_to_first_token_bucket", metrics, StringComparison.Ordinal);
-        Assert.Contains("llamakivi_cache_capacity", metrics, StringComparison.Ordinal);
+        Assert.Contains("\nllamakivi_generated_tokens{", metrics, StringComparison.Ordinal);
+        Assert.Contains("\n# TYPE gen_ai_server_time_to_first_token histogram", metrics, StringComparison.Ordinal);
+        Assert.Contains("\ngen_ai_server_time_to_first_token_bucket{", metrics, StringComparison.Ordinal);
+        Assert.Contains("\nllamakivi_cache_capacity{", metrics, StringComparison.Ordinal);
     }
 
     private static string Text(JsonElement body) => body.GetProperty("choices")[0].GetProperty("text").GetString()!;

@@ -1,6 +1,7 @@
-// Sends 1, 4, 8 and 16 concurrent requests to LlamaKivi's server over HTTP and to stock llama.cpp in process:
+// Sends 1, 4, 16 and 64 concurrent requests to LlamaKivi's server over HTTP and to stock llama.cpp in process:
 // node compare.mjs MODEL [rounds] [threads]. The programs take turns; prints medians. Stock runs with 1 to `threads` threads, and its best
-// median is reported, because its threads spin while they wait, which is slow on shared cores.
+// median is reported, because its threads spin while they wait, which is slow on shared cores; a number of threads whose warm-up with one
+// count of requests takes longer than LIMIT seconds is left out. COUNTS, PROMPT and GENERATE change the requests.
 // LLAMA_KIVI names the program (default: the release build of this repository).
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -14,9 +15,10 @@ if (!model || !existsSync(model)) {
 }
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const ours = process.env.LLAMA_KIVI?.split(" ") ?? ["dotnet", here("../../../src/LlamaKivi.Cli/bin/Release/net10.0/llama-kivi.dll")];
-const counts = (process.env.COUNTS ?? "1,4,8,16").split(",").map(Number);
+const counts = (process.env.COUNTS ?? "1,4,16,64").split(",").map(Number);
 const promptLength = Number(process.env.PROMPT ?? 64);
 const generate = Number(process.env.GENERATE ?? 64);
+const limit = Number(process.env.LIMIT ?? 120) * 1000;
 const types = ["f16", "kivi2"];
 const children = [];
 process.on("exit", () => children.forEach((child) => child.kill()));
@@ -30,10 +32,11 @@ const start = (program, args) => {
 async function startStock(n) {
     const child = start("node", [here("stock.mjs"), model, String(n)]);
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-    return async (request) => {
+    const run = async (request) => {
         child.stdin.write(`${JSON.stringify(request)}\n`);
         return JSON.parse((await lines.next()).value);
     };
+    return Object.assign(run, { child });
 }
 
 async function startServer(type, port) {
@@ -90,6 +93,12 @@ const prompts = (n) => Array.from({ length: n }, () => {
     return Array.from({ length: promptLength }, (_, i) => words[(i * 7 + made * 3 + ((made >> (i % 12)) & 1) * 5) % words.length]);
 });
 
+const within = (ms, work) => {
+    let timer;
+    work.catch(() => {});  // it ends with its program
+    const late = new Promise((done) => (timer = setTimeout(done, ms)));
+    return Promise.race([work, late]).finally(() => clearTimeout(timer));
+};
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 const results = new Map();
 for (let round = 0; round <= Number(rounds); round++) {
@@ -97,7 +106,14 @@ for (let round = 0; round <= Number(rounds); round++) {
     for (const n of counts) {
         const request = { prompts: prompts(n), generate };
         for (const [name, run] of programs) {
-            const { seconds, tokens, first } = await run(request);
+            const result = await (round === 0 && name.startsWith("stock") ? within(limit, run(request)) : run(request));
+            if (!result) {
+                console.error(`${name}: left out, ${n} requests took longer than ${limit / 1000} s`);
+                run.child.kill("SIGKILL");
+                programs.delete(name);
+                continue;
+            }
+            const { seconds, tokens, first } = result;
             if (round > 0) {  // the first round warms up
                 const key = `${name}|${n}`;
                 results.set(key, [...(results.get(key) ?? []), { speed: tokens / seconds, first: median(first) * 1000 }]);
@@ -115,7 +131,8 @@ console.log(`${model.split("/").at(-1)}, prompts of ${promptLength} tokens, at m
 console.log(`| requests at once | stock llama.cpp, f16 | ${types.map((type) => `LlamaKivi's server, ${type}`).join(" | ")} |`);
 console.log(`|---|${"---:|".repeat(types.length + 1)}`);
 for (const n of counts) {
-    const stock = Array.from({ length: Number(threads) }, (_, i) => cell(`stock ${i + 1}`, n)).reduce((best, one) => (one.speed > best.speed ? one : best));
-    console.log(`| ${n} | ${show(stock)} | ${types.map((type) => show(cell(type, n))).join(" | ")} |`);
+    const stock = [...programs.keys()].filter((name) => name.startsWith("stock")).map((name) => ({ ...cell(name, n), threads: name.slice(6) }));
+    const best = stock.reduce((best, one) => (one.speed > best.speed ? one : best), { speed: 0 });
+    console.log(`| ${n} | ${best.threads ? `${show(best)}, ${best.threads} thread${best.threads === "1" ? "" : "s"}` : "too slow"} | ${types.map((type) => show(cell(type, n))).join(" | ")} |`);
 }
 process.exit(0);

@@ -1,4 +1,6 @@
 using System.Diagnostics.Metrics;
+using System.Text;
+using LlamaKivi.Hosting;
 using Prometheus;
 
 namespace LlamaKivi.Server;
@@ -13,7 +15,7 @@ internal sealed class Metrics : IDisposable
     {
         Registry = _registry,
         MetricFactory = Prometheus.Metrics.WithCustomRegistry(_registry),
-        InstrumentFilterPredicate = instrument => instrument.Meter.Name == "LlamaKivi",
+        InstrumentFilterPredicate = instrument => instrument.Meter.Name == EngineMetrics.MeterName,
         ResolveHistogramBuckets = Buckets,
     });
 
@@ -22,7 +24,12 @@ internal sealed class Metrics : IDisposable
         request.Http.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
         using var text = new MemoryStream();
         await _registry.CollectAndExportAsTextAsync(text, request.Cancellation).ConfigureAwait(false);
-        await request.Http.Response.Body.WriteAsync(text.GetBuffer().AsMemory(0, (int)text.Length), request.Cancellation).ConfigureAwait(false);
+        // The adapter puts the meter's name before the name of each instrument.
+        string named = Encoding.UTF8.GetString(text.GetBuffer(), 0, (int)text.Length)
+            .Replace("\nllamakivi_", "\n", StringComparison.Ordinal)
+            .Replace("# HELP llamakivi_", "# HELP ", StringComparison.Ordinal)
+            .Replace("# TYPE llamakivi_", "# TYPE ", StringComparison.Ordinal);
+        await request.Http.Response.Body.WriteAsync(Encoding.UTF8.GetBytes(named), request.Cancellation).ConfigureAwait(false);
     }
 
     public void Dispose() => _adapter.Dispose();

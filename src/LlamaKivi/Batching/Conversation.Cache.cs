@@ -121,6 +121,16 @@ public sealed partial class Conversation
     /// <exception cref="CannotSaveWhileRequiresInferenceException">A prompt is queued.</exception>
     public State Save() => Data();
 
+    /// <summary>Size in bytes of what <see cref="Save()"/> copies.</summary>
+    internal long StateSize
+    {
+        get
+        {
+            using ContextCall call = Look();
+            return checked((long)Executor.Context.Handle.SeqStateSize(_sequence));
+        }
+    }
+
     internal void Restore(SequenceData state)
     {
         using ContextCall call = Enter(nameof(BatchedExecutor.Load));

@@ -3,7 +3,8 @@
 
 namespace lk {
 
-// Number of processors that the process may run on: its affinity, where the system has one. At least 1.
+// Number of processors that the process may keep busy: its affinity, and on Linux the quota of its control group
+// (a container's `--cpus`), rounded up. At least 1.
 int usable_processors();
 
 }  // namespace lk

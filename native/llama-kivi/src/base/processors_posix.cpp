@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <thread>
 
+#include "base/cpu_quota.h"
 #include "base/processors.h"
 
 #ifdef __linux__
@@ -9,8 +10,9 @@
 #endif
 
 namespace lk {
+namespace {
 
-int usable_processors() {
+int allowed_processors() {
 #ifdef __linux__
     // glibc counts the machine's online processors, whatever taskset or a container's cpuset allows.
     for (int most = 1024; most <= 1 << 16; most *= 2) {  // the kernel refuses a set smaller than its own
@@ -27,6 +29,14 @@ int usable_processors() {
     }
 #endif
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+}  // namespace
+
+int usable_processors() {
+    const int allowed = allowed_processors();
+    const int granted = quota_processors();
+    return granted > 0 ? std::min(allowed, granted) : allowed;
 }
 
 }  // namespace lk

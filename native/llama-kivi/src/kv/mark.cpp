@@ -1,7 +1,9 @@
 #include "kv/mark.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -11,14 +13,15 @@
 namespace lk::kv {
 
 SideMark SequenceSide::mark() const {
-    SideMark mark{layout_, std::vector<uint8_t>(spec_->ring_bytes())};
+    const size_t bytes = spec_->ring_bytes();
+    SideMark mark{layout_, std::make_unique_for_overwrite<uint8_t[]>(bytes), bytes};
     mark.layout.pages = {};
-    memory().read(mark.ring.data(), slot_.data(), mark.ring.size());
+    memory().read(mark.ring.get(), slot_.data(), bytes);
     return mark;
 }
 
 void SequenceSide::rewind(const SideMark& mark) {
-    memory().write(slot_.data(), mark.ring.data(), mark.ring.size());
+    memory().write(slot_.data(), mark.ring.get(), mark.ring_bytes);
     layout_.drop_paged(mark.layout.n_paged);
     std::vector<PageRef> pages = std::move(layout_.pages);
     layout_ = mark.layout;

@@ -6,15 +6,16 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include "kv/bookkeeping.h"
 
 namespace lk::kv {
 
 struct SideMark {
-    SideLayout layout;          // without pages
-    std::vector<uint8_t> ring;  // [layer, head, ring_rows, ring_row_bytes]
+    SideLayout layout;                // without pages
+    std::unique_ptr<uint8_t[]> ring;  // [layer, head, ring_rows, ring_row_bytes]
+    size_t ring_bytes = 0;
 };
 
 struct SequenceMark {
@@ -24,7 +25,7 @@ struct SequenceMark {
     int length() const { return k.layout.length(); }
     // Smallest length to which the undo rows of the mark reach.
     int exact_from() const { return std::max(k.layout.exact_from(), v.layout.exact_from()); }
-    size_t bytes() const { return k.ring.size() + v.ring.size(); }
+    size_t bytes() const { return k.ring_bytes + v.ring_bytes; }
 };
 
 }  // namespace lk::kv

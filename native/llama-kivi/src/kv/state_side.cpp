@@ -352,14 +352,15 @@ void SideState::write_heads(const SequenceSide& side, StateWriter& out) {
     const SideSpec& spec = *side.spec_;
     const size_t d = spec.format.head_size;
     const size_t row_bytes = spec.ring_row_bytes();
-    const std::vector<uint8_t> memory = out.fetch(side.slot_);
+    std::unique_ptr<uint8_t[]> copy;
+    const uint8_t* const memory = out.fetch(side.slot_, copy);
     for (size_t head = 0; head < spec.head_count(); ++head) {
         for (int i = -side.layout_.n_undo; i < side.layout_.n_ring; ++i) {
             const size_t row = head * spec.ring_rows() + side.layout_.ring_row(i);
-            out.bytes(memory.data() + row * row_bytes, row_bytes);
+            out.bytes(memory + row * row_bytes, row_bytes);
         }
         if (const int n_sinks = side.layout_.sink_rows(); n_sinks > 0) {
-            out.bytes(memory.data() + side.places_.sinks + head * spec.sinks * d * sizeof(half_t),
+            out.bytes(memory + side.places_.sinks + head * spec.sinks * d * sizeof(half_t),
                       n_sinks * d * sizeof(half_t));
         }
         if (!side.layout_.tables_chosen) {
@@ -369,7 +370,7 @@ void SideState::write_heads(const SequenceSide& side, StateWriter& out) {
             const std::vector<uint8_t> table = pack(spec, side.tables_[head]);
             out.bytes(table.data(), table.size());
         } else {
-            out.bytes(memory.data() + side.places_.tables[side.table_] + head * spec.table_bytes(), spec.table_bytes());
+            out.bytes(memory + side.places_.tables[side.table_] + head * spec.table_bytes(), spec.table_bytes());
         }
     }
 }

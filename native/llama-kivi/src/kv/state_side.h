@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -40,13 +41,14 @@ public:
         size_ += slot.bytes();
         return written;
     }
-    // Copies a slot to the host; zeros when counting.
-    std::vector<uint8_t> fetch(const Slot& slot) const {
-        std::vector<uint8_t> copy(slot.bytes());
-        if (out_ != nullptr && !copy.empty()) {
-            slot.memory().read(copy.data(), slot.data(), slot.bytes());
+    // The bytes of a slot where the host can read them: in place, or in `copy`. Not to be read when counting.
+    const uint8_t* fetch(const Slot& slot, std::unique_ptr<uint8_t[]>& copy) const {
+        if (out_ == nullptr || slot.bytes() == 0 || slot.memory().on_host()) {
+            return slot.data();
         }
-        return copy;
+        copy = std::make_unique_for_overwrite<uint8_t[]>(slot.bytes());
+        slot.memory().read(copy.get(), slot.data(), slot.bytes());
+        return copy.get();
     }
     uint64_t size() const { return size_; }
 

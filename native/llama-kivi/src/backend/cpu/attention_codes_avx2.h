@@ -7,33 +7,13 @@
 
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
-#include <utility>
 
+#include "backend/cpu/row_groups.h"
 #include "backend/cpu/simd_avx2.h"
 
 namespace lk::cpu::LK_SIMD {
 
 namespace {
-
-// Splits rows into groups of at most kMost of similar size. Calls body(integral_constant of the size, first row).
-template <int kMost, class Body>
-void for_rows(int n, const Body& body) {
-    int groups = (n + kMost - 1) / kMost;
-    for (int r = 0; groups > 0; --groups) {
-        const int size = (n - r + groups - 1) / groups;
-        const auto call = [&]<int R>(std::integral_constant<int, R> rows) {
-            if (size == R) {
-                body(rows, r);
-            }
-        };
-        [&]<int... R>(std::integer_sequence<int, R...>) {
-            (call(std::integral_constant<int, R + 1>()), ...);
-        }
-        (std::make_integer_sequence<int, kMost>());
-        r += size;
-    }
-}
 
 // Broadcasts four weights of a row to every lane.
 template <class Int>

@@ -1,14 +1,13 @@
-// The portable kernels: plain loops, the reference for every other table.
+// The portable table, the reference for every other one, and its plain loops: activations, matmuls, elementwise
+// operations. Attention is in the other portable files, in vectors that every compiler has (simd_portable.h).
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <vector>
 
 #include "backend/cpu/kernels.h"
-#include "backend/cpu/packed_codes.h"
+#include "backend/cpu/kernels_portable.h"
 #include "base/finite.h"
-#include "kv/kivi_format.h"
-#include "kv/stock_blocks.h"
 
 namespace lk::cpu {
 
@@ -137,136 +136,10 @@ bool finite(const float* x, int64_t n, int64_t n_rows, int64_t stride) {
     return is_finite(bits_as<float>(most));
 }
 
-void half_row(const float* x, int64_t n, half_t* out) {
-    std::transform(x, x + n, out, float_to_half);
-}
-
-float softmax_part(float* x, int n, float max) {
-    double sum = 0;
-    for (int i = 0; i < n; ++i) {
-        x[i] = std::exp(x[i] - max);
-        sum += x[i];
-    }
-    return static_cast<float>(sum);
-}
-
-float max_of(const float* x, int n) {
-    return *std::max_element(x, x + n);
-}
-
-float sum(const float* x, int n) {
-    return static_cast<float>(std::accumulate(x, x + n, 0.0));
-}
-
 void scale(float* x, int n, float factor) {
     for (int i = 0; i < n; ++i) {
         x[i] *= factor;
     }
-}
-
-float to_float(half_t x) {
-    return half_to_float(x);
-}
-
-float to_float(float x) {
-    return x;
-}
-
-template <class Element>
-void score_rows(const Element* k, int n_tokens, int head_size, const float* q, int n_rows, float* scores, int ld) {
-    for (int t = 0; t < n_tokens; ++t) {
-        for (int r = 0; r < n_rows; ++r) {
-            float sum = 0;
-            for (int c = 0; c < head_size; ++c) {
-                sum += q[r * head_size + c] * to_float(k[t * head_size + c]);
-            }
-            scores[r * ld + t] = sum;
-        }
-    }
-}
-
-template <class Element>
-void accumulate_rows(const Element* v, int n_tokens, int head_size, const float* p, int ld, int n_rows, float* acc) {
-    for (int r = 0; r < n_rows; ++r) {
-        for (int t = 0; t < n_tokens; ++t) {
-            for (int c = 0; c < head_size; ++c) {
-                acc[r * head_size + c] += p[r * ld + t] * to_float(v[t * head_size + c]);
-            }
-        }
-    }
-}
-
-void unpack_codes(const uint8_t* packed, int n_units, int unit_bytes, int bits, uint8_t* out, int unit_stride,
-                  int piece_stride) {
-    constexpr int kHighBytes = 16;  // of 3-bit codes
-    const int n_codes = unit_bytes * 8 / bits;
-    const int plane_bits = bits == 3 ? 2 : bits;
-    const int plane_bytes = n_codes * plane_bits / 8;
-    for (int u = 0; u < n_units; ++u) {
-        const uint8_t* const from = packed + u * unit_bytes;
-        for (int i = 0; i < n_codes; ++i) {
-            int code = (from[i % plane_bytes] >> (plane_bits * (i / plane_bytes))) & ((1 << plane_bits) - 1);
-            if (bits == 3) {
-                code |= ((from[plane_bytes + i % kHighBytes] >> (i / kHighBytes)) & 1) << 2;
-            }
-            out[u * unit_stride + i / 32 * piece_stride + i % 32] = static_cast<uint8_t>(code);
-        }
-    }
-}
-
-void fold(const float* a, int a_stride, int n_rows, const float* scale, const float* zero, float middle, int n,
-          int8_t* w, float* step, float* bias) {
-    for (int r = 0; r < n_rows; ++r, a += a_stride, w += n) {
-        float largest = 0;
-        for (int i = 0; i < n; ++i) {
-            largest = std::max(largest, std::fabs(a[i] * scale[i]));
-        }
-        const float inverse = finite_quotient(127.0f, largest);
-        step[r] = largest / 127.0f;
-        bias[r] = 0;
-        for (int i = 0; i < n; ++i) {
-            const float x = a[i] * scale[i];
-            w[i] = static_cast<int8_t>(inverse == 0 ? 0.0f : std::nearbyint(x * inverse));
-            bias[r] += a[i] * zero[i] + middle * (x - step[r] * static_cast<float>(w[i]));
-        }
-    }
-}
-
-void dot_codes(const uint8_t* codes, int quad_stride, int n_quads, int lanes, const int8_t* w, int w_stride,
-               const float* step, const float* bias, int n_rows, float* out, int out_stride) {
-    for (int r = 0; r < n_rows; ++r) {
-        for (int lane = 0; lane < lanes; ++lane) {
-            int sum = 0;
-            for (int i = 0; i < 4 * n_quads; ++i) {
-                sum += codes[i / 4 * quad_stride + lane * 4 + i % 4] * w[r * w_stride + i];
-            }
-            out[r * out_stride + lane] += step[r] * static_cast<float>(sum) + bias[r];
-        }
-    }
-}
-
-void half_blocks(lk_cache_type type, const uint8_t* blocks, int n, half_t* out) {
-    const int block_bytes = kv::stock_format(type).block_bytes;
-    float x[kBlock];
-    for (int i = 0; i < n / kBlock; ++i) {
-        kv::decode_blocks(type, blocks + static_cast<size_t>(i) * block_bytes, x, kBlock);
-        half_row(x, kBlock, out + i * kBlock);
-    }
-}
-
-void decode_byte_scales(const uint8_t* scales, int n, float factor, float* s) {
-    for (int i = 0; i < n; ++i) {
-        s[i] = half_to_float(static_cast<half_t>(scales[i] << 6)) * factor;
-    }
-}
-
-float square_sum(const float* a, const float* b, int n) {
-    float sum = 0;
-    for (int i = 0; i < n; ++i) {
-        const float x = a[i] * b[i];
-        sum += x * x;
-    }
-    return sum;
 }
 
 }  // namespace
@@ -283,23 +156,23 @@ const Kernels& portable_kernels() {
         gelu,
         add,
         finite,
-        half_row,
-        softmax_part,
-        max_of,
-        sum,
+        portable::half_row,
+        portable::softmax_part,
+        portable::max_of,
+        portable::sum,
         scale,
-        score_rows<half_t>,
-        accumulate_rows<half_t>,
-        score_rows<float>,
-        accumulate_rows<float>,
-        half_blocks,
-        unpack_codes,
-        fold,
-        dot_codes,
-        unpack_and_score<unpack_codes, dot_codes>,
-        unpack_and_accumulate<unpack_codes, dot_codes>,
-        decode_byte_scales,
-        square_sum,
+        portable::score_exact,
+        portable::accumulate_exact,
+        portable::score_floats,
+        portable::accumulate_floats,
+        portable::half_blocks,
+        portable::unpack_codes,
+        portable::fold,
+        portable::dot_codes,
+        portable::score_packed,
+        portable::accumulate_packed,
+        portable::decode_byte_scales,
+        portable::square_sum,
     };
     return kernels;
 }
