@@ -100,16 +100,7 @@ private:
 
     void run() {
         for (size_t i = 0; i < fibers_.size(); ++i) {
-            Fiber& fiber = fibers_[i];
-            fiber.stack = std::make_unique<uint8_t[]>(kStackBytes);
-            getcontext(&fiber.context);
-            fiber.context.uc_stack.ss_sp = fiber.stack.get();
-            fiber.context.uc_stack.ss_size = kStackBytes;
-            fiber.context.uc_link = &scheduler_;
-            const auto address = reinterpret_cast<uintptr_t>(this);
-            makecontext(&fiber.context, reinterpret_cast<void (*)()>(&LaneFibers::enter), 3,
-                        static_cast<unsigned>(address), static_cast<unsigned>(static_cast<uint64_t>(address) >> 32),
-                        static_cast<unsigned>(i));
+            prepare(static_cast<unsigned>(i));
         }
         for (bool running = true; running;) {
             running = false;
@@ -120,6 +111,17 @@ private:
                 }
             }
         }
+    }
+    void prepare(unsigned thread) {
+        Fiber& fiber = fibers_[thread];
+        fiber.stack = std::make_unique<uint8_t[]>(kStackBytes);
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_size = kStackBytes;
+        fiber.context.uc_link = &scheduler_;
+        const auto address = reinterpret_cast<uintptr_t>(this);
+        makecontext(&fiber.context, reinterpret_cast<void (*)()>(&LaneFibers::enter), 3, static_cast<unsigned>(address),
+                    static_cast<unsigned>(static_cast<uint64_t>(address) >> 32), thread);
     }
     static void enter(unsigned low, unsigned high, unsigned thread) {
         const uint64_t address = low | static_cast<uint64_t>(high) << 32;
