@@ -121,7 +121,7 @@ def main():
 
 Written by [bench/quality/outliers.py](../bench/quality/outliers.py) at commit {commit}. Some models (qwen2 and relatives) have key channels far larger than the others. Here such channels are planted into the demo model: in every
 layer and KV head the two rows of `attn_k` for a pair of rotary channels are multiplied by a factor. The slowest pair rotates by less than a thousandth of a radian per token, so its keys hardly change; the fastest rotates by one
-radian, so that a group of tokens spans its whole range. Mean KL divergence of the next token from the same planted model with an f16 cache, {scored:,} tokens of the corpus, windows of {WINDOW:,} tokens, read
+radian, so that the keys of a group of tokens cover a whole rotation. Mean KL divergence of the next token from the same planted model with an f16 cache, {scored:,} tokens of the corpus, windows of {WINDOW:,} tokens, read
 in chunks of 128. Planting changes the model, and large factors break it: compare only within a row.
 
 """ + "\n".join(table) + "\n")

@@ -227,15 +227,15 @@ def main():
 
     parts = [f"""# Effect of KV cache quantization
 
-Written by [bench/quality/run.py](../bench/quality/run.py): commit {runner.commit}, {datetime.date.today()}, {processor}. All figures below are its output.
+Written by [bench/quality/run.py](../bench/quality/run.py): commit {runner.commit}, {datetime.date.today()}, {processor}. All figures below are its output but those of *Keys with large channels*, which outliers.py wrote.
 
 ## Method
 
 `llama-kivi perplexity` reads windows of the corpus through the cache, in chunks no longer than the residual ring, and scores the second half of each. KL is the Kullback-Leibler divergence of the next-token distribution from that
 of an f16 cache on the same tokens, in nats per token: its mean, its 99th and 99.9th percentiles and its greatest value. Bits per element are the mean of keys and values in quantized pages.
 
-`llama-kivi generation` continues passages of the corpus greedily with each cache type. It shows errors that accumulate while writing: the share of texts that still equal f16's after a number of tokens, and f16's perplexity
-of the texts against f16's perplexity of its own. End-of-generation tokens are never chosen. Shares have Wilson's 95% intervals; differences have paired standard errors over the texts.
+`llama-kivi generation` continues passages of the corpus greedily with each cache type. It shows errors that accumulate while writing: the share of texts that still equal f16's after a number of tokens, and the perplexity of the texts with an f16 cache,
+relative to that of the texts written with f16. End-of-generation tokens are never chosen. Shares have Wilson's 95% intervals; differences have paired standard errors over the texts.
 
 `llama-kivi retrieval` hides a number in texts of 1,024 tokens and more and asks for it; recall has Wilson's 95% interval.
 

@@ -106,6 +106,7 @@ internal sealed class SharedContext : IDisposable
         new("ContextHandle.SeqExactLength", s => s.Context.Handle.SeqExactLength(0, 1)),
         new("ContextHandle.SeqMark", s => s.Context.Handle.SeqMark(0)),
         new("ContextHandle.SeqDropMark", s => s.Context.Handle.SeqDropMark(0, 1)),
+        new("ContextHandle.SeqStateSize", s => s.Context.Handle.SeqStateSize(0)),
         new("ContextHandle.SeqStateGet", s => s.Context.Handle.SeqStateGet(0)),
         new("ContextHandle.SeqStateSet", s => s.Context.Handle.SeqStateSet(2, s.Sequence.Data.Span)),
         new("ContextHandle.Usage", s => _ = s.Context.Handle.Usage),
